@@ -1,0 +1,1 @@
+"""DHCP logic: request value to reply value. Pure: no clock, no socket, no Twisted."""

@@ -1,0 +1,104 @@
+"""One error tree. What is raised inside bootfw or by a plugin on purpose derives from BootfwError."""
+
+from collections.abc import Iterable
+
+
+class BootfwError(Exception):
+    """Anything bootfw or one of its plugins raises deliberately."""
+
+
+class WireError(BootfwError):
+    """A datagram that is not what the protocol says; the only exception a parser raises."""
+
+
+class ConfigError(BootfwError):
+    """The configuration is wrong at one place.
+
+    :param message: what is wrong and what would be right, without the path.
+    :param path: where: keys and list positions from the top, such as ``("resolver", 1, "files", "x86-bios")``.
+    """
+
+    def __init__(self, message: str, path: Iterable[str | int] = ()) -> None:
+        self.message = message
+        self.path = tuple(path)
+        where = format_path(self.path)
+        super().__init__(f"{where}: {message}" if where else message)
+
+    def under(self, *prefix: str | int) -> "ConfigError":
+        """The same error seen from further up: the path gets *prefix* in front."""
+        return type(self)(self.message, (*prefix, *self.path))
+
+
+class PluginError(ConfigError):
+    """A plugin that is missing, broken, duplicated or not what its group promises."""
+
+
+class BootRefused(BootfwError):
+    """Raised by a resolver: this client gets no boot file, and no later resolver is asked.
+
+    :param reason: for the operator, one sentence.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class TransferError(BootfwError):
+    """A file can't be given or taken. ``tftp_code`` is what the peer is told (RFC 1350 section 5).
+
+    :param message: told to the peer, so it holds no path of the host and no internals.
+    """
+
+    tftp_code = 0
+    summary = "not defined"
+
+    def __init__(self, message: str = "") -> None:
+        self.message = message or self.summary
+        super().__init__(self.message)
+
+
+class FileMissing(TransferError):
+    """There is no such file. A backend raises it for "not mine": the next backend is asked."""
+
+    tftp_code = 1
+    summary = "File not found"
+
+
+class AccessViolation(TransferError):
+    """The file may not be read or written."""
+
+    tftp_code = 2
+    summary = "Access violation"
+
+
+class DiskFull(TransferError):
+    """No room for what is being written."""
+
+    tftp_code = 3
+    summary = "Disk full or allocation exceeded"
+
+
+class IllegalOperation(TransferError):
+    """The request makes no sense here."""
+
+    tftp_code = 4
+    summary = "Illegal TFTP operation"
+
+
+class FileAlreadyExists(TransferError):
+    """An upload would overwrite a file."""
+
+    tftp_code = 6
+    summary = "File already exists"
+
+
+def format_path(path: Iterable[str | int]) -> str:
+    """``("resolver", 1, "files", "x86-bios")`` as an operator reads it: ``resolver[1].files.x86-bios``."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if text else part
+    return text

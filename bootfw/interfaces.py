@@ -1,0 +1,163 @@
+"""The contracts between bootfw and its plugins. No code.
+
+Methods that may "answer later" may return the value, a Deferred of it, or be ``async def``.
+All calls come from the reactor thread; none may block it.
+"""
+
+from typing import Any
+
+from zope.interface import Attribute, Interface
+
+
+class IReader(Interface):
+    """One open file. Made by a backend for one transfer; closed exactly once by its owner."""
+
+    size: int | None = Attribute(
+        "Octets in the file, or None when it can't be known: then a short read is the end of the file."
+    )
+
+    def read(offset: int, length: int) -> Any:
+        """Up to *length* octets from *offset* on; may answer later.
+
+        Asked by offset because a retransmission asks for the same place again. Fewer octets than asked mean
+        the end of the file. Called with one read outstanding at most; never after close().
+        Returning bytes directly is the fast path.
+
+        :raise OSError or TransferError: the transfer ends with an ERROR.
+        """
+
+    def close() -> None:
+        """Give everything back. Called exactly once, also when a late answer to read() is outstanding."""
+
+
+class IWriter(Interface):
+    """One file being uploaded. Nothing of it is visible under its name until finish()."""
+
+    def write(offset: int, data: bytes) -> Any:
+        """Store *data* at *offset*; may answer later. Calls come in file order without gaps, one at a time.
+
+        The block is acknowledged to the client when this has answered, not before.
+
+        :raise OSError or TransferError: the upload ends with an ERROR (ENOSPC, EDQUOT, EFBIG: code 3), then cancel().
+        """
+
+    def finish() -> Any:
+        """The upload is complete: make it durable and visible; may answer later. The last ACK waits for it.
+
+        Called at most once; after it neither write() nor cancel() is called, unless it fails: then cancel().
+        """
+
+    def cancel() -> None:
+        """Forget the upload and leave nothing behind. Called at most once, also while write() is outstanding."""
+
+
+class IBackend(Interface):
+    """Where files come from. Several are asked in the order of the configuration."""
+
+    def open(path: str, request: Any) -> Any:
+        """An IReader for *path*; may answer later.
+
+        :param path: ``TransferRequest.path``: relative, ``/`` only. ``..`` must stop at the backend's root.
+        :param request: the TransferRequest, for backends that decide by who asks.
+        :raise FileMissing: not mine; the next backend is asked, and after the last one the client gets ERROR 1.
+        :raise TransferError: stop here; the client gets its code. Any other exception: ERROR 0 without details,
+            and the log gets the traceback.
+        """
+
+
+class IWritableBackend(IBackend):
+    """A backend that takes uploads too."""
+
+    def create(path: str, request: Any) -> Any:
+        """An IWriter for a new file; may answer later. ``request.options`` may hold the announced tsize.
+
+        :raise FileMissing: not mine; the next writable backend is asked.
+        :raise FileAlreadyExists, AccessViolation, DiskFull: the client gets the code.
+        """
+
+
+class IBootFileResolver(Interface):
+    """Decides what a client loads. Several are asked in the order of the configuration."""
+
+    def resolve(request: Any) -> Any:
+        """A BootFile for this BootRequest, or None: "not mine, ask the next"; may answer later.
+
+        There is a deadline: the firmware is waiting. An answer later than that is thrown away, the Deferred is
+        cancelled, and the next resolver is asked.
+
+        :raise BootRefused: stop: this client gets nothing from us.
+        """
+
+
+class IWatchdog(Interface):
+    """The waits of one transfer. It only computes: no timer, no session."""
+
+    def wait(attempt: int) -> float | None:
+        """Seconds to wait for an answer to a sending, or None: give up now.
+
+        :param attempt: how often this has been sent without an answer: 1 after the first sending, 2 after the first
+            retransmission, and so on; 1 again after progress. ``wait(1)`` is never None.
+        """
+
+
+class IAdaptiveWatchdog(IWatchdog):
+    """A watchdog that learns."""
+
+    def progressed(seconds: float | None) -> None:
+        """The peer has answered with progress.
+
+        :param seconds: between sending and answer, or None when that can't be told because the datagram had been
+            sent more than once (Karn's rule, RFC 6298 section 3).
+        """
+
+
+class IWatchdogPolicy(Interface):
+    """Makes watchdogs. The wait after the last sending is part of the policy: the session holds it like any other."""
+
+    def begin(agreed: Any) -> IWatchdog:
+        """A watchdog for one transfer. *agreed* is its Agreed; ``agreed.timeout`` is the client's wish in seconds.
+
+        The sum of the waits must be finite.
+        """
+
+
+class IBootObserver(Interface):
+    """Is told what happened."""
+
+    def observe(event: Any) -> None:
+        """One of the values of bootfw.events. Called later in the same reactor, in order; must not block.
+
+        What it raises is logged, and it stays registered.
+        """
+
+
+class IBootPlugin(Interface):
+    """What a plugin name in the configuration leads to: a factory. Usually made by ``bootfw.api.boot_plugin``."""
+
+    provides: Any = Attribute("The interface that configure()'s result provides, such as IBackend.")
+    summary: str = Attribute("One line for --list-plugins.")
+
+    def configure(options: dict[str, Any], context: Any) -> Any:
+        """The configured object. *options* is the plugin's own table without ``use``; no I/O happens here.
+
+        :param context: a PluginContext: ``reactor``, and ``directory``, the path that relative paths are relative to.
+        :raise ConfigError: with the path below the table, such as ``("files", "x86-bios")``.
+        """
+
+
+class IBatchReceiver(Interface):
+    """A DatagramProtocol that can take what has arrived in one call. bootfw's own datagram port looks for it."""
+
+    def datagrams_received(batch: Any) -> None:
+        """*batch* is a list of (data, peer, via): bytes, Address, Via."""
+
+
+class IViaTransport(Interface):
+    """A datagram transport that can choose where a reply leaves. bootfw's own datagram port provides it."""
+
+    def write_via(data: Any, peer: Any, via: Any, segment: int = 0) -> None:
+        """Send from ``via.local`` on ``via.interface`` to *peer*. Never raises: what can't be sent is counted as lost.
+
+        :param data: bytes; with *segment* > 0 a run of datagrams of that many octets each, the last may be shorter.
+        :param via: a Via, or None: the kernel chooses.
+        """

@@ -1,0 +1,1 @@
+"""The only code that sees a reactor: sockets, timers and the protocol adapters."""

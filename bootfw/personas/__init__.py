@@ -1,0 +1,1 @@
+"""Client quirks as data, and the matcher."""

@@ -1,0 +1,1 @@
+"""The built-in boot-file resolvers (IBootFileResolver)."""

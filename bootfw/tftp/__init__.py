@@ -1,0 +1,1 @@
+"""TFTP logic: negotiation and the session machines. Pure: no clock, no socket, no Twisted."""

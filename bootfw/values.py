@@ -1,0 +1,145 @@
+"""Frozen values that travel between the layers."""
+
+import enum
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+Address = tuple[str, int] | tuple[str, int, int, int]
+"""A peer as the socket module gives it: (host, port), for IPv6 (host, port, flow info, scope id)."""
+
+
+@frozen
+class Via:
+    """How a datagram reached us, so that its answer leaves the same way (IP_PKTINFO)."""
+
+    local: str
+    """Our address on that wire, to be the source of the answer; "" when not known."""
+    interface: int
+    """Index of the interface it arrived on; 0 when not known."""
+    destination: str
+    """Destination in the datagram's IP header: tells broadcast and multicast; "" when not known."""
+
+
+class Mode(enum.Enum):
+    """TFTP transfer modes that are served (RFC 1350 section 1)."""
+
+    OCTET = "octet"
+    NETASCII = "netascii"
+
+
+@frozen
+class TransferRequest:
+    """A file is asked for, or offered to us."""
+
+    filename: str
+    """As the client wrote it, UTF-8 with surrogateescape."""
+    path: str
+    """The same, relative and with ``/`` only: no leading, doubled or backward slashes, no ``.`` parts.
+    ``..`` parts are left in: a backend stops them at its root."""
+    peer: Address
+    local: str = ""
+    """Our address that was asked; "" when not known."""
+    write: bool = False
+    mode: Mode = Mode.OCTET
+    options: tuple[tuple[str, str], ...] = ()
+    """Options in the client's order and spelling (RFC 2347), each name once."""
+    protocol: str = "tftp"
+
+
+@frozen
+class Agreed:
+    """What negotiation came to; the defaults are RFC 1350 without options."""
+
+    blksize: int = 512
+    """Octets in a full DATA block (RFC 2348)."""
+    windowsize: int = 1
+    """Blocks in flight before an ACK is due (RFC 7440)."""
+    timeout: int | None = None
+    """Seconds between retransmissions that the client asked for (RFC 2349); None: ours to choose."""
+    tsize: int | None = None
+    """Octets of the file when both sides know it (RFC 2349)."""
+    acknowledged: tuple[tuple[str, str], ...] = ()
+    """What the OACK says, in the client's order and spelling; empty: no OACK is sent."""
+
+
+class Outcome(enum.Enum):
+    """How a transfer ended."""
+
+    COMPLETE = "complete"
+    UNCONFIRMED = "complete, last ACK missing"
+    """Everything was acknowledged but the last block: many clients close their port before that ACK."""
+    SIZE_PROBE = "size probe"
+    """The client took tsize out of the OACK and ended with an ERROR: ordinary UEFI behaviour."""
+    STOPPED_BY_PEER = "stopped by the client"
+    TIMED_OUT = "timed out"
+    FAILED = "failed"
+    """Our side could not read or store the file."""
+    CANCELLED = "cancelled"
+    """Our side ended it: shutdown, or the client began something else on the same port."""
+
+
+@frozen
+class TransferReport:
+    """The final account of one transfer; times in seconds on the reactor's clock."""
+
+    request: TransferRequest
+    agreed: Agreed
+    outcome: Outcome
+    detail: str
+    """A sentence for the operator when there is more to say; else ""."""
+    octets: int
+    """File octets that the receiver has acknowledged (read) or we have stored (write)."""
+    blocks: int
+    retransmitted: int
+    """Datagrams sent more than once."""
+    began: float
+    ended: float
+
+
+@frozen
+class BootRequest:
+    """A client that wants to boot, as classification understood its DHCP packet."""
+
+    mac: str
+    """Hardware address, lower-case with colons."""
+    stage: str
+    """ "discover", "request" or "boot-server" (port 4011)."""
+    persona: str
+    """Name of the matched persona, such as "pxe-bios", "uefi", "ipxe"."""
+    architecture: str
+    """Name of the client system architecture, such as "x86_64-uefi" (wire/iana.py); "unknown"."""
+    architecture_codes: tuple[int, ...] = ()
+    """Option 93 as sent (RFC 4578 section 2.1)."""
+    uuid: str | None = None
+    """Option 97 type 0 in SMBIOS text form, lower-case; None when absent or malformed."""
+    vendor_class: str = ""
+    user_classes: tuple[str, ...] = ()
+    ipxe: bool = False
+    """The client is iPXE already (option 77 "iPXE", or option 175)."""
+    http: bool = False
+    """The client boots by HTTP (option 60 begins with "HTTPClient")."""
+    client_address: str = "0.0.0.0"
+    """ciaddr."""
+    relay_address: str = "0.0.0.0"
+    """giaddr; 0.0.0.0 when the client is on our wire."""
+    circuit_id: bytes | None = None
+    """Option 82 sub-option 1 (RFC 3046), only when a relay is in the way."""
+    remote_id: bytes | None = None
+    """Option 82 sub-option 2."""
+    server: str = ""
+    """Our address on the wire the request came by."""
+    interface: str = ""
+    xid: int = 0
+    options: Mapping[int, bytes] = field(factory=dict, repr=False, eq=False)
+    """Every option as received, code to octets."""
+
+
+@frozen
+class BootFile:
+    """What a client is told to load."""
+
+    name: str
+    """A path for TFTP or an absolute URL. ``{server}``, ``{mac}``, ``{uuid}`` and ``{architecture}`` are filled in."""
+    server: str | None = None
+    """IPv4 address that serves it; None: this server."""

@@ -1,0 +1,1 @@
+"""The built-in watchdog policies (IWatchdogPolicy)."""
