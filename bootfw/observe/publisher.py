@@ -1,0 +1,66 @@
+"""The way of an event from the code that saw it to the observers."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from bootfw.events import Event, EventsDropped
+from bootfw.interfaces import IBootObserver
+
+QUEUE_LIMIT = 10_000
+"""Events kept for slow observers; a boot makes about twenty."""
+
+EVENTS_PER_TURN = 200
+"""Then the sockets are looked at again."""
+
+
+class Publisher:
+    """Queues events and hands them to the observers in a later turn of the reactor, off the packet's path."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, observers: Sequence[tuple[str, IBootObserver]] = ()) -> None:
+        self._reactor = reactor
+        self._observers = [(name, observer.observe) for name, observer in observers]
+        self._queue: deque[Event] = deque()
+        self._dropped = 0
+        self._turn: IDelayedCall | None = None
+
+    def publish(self, event: Event) -> None:
+        """Never blocks, never raises; beyond the limit the event is dropped and that is counted."""
+        if not self._observers:
+            return
+        if len(self._queue) >= QUEUE_LIMIT:
+            self._dropped += 1
+            return
+        self._queue.append(event)
+        if self._turn is None:
+            self._turn = self._reactor.callLater(0, self._deliver_some)
+
+    def flush(self) -> None:
+        """Deliver everything now; the last act of a stopping service."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        while self._queue:
+            self._deliver(self._queue.popleft())
+
+    def _deliver_some(self) -> None:
+        self._turn = None
+        for _ in range(min(len(self._queue), EVENTS_PER_TURN)):
+            self._deliver(self._queue.popleft())
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self._deliver(EventsDropped(self._reactor.seconds(), dropped))
+        if self._queue and self._turn is None:
+            self._turn = self._reactor.callLater(0, self._deliver_some)
+
+    def _deliver(self, event: Event) -> None:
+        for name, observe in self._observers:
+            try:
+                observe(event)
+            except Exception:
+                self.log.failure("observer {name} failed on {event}", name=name, event=type(event).__name__)
