@@ -1,0 +1,39 @@
+"""What a plugin gave back: the value itself, or something that will bring it."""
+
+import errno
+from inspect import iscoroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
+
+
+def later(answer: Any) -> "Deferred[Any] | None":
+    """A Deferred if *answer* is one or a coroutine; None: it is the value itself."""
+    if isinstance(answer, Deferred):
+        return answer
+    if iscoroutine(answer):
+        return Deferred.fromCoroutine(answer)
+    return None
+
+
+_BY_ERRNO: dict[int | None, type[TransferError]] = {
+    errno.ENOENT: FileMissing,
+    errno.ENOTDIR: FileMissing,
+    errno.EACCES: AccessViolation,
+    errno.EPERM: AccessViolation,
+    errno.EROFS: AccessViolation,
+    errno.ENOSPC: DiskFull,
+    errno.EDQUOT: DiskFull,
+    errno.EFBIG: DiskFull,
+}
+
+
+def transfer_error(error: BaseException) -> TransferError | None:
+    """What the peer is told of *error*; None: it is nobody's doing but a bug's, and the log needs its traceback."""
+    if isinstance(error, TransferError):
+        return error
+    if isinstance(error, OSError):
+        return _BY_ERRNO.get(error.errno, TransferError)()
+    return None

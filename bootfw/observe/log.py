@@ -1,0 +1,197 @@
+"""The log: one line for each boot stage and each finished or refused transfer, never one for a packet."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from bootfw.events import (
+    DatagramsMalformed,
+    Event,
+    EventsDropped,
+    ListenerBound,
+    ListenerClosed,
+    ListenerFailed,
+    OfferMade,
+    OfferWithheld,
+    PluginFailed,
+    RequestIgnored,
+    ResolverPassedOver,
+    TransferEnded,
+    TransferRefused,
+)
+from bootfw.interfaces import IBootObserver
+from bootfw.plugins import boot_plugin
+from bootfw.values import Address, BootRequest, Outcome, TransferReport
+
+IGNORED_REMEMBERED = 1000
+"""Clients whose being ignored has been said once; an office network's leases must not fill the log."""
+
+
+@implementer(IBootObserver)
+@define(eq=False)
+class LogObserver:
+    """Writes what happened to Twisted's log, one line per boot stage and per transfer."""
+
+    log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+    _ignored: "OrderedDict[tuple[str, str], None]" = field(factory=OrderedDict, init=False)
+
+    def observe(self, event: Event) -> None:
+        """Write the line for *event*; kinds without a line are passed over."""
+        write = _LINES.get(type(event))
+        if write is not None:
+            write(self, event)
+
+    def _bound(self, event: ListenerBound) -> None:
+        note = f" ({event.note})" if event.note else ""
+        self.log.info("{service} listens on {where}{note}", service=event.service, where=at(event.address), note=note)
+
+    def _failed(self, event: ListenerFailed) -> None:
+        self.log.error(
+            "{service} can't listen on {where}: {reason}",
+            service=event.service,
+            where=at(event.address),
+            reason=event.reason,
+        )
+
+    def _closed(self, event: ListenerClosed) -> None:
+        self.log.info("{service} has left {where}", service=event.service, where=at(event.address))
+
+    def _ignored_once(self, event: RequestIgnored) -> None:
+        key = (event.mac, event.reason)
+        if key in self._ignored:
+            self._ignored.move_to_end(key)
+            return
+        self._ignored[key] = None
+        if len(self._ignored) > IGNORED_REMEMBERED:
+            self._ignored.popitem(last=False)
+        self.log.info("dhcp {mac} is left alone: {reason}", mac=event.mac, reason=event.reason)
+
+    def _offer(self, event: OfferMade) -> None:
+        if event.file is None:
+            what = "asks it to come to the boot server port for the file"
+        else:
+            what = f"boots {event.file.name!r}" + (f" from {event.file.server}" if event.file.server else "")
+        self.log.info(
+            "dhcp {client} {stage}: {message} to {where}, {what}",
+            client=client(event.request),
+            stage=event.request.stage,
+            message=event.message,
+            where=at(event.destination),
+            what=what,
+        )
+
+    def _withheld(self, event: OfferWithheld) -> None:
+        self.log.warn(
+            "dhcp {client} {stage}: no answer: {reason}",
+            client=client(event.request),
+            stage=event.request.stage,
+            reason=event.reason,
+        )
+
+    def _passed_over(self, event: ResolverPassedOver) -> None:
+        self.log.warn(
+            "dhcp {client}: resolver {resolver} had not answered after {seconds:.2f} s and was passed over",
+            client=client(event.request),
+            resolver=event.resolver,
+            seconds=event.seconds,
+        )
+
+    def _plugin(self, event: PluginFailed) -> None:
+        self.log.error(
+            "{plugin} failed to {doing}:\n{traceback}",
+            plugin=event.plugin,
+            doing=event.doing,
+            traceback=event.traceback,
+        )
+
+    def _ended(self, event: TransferEnded) -> None:
+        report = event.report
+        write = _LEVELS.get(report.outcome, Logger.warn)
+        write(self.log, "{line}", line=transfer_line(report), report=report)
+
+    def _refused(self, event: TransferRefused) -> None:
+        self.log.info(
+            "{protocol} {peer} {verb} {filename!r}: ERROR {code} {message}",
+            protocol=event.request.protocol,
+            peer=at(event.request.peer),
+            verb="offers" if event.request.write else "asks for",
+            filename=event.request.filename,
+            code=event.code,
+            message=event.message,
+        )
+
+    def _malformed(self, event: DatagramsMalformed) -> None:
+        self.log.warn(
+            "{service} dropped {count} malformed datagram(s), the latest from {peer}: {reason}",
+            service=event.service,
+            count=event.count,
+            peer=at(event.peer),
+            reason=event.reason,
+        )
+
+    def _dropped(self, event: EventsDropped) -> None:
+        self.log.warn("{count} event(s) were dropped: an observer is too slow", count=event.count)
+
+
+_LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
+    ListenerBound: LogObserver._bound,
+    ListenerFailed: LogObserver._failed,
+    ListenerClosed: LogObserver._closed,
+    RequestIgnored: LogObserver._ignored_once,
+    OfferMade: LogObserver._offer,
+    OfferWithheld: LogObserver._withheld,
+    ResolverPassedOver: LogObserver._passed_over,
+    PluginFailed: LogObserver._plugin,
+    TransferEnded: LogObserver._ended,
+    TransferRefused: LogObserver._refused,
+    DatagramsMalformed: LogObserver._malformed,
+    EventsDropped: LogObserver._dropped,
+}
+
+_LEVELS = {
+    Outcome.COMPLETE: Logger.info,
+    Outcome.UNCONFIRMED: Logger.info,
+    Outcome.SIZE_PROBE: Logger.debug,
+    Outcome.CANCELLED: Logger.info,
+    Outcome.STOPPED_BY_PEER: Logger.info,
+    Outcome.FAILED: Logger.error,
+}
+
+
+def transfer_line(report: TransferReport) -> str:
+    """One transfer in one line."""
+    request, agreed = report.request, report.agreed
+    seconds = report.ended - report.began
+    text = f"{request.protocol} {at(request.peer)} {'put' if request.write else 'got'} {request.filename!r}: "
+    text += report.outcome.value
+    if report.detail:
+        text += f" ({report.detail})"
+    text += f", {report.octets} octets in {seconds:.2f} s, blksize {agreed.blksize}"
+    if agreed.windowsize > 1:
+        text += f", windowsize {agreed.windowsize}"
+    if report.retransmitted:
+        text += f", {report.retransmitted} retransmitted"
+    return text
+
+
+def client(request: BootRequest) -> str:
+    """Who asks, as the log names it."""
+    text = f"{request.mac} ({request.persona}, {request.architecture}"
+    if request.interface:
+        text += f", on {request.interface}"
+    if request.relay_address != "0.0.0.0":
+        text += f", by relay {request.relay_address}"
+    return text + ")"
+
+
+def at(address: Address) -> str:
+    """``("fd77::1", 69)`` as ``[fd77::1]:69``."""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+plugin = boot_plugin(IBootObserver, LogObserver)
