@@ -1,0 +1,67 @@
+"""The two readers most backends need."""
+
+import errno
+import os
+
+from attrs import define, field
+from zope.interface import implementer
+
+from bootfw.interfaces import IReader
+
+
+@implementer(IReader)
+@define(eq=False)
+class MemoryReader:
+    """Reads *data*."""
+
+    _data: bytes
+    size: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.size = len(self._data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """See IReader."""
+        return self._data[offset : offset + length]
+
+    def close(self) -> None:
+        """See IReader."""
+
+
+@implementer(IReader)
+@define(eq=False)
+class FileReader:
+    """Reads a regular file; owns the descriptor from now on.
+
+    The file counts as what it was when it was opened: octets appended later are not read, because the client may
+    have been told the size already, and octets that have gone missing are an error, never an early end.
+
+    :param fd: open for reading. The file may be renamed or removed meanwhile.
+    """
+
+    _fd: int
+    size: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.size = os.fstat(self._fd).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """See IReader.
+
+        :raise OSError: ESTALE when the file has become shorter; otherwise what the file system says.
+        """
+        length = min(length, self.size - offset)
+        if length <= 0:
+            return b""
+        data = os.pread(self._fd, length, offset)
+        while len(data) < length:
+            more = os.pread(self._fd, length - len(data), offset + len(data))
+            if not more:
+                raise OSError(errno.ESTALE, "the file has become shorter while it was being read")
+            data += more
+        return data
+
+    def close(self) -> None:
+        """See IReader. A second call raises OSError: the number may be another file's by then."""
+        fd, self._fd = self._fd, -1
+        os.close(fd)
