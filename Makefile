@@ -1,0 +1,50 @@
+# make run    try bootfw: its own environment, no configuration, no root
+# make test   everything that is checked, with what the checks need
+#
+# The rest are parts of these two, for work on one thing.
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test install-clients lint types imports pytest test-all
+
+run: $(VENV)/installed
+	exec $(BIN)/twistd --nodaemon --pidfile= bootfw
+
+test: install-clients lint types imports pytest
+
+install-clients:
+	tools/install-clients
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/installed-test
+	$(BIN)/mypy
+
+imports: $(VENV)/installed-test
+	$(BIN)/lint-imports
+
+pytest: $(VENV)/installed-test
+	$(BIN)/pytest
+
+# The tests that need no network of their own, on every other version of Python that is found and supported.
+test-all: test
+	for version in 3.11 3.12 3.13; do \
+	    python=$$(tools/find-python $$version) || continue; \
+	    $(MAKE) PYTHON=$$python VENV=.venv-$$version .venv-$$version/installed-test && \
+	    .venv-$$version/bin/pytest -m "not interop" || exit 1; \
+	done
+
+$(BIN)/python:
+	python=$$(tools/find-python) && tools/create-venv $(VENV) "$$python"
+
+# Made again when what is installed, or where from, may have changed.
+$(VENV)/installed: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/installed-test: setup.cfg pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@ $(VENV)/installed
