@@ -1,0 +1,145 @@
+"""What a TOML value may be, taken from Python annotations, and how that is said when it is something else."""
+
+import datetime
+import difflib
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+from bootfw.errors import ConfigError
+
+Path = tuple[str | int, ...]
+
+_NOUNS: dict[type, tuple[str, str]] = {
+    bool: ("true or false", "booleans"),
+    int: ("an integer", "integers"),
+    float: ("a number", "numbers"),
+    str: ("a string", "strings"),
+    list: ("a list", "lists"),
+    dict: ("a table", "tables"),
+    datetime.datetime: ("a date and time", "dates and times"),
+    datetime.date: ("a date", "dates"),
+    datetime.time: ("a time of day", "times of day"),
+}
+_LISTS = (list, tuple, set, frozenset, Sequence, Iterable)
+
+
+def spelled(name: str) -> str:
+    """A Python name as the configuration spells it: ``max_blksize`` is ``max-blksize``."""
+    return name.replace("_", "-")
+
+
+def quoted(names: Iterable[str]) -> str:
+    """``"single", "ephemeral"``: names as they stand in TOML."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean "files"?``, or nothing when no known name is like *word*."""
+    by_spelling = {spelled(name.lower()): name for name in known}
+    close = difflib.get_close_matches(spelled(word.lower()), by_spelling, n=1, cutoff=0.6)
+    return f'; did you mean "{by_spelling[close[0]]}"?' if close else ""
+
+
+def unknown_keys(table: Mapping[str, Any], known: Sequence[str], path: Path = ()) -> Iterator[ConfigError]:
+    """An error for each key of *table* that is not *known*."""
+    for key in table:
+        if key not in known:
+            listed = f"known: {', '.join(known)}" if known else "this table takes no keys"
+            yield ConfigError(f"unknown key; {listed}{nearest(key, known)}", (*path, key))
+
+
+def mismatches(value: Any, wanted: Any, path: Path = ()) -> Iterator[ConfigError]:
+    """An error for each place in *value*, as TOML gave it, that does not fit the annotation *wanted*.
+
+    An annotation that says nothing about TOML (a class of one's own, Any) accepts everything.
+    """
+    origin, arguments = get_origin(wanted) or wanted, get_args(wanted)
+    if origin in (Union, types.UnionType):
+        yield from _no_member(value, [member for member in arguments if member is not type(None)], path)
+    elif origin is Literal:
+        if value not in arguments:
+            allowed = quoted(map(str, arguments))
+            yield ConfigError(f"must be one of {allowed}, not {shown(value)}", path)
+    elif origin in _LISTS and origin is not str:
+        yield from _in_list(value, origin, arguments, path)
+    elif origin in (dict, Mapping):
+        if not isinstance(value, dict):
+            yield _wrong(value, wanted, path)
+        elif len(arguments) == 2:
+            for key, item in value.items():
+                yield from mismatches(item, arguments[1], (*path, key))
+    elif (origin in (str, int, float, bool)) and not _fits(value, origin):
+        yield _wrong(value, wanted, path)
+
+
+def expected(wanted: Any) -> str:
+    """The annotation in the operator's words: "a list of strings"."""
+    origin, arguments = get_origin(wanted) or wanted, get_args(wanted)
+    if origin in (Union, types.UnionType):
+        return " or ".join(expected(member) for member in arguments if member is not type(None))
+    if origin is Literal:
+        return "one of " + quoted(map(str, arguments))
+    if origin in _LISTS and origin is not str:
+        items = {_plural(item) for item in arguments if item is not Ellipsis}
+        return f"a list of {items.pop()}" if len(items) == 1 else "a list"
+    if origin in (dict, Mapping):
+        return f"a table of {_plural(arguments[1])}" if len(arguments) == 2 else "a table"
+    return _NOUNS.get(origin, ("a value", "values"))[0]
+
+
+def shown(value: Any) -> str:
+    """What was found, for a message: short values literally, others by kind."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 60 else "a string"
+    if isinstance(value, int | float):
+        return str(value)
+    return _NOUNS.get(type(value), (f"a {type(value).__name__}", ""))[0]
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _wrong(value: Any, wanted: Any, path: Path) -> ConfigError:
+    return ConfigError(f"must be {expected(wanted)}, not {shown(value)}", path)
+
+
+def _no_member(value: Any, members: Sequence[Any], path: Path) -> Iterator[ConfigError]:
+    complaints = [list(mismatches(value, member, path)) for member in members]
+    if not all(complaints):
+        return
+    # A complaint from deeper inside belongs to the member that was meant.
+    deeper = [found for found in complaints if any(error.path != path for error in found)]
+    if deeper:
+        yield from deeper[0]
+    else:
+        yield ConfigError(f"must be {' or '.join(expected(member) for member in members)}, not {shown(value)}", path)
+
+
+def _in_list(value: Any, origin: Any, arguments: Sequence[Any], path: Path) -> Iterator[ConfigError]:
+    if not isinstance(value, list):
+        yield ConfigError(f"must be {expected(origin[*arguments] if arguments else origin)}, not {shown(value)}", path)
+        return
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        if len(value) != len(arguments):
+            yield ConfigError(f"must be a list of {len(arguments)} values, not {len(value)}", path)
+            return
+        items: Iterable[Any] = arguments
+    else:
+        items = [arguments[0] if arguments else Any] * len(value)
+    for index, (item, wanted) in enumerate(zip(value, items, strict=True)):
+        yield from mismatches(item, wanted, (*path, index))
+
+
+def _plural(wanted: Any) -> str:
+    origin = get_origin(wanted) or wanted
+    if origin in _LISTS and origin is not str:
+        return "lists"
+    if origin in (dict, Mapping):
+        return "tables"
+    return _NOUNS.get(origin, ("", "values"))[1]
