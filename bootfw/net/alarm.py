@@ -1,0 +1,149 @@
+"""One timer for many owners of deadlines."""
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from typing import Any, Generic, Protocol, TypeVar
+
+from twisted.logger import Logger
+
+# Owners looked at in one wake-up; the rest wait for the next turn of the reactor, so that sockets get theirs.
+_PER_WAKE_UP = 256
+
+# Entries without an owner that are tolerated before the heap is swept, beside one for each living owner.
+_DEAD_TOLERATED = 64
+
+
+class Watched(Protocol):
+    """What an Alarm watches; hashed by identity."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When to ring, in seconds of the Alarm's clock; None: not now."""
+
+
+Owner = TypeVar("Owner", bound=Watched)
+
+
+class _Entry(Generic[Owner]):
+    """An owner's place in the heap. Its owner is taken away when the place is given up."""
+
+    __slots__ = ("order", "owner", "when")
+
+    def __init__(self, when: float, order: int, owner: Owner) -> None:
+        self.when = when
+        self.order = order
+        self.owner: Owner | None = owner
+
+    def __lt__(self, other: "_Entry[Owner]") -> bool:
+        return (self.when, self.order) < (other.when, other.order)
+
+
+class Alarm(Generic[Owner]):
+    """Rings for owners whose deadline has come, with one delayed call for all of them.
+
+    A deadline that moves later, which is what progress does, costs one dictionary look-up: the entry in the heap stays
+    where it is, and is moved on when its time comes.
+
+    :param clock: an IReactorTime.
+    :param ring: called as ``ring(owner, now)``. The owner is then no longer watched, until watch() is called for it
+        again; ring may do so. What it raises is logged.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: Any, ring: Callable[[Owner, float], None]) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._heap: list[_Entry[Owner]] = []
+        self._entries: dict[Owner, _Entry[Owner]] = {}
+        self._order = 0
+        self._call: Any = None
+        self._call_at = 0.0
+        self._ringing = False
+
+    def watch(self, owner: Owner) -> None:
+        """Look at *owner*'s deadline, which is new or has changed. To be called after each change."""
+        deadline = owner.deadline
+        if deadline is None:
+            return
+        entry = self._entries.get(owner)
+        if entry is not None:
+            if entry.when <= deadline:
+                return
+            entry.owner = None
+        self._push(owner, deadline)
+        if not self._ringing:
+            self._arm()
+
+    def forget(self, owner: Owner) -> None:
+        """Watch *owner* no more, and hold no reference to it. An owner that is not watched is fine."""
+        entry = self._entries.pop(owner, None)
+        if entry is None:
+            return
+        entry.owner = None
+        if not self._entries:
+            self.stop()
+        elif len(self._heap) > 2 * len(self._entries) + _DEAD_TOLERATED:
+            self._sweep()
+
+    def stop(self) -> None:
+        """Forget every owner. The Alarm can be used again."""
+        self._heap.clear()
+        self._entries.clear()
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def _push(self, owner: Owner, when: float) -> None:
+        self._order += 1
+        entry = self._entries[owner] = _Entry(when, self._order, owner)
+        heappush(self._heap, entry)
+        if len(self._heap) > 2 * len(self._entries) + _DEAD_TOLERATED:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        self._heap = [entry for entry in self._heap if entry.owner is not None]
+        heapify(self._heap)
+
+    def _arm(self) -> None:
+        """Have the one delayed call come no later than the earliest entry."""
+        if not self._heap:
+            return
+        when = self._heap[0].when
+        if self._call is not None and self._call_at <= when:
+            return
+        delay = max(0.0, when - self._clock.seconds())
+        self._call_at = when
+        if self._call is None:
+            self._call = self._clock.callLater(delay, self._wake)
+        else:
+            self._call.reset(delay)
+
+    def _wake(self) -> None:
+        self._call = None
+        self._ringing = True
+        now = self._clock.seconds()
+        try:
+            for _ in range(_PER_WAKE_UP):
+                if not self._heap or self._heap[0].when > now:
+                    break
+                self._take(heappop(self._heap), now)
+        finally:
+            self._ringing = False
+            self._arm()
+
+    def _take(self, entry: _Entry[Owner], now: float) -> None:
+        owner = entry.owner
+        if owner is None:
+            return
+        del self._entries[owner]
+        deadline = owner.deadline
+        if deadline is None:
+            return
+        if deadline > now:
+            self._push(owner, deadline)
+            return
+        try:
+            self._ring(owner, now)
+        except Exception:
+            self._log.failure("An alarm's ring failed; the other owners are not affected.")
