@@ -1,0 +1,289 @@
+"""DHCPv4 messages (RFC 2131 section 2), and the BOOTP messages (RFC 951) that they grew from.
+
+What :func:`parse` makes of a datagram that is not quite right; "refused" is a WireError:
+
+============================================  ==================================================================
+op is not 1 or 2, htype 0                     refused: reserved values
+hlen above 16, hlen 0 on Ethernet             refused: the client can't be told apart from others
+hlen 0 on other hardware                      taken: InfiniBand clients are known by option 61 only (RFC 4390)
+fewer than 240 octets                         refused: every client sends the four octets where the cookie stands
+four zero octets instead of the cookie        taken as BOOTP without options (RFC 951 knows no cookie)
+anything else instead of the cookie           refused
+an option that runs past the end of its field refused: what follows can't be read, and what was read may be cut
+no END option                                 taken when the last option ends with the datagram
+octets after END                              ignored
+an option that comes twice                    joined (RFC 3396 section 7)
+option 52 that is not one octet of 1, 2, 3    refused: sname and file can't be told from options
+option 53 that is not one registered octet    refused
+============================================  ==================================================================
+"""
+
+import enum
+import struct
+from collections.abc import Mapping
+from socket import AF_INET, inet_ntoa, inet_pton
+
+from attrs import field, frozen
+
+from bootfw.errors import WireError
+from bootfw.wire.options import Option, max_message_size
+
+BOOTREQUEST = 1
+BOOTREPLY = 2
+BROADCAST_FLAG = 0x8000
+
+ETHERNET = 1
+"""The htype of Ethernet."""
+
+SNAME_MAX = 63
+"""Octets that fit into sname beside its NUL (RFC 2131 section 2)."""
+FILE_MAX = 127
+"""Octets that fit into file beside its NUL."""
+
+DEFAULT_MAX_SIZE = 548
+"""Octets of DHCP message that every client takes: 576 less the IP and UDP headers (RFC 2131 section 2)."""
+LARGEST_MAX_SIZE = 1472
+"""Octets of DHCP message that one Ethernet frame holds. EDK2 drops what is longer, and asks for up to 65280."""
+
+_MINIMUM_SIZE = 300  # A BOOTP message (RFC 951): relays and old ROMs drop what is shorter.
+_HEADERS = 28  # IPv4 and UDP, without IP options.
+_COOKIE = b"\x63\x82\x53\x63"  # RFC 2131 section 3
+_NO_COOKIE = bytes(4)
+_FRAME = struct.Struct("!4BIHH4s4s4s4s16s64s128s4s")
+_PAD, _OVERLOAD, _END = 0, 52, 255
+_OVERLOADED_FILE, _OVERLOADED_SNAME = 1, 2  # RFC 2132 section 9.3
+
+# Old clients look for the type in the first places; relays take option 82 off the end (RFC 3046 section 2.1).
+_PLACES: Mapping[int, int] = {Option.MESSAGE_TYPE: 0, Option.SERVER_IDENTIFIER: 1, Option.RELAY_AGENT_INFORMATION: 3}
+
+
+class MessageType(enum.IntEnum):
+    """Option 53 (RFC 2132 section 9.6)."""
+
+    DISCOVER = 1
+    OFFER = 2
+    REQUEST = 3
+    DECLINE = 4
+    ACK = 5
+    NAK = 6
+    RELEASE = 7
+    INFORM = 8
+    FORCERENEW = 9  # RFC 3203
+    LEASEQUERY = 10  # RFC 4388, also the next three
+    LEASEUNASSIGNED = 11
+    LEASEUNKNOWN = 12
+    LEASEACTIVE = 13
+    BULKLEASEQUERY = 14  # RFC 6926
+    LEASEQUERYDONE = 15
+    ACTIVELEASEQUERY = 16  # RFC 7724
+    LEASEQUERYSTATUS = 17
+    TLS = 18
+
+
+_MESSAGE_TYPES = {bytes((kind,)): kind for kind in MessageType}
+
+
+@frozen(kw_only=True)
+class Message:
+    """One DHCPv4 or BOOTP message. Addresses are dotted quads."""
+
+    op: int
+    htype: int = ETHERNET
+    hlen: int = 6
+    """Octets of chaddr that count."""
+    hops: int = 0
+    xid: int
+    secs: int = 0
+    """Seconds since the client began, as it says: some count otherwise."""
+    flags: int = 0
+    ciaddr: str = "0.0.0.0"
+    yiaddr: str = "0.0.0.0"
+    siaddr: str = "0.0.0.0"
+    giaddr: str = "0.0.0.0"
+    chaddr: bytes
+    """hlen octets, without the padding of the field."""
+    sname: bytes = b""
+    """Up to the first NUL; empty when the field held options."""
+    file: bytes = b""
+    """Up to the first NUL; empty when the field held options."""
+    options: Mapping[int, bytes] = field(factory=dict, hash=False)
+    """Code to octets in the order of first appearance, split options joined; without pad, end and overload."""
+
+    @property
+    def message_type(self) -> MessageType | None:
+        """Option 53; None: a BOOTP message."""
+        raw = self.options.get(Option.MESSAGE_TYPE)
+        return None if raw is None else _MESSAGE_TYPES[raw]
+
+    @property
+    def mac(self) -> str:
+        """chaddr in lower-case with colons; "" when the hardware has none to give (hlen 0)."""
+        return self.chaddr.hex(":")
+
+
+def parse(data: bytes) -> Message:
+    """The message in a datagram, of client or server.
+
+    :raise WireError: it can't be trusted; the module's table says when.
+    """
+    if len(data) < _FRAME.size:
+        raise WireError(f"{len(data)} octets are no DHCP message")
+    # fmt: off
+    (op, htype, hlen, hops, xid, secs, flags, ciaddr, yiaddr, siaddr, giaddr,
+     chaddr, sname, file, cookie) = _FRAME.unpack_from(data)
+    # fmt: on
+    if op not in (BOOTREQUEST, BOOTREPLY):
+        raise WireError(f"op {op} is neither request nor reply")
+    if htype == 0:
+        raise WireError("htype 0 is reserved")
+    if hlen > len(chaddr) or (hlen == 0 and htype == ETHERNET):
+        raise WireError(f"hlen {hlen} with htype {htype}")
+    options: dict[int, bytes] = {}
+    if cookie == _COOKIE:
+        options, overloaded = _read_options(data[_FRAME.size :], file, sname)
+        if overloaded & _OVERLOADED_FILE:
+            file = b""
+        if overloaded & _OVERLOADED_SNAME:
+            sname = b""
+    elif cookie != _NO_COOKIE:
+        raise WireError(f"magic cookie {cookie.hex()}")
+    return Message(
+        op=op,
+        htype=htype,
+        hlen=hlen,
+        hops=hops,
+        xid=xid,
+        secs=secs,
+        flags=flags,
+        ciaddr=inet_ntoa(ciaddr),
+        yiaddr=inet_ntoa(yiaddr),
+        siaddr=inet_ntoa(siaddr),
+        giaddr=inet_ntoa(giaddr),
+        chaddr=chaddr[:hlen],
+        sname=sname.partition(b"\0")[0],
+        file=file.partition(b"\0")[0],
+        options=options,
+    )
+
+
+def _read_options(vend: bytes, file: bytes, sname: bytes) -> tuple[dict[int, bytes], int]:
+    """Every option, and the value of option 52: 0 when it is not there."""
+    found: dict[int, bytes] = {}
+    split: dict[int, list[bytes]] = {}
+    _scan(vend, found, split)
+    overload = found.pop(_OVERLOAD, None)
+    if overload is None:
+        overloaded = 0
+    elif overload in (b"\1", b"\2", b"\3") and _OVERLOAD not in split:
+        overloaded = overload[0]
+        if overloaded & _OVERLOADED_FILE:  # file before sname: RFC 3396 section 5
+            _scan(file, found, split)
+        if overloaded & _OVERLOADED_SNAME:
+            _scan(sname, found, split)
+        found.pop(_OVERLOAD, None)  # Has no meaning in there.
+        split.pop(_OVERLOAD, None)
+    else:
+        raise WireError("option 52 is not 1, 2 or 3")
+    for code, parts in split.items():
+        found[code] = b"".join(parts)
+    kind = found.get(Option.MESSAGE_TYPE)
+    if kind is not None and kind not in _MESSAGE_TYPES:
+        raise WireError("option 53 is not a message type")
+    return found, overloaded
+
+
+def _scan(area: bytes, found: dict[int, bytes], split: dict[int, list[bytes]]) -> None:
+    """Read one field of options: each code's first octets into *found*, all of them into *split* if there are more."""
+    at, end = 0, len(area)
+    while at < end:
+        code = area[at]
+        if code == _PAD:
+            at += 1
+            continue
+        if code == _END:
+            return
+        begin = at + 2
+        at = begin + area[at + 1] if begin <= end else begin
+        if at > end:
+            raise WireError(f"option {code} runs past the end")
+        if code in found:
+            split.setdefault(code, [found[code]]).append(area[begin:at])
+        else:
+            found[code] = area[begin:at]
+
+
+def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
+    """The datagram of *message*, padded to the 300 octets of BOOTP.
+
+    Option 53 comes first, then 54, then the others in their order, 82 last. An option of more than 255 octets is
+    split (RFC 3396). sname and file never hold options: iPXE would read them as names. Nothing is left out.
+
+    :param max_size: octets that the DHCP message may have; see :func:`reply_size`.
+    :raise ValueError: it does not fit, or a field holds what the wire can't carry: a mistake of the caller.
+    """
+    if message.op not in (BOOTREQUEST, BOOTREPLY) or len(message.chaddr) != message.hlen or message.hlen > 16:
+        raise ValueError("op must be 1 or 2, and chaddr of hlen octets, 16 at most")
+    if len(message.sname) > SNAME_MAX or len(message.file) > FILE_MAX or b"\0" in message.sname + message.file:
+        raise ValueError(f"sname and file must be strings without NUL of {SNAME_MAX} and {FILE_MAX} octets at most")
+    try:
+        frame = _FRAME.pack(
+            message.op,
+            message.htype,
+            message.hlen,
+            message.hops,
+            message.xid,
+            message.secs,
+            message.flags,
+            inet_pton(AF_INET, message.ciaddr),
+            inet_pton(AF_INET, message.yiaddr),
+            inet_pton(AF_INET, message.siaddr),
+            inet_pton(AF_INET, message.giaddr),
+            message.chaddr,
+            message.sname,
+            message.file,
+            _COOKIE,
+        )
+    except (OSError, struct.error) as error:
+        raise ValueError(f"a header field is out of range: {error}") from error
+    out = bytearray(frame)
+    for code in sorted(message.options, key=_place):
+        _append_option(out, code, message.options[code])
+    out.append(_END)
+    if len(out) < _MINIMUM_SIZE:
+        out += bytes(_MINIMUM_SIZE - len(out))
+    if len(out) > max_size:
+        raise ValueError(f"the message has {len(out)} octets and may have {max_size}")
+    return bytes(out)
+
+
+def _place(code: int) -> int:
+    return _PLACES.get(code, 2)
+
+
+def _append_option(out: bytearray, code: int, value: bytes) -> None:
+    if not _PAD < code < _END or code == _OVERLOAD:
+        raise ValueError(f"option {code} is not for callers to set")
+    if code == Option.MESSAGE_TYPE and value not in _MESSAGE_TYPES:
+        raise ValueError("option 53 is not a message type")
+    for at in range(0, len(value) or 1, 255):
+        part = value[at : at + 255]
+        out.append(code)
+        out.append(len(part))
+        out += part
+    if code == Option.BOOTFILE_NAME:
+        out.append(_PAD)  # EDK2 writes a NUL over the octet that follows the name (NetworkPkg/UefiPxeBcDxe).
+
+
+def reply_size(request: Message) -> int:
+    """Octets of DHCP message that the sender of *request* takes: what *max_size* of :func:`pack` should be.
+
+    Option 57 counts the IP datagram here, the smaller of its two readings. Absent, malformed or below the legal
+    minimum, it means 576.
+    """
+    raw = request.options.get(Option.MAXIMUM_MESSAGE_SIZE)
+    if raw is None:
+        return DEFAULT_MAX_SIZE
+    try:
+        return min(max_message_size(raw) - _HEADERS, LARGEST_MAX_SIZE)
+    except WireError:
+        return DEFAULT_MAX_SIZE
