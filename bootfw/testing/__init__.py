@@ -1,0 +1,21 @@
+"""Fakes and contract kits for tests of bootfw, of plugins and of programs that embed it.
+
+Nothing here opens a socket or sleeps: a MemoryNetwork carries datagrams between hosts on a ``task.Clock``, each host
+stands in for a reactor, and time passes only when the test says so.
+"""
+
+from bootfw.testing.link import Link, LossyLink
+from bootfw.testing.network import MemoryHost, MemoryNetwork
+from bootfw.testing.peer import FakePeer, Received
+from bootfw.testing.port import MemoryPort, RichMemoryPort
+
+__all__ = [
+    "FakePeer",
+    "Link",
+    "LossyLink",
+    "MemoryHost",
+    "MemoryNetwork",
+    "MemoryPort",
+    "Received",
+    "RichMemoryPort",
+]

@@ -1,0 +1,57 @@
+"""What happens to a datagram on its way."""
+
+from collections.abc import Callable, Iterable
+from random import Random
+
+from attrs import define, field
+
+from bootfw.values import Address
+
+Link = Callable[[bytes, Address, Address], Iterable[float]]
+"""Called with (data, source, destination) for each datagram; says after how many seconds each copy of it arrives.
+No number: it is lost; two: it is duplicated."""
+
+
+@define(eq=False)
+class LossyLink:
+    """A bad network that is bad in the same way each time: the same *seed*, the same fate for the same datagrams.
+
+    A Link for MemoryNetwork; can be called by a test without one, too.
+
+    :param drop: how likely it is that a datagram is lost, 0.0 to 1.0.
+    :param duplicate: how likely it is that it arrives twice.
+    :param reorder: how likely it is that a copy is held back for up to four more *delay*, so that later ones overtake.
+    :param delay: seconds one way.
+    """
+
+    seed: int
+    drop: float = 0.05
+    duplicate: float = 0.02
+    reorder: float = 0.02
+    delay: float = 0.001
+    dropped: int = field(default=0, init=False)
+    duplicated: int = field(default=0, init=False)
+    reordered: int = field(default=0, init=False)
+    _random: Random = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._random = Random(self.seed)
+
+    def __call__(self, data: bytes, source: Address, destination: Address) -> list[float]:
+        """See Link. The content and the addresses make no difference."""
+        # Always the same number of draws, so that changing one rate does not change what the others do.
+        drop, duplicate = self._random.random(), self._random.random()
+        delays = [self._delay(), self._delay()]
+        if drop < self.drop:
+            self.dropped += 1
+            return []
+        if duplicate < self.duplicate:
+            self.duplicated += 1
+        else:
+            del delays[1]
+        self.reordered += sum(delay > self.delay for delay in delays)
+        return delays
+
+    def _delay(self) -> float:
+        reorder, held = self._random.random(), self._random.uniform(1, 4)
+        return self.delay * (1 + held) if reorder < self.reorder else self.delay

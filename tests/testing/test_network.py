@@ -1,0 +1,277 @@
+"""The in-memory network: what our other tests believe about it."""
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError, InvalidAddressError, MessageLengthError
+from twisted.internet.interfaces import IReactorTime, IReactorUDP, IUDPTransport
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.task import Clock
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from bootfw.interfaces import IBatchReceiver, IViaTransport
+from bootfw.testing import FakePeer, MemoryNetwork, Received
+from bootfw.values import Via
+
+
+@implementer(IBatchReceiver)
+class Batches(DatagramProtocol):
+    noisy = False
+
+    def __init__(self):
+        self.batches = []
+
+    def datagrams_received(self, batch):
+        self.batches.append(batch)
+
+
+def pair(**kwargs):
+    network = MemoryNetwork(**kwargs)
+    one = FakePeer(network.host("10.0.0.1"), 69)
+    two = FakePeer(network.host("10.0.0.2"))
+    return network, one, two
+
+
+def test_datagram_arrives_with_source_and_time():
+    network, one, two = pair(delay=0.25)
+    two.send(b"hello", ("10.0.0.1", 69))
+    assert one.received == []
+    network.advance(1)
+    assert one.received == [Received(0.25, b"hello", two.address)]
+    assert network.clock.seconds() == 1
+
+
+def test_hosts_are_reactors_and_ports_transports():
+    network = MemoryNetwork()
+    for rich in (False, True):
+        host = network.host(rich=rich)
+        verifyObject(IReactorTime, host)
+        verifyObject(IReactorUDP, host)
+        port = host.listenUDP(0, DatagramProtocol())
+        assert IUDPTransport.providedBy(port)
+        assert IViaTransport.providedBy(port) is rich
+    verifyObject(IViaTransport, port)
+
+
+def test_calls_happen_at_their_own_time_within_one_advance():
+    network = MemoryNetwork()
+    host, times = network.host("10.0.0.1"), []
+
+    def tick():
+        times.append(host.seconds())
+        if len(times) < 3:
+            host.callLater(0.1, tick)
+
+    host.callLater(0.1, tick)
+    network.advance(10)
+    assert times == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_clock_of_the_test_may_be_advanced_itself():
+    clock = Clock()
+    _, one, two = pair(clock=clock)
+    two.send(b"x", ("10.0.0.1", 69))
+    clock.advance(0.5)
+    assert [received.data for received in one.received] == [b"x"]
+
+
+def test_link_decides_how_often_and_when():
+    network, one, two = pair(link=lambda data, source, destination: {b"twice": (0.3, 0.1)}.get(data, ()))
+    two.send(b"twice", ("10.0.0.1", 69))
+    two.send(b"never", ("10.0.0.1", 69))
+    network.advance(1)
+    assert [(received.at, received.data) for received in one.received] == [(0.1, b"twice"), (0.3, b"twice")]
+    assert (network.sent, network.delivered, network.lost) == (2, 2, 1)
+
+
+def test_nobody_listening_is_silence():
+    network, one, _ = pair()
+    one.send(b"x", ("10.0.0.2", 9))
+    one.send(b"x", ("10.9.9.9", 9))
+    network.advance(1)
+    assert network.lost == 2
+
+
+def test_broadcast_reaches_every_wildcard_port_and_its_sender():
+    network = MemoryNetwork()
+    peers = [FakePeer(network.host(f"10.0.0.{number}"), 67) for number in (1, 2)]
+    bound = FakePeer(network.host("10.0.0.3"), 67, "10.0.0.3")
+    client = FakePeer(network.host(), 67)
+    client.send(b"discover", ("255.255.255.255", 67))
+    network.advance(1)
+    for peer in (*peers, client):
+        assert [(received.data, received.peer) for received in peer.received] == [(b"discover", ("0.0.0.0", 67))]
+    assert bound.received == []
+
+
+def test_broadcast_needs_permission():
+    port = MemoryNetwork().host("10.0.0.1").listenUDP(0, DatagramProtocol())
+    with pytest.raises(PermissionError):
+        port.write(b"x", ("255.255.255.255", 67))
+    port.setBroadcastAllowed(True)
+    port.write(b"x", ("<broadcast>", 67))
+
+
+def test_stock_port_answers_from_the_first_address():
+    network = MemoryNetwork()
+    server = FakePeer(network.host("10.0.0.1", "10.0.0.2"), 69, answer=lambda received: received.data)
+    client = FakePeer(network.host("10.0.0.9"))
+    client.send(b"x", ("10.0.0.2", 69))
+    network.advance(1)
+    assert client.take()[0].peer == ("10.0.0.1", 69)
+    assert server.take()[0].peer == client.address
+    assert client.take() == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "arrived_at", "client_address"),
+    [
+        ("10.0.0.2", "10.0.0.2", ("10.0.0.9", 32768)),
+        ("255.255.255.255", "10.0.0.1", ("10.0.0.9", 32768)),
+        ("fd00::2", "fd00::2", ("fd00::9", 32768, 0, 0)),
+        ("fe80::2", "fe80::2", ("fe80::9", 32768, 0, 2)),
+    ],
+)
+def test_rich_port_tells_the_arrival_address_and_answers_from_it(asked, arrived_at, client_address):
+    network = MemoryNetwork()
+    host = network.host("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2", "fe80::2", rich=True)
+    protocol = Batches()
+    interface = "::" if ":" in asked else ""
+    host.listenUDP(69, protocol, interface)
+    source = client_address[0] if ":" in asked else ""
+    client = FakePeer(network.host("10.0.0.9", "fd00::9", "fe80::9"), 0, source)
+    client.send(b"x", (asked, 69))
+    client.send(b"y", (asked, 69))
+    network.advance(1)
+    via = Via(arrived_at, 2, asked)
+    assert protocol.batches == [[(b"x", client_address, via), (b"y", client_address, via)]]
+    protocol.transport.write_via(b"aabbc", client_address, via, 2)
+    protocol.transport.write_via(b"", client_address, None)
+    network.advance(1)
+    received = client.take()
+    assert [each.data for each in received] == [b"aa", b"bb", b"c", b""]
+    assert {each.peer for each in received[:3]} == {(arrived_at, 69)}
+
+
+def test_write_via_never_raises():
+    network = MemoryNetwork()
+    port = network.host("10.0.0.1", rich=True).listenUDP(69, DatagramProtocol())
+    port.write_via(b"x", ("10.0.0.2", 9), Via("10.7.7.7", 2, ""))
+    port.write_via(bytes(65508), ("10.0.0.2", 9), None)
+    assert (network.sent, network.lost) == (0, 2)
+
+
+def test_what_listen_refuses():
+    network = MemoryNetwork()
+    host = network.host("10.0.0.1", "10.0.0.2", privileged=False)
+    host.listenUDP(6900, DatagramProtocol(), "10.0.0.1")
+    host.listenUDP(6900, DatagramProtocol(), "10.0.0.2")
+    host.listenUDP(6900, DatagramProtocol(), "::")
+    for port, interface, reason in [(6900, "", "Address already in use"), (6901, "10.3.3.3", "Cannot assign"),
+                                    (69, "", "Permission denied")]:  # fmt: skip
+        with pytest.raises(CannotListenError, match=reason):
+            host.listenUDP(port, DatagramProtocol(), interface)
+
+
+def test_ephemeral_ports_differ():
+    host = MemoryNetwork().host("10.0.0.1")
+    host.listenUDP(32769, DatagramProtocol())
+    ports = [host.listenUDP(0, DatagramProtocol()).getHost().port for _ in range(3)]
+    assert ports == [32768, 32770, 32771]
+
+
+def test_connected_port_hears_its_peer_only():
+    network, one, two = pair()
+    stranger = FakePeer(network.host("10.0.0.3"))
+    one._port.connect(*two.address)
+    for peer in (stranger, two):
+        peer.send(b"x", one.address)
+    network.advance(1)
+    assert [received.peer for received in one.received] == [two.address]
+
+
+def test_large_datagrams_are_cut_as_by_recvfrom():
+    network, _, two = pair()
+    received = []
+
+    class Small(DatagramProtocol):
+        def datagramReceived(self, datagram, addr):
+            received.append(datagram)
+
+    network.hosts[0].listenUDP(70, Small(), maxPacketSize=100)
+    two.send(bytes(200), ("10.0.0.1", 70))
+    network.advance(1)
+    assert received == [bytes(100)]
+
+
+def test_what_write_refuses():
+    port = MemoryNetwork().host("10.0.0.1").listenUDP(0, DatagramProtocol())
+    with pytest.raises(MessageLengthError):
+        port.write(bytes(65508), ("10.0.0.2", 9))
+    with pytest.raises(InvalidAddressError):
+        port.write(b"", ("fd00::1", 9))
+
+
+def test_stopping_takes_a_turn_and_leaves_nothing():
+    network, one, two = pair()
+    protocol = one._port.protocol
+    port = protocol.transport
+    assert len(network.leaks()) == 2
+    stopped = port.stopListening()
+    assert port.stopListening() is None
+    port.write(b"last words", two.address)
+    assert not stopped.called
+    two.send(b"too late", one.address)
+    network.advance(1)
+    assert stopped.called
+    assert protocol.transport is None
+    assert one.received == []
+    assert [received.data for received in two.received] == [b"last words"]
+    with pytest.raises(AttributeError):
+        port.write(b"x", two.address)
+    two.close()
+    network.advance(0)
+    assert network.leaks() == []
+
+
+def test_leaks_are_ports_and_calls_but_not_datagrams_on_their_way():
+    network, one, two = pair()
+    two.send(b"x", one.address)
+    call = network.hosts[0].callLater(5, print)
+    assert len(network.leaks()) == 3
+    call.cancel()
+    assert [leak.split(":")[0] for leak in network.leaks()] == ["host1", "host2"]
+
+
+def test_what_a_protocol_raises_comes_out_of_advance():
+    network, one, two = pair()
+    one.answer = lambda received: 1 / 0
+    two.send(b"x", one.address)
+    with pytest.raises(ZeroDivisionError):
+        network.advance(1)
+
+
+def test_run_until_stops_at_the_event_and_says_what_is_pending():
+    network, one, two = pair(delay=0.5)
+    two.send(b"x", one.address)
+    network.run_until(lambda: one.received)
+    assert network.clock.seconds() == 0.5
+    with pytest.raises(AssertionError, match=r"after 3 s.*port"):
+        network.run_until(lambda: False, 3)
+
+
+def test_result_of_returns_or_raises():
+    network = MemoryNetwork()
+    good, bad = Deferred(), Deferred()
+    network.clock.callLater(2, good.callback, "fine")
+    network.clock.callLater(4, bad.errback, ValueError("no"))
+    assert network.result_of(good) == "fine"
+    with pytest.raises(ValueError, match="no"):
+        network.result_of(bad)
+
+
+def test_two_hosts_cannot_have_one_address():
+    network = MemoryNetwork()
+    network.host("10.0.0.1")
+    with pytest.raises(ValueError, match=r"10\.0\.0\.1"):
+        network.host("10.0.0.2", "10.0.0.1")
