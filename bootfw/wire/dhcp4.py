@@ -51,6 +51,7 @@ _COOKIE = b"\x63\x82\x53\x63"  # RFC 2131 section 3
 _NO_COOKIE = bytes(4)
 _FRAME = struct.Struct("!4BIHH4s4s4s4s16s64s128s4s")
 _PAD, _OVERLOAD, _END = 0, 52, 255
+_SETTABLE = frozenset(range(_PAD + 1, _END)) - {_OVERLOAD}
 _OVERLOADED_FILE, _OVERLOADED_SNAME = 1, 2  # RFC 2132 section 9.3
 
 # Old clients look for the type in the first places; relays take option 82 off the end (RFC 3046 section 2.1).
@@ -245,33 +246,37 @@ def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
         )
     except (OSError, struct.error) as error:
         raise ValueError(f"a header field is out of range: {error}") from error
-    out = bytearray(frame)
-    for code in sorted(message.options, key=_place):
-        _append_option(out, code, message.options[code])
-    out.append(_END)
+    out = frame + _options_bytes(message.options)
     if len(out) < _MINIMUM_SIZE:
         out += bytes(_MINIMUM_SIZE - len(out))
     if len(out) > max_size:
         raise ValueError(f"the message has {len(out)} octets and may have {max_size}")
+    return out
+
+
+def _options_bytes(options: Mapping[int, bytes]) -> bytes:
+    if not options.keys() <= _SETTABLE:
+        raise ValueError(f"options {sorted(options.keys() - _SETTABLE)} are not for callers to set")
+    if options.get(Option.MESSAGE_TYPE, b"\1") not in _MESSAGE_TYPES:
+        raise ValueError("option 53 is not a message type")
+    out = bytearray()
+    name = Option.BOOTFILE_NAME
+    for code in sorted(options, key=_place):
+        value = options[code]
+        while len(value) > 255:
+            out += bytes((code, 255)) + value[:255]
+            value = value[255:]
+        out.append(code)
+        out.append(len(value))
+        out += value
+        if code == name:
+            out.append(_PAD)  # EDK2 writes a NUL over the octet that follows the name (NetworkPkg/UefiPxeBcDxe).
+    out.append(_END)
     return bytes(out)
 
 
 def _place(code: int) -> int:
     return _PLACES.get(code, 2)
-
-
-def _append_option(out: bytearray, code: int, value: bytes) -> None:
-    if not _PAD < code < _END or code == _OVERLOAD:
-        raise ValueError(f"option {code} is not for callers to set")
-    if code == Option.MESSAGE_TYPE and value not in _MESSAGE_TYPES:
-        raise ValueError("option 53 is not a message type")
-    for at in range(0, len(value) or 1, 255):
-        part = value[at : at + 255]
-        out.append(code)
-        out.append(len(part))
-        out += part
-    if code == Option.BOOTFILE_NAME:
-        out.append(_PAD)  # EDK2 writes a NUL over the octet that follows the name (NetworkPkg/UefiPxeBcDxe).
 
 
 def reply_size(request: Message) -> int:
