@@ -1,0 +1,205 @@
+"""Many datagrams in one system call: recvmmsg(2) and sendmmsg(2), which Python's socket module lacks.
+
+Everything the kernel reads or writes lies in memory that is laid out once. What changes from call to call (lengths, names)
+is written through memoryviews, which is several times faster than through the fields of ctypes structures.
+"""
+
+import ctypes
+import errno
+import mmap
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+Peer = TypeVar("Peer")
+Info = TypeVar("Info")
+
+BATCH = 64
+"""Datagrams in one call. More gains nothing that can be measured, and the first answer would wait for them."""
+
+LARGEST = 65535
+"""Octets. The length field of UDP can't tell more (RFC 768), so nothing that arrives is ever cut."""
+
+SLOT = 2048
+"""Octets that an Outbox takes as one datagram: more than an Ethernet frame carries."""
+
+_NAME = 32  # sockaddr_in6 takes 28
+_CONTROL = 64  # in6_pktinfo and its cmsghdr take 40
+_INFO = socket.CMSG_LEN(0)  # where the payload of a control message begins
+
+
+class _Vector(ctypes.Structure):
+    """struct iovec"""
+
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+class _Header(ctypes.Structure):
+    """struct msghdr"""
+
+    _fields_ = [
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint),
+        ("vectors", ctypes.c_void_p),
+        ("vector_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    ]
+
+
+class _Message(ctypes.Structure):
+    """struct mmsghdr"""
+
+    _fields_ = [("header", _Header), ("length", ctypes.c_uint)]
+
+
+# Places in an array of messages, seen as an array of unsigned ints and as one of size_t.
+_INTS = ctypes.sizeof(_Message) // ctypes.sizeof(ctypes.c_uint)
+_SIZES = ctypes.sizeof(_Message) // ctypes.sizeof(ctypes.c_size_t)
+_LENGTH = _Message.length.offset // ctypes.sizeof(ctypes.c_uint)
+_NAME_LENGTH = _Header.name_length.offset // ctypes.sizeof(ctypes.c_uint)
+_CONTROL_LENGTH = _Header.control_length.offset // ctypes.sizeof(ctypes.c_size_t)
+_VECTOR_SIZES = ctypes.sizeof(_Vector) // ctypes.sizeof(ctypes.c_size_t)
+
+
+def _function(name: str, *more: Any) -> Any:
+    """A function of the C library, or None."""
+    try:
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    except (AttributeError, OSError):
+        return None
+    function.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, *more]
+    function.restype = ctypes.c_int
+    return function
+
+
+_recvmmsg = _function("recvmmsg", ctypes.c_void_p)
+_sendmmsg = _function("sendmmsg")
+
+AVAILABLE = _recvmmsg is not None and _sendmmsg is not None
+"""Whether this C library has both calls."""
+
+
+class _Messages:
+    """BATCH message headers, each with its own memory for data, name and control."""
+
+    def __init__(self, size: int) -> None:
+        # Anonymous pages come into being when they are used: room for 64 of the largest datagrams costs next to nothing.
+        data = (ctypes.c_char * (size * BATCH)).from_buffer(mmap.mmap(-1, size * BATCH))
+        names = (ctypes.c_char * (_NAME * BATCH))()
+        controls = (ctypes.c_char * (_CONTROL * BATCH))()
+        vectors = (_Vector * BATCH)()
+        messages = (_Message * BATCH)()
+        for i in range(BATCH):
+            vectors[i].base = ctypes.addressof(data) + size * i
+            vectors[i].length = size
+            header = messages[i].header
+            header.name = ctypes.addressof(names) + _NAME * i
+            header.name_length = _NAME
+            header.vectors = ctypes.addressof(vectors) + ctypes.sizeof(_Vector) * i
+            header.vector_count = 1
+            header.control = ctypes.addressof(controls) + _CONTROL * i
+            header.control_length = _CONTROL
+        # Each memoryview keeps its memory alive.
+        self.data = memoryview(data).cast("B")
+        self.names = memoryview(names).cast("B")
+        self.controls = memoryview(controls).cast("B")
+        self.vector_sizes = memoryview(vectors).cast("B").cast("N")
+        self.ints = memoryview(messages).cast("B").cast("I")
+        self.sizes = memoryview(messages).cast("B").cast("N")
+        self.address = ctypes.addressof(messages)
+
+
+class Inbox:
+    """Takes what a socket has received, up to BATCH datagrams in a call.
+
+    :param info_length: octets in the payload of the only control message that the socket asks for (IP_PKTINFO: 12,
+        IPV6_PKTINFO: 20).
+    """
+
+    def __init__(self, info_length: int) -> None:
+        self._messages = _Messages(LARGEST)
+        self._info_end = _INFO + info_length
+
+    def receive(
+        self, descriptor: int, peers: Mapping[bytes, Peer], infos: Mapping[bytes, Info], unknown: Info
+    ) -> list[tuple[bytes, Peer, Info]]:
+        """The datagrams that are there, in order of arrival; an empty list when there is none.
+
+        :param peers: asked for each datagram by its raw source sockaddr.
+        :param infos: asked by the payload of the control message; a datagram without one gets *unknown*.
+        :raise OSError: anything but EAGAIN and EINTR.
+        """
+        messages = self._messages
+        count = _recvmmsg(descriptor, messages.address, BATCH, socket.MSG_DONTWAIT, None)
+        if count < 0:
+            code = ctypes.get_errno()
+            if code in (errno.EAGAIN, errno.EINTR):
+                return []
+            raise OSError(code, os.strerror(code))
+        data, names, controls = messages.data, messages.names, messages.controls
+        ints, sizes, info_end = messages.ints, messages.sizes, self._info_end
+        batch = []
+        for i in range(count):
+            start = _NAME * i
+            peer = peers[bytes(names[start : start + ints[_INTS * i + _NAME_LENGTH]])]
+            if sizes[_SIZES * i + _CONTROL_LENGTH]:
+                start = _CONTROL * i
+                info = infos[bytes(controls[start + _INFO : start + info_end])]
+            else:
+                info = unknown
+            start = LARGEST * i
+            batch.append((bytes(data[start : start + ints[_INTS * i + _LENGTH]]), peer, info))
+            # The kernel has put what it used in the place of what there is.
+            ints[_INTS * i + _NAME_LENGTH] = _NAME
+            sizes[_SIZES * i + _CONTROL_LENGTH] = _CONTROL
+        return batch
+
+
+class Outbox:
+    """Collects datagrams and sends them in one call."""
+
+    def __init__(self) -> None:
+        self._messages = _Messages(SLOT)
+        self._count = 0
+
+    def add(self, data: Any, name: bytes, control: bytes) -> bool:
+        """Copy a datagram into the next slot; True: this was the last one, flush.
+
+        :param data: bytes-like, at most SLOT octets.
+        :param name: raw destination sockaddr.
+        :param control: packed control messages; may be empty.
+        """
+        messages, i = self._messages, self._count
+        length = len(data)
+        messages.data[SLOT * i : SLOT * i + length] = data
+        messages.vector_sizes[_VECTOR_SIZES * i + 1] = length
+        start = _NAME * i
+        messages.names[start : start + len(name)] = name
+        messages.ints[_INTS * i + _NAME_LENGTH] = len(name)
+        if control:
+            start = _CONTROL * i
+            messages.controls[start : start + len(control)] = control
+        messages.sizes[_SIZES * i + _CONTROL_LENGTH] = len(control)
+        self._count = i + 1
+        return self._count == BATCH
+
+    def flush(self, descriptor: int) -> tuple[int, list[int]]:
+        """Send what was collected, in order: how many datagrams left, and an errno for each that did not."""
+        count, self._count = self._count, 0
+        first = 0
+        errors: list[int] = []
+        while first < count:
+            address = self._messages.address + ctypes.sizeof(_Message) * first
+            sent = _sendmmsg(descriptor, address, count - first, socket.MSG_DONTWAIT)
+            if sent < 0:
+                code = ctypes.get_errno()
+                if code == errno.EINTR:
+                    continue
+                # The error is the first datagram's; those behind it may go elsewhere.
+                errors.append(code)
+                sent = 1
+            first += sent
+        return count - len(errors), errors

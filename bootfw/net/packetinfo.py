@@ -1,0 +1,172 @@
+"""What travels beside a datagram: socket addresses and packet info (ip(7), ipv6(7)), octets to values and back."""
+
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
+
+from twisted.internet.error import InvalidAddressError
+
+from bootfw.values import Address, Via
+
+NOWHERE = Via("", 0, "")
+"""How a datagram arrived that came without packet info."""
+
+_LIMIT = 4096
+_HEADER = struct.Struct("@Nii")  # struct cmsghdr
+_INFO4 = struct.Struct("@I4s4s")  # struct in_pktinfo
+_INFO6 = struct.Struct("@16sI")  # struct in6_pktinfo
+_NO_ADDRESS4 = bytes(4)
+_NO_ADDRESS6 = bytes(16)
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Cache(dict[Key, Value]):
+    """A dictionary that makes what it misses, and starts afresh when it has grown to 4096 entries."""
+
+    def __init__(self, make: Callable[[Key], Value]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: Key) -> Value:
+        if len(self) >= _LIMIT:
+            self.clear()
+        value = self[key] = self._make(key)
+        return value
+
+
+class Destination(NamedTuple):
+    """Where a datagram goes."""
+
+    address: Address
+    """For sendto: numeric and complete."""
+    raw: bytes
+    """The same as a struct sockaddr."""
+    needs_interface: bool
+    """The address alone doesn't say on which wire: broadcast, multicast, link-local."""
+
+
+class Family(Protocol):
+    """IPv4 or IPv6, as a socket has it."""
+
+    number: socket.AddressFamily
+    level: int
+    """Of the packet info's control message."""
+    type: int
+    info_length: int
+    """Octets of packet info."""
+
+    def read_address(self, raw: bytes) -> Address:
+        """A struct sockaddr as the socket module gives it."""
+
+    def destination(self, peer: Address) -> Destination:
+        """:raise InvalidAddressError: it isn't a numeric address of this family."""
+
+    def read_info(self, raw: bytes) -> Via:
+        """What arrived as packet info."""
+
+    def info(self, via: Via, on_interface: bool) -> bytes:
+        """Packet info to send with: from ``via.local`` and, if asked for, on ``via.interface``; b"" when that says
+        nothing."""
+
+
+class _IPv4:
+    number = socket.AF_INET
+    level = socket.IPPROTO_IP
+    type = 8  # IP_PKTINFO; the socket module of Python 3.11 lacks it
+    info_length = _INFO4.size
+
+    def read_address(self, raw: bytes) -> Address:
+        return socket.inet_ntoa(raw[4:8]), int.from_bytes(raw[2:4], "big")
+
+    def destination(self, peer: Address) -> Destination:
+        host = "255.255.255.255" if peer[0] == "<broadcast>" else peer[0]
+        packed = _packed(self.number, host)
+        raw = self.number.to_bytes(2, sys.byteorder) + peer[1].to_bytes(2, "big") + packed + bytes(8)
+        # A broadcast of one network is routed by that network; only the limited one needs to be told.
+        return Destination((host, peer[1]), raw, packed == b"\xff\xff\xff\xff" or packed[0] & 0xF0 == 0xE0)
+
+    def read_info(self, raw: bytes) -> Via:
+        interface, local, destination = _INFO4.unpack(raw)
+        return Via("" if local == _NO_ADDRESS4 else socket.inet_ntoa(local), interface, socket.inet_ntoa(destination))
+
+    def info(self, via: Via, on_interface: bool) -> bytes:
+        local = socket.inet_pton(self.number, via.local) if via.local else _NO_ADDRESS4
+        if local[0] >= 0xE0:
+            local = _NO_ADDRESS4
+        interface = via.interface if on_interface else 0
+        return _INFO4.pack(interface, local, _NO_ADDRESS4) if interface or local != _NO_ADDRESS4 else b""
+
+
+class _IPv6:
+    number = socket.AF_INET6
+    level = socket.IPPROTO_IPV6
+    type = 50  # IPV6_PKTINFO
+    info_length = _INFO6.size
+
+    def read_address(self, raw: bytes) -> Address:
+        return (
+            socket.inet_ntop(self.number, raw[8:24]),
+            int.from_bytes(raw[2:4], "big"),
+            int.from_bytes(raw[4:8], "big"),
+            int.from_bytes(raw[24:28], sys.byteorder),
+        )
+
+    def destination(self, peer: Address) -> Destination:
+        host, _, zone = peer[0].partition("%")
+        packed = _packed(self.number, host)
+        flow, scope = peer[2:] if len(peer) == 4 else (0, 0)
+        if zone:
+            try:
+                scope = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
+            except OSError:
+                raise InvalidAddressError(peer[0], "there is no such interface") from None
+        raw = (
+            self.number.to_bytes(2, sys.byteorder)
+            + peer[1].to_bytes(2, "big")
+            + flow.to_bytes(4, "big")
+            + packed
+            + scope.to_bytes(4, sys.byteorder)
+        )
+        return Destination((host, peer[1], flow, scope), raw, _on_one_wire(packed))
+
+    def read_info(self, raw: bytes) -> Via:
+        packed, interface = _INFO6.unpack(raw)
+        destination = socket.inet_ntop(self.number, packed)
+        # In place of a multicast group the kernel chooses the source (RFC 6724).
+        return Via("" if packed[0] == 0xFF else destination, interface, destination)
+
+    def info(self, via: Via, on_interface: bool) -> bytes:
+        local = socket.inet_pton(self.number, via.local) if via.local else _NO_ADDRESS6
+        if local[0] == 0xFF:
+            local = _NO_ADDRESS6
+        # A link-local source without its interface is EINVAL (net/ipv6/datagram.c).
+        interface = via.interface if on_interface or _on_one_wire(local) else 0
+        return _INFO6.pack(local, interface) if interface or local != _NO_ADDRESS6 else b""
+
+
+IPV4: Family = _IPv4()
+IPV6: Family = _IPv6()
+
+
+def control_message(level: int, type: int, payload: bytes) -> bytes:
+    """A struct cmsghdr and its payload, padded, as sendmsg(2) wants it."""
+    message = _HEADER.pack(socket.CMSG_LEN(len(payload)), level, type) + payload
+    return message.ljust(socket.CMSG_SPACE(len(payload)), b"\0")
+
+
+def _packed(family: socket.AddressFamily, host: str) -> bytes:
+    try:
+        return socket.inet_pton(family, host)
+    except OSError:
+        raise InvalidAddressError(
+            host, f"not a numeric {'IPv4' if family == socket.AF_INET else 'IPv6'} address"
+        ) from None
+
+
+def _on_one_wire(packed: bytes) -> bool:
+    """Whether a packed IPv6 address is multicast (ff00::/8) or link-local (fe80::/10)."""
+    return packed[0] == 0xFF or (packed[0] == 0xFE and packed[1] & 0xC0 == 0x80)

@@ -1,0 +1,42 @@
+"""Who has a UDP port, from /proc."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def who_holds(port: int, family: int) -> str:
+    """The programs that have UDP *port* open, such as "dnsmasq (pid 123)"; "" when that can't be told.
+
+    Programs of other users are seen by root only.
+
+    :param family: AF_INET or AF_INET6. IPv6 sockets are looked at for AF_INET too: most of them take IPv4 as well.
+    """
+    tables = ["udp6"] if family == socket.AF_INET6 else ["udp", "udp6"]
+    inodes = {inode for table in tables for inode in _inodes(Path("/proc/net", table), port)}
+    return ", ".join(_programs(inodes)) if inodes else ""
+
+
+def _inodes(table: Path, port: int) -> Iterator[str]:
+    """Socket inodes of the lines of *table* with this local port (proc(5), /proc/net/udp)."""
+    try:
+        lines = table.read_text().splitlines()[1:]
+    except OSError:
+        return
+    for line in lines:
+        fields = line.split()
+        if int(fields[1].rpartition(":")[2], 16) == port:
+            yield fields[9]
+
+
+def _programs(inodes: set[str]) -> list[str]:
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(os.readlink(descriptor) in wanted for descriptor in (process / "fd").iterdir()):
+                found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
+        except OSError:  # it has ended, or is another user's
+            continue
+    return found

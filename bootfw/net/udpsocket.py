@@ -1,0 +1,87 @@
+"""Opening UDP sockets the way boot servers need them."""
+
+import contextlib
+import errno
+import os
+import socket
+
+from twisted.internet.error import CannotListenError, InvalidAddressError
+
+from bootfw.net.packetinfo import IPV4, IPV6, Family
+from bootfw.net.portholder import who_holds
+
+# Octets. A rack that is switched on sends some 300 requests at once; the usual 208 KiB hold about half of them, because
+# each costs its bookkeeping too.
+_BUFFER = 4 * 1024 * 1024
+
+# Names that the socket module lacks, with their numbers on Linux (asm-generic/socket.h, linux/in.h, linux/in6.h).
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_IP_MTU_DISCOVER = 10
+_IP_FREEBIND = 15
+_IPV6_MTU_DISCOVER = 23
+_IPV6_FREEBIND = 78
+_PMTUDISC_DONT = 0
+
+
+def open_socket(address: str, port: int) -> tuple[socket.socket, Family]:
+    """A bound, non-blocking UDP socket that tells how each datagram arrived.
+
+    The address may be one that this host doesn't have yet (IP_FREEBIND). SO_REUSEADDR stays off: with it a second server
+    would silently take this one's datagrams. DF stays off, so that a large block is fragmented when it has to be and a
+    forged path MTU stops nothing.
+
+    :param address: numeric; IPv6 may have a zone, as in ``fe80::1%eth0``. "" is 0.0.0.0.
+    :raise CannotListenError: its ``socketError`` says why, and who holds the port if it is taken.
+    :raise InvalidAddressError: it isn't a numeric address.
+    """
+    family, where = _resolve(address, port)
+    try:
+        sock = socket.socket(family.number, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise CannotListenError(address, port, error) from None
+    try:
+        _configure(sock, family)
+        sock.bind(where)
+    except OSError as error:
+        sock.close()
+        raise CannotListenError(address, port, _explained(error, family, port)) from None
+    return sock, family
+
+
+def _resolve(address: str, port: int) -> tuple[Family, tuple[str, int] | tuple[str, int, int, int]]:
+    try:
+        found = socket.getaddrinfo(address or "0.0.0.0", port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        raise InvalidAddressError(address, "not an IPv4 or IPv6 address") from None
+    family, _, _, _, where = found[0]
+    return (IPV6 if family == socket.AF_INET6 else IPV4), where
+
+
+def _configure(sock: socket.socket, family: Family) -> None:
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    for forced, limited in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
+        except OSError:  # without CAP_NET_ADMIN net.core.rmem_max and wmem_max are the limit
+            sock.setsockopt(socket.SOL_SOCKET, limited, _BUFFER)
+    if family is IPV6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+        sock.setsockopt(socket.IPPROTO_IP, family.type, 1)
+
+
+def _explained(error: OSError, family: Family, port: int) -> OSError:
+    """The same error with what an operator needs to know."""
+    if error.errno == errno.EADDRINUSE:
+        holder = who_holds(port, family.number)
+        return OSError(error.errno, f"{os.strerror(error.errno)} by {holder or 'another program'}")
+    if error.errno == errno.EACCES:
+        return OSError(error.errno, f"{os.strerror(error.errno)}: this port needs root or CAP_NET_BIND_SERVICE")
+    return error
