@@ -1,0 +1,397 @@
+"""DHCPv4 messages: exact octets both ways, every malformed case, the order and the size of what we send."""
+
+import struct
+
+import pytest
+from attrs import evolve
+
+from bootfw.errors import WireError
+from bootfw.wire.dhcp4 import (
+    BOOTREPLY,
+    BOOTREQUEST,
+    BROADCAST_FLAG,
+    DEFAULT_MAX_SIZE,
+    FILE_MAX,
+    LARGEST_MAX_SIZE,
+    SNAME_MAX,
+    Message,
+    MessageType,
+    pack,
+    parse,
+    reply_size,
+)
+
+MAC = bytes.fromhex("525400123456")
+COOKIE = bytes.fromhex("63825363")
+DISCOVER = bytes((53, 1, 1))
+END = b"\xff"
+
+
+def frame(
+    options: bytes = DISCOVER + END,
+    *,
+    op: int = 1,
+    htype: int = 1,
+    hlen: int = 6,
+    chaddr: bytes = MAC,
+    sname: bytes = b"",
+    file: bytes = b"",
+    cookie: bytes = COOKIE,
+) -> bytes:
+    """A message put together octet by octet, without the code under test."""
+    return b"".join(
+        (
+            bytes((op, htype, hlen, 3)),
+            bytes.fromhex("deadbeef"),
+            bytes.fromhex("0004"),
+            bytes.fromhex("8000"),
+            bytes((10, 77, 0, 5)),
+            bytes((10, 77, 0, 6)),
+            bytes((10, 77, 0, 7)),
+            bytes((10, 77, 0, 8)),
+            chaddr.ljust(16, b"\0"),
+            sname.ljust(64, b"\0"),
+            file.ljust(128, b"\0"),
+            cookie,
+            options,
+        )
+    )
+
+
+def test_parse_reads_every_field() -> None:
+    assert parse(frame(sname=b"boot.example", file=b"pxelinux.0")) == Message(
+        op=BOOTREQUEST,
+        htype=1,
+        hlen=6,
+        hops=3,
+        xid=0xDEADBEEF,
+        secs=4,
+        flags=BROADCAST_FLAG,
+        ciaddr="10.77.0.5",
+        yiaddr="10.77.0.6",
+        siaddr="10.77.0.7",
+        giaddr="10.77.0.8",
+        chaddr=MAC,
+        sname=b"boot.example",
+        file=b"pxelinux.0",
+        options={53: b"\1"},
+    )
+
+
+def test_pack_writes_every_field() -> None:
+    message = parse(frame(sname=b"boot.example", file=b"pxelinux.0"))
+
+    assert pack(message) == frame(sname=b"boot.example", file=b"pxelinux.0").ljust(300, b"\0")
+
+
+def test_a_reply_can_be_parsed_too() -> None:
+    assert parse(frame(op=2)).op == BOOTREPLY
+
+
+def test_the_mac_is_lower_case_with_colons() -> None:
+    assert parse(frame(chaddr=bytes.fromhex("AABBCCDDEEFF"))).mac == "aa:bb:cc:dd:ee:ff"
+
+
+@pytest.mark.parametrize("kind", list(MessageType))
+def test_message_type(kind: MessageType) -> None:
+    assert parse(frame(bytes((53, 1, kind, 255)))).message_type is kind
+
+
+def test_strings_end_at_their_first_nul() -> None:
+    message = parse(frame(sname=b"a\0rest", file=b"b\0rest"))
+
+    assert (message.sname, message.file) == (b"a", b"b")
+
+
+def test_strings_may_fill_their_field() -> None:
+    message = parse(frame(sname=b"s" * 64, file=b"f" * 128))
+
+    assert (message.sname, message.file) == (b"s" * 64, b"f" * 128)
+
+
+def test_options_keep_the_order_of_the_wire() -> None:
+    assert list(parse(frame(bytes.fromhex("3d0100 350101 3c0141 ff"))).options) == [61, 53, 60]
+
+
+def test_pads_between_options_are_skipped() -> None:
+    assert parse(frame(bytes.fromhex("00 350101 0000 3c0141 00 ff"))).options == {53: b"\1", 60: b"A"}
+
+
+def test_an_option_may_be_empty() -> None:
+    assert parse(frame(DISCOVER + bytes((80, 0)) + END)).options == {53: b"\1", 80: b""}
+
+
+def test_octets_after_end_are_ignored() -> None:
+    assert parse(frame(DISCOVER + END + bytes.fromhex("3c08414141"))).options == {53: b"\1"}
+
+
+def test_a_missing_end_is_taken_when_the_options_end_cleanly() -> None:
+    assert parse(frame(DISCOVER)).options == {53: b"\1"}
+
+
+def test_a_message_may_end_with_its_cookie() -> None:
+    assert parse(frame(b"")).options == {}
+
+
+# RFC 3396
+
+
+def test_an_option_that_comes_twice_is_joined_at_its_first_place() -> None:
+    options = bytes((60, 2)) + b"AB" + DISCOVER + bytes((60, 0, 60, 1)) + b"C" + END
+
+    assert list(parse(frame(options)).options.items()) == [(60, b"ABC"), (53, b"\1")]
+
+
+@pytest.mark.parametrize(
+    ("overload", "options", "sname", "file"),
+    [
+        (1, {60: b"V", 53: b"\1", 66: b"F", 67: b"F"}, b"B\1S\xff", b""),
+        (2, {60: b"V", 53: b"\1", 66: b"S"}, b"", b"B\1FC\1F\xff"),
+        (3, {60: b"V", 53: b"\1", 66: b"FS", 67: b"F"}, b"", b""),
+    ],
+)
+def test_overload(overload: int, options: dict[int, bytes], sname: bytes, file: bytes) -> None:
+    vend = b"\x3c\1V" + bytes((52, 1, overload)) + DISCOVER + END
+    message = parse(frame(vend, file=b"B\1FC\1F\xff", sname=b"B\1S\xff"))
+
+    assert list(message.options.items()) == list(options.items())
+    assert (message.sname, message.file) == (sname, file)
+
+
+def test_options_are_joined_across_fields_in_the_order_options_file_sname() -> None:
+    vend = bytes((67, 2)) + b"op" + bytes((52, 1, 3)) + DISCOVER + END
+
+    assert parse(frame(vend, file=b"\x43\2ti", sname=b"\x43\2on")).options == {67: b"option", 53: b"\1"}
+
+
+def test_overload_inside_an_overloaded_field_means_nothing() -> None:
+    message = parse(frame(bytes((52, 1, 1)) + DISCOVER, file=bytes((52, 1, 2, 52, 1, 2)), sname=b"name"))
+
+    assert (message.options, message.sname) == ({53: b"\1"}, b"name")
+
+
+@pytest.mark.parametrize("overload", ["340100", "340104", "3400", "34020101", "340101 340102"])
+def test_an_overload_that_says_nothing_is_refused(overload: str) -> None:
+    with pytest.raises(WireError, match="option 52"):
+        parse(frame(DISCOVER + bytes.fromhex(overload) + END))
+
+
+@pytest.mark.parametrize("where", ["file", "sname"])
+def test_an_option_past_the_end_of_an_overloaded_field_is_refused(where: str) -> None:
+    vend = DISCOVER + bytes((52, 1, 1 if where == "file" else 2)) + END
+    cut = {"file": bytes(125) + b"\x43\2x", "sname": bytes(61) + b"\x42\2x"}[where]
+
+    with pytest.raises(WireError, match="runs past the end"):
+        parse(frame(vend, **{where: cut}))
+
+
+def test_a_datagram_full_of_one_option_is_read_in_linear_time() -> None:
+    # 21,000 pieces: joined one by one they would copy 220 MB.
+    assert parse(frame(DISCOVER + bytes((60, 1, 65)) * 21_000)).options[60] == b"A" * 21_000
+
+
+# protocols that are older or other than DHCP over Ethernet
+
+
+def test_bootp_without_a_cookie_has_no_options() -> None:
+    message = parse(frame(bytes.fromhex("350101ff"), cookie=bytes(4)))
+
+    assert (message.options, message.message_type) == ({}, None)
+
+
+def test_bootp_with_a_cookie_has_no_message_type() -> None:
+    assert parse(frame(b"\x0c\1h\xff")).message_type is None
+
+
+def test_infiniband_has_no_hardware_address() -> None:
+    message = parse(frame(htype=32, hlen=0, chaddr=b""))
+
+    assert (message.chaddr, message.mac) == (b"", "")
+
+
+def test_the_hardware_address_may_fill_its_field() -> None:
+    assert parse(frame(hlen=16, chaddr=bytes(range(16)))).chaddr == bytes(range(16))
+
+
+# refused
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "0 octets"),
+        (frame(b"")[:-1], "239 octets"),
+        (frame(op=0), "op 0"),
+        (frame(op=3), "op 3"),
+        (frame(htype=0), "htype 0"),
+        (frame(hlen=0), "hlen 0"),
+        (frame(hlen=17), "hlen 17"),
+        (frame(hlen=255), "hlen 255"),
+        (frame(htype=32, hlen=17), "hlen 17"),
+        (frame(cookie=bytes.fromhex("63825364")), "63825364"),
+        (frame(cookie=bytes.fromhex("00000001")), "00000001"),
+        (frame(DISCOVER + b"\x3c"), "option 60 runs past the end"),
+        (frame(DISCOVER + b"\x3c\1"), "option 60 runs past the end"),
+        (frame(DISCOVER + b"\x3c\4ABC"), "option 60 runs past the end"),
+        (frame(DISCOVER + b"\x3c\xffABC\xff"), "option 60 runs past the end"),
+        (frame(b"\x35\0\xff"), "option 53"),
+        (frame(b"\x35\1\0\xff"), "option 53"),
+        (frame(b"\x35\1\x13\xff"), "option 53"),
+        (frame(b"\x35\2\1\1\xff"), "option 53"),
+        (frame(DISCOVER + DISCOVER + END), "option 53"),
+    ],
+)
+def test_what_cant_be_trusted_is_refused(data: bytes, reason: str) -> None:
+    with pytest.raises(WireError, match=reason):
+        parse(data)
+
+
+# what we send
+
+
+def reply(**fields: object) -> Message:
+    options = fields.pop("options", {53: b"\2"})
+    return evolve(Message(op=BOOTREPLY, xid=1, chaddr=MAC), options=options, **fields)
+
+
+def sent_options(data: bytes) -> list[tuple[int, bytes]]:
+    """Codes and octets one by one, nothing joined, END included."""
+    found, at = [], 240
+    while data[at] != 255:
+        if data[at] == 0:
+            found.append((0, b""))
+            at += 1
+        else:
+            length = data[at + 1]
+            found.append((data[at], data[at + 2 : at + 2 + length]))
+            at += 2 + length
+    return [*found, (255, data[at + 1 :])]
+
+
+def test_the_type_comes_first_then_the_server_and_the_relay_option_last() -> None:
+    options = {82: b"r", 60: b"PXEClient", 54: b"abcd", 3: b"abcd", 53: b"\2", 97: b"u", 1: b"abcd"}
+    data = pack(reply(options=options))
+
+    assert [code for code, _ in sent_options(data)] == [53, 54, 60, 3, 97, 1, 82, 255]
+
+
+def test_a_short_message_is_padded_to_the_bootp_size() -> None:
+    data = pack(reply())
+
+    assert len(data) == 300
+    assert data[240:] == b"\x35\1\2\xff" + bytes(56)
+
+
+def test_a_longer_message_is_not_padded() -> None:
+    assert len(pack(reply(options={53: b"\2", 60: b"x" * 100}))) == 240 + 3 + 102 + 1
+
+
+@pytest.mark.parametrize(
+    ("octets", "pieces"),
+    [(0, [0]), (254, [254]), (255, [255]), (256, [255, 1]), (510, [255, 255]), (600, [255, 255, 90])],
+)
+def test_a_long_option_is_split(octets: int, pieces: list[int]) -> None:
+    value = bytes(at % 251 for at in range(octets))
+    sent = sent_options(pack(reply(options={43: value}), LARGEST_MAX_SIZE))
+
+    assert [(code, len(part)) for code, part in sent[:-1]] == [(43, length) for length in pieces]
+    assert b"".join(part for _, part in sent[:-1]) == value
+
+
+def test_the_octet_after_the_boot_file_name_may_be_overwritten() -> None:
+    # EDK2 writes a NUL there; the packet it keeps is read again by shim and GRUB.
+    message = reply(options={53: b"\2", 67: b"snponly.efi", 60: b"PXEClient"})
+    data = bytearray(pack(message))
+    data[data.index(b"snponly.efi") + len(b"snponly.efi")] = 0
+
+    assert parse(bytes(data)) == message
+
+
+def test_names_never_share_their_fields_with_options() -> None:
+    # iPXE doesn't know option 52 and would read the field as a name.
+    data = pack(reply(options={53: b"\2", 43: b"x" * 255, 60: b"y" * 30}))
+
+    assert data[44:236] == bytes(192)
+    assert 52 not in dict(sent_options(data))
+
+
+def test_a_message_that_fits_exactly_is_sent() -> None:
+    options = {53: b"\2", 43: b"x" * 255, 60: b"y" * (DEFAULT_MAX_SIZE - 240 - 3 - 257 - 2 - 1)}
+
+    assert len(pack(reply(options=options))) == DEFAULT_MAX_SIZE
+
+
+def test_a_message_that_does_not_fit_raises() -> None:
+    options = {53: b"\2", 43: b"x" * 255, 60: b"y" * (DEFAULT_MAX_SIZE - 240 - 3 - 257 - 2)}
+
+    with pytest.raises(ValueError, match="has 549 octets and may have 548"):
+        pack(reply(options=options))
+    assert len(pack(reply(options=options), LARGEST_MAX_SIZE)) == 549
+
+
+def test_the_longest_names_are_sent_with_their_nul() -> None:
+    data = pack(reply(sname=b"s" * SNAME_MAX, file=b"f" * FILE_MAX))
+
+    assert data[44:236] == b"s" * 63 + b"\0" + b"f" * 127 + b"\0"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"op": 0}, "op must be 1 or 2"),
+        ({"op": 3}, "op must be 1 or 2"),
+        ({"hlen": 5}, "chaddr of hlen octets"),
+        ({"hlen": 17, "chaddr": bytes(17)}, "16 at most"),
+        ({"htype": 256}, "out of range"),
+        ({"hops": -1}, "out of range"),
+        ({"xid": 2**32}, "out of range"),
+        ({"secs": 2**16}, "out of range"),
+        ({"flags": -1}, "out of range"),
+        ({"ciaddr": ""}, "out of range"),
+        ({"yiaddr": "10.77.0.256"}, "out of range"),
+        ({"siaddr": "boot.example"}, "out of range"),
+        ({"giaddr": "10.1"}, "out of range"),
+        ({"sname": b"s" * 64}, "63 and 127 octets"),
+        ({"file": b"f" * 128}, "63 and 127 octets"),
+        ({"sname": b"a\0b"}, "without NUL"),
+        ({"file": b"a\0"}, "without NUL"),
+        ({"options": {0: b""}}, r"options \[0\]"),
+        ({"options": {255: b""}}, r"options \[255\]"),
+        ({"options": {256: b"", -1: b""}}, r"options \[-1, 256\]"),
+        ({"options": {52: b"\1"}}, r"options \[52\]"),
+        ({"options": {53: b""}}, "option 53"),
+        ({"options": {53: b"\x13"}}, "option 53"),
+        ({"options": {53: b"\1\1"}}, "option 53"),
+    ],
+)
+def test_a_mistake_of_ours_raises(fields: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        pack(reply(**fields))
+
+
+@pytest.mark.parametrize(
+    ("option", "octets"),
+    [
+        (None, 548),
+        (b"", 548),
+        (b"\5", 548),
+        (b"\0\5\xdc", 548),
+        (struct.pack("!H", 0), 548),
+        (struct.pack("!H", 100), 548),
+        (struct.pack("!H", 576), 548),
+        (struct.pack("!H", 577), 549),
+        (struct.pack("!H", 1472), 1444),
+        (struct.pack("!H", 1500), 1472),
+        (struct.pack("!H", 1501), 1472),
+        (struct.pack("!H", 0xFF00), 1472),  # EDK2's REQUEST
+    ],
+)
+def test_reply_size(option: bytes | None, octets: int) -> None:
+    request = Message(op=BOOTREQUEST, xid=1, chaddr=MAC, options={} if option is None else {57: option})
+
+    assert reply_size(request) == octets
+
+
+def test_a_message_is_a_value() -> None:
+    assert hash(reply()) == hash(reply())
+    assert reply() != reply(xid=2)
