@@ -1,7 +1,7 @@
 """Many datagrams in one system call: recvmmsg(2) and sendmmsg(2), which Python's socket module lacks.
 
-Everything the kernel reads or writes lies in memory that is laid out once. What changes from call to call (lengths, names)
-is written through memoryviews, which is several times faster than through the fields of ctypes structures.
+Everything the kernel reads or writes lies in memory that is laid out once. What changes from call to call (lengths,
+names) is written through memoryviews, which is several times faster than through the fields of ctypes structures.
 """
 
 import ctypes
@@ -55,7 +55,7 @@ class _Message(ctypes.Structure):
     _fields_ = [("header", _Header), ("length", ctypes.c_uint)]
 
 
-# Places in an array of messages, seen as an array of unsigned ints and as one of size_t.
+# Places in an array of messages, seen as one of unsigned ints and as one of size_t (on Linux an unsigned long).
 _INTS = ctypes.sizeof(_Message) // ctypes.sizeof(ctypes.c_uint)
 _SIZES = ctypes.sizeof(_Message) // ctypes.sizeof(ctypes.c_size_t)
 _LENGTH = _Message.length.offset // ctypes.sizeof(ctypes.c_uint)
@@ -86,7 +86,7 @@ class _Messages:
     """BATCH message headers, each with its own memory for data, name and control."""
 
     def __init__(self, size: int) -> None:
-        # Anonymous pages come into being when they are used: room for 64 of the largest datagrams costs next to nothing.
+        # Anonymous pages come into being when they are used: room for 64 of the largest datagrams costs next to none.
         data = (ctypes.c_char * (size * BATCH)).from_buffer(mmap.mmap(-1, size * BATCH))
         names = (ctypes.c_char * (_NAME * BATCH))()
         controls = (ctypes.c_char * (_CONTROL * BATCH))()
@@ -106,9 +106,9 @@ class _Messages:
         self.data = memoryview(data).cast("B")
         self.names = memoryview(names).cast("B")
         self.controls = memoryview(controls).cast("B")
-        self.vector_sizes = memoryview(vectors).cast("B").cast("N")
+        self.vector_sizes = memoryview(vectors).cast("B").cast("L")
         self.ints = memoryview(messages).cast("B").cast("I")
-        self.sizes = memoryview(messages).cast("B").cast("N")
+        self.sizes = memoryview(messages).cast("B").cast("L")
         self.address = ctypes.addressof(messages)
 
 

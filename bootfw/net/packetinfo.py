@@ -123,7 +123,7 @@ class _IPv6:
             try:
                 scope = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
             except OSError:
-                raise InvalidAddressError(peer[0], "there is no such interface") from None
+                raise invalid_address(peer[0], "there is no such interface") from None
         raw = (
             self.number.to_bytes(2, sys.byteorder)
             + peer[1].to_bytes(2, "big")
@@ -158,13 +158,17 @@ def control_message(level: int, type: int, payload: bytes) -> bytes:
     return message.ljust(socket.CMSG_SPACE(len(payload)), b"\0")
 
 
+def invalid_address(address: str, reason: str) -> InvalidAddressError:
+    """What Twisted's own ports raise for an address that isn't numeric or of the wrong family."""
+    return InvalidAddressError(address, reason)  # type: ignore[no-untyped-call]
+
+
 def _packed(family: socket.AddressFamily, host: str) -> bytes:
     try:
         return socket.inet_pton(family, host)
     except OSError:
-        raise InvalidAddressError(
-            host, f"not a numeric {'IPv4' if family == socket.AF_INET else 'IPv6'} address"
-        ) from None
+        name = "IPv6" if family == socket.AF_INET6 else "IPv4"
+        raise invalid_address(host, f"not a numeric {name} address") from None
 
 
 def _on_one_wire(packed: bytes) -> bool:

@@ -1,13 +1,13 @@
 """Opening UDP sockets the way boot servers need them."""
 
-import contextlib
 import errno
 import os
 import socket
+from typing import Any
 
-from twisted.internet.error import CannotListenError, InvalidAddressError
+from twisted.internet.error import CannotListenError
 
-from bootfw.net.packetinfo import IPV4, IPV6, Family
+from bootfw.net.packetinfo import IPV4, IPV6, Family, invalid_address
 from bootfw.net.portholder import who_holds
 
 # Octets. A rack that is switched on sends some 300 requests at once; the usual 208 KiB hold about half of them, because
@@ -27,9 +27,9 @@ _PMTUDISC_DONT = 0
 def open_socket(address: str, port: int) -> tuple[socket.socket, Family]:
     """A bound, non-blocking UDP socket that tells how each datagram arrived.
 
-    The address may be one that this host doesn't have yet (IP_FREEBIND). SO_REUSEADDR stays off: with it a second server
-    would silently take this one's datagrams. DF stays off, so that a large block is fragmented when it has to be and a
-    forged path MTU stops nothing.
+    The address may be one that this host doesn't have yet (IP_FREEBIND). SO_REUSEADDR stays off: with it a second
+    server would silently take this one's datagrams. DF stays off, so that a large block is fragmented when it has to
+    be, and a forged path MTU stops nothing.
 
     :param address: numeric; IPv6 may have a zone, as in ``fe80::1%eth0``. "" is 0.0.0.0.
     :raise CannotListenError: its ``socketError`` says why, and who holds the port if it is taken.
@@ -39,21 +39,21 @@ def open_socket(address: str, port: int) -> tuple[socket.socket, Family]:
     try:
         sock = socket.socket(family.number, socket.SOCK_DGRAM)
     except OSError as error:
-        raise CannotListenError(address, port, error) from None
+        raise _cannot_listen(address, port, error) from None
     try:
         _configure(sock, family)
         sock.bind(where)
     except OSError as error:
         sock.close()
-        raise CannotListenError(address, port, _explained(error, family, port)) from None
+        raise _cannot_listen(address, port, _explained(error, family, port)) from None
     return sock, family
 
 
-def _resolve(address: str, port: int) -> tuple[Family, tuple[str, int] | tuple[str, int, int, int]]:
+def _resolve(address: str, port: int) -> tuple[Family, Any]:
     try:
         found = socket.getaddrinfo(address or "0.0.0.0", port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
     except OSError:
-        raise InvalidAddressError(address, "not an IPv4 or IPv6 address") from None
+        raise invalid_address(address, "not a numeric IPv4 or IPv6 address") from None
     family, _, _, _, where = found[0]
     return (IPV6 if family == socket.AF_INET6 else IPV4), where
 
@@ -85,3 +85,7 @@ def _explained(error: OSError, family: Family, port: int) -> OSError:
     if error.errno == errno.EACCES:
         return OSError(error.errno, f"{os.strerror(error.errno)}: this port needs root or CAP_NET_BIND_SERVICE")
     return error
+
+
+def _cannot_listen(address: str, port: int, error: OSError) -> CannotListenError:
+    return CannotListenError(address, port, error)  # type: ignore[no-untyped-call]

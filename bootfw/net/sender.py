@@ -1,0 +1,186 @@
+"""Sending datagrams: one by one, collected into one system call, or as a window."""
+
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define
+
+from bootfw.net import mmsg
+from bootfw.net.packetinfo import Cache, Destination, Family, control_message
+from bootfw.values import Address, Via
+
+# UDP_SEGMENT (udp(7)): at most 64 segments (newer kernels take more), and what fits into an IPv4 packet.
+_UDP_SEGMENT = 103
+_SEGMENTS = 64
+_LARGEST_RUN = 65507
+
+_UNSIGNED_SHORT = struct.Struct("@H")
+
+Ancillary = list[tuple[int, int, bytes]]
+"""Control messages as socket.sendmsg() takes them."""
+Controls = tuple[Ancillary, bytes]
+"""The same, and packed as an Outbox takes them."""
+
+_NOTHING: Controls = ([], b"")
+
+
+@define
+class Counters:
+    """What has gone through a port since it was made, in datagrams unless said otherwise."""
+
+    received: int = 0
+    batches: int = 0
+    """Deliveries to the protocol."""
+    sent: int = 0
+    send_errors: int = 0
+    """Datagrams that the kernel did not take: lost, as if on the wire."""
+    receive_errors: int = 0
+    """Errors that the socket reported in place of a datagram."""
+
+
+class Sender:
+    """The sending half of a port. What the kernel doesn't take is counted, never raised.
+
+    :param sock: bound.
+    :param refused: called when the kernel reports that a connected peer is gone (ECONNREFUSED).
+    """
+
+    def __init__(self, sock: socket.socket, family: Family, counters: Counters, refused: Callable[[], None]) -> None:
+        self._socket = sock
+        self._family = family
+        self._counters = counters
+        self._refused = refused
+        self._bound_to = sock.getsockname()[0]
+        self._segmentation = _has_segmentation(sock)
+        self._outbox: mmsg.Outbox | None = None
+        self._collecting = False
+        self._destinations = Cache(family.destination)
+        self._sources = Cache(self._from_source)
+        self._wires = Cache(self._from_wire)
+
+    def destination(self, peer: Address) -> Destination:
+        """:raise InvalidAddressError: it isn't a numeric address of the port's family."""
+        return self._destinations[peer]
+
+    def collect(self) -> None:
+        """From now on what is sent waits for release()."""
+        self._collecting = mmsg.AVAILABLE
+
+    def release(self) -> None:
+        """Send what has been collected, in order."""
+        self._collecting = False
+        self._flush()
+
+    def send(self, data: Any, peer: Address, via: Via | None, segment: int) -> None:
+        """See IViaTransport.write_via."""
+        destination = self._destinations[peer]
+        if via is None:
+            controls = _NOTHING
+        else:
+            controls = (self._wires if destination.needs_interface else self._sources)[via]
+        if 0 < segment < len(data):
+            self._send_run(memoryview(data), destination, controls, segment)
+        elif self._collecting:
+            self._collect(data, destination, controls)
+        else:
+            self._send(data, destination, controls)
+
+    def _send(self, data: Any, destination: Destination, controls: Controls) -> None:
+        ancillary, _ = controls
+        try:
+            if ancillary:
+                self._socket.sendmsg([data], ancillary, 0, destination.address)
+            else:
+                self._socket.sendto(data, destination.address)
+        except OSError as error:
+            self._lost(error.errno)
+        else:
+            self._counters.sent += 1
+
+    def _collect(self, data: Any, destination: Destination, controls: Controls) -> None:
+        if len(data) > mmsg.SLOT:
+            self._flush()
+            self._send(data, destination, controls)
+            return
+        if self._outbox is None:
+            self._outbox = mmsg.Outbox()
+        if self._outbox.add(data, destination.raw, controls[1]):
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._outbox is not None:
+            sent, errors = self._outbox.flush(self._socket.fileno())
+            self._counters.sent += sent
+            for code in errors:
+                self._lost(code)
+
+    def _lost(self, code: int | None, count: int = 1) -> None:
+        self._counters.send_errors += count
+        if code == errno.ECONNREFUSED:
+            self._refused()
+
+    def _send_run(self, data: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
+        """A run of datagrams: by UDP_SEGMENT where kernel and path take it, else each by itself."""
+        self._flush()
+        at_once = segment * max(1, min(_SEGMENTS, _LARGEST_RUN // segment))
+        for start in range(0, len(data), at_once):
+            run = data[start : start + at_once]
+            if self._segmentation and len(run) > segment:
+                self._send_segmented(run, destination, controls, segment)
+            else:
+                self._send_each(run, destination, controls, segment)
+
+    def _send_segmented(self, run: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
+        count = -(-len(run) // segment)
+        ancillary = [*controls[0], (socket.IPPROTO_UDP, _UDP_SEGMENT, _UNSIGNED_SHORT.pack(segment))]
+        try:
+            self._socket.sendmsg([run], ancillary, 0, destination.address)
+        except OSError as error:
+            if error.errno not in (errno.EMSGSIZE, errno.EINVAL, errno.EIO):
+                self._lost(error.errno, count)
+                return
+            lost_before = self._counters.send_errors
+            self._send_each(run, destination, controls, segment)
+            # EMSGSIZE: more than this path's MTU. EINVAL and EIO are how the kernel and the device say that they can't,
+            # but only if the same datagrams do pass one by one: then there is no use in asking again.
+            if error.errno != errno.EMSGSIZE and self._counters.send_errors == lost_before:
+                self._segmentation = False
+        else:
+            self._counters.sent += count
+
+    def _send_each(self, run: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
+        put = self._collect if mmsg.AVAILABLE else self._send
+        for start in range(0, len(run), segment):
+            put(run[start : start + segment], destination, controls)
+        self._flush()
+
+    def _from_source(self, via: Via) -> Controls:
+        """Leave from the address that was asked, by whatever route leads to the peer.
+
+        Pinning the interface as well would break asymmetric routing.
+        """
+        if via.local == self._bound_to:
+            return _NOTHING
+        return self._controls(self._family.info(via, False))
+
+    def _from_wire(self, via: Via) -> Controls:
+        """Leave from the address and on the interface that was asked."""
+        return self._controls(self._family.info(via, True))
+
+    def _controls(self, info: bytes) -> Controls:
+        if not info:
+            return _NOTHING
+        level, kind = self._family.level, self._family.type
+        return [(level, kind, info)], control_message(level, kind, info)
+
+
+def _has_segmentation(sock: socket.socket) -> bool:
+    """Whether the kernel knows UDP_SEGMENT. One that doesn't (before 4.18) ignores it and sends a single datagram."""
+    try:
+        sock.getsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
