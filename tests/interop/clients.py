@@ -1,0 +1,87 @@
+"""The command lines of real TFTP clients, one shape for all."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import frozen
+
+from bootfw.values import Address
+
+FILES = {"empty": 0, "one-block": 512, "1MB": 1_000_000, "40MB": 40_000_000}
+"""What they fetch: name and octets. 40 MB are more than 65,535 blocks of 512: the block number rolls over."""
+
+TEXT = "text"
+"""The file to fetch in netascii."""
+
+_Command = Callable[[Address, str, Path], list[str]]
+"""(server, name there, file here) -> a command line."""
+
+
+@frozen
+class Client:
+    """A client as it is used: a program with options."""
+
+    name: str
+    program: str
+    get: _Command
+    put: _Command | None = None
+
+
+def _hpa(verb: str, *options: str) -> _Command:
+    def command(server: Address, remote: str, local: Path) -> list[str]:
+        names = [remote, str(local)] if verb == "get" else [str(local), remote]
+        return ["tftp", *options, server[0], str(server[1]), "-c", verb, *names]
+
+    return command
+
+
+def _atftp(verb: str, **options: object) -> _Command:
+    wanted = [word for name, value in options.items() for word in ("--option", f"{name} {value}")]
+
+    def command(server: Address, remote: str, local: Path) -> list[str]:
+        files = ["--remote-file", remote, "--local-file", str(local)]
+        return ["atftp", f"--{verb}", *wanted, *files, server[0], str(server[1])]
+
+    return command
+
+
+def _busybox(flag: str) -> _Command:
+    def command(server: Address, remote: str, local: Path) -> list[str]:
+        return ["busybox", "tftp", flag, "-b", "1400", "-r", remote, "-l", str(local), server[0], str(server[1])]
+
+    return command
+
+
+def _url(server: Address, remote: str) -> str:
+    host = f"[{server[0]}]" if ":" in server[0] else server[0]
+    return f"tftp://{host}:{server[1]}/{remote}"
+
+
+def _curl_get(server: Address, remote: str, local: Path) -> list[str]:
+    return ["curl", "--silent", "--show-error", "--tftp-blksize", "1428", "--output", str(local), _url(server, remote)]
+
+
+def _curl_put(server: Address, remote: str, local: Path) -> list[str]:
+    return ["curl", "--silent", "--show-error", "--upload-file", str(local), _url(server, remote)]
+
+
+HPA = Client("tftp-hpa", "tftp", _hpa("get", "-m", "binary"), _hpa("put", "-m", "binary"))
+"""No options at all: blocks of 512 octets, one by one."""
+
+HPA_NETASCII = Client("tftp-hpa-netascii", "tftp", _hpa("get", "-m", "ascii"), _hpa("put", "-m", "ascii"))
+
+ATFTP = Client("atftp", "atftp", _atftp("get", tsize=0, blksize=1428), _atftp("put", tsize=0, blksize=1428))
+
+ATFTP_WINDOW = Client("atftp-windowsize", "atftp", _atftp("get", blksize=1428, windowsize=16))
+
+BUSYBOX = Client("busybox", "busybox", _busybox("-g"), _busybox("-p"))
+
+CURL = Client("curl", "curl", _curl_get, _curl_put)
+
+CURL_WITHOUT_OPTIONS = Client("curl-no-options", "curl", lambda *args: [*_curl_get(*args), "--tftp-no-options"])
+"""curl takes an acknowledged ``tsize`` of 0 for an illegal one, so this is how it fetches a file of 0 octets."""
+
+CURL_NOT_FOUND = 68
+"""The exit code of curl for ERROR 1; its message may be one of getpeername() instead."""
+
+CLIENTS = [HPA, ATFTP, ATFTP_WINDOW, BUSYBOX, CURL, CURL_WITHOUT_OPTIONS]

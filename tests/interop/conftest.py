@@ -1,0 +1,47 @@
+"""What interop tests stand on, and when they may be skipped: never in CI."""
+
+import os
+import random
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from . import lab as laboratory
+from .clients import FILES, TEXT
+from .lab import Lab
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and os.environ.get("CI") == "true" and item.get_closest_marker("interop"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which in CI is a failure: {reason}"
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Lab):
+                report.sections.extend(value.logs())
+    return report
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A segment with no hosts yet, for the tests of one module."""
+    if reason := laboratory.missing():
+        pytest.skip(reason)
+    with Lab(tmp_path_factory.mktemp("lab")) as segment:
+        yield segment
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with FILES, of random octets, and TEXT, of letters and line ends in any order."""
+    root = tmp_path_factory.mktemp("served")
+    for name, size in FILES.items():
+        (root / name).write_bytes(random.randbytes(size))
+    (root / TEXT).write_bytes(bytes(random.choices(b"ab\r\n", k=100_000)))
+    return root

@@ -1,0 +1,263 @@
+"""Hosts on one Ethernet segment, each a network namespace of its own; the machine's own network is not touched.
+
+A lab leaves nothing behind: its programs and namespaces go when the ``with`` block ends, however it ends. When the
+test process is killed its programs die with it, and the next lab removes the namespaces.
+"""
+
+import contextlib
+import ctypes
+import functools
+import itertools
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self, TypeVar
+
+import pytest
+
+_NAMESPACES = Path("/run/netns")
+_CLONE_NEWNET = 0x40000000  # <sched.h>; os.setns() is there from Python 3.12 on
+_LOG_TAIL = 4000
+_libc = ctypes.CDLL(None, use_errno=True)
+_serial = itertools.count(1)
+_T = TypeVar("_T")
+
+
+@functools.cache
+def missing() -> str:
+    """Why there can be no lab on this machine, or ""."""
+    if os.geteuid() != 0:
+        return "needs root, to make network namespaces"
+    for program in ("ip", "ethtool", "setpriv"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed"
+    probe = f"bootfw-{os.getpid()}-probe"
+    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
+    if made.returncode != 0:
+        return f"network namespaces can't be made here: {made.stderr.strip()}"
+    subprocess.run(["ip", "netns", "delete", probe], check=True)
+    return ""
+
+
+def need(name: str) -> None:
+    """Skip the test when there is no such program, or no file at that absolute path."""
+    if shutil.which(name) is None and not Path(name).is_file():
+        pytest.skip(f"{name} is not installed: tools/install-clients installs it on Debian")
+
+
+def wait_until(condition: Callable[[], _T], seconds: float, what: str) -> _T:
+    """The first true answer of *condition*; TimeoutError, naming *what* was waited for, after *seconds*."""
+    give_up = time.monotonic() + seconds
+    while not (answer := condition()):
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"{what}: not within {seconds} s")
+        time.sleep(0.02)
+    return answer
+
+
+class Program:
+    """A program running on a host. Its output, both streams, goes to a file."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self.log = log
+        with log.open("wb") as out:
+            # Killed when the test process is: nothing may outlive its lab. The exec chain keeps the process id.
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.poll()
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code."""
+        return self._process.wait(seconds)
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        """Like the function, and fails at once when the program ends first."""
+        wait_until(lambda: condition() or self.exit_code is not None, seconds, what)
+        if not condition():
+            raise AssertionError(f"{what}: {self.log.stem} ended with {self.exit_code}:\n{self.output[-_LOG_TAIL:]}")
+
+    def wait_until_bound(self, *ports: int, seconds: float = 20) -> None:
+        """Until there is a socket on each of these UDP ports, in the program's namespace."""
+        self.wait_until(
+            lambda: _bound_ports(self.pid) >= set(ports), seconds, f"{self.log.stem} listens on {sorted(ports)}"
+        )
+
+    def stop(self, seconds: float = 10) -> int:
+        """Ask it to end, insist after *seconds*; its exit code."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+def _bound_ports(pid: int) -> set[int]:
+    ports = set()
+    for table in ("udp", "udp6"):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/net/{table}") as lines:
+            next(lines)
+            ports.update(int(line.split()[1].rpartition(":")[2], 16) for line in lines)
+    return ports
+
+
+class Host:
+    """One namespace, with one interface, ``eth0``, on the lab's segment."""
+
+    def __init__(self, lab: "Lab", name: str) -> None:
+        self.name = name
+        self.namespace = f"{lab.name}-{name}"
+        self._lab = lab
+
+    def start(self, *command: str | os.PathLike[str], name: str = "") -> Program:
+        """A program that goes on while the test does."""
+        words = [os.fspath(word) for word in command]
+        stem = f"{self.name}-{name or Path(words[0]).name}"
+        log = self._lab.directory / f"{stem}-{next(_serial)}.log"
+        program = Program(["ip", "netns", "exec", self.namespace, *words], log)
+        self._lab.programs.append(program)
+        return program
+
+    def run(self, *command: str | os.PathLike[str], seconds: float) -> Program:
+        """A program that has ended; TimeoutExpired when it has not within *seconds*."""
+        program = self.start(*command)
+        program.wait(seconds)
+        return program
+
+    def ip(self, *arguments: str) -> None:
+        _ip("-n", self.namespace, *arguments)
+
+    def udp_socket(self, address: str = "", port: int = 0) -> socket.socket:
+        """A socket of this host for use in the test process, with a timeout of 10 s.
+
+        A socket belongs for good to the namespace that its thread was in when it was made.
+        """
+        with self._entered():
+            made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        made.settimeout(10)
+        made.bind((address, port))
+        return made
+
+    @contextlib.contextmanager
+    def _entered(self) -> Iterator[None]:
+        with open("/proc/thread-self/ns/net") as before, open(_NAMESPACES / self.namespace) as inside:
+            _setns(inside.fileno())
+            try:
+                yield
+            finally:
+                _setns(before.fileno())
+
+
+def _setns(descriptor: int) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+class Lab:
+    """A segment with its hosts. The bridge that is the segment lives in a namespace too: ``lab.switch``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.name = f"bootfw-{os.getpid()}-{next(_serial)}"
+        self.programs: list[Program] = []
+        self._namespaces: list[str] = []
+
+    def __enter__(self) -> Self:
+        _remove_stale_namespaces()
+        try:
+            self.switch = self._new_host("switch")
+            # No spanning tree and no multicast snooping: a port forwards everything from its first moment on.
+            self.switch.ip("link", "add", "br0", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
+            self.switch.ip("link", "set", "br0", "up")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the programs, last one first, and remove the namespaces with all that is in them."""
+        while self.programs:
+            self.programs.pop().stop()
+        while self._namespaces:
+            _ip("netns", "delete", self._namespaces.pop())
+
+    def host(self, name: str, *addresses: str) -> Host:
+        """A new host on the segment, with these addresses (``10.77.0.1/24``)."""
+        host = self._new_host(name)
+        self.switch.ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
+        self._connect(host, addresses)
+        # Else the kernel leaves UDP checksums to hardware that is not there, and guests see wrong ones.
+        subprocess.run(
+            ["ip", "netns", "exec", host.namespace, "ethtool", "-K", "eth0", "tx", "off"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        return host
+
+    def host_on_bad_cable(self, name: str, *addresses: str, seed: int, rate: float = 0.05) -> tuple[Host, Program]:
+        """A new host, and the cable to it, which damages the UDP datagrams of both directions: see ``badcable.py``."""
+        host = self._new_host(name)
+        cable = self.switch.start(
+            sys.executable, Path(__file__).with_name("badcable.py"), name, "far", str(seed), str(rate), name="badcable"
+        )
+        cable.wait_until(lambda: "connected" in cable.output, 10, "the cable has both ends")
+        self.switch.ip("link", "set", "far", "netns", host.namespace, "name", "eth0")
+        self._connect(host, addresses)
+        return host, cable
+
+    def logs(self) -> list[tuple[str, str]]:
+        """(name, end of its text) of every program's log, for the report of a test that failed."""
+        paths = sorted(self.directory.glob("*.log"), key=lambda path: path.stat().st_mtime)
+        return [(path.name, path.read_text(errors="replace")[-_LOG_TAIL:]) for path in paths]
+
+    def _new_host(self, name: str) -> Host:
+        host = Host(self, name)
+        _ip("netns", "add", host.namespace)
+        self._namespaces.append(host.namespace)
+        host.ip("link", "set", "lo", "up")
+        return host
+
+    def _connect(self, host: Host, addresses: tuple[str, ...]) -> None:
+        self.switch.ip("link", "set", host.name, "master", "br0", "up")
+        host.ip("link", "set", "eth0", "up")
+        for address in addresses:
+            # Without duplicate address detection an IPv6 address can be used at once.
+            host.ip("address", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else ["brd", "+"]))
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise OSError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
+
+
+def _remove_stale_namespaces() -> None:
+    """Those of test processes that were killed."""
+    for path in _NAMESPACES.glob("bootfw-*"):
+        owner = re.match(r"bootfw-(\d+)-", path.name)
+        if owner and not Path("/proc", owner[1]).exists():
+            _ip("netns", "delete", path.name)

@@ -1,0 +1,198 @@
+"""Real clients fetch from and store to ``twistd bootfw``, in namespaces of their own; compared octet by octet."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bootfw.values import Address
+
+from .clients import ATFTP, BUSYBOX, CLIENTS, CURL, CURL_NOT_FOUND, FILES, HPA, HPA_NETASCII, TEXT, Client
+from .lab import Host, Lab, need
+from .service import start_bootfw
+
+pytestmark = pytest.mark.interop
+
+SERVER = "10.77.0.1"
+SECOND_ADDRESS = "10.77.0.2"
+SERVER_IPV6 = "fd77::1"
+SECOND_ADDRESS_IPV6 = "fd77::2"
+SECONDS = 60
+
+Fetch = Callable[[Client, Address, str], bytes]
+
+by_name = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+
+
+def configuration(root: Path, port: int, **tftp: str) -> str:
+    settings = "".join(f"{key} = {value}\n" for key, value in tftp.items())
+    return f"""
+        [dhcp]
+        mode = "off"
+        [tftp]
+        listen = ["0.0.0.0:{port}", "[::]:{port}"]
+        {settings}
+        [[backend]]
+        use = "directory"
+        root = "{root}"
+    """
+
+
+@pytest.fixture(scope="module")
+def server(lab: Lab) -> Host:
+    return lab.host("server", f"{SERVER}/24", f"{SECOND_ADDRESS}/24", f"{SERVER_IPV6}/64", f"{SECOND_ADDRESS_IPV6}/64")
+
+
+@pytest.fixture(scope="module")
+def station(lab: Lab) -> Host:
+    """Where the clients run."""
+    return lab.host("station", "10.77.0.9/24", "fd77::9/64")
+
+
+@pytest.fixture(scope="module")
+def single_port(lab: Lab, server: Host, served: Path) -> int:
+    """The port of a server with no settings but the root."""
+    start_bootfw(server, lab.directory, configuration(served, 69), 69)
+    return 69
+
+
+@pytest.fixture(scope="module", params=[("ephemeral", 1069), ("30000-30099", 2069)], ids=lambda param: param[0])
+def port_per_transfer(request: pytest.FixtureRequest, lab: Lab, server: Host, served: Path) -> tuple[str, int]:
+    """The ``ports`` setting of a server that answers from another port than the one asked, and that one."""
+    ports, port = request.param
+    start_bootfw(server, lab.directory, configuration(served, port, ports=f'"{ports}"'), port)
+    return ports, port
+
+
+@pytest.fixture(scope="module")
+def writable(lab: Lab, server: Host, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """The root and the port of a server that takes uploads."""
+    root = tmp_path_factory.mktemp("uploads")
+    start_bootfw(server, lab.directory, configuration(root, 3069, writable="true"), 3069)
+    return root, 3069
+
+
+@pytest.fixture
+def fetch(station: Host, tmp_path: Path) -> Fetch:
+    """``fetch(client, (address, port), name)``: what the client stored."""
+
+    def run(client: Client, address: tuple[str, int], name: str) -> bytes:
+        need(client.program)
+        local = tmp_path / "fetched"
+        done = station.run(*client.get(address, name, local), seconds=SECONDS)
+        assert done.exit_code == 0, done.output
+        # curl makes no file when there is nothing to put in it.
+        return local.read_bytes() if local.exists() else b""
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("client", "name"),
+    [(client, name) for client in CLIENTS for name in FILES if (client, name) != (CURL, "empty")],
+    ids=lambda value: value.name if isinstance(value, Client) else value,
+)
+def test_a_file_arrives_intact(fetch: Fetch, single_port: int, served: Path, client: Client, name: str) -> None:
+    assert fetch(client, (SERVER, single_port), name) == (served / name).read_bytes()
+
+
+@by_name
+def test_a_file_arrives_over_ipv6(fetch: Fetch, single_port: int, served: Path, client: Client) -> None:
+    assert fetch(client, (SERVER_IPV6, single_port), "1MB") == (served / "1MB").read_bytes()
+
+
+@by_name
+def test_a_file_arrives_from_a_port_of_its_own(fetch: Fetch, port_per_transfer, served: Path, client: Client) -> None:
+    _, port = port_per_transfer
+    assert fetch(client, (SERVER, port), "1MB") == (served / "1MB").read_bytes()
+
+
+def test_the_port_of_a_transfer_is_the_one_configured(station: Host, port_per_transfer) -> None:
+    ports, port = port_per_transfer
+    with station.udp_socket() as client:
+        client.sendto(b"\0\1empty\0octet\0", (SERVER, port))
+        data, source = client.recvfrom(600)
+        client.sendto(b"\0\4\0\1", source)
+    assert data == b"\0\3\0\1"
+    assert source[0] == SERVER
+    assert source[1] != port
+    if "-" in ports:
+        first, last = map(int, ports.split("-"))
+        assert first <= source[1] <= last
+
+
+@pytest.mark.parametrize("address", [SERVER, SECOND_ADDRESS, SERVER_IPV6, SECOND_ADDRESS_IPV6])
+def test_the_answer_leaves_from_the_address_that_was_asked(station: Host, single_port: int, address: str) -> None:
+    with station.udp_socket("::" if ":" in address else "") as client:
+        # A connected socket hears nobody else.
+        client.connect((address, single_port))
+        client.send(b"\0\1empty\0octet\0")
+        assert client.recv(600) == b"\0\3\0\1"
+        client.send(b"\0\4\0\1")
+
+
+@pytest.mark.parametrize("address", [SECOND_ADDRESS, SECOND_ADDRESS_IPV6])
+def test_a_port_per_transfer_keeps_the_address_that_was_asked(station: Host, port_per_transfer, address: str) -> None:
+    _, port = port_per_transfer
+    with station.udp_socket("::" if ":" in address else "") as client:
+        client.sendto(b"\0\1empty\0octet\0", (address, port))
+        data, source = client.recvfrom(600)
+        client.sendto(b"\0\4\0\1", source)
+    assert (data, source[0]) == (b"\0\3\0\1", address)
+
+
+def test_a_burst_of_300_requests_is_answered(station: Host, single_port: int) -> None:
+    """All are sent before the first answer is read; nothing is sent twice."""
+    clients = [station.udp_socket() for _ in range(300)]
+    try:
+        for client in clients:
+            client.sendto(b"\0\1empty\0octet\0", (SERVER, single_port))
+        answers = [client.recv(600) for client in clients]
+        for client in clients:
+            client.sendto(b"\0\4\0\1", (SERVER, single_port))
+    finally:
+        for client in clients:
+            client.close()
+    assert answers == [b"\0\3\0\1"] * 300
+
+
+@by_name
+def test_a_missing_file_is_said_at_once(station: Host, single_port: int, client: Client, tmp_path: Path) -> None:
+    need(client.program)
+    begun = time.monotonic()
+    done = station.run(*client.get((SERVER, single_port), "no-such-file", tmp_path / "fetched"), seconds=SECONDS)
+    assert time.monotonic() - begun < 1
+    assert "not found" in done.output.lower() or done.exit_code == CURL_NOT_FOUND
+
+
+@pytest.mark.parametrize("client", [HPA, ATFTP, BUSYBOX, CURL], ids=lambda client: client.name)
+@pytest.mark.parametrize("name", FILES)
+def test_an_upload_is_stored_intact(
+    station: Host, writable: tuple[Path, int], served: Path, client: Client, name: str
+) -> None:
+    need(client.program)
+    root, port = writable
+    stored = f"{client.name}-{name}"
+    done = station.run(*client.put((SERVER, port), stored, served / name), seconds=SECONDS)
+    assert done.exit_code == 0, done.output
+    assert (root / stored).read_bytes() == (served / name).read_bytes()
+
+
+@pytest.mark.parametrize("client", [HPA, ATFTP, BUSYBOX, CURL], ids=lambda client: client.name)
+def test_an_upload_is_refused_unless_writable(station: Host, single_port: int, served: Path, client: Client) -> None:
+    need(client.program)
+    station.run(*client.put((SERVER, single_port), "upload", served / "one-block"), seconds=5)
+    assert sorted(path.name for path in served.iterdir()) == sorted([*FILES, TEXT])
+
+
+def test_netascii_arrives_as_it_was(fetch: Fetch, single_port: int, served: Path) -> None:
+    assert fetch(HPA_NETASCII, (SERVER, single_port), TEXT) == (served / TEXT).read_bytes()
+
+
+def test_netascii_is_stored_as_it_was(station: Host, writable: tuple[Path, int], served: Path) -> None:
+    need(HPA_NETASCII.program)
+    root, port = writable
+    done = station.run(*HPA_NETASCII.put((SERVER, port), TEXT, served / TEXT), seconds=SECONDS)
+    assert done.exit_code == 0, done.output
+    assert (root / TEXT).read_bytes() == (served / TEXT).read_bytes()
