@@ -1,4 +1,13 @@
-"""What can be set, as frozen values with the defaults. The configuration file is one way to make them."""
+"""What can be set, as frozen values with the defaults. The configuration file is one way to make them.
+
+The string below a field is its documentation in the reference of the configuration. A field's ``metadata`` may hold
+``key``, its place in the section where that is not its name, and ``toml``, what the file holds where that is not
+its type.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from attrs import field, frozen
 
@@ -6,41 +15,131 @@ ListenAddress = tuple[str, int]
 """(IPv4 or IPv6 address, UDP or TCP port)."""
 
 
+def listen_address(text: str) -> ListenAddress:
+    """``"0.0.0.0:69"`` or ``"[::]:69"`` as (address, port).
+
+    :raise ValueError: it is neither.
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ValueError
+        address = ipaddress.ip_address(host[1:-1] if bracketed else host)
+        if bracketed != (address.version == 6):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f'must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "{text}"') from None
+    return str(address), int(port)
+
+
+def listen_addresses(values: Iterable[str | ListenAddress]) -> tuple[ListenAddress, ...]:
+    """Each of *values* as (address, port), none of them twice."""
+    found: list[ListenAddress] = []
+    for value in values:
+        address = listen_address(value) if isinstance(value, str) else value
+        if address in found:
+            raise ValueError(f"{address[0]} port {address[1]} is there twice")
+        found.append(address)
+    return tuple(found)
+
+
+def transfer_ports(value: str | tuple[int, int]) -> str | tuple[int, int]:
+    """ "single", "ephemeral", or a range such as "30000-30999" as (first, last)."""
+    if value in ("single", "ephemeral"):
+        return value
+    try:
+        first, last = map(int, value.split("-")) if isinstance(value, str) else value
+    except ValueError:
+        first, last = 0, 0
+    if not 0 < first <= last < 65536:
+        raise ValueError(f'must be "single", "ephemeral" or a range such as "30000-30999", not "{value}"')
+    return first, last
+
+
+def interface_names(values: Iterable[str]) -> tuple[str, ...]:
+    """Names as the kernel allows them: up to 15 octets, without blanks and slashes."""
+    names = tuple(values)
+    for name in names:
+        if not 0 < len(name.encode()) < 16 or "/" in name or name.split() != [name]:
+            raise ValueError(f'"{name}" can\'t be the name of an interface')
+    return names
+
+
+def within(low: float, high: float, unit: str) -> Callable[[Any, Any, Any], None]:
+    """A validator for numbers from *low* to *high*, both included."""
+
+    def check(instance: Any, attribute: Any, value: float) -> None:
+        if not low <= value <= high:  # NaN is not
+            raise ValueError(f"must be from {low} to {high} {unit}, not {value}")
+
+    return check
+
+
+def _mode(instance: Any, attribute: Any, value: str) -> None:
+    if value == "server":
+        raise ValueError(
+            'this version hands out no addresses; use "proxy" beside the DHCP server that is there already, or "off"'
+        )
+    if value not in ("off", "proxy"):
+        raise ValueError(f'must be "off" or "proxy", not "{value}"')
+
+
+_port = within(1, 65535, "(a UDP port)")
+
+
 @frozen
 class TFTPSettings:
     """``[tftp]``"""
 
-    listen: tuple[ListenAddress, ...] = (("0.0.0.0", 69), ("::", 69))
-    ports: str | tuple[int, int] = "single"
-    """ "single": every reply leaves from the port that was asked. "ephemeral": a port for each transfer, the kernel's
-    choice (RFC 1350). (first, last): the same, from a range."""
+    listen: tuple[ListenAddress, ...] = field(
+        default=(("0.0.0.0", 69), ("::", 69)), converter=listen_addresses, metadata={"toml": list[str]}
+    )
+    """Addresses and UDP ports to listen on; port 0: the kernel chooses. Empty: no TFTP."""
+    ports: str | tuple[int, int] = field(default="single", converter=transfer_ports, metadata={"toml": str})
+    """`"single"`: every reply leaves from the port that was asked, which passes NAT, containers and load balancers.
+    `"ephemeral"`: a port for each transfer, the kernel's choice (RFC 1350). `"30000-30999"`: the same, from a range."""
     writable: bool = False
-    max_blksize: int = 1468
-    """Octets (RFC 2348)."""
-    max_windowsize: int = 64
-    """Blocks (RFC 7440)."""
+    """Clients may upload; the first writable backend takes the file."""
+    max_blksize: int = field(default=1468, validator=within(8, 65464, "octets (RFC 2348)"))
+    """Octets in a block that a client may ask for (RFC 2348), 8 to 65464. Larger ones are answered with this."""
+    max_windowsize: int = field(default=64, validator=within(1, 65535, "blocks (RFC 7440)"))
+    """Blocks in flight that a client may ask for (RFC 7440), 1 to 65535."""
 
 
 @frozen
 class DHCPSettings:
     """``[dhcp]``"""
 
-    mode: str = "proxy"
-    """ "off" or "proxy"."""
-    server_port: int = 67
-    client_port: int = 68
-    boot_server_port: int = 4011
-    answer_within_seconds: float = 0.8
-    """For the whole resolver chain: iPXE asks port 4011 only twice, one second apart."""
+    mode: str = field(default="proxy", validator=_mode)
+    """`"proxy"`: tells boot clients what to load and leaves addresses to the DHCP server that is already there.
+    `"off"`: no DHCP at all."""
+    server_port: int = field(default=67, validator=_port, metadata={"key": ("ports", "server")})
+    """UDP port for the clients' broadcasts."""
+    client_port: int = field(default=68, validator=_port, metadata={"key": ("ports", "client")})
+    """UDP port that the clients are answered on."""
+    boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
+    """UDP port of the PXE boot server."""
+    answer_within_seconds: float = field(default=0.8, validator=within(0.05, 60, "seconds"))
+    """For the whole chain of resolvers, 0.05 to 60. iPXE asks port 4011 only twice, one second apart."""
+
+
+@frozen
+class HTTPSettings:
+    """``[http]``"""
+
+    listen: tuple[ListenAddress, ...] = field(default=(), converter=listen_addresses, metadata={"toml": list[str]})
+    """Addresses and TCP ports to listen on, such as `["0.0.0.0:8069"]`. Empty: no HTTP."""
 
 
 @frozen
 class Settings:
     """Everything but the plugins."""
 
-    interfaces: tuple[str, ...] = ()
-    """Names; empty: every interface."""
+    interfaces: tuple[str, ...] = field(default=(), converter=interface_names, metadata={"toml": list[str]})
+    """Names of the interfaces whose clients are served. Empty: all of them."""
     state_dir: str = ""
-    """ means a directory of the user."""
+    """Where bootfw keeps what must outlive it. Empty: a directory of the user."""
     tftp: TFTPSettings = field(factory=TFTPSettings)
     dhcp: DHCPSettings = field(factory=DHCPSettings)
+    http: HTTPSettings = field(factory=HTTPSettings)

@@ -1,0 +1,242 @@
+"""The configuration: a TOML file and the environment become Settings and the choice of plugins, and these a service.
+
+Everything that is wrong is said at once, each with its place and with what would be right.
+"""
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from bootfw import defaults, environment, plugins
+from bootfw.errors import BootfwError, ConfigError, PluginError, format_path
+from bootfw.schema import Path as Place
+from bootfw.schema import mismatches, unknown_keys
+from bootfw.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, read_section
+from bootfw.service import BootService
+from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+
+
+class ConfigErrors(BootfwError):
+    """Everything that is wrong with a configuration.
+
+    :param lines: one for each error, complete with file or variable and place.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(self.lines))
+
+
+@frozen
+class Choice:
+    """A plugin that the configuration names."""
+
+    use: str
+    options: Mapping[str, Any]
+    place: Place
+    """Of its table: ``("resolver", 1)``."""
+
+
+@frozen
+class Configuration:
+    """What the file and the environment say, read and checked as far as that goes without the plugins."""
+
+    settings: Settings
+    plugins: Mapping[str, tuple[Choice, ...]]
+    """Section -> what it names, such as "resolver"; a section that is not there is left to the defaults."""
+    directory: Path
+    """Relative paths are relative to it."""
+    source: Path | None
+    """The file; None: there is none."""
+    origins: Mapping[Place, str]
+    """What came from the environment: place -> variable."""
+    given: frozenset[Place]
+    """The keys of settings that were given, such as ``("tftp", "listen")``."""
+
+    def where(self, error: ConfigError) -> str:
+        """One line: the error with its file or variable, and its place."""
+        for length in range(len(error.path), 0, -1):
+            variable = self.origins.get(error.path[:length])
+            if variable:
+                return f"{format_path((variable, *error.path[length:]))}: {error.message}"
+        return f"{self.source}: {error}" if self.source else str(error)
+
+
+Named = tuple[str, Any]
+"""What a plugin made, and the name that the log calls it by."""
+
+
+@frozen
+class Parts:
+    """What a BootService is made of."""
+
+    settings: Settings
+    backends: tuple[Named, ...]
+    resolvers: tuple[Named, ...]
+    watchdog: Named
+    observers: tuple[Named, ...]
+    notes: Mapping[str, str]
+    """Service -> what an operator should know about its address."""
+
+    def service(self, reactor: Any) -> BootService:
+        """The service, not started."""
+        return BootService(
+            reactor,
+            settings=self.settings,
+            backends=self.backends,
+            resolvers=self.resolvers,
+            watchdog=self.watchdog[1],
+            observers=self.observers,
+        )
+
+
+def load_config(path: Path | str | None, environ: Mapping[str, str]) -> Configuration:
+    """Read the file, if there is one, and the ``BOOTFW_`` variables, which win over it.
+
+    :raise ConfigErrors: everything that is wrong.
+    """
+    source = None if path is None else Path(path)
+    document = {} if source is None else _read(source)
+    origins, wrong_variables = environment.apply(environ, document)
+    errors: list[ConfigError] = list(unknown_keys(document, [*SECTIONS, *PLUGIN_LISTS, *PLUGIN_TABLES]))
+    _name_later_sections(document, errors)
+    directory = Path.cwd() if source is None else source.absolute().parent
+    settings = _settings(document, directory, errors)
+    chosen = {section: _choices(section, document[section], errors) for section in PLUGIN_LISTS if section in document}
+    chosen |= {section: _only(section, document[section], errors) for section in PLUGIN_TABLES if section in document}
+    configuration = Configuration(settings, chosen, directory, source, origins, frozenset(_given(document)))
+    if errors or wrong_variables:
+        raise ConfigErrors([*map(str, wrong_variables), *map(configuration.where, errors)])
+    return configuration
+
+
+def assemble(configuration: Configuration, reactor: Any) -> Parts:
+    """Everything a service is made of: every plugin loaded, configured and verified.
+
+    What the configuration leaves out comes from :mod:`bootfw.defaults`.
+
+    :raise ConfigErrors: everything that is wrong with the plugins.
+    """
+    context = plugins.PluginContext(reactor, configuration.directory)
+    errors: list[ConfigError] = []
+
+    def made(section: str, default: Callable[[], defaults.Chosen]) -> list[Named]:
+        chosen = configuration.plugins.get(section)
+        return _made(section, _default(default()) if chosen is None else chosen, context, errors)
+
+    backends = made("backend", defaults.backends)
+    resolvers = made("resolver", lambda: defaults.resolvers(backends))
+    watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
+    observers = made("observer", lambda: defaults.OBSERVERS)
+    if errors:
+        raise ConfigErrors([configuration.where(error) for error in errors])
+    settings, notes = defaults.settled(configuration.settings, configuration.given, configuration.source is None)
+    return Parts(settings, tuple(backends), tuple(resolvers), watchdogs[0], tuple(observers), notes)
+
+
+def build(configuration: Configuration, reactor: Any) -> BootService:
+    """The service that the configuration describes, not started.
+
+    :raise ConfigErrors: everything that is wrong with the plugins.
+    """
+    return assemble(configuration, reactor).service(reactor)
+
+
+def _read(source: Path) -> dict[str, Any]:
+    try:
+        text = source.read_bytes().decode()
+    except OSError as error:
+        raise ConfigErrors([f"{source}: can't be read: {error.strerror}"]) from error
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start].count(b"\n")
+        raise ConfigErrors([f"{source}:{before + 1}: must be UTF-8, as TOML is"]) from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason = str(error)
+        place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", reason)
+        if place is None:
+            raise ConfigErrors([f"{source}: {reason}"]) from error
+        end = text.count("\n") + 1, len(text.rpartition("\n")[2]) + 1
+        line, column = place.groups() if place[1] else end
+        raise ConfigErrors([f"{source}:{line}:{column}: {reason[: place.start()]}"]) from error
+
+
+def _name_later_sections(document: dict[str, Any], errors: list[ConfigError]) -> None:
+    """What the configuration will have is not a mistake of the operator's; it is said as what it is."""
+    dhcp = document.get("dhcp")
+    if isinstance(dhcp, dict) and "subnet" in dhcp:
+        del dhcp["subnet"]
+        errors.append(ConfigError("this version hands out no addresses, so it takes no subnets", ("dhcp", "subnet")))
+
+
+def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigError]) -> Settings:
+    read = {section: read_section(section, document.get(section, {}), errors) for section in SECTIONS}
+    own = read["bootfw"]
+    if own.get("state_dir"):
+        own["state_dir"] = str(directory / own["state_dir"])
+    return Settings(
+        **own, tftp=TFTPSettings(**read["tftp"]), dhcp=DHCPSettings(**read["dhcp"]), http=HTTPSettings(**read["http"])
+    )
+
+
+def _given(document: Mapping[str, Any]) -> list[Place]:
+    return [(section, key) for section in SECTIONS for key in document.get(section, ()) if section in document]
+
+
+def _choices(section: str, tables: Any, errors: list[ConfigError]) -> tuple[Choice, ...]:
+    if not isinstance(tables, list):
+        errors.append(ConfigError(f"must be a list of tables: write [[{section}]]", (section,)))
+        return ()
+    chosen = [_choice(table, (section, index), errors) for index, table in enumerate(tables)]
+    return tuple(choice for choice in chosen if choice)
+
+
+def _only(section: str, table: Any, errors: list[ConfigError]) -> tuple[Choice, ...]:
+    if isinstance(table, list):
+        errors.append(ConfigError(f"there is only one: write [{section}]", (section,)))
+        return ()
+    choice = _choice(table, (section,), errors)
+    return (choice,) if choice else ()
+
+
+def _choice(table: Any, place: Place, errors: list[ConfigError]) -> Choice | None:
+    wrong = list(mismatches(table, dict, place))
+    if not wrong and "use" not in table:
+        wrong = [ConfigError('"use" is missing: it names the plugin', place)]
+    if not wrong:
+        wrong = list(mismatches(table["use"], str, (*place, "use")))
+    errors += wrong
+    if wrong:
+        return None
+    return Choice(table["use"], {key: value for key, value in table.items() if key != "use"}, place)
+
+
+def _made(
+    section: str, choices: Sequence[Choice], context: plugins.PluginContext, errors: list[ConfigError]
+) -> list[Named]:
+    """What the choices make. Names that would be the same get their position."""
+    made = []
+    often = Counter(choice.use for choice in choices)
+    for choice in choices:
+        try:
+            plugin = plugins.load(choice.use, f"bootfw.{section}s")
+        except PluginError as error:
+            errors.append(error.under(*choice.place, "use"))
+            continue
+        try:
+            thing = plugins.configure(plugin, choice.options, context)
+        except ConfigError as error:
+            errors.append(error.under(*choice.place))
+            continue
+        made.append((choice.use if often[choice.use] == 1 else f"{choice.use}[{choice.place[-1]}]", thing))
+    return made
+
+
+def _default(choices: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Choice, ...]:
+    return tuple(Choice(use, options, ("default", index)) for index, (use, options) in enumerate(choices))

@@ -1,0 +1,98 @@
+"""The configuration from environment variables: ``BOOTFW_TFTP_MAX_BLKSIZE=1400``."""
+
+import itertools
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any, get_origin
+
+from bootfw.errors import ConfigError
+from bootfw.schema import Path, nearest
+from bootfw.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, Key, keys_of
+
+PREFIX = "BOOTFW_"
+_LISTED = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_LISTS)})_(\d+)_(\w+)", re.IGNORECASE)
+_SINGLE = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_TABLES)})_(\w+)", re.IGNORECASE)
+
+
+def variables() -> dict[str, Key]:
+    """The variables of the settings. Those of plugins follow the patterns of :func:`apply`."""
+    return {key.variable: key for section in SECTIONS for key in keys_of(section)}
+
+
+def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[Path, str], list[ConfigError]]:
+    """Put the variables of *environ* that begin with ``BOOTFW_`` into *document*, over what the file says.
+
+    ``BOOTFW_<KEY>`` is a key of ``[bootfw]``, ``BOOTFW_<SECTION>_<KEY>`` of another section,
+    ``BOOTFW_WATCHDOG_<KEY>`` and ``BOOTFW_RESOLVER_<n>_<KEY>`` an option of a plugin, counted from 0.
+    Dashes are underscores. A value is TOML, or else a string; a list may also be given with commas.
+
+    :return: path -> variable that set it; and the errors, whose path is the name of the variable.
+    """
+    origins: dict[Path, str] = {}
+    errors: list[ConfigError] = []
+    settings = variables()
+    for name in sorted(environ, key=_naturally):
+        if not name.startswith(PREFIX):
+            continue
+        try:
+            if name in settings:
+                path: Path = (settings[name].section, *settings[name].path)
+                value = _decoded(environ[name], settings[name].annotation)
+            else:
+                path, value = _plugin_path(name, settings), _decoded(environ[name], Any)
+            _put(document, path, value)
+        except ConfigError as error:
+            errors.append(error.under(name))
+        else:
+            origins[path] = name
+    return origins, errors
+
+
+def _plugin_path(name: str, settings: Mapping[str, Key]) -> Path:
+    if listed := _LISTED.fullmatch(name):
+        kind, index, key = listed.groups()
+        return kind.lower(), int(index), key.lower().replace("_", "-")
+    if single := _SINGLE.fullmatch(name):
+        kind, key = single.groups()
+        return kind.lower(), key.lower().replace("_", "-")
+    patterns = [f"{PREFIX}{kind.upper()}_0_USE" for kind in PLUGIN_LISTS] + [f"{PREFIX}WATCHDOG_USE"]
+    raise ConfigError(f"unknown variable{nearest(name, [*settings, *patterns])}")
+
+
+def _put(document: dict[str, Any], path: Path, value: Any) -> None:
+    """Set *path*. What is in the way and no table is left for the errors of the file to name."""
+    place: Any = document
+    for part, following in itertools.pairwise(path):
+        empty: Any = [] if isinstance(following, int) else {}
+        if isinstance(part, int):
+            if not isinstance(place, list):
+                return
+            if part > len(place):
+                raise ConfigError(f"there is no number {len(place)} before it; plugins are counted from 0")
+            if part == len(place):
+                place.append(empty)
+            place = place[part]
+        else:
+            if not isinstance(place, dict):
+                return
+            place = place.setdefault(part, empty)
+    if isinstance(place, dict):
+        place[path[-1]] = value
+
+
+def _decoded(text: str, wanted: Any) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    if get_origin(wanted) is list and not isinstance(value, list):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if wanted is str and not isinstance(value, str):
+        return text
+    return value
+
+
+def _naturally(name: str) -> list[Any]:
+    """So that plugin 10 comes after plugin 9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,187 @@
+"""``twistd bootfw``: the command line."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, NoReturn
+
+import attrs
+from twisted.application.service import IService, MultiService
+from twisted.internet import reactor
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+from twisted.python import usage
+
+from bootfw import defaults
+from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_config
+from bootfw.observe.log import at
+from bootfw.plugins import PluginRow, list_plugins
+from bootfw.service import BootService
+from bootfw.values import Address
+
+WRONG = 1
+"""Exit code: the configuration is wrong, or a port can't be had."""
+
+MISUSED = 2
+"""Exit code: there is no such option."""
+
+EPILOG = f"""
+Without --config bootfw runs on its defaults: it tells boot clients what to load and
+leaves addresses to the DHCP server that is there already (proxyDHCP), and serves, read
+only, {", ".join(defaults.ROOTS)} and the boot programs that the
+distribution has installed. Where ports below 1024 are not allowed it takes
+{67 + defaults.HIGH} and {69 + defaults.HIGH}.
+
+Every key of the file can be given as a variable too, which wins over the file:
+BOOTFW_TFTP_MAX_BLKSIZE=1400, BOOTFW_INTERFACES=eth0,eth1, BOOTFW_BACKEND_0_ROOT=/srv/boot.
+
+Examples:
+  twistd --nodaemon bootfw                           try it, the log on the terminal
+  twistd bootfw -c /etc/bootfw.toml                  in the background
+  twistd --nodaemon bootfw --check -c bootfw.toml    is the file right?
+  twistd --nodaemon bootfw --list-plugins            what can be named in "use"
+
+Exit codes: 0 well, 1 the configuration is wrong or a port can't be had, 2 no such option.
+"""
+
+
+class Options(usage.Options):
+    """The options after ``twistd bootfw``."""
+
+    synopsis = "Usage: twistd [options] bootfw [options]"
+    longdesc = "Network boot services: proxyDHCP and TFTP."
+    optParameters = [["config", "c", None, "The configuration, a TOML file."]]
+    optFlags = [
+        ["check", None, "Read the configuration, load and verify every plugin it names, and exit."],
+        ["list-plugins", None, "Show the installed plugins and exit."],
+        ["json", None, "With --list-plugins: as JSON."],
+    ]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """As usual, but a mistake ends with one line and a code: twistd prints everything and exits with 0."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            _give_up([f"{error}; see twistd bootfw --help"], MISUSED)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """There are none."""
+        if arguments:
+            raise usage.UsageError(f'unexpected "{arguments[0]}"')
+
+    def postOptions(self) -> None:
+        """Do here what ends at once."""
+        if self["json"] and not self["list-plugins"]:
+            raise usage.UsageError("--json is for --list-plugins")
+        if self["list-plugins"]:
+            rows = list_plugins()
+            as_json = json.dumps([attrs.asdict(row) for row in rows], indent=2)
+            sys.stdout.write((as_json if self["json"] else _listed(rows)) + "\n")
+            raise SystemExit(0)
+        if self["check"]:
+            configuration, parts = _assembled(self)
+            sys.stdout.write(
+                f"{configuration.source or 'the default configuration'}: OK\n{_aligned(_contents(parts))}\n"
+            )
+            raise SystemExit(0)
+
+    def getUsage(self, width: int | None = None) -> str:
+        """What ``--help`` prints."""
+        return str(super().getUsage(width)) + EPILOG
+
+
+def makeService(options: Options) -> IService:
+    """What twistd runs. A wrong configuration ends the process with a line for each error."""
+    _, parts = _assembled(options)
+    sys.excepthook = _saying_once(sys.excepthook)
+    return Daemon(parts.service(reactor), parts)
+
+
+class Daemon(MultiService):
+    """A BootService under twistd: it shows what is bound where, and a port that can't be had ends the process."""
+
+    log = Logger(namespace="bootfw")
+
+    def __init__(self, boot: BootService, parts: Parts) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._boot = boot
+        self._parts = parts
+        boot.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports, while root still."""
+        try:
+            super().privilegedStartService()  # type: ignore[no-untyped-call]
+        except CannotListenError as error:
+            self.log.critical("bootfw can't start: {reason}", reason=error)
+            raise
+
+    def startService(self) -> None:
+        """Start, and show what can be reached."""
+        super().startService()  # type: ignore[no-untyped-call]
+        rows = self._boot.summary()
+        table = _aligned(
+            [(row.service, at(row.address), row.note or self._parts.notes.get(row.service, "")) for row in rows]
+        )
+        self.log.info("bootfw serves\n{table}", table=table)
+        for row in rows:
+            if row.service == "tftp":
+                self.log.info("try it: {command}", command=_fetching(row.address, self._parts))
+                break
+
+
+def _assembled(options: Options) -> tuple[Configuration, Parts]:
+    try:
+        configuration = load_config(options["config"], os.environ)
+        return configuration, assemble(configuration, reactor)
+    except ConfigErrors as errors:
+        _give_up(errors.lines, WRONG)
+
+
+def _give_up(lines: Iterable[str], code: int) -> NoReturn:
+    for line in lines:
+        sys.stderr.write(f"bootfw: {line}\n")
+    raise SystemExit(code)
+
+
+def _saying_once(previous: Callable[..., Any]) -> Callable[..., Any]:
+    """An excepthook without a traceback for what an operator did and the log has said.
+
+    twistd gives no other way to end a start: it cleans up after an exception, and re-raises it.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if not issubclass(kind, CannotListenError):
+            previous(kind, error, traceback)
+
+    return hook
+
+
+def _contents(parts: Parts) -> list[tuple[str, str]]:
+    def names(things: Iterable[tuple[str, Any]]) -> str:
+        return ", ".join(name for name, _ in things) or "none"
+
+    return [
+        ("backends", names(parts.backends)),
+        ("resolvers", names(parts.resolvers)),
+        ("watchdog", parts.watchdog[0]),
+        ("observers", names(parts.observers)),
+    ]
+
+
+def _fetching(address: Address, parts: Parts) -> str:
+    """A command that fetches a file which is there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])
+    name = defaults.example(parts.backends) or "FILE"
+    return f"curl -O tftp://{at((host, address[1]))}/{name}"
+
+
+def _listed(rows: Sequence[PluginRow]) -> str:
+    return _aligned([(r.kind, r.name, r.distribution, r.summary or f"CAN'T BE USED: {r.error}") for r in rows])
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
