@@ -1,0 +1,57 @@
+"""Block numbers and runs of blocks.
+
+Inside, a block has an absolute number that starts at 1 and never wraps. On the wire it has 16 bits and wraps to 0.
+The two meet in this module only, and wire numbers are never compared by order.
+"""
+
+from itertools import count as _count
+
+from attrs import frozen
+
+_DATA = b"\0\x03"
+
+
+@frozen
+class Blocks:
+    """A run of *count* blocks beginning with block *first*."""
+
+    first: int
+    """Absolute, from 1."""
+    count: int
+
+    @property
+    def last(self) -> int:
+        """Absolute number of the last block of the run."""
+        return self.first + self.count - 1
+
+
+def wire_number(block: int) -> int:
+    """The 16 bits that stand for absolute *block* in a packet; 65535 is followed by 0."""
+    return block & 0xFFFF
+
+
+def advance(acked: int, number: int, limit: int) -> int | None:
+    """The absolute block that 16-bit *number* means, when it lies 0 to *limit* blocks after *acked*; else None.
+
+    :param limit: at most 65535, so that the answer is unambiguous.
+    """
+    ahead = (number - acked) & 0xFFFF
+    return acked + ahead if ahead <= limit else None
+
+
+def frame(blocks: Blocks, blksize: int, data: bytes) -> bytes:
+    """The DATA datagrams of *blocks*, one after the other: each ``blksize + 4`` octets long, the last may be shorter.
+
+    :param data: the content of the run; only the last block may be short of *blksize*.
+    :raise ValueError: *data* doesn't fill all blocks but the last, or is too long.
+    """
+    first, count = blocks.first, blocks.count
+    if not 0 <= len(data) - (count - 1) * blksize <= blksize:
+        raise ValueError(f"{len(data)} octets don't make {count} blocks of {blksize}")
+    if count == 1:
+        return _DATA + (first & 0xFFFF).to_bytes(2, "big") + data
+    pieces = []
+    for offset, block in zip(range(0, count * blksize, blksize), _count(first), strict=False):
+        pieces.append(_DATA + (block & 0xFFFF).to_bytes(2, "big"))
+        pieces.append(data[offset : offset + blksize])
+    return b"".join(pieces)

@@ -1,0 +1,71 @@
+"""netascii (RFC 764, RFC 1350 section 1): on the wire a line ends with CR LF, and CR alone is CR NUL.
+
+The file's own line end is LF. Both helpers do no I/O: they say what to read or write, and the adapter does it.
+"""
+
+from attrs import define, field
+
+
+def encode(data: bytes) -> bytes:
+    """*data* of a file as it is on the wire. Each octet stands for itself, so any split of a file encodes alike."""
+    return data.replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
+
+
+@define(eq=False)
+class NetasciiReading:
+    """A file read through the translation, in order, where the latest place may be asked for again.
+
+    That is all a transfer with windowsize 1 needs. Use: ``need()``, read what it says, ``feed()``.
+    """
+
+    _places: dict[int, tuple[int, bytes]] = field(factory=lambda: {0: (0, b"")}, init=False)
+    """Offset on the wire -> (offset in the file, what the block before has left of a pair). The latest two."""
+    _asked: tuple[int, int] = field(default=(0, 0), init=False)
+
+    def need(self, offset: int, length: int) -> tuple[int, int]:
+        """(offset, length) to read in the file for *length* octets from *offset* on the wire.
+
+        :param offset: where the latest block began, or where it ended.
+        :raise ValueError: it is another one.
+        """
+        if offset not in self._places:
+            raise ValueError(f"offset {offset} is neither the latest block nor the next")
+        self._asked = (offset, length)
+        place, left = self._places[offset]
+        # No octet gets shorter on the wire, so this many are always enough.
+        return place, length - len(left)
+
+    def feed(self, source: bytes) -> bytes:
+        """What was read at that place, as on the wire: *length* octets, fewer at the end of the file."""
+        offset, length = self._asked
+        place, left = self._places[offset]
+        encoded = left + encode(source)
+        block, rest = encoded[:length], encoded[length:]
+        # On the wire each CR begins a pair that stands for one octet of the file; a pair cut in the middle counts as
+        # read, and its second half is what the next block begins with.
+        cut = block.endswith(b"\r")
+        read = len(block) - len(left) - block.count(b"\r") + cut
+        self._places = {offset: (place, left), offset + len(block): (place + read, rest[:1] if cut else b"")}
+        return block
+
+
+@define(eq=False)
+class NetasciiWriting:
+    """A file written through the translation, in order."""
+
+    _offset: int = field(default=0, init=False)
+    """In the file."""
+    _cr: bytes = field(default=b"", init=False)
+    """A CR that ended the block before: what it means is in the next one."""
+
+    def feed(self, payload: bytes, final: bool) -> tuple[int, bytes]:
+        """(offset, data) to write in the file for the next block on the wire; data may be empty."""
+        wire = self._cr + payload
+        self._cr = b""
+        if wire.endswith(b"\r") and not final:
+            wire, self._cr = wire[:-1], b"\r"
+        # A CR followed by anything else breaks the rule; it is kept as it is.
+        data = b"\r".join(part.replace(b"\r\n", b"\n") for part in wire.split(b"\r\0"))
+        offset = self._offset
+        self._offset += len(data)
+        return offset, data

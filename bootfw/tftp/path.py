@@ -1,0 +1,11 @@
+"""File names as clients write them, made into paths."""
+
+
+def relative(filename: str) -> str:
+    r"""*filename* with ``/`` only, relative, without empty and ``.`` parts: ``\boot\\x86//a`` becomes ``boot/x86/a``.
+
+    ``..`` parts stay: only a backend knows where its root is, and stops them there. The empty string means that
+    nothing was named.
+    """
+    parts = filename.replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", "."))

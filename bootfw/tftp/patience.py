@@ -1,0 +1,61 @@
+"""How long a session waits: it counts the sendings, asks the watchdog, and measures round trips."""
+
+from collections.abc import Callable
+from math import inf
+from typing import Protocol
+
+from attrs import define, field
+
+
+class Watchdog(Protocol):
+    """The part of IWatchdog that every watchdog has; ``progressed(seconds)`` is looked for once."""
+
+    def wait(self, attempt: int) -> float | None:
+        """Seconds after sending number *attempt*; None: give up."""
+
+
+@define(eq=False)
+class Patience:
+    """The waits of one transfer; all times in seconds."""
+
+    _watchdog: Watchdog
+    attempt: int = field(default=1, init=False)
+    """How often the newest datagrams have been sent."""
+    soonest: float = field(default=0.0, init=False)
+    """Half of the smallest round trip: what comes sooner after a sending is no answer to it. 0 before the first."""
+    latest: float = field(default=inf, init=False)
+    """The newest round trip of a whole window; infinite before the first."""
+    _shortest: float = field(default=inf, init=False)
+    _learn: Callable[[float | None], None] | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._learn = getattr(self._watchdog, "progressed", None)
+
+    def first(self) -> float:
+        """The wait after something has been sent for the first time."""
+        self.attempt = 1
+        # The contract says that wait(1) is never None; if it is, we give up at once.
+        return self._watchdog.wait(1) or 0.0
+
+    def again(self) -> float | None:
+        """The wait after the same has been sent once more, or None: give up instead."""
+        self.attempt += 1
+        return self._watchdog.wait(self.attempt)
+
+    def progressed(self, seconds: float | None, whole: bool) -> float:
+        """The peer has answered; gives the wait after what is sent next.
+
+        :param seconds: the round trip; None when the answer can't be matched to one sending (Karn's rule, RFC 6298
+            section 3).
+        :param whole: the answer is to a whole window, not to a part.
+        """
+        if self._learn is not None:
+            self._learn(seconds)
+        if seconds is not None:
+            if seconds < self._shortest:
+                self._shortest = seconds
+                self.soonest = seconds / 2
+            if whole:
+                self.latest = seconds
+        self.attempt = 1
+        return self._watchdog.wait(1) or 0.0

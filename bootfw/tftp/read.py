@@ -1,0 +1,403 @@
+"""The session that sends a file (RRQ): RFC 1350, 2347, 7440, and RFC 1123 section 4.2.3.
+
+It is told what happened by ``handle()`` and publishes what is to be done. It never raises on what a peer does.
+"""
+
+import enum
+from typing import Any, ClassVar
+
+from attrs import define, field
+
+from bootfw.errors import TransferError
+from bootfw.tftp.blocks import Blocks, advance
+from bootfw.tftp.patience import Patience, Watchdog
+from bootfw.tftp.table import STAY, IllegalInput, Transition, check, goes, ignore, illegal
+from bootfw.values import Agreed, Outcome
+from bootfw.wire.tftp import ErrorCode, error, option_ack
+
+
+class State(enum.Enum):
+    """What the session waits for."""
+
+    NEGOTIATING = "negotiating"
+    """The OACK is out, ACK 0 is awaited (RFC 2347)."""
+    FETCHING = "fetching"
+    """The adapter owes us the content of ``wants``."""
+    AWAITING_ACK = "awaiting ACK"
+    """A window is in flight."""
+    CLOSED = "closed"
+    """It is over; ``outcome`` says how."""
+
+
+class Input(enum.Enum):
+    """What can happen, with the argument that goes with it."""
+
+    ACK = "ACK"
+    """Block number on the wire."""
+    FETCHED = "fetched"
+    """Number of octets that were read for ``wants``."""
+    FAILED = "failed"
+    """A TransferError: the reader could not."""
+    PEER_ERROR = "peer error"
+    """(code, text) of the peer's ERROR."""
+    REQUESTED = "requested"
+    """None: an identical copy of the request has come."""
+    TICK = "tick"
+    """None: ``deadline`` is reached; too early does no harm."""
+    CANCEL = "cancel"
+    """A sentence for the peer: our side ends it."""
+    REPLACED = "replaced"
+    """None: the peer has begun another transfer from the same port."""
+
+    # The members are singletons; Enum's own hash is a Python call, and every packet would pay for it.
+    __hash__ = object.__hash__
+
+
+_Event = Input
+"""Input, for annotations within the class: there the name is its attribute."""
+
+
+@define(eq=False)
+class ReadSession:
+    """Sends a file of ``size`` octets, or of unknown length when that is None: then a short read ends it."""
+
+    Input: ClassVar = Input
+
+    agreed: Agreed
+    size: int | None
+    """Learned at the first short read when it was not known."""
+    watchdog: Watchdog
+    last_heard: float = field(alias="now")
+    """When the peer's latest ACK came."""
+
+    state: State = field(init=False)
+    wants: Blocks | None = field(default=None, init=False)
+    """What the adapter has to read now; set exactly while FETCHING. After FETCHED it may want again."""
+    wants_octets: int = field(default=0, init=False)
+    """How much that is, from ``(wants.first - 1) * blksize`` on. Not more, though a file may have grown; may be 0."""
+    out: list[bytes | Blocks] = field(factory=list, init=False)
+    """To be sent, in order. Blocks stand for what was fetched last; ``blocks.frame`` makes datagrams of it."""
+    deadline: float | None = field(default=None, init=False)
+    """When TICK is due; set exactly while NEGOTIATING or AWAITING_ACK."""
+    outcome: Outcome | None = field(default=None, init=False)
+    """Set exactly while CLOSED."""
+    detail: str = field(default="", init=False)
+    acked: int = field(default=0, init=False)
+    """The last block that the peer has acknowledged, an absolute number."""
+    retransmitted: int = field(default=0, init=False)
+    """Datagrams that were sent again."""
+
+    _row: dict[_Event, Transition] = field(init=False)
+    _patience: Patience = field(init=False)
+    _wait: float = field(init=False)
+    """Seconds to wait for an answer to the sending that is under way."""
+    _base: int = field(default=0, init=False)
+    """``acked`` when the fetch began."""
+    _sent: int = field(default=0, init=False)
+    """The highest block that has been sent."""
+    _sent_at: float = field(init=False)
+    """When the window in flight was last sent from its beginning."""
+    _once: int = field(default=0, init=False)
+    """From this block on, what is in flight was sent once only, at ``_sent_at`` (0: the OACK)."""
+    _nacked: int = field(default=-1, init=False)
+    """The value of ``acked`` at which a repeated ACK has last been answered with the window."""
+
+    def __attrs_post_init__(self) -> None:
+        self._patience = Patience(self.watchdog)
+        self._wait = self._patience.first()
+        self._sent_at = self.last_heard
+        if self.agreed.acknowledged:
+            self.out.append(option_ack(self.agreed.acknowledged))
+            self.deadline = self._sent_at + self._wait
+            self.state = State.NEGOTIATING
+        else:
+            self.state = self._fetch(1, self._wait)
+        self._row = TABLE[self.state]
+
+    def handle(self, event: _Event, argument: Any, now: float) -> None:
+        """Take one input; afterwards look at ``out``, ``wants``, ``deadline`` and ``outcome``.
+
+        :param now: seconds on a clock that doesn't go backwards.
+        :raise IllegalInput: the adapter is wrong; never for what a peer did.
+        """
+        after = self._row[event](self, argument, now)
+        if after is not self.state:
+            self.state = after
+            self._row = TABLE[after]
+
+    @property
+    def octets(self) -> int:
+        """Octets of the file that the peer has acknowledged."""
+        octets = self.acked * self.agreed.blksize
+        return octets if self.size is None else min(octets, self.size)
+
+    # Transitions
+
+    @goes(STAY, State.FETCHING)
+    def _accepted(self, number: int, now: float) -> State:
+        """ACK 0: the options are agreed, fetch the first window. Any other number is ignored."""
+        self.last_heard = now
+        if number:
+            return self.state
+        wait = self._patience.progressed(now - self._sent_at if self._once == 0 else None, whole=False)
+        return self._fetch(1, wait)
+
+    @goes(STAY, State.CLOSED)
+    def _offer_again(self, argument: None, now: float) -> State:
+        """Send the OACK again, or give up."""
+        assert self.deadline is not None
+        if now < self.deadline:
+            return self.state
+        wait = self._patience.again()
+        if wait is None:
+            return self._close(Outcome.TIMED_OUT, "the OACK was not answered")
+        self.deadline = now + wait
+        return self._repeat_offer(argument, now)
+
+    @goes(STAY)
+    def _repeat_offer(self, argument: None, now: float) -> State:
+        """Send the OACK again; the deadline stays."""
+        # The deadline is the watchdog's alone, so that no client can make us wait for ever.
+        self.out.append(option_ack(self.agreed.acknowledged))
+        self.retransmitted += 1
+        self._once = 1
+        return self.state
+
+    @goes(State.CLOSED)
+    def _declined(self, argument: tuple[int, str], now: float) -> State:
+        """The peer doesn't go on after the OACK: with tsize in it, that was a size probe."""
+        return self._stopped(*argument)
+
+    @goes(STAY, State.FETCHING, State.CLOSED)
+    def _acked(self, number: int, now: float) -> State:
+        """Progress: fetch what follows the acknowledged block, or done after the last one. A repeated ACK makes a
+        window (never a single block) be sent again, once. Everything else is ignored."""
+        self.last_heard = now
+        block = advance(self.acked, number, self._sent - self.acked)
+        if block is None:
+            return self.state
+        if block == self.acked:
+            return self._missed(now)
+        # RFC 7440 section 4: an ACK inside the window asks for what follows it. One that comes sooner after the
+        # sending than any answer can is about an earlier sending: what follows is on its way once more already,
+        # and only the window's new end is missing. Without this a duplicated DATA would double the traffic.
+        soon = block < self._sent and now - self._sent_at < self._patience.soonest
+        wait = self._progress(block, now)
+        if self._complete():
+            return self._close(Outcome.COMPLETE)
+        if not soon:
+            return self._fetch(block + 1, wait)
+        if self._end_sent():
+            self.deadline = now + wait
+            return self.state
+        return self._fetch(self._sent + 1, wait)
+
+    @goes(STAY, State.CLOSED)
+    def _acked_meanwhile(self, number: int, now: float) -> State:
+        """A late answer to what is about to be sent again: progress, or done after the last block."""
+        self.last_heard = now
+        block = advance(self.acked, number, self._sent - self.acked)
+        if block is None or block == self.acked:
+            return self.state
+        self._wait = self._progress(block, now)
+        return self._close(Outcome.COMPLETE) if self._complete() else self.state
+
+    @goes(STAY, State.AWAITING_ACK, State.CLOSED)
+    def _fetched(self, octets: int, now: float) -> State:
+        """Send the window; fetch anew when the peer has moved on meanwhile; fail when the file has shrunk."""
+        blocks = self.wants
+        assert blocks is not None
+        if octets > self.wants_octets:
+            raise IllegalInput(f"{octets} octets for {blocks}, {self.wants_octets} were wanted")
+        if octets < self.wants_octets:
+            blksize = self.agreed.blksize
+            size = (blocks.first - 1) * blksize + octets
+            if self.size is not None or size < self._sent * blksize:
+                return self._fail(TransferError("file changed while being sent"))
+            self.size = size
+            blocks = Blocks(blocks.first, octets // blksize + 1)
+        if self.acked != self._base:
+            return self._fetch(self.acked + 1, self._wait)
+        repeated = self._sent - blocks.first + 1
+        if repeated > 0:
+            self.retransmitted += repeated
+        if blocks.first == self.acked + 1:
+            self._sent_at = now
+            self._once = self._sent + 1
+        else:
+            self._once = blocks.last + 1
+        self._sent = blocks.last
+        self.out.append(blocks)
+        self.wants = None
+        self.deadline = now + self._wait
+        return State.AWAITING_ACK
+
+    @goes(STAY, State.FETCHING, State.CLOSED)
+    def _send_again(self, argument: None, now: float) -> State:
+        """Send the window again from the first block that is not acknowledged, or give up."""
+        assert self.deadline is not None
+        if now < self.deadline:
+            return self.state
+        wait = self._patience.again()
+        if wait is None:
+            return self._give_up()
+        self._nacked = -1
+        return self._fetch(self.acked + 1, wait)
+
+    @goes(STAY, State.FETCHING)
+    def _repeat_first(self, argument: None, now: float) -> State:
+        """DATA 1 without an OACK has not arrived: send it again, the deadline stays. Later copies are ignored."""
+        if self.acked or self.agreed.acknowledged:
+            return self.state
+        assert self.deadline is not None
+        return self._fetch(1, self.deadline - now)
+
+    @goes(STAY, State.CLOSED)
+    def _refused(self, argument: tuple[int, str], now: float) -> State:
+        """The peer ends the transfer. ERROR 5 is ignored once the peer has acknowledged something."""
+        # RFC 1350 section 4: "unknown transfer ID" goes to a stranger and leaves the transfer alone. A peer that
+        # has acknowledged something knows us, so it is not about this transfer. Before that, the stranger is us.
+        if argument[0] == ErrorCode.UNKNOWN_TID and self._heard():
+            return self.state
+        return self._stopped(*argument)
+
+    @goes(State.CLOSED)
+    def _failed(self, argument: TransferError, now: float) -> State:
+        """Tell the peer and end."""
+        return self._fail(argument)
+
+    @goes(State.CLOSED)
+    def _cancelled(self, argument: str, now: float) -> State:
+        """Tell the peer and end."""
+        self.out.append(error(ErrorCode.NOT_DEFINED, argument))
+        return self._close(Outcome.CANCELLED, argument)
+
+    @goes(State.CLOSED)
+    def _replaced(self, argument: None, now: float) -> State:
+        """End without a word: the peer's port belongs to another transfer now."""
+        return self._close(Outcome.CANCELLED, "the client began another transfer from the same port")
+
+    # What they have in common
+
+    def _fetch(self, first: int, wait: float) -> State:
+        """Want everything from block *first* to the end of the window."""
+        blksize = self.agreed.blksize
+        count = self.acked + self.agreed.windowsize - first + 1
+        octets = count * blksize
+        if self.size is not None:
+            left = self.size - (first - 1) * blksize
+            if left < octets:
+                # The last block is the one that is not full: after an exact multiple of blksize it is empty.
+                octets = left
+                count = left // blksize + 1
+        self.wants = Blocks(first, count)
+        self.wants_octets = octets
+        self.deadline = None
+        self._base = self.acked
+        self._wait = wait
+        return State.FETCHING
+
+    def _progress(self, block: int, now: float) -> float:
+        """The peer has everything up to *block*; gives the wait after the next sending."""
+        seconds = now - self._sent_at if block >= self._once else None
+        self.acked = block
+        return self._patience.progressed(seconds, whole=block == self._sent)
+
+    def _missed(self, now: float) -> State:
+        """The ACK of before has come again.
+
+        With single blocks it is never answered (Sorcerer's Apprentice, RFC 1123 section 4.2.3.1). With windows it means
+        that the first block got lost, but EDK2 says so for each block behind the gap, and a network may duplicate it:
+        one that comes sooner than an answer can is no answer, and a window is sent again for the first one only, then
+        not before its own round trip is over.
+        """
+        if self.agreed.windowsize == 1:
+            return self.state
+        assert self.deadline is not None
+        elapsed = now - self._sent_at
+        if self._nacked == self.acked:
+            if elapsed <= self._patience.latest:
+                return self.state
+            wait = self.deadline - now
+        else:
+            if elapsed < self._patience.soonest:
+                return self.state
+            wait = self._wait
+        self._nacked = self.acked
+        return self._fetch(self.acked + 1, wait)
+
+    def _heard(self) -> bool:
+        """The peer has acknowledged something."""
+        return self.acked > 0 or bool(self.agreed.acknowledged)
+
+    def _complete(self) -> bool:
+        return self.size is not None and self.acked > self.size // self.agreed.blksize
+
+    def _end_sent(self) -> bool:
+        """The last block has been sent at least once."""
+        return self.size is not None and self._sent > self.size // self.agreed.blksize
+
+    def _give_up(self) -> State:
+        # Many clients close their port with the last block in hand, and their last ACK is nobody's to repeat. But a
+        # peer that never said a word has perhaps received nothing.
+        if self._end_sent() and self._heard():
+            return self._close(Outcome.UNCONFIRMED, f"no ACK after block {self.acked} of {self._sent}")
+        return self._close(Outcome.TIMED_OUT, f"no ACK after block {self.acked}")
+
+    def _stopped(self, code: int, text: str) -> State:
+        """The peer's ERROR has ended it. It is never answered."""
+        detail = f"error {code}: {text!r}"
+        ended = code in (ErrorCode.NOT_DEFINED, ErrorCode.OPTION_NEGOTIATION)
+        if ended and self.acked <= 1 and self.agreed.tsize is not None:
+            return self._close(Outcome.SIZE_PROBE, detail)
+        if code == ErrorCode.NOT_DEFINED and self._end_sent():
+            # GRUB and PXELINUX close a file that they have read to its end with ERROR 0.
+            return self._close(Outcome.UNCONFIRMED, detail)
+        return self._close(Outcome.STOPPED_BY_PEER, detail)
+
+    def _fail(self, failure: TransferError) -> State:
+        self.out.append(error(failure.tftp_code, failure.message))
+        return self._close(Outcome.FAILED, failure.message)
+
+    def _close(self, outcome: Outcome, detail: str = "") -> State:
+        self.wants = self.deadline = None
+        self.outcome = outcome
+        self.detail = detail
+        return State.CLOSED
+
+
+TABLE: dict[State, dict[Input, Transition]] = {
+    State.NEGOTIATING: {
+        Input.ACK: ReadSession._accepted,
+        Input.FETCHED: illegal,
+        Input.FAILED: illegal,
+        Input.PEER_ERROR: ReadSession._declined,
+        Input.REQUESTED: ReadSession._repeat_offer,
+        Input.TICK: ReadSession._offer_again,
+        Input.CANCEL: ReadSession._cancelled,
+        Input.REPLACED: ReadSession._replaced,
+    },
+    State.FETCHING: {
+        Input.ACK: ReadSession._acked_meanwhile,
+        Input.FETCHED: ReadSession._fetched,
+        Input.FAILED: ReadSession._failed,
+        Input.PEER_ERROR: ReadSession._refused,
+        Input.REQUESTED: ignore,
+        Input.TICK: ignore,
+        Input.CANCEL: ReadSession._cancelled,
+        Input.REPLACED: ReadSession._replaced,
+    },
+    State.AWAITING_ACK: {
+        Input.ACK: ReadSession._acked,
+        Input.FETCHED: illegal,
+        Input.FAILED: illegal,
+        Input.PEER_ERROR: ReadSession._refused,
+        Input.REQUESTED: ReadSession._repeat_first,
+        Input.TICK: ReadSession._send_again,
+        Input.CANCEL: ReadSession._cancelled,
+        Input.REPLACED: ReadSession._replaced,
+    },
+    State.CLOSED: dict.fromkeys(Input, ignore),
+}
+
+check(TABLE, State, Input)

@@ -1,0 +1,189 @@
+"""TFTP packets: RFC 1350 with the options of RFC 2347.
+
+``parse()`` raises WireError and nothing else, on any input. It is lenient where real clients are sloppy and strict
+where a guess could corrupt a file. Text is UTF-8 with surrogateescape, so that every octet of a file name survives.
+"""
+
+import enum
+import struct
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from bootfw.errors import WireError
+
+Options = tuple[tuple[str, str], ...]
+"""(name, value) in wire order and spelling."""
+
+
+class Opcode(enum.IntEnum):
+    """RFC 1350 section 5, RFC 2347."""
+
+    RRQ = 1
+    WRQ = 2
+    DATA = 3
+    ACK = 4
+    ERROR = 5
+    OACK = 6
+
+
+class ErrorCode(enum.IntEnum):
+    """RFC 1350 appendix, RFC 2347."""
+
+    NOT_DEFINED = 0
+    FILE_NOT_FOUND = 1
+    ACCESS_VIOLATION = 2
+    DISK_FULL = 3
+    ILLEGAL_OPERATION = 4
+    UNKNOWN_TID = 5
+    FILE_EXISTS = 6
+    NO_SUCH_USER = 7
+    OPTION_NEGOTIATION = 8
+
+
+@frozen
+class Request:
+    """RRQ or WRQ."""
+
+    write: bool
+    filename: str
+    mode: str
+    """Lower-case."""
+    options: Options = ()
+    """Of a name that stands there twice, in whatever case, the first."""
+
+
+@frozen
+class Data:
+    """One block; ``block`` is the 16-bit number on the wire."""
+
+    block: int
+    payload: bytes
+
+
+@frozen
+class Ack:
+    """``block`` is the 16-bit number on the wire."""
+
+    block: int
+
+
+@frozen
+class Error:
+    """``code`` need not be an ErrorCode."""
+
+    code: int
+    message: str
+
+
+@frozen
+class OptionAck:
+    """OACK."""
+
+    options: Options
+
+
+Packet = Request | Data | Ack | Error | OptionAck
+
+MAX_ERROR_TEXT = 507
+"""Octets: an ERROR is never larger than the 512 octets that every client can take in (RFC 2347)."""
+
+_HEADER = struct.Struct("!HH")
+_IN_TRANSFER = tuple(opcode.to_bytes(2, "big") for opcode in (Opcode.DATA, Opcode.ACK, Opcode.ERROR, Opcode.OACK))
+
+
+def is_datagram(data: bytes) -> bool:
+    """*data* could belong to a transfer: a DATA, ACK, ERROR or OACK that is long enough."""
+    return len(data) >= 4 and data.startswith(_IN_TRANSFER)
+
+
+def parse(data: bytes) -> Packet:
+    """The packet in one datagram.
+
+    :raise WireError: it is none.
+    """
+    if len(data) < 2:
+        raise WireError(f"{len(data)} octets are no TFTP packet")
+    opcode = int.from_bytes(data[:2], "big")
+    if opcode in (Opcode.RRQ, Opcode.WRQ):
+        return _parse_request(opcode == Opcode.WRQ, data[2:])
+    if opcode == Opcode.OACK:
+        return OptionAck(_parse_options(_split(data[2:])))
+    if opcode not in (Opcode.DATA, Opcode.ACK, Opcode.ERROR):
+        raise WireError(f"unknown opcode {opcode}")
+    if len(data) < 4:
+        raise WireError(f"{Opcode(opcode).name} of {len(data)} octets")
+    number = int.from_bytes(data[2:4], "big")
+    if opcode == Opcode.DATA:
+        return Data(number, data[4:])
+    if opcode == Opcode.ACK:
+        # Octets may follow: with "msftwindow" Windows sends five (wireshark, packet-tftp.c).
+        return Ack(number)
+    return Error(number, _text(data[4:].partition(b"\0")[0]))
+
+
+def _parse_request(write: bool, body: bytes) -> Request:
+    # RFC 2347 limits a request to 512 octets. A longer one is taken as it comes: its client has sent it, its
+    # network has carried it, and reading it costs no more than its length.
+    fields = _split(body)
+    if len(fields) < 2:
+        raise WireError("request without a mode")
+    filename, mode, *rest = fields
+    return Request(write, _text(filename), _text(mode.lower()), _parse_options(rest))
+
+
+def _split(body: bytes) -> list[bytes]:
+    fields = body.split(b"\0")
+    # The last NUL ends a field and begins none. Where it is missing, the field ends with the datagram.
+    if not fields[-1]:
+        fields.pop()
+    return fields
+
+
+def _parse_options(fields: list[bytes]) -> Options:
+    seen: set[bytes] = set()
+    options: list[tuple[str, str]] = []
+    # zip() drops a last name without value. Nameless options are padding behind the request.
+    for name, value in zip(fields[::2], fields[1::2], strict=False):
+        key = name.lower()
+        if name and key not in seen:
+            seen.add(key)
+            options.append((_text(name), _text(value)))
+    return tuple(options)
+
+
+def request(write: bool, filename: str, mode: str, options: Iterable[tuple[str, str]] = ()) -> bytes:
+    """RRQ or WRQ."""
+    opcode = Opcode.WRQ if write else Opcode.RRQ
+    return opcode.to_bytes(2, "big") + _fields([filename, mode, *(text for option in options for text in option)])
+
+
+def data(block: int, payload: bytes) -> bytes:
+    """DATA; *block* is the 16-bit number."""
+    return _HEADER.pack(Opcode.DATA, block) + payload
+
+
+def ack(block: int) -> bytes:
+    """ACK; *block* is the 16-bit number."""
+    return _HEADER.pack(Opcode.ACK, block)
+
+
+def error(code: int, message: str) -> bytes:
+    """ERROR. Never fails on a message: what has no place in it is cut off or becomes ``?``."""
+    text = message.encode("utf-8", "replace").partition(b"\0")[0][:MAX_ERROR_TEXT]
+    return _HEADER.pack(Opcode.ERROR, code) + text + b"\0"
+
+
+def option_ack(options: Iterable[tuple[str, str]]) -> bytes:
+    """OACK."""
+    return Opcode.OACK.to_bytes(2, "big") + _fields([text for option in options for text in option])
+
+
+def _fields(texts: list[str]) -> bytes:
+    if any("\0" in text for text in texts):
+        raise ValueError("NUL within a field")
+    return b"".join(text.encode("utf-8", "surrogateescape") + b"\0" for text in texts)
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "surrogateescape")
