@@ -1,0 +1,154 @@
+"""The ``directory`` backend: the files below a directory."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorThreads
+from zope.interface import implementer
+
+from bootfw.api import (
+    ConfigError,
+    FileMissing,
+    FileReader,
+    IReader,
+    IWritableBackend,
+    IWriter,
+    PluginContext,
+    boot_plugin,
+)
+from bootfw.backends.openat2 import Resolve, resolve
+from bootfw.backends.paths import components
+from bootfw.backends.refusals import refusals
+from bootfw.backends.upload import Upload
+
+
+@implementer(IWritableBackend)
+@define(eq=False)
+class DirectoryBackend:
+    """The files below a directory.
+
+    Nothing outside the directory can be reached: symbolic links are followed as if the directory were ``/``. Only
+    regular files are files; anything else counts as missing and is never opened. The directory is looked up for every
+    file, so it may be replaced by another one at any time.
+
+    An upload never replaces a file. The directories that its path needs are made once it is complete.
+
+    :param root: the directory.
+    :param ignore_case: where a name is not there, one that differs in upper and lower case will do (Windows'
+        ``\\Boot\\BCD``); of several the first in byte order.
+    :param reactor: makes uploads durable in its threads; None: in the caller's, which may take seconds.
+    """
+
+    root: Path = field(converter=Path)
+    ignore_case: bool = False
+    _reactor: Any = None
+    _resolve: Resolve = resolve
+
+    @classmethod
+    def configured(cls, context: PluginContext, root: str, ignore_case: bool = False) -> "DirectoryBackend":
+        """What boot_plugin calls. A relative *root* is one beside the configuration file."""
+        if not root or "\0" in root:
+            raise ConfigError("must be the path of a directory", ("root",))
+        reactor = context.reactor if IReactorThreads.providedBy(context.reactor) else None
+        return cls(context.directory / root, ignore_case, reactor)
+
+    def problem(self) -> str:
+        """Why nothing can be served at the moment, for the operator; "" when all is well."""
+        try:
+            os.close(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as error:
+            return f"{self.root}: {error.strerror}"
+        return "" if os.path.isdir("/proc/self/fd") else "/proc is not mounted, and files can't be opened without it"
+
+    def open(self, path: str, request: Any) -> IReader:
+        """See IBackend."""
+        name = _octets(path)
+        with refusals(), self._opened_root() as root:
+            found = self._find(root, name)
+            try:
+                # Looked at before it is opened: opening a device does something, and a FIFO waits.
+                if not stat.S_ISREG(os.fstat(found).st_mode):
+                    raise FileMissing()
+                # O_NONBLOCK: somebody's lease (F_SETLEASE) on the file would hold us up.
+                return FileReader(os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            finally:
+                os.close(found)
+
+    def create(self, path: str, request: Any) -> IWriter:
+        """See IWritableBackend."""
+        name = _octets(path)
+        with refusals(), self._opened_root() as root:
+            return Upload.begin(lambda part: self._resolve(root, part), name, _announced(request), self._reactor)
+
+    @contextmanager
+    def _opened_root(self) -> Iterator[int]:
+        fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _find(self, root: int, name: bytes) -> int:
+        try:
+            return self._resolve(root, name)
+        except FileNotFoundError:
+            if not self.ignore_case:
+                raise
+        return self._resolve(root, self._respelled(root, name))
+
+    def _respelled(self, root: int, name: bytes) -> bytes:
+        # Each look-up begins at the root again: a spelling is found here, but never a way out.
+        known: list[bytes] = []
+        for part in name.split(b"/"):
+            try:
+                os.close(self._resolve(root, b"/".join([*known, part])))
+                known.append(part)
+            except FileNotFoundError:
+                known.append(self._alike(root, b"/".join(known), part))
+        return b"/".join(known)
+
+    def _alike(self, root: int, directory: bytes, part: bytes) -> bytes:
+        found = self._resolve(root, directory)
+        try:
+            listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
+        finally:
+            os.close(found)
+        try:
+            names = sorted(map(os.fsencode, os.listdir(listing)))
+        finally:
+            os.close(listing)
+        for name in names:
+            if _folded(name) == _folded(part):
+                return name
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def _folded(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape").casefold()
+
+
+def _octets(path: str) -> bytes:
+    if "\0" in path:
+        raise FileMissing()
+    try:
+        # TransferRequest.path is UTF-8 whatever the locale is; this gives back the octets that the client sent.
+        return "/".join(components(path)).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise FileMissing() from None
+
+
+def _announced(request: Any) -> int | None:
+    """The client's tsize (RFC 2349)."""
+    for name, value in request.options if request is not None else ():
+        if name.lower() == "tsize" and value.isascii() and value.isdigit() and len(value) <= 20:
+            return int(value)
+    return None
+
+
+plugin = boot_plugin(IWritableBackend, DirectoryBackend)

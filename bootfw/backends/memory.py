@@ -1,0 +1,83 @@
+"""The ``memory`` backend: files that stand in the configuration or in a program."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define, field
+from zope.interface import implementer
+
+from bootfw.api import (
+    FileAlreadyExists,
+    FileMissing,
+    IllegalOperation,
+    IReader,
+    IWritableBackend,
+    IWriter,
+    MemoryReader,
+    boot_plugin,
+)
+from bootfw.backends.paths import lexical
+
+
+def _contents(files: Mapping[str, bytes | str]) -> dict[str, bytes]:
+    return {lexical(path): data.encode() if isinstance(data, str) else bytes(data) for path, data in files.items()}
+
+
+@implementer(IWritableBackend)
+@define(eq=False)
+class MemoryBackend:
+    """Files that stand in the configuration.
+
+    :param files: path -> content; text is served as UTF-8.
+    :param writable: uploads are taken, and kept until the process ends; otherwise they are left to the next backend.
+    """
+
+    files: dict[str, bytes] = field(converter=_contents, factory=dict)
+    """What there is at the moment, uploads included."""
+    writable: bool = False
+
+    @classmethod
+    def configured(cls, context: Any, files: dict[str, str], writable: bool = False) -> "MemoryBackend":
+        """What boot_plugin calls: in TOML all files are text."""
+        return cls(files, writable)
+
+    def open(self, path: str, request: Any) -> IReader:
+        """See IBackend."""
+        data = self.files.get(lexical(path))
+        if data is None:
+            raise FileMissing()
+        return MemoryReader(data)
+
+    def create(self, path: str, request: Any) -> IWriter:
+        """See IWritableBackend."""
+        if not self.writable:
+            raise FileMissing()
+        name = lexical(path)
+        if not name:
+            raise IllegalOperation()
+        if name in self.files:
+            raise FileAlreadyExists()
+        return _MemoryWriter(self.files, name)
+
+
+@implementer(IWriter)
+@define(eq=False)
+class _MemoryWriter:
+    _files: dict[str, bytes]
+    _name: str
+    _data: bytearray = field(factory=bytearray, init=False, repr=False)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._data[offset : offset + len(data)] = data
+
+    def finish(self) -> None:
+        # Another upload of the same name may have been quicker.
+        if self._name in self._files:
+            raise FileAlreadyExists()
+        self._files[self._name] = bytes(self._data)
+
+    def cancel(self) -> None:
+        self._data.clear()
+
+
+plugin = boot_plugin(IWritableBackend, MemoryBackend)

@@ -1,0 +1,173 @@
+"""A file on its way into a directory."""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from attrs import define
+from twisted.internet.threads import deferToThreadPool
+from zope.interface import implementer
+
+from bootfw.api import DiskFull, FileAlreadyExists, FileMissing, IllegalOperation, IWriter
+from bootfw.backends.refusals import refusals
+
+Find = Callable[[bytes], int]
+"""Path below the root -> an O_PATH descriptor."""
+
+
+@implementer(IWriter)
+@define(eq=False)
+class Upload:
+    """Writes a file that has no name until it is complete, and never takes the name of another.
+
+    Where the file system has no nameless files (O_TMPFILE: NFS, FUSE, FAT) it has a name with a dot in front.
+    """
+
+    _file: int
+    _directory: int
+    """The deepest directory of the path that exists already; O_PATH."""
+    _missing: Sequence[bytes]
+    """Directories to be made below it."""
+    _name: bytes
+    _temporary: bytes
+    """Its name in _directory meanwhile; b"": it has none."""
+    _reactor: Any
+
+    @classmethod
+    def begin(cls, find: Find, path: bytes, size: int | None, reactor: Any) -> "Upload":
+        """Make room for the file *path*.
+
+        :param size: octets to come, if the client has said so.
+        :param reactor: finish() works in its threads; None: in the caller's.
+        :raise FileAlreadyExists, DiskFull, OSError:
+        """
+        *parents, name = path.split(b"/")
+        if name in (b"", b".."):
+            raise IllegalOperation()
+        directory, missing = _deepest(find, parents)
+        try:
+            if not missing and _exists(name, directory):
+                raise FileAlreadyExists()
+            space = os.fstatvfs(directory)
+            if size is not None and size > space.f_bavail * space.f_frsize:
+                raise DiskFull()
+            file, temporary = _scratch(directory)
+        except BaseException:
+            os.close(directory)
+            raise
+        return cls(file, directory, missing, name, temporary, reactor)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """See IWriter."""
+        left = memoryview(data)
+        with refusals():
+            while left:
+                written = os.pwrite(self._file, left, offset)
+                left, offset = left[written:], offset + written
+
+    def finish(self) -> Any:
+        """See IWriter."""
+        if self._reactor is None:
+            return self._finish()
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._finish)
+
+    def cancel(self) -> None:
+        """See IWriter."""
+        if self._temporary:
+            with suppress(FileNotFoundError):
+                os.unlink(self._temporary, dir_fd=self._directory)
+        self._close()
+
+    def _close(self) -> None:
+        os.close(self._file)
+        os.close(self._directory)
+
+    def _finish(self) -> None:
+        with refusals():
+            os.fsync(self._file)
+            way = [os.dup(self._directory)]
+            made: list[tuple[Callable[..., None], bytes, int]] = []  # how to take back each new name
+            try:
+                for part in self._missing:
+                    with suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=way[-1])
+                        made.append((os.rmdir, part, way[-1]))
+                    # Not followed: what is there instead of our new directory is somebody else's.
+                    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                    way.append(os.open(part, flags, dir_fd=way[-1]))
+                self._publish(way[-1])
+                made.append((os.unlink, self._name, way[-1]))
+                for directory in way:
+                    _sync(directory)
+            except BaseException:
+                for take_back, name, directory in reversed(made):
+                    with suppress(OSError):
+                        take_back(name, dir_fd=directory)
+                raise
+            finally:
+                for directory in way:
+                    os.close(directory)
+        self._close()
+
+    def _publish(self, directory: int) -> None:
+        if not self._temporary:
+            # linkat() can't replace anything: EEXIST.
+            os.link(f"/proc/self/fd/{self._file}", self._name, dst_dir_fd=directory, follow_symlinks=True)
+            return
+        # FAT has no links: take the name first, then replace what is ours already.
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+        os.close(os.open(self._name, flags, dir_fd=directory))
+        try:
+            os.rename(self._temporary, self._name, src_dir_fd=self._directory, dst_dir_fd=directory)
+        except BaseException:
+            os.unlink(self._name, dir_fd=directory)
+            raise
+
+
+def _deepest(find: Find, parents: Sequence[bytes]) -> tuple[int, Sequence[bytes]]:
+    for count in range(len(parents), -1, -1):
+        try:
+            fd = find(b"/".join(parents[:count]))
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
+            os.close(fd)
+            break
+        if b".." in parents[count:]:  # "missing/../x" is nowhere
+            os.close(fd)
+            break
+        return fd, parents[count:]
+    raise FileMissing()
+
+
+def _exists(name: bytes, directory: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _scratch(directory: int) -> tuple[int, bytes]:
+    try:
+        return os.open(b".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=directory), b""
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+    temporary = f".{secrets.token_hex(8)}.upload".encode()
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    return os.open(temporary, flags, 0o666, dir_fd=directory), temporary
+
+
+def _sync(directory: int) -> None:
+    # A drop box may be written to but not read, and then not synced either.
+    with suppress(PermissionError):
+        fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)

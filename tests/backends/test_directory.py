@@ -1,0 +1,286 @@
+"""The directory backend: reading."""
+
+import ctypes
+import errno
+import os
+import socket
+import stat
+import struct
+from contextlib import suppress
+
+import pytest
+from zope.interface.verify import verifyObject
+
+from bootfw.api import AccessViolation, ConfigError, FileMissing, IWritableBackend, PluginContext, TransferError
+from bootfw.backends.directory import DirectoryBackend, plugin
+from bootfw.backends.openat2 import openat2, walk
+
+
+@pytest.fixture(params=[openat2, walk], ids=["openat2", "walk"])
+def backend(request, tmp_path):
+    (tmp_path / "secret").write_bytes(b"secret")
+    root = tmp_path / "root"
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "b").write_bytes(b"content")
+    (root / "etc").mkdir()
+    (root / "etc" / "hosts").write_bytes(b"ours")
+    return DirectoryBackend(root, resolve=request.param)
+
+
+def fetch(backend, path):
+    reader = backend.open(path, None)
+    try:
+        return reader.read(0, 1 << 20)
+    finally:
+        reader.close()
+
+
+def test_provides_the_interface(backend):
+    verifyObject(IWritableBackend, backend)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["a/b", "/a/b", "//a///b", "a\\b", "\\a\\b", "a/./b", "./a/b", "a/../a/b", "../a/b", "..\\..\\a/b"],
+)
+def test_spellings_of_one_file(backend, path):
+    assert fetch(backend, path) == b"content"
+
+
+def test_absolute_paths_are_below_the_root(backend):
+    assert fetch(backend, "/etc/hosts") == b"ours"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "../secret",
+        "..\\..\\secret",
+        "..\\../secret",
+        "a/../../secret",
+        "/proc/self/fd/3",
+        "a\0b",
+        "a/b\0",
+        "\0",
+        "",
+        "/",
+        "..",
+        "a",
+        "a/",
+        "missing",
+        "a/b/c",
+        "a/\udcff\udcfe",
+        "lone \ud800 surrogate",
+        "x" * 300,
+        "x/" * 3000,
+    ],
+)
+def test_paths_that_lead_nowhere(backend, path):
+    with pytest.raises(FileMissing):
+        backend.open(path, None)
+
+
+@pytest.mark.parametrize("target", ["../secret", "/etc/passwd", "../../../../etc/passwd", "loop", "/proc/self/fd/0"])
+def test_links_lead_nowhere_outside(backend, target):
+    (backend.root / "loop").symlink_to(target)
+    with pytest.raises(FileMissing):
+        backend.open("loop", None)
+
+
+@pytest.mark.parametrize("target", ["a/b", "/a/b", "../a/b", "a/../../a/b"])
+def test_links_inside_are_followed_as_if_the_root_were_the_root(backend, target):
+    (backend.root / "link").symlink_to(target)
+    assert fetch(backend, "link") == b"content"
+
+
+def test_root_may_be_a_link(backend, tmp_path):
+    (tmp_path / "link").symlink_to("root")
+    assert fetch(DirectoryBackend(tmp_path / "link"), "a/b") == b"content"
+
+
+def test_8_bit_names_are_the_octets_that_the_client_sent(backend):
+    name = b"gr\xfc\xdfe.cfg"
+    with open(os.path.join(os.fsencode(backend.root), name), "wb") as file:
+        file.write(b"latin-1")
+    assert fetch(backend, name.decode("utf-8", "surrogateescape")) == b"latin-1"
+
+
+def opened(watched, call):
+    """How often the file *watched* was opened during call()."""
+    libc = ctypes.CDLL(None)
+    watch = libc.inotify_init1(os.O_NONBLOCK)
+    assert libc.inotify_add_watch(watch, os.fsencode(watched), 0x20) >= 0  # IN_OPEN
+    try:
+        call()
+        try:
+            return len(os.read(watch, 4096)) // struct.calcsize("iIII")
+        except BlockingIOError:
+            return 0
+    finally:
+        os.close(watch)
+
+
+def test_fifo_is_neither_waited_for_nor_opened(backend):
+    os.mkfifo(backend.root / "fifo")
+
+    def ask():
+        with pytest.raises(FileMissing):
+            backend.open("fifo", None)
+
+    assert opened(backend.root / "fifo", ask) == 0
+    assert opened(backend.root / "a" / "b", lambda: fetch(backend, "a/b")) == 1
+
+
+def test_device_is_not_opened(backend):
+    device = backend.root / "zero"
+    try:
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("making a device needs CAP_MKNOD")
+
+    def ask():
+        with pytest.raises(FileMissing):
+            backend.open("zero", None)
+
+    assert opened(device, ask) == 0
+
+
+def test_socket_is_missing(backend, monkeypatch):
+    monkeypatch.chdir(backend.root)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+        with pytest.raises(FileMissing):
+            backend.open("socket", None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read")
+def test_unreadable_file_and_directory_are_access_violations(backend):
+    (backend.root / "private").write_bytes(b"x")
+    (backend.root / "private").chmod(0)
+    (backend.root / "a").chmod(0)
+    for path in backend.root.parents:
+        if str(path).startswith("/tmp/"):
+            path.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        for path in ("private", "a/b"):
+            with pytest.raises(AccessViolation):
+                backend.open(path, None)
+    finally:
+        os.seteuid(0)
+
+
+def test_open_file_stays_what_it_was(backend):
+    """protocols.md 7 #24."""
+    path = backend.root / "a" / "b"
+    reader = backend.open("a/b", None)
+    path.rename(backend.root / "old")
+    path.write_bytes(b"another")
+    assert reader.read(0, 100) == b"content"
+    (backend.root / "old").unlink()
+    assert reader.read(3, 100) == b"tent"
+    reader.close()
+
+
+def test_file_that_shrinks_is_an_error_and_one_that_grows_is_not_read_further(backend):
+    """protocols.md 7 #24: no silent truncation."""
+    reader = backend.open("a/b", None)
+    with open(backend.root / "a" / "b", "ab") as file:
+        file.write(b" and more")
+    assert (reader.size, reader.read(0, 100), reader.read(7, 100)) == (7, b"content", b"")
+    os.truncate(backend.root / "a" / "b", 5)
+    assert reader.read(0, 5) == b"conte"
+    for offset in (0, 3, 5, 6):
+        with pytest.raises(OSError, match="shorter") as caught:
+            reader.read(offset, 100)
+        assert caught.value.errno == errno.ESTALE
+    reader.close()
+
+
+def test_nothing_is_left_open(backend):
+    before = os.listdir("/proc/self/fd")
+    os.mkfifo(backend.root / "fifo")
+    for path in ("a/b", "a", "fifo", "missing", "a/b/c"):
+        with suppress(TransferError):
+            fetch(backend, path)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_case_is_kept_unless_asked(backend):
+    with pytest.raises(FileMissing):
+        backend.open("A/B", None)
+
+
+def test_ignoring_case(backend):
+    backend.ignore_case = True
+    boot = backend.root / "boot"
+    boot.mkdir()
+    (boot / "bcd").write_bytes(b"lower")
+    assert fetch(backend, "\\Boot\\BCD") == b"lower"
+    (boot / "Bcd").write_bytes(b"mixed")
+    assert fetch(backend, "boot/BCD") == b"mixed"  # the first in byte order
+    (boot / "BCD").write_bytes(b"upper")
+    assert fetch(backend, "boot/BCD") == b"upper"
+    assert fetch(backend, "boot/bcd") == b"lower"
+    with pytest.raises(FileMissing):
+        backend.open("BOOT/BCD.LOG", None)
+    with pytest.raises(FileMissing):
+        backend.open("A/B/C", None)
+
+
+@pytest.mark.parametrize("path", ["../SECRET", "OUT", "UP/SECRET", "A/../../SECRET", "LOOP/X"])
+def test_ignoring_case_opens_no_way_out(backend, path):
+    backend.ignore_case = True
+    (backend.root / "out").symlink_to("../secret")
+    (backend.root / "up").symlink_to("..")
+    (backend.root / "loop").symlink_to("loop")
+    with pytest.raises(FileMissing):
+        backend.open(path, None)
+
+
+def test_ignoring_case_sees_through_links_and_dots(backend):
+    backend.ignore_case = True
+    (backend.root / "link").symlink_to("/a")
+    assert fetch(backend, "LINK/B") == b"content"
+    assert fetch(backend, "A/../LINK/../A/B") == b"content"
+
+
+def test_missing_root_is_a_missing_file_and_a_problem(tmp_path):
+    backend = DirectoryBackend(tmp_path / "missing")
+    with pytest.raises(FileMissing):
+        backend.open("x", None)
+    assert backend.problem() == f"{tmp_path}/missing: No such file or directory"
+    (tmp_path / "missing").write_text("a file")
+    assert backend.problem() == f"{tmp_path}/missing: Not a directory"
+    (tmp_path / "missing").unlink()
+    (tmp_path / "missing").mkdir()
+    assert backend.problem() == ""
+    (tmp_path / "missing" / "x").write_bytes(b"now")
+    assert fetch(backend, "x") == b"now"
+
+
+def test_configured_relative_to_the_configuration(tmp_path):
+    context = PluginContext(reactor=None, directory=tmp_path)
+    assert plugin.configure({"root": "boot"}, context).root == tmp_path / "boot"
+    made = plugin.configure({"root": "/srv/boot", "ignore-case": True}, context)
+    assert (str(made.root), made.ignore_case) == ("/srv/boot", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({}, ()),
+        ({"root": ""}, ("root",)),
+        ({"root": "a\0b"}, ("root",)),
+        ({"root": 1}, ("root",)),
+        ({"root": "x", "ignore-case": "yes"}, ("ignore-case",)),
+        ({"root": "x", "resolve": "y"}, ("resolve",)),
+        ({"root": "x", "reactor": "y"}, ("reactor",)),
+    ],
+)
+def test_wrong_options(tmp_path, options, path):
+    with pytest.raises(ConfigError) as caught:
+        plugin.configure(options, PluginContext(reactor=None, directory=tmp_path))
+    assert caught.value.path == path

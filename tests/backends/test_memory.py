@@ -1,0 +1,97 @@
+"""The memory backend."""
+
+import pytest
+
+from bootfw.api import (
+    ConfigError,
+    FileAlreadyExists,
+    FileMissing,
+    IllegalOperation,
+    MemoryReader,
+    PluginContext,
+)
+from bootfw.backends.memory import MemoryBackend, plugin
+
+
+def fetch(backend, path):
+    return backend.open(path, None).read(0, 100)
+
+
+def test_text_is_utf_8_and_octets_are_themselves():
+    backend = MemoryBackend({"boot.ipxe": "#!ipxe\n# ü", "raw": b"\xff"})
+    assert fetch(backend, "boot.ipxe") == b"#!ipxe\n# \xc3\xbc"
+    assert fetch(backend, "raw") == b"\xff"
+
+
+@pytest.mark.parametrize("known", ["a/b", "/a/b", "a\\b", "a//./b"])
+@pytest.mark.parametrize("asked", ["a/b", "\\a\\b", "../a/b", "../../a/b", "a/x/../b", "//a/b"])
+def test_spellings_of_one_file(known, asked):
+    assert fetch(MemoryBackend({known: "x"}), asked) == b"x"
+
+
+@pytest.mark.parametrize("path", ["", "..", "a", "A/B", "a/b/c", "a/b/..", "b"])
+def test_others_are_missing(path):
+    with pytest.raises(FileMissing):
+        MemoryBackend({"a/b": "x"}).open(path, None)
+
+
+def test_reader_keeps_what_it_opened():
+    backend = MemoryBackend({"a": "old"})
+    reader = backend.open("a", None)
+    backend.files["a"] = b"new"
+    assert (reader.size, reader.read(1, 9), reader.read(3, 9)) == (3, b"ld", b"")
+
+
+def test_uploads_are_left_to_others_by_default():
+    with pytest.raises(FileMissing):
+        MemoryBackend({}).create("x", None)
+
+
+def test_upload_appears_when_it_is_finished():
+    backend = MemoryBackend(writable=True)
+    writer = backend.create("/a\\b", None)
+    writer.write(0, b"one")
+    writer.write(3, b"two")
+    with pytest.raises(FileMissing):
+        backend.open("a/b", None)
+    writer.finish()
+    assert fetch(backend, "a/b") == b"onetwo"
+
+
+def test_cancelled_upload_leaves_nothing():
+    backend = MemoryBackend(writable=True)
+    writer = backend.create("x", None)
+    writer.write(0, b"one")
+    writer.cancel()
+    assert backend.files == {}
+
+
+def test_nothing_is_replaced():
+    backend = MemoryBackend({"x": "old"}, writable=True)
+    with pytest.raises(FileAlreadyExists):
+        backend.create("y/../x", None)
+    one, other = backend.create("z", None), backend.create("z", None)
+    one.finish()
+    with pytest.raises(FileAlreadyExists):
+        other.finish()
+    with pytest.raises(IllegalOperation):
+        backend.create("..", None)
+
+
+def test_configured(tmp_path):
+    context = PluginContext(reactor=None, directory=tmp_path)
+    backend = plugin.configure({"files": {"a": "text"}, "writable": True}, context)
+    assert (backend.files, backend.writable) == ({"a": b"text"}, True)
+    for options, path in [
+        ({}, ()),
+        ({"files": ["a"]}, ("files",)),
+        ({"files": {"a": 1}}, ("files", "a")),
+        ({"files": {}, "writable": 1}, ("writable",)),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            plugin.configure(options, context)
+        assert caught.value.path == path
+
+
+def test_memory_reader_is_public():
+    assert MemoryReader(b"abc").read(1, 1) == b"b"

@@ -1,0 +1,319 @@
+"""The directory backend: uploads."""
+
+import errno
+import os
+import resource
+import stat
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+from twisted.internet import defer
+from zope.interface.verify import verifyObject
+
+from bootfw.api import (
+    AccessViolation,
+    DiskFull,
+    FileAlreadyExists,
+    FileMissing,
+    IllegalOperation,
+    IWriter,
+    TransferRequest,
+)
+from bootfw.backends import upload as module
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.openat2 import openat2, walk
+
+
+def wrq(path, *options):
+    return TransferRequest(path, path, ("10.0.0.9", 1069), write=True, options=options)
+
+
+def everything(root):
+    return sorted(os.path.join(where, name) for where, _, files in os.walk(root) for name in files)
+
+
+@pytest.fixture(params=["nameless", "named"])
+def scratch(request, monkeypatch):
+    """Both kinds of temporary file."""
+    if request.param == "named":
+
+        def open_without_tmpfile(path, flags, *arguments, **keywords):
+            if flags & os.O_TMPFILE == os.O_TMPFILE:
+                raise OSError(errno.EOPNOTSUPP, "")
+            return os.open(path, flags, *arguments, **keywords)
+
+        class Os:
+            open = staticmethod(open_without_tmpfile)
+
+            def __getattr__(self, name):
+                return getattr(os, name)
+
+        monkeypatch.setattr(module, "os", Os())
+    return request.param
+
+
+@pytest.fixture(params=[openat2, walk], ids=["openat2", "walk"])
+def backend(request, tmp_path, scratch):
+    return DirectoryBackend(tmp_path, resolve=request.param)
+
+
+def upload(backend, path, *blocks):
+    writer = backend.create(path, wrq(path))
+    offset = 0
+    for block in blocks:
+        writer.write(offset, block)
+        offset += len(block)
+    return writer
+
+
+def test_upload_appears_when_it_is_finished(backend, tmp_path, scratch):
+    before = os.listdir("/proc/self/fd")
+    writer = upload(backend, "new.cfg", b"first ", b"second")
+    verifyObject(IWriter, writer)
+    with pytest.raises(FileMissing):
+        backend.open("new.cfg", None)
+    assert len(os.listdir(tmp_path)) == (scratch == "named")
+    assert writer.finish() is None
+    assert os.listdir(tmp_path) == ["new.cfg"]
+    assert (tmp_path / "new.cfg").read_bytes() == b"first second"
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_empty_upload(backend, tmp_path):
+    upload(backend, "empty").finish()
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
+def test_mode_is_the_umask_s(backend, tmp_path):
+    old = os.umask(0o027)
+    try:
+        upload(backend, "x").finish()
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+
+
+def test_cancelled_upload_leaves_nothing(backend, tmp_path):
+    before = os.listdir("/proc/self/fd")
+    upload(backend, "a/b/c", b"data").cancel()
+    assert os.listdir(tmp_path) == []
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_directories_are_made_at_the_end(backend, tmp_path):
+    (tmp_path / "a").mkdir()
+    writer = upload(backend, "/a/b\\c/d", b"data")
+    assert not (tmp_path / "a" / "b").exists()
+    writer.finish()
+    assert everything(tmp_path) == [str(tmp_path / "a" / "b" / "c" / "d")]
+
+
+def test_two_uploads_into_one_new_directory(backend, tmp_path):
+    one, other = upload(backend, "dir/one", b"1"), upload(backend, "dir/other", b"2")
+    one.finish()
+    other.finish()
+    assert sorted(os.listdir(tmp_path / "dir")) == ["one", "other"]
+
+
+@pytest.mark.parametrize("what", ["file", "dir", "fifo", "link", "dangling"])
+def test_nothing_is_replaced(backend, tmp_path, what):
+    path = tmp_path / "taken"
+    {
+        "file": lambda: path.write_bytes(b"old"),
+        "dir": path.mkdir,
+        "fifo": lambda: os.mkfifo(path),
+        "link": lambda: path.symlink_to("/"),
+        "dangling": lambda: path.symlink_to("../outside"),
+    }[what]()
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(FileAlreadyExists):
+        backend.create("taken", wrq("taken"))
+    path.rename(tmp_path / "aside")
+    writer = upload(backend, "taken", b"new")
+    (tmp_path / "aside").rename(path)
+    with pytest.raises(FileAlreadyExists):
+        writer.finish()
+    writer.cancel()
+    assert os.listdir(tmp_path) == ["taken"]
+    assert not (tmp_path.parent / "outside").exists()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_quicker_upload_wins(backend, tmp_path):
+    slow, quick = upload(backend, "dir/x", b"slow"), upload(backend, "dir/x", b"quick")
+    quick.finish()
+    with pytest.raises(FileAlreadyExists):
+        slow.finish()
+    slow.cancel()
+    assert everything(tmp_path) == [str(tmp_path / "dir" / "x")]
+    assert (tmp_path / "dir" / "x").read_bytes() == b"quick"
+
+
+@pytest.mark.parametrize("path", ["../x", "/../x", "..\\x", "up/x", "abs/x"])
+def test_uploads_stay_below_the_root(tmp_path, path):
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "up").symlink_to("..")
+    (root / "abs").symlink_to("/")
+    upload(DirectoryBackend(root), path, b"data").finish()
+    assert everything(tmp_path) == [str(root / "x")]
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("", IllegalOperation),
+        ("/", IllegalOperation),
+        ("..", IllegalOperation),
+        ("a/..", IllegalOperation),
+        ("a\0b", FileMissing),
+        ("missing/../x", FileMissing),
+        ("file/x", FileMissing),
+        ("file/x/y", FileMissing),
+        ("x" * 256, FileMissing),
+    ],
+)
+def test_paths_that_can_not_be_written(backend, tmp_path, path, error):
+    (tmp_path / "file").write_bytes(b"")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(error):
+        backend.create(path, wrq(path))
+    assert os.listdir(tmp_path) == ["file"]
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_somebody_puts_a_link_where_a_directory_was_to_be_made(backend, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    backend.root = root
+    writer = upload(backend, "a/b/x", b"data")
+    (root / "a").symlink_to("..")
+    with pytest.raises(FileMissing):
+        writer.finish()
+    writer.cancel()
+    assert os.listdir(tmp_path) == ["root"]
+    assert os.listdir(root) == ["a"]
+
+
+def test_failed_finish_takes_back_what_it_made(backend, tmp_path, monkeypatch):
+    writer = upload(backend, "a/b/x", b"data")
+
+    def fail(directory):
+        raise OSError(errno.EIO, "")
+
+    monkeypatch.setattr(module, "_sync", fail)
+    with pytest.raises(OSError, match="5"):
+        writer.finish()
+    writer.cancel()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not write")
+def test_directory_that_may_not_be_written(backend, tmp_path):
+    for path in (tmp_path, *tmp_path.parents):
+        if str(path).startswith("/tmp/"):
+            path.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(AccessViolation):
+            backend.create("x", wrq("x"))
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may write but not read")
+def test_drop_box(backend, tmp_path):
+    for path in (tmp_path, *tmp_path.parents):
+        if str(path).startswith("/tmp/"):
+            path.chmod(0o755)
+    tmp_path.chmod(0o733)
+    os.seteuid(65534)
+    try:
+        upload(backend, "x", b"data").finish()
+    finally:
+        os.seteuid(0)
+    assert (tmp_path / "x").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("name", ["tsize", "TSize"])
+def test_announced_size_that_does_not_fit(backend, tmp_path, name):
+    space = os.statvfs(tmp_path)
+    too_much = space.f_blocks * space.f_frsize
+    with pytest.raises(DiskFull):
+        backend.create("x", wrq("x", (name, str(too_much))))
+    backend.create("x", wrq("x", (name, "1000"))).cancel()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("size", ["", "-1", "abc", "9" * 300, "٣"])
+def test_announced_sizes_that_say_nothing(backend, size):
+    backend.create("x", wrq("x", ("tsize", size))).cancel()
+
+
+def test_file_size_limit_is_a_full_disk(backend, tmp_path):
+    writer = backend.create("x", wrq("x"))
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+    try:
+        with pytest.raises(DiskFull):
+            writer.write(0, bytes(1468))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    writer.cancel()
+    assert os.listdir(tmp_path) == []
+
+
+@contextmanager
+def small_disk(path, size):
+    path.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"a small disk can't be mounted: {made.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def test_full_disk(backend, tmp_path):
+    with small_disk(tmp_path / "disk", 65536) as disk:
+        backend.root = disk
+        with pytest.raises(DiskFull):
+            backend.create("x", wrq("x", ("tsize", "70000")))
+        writer = backend.create("x", wrq("x"))
+        stored = 0
+        while stored < 1 << 20:
+            try:
+                writer.write(stored, bytes(1468))
+            except DiskFull:
+                break
+            stored += 1468
+        assert 40_000 < stored <= 65536
+        writer.cancel()
+        assert os.listdir(disk) == []
+        upload(backend, "y", bytes(40_000)).finish()
+        assert everything(disk) == [str(disk / "y")]
+
+
+def test_finish_answers_later_from_a_thread_of_the_reactor(tmp_path):
+    class Pool:
+        def callInThreadWithCallback(self, done, call):
+            self.call, self.done = call, done
+
+    class Reactor:
+        pool = Pool()
+
+        def getThreadPool(self):
+            return self.pool
+
+        def callFromThread(self, call, *arguments):
+            call(*arguments)
+
+    backend = DirectoryBackend(tmp_path, reactor=Reactor())
+    waiting = upload(backend, "x", b"data").finish()
+    assert isinstance(waiting, defer.Deferred)
+    assert os.listdir(tmp_path) == []
+    Reactor.pool.done(True, Reactor.pool.call())
+    assert os.listdir(tmp_path) == ["x"]
+    assert waiting.result is None

@@ -1,0 +1,132 @@
+"""Backends in layers."""
+
+import traceback
+
+import pytest
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from bootfw.errors import AccessViolation, DiskFull, FileMissing
+from bootfw.interfaces import IBackend, IWritableBackend
+from bootfw.net.layers import LayeredBackend
+
+
+@implementer(IBackend)
+@define
+class Backend:
+    """Answers every call with *answer*: raised when it is an exception, called when it can be."""
+
+    answer: object
+    asked: list = field(factory=list)
+
+    def open(self, path, request):
+        self.asked.append((path, request))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer() if callable(self.answer) else self.answer
+
+
+@implementer(IWritableBackend)
+class Writable(Backend):
+    create = Backend.open
+
+
+def layers(*backends):
+    return LayeredBackend([(f"backend[{number}]", backend) for number, backend in enumerate(backends)])
+
+
+def result_of(deferred):
+    results = []
+    deferred.addBoth(results.append)
+    assert len(results) == 1
+    return results[0]
+
+
+def test_provides_the_interface():
+    verifyObject(IWritableBackend, layers())
+
+
+def test_first_that_has_it_wins_and_answers_at_once():
+    first, second, third = Backend(FileMissing()), Backend("reader"), Backend("never")
+    assert layers(first, second, third).open("path", "request") == "reader"
+    assert first.asked == second.asked == [("path", "request")]
+    assert third.asked == []
+
+
+@pytest.mark.parametrize("backends", [(), (Backend(FileMissing()), Backend(FileMissing()))])
+def test_nobody_has_it(backends):
+    with pytest.raises(FileMissing):
+        layers(*backends).open("path", None)
+
+
+@pytest.mark.parametrize("error", [AccessViolation(), OSError(5, "I/O"), ZeroDivisionError()])
+def test_other_errors_stop_the_search(error):
+    last = Backend("never")
+    with pytest.raises(type(error)) as caught:
+        layers(Backend(FileMissing()), Backend(error), last).open("path", None)
+    assert caught.value is error
+    assert last.asked == []
+    assert "The backend was backend[1]." in "".join(traceback.format_exception(caught.value))
+
+
+def test_late_answers():
+    slow, waiting = Deferred(), Deferred()
+    answer = layers(Backend(lambda: slow), Backend(lambda: waiting), Backend("last")).open("path", None)
+    assert isinstance(answer, Deferred)
+    slow.errback(FileMissing())
+    assert not answer.called or answer.paused
+    waiting.errback(FileMissing())
+    assert result_of(answer) == "last"
+
+
+def test_late_answer_of_a_coroutine():
+    async def missing():
+        raise FileMissing
+
+    async def found():
+        return await succeed("reader")
+
+    assert result_of(layers(Backend(missing), Backend(found)).open("path", None)) == "reader"
+
+
+def test_nobody_has_it_later():
+    slow = Deferred()
+    answer = layers(Backend(FileMissing()), Backend(lambda: slow)).open("path", None)
+    slow.errback(FileMissing())
+    assert result_of(answer).check(FileMissing)
+
+
+def test_late_error_stops_the_search():
+    slow, last = Deferred(), Backend("never")
+    answer = layers(Backend(lambda: slow), last).open("path", None)
+    slow.errback(ZeroDivisionError())
+    failure = result_of(answer)
+    assert failure.check(ZeroDivisionError)
+    assert failure.value.__notes__ == ["The backend was backend[0]."]
+    assert last.asked == []
+
+
+def test_cancelling_reaches_the_backend_that_is_asked():
+    cancelled = []
+    slow, second = Deferred(), Deferred(cancelled.append)
+    answer = layers(Backend(lambda: slow), Backend(lambda: second)).open("path", None)
+    slow.errback(FileMissing())
+    answer.cancel()
+    assert cancelled == [second]
+    assert result_of(answer).check(CancelledError)
+
+
+def test_uploads_go_to_the_first_writable_backend_that_takes_them():
+    readonly, first, second = Backend("never"), Writable(FileMissing()), Writable("writer")
+    assert layers(readonly, first, second).create("path", None) == "writer"
+    assert readonly.asked == []
+    with pytest.raises(DiskFull):
+        layers(Writable(DiskFull()), second).create("path", None)
+
+
+@pytest.mark.parametrize("backends", [(), (Backend("never"),), (Writable(FileMissing()),)])
+def test_nobody_takes_the_upload(backends):
+    with pytest.raises(AccessViolation):
+        layers(*backends).create("path", None)
