@@ -1,0 +1,464 @@
+"""Plugins: classes as option schemas, names in the configuration, and each way in which a plugin can be wrong."""
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from attrs import define, field, frozen, validators
+from hypothesis import given
+from hypothesis import strategies as st
+from zope.interface import implementer
+
+from bootfw.errors import ConfigError, PluginError
+from bootfw.interfaces import IBackend, IBootFileResolver, IBootPlugin, IWatchdogPolicy, IWritableBackend
+from bootfw.plugins import PluginContext, boot_plugin, configure, kind_of, list_plugins, load, options_of
+from bootfw.schema import mismatches
+
+CONTEXT = PluginContext(None, Path("/etc/bootfw"))
+
+
+def _not_zero(instance: Any, attribute: Any, value: int) -> None:
+    if value == 0:
+        raise ValueError("must not be zero")
+
+
+def _even(value: int) -> int:
+    if value % 2:
+        raise ValueError(f"must be even, not {value}")
+    return value
+
+
+def _path_of_its_own(value: dict[str, str]) -> dict[str, str]:
+    for key in value:
+        if key != key.lower():
+            raise ConfigError("must be lower-case", ("some_table", key))
+    return value
+
+
+@implementer(IBackend)
+@define
+class Everything:
+    """Takes an option of each type.
+
+    And says more.
+    """
+
+    text: str
+    some_table: dict[str, str] = field(factory=dict, converter=_path_of_its_own)
+    first_seconds: float = 1.0
+    attempts: int = field(default=3, validator=_not_zero)
+    patient: bool = False
+    sizes: list[int] = field(factory=list, validator=validators.max_len(2))
+    pair: tuple[str, int] = ("a", 1)
+    colour: Literal["red", "green"] = "red"
+    port_or_name: int | str = 0
+    even: int = field(default=0, converter=_even)
+    maybe: str | None = None
+    hidden: int = field(default=1, init=False)
+
+    def open(self, path: str, request: Any) -> Any: ...
+
+
+PLUGIN = boot_plugin(IBackend, Everything)
+
+
+def fails(options: Mapping[str, Any], plugin: IBootPlugin = PLUGIN) -> str:
+    with pytest.raises(ConfigError) as caught:
+        configure(plugin, options, CONTEXT)
+    return str(caught.value)
+
+
+def test_the_summary_is_the_first_line_of_the_docstring() -> None:
+    assert PLUGIN.summary == "Takes an option of each type."
+    assert boot_plugin(IBackend, Everything, summary="Mine.").summary == "Mine."
+    assert IBootPlugin.providedBy(PLUGIN)
+
+
+def test_options_reach_the_fields_with_dashes_for_underscores() -> None:
+    made = configure(
+        PLUGIN,
+        {
+            "text": "t",
+            "some-table": {"a": "b"},
+            "first-seconds": 2,
+            "attempts": 5,
+            "patient": True,
+            "sizes": [1],
+            "pair": ["x", 2],
+            "colour": "green",
+            "port-or-name": "tftp",
+            "even": 4,
+            "maybe": "m",
+        },
+        CONTEXT,
+    )
+    assert made == Everything(
+        "t",
+        {"a": "b"},
+        2,
+        5,
+        True,
+        [1],
+        ["x", 2],
+        "green",
+        "tftp",
+        4,
+        "m",  # type: ignore[arg-type]
+    )
+
+
+def test_what_is_left_out_keeps_its_default() -> None:
+    assert configure(PLUGIN, {"text": ""}, CONTEXT) == Everything("")
+
+
+KNOWN = "text, some-table, first-seconds, attempts, patient, sizes, pair, colour, port-or-name, even, maybe"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, '"text" is missing'),
+        ({"txt": ""}, f'txt: unknown key; known: {KNOWN}; did you mean "text"?'),
+        ({"some_table": {}}, f'some_table: unknown key; known: {KNOWN}; did you mean "some-table"?'),
+        ({"zzz": 1}, f"zzz: unknown key; known: {KNOWN}"),
+        ({"hidden": 1}, f"hidden: unknown key; known: {KNOWN}"),
+        ({"text": 5}, "text: must be a string, not 5"),
+        ({"text": ["a"]}, "text: must be a string, not a list"),
+        ({"text": "", "some-table": "a"}, 'some-table: must be a table of strings, not "a"'),
+        ({"text": "", "some-table": {"k": 1}}, "some-table.k: must be a string, not 1"),
+        ({"text": "", "first-seconds": "1"}, 'first-seconds: must be a number, not "1"'),
+        ({"text": "", "first-seconds": True}, "first-seconds: must be a number, not true"),
+        ({"text": "", "attempts": 1.5}, "attempts: must be an integer, not 1.5"),
+        ({"text": "", "attempts": False}, "attempts: must be an integer, not false"),
+        ({"text": "", "patient": 1}, "patient: must be true or false, not 1"),
+        ({"text": "", "sizes": 1}, "sizes: must be a list of integers, not 1"),
+        ({"text": "", "sizes": [1, "b"]}, 'sizes[1]: must be an integer, not "b"'),
+        ({"text": "", "pair": ["a"]}, "pair: must be a list of 2 values, not 1"),
+        ({"text": "", "pair": ["a", "b"]}, 'pair[1]: must be an integer, not "b"'),
+        ({"text": "", "colour": "blue"}, 'colour: must be one of "red", "green", not "blue"'),
+        ({"text": "", "port-or-name": 1.5}, "port-or-name: must be an integer or a string, not 1.5"),
+        ({"text": "", "maybe": 1}, "maybe: must be a string, not 1"),
+        # by converters and validators
+        ({"text": "", "even": 3}, "even: must be even, not 3"),
+        ({"text": "", "attempts": 0}, "attempts: must not be zero"),
+        ({"text": "", "sizes": [1, 2, 3]}, "sizes: Length of 'sizes' must be <= 2: 3"),
+        ({"text": "", "some-table": {"K": "v"}}, "some_table.K: must be lower-case"),
+    ],
+)
+def test_wrong_options_are_named_with_what_would_be_right(options: Mapping[str, Any], message: str) -> None:
+    assert fails(options) == message
+
+
+@implementer(IBackend)
+@frozen
+class InDirectory:
+    """Knows where it is."""
+
+    root: Path
+    depth: int = field(default=0, validator=_not_zero)
+
+    @classmethod
+    def configured(cls, context: PluginContext, root: str, depth: int = 1) -> "InDirectory":
+        if not root:
+            raise ConfigError("must not be empty")
+        return cls(context.directory / root, depth)
+
+    def open(self, path: str, request: Any) -> Any: ...
+
+
+def test_configured_gets_the_context() -> None:
+    assert configure(boot_plugin(IBackend, InDirectory), {"root": "files"}, CONTEXT).root == Path("/etc/bootfw/files")
+
+
+def test_options_of_configured_are_its_own_parameters() -> None:
+    plugin = boot_plugin(IBackend, InDirectory)
+    assert [(option.key, option.annotation) for option in options_of(InDirectory)] == [("root", str), ("depth", int)]
+    assert fails({"root": 1}, plugin) == "root: must be a string, not 1"
+    assert fails({}, plugin) == '"root" is missing'
+    assert fails({"root": ""}, plugin) == "must not be empty"
+    assert fails({"root": "a", "depth": 0}, plugin) == "depth: must not be zero"
+
+
+@implementer(IBackend)
+@frozen
+class PassingOn:
+    """Takes its fields by name."""
+
+    root: Path = field(converter=Path)
+    depth: int = 1
+
+    @classmethod
+    def configured(cls, context: PluginContext, **options: Any) -> "PassingOn":
+        return cls(**options)
+
+    def open(self, path: str, request: Any) -> Any: ...
+
+
+def test_configured_with_any_options_takes_the_fields() -> None:
+    plugin = boot_plugin(IBackend, PassingOn)
+    assert configure(plugin, {"root": "a", "depth": 2}, CONTEXT) == PassingOn(Path("a"), 2)
+    assert fails({"root": "a", "depth": "2"}, plugin) == 'depth: must be an integer, not "2"'
+    assert fails({"rot": "a"}, plugin) == 'rot: unknown key; known: root, depth; did you mean "root"?'
+
+
+@implementer(IBackend)
+class Plain:
+    """A class without options."""
+
+    def open(self, path: str, request: Any) -> Any: ...
+
+
+def test_a_plain_class_is_a_plugin_without_options() -> None:
+    plugin = boot_plugin(IBackend, Plain)
+    assert isinstance(configure(plugin, {}, CONTEXT), Plain)
+    assert fails({"a": 1}, plugin) == "a: unknown key; this table takes no keys"
+
+
+class Nothing:
+    """Provides nothing."""
+
+
+@implementer(IBackend)
+class WithoutOpen:
+    """Promises what it has not."""
+
+
+@implementer(IBackend)
+class Broken:
+    """Raises."""
+
+    def __init__(self) -> None:
+        raise ZeroDivisionError("of its own")
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (Nothing, "the plugin made something that is no IBackend: "),
+        (WithoutOpen, "the plugin made something that is no IBackend: "),
+        (Broken, "the plugin failed: ZeroDivisionError: of its own"),
+    ],
+)
+def test_what_a_plugin_makes_is_verified(cls: type, message: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        configure(boot_plugin(IBackend, cls), {}, CONTEXT)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+# Names
+
+
+@pytest.fixture
+def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Installs a distribution with entry points and a module into a directory of the test."""
+    modules = set(sys.modules)
+
+    def install(name: str, entry_points: str, **sources: str) -> None:
+        metadata = tmp_path / f"{name.replace('-', '_')}-1.2.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        (metadata / "entry_points.txt").write_text(entry_points)
+        for module, source in sources.items():
+            (tmp_path / f"{module}.py").write_text(source)
+        importlib.invalidate_caches()
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield install
+    for name in set(sys.modules) - modules:
+        if name.startswith("acme"):
+            del sys.modules[name]
+
+
+RESOLVER = """
+from zope.interface import implementer
+from bootfw.interfaces import IBootFileResolver
+from bootfw.plugins import boot_plugin
+
+@implementer(IBootFileResolver)
+class Inventory:
+    "Asks the inventory."
+    def resolve(self, request):
+        return None
+
+plugin = boot_plugin(IBootFileResolver, Inventory)
+text = "no plugin"
+"""
+
+
+def refused(reference: str, group: str = "bootfw.resolvers") -> str:
+    with pytest.raises(PluginError) as caught:
+        load(reference, group)
+    assert caught.value.path == ()
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def test_load_by_entry_point_and_by_module_is_the_same(distribution: Callable[..., None]) -> None:
+    distribution("acme", "[bootfw.resolvers]\ninventory = acme_inventory:plugin\n", acme_inventory=RESOLVER)
+    plugin = load("inventory", "bootfw.resolvers")
+    assert plugin is load("acme_inventory:plugin", "bootfw.resolvers")
+    assert plugin.summary == "Asks the inventory."
+
+
+def test_a_missing_plugin_is_named_with_the_known_ones(distribution: Callable[..., None]) -> None:
+    distribution("acme", "[bootfw.resolvers]\ninventory = acme_inventory:plugin\n")
+    assert refused("inventroy") == (
+        'no plugin "inventroy"; known: by-architecture, by-client, inventory, static; did you mean "inventory"?'
+    )
+    assert refused("zzz") == 'no plugin "zzz"; known: by-architecture, by-client, inventory, static'
+
+
+def test_without_any_plugin_the_installation_is_suspected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert refused("static") == 'no plugin "static": none is known at all; is the bootfw distribution installed?'
+
+
+def test_a_broken_import_names_the_exception_and_the_distribution(distribution: Callable[..., None]) -> None:
+    distribution(
+        "acme-boot",
+        "[bootfw.resolvers]\nneeding = acme_needing:plugin\nsyntax = acme_syntax:plugin\nabsent = acme_text:plugin\n",
+        acme_needing="import acme_database",
+        acme_syntax="def (",
+        acme_text="",
+    )
+    assert refused("needing") == (
+        "\"needing\" (from acme-boot 1.2) can't be loaded: ModuleNotFoundError: No module named 'acme_database'"
+    )
+    assert refused("syntax").startswith('"syntax" (from acme-boot 1.2) can\'t be loaded: SyntaxError: ')
+    assert refused("absent") == (
+        "\"absent\" (from acme-boot 1.2) can't be loaded: AttributeError: module 'acme_text' has no attribute 'plugin'"
+    )
+    assert refused("acme_nowhere:plugin") == (
+        "\"acme_nowhere:plugin\" can't be loaded: ModuleNotFoundError: No module named 'acme_nowhere'"
+    )
+
+
+def test_the_cause_of_a_broken_import_is_kept(distribution: Callable[..., None]) -> None:
+    distribution("acme", "", acme_needing="import acme_database")
+    with pytest.raises(PluginError) as caught:
+        load("acme_needing:plugin", "bootfw.resolvers")
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+
+
+def test_a_name_that_two_distributions_install_is_refused(distribution: Callable[..., None]) -> None:
+    distribution("acme", "[bootfw.resolvers]\ninventory = acme_inventory:plugin\n", acme_inventory=RESOLVER)
+    distribution("acme-old", "[bootfw.resolvers]\ninventory = acme_inventory:plugin\n")
+    assert refused("inventory") == (
+        '"inventory" is installed by several distributions: acme 1.2, acme-old 1.2; write "module:attribute" instead'
+    )
+    assert load("acme_inventory:plugin", "bootfw.resolvers")
+
+
+def test_what_is_no_plugin_is_refused(distribution: Callable[..., None]) -> None:
+    distribution("acme", "", acme_inventory=RESOLVER)
+    assert refused("acme_inventory:text").startswith('"acme_inventory:text" is no IBootPlugin: ')
+    assert refused("acme_inventory:Inventory") == (
+        '"acme_inventory:Inventory" is a class, not a plugin; name boot_plugin(IBootFileResolver, Inventory) instead'
+    )
+
+
+def test_a_plugin_of_another_kind_is_refused(distribution: Callable[..., None]) -> None:
+    distribution("acme", "[bootfw.backends]\ninventory = acme_inventory:plugin\n", acme_inventory=RESOLVER)
+    assert refused("inventory", "bootfw.backends") == (
+        '"inventory" (from acme 1.2) makes IBootFileResolver, but backend needs IBackend'
+    )
+
+
+def test_an_extended_interface_will_do() -> None:
+    sys.modules["acme_writable"] = module = type(sys)("acme_writable")
+    module.plugin = boot_plugin(IWritableBackend, Plain)  # type: ignore[attr-defined]
+    try:
+        assert load("acme_writable:plugin", "bootfw.backends").provides is IWritableBackend
+    finally:
+        del sys.modules["acme_writable"]
+
+
+def test_list_plugins_shows_broken_ones_too(distribution: Callable[..., None]) -> None:
+    distribution(
+        "acme-boot",
+        "[bootfw.resolvers]\ninventory = acme_inventory:plugin\n[bootfw.backends]\nneeding = acme_needing:plugin\n",
+        acme_inventory=RESOLVER,
+        acme_needing="import acme_database",
+    )
+    rows = {(row.kind, row.name): row for row in list_plugins()}
+    good, broken = rows["resolver", "inventory"], rows["backend", "needing"]
+    assert (good.distribution, good.summary, good.error) == ("acme-boot 1.2", "Asks the inventory.", "")
+    assert (broken.distribution, broken.summary) == ("acme-boot 1.2", "")
+    assert "acme_database" in broken.error
+    assert {kind for kind, _ in rows} == {"backend", "resolver", "watchdog", "observer"}
+
+
+def test_every_built_in_loads_and_has_a_summary() -> None:
+    rows = [row for row in list_plugins() if row.distribution.startswith("bootfw 0")]
+    assert [row for row in rows if row.error or not row.summary] == []
+    assert [f"{row.kind} {row.name}" for row in rows] == [
+        "backend directory",
+        "backend distribution",
+        "backend memory",
+        "resolver by-architecture",
+        "resolver by-client",
+        "resolver static",
+        "watchdog adaptive",
+        "watchdog exponential",
+        "watchdog fixed",
+        "watchdog hpa",
+        "observer log",
+    ]
+
+
+def test_kinds_are_the_sections_of_the_configuration() -> None:
+    assert kind_of("bootfw.watchdogs") == "watchdog"
+
+
+# What TOML may hold
+
+toml_values: st.SearchStrategy[Any] = st.recursive(
+    st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+annotations = st.sampled_from(
+    [
+        str,
+        int,
+        float,
+        bool,
+        list[str],
+        list[list[int]],
+        tuple[int, ...],
+        tuple[str, int],
+        dict[str, int],
+        dict[str, list[str]],
+        int | None,
+        Sequence[float],
+        Mapping[str, str],
+        Literal["a", "b"],
+        list[int] | str,
+        IWatchdogPolicy,
+        IBootFileResolver,
+        Any,
+        list,
+        dict,
+    ]
+)
+
+
+@given(toml_values, annotations)
+def test_mismatches_never_raises_and_names_a_place_that_exists(value: Any, wanted: Any) -> None:
+    for error in mismatches(value, wanted):
+        place = value
+        for part in error.path:
+            place = place[part]
+        assert error.message.startswith("must be ")
+
+
+@given(st.lists(st.integers()), st.lists(st.text(), min_size=1))
+def test_mismatches_finds_every_wrong_item(right: list[int], wrong: list[str]) -> None:
+    assert [error.path for error in mismatches([*right, *wrong], list[int])] == [
+        (len(right) + index,) for index in range(len(wrong))
+    ]
