@@ -186,7 +186,8 @@ def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigE
 
 
 def _given(document: Mapping[str, Any]) -> list[Place]:
-    return [(section, key) for section in SECTIONS for key in document.get(section, ()) if section in document]
+    tables = [(section, document[section]) for section in SECTIONS if isinstance(document.get(section), dict)]
+    return [(section, key) for section, table in tables for key in table]
 
 
 def _choices(section: str, tables: Any, errors: list[ConfigError]) -> tuple[Choice, ...]:

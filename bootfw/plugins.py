@@ -49,7 +49,6 @@ class Option:
     """The parameter in Python."""
     annotation: Any
     default: Any = inspect.Parameter.empty
-    doc: str = ""
 
     @property
     def required(self) -> bool:
@@ -244,11 +243,13 @@ def _parameters(call: Any) -> Iterator[Option]:
         hints = typing.get_type_hints(code)
     except NameError:  # a name that is only imported for type checkers
         hints = {}
-    docs = {a.alias: a.metadata.get("doc", "") for a in attrs.fields(call)} if attrs.has(call) else {}
+    factories = {a.alias: a.default for a in attrs.fields(call)} if attrs.has(call) else {}
     for parameter in inspect.signature(call).parameters.values():
         if parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
-            name = parameter.name
-            yield Option(spelled(name), name, hints.get(name, Any), parameter.default, docs.get(name, ""))
+            name, default = parameter.name, parameter.default
+            if default is attrs.NOTHING:
+                default = factories[name].factory()
+            yield Option(spelled(name), name, hints.get(name, Any), default)
 
 
 def _loaded(entry: EntryPoint) -> IBootPlugin:

@@ -1,0 +1,147 @@
+"""The reference of the configuration, written from the code: ``python -m bootfw.reference`` prints it.
+
+What a key is for is the string below its field, or its ``:param`` in the docstring of a plugin's class.
+"""
+
+import ast
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bootfw.plugins import Option, list_plugins, load
+from bootfw.schema import expected
+from bootfw.sections import PLUGIN_LISTS, SECTIONS, keys_of
+
+INTRODUCTION = """\
+# Configuration
+
+This page is written from the code by `python -m bootfw.reference`.
+
+The configuration is one TOML file, named by `twistd bootfw -c FILE`. All of it may be left out; a key that bootfw does
+not know is an error. Units stand in the names of the keys. Relative paths are relative to the directory of the file.
+`twistd --nodaemon bootfw --check -c FILE` reads it, loads and verifies every plugin it names, and says all that is
+wrong, each with its place and with what would be right.
+"""
+
+PLUGINS = """\
+## Plugins
+
+A plugin is named by `use`: by the name that it was installed under (`twistd --nodaemon bootfw --list-plugins` shows
+them all), or as `"package.module:attribute"`. The other keys of its table are its own. Each kind has its place:
+
+| Section | What it decides | How many | When there is none |
+| --- | --- | --- | --- |
+| `[[backend]]` | where files come from | any number; the first that has the file gives it | `directory` for each of \
+`/srv/boot`, `/srv/tftp` and `/var/lib/tftpboot` that exists, `distribution`, and a script for iPXE that tells what is \
+missing and goes on to the local disk |
+| `[[resolver]]` | what a client loads | any number; the first answer counts | `by-architecture`, with the boot \
+programs that the backends have |
+| `[watchdog]` | how long an answer is waited for in a transfer, and how often it is asked again | one | `adaptive` |
+| `[[observer]]` | who is told what happened | any number | `log` |
+"""
+
+ENVIRONMENT = """\
+## Environment
+
+Every key can be given by a variable too, which wins over the file. Its name is `BOOTFW_`, the section, and the key, in
+upper case and with underscores for dashes; the keys of `[bootfw]` go without the section.
+
+| Key | Variable |
+| --- | --- |
+{rows}
+| option of the first backend | `BOOTFW_BACKEND_0_ROOT`, `BOOTFW_BACKEND_0_USE`; `_1_` is the second |
+| option of the first resolver, observer | `BOOTFW_RESOLVER_0_FILES`, `BOOTFW_OBSERVER_0_USE` |
+| option of the watchdog | `BOOTFW_WATCHDOG_USE` |
+
+A value is read as TOML, and taken as a string when it is none: `1400`, `true`, `/srv/boot`, `[1, 3, 7]`,
+`{{"x86-bios" = "undionly.kpxe"}}`. The lists of the settings may be given with commas: `eth0,eth1`. A number goes over
+an existing plugin of the file, or adds the next one. Any other variable that begins with `BOOTFW_` is an error.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION, *(_section(section) for section in SECTIONS), PLUGINS]
+    built_in = [row for row in list_plugins() if row.distribution.startswith("bootfw ")]
+    parts += [_plugin(row.kind, row.name, load(row.name, f"bootfw.{row.kind}s")) for row in built_in]
+    rows = [f"| `{k.section}.{'.'.join(k.path)}` | `{k.variable}` |" for s in SECTIONS for k in keys_of(s)]
+    parts.append(ENVIRONMENT.format(rows="\n".join(rows)))
+    return "\n".join(parts)
+
+
+def _section(section: str) -> str:
+    docs = _documented(SECTIONS[section])
+    rows = [
+        (".".join(key.path), expected(key.annotation), toml(key.attribute.default), docs[key.attribute.name])
+        for key in keys_of(section)
+    ]
+    return f"## `[{section}]`\n\n{_table(rows)}"
+
+
+def _plugin(kind: str, name: str, plugin: Any) -> str:
+    docs = _documented(plugin.cls)
+    about = (inspect.getdoc(plugin.cls) or "").split("\n:param", 1)[0].strip()
+    header = f"[[{kind}]]" if kind in PLUGIN_LISTS else f"[{kind}]"
+    text = f'### {kind} `{name}`\n\n```toml\n{header}\nuse = "{name}"\n```\n\n{_unwrapped(about)}\n'
+    rows = [_option(option, docs.get(option.name, "")) for option in plugin.options]
+    return f"{text}\n{_table(rows)}" if rows else text
+
+
+def _option(option: Option, doc: str) -> tuple[str, str, str, str]:
+    default = "" if option.required or option.default is None else toml(option.default)
+    return option.key, expected(option.annotation), "*required*" if option.required else default, doc
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| Key | Value | Default | |", "| --- | --- | --- | --- |"]
+    for key, value, default, doc in rows:
+        shown = default if default in ("", "*required*") else f"`{default}`"
+        lines.append(f"| `{key}` | {value} | {shown} | {_unwrapped(doc)} |")
+    return "\n".join(lines) + "\n"
+
+
+def toml(value: Any) -> str:
+    """*value* as the file would have it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list | tuple):
+        if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int):
+            host, port = value
+            return f'"[{host}]:{port}"' if ":" in host else f'"{host}:{port}"'
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{toml(key)} = {toml(item)}' for key, item in value.items())}}}"
+    return str(value)
+
+
+def _documented(cls: type) -> dict[str, str]:
+    """Field -> what it is for."""
+    found: dict[str, str] = {}
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            found[statement.target.id] = _string(following)
+    parameters = re.findall(r":param (\w+):\s*(.*?)(?=\n:|\n\n|\Z)", inspect.getdoc(cls) or "", re.DOTALL)
+    return found | dict(parameters)
+
+
+def _string(statement: ast.stmt) -> str:
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        return str(statement.value.value).strip()
+    return ""
+
+
+def _unwrapped(text: str) -> str:
+    """Paragraphs on one line each, reST literals as Markdown's."""
+    paragraphs = re.split(r"\n\s*\n", text)
+    return "\n\n".join(" ".join(part.split()) for part in paragraphs).replace("``", "`")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,0 +1,312 @@
+"""The configuration file: every key, and every kind of mistake with its exact message."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootfw.config import Choice, ConfigErrors, Configuration, load_config
+from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings, listen_address
+
+FULL = """
+[bootfw]
+interfaces = ["eth0", "br-boot"]
+state-dir = "state"
+
+[tftp]
+listen = ["0.0.0.0:69", "[fd77::1]:1069"]
+ports = "30000-30999"
+writable = true
+max-blksize = 8192
+max-windowsize = 16
+
+[dhcp]
+mode = "off"
+ports = { server = 10067, client = 10068, boot-server = 14011 }
+answer-within-seconds = 2
+
+[http]
+listen = ["0.0.0.0:8069"]
+
+[[backend]]
+use = "directory"
+root = "/srv/boot"
+
+[[backend]]
+use = "memory"
+files = { "a" = "b" }
+
+[[resolver]]
+use = "by-architecture"
+[resolver.files]
+"x86-bios" = "undionly.kpxe"
+
+[[resolver]]
+use = "static"
+file = "pxelinux.0"
+
+[watchdog]
+use = "fixed"
+seconds = [1, 3, 7]
+
+[[observer]]
+use = "log"
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Any:
+    """Loads a text as /…/bootfw.toml."""
+
+    def load(text: str, **environ: str) -> Configuration:
+        (tmp_path / "bootfw.toml").write_text(text)
+        return load_config(tmp_path / "bootfw.toml", environ)
+
+    return load
+
+
+@pytest.fixture
+def wrong(load: Any, tmp_path: Path) -> Any:
+    """What is said about a text, the name of the file taken off."""
+
+    def wrong(text: str, **environ: str) -> list[str]:
+        with pytest.raises(ConfigErrors) as caught:
+            load(text, **environ)
+        assert str(caught.value) == "\n".join(caught.value.lines)
+        return [line.removeprefix(f"{tmp_path}/") for line in caught.value.lines]
+
+    return wrong
+
+
+def test_every_key_is_read(load: Any, tmp_path: Path) -> None:
+    configuration = load(FULL)
+    assert configuration.settings == Settings(
+        interfaces=("eth0", "br-boot"),
+        state_dir=str(tmp_path / "state"),
+        tftp=TFTPSettings((("0.0.0.0", 69), ("fd77::1", 1069)), (30000, 30999), True, 8192, 16),
+        dhcp=DHCPSettings("off", 10067, 10068, 14011, 2),
+        http=HTTPSettings((("0.0.0.0", 8069),)),
+    )
+    assert configuration.plugins == {
+        "backend": (
+            Choice("directory", {"root": "/srv/boot"}, ("backend", 0)),
+            Choice("memory", {"files": {"a": "b"}}, ("backend", 1)),
+        ),
+        "resolver": (
+            Choice("by-architecture", {"files": {"x86-bios": "undionly.kpxe"}}, ("resolver", 0)),
+            Choice("static", {"file": "pxelinux.0"}, ("resolver", 1)),
+        ),
+        "watchdog": (Choice("fixed", {"seconds": [1, 3, 7]}, ("watchdog",)),),
+        "observer": (Choice("log", {}, ("observer", 0)),),
+    }
+    assert configuration.directory == tmp_path
+    assert ("tftp", "listen") in configuration.given
+
+
+@pytest.mark.parametrize("text", ["", "[tftp]\n[dhcp]\n", "# nothing\n"])
+def test_everything_has_a_default(load: Any, text: str) -> None:
+    configuration = load(text)
+    assert configuration.settings == Settings()
+    assert configuration.plugins == {}
+    assert configuration.given == frozenset()
+
+
+def test_no_file_is_a_configuration_too() -> None:
+    configuration = load_config(None, {"PATH": "/bin"})
+    assert configuration.settings == Settings()
+    assert configuration.source is None
+    assert configuration.directory == Path.cwd()
+
+
+def test_an_absolute_state_dir_stays(load: Any) -> None:
+    assert load('[bootfw]\nstate-dir = "/var/lib/bootfw"').settings.state_dir == "/var/lib/bootfw"
+
+
+SECTIONS = "bootfw, tftp, dhcp, http, backend, resolver, observer, watchdog"
+TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        # names
+        ("[tfpt]", f'tfpt: unknown key; known: {SECTIONS}; did you mean "tftp"?'),
+        ("zzz = 1", f"zzz: unknown key; known: {SECTIONS}"),
+        (
+            "[bootfw]\ninterface = []",
+            'bootfw.interface: unknown key; known: interfaces, state-dir; did you mean "interfaces"?',
+        ),
+        ("[tftp]\nmax_blksize = 1", f'tftp.max_blksize: unknown key; known: {TFTP_KEYS}; did you mean "max-blksize"?'),
+        ("[tftp]\nblksize = 1", f'tftp.blksize: unknown key; known: {TFTP_KEYS}; did you mean "max-blksize"?'),
+        ("[tftp.x]", f"tftp.x: unknown key; known: {TFTP_KEYS}"),
+        (
+            "[dhcp]\nports = { bootserver = 1 }",
+            'dhcp.ports.bootserver: unknown key; known: server, client, boot-server; did you mean "boot-server"?',
+        ),
+        # types
+        ("tftp = 1", "tftp: must be a table, not 1"),
+        ("[[tftp]]", "tftp: must be a table, not a list"),
+        ("[dhcp]\nports = 67", "dhcp.ports: must be a table, not 67"),
+        ('[bootfw]\ninterfaces = "eth0"', 'bootfw.interfaces: must be a list of strings, not "eth0"'),
+        ("[bootfw]\ninterfaces = [1]", "bootfw.interfaces[0]: must be a string, not 1"),
+        ("[bootfw]\nstate-dir = 2026-11-20", "bootfw.state-dir: must be a string, not a date"),
+        ('[tftp]\nwritable = "yes"', 'tftp.writable: must be true or false, not "yes"'),
+        ('[tftp]\nmax-blksize = "1468"', 'tftp.max-blksize: must be an integer, not "1468"'),
+        ("[tftp]\nmax-blksize = true", "tftp.max-blksize: must be an integer, not true"),
+        ("[tftp]\nlisten = [69]", "tftp.listen[0]: must be a string, not 69"),
+        ('[dhcp]\nanswer-within-seconds = "1"', 'dhcp.answer-within-seconds: must be a number, not "1"'),
+        # values
+        ("[tftp]\nmax-blksize = 7", "tftp.max-blksize: must be from 8 to 65464 octets (RFC 2348), not 7"),
+        ("[tftp]\nmax-blksize = 65465", "tftp.max-blksize: must be from 8 to 65464 octets (RFC 2348), not 65465"),
+        ("[tftp]\nmax-windowsize = 0", "tftp.max-windowsize: must be from 1 to 65535 blocks (RFC 7440), not 0"),
+        (
+            '[tftp]\nports = "30000-"',
+            'tftp.ports: must be "single", "ephemeral" or a range such as "30000-30999", not "30000-"',
+        ),
+        (
+            '[tftp]\nports = "30999-30000"',
+            'tftp.ports: must be "single", "ephemeral" or a range such as "30000-30999", not "30999-30000"',
+        ),
+        (
+            '[tftp]\nlisten = ["::69"]',
+            'tftp.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "::69"',
+        ),
+        (
+            '[tftp]\nlisten = ["boot.example.com:69"]',
+            'tftp.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "boot.example.com:69"',
+        ),
+        ('[tftp]\nlisten = ["0.0.0.0:69", "0.0.0.0:69"]', "tftp.listen: 0.0.0.0 port 69 is there twice"),
+        (
+            '[http]\nlisten = ["*:80"]',
+            'http.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "*:80"',
+        ),
+        ('[bootfw]\ninterfaces = ["eth 0"]', 'bootfw.interfaces: "eth 0" can\'t be the name of an interface'),
+        ('[dhcp]\nmode = "on"', 'dhcp.mode: must be "off" or "proxy", not "on"'),
+        ("[dhcp]\nports = { server = 0 }", "dhcp.ports.server: must be from 1 to 65535 (a UDP port), not 0"),
+        ("[dhcp]\nanswer-within-seconds = nan", "dhcp.answer-within-seconds: must be from 0.05 to 60 seconds, not nan"),
+        # what a later version takes
+        (
+            '[dhcp]\nmode = "server"',
+            "dhcp.mode: this version hands out no addresses; "
+            'use "proxy" beside the DHCP server that is there already, or "off"',
+        ),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"',
+            "dhcp.subnet: this version hands out no addresses, so it takes no subnets",
+        ),
+        # plugin tables
+        ('[backend]\nuse = "directory"', "backend: must be a list of tables: write [[backend]]"),
+        ('[[watchdog]]\nuse = "hpa"', "watchdog: there is only one: write [watchdog]"),
+        ('[[resolver]]\nuse = "static"\n[[resolver]]', 'resolver[1]: "use" is missing: it names the plugin'),
+        ("[watchdog]\nuse = 1", "watchdog.use: must be a string, not 1"),
+        ("backend = [1]", "backend[0]: must be a table, not 1"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place_and_what_would_be_right(wrong: Any, text: str, message: str) -> None:
+    assert wrong(text) == [f"bootfw.toml: {message}"]
+
+
+def test_all_mistakes_are_said_at_once(wrong: Any) -> None:
+    assert wrong('[tftp]\nwritable = 1\nports = ""\n[dhcp]\nmode = 1\n[[backend]]\n[watchdog]\n[x]') == [
+        f"bootfw.toml: x: unknown key; known: {SECTIONS}",
+        'bootfw.toml: tftp.ports: must be "single", "ephemeral" or a range such as "30000-30999", not ""',
+        "bootfw.toml: tftp.writable: must be true or false, not 1",
+        "bootfw.toml: dhcp.mode: must be a string, not 1",
+        'bootfw.toml: backend[0]: "use" is missing: it names the plugin',
+        'bootfw.toml: watchdog: "use" is missing: it names the plugin',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[tftp]\nlisten = = 1", "bootfw.toml:2:10: Invalid value"),
+        ("[tftp\n", "bootfw.toml:1:6: Expected ']' at the end of a table declaration"),
+        ("[tftp]\nlisten = [", "bootfw.toml:2:11: Invalid value"),
+        ("a = 1\na = 2", "bootfw.toml:2:6: Cannot overwrite a value"),
+    ],
+)
+def test_broken_toml_is_said_with_line_and_column(wrong: Any, text: str, line: str) -> None:
+    assert wrong(text) == [line]
+
+
+def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "latin.toml").write_bytes(b"# one\n# \xfc\n")
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(tmp_path / "latin.toml", {})
+    assert caught.value.lines == (f"{tmp_path}/latin.toml:2: must be UTF-8, as TOML is",)
+
+
+def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(tmp_path / "missing.toml", {})
+    assert caught.value.lines == (f"{tmp_path}/missing.toml: can't be read: No such file or directory",)
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(tmp_path, {})
+    assert caught.value.lines == (f"{tmp_path}: can't be read: Is a directory",)
+
+
+@given(st.ip_addresses(), st.integers(0, 65535))
+def test_every_listen_address_is_read(address: Any, port: int) -> None:
+    text = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    assert listen_address(text) == (str(address), port)
+
+
+def test_a_listen_address_may_have_a_scope() -> None:
+    assert listen_address("[fe80::1%eth0]:69") == ("fe80::1%eth0", 69)
+
+
+@given(st.text())
+def test_any_text_is_a_listen_address_or_a_value_error(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        host, port = listen_address(text)
+        assert 0 <= port <= 65535
+        assert host
+
+
+WORDS = (
+    "bootfw tftp dhcp http backend resolver watchdog observer use "
+    "listen ports server mode interfaces state-dir subnet x"
+)
+
+document = st.recursive(
+    st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(WORDS.split()),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, str):
+        return '"' + "".join(f"\\U{ord(letter):08x}" for letter in value) + '"'
+    return str(value).lower()
+
+
+@given(document.filter(lambda value: isinstance(value, dict)))
+def test_any_document_is_read_or_refused_by_lines(tmp_path_factory: Any, value: dict[str, Any]) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_text("\n".join(f"{key} = {_toml(item)}" for key, item in value.items()))
+    assert all(line.startswith(f"{path}: ") for line in complaints(path, {}))
+
+
+def complaints(path: Path, environ: dict[str, str]) -> Sequence[str]:
+    try:
+        load_config(path, environ)
+    except ConfigErrors as errors:
+        return errors.lines or ["an error without a line"]
+    return []

@@ -1,0 +1,199 @@
+"""The configuration from the environment."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootfw.config import Choice, ConfigErrors, load_config
+from bootfw.environment import variables
+from bootfw.settings import Settings
+
+
+def plugins(kind: str, **environ: str) -> tuple[Choice, ...]:
+    return load_config(None, environ).plugins[kind]
+
+
+def settings(**environ: str) -> Settings:
+    return load_config(None, environ).settings
+
+
+def wrong(**environ: str) -> list[str]:
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(None, environ)
+    return list(caught.value.lines)
+
+
+def test_every_key_of_the_settings_has_a_variable() -> None:
+    assert list(variables()) == [
+        "BOOTFW_INTERFACES",
+        "BOOTFW_STATE_DIR",
+        "BOOTFW_TFTP_LISTEN",
+        "BOOTFW_TFTP_PORTS",
+        "BOOTFW_TFTP_WRITABLE",
+        "BOOTFW_TFTP_MAX_BLKSIZE",
+        "BOOTFW_TFTP_MAX_WINDOWSIZE",
+        "BOOTFW_DHCP_MODE",
+        "BOOTFW_DHCP_PORTS_SERVER",
+        "BOOTFW_DHCP_PORTS_CLIENT",
+        "BOOTFW_DHCP_PORTS_BOOT_SERVER",
+        "BOOTFW_DHCP_ANSWER_WITHIN_SECONDS",
+        "BOOTFW_HTTP_LISTEN",
+    ]
+
+
+def test_scalars() -> None:
+    read = settings(
+        BOOTFW_TFTP_MAX_BLKSIZE="1400",
+        BOOTFW_TFTP_WRITABLE="true",
+        BOOTFW_TFTP_PORTS="30000-30999",
+        BOOTFW_DHCP_MODE='"off"',
+        BOOTFW_DHCP_PORTS_BOOT_SERVER="14011",
+        BOOTFW_DHCP_ANSWER_WITHIN_SECONDS="1.5",
+        BOOTFW_STATE_DIR="/var/lib/bootfw",
+    )
+    assert (read.tftp.max_blksize, read.tftp.writable, read.tftp.ports) == (1400, True, (30000, 30999))
+    assert (read.dhcp.mode, read.dhcp.boot_server_port, read.dhcp.answer_within_seconds) == ("off", 14011, 1.5)
+    assert read.state_dir == "/var/lib/bootfw"
+
+
+def test_a_string_stays_one_where_a_string_is_wanted() -> None:
+    assert settings(BOOTFW_STATE_DIR="2026").state_dir.endswith("/2026")
+
+
+@pytest.mark.parametrize("value", ["eth0,br-boot", "eth0, br-boot", '["eth0", "br-boot"]'])
+def test_lists_with_commas_or_as_toml(value: str) -> None:
+    assert settings(BOOTFW_INTERFACES=value).interfaces == ("eth0", "br-boot")
+
+
+def test_an_ipv6_address_is_no_toml_list() -> None:
+    assert settings(BOOTFW_TFTP_LISTEN="[::]:1069").tftp.listen == (("::", 1069),)
+    assert settings(BOOTFW_TFTP_LISTEN="[::]:1069,10.0.0.1:69").tftp.listen == (("::", 1069), ("10.0.0.1", 69))
+
+
+def test_an_empty_list() -> None:
+    assert settings(BOOTFW_TFTP_LISTEN="").tftp.listen == ()
+
+
+def test_plugins_are_counted_from_0() -> None:
+    assert plugins(
+        "backend",
+        BOOTFW_BACKEND_0_USE="directory",
+        BOOTFW_BACKEND_0_ROOT="/srv/boot",
+        BOOTFW_BACKEND_0_IGNORE_CASE="true",
+        BOOTFW_BACKEND_1_USE="distribution",
+    ) == (
+        Choice("directory", {"root": "/srv/boot", "ignore-case": True}, ("backend", 0)),
+        Choice("distribution", {}, ("backend", 1)),
+    )
+
+
+def test_more_than_ten_plugins_are_in_order() -> None:
+    many = {f"BOOTFW_RESOLVER_{index}_USE": f"r{index}" for index in range(12)}
+    assert [choice.use for choice in plugins("resolver", **many)] == [f"r{index}" for index in range(12)]
+
+
+def test_tables_are_inline_toml() -> None:
+    assert plugins(
+        "resolver",
+        BOOTFW_RESOLVER_0_USE="by-architecture",
+        BOOTFW_RESOLVER_0_FILES='{"x86_64-uefi" = "snponly.efi"}',
+    )[0].options == {"files": {"x86_64-uefi": "snponly.efi"}}
+
+
+def test_the_watchdog_has_no_number() -> None:
+    assert plugins("watchdog", BOOTFW_WATCHDOG_USE="fixed", BOOTFW_WATCHDOG_SECONDS="[1, 3, 7]") == (
+        Choice("fixed", {"seconds": [1, 3, 7]}, ("watchdog",)),
+    )
+
+
+FILE = """
+[tftp]
+max-blksize = 512
+max-windowsize = 4
+[[backend]]
+use = "directory"
+root = "a"
+[[backend]]
+use = "directory"
+root = "b"
+"""
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "bootfw.toml").write_text(FILE)
+    configuration = load_config(
+        tmp_path / "bootfw.toml", {"BOOTFW_TFTP_MAX_BLKSIZE": "1400", "BOOTFW_BACKEND_1_ROOT": "c"}
+    )
+    assert (configuration.settings.tftp.max_blksize, configuration.settings.tftp.max_windowsize) == (1400, 4)
+    assert [choice.options["root"] for choice in configuration.plugins["backend"]] == ["a", "c"]
+
+
+def test_errors_name_the_variable_or_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "bootfw.toml"
+    path.write_text("[tftp]\nmax-blksize = 1\nmax-windowsize = 0")
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(path, {"BOOTFW_TFTP_MAX_BLKSIZE": "2"})
+    assert caught.value.lines == (
+        "BOOTFW_TFTP_MAX_BLKSIZE: must be from 8 to 65464 octets (RFC 2348), not 2",
+        f"{path}: tftp.max-windowsize: must be from 1 to 65535 blocks (RFC 7440), not 0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "line"),
+    [
+        (
+            {"BOOTFW_TFTP_MAX_BLOCKSIZE": "1"},
+            'BOOTFW_TFTP_MAX_BLOCKSIZE: unknown variable; did you mean "BOOTFW_TFTP_MAX_BLKSIZE"?',
+        ),
+        (
+            {"BOOTFW_BOOTFW_INTERFACES": "a"},
+            'BOOTFW_BOOTFW_INTERFACES: unknown variable; did you mean "BOOTFW_INTERFACES"?',
+        ),
+        (
+            {"BOOTFW_BACKEND_USE": "memory"},
+            'BOOTFW_BACKEND_USE: unknown variable; did you mean "BOOTFW_BACKEND_0_USE"?',
+        ),
+        ({"BOOTFW_QQQQ": "1"}, "BOOTFW_QQQQ: unknown variable"),
+        (
+            {"BOOTFW_BACKEND_1_USE": "memory"},
+            "BOOTFW_BACKEND_1_USE: there is no number 0 before it; plugins are counted from 0",
+        ),
+        ({"BOOTFW_TFTP_WRITABLE": "yes"}, 'BOOTFW_TFTP_WRITABLE: must be true or false, not "yes"'),
+        ({"BOOTFW_TFTP_LISTEN": "[1, 2]"}, None),
+        ({"BOOTFW_BACKEND_0_ROOT": "a"}, 'backend[0]: "use" is missing: it names the plugin'),
+        ({"BOOTFW_WATCHDOG_USE": "1"}, "BOOTFW_WATCHDOG_USE: must be a string, not 1"),
+    ],
+)
+def test_wrong_variables(environ: dict[str, str], line: str | None) -> None:
+    if line is None:
+        assert wrong(**environ) == [
+            "BOOTFW_TFTP_LISTEN[0]: must be a string, not 1",
+            "BOOTFW_TFTP_LISTEN[1]: must be a string, not 2",
+        ]
+    else:
+        assert wrong(**environ) == [line]
+
+
+def test_a_variable_for_what_is_no_table_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "bootfw.toml"
+    path.write_text("tftp = 1\nbackend = 2\nresolver = [3]")
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(path, dict.fromkeys(["BOOTFW_TFTP_PORTS", "BOOTFW_BACKEND_0_USE", "BOOTFW_RESOLVER_0_USE"], "a"))
+    assert caught.value.lines == (
+        f"{path}: tftp: must be a table, not 1",
+        f"{path}: backend: must be a list of tables: write [[backend]]",
+        f"{path}: resolver[0]: must be a table, not 3",
+    )
+
+
+@given(st.dictionaries(st.sampled_from([*variables(), "BOOTFW_BACKEND_0_USE", "BOOTFW_WATCHDOG_USE"]), st.text()))
+def test_any_value_is_read_or_refused_by_name(environ: dict[str, str]) -> None:
+    lines: tuple[str, ...] = ()
+    try:
+        load_config(None, environ)
+    except ConfigErrors as errors:
+        lines = errors.lines
+    assert {line.split(":")[0].split("[")[0] for line in lines} <= set(environ)
