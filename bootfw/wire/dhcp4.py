@@ -9,11 +9,11 @@ hlen 0 on other hardware                      taken: InfiniBand clients are know
 fewer than 240 octets                         refused: every client sends the four octets where the cookie stands
 four zero octets instead of the cookie        taken as BOOTP without options (RFC 951 knows no cookie)
 anything else instead of the cookie           refused
-an option that runs past the end of its field refused: what follows can't be read, and what was read may be cut
+an option that runs past the end of its area  refused: what follows can't be read, and what was read may be cut
 no END option                                 taken when the last option ends with the datagram
 octets after END                              ignored
 an option that comes twice                    joined (RFC 3396 section 7)
-option 52 that is not one octet of 1, 2, 3    refused: sname and file can't be told from options
+option 52 that is not one octet of 0 to 3     refused: sname and file can't be told from options
 option 53 that is not one registered octet    refused
 ============================================  ==================================================================
 """
@@ -170,31 +170,24 @@ def parse(data: bytes) -> Message:
 def _read_options(vend: bytes, file: bytes, sname: bytes) -> tuple[dict[int, bytes], int]:
     """Every option, and the value of option 52: 0 when it is not there."""
     found: dict[int, bytes] = {}
-    split: dict[int, list[bytes]] = {}
-    _scan(vend, found, split)
-    overload = found.pop(_OVERLOAD, None)
-    if overload is None:
-        overloaded = 0
-    elif overload in (b"\1", b"\2", b"\3") and _OVERLOAD not in split:
-        overloaded = overload[0]
-        if overloaded & _OVERLOADED_FILE:  # file before sname: RFC 3396 section 5
-            _scan(file, found, split)
-        if overloaded & _OVERLOADED_SNAME:
-            _scan(sname, found, split)
-        found.pop(_OVERLOAD, None)  # Has no meaning in there.
-        split.pop(_OVERLOAD, None)
-    else:
-        raise WireError("option 52 is not 1, 2 or 3")
-    for code, parts in split.items():
-        found[code] = b"".join(parts)
+    _scan(vend, found)
+    overload = found.pop(_OVERLOAD, b"\0")
+    if overload not in (b"\0", b"\1", b"\2", b"\3"):
+        raise WireError("option 52 is not one octet of 0 to 3")
+    overloaded = overload[0]
+    if overloaded & _OVERLOADED_FILE:  # file before sname: RFC 3396 section 5
+        _scan(file, found)
+    if overloaded & _OVERLOADED_SNAME:
+        _scan(sname, found)
+    found.pop(_OVERLOAD, None)  # Has no meaning in there.
     kind = found.get(Option.MESSAGE_TYPE)
     if kind is not None and kind not in _MESSAGE_TYPES:
         raise WireError("option 53 is not a message type")
     return found, overloaded
 
 
-def _scan(area: bytes, found: dict[int, bytes], split: dict[int, list[bytes]]) -> None:
-    """Read one field of options: each code's first octets into *found*, all of them into *split* if there are more."""
+def _scan(area: bytes, found: dict[int, bytes]) -> None:
+    """Add the options of one field to *found*."""
     at, end = 0, len(area)
     while at < end:
         code = area[at]
@@ -208,7 +201,7 @@ def _scan(area: bytes, found: dict[int, bytes], split: dict[int, list[bytes]]) -
         if at > end:
             raise WireError(f"option {code} runs past the end")
         if code in found:
-            split.setdefault(code, [found[code]]).append(area[begin:at])
+            found[code] += area[begin:at]
         else:
             found[code] = area[begin:at]
 

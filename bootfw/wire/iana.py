@@ -66,10 +66,8 @@ def architecture_name(code: int) -> str:
 def architecture_codes(name: str) -> tuple[int, ...]:
     """The codes that :func:`architecture_name` calls *name*; none when there is no such name."""
     codes = tuple(code for code, known in ARCHITECTURES.items() if known == name)
-    if codes or not name.startswith("arch-"):
-        return codes
     number = name.removeprefix("arch-")
-    if not (number.isascii() and number.isdecimal() and len(number) <= 5):
-        return ()
+    if codes or not number.isdecimal() or len(number) > 5:
+        return codes
     code = int(number)
     return (code,) if code <= 0xFFFF and architecture_name(code) == name else ()

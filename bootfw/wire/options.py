@@ -84,14 +84,17 @@ class IPXESuboption(enum.IntEnum):
 
 
 def uint8(raw: bytes) -> int:
+    """One octet."""
     return _unsigned(raw, 1)
 
 
 def uint16(raw: bytes) -> int:
+    """Two octets, big-endian."""
     return _unsigned(raw, 2)
 
 
 def uint32(raw: bytes) -> int:
+    """Four octets, big-endian."""
     return _unsigned(raw, 4)
 
 
@@ -102,14 +105,17 @@ def _unsigned(raw: bytes, octets: int) -> int:
 
 
 def uint8_bytes(value: int) -> bytes:
+    """The inverse of :func:`uint8`."""
     return _unsigned_bytes(value, 1)
 
 
 def uint16_bytes(value: int) -> bytes:
+    """The inverse of :func:`uint16`."""
     return _unsigned_bytes(value, 2)
 
 
 def uint32_bytes(value: int) -> bytes:
+    """The inverse of :func:`uint32`."""
     return _unsigned_bytes(value, 4)
 
 
@@ -138,6 +144,7 @@ def address(raw: bytes) -> str:
 
 
 def address_bytes(value: str) -> bytes:
+    """The inverse of :func:`address`."""
     try:
         return inet_pton(AF_INET, value)
     except OSError:
@@ -152,6 +159,7 @@ def addresses(raw: bytes) -> tuple[str, ...]:
 
 
 def addresses_bytes(values: Iterable[str]) -> bytes:
+    """The inverse of :func:`addresses`."""
     return b"".join(map(address_bytes, values))
 
 
@@ -185,6 +193,7 @@ def machine_uuid(raw: bytes) -> str:
 
 
 def machine_uuid_bytes(value: str) -> bytes:
+    """The inverse of :func:`machine_uuid`, from any spelling that the uuid module reads."""
     return b"\0" + uuid.UUID(value).bytes_le
 
 

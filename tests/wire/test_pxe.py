@@ -83,6 +83,7 @@ def test_pads_and_what_follows_the_end_are_skipped() -> None:
         "0802 0001 ff",
         "0803 0001 01 ff",
         "0806 0001 01 0a4d00 ff",
+        "0807 0001 02 0a4d0001 ff",
         "0808 0001 01 0a4d0001 00 ff",
         "0901 00 ff",
         "0902 0000 ff",
