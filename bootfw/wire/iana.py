@@ -67,7 +67,7 @@ def architecture_codes(name: str) -> tuple[int, ...]:
     """The codes that :func:`architecture_name` calls *name*; none when there is no such name."""
     codes = tuple(code for code, known in ARCHITECTURES.items() if known == name)
     number = name.removeprefix("arch-")
-    if codes or not number.isdecimal() or len(number) > 5:
+    if not number.isdecimal() or len(number) > 5:
         return codes
     code = int(number)
     return (code,) if code <= 0xFFFF and architecture_name(code) == name else ()
