@@ -1,0 +1,154 @@
+"""The ``distribution`` backend: the boot programs that the operating system's packages have installed."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from zope.interface import implementer
+
+from bootfw.api import FileMissing, FileReader, IBackend, IReader, boot_plugin
+from bootfw.backends.paths import lexical
+from bootfw.backends.refusals import refusals
+
+# Where they are by the packages' own file lists: Debian 12 (ipxe, pxelinux, syslinux-common, syslinux-efi,
+# grub-efi-*-bin, grub-efi-*-signed, shim-signed, shim-helpers-*), Fedora 43 (ipxe.spec, syslinux.spec; shim and GRUB
+# are in the EFI system partition only), Arch (ipxe, syslinux; its GRUB has no ready-made image).
+PROGRAMS: Mapping[str, tuple[str, ...]] = {
+    "undionly.kpxe": ("/usr/lib/ipxe/undionly.kpxe", "/usr/share/ipxe/undionly.kpxe"),
+    "ipxe.pxe": ("/usr/lib/ipxe/ipxe.pxe", "/usr/share/ipxe/ipxe.pxe"),
+    "ipxe.lkrn": ("/usr/lib/ipxe/ipxe.lkrn", "/usr/share/ipxe/ipxe.lkrn"),
+    "ipxe.efi": (
+        "/usr/lib/ipxe/ipxe.efi",
+        "/usr/share/ipxe/ipxe-x86_64.efi",
+        "/usr/share/ipxe/x86_64/ipxe.efi",
+    ),
+    "snponly.efi": ("/usr/lib/ipxe/snponly.efi", "/usr/share/ipxe/ipxe-snponly-x86_64.efi"),
+    "ipxe-i386.efi": ("/usr/share/ipxe/ipxe-i386.efi",),
+    "ipxe-arm64.efi": ("/usr/share/ipxe/arm64-efi/ipxe.efi",),
+    "snponly-arm64.efi": ("/usr/share/ipxe/arm64-efi/snponly.efi",),
+    "pxelinux.0": (
+        "/usr/lib/PXELINUX/pxelinux.0",
+        "/usr/share/syslinux/pxelinux.0",
+        "/usr/lib/syslinux/bios/pxelinux.0",
+    ),
+    "lpxelinux.0": (
+        "/usr/lib/PXELINUX/lpxelinux.0",
+        "/usr/share/syslinux/lpxelinux.0",
+        "/usr/lib/syslinux/bios/lpxelinux.0",
+    ),
+    "memdisk": ("/usr/lib/syslinux/memdisk", "/usr/share/syslinux/memdisk", "/usr/lib/syslinux/bios/memdisk"),
+    "syslinux.efi": (
+        "/usr/lib/SYSLINUX.EFI/efi64/syslinux.efi",
+        "/usr/share/syslinux/efi64/syslinux.efi",
+        "/usr/lib/syslinux/efi64/syslinux.efi",
+    ),
+    "syslinux32.efi": ("/usr/lib/SYSLINUX.EFI/efi32/syslinux.efi", "/usr/lib/syslinux/efi32/syslinux.efi"),
+    "shimx64.efi": ("/usr/lib/shim/shimx64.efi.signed", "/boot/efi/EFI/fedora/shimx64.efi"),
+    "shimaa64.efi": ("/usr/lib/shim/shimaa64.efi.signed", "/boot/efi/EFI/fedora/shimaa64.efi"),
+    # MokManager; shim asks for it when a key is to be enrolled.
+    "mmx64.efi": ("/usr/lib/shim/mmx64.efi.signed", "/boot/efi/EFI/fedora/mmx64.efi"),
+    "mmaa64.efi": ("/usr/lib/shim/mmaa64.efi.signed", "/boot/efi/EFI/fedora/mmaa64.efi"),
+    "grubnetia32.efi": ("/usr/lib/grub/i386-efi/monolithic/grubnetia32.efi",),
+    "grubnetx64.efi": (
+        "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed",
+        "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi",
+        "/boot/efi/EFI/fedora/grubx64.efi",
+    ),
+    "grubnetaa64.efi": (
+        "/usr/lib/grub/arm64-efi-signed/grubnetaa64.efi.signed",
+        "/usr/lib/grub/arm64-efi/monolithic/grubnetaa64.efi",
+        "/boot/efi/EFI/fedora/grubaa64.efi",
+    ),
+}
+"""Name that clients ask for -> where it may be; the first that exists is served."""
+
+ALIASES: Mapping[str, str] = {
+    # shim loads "grub<arch>.efi" from its own directory. Debian's file of that name can't boot from the network.
+    "grubx64.efi": "grubnetx64.efi",
+    "grubaa64.efi": "grubnetaa64.efi",
+    # Beside the modules that they load from their own directory.
+    "bios/pxelinux.0": "pxelinux.0",
+    "bios/lpxelinux.0": "lpxelinux.0",
+    "efi32/syslinux.efi": "syslinux32.efi",
+    "efi64/syslinux.efi": "syslinux.efi",
+}
+
+_BIOS = ("/usr/lib/syslinux/modules/bios", "/usr/share/syslinux", "/usr/lib/syslinux/bios")
+_EFI32 = ("/usr/lib/syslinux/modules/efi32", "/usr/lib/syslinux/efi32")
+_EFI64 = ("/usr/lib/syslinux/modules/efi64", "/usr/share/syslinux/efi64", "/usr/lib/syslinux/efi64")
+
+MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("", ".c32", _BIOS),
+    ("", ".e32", _EFI32),
+    ("", ".e64", _EFI64),
+    ("bios/", ".c32", _BIOS),
+    ("efi32/", ".c32", _EFI32),
+    ("efi32/", ".e32", _EFI32),
+    ("efi64/", ".c32", _EFI64),
+    ("efi64/", ".e64", _EFI64),
+)
+"""(prefix, suffix, directories): SYSLINUX modules. The same names exist for BIOS and UEFI, so without a prefix they are
+those of pxelinux.0; the core of syslinux.efi (``ldlinux.e64``) has a suffix of its own and is there too."""
+
+
+@implementer(IBackend)
+@define(eq=False)
+class DistributionBackend:
+    """Boot programs installed by the operating system's packages: iPXE, PXELINUX, SYSLINUX, GRUB and shim.
+
+    They have one name each wherever a distribution puts them: PROGRAMS, ALIASES and MODULES above. Nothing else can
+    be asked for.
+
+    :param root: where those paths begin.
+    """
+
+    root: Path = field(default=Path("/"), converter=Path)
+
+    @classmethod
+    def configured(cls, context: Any) -> "DistributionBackend":
+        """What boot_plugin calls: there are no options."""
+        return cls()
+
+    def open(self, path: str, request: Any) -> IReader:
+        """See IBackend."""
+        for place in _places(lexical(path)):
+            try:
+                with refusals():
+                    return self._opened(place)
+            except FileMissing:
+                continue
+        raise FileMissing()
+
+    def available(self) -> dict[str, str]:
+        """What is installed: name -> path."""
+        names = [*PROGRAMS, *ALIASES]
+        for prefix, suffix, directories in MODULES:
+            for directory in directories:
+                names += [f"{prefix}{found.name}" for found in self._below(directory).glob(f"*{suffix}")]
+        found = {name: next(filter(os.path.isfile, map(self._below, _places(name))), None) for name in sorted(names)}
+        return {name: str(path) for name, path in found.items() if path is not None}
+
+    def _opened(self, place: str) -> IReader:
+        fd = os.open(self._below(place), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return FileReader(fd)
+        os.close(fd)
+        raise FileMissing()
+
+    def _below(self, place: str) -> Path:
+        return self.root / place.removeprefix("/")
+
+
+def _places(name: str) -> Iterator[str]:
+    """Where the file *name* may be, the best first."""
+    yield from PROGRAMS.get(ALIASES.get(name, name), ())
+    prefix, slash, last = name.rpartition("/")
+    for known, suffix, directories in MODULES:
+        if known == prefix + slash and last.endswith(suffix) and last.isascii() and "\0" not in last:
+            yield from (f"{directory}/{last}" for directory in directories)
+
+
+plugin = boot_plugin(IBackend, DistributionBackend)
