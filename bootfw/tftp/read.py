@@ -4,16 +4,16 @@ It is told what happened by ``handle()`` and publishes what is to be done. It ne
 """
 
 import enum
-from typing import Any, ClassVar
 
 from attrs import define, field
 
 from bootfw.errors import TransferError
 from bootfw.tftp.blocks import Blocks, advance
-from bootfw.tftp.patience import Patience, Watchdog
-from bootfw.tftp.table import STAY, IllegalInput, Transition, check, goes, ignore, illegal
+from bootfw.tftp.patience import Watchdog
+from bootfw.tftp.session import Session
+from bootfw.tftp.table import STAY, IllegalInput, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome
-from bootfw.wire.tftp import ErrorCode, error, option_ack
+from bootfw.wire.tftp import ErrorCode, option_ack
 
 
 class State(enum.Enum):
@@ -53,77 +53,44 @@ class Input(enum.Enum):
     __hash__ = object.__hash__
 
 
-_Event = Input
-"""Input, for annotations within the class: there the name is its attribute."""
-
-
 @define(eq=False)
-class ReadSession:
-    """Sends a file of ``size`` octets, or of unknown length when that is None: then a short read ends it."""
+class ReadSession(Session[State]):
+    """Sends a file. ``deadline`` is set exactly while NEGOTIATING or AWAITING_ACK, ``outcome`` exactly when CLOSED.
 
-    Input: ClassVar = Input
+    ``out`` holds datagrams and Blocks. Blocks stand for what was fetched last; ``blocks.frame`` makes datagrams of it.
+    """
 
     agreed: Agreed
     size: int | None
-    """Learned at the first short read when it was not known."""
+    """Octets of the file; None: not known, then a short read ends it and sets this."""
     watchdog: Watchdog
     last_heard: float = field(alias="now")
-    """When the peer's latest ACK came."""
+    """When the peer's latest ACK came; at first, when the session began."""
 
-    state: State = field(init=False)
     wants: Blocks | None = field(default=None, init=False)
     """What the adapter has to read now; set exactly while FETCHING. After FETCHED it may want again."""
     wants_octets: int = field(default=0, init=False)
     """How much that is, from ``(wants.first - 1) * blksize`` on. Not more, though a file may have grown; may be 0."""
-    out: list[bytes | Blocks] = field(factory=list, init=False)
-    """To be sent, in order. Blocks stand for what was fetched last; ``blocks.frame`` makes datagrams of it."""
-    deadline: float | None = field(default=None, init=False)
-    """When TICK is due; set exactly while NEGOTIATING or AWAITING_ACK."""
-    outcome: Outcome | None = field(default=None, init=False)
-    """Set exactly while CLOSED."""
-    detail: str = field(default="", init=False)
     acked: int = field(default=0, init=False)
     """The last block that the peer has acknowledged, an absolute number."""
-    retransmitted: int = field(default=0, init=False)
-    """Datagrams that were sent again."""
 
-    _row: dict[_Event, Transition] = field(init=False)
-    _patience: Patience = field(init=False)
-    _wait: float = field(init=False)
-    """Seconds to wait for an answer to the sending that is under way."""
     _base: int = field(default=0, init=False)
     """``acked`` when the fetch began."""
     _sent: int = field(default=0, init=False)
     """The highest block that has been sent."""
-    _sent_at: float = field(init=False)
-    """When the window in flight was last sent from its beginning."""
     _once: int = field(default=0, init=False)
     """From this block on, what is in flight was sent once only, at ``_sent_at`` (0: the OACK)."""
     _nacked: int = field(default=-1, init=False)
     """The value of ``acked`` at which a repeated ACK has last been answered with the window."""
 
     def __attrs_post_init__(self) -> None:
-        self._patience = Patience(self.watchdog)
-        self._wait = self._patience.first()
-        self._sent_at = self.last_heard
+        self._start(self.watchdog, self.last_heard)
         if self.agreed.acknowledged:
             self.out.append(option_ack(self.agreed.acknowledged))
             self.deadline = self._sent_at + self._wait
-            self.state = State.NEGOTIATING
+            self._enter(State.NEGOTIATING)
         else:
-            self.state = self._fetch(1, self._wait)
-        self._row = TABLE[self.state]
-
-    def handle(self, event: _Event, argument: Any, now: float) -> None:
-        """Take one input; afterwards look at ``out``, ``wants``, ``deadline`` and ``outcome``.
-
-        :param now: seconds on a clock that doesn't go backwards.
-        :raise IllegalInput: the adapter is wrong; never for what a peer did.
-        """
-        after = self._row[event](self, argument, now)
-        if after is not self.state:
-            self.state = after
-            self._row = TABLE[after]
+            self._enter(self._fetch(1, self._wait))
 
     @property
     def octets(self) -> int:
@@ -145,8 +112,7 @@ class ReadSession:
     @goes(STAY, State.CLOSED)
     def _offer_again(self, argument: None, now: float) -> State:
         """Send the OACK again, or give up."""
-        assert self.deadline is not None
-        if now < self.deadline:
+        if self._early(now):
             return self.state
         wait = self._patience.again()
         if wait is None:
@@ -235,8 +201,7 @@ class ReadSession:
     @goes(STAY, State.FETCHING, State.CLOSED)
     def _send_again(self, argument: None, now: float) -> State:
         """Send the window again from the first block that is not acknowledged, or give up."""
-        assert self.deadline is not None
-        if now < self.deadline:
+        if self._early(now):
             return self.state
         wait = self._patience.again()
         if wait is None:
@@ -269,13 +234,12 @@ class ReadSession:
     @goes(State.CLOSED)
     def _cancelled(self, argument: str, now: float) -> State:
         """Tell the peer and end."""
-        self.out.append(error(ErrorCode.NOT_DEFINED, argument))
-        return self._close(Outcome.CANCELLED, argument)
+        return self._cancel(argument)
 
     @goes(State.CLOSED)
     def _replaced(self, argument: None, now: float) -> State:
         """End without a word: the peer's port belongs to another transfer now."""
-        return self._close(Outcome.CANCELLED, "the client began another transfer from the same port")
+        return self._replace()
 
     # What they have in common
 
@@ -355,15 +319,9 @@ class ReadSession:
             return self._close(Outcome.UNCONFIRMED, detail)
         return self._close(Outcome.STOPPED_BY_PEER, detail)
 
-    def _fail(self, failure: TransferError) -> State:
-        self.out.append(error(failure.tftp_code, failure.message))
-        return self._close(Outcome.FAILED, failure.message)
-
     def _close(self, outcome: Outcome, detail: str = "") -> State:
-        self.wants = self.deadline = None
-        self.outcome = outcome
-        self.detail = detail
-        return State.CLOSED
+        self.wants = None
+        return super()._close(outcome, detail)
 
 
 TABLE: dict[State, dict[Input, Transition]] = {
@@ -400,4 +358,4 @@ TABLE: dict[State, dict[Input, Transition]] = {
     State.CLOSED: dict.fromkeys(Input, ignore),
 }
 
-check(TABLE, State, Input)
+ReadSession.run_by(TABLE, State, Input)
