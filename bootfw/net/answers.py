@@ -1,6 +1,7 @@
 """What a plugin gave back: the value itself, or something that will bring it."""
 
 import errno
+import traceback
 from inspect import iscoroutine
 from typing import Any
 
@@ -37,3 +38,8 @@ def transfer_error(error: BaseException) -> TransferError | None:
     if isinstance(error, OSError):
         return _BY_ERRNO.get(error.errno, TransferError)()
     return None
+
+
+def traceback_of(error: BaseException) -> str:
+    """The whole traceback, for a PluginFailed event."""
+    return "".join(traceback.format_exception(error))

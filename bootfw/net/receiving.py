@@ -1,0 +1,105 @@
+"""The transfer that receives a file (WRQ)."""
+
+from typing import Any
+
+from attrs import define, field
+
+from bootfw.net.answers import later
+from bootfw.net.netascii import NetasciiWriter
+from bootfw.net.transfer import Transfer
+from bootfw.tftp import write
+from bootfw.values import Agreed, Mode
+
+
+@define(eq=False)
+class WriteTransfer(Transfer):
+    """Does the storing that a WriteSession asks for, and sends its acknowledgements."""
+
+    _writer: Any = field(default=None, init=False)
+    """An IWriter; None when it is finished or cancelled."""
+
+    def has(self, file: Any) -> None:
+        """See Transfer."""
+        self._writer = NetasciiWriter(file) if self.request.mode is Mode.NETASCII else file
+
+    def give_back(self, file: Any) -> None:
+        """See Transfer."""
+        file.cancel()
+
+    def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
+        """See Transfer."""
+        self._agreed, self._began = agreed, now
+        self.session = write.WriteSession(agreed, watchdog, now)
+        self._go_on(now)
+
+    def datagram(self, data: bytes, now: float) -> None:
+        """See Transfer."""
+        opcode = data[:2]
+        if opcode == b"\0\3" and len(data) >= 4:
+            if self.session is not None:
+                self._step(write.Input.DATA, (data[2] << 8 | data[3], data[4:]), now)
+        elif opcode == b"\0\5" and len(data) >= 4:
+            self._peer_error(data, now)
+
+    def _step(self, event: Any, argument: Any, now: float) -> None:
+        self.session.handle(event, argument, now)
+        self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        session = self.session
+        while True:
+            for datagram in session.out:
+                self.tell(datagram)
+            session.out.clear()
+            if session.stores is None or self._awaited is not None or not self._write(now):
+                break
+            session.handle(write.Input.STORED, None, now)
+        if not self._over:
+            self._settle(now)
+
+    def _write(self, now: float) -> bool:
+        """Store a block, and with the last one the file. False: that takes its time, or has just failed."""
+        store = self.session.stores
+        try:
+            if store.final:
+                self._writer.final = True
+            if store.payload:
+                waiting = later(self._writer.write(store.offset, store.payload))
+                if waiting is not None:
+                    self.wait_for(waiting, self._written, self._failed, _nothing)
+                    return False
+            return not store.final or self._finish(now)
+        except Exception as error:
+            self._failed(error, now)
+            return False
+
+    def _written(self, answer: Any, now: float) -> None:
+        try:
+            done = not self.session.stores.final or self._finish(now)
+        except Exception as error:
+            self._failed(error, now)
+            return
+        if done:
+            self._step(write.Input.STORED, None, now)
+
+    def _finish(self, now: float) -> bool:
+        """The whole file has come: make it visible. False: that takes its time."""
+        waiting = later(self._writer.finish())
+        if waiting is None:
+            self._writer = None
+            return True
+        self.wait_for(waiting, self._finished, self._failed, _nothing)
+        return False
+
+    def _finished(self, answer: Any, now: float) -> None:
+        self._writer = None
+        self._step(write.Input.STORED, None, now)
+
+    def _release(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.cancel()
+
+
+def _nothing(answer: Any) -> None:
+    """An answer that came too late and needs no care."""

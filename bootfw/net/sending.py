@@ -1,0 +1,133 @@
+"""The transfer that sends a file (RRQ)."""
+
+from typing import Any
+
+from attrs import define, field
+
+from bootfw.interfaces import IReader
+from bootfw.net.answers import later
+from bootfw.net.netascii import NetasciiReader
+from bootfw.net.transfer import Transfer
+from bootfw.tftp import read
+from bootfw.tftp.blocks import Blocks, frame
+from bootfw.values import Agreed, Mode
+
+_NOTHING_HELD: tuple[Blocks | None, bytes] = (None, b"")
+
+
+@define(eq=False)
+class ReadTransfer(Transfer):
+    """Does the reading that a ReadSession asks for, and sends its blocks."""
+
+    _reader: IReader | None = field(default=None, init=False)
+    _held: tuple[Blocks | None, bytes] = field(default=_NOTHING_HELD, init=False)
+    """The blocks that were fetched last, until they are sent; of a reader that answers later, until others are."""
+    _asynchronous: bool = field(default=False, init=False)
+    """The reader answers later: asking it again for a retransmission is dear."""
+
+    def has(self, file: Any) -> None:
+        """See Transfer."""
+        self._reader = NetasciiReader(file) if self.request.mode is Mode.NETASCII else file
+
+    def give_back(self, file: Any) -> None:
+        """See Transfer."""
+        file.close()
+
+    def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
+        """See Transfer."""
+        assert self._reader is not None
+        self._agreed, self._began = agreed, now
+        self.session = read.ReadSession(agreed, self._reader.size, watchdog, now)
+        self._go_on(now)
+
+    def datagram(self, data: bytes, now: float) -> None:
+        """See Transfer."""
+        opcode = data[:2]
+        if opcode == b"\0\4" and len(data) >= 4:
+            if self.session is not None:
+                self._step(read.Input.ACK, data[2] << 8 | data[3], now)
+        elif opcode == b"\0\5" and len(data) >= 4:
+            self._peer_error(data, now)
+
+    def _step(self, event: Any, argument: Any, now: float) -> None:
+        self.session.handle(event, argument, now)
+        self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        session = self.session
+        while True:
+            if session.out:
+                self._send_out()
+            wants = session.wants
+            if wants is None or self._awaited is not None:
+                break
+            data = self._fetch(wants, now)
+            if data is None:
+                break
+            self._held = wants, data
+            session.handle(read.Input.FETCHED, len(data), now)
+        if not self._over:
+            self._settle(now)
+
+    def _fetch(self, wants: Blocks, now: float) -> bytes | None:
+        """The content of *wants*; None: it comes later, or the transfer has just failed."""
+        held, data = self._held
+        if held == wants:
+            return data
+        octets = self.session.wants_octets
+        if not octets:
+            return b""
+        assert self._reader is not None
+        try:
+            answer = self._reader.read((wants.first - 1) * self._agreed.blksize, octets)
+            if type(answer) is bytes and len(answer) <= octets:
+                return answer
+            waiting = later(answer)
+            if waiting is None:
+                return _content(answer, octets)
+        except Exception as error:
+            self._failed(error, now)
+            return None
+        self._asynchronous = True
+        self.wait_for(waiting, self._fetched, self._failed, _drop)
+        return None
+
+    def _fetched(self, answer: Any, now: float) -> None:
+        try:
+            data = _content(answer, self.session.wants_octets)
+        except Exception as error:
+            self._failed(error, now)
+            return
+        self._held = self.session.wants, data
+        self._step(read.Input.FETCHED, len(data), now)
+
+    def _send_out(self) -> None:
+        out = self.session.out
+        for item in out:
+            if type(item) is Blocks:
+                blksize = self._agreed.blksize
+                self.tell(frame(item, blksize, self._held[1]), blksize + 4 if item.count > 1 else 0)
+                if not self._asynchronous:
+                    self._held = _NOTHING_HELD
+            else:
+                self.tell(item)
+        out.clear()
+
+    def _release(self) -> None:
+        self._held = _NOTHING_HELD
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+
+def _content(answer: Any, octets: int) -> bytes:
+    """What a reader gave back, if it is what was asked for."""
+    if not isinstance(answer, bytes | bytearray | memoryview):
+        raise TypeError(f"read() answered with {type(answer).__name__}, not bytes")
+    if len(answer) > octets:
+        raise ValueError(f"read() answered with {len(answer)} octets, {octets} were asked for")
+    return bytes(answer)
+
+
+def _drop(answer: Any) -> None:
+    """An answer that came too late and needs no care."""

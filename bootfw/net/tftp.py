@@ -1,0 +1,313 @@
+"""TFTP on UDP: who a datagram is for, and what becomes of a request. The sessions themselves are in bootfw.tftp."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.error import MessageLengthError
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from bootfw.errors import AccessViolation, IllegalOperation, TransferError, WireError
+from bootfw.events import Event, PluginFailed, TransferBegun, TransferRefused
+from bootfw.interfaces import IBackend, IBatchReceiver, IViaTransport, IWatchdogPolicy, IWritableBackend
+from bootfw.net.alarm import Alarm
+from bootfw.net.answers import later, traceback_of, transfer_error
+from bootfw.net.interfaces import Interfaces
+from bootfw.net.malformed import MalformedCounter
+from bootfw.net.receiving import WriteTransfer
+from bootfw.net.sending import ReadTransfer
+from bootfw.net.transfer import Surroundings, Transfer
+from bootfw.settings import TFTPSettings
+from bootfw.tftp.negotiation import Limits, negotiate
+from bootfw.tftp.path import relative
+from bootfw.values import Address, Mode, TransferRequest, Via
+from bootfw.wire import tftp as wire
+
+Listen = Callable[[DatagramProtocol, str], Any]
+"""Opens a port of its own for one transfer, bound to the given address ("" for any); raises CannotListenError."""
+
+_REQUESTS = (b"\0\1", b"\0\2")
+_ERROR = b"\0\5"
+
+LARGEST_ON_ETHERNET = 1468
+"""Octets: 1500 less the headers of IPv4, UDP and TFTP."""
+SMALLEST_BLKSIZE = 512
+"""Octets that every client can take in (RFC 1350), whatever an interface says of its MTU."""
+
+
+@implementer(IBatchReceiver)
+class TFTPProtocol(DatagramProtocol):
+    """Serves TFTP (RFC 1350, 2347, 2348, 2349, 7440) on one port.
+
+    It runs on any datagram transport. On one that provides IViaTransport, replies leave from the address that was
+    asked, and a window leaves in one call.
+
+    :param reactor: IReactorTime.
+    :param backend: IBackend; uploads need an IWritableBackend.
+    :param watchdog: IWatchdogPolicy.
+    :param publish: is given each event; must not raise.
+    :param listen: opens a port for each transfer; None: every reply leaves from this port.
+    :param mtu: the MTU in octets of the interface a Via names, None when unknown.
+    :param interfaces: requests that come by others are ignored.
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        backend: IBackend,
+        watchdog: IWatchdogPolicy,
+        publish: Callable[[Event], None],
+        *,
+        settings: TFTPSettings | None = None,
+        listen: Listen | None = None,
+        mtu: Callable[[Via], int | None] | None = None,
+        interfaces: Interfaces | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._backend = backend
+        self._watchdog = watchdog
+        self._publish = publish
+        self._settings = settings or TFTPSettings()
+        self._listen = listen
+        self._mtu = mtu
+        self._interfaces = interfaces or Interfaces()
+        self._malformed = MalformedCounter("tftp", publish, reactor)
+        self._transfers: dict[Address, Transfer] = {}
+        self._rich = False
+        self._around = Surroundings(
+            reactor=reactor,
+            alarm=Alarm(reactor, Transfer.ring),
+            publish=publish,
+            send=self._write,
+            ended=self._ended,
+        )
+        self._closed = False
+
+    @property
+    def transfers(self) -> int:
+        """How many transfers are under way."""
+        return len(self._transfers)
+
+    # What the transport calls.
+
+    def startProtocol(self) -> None:
+        self._closed = False
+        self._rich = IViaTransport.providedBy(self.transport)
+
+    def stopProtocol(self) -> None:
+        self.close()
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.datagrams_received(((datagram, addr, None),))
+
+    def datagrams_received(self, batch: Any) -> None:
+        """See IBatchReceiver."""
+        now = self._reactor.seconds()
+        find = self._transfers.get
+        for data, peer, via in batch:
+            try:
+                transfer = find(peer)
+                if data[:2] in _REQUESTS:
+                    self._requested(data, peer, via, transfer, now)
+                elif transfer is not None and transfer.port is None:
+                    transfer.datagram(data, now)
+                else:
+                    self._stray(data, peer, now)
+            except Exception:
+                self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
+
+    def close(self) -> None:
+        """End every transfer; their peers are told."""
+        self._closed = True
+        now = self._reactor.seconds()
+        for transfer in list(self._transfers.values()):
+            transfer.cancel("the server is stopping", now)
+        self._around.alarm.stop()
+        self._malformed.stop()
+
+    def _stray(self, data: bytes, peer: Address, now: float) -> None:
+        """Neither a request nor part of a transfer on this port: what is well-formed is a late datagram. No answer.
+
+        An ERROR 5 would be due by RFC 1350, but on this port it would let a forged sender address be told.
+        """
+        try:
+            wire.parse(data)
+        except WireError as error:
+            self._malformed.count(str(error), peer, now)
+
+    # Requests.
+
+    def _requested(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
+        # RFC 1123 section 4.2.3.5: a broadcast request is silently ignored.
+        if self._closed or (via is not None and _is_for_many(via)) or not self._interfaces.serves(via):
+            return
+        if known is not None:
+            if known.raw == data and known.requested_again(now):
+                return
+            known.replace(now)
+        try:
+            packet = wire.parse(data)
+        except WireError as error:
+            self._malformed.count(str(error), peer, now)
+            self._write(wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request"), peer, via, 0)
+            return
+        assert isinstance(packet, wire.Request)
+        request = TransferRequest(
+            filename=packet.filename,
+            path=relative(packet.filename),
+            peer=peer,
+            local=via.local if via is not None else "",
+            write=packet.write,
+            mode=Mode.NETASCII if packet.mode == "netascii" else Mode.OCTET,
+            options=packet.options,
+        )
+        if packet.mode not in ("octet", "netascii"):
+            self._refuse(request, via, IllegalOperation(f"Mode {packet.mode[:20]!r} is not served"), now)
+            return
+        kind = WriteTransfer if packet.write else ReadTransfer
+        self._open(kind(request, data, via, self._around), now)
+
+    def _open(self, transfer: Transfer, now: float) -> None:
+        request = transfer.request
+        self._transfers[request.peer] = transfer
+        try:
+            if not request.write:
+                answer = self._backend.open(request.path, request)
+            elif self._settings.writable and IWritableBackend.providedBy(self._backend):
+                answer = self._backend.create(request.path, request)
+            else:
+                raise AccessViolation("Uploads are not allowed")
+        except Exception as error:
+            self._not_opened(transfer, error, now)
+            return
+        waiting = later(answer)
+        if waiting is None:
+            self._opened(transfer, answer, now)
+            return
+        transfer.wait_for(
+            waiting,
+            lambda file, then: self._opened(transfer, file, then),
+            lambda error, then: self._not_opened(transfer, error, then),
+            transfer.give_back,
+        )
+
+    def _opened(self, transfer: Transfer, file: Any, now: float) -> None:
+        try:
+            transfer.has(file)
+            request = transfer.request
+            agreed = negotiate(
+                request.options,
+                write=request.write,
+                mode=request.mode,
+                size=None if request.write else file.size,
+                limits=self._limits(transfer.via),
+            )
+            watchdog = self._watchdog.begin(agreed)
+            if self._listen is not None:
+                self._move(transfer)
+        except Exception as error:
+            self._not_opened(transfer, error, now)
+            return
+        self._publish(TransferBegun(now, request, agreed))
+        transfer.begin(agreed, watchdog, now)
+
+    def _not_opened(self, transfer: Transfer, error: BaseException, now: float) -> None:
+        told = transfer_error(error)
+        if told is None:
+            told = TransferError("Internal error")
+            doing = f"open {transfer.request.filename!r}"
+            self._publish(PluginFailed(now, plugin="backend", doing=doing, traceback=traceback_of(error)))
+        self._refuse(transfer.request, transfer.via, told, now)
+        transfer.finish()
+
+    def _refuse(self, request: TransferRequest, via: Via | None, told: TransferError, now: float) -> None:
+        self._write(wire.error(told.tftp_code, told.message), request.peer, via, 0)
+        self._publish(TransferRefused(now, request, told.tftp_code, told.message))
+
+    def _limits(self, via: Via | None) -> Limits:
+        max_blksize = self._settings.max_blksize
+        # What fits Ethernet is made to fit a smaller MTU as well. More than that was set on purpose: it is
+        # for a network with jumbo frames, or for clients that put fragments together.
+        if via is not None and self._mtu is not None and max_blksize <= LARGEST_ON_ETHERNET:
+            mtu = self._mtu(via)
+            if mtu is not None:
+                max_blksize = max(SMALLEST_BLKSIZE, min(max_blksize, mtu - (52 if ":" in via.local else 32)))
+        return Limits(max_blksize, self._settings.max_windowsize)
+
+    def _ended(self, transfer: Transfer) -> None:
+        if self._transfers.get(transfer.request.peer) is transfer:
+            del self._transfers[transfer.request.peer]
+
+    # Sending.
+
+    def _write(self, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
+        send(self.transport, self._rich, data, peer, via, segment)
+
+    def _move(self, transfer: Transfer) -> None:
+        """Give a transfer a port of its own (RFC 1350 section 4: the server chooses its TID)."""
+        assert self._listen is not None
+        own = TransferProtocol(self._reactor, transfer)
+        transfer.move(self._listen(own, transfer.request.local), own.send)
+
+
+@implementer(IBatchReceiver)
+class TransferProtocol(DatagramProtocol):
+    """The port of one transfer. Strangers are told that it isn't theirs (RFC 1350 section 4)."""
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(self, reactor: Any, transfer: Transfer) -> None:
+        self._reactor = reactor
+        self._transfer = transfer
+        self._peer = transfer.request.peer
+        self._rich = False
+
+    def startProtocol(self) -> None:
+        self._rich = IViaTransport.providedBy(self.transport)
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.datagrams_received(((datagram, addr, None),))
+
+    def datagrams_received(self, batch: Any) -> None:
+        """See IBatchReceiver."""
+        now = self._reactor.seconds()
+        for data, peer, via in batch:
+            try:
+                if peer == self._peer:
+                    if data[:2] not in _REQUESTS:
+                        self._transfer.datagram(data, now)
+                elif data[:2] != _ERROR:
+                    self.send(_UNKNOWN_TID, peer, via, 0)
+            except Exception:
+                self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
+
+    def send(self, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
+        """See Send."""
+        send(self.transport, self._rich, data, peer, via, segment)
+
+
+_UNKNOWN_TID = wire.error(wire.ErrorCode.UNKNOWN_TID, "Unknown transfer ID")
+
+
+def send(transport: Any, rich: bool, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
+    """Send by whatever *transport* can do. What can't be sent counts as lost on the wire; the timers repair it."""
+    if transport is None:
+        return
+    if rich:
+        transport.write_via(data, peer, via, segment)
+        return
+    try:
+        for start in range(0, len(data), segment or len(data)):
+            transport.write(data[start : start + segment] if segment else data, peer)
+    except (OSError, MessageLengthError):
+        return
+
+
+def _is_for_many(via: Via) -> bool:
+    """It was sent by broadcast or multicast."""
+    return via.destination != via.local and bool(via.destination and via.local)

@@ -1,0 +1,216 @@
+"""One transfer: a session between a peer and an open file. What sending and receiving have in common."""
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from bootfw.errors import TransferError
+from bootfw.events import Event, PluginFailed, TransferEnded
+from bootfw.net.alarm import Alarm
+from bootfw.net.answers import traceback_of, transfer_error
+from bootfw.values import Address, Agreed, TransferReport, TransferRequest, Via
+from bootfw.wire import tftp as wire
+
+Send = Callable[[bytes, Address, Via | None, int], None]
+"""Sends (data, peer, via, segment) like IViaTransport.write_via; never raises."""
+
+RESTART_SILENCE = 1.0
+"""Seconds without a word from a peer whose transfer is under way, after which a copy of its request means that it has
+started again. A late copy on the wire is milliseconds old; a client that uses its port again has rebooted meanwhile."""
+
+
+@frozen
+class Surroundings:
+    """What all transfers of one listener share."""
+
+    reactor: Any
+    alarm: "Alarm[Transfer]"
+    publish: Callable[[Event], None]
+    send: Send
+    ended: "Callable[[Transfer], None]"
+    """Called once, when the transfer is over and has given everything back."""
+
+
+@define(eq=False)
+class Transfer:
+    """What reading and writing have in common.
+
+    It begins without a session: the file is being opened. ``begin()`` ends that.
+    """
+
+    request: TransferRequest
+    raw: bytes
+    """The request's datagram: a copy of it is a retransmission, anything else is a new request."""
+    via: Via | None
+    _around: Surroundings
+    session: Any = field(default=None, init=False)
+    port: Any = field(default=None, init=False)
+    """The port of its own, when transfers have one."""
+    deadline: float | None = field(default=None, init=False)
+    """When to ring; see Alarm."""
+    _send: Send = field(init=False)
+    _agreed: Agreed = field(factory=Agreed, init=False)
+    _began: float = field(default=0.0, init=False)
+    _awaited: "Deferred[Any] | None" = field(default=None, init=False)
+    """The backend's answer that is outstanding: the file, or one read or write."""
+    _reported: bool = field(default=False, init=False)
+    _over: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._send = self._around.send
+
+    # What the listener tells it.
+
+    def has(self, file: Any) -> None:
+        """The backend has opened the file: from now on it is ours to give back."""
+        raise NotImplementedError
+
+    def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
+        """Make the session, and do what it asks for."""
+        raise NotImplementedError
+
+    def give_back(self, file: Any) -> None:
+        """The backend has opened the file when nobody waited for it any more."""
+        raise NotImplementedError
+
+    def move(self, port: Any, send: Send) -> None:
+        """From now on everything goes through a port of its own."""
+        self.port, self._send = port, send
+
+    def datagram(self, data: bytes, now: float) -> None:
+        """Something of the peer that is not a request."""
+        raise NotImplementedError
+
+    def requested_again(self, now: float) -> bool:
+        """The peer's request has come once more. False: it is no copy, the peer has started again."""
+        session = self.session
+        if session is None:
+            return True
+        if session.acked and now - session.last_heard >= RESTART_SILENCE:
+            return False
+        self._step(session.Input.REQUESTED, None, now)
+        return True
+
+    def ring(self, now: float) -> None:
+        """The deadline has come."""
+        self._step(self.session.Input.TICK, None, now)
+
+    def cancel(self, reason: str, now: float) -> None:
+        """Our side ends it, and the peer is told why."""
+        if self.session is None:
+            self.tell(wire.error(wire.ErrorCode.NOT_DEFINED, reason))
+            self.finish()
+        else:
+            self._step(self.session.Input.CANCEL, reason, now)
+
+    def replace(self, now: float) -> None:
+        """The peer has begun something else from the same port: this ends without a word."""
+        if self.session is None:
+            self.finish()
+        else:
+            self._step(self.session.Input.REPLACED, None, now)
+
+    def tell(self, data: bytes, segment: int = 0) -> None:
+        """Send to the peer."""
+        self._send(data, self.request.peer, self.via, segment)
+
+    def wait_for(
+        self,
+        answer: "Deferred[Any]",
+        came: Callable[[Any, float], None],
+        failed: Callable[[BaseException, float], None],
+        unwanted: Callable[[Any], None],
+    ) -> None:
+        """Have *came* or *failed* called with the answer and the time; *unwanted* with one that came too late."""
+        self._awaited = answer
+        seconds = self._around.reactor.seconds
+
+        def on_value(value: Any) -> None:
+            if self._awaited is not answer:
+                unwanted(value)
+                return
+            self._awaited = None
+            came(value, seconds())
+
+        def on_failure(failure: Failure) -> None:
+            # What fails after the end, the cancelled answer above all, is nobody's concern any more.
+            if self._awaited is answer:
+                self._awaited = None
+                assert failure.value is not None
+                failed(failure.value, seconds())
+
+        answer.addCallbacks(on_value, on_failure)
+
+    def finish(self) -> None:
+        """Give everything back, once."""
+        if self._over:
+            return
+        self._over = True
+        self.deadline = None
+        self._around.alarm.forget(self)
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.cancel()
+        self._release()
+        if self.port is not None:
+            self.port.stopListening()
+        self._around.ended(self)
+
+    # What the kinds of transfer share.
+
+    def _step(self, event: Any, argument: Any, now: float) -> None:
+        """Give the session one input, and do what it asks for until it waits."""
+        raise NotImplementedError
+
+    def _release(self) -> None:
+        """Give the file back."""
+        raise NotImplementedError
+
+    def _peer_error(self, data: bytes, now: float) -> None:
+        packet = wire.parse(data)
+        assert isinstance(packet, wire.Error)
+        if self.session is None:
+            self.finish()
+        else:
+            self._step(self.session.Input.PEER_ERROR, (packet.code, packet.message), now)
+
+    def _failed(self, error: BaseException, now: float) -> None:
+        """The file's side could not: the peer gets the error's code; a bug's traceback goes to the log."""
+        told = transfer_error(error)
+        if told is None:
+            doing = f"go on with {self.request.filename!r}"
+            self._around.publish(PluginFailed(now, plugin="backend", doing=doing, traceback=traceback_of(error)))
+            told = TransferError("Internal error")
+        self._step(self.session.Input.FAILED, told, now)
+
+    def _settle(self, now: float) -> None:
+        """Follow the session's deadline, and its end."""
+        session = self.session
+        self.deadline = session.deadline
+        if self.deadline is not None:
+            self._around.alarm.watch(self)
+        if session.outcome is not None:
+            self._report(now)
+            if self.deadline is None:
+                self.finish()
+
+    def _report(self, now: float) -> None:
+        if self._reported:
+            return
+        self._reported = True
+        session = self.session
+        report = TransferReport(
+            request=self.request,
+            agreed=self._agreed,
+            outcome=session.outcome,
+            detail=session.detail,
+            octets=session.octets,
+            blocks=session.acked,
+            retransmitted=session.retransmitted,
+            began=self._began,
+            ended=now,
+        )
+        self._around.publish(TransferEnded(now, report))

@@ -1,0 +1,227 @@
+"""The composition root: settings and plugins become protocols on ports, started and stopped as one service."""
+
+import errno
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import DatagramProtocol
+from zope.interface import Interface
+from zope.interface.verify import verifyObject
+
+from bootfw.errors import TransferError
+from bootfw.events import ListenerBound, ListenerClosed, ListenerFailed
+from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IWatchdogPolicy
+from bootfw.net.datagram import listen
+from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
+from bootfw.net.interfaces import Interfaces
+from bootfw.net.layers import LayeredBackend
+from bootfw.net.mtu import InterfaceMTU
+from bootfw.net.resolving import ResolverChain
+from bootfw.net.tftp import TFTPProtocol
+from bootfw.observe.publisher import Publisher
+from bootfw.plugins import PluginContext, configure, load
+from bootfw.settings import ListenAddress, Settings
+from bootfw.values import Address
+
+Named = tuple[str, Any]
+"""What a plugin made, and the name that the log calls it by."""
+
+
+@frozen
+class Listening:
+    """One line of what is bound where."""
+
+    service: str
+    address: Address
+    note: str = ""
+
+
+class BootService(MultiService):
+    """proxyDHCP and TFTP, as one service of a Twisted application.
+
+    Backends, resolvers and observers are given in their order, as objects or as (name, object).
+
+    :param reactor: IReactorUDP and IReactorTime.
+    :param settings: what the configuration's sections hold; the default listens on the well-known ports.
+    :param backend: a backend, for when there is only one.
+    :param resolvers: without any, no DHCP port is opened: there would be nothing to say.
+    :param watchdog: an IWatchdogPolicy; the default is "adaptive".
+    :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        settings: Settings | None = None,
+        backend: Any = None,
+        backends: Sequence[Any] = (),
+        resolvers: Sequence[Any] = (),
+        watchdog: Any = None,
+        observers: Sequence[Any] = (),
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._settings = settings or Settings()
+        every_backend = [backend, *backends] if backend is not None else backends
+        self._backend = LayeredBackend(_named(every_backend, IBackend))
+        self._resolvers = _named(resolvers, IBootFileResolver)
+        self._watchdog = _default_watchdog(reactor) if watchdog is None else watchdog
+        verifyObject(IWatchdogPolicy, self._watchdog)
+        self._publisher = Publisher(reactor, _named(observers, IBootObserver))
+        self._interfaces = Interfaces(self._settings.interfaces)
+        self._mtu = InterfaceMTU(reactor)
+        self._chain: ResolverChain | None = None
+        self._open: list[tuple[Listening, Any, Any]] = []
+        """(what it is, port, protocol)."""
+        self._stopping: Deferred[Any] | None = None
+
+    def summary(self) -> list[Listening]:
+        """What is bound where, now."""
+        return [row for row, _, _ in self._open]
+
+    def privilegedStartService(self) -> None:
+        """Bind every port, while root still.
+
+        :raise CannotListenError: one can't be had; then none is.
+        """
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+        self._bind()
+
+    def startService(self) -> None:
+        """Bind every port that is not bound yet.
+
+        :raise CannotListenError: one can't be had; then none is.
+        """
+        self._bind()
+        super().startService()  # type: ignore[no-untyped-call]
+
+    def stopService(self) -> "Deferred[None]":
+        """End every transfer, close every port.
+
+        :return: fires when nothing is left; the same Deferred until then.
+        """
+        if self._stopping is not None:
+            return self._stopping
+        if self._chain is not None:
+            self._chain.cancel_all()
+            self._chain = None
+        closing = [maybeDeferred(super().stopService)]  # type: ignore[no-untyped-call]
+        opened, self._open = self._open, []
+        for row, port, protocol in opened:
+            protocol.close()
+            closing.append(maybeDeferred(port.stopListening))
+            self._publisher.publish(ListenerClosed(self._reactor.seconds(), row.service, row.address))
+        self._stopping = stopping = DeferredList(closing).addCallback(self._stopped)
+        return stopping
+
+    def _stopped(self, results: Any) -> None:
+        self._stopping = None
+        self._publisher.flush()
+
+    def _bind(self) -> None:
+        if self._open:
+            return
+        try:
+            for service, address, protocol in self._wanted():
+                self._bind_one(service, address, protocol)
+        except CannotListenError:
+            # All or nothing: a service that says it runs while a port is missing costs its operator a night.
+            opened, self._open = self._open, []
+            for _, port, protocol in opened:
+                protocol.close()
+                port.stopListening()
+            self._publisher.flush()
+            raise
+
+    def _bind_one(self, service: str, address: ListenAddress, protocol: Any) -> None:
+        now = self._reactor.seconds()
+        try:
+            port = listen(self._reactor, protocol, *address)
+        except CannotListenError as error:
+            reason = str(getattr(error, "socketError", error))
+            self._publisher.publish(ListenerFailed(now, service, address, reason))
+            raise
+        host = port.getHost()
+        row = Listening(service, (host.host, host.port))
+        self._open.append((row, port, protocol))
+        self._publisher.publish(ListenerBound(now, service, row.address))
+
+    def _wanted(self) -> list[tuple[str, ListenAddress, Any]]:
+        settings = self._settings
+        wanted: list[tuple[str, ListenAddress, Any]] = []
+        if settings.dhcp.mode == "proxy" and self._resolvers:
+            publish = self._publisher.publish
+            chain = ResolverChain(self._reactor, self._resolvers, publish, settings.dhcp.answer_within_seconds)
+            self._chain = chain
+            for service, port, kind in (
+                ("dhcp", settings.dhcp.server_port, DHCPProtocol),
+                ("boot-server", settings.dhcp.boot_server_port, BootServerProtocol),
+            ):
+                protocol = kind(self._reactor, chain, publish, settings=settings.dhcp, interfaces=self._interfaces)
+                wanted.append((service, ("0.0.0.0", port), protocol))
+        wanted.extend(("tftp", address, self._tftp(address)) for address in settings.tftp.listen)
+        return wanted
+
+    def _tftp(self, address: ListenAddress) -> TFTPProtocol:
+        settings = self._settings.tftp
+        return TFTPProtocol(
+            self._reactor,
+            self._backend,
+            self._watchdog,
+            self._publisher.publish,
+            settings=settings,
+            listen=None if settings.ports == "single" else self._port_opener(address[0], settings.ports),
+            mtu=self._mtu.of,
+            interfaces=self._interfaces,
+        )
+
+    def _port_opener(self, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:
+        numbers = _Numbers(*ports) if isinstance(ports, tuple) else None
+
+        def open_port(protocol: DatagramProtocol, local: str) -> Any:
+            host = local or anywhere
+            if numbers is None:
+                return listen(self._reactor, protocol, host, 0)
+            for number in numbers.all_once():
+                try:
+                    return listen(self._reactor, protocol, host, number)
+                except CannotListenError as error:
+                    if getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
+                        raise
+            raise TransferError("Every transfer port is in use, try again later")
+
+        return open_port
+
+
+class _Numbers:
+    """The ports of a range, taken in turn, so that one that has just been closed rests."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self._first, self._count, self._next = first, last - first + 1, 0
+
+    def all_once(self) -> Any:
+        """Each number once, beginning behind the one that was given last."""
+        for _ in range(self._count):
+            number = self._first + self._next
+            self._next = (self._next + 1) % self._count
+            yield number
+
+
+def _named(things: Sequence[Any], interface: type[Interface]) -> list[Named]:
+    """Each with a name, and verified."""
+    named = [thing if isinstance(thing, tuple) else (type(thing).__name__, thing) for thing in things]
+    for _, thing in named:
+        verifyObject(interface, thing)
+    return named
+
+
+def _default_watchdog(reactor: Any) -> Any:
+    from pathlib import Path
+
+    plugin = load("adaptive", "bootfw.watchdogs")
+    return configure(plugin, {}, PluginContext(reactor, Path.cwd()))
