@@ -38,7 +38,7 @@ OBSERVERS: Chosen = [("log", {})]
 
 BOOT_PROGRAMS: Mapping[str, Sequence[str]] = {
     "x86-bios": ("undionly.kpxe", "lpxelinux.0", "pxelinux.0"),
-    "x86-uefi": ("snponly-i386.efi", "ipxe-i386.efi", "bootia32.efi", "syslinux32.efi"),
+    "x86-uefi": ("snponly-i386.efi", "ipxe-i386.efi", "bootia32.efi", "grubnetia32.efi", "syslinux32.efi"),
     "x86_64-uefi": ("snponly.efi", "ipxe.efi", "shimx64.efi", "bootx64.efi", "grubnetx64.efi", "syslinux.efi"),
     "arm64-uefi": ("snponly-arm64.efi", "ipxe-arm64.efi", "shimaa64.efi", "bootaa64.efi", "grubnetaa64.efi"),
     "ipxe": (SCRIPT_NAME,),
@@ -71,7 +71,7 @@ def holds(backend: Any) -> Callable[[str], bool] | None:
     if hasattr(backend, "available"):
         available: Collection[str] = backend.available()
         return available.__contains__
-    if hasattr(backend, "root"):
+    if _is_directory(backend):
         return lambda name: (Path(backend.root) / name).is_file()
     if hasattr(backend, "files"):
         files: Collection[str] = backend.files
@@ -86,9 +86,13 @@ def example(backends: Sequence[tuple[str, Any]]) -> str | None:
     for name in names:
         if any(has(name) for has in asked):
             return name
-    roots = [Path(backend.root) for _, backend in backends if hasattr(backend, "root")]
+    roots = [Path(backend.root) for _, backend in backends if _is_directory(backend)]
     files = (file.name for root in roots if root.is_dir() for file in sorted(root.iterdir()) if file.is_file())
     return next(files, None)
+
+
+def _is_directory(backend: Any) -> bool:
+    return hasattr(backend, "root") and not hasattr(backend, "available")
 
 
 def settled(

@@ -108,7 +108,7 @@ class Daemon(MultiService):
         super().__init__()  # type: ignore[no-untyped-call]
         self._boot = boot
         self._parts = parts
-        boot.setServiceParent(self)
+        boot.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while root still."""
@@ -122,10 +122,11 @@ class Daemon(MultiService):
         """Start, and show what can be reached."""
         super().startService()  # type: ignore[no-untyped-call]
         rows = self._boot.summary()
-        table = _aligned(
-            [(row.service, at(row.address), row.note or self._parts.notes.get(row.service, "")) for row in rows]
-        )
+        notes = self._parts.notes
+        table = _aligned([(row.service, at(row.address), row.note or notes.get(row.service, "")) for row in rows])
         self.log.info("bootfw serves\n{table}", table=table)
+        if not self._parts.resolvers and self._parts.settings.dhcp.mode != "off":
+            self.log.warn("no resolver is named and no boot program is found, so there is no DHCP: add a [[resolver]]")
         for row in rows:
             if row.service == "tftp":
                 self.log.info("try it: {command}", command=_fetching(row.address, self._parts))

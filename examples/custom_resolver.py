@@ -1,0 +1,37 @@
+"""A resolver of your own: the machines of a rack boot what stands in the rack's file, others are not ours.
+
+[[resolver]]
+use = "custom_resolver:plugin"
+prefix = "52:54:00"
+file = "racks/blue.ipxe"
+"""
+
+from attrs import field, frozen
+from zope.interface import implementer
+
+from bootfw.api import BootFile, BootRefused, BootRequest, IBootFileResolver, boot_plugin
+
+
+def lower_case(text: str) -> str:
+    return text.lower()
+
+
+@implementer(IBootFileResolver)
+@frozen
+class ByRack:
+    """Gives one file to all machines whose MAC begins alike."""
+
+    prefix: str = field(converter=lower_case)
+    file: str
+    locked: bool = False
+
+    async def resolve(self, request: BootRequest) -> BootFile | None:
+        """Asked for every boot client; there is a deadline, since its firmware is waiting."""
+        if not request.mac.startswith(self.prefix):
+            return None  # not mine: the next resolver is asked
+        if self.locked:
+            raise BootRefused("the rack is locked")  # nobody else is asked either
+        return BootFile(self.file)
+
+
+plugin = boot_plugin(IBootFileResolver, ByRack)

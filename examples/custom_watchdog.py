@@ -1,0 +1,33 @@
+"""A watchdog policy of your own: patient with a client that has gone to sleep, but never busy.
+
+[watchdog]
+use = "custom_watchdog:plugin"
+first-seconds = 0.25
+attempts = 12
+"""
+
+from attrs import field, frozen
+from attrs.validators import gt
+from zope.interface import implementer
+
+from bootfw.api import Agreed, IWatchdog, IWatchdogPolicy, boot_plugin
+
+
+@implementer(IWatchdogPolicy, IWatchdog)
+@frozen
+class Doubling:
+    """Doubles the wait each time, up to eight seconds."""
+
+    first_seconds: float = field(default=0.5, validator=gt(0))
+    attempts: int = field(default=8, validator=gt(0))
+
+    def begin(self, agreed: Agreed) -> IWatchdog:
+        """Asked once for each transfer. This policy keeps nothing about it, so it is its own watchdog."""
+        return self
+
+    def wait(self, attempt: int) -> float | None:
+        """Seconds to wait after this sending; None: give up. It only computes: no timer, no clock."""
+        return min(self.first_seconds * 2 ** (attempt - 1), 8.0) if attempt <= self.attempts else None
+
+
+plugin = boot_plugin(IWatchdogPolicy, Doubling)
