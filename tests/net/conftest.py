@@ -1,0 +1,115 @@
+"""A reactor of one's own, and two hosts on two wires, for tests of what only a kernel can show."""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from attrs import frozen
+from twisted.internet.epollreactor import EPollReactor
+
+_CLONE_NEWNET = 0x40000000  # <sched.h>; Python has os.setns() from 3.12 on
+
+
+@contextlib.contextmanager
+def _running(reactor):
+    reactor.startRunning(installSignalHandlers=False)
+    try:
+        yield reactor
+    finally:
+        for reader in reactor.removeAll():
+            reader.connectionLost(None)
+        for reader in list(reactor._internalReaders):
+            reactor._internalReaders.discard(reader)
+            reactor.removeReader(reader)
+            reader.connectionLost(None)
+        for call in reactor.getDelayedCalls():
+            call.cancel()
+
+
+@pytest.fixture
+def private_reactor():
+    """A reactor that is not the global one. It turns when the test says so."""
+    with _running(EPollReactor()) as reactor:
+        yield reactor
+        poller = reactor._poller
+    poller.close()
+
+
+@pytest.fixture
+def run_reactor():
+    """A context manager that starts a given reactor and cleans up behind it."""
+    return _running
+
+
+@pytest.fixture
+def turn_until(private_reactor) -> Callable[[Callable[[], object]], None]:
+    """Turn the private reactor until something is so; fail after 5 seconds."""
+
+    def turn(condition: Callable[[], object]) -> None:
+        end = time.monotonic() + 5
+        while not condition():
+            assert time.monotonic() < end, "it did not come"
+            private_reactor.iterate(0.01)
+
+    return turn
+
+
+@frozen
+class Host:
+    """A network namespace."""
+
+    name: str
+
+    def ip(self, *words: str) -> None:
+        """Run ip(8) in it."""
+        subprocess.run(["ip", "-n", self.name, *words], check=True, capture_output=True, text=True)
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Sockets that are made meanwhile belong to it."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{self.name}") as there:
+            if libc.setns(there.fileno(), _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+            try:
+                yield
+            finally:
+                libc.setns(before.fileno(), _CLONE_NEWNET)
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[tuple[Host, Host]]:
+    """A server and a client with two wires between them, wire 0 and wire 1.
+
+    The server's ends are s0 (10.9.0.1, 10.9.0.2, fd00:9::1, fd00:9::2) and s1 (10.9.1.1, fd00:9:1::1), the client's
+    are c0 (10.9.0.9, fd00:9::9) and c1 (10.9.1.9, fd00:9:1::9). In addition every end of the server is fe80::1, and
+    every end of the client fe80::9.
+    """
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("network namespaces need root and ip(8)")
+    server, client = Host(f"bootfw-udp-s{os.getpid()}"), Host(f"bootfw-udp-c{os.getpid()}")
+    made = []
+    try:
+        for host in (server, client):
+            added = subprocess.run(["ip", "netns", "add", host.name], capture_output=True, text=True)
+            if added.returncode:
+                pytest.skip(f"no network namespaces here: {added.stderr.strip()}")
+            made.append(host)
+        for wire in (0, 1):
+            server.ip("link", "add", f"s{wire}", "type", "veth", "peer", "name", f"c{wire}", "netns", client.name)
+            for host, end, last in ((server, f"s{wire}", 1), (client, f"c{wire}", 9)):
+                host.ip("link", "set", end, "addrgenmode", "none", "up")
+                host.ip("address", "add", f"10.9.{wire}.{last}/24", "broadcast", "+", "dev", end)
+                host.ip("address", "add", f"fe80::{last}/64", "dev", end, "nodad")
+                host.ip("address", "add", f"fd00:9:{wire}::{last}/64", "dev", end, "nodad")
+        server.ip("address", "add", "10.9.0.2/24", "dev", "s0")
+        server.ip("address", "add", "fd00:9:0::2/64", "dev", "s0", "nodad")
+        yield server, client
+    finally:
+        for host in made:
+            subprocess.run(["ip", "netns", "delete", host.name], check=True)

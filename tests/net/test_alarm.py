@@ -1,0 +1,296 @@
+"""The alarm, alone and against a model that knows no heap."""
+
+import gc
+import weakref
+
+import pytest
+from attrs import define
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from bootfw.net.alarm import Alarm
+
+
+@define(eq=False, slots=True, weakref_slot=True)
+class Owner:
+    deadline: float | None = None
+    name: str = ""
+
+
+class Rung:
+    """Records who was rung for, and when; then does what the test wants."""
+
+    def __init__(self, then=lambda owner, now: None):
+        self.calls = []
+        self.then = then
+
+    def __call__(self, owner, now):
+        self.calls.append((owner, now))
+        self.then(owner, now)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_rings_when_the_deadline_comes_and_only_once(clock):
+    ring = Rung()
+    alarm = Alarm(clock, ring)
+    owner = Owner(2.0)
+    alarm.watch(owner)
+    clock.advance(1.75)
+    assert ring.calls == []
+    clock.advance(0.25)
+    assert ring.calls == [(owner, 2.0)]
+    clock.advance(100)
+    assert len(ring.calls) == 1
+
+
+def test_a_deadline_that_moved_later_is_kept_without_being_told_twice(clock):
+    ring = Rung()
+    alarm = Alarm(clock, ring)
+    owner = Owner(1.0)
+    alarm.watch(owner)
+    for deadline in (2.0, 3.0, 4.0):
+        owner.deadline = deadline
+        alarm.watch(owner)
+    clock.pump([0.5] * 7)
+    assert ring.calls == []
+    clock.advance(0.5)
+    assert ring.calls == [(owner, 4.0)]
+
+
+def test_a_deadline_that_moves_later_costs_no_delayed_call(clock):
+    alarm = Alarm(clock, Rung())
+    owner = Owner(1.0)
+    alarm.watch(owner)
+    (before,) = clock.getDelayedCalls()
+    owner.deadline = 5.0
+    alarm.watch(owner)
+    assert clock.getDelayedCalls() == [before]
+    assert before.getTime() == 1.0
+
+
+def test_a_deadline_that_moved_earlier_is_kept(clock):
+    ring = Rung()
+    alarm = Alarm(clock, ring)
+    owner = Owner(10.0)
+    alarm.watch(owner)
+    owner.deadline = 1.0
+    alarm.watch(owner)
+    clock.advance(1.0)
+    assert ring.calls == [(owner, 1.0)]
+    clock.advance(20)
+    assert len(ring.calls) == 1
+
+
+def test_an_owner_without_a_deadline_is_not_rung_for(clock):
+    ring = Rung()
+    alarm = Alarm(clock, ring)
+    owner = Owner(1.0)
+    alarm.watch(owner)
+    owner.deadline = None
+    alarm.watch(owner)
+    clock.advance(5)
+    assert ring.calls == []
+    assert clock.getDelayedCalls() == []
+    owner.deadline = 6.0
+    alarm.watch(owner)
+    clock.advance(1)
+    assert ring.calls == [(owner, 6.0)]
+
+
+def test_nothing_watched_costs_no_delayed_call(clock):
+    alarm = Alarm(clock, Rung())
+    assert clock.getDelayedCalls() == []
+    owners = [Owner(float(n)) for n in range(5)]
+    for owner in owners:
+        alarm.watch(owner)
+    assert len(clock.getDelayedCalls()) == 1
+    for owner in owners:
+        alarm.forget(owner)
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_forgotten_owner_is_not_rung_for_and_may_be_forgotten_again(clock):
+    ring = Rung()
+    alarm = Alarm(clock, ring)
+    gone, stays = Owner(1.0), Owner(1.0)
+    for owner in (gone, stays):
+        alarm.watch(owner)
+    alarm.forget(gone)
+    alarm.forget(gone)
+    clock.advance(1)
+    assert ring.calls == [(stays, 1.0)]
+
+
+def test_a_deadline_in_the_past_rings_in_the_next_turn(clock):
+    ring = Rung()
+    alarm = Alarm(clock, ring)
+    clock.advance(10)
+    alarm.watch(Owner(3.0))
+    assert ring.calls == []
+    clock.advance(0)
+    assert [now for _, now in ring.calls] == [10.0]
+
+
+def test_stop_forgets_all_and_the_alarm_can_be_used_again(clock):
+    ring = Rung()
+    alarm = Alarm(clock, ring)
+    alarm.watch(Owner(1.0))
+    alarm.stop()
+    alarm.stop()
+    assert clock.getDelayedCalls() == []
+    clock.advance(5)
+    assert ring.calls == []
+    owner = Owner(6.0)
+    alarm.watch(owner)
+    clock.advance(1)
+    assert ring.calls == [(owner, 6.0)]
+
+
+def test_ring_may_watch_again_with_the_next_deadline(clock):
+    def again(owner, now):
+        owner.deadline = now + 1
+        alarm.watch(owner)
+
+    ring = Rung(again)
+    alarm = Alarm(clock, ring)
+    alarm.watch(Owner(1.0))
+    clock.pump([0.5] * 8)
+    assert [now for _, now in ring.calls] == [1.0, 2.0, 3.0, 4.0]
+    assert len(clock.getDelayedCalls()) == 1
+
+
+def test_ring_may_forget_another_that_is_due_too(clock):
+    first, second = Owner(1.0), Owner(1.0)
+    ring = Rung(lambda owner, now: alarm.forget(second))
+    alarm = Alarm(clock, ring)
+    alarm.watch(first)
+    alarm.watch(second)
+    clock.advance(1)
+    assert ring.calls == [(first, 1.0)]
+    assert clock.getDelayedCalls() == []
+
+
+def test_ring_may_stop_the_alarm(clock):
+    ring = Rung(lambda owner, now: alarm.stop())
+    alarm = Alarm(clock, ring)
+    for _ in range(3):
+        alarm.watch(Owner(1.0))
+    clock.advance(1)
+    assert len(ring.calls) == 1
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_ring_that_raises_is_logged_and_the_others_still_ring(clock):
+    def fail(owner, now):
+        if owner.name == "bad":
+            raise ValueError("no")
+
+    ring = Rung(fail)
+    alarm = Alarm(clock, ring)
+    owners = [Owner(1.0, "good"), Owner(1.0, "bad"), Owner(1.0, "good"), Owner(2.0, "good")]
+    for owner in owners:
+        alarm.watch(owner)
+    with capturedLogs() as logged:
+        clock.advance(1)
+        clock.advance(1)
+    assert [owner for owner, _ in ring.calls] == owners
+    (event,) = logged
+    assert event["log_failure"].check(ValueError)
+
+
+def test_many_due_at_once_share_the_reactor_with_others(clock):
+    ring = Rung()
+    alarm = Alarm(clock, ring)
+    owners = [Owner(1.0) for _ in range(1000)]
+    for owner in owners:
+        alarm.watch(owner)
+    seen = []
+    clock.callLater(1, lambda: clock.callLater(0, lambda: seen.append(len(ring.calls))))
+    clock.advance(1)
+    clock.advance(0)
+    assert [owner for owner, _ in ring.calls] == owners
+    assert 0 < seen[0] < 1000
+
+
+def test_forgotten_owners_are_let_go_at_once_and_their_places_soon(clock):
+    """Ten thousand transfers begin and end while a deadline of the first is far away."""
+    alarm = Alarm(clock, Rung())
+    alarm.watch(Owner(1e6))
+    watched = weakref.WeakSet()
+    for n in range(10_000):
+        owner = Owner(1000.0 + n)
+        watched.add(owner)
+        alarm.watch(owner)
+        alarm.forget(owner)
+    del owner
+    gc.collect()
+    assert len(watched) == 0
+    assert len(alarm._heap) <= 100
+
+
+def test_an_owner_that_moves_earlier_again_and_again_leaves_no_trail(clock):
+    alarm = Alarm(clock, Rung())
+    owner = Owner()
+    for n in range(10_000):
+        owner.deadline = 20_000.0 - n
+        alarm.watch(owner)
+    assert len(alarm._heap) <= 100
+    assert len(clock.getDelayedCalls()) == 1
+
+
+# Quarters of a second are exact in binary, so that the model may compare with ==.
+_TIMES = st.one_of(st.none(), st.integers(-2, 40).map(lambda n: n / 4))
+_OWNERS = st.integers(0, 4)
+_STEPS = st.one_of(
+    st.tuples(st.just("watch"), _OWNERS, _TIMES),
+    st.tuples(st.just("forget"), _OWNERS),
+    st.tuples(st.just("turn"), st.integers(1, 8)),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(steps=st.lists(_STEPS, max_size=60), after_ring=st.lists(_TIMES, max_size=20))
+def test_rings_as_a_model_without_a_heap_does(steps, after_ring):
+    """After each ring the owner gets the next of *after_ring* as its wait, None for no more."""
+    clock = Clock()
+    owners = [Owner() for _ in range(5)]
+    waits = iter(after_ring)
+    rung, expected_waits, expected = [], iter(after_ring), []
+    watched = {}
+
+    def ring(owner, now):
+        rung.append((owners.index(owner), now))
+        wait = next(waits, None)
+        owner.deadline = None if wait is None else now + max(wait, 0.25)
+        alarm.watch(owner)
+
+    alarm = Alarm(clock, ring)
+    for step, *arguments in steps:
+        if step == "watch":
+            which, wait = arguments
+            owners[which].deadline = None if wait is None else clock.seconds() + wait
+            alarm.watch(owners[which])
+            watched[which] = owners[which].deadline
+        elif step == "forget":
+            alarm.forget(owners[arguments[0]])
+            watched.pop(arguments[0], None)
+        else:
+            for _ in range(arguments[0]):
+                clock.advance(0.25)
+                now = clock.seconds()
+                due = sorted(n for n, deadline in watched.items() if deadline is not None and deadline <= now)
+                assert sorted(n for n, _ in rung[len(expected) :]) == due
+                assert all(when == now for _, when in rung[len(expected) :])
+                expected = list(rung)
+                for which, _ in rung[len(rung) - len(due) :]:
+                    wait = next(expected_waits, None)
+                    watched[which] = None if wait is None else now + max(wait, 0.25)
+        assert len(clock.getDelayedCalls()) <= 1
+        if any(deadline is not None for deadline in watched.values()):
+            assert len(clock.getDelayedCalls()) == 1

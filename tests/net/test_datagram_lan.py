@@ -1,0 +1,226 @@
+"""Our UDP port between two hosts on two wires."""
+
+import contextlib
+import socket
+
+import pytest
+from recorders import Batches, Echo
+from twisted.internet.task import Clock
+
+from bootfw.net.datagram import listen
+from bootfw.net.mtu import InterfaceMTU
+from bootfw.values import Via
+
+pytestmark = pytest.mark.interop
+
+PORT = 10069
+CLIENT_PORT = 10068
+
+
+@pytest.fixture
+def serve(hosts, private_reactor, turn_until):
+    """listen() on the server."""
+    server, _ = hosts
+    ports = []
+
+    def start(protocol, address):
+        with server.inside():
+            ports.append(listen(private_reactor, protocol, address, PORT))
+        return ports[-1]
+
+    yield start
+    stopped = []
+    for port in ports:
+        port.stopListening().addCallback(stopped.append)
+    turn_until(lambda: len(stopped) == len(ports))
+
+
+@pytest.fixture
+def client(hosts):
+    """Makes a socket of the client: bound to an interface, and connected when it is told to whom."""
+    _, host = hosts
+    with contextlib.ExitStack() as made:
+
+        def make(interface, *, family=socket.AF_INET, to=None):
+            with host.inside():
+                sock = made.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+                sock.settimeout(1)
+                sock.bind(("", CLIENT_PORT))
+                if to is not None:
+                    sock.connect(to)
+                return sock
+
+        yield make
+
+
+@pytest.fixture
+def index(hosts):
+    """Interface number on the server."""
+    server, _ = hosts
+
+    def of(name):
+        with server.inside():
+            return socket.if_nametoindex(name)
+
+    return of
+
+
+def nothing_comes(sock):
+    sock.settimeout(0.05)
+    with contextlib.suppress(TimeoutError):
+        return not sock.recv(100)
+    return True
+
+
+@pytest.mark.parametrize(("wildcard", "asked"), [("0.0.0.0", "10.9.0.2"), ("::", "fd00:9::2")])
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_answer_leaves_from_the_secondary_address_that_was_asked(
+    serve, client, index, turn_until, wildcard, asked, count
+):
+    """A connected socket, as a boot ROM does, takes answers from that address only. Alone and in a batch."""
+    protocol = Batches()
+    serve(protocol, wildcard)
+    sock = client("c0", family=socket.AF_INET6 if ":" in asked else socket.AF_INET, to=(asked, PORT))
+    for n in range(count):
+        sock.send(b"%d" % n)
+    turn_until(lambda: len(protocol.received) == count)
+    assert {via for _, _, via in protocol.received} == {Via(asked, index("s0"), asked)}
+    assert [sock.recv(10) for _ in range(count)] == [b"%d" % n for n in range(count)]
+
+
+@pytest.mark.parametrize(("wildcard", "asked"), [("0.0.0.0", "10.9.0.2"), ("::", "fd00:9::2")])
+def test_a_window_leaves_from_the_address_that_was_asked(serve, client, turn_until, wildcard, asked):
+    """UDP_SEGMENT over veth: 40 blocks of the largest size that fits the frame."""
+    segment = 1500 - (48 if ":" in asked else 28)
+    protocol = Batches(lambda transport, data, peer, via: transport.write_via(data * segment * 40, peer, via, segment))
+    port = serve(protocol, wildcard)
+    sock = client("c0", family=socket.AF_INET6 if ":" in asked else socket.AF_INET, to=(asked, PORT))
+    sock.send(b"x")
+    assert not protocol.received
+    turn_until(lambda: protocol.received)
+    assert [sock.recv(2000) for _ in range(40)] == [b"x" * segment] * 40
+    assert port.counters.sent == 40
+    assert port.counters.send_errors == 0
+
+
+@pytest.mark.parametrize(("wildcard", "asked"), [("0.0.0.0", "10.9.0.2"), ("::", "fd00:9::2")])
+@pytest.mark.parametrize("size", [4000, 65000])
+def test_blocks_larger_than_the_mtu_are_fragmented(serve, client, turn_until, wildcard, asked, size):
+    protocol = Batches(lambda transport, data, peer, via: transport.write_via(data * size * 3, peer, via, size))
+    port = serve(protocol, wildcard)
+    sock = client("c0", family=socket.AF_INET6 if ":" in asked else socket.AF_INET, to=(asked, PORT))
+    sock.send(b"x")
+    turn_until(lambda: protocol.received)
+    assert [len(sock.recv(65535)) for _ in range(3)] == [size] * 3
+    assert port.counters.send_errors == 0
+
+
+def test_a_broadcast_is_told_from_a_unicast_and_answered_on_its_wire(serve, client, index, turn_until):
+    """A DHCP client without an address: everything is broadcast, and each wire is another network."""
+
+    def answer(transport, data, peer, via):
+        transport.write_via(b"you are on " + via.local.encode(), ("255.255.255.255", CLIENT_PORT), via)
+
+    protocol = Batches(answer)
+    serve(protocol, "0.0.0.0")
+    socks = [client("c0"), client("c1")]
+    for asking, wire, other in ((0, "s0", 1), (1, "s1", 0)):
+        protocol.batches.clear()
+        socks[asking].sendto(b"DISCOVER", ("255.255.255.255", PORT))
+        turn_until(lambda: protocol.received)
+        ((_, _, via),) = protocol.received
+        assert via == Via(f"10.9.{asking}.1", index(wire), "255.255.255.255")
+        assert socks[asking].recv(100) == f"you are on 10.9.{asking}.1".encode()
+        assert nothing_comes(socks[other])
+
+
+def test_a_broadcast_of_one_network_is_told_too(serve, client, index, turn_until):
+    protocol = Batches(lambda *_: None)
+    serve(protocol, "0.0.0.0")
+    client("c1").sendto(b"x", ("10.9.1.255", PORT))
+    turn_until(lambda: protocol.received)
+    assert protocol.received[0][2] == Via("10.9.1.1", index("s1"), "10.9.1.255")
+
+
+def test_an_ipv6_group_is_told_and_answered_on_its_wire(serve, client, index, turn_until):
+    """DHCPv6 is asked on a group; the answer leaves from an address that the kernel chooses on that wire."""
+    protocol = Batches()
+    serve(protocol, "::")
+    sock = client("c1", family=socket.AF_INET6)
+    sock.sendto(b"SOLICIT", ("ff02::1", PORT))
+    turn_until(lambda: protocol.received)
+    ((_, peer, via),) = protocol.received
+    assert peer == ("fe80::9", CLIENT_PORT, 0, index("s1"))
+    assert via == Via("", index("s1"), "ff02::1")
+    answer, source = sock.recvfrom(100)
+    assert (answer, source[0]) == (b"SOLICIT", "fe80::1")
+
+
+@pytest.mark.parametrize("make", [Batches, Echo])
+@pytest.mark.parametrize("wire", [0, 1])
+def test_link_local_peers_are_told_apart_by_their_scope(serve, client, hosts, index, turn_until, make, wire):
+    """The same two addresses are on both wires. An ordinary protocol finds its way back as well."""
+    protocol = make()
+    serve(protocol, "::")
+    _, host = hosts
+    with host.inside():
+        scope = socket.if_nametoindex(f"c{wire}")
+    socks = [client(f"c{n}", family=socket.AF_INET6) for n in (0, 1)]
+    socks[wire].sendto(b"hello", ("fe80::1", PORT, 0, scope))
+    turn_until(lambda: protocol.received)
+    assert protocol.received[0][1] == ("fe80::9", CLIENT_PORT, 0, index(f"s{wire}"))
+    assert socks[wire].recv(100) == b"hello"
+    assert nothing_comes(socks[1 - wire])
+
+
+@pytest.mark.parametrize(("address", "width"), [("10.9.0.77", 24), ("fd00:9::77", 64)])
+def test_an_address_that_comes_later_is_served(serve, client, hosts, turn_until, address, width):
+    server, _ = hosts
+    protocol = Echo()
+    serve(protocol, address)
+    server.ip("address", "add", f"{address}/{width}", "dev", "s0", *(["nodad"] if ":" in address else []))
+    try:
+        sock = client("c0", family=socket.AF_INET6 if ":" in address else socket.AF_INET, to=(address, PORT))
+        sock.send(b"hello")
+        turn_until(lambda: protocol.received)
+        assert sock.recv(100) == b"hello"
+    finally:
+        server.ip("address", "delete", f"{address}/{width}", "dev", "s0")
+
+
+def test_an_address_that_goes_is_a_lost_datagram(serve, client, hosts, turn_until):
+    server, _ = hosts
+    protocol = Batches(lambda *_: None)
+    port = serve(protocol, "0.0.0.0")
+    client("c0").sendto(b"x", ("10.9.0.1", PORT))
+    turn_until(lambda: protocol.received)
+    ((_, peer, via),) = protocol.received
+    server.ip("link", "set", "s0", "down")
+    try:
+        port.write_via(b"x", peer, via)
+        port.write_via(b"x" * 3, peer, via, 1)
+    finally:
+        server.ip("link", "set", "s0", "up")
+    assert port.counters.send_errors == 4
+
+
+def test_the_mtu_of_the_interface_a_datagram_came_by(hosts, index):
+    server, _ = hosts
+    clock = Clock()
+    mtu = InterfaceMTU(clock)
+    via = Via("10.9.1.1", index("s1"), "10.9.1.1")
+    with server.inside():
+        assert mtu.of(via) == 1500
+        server.ip("link", "set", "s1", "mtu", "1400")
+        try:
+            assert mtu.of(via) == 1500
+            clock.advance(5)
+            assert mtu.of(via) == 1400
+        finally:
+            server.ip("link", "set", "s1", "mtu", "1500")
+        assert mtu.of(Via("", 0, "")) is None
+        assert mtu.of(Via("", 9999, "")) is None

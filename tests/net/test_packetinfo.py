@@ -1,0 +1,147 @@
+"""Socket addresses and packet info, octets to values and back."""
+
+import socket
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.error import InvalidAddressError
+
+from bootfw.net.packetinfo import IPV4, IPV6, Cache, control_message
+from bootfw.values import Via
+
+PORTS = st.integers(0, 65535)
+ADDRESSES4 = st.ip_addresses(v=4).map(str)
+ADDRESSES6 = st.ip_addresses(v=6).map(lambda address: socket.inet_ntop(socket.AF_INET6, address.packed))
+NUMBERS = st.integers(0, 2**32 - 1)
+
+
+@given(ADDRESSES4, PORTS)
+def test_ipv4_sockaddr_round_trip(host, port):
+    destination = IPV4.destination((host, port))
+    assert len(destination.raw) == 16
+    assert IPV4.read_address(destination.raw) == destination.address == (host, port)
+
+
+@given(ADDRESSES6, PORTS, st.integers(0, 2**20 - 1), NUMBERS)
+def test_ipv6_sockaddr_round_trip(host, port, flow, scope):
+    destination = IPV6.destination((host, port, flow, scope))
+    assert len(destination.raw) == 28
+    assert IPV6.read_address(destination.raw) == destination.address == (host, port, flow, scope)
+
+
+def test_sockaddr_is_what_the_kernel_reads():
+    raw4 = struct.pack("=H", socket.AF_INET) + b"\x00\x45" + bytes([10, 0, 0, 1]) + bytes(8)
+    assert IPV4.destination(("10.0.0.1", 69)).raw == raw4
+    raw6 = struct.pack("=H", socket.AF_INET6) + b"\x02\x22" + bytes([0, 0, 0, 7]) + b"\xfe\x80" + bytes(13) + b"\x09"
+    raw6 += struct.pack("=I", 3)
+    assert IPV6.destination(("fe80::9", 546, 7, 3)).raw == raw6
+
+
+def test_a_zone_names_the_interface():
+    lo = socket.if_nametoindex("lo")
+    assert IPV6.destination(("fe80::9%lo", 546)).address == ("fe80::9", 546, 0, lo)
+    assert IPV6.destination(("fe80::9%7", 546)).address == ("fe80::9", 546, 0, 7)
+    with pytest.raises(InvalidAddressError):
+        IPV6.destination(("fe80::9%nosuch", 546))
+
+
+def test_twisted_s_name_for_the_broadcast_address():
+    assert IPV4.destination(("<broadcast>", 68)) == IPV4.destination(("255.255.255.255", 68))
+
+
+@pytest.mark.parametrize("host", ["", "localhost", "::1", "10.1", "010.0.0.1", "10.0.0.256"])
+def test_what_is_no_ipv4_address(host):
+    with pytest.raises(InvalidAddressError):
+        IPV4.destination((host, 69))
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "needs"),
+    [
+        (IPV4, "255.255.255.255", True),
+        (IPV4, "224.0.1.2", True),
+        (IPV4, "239.255.0.1", True),
+        (IPV4, "10.255.255.255", False),  # one network's broadcast has a route
+        (IPV4, "223.255.255.255", False),
+        (IPV4, "240.0.0.1", False),
+        (IPV6, "ff02::1:2", True),
+        (IPV6, "fe80::1", True),
+        (IPV6, "febf::1", True),
+        (IPV6, "fec0::1", False),
+        (IPV6, "fd00::1", False),
+        (IPV6, "2001:db8::1", False),
+    ],
+)
+def test_which_destinations_don_t_say_on_which_wire(family, host, needs):
+    assert family.destination((host, 69)).needs_interface is needs
+
+
+def test_ipv4_arrival():
+    info = struct.pack("=I", 3) + bytes([10, 0, 0, 1]) + bytes([255, 255, 255, 255])
+    assert IPV4.read_info(info) == Via("10.0.0.1", 3, "255.255.255.255")
+    assert len(info) == IPV4.info_length
+
+
+def test_an_interface_without_an_address_gives_none():
+    assert IPV4.read_info(struct.pack("=I", 3) + bytes(4) + b"\xff" * 4) == Via("", 3, "255.255.255.255")
+
+
+def test_ipv6_arrival():
+    info = b"\xfe\x80" + bytes(13) + b"\x01" + struct.pack("=I", 3)
+    assert IPV6.read_info(info) == Via("fe80::1", 3, "fe80::1")
+    assert len(info) == IPV6.info_length
+
+
+def test_a_group_is_no_source():
+    info = b"\xff\x02" + bytes(11) + b"\x01\x00\x02" + struct.pack("=I", 3)
+    assert IPV6.read_info(info) == Via("", 3, "ff02::1:2")
+
+
+@pytest.mark.parametrize(
+    ("local", "on_interface", "expected"),
+    [
+        ("10.0.0.1", False, struct.pack("=I", 0) + bytes([10, 0, 0, 1]) + bytes(4)),
+        ("10.0.0.1", True, struct.pack("=I", 3) + bytes([10, 0, 0, 1]) + bytes(4)),
+        ("", True, struct.pack("=I", 3) + bytes(8)),
+        ("", False, b""),
+        ("255.255.255.255", False, b""),
+        ("224.0.0.1", False, b""),
+    ],
+)
+def test_ipv4_departure(local, on_interface, expected):
+    assert IPV4.info(Via(local, 3, ""), on_interface) == expected
+
+
+@pytest.mark.parametrize(
+    ("local", "on_interface", "expected"),
+    [
+        ("fd00::1", False, b"\xfd" + bytes(14) + b"\x01" + struct.pack("=I", 0)),
+        ("fd00::1", True, b"\xfd" + bytes(14) + b"\x01" + struct.pack("=I", 3)),
+        ("fe80::1", False, b"\xfe\x80" + bytes(13) + b"\x01" + struct.pack("=I", 3)),
+        ("", True, bytes(16) + struct.pack("=I", 3)),
+        ("", False, b""),
+        ("ff02::1", False, b""),
+    ],
+)
+def test_ipv6_departure(local, on_interface, expected):
+    assert IPV6.info(Via(local, 3, ""), on_interface) == expected
+
+
+@given(st.binary(min_size=1, max_size=20))
+def test_a_control_message_is_padded_and_tells_its_length(payload):
+    message = control_message(1, 2, payload)
+    assert len(message) == socket.CMSG_SPACE(len(payload))
+    assert struct.unpack_from("@Nii", message) == (socket.CMSG_LEN(len(payload)), 1, 2)
+    assert message[socket.CMSG_LEN(0) :][: len(payload)] == payload
+
+
+def test_a_cache_makes_each_value_once_and_is_bounded():
+    made = []
+    cache = Cache(lambda key: made.append(key) or -key)
+    assert [cache[1], cache[1], cache[2]] == [-1, -1, -2]
+    assert made == [1, 2]
+    for key in range(10_000):
+        cache[key]
+        assert len(cache) <= 4096

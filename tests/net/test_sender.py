@@ -1,0 +1,229 @@
+"""The sending half, on kernels and devices that we haven't got."""
+
+import errno
+import socket
+
+import pytest
+
+from bootfw.net import mmsg
+from bootfw.net.packetinfo import IPV4
+from bootfw.net.sender import Counters, Sender
+from bootfw.values import Via
+
+UDP_SEGMENT = 103
+
+
+class OddSocket:
+    """A real socket, but with *errors* for messages with UDP_SEGMENT, and a log of the calls."""
+
+    def __init__(self, real, error=0, knows_segments=True, plain_error=0):
+        self.real = real
+        self.error = error
+        self.plain_error = plain_error
+        self.knows_segments = knows_segments
+        self.segmented = []
+
+    def getsockopt(self, level, option):
+        if not self.knows_segments:
+            raise OSError(errno.ENOPROTOOPT, "no such option")
+        return self.real.getsockopt(level, option)
+
+    def sendmsg(self, buffers, ancillary=(), flags=0, address=None):
+        if any(kind == UDP_SEGMENT for _, kind, _ in ancillary):
+            self.segmented.append(len(buffers[0]))
+            if self.error:
+                raise OSError(self.error, "as asked")
+        return self.real.sendmsg(buffers, ancillary, flags, address)
+
+    def sendto(self, data, address):
+        if self.plain_error:
+            raise OSError(self.plain_error, "as asked")
+        return self.real.sendto(data, address)
+
+    def fileno(self):
+        return self.real.fileno()
+
+    def getsockname(self):
+        return self.real.getsockname()
+
+
+@pytest.fixture
+def sockets():
+    pair = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+    for sock in pair:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(1)
+    pair[1].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+    yield pair
+    for sock in pair:
+        sock.close()
+
+
+def sender_on(sock):
+    refused = []
+    return Sender(sock, IPV4, Counters(), lambda: refused.append(True))
+
+
+def window(count, segment, last):
+    blocks = [bytes([n % 256]) * segment for n in range(count - 1)] + [b"z" * last]
+    return blocks, b"".join(blocks)
+
+
+@pytest.mark.parametrize("count", [2, 44, 45, 64, 65, 200])
+def test_a_window_is_few_calls_and_arrives_as_datagrams(sockets, count):
+    """44 blocks of 1472 octets are what fits into 65,507."""
+    odd = OddSocket(sockets[0])
+    sender = sender_on(odd)
+    blocks, data = window(count, 1472, 10)
+    sender.send(data, sockets[1].getsockname(), None, 1472)
+    assert [sockets[1].recv(2000) for _ in range(count)] == blocks
+    assert sender._counters.sent == count
+    assert len(odd.segmented) == -(-count // 44) - (count % 44 == 1)
+    assert max(odd.segmented) <= 65507
+
+
+def test_small_segments_are_at_most_64_in_a_call(sockets):
+    odd = OddSocket(sockets[0])
+    sender = sender_on(odd)
+    blocks, data = window(130, 12, 12)
+    sender.send(data, sockets[1].getsockname(), None, 12)
+    assert [sockets[1].recv(2000) for _ in range(130)] == blocks
+    assert odd.segmented == [64 * 12, 64 * 12, 2 * 12]
+
+
+def test_one_datagram_is_no_window(sockets):
+    odd = OddSocket(sockets[0])
+    sender = sender_on(odd)
+    for data in (b"short", b"exactly12345"):
+        sender.send(data, sockets[1].getsockname(), None, 12)
+        assert sockets[1].recv(100) == data
+    assert odd.segmented == []
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL])
+def test_a_device_that_can_t_segment_is_not_asked_again(sockets, error):
+    odd = OddSocket(sockets[0], error)
+    sender = sender_on(odd)
+    blocks, data = window(5, 1000, 1)
+    for _ in range(3):
+        sender.send(data, sockets[1].getsockname(), None, 1000)
+        assert [sockets[1].recv(2000) for _ in range(5)] == blocks
+    assert len(odd.segmented) == 1
+    assert sender._counters.sent == 15
+
+
+def test_a_path_with_a_small_mtu_does_not_spoil_the_others(sockets):
+    odd = OddSocket(sockets[0], errno.EMSGSIZE)
+    sender = sender_on(odd)
+    blocks, data = window(5, 1000, 1)
+    for _ in range(2):
+        sender.send(data, sockets[1].getsockname(), None, 1000)
+        assert [sockets[1].recv(2000) for _ in range(5)] == blocks
+    assert len(odd.segmented) == 2
+
+
+def test_a_peer_that_can_t_be_sent_to_does_not_spoil_the_others(sockets):
+    """Port 0 is EINVAL too: a forged source must not cost everyone the fast path."""
+    odd = OddSocket(sockets[0])
+    sender = sender_on(odd)
+    blocks, data = window(5, 1000, 1)
+    sender.send(data, ("127.0.0.1", 0), None, 1000)
+    assert sender._counters.send_errors == 5
+    sender.send(data, sockets[1].getsockname(), None, 1000)
+    assert [sockets[1].recv(2000) for _ in range(5)] == blocks
+    assert len(odd.segmented) == 2
+
+
+@pytest.mark.parametrize("error", [errno.ENOBUFS, errno.EAGAIN, errno.EPERM, errno.ENETUNREACH, errno.EHOSTUNREACH])
+def test_a_window_that_is_lost_is_counted(sockets, error):
+    sender = sender_on(OddSocket(sockets[0], error))
+    _, data = window(5, 1000, 1)
+    sender.send(data, sockets[1].getsockname(), None, 1000)
+    assert sender._counters.send_errors == 5
+    assert sender._counters.sent == 0
+
+
+@pytest.mark.parametrize("error", [errno.ENOBUFS, errno.EAGAIN, errno.EPERM, errno.ENETUNREACH, errno.EHOSTUNREACH])
+def test_a_datagram_that_is_lost_is_counted(sockets, error):
+    sender = sender_on(OddSocket(sockets[0], plain_error=error))
+    sender.send(b"x", sockets[1].getsockname(), None, 0)
+    assert sender._counters.send_errors == 1
+    assert sender._counters.sent == 0
+
+
+def test_a_kernel_without_segmentation_is_never_asked(sockets):
+    odd = OddSocket(sockets[0], knows_segments=False)
+    sender = sender_on(odd)
+    blocks, data = window(5, 1000, 1)
+    sender.send(data, sockets[1].getsockname(), None, 1000)
+    assert [sockets[1].recv(2000) for _ in range(5)] == blocks
+    assert odd.segmented == []
+
+
+def test_segments_above_what_is_ever_sent_at_once(sockets):
+    """blksize 65464 (RFC 2348) makes datagrams of 65,468 octets: one fits into a call."""
+    odd = OddSocket(sockets[0])
+    sender = sender_on(odd)
+    blocks, data = window(2, 65468, 7)
+    sender.send(data, sockets[1].getsockname(), None, 65468)
+    assert [sockets[1].recv(65535) for _ in range(2)] == blocks
+    assert odd.segmented == []
+
+
+def test_collected_datagrams_wait_for_release(sockets):
+    sender = sender_on(sockets[0])
+    sender.collect()
+    sender.send(b"one", sockets[1].getsockname(), None, 0)
+    sender.send(b"two", sockets[1].getsockname(), None, 0)
+    assert sender._counters.sent == 0
+    sender.release()
+    assert sender._counters.sent == 2
+    assert [sockets[1].recv(10), sockets[1].recv(10)] == [b"one", b"two"]
+
+
+def test_a_slot_keeps_nothing_of_the_datagram_before(sockets):
+    """Neither octets nor control messages nor the length of the name."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("0.0.0.0", 0))
+    with sock:
+        sender = sender_on(sock)
+        for data, via in ((b"a long one" * 10, Via("127.0.0.2", 0, "")), (b"short", None)):
+            sender.collect()
+            sender.send(data, sockets[1].getsockname(), via, 0)
+            sender.release()
+        (first, from_first), (second, from_second) = (sockets[1].recvfrom(200) for _ in range(2))
+    assert (first, from_first[0]) == (b"a long one" * 10, "127.0.0.2")
+    assert (second, from_second[0]) == (b"short", "127.0.0.1")
+
+
+def test_an_error_in_the_middle_of_a_call_costs_one_datagram(sockets):
+    outbox = mmsg.Outbox()
+    good = IPV4.destination(sockets[1].getsockname()).raw
+    bad = IPV4.destination(("127.0.0.1", 0)).raw
+    for n, name in enumerate([bad, good, good, bad, bad, good]):
+        outbox.add(b"%d" % n, name, b"")
+    assert outbox.flush(sockets[0].fileno()) == (3, [errno.EINVAL] * 3)
+    assert [sockets[1].recv(10) for _ in range(3)] == [b"1", b"2", b"5"]
+    assert outbox.flush(sockets[0].fileno()) == (0, [])
+
+
+def test_an_outbox_says_when_it_is_full(sockets):
+    outbox = mmsg.Outbox()
+    good = IPV4.destination(sockets[1].getsockname()).raw
+    assert [outbox.add(b"x", good, b"") for _ in range(mmsg.BATCH)] == [False] * (mmsg.BATCH - 1) + [True]
+    assert outbox.flush(sockets[0].fileno()) == (mmsg.BATCH, [])
+
+
+def test_an_inbox_raises_what_is_not_emptiness(sockets):
+    inbox = mmsg.Inbox(IPV4.info_length)
+    assert inbox.receive(sockets[0].fileno(), {}, {}, None) == []
+    with pytest.raises(OSError, match="Bad file descriptor") as caught:
+        inbox.receive(-1, {}, {}, None)
+    assert caught.value.errno == errno.EBADF
+
+
+def test_an_inbox_without_packet_info_says_unknown(sockets):
+    inbox = mmsg.Inbox(IPV4.info_length)
+    sockets[0].sendto(b"x", sockets[1].getsockname())
+    peers = {IPV4.destination(sockets[0].getsockname()).raw: "peer"}
+    assert inbox.receive(sockets[1].fileno(), peers, {}, "unknown") == [(b"x", "peer", "unknown")]

@@ -1,0 +1,142 @@
+"""Opening sockets, and who has them."""
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from twisted.internet.error import CannotListenError, InvalidAddressError
+
+from bootfw.net.packetinfo import IPV4, IPV6
+from bootfw.net.portholder import who_holds
+from bootfw.net.udpsocket import open_socket
+
+
+@pytest.fixture
+def opened():
+    """open_socket(), closed at the end; gives the socket only."""
+    made = []
+
+    def make(address, port=0):
+        made.append(open_socket(address, port)[0])
+        return made[-1]
+
+    yield make
+    for sock in made:
+        sock.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "family"), [("127.0.0.1", IPV4), ("", IPV4), ("0.0.0.0", IPV4), ("::1", IPV6), ("::", IPV6)]
+)
+def test_the_address_tells_the_family(address, family):
+    sock, found = open_socket(address, 0)
+    with sock:
+        assert found is family
+        assert sock.getsockname()[0] == (address or "0.0.0.0")
+        assert not sock.getblocking()
+
+
+@pytest.mark.parametrize("address", ["localhost", "boot.example.org", "300.1.1.1", "eth0"])
+def test_a_name_is_no_address(address):
+    with pytest.raises(InvalidAddressError):
+        open_socket(address, 0)
+
+
+@pytest.mark.parametrize("address", ["203.0.113.77", "2001:db8::77"])
+def test_an_address_that_is_not_there_yet_can_be_bound(opened, address):
+    assert opened(address).getsockname()[0] == address
+
+
+def test_a_zone_is_kept(opened):
+    assert opened("fe80::77%lo").getsockname()[3] == socket.if_nametoindex("lo")
+
+
+def test_both_families_have_the_same_port(opened):
+    port = opened("0.0.0.0").getsockname()[1]
+    assert opened("::", port).getsockname()[1] == port
+
+
+def test_bursts_find_room(opened):
+    room = opened("0.0.0.0").getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    with open("/proc/sys/net/core/rmem_max") as limit:
+        assert room >= min(4 << 20, 2 * int(limit.read()))
+
+
+def test_the_port_is_not_shared(opened):
+    """protocols.md 5: with SO_REUSEADDR the last one bound would take all datagrams."""
+    first = opened("127.0.0.1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as second:
+        second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            second.bind(first.getsockname())
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_taken_port_is_explained(opened, address):
+    taken = opened(address).getsockname()[1]
+    with pytest.raises(CannotListenError) as caught:
+        open_socket(address, taken)
+    assert caught.value.socketError.errno == errno.EADDRINUSE
+    assert f"in use by {comm()} (pid {os.getpid()})" in str(caught.value)
+
+
+def comm():
+    with open("/proc/self/comm") as name:
+        return name.read().strip()
+
+
+def test_a_privileged_port_is_explained():
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as start:
+        if int(start.read()) < 2:
+            pytest.skip("every port is unprivileged here")
+    mighty = os.geteuid() == 0
+    if mighty:
+        os.seteuid(65534)  # takes the effective capabilities away as well
+    try:
+        with pytest.raises(CannotListenError) as caught:
+            open_socket("127.0.0.1", 1)
+    finally:
+        if mighty:
+            os.seteuid(0)
+    assert caught.value.socketError.errno == errno.EACCES
+    assert "CAP_NET_BIND_SERVICE" in str(caught.value)
+
+
+def test_a_failure_leaves_no_descriptor(opened):
+    taken = opened("127.0.0.1").getsockname()[1]
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(CannotListenError):
+        open_socket("127.0.0.1", taken)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_another_program_is_named():
+    program = (
+        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('127.0.0.1', 0));"
+        "print(s.getsockname()[1], flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        port = int(other.stdout.readline())
+        said = who_holds(port, socket.AF_INET)
+        other.communicate("\n")
+    assert said.startswith("python")
+    assert said.endswith(f"(pid {other.pid})")
+    assert who_holds(port, socket.AF_INET) == ""
+
+
+def test_an_ipv6_socket_that_takes_ipv4_is_found():
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as dual:
+        dual.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        dual.bind(("::", 0))
+        port = dual.getsockname()[1]
+        assert f"(pid {os.getpid()})" in who_holds(port, socket.AF_INET)
+        assert f"(pid {os.getpid()})" in who_holds(port, socket.AF_INET6)
+
+
+def test_an_ipv4_socket_is_not_to_blame_for_ipv6(opened):
+    assert who_holds(opened("127.0.0.1").getsockname()[1], socket.AF_INET6) == ""
