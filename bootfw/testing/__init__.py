@@ -8,6 +8,7 @@ from bootfw.testing.link import Link, LossyLink
 from bootfw.testing.network import MemoryHost, MemoryNetwork
 from bootfw.testing.peer import FakePeer, Received
 from bootfw.testing.port import MemoryPort, RichMemoryPort
+from bootfw.testing.tftp import TFTPClient, TransferFailed, Transferred
 
 __all__ = [
     "FakePeer",
@@ -18,4 +19,7 @@ __all__ = [
     "MemoryPort",
     "Received",
     "RichMemoryPort",
+    "TFTPClient",
+    "TransferFailed",
+    "Transferred",
 ]

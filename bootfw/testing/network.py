@@ -1,6 +1,8 @@
 """An in-memory datagram network on a ``task.Clock``."""
 
 import errno
+import heapq
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +50,10 @@ class MemoryNetwork:
         """Datagrams that reached a port, duplicates included."""
         self.lost = 0
         """Datagrams that the link dropped, that nobody listened for, or that could not be sent at all."""
-        self._own_calls: set[IDelayedCall] = set()
+        self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []  # a heap
+        self._order = itertools.count()
+        self._alarm: IDelayedCall | None = None  # for the first on the agenda
+        self._running = False
 
     def host(self, *addresses: str, name: str = "", rich: bool = False, privileged: bool = True) -> "MemoryHost":
         """A new host; a client without an address yet has none and sends from 0.0.0.0.
@@ -98,7 +103,7 @@ class MemoryNetwork:
         found = [
             f"{host.name}: port {port.getHost()} of {port.protocol!r}" for host in self.hosts for port in host.ports
         ]
-        found += [f"pending call: {call}" for call in self.clock.getDelayedCalls() if call not in self._own_calls]
+        found += [f"pending call: {call}" for call in self.clock.getDelayedCalls() if call is not self._alarm]
         return found
 
     def _step(self, end: float) -> bool:
@@ -129,12 +134,30 @@ class MemoryNetwork:
     def turn(self, call: Callable[..., None], *args: Any, delay: float = 0.0) -> None:
         """Call later on the network's own account: no leak of the code under test."""
 
-        def run() -> None:
-            self._own_calls.discard(pending)
-            call(*args)
+        due = self.clock.seconds() + delay
+        heapq.heappush(self._agenda, (due, next(self._order), call, args))
+        if not self._running:
+            self._arm()
 
-        pending = self.clock.callLater(delay, run)
-        self._own_calls.add(pending)
+    def _arm(self) -> None:
+        if not self._agenda:
+            return
+        due = self._agenda[0][0]
+        if self._alarm is not None and self._alarm.getTime() > due:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._alarm is None:
+            self._alarm = self.clock.callLater(due - self.clock.seconds(), self._run)
+
+    def _run(self) -> None:
+        self._alarm, self._running = None, True
+        try:
+            while self._agenda and self._agenda[0][0] <= self.clock.seconds():
+                _, _, call, args = heapq.heappop(self._agenda)
+                call(*args)
+        finally:
+            self._running = False
+            self._arm()
 
     def _arrive(self, sender: "MemoryHost", data: bytes, source: tuple[str, int], destination: tuple[str, int]) -> None:
         to, port = destination

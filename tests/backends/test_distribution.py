@@ -149,7 +149,7 @@ def test_nothing_installed(tmp_path):
         "sub/menu.c32",
         "PXELINUX.0",
         "\udcff.c32",
-        "\ud800.c32",
+        chr(0xD800) + ".c32",
     ],
 )
 def test_nothing_else_can_be_asked_for(tmp_path, name):
