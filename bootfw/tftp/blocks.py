@@ -4,11 +4,12 @@ Inside, a block has an absolute number that starts at 1 and never wraps. On the 
 The two meet in this module only, and wire numbers are never compared by order.
 """
 
-from itertools import count as _count
+from struct import Struct
 
 from attrs import frozen
 
-_DATA = b"\0\x03"
+_header = Struct("!HH").pack
+_DATA = 3
 
 
 @frozen
@@ -49,9 +50,10 @@ def frame(blocks: Blocks, blksize: int, data: bytes) -> bytes:
     if not 0 <= len(data) - (count - 1) * blksize <= blksize:
         raise ValueError(f"{len(data)} octets don't make {count} blocks of {blksize}")
     if count == 1:
-        return _DATA + (first & 0xFFFF).to_bytes(2, "big") + data
+        return _header(_DATA, first & 0xFFFF) + data
     pieces = []
-    for offset, block in zip(range(0, count * blksize, blksize), _count(first), strict=False):
-        pieces.append(_DATA + (block & 0xFFFF).to_bytes(2, "big"))
+    for offset in range(0, count * blksize, blksize):
+        pieces.append(_header(_DATA, first & 0xFFFF))
         pieces.append(data[offset : offset + blksize])
+        first += 1
     return b"".join(pieces)

@@ -74,6 +74,8 @@ class ReadSession(Session[State]):
     acked: int = field(default=0, init=False)
     """The last block that the peer has acknowledged, an absolute number."""
 
+    _final: int = field(default=-1, init=False)
+    """The last block of the file; -1 while that is not known."""
     _base: int = field(default=0, init=False)
     """``acked`` when the fetch began."""
     _sent: int = field(default=0, init=False)
@@ -85,6 +87,8 @@ class ReadSession(Session[State]):
 
     def __attrs_post_init__(self) -> None:
         self._start(self.watchdog, self.last_heard)
+        if self.size is not None:
+            self._learn(self.size)
         if self.agreed.acknowledged:
             self.out.append(option_ack(self.agreed.acknowledged))
             self.deadline = self._sent_at + self._wait
@@ -149,11 +153,11 @@ class ReadSession(Session[State]):
         # and only the window's new end is missing. Without this a duplicated DATA would double the traffic.
         soon = block < self._sent and now - self._sent_at < self._patience.soonest
         wait = self._progress(block, now)
-        if self._complete():
+        if block == self._final:
             return self._close(Outcome.COMPLETE)
         if not soon:
             return self._fetch(block + 1, wait)
-        if self._end_sent():
+        if self._sent == self._final:
             self.deadline = now + wait
             return self.state
         return self._fetch(self._sent + 1, wait)
@@ -166,7 +170,7 @@ class ReadSession(Session[State]):
         if block is None or block == self.acked:
             return self.state
         self._wait = self._progress(block, now)
-        return self._close(Outcome.COMPLETE) if self._complete() else self.state
+        return self._close(Outcome.COMPLETE) if block == self._final else self.state
 
     @goes(STAY, State.AWAITING_ACK, State.CLOSED)
     def _fetched(self, octets: int, now: float) -> State:
@@ -180,7 +184,7 @@ class ReadSession(Session[State]):
             size = (blocks.first - 1) * blksize + octets
             if self.size is not None or size < self._sent * blksize:
                 return self._fail(TransferError("file changed while being sent"))
-            self.size = size
+            self._learn(size)
             blocks = Blocks(blocks.first, octets // blksize + 1)
         if self.acked != self._base:
             return self._fetch(self.acked + 1, self._wait)
@@ -243,19 +247,21 @@ class ReadSession(Session[State]):
 
     # What they have in common
 
+    def _learn(self, size: int) -> None:
+        self.size = size
+        # The last block is the one that is not full: after an exact multiple of blksize it is empty.
+        self._final = size // self.agreed.blksize + 1
+
     def _fetch(self, first: int, wait: float) -> State:
         """Want everything from block *first* to the end of the window."""
         blksize = self.agreed.blksize
-        count = self.acked + self.agreed.windowsize - first + 1
-        octets = count * blksize
-        if self.size is not None:
-            left = self.size - (first - 1) * blksize
-            if left < octets:
-                # The last block is the one that is not full: after an exact multiple of blksize it is empty.
-                octets = left
-                count = left // blksize + 1
-        self.wants = Blocks(first, count)
-        self.wants_octets = octets
+        last = self.acked + self.agreed.windowsize
+        if self.size is not None and last >= self._final:
+            last = self._final
+            self.wants_octets = self.size - (first - 1) * blksize
+        else:
+            self.wants_octets = (last - first + 1) * blksize
+        self.wants = Blocks(first, last - first + 1)
         self.deadline = None
         self._base = self.acked
         self._wait = wait
@@ -294,17 +300,10 @@ class ReadSession(Session[State]):
         """The peer has acknowledged something."""
         return self.acked > 0 or bool(self.agreed.acknowledged)
 
-    def _complete(self) -> bool:
-        return self.size is not None and self.acked > self.size // self.agreed.blksize
-
-    def _end_sent(self) -> bool:
-        """The last block has been sent at least once."""
-        return self.size is not None and self._sent > self.size // self.agreed.blksize
-
     def _give_up(self) -> State:
         # Many clients close their port with the last block in hand, and their last ACK is nobody's to repeat. But a
         # peer that never said a word has perhaps received nothing.
-        if self._end_sent() and self._heard():
+        if self._sent == self._final and self._heard():
             return self._close(Outcome.UNCONFIRMED, f"no ACK after block {self.acked} of {self._sent}")
         return self._close(Outcome.TIMED_OUT, f"no ACK after block {self.acked}")
 
@@ -314,7 +313,7 @@ class ReadSession(Session[State]):
         ended = code in (ErrorCode.NOT_DEFINED, ErrorCode.OPTION_NEGOTIATION)
         if ended and self.acked <= 1 and self.agreed.tsize is not None:
             return self._close(Outcome.SIZE_PROBE, detail)
-        if code == ErrorCode.NOT_DEFINED and self._end_sent():
+        if code == ErrorCode.NOT_DEFINED and self._sent == self._final:
             # GRUB and PXELINUX close a file that they have read to its end with ERROR 0.
             return self._close(Outcome.UNCONFIRMED, detail)
         return self._close(Outcome.STOPPED_BY_PEER, detail)

@@ -1,0 +1,49 @@
+"""A watchdog whose waits are known beforehand: what the non-adaptive policies make."""
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+from attrs import frozen
+from zope.interface import implementer
+
+from bootfw.api import ConfigError, IWatchdog
+
+
+@implementer(IWatchdog)
+@frozen
+class Schedule:
+    """Waits that many seconds after the first sending, the second and so on, then gives up."""
+
+    waits: tuple[float, ...]
+    """Not empty."""
+
+    def wait(self, attempt: int) -> float | None:
+        """See IWatchdog."""
+        return self.waits[attempt - 1] if attempt <= len(self.waits) else None
+
+
+def repeated(seconds: float, patience: float, sendings: int = 1) -> Schedule:
+    """The same wait, until *patience* seconds are over and at least *sendings* times."""
+    count = max(sendings, -int(-patience // seconds))
+    return Schedule((float(seconds),) * count)
+
+
+def above(least: float, *, inclusive: bool = False) -> Callable[[Any, Any, float], None]:
+    """A validator for a number of seconds or a factor: finite, and above *least* (or equal)."""
+
+    def validate(policy: Any, attribute: Any, value: float) -> None:
+        check(value, least, inclusive, attribute.name)
+
+    return validate
+
+
+def check(value: float, least: float, inclusive: bool, *path: str | int) -> None:
+    """Refuse what is no finite number above *least*.
+
+    :raise ConfigError: with *path*, whose names are spelled as the configuration does.
+    """
+    if not (isfinite(value) and (value > least or (inclusive and value == least))):
+        wanted = f"at least {least:g}" if inclusive else f"above {least:g}"
+        where = tuple(part.replace("_", "-") if isinstance(part, str) else part for part in path)
+        raise ConfigError(f"must be a finite number {wanted}, not {value}", where)
