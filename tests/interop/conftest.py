@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from . import lab as laboratory
 from .clients import FILES, TEXT
 from .lab import Lab
 
@@ -28,11 +27,9 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A segment with no hosts yet, for the tests of one module."""
-    if reason := laboratory.missing():
-        pytest.skip(reason)
+    """A segment with no hosts yet, for one test."""
     with Lab(tmp_path_factory.mktemp("lab")) as segment:
         yield segment
 

@@ -175,7 +175,10 @@ def _setns(descriptor: int) -> None:
 
 
 class Lab:
-    """A segment with its hosts. The bridge that is the segment lives in a namespace too: ``lab.switch``."""
+    """A segment with its hosts; skips the test where there can be none.
+
+    The bridge that is the segment lives in a namespace too: ``lab.switch``.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -184,6 +187,8 @@ class Lab:
         self._namespaces: list[str] = []
 
     def __enter__(self) -> Self:
+        if reason := missing():
+            pytest.skip(reason)
         _remove_stale_namespaces()
         try:
             self.switch = self._new_host("switch")

@@ -6,31 +6,17 @@ booted is shown by a marker on its console: random, and nowhere but in the last 
 
 import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .lab import Lab, Program, missing, need
+from .lab import Lab, Program, need
 from .qemu import initramfs, linux_kernel, start_bios_machine, start_uefi_machine
 from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
 
 SECONDS = 90
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A segment for one test, on which a plain DHCP server gives out addresses."""
-    if reason := missing():
-        pytest.skip(reason)
-    need("dnsmasq")
-    directory = tmp_path / "lab"
-    directory.mkdir()
-    with Lab(directory) as segment:
-        start_dhcp_server(segment)
-        yield segment
 
 
 @pytest.fixture
@@ -45,7 +31,10 @@ def root(tmp_path: Path) -> Path:
     return path
 
 
-def start_dhcp_server(lab: Lab) -> None:
+@pytest.fixture(autouse=True)
+def dhcp_server(lab: Lab) -> Program:
+    """It gives out plain addresses."""
+    need("dnsmasq")
     host = lab.host("dhcp", "10.77.0.2/24", "fd77::2/64")
     server = host.start(
         *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file="),
@@ -55,6 +44,7 @@ def start_dhcp_server(lab: Lab) -> None:
         *("--enable-ra", "--dhcp-range=fd77::,ra-only", "--ra-param=eth0,0,0"),
     )
     server.wait_until_bound(67)
+    return server
 
 
 def start_proxy(lab: Lab, root: Path, files: dict[str, str]) -> Program:

@@ -1,7 +1,7 @@
 """Real clients fetch from and store to ``twistd bootfw``, in namespaces of their own; compared octet by octet."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,13 @@ def configuration(root: Path, port: int, **tftp: str) -> str:
         use = "directory"
         root = "{root}"
     """
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One segment for all these tests."""
+    with Lab(tmp_path_factory.mktemp("lab")) as segment:
+        yield segment
 
 
 @pytest.fixture(scope="module")
