@@ -1,0 +1,152 @@
+"""One file on its way from the web server, readable while it comes."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from zope.interface import implementer
+
+from bootfw.api import IReader, TransferError
+
+LOST = "The file could not be fetched completely"
+
+
+class Download(TimeoutMixin, Protocol):
+    """Writes the body of a response into a file, and wakes those who wait for a part of it.
+
+    :param fd: where to write; it is owned from now on, and closed when the last reader has gone.
+    :param size: octets that will come; None: not known.
+    :param ended: called once, with whether the file is complete.
+    """
+
+    def __init__(self, reactor: Any, fd: int, size: int | None, timeout: float, ended: Callable[[bool], None]) -> None:
+        self.callLater = reactor.callLater
+        self._fd = fd
+        self._timeout = timeout
+        self._ended = ended
+        self._readers = 0
+        self._waiting: list[tuple[int, Deferred[None]]] = []
+        self.size = size
+        self.received = 0
+        self.complete: bool | None = None
+        """None: still coming."""
+
+    def reader(self) -> "GrowingReader":
+        """One more reader of the file."""
+        self._readers += 1
+        return GrowingReader(self)
+
+    def forget_reader(self) -> None:
+        """A reader has gone."""
+        self._readers -= 1
+        self._close_unused()
+
+    def wait_for(self, end: int) -> "Deferred[None]":
+        """Fires when *end* octets are there, or the file is at its end."""
+        waiting: Deferred[None] = Deferred(self.stop_waiting)
+        self._waiting.append((end, waiting))
+        return waiting
+
+    def stop_waiting(self, unwanted: "Deferred[None]") -> None:
+        """It is not to be fired."""
+        self._waiting = [(end, waiting) for end, waiting in self._waiting if waiting is not unwanted]
+
+    def read(self, offset: int, length: int) -> bytes:
+        """What has arrived of that part."""
+        return os.pread(self._fd, max(0, min(length, self.received - offset)), offset)
+
+    def connectionMade(self) -> None:
+        """The body begins."""
+        self.setTimeout(self._timeout)
+
+    def dataReceived(self, data: bytes) -> None:
+        """More of it."""
+        if self.complete is not None:
+            return
+        self.resetTimeout()
+        try:
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(self._fd, view, self.received)
+                self.received += written
+                view = view[written:]
+        except OSError:
+            self._end(False)
+            self._hang_up()
+            return
+        self._wake(self.received)
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+        """No more of it. Only with a length, or chunks, is it known that this was all."""
+        if self.complete is None:
+            self._end(bool(reason.check(ResponseDone)) and self.size in (None, self.received))
+
+    def timeoutConnection(self) -> None:
+        """Nothing has come for too long."""
+        if self.complete is None:
+            self._end(False)
+            self._hang_up()
+
+    def _end(self, complete: bool) -> None:
+        self.setTimeout(None)
+        self.complete = complete
+        self._ended(complete)
+        self._wake(None)
+        self._close_unused()
+
+    def _hang_up(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def _wake(self, received: int | None) -> None:
+        ready = [waiting for end, waiting in self._waiting if received is None or end <= received]
+        self._waiting = [(end, waiting) for end, waiting in self._waiting if waiting not in ready]
+        for waiting in ready:
+            waiting.callback(None)
+
+    def _close_unused(self) -> None:
+        if self.complete is not None and not self._readers and self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+
+@implementer(IReader)
+@define(eq=False)
+class GrowingReader:
+    """Reads what a download has brought, and waits for the rest."""
+
+    _download: Download
+    size: int | None = field(init=False)
+    _waiting: "Deferred[None] | None" = field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        # What is complete by now has a size even if the server had not said it.
+        download = self._download
+        self.size = download.received if download.complete else download.size
+
+    def read(self, offset: int, length: int) -> "bytes | Deferred[bytes]":
+        """See IReader."""
+        end = offset + length if self.size is None else min(offset + length, self.size)
+        if self._download.received >= end or self._download.complete is not None:
+            return self._answer(offset, end)
+        self._waiting = waiting = self._download.wait_for(end)
+        return waiting.addCallback(lambda _: self._answer(offset, end))
+
+    def close(self) -> None:
+        """See IReader."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._download.stop_waiting(waiting)
+        self._download.forget_reader()
+
+    def _answer(self, offset: int, end: int) -> bytes:
+        self._waiting = None
+        if self._download.received < end and self._download.complete is False:
+            raise TransferError(LOST)
+        return self._download.read(offset, end - offset)

@@ -1,0 +1,102 @@
+"""A web server that is none: the test sends each piece of an answer itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bootfw_http_mirror.mirror import MirrorBackend
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IResponse
+from zope.interface import implementer
+
+
+@implementer(IResponse)
+class Response:
+    """An answer; ``send`` and ``end`` give its body."""
+
+    version = (b"HTTP", 1, 1)
+    phrase = b"OK"
+    request = previousResponse = None
+
+    def __init__(self, code: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.code = code
+        self.length = len(body) if body else UNKNOWN_LENGTH
+        self.headers = Headers({name: [value] for name, value in (headers or {}).items()})
+        self.protocol: Any = None
+        self.dropped = False
+
+    def deliverBody(self, protocol: Any) -> None:
+        self.protocol = protocol
+        protocol.makeConnection(self)
+
+    def setPreviousResponse(self, response: Any) -> None:
+        raise NotImplementedError
+
+    def loseConnection(self) -> None:
+        self.dropped = True
+
+    def send(self, data: bytes) -> None:
+        self.protocol.dataReceived(data)
+
+    def end(self, reason: type[Exception] = ResponseDone) -> None:
+        self.protocol.connectionLost(Failure(reason()))
+
+
+@implementer(IAgent)
+class Upstream:
+    """Remembers what was asked; the test answers."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        self.waiting: list[Deferred[Any]] = []
+
+    def request(self, method: bytes, uri: bytes, headers: Any = None, bodyProducer: Any = None) -> Any:
+        assert method == b"GET"
+        sent = {name.decode().lower(): values[0].decode() for name, values in headers.getAllRawHeaders()}
+        del sent["user-agent"]
+        self.asked.append((uri.decode(), sent))
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+    def answer(self, response: Any) -> Any:
+        self.waiting.pop(0).callback(response)
+        return response
+
+    def refuse(self) -> None:
+        self.waiting.pop(0).errback(ConnectionRefusedError())
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def upstream() -> Upstream:
+    return Upstream()
+
+
+@pytest.fixture
+def mirror(clock: Clock, upstream: Upstream, tmp_path: Path) -> MirrorBackend:
+    return MirrorBackend(clock, "http://up.example/boot/", tmp_path / "cache", agent=upstream)
+
+
+@pytest.fixture
+def stored(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> Callable[..., None]:
+    """Fetches a file, so that it is in the cache."""
+
+    def store(name: str, body: bytes, **headers: str) -> None:
+        opening: Any = mirror.open(name, None)
+        response = upstream.answer(Response(200, body, {k.replace("_", "-"): v for k, v in headers.items()}))
+        clock.advance(0)
+        response.send(body)
+        response.end()
+        opening.result.close()
+
+    return store

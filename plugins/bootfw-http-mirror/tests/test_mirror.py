@@ -1,0 +1,316 @@
+"""The mirror against a web server whose every answer the test gives."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bootfw_http_mirror.mirror import MirrorBackend, plugin, relative
+from twisted.internet.task import Clock
+from twisted.web.client import ResponseFailed
+from twisted.web.http import PotentialDataLoss
+
+from bootfw.api import ConfigError, FileMissing, PluginContext, TransferError
+
+from .conftest import Response, Upstream
+
+
+class Cut(ResponseFailed):
+    """The connection broke."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+
+
+def failure_of(deferred: Any) -> Any:
+    caught: list[Any] = []
+    deferred.addErrback(caught.append)
+    return caught[0].value
+
+
+def test_a_file_is_served_while_it_comes(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
+    opening: Any = mirror.open("a/b.efi", None)
+    assert upstream.asked == [("http://up.example/boot/a/b.efi", {})]
+    response = upstream.answer(Response(200, b"x" * 10))
+    clock.advance(0)
+    reader = opening.result
+    assert reader.size == 10
+    early = reader.read(0, 4)
+    assert not early.called
+    response.send(b"abc")
+    assert not early.called
+    response.send(b"def")
+    assert early.result == b"abcd"
+    late = reader.read(4, 8)
+    response.send(b"ghij")
+    assert late.result == b"efghij"
+    response.end()
+    assert reader.read(8, 4) == b"ij"
+    assert reader.read(10, 4) == b""
+    reader.close()
+
+
+def test_everybody_who_asks_meanwhile_shares_one_download(
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock
+) -> None:
+    openings: list[Any] = [mirror.open("k", None) for _ in range(3)]
+    response = upstream.answer(Response(200, b"12345"))
+    clock.advance(0)
+    response.send(b"123")
+    readers = [opening.result for opening in openings]
+    readers.append(mirror.open("k", None))
+    assert [reader.read(0, 3) for reader in readers] == [b"123"] * 4
+    rests = [reader.read(3, 3) for reader in readers]
+    response.send(b"45")
+    assert [rest.result for rest in rests] == [b"45"] * 4
+    response.end()
+    assert len(upstream.asked) == 1
+    for reader in readers:
+        reader.close()
+
+
+def test_one_who_gives_up_asking_disturbs_nobody(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
+    first, second = mirror.open("k", None), mirror.open("k", None)
+    first.addErrback(lambda failure: None)  # type: ignore[union-attr]
+    first.cancel()  # type: ignore[union-attr]
+    upstream.answer(Response(200, b"12345"))
+    assert second.result.size == 5  # type: ignore[union-attr]
+
+
+def test_a_download_goes_on_without_readers(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
+    opening: Any = mirror.open("k", None)
+    response = upstream.answer(Response(200, b"12345"))
+    clock.advance(0)
+    waiting = opening.result.read(0, 5)
+    opening.result.close()
+    response.send(b"12345")
+    response.end()
+    assert not waiting.called
+    reader: Any = mirror.open("k", None)
+    assert reader.read(0, 9) == b"12345"
+    reader.close()
+
+
+def test_a_stored_file_is_fresh_for_a_while(
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None]
+) -> None:
+    stored("k", b"old", etag='"1"')
+    clock.advance(9.9)
+    reader: Any = mirror.open("k", None)
+    assert (reader.size, reader.read(0, 9)) == (3, b"old")
+    reader.close()
+    assert len(upstream.asked) == 1
+
+
+def test_then_the_server_is_asked_whether_it_has_changed(
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None]
+) -> None:
+    stored("k", b"old", etag='"1"', last_modified="Fri, 20 Nov 2026 12:00:00 GMT")
+    clock.advance(10)
+    opening: Any = mirror.open("k", None)
+    assert upstream.asked[1][1] == {"if-none-match": '"1"', "if-modified-since": "Fri, 20 Nov 2026 12:00:00 GMT"}
+    upstream.answer(Response(304))
+    assert opening.result.read(0, 9) == b"old"
+    opening.result.close()
+    assert mirror.open("k", None).size == 3  # type: ignore[union-attr]
+    assert len(upstream.asked) == 2
+
+
+def test_a_changed_file_replaces_the_stored_one(
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None]
+) -> None:
+    stored("k", b"old", etag='"1"')
+    old: Any = mirror.open("k", None)
+    clock.advance(10)
+    stored("k", b"newer", etag='"2"')
+    assert old.read(0, 9) == b"old"
+    new: Any = mirror.open("k", None)
+    assert new.read(0, 9) == b"newer"
+
+
+@pytest.mark.parametrize("trouble", ["refused", "500", "silence"])
+def test_without_the_server_the_stored_file_is_served(
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None], trouble: str
+) -> None:
+    stored("k", b"old")
+    clock.advance(10)
+    opening: Any = mirror.open("k", None)
+    make_trouble(trouble, upstream, clock)
+    assert opening.result.read(0, 9) == b"old"
+
+
+@pytest.mark.parametrize("trouble", ["refused", "500", "silence"])
+def test_without_the_server_and_the_file_there_is_an_error(
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, trouble: str
+) -> None:
+    openings: list[Any] = [mirror.open("k", None), mirror.open("k", None)]
+    make_trouble(trouble, upstream, clock)
+    for opening in openings:
+        error = failure_of(opening)
+        assert type(error) is TransferError
+        assert "example" not in str(error)
+
+
+def make_trouble(trouble: str, upstream: Upstream, clock: Clock) -> None:
+    if trouble == "refused":
+        upstream.refuse()
+    elif trouble == "500":
+        response = upstream.answer(Response(500, b"a page"))
+        assert response.dropped
+    else:
+        clock.advance(10)
+
+
+@pytest.mark.parametrize("code", [404, 410])
+def test_what_the_server_has_not_is_left_to_the_next_backend(
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, stored: Callable[..., None], code: int
+) -> None:
+    stored("k", b"old")
+    clock.advance(10)
+    opening: Any = mirror.open("k", None)
+    upstream.answer(Response(code))
+    assert isinstance(failure_of(opening), FileMissing)
+    again: Any = mirror.open("k", None)
+    upstream.refuse()
+    assert type(failure_of(again)) is TransferError
+
+
+@pytest.mark.parametrize("reason", [Cut, PotentialDataLoss])
+def test_half_a_file_is_an_error_and_is_not_kept(
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, tmp_path: Path, reason: type[Exception]
+) -> None:
+    opening: Any = mirror.open("k", None)
+    response = upstream.answer(Response(200, b"1234567890"))
+    clock.advance(0)
+    reader = opening.result
+    response.send(b"12345")
+    rest = reader.read(4, 4)
+    response.end(reason)
+    assert isinstance(failure_of(rest), TransferError)
+    assert reader.read(0, 5) == b"12345"
+    with pytest.raises(TransferError):
+        reader.read(5, 5)
+    reader.close()
+    assert list((tmp_path / "cache").iterdir()) == []
+    mirror.open("k", None)
+    assert len(upstream.asked) == 2
+
+
+def test_less_than_was_announced_is_half_a_file(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
+    opening: Any = mirror.open("k", None)
+    response = upstream.answer(Response(200, b"1234567890"))
+    clock.advance(0)
+    rest = opening.result.read(0, 10)
+    response.send(b"12345")
+    response.end()
+    assert isinstance(failure_of(rest), TransferError)
+
+
+def test_a_server_that_stops_sending_is_left(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
+    opening: Any = mirror.open("k", None)
+    response = upstream.answer(Response(200, b"1234567890"))
+    clock.advance(0)
+    clock.advance(9)
+    response.send(b"1")
+    rest = opening.result.read(0, 10)
+    clock.advance(9)
+    assert not response.dropped
+    clock.advance(1)
+    assert response.dropped
+    assert isinstance(failure_of(rest), TransferError)
+    response.end(Cut)
+    opening.result.close()
+    assert clock.getDelayedCalls() == []
+
+
+def test_without_a_length_the_size_is_not_known(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
+    opening: Any = mirror.open("k", None)
+    response = upstream.answer(Response(200))
+    clock.advance(0)
+    reader = opening.result
+    assert reader.size is None
+    response.send(b"123")
+    rest = reader.read(2, 8)
+    assert not rest.called
+    response.end()
+    assert rest.result == b"3"
+    assert reader.read(3, 8) == b""
+    reader.close()
+
+
+def test_a_full_disk_ends_the_download(
+    mirror: MirrorBackend, upstream: Upstream, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening: Any = mirror.open("k", None)
+    response = upstream.answer(Response(200, b"12345"))
+    clock.advance(0)
+    waiting = opening.result.read(0, 5)
+
+    def full(*arguments: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    response.send(b"12345")
+    assert response.dropped
+    assert isinstance(failure_of(waiting), TransferError)
+
+
+def test_nothing_stays_open(mirror: MirrorBackend, clock: Clock, stored: Callable[..., None]) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    stored("a", b"1")
+    stored("b", b"2")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [
+        ("a/b", "a/b"),
+        ("/a//./b/", "a/b"),
+        ("..\\..\\a", "a"),
+        ("a/../../b", "b"),
+        ("..", ""),
+    ],
+)
+def test_paths_stay_below_the_url(path: str, inside: str) -> None:
+    assert relative(path) == inside
+
+
+def test_names_are_quoted(mirror: MirrorBackend, upstream: Upstream) -> None:
+    mirror.open("a b?c#d%2e/\udcfc", None)
+    assert upstream.asked[0][0] == "http://up.example/boot/a%20b%3Fc%23d%252e/%FC"
+
+
+def test_the_root_is_no_file(mirror: MirrorBackend, upstream: Upstream) -> None:
+    with pytest.raises(FileMissing):
+        mirror.open("..", None)
+    assert upstream.asked == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache": "c"}, '"url" is missing'),
+        ({"url": "ftp://a/", "cache": "c"}, 'url: must be a URL such as "http://mirror.example/boot/", not "ftp://a/"'),
+        (
+            {"url": "http://a/?b", "cache": "c"},
+            'url: must be a URL such as "http://mirror.example/boot/", not "http://a/?b"',
+        ),
+        ({"url": "http://a/", "cache": ""}, "cache: must be the path of a directory"),
+        ({"url": "http://a/", "cache": "c", "cache-megabytes": 0}, "cache-megabytes: must be more than 0, not 0"),
+        ({"url": "http://a/", "cache": "c", "fresh-seconds": -1}, "fresh-seconds: must be 0 or more, not -1"),
+        ({"url": "http://a/", "cache": "c", "timeout-seconds": "1"}, 'timeout-seconds: must be a number, not "1"'),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plugin.configure(options, PluginContext(Clock(), Path("/etc/bootfw")))
+    assert str(caught.value) == message
+
+
+def test_options() -> None:
+    options = {"url": "http://a/", "cache": "c", "cache-megabytes": 1, "fresh-seconds": 0, "timeout-seconds": 2.5}
+    made = plugin.configure(options, PluginContext(Clock(), Path("/etc/bootfw")))
+    assert (made.url, made.cache, made.cache_megabytes) == ("http://a/", Path("/etc/bootfw/c"), 1)
+    assert (made.fresh_seconds, made.timeout_seconds) == (0, 2.5)
