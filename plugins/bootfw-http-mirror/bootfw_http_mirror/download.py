@@ -26,7 +26,7 @@ class Download(TimeoutMixin, Protocol):
     """
 
     def __init__(self, reactor: Any, fd: int, size: int | None, timeout: float, ended: Callable[[bool], None]) -> None:
-        self.callLater = reactor.callLater
+        self.callLater = reactor.callLater  # type: ignore[method-assign]
         self._fd = fd
         self._timeout = timeout
         self._ended = ended
@@ -63,13 +63,13 @@ class Download(TimeoutMixin, Protocol):
 
     def connectionMade(self) -> None:
         """The body begins."""
-        self.setTimeout(self._timeout)
+        self.setTimeout(self._timeout)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
         """More of it."""
         if self.complete is not None:
             return
-        self.resetTimeout()
+        self.resetTimeout()  # type: ignore[no-untyped-call]
         try:
             view = memoryview(data)
             while view:
@@ -85,7 +85,7 @@ class Download(TimeoutMixin, Protocol):
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         """No more of it. Only with a length, or chunks, is it known that this was all."""
         if self.complete is None:
-            self._end(bool(reason.check(ResponseDone)) and self.size in (None, self.received))
+            self._end(isinstance(reason.value, ResponseDone) and self.size in (None, self.received))
 
     def timeoutConnection(self) -> None:
         """Nothing has come for too long."""
@@ -94,7 +94,7 @@ class Download(TimeoutMixin, Protocol):
             self._hang_up()
 
     def _end(self, complete: bool) -> None:
-        self.setTimeout(None)
+        self.setTimeout(None)  # type: ignore[no-untyped-call]
         self.complete = complete
         self._ended(complete)
         self._wake(None)

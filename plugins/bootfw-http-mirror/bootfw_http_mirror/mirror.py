@@ -12,7 +12,7 @@ from twisted.internet import defer, error
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
-from twisted.web.client import Agent, RedirectAgent, RequestNotSent, RequestTransmissionFailed, ResponseFailed
+from twisted.web.client import Agent, RedirectAgent, RequestTransmissionFailed, ResponseFailed
 from twisted.web.error import SchemeNotSupported
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
@@ -38,7 +38,6 @@ UNREACHABLE = (
     error.ConnectionClosed,
     error.DNSLookupError,
     error.TimeoutError,
-    RequestNotSent,
     RequestTransmissionFailed,
     ResponseFailed,
     SchemeNotSupported,
@@ -82,7 +81,8 @@ class MirrorBackend:
 
     @agent.default
     def _agent(self) -> IAgent:
-        return RedirectAgent(Agent(self.reactor, connectTimeout=self.timeout_seconds))
+        agent = Agent(self.reactor, connectTimeout=self.timeout_seconds)  # type: ignore[no-untyped-call]
+        return RedirectAgent(agent)
 
     @classmethod
     def configured(
@@ -144,7 +144,7 @@ class MirrorBackend:
             return self._stale(name, entry, type(failed).__name__)
         if response.code == 200:
             return self._fetch(name, response).reader
-        response.deliverBody(_Unwanted())
+        response.deliverBody(_Unwanted())  # type: ignore[no-untyped-call]
         if response.code == 304 and entry is not None:
             self._checked[name] = self.reactor.seconds()
             return lambda: self._stored(name)
@@ -224,7 +224,8 @@ def relative(path: str) -> str:
 
 
 def _header(response: IResponse, name: str) -> str:
-    return (response.headers.getRawHeaders(name) or [""])[0]
+    values: list[str] = response.headers.getRawHeaders(name) or [""]
+    return values[0]
 
 
 plugin = boot_plugin(IBackend, MirrorBackend)
