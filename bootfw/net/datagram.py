@@ -170,7 +170,7 @@ class DatagramPort:
 
     def _receive_many(self) -> list[Arrival]:
         if self._inbox is None:
-            self._inbox = mmsg.Inbox(self._family.info_length)
+            self._inbox = mmsg.Inbox(self._family.name_length, self._family.info_length)
         try:
             return self._inbox.receive(self._socket.fileno(), self._peers, self._vias, NOWHERE)
         except OSError as error:

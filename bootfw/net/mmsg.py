@@ -24,8 +24,8 @@ LARGEST = 65535
 SLOT = 2048
 """Octets that an Outbox takes as one datagram: more than an Ethernet frame carries."""
 
-_NAME = 32  # sockaddr_in6 takes 28
-_CONTROL = 64  # in6_pktinfo and its cmsghdr take 40
+_NAME = 32  # room for a name: sockaddr_in6 takes 28
+_CONTROL = 64  # room for control messages: in6_pktinfo and its cmsghdr take 40
 _INFO = socket.CMSG_LEN(0)  # where the payload of a control message begins
 
 
@@ -55,11 +55,10 @@ class _Message(ctypes.Structure):
     _fields_ = [("header", _Header), ("length", ctypes.c_uint)]
 
 
-# Places in an array of messages, seen as one of unsigned ints and as one of size_t (on Linux an unsigned long).
+# Places in an array of messages, seen as unsigned ints and as size_t, which is an unsigned long on Linux.
 _INTS = ctypes.sizeof(_Message) // ctypes.sizeof(ctypes.c_uint)
 _SIZES = ctypes.sizeof(_Message) // ctypes.sizeof(ctypes.c_size_t)
 _LENGTH = _Message.length.offset // ctypes.sizeof(ctypes.c_uint)
-_NAME_LENGTH = _Header.name_length.offset // ctypes.sizeof(ctypes.c_uint)
 _CONTROL_LENGTH = _Header.control_length.offset // ctypes.sizeof(ctypes.c_size_t)
 _VECTOR_SIZES = ctypes.sizeof(_Vector) // ctypes.sizeof(ctypes.c_size_t)
 
@@ -83,9 +82,13 @@ AVAILABLE = _recvmmsg is not None and _sendmmsg is not None
 
 
 class _Messages:
-    """BATCH message headers, each with its own memory for data, name and control."""
+    """BATCH message headers, each with its own memory for data, name and control.
 
-    def __init__(self, size: int) -> None:
+    :param size: octets of data in each.
+    :param name_length: octets of a sockaddr of the socket's family.
+    """
+
+    def __init__(self, size: int, name_length: int) -> None:
         # Anonymous pages come into being when they are used: room for 64 of the largest datagrams costs next to none.
         data = (ctypes.c_char * (size * BATCH)).from_buffer(mmap.mmap(-1, size * BATCH))
         names = (ctypes.c_char * (_NAME * BATCH))()
@@ -97,7 +100,7 @@ class _Messages:
             vectors[i].length = size
             header = messages[i].header
             header.name = ctypes.addressof(names) + _NAME * i
-            header.name_length = _NAME
+            header.name_length = name_length
             header.vectors = ctypes.addressof(vectors) + ctypes.sizeof(_Vector) * i
             header.vector_count = 1
             header.control = ctypes.addressof(controls) + _CONTROL * i
@@ -115,12 +118,13 @@ class _Messages:
 class Inbox:
     """Takes what a socket has received, up to BATCH datagrams in a call.
 
-    :param info_length: octets in the payload of the only control message that the socket asks for (IP_PKTINFO: 12,
-        IPV6_PKTINFO: 20).
+    :param name_length: octets of a sockaddr of the socket's family.
+    :param info_length: octets in the payload of the one control message that the socket asks for.
     """
 
-    def __init__(self, info_length: int) -> None:
-        self._messages = _Messages(LARGEST)
+    def __init__(self, name_length: int, info_length: int) -> None:
+        self._messages = _Messages(LARGEST, name_length)
+        self._name_length = name_length
         self._info_end = _INFO + info_length
 
     def receive(
@@ -140,11 +144,12 @@ class Inbox:
                 return []
             raise OSError(code, os.strerror(code))
         data, names, controls = messages.data, messages.names, messages.controls
-        ints, sizes, info_end = messages.ints, messages.sizes, self._info_end
+        ints, sizes = messages.ints, messages.sizes
+        name_length, info_end = self._name_length, self._info_end
         batch = []
         for i in range(count):
             start = _NAME * i
-            peer = peers[bytes(names[start : start + ints[_INTS * i + _NAME_LENGTH]])]
+            peer = peers[bytes(names[start : start + name_length])]
             if sizes[_SIZES * i + _CONTROL_LENGTH]:
                 start = _CONTROL * i
                 info = infos[bytes(controls[start + _INFO : start + info_end])]
@@ -153,16 +158,18 @@ class Inbox:
             start = LARGEST * i
             batch.append((bytes(data[start : start + ints[_INTS * i + _LENGTH]]), peer, info))
             # The kernel has put what it used in the place of what there is.
-            ints[_INTS * i + _NAME_LENGTH] = _NAME
             sizes[_SIZES * i + _CONTROL_LENGTH] = _CONTROL
         return batch
 
 
 class Outbox:
-    """Collects datagrams and sends them in one call."""
+    """Collects datagrams and sends them in one call.
 
-    def __init__(self) -> None:
-        self._messages = _Messages(SLOT)
+    :param name_length: octets of a sockaddr of the socket's family.
+    """
+
+    def __init__(self, name_length: int) -> None:
+        self._messages = _Messages(SLOT, name_length)
         self._count = 0
 
     def add(self, data: Any, name: bytes, control: bytes) -> bool:
@@ -178,7 +185,6 @@ class Outbox:
         messages.vector_sizes[_VECTOR_SIZES * i + 1] = length
         start = _NAME * i
         messages.names[start : start + len(name)] = name
-        messages.ints[_INTS * i + _NAME_LENGTH] = len(name)
         if control:
             start = _CONTROL * i
             messages.controls[start : start + len(control)] = control

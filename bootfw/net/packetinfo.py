@@ -53,6 +53,8 @@ class Family(Protocol):
     """IPv4 or IPv6, as a socket has it."""
 
     number: socket.AddressFamily
+    name_length: int
+    """Octets of a sockaddr."""
     level: int
     """Of the packet info's control message."""
     type: int
@@ -75,6 +77,7 @@ class Family(Protocol):
 
 class _IPv4:
     number = socket.AF_INET
+    name_length = 16
     level = socket.IPPROTO_IP
     type = 8  # IP_PKTINFO; the socket module of Python 3.11 lacks it
     info_length = _INFO4.size
@@ -103,6 +106,7 @@ class _IPv4:
 
 class _IPv6:
     number = socket.AF_INET6
+    name_length = 28
     level = socket.IPPROTO_IPV6
     type = 50  # IPV6_PKTINFO
     info_length = _INFO6.size

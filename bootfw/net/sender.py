@@ -106,7 +106,7 @@ class Sender:
             self._send(data, destination, controls)
             return
         if self._outbox is None:
-            self._outbox = mmsg.Outbox()
+            self._outbox = mmsg.Outbox(self._family.name_length)
         if self._outbox.add(data, destination.raw, controls[1]):
             self._flush()
 

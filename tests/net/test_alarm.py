@@ -63,15 +63,17 @@ def test_a_deadline_that_moved_later_is_kept_without_being_told_twice(clock):
     assert ring.calls == [(owner, 4.0)]
 
 
-def test_a_deadline_that_moves_later_costs_no_delayed_call(clock):
+def test_a_deadline_that_moves_later_costs_neither_a_delayed_call_nor_heap(clock):
     alarm = Alarm(clock, Rung())
     owner = Owner(1.0)
     alarm.watch(owner)
     (before,) = clock.getDelayedCalls()
-    owner.deadline = 5.0
-    alarm.watch(owner)
+    for deadline in (5.0, 6.0, 7.0):
+        owner.deadline = deadline
+        alarm.watch(owner)
     assert clock.getDelayedCalls() == [before]
     assert before.getTime() == 1.0
+    assert len(alarm._heap) == 1
 
 
 def test_a_deadline_that_moved_earlier_is_kept(clock):
@@ -165,6 +167,18 @@ def test_ring_may_watch_again_with_the_next_deadline(clock):
     assert len(clock.getDelayedCalls()) == 1
 
 
+def test_owners_that_watch_again_while_others_are_due_don_t_wake_the_reactor_for_nothing(clock):
+    def again(owner, now):
+        owner.deadline = now + 10
+        alarm.watch(owner)
+
+    alarm = Alarm(clock, Rung(again))
+    for _ in range(3):
+        alarm.watch(Owner(1.0))
+    clock.advance(1)
+    assert [call.getTime() for call in clock.getDelayedCalls()] == [11.0]
+
+
 def test_ring_may_forget_another_that_is_due_too(clock):
     first, second = Owner(1.0), Owner(1.0)
     ring = Rung(lambda owner, now: alarm.forget(second))
@@ -232,6 +246,22 @@ def test_forgotten_owners_are_let_go_at_once_and_their_places_soon(clock):
     gc.collect()
     assert len(watched) == 0
     assert len(alarm._heap) <= 100
+
+
+def test_a_crowd_that_leaves_takes_its_places_along(clock):
+    """What stays rings on time: the order survives the sweeping."""
+    ring = Rung()
+    alarm = Alarm(clock, ring)
+    owners = [Owner(1.0 + n * 7919 % 3000) for n in range(3000)]
+    for owner in owners:
+        alarm.watch(owner)
+    stay = owners[::100]
+    for owner in owners:
+        if owner not in stay:
+            alarm.forget(owner)
+    assert len(alarm._heap) <= 130
+    clock.pump([1.0] * 3000)
+    assert ring.calls == [(owner, owner.deadline) for owner in sorted(stay, key=lambda owner: owner.deadline)]
 
 
 def test_an_owner_that_moves_earlier_again_and_again_leaves_no_trail(clock):

@@ -218,6 +218,23 @@ def test_without_recvmmsg_and_sendmmsg_all_is_the_same(listening, turn_until, pe
     assert [client.recv(10) for _ in range(900)] == [b"%03d" % n for n in range(300) for _ in range(3)]
 
 
+def test_answers_in_a_batch_leave_together_at_its_end(listening, turn_until, peer):
+    sent = []
+
+    def answer(transport, data, peer, via):
+        transport.write_via(data, peer, via)
+        sent.append(port.counters.sent)
+
+    protocol = Batches(answer)
+    port = listening(protocol)
+    client = peer()
+    for _ in range(4):
+        client.sendto(b"x", at(port))
+    turn_until(lambda: len(protocol.received) == 4)
+    assert sent == [1, 1, 1, 1]  # the first came alone, and so left at once
+    assert port.counters.sent == 4
+
+
 def test_answers_in_a_batch_keep_their_order_whatever_their_kind(listening, turn_until, peer):
     """Small ones are collected; windows and large blocks leave by calls of their own."""
 
@@ -450,6 +467,20 @@ def test_start_stop_start_leaves_nothing_behind(private_reactor, turn_until, pee
         assert private_reactor.getDelayedCalls() == []
         assert descriptors() == before
     assert protocol.life == ["started", "stopped"] * 3
+
+
+def test_a_protocol_may_stop_its_port_before_it_reads(private_reactor, turn_until):
+    stopped = []
+
+    class Hesitant(DatagramProtocol):
+        noisy = False
+
+        def startProtocol(self):
+            self.transport.stopListening().addCallback(stopped.append)
+
+    listen(private_reactor, Hesitant(), "127.0.0.1", 0)
+    assert ports_of(private_reactor) == []
+    turn_until(lambda: stopped)
 
 
 def test_stopping_what_never_ran_is_done_at_once(private_reactor):

@@ -177,6 +177,28 @@ def test_link_local_peers_are_told_apart_by_their_scope(serve, client, hosts, in
     assert nothing_comes(socks[1 - wire])
 
 
+def test_an_answer_takes_the_route_to_the_peer_not_the_wire_it_was_asked_by(serve, client, index):
+    """Asymmetric routing: asked on one wire, from the other network."""
+    port = serve(Echo(), "0.0.0.0")
+    sock = client("c0")
+    port.write_via(b"x", ("10.9.0.9", CLIENT_PORT), Via("10.9.1.1", index("s1"), "10.9.1.1"))
+    assert sock.recvfrom(10) == (b"x", ("10.9.1.1", PORT))
+
+
+@pytest.mark.parametrize(
+    ("wildcard", "target"),
+    [("0.0.0.0", "255.255.255.255"), ("0.0.0.0", "224.0.0.1"), ("::", "ff02::1"), ("::", "fe80::9")],
+)
+@pytest.mark.parametrize("wire", [0, 1])
+def test_without_an_address_of_ours_the_interface_alone_says_where(serve, client, index, wildcard, target, wire):
+    port = serve(Echo(), wildcard)
+    family = socket.AF_INET6 if ":" in target else socket.AF_INET
+    socks = [client(f"c{n}", family=family) for n in (0, 1)]
+    port.write_via(b"x", (target, CLIENT_PORT), Via("", index(f"s{wire}"), ""))
+    assert socks[wire].recv(10) == b"x"
+    assert nothing_comes(socks[1 - wire])
+
+
 @pytest.mark.parametrize(("address", "width"), [("10.9.0.77", 24), ("fd00:9::77", 64)])
 def test_an_address_that_comes_later_is_served(serve, client, hosts, turn_until, address, width):
     server, _ = hosts
@@ -218,7 +240,7 @@ def test_the_mtu_of_the_interface_a_datagram_came_by(hosts, index):
         server.ip("link", "set", "s1", "mtu", "1400")
         try:
             assert mtu.of(via) == 1500
-            clock.advance(5)
+            clock.advance(6)
             assert mtu.of(via) == 1400
         finally:
             server.ip("link", "set", "s1", "mtu", "1500")

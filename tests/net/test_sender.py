@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from bootfw.net import mmsg
-from bootfw.net.packetinfo import IPV4
+from bootfw.net.packetinfo import IPV4, Cache
 from bootfw.net.sender import Counters, Sender
 from bootfw.values import Via
 
@@ -22,6 +22,7 @@ class OddSocket:
         self.plain_error = plain_error
         self.knows_segments = knows_segments
         self.segmented = []
+        self.messages = 0
 
     def getsockopt(self, level, option):
         if not self.knows_segments:
@@ -29,6 +30,7 @@ class OddSocket:
         return self.real.getsockopt(level, option)
 
     def sendmsg(self, buffers, ancillary=(), flags=0, address=None):
+        self.messages += 1
         if any(kind == UDP_SEGMENT for _, kind, _ in ancillary):
             self.segmented.append(len(buffers[0]))
             if self.error:
@@ -170,6 +172,15 @@ def test_segments_above_what_is_ever_sent_at_once(sockets):
     assert odd.segmented == []
 
 
+@pytest.mark.parametrize(("local", "messages"), [("127.0.0.1", 0), ("127.0.0.2", 1), ("", 0)])
+def test_a_source_is_named_only_when_the_socket_would_take_another(sockets, local, messages):
+    odd = OddSocket(sockets[0])
+    sender_on(odd).send(b"x", sockets[1].getsockname(), Via(local, 1, local), 0)
+    data, source = sockets[1].recvfrom(10)
+    assert (data, source[0]) == (b"x", local or "127.0.0.1")
+    assert odd.messages == messages
+
+
 def test_collected_datagrams_wait_for_release(sockets):
     sender = sender_on(sockets[0])
     sender.collect()
@@ -182,7 +193,7 @@ def test_collected_datagrams_wait_for_release(sockets):
 
 
 def test_a_slot_keeps_nothing_of_the_datagram_before(sockets):
-    """Neither octets nor control messages nor the length of the name."""
+    """Neither octets nor control messages."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("0.0.0.0", 0))
     with sock:
@@ -197,7 +208,7 @@ def test_a_slot_keeps_nothing_of_the_datagram_before(sockets):
 
 
 def test_an_error_in_the_middle_of_a_call_costs_one_datagram(sockets):
-    outbox = mmsg.Outbox()
+    outbox = mmsg.Outbox(IPV4.name_length)
     good = IPV4.destination(sockets[1].getsockname()).raw
     bad = IPV4.destination(("127.0.0.1", 0)).raw
     for n, name in enumerate([bad, good, good, bad, bad, good]):
@@ -208,14 +219,14 @@ def test_an_error_in_the_middle_of_a_call_costs_one_datagram(sockets):
 
 
 def test_an_outbox_says_when_it_is_full(sockets):
-    outbox = mmsg.Outbox()
+    outbox = mmsg.Outbox(IPV4.name_length)
     good = IPV4.destination(sockets[1].getsockname()).raw
     assert [outbox.add(b"x", good, b"") for _ in range(mmsg.BATCH)] == [False] * (mmsg.BATCH - 1) + [True]
     assert outbox.flush(sockets[0].fileno()) == (mmsg.BATCH, [])
 
 
 def test_an_inbox_raises_what_is_not_emptiness(sockets):
-    inbox = mmsg.Inbox(IPV4.info_length)
+    inbox = mmsg.Inbox(IPV4.name_length, IPV4.info_length)
     assert inbox.receive(sockets[0].fileno(), {}, {}, None) == []
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
         inbox.receive(-1, {}, {}, None)
@@ -223,7 +234,10 @@ def test_an_inbox_raises_what_is_not_emptiness(sockets):
 
 
 def test_an_inbox_without_packet_info_says_unknown(sockets):
-    inbox = mmsg.Inbox(IPV4.info_length)
-    sockets[0].sendto(b"x", sockets[1].getsockname())
+    inbox = mmsg.Inbox(IPV4.name_length, IPV4.info_length)
     peers = {IPV4.destination(sockets[0].getsockname()).raw: "peer"}
-    assert inbox.receive(sockets[1].fileno(), peers, {}, "unknown") == [(b"x", "peer", "unknown")]
+    for number, expected in ((0, "unknown"), (1, "127.0.0.1"), (0, "unknown")):
+        sockets[1].setsockopt(IPV4.level, IPV4.type, number)
+        sockets[0].sendto(b"x", sockets[1].getsockname())
+        infos = Cache(lambda info: IPV4.read_info(info).local)
+        assert inbox.receive(sockets[1].fileno(), peers, infos, "unknown") == [(b"x", "peer", expected)]

@@ -65,6 +65,12 @@ def test_bursts_find_room(opened):
         assert room >= min(4 << 20, 2 * int(limit.read()))
 
 
+@pytest.mark.parametrize(("address", "level", "option"), [("0.0.0.0", 0, 10), ("::", 41, 23)])
+def test_nothing_is_sent_with_df(opened, address, level, option):
+    """IP_MTU_DISCOVER and IPV6_MTU_DISCOVER are DONT: a forged "fragmentation needed" stops no transfer."""
+    assert opened(address).getsockopt(level, option) == 0
+
+
 def test_the_port_is_not_shared(opened):
     """protocols.md 5: with SO_REUSEADDR the last one bound would take all datagrams."""
     first = opened("127.0.0.1")
