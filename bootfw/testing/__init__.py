@@ -4,6 +4,12 @@ Nothing here opens a socket or sleeps: a MemoryNetwork carries datagrams between
 stands in for a reactor, and time passes only when the test says so.
 """
 
+from bootfw.testing.contracts import (
+    BackendContract,
+    ResolverContract,
+    WatchdogContract,
+    WritableBackendContract,
+)
 from bootfw.testing.link import Link, LossyLink
 from bootfw.testing.network import MemoryHost, MemoryNetwork
 from bootfw.testing.peer import FakePeer, Received
@@ -11,6 +17,7 @@ from bootfw.testing.port import MemoryPort, RichMemoryPort
 from bootfw.testing.tftp import TFTPClient, TransferFailed, Transferred
 
 __all__ = [
+    "BackendContract",
     "FakePeer",
     "Link",
     "LossyLink",
@@ -18,8 +25,11 @@ __all__ = [
     "MemoryNetwork",
     "MemoryPort",
     "Received",
+    "ResolverContract",
     "RichMemoryPort",
     "TFTPClient",
     "TransferFailed",
     "Transferred",
+    "WatchdogContract",
+    "WritableBackendContract",
 ]

@@ -133,7 +133,6 @@ class MemoryNetwork:
 
     def turn(self, call: Callable[..., None], *args: Any, delay: float = 0.0) -> None:
         """Call later on the network's own account: no leak of the code under test."""
-
         due = self.clock.seconds() + delay
         heapq.heappush(self._agenda, (due, next(self._order), call, args))
         if not self._running:

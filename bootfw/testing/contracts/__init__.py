@@ -1,0 +1,15 @@
+"""What the prose of the interfaces promises, as tests for any implementation.
+
+Each kit is a class without a base: mix it into a test class of pytest, or with ``unittest.TestCase`` into one of
+unittest or trial, and say how the thing is made::
+
+    class TestMyBackend(BackendContract):
+        def make_backend(self):
+            return MyBackend(self.files)
+"""
+
+from bootfw.testing.contracts.backend import BackendContract, WritableBackendContract
+from bootfw.testing.contracts.resolver import ResolverContract
+from bootfw.testing.contracts.watchdog import WatchdogContract
+
+__all__ = ["BackendContract", "ResolverContract", "WatchdogContract", "WritableBackendContract"]

@@ -1,0 +1,42 @@
+"""Answers that may come later."""
+
+from inspect import iscoroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+
+class Answers:
+    """The part of a kit that waits."""
+
+    def wait(self, deferred: "Deferred[Any]") -> None:
+        """Called with a Deferred that has no result yet; returns when it has.
+
+        Override it when the implementation needs time to pass or a reactor to run, for instance with
+        ``network.run_until(lambda: deferred.called)``.
+        """
+        raise AssertionError("the answer has not come; override wait() to let time pass")
+
+    def answer(self, given: Any) -> Any:
+        """The value itself, out of a value, a Deferred or a coroutine; raises what the answer is a failure of."""
+        if iscoroutine(given):
+            given = Deferred.fromCoroutine(given)
+        if not isinstance(given, Deferred):
+            return given
+        results: list[Any] = []
+        given.addBoth(results.append)
+        if not results:
+            self.wait(given)
+        assert results, "the answer has still not come after wait()"
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        return results[0]
+
+    def refusal(self, ask: Any, *arguments: Any) -> BaseException | None:
+        """What ask(*arguments) raises, now or later; None: it answers."""
+        try:
+            self.answer(ask(*arguments))
+        except Exception as error:
+            return error
+        return None

@@ -1,0 +1,245 @@
+"""IBackend, IReader, IWritableBackend and IWriter."""
+
+import os
+from collections.abc import Mapping
+from inspect import iscoroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface.verify import verifyObject
+
+from bootfw.errors import FileAlreadyExists, FileMissing, TransferError
+from bootfw.interfaces import IBackend, IReader, IWritableBackend, IWriter
+from bootfw.testing.contracts.answers import Answers
+from bootfw.values import TransferRequest
+
+NOWHERE = (
+    "",
+    "..",
+    "no-such-file",
+    "no-such-directory/no-such-file",
+    "../../../../../../../../etc/passwd",
+    "..\\..\\..\\..\\..\\..\\etc\\passwd",
+    "proc/self/fd/0",
+    "dev/zero",
+    "nul\0inside",
+    "x" * 300,
+    "x/" * 3000,
+    "\udcff\udcfe",
+    "%s%n{}",
+)
+"""Paths that no backend has."""
+
+
+def _descriptors() -> list[str]:
+    return sorted(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else []
+
+
+class BackendContract(Answers):
+    """What every backend does. Override ``make_backend``, and ``files`` when it can't serve just anything."""
+
+    files: Mapping[str, bytes] = {
+        "boot.ipxe": b"#!ipxe\nshell\n",
+        "empty": b"",
+        "deep/er/down.bin": bytes(range(256)) * 20,
+    }
+    """What the backend must have: path -> content."""
+
+    def make_backend(self) -> Any:
+        """A backend that serves ``files``."""
+        raise NotImplementedError
+
+    def request(self, path: str, write: bool = False) -> TransferRequest:
+        """What comes with open() and create()."""
+        return TransferRequest(path, path, ("192.0.2.9", 2070), local="192.0.2.1", write=write)
+
+    def fetch(self, backend: Any, path: str) -> bytes:
+        """The whole file, read as a client with small blocks does."""
+        reader = self.answer(backend.open(path, self.request(path)))
+        try:
+            data = b""
+            while block := self.answer(reader.read(len(data), 100)):
+                data += block
+            return data
+        finally:
+            reader.close()
+
+    def test_provides_the_interface(self) -> None:
+        verifyObject(IBackend, self.make_backend())
+
+    def test_readers_provide_the_interface_and_know_their_size(self) -> None:
+        backend = self.make_backend()
+        for path, data in self.files.items():
+            reader = self.answer(backend.open(path, self.request(path)))
+            verifyObject(IReader, reader)
+            assert reader.size in (None, len(data)), f"{path}: size {reader.size} of {len(data)} octets"
+            reader.close()
+
+    def test_reads_any_place_in_any_order_and_again(self) -> None:
+        backend = self.make_backend()
+        for path, data in self.files.items():
+            reader = self.answer(backend.open(path, self.request(path)))
+            end = len(data)
+            for offset in (0, end // 2, 0, end, max(end - 1, 0), 1, end // 2, end + 1000):
+                for length in (1, 512, end + 1):
+                    found = self.answer(reader.read(offset, length))
+                    assert bytes(found) == data[offset : offset + length], f"{path}: {length} octets from {offset}"
+            reader.close()
+
+    def test_two_readers_of_a_file_do_not_disturb_each_other(self) -> None:
+        backend = self.make_backend()
+        for path, data in self.files.items():
+            one, other = (self.answer(backend.open(path, self.request(path))) for _ in range(2))
+            assert bytes(self.answer(one.read(0, 1))) == data[:1]
+            one.close()
+            assert bytes(self.answer(other.read(0, len(data) + 1))) == data
+            other.close()
+
+    def test_may_be_closed_while_a_read_is_outstanding(self) -> None:
+        backend = self.make_backend()
+        for path in self.files:
+            reader = self.answer(backend.open(path, self.request(path)))
+            given = reader.read(0, 512)
+            reader.close()
+            if isinstance(given, Deferred):
+                given.addErrback(lambda _: None)  # whatever comes now, nobody waits for it
+                given.cancel()
+            elif iscoroutine(given):
+                given.close()
+
+    def test_missing_files_are_missing_files(self) -> None:
+        """Anything else would keep the next backend from being asked."""
+        backend = self.make_backend()
+        for path in ("no-such-file", "no-such-directory/no-such-file"):
+            error = self.refusal(backend.open, path, self.request(path))
+            assert isinstance(error, FileMissing), f"{path!r}: {error!r}"
+
+    def test_paths_that_lead_nowhere_are_refused_as_transfers_are(self) -> None:
+        backend = self.make_backend()
+        for path in NOWHERE:
+            error = self.refusal(backend.open, path, self.request(path))
+            assert isinstance(error, TransferError), f"{path!r}: {error!r}"
+
+    def test_directories_are_no_files(self) -> None:
+        backend = self.make_backend()
+        for directory in {path.rpartition("/")[0] for path in self.files if "/" in path} - set(self.files):
+            error = self.refusal(backend.open, directory, self.request(directory))
+            assert isinstance(error, TransferError), f"{directory!r}: {error!r}"
+
+    def test_dots_stop_at_the_root(self) -> None:
+        backend = self.make_backend()
+        for path, data in self.files.items():
+            try:
+                found = self.fetch(backend, "../../../../" + path)
+            except TransferError:
+                continue
+            assert found == data, f"../../../../{path} is another file"
+
+    def test_messages_are_fit_for_the_peer(self) -> None:
+        """ERROR packets hold them: short, and no path of ours."""
+        backend = self.make_backend()
+        for path in NOWHERE:
+            error = self.refusal(backend.open, path, self.request(path))
+            message = getattr(error, "message", "")
+            assert 0 < len(message) <= 200, repr(message)
+            assert os.getcwd() not in message
+            assert "Errno" not in message
+
+    def test_nothing_is_left_open(self) -> None:
+        backend = self.make_backend()
+        for path in self.files:
+            self.fetch(backend, path)
+        before = _descriptors()
+        for path in (*self.files, *NOWHERE):
+            try:
+                self.fetch(backend, path)
+            except TransferError:
+                continue
+        assert _descriptors() == before
+
+
+class WritableBackendContract(BackendContract):
+    """What a backend that takes uploads does beside that."""
+
+    def upload(self, backend: Any, path: str, *blocks: bytes) -> Any:
+        """A writer that has got *blocks* and is not finished."""
+        writer = self.answer(backend.create(path, self.request(path, write=True)))
+        offset = 0
+        for block in blocks:
+            self.answer(writer.write(offset, block))
+            offset += len(block)
+        return writer
+
+    def test_provides_the_writable_interface(self) -> None:
+        backend = self.make_backend()
+        verifyObject(IWritableBackend, backend)
+        writer = self.upload(backend, "new")
+        verifyObject(IWriter, writer)
+        writer.cancel()
+
+    def test_upload_is_there_when_it_is_finished_and_not_before(self) -> None:
+        backend = self.make_backend()
+        writer = self.upload(backend, "new", b"a" * 512, b"b" * 512, b"c")
+        assert isinstance(self.refusal(backend.open, "new", self.request("new")), FileMissing)
+        self.answer(writer.finish())
+        assert self.fetch(backend, "new") == b"a" * 512 + b"b" * 512 + b"c"
+
+    def test_empty_upload(self) -> None:
+        backend = self.make_backend()
+        self.answer(self.upload(backend, "new").finish())
+        assert self.fetch(backend, "new") == b""
+
+    def test_cancelled_upload_leaves_the_name_free(self) -> None:
+        backend = self.make_backend()
+        self.upload(backend, "new", b"first").cancel()
+        assert isinstance(self.refusal(backend.open, "new", self.request("new")), FileMissing)
+        self.answer(self.upload(backend, "new", b"second").finish())
+        assert self.fetch(backend, "new") == b"second"
+
+    def test_files_are_not_replaced(self) -> None:
+        backend = self.make_backend()
+        for path, data in self.files.items():
+            error = self.refusal(backend.create, path, self.request(path, write=True))
+            assert isinstance(error, FileAlreadyExists), f"{path!r}: {error!r}"
+            assert self.fetch(backend, path) == data
+
+    def test_of_two_uploads_of_a_name_one_wins(self) -> None:
+        backend = self.make_backend()
+        writer = self.upload(backend, "new", b"first")
+        error = self.refusal(backend.create, "new", self.request("new", write=True))
+        if error is None:
+            self.answer(self.upload(backend, "new", b"second").finish())
+            error = self.refusal(writer.finish)
+            writer.cancel()
+            expected = b"second"
+        else:
+            self.answer(writer.finish())
+            expected = b"first"
+        assert isinstance(error, FileAlreadyExists), repr(error)
+        assert self.fetch(backend, "new") == expected
+
+    def test_uploads_do_not_escape(self) -> None:
+        for path in ("../escaped", "/escaped", "..\\..\\escaped"):
+            backend = self.make_backend()
+            try:
+                writer = self.upload(backend, path, b"x")
+            except TransferError:
+                continue
+            self.answer(writer.finish())
+            assert self.fetch(backend, "escaped") == b"x", f"{path!r} went somewhere else"
+
+    def test_names_that_can_not_be_written_are_refused_as_transfers_are(self) -> None:
+        backend = self.make_backend()
+        for path in ("", "..", "nul\0inside", "x" * 300):
+            try:
+                self.upload(backend, path).cancel()
+            except TransferError:
+                continue
+
+    def test_uploads_leave_nothing_open(self) -> None:
+        backend = self.make_backend()
+        before = _descriptors()
+        self.upload(backend, "one", b"x").cancel()
+        self.answer(self.upload(backend, "two", b"x").finish())
+        self.refusal(backend.create, "two", self.request("two", write=True))
+        assert _descriptors() == before

@@ -1,0 +1,88 @@
+"""IBootFileResolver."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from zope.interface.verify import verifyObject
+
+from bootfw.dhcp.expand import expand
+from bootfw.errors import BootRefused
+from bootfw.interfaces import IBootFileResolver
+from bootfw.testing.contracts.answers import Answers
+from bootfw.values import BootFile, BootRequest
+
+REQUESTS = (
+    BootRequest("52:54:00:12:34:56", "discover", "pxe-bios", "x86-bios", (0,), server="192.0.2.1"),
+    BootRequest("52:54:00:12:34:56", "boot-server", "uefi", "x86_64-uefi", (7,), uuid=str(UUID(int=1))),
+    BootRequest("52:54:00:12:34:56", "request", "ipxe", "x86-bios", (0,), user_classes=("iPXE",), ipxe=True),
+    BootRequest("52:54:00:12:34:56", "discover", "uefi-http", "x86_64-uefi-http", (16,), http=True),
+    BootRequest(
+        "52:54:00:12:34:56",
+        "discover",
+        "uefi",
+        "arm64-uefi",
+        (11,),
+        relay_address="198.51.100.1",
+        circuit_id=b"\x00\xff eth0",
+        remote_id=b"",
+    ),
+    # What a broken client makes of it all.
+    BootRequest("", "discover", "", "unknown", vendor_class="\udcff\0{server}", options={0: b"", 255: b"\xff" * 300}),
+)
+"""One of each kind of client."""
+
+
+class ResolverContract(Answers):
+    """What every resolver does. Override ``make_resolver``, and ``requests`` to ask what yours is about."""
+
+    requests: Sequence[BootRequest] = REQUESTS
+
+    def make_resolver(self) -> Any:
+        """A resolver as the configuration would make it."""
+        raise NotImplementedError
+
+    def resolve(self, resolver: Any, request: BootRequest) -> Any:
+        """Its answer; BootRefused as a value."""
+        try:
+            return self.answer(resolver.resolve(request))
+        except BootRefused as refused:
+            return refused
+
+    def test_provides_the_interface(self) -> None:
+        verifyObject(IBootFileResolver, self.make_resolver())
+
+    def test_answers_every_client_with_a_file_or_none_or_a_refusal(self) -> None:
+        resolver = self.make_resolver()
+        for request in (*self.requests, *REQUESTS):
+            found = self.resolve(resolver, request)
+            assert found is None or isinstance(found, BootFile | BootRefused), f"{request}: {found!r}"
+
+    def test_files_have_names_that_can_be_filled_in(self) -> None:
+        resolver = self.make_resolver()
+        for request in self.requests:
+            found = self.resolve(resolver, request)
+            if isinstance(found, BootFile):
+                assert isinstance(found.name, str)
+                assert found.server is None or isinstance(found.server, str)
+                try:
+                    assert expand(found.name, request), f"{request}: a file without a name"
+                except BootRefused:
+                    continue  # this client does not tell its UUID, for instance
+
+    def test_refusals_say_why(self) -> None:
+        resolver = self.make_resolver()
+        for request in self.requests:
+            found = self.resolve(resolver, request)
+            assert not isinstance(found, BootRefused) or found.reason, f"{request}: refused without a reason"
+
+    def test_one_client_does_not_change_the_answer_to_another(self) -> None:
+        """DISCOVERs are repeated and come from many machines at once."""
+        resolver = self.make_resolver()
+        alone = [self._shown(self.resolve(self.make_resolver(), request)) for request in self.requests]
+        for _ in range(2):
+            assert [self._shown(self.resolve(resolver, request)) for request in self.requests] == alone
+
+    @staticmethod
+    def _shown(found: Any) -> Any:
+        return ("refused", found.reason) if isinstance(found, BootRefused) else found

@@ -1,0 +1,135 @@
+"""The built-in backends keep the contract that the kit checks for strangers."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock, deferLater
+from zope.interface import implementer
+
+from bootfw.api import IReader, IWritableBackend, IWriter, MemoryReader
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.distribution import DistributionBackend
+from bootfw.backends.memory import MemoryBackend
+from bootfw.backends.openat2 import walk
+from bootfw.net.layers import LayeredBackend
+from bootfw.testing import BackendContract, WritableBackendContract
+
+
+class TestMemory(WritableBackendContract):
+    def make_backend(self):
+        return MemoryBackend(self.files, writable=True)
+
+
+class TestMemoryReadOnly(BackendContract):
+    def make_backend(self):
+        return MemoryBackend(self.files)
+
+
+class InDirectories:
+    """Gives each test directories of its own."""
+
+    @pytest.fixture(autouse=True)
+    def _directory(self, tmp_path):
+        self.directory = tmp_path
+
+    def new_directory(self, files):
+        made = Path(tempfile.mkdtemp(dir=self.directory))
+        for path, data in files.items():
+            place = made / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+        return made
+
+
+class TestDirectory(InDirectories, WritableBackendContract):
+    def make_backend(self):
+        return DirectoryBackend(self.new_directory(self.files))
+
+
+class TestDirectoryWithoutOpenat2(InDirectories, WritableBackendContract):
+    def make_backend(self):
+        return DirectoryBackend(self.new_directory(self.files), resolve=walk)
+
+
+class TestDirectoryIgnoringCase(InDirectories, WritableBackendContract):
+    def make_backend(self):
+        return DirectoryBackend(self.new_directory(self.files), ignore_case=True)
+
+
+class TestDistribution(InDirectories, BackendContract):
+    files = {"pxelinux.0": b"pxelinux", "efi64/menu.c32": bytes(3000)}
+
+    def make_backend(self):
+        installed = {
+            "usr/lib/PXELINUX/pxelinux.0": self.files["pxelinux.0"],
+            "usr/lib/syslinux/modules/efi64/menu.c32": self.files["efi64/menu.c32"],
+        }
+        return DistributionBackend(self.new_directory(installed))
+
+
+class TestLayers(BackendContract):
+    def make_backend(self):
+        layers = [(name, MemoryBackend({name: data})) for name, data in self.files.items()]
+        return LayeredBackend(layers)
+
+
+@implementer(IReader)
+class LateReader:
+    """Answers in the other ways that a reader may."""
+
+    def __init__(self, clock, data):
+        self.clock, self.reader, self.size = clock, MemoryReader(data), None
+
+    def read(self, offset, length):
+        if offset % 2:
+            return self._read(offset, length)
+        return deferLater(self.clock, 0.1, self.reader.read, offset, length)
+
+    async def _read(self, offset, length):
+        return self.reader.read(offset, length)
+
+    def close(self):
+        self.reader.close()
+
+
+@implementer(IWriter)
+class LateWriter:
+    def __init__(self, clock, writer):
+        self.clock, self.writer = clock, writer
+
+    def write(self, offset, data):
+        return deferLater(self.clock, 0.1, self.writer.write, offset, data)
+
+    def finish(self):
+        return deferLater(self.clock, 0.1, self.writer.finish)
+
+    def cancel(self):
+        self.writer.cancel()
+
+
+@implementer(IWritableBackend)
+class LateBackend:
+    def __init__(self, clock, backend):
+        self.clock, self.backend = clock, backend
+
+    async def open(self, path, request):
+        await succeed(None)
+        self.backend.open(path, request).close()
+        return LateReader(self.clock, self.backend.files[path.removeprefix("../../../../")])
+
+    def create(self, path, request) -> Deferred:
+        later = deferLater(self.clock, 0.1, self.backend.create, path, request)
+        return later.addCallback(lambda writer: LateWriter(self.clock, writer))
+
+
+class TestLateAnswers(WritableBackendContract):
+    """The kit itself waits for what comes later, and LayeredBackend passes it on."""
+
+    def make_backend(self):
+        self.clock = Clock()
+        return LayeredBackend([("late", LateBackend(self.clock, MemoryBackend(self.files, writable=True)))])
+
+    def wait(self, deferred):
+        self.clock.pump([0.1] * 10)
