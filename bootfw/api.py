@@ -3,7 +3,7 @@
 What stands in ``__all__`` is kept: a name goes only with a changelog entry of type "plugin-api".
 """
 
-from bootfw.dhcp.expand import expand
+from bootfw.dhcp.expand import check_placeholders, expand
 from bootfw.errors import (
     AccessViolation,
     BootfwError,
@@ -61,8 +61,10 @@ from bootfw.values import (
     TransferRequest,
     Via,
 )
+from bootfw.wire.iana import ARCHITECTURES
 
 __all__ = [
+    "ARCHITECTURES",
     "AccessViolation",
     "Address",
     "Agreed",
@@ -116,5 +118,6 @@ __all__ = [
     "TransferRequest",
     "Via",
     "boot_plugin",
+    "check_placeholders",
     "expand",
 ]

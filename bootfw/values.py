@@ -135,6 +135,29 @@ class BootRequest:
     """Every option as received, code to octets."""
 
 
+class OfferStyle(enum.Enum):
+    """How a proxy tells a client of its boot file. Which one works is up to the firmware, so it is persona data."""
+
+    FILE_IN_OFFER = "file-in-offer"
+    """In the OFFER, with the PXE discovery control that says: no prompt, no menu, no boot server."""
+    BOOT_SERVER = "boot-server"
+    """The OFFER names a boot server only; the client asks that on port 4011."""
+    PLAIN_FILE = "plain-file"
+    """In the OFFER, without PXE vendor options."""
+    NONE = "none"
+    """Not at all: the client can't live with a second server."""
+
+
+@frozen
+class Persona:
+    """A kind of client, and how it wants to be treated."""
+
+    name: str
+    offer: OfferStyle
+    reason: str = ""
+    """For the operator: why there is no offer, when there is none."""
+
+
 @frozen
 class BootFile:
     """What a client is told to load."""

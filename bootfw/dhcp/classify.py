@@ -1,0 +1,130 @@
+"""Who is asking: from a DHCP message to a BootRequest, or to why it is nobody of ours."""
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+
+from attrs import frozen
+
+from bootfw.errors import WireError
+from bootfw.values import BootRequest, OfferStyle, Persona
+from bootfw.wire import options as codec
+from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
+from bootfw.wire.iana import architecture_name
+from bootfw.wire.options import Option, RelaySuboption
+
+Match = Callable[[str, str, bool], Persona | None]
+"""Called with vendor class, architecture name and whether it is iPXE; None: no boot client."""
+
+NOWHERE = "0.0.0.0"
+
+# PXE specification 2.1, section 2.2.3: a boot server is asked by REQUEST; INFORM is what some boot programs use.
+_BOOT_SERVER_TYPES = frozenset((MessageType.REQUEST, MessageType.INFORM))
+
+
+@frozen
+class NotOurs:
+    """A message that is not ours to answer."""
+
+    reason: str
+    """For the operator; "" when there is nothing to tell, as of the rest of a conversation with a DHCP server."""
+
+
+def classify(
+    message: Message, match: Match, *, boot_server: bool = False, server: str = "", interface: str = ""
+) -> BootRequest | NotOurs:
+    """What *message* asks of a proxy.
+
+    A malformed option never costs a client its boot: it counts as absent.
+
+    :param boot_server: it came to the boot server's port, 4011.
+    :param server: our address on the wire it came by.
+    :raise WireError: it is no request at all, or came by a relay that can't be one.
+    """
+    if message.op != BOOTREQUEST:
+        raise WireError("a reply, and not a request")
+    kind = message.message_type
+    if boot_server:
+        if kind not in _BOOT_SERVER_TYPES:
+            name = kind.name if kind else "BOOTP"
+            return NotOurs(f"{name} on the boot server's port, where REQUEST and INFORM are answered")
+    elif kind is None:
+        return NotOurs("BOOTP, which knows no proxy")
+    elif kind is not MessageType.DISCOVER:
+        return NotOurs("")
+    if message.giaddr != NOWHERE:
+        _check_relay(message.giaddr, server)
+
+    options = message.options
+    vendor_class = codec.text(options.get(Option.VENDOR_CLASS_IDENTIFIER, b""))
+    codes = _architectures(options.get(Option.CLIENT_SYSTEM_ARCHITECTURE, b""))
+    architecture = _architecture(codes, vendor_class)
+    user_classes = tuple(map(codec.text, codec.user_classes(options.get(Option.USER_CLASS, b""))))
+    ipxe = "iPXE" in user_classes or Option.IPXE_ENCAPSULATED in options
+    persona = match(vendor_class, architecture, ipxe)
+    if persona is None:
+        told = f"its vendor class is {vendor_class[:60]!r}" if vendor_class else "it has no vendor class (option 60)"
+        return NotOurs(f"not a client that a proxy can boot: {told}")
+    if persona.offer is OfferStyle.NONE:
+        return NotOurs(persona.reason)
+    relay = _relay_agent(message)
+    return BootRequest(
+        mac=message.mac,
+        stage="boot-server" if boot_server else "discover",
+        persona=persona.name,
+        architecture=architecture,
+        architecture_codes=codes,
+        uuid=_uuid(options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"")),
+        vendor_class=vendor_class,
+        user_classes=user_classes,
+        ipxe=ipxe,
+        http=vendor_class.startswith("HTTPClient"),
+        client_address=message.ciaddr,
+        relay_address=message.giaddr,
+        circuit_id=relay.get(RelaySuboption.CIRCUIT_ID),
+        remote_id=relay.get(RelaySuboption.REMOTE_ID),
+        server=server,
+        interface=interface,
+        xid=message.xid,
+        options=options,
+    )
+
+
+def _check_relay(giaddr: str, server: str) -> None:
+    address = IPv4Address(giaddr)
+    # Answering these would be answering ourselves or everybody.
+    if giaddr == server or address.is_loopback or address.is_multicast or address.is_reserved:
+        raise WireError(f"{giaddr} can't be a relay")
+
+
+def _architectures(raw: bytes) -> tuple[int, ...]:
+    try:
+        return codec.architectures(raw)
+    except WireError:
+        return ()
+
+
+def _architecture(codes: tuple[int, ...], vendor_class: str) -> str:
+    if codes:
+        return architecture_name(codes[0])
+    # "PXEClient:Arch:00007:UNDI:003010" says it too (PXE specification 2.1, section 2.2.2).
+    words = vendor_class.split(":", 3)
+    if len(words) > 2 and words[1] == "Arch" and len(words[2]) == 5 and words[2].isascii() and words[2].isdecimal():
+        return architecture_name(int(words[2]))
+    return "unknown"
+
+
+def _uuid(raw: bytes) -> str | None:
+    try:
+        return codec.machine_uuid(raw)
+    except WireError:
+        return None
+
+
+def _relay_agent(message: Message) -> dict[int, bytes]:
+    # RFC 3046 section 2.1: without a relay nobody trustworthy has put it there.
+    if message.giaddr == NOWHERE:
+        return {}
+    try:
+        return codec.relay_agent(message.options.get(Option.RELAY_AGENT_INFORMATION, b""))
+    except WireError:
+        return {}

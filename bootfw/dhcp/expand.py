@@ -1,0 +1,44 @@
+"""Placeholders in the names of boot files."""
+
+import re
+from collections.abc import Callable, Mapping
+
+from bootfw.errors import BootRefused, ConfigError
+from bootfw.values import BootRequest
+
+PLACEHOLDERS: Mapping[str, Callable[[BootRequest], str | None]] = {
+    "server": lambda request: request.server,
+    "mac": lambda request: request.mac,
+    "uuid": lambda request: request.uuid,
+    "architecture": lambda request: request.architecture,
+}
+"""Name -> what of the request it stands for."""
+
+# iPXE has variables of its own, such as ${net0/mac}.
+_PLACEHOLDER = re.compile(r"(?<!\$)\{([^{}]*)\}")
+
+
+def expand(text: str, request: BootRequest) -> str:
+    """*text* with ``{server}``, ``{mac}``, ``{uuid}`` and ``{architecture}`` filled in; all else stays.
+
+    :raise BootRefused: the client has not told what a placeholder stands for.
+    """
+
+    def value(match: "re.Match[str]") -> str:
+        get = PLACEHOLDERS.get(match[1])
+        if get is None:
+            return match[0]
+        found = get(request)
+        if not found:
+            raise BootRefused(f'"{text}" needs {match[0]}, which this client does not tell')
+        return found
+
+    return _PLACEHOLDER.sub(value, text) if "{" in text else text
+
+
+def check_placeholders(text: str) -> None:
+    """:raise ConfigError: *text* holds a placeholder that :func:`expand` does not know."""
+    for found in _PLACEHOLDER.finditer(text):
+        if found[1] not in PLACEHOLDERS:
+            known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            raise ConfigError(f"unknown placeholder {found[0]}; known: {known}; iPXE's own are written ${{...}}")

@@ -1,0 +1,72 @@
+"""Whether a boot file is of any use to the client that it was chosen for."""
+
+from collections.abc import Callable
+
+from attrs import evolve, frozen
+
+from bootfw.dhcp.expand import expand
+from bootfw.errors import BootRefused
+from bootfw.values import BootFile, BootRequest
+from bootfw.wire.options import address_bytes, text_bytes
+
+NAME_MAX = 254
+"""Octets of a name, beside its NUL. EDK2 and iPXE don't join split options, so one of them has to hold it."""
+
+
+@frozen
+class Withheld:
+    """There is no answer."""
+
+    reason: str
+    """For the operator, one sentence."""
+
+
+def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str], bool]) -> BootFile | Withheld:
+    """*file* as the client is told of it, its placeholders filled in, or why this client can't use it.
+
+    :param is_ipxe_program: whether a file of that name is iPXE itself.
+    """
+    try:
+        name = expand(file.name, request)
+    except BootRefused as refused:
+        return Withheld(refused.reason)
+    size = len(text_bytes(name))
+    if not size or size > NAME_MAX or "\0" in name:
+        return Withheld(f"the name of the boot file has {size} octets or a NUL; there is room for 1 to {NAME_MAX}")
+    if file.server is not None and not _is_ipv4(file.server):
+        return Withheld(f'"{file.server}", which should serve the boot file, is no IPv4 address')
+    is_url = "://" in name
+    if request.http:
+        if not name.lower().startswith(("http://", "https://")):
+            key = http_architecture(request)
+            return Withheld(
+                f'"{name}" is no http:// or https:// URL, and this client boots by nothing else; '
+                f'by-architecture takes one as [resolver.files] "{key}" = "http://{{server}}/..."'
+            )
+    elif request.ipxe:
+        if is_ipxe_program(_last_part(name)):
+            return Withheld(
+                f'the client is iPXE already and would load iPXE ("{name}") for ever; give it a script, '
+                'with by-architecture as [resolver.files] "ipxe" = "..."'
+            )
+    elif is_url:
+        return Withheld(f'"{name}" is a URL, and this client loads by TFTP only')
+    return evolve(file, name=name)
+
+
+def http_architecture(request: BootRequest) -> str:
+    """The name of the client's architecture with "-http", which firmware that boots by HTTP doesn't always say."""
+    return request.architecture.removesuffix("-http") + "-http"
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        address_bytes(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _last_part(name: str) -> str:
+    path = name.partition("?")[0].partition("#")[0]
+    return path.replace("\\", "/").rpartition("/")[2]

@@ -1,0 +1,40 @@
+"""Where a reply goes (RFC 2131 section 4.1, as far as a proxy needs it)."""
+
+from bootfw.errors import WireError
+from bootfw.values import Address
+from bootfw.wire import options as codec
+from bootfw.wire.dhcp4 import Message
+from bootfw.wire.options import Option, RelaySuboption
+
+BROADCAST = "255.255.255.255"
+NOWHERE = "0.0.0.0"
+
+
+def destination(
+    message: Message, peer: Address, *, boot_server: bool = False, server_port: int = 67, client_port: int = 68
+) -> Address:
+    """Where the reply to *message* goes.
+
+    :param peer: where *message* came from.
+    :param boot_server: it came to the boot server's port.
+    :param server_port: where relays listen.
+    """
+    if boot_server:
+        # EDK2 asks from port 4011 and iPXE from 68; each listens there only.
+        if peer[0] != NOWHERE:
+            return peer[0], peer[1]
+        if message.ciaddr != NOWHERE:
+            return message.ciaddr, peer[1]
+        return BROADCAST, client_port
+    if message.giaddr != NOWHERE:
+        return message.giaddr, peer[1] if _relay_chose_its_port(message) else server_port
+    # A proxy's client has no address yet, and its offer gives it none.
+    return BROADCAST, client_port
+
+
+def _relay_chose_its_port(message: Message) -> bool:
+    try:
+        agent = codec.relay_agent(message.options.get(Option.RELAY_AGENT_INFORMATION, b""))
+    except WireError:
+        return False
+    return RelaySuboption.RELAY_SOURCE_PORT in agent  # RFC 8357

@@ -1,0 +1,232 @@
+"""The proxy's two ports: DHCP, where clients broadcast, and the PXE boot server, where some come back to."""
+
+import errno
+import fcntl
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import ISystemHandle
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from bootfw.dhcp.classify import NotOurs, classify
+from bootfw.dhcp.fitting import Withheld, fitted, http_architecture
+from bootfw.dhcp.reply import reply
+from bootfw.dhcp.routing import destination
+from bootfw.errors import BootRefused, WireError
+from bootfw.events import Event, OfferMade, OfferWithheld, RequestClassified, RequestIgnored
+from bootfw.interfaces import IBatchReceiver, IViaTransport
+from bootfw.net.interfaces import Interfaces
+from bootfw.net.malformed import MalformedCounter
+from bootfw.net.resolving import ResolverChain
+from bootfw.personas.table import Personas, stock
+from bootfw.settings import DHCPSettings
+from bootfw.values import Address, BootFile, BootRequest, OfferStyle, Via
+from bootfw.wire.dhcp4 import Message, pack, parse, reply_size
+
+_SIOCGIFADDR = 0x8915
+_REQUEST = struct.Struct("@16s24x")  # struct ifreq
+
+
+@implementer(IBatchReceiver)
+class DHCPProtocol(DatagramProtocol):
+    """Answers the DISCOVER of boot clients with an OFFER that has no address in it, and nobody else.
+
+    :param reactor: an IReactorTime.
+    :param chain: decides what a client boots.
+    :param publish: is given what happened.
+    :param interfaces: messages that come by others are ignored.
+    :param server: our address as clients are told of it. On a port without IViaTransport, such as Twisted's own, it
+        can't be known and has to be given; else it is the one that the client's message came to.
+    :param personas: the kinds of clients; None: those that come with bootfw.
+    """
+
+    noisy = False
+    service = "dhcp"
+    boot_server = False
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        chain: ResolverChain,
+        publish: Callable[[Event], None],
+        *,
+        settings: DHCPSettings | None = None,
+        interfaces: Interfaces | None = None,
+        server: str = "",
+        personas: Personas | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._chain = chain
+        self._publish = publish
+        self._settings = settings or DHCPSettings()
+        self._interfaces = interfaces or Interfaces()
+        self._server = server
+        self._personas = personas or stock()
+        self._malformed = MalformedCounter(self.service, publish, reactor)
+        self._resolving: dict[tuple[bytes, int], Deferred[Any]] = {}
+        """(chaddr, xid) of the requests whose boot file is not known yet."""
+        self._send: Callable[[bytes, Address, Via | None], None] = self._write
+        self._socket: Any = None
+
+    def startProtocol(self) -> None:
+        """See DatagramProtocol.
+
+        :raise ValueError: the port can't tell our address, and *server* does not either.
+        """
+        transport: Any = self.transport
+        if IViaTransport.providedBy(transport):
+            self._send = transport.write_via
+        elif not self._server:
+            raise ValueError("on this port the server's address has to be given")
+        transport.setBroadcastAllowed(True)
+        self._socket = transport.getHandle() if ISystemHandle.providedBy(transport) else None
+
+    def close(self) -> None:
+        """Answer nothing that is still being resolved, and leave no timer behind."""
+        resolving, self._resolving = self._resolving, {}
+        for waiting in resolving.values():
+            waiting.cancel()
+        self._malformed.stop()
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """See DatagramProtocol."""
+        self._received(datagram, addr, None)
+
+    def datagrams_received(self, batch: list[tuple[bytes, Address, Via]]) -> None:
+        """See IBatchReceiver."""
+        for data, peer, via in batch:
+            try:
+                self._received(data, peer, via)
+            except Exception:
+                self._log.failure("Failed on a datagram from {peer}; the others are not affected.", peer=peer)
+
+    def _received(self, data: bytes, peer: Address, via: Via | None) -> None:
+        if not self._interfaces.serves(via):
+            return
+        now = self._reactor.seconds()
+        interface = self._interfaces.name(via.interface) if via is not None else ""
+        server = self._server or self._address(via, interface)
+        try:
+            message = parse(data)
+            found = classify(
+                message, self._personas.match, boot_server=self.boot_server, server=server, interface=interface
+            )
+        except WireError as error:
+            self._malformed.count(str(error), peer, now)
+            return
+        if isinstance(found, NotOurs):
+            if found.reason:
+                self._publish(RequestIgnored(now, message.mac, found.reason))
+            return
+        self._publish(RequestClassified(now, found))
+        if not server:
+            self._withhold(found, f"interface {interface or '(unknown)'} has no IPv4 address for clients to come to")
+            return
+        self._resolve(message, found, peer, via)
+
+    def _address(self, via: Via | None, interface: str) -> str:
+        if via is None:
+            return ""
+        if via.destination != via.local and self._socket is not None and not _has_address(self._socket, interface):
+            # For a broadcast the kernel then names the address of another wire.
+            return ""
+        return via.local
+
+    def _resolve(self, message: Message, request: BootRequest, peer: Address, via: Via | None) -> None:
+        key = (message.chaddr, message.xid)
+        if key in self._resolving:
+            return  # The client repeats itself; the answer to the first of these is on its way.
+        try:
+            found = self._chain.resolve(request, self._fit)
+        except BootRefused as refused:
+            self._withhold(request, refused.reason)
+            return
+        if not isinstance(found, Deferred):
+            self._answer(found, message, request, peer, via)
+            return
+        self._resolving[key] = found
+        found.addBoth(self._resolved, key)
+        found.addCallback(self._answer, message, request, peer, via)
+        found.addErrback(self._unanswered, request)
+
+    def _resolved(self, result: Any, key: tuple[bytes, int]) -> Any:
+        self._resolving.pop(key, None)
+        return result
+
+    def _unanswered(self, failure: Failure, request: BootRequest) -> None:
+        error = failure.value
+        if isinstance(error, BootRefused):
+            self._withhold(request, error.reason)
+        elif not isinstance(error, CancelledError):
+            self._log.failure("Failed to answer a boot client.", failure)
+
+    def _fit(self, file: BootFile, request: BootRequest) -> BootFile | Withheld:
+        return fitted(file, request, self._personas.is_ipxe_program)
+
+    def _answer(
+        self, file: BootFile | None, message: Message, request: BootRequest, peer: Address, via: Via | None
+    ) -> None:
+        if file is None:
+            self._withhold(request, self._nobody_has_a_file(request))
+            return
+        style = self._personas.offer(request.persona)
+        # A client that nobody has a file for is not sent on either: it would give up on its other ways to boot.
+        told = None if style is OfferStyle.BOOT_SERVER and not self.boot_server else file
+        answer = reply(message, request, told, style)
+        try:
+            data = pack(answer, reply_size(message))
+        except ValueError as error:
+            self._withhold(request, f"the answer can't be sent: {error}")
+            return
+        to = destination(
+            message,
+            peer,
+            boot_server=self.boot_server,
+            server_port=self._settings.server_port,
+            client_port=self._settings.client_port,
+        )
+        self._send(data, to, via)
+        kind = "ACK" if self.boot_server else "OFFER"
+        self._publish(OfferMade(self._reactor.seconds(), request, kind, told, to))
+
+    def _nobody_has_a_file(self, request: BootRequest) -> str:
+        if not self._chain.resolvers:
+            return 'there is no resolver; add a [[resolver]], such as use = "by-architecture"'
+        key = "ipxe" if request.ipxe else http_architecture(request) if request.http else request.architecture
+        return f'no resolver has a file for it; with by-architecture that is [resolver.files] "{key}" = "..."'
+
+    def _withhold(self, request: BootRequest, reason: str) -> None:
+        self._publish(OfferWithheld(self._reactor.seconds(), request, reason))
+
+    def _write(self, data: bytes, to: Address, via: Via | None) -> None:
+        """What IViaTransport.write_via is elsewhere: what can't be sent is lost."""
+        transport: Any = self.transport
+        try:
+            transport.write(data, to)
+        except OSError as error:
+            self._log.warn("can't send to {to}: {error}", to=to, error=error)
+
+
+class BootServerProtocol(DHCPProtocol):
+    """Answers the REQUEST of boot clients on the boot server's port with an ACK that has the boot file in it."""
+
+    service = "boot-server"
+    boot_server = True
+
+
+def _has_address(sock: Any, interface: str) -> bool:
+    """Whether *interface* has an IPv4 address; true when that can't be found out."""
+    if not interface:
+        return True
+    try:
+        fcntl.ioctl(sock, _SIOCGIFADDR, _REQUEST.pack(interface.encode()))
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True

@@ -1,0 +1,82 @@
+"""The ``by-architecture`` resolver: a boot file for each kind of machine."""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+
+from attrs import field, frozen
+from zope.interface import implementer
+
+from bootfw.api import ARCHITECTURES, BootFile, BootRequest, ConfigError, IBootFileResolver, boot_plugin
+from bootfw.resolvers.checks import file_name, optional_ipv4_address
+
+IPXE = "ipxe"
+UNKNOWN = "unknown"
+"""Of a client that does not say."""
+
+_KNOWN = frozenset(ARCHITECTURES.values()) | {IPXE, UNKNOWN}
+_HTTP = "-http"
+
+
+def _files(table: Mapping[str, str]) -> Mapping[str, str]:
+    checked = {}
+    for name, file in table.items():
+        if name not in _KNOWN and not _is_number(name):
+            raise ConfigError(f"no such architecture; near to it: {', '.join(_near(name))}", ("files", name))
+        try:
+            checked[name] = file_name(file)
+        except ConfigError as error:
+            raise error.under("files", name) from error
+        except ValueError as error:
+            raise ConfigError(str(error), ("files", name)) from error
+    return checked
+
+
+def _is_number(name: str) -> bool:
+    """ "arch-99": for what is registered after this was written."""
+    return name.startswith("arch-") and name[5:].isascii() and name[5:].isdecimal()
+
+
+def _near(name: str) -> list[str]:
+    word = name.lower().replace("_", "-")
+    by_spelling = {known.replace("_", "-"): known for known in sorted(_KNOWN)}
+    close = get_close_matches(word, by_spelling, n=3, cutoff=0.5)
+    inside = [known for known in by_spelling if word in known][:3]
+    return [f'"{by_spelling[known]}"' for known in (inside or close or by_spelling)]
+
+
+@implementer(IBootFileResolver)
+@frozen
+class ByArchitecture:
+    """A boot file for each kind of machine.
+
+    iPXE gets the file of "ipxe"; without one, that of the machine it runs on. A machine that boots by HTTP gets the
+    file of its architecture with "-http", or else that of the architecture itself, if it is a URL.
+    """
+
+    files: dict[str, str] = field(converter=_files)
+    """Architecture, or "ipxe", or "unknown" for a client that does not say: path for TFTP or absolute URL. `{server}`,
+    `{mac}`, `{uuid}` and `{architecture}` are filled in."""
+    server: str | None = field(default=None, converter=optional_ipv4_address)
+    """IPv4 address of the TFTP server; this one when omitted."""
+
+    def resolve(self, request: BootRequest) -> BootFile | None:
+        """See IBootFileResolver."""
+        name = next(self._choices(request), None)
+        return None if name is None else BootFile(name, self.server)
+
+    def _choices(self, request: BootRequest) -> Iterator[str]:
+        architecture = request.architecture.removesuffix(_HTTP)
+        if request.ipxe and IPXE in self.files:
+            yield self.files[IPXE]
+        if request.http and architecture + _HTTP in self.files:
+            yield self.files[architecture + _HTTP]
+        plain = self.files.get(architecture)
+        if plain is not None and (not request.http or _is_url(plain)):
+            yield plain
+
+
+def _is_url(name: str) -> bool:
+    return name.lower().startswith(("http://", "https://"))
+
+
+plugin = boot_plugin(IBootFileResolver, ByArchitecture)

@@ -1,0 +1,115 @@
+"""The ``by-client`` resolver: a boot file for this one machine, or for those behind one relay."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from attrs import field, frozen
+from zope.interface import implementer
+
+from bootfw.api import BootFile, BootRequest, ConfigError, IBootFileResolver, boot_plugin
+from bootfw.resolvers.checks import file_name, ipv4_address
+
+_MAC = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}", re.IGNORECASE)
+
+
+def _mac(value: str) -> str:
+    if not _MAC.fullmatch(value):
+        raise ValueError(f'must be a MAC address, such as "52:54:00:12:34:56", not "{value}"')
+    return bytes.fromhex(re.sub("[:.-]", "", value)).hex(":")
+
+
+def _uuid(value: str) -> str:
+    try:
+        return str(UUID(value))
+    except ValueError:
+        raise ValueError(f'must be a UUID, such as dmidecode shows, not "{value}"') from None
+
+
+def _circuit_id(value: str) -> bytes:
+    if not value:
+        raise ValueError("must not be empty")
+    if not value.startswith("0x"):
+        return value.encode()
+    try:
+        return bytes.fromhex(value[2:])
+    except ValueError:
+        raise ValueError(f'must be text, or "0x" and pairs of hexadecimal digits, not "{value}"') from None
+
+
+_CONDITIONS: Mapping[str, Callable[[str], Any]] = {
+    "mac": _mac,
+    "uuid": _uuid,
+    "relay": ipv4_address,
+    "circuit-id": _circuit_id,
+}
+_RESULTS: Mapping[str, Callable[[str], str]] = {"file": file_name, "server": ipv4_address}
+_READERS = {**_CONDITIONS, **_RESULTS}
+
+
+@frozen
+class _Client:
+    """One entry; a condition that is None is not one."""
+
+    file: BootFile
+    mac: str | None
+    uuid: str | None
+    relay: str | None
+    circuit_id: bytes | None
+
+    def is_asking(self, request: BootRequest) -> bool:
+        return (
+            self.mac in (None, request.mac)
+            and self.uuid in (None, request.uuid)
+            and self.relay in (None, request.relay_address)
+            and self.circuit_id in (None, request.circuit_id)
+        )
+
+
+def _clients(entries: Sequence[Mapping[str, str]]) -> tuple[_Client, ...]:
+    clients = []
+    for index, entry in enumerate(entries):
+        read: dict[str, Any] = dict.fromkeys(_READERS)
+        for key, value in entry.items():
+            if key not in _READERS:
+                raise ConfigError(f"unknown key; known: {', '.join(_READERS)}", ("clients", index, key))
+            try:
+                read[key] = _READERS[key](value)
+            except ConfigError as error:
+                raise error.under("clients", index, key) from error
+            except ValueError as error:
+                raise ConfigError(str(error), ("clients", index, key)) from error
+        if read["file"] is None:
+            raise ConfigError('"file" is missing', ("clients", index))
+        if not entry.keys() & _CONDITIONS.keys():
+            raise ConfigError(f"needs at least one of {', '.join(_CONDITIONS)}", ("clients", index))
+        file = BootFile(read["file"], read["server"])
+        clients.append(_Client(file, read["mac"], read["uuid"], read["relay"], read["circuit-id"]))
+    return tuple(clients)
+
+
+@implementer(IBootFileResolver)
+@frozen
+class ByClient:
+    """A boot file for this one machine, or for those behind one relay."""
+
+    clients: list[dict[str, str]]
+    """Tables with `file`, perhaps `server`, and what a client has to be: `mac`, `uuid` (as dmidecode shows it), `relay`
+    (its address), `circuit-id` (text, or `0x` and hexadecimal digits). All that an entry says must hold; the first such
+    entry counts."""
+    _read: tuple[_Client, ...] = field(init=False, repr=False)
+
+    @_read.default
+    def _checked(self) -> tuple[_Client, ...]:
+        return _clients(self.clients)
+
+    def resolve(self, request: BootRequest) -> BootFile | None:
+        """See IBootFileResolver."""
+        for client in self._read:
+            if client.is_asking(request):
+                return client.file
+        return None
+
+
+plugin = boot_plugin(IBootFileResolver, ByClient)

@@ -1,0 +1,27 @@
+"""The ``static`` resolver: one boot file for everybody."""
+
+from typing import Any
+
+from attrs import field, frozen
+from zope.interface import implementer
+
+from bootfw.api import BootFile, IBootFileResolver, boot_plugin
+from bootfw.resolvers.checks import file_name, optional_ipv4_address
+
+
+@implementer(IBootFileResolver)
+@frozen
+class StaticResolver:
+    """One boot file for everybody."""
+
+    file: str = field(converter=file_name)
+    """Path for TFTP or absolute URL. `{server}`, `{mac}`, `{uuid}` and `{architecture}` are filled in."""
+    server: str | None = field(default=None, converter=optional_ipv4_address)
+    """IPv4 address of the TFTP server; this one when omitted."""
+
+    def resolve(self, request: Any) -> BootFile:
+        """See IBootFileResolver."""
+        return BootFile(self.file, self.server)
+
+
+plugin = boot_plugin(IBootFileResolver, StaticResolver)
