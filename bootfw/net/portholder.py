@@ -1,5 +1,6 @@
 """Who has a UDP port, from /proc."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -34,9 +35,15 @@ def _programs(inodes: set[str]) -> list[str]:
     wanted = {f"socket:[{inode}]" for inode in inodes}
     found = []
     for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(os.readlink(descriptor) in wanted for descriptor in (process / "fd").iterdir()):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if _has_open(process, wanted):
                 found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
-        except OSError:  # it has ended, or is another user's
-            continue
     return found
+
+
+def _has_open(process: Path, wanted: set[str]) -> bool:
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed in between
+            if os.readlink(descriptor) in wanted:
+                return True
+    return False

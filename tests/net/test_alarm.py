@@ -19,6 +19,16 @@ class Owner:
     name: str = ""
 
 
+class CountingClock(Clock):
+    """Counts the delayed calls that were made."""
+
+    made = 0
+
+    def callLater(self, when, what, *a, **kw):
+        self.made += 1
+        return super().callLater(when, what, *a, **kw)
+
+
 class Rung:
     """Records who was rung for, and when; then does what the test wants."""
 
@@ -167,16 +177,18 @@ def test_ring_may_watch_again_with_the_next_deadline(clock):
     assert len(clock.getDelayedCalls()) == 1
 
 
-def test_owners_that_watch_again_while_others_are_due_don_t_wake_the_reactor_for_nothing(clock):
+def test_owners_that_watch_again_while_others_are_due_don_t_wake_the_reactor_for_nothing():
     def again(owner, now):
         owner.deadline = now + 10
         alarm.watch(owner)
 
+    clock = CountingClock()
     alarm = Alarm(clock, Rung(again))
     for _ in range(3):
         alarm.watch(Owner(1.0))
     clock.advance(1)
     assert [call.getTime() for call in clock.getDelayedCalls()] == [11.0]
+    assert clock.made == 2
 
 
 def test_ring_may_forget_another_that_is_due_too(clock):

@@ -393,6 +393,24 @@ def test_a_connected_port_survives_a_peer_that_is_gone(listening, turn_until, pe
     assert protocol.life == ["started"]
 
 
+def test_a_protocol_may_stop_its_port_when_its_peer_is_gone(private_reactor, turn_until, peer):
+    stopped = []
+
+    class Done(Echo):
+        def connectionRefused(self):
+            self.transport.stopListening().addCallback(stopped.append)
+
+    protocol = Done()
+    port = listen(private_reactor, protocol, "127.0.0.1", 0)
+    client = peer()
+    port.connect(*client.getsockname())
+    client.close()
+    port.write(b"anybody there?")
+    turn_until(lambda: stopped)
+    assert ports_of(private_reactor) == []
+    assert protocol.life == ["started", "stopped"]
+
+
 def test_sending_to_a_peer_that_is_gone_tells_a_connected_protocol(listening, peer):
     protocol = Echo()
     port = listening(protocol)

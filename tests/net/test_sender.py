@@ -71,13 +71,14 @@ def window(count, segment, last):
     return blocks, b"".join(blocks)
 
 
+@pytest.mark.parametrize("segment", [1460, 1472])
 @pytest.mark.parametrize("count", [2, 44, 45, 64, 65, 200])
-def test_a_window_is_few_calls_and_arrives_as_datagrams(sockets, count):
-    """44 blocks of 1472 octets are what fits into 65,507."""
+def test_a_window_is_few_calls_and_arrives_as_datagrams(sockets, count, segment):
+    """44 blocks of these sizes are what fits into 65,507 octets."""
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
-    blocks, data = window(count, 1472, 10)
-    sender.send(data, sockets[1].getsockname(), None, 1472)
+    blocks, data = window(count, segment, 10)
+    sender.send(data, sockets[1].getsockname(), None, segment)
     assert [sockets[1].recv(2000) for _ in range(count)] == blocks
     assert sender._counters.sent == count
     assert len(odd.segmented) == -(-count // 44) - (count % 44 == 1)
@@ -179,6 +180,14 @@ def test_a_source_is_named_only_when_the_socket_would_take_another(sockets, loca
     data, source = sockets[1].recvfrom(10)
     assert (data, source[0]) == (b"x", local or "127.0.0.1")
     assert odd.messages == messages
+
+
+def test_segments_that_are_no_datagrams_are_lost(sockets):
+    sender = sender_on(sockets[0])
+    sender.send(bytes(140_000), sockets[1].getsockname(), None, 66_000)
+    assert sender._counters.send_errors == 2
+    assert sender._counters.sent == 1  # the last, short one
+    assert len(sockets[1].recv(65535)) == 8_000
 
 
 def test_collected_datagrams_wait_for_release(sockets):
