@@ -1,0 +1,549 @@
+"""The session that sends: every cell of its table has a test that is named after it."""
+
+import pytest
+from drive import OACK, Mute, Reading, Waits, numbered
+
+from bootfw.errors import FileMissing, TransferError
+from bootfw.tftp import read
+from bootfw.tftp.read import Input, ReadSession, State
+from bootfw.tftp.table import IllegalInput
+from bootfw.values import Agreed, Outcome
+from bootfw.wire.tftp import Data, Error, OptionAck
+
+CONTENT = numbered(20)
+BLOCK = [Data(1, CONTENT[:8]), Data(2, CONTENT[8:16]), Data(3, CONTENT[16:])]
+OFFER = OptionAck(OACK)
+
+
+def negotiating(tsize: bool = False, **more: object) -> Reading:
+    agreed = Agreed(8, tsize=len(CONTENT) if tsize else None, acknowledged=OACK)
+    reading = Reading(CONTENT, agreed, **more)  # type: ignore[arg-type]
+    assert reading.session.state is State.NEGOTIATING
+    assert reading.take() == [OFFER]
+    return reading
+
+
+def fetching(windowsize: int = 1, **more: object) -> Reading:
+    """The reader owes blocks 1 and on."""
+    reading = Reading(CONTENT, Agreed(8, windowsize), lazy=True, **more)  # type: ignore[arg-type]
+    assert reading.session.state is State.FETCHING
+    return reading
+
+
+def refetching(windowsize: int = 1) -> Reading:
+    """The window was in flight, and is being read again."""
+    reading = fetching(windowsize)
+    reading.fetch()
+    reading.tick()
+    assert reading.session.state is State.FETCHING
+    return reading
+
+
+def awaiting(acked: int = 0, windowsize: int = 1, content: bytes = CONTENT, tsize: bool = False) -> Reading:
+    """The block after *acked* is in flight."""
+    agreed = Agreed(8, windowsize, tsize=len(content) if tsize else None)
+    reading = Reading(content, agreed)
+    for block in range(1, acked + 1):
+        reading.ack(block)
+    assert reading.session.state is State.AWAITING_ACK
+    reading.take()
+    return reading
+
+
+def closed() -> Reading:
+    reading = awaiting(acked=2)
+    reading.ack(3)
+    assert reading.session.state is State.CLOSED
+    return reading
+
+
+def ended(reading: Reading) -> Outcome | None:
+    assert reading.session.state is State.CLOSED
+    assert reading.session.out == []
+    return reading.session.outcome
+
+
+# NEGOTIATING
+
+
+def test_negotiating_ack_0_starts_the_transfer() -> None:
+    reading = negotiating()
+    assert reading.ack(0, at=0.25) == [BLOCK[0]]
+    assert reading.session.deadline == 1.25
+    assert reading.watchdog.samples == [0.25]
+    assert reading.session.last_heard == 0.25
+
+
+@pytest.mark.parametrize("number", [1, 2, 65535])
+def test_negotiating_ack_of_anything_else_is_ignored(number: int) -> None:
+    reading = negotiating()
+    assert reading.ack(number) == []
+    assert reading.session.state is State.NEGOTIATING
+    assert reading.session.deadline == 1.0
+
+
+def test_negotiating_ack_0_after_a_second_oack_gives_no_round_trip() -> None:
+    reading = negotiating()
+    assert reading.tick() == [OFFER]
+    assert reading.ack(0, at=1.5) == [BLOCK[0]]
+    assert reading.watchdog.samples == [None]
+
+
+def test_negotiating_fetched_is_our_mistake() -> None:
+    with pytest.raises(IllegalInput):
+        negotiating().give(Input.FETCHED, 8)
+
+
+def test_negotiating_failed_is_our_mistake() -> None:
+    with pytest.raises(IllegalInput):
+        negotiating().give(Input.FAILED, TransferError())
+
+
+@pytest.mark.parametrize("code", [0, 8])
+def test_negotiating_peer_error_after_tsize_is_a_size_probe(code: int) -> None:
+    reading = negotiating(tsize=True)
+    assert reading.give(Input.PEER_ERROR, (code, "User aborted the transfer")) == []
+    assert ended(reading) is Outcome.SIZE_PROBE
+
+
+@pytest.mark.parametrize(("code", "tsize"), [(0, False), (8, False), (3, True), (5, False), (5, True)])
+def test_negotiating_peer_error_stops_it(code: int, tsize: bool) -> None:
+    reading = negotiating(tsize=tsize)
+    assert reading.give(Input.PEER_ERROR, (code, "no\nroom")) == []
+    assert ended(reading) is Outcome.STOPPED_BY_PEER
+    assert reading.session.detail == f"error {code}: 'no\\nroom'"
+
+
+def test_negotiating_peer_error_0_with_a_file_of_unknown_size_is_no_success() -> None:
+    reading = negotiating(known=False)
+    reading.give(Input.PEER_ERROR, (0, ""))
+    assert ended(reading) is Outcome.STOPPED_BY_PEER
+
+
+def test_negotiating_requested_repeats_the_oack_and_not_the_deadline() -> None:
+    reading = negotiating()
+    for at in (0.2, 0.4, 0.9):
+        assert reading.give(Input.REQUESTED, at=at) == [OFFER]
+    assert reading.session.deadline == 1.0
+    assert reading.session.retransmitted == 3
+    reading.ack(0, at=0.95)
+    assert reading.watchdog.samples == [None]
+
+
+def test_negotiating_requested_does_not_use_up_attempts() -> None:
+    reading = negotiating()
+    for _ in range(10):
+        reading.give(Input.REQUESTED)
+    assert [reading.tick() for _ in range(2)] == [[OFFER], [OFFER]]
+    assert reading.session.deadline == 11.0
+
+
+def test_negotiating_tick_repeats_the_oack_and_then_gives_up() -> None:
+    reading = negotiating()
+    assert reading.tick() == [OFFER]
+    assert reading.session.deadline == 4.0
+    assert reading.tick() == [OFFER]
+    assert reading.session.deadline == 11.0
+    assert reading.session.retransmitted == 2
+    assert reading.tick() == []
+    assert ended(reading) is Outcome.TIMED_OUT
+    assert reading.session.detail == "the OACK was not answered"
+
+
+def test_negotiating_tick_too_early_does_nothing() -> None:
+    reading = negotiating()
+    assert reading.give(Input.TICK, at=0.999) == []
+    assert reading.session.deadline == 1.0
+
+
+def test_negotiating_cancel_tells_the_peer() -> None:
+    reading = negotiating()
+    assert reading.give(Input.CANCEL, "the server is stopping") == [Error(0, "the server is stopping")]
+    assert ended(reading) is Outcome.CANCELLED
+
+
+def test_negotiating_replaced_is_silent() -> None:
+    reading = negotiating()
+    assert reading.give(Input.REPLACED) == []
+    assert ended(reading) is Outcome.CANCELLED
+
+
+# FETCHING
+
+
+def test_fetching_ack_of_nothing_in_flight_is_ignored() -> None:
+    reading = fetching()
+    for number in (0, 1, 2, 65535):
+        assert reading.ack(number) == []
+    assert reading.fetch() == [BLOCK[0]]
+    assert reading.session.acked == 0
+
+
+def test_fetching_ack_that_was_late_moves_the_window() -> None:
+    reading = refetching()
+    assert reading.ack(1, at=1.5) == []
+    assert reading.session.state is State.FETCHING
+    assert reading.session.acked == 1
+    assert reading.session.wants is not None
+    assert reading.session.wants.first == 1, "one read at a time"
+    assert reading.fetch() == [], "block 1 is not needed any more"
+    assert reading.fetch() == [BLOCK[1]]
+    assert reading.session.retransmitted == 0
+    assert reading.watchdog.samples == [1.5], "it was sent once when this answer came"
+
+
+def test_fetching_ack_within_the_window_moves_it() -> None:
+    reading = refetching(windowsize=2)
+    assert reading.ack(1) == []
+    assert reading.fetch() == []
+    assert reading.fetch() == [BLOCK[1], BLOCK[2]]
+    assert reading.session.retransmitted == 1
+
+
+def test_fetching_ack_of_the_last_block_completes() -> None:
+    reading = refetching(windowsize=4)
+    assert reading.ack(3) == []
+    assert ended(reading) is Outcome.COMPLETE
+    assert reading.session.octets == 20
+
+
+def test_fetching_fetched_sends_the_window() -> None:
+    reading = fetching(windowsize=2)
+    reading.now = 5.0
+    assert reading.fetch() == BLOCK[:2]
+    assert reading.session.state is State.AWAITING_ACK
+    assert reading.session.deadline == 6.0, "the wait begins with the sending"
+
+
+def test_fetching_fetched_never_reads_beyond_the_known_end() -> None:
+    reading = fetching(windowsize=16)
+    assert reading.fetch() == BLOCK
+    assert reading.fetched == [(0, 20)]
+
+
+def test_fetching_fetched_short_ends_a_file_of_unknown_size() -> None:
+    reading = fetching(windowsize=4, known=False)
+    assert reading.session.size is None
+    assert reading.fetch() == BLOCK
+    assert reading.fetched == [(0, 32)]
+    assert reading.session.size == 20
+    reading.ack(3)
+    assert ended(reading) is Outcome.COMPLETE
+
+
+@pytest.mark.parametrize("octets", [0, 15, 19])
+def test_fetching_fetched_short_of_the_known_size_fails(octets: int) -> None:
+    reading = fetching(windowsize=4)
+    reading.give(Input.FETCHED, octets)
+    assert reading.session.outcome is Outcome.FAILED
+    assert reading.session.detail == "file changed while being sent"
+
+
+def test_fetching_fetched_short_of_what_was_sent_before_fails() -> None:
+    reading = fetching(windowsize=2, known=False)
+    reading.fetch()
+    reading.tick()
+    assert reading.give(Input.FETCHED, 9) == [Error(0, "file changed while being sent")]
+    assert ended(reading) is Outcome.FAILED
+
+
+def test_fetching_fetched_again_may_find_the_end_behind_what_was_sent() -> None:
+    reading = Reading(CONTENT, Agreed(8, 2), known=False, lazy=True)
+    reading.fetch()
+    reading.content = CONTENT[:16]
+    reading.tick()
+    assert reading.fetch() == BLOCK[:2]
+    reading.ack(2)
+    assert reading.fetch() == [Data(3, b"")]
+
+
+def test_fetching_fetched_too_much_is_our_mistake() -> None:
+    with pytest.raises(IllegalInput):
+        fetching().give(Input.FETCHED, 9)
+
+
+def test_fetching_failed_tells_the_peer() -> None:
+    reading = fetching()
+    assert reading.give(Input.FAILED, FileMissing("gone")) == [Error(1, "gone")]
+    assert ended(reading) is Outcome.FAILED
+    assert reading.session.detail == "gone"
+
+
+def test_fetching_peer_error_stops_it() -> None:
+    reading = fetching()
+    assert reading.give(Input.PEER_ERROR, (0, "closed")) == []
+    assert ended(reading) is Outcome.STOPPED_BY_PEER
+    assert reading.session.wants is None
+
+
+def test_fetching_peer_error_5_is_ignored_from_a_peer_that_knows_us() -> None:
+    reading = Reading(CONTENT, Agreed(8, acknowledged=OACK), lazy=True)
+    reading.ack(0)
+    assert reading.give(Input.PEER_ERROR, (5, "Unknown transfer ID")) == []
+    assert reading.session.state is State.FETCHING
+    assert reading.fetch() == [BLOCK[0]]
+
+
+def test_fetching_requested_is_ignored() -> None:
+    reading = fetching()
+    assert reading.give(Input.REQUESTED) == []
+    assert reading.fetch() == [BLOCK[0]]
+
+
+def test_fetching_tick_is_ignored() -> None:
+    reading = fetching()
+    assert reading.give(Input.TICK, at=1e9) == []
+    assert reading.session.state is State.FETCHING
+
+
+def test_fetching_cancel_tells_the_peer() -> None:
+    reading = fetching()
+    assert reading.give(Input.CANCEL, "stop") == [Error(0, "stop")]
+    assert ended(reading) is Outcome.CANCELLED
+
+
+def test_fetching_replaced_is_silent() -> None:
+    reading = fetching()
+    assert reading.give(Input.REPLACED) == []
+    assert ended(reading) is Outcome.CANCELLED
+
+
+# AWAITING_ACK
+
+
+def test_awaiting_ack_ack_brings_the_next_block() -> None:
+    reading = awaiting()
+    assert reading.ack(1, at=0.5) == [BLOCK[1]]
+    assert reading.session.deadline == 1.5
+    assert reading.session.octets == 8
+    assert reading.watchdog.samples == [0.5]
+
+
+def test_awaiting_ack_ack_of_the_last_block_completes() -> None:
+    reading = awaiting(acked=2)
+    assert reading.ack(3) == []
+    assert ended(reading) is Outcome.COMPLETE
+    assert (reading.session.acked, reading.session.octets, reading.session.detail) == (3, 20, "")
+
+
+@pytest.mark.parametrize("number", [0, 1, 65535, 4, 5, 32768])
+def test_awaiting_ack_ack_of_another_block_is_ignored(number: int) -> None:
+    reading = awaiting(acked=2)
+    assert reading.ack(number) == []
+    assert reading.session.state is State.AWAITING_ACK
+    assert reading.session.acked == 2
+
+
+def test_awaiting_ack_ack_of_a_whole_window_slides_it() -> None:
+    reading = awaiting(windowsize=2)
+    assert reading.ack(2) == [BLOCK[2]]
+
+
+def test_awaiting_ack_ack_within_the_window_goes_back_to_what_follows_it() -> None:
+    reading = awaiting(windowsize=2)
+    assert reading.ack(1) == [BLOCK[1], BLOCK[2]]
+    assert reading.session.retransmitted == 1
+
+
+def test_awaiting_ack_ack_repeated_sends_a_window_again_once() -> None:
+    reading = awaiting(windowsize=2)
+    assert [reading.ack(0) for _ in range(3)] == [BLOCK[:2], [], []]
+    assert reading.session.deadline == 1.0
+
+
+def test_awaiting_ack_ack_gives_no_round_trip_after_a_second_sending() -> None:
+    reading = awaiting()
+    reading.tick()
+    reading.ack(1)
+    assert reading.watchdog.samples == [None]
+
+
+def test_awaiting_ack_ack_gives_a_round_trip_for_what_was_sent_once() -> None:
+    reading = awaiting(windowsize=2)
+    assert reading.ack(1, at=0.5) == [BLOCK[1], BLOCK[2]]
+    reading.ack(3, at=0.75)
+    assert reading.watchdog.samples == [0.5, 0.25], "block 3 went out once, at 0.5"
+
+
+def test_awaiting_ack_ack_works_with_a_watchdog_that_does_not_learn() -> None:
+    reading = Reading(CONTENT, watchdog=Mute())
+    assert reading.take() == [BLOCK[0]]
+    assert [reading.ack(number) for number in (1, 2, 3)] == [[BLOCK[1]], [BLOCK[2]], []]
+
+
+def test_awaiting_ack_fetched_is_our_mistake() -> None:
+    with pytest.raises(IllegalInput):
+        awaiting().give(Input.FETCHED, 8)
+
+
+def test_awaiting_ack_failed_is_our_mistake() -> None:
+    with pytest.raises(IllegalInput):
+        awaiting().give(Input.FAILED, TransferError())
+
+
+@pytest.mark.parametrize(
+    ("acked", "code", "tsize", "outcome"),
+    [
+        (0, 0, True, Outcome.SIZE_PROBE),
+        (1, 8, True, Outcome.SIZE_PROBE),
+        (1, 0, False, Outcome.STOPPED_BY_PEER),
+        (1, 3, True, Outcome.STOPPED_BY_PEER),
+        (2, 0, False, Outcome.UNCONFIRMED),
+        (2, 0, True, Outcome.UNCONFIRMED),
+        (2, 8, True, Outcome.STOPPED_BY_PEER),
+        (2, 3, True, Outcome.STOPPED_BY_PEER),
+        (0, 5, True, Outcome.STOPPED_BY_PEER),
+    ],
+)
+def test_awaiting_ack_peer_error_ends_it(acked: int, code: int, tsize: bool, outcome: Outcome) -> None:
+    reading = awaiting(acked, tsize=tsize)
+    assert reading.give(Input.PEER_ERROR, (code, "why")) == []
+    assert ended(reading) is outcome
+    assert reading.session.detail == f"error {code}: 'why'"
+
+
+def test_awaiting_ack_peer_error_5_is_ignored_from_a_peer_that_knows_us() -> None:
+    reading = awaiting(acked=1)
+    assert reading.give(Input.PEER_ERROR, (5, "Unknown transfer ID")) == []
+    assert reading.ack(2) == [BLOCK[2]]
+
+
+def test_awaiting_ack_requested_repeats_the_first_block_and_not_the_deadline() -> None:
+    reading = awaiting()
+    assert reading.give(Input.REQUESTED, at=0.4) == [BLOCK[0]]
+    assert reading.session.deadline == 1.0
+    assert reading.session.retransmitted == 1
+    reading.ack(1, at=0.6)
+    assert reading.watchdog.samples == [None]
+
+
+def test_awaiting_ack_requested_is_ignored_once_the_peer_has_acknowledged_something() -> None:
+    reading = awaiting(acked=1)
+    assert reading.give(Input.REQUESTED) == []
+    reading = negotiating()
+    reading.ack(0)
+    assert reading.give(Input.REQUESTED) == []
+
+
+def test_awaiting_ack_tick_sends_the_window_again_and_then_gives_up() -> None:
+    reading = awaiting(windowsize=2)
+    assert reading.tick() == BLOCK[:2]
+    assert reading.session.deadline == 4.0
+    assert reading.tick() == BLOCK[:2]
+    assert reading.session.deadline == 11.0
+    assert reading.session.retransmitted == 4
+    assert reading.tick() == []
+    assert ended(reading) is Outcome.TIMED_OUT
+    assert reading.session.detail == "no ACK after block 0"
+
+
+def test_awaiting_ack_tick_begins_anew_after_progress() -> None:
+    reading = awaiting()
+    reading.tick()
+    reading.ack(1)
+    assert reading.session.deadline == 2.0
+    assert [bool(reading.tick()) for _ in range(3)] == [True, True, False]
+
+
+def test_awaiting_ack_tick_too_early_does_nothing() -> None:
+    reading = awaiting()
+    assert reading.give(Input.TICK, at=0.999) == []
+    assert reading.session.state is State.AWAITING_ACK
+
+
+def test_awaiting_ack_tick_gives_up_on_the_last_ack_without_complaint() -> None:
+    reading = awaiting(acked=2)
+    assert [bool(reading.tick()) for _ in range(3)] == [True, True, False]
+    assert ended(reading) is Outcome.UNCONFIRMED
+    assert (reading.session.acked, reading.session.octets) == (2, 16)
+
+
+def test_awaiting_ack_tick_gives_up_on_the_last_window_without_complaint() -> None:
+    reading = awaiting(windowsize=2)
+    reading.ack(2)
+    while reading.session.state is not State.CLOSED:
+        reading.tick()
+    assert reading.session.outcome is Outcome.UNCONFIRMED
+    assert reading.session.detail == "no ACK after block 2 of 3"
+
+
+def test_awaiting_ack_tick_does_not_call_it_success_when_the_peer_never_spoke() -> None:
+    reading = awaiting(content=b"tiny")
+    while reading.session.state is not State.CLOSED:
+        reading.tick()
+    assert reading.session.outcome is Outcome.TIMED_OUT
+
+
+def test_awaiting_ack_cancel_tells_the_peer() -> None:
+    reading = awaiting()
+    assert reading.give(Input.CANCEL, "stop") == [Error(0, "stop")]
+    assert ended(reading) is Outcome.CANCELLED
+    assert reading.session.detail == "stop"
+
+
+def test_awaiting_ack_replaced_is_silent() -> None:
+    reading = awaiting()
+    assert reading.give(Input.REPLACED) == []
+    assert ended(reading) is Outcome.CANCELLED
+
+
+# CLOSED
+
+
+def still_closed(event: Input, argument: object = None) -> bool:
+    reading = closed()
+    before = reading.session.acked, reading.session.outcome, reading.session.detail
+    assert reading.give(event, argument, at=1e6) == []
+    assert (reading.session.acked, reading.session.outcome, reading.session.detail) == before
+    return reading.session.state is State.CLOSED
+
+
+def test_closed_ack_is_ignored() -> None:
+    assert all(still_closed(Input.ACK, number) for number in (0, 2, 3, 4))
+
+
+def test_closed_fetched_is_ignored() -> None:
+    assert still_closed(Input.FETCHED, 8)
+
+
+def test_closed_failed_is_ignored() -> None:
+    assert still_closed(Input.FAILED, TransferError())
+
+
+def test_closed_peer_error_is_ignored() -> None:
+    assert still_closed(Input.PEER_ERROR, (8, "late"))
+
+
+def test_closed_requested_is_ignored() -> None:
+    assert still_closed(Input.REQUESTED)
+
+
+def test_closed_tick_is_ignored() -> None:
+    assert still_closed(Input.TICK)
+
+
+def test_closed_cancel_is_ignored() -> None:
+    assert still_closed(Input.CANCEL, "stop")
+
+
+def test_closed_replaced_is_ignored() -> None:
+    assert still_closed(Input.REPLACED)
+
+
+def test_every_cell_has_a_test_of_its_name() -> None:
+    names = [name for name in globals() if name.startswith("test_")]
+    cells = [f"test_{state.name}_{event.name}".lower() for state in State for event in Input]
+    assert [cell for cell in cells if not any(name.startswith(cell) for name in names)] == []
+
+
+def test_a_wait_of_none_after_the_first_sending_gives_up_at_once() -> None:
+    reading = Reading(CONTENT, watchdog=Waits(()))
+    assert reading.session.deadline == 0.0
+    assert reading.take() == [BLOCK[0]]
+    assert reading.tick() == []
+    assert ended(reading) is Outcome.TIMED_OUT
+
+
+def test_it_is_run_by_the_table_of_its_module() -> None:
+    assert ReadSession._table is read.TABLE
+    assert ReadSession.Input is Input

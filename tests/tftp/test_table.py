@@ -1,0 +1,118 @@
+"""bootfw.tftp.table: what makes a table, and the drawing of it."""
+
+import enum
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bootfw.tftp import read, write
+from bootfw.tftp.table import STAY, IllegalInput, Table, check, drawing, goes, ignore, illegal, machines
+
+ROOT = Path(__file__).parents[2]
+
+
+class State(enum.Enum):
+    OPEN = 1
+    CLOSED = 2
+
+
+class Input(enum.Enum):
+    SHUT = 1
+    LOOK = 2
+
+
+@goes(STAY, State.CLOSED)
+def shut(session: object, argument: object, now: float) -> State:
+    """Close it.
+
+    What stands here is for the reader of the code.
+    """
+    return State.CLOSED
+
+
+def untagged(session: object, argument: object, now: float) -> State:
+    return State.CLOSED
+
+
+TABLE: Table = {
+    State.OPEN: {Input.SHUT: shut, Input.LOOK: illegal},
+    State.CLOSED: {Input.SHUT: ignore, Input.LOOK: ignore},
+}
+
+
+def test_a_total_table_passes() -> None:
+    check(TABLE, State, Input)
+
+
+def test_a_missing_cell_is_refused() -> None:
+    table = {State.OPEN: {Input.SHUT: shut}, State.CLOSED: TABLE[State.CLOSED]}
+    with pytest.raises(TypeError, match=r"State\.OPEN has no cell for Input\.LOOK"):
+        check(table, State, Input)
+
+
+def test_a_missing_row_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"State\.CLOSED has no cell for Input\.SHUT"):
+        check({State.OPEN: TABLE[State.OPEN]}, State, Input)
+
+
+def test_a_transition_must_say_where_it_goes() -> None:
+    table = {State.OPEN: {Input.SHUT: untagged, Input.LOOK: ignore}, State.CLOSED: TABLE[State.CLOSED]}
+    with pytest.raises(TypeError, match="does not say where it goes"):
+        check(table, State, Input)
+
+
+def test_goes_does_not_wrap() -> None:
+    assert goes(State.CLOSED)(untagged) is untagged
+
+
+def test_illegal_names_what_happened() -> None:
+    class Session:
+        state = State.OPEN
+
+    with pytest.raises(IllegalInput, match=r"'argument' in State\.OPEN"):
+        illegal(Session(), "argument", 0.0)
+
+
+def test_drawing() -> None:
+    assert drawing(TABLE, [State.OPEN]) == "\n".join(
+        [
+            "```mermaid",
+            "stateDiagram-v2",
+            "    [*] --> OPEN",
+            "    OPEN --> OPEN: SHUT",
+            "    OPEN --> CLOSED: SHUT",
+            "    CLOSED --> [*]",
+            "```",
+            "",
+            "**OPEN**",
+            "",
+            "* SHUT: Close it.",
+            "* LOOK: Can't happen: raises.",
+            "",
+            "**CLOSED**",
+            "",
+            "* SHUT: Ignored.",
+            "* LOOK: Ignored.",
+            "",
+        ]
+    )
+
+
+@pytest.mark.parametrize("module", [read, write])
+def test_each_transition_is_explained(module: object) -> None:
+    table = module.TABLE  # type: ignore[attr-defined]
+    assert all(cell.__doc__ for row in table.values() for cell in row.values())
+
+
+def test_the_drawing_in_the_docs_is_not_stale() -> None:
+    drawn = (ROOT / "docs" / "machines.md").read_text()
+    assert drawn == machines(), "run: python -m bootfw.tftp.table > docs/machines.md"
+
+
+def test_the_command_prints_it() -> None:
+    command = [sys.executable, "-m", "bootfw.tftp.table"]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert printed.stdout == machines()
+    assert printed.stderr == ""
