@@ -317,3 +317,26 @@ def test_finish_answers_later_from_a_thread_of_the_reactor(tmp_path):
     Reactor.pool.done(True, Reactor.pool.call())
     assert os.listdir(tmp_path) == ["x"]
     assert waiting.result is None
+
+
+def test_content_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
+    calls = []
+
+    def sync(fd):
+        calls.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    def link(*arguments, **keywords):
+        calls.append("link")
+        os.link(*arguments, **keywords)
+
+    class Os:
+        fsync, link = staticmethod(sync), staticmethod(link)
+
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+    monkeypatch.setattr(module, "os", Os())
+    upload(DirectoryBackend(tmp_path), "a/x", b"data").finish()
+    content, *rest = calls
+    assert content.endswith("(deleted)")  # what /proc calls a file without a name
+    assert rest == ["link", str(tmp_path), str(tmp_path / "a")]
