@@ -22,14 +22,14 @@ This page is written from the code by `python -m bootfw.reference`.
 
 The configuration is one TOML file, named by `twistd bootfw -c FILE`. All of it may be left out; a key that bootfw does
 not know is an error. Units stand in the names of the keys. Relative paths are relative to the directory of the file.
-`twistd --nodaemon bootfw --check -c FILE` reads it, loads and verifies every plugin it names, and says all that is
+`twistd bootfw --check -c FILE` reads it, loads and verifies every plugin it names, and says all that is
 wrong, each with its place and with what would be right.
 """
 
 PLUGINS = """\
 ## Plugins
 
-A plugin is named by `use`: by the name that it was installed under (`twistd --nodaemon bootfw --list-plugins` shows
+A plugin is named by `use`: by the name that it was installed under (`twistd bootfw --list-plugins` shows
 them all), or as `"package.module:attribute"`. The other keys of its table are its own. Each kind has its place:
 
 | Section | What it decides | How many | When there is none |

@@ -14,9 +14,9 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 
-from bootfw import defaults
+from bootfw import __version__, defaults
 from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_config
-from bootfw.observe.log import at
+from bootfw.observe.log import LogObserver, at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
 from bootfw.values import Address
@@ -40,8 +40,8 @@ BOOTFW_TFTP_MAX_BLKSIZE=1400, BOOTFW_INTERFACES=eth0,eth1, BOOTFW_BACKEND_0_ROOT
 Examples:
   twistd --nodaemon bootfw                           try it, the log on the terminal
   twistd bootfw -c /etc/bootfw.toml                  in the background
-  twistd --nodaemon bootfw --check -c bootfw.toml    is the file right?
-  twistd --nodaemon bootfw --list-plugins            what can be named in "use"
+  twistd bootfw --check -c bootfw.toml               is the file right?
+  twistd bootfw --list-plugins                       what can be named in "use"
 
 Exit codes: 0 well, 1 the configuration is wrong or a port can't be had, 2 no such option.
 """
@@ -50,7 +50,7 @@ Exit codes: 0 well, 1 the configuration is wrong or a port can't be had, 2 no su
 class Options(usage.Options):
     """The options after ``twistd bootfw``."""
 
-    synopsis = "Usage: twistd [options] bootfw [options]"
+    synopsis = "[options]"
     longdesc = "Network boot services: proxyDHCP and TFTP."
     optParameters = [["config", "c", None, "The configuration, a TOML file."]]
     optFlags = [
@@ -70,6 +70,11 @@ class Options(usage.Options):
         """There are none."""
         if arguments:
             raise usage.UsageError(f'unexpected "{arguments[0]}"')
+
+    def opt_version(self) -> NoReturn:
+        """Show the version of bootfw and exit."""
+        sys.stdout.write(f"bootfw {__version__}\n")
+        raise SystemExit(0)
 
     def postOptions(self) -> None:
         """Do here what ends at once."""
@@ -115,7 +120,8 @@ class Daemon(MultiService):
         try:
             super().privilegedStartService()  # type: ignore[no-untyped-call]
         except CannotListenError as error:
-            self.log.critical("bootfw can't start: {reason}", reason=error)
+            if not any(isinstance(observer, LogObserver) for _, observer in self._parts.observers):
+                self.log.critical("{reason}", reason=error)
             raise
 
     def startService(self) -> None:
@@ -164,9 +170,10 @@ def _contents(parts: Parts) -> list[tuple[str, str]]:
     def names(things: Iterable[tuple[str, Any]]) -> str:
         return ", ".join(name for name, _ in things) or "none"
 
+    silent = not parts.resolvers and parts.settings.dhcp.mode != "off"
     return [
         ("backends", names(parts.backends)),
-        ("resolvers", names(parts.resolvers)),
+        ("resolvers", names(parts.resolvers) + (", so there is no DHCP" if silent else "")),
         ("watchdog", parts.watchdog[0]),
         ("observers", names(parts.observers)),
     ]

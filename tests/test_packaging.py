@@ -1,0 +1,159 @@
+"""What is installed, in environments of its own: the wheel, the editable install, and a plugin's distribution."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PLUGIN = ROOT / "plugins" / "bootfw-http-mirror"
+
+pytestmark = pytest.mark.skipif(
+    subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True, check=False).returncode != 0,
+    reason="needs pip",
+)
+
+
+class Environment:
+    """A fresh virtual environment."""
+
+    def __init__(self, path: Path) -> None:
+        venv.create(path, with_pip=True)
+        self.bin = path / "bin"
+
+    def run(self, program: str, *arguments: str | Path, cwd: Path) -> str:
+        """What *program* of this environment prints; failing it fails the test with that."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("BOOTFW_", "PYTHON"))}
+        command = [str(self.bin / program), *map(str, arguments)]
+        done = subprocess.run(command, cwd=cwd, env=clean, text=True, capture_output=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def pip_install(self, *what: str | Path, cwd: Path) -> None:
+        """Install, with dependencies."""
+        self.run("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what, cwd=cwd)
+
+
+def source_of(root: Path, into: Path) -> Path:
+    """A copy of a distribution's source: building leaves things behind."""
+    unwanted = shutil.ignore_patterns("*.egg-info", "build", "dist", "__pycache__", ".*")
+    parts = [path for path in root.iterdir() if path.suffix in (".cfg", ".toml", ".md") or path.name == "LICENSE"]
+    for path in parts:
+        into.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, into)
+    for package in ("bootfw", "twisted", "bootfw_http_mirror"):
+        if (root / package).is_dir():
+            shutil.copytree(root / package, into / package, ignore=unwanted)
+    return into
+
+
+def wheel_of(root: Path, where: Path) -> Path:
+    source = source_of(root, where / "source" / root.name)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(where), str(source)]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = where.glob(f"{root.name.replace('-', '_') if root != ROOT else 'bootfw'}-[0-9]*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return wheel_of(ROOT, tmp_path_factory.mktemp("wheels"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """bootfw from its wheel, and nothing else."""
+    environment = Environment(tmp_path_factory.mktemp("installed"))
+    environment.pip_install(wheel, cwd=wheel.parent)
+    return environment
+
+
+def plugins_of(environment: Environment, cwd: Path) -> dict[str, str]:
+    rows = json.loads(environment.run("twistd", "bootfw", "--list-plugins", "--json", cwd=cwd))
+    assert [row for row in rows if row["error"]] == []
+    return {f"{row['kind']} {row['name']}": row["distribution"].split()[0] for row in rows}
+
+
+BUILT_IN = [
+    "backend directory",
+    "backend distribution",
+    "backend memory",
+    "resolver by-architecture",
+    "resolver by-client",
+    "resolver static",
+    "watchdog adaptive",
+    "watchdog exponential",
+    "watchdog fixed",
+    "watchdog hpa",
+    "observer log",
+]
+
+
+def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    metadata = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info/"
+    packed = {name for name in names if not name.startswith(metadata)}
+    ours = {
+        str(path.relative_to(ROOT))
+        for path in [*(ROOT / "bootfw").rglob("*"), ROOT / "twisted" / "plugins" / "bootfw_plugin.py"]
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert packed == ours
+    assert "bootfw/py.typed" in packed
+    assert "bootfw/personas/stock.toml" in packed
+    assert not any(name.startswith("twisted/") and name.endswith("__init__.py") for name in packed)
+
+
+def test_the_wheel_brings_the_command(installed: Environment, tmp_path: Path) -> None:
+    assert "twistd [options] bootfw" in installed.run("twistd", "bootfw", "--help", cwd=tmp_path)
+    assert "Network boot services" in installed.run("twistd", "--help", cwd=tmp_path)
+
+
+def test_the_wheel_needs_only_what_it_says(installed: Environment, tmp_path: Path) -> None:
+    assert installed.run("python", "-m", "pip", "check", cwd=tmp_path).strip() == "No broken requirements found."
+    installed.run("python", "-W", "error", "-c", "import bootfw.api, bootfw.tap, bootfw.testing", cwd=tmp_path)
+
+
+def test_the_wheel_brings_the_plugins(installed: Environment, tmp_path: Path) -> None:
+    assert plugins_of(installed, tmp_path) == dict.fromkeys(BUILT_IN, "bootfw")
+
+
+def test_the_example_is_right_for_the_wheel(installed: Environment, tmp_path: Path) -> None:
+    example = ROOT / "examples" / "bootfw.toml"
+    printed = installed.run("twistd", "bootfw", "--check", "-c", example, cwd=tmp_path)
+    assert printed.splitlines()[0] == f"{example}: OK"
+
+
+def test_an_editable_install_brings_the_same(tmp_path: Path) -> None:
+    source = source_of(ROOT, tmp_path / "checkout")
+    environment = Environment(tmp_path / "environment")
+    environment.pip_install("--editable", source, cwd=tmp_path)
+    assert "twistd [options] bootfw" in environment.run("twistd", "bootfw", "--help", cwd=tmp_path)
+    assert plugins_of(environment, tmp_path) == dict.fromkeys(BUILT_IN, "bootfw")
+
+
+def test_the_mirror_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    """The boundary of the public names: a plugin of its own distribution, its own tests, and bootfw's wheel."""
+    environment = Environment(tmp_path / "environment")
+    environment.pip_install(wheel, wheel_of(PLUGIN, tmp_path), "pytest", cwd=tmp_path)
+    found = plugins_of(environment, tmp_path)
+    assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "backend http-mirror": "bootfw-http-mirror"}
+    shutil.copytree(PLUGIN / "tests", tmp_path / "tests")
+    environment.run("python", "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", tmp_path, "tests", cwd=tmp_path)
+    environment.run("python", "-m", "pip", "uninstall", "--yes", "--quiet", "bootfw", cwd=tmp_path)
+    environment.run("twistd", "--help", cwd=tmp_path)
+
+
+def test_the_mirror_imports_the_public_names_only() -> None:
+    sources = list((PLUGIN / "bootfw_http_mirror").glob("*.py"))
+    lines = [line.split() for path in sources for line in path.read_text().splitlines()]
+    imported = {words[1] for words in lines if words[:1] in (["from"], ["import"])}
+    ours = {name for name in imported if name.split(".")[0] == "bootfw"}
+    assert ours == {"bootfw.api"}

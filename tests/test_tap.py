@@ -1,0 +1,326 @@
+"""``twistd bootfw`` as an operator uses it."""
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.application.service import IService
+from zope.interface.verify import verifyObject
+
+from bootfw import __version__
+from bootfw.tap import Daemon, Options, makeService
+
+TWISTD = Path(sys.executable).parent / "twistd"
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("BOOTFW_")]:
+        monkeypatch.delenv(name)
+
+
+def ends(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, and what was printed."""
+    with pytest.raises(SystemExit) as caught:
+        Options().parseOptions(list(arguments))
+    printed = capsys.readouterr()
+    return int(caught.value.code or 0), printed.out, printed.err
+
+
+GOOD = """
+[dhcp]
+mode = "off"
+[tftp]
+listen = ["127.0.0.1:PORT"]
+[[backend]]
+use = "directory"
+root = "files"
+[[backend]]
+use = "memory"
+files = { "one" = "1" }
+[[backend]]
+use = "memory"
+files = {}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration that serves a directory on a free port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "motd").write_text("hello\n")
+    path = tmp_path / "bootfw.toml"
+    path.write_text(GOOD.replace("PORT", str(port)))
+    return path
+
+
+# What ends at once
+
+
+def test_check_says_what_would_run(capsys: pytest.CaptureFixture[str], config: Path) -> None:
+    assert ends(capsys, "--check", "-c", str(config)) == (
+        0,
+        f"{config}: OK\n"
+        "backends   directory, memory[1], memory[2]\n"
+        "resolvers  none\n"
+        "watchdog   adaptive\n"
+        "observers  log\n",
+        "",
+    )
+
+
+def test_check_without_a_file_checks_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = ends(capsys, "--check")
+    assert (code, err) == (0, "")
+    assert out.startswith("the default configuration: OK\n")
+    assert "resolvers  by-architecture\n" in out
+
+
+def test_check_tells_when_there_will_be_no_dhcp(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('[[backend]]\nuse = "memory"\nfiles = {}')
+    assert "resolvers  none, so there is no DHCP\n" in ends(capsys, "--check", "-c", str(tmp_path / "c.toml"))[1]
+
+
+WRONG = """
+[[backend]]
+use = "directroy"
+[[backend]]
+use = "directory"
+rot = "/srv"
+[[resolver]]
+use = "static"
+file = 5
+[[resolver]]
+use = "by-architecture"
+files = { "x86_64-eufi" = "a" }
+[watchdog]
+use = "bootfw.nowhere:plugin"
+[[observer]]
+use = "bootfw.backends.memory:plugin"
+"""
+
+
+def test_check_says_all_that_is_wrong_with_the_plugins(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(WRONG)
+    code, out, err = ends(capsys, "--check", "-c", str(path))
+    assert (code, out) == (1, "")
+    lines = err.replace(f"bootfw: {path}: ", "").splitlines()
+    assert lines[0].startswith('backend[0].use: no plugin "directroy"; known: directory, distribution, ')
+    assert lines[0].endswith('did you mean "directory"?')
+    assert lines[1] == 'backend[1].rot: unknown key; known: root, ignore-case; did you mean "root"?'
+    assert lines[2] == "resolver[0].file: must be a string, not 5"
+    assert lines[3].startswith("resolver[1].files.x86_64-eufi: ")
+    assert "x86_64-uefi" in lines[3]
+    assert lines[4] == (
+        "watchdog.use: \"bootfw.nowhere:plugin\" can't be loaded: ModuleNotFoundError: No module named 'bootfw.nowhere'"
+    )
+    assert (
+        lines[5]
+        == 'observer[0].use: "bootfw.backends.memory:plugin" makes IWritableBackend, but observer needs IBootObserver'
+    )
+    assert len(lines) == 6
+
+
+def test_errors_of_plugins_name_the_variable(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOOTFW_WATCHDOG_USE", "fixed")
+    monkeypatch.setenv("BOOTFW_WATCHDOG_SECONDS", '[1, "x"]')
+    assert ends(capsys, "--check") == (1, "", 'bootfw: BOOTFW_WATCHDOG_SECONDS[1]: must be a number, not "x"\n')
+
+
+def test_list_plugins(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = ends(capsys, "--list-plugins")
+    assert (code, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if line.split()[:2] == ["watchdog", "hpa"]]
+    assert f"bootfw {__version__}  Six sendings" in line
+
+
+def test_list_plugins_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = json.loads(ends(capsys, "--list-plugins", "--json")[1])
+    assert {"kind", "name", "distribution", "summary", "error"} == set(rows[0])
+    assert ("backend", "memory") in {(row["kind"], row["name"]) for row in rows}
+
+
+def test_help_shows_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ends(capsys, "--help")
+    assert code == 0
+    assert "--check" in out
+    assert "twistd bootfw --check -c bootfw.toml" in out
+    assert "Exit codes: 0 well, 1 " in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ends(capsys, "--version") == (0, f"bootfw {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--chekc"], "bootfw: option --chekc not recognized; see twistd bootfw --help"),
+        (["start"], 'bootfw: unexpected "start"; see twistd bootfw --help'),
+        (["--json"], "bootfw: --json is for --list-plugins; see twistd bootfw --help"),
+        (["-c"], "bootfw: option -c requires argument; see twistd bootfw --help"),
+    ],
+)
+def test_misuse_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str], arguments: list[str], line: str) -> None:
+    assert ends(capsys, *arguments) == (2, "", line + "\n")
+
+
+def test_make_service_ends_for_a_wrong_configuration(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    options = Options()
+    options.parseOptions(["-c", str(tmp_path / "missing.toml")])
+    with pytest.raises(SystemExit) as caught:
+        makeService(options)
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == f"bootfw: {tmp_path}/missing.toml: can't be read: No such file or directory\n"
+
+
+def test_make_service_starts_nothing(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    options = Options()
+    options.parseOptions(["-c", str(config)])
+    service = makeService(options)
+    assert isinstance(service, Daemon)
+    assert verifyObject(IService, service)
+    assert not service.running
+
+
+# The real thing
+
+
+def clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("BOOTFW_")}
+
+
+@contextlib.contextmanager
+def running(*command: str | Path, until: str, cwd: Path, **options: Any) -> Iterator[list[str]]:
+    """The command, as soon as it has printed *until*; what it prints is collected."""
+    lines: list[str] = []
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=clean(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        **options,
+    )
+    try:
+        _collect(process, lines, until, time.monotonic() + 30)
+        yield lines
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == -signal.SIGTERM, "twistd stops in good order, then ends as the signal would"
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout
+        process.stdout.close()
+
+
+def _collect(process: "subprocess.Popen[bytes]", lines: list[str], until: str, deadline: float) -> None:
+    assert process.stdout
+    text = b""
+    while until not in text.decode():
+        ready, _, _ = select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))
+        piece = os.read(process.stdout.fileno(), 65536) if ready else b""
+        assert piece, f"ended or silent without {until!r}:\n{text.decode()}"
+        text += piece
+    lines += text.decode().splitlines()
+
+
+def fetch(address: tuple[str, int], name: str) -> bytes:
+    """A file of less than 512 octets, as RFC 1350 has it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(10)
+        client.sendto(b"\0\1" + name.encode() + b"\0octet\0", address)
+        data, server = client.recvfrom(600)
+        assert data[:4] == b"\0\3\0\1", data
+        client.sendto(b"\0\4\0\1", server)
+        return data[4:]
+
+
+def port_of(config: Path) -> int:
+    return int(config.read_text().split("127.0.0.1:")[1].split('"')[0])
+
+
+def test_it_serves_and_shows_what_is_bound_and_how_to_fetch(config: Path) -> None:
+    port = port_of(config)
+    with running(TWISTD, "-n", "--pidfile=", "bootfw", "-c", config, until="try it", cwd=config.parent) as lines:
+        assert f"\ttftp  127.0.0.1:{port}" in lines
+        (hint,) = [line.partition("try it: ")[2] for line in lines if "try it: " in line]
+        assert hint == f"curl -O tftp://127.0.0.1:{port}/motd"
+        assert fetch(("127.0.0.1", port), "motd") == b"hello\n"
+
+
+@pytest.mark.parametrize("mode", [["-n"], []], ids=["foreground", "daemon"])
+def test_a_port_that_is_held_ends_the_start(config: Path, mode: list[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind(("127.0.0.1", port_of(config)))
+        command = [str(TWISTD), *mode, "bootfw", "-c", str(config)]
+        done = subprocess.run(
+            command, cwd=config.parent, env=clean(), text=True, capture_output=True, timeout=30, check=False
+        )
+    assert done.returncode == 1
+    where = f"127.0.0.1:{port_of(config)}"
+    log = done.stdout if mode else (config.parent / "twistd.log").read_text()
+    (line,) = [line for line in log.splitlines() if "Address already in use" in line]
+    assert f"tftp can't listen on {where}: " in line
+    assert f"(pid {os.getpid()})" in line
+    assert mode or f"CannotListenError: Couldn't listen on {where}" in done.stderr, "what twistd itself says"
+    assert "Traceback" not in log + done.stderr
+    assert not (config.parent / "twistd.pid").exists()
+
+
+needs_namespaces = pytest.mark.skipif(
+    os.getuid() != 0 or not all(map(shutil.which, ["unshare", "setpriv", "ip"])),
+    reason="needs root, unshare, setpriv and ip",
+)
+
+
+@pytest.mark.interop
+@needs_namespaces
+@pytest.mark.parametrize("privileged", [True, False], ids=["privileged", "unprivileged"])
+def test_the_defaults_serve_with_and_without_privileges(privileged: bool, tmp_path: Path) -> None:
+    """In a network of its own, where nothing else listens. Root without the capability is as good as nobody."""
+    caps = "-net_bind_service"
+    drop = [] if privileged else ["setpriv", "--bounding-set", caps, "--inh-caps", caps]
+    inside = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", *drop]
+    with running(*inside, TWISTD, "-n", "--pidfile=", "bootfw", until="try it", cwd=tmp_path) as lines:
+        table = {tuple(line.split(maxsplit=2)) for line in lines if line.startswith("\t")}
+    why = "which needs root or CAP_NET_BIND_SERVICE"
+    if privileged:
+        assert table >= {("dhcp", "0.0.0.0:67"), ("boot-server", "0.0.0.0:4011"), ("tftp", "0.0.0.0:69")}
+    else:
+        assert table >= {
+            ("dhcp", "0.0.0.0:10067", f"instead of 67, {why}: no real client comes here"),
+            ("boot-server", "0.0.0.0:4011"),
+            ("tftp", "0.0.0.0:10069", f"instead of 69, {why}"),
+        }
+
+
+@pytest.mark.interop
+@needs_namespaces
+def test_a_file_that_says_nothing_of_ports_means_the_well_known_ones(tmp_path: Path) -> None:
+    (tmp_path / "bootfw.toml").write_text("[bootfw]\n")
+    caps = "-net_bind_service"
+    command = ["unshare", "--net", "setpriv", "--bounding-set", caps, "--inh-caps", caps]
+    command += [str(TWISTD), "-n", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
+    done = subprocess.run(command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "Permission denied" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
