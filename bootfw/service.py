@@ -110,7 +110,7 @@ class BootService(MultiService):
         if self._chain is not None:
             self._chain.cancel_all()
             self._chain = None
-        closing = [maybeDeferred(super().stopService)]  # type: ignore[no-untyped-call]
+        closing = [maybeDeferred(super().stopService)]
         opened, self._open = self._open, []
         for row, port, protocol in opened:
             protocol.close()
