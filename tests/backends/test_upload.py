@@ -325,12 +325,12 @@ def test_content_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
     def sync(fd):
         calls.append(os.readlink(f"/proc/self/fd/{fd}"))
 
-    def link(*arguments, **keywords):
+    def named(*arguments, **keywords):
         calls.append("link")
         os.link(*arguments, **keywords)
 
     class Os:
-        fsync, link = staticmethod(sync), staticmethod(link)
+        fsync, link = staticmethod(sync), staticmethod(named)
 
         def __getattr__(self, name):
             return getattr(os, name)
