@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
@@ -36,6 +36,8 @@ class Upload:
     _temporary: bytes
     """Its name in _directory meanwhile; b"": it has none."""
     _reactor: Any
+    _finishing: bool = field(default=False, init=False)
+    _cancelled: bool = field(default=False, init=False)
 
     @classmethod
     def begin(cls, find: Find, path: bytes, size: int | None, reactor: Any) -> "Upload":
@@ -71,12 +73,19 @@ class Upload:
 
     def finish(self) -> Any:
         """See IWriter."""
+        self._finishing = True
         if self._reactor is None:
             return self._finish()
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._finish)
 
     def cancel(self) -> None:
         """See IWriter."""
+        self._cancelled = True
+        # finish() cleans up behind itself; its thread may be using the descriptors at this moment.
+        if not self._finishing:
+            self._forget()
+
+    def _forget(self) -> None:
         if self._temporary:
             with suppress(FileNotFoundError):
                 os.unlink(self._temporary, dir_fd=self._directory)
@@ -87,31 +96,40 @@ class Upload:
         os.close(self._directory)
 
     def _finish(self) -> None:
-        with refusals():
-            os.fsync(self._file)
-            way = [os.dup(self._directory)]
-            made: list[tuple[Callable[..., None], bytes, int]] = []  # how to take back each new name
-            try:
-                for part in self._missing:
-                    with suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=way[-1])
-                        made.append((os.rmdir, part, way[-1]))
-                    # Not followed: what is there instead of our new directory is somebody else's.
-                    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                    way.append(os.open(part, flags, dir_fd=way[-1]))
-                self._publish(way[-1])
-                made.append((os.unlink, self._name, way[-1]))
-                for directory in way:
-                    _sync(directory)
-            except BaseException:
-                for take_back, name, directory in reversed(made):
-                    with suppress(OSError):
-                        take_back(name, dir_fd=directory)
-                raise
-            finally:
-                for directory in way:
-                    os.close(directory)
+        try:
+            with refusals():
+                self._store()
+        except BaseException:
+            self._forget()
+            raise
         self._close()
+
+    def _store(self) -> None:
+        os.fsync(self._file)
+        way = [os.dup(self._directory)]
+        made: list[tuple[Callable[..., None], bytes, int]] = []  # how to take back each new name
+        try:
+            for part in self._missing:
+                with suppress(FileExistsError):
+                    os.mkdir(part, dir_fd=way[-1])
+                    made.append((os.rmdir, part, way[-1]))
+                # Not followed: what is there instead of our new directory is somebody else's.
+                flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                way.append(os.open(part, flags, dir_fd=way[-1]))
+            if self._cancelled:
+                raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+            self._publish(way[-1])
+            made.append((os.unlink, self._name, way[-1]))
+            for directory in way:
+                _sync(directory)
+        except BaseException:
+            for take_back, name, directory in reversed(made):
+                with suppress(OSError):
+                    take_back(name, dir_fd=directory)
+            raise
+        finally:
+            for directory in way:
+                os.close(directory)
 
     def _publish(self, directory: int) -> None:
         if not self._temporary:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from twisted.internet import defer
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from bootfw.api import (
@@ -296,27 +297,47 @@ def test_full_disk(backend, tmp_path):
         assert everything(disk) == [str(disk / "y")]
 
 
-def test_finish_answers_later_from_a_thread_of_the_reactor(tmp_path):
-    class Pool:
-        def callInThreadWithCallback(self, done, call):
-            self.call, self.done = call, done
+class Threads:
+    """As much of a reactor as deferToThreadPool() needs; its one thread works when run() is called."""
 
-    class Reactor:
-        pool = Pool()
+    def getThreadPool(self):
+        return self
 
-        def getThreadPool(self):
-            return self.pool
+    def callInThreadWithCallback(self, done, call):
+        self.call, self.done = call, done
 
-        def callFromThread(self, call, *arguments):
-            call(*arguments)
+    def callFromThread(self, call, *arguments):
+        call(*arguments)
 
-    backend = DirectoryBackend(tmp_path, reactor=Reactor())
-    waiting = upload(backend, "x", b"data").finish()
-    assert isinstance(waiting, defer.Deferred)
-    assert os.listdir(tmp_path) == []
-    Reactor.pool.done(True, Reactor.pool.call())
+    def run(self):
+        try:
+            self.done(True, self.call())
+        except Exception:
+            self.done(False, Failure())
+
+
+def test_finish_answers_later_from_a_thread_of_the_reactor(tmp_path, scratch):
+    reactor = Threads()
+    waiting = upload(DirectoryBackend(tmp_path, reactor=reactor), "x", b"data").finish()
+    assert not waiting.called
+    assert not (tmp_path / "x").exists()
+    reactor.run()
     assert os.listdir(tmp_path) == ["x"]
     assert waiting.result is None
+
+
+def test_cancelled_while_a_thread_finishes_it(tmp_path, scratch):
+    """The client is gone, or we are shutting down: the thread's descriptors must stay its own."""
+    before = os.listdir("/proc/self/fd")
+    reactor = Threads()
+    writer = upload(DirectoryBackend(tmp_path, reactor=reactor), "a/x", b"data")
+    waiting = writer.finish()
+    waiting.addErrback(lambda failure: failure.trap(defer.CancelledError))
+    waiting.cancel()
+    writer.cancel()
+    reactor.run()
+    assert os.listdir(tmp_path) == []
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_content_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
