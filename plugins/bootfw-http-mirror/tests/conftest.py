@@ -24,9 +24,9 @@ class Response:
     phrase = b"OK"
     request = previousResponse = None
 
-    def __init__(self, code: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+    def __init__(self, code: int, body: bytes | None = None, headers: dict[str, str] | None = None) -> None:
         self.code = code
-        self.length = len(body) if body else UNKNOWN_LENGTH
+        self.length: Any = UNKNOWN_LENGTH if body is None else len(body)
         self.headers = Headers({name: [value] for name, value in (headers or {}).items()})
         self.protocol: Any = None
         self.dropped = False
