@@ -17,10 +17,14 @@ class WriteTransfer(Transfer):
 
     _writer: Any = field(default=None, init=False)
     """An IWriter; None when it is finished or cancelled."""
+    _netascii: NetasciiWriter | None = field(default=None, init=False)
+    """The same, in a netascii transfer."""
 
     def has(self, file: Any) -> None:
         """See Transfer."""
-        self._writer = NetasciiWriter(file) if self.request.mode is Mode.NETASCII else file
+        self._writer = file
+        if self.request.mode is Mode.NETASCII:
+            self._writer = self._netascii = NetasciiWriter(file)
 
     def give_back(self, file: Any) -> None:
         """See Transfer."""
@@ -61,9 +65,9 @@ class WriteTransfer(Transfer):
         """Store a block, and with the last one the file. False: that takes its time, or has just failed."""
         store = self.session.stores
         try:
-            if store.final:
-                self._writer.final = True
-            if store.payload:
+            if self._netascii is not None:
+                self._netascii.final = store.final
+            if store.payload or self._netascii is not None:
                 waiting = later(self._writer.write(store.offset, store.payload))
                 if waiting is not None:
                     self.wait_for(waiting, self._written, self._failed, _nothing)
