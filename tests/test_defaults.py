@@ -1,0 +1,164 @@
+"""What bootfw does where the configuration says nothing."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootfw import defaults
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.distribution import PROGRAMS, DistributionBackend
+from bootfw.backends.memory import MemoryBackend
+from bootfw.plugins import PluginContext, configure, load
+from bootfw.settings import ListenAddress, Settings
+
+
+@pytest.fixture
+def debian(tmp_path: Path) -> DistributionBackend:
+    """Has iPXE and pxelinux where Debian puts them."""
+    for place in ("/usr/lib/ipxe/undionly.kpxe", "/usr/lib/ipxe/ipxe.efi", "/usr/lib/PXELINUX/pxelinux.0"):
+        path = tmp_path / "debian" / place.removeprefix("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return DistributionBackend(tmp_path / "debian")
+
+
+def files_for(*backends: Any) -> dict[str, str]:
+    chosen = defaults.resolvers([("", backend) for backend in backends])
+    return dict(chosen[0][1]["files"]) if chosen else {}
+
+
+SCRIPT = MemoryBackend({defaults.SCRIPT_NAME: defaults.SCRIPT})
+
+
+def test_programs_of_the_distribution(debian: DistributionBackend) -> None:
+    assert files_for(debian, SCRIPT) == {
+        "x86-bios": "undionly.kpxe",
+        "x86_64-uefi": "ipxe.efi",
+        "ipxe": "boot.ipxe",
+    }
+
+
+def test_what_the_operator_has_put_there_wins(debian: DistributionBackend, tmp_path: Path) -> None:
+    for name in ("pxelinux.0", "bootx64.efi", "boot.ipxe"):
+        (tmp_path / name).write_bytes(b"x")
+    assert files_for(DirectoryBackend(tmp_path), debian, SCRIPT) == {
+        "x86-bios": "pxelinux.0",
+        "x86_64-uefi": "bootx64.efi",
+        "ipxe": "boot.ipxe",
+    }
+
+
+def test_the_better_program_of_one_place_wins(tmp_path: Path) -> None:
+    for name in ("pxelinux.0", "undionly.kpxe", "lpxelinux.0"):
+        (tmp_path / name).write_bytes(b"x")
+    assert files_for(DirectoryBackend(tmp_path)) == {"x86-bios": "undionly.kpxe"}
+
+
+def test_without_any_program_there_is_no_resolver(tmp_path: Path) -> None:
+    assert defaults.resolvers([("directory", DirectoryBackend(tmp_path)), ("other", object())]) == []
+
+
+def test_the_programs_are_known_to_the_distribution_backend_or_of_another_common_name() -> None:
+    names = {name for programs in defaults.BOOT_PROGRAMS.values() for name in programs}
+    others = {"boot.ipxe", "snponly-i386.efi", "bootia32.efi", "bootx64.efi", "bootaa64.efi"}
+    assert names - set(PROGRAMS) == others
+
+
+def test_the_defaults_are_accepted_by_the_plugins(tmp_path: Path) -> None:
+    context = PluginContext(None, tmp_path)
+    made = []
+    for use, options in defaults.backends():
+        made.append((use, configure(load(use, "bootfw.backends"), options, context)))
+    assert [use for use, _ in made][-2:] == ["distribution", "memory"]
+    for use, options in defaults.resolvers(made):
+        configure(load(use, "bootfw.resolvers"), options, context)
+
+
+def test_directories_that_are_not_there_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defaults, "ROOTS", (str(tmp_path / "none"), str(tmp_path)))
+    assert defaults.backends()[0] == ("directory", {"root": str(tmp_path)})
+    assert [use for use, _ in defaults.backends()] == ["directory", "distribution", "memory"]
+
+
+def test_the_script_is_one_and_ends_by_leaving() -> None:
+    lines = defaults.SCRIPT.splitlines()
+    assert lines[0] == "#!ipxe"
+    assert lines[-1] == "exit 0"
+    assert "{" not in defaults.SCRIPT.replace("${", "")
+    assert not any(command in defaults.SCRIPT for command in ("boot ", "sanboot", "autoboot", "kernel", "reboot"))
+
+
+def test_an_example_is_a_file_that_is_there(debian: DistributionBackend, tmp_path: Path) -> None:
+    assert defaults.example([("", debian), ("", SCRIPT)]) == "undionly.kpxe"
+    assert defaults.example([("", SCRIPT)]) == "boot.ipxe"
+    (tmp_path / "own").mkdir()
+    assert defaults.example([("", DirectoryBackend(tmp_path / "own"))]) is None
+    (tmp_path / "own" / "vmlinuz").write_bytes(b"x")
+    assert defaults.example([("", DirectoryBackend(tmp_path / "own"))]) == "vmlinuz"
+    assert defaults.example([("", DirectoryBackend(tmp_path / "absent"))]) is None
+
+
+# Ports
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> dict[ListenAddress, int]:
+    """What binding an address comes to; those not named can be had."""
+    made: dict[ListenAddress, int] = {}
+    monkeypatch.setattr(defaults, "_fault", lambda address: made.get(address, 0))
+    return made
+
+
+DENIED = dict.fromkeys([("0.0.0.0", 67), ("0.0.0.0", 69), ("::", 69)], errno.EACCES)
+
+
+def test_ports_that_can_be_had_stay(faults: Any) -> None:
+    assert defaults.settled(Settings(), (), True) == (Settings(), {})
+
+
+def test_low_ports_that_are_not_allowed_are_replaced_and_that_is_said(faults: Any) -> None:
+    faults |= DENIED
+    settings, notes = defaults.settled(Settings(), (), True)
+    assert settings.tftp.listen == (("0.0.0.0", 10069), ("::", 10069))
+    assert (settings.dhcp.server_port, settings.dhcp.boot_server_port) == (10067, 4011)
+    assert notes == {
+        "tftp": "instead of 69, which needs root or CAP_NET_BIND_SERVICE",
+        "dhcp": "instead of 67, which needs root or CAP_NET_BIND_SERVICE: no real client comes here",
+    }
+
+
+def test_only_without_a_file(faults: Any) -> None:
+    faults |= DENIED
+    assert defaults.settled(Settings(), (), False) == (Settings(), {})
+
+
+def test_only_where_nobody_asked_for_them(faults: Any) -> None:
+    faults |= DENIED
+    given = {("tftp", "listen"), ("dhcp", "ports")}
+    assert defaults.settled(Settings(), given, True) == (Settings(), {})
+
+
+def test_a_port_that_is_in_use_is_not_avoided(faults: Any) -> None:
+    faults |= dict.fromkeys(DENIED, errno.EADDRINUSE)
+    assert defaults.settled(Settings(), (), True) == (Settings(), {})
+
+
+@pytest.mark.parametrize("fault", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+@pytest.mark.parametrize("fall_back", [True, False])
+def test_without_ipv6_it_is_left_out(faults: Any, fault: int, fall_back: bool) -> None:
+    faults["::", 69] = fault
+    settings, notes = defaults.settled(Settings(), (), fall_back)
+    assert settings.tftp.listen == (("0.0.0.0", 69),)
+    assert notes == {}
+
+
+def test_ipv6_that_was_asked_for_is_kept(faults: Any) -> None:
+    faults["::", 69] = errno.EAFNOSUPPORT
+    assert defaults.settled(Settings(), {("tftp", "listen")}, True)[0] == Settings()
+
+
+def test_the_port_is_really_tried() -> None:
+    assert defaults._fault(("127.0.0.1", 0)) == 0
+    assert defaults._fault(("192.0.2.1", 0)) == errno.EADDRNOTAVAIL

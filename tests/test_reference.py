@@ -1,0 +1,38 @@
+"""The reference of the configuration."""
+
+from pathlib import Path
+
+import pytest
+
+from bootfw.reference import reference, toml
+from bootfw.sections import SECTIONS, keys_of
+
+PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    assert PAGE.read_text() == reference(), "run: python -m bootfw.reference > docs/configuration.md"
+
+
+def test_every_key_is_explained() -> None:
+    for section in SECTIONS:
+        block = reference().split(f"## `[{section}]`")[1].split("\n## ")[0]
+        explained = {line.split("|")[1].strip(" `"): line.split("|")[4] for line in block.splitlines() if "|" in line}
+        for key in keys_of(section):
+            assert len(explained[".".join(key.path)].strip()) > 20, key.path
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (1.5, "1.5"),
+        ("single", '"single"'),
+        ((("0.0.0.0", 69), ("::", 69)), '["0.0.0.0:69", "[::]:69"]'),
+        ([1, 3, 7], "[1, 3, 7]"),
+        ({"a": ["b"]}, '{"a" = ["b"]}'),
+        ((), "[]"),
+    ],
+)
+def test_defaults_are_shown_as_the_file_has_them(value: object, text: str) -> None:
+    assert toml(value) == text
