@@ -5,9 +5,10 @@ from collections.abc import Callable
 from attrs import evolve, frozen
 
 from bootfw.dhcp.expand import expand
-from bootfw.errors import BootRefused
+from bootfw.errors import BootRefused, WireError
 from bootfw.values import BootFile, BootRequest
-from bootfw.wire.options import address_bytes, text_bytes
+from bootfw.wire.iana import architecture_codes
+from bootfw.wire.options import IPXESuboption, Option, address_bytes, ipxe, text_bytes
 
 NAME_MAX = 254
 """Octets of a name, beside its NUL. EDK2 and iPXE don't join split options, so one of them has to hold it."""
@@ -44,6 +45,9 @@ def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str]
                 f'by-architecture takes one as [resolver.files] "{key}" = "http://{{server}}/..."'
             )
     elif request.ipxe:
+        scheme = name.partition("://")[0].lower() if is_url else "tftp"
+        if not _ipxe_can_load(scheme, request):
+            return Withheld(f'"{name}": this build of iPXE has no {scheme.upper()}, as its option 175 tells')
         if is_ipxe_program(_last_part(name)):
             return Withheld(
                 f'the client is iPXE already and would load iPXE ("{name}") for ever; give it a script, '
@@ -56,7 +60,22 @@ def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str]
 
 def http_architecture(request: BootRequest) -> str:
     """The name of the client's architecture with "-http", which firmware that boots by HTTP doesn't always say."""
-    return request.architecture.removesuffix("-http") + "-http"
+    name = request.architecture.removesuffix("-http") + "-http"
+    return name if architecture_codes(name) else request.architecture
+
+
+_SCHEMES = {"http": IPXESuboption.HTTP, "https": IPXESuboption.HTTPS, "tftp": IPXESuboption.TFTP}
+_FEATURES = range(0x10, 0x50)  # iPXE, src/include/ipxe/features.h
+
+
+def _ipxe_can_load(scheme: str, request: BootRequest) -> bool:
+    """Whether option 175 says so; true when it says nothing of features."""
+    try:
+        told = ipxe(request.options.get(Option.IPXE_ENCAPSULATED, b""))
+    except WireError:
+        return True
+    knows = _SCHEMES.get(scheme)
+    return knows is None or knows in told or not any(code in _FEATURES for code in told)
 
 
 def _is_ipv4(text: str) -> bool:

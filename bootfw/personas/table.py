@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import field, frozen
 
@@ -12,6 +12,8 @@ from bootfw.errors import ConfigError
 from bootfw.values import OfferStyle, Persona
 
 _KEYS = frozenset(("name", "vendor-class", "architectures", "ipxe", "offer", "reason", "source"))
+
+Kind = TypeVar("Kind")
 
 
 @frozen
@@ -77,12 +79,11 @@ def read(table: Mapping[str, Any]) -> Personas:
 
     :raise ConfigError: it is not of that form.
     """
-    entries = _list(table.get("persona", []), ("persona",))
-    programs = table.get("ipxe-programs", {})
+    programs = _is(dict, table.get("ipxe-programs", {}), "ipxe-programs")
     return Personas(
-        tuple(_rules(entries)),
-        _strings(programs.get("names", []), ("ipxe-programs", "names")),
-        _strings(programs.get("except", []), ("ipxe-programs", "except")),
+        tuple(_rules(_is(list, table.get("persona", []), "persona"))),
+        _strings(programs.get("names", []), "ipxe-programs", "names"),
+        _strings(programs.get("except", []), "ipxe-programs", "except"),
     )
 
 
@@ -90,39 +91,43 @@ def _rules(entries: Sequence[Any]) -> Iterator[Rule]:
     names = set()
     for index, entry in enumerate(entries):
         place = ("persona", index)
-        for key in entry.keys() - _KEYS:
+        for key in _is(dict, entry, *place).keys() - _KEYS:
             raise ConfigError(f"unknown key; known: {', '.join(sorted(_KEYS))}", (*place, key))
-        name, ipxe = entry.get("name"), entry.get("ipxe")
-        if not isinstance(name, str) or not name or name in names:
-            raise ConfigError("must be a name, and each persona's own", (*place, "name"))
-        if not isinstance(ipxe, bool | None):
-            raise ConfigError("must be true or false", (*place, "ipxe"))
+        name = _is(str, entry.get("name", ""), *place, "name")
+        if not name or name in names:
+            raise ConfigError("must be there, and be each persona's own", (*place, "name"))
         names.add(name)
-        try:
-            offer = OfferStyle(entry.get("offer"))
-        except ValueError:
-            known = ", ".join(f'"{style.value}"' for style in OfferStyle)
-            raise ConfigError(f"must be one of {known}", (*place, "offer")) from None
-        if (offer is OfferStyle.NONE) != bool(entry.get("reason")):
-            raise ConfigError('must be given with offer = "none", and only there', (*place, "reason"))
+        offer = _offer(entry.get("offer"), *place, "offer")
+        reason = _is(str, entry.get("reason", ""), *place, "reason")
+        if (offer is OfferStyle.NONE) != bool(reason):
+            raise ConfigError('must be there with offer = "none", and only there', (*place, "reason"))
         yield Rule(
-            Persona(name, offer, entry.get("reason", "")),
-            entry.get("vendor-class", ""),
-            frozenset(_strings(entry.get("architectures", []), (*place, "architectures"))),
-            ipxe,
+            Persona(name, offer, reason),
+            _is(str, entry.get("vendor-class", ""), *place, "vendor-class"),
+            frozenset(_strings(entry.get("architectures", []), *place, "architectures")),
+            _is(bool, entry["ipxe"], *place, "ipxe") if "ipxe" in entry else None,
         )
 
 
-def _strings(value: Any, place: tuple[str | int, ...]) -> tuple[str, ...]:
-    if not all(isinstance(item, str) for item in _list(value, place)):
-        raise ConfigError("must be a list of strings", place)
-    return tuple(value)
+def _offer(value: Any, *place: str | int) -> OfferStyle:
+    try:
+        return OfferStyle(value)
+    except ValueError:
+        known = ", ".join(f'"{style.value}"' for style in OfferStyle)
+        raise ConfigError(f"must be one of {known}", place) from None
 
 
-def _list(value: Any, place: tuple[str | int, ...]) -> list[Any]:
-    if not isinstance(value, list):
-        raise ConfigError("must be a list", place)
+_NOUNS = {dict: "a table", list: "a list", str: "a string", bool: "true or false"}
+
+
+def _is(kind: type[Kind], value: Any, *place: str | int) -> Kind:
+    if not isinstance(value, kind):
+        raise ConfigError(f"must be {_NOUNS[kind]}", place)
     return value
+
+
+def _strings(value: Any, *place: str | int) -> tuple[str, ...]:
+    return tuple(_is(str, item, *place) for item in _is(list, value, *place))
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

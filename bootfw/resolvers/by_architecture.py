@@ -13,7 +13,8 @@ IPXE = "ipxe"
 UNKNOWN = "unknown"
 """Of a client that does not say."""
 
-_KNOWN = frozenset(ARCHITECTURES.values()) | {IPXE, UNKNOWN}
+# In the order of the registry, which has the usual ones first.
+_KNOWN = tuple(dict.fromkeys((IPXE, *ARCHITECTURES.values(), UNKNOWN)))
 _HTTP = "-http"
 
 
@@ -38,7 +39,7 @@ def _is_number(name: str) -> bool:
 
 def _near(name: str) -> list[str]:
     word = name.lower().replace("_", "-")
-    by_spelling = {known.replace("_", "-"): known for known in sorted(_KNOWN)}
+    by_spelling = {known.replace("_", "-"): known for known in _KNOWN}
     close = get_close_matches(word, by_spelling, n=3, cutoff=0.5)
     inside = [known for known in by_spelling if word in known][:3]
     return [f'"{by_spelling[known]}"' for known in (inside or close or by_spelling)]

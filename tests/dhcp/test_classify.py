@@ -1,0 +1,220 @@
+"""Who is asking, told by what real clients send."""
+
+import firmware
+import pytest
+from firmware import Client
+
+from bootfw.dhcp.classify import NotOurs, classify
+from bootfw.errors import WireError
+from bootfw.personas.table import stock
+from bootfw.values import BootRequest
+from bootfw.wire.dhcp4 import BOOTREPLY, MessageType
+
+MATCH = stock().match
+
+
+def classified(client: Client, **header) -> BootRequest:
+    found = classify(client.message(**header), MATCH, server="10.0.0.1", interface="eth0")
+    assert isinstance(found, BootRequest)
+    return found
+
+
+def left_alone(client: Client, **header) -> str:
+    found = classify(client.message(**header), MATCH, server="10.0.0.1", interface="eth0")
+    assert isinstance(found, NotOurs)
+    return found.reason
+
+
+@pytest.mark.parametrize(
+    ("client", "persona", "architecture", "ipxe", "http"),
+    [
+        (firmware.IPXE_ROM, "ipxe", "x86-bios", True, False),
+        (firmware.SNPONLY, "ipxe", "x86_64-uefi", True, False),
+        (firmware.BIOS_ROM, "pxe-bios", "x86-bios", False, False),
+        (firmware.OVMF, "uefi", "x86_64-uefi", False, False),
+        (firmware.OVMF_IA32, "uefi", "x86-uefi", False, False),
+        (firmware.AAVMF_32, "uefi", "arm32-uefi", False, False),
+        (firmware.AAVMF, "uefi", "arm64-uefi", False, False),
+        (firmware.OVMF_HTTP, "uefi-http", "x86_64-uefi-http", False, True),
+        (firmware.AAVMF_HTTP, "uefi-http", "arm64-uefi-http", False, True),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_boot_clients(client, persona, architecture, ipxe, http):
+    found = classified(client)
+
+    assert (found.persona, found.architecture, found.ipxe, found.http) == (persona, architecture, ipxe, http)
+    assert (found.mac, found.uuid, found.xid) == (firmware.MAC_TEXT, firmware.UUID, firmware.XID)
+    assert (found.stage, found.server, found.interface) == ("discover", "10.0.0.1", "eth0")
+    assert found.vendor_class == client.options[60].decode()
+    assert dict(found.options) == client.options
+
+
+@pytest.mark.parametrize("client", firmware.ORDINARY_CLIENTS, ids=lambda client: client.name)
+def test_ordinary_clients_are_left_alone(client):
+    assert "not a client that a proxy can boot" in left_alone(client)
+
+
+def test_what_an_ordinary_client_says_of_itself_is_told():
+    assert "'udhcp 1.35.0'" in left_alone(firmware.UDHCPC)
+    assert "no vendor class" in left_alone(firmware.DHCLIENT)
+
+
+def test_what_a_client_says_of_itself_can_forge_no_log_line():
+    reason = left_alone(firmware.UDHCPC.changed({60: b"x\n2026 dhcp all is well\x1b[2J" + b"y" * 200}))
+
+    assert reason.isprintable()
+    assert len(reason) < 200
+
+
+@pytest.mark.parametrize("client", firmware.U_BOOTS, ids=lambda client: client.name)
+def test_u_boot_is_left_to_who_gives_it_an_address(client):
+    assert "U-Boot" in left_alone(client)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MessageType if kind is not MessageType.DISCOVER])
+def test_the_rest_of_a_conversation_with_a_dhcp_server_is_passed_over_in_silence(kind):
+    client = firmware.OVMF.changed({53: bytes((kind,))})
+
+    assert left_alone(client) == ""
+
+
+def test_bootp_is_left_alone():
+    assert "BOOTP" in left_alone(firmware.BIOS_ROM.changed({53: None}))
+
+
+@pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.INFORM])
+@pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
+def test_the_boot_server_is_asked_by_request_and_inform(client, kind):
+    message = firmware.asks_boot_server(client.changed({}))
+    message.options[53] = bytes((kind,))
+
+    found = classify(message, MATCH, boot_server=True, server="10.0.0.1")
+
+    assert isinstance(found, BootRequest)
+    assert (found.stage, found.client_address) == ("boot-server", "10.0.0.9")
+
+
+@pytest.mark.parametrize("kind", set(MessageType) - {MessageType.REQUEST, MessageType.INFORM})
+def test_the_boot_server_answers_nothing_else(kind):
+    found = classify(firmware.OVMF.changed({53: bytes((kind,))}).message(), MATCH, boot_server=True)
+
+    assert isinstance(found, NotOurs)
+    assert kind.name in found.reason
+
+
+def test_a_boot_item_of_ipxe_with_the_bare_vendor_class():
+    found = classify(firmware.ipxe_asks_for_boot_item(), MATCH, boot_server=True)
+
+    assert isinstance(found, BootRequest)
+    assert (found.persona, found.xid, found.vendor_class) == ("ipxe", 0, "PXEClient")
+
+
+def test_a_reply_is_no_request():
+    with pytest.raises(WireError, match="not a request"):
+        classify(firmware.OVMF.message(op=BOOTREPLY), MATCH)
+
+
+# Relays
+
+
+def test_a_relayed_client():
+    agent = bytes((1, 4)) + b"ge-1" + bytes((2, 3)) + b"sw7"
+
+    found = classified(firmware.OVMF.changed({82: agent}), giaddr="10.1.0.254")
+
+    assert (found.relay_address, found.circuit_id, found.remote_id) == ("10.1.0.254", b"ge-1", b"sw7")
+
+
+def test_relay_information_without_a_relay_is_not_believed():
+    found = classified(firmware.OVMF.changed({82: bytes((1, 1)) + b"x"}))
+
+    assert (found.relay_address, found.circuit_id) == ("0.0.0.0", None)
+
+
+def test_malformed_relay_information_counts_as_absent():
+    found = classified(firmware.OVMF.changed({82: bytes((1, 200)) + b"x"}), giaddr="10.1.0.254")
+
+    assert found.circuit_id is None
+
+
+@pytest.mark.parametrize("giaddr", ["10.0.0.1", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"])
+def test_an_address_that_can_be_no_relay_is_refused(giaddr):
+    with pytest.raises(WireError, match="relay"):
+        classify(firmware.OVMF.message(giaddr=giaddr), MATCH, server="10.0.0.1")
+
+
+# Malformed and missing options
+
+
+@pytest.mark.parametrize("raw", [None, b"", b"\0", b"\0\7\0"])
+def test_without_a_usable_option_93_the_vendor_class_tells_the_architecture(raw):
+    found = classified(firmware.OVMF.changed({93: raw}))
+
+    assert (found.architecture, found.architecture_codes, found.persona) == ("x86_64-uefi", (), "uefi")
+
+
+@pytest.mark.parametrize(
+    "vendor_class",
+    [
+        b"PXEClient",
+        b"PXEClient:",
+        b"PXEClient:Arch:",
+        b"PXEClient:Arch:7:UNDI:1",
+        b"PXEClient:Arch:0000x:",
+        b"PXEClient:x:00007",
+    ],
+)
+def test_a_client_that_does_not_say_what_it_is_counts_as_a_bios(vendor_class):
+    found = classified(firmware.BIOS_ROM.changed({93: None, 60: vendor_class}))
+
+    assert (found.architecture, found.persona) == ("unknown", "pxe-bios")
+
+
+def test_an_architecture_from_after_our_time_is_booted_like_uefi():
+    found = classified(firmware.edk2(99))
+
+    assert (found.architecture, found.persona) == ("arch-99", "uefi")
+
+
+def test_architecture_9_is_x64_too():
+    assert classified(firmware.edk2(9)).architecture == "x86_64-uefi"
+
+
+def test_of_several_architectures_the_first_counts():
+    found = classified(firmware.OVMF.changed({93: b"\0\x0b\0\7"}))
+
+    assert (found.architecture, found.architecture_codes) == ("arm64-uefi", (11, 7))
+
+
+def test_the_vendor_class_decides_between_pxe_and_http():
+    assert classified(firmware.edk2(7, "HTTPClient")).http
+    assert not classified(firmware.edk2(16, "PXEClient")).http
+
+
+@pytest.mark.parametrize("raw", [None, b"", b"\0" * 16, b"\1" + bytes(16), b"\0" * 18])
+def test_a_machine_without_a_usable_uuid_is_served(raw):
+    assert classified(firmware.OVMF.changed({97: raw})).uuid is None
+
+
+@pytest.mark.parametrize("raw", [b"iPXE", b"\4iPXE", b"\3foo\4iPXE"])
+def test_ipxe_by_its_user_class(raw):
+    found = classified(firmware.BIOS_ROM.changed({77: raw}))
+
+    assert (found.ipxe, found.persona) == (True, "ipxe")
+
+
+def test_ipxe_by_its_own_option():
+    assert classified(firmware.BIOS_ROM.changed({175: b""})).ipxe
+
+
+@pytest.mark.parametrize("raw", [b"", b"\0", b"iPXE-like", b"\xff\xfe\0\n"])
+def test_another_user_class_is_not_ipxe(raw):
+    found = classified(firmware.BIOS_ROM.changed({77: raw}))
+
+    assert (found.ipxe, found.persona) == (False, "pxe-bios")
+
+
+def test_only_pxe_clients_are_ipxe_to_us():
+    """Its proxy offers need option 60, and 175 is a private number that others use too."""
+    assert "not a client" in left_alone(firmware.UDHCPC.changed({175: b"\1\1\1", 77: b"iPXE"}))

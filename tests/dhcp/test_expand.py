@@ -1,0 +1,53 @@
+"""Placeholders in names of boot files."""
+
+import pytest
+from attrs import evolve
+
+from bootfw.dhcp.expand import PLACEHOLDERS, check_placeholders, expand
+from bootfw.errors import BootRefused, ConfigError
+from bootfw.values import BootRequest
+
+REQUEST = BootRequest(
+    mac="52:54:00:12:34:56",
+    stage="discover",
+    persona="uefi",
+    architecture="x86_64-uefi",
+    uuid="52420077-1234-4abc-9def-0123456789ab",
+    server="10.0.0.1",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded"),
+    [
+        ("pxelinux.0", "pxelinux.0"),
+        ("http://{server}:8069/boot.ipxe", "http://10.0.0.1:8069/boot.ipxe"),
+        ("{architecture}/{mac}.efi", "x86_64-uefi/52:54:00:12:34:56.efi"),
+        ("{uuid}{uuid}", "52420077-1234-4abc-9def-0123456789ab" * 2),
+        ("http://{server}/${net0/mac}?mac=${mac}", "http://10.0.0.1/${net0/mac}?mac=${mac}"),
+        ("{}{other}{{server}}{", "{}{other}{10.0.0.1}{"),
+    ],
+)
+def test_expand(text, expanded):
+    assert expand(text, REQUEST) == expanded
+
+
+@pytest.mark.parametrize(("placeholder", "absent"), [("uuid", None), ("mac", ""), ("server", "")])
+def test_what_a_client_does_not_tell_is_not_made_up(placeholder, absent):
+    with pytest.raises(BootRefused, match=f"needs {{{placeholder}}}"):
+        expand(f"x/{{{placeholder}}}.ipxe", evolve(REQUEST, **{placeholder: absent}))
+
+
+@pytest.mark.parametrize(
+    "text", ["boot.ipxe", "{server}/{mac}/{uuid}/{architecture}", "${net0/mac}{server}", "{", "a}b"]
+)
+def test_known_placeholders_pass_the_check(text):
+    check_placeholders(text)
+
+
+@pytest.mark.parametrize("text", ["{ip}", "{}", "{Server}", "{server }", "x{server}{mac-hyphen}"])
+def test_an_unknown_placeholder_is_named_with_those_that_are_known(text):
+    with pytest.raises(ConfigError, match="unknown placeholder") as caught:
+        check_placeholders(text)
+
+    assert all(f"{{{name}}}" in caught.value.message for name in PLACEHOLDERS)

@@ -1,0 +1,164 @@
+"""Boot files that a client can use, and others."""
+
+import firmware
+import pytest
+from firmware import Client
+
+from bootfw.dhcp.classify import classify
+from bootfw.dhcp.fitting import Withheld, fitted
+from bootfw.personas.table import stock
+from bootfw.values import BootFile
+
+PERSONAS = stock()
+
+
+def fit(client: Client, name: str, server: str | None = None) -> BootFile | Withheld:
+    request = classify(client.message(), PERSONAS.match, server="10.0.0.1")
+    return fitted(BootFile(name, server), request, PERSONAS.is_ipxe_program)
+
+
+def test_placeholders_are_filled_in_and_the_server_is_kept():
+    assert fit(firmware.OVMF, "{server}/{mac}.efi", "10.0.0.7") == BootFile(
+        "10.0.0.1/52:54:00:12:34:56.efi", "10.0.0.7"
+    )
+
+
+def test_a_placeholder_that_the_client_gives_nothing_for():
+    found = fit(firmware.OVMF.changed({97: None}), "{uuid}.efi")
+
+    assert isinstance(found, Withheld)
+    assert "{uuid}" in found.reason
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "n" * 255, "ä" * 128])
+def test_a_name_that_is_none(name):
+    assert isinstance(fit(firmware.OVMF, name), Withheld)
+
+
+@pytest.mark.parametrize("name", ["n" * 254, "ä" * 127])
+def test_the_longest_name(name):
+    assert fit(firmware.OVMF, name) == BootFile(name)
+
+
+@pytest.mark.parametrize("server", ["", "boot.example", "fd77::1", "10.0.0"])
+def test_a_server_that_is_no_address(server):
+    found = fit(firmware.OVMF, "bootx64.efi", server)
+
+    assert isinstance(found, Withheld)
+    assert "no IPv4 address" in found.reason
+
+
+@pytest.mark.parametrize("name", ["http://10.0.0.1/x.efi", "HTTPS://boot.example/x.efi"])
+def test_http_boot_takes_urls(name):
+    assert fit(firmware.OVMF_HTTP, name) == BootFile(name)
+
+
+@pytest.mark.parametrize("name", ["bootx64.efi", "tftp://10.0.0.1/bootx64.efi", "/srv/http://x"])
+def test_http_boot_takes_nothing_else(name):
+    found = fit(firmware.OVMF_HTTP, name)
+
+    assert isinstance(found, Withheld)
+    assert '[resolver.files] "x86_64-uefi-http"' in found.reason
+
+
+def test_the_key_for_http_boot_is_one_that_the_configuration_knows():
+    client = firmware.edk2(99, "HTTPClient")
+
+    found = fit(client, "bootx64.efi")
+
+    assert isinstance(found, Withheld)
+    assert '"arch-99"' in found.reason
+
+
+@pytest.mark.parametrize("client", [firmware.BIOS_ROM, firmware.OVMF], ids=lambda client: client.name)
+@pytest.mark.parametrize("name", ["http://10.0.0.1/boot.ipxe", "tftp://10.0.0.1/x.efi"])
+def test_pxe_firmware_knows_no_urls(client, name):
+    found = fit(client, name)
+
+    assert isinstance(found, Withheld)
+    assert "TFTP only" in found.reason
+
+
+@pytest.mark.parametrize(
+    "name", ["boot.ipxe", "http://10.0.0.1/boot.ipxe", "tftp://10.0.0.1/x", "pxelinux.0", "ftp://x/y"]
+)
+def test_ipxe_takes_both(name):
+    assert fit(firmware.IPXE_ROM, name) == BootFile(name)
+
+
+# The loop of chain-loading
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "undionly.kpxe",
+        "/boot/Undionly-2024.kpxe",
+        "snponly.efi",
+        "snponly-arm64.efi",
+        "ipxe.efi",
+        "x86\\IPXE.EFI",
+        "ipxe-i386.efi",
+        "ipxe.lkrn",
+        "own.kkpxe",
+        "http://10.0.0.1/ipxe/ipxe.efi?for=me",
+        "http://10.0.0.1/undionly.kpxe#top",
+    ],
+)
+def test_ipxe_is_not_given_ipxe_again(name):
+    found = fit(firmware.SNPONLY, name)
+
+    assert isinstance(found, Withheld)
+    assert '[resolver.files] "ipxe"' in found.reason
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pxelinux.0",
+        "boot.ipxe",
+        "autoexec.ipxe",
+        "ipxe.php",
+        "grubx64.efi",
+        "ipxe/menu",
+        "netboot.xyz.kpxe",
+        "netboot.xyz.efi",
+    ],
+)
+def test_ipxe_is_given_all_else(name):
+    assert fit(firmware.SNPONLY, name) == BootFile(name)
+
+
+@pytest.mark.parametrize("client", [firmware.BIOS_ROM, firmware.OVMF], ids=lambda client: client.name)
+def test_firmware_is_given_ipxe(client):
+    assert fit(client, "snponly.efi") == BootFile("snponly.efi")
+
+
+# What a build of iPXE can load
+
+
+@pytest.mark.parametrize(
+    ("features", "name", "fits"),
+    [
+        ((0x13,), "http://x/y", True),
+        ((0x15,), "http://x/y", False),
+        ((0x13,), "https://x/y", False),
+        ((0x14,), "https://x/y", True),
+        ((0x13,), "y", False),
+        ((0x15,), "y", True),
+        ((0x13,), "ftp://x/y", True),
+        ((), "http://x/y", True),
+    ],
+)
+def test_ipxe_is_not_told_to_use_a_protocol_that_it_lacks(features, name, fits):
+    client = firmware.IPXE_ROM.changed({175: firmware.ipxe_features(*features)})
+
+    found = fit(client, name)
+
+    assert isinstance(found, BootFile) is fits
+    assert fits or "option 175" in found.reason
+
+
+@pytest.mark.parametrize("raw", [None, b"", b"\x13\x05"])
+def test_ipxe_that_does_not_tell_its_protocols_is_believed_to_have_them(raw):
+    assert fit(firmware.IPXE_ROM.changed({175: raw}), "http://x/y") == BootFile("http://x/y")

@@ -1,0 +1,205 @@
+"""The replies, to each client in the form that it understands; scapy reads along."""
+
+import firmware
+import pytest
+from firmware import Client
+from scapy.layers.dhcp import BOOTP, DHCP
+
+from bootfw.dhcp.classify import classify
+from bootfw.dhcp.reply import reply
+from bootfw.personas.table import stock
+from bootfw.values import BootFile, BootRequest, OfferStyle
+from bootfw.wire.dhcp4 import Message, MessageType, pack, parse, reply_size
+
+PERSONAS = stock()
+FILE = BootFile("boot.file")
+SERVER = bytes((10, 0, 0, 1))
+USE_BOOT_FILE = b"\6\1\x08\xff"
+
+
+def answered(message: Message, file: BootFile | None = FILE, boot_server: bool = False) -> Message:
+    """The reply after a trip over the wire; scapy has seen the same fields."""
+    request = classify(message, PERSONAS.match, boot_server=boot_server, server="10.0.0.1")
+    assert isinstance(request, BootRequest)
+    answer = reply(message, request, file, PERSONAS.offer(request.persona))
+    data = pack(answer, reply_size(message))
+    assert parse(data) == answer
+    seen_by_scapy(data, answer)
+    return answer
+
+
+def seen_by_scapy(data: bytes, answer: Message) -> None:
+    bootp = BOOTP(data)
+    assert (bootp.op, bootp.xid, bootp.yiaddr, bootp.siaddr) == (2, answer.xid, "0.0.0.0", answer.siaddr)
+    assert bootp.file.rstrip(b"\0") == answer.file
+    names = [option if isinstance(option, str) else option[0] for option in bootp[DHCP].options]
+    assert names[:2] == ["message-type", "server_id"]
+    assert "end" in names
+
+
+def offered(client: Client, file: BootFile | None = FILE, **header) -> Message:
+    return answered(client.message(**header), file)
+
+
+def acknowledged(message: Message) -> Message:
+    return answered(message, boot_server=True)
+
+
+@pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
+def test_every_offer(client):
+    offer = offered(client)
+
+    assert offer.message_type is MessageType.OFFER
+    assert (offer.op, offer.xid, offer.chaddr, offer.htype, offer.hlen) == (2, firmware.XID, firmware.MAC, 1, 6)
+    assert (offer.yiaddr, offer.ciaddr, offer.giaddr, offer.siaddr) == ("0.0.0.0", "0.0.0.0", "0.0.0.0", "10.0.0.1")
+    assert (offer.flags, offer.secs, offer.hops, offer.sname) == (0x8000, 0, 0, b"")
+    assert offer.options[54] == SERVER
+    assert offer.options[97] == firmware.UUID_ON_THE_WIRE
+    assert offer.options.get(61) == client.options.get(61)
+    assert 13 not in offer.options
+    assert not {1, 3, 6, 50, 51, 58, 59} & offer.options.keys()
+
+
+def test_a_bios_rom_gets_the_file_in_the_offer_and_is_told_to_use_it():
+    offer = offered(firmware.BIOS_ROM)
+
+    assert offer.options[60] == b"PXEClient"
+    assert offer.options[43] == USE_BOOT_FILE
+    assert offer.options[67] == b"boot.file\0"
+    assert offer.file == b"boot.file"
+
+
+@pytest.mark.parametrize(
+    "client", [firmware.OVMF, firmware.OVMF_IA32, firmware.AAVMF_32, firmware.AAVMF], ids=lambda client: client.name
+)
+def test_uefi_is_sent_on_to_the_boot_server(client):
+    offer = offered(client, None)
+
+    assert offer.options[60] == b"PXEClient"
+    assert not {43, 67} & offer.options.keys()
+    assert offer.file == b""
+
+
+@pytest.mark.parametrize("client", [firmware.IPXE_ROM, firmware.SNPONLY], ids=lambda client: client.name)
+def test_ipxe_gets_the_file_without_vendor_options(client):
+    offer = offered(client, BootFile("http://10.0.0.1/boot.ipxe"))
+
+    assert offer.options[60] == b"PXEClient"
+    assert 43 not in offer.options
+    assert offer.file == b"http://10.0.0.1/boot.ipxe"
+    assert offer.options[67] == b"http://10.0.0.1/boot.ipxe\0"
+
+
+@pytest.mark.parametrize("client", [firmware.OVMF_HTTP, firmware.AAVMF_HTTP], ids=lambda client: client.name)
+def test_http_boot_gets_its_own_class_and_the_url(client):
+    offer = offered(client, BootFile("http://10.0.0.1/x.efi"))
+
+    assert offer.options[60] == b"HTTPClient"
+    assert 43 not in offer.options
+    assert offer.options[67] == b"http://10.0.0.1/x.efi\0"
+
+
+def test_another_server_serves_the_file_but_is_not_the_proxy():
+    offer = offered(firmware.IPXE_ROM, BootFile("boot.ipxe", "10.0.0.7"))
+
+    assert offer.siaddr == "10.0.0.7"
+    assert offer.options[54] == SERVER
+
+
+@pytest.mark.parametrize(("length", "in_header"), [(127, True), (128, False), (254, False)])
+def test_a_name_that_is_too_long_for_the_header_stands_in_the_option_only(length, in_header):
+    name = "n" * length
+
+    offer = offered(firmware.IPXE_ROM, BootFile(name))
+
+    assert offer.options[67] == name.encode() + b"\0"
+    assert offer.file == (name.encode() if in_header else b"")
+
+
+def test_a_long_name_for_a_client_that_takes_no_more_than_all_do():
+    """RFC 2131: 576 octets of IP datagram, and so 548 of message."""
+    offer = offered(firmware.BIOS_ROM.changed({57: None}), BootFile("n" * 230))
+
+    assert 500 < len(pack(offer)) <= 548
+
+
+@pytest.mark.parametrize(("raw", "size"), [(None, 548), (b"\0\x64", 548), (b"\5\xc0", 1444), (b"\xff\0", 1472)])
+def test_how_much_a_client_takes(raw, size):
+    assert reply_size(firmware.OVMF.changed({57: raw}).message()) == size
+
+
+@pytest.mark.parametrize("raw", [None, b"\1" + bytes(16), b"\0" * 5])
+def test_a_uuid_that_is_none_is_not_repeated(raw):
+    assert 97 not in offered(firmware.OVMF.changed({97: raw})).options
+
+
+# By a relay
+
+
+def test_relay_information_comes_back_unchanged_and_last():
+    agent = bytes((1, 4)) + b"ge-1"
+    message = firmware.OVMF.changed({82: agent}).message(giaddr="10.1.0.254")
+
+    offer = answered(message)
+
+    assert (offer.giaddr, offer.flags) == ("10.1.0.254", 0x8000)
+    assert pack(offer, 1472).rstrip(b"\0").endswith(bytes((82, 6)) + agent + b"\xff")
+
+
+def test_relay_information_without_a_relay_is_not_repeated():
+    assert 82 not in offered(firmware.OVMF.changed({82: bytes((1, 1)) + b"x"})).options
+
+
+# The boot server
+
+
+@pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
+def test_every_ack_of_the_boot_server(client):
+    message = firmware.asks_boot_server(client)
+
+    ack = acknowledged(message)
+
+    assert ack.message_type is MessageType.ACK
+    assert (ack.xid, ack.chaddr, ack.flags) == (message.xid, firmware.MAC, message.flags)
+    assert (ack.yiaddr, ack.ciaddr, ack.siaddr) == ("0.0.0.0", "10.0.0.9", "10.0.0.1")
+    assert ack.options[54] == SERVER
+    assert (ack.file, ack.options[67]) == (b"boot.file", b"boot.file\0")
+
+
+def test_uefi_gets_its_file_from_the_boot_server_without_vendor_options():
+    assert 43 not in acknowledged(firmware.asks_boot_server(firmware.OVMF)).options
+
+
+def test_a_bios_rom_at_the_boot_server():
+    assert acknowledged(firmware.asks_boot_server(firmware.BIOS_ROM)).options[43] == USE_BOOT_FILE
+
+
+def test_the_boot_item_is_repeated_byte_by_byte():
+    ack = acknowledged(firmware.ipxe_asks_for_boot_item())
+
+    assert ack.xid == 0
+    assert ack.options[43] == b"\6\1\x08" + firmware.BOOT_ITEM
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x47", b"\x47\x02\0\0\xff", b"garbage"])
+def test_malformed_vendor_options_ask_for_no_boot_item(raw):
+    message = firmware.asks_boot_server(firmware.OVMF)
+    message.options[43] = raw
+
+    assert 43 not in acknowledged(message).options
+
+
+def test_an_offer_repeats_no_boot_item():
+    client = firmware.OVMF.changed({43: firmware.BOOT_ITEM})
+
+    assert 43 not in offered(client, None).options
+
+
+def test_each_style_of_the_stock_personas_has_been_tried():
+    tried = {
+        PERSONAS.offer(PERSONAS.match(c.options[60].decode(), "x86-bios", 77 in c.options).name)
+        for c in firmware.BOOT_CLIENTS
+    }
+    tried |= {PERSONAS.offer("uefi"), PERSONAS.offer("u-boot")}
+
+    assert tried == set(OfferStyle)

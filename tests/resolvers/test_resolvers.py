@@ -1,0 +1,235 @@
+"""The built-in resolvers, configured as the configuration file does it."""
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.task import Clock
+
+from bootfw.errors import ConfigError
+from bootfw.interfaces import IBootFileResolver
+from bootfw.plugins import PluginContext, configure, load
+from bootfw.values import BootFile, BootRequest
+from bootfw.wire.iana import ARCHITECTURES
+
+CONTEXT = PluginContext(Clock(), Path("/etc/bootfw"))
+
+
+def made(name: str, **options):
+    return configure(
+        load(name, "bootfw.resolvers"), {key.replace("_", "-"): value for key, value in options.items()}, CONTEXT
+    )
+
+
+def complaint(name: str, **options) -> str:
+    with pytest.raises(ConfigError) as caught:
+        made(name, **options)
+    return str(caught.value)
+
+
+def asked_by(architecture: str = "x86-bios", **about) -> BootRequest:
+    fields = {"mac": "52:54:00:12:34:56", "stage": "discover", "persona": "uefi", "server": "10.0.0.1"} | about
+    return BootRequest(architecture=architecture, **fields)
+
+
+@pytest.mark.parametrize("name", ["static", "by-architecture", "by-client"])
+def test_the_plugin_says_what_it_is(name):
+    plugin = load(name, "bootfw.resolvers")
+
+    assert plugin.provides is IBootFileResolver
+    assert plugin.summary.endswith(".")
+
+
+# static
+
+
+def test_static_gives_everybody_the_same():
+    assert made("static", file="pxelinux.0").resolve(asked_by()) == BootFile("pxelinux.0")
+    assert made("static", file="{mac}", server="10.0.0.7").resolve(asked_by()) == BootFile("{mac}", "10.0.0.7")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, '"file" is missing'),
+        ({"file": ""}, "file: must be a path"),
+        ({"file": "a\0"}, "file: must be a path"),
+        ({"file": "{ip}"}, "file: unknown placeholder {ip}"),
+        ({"file": "x", "server": "boot.example"}, 'server: must be an IPv4 address, not "boot.example"'),
+        ({"file": "x", "srever": "10.0.0.1"}, 'did you mean "server"'),
+    ],
+)
+def test_static_options(options, said):
+    assert said in complaint("static", **options)
+
+
+# by-architecture
+
+FILES = {
+    "x86-bios": "pxelinux.0",
+    "x86_64-uefi": "bootx64.efi",
+    "arm64-uefi": "http://{server}/aa64.efi",
+    "x86-uefi-http": "http://{server}/ia32.efi",
+    "unknown": "undionly.kpxe",
+    "arch-99": "new.efi",
+}
+
+
+@pytest.mark.parametrize(
+    ("client", "file"),
+    [
+        (asked_by("x86-bios"), "pxelinux.0"),
+        (asked_by("x86_64-uefi"), "bootx64.efi"),
+        (asked_by("unknown"), "undionly.kpxe"),
+        (asked_by("arch-99"), "new.efi"),
+        (asked_by("x86-uefi"), None),
+        (asked_by("riscv64-uefi"), None),
+        # By HTTP: the name with -http, else the one without if it is a URL.
+        (asked_by("x86-uefi-http", http=True), "http://{server}/ia32.efi"),
+        (asked_by("x86-uefi", http=True), "http://{server}/ia32.efi"),
+        (asked_by("arm64-uefi-http", http=True), "http://{server}/aa64.efi"),
+        (asked_by("x86_64-uefi-http", http=True), None),
+        # PXE with a number that is meant for HTTP: the vendor class decides.
+        (asked_by("x86_64-uefi-http"), "bootx64.efi"),
+        # iPXE without a file of its own.
+        (asked_by("x86-bios", ipxe=True), "pxelinux.0"),
+    ],
+    ids=str,
+)
+def test_by_architecture(client, file):
+    assert made("by-architecture", files=FILES).resolve(client) == (file and BootFile(file))
+
+
+@pytest.mark.parametrize("architecture", ["x86-bios", "x86_64-uefi", "unknown", "arch-7777"])
+def test_ipxe_gets_its_own_file_first(architecture):
+    resolver = made("by-architecture", files={**FILES, "ipxe": "boot.ipxe"}, server="10.0.0.7")
+
+    assert resolver.resolve(asked_by(architecture, ipxe=True)) == BootFile("boot.ipxe", "10.0.0.7")
+    assert resolver.resolve(asked_by("x86-bios")) == BootFile("pxelinux.0", "10.0.0.7")
+
+
+@pytest.mark.parametrize("name", [*sorted(set(ARCHITECTURES.values())), "ipxe", "unknown", "arch-200"])
+def test_every_architecture_can_be_named(name):
+    made("by-architecture", files={name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("bios", '"x86-bios"'),
+        ("x86-64-uefi", '"x86_64-uefi"'),
+        ("X86_64-UEFI", '"x86_64-uefi"'),
+        ("x86_64-efi", '"x86_64-uefi"'),
+        ("arm64", '"arm64-uefi"'),
+        ("iPXE", '"ipxe"'),
+        ("uefi", '"x86_64-uefi"'),
+        ("arch-", '"arc-x86"'),
+        ("zzz", '"x86_64-uefi"'),
+    ],
+)
+def test_an_unknown_architecture_is_told_what_is_near(wrong, right):
+    said = complaint("by-architecture", files={wrong: "x"})
+
+    assert said.startswith(f"files.{wrong}: no such architecture")
+    assert right in said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, '"files" is missing'),
+        ({"files": "x"}, "files: must be a table of strings"),
+        ({"files": {"x86-bios": 5}}, "files.x86-bios: must be a string"),
+        ({"files": {"x86-bios": ""}}, "files.x86-bios: must be a path"),
+        ({"files": {"x86-bios": "{x}"}}, "files.x86-bios: unknown placeholder"),
+        ({"files": {}, "server": "x"}, "server: must be an IPv4 address"),
+    ],
+)
+def test_by_architecture_options(options, said):
+    assert said in complaint("by-architecture", **options)
+
+
+# by-client
+
+UUID = "52420077-1234-4abc-9def-0123456789ab"
+
+
+@pytest.mark.parametrize(
+    "spelling", ["52:54:00:ab:cd:ef", "52-54-00-AB-CD-EF", "525400abcdef", "5254.00AB.CDEF", "52:54:00:AB:cd:ef"]
+)
+def test_a_mac_may_be_spelled_in_every_usual_way(spelling):
+    resolver = made("by-client", clients=[{"mac": spelling, "file": "x"}])
+
+    assert resolver.resolve(asked_by(mac="52:54:00:ab:cd:ef")) == BootFile("x")
+    assert resolver.resolve(asked_by(mac="52:54:00:ab:cd:ee")) is None
+
+
+@pytest.mark.parametrize("spelling", [UUID, UUID.upper(), UUID.replace("-", "")])
+def test_a_uuid_too(spelling):
+    resolver = made("by-client", clients=[{"uuid": spelling, "file": "x"}])
+
+    assert resolver.resolve(asked_by(uuid=UUID)) == BootFile("x")
+    assert resolver.resolve(asked_by(uuid=None)) is None
+
+
+def test_by_relay():
+    resolver = made("by-client", clients=[{"relay": "10.1.0.254", "file": "x", "server": "10.1.0.1"}])
+
+    assert resolver.resolve(asked_by(relay_address="10.1.0.254")) == BootFile("x", "10.1.0.1")
+    assert resolver.resolve(asked_by()) is None
+
+
+@pytest.mark.parametrize(("written", "octets"), [("ge-1/0/1", b"ge-1/0/1"), ("0x0004abCD", b"\0\4\xab\xcd")])
+def test_by_circuit_id(written, octets):
+    resolver = made("by-client", clients=[{"circuit-id": written, "file": "x"}])
+
+    assert resolver.resolve(asked_by(circuit_id=octets)) == BootFile("x")
+    assert resolver.resolve(asked_by(circuit_id=octets + b"2")) is None
+    assert resolver.resolve(asked_by()) is None
+
+
+def test_all_that_an_entry_says_must_hold_and_the_first_one_counts():
+    mac = "52:54:00:12:34:56"
+    resolver = made(
+        "by-client",
+        clients=[
+            {"mac": mac, "uuid": UUID, "file": "both"},
+            {"mac": mac, "relay": "10.1.0.254", "file": "behind the relay"},
+            {"mac": mac, "file": "mac"},
+            {"mac": mac, "file": "never"},
+        ],
+    )
+
+    assert resolver.resolve(asked_by(uuid=UUID)) == BootFile("both")
+    assert resolver.resolve(asked_by(relay_address="10.1.0.254")) == BootFile("behind the relay")
+    assert resolver.resolve(asked_by()) == BootFile("mac")
+
+
+def test_without_clients_it_is_nobodys():
+    assert made("by-client", clients=[]).resolve(asked_by()) is None
+
+
+GOOD = {"mac": "525400abcdef", "file": "x"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({**GOOD, "mac": "52:54:00"}, "clients[1].mac: must be a MAC address"),
+        ({**GOOD, "mac": "52:54-00:ab:cd:ef"}, "clients[1].mac: must be a MAC address"),
+        ({**GOOD, "mac": "525400abcdeg"}, "clients[1].mac: must be a MAC address"),
+        ({**GOOD, "uuid": "5"}, "clients[1].uuid: must be a UUID"),
+        ({**GOOD, "relay": "10.0.0.0/8"}, "clients[1].relay: must be an IPv4 address"),
+        ({**GOOD, "circuit-id": "0xabc"}, "clients[1].circuit-id: must be text"),
+        ({**GOOD, "circuit-id": ""}, "clients[1].circuit-id: must not be empty"),
+        ({**GOOD, "file": "{x}"}, "clients[1].file: unknown placeholder"),
+        ({**GOOD, "file": ""}, "clients[1].file: must be a path"),
+        ({**GOOD, "server": "x"}, "clients[1].server: must be an IPv4 address"),
+        ({**GOOD, "maca": "x"}, "clients[1].maca: unknown key"),
+        ({**GOOD, "mac": 5}, "clients[1].mac: must be a string"),
+        ({"mac": "525400abcdef"}, 'clients[1]: "file" is missing'),
+        ({"file": "x"}, "clients[1]: needs at least one of mac, uuid, relay, circuit-id"),
+        ("x", "clients[1]: must be a table"),
+    ],
+)
+def test_by_client_options(entry, said):
+    assert said in complaint("by-client", clients=[GOOD, entry])
