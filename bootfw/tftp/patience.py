@@ -23,8 +23,6 @@ class Patience:
     """How often the newest datagrams have been sent."""
     soonest: float = field(default=0.0, init=False)
     """Half of the smallest round trip: what comes sooner after a sending is no answer to it. 0 before the first."""
-    latest: float = field(default=inf, init=False)
-    """The newest round trip of a whole window; infinite before the first."""
     _shortest: float = field(default=inf, init=False)
     _learn: Callable[[float | None], None] | None = field(init=False)
 
@@ -42,20 +40,16 @@ class Patience:
         self.attempt += 1
         return self._watchdog.wait(self.attempt)
 
-    def progressed(self, seconds: float | None, whole: bool) -> float:
+    def progressed(self, seconds: float | None) -> float:
         """The peer has answered; gives the wait after what is sent next.
 
         :param seconds: the round trip; None when the answer can't be matched to one sending (Karn's rule, RFC 6298
             section 3).
-        :param whole: the answer is to a whole window, not to a part.
         """
         if self._learn is not None:
             self._learn(seconds)
-        if seconds is not None:
-            if seconds < self._shortest:
-                self._shortest = seconds
-                self.soonest = seconds / 2
-            if whole:
-                self.latest = seconds
+        if seconds is not None and seconds < self._shortest:
+            self._shortest = seconds
+            self.soonest = seconds / 2
         self.attempt = 1
         return self._watchdog.wait(1) or 0.0

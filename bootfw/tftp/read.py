@@ -83,7 +83,9 @@ class ReadSession(Session[State]):
     _once: int = field(default=0, init=False)
     """From this block on, what is in flight was sent once only, at ``_sent_at`` (0: the OACK)."""
     _nacked: int = field(default=-1, init=False)
-    """The value of ``acked`` at which a repeated ACK has last been answered with the window."""
+    """The value of ``acked`` at which a repeated ACK has been answered with the window."""
+    _doubtful: int = field(default=-1, init=False)
+    """The end of the latest window that was sent again although it may have arrived."""
 
     def __attrs_post_init__(self) -> None:
         self._start(self.watchdog, self.last_heard)
@@ -110,7 +112,7 @@ class ReadSession(Session[State]):
         self.last_heard = now
         if number:
             return self.state
-        wait = self._patience.progressed(now - self._sent_at if self._once == 0 else None, whole=False)
+        wait = self._patience.progressed(now - self._sent_at if self._once == 0 else None)
         return self._fetch(1, wait)
 
     @goes(STAY, State.CLOSED)
@@ -211,6 +213,7 @@ class ReadSession(Session[State]):
         if wait is None:
             return self._give_up()
         self._nacked = -1
+        self._doubtful = self._sent
         return self._fetch(self.acked + 1, wait)
 
     @goes(STAY, State.FETCHING)
@@ -269,32 +272,30 @@ class ReadSession(Session[State]):
 
     def _progress(self, block: int, now: float) -> float:
         """The peer has everything up to *block*; gives the wait after the next sending."""
-        seconds = now - self._sent_at if block >= self._once else None
         self.acked = block
-        return self._patience.progressed(seconds, whole=block == self._sent)
+        return self._patience.progressed(now - self._sent_at if block >= self._once else None)
 
     def _missed(self, now: float) -> State:
         """The ACK of before has come again.
 
         With single blocks it is never answered (Sorcerer's Apprentice, RFC 1123 section 4.2.3.1). With windows it means
-        that the first block got lost, but EDK2 says so for each block behind the gap, and a network may duplicate it:
-        one that comes sooner than an answer can is no answer, and a window is sent again for the first one only, then
-        not before its own round trip is over.
+        that the first block got lost, but not always:
+
+        * EDK2 says so for each block behind the gap. So it is answered once, and then it is the timer's turn.
+        * A network may duplicate it. So what comes sooner than an answer can is none.
+        * EDK2 says it for each old block, too. A window that was sent twice is echoed by as many of these, and a window
+          that is sent again for an echo has an echo itself: the Sorcerer's Apprentice once more. So what repeats the
+          end of such a window is not answered.
         """
-        if self.agreed.windowsize == 1:
+        if (
+            self.agreed.windowsize == 1
+            or self.acked in (self._nacked, self._doubtful)
+            or now - self._sent_at < self._patience.soonest
+        ):
             return self.state
-        assert self.deadline is not None
-        elapsed = now - self._sent_at
-        if self._nacked == self.acked:
-            if elapsed <= self._patience.latest:
-                return self.state
-            wait = self.deadline - now
-        else:
-            if elapsed < self._patience.soonest:
-                return self.state
-            wait = self._wait
         self._nacked = self.acked
-        return self._fetch(self.acked + 1, wait)
+        self._doubtful = self._sent
+        return self._fetch(self.acked + 1, self._wait)
 
     def _heard(self) -> bool:
         """The peer has acknowledged something."""

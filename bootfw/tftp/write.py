@@ -121,8 +121,9 @@ class WriteSession(Session[State]):
 
     @goes(STAY, State.STORING, State.CLOSED)
     def _received(self, argument: tuple[int, bytes], now: float) -> State:
-        """The next block is to be stored. One behind it shows a gap: ACK the last good one, once. A repeated one gets
-        its ACK again. Anything else is ignored."""
+        """The next block is to be stored. One behind it shows a gap: ACK the last good one, once. A repeated single
+        block gets its ACK again. Anything else is ignored: to a peer with windows a second ACK would mean that the next
+        one got lost."""
         self.last_heard = now
         number, payload = argument
         block = advance(self.stored, number, self.acked + self.agreed.windowsize - self.stored)
@@ -132,8 +133,8 @@ class WriteSession(Session[State]):
             return self._take(payload, now)
         if block > self.stored:
             self._lacking(self.stored + 1, now)
-        elif block and block == self.acked:
-            self._confirm(now)
+        elif block and self.agreed.windowsize == 1:
+            self._acknowledge(now)
         return self.state
 
     @goes(STAY, State.CLOSED)
@@ -181,7 +182,7 @@ class WriteSession(Session[State]):
     def _confirm_last(self, argument: tuple[int, bytes], now: float) -> State:
         """The last block once more: its ACK got lost, send it again. Anything else is ignored."""
         if argument[0] == wire_number(self.stored):
-            self._confirm(now)
+            self._acknowledge(now)
         return self.state
 
     @goes(STAY, State.CLOSED)
@@ -264,7 +265,7 @@ class WriteSession(Session[State]):
         if len(payload) > self.agreed.blksize:
             return self._too_long(payload)
         if self.stored == self.acked:
-            self._wait = self._patience.progressed(now - self._sent_at if self._once else None, whole=True)
+            self._wait = self._patience.progressed(now - self._sent_at if self._once else None)
         else:
             self._wait = self._patience.first()
         return self._store(payload)
@@ -282,13 +283,6 @@ class WriteSession(Session[State]):
         self.acked = self.stored
         self._sent_at = now
         self.out.append(ack(wire_number(self.stored)))
-
-    def _confirm(self, now: float) -> None:
-        """The last acknowledged block has come again."""
-        # Sooner after the ACK than an answer can come, the ACK is still under way and this is a duplicate made by the
-        # network. To a peer with windows a second ACK would mean that its window got lost.
-        if now - self._sent_at >= self._patience.soonest:
-            self._acknowledge(now)
 
     def _lacking(self, block: int, now: float) -> None:
         """*block* is missing: say so once (RFC 7440 section 4), then it is the watchdog's turn."""

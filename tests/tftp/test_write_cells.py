@@ -209,17 +209,11 @@ def test_receiving_data_older_than_the_last_is_ignored() -> None:
     assert [writing.data(number, BLOCK[1]) for number in (1, 0, 65535)] == [[], [], []]
 
 
-def test_receiving_data_repeated_within_a_window_is_ignored() -> None:
-    writing = receiving(blocks=1, windowsize=4)
-    assert writing.data(1, BLOCK[1]) == []
-    assert writing.content == BLOCK[1]
-
-
-def test_receiving_data_repeated_sooner_than_a_round_trip_is_a_copy_of_the_network() -> None:
-    writing = negotiating()
-    writing.data(1, BLOCK[1], at=0.1)
-    assert writing.data(1, BLOCK[1], at=0.14) == []
-    assert writing.data(1, BLOCK[1], at=0.16) == [Ack(1)]
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_receiving_data_repeated_is_ignored_with_windows(blocks: int) -> None:
+    writing = receiving(blocks, windowsize=2)
+    assert writing.data(blocks, BLOCK[blocks]) == []
+    assert writing.content == CONTENT[: 8 * blocks]
 
 
 def test_receiving_data_too_long_is_refused() -> None:

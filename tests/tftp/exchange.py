@@ -1,0 +1,250 @@
+"""Two ends and a network between them, in simulated time. The receivers behave as the firmware does that they name."""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, Protocol
+
+from attrs import define, field
+from drive import Reading, Writing
+
+from bootfw.tftp import read, write
+from bootfw.wire import tftp as wire
+
+Fate = Callable[[bytes], list[float]]
+"""After how many seconds each copy of a datagram arrives; [] when it is lost."""
+
+
+class End(Protocol):
+    """What can stand at one end of the network."""
+
+    sent: list[bytes]
+
+    @property
+    def deadline(self) -> float | None: ...
+    @property
+    def open(self) -> bool: ...
+    def receive(self, datagram: bytes, now: float) -> None: ...
+    def ring(self, now: float) -> None: ...
+
+
+def perfect(datagram: bytes) -> list[float]:
+    """Half a millisecond each way."""
+    return [0.0005]
+
+
+@define(eq=False)
+class Sender:
+    """Our session that sends. With *fetch_seconds* its reader answers that much later."""
+
+    reading: Reading
+    fetch_seconds: float = 0.0
+    _fetch_at: float | None = None
+
+    @property
+    def sent(self) -> list[bytes]:
+        return self.reading.datagrams
+
+    @property
+    def open(self) -> bool:
+        return self.reading.session.outcome is None
+
+    @property
+    def deadline(self) -> float | None:
+        if self.reading.session.wants is None:
+            self._fetch_at = None
+        elif self._fetch_at is None:
+            self._fetch_at = self.reading.now + self.fetch_seconds
+        return self.reading.session.deadline if self._fetch_at is None else self._fetch_at
+
+    def receive(self, datagram: bytes, now: float) -> None:
+        packet = wire.parse(datagram)
+        if isinstance(packet, wire.Ack):
+            self.reading.give(read.Input.ACK, packet.block, now)
+        elif isinstance(packet, wire.Error):
+            self.reading.give(read.Input.PEER_ERROR, (packet.code, packet.message), now)
+
+    def ring(self, now: float) -> None:
+        self.reading.now = now
+        if self.reading.session.wants is not None:
+            self._fetch_at = None
+            self.reading.fetch()
+        else:
+            self.reading.give(read.Input.TICK, None, now)
+
+
+@define(eq=False)
+class Receiver:
+    """Our session that receives. With *store_seconds* its writer answers that much later."""
+
+    writing: Writing
+    store_seconds: float = 0.0
+    _store_at: float | None = None
+
+    @property
+    def sent(self) -> list[bytes]:
+        return self.writing.datagrams
+
+    @property
+    def open(self) -> bool:
+        return self.writing.session.state is not write.State.CLOSED
+
+    @property
+    def deadline(self) -> float | None:
+        if self.writing.session.stores is None:
+            self._store_at = None
+        elif self._store_at is None:
+            self._store_at = self.writing.now + self.store_seconds
+        return self.writing.session.deadline if self._store_at is None else self._store_at
+
+    def receive(self, datagram: bytes, now: float) -> None:
+        packet = wire.parse(datagram)
+        if isinstance(packet, wire.Data):
+            self.writing.give(write.Input.DATA, (packet.block, packet.payload), now)
+        elif isinstance(packet, wire.OptionAck):
+            # A client's answer to a repeated OACK is ACK 0 once more, as long as no DATA has come.
+            self.writing.give(write.Input.REQUESTED, None, now)
+        elif isinstance(packet, wire.Error):
+            self.writing.give(write.Input.PEER_ERROR, (packet.code, packet.message), now)
+
+    def ring(self, now: float) -> None:
+        self.writing.now = now
+        if self.writing.session.stores is not None:
+            self._store_at = None
+            self.writing.store()
+        else:
+            self.writing.give(write.Input.TICK, None, now)
+
+
+@define(eq=False)
+class Firmware:
+    """A client that downloads; subclasses say how it answers what it did not expect."""
+
+    windowsize: int = 1
+    blksize: int = 8
+    content: bytearray = field(factory=bytearray)
+    complete: bool = False
+    sent: list[bytes] = field(factory=list)
+    deadline: float | None = None
+    block: int = 0
+    """The last good one."""
+    told: int = 0
+    """The block acknowledged last."""
+
+    @property
+    def open(self) -> bool:
+        return not self.complete and self.deadline is not None
+
+    def receive(self, datagram: bytes, now: float) -> None:
+        packet = wire.parse(datagram)
+        if isinstance(packet, wire.OptionAck):
+            if not self.block:
+                self.ack()
+        elif isinstance(packet, wire.Data):
+            if packet.block == (self.block + 1) % 65536:
+                self.good(packet.payload)
+            else:
+                self.unexpected(packet.block)
+
+    def good(self, payload: bytes) -> None:
+        if self.complete:
+            return
+        self.block += 1
+        self.content += payload
+        self.complete = len(payload) < self.blksize
+        if self.complete or self.block - self.told == self.windowsize:
+            self.ack()
+
+    def ack(self) -> None:
+        self.told = self.block
+        self.sent.append(wire.ack(self.block % 65536))
+
+    def unexpected(self, number: int) -> None:
+        raise NotImplementedError
+
+    def ring(self, now: float) -> None:
+        raise NotImplementedError
+
+
+class EDK2(Firmware):
+    """Answers each block that it did not expect, old or new, with the last good one; again every 4 s."""
+
+    def unexpected(self, number: int) -> None:
+        self.ack()
+
+    def ring(self, now: float) -> None:
+        self.ack()
+        self.deadline = now + 4
+
+
+@define(eq=False)
+class UBoot(Firmware):
+    """Is silent about old blocks, tells one gap once, and acknowledges again every 5 s."""
+
+    gap: int = -1
+
+    def receive(self, datagram: bytes, now: float) -> None:
+        block = self.block
+        Firmware.receive(self, datagram, now)
+        if self.block != block or self.deadline is None:
+            self.deadline = now + 5
+
+    def unexpected(self, number: int) -> None:
+        if 1 < (number - self.block) % 65536 <= self.windowsize and self.gap != self.block:
+            self.gap = self.block
+            self.ack()
+
+    def ring(self, now: float) -> None:
+        self.ack()
+        self.deadline = now + 5
+
+
+class GRUB(Firmware):
+    """Answers an old block with that block's number, ignores new ones, and has no timer at all."""
+
+    def unexpected(self, number: int) -> None:
+        if (self.block - number) % 65536 < 32768:
+            self.sent.append(wire.ack(number))
+
+
+@define(eq=False)
+class Exchange:
+    """Runs both ends until they are done."""
+
+    here: Any
+    there: Any
+    fate: Fate = perfect
+    now: float = 0.0
+    datagrams: list[tuple[float, bytes]] = field(factory=list)
+    """Everything that was sent, and when."""
+    _events: list[tuple[float, int, Any, bytes]] = field(factory=list)
+    _serial: Any = field(factory=count)
+
+    def run(self, until: float = 1e5, most: int = 100_000) -> "Exchange":
+        """Until nothing moves any more; *until* seconds and *most* datagrams must not be exceeded."""
+        while True:
+            self._carry(self.here, self.there)
+            self._carry(self.there, self.here)
+            assert len(self.datagrams) <= most, "too many datagrams"
+            rings = [(end.deadline, end) for end in (self.here, self.there) if end.open and end.deadline is not None]
+            ring = min(rings, key=lambda entry: entry[0], default=None)
+            if self._events and (ring is None or self._events[0][0] <= ring[0]):
+                self.now, _, end, datagram = heappop(self._events)
+                end.receive(datagram, self.now)
+            elif ring is not None:
+                self.now = max(self.now, ring[0])
+                ring[1].ring(self.now)
+            else:
+                return self
+            assert self.now <= until, "too long"
+
+    def sent(self, opcode: int) -> list[bytes]:
+        """The datagrams with that opcode."""
+        return [datagram for _, datagram in self.datagrams if datagram[1] == opcode]
+
+    def _carry(self, source: Any, destination: Any) -> None:
+        for datagram in source.sent:
+            self.datagrams.append((self.now, datagram))
+            for delay in self.fate(datagram):
+                heappush(self._events, (self.now + delay, next(self._serial), destination, datagram))
+        source.sent.clear()
