@@ -17,6 +17,7 @@ from bootfw.errors import (
     TransferError,
 )
 from bootfw.events import (
+    BackendProblem,
     DatagramsMalformed,
     Event,
     EventsDropped,
@@ -68,6 +69,7 @@ __all__ = [
     "AccessViolation",
     "Address",
     "Agreed",
+    "BackendProblem",
     "BootFile",
     "BootRefused",
     "BootRequest",

@@ -43,6 +43,14 @@ class ListenerClosed(Event):
 
 
 @frozen
+class BackendProblem(Event):
+    """A backend has nothing to serve, and says why; it is asked all the same."""
+
+    backend: str
+    problem: str
+
+
+@frozen
 class RequestClassified(Event):
     """A DHCP packet is a boot client's; once per stage, retransmissions included."""
 
@@ -126,7 +134,7 @@ class TransferRefused(Event):
 
     request: TransferRequest
     code: int
-    """RFC 1350 error code."""
+    """RFC 1350 error code, or HTTP status."""
     message: str
 
 

@@ -10,7 +10,12 @@ from zope.interface import Attribute, Interface
 
 
 class IReader(Interface):
-    """One open file. Made by a backend for one transfer; closed exactly once by its owner."""
+    """One open file. Made by a backend for one transfer; closed exactly once by its owner.
+
+    It may have two more attributes, which let an HTTP client go on after an interruption: ``modified``, when the file
+    was last changed, in seconds since the epoch, and ``etag``, ASCII without blanks and quotes that is another one
+    whenever the content is. Without an etag one is made of ``modified`` and ``size``.
+    """
 
     size: int | None = Attribute(
         "Octets in the file, or None when it can't be known: then a short read is the end of the file."
@@ -44,15 +49,22 @@ class IWriter(Interface):
     def finish() -> Any:
         """The upload is complete: make it durable and visible; may answer later. The last ACK waits for it.
 
-        Called at most once; after it neither write() nor cancel() is called, unless it fails: then cancel().
+        Called at most once; when it has answered, nothing more is called.
         """
 
     def cancel() -> None:
-        """Forget the upload and leave nothing behind. Called at most once, also while write() is outstanding."""
+        """Forget the upload and leave nothing behind.
+
+        Called at most once, also while an answer of write() or finish() is outstanding, and when either has failed.
+        """
 
 
 class IBackend(Interface):
-    """Where files come from. Several are asked in the order of the configuration."""
+    """Where files come from. Several are asked in the order of the configuration.
+
+    A backend may have a method ``problem() -> str`` as well: asked once at the start, it says in a sentence what keeps
+    it from serving anything, such as a directory that is not there; "" when all is well. It is shown, and is no error.
+    """
 
     def open(path: str, request: Any) -> Any:
         """An IReader for *path*; may answer later.
@@ -156,8 +168,9 @@ class IViaTransport(Interface):
     """A datagram transport that can choose where a reply leaves. bootfw's own datagram port provides it."""
 
     def write_via(data: Any, peer: Any, via: Any, segment: int = 0) -> None:
-        """Send from ``via.local`` on ``via.interface`` to *peer*. Never raises: what can't be sent is counted as lost.
+        """Send from ``via.local`` on ``via.interface`` to *peer*. What the network does not take is lost, not raised.
 
         :param data: bytes; with *segment* > 0 a run of datagrams of that many octets each, the last may be shorter.
         :param via: a Via, or None: the kernel chooses.
+        :raise InvalidAddressError: *peer* is no numeric address of the port's family.
         """

@@ -13,7 +13,7 @@ from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
 from bootfw.errors import TransferError
-from bootfw.events import ListenerBound, ListenerClosed, ListenerFailed
+from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IWatchdogPolicy
 from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
@@ -68,7 +68,7 @@ class BootService(MultiService):
         self._reactor = reactor
         self._settings = settings or Settings()
         every_backend = [backend, *backends] if backend is not None else backends
-        self._backend = LayeredBackend(_named(every_backend, IBackend))
+        self._backends = _named(every_backend, IBackend)
         self._resolvers = _named(resolvers, IBootFileResolver)
         self._watchdog = _default_watchdog(reactor) if watchdog is None else watchdog
         verifyObject(IWatchdogPolicy, self._watchdog)
@@ -137,6 +137,10 @@ class BootService(MultiService):
                 port.stopListening()
             self._publisher.flush()
             raise
+        for name, backend in self._backends:
+            problem = backend.problem() if hasattr(backend, "problem") else ""
+            if problem:
+                self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
 
     def _bind_one(self, service: str, address: ListenAddress, protocol: Any) -> None:
         now = self._reactor.seconds()
@@ -171,7 +175,7 @@ class BootService(MultiService):
         settings = self._settings.tftp
         return TFTPProtocol(
             self._reactor,
-            self._backend,
+            LayeredBackend(self._backends),
             self._watchdog,
             self._publisher.publish,
             settings=settings,

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.events import (
+    BackendProblem,
     DatagramsMalformed,
     Event,
     EventsDropped,
@@ -59,6 +60,9 @@ class LogObserver:
 
     def _closed(self, event: ListenerClosed) -> None:
         self.log.info("{service} has left {where}", service=event.service, where=at(event.address))
+
+    def _problem(self, event: BackendProblem) -> None:
+        self.log.warn("backend {backend}: {problem}", backend=event.backend, problem=event.problem)
 
     def _ignored_once(self, event: RequestIgnored) -> None:
         key = (event.mac, event.reason)
@@ -141,6 +145,7 @@ _LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
     ListenerBound: LogObserver._bound,
     ListenerFailed: LogObserver._failed,
     ListenerClosed: LogObserver._closed,
+    BackendProblem: LogObserver._problem,
     RequestIgnored: LogObserver._ignored_once,
     OfferMade: LogObserver._offer,
     OfferWithheld: LogObserver._withheld,
