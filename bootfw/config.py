@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bootfw import defaults, environment, plugins
 from bootfw.errors import BootfwError, ConfigError, PluginError, format_path
@@ -80,8 +80,6 @@ class Parts:
     resolvers: tuple[Named, ...]
     watchdog: Named
     observers: tuple[Named, ...]
-    notes: Mapping[str, str]
-    """Service -> what an operator should know about its address."""
 
     def service(self, reactor: Any) -> BootService:
         """The service, not started."""
@@ -135,8 +133,7 @@ def assemble(configuration: Configuration, reactor: Any) -> Parts:
     observers = made("observer", lambda: defaults.OBSERVERS)
     if errors:
         raise ConfigErrors([configuration.where(error) for error in errors])
-    settings, notes = defaults.settled(configuration.settings, configuration.given, configuration.source is None)
-    return Parts(settings, tuple(backends), tuple(resolvers), watchdogs[0], tuple(observers), notes)
+    return Parts(configuration.settings, tuple(backends), tuple(resolvers), watchdogs[0], tuple(observers))
 
 
 def build(configuration: Configuration, reactor: Any) -> BootService:
@@ -144,7 +141,14 @@ def build(configuration: Configuration, reactor: Any) -> BootService:
 
     :raise ConfigErrors: everything that is wrong with the plugins.
     """
-    return assemble(configuration, reactor).service(reactor)
+    parts = assemble(configuration, reactor)
+    settings, _ = settle(configuration)
+    return evolve(parts, settings=settings).service(reactor)
+
+
+def settle(configuration: Configuration) -> tuple[Settings, Mapping[str, str]]:
+    """The settings that can be had here, found by trying the ports; and notes: service -> what to say about it."""
+    return defaults.settled(configuration.settings, configuration.given, fall_back=configuration.source is None)
 
 
 def _read(source: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from bootfw import __version__, defaults
-from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_config
+from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_config, settle
 from bootfw.observe.log import LogObserver, at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
@@ -99,9 +99,11 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """What twistd runs. A wrong configuration ends the process with a line for each error."""
-    _, parts = _assembled(options)
+    configuration, parts = _assembled(options)
+    settings, notes = settle(configuration)
+    parts = attrs.evolve(parts, settings=settings)
     sys.excepthook = _saying_once(sys.excepthook)
-    return Daemon(parts.service(reactor), parts)
+    return Daemon(parts.service(reactor), parts, notes)
 
 
 class Daemon(MultiService):
@@ -109,10 +111,11 @@ class Daemon(MultiService):
 
     log = Logger(namespace="bootfw")
 
-    def __init__(self, boot: BootService, parts: Parts) -> None:
+    def __init__(self, boot: BootService, parts: Parts, notes: Mapping[str, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._boot = boot
         self._parts = parts
+        self._notes = notes
         boot.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
@@ -128,8 +131,7 @@ class Daemon(MultiService):
         """Start, and show what can be reached."""
         super().startService()  # type: ignore[no-untyped-call]
         rows = self._boot.summary()
-        notes = self._parts.notes
-        table = _aligned([(row.service, at(row.address), row.note or notes.get(row.service, "")) for row in rows])
+        table = _aligned([(r.service, at(r.address), r.note or self._notes.get(r.service, "")) for r in rows])
         self.log.info("bootfw serves\n{table}", table=table)
         if not self._parts.resolvers and self._parts.settings.dhcp.mode != "off":
             self.log.warn("no resolver is named and no boot program is found, so there is no DHCP: add a [[resolver]]")

@@ -90,6 +90,14 @@ def test_check_without_a_file_checks_the_defaults(capsys: pytest.CaptureFixture[
     assert "resolvers  by-architecture\n" in out
 
 
+def test_check_touches_no_socket(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError("a socket is made")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert ends(capsys, "--check")[0] == 0
+
+
 def test_check_tells_when_there_will_be_no_dhcp(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('[[backend]]\nuse = "memory"\nfiles = {}')
     assert "resolvers  none, so there is no DHCP\n" in ends(capsys, "--check", "-c", str(tmp_path / "c.toml"))[1]
