@@ -17,7 +17,7 @@ def test_the_public_names_are_those_written_down() -> None:
 @pytest.mark.parametrize("name", bootfw.api.__all__)
 def test_every_public_name_is_there_and_documented(name: str) -> None:
     thing = getattr(bootfw.api, name)
-    assert name == "Address" or thing.__doc__
+    assert thing.__doc__ or not isinstance(thing, type)
 
 
 def test_every_kind_of_event_is_public() -> None:
