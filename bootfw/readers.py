@@ -1,6 +1,7 @@
 """The two readers most backends need."""
 
 import errno
+import hashlib
 import os
 
 from attrs import define, field
@@ -19,6 +20,11 @@ class MemoryReader:
 
     def __attrs_post_init__(self) -> None:
         self.size = len(self._data)
+
+    @property
+    def etag(self) -> str:
+        """See IReader. Costs about a millisecond a megabyte, each time."""
+        return hashlib.blake2b(self._data, digest_size=16).hexdigest()
 
     def read(self, offset: int, length: int) -> bytes:
         """See IReader."""
@@ -41,9 +47,12 @@ class FileReader:
 
     _fd: int
     size: int = field(init=False)
+    modified: float = field(init=False)
+    """See IReader."""
 
     def __attrs_post_init__(self) -> None:
-        self.size = os.fstat(self._fd).st_size
+        status = os.fstat(self._fd)
+        self.size, self.modified = status.st_size, status.st_mtime
 
     def read(self, offset: int, length: int) -> bytes:
         """See IReader.

@@ -19,6 +19,18 @@ def later(answer: Any) -> "Deferred[Any] | None":
     return None
 
 
+def content(answer: Any, octets: int) -> bytes:
+    """What a reader gave back, if it is what was asked for.
+
+    :raise TypeError, ValueError: it isn't.
+    """
+    if not isinstance(answer, bytes | bytearray | memoryview):
+        raise TypeError(f"read() answered with {type(answer).__name__}, not bytes")
+    if len(answer) > octets:
+        raise ValueError(f"read() answered with {len(answer)} octets, {octets} were asked for")
+    return bytes(answer)
+
+
 _BY_ERRNO: dict[int | None, type[TransferError]] = {
     errno.ENOENT: FileMissing,
     errno.ENOTDIR: FileMissing,

@@ -5,7 +5,7 @@ from typing import Any
 from attrs import define, field
 
 from bootfw.interfaces import IReader
-from bootfw.net.answers import later
+from bootfw.net.answers import content, later
 from bootfw.net.netascii import NetasciiReader
 from bootfw.net.transfer import Transfer
 from bootfw.tftp import read
@@ -84,7 +84,7 @@ class ReadTransfer(Transfer):
                 return answer
             waiting = later(answer)
             if waiting is None:
-                return _content(answer, octets)
+                return content(answer, octets)
         except Exception as error:
             self._failed(error, now)
             return None
@@ -94,7 +94,7 @@ class ReadTransfer(Transfer):
 
     def _fetched(self, answer: Any, now: float) -> None:
         try:
-            data = _content(answer, self.session.wants_octets)
+            data = content(answer, self.session.wants_octets)
         except Exception as error:
             self._failed(error, now)
             return
@@ -118,15 +118,6 @@ class ReadTransfer(Transfer):
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.close()
-
-
-def _content(answer: Any, octets: int) -> bytes:
-    """What a reader gave back, if it is what was asked for."""
-    if not isinstance(answer, bytes | bytearray | memoryview):
-        raise TypeError(f"read() answered with {type(answer).__name__}, not bytes")
-    if len(answer) > octets:
-        raise ValueError(f"read() answered with {len(answer)} octets, {octets} were asked for")
-    return bytes(answer)
 
 
 def _drop(answer: Any) -> None:

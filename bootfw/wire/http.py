@@ -1,0 +1,99 @@
+"""What an HTTP request asks of a file: preconditions and ranges (RFC 9110 sections 13 and 14)."""
+
+import calendar
+import re
+from collections.abc import Callable
+from email.utils import formatdate, parsedate_tz
+
+from attrs import frozen
+
+Header = Callable[[str], str | None]
+"""The value of the request's header of that name, several ones joined by commas; None: there is none."""
+
+_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+# More digits than these are no file's, and Python refuses to read thousands of them.
+_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,30})-([0-9]{0,30})[ \t]*", re.IGNORECASE)
+
+
+@frozen
+class Validators:
+    """What tells one state of a file from another (RFC 9110 section 8.8)."""
+
+    etag: str = ""
+    """A strong entity tag with its quotes; "" when there is none."""
+    modified: int | None = None
+    """Whole seconds since the epoch; None when not known."""
+
+
+def failed_precondition(header: Header, validators: Validators) -> int | None:
+    """The status that a GET or HEAD ends with at once, 412 or 304; None: go on (section 13.2.2)."""
+    if _is_another(header, validators):
+        return 412
+    return 304 if _is_known(header, validators) else None
+
+
+def requested_range(header: Header, validators: Validators, size: int) -> range | None:
+    """The octets that a GET asks for; None: all of them; an empty range: the file has none of them (416).
+
+    What can't be understood is a request for all, and so is a list of ranges: section 14.2 lets a server do so, and
+    no boot client sends one.
+    """
+    asked = _RANGE.fullmatch(header("Range") or "")
+    if asked is None or not _is_current(header("If-Range"), validators):
+        return None
+    first, last = asked.groups()
+    if not first:
+        # The last octets. A file that is shorter than that is sent as a whole, and so is an empty one.
+        count = int(last) if last else None
+        return None if count is None else range(0) if count == 0 else range(max(0, size - count), size) or None
+    if last and int(last) < int(first):
+        return None
+    return range(min(int(first), size), min(int(last) + 1, size) if last else size)
+
+
+def http_date(seconds: int) -> str:
+    """Seconds since the epoch as headers write it (section 5.6.7)."""
+    return formatdate(seconds, usegmt=True)
+
+
+def _is_another(header: Header, validators: Validators) -> bool:
+    """The client wants the rest of a file that isn't there any more (sections 13.1.1 and 13.1.4)."""
+    match = header("If-Match")
+    if match is not None:
+        return not _names(match, validators.etag, weak=False)
+    since = _date(header("If-Unmodified-Since"))
+    return since is not None and validators.modified is not None and validators.modified > since
+
+
+def _is_known(header: Header, validators: Validators) -> bool:
+    """The client has the file already (sections 13.1.2 and 13.1.3)."""
+    match = header("If-None-Match")
+    if match is not None:
+        return _names(match, validators.etag, weak=True)
+    since = _date(header("If-Modified-Since"))
+    return since is not None and validators.modified is not None and validators.modified <= since
+
+
+def _names(text: str, etag: str, weak: bool) -> bool:
+    """Whether a list of entity tags has *etag* in it (section 8.8.3.2)."""
+    if text.strip() == "*":
+        return True
+    return any(tag == etag and (weak or not prefix) for prefix, tag in _TAG.findall(text))
+
+
+def _is_current(condition: str | None, validators: Validators) -> bool:
+    """Whether If-Range holds (section 13.1.5): only a strong tag does, or the very date that was told."""
+    if condition is None:
+        return True
+    if '"' in condition:
+        return condition.strip() == validators.etag
+    return validators.modified is not None and _date(condition) == validators.modified
+
+
+def _date(text: str | None) -> int | None:
+    """An HTTP date in any of its three forms; None when it is none."""
+    try:
+        parsed = parsedate_tz(text) if text is not None else None
+        return None if parsed is None else calendar.timegm(parsed[:9]) - (parsed[9] or 0)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

@@ -1,0 +1,158 @@
+"""Preconditions and ranges of HTTP."""
+
+import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootfw.wire.http import Validators, failed_precondition, http_date, requested_range
+
+MODIFIED = 784111777
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"  # RFC 9110 section 5.6.7
+BEFORE = "Sun, 06 Nov 1994 08:49:36 GMT"
+AFTER = "Sun, 06 Nov 1994 08:49:38 GMT"
+HERE = Validators('"1f-2"', MODIFIED)
+UNKNOWN = Validators()
+
+
+def asked(**headers):
+    """Headers as a look-up, ``If_Match`` for ``If-Match``."""
+    return {name.replace("_", "-"): value for name, value in headers.items()}.get
+
+
+def test_dates_are_written_as_headers_have_them():
+    assert http_date(MODIFIED) == DATE
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, None),
+        ({"If_Match": '"1f-2"'}, None),
+        ({"If_Match": '"x", "1f-2"'}, None),
+        ({"If_Match": '"x","1f-2" '}, None),
+        ({"If_Match": "*"}, None),
+        ({"If_Match": '"x"'}, 412),
+        ({"If_Match": ""}, 412),
+        ({"If_Match": 'W/"1f-2"'}, 412),  # section 13.1.1: by strong comparison
+        ({"If_Match": '"1f-2"', "If_Unmodified_Since": BEFORE}, None),  # section 13.1.4: then it is ignored
+        ({"If_Unmodified_Since": DATE}, None),
+        ({"If_Unmodified_Since": AFTER}, None),
+        ({"If_Unmodified_Since": BEFORE}, 412),
+        ({"If_Unmodified_Since": "yesterday"}, None),
+        ({"If_Unmodified_Since": "Sunday, 06-Nov-94 08:49:36 GMT"}, 412),
+        ({"If_Unmodified_Since": "Sun Nov  6 08:49:36 1994"}, 412),
+        ({"If_None_Match": '"1f-2"'}, 304),
+        ({"If_None_Match": 'W/"1f-2"'}, 304),  # section 13.1.2: by weak comparison
+        ({"If_None_Match": "*"}, 304),
+        ({"If_None_Match": '"x"'}, None),
+        ({"If_None_Match": '"x"', "If_Modified_Since": DATE}, None),  # section 13.1.3: then it is ignored
+        ({"If_Modified_Since": DATE}, 304),
+        ({"If_Modified_Since": AFTER}, 304),
+        ({"If_Modified_Since": BEFORE}, None),
+        ({"If_Match": '"x"', "If_None_Match": '"1f-2"'}, 412),
+    ],
+)
+def test_preconditions(headers, status):
+    assert failed_precondition(asked(**headers), HERE) == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"If_Match": '"1f-2"'}, 412),
+        ({"If_Match": '""'}, 412),
+        ({"If_Match": "*"}, None),
+        ({"If_None_Match": '""'}, None),
+        ({"If_Unmodified_Since": BEFORE}, None),
+        ({"If_Modified_Since": AFTER}, None),
+    ],
+)
+def test_preconditions_on_a_file_that_nothing_is_known_of(headers, status):
+    assert failed_precondition(asked(**headers), UNKNOWN) == status
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"),
+    [
+        (None, None),
+        ("bytes=0-0", range(1)),
+        ("bytes=0-", range(1000)),
+        ("bytes=500-999", range(500, 1000)),
+        ("bytes=500-1000", range(500, 1000)),
+        ("bytes=999-99999999999999999999", range(999, 1000)),
+        ("Bytes= 1-2 ", range(1, 3)),
+        ("bytes=-1", range(999, 1000)),
+        ("bytes=-1000", range(1000)),
+        ("bytes=-5000", range(1000)),
+        ("bytes=-0", range(0)),
+        ("bytes=1000-", range(0)),
+        ("bytes=1000-2000", range(0)),
+        ("bytes=2-1", None),
+        ("bytes=-", None),
+        ("bytes=", None),
+        ("bytes=a-b", None),
+        ("bytes=+1-2", None),
+        ("bytes=\u0661-2", None),
+        ("bytes=0-1,5-6", None),
+        ("octets=0-1", None),
+        (f"bytes=0-{'9' * 5000}", None),
+    ],
+)
+def test_ranges(text, octets):
+    found = requested_range(asked(Range=text), HERE, 1000)
+    assert (found is None) == (octets is None)
+    assert found is None or list(found) == list(octets)
+
+
+@pytest.mark.parametrize(("text", "octets"), [("bytes=0-", range(0)), ("bytes=-5", None), ("bytes=-0", range(0))])
+def test_ranges_of_an_empty_file(text, octets):
+    assert requested_range(asked(Range=text), HERE, 0) == octets
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ('"1f-2"', True),
+        (DATE, True),
+        ('"x"', False),
+        ('W/"1f-2"', False),
+        (BEFORE, False),
+        (AFTER, False),
+        ("", False),
+        ('""', False),
+    ],
+)
+def test_if_range(condition, holds):
+    found = requested_range(asked(Range="bytes=1-2", If_Range=condition), HERE, 1000)
+    assert found == (range(1, 3) if holds else None)
+    assert requested_range(asked(Range="bytes=1-2", If_Range=condition), UNKNOWN, 1000) is None
+
+
+@given(st.integers(0, 2**40), st.integers(0, 2**41), st.integers(0, 2**41))
+def test_a_range_is_what_a_slice_is(size, first, last):
+    found = requested_range(asked(Range=f"bytes={first}-{last}"), HERE, size)
+    if last < first:
+        assert found is None
+    else:
+        assert found == range(*slice(first, last + 1).indices(size))
+
+
+@given(st.datetimes(datetime.datetime(1970, 1, 1), datetime.datetime(2200, 1, 1)))
+def test_a_date_that_was_told_is_understood(moment):
+    seconds = int(moment.replace(tzinfo=datetime.UTC).timestamp())
+    told = http_date(seconds)
+    assert failed_precondition(asked(If_Modified_Since=told), Validators("", seconds)) == 304
+    assert failed_precondition(asked(If_Modified_Since=told), Validators("", seconds + 1)) is None
+
+
+_HEADER = st.none() | st.text() | st.from_regex(r"\A[A-Z][a-z]{2}, ?[0-9]{1,9}[ -][A-Z][a-z]{2}[ -][0-9: +-]{0,20}\Z")
+
+
+@given(_HEADER, _HEADER, _HEADER, _HEADER)
+def test_whatever_a_client_writes_is_answered(first, second, third, fourth):
+    header = asked(If_Match=None, If_Unmodified_Since=first, If_Modified_Since=second, If_Range=third, Range=fourth)
+    assert failed_precondition(header, HERE) in (None, 304, 412)
+    found = requested_range(header, HERE, 1000)
+    assert found is None or (0 <= found.start <= found.stop <= 1000)
