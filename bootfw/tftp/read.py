@@ -82,6 +82,8 @@ class ReadSession(Session[State]):
     """The highest block that has been sent."""
     _once: int = field(default=0, init=False)
     """From this block on, what is in flight was sent once only, at ``_sent_at`` (0: the OACK)."""
+    _repeats: bool = field(default=False, init=False)
+    """This peer has repeated an ACK; perhaps it is one that answers each block it does not expect, as EDK2 does."""
     _nacked: int = field(default=-1, init=False)
     """The value of ``acked`` at which a repeated ACK has been answered with the window."""
     _doubtful: int = field(default=-1, init=False)
@@ -150,14 +152,17 @@ class ReadSession(Session[State]):
             return self.state
         if block == self.acked:
             return self._missed(now)
-        # RFC 7440 section 4: an ACK inside the window asks for what follows it. One that comes sooner after the
-        # sending than any answer can is about an earlier sending: what follows is on its way once more already,
-        # and only the window's new end is missing. Without this a duplicated DATA would double the traffic.
-        soon = block < self._sent and now - self._sent_at < self._patience.soonest
+        # RFC 7440 section 4: an ACK inside the window asks for what follows it. Unless it is about an earlier sending:
+        # because it comes sooner than an answer can, or because EDK2 has got a block of those that were sent twice, is
+        # past it, and says so. Then what follows is on its way, and only the window's new end is missing. To send it all
+        # again would be answered in the same way, for ever. If a block did get lost, EDK2 repeats this ACK.
+        echo = block < self._sent and (
+            now - self._sent_at < self._patience.soonest or (self._repeats and block < self._once)
+        )
         wait = self._progress(block, now)
         if block == self._final:
             return self._close(Outcome.COMPLETE)
-        if not soon:
+        if not echo:
             return self._fetch(block + 1, wait)
         if self._sent == self._final:
             self.deadline = now + wait
@@ -193,12 +198,9 @@ class ReadSession(Session[State]):
         repeated = self._sent - blocks.first + 1
         if repeated > 0:
             self.retransmitted += repeated
-        if blocks.first == self.acked + 1:
-            self._sent_at = now
-            self._once = self._sent + 1
-        else:
-            self._once = blocks.last + 1
+        self._once = (self._sent if blocks.first == self.acked + 1 else blocks.last) + 1
         self._sent = blocks.last
+        self._sent_at = now
         self.out.append(blocks)
         self.wants = None
         self.deadline = now + self._wait
@@ -287,11 +289,10 @@ class ReadSession(Session[State]):
           that is sent again for an echo has an echo itself: the Sorcerer's Apprentice once more. So what repeats the
           end of such a window is not answered.
         """
-        if (
-            self.agreed.windowsize == 1
-            or self.acked in (self._nacked, self._doubtful)
-            or now - self._sent_at < self._patience.soonest
-        ):
+        if self.agreed.windowsize == 1:
+            return self.state
+        self._repeats = True
+        if self.acked in (self._nacked, self._doubtful) or now - self._sent_at < self._patience.soonest:
             return self.state
         self._nacked = self.acked
         self._doubtful = self._sent
