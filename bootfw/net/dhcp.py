@@ -28,6 +28,8 @@ from bootfw.settings import DHCPSettings
 from bootfw.values import Address, BootFile, BootRequest, OfferStyle, Via
 from bootfw.wire.dhcp4 import Message, pack, parse, reply_size
 
+_NOWHERE = "0.0.0.0"
+
 _SIOCGIFADDR = 0x8915
 _REQUEST = struct.Struct("@16s24x")  # struct ifreq
 
@@ -137,7 +139,7 @@ class DHCPProtocol(DatagramProtocol):
         if via.destination != via.local and self._socket is not None and not _has_address(self._socket, interface):
             # For a broadcast the kernel then names the address of another wire.
             return ""
-        return via.local
+        return "" if via.local == _NOWHERE else via.local
 
     def _resolve(self, message: Message, request: BootRequest, peer: Address, via: Via | None) -> None:
         key = (message.chaddr, message.xid)

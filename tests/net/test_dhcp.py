@@ -1,0 +1,493 @@
+"""The proxy's ports, on Twisted's kind of port and on our own: whole conversations, and what goes wrong."""
+
+import firmware
+import pytest
+from attrs import define
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from bootfw.errors import BootRefused
+from bootfw.events import (
+    DatagramsMalformed,
+    Event,
+    OfferMade,
+    OfferWithheld,
+    RequestClassified,
+    RequestIgnored,
+    ResolverAnswered,
+)
+from bootfw.interfaces import IBatchReceiver, IBootFileResolver
+from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
+from bootfw.net.interfaces import Interfaces
+from bootfw.net.resolving import ResolverChain
+from bootfw.settings import DHCPSettings
+from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.values import BootFile, Via
+from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
+
+SERVER = "10.0.0.1"
+BROADCAST = "255.255.255.255"
+
+
+@implementer(IBootFileResolver)
+class ByName:
+    """A file for each persona; a callable is called with the request."""
+
+    def __init__(self):
+        self.files = {
+            "ipxe": "boot.ipxe",
+            "pxe-bios": "pxelinux.0",
+            "uefi": "snponly.efi",
+            "uefi-http": "http://{server}/x",
+        }
+        self.asked = []
+
+    def resolve(self, request):
+        self.asked.append(request)
+        answer = self.files.get(request.persona)
+        if callable(answer):
+            return answer(request)
+        return BootFile(answer) if isinstance(answer, str) else answer
+
+
+@define(eq=False)
+class Lab:
+    """The proxy, and a client without an address."""
+
+    network: MemoryNetwork
+    resolver: ByName
+    events: list[Event]
+    chain: ResolverChain
+    protocols: tuple[DHCPProtocol, DHCPProtocol]
+    client: FakePeer
+
+    def broadcast(self, message: Message | bytes) -> list[Message]:
+        """What the client hears, on port 68, after it has sent *message*."""
+        data = message if isinstance(message, bytes) else pack(message, 1472)
+        self.client.send(data, (BROADCAST, 67))
+        return self.heard()
+
+    def heard(self, peer: FakePeer | None = None, source: int = 67) -> list[Message]:
+        self.network.advance(0.01)
+        taken = (peer or self.client).take()
+        # The client hears its own broadcasts, too.
+        replies = [received for received in taken if received.data[0] == 2]
+        assert all(received.peer == (SERVER, source) for received in replies)
+        return [parse(received.data) for received in replies]
+
+    def said(self, kind: type[Event]) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def reason(self) -> str:
+        [event] = self.said(OfferWithheld)
+        return event.reason
+
+
+@pytest.fixture(params=[True, False], ids=["our port", "Twisted's port"])
+def rich(request) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def lab(rich):
+    network = MemoryNetwork()
+    host = network.host(SERVER, "10.0.0.2", rich=rich)
+    resolver, events = ByName(), []
+    chain = ResolverChain(host, [("by-name", resolver)], events.append, 0.8)
+    protocols = tuple(
+        kind(host, chain, events.append, server="" if rich else SERVER) for kind in (DHCPProtocol, BootServerProtocol)
+    )
+    ports = [host.listenUDP(port, protocol) for port, protocol in zip((67, 4011), protocols, strict=True)]
+    made = Lab(network, resolver, events, chain, protocols, FakePeer(network.host(), 68))
+    yield made
+    chain.cancel_all()
+    for protocol in protocols:
+        protocol.close()
+    for port in [*ports, *(port for host in network.hosts[1:] for port in host.ports)]:
+        port.stopListening()
+    network.advance(0)
+    assert network.leaks() == []
+
+
+def boot_client(lab: Lab, port: int) -> FakePeer:
+    """The client, when the DHCP server has given it its address."""
+    return FakePeer(lab.network.host("10.0.0.9"), port)
+
+
+def test_the_protocols_take_batches(lab):
+    for protocol in lab.protocols:
+        verifyObject(IBatchReceiver, protocol)
+
+
+# Conversations
+
+
+def test_a_bios_rom_boots_by_the_offer_alone(lab):
+    [offer] = lab.broadcast(firmware.BIOS_ROM.message())
+
+    assert offer.message_type is MessageType.OFFER
+    assert (offer.yiaddr, offer.siaddr, offer.file) == ("0.0.0.0", SERVER, b"pxelinux.0")
+    assert offer.options[43] == b"\6\1\x08\xff"
+    [event] = lab.said(OfferMade)
+    assert (event.message, event.file, event.destination) == ("OFFER", BootFile("pxelinux.0"), (BROADCAST, 68))
+
+
+def test_the_rom_of_qemu_is_ipxe_and_loads_pxelinux(lab):
+    lab.resolver.files["ipxe"] = "pxelinux.0"
+
+    [offer] = lab.broadcast(firmware.IPXE_ROM.message())
+
+    assert (offer.siaddr, offer.file) == (SERVER, b"pxelinux.0")
+    assert 43 not in offer.options
+
+
+def test_uefi_boots_by_the_detour(lab):
+    [offer] = lab.broadcast(firmware.OVMF.message())
+
+    assert (offer.siaddr, offer.file) == (SERVER, b"")
+    assert not {43, 67} & offer.options.keys()
+    assert lab.said(OfferMade)[0].file is None
+
+    machine = boot_client(lab, 4011)
+    question = firmware.asks_boot_server(firmware.OVMF)
+    machine.send(pack(question, 1472), (SERVER, 4011))
+    [ack] = lab.heard(machine, source=4011)
+
+    assert ack.message_type is MessageType.ACK
+    assert (ack.xid, ack.siaddr, ack.file, ack.options[67]) == (question.xid, SERVER, b"snponly.efi", b"snponly.efi\0")
+    assert 43 not in ack.options
+    event = lab.said(OfferMade)[1]
+    assert (event.message, event.file) == ("ACK", BootFile("snponly.efi"))
+    assert event.destination == ("10.0.0.9", 4011)
+    assert [event.request.stage for event in lab.said(RequestClassified)] == ["discover", "boot-server"]
+
+
+def test_ipxe_asks_the_boot_server_from_port_68(lab):
+    machine = boot_client(lab, 68)
+    machine.send(pack(firmware.ipxe_asks_for_boot_item(), 1472), (SERVER, 4011))
+
+    [ack] = lab.heard(machine, source=4011)
+
+    assert (ack.xid, ack.file) == (0, b"boot.ipxe")
+    assert ack.options[43] == b"\6\1\x08" + firmware.BOOT_ITEM
+
+
+def test_http_boot(lab):
+    [offer] = lab.broadcast(firmware.OVMF_HTTP.message())
+
+    assert offer.options[60] == b"HTTPClient"
+    assert offer.options[67] == b"http://10.0.0.1/x\0"
+    assert lab.said(OfferMade)[0].file == BootFile("http://10.0.0.1/x")
+
+
+def test_uefi_then_ipxe_is_a_chain_of_two(lab):
+    lab.broadcast(firmware.OVMF.message())
+    [offer] = lab.broadcast(firmware.SNPONLY.message())
+
+    assert offer.file == b"boot.ipxe"
+
+
+def test_a_relayed_client_is_answered_through_its_relay(lab):
+    relay = FakePeer(lab.network.host("10.1.0.254"), 67)
+    agent = bytes((1, 4)) + b"ge-1"
+    message = firmware.OVMF.changed({82: agent}).message(giaddr="10.1.0.254", hops=1)
+    relay.send(pack(message, 1472), (SERVER, 67))
+
+    [offer] = lab.heard(relay)
+
+    assert (offer.giaddr, offer.flags, offer.options[82]) == ("10.1.0.254", 0x8000, agent)
+    assert lab.client.take() == []
+    [event] = lab.said(OfferMade)
+    assert (event.request.circuit_id, event.destination) == (b"ge-1", ("10.1.0.254", 67))
+
+
+@pytest.mark.parametrize("rich", [True], ids=["our port"])
+def test_a_reply_leaves_from_the_address_that_was_asked(lab):
+    machine = boot_client(lab, 4011)
+    machine.send(pack(firmware.asks_boot_server(firmware.OVMF), 1472), ("10.0.0.2", 4011))
+    lab.network.advance(0.01)
+
+    [received] = machine.take()
+    ack = parse(received.data)
+
+    assert received.peer == ("10.0.0.2", 4011)
+    assert (ack.siaddr, ack.options[54]) == ("10.0.0.2", bytes((10, 0, 0, 2)))
+
+
+def test_other_ports():
+    network = MemoryNetwork()
+    host = network.host(SERVER, rich=True, privileged=False)
+    settings = DHCPSettings(server_port=10067, client_port=10068, boot_server_port=14011)
+    chain = ResolverChain(host, [("by-name", ByName())], lambda event: None, 0.8)
+    host.listenUDP(10067, DHCPProtocol(host, chain, lambda event: None, settings=settings))
+    client = FakePeer(network.host(), 10068)
+    relay = FakePeer(network.host("10.1.0.254"), 10067)
+    client.send(firmware.BIOS_ROM.datagram(), (BROADCAST, 10067))
+    relay.send(firmware.BIOS_ROM.datagram(giaddr="10.1.0.254"), (SERVER, 10067))
+    network.advance(0.01)
+
+    assert [parse(received.data).op for received in client.take()] == [2]
+    assert parse(relay.take()[-1].data).giaddr == "10.1.0.254"
+
+
+# Nobody of ours
+
+
+@pytest.mark.parametrize("client", firmware.ORDINARY_CLIENTS + firmware.U_BOOTS, ids=lambda client: client.name)
+def test_other_clients_are_left_alone(lab, client):
+    assert lab.broadcast(client.message()) == []
+
+    [event] = lab.events
+    assert isinstance(event, RequestIgnored)
+    assert event.mac == firmware.MAC_TEXT
+    assert lab.resolver.asked == []
+
+
+def test_the_request_to_the_dhcp_server_is_passed_over_in_silence(lab):
+    client = firmware.OVMF.changed({53: b"\3", 54: bytes((10, 0, 0, 254)), 50: bytes((10, 0, 0, 9))})
+
+    assert lab.broadcast(client.message()) == []
+    assert lab.events == []
+
+
+def test_malformed_datagrams_are_counted_and_told_of_once_a_second(lab):
+    for data in (b"", b"x" * 100, firmware.OVMF.datagram()[:-30], b"\2" + firmware.OVMF.datagram()[1:]):
+        assert lab.broadcast(data) == []
+    lab.network.advance(1)
+
+    assert [event.count for event in lab.said(DatagramsMalformed)] == [1, 3]
+    assert lab.said(DatagramsMalformed)[1].service == "dhcp"
+    assert len(lab.events) == 2
+    assert lab.broadcast(firmware.BIOS_ROM.message())
+
+
+def test_one_bad_datagram_does_not_cost_the_others_in_its_batch(lab):
+    lab.client.send(b"x", (BROADCAST, 67))
+    assert len(lab.broadcast(firmware.BIOS_ROM.message())) == 1
+
+
+def test_a_bug_of_ours_does_not_cost_the_others_either():
+    network = MemoryNetwork()
+    host = network.host(SERVER, rich=True)
+    published = []
+
+    def publish(event):
+        published.append(event)
+        if len(published) == 1:
+            raise ZeroDivisionError
+
+    chain = ResolverChain(host, [("by-name", ByName())], publish, 0.8)
+    protocol = DHCPProtocol(host, chain, publish)
+    host.listenUDP(67, protocol)
+    way = Via(SERVER, 2, BROADCAST)
+    with capturedLogs() as logs:
+        protocol.datagrams_received(
+            [(firmware.BIOS_ROM.datagram(xid=xid), ("0.0.0.0", 68), way) for xid in (1, 2)],
+        )
+
+    assert [event.request.xid for event in published if isinstance(event, OfferMade)] == [2]
+    assert len([entry for entry in logs if "log_failure" in entry]) == 1
+
+
+# Withheld
+
+
+def test_no_resolver_has_a_file(lab):
+    lab.resolver.files.clear()
+
+    assert lab.broadcast(firmware.OVMF.message()) == []
+    assert '[resolver.files] "x86_64-uefi"' in lab.reason
+
+
+@pytest.mark.parametrize(
+    ("client", "key"),
+    [
+        (firmware.IPXE_ROM, "ipxe"),
+        (firmware.BIOS_ROM, "x86-bios"),
+        (firmware.edk2(7, "HTTPClient"), "x86_64-uefi-http"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_the_reason_names_the_key_that_would_help(lab, client, key):
+    lab.resolver.files.clear()
+    lab.broadcast(client.message())
+
+    assert f'"{key}"' in lab.reason
+
+
+def test_there_is_no_resolver(lab):
+    lab.chain.resolvers = ()
+    lab.broadcast(firmware.OVMF.message())
+
+    assert "[[resolver]]" in lab.reason
+
+
+def test_uefi_is_not_sent_on_to_a_boot_server_that_has_nothing(lab):
+    del lab.resolver.files["uefi"]
+
+    assert lab.broadcast(firmware.OVMF.message()) == []
+
+
+def test_a_resolver_refuses(lab):
+    def refuse(request):
+        raise BootRefused("the machine is to be scrapped")
+
+    lab.resolver.files["uefi"] = refuse
+
+    assert lab.broadcast(firmware.OVMF.message()) == []
+    assert lab.reason == "the machine is to be scrapped"
+
+
+def test_ipxe_is_not_given_ipxe(lab):
+    lab.resolver.files["ipxe"] = "undionly.kpxe"
+
+    assert lab.broadcast(firmware.IPXE_ROM.message()) == []
+    assert '[resolver.files] "ipxe"' in lab.reason
+
+
+def test_http_boot_is_not_given_a_path(lab):
+    lab.resolver.files["uefi-http"] = "bootx64.efi"
+
+    assert lab.broadcast(firmware.OVMF_HTTP.message()) == []
+    assert "URL" in lab.reason
+
+
+def test_an_answer_that_is_too_large_is_not_cut(lab):
+    lab.resolver.files["pxe-bios"] = "n" * 254
+    client = firmware.BIOS_ROM.changed({57: None, 61: b"x" * 255})
+
+    assert lab.broadcast(client.message()) == []
+    assert "548" in lab.reason
+
+
+@pytest.mark.parametrize("rich", [True], ids=["our port"])
+def test_an_interface_without_an_address(lab):
+    lab.network.hosts[0].addresses.clear()
+
+    assert lab.broadcast(firmware.BIOS_ROM.message()) == []
+    assert "no IPv4 address" in lab.reason
+    assert lab.resolver.asked == []
+
+
+def test_on_twisteds_port_the_address_has_to_be_given():
+    network = MemoryNetwork()
+    host = network.host(SERVER)
+    chain = ResolverChain(host, [], lambda event: None, 0.8)
+
+    with pytest.raises(ValueError, match="has to be given"):
+        host.listenUDP(67, DHCPProtocol(host, chain, lambda event: None))
+
+
+def test_an_address_that_is_given_wins():
+    network = MemoryNetwork()
+    host = network.host(SERVER, rich=True)
+    chain = ResolverChain(host, [("by-name", ByName())], lambda event: None, 0.8)
+    host.listenUDP(67, DHCPProtocol(host, chain, lambda event: None, server="192.0.2.1"))
+    client = FakePeer(network.host(), 68)
+    client.send(firmware.BIOS_ROM.datagram(), (BROADCAST, 67))
+    network.advance(0.01)
+
+    [received] = client.take()
+    assert received.peer == (SERVER, 67)
+    assert parse(received.data).siaddr == "192.0.2.1"
+
+
+class Served(Interfaces):
+    """Interface 2 of every host in memory is called eth0."""
+
+    def name(self, index: int) -> str:
+        return {2: "eth0"}.get(index, "")
+
+
+@pytest.mark.parametrize(("names", "answers"), [((), 1), (("eth0",), 1), (("eth1",), 0)])
+def test_only_the_interfaces_that_are_named_are_served(names, answers):
+    network = MemoryNetwork()
+    host = network.host(SERVER, rich=True)
+    events = []
+    chain = ResolverChain(host, [("by-name", ByName())], events.append, 0.8)
+    host.listenUDP(67, DHCPProtocol(host, chain, events.append, interfaces=Served(names)))
+    client = FakePeer(network.host(), 68)
+    client.send(firmware.BIOS_ROM.datagram(), (BROADCAST, 67))
+    network.advance(0.01)
+
+    assert len(client.take()) == answers
+    assert [event.request.interface for event in events if isinstance(event, OfferMade)] == ["eth0"] * answers
+    assert bool(events) is bool(answers)
+
+
+# Resolvers that answer later
+
+
+def test_a_client_that_repeats_itself_is_answered_once(lab):
+    waiting = Deferred()
+    lab.resolver.files["pxe-bios"] = lambda request: waiting
+    for _ in range(3):
+        assert lab.broadcast(firmware.BIOS_ROM.message()) == []
+    assert len(lab.resolver.asked) == 1
+    assert len(lab.said(RequestClassified)) == 3
+
+    waiting.callback(BootFile("pxelinux.0"))
+
+    assert len(lab.heard()) == 1
+    assert len(lab.said(OfferMade)) == 1
+
+
+def test_after_that_it_may_ask_again(lab):
+    first = Deferred()
+    lab.resolver.files["pxe-bios"] = lambda request: first
+    lab.broadcast(firmware.BIOS_ROM.message())
+    first.callback(BootFile("pxelinux.0"))
+    lab.resolver.files["pxe-bios"] = "pxelinux.0"
+    lab.heard()
+
+    assert len(lab.broadcast(firmware.BIOS_ROM.message())) == 1
+
+
+def test_two_clients_and_two_boots_of_one_do_not_wait_for_each_other(lab):
+    lab.resolver.files["pxe-bios"] = lambda request: Deferred()
+    lab.broadcast(firmware.BIOS_ROM.message())
+    lab.broadcast(firmware.BIOS_ROM.message(xid=5))
+    lab.broadcast(firmware.BIOS_ROM.message(chaddr=b"\2\0\0\0\0\1"))
+
+    assert len(lab.resolver.asked) == 3
+
+
+def test_a_resolver_that_is_too_slow(lab):
+    lab.resolver.files["pxe-bios"] = lambda request: Deferred()
+    lab.broadcast(firmware.BIOS_ROM.message())
+    lab.network.advance(0.8)
+
+    assert "no resolver has a file" in lab.reason
+    assert lab.broadcast(firmware.BIOS_ROM.message()) == []
+    assert len(lab.resolver.asked) == 2
+
+
+def test_a_late_refusal(lab):
+    waiting = Deferred()
+    lab.resolver.files["pxe-bios"] = lambda request: waiting
+    lab.broadcast(firmware.BIOS_ROM.message())
+    waiting.errback(BootRefused("no"))
+
+    assert lab.heard() == []
+    assert lab.reason == "no"
+
+
+def test_closing_ends_what_is_being_resolved(lab):
+    lab.resolver.files["pxe-bios"] = lambda request: Deferred()
+    lab.broadcast(firmware.BIOS_ROM.message())
+    with capturedLogs() as logs:
+        lab.protocols[0].close()
+
+    assert logs == []
+    assert lab.said(OfferMade) + lab.said(OfferWithheld) == []
+    assert not [call for call in lab.network.leaks() if "pending" in call]
+
+
+def test_what_is_published_of_one_offer(lab):
+    lab.broadcast(firmware.BIOS_ROM.message())
+
+    assert [type(event) for event in lab.events] == [RequestClassified, ResolverAnswered, OfferMade]
+    assert all(event.at == pytest.approx(0.001) for event in lab.events)

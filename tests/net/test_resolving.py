@@ -1,0 +1,351 @@
+"""The chain of resolvers: order, time, and what plugins get wrong."""
+
+import pytest
+from attrs import define, field
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.task import Clock, deferLater
+from zope.interface import implementer
+
+from bootfw.dhcp.fitting import Withheld
+from bootfw.errors import BootRefused
+from bootfw.events import PluginFailed, ResolverAnswered, ResolverPassedOver
+from bootfw.interfaces import IBootFileResolver
+from bootfw.net.resolving import ResolverChain
+from bootfw.values import BootFile, BootRequest
+
+REQUEST = BootRequest(mac="52:54:00:12:34:56", stage="discover", persona="uefi", architecture="x86_64-uefi")
+FILE, OTHER = BootFile("one"), BootFile("two")
+
+
+@implementer(IBootFileResolver)
+class Scripted:
+    """Answers with what it was given, or with what that returns when called."""
+
+    def __init__(self, answer=None):
+        self.answer = answer
+        self.asked = []
+
+    def resolve(self, request):
+        self.asked.append(request)
+        return self.answer() if callable(self.answer) else self.answer
+
+
+@define
+class Chain:
+    """A chain of Scripted resolvers called r0, r1, ... and all that it publishes and answers."""
+
+    clock: Clock = field(factory=Clock)
+    events: list = field(factory=list)
+    results: list = field(factory=list)
+    chain: ResolverChain | None = None
+
+    def ask(self, *resolvers, seconds=0.9, **more):
+        named = [(f"r{number}", resolver) for number, resolver in enumerate(resolvers)]
+        self.chain = ResolverChain(self.clock, named, self.events.append, seconds)
+        found = self.chain.resolve(REQUEST, **more)
+        if isinstance(found, Deferred):
+            found.addBoth(self.results.append)
+        return found
+
+    def said(self, kind) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def error(self):
+        [failure] = self.results
+        return failure.value
+
+
+@pytest.fixture
+def chain():
+    made = Chain()
+    yield made
+    assert not made.clock.getDelayedCalls()
+
+
+def raising(error: Exception):
+    def call():
+        raise error
+
+    return call
+
+
+# Answers at once
+
+
+def test_the_first_answer_counts_and_later_resolvers_are_not_asked(chain):
+    first, second, third = Scripted(None), Scripted(FILE), Scripted(OTHER)
+
+    assert chain.ask(first, second, third) == FILE
+
+    assert (first.asked, second.asked, third.asked) == ([REQUEST], [REQUEST], [])
+    assert [(event.resolver, event.answer) for event in chain.said(ResolverAnswered)] == [("r0", None), ("r1", FILE)]
+
+
+def test_nobody_has_one(chain):
+    assert chain.ask(Scripted(None), Scripted(None)) is None
+
+
+def test_an_empty_chain(chain):
+    assert chain.ask() is None
+
+
+def test_a_refusal_stops_the_chain(chain):
+    last = Scripted(FILE)
+
+    with pytest.raises(BootRefused, match="not today"):
+        chain.ask(Scripted(raising(BootRefused("not today"))), last)
+
+    assert last.asked == []
+
+
+# Answers later
+
+
+async def _coroutine():
+    return FILE
+
+
+@pytest.mark.parametrize("answer", [lambda: succeed(FILE), _coroutine], ids=["a fired Deferred", "a coroutine"])
+def test_an_answer_that_only_looks_late_is_given_at_once(chain, answer):
+    assert chain.ask(Scripted(None), Scripted(answer)) == FILE
+
+
+def test_a_late_none_asks_the_next(chain):
+    waiting, last = Deferred(), Scripted(FILE)
+    chain.ask(Scripted(waiting), last)
+    assert last.asked == []
+
+    chain.clock.advance(0.25)
+    waiting.callback(None)
+
+    assert chain.results == [FILE]
+    assert [event.seconds for event in chain.said(ResolverAnswered)] == [0.25, 0]
+
+
+@pytest.mark.parametrize("refuse", [lambda: fail(BootRefused("no")), lambda: raising(BootRefused("no"))()])
+def test_a_refusal_by_any_way(chain, refuse):
+    with pytest.raises(BootRefused):
+        chain.ask(Scripted(refuse), Scripted(FILE))
+
+
+def test_a_late_refusal(chain):
+    waiting, last = Deferred(), Scripted(FILE)
+    chain.ask(Scripted(waiting), last)
+
+    waiting.errback(BootRefused("no"))
+
+    assert isinstance(chain.error, BootRefused)
+    assert last.asked == []
+
+
+def test_a_coroutine_that_waits(chain):
+    async def resolve():
+        await deferLater(chain.clock, 0.1)
+        return FILE
+
+    chain.ask(Scripted(resolve))
+    chain.clock.advance(0.1)
+
+    assert chain.results == [FILE]
+
+
+# Too late
+
+
+def test_who_is_late_is_cancelled_and_passed_over(chain):
+    cancelled = []
+    waiting = Deferred(cancelled.append)
+    chain.ask(Scripted(waiting), Scripted(None), Scripted(FILE), seconds=0.9)
+
+    chain.clock.advance(0.29)
+    assert chain.results == []
+    chain.clock.advance(0.02)
+
+    assert chain.results == [FILE]
+    assert cancelled == [waiting]
+    [event] = chain.said(ResolverPassedOver)
+    assert (event.resolver, event.request) == ("r0", REQUEST)
+    assert event.seconds == pytest.approx(0.31)
+
+
+def test_each_gets_its_share_of_the_time_that_is_left(chain):
+    chain.ask(Scripted(Deferred), Scripted(Deferred), Scripted(Deferred), seconds=0.9)
+    times = []
+    for _ in range(90):
+        before = len(chain.said(ResolverPassedOver))
+        chain.clock.advance(0.01)
+        times += [round(chain.clock.seconds(), 2)] * (len(chain.said(ResolverPassedOver)) - before)
+
+    # The steps of the clock round each of them up a little.
+    assert times == pytest.approx([0.3, 0.6, 0.9], abs=0.02)
+    assert chain.results == [None]
+
+
+def test_time_that_one_did_not_need_is_the_others(chain):
+    quick = Deferred()
+    chain.ask(Scripted(quick), Scripted(Deferred), seconds=1.0)
+    chain.clock.advance(0.2)
+    quick.callback(None)
+
+    chain.clock.advance(0.79)
+    assert chain.results == []
+    chain.clock.advance(0.02)
+    assert chain.results == [None]
+
+
+def test_the_last_one_has_all_that_is_left(chain):
+    last = Deferred()
+    chain.ask(Scripted(None), Scripted(last), seconds=0.8)
+
+    chain.clock.advance(0.79)
+    last.callback(FILE)
+
+    assert chain.results == [FILE]
+
+
+def test_an_answer_that_comes_too_late_is_thrown_away(chain):
+    late, second = Deferred(lambda _: None), Deferred()
+    late.cancel = lambda: None  # a Deferred that can't be hurried
+    chain.ask(Scripted(late), Scripted(second), seconds=0.8)
+    chain.clock.advance(0.41)
+
+    late.callback(OTHER)
+    assert chain.results == []
+    second.callback(FILE)
+
+    assert chain.results == [FILE]
+    assert OTHER not in [event.answer for event in chain.said(ResolverAnswered)]
+
+
+def test_a_resolver_that_answers_when_it_is_cancelled_is_late_all_the_same(chain):
+    chain.ask(Scripted(Deferred(lambda waiting: waiting.callback(OTHER))), Scripted(FILE), seconds=0.8)
+
+    chain.clock.advance(0.4)
+
+    assert chain.results == [FILE]
+
+
+def test_a_late_failure_is_nobodys_business(chain):
+    late = Deferred()
+    late.cancel = lambda: None
+    chain.ask(Scripted(late), seconds=0.8)
+    chain.clock.advance(0.8)
+
+    late.errback(ZeroDivisionError())
+
+    assert chain.results == [None]
+    assert chain.said(PluginFailed) == []
+
+
+def test_a_canceller_that_raises_is_told_of(chain):
+    def canceller(_):
+        raise ZeroDivisionError
+
+    chain.ask(Scripted(Deferred(canceller)), Scripted(FILE), seconds=0.8)
+    chain.clock.advance(0.4)
+
+    assert chain.results == [FILE]
+    assert "ZeroDivisionError" in chain.said(PluginFailed)[0].traceback
+
+
+# Broken plugins
+
+
+@pytest.mark.parametrize(
+    ("answer", "traceback"),
+    [
+        (raising(ZeroDivisionError("oops")), "ZeroDivisionError: oops"),
+        (lambda: fail(ZeroDivisionError("oops")), "ZeroDivisionError: oops"),
+        ("pxelinux.0", "TypeError: the answer is a str"),
+        (lambda: succeed(False), "TypeError: the answer is a bool"),
+    ],
+)
+def test_a_resolver_that_fails_is_told_of_and_the_next_is_asked(chain, answer, traceback):
+    assert chain.ask(Scripted(answer), Scripted(FILE)) == FILE
+
+    [event] = chain.said(PluginFailed)
+    assert event.plugin == "r0"
+    assert "52:54:00:12:34:56" in event.doing
+    assert traceback in event.traceback
+
+
+def test_a_late_failure_within_time_is_told_of(chain):
+    waiting = Deferred()
+    chain.ask(Scripted(waiting), Scripted(FILE))
+
+    waiting.errback(ZeroDivisionError())
+
+    assert chain.results == [FILE]
+    assert len(chain.said(PluginFailed)) == 1
+
+
+# Answers that don't fit
+
+
+def no_ones(file, request):
+    return Withheld("no ones here") if file == FILE else file
+
+
+def test_an_answer_that_does_not_fit_asks_the_next(chain):
+    assert chain.ask(Scripted(FILE), Scripted(OTHER), fit=no_ones) == OTHER
+    assert [event.answer for event in chain.said(ResolverAnswered)] == [FILE, OTHER]
+
+
+def test_if_nothing_fits_the_first_reason_is_the_refusal(chain):
+    with pytest.raises(BootRefused, match="no ones here"):
+        chain.ask(Scripted(FILE), Scripted(None), fit=no_ones)
+
+
+def test_the_file_comes_out_as_it_was_fitted(chain):
+    assert chain.ask(Scripted(FILE), fit=lambda file, request: OTHER) == OTHER
+
+
+def test_a_boot_file_with_nonsense_in_it_is_the_resolvers_failure(chain):
+    def fit(file, request):
+        return BootFile(file.name.upper())
+
+    assert chain.ask(Scripted(BootFile(5)), Scripted(FILE), fit=fit) == BootFile("ONE")
+    assert len(chain.said(PluginFailed)) == 1
+
+
+# The end
+
+
+def test_cancelling_leaves_nothing(chain):
+    cancelled = []
+    chain.ask(Scripted(Deferred(cancelled.append)), Scripted(FILE))
+
+    chain.chain.cancel_all()
+
+    assert isinstance(chain.error, CancelledError)
+    assert len(cancelled) == 1
+    chain.chain.cancel_all()
+
+
+def test_the_one_who_asked_may_cancel(chain):
+    last = Scripted(FILE)
+    found = chain.ask(Scripted(Deferred), last)
+
+    found.cancel()
+
+    assert isinstance(chain.error, CancelledError)
+    assert last.asked == []
+
+
+def test_many_at_once_do_not_mix(chain):
+    waiting = []
+
+    def resolve():
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    made = ResolverChain(chain.clock, [("r0", Scripted(resolve))], chain.events.append, 0.8)
+    results = [[] for _ in range(3)]
+    for result in results:
+        made.resolve(REQUEST).addBoth(result.append)
+    waiting[1].callback(OTHER)
+    waiting[0].callback(FILE)
+    chain.clock.advance(0.8)
+
+    assert results == [[FILE], [OTHER], [None]]
