@@ -27,8 +27,11 @@ class Exponential:
     """The sum of the waits; the last one is cut to fit."""
     _schedule: Schedule = field(init=False, repr=False)
 
-    @_schedule.default
-    def _waits(self) -> Schedule:
+    def __attrs_post_init__(self) -> None:
+        # After the validators, which a default of the field would precede.
+        object.__setattr__(self, "_schedule", Schedule(tuple(self._waits())))
+
+    def _waits(self) -> list[float]:
         waits: list[float] = []
         wait, left = float(self.first_seconds), float(self.give_up_after_seconds)
         while left > 0:
@@ -38,7 +41,7 @@ class Exponential:
             waits.append(wait)
             left -= wait
             wait *= self.factor
-        return Schedule(tuple(waits))
+        return waits
 
     def begin(self, agreed: Agreed) -> Schedule:
         """See IWatchdogPolicy."""

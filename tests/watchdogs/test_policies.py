@@ -1,0 +1,204 @@
+"""The built-in watchdog policies."""
+
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from zope.interface.verify import verifyObject
+
+from bootfw.api import Agreed, ConfigError, IAdaptiveWatchdog, IWatchdog, IWatchdogPolicy, PluginContext
+from bootfw.plugins import configure, load
+from bootfw.watchdogs.adaptive import Adaptive, AdaptiveWatchdog
+from bootfw.watchdogs.exponential import Exponential
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.watchdogs.hpa import HPA
+
+NAMES = ["adaptive", "exponential", "fixed", "hpa"]
+CONTEXT = PluginContext(reactor=None, directory=Path())
+
+
+def made(name: str, **options: Any) -> Any:
+    """The policy as the configuration makes it."""
+    plugin = load(f"bootfw.watchdogs.{name}:plugin", "bootfw.watchdogs")
+    return configure(plugin, {key.replace("_", "-"): value for key, value in options.items()}, CONTEXT)
+
+
+def waits(policy: Any, agreed: Agreed | None = None) -> list[float]:
+    """All waits of a peer that never answers."""
+    watchdog = policy.begin(agreed or Agreed())
+    found: list[float] = []
+    while (seconds := watchdog.wait(len(found) + 1)) is not None:
+        found.append(seconds)
+        assert len(found) < 10_000
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_a_policy(name: str) -> None:
+    policy = made(name)
+    verifyObject(IWatchdogPolicy, policy)
+    for agreed in (Agreed(), Agreed(timeout=5)):
+        verifyObject(IWatchdog, policy.begin(agreed))
+
+
+def test_fixed_is_1_3_7_when_nothing_is_said() -> None:
+    assert waits(made("fixed")) == [1, 3, 7]
+
+
+def test_fixed_takes_any_list() -> None:
+    assert waits(made("fixed", seconds=[0.5, 2, 2])) == [0.5, 2, 2]
+
+
+def test_fixed_keeps_the_clients_timeout_as_often() -> None:
+    assert waits(made("fixed", seconds=[1, 3, 7, 9]), Agreed(timeout=2)) == [2, 2, 2, 2]
+
+
+def test_hpa_is_six_times_a_second() -> None:
+    assert waits(made("hpa")) == [1] * 6
+    assert waits(made("hpa"), Agreed(timeout=5)) == [5] * 6
+
+
+def test_exponential_when_nothing_is_said() -> None:
+    assert waits(made("exponential")) == [1, 2, 4, 8, 8, 8, 8, 8, 8, 5]
+
+
+def test_exponential_gives_up_exactly_when_told() -> None:
+    assert waits(made("exponential", first_seconds=0.5, factor=3, max_seconds=4, give_up_after_seconds=10)) == [
+        0.5,
+        1.5,
+        4,
+        4,
+    ]
+    assert waits(made("exponential", first_seconds=20, max_seconds=90, give_up_after_seconds=5)) == [5]
+
+
+def test_exponential_keeps_the_clients_timeout() -> None:
+    assert waits(made("exponential"), Agreed(timeout=7)) == [7] * 9
+    assert waits(made("exponential", give_up_after_seconds=5), Agreed(timeout=7)) == [7]
+
+
+def test_adaptive_before_any_round_trip() -> None:
+    assert waits(made("adaptive")) == [1, 2, 4, 8, 8, 8, 8, 8, 8, 8]
+
+
+@pytest.mark.parametrize("timeout", [1, 5, 15, 20, 30, 255])
+def test_adaptive_keeps_the_clients_timeout_exactly_and_long_enough(timeout: int) -> None:
+    found = waits(made("adaptive"), Agreed(timeout=timeout))
+    assert set(found) == {timeout}
+    assert sum(found) >= 60
+    assert len(found) >= 4
+    assert len(found) == 4 or sum(found[1:]) < 60
+
+
+def adaptive(*samples: float | None) -> AdaptiveWatchdog:
+    watchdog = Adaptive().begin(Agreed())
+    assert isinstance(watchdog, AdaptiveWatchdog)
+    for sample in samples:
+        watchdog.wait(1)
+        watchdog.progressed(sample)
+    return watchdog
+
+
+def test_adaptive_learns_by_rfc_6298() -> None:
+    assert verifyObject(IAdaptiveWatchdog, adaptive())
+    # Section 2: R, then R/2; the first RTO is R + 4 * R/2.
+    assert adaptive(0.2).wait(1) == pytest.approx(0.6)
+    # RTTVAR = 3/4 * 0.1 + 1/4 * |0.2 - 0.4|, SRTT = 7/8 * 0.2 + 1/8 * 0.4
+    assert adaptive(0.2, 0.4).wait(1) == pytest.approx(0.225 + 4 * 0.125)
+
+
+def test_adaptive_has_a_floor_and_a_ceiling() -> None:
+    assert adaptive(0.0002, 0.0003).wait(1) == 0.05
+    assert adaptive(5.0).wait(1) == 8
+
+
+def test_adaptive_doubles_up_to_its_maximum() -> None:
+    watchdog = adaptive(0.1)
+    assert [watchdog.wait(attempt) for attempt in range(1, 8)] == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8, 8, 8])
+
+
+def test_adaptive_keeps_a_doubled_wait_until_a_round_trip_is_sure() -> None:
+    watchdog = adaptive(0.1)
+    for attempt in (1, 2, 3):
+        watchdog.wait(attempt)
+    watchdog.progressed(None)
+    assert watchdog.wait(1) == pytest.approx(1.2)
+    watchdog.progressed(None)
+    assert watchdog.wait(1) == pytest.approx(1.2)
+    watchdog.progressed(0.1)
+    assert watchdog.wait(1) == pytest.approx(0.1 + 4 * 0.0375)
+
+
+@given(st.lists(st.none() | st.floats(0, 100), max_size=30), st.integers(1, 5))
+def test_adaptive_is_patient_for_a_minute_whatever_it_has_learned(samples: list[float | None], asked: int) -> None:
+    watchdog = adaptive()
+    for sample in samples:
+        for attempt in range(1, asked + 1):
+            watchdog.wait(attempt)
+        watchdog.progressed(sample)
+    found = []
+    while (seconds := watchdog.wait(len(found) + 1)) is not None:
+        found.append(seconds)
+    assert 60 <= sum(found) <= 75
+    assert all(0.05 <= seconds <= 8 for seconds in found)
+    assert found == sorted(found)
+    assert len(found) <= 20
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("timeout", [None, 1, 255])
+def test_the_first_wait_is_never_none_and_the_sum_is_finite(name: str, timeout: int | None) -> None:
+    found = waits(made(name), Agreed(timeout=timeout))
+    assert found
+    assert 3 <= sum(found) <= 6 * 255
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "where"),
+    [
+        ("fixed", {"seconds": []}, "seconds"),
+        ("fixed", {"seconds": [1, -3]}, "seconds[1]"),
+        ("fixed", {"seconds": [0]}, "seconds[0]"),
+        ("fixed", {"seconds": [1, 2, nan]}, "seconds[2]"),
+        ("fixed", {"seconds": [inf]}, "seconds[0]"),
+        ("fixed", {"seconds": 3}, "seconds"),
+        ("fixed", {"seconds": ["1"]}, "seconds[0]"),
+        ("hpa", {"seconds": [1]}, "seconds"),
+        ("exponential", {"first_seconds": 0}, "first-seconds"),
+        ("exponential", {"first_seconds": -1}, "first-seconds"),
+        ("exponential", {"first_seconds": nan}, "first-seconds"),
+        ("exponential", {"first_seconds": True}, "first-seconds"),
+        ("exponential", {"factor": 0.99}, "factor"),
+        ("exponential", {"factor": inf}, "factor"),
+        ("exponential", {"max_seconds": 0}, "max-seconds"),
+        ("exponential", {"give_up_after_seconds": inf}, "give-up-after-seconds"),
+        ("exponential", {"first_seconds": 0.001, "factor": 1}, "give-up-after-seconds"),
+        ("adaptive", {"first_seconds": 0}, "first-seconds"),
+        ("adaptive", {"min_seconds": nan}, "min-seconds"),
+        ("adaptive", {"min_seconds": 2, "max_seconds": 1}, "max-seconds"),
+        ("adaptive", {"patience_seconds": inf}, "patience-seconds"),
+        ("adaptive", {"patience_seconds": 1e9}, "patience-seconds"),
+        ("adaptive", {"patience": 60}, "patience"),
+    ],
+)
+def test_options_that_make_no_sense(name: str, options: dict[str, Any], where: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        made(name, **options)
+    assert str(caught.value).startswith(f"{where}: ")
+
+
+def test_a_message_says_what_would_be_right() -> None:
+    with pytest.raises(ConfigError, match=r"^seconds\[1\]: must be a finite number above 0, not -3$"):
+        made("fixed", seconds=[1, -3])
+    with pytest.raises(ConfigError, match=r"^factor: must be a finite number at least 1, not 0\.5$"):
+        made("exponential", factor=0.5)
+
+
+def test_an_embedder_makes_them_directly() -> None:
+    assert waits(Fixed([2, 4])) == [2, 4]
+    assert waits(HPA()) == [1] * 6
+    assert sum(waits(Exponential(give_up_after_seconds=30))) == 30
+    assert sum(waits(Adaptive(patience_seconds=100))) >= 100
