@@ -50,7 +50,7 @@ from bootfw.interfaces import (
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.service import BootService
-from bootfw.settings import DHCPSettings, Settings, TFTPSettings
+from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.values import (
     Address,
     Agreed,
@@ -84,6 +84,7 @@ __all__ = [
     "FileAlreadyExists",
     "FileMissing",
     "FileReader",
+    "HTTPSettings",
     "IAdaptiveWatchdog",
     "IBackend",
     "IBootFileResolver",

@@ -45,6 +45,8 @@ BOOT_PROGRAMS: Mapping[str, Sequence[str]] = {
 }
 """Architecture -> programs, the best first. The first backend that has any of them decides."""
 
+HTTP_LISTEN: Sequence[ListenAddress] = (("0.0.0.0", 8069), ("::", 8069))
+
 HIGH = 10000
 """Added to a port below 1024 that may not be bound."""
 
@@ -103,7 +105,8 @@ def settled(
     Whether a port can be had is found by binding it, since capabilities and sysctls decide that, not the user id.
 
     :param given: the keys that were asked for.
-    :param fall_back: use ports above 1024 where lower ones are not allowed.
+    :param fall_back: there is no configuration file: use ports above 1024 where lower ones are not allowed, and serve
+        HTTP where its port is free.
     :return: the settings, and what to say about a service.
     """
     tftp, dhcp, notes = settings.tftp, settings.dhcp, {}
@@ -119,17 +122,23 @@ def settled(
             f"instead of {dhcp.server_port}, which needs root or CAP_NET_BIND_SERVICE: no real client comes here"
         )
         dhcp = evolve(dhcp, server_port=dhcp.server_port + HIGH)
+    if fall_back and ("http", "listen") not in given:
+        free = [address for address in HTTP_LISTEN if not _fault(address, socket.SOCK_STREAM)]
+        settings = evolve(settings, http=evolve(settings.http, listen=free))
     return evolve(settings, tftp=tftp, dhcp=dhcp), notes
 
 
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
-def _fault(address: ListenAddress) -> int:
-    """The error number of binding *address* for UDP; 0 when it can be had."""
+def _fault(address: ListenAddress, kind: int = socket.SOCK_DGRAM) -> int:
+    """The error number of binding *address*, for UDP or TCP; 0 when it can be had."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        with socket.socket(family, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                # Connections that linger from our last run (TIME_WAIT) are no fault; somebody who listens is.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind(address)

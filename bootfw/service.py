@@ -17,6 +17,7 @@ from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, Listene
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IWatchdogPolicy
 from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
+from bootfw.net.http import BootSite, listen_http
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.layers import LayeredBackend
 from bootfw.net.mtu import InterfaceMTU
@@ -41,11 +42,11 @@ class Listening:
 
 
 class BootService(MultiService):
-    """proxyDHCP and TFTP, as one service of a Twisted application.
+    """proxyDHCP, TFTP and HTTP, as one service of a Twisted application.
 
     Backends, resolvers and observers are given in their order, as objects or as (name, object).
 
-    :param reactor: IReactorUDP and IReactorTime.
+    :param reactor: IReactorUDP and IReactorTime; for HTTP IReactorSocket too.
     :param settings: what the configuration's sections hold; the default listens on the well-known ports.
     :param backend: a backend, for when there is only one.
     :param resolvers: without any, no DHCP port is opened: there would be nothing to say.
@@ -113,8 +114,7 @@ class BootService(MultiService):
         closing = [maybeDeferred(super().stopService)]
         opened, self._open = self._open, []
         for row, port, protocol in opened:
-            protocol.close()
-            closing.append(maybeDeferred(port.stopListening))
+            closing += [maybeDeferred(protocol.close), maybeDeferred(port.stopListening)]
             self._publisher.publish(ListenerClosed(self._reactor.seconds(), row.service, row.address))
         self._stopping = stopping = DeferredList(closing).addCallback(self._stopped)
         return stopping
@@ -145,7 +145,7 @@ class BootService(MultiService):
     def _bind_one(self, service: str, address: ListenAddress, protocol: Any) -> None:
         now = self._reactor.seconds()
         try:
-            port = listen(self._reactor, protocol, *address)
+            port = (listen_http if service == "http" else listen)(self._reactor, protocol, *address)
         except CannotListenError as error:
             reason = str(getattr(error, "socketError", error))
             self._publisher.publish(ListenerFailed(now, service, address, reason))
@@ -169,6 +169,7 @@ class BootService(MultiService):
                 protocol = kind(self._reactor, chain, publish, settings=settings.dhcp, interfaces=self._interfaces)
                 wanted.append((service, ("0.0.0.0", port), protocol))
         wanted.extend(("tftp", address, self._tftp(address)) for address in settings.tftp.listen)
+        wanted.extend(("http", address, self._http()) for address in settings.http.listen)
         return wanted
 
     def _tftp(self, address: ListenAddress) -> TFTPProtocol:
@@ -183,6 +184,9 @@ class BootService(MultiService):
             mtu=self._mtu.of,
             interfaces=self._interfaces,
         )
+
+    def _http(self) -> BootSite:
+        return BootSite(self._reactor, LayeredBackend(self._backends), self._publisher.publish)
 
     def _port_opener(self, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:
         numbers = _Numbers(*ports) if isinstance(ports, tuple) else None

@@ -129,7 +129,8 @@ class HTTPSettings:
     """``[http]``"""
 
     listen: tuple[ListenAddress, ...] = field(default=(), converter=listen_addresses, metadata={"toml": list[str]})
-    """Addresses and TCP ports to listen on, such as `["0.0.0.0:8069"]`. Empty: no HTTP."""
+    """Addresses and TCP ports to listen on, such as `["0.0.0.0:8069"]`. Empty: no HTTP.
+    Without any configuration file it is port 8069, where that is free."""
 
 
 @frozen

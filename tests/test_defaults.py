@@ -1,6 +1,7 @@
 """What bootfw does where the configuration says nothing."""
 
 import errno
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.plugins import PluginContext, configure, load
-from bootfw.settings import ListenAddress, Settings
+from bootfw.settings import HTTPSettings, Settings
 
 
 @pytest.fixture
@@ -104,18 +105,20 @@ def test_an_example_is_a_file_that_is_there(debian: DistributionBackend, tmp_pat
 
 
 @pytest.fixture
-def faults(monkeypatch: pytest.MonkeyPatch) -> dict[ListenAddress, int]:
-    """What binding an address comes to; those not named can be had."""
-    made: dict[ListenAddress, int] = {}
-    monkeypatch.setattr(defaults, "_fault", lambda address: made.get(address, 0))
+def faults(monkeypatch: pytest.MonkeyPatch) -> dict[Any, int]:
+    """What binding an address, or an address and a kind of socket, comes to; those not named can be had."""
+    made: dict[Any, int] = {}
+    monkeypatch.setattr(defaults, "_fault", lambda address, *kind: made.get((*address, *kind), 0))
     return made
 
+
+WITH_HTTP = Settings(http=HTTPSettings(defaults.HTTP_LISTEN))
 
 DENIED = dict.fromkeys([("0.0.0.0", 67), ("0.0.0.0", 69), ("::", 69)], errno.EACCES)
 
 
 def test_ports_that_can_be_had_stay(faults: Any) -> None:
-    assert defaults.settled(Settings(), (), True) == (Settings(), {})
+    assert defaults.settled(Settings(), (), True) == (WITH_HTTP, {})
 
 
 def test_low_ports_that_are_not_allowed_are_replaced_and_that_is_said(faults: Any) -> None:
@@ -136,13 +139,13 @@ def test_only_without_a_file(faults: Any) -> None:
 
 def test_only_where_nobody_asked_for_them(faults: Any) -> None:
     faults |= DENIED
-    given = {("tftp", "listen"), ("dhcp", "ports")}
+    given = {("tftp", "listen"), ("dhcp", "ports"), ("http", "listen")}
     assert defaults.settled(Settings(), given, True) == (Settings(), {})
 
 
 def test_a_port_that_is_in_use_is_not_avoided(faults: Any) -> None:
     faults |= dict.fromkeys(DENIED, errno.EADDRINUSE)
-    assert defaults.settled(Settings(), (), True) == (Settings(), {})
+    assert defaults.settled(Settings(), (), True) == (WITH_HTTP, {})
 
 
 @pytest.mark.parametrize("fault", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
@@ -156,7 +159,25 @@ def test_without_ipv6_it_is_left_out(faults: Any, fault: int, fall_back: bool) -
 
 def test_ipv6_that_was_asked_for_is_kept(faults: Any) -> None:
     faults["::", 69] = errno.EAFNOSUPPORT
-    assert defaults.settled(Settings(), {("tftp", "listen")}, True)[0] == Settings()
+    assert defaults.settled(Settings(), {("tftp", "listen")}, True)[0] == WITH_HTTP
+
+
+@pytest.mark.parametrize("fault", [errno.EADDRINUSE, errno.EAFNOSUPPORT, errno.EACCES])
+def test_http_is_served_where_its_port_is_free(faults: Any, fault: int) -> None:
+    faults["::", 8069, socket.SOCK_STREAM] = fault
+    settings, notes = defaults.settled(Settings(), (), True)
+    assert settings.http.listen == (("0.0.0.0", 8069),)
+    assert notes == {}
+
+
+def test_a_tcp_port_is_free_unless_somebody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+        assert defaults._fault(address, socket.SOCK_STREAM) == errno.EADDRINUSE
+        with socket.create_connection(address) as client:
+            server.accept()[0].close()  # the end that closes first keeps TIME_WAIT
+            client.recv(1)
+    assert defaults._fault(address, socket.SOCK_STREAM) == 0
 
 
 def test_the_port_is_really_tried() -> None:

@@ -1,4 +1,4 @@
-"""Who has a UDP port, from /proc."""
+"""Who has a port, from /proc."""
 
 import contextlib
 import os
@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def who_holds(port: int, family: int) -> str:
-    """The programs that have UDP *port* open, such as "dnsmasq (pid 123)"; "" when that can't be told.
+def who_holds(port: int, family: int, protocol: str = "udp") -> str:
+    """The programs that have *port* open, such as "dnsmasq (pid 123)"; "" when that can't be told.
 
     Programs of other users are seen by root only.
 
+    :param protocol: "udp" or "tcp".
     :param family: AF_INET or AF_INET6. IPv6 sockets are looked at for AF_INET too: most of them take IPv4 as well.
     """
-    tables = ["udp6"] if family == socket.AF_INET6 else ["udp", "udp6"]
+    tables = [f"{protocol}6"] if family == socket.AF_INET6 else [protocol, f"{protocol}6"]
     inodes = {inode for table in tables for inode in _inodes(Path("/proc/net", table), port)}
     return ", ".join(_programs(inodes)) if inodes else ""
 

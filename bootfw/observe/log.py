@@ -175,7 +175,9 @@ def transfer_line(report: TransferReport) -> str:
     text += report.outcome.value
     if report.detail:
         text += f" ({report.detail})"
-    text += f", {report.octets} octets in {seconds:.2f} s, blksize {agreed.blksize}"
+    text += f", {report.octets} octets in {seconds:.2f} s"
+    if request.protocol == "tftp":
+        text += f", blksize {agreed.blksize}"
     if agreed.windowsize > 1:
         text += f", windowsize {agreed.windowsize}"
     if report.retransmitted:

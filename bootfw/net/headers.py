@@ -1,0 +1,59 @@
+"""What the head of an HTTP response says of a file."""
+
+from pathlib import PurePosixPath
+from typing import Any
+
+from bootfw.wire.http import Header, Validators, http_date
+
+_TYPES = {
+    # edk2 (HttpBootSupport.c) decides by these what to do with a file, and only then by the end of its name.
+    ".efi": b"application/efi",
+    ".iso": b"application/vnd.efi-iso",
+    ".img": b"application/vnd.efi-img",
+    ".ipxe": b"text/plain",
+}
+
+_YEAR_10000 = 253402300800
+"""Seconds since the epoch. Headers have no room for later dates."""
+
+
+def look_up(http: Any) -> Header:
+    """The headers of a request of twisted.web's."""
+
+    def header(name: str) -> str | None:
+        values = http.requestHeaders.getRawHeaders(name.encode())
+        return None if values is None else b", ".join(values).decode("latin-1")
+
+    return header
+
+
+def validators_of(reader: Any, size: int | None) -> Validators:
+    """See IReader for what a reader may tell."""
+    etag, modified = getattr(reader, "etag", None), getattr(reader, "modified", None)
+    if etag is None and modified is not None and size is not None:
+        etag = f"{round(modified * 1e6):x}-{size:x}"
+    if modified is not None and not 0 <= modified < _YEAR_10000:
+        modified = None
+    return Validators(f'"{etag}"' if etag else "", None if modified is None else int(modified))
+
+
+def describe(http: Any, path: str, validators: Validators, size: int | None) -> None:
+    """Say what kind of file it is, and how another request can go on with it."""
+    http.setHeader(b"Content-Type", _TYPES.get(PurePosixPath(path).suffix.lower(), b"application/octet-stream"))
+    if size is not None:
+        http.setHeader(b"Accept-Ranges", b"bytes")
+    if validators.etag:
+        http.setHeader(b"ETag", validators.etag.encode())
+    if validators.modified is not None:
+        http.setHeader(b"Last-Modified", http_date(validators.modified).encode())
+
+
+def refuse(http: Any, status: int, message: str) -> None:
+    """Answer a request with an error and a line of text."""
+    http.setResponseCode(status)
+    text = f"{message}\n".encode(errors="replace")
+    http.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
+    http.setHeader(b"Content-Length", b"%d" % len(text))
+    if http.method != b"HEAD":
+        http.write(text)
+    http.finish()

@@ -1,0 +1,230 @@
+"""HTTP boot on TCP: the same files as by TFTP, by twisted.web."""
+
+import errno
+import io
+import os
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from bootfw.events import Event, TransferRefused
+from bootfw.interfaces import IBackend
+from bootfw.net.alarm import Alarm
+from bootfw.net.download import PATIENCE, Download, Surroundings
+from bootfw.net.headers import refuse
+from bootfw.net.portholder import who_holds
+from bootfw.tftp.path import relative
+from bootfw.values import Address, TransferRequest
+
+GRACE = 1.0
+"""Seconds that a connection has to send what is left when it is closed."""
+
+BACKLOG = 512
+"""Connections that wait to be accepted: a rack that is switched on comes all at once."""
+
+_ABSOLUTE = re.compile(rb"\Ahttps?://[^/]*", re.IGNORECASE)
+
+
+class BootResource(Resource):
+    """Serves files by GET and HEAD (RFC 9110), with ranges; it may stand anywhere in an application's own site.
+
+    :param reactor: IReactorTime.
+    :param publish: is given each event; must not raise.
+    """
+
+    isLeaf = True
+
+    def __init__(self, reactor: Any, backend: IBackend, publish: Callable[[Event], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._around = Surroundings(reactor, backend, publish)
+
+    def render(self, request: Any) -> Any:
+        """See IResource."""
+        request.setHeader(b"Server", b"bootfw")
+        asked = _transfer_request(request)
+        if request.method in (b"GET", b"HEAD"):
+            Download(asked, request, self._around).open()
+        else:
+            now = self._around.reactor.seconds()
+            self._around.publish(TransferRefused(now, asked, 405, "Only GET and HEAD are served"))
+            request.setHeader(b"Allow", b"GET, HEAD")
+            refuse(request, 405, "Only GET and HEAD are served")
+        return NOT_DONE_YET
+
+    def close(self) -> None:
+        """End every download: the connections are cut."""
+        for download in list(self._around.downloads):
+            download.cancel("the server is stopping")
+
+
+class Connection(HTTPChannel):
+    """A client's connection. Its deadline is for a whole request to come; a Download has its own."""
+
+    deadline: float | None = None
+    _leaving = False
+
+    def connectionMade(self) -> None:
+        """See IProtocol."""
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        self.factory.joined(self)
+
+    def connectionLost(self, reason: Any) -> None:  # type: ignore[override]
+        """See IProtocol."""
+        self.deadline = None
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.factory.left(self)
+
+    def allContentReceived(self) -> None:
+        """A request is complete."""
+        self.deadline = None
+        super().allContentReceived()  # type: ignore[no-untyped-call]
+
+    def requestDone(self, request: Any) -> None:
+        """It is answered; the next one may be here already."""
+        self.factory.idle(self)
+        super().requestDone(request)  # type: ignore[no-untyped-call]
+
+    def ring(self, now: float) -> None:
+        """No request has come, or what was left to send is stuck."""
+        if self._leaving:
+            self.transport.abortConnection()  # type: ignore[union-attr]
+        else:
+            self.leave(now)
+
+    def leave(self, now: float) -> None:
+        """Close, in GRACE at the latest."""
+        self._leaving = True
+        self.loseConnection()  # type: ignore[no-untyped-call]
+        self.factory.wait(self, now + GRACE)
+
+
+class FileRequest(Request):
+    """A request whose body, if it has one, is of no interest."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Keep no room for it: Twisted would put it into a file."""
+        self.content = io.BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Drop it."""
+
+    def process(self) -> None:
+        """Take off what a client that believes in proxies puts before the path (RFC 9112 section 3.2.2)."""
+        self.path = _ABSOLUTE.sub(b"", self.path)
+        super().process()  # type: ignore[no-untyped-call]
+
+
+class BootSite(Site):
+    """A site of its own for a BootResource. Connections are bounded in time, and it writes no log.
+
+    :param reactor: IReactorTime.
+    :param publish: is given each event; must not raise.
+    """
+
+    noisy = False
+    protocol = Connection  # type: ignore[assignment]
+
+    def __init__(self, reactor: Any, backend: IBackend, publish: Callable[[Event], None]) -> None:
+        self.files = BootResource(reactor, backend, publish)
+        super().__init__(self.files, FileRequest, reactor=reactor, timeout=None)  # type: ignore[no-untyped-call]
+        self._clock = reactor
+        self._alarm = Alarm(reactor, Connection.ring)
+        self._connections: set[Connection] = set()
+        self._emptied: Deferred[None] | None = None
+
+    def close(self) -> "Deferred[None]":
+        """Cut what is under way, close the other connections.
+
+        :return: fires when there is no connection any more.
+        """
+        self.files.close()
+        for connection in list(self._connections):
+            connection.leave(self._clock.seconds())
+        if not self._connections:
+            return succeed(None)
+        if self._emptied is None:
+            self._emptied = Deferred()
+        return self._emptied
+
+    def joined(self, connection: "Connection") -> None:
+        """A client has connected."""
+        self._connections.add(connection)
+        self.idle(connection)
+
+    def idle(self, connection: "Connection") -> None:
+        """A connection is to bring its next request."""
+        self.wait(connection, self._clock.seconds() + PATIENCE)
+
+    def wait(self, connection: "Connection", until: float) -> None:
+        """Ring when nothing has become of a connection."""
+        connection.deadline = until
+        self._alarm.watch(connection)
+
+    def left(self, connection: "Connection") -> None:
+        """A connection is gone."""
+        self._alarm.forget(connection)
+        self._connections.discard(connection)
+        if self._emptied is not None and not self._connections:
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)
+
+    # Twisted's own log of accesses, with its timer: observers are told more than it would say.
+
+    def startFactory(self) -> None:
+        """No log is opened."""
+
+    def stopFactory(self) -> None:
+        """None is closed."""
+
+    def log(self, request: Any) -> None:
+        """Nothing is written."""
+
+
+def listen_http(reactor: Any, factory: Any, address: str, port: int) -> Any:
+    """Have *factory* listen on a TCP port. "::" is IPv6 only, so that "0.0.0.0" can have the same port.
+
+    :param reactor: an IReactorSocket.
+    :return: an IListeningPort.
+    :raise CannotListenError: ``socketError`` says why.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.create_server((address, port), family=family, backlog=BACKLOG) as sock:
+            sock.setblocking(False)
+            return reactor.adoptStreamPort(sock.fileno(), family, factory)
+    except OSError as error:
+        reason = os.strerror(error.errno or errno.EINVAL)
+        if error.errno == errno.EADDRINUSE:
+            reason += f" by {who_holds(port, family, 'tcp') or 'another program'}"
+        elif error.errno == errno.EACCES:
+            reason += ": this port needs root or CAP_NET_BIND_SERVICE"
+        told = OSError(error.errno, reason)
+        raise CannotListenError(address, port, told) from error  # type: ignore[no-untyped-call]
+
+
+def _transfer_request(request: Any) -> TransferRequest:
+    filename = "/" + b"/".join(request.postpath).decode("utf-8", "surrogateescape")
+    return TransferRequest(
+        filename=filename,
+        path=relative(filename),
+        peer=_address(request.getClientAddress()),
+        local=_address(request.getHost())[0],
+        write=request.method in (b"PUT", b"POST"),
+        protocol="http",
+    )
+
+
+def _address(address: Any) -> Address:
+    if isinstance(address, IPv6Address):
+        return address.host, address.port, address.flowInfo, int(address.scopeID)
+    if isinstance(address, IPv4Address):
+        return address.host, address.port
+    return "", 0  # a UNIX socket's, of an application with a site of its own
