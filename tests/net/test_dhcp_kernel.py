@@ -1,0 +1,139 @@
+"""The proxy on a real kernel: broadcasts on two wires, an unnumbered interface, the choice of interfaces."""
+
+import socket
+from contextlib import suppress
+
+import firmware
+import pytest
+
+from bootfw.events import OfferMade, OfferWithheld, RequestIgnored
+from bootfw.net.datagram import listen
+from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
+from bootfw.net.interfaces import Interfaces
+from bootfw.net.resolving import ResolverChain
+from bootfw.resolvers.static import StaticResolver
+from bootfw.wire.dhcp4 import Message, pack, parse
+
+SO_BINDTODEVICE = 25
+
+
+@pytest.fixture
+def proxy(hosts, private_reactor, turn_until):
+    """Starts the proxy on both ports of the server; what it is called with goes to the protocols."""
+    server, _ = hosts
+    chain = ResolverChain(private_reactor, [("static", StaticResolver("boot.file"))], lambda event: None, 0.8)
+    ports = []
+
+    def start(kind=DHCPProtocol, port=67, **options):
+        events = []
+        with server.inside():
+            ports.append(
+                listen(private_reactor, kind(private_reactor, chain, events.append, **options), "0.0.0.0", port)
+            )
+        return events
+
+    yield start
+    stopped = [port.stopListening() for port in ports]
+    turn_until(lambda: all(waiting.called for waiting in stopped))
+
+
+@pytest.fixture
+def run_until(hosts, turn_until):
+    """Turn the reactor in the server's namespace, where the names of interfaces are its own."""
+    server, _ = hosts
+
+    def run(condition):
+        with server.inside():
+            turn_until(condition)
+
+    return run
+
+
+@pytest.fixture
+def client(hosts):
+    """Makes sockets of the client, one bound to each wire."""
+    _, client = hosts
+    made = []
+
+    def open_socket(interface: str, port: int = 68) -> socket.socket:
+        with client.inside():
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.append(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, interface.encode())
+        sock.setblocking(False)
+        sock.bind(("", port))
+        return sock
+
+    yield open_socket
+    for sock in made:
+        sock.close()
+
+
+def received(sock: socket.socket) -> list[tuple[Message, tuple[str, int]]]:
+    found = []
+    with suppress(BlockingIOError):
+        while True:
+            data, peer = sock.recvfrom(2048)
+            found.append((parse(data), peer))
+    return found
+
+
+@pytest.mark.parametrize(("interface", "address"), [("c0", "10.9.0.1"), ("c1", "10.9.1.1")])
+def test_each_wire_hears_of_the_address_that_it_can_reach(proxy, client, run_until, interface, address):
+    events = proxy()
+    here = client(interface)
+    other = client("c1" if interface == "c0" else "c0")
+    here.sendto(firmware.IPXE_ROM.datagram(), ("255.255.255.255", 67))
+    replies = []
+    run_until(lambda: replies.extend(received(here)) or replies)
+
+    [(offer, peer)] = replies
+    assert peer == (address, 67)
+    assert offer.siaddr == address
+    assert offer.options[54] == socket.inet_aton(address)
+    assert received(other) == []
+    [made] = [event for event in events if isinstance(event, OfferMade)]
+    assert made.request.interface == interface.replace("c", "s")
+
+
+def test_the_boot_server_answers_from_the_address_that_was_asked(proxy, client, run_until):
+    proxy(BootServerProtocol, 4011)
+    here = client("c0", 4011)
+    here.sendto(pack(firmware.asks_boot_server(firmware.OVMF), 1472), ("10.9.0.2", 4011))
+    replies = []
+    run_until(lambda: replies.extend(received(here)) or replies)
+
+    [(ack, peer)] = replies
+    assert peer == ("10.9.0.2", 4011)
+    assert (ack.siaddr, ack.file) == ("10.9.0.2", b"boot.file")
+
+
+def test_interfaces_that_are_not_named_are_not_served(proxy, client, run_until):
+    events = proxy(interfaces=Interfaces(["s1"]))
+    ignored, served = client("c0"), client("c1")
+    ignored.sendto(firmware.IPXE_ROM.datagram(xid=1), ("255.255.255.255", 67))
+    served.sendto(firmware.IPXE_ROM.datagram(xid=2), ("255.255.255.255", 67))
+    run_until(lambda: received(served))
+
+    assert {event.request.xid for event in events if not isinstance(event, RequestIgnored)} == {2}
+    assert received(ignored) == []
+
+
+def test_an_interface_without_an_address_offers_nothing(hosts, proxy, client, run_until):
+    """The kernel lends it the address of another wire, which its clients can't reach."""
+    server, other = hosts
+    server.ip("link", "add", "s2", "type", "veth", "peer", "name", "c2", "netns", other.name)
+    try:
+        server.ip("link", "set", "s2", "up")
+        other.ip("link", "set", "c2", "up")
+        events = proxy()
+        here = client("c2")
+        here.sendto(firmware.IPXE_ROM.datagram(), ("255.255.255.255", 67))
+        run_until(lambda: [event for event in events if isinstance(event, OfferWithheld)])
+
+        [withheld] = [event for event in events if isinstance(event, OfferWithheld)]
+        assert withheld.reason.startswith("interface s2 has no IPv4 address")
+        assert received(here) == []
+    finally:
+        server.ip("link", "delete", "s2")
