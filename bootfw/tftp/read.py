@@ -87,7 +87,7 @@ class ReadSession(Session[State]):
     _nacked: int = field(default=-1, init=False)
     """The value of ``acked`` at which a repeated ACK has been answered with the window."""
     _doubtful: int = field(default=-1, init=False)
-    """The end of the latest window that was sent again although it may have arrived."""
+    """The end of the latest window that was sent again although it may have arrived (0: the OACK)."""
 
     def __attrs_post_init__(self) -> None:
         self._start(self.watchdog, self.last_heard)
@@ -135,6 +135,7 @@ class ReadSession(Session[State]):
         self.out.append(option_ack(self.agreed.acknowledged))
         self.retransmitted += 1
         self._once = 1
+        self._doubtful = 0
         return self.state
 
     @goes(State.CLOSED)
@@ -154,8 +155,8 @@ class ReadSession(Session[State]):
             return self._missed(now)
         # RFC 7440 section 4: an ACK inside the window asks for what follows it. Unless it is about an earlier sending:
         # because it comes sooner than an answer can, or because EDK2 has got a block of those that were sent twice, is
-        # past it, and says so. Then what follows is on its way, and only the window's new end is missing. To send it all
-        # again would be answered in the same way, for ever. If a block did get lost, EDK2 repeats this ACK.
+        # past it, and says so. Then what follows is on its way, and only the window's new end is missing; to send all of
+        # it again would be answered in the same way, for ever. If a block did get lost, EDK2 repeats this ACK.
         echo = block < self._sent and (
             now - self._sent_at < self._patience.soonest or (self._repeats and block < self._once)
         )

@@ -145,7 +145,8 @@ class WriteSession(Session[State]):
         assert self.stores is not None
         block = advance(self.stored, number, self.acked + self.agreed.windowsize - self.stored)
         ahead = self.stored + len(self._backlog) + 2
-        if block is None or block < ahead or len((self._backlog or [self.stores.payload])[-1]) < self.agreed.blksize:
+        newest = self._backlog[-1] if self._backlog else self.stores.payload
+        if block is None or block < ahead or len(newest) < self.agreed.blksize:  # nothing follows a short block
             return self.state
         if block > ahead:
             self._missing = ahead

@@ -89,6 +89,13 @@ def test_negotiating_ack_0_after_a_second_oack_gives_no_round_trip() -> None:
     assert reading.watchdog.samples == [None]
 
 
+def test_negotiating_ack_0_comes_as_often_as_the_oack_and_starts_once() -> None:
+    reading = Reading(CONTENT, Agreed(8, 2, acknowledged=OACK))
+    reading.tick()
+    assert reading.ack(0, at=1.5) == BLOCK[:2]
+    assert reading.ack(0, at=1.6) == [], "it answers the other OACK; nothing got lost"
+
+
 def test_negotiating_fetched_is_our_mistake() -> None:
     with pytest.raises(IllegalInput):
         negotiating().give(Input.FETCHED, 8)
