@@ -1,8 +1,7 @@
-"""An Ethernet cable that drops, repeats and reorders UDP datagrams, both ways: ``badcable.py NEAR FAR SEED RATE``.
+"""An Ethernet cable that drops, repeats and reorders UDP datagrams, both ways: ``badcable.py NEAR FAR SEED``.
 
-NEAR and FAR are the TAP interfaces that it makes and joins. RATE is the share of datagrams to which each of the three
-happens. Everything else (ARP, neighbour discovery) passes unharmed, so that what a test sees is what UDP suffered.
-On SIGTERM it prints what it did.
+NEAR and FAR are the TAP interfaces that it makes and joins. Everything else (ARP, neighbour discovery) passes unharmed,
+so that what a test sees is what UDP suffered. On SIGTERM it prints what it did.
 """
 
 import fcntl
@@ -18,8 +17,15 @@ _TUNSETIFF = 0x400454CA  # <linux/if_tun.h>
 _IFF_TAP = 0x0002
 _IFF_NO_PI = 0x1000
 _FRAME = 65536
-_HELD_BACK_SECONDS = 0.02
-"""The longest that a frame waits for another one to overtake it."""
+
+DROPPED = 0.05
+REPEATED = 0.05
+HELD_BACK = 0.01
+"""Shares of the datagrams. One that is held back is overtaken by the next; without a window that is its own copy, which
+is sent after a timeout as for one that was dropped."""
+
+_HELD_BACK_SECONDS = 0.2
+"""The longest that a frame waits for another one to overtake it: longer than it takes to be missed and sent again."""
 
 
 def open_tap(name: str) -> int:
@@ -36,27 +42,26 @@ def is_udp(frame: bytes) -> bool:
 class Direction:
     """Frames from one end to the other."""
 
-    def __init__(self, source: int, target: int, dice: random.Random, rate: float) -> None:
+    def __init__(self, source: int, target: int, dice: random.Random) -> None:
         self.source = source
         self.held: bytes | None = None
         self.counts: Counter[str] = Counter()
         self._target = target
         self._dice = dice
-        self._rate = rate
 
     def carry(self, frame: bytes) -> None:
         if not is_udp(frame):
             self._send(frame)
             return
         self.counts["datagrams"] += 1
-        if self._dice.random() < self._rate:
+        if self._dice.random() < DROPPED:
             self.counts["dropped"] += 1
             return
-        if self._dice.random() < self._rate and self.held is None:
+        if self._dice.random() < HELD_BACK and self.held is None:
             self.held = frame
             return
         self._send(frame)
-        if self._dice.random() < self._rate:
+        if self._dice.random() < REPEATED:
             self.counts["repeated"] += 1
             self._send(frame)
         if self.held is not None:
@@ -76,10 +81,10 @@ class Direction:
             self.counts["dropped"] += 1
 
 
-def main(near: str, far: str, seed: str, rate: str) -> None:
+def main(near: str, far: str, seed: str) -> None:
     dice = random.Random(int(seed))
     ends = open_tap(near), open_tap(far)
-    directions = [Direction(a, b, dice, float(rate)) for a, b in (ends, ends[::-1])]
+    directions = [Direction(a, b, dice) for a, b in (ends, ends[::-1])]
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     print("connected", flush=True)

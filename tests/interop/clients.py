@@ -72,6 +72,12 @@ HPA_NETASCII = Client("tftp-hpa-netascii", "tftp", _hpa("get", "-m", "ascii"), _
 
 ATFTP = Client("atftp", "atftp", _atftp("get", tsize=0, blksize=1428), _atftp("put", tsize=0, blksize=1428))
 
+ATFTP_JUMBO = Client("atftp-jumbo", "atftp", _atftp("get", blksize=8192))
+"""For links with an MTU of 9000."""
+
+ATFTP_GIVES_UP = "unexpected OACK"
+"""atftp ends with this when it gets an OACK twice, whether the server or the network repeated it."""
+
 ATFTP_WINDOW = Client("atftp-windowsize", "atftp", _atftp("get", blksize=1428, windowsize=16))
 
 BUSYBOX = Client("busybox", "busybox", _busybox("-g"), _busybox("-p"))

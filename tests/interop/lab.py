@@ -223,16 +223,22 @@ class Lab:
         )
         return host
 
-    def host_on_bad_cable(self, name: str, *addresses: str, seed: int, rate: float = 0.05) -> tuple[Host, Program]:
+    def host_on_bad_cable(self, name: str, *addresses: str, seed: int) -> tuple[Host, Program]:
         """A new host, and the cable to it, which damages the UDP datagrams of both directions: see ``badcable.py``."""
         host = self._new_host(name)
         cable = self.switch.start(
-            sys.executable, Path(__file__).with_name("badcable.py"), name, "far", str(seed), str(rate), name="badcable"
+            sys.executable, Path(__file__).with_name("badcable.py"), name, "far", str(seed), name="badcable"
         )
         cable.wait_until(lambda: "connected" in cable.output, 10, "the cable has both ends")
         self.switch.ip("link", "set", "far", "netns", host.namespace, "name", "eth0")
         self._connect(host, addresses)
         return host, cable
+
+    def use_jumbo_frames(self, *hosts: Host) -> None:
+        """An MTU of 9000 octets on the way between these hosts."""
+        for host in hosts:
+            self.switch.ip("link", "set", host.name, "mtu", "9000")
+            host.ip("link", "set", "eth0", "mtu", "9000")
 
     def logs(self) -> list[tuple[str, str]]:
         """(name, end of its text) of every program's log, for the report of a test that failed."""

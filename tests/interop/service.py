@@ -5,12 +5,14 @@ from pathlib import Path
 
 from .lab import Host, Program
 
+BOOTFW = (str(Path(sys.executable).with_name("twistd")), "--nodaemon", "--pidfile=", "bootfw")
+"""The command line, as far as it is always the same."""
+
 
 def start_bootfw(host: Host, directory: Path, configuration: str, *ports: int) -> Program:
     """``twistd -n bootfw -c FILE`` on *host*, when it listens on all of *ports*. *directory* takes the file."""
     path = directory / f"bootfw-{host.name}-{ports[0]}.toml"
     path.write_text(configuration)
-    twistd = Path(sys.executable).with_name("twistd")
-    program = host.start(twistd, "--nodaemon", "--pidfile=", "bootfw", "-c", path, name=f"bootfw-{ports[0]}")
+    program = host.start(*BOOTFW, "-c", path, name=f"bootfw-{ports[0]}")
     program.wait_until_bound(*ports)
     return program

@@ -12,7 +12,7 @@ import pytest
 
 from .lab import Lab, Program, need
 from .qemu import initramfs, linux_kernel, start_bios_machine, start_uefi_machine
-from .service import start_bootfw
+from .service import BOOTFW, start_bootfw
 
 pytestmark = pytest.mark.interop
 
@@ -95,3 +95,15 @@ def test_uefi_firmware_loads_ipxe_which_runs_its_script(lab: Lab, root: Path, ma
     start_proxy(lab, root, {"x86_64-uefi": "snponly.efi", "ipxe": "boot.ipxe"})
     console = start_uefi_machine(lab)
     console.wait_until(lambda: marker in console.output, SECONDS, "the script's marker on the console")
+
+
+def test_without_a_configuration_a_machine_is_greeted_and_goes_on(lab: Lab) -> None:
+    """On defaults, with no boot files of the operator's: the script that is built in."""
+    host = lab.host("bootfw", "10.77.0.1/24")
+    # "ip netns exec" has given the program a mount namespace of its own.
+    hide = "for root in /srv /var/lib; do mount -t tmpfs none $root; done"
+    server = host.start("sh", "-c", f'{hide}; exec "$@"', "sh", *BOOTFW, name="bootfw")
+    server.wait_until_bound(67, 69, 4011)
+    console = start_bios_machine(lab, "e1000")
+    console.wait_until(lambda: "bootfw is here" in console.output, SECONDS, "the greeting on the console")
+    console.wait_until(lambda: "No bootable device" in console.output, SECONDS, "the machine tries its own disk")
