@@ -7,7 +7,7 @@ from zope.interface import implementer
 
 from bootfw.errors import TransferError
 from bootfw.interfaces import IReader, IWriter
-from bootfw.net.answers import later
+from bootfw.net.answers import content, later
 from bootfw.tftp.netascii import NetasciiReading, NetasciiWriting
 
 
@@ -33,7 +33,8 @@ class NetasciiReader:
             return self._translated(answer, octets)
         return waiting.addCallback(self._translated, octets)
 
-    def _translated(self, source: bytes, octets: int) -> bytes:
+    def _translated(self, answer: Any, octets: int) -> bytes:
+        source = content(answer, octets)
         if len(source) < octets and self._reader.size is not None:
             raise TransferError("file changed while being sent")
         return self._reading.feed(source)

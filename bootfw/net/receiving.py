@@ -8,7 +8,7 @@ from bootfw.net.answers import later
 from bootfw.net.netascii import NetasciiWriter
 from bootfw.net.transfer import Transfer
 from bootfw.tftp import write
-from bootfw.values import Agreed, Mode
+from bootfw.values import Mode
 
 
 @define(eq=False)
@@ -19,6 +19,7 @@ class WriteTransfer(Transfer):
     """An IWriter; None when it is finished or cancelled."""
     _netascii: NetasciiWriter | None = field(default=None, init=False)
     """The same, in a netascii transfer."""
+    _going_on: bool = field(default=False, init=False)
 
     def has(self, file: Any) -> None:
         """See Transfer."""
@@ -30,11 +31,8 @@ class WriteTransfer(Transfer):
         """See Transfer."""
         file.cancel()
 
-    def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
-        """See Transfer."""
-        self._agreed, self._began = agreed, now
-        self.session = write.WriteSession(agreed, watchdog, now)
-        self._go_on(now)
+    def _make_session(self, watchdog: Any, now: float) -> write.WriteSession:
+        return write.WriteSession(self._agreed, watchdog, now)
 
     def datagram(self, data: bytes, now: float) -> None:
         """See Transfer."""
@@ -44,20 +42,26 @@ class WriteTransfer(Transfer):
                 self._step(write.Input.DATA, (data[2] << 8 | data[3], data[4:]), now)
         elif opcode == b"\0\5" and len(data) >= 4:
             self._peer_error(data, now)
-
-    def _step(self, event: Any, argument: Any, now: float) -> None:
-        self.session.handle(event, argument, now)
-        self._go_on(now)
+        else:
+            self._around.stray(data, self.request.peer, now)
 
     def _go_on(self, now: float) -> None:
+        if self._going_on:
+            # A Deferred that had its answer already: the loop below sees to it, however many blocks are queued.
+            return
+        self._going_on = True
         session = self.session
-        while True:
-            for datagram in session.out:
-                self.tell(datagram)
-            session.out.clear()
-            if session.stores is None or self._awaited is not None or not self._write(now):
-                break
-            session.handle(write.Input.STORED, None, now)
+        try:
+            while not self._over:
+                for datagram in session.out:
+                    self.tell(datagram)
+                session.out.clear()
+                if session.stores is None or self._awaited is not None:
+                    break
+                if self._write(now):
+                    session.handle(write.Input.STORED, None, now)
+        finally:
+            self._going_on = False
         if not self._over:
             self._settle(now)
 

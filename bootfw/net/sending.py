@@ -10,7 +10,7 @@ from bootfw.net.netascii import NetasciiReader
 from bootfw.net.transfer import Transfer
 from bootfw.tftp import read
 from bootfw.tftp.blocks import Blocks, frame
-from bootfw.values import Agreed, Mode
+from bootfw.values import Mode
 
 _NOTHING_HELD: tuple[Blocks | None, bytes] = (None, b"")
 
@@ -33,12 +33,9 @@ class ReadTransfer(Transfer):
         """See Transfer."""
         file.close()
 
-    def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
-        """See Transfer."""
+    def _make_session(self, watchdog: Any, now: float) -> read.ReadSession:
         assert self._reader is not None
-        self._agreed, self._began = agreed, now
-        self.session = read.ReadSession(agreed, self._reader.size, watchdog, now)
-        self._go_on(now)
+        return read.ReadSession(self._agreed, self._reader.size, watchdog, now)
 
     def datagram(self, data: bytes, now: float) -> None:
         """See Transfer."""
@@ -48,10 +45,8 @@ class ReadTransfer(Transfer):
                 self._step(read.Input.ACK, data[2] << 8 | data[3], now)
         elif opcode == b"\0\5" and len(data) >= 4:
             self._peer_error(data, now)
-
-    def _step(self, event: Any, argument: Any, now: float) -> None:
-        self.session.handle(event, argument, now)
-        self._go_on(now)
+        else:
+            self._around.stray(data, self.request.peer, now)
 
     def _go_on(self, now: float) -> None:
         session = self.session

@@ -1,9 +1,11 @@
 """TFTP on UDP: who a datagram is for, and what becomes of a request. The sessions themselves are in bootfw.tftp."""
 
+import os
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
-from twisted.internet.error import MessageLengthError
+from twisted.internet.error import CannotListenError, MessageLengthError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -83,6 +85,7 @@ class TFTPProtocol(DatagramProtocol):
             alarm=Alarm(reactor, Transfer.ring),
             publish=publish,
             send=self._write,
+            stray=self._stray,
             ended=self._ended,
         )
         self._closed = False
@@ -145,17 +148,18 @@ class TFTPProtocol(DatagramProtocol):
         # RFC 1123 section 4.2.3.5: a broadcast request is silently ignored.
         if self._closed or (via is not None and _is_for_many(via)) or not self._interfaces.serves(via):
             return
-        if known is not None:
-            if known.raw == data and known.requested_again(now):
-                return
-            known.replace(now)
+        if known is not None and known.raw == data and known.requested_again(now):
+            return
         try:
             packet = wire.parse(data)
         except WireError as error:
             self._malformed.count(str(error), peer, now)
-            self._write(wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request"), peer, via, 0)
+            if known is None:
+                self._write(wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request"), peer, via, 0)
             return
         assert isinstance(packet, wire.Request)
+        if known is not None:
+            known.replace(now)
         request = TransferRequest(
             filename=packet.filename,
             path=relative(packet.filename),
@@ -251,7 +255,14 @@ class TFTPProtocol(DatagramProtocol):
         """Give a transfer a port of its own (RFC 1350 section 4: the server chooses its TID)."""
         assert self._listen is not None
         own = TransferProtocol(self._reactor, transfer)
-        transfer.move(self._listen(own, transfer.request.local), own.send)
+        try:
+            port = self._listen(own, _bindable(transfer.via))
+        except CannotListenError as error:
+            # Not in the words of the error, which may tell what else runs on this host.
+            number = getattr(error.socketError, "errno", None)
+            reason = os.strerror(number) if number else "it can't be opened"
+            raise TransferError(f"No port for the transfer: {reason}") from error
+        transfer.move(port, own.send)
 
 
 @implementer(IBatchReceiver)
@@ -310,4 +321,13 @@ def send(transport: Any, rich: bool, data: bytes, peer: Address, via: Via | None
 
 def _is_for_many(via: Via) -> bool:
     """It was sent by broadcast or multicast."""
-    return via.destination != via.local and bool(via.destination and via.local)
+    return via.destination not in ("", via.local)
+
+
+def _bindable(via: Via | None) -> str:
+    """The address that was asked, as a socket can be bound to it; "" when not known."""
+    if via is None:
+        return ""
+    # A link-local address is one of an interface (RFC 4007 section 6).
+    link_local = ":" in via.local and ip_address(via.local).is_link_local
+    return f"{via.local}%{via.interface}" if link_local else via.local

@@ -11,7 +11,7 @@ from bootfw.errors import TransferError
 from bootfw.events import Event, PluginFailed, TransferEnded
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import traceback_of, transfer_error
-from bootfw.values import Address, Agreed, TransferReport, TransferRequest, Via
+from bootfw.values import Address, Agreed, Outcome, TransferReport, TransferRequest, Via
 from bootfw.wire import tftp as wire
 
 Send = Callable[[bytes, Address, Via | None, int], None]
@@ -30,6 +30,8 @@ class Surroundings:
     alarm: "Alarm[Transfer]"
     publish: Callable[[Event], None]
     send: Send
+    stray: Callable[[bytes, Address, float], None]
+    """Called with (data, peer, now) of what no transfer can make use of: it may be malformed."""
     ended: "Callable[[Transfer], None]"
     """Called once, when the transfer is over and has given everything back."""
 
@@ -70,7 +72,12 @@ class Transfer:
 
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
         """Make the session, and do what it asks for."""
-        raise NotImplementedError
+        self._agreed, self._began = agreed, now
+        try:
+            self.session = self._make_session(watchdog, now)
+            self._go_on(now)
+        except Exception as error:
+            self._broken(error, now)
 
     def give_back(self, file: Any) -> None:
         """The backend has opened the file when nobody waited for it any more."""
@@ -89,7 +96,8 @@ class Transfer:
         session = self.session
         if session is None:
             return True
-        if session.acked and now - session.last_heard >= RESTART_SILENCE:
+        # A peer that has said nothing but its request may well repeat it for as long as it likes.
+        if session.last_heard > self._began and now - session.last_heard >= RESTART_SILENCE:
             return False
         self._step(session.Input.REQUESTED, None, now)
         return True
@@ -130,7 +138,7 @@ class Transfer:
 
         def on_value(value: Any) -> None:
             if self._awaited is not answer:
-                unwanted(value)
+                self._leave(unwanted, value)
                 return
             self._awaited = None
             came(value, seconds())
@@ -153,16 +161,27 @@ class Transfer:
         self._around.alarm.forget(self)
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
-            awaited.cancel()
-        self._release()
+            self._leave(awaited.cancel)
+        self._leave(self._release)
         if self.port is not None:
             self.port.stopListening()
         self._around.ended(self)
 
     # What the kinds of transfer share.
 
+    def _make_session(self, watchdog: Any, now: float) -> Any:
+        raise NotImplementedError
+
     def _step(self, event: Any, argument: Any, now: float) -> None:
-        """Give the session one input, and do what it asks for until it waits."""
+        """Give the session one input, and do what it asks for."""
+        try:
+            self.session.handle(event, argument, now)
+            self._go_on(now)
+        except Exception as error:
+            self._broken(error, now)
+
+    def _go_on(self, now: float) -> None:
+        """Do what the session asks for until it waits."""
         raise NotImplementedError
 
     def _release(self) -> None:
@@ -181,10 +200,29 @@ class Transfer:
         """The file's side could not: the peer gets the error's code; a bug's traceback goes to the log."""
         told = transfer_error(error)
         if told is None:
-            doing = f"go on with {self.request.filename!r}"
-            self._around.publish(PluginFailed(now, plugin="backend", doing=doing, traceback=traceback_of(error)))
+            self._complain("backend", "go on with", error, now)
             told = TransferError("Internal error")
         self._step(self.session.Input.FAILED, told, now)
+
+    def _broken(self, error: Exception, now: float) -> None:
+        """The session raised. It asks nobody but the watchdog; otherwise the mistake is ours, as the traceback says."""
+        self._complain("watchdog", "go on with", error, now)
+        if self._over:
+            return
+        self.tell(wire.error(wire.ErrorCode.NOT_DEFINED, "Internal error"))
+        self._report(Outcome.FAILED, "Internal error", now)
+        self.finish()
+
+    def _leave(self, give_back: Callable[..., Any], *arguments: Any) -> None:
+        """Give something back. Should that fail, it must not keep the rest from being given back."""
+        try:
+            give_back(*arguments)
+        except Exception as error:
+            self._complain("backend", "give back", error, self._around.reactor.seconds())
+
+    def _complain(self, plugin: str, doing: str, error: BaseException, now: float) -> None:
+        what = f"{doing} {self.request.filename!r}"
+        self._around.publish(PluginFailed(now, plugin=plugin, doing=what, traceback=traceback_of(error)))
 
     def _settle(self, now: float) -> None:
         """Follow the session's deadline, and its end."""
@@ -193,11 +231,11 @@ class Transfer:
         if self.deadline is not None:
             self._around.alarm.watch(self)
         if session.outcome is not None:
-            self._report(now)
+            self._report(session.outcome, session.detail, now)
             if self.deadline is None:
                 self.finish()
 
-    def _report(self, now: float) -> None:
+    def _report(self, outcome: Outcome, detail: str, now: float) -> None:
         if self._reported:
             return
         self._reported = True
@@ -205,11 +243,11 @@ class Transfer:
         report = TransferReport(
             request=self.request,
             agreed=self._agreed,
-            outcome=session.outcome,
-            detail=session.detail,
-            octets=session.octets,
-            blocks=session.acked,
-            retransmitted=session.retransmitted,
+            outcome=outcome,
+            detail=detail,
+            octets=session.octets if session is not None else 0,
+            blocks=session.acked if session is not None else 0,
+            retransmitted=session.retransmitted if session is not None else 0,
             began=self._began,
             ended=now,
         )

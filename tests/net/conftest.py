@@ -1,4 +1,4 @@
-"""A reactor of one's own, and two hosts on two wires, for tests of what only a kernel can show."""
+"""Two hosts on two wires, for tests of what only a kernel can show."""
 
 import contextlib
 import ctypes
@@ -10,40 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from attrs import frozen
-from twisted.internet.epollreactor import EPollReactor
 
 _CLONE_NEWNET = 0x40000000  # <sched.h>; Python has os.setns() from 3.12 on
-
-
-@contextlib.contextmanager
-def _running(reactor):
-    reactor.startRunning(installSignalHandlers=False)
-    try:
-        yield reactor
-    finally:
-        for reader in reactor.removeAll():
-            reader.connectionLost(None)
-        for reader in list(reactor._internalReaders):
-            reactor._internalReaders.discard(reader)
-            reactor.removeReader(reader)
-            reader.connectionLost(None)
-        for call in reactor.getDelayedCalls():
-            call.cancel()
-
-
-@pytest.fixture
-def private_reactor():
-    """A reactor that is not the global one. It turns when the test says so."""
-    with _running(EPollReactor()) as reactor:
-        yield reactor
-        poller = reactor._poller
-    poller.close()
-
-
-@pytest.fixture
-def run_reactor():
-    """A context manager that starts a given reactor and cleans up behind it."""
-    return _running
 
 
 @pytest.fixture

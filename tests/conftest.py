@@ -1,0 +1,85 @@
+"""A reactor of one's own, TFTP servers on each kind of port, and what is logged as a failure."""
+
+import contextlib
+
+import pytest
+from tftpserver import KINDS, MemoryWire, Served, SocketWire
+from twisted.internet.epollreactor import EPollReactor
+from twisted.logger import globalLogPublisher
+
+
+@contextlib.contextmanager
+def _running(reactor):
+    reactor.startRunning(installSignalHandlers=False)
+    try:
+        yield reactor
+    finally:
+        for reader in reactor.removeAll():
+            reader.connectionLost(None)
+        for reader in list(reactor._internalReaders):
+            reactor._internalReaders.discard(reader)
+            reactor.removeReader(reader)
+            reader.connectionLost(None)
+        for call in reactor.getDelayedCalls():
+            call.cancel()
+
+
+@pytest.fixture
+def private_reactor():
+    """A reactor that is not the global one. It turns when the test says so."""
+    with _running(EPollReactor()) as reactor:
+        yield reactor
+        poller = reactor._poller
+    poller.close()
+
+
+@pytest.fixture
+def run_reactor():
+    """A context manager that starts a given reactor and cleans up behind it."""
+    return _running
+
+
+@pytest.fixture
+def failures():
+    """Every traceback that went to Twisted's log. A test that provokes one takes it out."""
+    found = []
+
+    def note(event):
+        if "log_failure" in event:
+            found.append(event["log_failure"].value)
+
+    globalLogPublisher.addObserver(note)
+    yield found
+    globalLogPublisher.removeObserver(note)
+    assert found == []
+
+
+@pytest.fixture(params=KINDS)
+def wire(request):
+    """One of the four kinds of port that a protocol can stand on."""
+    if request.param.startswith("memory"):
+        yield MemoryWire(rich=request.param == "memory-rich")
+        return
+    made = SocketWire(request.getfixturevalue("private_reactor"), own=request.param == "socket-own")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start(wire, failures):
+    """Starts a Served on the wire. After the test it is stopped, and has to leave nothing behind."""
+    started = []
+
+    def begin(*arguments, **options):
+        started.append(Served(wire, *arguments, **options))
+        return started[-1]
+
+    yield begin
+    for served in started:
+        served.stop()
+
+
+@pytest.fixture(params=["single", "ephemeral"])
+def serve(request, start):
+    """The same, with every reply from one port, and with a port for each transfer."""
+    return lambda *arguments, **options: start(*arguments, ports=request.param, **options)

@@ -1,0 +1,239 @@
+"""Whole transfers: the same on every kind of port, from one port and with a port for each transfer."""
+
+import pytest
+from tftpserver import Files, coroutine, fired, numbered
+
+from bootfw.events import TransferBegun, TransferRefused
+from bootfw.values import Agreed, Mode, Outcome, TransferReport
+from bootfw.wire import tftp
+
+SIZES = [0, 1, 511, 512, 513, 1024, 5000]
+
+ANSWERS = [None, fired, coroutine]
+"""The file's own value, a Deferred that has fired, a coroutine."""
+
+
+def all_methods(way):
+    methods = ("open", "read", "create", "write", "finish")
+    return dict.fromkeys(methods, way) if way is not None else {}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("options", [{}, {"windowsize": 4}, {"blksize": 64, "tsize": 0, "windowsize": 3}])
+def test_download(serve, size, options):
+    content = numbered(size)
+    served = serve({"a/file": content})
+    assert served.peer().download("a/file", **options) == content
+    assert served.outcomes == ["COMPLETE"]
+    assert served.reports[0].octets == size
+
+
+@pytest.mark.parametrize("way", ANSWERS)
+@pytest.mark.parametrize("options", [{}, {"windowsize": 4}])
+def test_download_whatever_way_the_backend_answers(serve, way, options):
+    served = serve(Files({"file": numbered(5000)}, all_methods(way)))
+    assert served.peer().download("file", **options) == numbered(5000)
+    assert served.outcomes == ["COMPLETE"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_download_of_unknown_size(serve, size):
+    """The short read ends it, and tsize is not acknowledged."""
+    backend = Files({"file": numbered(size)}, {"size": lambda call: None})
+    served = serve(backend)
+    assert served.peer().download("file", tsize=0) == numbered(size)
+    assert served.peer().download("file", windowsize=4) == numbered(size)
+    assert served.outcomes == ["COMPLETE"] * 2
+    assert [report.agreed.acknowledged for report in served.reports] == [(), (("windowsize", "4"),)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("options", [{}, {"windowsize": 4}, {"blksize": 64, "tsize": 5000, "windowsize": 3}])
+def test_upload(serve, size, options):
+    served = serve()
+    served.peer().upload("a/file", numbered(size), **options)
+    assert served.backend.files == {"a/file": numbered(size)}
+    assert served.outcomes == ["COMPLETE"]
+    assert served.reports[0].octets == size
+
+
+@pytest.mark.parametrize("way", ANSWERS)
+@pytest.mark.parametrize("options", [{}, {"windowsize": 4}])
+def test_upload_whatever_way_the_backend_answers(serve, way, options):
+    served = serve(Files({}, all_methods(way)))
+    served.peer().upload("file", numbered(5000), **options)
+    assert served.backend.files == {"file": numbered(5000)}
+
+
+def test_lost_last_ack_of_an_upload_is_repeated(serve):
+    """RFC 1350 section 6: the transfer is complete and reported, but lingers for the client's last block."""
+    served = serve()
+    peer = served.peer()
+    peer.upload("file", b"content")
+    assert served.outcomes == ["COMPLETE"]
+    assert peer.say(tftp.data(1, b"content")) == [tftp.Ack(1)]
+    served.advance(20)
+    assert served.protocol.transfers == 0
+    assert served.outcomes == ["COMPLETE"]
+
+
+NETASCII = [
+    (b"", b""),
+    (b"one\ntwo\n", b"one\r\ntwo\r\n"),
+    (b"a\rb", b"a\r\0b"),
+    (b"x" * 511 + b"\n", b"x" * 511 + b"\r\n"),
+    (b"x" * 511 + b"\rz", b"x" * 511 + b"\r\0z"),
+    (b"x" * 510 + b"\r", b"x" * 510 + b"\r\0"),
+    (b"\n" * 700, b"\r\n" * 700),
+    (b"\r" * 256, b"\r\0" * 256),
+]
+"""(in the file, on the wire); CR as the last octet of a block among them."""
+
+
+@pytest.mark.parametrize(("content", "wire_content"), NETASCII)
+@pytest.mark.parametrize("way", ANSWERS)
+def test_netascii_download(serve, content, wire_content, way):
+    served = serve(Files({"file": content}, all_methods(way)))
+    assert served.peer().download("file", "netascii", tsize=0) == wire_content
+    assert served.reports[0].request.mode is Mode.NETASCII
+
+
+@pytest.mark.parametrize(("content", "wire_content"), NETASCII)
+@pytest.mark.parametrize("way", ANSWERS)
+def test_netascii_upload(serve, content, wire_content, way):
+    served = serve(Files({}, all_methods(way)))
+    served.peer().upload("file", wire_content, "netascii")
+    assert served.backend.files == {"file": content}
+
+
+@pytest.mark.parametrize("way", ANSWERS)
+def test_netascii_upload_that_ends_in_the_middle_of_a_pair(serve, way):
+    """Against the rules, but no octet gets lost: neither in a last block nor before an empty one."""
+    served = serve(Files({}, all_methods(way)))
+    for name, content in (("short", b"abc\r"), ("full", b"x" * 511 + b"\r")):
+        served.peer().upload(name, content, "netascii")
+        assert served.backend.files[name] == content
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+@pytest.mark.parametrize("mode", ["octet", "netascii"])
+def test_reader_may_answer_with_any_octets(serve, kind, mode):
+    served = serve(Files({"file": b"ab\0cd"}, {"read": lambda call: kind(call())}))
+    assert served.peer().download("file", mode) == b"ab\0cd"
+
+
+def test_a_block_is_read_again_for_a_retransmission(serve):
+    served = serve({"file": numbered(600)})
+    peer = served.peer()
+    [first] = peer.ask("file")
+    served.advance(1.5)
+    assert peer.take() == [first]
+    assert peer.say(tftp.ack(1)) == [tftp.Data(2, numbered(600)[512:])]
+    assert peer.say(tftp.ack(2)) == []
+    assert served.reports[0].retransmitted == 1
+
+
+def test_what_happened_is_told_exactly(serve, wire):
+    served = serve({"boot/x.efi": numbered(100)})
+    peer = served.peer()
+    peer.download("/boot\\x.efi", blksize=64, tsize=0, Nonsense="1")
+    peer.ask("missing")
+    began, ended, refused = served.events
+    request = began.request
+    assert began == TransferBegun(began.at, request, ended.report.agreed)
+    assert (request.filename, request.path) == ("/boot\\x.efi", "boot/x.efi")
+    assert (request.peer, request.write, request.mode) == (peer.address, False, Mode.OCTET)
+    assert request.local == (wire.address(1) if wire.rich else "")
+    assert request.options == (("blksize", "64"), ("tsize", "0"), ("Nonsense", "1"))
+    agreed = Agreed(64, 1, None, 100, (("blksize", "64"), ("tsize", "100")))
+    assert ended.report == TransferReport(
+        request, agreed, Outcome.COMPLETE, "", octets=100, blocks=2, retransmitted=0, began=began.at, ended=ended.at
+    )
+    assert began.at < ended.at < served.now
+    assert refused == TransferRefused(refused.at, refused.request, 1, "File not found")
+    assert refused.request.filename == "missing"
+
+
+@pytest.mark.parametrize("error", [(8, "User aborted the transfer"), (0, "TFTP Aborted")])
+def test_size_probe_is_called_that(serve, error):
+    """EDK2 sends ERROR 8, iPXE ERROR 0."""
+    served = serve({"file": numbered(5000)})
+    peer = served.peer()
+    assert peer.ask("file", tsize=0, blksize=1468) == [tftp.OptionAck((("tsize", "5000"), ("blksize", "1468")))]
+    assert peer.say(tftp.error(*error)) == []
+    assert served.outcomes == ["SIZE_PROBE"]
+    assert peer.download("file", blksize=1468) == numbered(5000)
+    assert served.outcomes == ["SIZE_PROBE", "COMPLETE"]
+
+
+def test_client_that_stops_is_no_size_probe(serve):
+    served = serve({"file": numbered(5000)})
+    peer = served.peer()
+    peer.ask("file", tsize=0)
+    peer.say(tftp.ack(0))
+    peer.say(tftp.ack(1))
+    peer.say(tftp.ack(2))
+    assert peer.say(tftp.error(3, "memory full")) == []
+    assert served.outcomes == ["STOPPED_BY_PEER"]
+    assert served.reports[0].detail == "error 3: 'memory full'"
+    assert served.reports[0].octets == 1024
+
+
+def test_uploads_are_off_by_default(serve):
+    served = serve({}, writable=False)
+    assert served.peer().put("file") == [tftp.Error(2, "Uploads are not allowed")]
+    assert served.refused == [(2, "Uploads are not allowed")]
+
+
+def test_unknown_mode(serve):
+    served = serve({"file": b"x"})
+    assert served.peer().ask("file", "mail") == [tftp.Error(4, "Mode 'mail' is not served")]
+    assert served.protocol.transfers == 0
+
+
+def test_many_at_once_keep_apart(serve):
+    served = serve({str(number): numbered(3000)[number:] for number in range(20)})
+    peers = [served.peer() for _ in range(20)]
+    got = [peer.ask(str(number)) for number, peer in enumerate(peers)]
+    assert served.protocol.transfers == 20
+    for block in range(1, 7):
+        for number, peer in enumerate(peers):
+            offset = number + 512 * (block - 1)
+            assert got[number] == [tftp.Data(block, numbered(3000)[offset : offset + 512])]
+            got[number] = peer.say(tftp.ack(block))
+    assert served.outcomes == ["COMPLETE"] * 20
+
+
+def test_a_port_for_each_transfer_or_one_for_all(serve):
+    served = serve({"file": numbered(1000)})
+    peers = [served.peer() for _ in range(3)]
+    for peer in peers:
+        peer.download("file")
+    sources = [set(peer.sources) for peer in peers]
+    if served.ports == "single":
+        assert sources == [{served.address}] * 3
+    else:
+        assert all(len(source) == 1 for source in sources)
+        assert len(set.union(*sources) | {served.address}) == 4
+
+
+def test_stopping_tells_the_clients(serve):
+    served = serve({"file": numbered(5000)})
+    reading, writing, done = served.peer(), served.peer(), served.peer()
+    reading.ask("file")
+    writing.put("new")
+    writing.say(tftp.data(1, bytes(512)))
+    done.upload("small", b"")
+    served.stop()
+    for peer in (reading, writing):
+        assert peer.take() == [tftp.Error(0, "the server is stopping")]
+    assert done.take() == []
+    assert sorted(served.outcomes) == ["CANCELLED", "CANCELLED", "COMPLETE"]
+
+
+def test_port_that_is_closed_without_a_word(serve):
+    served = serve({"file": numbered(5000)})
+    served.peer().ask("file")
+    served.peer().put("new")
+    served.stop(politely=False)
+    assert served.outcomes == ["CANCELLED", "CANCELLED"]

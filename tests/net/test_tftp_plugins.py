@@ -1,0 +1,444 @@
+"""Plugins that answer later, too late, never or with an exception: the service goes on, and nothing is left behind."""
+
+import errno
+
+import pytest
+from attrs import define
+from tftpserver import Files, Pending, Raising, at_once, coroutine, failed, numbered
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+
+from bootfw.errors import AccessViolation, DiskFull, FileMissing
+from bootfw.events import PluginFailed
+from bootfw.wire import tftp
+
+# What a plugin does has nothing to do with the kind of port.
+pytestmark = pytest.mark.parametrize("wire", ["memory-rich"], indirect=True)
+
+SECRET = "in /srv/secret/place"
+INTERNAL = tftp.Error(0, "Internal error")
+WAYS = [at_once, failed, coroutine]
+
+
+def complaint(served, doing):
+    """The one PluginFailed; it has the traceback, and nothing else has what is in it."""
+    [event] = served.of(PluginFailed)
+    assert event.doing.startswith(doing)
+    assert event.traceback.startswith("Traceback")
+    assert SECRET in event.traceback
+    others = [other for other in served.events if other is not event]
+    assert SECRET not in str(others)
+    return event
+
+
+def still_serves(served):
+    served.backend.ways.clear()
+    served.backend.files["fine"] = numbered(600)
+    assert served.peer().download("fine") == numbered(600)
+
+
+# Exceptions
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_open_that_raises(serve, way):
+    served = serve(Files({"file": b"x"}, {"open": Raising(ValueError(SECRET), way)}))
+    assert served.peer().ask("file", tsize=0) == [INTERNAL]
+    complaint(served, "open 'file'")
+    assert served.refused == [(0, "Internal error")]
+    still_serves(served)
+
+
+def test_size_that_raises(serve):
+    served = serve(Files({"file": b"x"}, {"size": Raising(ValueError(SECRET))}))
+    assert served.peer().ask("file", tsize=0) == [INTERNAL]
+    complaint(served, "open 'file'")
+    still_serves(served)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mode", ["octet", "netascii"])
+def test_read_that_raises(serve, way, mode):
+    served = serve(Files({"file": numbered(600)}, {"read": Raising(ValueError(SECRET), way, after=1)}))
+    peer = served.peer()
+    peer.ask("file", mode)
+    assert peer.say(tftp.ack(1)) == [INTERNAL]
+    complaint(served, "go on with 'file'")
+    assert served.outcomes == ["FAILED"]
+    still_serves(served)
+
+
+@pytest.mark.parametrize("answer", [None, "text", 7, b"x" * 600])
+@pytest.mark.parametrize("mode", ["octet", "netascii"])
+def test_read_that_answers_with_nonsense(serve, answer, mode):
+    served = serve(Files({"file": numbered(512)}, {"read": lambda call: answer}))
+    assert served.peer().ask("file", mode) == [INTERNAL]
+    assert "read() answered with" in served.of(PluginFailed)[0].traceback
+    still_serves(served)
+
+
+def test_open_that_answers_with_nonsense(serve):
+    served = serve(Files({"file": b""}, {"open": lambda call: None, "create": lambda call: None}))
+    assert served.peer().ask("file") == [INTERNAL]
+    peer = served.peer()
+    peer.put("new")
+    assert peer.say(tftp.data(1, b"x")) == [INTERNAL]
+    assert len(served.of(PluginFailed)) == 2
+    still_serves(served)
+
+
+def test_close_that_raises(serve):
+    """The transfer was complete, its port goes and its client is forgotten all the same."""
+    served = serve(Files({"file": b"x"}, {"close": Raising(ValueError(SECRET))}))
+    assert served.peer().download("file") == b"x"
+    complaint(served, "give back 'file'")
+    assert served.outcomes == ["COMPLETE"]
+    assert served.protocol.transfers == 0
+    still_serves(served)
+
+
+def test_close_that_raises_while_stopping(serve):
+    served = serve(Files({"file": b"x"}, {"close": Raising(ValueError(SECRET)), "cancel": Raising(ValueError())}))
+    peers = [served.peer() for _ in range(4)]
+    for peer in peers[:2]:
+        peer.ask("file")
+    for peer in peers[2:]:
+        peer.put("new")
+    served.stop()
+    assert [peer.take() for peer in peers] == [[tftp.Error(0, "the server is stopping")]] * 4
+    assert len(served.of(PluginFailed)) == 4
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_create_that_raises(serve, way):
+    served = serve(Files({}, {"create": Raising(ValueError(SECRET), way)}))
+    assert served.peer().put("file") == [INTERNAL]
+    complaint(served, "open 'file'")
+    still_serves(served)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mode", ["octet", "netascii"])
+def test_write_that_raises(serve, way, mode):
+    served = serve(Files({}, {"write": Raising(ValueError(SECRET), way, after=1)}))
+    peer = served.peer()
+    peer.put("file", mode)
+    assert peer.say(tftp.data(1, numbered(512))) == [tftp.Ack(1)]
+    assert peer.say(tftp.data(2, b"x")) == [INTERNAL]
+    complaint(served, "go on with 'file'")
+    assert served.outcomes == ["FAILED"]
+    assert served.backend.writers[0].cancelled == 1
+    still_serves(served)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_finish_that_raises(serve, way):
+    served = serve(Files({}, {"finish": Raising(ValueError(SECRET), way)}))
+    peer = served.peer()
+    peer.put("file")
+    assert peer.say(tftp.data(1, b"x")) == [INTERNAL]
+    complaint(served, "go on with 'file'")
+    assert served.outcomes == ["FAILED"]
+    assert served.backend.writers[0].cancelled == 1
+    still_serves(served)
+
+
+REFUSALS = [
+    (FileMissing(), 1, "File not found"),
+    (AccessViolation("Not for you"), 2, "Not for you"),
+    (DiskFull(), 3, "Disk full or allocation exceeded"),
+    (FileNotFoundError(errno.ENOENT, SECRET), 1, "File not found"),
+    (PermissionError(errno.EACCES, SECRET), 2, "Access violation"),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "message"), REFUSALS)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", ["open", "read", "create", "write", "finish"])
+def test_what_a_backend_raises_on_purpose_is_no_failure_of_it(serve, error, code, message, way, method):
+    served = serve(Files({"file": numbered(600)}, {method: Raising(error, way)}))
+    peer = served.peer()
+    writes = method not in ("open", "read")
+    got = peer.ask("new" if writes else "file", write=writes)
+    if method in ("write", "finish"):
+        got = peer.say(tftp.data(1, b"x"))
+    assert got == [tftp.Error(code, message)]
+    assert served.of(PluginFailed) == []
+    assert (served.refused, served.outcomes) in (([(code, message)], []), ([], ["FAILED"]))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("way", WAYS)
+def test_full_disk(serve, number, way):
+    served = serve(Files({}, {"write": Raising(OSError(number, SECRET), way, after=2)}))
+    peer = served.peer()
+    peer.put("file", windowsize=4)
+    run = [tftp.data(number, numbered(512)) for number in range(1, 5)]
+    assert peer.say(*run) == [tftp.Error(3, "Disk full or allocation exceeded")]
+    assert served.reports[0].octets == 1024
+    assert served.reports[0].detail == "Disk full or allocation exceeded"
+
+
+@define
+class BrokenWatchdog:
+    """Raises on the given attempt, or when it is to learn."""
+
+    attempt: int | None = None
+
+    def begin(self, agreed):
+        return self
+
+    def wait(self, attempt):
+        if attempt == self.attempt:
+            raise ValueError(SECRET)
+        return 1.0
+
+    def progressed(self, seconds):
+        if self.attempt is None:
+            raise ValueError(SECRET)
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("attempt", [1, 2, None])
+def test_watchdog_that_raises(serve, write, attempt):
+    """At the start, in the alarm, and on an answer of the client."""
+    served = serve({"file": numbered(600)}, watchdog=BrokenWatchdog(attempt))
+    peer = served.peer()
+    got = peer.ask("new" if write else "file", write=write)
+    if attempt == 2:
+        served.advance(1.5)
+        got = peer.take()
+    if attempt is None:
+        got = peer.say(tftp.data(1, b"x") if write else tftp.ack(1))
+    assert got == [INTERNAL]
+    assert complaint(served, "go on with").plugin == "watchdog"
+    assert served.outcomes == ["FAILED"]
+    assert served.protocol.transfers == 0
+
+
+def test_policy_that_raises(serve):
+    class Policy:
+        def begin(self, agreed):
+            raise ValueError(SECRET)
+
+    served = serve({"file": b"x"}, watchdog=Policy())
+    assert served.peer().ask("file") == [INTERNAL]
+    complaint(served, "open 'file'")
+
+
+def test_no_port_for_a_transfer(start):
+    """Not the backend's failure: no traceback, and the next one is served."""
+    served = start({"file": b"x"}, ports="ephemeral")
+    listen, served.protocol._listen = served.protocol._listen, None
+
+    def cannot(protocol, address):
+        raise CannotListenError(address, 0, OSError(errno.EMFILE, SECRET))
+
+    served.protocol._listen = cannot
+    assert served.peer().ask("file") == [tftp.Error(0, "No port for the transfer: Too many open files")]
+    assert served.of(PluginFailed) == []
+    assert served.refused == [(0, "No port for the transfer: Too many open files")]
+    served.protocol._listen = listen
+    assert served.peer().download("file") == b"x"
+
+
+# Answers that come later
+
+
+def test_slow_open(serve):
+    pending = Pending()
+    served = serve(Files({"file": b"x"}, {"open": pending}))
+    peer = served.peer()
+    assert peer.ask("file", tsize=0) == []
+    served.advance(30)
+    assert peer.ask("file", tsize=0) == []  # its client repeats itself: not asked for again
+    pending.fire()
+    served.settle()
+    assert peer.take() == [tftp.OptionAck((("tsize", "1"),))]
+    assert len(served.backend.readers) == 1
+    assert served.of(PluginFailed) == []
+
+
+def test_slow_open_that_fails(serve):
+    pending = Pending()
+    served = serve(Files({}, {"open": pending}))
+    peer = served.peer()
+    assert peer.ask("file") == []
+    pending.fire()
+    served.settle()
+    assert peer.take() == [tftp.Error(1, "File not found")]
+    assert served.refused == [(1, "File not found")]
+
+
+ENDINGS = ["ERROR", "another request", "stop"]
+
+
+def end(served, peer, ending):
+    """End what is under way from outside; gives the requests that are new."""
+    if ending == "ERROR":
+        assert peer.say(tftp.error(0, "enough")) == []
+    elif ending == "another request":
+        served.backend.files["other"] = b"other"
+        way, served.backend.ways = served.backend.ways, {}
+        assert peer.download("other") == b"other"
+        served.backend.ways = way
+    else:
+        served.stop()
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_end_while_opening(serve, write, ending):
+    """The answer is cancelled; a backend that answers nevertheless gets its file back."""
+    pending = Pending()
+    served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
+    peer = served.peer()
+    assert peer.ask("new" if write else "file", write=write) == []
+    end(served, peer, ending)
+    assert pending.cancelled == 1
+    assert served.protocol.transfers == 0
+    assert served.backend.all_given_back()
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_file_that_is_opened_in_spite_of_being_cancelled(serve, write):
+    class Stubborn(Pending):
+        def _cancel(self, waiting):
+            super()._cancel(waiting)
+            waiting.callback(self.waiting[0][1]())
+
+    pending = Stubborn()
+    served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
+    served.peer().ask("new" if write else "file", write=write)
+    served.stop()
+    files = served.backend.writers if write else served.backend.readers
+    assert len(files) == 1
+    assert served.backend.all_given_back()
+
+
+def test_giving_back_a_late_file_fails(serve):
+    pending = Pending()
+    served = serve(Files({"file": b"x"}, {"open": pending, "close": Raising(ValueError(SECRET))}))
+    peer = served.peer()
+    peer.ask("file")
+    waiting, call = pending.waiting[0]
+    waiting._canceller = lambda waiting: waiting.callback(call())
+    peer.say(tftp.error(0, "enough"))
+    complaint(served, "give back 'file'")
+
+
+def test_cancelling_that_raises(serve):
+    def cannot(waiting):
+        raise ValueError(SECRET)
+
+    served = serve(Files({"file": b"x"}, {"open": lambda call: Deferred(cannot)}))
+    peer = served.peer()
+    peer.ask("file")
+    assert peer.say(tftp.error(0, "enough")) == []
+    complaint(served, "give back 'file'")
+    assert served.protocol.transfers == 0
+
+
+@pytest.mark.parametrize("cancellable", [True, False])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_end_while_reading(serve, cancellable, ending):
+    pending = Pending(cancellable)
+    ways = iter([at_once])
+    served = serve(Files({"file": numbered(600)}, {"read": lambda call: next(ways, pending)(call)}))
+    peer = served.peer()
+    peer.ask("file")
+    assert peer.say(tftp.ack(1)) == []
+    end(served, peer, ending)
+    assert served.backend.readers[0].closed == 1
+    pending.fire()
+    assert served.backend.readers[0].closed == 1
+    assert served.outcomes[0] == ("STOPPED_BY_PEER" if ending == "ERROR" else "CANCELLED")
+
+
+@pytest.mark.parametrize("cancellable", [True, False])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_end_while_writing(serve, cancellable, ending):
+    pending = Pending(cancellable)
+    served = serve(Files({}, {"write": pending}))
+    peer = served.peer()
+    peer.put("file")
+    assert peer.say(tftp.data(1, numbered(512))) == []
+    end(served, peer, ending)
+    assert served.backend.writers[0].cancelled == 1
+    assert served.backend.all_given_back()
+    assert served.reports[0].octets == 0
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_end_while_finishing(serve, ending):
+    pending = Pending()
+    served = serve(Files({}, {"finish": pending}))
+    peer = served.peer()
+    peer.put("file")
+    assert peer.say(tftp.data(1, b"x")) == []
+    end(served, peer, ending)
+    assert (served.backend.writers[0].finished, served.backend.writers[0].cancelled) == (1, 1)
+    assert "COMPLETE" not in served.outcomes[:1]
+
+
+def test_slow_read(serve):
+    """Nothing is sent and nothing expires before the answer has come; the block is read once."""
+    pending = Pending()
+    served = serve(Files({"file": numbered(600)}, {"read": pending}))
+    peer = served.peer()
+    assert peer.ask("file") == []
+    served.advance(100)
+    assert peer.ask("file") == []
+    pending.fire()
+    served.settle()
+    assert peer.take() == [tftp.Data(1, numbered(512))]
+    served.advance(1.2)
+    assert peer.take() == [tftp.Data(1, numbered(512))]
+    assert served.backend.readers[0].reads == [(0, 512)]
+    assert peer.say(tftp.ack(1)) == []
+    pending.fire()
+    served.settle()
+    assert peer.take() == [tftp.Data(2, numbered(600)[512:])]
+    assert peer.say(tftp.ack(2)) == []
+    assert served.outcomes == ["COMPLETE"]
+
+
+def test_slow_write_acknowledges_nothing_before_it_is_stored(serve):
+    pending = Pending()
+    served = serve(Files({}, {"write": pending, "finish": pending}))
+    peer = served.peer()
+    peer.put("file")
+    for _ in range(3):
+        assert peer.say(tftp.data(1, numbered(512))) == []
+    assert len(pending.waiting) == 1
+    pending.fire()
+    served.settle()
+    assert peer.take() == [tftp.Ack(1)]
+    assert peer.say(tftp.data(2, b"end")) == []
+    pending.fire()
+    served.settle()
+    assert peer.take() == []  # written, but not finished
+    assert "file" not in served.backend.files
+    pending.fire()
+    served.settle()
+    assert peer.take() == [tftp.Ack(2)]
+    assert served.backend.files["file"] == numbered(512) + b"end"
+
+
+@pytest.mark.parametrize("window", [64, 500])
+def test_window_that_queues_behind_one_slow_write(serve, window):
+    """All others have their answers at once, and don't stand on each other's shoulders."""
+    pending = Pending()
+    ways = iter([pending])
+    served = serve(Files({}, {"write": lambda call: next(ways, coroutine)(call)}), max_windowsize=1000)
+    peer = served.peer()
+    peer.put("file", windowsize=window, blksize=8)
+    content = numbered(8 * window)
+    run = [tftp.data(number + 1, content[8 * number : 8 * number + 8]) for number in range(window)]
+    assert peer.say(*run) == []
+    pending.fire()
+    served.settle()
+    assert peer.take() == [tftp.Ack(window)]
+    assert peer.say(tftp.data(window + 1, b"")) == [tftp.Ack(window + 1)]
+    assert served.backend.files["file"] == content
+    assert served.of(PluginFailed) == []

@@ -1,0 +1,504 @@
+"""A TFTPProtocol on any kind of port, with peers that a test plays by hand.
+
+Time is virtual throughout: on real sockets, too, the protocol's clock is a ``task.Clock``. What is sent over loopback
+has arrived when the system call returns, so a few turns of the reactor are all there is to wait for.
+"""
+
+import contextlib
+import gc
+import socket
+from collections.abc import Callable, Iterable
+from math import inf
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from bootfw.errors import FileMissing
+from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused
+from bootfw.interfaces import IReader, IWritableBackend, IWriter
+from bootfw.net.datagram import listen
+from bootfw.net.tftp import TFTPProtocol
+from bootfw.settings import TFTPSettings
+from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.values import TransferReport
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.wire import tftp
+
+KINDS = ("memory-stock", "memory-rich", "socket-stock", "socket-own")
+
+ONE_WAY = 0.0005
+"""Seconds."""
+
+
+class MemoryWire:
+    """Hosts on a MemoryNetwork: 10.0.0.1 and 10.0.0.2 are the server."""
+
+    def __init__(self, *, rich: bool) -> None:
+        self.rich = rich
+        self.network = MemoryNetwork(delay=ONE_WAY)
+        self.clock = self.network.clock
+        self.server = self.network.host("10.0.0.1", "10.0.0.2", name="server", rich=rich)
+        self.reactor: Any = self.server
+        self._hosts: dict[int, Any] = {}
+
+    def address(self, number: int) -> str:
+        """Of host *number*; the server has 1 and 2."""
+        return f"10.0.0.{number}"
+
+    broadcast = "255.255.255.255"
+
+    def listen(self, protocol: Any, local: str = "", port: int = 0) -> Any:
+        return self.server.listenUDP(port, protocol, local, maxPacketSize=65536)
+
+    def socket(self, number: int) -> Any:
+        """A port of host *number*, with send(data, to) and take()."""
+        if number not in self._hosts:
+            self._hosts[number] = self.network.host(self.address(number))
+        return FakePeer(self._hosts[number])
+
+    def settle(self) -> None:
+        """Let arrive what is under way, and its answer."""
+        self.network.advance(4 * ONE_WAY)
+
+    def advance(self, seconds: float) -> None:
+        self.network.advance(seconds)
+
+    def leaks(self) -> list[str]:
+        self.network.advance(1)
+        return [leak for leak in self.network.leaks() if not leak.startswith("host")]
+
+
+class SocketWire:
+    """Loopback: 127.0.0.1 and 127.0.0.2 are the server."""
+
+    broadcast = "127.255.255.255"
+
+    def __init__(self, reactor: Any, *, own: bool) -> None:
+        self.rich = own
+        self.clock = Clock()
+        self.reactor: Any = self.clock
+        self._reactor = reactor
+        self._sockets: list[_Socket] = []
+
+    def address(self, number: int) -> str:
+        return f"127.0.0.{number}"
+
+    def listen(self, protocol: Any, local: str = "", port: int = 0) -> Any:
+        if self.rich:
+            return listen(self._reactor, protocol, local, port)
+        return self._reactor.listenUDP(port, protocol, local, maxPacketSize=65536)
+
+    def socket(self, number: int) -> "_Socket":
+        self._sockets.append(_Socket(self.address(number)))
+        return self._sockets[-1]
+
+    def settle(self) -> None:
+        self.advance(2 * ONE_WAY)
+        self._turn()
+        self.advance(2 * ONE_WAY)
+
+    def advance(self, seconds: float) -> None:
+        end = self.clock.seconds() + seconds
+        while (due := min((call.getTime() for call in self.clock.getDelayedCalls()), default=inf)) <= end:
+            self.clock.rightNow = max(due, self.clock.seconds())
+            self.clock.advance(0)
+            self._turn()
+        self.clock.rightNow = end
+
+    def _turn(self) -> None:
+        for _ in range(5):
+            self._reactor.iterate(0)
+
+    def leaks(self) -> list[str]:
+        self._turn()
+        ports = [port for port in self._reactor.getReaders() if IListeningPort.providedBy(port)]
+        return [*map(repr, ports), *map(str, self.clock.getDelayedCalls())]
+
+    def close(self) -> None:
+        for sock in self._sockets:
+            sock.close()
+
+
+@define(eq=False)
+class _Arrival:
+    data: bytes
+    peer: tuple[str, int]
+
+
+class _Socket:
+    def __init__(self, host: str) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        self._socket.bind((host, 0))
+        self._socket.setblocking(False)
+        self.address = self._socket.getsockname()
+        self.close = self._socket.close
+
+    def send(self, data: bytes, to: tuple[str, int]) -> None:
+        self._socket.sendto(data, to)
+
+    def take(self) -> list[_Arrival]:
+        found = []
+        with contextlib.suppress(BlockingIOError, ConnectionRefusedError):
+            while True:
+                found.append(_Arrival(*self._socket.recvfrom(65536)))
+        return found
+
+
+@define(eq=False)
+class Peer:
+    """A client, moved by hand. It speaks to where it was last answered from."""
+
+    _wire: Any
+    _server: tuple[str, int]
+    number: int = 9
+    tid: tuple[str, int] = field(init=False)
+    """Where what it says goes."""
+    sources: list[tuple[str, int]] = field(factory=list, init=False)
+    """Where each datagram came from that it has got."""
+    _socket: Any = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._socket = self._wire.socket(self.number)
+        self.tid = self._server
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._socket.address
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def say(self, *datagrams: bytes, to: tuple[str, int] | None = None) -> list[tftp.Packet]:
+        """Send, and give what comes back."""
+        for datagram in datagrams:
+            self._socket.send(datagram, to or self.tid)
+        self._wire.settle()
+        return self.take()
+
+    def ask(self, filename: str, mode: str = "octet", write: bool = False, **options: Any) -> list[tftp.Packet]:
+        """Send a request to the server's own port, and give what comes back."""
+        self.tid = self._server
+        return self.say(tftp.request(write, filename, mode, [(name, str(value)) for name, value in options.items()]))
+
+    def put(self, filename: str, mode: str = "octet", **options: Any) -> list[tftp.Packet]:
+        """The same for an upload."""
+        return self.ask(filename, mode, True, **options)
+
+    def take(self) -> list[tftp.Packet]:
+        """What has come since the last call."""
+        packets = []
+        for arrival in self._socket.take():
+            self.sources.append(arrival.peer)
+            self.tid = arrival.peer
+            packets.append(tftp.parse(arrival.data))
+        return packets
+
+    def download(self, filename: str, mode: str = "octet", **options: Any) -> bytes:
+        """The whole file."""
+        got = self.ask(filename, mode, **options)
+        blksize, windowsize = 512, 1
+        if got and isinstance(got[0], tftp.OptionAck):
+            agreed = {name.lower(): int(value) for name, value in got[0].options}
+            blksize, windowsize = agreed.get("blksize", 512), agreed.get("windowsize", 1)
+            got = self.say(tftp.ack(0))
+        content, block = b"", 0
+        while True:
+            assert 0 < len(got) <= windowsize, got
+            for packet in got:
+                block += 1
+                assert isinstance(packet, tftp.Data), packet
+                assert packet.block == block & 0xFFFF
+                content += packet.payload
+            ended = len(got[-1].payload) < blksize
+            got = self.say(tftp.ack(block & 0xFFFF))
+            if ended:
+                assert got == []
+                return content
+
+    def upload(self, filename: str, content: bytes, mode: str = "octet", **options: Any) -> None:
+        """The whole file."""
+        [got] = self.put(filename, mode, **options)
+        agreed = {}
+        if options:
+            agreed = {name.lower(): int(value) for name, value in got.options}
+        else:
+            assert got == tftp.Ack(0)
+        blksize, windowsize = agreed.get("blksize", 512), agreed.get("windowsize", 1)
+        last = len(content) // blksize + 1
+        for first in range(1, last + 1, windowsize):
+            end = min(first + windowsize - 1, last)
+            run = [
+                tftp.data(number & 0xFFFF, content[(number - 1) * blksize : number * blksize])
+                for number in range(first, end + 1)
+            ]
+            assert self.say(*run) == [tftp.Ack(end & 0xFFFF)]
+
+
+def numbered(octets: int) -> bytes:
+    """Content in which no two places look alike."""
+    return b"".join(number.to_bytes(4, "big") for number in range(octets // 4 + 1))[:octets]
+
+
+# Ways for a plugin to answer. Each is given what there is to do, as a function.
+
+
+def at_once(call: Callable[[], Any]) -> Any:
+    return call()
+
+
+def fired(call: Callable[[], Any]) -> Any:
+    return succeed(call())
+
+
+async def coroutine(call: Callable[[], Any]) -> Any:
+    return call()
+
+
+@define(eq=False)
+class Pending:
+    """Answers by Deferreds that fire when the test says so."""
+
+    cancellable: bool = True
+    waiting: list[tuple[Any, Callable[[], Any]]] = field(factory=list)
+    cancelled: int = 0
+
+    def __call__(self, call: Callable[[], Any]) -> Any:
+        waiting: Deferred[Any] = Deferred(self._cancel) if self.cancellable else Deferred()
+        self.waiting.append((waiting, call))
+        return waiting
+
+    def _cancel(self, waiting: Any) -> None:
+        self.cancelled += 1
+
+    def fire(self) -> None:
+        """The oldest answers, if it has not been cancelled meanwhile."""
+        waiting, call = self.waiting.pop(0)
+        if waiting.called and self.cancellable:
+            return
+        try:
+            waiting.callback(call())
+        except Exception:
+            waiting.errback()
+
+
+@define(eq=False)
+class Raising:
+    """Does not answer; *times* how often, and then it does."""
+
+    error: BaseException
+    way: Callable[[Callable[[], Any]], Any] = at_once
+    times: float = inf
+    after: int = 0
+
+    def __call__(self, call: Callable[[], Any]) -> Any:
+        self.after -= 1
+        if self.after >= 0:
+            return call()
+        self.times -= 1
+        return self.way(call if self.times < 0 else self._raise)
+
+    def _raise(self) -> Any:
+        raise self.error
+
+
+def failed(call: Callable[[], Any]) -> Any:
+    """A Deferred that has failed already."""
+    waiting: Deferred[Any] = Deferred()
+    try:
+        waiting.callback(call())
+    except Exception:
+        waiting.errback()
+    return waiting
+
+
+@implementer(IReader)
+@define(eq=False)
+class Reader:
+    """Counts, and notices what its owner does wrong."""
+
+    _files: "Files"
+    content: bytes
+    closed: int = 0
+    reads: list[tuple[int, int]] = field(factory=list)
+
+    @property
+    def size(self) -> int | None:
+        return self._files.way("size")(lambda: len(self.content))
+
+    def read(self, offset: int, length: int) -> Any:
+        assert not self.closed
+        self.reads.append((offset, length))
+        return self._files.way("read")(lambda: self.content[offset : offset + length])
+
+    def close(self) -> None:
+        self.closed += 1
+        self._files.way("close")(lambda: None)
+
+
+@implementer(IWriter)
+@define(eq=False)
+class Writer:
+    """The same for uploads. It has slots as ours have: nobody can hang anything on it."""
+
+    _files: "Files"
+    name: str
+    content: bytearray = field(factory=bytearray)
+    finished: int = 0
+    cancelled: int = 0
+
+    def write(self, offset: int, data: bytes) -> Any:
+        assert not self.finished
+        assert not self.cancelled
+        return self._files.way("write")(lambda: self._store(offset, data))
+
+    def _store(self, offset: int, data: bytes) -> None:
+        assert offset == len(self.content)
+        self.content += data
+
+    def finish(self) -> Any:
+        assert not self.finished
+        assert not self.cancelled
+        self.finished += 1
+        return self._files.way("finish")(self._publish)
+
+    def _publish(self) -> None:
+        self._files.files[self.name] = bytes(self.content)
+
+    def cancel(self) -> None:
+        assert self.name not in self._files.files
+        self.cancelled += 1
+        self._files.way("cancel")(lambda: None)
+
+
+@implementer(IWritableBackend)
+@define(eq=False)
+class Files:
+    """A backend that counts.
+
+    :param ways: how a method answers, by its name: "open", "size", "read", "close", "create", "write", "finish",
+        "cancel".
+    """
+
+    files: dict[str, bytes] = field(factory=dict)
+    ways: dict[str, Callable[[Callable[[], Any]], Any]] = field(factory=dict)
+    readers: list[Reader] = field(factory=list)
+    writers: list[Writer] = field(factory=list)
+
+    def way(self, method: str) -> Callable[[Callable[[], Any]], Any]:
+        return self.ways.get(method, at_once)
+
+    def open(self, path: str, request: Any) -> Any:
+        return self.way("open")(lambda: self._open(path))
+
+    def _open(self, path: str) -> Reader:
+        if path not in self.files:
+            raise FileMissing()
+        self.readers.append(Reader(self, self.files[path]))
+        return self.readers[-1]
+
+    def create(self, path: str, request: Any) -> Any:
+        return self.way("create")(lambda: self._create(path))
+
+    def _create(self, path: str) -> Writer:
+        self.writers.append(Writer(self, path))
+        return self.writers[-1]
+
+    def all_given_back(self) -> bool:
+        """Each reader is closed once, each writer is finished or cancelled."""
+        return all(reader.closed == 1 for reader in self.readers) and all(
+            writer.cancelled == (0 if writer.name in self.files else 1) for writer in self.writers
+        )
+
+
+class Served:
+    """A TFTPProtocol on a wire.
+
+    :param files: what it serves, or a backend.
+    :param ports: "single" or "ephemeral".
+    """
+
+    def __init__(
+        self,
+        wire: Any,
+        files: Any = (),
+        *,
+        ports: str = "single",
+        watchdog: Any = None,
+        writable: bool = True,
+        local: str = "0.0.0.0",
+        **settings: Any,
+    ) -> None:
+        self.wire = wire
+        self.ports = ports
+        self.backend = Files(dict(files)) if isinstance(files, dict | tuple) else files
+        self.events: list[Event] = []
+        self.protocol = TFTPProtocol(
+            wire.reactor,
+            self.backend,
+            Fixed([1.0, 3.0, 7.0]) if watchdog is None else watchdog,
+            self.events.append,
+            settings=TFTPSettings(writable=writable, **settings),
+            listen=(lambda protocol, address: wire.listen(protocol, address)) if ports == "ephemeral" else None,
+        )
+        self.port = wire.listen(self.protocol, local, 0)
+        self.address = (wire.address(1), self.port.getHost().port)
+        self._stopped = False
+
+    def peer(self, number: int = 9) -> Peer:
+        return Peer(self.wire, self.address, number)
+
+    def settle(self) -> None:
+        self.wire.settle()
+
+    def advance(self, seconds: float) -> None:
+        self.wire.advance(seconds)
+
+    @property
+    def now(self) -> float:
+        return self.wire.clock.seconds()
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        """The events of that kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def reports(self) -> list[TransferReport]:
+        return [event.report for event in self.of(TransferEnded)]
+
+    @property
+    def outcomes(self) -> list[str]:
+        return [report.outcome.name for report in self.reports]
+
+    @property
+    def refused(self) -> list[tuple[int, str]]:
+        return [(event.code, event.message) for event in self.of(TransferRefused)]
+
+    def stop(self, *, politely: bool = True) -> None:
+        """Stop it; nothing may be left.
+
+        :param politely: the clients are told, as BootService does.
+        """
+        if self._stopped:
+            return
+        self._stopped = True
+        if politely:
+            self.protocol.close()
+        self.port.stopListening()
+        self.settle()
+        assert self.protocol.transfers == 0
+        assert self.wire.leaks() == []
+        assert len(self.of(TransferBegun)) == len(self.reports)
+        if isinstance(self.backend, Files):
+            assert self.backend.all_given_back()
+        gc.collect(1)  # a failure that nobody has seen is logged when its Deferred goes
+
+
+def blocks(packets: Iterable[Any]) -> list[int]:
+    """The numbers of DATA or ACK packets."""
+    return [packet.block for packet in packets]
