@@ -1,0 +1,71 @@
+"""What an AddressServer makes of a message: an answer, or why there is none."""
+
+import enum
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from bootfw.lease import Lease, Reservation
+from bootfw.wire.dhcp4 import MessageType
+
+
+@frozen
+class Arrival:
+    """How a message reached us."""
+
+    server: str
+    """Our address on that wire, or the one a relay sent it to: the server identifier of the answer."""
+    unicast: bool = False
+    """It was sent to our address, and not to everybody's."""
+
+
+class Cause(enum.Enum):
+    """Why there is no reply."""
+
+    ABSENT = "no subnet is configured for where it is"
+    EXHAUSTED = "the pool has no address left"
+    LIMITED = "too many new clients at once"
+    OTHER_SERVER = "it took the offer of another server"
+    UNKNOWN = "we know nothing of its address, and are not told to be authoritative"
+    UNRESERVED = "BOOTP, and no address is reserved for it"
+    DECLINED = "it declined the address: somebody else uses it"
+    RELEASED = "it gave the address back"
+    MALFORMED = "the message makes no sense"
+    NOT_ASKED = "the message asks nothing of a server"
+
+
+@frozen
+class Silence:
+    """There is no reply."""
+
+    cause: Cause
+    detail: str = ""
+    """EXHAUSTED and LIMITED: the network; OTHER_SERVER: its address; DECLINED and RELEASED: the address in question;
+    others: more for the operator, or ""."""
+    commit: tuple[Lease, ...] = ()
+    """To be stored; nothing waits for it."""
+
+
+@frozen
+class Answer:
+    """There is a reply. :func:`bootfw.dhcp.assignment.assignment` makes the message of it."""
+
+    kind: MessageType | None
+    """OFFER, ACK or NAK; None: a BOOTP reply."""
+    server: str
+    """The server identifier; "" for BOOTP."""
+    address: str = ""
+    """yiaddr; "" in a NAK and in the ACK of an INFORM."""
+    options: Mapping[int, bytes] = field(factory=dict)
+    """Code to octets: mask, lease time and whatever is configured, in order of importance. Not the type, the server
+    identifier, and what is only echoed."""
+    commit: tuple[Lease, ...] = ()
+    """Must be durable before the reply leaves; of an ACK and a BOOTP reply the first is the client's lease."""
+    new: bool = False
+    """The client did not have this address when it asked; false for a renewal."""
+    probe: bool = False
+    """Nobody has lately been seen to use the address rightly: probe it before this OFFER leaves, then tell
+    :meth:`~bootfw.dhcp.server.AddressServer.probed`."""
+    reservation: Reservation | None = None
+    message: str = ""
+    """Of a NAK: for the client and the operator."""

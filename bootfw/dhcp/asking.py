@@ -1,0 +1,239 @@
+"""One message of a client, and what it is answered: RFC 2131 section 4.3, case by case."""
+
+from collections.abc import Callable, Sequence
+
+from attrs import define, field
+
+from bootfw.dhcp.answer import Answer, Arrival, Cause, Silence
+from bootfw.dhcp.hostclass import HostClass
+from bootfw.dhcp.identity import Client, is_firmware
+from bootfw.dhcp.network import Network
+from bootfw.dhcp.pool import Binding
+from bootfw.dhcp.subnet import Subnet
+from bootfw.lease import NEVER, Lease, LeaseState, Reservation
+from bootfw.wire import options as codec
+from bootfw.wire.dhcp4 import Message, MessageType
+from bootfw.wire.options import Option
+
+NOWHERE = "0.0.0.0"
+
+Result = Answer | Silence
+
+Admit = Callable[[Message, Arrival, float], bool]
+
+
+@define(eq=False)
+class Rules:
+    """What is the same for every message."""
+
+    authoritative: bool
+    classes: Sequence[HostClass]
+    admit: Admit
+    own: set[str] = field(factory=set)
+    """Our addresses, as far as they have been seen."""
+
+
+@define(eq=False)
+class Asking:
+    """A message, its sender, and where that is."""
+
+    rules: Rules
+    message: Message
+    arrival: Arrival
+    now: float
+    client: Client
+    network: Network
+    subnet: Subnet
+    server: str
+    """The server identifier."""
+
+    def discover(self) -> Result:
+        """INIT: an offer, which is kept for the client for a while."""
+        network, client, now = self.network, self.client, self.now
+        reservation = network.reservation(client)
+        binding = self._address(reservation, self._requested() or "")
+        if isinstance(binding, Silence):
+            return binding
+        lease = binding.lease
+        has_it = lease is not None and lease.client == client.key and lease.state is LeaseState.ACTIVE
+        network.offer(binding, client, now)
+        return Answer(
+            MessageType.OFFER,
+            self.server,
+            binding.address,
+            self._options(binding.subnet, reservation, self._seconds(binding.subnet)),
+            new=not has_it,
+            probe=not has_it and not binding.probed,
+            reservation=reservation,
+        )
+
+    def request(self) -> Result:
+        """SELECTING, INIT-REBOOT, RENEWING or REBINDING: told apart as RFC 2131 section 4.3.2 has it."""
+        message = self.message
+        chosen = message.options.get(Option.SERVER_IDENTIFIER)
+        renewing = message.ciaddr != NOWHERE
+        if chosen is not None:
+            server = codec.address(chosen) if len(chosen) == 4 else ""
+            if server != self.server and server not in self.rules.own:
+                self.network.withdraw(self.client, self.now)
+                return Silence(Cause.OTHER_SERVER, server)
+        wanted = message.ciaddr if renewing else self._requested()
+        if wanted is None:
+            return Silence(Cause.MALFORMED, "a REQUEST that names no address")
+        # Who chose us, or asks us and nobody else, has the address from us even if we know nothing of it any more.
+        ours = chosen is not None or (renewing and self.arrival.unicast)
+        return self._judged(wanted, ours)
+
+    def release(self) -> Silence:
+        """The address is given back."""
+        binding = self.network.find(self.message.ciaddr)
+        if binding is None or not self._has(binding):
+            return Silence(Cause.UNKNOWN, self.message.ciaddr)
+        return Silence(Cause.RELEASED, binding.address, (self.network.release(binding, self.now),))
+
+    def decline(self) -> Silence:
+        """The address is in use by somebody else."""
+        wanted = self._requested()
+        binding = self.network.find(wanted) if wanted else None
+        client = self.client
+        # Others have no say: a declined address rests for long.
+        if binding is None or not (self._has(binding) or binding.offered_to == client.key):
+            return Silence(Cause.UNKNOWN, wanted or "")
+        declined = self.network.quarantine(binding, self.now, client.key, client.mac)
+        return Silence(Cause.DECLINED, binding.address, (declined,))
+
+    def inform(self) -> Result:
+        """Everything but an address (RFC 2131 section 4.3.5)."""
+        reservation = self.network.reservation(self.client)
+        options = self._options(self.subnet, reservation, None)
+        return Answer(MessageType.ACK, self.server, options=options, reservation=reservation)
+
+    def bootp(self) -> Result:
+        """BOOTP: an address for ever (RFC 1534 section 2), and no state but that."""
+        reservation = self.network.reservation(self.client)
+        if not self.subnet.bootp and not (reservation and reservation.address):
+            return Silence(Cause.UNRESERVED)
+        binding = self._address(reservation, "")
+        if isinstance(binding, Silence):
+            return binding
+        if not self.subnet.bootp and reservation and binding.address != reservation.address:
+            return Silence(Cause.UNRESERVED, f"{reservation.address} is in use")
+        new = not self._has(binding)
+        commit = self.network.grant(binding, self._lease(binding, NEVER, "bootp"))
+        options = self._options(binding.subnet, reservation, None)
+        return Answer(None, "", binding.address, options, commit, new=new, reservation=reservation)
+
+    # Decisions
+
+    def _address(self, reservation: Reservation | None, wanted: str) -> Binding | Silence:
+        network, client, now = self.network, self.client, self.now
+        known = reservation is not None or network.knows(client.key)
+        if not known and not self.rules.admit(self.message, self.arrival, now):
+            return Silence(Cause.LIMITED, network.name)
+        return (
+            network.choose(client, reservation, wanted, now)
+            or network.take(self.subnet, now)
+            or Silence(Cause.EXHAUSTED, network.name)
+        )
+
+    def _judged(self, wanted: str, ours: bool) -> Result:
+        """An ACK for *wanted* if it is right, a NAK if that is surely wrong, and else nothing.
+
+        :param ours: the client takes us for the server that gave it the address.
+        """
+        network, client, now = self.network, self.client, self.now
+        if wanted not in network:
+            return self._nak(f"{wanted} is not of this network")
+        key = client.key
+        binding = network.find(wanted)
+        reservation = network.reservation(client)
+        authority = ours or self.rules.authoritative
+        if binding is None:
+            # Another server may give addresses of the same network.
+            return self._nak(f"{wanted} is not given here") if authority else Silence(Cause.UNKNOWN, wanted)
+        lease = binding.lease
+        record = lease is not None and lease.client == key and lease.state is not LeaseState.DECLINED
+        if not network.allowed(binding, reservation):
+            known_bad = record or authority or binding.pool is not None
+            return self._nak(f"{wanted} is kept for others") if known_bad else Silence(Cause.UNKNOWN, wanted)
+        if not binding.free_for(key, now):
+            return self._nak(f"{wanted} is in use")
+        if reservation is not None and self._should_move(binding, reservation):
+            return self._nak(f"{reservation.address} is reserved for it")
+        if not record and binding.offered_to != key:
+            holds = network.leased_to(key)
+            if holds is not None and holds is not binding and self._has(holds) and holds.free_at() > now:
+                return self._nak(f"it has {holds.address}")
+            if not authority:
+                return Silence(Cause.UNKNOWN, wanted)
+            if not network.knows(key) and reservation is None and not self.rules.admit(self.message, self.arrival, now):
+                return Silence(Cause.LIMITED, network.name)
+        return self._acked(binding, reservation)
+
+    def _should_move(self, binding: Binding, reservation: Reservation) -> bool:
+        """The client has not got what is reserved for it, although that can be had."""
+        if not reservation.address or reservation.address == binding.address:
+            return False
+        kept = self.network.find(reservation.address)
+        return kept is not None and kept.free_for(self.client.key, self.now)
+
+    def _acked(self, binding: Binding, reservation: Reservation | None) -> Answer:
+        now, subnet = self.now, binding.subnet
+        seconds = self._seconds(subnet)
+        kind = "system" if seconds == subnet.lease_seconds else "firmware"
+        expires = now + seconds
+        new = not self._has(binding)
+        if not new and kind == "firmware":
+            lease = binding.lease
+            # What the system was promised holds while its machine starts again.
+            if lease is not None and lease.expires > expires:
+                expires, kind = lease.expires, lease.kind
+        commit = self.network.grant(binding, self._lease(binding, expires, kind))
+        options = self._options(subnet, reservation, seconds)
+        return Answer(MessageType.ACK, self.server, binding.address, options, commit, new, reservation=reservation)
+
+    def _nak(self, why: str) -> Answer:
+        return Answer(MessageType.NAK, self.server, message=why)
+
+    # Parts
+
+    def _lease(self, binding: Binding, expires: float, kind: str) -> Lease:
+        client = self.client
+        client_id, uuid = client.client_id, client.uuid
+        name = self.message.options.get(Option.HOST_NAME)
+        hostname = "" if name is None else codec.text(name)
+        before = binding.lease
+        if before is not None and before.client == client.key:
+            # The ROM tells its UUID and the system its name.
+            client_id, uuid = client_id or before.client_id, uuid or before.uuid
+            hostname = hostname or before.hostname
+        return Lease(
+            binding.address, client.key, client.mac, LeaseState.ACTIVE, self.now, expires,
+            client_id, uuid, hostname, kind,
+        )  # fmt: skip
+
+    def _options(self, subnet: Subnet, reservation: Reservation | None, seconds: int | None) -> dict[int, bytes]:
+        options: dict[int, bytes] = {}
+        if seconds is not None:
+            options[Option.LEASE_TIME] = seconds.to_bytes(4, "big")
+        options.update(subnet.told)
+        for host_class in self.rules.classes:
+            if host_class.has(self.message):
+                options.update(host_class.options)
+        if reservation is not None:
+            if reservation.hostname:
+                options[Option.HOST_NAME] = codec.text_bytes(reservation.hostname)
+            options.update(reservation.options)
+        return options
+
+    def _seconds(self, subnet: Subnet) -> int:
+        return subnet.firmware_lease_seconds if is_firmware(self.message) else subnet.lease_seconds
+
+    def _has(self, binding: Binding) -> bool:
+        """The address is leased to the client, or was and is nobody else's."""
+        lease = binding.lease
+        return lease is not None and lease.client == self.client.key and lease.state is LeaseState.ACTIVE
+
+    def _requested(self) -> str | None:
+        raw = self.message.options.get(Option.REQUESTED_IP_ADDRESS)
+        return codec.address(raw) if raw is not None and len(raw) == 4 else None

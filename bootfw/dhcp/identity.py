@@ -1,0 +1,75 @@
+"""Who a DHCP client is: the key its lease is kept under, and what else it is known by."""
+
+from functools import lru_cache
+
+from attrs import define
+
+from bootfw.errors import WireError
+from bootfw.wire import options as codec
+from bootfw.wire.dhcp4 import Message
+from bootfw.wire.options import Option, RelaySuboption
+
+NOWHERE = "0.0.0.0"
+
+_BOOT_CLASSES = (b"PXEClient", b"HTTPClient", b"U-Boot")
+_HARDWARE, _CLIENT_ID = b"h", b"i"
+
+
+@define(eq=False)
+class Client:
+    """The sender of a message."""
+
+    key: bytes
+    """The same through ROM, boot program and operating system, whose client identifiers differ."""
+    mac: str
+    client_id: bytes
+    machine: bytes
+    """Option 97 as sent."""
+    circuit_id: bytes
+    """Option 82 sub-option 1, only when a relay is in the way."""
+
+    @property
+    def uuid(self) -> str:
+        """Option 97 in SMBIOS text form; "" when absent or malformed."""
+        return _uuid(self.machine)
+
+
+def identify(message: Message, agent: "dict[int, bytes]", by_client_id: bool = False) -> Client | None:
+    """The sender of *message*; None: nothing tells it from others.
+
+    A client is its network interface: the ROM, iPXE and the system identify themselves differently (option 61), and
+    are to have one address. Hardware without an address of its own in the message is known by option 61 (RFC 4390).
+
+    :param agent: the relay's option 82.
+    :param by_client_id: go by option 61 where there is one, as RFC 2131 section 4.2 has it.
+    """
+    options = message.options
+    client_id = options.get(Option.CLIENT_IDENTIFIER, b"")
+    chaddr = message.chaddr
+    if chaddr.strip(b"\0") and not (by_client_id and client_id):
+        key = _HARDWARE + bytes((message.htype,)) + chaddr
+    elif client_id:
+        key = _CLIENT_ID + client_id
+    else:
+        return None
+    machine = options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"")
+    return Client(key, message.mac, client_id, machine, agent.get(RelaySuboption.CIRCUIT_ID, b""))
+
+
+def is_firmware(message: Message) -> bool:
+    """It is boot firmware or a boot program, and will be gone soon."""
+    options = message.options
+    return (
+        Option.CLIENT_SYSTEM_ARCHITECTURE in options
+        or Option.IPXE_ENCAPSULATED in options
+        or options.get(Option.VENDOR_CLASS_IDENTIFIER, b"").startswith(_BOOT_CLASSES)
+        or options.get(Option.USER_CLASS) == b"iPXE"
+    )
+
+
+@lru_cache(1024)
+def _uuid(raw: bytes) -> str:
+    try:
+        return codec.machine_uuid(raw)
+    except WireError:
+        return ""

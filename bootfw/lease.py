@@ -1,0 +1,126 @@
+"""Leases and reservations: who has which address, as values."""
+
+import enum
+import re
+from collections.abc import Mapping
+from socket import AF_INET, inet_ntop, inet_pton
+from uuid import UUID
+
+from attrs import field, frozen
+
+NEVER = 253402300799.0
+"""The end of the year 9999 in seconds since the epoch: when a lease expires that has no end, such as BOOTP's."""
+
+_MAC = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}", re.IGNORECASE)
+
+
+class LeaseState(enum.Enum):
+    """What became of an address. An ACTIVE lease whose time is over has expired: there is no state for that."""
+
+    ACTIVE = "active"
+    DECLINED = "declined"
+    """Somebody else uses the address; nobody gets it before ``expires``."""
+    RELEASED = "released"
+    """Given back; it is remembered for the client until somebody else needs it."""
+
+
+@frozen
+class Lease:
+    """One address and its latest client. The address is the key: a later record of it replaces the earlier."""
+
+    address: str
+    """Dotted quad."""
+    client: bytes
+    """Who has it, as :mod:`bootfw.dhcp.identity` names clients; empty when nobody known has."""
+    mac: str
+    """Lower-case with colons; "" when the hardware has none."""
+    state: LeaseState
+    granted: float
+    """When it was given or last renewed, seconds since the epoch."""
+    expires: float
+    """Seconds since the epoch; NEVER: it has no end. A RELEASED lease ended then."""
+    client_id: bytes = b""
+    """Option 61, for the operator."""
+    uuid: str = ""
+    """Option 97 in SMBIOS text form, for the operator."""
+    hostname: str = ""
+    """Option 12, for the operator."""
+    kind: str = ""
+    """ "firmware", "system" or "bootp": who asked last. Firmware gets short leases."""
+
+
+def mac_text(value: str) -> str:
+    """A hardware address in any usual spelling, as ours: lower-case with colons.
+
+    :raise ValueError: it is none.
+    """
+    if not _MAC.fullmatch(value):
+        raise ValueError(f'must be a MAC address, such as "52:54:00:12:34:56", not "{value}"')
+    return bytes.fromhex(re.sub("[:.-]", "", value)).hex(":")
+
+
+def uuid_text(value: str) -> str:
+    """A machine's UUID in any spelling, as dmidecode shows it.
+
+    :raise ValueError: it is none.
+    """
+    try:
+        return str(UUID(value))
+    except ValueError:
+        raise ValueError(f'must be a UUID, such as dmidecode shows, not "{value}"') from None
+
+
+def octets(value: str | bytes) -> bytes:
+    """Text as its octets; ``"0x"`` and pairs of hexadecimal digits as those octets.
+
+    :raise ValueError: the digits are none.
+    """
+    if isinstance(value, bytes):
+        return value
+    if not value.startswith("0x"):
+        return value.encode()
+    try:
+        return bytes.fromhex(value[2:])
+    except ValueError:
+        raise ValueError(f'must be text, or "0x" and pairs of hexadecimal digits, not "{value}"') from None
+
+
+def address_text(value: str) -> str:
+    """An IPv4 address as a dotted quad; "" stays.
+
+    :raise ValueError: it is none.
+    """
+    try:
+        return inet_ntop(AF_INET, inet_pton(AF_INET, value)) if value else ""
+    except OSError:
+        raise ValueError(f'must be an IPv4 address, such as "10.77.0.10", not "{value}"') from None
+
+
+def _mac(value: str) -> str:
+    return mac_text(value) if value else ""
+
+
+def _uuid(value: str) -> str:
+    return uuid_text(value) if value else ""
+
+
+@frozen
+class Reservation:
+    """An address, a name or options for one client. Any one of what it is known by is enough."""
+
+    address: str = field(default="", converter=address_text)
+    """Dotted quad, inside or outside the pool; "": any address of the pool."""
+    mac: str = field(default="", converter=_mac)
+    client_id: bytes = field(default=b"", converter=octets)
+    """Option 61 with its type octet."""
+    uuid: str = field(default="", converter=_uuid)
+    circuit_id: bytes = field(default=b"", converter=octets)
+    """Option 82 sub-option 1: the switch port that the client is on (RFC 3046)."""
+    hostname: str = ""
+    """Told to the client (option 12)."""
+    options: Mapping[int, bytes] = field(factory=dict, hash=False)
+    """Code to octets, over those of the subnet and of the classes."""
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.mac or self.client_id or self.uuid or self.circuit_id):
+            raise ValueError("needs at least one of mac, client-id, uuid, circuit-id")
