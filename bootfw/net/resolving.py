@@ -137,7 +137,7 @@ class _Resolution:
             self._timer = self.chain.reactor.callLater(share, self._passed_over)
 
     def _came(self, result: Any, number: int) -> None:
-        if self.ended or self._pending is None or number != self._asked:
+        if self._pending is None or number != self._asked:
             return  # Too late: somebody else was asked, or nobody waits any more.
         asking = self._timer is not None
         self._stop_waiting()

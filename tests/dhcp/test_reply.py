@@ -189,6 +189,17 @@ def test_malformed_vendor_options_ask_for_no_boot_item(raw):
     assert 43 not in acknowledged(message).options
 
 
+def test_http_boot_knows_no_boot_items():
+    message = firmware.asks_boot_server(firmware.OVMF_HTTP)
+    message.options[43] = firmware.BOOT_ITEM
+
+    assert 43 not in acknowledged(message).options
+
+
+def test_an_offer_repeats_no_address_of_old():
+    assert offered(firmware.BIOS_ROM, ciaddr="10.0.0.9").ciaddr == "0.0.0.0"
+
+
 def test_an_offer_repeats_no_boot_item():
     client = firmware.OVMF.changed({43: firmware.BOOT_ITEM})
 

@@ -264,6 +264,15 @@ def test_malformed_datagrams_are_counted_and_told_of_once_a_second(lab):
     assert lab.broadcast(firmware.BIOS_ROM.message())
 
 
+def test_closing_tells_of_the_rest_of_the_malformed(lab):
+    for _ in range(3):
+        lab.broadcast(b"x")
+    lab.protocols[0].close()
+
+    assert [event.count for event in lab.said(DatagramsMalformed)] == [1, 2]
+    assert not [call for call in lab.network.leaks() if "pending" in call]
+
+
 def test_one_bad_datagram_does_not_cost_the_others_in_its_batch(lab):
     lab.client.send(b"x", (BROADCAST, 67))
     assert len(lab.broadcast(firmware.BIOS_ROM.message())) == 1

@@ -1,7 +1,11 @@
 """The chain of resolvers: order, time, and what plugins get wrong."""
 
+import gc
+import weakref
+from types import SimpleNamespace
+
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock, deferLater
 from zope.interface import implementer
@@ -293,8 +297,10 @@ def test_an_answer_that_does_not_fit_asks_the_next(chain):
 
 
 def test_if_nothing_fits_the_first_reason_is_the_refusal(chain):
-    with pytest.raises(BootRefused, match="no ones here"):
-        chain.ask(Scripted(FILE), Scripted(None), fit=no_ones)
+    with pytest.raises(BootRefused, match="one is not for us"):
+        chain.ask(
+            Scripted(FILE), Scripted(OTHER), Scripted(None), fit=lambda file, _: Withheld(f"{file.name} is not for us")
+        )
 
 
 def test_the_file_comes_out_as_it_was_fitted(chain):
@@ -331,6 +337,39 @@ def test_the_one_who_asked_may_cancel(chain):
 
     assert isinstance(chain.error, CancelledError)
     assert last.asked == []
+
+
+def test_an_end_that_brings_about_another_one(chain):
+    """What is told of the first cancellation answers the second request."""
+    waiting = [Deferred(), Deferred()]
+    answers = iter(waiting)
+    made = ResolverChain(chain.clock, [("r0", Scripted(lambda: next(answers)))], chain.events.append, 0.8)
+    results = [[], []]
+    found = [made.resolve(REQUEST), made.resolve(REQUEST)]
+    for one, another, result in ((0, 1, results[0]), (1, 0, results[1])):
+        found[one].addBoth(lambda outcome, another=another: _answer(waiting[another], outcome)).addBoth(result.append)
+
+    made.cancel_all()
+
+    assert all(len(result) == 1 for result in results)
+
+
+def _answer(waiting, outcome):
+    if not waiting.called:
+        waiting.callback(FILE)
+    return outcome
+
+
+def test_a_request_that_is_answered_is_forgotten(chain):
+    request, waiting = evolve(REQUEST), Deferred()
+    made = ResolverChain(chain.clock, [("r0", SimpleNamespace(resolve=lambda _: waiting))], lambda event: None, 0.8)
+    made.resolve(request)
+    waiting.callback(FILE)
+    left = weakref.ref(request)
+    del request
+    gc.collect()
+
+    assert left() is None
 
 
 def test_many_at_once_do_not_mix(chain):
