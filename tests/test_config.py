@@ -176,6 +176,14 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize"
             'tftp.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "::69"',
         ),
         (
+            '[tftp]\nlisten = ["fd77::1:69"]',
+            'tftp.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "fd77::1:69"',
+        ),
+        (
+            '[tftp]\nlisten = ["[10.0.0.1]:69"]',
+            'tftp.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "[10.0.0.1]:69"',
+        ),
+        (
             '[tftp]\nlisten = ["boot.example.com:69"]',
             'tftp.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "boot.example.com:69"',
         ),

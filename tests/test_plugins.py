@@ -32,6 +32,8 @@ def _even(value: int) -> int:
 
 
 def _path_of_its_own(value: dict[str, str]) -> dict[str, str]:
+    if not value.keys().isdisjoint({"nobody"}):
+        raise ConfigError("must name somebody")
     for key in value:
         if key != key.lower():
             raise ConfigError("must be lower-case", ("some_table", key))
@@ -145,6 +147,7 @@ KNOWN = "text, some-table, first-seconds, attempts, patient, sizes, pair, colour
         ({"text": "", "even": 3}, "even: must be even, not 3"),
         ({"text": "", "attempts": 0}, "attempts: must not be zero"),
         ({"text": "", "sizes": [1, 2, 3]}, "sizes: Length of 'sizes' must be <= 2: 3"),
+        ({"text": "", "some-table": {"nobody": "v"}}, "some-table: must name somebody"),
         ({"text": "", "some-table": {"K": "v"}}, "some_table.K: must be lower-case"),
     ],
 )
@@ -455,6 +458,11 @@ def test_mismatches_never_raises_and_names_a_place_that_exists(value: Any, wante
         for part in error.path:
             place = place[part]
         assert error.message.startswith("must be ")
+
+
+def test_of_several_types_the_one_that_was_meant_is_explained() -> None:
+    (error,) = mismatches([1, "x"], list[int] | str)
+    assert str(error) == '[1]: must be an integer, not "x"'
 
 
 @given(st.lists(st.integers()), st.lists(st.text(), min_size=1))
