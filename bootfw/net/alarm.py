@@ -107,7 +107,8 @@ class Alarm(Generic[Owner]):
 
     def _arm(self) -> None:
         """Have the one delayed call come no later than the earliest entry."""
-        if not self._heap:
+        if not self._entries:
+            self._heap.clear()
             return
         when = self._heap[0].when
         if self._call is not None and self._call_at <= when:

@@ -69,7 +69,6 @@ class Connection(HTTPChannel):
     """A client's connection. Its deadline is for a whole request to come; a Download has its own."""
 
     deadline: float | None = None
-    _leaving = False
 
     def connectionMade(self) -> None:
         """See IProtocol."""
@@ -94,15 +93,17 @@ class Connection(HTTPChannel):
 
     def ring(self, now: float) -> None:
         """No request has come, or what was left to send is stuck."""
-        if self._leaving:
-            self.transport.abortConnection()  # type: ignore[union-attr]
+        transport: Any = self.transport
+        if transport.disconnecting:
+            transport.abortConnection()
         else:
             self.leave(now)
 
     def leave(self, now: float) -> None:
         """Close, in GRACE at the latest."""
-        self._leaving = True
-        self.loseConnection()  # type: ignore[no-untyped-call]
+        transport: Any = self.transport
+        if not transport.disconnecting:
+            self.loseConnection()  # type: ignore[no-untyped-call]
         self.factory.wait(self, now + GRACE)
 
 

@@ -59,6 +59,16 @@ def test_rings_when_the_deadline_comes_and_only_once(clock):
     assert len(ring.calls) == 1
 
 
+def test_nothing_is_left_when_the_last_one_has_rung_early(clock):
+    alarm = Alarm(clock, Rung())
+    owner = Owner(60.0)
+    alarm.watch(owner)
+    owner.deadline = 1.0
+    alarm.watch(owner)
+    clock.advance(1)
+    assert clock.getDelayedCalls() == []
+
+
 def test_a_deadline_that_moved_later_is_kept_without_being_told_twice(clock):
     ring = Rung()
     alarm = Alarm(clock, ring)

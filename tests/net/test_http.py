@@ -1,0 +1,706 @@
+"""Files by HTTP: what is asked and what is answered. Time is a Clock's."""
+
+import errno
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import globalLogPublisher
+from webclient import Backend, Dated, Reader, Tagged, Web, parse, request
+
+from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
+from bootfw.net.download import CHUNK
+from bootfw.observe.log import transfer_line
+from bootfw.readers import MemoryReader
+from bootfw.values import Agreed, Outcome, TransferRequest
+
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+TAG = f'"{784111777250000:x}-3e8"'
+THOUSAND = bytes(range(250)) * 4
+
+pytestmark = pytest.mark.usefixtures("failures")
+
+
+def test_a_file_is_sent_as_a_whole():
+    reader = Dated(THOUSAND, size=1000)
+    web = Web(reader)
+    response = web.get(target="/boot/vmlinuz", Accept_Encoding="gzip, deflate")
+    assert response.status == 200
+    del response.headers["Date"]
+    assert response.headers == {
+        "Server": "bootfw",
+        "Content-Type": "application/octet-stream",
+        "Accept-Ranges": "bytes",
+        "ETag": TAG,
+        "Last-Modified": DATE,
+        "Content-Length": "1000",
+    }
+    assert response.body == THOUSAND
+    assert reader.closed == 1
+
+
+def test_what_observers_are_told():
+    web = Web(Reader(THOUSAND, size=1000))
+    web.get(target="/boot/vmlinuz?x=1")
+    asked = TransferRequest("/boot/vmlinuz", "boot/vmlinuz", ("10.9.0.9", 4000), "10.9.0.1", protocol="http")
+    assert web.backend.asked == [asked]
+    assert web.kinds == ["TransferBegun", "TransferEnded"]
+    assert (web.events[0].request, web.events[0].agreed) == (asked, Agreed())
+    report = web.report
+    assert (report.request, report.outcome, report.octets, report.detail) == (asked, Outcome.COMPLETE, 1000, "")
+    line = "http 10.9.0.9:4000 got '/boot/vmlinuz': complete, 1000 octets in 0.00 s"
+    assert transfer_line(report) == line
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        ("/EFI/BOOTX64.EFI", "application/efi"),
+        ("/a.efi?x=.iso", "application/efi"),
+        ("/a.iso", "application/vnd.efi-iso"),
+        ("/a.Img", "application/vnd.efi-img"),
+        ("/boot.ipxe", "text/plain"),
+        ("/efi", "application/octet-stream"),
+        ("/a.efi/b", "application/octet-stream"),
+        ("/initrd.gz", "application/octet-stream"),
+    ],
+)
+def test_the_type_is_one_that_firmware_knows(target, kind):
+    response = Web(Reader(b"x", size=1)).get(target=target)
+    assert response.headers["Content-Type"] == kind
+    assert "Content-Encoding" not in response.headers
+
+
+def test_head_says_what_get_would_say_and_reads_nothing():
+    reader, other = Dated(THOUSAND, size=1000), Dated(THOUSAND, size=1000)
+    web = Web(reader)
+    head, get = web.get("HEAD", Range="bytes=1-2"), Web(other).get()
+    for response in (head, get):
+        del response.headers["Date"]
+    assert (head.status, head.headers, head.body) == (200, get.headers, b"")
+    assert (reader.reads, reader.closed) == ([], 1)
+    assert (web.report.outcome, web.report.octets) == (Outcome.SIZE_PROBE, 0)
+
+
+def test_a_file_without_a_size_is_sent_in_chunks():
+    data = THOUSAND * 200
+    web = Web(Reader(data))
+    response = web.get(Range="bytes=1-2")
+    assert response.body == data
+    assert response.headers["Transfer-Encoding"] == "chunked"
+    assert "Content-Length" not in response.headers
+    assert "Accept-Ranges" not in response.headers
+    assert (web.report.outcome, web.report.octets) == (Outcome.COMPLETE, len(data))
+
+
+def test_a_file_without_a_size_ends_with_the_connection_for_an_old_client():
+    web = Web(Reader(THOUSAND))
+    wire = web.ask(version="1.0")
+    assert parse(wire.value())[0].body == THOUSAND
+    web.clock.advance(0)
+    assert wire.gone
+    assert not wire.aborted
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
+@pytest.mark.parametrize("known", [True, False])
+def test_sizes_around_that_of_a_chunk(size, known):
+    reader = Reader(bytes(size), size=size if known else None)
+    assert len(Web(reader).get().body) == size
+    assert reader.closed == 1
+    assert all(length <= CHUNK for _, length in reader.reads)
+
+
+async def _coroutine(data):
+    return await succeed(data)
+
+
+@pytest.mark.parametrize("opens", [lambda reader: reader, succeed, _coroutine])
+@pytest.mark.parametrize("answer", [succeed, _coroutine, memoryview, bytearray])
+def test_a_backend_may_answer_in_any_way(opens, answer):
+    data = THOUSAND * 1000
+    reader = Reader(data, answer, len(data))
+    assert Web(lambda: opens(reader)).get().body == data
+    assert reader.closed == 1
+
+
+def test_a_slow_backend_holds_nobody_else_up():
+    opening, reading = Deferred(), Deferred()
+    reader = Reader(THOUSAND, lambda data: reading, 1000)
+    web = Web(Backend(lambda: opening))
+    wire = web.ask()
+    web.backend.answer = MemoryReader(b"other")
+    assert web.get().body == b"other"
+    assert wire.value() == b""
+    opening.callback(reader)
+    assert wire.value() == b""
+    assert reader.reads == [(0, 1000)]
+    reading.callback(THOUSAND)
+    assert parse(wire.value())[0].body == THOUSAND
+
+
+# Ranges and preconditions; all their cases are in tests/wire/test_http.py.
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"), [("0-0", 0, 0), ("100-199", 100, 199), ("990-", 990, 999), ("-10", 990, 999)]
+)
+def test_a_range(text, first, last):
+    reader = Dated(THOUSAND, size=1000)
+    web = Web(reader)
+    response = web.get(Range=f"bytes={text}")
+    assert response.status == 206
+    assert response.headers["Content-Range"] == f"bytes {first}-{last}/1000"
+    assert response.body == THOUSAND[first : last + 1]
+    assert reader.reads == [(first, last - first + 1)]
+    assert web.report.detail == f"octets {first}-{last} of 1000"
+    assert web.report.octets == last - first + 1
+
+
+def test_a_range_beyond_the_end():
+    reader = Dated(THOUSAND, size=1000)
+    web = Web(reader)
+    response = web.get(Range="bytes=1000-")
+    assert (response.status, response.headers["Content-Range"]) == (416, "bytes */1000")
+    assert (reader.reads, reader.closed) == ([], 1)
+    assert web.kinds == ["TransferRefused"]
+    assert (web.events[0].code, web.events[0].message) == (416, "The file has 1000 octets")
+
+
+@pytest.mark.parametrize("condition", [{"If_Match": TAG}, {"If_Unmodified_Since": DATE}, {"If_Range": TAG}])
+def test_edk2_resumes(condition):
+    web = Web(lambda: Dated(THOUSAND, size=1000))
+    assert web.get("HEAD").headers["ETag"] == TAG
+    response = web.get(Range="bytes=600-999", **condition)
+    assert (response.status, response.headers["Content-Range"]) == (206, "bytes 600-999/1000")
+    assert response.body == THOUSAND[600:]
+
+
+def test_edk2_does_not_resume_another_file():
+    web = Web(lambda: Dated(THOUSAND, size=1000))
+    tag = web.get("HEAD").headers["ETag"]
+    readers = []
+    web.backend.answer = lambda: readers.append(Dated(THOUSAND, size=1000, modified=784111779.0)) or readers[-1]
+    for condition in ({"If_Match": tag}, {"If_Unmodified_Since": DATE}):
+        assert web.get(Range="bytes=600-999", **condition).status == 412
+    assert web.get(Range="bytes=600-999", If_Range=tag).body == THOUSAND
+    assert [reader.closed for reader in readers] == [1, 1, 1]
+    assert [event.code for event in web.events if hasattr(event, "code")] == [412, 412]
+
+
+def test_a_file_that_the_client_has():
+    reader = Dated(THOUSAND, size=1000)
+    web = Web(reader)
+    response = web.get(If_None_Match=TAG)
+    assert (response.status, response.body, reader.reads, reader.closed) == (304, b"", [], 1)
+    assert (web.report.outcome, web.report.detail) == (Outcome.COMPLETE, "not modified")
+
+
+def test_several_headers_of_a_name_are_one_list():
+    wire = Web(Dated(THOUSAND, size=1000)).connect()
+    wire.protocol.dataReceived(
+        b'GET /file HTTP/1.1\r\nHost: x\r\nIf-Match: "x"\r\nIf-Match: ' + TAG.encode() + b"\r\n\r\n"
+    )
+    assert parse(wire.value())[0].status == 200
+
+
+def test_an_etag_of_the_reader_s_own():
+    assert Web(Tagged(b"x", size=1)).get().headers["ETag"] == '"one"'
+    assert Web(Tagged(b"x")).get().headers["ETag"] == '"one"'
+
+
+def test_memory_has_another_etag_for_another_content():
+    tags = [Web(MemoryReader(data)).get().headers["ETag"] for data in (b"a", b"a", b"b")]
+    assert tags[0] == tags[1] != tags[2]
+
+
+@pytest.mark.parametrize("modified", [-1.0, 1e15])
+def test_a_date_that_no_header_can_tell_is_left_out(modified):
+    response = Web(Dated(b"x", size=1, modified=modified)).get()
+    assert response.status == 200
+    assert "Last-Modified" not in response.headers
+    assert "ETag" in response.headers
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("target", "filename", "path"),
+    [
+        ("/", "/", ""),
+        ("//boot///a", "//boot///a", "boot/a"),
+        ("/a%20b%2Fc", "/a b/c", "a b/c"),
+        ("/%C3%A9", "/\xe9", "\xe9"),
+        ("/%ff", "/\udcff", "\udcff"),
+        ("/%255c", "/%5c", "%5c"),
+        (r"/EFI\BOOT\a", r"/EFI\BOOT\a", "EFI/BOOT/a"),
+        ("/../../etc/passwd", "/../../etc/passwd", "../../etc/passwd"),
+        ("/%2e%2e/etc", "/../etc", "../etc"),
+        ("/a?b=/c", "/a", "a"),
+        ("http://10.9.0.1:8069/a/b", "/a/b", "a/b"),
+        ("HTTP://[fd00::1]", "/", ""),
+        ("/mirror/http://a/b", "/mirror/http://a/b", "mirror/http:/a/b"),
+    ],
+)
+def test_names(target, filename, path):
+    web = Web(FileMissing())
+    assert web.get(target=target).status == 404
+    assert (web.backend.asked[0].filename, web.backend.asked[0].path) == (filename, path)
+
+
+def test_no_file_has_a_nul_in_its_name():
+    web = Web(MemoryReader(b"x"))
+    assert web.get(target="/a%00b").status == 404
+    assert web.backend.asked == []
+    assert web.kinds == ["TransferRefused"]
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (FileMissing(), 404, "File not found"),
+        (AccessViolation(), 403, "Access violation"),
+        (AccessViolation("Not for you"), 403, "Not for you"),
+        (DiskFull(), 500, "Disk full or allocation exceeded"),
+        (TransferError("Upstream is d\udc80wn"), 500, "Upstream is d?wn"),
+        (OSError(errno.ENOENT, "no", "/secret"), 404, "File not found"),
+        (OSError(errno.EACCES, "no", "/secret"), 403, "Access violation"),
+        (OSError(errno.EIO, "no", "/secret"), 500, "not defined"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_file_that_can_t_be_had(error, status, text, method):
+    late = Deferred()
+    for web in (Web(error), Web(lambda: late)):
+        wire = web.ask(method)
+        if not wire.value():
+            late.errback(error)
+        response, rest = parse(wire.value(), head=method == "HEAD")
+        assert (response.status, rest) == (status, b"")
+        assert response.headers["Content-Length"] == str(len(text) + 1)
+        assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert response.body == (b"" if method == "HEAD" else f"{text}\n".encode())
+        assert web.kinds == ["TransferRefused"]
+        assert (web.events[0].code, web.events[0].request.protocol) == (status, "http")
+        assert not wire.disconnecting
+
+
+class _Unsized:
+    closed = 0
+
+    @property
+    def size(self):
+        raise ZeroDivisionError("/secret")
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.mark.parametrize(
+    "answer", [ZeroDivisionError("/secret"), "no reader", _Unsized(), Dated(b"/secret", size=7, modified="today")]
+)
+def test_a_bug_of_a_backend_is_told_to_the_log_only(answer):
+    web = Web(answer)
+    response = web.get()
+    assert (response.status, response.body) == (500, b"Internal error\n")
+    assert (web.kinds[0], web.kinds[-1]) == ("PluginFailed", "TransferRefused")
+    assert web.events[0].doing == "open '/file'"
+    assert "Error" in web.events[0].traceback
+    assert getattr(answer, "closed", 1) == 1
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "OPTIONS", "TRACE", "BREW"])
+def test_other_methods(method):
+    web = Web(MemoryReader(b"x"))
+    response = web.get(method, body=b"a=1", Content_Length=3, Content_Type="application/x-www-form-urlencoded")
+    assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+    assert web.backend.asked == []
+    assert [(event.code, event.request.write) for event in web.events] == [(405, method in ("PUT", "POST"))]
+
+
+def test_a_body_is_not_kept():
+    web = Web(MemoryReader(b"x"))
+    wire = web.ask("PUT", Content_Length=1000 * CHUNK)
+    (asked,) = wire.protocol.requests
+    for _ in range(1000):
+        wire.protocol.dataReceived(bytes(CHUNK))
+        assert asked.content.getvalue() == b"" if not wire.value() else True
+    assert parse(wire.value())[0].status == 405
+
+
+@pytest.mark.parametrize("octets", [b"nonsense\r\n\r\n", b"\x16\x03\x01" + b"\xff" * 50 + b"\r\n", b"A" * 20000])
+def test_nonsense_is_answered_once_and_the_connection_closed(octets):
+    web = Web(MemoryReader(b"x"))
+    wire = web.connect()
+    wire.protocol.dataReceived(octets)
+    web.clock.advance(61)
+    assert wire.value() in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"")
+    assert wire.gone
+    assert web.events == []
+
+
+# One connection after the other's file.
+
+
+def test_two_requests_on_one_connection():
+    web = Web(lambda: MemoryReader(THOUSAND))
+    wire = web.ask()
+    first, rest = parse(wire.value())
+    wire.clear()
+    web.clock.advance(59)
+    wire.protocol.dataReceived(request(Range="bytes=5-6", Connection="close"))
+    second, more = parse(wire.value())
+    assert (first.body, rest, second.body, more) == (THOUSAND, b"", THOUSAND[5:7], b"")
+    web.clock.advance(0)
+    assert wire.gone
+    assert not wire.aborted
+
+
+def test_requests_that_come_at_once_are_answered_in_order():
+    answers = [Deferred(), Deferred()]
+    web = Web(Backend(lambda: answers[len(web.backend.asked) - 1]))
+    wire = web.connect()
+    wire.protocol.dataReceived(request(target="/a") + request(target="/b"))
+    assert [asked.filename for asked in web.backend.asked] == ["/a"]
+    answers[0].callback(MemoryReader(b"first"))
+    answers[1].errback(FileMissing())
+    first, rest = parse(wire.value())
+    second, rest = parse(rest)
+    assert (first.body, second.status, rest) == (b"first", 404, b"")
+
+
+def test_a_burst_of_requests_on_one_connection():
+    web = Web(lambda: MemoryReader(b"x"))
+    wire = web.connect()
+    wire.protocol.dataReceived(request() * 500)
+    rest = wire.value()
+    for _ in range(500):
+        response, rest = parse(rest)
+        assert response.body == b"x"
+    assert rest == b""
+
+
+# The transport's pace.
+
+
+def test_no_more_is_read_than_the_client_takes():
+    data = THOUSAND * 1000
+    reader = Reader(data, size=len(data))
+    web = Web(reader)
+    wire = web.connect()
+    wire.takes_all = False
+    wire.protocol.dataReceived(request())
+    taken = []
+    while not reader.closed:
+        assert wire.held <= 3 * CHUNK
+        taken.append(wire.held)
+        wire.take()
+    assert len(taken) >= len(data) // (2 * CHUNK)
+    assert parse(wire.value())[0].body == data
+    assert web.report.outcome is Outcome.COMPLETE
+
+
+def test_an_answer_that_comes_while_the_transport_is_full_is_sent_and_no_more_is_asked():
+    answers = []
+    reader = Reader(bytes(10 * CHUNK), lambda data: answers.append((Deferred(), data)) or answers[-1][0], 10 * CHUNK)
+    wire = Web(reader).ask()
+    answers[0][0].callback(answers[0][1])
+    wire.takes_all = False
+    wire.producer.pauseProducing()
+    answers[1][0].callback(answers[1][1])
+    assert len(reader.reads) == 2
+    wire.take()
+    assert len(reader.reads) == 3
+    wire.take()
+    assert len(reader.reads) == 3, "one read at a time"
+
+
+@given(
+    st.integers(0, 3 * CHUNK),
+    st.integers(0, 3 * CHUNK),
+    st.integers(0, 3 * CHUNK),
+    st.sampled_from([bytes, succeed, _coroutine]),
+    st.booleans(),
+)
+def test_what_arrives_is_the_file_s(size, first, last, answer, takes_all):
+    data = (THOUSAND * 200)[:size]
+    reader = Reader(data, answer, size)
+    web = Web(reader)
+    wire = web.connect()
+    wire.takes_all = takes_all
+    wire.protocol.dataReceived(request(Range=f"bytes={first}-{last}"))
+    while not reader.closed:
+        wire.take()
+    response, rest = parse(wire.value())
+    assert rest == b""
+    if last < first:
+        assert (response.status, response.body) == (200, data)
+    elif first >= size:
+        assert response.status == 416
+    else:
+        assert (response.status, response.body) == (206, data[first : last + 1])
+    assert reader.closed == 1
+    assert len(web.site.files._around.downloads) == 0
+
+
+# Ends that are not the file's.
+
+
+def gone(web, wire):
+    """Nothing of it is left."""
+    web.clock.advance(0)
+    assert wire.gone
+    assert web.clock.getDelayedCalls() == []
+    return True
+
+
+def test_the_client_goes_away():
+    reader = Reader(bytes(10 * CHUNK), size=10 * CHUNK)
+    web = Web(reader)
+    wire = web.connect()
+    wire.takes_all = False
+    wire.protocol.dataReceived(request())
+    wire.abortConnection()
+    assert gone(web, wire)
+    assert reader.closed == 1
+    assert web.report.outcome is Outcome.STOPPED_BY_PEER
+    assert 0 < web.report.octets < 10 * CHUNK
+
+
+def test_the_client_goes_away_while_a_read_is_outstanding():
+    cancelled = []
+    reader = Reader(THOUSAND, lambda data: Deferred(cancelled.append), 1000)
+    web = Web(reader)
+    wire = web.ask()
+    wire.abortConnection()
+    assert gone(web, wire)
+    assert (len(cancelled), reader.closed) == (1, 1)
+    assert web.report.outcome is Outcome.STOPPED_BY_PEER
+
+
+def test_the_client_goes_away_while_the_file_is_being_opened():
+    kept = Deferred(lambda deferred: None)
+    reader = Reader(THOUSAND, size=1000)
+    web = Web(lambda: kept.addErrback(lambda failure: reader))  # a backend that answers all the same
+    wire = web.ask()
+    wire.abortConnection()
+    assert gone(web, wire)
+    assert (reader.reads, reader.closed) == ([], 1)
+    assert web.events == []
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_file_that_has_become_shorter_is_never_passed_off_as_whole(later):
+    reader = Reader(THOUSAND * 100, succeed if later else bytes, 200_000)
+    web = Web(reader)
+    wire = web.ask()
+    assert wire.aborted
+    assert len(parse(wire.value())[0].body) < 200_000
+    assert gone(web, wire)
+    assert reader.closed == 1
+    assert web.report.outcome is Outcome.FAILED
+    assert web.report.detail == "the file has ended at octet 100000, before its size"
+
+
+def _fails(error):
+    def answer(data):
+        raise error
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail", "bug"),
+    [
+        (_fails(OSError(errno.EIO, "no")), "not defined", False),
+        (_fails(TransferError("Upstream is down")), "Upstream is down", False),
+        (_fails(ZeroDivisionError()), "Internal error", True),
+        (lambda data: "text", "Internal error", True),
+        (lambda data: data + b"x", "Internal error", True),
+        (lambda data: succeed(None), "Internal error", True),
+    ],
+)
+@pytest.mark.parametrize("size", [1000, None])
+def test_a_reader_that_fails(answer, detail, bug, size):
+    reader = Reader(bytes(CHUNK), answer, size)
+    web = Web(reader)
+    wire = web.ask()
+    assert wire.aborted, "an ordinary end would pass for the end of the file"
+    assert gone(web, wire)
+    assert reader.closed == 1
+    assert (web.report.outcome, web.report.detail) == (Outcome.FAILED, detail)
+    assert ("PluginFailed" in web.kinds) == bug
+
+
+def test_a_reader_that_can_t_be_closed():
+    class Stuck(Reader):
+        def close(self):
+            raise ZeroDivisionError
+
+    web = Web(Stuck(THOUSAND, size=1000))
+    assert web.get().body == THOUSAND
+    assert web.kinds == ["TransferBegun", "PluginFailed", "TransferEnded"]
+
+
+def test_a_canceller_that_fails():
+    def cancel(deferred):
+        raise ZeroDivisionError
+
+    web = Web(Reader(THOUSAND, lambda data: Deferred(cancel), 1000))
+    wire = web.ask()
+    wire.abortConnection()
+    assert gone(web, wire)
+    assert web.kinds == ["TransferBegun", "PluginFailed", "TransferEnded"]
+
+
+# Time.
+
+
+def test_a_client_that_takes_nothing_is_cut_off():
+    reader = Reader(bytes(10 * CHUNK), size=10 * CHUNK)
+    web = Web(reader)
+    wire = web.connect()
+    wire.takes_all = False
+    wire.protocol.dataReceived(request())
+    for _ in range(3):
+        web.clock.advance(59)
+        wire.take()
+    web.clock.advance(59)
+    assert not wire.aborted
+    web.clock.advance(1)
+    assert wire.aborted
+    assert gone(web, wire)
+    assert reader.closed == 1
+    assert (web.report.outcome, web.report.detail) == (Outcome.TIMED_OUT, "the client took nothing for 60 s")
+
+
+def test_a_backend_that_never_reads():
+    reader = Reader(THOUSAND, lambda data: Deferred(), 1000)
+    web = Web(reader)
+    wire = web.ask()
+    web.clock.advance(60)
+    assert wire.aborted
+    assert gone(web, wire)
+    assert reader.closed == 1
+    assert (web.report.outcome, web.report.detail) == (Outcome.FAILED, "the backend had not answered after 60 s")
+
+
+def test_a_backend_that_never_opens():
+    web = Web(Backend(lambda: Deferred()))
+    wire = web.ask()
+    web.clock.advance(60)
+    assert parse(wire.value())[0].status == 503
+    assert [event.code for event in web.events] == [503]
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_an_idle_connection_is_closed(answered):
+    web = Web(lambda: MemoryReader(b"x"))
+    wire = web.ask() if answered else web.connect()
+    web.clock.advance(59)
+    assert not wire.disconnecting
+    web.clock.advance(1)
+    assert gone(web, wire)
+    assert not wire.aborted
+
+
+def test_a_request_that_comes_letter_by_letter_is_not_waited_for():
+    web = Web(lambda: MemoryReader(b"x"))
+    wire = web.connect()
+    for letter in request(Cookie="x" * 100):
+        wire.protocol.dataReceived(bytes([letter]))
+        web.clock.advance(1)
+        web.clock.advance(0)
+        if wire.gone:
+            break
+    assert web.clock.seconds() == 60
+    assert gone(web, wire)
+
+
+@pytest.mark.parametrize(("headers", "seconds"), [({}, 61), ({"Connection": "close"}, 60)])
+def test_a_client_that_never_takes_the_end_is_cut_off(headers, seconds):
+    web = Web(lambda: MemoryReader(THOUSAND))
+    wire = web.connect()
+    wire.takes_all = False
+    wire.protocol.dataReceived(request(**headers))
+    for _ in range(seconds):
+        assert not wire.aborted
+        web.clock.advance(1)
+    assert wire.aborted
+    assert gone(web, wire)
+
+
+# Stopping.
+
+
+def test_close_cuts_what_is_under_way_and_closes_the_rest():
+    reader = Reader(bytes(10 * CHUNK), size=10 * CHUNK)
+    web = Web(Backend(lambda: reader))
+    busy = web.connect()
+    busy.takes_all = False
+    busy.protocol.dataReceived(request())
+    web.backend.answer = Deferred
+    opening = web.ask()
+    web.backend.answer = MemoryReader(b"x")
+    idle, half = web.ask(), web.connect()
+    half.protocol.dataReceived(b"GET /file HTT")
+    closed = web.site.close()
+    assert web.site.close() is closed
+    assert not closed.called
+    web.clock.advance(0)
+    assert closed.called
+    for wire in (busy, opening, idle, half):
+        assert gone(web, wire)
+    assert (busy.aborted, opening.aborted, idle.aborted, half.aborted) == (True, True, False, False)
+    assert reader.closed == 1
+    ended = [event.report for event in web.events if hasattr(event, "report")]
+    assert [(report.outcome, report.detail) for report in ended] == [
+        (Outcome.COMPLETE, ""),
+        (Outcome.CANCELLED, "the server is stopping"),
+    ]
+
+
+def test_close_does_not_wait_for_a_client_that_takes_nothing():
+    web = Web(lambda: MemoryReader(THOUSAND))
+    wire = web.connect()
+    wire.takes_all = False
+    wire.protocol.dataReceived(request())
+    closed = web.site.close()
+    web.clock.advance(0.9)
+    assert not closed.called
+    web.clock.advance(0.1)
+    assert gone(web, wire)
+    assert closed.called
+
+
+def test_close_with_nobody_there():
+    web = Web(FileMissing())
+    assert web.site.close().called
+    assert web.clock.getDelayedCalls() == []
+
+
+# What it doesn't do.
+
+
+def test_twisted_writes_nothing_to_the_log():
+    web = Web(lambda: MemoryReader(b"x"))
+    seen = []
+    globalLogPublisher.addObserver(seen.append)
+    try:
+        web.site.doStart()
+        web.get()
+        web.get("HEAD")
+        web.get("PUT")
+        web.connect()
+        web.clock.advance(60)
+        web.clock.advance(1)
+        web.site.doStop()
+    finally:
+        globalLogPublisher.removeObserver(seen.append)
+    assert seen == []
+    assert web.clock.getDelayedCalls() == []

@@ -1,0 +1,199 @@
+"""A BootSite on a Clock, with clients that are byte strings; and backends that do as they are told."""
+
+from attrs import define, field
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from bootfw.errors import FileMissing
+from bootfw.interfaces import IBackend, IReader
+from bootfw.net.http import BootSite
+
+
+@implementer(IReader)
+@define(eq=False)
+class Reader:
+    """Reads *data*; *answer* is called with each piece, and its result is what read() gives back."""
+
+    data: bytes
+    answer: object = staticmethod(lambda data: data)
+    size: object = None
+    closed: int = 0
+    reads: list = field(factory=list)
+
+    def read(self, offset, length):
+        assert not self.closed
+        self.reads.append((offset, length))
+        return self.answer(self.data[offset : offset + length])
+
+    def close(self):
+        self.closed += 1
+
+
+@define(eq=False)
+class Dated(Reader):
+    """Tells when the file was changed."""
+
+    modified: object = 784111777.25
+
+
+@define(eq=False)
+class Tagged(Reader):
+    """Tells an etag."""
+
+    etag: object = "one"
+
+
+@implementer(IBackend)
+@define(eq=False)
+class Backend:
+    """Has the same answer for every path: raised when it is an exception, called when it can be."""
+
+    answer: object = field(factory=FileMissing)
+    asked: list = field(factory=list)
+
+    def open(self, path, request):
+        self.asked.append(request)
+        assert request.path == path
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer() if callable(self.answer) else self.answer
+
+
+class Wire(StringTransport):
+    """A connection's server side. It is lost in the turn after it was closed, and pauses its producer like TCP's."""
+
+    bufferSize = 65536
+
+    def __init__(self, clock, protocol):
+        super().__init__(IPv4Address("TCP", "10.9.0.1", 8069), IPv4Address("TCP", "10.9.0.9", 4000), lenient=True)
+        self.clock = clock
+        self.protocol = protocol
+        self.takes_all = True
+        self.held = 0  # octets written that the client has not taken
+        self.aborted = False
+        self.gone = False
+
+    def write(self, data):
+        super().write(data)
+        if not self.takes_all:
+            self.held += len(data)
+            if self.held > self.bufferSize and self.producer is not None:
+                self.producer.pauseProducing()
+
+    def writeSequence(self, data):
+        self.write(b"".join(data))
+
+    def take(self):
+        """The client takes all that is there."""
+        self.held = 0
+        if self.disconnecting:
+            self.lose(ConnectionDone())
+        elif self.producer is not None:
+            self.producer.resumeProducing()
+
+    def loseConnection(self):
+        self.disconnecting = True
+        if not self.held:
+            self.clock.callLater(0, self.lose, ConnectionDone())
+
+    def abortConnection(self):
+        self.aborted = True
+        self.clock.callLater(0, self.lose, ConnectionAborted())
+
+    def lose(self, reason):
+        """The connection is gone."""
+        if not self.gone:
+            self.gone = True
+            if self.producer is not None:
+                self.producer.stopProducing()
+            self.protocol.connectionLost(Failure(reason))
+
+
+@define
+class Response:
+    """One of them, taken apart."""
+
+    status: int
+    headers: dict
+    body: bytes
+
+
+class Web:
+    """A site and its clients."""
+
+    def __init__(self, backend):
+        self.clock = Clock()
+        self.events = []
+        self.backend = backend if IBackend.providedBy(backend) else Backend(backend)
+        self.site = BootSite(self.clock, self.backend, self.events.append)
+
+    def connect(self):
+        """A new client, as its Wire."""
+        protocol = self.site.buildProtocol(IPv4Address("TCP", "10.9.0.9", 4000))
+        wire = Wire(self.clock, protocol)
+        protocol.makeConnection(wire)
+        return wire
+
+    def ask(self, method="GET", target="/file", version="1.1", body=b"", **headers):
+        """One request on a connection of its own, as its Wire."""
+        wire = self.connect()
+        wire.protocol.dataReceived(request(method, target, version, body, **headers))
+        return wire
+
+    def get(self, *arguments, **options):
+        """The response to one request that is answered at once."""
+        wire = self.ask(*arguments, **options)
+        head = (arguments or ("GET",))[0] == "HEAD"
+        response, rest = parse(wire.value(), head=head)
+        assert rest == b""
+        return response
+
+    @property
+    def kinds(self):
+        """The names of the events so far."""
+        return [type(event).__name__ for event in self.events]
+
+    @property
+    def report(self):
+        """Of the only transfer that has ended."""
+        (ended,) = [event.report for event in self.events if hasattr(event, "report")]
+        return ended
+
+
+def request(method="GET", target="/file", version="1.1", body=b"", **headers):
+    """The octets of one; headers as ``If_Match`` for ``If-Match``."""
+    lines = [f"{method} {target} HTTP/{version}", "Host: 10.9.0.1:8069"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body
+
+
+def parse(octets, head=False):
+    """The first response of *octets*, and what follows it."""
+    start, _, rest = octets.partition(b"\r\n\r\n")
+    line, *fields = start.decode().split("\r\n")
+    headers = dict(field.split(": ", 1) for field in fields)
+    assert len(headers) == len(fields)
+    status = int(line.split()[1])
+    if head or status == 304:
+        return Response(status, headers, b""), rest
+    if headers.get("Transfer-Encoding") == "chunked":
+        body, rest = _chunks(rest)
+        return Response(status, headers, body), rest
+    length = int(headers["Content-Length"]) if "Content-Length" in headers else len(rest)
+    return Response(status, headers, rest[:length]), rest[length:]
+
+
+def _chunks(octets):
+    body = b""
+    while True:
+        size, _, octets = octets.partition(b"\r\n")
+        length = int(size, 16)
+        body += octets[:length]
+        assert octets[length : length + 2] == b"\r\n"
+        octets = octets[length + 2 :]
+        if not length:
+            return body, octets
