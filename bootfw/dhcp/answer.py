@@ -53,7 +53,9 @@ class Answer:
     kind: MessageType | None
     """OFFER, ACK or NAK; None: a BOOTP reply."""
     server: str
-    """The server identifier; "" for BOOTP."""
+    """Our address, to be the next server."""
+    identifier: str = ""
+    """The server identifier (option 54): our address, or the one its relay wants there; "" for BOOTP."""
     address: str = ""
     """yiaddr; "" in a NAK and in the ACK of an INFORM."""
     options: Mapping[int, bytes] = field(factory=dict)

@@ -44,8 +44,8 @@ class Asking:
     client: Client
     network: Network
     subnet: Subnet
-    server: str
-    """The server identifier."""
+    identifier: str
+    """The server identifier (option 54): our address, or the one that the relay wants there."""
 
     def discover(self) -> Result:
         """INIT: an offer, which is kept for the client for a while."""
@@ -59,7 +59,8 @@ class Asking:
         network.offer(binding, client, now)
         return Answer(
             MessageType.OFFER,
-            self.server,
+            self.arrival.server,
+            self.identifier,
             binding.address,
             self._options(binding.subnet, reservation, self._seconds(binding.subnet)),
             new=not has_it,
@@ -74,7 +75,7 @@ class Asking:
         renewing = message.ciaddr != NOWHERE
         if chosen is not None:
             server = codec.address(chosen) if len(chosen) == 4 else ""
-            if server != self.server and server not in self.rules.own:
+            if server != self.identifier and server not in self.rules.own:
                 self.network.withdraw(self.client, self.now)
                 return Silence(Cause.OTHER_SERVER, server)
         wanted = message.ciaddr if renewing else self._requested()
@@ -106,7 +107,7 @@ class Asking:
         """Everything but an address (RFC 2131 section 4.3.5)."""
         reservation = self.network.reservation(self.client)
         options = self._options(self.subnet, reservation, None)
-        return Answer(MessageType.ACK, self.server, options=options, reservation=reservation)
+        return Answer(MessageType.ACK, self.arrival.server, self.identifier, options=options, reservation=reservation)
 
     def bootp(self) -> Result:
         """BOOTP: an address for ever (RFC 1534 section 2), and no state but that."""
@@ -121,7 +122,7 @@ class Asking:
         new = not self._has(binding)
         commit = self.network.grant(binding, self._lease(binding, NEVER, "bootp"))
         options = self._options(binding.subnet, reservation, None)
-        return Answer(None, "", binding.address, options, commit, new=new, reservation=reservation)
+        return Answer(None, self.arrival.server, "", binding.address, options, commit, new, reservation=reservation)
 
     # Decisions
 
@@ -190,10 +191,19 @@ class Asking:
                 expires, kind = lease.expires, lease.kind
         commit = self.network.grant(binding, self._lease(binding, expires, kind))
         options = self._options(subnet, reservation, seconds)
-        return Answer(MessageType.ACK, self.server, binding.address, options, commit, new, reservation=reservation)
+        return Answer(
+            MessageType.ACK,
+            self.arrival.server,
+            self.identifier,
+            binding.address,
+            options,
+            commit,
+            new,
+            reservation=reservation,
+        )
 
     def _nak(self, why: str) -> Answer:
-        return Answer(MessageType.NAK, self.server, message=why)
+        return Answer(MessageType.NAK, self.arrival.server, self.identifier, message=why)
 
     # Parts
 

@@ -20,6 +20,8 @@ NOWHERE = "0.0.0.0"
 # PXE specification 2.1, section 2.2.3: a boot server is asked by REQUEST; INFORM is what some boot programs use.
 _BOOT_SERVER_TYPES = frozenset((MessageType.REQUEST, MessageType.INFORM))
 
+_ANSWERED_TYPES = _BOOT_SERVER_TYPES | {MessageType.DISCOVER, None}
+
 
 @frozen
 class NotOurs:
@@ -30,13 +32,21 @@ class NotOurs:
 
 
 def classify(
-    message: Message, match: Match, *, boot_server: bool = False, server: str = "", interface: str = ""
+    message: Message,
+    match: Match,
+    *,
+    boot_server: bool = False,
+    addresses: bool = False,
+    server: str = "",
+    interface: str = "",
 ) -> BootRequest | NotOurs:
     """What *message* asks of a proxy.
 
     A malformed option never costs a client its boot: it counts as absent.
 
     :param boot_server: it came to the boot server's port, 4011.
+    :param addresses: we are no proxy but give the addresses too: then REQUEST, INFORM and BOOTP matter as well, and
+        clients that can't live with a second server.
     :param server: our address on the wire it came by.
     :raise WireError: it is no request at all, or came by a relay that can't be one.
     """
@@ -47,6 +57,9 @@ def classify(
         if kind not in _BOOT_SERVER_TYPES:
             name = kind.name if kind else "BOOTP"
             return NotOurs(f"{name} on the boot server's port, where REQUEST and INFORM are answered")
+    elif addresses:
+        if kind not in _ANSWERED_TYPES:
+            return NotOurs("")
     elif kind is None:
         return NotOurs("BOOTP, which knows no proxy")
     elif kind is not MessageType.DISCOVER:
@@ -64,12 +77,12 @@ def classify(
     if persona is None:
         told = f"its vendor class is {vendor_class[:60]!r}" if vendor_class else "it has no vendor class (option 60)"
         return NotOurs(f"not a client that a proxy can boot: {told}")
-    if persona.offer is OfferStyle.NONE:
+    if persona.offer is OfferStyle.NONE and not addresses:
         return NotOurs(persona.reason)
     relay = _relay_agent(message)
     return BootRequest(
         mac=message.mac,
-        stage="boot-server" if boot_server else "discover",
+        stage="boot-server" if boot_server else "request" if kind in _BOOT_SERVER_TYPES else "discover",
         persona=persona.name,
         architecture=architecture,
         architecture_codes=codes,

@@ -90,9 +90,9 @@ class AddressServer:
             return Silence(Cause.ABSENT, arrival.server if message.giaddr == NOWHERE else message.giaddr)
         self._rules.own.add(arrival.server)
         override = agent.get(RelaySuboption.SERVER_IDENTIFIER_OVERRIDE, b"")  # RFC 5107
-        server = codec.address(override) if len(override) == 4 else arrival.server
+        identifier = codec.address(override) if len(override) == 4 else arrival.server
         network, subnet = place
-        return state(Asking(self._rules, message, arrival, now, client, network, subnet, server))
+        return state(Asking(self._rules, message, arrival, now, client, network, subnet, identifier))
 
     def probed(self, address: str, in_use: bool, now: float) -> tuple[Lease, ...]:
         """An address that an answer wanted probed has been.

@@ -1,0 +1,141 @@
+"""The reply of a server that gives addresses: OFFER, ACK, NAK, or BOOTP's."""
+
+from collections.abc import Mapping
+
+from bootfw.dhcp.answer import Answer
+from bootfw.values import BootFile, BootRequest, OfferStyle
+from bootfw.wire import options as codec
+from bootfw.wire import pxe
+from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, Message, MessageType, reply_size
+from bootfw.wire.options import IPXESuboption, Option
+
+NOWHERE = "0.0.0.0"
+
+_BESIDE_OPTIONS = 241
+"""Octets of the header and of the END."""
+
+_ESSENTIAL = frozenset((Option.LEASE_TIME, Option.SUBNET_MASK, Option.ROUTER))
+
+# In an answer to firmware these speak of booting. What an operator has for other devices there stops ROMs for minutes.
+_OF_BOOTING = frozenset((Option.VENDOR_SPECIFIC, Option.VENDOR_CLASS_IDENTIFIER, Option.BOOTFILE_NAME))
+
+# iPXE then takes our file at once; else it waits two seconds for a proxy (src/net/udp/dhcp.c).
+_NO_PROXY = codec.encapsulate({IPXESuboption.NO_PXEDHCP: b"\1"})
+_USE_BOOT_FILE = pxe.pack(pxe.VendorOptions(discovery_control=pxe.DiscoveryControl.USE_BOOT_FILE))
+
+
+def assignment(
+    message: Message,
+    answer: Answer,
+    request: BootRequest | None = None,
+    file: BootFile | None = None,
+    style: OfferStyle = OfferStyle.PLAIN_FILE,
+) -> Message:
+    """The reply to *message*. Configured options that the client has no room for are left out, unasked ones first.
+
+    :param request: what classify() made of *message*; None: the client does not boot.
+    :param file: as fitted() gave it; None: the client is told of no boot file.
+    :param style: of the client's persona.
+    """
+    options = _echoed(message, answer)
+    if answer.kind is MessageType.NAK:
+        options[Option.MESSAGE] = codec.text_bytes(answer.message)
+        # Else a relay sends it to an address that the client does not have (RFC 2131 section 4.3.2).
+        return _reply(message, options, flags=message.flags | BROADCAST_FLAG)
+    configured: Mapping[int, bytes] = answer.options
+    name = b""
+    if request is not None:
+        if request.uuid is not None:
+            options[Option.CLIENT_MACHINE_IDENTIFIER] = message.options[Option.CLIENT_MACHINE_IDENTIFIER]
+        if file is not None:
+            name = codec.text_bytes(file.name)
+            configured = {code: value for code, value in configured.items() if code not in _OF_BOOTING}
+            options |= _boot_options(request, name, style)
+    _add(options, configured, message)
+    return _reply(
+        message,
+        options,
+        flags=message.flags,
+        ciaddr=NOWHERE if answer.kind is MessageType.OFFER else message.ciaddr,
+        yiaddr=answer.address or NOWHERE,
+        # GRUB loads from whoever stands here beside its address; iPXE loads nothing while it is zero.
+        siaddr=(file.server if file else None) or answer.server,
+        # iPXE reads this before option 67 and EDK2 after it, so they must not differ; U-Boot reads nothing else.
+        file=name if len(name) <= FILE_MAX else b"",
+    )
+
+
+def _echoed(message: Message, answer: Answer) -> dict[int, bytes]:
+    options: dict[int, bytes] = {}
+    if answer.kind is not None:
+        options[Option.MESSAGE_TYPE] = bytes((answer.kind,))
+        options[Option.SERVER_IDENTIFIER] = codec.address_bytes(answer.identifier)
+    for code in (Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION):  # RFC 6842; RFC 3046 section 2.2
+        if code in message.options and (code != Option.RELAY_AGENT_INFORMATION or message.giaddr != NOWHERE):
+            options[code] = message.options[code]
+    return options
+
+
+def _boot_options(request: BootRequest, name: bytes, style: OfferStyle) -> dict[int, bytes]:
+    """What makes the client load *name*.
+
+    Without option 60 every firmware takes the file of an answer that has an address; with it, but without option 43,
+    EDK2 asks port 4011 instead (UefiPxeBcDxe/PxeBcDhcp4.c). HTTP boot wants it.
+    """
+    # The NUL is for old ROMs, and for EDK2, which would write it over the octet that follows the option.
+    options: dict[int, bytes] = {Option.BOOTFILE_NAME: name + b"\0"}
+    if request.http:
+        options[Option.VENDOR_CLASS_IDENTIFIER] = b"HTTPClient"
+    elif request.ipxe:
+        options[Option.IPXE_ENCAPSULATED] = _NO_PROXY
+    elif style is OfferStyle.FILE_IN_OFFER:
+        options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
+        options[Option.VENDOR_SPECIFIC] = _USE_BOOT_FILE
+    return options
+
+
+def _add(options: dict[int, bytes], configured: Mapping[int, bytes], message: Message) -> None:
+    """Add what is configured, as far as there is room."""
+    room = reply_size(message) - _BESIDE_OPTIONS - sum(map(_size, options.values()))
+    if Option.BOOTFILE_NAME in options:
+        room -= 1  # for the pad behind it
+    if sum(map(_size, configured.values())) <= room:
+        options |= configured
+        return
+    asked = message.options.get(Option.PARAMETER_REQUEST_LIST, b"")
+    for code in sorted(configured, key=lambda code: 0 if code in _ESSENTIAL else 1 if code in asked else 2):
+        size = _size(configured[code])
+        if size <= room:
+            room -= size
+            options[code] = configured[code]
+
+
+def _size(value: bytes) -> int:
+    """Octets of an option, split where it has to be (RFC 3396)."""
+    return len(value) + 2 * max(1, -(-len(value) // 255))
+
+
+def _reply(
+    message: Message,
+    options: dict[int, bytes],
+    *,
+    flags: int,
+    ciaddr: str = NOWHERE,
+    yiaddr: str = NOWHERE,
+    siaddr: str = NOWHERE,
+    file: bytes = b"",
+) -> Message:
+    return Message(
+        op=BOOTREPLY,
+        htype=message.htype,
+        hlen=message.hlen,
+        xid=message.xid,
+        flags=flags,
+        ciaddr=ciaddr,
+        yiaddr=yiaddr,
+        siaddr=siaddr,
+        giaddr=message.giaddr,
+        chaddr=message.chaddr,
+        file=file,
+        options=options,
+    )
