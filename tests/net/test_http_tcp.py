@@ -1,0 +1,367 @@
+"""Files by HTTP over real connections: BootService, its ports, and curl."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from http.client import HTTPConnection
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from webclient import Backend, Reader, request
+from zope.interface import implementer
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.interfaces import IBootObserver
+from bootfw.net.http import listen_http
+from bootfw.observe.log import transfer_line
+from bootfw.service import BootService
+from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.values import Outcome
+
+pytestmark = pytest.mark.usefixtures("failures")
+
+ANY = ("127.0.0.1", 0)
+
+
+@implementer(IBootObserver)
+class Observer:
+    """Keeps the events."""
+
+    def __init__(self):
+        self.events = []
+
+    def observe(self, event):
+        self.events.append(event)
+
+    @property
+    def reports(self):
+        return [event.report for event in self.events if hasattr(event, "report")]
+
+
+def _open_files():
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed them
+            yield os.readlink(f"/proc/self/fd/{number}")
+
+
+@pytest.fixture
+def serve(private_reactor, turn_until):
+    """Starts a BootService with HTTP only, as (service, observer); after the test nothing of it may be left."""
+    started = []
+
+    def held():
+        # Twisted keeps /dev/null open, once, against the day when there is no descriptor left.
+        files = sorted(file for file in _open_files() if file != "/dev/null")
+        return set(private_reactor.getReaders()), private_reactor.getDelayedCalls(), files
+
+    before = held()
+
+    def start(backend, *listen):
+        observer = Observer()
+        settings = Settings(
+            tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"), http=HTTPSettings(listen or (ANY,))
+        )
+        service = BootService(private_reactor, settings=settings, backend=backend, observers=[observer])
+        service.startService()
+        started.append(service)
+        return service, observer
+
+    yield start
+    for service in started:
+        stopped = []
+        service.stopService().addBoth(stopped.append)
+        turn_until(lambda stopped=stopped: stopped)
+    private_reactor.iterate(0)
+    assert held() == before
+
+
+@pytest.fixture
+def alongside(turn_until):
+    """Runs something that blocks in a thread, while the reactor turns."""
+
+    def run(function, *arguments):
+        results, errors = [], []
+
+        def work():
+            try:
+                results.append(function(*arguments))
+            except Exception as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        turn_until(lambda: not thread.is_alive())
+        for error in errors:
+            raise error
+        return results[0]
+
+    return run
+
+
+def where(service, row=0):
+    return service.summary()[row].address[:2]
+
+
+def fetch(address, *targets):
+    """Statuses and bodies of GETs on one connection."""
+    connection = HTTPConnection(*address, timeout=5)
+    with contextlib.closing(connection):
+        found = []
+        for target in targets:
+            connection.request("GET", target)
+            response = connection.getresponse()
+            found.append((response.status, response.read()))
+            assert connection.sock is not None
+        return found
+
+
+def test_two_listeners_of_two_families_on_one_port(serve, alongside, tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    with socket.create_server(ANY) as probe:
+        port = probe.getsockname()[1]
+    service, observer = serve(DirectoryBackend(tmp_path), ("0.0.0.0", port), ("::", port))
+    rows = service.summary()
+    assert [(row.service, row.address) for row in rows] == [("http", ("0.0.0.0", port)), ("http", ("::", port))]
+    for host in ("127.0.0.1", "::1"):
+        assert alongside(fetch, (host, port), "/a", "/b", "/a") == [
+            (200, b"content"),
+            (404, b"File not found\n"),
+            (200, b"content"),
+        ]
+    peers = {report.request.peer[0] for report in observer.reports}
+    assert peers == {"127.0.0.1", "::1"}
+    assert {report.request.local for report in observer.reports} == peers
+    assert {len(report.request.peer) for report in observer.reports} == {2, 4}
+
+
+def test_stop_and_start_again(serve, turn_until, alongside, tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    service, observer = serve(DirectoryBackend(tmp_path))
+    with socket.create_connection(where(service)) as idle:
+        idle.sendall(request(target="/a"))
+        turn_until(lambda: observer.reports)
+        assert idle.recv(10_000).endswith(b"content")
+        stopped = []
+        service.stopService().addBoth(stopped.append)
+        turn_until(lambda: stopped)
+        assert idle.recv(1) == b""
+    assert service.summary() == []
+    service.startService()
+    assert alongside(fetch, where(service), "/a") == [(200, b"content")]
+    turn_until(lambda: observer.reports)
+    assert observer.reports[-1].outcome is Outcome.COMPLETE
+
+
+def _read_all(client):
+    while client.recv(1_000_000):
+        pass
+
+
+def test_stop_during_a_transfer(serve, turn_until):
+    reader = Reader(bytes(50_000_000), size=50_000_000)
+    service, observer = serve(Backend(reader))
+    with socket.create_connection(where(service)) as client:
+        client.sendall(request())
+        turn_until(lambda: reader.reads)
+        stopped = []
+        service.stopService().addBoth(stopped.append)
+        turn_until(lambda: stopped)
+        with pytest.raises(ConnectionResetError):
+            _read_all(client)
+    assert reader.closed == 1
+    assert [report.outcome for report in observer.reports] == [Outcome.CANCELLED]
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_client_that_goes_away(serve, turn_until, reset):
+    reader = Reader(bytes(50_000_000), size=50_000_000)
+    service, observer = serve(Backend(reader))
+    client = socket.create_connection(where(service))
+    client.sendall(request())
+    turn_until(lambda: reader.reads)
+    if reset:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    client.close()
+    turn_until(lambda: observer.reports)
+    assert [report.outcome for report in observer.reports] == [Outcome.STOPPED_BY_PEER]
+    assert reader.closed == 1
+
+
+def test_a_client_that_goes_away_while_a_read_is_outstanding(serve, turn_until):
+    cancelled = []
+    reader = Reader(b"x", lambda data: Deferred(cancelled.append), 1)
+    service, observer = serve(Backend(reader))
+    with socket.create_connection(where(service)) as client:
+        client.sendall(request())
+        turn_until(lambda: reader.reads)
+    turn_until(lambda: observer.reports)
+    assert len(cancelled) == reader.closed == 1
+
+
+def test_a_slow_reader(serve, private_reactor, alongside):
+    def later(data):
+        answer = Deferred()
+        private_reactor.callLater(0.02, answer.callback, data)
+        return answer
+
+    data = os.urandom(500_000)
+    service, _ = serve(Backend(Reader(data, later, len(data))))
+    assert alongside(fetch, where(service), "/file") == [(200, data)]
+
+
+def test_a_hundred_clients_at_once(serve, turn_until, tmp_path):
+    data = os.urandom(300_000)
+    (tmp_path / "a").write_bytes(data)
+    service, observer = serve(DirectoryBackend(tmp_path))
+    clients = [socket.create_connection(where(service)) for _ in range(100)]
+    for client in clients:
+        client.sendall(request(target="/a", Connection="close"))
+        client.setblocking(False)
+    received = dict.fromkeys(clients, b"")
+
+    def all_have_it():
+        for client in list(received):
+            with contextlib.suppress(BlockingIOError):
+                received[client] += client.recv(1_000_000)
+        return all(octets.endswith(data) for octets in received.values())
+
+    turn_until(all_have_it)
+    for client in clients:
+        client.close()
+    turn_until(lambda: len(observer.reports) == 100)
+    assert {report.outcome for report in observer.reports} == {Outcome.COMPLETE}
+
+
+def test_a_port_that_somebody_has(serve):
+    with socket.create_server(ANY) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(CannotListenError) as caught:
+            serve(Backend(), ANY, ("127.0.0.1", port))
+    assert str(caught.value.socketError).startswith(
+        f"[Errno {caught.value.socketError.errno}] Address already in use by "
+    )
+    assert f"(pid {os.getpid()})" in str(caught.value)
+
+
+def test_an_address_that_is_not_ours(private_reactor):
+    with pytest.raises(CannotListenError, match="Cannot assign requested address"):
+        listen_http(private_reactor, None, "192.0.2.1", 0)
+
+
+# curl, the client of others that asks for the most.
+
+
+@pytest.fixture
+def curl(turn_until):
+    """Runs curl, as (exit code, output)."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed: tools/install-clients installs it on Debian")
+
+    def run(*words):
+        command = ["curl", "--silent", "--max-time", "10", "--noproxy", "*", *map(str, words)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        output = []
+        reading = threading.Thread(target=lambda: output.append(process.stdout.read()))
+        reading.start()
+        turn_until(lambda: process.poll() is not None and not reading.is_alive())
+        process.stdout.close()
+        return process.returncode, output[0]
+
+    return run
+
+
+@pytest.fixture
+def files(serve, tmp_path):
+    """A directory that is served, as (directory, URL, observer)."""
+    root = tmp_path / "root"
+    root.mkdir()
+    service, observer = serve(DirectoryBackend(root))
+    return root, "http://{}:{}".format(*where(service)), observer
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("size", [0, 512, 1_000_000, 40_000_000])
+def test_curl_fetches(files, curl, tmp_path, size):
+    root, url, _ = files
+    data = os.urandom(size)
+    (root / "a b").write_bytes(data)
+    assert curl("-f", "--compressed", "-o", tmp_path / "got", f"{url}/a%20b") == (0, b"")
+    assert (tmp_path / "got").read_bytes() == data
+
+
+@pytest.mark.interop
+def test_curl_fetches_ranges(files, curl):
+    root, url, observer = files
+    (root / "a").write_bytes(b"0123456789")
+    for text, expected in (("2-4", b"234"), ("7-", b"789"), ("-2", b"89"), ("0-100", b"0123456789")):
+        assert curl("-f", "-r", text, f"{url}/a") == (0, expected)
+    assert curl("-f", "-r", "10-", f"{url}/a") == (22, b"")
+    assert [report.octets for report in observer.reports] == [3, 3, 2, 10]
+
+
+@pytest.mark.interop
+def test_curl_goes_on_where_it_was_interrupted(files, curl, tmp_path):
+    root, url, observer = files
+    data = os.urandom(1_000_000)
+    (root / "a").write_bytes(data)
+    (tmp_path / "got").write_bytes(data[:400_000])
+    assert curl("-f", "-C", "-", "-o", tmp_path / "got", f"{url}/a") == (0, b"")
+    assert (tmp_path / "got").read_bytes() == data
+    (report,) = observer.reports
+    peer = "{}:{}".format(*report.request.peer)
+    assert transfer_line(report).startswith(
+        f"http {peer} got '/a': complete (octets 400000-999999 of 1000000), 600000 octets in "
+    )
+
+
+@pytest.mark.interop
+def test_curl_asks_for_the_head(files, curl):
+    root, url, observer = files
+    (root / "a.efi").write_bytes(b"0123456789")
+    code, output = curl("-f", "-I", f"{url}/a.efi")
+    lines = output.decode().splitlines()
+    assert (code, lines[0]) == (0, "HTTP/1.1 200 OK")
+    assert {"Content-Length: 10", "Content-Type: application/efi"} <= set(lines)
+    assert [report.outcome for report in observer.reports] == [Outcome.SIZE_PROBE]
+
+
+@pytest.mark.interop
+def test_curl_keeps_its_connection(files, curl):
+    root, url, _ = files
+    (root / "a").write_bytes(b"first ")
+    (root / "b").write_bytes(b"second")
+    code, output = curl("-w", " %{num_connects}\n", f"{url}/a", f"{url}/missing", f"{url}/b")
+    assert (code, output) == (0, b"first  1\nFile not found\n 0\nsecond 0\n")
+
+
+@pytest.mark.interop
+def test_curl_fetches_the_end_of_a_file_beyond_4_gib(files, curl):
+    root, url, _ = files
+    with open(root / "disk.img", "wb") as file:
+        file.seek(5 * 2**30)
+        file.write(b"the end")
+    _, output = curl("-f", "-I", f"{url}/disk.img")
+    assert f"Content-Length: {5 * 2**30 + 7}\r\n".encode() in output
+    assert curl("-f", "-r", f"{5 * 2**30 - 2}-", f"{url}/disk.img") == (0, b"\0\0the end")
+    assert curl("-f", "-r", "-7", f"{url}/disk.img") == (0, b"the end")
+
+
+@pytest.mark.interop
+def test_curl_is_not_told_that_a_file_that_shrinks_is_whole(serve, curl):
+    service, observer = serve(Backend(Reader(bytes(100_000), size=200_000)))
+    code, output = curl("http://{}:{}/file".format(*where(service)))
+    assert code in (18, 56)  # partial file; connection reset
+    assert len(output) < 200_000
+    assert [report.outcome for report in observer.reports] == [Outcome.FAILED]
+
+
+@pytest.mark.interop
+def test_curl_may_not_upload(files, curl, tmp_path):
+    root, url, _ = files
+    (tmp_path / "new").write_bytes(bytes(2_000_000))
+    assert curl("-w", "%{http_code}", "-T", tmp_path / "new", f"{url}/new") == (0, b"Only GET and HEAD are served\n405")
+    assert list(root.iterdir()) == []
