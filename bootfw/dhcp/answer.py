@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Mapping
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from bootfw.lease import Lease, Reservation
 from bootfw.wire.dhcp4 import MessageType
@@ -46,7 +46,7 @@ class Silence:
     """To be stored; nothing waits for it."""
 
 
-@frozen
+@define(eq=False)
 class Answer:
     """There is a reply. :func:`bootfw.dhcp.assignment.assignment` makes the message of it."""
 

@@ -1,6 +1,6 @@
 """One message of a client, and what it is answered: RFC 2131 section 4.3, case by case."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from attrs import define, field
 
@@ -16,6 +16,12 @@ from bootfw.wire.dhcp4 import Message, MessageType
 from bootfw.wire.options import Option
 
 NOWHERE = "0.0.0.0"
+
+_HOST_NAME = Option.HOST_NAME
+_REQUESTED = Option.REQUESTED_IP_ADDRESS
+_SERVER_IDENTIFIER = Option.SERVER_IDENTIFIER
+_OFFER, _ACK = MessageType.OFFER, MessageType.ACK
+_ACTIVE = LeaseState.ACTIVE
 
 Result = Answer | Silence
 
@@ -54,24 +60,24 @@ class Asking:
         binding = self._address(reservation, self._requested() or "")
         if isinstance(binding, Silence):
             return binding
-        lease = binding.lease
-        has_it = lease is not None and lease.client == client.key and lease.state is LeaseState.ACTIVE
+        has_it = self._has(binding)
+        in_use = has_it and binding.lease is not None and binding.lease.expires > now
         network.offer(binding, client, now)
         return Answer(
-            MessageType.OFFER,
+            _OFFER,
             self.arrival.server,
             self.identifier,
             binding.address,
-            self._options(binding.subnet, reservation, self._seconds(binding.subnet)),
+            self._options(self._told(binding.subnet), reservation),
             new=not has_it,
-            probe=not has_it and not binding.probed,
+            probe=not in_use and not binding.probed,
             reservation=reservation,
         )
 
     def request(self) -> Result:
         """SELECTING, INIT-REBOOT, RENEWING or REBINDING: told apart as RFC 2131 section 4.3.2 has it."""
         message = self.message
-        chosen = message.options.get(Option.SERVER_IDENTIFIER)
+        chosen = message.options.get(_SERVER_IDENTIFIER)
         renewing = message.ciaddr != NOWHERE
         if chosen is not None:
             server = codec.address(chosen) if len(chosen) == 4 else ""
@@ -106,8 +112,8 @@ class Asking:
     def inform(self) -> Result:
         """Everything but an address (RFC 2131 section 4.3.5)."""
         reservation = self.network.reservation(self.client)
-        options = self._options(self.subnet, reservation, None)
-        return Answer(MessageType.ACK, self.arrival.server, self.identifier, options=options, reservation=reservation)
+        options = self._options(self.subnet.told, reservation)
+        return Answer(_ACK, self.arrival.server, self.identifier, options=options, reservation=reservation)
 
     def bootp(self) -> Result:
         """BOOTP: an address for ever (RFC 1534 section 2), and no state but that."""
@@ -121,7 +127,7 @@ class Asking:
             return Silence(Cause.UNRESERVED, f"{reservation.address} is in use")
         new = not self._has(binding)
         commit = self.network.grant(binding, self._lease(binding, NEVER, "bootp"))
-        options = self._options(binding.subnet, reservation, None)
+        options = self._options(binding.subnet.told, reservation)
         return Answer(None, self.arrival.server, "", binding.address, options, commit, new, reservation=reservation)
 
     # Decisions
@@ -180,19 +186,19 @@ class Asking:
 
     def _acked(self, binding: Binding, reservation: Reservation | None) -> Answer:
         now, subnet = self.now, binding.subnet
-        seconds = self._seconds(subnet)
-        kind = "system" if seconds == subnet.lease_seconds else "firmware"
-        expires = now + seconds
+        if is_firmware(self.message):
+            kind, expires, told = "firmware", now + subnet.firmware_lease_seconds, subnet.told_firmware
+        else:
+            kind, expires, told = "system", now + subnet.lease_seconds, subnet.told_system
         new = not self._has(binding)
-        if not new and kind == "firmware":
-            lease = binding.lease
+        lease = binding.lease
+        if lease is not None and not new and lease.expires > expires:
             # What the system was promised holds while its machine starts again.
-            if lease is not None and lease.expires > expires:
-                expires, kind = lease.expires, lease.kind
+            kind, expires = lease.kind, lease.expires
         commit = self.network.grant(binding, self._lease(binding, expires, kind))
-        options = self._options(subnet, reservation, seconds)
+        options = self._options(told, reservation)
         return Answer(
-            MessageType.ACK,
+            _ACK,
             self.arrival.server,
             self.identifier,
             binding.address,
@@ -210,7 +216,7 @@ class Asking:
     def _lease(self, binding: Binding, expires: float, kind: str) -> Lease:
         client = self.client
         client_id, uuid = client.client_id, client.uuid
-        name = self.message.options.get(Option.HOST_NAME)
+        name = self.message.options.get(_HOST_NAME)
         hostname = "" if name is None else codec.text(name)
         before = binding.lease
         if before is not None and before.client == client.key:
@@ -218,15 +224,15 @@ class Asking:
             client_id, uuid = client_id or before.client_id, uuid or before.uuid
             hostname = hostname or before.hostname
         return Lease(
-            binding.address, client.key, client.mac, LeaseState.ACTIVE, self.now, expires,
+            binding.address, client.key, client.mac, _ACTIVE, self.now, expires,
             client_id, uuid, hostname, kind,
         )  # fmt: skip
 
-    def _options(self, subnet: Subnet, reservation: Reservation | None, seconds: int | None) -> dict[int, bytes]:
-        options: dict[int, bytes] = {}
-        if seconds is not None:
-            options[Option.LEASE_TIME] = seconds.to_bytes(4, "big")
-        options.update(subnet.told)
+    def _options(self, told: Mapping[int, bytes], reservation: Reservation | None) -> Mapping[int, bytes]:
+        """*told*, and over it what classes and the reservation say."""
+        if not self.rules.classes and reservation is None:
+            return told
+        options = dict(told)
         for host_class in self.rules.classes:
             if host_class.has(self.message):
                 options.update(host_class.options)
@@ -236,14 +242,14 @@ class Asking:
             options.update(reservation.options)
         return options
 
-    def _seconds(self, subnet: Subnet) -> int:
-        return subnet.firmware_lease_seconds if is_firmware(self.message) else subnet.lease_seconds
+    def _told(self, subnet: Subnet) -> Mapping[int, bytes]:
+        return subnet.told_firmware if is_firmware(self.message) else subnet.told_system
 
     def _has(self, binding: Binding) -> bool:
         """The address is leased to the client, or was and is nobody else's."""
         lease = binding.lease
-        return lease is not None and lease.client == self.client.key and lease.state is LeaseState.ACTIVE
+        return lease is not None and lease.client == self.client.key and lease.state is _ACTIVE
 
     def _requested(self) -> str | None:
-        raw = self.message.options.get(Option.REQUESTED_IP_ADDRESS)
+        raw = self.message.options.get(_REQUESTED)
         return codec.address(raw) if raw is not None and len(raw) == 4 else None

@@ -12,7 +12,16 @@ from bootfw.wire.options import Option, RelaySuboption
 NOWHERE = "0.0.0.0"
 
 _BOOT_CLASSES = (b"PXEClient", b"HTTPClient", b"U-Boot")
-_HARDWARE, _CLIENT_ID = b"h", b"i"
+_BY_HARDWARE, _BY_CLIENT_ID = b"h", b"i"
+
+# An attribute of an enum costs as much as three look-ups in a dictionary, and this runs for every message.
+_CLIENT_ID = Option.CLIENT_IDENTIFIER
+_MACHINE_ID = Option.CLIENT_MACHINE_IDENTIFIER
+_ARCHITECTURE = Option.CLIENT_SYSTEM_ARCHITECTURE
+_VENDOR_CLASS = Option.VENDOR_CLASS_IDENTIFIER
+_USER_CLASS = Option.USER_CLASS
+_IPXE = Option.IPXE_ENCAPSULATED
+_CIRCUIT_ID = RelaySuboption.CIRCUIT_ID
 
 
 @define(eq=False)
@@ -44,26 +53,26 @@ def identify(message: Message, agent: "dict[int, bytes]", by_client_id: bool = F
     :param by_client_id: go by option 61 where there is one, as RFC 2131 section 4.2 has it.
     """
     options = message.options
-    client_id = options.get(Option.CLIENT_IDENTIFIER, b"")
+    client_id = options.get(_CLIENT_ID, b"")
     chaddr = message.chaddr
     if chaddr.strip(b"\0") and not (by_client_id and client_id):
-        key = _HARDWARE + bytes((message.htype,)) + chaddr
+        key = _BY_HARDWARE + bytes((message.htype,)) + chaddr
     elif client_id:
-        key = _CLIENT_ID + client_id
+        key = _BY_CLIENT_ID + client_id
     else:
         return None
-    machine = options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"")
-    return Client(key, message.mac, client_id, machine, agent.get(RelaySuboption.CIRCUIT_ID, b""))
+    machine = options.get(_MACHINE_ID, b"")
+    return Client(key, message.mac, client_id, machine, agent.get(_CIRCUIT_ID, b"") if agent else b"")
 
 
 def is_firmware(message: Message) -> bool:
     """It is boot firmware or a boot program, and will be gone soon."""
     options = message.options
     return (
-        Option.CLIENT_SYSTEM_ARCHITECTURE in options
-        or Option.IPXE_ENCAPSULATED in options
-        or options.get(Option.VENDOR_CLASS_IDENTIFIER, b"").startswith(_BOOT_CLASSES)
-        or options.get(Option.USER_CLASS) == b"iPXE"
+        _ARCHITECTURE in options
+        or _IPXE in options
+        or options.get(_VENDOR_CLASS, b"").startswith(_BOOT_CLASSES)
+        or options.get(_USER_CLASS) == b"iPXE"
     )
 
 

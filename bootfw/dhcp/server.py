@@ -1,7 +1,7 @@
 """The DHCP server without its sockets and its store: which client gets which address."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from socket import inet_aton
 
 from bootfw.dhcp.answer import Arrival, Cause, Silence
@@ -13,17 +13,21 @@ from bootfw.dhcp.subnet import Subnet
 from bootfw.errors import WireError
 from bootfw.lease import Lease, Reservation
 from bootfw.wire import options as codec
-from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
+from bootfw.wire.dhcp4 import BOOTREQUEST, Message
 from bootfw.wire.options import Option, RelaySuboption
 
-_STATES = {
-    MessageType.DISCOVER: Asking.discover,
-    MessageType.REQUEST: Asking.request,
-    MessageType.DECLINE: Asking.decline,
-    MessageType.RELEASE: Asking.release,
-    MessageType.INFORM: Asking.inform,
+_ANSWERS: Mapping[bytes | None, Callable[[Asking], Result]] = {
+    b"\x01": Asking.discover,
+    b"\x03": Asking.request,
+    b"\x04": Asking.decline,
+    b"\x07": Asking.release,
+    b"\x08": Asking.inform,
     None: Asking.bootp,
 }
+"""Option 53 -> who answers it."""
+
+_MESSAGE_TYPE = Option.MESSAGE_TYPE
+_NO_AGENT: dict[int, bytes] = {}
 
 
 def _everybody(message: Message, arrival: Arrival, now: float) -> bool:
@@ -67,6 +71,8 @@ class AddressServer:
         self._places = sorted(places, key=lambda place: place[1].network)
         self._starts = [int(subnet.network.network_address) for _, subnet in self._places]
         self._ends = [int(subnet.network.broadcast_address) for _, subnet in self._places]
+        self._here: dict[str, tuple[Network, Subnet] | None] = {}
+        """By the address of ours that a message came to."""
         for reservation in reservations:
             self.reserve(reservation)
         for lease in leases:
@@ -77,22 +83,22 @@ class AddressServer:
 
         :param now: seconds since the epoch.
         """
-        kind = message.message_type
-        state = _STATES.get(kind)
-        if message.op != BOOTREQUEST or state is None:
-            return Silence(Cause.NOT_ASKED, "a reply" if kind is None else kind.name)
-        agent = _agent(message)
+        answer = _ANSWERS.get(message.options.get(_MESSAGE_TYPE))
+        if message.op != BOOTREQUEST or answer is None:
+            return Silence(Cause.NOT_ASKED)
+        agent = _agent(message) if message.giaddr != NOWHERE else _NO_AGENT
         client = identify(message, agent, self._by_client_id)
         if client is None:
             return Silence(Cause.MALFORMED, "neither a hardware address nor a client identifier")
         place = self._place(message, arrival, agent)
         if place is None:
             return Silence(Cause.ABSENT, arrival.server if message.giaddr == NOWHERE else message.giaddr)
-        self._rules.own.add(arrival.server)
-        override = agent.get(RelaySuboption.SERVER_IDENTIFIER_OVERRIDE, b"")  # RFC 5107
-        identifier = codec.address(override) if len(override) == 4 else arrival.server
-        network, subnet = place
-        return state(Asking(self._rules, message, arrival, now, client, network, subnet, identifier))
+        identifier = arrival.server
+        self._rules.own.add(identifier)
+        if agent:
+            override = agent.get(RelaySuboption.SERVER_IDENTIFIER_OVERRIDE, b"")  # RFC 5107
+            identifier = codec.address(override) if len(override) == 4 else identifier
+        return answer(Asking(self._rules, message, arrival, now, client, *place, identifier))
 
     def probed(self, address: str, in_use: bool, now: float) -> tuple[Lease, ...]:
         """An address that an answer wanted probed has been.
@@ -182,7 +188,10 @@ class AddressServer:
             place = self._place_of(message.ciaddr)
             if place is not None:
                 return place
-        return self._place_of(arrival.server)
+        here = self._here.get(arrival.server)
+        if here is None:
+            here = self._here[arrival.server] = self._place_of(arrival.server)
+        return here
 
     def _place_of(self, address: str) -> tuple[Network, Subnet] | None:
         try:
@@ -198,9 +207,7 @@ class AddressServer:
 
 
 def _agent(message: Message) -> dict[int, bytes]:
-    """Option 82; without a relay nobody trustworthy has put it there (RFC 3046 section 2.1)."""
-    if message.giaddr == NOWHERE:
-        return {}
+    """Option 82. Without a relay nobody trustworthy has put it there (RFC 3046 section 2.1)."""
     try:
         return codec.relay_agent(message.options.get(Option.RELAY_AGENT_INFORMATION, b""))
     except WireError:

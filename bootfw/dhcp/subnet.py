@@ -7,7 +7,7 @@ from attrs import field, frozen
 
 from bootfw.errors import ConfigError
 from bootfw.lease import Reservation, address_text
-from bootfw.wire.options import Option, address_bytes, addresses_bytes, text_bytes
+from bootfw.wire.options import Option, address_bytes, addresses_bytes, text_bytes, uint32_bytes
 
 Range = tuple[int, int]
 """First and last address as numbers, both included."""
@@ -47,7 +47,7 @@ def addresses(values: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(map(address_text, [values] if isinstance(values, str) else values))
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Subnet:
     """``[[dhcp.subnet]]``"""
 
@@ -73,15 +73,19 @@ class Subnet:
     """Relays of this subnet whose addresses are not in it."""
     bootp: bool = False
     """BOOTP clients get addresses of the pool too, for ever; else reserved ones only."""
-    options: Mapping[int, bytes] = field(factory=dict, hash=False, metadata={"toml": dict})
+    options: Mapping[int, bytes] = field(factory=dict, metadata={"toml": dict})
     """Other options by name or number."""
     hosts: tuple[Reservation, ...] = field(default=(), converter=tuple, metadata={"key": ("host",)})
     """What is kept for single clients."""
 
-    free: tuple[Range, ...] = field(init=False, repr=False, eq=False)
+    free: tuple[Range, ...] = field(init=False, repr=False)
     """The pool without what is excluded, in the order of the pool."""
-    told: Mapping[int, bytes] = field(init=False, repr=False, eq=False, hash=False)
+    told: Mapping[int, bytes] = field(init=False, repr=False)
     """Options of every client, code to octets."""
+    told_system: Mapping[int, bytes] = field(init=False, repr=False)
+    """The same with the lease time of systems."""
+    told_firmware: Mapping[int, bytes] = field(init=False, repr=False)
+    """The same with the lease time of boot firmware."""
 
     def __attrs_post_init__(self) -> None:
         own = int(self.network[0]), int(self.network[-1])
@@ -90,7 +94,11 @@ class Subnet:
                 if first < own[0] or last > own[1]:
                     raise ConfigError(f"is not inside {self.network}", (key, index))
         object.__setattr__(self, "free", self._free())
-        object.__setattr__(self, "told", self._told())
+        told = self._told()
+        object.__setattr__(self, "told", told)
+        object.__setattr__(self, "told_system", {Option.LEASE_TIME: uint32_bytes(self.lease_seconds)} | told)
+        firmware = {Option.LEASE_TIME: uint32_bytes(self.firmware_lease_seconds)} | told
+        object.__setattr__(self, "told_firmware", firmware)
 
     def _free(self) -> tuple[Range, ...]:
         taken = [*self.exclude, *((number, number) for number in map(int, map(IPv4Address, self.router)))]
