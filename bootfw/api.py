@@ -13,6 +13,7 @@ from bootfw.errors import (
     FileAlreadyExists,
     FileMissing,
     IllegalOperation,
+    LeaseStoreError,
     PluginError,
     TransferError,
 )
@@ -41,12 +42,14 @@ from bootfw.interfaces import (
     IBootFileResolver,
     IBootObserver,
     IBootPlugin,
+    ILeaseStore,
     IReader,
     IWatchdog,
     IWatchdogPolicy,
     IWritableBackend,
     IWriter,
 )
+from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.service import BootService
@@ -66,6 +69,7 @@ from bootfw.wire.iana import ARCHITECTURES
 
 __all__ = [
     "ARCHITECTURES",
+    "NEVER",
     "AccessViolation",
     "Address",
     "Agreed",
@@ -90,12 +94,16 @@ __all__ = [
     "IBootFileResolver",
     "IBootObserver",
     "IBootPlugin",
+    "ILeaseStore",
     "IReader",
     "IWatchdog",
     "IWatchdogPolicy",
     "IWritableBackend",
     "IWriter",
     "IllegalOperation",
+    "Lease",
+    "LeaseState",
+    "LeaseStoreError",
     "ListenerBound",
     "ListenerClosed",
     "ListenerFailed",
@@ -109,6 +117,7 @@ __all__ = [
     "PluginFailed",
     "RequestClassified",
     "RequestIgnored",
+    "Reservation",
     "ResolverAnswered",
     "ResolverPassedOver",
     "Settings",

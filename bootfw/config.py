@@ -19,6 +19,7 @@ from bootfw.schema import mismatches, unknown_keys
 from bootfw.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, read_section
 from bootfw.service import BootService
 from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.state import state_directory
 
 
 class ConfigErrors(BootfwError):
@@ -80,6 +81,7 @@ class Parts:
     resolvers: tuple[Named, ...]
     watchdog: Named
     observers: tuple[Named, ...]
+    leases: Named
 
     def service(self, reactor: Any) -> BootService:
         """The service, not started."""
@@ -120,7 +122,7 @@ def assemble(configuration: Configuration, reactor: Any) -> Parts:
 
     :raise ConfigErrors: everything that is wrong with the plugins.
     """
-    context = plugins.PluginContext(reactor, configuration.directory)
+    context = _context(configuration, reactor)
     errors: list[ConfigError] = []
 
     def made(section: str, default: Callable[[], defaults.Chosen]) -> list[Named]:
@@ -131,9 +133,23 @@ def assemble(configuration: Configuration, reactor: Any) -> Parts:
     resolvers = made("resolver", lambda: defaults.resolvers(backends))
     watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
     observers = made("observer", lambda: defaults.OBSERVERS)
+    leases = made("leases", lambda: defaults.LEASES)
     if errors:
         raise ConfigErrors([configuration.where(error) for error in errors])
-    return Parts(configuration.settings, tuple(backends), tuple(resolvers), watchdogs[0], tuple(observers))
+    return Parts(configuration.settings, tuple(backends), tuple(resolvers), watchdogs[0], tuple(observers), leases[0])
+
+
+def lease_store(configuration: Configuration) -> Named:
+    """The store of the leases alone, for a program that is not the server. It has no reactor.
+
+    :raise ConfigErrors: what is wrong with it.
+    """
+    errors: list[ConfigError] = []
+    chosen = configuration.plugins.get("leases", _default(defaults.LEASES))
+    made = _made("leases", chosen, _context(configuration, None), errors)
+    if errors:
+        raise ConfigErrors([configuration.where(error) for error in errors])
+    return made[0]
 
 
 def build(configuration: Configuration, reactor: Any) -> BootService:
@@ -149,6 +165,11 @@ def build(configuration: Configuration, reactor: Any) -> BootService:
 def settle(configuration: Configuration) -> tuple[Settings, Mapping[str, str]]:
     """The settings that can be had here, found by trying the ports; and notes: service -> what to say about it."""
     return defaults.settled(configuration.settings, configuration.given, fall_back=configuration.source is None)
+
+
+def _context(configuration: Configuration, reactor: Any) -> plugins.PluginContext:
+    state = state_directory(configuration.settings.state_dir)
+    return plugins.PluginContext(reactor, configuration.directory, state)
 
 
 def _read(source: Path) -> dict[str, Any]:
@@ -230,7 +251,7 @@ def _made(
     often = Counter(choice.use for choice in choices)
     for choice in choices:
         try:
-            plugin = plugins.load(choice.use, f"bootfw.{section}s")
+            plugin = plugins.load(choice.use, plugins.group_of(section))
         except PluginError as error:
             errors.append(error.under(*choice.place, "use"))
             continue

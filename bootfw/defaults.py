@@ -36,6 +36,8 @@ WATCHDOG: Chosen = [("adaptive", {})]
 
 OBSERVERS: Chosen = [("log", {})]
 
+LEASES: Chosen = [("sqlite", {})]
+
 BOOT_PROGRAMS: Mapping[str, Sequence[str]] = {
     "x86-bios": ("undionly.kpxe", "lpxelinux.0", "pxelinux.0"),
     "x86-uefi": ("snponly-i386.efi", "ipxe-i386.efi", "bootia32.efi", "grubnetia32.efi", "syslinux32.efi"),

@@ -56,7 +56,9 @@ def _plugin_path(name: str, settings: Mapping[str, Key]) -> Path:
     if single := _SINGLE.fullmatch(name):
         kind, key = single.groups()
         return kind.lower(), key.lower().replace("_", "-")
-    patterns = [f"{PREFIX}{kind.upper()}_0_USE" for kind in PLUGIN_LISTS] + [f"{PREFIX}WATCHDOG_USE"]
+    patterns = [f"{PREFIX}{kind.upper()}_0_USE" for kind in PLUGIN_LISTS] + [
+        f"{PREFIX}{kind.upper()}_USE" for kind in PLUGIN_TABLES
+    ]
     raise ConfigError(f"unknown variable{nearest(name, [*settings, *patterns])}")
 
 

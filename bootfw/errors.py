@@ -44,6 +44,10 @@ class BootRefused(BootfwError):
         super().__init__(reason)
 
 
+class LeaseStoreError(BootfwError):
+    """Leases can't be read or kept. The message is for the operator: what and where, and what to do about it."""
+
+
 class TransferError(BootfwError):
     """A file can't be given or taken. ``tftp_code`` is what the peer is told (RFC 1350 section 5).
 

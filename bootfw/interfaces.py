@@ -133,6 +133,46 @@ class IWatchdogPolicy(Interface):
         """
 
 
+class ILeaseStore(Interface):
+    """Where leases outlive the process. There is one for a server, and one process uses it at a time.
+
+    Reservations are kept in it too: those that are made while the server runs, not those of the configuration.
+    """
+
+    def load() -> Any:
+        """Every lease that was committed, the latest of each address, as an iterable of Lease in any order.
+
+        Called first, before any port is open, so it may block; and once more after each close(). The iterable is
+        used up before anything else is called.
+
+        :raise LeaseStoreError: what is there can't be read, or another process uses it. It is never repaired or
+            begun anew without a word: a server that has forgotten its leases gives addresses twice.
+        """
+
+    def reservations() -> Any:
+        """What save_reservations() was given last, as an iterable of Reservation. May block; called after load()."""
+
+    def commit(leases: Any) -> Any:
+        """Keep *leases*, a sequence of Lease. A Deferred that fires with None when all of them are durable.
+
+        No client hears of its lease before that, so it has to be soon; calls do not wait for each other and are best
+        made durable together. They take effect in the order of the calls: a later lease of an address replaces an
+        earlier one, also within one call.
+
+        :raise LeaseStoreError: the Deferred fails with it; these leases may have been kept or not, and the next call
+            is as good as any.
+        """
+
+    def save_reservations(reservations: Any) -> Any:
+        """Keep this sequence of Reservation instead of all those before. A Deferred, as of commit()."""
+
+    def close() -> Any:
+        """Give everything back. A Deferred that fires when all that was committed is durable or has failed.
+
+        Called at most once after each load(), and nothing after it but load().
+        """
+
+
 class IBootObserver(Interface):
     """Is told what happened."""
 

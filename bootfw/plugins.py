@@ -18,13 +18,15 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from bootfw.errors import ConfigError, PluginError
-from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IBootPlugin, IWatchdogPolicy
+from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IBootPlugin, ILeaseStore, IWatchdogPolicy
 from bootfw.schema import mismatches, nearest, spelled, unknown_keys
+from bootfw.state import state_directory
 
 GROUPS: Mapping[str, Any] = {
     "bootfw.backends": IBackend,
     "bootfw.resolvers": IBootFileResolver,
     "bootfw.watchdogs": IWatchdogPolicy,
+    "bootfw.leases": ILeaseStore,
     "bootfw.observers": IBootObserver,
 }
 """Entry point group -> the interface of what its plugins make."""
@@ -37,6 +39,8 @@ class PluginContext:
     reactor: Any
     directory: Path
     """Relative paths in the configuration are relative to it: where the configuration file is."""
+    state_directory: Path = field(factory=state_directory)
+    """Where to keep what must outlive the process; made when it is needed."""
 
 
 @frozen
@@ -145,8 +149,14 @@ def list_plugins() -> list[PluginRow]:
 
 
 def kind_of(group: str) -> str:
-    """``bootfw.backends`` holds plugins of the kind "backend"."""
-    return group.removeprefix("bootfw.").removesuffix("s")
+    """``bootfw.backends`` holds plugins of the kind "backend": the section of the configuration that names them."""
+    kind = group.removeprefix("bootfw.")
+    return kind if kind == "leases" else kind.removesuffix("s")
+
+
+def group_of(kind: str) -> str:
+    """The group that holds plugins of this kind; the inverse of kind_of()."""
+    return next(group for group in GROUPS if kind_of(group) == kind)
 
 
 def options_of(cls: type) -> list[Option]:

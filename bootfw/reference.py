@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bootfw.plugins import Option, list_plugins, load
+from bootfw.plugins import Option, group_of, list_plugins, load
 from bootfw.schema import expected
 from bootfw.sections import PLUGIN_LISTS, SECTIONS, keys_of
 
@@ -41,6 +41,7 @@ missing and goes on to the local disk |
 programs that the backends have |
 | `[watchdog]` | how long an answer is waited for in a transfer, and how often it is asked again | one | `adaptive` |
 | `[[observer]]` | who is told what happened | any number | `log` |
+| `[leases]` | where leases outlive the process, with `dhcp.mode = "server"` | one | `sqlite` |
 """
 
 ENVIRONMENT = """\
@@ -54,7 +55,7 @@ upper case and with underscores for dashes; the keys of `[bootfw]` go without th
 {rows}
 | option of the first backend | `BOOTFW_BACKEND_0_ROOT`, `BOOTFW_BACKEND_0_USE`; `_1_` is the second |
 | option of the first resolver, observer | `BOOTFW_RESOLVER_0_FILES`, `BOOTFW_OBSERVER_0_USE` |
-| option of the watchdog | `BOOTFW_WATCHDOG_USE` |
+| option of the watchdog, of the leases' store | `BOOTFW_WATCHDOG_USE`, `BOOTFW_LEASES_USE` |
 
 A value is read as TOML, and taken as a string when it is none: `1400`, `true`, `/srv/boot`, `[1, 3, 7]`,
 `{{"x86-bios" = "undionly.kpxe"}}`. The lists of the settings may be given with commas: `eth0,eth1`. A number goes over
@@ -66,7 +67,7 @@ def reference() -> str:
     """The whole page."""
     parts = [INTRODUCTION, *(_section(section) for section in SECTIONS), PLUGINS]
     built_in = [row for row in list_plugins() if row.distribution.startswith("bootfw ")]
-    parts += [_plugin(row.kind, row.name, load(row.name, f"bootfw.{row.kind}s")) for row in built_in]
+    parts += [_plugin(row.kind, row.name, load(row.name, group_of(row.kind))) for row in built_in]
     rows = [f"| `{k.section}.{'.'.join(k.path)}` | `{k.variable}` |" for s in SECTIONS for k in keys_of(s)]
     parts.append(ENVIRONMENT.format(rows="\n".join(rows)))
     return "\n".join(parts)

@@ -20,7 +20,7 @@ SECTIONS: Mapping[str, type] = {
 PLUGIN_LISTS = ("backend", "resolver", "observer")
 """Lists of plugin tables, ``[[backend]]``."""
 
-PLUGIN_TABLES = ("watchdog",)
+PLUGIN_TABLES = ("watchdog", "leases")
 """Single plugin tables, ``[watchdog]``."""
 
 

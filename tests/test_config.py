@@ -126,7 +126,7 @@ def test_an_absolute_state_dir_stays(load: Any) -> None:
     assert load('[bootfw]\nstate-dir = "/var/lib/bootfw"').settings.state_dir == "/var/lib/bootfw"
 
 
-SECTIONS = "bootfw, tftp, dhcp, http, backend, resolver, observer, watchdog"
+SECTIONS = "bootfw, tftp, dhcp, http, backend, resolver, observer, watchdog, leases"
 TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize"
 
 
@@ -210,6 +210,7 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize"
         ('[backend]\nuse = "directory"', "backend: must be a list of tables: write [[backend]]"),
         ('[[watchdog]]\nuse = "hpa"', "watchdog: there is only one: write [watchdog]"),
         ('[[resolver]]\nuse = "static"\n[[resolver]]', 'resolver[1]: "use" is missing: it names the plugin'),
+        ('[[leases]]\nuse = "memory"', "leases: there is only one: write [leases]"),
         ("[watchdog]\nuse = 1", "watchdog.use: must be a string, not 1"),
         ("backend = [1]", "backend[0]: must be a table, not 1"),
     ],
@@ -277,7 +278,7 @@ def test_any_text_is_a_listen_address_or_a_value_error(text: str) -> None:
 
 
 WORDS = (
-    "bootfw tftp dhcp http backend resolver watchdog observer use "
+    "bootfw tftp dhcp http backend resolver watchdog leases observer use "
     "listen ports server mode interfaces state-dir subnet x"
 )
 

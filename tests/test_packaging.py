@@ -97,6 +97,8 @@ BUILT_IN = [
     "watchdog exponential",
     "watchdog fixed",
     "watchdog hpa",
+    "leases memory",
+    "leases sqlite",
     "observer log",
 ]
 

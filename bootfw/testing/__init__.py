@@ -6,6 +6,7 @@ stands in for a reactor, and time passes only when the test says so.
 
 from bootfw.testing.contracts import (
     BackendContract,
+    LeaseStoreContract,
     ResolverContract,
     WatchdogContract,
     WritableBackendContract,
@@ -19,6 +20,7 @@ from bootfw.testing.tftp import TFTPClient, TransferFailed, Transferred
 __all__ = [
     "BackendContract",
     "FakePeer",
+    "LeaseStoreContract",
     "Link",
     "LossyLink",
     "MemoryHost",

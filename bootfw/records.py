@@ -1,0 +1,148 @@
+"""Leases and reservations as plain data that JSON can hold, and which of them are meant.
+
+This is what ``bootfw leases --json`` prints and what goes over the control socket.
+"""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network
+from socket import inet_aton
+from typing import Any
+
+from attrs import frozen
+
+from bootfw.lease import NEVER, Lease, LeaseState, Reservation, mac_text, octets, uuid_text
+
+Record = dict[str, Any]
+
+STATES = ("active", "expired", "released", "declined")
+
+
+def number(address: str) -> int:
+    """A dotted quad as an integer, to sort and compare by."""
+    return int.from_bytes(inet_aton(address))
+
+
+def shown_state(lease: Lease, now: float) -> str:
+    """One of STATES; *now* in seconds since the epoch."""
+    if lease.expires <= now and lease.state in (LeaseState.ACTIVE, LeaseState.DECLINED):
+        return "expired"
+    return lease.state.value
+
+
+def lease_record(lease: Lease, now: float) -> Record:
+    """*lease* with its state at *now*; octets in hexadecimal; ``expires`` None: never."""
+    return {
+        "address": lease.address,
+        "state": shown_state(lease, now),
+        "mac": lease.mac,
+        "client_id": lease.client_id.hex(),
+        "uuid": lease.uuid,
+        "hostname": lease.hostname,
+        "kind": lease.kind,
+        "granted": lease.granted,
+        "expires": None if lease.expires >= NEVER else lease.expires,
+        "client": lease.client.hex(),
+    }
+
+
+def lease_of(record: Mapping[str, Any]) -> Lease:
+    """The lease that lease_record() made *record* of.
+
+    :raise ValueError, KeyError, TypeError: it did not.
+    """
+    return Lease(
+        address=record["address"],
+        client=bytes.fromhex(record["client"]),
+        mac=record["mac"],
+        state=LeaseState.ACTIVE if record["state"] == "expired" else LeaseState(record["state"]),
+        granted=float(record["granted"]),
+        expires=NEVER if record["expires"] is None else float(record["expires"]),
+        client_id=bytes.fromhex(record["client_id"]),
+        uuid=record["uuid"],
+        hostname=record["hostname"],
+        kind=record["kind"],
+    )
+
+
+def reservation_record(reservation: Reservation) -> Record:
+    """*reservation*; octets in hexadecimal, the options by their codes."""
+    return {
+        "address": reservation.address,
+        "mac": reservation.mac,
+        "client_id": reservation.client_id.hex(),
+        "uuid": reservation.uuid,
+        "circuit_id": reservation.circuit_id.hex(),
+        "hostname": reservation.hostname,
+        "options": {str(code): value.hex() for code, value in sorted(reservation.options.items())},
+    }
+
+
+def reservation_of(record: Mapping[str, Any]) -> Reservation:
+    """The reservation that reservation_record() made *record* of. What is left out is not given.
+
+    :raise ValueError, KeyError, TypeError: it did not.
+    """
+    return Reservation(
+        address=record.get("address", ""),
+        mac=record.get("mac", ""),
+        client_id=bytes.fromhex(record.get("client_id", "")),
+        uuid=record.get("uuid", ""),
+        circuit_id=bytes.fromhex(record.get("circuit_id", "")),
+        hostname=record.get("hostname", ""),
+        options={int(code): bytes.fromhex(value) for code, value in record.get("options", {}).items()},
+    )
+
+
+@frozen
+class Selection:
+    """Which leases are meant: those that fit everything that is said."""
+
+    who: str = ""
+    """An address, MAC, UUID, client id ("0x" and hexadecimal digits) or host name; "": anybody."""
+    state: str = ""
+    """One of STATES; "": any."""
+    network: str = ""
+    """``"10.77.0.0/24"``; "": anywhere."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.state and self.state not in STATES:
+            raise ValueError(f'the state must be one of {", ".join(STATES)}, not "{self.state}"')
+        self._bounds()
+
+    def leases(self, leases: Any, now: float) -> Any:
+        """An iterator over those of *leases*, an iterable, that are meant; *now* in seconds since the epoch."""
+        names = self._names()
+        first, last = self._bounds()
+        for lease in leases:
+            if self.state and shown_state(lease, now) != self.state:
+                continue
+            if self.network and not first <= number(lease.address) <= last:
+                continue
+            if names and names.isdisjoint(
+                (lease.address, lease.mac, lease.uuid, lease.hostname.lower(), lease.client_id)
+            ):
+                continue
+            yield lease
+
+    def _names(self) -> set[str | bytes]:
+        """Everything that *who* may mean."""
+        if not self.who:
+            return set()
+        names: set[str | bytes] = {self.who.lower()}
+        for spelling in (mac_text, uuid_text):
+            try:
+                names.add(spelling(self.who))
+            except ValueError:
+                continue
+        if self.who.startswith("0x"):
+            names.add(octets(self.who))
+        return names
+
+    def _bounds(self) -> tuple[int, int]:
+        if not self.network:
+            return 0, 0
+        try:
+            network = IPv4Network(self.network, strict=False)
+        except ValueError:
+            raise ValueError(f'must be a network, such as "10.77.0.0/24", not "{self.network}"') from None
+        return int(network.network_address), int(network.broadcast_address)

@@ -1,0 +1,141 @@
+"""ILeaseStore."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from zope.interface.verify import verifyObject
+
+from bootfw.interfaces import ILeaseStore
+from bootfw.lease import NEVER, Lease, LeaseState, Reservation
+from bootfw.testing.contracts.answers import Answers
+
+LEASES = (
+    Lease("192.0.2.1", b"h\x01\x52\x54\x00\x12\x34\x56", "52:54:00:12:34:56", LeaseState.ACTIVE, 1e9, 1e9 + 3600.25),
+    Lease(
+        address="255.255.255.254",
+        client=b"i\xff\x00'\"",
+        mac="",
+        state=LeaseState.RELEASED,
+        granted=0.0,
+        expires=1763640000.125,
+        client_id=bytes(range(256)),
+        uuid="00000000-0000-0000-0000-000000000001",
+        # What a client puts into option 12 is its own affair.
+        hostname="\udcff\0'; --\n\N{SNOWMAN}",
+        kind="firmware",
+    ),
+    Lease("0.0.0.1", b"", "", LeaseState.DECLINED, 1e9, 1e9),
+    Lease("10.0.0.10", b"h\x06", "00:11", LeaseState.ACTIVE, 1.5, NEVER, kind="bootp"),
+)
+"""One of each kind."""
+
+RESERVATIONS = (
+    Reservation("192.0.2.9", mac="52:54:00:12:34:56"),
+    Reservation("", client_id=b"\0\xff", hostname="\N{SNOWMAN}"),
+    Reservation("192.0.2.1", uuid="00000000-0000-0000-0000-000000000001", options={6: b"\x01\x02\x03\x04", 255: b""}),
+    Reservation("", circuit_id=b"eth0\0"),
+)
+
+
+class LeaseStoreContract(Answers):
+    """What every lease store does. Override ``make_store``."""
+
+    def make_store(self) -> Any:
+        """A store as the configuration would make it, with nothing in it."""
+        raise NotImplementedError
+
+    def loaded(self, *leases: Lease) -> Any:
+        """A store that keeps these, loaded."""
+        store = self.make_store()
+        list(store.load())
+        self.answer(store.commit(leases))
+        return store
+
+    def again(self, store: Any) -> dict[str, Lease]:
+        """What is in it after it has been closed, by address; it is loaded then."""
+        self.answer(store.close())
+        leases: Sequence[Lease] = list(store.load())
+        found = {lease.address: lease for lease in leases}
+        assert len(found) == len(leases), "an address has several leases"
+        return found
+
+    def test_provides_the_interface(self) -> None:
+        verifyObject(ILeaseStore, self.make_store())
+
+    def test_a_new_one_is_empty(self) -> None:
+        store = self.make_store()
+        assert list(store.load()) == []
+        assert list(store.reservations()) == []
+        self.answer(store.close())
+
+    def test_what_is_committed_comes_back_exactly(self) -> None:
+        store = self.loaded(*LEASES)
+        assert self.again(store) == {lease.address: lease for lease in LEASES}
+        self.answer(store.close())
+
+    def test_it_answers_later_with_none(self) -> None:
+        store = self.loaded()
+        for later in (store.commit(LEASES), store.commit([]), store.save_reservations(()), store.close()):
+            assert isinstance(later, Deferred)
+            assert self.answer(later) is None
+
+    def test_the_latest_lease_of_an_address_counts(self) -> None:
+        first = LEASES[0]
+        second, third, fourth = (evolve(first, client=b"i%d" % turn, state=LeaseState.RELEASED) for turn in range(3))
+        store = self.loaded(first, second)
+        assert self.again(store) == {first.address: second}
+        self.answer(store.commit([third]))
+        assert self.again(store) == {first.address: third}
+        waiting = [store.commit([fourth]), store.commit([first])]
+        assert [self.answer(each) for each in waiting] == [None, None]
+        assert self.again(store) == {first.address: first}
+        self.answer(store.close())
+
+    def test_calls_do_not_wait_for_each_other(self) -> None:
+        store = self.loaded()
+        leases = [evolve(LEASES[0], address=f"10.0.{high}.{low}") for high in range(20) for low in range(100)]
+        waiting = [store.commit([lease]) for lease in leases]
+        assert {self.answer(each) for each in waiting} == {None}
+        assert self.again(store) == {lease.address: lease for lease in leases}
+        self.answer(store.close())
+
+    def test_many_leases_in_one_call(self) -> None:
+        store = self.loaded()
+        leases = [evolve(LEASES[0], address=f"10.0.{high}.{low}") for high in range(20) for low in range(200)]
+        self.answer(store.commit(leases))
+        assert self.again(store) == {lease.address: lease for lease in leases}
+        self.answer(store.close())
+
+    def test_close_waits_for_what_was_committed(self) -> None:
+        store = self.loaded()
+        answers: list[str] = []
+        store.commit(LEASES).addCallback(lambda _: answers.append("leases"))
+        store.save_reservations(RESERVATIONS).addCallback(lambda _: answers.append("reservations"))
+        closed = store.close().addCallback(lambda _: answers.append("closed"))
+        self.answer(closed)
+        assert sorted(answers[:2]) == ["leases", "reservations"]
+        assert answers[2:] == ["closed"]
+        assert {lease.address: lease for lease in store.load()} == {lease.address: lease for lease in LEASES}
+        assert list(store.reservations()) == list(RESERVATIONS)
+        self.answer(store.close())
+
+    def test_reservations_come_back_exactly_and_in_order(self) -> None:
+        store = self.loaded(*LEASES)
+        self.answer(store.save_reservations(RESERVATIONS))
+        assert self.again(store) == {lease.address: lease for lease in LEASES}
+        assert list(store.reservations()) == list(RESERVATIONS)
+        self.answer(store.close())
+
+    def test_reservations_are_replaced_altogether(self) -> None:
+        store = self.loaded()
+        first, second = store.save_reservations(RESERVATIONS), store.save_reservations(RESERVATIONS[1:2])
+        self.answer(first)
+        self.answer(second)
+        self.again(store)
+        assert list(store.reservations()) == [RESERVATIONS[1]]
+        self.answer(store.save_reservations([]))
+        self.again(store)
+        assert list(store.reservations()) == []
+        self.answer(store.close())

@@ -1,0 +1,26 @@
+"""The built-in lease stores keep the contract that the kit checks for strangers."""
+
+import pytest
+from callbacks import Callbacks
+
+from bootfw.leases.memory import MemoryLeases
+from bootfw.leases.sqlite import SqliteLeases
+from bootfw.testing import LeaseStoreContract
+
+
+class TestMemory(LeaseStoreContract):
+    def make_store(self):
+        return MemoryLeases()
+
+
+class TestSqlite(LeaseStoreContract):
+    @pytest.fixture(autouse=True)
+    def _directory(self, tmp_path):
+        self.directory = tmp_path
+        self.reactor = Callbacks()
+
+    def make_store(self):
+        return SqliteLeases(self.directory / "state" / "leases.sqlite", self.reactor)
+
+    def wait(self, deferred):
+        self.reactor.wait(deferred)

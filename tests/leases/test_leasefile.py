@@ -1,0 +1,188 @@
+"""The file that leases are in, whole and damaged."""
+
+import os
+import re
+import resource
+import sqlite3
+import stat
+from contextlib import closing, contextmanager
+
+import pytest
+from attrs import evolve
+
+from bootfw.api import LeaseStoreError
+from bootfw.leases import leasefile
+from bootfw.leases.leasefile import LeaseFile, row_of
+from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Of a file with leases that has been closed."""
+    path = tmp_path / "state" / "leases.sqlite"
+    LeaseFile.create(path)
+    file = LeaseFile.open(path)
+    many = [evolve(LEASES[0], address=f"10.0.{high}.{low}") for high in range(10) for low in range(100, 200)]
+    file.write(list(map(row_of, [*LEASES, *many])))
+    file.replace_reservations(RESERVATIONS)
+    file.close()
+    return path
+
+
+def refused(path):
+    """What an operator is told."""
+    with pytest.raises(LeaseStoreError) as caught:
+        list(LeaseFile.open(path).leases())
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    return text.removeprefix(f"{path}: ")
+
+
+@contextmanager
+def edited(path):
+    with closing(sqlite3.connect(path)) as db:
+        yield db
+        db.commit()
+
+
+def test_it_is_for_its_owner_only_and_nothing_is_left_beside_it(path):
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [each.name for each in path.parent.iterdir()] == ["leases.sqlite"]
+
+
+def test_making_it_leaves_one_that_is_there(path):
+    before = path.read_bytes()
+    LeaseFile.create(path)
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == ["leases.sqlite"]
+
+
+def test_leases_come_by_address(path):
+    file = LeaseFile.open(path)
+    addresses = [tuple(map(int, lease.address.split("."))) for lease in file.leases()]
+    assert addresses == sorted(addresses)
+    assert len(addresses) == 1000 + len(LEASES)
+    file.close()
+
+
+def test_each_write_is_synced(path):
+    """All that can be seen of it without pulling the plug."""
+    file = LeaseFile.open(path)
+    assert file._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert file._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    file.close()
+
+
+def test_nobody_else_opens_it_meanwhile(path, monkeypatch):
+    monkeypatch.setattr(leasefile, "PATIENCE", 0)
+    file = LeaseFile.open(path)
+    assert refused(path) == "another process uses it; is bootfw running already?"
+    file.close()
+    LeaseFile.open(path).close()
+
+
+def test_there_is_no_file(tmp_path):
+    assert refused(tmp_path / "none") == "there is no such file"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_its_place_is_no_directory(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LeaseStoreError, match=re.escape(f"{tmp_path / 'file'}: ")):
+        LeaseFile.create(tmp_path / "file" / "state" / "leases.sqlite")
+
+
+DAMAGED = r"is damaged: .*\. Put a good copy in its place; or move it away to begin without any lease, .*"
+
+
+@pytest.mark.parametrize("content", [b"", b"leases", b"SQLite format 3\0", os.urandom(100_000)])
+def test_something_else_is_in_its_place(tmp_path, content):
+    path = tmp_path / "leases.sqlite"
+    path.write_bytes(content)
+    assert re.fullmatch(DAMAGED, refused(path))
+    assert path.read_bytes() == content
+
+
+def test_it_is_a_database_of_others(tmp_path):
+    path = tmp_path / "leases.sqlite"
+    with edited(path) as db:
+        db.execute("CREATE TABLE lease (address)")
+    assert "it is not a lease file of bootfw" in refused(path)
+
+
+def test_it_is_of_a_later_version(path):
+    with edited(path) as db:
+        db.execute("PRAGMA user_version = 2")
+    assert refused(path) == (
+        "was written by another version of bootfw: its tables are of version 2, and this one knows version 1"
+    )
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.99])
+def test_its_end_is_missing(path, part):
+    os.truncate(path, int(path.stat().st_size * part))
+    assert re.fullmatch(DAMAGED, refused(path))
+
+
+def test_pages_are_overwritten(path):
+    whole = path.read_bytes()
+    for start in range(4096, len(whole), 4096):
+        path.write_bytes(whole[:start] + bytes(4096) + whole[start + 4096 :])
+        assert re.fullmatch(DAMAGED, refused(path))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE lease SET state = 'lost' WHERE address = 1",
+        "UPDATE lease SET client = 'text' WHERE address = 1",
+        "UPDATE lease SET granted = 'yesterday' WHERE address = 1",
+        "INSERT INTO lease SELECT -1, client, mac, client_id, uuid, hostname, state, granted, expires, kind FROM lease",
+        "INSERT INTO lease SELECT 1 << 32, client, mac, client_id, uuid, hostname, state, granted, expires, kind "
+        "FROM lease WHERE address = 1",
+    ],
+)
+def test_a_lease_makes_no_sense(path, change):
+    with edited(path) as db:
+        db.execute("DELETE FROM lease WHERE address != 1")
+        db.execute(change)
+    assert re.fullmatch(DAMAGED, refused(path))
+
+
+@pytest.mark.parametrize("change", ["options = '{'", "options = '[]'", "mac = 'none'", "client_id = 7, mac = ''"])
+def test_a_reservation_makes_no_sense(path, change):
+    with edited(path) as db:
+        db.execute(f"UPDATE reservation SET {change} WHERE position = 0")
+    file = LeaseFile.open(path)
+    with pytest.raises(LeaseStoreError, match=DAMAGED):
+        list(file.reservations())
+    file.close()
+
+
+def test_a_table_is_missing(path):
+    with edited(path) as db:
+        db.execute("DROP TABLE lease")
+    assert "no such table: lease" in refused(path)
+
+
+def test_the_disk_is_full(path):
+    """What was kept stays, and when there is room again everything goes on."""
+    file = LeaseFile.open(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(LeaseStoreError, match="disk"):
+            file.write([row_of(evolve(LEASES[0], hostname="a" * 10_000))])
+        with pytest.raises(LeaseStoreError, match="disk"):
+            file.replace_reservations([evolve(RESERVATIONS[0], hostname="a" * 10_000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {lease.address: lease for lease in file.leases()}[LEASES[0].address] == LEASES[0]
+    assert list(file.reservations()) == list(RESERVATIONS)
+    changed = evolve(LEASES[0], hostname="changed")
+    file.write([row_of(changed)])
+    file.close()
+    file = LeaseFile.open(path)
+    assert {lease.address: lease for lease in file.leases()}[changed.address] == changed
+    file.close()

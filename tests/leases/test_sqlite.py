@@ -1,0 +1,151 @@
+"""The ``sqlite`` store: what is committed together, and how it is configured."""
+
+import resource
+import threading
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from callbacks import Callbacks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import DeferredList
+
+from bootfw.api import ConfigError, Lease, LeaseState, LeaseStoreError, PluginContext
+from bootfw.leases import sqlite
+from bootfw.leases.sqlite import SqliteLeases
+from bootfw.plugins import configure
+from bootfw.testing.contracts.leases import LEASES
+
+
+@pytest.fixture
+def reactor():
+    return Callbacks()
+
+
+@pytest.fixture
+def store(tmp_path, reactor):
+    store = SqliteLeases(tmp_path / "leases.sqlite", reactor)
+    list(store.load())
+    return store
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "leases"]
+
+
+def closed(store, reactor):
+    reactor.wait(store.close())
+
+
+def test_what_waits_becomes_durable_together(store, reactor):
+    """One transaction and one call of the reactor for all that came while the disk was busy."""
+    answers = [store.commit([evolve(LEASES[0], address=f"10.0.0.{turn}")]) for turn in range(250)]
+    reactor.wait(DeferredList(answers))
+    assert reactor.turns < 50
+    closed(store, reactor)
+
+
+def test_those_who_wait_hear_of_a_fault_and_the_next_is_as_good_as_any(store, reactor):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    failed = []
+    try:
+        answers = [store.commit([lease]).addErrback(failed.append) for lease in LEASES]
+        reactor.wait(DeferredList(answers))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [str(failure.value).partition(": ")[0] for failure in failed] == [str(store.path)] * len(LEASES)
+    assert all(failure.check(LeaseStoreError) for failure in failed)
+    done = []
+    reactor.wait(store.commit(LEASES[:1]).addCallback(done.append))
+    assert done == [None]
+    closed(store, reactor)
+    assert list(store.load()) == [LEASES[0]]
+    closed(store, reactor)
+
+
+def test_it_leaves_nothing_behind(store, reactor):
+    reactor.wait(store.commit(LEASES))
+    (thread,) = threads()
+    closed(store, reactor)
+    thread.join(10)
+    assert threads() == []
+    assert [path.name for path in store.path.parent.iterdir()] == ["leases.sqlite"]
+
+
+def test_without_a_commit_there_is_no_thread(store, reactor):
+    assert threads() == []
+    closed(store, reactor)
+
+
+def test_two_servers_can_not_use_one_file(store, reactor, monkeypatch):
+    monkeypatch.setattr("bootfw.leases.leasefile.PATIENCE", 0)
+    with pytest.raises(LeaseStoreError, match="is bootfw running already"):
+        SqliteLeases(store.path, reactor).load()
+    closed(store, reactor)
+
+
+def test_it_raises_where_it_is_misused(store, reactor):
+    with pytest.raises(UnicodeEncodeError):
+        store.commit([evolve(LEASES[0], hostname="\ud800")])
+    with pytest.raises(OSError, match="illegal IP address"):
+        store.commit([evolve(LEASES[0], address="")])
+    with pytest.raises(AssertionError):
+        store.load()
+    closed(store, reactor)
+    with pytest.raises(AssertionError):
+        store.commit(LEASES)
+
+
+ADDRESS = st.integers(1, 5).map("10.0.0.{}".format)
+MOMENT = st.floats(0, 1e12)
+LEASE = st.builds(
+    Lease,
+    address=ADDRESS,
+    client=st.binary(max_size=20),
+    mac=st.text(max_size=5),
+    state=st.sampled_from(LeaseState),
+    granted=MOMENT,
+    expires=MOMENT,
+    client_id=st.binary(max_size=20),
+    uuid=st.text(max_size=5),
+    hostname=st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    kind=st.sampled_from(["", "firmware", "system"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(LEASE, max_size=8), max_size=8), st.integers(1, 8))
+def test_it_is_what_a_dictionary_is(tmp_path_factory, commits, largest):
+    reactor = Callbacks()
+    store = SqliteLeases(tmp_path_factory.mktemp("state") / "leases.sqlite", reactor)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bootfw.leases.leasefile.LARGEST", largest)
+        patch.setattr(sqlite, "LARGEST", largest)
+        list(store.load())
+        reactor.wait(DeferredList([store.commit(leases) for leases in commits]))
+        closed(store, reactor)
+    kept = {lease.address: lease for lease in store.load()}
+    assert kept == {lease.address: lease for leases in commits for lease in leases}
+    closed(store, reactor)
+
+
+CONTEXT = PluginContext(None, Path("/etc/bootfw"), Path("/var/lib/bootfw"))
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({}, "/var/lib/bootfw/leases.sqlite"),
+        ({"path": "leases"}, "/etc/bootfw/leases"),
+        ({"path": "/srv/leases"}, "/srv/leases"),
+    ],
+)
+def test_where_the_file_is(options, path):
+    assert str(configure(sqlite.plugin, options, CONTEXT).path) == path
+
+
+def test_an_unknown_option():
+    with pytest.raises(ConfigError, match="known: path"):
+        configure(sqlite.plugin, {"file": "leases"}, CONTEXT)
