@@ -1,0 +1,167 @@
+"""The servers that are compared: each on its own loopback port, serving the same directory, its CPU time known."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Server:
+    """A running server; ``with`` ends it."""
+
+    def __init__(self, name: str, command: list[str | Path], port: int, log: Path) -> None:
+        self.name = name
+        self.port = port
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [str(word) for word in command],
+                stdout=output,
+                stderr=output,
+                env=_environment(Path(command[0])),
+            )
+        deadline = time.monotonic() + 10
+        while not _is_bound(port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
+                raise RuntimeError(f"{name} does not listen on {port}:\n{log.read_text(errors='replace')}")
+            time.sleep(0.02)
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the server and of everything it has started."""
+        total = 0
+        for pid in _with_children(self._process.pid):
+            try:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            total += sum(map(int, fields[11:15]))
+        return total / TICKS
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the server's own process."""
+        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        return 0
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def bootfw(root: Path, work: Path) -> Server:
+    """This checkout, in the environment that runs the benchmark."""
+    port = 20169
+    configuration = work / "bootfw.toml"
+    configuration.write_text(
+        f'[tftp]\nlisten = ["127.0.0.1:{port}"]\n[dhcp]\nmode = "off"\n[http]\nlisten = []\n'
+        f'[[backend]]\nuse = "directory"\nroot = "{root}"\n'
+    )
+    twistd = Path(sys.executable).with_name("twistd")
+    command = [twistd, "--nodaemon", "--pidfile=", "bootfw", "-c", configuration]
+    return Server("bootfw", command, port, work / "bootfw.log")
+
+
+def dnsmasq(root: Path, work: Path) -> Server:
+    """Debian's dnsmasq-base. It has one TFTP port, 69, and needs root for it."""
+    command = [
+        _program("dnsmasq"),
+        *("--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file="),
+        *("--enable-tftp", f"--tftp-root={root}", "--tftp-max=5000", "--quiet-tftp", "--log-facility=-"),
+        *("--listen-address=127.0.0.1", "--bind-interfaces"),
+    ]
+    return Server("dnsmasq", command, 69, work / "dnsmasq.log")
+
+
+def tftpd_hpa(root: Path, work: Path) -> Server:
+    """Debian's tftpd-hpa."""
+    port = 20269
+    command = [
+        _program("in.tftpd", work),
+        *("--foreground", "--secure", "--user", "root", "--address", f"127.0.0.1:{port}", root),
+    ]
+    return Server("tftpd-hpa", command, port, work / "tftpd-hpa.log")
+
+
+def atftpd(root: Path, work: Path) -> Server:
+    """Debian's atftpd."""
+    port = 20369
+    command = [
+        _program("atftpd", work),
+        *("--daemon", "--no-fork", "--bind-address", "127.0.0.1", "--port", str(port), "--user", "root.root"),
+        *("--maxthread", "5000", "--verbose=0", "--logfile", "/dev/stdout", root),
+    ]
+    return Server("atftpd", command, port, work / "atftpd.log")
+
+
+SERVERS: dict[str, Callable[[Path, Path], Server]] = {
+    "bootfw": bootfw,
+    "dnsmasq": dnsmasq,
+    "tftpd-hpa": tftpd_hpa,
+    "atftpd": atftpd,
+}
+
+# Debian's packages of these two exclude each other, so they are unpacked instead of installed.
+PACKAGES = {"in.tftpd": ("tftpd-hpa", "libwrap0"), "atftpd": ("atftpd", "libwrap0"), "dnsmasq": ("dnsmasq-base",)}
+
+
+def _program(name: str, work: Path | None = None) -> Path:
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if found:
+        return Path(found)
+    if work is None:
+        raise RuntimeError(f"{name} is not installed (Debian: {PACKAGES[name][0]})")
+    unpacked = work.parent / "debian" / name
+    if not unpacked.exists():
+        unpacked.mkdir(parents=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            os.chmod(scratch, 0o777)  # apt downloads as a user of its own
+            subprocess.run(["apt-get", "download", "-qq", *PACKAGES[name]], cwd=scratch, check=True)
+            for package in Path(scratch).glob("*.deb"):
+                subprocess.run(["dpkg", "-x", package, unpacked], check=True)
+    return unpacked / "usr/sbin" / name
+
+
+def _environment(program: Path) -> dict[str, str]:
+    """Where an unpacked program finds its libraries."""
+    if "debian" not in program.parts:
+        return dict(os.environ)
+    machine = f"{os.uname().machine}-linux-gnu"
+    unpacked = program.parents[2]
+    return {**os.environ, "LD_LIBRARY_PATH": f"{unpacked}/usr/lib/{machine}:{unpacked}/lib/{machine}"}
+
+
+def _is_bound(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+def _with_children(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = task.read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            found += _with_children(int(child))
+    return found
