@@ -81,7 +81,7 @@ class ReadSession(Session[State]):
     _sent: int = field(default=0, init=False)
     """The highest block that has been sent."""
     _once: int = field(default=0, init=False)
-    """From this block on, what is in flight was sent once only, at ``_sent_at`` (0: the OACK)."""
+    """From this block on, what is in flight was sent once only, and that at ``_sent_at`` (0: the OACK)."""
     _repeats: bool = field(default=False, init=False)
     """This peer has repeated an ACK; perhaps it is one that answers each block it does not expect, as EDK2 does."""
     _nacked: int = field(default=-1, init=False)
@@ -153,13 +153,11 @@ class ReadSession(Session[State]):
             return self.state
         if block == self.acked:
             return self._missed(now)
-        # RFC 7440 section 4: an ACK inside the window asks for what follows it. Unless it is about an earlier sending:
-        # because it comes sooner than an answer can, or because EDK2 has got a block of those that were sent twice, is
-        # past it, and says so. Then what follows is on its way, and only the window's new end is missing; to send all of
-        # it again would be answered in the same way, for ever. If a block did get lost, EDK2 repeats this ACK.
-        echo = block < self._sent and (
-            now - self._sent_at < self._patience.soonest or (self._repeats and block < self._once)
-        )
+        # RFC 7440 section 4: an ACK inside the window asks for what follows it. But EDK2 answers old blocks, too: when
+        # it gets one of those that were sent twice, it says how far it is. Then what follows is on its way, and only
+        # the window's new end is missing; all of it sent again would be answered in the same way, for ever. If a block
+        # did get lost, EDK2 repeats this ACK.
+        echo = self._repeats and block < self._sent and block < self._once
         wait = self._progress(block, now)
         if block == self._final:
             return self._close(Outcome.COMPLETE)
@@ -199,7 +197,7 @@ class ReadSession(Session[State]):
         repeated = self._sent - blocks.first + 1
         if repeated > 0:
             self.retransmitted += repeated
-        self._once = (self._sent if blocks.first == self.acked + 1 else blocks.last) + 1
+        self._once = self._sent + 1
         self._sent = blocks.last
         self._sent_at = now
         self.out.append(blocks)

@@ -45,7 +45,7 @@ class Session(Generic[_State]):
     _wait: float = field(init=False)
     """Seconds to wait for an answer to the sending that is under way."""
     _sent_at: float = field(init=False)
-    """When the newest sending that asks for an answer began."""
+    """When something was sent that asks for an answer."""
 
     @classmethod
     def run_by(cls, table: Table, states: type[enum.Enum], inputs: type[enum.Enum]) -> None:

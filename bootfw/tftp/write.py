@@ -133,7 +133,7 @@ class WriteSession(Session[State]):
             return self._take(payload, now)
         if block > self.stored:
             self._lacking(self.stored + 1, now)
-        elif block and self.agreed.windowsize == 1:
+        elif self.agreed.windowsize == 1:
             self._acknowledge(now)
         return self.state
 
@@ -142,11 +142,9 @@ class WriteSession(Session[State]):
         """The next block is kept until it can be stored. Nothing is acknowledged meanwhile."""
         self.last_heard = now
         number, payload = argument
-        assert self.stores is not None
         block = advance(self.stored, number, self.acked + self.agreed.windowsize - self.stored)
         ahead = self.stored + len(self._backlog) + 2
-        newest = self._backlog[-1] if self._backlog else self.stores.payload
-        if block is None or block < ahead or len(newest) < self.agreed.blksize:  # nothing follows a short block
+        if block is None or block < ahead:
             return self.state
         if block > ahead:
             self._missing = ahead

@@ -5,6 +5,7 @@ from drive import OACK, Mute, Reading, Waits, numbered
 
 from bootfw.errors import FileMissing, TransferError
 from bootfw.tftp import read
+from bootfw.tftp.blocks import Blocks
 from bootfw.tftp.read import Input, ReadSession, State
 from bootfw.tftp.table import IllegalInput
 from bootfw.values import Agreed, Outcome
@@ -356,6 +357,49 @@ def test_awaiting_ack_ack_repeated_sends_a_window_again_once() -> None:
     reading = awaiting(windowsize=2)
     assert [reading.ack(0) for _ in range(3)] == [BLOCK[:2], [], []]
     assert reading.session.deadline == 1.0
+
+
+def echoing(**more: object) -> Reading:
+    """Seven blocks; 3 to 6 were sent twice to a peer that repeats its ACKs, and it has acknowledged 2."""
+    reading = Reading(numbered(49), Agreed(8, 4), **more)  # type: ignore[arg-type]
+    reading.take()
+    assert [len(reading.ack(2)) for _ in range(2)] == [4, 4]
+    return reading
+
+
+def test_awaiting_ack_ack_that_echoes_an_old_block_brings_only_the_new_end() -> None:
+    reading = echoing()
+    assert reading.ack(3, at=0.5) == [Data(7, b"\0")]
+    assert reading.session.deadline == 1.5
+    assert reading.ack(4, at=0.75) == [], "the end is out already"
+    assert reading.session.deadline == 1.75, "but it is progress"
+    assert reading.ack(4, at=0.875) != [], "repeated: so block 5 did get lost"
+
+
+def test_awaiting_ack_ack_within_the_window_goes_back_for_a_peer_that_does_not_repeat() -> None:
+    reading = Reading(numbered(49), Agreed(8, 4))
+    reading.take()
+    assert [packet.block for packet in reading.ack(2) if isinstance(packet, Data)] == [3, 4, 5, 6]
+    assert [packet.block for packet in reading.ack(3) if isinstance(packet, Data)] == [4, 5, 6, 7]
+
+
+def test_fetching_ack_while_the_new_end_is_read_begins_anew() -> None:
+    reading = echoing()
+    reading.lazy = True
+    reading.ack(3)
+    assert reading.session.wants == Blocks(7, 1)
+    reading.ack(4)
+    assert reading.fetch() == []
+    assert reading.session.wants == Blocks(5, 3)
+
+
+def test_awaiting_ack_ack_repeated_is_answered_once_more_after_the_timer() -> None:
+    reading = awaiting(windowsize=2)
+    assert reading.ack(0) == BLOCK[:2]
+    assert reading.ack(0) == []
+    assert reading.tick() == BLOCK[:2]
+    assert reading.ack(0) == BLOCK[:2]
+    assert reading.ack(0) == []
 
 
 def test_awaiting_ack_ack_gives_no_round_trip_after_a_second_sending() -> None:
