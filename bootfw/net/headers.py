@@ -54,6 +54,5 @@ def refuse(http: Any, status: int, message: str) -> None:
     text = f"{message}\n".encode(errors="replace")
     http.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
     http.setHeader(b"Content-Length", b"%d" % len(text))
-    if http.method != b"HEAD":
-        http.write(text)
+    http.write(text)
     http.finish()

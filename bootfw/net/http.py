@@ -185,9 +185,6 @@ class BootSite(Site):
     def stopFactory(self) -> None:
         """None is closed."""
 
-    def log(self, request: Any) -> None:
-        """Nothing is written."""
-
 
 def listen_http(reactor: Any, factory: Any, address: str, port: int) -> Any:
     """Have *factory* listen on a TCP port. "::" is IPv6 only, so that "0.0.0.0" can have the same port.

@@ -110,6 +110,7 @@ def test_sizes_around_that_of_a_chunk(size, known):
     assert len(Web(reader).get().body) == size
     assert reader.closed == 1
     assert all(length <= CHUNK for _, length in reader.reads)
+    assert len(reader.reads) == (-(-size // CHUNK) if known else size // CHUNK + 1)
 
 
 async def _coroutine(data):
@@ -405,6 +406,12 @@ def test_no_more_is_read_than_the_client_takes():
     assert web.report.outcome is Outcome.COMPLETE
 
 
+def test_answers_that_are_there_already_do_not_pile_up(monkeypatch):
+    monkeypatch.setattr("bootfw.net.download.CHUNK", 1)
+    data = THOUSAND * 5
+    assert Web(Reader(data, succeed, len(data))).get().body == data
+
+
 def test_an_answer_that_comes_while_the_transport_is_full_is_sent_and_no_more_is_asked():
     answers = []
     reader = Reader(bytes(10 * CHUNK), lambda data: answers.append((Deferred(), data)) or answers[-1][0], 10 * CHUNK)
@@ -505,6 +512,7 @@ def test_a_file_that_has_become_shorter_is_never_passed_off_as_whole(later):
     assert reader.closed == 1
     assert web.report.outcome is Outcome.FAILED
     assert web.report.detail == "the file has ended at octet 100000, before its size"
+    assert reader.reads == [(0, CHUNK), (CHUNK, CHUNK)]
 
 
 def _fails(error):
@@ -588,6 +596,17 @@ def test_a_backend_that_never_reads():
     assert gone(web, wire)
     assert reader.closed == 1
     assert (web.report.outcome, web.report.detail) == (Outcome.FAILED, "the backend had not answered after 60 s")
+
+
+def test_a_backend_that_is_slow_all_the_time():
+    answers = []
+    reader = Reader(bytes(3 * CHUNK), lambda data: answers.append((Deferred(), data)) or answers[-1][0], 3 * CHUNK)
+    web = Web(reader)
+    wire = web.ask()
+    for number in range(3):
+        web.clock.advance(59)
+        answers[number][0].callback(answers[number][1])
+    assert len(parse(wire.value())[0].body) == 3 * CHUNK
 
 
 def test_a_backend_that_never_opens():
