@@ -1,0 +1,508 @@
+"""Each state of a client (RFC 2131 section 4.3), one after the other."""
+
+from socket import inet_aton
+
+import pytest
+from leasing import BEGIN, FIRMWARE_LEASE, LEASE, NAK, OFFER, ROM, SERVER, Machine, address, pool, server, subnet
+
+from bootfw.dhcp.answer import Arrival, Cause, Silence
+from bootfw.lease import NEVER, LeaseState
+
+UNKNOWN = Cause.UNKNOWN
+
+
+@pytest.fixture
+def machine():
+    return Machine(1, server())
+
+
+@pytest.fixture
+def other(machine):
+    """Another machine on the same wire."""
+    return Machine(2, machine.server)
+
+
+def silent(answer):
+    assert isinstance(answer, Silence), answer
+    return answer.cause
+
+
+# INIT
+
+
+def test_discover_gets_an_offer(machine):
+    offer = machine.discovers()
+
+    assert address(offer, OFFER) == "10.77.0.100"
+    assert offer.identifier == offer.server == SERVER
+    assert offer.options == {51: bytes((0, 0, 14, 16)), 1: bytes((255, 255, 255, 0)), 3: bytes((10, 77, 0, 1))}
+    assert offer.commit == ()
+    assert offer.new
+
+
+def test_an_offer_is_kept_for_its_client(machine, other):
+    offered = address(machine.discovers(), OFFER)
+
+    assert address(other.discovers(), OFFER) != offered
+    assert address(machine.after(10).discovers(), OFFER) == offered
+    assert address(machine.after(11).selects(offered)) == offered
+
+
+def test_discover_with_another_xid_gets_the_same_offer(machine):
+    offered = address(machine.discovers(), OFFER)
+
+    assert address(machine.says(1, xid=77), OFFER) == offered
+
+
+def test_an_offer_that_nobody_took_goes_to_others_in_the_end(other):
+    dhcp = server(pool(1))
+    first, second = Machine(1, dhcp), Machine(2, dhcp)
+    offered = address(first.discovers(), OFFER)
+
+    assert silent(second.after(119).discovers()) is Cause.EXHAUSTED
+    assert address(second.after(120).discovers(), OFFER) == offered
+
+
+def test_discover_is_offered_what_it_wants_if_that_is_free(machine, other):
+    assert address(machine.discovers("10.77.0.107"), OFFER) == "10.77.0.107"
+    assert address(other.discovers("10.77.0.107"), OFFER) == "10.77.0.100"
+
+
+@pytest.mark.parametrize("wanted", ["10.77.0.99", "10.78.0.100", "10.77.0.1", "255.255.255.255", "0.0.0.0"])
+def test_discover_is_not_offered_what_is_not_ours_to_give(machine, wanted):
+    assert address(machine.discovers(wanted), OFFER) == "10.77.0.100"
+
+
+def test_discover_with_a_cut_wish_is_one_without(machine):
+    assert address(machine.says(1, {50: b"\x0a\x4d\0"}), OFFER) == "10.77.0.100"
+
+
+def test_discover_of_who_has_a_lease_is_offered_that(machine, other):
+    held = machine.boots()
+    other.boots()
+
+    offer = machine.after(60).discovers("10.77.0.105")
+
+    assert address(offer, OFFER) == held
+    assert not offer.new
+
+
+def test_discover_of_who_had_a_lease_is_offered_that_again(machine, other):
+    held = machine.boots()
+
+    assert address(other.after(LEASE + 1).discovers(), OFFER) != held
+    assert address(machine.after(LEASE + 2).discovers(), OFFER) == held
+
+
+def test_an_offer_does_not_lengthen_a_lease(machine):
+    held = machine.boots()
+    machine.after(LEASE - 1).discovers()
+
+    assert machine.server.lease(held).expires == BEGIN + LEASE
+
+
+# Probing
+
+
+def test_an_address_is_probed_until_that_is_done(machine):
+    offered = machine.discovers()
+    assert offered.probe
+    assert machine.discovers().probe
+
+    assert machine.server.probed(offered.address, False, BEGIN + 1) == ()
+
+    assert not machine.after(1).discovers().probe
+
+
+def test_who_may_be_using_its_address_is_not_probed_at_it(machine):
+    machine.boots()
+
+    assert not machine.after(60).discovers().probe
+    assert machine.after(LEASE + 1).discovers().probe
+
+
+def test_an_address_in_use_rests_and_another_is_offered(machine, other):
+    taken = address(machine.discovers(), OFFER)
+
+    (declined,) = machine.server.probed(taken, True, BEGIN)
+
+    assert (declined.address, declined.state, declined.client) == (taken, LeaseState.DECLINED, b"")
+    assert declined.expires == BEGIN + 3600
+    assert address(machine.discovers(taken), OFFER) != taken
+    assert address(other.after(3599).discovers(taken), OFFER) != taken
+    assert address(other.after(3601).discovers(taken), OFFER) != taken, "its own offer comes first"
+    assert address(Machine(3, machine.server, now=BEGIN + 3601).discovers(taken), OFFER) == taken
+
+
+def test_a_probe_of_an_unknown_address_changes_nothing(machine):
+    assert machine.server.probed("192.0.2.1", True, BEGIN) == ()
+    assert machine.server.probed("10.77.0.5", True, BEGIN) == ()
+    assert list(machine.server.leases()) == []
+
+
+# SELECTING
+
+
+def test_selecting_gets_an_ack_and_a_lease(machine):
+    offered = address(machine.discovers(), OFFER)
+
+    ack = machine.after(4).selects(offered)
+
+    assert address(ack) == offered
+    (lease,) = ack.commit
+    assert (lease.address, lease.mac, lease.state, lease.kind) == (offered, machine.mac, LeaseState.ACTIVE, "system")
+    assert (lease.granted, lease.expires) == (BEGIN + 4, BEGIN + 4 + LEASE)
+    assert ack.new
+    assert ack.options == machine.after(5).discovers().options
+    assert machine.server.lease(offered) is lease
+
+
+def test_selecting_repeated_gets_the_same_ack_and_is_stored_again(machine):
+    offered = address(machine.discovers(), OFFER)
+    machine.selects(offered)
+
+    again = machine.after(1).selects(offered)
+
+    assert address(again) == offered
+    assert not again.new
+    assert len(again.commit) == 1
+
+
+def test_selecting_another_server_frees_the_offer():
+    dhcp = server(pool(1))
+    first, second = Machine(1, dhcp), Machine(2, dhcp)
+    first.discovers()
+
+    answer = first.selects("192.0.2.9", chosen="192.0.2.1")
+
+    assert silent(answer) is Cause.OTHER_SERVER
+    assert answer.detail == "192.0.2.1"
+    assert address(second.discovers(), OFFER) == "10.77.0.100"
+
+
+def test_selecting_another_server_keeps_the_lease_that_is_there(machine):
+    held = machine.boots()
+
+    machine.selects("192.0.2.9", chosen="192.0.2.1")
+
+    assert machine.server.lease(held).state is LeaseState.ACTIVE
+
+
+def test_selecting_by_another_address_of_ours_is_selecting_us(machine):
+    machine.server.handle(Machine(9, machine.server).message(8, ciaddr=SERVER), Arrival("10.77.0.2"), BEGIN)
+    offered = address(machine.discovers(), OFFER)
+
+    assert address(machine.selects(offered, chosen="10.77.0.2")) == offered
+
+
+def test_selecting_an_address_of_somebody_else_gets_a_nak(machine, other):
+    held = other.boots()
+
+    nak = machine.selects(held)
+
+    assert address(nak, NAK) == ""
+    assert nak.message == f"{held} is in use"
+    assert nak.commit == ()
+
+
+def test_selecting_an_address_offered_to_somebody_else_gets_a_nak(machine, other):
+    offered = address(other.discovers(), OFFER)
+
+    assert address(machine.selects(offered), NAK) == ""
+
+
+@pytest.mark.parametrize("wanted", ["10.77.0.5", "10.78.0.5", "10.77.0.1"])
+def test_selecting_an_address_that_is_not_given_gets_a_nak(machine, wanted):
+    assert address(machine.selects(wanted), NAK) == ""
+
+
+def test_selecting_after_we_lost_the_offer_is_fine(machine):
+    """We have been started anew in between."""
+    offered = address(machine.discovers(), OFFER)
+
+    assert address(Machine(1, server()).selects(offered)) == offered
+
+
+def test_selecting_without_an_address_makes_no_sense(machine):
+    assert silent(machine.says(3, {54: inet_aton(SERVER)})) is Cause.MALFORMED
+
+
+def test_selecting_with_a_cut_server_identifier_is_not_for_us(machine):
+    offered = address(machine.discovers(), OFFER)
+
+    assert silent(machine.says(3, {54: b"\x0a", 50: inet_aton(offered)})) is Cause.OTHER_SERVER
+
+
+def test_selecting_what_was_not_offered_while_it_has_another_gets_a_nak(machine):
+    held = machine.boots()
+
+    assert machine.after(10).selects("10.77.0.105").message == f"it has {held}"
+    assert machine.server.lease(held).state is LeaseState.ACTIVE
+
+
+# INIT-REBOOT
+
+
+def test_init_reboot_with_its_own_address_gets_an_ack(machine):
+    held = machine.boots()
+
+    ack = machine.after(1800).restarts_with(held)
+
+    assert address(ack) == held
+    assert machine.server.lease(held).expires == BEGIN + 1800 + LEASE
+
+
+def test_init_reboot_with_its_expired_address_gets_an_ack(machine):
+    held = machine.boots()
+
+    assert address(machine.after(LEASE * 10).restarts_with(held)) == held
+
+
+def test_init_reboot_from_another_network_gets_a_nak(machine):
+    nak = machine.restarts_with("192.168.1.5")
+
+    assert address(nak, NAK) == ""
+    assert nak.message == "192.168.1.5 is not of this network"
+
+
+def test_init_reboot_with_an_address_of_somebody_else_gets_a_nak(machine, other):
+    held = other.boots()
+
+    assert address(machine.restarts_with(held), NAK) == ""
+
+
+def test_init_reboot_of_who_has_another_address_gets_a_nak(machine):
+    held = machine.boots()
+
+    assert machine.restarts_with("10.77.0.107").message == f"it has {held}"
+
+
+def test_init_reboot_of_a_stranger_is_not_answered(machine):
+    """Another server may have given it the address (RFC 2131 section 4.3.2)."""
+    assert silent(machine.restarts_with("10.77.0.105")) is UNKNOWN
+    assert silent(machine.restarts_with("10.77.0.5")) is UNKNOWN
+
+
+def test_init_reboot_of_a_stranger_is_answered_where_we_are_authoritative():
+    machine = Machine(1, server(authoritative=True))
+
+    assert address(machine.restarts_with("10.77.0.105")) == "10.77.0.105"
+    assert address(Machine(2, machine.server).restarts_with("10.77.0.105"), NAK) == ""
+    assert address(Machine(2, machine.server).restarts_with("10.77.0.5"), NAK) == ""
+
+
+def test_init_reboot_after_release_takes_the_address_again(machine):
+    held = machine.boots()
+    machine.releases(held)
+
+    assert address(machine.after(5).restarts_with(held)) == held
+
+
+def test_init_reboot_without_an_address_makes_no_sense(machine):
+    assert silent(machine.says(3)) is Cause.MALFORMED
+
+
+# RENEWING, REBINDING
+
+
+def test_renewing_lengthens_the_lease(machine):
+    held = machine.boots()
+
+    ack = machine.after(LEASE / 2).renews(held)
+
+    assert address(ack) == held
+    assert not ack.new
+    assert ack.commit[0].expires == BEGIN + LEASE / 2 + LEASE
+
+
+def test_renewing_what_is_somebody_elses_by_now_gets_a_nak():
+    dhcp = server(pool(1))
+    first, second = Machine(1, dhcp), Machine(2, dhcp, now=BEGIN + LEASE + 1)
+    held = first.boots()
+    assert second.boots() == held
+
+    assert address(first.after(LEASE + 2).renews(held), NAK) == ""
+
+
+def test_renewing_after_we_lost_the_lease_gets_it_back(machine):
+    assert address(machine.renews("10.77.0.105")) == "10.77.0.105"
+
+
+def test_rebinding_lengthens_the_lease(machine):
+    held = machine.boots()
+
+    assert address(machine.after(LEASE * 0.9).rebinds(held)) == held
+
+
+def test_rebinding_of_a_stranger_is_not_answered(machine):
+    assert silent(machine.rebinds("10.77.0.105")) is UNKNOWN
+
+
+def test_rebinding_on_another_wire_gets_a_nak():
+    """Its broadcast is heard where it is now, and not where its address is from."""
+    dhcp = server(subnet(), subnet(network="10.78.0.0/24", pool=["10.78.0.100-10.78.0.109"], router="10.78.0.1"))
+    machine = Machine(1, dhcp)
+    held = machine.boots()
+
+    assert address(machine.reached_by(Arrival("10.78.0.1")).rebinds(held), NAK) == ""
+
+
+def test_renewing_through_a_router_is_judged_by_its_address():
+    dhcp = server(subnet(), subnet(network="10.78.0.0/24", pool=["10.78.0.100-10.78.0.109"], router="10.78.0.1"))
+    machine = Machine(1, dhcp, arrival=Arrival(SERVER, unicast=True), giaddr="10.78.0.1")
+    held = machine.boots()
+    assert held == "10.78.0.100"
+
+    assert address(Machine(1, dhcp).renews(held)) == held
+
+
+def test_renewing_an_address_that_is_no_longer_given_gets_a_nak(machine):
+    held = machine.boots()
+    leases = list(machine.server.leases())
+    smaller = server(subnet(pool=["10.77.0.105-10.77.0.109"]), leases=leases)
+
+    assert address(Machine(1, smaller).renews(held), NAK) == ""
+    assert address(Machine(1, smaller).discovers(), OFFER) == "10.77.0.105"
+
+
+# DECLINE, RELEASE, INFORM
+
+
+def test_declined_addresses_rest(machine, other):
+    held = machine.boots()
+
+    answer = machine.declines(held)
+
+    assert silent(answer) is Cause.DECLINED
+    assert answer.detail == held
+    assert [(lease.address, lease.state) for lease in answer.commit] == [(held, LeaseState.DECLINED)]
+    assert address(machine.discovers(held), OFFER) != held
+    assert address(other.after(3599).discovers(held), OFFER) != held
+    assert address(machine.restarts_with(held), NAK) == ""
+
+
+def test_an_offer_can_be_declined(machine):
+    """EDK2 does that when it is not content with the ACK."""
+    offered = address(machine.discovers(), OFFER)
+
+    assert silent(machine.declines(offered)) is Cause.DECLINED
+
+
+def test_nobody_declines_the_addresses_of_others(machine, other):
+    held = machine.boots()
+
+    assert silent(other.declines(held)) is UNKNOWN
+    assert silent(other.declines("10.77.0.109")) is UNKNOWN
+    assert silent(other.says(4)) is UNKNOWN
+    assert machine.server.lease(held).state is LeaseState.ACTIVE
+
+
+def test_a_released_address_is_remembered_and_may_go_to_others():
+    dhcp = server(pool(2))
+    first, second, third = (Machine(number, dhcp) for number in (1, 2, 3))
+    held = first.boots()
+
+    answer = first.after(9).releases(held)
+
+    assert silent(answer) is Cause.RELEASED
+    assert answer.detail == held
+    (lease,) = answer.commit
+    assert (lease.state, lease.expires, lease.client) == (LeaseState.RELEASED, BEGIN + 9, dhcp.lease(held).client)
+    assert address(second.after(10).discovers(), OFFER) != held, "those never used come first"
+    assert address(first.after(10).discovers(), OFFER) == held
+    assert silent(third.after(11).discovers()) is Cause.EXHAUSTED
+
+
+def test_nobody_releases_the_addresses_of_others(machine, other):
+    held = machine.boots()
+
+    assert silent(other.releases(held)) is UNKNOWN
+    assert silent(other.releases("10.77.0.109")) is UNKNOWN
+    assert machine.server.lease(held).state is LeaseState.ACTIVE
+
+
+def test_a_repeated_release_changes_nothing(machine):
+    held = machine.boots()
+    machine.releases(held)
+
+    assert silent(machine.releases(held)) is UNKNOWN
+
+
+def test_inform_is_told_everything_but_an_address(machine):
+    ack = machine.informs("10.77.0.9")
+
+    assert address(ack) == ""
+    assert ack.options == {1: bytes((255, 255, 255, 0)), 3: bytes((10, 77, 0, 1))}
+    assert ack.commit == ()
+    assert list(machine.server.leases()) == []
+
+
+# BOOTP
+
+
+def test_bootp_gets_an_address_for_ever_where_that_is_allowed():
+    machine = Machine(1, server(subnet(bootp=True)))
+
+    answer = machine.says(None)
+
+    assert address(answer, None) == "10.77.0.100"
+    assert answer.identifier == ""
+    assert not {51, 53, 54} & answer.options.keys()
+    (lease,) = answer.commit
+    assert (lease.expires, lease.kind) == (NEVER, "bootp")
+    assert address(machine.after(1e6).says(None), None) == "10.77.0.100"
+
+
+def test_bootp_is_not_given_what_it_would_never_give_back(machine):
+    assert silent(machine.says(None)) is Cause.UNRESERVED
+
+
+# Rapid restarts
+
+
+def test_rom_ipxe_and_system_get_one_address_with_their_own_times(machine):
+    rom = machine.sending({**ROM, 61: b"\0" + bytes(16), 97: b"\0" + bytes(range(16))})
+    system = machine.after(30).sending({61: b"\xff" + bytes(18), 12: b"node7"})
+
+    held = rom.boots()
+    assert machine.server.lease(held).expires == BEGIN + FIRMWARE_LEASE
+    assert machine.server.lease(held).kind == "firmware"
+    assert system.boots() == held
+    lease = machine.server.lease(held)
+    assert (lease.expires, lease.kind) == (BEGIN + 30 + LEASE, "system")
+    assert (lease.uuid, lease.hostname) == ("03020100-0504-0706-0809-0a0b0c0d0e0f", "node7")
+
+
+def test_what_the_system_was_promised_holds_while_its_machine_starts_again(machine):
+    held = machine.boots()
+    rom = machine.after(60).sending(ROM)
+
+    ack = rom.selects(address(rom.discovers(), OFFER))
+
+    assert ack.options[51] == int(FIRMWARE_LEASE).to_bytes(4, "big")
+    assert machine.server.lease(held).expires == BEGIN + LEASE
+    assert machine.server.lease(held).kind == "system"
+
+
+def test_many_restarts_take_one_address(machine):
+    held = {machine.after(seconds).sending(ROM if seconds % 2 else {}).boots() for seconds in range(50)}
+
+    assert len(held) == 1
+
+
+# What is no request
+
+
+@pytest.mark.parametrize("kind", [2, 5, 6, 9, 10, 13, 18])
+def test_what_servers_and_others_send_is_not_answered(machine, kind):
+    assert silent(machine.says(kind)) is Cause.NOT_ASKED
+
+
+def test_replies_are_not_answered(machine):
+    assert silent(machine.says(1, op=2)) is Cause.NOT_ASKED
+
+
+@pytest.mark.parametrize("kind", [1, 3, None])
+def test_who_can_not_be_told_from_others_is_not_answered(machine, kind):
+    assert silent(machine.says(kind, chaddr=b"", hlen=0, htype=32)) is Cause.MALFORMED
+    assert silent(machine.says(kind, chaddr=bytes(6))) is Cause.MALFORMED
