@@ -31,8 +31,8 @@ EPILOG = f"""
 Without --config bootfw runs on its defaults: it tells boot clients what to load and
 leaves addresses to the DHCP server that is there already (proxyDHCP), and serves, read
 only, {", ".join(defaults.ROOTS)} and the boot programs that the
-distribution has installed. Where ports below 1024 are not allowed it takes
-{67 + defaults.HIGH} and {69 + defaults.HIGH}.
+distribution has installed, by TFTP and, where TCP port {defaults.HTTP_LISTEN[0][1]} is free, by HTTP. Where
+ports below 1024 are not allowed it takes {67 + defaults.HIGH} and {69 + defaults.HIGH}.
 
 Every key of the file can be given as a variable too, which wins over the file:
 BOOTFW_TFTP_MAX_BLKSIZE=1400, BOOTFW_INTERFACES=eth0,eth1, BOOTFW_BACKEND_0_ROOT=/srv/boot.
@@ -51,7 +51,7 @@ class Options(usage.Options):
     """The options after ``twistd bootfw``."""
 
     synopsis = "[options]"
-    longdesc = "Network boot services: proxyDHCP and TFTP."
+    longdesc = "Network boot services: proxyDHCP, TFTP and HTTP."
     optParameters = [["config", "c", None, "The configuration, a TOML file."]]
     optFlags = [
         ["check", None, "Read the configuration, load and verify every plugin it names, and exit."],
