@@ -19,12 +19,12 @@ from zope.interface import implementer
 
 from bootfw.errors import FileMissing
 from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused
-from bootfw.interfaces import IReader, IWritableBackend, IWriter
+from bootfw.interfaces import IReader, IViaTransport, IWritableBackend, IWriter
 from bootfw.net.datagram import listen
 from bootfw.net.tftp import TFTPProtocol
 from bootfw.settings import TFTPSettings
 from bootfw.testing import FakePeer, MemoryNetwork
-from bootfw.values import TransferReport
+from bootfw.values import TransferReport, Via
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 
@@ -36,6 +36,9 @@ ONE_WAY = 0.0005
 
 class MemoryWire:
     """Hosts on a MemoryNetwork: 10.0.0.1 and 10.0.0.2 are the server."""
+
+    broadcast = "255.255.255.255"
+    servers = 0
 
     def __init__(self, *, rich: bool) -> None:
         self.rich = rich
@@ -49,16 +52,14 @@ class MemoryWire:
         """Of host *number*; the server has 1 and 2."""
         return f"10.0.0.{number}"
 
-    broadcast = "255.255.255.255"
-
     def listen(self, protocol: Any, local: str = "", port: int = 0) -> Any:
         return self.server.listenUDP(port, protocol, local, maxPacketSize=65536)
 
-    def socket(self, number: int) -> Any:
+    def socket(self, number: int, port: int = 0) -> Any:
         """A port of host *number*, with send(data, to) and take()."""
         if number not in self._hosts:
             self._hosts[number] = self.network.host(self.address(number))
-        return FakePeer(self._hosts[number])
+        return FakePeer(self._hosts[number], port)
 
     def settle(self) -> None:
         """Let arrive what is under way, and its answer."""
@@ -76,6 +77,7 @@ class SocketWire:
     """Loopback: 127.0.0.1 and 127.0.0.2 are the server."""
 
     broadcast = "127.255.255.255"
+    servers = 0
 
     def __init__(self, reactor: Any, *, own: bool) -> None:
         self.rich = own
@@ -92,8 +94,8 @@ class SocketWire:
             return listen(self._reactor, protocol, local, port)
         return self._reactor.listenUDP(port, protocol, local, maxPacketSize=65536)
 
-    def socket(self, number: int) -> "_Socket":
-        self._sockets.append(_Socket(self.address(number)))
+    def socket(self, number: int, port: int = 0) -> "_Socket":
+        self._sockets.append(_Socket(self.address(number), port))
         return self._sockets[-1]
 
     def settle(self) -> None:
@@ -130,11 +132,11 @@ class _Arrival:
 
 
 class _Socket:
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, port: int) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        self._socket.bind((host, 0))
+        self._socket.bind((host, port))
         self._socket.setblocking(False)
         self.address = self._socket.getsockname()
         self.close = self._socket.close
@@ -157,6 +159,7 @@ class Peer:
     _wire: Any
     _server: tuple[str, int]
     number: int = 9
+    _port: int = 0
     tid: tuple[str, int] = field(init=False)
     """Where what it says goes."""
     sources: list[tuple[str, int]] = field(factory=list, init=False)
@@ -164,7 +167,7 @@ class Peer:
     _socket: Any = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._socket = self._wire.socket(self.number)
+        self._socket = self._wire.socket(self.number, self._port)
         self.tid = self._server
 
     @property
@@ -351,6 +354,7 @@ class Writer:
     content: bytearray = field(factory=bytearray)
     finished: int = 0
     cancelled: int = 0
+    kept: bool = False
 
     def write(self, offset: int, data: bytes) -> Any:
         assert not self.finished
@@ -368,10 +372,11 @@ class Writer:
         return self._files.way("finish")(self._publish)
 
     def _publish(self) -> None:
+        self.kept = True
         self._files.files[self.name] = bytes(self.content)
 
     def cancel(self) -> None:
-        assert self.name not in self._files.files
+        assert not self.kept
         self.cancelled += 1
         self._files.way("cancel")(lambda: None)
 
@@ -412,7 +417,7 @@ class Files:
     def all_given_back(self) -> bool:
         """Each reader is closed once, each writer is finished or cancelled."""
         return all(reader.closed == 1 for reader in self.readers) and all(
-            writer.cancelled == (0 if writer.name in self.files else 1) for writer in self.writers
+            writer.cancelled + writer.kept == 1 for writer in self.writers
         )
 
 
@@ -431,10 +436,11 @@ class Served:
         ports: str = "single",
         watchdog: Any = None,
         writable: bool = True,
-        local: str = "0.0.0.0",
+        mtu: Callable[[Any], int | None] | None = None,
         **settings: Any,
     ) -> None:
         self.wire = wire
+        wire.servers += 1
         self.ports = ports
         self.backend = Files(dict(files)) if isinstance(files, dict | tuple) else files
         self.events: list[Event] = []
@@ -444,14 +450,15 @@ class Served:
             Fixed([1.0, 3.0, 7.0]) if watchdog is None else watchdog,
             self.events.append,
             settings=TFTPSettings(writable=writable, **settings),
-            listen=(lambda protocol, address: wire.listen(protocol, address)) if ports == "ephemeral" else None,
+            listen=wire.listen if ports == "ephemeral" else None,
+            mtu=mtu,
         )
-        self.port = wire.listen(self.protocol, local, 0)
+        self.port = wire.listen(self.protocol, "0.0.0.0")
         self.address = (wire.address(1), self.port.getHost().port)
         self._stopped = False
 
-    def peer(self, number: int = 9) -> Peer:
-        return Peer(self.wire, self.address, number)
+    def peer(self, number: int = 9, port: int = 0) -> Peer:
+        return Peer(self.wire, self.address, number, port)
 
     def settle(self) -> None:
         self.wire.settle()
@@ -492,7 +499,8 @@ class Served:
         self.port.stopListening()
         self.settle()
         assert self.protocol.transfers == 0
-        assert self.wire.leaks() == []
+        self.wire.servers -= 1
+        assert self.wire.servers or self.wire.leaks() == []
         assert len(self.of(TransferBegun)) == len(self.reports)
         if isinstance(self.backend, Files):
             assert self.backend.all_given_back()
@@ -502,3 +510,34 @@ class Served:
 def blocks(packets: Iterable[Any]) -> list[int]:
     """The numbers of DATA or ACK packets."""
     return [packet.block for packet in packets]
+
+
+@implementer(IViaTransport)
+class Direct:
+    """A TFTPProtocol and its peer without a network: for transfers of more blocks than a test can carry."""
+
+    PEER = ("10.0.0.9", 2000)
+    VIA = Via("10.0.0.1", 2, "10.0.0.1")
+
+    def __init__(self, backend: Any) -> None:
+        self.clock = Clock()
+        self.events: list[Event] = []
+        self.protocol = TFTPProtocol(
+            self.clock, backend, Fixed([1.0, 3.0, 7.0]), self.events.append, settings=TFTPSettings(writable=True)
+        )
+        self.protocol.makeConnection(self)
+        self._out: list[bytes] = []
+
+    def write_via(self, data: bytes, peer: Any, via: Any, segment: int = 0) -> None:
+        assert (peer, via) == (self.PEER, self.VIA)
+        size = segment or len(data)
+        self._out += [data[start : start + size] for start in range(0, len(data), size)]
+
+    def say(self, data: bytes) -> list[bytes]:
+        """Give it a datagram, and give what it sends."""
+        self.protocol.datagrams_received([(data, self.PEER, self.VIA)])
+        return self.take()
+
+    def take(self) -> list[bytes]:
+        out, self._out = self._out, []
+        return out

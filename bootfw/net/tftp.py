@@ -202,17 +202,17 @@ class TFTPProtocol(DatagramProtocol):
     def _opened(self, transfer: Transfer, file: Any, now: float) -> None:
         try:
             transfer.has(file)
+            if self._listen is not None:
+                self._move(transfer)
             request = transfer.request
             agreed = negotiate(
                 request.options,
                 write=request.write,
                 mode=request.mode,
                 size=None if request.write else file.size,
-                limits=self._limits(transfer.via),
+                limits=self._limits(transfer),
             )
             watchdog = self._watchdog.begin(agreed)
-            if self._listen is not None:
-                self._move(transfer)
         except Exception as error:
             self._not_opened(transfer, error, now)
             return
@@ -232,7 +232,8 @@ class TFTPProtocol(DatagramProtocol):
         self._write(wire.error(told.tftp_code, told.message), request.peer, via, 0)
         self._publish(TransferRefused(now, request, told.tftp_code, told.message))
 
-    def _limits(self, via: Via | None) -> Limits:
+    def _limits(self, transfer: Transfer) -> Limits:
+        via = transfer.via
         max_blksize = self._settings.max_blksize
         # What fits Ethernet is made to fit a smaller MTU as well. More than that was set on purpose: it is
         # for a network with jumbo frames, or for clients that put fragments together.
@@ -240,6 +241,10 @@ class TFTPProtocol(DatagramProtocol):
             mtu = self._mtu(via)
             if mtu is not None:
                 max_blksize = max(SMALLEST_BLKSIZE, min(max_blksize, mtu - (52 if ":" in via.local else 32)))
+        if transfer.request.write:
+            # Twisted's port cuts off what is longer, and a block that was cut would pass for the last one.
+            largest = getattr(transfer.port or self.transport, "maxPacketSize", 65535)
+            max_blksize = min(max_blksize, largest - 4)
         return Limits(max_blksize, self._settings.max_windowsize)
 
     def _ended(self, transfer: Transfer) -> None:

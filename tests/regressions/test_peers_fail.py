@@ -1,0 +1,330 @@
+"""What other TFTP servers got wrong when we tested them: dnsmasq, tftpd-hpa, atftpd and others."""
+
+import errno
+import os
+import socket
+import subprocess
+
+import pytest
+from tftpserver import Files, Pending, at_once, blocks, numbered
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.net.datagram import listen
+from bootfw.net.tftp import TFTPProtocol
+from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.wire import tftp
+
+FILE = numbered(20 * 512)
+
+
+def block(number):
+    return tftp.Data(number, FILE[(number - 1) * 512 : number * 512])
+
+
+# Option values
+
+
+@pytest.mark.parametrize(
+    "value", ["abc", "-1", "0", "9" * 300, "18446744073709551616", "1" * 300, "0x200", "5 12", "+9"]
+)
+@pytest.mark.parametrize("name", ["blksize", "windowsize", "timeout"])
+def test_value_that_makes_no_sense_is_never_echoed(serve, name, value):
+    """dnsmasq acknowledges blksize "abc" as 1."""
+    served = serve({"file": FILE})
+    assert served.peer().ask("file", **{name: value}, tsize=0) == [tftp.OptionAck((("tsize", "10240"),))]
+
+
+@pytest.mark.parametrize("value", ["-1", "abc", "9" * 300, "99999999999999999999999"])
+@pytest.mark.parametrize("write", [False, True])
+def test_tsize_that_makes_no_sense(serve, write, value):
+    """tftpd-hpa answers -1 with 2^64 - 1."""
+    served = serve({"file": FILE})
+    [answer] = served.peer().ask("new" if write else "file", write=write, tsize=value)
+    assert answer == (tftp.Ack(0) if write else block(1))
+
+
+def test_option_named_twice_is_acknowledged_once(serve):
+    served = serve({"file": FILE})
+    request = tftp.request(False, "file", "octet", [("blksize", "64"), ("BLKSIZE", "128"), ("blksize", "256")])
+    assert served.peer().say(request) == [tftp.OptionAck((("blksize", "64"),))]
+
+
+# ERROR
+
+
+@pytest.mark.parametrize("code", [0, 1, 4, 5, 8, 99, 65535])
+@pytest.mark.parametrize("text", [b"text\0", b"", b"no NUL", b"\xff\xfe\0"])
+def test_error_is_never_answered_with_an_error(serve, code, text):
+    """CVE-2024-2169: two servers that do so keep each other busy for ever."""
+    served = serve({"file": FILE})
+    error = b"\0\5" + code.to_bytes(2, "big") + text
+    stranger, peer = served.peer(), served.peer()
+    assert stranger.say(error) == []
+    assert peer.ask("missing") == [tftp.Error(1, "File not found")]
+    assert peer.say(error) == []
+    peer.ask("file")
+    assert stranger.say(error, to=peer.tid) == []
+    assert peer.say(error) == []
+    served.advance(30)
+    assert {type(packet) for packet in peer.take()} <= {tftp.Data}
+    assert served.protocol.transfers == 0
+
+
+@pytest.mark.parametrize("datagram", [b"\0\5", b"\0\5\0", tftp.error(4, "Illegal TFTP operation")])
+def test_two_servers_do_not_talk_to_each_other(start, wire, datagram):
+    """A forged ERROR with the one's address as its sender, sent to the other."""
+    one, two = start({}), start({})
+    one.protocol.transport.write(datagram, two.address)
+    wire.advance(5)
+    for served in (one, two):
+        assert len(served.events) <= 1
+        assert served.protocol.transfers == 0
+
+
+# Files
+
+
+def test_fifo_device_and_directory_do_not_hang(serve, tmp_path):
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    names = ["directory", "fifo"]
+    if os.geteuid() == 0:
+        os.mknod(tmp_path / "device", 0o666 | 0o020000, os.makedev(5, 0))  # /dev/tty
+        names.append("device")
+    served = serve(DirectoryBackend(tmp_path))
+    for name in names:
+        assert served.peer().ask(name, tsize=0) == [tftp.Error(1, "File not found")]
+        assert served.peer().put(name) == [tftp.Error(6, "File already exists")]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"a small file system needs root: {mounted.stderr.strip()}")
+    yield place
+    # Lazily: a test that fails may still have a file open there.
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"blksize": 1400, "windowsize": 8}])
+def test_full_disk(serve, small_disk, options):
+    """Two of our peers acknowledge to the end and lose data without a word."""
+    served = serve(DirectoryBackend(small_disk))
+    peer = served.peer()
+    peer.put("large", **options)
+    window, blksize = options.get("windowsize", 1), options.get("blksize", 512)
+    acked = 0
+    for first in range(1, 1000, window):
+        run = [tftp.data(number, bytes([number & 0xFF]) * blksize) for number in range(first, first + window)]
+        got = peer.say(*run)
+        if isinstance(got[-1], tftp.Error):
+            break
+        acked = got[-1].block
+    assert got[-1] == tftp.Error(3, "Disk full or allocation exceeded")
+    assert 40 * 1024 < acked * blksize <= 64 * 1024
+    assert served.outcomes == ["FAILED"]
+    assert acked * blksize <= served.reports[0].octets <= 64 * 1024
+    assert os.listdir(small_disk) == []
+    served.peer().upload("small", b"x" * 1000)
+    assert (small_disk / "small").read_bytes() == b"x" * 1000
+
+
+def test_announced_size_that_does_not_fit(serve, small_disk):
+    served = serve(DirectoryBackend(small_disk))
+    assert served.peer().put("large", tsize=65_537 * 2) == [tftp.Error(3, "Disk full or allocation exceeded")]
+    assert served.peer().put("small", tsize=100) == [tftp.OptionAck((("tsize", "100"),))]
+    served.stop()
+
+
+def test_disk_that_is_full_when_the_file_is_finished(serve):
+    """The last block is not acknowledged either."""
+
+    def full(call):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    served = serve(Files({}, {"finish": full}))
+    peer = served.peer()
+    peer.put("file")
+    assert peer.say(tftp.data(1, b"x")) == [tftp.Error(3, "Disk full or allocation exceeded")]
+
+
+# Sequence
+
+
+@pytest.mark.parametrize("window", [1, 4])
+@pytest.mark.parametrize("ahead", [1, 2, 100, 40_000])
+def test_ack_from_the_future_skips_nothing(serve, window, ahead):
+    served = serve({"file": FILE})
+    peer = served.peer()
+    peer.ask("file", windowsize=window)
+    peer.say(tftp.ack(0))
+    assert peer.say(tftp.ack(window + ahead)) == []
+    assert peer.say(tftp.ack(window)) == [block(number) for number in range(window + 1, 2 * window + 1)]
+
+
+@pytest.mark.parametrize("options", [{}, {"tsize": 0}, {"windowsize": 4}])
+def test_late_copy_of_the_request(serve, options):
+    served = serve({"file": FILE})
+    peer = served.peer()
+    got = peer.ask("file", **options)
+    if options:
+        got = peer.say(tftp.ack(0))
+    tid, last = peer.tid, got[-1].block
+    while got := peer.say(tftp.ack(last), to=tid):
+        assert [packet.block for packet in got] == list(range(last + 1, last + 1 + len(got)))
+        last = got[-1].block
+        assert peer.ask("file", **options) == []
+    assert last == 21
+    assert served.outcomes == ["COMPLETE"]
+    assert len(served.backend.readers) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"tsize": 0}])
+def test_late_copy_of_an_upload_request(serve, options):
+    served = serve()
+    peer = served.peer()
+    peer.put("file", **options)
+    for number in (1, 2, 3):
+        assert peer.say(tftp.data(number, FILE[:512])) == [tftp.Ack(number)]
+        tid = peer.tid
+        assert peer.put("file", **options) == []
+        peer.tid = tid
+    assert peer.say(tftp.data(4, b"")) == [tftp.Ack(4)]
+    assert peer.put("file", **options) == []
+    assert served.backend.files["file"] == FILE[:512] * 3
+
+
+STAGES = {"the OACK": 0, "ACK 0": 1, "ACK 1": 2, "ACK 5": 6}
+"""What the client has said last before it was reset: its request, or so many ACKs."""
+
+
+@pytest.mark.parametrize("said", STAGES.values(), ids=STAGES)
+@pytest.mark.parametrize("options", [{"tsize": 0}, {"windowsize": 4}])
+def test_client_that_starts_again_from_the_same_port(serve, said, options):
+    """Firmware numbers its ports from the same start after each reset. It is served at once, not after our patience."""
+    served = serve({"file": FILE}, watchdog=Adaptive())
+    peer = served.peer()
+    oack = peer.ask("file", **options)
+    for number in range(said):
+        peer.say(tftp.ack(number))
+    served.advance(3)
+    peer.take()
+    assert peer.ask("file", **options) == oack
+    window = options.get("windowsize", 1)
+    assert peer.say(tftp.ack(0)) == [block(number) for number in range(1, window + 1)]
+    assert served.protocol.transfers == 1
+    assert peer.download("file") == FILE
+
+
+def test_client_without_options_that_starts_again(serve):
+    served = serve({"file": FILE}, watchdog=Adaptive())
+    peer = served.peer()
+    for said in (0, 1, 5):
+        peer.ask("file")
+        for number in range(said):
+            peer.say(tftp.ack(number + 1))
+        served.advance(3)
+        peer.take()
+        assert peer.ask("file") == [block(1)]
+        served.advance(3)
+        peer.take()
+    assert peer.download("file") == FILE
+
+
+@pytest.mark.parametrize("sent", [0, 1, 3])
+@pytest.mark.parametrize("options", [{"tsize": 0}, {"windowsize": 16}])
+def test_upload_that_starts_again_from_the_same_port(serve, sent, options):
+    """Also in the middle of a window, when nothing has been acknowledged yet."""
+    served = serve(watchdog=Adaptive())
+    peer = served.peer()
+    oack = peer.put("file", **options)
+    for number in range(sent):
+        peer.say(tftp.data(number + 1, FILE[:512]))
+    served.advance(3)
+    peer.take()
+    assert peer.put("file", **options) == oack
+    assert peer.say(tftp.data(1, b"short")) == [tftp.Ack(1)]
+    assert served.backend.files["file"] == b"short"
+    assert [writer.cancelled for writer in served.backend.writers] == [1] * (len(served.backend.writers) - 1) + [0]
+
+
+def test_another_file_from_the_same_port(serve):
+    """At once, and the old transfer ends without a word."""
+    served = serve({"file": FILE, "other": b"other"})
+    peer = served.peer()
+    peer.ask("file")
+    peer.say(tftp.ack(1))
+    assert peer.ask("other") == [tftp.Data(1, b"other")]
+    assert peer.say(tftp.ack(1)) == []
+    assert served.outcomes == ["CANCELLED", "COMPLETE"]
+    served.advance(30)
+    assert peer.take() == []
+
+
+def test_malformed_request_does_not_end_a_transfer(serve):
+    served = serve({"file": FILE})
+    peer = served.peer()
+    peer.ask("file")
+    assert peer.say(b"\0\1x", to=served.address) == []
+    assert peer.say(tftp.ack(1)) == [block(2)]
+
+
+def test_slow_file_is_not_asked_for_twice(serve):
+    """The client repeats its request while the backend is still looking for the file."""
+    pending = Pending()
+    ways = iter([pending])
+    served = serve(Files({"file": FILE}, {"open": lambda call: next(ways, at_once)(call)}))
+    peer = served.peer()
+    for _ in range(5):
+        assert peer.ask("file") == []
+        served.advance(2)
+    pending.fire()
+    served.settle()
+    assert peer.take() == [block(1)]
+    assert len(served.backend.readers) == 1
+
+
+# Bursts
+
+
+@pytest.mark.parametrize("options", [[], [("tsize", "0"), ("blksize", "1468")]])
+def test_burst_of_three_hundred_requests(private_reactor, options):
+    """A rack is switched on. All are in the socket's buffer before the server gets to read the first."""
+    protocol = TFTPProtocol(private_reactor, Files({"file": FILE}), Fixed(), lambda event: None)
+    port = listen(private_reactor, protocol, "127.0.0.1", 0)
+    address = ("127.0.0.1", port.getHost().port)
+    request = tftp.request(False, "file", "octet", options)
+    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(300)]
+    try:
+        for client in clients:
+            client.setblocking(False)
+            client.sendto(request, address)
+        for _ in range(20):
+            private_reactor.iterate(0)
+        answers = [tftp.parse(client.recv(2000)) for client in clients]
+    finally:
+        for client in clients:
+            client.close()
+    assert {type(answer) for answer in answers} == {tftp.OptionAck if options else tftp.Data}
+    assert protocol.transfers == 300
+    protocol.close()
+    port.stopListening()
+    private_reactor.iterate(0)
+    assert protocol._backend.all_given_back()
+
+
+@pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
+def test_reply_leaves_from_the_address_that_was_asked_on_a_wildcard_socket(serve, wire):
+    served = serve({"file": FILE})
+    for number in (1, 2):
+        served.address = (wire.address(number), served.address[1])
+        peer = served.peer()
+        peer.ask("file", windowsize=8)
+        assert blocks(peer.say(tftp.ack(0))) == list(range(1, 9))
+        assert peer.ask("missing") == [tftp.Error(1, "File not found")]
+        assert {host for host, _ in peer.sources} == {wire.address(number)}

@@ -1,0 +1,184 @@
+"""What is wrong in python-tx-tftp, which this project replaces: D1 to D11 of our study of it, each by its number."""
+
+import pytest
+from tftpserver import Direct, Files, Pending, numbered
+
+from bootfw.events import DatagramsMalformed, PluginFailed
+from bootfw.net.tftp import TFTPProtocol
+from bootfw.settings import TFTPSettings
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.wire import tftp
+
+
+def test_d1_large_blocks_are_not_cut_off(serve):
+    """Twisted's port cuts at 8192 octets by default; a block of 8192 then passed for a short last one."""
+    content = numbered(3 * 8192 + 5)
+    served = serve({}, max_blksize=65464)
+    served.peer().upload("file", content, blksize=8192)
+    assert served.backend.files["file"] == content
+
+
+def test_d1_blocks_fit_the_port(private_reactor):
+    """With Twisted's defaults nothing larger is agreed than it can take in."""
+    backend = Files({"file": b""})
+    settings = TFTPSettings(writable=True, max_blksize=65464)
+    protocol = TFTPProtocol(private_reactor, backend, Fixed(), lambda event: None, settings=settings)
+    port = private_reactor.listenUDP(0, protocol, "127.0.0.1")
+    sent = []
+    protocol.transport = port
+    port.write = lambda data, peer: sent.append(tftp.parse(data))
+    for write in (True, False):
+        request = tftp.request(write, "new" if write else "file", "octet", [("blksize", "9000")])
+        protocol.datagramReceived(request, ("127.0.0.1", 2000 + write))
+    assert sent == [tftp.OptionAck((("blksize", "8188"),)), tftp.OptionAck((("blksize", "9000"),))]
+    protocol.close()
+    port.stopListening()
+    private_reactor.iterate(0)
+
+
+def test_d2_upload_goes_on_behind_block_65535():
+    last = 65_540
+    direct = Direct(Files())
+    direct.say(tftp.request(True, "file", "octet", [("blksize", "8")]))
+    for number in range(1, last):
+        assert direct.say(tftp.data(number & 0xFFFF, number.to_bytes(8, "big"))) == [tftp.ack(number & 0xFFFF)]
+    assert direct.say(tftp.data(last & 0xFFFF, b"")) == [tftp.ack(last & 0xFFFF)]
+    stored = direct.protocol._backend.files["file"]
+    assert stored == b"".join(number.to_bytes(8, "big") for number in range(1, last))
+    direct.protocol.close()
+
+
+def test_d3_repeated_ack_just_behind_the_rollover():
+    content = numbered(8 * 65_545)
+    direct = Direct(Files({"file": content}))
+    direct.say(tftp.request(False, "file", "octet", [("blksize", "8")]))
+    for number in range(65_538):
+        [sent] = direct.say(tftp.ack(number & 0xFFFF))
+        if number > 65_535:
+            assert [direct.say(tftp.ack(stale)) for stale in (65_534, 65_535, 0)] == [[], [], []]
+    assert sent == tftp.data(65_538 & 0xFFFF, content[65_537 * 8 : 65_538 * 8])
+    direct.protocol.close()
+
+
+@pytest.mark.parametrize("options", [{"multicast": ""}, {"msftwindow": 31416}, {"rollover": 0, "nonsense": "x"}])
+def test_d4_only_unknown_options_mean_no_oack(serve, options):
+    served = serve({"file": b"content"})
+    assert served.peer().ask("file", **options) == [tftp.Data(1, b"content")]
+    assert served.peer().put("new", **options) == [tftp.Ack(0)]
+
+
+@pytest.mark.parametrize("cancellable", [True, False])
+def test_d5_error_of_the_client_while_a_read_is_in_flight(serve, cancellable):
+    pending = Pending(cancellable)
+    served = serve(Files({"file": numbered(600)}, {"read": pending}))
+    peer = served.peer()
+    peer.ask("file", tsize=0)
+    assert peer.say(tftp.ack(0)) == []
+    assert peer.say(tftp.error(0, "enough")) == []
+    pending.fire()
+    served.settle()
+    assert peer.take() == []
+    assert served.protocol.transfers == 0
+    assert served.backend.readers[0].closed == 1
+    assert served.of(PluginFailed) == []
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("options", [{}, {"tsize": 0}])
+def test_d6_same_request_twice_is_one_session(serve, write, options):
+    served = serve({"file": numbered(600)})
+    peer = served.peer()
+    first = peer.ask("new" if write else "file", write=write, **options)
+    assert peer.ask("new" if write else "file", write=write, **options) == first
+    assert served.protocol.transfers == 1
+    assert len(served.backend.readers) + len(served.backend.writers) == 1
+    assert len(set(peer.sources)) == 1
+
+
+MALFORMED = [b"", b"\0", b"\0\1", b"\0\1file", b"\0\1file\0", b"\0\2file\0", b"\0\0", b"\0\7", b"\0\3\0", b"\xff" * 600]
+
+
+def test_d7_malformed_datagrams_cost_one_event(serve):
+    """No traceback, and the requests among them are answered."""
+    served = serve()
+    peer = served.peer()
+    for _ in range(20):
+        answers = peer.say(*MALFORMED)
+        assert answers == [tftp.Error(4, "Malformed request")] * 4
+    served.advance(3)
+    found = served.of(DatagramsMalformed)
+    assert [event.count for event in found] == [1, 199]
+    assert found[1].at - found[0].at == pytest.approx(1)
+    assert {event.peer for event in found} == {peer.address}
+
+
+def test_d7_duplicate_option_and_odd_fields_are_served(serve):
+    served = serve({"file": b"content"})
+    request = b"\0\1file\0octet\0blksize\x001024\0BLKSIZE\x00512\0tsize"
+    assert served.peer().say(request) == [tftp.OptionAck((("blksize", "1024"),))]
+
+
+def test_d8_last_ack_of_an_upload_is_sent_once(serve):
+    served = serve()
+    peer = served.peer()
+    peer.upload("file", b"content")
+    served.advance(100)
+    assert peer.take() == []
+
+
+@pytest.mark.parametrize("number", [8, 9])
+def test_d9_stranger_is_told_and_the_peer_is_not(start, number):
+    """From another host with the same port, and from another port of the same host."""
+    served = start({"file": numbered(1000)}, ports="ephemeral")
+    peer = served.peer()
+    peer.ask("file")
+    stranger = served.peer(number, peer.address[1] if number == 8 else 0)
+    for said in (tftp.ack(1), tftp.data(1, b"x"), b"\0\1file\0octet\0"):
+        assert stranger.say(said, to=peer.tid) == [tftp.Error(5, "Unknown transfer ID")]
+    assert stranger.say(tftp.error(5, "no"), to=peer.tid) == []
+    assert set(stranger.sources) == {peer.tid}
+    assert peer.take() == []
+    assert peer.say(tftp.ack(1)) == [tftp.Data(2, numbered(1000)[512:])]
+
+
+@pytest.mark.parametrize("number", [8, 9])
+def test_d9_stranger_to_the_single_port_is_ignored(start, number):
+    """There a forged sender address must not be told anything: it would be a reflector."""
+    served = start({"file": numbered(1000)})
+    peer = served.peer()
+    peer.ask("file")
+    stranger = served.peer(number, peer.address[1] if number == 8 else 0)
+    for said in (tftp.ack(1), tftp.data(1, b"x"), tftp.error(5, "no")):
+        assert stranger.say(said) == []
+    assert peer.take() == []
+    assert peer.say(tftp.ack(1)) == [tftp.Data(2, numbered(1000)[512:])]
+
+
+@pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
+def test_d10_reply_leaves_from_the_address_that_was_asked(serve, wire):
+    served = serve({"file": numbered(1000)})
+    served.address = (wire.address(2), served.address[1])
+    peer = served.peer()
+    assert peer.download("file", tsize=0) == numbered(1000)
+    peer.ask("missing")
+    peer.upload("new", b"x")
+    assert {host for host, _ in peer.sources} == {wire.address(2)}
+    assert served.reports[0].request.local == wire.address(2)
+
+
+@pytest.mark.parametrize(
+    ("mtu", "max_blksize", "agreed"),
+    [
+        (1500, 1468, 1468),
+        (1400, 1468, 1368),
+        (1280, 1400, 1248),
+        (68, 1468, 512),
+        (None, 1468, 1468),
+        (1500, 8192, 8192),
+    ],
+)
+@pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
+def test_d11_blksize_fits_the_interface(serve, mtu, max_blksize, agreed):
+    """Unless more was set on purpose."""
+    served = serve({"file": b""}, mtu=lambda via: mtu, max_blksize=max_blksize)
+    assert served.peer().ask("file", blksize=65464) == [tftp.OptionAck((("blksize", str(agreed)),))]

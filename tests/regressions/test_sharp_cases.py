@@ -1,0 +1,491 @@
+"""The sharp cases of TFTP, 1 to 28 by their numbers: what real clients and networks do to a server."""
+
+import os
+import random
+
+import pytest
+from tftpserver import Direct, Files, blocks, numbered
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.events import DatagramsMalformed, PluginFailed
+from bootfw.testing import TFTPClient
+from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.wire import tftp
+
+memory = pytest.mark.parametrize("wire", ["memory-stock", "memory-rich"], indirect=True)
+with_packet_info = pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
+
+FILE = numbered(20 * 512)
+
+
+def block(number, blksize=512):
+    return tftp.Data(number, FILE[(number - 1) * blksize : number * blksize])
+
+
+def run(first, last):
+    return [block(number) for number in range(first, last + 1)]
+
+
+def test_case_01_request_three_times_before_any_reply(serve, wire):
+    """One transfer, one TID, the OACK repeated from the same port."""
+    served = serve({"file": FILE})
+    peer = served.peer()
+    request = tftp.request(False, "file", "octet", [("tsize", "0")])
+    assert peer.say(request, request, request) == [tftp.OptionAck((("tsize", "10240"),))] * 3
+    assert len(set(peer.sources)) == 1
+    assert len(served.backend.readers) == served.protocol.transfers == 1
+    assert peer.say(tftp.ack(0)) == [block(1)]
+
+
+def test_case_01_without_options(serve):
+    served = serve({"file": FILE})
+    peer = served.peer()
+    request = tftp.request(False, "file", "octet")
+    assert peer.say(request, request, request) == [block(1)] * 3
+    assert len(served.backend.readers) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"tsize": 0}])
+def test_case_02_request_again_after_the_first_ack(serve, options):
+    served = serve({"file": FILE})
+    peer = served.peer()
+    peer.ask("file", **options)
+    if options:
+        peer.say(tftp.ack(0))
+    assert peer.say(tftp.ack(1)) == [block(2)]
+    tid = peer.tid
+    for _ in range(3):
+        assert peer.ask("file", **options) == []
+    assert len(served.backend.readers) == 1
+    assert peer.say(tftp.ack(2), to=tid) == [block(3)]
+
+
+@pytest.mark.parametrize("number", [8, 9])
+def test_case_03_stranger_gets_error_5(start, number):
+    served = start({"file": FILE}, ports="ephemeral")
+    peer = served.peer()
+    peer.ask("file")
+    stranger = served.peer(number)
+    assert stranger.say(tftp.ack(1), to=peer.tid) == [tftp.Error(5, "Unknown transfer ID")]
+    for sent in range(1, 20):
+        assert peer.say(tftp.ack(sent)) == [block(sent + 1)]
+    peer.say(tftp.ack(20))
+    peer.say(tftp.ack(21))
+    assert served.outcomes == ["COMPLETE"]
+
+
+@pytest.mark.parametrize("code", [0, 5, 8])
+def test_case_04_error_of_a_stranger(serve, code):
+    served = serve({"file": FILE})
+    peer = served.peer()
+    peer.ask("file")
+    assert served.peer().say(tftp.error(code, "go away"), to=peer.tid) == []
+    assert peer.say(tftp.ack(1)) == [block(2)]
+
+
+def test_case_05_old_ack_a_hundred_times(serve):
+    """Sorcerer's Apprentice: no DATA is sent for it."""
+    served = serve({"file": FILE})
+    peer = served.peer()
+    peer.ask("file")
+    assert peer.say(tftp.ack(1)) == [block(2)]
+    assert peer.say(*[tftp.ack(1)] * 50, *[tftp.ack(0)] * 50) == []
+    assert peer.say(tftp.ack(2)) == [block(3)]
+
+
+class Doubling:
+    """A link that delivers everything twice, and counts the DATA that were sent."""
+
+    def __init__(self, gap):
+        self.gap = gap
+        self.data = 0
+
+    def __call__(self, datagram, source, destination):
+        self.data += datagram.startswith(b"\0\3")
+        return 0.0005, 0.0005 + self.gap
+
+
+@memory
+@pytest.mark.parametrize("gap", [0, 0.0001, 0.0007])
+@pytest.mark.parametrize(("window", "at_most"), [(1, 202), (4, 201 * 1.5), (16, 201 * 1.5)])
+def test_case_06_everything_duplicated_does_not_double_the_traffic(serve, wire, gap, window, at_most):
+    """One block at a time each is sent once, and block 1 again for the copy of the request. With windows a second ACK
+    may ask again, but that does not multiply."""
+    content = numbered(200 * 512)
+    served = serve({"file": content})
+    network = wire.network
+    network.link = link = Doubling(gap)
+    options = {"windowsize": window} if window > 1 else {}
+    client = TFTPClient(network.host("10.0.0.7"), served.address, options)
+    assert network.result_of(client.download("file")).data == content
+    assert 201 <= link.data <= at_most
+    network.link = None
+
+
+def test_case_07_ack_for_the_future(serve):
+    served = serve({"file": FILE})
+    peer = served.peer()
+    peer.ask("file")
+    assert peer.say(*[tftp.ack(number) for number in (2, 3, 100, 65535, 0)]) == []
+    assert peer.say(tftp.ack(1)) == [block(2)]
+
+
+def test_case_08_ack_in_the_middle_of_a_window(serve):
+    served = serve({"file": FILE})
+    peer = served.peer()
+    peer.ask("file", windowsize=8)
+    assert peer.say(tftp.ack(0)) == run(1, 8)
+    assert peer.say(tftp.ack(3)) == run(4, 11)
+    assert peer.say(tftp.ack(11)) == run(12, 19)
+
+
+def test_case_09_edk2_says_three_times_that_the_first_block_is_missing(serve):
+    served = serve({"file": FILE})
+    peer = served.peer()
+    peer.ask("file", windowsize=4)
+    assert peer.say(tftp.ack(0)) == run(1, 4)
+    assert peer.say(tftp.ack(4)) == run(5, 8)
+    assert peer.say(tftp.ack(4), tftp.ack(4), tftp.ack(4)) == run(5, 8)
+    assert peer.say(tftp.ack(8)) == run(9, 12)
+
+
+def test_case_10_u_boot_is_silent_for_five_seconds(serve):
+    """It ignores what it has already, and repeats a lost ACK only then."""
+    served = serve({"file": FILE}, watchdog=Adaptive())
+    peer = served.peer()
+    peer.ask("file", windowsize=4)
+    assert peer.say(tftp.ack(0)) == run(1, 4)
+    served.advance(5)
+    assert {packet.block for packet in peer.take()} == {1, 2, 3, 4}
+    assert peer.say(tftp.ack(4)) == run(5, 8)
+    served.advance(12)
+    peer.take()
+    assert peer.say(tftp.ack(8)) == run(9, 12)
+    assert served.reports == []
+
+
+class Endless:
+    """Content with a period that has nothing to do with block numbers, as if it were *size* octets."""
+
+    PERIOD = 1_000_003
+
+    def __init__(self, size):
+        self._twice = random.Random(0).randbytes(self.PERIOD) * 2
+        self.size = size
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, wanted):
+        start = wanted.start % self.PERIOD
+        return self._twice[start : start + min(wanted.stop, self.size) - wanted.start]
+
+
+@pytest.mark.parametrize("window", [1, 16])
+def test_case_11_a_hundred_mebibytes_in_blocks_of_512(window):
+    """Block numbers wrap three times, from 65535 to 0."""
+    content = Endless(100 << 20)
+    direct = Direct(Files({"file": content}))
+    direct.say(tftp.request(False, "file", "octet", [("windowsize", str(window))]))
+    acked, last, got = 0, (100 << 20) // 512 + 1, direct.say(tftp.ack(0))
+    while got:
+        for number, datagram in enumerate(got, acked + 1):
+            assert datagram == tftp.data(number & 0xFFFF, content[(number - 1) * 512 : number * 512])
+        assert len(got) == min(window, last - acked)
+        acked += len(got)
+        got = direct.say(tftp.ack(acked & 0xFFFF))
+    assert acked == last
+    assert direct.events[-1].report.outcome.name == "COMPLETE"
+
+
+def test_case_12_loss_where_the_numbers_wrap():
+    """Block 65536 (0 on the wire) is lost, and an ACK of 65534 comes late: no jump of 65536 blocks."""
+    content = Endless(8 * 70_000)
+    direct = Direct(Files({"file": content}))
+
+    def data(*numbers):
+        return [tftp.data(number & 0xFFFF, content[(number - 1) * 8 : number * 8]) for number in numbers]
+
+    direct.say(tftp.request(False, "file", "octet", [("blksize", "8"), ("windowsize", "2")]))
+    for number in range(0, 65_534, 2):
+        direct.say(tftp.ack(number))
+    assert direct.say(tftp.ack(65_534)) == data(65_535, 65_536)
+    direct.clock.advance(1)
+    assert direct.take() == data(65_535, 65_536)
+    assert direct.say(tftp.ack(65_535)) == data(65_536, 65_537)
+    assert direct.say(tftp.ack(65_534)) == []
+    assert direct.say(tftp.ack(0)) == data(65_537, 65_538)
+    assert direct.say(tftp.ack(65_535)) == []
+    assert direct.say(tftp.ack(2)) == data(65_539, 65_540)
+    direct.protocol.close()
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(0, [0]), (1024, [512, 512, 0]), (1, [1]), (512, [512, 0])])
+def test_case_13_the_last_block_is_short(serve, size, sizes):
+    served = serve({"file": numbered(size)})
+    peer = served.peer()
+    got = peer.ask("file")
+    for number, expected in enumerate(sizes, 1):
+        assert [(packet.block, len(packet.payload)) for packet in got] == [(number, expected)]
+        got = peer.say(tftp.ack(number))
+    assert got == []
+    assert served.outcomes == ["COMPLETE"]
+
+
+def test_case_14_pxelinux_takes_six_seconds_to_answer_the_oack(serve):
+    served = serve({"file": FILE}, watchdog=Adaptive())
+    peer = served.peer()
+    oack = tftp.OptionAck((("tsize", "10240"), ("blksize", "1408")))
+    assert peer.ask("file", tsize=0, blksize=1408) == [oack]
+    served.advance(6)
+    assert peer.take() == [oack] * 2  # after 1 s and after 3 s
+    assert peer.say(tftp.ack(0)) == [block(1, 1408)]
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_case_15_pause_of_forty_seconds(serve, window):
+    """GRUB verifies, others write flash. What was sent before is known: the client goes on where it was."""
+    served = serve({"file": FILE}, watchdog=Adaptive())
+    peer = served.peer()
+    peer.ask("file", windowsize=window)
+    assert peer.say(tftp.ack(0)) == run(1, window)
+    served.advance(40)
+    assert set(blocks(peer.take())) == set(range(1, window + 1))
+    assert peer.say(tftp.ack(window)) == run(window + 1, 2 * window)
+
+
+def test_case_16_a_thousand_size_probes(start):
+    """No leak, and no failure that would be worth a warning."""
+    served = start({"file": FILE})
+    peer = served.peer()
+    for _ in range(1000):
+        assert peer.ask("file", tsize=0) == [tftp.OptionAck((("tsize", "10240"),))]
+        assert peer.say(tftp.error(8, "User aborted the transfer")) == []
+    assert served.outcomes == ["SIZE_PROBE"] * 1000
+    assert served.protocol.transfers == 0
+    assert served.refused == []
+    assert served.of(PluginFailed) == []
+    assert served.wire.clock.getDelayedCalls() == []
+
+
+def test_case_17_last_ack_is_lost_and_the_client_gone(serve):
+    """A success: the port is closed after the waits."""
+    served = serve({"file": FILE[:600]})
+    peer = served.peer()
+    peer.ask("file")
+    assert peer.say(tftp.ack(1)) == [tftp.Data(2, FILE[512:600])]
+    peer.close()
+    served.advance(12)
+    assert served.outcomes == ["UNCONFIRMED"]
+    assert served.protocol.transfers == 0
+
+
+OUT_OF_RANGE = [
+    *[("timeout", value) for value in ("0", "256", "abc", "-1", "1.5", "")],
+    *[("blksize", value) for value in ("7", "65465", "-1", "", "1e3", "0x200", " 512", "٥١٢")],
+    *[("windowsize", value) for value in ("0", "65536", "-1", "")],
+    *[("tsize", value) for value in ("-1", "", "9" * 21)],
+]
+
+
+@pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE)
+def test_case_18_option_out_of_range(serve, name, value):
+    """It is left out of the OACK, which another option asks for; alone, there is no OACK."""
+    served = serve({"file": FILE[:100]})
+    if name == "timeout":
+        assert served.peer().ask("file", timeout=value, blksize=64) == [tftp.OptionAck((("blksize", "64"),))]
+    else:
+        assert served.peer().ask("file", **{name: value}, timeout=9) == [tftp.OptionAck((("timeout", "9"),))]
+    assert served.peer().ask("file", **{name: value}) == [tftp.Data(1, FILE[:100])]
+
+
+ODD = {
+    "unknown option": (b"\0\1file\0octet\0nonsense\x001\0blksize\x0064\0", "64"),
+    "repeated option": (b"\0\1file\0octet\0blksize\x0064\0BlkSize\x00128\0", "64"),
+    "option without value": (b"\0\1file\0octet\0blksize\x0064\0tsize\0", "64"),
+    "no NUL at the end": (b"\0\1file\0octet\0blksize\x0064", "64"),
+    "more than 512 octets": (b"\0\1file\0octet\0x\0" + b"y" * 600 + b"\0blksize\x0064\0", "64"),
+}
+
+
+@pytest.mark.parametrize(("request_", "blksize"), ODD.values(), ids=ODD)
+def test_case_19_odd_requests(serve, request_, blksize):
+    served = serve({"file": FILE})
+    assert served.peer().say(request_) == [tftp.OptionAck((("blksize", blksize),))]
+
+
+def test_case_20_capitals(serve):
+    served = serve({"file": FILE[:64]})
+    peer = served.peer()
+    assert peer.ask("file", "OcTeT", BLKSIZE=64, TSize=0) == [tftp.OptionAck((("BLKSIZE", "64"), ("TSize", "64")))]
+    assert peer.download("file", "NetASCII") == FILE[:64].replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
+
+
+def test_case_21_the_oack_holds_what_was_asked_for(serve):
+    served = serve({"file": FILE})
+    assert served.peer().ask("file", blksize=100) == [tftp.OptionAck((("blksize", "100"),))]
+    assert served.peer().ask("file", windowsize=2) == [tftp.OptionAck((("windowsize", "2"),))]
+
+
+@pytest.mark.parametrize("options", [{}, {"tsize": 0, "blksize": 1468}])
+def test_case_22_missing_file(serve, options):
+    served = serve()
+    peer = served.peer()
+    for _ in range(3):
+        assert peer.ask("pxelinux.cfg/default", **options) == [tftp.Error(1, "File not found")]
+    assert served.refused == [(1, "File not found")] * 3
+    served.advance(30)
+    assert peer.take() == []
+    assert served.protocol.transfers == 0
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A directory with all that is no file in it, and a secret beside it."""
+    (tmp_path / "secret").write_bytes(b"secret")
+    root = tmp_path / "root"
+    (root / "a" / "b").mkdir(parents=True)
+    (root / "a" / "b" / "c").write_bytes(b"content")
+    (root / "out").symlink_to("../secret")
+    (root / "absolute").symlink_to(tmp_path / "secret")
+    (root / "loop").symlink_to("loop")
+    os.mkfifo(root / "fifo")
+    if os.geteuid() == 0:
+        os.mknod(root / "device", 0o666 | 0o020000, os.makedev(1, 5))  # /dev/zero
+    return root
+
+
+FORBIDDEN = [
+    "../../etc/passwd",
+    "/etc/passwd",
+    "..\\..\\secret",
+    "../secret",
+    "a/../../secret",
+    "out",
+    "absolute",
+    "loop",
+    "a",
+    "",
+    "/",
+    "fifo",
+    "device",
+    "/proc/self/fd/3",
+    "\udcff\udcfe",
+    "a/b/c/d",
+    "x" * 400,
+]
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+@pytest.mark.parametrize("write", [False, True])
+def test_case_23_no_way_out(serve, root, name, write):
+    """Never a byte, and nothing hangs."""
+    served = serve(DirectoryBackend(root))
+    [answer] = served.peer().ask(name, write=write)
+    assert isinstance(answer, tftp.Error | tftp.Ack)
+    if isinstance(answer, tftp.Error):
+        assert answer.code in ((1, 2, 4, 6, 0) if write else (1, 2))
+    served.stop()
+    assert (root.parent / "secret").read_bytes() == b"secret"
+    assert sorted(path.name for path in root.parent.iterdir()) == ["root", "secret"]
+    assert served.of(PluginFailed) == []
+
+
+def test_case_23_nul_ends_the_name(serve, root):
+    served = serve(DirectoryBackend(root))
+    assert served.peer().say(b"\0\1a/b/c\0../../secret\0octet\0") == [
+        tftp.Error(4, "Mode '../../secret' is not served")
+    ]
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "/a/b/c", "//a///b/c", "a\\b\\c", "a/./b/c", "a/b/../b/c", "../a/b/c"])
+def test_case_23_ways_to_write_a_name(serve, root, name):
+    """``..`` stops at the root."""
+    assert serve(DirectoryBackend(root)).peer().download(name) == b"content"
+
+
+def test_case_24_file_is_truncated_meanwhile(serve, tmp_path):
+    """An ERROR, no silent end."""
+    (tmp_path / "file").write_bytes(FILE)
+    served = serve(DirectoryBackend(tmp_path))
+    peer = served.peer()
+    peer.ask("file")
+    os.truncate(tmp_path / "file", 700)
+    [answer] = peer.say(tftp.ack(1))
+    assert isinstance(answer, tftp.Error)
+    assert answer.code == 0
+    assert served.outcomes == ["FAILED"]
+    assert served.of(PluginFailed) == []
+
+
+def test_case_24_file_is_replaced_meanwhile(serve, tmp_path):
+    """The one that was opened is served to its end."""
+    (tmp_path / "file").write_bytes(FILE[:1500])
+    served = serve(DirectoryBackend(tmp_path))
+    peer = served.peer()
+    peer.ask("file")
+    (tmp_path / "new").write_bytes(b"other")
+    os.replace(tmp_path / "new", tmp_path / "file")
+    assert peer.say(tftp.ack(1)) == [block(2)]
+    assert peer.say(tftp.ack(2)) == [tftp.Data(3, FILE[1024:1500])]
+    peer.say(tftp.ack(3))
+    assert served.peer().download("file") == b"other"
+
+
+def test_case_25_netascii_with_cr_at_the_edge_of_a_block(serve):
+    served = serve({"file": b"x" * 511 + b"\r" + b"y" * 510 + b"\nz"})
+    peer = served.peer()
+    assert peer.ask("file", "netascii") == [tftp.Data(1, b"x" * 511 + b"\r")]
+    assert peer.say(tftp.ack(1)) == [tftp.Data(2, b"\0" + b"y" * 510 + b"\r")]
+    served.advance(1.1)
+    assert peer.take() == [tftp.Data(2, b"\0" + b"y" * 510 + b"\r")]
+    assert peer.say(tftp.ack(2)) == [tftp.Data(3, b"\nz")]
+    assert peer.say(tftp.ack(3)) == []
+
+
+@with_packet_info
+def test_case_26_request_to_a_secondary_address(serve, wire):
+    served = serve({"file": FILE})
+    served.address = (wire.address(2), served.address[1])
+    peer = served.peer()
+    assert peer.download("file", windowsize=4) == FILE
+    assert {host for host, _ in peer.sources} == {wire.address(2)}
+
+
+@with_packet_info
+@pytest.mark.parametrize("write", [False, True])
+def test_case_27_request_by_broadcast(serve, wire, write):
+    served = serve({"file": FILE})
+    peer = served.peer(port=5000)
+    for name in ("file", "missing"):
+        request = tftp.request(write, name, "octet")
+        assert peer.say(request, b"\0\1", to=(wire.broadcast, served.address[1])) == []
+    assert served.events == []
+    assert peer.ask("file") == [block(1)]
+
+
+@pytest.mark.parametrize(
+    "datagram", [b"", b"\0", b"\0\1", b"\0\3", b"\0\4\0", b"\0\5\0", b"\0\0", b"\0\7abc", b"\xff\xff" * 300]
+)
+def test_case_28_runts_and_unknown_opcodes(serve, datagram):
+    """Dropped or ERROR 4, counted; also in the middle of a transfer, which goes on."""
+    served = serve({"file": FILE})
+    assert served.peer().say(datagram) in ([], [tftp.Error(4, "Malformed request")])
+    assert [event.count for event in served.of(DatagramsMalformed)] == [1]
+    peer = served.peer()
+    peer.ask("file")
+    served.advance(2)
+    peer.take()
+    assert peer.say(datagram) == []
+    if served.ports == "single" or not datagram.startswith(b"\0\1"):
+        assert [event.count for event in served.of(DatagramsMalformed)] == [1, 1]
+    assert peer.say(tftp.ack(1)) == [block(2)]
+
+
+@pytest.mark.parametrize("datagram", [tftp.data(1, b"x"), tftp.ack(0), tftp.option_ack([("blksize", "8")])])
+def test_case_28_part_of_no_transfer(serve, datagram):
+    """Well-formed and late: no answer, and not malformed."""
+    served = serve({"file": FILE})
+    assert served.peer().say(datagram) == []
+    assert served.events == []
+    assert served.peer().ask("file") == [block(1)]
