@@ -45,9 +45,9 @@ def _atftp(verb: str, **options: object) -> _Command:
     return command
 
 
-def _busybox(flag: str) -> _Command:
+def _busybox(flag: str, blksize: int) -> _Command:
     def command(server: Address, remote: str, local: Path) -> list[str]:
-        return ["busybox", "tftp", flag, "-b", "1400", "-r", remote, "-l", str(local), server[0], str(server[1])]
+        return ["busybox", "tftp", flag, "-b", str(blksize), "-r", remote, "-l", str(local), *map(str, server)]
 
     return command
 
@@ -72,15 +72,15 @@ HPA_NETASCII = Client("tftp-hpa-netascii", "tftp", _hpa("get", "-m", "ascii"), _
 
 ATFTP = Client("atftp", "atftp", _atftp("get", tsize=0, blksize=1428), _atftp("put", tsize=0, blksize=1428))
 
-ATFTP_JUMBO = Client("atftp-jumbo", "atftp", _atftp("get", blksize=8192))
-"""For links with an MTU of 9000."""
-
 ATFTP_GIVES_UP = "unexpected OACK"
 """atftp ends with this when it gets an OACK twice, whether the server or the network repeated it."""
 
 ATFTP_WINDOW = Client("atftp-windowsize", "atftp", _atftp("get", blksize=1428, windowsize=16))
 
-BUSYBOX = Client("busybox", "busybox", _busybox("-g"), _busybox("-p"))
+BUSYBOX = Client("busybox", "busybox", _busybox("-g", 1400), _busybox("-p", 1400))
+
+BUSYBOX_JUMBO = Client("busybox-jumbo", "busybox", _busybox("-g", 8192))
+"""For links with an MTU of 9000."""
 
 CURL = Client("curl", "curl", _curl_get, _curl_put)
 

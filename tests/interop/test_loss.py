@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .clients import ATFTP, ATFTP_GIVES_UP, ATFTP_JUMBO, ATFTP_WINDOW, FILES, HPA, Client
+from .clients import ATFTP, ATFTP_GIVES_UP, ATFTP_WINDOW, BUSYBOX_JUMBO, FILES, HPA, Client
 from .lab import Lab, need
 from .service import start_bootfw
 
@@ -24,7 +24,7 @@ SEED = 7440
         pytest.param(HPA, ["empty", "one-block", "1MB"], id="windowsize 1, no options"),
         pytest.param(ATFTP, ["empty", "one-block", "1MB"], id="windowsize 1"),
         # 40 MB one block at a time is a matter of minutes, unless the blocks are large.
-        pytest.param(ATFTP_JUMBO, ["40MB"], id="windowsize 1, jumbo frames"),
+        pytest.param(BUSYBOX_JUMBO, ["40MB"], id="windowsize 1, jumbo frames"),
         pytest.param(ATFTP_WINDOW, list(FILES), id="windowsize 16"),
     ],
 )
