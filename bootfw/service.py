@@ -129,7 +129,11 @@ class BootService(MultiService):
         try:
             for service, address, protocol in self._wanted():
                 self._bind_one(service, address, protocol)
-        except CannotListenError:
+            for name, backend in self._backends:
+                problem = backend.problem() if hasattr(backend, "problem") else ""
+                if problem:
+                    self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
+        except BaseException:
             # All or nothing: a service that says it runs while a port is missing costs its operator a night.
             opened, self._open = self._open, []
             for _, port, protocol in opened:
@@ -137,10 +141,6 @@ class BootService(MultiService):
                 port.stopListening()
             self._publisher.flush()
             raise
-        for name, backend in self._backends:
-            problem = backend.problem() if hasattr(backend, "problem") else ""
-            if problem:
-                self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
 
     def _bind_one(self, service: str, address: ListenAddress, protocol: Any) -> None:
         now = self._reactor.seconds()

@@ -1,0 +1,281 @@
+"""BootService in somebody else's program: started, stopped and started again it leaves nothing behind."""
+
+import errno
+import socket
+
+import pytest
+from attrs import define, field
+from tftpserver import Files, Peer, Pending, at_once, numbered
+from twisted.application.service import MultiService
+from twisted.internet.error import CannotListenError
+from zope.interface import Invalid, implementer
+
+from bootfw.events import (
+    ListenerBound,
+    ListenerClosed,
+    ListenerFailed,
+    PluginFailed,
+    TransferEnded,
+    TransferRefused,
+)
+from bootfw.interfaces import IBootObserver
+from bootfw.resolvers.static import StaticResolver
+from bootfw.service import BootService
+from bootfw.settings import Settings, TFTPSettings
+from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient, TransferFailed
+from bootfw.wire import tftp
+
+SERVER = ("10.0.0.1", 69)
+
+
+@implementer(IBootObserver)
+@define(eq=False)
+class Observer:
+    events: list = field(factory=list)
+
+    def observe(self, event):
+        self.events.append(event)
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+class Embedded:
+    """A network with a BootService on one host of it."""
+
+    def __init__(self, rich=True, ports="single", backend=None, **options):
+        self.network = MemoryNetwork()
+        self.host = self.network.host("10.0.0.1", "fd00::1", name="server", rich=rich)
+        self.backend = Files({"file": numbered(5000)}) if backend is None else backend
+        self.observer = Observer()
+        settings = Settings(tftp=TFTPSettings(ports=ports, writable=True))
+        self.service = BootService(
+            self.host, settings=settings, backend=self.backend, observers=[self.observer], **options
+        )
+        self._client = self.network.host("10.0.0.9", "fd00::9", name="client")
+
+    # A Peer takes this for its wire.
+
+    def socket(self, number, port=0):
+        return FakePeer(self._client, port)
+
+    def settle(self):
+        self.network.advance(0.005)
+
+    def peer(self):
+        return Peer(self, SERVER)
+
+    def client(self, server=SERVER):
+        return TFTPClient(self._client, server)
+
+    def stop(self):
+        self.network.result_of(self.service.stopService())
+
+    def leaks(self):
+        self.network.advance(0)
+        return [leak for leak in self.network.leaks() if not leak.startswith("client")]
+
+
+@pytest.fixture(params=["single", "ephemeral", (30000, 30099)], ids=["single", "ephemeral", "range"])
+def ports(request):
+    return request.param
+
+
+@pytest.fixture(params=[False, True], ids=["stock", "rich"])
+def rich(request):
+    return request.param
+
+
+def test_start_stop_start(rich, ports, failures):
+    """With transfers in every stage: being opened, waiting for a block, lingering, and a client that has gone."""
+    pending = Pending()
+    ways = iter([at_once, pending])
+    backend = Files({"file": numbered(5000)}, {"open": lambda call: next(ways, at_once)(call)})
+    # Without packet info proxyDHCP does not know what address to tell its clients.
+    embedded = Embedded(rich, ports, backend, resolvers=[StaticResolver("file")] if rich else [])
+    embedded.service.startService()
+    reading, opening, writing, done = (embedded.peer() for _ in range(4))
+    reading.ask("file", tsize=0)
+    opening.ask("file")
+    writing.put("new")
+    writing.say(tftp.data(1, bytes(512)))
+    done.upload("small", b"content")
+    embedded.peer().say(b"\0\7malformed", b"\0\7malformed")
+    embedded.stop()
+    assert embedded.leaks() == []
+    assert backend.all_given_back()
+    assert pending.cancelled == 1
+    embedded.settle()
+    told = [tftp.Error(0, "the server is stopping")]
+    assert [peer.take() for peer in (reading, opening, writing, done)] == [told, told, told, []]
+
+    for _ in range(2):
+        embedded.service.startService()
+        assert embedded.network.result_of(embedded.client().download("file")).data == numbered(5000)
+        assert embedded.network.result_of(embedded.client(("fd00::1", 69)).download("small")).data == b"content"
+        embedded.stop()
+        assert embedded.leaks() == []
+    assert backend.all_given_back()
+    assert embedded.observer.of(PluginFailed) == []
+
+
+def test_stopping_twice_is_stopping_once():
+    embedded = Embedded()
+    embedded.service.startService()
+    first = embedded.service.stopService()
+    assert embedded.service.stopService() is first
+    embedded.network.result_of(first)
+    embedded.stop()
+    assert embedded.leaks() == []
+    assert len(embedded.observer.of(ListenerClosed)) == len(embedded.observer.of(ListenerBound)) == 2
+
+
+def test_never_started():
+    embedded = Embedded()
+    embedded.stop()
+    assert embedded.leaks() == []
+
+
+def test_ports_are_bound_once_by_both_ways_to_start():
+    """As ``twistd`` does: while root still, and then in earnest."""
+    embedded = Embedded()
+    parent = MultiService()
+    embedded.service.setServiceParent(parent)
+    parent.privilegedStartService()
+    assert len(embedded.host.ports) == 2
+    parent.startService()
+    assert len(embedded.host.ports) == 2
+    assert [tuple(row.address) for row in embedded.service.summary()] == [("0.0.0.0", 69), ("::", 69)]
+    embedded.network.result_of(parent.stopService())
+    assert embedded.service.summary() == []
+    assert embedded.leaks() == []
+
+
+def test_port_in_use():
+    """All or nothing; what was bound before is given back, and it can be tried again."""
+    embedded = Embedded(resolvers=[StaticResolver("file")])
+    blocker = FakePeer(embedded.host, 69, "::")
+    for start in (embedded.service.privilegedStartService, embedded.service.startService):
+        with pytest.raises(CannotListenError) as caught:
+            start()
+        assert caught.value.socketError.errno == errno.EADDRINUSE
+        embedded.network.advance(0)
+        assert [port.protocol for port in embedded.host.ports] == [blocker]
+        assert embedded.service.summary() == []
+    failed = embedded.observer.of(ListenerFailed)
+    assert [(event.service, event.address) for event in failed] == [("tftp", ("::", 69))] * 2
+    blocker.close()
+    embedded.network.advance(0)
+    assert embedded.leaks() == []
+    embedded.service.startService()
+    assert embedded.network.result_of(embedded.client().download("file")).data == numbered(5000)
+    embedded.stop()
+    assert embedded.leaks() == []
+
+
+def test_not_privileged():
+    embedded = Embedded()
+    embedded.host.privileged = False
+    with pytest.raises(CannotListenError) as caught:
+        embedded.service.startService()
+    assert caught.value.socketError.errno == errno.EACCES
+    assert embedded.leaks() == []
+
+
+def test_backend_that_raises_at_the_start():
+    class Broken(Files):
+        def problem(self):
+            raise ValueError("broken")
+
+    embedded = Embedded(backend=Broken())
+    with pytest.raises(ValueError, match="broken"):
+        embedded.service.startService()
+    assert embedded.leaks() == []
+    assert embedded.service.summary() == []
+
+
+def test_objects_that_keep_to_no_interface_are_refused():
+    network = MemoryNetwork()
+    for options in (
+        {"backend": object()},
+        {"resolvers": [object()]},
+        {"observers": [object()]},
+        {"watchdog": object()},
+    ):
+        with pytest.raises(Invalid):
+            BootService(network.host(), **options)
+
+
+def test_range_of_ports_that_is_exhausted(rich):
+    embedded = Embedded(rich, ports=(30000, 30001))
+    embedded.service.startService()
+    peers = [embedded.peer() for _ in range(2)]
+    assert [peer.ask("file")[0].block for peer in peers] == [1, 1]
+    assert {peer.tid[1] for peer in peers} == {30000, 30001}
+    full = tftp.Error(0, "Every transfer port is in use, try again later")
+    assert embedded.peer().ask("file") == [full]
+    assert embedded.peer().put("new") == [full]
+    assert peers[0].say(tftp.error(0, "enough")) == []
+    assert embedded.network.result_of(embedded.client().download("file")).data == numbered(5000)
+    [refused, _] = embedded.observer.of(TransferRefused)
+    assert refused.message == full.message
+    assert embedded.observer.of(PluginFailed) == []
+    embedded.stop()
+    assert embedded.leaks() == []
+    assert embedded.backend.all_given_back()
+
+
+def test_ports_of_a_range_are_taken_in_turn():
+    """A port that has just been closed rests: what still comes for it is not taken for somebody else's."""
+    embedded = Embedded(ports=(30000, 30003))
+    embedded.service.startService()
+    used = []
+    for _ in range(8):
+        peer = embedded.peer()
+        peer.download("file")
+        used.append(peer.tid[1])
+    assert used == [30000, 30001, 30002, 30003] * 2
+    embedded.stop()
+
+
+def test_observers_are_told_in_order_and_before_the_end():
+    embedded = Embedded()
+    embedded.service.startService()
+    embedded.peer().ask("file")
+    embedded.stop()
+    kinds = [type(event).__name__ for event in embedded.observer.events]
+    assert kinds == ["ListenerBound"] * 2 + ["TransferBegun", "TransferEnded"] + ["ListenerClosed"] * 2
+    assert embedded.observer.of(TransferEnded)[0].report.outcome.name == "CANCELLED"
+
+
+@pytest.mark.parametrize(("interfaces", "served"), [((), True), (("lo",), True), (("other0",), False)])
+def test_interfaces_that_are_served(private_reactor, interfaces, served):
+    settings = Settings(interfaces=interfaces, tftp=TFTPSettings(listen=["127.0.0.1:0"]))
+    service = BootService(private_reactor, settings=settings, backend=Files({"file": b"x"}))
+    service.startService()
+    [row] = service.summary()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.sendto(tftp.request(False, "file", "octet"), row.address)
+        for _ in range(5):
+            private_reactor.iterate(0)
+        if served:
+            assert sock.recv(100) == tftp.data(1, b"x")
+        else:
+            with pytest.raises(BlockingIOError):
+                sock.recv(100)
+    stopped = []
+    service.stopService().addCallback(stopped.append)
+    for _ in range(5):
+        private_reactor.iterate(0)
+    assert stopped == [None]
+    assert private_reactor.getDelayedCalls() == []
+
+
+def test_client_is_told_why(rich, ports):
+    embedded = Embedded(rich, ports)
+    embedded.service.startService()
+    with pytest.raises(TransferFailed, match="ERROR 1: File not found"):
+        embedded.network.result_of(embedded.client().download("missing"))
+    embedded.stop()
+    assert embedded.leaks() == []
