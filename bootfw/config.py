@@ -18,7 +18,7 @@ from bootfw.schema import Path as Place
 from bootfw.schema import mismatches, unknown_keys
 from bootfw.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, read_section
 from bootfw.service import BootService
-from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.settings import Settings
 from bootfw.state import state_directory
 
 
@@ -104,7 +104,6 @@ def load_config(path: Path | str | None, environ: Mapping[str, str]) -> Configur
     document = {} if source is None else _read(source)
     origins, wrong_variables = environment.apply(environ, document)
     errors: list[ConfigError] = list(unknown_keys(document, [*SECTIONS, *PLUGIN_LISTS, *PLUGIN_TABLES]))
-    _name_later_sections(document, errors)
     directory = Path.cwd() if source is None else source.absolute().parent
     settings = _settings(document, directory, errors)
     chosen = {section: _choices(section, document[section], errors) for section in PLUGIN_LISTS if section in document}
@@ -192,22 +191,15 @@ def _read(source: Path) -> dict[str, Any]:
         raise ConfigErrors([f"{source}:{line}:{column}: {reason[: place.start()]}"]) from error
 
 
-def _name_later_sections(document: dict[str, Any], errors: list[ConfigError]) -> None:
-    """What the configuration will have is not a mistake of the operator's; it is said as what it is."""
-    dhcp = document.get("dhcp")
-    if isinstance(dhcp, dict) and "subnet" in dhcp:
-        del dhcp["subnet"]
-        errors.append(ConfigError("this version hands out no addresses, so it takes no subnets", ("dhcp", "subnet")))
-
-
 def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigError]) -> Settings:
-    read = {section: read_section(section, document.get(section, {}), errors) for section in SECTIONS}
-    own = read["bootfw"]
-    if own.get("state_dir"):
-        own["state_dir"] = str(directory / own["state_dir"])
-    return Settings(
-        **own, tftp=TFTPSettings(**read["tftp"]), dhcp=DHCPSettings(**read["dhcp"]), http=HTTPSettings(**read["http"])
-    )
+    read = {
+        section: read_section(section, document.get(section, {}), errors) or kind()
+        for section, kind in SECTIONS.items()
+    }
+    own: Settings = read.pop("bootfw")
+    if own.state_dir:
+        own = evolve(own, state_dir=str(directory / own.state_dir))
+    return evolve(own, **read)
 
 
 def _given(document: Mapping[str, Any]) -> list[Place]:

@@ -2,7 +2,7 @@
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from socket import AF_INET, inet_ntop, inet_pton
 from uuid import UUID
 
@@ -109,18 +109,35 @@ class Reservation:
     """An address, a name or options for one client. Any one of what it is known by is enough."""
 
     address: str = field(default="", converter=address_text)
-    """Dotted quad, inside or outside the pool; "": any address of the pool."""
+    """The address, in the pool or not. Empty: any of the pool."""
     mac: str = field(default="", converter=_mac)
-    client_id: bytes = field(default=b"", converter=octets)
-    """Option 61 with its type octet."""
+    """Its hardware address."""
+    client_id: bytes = field(default=b"", converter=octets, metadata={"toml": str})
+    """Option 61 with its type octet: `"0x01525400123456"`."""
     uuid: str = field(default="", converter=_uuid)
-    circuit_id: bytes = field(default=b"", converter=octets)
-    """Option 82 sub-option 1: the switch port that the client is on (RFC 3046)."""
+    """Of the machine, as dmidecode shows it; boot firmware tells it (option 97), and few systems do."""
+    circuit_id: bytes = field(default=b"", converter=octets, metadata={"toml": str})
+    """Where it is plugged in, as its relay tells (option 82 sub-option 1): text, or `0x` and hexadecimal digits."""
     hostname: str = ""
-    """Told to the client (option 12)."""
+    """The name that the client is told (option 12)."""
     options: Mapping[int, bytes] = field(factory=dict, hash=False)
     """Code to octets, over those of the subnet and of the classes."""
 
     def __attrs_post_init__(self) -> None:
         if not (self.mac or self.client_id or self.uuid or self.circuit_id):
             raise ValueError("needs at least one of mac, client-id, uuid, circuit-id")
+
+
+def known_by(reservation: Reservation) -> Iterator[tuple[str, str | bytes]]:
+    """What *reservation* holds and is found by, as (key of the configuration, value): the address first."""
+    yield from (
+        (key, value)
+        for key, value in (
+            ("address", reservation.address),
+            ("mac", reservation.mac),
+            ("client-id", reservation.client_id),
+            ("uuid", reservation.uuid),
+            ("circuit-id", reservation.circuit_id),
+        )
+        if value
+    )

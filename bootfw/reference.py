@@ -11,9 +11,11 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import attrs
+
 from bootfw.plugins import Option, group_of, list_plugins, load
 from bootfw.schema import expected
-from bootfw.sections import PLUGIN_LISTS, SECTIONS, keys_of
+from bootfw.sections import PLUGIN_LISTS, SECTIONS, Key, keys_in, keys_of
 
 INTRODUCTION = """\
 # Configuration
@@ -74,12 +76,28 @@ def reference() -> str:
 
 
 def _section(section: str) -> str:
-    docs = _documented(SECTIONS[section])
-    rows = [
-        (".".join(key.path), expected(key.annotation), toml(key.attribute.default), docs[key.attribute.name])
-        for key in keys_of(section)
-    ]
-    return f"## `[{section}]`\n\n{_table(rows)}"
+    return f"## `[{section}]`\n\n{_keys(SECTIONS[section], section)}"
+
+
+def _keys(kind: type, section: str) -> str:
+    """The table of the keys, and those of the tables in it."""
+    docs = _documented(kind)
+    keys = keys_in(kind, section)
+    text = _table(
+        (".".join(key.path), expected(key.annotation), _default(key), docs[key.attribute.name]) for key in keys
+    )
+    for key in keys:
+        if key.tables is not None:
+            inner = f"{section}.{key.path[-1]}"
+            text += f"\n### `[[{inner}]]`\n\n{_keys(key.tables, inner)}"
+    return text
+
+
+def _default(key: Key) -> str:
+    if key.required:
+        return "*required*"
+    default = key.attribute.default
+    return toml(default.factory() if isinstance(default, attrs.Factory) else default)  # type: ignore[arg-type]
 
 
 def _plugin(kind: str, name: str, plugin: Any) -> str:
@@ -108,8 +126,8 @@ def toml(value: Any) -> str:
     """*value* as the file would have it."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):
-        return f'"{value}"'
+    if isinstance(value, str | bytes):
+        return f'"{value if isinstance(value, str) else value.decode()}"'
     if isinstance(value, list | tuple):
         if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int):
             host, port = value
@@ -122,6 +140,13 @@ def toml(value: Any) -> str:
 
 def _documented(cls: type) -> dict[str, str]:
     """Field -> what it is for."""
+    found: dict[str, str] = {}
+    for part in reversed([kind for kind in cls.__mro__ if attrs.has(kind)] or [cls]):
+        found |= _documented_in(part)
+    return found
+
+
+def _documented_in(cls: type) -> dict[str, str]:
     found: dict[str, str] = {}
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(body, ast.ClassDef)

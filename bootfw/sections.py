@@ -7,7 +7,7 @@ import attrs
 from attrs import frozen
 
 from bootfw.errors import ConfigError
-from bootfw.schema import mismatches, spelled, unknown_keys
+from bootfw.schema import Path, mismatches, spelled, unknown_keys
 from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 
 SECTIONS: Mapping[str, type] = {
@@ -40,6 +40,17 @@ class Key:
         return self.attribute.metadata.get("toml", self.attribute.type)
 
     @property
+    def tables(self) -> type | None:
+        """What each table of a list of them makes; None: it is no such list."""
+        kind: type | None = self.attribute.metadata.get("tables")
+        return kind
+
+    @property
+    def required(self) -> bool:
+        """There is no default."""
+        return self.attribute.default is attrs.NOTHING
+
+    @property
     def variable(self) -> str:
         """The environment variable that sets it."""
         parts = self.path if self.section == "bootfw" else (self.section, *self.path)
@@ -48,32 +59,59 @@ class Key:
 
 def keys_of(section: str) -> list[Key]:
     """The keys of one section, in the order of the reference."""
-    attributes = [a for a in attrs.fields(SECTIONS[section]) if a.name not in SECTIONS]
+    return keys_in(SECTIONS[section], section)
+
+
+def keys_in(kind: type, section: str) -> list[Key]:
+    """The keys of a table that an instance of *kind* is made of."""
+    attributes = [a for a in attrs.fields(kind) if a.init and a.name not in SECTIONS]
     return [Key(section, a.metadata.get("key", (spelled(a.name),)), a) for a in attributes]
 
 
 def read_section(section: str, table: Any, errors: list[ConfigError]) -> Any:
-    """The settings that *table* makes. What is wrong with it is added to *errors*; such keys keep their default.
+    """What *table* makes of the section's class, or None. What is wrong with it is added to *errors*."""
+    return _read(SECTIONS[section], table, (section,), errors)
 
-    :return: the keyword arguments of the section's class.
-    """
-    keys = keys_of(section)
+
+def _read(kind: type, table: Any, where: Path, errors: list[ConfigError]) -> Any:
+    """The instance of *kind* that *table* makes, or None."""
+    before = len(errors)
+    keys = keys_in(kind, "")
     values: dict[str, Any] = {}
-    if not _is_table(table, [key.path for key in keys], (section,), errors):
-        return values
+    if not _is_table(table, [key.path for key in keys], where, errors):
+        return None
     for key in keys:
-        inner = table
+        inner, path = table, (*where, *key.path)
         for part in key.path[:-1]:
             inner = inner.get(part, {})
-        if isinstance(inner, dict) and key.path[-1] in inner:
-            problems = list(_problems(key, inner[key.path[-1]]))
-            errors += problems
-            if not problems:
-                values[key.attribute.name] = inner[key.path[-1]]
-    return values
+        if not isinstance(inner, dict):
+            continue
+        if key.path[-1] in inner:
+            values[key.attribute.name] = _value(key, inner[key.path[-1]], path, errors)
+        elif key.required:
+            errors.append(ConfigError(f'"{key.path[-1]}" is missing', where))
+    if len(errors) > before:
+        return None
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        errors.append(error.under(*where))
+    except ValueError as error:
+        errors.append(ConfigError(str(error), where))
+    return None
 
 
-def _is_table(table: Any, paths: list[tuple[str, ...]], where: tuple[str, ...], errors: list[ConfigError]) -> bool:
+def _value(key: Key, value: Any, path: Path, errors: list[ConfigError]) -> Any:
+    """*value* as the field takes it."""
+    if key.tables is None:
+        errors += _problems(key, value, path)
+        return value
+    wrong = list(mismatches(value, key.annotation, path))
+    errors += wrong
+    return () if wrong else tuple(_read(key.tables, table, (*path, at), errors) for at, table in enumerate(value))
+
+
+def _is_table(table: Any, paths: list[tuple[str, ...]], where: Path, errors: list[ConfigError]) -> bool:
     """*table* is one, and so are the tables in it, with known keys only."""
     if not isinstance(table, dict):
         errors += mismatches(table, dict, where)
@@ -87,8 +125,7 @@ def _is_table(table: Any, paths: list[tuple[str, ...]], where: tuple[str, ...], 
     return True
 
 
-def _problems(key: Key, value: Any) -> Iterator[ConfigError]:
-    path = (key.section, *key.path)
+def _problems(key: Key, value: Any, path: Path) -> Iterator[ConfigError]:
     wrong = list(mismatches(value, key.annotation, path))
     yield from wrong
     if wrong:
@@ -97,5 +134,7 @@ def _problems(key: Key, value: Any) -> Iterator[ConfigError]:
         converted = key.attribute.converter(value) if key.attribute.converter else value
         if key.attribute.validator:
             key.attribute.validator(None, key.attribute, converted)
+    except ConfigError as error:
+        yield error.under(*path)
     except ValueError as error:
         yield ConfigError(str(error), path)

@@ -11,6 +11,10 @@ from typing import Any
 
 from attrs import field, frozen
 
+from bootfw.dhcp.hostclass import HostClass
+from bootfw.dhcp.subnet import Subnet, check_together
+from bootfw.errors import ConfigError
+
 ListenAddress = tuple[str, int]
 """(IPv4 or IPv6 address, UDP or TCP port)."""
 
@@ -76,13 +80,20 @@ def within(low: float, high: float, unit: str) -> Callable[[Any, Any, Any], None
     return check
 
 
-def _mode(instance: Any, attribute: Any, value: str) -> None:
-    if value == "server":
-        raise ValueError(
-            'this version hands out no addresses; use "proxy" beside the DHCP server that is there already, or "off"'
-        )
-    if value not in ("off", "proxy"):
-        raise ValueError(f'must be "off" or "proxy", not "{value}"')
+def one_of(*allowed: str) -> Callable[[Any, Any, Any], None]:
+    """A validator for words."""
+
+    def check(instance: Any, attribute: Any, value: str) -> None:
+        if value not in allowed:
+            *others, last = map(quoted, allowed)
+            raise ValueError(f"must be {', '.join(others)} or {last}, not {quoted(value)}")
+
+    return check
+
+
+def quoted(word: str) -> str:
+    """``"single"``: a word as it stands in TOML."""
+    return f'"{word}"'
 
 
 _port = within(1, 65535, "(a UDP port)")
@@ -111,9 +122,9 @@ class TFTPSettings:
 class DHCPSettings:
     """``[dhcp]``"""
 
-    mode: str = field(default="proxy", validator=_mode)
+    mode: str = field(default="proxy", validator=one_of("off", "proxy", "server"))
     """`"proxy"`: tells boot clients what to load and leaves addresses to the DHCP server that is already there.
-    `"off"`: no DHCP at all."""
+    `"server"`: gives the addresses too, to all clients. `"off"`: no DHCP at all."""
     server_port: int = field(default=67, validator=_port, metadata={"key": ("ports", "server")})
     """UDP port for the clients' broadcasts."""
     client_port: int = field(default=68, validator=_port, metadata={"key": ("ports", "client")})
@@ -122,6 +133,27 @@ class DHCPSettings:
     """UDP port of the PXE boot server."""
     answer_within_seconds: float = field(default=0.8, validator=within(0.05, 60, "seconds"))
     """For the whole chain of resolvers, 0.05 to 60. iPXE asks port 4011 only twice, one second apart."""
+    authoritative: bool = False
+    """Nobody else gives addresses here: clients with an address that is not from us are told so at once, and get theirs
+    confirmed when it is free. Otherwise what we don't know is left to others."""
+    identify_by: str = field(default="hardware", validator=one_of("hardware", "client-id"))
+    """What tells clients apart. `"hardware"`: the address of the network card, so that firmware, boot program and
+    system get one address. `"client-id"`: option 61 where it is sent (RFC 2131), for several clients on one card."""
+    subnets: tuple[Subnet, ...] = field(
+        default=(), converter=tuple, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet}
+    )
+    """The subnets that addresses are given in, `[[dhcp.subnet]]`; see below."""
+    classes: tuple[HostClass, ...] = field(
+        default=(), converter=tuple, metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass}
+    )
+    """Options for kinds of clients, `[[dhcp.class]]`; see below. A later one wins over an earlier one."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.mode == "server" and not self.subnets:
+            raise ConfigError('"server" needs a [[dhcp.subnet]] to give addresses of', ("mode",))
+        if self.mode != "server" and self.subnets:
+            raise ConfigError(f'no addresses are given with mode = "{self.mode}"; that takes "server"', ("subnet",))
+        check_together(self.subnets)
 
 
 @frozen

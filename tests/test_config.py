@@ -193,19 +193,68 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize"
             'http.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "*:80"',
         ),
         ('[bootfw]\ninterfaces = ["eth 0"]', 'bootfw.interfaces: "eth 0" can\'t be the name of an interface'),
-        ('[dhcp]\nmode = "on"', 'dhcp.mode: must be "off" or "proxy", not "on"'),
+        ('[dhcp]\nmode = "on"', 'dhcp.mode: must be "off", "proxy" or "server", not "on"'),
         ("[dhcp]\nports = { server = 0 }", "dhcp.ports.server: must be from 1 to 65535 (a UDP port), not 0"),
         ("[dhcp]\nanswer-within-seconds = nan", "dhcp.answer-within-seconds: must be from 0.05 to 60 seconds, not nan"),
-        # what a later version takes
-        (
-            '[dhcp]\nmode = "server"',
-            "dhcp.mode: this version hands out no addresses; "
-            'use "proxy" beside the DHCP server that is there already, or "off"',
-        ),
+        # addresses
+        ('[dhcp]\nmode = "serve"', 'dhcp.mode: must be "off", "proxy" or "server", not "serve"'),
+        ('[dhcp]\nmode = "server"', 'dhcp.mode: "server" needs a [[dhcp.subnet]] to give addresses of'),
         (
             '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"',
-            "dhcp.subnet: this version hands out no addresses, so it takes no subnets",
+            'dhcp.subnet: no addresses are given with mode = "proxy"; that takes "server"',
         ),
+        ("[dhcp.subnet]", "dhcp.subnet: must be a list of tables, not a table"),
+        ("[dhcp]\nsubnet = [3]", "dhcp.subnet[0]: must be a table of values, not 3"),
+        ("[[dhcp.subnet]]", 'dhcp.subnet[0]: "network" is missing'),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.9/24"',
+            'dhcp.subnet[0].network: must be a network, such as "10.77.0.0/24": 10.77.0.9/24 has host bits set',
+        ),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\npool = ["10.77.0.5", "10.77.0.9-10.77.0.8"]',
+            'dhcp.subnet[0].pool[1]: must be addresses such as "10.77.0.100-10.77.0.200" or "10.77.0.128/25", '
+            'not "10.77.0.9-10.77.0.8"',
+        ),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\nexclude = ["10.77.0.5", "10.78.0.1"]',
+            "dhcp.subnet[0].exclude[1]: is not inside 10.77.0.0/24",
+        ),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\ndns = ["10.77.0.1", "dns"]',
+            'dhcp.subnet[0].dns[1]: must be an IPv4 address, such as "10.77.0.10", not "dns"',
+        ),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\nrouter = 3',
+            "dhcp.subnet[0].router: must be a string or a list of strings, not 3",
+        ),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\nlease-seconds = 5',
+            "dhcp.subnet[0].lease-seconds: must be from 60 to 31536000 seconds, not 5",
+        ),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\noptions = {ntp-server = "10.77.0.1"}',
+            'dhcp.subnet[0].options.ntp-server: unknown option; did you mean "ntp-servers"?; others go by number',
+        ),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[[dhcp.subnet.host]]\nhostname = "x"',
+            "dhcp.subnet[0].host[0]: needs at least one of mac, client-id, uuid, circuit-id",
+        ),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[[dhcp.subnet.host]]\nuuid = "x"',
+            'dhcp.subnet[0].host[0].uuid: must be a UUID, such as dmidecode shows, not "x"',
+        ),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[[dhcp.subnet.host]]\nadress = "10.77.0.5"',
+            "dhcp.subnet[0].host[0].adress: unknown key; known: address, mac, client-id, uuid, circuit-id, hostname, "
+            'options; did you mean "address"?',
+        ),
+        (
+            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n'
+            '[[dhcp.subnet.host]]\nmac = "52:54:00:12:34:56"\naddress = "10.78.0.5"',
+            "dhcp.subnet[0].host[0].address: 10.78.0.5 is not inside 10.77.0.0/24",
+        ),
+        ("[[dhcp.class]]\noptions = {}", "dhcp.class[0]: needs vendor-class, user-class or both"),
+        ('[dhcp]\nidentify-by = "mac"', 'dhcp.identify-by: must be "hardware" or "client-id", not "mac"'),
         # plugin tables
         ('[backend]\nuse = "directory"', "backend: must be a list of tables: write [[backend]]"),
         ('[[watchdog]]\nuse = "hpa"', "watchdog: there is only one: write [watchdog]"),
@@ -279,7 +328,7 @@ def test_any_text_is_a_listen_address_or_a_value_error(text: str) -> None:
 
 WORDS = (
     "bootfw tftp dhcp http backend resolver watchdog leases observer use "
-    "listen ports server mode interfaces state-dir subnet x"
+    "listen ports server mode interfaces state-dir subnet class network pool router host mac options x"
 )
 
 document = st.recursive(
@@ -311,6 +360,58 @@ def test_any_document_is_read_or_refused_by_lines(tmp_path_factory: Any, value: 
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_text("\n".join(f"{key} = {_toml(item)}" for key, item in value.items()))
     assert all(line.startswith(f"{path}: ") for line in complaints(path, {}))
+
+
+SERVER = """\
+[dhcp]
+mode = "server"
+authoritative = true
+
+[[dhcp.subnet]]
+network = "10.77.0.0/24"
+pool = ["10.77.0.100-10.77.0.200", "10.77.0.240/29"]
+exclude = ["10.77.0.150"]
+router = "10.77.0.1"
+dns = ["10.77.0.1", "10.77.0.2"]
+domain = "lab.example"
+lease-seconds = 7200
+options = {ntp-servers = ["10.77.0.3"], "224" = {uint16 = 7}}
+
+[[dhcp.subnet.host]]
+address = "10.77.0.10"
+mac = "52-54-00-12-34-56"
+hostname = "node1"
+options = {interface-mtu = 1400}
+
+[[dhcp.class]]
+vendor-class = "Cisco AP"
+options = {vendor-specific = "0xf1040a4d0001"}
+"""
+
+
+def test_subnets_hosts_and_classes_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "server.toml"
+    path.write_text(SERVER)
+
+    dhcp = load_config(path, {}).settings.dhcp
+
+    assert (dhcp.mode, dhcp.authoritative) == ("server", True)
+    (subnet,) = dhcp.subnets
+    assert subnet.free == ((172818532, 172818581), (172818583, 172818632), (172818672, 172818679))
+    assert (subnet.lease_seconds, subnet.firmware_lease_seconds) == (7200, 600)
+    assert subnet.told[224] == b"\0\7"
+    (host,) = subnet.hosts
+    assert (host.address, host.mac, host.hostname) == ("10.77.0.10", "52:54:00:12:34:56", "node1")
+    assert host.options == {26: b"\5\x78"}
+    assert dhcp.classes[0].options == {43: bytes.fromhex("f1040a4d0001")}
+
+
+def test_a_subnet_can_come_from_the_environment() -> None:
+    environ = {"BOOTFW_DHCP_MODE": "server", "BOOTFW_DHCP_SUBNET": '[{network = "10.77.0.0/24", router = "10.77.0.1"}]'}
+
+    (subnet,) = load_config(None, environ).settings.dhcp.subnets
+
+    assert subnet.router == ("10.77.0.1",)
 
 
 def complaints(path: Path, environ: dict[str, str]) -> Sequence[str]:

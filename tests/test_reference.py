@@ -1,11 +1,12 @@
 """The reference of the configuration."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bootfw.reference import reference, toml
-from bootfw.sections import SECTIONS, keys_of
+from bootfw.sections import SECTIONS, Key, keys_in
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 
@@ -18,8 +19,20 @@ def test_every_key_is_explained() -> None:
     for section in SECTIONS:
         block = reference().split(f"## `[{section}]`")[1].split("\n## ")[0]
         explained = {line.split("|")[1].strip(" `"): line.split("|")[4] for line in block.splitlines() if "|" in line}
-        for key in keys_of(section):
+        for key in every_key(SECTIONS[section], section):
             assert len(explained[".".join(key.path)].strip()) > 20, key.path
+
+
+def every_key(kind: type, section: str) -> Iterator[Key]:
+    for key in keys_in(kind, section):
+        yield key
+        if key.tables is not None:
+            yield from every_key(key.tables, section)
+
+
+def test_tables_in_a_list_have_their_own_table() -> None:
+    assert "### `[[dhcp.subnet.host]]`" in reference()
+    assert '| `network` | a string | *required* | The network, such as `"10.77.0.0/24"`. |' in reference()
 
 
 @pytest.mark.parametrize(

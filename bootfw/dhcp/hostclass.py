@@ -1,12 +1,14 @@
 """Kinds of clients that are told options of their own."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from attrs import field, frozen
 
 from bootfw.wire import options as codec
 from bootfw.wire.dhcp4 import Message
 from bootfw.wire.options import Option
+from bootfw.wire.optiontypes import option_values
 
 
 @frozen(kw_only=True)
@@ -14,10 +16,12 @@ class HostClass:
     """``[[dhcp.class]]``"""
 
     vendor_class: str = ""
-    """What option 60 begins with, such as `"PXEClient"`."""
+    """What the client's vendor class (option 60) begins with, such as `"PXEClient"`."""
     user_class: str = ""
-    """One of the classes in option 77, such as `"iPXE"`."""
-    options: Mapping[int, bytes] = field(factory=dict, hash=False)
+    """One of its user classes (option 77), such as `"iPXE"`. With both, both must hold."""
+    options: Mapping[int, bytes] = field(
+        factory=dict, converter=option_values, hash=False, metadata={"toml": dict[str, Any]}
+    )
     """Options by name or number, over those of the subnet."""
 
     _vendor_class: bytes = field(init=False, repr=False, eq=False)

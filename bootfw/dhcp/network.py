@@ -6,7 +6,7 @@ from socket import inet_aton
 from bootfw.dhcp.identity import Client
 from bootfw.dhcp.pool import Binding, Pool
 from bootfw.dhcp.subnet import Subnet
-from bootfw.lease import Lease, LeaseState, Reservation
+from bootfw.lease import Lease, LeaseState, Reservation, known_by
 
 OFFER_SECONDS = 120.0
 """How long an offer is kept for its client. EDK2 takes one that is 60 seconds old (firmware.md has its waits)."""
@@ -44,16 +44,17 @@ class Network:
 
     def reserve(self, reservation: Reservation) -> None:
         """Keep it; it replaces what was kept for the same address or by the same identifier."""
-        if reservation.address:
-            self._reserved[reservation.address] = reservation
-        for identifier in _identifiers(reservation):
-            self._hosts[identifier] = reservation
+        for key, value in known_by(reservation):
+            if key == "address":
+                self._reserved[reservation.address] = reservation
+            else:
+                self._hosts[key, value] = reservation
 
     def unreserve(self, reservation: Reservation) -> None:
         """Forget it."""
         if self._reserved.get(reservation.address) is reservation:
             del self._reserved[reservation.address]
-        for identifier in _identifiers(reservation):
+        for identifier in known_by(reservation):
             if self._hosts.get(identifier) is reservation:
                 del self._hosts[identifier]
         binding = self._known(reservation.address) if reservation.address else None
@@ -250,14 +251,3 @@ class Network:
             if number & mask == first:
                 return subnet
         return None
-
-
-def _identifiers(reservation: Reservation) -> Iterator[tuple[str, str | bytes]]:
-    for kind, value in (
-        ("mac", reservation.mac),
-        ("client-id", reservation.client_id),
-        ("uuid", reservation.uuid),
-        ("circuit-id", reservation.circuit_id),
-    ):
-        if value:
-            yield kind, value

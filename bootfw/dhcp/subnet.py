@@ -1,13 +1,16 @@
 """Subnets as they are configured: which addresses may be given, and what is told with them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
+from itertools import pairwise
+from typing import Any
 
 from attrs import field, frozen
 
 from bootfw.errors import ConfigError
-from bootfw.lease import Reservation, address_text
+from bootfw.lease import Reservation, address_text, known_by
 from bootfw.wire.options import Option, address_bytes, addresses_bytes, text_bytes, uint32_bytes
+from bootfw.wire.optiontypes import option_values
 
 Range = tuple[int, int]
 """First and last address as numbers, both included."""
@@ -23,10 +26,20 @@ def network(value: str | IPv4Network) -> IPv4Network:
 
 def ranges(values: Iterable[str | Range]) -> tuple[Range, ...]:
     """Each of ``"10.77.0.100-10.77.0.200"``, ``"10.77.0.128/25"`` and ``"10.77.0.9"`` as numbers."""
-    return tuple(_range(value) if isinstance(value, str) else value for value in values)
+    return tuple(_each(_range, values))
 
 
-def _range(value: str) -> Range:
+def _each(convert: Callable[[Any], Any], values: Iterable[Any]) -> Iterator[Any]:
+    for index, value in enumerate(values):
+        try:
+            yield convert(value)
+        except ValueError as error:
+            raise ConfigError(str(error), (index,)) from None
+
+
+def _range(value: str | Range) -> Range:
+    if not isinstance(value, str):
+        return value
     try:
         if "/" in value:
             block = IPv4Network(value)
@@ -44,7 +57,22 @@ def _range(value: str) -> Range:
 
 def addresses(values: str | Iterable[str]) -> tuple[str, ...]:
     """One address or several."""
-    return tuple(map(address_text, [values] if isinstance(values, str) else values))
+    return (address_text(values),) if isinstance(values, str) else tuple(_each(address_text, values))
+
+
+def _seconds(instance: Any, attribute: Any, value: int) -> None:
+    if not 60 <= value <= 31536000:
+        raise ValueError(f"must be from 60 to 31536000 seconds, not {value}")
+
+
+@frozen(kw_only=True)
+class Host(Reservation):
+    """``[[dhcp.subnet.host]]``"""
+
+    options: Mapping[int, bytes] = field(
+        factory=dict, converter=option_values, hash=False, metadata={"toml": dict[str, Any]}
+    )
+    """Options by name or number, over those of the subnet and of the classes."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -63,9 +91,9 @@ class Subnet:
     """The name servers, the best first (option 6)."""
     domain: str = ""
     """The domain of the clients' names (option 15)."""
-    lease_seconds: int = 3600
+    lease_seconds: int = field(default=3600, validator=_seconds)
     """How long an address is given for, 60 to 31536000."""
-    firmware_lease_seconds: int = 600
+    firmware_lease_seconds: int = field(default=600, validator=_seconds)
     """The same for boot firmware and boot programs, which are done soon."""
     shared_network: str = ""
     """Subnets with the same name are on the same wire: a client gets an address of any of them."""
@@ -73,10 +101,13 @@ class Subnet:
     """Relays of this subnet whose addresses are not in it."""
     bootp: bool = False
     """BOOTP clients get addresses of the pool too, for ever; else reserved ones only."""
-    options: Mapping[int, bytes] = field(factory=dict, metadata={"toml": dict})
-    """Other options by name or number."""
-    hosts: tuple[Reservation, ...] = field(default=(), converter=tuple, metadata={"key": ("host",)})
-    """What is kept for single clients."""
+    options: Mapping[int, bytes] = field(factory=dict, converter=option_values, metadata={"toml": dict[str, Any]})
+    """Other options for all of its clients, by name or number: `ntp-servers = ["10.77.0.1"]`. One that has no name here
+    says its type: `"224" = {uint16 = 7}`."""
+    hosts: tuple[Reservation, ...] = field(
+        default=(), converter=tuple, metadata={"key": ("host",), "toml": list[dict[str, Any]], "tables": Host}
+    )
+    """What is reserved for single clients, `[[dhcp.subnet.host]]`; see below."""
 
     free: tuple[Range, ...] = field(init=False, repr=False)
     """The pool without what is excluded, in the order of the pool."""
@@ -93,6 +124,9 @@ class Subnet:
             for index, (first, last) in enumerate(listed):
                 if first < own[0] or last > own[1]:
                     raise ConfigError(f"is not inside {self.network}", (key, index))
+        for index, host in enumerate(self.hosts):
+            if host.address and IPv4Address(host.address) not in self.network:
+                raise ConfigError(f"{host.address} is not inside {self.network}", ("host", index, "address"))
         object.__setattr__(self, "free", self._free())
         told = self._told()
         object.__setattr__(self, "told", told)
@@ -119,3 +153,25 @@ class Subnet:
         if self.domain:
             told[Option.DOMAIN_NAME] = text_bytes(self.domain)
         return told | dict(self.options)
+
+
+def check_together(subnets: Sequence[Subnet]) -> None:
+    """:raise ConfigError: two of *subnets* contradict each other; the path begins with "subnet" and the later one."""
+    places = sorted(enumerate(subnets), key=lambda place: place[1].network)
+    for (one, first), (other, second) in pairwise(places):
+        if first.network.overlaps(second.network):
+            later = max(one, other)
+            earlier = subnets[min(one, other)].network
+            raise ConfigError(f"{subnets[later].network} overlaps {earlier}", ("subnet", later, "network"))
+    seen: set[tuple[str, ...]] = set()
+    for index, subnet in enumerate(subnets):
+        wire = subnet.shared_network or str(subnet.network)
+        for at, relay in enumerate(subnet.relays):
+            if ("relay", relay) in seen:
+                raise ConfigError(f"{relay} is a relay of another subnet already", ("subnet", index, "relays", at))
+            seen.add(("relay", relay))
+        for at, host in enumerate(subnet.hosts):
+            for key, value in known_by(host):
+                if (wire, key, str(value)) in seen:
+                    raise ConfigError("there is a host with the same one already", ("subnet", index, "host", at, key))
+                seen.add((wire, key, str(value)))
