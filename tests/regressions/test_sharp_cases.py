@@ -9,6 +9,7 @@ from tftpserver import Direct, Files, blocks, numbered
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.events import DatagramsMalformed, PluginFailed
 from bootfw.testing import TFTPClient
+from bootfw.values import Via
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
@@ -462,6 +463,15 @@ def test_case_27_request_by_broadcast(serve, wire, write):
         assert peer.say(request, b"\0\1", to=(wire.broadcast, served.address[1])) == []
     assert served.events == []
     assert peer.ask("file") == [block(1)]
+
+
+def test_case_27_request_by_multicast():
+    """For a group the kernel names no address of ours. Every host is in ff02::1."""
+    direct = Direct(Files({"file": FILE}))
+    request = tftp.request(False, "file", "octet")
+    direct.protocol.datagrams_received([(request, ("fe80::9", 2000, 0, 2), Via("", 2, "ff02::1"))])
+    assert direct.protocol.transfers == 0
+    assert direct.events == direct.take() == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""TFTP between two hosts on two wires: addresses that only a kernel knows how to handle."""
+
+import contextlib
+import socket
+
+import pytest
+from tftpserver import Files
+
+from bootfw.net.datagram import listen
+from bootfw.net.tftp import TFTPProtocol
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.wire import tftp
+
+pytestmark = pytest.mark.interop
+
+PORT = 10069
+
+
+@pytest.fixture(params=["single", "ephemeral"])
+def ask(request, hosts, private_reactor, turn_until):
+    """Asks a server that listens on every address for a file, from the client's end of a wire; gives the answer and
+    where it came from."""
+    server, client = hosts
+    protocols, ports = [], []
+
+    def start(anywhere):
+        def own(protocol, address):
+            with server.inside():
+                return listen(private_reactor, protocol, address or anywhere, 0)
+
+        protocol = TFTPProtocol(
+            private_reactor,
+            Files({"file": b"content"}),
+            Fixed(),
+            lambda event: None,
+            listen=own if request.param == "ephemeral" else None,
+        )
+        protocols.append(protocol)
+        with server.inside():
+            ports.append(listen(private_reactor, protocol, anywhere, PORT))
+
+    def go(address, interface):
+        ipv6 = ":" in address
+        start("::" if ipv6 else "0.0.0.0")
+        with contextlib.ExitStack() as stack:
+            with client.inside():
+                family = socket.AF_INET6 if ipv6 else socket.AF_INET
+                sock = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+                sock.setblocking(False)
+                scope = (0, socket.if_nametoindex(interface)) if ipv6 else ()
+                sock.sendto(tftp.request(False, "file", "octet"), (address, PORT, *scope))
+            answers = []
+
+            def answered():
+                with contextlib.suppress(BlockingIOError):
+                    answers.append(sock.recvfrom(1000))
+                return answers
+
+            turn_until(answered)
+            return answers[0][0], answers[0][1][0].partition("%")[0]
+
+    yield go
+    for protocol, port in zip(protocols, ports, strict=True):
+        protocol.close()
+        port.stopListening()
+    turn_until(lambda: all(port.fileno() == -1 for port in ports))
+
+
+@pytest.mark.parametrize(
+    ("address", "interface"),
+    [("10.9.0.1", "c0"), ("10.9.0.2", "c0"), ("fd00:9::2", "c0"), ("fe80::1", "c0"), ("fe80::1", "c1")],
+)
+def test_reply_comes_from_the_address_that_was_asked(ask, address, interface):
+    """A link-local address is one of several interfaces, and a port of its own is bound on the right one."""
+    assert ask(address, interface) == (tftp.data(1, b"content"), address)

@@ -1,0 +1,53 @@
+"""The whole adapter over a bad network: the file arrives as it is, and nothing is left behind."""
+
+import pytest
+from tftpserver import Files, coroutine, numbered
+
+from bootfw.testing import LossyLink, TFTPClient
+from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.watchdogs.exponential import Exponential
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.watchdogs.hpa import HPA
+
+pytestmark = pytest.mark.parametrize("wire", ["memory-stock", "memory-rich"], indirect=True)
+
+POLICIES = [Fixed([1.0, 3.0, 7.0]), HPA(), Exponential(), Adaptive()]
+CONTENT = numbered(60_000)
+
+
+@pytest.fixture(params=[0, 1, 2])
+def client(request, wire):
+    """Makes a client of a server that loses 5 % of what is sent, doubles 5 % and delays 5 %, both ways."""
+
+    def make(served, **options):
+        wire.network.link = LossyLink(request.param, drop=0.05, duplicate=0.05, reorder=0.05)
+        return TFTPClient(wire.network.host("10.0.0.7"), served.address, options)
+
+    yield make
+    wire.network.link = None
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+@pytest.mark.parametrize("window", [1, 4, 16])
+@pytest.mark.parametrize("way", [None, coroutine])
+def test_download(serve, wire, client, policy, window, way):
+    served = serve(Files({"file": CONTENT}, {"read": way} if way else {}), watchdog=policy)
+    made = client(served, blksize=512, windowsize=window)
+    assert wire.network.result_of(made.download("file"), 600).data == CONTENT
+    assert wire.network.link.dropped > 0
+    served.advance(200)
+    assert served.outcomes[0] in ("COMPLETE", "UNCONFIRMED")
+    assert served.protocol.transfers == 0
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+@pytest.mark.parametrize("window", [1, 4, 16])
+def test_upload(serve, wire, client, policy, window):
+    served = serve(watchdog=policy)
+    made = client(served, blksize=512, windowsize=window)
+    wire.network.result_of(made.upload("file", CONTENT), 600)
+    assert wire.network.link.dropped > 0
+    served.advance(200)
+    assert served.backend.files == {"file": CONTENT}
+    assert served.outcomes[0] == "COMPLETE"
+    assert served.protocol.transfers == 0
