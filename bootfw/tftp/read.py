@@ -157,7 +157,7 @@ class ReadSession(Session[State]):
         # it gets one of those that were sent twice, it says how far it is. Then what follows is on its way, and only
         # the window's new end is missing; all of it sent again would be answered in the same way, for ever. If a block
         # did get lost, EDK2 repeats this ACK.
-        echo = self._repeats and block < self._sent and block < self._once
+        echo = self._repeats and block < self._once
         wait = self._progress(block, now)
         if block == self._final:
             return self._close(Outcome.COMPLETE)

@@ -96,7 +96,9 @@ class WriteSession(Session[State]):
     _backlog: list[bytes] = field(factory=list, init=False)
     """Payloads of the blocks behind ``stores``."""
     _missing: int = field(default=0, init=False)
-    """The latest block that was found missing because one behind it came first."""
+    """The latest block that was told to be missing because one behind it came first."""
+    _dropped: int = field(default=0, init=False)
+    """The latest block that came too early while another one was being stored: it has to be sent again."""
 
     def __attrs_post_init__(self) -> None:
         self._start(self.watchdog, self.last_heard)
@@ -147,7 +149,7 @@ class WriteSession(Session[State]):
         if block is None or block < ahead:
             return self.state
         if block > ahead:
-            self._missing = ahead
+            self._dropped = block
             return self.state
         if len(payload) > self.agreed.blksize:
             return self._too_long(payload)
@@ -172,8 +174,8 @@ class WriteSession(Session[State]):
             self._acknowledge(now)
         if self._backlog:
             return self._store(self._backlog.pop(0))
-        if self._missing == self.stored + 1:
-            self._acknowledge(now)
+        if self._dropped > self.stored:
+            self._lacking(self.stored + 1, now)
         self.deadline = now + self._wait
         return State.RECEIVING
 

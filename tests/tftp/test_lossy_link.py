@@ -95,7 +95,7 @@ def test_the_file_arrives_intact_or_both_give_up(
         assert receiving.outcome is Outcome.TIMED_OUT
         assert not writing.finished
         assert sending.outcome in (Outcome.UNCONFIRMED, Outcome.TIMED_OUT)
-    if link.drop == 0.0:
+    if link.drop == link.reorder == 0.0:
         assert receiving.outcome is Outcome.COMPLETE
         assert sending.outcome is Outcome.COMPLETE
 

@@ -330,6 +330,13 @@ def test_storing_data_behind_a_gap_is_told_when_all_is_stored() -> None:
     assert writing.data(4, BLOCK[2]) == [], "it has been told"
 
 
+def test_storing_data_that_came_too_early_is_asked_for_when_all_is_stored() -> None:
+    writing = storing(windowsize=8)
+    assert [writing.data(number, BLOCK[2]) for number in (3, 2)] == [[], []]
+    assert writing.store() == []
+    assert writing.store() == [Ack(2)], "block 3 is gone"
+
+
 def test_storing_data_behind_the_last_block_is_ignored() -> None:
     writing = negotiating(windowsize=8, lazy=True)
     writing.data(1, b"short")
