@@ -141,7 +141,7 @@ def test_a_slow_backend_holds_nobody_else_up():
     assert parse(wire.value())[0].body == THOUSAND
 
 
-# Ranges and preconditions; all their cases are in tests/wire/test_http.py.
+# Ranges and preconditions; all their cases are in tests/wire/test_http_ranges.py.
 
 
 @pytest.mark.parametrize(
