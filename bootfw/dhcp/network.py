@@ -57,7 +57,7 @@ class Network:
         for identifier in known_by(reservation):
             if self._hosts.get(identifier) is reservation:
                 del self._hosts[identifier]
-        binding = self._known(reservation.address) if reservation.address else None
+        binding = self.find(reservation.address) if reservation.address else None
         if binding is not None and binding.pool is not None:
             self.bindings[binding.address] = binding
             binding.pool.give_back(binding)
@@ -83,7 +83,7 @@ class Network:
 
     def find(self, address: str) -> Binding | None:
         """What is known of *address*; None when it is neither leased, nor reserved, nor of a pool."""
-        return self.bindings.get(address) or self._known(address)
+        return self.bindings.get(address) or self._made(address)
 
     def allowed(self, binding: Binding, reservation: Reservation | None) -> bool:
         """Whether the configuration lets the client have the address, apart from leases and offers."""
@@ -151,8 +151,11 @@ class Network:
         previous = binding.lease
         if previous is not None and previous.client != key and self._leased.get(previous.client) is binding:
             del self._leased[previous.client]
-        if binding.offered_to == key:
-            self._end_offer(binding, key, 0.0)
+        offered = self._offered.get(key)
+        if offered is not None:
+            self._end_offer(offered, key, 0.0 if offered is binding else lease.granted)
+            if offered is not binding:
+                self._enter(offered)
         other = self._leased.get(key)
         self._leased[key] = binding
         binding.lease = lease
@@ -180,7 +183,7 @@ class Network:
 
     def restore(self, lease: Lease) -> None:
         """Take over a lease that was granted before."""
-        binding = self.bindings.get(lease.address) or self._known(lease.address)
+        binding = self.find(lease.address)
         if binding is None:
             number = int.from_bytes(inet_aton(lease.address), "big")
             subnet = self._subnet_of(number)
@@ -232,7 +235,7 @@ class Network:
     def _is_anyones(self, address: str) -> bool:
         return address not in self._reserved and address not in self._own
 
-    def _known(self, address: str) -> Binding | None:
+    def _made(self, address: str) -> Binding | None:
         """A new Binding for an address of a pool or a reserved one."""
         try:
             number = int.from_bytes(inet_aton(address), "big")
