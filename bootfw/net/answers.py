@@ -48,7 +48,8 @@ def transfer_error(error: BaseException) -> TransferError | None:
     if isinstance(error, TransferError):
         return error
     if isinstance(error, OSError):
-        return _BY_ERRNO.get(error.errno, TransferError)()
+        kind = _BY_ERRNO.get(error.errno)
+        return kind() if kind is not None else TransferError(error.strerror or "")
     return None
 
 

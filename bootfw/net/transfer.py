@@ -21,6 +21,9 @@ RESTART_SILENCE = 1.0
 """Seconds without a word from a peer whose transfer is under way, after which a copy of its request means that it has
 started again. A late copy on the wire is milliseconds old; a client that uses its port again has rebooted meanwhile."""
 
+BACKEND_PATIENCE = 60.0
+"""Seconds that a backend may take for one answer. No client waits longer, and what is never answered must not stay."""
+
 
 @frozen
 class Surroundings:
@@ -58,6 +61,8 @@ class Transfer:
     _began: float = field(default=0.0, init=False)
     _awaited: "Deferred[Any] | None" = field(default=None, init=False)
     """The backend's answer that is outstanding: the file, or one read or write."""
+    _overdue: Callable[[BaseException, float], None] = field(init=False)
+    """Is told when that takes too long."""
     _reported: bool = field(default=False, init=False)
     _over: bool = field(default=False, init=False)
 
@@ -104,7 +109,14 @@ class Transfer:
 
     def ring(self, now: float) -> None:
         """The deadline has come."""
-        self._step(self.session.Input.TICK, None, now)
+        if self._awaited is None:
+            self._step(self.session.Input.TICK, None, now)
+            return
+        self.deadline = None
+        awaited, self._awaited = self._awaited, None
+        if awaited._canceller is not None:
+            self._leave(awaited.cancel)
+        self._overdue(TransferError(f"No answer about the file within {BACKEND_PATIENCE:.0f} s"), now)
 
     def cancel(self, reason: str, now: float) -> None:
         """Our side ends it, and the peer is told why."""
@@ -134,7 +146,9 @@ class Transfer:
     ) -> None:
         """Have *came* or *failed* called with the answer and the time; *unwanted* with one that came too late."""
         self._awaited = answer
+        self._overdue = failed
         seconds = self._around.reactor.seconds
+        self.deadline = seconds() + BACKEND_PATIENCE
 
         def on_value(value: Any) -> None:
             if self._awaited is not answer:
@@ -151,6 +165,8 @@ class Transfer:
                 failed(failure.value, seconds())
 
         answer.addCallbacks(on_value, on_failure)
+        if self._awaited is answer:
+            self._around.alarm.watch(self)
 
     def finish(self) -> None:
         """Give everything back, once."""
@@ -160,7 +176,8 @@ class Transfer:
         self.deadline = None
         self._around.alarm.forget(self)
         awaited, self._awaited = self._awaited, None
-        if awaited is not None:
+        # Cancelling a Deferred that can't be makes Twisted throw its late answer away: an open file that nobody closes.
+        if awaited is not None and awaited._canceller is not None:
             self._leave(awaited.cancel)
         self._leave(self._release)
         if self.port is not None:
@@ -227,7 +244,8 @@ class Transfer:
     def _settle(self, now: float) -> None:
         """Follow the session's deadline, and its end."""
         session = self.session
-        self.deadline = session.deadline
+        if self._awaited is None or session.outcome is not None:
+            self.deadline = session.deadline
         if self.deadline is not None:
             self._around.alarm.watch(self)
         if session.outcome is not None:

@@ -387,7 +387,7 @@ def test_slow_read(serve):
     served = serve(Files({"file": numbered(600)}, {"read": pending}))
     peer = served.peer()
     assert peer.ask("file") == []
-    served.advance(100)
+    served.advance(50)
     assert peer.ask("file") == []
     pending.fire()
     served.settle()
@@ -442,3 +442,39 @@ def test_window_that_queues_behind_one_slow_write(serve, window):
     assert peer.say(tftp.data(window + 1, b"")) == [tftp.Ack(window + 1)]
     assert served.backend.files["file"] == content
     assert served.of(PluginFailed) == []
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_end_while_opening_what_cannot_be_cancelled(serve, write, ending):
+    """As of deferToThread: the file comes all the same, when nobody wants it any more, and is given back."""
+    pending = Pending(cancellable=False)
+    served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
+    peer = served.peer()
+    peer.ask("new" if write else "file", write=write)
+    end(served, peer, ending)
+    assert served.protocol.transfers == 0
+    files = served.backend.writers if write else served.backend.readers
+    before = len(files)
+    pending.fire()
+    assert len(files) == before + 1
+    assert served.backend.all_given_back()
+
+
+@pytest.mark.parametrize("call", ["open", "read"])
+def test_backend_that_never_answers(serve, call):
+    """The client is told after a minute, and nothing stays."""
+    pending = Pending()
+    served = serve(Files({"file": b"x"}, {call: pending}))
+    peer = served.peer()
+    assert peer.ask("file") == []
+    served.advance(59)
+    assert peer.take() == []
+    assert served.protocol.transfers == 1
+    served.advance(2)
+    [told] = peer.take()
+    assert isinstance(told, tftp.Error)
+    assert "within 60 s" in told.message
+    assert pending.cancelled == 1
+    assert served.protocol.transfers == 0
+    assert served.backend.all_given_back()
