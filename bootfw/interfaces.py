@@ -169,7 +169,7 @@ class ILeaseStore(Interface):
     def close() -> Any:
         """Give everything back. A Deferred that fires when all that was committed is durable or has failed.
 
-        Called at most once after each load(), and nothing after it but load().
+        Called once after each load(), also after one that failed; nothing is called after it but load().
         """
 
 

@@ -3,7 +3,7 @@
 This is what ``bootfw leases --json`` prints and what goes over the control socket.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Network
 from socket import inet_aton
 from typing import Any
@@ -93,6 +93,42 @@ def reservation_of(record: Mapping[str, Any]) -> Reservation:
     )
 
 
+def clashing(reservation: Reservation, others: Iterable[Reservation]) -> str:
+    """A sentence about the first of *others* that has the same address, or names the same client; "" if none does."""
+    for other in others:
+        for kind in ("address", "mac", "client_id", "uuid", "circuit_id"):
+            value = getattr(reservation, kind)
+            if value and value == getattr(other, kind):
+                shown = value.hex() if isinstance(value, bytes) else value
+                return f"{kind.replace('_', '-')} {shown} is reserved already; take that back first"
+    return ""
+
+
+def reserved_for(who: str, reservations: Iterable[Reservation]) -> Reservation | None:
+    """The reservation of an address, or of a client by anything that it is known by."""
+    names = _names(who)
+    for each in reservations:
+        known = {each.address, each.mac, each.client_id, each.uuid, each.circuit_id, each.hostname.lower()}
+        if names & known - {"", b""}:
+            return each
+    return None
+
+
+def _names(who: str) -> set[str | bytes]:
+    """Everything that an operator may mean by it."""
+    if not who:
+        return set()
+    names: set[str | bytes] = {who.lower()}
+    for spelling in (mac_text, uuid_text):
+        try:
+            names.add(spelling(who))
+        except ValueError:
+            continue
+    if who.startswith("0x"):
+        names.add(octets(who))
+    return names
+
+
 @frozen
 class Selection:
     """Which leases are meant: those that fit everything that is said."""
@@ -108,10 +144,11 @@ class Selection:
         if self.state and self.state not in STATES:
             raise ValueError(f'the state must be one of {", ".join(STATES)}, not "{self.state}"')
         self._bounds()
+        _names(self.who)
 
-    def leases(self, leases: Any, now: float) -> Any:
-        """An iterator over those of *leases*, an iterable, that are meant; *now* in seconds since the epoch."""
-        names = self._names()
+    def leases(self, leases: Iterable[Lease], now: float) -> Iterator[Lease]:
+        """Those of *leases* that are meant; *now* in seconds since the epoch."""
+        names = _names(self.who)
         first, last = self._bounds()
         for lease in leases:
             if self.state and shown_state(lease, now) != self.state:
@@ -123,20 +160,6 @@ class Selection:
             ):
                 continue
             yield lease
-
-    def _names(self) -> set[str | bytes]:
-        """Everything that *who* may mean."""
-        if not self.who:
-            return set()
-        names: set[str | bytes] = {self.who.lower()}
-        for spelling in (mac_text, uuid_text):
-            try:
-                names.add(spelling(self.who))
-            except ValueError:
-                continue
-        if self.who.startswith("0x"):
-            names.add(octets(self.who))
-        return names
 
     def _bounds(self) -> tuple[int, int]:
         if not self.network:

@@ -121,6 +121,7 @@ def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel: Path) -> Non
 def test_the_wheel_brings_the_command(installed: Environment, tmp_path: Path) -> None:
     assert "twistd [options] bootfw" in installed.run("twistd", "bootfw", "--help", cwd=tmp_path)
     assert "Network boot services" in installed.run("twistd", "--help", cwd=tmp_path)
+    assert "bootfw leases" in installed.run("bootfw", "leases", "--help", cwd=tmp_path)
 
 
 def test_the_wheel_needs_only_what_it_says(installed: Environment, tmp_path: Path) -> None:

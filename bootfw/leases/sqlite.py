@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from bootfw.api import ILeaseStore, Lease, PluginContext, Reservation, boot_plugin
@@ -72,6 +72,8 @@ class SqliteLeases:
 
     def close(self) -> "Deferred[Any]":
         """See ILeaseStore."""
+        if self._file is None:
+            return succeed(None)
         closed = self._put(_Work(Deferred(), last=True))
         self._file = self._queue = None
         return closed

@@ -70,6 +70,12 @@ class LeaseStoreContract(Answers):
         assert list(store.reservations()) == []
         self.answer(store.close())
 
+    def test_one_that_was_not_loaded_can_be_closed(self) -> None:
+        store = self.make_store()
+        assert self.answer(store.close()) is None
+        assert list(store.load()) == []
+        self.answer(store.close())
+
     def test_what_is_committed_comes_back_exactly(self) -> None:
         store = self.loaded(*LEASES)
         assert self.again(store) == {lease.address: lease for lease in LEASES}

@@ -1,0 +1,7 @@
+"""What a command can't do."""
+
+from bootfw.errors import BootfwError
+
+
+class CommandError(BootfwError):
+    """The message is for who gave the command."""

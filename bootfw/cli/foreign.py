@@ -1,0 +1,58 @@
+"""What the lease files of other servers, and our own export, say."""
+
+import json
+from collections.abc import Callable, Mapping
+
+from attrs import field, frozen
+
+from bootfw.cli.failure import CommandError
+from bootfw.dhcp.identity import identify
+from bootfw.lease import Lease, Reservation
+from bootfw.records import lease_of, reservation_of
+from bootfw.wire.dhcp4 import BOOTREQUEST, Message
+from bootfw.wire.options import Option
+
+
+@frozen
+class Foreign:
+    """Leases and reservations, and what was left out of them."""
+
+    leases: Mapping[str, Lease] = field(factory=dict)
+    """By address."""
+    reservations: tuple[Reservation, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """A line for each, for the operator."""
+
+
+Identify = Callable[[int, bytes, bytes], bytes]
+"""(hardware type, hardware address, client identifier) -> the client's key; b"": it can't be told."""
+
+
+def identity(by_client_id: bool) -> Identify:
+    """How the server tells clients apart."""
+
+    def key(hardware: int, address: bytes, client_id: bytes) -> bytes:
+        options: dict[int, bytes] = {Option.CLIENT_IDENTIFIER: client_id} if client_id else {}
+        message = Message(op=BOOTREQUEST, xid=0, htype=hardware, hlen=len(address), chaddr=address, options=options)
+        client = identify(message, {}, by_client_id)
+        return b"" if client is None else client.key
+
+    return key
+
+
+def exported(text: str) -> Foreign:
+    """What ``bootfw leases export`` has written.
+
+    :raise CommandError: it has not.
+    """
+    try:
+        document = json.loads(text)
+        leases = [lease_of(record) for record in document["leases"]]
+        reservations = [
+            reservation_of({name: value for name, value in record.items() if name != "origin"})
+            for record in document["reservations"]
+            if record["origin"] == "command"
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CommandError(f"this is no export of bootfw: {type(error).__name__}: {error}") from error
+    return Foreign({lease.address: lease for lease in leases}, tuple(reservations))

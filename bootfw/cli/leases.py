@@ -1,0 +1,219 @@
+"""``bootfw leases``: who has which address, and who shall have it."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bootfw.cli.dnsmasq import is_dnsmasq, read_dnsmasq
+from bootfw.cli.failure import CommandError
+from bootfw.cli.foreign import Foreign, exported, identity
+from bootfw.cli.isc import is_isc, read_isc
+from bootfw.cli.running import RunningServer
+from bootfw.cli.stored import StoredLeases
+from bootfw.cli.table import aligned, moment, printable
+from bootfw.config import Configuration, lease_store, load_config
+from bootfw.lease import Reservation
+from bootfw.leases.sqlite import SqliteLeases
+from bootfw.net.control import SOCKET
+from bootfw.records import STATES, Record, Selection, number
+from bootfw.state import state_directory
+
+_WHO = "an address, a MAC, a UUID, a host name, or a client identifier as 0x and hexadecimal digits"
+
+
+def add_leases(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    about = "Who has which address, and who shall have it. It asks the server, or reads its file when none runs."
+    leases = commands.add_parser("leases", help="list, release, reserve, export and import leases", description=about)
+    _common(leases)
+    leases.set_defaults(run=_list, json=False, who="", state="", network="")
+    verbs = leases.add_subparsers(title="what to do (list)", metavar="VERB")
+
+    def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        _common(added, argparse.SUPPRESS)
+        added.set_defaults(run=run)
+        return added
+
+    listing = verb("list", _list, "show the leases, one in a line")
+    listing.add_argument("who", nargs="?", default="", help=_WHO)
+    listing.add_argument("--state", default="", choices=STATES, help="only those in this state")
+    listing.add_argument("--network", default="", metavar="NETWORK", help='only those in it, such as "10.77.0.0/24"')
+    showing = verb("show", _show, "show everything about a client or an address")
+    showing.add_argument("who", help=_WHO)
+    releasing = verb("release", _release, "take the lease off addresses, or their quarantine")
+    releasing.add_argument("addresses", nargs="+", metavar="ADDRESS")
+    exporting = verb("export", _export, "write all leases and reservations as JSON, for import")
+    importing = verb("import", _import, "take over what another server has given; bootfw must not run")
+    importing.add_argument("file", help="of ISC dhcpd, of dnsmasq, or an export of bootfw; - is the standard input")
+    reserved = verb("reservations", _reservations, "show the reservations")
+    reserving = verb("reserve", _reserve, "keep an address, or a name, for a client")
+    reserving.add_argument("address", nargs="?", default="", help="without one the client gets any")
+    reserving.add_argument("--mac", default="")
+    reserving.add_argument("--uuid", default="")
+    reserving.add_argument("--client-id", default="", help="option 61, as text or as 0x and hexadecimal digits")
+    reserving.add_argument("--circuit-id", default="", help="of the relay's option 82, in the same way")
+    reserving.add_argument("--hostname", default="", help="the name that the client is told")
+    unreserving = verb("unreserve", _unreserve, "keep it no longer; a lease goes on until it ends")
+    unreserving.add_argument("who", help=_WHO)
+    for each in (listing, showing, reserved):
+        each.add_argument("--json", action="store_true", help="as JSON")
+    for each in (exporting,):
+        each.set_defaults(json=True)
+
+
+def _common(parser: argparse.ArgumentParser, default: Any = None) -> None:
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", default=default, help="the configuration that the server runs by"
+    )
+
+
+def _list(options: argparse.Namespace) -> None:
+    records = _sorted(_source(options).leases(_selection(options.who, options.state, options.network)))
+    if options.json:
+        _print_json(records)
+        return
+    rows = [("ADDRESS", "STATE", "CLIENT", "NAME", "UNTIL", "KIND")]
+    for record in records:
+        client = record["mac"] or (f"0x{record['client_id']}" if record["client_id"] else "")
+        rows.append(
+            (record["address"], record["state"], client, record["hostname"], moment(record["expires"]), record["kind"])
+        )
+    _print(aligned(rows))
+
+
+def _show(options: argparse.Namespace) -> None:
+    source = _source(options)
+    records = _sorted(source.leases(_selection(options.who)))
+    if not records:
+        raise CommandError(f"{options.who} has no lease")
+    if options.json:
+        _print_json(records)
+        return
+    for count, record in enumerate(records):
+        if count:
+            _print("")
+        shown = {**record, "granted": moment(record["granted"]), "expires": moment(record["expires"])}
+        del shown["client"]  # how we tell clients apart says nothing that the others don't
+        _print(aligned([(name.replace("_", "-"), value) for name, value in shown.items() if value]))
+
+
+def _release(options: argparse.Namespace) -> None:
+    source = _source(options)
+    for address in options.addresses:
+        source.release(address)
+        _print(f"{address} is released")
+
+
+def _export(options: argparse.Namespace) -> None:
+    source = _source(options)
+    leases = _sorted(source.leases(Selection()))
+    _print_json({"leases": leases, "reservations": source.reservations()})
+
+
+def _import(options: argparse.Namespace) -> None:
+    configuration = _configuration(options)
+    settings = configuration.settings.dhcp
+    now = time.time()
+    text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text("utf-8", "surrogateescape")
+    found = _foreign(text, now, settings.identify_by == "client-id")
+    leases, reservations = _source(options).take_over(list(found.leases.values()), found.reservations, now)
+    for line in found.left_out:
+        sys.stderr.write(f"left out: {printable(line)}\n")
+    outside = [a for a in found.leases if not any(number(a) in each for each in _bounds(settings.subnets))]
+    if outside:
+        sys.stderr.write(f"of no subnet of the configuration: {len(outside)}, such as {outside[0]}\n")
+    kept = len(found.leases) - leases
+    _print(f"{leases} leases and {reservations} reservations are taken over" + (f", {kept} were ours" if kept else ""))
+
+
+def _foreign(text: str, now: float, by_client_id: bool) -> Foreign:
+    if text.lstrip().startswith("{"):
+        return exported(text)
+    if is_dnsmasq(text):
+        return read_dnsmasq(text, now, identity(by_client_id))
+    if is_isc(text):
+        return read_isc(text, now, identity(by_client_id))
+    raise CommandError("this is no lease file of ISC dhcpd or dnsmasq, and no export of bootfw")
+
+
+def _bounds(subnets: Iterable[Any]) -> list[range]:
+    networks = [subnet.network for subnet in subnets]
+    return [range(int(network.network_address), int(network.broadcast_address) + 1) for network in networks]
+
+
+def _reservations(options: argparse.Namespace) -> None:
+    records = _source(options).reservations()
+    if options.json:
+        _print_json(records)
+        return
+    rows = [("ADDRESS", "CLIENT", "NAME", "FROM")]
+    rows += [(r["address"] or "any", _known_by(r), r["hostname"], r["origin"]) for r in records]
+    _print(aligned(rows))
+
+
+def _reserve(options: argparse.Namespace) -> None:
+    try:
+        reservation = Reservation(
+            options.address,
+            mac=options.mac,
+            client_id=options.client_id,
+            uuid=options.uuid,
+            circuit_id=options.circuit_id,
+            hostname=options.hostname,
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    _source(options).reserve(reservation)
+    _print(f"{reservation.address or 'a place'} is reserved")
+
+
+def _unreserve(options: argparse.Namespace) -> None:
+    _selection(options.who)
+    record = _source(options).unreserve(options.who)
+    _print(f"{record['address'] or _known_by(record)} is reserved no longer")
+
+
+def _known_by(record: Mapping[str, Any]) -> str:
+    octets = [f"{name.replace('_', '-')} 0x{record[name]}" for name in ("client_id", "circuit_id") if record[name]]
+    return ", ".join([record[name] for name in ("mac", "uuid") if record[name]] + octets)
+
+
+def _selection(who: str, state: str = "", network: str = "") -> Selection:
+    try:
+        return Selection(who, state, network)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def _configuration(options: argparse.Namespace) -> Configuration:
+    return load_config(options.config, os.environ)
+
+
+def _source(options: argparse.Namespace) -> RunningServer | StoredLeases:
+    """The server, or what it has left."""
+    configuration = _configuration(options)
+    try:
+        return RunningServer(state_directory(configuration.settings.state_dir) / SOCKET)
+    except (FileNotFoundError, ConnectionRefusedError):
+        name, store = lease_store(configuration)
+    if not isinstance(store, SqliteLeases):
+        raise CommandError(f'bootfw does not run, and the leases of "{name}" can be seen only while it does')
+    return StoredLeases(store, configuration.settings.dhcp)
+
+
+def _sorted(records: Iterable[Record]) -> Sequence[Record]:
+    return sorted(records, key=lambda record: number(record["address"]))
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _print_json(value: Any) -> None:
+    _print(json.dumps(value, indent=2))

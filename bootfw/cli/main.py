@@ -1,0 +1,52 @@
+"""``bootfw``: the command and its subcommands."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from bootfw import __version__
+from bootfw.cli.leases import add_leases
+from bootfw.config import ConfigErrors
+from bootfw.errors import BootfwError
+
+WRONG = 1
+"""Exit code: it could not be done."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; misuse ends it with code 2.
+
+    :return: the exit code.
+    """
+    parser = argparse.ArgumentParser(
+        "bootfw",
+        description="Looks after a bootfw server. The server itself is started by twistd bootfw.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"bootfw {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_leases(commands)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except ConfigErrors as errors:
+        return _failed(*errors.lines)
+    except BootfwError as error:
+        return _failed(str(error))
+    except BrokenPipeError:  # of "bootfw leases | head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+    return 0
+
+
+def _failed(*lines: str) -> int:
+    for line in lines:
+        sys.stderr.write(f"bootfw: {line}\n")
+    return WRONG
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The leases of a server that runs, by its control socket."""
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bootfw.cli.failure import CommandError
+from bootfw.lease import Lease, Reservation
+from bootfw.records import Record, Selection, reservation_record
+
+_PATIENCE = 30.0
+"""Seconds between two lines of an answer."""
+
+
+class RunningServer:
+    """Asks the server behind a control socket.
+
+    :raise OSError: there is no such socket (FileNotFoundError), or nobody answers (ConnectionRefusedError).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connect().close()
+
+    def leases(self, selection: Selection) -> Iterable[Record]:
+        """The records of those that are meant."""
+        return self._ask("leases", **attrs.asdict(selection))
+
+    def release(self, address: str) -> None:
+        """Take the lease off an address.
+
+        :raise CommandError: it has none.
+        """
+        list(self._ask("release", address=address))
+
+    def reservations(self) -> Sequence[Record]:
+        """All of them."""
+        return list(self._ask("reservations"))
+
+    def reserve(self, reservation: Reservation) -> None:
+        """Add one.
+
+        :raise CommandError: it does not go with those that are there.
+        """
+        list(self._ask("reserve", **reservation_record(reservation)))
+
+    def unreserve(self, who: str) -> Record:
+        """Take one back.
+
+        :return: the one that it was.
+        :raise CommandError: there is none, or it is of the configuration.
+        """
+        (record,) = self._ask("unreserve", who=who)
+        return record
+
+    def take_over(self, leases: Sequence[Lease], reservations: Sequence[Reservation], now: float) -> tuple[int, int]:
+        """See StoredLeases.
+
+        :raise CommandError: always.
+        """
+        raise CommandError("bootfw is running: stop it, take the leases over, and start it again")
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(_PATIENCE)
+        try:
+            connection.connect(os.fspath(self._path))
+        except OSError as error:
+            connection.close()
+            raise type(error)(error.errno, error.strerror, os.fspath(self._path)) from error
+        return connection
+
+    def _ask(self, name: str, **given: Any) -> Iterator[Record]:
+        try:
+            with self._connect() as connection, connection.makefile("rwb") as lines:
+                lines.write(json.dumps({"do": name, "with": given}).encode() + b"\n")
+                lines.flush()
+                for line in lines:
+                    answer = json.loads(line)
+                    if "error" in answer:
+                        raise CommandError(answer["error"])
+                    if "done" in answer:
+                        return
+                    yield answer["record"]
+        except TimeoutError:
+            raise CommandError(f"bootfw has not answered for {_PATIENCE:.0f} seconds") from None
+        except ConnectionError:
+            pass
+        raise CommandError("bootfw ended in the middle of its answer")

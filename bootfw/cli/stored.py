@@ -1,0 +1,112 @@
+"""The leases of a server that does not run, in the file that it keeps them in."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+
+from attrs import evolve
+
+from bootfw.cli.failure import CommandError
+from bootfw.lease import Lease, LeaseState, Reservation
+from bootfw.leases.leasefile import LeaseFile, row_of
+from bootfw.leases.sqlite import SqliteLeases
+from bootfw.records import Record, Selection, clashing, lease_record, reservation_record, reserved_for
+from bootfw.settings import DHCPSettings
+
+
+class StoredLeases:
+    """Reads and writes the file while nobody else does.
+
+    :param settings: of the configuration that the server runs by; its own reservations stand in there.
+    """
+
+    def __init__(self, store: SqliteLeases, settings: DHCPSettings) -> None:
+        self._path = store.path
+        self._networks = [subnet.network for subnet in settings.subnets]
+        self._configured = [host for subnet in settings.subnets for host in subnet.hosts]
+
+    def leases(self, selection: Selection) -> Iterable[Record]:
+        """The records of those that are meant."""
+        now = time.time()
+        # All at once: while they are looked at in a pager the server may want to start.
+        with self._file() as file:
+            return [lease_record(lease, now) for lease in selection.leases(file.leases(), now)]
+
+    def release(self, address: str) -> None:
+        """Take the lease off an address.
+
+        :raise CommandError: it has none.
+        """
+        now = time.time()
+        with self._file() as file:
+            leases = [lease for lease in file.leases() if lease.address == address and lease.expires > now]
+            if not leases:
+                raise CommandError(f"{address} is not leased")
+            file.write([row_of(evolve(lease, state=LeaseState.RELEASED, expires=now)) for lease in leases])
+
+    def reservations(self) -> Sequence[Record]:
+        """All of them."""
+        with self._file() as file:
+            stored = list(file.reservations())
+        configured = [{**reservation_record(each), "origin": "configuration"} for each in self._configured]
+        return [*configured, *({**reservation_record(each), "origin": "command"} for each in stored)]
+
+    def reserve(self, reservation: Reservation) -> None:
+        """Add one.
+
+        :raise CommandError: it does not go with those that are there.
+        """
+        address = reservation.address
+        if address and not any(IPv4Address(address) in network for network in self._networks):
+            raise CommandError(f"{address} is of no subnet")
+        with self._file() as file:
+            stored = list(file.reservations())
+            clash = clashing(reservation, [*self._configured, *stored])
+            if clash:
+                raise CommandError(clash)
+            file.replace_reservations([*stored, reservation])
+
+    def unreserve(self, who: str) -> Record:
+        """Take one back.
+
+        :return: the one that it was.
+        :raise CommandError: there is none, or it is of the configuration.
+        """
+        with self._file() as file:
+            stored = list(file.reservations())
+            found = reserved_for(who, stored)
+            if found is None:
+                configured = reserved_for(who, self._configured)
+                where = "the configuration reserves that: take it out there" if configured else "nothing is reserved"
+                raise CommandError(f"{who}: {where}")
+            file.replace_reservations([each for each in stored if each is not found])
+        return reservation_record(found)
+
+    def take_over(self, leases: Sequence[Lease], reservations: Sequence[Reservation], now: float) -> tuple[int, int]:
+        """Keep what another server has given. Addresses that are leased here already, and what would not go with
+        reservations that are there, stay as they are.
+
+        :return: how many leases, how many reservations were taken over.
+        """
+        if not self._path.exists():
+            LeaseFile.create(self._path)
+        with self._file() as file:
+            ours = {lease.address for lease in file.leases() if lease.expires > now}
+            taken = [lease for lease in leases if lease.address not in ours]
+            file.write(list(map(row_of, taken)))
+            stored = list(file.reservations())
+            before = len(stored)
+            for each in reservations:
+                if not clashing(each, [*self._configured, *stored]):
+                    stored.append(each)
+            file.replace_reservations(stored)
+        return len(taken), len(stored) - before
+
+    @contextmanager
+    def _file(self) -> Iterator[LeaseFile]:
+        file = LeaseFile.open(self._path)
+        try:
+            yield file
+        finally:
+            file.close()

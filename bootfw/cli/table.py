@@ -1,0 +1,26 @@
+"""Tables for a terminal."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need to be."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
+
+
+def printable(text: str) -> str:
+    """What clients call themselves may hold anything, also what a terminal takes for orders."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def moment(seconds: float | None) -> str:
+    """Seconds since the epoch in local time; None: "never"."""
+    if seconds is None:
+        return "never"
+    try:
+        return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, OSError, ValueError):
+        return f"{seconds:.0f}"

@@ -1,0 +1,106 @@
+"""What ``bootfw leases`` may ask of the running server."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from bootfw.dhcp.server import AddressServer
+from bootfw.interfaces import ILeaseStore
+from bootfw.lease import Reservation
+from bootfw.net.control import ControlError, Operation, done
+from bootfw.records import (
+    Record,
+    Selection,
+    clashing,
+    lease_record,
+    reservation_of,
+    reservation_record,
+    reserved_for,
+)
+
+
+class LeaseControl:
+    """Looks into an AddressServer, and changes it and its store together.
+
+    :param reactor: IReactorTime.
+    :param reservations: what the store keeps; the server has them already. Those of the configuration are not among
+        them, and can't be taken back while the server runs.
+    """
+
+    def __init__(
+        self, reactor: Any, server: AddressServer, store: ILeaseStore, reservations: Iterable[Reservation]
+    ) -> None:
+        self._reactor = reactor
+        self._server = server
+        self._store = store
+        self._reservations = list(reservations)
+
+    def operations(self) -> Mapping[str, Operation]:
+        """For listen_control()."""
+        return {
+            "leases": self.leases,
+            "release": self.release,
+            "reservations": self.reservations,
+            "reserve": self.reserve,
+            "unreserve": self.unreserve,
+        }
+
+    def leases(self, given: Mapping[str, Any]) -> Iterator[Record]:
+        """Those of a Selection, in no order."""
+        try:
+            selection = Selection(**given)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ControlError(str(error)) from error
+        now = self._reactor.seconds()
+        # As they are now: clients go on while they are told.
+        return (lease_record(lease, now) for lease in selection.leases(list(self._server.leases()), now))
+
+    def release(self, given: Mapping[str, Any]) -> "Deferred[Any]":
+        """Take the lease off an ``address``, or its quarantine."""
+        now = self._reactor.seconds()
+        released = self._server.release(str(given.get("address")), now)
+        if not released:
+            raise ControlError(f"{given.get('address')} is not leased")
+        return done(self._store.commit(released), *(lease_record(lease, now) for lease in released))
+
+    def reservations(self, given: Mapping[str, Any]) -> Sequence[Record]:
+        """All of them, each with its ``origin``: where it has to be taken back."""
+        return [
+            {**reservation_record(each), "origin": "command" if each in self._reservations else "configuration"}
+            for each in self._server.reservations()
+        ]
+
+    def reserve(self, given: Mapping[str, Any]) -> "Deferred[Any]":
+        """Add a reservation; it counts at once."""
+        try:
+            reservation = reservation_of(given)
+            clash = clashing(reservation, self._server.reservations())
+            if clash:
+                raise ControlError(clash)
+            self._server.reserve(reservation)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ControlError(str(error)) from error
+        self._reservations.append(reservation)
+        saved = self._store.save_reservations(tuple(self._reservations))
+        saved.addErrback(self._take_back, reservation)
+        return done(saved, reservation_record(reservation))
+
+    def unreserve(self, given: Mapping[str, Any]) -> "Deferred[Any]":
+        """Take back the reservation of ``who``: its address or anything that its client is known by."""
+        who = str(given.get("who"))
+        try:
+            found = reserved_for(who, self._reservations)
+        except ValueError as error:
+            raise ControlError(str(error)) from error
+        if found is None:
+            configured = reserved_for(who, self._server.reservations())
+            where = "the configuration reserves that: take it out there" if configured else "nothing is reserved"
+            raise ControlError(f"{who}: {where}")
+        self._take_back(None, found)
+        return done(self._store.save_reservations(tuple(self._reservations)), reservation_record(found))
+
+    def _take_back(self, result: Any, reservation: Reservation) -> Any:
+        self._reservations.remove(reservation)
+        self._server.unreserve(reservation)
+        return result

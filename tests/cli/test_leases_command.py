@@ -1,0 +1,449 @@
+"""``bootfw leases`` as an operator uses it, with a server that runs and without."""
+
+import io
+import json
+import os
+import socket
+import threading
+import time
+
+import pytest
+from attrs import evolve
+
+from bootfw.cli import main as command
+from bootfw.cli import running
+from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.subnet import Subnet
+from bootfw.lease import NEVER, Lease, LeaseState, Reservation
+from bootfw.leases.leasefile import LeaseFile, row_of
+from bootfw.leases.sqlite import SqliteLeases
+from bootfw.net.control import listen_control
+from bootfw.net.leasecontrol import LeaseControl
+
+NOW = 1_763_640_000.0
+MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"
+UUID = "4c4c4544-0042-3910-8051-b4c04f4d3132"
+ACTIVE = Lease(
+    "10.0.0.9", b"h\1RT\0\x124V", MAC, LeaseState.ACTIVE, NOW, NEVER, b"\1RT\0\x124V", UUID, "\x1b[2Jpc", "system"
+)
+EXPIRED = Lease("10.0.0.10", b"h\1RT\0\0\0\1", OTHER, LeaseState.ACTIVE, NOW, NOW + 60, kind="firmware")
+DECLINED = Lease("10.0.0.100", b"", "", LeaseState.DECLINED, NOW, 1e11)
+UNKNOWN = Lease("10.0.0.11", b"i\xff1", "", LeaseState.ACTIVE, NOW, 1e11, b"\xff1")
+CONFIGURED = Reservation("10.0.0.5", mac=OTHER)
+ADDED = Reservation("10.0.0.6", mac=MAC, hostname="pc")
+
+CONFIG = f"""
+[bootfw]
+state-dir = "state"
+[dhcp]
+mode = "server"
+[[dhcp.subnet]]
+network = "10.0.0.0/24"
+pool = ["10.0.0.9-10.0.0.100"]
+[[dhcp.subnet.host]]
+mac = "{OTHER}"
+address = "10.0.0.5"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith("BOOTFW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bootfw.toml").write_text(CONFIG)
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Of the file that a server has left."""
+    path = tmp_path / "state" / "leases.sqlite"
+    LeaseFile.create(path)
+    file = LeaseFile.open(path)
+    file.write(list(map(row_of, [ACTIVE, EXPIRED, DECLINED, UNKNOWN])))
+    file.replace_reservations([ADDED])
+    file.close()
+    return path
+
+
+class Stopped:
+    """The command where no server runs."""
+
+    def __init__(self, path, capsys):
+        self.path = path
+        self.capsys = capsys
+
+    def run(self, *arguments):
+        """Exit code, and what it prints."""
+        code = command.main(["leases", *arguments, "-c", "bootfw.toml"])
+        printed = self.capsys.readouterr()
+        return code, printed.out, printed.err
+
+    def kept(self):
+        """The leases and reservations in the file."""
+        file = LeaseFile.open(self.path)
+        found = {lease.address: lease for lease in file.leases()}, list(file.reservations())
+        file.close()
+        return found
+
+
+class Running(Stopped):
+    """The same where one runs."""
+
+    def __init__(self, path, capsys, reactor):
+        super().__init__(path, capsys)
+        self.reactor = reactor
+        self.store = SqliteLeases(path, reactor)
+        leases = list(self.store.load())
+        added = list(self.store.reservations())
+        subnet = Subnet(network="10.0.0.0/24", pool=["10.0.0.9-10.0.0.100"], hosts=[CONFIGURED])
+        self.server = AddressServer([subnet], leases, added)
+        operations = LeaseControl(reactor, self.server, self.store, added).operations()
+        self.port = listen_control(reactor, path.parent / "control.sock", operations)
+
+    def run(self, *arguments):
+        return self.turning(super().run, *arguments)
+
+    def turning(self, call, *arguments):
+        results = []
+        thread = threading.Thread(target=lambda: results.append(call(*arguments)))
+        thread.start()
+        end = time.monotonic() + 30
+        while thread.is_alive():
+            assert time.monotonic() < end
+            self.reactor.iterate(0.01)
+        return results[0]
+
+    def stop(self):
+        if self.port is None:
+            return
+        ended = []
+        self.port.stopListening()
+        self.port = None
+        self.store.close().addBoth(ended.append)
+        while not ended:
+            self.reactor.iterate(0.01)
+        assert ended == [None]
+
+    def kept(self):
+        self.stop()
+        return super().kept()
+
+
+@pytest.fixture
+def stopped(path, capsys):
+    return Stopped(path, capsys)
+
+
+@pytest.fixture
+def running_server(path, capsys, private_reactor):
+    made = Running(path, capsys, private_reactor)
+    yield made
+    made.stop()
+    private_reactor.iterate(0)
+
+
+@pytest.fixture(params=["stopped", "running_server"])
+def place(request):
+    """Both."""
+    return request.getfixturevalue(request.param)
+
+
+TABLE = """\
+ADDRESS     STATE     CLIENT             NAME       UNTIL                KIND
+10.0.0.9    active    52:54:00:12:34:56  \\x1b[2Jpc  never                system
+10.0.0.10   expired   52:54:00:00:00:01             2025-11-20 12:01:00  firmware
+10.0.0.11   active    0xff31                        5138-11-16 09:46:40
+10.0.0.100  declined                                5138-11-16 09:46:40
+"""
+
+
+@pytest.mark.parametrize("verb", [[], ["list"]])
+def test_a_table(place, verb):
+    assert place.run(*verb) == (0, TABLE, "")
+
+
+def listed(place, *arguments):
+    code, out, err = place.run("list", *arguments)
+    assert (code, err) == (0, "")
+    return [line.split()[0] for line in out.splitlines()[1:]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "addresses"),
+    [
+        (["--state", "expired"], ["10.0.0.10"]),
+        (["--network", "10.0.0.8/31"], ["10.0.0.9"]),
+        (["52-54-00-12-34-56"], ["10.0.0.9"]),
+        ([UUID.upper()], ["10.0.0.9"]),
+        (["0xff31"], ["10.0.0.11"]),
+        (["10.0.0.10", "--state", "active"], []),
+    ],
+)
+def test_a_choice(place, arguments, addresses):
+    assert listed(place, *arguments) == addresses
+
+
+def test_as_json(place):
+    code, out, _ = place.run("list", "--json")
+    assert code == 0
+    assert [(r["address"], r["state"], r["expires"]) for r in json.loads(out)] == [
+        ("10.0.0.9", "active", None),
+        ("10.0.0.10", "expired", NOW + 60),
+        ("10.0.0.11", "active", 1e11),
+        ("10.0.0.100", "declined", 1e11),
+    ]
+
+
+SHOWN = f"""\
+address    10.0.0.9
+state      active
+mac        {MAC}
+client-id  01525400123456
+uuid       {UUID}
+hostname   \\x1b[2Jpc
+kind       system
+granted    2025-11-20 12:00:00
+expires    never
+"""
+
+
+def test_everything_about_one(place):
+    assert place.run("show", MAC) == (0, SHOWN, "")
+    _, out, _ = place.run("show", "10.0.0.9", "--json")
+    assert [record["client"] for record in json.loads(out)] == [ACTIVE.client.hex()]
+    assert place.run("show", "10.0.0.12") == (1, "", "bootfw: 10.0.0.12 has no lease\n")
+
+
+def test_release(place):
+    assert place.run("release", "10.0.0.9", "10.0.0.100") == (
+        0,
+        "10.0.0.9 is released\n10.0.0.100 is released\n",
+        "",
+    )
+    assert listed(place, "--state", "released") == ["10.0.0.9", "10.0.0.100"]
+    leases, _ = place.kept()
+    assert {a: lease.state for a, lease in leases.items() if lease.state is LeaseState.RELEASED} == {
+        "10.0.0.9": LeaseState.RELEASED,
+        "10.0.0.100": LeaseState.RELEASED,
+    }
+    assert leases["10.0.0.9"].expires < NEVER
+    assert leases["10.0.0.9"].client == ACTIVE.client
+
+
+def test_what_is_not_leased(place):
+    assert place.run("release", "10.0.0.99") == (1, "", "bootfw: 10.0.0.99 is not leased\n")
+
+
+RESERVED = """\
+ADDRESS   CLIENT             NAME  FROM
+10.0.0.5  52:54:00:00:00:01        configuration
+10.0.0.6  52:54:00:12:34:56  pc    command
+"""
+
+
+def test_reservations(place):
+    assert place.run("reservations") == (0, RESERVED, "")
+    assert [r["address"] for r in json.loads(place.run("reservations", "--json")[1])] == ["10.0.0.5", "10.0.0.6"]
+
+
+def test_reserve_and_unreserve(place):
+    assert place.run("reserve", "10.0.0.7", "--uuid", UUID) == (0, "10.0.0.7 is reserved\n", "")
+    assert place.run("reserve", "--client-id", "0x01ff", "--hostname", "x") == (0, "a place is reserved\n", "")
+    assert place.run("unreserve", "10.0.0.6") == (0, "10.0.0.6 is reserved no longer\n", "")
+    assert place.run("unreserve", "0x01ff") == (0, "client-id 0x01ff is reserved no longer\n", "")
+    _, reservations = place.kept()
+    assert reservations == [Reservation("10.0.0.7", uuid=UUID)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["reserve", "10.0.0.5", "--uuid", UUID], "address 10.0.0.5 is reserved already; take that back first"),
+        (["reserve", "10.0.0.7", "--mac", MAC], f"mac {MAC} is reserved already; take that back first"),
+        (["reserve", "10.0.0.7"], "needs at least one of mac, client-id, uuid, circuit-id"),
+        (["reserve", "10.0.1.7", "--uuid", UUID], "10.0.1.7 is of no subnet"),
+        (["reserve", "10.0.0.7", "--mac", "x"], 'must be a MAC address, such as "52:54:00:12:34:56", not "x"'),
+        (["unreserve", "10.0.0.5"], "10.0.0.5: the configuration reserves that: take it out there"),
+        (["unreserve", "10.0.0.99"], "10.0.0.99: nothing is reserved"),
+        (["unreserve", "0x1"], 'must be text, or "0x" and pairs of hexadecimal digits, not "0x1"'),
+        (["list", "0x1"], 'must be text, or "0x" and pairs of hexadecimal digits, not "0x1"'),
+        (["list", "--network", "10.0.0"], 'must be a network, such as "10.77.0.0/24", not "10.0.0"'),
+    ],
+)
+def test_what_does_not_go(place, arguments, reason):
+    assert place.run(*arguments) == (1, "", f"bootfw: {reason}\n")
+    assert place.kept()[1] == [ADDED]
+
+
+def test_an_export_can_be_taken_over_elsewhere(place, tmp_path, capsys):
+    code, out, _ = place.run("export")
+    assert code == 0
+    (tmp_path / "export.json").write_text(out)
+    (tmp_path / "other.toml").write_text(CONFIG.replace('"state"', '"other"'))
+    assert command.main(["leases", "-c", "other.toml", "import", "export.json"]) == 0
+    assert capsys.readouterr().out == "4 leases and 1 reservations are taken over\n"
+    there = Stopped(tmp_path / "other" / "leases.sqlite", capsys)
+    assert there.kept() == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
+
+
+DNSMASQ = f"""\
+99999999999 52:54:00:00:00:09 10.0.0.9 theirs *
+99999999999 {OTHER} 10.0.0.10 again *
+99999999999 52:54:00:00:00:08 10.0.1.8 outside *
+nonsense
+"""
+
+
+def test_import(stopped, tmp_path):
+    (tmp_path / "dnsmasq.leases").write_text(DNSMASQ)
+    assert stopped.run("import", "dnsmasq.leases") == (
+        0,
+        "2 leases and 0 reservations are taken over, 1 were ours\n",
+        "left out: line 4 is no lease: nonsense\nof no subnet of the configuration: 1, such as 10.0.1.8\n",
+    )
+    leases, reservations = stopped.kept()
+    assert leases["10.0.0.9"] == ACTIVE
+    assert leases["10.0.0.10"].hostname == "again"
+    assert leases["10.0.0.10"].client == EXPIRED.client
+    assert reservations == [ADDED]
+
+
+def test_import_from_standard_input(stopped, monkeypatch):
+    text = f"lease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n}}\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert stopped.run("import", "-") == (0, "1 leases and 0 reservations are taken over\n", "")
+    leases, _ = stopped.kept()
+    assert (leases["10.0.0.20"].client, leases["10.0.0.20"].expires) == (EXPIRED.client, NEVER)
+
+
+def test_clients_are_told_apart_as_the_configuration_says(stopped, tmp_path):
+    (tmp_path / "bootfw.toml").write_text(CONFIG.replace("[dhcp]\n", '[dhcp]\nidentify-by = "client-id"\n'))
+    (tmp_path / "dnsmasq.leases").write_text(f"99999999999 {OTHER} 10.0.0.20 * 01:02\n")
+    assert stopped.run("import", "dnsmasq.leases")[0] == 0
+    assert stopped.kept()[0]["10.0.0.20"].client == b"i\1\2"
+
+
+def test_nothing_is_taken_over_while_it_runs(running_server, tmp_path):
+    (tmp_path / "dnsmasq.leases").write_text(DNSMASQ)
+    assert running_server.run("import", "dnsmasq.leases") == (
+        1,
+        "",
+        "bootfw: bootfw is running: stop it, take the leases over, and start it again\n",
+    )
+
+
+def test_many_leases(running_server):
+    many = [evolve(ACTIVE, address=f"10.0.0.{number}") for number in range(10, 101)]
+    for lease in many:
+        running_server.server.restore(lease)
+    assert len(listed(running_server)) == 92
+
+
+# What can be wrong
+
+
+@pytest.mark.parametrize("content", ["", "x\n"])
+def test_no_lease_file(stopped, tmp_path, content):
+    (tmp_path / "file").write_text(content)
+    assert stopped.run("import", "file") == (
+        1,
+        "",
+        "bootfw: this is no lease file of ISC dhcpd or dnsmasq, and no export of bootfw\n",
+    )
+
+
+def test_no_file(stopped):
+    assert stopped.run("import", "none") == (1, "", "bootfw: none: No such file or directory\n")
+
+
+def test_there_has_been_no_server(tmp_path, capsys):
+    code, out, err = Stopped(None, capsys).run("list")
+    assert (code, out) == (1, "")
+    assert err == f"bootfw: {tmp_path}/state/leases.sqlite: there is no such file\n"
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_configuration_is_wrong(stopped, tmp_path):
+    (tmp_path / "bootfw.toml").write_text("[dhcp]\nmode = 1\n[leases]\nuse = 'none'")
+    assert stopped.run("list") == (1, "", "bootfw: bootfw.toml: dhcp.mode: must be a string, not 1\n")
+
+
+def test_the_store_is_wrong(stopped, tmp_path):
+    (tmp_path / "bootfw.toml").write_text(CONFIG + "[leases]\nuse = 'sqlight'")
+    code, _, err = stopped.run("list")
+    assert code == 1
+    assert err.startswith('bootfw: bootfw.toml: leases.use: no plugin "sqlight"; known: ')
+
+
+def test_a_store_that_can_not_be_read_from_outside(stopped, tmp_path):
+    (tmp_path / "bootfw.toml").write_text(CONFIG + "[leases]\nuse = 'memory'")
+    assert stopped.run("list") == (
+        1,
+        "",
+        'bootfw: bootfw does not run, and the leases of "memory" can be seen only while it does\n',
+    )
+
+
+def test_the_file_is_in_use(stopped, monkeypatch):
+    monkeypatch.setattr("bootfw.leases.leasefile.PATIENCE", 0)
+    file = LeaseFile.open(stopped.path)
+    assert stopped.run("list") == (
+        1,
+        "",
+        f"bootfw: {stopped.path}: another process uses it; is bootfw running already?\n",
+    )
+    file.close()
+
+
+def test_a_socket_without_a_server_is_none(stopped):
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(stopped.path.parent / "control.sock"))
+    assert listed(stopped) == ["10.0.0.9", "10.0.0.10", "10.0.0.11", "10.0.0.100"]
+
+
+def test_the_server_does_not_answer(running_server, monkeypatch):
+    monkeypatch.setattr(running, "_PATIENCE", 0.05)
+    printed = Stopped.run(running_server, "list")  # while the reactor stands still
+    assert printed == (1, "", "bootfw: bootfw has not answered for 0 seconds\n")
+
+
+def test_the_server_ends_meanwhile(stopped):
+    """It has taken the question, and is gone."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(stopped.path.parent / "control.sock"))
+        server.listen()
+
+        def end():
+            for _ in range(2):  # the command looks first whether somebody is there
+                server.accept()[0].close()
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        assert stopped.run("list") == (1, "", "bootfw: bootfw ended in the middle of its answer\n")
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["leases", "lost"], ["leases", "list", "--state", "lost"], ["leases", "release"], ["--none"]]
+)
+def test_misuse(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: bootfw" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["leases", "--help"], ["leases", "reserve", "--help"], ["--version"]]
+)
+def test_help(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.main(arguments)
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(("usage: bootfw", "bootfw 0"))

@@ -1,0 +1,189 @@
+"""The control socket: questions and answers, and who may ask."""
+
+import errno
+import json
+import os
+import socket
+import stat
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from bootfw.errors import LeaseStoreError
+from bootfw.net.control import ControlError, ControlFactory, listen_control
+
+
+class Asked:
+    """A connection with one question."""
+
+    def __init__(self, operations, question):
+        self.transport = StringTransport()
+        self.protocol = ControlFactory(operations).buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
+        self.protocol.dataReceived(question if isinstance(question, bytes) else json.dumps(question).encode() + b"\n")
+
+    def take(self):
+        """What has come since."""
+        if self.transport.producer is not None:
+            assert self.transport.streaming is False
+            self.transport.producer.resumeProducing()
+        lines = self.transport.value().splitlines()
+        self.transport.clear()
+        return [json.loads(line) for line in lines]
+
+
+def refusing(error):
+    def operation(given):
+        raise error
+
+    return operation
+
+
+def test_it_answers_with_records_and_closes():
+    asked = Asked({"count": lambda given: [{"n": n} for n in range(given["to"])]}, {"do": "count", "with": {"to": 2}})
+    assert asked.take() == [{"record": {"n": 0}}, {"record": {"n": 1}}, {"done": 2}]
+    assert asked.transport.disconnecting
+    assert asked.transport.producer is None
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
+def test_long_answers_come_in_portions(count):
+    """No more at a time than the other side takes."""
+    asked = Asked({"count": lambda given: iter([{}] * count)}, {"do": "count"})
+    portions = []
+    while not asked.transport.disconnecting:
+        portions.append(asked.take())
+    assert [line for portion in portions for line in portion] == [{"record": {}}] * count + [{"done": count}]
+    assert max(map(len, portions)) <= 101
+
+
+def test_it_answers_when_the_answer_comes():
+    later = Deferred()
+    asked = Asked({"release": lambda given: later}, {"do": "release"})
+    assert asked.transport.value() == b""
+    later.callback([{"a": 1}])
+    assert asked.take() == [{"record": {"a": 1}}, {"done": 1}]
+
+
+@pytest.mark.parametrize("error", [ControlError("no"), LeaseStoreError("no")])
+def test_it_says_why_not(error):
+    asked = Asked({"release": refusing(error)}, {"do": "release"})
+    assert asked.take() == [{"error": "no"}]
+    assert asked.transport.disconnecting
+    later = Deferred()
+    asked = Asked({"release": lambda given: later}, {"do": "release"})
+    later.errback(Failure(error))
+    assert asked.take() == [{"error": "no"}]
+
+
+def broken(given):
+    yield {"n": 1}
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("operation", [refusing(ZeroDivisionError()), broken])
+def test_our_own_mistakes_are_in_the_log(operation, failures):
+    asked = Asked({"list": operation}, {"do": "list"})
+    assert asked.take() == [{"error": "it failed in the server; its log has more"}]
+    assert asked.transport.disconnecting
+    (found,) = failures
+    assert isinstance(found, ZeroDivisionError)
+    failures.clear()
+
+
+@pytest.mark.parametrize(
+    "question", [b"\n", b"{\n", b"[]\n", b"1\n", b'"do"\n', b"{}\n", b'{"do": "none"}\n', b'{"do": []}\n', b"\xff\n"]
+)
+def test_what_it_does_not_know(question):
+    asked = Asked({"list": lambda given: []}, question)
+    assert asked.take() == [{"error": "this server does not know what is asked; is it of another version?"}]
+
+
+def test_a_question_without_end():
+    asked = Asked({}, b"x" * 100_000)
+    assert asked.take() == [{"error": "that is too long"}]
+    assert asked.transport.disconnecting
+
+
+def test_one_question_is_all():
+    calls = []
+    later = Deferred()
+    asked = Asked({"list": lambda given: calls.append(given) or later}, b'{"do": "list"}\n{"do": "list"}\n')
+    asked.protocol.dataReceived(b'{"do": "list"}\n')
+    later.callback([])
+    assert len(calls) == 1
+    assert asked.take() == [{"done": 0}]
+
+
+def test_it_goes_away_in_the_middle():
+    given = iter([{}] * 1000)
+    asked = Asked({"list": lambda _: given}, {"do": "list"})
+    asked.take()
+    asked.protocol.connectionLost(None)
+    asked.transport.producer.resumeProducing()
+    assert len(list(given)) == 900
+
+
+# The socket
+
+
+@pytest.fixture
+def listen(private_reactor, tmp_path):
+    ports = []
+
+    def begin(path=tmp_path / "control.sock"):
+        ports.append(listen_control(private_reactor, path, {}))
+        return ports[-1]
+
+    yield begin
+    for port in ports:
+        port.stopListening()
+    private_reactor.iterate(0)
+
+
+def test_it_is_for_its_owner_only(listen, tmp_path):
+    listen()
+    status = (tmp_path / "control.sock").stat()
+    assert stat.S_ISSOCK(status.st_mode)
+    assert stat.S_IMODE(status.st_mode) == 0o600
+
+
+def test_a_socket_that_was_left_is_replaced(listen, tmp_path):
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(tmp_path / "control.sock"))
+    listen()
+
+
+def test_another_server_answers_there(listen, tmp_path):
+    listen()
+    with pytest.raises(CannotListenError) as caught:
+        listen()
+    assert caught.value.socketError.errno == errno.EADDRINUSE
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "control.sock"))  # the first is still there
+
+
+def test_what_is_no_socket_stays(listen, tmp_path):
+    path = tmp_path / "control.sock"
+    path.write_text("precious")
+    with pytest.raises(CannotListenError) as caught:
+        listen()
+    assert caught.value.socketError.errno == errno.EADDRINUSE
+    assert path.read_text() == "precious"
+
+
+def test_a_path_can_be_too_long(listen, tmp_path):
+    path = tmp_path / ("d" * 100) / "control.sock"
+    os.mkdir(path.parent)
+    with pytest.raises(CannotListenError) as caught:
+        listen(path)
+    assert caught.value.socketError.errno == errno.ENAMETOOLONG
+
+
+def test_its_directory_is_missing(listen, tmp_path):
+    with pytest.raises(CannotListenError) as caught:
+        listen(tmp_path / "none" / "control.sock")
+    assert caught.value.socketError.errno == errno.ENOENT

@@ -1,0 +1,179 @@
+"""What an operator asks of the running server changes the server and its store together."""
+
+import pytest
+from attrs import evolve
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
+
+from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.subnet import Subnet
+from bootfw.errors import LeaseStoreError
+from bootfw.lease import Lease, LeaseState, Reservation
+from bootfw.leases.memory import MemoryLeases
+from bootfw.net.control import ControlError
+from bootfw.net.leasecontrol import LeaseControl
+from bootfw.records import reservation_record
+
+NOW = 1_763_640_000.0
+MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"
+LEASE = Lease("10.0.0.10", b"h\1\x52\x54\x00\x12\x34\x56", MAC, LeaseState.ACTIVE, NOW - 10, NOW + 3600, hostname="Pc")
+EXPIRED = evolve(LEASE, address="10.0.0.11", client=b"h\1RT\0\0\0\1", mac=OTHER, expires=NOW - 1, hostname="")
+RELEASED = evolve(EXPIRED, address="10.0.0.12", client=b"i1", mac="", client_id=b"1", state=LeaseState.RELEASED)
+CONFIGURED = Reservation("10.0.0.5", mac=OTHER)
+ADDED = Reservation("10.0.0.6", mac=MAC)
+
+
+class Place:
+    """A server with leases, its store and what may be asked of them."""
+
+    def __init__(self, *added):
+        clock = Clock()
+        clock.advance(NOW)
+        self.store = MemoryLeases()
+        self.store.save_reservations(added)
+        subnet = Subnet(network="10.0.0.0/24", pool=["10.0.0.10-10.0.0.20"], hosts=[CONFIGURED])
+        self.server = AddressServer([subnet], [LEASE, EXPIRED, RELEASED], added)
+        self.control = LeaseControl(clock, self.server, self.store, self.store.reservations())
+
+    def ask(self, name, **given):
+        answer = self.control.operations()[name](given)
+        if isinstance(answer, Deferred):
+            results = []
+            answer.addBoth(results.append)
+            (answer,) = results
+            if hasattr(answer, "raiseException"):
+                answer.raiseException()
+        return list(answer)
+
+    def reserved(self):
+        return {each.address for each in self.server.reservations()}
+
+
+@pytest.fixture
+def place():
+    return Place()
+
+
+def refused(place, name, **given):
+    with pytest.raises(ControlError) as caught:
+        place.ask(name, **given)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("selection", "addresses"),
+    [
+        ({}, {"10.0.0.10", "10.0.0.11", "10.0.0.12"}),
+        ({"who": "10.0.0.11"}, {"10.0.0.11"}),
+        ({"who": "5254.0012.3456"}, {"10.0.0.10"}),
+        ({"who": "pC"}, {"10.0.0.10"}),
+        ({"who": "0x31"}, {"10.0.0.12"}),
+        ({"who": "0x32"}, set()),
+        ({"state": "active"}, {"10.0.0.10"}),
+        ({"state": "expired"}, {"10.0.0.11"}),
+        ({"state": "released"}, {"10.0.0.12"}),
+        ({"network": "10.0.0.8/30"}, {"10.0.0.10", "10.0.0.11"}),
+        ({"network": "10.0.1.0/24"}, set()),
+        ({"network": "10.0.0.8/30", "state": "expired", "who": OTHER}, {"10.0.0.11"}),
+    ],
+)
+def test_leases_are_selected(place, selection, addresses):
+    assert {record["address"] for record in place.ask("leases", **selection)} == addresses
+
+
+def test_a_lease_as_it_is_told(place):
+    assert place.ask("leases", who="10.0.0.10") == [
+        {
+            "address": "10.0.0.10",
+            "state": "active",
+            "mac": MAC,
+            "client_id": "",
+            "uuid": "",
+            "hostname": "Pc",
+            "kind": "",
+            "granted": NOW - 10,
+            "expires": NOW + 3600,
+            "client": "6801525400123456",
+        }
+    ]
+
+
+@pytest.mark.parametrize("given", [{"state": "gone"}, {"network": "10"}, {"who": "0x3"}, {"whom": "x"}, {"who": 1}])
+def test_a_selection_that_is_none(place, given):
+    assert refused(place, "leases", **given)
+
+
+def test_leases_are_told_as_they_were_when_asked(place):
+    answer = place.control.leases({})
+    place.ask("release", address="10.0.0.10")
+    assert {record["address"]: record["state"] for record in answer}["10.0.0.10"] == "active"
+
+
+def test_a_lease_is_released_in_the_store_too(place):
+    (record,) = place.ask("release", address="10.0.0.10")
+    assert (record["address"], record["state"]) == ("10.0.0.10", "released")
+    assert place.server.lease("10.0.0.10").state is LeaseState.RELEASED
+    assert [lease.state for lease in place.store.load()] == [LeaseState.RELEASED]
+
+
+@pytest.mark.parametrize("address", ["10.0.0.13", "10.9.9.9", "none", "", None])
+def test_what_is_not_leased_can_not_be_released(place, address):
+    assert refused(place, "release", address=address) == f"{address} is not leased"
+
+
+def test_reservations_say_where_they_are_from():
+    place = Place(ADDED)
+    origins = {record["address"]: record["origin"] for record in place.ask("reservations")}
+    assert origins == {"10.0.0.5": "configuration", "10.0.0.6": "command"}
+
+
+def test_a_reservation_counts_at_once_and_is_kept(place):
+    assert place.ask("reserve", **reservation_record(ADDED)) == [reservation_record(ADDED)]
+    assert place.reserved() == {"10.0.0.5", "10.0.0.6"}
+    assert list(place.store.reservations()) == [ADDED]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"address": "10.0.0.5", "mac": MAC}, "address 10.0.0.5 is reserved already; take that back first"),
+        ({"address": "10.0.0.6", "mac": OTHER}, f"mac {OTHER} is reserved already; take that back first"),
+        ({"address": "10.0.1.6", "mac": MAC}, "10.0.1.6 is of no subnet"),
+        ({"address": "10.0.0.6"}, "needs at least one of mac, client-id, uuid, circuit-id"),
+        ({"address": "10.0.0", "mac": MAC}, 'must be an IPv4 address, such as "10.77.0.10", not "10.0.0"'),
+    ],
+)
+def test_a_reservation_that_does_not_go(place, given, text):
+    assert refused(place, "reserve", **given) == text
+    assert place.reserved() == {"10.0.0.5"}
+    assert list(place.store.reservations()) == []
+
+
+def test_a_reservation_that_can_not_be_kept_does_not_count(place, monkeypatch):
+    monkeypatch.setattr(MemoryLeases, "save_reservations", lambda store, all: fail(LeaseStoreError("disk full")))
+    with pytest.raises(LeaseStoreError, match="disk full"):
+        place.ask("reserve", **reservation_record(ADDED))
+    assert place.reserved() == {"10.0.0.5"}
+
+
+@pytest.mark.parametrize("who", ["10.0.0.6", MAC, MAC.upper().replace(":", "-")])
+def test_a_reservation_is_taken_back(who):
+    place = Place(ADDED)
+    assert place.ask("unreserve", who=who) == [reservation_record(ADDED)]
+    assert place.reserved() == {"10.0.0.5"}
+    assert list(place.store.reservations()) == []
+
+
+@pytest.mark.parametrize(
+    ("who", "text"),
+    [
+        ("10.0.0.7", "10.0.0.7: nothing is reserved"),
+        ("10.0.0.5", "10.0.0.5: the configuration reserves that: take it out there"),
+        ("", ": nothing is reserved"),
+        ("0x1", 'must be text, or "0x" and pairs of hexadecimal digits, not "0x1"'),
+    ],
+)
+def test_what_can_not_be_taken_back(who, text):
+    place = Place(ADDED)
+    assert refused(place, "unreserve", who=who) == text
+    assert place.reserved() == {"10.0.0.5", "10.0.0.6"}
