@@ -92,6 +92,7 @@ class Parts:
             resolvers=self.resolvers,
             watchdog=self.watchdog[1],
             observers=self.observers,
+            leases=self.leases[1],
         )
 
 

@@ -5,6 +5,7 @@ Events are about stages and transfers, never about single packets. ``at`` is sec
 
 from attrs import frozen
 
+from bootfw.lease import Lease
 from bootfw.values import Address, Agreed, BootFile, BootRequest, TransferReport, TransferRequest
 
 
@@ -103,6 +104,8 @@ class OfferMade(Event):
     file: BootFile | None
     """None: the client is sent on to port 4011 for it."""
     destination: Address
+    address: str = ""
+    """What the client is given with it; "": a proxy gives none."""
 
 
 @frozen
@@ -110,6 +113,74 @@ class OfferWithheld(Event):
     """A boot client is not answered, and why."""
 
     request: BootRequest
+    reason: str
+
+
+@frozen
+class FileWithheld(Event):
+    """A boot client is given an address but no boot file, and why."""
+
+    request: BootRequest
+    reason: str
+
+
+@frozen
+class AddressesGranted(Event):
+    """Clients got addresses that they did not have before, and the store has the leases. Renewals are not told."""
+
+    leases: tuple[Lease, ...]
+
+
+@frozen
+class AddressReleased(Event):
+    """A client gave its address back."""
+
+    address: str
+    mac: str
+
+
+@frozen
+class AddressTaken(Event):
+    """Somebody without a lease uses an address of ours; it rests for a while."""
+
+    address: str
+    mac: str
+    """Of who uses it, or of the client that found out."""
+    declined: bool
+    """The client found out; else it was probed before it was offered."""
+
+
+@frozen
+class PoolExhausted(Event):
+    """A client can't be given an address, for there is none left; at most one event a minute for each network."""
+
+    network: str
+    mac: str
+
+
+@frozen
+class ClientsLimited(Event):
+    """More unknown clients ask at once than are given addresses; at most one event a minute for each place."""
+
+    place: str
+    """The interface, or the relay and its circuit."""
+
+
+@frozen
+class OtherServerSeen(Event):
+    """Another DHCP server gives addresses on a wire of ours; at most one event in ten minutes for each."""
+
+    server: str
+    interface: str
+    mac: str
+    """Of the client that takes its offer."""
+
+
+@frozen
+class LeasesNotKept(Event):
+    """The store failed: these clients are not answered."""
+
+    count: int
     reason: str
 
 

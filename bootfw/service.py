@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from attrs import frozen
@@ -14,12 +15,14 @@ from zope.interface.verify import verifyObject
 
 from bootfw.errors import TransferError
 from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
-from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IWatchdogPolicy
+from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, ILeaseStore, IWatchdogPolicy
+from bootfw.net.addresses import AddressProtocol
 from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
 from bootfw.net.http import BootSite, listen_http
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.layers import LayeredBackend
+from bootfw.net.leasing import Leasing
 from bootfw.net.mtu import InterfaceMTU
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.tftp import TFTPProtocol
@@ -42,7 +45,7 @@ class Listening:
 
 
 class BootService(MultiService):
-    """proxyDHCP, TFTP and HTTP, as one service of a Twisted application.
+    """DHCP or proxyDHCP, TFTP and HTTP, as one service of a Twisted application.
 
     Backends, resolvers and observers are given in their order, as objects or as (name, object).
 
@@ -51,6 +54,7 @@ class BootService(MultiService):
     :param backend: a backend, for when there is only one.
     :param resolvers: without any, no DHCP port is opened: there would be nothing to say.
     :param watchdog: an IWatchdogPolicy; the default is "adaptive".
+    :param leases: an ILeaseStore for ``mode = "server"``; the default is "sqlite".
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
     """
 
@@ -64,6 +68,7 @@ class BootService(MultiService):
         resolvers: Sequence[Any] = (),
         watchdog: Any = None,
         observers: Sequence[Any] = (),
+        leases: Any = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
@@ -71,12 +76,17 @@ class BootService(MultiService):
         every_backend = [backend, *backends] if backend is not None else backends
         self._backends = _named(every_backend, IBackend)
         self._resolvers = _named(resolvers, IBootFileResolver)
-        self._watchdog = _default_watchdog(reactor) if watchdog is None else watchdog
+        self._watchdog = _default("adaptive", "bootfw.watchdogs", reactor) if watchdog is None else watchdog
         verifyObject(IWatchdogPolicy, self._watchdog)
+        self._leases = leases
+        if self._settings.dhcp.mode == "server":
+            self._leases = _default("sqlite", "bootfw.leases", reactor) if leases is None else leases
+            verifyObject(ILeaseStore, self._leases)
         self._publisher = Publisher(reactor, _named(observers, IBootObserver))
         self._interfaces = Interfaces(self._settings.interfaces)
         self._mtu = InterfaceMTU(reactor)
         self._chain: ResolverChain | None = None
+        self._leasing: Leasing | None = None
         self._open: list[tuple[Listening, Any, Any]] = []
         """(what it is, port, protocol)."""
         self._stopping: Deferred[Any] | None = None
@@ -89,6 +99,8 @@ class BootService(MultiService):
         """Bind every port, while root still.
 
         :raise CannotListenError: one can't be had; then none is.
+        :raise LeaseStoreError: the leases can't be read.
+        :raise ConfigError: addresses are to be given on a network where we have none.
         """
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._bind()
@@ -96,7 +108,7 @@ class BootService(MultiService):
     def startService(self) -> None:
         """Bind every port that is not bound yet.
 
-        :raise CannotListenError: one can't be had; then none is.
+        :raise CannotListenError, LeaseStoreError, ConfigError: see privilegedStartService().
         """
         self._bind()
         super().startService()  # type: ignore[no-untyped-call]
@@ -116,6 +128,9 @@ class BootService(MultiService):
         for row, port, protocol in opened:
             closing += [maybeDeferred(protocol.close), maybeDeferred(port.stopListening)]
             self._publisher.publish(ListenerClosed(self._reactor.seconds(), row.service, row.address))
+        if self._leasing is not None:
+            closing.append(self._leasing.close())
+            self._leasing = None
         self._stopping = stopping = DeferredList(closing).addCallback(self._stopped)
         return stopping
 
@@ -139,6 +154,9 @@ class BootService(MultiService):
             for _, port, protocol in opened:
                 protocol.close()
                 port.stopListening()
+            if self._leasing is not None:
+                self._leasing.close()
+                self._leasing = None
             self._publisher.flush()
             raise
 
@@ -158,19 +176,40 @@ class BootService(MultiService):
     def _wanted(self) -> list[tuple[str, ListenAddress, Any]]:
         settings = self._settings
         wanted: list[tuple[str, ListenAddress, Any]] = []
-        if settings.dhcp.mode == "proxy" and self._resolvers:
-            publish = self._publisher.publish
-            chain = ResolverChain(self._reactor, self._resolvers, publish, settings.dhcp.answer_within_seconds)
-            self._chain = chain
+        dhcp, anywhere = settings.dhcp, "0.0.0.0"
+        if dhcp.mode == "server":
+            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._address_protocol()))
+        elif dhcp.mode == "proxy" and self._resolvers:
+            chain = self._new_chain()
             for service, port, kind in (
-                ("dhcp", settings.dhcp.server_port, DHCPProtocol),
-                ("boot-server", settings.dhcp.boot_server_port, BootServerProtocol),
+                ("dhcp", dhcp.server_port, DHCPProtocol),
+                ("boot-server", dhcp.boot_server_port, BootServerProtocol),
             ):
-                protocol = kind(self._reactor, chain, publish, settings=settings.dhcp, interfaces=self._interfaces)
-                wanted.append((service, ("0.0.0.0", port), protocol))
+                protocol = kind(
+                    self._reactor, chain, self._publisher.publish, settings=dhcp, interfaces=self._interfaces
+                )
+                wanted.append((service, (anywhere, port), protocol))
         wanted.extend(("tftp", address, self._tftp(address)) for address in settings.tftp.listen)
         wanted.extend(("http", address, self._http()) for address in settings.http.listen)
         return wanted
+
+    def _new_chain(self) -> ResolverChain:
+        within = self._settings.dhcp.answer_within_seconds
+        self._chain = ResolverChain(self._reactor, self._resolvers, self._publisher.publish, within)
+        return self._chain
+
+    def _address_protocol(self) -> AddressProtocol:
+        settings, publish = self._settings.dhcp, self._publisher.publish
+        self._leasing = leasing = Leasing(self._reactor, self._leases, settings, publish)
+        return AddressProtocol(
+            self._reactor,
+            self._new_chain(),
+            publish,
+            leasing.server,
+            leasing.ledger,
+            settings=settings,
+            interfaces=self._interfaces,
+        )
 
     def _tftp(self, address: ListenAddress) -> TFTPProtocol:
         settings = self._settings.tftp
@@ -228,8 +267,5 @@ def _named(things: Sequence[Any], interface: type[Interface]) -> list[Named]:
     return named
 
 
-def _default_watchdog(reactor: Any) -> Any:
-    from pathlib import Path
-
-    plugin = load("adaptive", "bootfw.watchdogs")
-    return configure(plugin, {}, PluginContext(reactor, Path.cwd()))
+def _default(name: str, group: str, reactor: Any) -> Any:
+    return configure(load(name, group), {}, PluginContext(reactor, Path.cwd()))

@@ -139,6 +139,9 @@ class DHCPSettings:
     identify_by: str = field(default="hardware", validator=one_of("hardware", "client-id"))
     """What tells clients apart. `"hardware"`: the address of the network card, so that firmware, boot program and
     system get one address. `"client-id"`: option 61 where it is sent (RFC 2131), for several clients on one card."""
+    foreign_networks: bool = False
+    """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
+    relays need not be told so."""
     subnets: tuple[Subnet, ...] = field(
         default=(), converter=tuple, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet}
     )

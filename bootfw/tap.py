@@ -16,6 +16,7 @@ from twisted.python import usage
 
 from bootfw import __version__, defaults
 from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_config, settle
+from bootfw.errors import ConfigError, LeaseStoreError
 from bootfw.observe.log import LogObserver, at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
@@ -119,9 +120,12 @@ class Daemon(MultiService):
         boot.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
-        """Bind the ports, while root still."""
+        """Bind the ports, while root still. What keeps it from that is said in one line."""
         try:
             super().privilegedStartService()  # type: ignore[no-untyped-call]
+        except (LeaseStoreError, ConfigError) as error:
+            self.log.critical("{reason}", reason=error)
+            raise
         except CannotListenError as error:
             if not any(isinstance(observer, LogObserver) for _, observer in self._parts.observers):
                 self.log.critical("{reason}", reason=error)
@@ -133,7 +137,7 @@ class Daemon(MultiService):
         rows = self._boot.summary()
         table = _aligned([(r.service, at(r.address), r.note or self._notes.get(r.service, "")) for r in rows])
         self.log.info("bootfw serves\n{table}", table=table)
-        if not self._parts.resolvers and self._parts.settings.dhcp.mode != "off":
+        if not self._parts.resolvers and self._parts.settings.dhcp.mode == "proxy":
             self.log.warn("no resolver is named and no boot program is found, so there is no DHCP: add a [[resolver]]")
         for row in rows:
             if row.service == "tftp":
@@ -162,7 +166,7 @@ def _saying_once(previous: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if not issubclass(kind, CannotListenError):
+        if not issubclass(kind, (CannotListenError, LeaseStoreError, ConfigError)):
             previous(kind, error, traceback)
 
     return hook
@@ -172,7 +176,7 @@ def _contents(parts: Parts) -> list[tuple[str, str]]:
     def names(things: Iterable[tuple[str, Any]]) -> str:
         return ", ".join(name for name, _ in things) or "none"
 
-    silent = not parts.resolvers and parts.settings.dhcp.mode != "off"
+    silent = not parts.resolvers and parts.settings.dhcp.mode == "proxy"
     return [
         ("backends", names(parts.backends)),
         ("resolvers", names(parts.resolvers) + (", so there is no DHCP" if silent else "")),

@@ -1,9 +1,10 @@
-"""Where a reply goes (RFC 2131 section 4.1, as far as a proxy needs it)."""
+"""Where a reply goes (RFC 2131 section 4.1)."""
 
+from bootfw.dhcp.answer import Answer
 from bootfw.errors import WireError
 from bootfw.values import Address
 from bootfw.wire import options as codec
-from bootfw.wire.dhcp4 import Message
+from bootfw.wire.dhcp4 import BROADCAST_FLAG, ETHERNET, Message, MessageType
 from bootfw.wire.options import Option, RelaySuboption
 
 BROADCAST = "255.255.255.255"
@@ -13,7 +14,7 @@ NOWHERE = "0.0.0.0"
 def destination(
     message: Message, peer: Address, *, boot_server: bool = False, server_port: int = 67, client_port: int = 68
 ) -> Address:
-    """Where the reply to *message* goes.
+    """Where the reply of a proxy to *message* goes.
 
     :param peer: where *message* came from.
     :param boot_server: it came to the boot server's port.
@@ -27,9 +28,34 @@ def destination(
             return message.ciaddr, peer[1]
         return BROADCAST, client_port
     if message.giaddr != NOWHERE:
-        return message.giaddr, peer[1] if _relay_chose_its_port(message) else server_port
+        return _relay(message, peer, server_port)
     # A proxy's client has no address yet, and its offer gives it none.
     return BROADCAST, client_port
+
+
+def server_destination(
+    message: Message, answer: Answer, peer: Address, *, server_port: int = 67, client_port: int = 68
+) -> tuple[Address, bool]:
+    """Where *answer*, that of a server which gives addresses, goes.
+
+    :param peer: where *message* came from.
+    :return: and whether the client there can't answer ARP yet: who can't do without that broadcasts instead.
+    """
+    if message.giaddr != NOWHERE:
+        return _relay(message, peer, server_port), False
+    if answer.kind is MessageType.NAK:
+        return (BROADCAST, client_port), False
+    if message.ciaddr != NOWHERE:
+        return (message.ciaddr, peer[1] if peer[0] == message.ciaddr else client_port), False
+    if not answer.address and peer[0] != NOWHERE:
+        return (peer[0], peer[1]), False  # an INFORM that does not say who sends it
+    if not answer.address or message.flags & BROADCAST_FLAG or message.htype != ETHERNET or message.hlen != 6:
+        return (BROADCAST, client_port), False
+    return (answer.address, client_port), True
+
+
+def _relay(message: Message, peer: Address, server_port: int) -> Address:
+    return message.giaddr, peer[1] if _relay_chose_its_port(message) else server_port
 
 
 def _relay_chose_its_port(message: Message) -> bool:

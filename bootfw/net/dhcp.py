@@ -4,6 +4,7 @@ import errno
 import fcntl
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -113,8 +114,7 @@ class DHCPProtocol(DatagramProtocol):
         if not self._interfaces.serves(via):
             return
         now = self._reactor.seconds()
-        interface = self._interfaces.name(via.interface) if via is not None else ""
-        server = self._server or self._address(via, interface)
+        interface, server = self._place(via)
         try:
             message = parse(data)
             found = classify(
@@ -131,7 +131,12 @@ class DHCPProtocol(DatagramProtocol):
         if not server:
             self._withhold(found, f"interface {interface or '(unknown)'} has no IPv4 address for clients to come to")
             return
-        self._resolve(message, found, peer, via)
+        self._resolve(message, found, partial(self._decided, message, found, peer, via))
+
+    def _place(self, via: Via | None) -> tuple[str, str]:
+        """The name of the interface, and our address as its clients are told; "" when not known."""
+        interface = self._interfaces.name(via.interface) if via is not None else ""
+        return interface, self._server or self._address(via, interface)
 
     def _address(self, via: Via | None, interface: str) -> str:
         if via is None:
@@ -141,42 +146,46 @@ class DHCPProtocol(DatagramProtocol):
             return ""
         return "" if via.local == _NOWHERE else via.local
 
-    def _resolve(self, message: Message, request: BootRequest, peer: Address, via: Via | None) -> None:
+    def _resolve(self, message: Message, request: BootRequest, told: Callable[[BootFile | None, str], None]) -> None:
+        """Find the boot file for *request*.
+
+        :param told: called with it, or with None and the reason; not at all for a client that repeats itself.
+        """
         key = (message.chaddr, message.xid)
         if key in self._resolving:
-            return  # The client repeats itself; the answer to the first of these is on its way.
+            return  # The answer to the first of these is on its way.
         try:
             found = self._chain.resolve(request, self._fit)
         except BootRefused as refused:
-            self._withhold(request, refused.reason)
+            told(None, refused.reason)
             return
         if not isinstance(found, Deferred):
-            self._answer(found, message, request, peer, via)
+            told(found, "" if found else self._nobody_has_a_file(request))
             return
         self._resolving[key] = found
         found.addBoth(self._resolved, key)
-        found.addCallback(self._answer, message, request, peer, via)
-        found.addErrback(self._unanswered, request)
+        found.addCallback(lambda file: told(file, "" if file else self._nobody_has_a_file(request)))
+        found.addErrback(self._unanswered, told)
 
     def _resolved(self, result: Any, key: tuple[bytes, int]) -> Any:
         self._resolving.pop(key, None)
         return result
 
-    def _unanswered(self, failure: Failure, request: BootRequest) -> None:
+    def _unanswered(self, failure: Failure, told: Callable[[BootFile | None, str], None]) -> None:
         error = failure.value
         if isinstance(error, BootRefused):
-            self._withhold(request, error.reason)
+            told(None, error.reason)
         elif not isinstance(error, CancelledError):
             self._log.failure("Failed to answer a boot client.", failure)
 
     def _fit(self, file: BootFile, request: BootRequest) -> BootFile | Withheld:
         return fitted(file, request, self._personas.is_ipxe_program)
 
-    def _answer(
-        self, file: BootFile | None, message: Message, request: BootRequest, peer: Address, via: Via | None
+    def _decided(
+        self, message: Message, request: BootRequest, peer: Address, via: Via | None, file: BootFile | None, why: str
     ) -> None:
         if file is None:
-            self._withhold(request, self._nobody_has_a_file(request))
+            self._withhold(request, why)
             return
         style = self._personas.offer(request.persona)
         # A client that nobody has a file for is not sent on either: it would give up on its other ways to boot.

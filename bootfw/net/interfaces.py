@@ -1,9 +1,27 @@
 """Which interfaces are served, and what they are called."""
 
+import array
+import fcntl
 import socket
+import struct
 from collections.abc import Sequence
 
 from bootfw.values import Via
+
+_SIOCGIFCONF = 0x8912
+_REQUEST = 40  # octets of a struct ifreq: 16 of name, and a struct sockaddr_in in the rest
+_ADDRESSES = 1024
+
+
+def own_addresses() -> frozenset[str]:
+    """The IPv4 addresses that this machine has now."""
+    room = array.array("B", bytes(_REQUEST * _ADDRESSES))
+    where, size = room.buffer_info()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        told = fcntl.ioctl(sock, _SIOCGIFCONF, struct.pack("@iP", size, where))
+    used, _ = struct.unpack("@iP", told)
+    found = (room[at + 20 : at + 24].tobytes() for at in range(0, used, _REQUEST))
+    return frozenset(map(socket.inet_ntoa, found))
 
 
 class Interfaces:

@@ -9,27 +9,39 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.events import (
+    AddressesGranted,
+    AddressReleased,
+    AddressTaken,
     BackendProblem,
+    ClientsLimited,
     DatagramsMalformed,
     Event,
     EventsDropped,
+    FileWithheld,
+    LeasesNotKept,
     ListenerBound,
     ListenerClosed,
     ListenerFailed,
     OfferMade,
     OfferWithheld,
+    OtherServerSeen,
     PluginFailed,
+    PoolExhausted,
     RequestIgnored,
     ResolverPassedOver,
     TransferEnded,
     TransferRefused,
 )
 from bootfw.interfaces import IBootObserver
+from bootfw.lease import NEVER, Lease
 from bootfw.plugins import boot_plugin
 from bootfw.values import Address, BootRequest, Outcome, TransferReport
 
 IGNORED_REMEMBERED = 1000
 """Clients whose being ignored has been said once; an office network's leases must not fill the log."""
+
+GRANTED_SINGLY = 4
+"""Leases of one batch that have a line each; when a rack comes up, a batch has one line."""
 
 
 @implementer(IBootObserver)
@@ -83,7 +95,7 @@ class LogObserver:
             "dhcp {client} {stage}: {message} to {where}, {what}",
             client=client(event.request),
             stage=event.request.stage,
-            message=event.message,
+            message=f"{event.message} of {event.address}" if event.address else event.message,
             where=at(event.destination),
             what=what,
         )
@@ -93,6 +105,54 @@ class LogObserver:
             "dhcp {client} {stage}: no answer: {reason}",
             client=client(event.request),
             stage=event.request.stage,
+            reason=event.reason,
+        )
+
+    def _file_withheld(self, event: FileWithheld) -> None:
+        self.log.warn(
+            "dhcp {client} {stage}: an address but no boot file: {reason}",
+            client=client(event.request),
+            stage=event.request.stage,
+            reason=event.reason,
+        )
+
+    def _granted(self, event: AddressesGranted) -> None:
+        if len(event.leases) > GRANTED_SINGLY:
+            told = f"{len(event.leases)} addresses, {event.leases[0].address} to {event.leases[-1].address} among them"
+            self.log.info("dhcp gives {what}", what=told)
+            return
+        for lease in event.leases:
+            self.log.info("dhcp gives {address} to {who}", address=lease.address, who=holder(lease))
+
+    def _released(self, event: AddressReleased) -> None:
+        self.log.info("dhcp {mac} gives {address} back", mac=event.mac, address=event.address)
+
+    def _taken(self, event: AddressTaken) -> None:
+        how = f"{event.mac} has declined it" if event.declined else f"{event.mac} answers there"
+        self.log.warn("dhcp {address} is used by somebody without a lease: {how}", address=event.address, how=how)
+
+    def _exhausted(self, event: PoolExhausted) -> None:
+        self.log.error(
+            "dhcp {network} has no address left, and {mac} asks for one: enlarge its pool",
+            network=event.network,
+            mac=event.mac,
+        )
+
+    def _limited(self, event: ClientsLimited) -> None:
+        self.log.warn("dhcp {place}: too many unknown clients at once, some have to wait", place=event.place)
+
+    def _other_server(self, event: OtherServerSeen) -> None:
+        self.log.warn(
+            "dhcp another server, {server}, gives addresses on {interface}: {mac} takes its offer",
+            server=event.server,
+            interface=event.interface or "the same wire",
+            mac=event.mac,
+        )
+
+    def _not_kept(self, event: LeasesNotKept) -> None:
+        self.log.error(
+            "dhcp {count} lease(s) can't be kept, so their clients are not answered: {reason}",
+            count=event.count,
             reason=event.reason,
         )
 
@@ -149,6 +209,14 @@ _LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
     RequestIgnored: LogObserver._ignored_once,
     OfferMade: LogObserver._offer,
     OfferWithheld: LogObserver._withheld,
+    FileWithheld: LogObserver._file_withheld,
+    AddressesGranted: LogObserver._granted,
+    AddressReleased: LogObserver._released,
+    AddressTaken: LogObserver._taken,
+    PoolExhausted: LogObserver._exhausted,
+    ClientsLimited: LogObserver._limited,
+    OtherServerSeen: LogObserver._other_server,
+    LeasesNotKept: LogObserver._not_kept,
     ResolverPassedOver: LogObserver._passed_over,
     PluginFailed: LogObserver._plugin,
     TransferEnded: LogObserver._ended,
@@ -193,6 +261,14 @@ def client(request: BootRequest) -> str:
     if request.relay_address != "0.0.0.0":
         text += f", by relay {request.relay_address}"
     return text + ")"
+
+
+def holder(lease: Lease) -> str:
+    """Who has *lease*, as the log names it."""
+    text = lease.mac or f"client {lease.client_id.hex()}"
+    if lease.hostname:
+        text += f" ({lease.hostname!r})"
+    return f"{text} for ever" if lease.expires >= NEVER else f"{text} for {lease.expires - lease.granted:.0f} s"
 
 
 def at(address: Address) -> str:

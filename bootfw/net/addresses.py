@@ -1,0 +1,235 @@
+"""The DHCP server's port: addresses and boot files in one conversation."""
+
+from collections.abc import Callable
+from functools import partial
+from socket import inet_aton
+from typing import Any
+
+from attrs import frozen
+from zope.interface import implementer
+
+from bootfw.dhcp.answer import Answer, Arrival, Cause, Silence
+from bootfw.dhcp.assignment import assignment
+from bootfw.dhcp.classify import NotOurs, classify
+from bootfw.dhcp.routing import BROADCAST, server_destination
+from bootfw.dhcp.server import AddressServer
+from bootfw.errors import WireError
+from bootfw.events import (
+    AddressReleased,
+    AddressTaken,
+    ClientsLimited,
+    Event,
+    FileWithheld,
+    OfferMade,
+    OtherServerSeen,
+    PoolExhausted,
+    RequestClassified,
+    RequestIgnored,
+)
+from bootfw.interfaces import IBatchReceiver
+from bootfw.net.dhcp import DHCPProtocol
+from bootfw.net.interfaces import Interfaces
+from bootfw.net.ledger import Batch, Ledger
+from bootfw.net.neighbour import Neighbours
+from bootfw.net.resolving import ResolverChain
+from bootfw.net.seldom import Seldom
+from bootfw.personas.table import Personas
+from bootfw.settings import DHCPSettings
+from bootfw.values import Address, BootFile, BootRequest, OfferStyle, Via
+from bootfw.wire.dhcp4 import Message, MessageType, pack, parse, reply_size
+
+_NOWHERE = "0.0.0.0"
+_MASK = 1
+
+_SAID_AGAIN = 60.0
+_SERVER_SAID_AGAIN = 600.0
+
+
+@frozen(eq=False)
+class _Asked:
+    """A message and how it came."""
+
+    message: Message
+    peer: Address
+    via: Via | None
+    server: str
+    interface: str
+
+
+@implementer(IBatchReceiver)
+class AddressProtocol(DHCPProtocol):
+    """Gives addresses to all clients, and their boot files to those that boot.
+
+    :param server: our address where the port can't tell it, as for DHCPProtocol.
+    :param addresses: decides who gets which.
+    :param ledger: of the store of *addresses*.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        chain: ResolverChain,
+        publish: Callable[[Event], None],
+        addresses: AddressServer,
+        ledger: Ledger,
+        *,
+        settings: DHCPSettings | None = None,
+        interfaces: Interfaces | None = None,
+        server: str = "",
+        personas: Personas | None = None,
+    ) -> None:
+        super().__init__(
+            reactor, chain, publish, settings=settings, interfaces=interfaces, server=server, personas=personas
+        )
+        self._addresses = addresses
+        self._ledger = ledger
+        self._places: dict[Via | None, tuple[str, str]] = {}
+        """Of this batch: names and addresses of interfaces may be others in the next."""
+        self._seldom = Seldom(_SAID_AGAIN)
+        self._servers_seen = Seldom(_SERVER_SAID_AGAIN)
+
+    def startProtocol(self) -> None:
+        """See DHCPProtocol."""
+        super().startProtocol()
+        self._neighbours = Neighbours(self._socket)
+
+    def close(self) -> None:
+        """See DHCPProtocol. Leases that were granted are committed; nobody hears of them any more."""
+        super().close()
+        self._ledger.forget()
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """See DatagramProtocol."""
+        self._places.clear()
+        self._received(datagram, addr, None)
+        self._ledger.flush()
+
+    def datagrams_received(self, batch: list[tuple[bytes, Address, Via]]) -> None:
+        """See IBatchReceiver."""
+        self._places.clear()
+        super().datagrams_received(batch)
+        self._ledger.flush()
+
+    def _received(self, data: bytes, peer: Address, via: Via | None) -> None:
+        if not self._interfaces.serves(via):
+            return
+        place = self._places.get(via)
+        if place is None:
+            place = self._places[via] = self._place(via)
+        interface, server = place
+        try:
+            message = parse(data)
+        except WireError as error:
+            self._malformed.count(str(error), peer, self._reactor.seconds())
+            return
+        self._handle(_Asked(message, peer, via, server, interface))
+
+    def _handle(self, asked: _Asked) -> None:
+        now, message, via = self._reactor.seconds(), asked.message, asked.via
+        if not asked.server:
+            reason = f"interface {asked.interface or '(unknown)'} has no IPv4 address to answer from"
+            self._publish(RequestIgnored(now, message.mac, reason))
+            return
+        unicast = via is not None and via.destination == via.local
+        result = self._addresses.handle(message, Arrival(asked.server, unicast), now)
+        batch = None
+        if result.commit:
+            batch = self._ledger.put(result.commit, isinstance(result, Answer) and result.new)
+        if isinstance(result, Silence):
+            self._say_nothing(result, asked, now)
+            return
+        request = self._classified(asked) if self._chain.resolvers and result.kind is not MessageType.NAK else None
+        if request is None:
+            self._answer(result, asked, batch)
+            return
+        self._publish(RequestClassified(now, request))
+        self._resolve(message, request, partial(self._answer_boot_client, result, asked, batch, request))
+
+    def _classified(self, asked: _Asked) -> BootRequest | None:
+        """What it asks as a boot client; None: it is none."""
+        try:
+            found = classify(
+                asked.message, self._personas.match, addresses=True, server=asked.server, interface=asked.interface
+            )
+        except WireError:
+            return None
+        return None if isinstance(found, NotOurs) else found
+
+    def _answer_boot_client(
+        self, answer: Answer, asked: _Asked, batch: Batch | None, request: BootRequest, file: BootFile | None, why: str
+    ) -> None:
+        if file is None:
+            self._publish(FileWithheld(self._reactor.seconds(), request, why))
+        self._answer(answer, asked, batch, request, file)
+
+    def _answer(
+        self,
+        answer: Answer,
+        asked: _Asked,
+        batch: Batch | None,
+        request: BootRequest | None = None,
+        file: BootFile | None = None,
+    ) -> None:
+        message = asked.message
+        style = self._personas.offer(request.persona) if request is not None else OfferStyle.PLAIN_FILE
+        try:
+            data = pack(assignment(message, answer, request, file, style), reply_size(message))
+        except ValueError as error:
+            if request is None or file is None:
+                self._publish(RequestIgnored(self._reactor.seconds(), message.mac, f"no answer can be sent: {error}"))
+            else:
+                self._answer_boot_client(answer, asked, batch, request, None, f"it can't be told of its file: {error}")
+            return
+        if batch is not None:
+            batch.then(self._send_answer, data, answer, asked, request, file)
+        else:
+            self._send_answer(data, answer, asked, request, file)
+
+    def _send_answer(
+        self, data: bytes, answer: Answer, asked: _Asked, request: BootRequest | None, file: BootFile | None
+    ) -> None:
+        settings, message = self._settings, asked.message
+        to, is_new_there = server_destination(
+            message, answer, asked.peer, server_port=settings.server_port, client_port=settings.client_port
+        )
+        if is_new_there and not (
+            _is_beside(answer) and self._neighbours.tell(answer.address, message.chaddr, asked.interface)
+        ):
+            to = BROADCAST, settings.client_port
+        self._send(data, to, asked.via)
+        if request is not None and file is not None:
+            kind = "BOOTP reply" if answer.kind is None else answer.kind.name
+            self._publish(OfferMade(self._reactor.seconds(), request, kind, file, to, answer.address))
+
+    def _say_nothing(self, silence: Silence, asked: _Asked, now: float) -> None:
+        cause, detail, mac = silence.cause, silence.detail, asked.message.mac
+        if cause is Cause.OTHER_SERVER:
+            if self._servers_seen.due((detail, asked.interface), now):
+                self._publish(OtherServerSeen(now, detail, asked.interface, mac))
+        elif cause is Cause.EXHAUSTED:
+            if self._seldom.due((cause, detail), now):
+                self._publish(PoolExhausted(now, detail, mac))
+        elif cause is Cause.LIMITED:
+            if self._seldom.due((cause, detail), now):
+                self._publish(ClientsLimited(now, detail))
+        elif cause is Cause.DECLINED:
+            self._publish(AddressTaken(now, detail, mac, True))
+        elif cause is Cause.RELEASED:
+            self._publish(AddressReleased(now, detail, mac))
+        elif cause is Cause.MALFORMED:
+            self._malformed.count(detail, asked.peer, now)
+        elif cause is not Cause.NOT_ASKED:
+            self._publish(RequestIgnored(now, mac, f"{cause.value}: {detail}" if detail else cause.value))
+
+
+def _is_beside(answer: Answer) -> bool:
+    """The client's address is of the network that ours is of; else it would be sent through a router."""
+    mask = answer.options.get(_MASK)
+    if mask is None:
+        return False
+    bits = int.from_bytes(mask, "big")
+    return _number(answer.server) & bits == _number(answer.address) & bits
+
+
+def _number(address: str) -> int:
+    return int.from_bytes(inet_aton(address), "big")

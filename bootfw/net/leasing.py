@@ -1,0 +1,80 @@
+"""The leases of a running server: out of the store, and into it."""
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorFDSet
+from twisted.logger import Logger
+
+from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.subnet import Subnet
+from bootfw.errors import ConfigError
+from bootfw.events import Event
+from bootfw.interfaces import ILeaseStore
+from bootfw.net.interfaces import own_addresses
+from bootfw.net.ledger import Ledger
+from bootfw.settings import DHCPSettings
+
+
+class Leasing:
+    """An AddressServer that knows what the store knows, and tells it what changes.
+
+    :param reactor: IReactorTime.
+    :raise ConfigError: a pool is on a network where we have no address.
+    :raise LeaseStoreError: see ILeaseStore.load().
+    """
+
+    _log = Logger(namespace="bootfw")
+
+    def __init__(
+        self,
+        reactor: Any,
+        store: ILeaseStore,
+        settings: DHCPSettings,
+        publish: Callable[[Event], None],
+    ) -> None:
+        if IReactorFDSet.providedBy(reactor) and not settings.foreign_networks:
+            _check_networks(settings.subnets, own_addresses())
+        self.server = AddressServer(
+            settings.subnets,
+            classes=settings.classes,
+            authoritative=settings.authoritative,
+            by_client_id=settings.identify_by == "client-id",
+        )
+        self.ledger = Ledger(store, publish, reactor)
+        self._store = store
+        try:
+            for lease in store.load():
+                self.server.restore(lease)
+            for reservation in store.reservations():
+                try:
+                    self.server.reserve(reservation)
+                except ValueError as error:
+                    self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
+        except BaseException:
+            store.close()
+            raise
+
+    def close(self) -> "Deferred[Any]":
+        """Close the store: fires when all that was committed is durable."""
+        return maybeDeferred(self._store.close)
+
+
+def _check_networks(subnets: "tuple[Subnet, ...]", own: "frozenset[str]") -> None:
+    """Else a wrong digit in the configuration has clients sit where nobody can reach them.
+
+    :raise ConfigError: there is a pool for clients that can't be on any wire of ours.
+    """
+    wires: dict[str, list[int]] = {}
+    for index, subnet in enumerate(subnets):
+        wires.setdefault(subnet.shared_network or str(subnet.network), []).append(index)
+    for listed in wires.values():
+        here = any(address in subnets[index].network for index in listed for address in map(IPv4Address, own))
+        if not here and not any(subnets[index].relays for index in listed):
+            raise ConfigError(
+                f"this machine has no address in {subnets[listed[0]].network}, but {', '.join(sorted(own)) or 'none'}; "
+                'if its clients are behind relays, name these ("relays") or set foreign-networks in [dhcp]',
+                ("dhcp", "subnet", listed[0], "network"),
+            )

@@ -1,0 +1,400 @@
+"""The DHCP server's port, on Twisted's kind of port and on our own: whole conversations, and what goes wrong."""
+
+from socket import inet_aton
+
+import firmware
+import pytest
+from attrs import define, evolve
+from leasing import pool
+from test_dhcp import BROADCAST, ByName
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import capturedLogs
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from bootfw.dhcp.server import AddressServer
+from bootfw.errors import BootRefused, LeaseStoreError
+from bootfw.events import (
+    AddressesGranted,
+    AddressReleased,
+    AddressTaken,
+    DatagramsMalformed,
+    Event,
+    FileWithheld,
+    LeasesNotKept,
+    OfferMade,
+    OtherServerSeen,
+    PoolExhausted,
+    RequestClassified,
+    RequestIgnored,
+)
+from bootfw.interfaces import IBatchReceiver, ILeaseStore
+from bootfw.lease import Lease, LeaseState
+from bootfw.net.addresses import AddressProtocol
+from bootfw.net.ledger import Ledger
+from bootfw.net.resolving import ResolverChain
+from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.values import BootFile
+from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
+
+SERVER, RELAY = "10.77.0.1", "10.78.0.1"
+FIRST = "10.77.0.100"
+DISCOVER, REQUEST, DECLINE, RELEASE, INFORM = b"\1", b"\3", b"\4", b"\7", b"\x08"
+
+
+@implementer(ILeaseStore)
+class Store:
+    """Durable when the test says so: ``answer`` is what commit() returns, called with nothing."""
+
+    def __init__(self):
+        self.commits: list[list[Lease]] = []
+        self.answer = lambda: succeed(None)
+
+    def load(self):
+        return []
+
+    def reservations(self):
+        return []
+
+    def commit(self, leases):
+        self.commits.append(list(leases))
+        return self.answer()
+
+    def save_reservations(self, reservations):
+        return succeed(None)
+
+    def close(self):
+        return succeed(None)
+
+
+@define(eq=False)
+class Lab:
+    network: MemoryNetwork
+    resolver: ByName
+    events: list[Event]
+    store: Store
+    addresses: AddressServer
+    protocol: AddressProtocol
+    client: FakePeer
+
+    def broadcast(self, *messages: Message | bytes) -> list[Message]:
+        """What the client hears, on port 68, after it has sent *messages* at once."""
+        for message in messages:
+            self.client.send(message if isinstance(message, bytes) else pack(message, 1472), (BROADCAST, 67))
+        return self.heard()
+
+    def heard(self, peer: FakePeer | None = None) -> list[Message]:
+        self.network.advance(0.01)
+        taken = (peer or self.client).take()
+        replies = [received for received in taken if received.data[0] == 2]
+        assert all(received.peer == (SERVER, 67) for received in replies)
+        return [parse(received.data) for received in replies]
+
+    def boots(self, client: firmware.Client) -> tuple[Message, Message]:
+        """The OFFER and the ACK that *client* gets."""
+        [offer] = self.broadcast(client.message())
+        [ack] = self.broadcast(selecting(client, offer))
+        return offer, ack
+
+    def said(self, kind: type[Event]) -> list:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+def selecting(client: firmware.Client, offer: Message, server: str = SERVER) -> Message:
+    """The REQUEST that follows *offer*."""
+    options = {**client.options, 53: REQUEST, 50: inet_aton(offer.yiaddr), 54: inet_aton(server)}
+    return client.message(options=options)
+
+
+@pytest.fixture(params=[True, False], ids=["our port", "Twisted's port"])
+def rich(request) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def lab(rich):
+    network = MemoryNetwork()
+    host = network.host(SERVER, rich=rich)
+    resolver, events, store = ByName(), [], Store()
+    chain = ResolverChain(host, [("by-name", resolver)], events.append, 0.8)
+    addresses = AddressServer([pool(2)])
+    ledger = Ledger(store, events.append, host)
+    protocol = AddressProtocol(host, chain, events.append, addresses, ledger, server="" if rich else SERVER)
+    port = host.listenUDP(67, protocol)
+    yield Lab(network, resolver, events, store, addresses, protocol, FakePeer(network.host(), 68))
+    chain.cancel_all()
+    protocol.close()
+    for listening in [port, *(port for host in network.hosts[1:] for port in host.ports)]:
+        listening.stopListening()
+    network.advance(0)
+    assert network.leaks() == []
+
+
+def test_the_protocol_takes_batches(lab):
+    verifyObject(IBatchReceiver, lab.protocol)
+
+
+# Conversations
+
+
+@pytest.mark.parametrize("client", firmware.BOOT_CLIENTS[:7], ids=lambda client: client.name)
+def test_firmware_gets_its_address_and_its_file_in_one_conversation(lab, client):
+    offer, ack = lab.boots(client)
+
+    assert (offer.message_type, ack.message_type) == (MessageType.OFFER, MessageType.ACK)
+    for reply in (offer, ack):
+        assert (reply.yiaddr, reply.siaddr) == (FIRST, SERVER)
+        assert reply.file
+        assert reply.options[67].rstrip(b"\0") == reply.file
+        assert reply.options[1] == inet_aton("255.255.255.0")
+        assert reply.options[51] == (600).to_bytes(4, "big")
+        assert reply.options[54] == inet_aton(SERVER)
+    [[lease]] = lab.store.commits
+    assert (lease.address, lease.mac, lease.kind, lease.state) == (
+        FIRST,
+        firmware.MAC_TEXT,
+        "firmware",
+        LeaseState.ACTIVE,
+    )
+    assert [event.leases for event in lab.said(AddressesGranted)] == [(lease,)]
+    assert [(e.message, e.address, e.file.name) for e in lab.said(OfferMade)] == [
+        ("OFFER", FIRST, offer.file.decode()),
+        ("ACK", FIRST, offer.file.decode()),
+    ]
+
+
+@pytest.mark.parametrize(
+    "client",
+    [firmware.DHCLIENT, firmware.UDHCPC, firmware.DHCPCD, firmware.SYSLINUX_EFI],
+    ids=lambda client: client.name,
+)
+def test_a_system_gets_an_address_and_no_file(lab, client):
+    offer, ack = lab.boots(client)
+
+    assert offer.yiaddr == ack.yiaddr == FIRST
+    assert ack.options[51] == (3600).to_bytes(4, "big")
+    assert ack.file == b""
+    assert ack.options.keys().isdisjoint({43, 60, 66, 67})
+    assert lab.resolver.asked == []
+    assert lab.said(RequestClassified) == lab.said(RequestIgnored) == []
+
+
+def test_rom_ipxe_and_system_keep_one_address(lab):
+    addresses = {lab.boots(client)[1].yiaddr for client in (firmware.BIOS_ROM, firmware.IPXE_ROM, firmware.DHCPCD)}
+
+    assert addresses == {FIRST}
+    assert len(lab.said(AddressesGranted)) == 1
+
+
+def test_who_renews_is_answered_where_it_is(lab):
+    lab.boots(firmware.DHCLIENT)
+    here = FakePeer(lab.network.host(FIRST), 68)
+    options = {**firmware.DHCLIENT.options, 53: REQUEST}
+    here.send(pack(firmware.DHCLIENT.message(ciaddr=FIRST, options=options)), (SERVER, 67))
+
+    [ack] = lab.heard(here)
+    assert (ack.message_type, ack.yiaddr, ack.ciaddr) == (MessageType.ACK, FIRST, FIRST)
+    assert len(lab.store.commits) == 2
+    assert len(lab.said(AddressesGranted)) == 1
+
+
+def test_who_asks_for_the_rest_only_gets_that(lab):
+    here = FakePeer(lab.network.host("10.77.0.9"), 68)
+    here.send(pack(firmware.DHCLIENT.message(ciaddr="10.77.0.9", options={53: INFORM})), (SERVER, 67))
+
+    [ack] = lab.heard(here)
+    assert (ack.message_type, ack.yiaddr) == (MessageType.ACK, "0.0.0.0")
+    assert 51 not in ack.options
+    assert lab.store.commits == []
+
+
+def test_a_wrong_address_is_refused_to_everybodys_ears(lab):
+    [nak] = lab.broadcast(firmware.DHCLIENT.message(options={53: REQUEST, 50: inet_aton("192.168.1.7")}))
+
+    assert nak.message_type is MessageType.NAK
+    assert b"192.168.1.7" in nak.options[56]
+
+
+def test_an_address_that_is_given_back_is_stored_as_that(lab):
+    lab.boots(firmware.DHCLIENT)
+    lab.broadcast(firmware.DHCLIENT.message(ciaddr=FIRST, options={53: RELEASE, 54: inet_aton(SERVER)}))
+
+    assert [lease.state for commit in lab.store.commits for lease in commit] == [
+        LeaseState.ACTIVE,
+        LeaseState.RELEASED,
+    ]
+    assert [(event.address, event.mac) for event in lab.said(AddressReleased)] == [(FIRST, firmware.MAC_TEXT)]
+
+
+def test_an_address_that_somebody_else_uses_is_given_to_nobody(lab):
+    lab.boots(firmware.DHCLIENT)
+    lab.broadcast(firmware.DHCLIENT.message(options={53: DECLINE, 50: inet_aton(FIRST), 54: inet_aton(SERVER)}))
+    offer, _ = lab.boots(firmware.DHCLIENT)
+
+    assert offer.yiaddr == "10.77.0.101"
+    assert [(event.address, event.declined) for event in lab.said(AddressTaken)] == [(FIRST, True)]
+
+
+def test_a_relay_is_answered_at_its_port(lab):
+    lab.addresses = lab.protocol._addresses = AddressServer([evolve(pool(2), relays=[RELAY])])
+    relay = FakePeer(lab.network.host(RELAY), 67)
+    relay.send(firmware.OVMF.datagram(giaddr=RELAY, hops=1), (SERVER, 67))
+
+    [offer] = lab.heard(relay)
+    assert (offer.yiaddr, offer.giaddr, offer.flags) == (FIRST, RELAY, 0x8000)
+
+
+# No reply before the lease is there
+
+
+def test_no_ack_leaves_before_its_lease_is_durable(lab):
+    durable = Deferred()
+    lab.store.answer = lambda: durable
+    [offer] = lab.broadcast(firmware.DHCLIENT.message())
+    assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
+    assert lab.said(AddressesGranted) == []
+
+    durable.callback(None)
+    [ack] = lab.heard()
+    assert ack.message_type is MessageType.ACK
+    assert len(lab.said(AddressesGranted)) == 1
+
+
+def test_no_ack_leaves_before_file_and_lease_are_there_whichever_is_later(lab):
+    for file_first in (True, False):
+        durable, file = Deferred(), Deferred()
+        lab.resolver.files["uefi"] = "first.efi"
+        [offer] = lab.broadcast(firmware.OVMF.message())
+        lab.store.answer = lambda durable=durable: durable
+        lab.resolver.files["uefi"] = lambda request, file=file: file
+        assert lab.broadcast(selecting(firmware.OVMF, offer)) == []
+        answers = [(file, BootFile("late.efi")), (durable, None)]
+        for deferred, value in answers if file_first else reversed(answers):
+            assert lab.heard() == []
+            deferred.callback(value)
+        [ack] = lab.heard()
+        assert (ack.message_type, ack.file) == (MessageType.ACK, b"late.efi")
+
+
+def test_a_store_that_fails_costs_the_ack_and_is_said(lab):
+    lab.store.answer = lambda: fail(LeaseStoreError("the disk is full"))
+    [offer] = lab.broadcast(firmware.DHCLIENT.message())
+    assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
+    [event] = lab.said(LeasesNotKept)
+    assert (event.count, event.reason) == (1, "the disk is full")
+
+    lab.store.answer = lambda: succeed(None)
+    [ack] = lab.broadcast(selecting(firmware.DHCLIENT, offer))
+    assert ack.yiaddr == FIRST
+
+
+def test_a_store_that_breaks_is_logged_with_its_traceback(lab):
+    lab.store.answer = lambda: fail(ZeroDivisionError("oops"))
+    [offer] = lab.broadcast(firmware.DHCLIENT.message())
+    with capturedLogs() as logs:
+        assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
+    assert [event["log_failure"].type for event in logs if "log_failure" in event] == [ZeroDivisionError]
+
+
+def test_what_arrives_together_is_committed_together(lab, rich):
+    clients = [evolve(firmware.DHCLIENT, options={**firmware.DHCLIENT.options, 12: name}) for name in (b"a", b"b")]
+    macs = [bytes((2, 0, 0, 0, 0, number)) for number in (1, 2)]
+    offers = lab.broadcast(*(c.message(chaddr=mac) for c, mac in zip(clients, macs, strict=True)))
+    requests = [evolve(selecting(c, o), chaddr=mac) for c, o, mac in zip(clients, offers, macs, strict=True)]
+    acks = lab.broadcast(*requests)
+
+    assert {ack.yiaddr for ack in acks} == {FIRST, "10.77.0.101"}
+    assert [len(commit) for commit in lab.store.commits] == ([2] if rich else [1, 1])
+    assert sum(len(event.leases) for event in lab.said(AddressesGranted)) == 2
+
+
+def test_nobody_hears_of_leases_that_become_durable_after_the_close(lab):
+    durable = Deferred()
+    lab.store.answer = lambda: durable
+    [offer] = lab.broadcast(firmware.DHCLIENT.message())
+    lab.broadcast(selecting(firmware.DHCLIENT, offer))
+    lab.protocol.close()
+    durable.callback(None)
+
+    assert lab.heard() == []
+
+
+# What the operator hears
+
+
+def test_a_boot_client_without_a_file_gets_its_address_all_the_same(lab):
+    lab.resolver.files["uefi"] = None
+    offer, ack = lab.boots(firmware.OVMF)
+
+    assert (offer.yiaddr, ack.yiaddr, ack.file) == (FIRST, FIRST, b"")
+    assert [event.request.stage for event in lab.said(FileWithheld)] == ["discover", "request"]
+    assert lab.said(OfferMade) == []
+
+
+def test_a_resolver_that_refuses_costs_the_file_and_not_the_address(lab):
+    def refuse(request):
+        raise BootRefused("not on Sundays")
+
+    lab.resolver.files["uefi"] = refuse
+    [offer] = lab.broadcast(firmware.OVMF.message())
+    assert offer.yiaddr == FIRST
+    assert lab.said(FileWithheld)[0].reason == "not on Sundays"
+
+
+def test_without_resolvers_nothing_is_said_of_files(lab):
+    lab.protocol._chain.resolvers = ()
+    lab.boots(firmware.OVMF)
+
+    assert lab.said(FileWithheld) == lab.said(RequestClassified) == []
+
+
+def test_another_server_is_named_once(lab):
+    [offer] = lab.broadcast(firmware.DHCLIENT.message())
+    for _ in range(2):
+        assert lab.broadcast(selecting(firmware.DHCLIENT, offer, "10.77.0.66")) == []
+
+    [event] = lab.said(OtherServerSeen)
+    assert (event.server, event.mac) == ("10.77.0.66", firmware.MAC_TEXT)
+    lab.network.advance(600)
+    lab.broadcast(selecting(firmware.DHCLIENT, offer, "10.77.0.66"))
+    assert len(lab.said(OtherServerSeen)) == 2
+
+
+def test_an_empty_pool_is_said_once_a_minute(lab):
+    for number in range(5):
+        lab.broadcast(firmware.DHCLIENT.message(chaddr=bytes((2, 0, 0, 0, 0, number))))
+    assert [event.network for event in lab.said(PoolExhausted)] == ["10.77.0.0/24"]
+
+
+def test_who_is_on_a_wire_without_a_subnet_is_left_alone(lab):
+    lab.protocol._addresses = AddressServer([])
+    assert lab.broadcast(firmware.DHCLIENT.message()) == []
+
+    [event] = lab.said(RequestIgnored)
+    assert event.reason == f"no subnet is configured for where it is: {SERVER}"
+
+
+def test_what_makes_no_sense_is_counted(lab):
+    assert lab.broadcast(b"\1\1", firmware.DHCLIENT.message(options={53: REQUEST})) == []
+    lab.network.advance(1)
+    assert sum(event.count for event in lab.said(DatagramsMalformed)) == 2
+
+
+def test_the_replies_of_servers_are_none_of_our_business(lab):
+    assert lab.broadcast(firmware.DHCLIENT.message(op=2, options={53: b"\2"})) == []
+    assert lab.events == []
+
+
+def test_a_name_that_has_no_room_is_not_told_and_the_address_is(lab):
+    lab.resolver.files["pxe-bios"] = "n" * 250
+    offer, ack = lab.boots(firmware.BIOS_ROM.changed({57: None, 61: b"\0" + b"c" * 249}))
+
+    assert (offer.yiaddr, ack.yiaddr, ack.file) == (FIRST, FIRST, b"")
+    assert 67 not in ack.options
+    assert "may have 548" in lab.said(FileWithheld)[0].reason
+
+
+def test_an_answer_that_has_no_room_at_all_is_not_sent(lab):
+    client = firmware.DHCLIENT.changed({61: b"\0" + b"c" * 400})
+    assert lab.broadcast(client.message()) == []
+    assert "no answer can be sent" in lab.said(RequestIgnored)[0].reason
