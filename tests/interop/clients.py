@@ -75,11 +75,13 @@ ATFTP = Client("atftp", "atftp", _atftp("get", tsize=0, blksize=1428), _atftp("p
 ATFTP_GIVES_UP = "unexpected OACK"
 """atftp ends with this when it gets an OACK twice, whether the server or the network repeated it."""
 
-ATFTP_WINDOW = Client("atftp-windowsize", "atftp", _atftp("get", blksize=1428, windowsize=16))
+ATFTP_WINDOW = Client(
+    "atftp-windowsize", "atftp", _atftp("get", blksize=1428, windowsize=16), _atftp("put", blksize=1428, windowsize=16)
+)
 
 BUSYBOX = Client("busybox", "busybox", _busybox("-g", 1400), _busybox("-p", 1400))
 
-BUSYBOX_JUMBO = Client("busybox-jumbo", "busybox", _busybox("-g", 8192))
+BUSYBOX_JUMBO = Client("busybox-jumbo", "busybox", _busybox("-g", 8192), _busybox("-p", 8192))
 """For links with an MTU of 9000."""
 
 CURL = Client("curl", "curl", _curl_get, _curl_put)

@@ -1,16 +1,18 @@
 """Files arrive intact over a cable that drops 5% of the datagrams, both ways, repeats some and reorders some."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .clients import ATFTP, ATFTP_GIVES_UP, ATFTP_WINDOW, BUSYBOX_JUMBO, FILES, HPA, Client
-from .lab import Lab, need
+from .clients import ATFTP_GIVES_UP, ATFTP_WINDOW, BUSYBOX, BUSYBOX_JUMBO, FILES, HPA, Client
+from .lab import Host, Lab, need
 from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
 
+SERVER = "10.77.0.1"
 SECONDS = 180
 TRIES = 5
 """For atftp, which this cable brings to give up one time in ten."""
@@ -18,40 +20,72 @@ TRIES = 5
 SEED = 7440
 
 
-@pytest.mark.parametrize(
-    ("client", "names"),
-    [
-        pytest.param(HPA, ["empty", "one-block", "1MB"], id="windowsize 1, no options"),
-        pytest.param(ATFTP, ["empty", "one-block", "1MB"], id="windowsize 1"),
-        # 40 MB one block at a time is a matter of minutes, unless the blocks are large.
-        pytest.param(BUSYBOX_JUMBO, ["40MB"], id="windowsize 1, jumbo frames"),
-        pytest.param(ATFTP_WINDOW, list(FILES), id="windowsize 16"),
-    ],
-)
-def test_every_file_arrives_intact(lab: Lab, served: Path, tmp_path: Path, client: Client, names: list[str]) -> None:
-    need(client.program)
+@pytest.fixture
+def server(lab: Lab) -> Host:
+    return lab.host("server", f"{SERVER}/24")
+
+
+@pytest.fixture
+def station(lab: Lab, server: Host) -> Iterator[Host]:
+    """Where the client runs, at the end of a bad cable. When the test is over the cable must have been that."""
+    host, cable = lab.host_on_bad_cable("station", "10.77.0.9/24", seed=SEED)
+    lab.use_jumbo_frames(server, host)
+    yield host
+    cable.stop()
+    damage = {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", cable.output)}
+    assert damage["dropped"] > 0.04 * damage["datagrams"]
+    assert min(damage["repeated"], damage["overtaken"]) > 0.005 * damage["datagrams"]
+
+
+def start(lab: Lab, server: Host, root: Path, writable: str) -> None:
     configuration = f"""
         [dhcp]
         mode = "off"
         [tftp]
         listen = ["0.0.0.0:69"]
         max-blksize = 8192
+        writable = {writable}
         [[backend]]
         use = "directory"
-        root = "{served}"
+        root = "{root}"
     """
-    server = lab.host("server", "10.77.0.1/24")
-    station, cable = lab.host_on_bad_cable("station", "10.77.0.9/24", seed=SEED)
-    lab.use_jumbo_frames(server, station)
     start_bootfw(server, lab.directory, configuration, 69)
+
+
+def run(host: Host, command: list[str]) -> None:
+    for _ in range(TRIES):
+        done = host.run(*command, seconds=SECONDS)
+        if ATFTP_GIVES_UP not in done.output:
+            break
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(
+    ("client", "names"),
+    [
+        pytest.param(HPA, ["empty", "one-block", "1MB"], id="windowsize 1, no options"),
+        # 40 MB one block at a time is a matter of many minutes, unless the blocks are large.
+        pytest.param(BUSYBOX_JUMBO, list(FILES), id="windowsize 1"),
+        pytest.param(ATFTP_WINDOW, list(FILES), id="windowsize 16"),
+    ],
+)
+def test_every_file_arrives_intact(
+    lab: Lab, server: Host, station: Host, served: Path, tmp_path: Path, client: Client, names: list[str]
+) -> None:
+    need(client.program)
+    start(lab, server, served, writable="false")
     for name in names:
-        for _ in range(TRIES):
-            done = station.run(*client.get(("10.77.0.1", 69), name, tmp_path / name), seconds=SECONDS)
-            if ATFTP_GIVES_UP not in done.output:
-                break
-        assert done.exit_code == 0, done.output
+        run(station, client.get((SERVER, 69), name, tmp_path / name))
         assert (tmp_path / name).read_bytes() == (served / name).read_bytes()
-    cable.stop()
-    damage = {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", cable.output)}
-    assert damage["dropped"] > 0.04 * damage["datagrams"]
-    assert min(damage["repeated"], damage["overtaken"]) > 0.005 * damage["datagrams"]
+
+
+@pytest.mark.parametrize(
+    "client", [pytest.param(BUSYBOX, id="windowsize 1"), pytest.param(ATFTP_WINDOW, id="windowsize 16")]
+)
+def test_an_upload_is_stored_intact(
+    lab: Lab, server: Host, station: Host, served: Path, tmp_path: Path, client: Client
+) -> None:
+    need(client.program)
+    start(lab, server, tmp_path, writable="true")
+    run(station, client.put((SERVER, 69), "upload", served / "1MB"))
+    assert (tmp_path / "upload").read_bytes() == (served / "1MB").read_bytes()
