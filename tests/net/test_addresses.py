@@ -6,7 +6,6 @@ import firmware
 import pytest
 from attrs import define, evolve
 from leasing import pool
-from test_dhcp import BROADCAST, ByName
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import capturedLogs
 from zope.interface import implementer
@@ -28,7 +27,7 @@ from bootfw.events import (
     RequestClassified,
     RequestIgnored,
 )
-from bootfw.interfaces import IBatchReceiver, ILeaseStore
+from bootfw.interfaces import IBatchReceiver, IBootFileResolver, ILeaseStore
 from bootfw.lease import Lease, LeaseState
 from bootfw.net.addresses import AddressProtocol
 from bootfw.net.ledger import Ledger
@@ -37,9 +36,23 @@ from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
 
-SERVER, RELAY = "10.77.0.1", "10.78.0.1"
+SERVER, RELAY, BROADCAST = "10.77.0.1", "10.78.0.1", "255.255.255.255"
 FIRST = "10.77.0.100"
 DISCOVER, REQUEST, DECLINE, RELEASE, INFORM = b"\1", b"\3", b"\4", b"\7", b"\x08"
+
+
+@implementer(IBootFileResolver)
+class ByPersona:
+    """A file for each persona; a callable is called with the request."""
+
+    def __init__(self):
+        self.files = {"ipxe": "boot.ipxe", "pxe-bios": "pxelinux.0", "uefi": "snponly.efi"}
+        self.asked = []
+
+    def resolve(self, request):
+        self.asked.append(request)
+        answer = self.files.get(request.persona)
+        return answer(request) if callable(answer) else answer and BootFile(answer)
 
 
 @implementer(ILeaseStore)
@@ -70,7 +83,7 @@ class Store:
 @define(eq=False)
 class Lab:
     network: MemoryNetwork
-    resolver: ByName
+    resolver: ByPersona
     events: list[Event]
     store: Store
     addresses: AddressServer
@@ -115,8 +128,8 @@ def rich(request) -> bool:
 def lab(rich):
     network = MemoryNetwork()
     host = network.host(SERVER, rich=rich)
-    resolver, events, store = ByName(), [], Store()
-    chain = ResolverChain(host, [("by-name", resolver)], events.append, 0.8)
+    resolver, events, store = ByPersona(), [], Store()
+    chain = ResolverChain(host, [("by-persona", resolver)], events.append, 0.8)
     addresses = AddressServer([pool(2)])
     ledger = Ledger(store, events.append, host)
     protocol = AddressProtocol(host, chain, events.append, addresses, ledger, server="" if rich else SERVER)
