@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 
 from bootfw import defaults, environment, plugins
 from bootfw.errors import BootfwError, ConfigError, PluginError, format_path
+from bootfw.net.control import SOCKET
 from bootfw.schema import Path as Place
 from bootfw.schema import mismatches, unknown_keys
 from bootfw.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, read_section
@@ -85,6 +86,7 @@ class Parts:
 
     def service(self, reactor: Any) -> BootService:
         """The service, not started."""
+        dhcp, state = self.settings.dhcp, state_directory(self.settings.state_dir)
         return BootService(
             reactor,
             settings=self.settings,
@@ -93,6 +95,7 @@ class Parts:
             watchdog=self.watchdog[1],
             observers=self.observers,
             leases=self.leases[1],
+            control=state / SOCKET if dhcp.mode == "server" else None,
         )
 
 

@@ -55,6 +55,7 @@ class BootService(MultiService):
     :param resolvers: without any, no DHCP port is opened: there would be nothing to say.
     :param watchdog: an IWatchdogPolicy; the default is "adaptive".
     :param leases: an ILeaseStore for ``mode = "server"``; the default is "sqlite".
+    :param control: the path of the UNIX socket where ``bootfw leases`` asks a server; None: there is none.
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
     """
 
@@ -69,6 +70,7 @@ class BootService(MultiService):
         watchdog: Any = None,
         observers: Sequence[Any] = (),
         leases: Any = None,
+        control: Path | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
@@ -82,6 +84,7 @@ class BootService(MultiService):
         if self._settings.dhcp.mode == "server":
             self._leases = _default("sqlite", "bootfw.leases", reactor) if leases is None else leases
             verifyObject(ILeaseStore, self._leases)
+        self._control = control
         self._publisher = Publisher(reactor, _named(observers, IBootObserver))
         self._interfaces = Interfaces(self._settings.interfaces)
         self._mtu = InterfaceMTU(reactor)
@@ -200,7 +203,7 @@ class BootService(MultiService):
 
     def _address_protocol(self) -> AddressProtocol:
         settings, publish = self._settings.dhcp, self._publisher.publish
-        self._leasing = leasing = Leasing(self._reactor, self._leases, settings, publish)
+        self._leasing = leasing = Leasing(self._reactor, self._leases, settings, publish, self._control)
         return AddressProtocol(
             self._reactor,
             self._new_chain(),

@@ -1,10 +1,11 @@
-"""The leases of a running server: out of the store, and into it."""
+"""The leases of a running server: out of the store, into it, and for the operator to see."""
 
 from collections.abc import Callable
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.logger import Logger
 
@@ -13,7 +14,9 @@ from bootfw.dhcp.subnet import Subnet
 from bootfw.errors import ConfigError
 from bootfw.events import Event
 from bootfw.interfaces import ILeaseStore
+from bootfw.net.control import listen_control
 from bootfw.net.interfaces import own_addresses
+from bootfw.net.leasecontrol import LeaseControl
 from bootfw.net.ledger import Ledger
 from bootfw.settings import DHCPSettings
 
@@ -21,9 +24,11 @@ from bootfw.settings import DHCPSettings
 class Leasing:
     """An AddressServer that knows what the store knows, and tells it what changes.
 
-    :param reactor: IReactorTime.
+    :param reactor: IReactorTime; for *control* IReactorUNIX too.
+    :param control: where the operator's program asks; None: nowhere.
     :raise ConfigError: a pool is on a network where we have no address.
     :raise LeaseStoreError: see ILeaseStore.load().
+    :raise CannotListenError: *control* can't be had.
     """
 
     _log = Logger(namespace="bootfw")
@@ -34,6 +39,7 @@ class Leasing:
         store: ILeaseStore,
         settings: DHCPSettings,
         publish: Callable[[Event], None],
+        control: Path | None = None,
     ) -> None:
         if IReactorFDSet.providedBy(reactor) and not settings.foreign_networks:
             _check_networks(settings.subnets, own_addresses())
@@ -45,21 +51,30 @@ class Leasing:
         )
         self.ledger = Ledger(store, publish, reactor)
         self._store = store
+        self._port: Any = None
         try:
             for lease in store.load():
                 self.server.restore(lease)
-            for reservation in store.reservations():
+            kept = tuple(store.reservations())
+            for reservation in kept:
                 try:
                     self.server.reserve(reservation)
                 except ValueError as error:
                     self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
+            if control is not None:
+                control.parent.mkdir(parents=True, exist_ok=True)
+                operations = LeaseControl(reactor, self.server, store, kept).operations()
+                self._port = listen_control(reactor, control, operations)
         except BaseException:
             store.close()
             raise
 
     def close(self) -> "Deferred[Any]":
-        """Close the store: fires when all that was committed is durable."""
-        return maybeDeferred(self._store.close)
+        """Answer the operator no more, and close the store: fires when all that was committed is durable."""
+        closing = [maybeDeferred(self._store.close)]
+        if self._port is not None:
+            closing.append(maybeDeferred(self._port.stopListening))
+        return DeferredList(closing)
 
 
 def _check_networks(subnets: "tuple[Subnet, ...]", own: "frozenset[str]") -> None:

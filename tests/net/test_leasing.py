@@ -1,0 +1,143 @@
+"""What a server begins with, and where it refuses to begin."""
+
+import leasing as clients
+import pytest
+from leasing import BEGIN, SERVER, Machine, subnet
+from twisted.internet.defer import succeed
+from twisted.logger import capturedLogs
+
+from bootfw.dhcp.subnet import Subnet
+from bootfw.errors import ConfigError, LeaseStoreError
+from bootfw.lease import Lease, LeaseState, Reservation
+from bootfw.leases.memory import MemoryLeases
+from bootfw.net.leasing import Leasing
+from bootfw.service import BootService
+from bootfw.settings import DHCPSettings, Settings
+from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.wire.dhcp4 import pack, parse
+
+
+def settings(*subnets: Subnet, **others) -> DHCPSettings:
+    return DHCPSettings(mode="server", subnets=subnets or (subnet(),), **others)
+
+
+@pytest.fixture
+def host():
+    return MemoryNetwork().host(SERVER)
+
+
+@pytest.fixture
+def store():
+    return MemoryLeases()
+
+
+def test_what_the_store_knows_the_server_knows(host, store):
+    client = Machine(1, clients.server())
+    key = b"h\1" + client.chaddr
+    store.commit([Lease("10.77.0.105", key, client.mac, LeaseState.ACTIVE, BEGIN, BEGIN + 3600)])
+    store.save_reservations([Reservation("10.77.0.7", mac="02:00:00:00:00:02")])
+    server = Leasing(host, store, settings(), [].append).server
+
+    assert clients.address(Machine(1, server).discovers(), clients.OFFER) == "10.77.0.105"
+    assert clients.address(Machine(2, server).discovers(), clients.OFFER) == "10.77.0.7"
+
+
+def test_a_reservation_that_fits_no_subnet_any_more_is_passed_over_and_said(host, store):
+    store.save_reservations([Reservation("192.168.1.7", mac="02:00:00:00:00:02")])
+    with capturedLogs() as logs:
+        Leasing(host, store, settings(), [].append)
+    assert [str(event["error"]) for event in logs] == ["192.168.1.7 is of no subnet"]
+
+
+def test_the_rules_of_the_configuration_are_the_servers(host, store):
+    server = Leasing(host, store, settings(authoritative=True, identify_by="client-id"), [].append).server
+    client = Machine(1, server, {61: b"\0one"})
+
+    assert clients.address(client.restarts_with("10.77.0.103")) == "10.77.0.103"
+    assert [lease.client for lease in server.leases()] == [b"i\0one"]
+
+
+class Closing(MemoryLeases):
+    def close(self):
+        self.closed = True
+        return succeed(None)
+
+    def reservations(self):
+        raise LeaseStoreError("not readable")
+
+
+def test_a_store_that_can_not_be_read_is_closed_again(host):
+    store = Closing()
+    with pytest.raises(LeaseStoreError, match="not readable"):
+        Leasing(host, store, settings(), [].append)
+    assert store.closed
+
+
+# Networks that are not ours
+
+ELSEWHERE = "203.0.113.0/24"  # RFC 5737: nobody has it
+HERE = "127.0.0.0/8"
+
+
+def test_no_pool_where_we_have_no_address(private_reactor, store):
+    with pytest.raises(ConfigError, match=r"has no address in 203\.0\.113\.0/24, but .*127\.0\.0\.1") as caught:
+        Leasing(private_reactor, store, settings(Subnet(network=HERE), Subnet(network=ELSEWHERE)), [].append)
+    assert caught.value.path == ("dhcp", "subnet", 1, "network")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        settings(Subnet(network=ELSEWHERE), foreign_networks=True),
+        settings(Subnet(network=ELSEWHERE, relays=["198.51.100.1"])),
+        settings(Subnet(network=ELSEWHERE, shared_network="lab"), Subnet(network=HERE, shared_network="lab")),
+        settings(Subnet(network=HERE)),
+    ],
+    ids=["told so", "relays", "shared", "ours"],
+)
+def test_a_pool_where_we_have_none_but_are_told_so(private_reactor, store, told):
+    assert Leasing(private_reactor, store, told, [].append).server
+
+
+# The operator's socket
+
+
+def test_the_operators_socket_is_there_from_the_beginning_to_the_end(private_reactor, store, tmp_path):
+    path = tmp_path / "state" / "control.sock"
+    leasing = Leasing(private_reactor, store, settings(Subnet(network=HERE)), [].append, path)
+    assert path.is_socket()
+
+    closed = leasing.close()
+    while not closed.called:
+        private_reactor.iterate(0.01)
+    assert not path.exists()
+
+
+# As a service
+
+
+def test_the_service_gives_addresses_is_stopped_and_goes_on_where_it_was():
+    network = MemoryNetwork()
+    service = BootService(
+        network.host(SERVER, rich=True),
+        settings=Settings(dhcp=settings()),
+        leases=MemoryLeases(),
+    )
+    client = FakePeer(network.host(), 68)
+    offered = []
+    for _ in range(2):
+        service.startService()
+        assert "dhcp" in [row.service for row in service.summary()]
+        machine = Machine(1, clients.server())
+        for message in (machine.message(1), machine.message(3, {50: b"\x0a\x4d\0\x64", 54: b"\x0a\x4d\0\1"})):
+            client.send(pack(message), ("255.255.255.255", 67))
+            network.advance(0.1)
+        offered += [parse(received.data).yiaddr for received in client.take() if received.data[0] == 2]
+        stopped = service.stopService()
+        network.advance(0)
+        assert stopped.called
+
+    assert offered == ["10.77.0.100"] * 4
+    client.close()
+    network.advance(0)
+    assert network.leaks() == []
