@@ -4,7 +4,7 @@ The numbers are those of the project's list of sharp tests; the others need an a
 """
 
 import pytest
-from drive import OACK, Reading, Waits, numbered
+from driving import OACK, Reading, Waits, numbered
 from exchange import EDK2, GRUB, Exchange, Firmware, Receiver, Sender, UBoot, Writing, perfect
 
 from bootfw.tftp.negotiation import Limits, negotiate

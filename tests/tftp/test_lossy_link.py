@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 from attrs import define, field
-from drive import OACK, Reading, Writing, numbered
+from driving import OACK, Reading, Waits, Writing, numbered
 from exchange import EDK2, Exchange, Firmware, Receiver, Sender, UBoot
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,3 +192,22 @@ def test_a_silent_peer_costs_a_bounded_time_and_bounded_datagrams(policy: Fixed,
         assert reading.session.outcome is Outcome.TIMED_OUT
         assert reading.now <= 255 * 6
         assert len(reading.datagrams) <= 4 * 61
+
+
+waits = st.lists(st.floats(0, 100), max_size=6).map(tuple)
+
+
+@settings(deadline=None)
+@given(link=links, ours=waits, theirs=waits, windowsize=st.integers(1, 4), octets=st.integers(0, 100))
+def test_any_policy_with_finite_waits_terminates(
+    link: BadLink, ours: tuple[float, ...], theirs: tuple[float, ...], windowsize: int, octets: int
+) -> None:
+    content = numbered(octets)
+    reading = Reading(content, Agreed(8, windowsize, acknowledged=OACK), Waits(ours))
+    writing = Writing(Agreed(8, windowsize), Waits(theirs))
+    blocks = octets // 8 + 1
+    Exchange(Sender(reading), Receiver(writing), link).run(until=1300.0 * (blocks + 2), most=200 * (blocks + 2))
+    assert reading.session.outcome is not None
+    assert writing.session.state is State.CLOSED
+    assert writing.finished == (writing.session.outcome is Outcome.COMPLETE)
+    assert not writing.finished or writing.content == content

@@ -1,7 +1,7 @@
 """The session that sends: every cell of its table has a test that is named after it."""
 
 import pytest
-from drive import OACK, Mute, Reading, Waits, numbered
+from driving import OACK, Mute, Reading, Waits, numbered
 
 from bootfw.errors import FileMissing, TransferError
 from bootfw.tftp import read

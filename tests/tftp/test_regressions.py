@@ -6,7 +6,7 @@ What is left of them to an adapter (sockets, logs, several sessions) is tested t
 from typing import Any
 
 import pytest
-from drive import OACK, Reading, Writing, numbered
+from driving import OACK, Reading, Writing, numbered
 
 from bootfw.errors import WireError
 from bootfw.tftp import read, write

@@ -1,7 +1,7 @@
-"""Hypothesis plays peer, adapter and clock against each session; drive.step() checks what must always hold."""
+"""Hypothesis plays peer, adapter and clock against each session; driving.step() checks what must always hold."""
 
 import pytest
-from drive import OACK, Reading, Waits, Writing, numbered
+from driving import OACK, Reading, Waits, Writing, numbered
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule

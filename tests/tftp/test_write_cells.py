@@ -1,7 +1,7 @@
 """The session that receives: every cell of its table has a test that is named after it."""
 
 import pytest
-from drive import OACK, Waits, Writing, numbered
+from driving import OACK, Waits, Writing, numbered
 
 from bootfw.errors import DiskFull, TransferError
 from bootfw.tftp import write

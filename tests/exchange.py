@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from attrs import define, field
-from drive import Reading, Writing
+from driving import Reading, Writing
 
 from bootfw.tftp import read, write
 from bootfw.wire import tftp as wire
