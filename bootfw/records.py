@@ -99,7 +99,7 @@ def clashing(reservation: Reservation, others: Iterable[Reservation]) -> str:
         for kind in ("address", "mac", "client_id", "uuid", "circuit_id"):
             value = getattr(reservation, kind)
             if value and value == getattr(other, kind):
-                shown = value.hex() if isinstance(value, bytes) else value
+                shown = f"0x{value.hex()}" if isinstance(value, bytes) else value
                 return f"{kind.replace('_', '-')} {shown} is reserved already; take that back first"
     return ""
 
@@ -109,7 +109,7 @@ def reserved_for(who: str, reservations: Iterable[Reservation]) -> Reservation |
     names = _names(who)
     for each in reservations:
         known = {each.address, each.mac, each.client_id, each.uuid, each.circuit_id, each.hostname.lower()}
-        if names & known - {"", b""}:
+        if names & known:
             return each
     return None
 
@@ -117,7 +117,7 @@ def reserved_for(who: str, reservations: Iterable[Reservation]) -> Reservation |
 def _names(who: str) -> set[str | bytes]:
     """Everything that an operator may mean by it."""
     if not who:
-        return set()
+        return set()  # what is empty names nobody
     names: set[str | bytes] = {who.lower()}
     for spelling in (mac_text, uuid_text):
         try:
@@ -126,7 +126,7 @@ def _names(who: str) -> set[str | bytes]:
             continue
     if who.startswith("0x"):
         names.add(octets(who))
-    return names
+    return names - {b""}
 
 
 @frozen

@@ -1,0 +1,167 @@
+"""The kit for lease stores notices each promise that is broken."""
+
+import pytest
+from attrs import evolve
+from twisted.internet.defer import Deferred
+
+from bootfw.leases.memory import MemoryLeases
+from bootfw.testing import LeaseStoreContract
+from bootfw.testing.contracts.leases import LEASES
+
+
+class Forgetful(MemoryLeases):
+    def load(self):
+        return []
+
+
+class Changed(MemoryLeases):
+    """What it gives back is not what it was given."""
+
+    changes = {}
+
+    def load(self):
+        changes = self.changes.items()
+        return [evolve(each, **{n: change(getattr(each, n)) for n, change in changes}) for each in super().load()]
+
+
+class RoundsTimes(Changed):
+    changes = {"expires": round}
+
+
+class KeepsText(Changed):
+    changes = {"hostname": lambda name: name.encode(errors="replace").decode()}
+
+
+class KeepsTextOfClients(Changed):
+    changes = {"client": lambda client: client.decode("utf-8", "replace").encode()}
+
+
+class KeepsTheFirst(MemoryLeases):
+    def commit(self, leases):
+        known = {lease.address for lease in self.load()}
+        return super().commit([lease for lease in leases if lease.address not in known])
+
+
+class KeepsTheFirstOfACall(MemoryLeases):
+    def commit(self, leases):
+        return super().commit(list(reversed(leases)))
+
+
+class KeepsAll(MemoryLeases):
+    def load(self):
+        return [*super().load(), *super().load()]
+
+
+class TakesFew(MemoryLeases):
+    def commit(self, leases):
+        return super().commit(leases[:1000])
+
+
+class AnswersAtOnce(MemoryLeases):
+    def commit(self, leases):
+        super().commit(leases)
+
+
+class AnswersWithACount(MemoryLeases):
+    def commit(self, leases):
+        return super().commit(leases).addCallback(lambda _: len(leases))
+
+
+class NeverAnswers(MemoryLeases):
+    def commit(self, leases):
+        super().commit(leases)
+        return Deferred()
+
+
+class ClosesTooSoon(MemoryLeases):
+    """As if the disk were slower than close()."""
+
+    def commit(self, leases):
+        return Deferred() if leases else super().commit(leases)
+
+
+class IsNotNew(MemoryLeases):
+    def load(self):
+        return [*super().load(), LEASES[0]]
+
+
+class CanNotBeClosed(MemoryLeases):
+    loaded = False
+
+    def load(self):
+        type(self).loaded = True
+        return super().load()
+
+    def close(self):
+        assert self.loaded
+        return super().close()
+
+
+class WaitsForTheOneBefore(MemoryLeases):
+    """Takes no leases while others are on their way."""
+
+    under_way = 0
+
+    def commit(self, leases):
+        type(self).under_way += 1
+        if len(leases) == 1 and self.under_way > 10:
+            return Deferred()
+        return super().commit(leases)
+
+
+class AddsReservations(MemoryLeases):
+    def save_reservations(self, reservations):
+        return super().save_reservations([*self.reservations(), *reservations])
+
+
+class SortsReservations(MemoryLeases):
+    def save_reservations(self, reservations):
+        return super().save_reservations(sorted(reservations, key=lambda each: each.address))
+
+
+class ForgetsOptions(MemoryLeases):
+    def reservations(self):
+        return [evolve(each, options={}) for each in super().reservations()]
+
+
+class IsNoStore:
+    def load(self):
+        return []
+
+
+BROKEN = [
+    (Forgetful, "what_is_committed_comes_back_exactly"),
+    (RoundsTimes, "what_is_committed_comes_back_exactly"),
+    (KeepsText, "what_is_committed_comes_back_exactly"),
+    (KeepsTextOfClients, "what_is_committed_comes_back_exactly"),
+    (KeepsTheFirst, "the_latest_lease_of_an_address_counts"),
+    (KeepsTheFirstOfACall, "the_latest_lease_of_an_address_counts"),
+    (KeepsAll, "what_is_committed_comes_back_exactly"),
+    (TakesFew, "many_leases_in_one_call"),
+    (AnswersAtOnce, "it_answers_later_with_none"),
+    (AnswersWithACount, "it_answers_later_with_none"),
+    (NeverAnswers, "it_answers_later_with_none"),
+    (ClosesTooSoon, "close_waits_for_what_was_committed"),
+    (IsNotNew, "a_new_one_is_empty"),
+    (CanNotBeClosed, "one_that_was_not_loaded_can_be_closed"),
+    (WaitsForTheOneBefore, "calls_do_not_wait_for_each_other"),
+    (AddsReservations, "reservations_are_replaced_altogether"),
+    (SortsReservations, "reservations_come_back_exactly_and_in_order"),
+    (ForgetsOptions, "reservations_come_back_exactly_and_in_order"),
+    (IsNoStore, "provides_the_interface"),
+]
+
+
+@pytest.mark.parametrize(("store", "promise"), BROKEN)
+def test_a_broken_promise_is_noticed(store, promise):
+    kit = LeaseStoreContract()
+    kit.make_store = store
+    test = getattr(kit, f"test_{promise}")
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        test()
+
+
+def test_each_test_of_the_kit_can_fail():
+    named = {f"test_{promise}" for _, promise in BROKEN}
+    kit = {name for name in dir(LeaseStoreContract) if name.startswith("test_")}
+    assert kit == named

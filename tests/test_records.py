@@ -1,0 +1,121 @@
+"""Leases and reservations as JSON, and the choice of some."""
+
+import json
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootfw.lease import NEVER, Lease, LeaseState, Reservation
+from bootfw.records import (
+    STATES,
+    Selection,
+    clashing,
+    lease_of,
+    lease_record,
+    reservation_of,
+    reservation_record,
+    reserved_for,
+    shown_state,
+)
+from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
+
+LEASE = LEASES[0]
+
+
+@pytest.mark.parametrize("lease", LEASES)
+def test_leases_go_through_json_and_back(lease):
+    assert lease_of(json.loads(json.dumps(lease_record(lease, 0.0)))) == lease
+
+
+@pytest.mark.parametrize("reservation", RESERVATIONS)
+def test_reservations_go_through_json_and_back(reservation):
+    assert reservation_of(json.loads(json.dumps(reservation_record(reservation)))) == reservation
+
+
+@pytest.mark.parametrize(
+    ("state", "left", "shown"),
+    [
+        (LeaseState.ACTIVE, 1, "active"),
+        (LeaseState.ACTIVE, 0, "expired"),
+        (LeaseState.DECLINED, 1, "declined"),
+        (LeaseState.DECLINED, 0, "expired"),
+        (LeaseState.RELEASED, 1, "released"),
+        (LeaseState.RELEASED, 0, "released"),
+    ],
+)
+def test_a_state_is_of_a_moment(state, left, shown):
+    assert shown_state(evolve(LEASE, state=state, expires=100.0 + left), 100.0) == shown
+    assert shown in STATES
+
+
+@given(
+    st.lists(st.builds(evolve, st.sampled_from(LEASES), expires=st.sampled_from([0.0, 50.0, NEVER])), max_size=8),
+    st.sampled_from(["", *STATES]),
+)
+def test_states_part_all_leases(leases, state):
+    parts = [list(Selection(state=each).leases(leases, 10.0)) for each in STATES]
+    assert sorted(map(len, parts)) == sorted(
+        sum(shown_state(lease, 10.0) == each for lease in leases) for each in STATES
+    )
+    assert sum(map(len, parts)) == len(leases)
+    assert list(Selection(state=state).leases(leases, 10.0)) == (parts[STATES.index(state)] if state else leases)
+
+
+@pytest.mark.parametrize(
+    ("network", "inside"),
+    [
+        ("10.0.0.128/25", ["10.0.0.128", "10.0.0.255"]),
+        ("10.0.0.200/25", ["10.0.0.128", "10.0.0.255"]),
+        ("10.0.0.127", ["10.0.0.127"]),
+        ("0.0.0.0/0", ["10.0.0.127", "10.0.0.128", "10.0.0.255", "10.0.1.0"]),
+    ],
+)
+def test_a_network_has_its_first_and_last_address(network, inside):
+    leases = [evolve(LEASE, address=each) for each in ("10.0.0.127", "10.0.0.128", "10.0.0.255", "10.0.1.0")]
+    assert [lease.address for lease in Selection(network=network).leases(leases, 0.0)] == inside
+
+
+def test_nobody_is_known_by_nothing():
+    """A lease without a MAC is not that of everybody who has none."""
+    bare = Lease("10.0.0.1", b"", "", LeaseState.DECLINED, 0.0, 1.0)
+    assert list(Selection(who="0x").leases([bare], 0.0)) == []
+    assert reserved_for("0x", [Reservation("", mac="52:54:00:12:34:56")]) is None
+
+
+KEPT = Reservation(
+    "10.0.0.5",
+    mac="52:54:00:12:34:56",
+    client_id=b"\1a",
+    uuid=str(RESERVATIONS[2].uuid),
+    circuit_id=b"e0",
+    hostname="Pc",
+)
+
+
+@pytest.mark.parametrize(
+    "who", ["10.0.0.5", "5254.0012.3456", "0x0161", "0x6530", "00000000000000000000000000000001", "pc", "PC"]
+)
+def test_who_a_reservation_is_for(who):
+    assert reserved_for(who, [Reservation("10.0.0.6", mac="52:54:00:00:00:01"), KEPT]) is KEPT
+
+
+@pytest.mark.parametrize(
+    ("new", "kind"),
+    [
+        (Reservation("10.0.0.5", mac="52:54:00:00:00:01"), "address 10.0.0.5"),
+        (Reservation("10.0.0.6", mac="52:54:00:12:34:56"), "mac 52:54:00:12:34:56"),
+        (Reservation("", client_id=b"\1a"), "client-id 0x0161"),
+        (Reservation("", uuid=KEPT.uuid), f"uuid {KEPT.uuid}"),
+        (Reservation("", circuit_id=b"e0"), "circuit-id 0x6530"),
+    ],
+)
+def test_what_clashes(new, kind):
+    assert clashing(new, [KEPT]) == f"{kind} is reserved already; take that back first"
+
+
+def test_what_does_not_clash():
+    assert (
+        clashing(Reservation("", mac="52:54:00:00:00:01", hostname="Pc"), [KEPT, Reservation("", uuid=KEPT.uuid)]) == ""
+    )
