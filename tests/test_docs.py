@@ -1,0 +1,39 @@
+"""What the documents name is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def test_the_tests_that_conformance_names_exist() -> None:
+    text = (ROOT / "docs/conformance.md").read_text()
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^\s*def (test_\w+)", path.read_text(), re.M)
+    }
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert len(named) > 30
+    assert named - there == set()
+    assert [path for path in re.findall(r"`(tests/\S+)`", text) if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_dependency_has_its_line() -> None:
+    setup = (ROOT / "setup.cfg").read_text()
+    lines = (ROOT / "docs/dependencies.md").read_text()
+    wanted = re.findall(
+        r"^    ([A-Za-z][\w.-]+)(?: [<>=].*)?$", setup.split("install_requires =")[1].split("[")[0], re.M
+    )
+    wanted += re.findall(r"^    ([A-Za-z][\w.-]+)$", setup.split("\ntest =")[1].split("[")[0], re.M)
+    assert len(wanted) > 8
+    assert [name for name in wanted if name not in lines] == []
