@@ -7,10 +7,10 @@ from threading import Thread
 from typing import Any
 
 from attrs import define, field, frozen
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from bootfw.api import ILeaseStore, Lease, PluginContext, Reservation, boot_plugin
+from bootfw.api import ILeaseStore, Lease, LeaseStoreError, PluginContext, Reservation, boot_plugin
 from bootfw.leases.leasefile import LARGEST, LeaseFile, Row, row_of
 
 FILE = "leases.sqlite"
@@ -79,7 +79,9 @@ class SqliteLeases:
         return closed
 
     def _put(self, work: _Work) -> "Deferred[Any]":
-        assert self._file is not None, "load() comes first"
+        if self._file is None:
+            # What an operator asked for may come while everything ends.
+            return fail(LeaseStoreError(f"{self.path}: is closed"))
         if self._queue is None:
             self._queue = SimpleQueue()
             # A daemon thread: a process that ends without close() has to be able to end.

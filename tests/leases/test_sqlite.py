@@ -94,8 +94,14 @@ def test_it_raises_where_it_is_misused(store, reactor):
     with pytest.raises(AssertionError):
         store.load()
     closed(store, reactor)
-    with pytest.raises(AssertionError):
-        store.commit(LEASES)
+
+
+def test_what_comes_too_late_is_told_so(store, reactor):
+    closed(store, reactor)
+    faults = []
+    store.commit(LEASES).addErrback(faults.append)
+    (fault,) = faults
+    assert str(fault.value) == f"{store.path}: is closed"
 
 
 ADDRESS = st.integers(1, 5).map("10.0.0.{}".format)
