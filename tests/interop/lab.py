@@ -39,10 +39,14 @@ def missing() -> str:
         if shutil.which(program) is None:
             return f"{program} is not installed"
     probe = f"bootfw-{os.getpid()}-probe"
-    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
-    if made.returncode != 0:
-        return f"network namespaces can't be made here: {made.stderr.strip()}"
-    subprocess.run(["ip", "netns", "delete", probe], check=True)
+    try:
+        _ip("netns", "add", probe)
+        try:
+            _ip("-n", probe, "link", "set", "lo", "up")
+        finally:
+            _ip("netns", "delete", probe)
+    except OSError as error:
+        return f"network namespaces can't be used here: {error}"
     return ""
 
 
