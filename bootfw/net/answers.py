@@ -1,6 +1,7 @@
 """What a plugin gave back: the value itself, or something that will bring it."""
 
 import errno
+import os
 import traceback
 from inspect import iscoroutine
 from typing import Any
@@ -49,7 +50,7 @@ def transfer_error(error: BaseException) -> TransferError | None:
         return error
     if isinstance(error, OSError):
         kind = _BY_ERRNO.get(error.errno)
-        return kind() if kind is not None else TransferError(error.strerror or "")
+        return kind() if kind is not None else TransferError(os.strerror(error.errno) if error.errno else "")
     return None
 
 

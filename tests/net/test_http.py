@@ -271,7 +271,7 @@ def test_no_file_has_a_nul_in_its_name():
         (TransferError("Upstream is d\udc80wn"), 500, "Upstream is d?wn"),
         (OSError(errno.ENOENT, "no", "/secret"), 404, "File not found"),
         (OSError(errno.EACCES, "no", "/secret"), 403, "Access violation"),
-        (OSError(errno.EIO, "no", "/secret"), 500, "not defined"),
+        (OSError(errno.EIO, "no", "/secret"), 500, "Input/output error"),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -525,7 +525,7 @@ def _fails(error):
 @pytest.mark.parametrize(
     ("answer", "detail", "bug"),
     [
-        (_fails(OSError(errno.EIO, "no")), "not defined", False),
+        (_fails(OSError(errno.EIO, "no")), "Input/output error", False),
         (_fails(TransferError("Upstream is down")), "Upstream is down", False),
         (_fails(ZeroDivisionError()), "Internal error", True),
         (lambda data: "text", "Internal error", True),
