@@ -1,12 +1,18 @@
-"""A process that commits leases as fast as it can, to be killed. What it commits follows from a number."""
+"""Processes that commit leases as fast as they can, to be killed."""
 
 import random
+from socket import inet_aton
 
 from attrs import evolve
 from callbacks import Callbacks
 
+from bootfw.dhcp.answer import Arrival
+from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.subnet import Subnet
 from bootfw.leases.sqlite import SqliteLeases
 from bootfw.testing.contracts.leases import LEASES
+from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
+from bootfw.wire.options import Option
 
 ADDRESSES = 200
 OUTSTANDING = 6
@@ -35,5 +41,40 @@ def commit_for_ever(path, first, pipe):
         waiting.add(answer)
         answer.addCallback(lambda _, answer=answer, turn=first: (waiting.discard(answer), pipe.send(turn)))
         first += 1
+        while len(waiting) >= OUTSTANDING:
+            reactor.turn()
+
+
+CLIENTS = 300
+OURS = "10.1.0.1"
+NOW = 1_763_640_000.0
+
+
+def mac_of(client):
+    return bytes((2, 0, 0, 0, *client.to_bytes(2)))
+
+
+def serve_for_ever(path, seed, pipe):
+    """Give addresses to clients who come by chance; send (client, address) when the ACK would leave."""
+    reactor, chance = Callbacks(), random.Random(seed)
+    store = SqliteLeases(path, reactor)
+    server = AddressServer([Subnet(network="10.1.0.0/23", pool=["10.1.0.10-10.1.1.200"])], store.load())
+    arrival = Arrival(OURS)
+    waiting = set()
+
+    def ask(client, kind, **options):
+        told = {Option.MESSAGE_TYPE: bytes((kind,))} | {Option[name.upper()]: value for name, value in options.items()}
+        message = Message(op=BOOTREQUEST, xid=client, chaddr=mac_of(client), options=told)
+        return server.handle(message, arrival, NOW)
+
+    while True:
+        client = chance.randrange(CLIENTS)
+        offer = ask(client, MessageType.DISCOVER)
+        wanted, chosen = inet_aton(offer.address), inet_aton(OURS)
+        ack = ask(client, MessageType.REQUEST, requested_ip_address=wanted, server_identifier=chosen)
+        answer = store.commit(ack.commit)
+        waiting.add(answer)
+        told = client, ack.address
+        answer.addCallback(lambda _, answer=answer, told=told: (waiting.discard(answer), pipe.send(told)))
         while len(waiting) >= OUTSTANDING:
             reactor.turn()

@@ -12,8 +12,7 @@ import pytest
 
 from bootfw.leases.leasefile import LeaseFile
 
-KILLS = 200
-LIFE = 0.12
+LIFE = 0.1
 """Seconds that a process has at the most; starting and making the file are a part of that."""
 
 
@@ -24,49 +23,68 @@ def processes():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # without it nothing is preloaded (CPython gh-117378)
         multiprocessing.forkserver.ensure_running()
+    process = context.Process(target=committing.leases_of, args=(0,))  # all the imports are done when it is
+    process.start()
+    process.join()
     return context
 
 
-def killed(processes, path, first, life):
-    """Let a process commit and kill it; the numbers of the commits that it was told to be durable."""
+def killed(work, processes, path, number, life):
+    """Let a process work and kill it; what it has sent."""
     ours, its = processes.Pipe(duplex=False)
-    process = processes.Process(target=committing.commit_for_ever, args=(path, first, its))
+    process = processes.Process(target=work, args=(path, number, its))
     process.start()
     its.close()
     time.sleep(life)
     process.kill()
     process.join()
-    reported = []
+    sent = []
     try:
         while True:
-            reported.append(ours.recv())
+            sent.append(ours.recv())
     except EOFError:
         ours.close()
-    return reported
+    return sent
+
+
+def kept(path):
+    """What is in the file, by address."""
+    if not path.exists():
+        return {}
+    file = LeaseFile.open(path)
+    found = {lease.address: lease for lease in file.leases()}
+    file.close()
+    return found
+
+
+def test_no_address_is_given_twice_and_no_lease_that_a_client_was_told_of_is_lost(processes, tmp_path):
+    chance = random.Random(8)
+    path, told = tmp_path / "state" / "leases.sqlite", {}
+    for kill in range(200):
+        for client, address in killed(committing.serve_for_ever, processes, path, kill, chance.uniform(0, LIFE)):
+            assert told.setdefault(client, address) == address
+        leases = kept(path)
+        for client, address in told.items():
+            assert leases[address].mac == committing.mac_of(client).hex(":")
+        assert len({lease.client for lease in leases.values()}) == len(leases)
+    assert len(set(told.values())) == len(told) > committing.CLIENTS / 2
 
 
 def test_nothing_reported_durable_is_lost_and_nothing_is_torn(processes, tmp_path):
-    killed(processes, tmp_path / "first" / "leases.sqlite", 0, 1)  # the fork server imports
     chance = random.Random(7)
-    turn, durable, total, files = 0, {}, 0, 0
-    for kill in range(KILLS):
-        if kill % 20 == 0:
-            files, durable = files + 1, {}
-        path = tmp_path / str(files) / "leases.sqlite"
-        reported = killed(processes, path, turn, chance.uniform(0, LIFE))
+    turn, durable, total = 0, {}, 0
+    for kill in range(50):
+        if kill % 10 == 0:
+            path, durable = tmp_path / str(kill) / "leases.sqlite", {}
+        reported = killed(committing.commit_for_ever, processes, path, turn, chance.uniform(0, LIFE))
         total += len(reported)
         for number in reported:
             durable.update((lease.address, number) for lease in committing.leases_of(number))
-        if not path.exists():
-            assert not durable
-            continue
-        file = LeaseFile.open(path)
-        kept = {lease.address: lease for lease in file.leases()}
-        file.close()
+        leases = kept(path)
         for address, number in durable.items():
-            assert kept[address].granted >= number
-        for address, lease in kept.items():
+            assert leases[address].granted >= number
+        for address, lease in leases.items():
             assert lease == committing.lease_of(int(lease.granted), address)
             assert lease in committing.leases_of(int(lease.granted))
-        turn = int(max([turn, *reported, *(lease.granted for lease in kept.values())])) + 1
-    assert total > 10 * KILLS
+        turn = int(max([turn, *reported, *(lease.granted for lease in leases.values())])) + 1
+    assert total > 500
