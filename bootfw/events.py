@@ -160,10 +160,9 @@ class PoolExhausted(Event):
 
 @frozen
 class ClientsLimited(Event):
-    """More unknown clients ask at once than are given addresses; at most one event a minute for each place."""
+    """More unknown clients ask at once than are given addresses; at most one event a minute for each network."""
 
-    place: str
-    """The interface, or the relay and its circuit."""
+    network: str
 
 
 @frozen

@@ -212,6 +212,7 @@ class BootService(MultiService):
             leasing.ledger,
             settings=settings,
             interfaces=self._interfaces,
+            probe=leasing.probe,
         )
 
     def _tftp(self, address: ListenAddress) -> TFTPProtocol:

@@ -142,6 +142,12 @@ class DHCPSettings:
     foreign_networks: bool = False
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
     relays need not be told so."""
+    probe_seconds: float = field(default=0.2, validator=within(0, 5, "seconds"))
+    """How long an answer is waited for when an address is probed (ARP) before it is offered to a new client on our
+    wires, 0 to 5. 0: not at all. ROMs ask again after a second."""
+    new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
+    """Unknown clients that are given an address in a second, for each interface, and for each relay and circuit;
+    those we know are always served. 0: any number."""
     subnets: tuple[Subnet, ...] = field(
         default=(), converter=tuple, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet}
     )

@@ -42,6 +42,8 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_DHCP_AUTHORITATIVE",
         "BOOTFW_DHCP_IDENTIFY_BY",
         "BOOTFW_DHCP_FOREIGN_NETWORKS",
+        "BOOTFW_DHCP_PROBE_SECONDS",
+        "BOOTFW_DHCP_NEW_CLIENTS_PER_SECOND",
         "BOOTFW_DHCP_SUBNET",
         "BOOTFW_DHCP_CLASS",
         "BOOTFW_HTTP_LISTEN",

@@ -31,6 +31,7 @@ from bootfw.net.dhcp import DHCPProtocol
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.ledger import Batch, Ledger
 from bootfw.net.neighbour import Neighbours
+from bootfw.net.probe import Probe
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.seldom import Seldom
 from bootfw.personas.table import Personas
@@ -63,6 +64,7 @@ class AddressProtocol(DHCPProtocol):
     :param server: our address where the port can't tell it, as for DHCPProtocol.
     :param addresses: decides who gets which.
     :param ledger: of the store of *addresses*.
+    :param probe: None: addresses are offered unprobed.
     """
 
     def __init__(
@@ -77,12 +79,16 @@ class AddressProtocol(DHCPProtocol):
         interfaces: Interfaces | None = None,
         server: str = "",
         personas: Personas | None = None,
+        probe: Probe | None = None,
     ) -> None:
         super().__init__(
             reactor, chain, publish, settings=settings, interfaces=interfaces, server=server, personas=personas
         )
         self._addresses = addresses
         self._ledger = ledger
+        self._probe = probe
+        self._probing: dict[str, _Asked] = {}
+        """Address -> the latest message of the client that waits for its probe."""
         self._places: dict[Via | None, tuple[str, str]] = {}
         """Of this batch: names and addresses of interfaces may be others in the next."""
         self._seldom = Seldom(_SAID_AGAIN)
@@ -96,6 +102,7 @@ class AddressProtocol(DHCPProtocol):
     def close(self) -> None:
         """See DHCPProtocol. Leases that were granted are committed; nobody hears of them any more."""
         super().close()
+        self._probing.clear()
         self._ledger.forget()
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
@@ -138,12 +145,34 @@ class AddressProtocol(DHCPProtocol):
         if isinstance(result, Silence):
             self._say_nothing(result, asked, now)
             return
+        if result.probe and self._probe is not None and asked.interface and message.giaddr == _NOWHERE:
+            self._ask_first(self._probe, result.address, asked)
+            return
         request = self._classified(asked) if self._chain.resolvers and result.kind is not MessageType.NAK else None
         if request is None:
             self._answer(result, asked, batch)
             return
         self._publish(RequestClassified(now, request))
         self._resolve(message, request, partial(self._answer_boot_client, result, asked, batch, request))
+
+    def _ask_first(self, probe: Probe, address: str, asked: _Asked) -> None:
+        waits = address in self._probing
+        self._probing[address] = asked
+        if not waits:
+            probe.ask(address, asked.interface, asked.server, asked.message.chaddr, partial(self._probed, address))
+
+    def _probed(self, address: str, user: str) -> None:
+        asked = self._probing.pop(address, None)
+        if asked is None:
+            return
+        now = self._reactor.seconds()
+        changed = self._addresses.probed(address, bool(user), now)
+        if changed:
+            self._ledger.put(changed)
+        if user:
+            self._publish(AddressTaken(now, address, user, False))
+        self._handle(asked)
+        self._ledger.flush()
 
     def _classified(self, asked: _Asked) -> BootRequest | None:
         """What it asks as a boot client; None: it is none."""

@@ -1,5 +1,6 @@
 """The leases of a running server: out of the store, into it, and for the operator to see."""
 
+import math
 from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -14,10 +15,12 @@ from bootfw.dhcp.subnet import Subnet
 from bootfw.errors import ConfigError
 from bootfw.events import Event
 from bootfw.interfaces import ILeaseStore
+from bootfw.net.admission import Admission
 from bootfw.net.control import listen_control
 from bootfw.net.interfaces import own_addresses
 from bootfw.net.leasecontrol import LeaseControl
 from bootfw.net.ledger import Ledger
+from bootfw.net.probe import Probe
 from bootfw.settings import DHCPSettings
 
 
@@ -48,10 +51,12 @@ class Leasing:
             classes=settings.classes,
             authoritative=settings.authoritative,
             by_client_id=settings.identify_by == "client-id",
+            admit=Admission(settings.new_clients_per_second or math.inf).admit,
         )
         self.ledger = Ledger(store, publish, reactor)
         self._store = store
         self._port: Any = None
+        self.probe: Probe | None = None
         try:
             for lease in store.load():
                 self.server.restore(lease)
@@ -68,9 +73,16 @@ class Leasing:
         except BaseException:
             store.close()
             raise
+        if IReactorFDSet.providedBy(reactor) and settings.probe_seconds:
+            try:
+                self.probe = Probe(reactor, settings.probe_seconds)
+            except OSError as error:
+                self._log.warn("addresses are not probed before they are offered: {reason}", reason=error.strerror)
 
     def close(self) -> "Deferred[Any]":
         """Answer the operator no more, and close the store: fires when all that was committed is durable."""
+        if self.probe is not None:
+            self.probe.close()
         closing = [maybeDeferred(self._store.close)]
         if self._port is not None:
             closing.append(maybeDeferred(self._port.stopListening))

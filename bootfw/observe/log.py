@@ -139,7 +139,7 @@ class LogObserver:
         )
 
     def _limited(self, event: ClientsLimited) -> None:
-        self.log.warn("dhcp {place}: too many unknown clients at once, some have to wait", place=event.place)
+        self.log.warn("dhcp {network}: too many unknown clients at once, some have to wait", network=event.network)
 
     def _other_server(self, event: OtherServerSeen) -> None:
         self.log.warn(

@@ -332,6 +332,117 @@ def test_nobody_hears_of_leases_that_become_durable_after_the_close(lab):
     assert lab.heard() == []
 
 
+# Probing
+
+
+class Probe:
+    """What it is asked stays open until the test answers."""
+
+    def __init__(self):
+        self.asked = {}
+
+    def ask(self, address, interface, server, client, told):
+        assert (interface, server) == ("eth7", SERVER)
+        assert address not in self.asked, "it is being asked for already"
+        self.asked[address] = told
+
+    def answer(self, address, user=""):
+        self.asked.pop(address)(user)
+
+
+on_our_port = pytest.mark.parametrize("rich", [True], indirect=True, ids=["our port"])
+"""Twisted's does not tell the interface."""
+
+
+@pytest.fixture
+def probe(lab, monkeypatch):
+    monkeypatch.setattr(lab.protocol._interfaces, "name", lambda index: "eth7")
+    lab.protocol._probe = probe = Probe()
+    return probe
+
+
+@on_our_port
+def test_an_address_is_probed_before_it_is_offered(lab, probe):
+    assert lab.broadcast(firmware.IPXE_ROM.message()) == []
+    probe.answer(FIRST)
+
+    [offer] = lab.heard()
+    assert offer.yiaddr == FIRST
+    [ack] = lab.broadcast(selecting(firmware.IPXE_ROM, offer))
+    assert ack.yiaddr == FIRST
+    assert lab.store.commits[0][0].address == FIRST
+
+
+@on_our_port
+def test_an_address_in_use_is_never_offered_and_the_next_is_probed(lab, probe):
+    lab.broadcast(firmware.IPXE_ROM.message())
+    probe.answer(FIRST, "02:00:00:00:00:66")
+    assert lab.heard() == []
+    probe.answer("10.77.0.101")
+
+    [offer] = lab.heard()
+    assert offer.yiaddr == "10.77.0.101"
+    [event] = lab.said(AddressTaken)
+    assert (event.address, event.mac, event.declined) == (FIRST, "02:00:00:00:00:66", False)
+    [[resting]] = lab.store.commits
+    assert (resting.address, resting.state) == (FIRST, LeaseState.DECLINED)
+
+
+@on_our_port
+def test_when_every_address_is_in_use_that_is_said(lab, probe):
+    lab.broadcast(firmware.IPXE_ROM.message())
+    for address in (FIRST, "10.77.0.101"):
+        probe.answer(address, "02:00:00:00:00:66")
+    assert lab.heard() == []
+    assert len(lab.said(PoolExhausted)) == 1
+
+
+@on_our_port
+def test_a_client_that_repeats_itself_meanwhile_is_answered_once_and_by_its_latest(lab, probe):
+    lab.broadcast(firmware.IPXE_ROM.message(xid=1))
+    lab.broadcast(firmware.IPXE_ROM.message(xid=2))
+    probe.answer(FIRST)
+
+    assert [offer.xid for offer in lab.heard()] == [2]
+    assert [offer.xid for offer in lab.broadcast(firmware.IPXE_ROM.message(xid=3))] == [3]
+
+
+@on_our_port
+def test_a_probe_holds_up_nobody_else(lab, probe):
+    lab.broadcast(firmware.IPXE_ROM.message(chaddr=b"\2\0\0\0\0\1"))
+    lab.broadcast(firmware.IPXE_ROM.message(chaddr=b"\2\0\0\0\0\2"))
+    probe.answer("10.77.0.101")
+    assert [offer.chaddr[-1] for offer in lab.heard()] == [2]
+    probe.answer(FIRST)
+    assert [offer.chaddr[-1] for offer in lab.heard()] == [1]
+
+
+@on_our_port
+def test_who_has_its_address_already_is_not_kept_waiting(lab, probe):
+    lab.broadcast(firmware.IPXE_ROM.message())
+    probe.answer(FIRST)
+    [offer] = lab.heard()
+    lab.broadcast(selecting(firmware.IPXE_ROM, offer))
+
+    assert [offer.yiaddr for offer in lab.broadcast(firmware.DHCPCD.message())] == [FIRST]
+
+
+@on_our_port
+def test_a_relays_clients_can_not_be_probed(lab, probe):
+    lab.protocol._addresses = AddressServer([evolve(pool(2), relays=[RELAY])])
+    relay = FakePeer(lab.network.host(RELAY), 67)
+    relay.send(firmware.OVMF.datagram(giaddr=RELAY, hops=1), (SERVER, 67))
+    assert len(lab.heard(relay)) == 1
+
+
+@on_our_port
+def test_a_probe_that_ends_after_the_close_does_nothing(lab, probe):
+    lab.broadcast(firmware.IPXE_ROM.message())
+    lab.protocol.close()
+    probe.answer(FIRST)
+    assert lab.heard() == []
+
+
 # What the operator hears
 
 

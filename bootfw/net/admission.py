@@ -1,0 +1,43 @@
+"""How many unknown clients are given an address in a second: a flood of invented ones must not empty the pools."""
+
+from collections import OrderedDict
+from math import inf
+
+from bootfw.dhcp.answer import Arrival
+from bootfw.wire.dhcp4 import Message
+from bootfw.wire.options import Option
+
+_NOWHERE = "0.0.0.0"
+_AGENT = Option.RELAY_AGENT_INFORMATION
+_PLACES = 4096
+
+_Place = tuple[str, str, bytes]
+"""Our address there; the relay; the relay's option 82, which tells the switch port."""
+
+
+class Admission:
+    """Counts the unknown clients of each wire, and of each relay and circuit.
+
+    :param per_second: in the long run, and at once after a second of rest; math.inf: any number.
+    """
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._left: OrderedDict[_Place, tuple[float, float]] = OrderedDict()
+        """How many more, and the time of the last one."""
+
+    def admit(self, message: Message, arrival: Arrival, now: float) -> bool:
+        """Whether one more is given an address; it is then counted."""
+        most = self._per_second
+        if most == inf:
+            return True
+        relayed = message.giaddr != _NOWHERE
+        place = arrival.server, message.giaddr, message.options.get(_AGENT, b"") if relayed else b""
+        left, last = self._left.get(place, (most, now))
+        left = min(most, left + (now - last) * most)
+        admitted = left >= 1
+        self._left[place] = (left - admitted, now)
+        self._left.move_to_end(place)
+        if len(self._left) > _PLACES:
+            self._left.popitem(last=False)
+        return admitted

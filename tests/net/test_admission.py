@@ -1,0 +1,84 @@
+"""The limit on unknown clients."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from leasing import BEGIN, HERE, Machine, pool, server
+
+from bootfw.dhcp.answer import Arrival, Cause, Silence
+from bootfw.net.admission import Admission
+
+ELSEWHERE = Arrival("10.78.0.1")
+HUNDRED = pool(100)
+
+
+def asked(machine: Machine) -> tuple:
+    return machine.message(1), machine.arrival, machine.now
+
+
+def test_what_is_saved_up_in_a_second_may_come_at_once_and_no_more():
+    admission, client = Admission(3), Machine(1, server())
+    assert [admission.admit(*asked(client)) for _ in range(4)] == [True, True, True, False]
+    assert not admission.admit(*asked(client.after(0.3)))
+    assert admission.admit(*asked(client.after(0.34)))
+
+
+@given(st.lists(st.floats(0, 2), max_size=200), st.integers(1, 20))
+def test_never_more_than_the_rate_and_one_seconds_savings(pauses, rate):
+    admission, client = Admission(rate), Machine(1, server())
+    admitted = 0
+    for pause in pauses:
+        client = client.after(pause)
+        admitted += admission.admit(*asked(client))
+    assert admitted <= rate * (sum(pauses) + 1) + 1e-6
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Machine(2, server(), arrival=ELSEWHERE),
+        Machine(2, server(), giaddr="10.77.0.2"),
+        Machine(2, server(), {82: b"\1\2ab"}, giaddr="10.77.0.3"),
+    ],
+    ids=["wire", "relay", "circuit"],
+)
+def test_a_flood_in_one_place_costs_others_nothing(other):
+    admission, flood = Admission(1), Machine(1, server(), {82: b"\1\2xx"}, giaddr="10.77.0.3")
+    assert admission.admit(*asked(flood))
+    assert not admission.admit(*asked(flood))
+    assert admission.admit(*asked(other))
+
+
+def test_without_a_relay_option_82_is_the_clients_own_invention():
+    admission = Admission(1)
+    assert admission.admit(*asked(Machine(1, server(), {82: b"\1\2aa"})))
+    assert not admission.admit(*asked(Machine(2, server(), {82: b"\1\2bb"})))
+
+
+def test_known_clients_are_served_whatever_the_flood():
+    addresses = server(HUNDRED, admit=Admission(5).admit)
+    known = Machine(0, addresses)
+    held = known.boots()
+    results = [Machine(number, addresses, now=BEGIN + 10).discovers() for number in range(1, 50)]
+
+    limited = [result for result in results if isinstance(result, Silence)]
+    assert len(limited) == 44
+    assert {result.cause for result in limited} == {Cause.LIMITED}
+    assert known.after(10).renews(held).address == held
+    assert known.after(10).boots() == held
+
+
+def test_places_that_are_long_gone_are_forgotten():
+    admission = Admission(1)
+    for number in range(5000):
+        admission.admit(
+            Machine(number, server(), giaddr=f"10.77.{number // 250}.{number % 250}").message(1), HERE, BEGIN
+        )
+    assert len(admission._left) == 4096
+
+
+def test_no_limit():
+    admission = Admission(math.inf)
+    assert all(admission.admit(*asked(Machine(1, server()))) for _ in range(1000))

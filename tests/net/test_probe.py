@@ -1,0 +1,105 @@
+"""ARP on a real wire: is an address in use, and how does a datagram reach who does not know its own."""
+
+import socket
+import subprocess
+
+import pytest
+
+from bootfw.net.neighbour import Neighbours
+from bootfw.net.probe import Probe
+
+SERVER, CLIENT, NOBODY = "10.9.0.1", "10.9.0.9", "10.9.0.77"
+STRANGER = b"\2\0\0\0\0\1"
+
+
+@pytest.fixture
+def probe(hosts, private_reactor):
+    server, _ = hosts
+    with server.inside():
+        made = Probe(private_reactor, 0.3)
+    yield made
+    made.close()
+
+
+def mac(host, interface: str) -> str:
+    shown = subprocess.run(["ip", "-n", host.name, "-o", "link", "show", interface], capture_output=True, text=True)
+    return shown.stdout.partition("link/ether ")[2].split()[0]
+
+
+def test_who_uses_an_address_is_named_at_once(hosts, probe, private_reactor, turn_until):
+    told = []
+    began = private_reactor.seconds()
+    probe.ask(CLIENT, "s0", SERVER, STRANGER, told.append)
+    assert told == []
+    turn_until(lambda: told)
+
+    assert told == [mac(hosts[1], "c0")]
+    assert private_reactor.seconds() < began + 0.3
+
+
+def test_nobody_uses_an_address_when_the_time_is_over(probe, private_reactor, turn_until):
+    told = []
+    began = private_reactor.seconds()
+    for address in (NOBODY, "10.9.0.78"):
+        probe.ask(address, "s0", SERVER, STRANGER, told.append)
+    turn_until(lambda: len(told) == 2)
+
+    assert told == ["", ""]
+    assert 0.29 <= private_reactor.seconds() - began < 0.6
+
+
+def test_the_client_itself_may_use_it(hosts, probe, turn_until):
+    told = []
+    probe.ask(CLIENT, "s0", SERVER, bytes.fromhex(mac(hosts[1], "c0").replace(":", "")), told.append)
+    turn_until(lambda: told)
+    assert told == [""]
+
+
+def test_what_another_wire_has_does_not_count(probe, turn_until):
+    told = []
+    probe.ask("10.9.1.77", "s1", "10.9.1.1", STRANGER, told.append)
+    turn_until(lambda: told)
+    assert told == [""]
+
+
+@pytest.mark.parametrize("interface", ["lo", "gone"])
+def test_a_wire_without_arp_has_no_users(probe, turn_until, interface):
+    told = []
+    probe.ask(CLIENT, interface, SERVER, STRANGER, told.append)
+    turn_until(lambda: told)
+    assert told == [""]
+
+
+def test_after_the_close_nobody_is_told_anything(probe, private_reactor):
+    told = []
+    probe.ask(CLIENT, "s0", SERVER, STRANGER, told.append)
+    probe.close()
+    assert private_reactor.getDelayedCalls() == []
+    assert told == []
+
+
+def test_a_datagram_reaches_who_answers_no_arp(hosts):
+    server, client = hosts
+    hardware = bytes.fromhex(mac(client, "c0").replace(":", ""))
+    with client.inside():
+        ear = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+    with server.inside():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with ear, sock:
+        ear.bind(("c0", 0x0800))
+        ear.settimeout(5)
+        assert Neighbours(sock).tell(NOBODY, hardware, "s0")
+        sock.sendto(b"for you", (NOBODY, 68))
+        while True:
+            packet, (_, _, kind, _, _) = ear.recvfrom(2048)
+            if packet.endswith(b"for you"):
+                break
+    assert kind == 0  # PACKET_HOST: by its hardware address, and not by everybody's
+
+
+def test_where_it_can_not_be_told_one_has_to_broadcast(hosts):
+    server, _ = hosts
+    with server.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        assert not Neighbours(sock).tell(NOBODY, STRANGER, "gone")
+        assert not Neighbours(sock).tell(NOBODY, STRANGER, "")
+    assert not Neighbours(None).tell(NOBODY, STRANGER, "s0")
