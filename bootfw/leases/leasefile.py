@@ -114,7 +114,7 @@ class LeaseFile:
 
     @classmethod
     def create(cls, path: Path) -> None:
-        """Make an empty file, for its owner only; if there is one already, that stays.
+        """Make an empty file, for the owner of its directory only; if there is one already, that stays.
 
         It gets its name when it is complete, so that a file that is not complete is always a damaged one.
         """
@@ -122,6 +122,10 @@ class LeaseFile:
             _make_directory(path.parent)
             fd, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
             try:
+                if os.geteuid() == 0:
+                    # "twistd --uid" makes it as root, and later runs may be that user's from the start.
+                    owner = path.parent.stat()
+                    os.fchown(fd, owner.st_uid, owner.st_gid)
                 os.close(fd)
                 with closing(sqlite3.connect(scratch)) as db:
                     db.executescript(f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA}; {TABLES}")

@@ -134,7 +134,7 @@ class ControlFactory(Factory):
 
 
 def listen_control(reactor: Any, path: Path, operations: Mapping[str, Operation]) -> Any:
-    """Listen on a UNIX socket that only its owner can open. The directory must be there.
+    """Listen on a UNIX socket that only the owner of its directory can open. The directory must be there.
 
     A socket that a killed process has left is replaced.
 
@@ -158,7 +158,12 @@ def listen_control(reactor: Any, path: Path, operations: Mapping[str, Operation]
                 raise _can_not(path, error.errno) from error
         else:
             raise _can_not(path, errno.EADDRINUSE)
-    return reactor.listenUNIX(os.fspath(path), ControlFactory(operations), mode=0o600)
+    port = reactor.listenUNIX(os.fspath(path), ControlFactory(operations), mode=0o600)
+    if os.geteuid() == 0:
+        # "twistd --uid" gives root up after this, and who owns the directory is who looks after the server.
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+    return port
 
 
 def _can_not(path: Path, code: int | None) -> CannotListenError:

@@ -1,17 +1,21 @@
 """``bootfw leases`` as an operator uses it, with a server that runs and without."""
 
+import argparse
 import io
 import json
 import os
+import re
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from attrs import evolve
 
 from bootfw.cli import main as command
 from bootfw.cli import running
+from bootfw.cli.leases import add_leases
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Subnet
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
@@ -447,3 +451,13 @@ def test_help(arguments, capsys):
         command.main(arguments)
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith(("usage: bootfw", "bootfw 0"))
+
+
+def test_the_page_tells_of_every_verb_and_of_no_other():
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "leases.md").read_text()
+    parser = argparse.ArgumentParser()
+    add_leases(parser.add_subparsers())
+    leases = next(iter(parser._subparsers._group_actions)).choices["leases"]
+    verbs = set(next(iter(leases._subparsers._group_actions)).choices)
+    told = set(re.findall(r"bootfw leases (?:-c \S+ )?([a-z]+)", page)) | set(re.findall(r"`([a-z]+)` makes", page))
+    assert told - {"is"} == verbs

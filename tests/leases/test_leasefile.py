@@ -51,6 +51,18 @@ def test_it_is_for_its_owner_only_and_nothing_is_left_beside_it(path):
     assert [each.name for each in path.parent.iterdir()] == ["leases.sqlite"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_root_makes_is_for_the_owner_of_the_directory(tmp_path):
+    os.chown(tmp_path, 65534, 65533)
+    path = tmp_path / "leases.sqlite"
+    LeaseFile.create(path)
+    file = LeaseFile.open(path)
+    file.write(list(map(row_of, LEASES)))
+    assert {(each.stat().st_uid, each.stat().st_gid) for each in tmp_path.iterdir()} == {(65534, 65533)}
+    assert len(list(tmp_path.iterdir())) == 2
+    file.close()
+
+
 def test_making_it_leaves_one_that_is_there(path):
     before = path.read_bytes()
     LeaseFile.create(path)

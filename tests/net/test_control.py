@@ -151,6 +151,14 @@ def test_it_is_for_its_owner_only(listen, tmp_path):
     assert stat.S_IMODE(status.st_mode) == 0o600
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_root_makes_is_for_the_owner_of_the_directory(listen, tmp_path):
+    os.chown(tmp_path, 65534, 65533)
+    listen()
+    status = (tmp_path / "control.sock").stat()
+    assert (status.st_uid, status.st_gid) == (65534, 65533)
+
+
 def test_a_socket_that_was_left_is_replaced(listen, tmp_path):
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(tmp_path / "control.sock"))
