@@ -110,7 +110,7 @@ class Pool:
                 heappop(queue)
                 continue
             free_at = binding.free_at()
-            if free_at > now:
+            if free_at > time:
                 heapreplace(queue, (free_at, number, binding))
                 binding.queued = free_at
                 continue

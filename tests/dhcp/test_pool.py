@@ -1,0 +1,160 @@
+"""Which address comes next."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from leasing import Machine, address, pool, server, subnet
+
+from bootfw.dhcp.pool import Binding, Pool
+from bootfw.lease import Lease, LeaseState
+from bootfw.wire.dhcp4 import MessageType
+
+OFFER = MessageType.OFFER
+
+
+def everyones(address: str) -> bool:
+    return True
+
+
+def addresses_of(changed: dict[str, object]) -> list[str]:
+    """What a pool gives when nothing is ever given back."""
+    found, bindings = [], {}
+    line = Pool(subnet(**changed), everyones)
+    while (binding := line.take(0.0, bindings)) is not None:
+        found.append(binding.address)
+    assert list(bindings) == found
+    return found
+
+
+def test_addresses_come_in_the_order_of_the_pool():
+    assert addresses_of({"pool": ["10.77.0.20-10.77.0.21", "10.77.0.5", "10.77.0.8/31"]}) == [
+        "10.77.0.20",
+        "10.77.0.21",
+        "10.77.0.5",
+        "10.77.0.8",
+        "10.77.0.9",
+    ]
+
+
+def test_nobody_gets_a_router_an_excluded_address_or_one_that_is_no_hosts():
+    changed = {
+        "pool": ["10.77.0.0/29", "10.77.0.254-10.77.0.255"],
+        "router": "10.77.0.1",
+        "exclude": ["10.77.0.3-10.77.0.4"],
+    }
+
+    assert addresses_of(changed) == ["10.77.0.2", "10.77.0.5", "10.77.0.6", "10.77.0.7", "10.77.0.254"]
+
+
+def test_a_pair_of_addresses_are_both_hosts():
+    """RFC 3021."""
+    assert addresses_of({"network": "10.77.0.2/31", "pool": ["10.77.0.2/31"]}) == ["10.77.0.2", "10.77.0.3"]
+
+
+def test_a_pool_of_all_addresses_costs_nothing_to_make():
+    line = Pool(subnet(network="10.0.0.0/8", pool=["10.0.0.0/8"], router=()), everyones)
+
+    assert line.take(0.0, {}).address == "10.0.0.1"
+
+
+def test_what_was_never_leased_comes_before_what_was():
+    dhcp = server(pool(3))
+    first, second, third = (Machine(number, dhcp) for number in (1, 2, 3))
+    leased = first.boots()
+    offered = address(second.discovers(), OFFER)
+
+    later = third.after(4000)
+
+    assert address(later.discovers(), OFFER) == offered
+    assert address(Machine(4, dhcp, now=later.now).discovers(), OFFER) not in (leased, offered)
+    assert address(Machine(5, dhcp, now=later.now).discovers(), OFFER) == leased
+
+
+def test_the_address_that_expired_first_is_taken_first():
+    dhcp = server(pool(4))
+    machines = [Machine(number, dhcp).after(10 * number) for number in range(4)]
+    held = [machine.boots() for machine in machines]
+    machines[0].after(100).renews(held[0])
+    machines[2].after(200).releases(held[2])
+
+    strangers = [Machine(number, dhcp, now=machines[0].now + 10000) for number in range(10, 14)]
+
+    assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [held[n] for n in (2, 1, 3, 0)]
+
+
+def test_who_comes_back_after_its_lease_expired_keeps_its_place_behind_the_others():
+    dhcp = server(pool(2))
+    first, second = Machine(1, dhcp), Machine(2, dhcp).after(1)
+    held = [first.boots(), second.boots()]
+    stranger = Machine(3, dhcp).after(3602)
+    assert address(stranger.discovers(), OFFER) == held[0]
+    stranger.selects("192.0.2.9", chosen="192.0.2.1")
+    first.after(4000).boots()
+
+    strangers = [Machine(number, dhcp).after(9000) for number in (4, 5)]
+
+    assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [held[1], held[0]]
+
+
+moves = st.lists(
+    st.tuples(
+        st.integers(0, 4),
+        st.sampled_from(["lease", "offer", "renew", "release", "withdraw", "take"]),
+        st.sampled_from([1, 5, 50, 500]),
+        st.sampled_from([0, 0, 1, 10, 100]),
+    ),
+    max_size=40,
+)
+
+
+@given(moves, st.integers(0, 700))
+def test_free_addresses_come_in_the_order_in_which_they_became_free(steps, later):
+    """Whatever happened to them before."""
+    line, bindings, now = Pool(pool(5), everyones), {}, 100.0
+    ready = [line.take(now, bindings) for _ in range(5)]
+    for binding in ready:
+        lease(binding, now, 1.0)
+        line.enter(binding)
+    for which, move, lasting, passing in steps:
+        binding = ready[which]
+        before = binding.free_at()
+        now += passing
+        if move == "take":
+            taken = line.take(now, bindings)
+            if taken is not None:
+                taken.offered_until = now + lasting
+                line.enter(taken)
+            continue
+        if move == "offer":
+            binding.offered_until = max(binding.offered_until, now + lasting)
+        elif move == "withdraw":
+            binding.offered_until = min(binding.offered_until, now)
+        elif move == "release":
+            lease(binding, now, min(0.0, binding.lease.expires - now))
+        elif move == "lease" or binding.lease.expires > now:
+            lease(binding, now, lasting)
+        if binding.free_at() != before:
+            line.enter(binding)
+    now += later
+
+    free = sorted((b for b in ready if b.free_at() <= now), key=Binding.free_at)
+    taken = []
+    while (binding := line.take(now, bindings)) is not None:
+        taken.append(binding)
+    assert [b.free_at() for b in taken] == [b.free_at() for b in free]
+    assert {b.address for b in taken} == {b.address for b in free}
+
+
+def lease(binding: Binding, now: float, seconds: float) -> None:
+    binding.lease = Lease(binding.address, b"x", "", LeaseState.ACTIVE, now, now + seconds)
+
+
+def test_giving_and_taking_back_for_ever_takes_no_more_room():
+    dhcp = server(pool(10))
+    machine = Machine(1, dhcp)
+    for _ in range(2000):
+        machine = machine.after(0.1)
+        machine.releases(machine.boots())
+
+    (line,) = dhcp.networks[0]._pools.values()
+    assert len(line._queue) < 100
+    assert len(line._expired) < 100
