@@ -161,7 +161,7 @@ def _by_name(body: list[Statement]) -> dict[str, Statement]:
     for words in body:
         if words[:2] == ["binding", "state"]:
             statements["binding state"] = words[2:]
-        elif words[0] not in ("next", "rewind", "set", "on", "option", "supersede", "ddns-text"):
+        else:
             statements[words[0]] = words[1:]
     return statements
 

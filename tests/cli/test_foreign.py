@@ -170,6 +170,50 @@ def test_isc():
     )
 
 
+WRITTEN_BY_ISC = r"""# The format of this file is documented in the dhcpd.leases(5) manual page.
+# This lease file was written by isc-dhcp-4.4.3-P1
+
+# authoring-byte-order entry is generated, DO NOT DELETE
+authoring-byte-order little-endian;
+
+server-duid "\000\001\000\0012\223#jB\316\370\364\035\335";
+
+lease 10.55.0.10 {
+  starts 5 2026/11/20 15:27:41;
+  ends 5 2026/11/20 16:27:41;
+  cltt 5 2026/11/20 15:27:41;
+  binding state active;
+  next binding state free;
+  rewind binding state free;
+  hardware ethernet d2:d1:d0:a1:22:1e;
+  uid "\001\322\321\320\241\"\036";
+  set vendor-class-identifier = "udhcp 1.35.0";
+  client-hostname "pc1";
+}
+lease 10.55.0.11 {
+  starts 5 2026/11/20 15:27:42;
+  ends 5 2026/11/20 16:27:42;
+  cltt 5 2026/11/20 15:27:42;
+  binding state active;
+  next binding state free;
+  rewind binding state free;
+  hardware ethernet 02:00:00:00:22:5c;
+  uid "\377\"\\\000";
+  set vendor-class-identifier = "udhcp 1.35.0";
+}
+"""
+
+
+def test_isc_as_dhcpd_4_4_3_wrote_it_for_udhcpc():
+    found = read_isc(WRITTEN_BY_ISC, NOW, HARDWARE)
+    assert found.left_out == ()
+    named, odd = found.leases.values()
+    assert (named.address, named.hostname, named.mac) == ("10.55.0.10", "pc1", "d2:d1:d0:a1:22:1e")
+    assert named.client_id == b"\1" + bytes.fromhex("d2d1d0a1221e")
+    assert (odd.address, odd.client_id) == ("10.55.0.11", bytes.fromhex("ff225c00"))
+    assert named.expires - named.granted == 3600
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -233,6 +277,19 @@ def test_dnsmasq():
         "line 6 is no lease: something else",
         "line 7 is no lease: 1763643600 52:54:00:00:00:05 10.0.0.999 * *",
     )
+
+
+def test_dnsmasq_as_2_90_wrote_it_for_udhcpc():
+    found = read_dnsmasq(
+        "1795192021 02:00:00:00:00:77 10.55.0.14 * *\n"
+        "1795192018 e6:e1:89:a9:dd:eb 10.55.0.49 pc1 01:e6:e1:89:a9:dd:eb\n",
+        NOW,
+        HARDWARE,
+    )
+    assert found.left_out == ()
+    bare, named = found.leases.values()
+    assert (bare.mac, bare.client_id, bare.hostname) == ("02:00:00:00:00:77", b"", "")
+    assert (named.address, named.hostname, named.expires) == ("10.55.0.49", "pc1", 1795192018)
 
 
 def test_clients_are_told_apart_as_the_server_does():
