@@ -106,6 +106,10 @@ class Program:
             lambda: _bound_ports(self.pid) >= set(ports), seconds, f"{self.log.stem} listens on {sorted(ports)}"
         )
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def stop(self, seconds: float = 10) -> int:
         """Ask it to end, insist after *seconds*; its exit code."""
         with contextlib.suppress(ProcessLookupError):
@@ -151,6 +155,16 @@ class Host:
 
     def ip(self, *arguments: str) -> None:
         _ip("-n", self.namespace, *arguments)
+
+    def addresses(self) -> list[str]:
+        """The IPv4 addresses of ``eth0`` now, such as ``10.77.0.1/24``."""
+        shown = subprocess.run(
+            ["ip", "-n", self.namespace, "-4", "-o", "address", "show", "dev", "eth0"],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return [line.split()[3] for line in shown.stdout.splitlines()]
 
     def udp_socket(self, address: str = "", port: int = 0) -> socket.socket:
         """A socket of this host for use in the test process, with a timeout of 10 s.

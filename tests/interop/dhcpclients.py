@@ -1,0 +1,112 @@
+"""Real DHCP clients of operating systems, and how each is told to give its address back.
+
+They change nothing on this machine: each runs in a mount namespace of its own where it would write to the system's
+directories.
+"""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from attrs import frozen
+
+from .lab import Host, Program, need
+
+RENEWAL_SECONDS = 45
+"""Half of a lease of 60 seconds, which is the shortest, and what clients add to it at random."""
+
+_SCRIPT = """#!/bin/sh
+# dhclient and dhcpcd tell by "reason", udhcpc by its first argument.
+event=${reason:-$1} address=${new_ip_address:-$ip}
+case "$event" in
+    BOUND | RENEW | REBIND | REBOOT | bound | renew) ip address replace "$address/24" dev "$interface" ;;
+    RELEASE | EXPIRE | STOP | deconfig) ip address flush dev "$interface" scope global ;;
+esac
+echo "$event $address"
+"""
+
+_NETWORK = """[Match]
+Name=eth0
+[Network]
+DHCP=ipv4
+LinkLocalAddressing=no
+[DHCPv4]
+SendRelease=yes
+"""
+
+
+@frozen
+class DHCPClient:
+    """A program that keeps an address on ``eth0`` of its host."""
+
+    name: str
+    start: Callable[[Host, Path], Program]
+    """Takes a directory for what it needs."""
+    release: Callable[[Program], None]
+    renew: Callable[[Program], None] | None = None
+    """None: it renews by its own clock only."""
+
+
+def _signal(number: signal.Signals) -> Callable[[Program], None]:
+    return lambda program: program.send(number)
+
+
+def _script(directory: Path) -> Path:
+    path = directory / "script"
+    path.write_text(_SCRIPT)
+    path.chmod(0o755)
+    return path
+
+
+def _dhclient(host: Host, directory: Path) -> Program:
+    need("dhclient")
+    leases = directory / "leases"
+    leases.touch()
+    words = ("-d", "-v", "-sf", _script(directory), "-lf", leases, "-pf", directory / "pid", "eth0")
+    # It gives nothing back on a signal: the same program has to be called once more.
+    again = f"dhclient -r -v -sf {directory / 'script'} -lf {leases} -pf {directory / 'pid'} eth0"
+    return host.start("sh", "-c", f"trap '{again}' TERM; \"$@\" & wait; wait", "-", "dhclient", *words, name="dhclient")
+
+
+def _udhcpc(host: Host, directory: Path) -> Program:
+    need("busybox")
+    words = ("-f", "-i", "eth0", "-s", _script(directory), "-t", "5", "-T", "1", "-R")
+    return host.start("busybox", "udhcpc", *words, name="udhcpc")
+
+
+def _dhcpcd(host: Host, directory: Path) -> Program:
+    need("dhcpcd")
+    words = ("--nobackground", "--debug", "--ipv4only", "--noipv4ll", "--config", "/dev/null", "--script")
+    return _aside(host, ("/var/lib/dhcpcd", "/run"), "dhcpcd", *words, _script(directory), "eth0")
+
+
+def _networkd(host: Host, directory: Path) -> Program:
+    daemon = "/usr/lib/systemd/systemd-networkd"
+    need(daemon)
+    (directory / "eth0.network").write_text(_NETWORK)
+    # Where /sys can't be written it takes itself for contained, and waits for no udev.
+    prepare = " && ".join(
+        (
+            "mount -o remount,bind,ro /sys",
+            "mkdir -p /run/systemd/network /run/systemd/netif/leases /run/systemd/netif/links /run/systemd/netif/lldp",
+            f"cp {directory / 'eth0.network'} /run/systemd/network",
+            "chown -R systemd-network /run/systemd",
+        )
+    )
+    command = f"{prepare} && SYSTEMD_LOG_LEVEL=debug exec {daemon}"
+    return _aside(host, ("/run",), "sh", "-c", command, name="networkd")
+
+
+def _aside(host: Host, directories: tuple[str, ...], *command: str | Path, name: str = "") -> Program:
+    """Start it where these directories are empty and its own."""
+    mounts = " && ".join(f"mount -t tmpfs none {directory}" for directory in directories)
+    shell = ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "-")
+    return host.start(*shell, *command, name=name or str(command[0]))
+
+
+CLIENTS = [
+    DHCPClient("dhclient", _dhclient, _signal(signal.SIGTERM)),
+    DHCPClient("udhcpc", _udhcpc, _signal(signal.SIGUSR2), _signal(signal.SIGUSR1)),
+    DHCPClient("dhcpcd", _dhcpcd, _signal(signal.SIGALRM), _signal(signal.SIGHUP)),
+    DHCPClient("networkd", _networkd, _signal(signal.SIGTERM)),
+]

@@ -1,0 +1,136 @@
+"""Real DHCP clients and real firmware live on ``twistd bootfw`` alone: no other server is there."""
+
+import json
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .dhcpclients import CLIENTS, RENEWAL_SECONDS, DHCPClient
+from .lab import Host, Lab, Program, need, wait_until
+from .qemu import start_bios_machine, start_uefi_machine
+from .service import start_bootfw
+
+pytestmark = pytest.mark.interop
+
+SECONDS = 90
+
+
+@pytest.fixture
+def server(lab: Lab) -> Host:
+    return lab.host("bootfw", "10.77.0.1/24")
+
+
+def start(server: Host, lab: Lab, more: str = "", *ports: int) -> Program:
+    configuration = f"""
+        [bootfw]
+        state-dir = "{lab.directory / "state"}"
+        [dhcp]
+        mode = "server"
+        [[dhcp.subnet]]
+        network = "10.77.0.0/24"
+        pool = ["10.77.0.100-10.77.0.200"]
+        lease-seconds = 60
+        router = "10.77.0.1"
+        {more}
+    """
+    return start_bootfw(server, lab.directory, configuration, 67, *ports)
+
+
+def lease(lab: Lab, server: Host) -> dict[str, Any] | None:
+    """What the server says of its only lease."""
+    configuration = next(lab.directory.glob("bootfw-*.toml"))
+    program = Path(sys.executable).with_name("bootfw")
+    done = server.run(program, "leases", "list", "--json", "-c", configuration, seconds=20)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client: DHCPClient, tmp_path: Path) -> None:
+    start(server, lab)
+    host = lab.host("client")
+    program = client.start(host, tmp_path)
+
+    program.wait_until(lambda: host.addresses() == ["10.77.0.100/24"], 20, "it has an address")
+    first = lease(lab, server)
+    assert first is not None
+    assert (first["address"], first["state"], first["kind"]) == ("10.77.0.100", "active", "system")
+
+    if client.renew is not None:
+        client.renew(program)
+    renewed = wait_until(
+        lambda: (now := lease(lab, server)) and now["expires"] > first["expires"] and now, RENEWAL_SECONDS, "it renews"
+    )
+    assert renewed["address"] == "10.77.0.100"
+    assert host.addresses() == ["10.77.0.100/24"]
+
+    client.release(program)
+    wait_until(lambda: (now := lease(lab, server)) and now["state"] == "released", 10, "it gives the address back")
+
+
+def test_a_pxe_rom_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path) -> None:
+    marker = f"marker-{secrets.token_hex(8)}"
+    (tmp_path / "boot.ipxe").write_text(f"#!ipxe\necho {marker}\n")
+    bootfw = start(
+        server,
+        lab,
+        f"""
+        [[backend]]
+        use = "directory"
+        root = "{tmp_path}"
+        [[resolver]]
+        use = "by-architecture"
+        [resolver.files]
+        ipxe = "boot.ipxe"
+        """,
+        69,
+    )
+    console = start_bios_machine(lab, "e1000")
+    console.wait_until(lambda: marker in console.output, SECONDS, "the script's marker on the console")
+    assert "ACK of 10.77.0.100" in bootfw.output
+
+
+def test_uefi_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path) -> None:
+    """EDK2 takes the file of the server's offer, and iPXE, which that is, its script."""
+    program = Path("/usr/lib/ipxe/snponly.efi")
+    need(str(program))
+    marker = f"marker-{secrets.token_hex(8)}"
+    (tmp_path / "boot.ipxe").write_text(f"#!ipxe\necho {marker}\n")
+    bootfw = start(
+        server,
+        lab,
+        f"""
+        [[backend]]
+        use = "directory"
+        root = "{tmp_path}"
+        [[backend]]
+        use = "directory"
+        root = "{program.parent}"
+        [[resolver]]
+        use = "by-architecture"
+        [resolver.files]
+        x86_64-uefi = "snponly.efi"
+        ipxe = "boot.ipxe"
+        """,
+        69,
+    )
+    console = start_uefi_machine(lab)
+    console.wait_until(lambda: marker in console.output, SECONDS, "the script's marker on the console")
+    assert "10.77.0.101" not in bootfw.output, "one machine, one address"
+
+
+def test_perfdhcp_is_content(lab: Lab, server: Host) -> None:
+    need("perfdhcp")
+    start(server, lab)
+    host = lab.host("clients", "10.77.0.9/24")
+    done = host.run(
+        *("perfdhcp", "-4", "-l", "eth0", "-r", "20", "-R", "50", "-p", "3", "-W", "1000000", "-x", "i", "10.77.0.1"),
+        seconds=30,
+    )
+    assert done.exit_code == 0, done.output
+    assert done.output.count("drops: 0") == 2, done.output
