@@ -123,7 +123,7 @@ class Pool:
     def _first(self, line: "deque[tuple[float, Binding]]") -> Binding | None:
         while line:
             time, binding = line.popleft()
-            if binding.queued < 0 and time == binding.free_at() and self._usable(binding.address):
+            if time == binding.free_at() and self._usable(binding.address):
                 return binding
         return None
 

@@ -75,7 +75,7 @@ def option_values(table: Mapping[Any, Any]) -> dict[int, bytes]:
 def _option(key: Any, value: Any) -> tuple[int, bytes]:
     code = int(key) if isinstance(key, int) or (key.isascii() and key.isdecimal()) else OPTIONS.get(key, (-1, ""))[0]
     if code < 0:
-        raise ValueError(f"unknown option{nearest(key, OPTIONS)}; others go by number")
+        raise ValueError(f"unknown option{nearest(str(key), OPTIONS)}; others go by number")
     if not 0 < code < 255 or code in _OURS:
         raise ValueError(f"option {code} can't be set here: {_OTHERWISE.get(code, 'the server sets it itself')}")
     if isinstance(value, bytes):
@@ -122,7 +122,10 @@ def _domains(values: list[str]) -> bytes:
     """RFC 3397, without the compression that some clients can't read."""
     out = b""
     for value in values:
-        labels = value.rstrip(".").encode("idna").split(b".")
+        try:
+            labels = value.rstrip(".").encode("idna").split(b".")
+        except UnicodeError:
+            raise ValueError(f'must be a domain, such as "lab.example", not "{value}"') from None
         out += b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
     return out
 

@@ -149,12 +149,13 @@ def lease(binding: Binding, now: float, seconds: float) -> None:
 
 
 def test_giving_and_taking_back_for_ever_takes_no_more_room():
-    dhcp = server(pool(10))
-    machine = Machine(1, dhcp)
+    line, bindings, now = Pool(pool(10), everyones), {}, 0.0
     for _ in range(2000):
-        machine = machine.after(0.1)
-        machine.releases(machine.boots())
+        now += 0.1
+        binding = line.take(now, bindings)
+        for seconds in (3600.0, 0.0):
+            lease(binding, now, seconds)
+            line.enter(binding)
 
-    (line,) = dhcp.networks[0]._pools.values()
-    assert len(line._queue) < 100
-    assert len(line._expired) < 100
+    assert len(bindings) == 10
+    assert len(line._queue) + len(line._expired) < 100

@@ -1,0 +1,325 @@
+"""Who is the same client, and what is reserved for it."""
+
+import firmware
+import pytest
+from leasing import BEGIN, HERE, LEASE, NAK, OFFER, Machine, address, pool, server, subnet
+
+from bootfw.dhcp.answer import Cause, Silence
+from bootfw.dhcp.identity import identify, is_firmware
+from bootfw.dhcp.subnet import Host
+from bootfw.lease import Lease, LeaseState, Reservation
+
+MACHINE_ID = firmware.UUID_ON_THE_WIRE
+UUID = firmware.UUID
+
+
+def circuit(raw: bytes) -> dict[int, bytes]:
+    return {82: bytes((1, len(raw))) + raw}
+
+
+# Identity
+
+
+@pytest.mark.parametrize("client_id", [None, b"\0" + MACHINE_ID[1:], b"\1\2\0\0\0\0\1", b"\xff" + bytes(18)])
+def test_rom_boot_program_and_system_are_one_client(client_id):
+    machine = Machine(1, server())
+    held = machine.sending({97: MACHINE_ID}).boots()
+
+    assert machine.sending({} if client_id is None else {61: client_id}).boots() == held
+
+
+def test_two_interfaces_of_one_machine_are_two_clients():
+    dhcp = server()
+    told = {97: MACHINE_ID, 61: MACHINE_ID}
+
+    assert Machine(1, dhcp, told).boots() != Machine(2, dhcp, told).boots()
+
+
+def test_by_client_id_two_clients_of_one_interface_are_two():
+    dhcp = server(by_client_id=True)
+    one, other, neither = (Machine(1, dhcp, options) for options in ({61: b"\0a"}, {61: b"\0b"}, {}))
+
+    assert len({one.boots(), other.boots(), neither.boots()}) == 3
+    assert Machine(2, dhcp, {61: b"\0a"}).boots() == one.boots()
+
+
+def test_infiniband_is_known_by_its_client_id():
+    """RFC 4390: there is no room for its hardware address."""
+    dhcp = server()
+    one, other = Machine(1, dhcp, {61: b"\xff" + bytes(20)}), Machine(1, dhcp, {61: b"\xff" + bytes(19) + b"\1"})
+    header = {"htype": 32, "hlen": 0, "chaddr": b""}
+
+    offers = [address(machine.says(1, **header), OFFER) for machine in (one, other, one)]
+
+    assert offers[0] == offers[2] != offers[1]
+
+
+def test_a_client_id_is_never_taken_for_a_hardware_address():
+    dhcp = server()
+    machine = Machine(1, dhcp)
+    key = identify(machine.message(1), {}).key
+
+    other = Machine(2, dhcp, {61: key[1:]}).message(1, htype=32, hlen=0, chaddr=b"")
+
+    assert identify(other, {}).key != key
+
+
+@pytest.mark.parametrize("client", [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS], ids=lambda client: client.name)
+def test_firmware_is_seen_as_such(client):
+    assert is_firmware(client.message())
+
+
+@pytest.mark.parametrize("client", firmware.ORDINARY_CLIENTS, ids=lambda client: client.name)
+def test_systems_are_not_firmware(client):
+    assert not is_firmware(client.message())
+
+
+def test_a_machine_without_a_vendor_class_is_firmware_by_its_architecture():
+    """SLOF and the loader of s390x tell it in their REQUEST only."""
+    assert is_firmware(firmware.SLOF.changed({93: b"\0\x0c"}).message())
+
+
+# Reservations
+
+
+@pytest.mark.parametrize(
+    ("known_by", "options"),
+    [
+        ({"mac": "02-00-00-00-00-01"}, {}),
+        ({"client_id": "0x00616263"}, {61: b"\0abc"}),
+        ({"uuid": UUID.upper()}, {97: MACHINE_ID}),
+        ({"circuit_id": "port 7"}, circuit(b"port 7")),
+    ],
+    ids=lambda value: str(next(iter(value), "")),
+)
+def test_a_reserved_address_is_its_clients(known_by, options):
+    dhcp = server(subnet(hosts=[Host(address="10.77.0.20", **known_by)]))
+
+    assert Machine(1, dhcp, options, giaddr="10.77.0.1").boots() == "10.77.0.20"
+    assert address(Machine(2, dhcp).discovers("10.77.0.20"), OFFER) == "10.77.0.100"
+    assert address(Machine(2, dhcp).selects("10.77.0.20"), NAK) == ""
+
+
+def test_a_circuit_id_without_a_relay_is_nobodys():
+    """RFC 3046 section 2.1: the client has put it there."""
+    dhcp = server(subnet(hosts=[Host(address="10.77.0.20", circuit_id="port 7")]))
+
+    assert Machine(1, dhcp, circuit(b"port 7")).boots() == "10.77.0.100"
+
+
+def test_a_reserved_address_of_the_pool_is_given_to_nobody_else():
+    reserved = Host(address="10.77.0.100", mac="02:00:00:00:00:01")
+    dhcp = server(subnet(pool=["10.77.0.100-10.77.0.101"], hosts=[reserved]))
+
+    assert address(Machine(2, dhcp).discovers("10.77.0.100"), OFFER) == "10.77.0.101"
+    assert isinstance(Machine(3, dhcp).discovers(), Silence)
+    assert Machine(1, dhcp).boots() == "10.77.0.100"
+
+
+def test_a_client_moves_to_what_is_reserved_for_it_when_it_renews():
+    dhcp = server()
+    machine = Machine(1, dhcp)
+    held = machine.boots()
+    dhcp.reserve(Reservation(address="10.77.0.20", mac=machine.mac))
+
+    nak = machine.after(9).renews(held)
+    assert address(nak, NAK) == ""
+    assert nak.message == "10.77.0.20 is reserved for it"
+    offered = address(machine.after(9).discovers(), OFFER)
+    ack = machine.after(9).selects(offered)
+
+    assert offered == "10.77.0.20"
+    assert [(lease.address, lease.state) for lease in ack.commit] == [
+        ("10.77.0.20", LeaseState.ACTIVE),
+        (held, LeaseState.RELEASED),
+    ]
+    assert address(Machine(2, dhcp).after(9).discovers(held), OFFER) == held
+
+
+def test_a_client_keeps_its_address_while_somebody_uses_the_reserved_one():
+    dhcp = server()
+    machine, squatter = Machine(1, dhcp), Machine(2, dhcp)
+    taken, held = squatter.boots(), machine.boots()
+    dhcp.reserve(Reservation(address=taken, mac=machine.mac))
+
+    assert address(machine.renews(held)) == held
+    assert address(squatter.after(1800).renews(taken), NAK) == "", "who has it is sent away"
+    assert address(squatter.after(1801).discovers(), OFFER) != taken
+    assert address(machine.after(1800 + LEASE).discovers(), OFFER) == taken
+
+
+def test_what_is_reserved_no_longer_may_go_to_others_again():
+    dhcp = server(pool(1))
+    reservation = Reservation(address="10.77.0.100", mac="02:00:00:00:00:01")
+    dhcp.reserve(reservation)
+    assert isinstance(Machine(2, dhcp).discovers(), Silence)
+
+    dhcp.unreserve(reservation)
+
+    assert address(Machine(2, dhcp).discovers(), OFFER) == "10.77.0.100"
+
+
+def test_unreserving_leaves_a_lease_to_its_client():
+    dhcp = server(pool(1))
+    reservation = Reservation(address="10.77.0.100", mac="02:00:00:00:00:01")
+    dhcp.reserve(reservation)
+    machine = Machine(1, dhcp)
+    machine.boots()
+
+    dhcp.unreserve(reservation)
+
+    assert isinstance(Machine(2, dhcp).discovers(), Silence)
+    assert address(machine.renews("10.77.0.100")) == "10.77.0.100"
+
+
+def test_a_reservation_replaces_the_one_for_the_same_client():
+    configured = Host(address="10.77.0.20", mac="02:00:00:00:00:01")
+    stored = Reservation(address="10.77.0.21", mac="02:00:00:00:00:01")
+
+    assert Machine(1, server(subnet(hosts=[configured]), reservations=[stored])).boots() == "10.77.0.21"
+
+
+def test_reservations_are_listed_once():
+    dhcp = server(subnet(hosts=[Host(address="10.77.0.20", mac="02:00:00:00:00:01", uuid=UUID)]))
+    nameless = Reservation(mac="02:00:00:00:00:02", hostname="two")
+    dhcp.reserve(nameless)
+
+    assert [found.mac for found in dhcp.reservations()] == ["02:00:00:00:00:01", "02:00:00:00:00:02"]
+
+
+def test_reserving_what_is_of_no_subnet_is_refused():
+    with pytest.raises(ValueError, match=r"192\.0\.2\.1 is of no subnet"):
+        server().reserve(Reservation(address="192.0.2.1", mac="02:00:00:00:00:01"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({}, "at least one"),
+        ({"mac": "02:00"}, "MAC"),
+        ({"uuid": "?"}, "UUID"),
+        ({"mac": "02:00:00:00:00:01", "address": "x"}, "IPv4"),
+        ({"client_id": "0xabc"}, "hexadecimal"),
+    ],
+)
+def test_a_reservation_for_nobody_or_nonsense_is_refused(fields, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Reservation(**fields)
+
+
+def test_bootp_gets_what_is_reserved_and_nothing_else():
+    dhcp = server(subnet(hosts=[Host(address="10.77.0.20", mac="02:00:00:00:00:01")]))
+    machine = Machine(1, dhcp)
+
+    assert address(machine.says(None), None) == "10.77.0.20"
+    dhcp.probed("10.77.0.20", True, BEGIN)
+    assert machine.says(None).cause is Cause.UNRESERVED
+
+
+def test_host_options_and_names_are_told_to_their_client():
+    host = Host(mac="02:00:00:00:00:01", hostname="node1", options={"interface-mtu": 1400, "router": "10.77.0.2"})
+    dhcp = server(subnet(hosts=[host]))
+
+    offer = Machine(1, dhcp).discovers()
+
+    assert offer.reservation is host
+    assert (offer.options[12], offer.options[26], offer.options[3]) == (b"node1", b"\5\x78", bytes((10, 77, 0, 2)))
+    assert not {12, 26} & Machine(2, dhcp).discovers().options.keys()
+
+
+# Limits
+
+
+def test_strangers_can_be_kept_waiting_while_others_are_served():
+    open_to_strangers = [True]
+    dhcp = server(subnet(hosts=[Host(mac="02:00:00:00:00:09")]), admit=lambda *_: open_to_strangers[0])
+    machine = Machine(1, dhcp)
+    held = machine.boots()
+    open_to_strangers[0] = False
+
+    for answer in (
+        Machine(2, dhcp).discovers(),
+        Machine(2, dhcp).discovers("10.77.0.105"),
+        Machine(2, dhcp).selects("10.77.0.105"),
+        Machine(2, dhcp).renews("10.77.0.105"),
+    ):
+        assert isinstance(answer, Silence)
+        assert answer.cause is Cause.LIMITED
+        assert answer.detail == "10.77.0.0/24"
+    assert address(machine.renews(held)) == held
+    assert machine.boots() == held
+    assert address(Machine(9, dhcp).discovers(), OFFER)
+
+
+def test_admission_is_told_who_asks_from_where():
+    asked = []
+    dhcp = server(admit=lambda *facts: bool(asked.append(facts)) or True)
+    Machine(1, dhcp).boots()
+
+    ((message, arrival, now),) = asked
+
+    assert (message.mac, arrival, now) == ("02:00:00:00:00:01", HERE, BEGIN)
+
+
+# Leases from before
+
+
+def test_leases_go_on_where_they_were():
+    before = server()
+    held = [Machine(number, before).boots() for number in range(1, 6)]
+    Machine(1, before).releases(held[0])
+    Machine(2, before).declines(held[1])
+
+    after = server(leases=before.leases())
+
+    assert {lease.address: lease for lease in after.leases()} == {lease.address: lease for lease in before.leases()}
+    assert [Machine(number, after, now=BEGIN + 9).boots() for number in (3, 4, 5)] == held[2:]
+    assert address(Machine(1, after).discovers(), OFFER) == held[0]
+    assert address(Machine(2, after).discovers(held[1]), OFFER) not in held
+    assert Machine(9, after).boots() not in held
+
+
+def test_of_several_leases_of_a_client_the_one_that_lasts_longest_is_its_address():
+    key = identify(Machine(1, server()).message(1), {}).key
+    leases = [
+        Lease(f"10.77.0.10{n}", key, "02:00:00:00:00:01", LeaseState.ACTIVE, BEGIN, BEGIN + expires)
+        for n, expires in enumerate((50, 100, 70))
+    ]
+
+    assert address(Machine(1, server(leases=leases)).discovers(), OFFER) == "10.77.0.101"
+
+
+def test_leases_of_other_networks_are_left_alone():
+    lease = Lease("192.0.2.1", b"x", "", LeaseState.ACTIVE, BEGIN, BEGIN + 60)
+    dhcp = server()
+
+    assert not dhcp.restore(lease)
+    assert list(dhcp.leases()) == []
+    assert dhcp.lease("192.0.2.1") is None
+    assert dhcp.release("192.0.2.1", BEGIN) == ()
+
+
+def test_an_imported_lease_replaces_what_is_known():
+    dhcp = server()
+    machine, other = Machine(1, dhcp), Machine(2, dhcp)
+    held = machine.boots()
+    key = identify(other.message(1), {}).key
+
+    assert dhcp.restore(Lease(held, key, other.mac, LeaseState.ACTIVE, BEGIN, BEGIN + 60))
+
+    assert address(machine.renews(held), NAK) == ""
+    assert address(other.renews(held)) == held
+
+
+def test_the_operator_takes_leases_and_quarantines_back():
+    dhcp = server(pool(2))
+    machine = Machine(1, dhcp)
+    held = machine.boots()
+    dhcp.probed("10.77.0.101", True, BEGIN)
+
+    for given in (held, "10.77.0.101"):
+        (lease,) = dhcp.release(given, BEGIN + 5)
+        assert (lease.address, lease.state, lease.expires) == (given, LeaseState.RELEASED, BEGIN + 5)
+
+    assert address(Machine(2, dhcp).after(5).discovers(held), OFFER) == held
+    assert dhcp.release("10.77.0.109", BEGIN) == ()

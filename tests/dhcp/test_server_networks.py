@@ -1,0 +1,220 @@
+"""Where a client is: on our wire, behind a relay, in one subnet of several."""
+
+import pytest
+from leasing import NAK, OFFER, SERVER, Machine, address, server, subnet
+
+from bootfw.dhcp.answer import Arrival, Cause, Silence
+from bootfw.dhcp.hostclass import HostClass
+from bootfw.dhcp.subnet import Host, Subnet, check_together
+from bootfw.errors import ConfigError
+
+FAR = {"network": "10.78.0.0/24", "pool": ["10.78.0.100-10.78.0.101"], "router": "10.78.0.1"}
+
+
+def far(**changed: object) -> Subnet:
+    return Subnet(**{**FAR, **changed})
+
+
+@pytest.fixture
+def dhcp():
+    return server(subnet(), far(relays=["192.168.9.1"]))
+
+
+def behind(dhcp, giaddr, options=None, number=1):
+    return Machine(number, dhcp, options or {}, Arrival(SERVER, unicast=True), giaddr)
+
+
+def agent(**suboptions: bytes) -> dict[int, bytes]:
+    codes = {"circuit": 1, "link": 5, "override": 11}
+    return {82: b"".join(bytes((codes[name], len(raw))) + raw for name, raw in suboptions.items())}
+
+
+def test_a_client_of_a_relay_is_where_the_relay_is(dhcp):
+    machine = behind(dhcp, "10.78.0.1")
+
+    offer = machine.discovers()
+
+    assert address(offer, OFFER) == "10.78.0.100"
+    assert offer.options[3] == bytes((10, 78, 0, 1))
+    assert machine.boots() == "10.78.0.100"
+
+
+def test_a_relay_may_have_an_address_of_its_own(dhcp):
+    assert behind(dhcp, "192.168.9.1").boots() == "10.78.0.100"
+
+
+def test_a_relay_may_select_the_link(dhcp):
+    """RFC 3527."""
+    assert behind(dhcp, SERVER, agent(link=bytes((10, 78, 0, 0)))).boots() == "10.78.0.100"
+    assert behind(dhcp, "10.78.0.1", agent(link=b"\x0a"), 2).boots() == "10.78.0.101"
+
+
+def test_a_relay_of_nowhere_is_not_answered(dhcp):
+    answer = behind(dhcp, "172.16.0.1").discovers()
+
+    assert isinstance(answer, Silence)
+    assert (answer.cause, answer.detail) == (Cause.ABSENT, "172.16.0.1")
+
+
+def test_a_wire_without_a_subnet_is_not_answered(dhcp):
+    answer = Machine(1, dhcp, arrival=Arrival("192.0.2.1")).discovers()
+
+    assert isinstance(answer, Silence)
+    assert (answer.cause, answer.detail) == (Cause.ABSENT, "192.0.2.1")
+
+
+def test_a_cut_option_of_a_relay_counts_as_none(dhcp):
+    assert address(behind(dhcp, "10.78.0.1", {82: b"\1\x09x"}).discovers(), OFFER) == "10.78.0.100"
+
+
+def test_a_relay_may_stand_for_the_server(dhcp):
+    """RFC 5107: renewals go through it then."""
+    machine = behind(dhcp, "10.78.0.1", agent(override=bytes((10, 78, 0, 1))))
+
+    offer = machine.discovers()
+
+    assert (offer.identifier, offer.server) == ("10.78.0.1", SERVER)
+    assert address(machine.selects(offer.address, chosen="10.78.0.1")) == offer.address
+
+
+def test_a_client_that_moves_has_a_lease_in_each_network(dhcp):
+    at_home, away = Machine(1, dhcp), behind(dhcp, "10.78.0.1")
+    held = at_home.boots()
+
+    assert address(away.restarts_with(held), NAK) == ""
+    other = away.boots()
+    assert address(at_home.restarts_with(other), NAK) == ""
+    assert address(at_home.restarts_with(held)) == held
+
+
+# Shared networks
+
+
+def test_subnets_of_one_wire_are_used_one_after_the_other():
+    dhcp = server(subnet(pool=["10.77.0.100"], shared_network="lab"), far(shared_network="lab", pool=["10.78.0.100"]))
+    first, second, third = (Machine(number, dhcp) for number in (1, 2, 3))
+
+    assert first.boots() == "10.77.0.100"
+    ack = second.selects(address(second.discovers(), OFFER))
+    assert address(ack) == "10.78.0.100"
+    assert ack.options[3] == bytes((10, 78, 0, 1)), "with the router of its subnet"
+    answer = third.discovers()
+    assert isinstance(answer, Silence)
+    assert (answer.cause, answer.detail) == (Cause.EXHAUSTED, "lab")
+
+
+def test_a_relay_in_a_shared_network_gets_addresses_of_its_own_subnet_first():
+    dhcp = server(subnet(shared_network="lab"), far(shared_network="lab"))
+
+    assert behind(dhcp, "10.78.0.1").boots() == "10.78.0.100"
+    assert behind(dhcp, SERVER, number=2).boots() == "10.77.0.100"
+
+
+def test_a_client_of_a_shared_network_keeps_its_address_of_either_subnet():
+    dhcp = server(subnet(shared_network="lab"), far(shared_network="lab"))
+    machine = Machine(1, dhcp)
+
+    assert address(machine.discovers("10.78.0.101"), OFFER) == "10.78.0.101"
+    assert address(machine.selects("10.78.0.101")) == "10.78.0.101"
+    assert address(machine.restarts_with("10.78.0.101")) == "10.78.0.101"
+
+
+def test_our_own_address_is_given_to_nobody():
+    dhcp = server(subnet(pool=["10.77.0.1-10.77.0.3"], router=()))
+
+    assert Machine(1, dhcp).boots() == "10.77.0.2"
+    assert address(Machine(2, dhcp).discovers(SERVER), OFFER) == "10.77.0.3"
+    assert address(Machine(2, dhcp).selects(SERVER), NAK) == ""
+
+
+# Options
+
+
+def test_classes_are_told_their_options():
+    classes = [
+        HostClass(vendor_class="PXEClient", options={"tftp-server-name": "a", "interface-mtu": 1400}),
+        HostClass(vendor_class="PXEClient", user_class="iPXE", options={"tftp-server-name": "b"}),
+        HostClass(user_class="lab", options={"224": {"uint8": 7}}),
+    ]
+    dhcp = server(subnet(options={"interface-mtu": 1500}), classes=classes)
+
+    def told(options):
+        found = Machine(1, dhcp, options).discovers().options
+        return found.get(66), found[26], found.get(224)
+
+    assert told({}) == (None, b"\5\xdc", None)
+    assert told({60: b"PXEClient:Arch:00000"}) == (b"a", b"\5\x78", None)
+    assert told({60: b"PXEClient:Arch:00000", 77: b"iPXE"}) == (b"b", b"\5\x78", None)
+    assert told({77: b"\3lab"}) == (None, b"\5\xdc", b"\7")
+
+
+def test_a_class_of_nobody_is_refused():
+    with pytest.raises(ValueError, match="vendor-class, user-class"):
+        HostClass(options={"interface-mtu": 1400})
+
+
+def test_what_one_client_is_told_changes_nothing_for_the_next():
+    host = Host(mac="02:00:00:00:00:01", options={"router": "10.77.0.9"})
+    dhcp = server(subnet(hosts=[host]))
+    Machine(1, dhcp).discovers()
+
+    assert Machine(2, dhcp).discovers().options[3] == bytes((10, 77, 0, 1))
+
+
+def test_lease_times_are_the_subnets():
+    dhcp = server(subnet(lease_seconds=7200, firmware_lease_seconds=60))
+    machine = Machine(1, dhcp)
+
+    assert machine.discovers().options[51] == bytes((0, 0, 28, 32))
+    assert machine.sending({93: b"\0\7"}).discovers().options[51] == bytes((0, 0, 0, 60))
+
+
+def test_everything_of_a_subnet_is_told():
+    found = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"ntp-servers": "10.77.0.3"}).told
+
+    assert found == {
+        1: bytes((255, 255, 255, 0)),
+        3: bytes((10, 77, 0, 1)),
+        6: bytes((10, 77, 0, 1, 10, 77, 0, 2)),
+        15: b"lab.example",
+        42: bytes((10, 77, 0, 3)),
+    }
+
+
+# Contradictions
+
+
+@pytest.mark.parametrize(
+    ("subnets", "path", "complaint"),
+    [
+        ([far(), subnet(), far(network="10.78.0.0/25")], ("subnet", 2, "network"), "overlaps 10.78.0.0/24"),
+        ([far(network="10.0.0.0/8"), subnet()], ("subnet", 1, "network"), "10.77.0.0/24 overlaps 10.0.0.0/8"),
+        (
+            [far(relays=["192.168.9.1"]), subnet(relays=["192.168.9.2", "192.168.9.1"])],
+            ("subnet", 1, "relays", 1),
+            "another subnet",
+        ),
+        (
+            [subnet(hosts=[Host(mac="02:00:00:00:00:01"), Host(uuid="0" * 32, mac="02-00-00-00-00-01")])],
+            ("subnet", 0, "host", 1, "mac"),
+            "the same one",
+        ),
+        (
+            [
+                subnet(shared_network="lab", hosts=[Host(client_id="a")]),
+                far(shared_network="lab", hosts=[Host(client_id="a")]),
+            ],
+            ("subnet", 1, "host", 0, "client-id"),
+            "the same one",
+        ),
+    ],
+)
+def test_contradictions_are_named(subnets, path, complaint):
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        check_together(subnets)
+
+    assert caught.value.path == path
+
+
+def test_a_client_may_have_an_address_in_each_of_several_networks():
+    check_together([subnet(hosts=[Host(mac="02:00:00:00:00:01")]), far(hosts=[Host(mac="02:00:00:00:00:01")])])

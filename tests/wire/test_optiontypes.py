@@ -1,0 +1,117 @@
+"""Options that an operator sets."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootfw.errors import ConfigError
+from bootfw.wire.options import Option
+from bootfw.wire.optiontypes import OPTIONS, option_values
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "code", "octets"),
+    [
+        ("ntp-servers", ["10.77.0.1", "10.77.0.2"], 42, "0a4d0001 0a4d0002"),
+        ("ntp-servers", "10.77.0.1", 42, "0a4d0001"),
+        ("broadcast-address", "10.77.0.255", 28, "0a4d00ff"),
+        ("interface-mtu", 1400, 26, "0578"),
+        ("default-ip-ttl", 64, 23, "40"),
+        ("arp-cache-timeout", 60, 35, "0000003c"),
+        ("time-offset", -3600, 2, "fffff1f0"),
+        ("ip-forwarding", True, 19, "01"),
+        ("ip-forwarding", False, 19, "00"),
+        ("tftp-server-name", "boot", 66, "626f6f74"),
+        ("mtu-plateaus", [68, 1500], 25, "0044 05dc"),
+        ("vendor-specific", "0xf1040a4d0001", 43, "f1040a4d0001"),
+        ("domain-search", ["lab.example", "b."], 119, "036c6162 076578616d706c65 00 0162 00"),
+        # The examples of RFC 3442.
+        (
+            "classless-static-routes",
+            ["0.0.0.0/0 10.77.0.1", "10.0.0.0/8 10.77.0.2", "10.229.0.128/25 10.77.0.3", "10.198.122.47/32 10.77.0.4"],
+            121,
+            "00 0a4d0001  08 0a 0a4d0002  19 0ae50080 0a4d0003  20 0ac67a2f 0a4d0004",
+        ),
+        ("26", 1400, 26, "0578"),
+        (26, 1400, 26, "0578"),
+        ("224", {"uint16": 7}, 224, "0007"),
+        ("224", {"text": "x"}, 224, "78"),
+        ("224", {"octets": "0x00ff"}, 224, "00ff"),
+        ("interface-mtu", {"octets": "0x01"}, 26, "01"),
+        (224, b"\1\2", 224, "0102"),
+    ],
+)
+def test_values_become_octets(key, value, code, octets):
+    assert option_values({key: value}) == {code: bytes.fromhex(octets)}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("ntp-server", "10.77.0.1", 'unknown option; did you mean "ntp-servers"?; others go by number'),
+        ("x", 1, "unknown option; others go by number"),
+        ("51", {"uint32": 1}, 'option 51 can\'t be set here: it is "lease-seconds"'),
+        ("1", "255.0.0.0", 'option 1 can\'t be set here: it follows from "network"'),
+        ("61", "x", "option 61 can't be set here: the server sets it itself"),
+        ("0", {"uint8": 1}, "option 0 can't be set here: the server sets it itself"),
+        ("255", {"uint8": 1}, "option 255 can't be set here: the server sets it itself"),
+        ("256", {"uint8": 1}, "option 256 can't be set here: the server sets it itself"),
+        (-1, {"uint8": 1}, "unknown option; others go by number"),
+        ("224", 7, "must say its type, such as {uint16 = 7}; types: address"),
+        ("224", {"word": 7}, "must be one type and its value, such as {uint16 = 7}; types: address"),
+        ("224", {}, "must be one type and its value"),
+        ("224", {"uint8": 1, "uint16": 1}, "must be one type and its value"),
+        ("interface-mtu", 65536, "must be from 0 to 65535, not 65536"),
+        ("time-offset", 2**31, "must be from -2147483648 to 2147483647, not 2147483648"),
+        ("interface-mtu", "1400", 'must be an integer, not "1400"'),
+        ("ntp-servers", ["10.77.0"], 'must be an IPv4 address, such as "10.77.0.1", not "10.77.0"'),
+        ("ntp-servers", [], "must not be empty"),
+        ("tftp-server-name", "", "must not be empty"),
+        ("vendor-specific", "0xf", 'must be text, or "0x" and pairs of hexadecimal digits, not "0xf"'),
+        ("classless-static-routes", ["10.0.0.1/8 10.77.0.1"], "must be a network and its router"),
+        ("classless-static-routes", ["10.0.0.0/8"], "must be an IPv4 address"),
+        ("domain-search", ["lab..example"], "must be a domain"),
+        ("domain-search", ["x" * 64], "must be a domain"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(key, value, complaint):
+    with pytest.raises(ConfigError) as caught:
+        option_values({key: value})
+
+    assert complaint in caught.value.message
+    assert caught.value.path == (key,)
+
+
+def test_the_same_option_by_name_and_number_is_refused():
+    with pytest.raises(ConfigError, match="26 is there twice"):
+        option_values({"interface-mtu": 1400, "26": 1400})
+
+
+def test_a_place_inside_a_value_is_named():
+    with pytest.raises(ConfigError) as caught:
+        option_values({"ntp-servers": ["10.77.0.1", 3]})
+
+    assert caught.value.path == ("ntp-servers", 1)
+
+
+def test_names_are_those_of_the_codes():
+    """Where the wire has a name for it too."""
+    codes = {code: name for name, (code, _) in OPTIONS.items()}
+    named = {option: codes[option] for option in Option if option in codes}
+
+    assert named == {option: option.name.lower().replace("_", "-") for option in named}
+    assert len(codes) == len(OPTIONS)
+
+
+names = st.sampled_from([*OPTIONS, "224", "51", "x"]) | st.integers(-5, 300)
+plain = st.booleans() | st.integers(-(2**33), 2**33) | st.text(max_size=5) | st.ip_addresses(v=4).map(str)
+kinds = st.sampled_from(["uint8", "text", "octets", "addresses", "routes", "domains", "word"])
+values = plain | st.lists(plain, max_size=3) | st.dictionaries(kinds, plain | st.lists(plain, max_size=2), max_size=2)
+
+
+@given(st.dictionaries(names, values, max_size=3))
+def test_any_table_becomes_octets_or_is_refused(table):
+    with contextlib.suppress(ConfigError):
+        assert all(0 < code < 255 and octets for code, octets in option_values(table).items())
