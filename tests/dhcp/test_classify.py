@@ -218,3 +218,30 @@ def test_another_user_class_is_not_ipxe(raw):
 def test_only_pxe_clients_are_ipxe_to_us():
     """Its proxy offers need option 60, and 175 is a private number that others use too."""
     assert "not a client" in left_alone(firmware.UDHCPC.changed({175: b"\1\1\1", 77: b"iPXE"}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage"), [(b"\1", "discover"), (b"\3", "request"), (b"\x08", "request"), (None, "discover")]
+)
+def test_a_server_of_addresses_is_asked_all_along(kind, stage):
+    message = firmware.OVMF.changed({53: kind}).message()
+
+    found = classify(message, MATCH, addresses=True, server="10.0.0.1")
+
+    assert isinstance(found, BootRequest)
+    assert found.stage == stage
+
+
+@pytest.mark.parametrize("kind", [MessageType.DECLINE, MessageType.RELEASE, MessageType.OFFER])
+def test_a_server_of_addresses_is_not_asked_for_a_file_by(kind):
+    message = firmware.OVMF.changed({53: bytes((kind,))}).message()
+
+    assert classify(message, MATCH, addresses=True, server="10.0.0.1") == NotOurs("")
+
+
+@pytest.mark.parametrize("client", firmware.U_BOOTS, ids=lambda client: client.name)
+def test_who_can_not_live_with_a_second_server_boots_from_the_only_one(client):
+    found = classify(client.message(), MATCH, addresses=True, server="10.0.0.1")
+
+    assert isinstance(found, BootRequest)
+    assert found.persona == "u-boot"

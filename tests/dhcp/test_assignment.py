@@ -1,0 +1,327 @@
+"""The replies with an address, for each client; scapy reads along."""
+
+from typing import Any
+
+import firmware
+import pytest
+from firmware import Client
+from hypothesis import given
+from hypothesis import strategies as st
+from leasing import ACK, HERE, NAK, OFFER, SERVER, server, subnet
+from scapy.layers.dhcp import BOOTP, DHCP
+
+from bootfw.dhcp.answer import Answer, Arrival
+from bootfw.dhcp.assignment import assignment
+from bootfw.dhcp.classify import classify
+from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.subnet import Host, Subnet
+from bootfw.personas.table import stock
+from bootfw.values import BootFile, BootRequest
+from bootfw.wire.dhcp4 import Message, MessageType, pack, parse, reply_size
+
+PERSONAS = stock()
+FILE = BootFile("boot.file")
+USE_BOOT_FILE = b"\6\1\x08\xff"
+FULL = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"ntp-servers": ["10.77.0.3"]})
+
+asking = {"options": {53: b"\3", 50: bytes((10, 77, 0, 100)), 54: bytes((10, 77, 0, 1))}}
+
+
+def replied(
+    message: Message, file: BootFile | None = None, dhcp: AddressServer | None = None, arrival: Arrival = HERE
+) -> Message:
+    """What is answered, after a trip over the wire; scapy has seen the same."""
+    answer = (dhcp or server(FULL)).handle(message, arrival, 1000.0)
+    assert isinstance(answer, Answer), answer
+    found = classify(message, PERSONAS.match, addresses=True, server=SERVER)
+    if isinstance(found, BootRequest):
+        reply = assignment(message, answer, found, file, PERSONAS.offer(found.persona))
+    else:
+        reply = assignment(message, answer)
+    data = pack(reply, reply_size(message))
+    assert parse(data) == reply
+    bootp = BOOTP(data)
+    assert (bootp.op, bootp.yiaddr, bootp.siaddr, bootp.giaddr) == (2, reply.yiaddr, reply.siaddr, reply.giaddr)
+    if answer.kind is not None:
+        options = [option if isinstance(option, str) else option[0] for option in bootp[DHCP].options]
+        assert options[:2] == ["message-type", "server_id"]
+        assert "end" in options
+    return reply
+
+
+def requesting(client: Client, **options: bytes) -> Message:
+    return client.changed({53: b"\3", 50: bytes((10, 77, 0, 100)), 54: bytes((10, 77, 0, 1))}).message()
+
+
+EVERYBODY = [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, *firmware.ORDINARY_CLIENTS]
+
+
+@pytest.mark.parametrize("client", EVERYBODY, ids=lambda client: client.name)
+def test_every_client_is_told_the_same_in_offer_and_ack(client):
+    dhcp = server(FULL)
+    offer = replied(client.message(), FILE, dhcp)
+    ack = replied(requesting(client), FILE, dhcp)
+
+    assert (offer.message_type, ack.message_type) == (OFFER, ACK)
+    assert offer.yiaddr == ack.yiaddr == "10.77.0.100"
+    assert offer.siaddr == ack.siaddr == SERVER
+    assert offer.file == ack.file
+    assert offer.options | {53: b""} == ack.options | {53: b""}
+    assert (offer.xid, offer.chaddr, offer.htype, offer.hlen) == (firmware.XID, firmware.MAC, 1, 6)
+    assert (offer.flags, offer.secs, offer.hops, offer.ciaddr) == (client.flags, 0, 0, "0.0.0.0")
+    assert offer.options[1] == bytes((255, 255, 255, 0)), "EDK2 reads it in the OFFER"
+    assert offer.options[54] == bytes((10, 77, 0, 1))
+    assert offer.options.get(61) == client.options.get(61)
+    assert {3, 6, 15, 42, 51} <= offer.options.keys()
+    assert 13 not in offer.options
+
+
+@pytest.mark.parametrize("client", EVERYBODY, ids=lambda client: client.name)
+def test_no_client_is_sent_to_port_4011(client):
+    """EDK2 goes there when it finds option 60 without option 43 (UefiPxeBcDxe/PxeBcDhcp4.c)."""
+    offer = replied(client.message(), FILE)
+
+    if offer.options.get(60, b"").startswith(b"PXEClient"):
+        assert offer.options[43] == USE_BOOT_FILE
+
+
+@pytest.mark.parametrize("client", [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS], ids=lambda client: client.name)
+def test_boot_clients_are_told_their_file_in_both_places(client):
+    offer = replied(client.message(), FILE)
+
+    assert offer.options[67] == b"boot.file\0"
+    assert offer.file == b"boot.file"
+    assert offer.options.get(97) == client.options.get(97)
+
+
+@pytest.mark.parametrize("client", firmware.ORDINARY_CLIENTS, ids=lambda client: client.name)
+def test_others_are_told_of_no_file(client):
+    offer = replied(client.message(), FILE)
+
+    assert not {43, 60, 67, 97, 175} & offer.options.keys()
+    assert offer.file == b""
+
+
+def test_a_bios_rom_is_told_to_use_the_file():
+    offer = replied(firmware.BIOS_ROM.message(), FILE)
+
+    assert (offer.options[60], offer.options[43]) == (b"PXEClient", USE_BOOT_FILE)
+
+
+@pytest.mark.parametrize("client", [firmware.OVMF, *firmware.U_BOOTS], ids=lambda client: client.name)
+def test_who_takes_a_file_from_its_dhcp_server_is_told_no_more(client):
+    assert not {43, 60, 175} & replied(client.message(), FILE).options.keys()
+
+
+def test_http_boot_is_named():
+    offer = replied(firmware.OVMF_HTTP.message(), BootFile("http://10.77.0.1/boot.efi"))
+
+    assert offer.options[60] == b"HTTPClient"
+    assert 43 not in offer.options
+
+
+@pytest.mark.parametrize("client", [firmware.IPXE_ROM, firmware.SNPONLY], ids=lambda client: client.name)
+def test_ipxe_waits_for_no_proxy_when_it_has_its_file(client):
+    assert replied(client.message(), FILE).options[175] == b"\xb0\1\1\xff"
+    assert 175 not in replied(client.message()).options
+
+
+def test_a_file_may_be_served_by_another():
+    offer = replied(firmware.OVMF.message(), BootFile("x", "10.77.0.9"))
+
+    assert (offer.siaddr, offer.options[54]) == ("10.77.0.9", bytes((10, 77, 0, 1)))
+
+
+def test_a_long_name_stands_in_the_option_only():
+    offer = replied(firmware.OVMF.message(), BootFile("n" * 200))
+
+    assert (offer.options[67], offer.file) == (b"n" * 200 + b"\0", b"")
+
+
+# What an operator has configured
+
+
+def test_what_is_configured_for_other_devices_does_not_reach_firmware_that_boots():
+    """Option 43 of a wireless controller stops ROMs for minutes."""
+    dhcp = server(subnet(options={"vendor-specific": "0xf1040a4d0001", "vendor-class-identifier": "AP"}))
+
+    assert not {43, 60} & replied(firmware.OVMF.message(), FILE, dhcp).options.keys()
+    assert replied(firmware.DHCLIENT.message(), None, dhcp).options[43] == bytes.fromhex("f1040a4d0001")
+
+
+def test_a_configured_file_is_told_when_no_resolver_has_one():
+    dhcp = server(subnet(options={"bootfile-name": "configured"}))
+
+    assert replied(firmware.OVMF.message(), None, dhcp).options[67] == b"configured"
+    assert replied(firmware.OVMF.message(), FILE, dhcp).options[67] == b"boot.file\0"
+
+
+def test_what_does_not_fit_is_left_out_and_that_nobody_asked_for_first():
+    many = {str(code): {"text": "x" * 60} for code in (224, 225, 226, 227, 228)}
+    dhcp = server(subnet(options={**many, "ntp-servers": "10.77.0.3", "domain-name": "lab"}))
+    small = firmware.UDHCPC.changed({57: None, 55: bytes((1, 3, 15, 227, 42))}).message()
+
+    told = replied(small, None, dhcp).options
+
+    assert {1, 3, 15, 42, 51, 54, 227} <= told.keys()
+    assert len(told.keys() & {224, 225, 226, 228}) == 3
+    assert {224, 225, 226, 227, 228} <= replied(firmware.DHCPCD.message(), None, dhcp).options.keys()
+
+
+@given(
+    st.lists(st.integers(1, 300), max_size=20),
+    st.binary(max_size=20),
+    st.integers(0, 1500),
+    st.integers(0, 254),
+    st.integers(0, 255),
+)
+def test_every_reply_fits(sizes, asked, maximum, name, agent):
+    """As far as it can: the boot file and what is echoed are never left out."""
+    options = {200 + at: b"x" * size for at, size in enumerate(sizes)}
+    dhcp = server(subnet(options=options))
+    client = firmware.IPXE_ROM.changed(
+        {57: maximum.to_bytes(2, "big"), 55: asked, 82: b"\1" + bytes((agent,)) + b"c" * agent}
+    )
+    message = client.message(giaddr="10.77.0.1")
+    answer = dhcp.handle(message, Arrival(SERVER, unicast=True), 1000.0)
+    found = classify(message, PERSONAS.match, addresses=True, server="10.77.0.9")
+
+    reply = assignment(message, answer, found, BootFile("n" * name) if name else None)
+
+    least = Message(**{**fields(reply), "options": {c: v for c, v in reply.options.items() if c < 200}})
+    if len(pack(least, 9000)) <= reply_size(message):
+        assert len(pack(reply, reply_size(message))) <= reply_size(message)
+    assert reply.options[82] == message.options[82]
+
+
+def fields(message: Message) -> dict[str, Any]:
+    names = ("op", "htype", "hlen", "xid", "flags", "yiaddr", "siaddr", "giaddr", "chaddr", "file")
+    return {name: getattr(message, name) for name in names}
+
+
+# NAK, INFORM, BOOTP, relays
+
+
+def test_a_nak_says_why_and_no_more():
+    message = firmware.DHCPCD.changed({53: b"\3", 50: bytes((192, 168, 1, 5))}).message()
+
+    nak = replied(message)
+
+    assert nak.message_type is NAK
+    assert nak.options == {
+        53: b"\6",
+        54: bytes((10, 77, 0, 1)),
+        61: b"\1" + firmware.MAC,
+        56: b"192.168.1.5 is not of this network",
+    }
+    assert (nak.yiaddr, nak.siaddr, nak.ciaddr) == ("0.0.0.0", "0.0.0.0", "0.0.0.0")
+
+
+def test_a_relay_broadcasts_a_nak():
+    message = firmware.DHCLIENT.changed({53: b"\3", 50: bytes((192, 168, 1, 5))}).message(giaddr="10.77.0.2")
+
+    nak = replied(message)
+
+    assert (nak.flags, nak.giaddr) == (0x8000, "10.77.0.2")
+
+
+def test_inform_is_answered_without_an_address():
+    message = firmware.DHCPCD.changed({53: b"\x08"}).message(ciaddr="10.77.0.9")
+
+    ack = replied(message)
+
+    assert (ack.message_type, ack.yiaddr, ack.ciaddr) == (ACK, "0.0.0.0", "10.77.0.9")
+    assert 51 not in ack.options
+
+
+def test_an_ack_of_a_renewal_has_the_client_s_address_twice():
+    message = firmware.DHCPCD.changed({53: b"\3"}).message(ciaddr="10.77.0.105")
+
+    ack = replied(message, arrival=Arrival(SERVER, unicast=True))
+
+    assert (ack.yiaddr, ack.ciaddr) == ("10.77.0.105", "10.77.0.105")
+
+
+def test_bootp_is_answered_without_a_type():
+    reserved = Host(address="10.77.0.20", mac=firmware.MAC_TEXT)
+    message = firmware.BIOS_ROM.message(options={})
+
+    reply = replied(message, None, server(subnet(hosts=[reserved])))
+
+    assert (reply.message_type, reply.yiaddr, reply.siaddr) == (None, "10.77.0.20", SERVER)
+    assert reply.options == {1: bytes((255, 255, 255, 0)), 3: bytes((10, 77, 0, 1))}
+    assert len(pack(reply)) == 300
+
+
+def test_what_a_relay_added_is_sent_back_and_last():
+    agent = b"\1\4eth0\2\2ab"
+    message = firmware.DHCLIENT.changed({82: agent}).message(giaddr="10.77.0.2")
+
+    offer = replied(message)
+
+    assert offer.options[82] == agent
+    assert list(parse(pack(offer)).options)[-1] == 82
+
+
+def test_what_no_relay_added_is_not_sent_back():
+    message = firmware.DHCLIENT.changed({82: b"\1\4eth0"}).message()
+
+    assert 82 not in replied(message).options
+
+
+def test_a_relay_that_stands_for_the_server_is_no_next_server():
+    """RFC 5107."""
+    message = firmware.OVMF.changed({82: b"\x0b\4" + bytes((10, 77, 0, 9))}).message(giaddr="10.77.0.9")
+
+    offer = replied(message, FILE)
+
+    assert (offer.options[54], offer.siaddr) == (bytes((10, 77, 0, 9)), SERVER)
+
+
+# Anything
+
+
+octets = st.binary(max_size=20)
+addresses = st.sampled_from(["0.0.0.0", "10.77.0.1", "10.77.0.100", "10.77.0.101", "255.255.255.255", "127.0.0.1"])
+raw_addresses = addresses.map(lambda text: bytes(map(int, text.split(".")))) | octets
+anything = st.builds(
+    Message,
+    op=st.sampled_from([1, 1, 1, 2]),
+    htype=st.sampled_from([1, 6, 32]),
+    hlen=st.just(6),
+    xid=st.integers(0, 2**32 - 1),
+    flags=st.sampled_from([0, 0x8000]),
+    ciaddr=addresses,
+    giaddr=addresses,
+    chaddr=st.sampled_from([b"\2\0\0\0\0\1", b"\2\0\0\0\0\2", bytes(6)]),
+    options=st.fixed_dictionaries(
+        {},
+        optional={
+            53: st.sampled_from([bytes((kind,)) for kind in MessageType]),
+            50: raw_addresses,
+            54: raw_addresses,
+            55: octets,
+            57: octets,
+            60: octets | st.just(b"PXEClient"),
+            61: octets,
+            77: octets | st.just(b"iPXE"),
+            82: octets | st.builds(lambda raw: b"\x05\4\x0a\x4d\0\1\x0b\4" + raw[:4], raw_addresses),
+            97: octets,
+        },
+    ),
+)
+
+
+@given(st.lists(anything, max_size=12), st.booleans(), st.booleans(), st.booleans())
+def test_whatever_comes_is_answered_soundly_or_not_at_all(messages, unicast, authoritative, by_client_id):
+    dhcp = server(
+        Subnet(network="10.77.0.0/24", pool=["10.77.0.100-10.77.0.102"], bootp=True),
+        authoritative=authoritative,
+        by_client_id=by_client_id,
+    )
+    for now, message in enumerate(messages):
+        answer = dhcp.handle(message, Arrival(SERVER, unicast), float(now))
+        if isinstance(answer, Answer):
+            reply = parse(pack(assignment(message, answer), 1472))
+            assert (reply.op, reply.xid, reply.chaddr) == (2, message.xid, message.chaddr)
+            assert reply.yiaddr in ("0.0.0.0", "10.77.0.100", "10.77.0.101", "10.77.0.102")
