@@ -127,20 +127,20 @@ class Network:
         if earlier is not binding:
             if earlier is not None:
                 self._end_offer(earlier, key, now)
-                self._enter(earlier)
+                self._enter(earlier, now)
             if binding.offered_to and self._offered.get(binding.offered_to) is binding:
                 del self._offered[binding.offered_to]
             self._offered[key] = binding
             binding.offered_to, binding.probed = key, False
         binding.offered_until = now + OFFER_SECONDS
-        self._enter(binding)
+        self._enter(binding, now)
 
     def withdraw(self, client: Client, now: float) -> None:
         """*client* does not want what it was offered."""
         binding = self._offered.get(client.key)
         if binding is not None:
             self._end_offer(binding, client.key, now)
-            self._enter(binding)
+            self._enter(binding, now)
 
     def grant(self, binding: Binding, lease: Lease) -> tuple[Lease, ...]:
         """*binding* is now leased as *lease* says.
@@ -155,11 +155,11 @@ class Network:
         if offered is not None:
             self._end_offer(offered, key, 0.0 if offered is binding else lease.granted)
             if offered is not binding:
-                self._enter(offered)
+                self._enter(offered, lease.granted)
         other = self._leased.get(key)
         self._leased[key] = binding
         binding.lease = lease
-        self._enter(binding)
+        self._enter(binding, lease.granted)
         if other is None or other is binding or other.lease is None or other.lease.expires <= lease.granted:
             return (lease,)
         return lease, self._released(other, lease.granted)
@@ -178,7 +178,7 @@ class Network:
         binding.lease = declined = Lease(
             binding.address, client, mac, LeaseState.DECLINED, now, now + QUARANTINE_SECONDS
         )
-        self._enter(binding)
+        self._enter(binding, now)
         return declined
 
     def restore(self, lease: Lease) -> None:
@@ -195,7 +195,7 @@ class Network:
         if previous is not None and self._leased.get(previous.client) is binding:
             del self._leased[previous.client]
         binding.lease = lease
-        self._enter(binding)
+        self._enter(binding, 0.0)
         if lease.state is not LeaseState.DECLINED and lease.client:
             other = self._leased.get(lease.client)
             if other is None or other.lease is None or other.lease.expires < lease.expires:
@@ -220,17 +220,17 @@ class Network:
             lease.address, lease.client, lease.mac, LeaseState.RELEASED, lease.granted, now,
             lease.client_id, lease.uuid, lease.hostname, lease.kind,
         )  # fmt: skip
-        self._enter(binding)
+        self._enter(binding, now)
         return released
 
     def _end_offer(self, binding: Binding, key: bytes, now: float) -> None:
         self._offered.pop(key, None)
         binding.offered_to, binding.offered_until = b"", now
 
-    def _enter(self, binding: Binding) -> None:
+    def _enter(self, binding: Binding, now: float) -> None:
         self.bindings[binding.address] = binding
         if binding.pool is not None:
-            binding.pool.enter(binding)
+            binding.pool.enter(binding, now)
 
     def _is_anyones(self, address: str) -> bool:
         return address not in self._reserved and address not in self._own

@@ -13,6 +13,7 @@ from bootfw.lease import Lease, LeaseState
 
 _NOWHERE = -1.0
 _SETTLED_AT_ONCE = 8
+_SETTLED_BY_OTHERS = 2
 _SLACK = 64
 
 
@@ -53,7 +54,8 @@ class Pool:
     """Addresses that were never leased come first, then the one that has been free for longest.
 
     Each address that has been offered or leased is in one queue, by the time when it will be free. Renewals do not
-    touch it: an entry whose time comes while its lease goes on is put back. So nothing here is a scan.
+    touch it: an entry whose time comes while its lease goes on is put back, a few with every call. So nothing here is
+    a scan.
 
     :param usable: whether an address may be given to whoever comes, apart from leases and offers.
     """
@@ -69,8 +71,9 @@ class Pool:
         """Free again, in the order in which they became so."""
         self._known = 0
 
-    def enter(self, binding: Binding) -> None:
+    def enter(self, binding: Binding, now: float) -> None:
         """*binding* got a lease or an offer: have it back when that is over."""
+        self._settle(now, _SETTLED_BY_OTHERS)
         time = binding.free_at()
         if binding.queued < 0:
             self._known += 1
@@ -98,7 +101,7 @@ class Pool:
     def give_back(self, binding: Binding) -> None:
         """*binding* may be given to whoever comes again."""
         if binding.queued < 0:
-            self.enter(binding)
+            self.enter(binding, 0.0)
 
     def _settle(self, now: float, most: float) -> None:
         """Look at entries whose time has come: what is free goes into the line that take() takes from."""

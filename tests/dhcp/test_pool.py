@@ -113,7 +113,7 @@ def test_free_addresses_come_in_the_order_in_which_they_became_free(steps, later
     ready = [line.take(now, bindings) for _ in range(5)]
     for binding in ready:
         lease(binding, now, 1.0)
-        line.enter(binding)
+        line.enter(binding, now)
     for which, move, lasting, passing in steps:
         binding = ready[which]
         before = binding.free_at()
@@ -122,7 +122,7 @@ def test_free_addresses_come_in_the_order_in_which_they_became_free(steps, later
             taken = line.take(now, bindings)
             if taken is not None:
                 taken.offered_until = now + lasting
-                line.enter(taken)
+                line.enter(taken, now)
             continue
         if move == "offer":
             binding.offered_until = max(binding.offered_until, now + lasting)
@@ -133,7 +133,7 @@ def test_free_addresses_come_in_the_order_in_which_they_became_free(steps, later
         elif move == "lease" or binding.lease.expires > now:
             lease(binding, now, lasting)
         if binding.free_at() != before:
-            line.enter(binding)
+            line.enter(binding, now)
     now += later
 
     free = sorted((b for b in ready if b.free_at() <= now), key=Binding.free_at)
@@ -155,7 +155,7 @@ def test_giving_and_taking_back_for_ever_takes_no_more_room():
         binding = line.take(now, bindings)
         for seconds in (3600.0, 0.0):
             lease(binding, now, seconds)
-            line.enter(binding)
+            line.enter(binding, now)
 
     assert len(bindings) == 10
     assert len(line._queue) + len(line._expired) < 100
