@@ -126,7 +126,10 @@ class FileWithheld(Event):
 
 @frozen
 class AddressesGranted(Event):
-    """Clients got addresses that they did not have before, and the store has the leases. Renewals are not told."""
+    """Clients got addresses that they did not have before, and the store has the leases. Renewals are not told.
+
+    There are at most two a second, each with all since the last one.
+    """
 
     leases: tuple[Lease, ...]
 

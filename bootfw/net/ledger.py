@@ -12,6 +12,9 @@ from bootfw.events import AddressesGranted, Event, LeasesNotKept
 from bootfw.interfaces import ILeaseStore
 from bootfw.lease import Lease
 
+TOLD_AGAIN = 0.5
+"""Seconds between two events of granted addresses: a line for each of thousands would cost more than they do."""
+
 
 class Batch:
     """Leases that are committed together, and what waits for them."""
@@ -47,6 +50,9 @@ class Ledger:
         self._clock = clock
         self._batch = Batch()
         self._under_way: set[Batch] = set()
+        self._untold: list[Lease] = []
+        """Granted since the last event."""
+        self._telling: Any = None
 
     def put(self, leases: Sequence[Lease], new: bool = False) -> Batch:
         """Commit *leases* with the next flush().
@@ -71,10 +77,14 @@ class Ledger:
         committed.addErrback(lambda failure: self._log.failure("Failed to go on after a commit.", failure))
 
     def forget(self) -> None:
-        """Commit what has gathered, and let nobody wait for anything any more."""
+        """Commit what has gathered, and let nobody wait for anything any more. Leaves no timer behind."""
         self.flush()
         for batch in self._under_way:
             batch.waiting.clear()
+            batch.granted.clear()
+        if self._telling is not None:
+            self._telling.cancel()
+            self._tell()
 
     def _durable(self, _: object, batch: Batch) -> None:
         self._under_way.discard(batch)
@@ -83,7 +93,22 @@ class Ledger:
             call(*arguments)
         batch.waiting.clear()
         if batch.granted:
-            self._publish(AddressesGranted(self._clock.seconds(), tuple(batch.granted)))
+            self._untold += batch.granted
+            if self._telling is None:
+                self._tell()
+                self._telling = self._clock.callLater(TOLD_AGAIN, self._tell_rest)
+
+    def _tell_rest(self) -> None:
+        self._telling = None
+        if self._untold:
+            self._tell()
+            self._telling = self._clock.callLater(TOLD_AGAIN, self._tell_rest)
+
+    def _tell(self) -> None:
+        self._telling = None
+        untold, self._untold = self._untold, []
+        if untold:
+            self._publish(AddressesGranted(self._clock.seconds(), tuple(untold)))
 
     def _failed(self, failure: Failure, batch: Batch) -> None:
         self._under_way.discard(batch)

@@ -318,6 +318,7 @@ def test_what_arrives_together_is_committed_together(lab, rich):
 
     assert {ack.yiaddr for ack in acks} == {FIRST, "10.77.0.101"}
     assert [len(commit) for commit in lab.store.commits] == ([2] if rich else [1, 1])
+    lab.network.advance(0.5)
     assert sum(len(event.leases) for event in lab.said(AddressesGranted)) == 2
 
 
@@ -444,6 +445,25 @@ def test_a_probe_that_ends_after_the_close_does_nothing(lab, probe):
 
 
 # What the operator hears
+
+
+def test_a_flood_of_grants_is_told_twice_a_second_and_nothing_is_left_untold(lab):
+    lab.protocol._addresses = AddressServer([pool(100)])
+
+    def boot(number: int) -> None:
+        client = evolve(firmware.DHCLIENT, name=str(number))
+        chaddr = bytes((2, 0, 0, 0, 0, number))
+        [offer] = lab.broadcast(client.message(chaddr=chaddr))
+        lab.broadcast(evolve(selecting(client, offer), chaddr=chaddr))
+
+    for number in range(5):
+        boot(number)
+    assert [len(event.leases) for event in lab.said(AddressesGranted)] == [1]
+    lab.network.advance(0.5)
+    assert [len(event.leases) for event in lab.said(AddressesGranted)] == [1, 4]
+    boot(5)
+    lab.protocol.close()
+    assert [len(event.leases) for event in lab.said(AddressesGranted)] == [1, 4, 1]
 
 
 def test_a_boot_client_without_a_file_gets_its_address_all_the_same(lab):
