@@ -181,7 +181,8 @@ class Settings:
     interfaces: tuple[str, ...] = field(default=(), converter=interface_names, metadata={"toml": list[str]})
     """Names of the interfaces whose clients are served. Empty: all of them."""
     state_dir: str = ""
-    """Where bootfw keeps what must outlive it. Empty: a directory of the user."""
+    """Where bootfw keeps what must outlive it. Empty: `/var/lib/bootfw` for root, and `bootfw` in the user's state
+    directory (`$XDG_STATE_HOME`, `~/.local/state`) for anybody else."""
     tftp: TFTPSettings = field(factory=TFTPSettings)
     dhcp: DHCPSettings = field(factory=DHCPSettings)
     http: HTTPSettings = field(factory=HTTPSettings)
