@@ -4,6 +4,8 @@ What stands in ``__all__`` is kept: a name goes only with a changelog entry of t
 """
 
 from bootfw.dhcp.expand import check_placeholders, expand
+from bootfw.dhcp.hostclass import HostClass
+from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.errors import (
     AccessViolation,
     BootfwError,
@@ -102,6 +104,8 @@ __all__ = [
     "FileReader",
     "FileWithheld",
     "HTTPSettings",
+    "Host",
+    "HostClass",
     "IAdaptiveWatchdog",
     "IBackend",
     "IBootFileResolver",
@@ -137,6 +141,7 @@ __all__ = [
     "ResolverAnswered",
     "ResolverPassedOver",
     "Settings",
+    "Subnet",
     "TFTPSettings",
     "TransferBegun",
     "TransferEnded",
