@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bootfw.config import load_config
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -26,6 +28,13 @@ def test_the_tests_that_conformance_names_exist() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_configuration_shown_for_a_server_of_addresses_is_right(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/howto/addresses.md").read_text(), re.S)
+    path = tmp_path / "shown.toml"
+    path.write_text(shown)
+    assert load_config(path, {}).settings.dhcp.subnets[0].told[3] == bytes((10, 77, 0, 1))
 
 
 def test_every_dependency_has_its_line() -> None:

@@ -98,7 +98,7 @@ class Subnet:
     shared_network: str = ""
     """Subnets with the same name are on the same wire: a client gets an address of any of them."""
     relays: tuple[str, ...] = field(default=(), converter=addresses, metadata={"toml": list[str]})
-    """Relays of this subnet whose addresses are not in it."""
+    """Addresses of the relays that its clients are behind. Those inside the network are known anyway."""
     bootp: bool = False
     """BOOTP clients get addresses of the pool too, for ever; else reserved ones only."""
     options: Mapping[int, bytes] = field(factory=dict, converter=option_values, metadata={"toml": dict[str, Any]})

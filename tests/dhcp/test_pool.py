@@ -1,9 +1,13 @@
 """Which address comes next."""
 
+import sys
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 from leasing import Machine, address, pool, server, subnet
 
+from bootfw.dhcp.identity import identify
 from bootfw.dhcp.pool import Binding, Pool
 from bootfw.lease import Lease, LeaseState
 from bootfw.wire.dhcp4 import MessageType
@@ -93,6 +97,61 @@ def test_who_comes_back_after_its_lease_expired_keeps_its_place_behind_the_other
     strangers = [Machine(number, dhcp).after(9000) for number in (4, 5)]
 
     assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [held[1], held[0]]
+
+
+def test_a_free_address_is_found_behind_any_number_that_were_renewed():
+    dhcp = server(pool(30))
+    machines = [Machine(number, dhcp).after(number) for number in range(30)]
+    held = [machine.boots() for machine in machines]
+    for machine, kept in zip(machines[:-1], held, strict=False):
+        machine.after(3500).renews(kept)
+
+    assert address(Machine(99, dhcp).after(3700).discovers(), OFFER) == held[-1]
+
+
+def test_renewals_pay_for_their_own_upkeep():
+    """So that the one who then needs an address does not pay for thousands at once."""
+    dhcp = server(pool(30))
+    machines = [Machine(number, dhcp) for number in range(30)]
+    held = [machine.boots() for machine in machines]
+    for seconds in (3000, 6000):
+        for machine, kept in zip(machines, held, strict=True):
+            machine.after(seconds).renews(kept)
+
+    (line,) = dhcp.networks[0]._pools.values()
+    assert line._queue[0][0] > machines[0].now + 6000
+
+
+def calls_of(use: Callable[[], object]) -> int:
+    """How many functions are called, in Python and in C."""
+    count = 0
+
+    def counting(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(counting)
+    try:
+        use()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_an_exchange_costs_the_same_beside_any_number_of_leases():
+    def cost(leases: int) -> list[int]:
+        dhcp = server(subnet(network="10.77.0.0/16", pool=["10.77.0.10-10.77.255.250"]))
+        for number in range(leases):
+            Machine(number, dhcp).boots()
+        machine = Machine(99999, dhcp)
+        identity = identify(machine.message(1), {}).key
+        return [
+            calls_of(machine.discovers),
+            calls_of(machine.boots),
+            calls_of(lambda: machine.after(9).renews(dhcp.networks[0].leased_to(identity).address)),
+        ]
+
+    assert cost(3000) == cost(30)
 
 
 moves = st.lists(

@@ -148,6 +148,19 @@ def test_a_client_keeps_its_address_while_somebody_uses_the_reserved_one():
     assert address(machine.after(1800 + LEASE).discovers(), OFFER) == taken
 
 
+def test_an_address_that_was_reserved_since_it_expired_is_given_to_nobody_else():
+    dhcp = server(pool(1))
+    held = Machine(1, dhcp).boots()
+    stranger = Machine(2, dhcp).after(LEASE + 1)
+    stranger.discovers()
+    stranger.selects("192.0.2.9", chosen="192.0.2.1")
+
+    dhcp.reserve(Reservation(address=held, mac="02:00:00:00:00:07"))
+
+    assert isinstance(stranger.discovers(), Silence)
+    assert address(Machine(7, dhcp).after(LEASE + 1).discovers(), OFFER) == held
+
+
 def test_what_is_reserved_no_longer_may_go_to_others_again():
     dhcp = server(pool(1))
     reservation = Reservation(address="10.77.0.100", mac="02:00:00:00:00:01")
@@ -249,6 +262,30 @@ def test_strangers_can_be_kept_waiting_while_others_are_served():
     assert address(machine.renews(held)) == held
     assert machine.boots() == held
     assert address(Machine(9, dhcp).discovers(), OFFER)
+
+
+def test_who_has_lost_its_address_to_another_is_a_stranger_again():
+    asked = []
+    dhcp = server(pool(1), admit=lambda message, *_: bool(asked.append(message.mac)) or True)
+    first, second = Machine(1, dhcp), Machine(2, dhcp)
+    first.boots()
+    second.after(LEASE + 1).boots()
+
+    first.after(LEASE + 2).discovers()
+
+    assert asked == [first.mac, second.mac, first.mac]
+
+
+def test_who_has_declined_is_a_stranger_again():
+    """So that nobody gets through the pool faster than strangers do."""
+    asked = []
+    before = server()
+    Machine(1, before).declines(Machine(1, before).boots())
+    machine = Machine(1, server(leases=before.leases(), admit=lambda *_: bool(asked.append(1)) or True))
+    machine.declines(machine.discovers().address)
+    machine.discovers()
+
+    assert asked == [1, 1]
 
 
 def test_admission_is_told_who_asks_from_where():
