@@ -96,12 +96,15 @@ def _boot_options(request: BootRequest, name: bytes, style: OfferStyle) -> dict[
 
 def _add(options: dict[int, bytes], configured: Mapping[int, bytes], message: Message) -> None:
     """Add what is configured, as far as there is room."""
-    room = reply_size(message) - _BESIDE_OPTIONS - sum(map(_size, options.values()))
+    room = reply_size(message) - _BESIDE_OPTIONS
     if Option.BOOTFILE_NAME in options:
         room -= 1  # for the pad behind it
-    if sum(map(_size, configured.values())) <= room:
+    length = sum(map(len, options.values())) + sum(map(len, configured.values()))
+    # Two octets for each, and two for each full 255: when that fits at the most, nothing has to be counted.
+    if length + 2 * (len(options) + len(configured)) + length // 127 <= room:
         options |= configured
         return
+    room -= sum(map(_size, options.values()))
     asked = message.options.get(Option.PARAMETER_REQUEST_LIST, b"")
     for code in sorted(configured, key=lambda code: 0 if code in _ESSENTIAL else 1 if code in asked else 2):
         size = _size(configured[code])

@@ -1,7 +1,6 @@
 """Who is asking: from a DHCP message to a BootRequest, or to why it is nobody of ours."""
 
 from collections.abc import Callable
-from ipaddress import IPv4Address
 
 from attrs import frozen
 
@@ -103,9 +102,9 @@ def classify(
 
 
 def _check_relay(giaddr: str, server: str) -> None:
-    address = IPv4Address(giaddr)
-    # Answering these would be answering ourselves or everybody.
-    if giaddr == server or address.is_loopback or address.is_multicast or address.is_reserved:
+    first = int(giaddr.partition(".")[0])
+    # Answering these would be answering ourselves or everybody: ourselves, loopback, multicast and above.
+    if giaddr == server or first == 127 or first >= 224:
         raise WireError(f"{giaddr} can't be a relay")
 
 

@@ -59,8 +59,11 @@ def _relay(message: Message, peer: Address, server_port: int) -> Address:
 
 
 def _relay_chose_its_port(message: Message) -> bool:
+    raw = message.options.get(Option.RELAY_AGENT_INFORMATION)
+    if raw is None:
+        return False
     try:
-        agent = codec.relay_agent(message.options.get(Option.RELAY_AGENT_INFORMATION, b""))
+        agent = codec.relay_agent(raw)
     except WireError:
         return False
     return RelaySuboption.RELAY_SOURCE_PORT in agent  # RFC 8357

@@ -5,7 +5,7 @@ from functools import partial
 from socket import inet_aton
 from typing import Any
 
-from attrs import frozen
+from attrs import define
 from zope.interface import implementer
 
 from bootfw.dhcp.answer import Answer, Arrival, Cause, Silence
@@ -38,23 +38,42 @@ from bootfw.personas.table import Personas
 from bootfw.settings import DHCPSettings
 from bootfw.values import Address, BootFile, BootRequest, OfferStyle, Via
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse, reply_size
+from bootfw.wire.options import Option
 
 _NOWHERE = "0.0.0.0"
 _MASK = 1
+_NAK = MessageType.NAK
+_TELLING = frozenset(
+    (
+        Option.VENDOR_CLASS_IDENTIFIER,
+        Option.USER_CLASS,
+        Option.CLIENT_SYSTEM_ARCHITECTURE,
+        Option.IPXE_ENCAPSULATED,
+    )
+)
+"""The options that classify() goes by."""
 
 _SAID_AGAIN = 60.0
 _SERVER_SAID_AGAIN = 600.0
 
 
-@frozen(eq=False)
+@define(eq=False)
+class _Place:
+    """Where messages come by."""
+
+    interface: str
+    arrival: Arrival
+    """``server``, our address there, is "" when it is not known."""
+
+
+@define(eq=False)
 class _Asked:
     """A message and how it came."""
 
     message: Message
     peer: Address
     via: Via | None
-    server: str
-    interface: str
+    place: _Place
 
 
 @implementer(IBatchReceiver)
@@ -89,8 +108,10 @@ class AddressProtocol(DHCPProtocol):
         self._probe = probe
         self._probing: dict[str, _Asked] = {}
         """Address -> the latest message of the client that waits for its probe."""
-        self._places: dict[Via | None, tuple[str, str]] = {}
+        self._places: dict[Via | None, _Place] = {}
         """Of this batch: names and addresses of interfaces may be others in the next."""
+        self._knows_by_options = self._personas.match("", "unknown", False) is None
+        """Who sends none of the options that tell boot clients is none."""
         self._seldom = Seldom(_SAID_AGAIN)
         self._servers_seen = Seldom(_SERVER_SAID_AGAIN)
 
@@ -122,33 +143,33 @@ class AddressProtocol(DHCPProtocol):
             return
         place = self._places.get(via)
         if place is None:
-            place = self._places[via] = self._place(via)
-        interface, server = place
+            interface, server = self._place(via)
+            unicast = via is not None and via.destination == via.local
+            place = self._places[via] = _Place(interface, Arrival(server, unicast))
         try:
             message = parse(data)
         except WireError as error:
             self._malformed.count(str(error), peer, self._reactor.seconds())
             return
-        self._handle(_Asked(message, peer, via, server, interface))
+        self._handle(_Asked(message, peer, via, place))
 
     def _handle(self, asked: _Asked) -> None:
-        now, message, via = self._reactor.seconds(), asked.message, asked.via
-        if not asked.server:
-            reason = f"interface {asked.interface or '(unknown)'} has no IPv4 address to answer from"
+        now, message, place = self._reactor.seconds(), asked.message, asked.place
+        if not place.arrival.server:
+            reason = f"interface {place.interface or '(unknown)'} has no IPv4 address to answer from"
             self._publish(RequestIgnored(now, message.mac, reason))
             return
-        unicast = via is not None and via.destination == via.local
-        result = self._addresses.handle(message, Arrival(asked.server, unicast), now)
+        result = self._addresses.handle(message, place.arrival, now)
         batch = None
         if result.commit:
             batch = self._ledger.put(result.commit, isinstance(result, Answer) and result.new)
         if isinstance(result, Silence):
             self._say_nothing(result, asked, now)
             return
-        if result.probe and self._probe is not None and asked.interface and message.giaddr == _NOWHERE:
+        if result.probe and self._probe is not None and place.interface and message.giaddr == _NOWHERE:
             self._ask_first(self._probe, result.address, asked)
             return
-        request = self._classified(asked) if self._chain.resolvers and result.kind is not MessageType.NAK else None
+        request = None if result.kind is _NAK else self._classified(asked)
         if request is None:
             self._answer(result, asked, batch)
             return
@@ -159,7 +180,13 @@ class AddressProtocol(DHCPProtocol):
         waits = address in self._probing
         self._probing[address] = asked
         if not waits:
-            probe.ask(address, asked.interface, asked.server, asked.message.chaddr, partial(self._probed, address))
+            probe.ask(
+                address,
+                asked.place.interface,
+                asked.place.arrival.server,
+                asked.message.chaddr,
+                partial(self._probed, address),
+            )
 
     def _probed(self, address: str, user: str) -> None:
         asked = self._probing.pop(address, None)
@@ -175,10 +202,17 @@ class AddressProtocol(DHCPProtocol):
         self._ledger.flush()
 
     def _classified(self, asked: _Asked) -> BootRequest | None:
-        """What it asks as a boot client; None: it is none."""
+        """What it asks as a boot client; None: it is none, or nobody would know its file."""
+        message, place = asked.message, asked.place
+        if not self._chain.resolvers or (self._knows_by_options and _TELLING.isdisjoint(message.options)):
+            return None
         try:
             found = classify(
-                asked.message, self._personas.match, addresses=True, server=asked.server, interface=asked.interface
+                message,
+                self._personas.match,
+                addresses=True,
+                server=place.arrival.server,
+                interface=place.interface,
             )
         except WireError:
             return None
@@ -222,7 +256,7 @@ class AddressProtocol(DHCPProtocol):
             message, answer, asked.peer, server_port=settings.server_port, client_port=settings.client_port
         )
         if is_new_there and not (
-            _is_beside(answer) and self._neighbours.tell(answer.address, message.chaddr, asked.interface)
+            _is_beside(answer) and self._neighbours.tell(answer.address, message.chaddr, asked.place.interface)
         ):
             to = BROADCAST, settings.client_port
         self._send(data, to, asked.via)
@@ -233,8 +267,8 @@ class AddressProtocol(DHCPProtocol):
     def _say_nothing(self, silence: Silence, asked: _Asked, now: float) -> None:
         cause, detail, mac = silence.cause, silence.detail, asked.message.mac
         if cause is Cause.OTHER_SERVER:
-            if self._servers_seen.due((detail, asked.interface), now):
-                self._publish(OtherServerSeen(now, detail, asked.interface, mac))
+            if self._servers_seen.due((detail, asked.place.interface), now):
+                self._publish(OtherServerSeen(now, detail, asked.place.interface, mac))
         elif cause is Cause.EXHAUSTED:
             if self._seldom.due((cause, detail), now):
                 self._publish(PoolExhausted(now, detail, mac))

@@ -21,6 +21,7 @@ option 53 that is not one registered octet    refused
 import enum
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from socket import AF_INET, inet_ntoa, inet_pton
 
 from attrs import field, frozen
@@ -55,7 +56,12 @@ _SETTABLE = frozenset(range(_PAD + 1, _END)) - {_OVERLOAD}
 _OVERLOADED_FILE, _OVERLOADED_SNAME = 1, 2  # RFC 2132 section 9.3
 
 # Old clients look for the type in the first places; relays take option 82 off the end (RFC 3046 section 2.1).
-_PLACES: Mapping[int, int] = {Option.MESSAGE_TYPE: 0, Option.SERVER_IDENTIFIER: 1, Option.RELAY_AGENT_INFORMATION: 3}
+_PLACES = [2] * 256
+_PLACES[Option.MESSAGE_TYPE], _PLACES[Option.SERVER_IDENTIFIER], _PLACES[Option.RELAY_AGENT_INFORMATION] = 0, 1, 3
+
+_HEADS = [bytes((number,)) for number in range(256)]
+_MESSAGE_TYPE = int(Option.MESSAGE_TYPE)
+_BOOTFILE_NAME = int(Option.BOOTFILE_NAME)
 
 
 class MessageType(enum.IntEnum):
@@ -228,10 +234,10 @@ def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
             message.xid,
             message.secs,
             message.flags,
-            inet_pton(AF_INET, message.ciaddr),
-            inet_pton(AF_INET, message.yiaddr),
-            inet_pton(AF_INET, message.siaddr),
-            inet_pton(AF_INET, message.giaddr),
+            _packed(message.ciaddr),
+            _packed(message.yiaddr),
+            _packed(message.siaddr),
+            _packed(message.giaddr),
             message.chaddr,
             message.sname,
             message.file,
@@ -247,29 +253,27 @@ def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
     return out
 
 
+@lru_cache(256)
+def _packed(address: str) -> bytes:
+    return inet_pton(AF_INET, address)
+
+
 def _options_bytes(options: Mapping[int, bytes]) -> bytes:
     if not options.keys() <= _SETTABLE:
         raise ValueError(f"options {sorted(options.keys() - _SETTABLE)} are not for callers to set")
-    if options.get(Option.MESSAGE_TYPE, b"\1") not in _MESSAGE_TYPES:
+    if options.get(_MESSAGE_TYPE, b"\1") not in _MESSAGE_TYPES:
         raise ValueError("option 53 is not a message type")
-    out = bytearray()
-    name = Option.BOOTFILE_NAME
-    for code in sorted(options, key=_place):
+    parts: list[bytes] = []
+    for code in sorted(options, key=_PLACES.__getitem__):
         value = options[code]
         while len(value) > 255:
-            out += bytes((code, 255)) + value[:255]
+            parts += (_HEADS[code], b"\xff", value[:255])
             value = value[255:]
-        out.append(code)
-        out.append(len(value))
-        out += value
-        if code == name:
-            out.append(_PAD)  # EDK2 writes a NUL over the octet that follows the name (NetworkPkg/UefiPxeBcDxe).
-    out.append(_END)
-    return bytes(out)
-
-
-def _place(code: int) -> int:
-    return _PLACES.get(code, 2)
+        parts += (_HEADS[code], _HEADS[len(value)], value)
+        if code == _BOOTFILE_NAME:
+            parts.append(b"\0")  # EDK2 writes a NUL over the octet that follows the name (NetworkPkg/UefiPxeBcDxe).
+    parts.append(b"\xff")
+    return b"".join(parts)
 
 
 def reply_size(request: Message) -> int:
