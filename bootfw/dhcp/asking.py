@@ -60,8 +60,6 @@ class Asking:
         binding = self._address(reservation, self._requested() or "")
         if isinstance(binding, Silence):
             return binding
-        has_it = self._has(binding)
-        in_use = has_it and binding.lease is not None and binding.lease.expires > now
         network.offer(binding, client, now)
         return Answer(
             _OFFER,
@@ -69,8 +67,8 @@ class Asking:
             self.identifier,
             binding.address,
             self._options(self._told(binding.subnet), reservation),
-            new=not has_it,
-            probe=not in_use and not binding.probed,
+            new=not self._has(binding),
+            probe=not self._uses(binding) and not binding.probed,
             reservation=reservation,
         )
 
@@ -169,7 +167,7 @@ class Asking:
             return self._nak(f"{reservation.address} is reserved for it")
         if not record and binding.offered_to != key:
             holds = network.leased_to(key)
-            if holds is not None and holds is not binding and self._has(holds) and holds.free_at() > now:
+            if holds is not None and holds is not binding and self._uses(holds):
                 return self._nak(f"it has {holds.address}")
             if not authority:
                 return Silence(Cause.UNKNOWN, wanted)
@@ -249,6 +247,11 @@ class Asking:
         """The address is leased to the client, or was and is nobody else's."""
         lease = binding.lease
         return lease is not None and lease.client == self.client.key and lease.state is _ACTIVE
+
+    def _uses(self, binding: Binding) -> bool:
+        """The address is leased to the client now."""
+        lease = binding.lease
+        return lease is not None and self._has(binding) and lease.expires > self.now
 
     def _requested(self) -> str | None:
         raw = self.message.options.get(_REQUESTED)

@@ -9,7 +9,7 @@ from bootfw.dhcp.subnet import Subnet
 from bootfw.lease import Lease, LeaseState, Reservation, known_by
 
 OFFER_SECONDS = 120.0
-"""How long an offer is kept for its client. EDK2 takes one that is 60 seconds old (firmware.md has its waits)."""
+"""How long an offer is kept for its client. EDK2 takes one as old as its four DISCOVERs last, 60 seconds."""
 
 QUARANTINE_SECONDS = 3600.0
 """How long an address rests that somebody uses without a lease."""
@@ -21,7 +21,7 @@ class Network:
     :param own: our own addresses, which are nobody's; may grow.
     """
 
-    def __init__(self, subnets: Sequence[Subnet], own: "set[str]") -> None:
+    def __init__(self, subnets: Sequence[Subnet], own: set[str]) -> None:
         self.subnets = tuple(subnets)
         self.name = subnets[0].shared_network or str(subnets[0].network)
         self.bindings: dict[str, Binding] = {}
@@ -33,6 +33,7 @@ class Network:
         self._pools = {subnet: Pool(subnet, self._is_anyones) for subnet in subnets}
         self._reserved: dict[str, Reservation] = {}
         self._hosts: dict[tuple[str, str | bytes], Reservation] = {}
+        """By everything that they are known by, the address too."""
         for subnet in subnets:
             for reservation in subnet.hosts:
                 self.reserve(reservation)
@@ -43,28 +44,29 @@ class Network:
     # Reservations
 
     def reserve(self, reservation: Reservation) -> None:
-        """Keep it; it replaces what was kept for the same address or by the same identifier."""
-        for key, value in known_by(reservation):
-            if key == "address":
-                self._reserved[reservation.address] = reservation
-            else:
-                self._hosts[key, value] = reservation
+        """Keep it, and no more what was kept for the same client or the same address."""
+        for identifier in known_by(reservation):
+            if identifier in self._hosts:
+                self.unreserve(self._hosts[identifier])
+            self._hosts[identifier] = reservation
+        if reservation.address:
+            self._reserved[reservation.address] = reservation
 
     def unreserve(self, reservation: Reservation) -> None:
         """Forget it."""
-        if self._reserved.get(reservation.address) is reservation:
-            del self._reserved[reservation.address]
         for identifier in known_by(reservation):
             if self._hosts.get(identifier) is reservation:
                 del self._hosts[identifier]
-        binding = self.find(reservation.address) if reservation.address else None
+        if self._reserved.get(reservation.address) is not reservation:
+            return
+        del self._reserved[reservation.address]
+        binding = self.find(reservation.address)
         if binding is not None and binding.pool is not None:
             self.bindings[binding.address] = binding
             binding.pool.give_back(binding)
 
     def reservations(self) -> Iterator[Reservation]:
         """Everything that is reserved; some come more than once."""
-        yield from self._reserved.values()
         yield from self._hosts.values()
 
     def reservation(self, client: Client) -> Reservation | None:

@@ -189,7 +189,11 @@ def test_a_reservation_replaces_the_one_for_the_same_client():
     configured = Host(address="10.77.0.20", mac="02:00:00:00:00:01")
     stored = Reservation(address="10.77.0.21", mac="02:00:00:00:00:01")
 
-    assert Machine(1, server(subnet(hosts=[configured]), reservations=[stored])).boots() == "10.77.0.21"
+    dhcp = server(subnet(pool=["10.77.0.20"], hosts=[configured]), reservations=[stored])
+
+    assert list(dhcp.reservations()) == [stored]
+    assert Machine(1, dhcp).boots() == "10.77.0.21"
+    assert Machine(2, dhcp).boots() == "10.77.0.20", "which is kept for nobody now"
 
 
 def test_reservations_are_listed_once():
