@@ -1,0 +1,270 @@
+"""bootfw beside Kea and dnsmasq as DHCP servers, in turn in one run: the highest rate without loss, and the latency.
+
+``python benchmarks/dhcp.py`` needs root (network namespaces), perfdhcp (Debian: kea-admin) and dnsmasq; Kea's server is
+unpacked, not installed. Every server keeps its leases on the same disk, each in its own way: bootfw in SQLite, synced
+before the ACK; Kea in its memfile, persisted but not synced; dnsmasq in its lease file.
+
+The rate without loss is found by bisection: the highest one at which fewer than 0.1 % of the exchanges (DISCOVER to
+ACK) are lost, and which perfdhcp can make. Latency and CPU are those of half that rate. perfdhcp plays a relay.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+TICKS = os.sysconf("SC_CLK_TCK")
+LOST = 0.001
+"""The share of exchanges that may be lost."""
+MADE = 0.97
+"""The share of the wanted rate that perfdhcp has to make, else the figure is its own and not the server's."""
+NAME = f"bench-{os.getpid()}"
+
+_DISCOVERS = re.compile(r"DISCOVER-OFFER\*+\nsent packets: (\d+)")
+_ACKS = re.compile(r"REQUEST-ACK\*+\nsent packets: \d+\nreceived packets: (\d+)")
+_DELAYS = re.compile(r"avg delay: ([\d.]+) ms")
+_RATE = re.compile(r"Rate: ([\d.]+) 4-way exchanges/second")
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
+    options.add_argument("--clients", nargs="+", type=int, default=[100, 60_000], help="different clients")
+    options.add_argument("--seconds", type=int, default=5, help="of one measurement")
+    options.add_argument("--steps", type=int, default=5, help="bisections, each of which halves the error")
+    options.add_argument("--highest", type=int, default=16_000, help="the rate to begin below")
+    options.add_argument("--json", type=Path, help="keep every figure here")
+    asked = options.parse_args()
+    figures: list[dict[str, Any]] = []
+    print(
+        f"{'server':8} {'clients':>8} {'loss-free /s':>12} {'latency ms':>10} {'CPU us each':>11} {'resident MB':>11}"
+    )
+    with network():
+        for clients in asked.clients:
+            for name in asked.servers:
+                found = measure(name, clients, asked)
+                figures.append(found)
+                print(
+                    f"{name:8} {clients:8} {found['rate']:12} {found['latency_ms']:10.2f} "
+                    f"{found['cpu_us']:11.0f} {found['resident_mb']:11.0f}",
+                    flush=True,
+                )
+    if asked.json:
+        asked.json.write_text(json.dumps(figures, indent=2))
+    return 0
+
+
+def measure(name: str, clients: int, asked: argparse.Namespace) -> dict[str, Any]:
+    """One line of the table, and every trial."""
+    trials = []
+    low, high = 0, asked.highest
+    with tempfile.TemporaryDirectory(prefix="bootfw-bench-") as scratch, running(name, Path(scratch)) as server:
+        if clients > 1000:
+            exchange(min(2000, low or 300), clients, 5)  # some of them have leases by then
+        rate = high // 2
+        for _ in range(asked.steps + 1):
+            trial = exchange(rate, clients, asked.seconds)
+            trials.append(trial)
+            if trial["lost"] < LOST * trial["sent"] and trial["rate"] >= MADE * rate:
+                low = rate
+            else:
+                high = rate
+            rate = (low + high) // 2
+            time.sleep(1)  # what is still queued is not the next one's
+        before = cpu_seconds(server)
+        half = exchange(max(1, low // 2), clients, asked.seconds)
+        used = cpu_seconds(server) - before
+        return {
+            "server": name,
+            "clients": clients,
+            "rate": low,
+            "latency_ms": half["latency_ms"],
+            "cpu_us": used / max(1, half["sent"]) * 1e6,
+            "resident_mb": resident_megabytes(server),
+            "trials": [*trials, half],
+        }
+
+
+def exchange(rate: int, clients: int, seconds: int) -> dict[str, Any]:
+    """Have perfdhcp make *rate* exchanges a second."""
+    done = subprocess.run(
+        [
+            *("ip", "netns", "exec", f"{NAME}-clients", "perfdhcp", "-4", "-l", "10.77.0.2"),
+            *("-r", str(rate), "-R", str(clients), "-p", str(seconds), "-W", "1000000", "-x", "i", "10.77.0.1"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 60,
+    )
+    text = done.stdout
+    discovers, acks = _DISCOVERS.search(text), _ACKS.search(text)
+    if discovers is None or acks is None:
+        raise RuntimeError(f"perfdhcp says nothing of what it did:\n{text}{done.stderr}")
+    sent, received = int(discovers[1]), int(acks[1])
+    made = _RATE.search(text)
+    return {
+        "wanted": rate,
+        "sent": sent,
+        "lost": sent - received,
+        "rate": sent / seconds if made is None else max(float(made[1]), sent / seconds),
+        "latency_ms": sum(map(float, _DELAYS.findall(text))),
+    }
+
+
+# The servers
+
+
+def bootfw(work: Path) -> list[str | Path]:
+    """This checkout, in the environment that runs the benchmark."""
+    configuration = work / "bootfw.toml"
+    configuration.write_text(
+        f'[bootfw]\nstate-dir = "{work}"\n[tftp]\nlisten = []\n'
+        '[dhcp]\nmode = "server"\nnew-clients-per-second = 0\n'
+        '[[dhcp.subnet]]\nnetwork = "10.77.0.0/16"\npool = ["10.77.1.0-10.77.255.250"]\n'
+        'router = "10.77.0.1"\n'
+    )
+    twistd = Path(sys.executable).with_name("twistd")
+    return [twistd, "--nodaemon", "--pidfile=", f"--logfile={work / 'log'}", "bootfw", "-c", configuration]
+
+
+def kea(work: Path) -> list[str | Path]:
+    """Debian's Kea 2.2, with what is its default but for the persistence."""
+    configuration = work / "kea.json"
+    configuration.write_text(
+        json.dumps(
+            {
+                "Dhcp4": {
+                    "interfaces-config": {"interfaces": ["eth0"], "dhcp-socket-type": "udp"},
+                    "lease-database": {"type": "memfile", "persist": True, "name": str(work / "leases.csv")},
+                    "valid-lifetime": 3600,
+                    "subnet4": [
+                        {
+                            "subnet": "10.77.0.0/16",
+                            "pools": [{"pool": "10.77.1.0-10.77.255.250"}],
+                            "option-data": [{"name": "routers", "data": "10.77.0.1"}],
+                        }
+                    ],
+                    "loggers": [
+                        {"name": "kea-dhcp4", "severity": "WARN", "output_options": [{"output": str(work / "log")}]}
+                    ],
+                }
+            }
+        )
+    )
+    program = shutil.which("kea-dhcp4", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program:
+        return [program, "-c", configuration]
+    unpacked = HERE / "build/debian/kea-dhcp4"
+    if not unpacked.exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            os.chmod(scratch, 0o777)  # apt downloads as a user of its own
+            packages = ("kea-dhcp4-server", "kea-common")
+            subprocess.run(["apt-get", "download", "-qq", *packages], cwd=scratch, check=True)
+            for package in Path(scratch).glob("*.deb"):
+                subprocess.run(["dpkg", "-x", package, unpacked], check=True)
+    libraries = unpacked / f"usr/lib/{os.uname().machine}-linux-gnu"
+    return ["env", f"LD_LIBRARY_PATH={libraries}", unpacked / "usr/sbin/kea-dhcp4", "-c", configuration]
+
+
+def dnsmasq(work: Path) -> list[str | Path]:
+    """Debian's dnsmasq-base."""
+    return [
+        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file="),
+        *(f"--dhcp-leasefile={work / 'leases'}", "--dhcp-lease-max=70000", "--no-ping", "--quiet-dhcp"),
+        *("--dhcp-range=10.77.1.0,10.77.255.250,255.255.0.0,1h", "--dhcp-authoritative", "--log-facility=-"),
+    ]
+
+
+SERVERS: dict[str, Callable[[Path], list[str | Path]]] = {"bootfw": bootfw, "kea": kea, "dnsmasq": dnsmasq}
+
+
+@contextlib.contextmanager
+def running(name: str, work: Path) -> Iterator[int]:
+    """The server in its namespace; its process id."""
+    command = ["ip", "netns", "exec", f"{NAME}-server", *map(str, SERVERS[name](work))]
+    run = work / "run"
+    run.mkdir()
+    environment = {**os.environ, "KEA_PIDFILE_DIR": str(run), "KEA_LOCKFILE_DIR": str(run)}
+    with (work / "output").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        deadline = time.monotonic() + 15
+        while not is_bound():
+            if process.poll() is not None or time.monotonic() > deadline:
+                log = work / "log"
+                told = (work / "output").read_text() + (log.read_text() if log.exists() else "")
+                raise RuntimeError(f"{name} does not listen:\n{told}")
+            time.sleep(0.05)
+        yield process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def is_bound() -> bool:
+    """Whether somebody in the server's namespace has port 67."""
+    told = subprocess.run(
+        ["ip", "netns", "exec", f"{NAME}-server", "cat", "/proc/net/udp"], capture_output=True, text=True
+    )
+    return ":0043 " in told.stdout
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of the server."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / TICKS
+
+
+def resident_megabytes(pid: int) -> float:
+    """Resident memory of the server."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+@contextlib.contextmanager
+def network() -> Iterator[None]:
+    """A wire with a namespace at each end."""
+    ends = (("server", "10.77.0.1/16"), ("clients", "10.77.0.2/16"))
+    try:
+        for name, _ in ends:
+            ip("netns", "add", f"{NAME}-{name}")
+        ip(
+            "-n",
+            f"{NAME}-server",
+            *("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns"),
+            f"{NAME}-clients",
+        )
+        for name, address in ends:
+            ip("-n", f"{NAME}-{name}", "address", "add", address, "dev", "eth0")
+            ip("-n", f"{NAME}-{name}", "link", "set", "eth0", "up")
+            ip("-n", f"{NAME}-{name}", "link", "set", "lo", "up")
+        yield
+    finally:
+        for name, _ in ends:
+            subprocess.run(["ip", "netns", "delete", f"{NAME}-{name}"], check=False)
+
+
+def ip(*words: str) -> None:
+    """ip(8)"""
+    subprocess.run(["ip", *words], check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
