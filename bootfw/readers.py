@@ -3,11 +3,14 @@
 import errno
 import hashlib
 import os
+import time
 
 from attrs import define, field
 from zope.interface import implementer
 
 from bootfw.interfaces import IReader
+
+_TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system that one meets (FAT)
 
 
 @implementer(IReader)
@@ -49,10 +52,20 @@ class FileReader:
     size: int = field(init=False)
     modified: float = field(init=False)
     """See IReader."""
+    identity: tuple[int, ...] | None = field(init=False)
+    """Another one whenever the content is, so that what was read of it can be used again. None: it has changed so
+    recently that one more change might not show in the file's times."""
 
     def __attrs_post_init__(self) -> None:
         status = os.fstat(self._fd)
         self.size, self.modified = status.st_size, status.st_mtime
+        changed = max(status.st_mtime_ns, status.st_ctime_ns)
+        settled = abs(time.time_ns() - changed) > _TICK
+        self.identity = (status.st_dev, status.st_ino, status.st_size, changed) if settled else None
+
+    def fileno(self) -> int:
+        """The descriptor; only to be read from, and only until close()."""
+        return self._fd
 
     def read(self, offset: int, length: int) -> bytes:
         """See IReader.

@@ -20,6 +20,7 @@ from bootfw.net.addresses import AddressProtocol
 from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
 from bootfw.net.http import BootSite, listen_http
+from bootfw.net.images import Images
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.layers import LayeredBackend
 from bootfw.net.leasing import Leasing
@@ -88,6 +89,7 @@ class BootService(MultiService):
         self._publisher = Publisher(reactor, _named(observers, IBootObserver))
         self._interfaces = Interfaces(self._settings.interfaces)
         self._mtu = InterfaceMTU(reactor)
+        self._images = Images(self._settings.tftp.cache_octets)
         self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
         self._open: list[tuple[Listening, Any, Any]] = []
@@ -226,6 +228,7 @@ class BootService(MultiService):
             listen=None if settings.ports == "single" else self._port_opener(address[0], settings.ports),
             mtu=self._mtu.of,
             interfaces=self._interfaces,
+            images=self._images,
         )
 
     def _http(self) -> BootSite:

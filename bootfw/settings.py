@@ -116,6 +116,9 @@ class TFTPSettings:
     """Octets in a block that a client may ask for (RFC 2348), 8 to 65464. Larger ones are answered with this."""
     max_windowsize: int = field(default=64, validator=within(1, 65535, "blocks (RFC 7440)"))
     """Blocks in flight that a client may ask for (RFC 7440), 1 to 65535."""
+    cache_octets: int = field(default=256 * 1024 * 1024, validator=within(0, 1 << 40, "octets"))
+    """Memory for files as they go over the wire, shared by all transfers; it grows with what is asked for. What doesn't
+    fit is read from the file each time. 0: everything is."""
 
 
 @frozen

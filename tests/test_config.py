@@ -127,7 +127,7 @@ def test_an_absolute_state_dir_stays(load: Any) -> None:
 
 
 SECTIONS = "bootfw, tftp, dhcp, http, backend, resolver, observer, watchdog, leases"
-TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize"
+TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-octets"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_TFTP_WRITABLE",
         "BOOTFW_TFTP_MAX_BLKSIZE",
         "BOOTFW_TFTP_MAX_WINDOWSIZE",
+        "BOOTFW_TFTP_CACHE_OCTETS",
         "BOOTFW_DHCP_MODE",
         "BOOTFW_DHCP_PORTS_SERVER",
         "BOOTFW_DHCP_PORTS_CLIENT",

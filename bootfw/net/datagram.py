@@ -5,10 +5,10 @@ protocol classes; one that provides IBatchReceiver gets its datagrams in lists, 
 """
 
 import errno
-import fcntl
 import socket
 import sys
-import termios
+from collections.abc import Callable
+from struct import Struct
 from typing import Any
 
 from twisted.internet import defer
@@ -26,15 +26,21 @@ from zope.interface import implementer
 
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net import mmsg
+from bootfw.net.express import Express
 from bootfw.net.packetinfo import IPV6, NOWHERE, Cache
 from bootfw.net.sender import Counters, Sender
 from bootfw.net.udpsocket import open_socket
 from bootfw.values import Address, Via
 
 # Datagrams read in one wake-up, so that timers and other ports get their turn.
-_PER_WAKE_UP = 4 * mmsg.BATCH
+_PER_WAKE_UP = 16 * mmsg.BATCH
+
+# Plain calls after one that could have taken many and has found one at most.
+_SINGLY = 4
 
 _ANCILLARY = 64  # octets of room for control messages; packet info takes 40 at most
+
+_four_octets = Struct("!I").unpack_from
 
 Arrival = tuple[bytes, Address, Via]
 
@@ -94,7 +100,9 @@ class DatagramPort:
         self._inbox: mmsg.Inbox | None = None
         self._peers = Cache(self._family.read_address)
         self._vias = Cache(self._family.read_info)
-        self._pending = bytearray(4)
+        self._room = [memoryview(bytearray(mmsg.LARGEST))]
+        self._express: Express | None = None
+        self._singly = 1 if mmsg.AVAILABLE else sys.maxsize
         self._open = self._reading = True
         try:
             self._protocol.makeConnection(self)
@@ -130,7 +138,7 @@ class DatagramPort:
         except Exception:
             self._log.failure("A protocol failed to stop.")
         self._socket.close()
-        self._inbox = None
+        self._inbox = self._express = None
         self._peers.clear()
         self._vias.clear()
         stopped, self._stopped = self._stopped, []
@@ -148,51 +156,96 @@ class DatagramPort:
 
     # Receiving
 
+    def express(self, seconds: Callable[[], float]) -> Express:
+        """A way around the protocol for datagrams of four octets; there is one, until the port closes.
+
+        :param seconds: the time that those are told who take them.
+        """
+        self._express = Express(seconds, self._sender)
+        return self._express
+
     def doRead(self) -> None:
         """Deliver what has arrived, up to a number that is fair to others."""
         room = _PER_WAKE_UP
-        # A datagram alone, the rule with one lock-step transfer, costs least by the plain call.
-        batch = self._receive_one()
-        while batch:
-            self._deliver(batch)
-            room -= len(batch)
-            if room <= 0 or not self._reading or not self._has_more():
+        while room > 0 and self._reading:
+            # Datagrams that come one by one, the rule with one lock-step transfer, cost least by the plain call.
+            if self._singly:
+                self._singly -= 1
+                count = self._receive_one()
+            else:
+                count = self._receive_many()
+                if count <= 1:
+                    self._singly = _SINGLY
+            if not count:
                 return
-            batch = self._receive_many() if mmsg.AVAILABLE else self._receive_one()
+            room -= count
 
-    def _receive_one(self) -> list[Arrival]:
+    def _receive_one(self) -> int:
         try:
-            data, ancillary, _, peer = self._socket.recvmsg(mmsg.LARGEST, _ANCILLARY)
+            length, ancillary, _, peer = self._socket.recvmsg_into(self._room, _ANCILLARY)
         except OSError as error:
             self._failed_to_receive(error.errno)
-            return []
-        return [(data, peer, self._vias[ancillary[0][2]] if ancillary else NOWHERE)]
+            return 0
+        express = self._express
+        if length == 4 and express is not None:
+            take = express.takers.get(self._sender.destination(peer).key)
+            if take is not None and take(_four_octets(self._room[0])[0], express.seconds()):
+                self.counters.received += 1
+                return 1
+        self._deliver([(bytes(self._room[0][:length]), peer, self._vias[ancillary[0][2]] if ancillary else NOWHERE)])
+        return 1
 
-    def _receive_many(self) -> list[Arrival]:
+    def _receive_many(self) -> int:
         if self._inbox is None:
             self._inbox = mmsg.Inbox(self._family.name_length, self._family.info_length)
+        inbox = self._inbox
         try:
-            return self._inbox.receive(self._socket.fileno(), self._peers, self._vias, NOWHERE)
+            count = inbox.take(self._socket.fileno())
         except OSError as error:
             self._failed_to_receive(error.errno)
-            return []
+            return 0
+        if count:
+            if count > 1:
+                self._sender.collect()
+            try:
+                self._deliver(self._not_taken(inbox, count))
+            finally:
+                self._sender.release()
+        return count
 
-    def _has_more(self) -> bool:
-        fcntl.ioctl(self._socket, termios.FIONREAD, self._pending)
-        return any(self._pending)
+    def _not_taken(self, inbox: mmsg.Inbox, count: int) -> list[Arrival]:
+        """Deliver what has come but for the last of it, which no one has taken."""
+        peers, vias = self._peers, self._vias
+        express = self._express
+        if express is None or not express.takers:
+            return [inbox.datagram(i, peers, vias, NOWHERE) for i in range(count)]
+        now = express.seconds()
+        find = express.takers.get
+        left: list[Arrival] = []
+        taken = 0
+        for i, (key, length, head) in enumerate(inbox.heads(count)):
+            if length == 4:
+                take = find(key)
+                if take is not None:
+                    if left:
+                        self._deliver(left)
+                        left = []
+                    if take(head, now):
+                        taken += 1
+                        continue
+            left.append(inbox.datagram(i, peers, vias, NOWHERE))
+        self.counters.received += taken
+        return left
 
     def _deliver(self, batch: list[Arrival]) -> None:
+        if not batch:
+            return
         self.counters.received += len(batch)
         self.counters.batches += 1
-        if len(batch) > 1:
-            self._sender.collect()
         try:
             self._receive(batch)
         except Exception:
             self._log.failure("A protocol failed on what it received.")
-        finally:
-            if len(batch) > 1:
-                self._sender.release()
 
     def _receive_singly(self, batch: list[Arrival]) -> None:
         for data, peer, _ in batch:

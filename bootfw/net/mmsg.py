@@ -9,14 +9,17 @@ import errno
 import mmap
 import os
 import socket
-from collections.abc import Mapping
+import sys
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from struct import Struct
 from typing import Any, TypeVar
 
 Peer = TypeVar("Peer")
 Info = TypeVar("Info")
 
-BATCH = 64
-"""Datagrams in one call. More gains nothing that can be measured, and the first answer would wait for them."""
+BATCH = 16
+"""Datagrams in one call. More saves little, and peers would wait for the first answer in place of working meanwhile."""
 
 LARGEST = 65535
 """Octets. The length field of UDP can't tell more (RFC 768), so nothing that arrives is ever cut."""
@@ -24,6 +27,9 @@ LARGEST = 65535
 SLOT = 2048
 """Octets that an Outbox takes as one datagram: more than an Ethernet frame carries."""
 
+_LARGEST_SLOT = 65536  # room for the largest datagram, and a multiple of what the slots are looked at by
+_SOCKADDR_IN = 16
+_FOUR_OCTETS = [Struct(f"!{count}I") for count in range(BATCH + 1)]
 _NAME = 32  # room for a name: sockaddr_in6 takes 28
 _CONTROL = 64  # room for control messages: in6_pktinfo and its cmsghdr take 40
 _INFO = socket.CMSG_LEN(0)  # where the payload of a control message begins
@@ -60,6 +66,7 @@ _INTS = ctypes.sizeof(_Message) // ctypes.sizeof(ctypes.c_uint)
 _SIZES = ctypes.sizeof(_Message) // ctypes.sizeof(ctypes.c_size_t)
 _LENGTH = _Message.length.offset // ctypes.sizeof(ctypes.c_uint)
 _CONTROL_LENGTH = _Header.control_length.offset // ctypes.sizeof(ctypes.c_size_t)
+_CONTROL_POINTER = _Header.control.offset // ctypes.sizeof(ctypes.c_size_t)
 _VECTOR_SIZES = ctypes.sizeof(_Vector) // ctypes.sizeof(ctypes.c_size_t)
 
 
@@ -123,9 +130,10 @@ class Inbox:
     """
 
     def __init__(self, name_length: int, info_length: int) -> None:
-        self._messages = _Messages(LARGEST, name_length)
+        self._messages = _Messages(_LARGEST_SLOT, name_length)
         self._name_length = name_length
         self._info_end = _INFO + info_length
+        self._control_lengths = memoryview(array("L", [_CONTROL] * BATCH))
 
     def receive(
         self, descriptor: int, peers: Mapping[bytes, Peer], infos: Mapping[bytes, Info], unknown: Info
@@ -136,30 +144,69 @@ class Inbox:
         :param infos: asked by the payload of the control message; a datagram without one gets *unknown*.
         :raise OSError: anything but EAGAIN and EINTR.
         """
+        return [self.datagram(i, peers, infos, unknown) for i in range(self.take(descriptor))]
+
+    def take(self, descriptor: int) -> int:
+        """Take what is there: how many datagrams. They stay in their slots until the next call.
+
+        :raise OSError: anything but EAGAIN and EINTR.
+        """
         messages = self._messages
-        count = _recvmmsg(descriptor, messages.address, BATCH, socket.MSG_DONTWAIT, None)
+        # The kernel puts what it has used in the place of what there is.
+        messages.sizes[_CONTROL_LENGTH::_SIZES] = self._control_lengths
+        count: int = _recvmmsg(descriptor, messages.address, BATCH, socket.MSG_DONTWAIT, None)
         if count < 0:
             code = ctypes.get_errno()
             if code in (errno.EAGAIN, errno.EINTR):
-                return []
+                return 0
             raise OSError(code, os.strerror(code))
-        data, names, controls = messages.data, messages.names, messages.controls
-        ints, sizes = messages.ints, messages.sizes
-        name_length, info_end = self._name_length, self._info_end
-        batch = []
-        for i in range(count):
-            start = _NAME * i
-            peer = peers[bytes(names[start : start + name_length])]
-            if sizes[_SIZES * i + _CONTROL_LENGTH]:
-                start = _CONTROL * i
-                info = infos[bytes(controls[start + _INFO : start + info_end])]
-            else:
-                info = unknown
-            start = LARGEST * i
-            batch.append((bytes(data[start : start + ints[_INTS * i + _LENGTH]]), peer, info))
-            # The kernel has put what it used in the place of what there is.
-            sizes[_SIZES * i + _CONTROL_LENGTH] = _CONTROL
-        return batch
+        return count
+
+    def heads(self, count: int) -> Iterator[tuple[bytes | int, int, int]]:
+        """(key of the source, length, first four octets as a big-endian number) of the first *count* slots.
+
+        The four octets mean nothing where fewer have come.
+        """
+        messages = self._messages
+        keys: Iterable[bytes | int]
+        if self._name_length == _SOCKADDR_IN:
+            keys = messages.names.cast("Q")[: count * _NAME // 8 : _NAME // 8].tolist()
+        else:
+            names, length = messages.names, self._name_length
+            keys = [bytes(names[start : start + length]) for start in range(0, count * _NAME, _NAME)]
+        lengths = messages.ints[_LENGTH : count * _INTS : _INTS].tolist()
+        octets = messages.data.cast("I")[: count * _LARGEST_SLOT // 4 : _LARGEST_SLOT // 4].tobytes()
+        return zip(keys, lengths, _FOUR_OCTETS[count].unpack(octets), strict=True)
+
+    def datagram(
+        self, i: int, peers: Mapping[bytes, Peer], infos: Mapping[bytes, Info], unknown: Info
+    ) -> tuple[bytes, Peer, Info]:
+        """What is in slot *i*; see receive()."""
+        messages = self._messages
+        start = _NAME * i
+        peer = peers[bytes(messages.names[start : start + self._name_length])]
+        info = unknown
+        if messages.sizes[_SIZES * i + _CONTROL_LENGTH]:
+            start = _CONTROL * i
+            info = infos[bytes(messages.controls[start + _INFO : start + self._info_end])]
+        start = _LARGEST_SLOT * i
+        return bytes(messages.data[start : start + messages.ints[_INTS * i + _LENGTH]]), peer, info
+
+
+def source_key(raw: bytes) -> bytes | int:
+    """What Inbox.heads() calls a raw sockaddr: of IPv4 the eight octets that count, as a number."""
+    return int.from_bytes(raw[:8], sys.byteorder) if len(raw) == _SOCKADDR_IN else raw
+
+
+class Fixed:
+    """Octets at an address that does not change, for the kernel to read."""
+
+    __slots__ = ("_memory", "address", "length")
+
+    def __init__(self, octets: bytes) -> None:
+        self._memory = (ctypes.c_char * len(octets)).from_buffer_copy(octets)
+        self.address = ctypes.addressof(self._memory)
+        self.length = len(octets)
 
 
 class Outbox:
@@ -169,8 +216,13 @@ class Outbox:
     """
 
     def __init__(self, name_length: int) -> None:
-        self._messages = _Messages(SLOT, name_length)
-        self._count = 0
+        self._messages = messages = _Messages(SLOT, name_length)
+        self._places = [(messages.sizes[_SIZES * i], messages.vector_sizes[_VECTOR_SIZES * i]) for i in range(BATCH)]
+        self._controls = [messages.sizes[_SIZES * i + _CONTROL_POINTER] for i in range(BATCH)]
+        self.queue: list[tuple[int, int, int, int, int, Any]] = []
+        """(address of the raw destination sockaddr, address and length of packed control messages, address and length
+        of the data, whatever keeps all this in its place). add() appends, and so may anyone while there are less than
+        BATCH: what is there already is sent without being copied."""
 
     def add(self, data: Any, name: bytes, control: bytes) -> bool:
         """Copy a datagram into the next slot; True: this was the last one, flush.
@@ -179,22 +231,32 @@ class Outbox:
         :param name: raw destination sockaddr.
         :param control: packed control messages; may be empty.
         """
-        messages, i = self._messages, self._count
+        messages, i = self._messages, len(self.queue)
         length = len(data)
         messages.data[SLOT * i : SLOT * i + length] = data
-        messages.vector_sizes[_VECTOR_SIZES * i + 1] = length
         start = _NAME * i
         messages.names[start : start + len(name)] = name
         if control:
             start = _CONTROL * i
             messages.controls[start : start + len(control)] = control
-        messages.sizes[_SIZES * i + _CONTROL_LENGTH] = len(control)
-        self._count = i + 1
-        return self._count == BATCH
+        name_address, data_address = self._places[i]
+        self.queue.append((name_address, self._controls[i], len(control), data_address, length, None))
+        return i + 1 == BATCH
 
     def flush(self, descriptor: int) -> tuple[int, list[int]]:
         """Send what was collected, in order: how many datagrams left, and an errno for each that did not."""
-        count, self._count = self._count, 0
+        count = len(self.queue)
+        if not count:
+            return 0, []
+        sizes, vectors = self._messages.sizes, self._messages.vector_sizes
+        names, controls, control_lengths, addresses, lengths, kept = zip(*self.queue, strict=True)
+        end = _SIZES * count
+        sizes[0:end:_SIZES] = array("L", names)
+        sizes[_CONTROL_POINTER:end:_SIZES] = array("L", controls)
+        sizes[_CONTROL_LENGTH:end:_SIZES] = array("L", control_lengths)
+        vectors[0 : _VECTOR_SIZES * count : _VECTOR_SIZES] = array("L", addresses)
+        vectors[1 : _VECTOR_SIZES * count : _VECTOR_SIZES] = array("L", lengths)
+        self.queue.clear()
         first = 0
         errors: list[int] = []
         while first < count:
@@ -208,4 +270,5 @@ class Outbox:
                 errors.append(code)
                 sent = 1
             first += sent
+        del kept
         return count - len(errors), errors

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from twisted.internet.error import InvalidAddressError
 
+from bootfw.net.mmsg import source_key
 from bootfw.values import Address, Via
 
 NOWHERE = Via("", 0, "")
@@ -45,6 +46,8 @@ class Destination(NamedTuple):
     """For sendto: numeric and complete."""
     raw: bytes
     """The same as a struct sockaddr."""
+    key: bytes | int
+    """The same again, see source_key()."""
     needs_interface: bool
     """The address alone doesn't say on which wire: broadcast, multicast, link-local."""
 
@@ -90,7 +93,9 @@ class _IPv4:
         packed = _packed(self.number, host)
         raw = self.number.to_bytes(2, sys.byteorder) + peer[1].to_bytes(2, "big") + packed + bytes(8)
         # A broadcast of one network is routed by that network; only the limited one needs to be told.
-        return Destination((host, peer[1]), raw, packed == b"\xff\xff\xff\xff" or packed[0] & 0xF0 == 0xE0)
+        return Destination(
+            (host, peer[1]), raw, source_key(raw), packed == b"\xff\xff\xff\xff" or packed[0] & 0xF0 == 0xE0
+        )
 
     def read_info(self, raw: bytes) -> Via:
         interface, local, destination = _INFO4.unpack(raw)
@@ -135,7 +140,7 @@ class _IPv6:
             + packed
             + scope.to_bytes(4, sys.byteorder)
         )
-        return Destination((host, peer[1], flow, scope), raw, _on_one_wire(packed))
+        return Destination((host, peer[1], flow, scope), raw, source_key(raw), _on_one_wire(packed))
 
     def read_info(self, raw: bytes) -> Via:
         packed, interface = _INFO6.unpack(raw)

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import define
 
 from bootfw.net import mmsg
+from bootfw.net.images import Piece
 from bootfw.net.packetinfo import Cache, Destination, Family, control_message
 from bootfw.values import Address, Via
 
@@ -55,11 +56,15 @@ class Sender:
         self._refused = refused
         self._bound_to = sock.getsockname()[0]
         self._segmentation = _has_segmentation(sock)
-        self._outbox: mmsg.Outbox | None = None
-        self._collecting = False
+        self.outbox = mmsg.Outbox(family.name_length)
+        self.collecting = False
         self._destinations = Cache(family.destination)
         self._sources = Cache(self._from_source)
         self._wires = Cache(self._from_wire)
+
+    def line(self, peer: Address, via: Via | None) -> "Line":
+        """What is worth being prepared for many datagrams to the same peer; arguments as for send()."""
+        return Line(self, self._destinations[peer], self._controls_for(self._destinations[peer], via))
 
     def destination(self, peer: Address) -> Destination:
         """:raise InvalidAddressError: it isn't a numeric address of the port's family."""
@@ -67,26 +72,38 @@ class Sender:
 
     def collect(self) -> None:
         """From now on what is sent waits for release()."""
-        self._collecting = mmsg.AVAILABLE
+        self.collecting = mmsg.AVAILABLE
 
     def release(self) -> None:
         """Send what has been collected, in order."""
-        self._collecting = False
-        self._flush()
+        self.collecting = False
+        self.flush()
 
     def send(self, data: Any, peer: Address, via: Via | None, segment: int) -> None:
         """See IViaTransport.write_via."""
         destination = self._destinations[peer]
-        if via is None:
-            controls = _NOTHING
-        else:
-            controls = (self._wires if destination.needs_interface else self._sources)[via]
+        controls = self._controls_for(destination, via)
         if 0 < segment < len(data):
             self._send_run(memoryview(data), destination, controls, segment)
-        elif self._collecting:
+        elif self.collecting:
             self._collect(data, destination, controls)
         else:
             self._send(data, destination, controls)
+
+    def send_piece(self, line: "Line", piece: Piece, start: int, length: int) -> None:
+        """See Line.send."""
+        view = piece.view
+        assert view is not None
+        data = view[start : start + length]
+        if length > piece.stride:
+            self._send_run(data, line.destination, line.controls, piece.stride)
+        else:
+            self._send(data, line.destination, line.controls)
+
+    def _controls_for(self, destination: Destination, via: Via | None) -> Controls:
+        if via is None:
+            return _NOTHING
+        return (self._wires if destination.needs_interface else self._sources)[via]
 
     def _send(self, data: Any, destination: Destination, controls: Controls) -> None:
         ancillary, _ = controls
@@ -102,20 +119,18 @@ class Sender:
 
     def _collect(self, data: Any, destination: Destination, controls: Controls) -> None:
         if len(data) > mmsg.SLOT:
-            self._flush()
+            self.flush()
             self._send(data, destination, controls)
             return
-        if self._outbox is None:
-            self._outbox = mmsg.Outbox(self._family.name_length)
-        if self._outbox.add(data, destination.raw, controls[1]):
-            self._flush()
+        if self.outbox.add(data, destination.raw, controls[1]):
+            self.flush()
 
-    def _flush(self) -> None:
-        if self._outbox is not None:
-            sent, errors = self._outbox.flush(self._socket.fileno())
-            self._counters.sent += sent
-            for code in errors:
-                self._lost(code)
+    def flush(self) -> None:
+        """Send what has been collected so far."""
+        sent, errors = self.outbox.flush(self._socket.fileno())
+        self._counters.sent += sent
+        for code in errors:
+            self._lost(code)
 
     def _lost(self, code: int | None, count: int = 1) -> None:
         self._counters.send_errors += count
@@ -124,7 +139,7 @@ class Sender:
 
     def _send_run(self, data: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
         """A run of datagrams: by UDP_SEGMENT where kernel and path take it, else each by itself."""
-        self._flush()
+        self.flush()
         at_once = segment * max(1, min(_SEGMENTS, _LARGEST_RUN // segment))
         for start in range(0, len(data), at_once):
             run = data[start : start + at_once]
@@ -155,7 +170,7 @@ class Sender:
         put = self._collect if mmsg.AVAILABLE else self._send
         for start in range(0, len(run), segment):
             put(run[start : start + segment], destination, controls)
-        self._flush()
+        self.flush()
 
     def _from_source(self, via: Via) -> Controls:
         """Leave from the address that was asked, by whatever route leads to the peer.
@@ -175,6 +190,35 @@ class Sender:
             return _NOTHING
         level, kind = self._family.level, self._family.type
         return [(level, kind, info)], control_message(level, kind, info)
+
+
+class Line:
+    """The way to one peer; see Sender.line."""
+
+    __slots__ = ("_control", "_name", "_place", "_sender", "controls", "destination")
+
+    def __init__(self, sender: Sender, destination: Destination, controls: Controls) -> None:
+        self._sender = sender
+        self.destination = destination
+        self.controls = controls
+        self._name = mmsg.Fixed(destination.raw)
+        self._control = mmsg.Fixed(controls[1])
+        self._place = self._name.address, self._control.address, self._control.length
+
+    def send(self, piece: Piece, start: int, length: int) -> None:
+        """Send a part of *piece*: blocks, one after the other. A single one isn't copied.
+
+        :param start: octets before it in the piece.
+        """
+        sender = self._sender
+        if sender.collecting and length <= piece.stride:
+            queue = sender.outbox.queue
+            name, control, control_length = self._place
+            queue.append((name, control, control_length, piece.address + start, length, (self, piece.view)))
+            if len(queue) == mmsg.BATCH:
+                sender.flush()
+        else:
+            sender.send_piece(self, piece, start, length)
 
 
 def _has_segmentation(sock: socket.socket) -> bool:

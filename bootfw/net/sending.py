@@ -6,11 +6,16 @@ from attrs import define, field
 
 from bootfw.interfaces import IReader
 from bootfw.net.answers import content, later
+from bootfw.net.express import Express
+from bootfw.net.images import Piece, last_together
 from bootfw.net.netascii import NetasciiReader
+from bootfw.net.sender import Line
 from bootfw.net.transfer import Transfer
 from bootfw.tftp import read
 from bootfw.tftp.blocks import Blocks, frame
-from bootfw.values import Mode
+from bootfw.values import Agreed, Mode
+
+_ACK = 4
 
 _NOTHING_HELD: tuple[Blocks | None, bytes] = (None, b"")
 
@@ -24,6 +29,14 @@ class ReadTransfer(Transfer):
     """The blocks that were fetched last, until they are sent; of a reader that answers later, until others are."""
     _asynchronous: bool = field(default=False, init=False)
     """The reader answers later: asking it again for a retransmission is dear."""
+
+    _line: Line | None = field(default=None, init=False)
+    _express: Express | None = field(default=None, init=False)
+    """Where the express way is open, and the line that its blocks go by."""
+    _piece: Piece | None = field(default=None, init=False)
+    """What was found last by the express way, or wasn't."""
+    _asked: int = field(default=0, init=False)
+    """Up to this block there is no use in asking for a piece."""
 
     def has(self, file: Any) -> None:
         """See Transfer."""
@@ -47,6 +60,51 @@ class ReadTransfer(Transfer):
             self._peer_error(data, now)
         else:
             self._around.stray(data, self.request.peer, now)
+
+    def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
+        """See Transfer."""
+        super().begin(agreed, watchdog, now)
+        express = self._around.express() if self.port is None and not self._over else None
+        if express is not None and getattr(self._reader, "identity", None) is not None:
+            self._express = express
+            self._line = express.line(self.request.peer, self.via)
+            express.give(self.request.peer, self._acknowledged)
+
+    def _acknowledged(self, head: int, now: float) -> bool:
+        """The express way of an ACK; see Take. What it can't do goes the other way, which comes to the same."""
+        if head >> 16 != _ACK:
+            return False
+        session, piece, line = self.session, self._piece, self._line
+        assert line is not None
+        try:
+            first = session.proceed(head, piece.last, now) if piece is not None and piece.view is not None else 0
+            if not first:
+                piece = self._next_piece()
+                first = session.proceed(head, piece.last, now) if piece is not None else 0
+            if not first or piece is None:
+                return False
+            stride = piece.stride
+            line.send(piece, (first - piece.first) * stride, self._agreed.windowsize * stride)
+            before, self.deadline = self.deadline, session.deadline
+            if before is None or self.deadline < before:
+                self._around.alarm.watch(self)
+        except Exception as error:
+            self._broken(error, now)
+        return True
+
+    def _next_piece(self) -> Piece | None:
+        """The piece with the next window, if it is another one than before."""
+        first = self.session.sent + 1
+        if first <= self._asked:
+            return None
+        images, blksize = self._around.images, self._agreed.blksize
+        self._asked = last_together(blksize, first)
+        try:
+            self._piece = images.piece(self._reader, blksize, first)
+        except OSError:
+            # The other way will meet it as well, and tell the peer.
+            self._piece = None
+        return self._piece
 
     def _go_on(self, now: float) -> None:
         session = self.session
@@ -109,6 +167,9 @@ class ReadTransfer(Transfer):
         out.clear()
 
     def _release(self) -> None:
+        if self._express is not None:
+            self._express.end(self.request.peer)
+            self._express = self._piece = None
         self._held = _NOTHING_HELD
         reader, self._reader = self._reader, None
         if reader is not None:

@@ -15,6 +15,8 @@ from bootfw.events import Event, PluginFailed, TransferBegun, TransferRefused
 from bootfw.interfaces import IBackend, IBatchReceiver, IViaTransport, IWatchdogPolicy, IWritableBackend
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import later, traceback_of, transfer_error
+from bootfw.net.express import Express
+from bootfw.net.images import Images
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.malformed import MalformedCounter
 from bootfw.net.receiving import WriteTransfer
@@ -52,6 +54,7 @@ class TFTPProtocol(DatagramProtocol):
     :param listen: opens a port for each transfer; None: every reply leaves from this port.
     :param mtu: the MTU in octets of the interface a Via names, None when unknown.
     :param interfaces: requests that come by others are ignored.
+    :param images: what is kept of files that have been read; None: nothing.
     """
 
     noisy = False
@@ -68,6 +71,7 @@ class TFTPProtocol(DatagramProtocol):
         listen: Listen | None = None,
         mtu: Callable[[Via], int | None] | None = None,
         interfaces: Interfaces | None = None,
+        images: Images | None = None,
     ) -> None:
         self._reactor = reactor
         self._backend = backend
@@ -80,6 +84,7 @@ class TFTPProtocol(DatagramProtocol):
         self._malformed = MalformedCounter("tftp", publish, reactor)
         self._transfers: dict[Address, Transfer] = {}
         self._rich = False
+        self._express: Express | None = None
         self._around = Surroundings(
             reactor=reactor,
             alarm=Alarm(reactor, Transfer.ring),
@@ -87,6 +92,8 @@ class TFTPProtocol(DatagramProtocol):
             send=self._write,
             stray=self._stray,
             ended=self._ended,
+            images=images or Images(0),
+            express=lambda: self._express,
         )
         self._closed = False
 
@@ -100,9 +107,13 @@ class TFTPProtocol(DatagramProtocol):
     def startProtocol(self) -> None:
         self._closed = False
         self._rich = IViaTransport.providedBy(self.transport)
+        if self._around.images.room:
+            open_express = getattr(self.transport, "express", None)
+            self._express = open_express(self._reactor.seconds) if open_express is not None else None
 
     def stopProtocol(self) -> None:
         self.close()
+        self._express = None
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         self.datagrams_received(((datagram, addr, None),))

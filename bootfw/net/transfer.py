@@ -11,6 +11,8 @@ from bootfw.errors import TransferError
 from bootfw.events import Event, PluginFailed, TransferEnded
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import traceback_of, transfer_error
+from bootfw.net.express import Express
+from bootfw.net.images import Images
 from bootfw.values import Address, Agreed, Outcome, TransferReport, TransferRequest, Via
 from bootfw.wire import tftp as wire
 
@@ -37,6 +39,9 @@ class Surroundings:
     """Called with (data, peer, now) of what no transfer can make use of: it may be malformed."""
     ended: "Callable[[Transfer], None]"
     """Called once, when the transfer is over and has given everything back."""
+    images: Images
+    express: "Callable[[], Express | None]"
+    """The way around the protocol, where its port has one."""
 
 
 @define(eq=False)

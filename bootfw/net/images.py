@@ -1,0 +1,120 @@
+"""Files as they go over the wire: blocks with their headers between them, shared by all who read the same file.
+
+A run of blocks is then one slice of memory: nothing is read, joined or copied for it.
+"""
+
+import ctypes
+import os
+from collections import OrderedDict
+from struct import Struct
+from typing import Any
+
+PIECE = 256 * 1024
+"""Octets of a piece, about. Read at once, so it is what one client may make the others wait for."""
+
+_BLOCKS = 1000  # in a piece at most: preadv(2) takes 1024 places (IOV_MAX)
+_OVERHEAD = 1024  # octets that a piece costs beside its data
+_HEADER = 4
+_header = Struct("!HH").pack_into
+_DATA = 3
+
+
+class Piece:
+    """Consecutive full blocks of a file, framed as DATA."""
+
+    __slots__ = ("address", "first", "last", "stride", "view")
+
+    def __init__(self, first: int, count: int, blksize: int) -> None:
+        self.first = first
+        """Absolute number of the first block."""
+        self.last = first + count - 1
+        self.stride = blksize + _HEADER
+        """Octets from one block to the next."""
+        memory = (ctypes.c_char * (count * self.stride)).from_buffer(bytearray(count * self.stride))
+        self.view: memoryview | None = memoryview(memory).cast("B")
+        """The datagrams one after the other. None: the memory was needed otherwise."""
+        self.address = ctypes.addressof(memory)
+
+    def fill(self, reader: Any) -> bool:
+        """Read the blocks. False: the file is shorter than it was."""
+        view, stride = self.view, self.stride
+        assert view is not None
+        end = len(view)
+        for block, start in zip(range(self.first, self.last + 1), range(0, end, stride), strict=True):
+            _header(view, start, _DATA, block & 0xFFFF)
+        payloads = [view[start + _HEADER : start + stride] for start in range(0, end, stride)]
+        blksize = stride - _HEADER
+        octets: int = os.preadv(reader.fileno(), payloads, (self.first - 1) * blksize)
+        return octets == blksize * len(payloads)
+
+
+class Images:
+    """Pieces of framed files; those that were wanted last are kept.
+
+    :param room: octets of memory for all of them; 0: none.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self._used = 0
+        self._pieces: OrderedDict[Any, Piece] = OrderedDict()
+
+    @property
+    def used(self) -> int:
+        """Octets in use."""
+        return self._used
+
+    def piece(self, reader: Any, blksize: int, block: int) -> Piece | None:
+        """The piece with *block*; None: there is none, read it.
+
+        To be asked once for each piece. A piece can be taken away at any time, and a client that reads on in it must
+        not have all of it made again for each block.
+
+        :param reader: IReader of known size with ``identity`` and ``fileno()``, see FileReader.
+        :param block: absolute number.
+        :raise OSError: it can't be read.
+        """
+        stride = blksize + _HEADER
+        count = _together(blksize)
+        number = (block - 1) // count
+        key = (reader.identity, blksize, number)
+        piece = self._pieces.get(key)
+        if piece is not None:
+            self._pieces.move_to_end(key)
+            return piece
+        first = number * count + 1
+        count = min(count, reader.size // blksize - first + 1)
+        needed = count * stride + _OVERHEAD
+        if block >= first + count or needed > self.room:
+            return None
+        while self._used + needed > self.room:
+            self._drop(*self._pieces.popitem(last=False))
+        piece = Piece(first, count, blksize)
+        if not piece.fill(reader):
+            return None
+        self._pieces[key] = piece
+        self._used += needed
+        return piece
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        while self._pieces:
+            self._drop(*self._pieces.popitem())
+
+    def _drop(self, key: Any, piece: Piece) -> None:
+        assert piece.view is not None
+        self._used -= len(piece.view) + _OVERHEAD
+        # Whoever reads it at the moment looks here each time; what is about to be sent keeps the view itself.
+        piece.view = None
+        piece.address = 0
+
+
+def last_together(blksize: int, block: int) -> int:
+    """The last block that is in one piece with *block*, an absolute number, if the file is long enough."""
+    count = _together(blksize)
+    return block + count - 1 - (block - 1) % count
+
+
+def _together(blksize: int) -> int:
+    """Blocks in a piece."""
+    return max(1, min(_BLOCKS, PIECE // (blksize + _HEADER)))

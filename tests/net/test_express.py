@@ -1,0 +1,309 @@
+"""The express way of ACKs comes to the same as the other one: every datagram, deadline, event and count."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from attrs import define, evolve, field
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from bootfw import readers
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.events import TransferEnded
+from bootfw.net import images
+from bootfw.net.datagram import DatagramPort
+from bootfw.net.images import Images
+from bootfw.net.tftp import TFTPProtocol
+from bootfw.tftp.read import Input, ReadSession, State
+from bootfw.values import Agreed, Outcome
+from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.wire import tftp
+
+CLIENTS = 3
+SIZES = (0, 63, 64, 4000, 64 * 40)
+BLKSIZES = (None, 8, 64, 600)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_pieces_of_files_that_are_never_too_new():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "_TICK", -1)
+        patch.setattr(images, "PIECE", 500)
+        yield
+
+
+class Unused:
+    """The port is read by hand."""
+
+    def addReader(self, reader):
+        pass
+
+    removeReader = addReader
+
+
+@define(eq=False)
+class Server:
+    """A real port and clients on loopback; virtual time."""
+
+    images: Images
+    policy: object
+    root: str
+    address: str = "127.0.0.1"
+    clock: Clock = field(factory=Clock, init=False)
+    events: list = field(factory=list, init=False)
+    protocol: TFTPProtocol = field(init=False)
+    port: DatagramPort = field(init=False)
+    clients: list = field(init=False)
+    heard: list = field(init=False)
+    """The block that each client has got last."""
+
+    def __attrs_post_init__(self):
+        backend = DirectoryBackend(self.root)
+        self.protocol = TFTPProtocol(self.clock, backend, self.policy, self.events.append, images=self.images)
+        self.port = DatagramPort(Unused(), self.protocol, self.address, 0)
+        self.port.startListening()
+        loopback = "::1" if ":" in self.address else "127.0.0.1"
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        self.clients = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(CLIENTS)]
+        self.heard = [0] * CLIENTS
+        for client in self.clients:
+            client.setblocking(False)
+            client.bind((loopback, 0))
+            client.connect((loopback, self.port.getHost().port))
+
+    def send(self, packets):
+        """Have packets arrive together: (number of the client, data or how far its ACK is from what it has got)."""
+        sent = 0
+        for number, what in packets:
+            data = what if isinstance(what, bytes) else tftp.ack((self.heard[number] + what) & 0xFFFF)
+            sent += self.clients[number].send(data) == len(data)
+        end = self.port.counters.received + sent
+        while self.port.counters.received < end:
+            self.port.doRead()
+
+    def took(self):
+        """What has come to each client."""
+        return [self._taken(number) for number in range(CLIENTS)]
+
+    def _taken(self, number):
+        found = []
+        while True:
+            try:
+                found.append(self.clients[number].recv(2000))
+            except BlockingIOError:
+                return found
+            if found[-1][1] == tftp.Opcode.DATA:
+                self.heard[number] = int.from_bytes(found[-1][2:4], "big")
+
+    def seen(self):
+        """All that can be told apart from outside, and when each transfer will do something by itself."""
+        ports = {client.getsockname(): number for number, client in enumerate(self.clients)}
+        deadlines = {ports[peer]: transfer.deadline for peer, transfer in self.protocol._transfers.items()}
+        reports = [(ports[e.report.request.peer], evolve(e.report, request=None)) for e in self.ended()]
+        return self.took(), self.heard, deadlines, reports, self.port.counters.sent, self.port.counters.received
+
+    def ended(self):
+        return [event for event in self.events if isinstance(event, TransferEnded)]
+
+    def close(self):
+        self.protocol.close()
+        self.port.connectionLost()
+        for client in self.clients:
+            client.close()
+        assert not self.clock.getDelayedCalls()
+
+
+def request(size, blksize, window):
+    options = [("blksize", str(blksize))] if blksize else []
+    return tftp.request(False, f"{size}", "octet", [*options, *([("windowsize", str(window))] if window else [])])
+
+
+requests = st.builds(request, st.sampled_from(SIZES), st.sampled_from(BLKSIZES), st.sampled_from([None, 1, 2, 5]))
+acks = st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, 1, -1, 2, -2, 300])
+others = st.sampled_from(
+    [b"\0\5\0\5", b"\0\5\0\0\0", tftp.error(5, "who?"), b"\0\4\0", b"\0\4\0\1\0", b"\0\3\0\1", b""]
+)
+packets = st.tuples(st.integers(0, CLIENTS - 1), st.one_of(acks, acks, acks, acks, others))
+steps = st.tuples(
+    st.lists(packets, min_size=1, max_size=40), st.sampled_from([0.0, 0.0001, 0.0001, 0.003, 0.02, 0.04, 1.0, 9.0])
+)
+policies = st.sampled_from([Adaptive(), Fixed([1.0, 3.0])])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("root")
+    for size in SIZES:
+        (root / str(size)).write_bytes(os.urandom(size))
+    return str(root)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    begins=st.lists(requests, min_size=CLIENTS, max_size=CLIENTS),
+    course=st.lists(steps, max_size=30),
+    room=st.sampled_from([2000, 8000, 1 << 20]),
+    policy=policies,
+    address=st.sampled_from(["127.0.0.1", "0.0.0.0", "::1"]),
+)
+@example([request(4000, 64, 1)] * CLIENTS, [([(0, 0), (1, 0), (2, 0)], 0.001)] * 70, 1 << 20, Adaptive(), "127.0.0.1")
+def test_with_and_without_are_the_same(root, begins, course, room, policy, address):
+    both = [Server(Images(size), policy, root, address) for size in (room, 0)]
+    try:
+        begin = [[*enumerate(begins)]]
+        for together, wait in [(begin[0], 0.0), *course]:
+            outcomes = []
+            for server in both:
+                server.send(together)
+                server.clock.advance(wait)
+                outcomes.append(server.seen())
+            assert outcomes[0] == outcomes[1]
+        assert both[0].images.used <= room
+    finally:
+        for server in both:
+            server.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1"])
+@pytest.mark.parametrize("window", [None, 5])
+def test_it_is_taken(root, address, window):
+    """Without this, the comparison could be one of the same with the same."""
+    server = Server(Images(1 << 20), Adaptive(), root, address)
+    try:
+        server.send([(number, request(64 * 40, 8, window)) for number in range(CLIENTS)])
+        asked = []
+        server.protocol._stray = asked.append
+        content = [b""] * CLIENTS
+        deliveries = server.port.counters.batches
+        while len(server.ended()) < CLIENTS:
+            for number, taken in enumerate(server.took()):
+                content[number] += b"".join(data[4:] for data in taken if data[1] == tftp.Opcode.DATA)
+            server.send([(number, 0) for number in range(CLIENTS)])
+        assert set(content) == {Path(root, f"{64 * 40}").read_bytes()}
+        assert all(event.report.outcome is Outcome.COMPLETE for event in server.ended())
+        # 321 blocks; without the express way there would be a delivery to the protocol for each round.
+        assert server.port.counters.batches - deliveries < (80 if window is None else 40)
+    finally:
+        server.close()
+
+
+def test_a_transfer_that_has_ended_takes_nothing_any_more(root):
+    server = Server(Images(1 << 20), Adaptive(), root)
+    try:
+        for _ in range(2):
+            server.send([(0, request(4000, 64, 1)), (1, request(4000, 64, 1))])
+            server.took()
+            for _ in range(5):
+                server.send([(0, 0), (1, 0)])
+                server.took()
+            assert len(server.port._express.takers) == 2
+            server.send([(0, tftp.error(0, "enough")), (1, tftp.error(0, "enough"))])
+            assert server.port._express.takers == {}
+    finally:
+        server.close()
+
+
+class Broken:
+    """A watchdog that fails after a while."""
+
+    def __init__(self):
+        self.left = 4
+
+    def wait(self, attempt):
+        self.left -= 1
+        return 1 / max(self.left, 0)
+
+    def begin(self, agreed):
+        return Broken()
+
+
+def test_a_broken_watchdog_ends_its_transfer_and_no_other(root):
+    seen = []
+    for room in (1 << 20, 0):
+        server = Server(Images(room), Broken(), root)
+        try:
+            server.send([(0, request(4000, 64, None))])
+            for _ in range(6):
+                server.took()
+                server.send([(0, 0), (1, b"\0\1missing\0octet\0")])
+            seen.append((server.seen(), [type(event) for event in server.events]))
+        finally:
+            server.close()
+    assert seen[0] == seen[1]
+    assert [report.outcome for _, report in seen[0][0][3]] == [Outcome.FAILED]
+
+
+# The session alone: what the transfer can't reach as well.
+
+inputs = st.one_of(
+    st.tuples(st.just(Input.ACK), st.sampled_from([0, 0, 0, 0, 1, -1, 2, -3])),
+    st.tuples(st.just(Input.TICK), st.none()),
+    st.tuples(st.just(Input.REQUESTED), st.none()),
+    st.tuples(st.just(Input.PEER_ERROR), st.just((5, "who?"))),
+)
+
+
+@settings(max_examples=300)
+@given(
+    window=st.integers(1, 4),
+    size=st.integers(0, 200),
+    course=st.lists(st.tuples(inputs, st.sampled_from([0.0, 0.001, 0.3, 2.0]), st.integers(0, 30)), max_size=60),
+    policy=policies,
+    start=st.sampled_from([0, 65530]),
+)
+def test_the_session_is_in_the_same_state_either_way(window, size, course, policy, start):
+    agreed = Agreed(blksize=8, windowsize=window)
+    size += start * 8
+    plain, short = (ReadSession(agreed, size, policy.begin(agreed), 0.0) for _ in range(2))
+    now = 0.0
+    for session in (plain, short):
+        # As if `start` blocks had gone already: numbers wrap at 65536.
+        session.acked = session._sent = start
+        session._row = session._table[State.FETCHING]
+        session._fetch(start + 1, session._wait)
+    sent = [fetched(plain, now), fetched(short, now)]
+    for (event, argument), wait, limit in course:
+        now += wait
+        if event is Input.ACK:
+            argument = (plain.sent + argument) & 0xFFFF
+        first = 0
+        if event is Input.ACK:
+            first = short.proceed(argument, min(start + limit, size // 8), now)
+        if first:
+            sent[1].append((first, short.sent - first + 1))
+        else:
+            short.handle(event, argument, now)
+            sent[1] += fetched(short, now)
+        plain.handle(event, argument, now)
+        sent[0] += fetched(plain, now)
+        assert sent[0] == sent[1]
+        assert state_of(plain) == state_of(short)
+
+
+def fetched(session, now):
+    """Do what an adapter does; gives the runs of blocks that were sent."""
+    found = []
+    while True:
+        found += [(item.first, item.count) if hasattr(item, "first") else item for item in session.out]
+        session.out.clear()
+        if session.wants is None:
+            return found
+        session.handle(Input.FETCHED, session.wants_octets, now)
+
+
+def state_of(session):
+    names = [name for cls in type(session).__mro__ for name in getattr(cls, "__slots__", ())]
+    # `wants_octets` is about `wants`, which is None.
+    left_out = {"__weakref__", "watchdog", "_patience", "_row", "wants_octets"}
+    state = {name: getattr(session, name) for name in names if name not in left_out}
+    patience = session._patience
+    watchdog = session.watchdog
+    return (
+        state,
+        (patience.attempt, patience.soonest, patience._shortest),
+        [getattr(watchdog, name, None) for name in ("_rto", "_srtt", "_rttvar", "_attempt")],
+    )
