@@ -3,7 +3,9 @@
 import firmware
 import pytest
 
-from bootfw.dhcp.routing import destination
+from bootfw.dhcp.answer import Answer
+from bootfw.dhcp.routing import destination, server_destination
+from bootfw.wire.dhcp4 import MessageType
 
 BROADCAST = "255.255.255.255"
 
@@ -69,3 +71,34 @@ def test_ports_that_are_not_the_usual_ones():
 
     assert destination(firmware.OVMF.message(), ("0.0.0.0", 68), client_port=10068) == (BROADCAST, 10068)
     assert destination(relayed, ("10.1.0.254", 67), server_port=10067) == ("10.1.0.254", 10067)
+
+
+# The replies of a server that gives addresses (RFC 2131 section 4.1)
+
+OFFERED, HELD = "10.0.0.100", "10.0.0.7"
+EVERYBODY = ((BROADCAST, 68), False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "header", "address", "peer", "expected"),
+    [
+        (MessageType.OFFER, {}, OFFERED, ("0.0.0.0", 68), ((OFFERED, 68), True)),
+        (MessageType.ACK, {}, OFFERED, ("0.0.0.0", 68), ((OFFERED, 68), True)),
+        (None, {}, OFFERED, ("0.0.0.0", 68), ((OFFERED, 68), True)),
+        (MessageType.OFFER, {"flags": 0x8000}, OFFERED, ("0.0.0.0", 68), EVERYBODY),
+        (MessageType.OFFER, {"htype": 32, "hlen": 0, "chaddr": b""}, OFFERED, ("0.0.0.0", 68), EVERYBODY),
+        (MessageType.ACK, {"ciaddr": HELD}, HELD, (HELD, 68), ((HELD, 68), False)),
+        (MessageType.ACK, {"ciaddr": HELD}, HELD, (HELD, 4011), ((HELD, 4011), False)),
+        (MessageType.ACK, {"ciaddr": HELD}, HELD, ("10.0.0.8", 5000), ((HELD, 68), False)),
+        (MessageType.ACK, {"ciaddr": HELD, "flags": 0x8000}, HELD, (HELD, 68), ((HELD, 68), False)),
+        (MessageType.ACK, {}, "", (HELD, 68), ((HELD, 68), False)),
+        (MessageType.ACK, {}, "", ("0.0.0.0", 68), EVERYBODY),
+        (MessageType.NAK, {}, "", ("0.0.0.0", 68), EVERYBODY),
+        (MessageType.NAK, {"ciaddr": HELD}, "", (HELD, 68), EVERYBODY),
+        (MessageType.NAK, {"giaddr": "10.9.0.1"}, "", ("10.9.0.1", 67), (("10.9.0.1", 67), False)),
+        (MessageType.OFFER, {"giaddr": "10.9.0.1"}, OFFERED, ("10.9.0.1", 1067), (("10.9.0.1", 67), False)),
+    ],
+)
+def test_the_destination_of_a_servers_reply(kind, header, address, peer, expected):
+    message = firmware.IPXE_ROM.message(**header)
+    assert server_destination(message, Answer(kind, "10.0.0.1", "10.0.0.1", address), peer) == expected

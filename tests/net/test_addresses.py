@@ -46,7 +46,14 @@ class ByPersona:
     """A file for each persona; a callable is called with the request."""
 
     def __init__(self):
-        self.files = {"ipxe": "boot.ipxe", "pxe-bios": "pxelinux.0", "uefi": "snponly.efi"}
+        self.files = {
+            "ipxe": "boot.ipxe",
+            "pxe-bios": "pxelinux.0",
+            "uefi": "snponly.efi",
+            "u-boot": "boot.scr.uimg",
+            "open-firmware": "grub.elf",
+            "uefi-http": "http://{server}/snponly.efi",
+        }
         self.asked = []
 
     def resolve(self, request):
@@ -150,7 +157,7 @@ def test_the_protocol_takes_batches(lab):
 # Conversations
 
 
-@pytest.mark.parametrize("client", firmware.BOOT_CLIENTS[:7], ids=lambda client: client.name)
+@pytest.mark.parametrize("client", [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS], ids=lambda client: client.name)
 def test_firmware_gets_its_address_and_its_file_in_one_conversation(lab, client):
     offer, ack = lab.boots(client)
 
@@ -190,6 +197,21 @@ def test_a_system_gets_an_address_and_no_file(lab, client):
     assert ack.options.keys().isdisjoint({43, 60, 66, 67})
     assert lab.resolver.asked == []
     assert lab.said(RequestClassified) == lab.said(RequestIgnored) == []
+
+
+def test_slof_says_what_it_is_in_its_request_only_and_boots_from_the_ack(lab):
+    [offer] = lab.broadcast(firmware.SLOF.message())
+    request = selecting(firmware.SLOF.changed({93: b"\0\x0c"}), offer)
+    [ack] = lab.broadcast(request)
+
+    assert (offer.yiaddr, offer.file) == (FIRST, b"")
+    assert (ack.yiaddr, ack.siaddr, ack.file) == (FIRST, SERVER, b"grub.elf")
+
+
+def test_who_boots_by_http_is_told_a_url_as_an_http_client(lab):
+    for reply in lab.boots(firmware.OVMF_HTTP):
+        assert reply.options[60] == b"HTTPClient"
+        assert reply.options[67].rstrip(b"\0") == b"http://10.77.0.1/snponly.efi"
 
 
 def test_rom_ipxe_and_system_keep_one_address(lab):

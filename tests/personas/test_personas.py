@@ -31,6 +31,9 @@ def matched(vendor_class: str, architecture: str = "x86-bios", ipxe: bool = Fals
         (("PXEClient", "x86_64-uefi", True), "ipxe"),
         (("HTTPClient:Arch:00016", "x86_64-uefi-http"), "uefi-http"),
         (("U-Boot.armv8", "arm64-uboot"), "u-boot"),
+        (("", "ppc-open-firmware"), "open-firmware"),
+        (("PXEClient", "ppc-open-firmware"), "uefi"),
+        (("", "s390-extended"), "open-firmware"),
         (("pxeclient", "x86-bios"), None),
         (("", "x86-bios"), None),
         (("", "x86-bios", True), None),
@@ -60,6 +63,7 @@ def test_offers_are_told_by_name():
         "pxe-bios": OfferStyle.FILE_IN_OFFER,
         "uefi": OfferStyle.BOOT_SERVER,
         "u-boot": OfferStyle.NONE,
+        "open-firmware": OfferStyle.NONE,
     }
 
 
