@@ -134,3 +134,39 @@ def test_perfdhcp_is_content(lab: Lab, server: Host) -> None:
     )
     assert done.exit_code == 0, done.output
     assert done.output.count("drops: 0") == 2, done.output
+
+
+def test_tshark_finds_no_fault_with_what_is_sent(lab: Lab, server: Host, tmp_path: Path) -> None:
+    for program in ("tcpdump", "tshark", "perfdhcp", "busybox"):
+        need(program)
+    start(
+        server,
+        lab,
+        """
+        domain = "lab.example"
+        dns = ["10.77.0.1", "10.77.0.2"]
+        options = { ntp-servers = ["10.77.0.1"], domain-search = ["lab.example"], "224" = { uint16 = 7 } }
+        [[resolver]]
+        use = "static"
+        file = "boot.file"
+        """,
+    )
+    capture = tmp_path / "capture.pcap"
+    recording = server.start("tcpdump", "--immediate-mode", "-U", "-i", "eth0", "-w", capture, "udp")
+    recording.wait_until(lambda: "listening on" in recording.output, 10, "it records")
+    clients = lab.host("clients", "10.77.0.9/24")
+    for vendor_class in ("PXEClient:Arch:00000:UNDI:002001", "PXEClient:Arch:00007:UNDI:003000", "U-Boot", "udhcp"):
+        words = ("-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", "-V", vendor_class)
+        assert clients.run("busybox", "udhcpc", *words, seconds=20).exit_code == 0
+    clients.run("perfdhcp", "-4", "-l", "10.77.0.9", "-r", "5", "-n", "5", "-R", "5", "10.77.0.1", seconds=20)
+    recording.stop()
+
+    def read(*words: str) -> list[str]:
+        return server.run("tshark", "-r", capture, *words, seconds=60).output.splitlines()
+
+    ours = "udp.srcport == 67 && ip.src == 10.77.0.1"
+    kinds = [line for line in read("-Y", ours, "-T", "fields", "-e", "dhcp.option.dhcp") if line.isdigit()]
+    assert kinds.count("2") >= 9
+    assert kinds.count("5") >= 9
+    faults = f"{ours} && (_ws.malformed || _ws.expert.severity >= warn || udp.checksum.status == bad)"
+    assert [line for line in read("-Y", faults) if "DHCP" in line] == []
