@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -104,7 +105,14 @@ def makeService(options: Options) -> IService:
     settings, notes = settle(configuration)
     parts = attrs.evolve(parts, settings=settings)
     sys.excepthook = _saying_once(sys.excepthook)
+    allow_many_files()
     return Daemon(parts.service(reactor), parts, notes)
+
+
+def allow_many_files() -> None:
+    """Raise the limit of open files to what the system allows: each transfer holds one, and the usual 1024 are few."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Daemon(MultiService):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -19,7 +20,7 @@ from twisted.application.service import IService
 from zope.interface.verify import verifyObject
 
 from bootfw import __version__
-from bootfw.tap import Daemon, Options, makeService
+from bootfw.tap import Daemon, Options, allow_many_files, makeService
 
 TWISTD = Path(sys.executable).parent / "twistd"
 
@@ -357,3 +358,13 @@ def test_a_file_that_says_nothing_of_ports_means_the_well_known_ones(tmp_path: P
     assert done.returncode == 1
     assert "Permission denied" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_as_many_files_may_be_open_as_the_system_allows() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(before[0], 512), before[1]))
+        allow_many_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -1,6 +1,7 @@
 """The express way of ACKs comes to the same as the other one: every datagram, deadline, event and count."""
 
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bootfw.net import images
 from bootfw.net.datagram import DatagramPort
 from bootfw.net.images import Images
 from bootfw.net.tftp import TFTPProtocol
+from bootfw.tap import allow_many_files
 from bootfw.tftp.read import Input, ReadSession, State
 from bootfw.values import Agreed, Outcome
 from bootfw.watchdogs.adaptive import Adaptive
@@ -53,6 +55,7 @@ class Server:
     policy: object
     root: str
     address: str = "127.0.0.1"
+    count: int = CLIENTS
     clock: Clock = field(factory=Clock, init=False)
     events: list = field(factory=list, init=False)
     protocol: TFTPProtocol = field(init=False)
@@ -68,8 +71,8 @@ class Server:
         self.port.startListening()
         loopback = "::1" if ":" in self.address else "127.0.0.1"
         family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
-        self.clients = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(CLIENTS)]
-        self.heard = [0] * CLIENTS
+        self.clients = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(self.count)]
+        self.heard = [0] * self.count
         for client in self.clients:
             client.setblocking(False)
             client.bind((loopback, 0))
@@ -87,7 +90,7 @@ class Server:
 
     def took(self):
         """What has come to each client."""
-        return [self._taken(number) for number in range(CLIENTS)]
+        return [self._taken(number) for number in range(self.count)]
 
     def _taken(self, number):
         found = []
@@ -205,6 +208,31 @@ def test_a_transfer_that_has_ended_takes_nothing_any_more(root):
             assert server.port._express.takers == {}
     finally:
         server.close()
+
+
+def test_more_transfers_than_files_are_usually_open(root):
+    """Issue 5: 1024 is the usual limit; one image serves them all."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = 1500
+    if before[1] < 2 * count + 100:
+        pytest.skip("this machine allows too few open files")
+    allow_many_files()
+    server = Server(Images(1 << 20), Adaptive(), root, count=count)
+    try:
+        content = [b""] * count
+        for number in range(count):
+            server.send([(number, request(4000, 600, None))])
+        assert server.protocol.transfers == count
+        while server.protocol.transfers:
+            for number, taken in enumerate(server.took()):
+                content[number] += b"".join(data[4:] for data in taken if data[1] == tftp.Opcode.DATA)
+            server.send([(number, 0) for number in range(count)])
+        assert set(content) == {Path(root, "4000").read_bytes()}
+        assert [event.report.outcome for event in server.ended()] == [Outcome.COMPLETE] * count
+        assert server.images.used < 20_000
+    finally:
+        server.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 class Broken:

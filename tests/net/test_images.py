@@ -1,0 +1,124 @@
+"""Framed files in memory: they are the file, within their room, and never an old one."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootfw import readers
+from bootfw.net import images
+from bootfw.net.images import Images, last_together
+from bootfw.readers import FileReader
+from bootfw.tftp.blocks import Blocks, frame
+
+ROOM = 1 << 20
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """No file is too new."""
+    monkeypatch.setattr(readers, "_TICK", -1)
+
+
+@pytest.fixture
+def opened(tmp_path, settled):
+    """Makes readers of a file with given content."""
+    made = []
+
+    def make(content, name="file"):
+        (tmp_path / name).write_bytes(content)
+        made.append(FileReader(os.open(tmp_path / name, os.O_RDONLY)))
+        return made[-1]
+
+    yield make
+    for reader in made:
+        reader.close()
+
+
+@given(size=st.integers(0, 3000), blksize=st.integers(8, 700), block=st.integers(1, 400), octets=st.integers(100, 2000))
+def test_a_piece_is_the_frames_of_its_blocks(size, blksize, block, octets):
+    content = bytes(i % 251 for i in range(size))
+    fd = os.memfd_create("test")
+    os.write(fd, content)
+    reader = FileReader(fd)
+    reader.identity = (1,)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "PIECE", octets)
+        piece = Images(ROOM).piece(reader, blksize, block)
+        together = last_together(blksize, block)
+    reader.close()
+    if block > size // blksize:
+        # The last block, which is not full, and what lies behind it are in none.
+        assert piece is None
+        return
+    assert piece.first <= block <= piece.last == min(together, size // blksize)
+    data = content[(piece.first - 1) * blksize : piece.last * blksize]
+    assert bytes(piece.view) == frame(Blocks(piece.first, piece.last - piece.first + 1), blksize, data)
+
+
+def test_numbers_wrap(opened):
+    kept = Images(ROOM)
+    reader = opened(bytes(8 * 70_000))
+    piece = kept.piece(reader, 8, 65536)
+    at = (65536 - piece.first) * piece.stride
+    assert bytes(piece.view[at - 12 : at + 16])[:4] == b"\0\3\xff\xff"
+    assert bytes(piece.view[at : at + 4]) == b"\0\3\0\0"
+    assert bytes(piece.view[at + 12 : at + 16]) == b"\0\3\0\1"
+
+
+def test_it_is_read_once_for_all_who_read_the_same(opened):
+    kept = Images(ROOM)
+    one, other = opened(bytes(5000)), opened(bytes(5000), "other")
+    again = FileReader(os.dup(one.fileno()))
+    assert kept.piece(one, 512, 1) is kept.piece(again, 512, 9)
+    assert kept.piece(one, 512, 1) is not kept.piece(other, 512, 1)
+    assert kept.piece(one, 512, 1) is not kept.piece(one, 600, 1)
+    again.close()
+
+
+def test_what_was_not_wanted_for_longest_makes_room(opened):
+    kept = Images(30_000)
+    files = [opened(bytes([n]) * 8192, f"{n}") for n in range(4)]
+    pieces = [kept.piece(file, 1024, 1) for file in files[:3]]
+    assert kept.piece(files[0], 1024, 1) is pieces[0]
+    fourth = kept.piece(files[3], 1024, 1)
+    assert [piece.view is None for piece in pieces] == [False, True, False]
+    assert [piece.address == 0 for piece in pieces] == [False, True, False]
+    assert fourth.view[4] == 3
+    assert kept.used <= 30_000
+    kept.clear()
+    assert kept.used == 0
+
+
+def test_what_does_not_fit_is_not_kept(opened):
+    reader = opened(bytes(8192))
+    assert Images(8192).piece(reader, 1024, 1) is None
+    assert Images(0).piece(reader, 1024, 1) is None
+
+
+def test_a_changed_file_is_another_one(opened, tmp_path):
+    kept = Images(ROOM)
+    before = opened(b"old!" * 1000)
+    old = kept.piece(before, 512, 1)
+    os.utime(tmp_path / "file", ns=(1, 1))
+    after = opened(b"new!" * 1000)
+    assert before.identity != after.identity
+    assert bytes(kept.piece(after, 512, 1).view[4:8]) == b"new!"
+    assert bytes(old.view[4:8]) == b"old!"
+
+
+def test_a_file_that_has_become_shorter_is_left_to_its_reader(opened, tmp_path):
+    kept = Images(ROOM)
+    reader = opened(bytes(8192))
+    os.truncate(tmp_path / "file", 3000)
+    assert kept.piece(reader, 1024, 1) is None
+    assert kept.used == 0
+
+
+def test_what_has_just_changed_has_no_identity(tmp_path):
+    """One more change within a tick of the file system's clock would not show."""
+    (tmp_path / "file").write_bytes(b"x")
+    reader = FileReader(os.open(tmp_path / "file", os.O_RDONLY))
+    assert reader.identity is None
+    reader.close()
