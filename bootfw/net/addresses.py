@@ -11,6 +11,7 @@ from zope.interface import implementer
 from bootfw.dhcp.answer import Answer, Arrival, Cause, Silence
 from bootfw.dhcp.assignment import assignment
 from bootfw.dhcp.classify import NotOurs, classify
+from bootfw.dhcp.ordinary import OrdinaryReplies
 from bootfw.dhcp.routing import BROADCAST, server_destination
 from bootfw.dhcp.server import AddressServer
 from bootfw.errors import WireError
@@ -105,6 +106,7 @@ class AddressProtocol(DHCPProtocol):
         )
         self._addresses = addresses
         self._ledger = ledger
+        self._ordinary = OrdinaryReplies(subnet for network in addresses.networks for subnet in network.subnets)
         self._probe = probe
         self._probing: dict[str, _Asked] = {}
         """Address -> the latest message of the client that waits for its probe."""
@@ -234,19 +236,35 @@ class AddressProtocol(DHCPProtocol):
         file: BootFile | None = None,
     ) -> None:
         message = asked.message
-        style = self._personas.offer(request.persona) if request is not None else OfferStyle.PLAIN_FILE
-        try:
-            data = pack(assignment(message, answer, request, file, style), reply_size(message))
-        except ValueError as error:
-            if request is None or file is None:
-                self._publish(RequestIgnored(self._reactor.seconds(), message.mac, f"no answer can be sent: {error}"))
-            else:
-                self._answer_boot_client(answer, asked, batch, request, None, f"it can't be told of its file: {error}")
+        data = self._ordinary.octets(message, answer) if request is None else None
+        if data is None:
+            data = self._packed(answer, asked, batch, request, file)
+        if data is None:
             return
         if batch is not None:
             batch.then(self._send_answer, data, answer, asked, request, file)
         else:
             self._send_answer(data, answer, asked, request, file)
+
+    def _packed(
+        self,
+        answer: Answer,
+        asked: _Asked,
+        batch: Batch | None,
+        request: BootRequest | None,
+        file: BootFile | None,
+    ) -> bytes | None:
+        """The reply; None: it can't be sent, and what can be done about that has been."""
+        message = asked.message
+        style = self._personas.offer(request.persona) if request is not None else OfferStyle.PLAIN_FILE
+        try:
+            return pack(assignment(message, answer, request, file, style), reply_size(message))
+        except ValueError as error:
+            if request is None or file is None:
+                self._publish(RequestIgnored(self._reactor.seconds(), message.mac, f"no answer can be sent: {error}"))
+            else:
+                self._answer_boot_client(answer, asked, batch, request, None, f"it can't be told of its file: {error}")
+            return None
 
     def _send_answer(
         self, data: bytes, answer: Answer, asked: _Asked, request: BootRequest | None, file: BootFile | None

@@ -1,0 +1,62 @@
+"""The replies that most messages get, octet for octet those of assignment(), in a fraction of the time."""
+
+from collections.abc import Iterable
+
+from bootfw.dhcp.answer import Answer
+from bootfw.dhcp.subnet import Subnet
+from bootfw.wire import options as codec
+from bootfw.wire.dhcp4 import Message, MessageType, pack_options, pack_reply, reply_size
+from bootfw.wire.options import Option
+
+NOWHERE = "0.0.0.0"
+
+_CLIENT_ID, _AGENT = int(Option.CLIENT_IDENTIFIER), int(Option.RELAY_AGENT_INFORMATION)
+_OFFER, _ACK = MessageType.OFFER, MessageType.ACK
+_IDENTIFIERS = 256
+
+
+class OrdinaryReplies:
+    """OFFERs and ACKs to clients that don't boot, and are told what everybody in their subnet is.
+
+    :param subnets: those that the answers are of.
+    """
+
+    def __init__(self, subnets: Iterable[Subnet]) -> None:
+        told = [told for subnet in subnets for told in (subnet.told, subnet.told_system, subnet.told_firmware)]
+        # By what they are and not by what they hold: a client's own options are of another dictionary.
+        self._tails = {id(options): (options, pack_options(options)) for options in told}
+        self._heads: dict[tuple[MessageType, str], bytes] = {}
+
+    def octets(self, message: Message, answer: Answer) -> bytes | None:
+        """What pack() makes of assignment(message, answer); None: these have to be asked."""
+        kind, options = answer.kind, message.options
+        tail = self._tails.get(id(answer.options))
+        if tail is None or (kind is not _OFFER and kind is not _ACK):
+            return None
+        head = self._heads.get((kind, answer.identifier))
+        if head is None:
+            head = self._head(kind, answer.identifier)
+        packed = head
+        identifier = options.get(_CLIENT_ID)
+        if identifier is not None:
+            if len(identifier) > 255:
+                return None
+            packed += bytes((_CLIENT_ID, len(identifier))) + identifier
+        packed += tail[1]
+        if message.giaddr != NOWHERE:
+            agent = options.get(_AGENT)
+            if agent is not None:
+                if len(agent) > 255:
+                    return None
+                packed += bytes((_AGENT, len(agent))) + agent
+        ciaddr = NOWHERE if kind is _OFFER else message.ciaddr
+        data = pack_reply(message, ciaddr, answer.address or NOWHERE, answer.server, packed)
+        return data if len(data) <= reply_size(message) else None
+
+    def _head(self, kind: MessageType, identifier: str) -> bytes:
+        if len(self._heads) >= _IDENTIFIERS:  # relays may choose it
+            self._heads.clear()
+        head = self._heads[kind, identifier] = pack_options(
+            {Option.MESSAGE_TYPE: bytes((kind,)), Option.SERVER_IDENTIFIER: codec.address_bytes(identifier)}
+        )
+        return head

@@ -1,0 +1,96 @@
+"""The short way of a reply leads where the long one does."""
+
+from socket import inet_aton
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from leasing import BEGIN, HERE, NAK, TO_US, Machine, server, subnet
+
+from bootfw.dhcp.answer import Answer
+from bootfw.dhcp.assignment import assignment
+from bootfw.dhcp.hostclass import HostClass
+from bootfw.dhcp.ordinary import OrdinaryReplies
+from bootfw.wire.dhcp4 import Message, pack, reply_size
+
+FULL = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"ntp-servers": ["10.77.0.3"]})
+LONG = subnet(options={"120": b"x" * 300})
+
+
+def replied(message: Message, *subnets, **rules) -> tuple[bytes | None, bytes, Answer]:
+    """By the short way, by the long way, and what was answered."""
+    addresses = server(*subnets, **rules)
+    answer = addresses.handle(message, TO_US if message.ciaddr != "0.0.0.0" else HERE, BEGIN)
+    assert isinstance(answer, Answer), answer
+    replies = OrdinaryReplies(subnets)
+    return replies.octets(message, answer), pack(assignment(message, answer), reply_size(message)), answer
+
+
+machine = Machine(1, server())
+asked = st.sampled_from(
+    [
+        machine.message(1),
+        machine.message(3, {50: inet_aton("10.77.0.103"), 54: inet_aton("10.77.0.1")}),
+        machine.message(3, ciaddr="10.77.0.104"),
+        machine.message(8, ciaddr="10.77.0.9"),
+    ]
+)
+optional = st.dictionaries(
+    st.sampled_from([12, 55, 57, 60, 61, 77, 82, 93, 97]),
+    st.binary(min_size=1, max_size=300),
+)
+
+
+@given(asked, optional, st.sampled_from([0, 0x8000]), st.sampled_from(["0.0.0.0", "10.77.0.2"]), st.booleans())
+def test_both_ways_lead_to_the_same_octets(message, options, flags, giaddr, long):
+    message = evolve(message, options={**message.options, **options}, flags=flags, giaddr=giaddr)
+    configured = LONG if long else FULL
+    try:
+        short, octets, _ = replied(message, configured)
+    except ValueError:
+        return  # nothing of it can be sent
+    assert short in (None, octets)
+
+
+@pytest.mark.parametrize("options", [{}, {61: b"\1abcdef"}, {12: b"name"}, {60: b"PXEClient"}])
+@pytest.mark.parametrize("giaddr", ["0.0.0.0", "10.77.0.2"])
+def test_what_is_ordinary_goes_the_short_way(options, giaddr):
+    for message in (
+        machine.message(1, options, giaddr=giaddr),
+        machine.message(3, {**options, 50: inet_aton("10.77.0.103"), 54: inet_aton("10.77.0.1")}, giaddr=giaddr),
+        machine.message(8, {**options, 82: b"\1\4port"}, ciaddr="10.77.0.9", giaddr=giaddr),
+    ):
+        short, octets, _ = replied(message, FULL)
+        assert short == octets
+
+
+@pytest.mark.parametrize(
+    ("message", "subnets", "rules"),
+    [
+        (machine.message(1), [FULL], {"classes": [HostClass(vendor_class="x", options={})]}),
+        (machine.message(1, {61: b"x" * 256}), [FULL], {}),
+        (machine.message(1), [LONG], {}),
+        (machine.message(None), [subnet(bootp=True)], {}),
+    ],
+    ids=["classes", "long identifier", "more than fits", "BOOTP"],
+)
+def test_what_is_not_goes_the_long_way(message, subnets, rules):
+    short, _, _ = replied(message, *subnets, **rules)
+    assert short is None
+
+
+def test_a_refusal_goes_the_long_way():
+    short, _, answer = replied(machine.message(3, {50: inet_aton("192.168.1.7")}), FULL)
+    assert answer.kind is NAK
+    assert short is None
+
+
+def test_relays_that_choose_the_identifier_fill_no_memory():
+    replies, addresses = OrdinaryReplies([FULL]), server(FULL)
+    for number in range(1000):
+        chosen = bytes((10, 9, number // 256, number % 256))
+        message = machine.message(1, {82: b"\x0b\4" + chosen}, giaddr="10.77.0.2")
+        answer = addresses.handle(message, HERE, BEGIN)
+        assert replies.octets(message, answer) == pack(assignment(message, answer))
+    assert len(replies._heads) <= 256
