@@ -236,35 +236,21 @@ class AddressProtocol(DHCPProtocol):
         file: BootFile | None = None,
     ) -> None:
         message = asked.message
-        data = self._ordinary.octets(message, answer) if request is None else None
-        if data is None:
-            data = self._packed(answer, asked, batch, request, file)
-        if data is None:
-            return
-        if batch is not None:
-            batch.then(self._send_answer, data, answer, asked, request, file)
-        else:
-            self._send_answer(data, answer, asked, request, file)
-
-    def _packed(
-        self,
-        answer: Answer,
-        asked: _Asked,
-        batch: Batch | None,
-        request: BootRequest | None,
-        file: BootFile | None,
-    ) -> bytes | None:
-        """The reply; None: it can't be sent, and what can be done about that has been."""
-        message = asked.message
-        style = self._personas.offer(request.persona) if request is not None else OfferStyle.PLAIN_FILE
         try:
-            return pack(assignment(message, answer, request, file, style), reply_size(message))
+            data = self._ordinary.octets(message, answer) if request is None else None
+            if data is None:
+                style = self._personas.offer(request.persona) if request is not None else OfferStyle.PLAIN_FILE
+                data = pack(assignment(message, answer, request, file, style), reply_size(message))
         except ValueError as error:
             if request is None or file is None:
                 self._publish(RequestIgnored(self._reactor.seconds(), message.mac, f"no answer can be sent: {error}"))
             else:
                 self._answer_boot_client(answer, asked, batch, request, None, f"it can't be told of its file: {error}")
-            return None
+            return
+        if batch is not None:
+            batch.then(self._send_answer, data, answer, asked, request, file)
+        else:
+            self._send_answer(data, answer, asked, request, file)
 
     def _send_answer(
         self, data: bytes, answer: Answer, asked: _Asked, request: BootRequest | None, file: BootFile | None
