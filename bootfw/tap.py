@@ -184,8 +184,14 @@ def _contents(parts: Parts) -> list[tuple[str, str]]:
     def names(things: Iterable[tuple[str, Any]]) -> str:
         return ", ".join(name for name, _ in things) or "none"
 
-    silent = not parts.resolvers and parts.settings.dhcp.mode == "proxy"
+    dhcp = parts.settings.dhcp
+    silent = not parts.resolvers and dhcp.mode == "proxy"
+    given = [
+        ("addresses", ", ".join(str(subnet.network) for subnet in dhcp.subnets)),
+        ("leases", parts.leases[0]),
+    ]
     return [
+        *(given if dhcp.mode == "server" else []),
         ("backends", names(parts.backends)),
         ("resolvers", names(parts.resolvers) + (", so there is no DHCP" if silent else "")),
         ("watchdog", parts.watchdog[0]),
