@@ -73,6 +73,17 @@ def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client
     wait_until(lambda: (now := lease(lab, server)) and now["state"] == "released", 10, "it gives the address back")
 
 
+def test_an_address_that_somebody_uses_is_not_offered(lab: Lab, server: Host) -> None:
+    need("busybox")
+    bootfw = start(server, lab)
+    lab.host("squatter", "10.77.0.100/24")
+    client = lab.host("client")
+    done = client.run("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", seconds=20)
+
+    assert "lease of 10.77.0.101 obtained" in done.output
+    assert "10.77.0.100 is used by somebody without a lease" in bootfw.output
+
+
 def test_a_pxe_rom_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path) -> None:
     marker = f"marker-{secrets.token_hex(8)}"
     (tmp_path / "boot.ipxe").write_text(f"#!ipxe\necho {marker}\n")
