@@ -6,6 +6,9 @@ from typing import Protocol
 
 from attrs import define, field
 
+SHORTEST_GRACE = 0.002
+"""Seconds: below that, timers and schedulers are not to be relied on."""
+
 
 class Watchdog(Protocol):
     """The part of IWatchdog that every watchdog has; ``progressed(seconds)`` is looked for once."""
@@ -23,22 +26,26 @@ class Patience:
     """How often the newest datagrams have been sent."""
     soonest: float = field(default=0.0, init=False)
     """Half of the smallest round trip: what comes sooner after a sending is no answer to it. 0 before the first."""
+    grace: float = field(default=inf, init=False)
+    """Twice the latest round trip: what has not been answered by then got lost, or was not going to be answered."""
     _shortest: float = field(default=inf, init=False)
     _learn: Callable[[float | None], None] | None = field(init=False)
+    _ask: Callable[[int], float | None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._learn = getattr(self._watchdog, "progressed", None)
+        self._ask = self._watchdog.wait
 
     def first(self) -> float:
         """The wait after something has been sent for the first time."""
         self.attempt = 1
         # The contract says that wait(1) is never None; if it is, we give up at once.
-        return self._watchdog.wait(1) or 0.0
+        return self._ask(1) or 0.0
 
     def again(self) -> float | None:
         """The wait after the same has been sent once more, or None: give up instead."""
         self.attempt += 1
-        return self._watchdog.wait(self.attempt)
+        return self._ask(self.attempt)
 
     def progressed(self, seconds: float | None) -> float:
         """The peer has answered; gives the wait after what is sent next.
@@ -48,8 +55,10 @@ class Patience:
         """
         if self._learn is not None:
             self._learn(seconds)
-        if seconds is not None and seconds < self._shortest:
-            self._shortest = seconds
-            self.soonest = seconds / 2
+        if seconds is not None:
+            self.grace = max(2 * seconds, SHORTEST_GRACE)
+            if seconds < self._shortest:
+                self._shortest = seconds
+                self.soonest = seconds / 2
         self.attempt = 1
-        return self._watchdog.wait(1) or 0.0
+        return self._ask(1) or 0.0

@@ -188,13 +188,15 @@ class ReadSession(Session[State]):
         # RFC 7440 section 4: an ACK inside the window asks for what follows it. But EDK2 answers old blocks, too: when
         # it gets one of those that were sent twice, it says how far it is. Then what follows is on its way, and only
         # the window's new end is missing; all of it sent again would be answered in the same way, for ever. If a block
-        # did get lost, EDK2 repeats this ACK.
+        # did get lost, EDK2 repeats this ACK. Others don't: atftp says so once, and then is silent. So a round trip
+        # later it is taken for what it says.
         echo = self._repeats and block < self._once
         wait = self._progress(block, now)
         if block == self._final:
             return self._close(Outcome.COMPLETE)
         if not echo:
             return self._fetch(block + 1, wait)
+        wait = min(wait, self._patience.grace)
         if self._sent == self._final:
             self.deadline = now + wait
             return self.state

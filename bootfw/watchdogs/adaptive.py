@@ -9,6 +9,18 @@ from bootfw.watchdogs.schedule import above, repeated
 SENDINGS = 4
 """At the least, when the client has asked for a timeout: 60 s of patience is nothing with waits of 255 s."""
 
+GROWTH = 1.5
+"""From one attempt to the next, once a round trip is known; RFC 6298 doubles. A window of 16 blocks arrives whole with
+a chance of 44 % where 5 % are lost, and clients are silent about a gap that they have reported once. Doubling, the
+mean wait would have no bound."""
+
+QUICK = 8
+"""Sendings that follow each other in the order of round trips."""
+
+SILENCE = 6.0
+"""Seconds, from then on. When the ACK of a window got lost, atftp and U-Boot are silent about blocks that they have
+already; they repeat that ACK after 5 s in which nothing has come, so whatever we send puts it off."""
+
 
 @implementer(IAdaptiveWatchdog)
 @define(eq=False)
@@ -20,6 +32,8 @@ class AdaptiveWatchdog:
     _srtt: float | None = field(default=None, init=False)
     _rttvar: float = field(default=0.0, init=False)
     _attempt: int = field(default=1, init=False)
+    _unsure: bool = field(default=False, init=False)
+    """The progress before could not be measured."""
 
     def __attrs_post_init__(self) -> None:
         self._rto = self._policy.first_seconds
@@ -36,15 +50,19 @@ class AdaptiveWatchdog:
         """See IAdaptiveWatchdog."""
         if seconds is None:
             # Karn: what was needed to get through is kept until a round trip can be measured again (RFC 6298
-            # section 5, 5.5 and 5.7).
-            self._rto = self._backed_off(self._attempt)
-        elif self._srtt is None:
+            # section 5, 5.5 and 5.7). But not the first time: most often something was lost, and nothing has become
+            # slower. With windows on a bad wire hardly any answer is sure, and each would wait for all losses before.
+            if self._unsure:
+                self._rto = self._grown(min(self._attempt, 3))
+            self._unsure = True
+            return
+        self._unsure = False
+        if self._srtt is None:
             self._srtt, self._rttvar = seconds, seconds / 2
-            self._fit()
         else:
             self._rttvar += (abs(self._srtt - seconds) - self._rttvar) / 4
             self._srtt += (seconds - self._srtt) / 8
-            self._fit()
+        self._fit()
 
     def _fit(self) -> None:
         assert self._srtt is not None
@@ -52,28 +70,33 @@ class AdaptiveWatchdog:
         self._rto = min(max(self._srtt + 4 * self._rttvar, policy.min_seconds), policy.max_seconds)
 
     def _backed_off(self, attempt: int) -> float:
-        """Doubled for each attempt after the first."""
+        grown = self._grown(attempt)
+        return grown if attempt <= QUICK else max(grown, min(SILENCE, self._policy.max_seconds))
+
+    def _grown(self, attempt: int) -> float:
+        """Longer for each attempt after the first."""
+        growth = 2.0 if self._srtt is None else GROWTH
         # 2.0 ** 1024 would overflow; the maximum is reached long before.
-        return min(self._rto * 2.0 ** min(attempt - 1, 64), max(self._policy.max_seconds, self._rto))
+        return min(self._rto * growth ** min(attempt - 1, 64), max(self._policy.max_seconds, self._rto))
 
 
 @implementer(IWatchdogPolicy)
 @frozen
 class Adaptive:
-    """Waits a little longer than an answer takes, doubles that with each loss, and gives up only after a minute.
+    """Waits a little longer than an answer takes, longer with each loss, and gives up only after a minute.
 
     A client that asks for a timeout gets exactly that wait each time: it may count on it.
     """
 
     first_seconds: float = field(default=1.0, validator=above(0))
     """The wait while no round trip is known (RFC 6298 section 2)."""
-    min_seconds: float = field(default=0.05, validator=above(0))
+    min_seconds: float = field(default=0.02, validator=above(0))
     """RFC 6298 has 1 s, for the internet and for TCP's delayed ACKs. TFTP has none, and on the wire that machines boot
     from a round trip takes less than 1 ms. A lock-step transfer stands still for one such wait with each lost packet:
-    at 2 % loss a kernel of 14 MB takes minutes with 1 s and seconds with 0.05 s. A client that really is slower is
+    at 2 % loss a kernel of 14 MB takes minutes with 1 s and seconds with 0.02 s. A client that really is slower is
     measured to be, and one needless block is all it gets."""
     max_seconds: float = field(default=8.0, validator=above(0))
-    """Where doubling ends."""
+    """The longest wait that losses lead to."""
     patience_seconds: float = field(default=60.0, validator=above(0))
     """Clients pause: PXELINUX shows a menu between the OACK and ACK 0, GRUB verifies what it has. It gives up at the
     end of the wait with which this is reached."""

@@ -174,7 +174,7 @@ def lossy_seconds(client: Firmware, windowsize: int, loss: float) -> float:
 
 
 def test_2_percent_loss_costs_little() -> None:
-    """A block costs 1 ms here; each loss costs one wait of 50 ms, seldom two."""
+    """A block costs 1 ms here; each loss costs one wait of 20 ms, seldom two."""
     assert lossy_seconds(EDK2(1), 1, 0.0) < 3.1
     assert lossy_seconds(EDK2(1), 1, 0.02) < 15
     assert lossy_seconds(EDK2(4), 4, 0.02) < 6
