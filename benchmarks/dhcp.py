@@ -6,6 +6,8 @@ before the ACK; Kea in its memfile, persisted but not synced; dnsmasq in its lea
 
 The rate without loss is found by bisection: the highest one at which fewer than 0.1 % of the exchanges (DISCOVER to
 ACK) are lost, and which perfdhcp can make. Latency and CPU are those of half that rate. perfdhcp plays a relay.
+
+With 100 clients nearly every exchange is of one that has its lease; with 60,000 nearly every one is of a new one.
 """
 
 import argparse
