@@ -33,7 +33,7 @@ from bootfw.net.udpsocket import open_socket
 from bootfw.values import Address, Via
 
 # Datagrams read in one wake-up, so that timers and other ports get their turn.
-_PER_WAKE_UP = 16 * mmsg.BATCH
+_PER_WAKE_UP = 4 * mmsg.BATCH
 
 # Plain calls after one that could have taken many and has found one at most.
 _SINGLY = 4

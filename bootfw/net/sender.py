@@ -83,22 +83,16 @@ class Sender:
         """See IViaTransport.write_via."""
         destination = self._destinations[peer]
         controls = self._controls_for(destination, via)
+        self.send_to(data, destination, controls, segment)
+
+    def send_to(self, data: Any, destination: Destination, controls: Controls, segment: int) -> None:
+        """The same, for one who has looked up how."""
         if 0 < segment < len(data):
             self._send_run(memoryview(data), destination, controls, segment)
         elif self.collecting:
             self._collect(data, destination, controls)
         else:
             self._send(data, destination, controls)
-
-    def send_piece(self, line: "Line", piece: Piece, start: int, length: int) -> None:
-        """See Line.send."""
-        view = piece.view
-        assert view is not None
-        data = view[start : start + length]
-        if length > piece.stride:
-            self._send_run(data, line.destination, line.controls, piece.stride)
-        else:
-            self._send(data, line.destination, line.controls)
 
     def _controls_for(self, destination: Destination, via: Via | None) -> Controls:
         if via is None:
@@ -195,30 +189,29 @@ class Sender:
 class Line:
     """The way to one peer; see Sender.line."""
 
-    __slots__ = ("_control", "_name", "_place", "_sender", "controls", "destination")
+    __slots__ = ("_control", "_controls", "_destination", "_name", "_place", "_sender")
 
     def __init__(self, sender: Sender, destination: Destination, controls: Controls) -> None:
         self._sender = sender
-        self.destination = destination
-        self.controls = controls
+        self._destination = destination
+        self._controls = controls
         self._name = mmsg.Fixed(destination.raw)
         self._control = mmsg.Fixed(controls[1])
         self._place = self._name.address, self._control.address, self._control.length
 
-    def send(self, piece: Piece, start: int, length: int) -> None:
-        """Send a part of *piece*: blocks, one after the other. A single one isn't copied.
-
-        :param start: octets before it in the piece.
-        """
+    def send(self, piece: Piece, first: int, count: int) -> None:
+        """Send *count* blocks of *piece*, from block *first* on. A single one isn't copied if that can be avoided."""
         sender = self._sender
-        if sender.collecting and length <= piece.stride:
+        stride = piece.stride
+        start = (first - piece.first) * stride
+        if count == 1 and sender.collecting:
             queue = sender.outbox.queue
-            name, control, control_length = self._place
-            queue.append((name, control, control_length, piece.address + start, length, (self, piece.view)))
+            queue.append((self._place, piece.address + start, stride, self, piece.view))
             if len(queue) == mmsg.BATCH:
                 sender.flush()
         else:
-            sender.send_piece(self, piece, start, length)
+            assert piece.view is not None
+            sender.send_to(piece.view[start : start + count * stride], self._destination, self._controls, stride)
 
 
 def _has_segmentation(sock: socket.socket) -> bool:

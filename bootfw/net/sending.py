@@ -30,9 +30,10 @@ class ReadTransfer(Transfer):
     _asynchronous: bool = field(default=False, init=False)
     """The reader answers later: asking it again for a retransmission is dear."""
 
-    _line: Line | None = field(default=None, init=False)
+    _line: Line = field(init=False)
     _express: Express | None = field(default=None, init=False)
     """Where the express way is open, and the line that its blocks go by."""
+    _windowsize: int = field(init=False)
     _piece: Piece | None = field(default=None, init=False)
     """What was found last by the express way, or wasn't."""
     _asked: int = field(default=0, init=False)
@@ -66,7 +67,7 @@ class ReadTransfer(Transfer):
         super().begin(agreed, watchdog, now)
         express = self._around.express() if self.port is None and not self._over else None
         if express is not None and getattr(self._reader, "identity", None) is not None:
-            self._express = express
+            self._express, self._windowsize = express, agreed.windowsize
             self._line = express.line(self.request.peer, self.via)
             express.give(self.request.peer, self._acknowledged)
 
@@ -74,8 +75,7 @@ class ReadTransfer(Transfer):
         """The express way of an ACK; see Take. What it can't do goes the other way, which comes to the same."""
         if head >> 16 != _ACK:
             return False
-        session, piece, line = self.session, self._piece, self._line
-        assert line is not None
+        session, piece = self.session, self._piece
         try:
             first = session.proceed(head, piece.last, now) if piece is not None and piece.view is not None else 0
             if not first:
@@ -83,10 +83,11 @@ class ReadTransfer(Transfer):
                 first = session.proceed(head, piece.last, now) if piece is not None else 0
             if not first or piece is None:
                 return False
-            stride = piece.stride
-            line.send(piece, (first - piece.first) * stride, self._agreed.windowsize * stride)
-            before, self.deadline = self.deadline, session.deadline
-            if before is None or self.deadline < before:
+            self._line.send(piece, first, self._windowsize)
+            before = self.deadline
+            deadline = self.deadline = session.deadline
+            # A deadline that moves later needs no look: the alarm finds out by itself.
+            if before is None or deadline < before:
                 self._around.alarm.watch(self)
         except Exception as error:
             self._broken(error, now)
