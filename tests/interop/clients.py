@@ -40,7 +40,7 @@ def _atftp(verb: str, **options: object) -> _Command:
 
     def command(server: Address, remote: str, local: Path) -> list[str]:
         files = ["--remote-file", remote, "--local-file", str(local)]
-        return ["atftp", f"--{verb}", *wanted, *files, server[0], str(server[1])]
+        return ["atftp", "--tftp-timeout", "1", f"--{verb}", *wanted, *files, server[0], str(server[1])]
 
     return command
 
