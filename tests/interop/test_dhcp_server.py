@@ -169,7 +169,9 @@ def test_tshark_finds_no_fault_with_what_is_sent(lab: Lab, server: Host, tmp_pat
     for vendor_class in ("PXEClient:Arch:00000:UNDI:002001", "PXEClient:Arch:00007:UNDI:003000", "U-Boot", "udhcp"):
         words = ("-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", "-V", vendor_class)
         assert clients.run("busybox", "udhcpc", *words, seconds=20).exit_code == 0
-    clients.run("perfdhcp", "-4", "-l", "10.77.0.9", "-r", "5", "-n", "5", "-R", "5", "10.77.0.1", seconds=20)
+    clients.run(
+        "perfdhcp", "-4", "-l", "10.77.0.9", "-r", "5", "-n", "5", "-R", "5", "-W", "1000000", "10.77.0.1", seconds=20
+    )
     recording.stop()
 
     def read(*words: str) -> list[str]:
