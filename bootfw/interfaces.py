@@ -15,6 +15,9 @@ class IReader(Interface):
     It may have two more attributes, which let an HTTP client go on after an interruption: ``modified``, when the file
     was last changed, in seconds since the epoch, and ``etag``, ASCII without blanks and quotes that is another one
     whenever the content is. Without an etag one is made of ``modified`` and ``size``.
+
+    And two that let transfers of the same file share what has been read: ``fileno()``, a descriptor to read from at any
+    offset, and ``identity``, hashable, another one whenever the content is, or None when that is not sure.
     """
 
     size: int | None = Attribute(
