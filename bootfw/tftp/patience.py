@@ -55,8 +55,10 @@ class Patience:
         """
         if self._learn is not None:
             self._learn(seconds)
-        if seconds is not None and seconds < self._shortest:
-            self._shortest = seconds
-            self.soonest = seconds / 2
+        if seconds is not None:
+            self.grace = max(2 * seconds, SHORTEST_GRACE)
+            if seconds < self._shortest:
+                self._shortest = seconds
+                self.soonest = seconds / 2
         self.attempt = 1
         return self._ask(1) or 0.0

@@ -332,6 +332,6 @@ def state_of(session):
     watchdog = session.watchdog
     return (
         state,
-        (patience.attempt, patience.soonest, patience._shortest),
+        (patience.attempt, patience.soonest, patience.grace, patience._shortest),
         [getattr(watchdog, name, None) for name in ("_rto", "_srtt", "_rttvar", "_attempt")],
     )
