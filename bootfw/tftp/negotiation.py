@@ -55,7 +55,8 @@ def negotiate(
         elif name == "tsize" and not netascii:
             # In netascii the octets on the wire are not those of the file. A reader sends "0"; whatever number
             # it sends, it asks. A writer says what it will send.
-            answer = asked if write else size
+            # curl 7.88 takes an acknowledged 0 for an illegal operation, so an empty file's size is not told.
+            answer = asked if write else size or None
         elif name == "windowsize" and 1 <= asked <= 65535 and not netascii:
             # The place of a translated block is only known while reading on from the one before it, so a
             # netascii window can't be sent again from its middle.

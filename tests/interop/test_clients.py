@@ -95,11 +95,8 @@ def fetch(station: Host, tmp_path: Path) -> Fetch:
     return run
 
 
-@pytest.mark.parametrize(
-    ("client", "name"),
-    [(client, name) for client in CLIENTS for name in FILES if (client, name) != (CURL, "empty")],
-    ids=lambda value: value.name if isinstance(value, Client) else value,
-)
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+@pytest.mark.parametrize("name", FILES)
 def test_a_file_arrives_intact(fetch: Fetch, single_port: int, served: Path, client: Client, name: str) -> None:
     assert fetch(client, (SERVER, single_port), name) == (served / name).read_bytes()
 
