@@ -78,6 +78,7 @@ class BootService(MultiService):
         self._settings = settings or Settings()
         every_backend = [backend, *backends] if backend is not None else backends
         self._backends = _named(every_backend, IBackend)
+        self._layers = LayeredBackend(self._backends)
         self._resolvers = _named(resolvers, IBootFileResolver)
         self._watchdog = _default("adaptive", "bootfw.watchdogs", reactor) if watchdog is None else watchdog
         verifyObject(IWatchdogPolicy, self._watchdog)
@@ -221,7 +222,7 @@ class BootService(MultiService):
         settings = self._settings.tftp
         return TFTPProtocol(
             self._reactor,
-            LayeredBackend(self._backends),
+            self._layers,
             self._watchdog,
             self._publisher.publish,
             settings=settings,
@@ -232,7 +233,7 @@ class BootService(MultiService):
         )
 
     def _http(self) -> BootSite:
-        return BootSite(self._reactor, LayeredBackend(self._backends), self._publisher.publish)
+        return BootSite(self._reactor, self._layers, self._publisher.publish)
 
     def _port_opener(self, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:
         numbers = _Numbers(*ports) if isinstance(ports, tuple) else None

@@ -74,7 +74,7 @@ class WriteTransfer(Transfer):
             if store.payload or self._netascii is not None:
                 waiting = later(self._writer.write(store.offset, store.payload))
                 if waiting is not None:
-                    self.wait_for(waiting, self._written, self._failed, _nothing)
+                    self.wait_for(waiting, self._written, self._failed)
                     return False
             return not store.final or self._finish(now)
         except Exception as error:
@@ -96,7 +96,7 @@ class WriteTransfer(Transfer):
         if waiting is None:
             self._writer = None
             return True
-        self.wait_for(waiting, self._finished, self._failed, _nothing)
+        self.wait_for(waiting, self._finished, self._failed)
         return False
 
     def _finished(self, answer: Any, now: float) -> None:
@@ -107,7 +107,3 @@ class WriteTransfer(Transfer):
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.cancel()
-
-
-def _nothing(answer: Any) -> None:
-    """An answer that came too late and needs no care."""

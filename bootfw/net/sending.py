@@ -143,7 +143,7 @@ class ReadTransfer(Transfer):
             self._failed(error, now)
             return None
         self._asynchronous = True
-        self.wait_for(waiting, self._fetched, self._failed, _drop)
+        self.wait_for(waiting, self._fetched, self._failed)
         return None
 
     def _fetched(self, answer: Any, now: float) -> None:
@@ -175,7 +175,3 @@ class ReadTransfer(Transfer):
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.close()
-
-
-def _drop(answer: Any) -> None:
-    """An answer that came too late and needs no care."""

@@ -118,9 +118,7 @@ class Transfer:
             self._step(self.session.Input.TICK, None, now)
             return
         self.deadline = None
-        awaited, self._awaited = self._awaited, None
-        if awaited._canceller is not None:
-            self._leave(awaited.cancel)
+        self._stop_waiting()
         self._overdue(TransferError(f"No answer about the file within {BACKEND_PATIENCE:.0f} s"), now)
 
     def cancel(self, reason: str, now: float) -> None:
@@ -147,9 +145,12 @@ class Transfer:
         answer: "Deferred[Any]",
         came: Callable[[Any, float], None],
         failed: Callable[[BaseException, float], None],
-        unwanted: Callable[[Any], None],
+        unwanted: Callable[[Any], None] | None = None,
     ) -> None:
-        """Have *came* or *failed* called with the answer and the time; *unwanted* with one that came too late."""
+        """Have *came* or *failed* called with the answer and the time.
+
+        :param unwanted: called with an answer that comes too late; None: such an answer needs no care.
+        """
         self._awaited = answer
         self._overdue = failed
         seconds = self._around.reactor.seconds
@@ -157,7 +158,8 @@ class Transfer:
 
         def on_value(value: Any) -> None:
             if self._awaited is not answer:
-                self._leave(unwanted, value)
+                if unwanted is not None:
+                    self._leave(unwanted, value)
                 return
             self._awaited = None
             came(value, seconds())
@@ -180,10 +182,7 @@ class Transfer:
         self._over = True
         self.deadline = None
         self._around.alarm.forget(self)
-        awaited, self._awaited = self._awaited, None
-        # Cancelling a Deferred that can't be makes Twisted throw its late answer away: an open file that nobody closes.
-        if awaited is not None and awaited._canceller is not None:
-            self._leave(awaited.cancel)
+        self._stop_waiting()
         self._leave(self._release)
         if self.port is not None:
             self.port.stopListening()
@@ -234,6 +233,13 @@ class Transfer:
         self.tell(wire.error(wire.ErrorCode.NOT_DEFINED, "Internal error"))
         self._report(Outcome.FAILED, "Internal error", now)
         self.finish()
+
+    def _stop_waiting(self) -> None:
+        """Whatever is outstanding is not wanted any more."""
+        awaited, self._awaited = self._awaited, None
+        # Cancelling a Deferred that can't be makes Twisted throw its late answer away: an open file that nobody closes.
+        if awaited is not None and awaited._canceller is not None:
+            self._leave(awaited.cancel)
 
     def _leave(self, give_back: Callable[..., Any], *arguments: Any) -> None:
         """Give something back. Should that fail, it must not keep the rest from being given back."""
