@@ -173,6 +173,7 @@ def kea(work: Path) -> list[str | Path]:
             os.chmod(scratch, 0o777)  # apt downloads as a user of its own
             packages = ("kea-dhcp4-server", "kea-common")
             subprocess.run(["apt-get", "download", "-qq", *packages], cwd=scratch, check=True)
+            unpacked.parent.mkdir(parents=True, exist_ok=True)
             for package in Path(scratch).glob("*.deb"):
                 subprocess.run(["dpkg", "-x", package, unpacked], check=True)
     libraries = unpacked / f"usr/lib/{os.uname().machine}-linux-gnu"
