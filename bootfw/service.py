@@ -17,6 +17,7 @@ from bootfw.errors import TransferError
 from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, ILeaseStore, IWatchdogPolicy
 from bootfw.net.addresses import AddressProtocol
+from bootfw.net.clients import Clients
 from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
 from bootfw.net.http import BootSite, listen_http
@@ -26,6 +27,7 @@ from bootfw.net.layers import LayeredBackend
 from bootfw.net.leasing import Leasing
 from bootfw.net.mtu import InterfaceMTU
 from bootfw.net.resolving import ResolverChain
+from bootfw.net.rtnetlink import Rtnetlink
 from bootfw.net.tftp import TFTPProtocol
 from bootfw.observe.publisher import Publisher
 from bootfw.plugins import PluginContext, configure, load
@@ -90,6 +92,7 @@ class BootService(MultiService):
         self._publisher = Publisher(reactor, _named(observers, IBootObserver))
         self._interfaces = Interfaces(self._settings.interfaces)
         self._mtu = InterfaceMTU(reactor)
+        self._clients = Clients(Rtnetlink().hardware_address)
         self._images = Images(self._settings.tftp.cache_octets)
         self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
@@ -192,7 +195,12 @@ class BootService(MultiService):
                 ("boot-server", dhcp.boot_server_port, BootServerProtocol),
             ):
                 protocol = kind(
-                    self._reactor, chain, self._publisher.publish, settings=dhcp, interfaces=self._interfaces
+                    self._reactor,
+                    chain,
+                    self._publisher.publish,
+                    settings=dhcp,
+                    interfaces=self._interfaces,
+                    clients=self._clients,
                 )
                 wanted.append((service, (anywhere, port), protocol))
         wanted.extend(("tftp", address, self._tftp(address)) for address in settings.tftp.listen)
@@ -216,6 +224,7 @@ class BootService(MultiService):
             settings=settings,
             interfaces=self._interfaces,
             probe=leasing.probe,
+            clients=self._clients,
         )
 
     def _tftp(self, address: ListenAddress) -> TFTPProtocol:
@@ -230,10 +239,11 @@ class BootService(MultiService):
             mtu=self._mtu.of,
             interfaces=self._interfaces,
             images=self._images,
+            clients=self._clients,
         )
 
     def _http(self) -> BootSite:
-        return BootSite(self._reactor, self._layers, self._publisher.publish)
+        return BootSite(self._reactor, self._layers, self._publisher.publish, self._clients)
 
     def _port_opener(self, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:
         numbers = _Numbers(*ports) if isinstance(ports, tuple) else None

@@ -1,7 +1,7 @@
 """Frozen values that travel between the layers."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from attrs import field, frozen
 
@@ -29,6 +29,27 @@ class Mode(enum.Enum):
 
 
 @frozen
+class Client:
+    """The machine behind an address, as far as it has told who it is: see :attr:`TransferRequest.client`."""
+
+    address: str = ""
+    """IPv4 or IPv6, that it has now."""
+    mac: str = ""
+    """Lower-case with colons; "" when not known."""
+    uuid: str | None = None
+    """Option 97 in SMBIOS text form, lower-case; None when it has not told."""
+    architecture: str = "unknown"
+    """Of wire/iana.py, such as "x86_64-uefi"."""
+    persona: str = ""
+    """Of its latest request for a boot file; "" when there was none."""
+    vendor_class: str = ""
+    ipxe: bool = False
+    """It was iPXE that asked last."""
+    http: bool = False
+    """It boots by HTTP: option 60 begins with "HTTPClient"."""
+
+
+@frozen
 class TransferRequest:
     """A file is asked for, or offered to us."""
 
@@ -45,6 +66,12 @@ class TransferRequest:
     options: tuple[tuple[str, str], ...] = ()
     """Options in the client's order and spelling (RFC 2347), each name once."""
     protocol: str = "tftp"
+    lookup: Callable[[Address], Client] | None = field(default=None, repr=False, eq=False)
+
+    @property
+    def client(self) -> Client:
+        """Who asks. Looked up each time, in the reactor's thread; so it costs nothing where nobody wants to know."""
+        return self.lookup(self.peer) if self.lookup is not None else Client(self.peer[0])
 
 
 @frozen

@@ -5,11 +5,13 @@ import socket
 
 import pytest
 from attrs import define, field
+from firmware import MAC_TEXT, OVMF, UUID, asks_boot_server
 from tftpserver import Files, Peer, Pending, at_once, numbered
 from twisted.application.service import MultiService
 from twisted.internet.error import CannotListenError
 from zope.interface import Invalid, implementer
 
+from bootfw.errors import FileMissing
 from bootfw.events import (
     ListenerBound,
     ListenerClosed,
@@ -18,12 +20,14 @@ from bootfw.events import (
     TransferEnded,
     TransferRefused,
 )
-from bootfw.interfaces import IBootObserver
+from bootfw.interfaces import IBackend, IBootObserver
 from bootfw.resolvers.static import StaticResolver
 from bootfw.service import BootService
 from bootfw.settings import Settings, TFTPSettings
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient, TransferFailed
+from bootfw.values import Client
 from bootfw.wire import tftp
+from bootfw.wire.dhcp4 import pack
 
 SERVER = ("10.0.0.1", 69)
 
@@ -279,3 +283,30 @@ def test_client_is_told_why(rich, ports):
         embedded.network.result_of(embedded.client().download("missing"))
     embedded.stop()
     assert embedded.leaks() == []
+
+
+@implementer(IBackend)
+class Asked:
+    """Has no file, and remembers who asked."""
+
+    def __init__(self):
+        self.clients = []
+
+    def open(self, path, request):
+        self.clients.append(request.client)
+        raise FileMissing(path)
+
+
+def test_a_backend_is_told_who_asks():
+    """Port 4011 is asked by a machine that has its address from elsewhere; then it fetches a file from there."""
+    backend = Asked()
+    embedded = Embedded(True, backend=backend, resolvers=[StaticResolver("file")])
+    embedded.service.startService()
+    peer = embedded.peer()
+    FakePeer(embedded._client, 4011).send(pack(asks_boot_server(OVMF), 1472), ("10.0.0.1", 4011))
+    embedded.settle()
+    peer.ask("file")
+    assert backend.clients == [
+        Client("10.0.0.9", MAC_TEXT, UUID, "x86_64-uefi", "uefi", "PXEClient:Arch:00007:UNDI:003000")
+    ]
+    embedded.stop()

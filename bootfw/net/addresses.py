@@ -28,6 +28,7 @@ from bootfw.events import (
     RequestIgnored,
 )
 from bootfw.interfaces import IBatchReceiver
+from bootfw.net.clients import Clients
 from bootfw.net.dhcp import DHCPProtocol
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.ledger import Batch, Ledger
@@ -100,9 +101,17 @@ class AddressProtocol(DHCPProtocol):
         server: str = "",
         personas: Personas | None = None,
         probe: Probe | None = None,
+        clients: Clients | None = None,
     ) -> None:
         super().__init__(
-            reactor, chain, publish, settings=settings, interfaces=interfaces, server=server, personas=personas
+            reactor,
+            chain,
+            publish,
+            settings=settings,
+            interfaces=interfaces,
+            server=server,
+            personas=personas,
+            clients=clients,
         )
         self._addresses = addresses
         self._ledger = ledger
@@ -175,6 +184,7 @@ class AddressProtocol(DHCPProtocol):
         if request is None:
             self._answer(result, asked, batch)
             return
+        self._clients.asked(request, result.address)
         self._publish(RequestClassified(now, request))
         self._resolve(message, request, partial(self._answer_boot_client, result, asked, batch, request))
 

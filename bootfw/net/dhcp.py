@@ -21,6 +21,7 @@ from bootfw.dhcp.routing import destination
 from bootfw.errors import BootRefused, WireError
 from bootfw.events import Event, OfferMade, OfferWithheld, RequestClassified, RequestIgnored
 from bootfw.interfaces import IBatchReceiver, IViaTransport
+from bootfw.net.clients import Clients
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.malformed import MalformedCounter
 from bootfw.net.resolving import ResolverChain
@@ -46,6 +47,7 @@ class DHCPProtocol(DatagramProtocol):
     :param server: our address as clients are told of it. On a port without IViaTransport, such as Twisted's own, it
         can't be known and has to be given; else it is the one that the client's message came to.
     :param personas: the kinds of clients; None: those that come with bootfw.
+    :param clients: is told of who asks, for those that serve the files.
     """
 
     noisy = False
@@ -64,6 +66,7 @@ class DHCPProtocol(DatagramProtocol):
         interfaces: Interfaces | None = None,
         server: str = "",
         personas: Personas | None = None,
+        clients: Clients | None = None,
     ) -> None:
         self._reactor = reactor
         self._chain = chain
@@ -72,6 +75,7 @@ class DHCPProtocol(DatagramProtocol):
         self._interfaces = interfaces or Interfaces()
         self._server = server
         self._personas = personas or stock()
+        self._clients = clients or Clients()
         self._malformed = MalformedCounter(self.service, publish, reactor)
         self._resolving: dict[tuple[bytes, int], Deferred[Any]] = {}
         """(chaddr, xid) of the requests whose boot file is not known yet."""
@@ -127,6 +131,7 @@ class DHCPProtocol(DatagramProtocol):
             if found.reason:
                 self._publish(RequestIgnored(now, message.mac, found.reason))
             return
+        self._clients.asked(found)
         self._publish(RequestClassified(now, found))
         if not server:
             self._withhold(found, f"interface {interface or '(unknown)'} has no IPv4 address for clients to come to")

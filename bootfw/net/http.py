@@ -18,11 +18,12 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from bootfw.events import Event, TransferRefused
 from bootfw.interfaces import IBackend
 from bootfw.net.alarm import Alarm
+from bootfw.net.clients import Clients
 from bootfw.net.download import PATIENCE, Download, Surroundings
 from bootfw.net.headers import refuse
 from bootfw.net.portholder import who_holds
 from bootfw.tftp.path import relative
-from bootfw.values import Address, TransferRequest
+from bootfw.values import Address, Client, TransferRequest
 
 GRACE = 1.0
 """Seconds that a connection has to send what is left when it is closed."""
@@ -38,18 +39,22 @@ class BootResource(Resource):
 
     :param reactor: IReactorTime.
     :param publish: is given each event; must not raise.
+    :param clients: what backends are told of who asks; None: the address only.
     """
 
     isLeaf = True
 
-    def __init__(self, reactor: Any, backend: IBackend, publish: Callable[[Event], None]) -> None:
+    def __init__(
+        self, reactor: Any, backend: IBackend, publish: Callable[[Event], None], clients: Clients | None = None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._around = Surroundings(reactor, backend, publish)
+        self._lookup = clients.of if clients is not None else None
 
     def render(self, request: Any) -> Any:
         """See IResource."""
         request.setHeader(b"Server", b"bootfw")
-        asked = _transfer_request(request)
+        asked = _transfer_request(request, self._lookup)
         if request.method in (b"GET", b"HEAD"):
             Download(asked, request, self._around).open()
         else:
@@ -128,13 +133,16 @@ class BootSite(Site):
 
     :param reactor: IReactorTime.
     :param publish: is given each event; must not raise.
+    :param clients: see BootResource.
     """
 
     noisy = False
     protocol = Connection  # type: ignore[assignment]
 
-    def __init__(self, reactor: Any, backend: IBackend, publish: Callable[[Event], None]) -> None:
-        self.files = BootResource(reactor, backend, publish)
+    def __init__(
+        self, reactor: Any, backend: IBackend, publish: Callable[[Event], None], clients: Clients | None = None
+    ) -> None:
+        self.files = BootResource(reactor, backend, publish, clients)
         super().__init__(self.files, FileRequest, reactor=reactor, timeout=None)  # type: ignore[no-untyped-call]
         self._clock = reactor
         self._alarm = Alarm(reactor, Connection.ring)
@@ -208,7 +216,7 @@ def listen_http(reactor: Any, factory: Any, address: str, port: int) -> Any:
         raise CannotListenError(address, port, told) from error  # type: ignore[no-untyped-call]
 
 
-def _transfer_request(request: Any) -> TransferRequest:
+def _transfer_request(request: Any, lookup: Callable[[Address], Client] | None) -> TransferRequest:
     filename = "/" + b"/".join(request.postpath).decode("utf-8", "surrogateescape")
     return TransferRequest(
         filename=filename,
@@ -217,6 +225,7 @@ def _transfer_request(request: Any) -> TransferRequest:
         local=_address(request.getHost())[0],
         write=request.method in (b"PUT", b"POST"),
         protocol="http",
+        lookup=lookup,
     )
 
 

@@ -15,6 +15,7 @@ from bootfw.events import Event, PluginFailed, TransferBegun, TransferRefused
 from bootfw.interfaces import IBackend, IBatchReceiver, IViaTransport, IWatchdogPolicy, IWritableBackend
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import later, traceback_of, transfer_error
+from bootfw.net.clients import Clients
 from bootfw.net.express import Express
 from bootfw.net.images import Images
 from bootfw.net.interfaces import Interfaces
@@ -55,6 +56,7 @@ class TFTPProtocol(DatagramProtocol):
     :param mtu: the MTU in octets of the interface a Via names, None when unknown.
     :param interfaces: requests that come by others are ignored.
     :param images: what is kept of files that have been read; None: nothing.
+    :param clients: what backends are told of who asks; None: the address only.
     """
 
     noisy = False
@@ -72,6 +74,7 @@ class TFTPProtocol(DatagramProtocol):
         mtu: Callable[[Via], int | None] | None = None,
         interfaces: Interfaces | None = None,
         images: Images | None = None,
+        clients: Clients | None = None,
     ) -> None:
         self._reactor = reactor
         self._backend = backend
@@ -81,6 +84,7 @@ class TFTPProtocol(DatagramProtocol):
         self._listen = listen
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
+        self._lookup = clients.of if clients is not None else None
         self._malformed = MalformedCounter("tftp", publish, reactor)
         self._transfers: dict[Address, Transfer] = {}
         self._rich = False
@@ -179,6 +183,7 @@ class TFTPProtocol(DatagramProtocol):
             write=packet.write,
             mode=Mode.NETASCII if packet.mode == "netascii" else Mode.OCTET,
             options=packet.options,
+            lookup=self._lookup,
         )
         if packet.mode not in ("octet", "netascii"):
             self._refuse(request, via, IllegalOperation(f"Mode {packet.mode[:20]!r} is not served"), now)
