@@ -149,8 +149,9 @@ class DHCPSettings:
     """How long an answer is waited for when an address is probed (ARP) before it is offered to a new client on our
     wires, 0 to 5. 0: not at all. ROMs ask again after a second."""
     new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
-    """Unknown clients that are given an address in a second, for each interface, and for each relay and circuit;
-    those we know are always served. 0: any number."""
+    """Unknown clients that are given an address in a second, for each interface, and for each relay and circuit; on an
+    interface or relay with more than four times as many free addresses a quarter of these. Those we know are always
+    served. 0: any number."""
     subnets: tuple[Subnet, ...] = field(
         default=(), converter=tuple, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet}
     )

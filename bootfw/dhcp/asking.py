@@ -25,7 +25,8 @@ _ACTIVE = LeaseState.ACTIVE
 
 Result = Answer | Silence
 
-Admit = Callable[[Message, Arrival, float], bool]
+Admit = Callable[[Message, Arrival, float, int], bool]
+"""Called with the time in seconds, and with how many addresses of the network are free, about."""
 
 
 @define(eq=False)
@@ -133,7 +134,7 @@ class Asking:
     def _address(self, reservation: Reservation | None, wanted: str) -> Binding | Silence:
         network, client, now = self.network, self.client, self.now
         known = reservation is not None or network.knows(client.key)
-        if not known and not self.rules.admit(self.message, self.arrival, now):
+        if not known and not self.rules.admit(self.message, self.arrival, now, network.free()):
             return Silence(Cause.LIMITED, network.name)
         return (
             network.choose(client, reservation, wanted, now)
@@ -171,7 +172,8 @@ class Asking:
                 return self._nak(f"it has {holds.address}")
             if not authority:
                 return Silence(Cause.UNKNOWN, wanted)
-            if not network.knows(key) and reservation is None and not self.rules.admit(self.message, self.arrival, now):
+            known = reservation is not None or network.knows(key)
+            if not known and not self.rules.admit(self.message, self.arrival, now, network.free()):
                 return Silence(Cause.LIMITED, network.name)
         return self._acked(binding, reservation)
 

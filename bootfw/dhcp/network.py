@@ -120,6 +120,10 @@ class Network:
                     break
         return found
 
+    def free(self) -> int:
+        """How many addresses of the pools nobody has, about: one whose time is over counts when it was looked at."""
+        return sum(pool.free for pool in self._pools.values())
+
     # What happens to them
 
     def offer(self, binding: Binding, client: Client, now: float) -> None:

@@ -70,6 +70,12 @@ class Pool:
         self._expired: deque[tuple[float, Binding]] = deque()
         """Free again, in the order in which they became so."""
         self._known = 0
+        self._size = sum(last - first + 1 for first, last in subnet.free)
+
+    @property
+    def free(self) -> int:
+        """How many addresses are not in the queue: neither leased nor offered, as far as was looked at."""
+        return self._size - self._known
 
     def enter(self, binding: Binding, now: float) -> None:
         """*binding* got a lease or an offer: have it back when that is over."""

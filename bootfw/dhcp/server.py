@@ -30,7 +30,7 @@ _MESSAGE_TYPE = Option.MESSAGE_TYPE
 _NO_AGENT: dict[int, bytes] = {}
 
 
-def _everybody(message: Message, arrival: Arrival, now: float) -> bool:
+def _everybody(message: Message, arrival: Arrival, now: float, free: int) -> bool:
     return True
 
 

@@ -15,6 +15,11 @@ _Place = tuple[str, str, bytes]
 """Our address there; the relay; the relay's option 82, which tells the switch port."""
 
 
+SHARE = 4
+"""A wire may have this part of its free addresses taken in a second, if that is more: a hall that is switched on is no
+flood, and the nearer the end, the slower it goes."""
+
+
 class Admission:
     """Counts the unknown clients of each wire, and of each relay and circuit.
 
@@ -26,13 +31,18 @@ class Admission:
         self._left: OrderedDict[_Place, tuple[float, float]] = OrderedDict()
         """How many more, and the time of the last one."""
 
-    def admit(self, message: Message, arrival: Arrival, now: float) -> bool:
-        """Whether one more is given an address; it is then counted."""
+    def admit(self, message: Message, arrival: Arrival, now: float, free: int) -> bool:
+        """Whether one more is given an address; it is then counted.
+
+        :param free: addresses that are left where it is.
+        """
         most = self._per_second
         if most == inf:
             return True
-        relayed = message.giaddr != _NOWHERE
-        place = arrival.server, message.giaddr, message.options.get(_AGENT, b"") if relayed else b""
+        circuit = message.options.get(_AGENT, b"") if message.giaddr != _NOWHERE else b""
+        if not circuit:  # else it is a single port of a switch
+            most = max(most, free / SHARE)
+        place = arrival.server, message.giaddr, circuit
         left, last = self._left.get(place, (most, now))
         left = min(most, left + (now - last) * most)
         admitted = left >= 1

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
-from leasing import Machine, address, pool, server, subnet
+from leasing import BEGIN, Machine, address, pool, server, subnet
 
 from bootfw.dhcp.identity import identify
 from bootfw.dhcp.pool import Binding, Pool
@@ -218,3 +218,17 @@ def test_giving_and_taking_back_for_ever_takes_no_more_room():
 
     assert len(bindings) == 10
     assert len(line._queue) + len(line._expired) < 100
+
+
+def test_how_many_are_free():
+    dhcp = server()
+    network = dhcp.networks[0]
+    assert network.free() == 10
+    held = Machine(1, dhcp).boots()
+    Machine(2, dhcp).discovers()
+    assert network.free() == 8
+    Machine(1, dhcp).releases(held)
+    # The one that was offered and the one that was given back count again when somebody has looked.
+    for number in range(3, 7):
+        Machine(number, dhcp, now=BEGIN + 1000).discovers()
+    assert network.free() == 6

@@ -297,9 +297,9 @@ def test_admission_is_told_who_asks_from_where():
     dhcp = server(admit=lambda *facts: bool(asked.append(facts)) or True)
     Machine(1, dhcp).boots()
 
-    ((message, arrival, now),) = asked
+    ((message, arrival, now, free),) = asked
 
-    assert (message.mac, arrival, now) == ("02:00:00:00:00:01", HERE, BEGIN)
+    assert (message.mac, arrival, now, free) == ("02:00:00:00:00:01", HERE, BEGIN, 10)
 
 
 # Leases from before

@@ -15,7 +15,7 @@ HUNDRED = pool(100)
 
 
 def asked(machine: Machine) -> tuple:
-    return machine.message(1), machine.arrival, machine.now
+    return machine.message(1), machine.arrival, machine.now, 0
 
 
 def test_what_is_saved_up_in_a_second_may_come_at_once_and_no_more():
@@ -57,6 +57,33 @@ def test_without_a_relay_option_82_is_the_clients_own_invention():
     assert not admission.admit(*asked(Machine(2, server(), {82: b"\1\2bb"})))
 
 
+def flooded(free: int, giaddr: str = "0.0.0.0", agent: dict | None = None) -> int:
+    """How many of a thousand that come at once are admitted at a rate of 5."""
+    admission, client = Admission(5), Machine(1, server(), agent or {}, giaddr=giaddr)
+    return sum(admission.admit(client.message(1), client.arrival, client.now, free) for _ in range(1000))
+
+
+@pytest.mark.parametrize(("free", "admitted"), [(0, 5), (20, 5), (24, 6), (400, 100), (4000, 1000)])
+def test_where_many_addresses_are_free_a_quarter_may_go_in_a_second(free, admitted):
+    assert flooded(free) == admitted
+    assert flooded(free, "10.77.0.3") == admitted
+
+
+def test_one_port_of_a_switch_does_not_need_so_many():
+    assert flooded(4000, "10.77.0.3", {82: b"\1\2xx"}) == 5
+
+
+def test_a_flood_never_empties_a_pool_at_once():
+    """Ten seconds of as many invented clients as it likes leave some addresses to others."""
+    addresses = server(HUNDRED, admit=Admission(0.1).admit)
+    numbers = iter(range(100_000))
+    for second in range(10):
+        for _ in range(500):
+            Machine(next(numbers), addresses, now=BEGIN + second).discovers()
+    network = addresses.networks[0]
+    assert network.free() == pytest.approx(100 * 0.75**10, abs=3)
+
+
 def test_known_clients_are_served_whatever_the_flood():
     addresses = server(HUNDRED, admit=Admission(5).admit)
     known = Machine(0, addresses)
@@ -64,7 +91,7 @@ def test_known_clients_are_served_whatever_the_flood():
     results = [Machine(number, addresses, now=BEGIN + 10).discovers() for number in range(1, 50)]
 
     limited = [result for result in results if isinstance(result, Silence)]
-    assert len(limited) == 44
+    assert len(limited) == 25  # a quarter of the hundred has gone
     assert {result.cause for result in limited} == {Cause.LIMITED}
     assert known.after(10).renews(held).address == held
     assert known.after(10).boots() == held
@@ -74,7 +101,7 @@ def test_places_that_are_long_gone_are_forgotten():
     admission = Admission(1)
     for number in range(5000):
         admission.admit(
-            Machine(number, server(), giaddr=f"10.77.{number // 250}.{number % 250}").message(1), HERE, BEGIN
+            Machine(number, server(), giaddr=f"10.77.{number // 250}.{number % 250}").message(1), HERE, BEGIN, 0
         )
     assert len(admission._left) == 4096
 
