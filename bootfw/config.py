@@ -6,20 +6,21 @@ Everything that is wrong is said at once, each with its place and with what woul
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
 
 from bootfw import defaults, environment, plugins
+from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
 from bootfw.errors import BootfwError, ConfigError, PluginError, format_path
 from bootfw.net.control import SOCKET
 from bootfw.schema import Path as Place
 from bootfw.schema import mismatches, unknown_keys
 from bootfw.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, read_section
 from bootfw.service import BootService
-from bootfw.settings import Settings
+from bootfw.settings import HTTPSettings, Settings
 from bootfw.state import state_directory
 
 
@@ -134,6 +135,9 @@ def assemble(configuration: Configuration, reactor: Any) -> Parts:
 
     backends = made("backend", defaults.backends)
     resolvers = made("resolver", lambda: defaults.resolvers(backends))
+    if configuration.source is not None:  # else what is served is found out at the start
+        for choice in configuration.plugins.get("resolver", ()):
+            errors += _not_served(choice.options, choice.place, configuration.settings.http)
     watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
     observers = made("observer", lambda: defaults.OBSERVERS)
     leases = made("leases", lambda: defaults.LEASES)
@@ -258,6 +262,19 @@ def _made(
             continue
         made.append((choice.use if often[choice.use] == 1 else f"{choice.use}[{choice.place[-1]}]", thing))
     return made
+
+
+def _not_served(value: Any, place: Place, http: HTTPSettings) -> Iterator[ConfigError]:
+    """An error for each name of a boot file that needs our own HTTP or HTTPS where it is off."""
+    if isinstance(value, Mapping | list):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _not_served(item, (*place, key), http)
+    elif isinstance(value, str):
+        served = {"http": http.listen, "https": ()}
+        for name in placeholders(value):
+            if not served.get(name, True):
+                key, port = LISTEN_KEYS[name], {"http": 8069, "https": 8443}[name]
+                yield ConfigError(f'{{{name}}} needs [http] {key} = ["0.0.0.0:{port}"] or the like', place)
 
 
 def _default(choices: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Choice, ...]:

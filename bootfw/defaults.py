@@ -60,14 +60,19 @@ def backends() -> Chosen:
 
 
 def resolvers(backends: Sequence[tuple[str, Any]]) -> Chosen:
-    """By architecture, for those architectures that *backends* have a program for."""
+    """By architecture, for those architectures that *backends* have a program for.
+
+    iPXE is sent to its script by HTTP, and by TFTP where it has no HTTP or we have none: what does not fit a client is
+    left to the next resolver. What the script names relative to itself comes the same way.
+    """
     asked = [has for _, backend in backends if (has := holds(backend))]
     files = {}
     for architecture, programs in BOOT_PROGRAMS.items():
         found = [program for has in asked for program in programs if has(program)]
         if found:
             files[architecture] = found[0]
-    return [("by-architecture", {"files": files})] if files else []
+    by_http = [{"ipxe": f"{{http}}/{files['ipxe']}"}] if "ipxe" in files else []
+    return [("by-architecture", {"files": chosen}) for chosen in (*by_http, files) if chosen]
 
 
 def holds(backend: Any) -> Callable[[str], bool] | None:

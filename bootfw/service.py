@@ -29,6 +29,7 @@ from bootfw.net.mtu import InterfaceMTU
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.rtnetlink import Rtnetlink
 from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.weburls import WebURLs
 from bootfw.observe.publisher import Publisher
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.settings import ListenAddress, Settings
@@ -94,6 +95,7 @@ class BootService(MultiService):
         self._mtu = InterfaceMTU(reactor)
         self._clients = Clients(Rtnetlink().hardware_address)
         self._images = Images(self._settings.tftp.cache_octets)
+        self._urls = WebURLs()
         self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
         self._open: list[tuple[Listening, Any, Any]] = []
@@ -134,6 +136,7 @@ class BootService(MultiService):
             self._chain = None
         closing = [maybeDeferred(super().stopService)]
         opened, self._open = self._open, []
+        self._urls.clear()
         for row, port, protocol in opened:
             closing += [maybeDeferred(protocol.close), maybeDeferred(port.stopListening)]
             self._publisher.publish(ListenerClosed(self._reactor.seconds(), row.service, row.address))
@@ -160,6 +163,7 @@ class BootService(MultiService):
         except BaseException:
             # All or nothing: a service that says it runs while a port is missing costs its operator a night.
             opened, self._open = self._open, []
+            self._urls.clear()
             for _, port, protocol in opened:
                 protocol.close()
                 port.stopListening()
@@ -180,6 +184,8 @@ class BootService(MultiService):
         host = port.getHost()
         row = Listening(service, (host.host, host.port))
         self._open.append((row, port, protocol))
+        if service == "http":
+            self._urls.listening(service, (host.host, host.port))
         self._publisher.publish(ListenerBound(now, service, row.address))
 
     def _wanted(self) -> list[tuple[str, ListenAddress, Any]]:
@@ -201,6 +207,7 @@ class BootService(MultiService):
                     settings=dhcp,
                     interfaces=self._interfaces,
                     clients=self._clients,
+                    own_urls=self._urls.of,
                 )
                 wanted.append((service, (anywhere, port), protocol))
         wanted.extend(("tftp", address, self._tftp(address)) for address in settings.tftp.listen)
@@ -225,6 +232,7 @@ class BootService(MultiService):
             interfaces=self._interfaces,
             probe=leasing.probe,
             clients=self._clients,
+            own_urls=self._urls.of,
         )
 
     def _tftp(self, address: ListenAddress) -> TFTPProtocol:

@@ -156,6 +156,10 @@ class BootRequest:
     """Option 82 sub-option 2."""
     server: str = ""
     """Our address on the wire the request came by."""
+    http_url: str = ""
+    """How it reaches our own HTTP, such as "http://10.77.0.1:8069"; "": not at all."""
+    https_url: str = ""
+    """The same for HTTPS."""
     interface: str = ""
     xid: int = 0
     options: Mapping[int, bytes] = field(factory=dict, repr=False, eq=False)
@@ -190,6 +194,7 @@ class BootFile:
     """What a client is told to load."""
 
     name: str
-    """A path for TFTP or an absolute URL. ``{server}``, ``{mac}``, ``{uuid}`` and ``{architecture}`` are filled in."""
+    """A path for TFTP or an absolute URL. ``{http}``, ``{https}``, ``{server}``, ``{mac}``, ``{uuid}`` and
+    ``{architecture}`` are filled in; ``{http}`` begins a URL of our own HTTP."""
     server: str | None = None
     """IPv4 address that serves it; None: this server."""

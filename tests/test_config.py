@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.config import Choice, ConfigErrors, Configuration, load_config
+from bootfw.config import Choice, ConfigErrors, Configuration, assemble, load_config
 from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings, listen_address
 
 FULL = """
@@ -420,3 +420,39 @@ def complaints(path: Path, environ: dict[str, str]) -> Sequence[str]:
     except ConfigErrors as errors:
         return errors.lines or ["an error without a line"]
     return []
+
+
+@pytest.mark.parametrize(
+    ("http", "lines"),
+    [
+        (
+            "",
+            [
+                'resolver[0].files.ipxe: {http} needs [http] listen = ["0.0.0.0:8069"] or the like',
+                'resolver[1].clients[0].file: {https} needs [http] https-listen = ["0.0.0.0:8443"] or the like',
+            ],
+        ),
+        (
+            '[http]\nlisten = ["0.0.0.0:80"]',
+            ['resolver[1].clients[0].file: {https} needs [http] https-listen = ["0.0.0.0:8443"] or the like'],
+        ),
+    ],
+)
+def test_a_name_that_needs_http_where_it_is_off(tmp_path: Path, http: str, lines: list[str]) -> None:
+    (tmp_path / "bootfw.toml").write_text(
+        f"""{http}
+        [[resolver]]
+        use = "by-architecture"
+        [resolver.files]
+        "ipxe" = "{{http}}/boot.ipxe"
+        "x86_64-uefi" = "http://${{http}}/x"
+        [[resolver]]
+        use = "by-client"
+        [[resolver.clients]]
+        mac = "52:54:00:12:34:56"
+        file = "{{https}}/boot.ipxe"
+        """
+    )
+    with pytest.raises(ConfigErrors) as caught:
+        assemble(load_config(tmp_path / "bootfw.toml", {}), None)
+    assert caught.value.lines == tuple(f"{tmp_path}/bootfw.toml: {line}" for line in lines)

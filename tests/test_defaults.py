@@ -27,7 +27,7 @@ def debian(tmp_path: Path) -> DistributionBackend:
 
 def files_for(*backends: Any) -> dict[str, str]:
     chosen = defaults.resolvers([("", backend) for backend in backends])
-    return dict(chosen[0][1]["files"]) if chosen else {}
+    return dict(chosen[-1][1]["files"]) if chosen else {}
 
 
 SCRIPT = MemoryBackend({defaults.SCRIPT_NAME: defaults.SCRIPT})
@@ -55,6 +55,13 @@ def test_the_better_program_of_one_place_wins(tmp_path: Path) -> None:
     for name in ("pxelinux.0", "undionly.kpxe", "lpxelinux.0"):
         (tmp_path / name).write_bytes(b"x")
     assert files_for(DirectoryBackend(tmp_path)) == {"x86-bios": "undionly.kpxe"}
+
+
+def test_ipxe_goes_on_by_http_first(debian: DistributionBackend) -> None:
+    by_http, by_tftp = defaults.resolvers([("", debian), ("", SCRIPT)])
+    assert by_http == ("by-architecture", {"files": {"ipxe": "{http}/boot.ipxe"}})
+    assert by_tftp[1]["files"]["ipxe"] == "boot.ipxe"
+    assert len(defaults.resolvers([("", debian)])) == 1
 
 
 def test_without_any_program_there_is_no_resolver(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def classify(
     boot_server: bool = False,
     addresses: bool = False,
     server: str = "",
+    own_urls: tuple[str, str] = ("", ""),
     interface: str = "",
 ) -> BootRequest | NotOurs:
     """What *message* asks of a proxy.
@@ -47,6 +48,7 @@ def classify(
     :param addresses: we are no proxy but give the addresses too: then REQUEST, INFORM and BOOTP matter as well, and
         clients that can't live with a second server.
     :param server: our address on the wire it came by.
+    :param own_urls: where our own HTTP and HTTPS are reached from there; see BootRequest.
     :raise WireError: it is no request at all, or came by a relay that can't be one.
     """
     if message.op != BOOTREQUEST:
@@ -95,6 +97,8 @@ def classify(
         circuit_id=relay.get(RelaySuboption.CIRCUIT_ID),
         remote_id=relay.get(RelaySuboption.REMOTE_ID),
         server=server,
+        http_url=own_urls[0],
+        https_url=own_urls[1],
         interface=interface,
         xid=message.xid,
         options=options,

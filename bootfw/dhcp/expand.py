@@ -7,6 +7,8 @@ from bootfw.errors import BootRefused, ConfigError
 from bootfw.values import BootRequest
 
 PLACEHOLDERS: Mapping[str, Callable[[BootRequest], str | None]] = {
+    "http": lambda request: request.http_url,
+    "https": lambda request: request.https_url,
     "server": lambda request: request.server,
     "mac": lambda request: request.mac,
     "uuid": lambda request: request.uuid,
@@ -14,14 +16,17 @@ PLACEHOLDERS: Mapping[str, Callable[[BootRequest], str | None]] = {
 }
 """Name -> what of the request it stands for."""
 
+LISTEN_KEYS: Mapping[str, str] = {"http": "listen", "https": "https-listen"}
+"""Placeholder -> the key of ``[http]`` that makes us serve it."""
+
 # iPXE has variables of its own, such as ${net0/mac}.
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([^{}]*)\}")
 
 
 def expand(text: str, request: BootRequest) -> str:
-    """*text* with ``{server}``, ``{mac}``, ``{uuid}`` and ``{architecture}`` filled in; all else stays.
+    """*text* with its PLACEHOLDERS filled in; all else stays.
 
-    :raise BootRefused: the client has not told what a placeholder stands for.
+    :raise BootRefused: the client has not told what a placeholder stands for, or we don't serve it.
     """
 
     def value(match: "re.Match[str]") -> str:
@@ -29,11 +34,23 @@ def expand(text: str, request: BootRequest) -> str:
         if get is None:
             return match[0]
         found = get(request)
+        if not found and match[1] in LISTEN_KEYS:
+            raise BootRefused(f'"{text}" needs {match[0]}, and {not_served(match[1])}')
         if not found:
             raise BootRefused(f'"{text}" needs {match[0]}, which this client does not tell')
         return found
 
     return _PLACEHOLDER.sub(value, text) if "{" in text else text
+
+
+def not_served(scheme: str) -> str:
+    """What an operator is told when a client would need our own HTTP or HTTPS."""
+    return f"no {scheme.upper()} is served where this client could reach it: set [http] {LISTEN_KEYS[scheme]}"
+
+
+def placeholders(text: str) -> list[str]:
+    """The names of what stands in *text* to be filled in."""
+    return [found[1] for found in _PLACEHOLDER.finditer(text) if found[1] in PLACEHOLDERS]
 
 
 def check_placeholders(text: str) -> None:

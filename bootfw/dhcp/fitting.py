@@ -1,10 +1,11 @@
 """Whether a boot file is of any use to the client that it was chosen for."""
 
 from collections.abc import Callable
+from urllib.parse import quote
 
 from attrs import evolve, frozen
 
-from bootfw.dhcp.expand import expand
+from bootfw.dhcp.expand import expand, not_served
 from bootfw.errors import BootRefused, WireError
 from bootfw.values import BootFile, BootRequest
 from bootfw.wire.iana import architecture_codes
@@ -12,6 +13,12 @@ from bootfw.wire.options import IPXESuboption, Option, address_bytes, ipxe, text
 
 NAME_MAX = 254
 """Octets of a name, beside its NUL. EDK2 and iPXE don't join split options, so one of them has to hold it."""
+
+
+_PLAIN = "/:@!$&'()*+,;=~"
+"""What may stand in the path of a URL as it is (RFC 3986 section 3.3), beside letters, digits and -._"""
+
+_BACKSLASH = "\\"
 
 
 @frozen
@@ -38,11 +45,19 @@ def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str]
         return Withheld(f'"{file.server}", which should serve the boot file, is no IPv4 address')
     is_url = "://" in name
     if request.http:
-        if not name.lower().startswith(("http://", "https://")):
+        if not is_url and file.server is None:
+            # What is served by TFTP is served by HTTP too.
+            own = request.http_url or request.https_url
+            if not own:
+                return Withheld(f'"{name}" is a path, this client boots by HTTP, and {not_served("http")}')
+            name = f"{own}/{quote(name.replace(_BACKSLASH, '/').lstrip('/'), safe=_PLAIN)}"
+            if len(name) > NAME_MAX:
+                return Withheld(f'"{name}" has {len(name)} octets; there is room for {NAME_MAX}')
+        elif not name.lower().startswith(("http://", "https://")):
             key = http_architecture(request)
             return Withheld(
                 f'"{name}" is no http:// or https:// URL, and this client boots by nothing else; '
-                f'by-architecture takes one as [resolver.files] "{key}" = "http://{{server}}/..."'
+                f'by-architecture takes one as [resolver.files] "{key}" = "{{http}}/..."'
             )
     elif request.ipxe:
         scheme = name.partition("://")[0].lower() if is_url else "tftp"

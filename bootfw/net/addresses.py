@@ -102,6 +102,7 @@ class AddressProtocol(DHCPProtocol):
         personas: Personas | None = None,
         probe: Probe | None = None,
         clients: Clients | None = None,
+        own_urls: Callable[[str], tuple[str, str]] = lambda server: ("", ""),
     ) -> None:
         super().__init__(
             reactor,
@@ -112,6 +113,7 @@ class AddressProtocol(DHCPProtocol):
             server=server,
             personas=personas,
             clients=clients,
+            own_urls=own_urls,
         )
         self._addresses = addresses
         self._ledger = ledger
@@ -224,6 +226,7 @@ class AddressProtocol(DHCPProtocol):
                 self._personas.match,
                 addresses=True,
                 server=place.arrival.server,
+                own_urls=self._own_urls(place.arrival.server),
                 interface=place.interface,
             )
         except WireError:

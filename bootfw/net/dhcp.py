@@ -47,6 +47,7 @@ class DHCPProtocol(DatagramProtocol):
     :param server: our address as clients are told of it. On a port without IViaTransport, such as Twisted's own, it
         can't be known and has to be given; else it is the one that the client's message came to.
     :param personas: the kinds of clients; None: those that come with bootfw.
+    :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours; see BootRequest.
     :param clients: is told of who asks, for those that serve the files.
     """
 
@@ -67,6 +68,7 @@ class DHCPProtocol(DatagramProtocol):
         server: str = "",
         personas: Personas | None = None,
         clients: Clients | None = None,
+        own_urls: Callable[[str], tuple[str, str]] = lambda server: ("", ""),
     ) -> None:
         self._reactor = reactor
         self._chain = chain
@@ -76,6 +78,7 @@ class DHCPProtocol(DatagramProtocol):
         self._server = server
         self._personas = personas or stock()
         self._clients = clients or Clients()
+        self._own_urls = own_urls
         self._malformed = MalformedCounter(self.service, publish, reactor)
         self._resolving: dict[tuple[bytes, int], Deferred[Any]] = {}
         """(chaddr, xid) of the requests whose boot file is not known yet."""
@@ -122,7 +125,12 @@ class DHCPProtocol(DatagramProtocol):
         try:
             message = parse(data)
             found = classify(
-                message, self._personas.match, boot_server=self.boot_server, server=server, interface=interface
+                message,
+                self._personas.match,
+                boot_server=self.boot_server,
+                server=server,
+                own_urls=self._own_urls(server),
+                interface=interface,
             )
         except WireError as error:
             self._malformed.count(str(error), peer, now)

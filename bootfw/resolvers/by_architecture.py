@@ -51,12 +51,12 @@ class ByArchitecture:
     """A boot file for each kind of machine.
 
     iPXE gets the file of "ipxe"; without one, that of the machine it runs on. A machine that boots by HTTP gets the
-    file of its architecture with "-http", or else that of the architecture itself, if it is a URL.
+    file of its architecture with "-http", or else that of the architecture itself: a path is fetched from our own HTTP.
     """
 
     files: dict[str, str] = field(converter=_files)
-    """Architecture, or "ipxe", or "unknown" for a client that does not say: path for TFTP or absolute URL. `{server}`,
-    `{mac}`, `{uuid}` and `{architecture}` are filled in."""
+    """Architecture, or "ipxe", or "unknown" for a client that does not say: path for TFTP or absolute URL. `{http}`,
+    `{https}` (the beginning of our own URLs), `{server}`, `{mac}`, `{uuid}` and `{architecture}` are filled in."""
     server: str | None = field(default=None, converter=optional_ipv4_address)
     """IPv4 address of the TFTP server; this one when omitted."""
 
@@ -72,12 +72,8 @@ class ByArchitecture:
         if request.http and architecture + _HTTP in self.files:
             yield self.files[architecture + _HTTP]
         plain = self.files.get(architecture)
-        if plain is not None and (not request.http or _is_url(plain)):
+        if plain is not None:
             yield plain
-
-
-def _is_url(name: str) -> bool:
-    return name.lower().startswith(("http://", "https://"))
 
 
 plugin = boot_plugin(IBootFileResolver, ByArchitecture)

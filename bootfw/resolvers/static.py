@@ -15,7 +15,8 @@ class StaticResolver:
     """One boot file for everybody."""
 
     file: str = field(converter=file_name)
-    """Path for TFTP or absolute URL. `{server}`, `{mac}`, `{uuid}` and `{architecture}` are filled in."""
+    """Path for TFTP or absolute URL. `{http}`, `{https}` (the beginning of our own URLs), `{server}`, `{mac}`, `{uuid}`
+    and `{architecture}` are filled in."""
     server: str | None = field(default=None, converter=optional_ipv4_address)
     """IPv4 address of the TFTP server; this one when omitted."""
 

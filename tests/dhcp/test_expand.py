@@ -3,7 +3,7 @@
 import pytest
 from attrs import evolve
 
-from bootfw.dhcp.expand import PLACEHOLDERS, check_placeholders, expand
+from bootfw.dhcp.expand import PLACEHOLDERS, check_placeholders, expand, placeholders
 from bootfw.errors import BootRefused, ConfigError
 from bootfw.values import BootRequest
 
@@ -14,6 +14,8 @@ REQUEST = BootRequest(
     architecture="x86_64-uefi",
     uuid="52420077-1234-4abc-9def-0123456789ab",
     server="10.0.0.1",
+    http_url="http://10.0.0.1:8069",
+    https_url="https://boot.example",
 )
 
 
@@ -22,6 +24,8 @@ REQUEST = BootRequest(
     [
         ("pxelinux.0", "pxelinux.0"),
         ("http://{server}:8069/boot.ipxe", "http://10.0.0.1:8069/boot.ipxe"),
+        ("{http}/boot.ipxe", "http://10.0.0.1:8069/boot.ipxe"),
+        ("{https}/boot.ipxe?{http}", "https://boot.example/boot.ipxe?http://10.0.0.1:8069"),
         ("{architecture}/{mac}.efi", "x86_64-uefi/52:54:00:12:34:56.efi"),
         ("{uuid}{uuid}", "52420077-1234-4abc-9def-0123456789ab" * 2),
         ("http://{server}/${net0/mac}?mac=${mac}", "http://10.0.0.1/${net0/mac}?mac=${mac}"),
@@ -36,6 +40,16 @@ def test_expand(text, expanded):
 def test_what_a_client_does_not_tell_is_not_made_up(placeholder, absent):
     with pytest.raises(BootRefused, match=f"needs {{{placeholder}}}"):
         expand(f"x/{{{placeholder}}}.ipxe", evolve(REQUEST, **{placeholder: absent}))
+
+
+@pytest.mark.parametrize(("name", "key"), [("http", "listen"), ("https", "https-listen")])
+def test_what_is_not_served_is_named_with_the_key_that_would_serve_it(name, key):
+    with pytest.raises(BootRefused, match=rf"needs {{{name}}}, and no {name.upper()} is served .* \[http\] {key}$"):
+        expand(f"{{{name}}}/boot.ipxe", evolve(REQUEST, **{f"{name}_url": ""}))
+
+
+def test_placeholders_are_found():
+    assert placeholders("{http}/{mac}?{other}&${https}") == ["http", "mac"]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from bootfw.values import BootFile
 PERSONAS = stock()
 
 
-def fit(client: Client, name: str, server: str | None = None) -> BootFile | Withheld:
-    request = classify(client.message(), PERSONAS.match, server="10.0.0.1")
+def fit(
+    client: Client, name: str, server: str | None = None, own_urls: tuple[str, str] = ("", "")
+) -> BootFile | Withheld:
+    request = classify(client.message(), PERSONAS.match, server="10.0.0.1", own_urls=own_urls)
     return fitted(BootFile(name, server), request, PERSONAS.is_ipxe_program)
 
 
@@ -53,7 +55,46 @@ def test_http_boot_takes_urls(name):
     assert fit(firmware.OVMF_HTTP, name) == BootFile(name)
 
 
-@pytest.mark.parametrize("name", ["bootx64.efi", "tftp://10.0.0.1/bootx64.efi", "/srv/http://x"])
+OWN = "http://10.0.0.1:8069", "https://boot.example:8443"
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("bootx64.efi", "bootx64.efi"),
+        ("/efi/boot/bootx64.efi", "efi/boot/bootx64.efi"),
+        ("\\efi\\x.efi", "efi/x.efi"),
+        ("{mac}/a b#c?.efi", "52:54:00:12:34:56/a%20b%23c%3F.efi"),
+        ("ä.efi", "%C3%A4.efi"),
+    ],
+)
+def test_http_boot_takes_a_path_from_our_own_http(name, url):
+    assert fit(firmware.OVMF_HTTP, name, own_urls=OWN) == BootFile(f"{OWN[0]}/{url}")
+    assert fit(firmware.OVMF_HTTP, name, own_urls=("", OWN[1])) == BootFile(f"{OWN[1]}/{url}")
+
+
+def test_a_path_that_gets_too_long_as_a_url():
+    found = fit(firmware.OVMF_HTTP, "n" * 250, own_urls=OWN)
+    assert isinstance(found, Withheld)
+    assert "room for 254" in found.reason
+
+
+def test_a_path_on_another_server_is_no_url():
+    assert isinstance(fit(firmware.OVMF_HTTP, "bootx64.efi", "10.0.0.7", OWN), Withheld)
+
+
+def test_http_boot_without_any_http_of_ours():
+    found = fit(firmware.OVMF_HTTP, "bootx64.efi")
+    assert isinstance(found, Withheld)
+    assert "[http] listen" in found.reason
+
+
+@pytest.mark.parametrize("client", [firmware.OVMF, firmware.IPXE_ROM], ids=lambda client: client.name)
+def test_others_take_a_path_by_tftp(client):
+    assert fit(client, "bootx64.efi", own_urls=OWN) == BootFile("bootx64.efi")
+
+
+@pytest.mark.parametrize("name", ["tftp://10.0.0.1/bootx64.efi", "/srv/http://x"])
 def test_http_boot_takes_nothing_else(name):
     found = fit(firmware.OVMF_HTTP, name)
 
@@ -64,7 +105,7 @@ def test_http_boot_takes_nothing_else(name):
 def test_the_key_for_http_boot_is_one_that_the_configuration_knows():
     client = firmware.edk2(99, "HTTPClient")
 
-    found = fit(client, "bootx64.efi")
+    found = fit(client, "tftp://10.0.0.1/bootx64.efi")
 
     assert isinstance(found, Withheld)
     assert '"arch-99"' in found.reason

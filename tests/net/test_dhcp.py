@@ -62,6 +62,10 @@ class Lab:
     chain: ResolverChain
     protocols: tuple[DHCPProtocol, DHCPProtocol]
     client: FakePeer
+    serves_http: bool = False
+
+    def own_urls(self, server: str) -> tuple[str, str]:
+        return (f"http://{server}:8069" if self.serves_http else "", "")
 
     def broadcast(self, message: Message | bytes) -> list[Message]:
         """What the client hears, on port 68, after it has sent *message*."""
@@ -98,7 +102,8 @@ def lab(rich):
     resolver, events = ByName(), []
     chain = ResolverChain(host, [("by-name", resolver)], events.append, 0.8)
     protocols = tuple(
-        kind(host, chain, events.append, server="" if rich else SERVER) for kind in (DHCPProtocol, BootServerProtocol)
+        kind(host, chain, events.append, server="" if rich else SERVER, own_urls=lambda server: made.own_urls(server))
+        for kind in (DHCPProtocol, BootServerProtocol)
     )
     ports = [host.listenUDP(port, protocol) for port, protocol in zip((67, 4011), protocols, strict=True)]
     made = Lab(network, resolver, events, chain, protocols, FakePeer(network.host(), 68))
@@ -361,7 +366,16 @@ def test_http_boot_is_not_given_a_path(lab):
     lab.resolver.files["uefi-http"] = "bootx64.efi"
 
     assert lab.broadcast(firmware.OVMF_HTTP.message()) == []
-    assert "URL" in lab.reason
+    assert "[http] listen" in lab.reason
+
+
+def test_http_boot_takes_a_path_from_our_own_http(lab):
+    lab.resolver.files["uefi-http"] = "bootx64.efi"
+    lab.serves_http = True
+
+    [offer] = lab.broadcast(firmware.OVMF_HTTP.message())
+
+    assert (offer.options[60], offer.options[67]) == (b"HTTPClient", b"http://10.0.0.1:8069/bootx64.efi\0")
 
 
 def test_an_answer_that_is_too_large_is_not_cut(lab):

@@ -83,11 +83,12 @@ FILES = {
         (asked_by("arch-99"), "new.efi"),
         (asked_by("x86-uefi"), None),
         (asked_by("riscv64-uefi"), None),
-        # By HTTP: the name with -http, else the one without if it is a URL.
+        # By HTTP: the name with -http, else the one without.
         (asked_by("x86-uefi-http", http=True), "http://{server}/ia32.efi"),
         (asked_by("x86-uefi", http=True), "http://{server}/ia32.efi"),
         (asked_by("arm64-uefi-http", http=True), "http://{server}/aa64.efi"),
-        (asked_by("x86_64-uefi-http", http=True), None),
+        (asked_by("x86_64-uefi-http", http=True), "bootx64.efi"),
+        (asked_by("riscv64-uefi-http", http=True), None),
         # PXE with a number that is meant for HTTP: the vendor class decides.
         (asked_by("x86_64-uefi-http"), "bootx64.efi"),
         # iPXE without a file of its own.

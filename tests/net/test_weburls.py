@@ -1,0 +1,71 @@
+"""Where clients reach our own HTTP and HTTPS."""
+
+import pytest
+
+from bootfw.net.weburls import WebURLs
+
+
+def urls(*listening, server="10.77.0.1", names=()):
+    made = WebURLs(names)
+    for scheme, *address in listening:
+        made.listening(scheme, tuple(address))
+    return made.of(server)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "server", "url"),
+    [
+        ("0.0.0.0", 8069, "10.77.0.1", "http://10.77.0.1:8069"),
+        ("0.0.0.0", 80, "10.77.0.1", "http://10.77.0.1"),
+        ("0.0.0.0", 443, "10.77.0.1", "http://10.77.0.1:443"),
+        ("::", 8069, "fd77::1", "http://[fd77::1]:8069"),
+        ("::", 80, "fd77::1", "http://[fd77::1]"),
+        ("::", 80, "fe80::1%eth0", "http://[fe80::1]"),
+        ("fe80::1%eth0", 80, "fe80::1%eth0", "http://[fe80::1]"),
+        # Another address of ours, which a client can reach by its router.
+        ("10.88.0.1", 8069, "10.77.0.1", "http://10.88.0.1:8069"),
+        # Of no use to it.
+        ("127.0.0.1", 8069, "10.77.0.1", ""),
+        ("::", 8069, "10.77.0.1", ""),
+        ("0.0.0.0", 8069, "fd77::1", ""),
+        ("127.0.0.1", 8069, "127.0.0.1", "http://127.0.0.1:8069"),
+        ("0.0.0.0", 8069, "", ""),
+    ],
+)
+def test_one_listener(host, port, server, url):
+    assert urls(("http", host, port), server=server) == (url, "")
+
+
+def test_the_nearest_of_several_listeners():
+    far, any_, near = ("http", "10.88.0.1", 1), ("http", "0.0.0.0", 2), ("http", "10.77.0.1", 3)
+    assert urls(far, any_, near)[0] == "http://10.77.0.1:3"
+    assert urls(far, any_)[0] == "http://10.77.0.1:2"
+    assert urls(("http", "127.0.0.1", 4), far)[0] == "http://10.88.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("names", "url"),
+    [
+        ((), "https://10.77.0.1:8443"),
+        (("boot.example", "10.77.0.1"), "https://10.77.0.1:8443"),
+        (("*.example", "10.88.0.1", "boot.example", "other.example"), "https://boot.example:8443"),
+        (("*.example",), "https://10.77.0.1:8443"),
+    ],
+)
+def test_https_is_reached_by_a_name_of_the_certificate(names, url):
+    assert urls(("http", "0.0.0.0", 80), ("https", "0.0.0.0", 8443), names=names) == ("http://10.77.0.1", url)
+
+
+def test_the_standard_port_of_https():
+    assert urls(("https", "::", 443), server="fd77::1") == ("", "https://[fd77::1]")
+
+
+def test_what_changes_is_told_at_once():
+    made = WebURLs()
+    assert made.of("10.77.0.1") == ("", "")
+    made.listening("https", ("0.0.0.0", 443))
+    assert made.of("10.77.0.1") == ("", "https://10.77.0.1")
+    made.certified(["boot.example"])
+    assert made.of("10.77.0.1") == ("", "https://boot.example")
+    made.clear()
+    assert made.of("10.77.0.1") == ("", "")
