@@ -202,6 +202,15 @@ class TransferEnded(Event):
 
 
 @frozen
+class SecondStageFound(Event):
+    """A client asked for a file in the wrong place, and gets the one beside the boot program that it got before."""
+
+    request: TransferRequest
+    path: str
+    """The file that it gets."""
+
+
+@frozen
 class TransferRefused(Event):
     """A request was answered with an ERROR at once."""
 

@@ -25,6 +25,7 @@ from bootfw.net.images import Images
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.layers import LayeredBackend
 from bootfw.net.leasing import Leasing
+from bootfw.net.loaders import Loaders
 from bootfw.net.mtu import InterfaceMTU
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.rtnetlink import Rtnetlink
@@ -81,7 +82,6 @@ class BootService(MultiService):
         self._settings = settings or Settings()
         every_backend = [backend, *backends] if backend is not None else backends
         self._backends = _named(every_backend, IBackend)
-        self._layers = LayeredBackend(self._backends)
         self._resolvers = _named(resolvers, IBootFileResolver)
         self._watchdog = _default("adaptive", "bootfw.watchdogs", reactor) if watchdog is None else watchdog
         verifyObject(IWatchdogPolicy, self._watchdog)
@@ -91,6 +91,7 @@ class BootService(MultiService):
             verifyObject(ILeaseStore, self._leases)
         self._control = control
         self._publisher = Publisher(reactor, _named(observers, IBootObserver))
+        self._layers = LayeredBackend(self._backends, Loaders(reactor.seconds), self._publisher.publish)
         self._interfaces = Interfaces(self._settings.interfaces)
         self._mtu = InterfaceMTU(reactor)
         self._clients = Clients(Rtnetlink().hardware_address)

@@ -1,6 +1,6 @@
 """Several backends as one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -8,8 +8,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.errors import AccessViolation, FileMissing
+from bootfw.events import Event, SecondStageFound
 from bootfw.interfaces import IWritableBackend
 from bootfw.net.answers import later
+from bootfw.net.loaders import Loader, Loaders
+
+_Place = tuple[int, str]
+"""(position of a backend, the path to ask it for)."""
 
 
 @implementer(IWritableBackend)
@@ -19,43 +24,75 @@ class LayeredBackend:
 
     A backend that answers at once is answered with at once; a Deferred comes out only where one went in.
 
+    What a client asks for in the wrong place is looked for beside the boot program that it got last, once the backend
+    that had that program, and those before it, have been asked as the client asked.
+
     :param backends: (name, backend). The name is put into the traceback of what a backend raises by mistake.
+    :param loaders: what clients have got; None: nobody remembers.
+    :param publish: is given a SecondStageFound; must not raise.
     """
 
     backends: Sequence[tuple[str, Any]]
+    loaders: Loaders | None = None
+    publish: Callable[[Event], None] | None = None
 
     def open(self, path: str, request: Any) -> Any:
         """See IBackend."""
-        return _ask(self.backends, "open", path, request, FileMissing())
+        places: Iterator[_Place] = ((position, path) for position in range(len(self.backends)))
+        if self.loaders is not None:
+            loader = self.loaders.of(request.peer[0], path)
+            if loader is not None:
+                places = self._places(path, loader)
+        return self._ask("open", places, path, request, FileMissing())
 
     def create(self, path: str, request: Any) -> Any:
         """See IWritableBackend. Backends that take no uploads are not asked.
 
         :raise AccessViolation: nobody takes it. "File not found" would be no answer to an upload.
         """
-        writable = [entry for entry in self.backends if IWritableBackend.providedBy(entry[1])]
-        return _ask(writable, "create", path, request, AccessViolation())
+        writable = [n for n, (_, backend) in enumerate(self.backends) if IWritableBackend.providedBy(backend)]
+        return self._ask("create", ((position, path) for position in writable), path, request, AccessViolation())
 
+    def _places(self, path: str, loader: Loader) -> Iterator[_Place]:
+        every = range(len(self.backends))
+        yield from ((position, path) for position in every[: loader.backend + 1])
+        assert self.loaders is not None
+        for place in loader.places(path, self.loaders.seconds()):
+            yield from ((position, place) for position in every)
+        yield from ((position, path) for position in every[loader.backend + 1 :])
 
-def _ask(backends: Sequence[tuple[str, Any]], method: str, path: str, request: Any, nobody: Exception) -> Any:
-    for position, (name, backend) in enumerate(backends):
-        try:
-            answer = getattr(backend, method)(path, request)
-        except FileMissing:
-            continue
-        except Exception as error:
-            error.add_note(f"The backend was {name}.")
-            raise
-        waiting = later(answer)
-        if waiting is None:
-            return answer
+    def _ask(self, method: str, places: Iterator[_Place], path: str, request: Any, nobody: Exception) -> Any:
+        for position, place in places:
+            name, backend = self.backends[position]
+            try:
+                answer = getattr(backend, method)(place, request)
+            except FileMissing:
+                continue
+            except Exception as error:
+                error.add_note(f"The backend was {name}.")
+                raise
+            waiting = later(answer)
+            if waiting is None:
+                self._found(place, position, path, request)
+                return answer
 
-        def failed(failure: Failure, rest: Any = backends[position + 1 :], name: str = name) -> Any:
-            error: Any = failure.value
-            if isinstance(error, FileMissing):
-                return _ask(rest, method, path, request, nobody)
-            error.add_note(f"The backend was {name}.")
-            return failure
+            def came(answer: Any, position: int = position, place: str = place) -> Any:
+                self._found(place, position, path, request)
+                return answer
 
-        return waiting.addErrback(failed)
-    raise nobody
+            def failed(failure: Failure, name: str = name) -> Any:
+                error: Any = failure.value
+                if isinstance(error, FileMissing):
+                    return self._ask(method, places, path, request, nobody)
+                error.add_note(f"The backend was {name}.")
+                return failure
+
+            return waiting.addCallbacks(came, failed)
+        raise nobody
+
+    def _found(self, place: str, position: int, path: str, request: Any) -> None:
+        if self.loaders is None or request.write:
+            return
+        self.loaders.got(request.peer[0], place, position)
+        if place != path and self.publish is not None:
+            self.publish(SecondStageFound(self.loaders.seconds(), request, place))

@@ -29,6 +29,7 @@ from bootfw.events import (
     PoolExhausted,
     RequestIgnored,
     ResolverPassedOver,
+    SecondStageFound,
     TransferEnded,
     TransferRefused,
 )
@@ -172,6 +173,15 @@ class LogObserver:
             traceback=event.traceback,
         )
 
+    def _second_stage(self, event: SecondStageFound) -> None:
+        self.log.info(
+            "{protocol} {peer} asks for {filename!r}, which is not there, and gets {path!r}, after the loader it had",
+            protocol=event.request.protocol,
+            peer=at(event.request.peer),
+            filename=event.request.filename,
+            path=event.path,
+        )
+
     def _ended(self, event: TransferEnded) -> None:
         report = event.report
         write = _LEVELS.get(report.outcome, Logger.warn)
@@ -219,6 +229,7 @@ _LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
     LeasesNotKept: LogObserver._not_kept,
     ResolverPassedOver: LogObserver._passed_over,
     PluginFailed: LogObserver._plugin,
+    SecondStageFound: LogObserver._second_stage,
     TransferEnded: LogObserver._ended,
     TransferRefused: LogObserver._refused,
     DatagramsMalformed: LogObserver._malformed,

@@ -1,0 +1,117 @@
+"""Which boot program each client got last, and where the files that it asks for in the wrong place may lie.
+
+A boot program looks for its next files beside itself, but often does not know where it is: shim and GRUB lose the
+directory behind a proxyDHCP server (rhboot/shim #300, #524, #710; rhboot/grub2 efinet.c copies one character of it),
+GRUB's is built in (``/grub``), PXELINUX puts it in front of paths that have it already, iPXE's shim asks the root
+(ipxe/ipxe #1684), and shim makes a file name of what the firmware left in its load options (rhboot/shim #649, #696).
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from attrs import define, field
+
+REMEMBERED = 4096
+"""Clients; the one that has been silent the longest is forgotten first."""
+
+FORGOTTEN_AFTER = 3600.0
+"""Seconds of silence. A GRUB menu may wait for somebody to come back from lunch."""
+
+SHIM_TAKES = 60.0
+"""Seconds in which a shim asks for its second stage: it only tries some optional files before."""
+
+PLACES = 12
+"""Places that are looked at for one name, at most."""
+
+_PROGRAMS = (".efi", ".efi.signed", ".0", ".kpxe", ".kkpxe", ".pxe", ".n12")
+# Certificates and revocation lists in the shape of programs (shim.c, load_certs), and MokManager: they load nothing.
+_NO_PROGRAMS = ("revocations", "shim_certificate", "mmx64", "mmia32", "mmaa64", "mmarm")
+# What boot programs load of their own: SYSLINUX's modules, GRUB's modules, lists, fonts, translations and
+# configurations (net/net.c tries grub.cfg-MAC and -IP), and shim's second stage.
+_THEIRS = re.compile(r"(\.(efi|signed|c32|e32|e64|mod|lst|pf2|mo|gmo)|(^|/)grub\.cfg(-[^/]*)?)\Z", re.IGNORECASE)
+_SHIM = re.compile(r"(^|/)[^/]*shim[^/]*\Z", re.IGNORECASE)
+_ARCHITECTURE = re.compile(r"(x64|ia32|aa64|arm|riscv64|loongarch64)\.efi(\.signed)?\Z", re.IGNORECASE)
+_ARCHITECTURES = ("x64", "aa64", "ia32", "arm", "riscv64", "loongarch64")  # UEFI 2.10 section 3.5.1.1
+
+
+@define(eq=False)
+class Loader:
+    """A boot program that a client has got."""
+
+    path: str
+    """Where it was found."""
+    backend: int
+    """Position of the backend that had it."""
+    shim: bool
+    got: float
+    """Seconds on the clock."""
+    used: float
+    """When the client asked for anything the last time."""
+
+    def places(self, path: str, now: float) -> Iterator[str]:
+        """Where *path*, which is missing, may lie instead; the likeliest first."""
+        return islice(dict.fromkeys(place for place in self._places(path, now) if place != path), PLACES)
+
+    def _places(self, path: str, now: float) -> Iterator[str]:
+        directory = self.path.rpartition("/")[0]
+        parts = directory.split("/") if directory else []
+        theirs = _THEIRS.search(path) is not None
+        # Asked from the root, or from the top of a tree that lies further down here.
+        for depth in range(len(parts), 0, -1):
+            yield "/".join([*parts[:depth], path])
+        # The directory twice.
+        if directory and path.startswith(f"{directory}/{directory}/"):
+            yield path[len(directory) + 1 :]
+        # Asked in a directory that is somewhere else here, or not at all.
+        if theirs:
+            asked = path.split("/")
+            for start in range(1, len(asked)):
+                yield "/".join([*parts, *asked[start:]])
+        if self.shim and not path.lower().endswith((".efi", ".signed")) and now - self.got <= SHIM_TAKES:
+            known = _ARCHITECTURE.search(self.path)
+            for architecture in (known[1].lower(),) if known else _ARCHITECTURES:
+                yield "/".join([*parts, f"grub{architecture}.efi"])
+
+
+@define(eq=False)
+class Loaders:
+    """The loaders of all clients, by their addresses.
+
+    :param seconds: the clock.
+    """
+
+    seconds: Callable[[], float]
+    _known: "OrderedDict[str, Loader]" = field(factory=OrderedDict, init=False)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, client: str, path: str) -> Loader | None:
+        """What *client*, which asks for *path* now, got last; None: nothing that is remembered."""
+        loader = self._known.get(client)
+        if loader is None:
+            return None
+        now = self.seconds()
+        if now - loader.used > FORGOTTEN_AFTER:
+            del self._known[client]
+            return None
+        loader.used = now
+        self._known.move_to_end(client)
+        # Whatever its file is called: nobody else asks for these.
+        if path.rpartition("/")[2].startswith(("revocations", "shim_certificate")):
+            loader.shim = True
+        return loader
+
+    def got(self, client: str, path: str, backend: int) -> None:
+        """*client* gets *path* from the backend at that position."""
+        name = path.rpartition("/")[2].lower()
+        if not name.endswith(_PROGRAMS) or name.startswith(_NO_PROGRAMS):
+            return
+        now = self.seconds()
+        known = self._known
+        known[client] = Loader(path, backend, _SHIM.search(path) is not None, now, now)
+        known.move_to_end(client)
+        while len(known) > REMEMBERED or now - next(iter(known.values())).used > FORGOTTEN_AFTER:
+            known.popitem(last=False)

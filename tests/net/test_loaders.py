@@ -1,0 +1,226 @@
+"""The second stage: what a client asks for in the wrong place is found beside the boot program that it got."""
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from bootfw.backends.memory import MemoryBackend
+from bootfw.errors import FileMissing
+from bootfw.events import SecondStageFound
+from bootfw.net.layers import LayeredBackend
+from bootfw.net.loaders import FORGOTTEN_AFTER, PLACES, REMEMBERED, SHIM_TAKES, Loaders
+from bootfw.values import TransferRequest
+
+
+class Clients:
+    """Several backends, and those who ask them."""
+
+    def __init__(self, *backends):
+        self.clock = Clock()
+        self.events = []
+        self.loaders = Loaders(self.clock.seconds)
+        layers = [(f"backend[{n}]", MemoryBackend({path: path for path in files})) for n, files in enumerate(backends)]
+        self.backend = LayeredBackend(layers, self.loaders, self.events.append)
+
+    def get(self, path, client="192.0.2.7", protocol="tftp"):
+        """What is got: the files hold their own paths. "" when there is none."""
+        request = TransferRequest("/" + path, path, (client, 2070), protocol=protocol)
+        try:
+            return self.backend.open(path, request).read(0, 1000).decode()
+        except FileMissing:
+            return ""
+
+
+DEBIAN = ("debian/shimx64.efi", "debian/grubx64.efi", "debian/mmx64.efi", "debian/grub.cfg", "debian/vmlinuz")
+
+
+@pytest.mark.parametrize(
+    ("loader", "asked", "found"),
+    [
+        # rhboot/shim #300, #524, #710: without the directory.
+        ("debian/shimx64.efi", "grubx64.efi", "debian/grubx64.efi"),
+        ("debian/shimx64.efi", "mmx64.efi", "debian/mmx64.efi"),
+        # rhboot/shim #649, #696: what the firmware had in its load options.
+        ("debian/shimx64.efi", "debian/\x12USB", "debian/grubx64.efi"),
+        ("debian/shimx64.efi", "debian/?Onboard", "debian/grubx64.efi"),
+        ("debian/shimx64.efi", "\udcfdUSB", "debian/grubx64.efi"),
+        # GRUB behind proxyDHCP: no prefix, one character of it, or the one that is built in.
+        ("debian/grubx64.efi", "grub.cfg", "debian/grub.cfg"),
+        ("debian/grubx64.efi", "d/grub.cfg", "debian/grub.cfg"),
+        ("debian/grubx64.efi", "grub/grub.cfg", "debian/grub.cfg"),
+        ("debian/grubx64.efi", "EFI/debian/grub.cfg", "debian/grub.cfg"),
+        ("debian/grubx64.efi", "vmlinuz", "debian/vmlinuz"),
+        # A whole tree of grub-mknetdir that lies further down.
+        ("a/boot/grub/x86_64-efi/core.efi", "boot/grub/x86_64-efi/normal.mod", "a/boot/grub/x86_64-efi/normal.mod"),
+        ("a/boot/grub/x86_64-efi/core.efi", "boot/grub/grub.cfg", "a/boot/grub/grub.cfg"),
+        # PXELINUX: lost prefix, and the prefix before a path that has it.
+        ("bios/pxelinux.0", "ldlinux.c32", "bios/ldlinux.c32"),
+        ("bios/pxelinux.0", "pxelinux.cfg/default", "bios/pxelinux.cfg/default"),
+        ("bios/pxelinux.0", "bios/bios/kernel", "bios/kernel"),
+        ("efi64/syslinux.efi", "ldlinux.e64", "efi64/ldlinux.e64"),
+        # ipxe/ipxe #1684: iPXE's shim asks the root.
+        ("ipxe/snponly-shim.efi", "ipxe.efi", "ipxe/ipxe.efi"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["tftp", "http"])
+def test_found_beside_the_loader(loader, asked, found, protocol):
+    clients = Clients((*DEBIAN, loader, found))
+    assert clients.get(asked) == ""
+    assert clients.get(loader, protocol=protocol) == loader
+    assert clients.get(asked, protocol=protocol) == found
+    assert [(event.request.path, event.path) for event in clients.events] == [(asked, found)]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "revocations.efi",
+        "revocations_sku.efi",
+        "debian/revocations_sbat.efi",
+        "shim_certificate_0.efi",
+        "debian/grub.cfg-01-52-54-00-00-00-01",
+        "debian/pxelinux.cfg/default",
+        "debian/x86_64-efi/command.lst",
+        "nothing/like/it",
+        "",
+    ],
+)
+def test_what_is_nowhere_stays_missing(asked):
+    clients = Clients(DEBIAN)
+    clients.get("debian/shimx64.efi")
+    clients.get("debian/grubx64.efi")
+    assert clients.get(asked) == ""
+    assert clients.events == []
+
+
+def test_optional_files_are_found_beside_the_shim():
+    clients = Clients((*DEBIAN, "debian/revocations.efi", "debian/shim_certificate_0.efi"))
+    clients.get("debian/shimx64.efi")
+    assert clients.get("revocations.efi") == "debian/revocations.efi"
+    assert clients.get("shim_certificate_0.efi") == "debian/shim_certificate_0.efi"
+    assert clients.get("grubx64.efi") == "debian/grubx64.efi"
+
+
+def test_a_shim_of_any_name_is_known_by_what_it_asks_for():
+    clients = Clients(("a/boot.efi", "a/grubaa64.efi"))
+    clients.get("a/boot.efi")
+    assert clients.get("a/?USB") == ""
+    assert clients.get("revocations_sku.efi") == ""
+    assert clients.get("a/?USB") == "a/grubaa64.efi"
+
+
+def test_only_a_shim_that_has_just_come_gets_a_grub_for_a_strange_name():
+    clients = Clients(DEBIAN)
+    clients.get("debian/grubx64.efi")
+    assert clients.get("debian/?USB") == ""
+    clients.get("debian/shimx64.efi")
+    assert clients.get("debian/other.efi") == ""
+    clients.clock.advance(SHIM_TAKES + 1)
+    assert clients.get("debian/?USB") == ""
+
+
+def test_the_architecture_of_the_shim_is_that_of_its_grub():
+    clients = Clients(("a/shimaa64.efi", "a/grubaa64.efi", "a/grubx64.efi"))
+    clients.get("a/shimaa64.efi")
+    assert clients.get("a/?USB") == "a/grubaa64.efi"
+
+
+def test_a_file_at_the_asked_path_wins():
+    clients = Clients((*DEBIAN, "grubx64.efi", "grub/grub.cfg"))
+    clients.get("debian/shimx64.efi")
+    assert clients.get("grubx64.efi") == "grubx64.efi"
+    clients.get("debian/grubx64.efi")
+    assert clients.get("grub/grub.cfg") == "grub/grub.cfg"
+    assert clients.events == []
+
+
+def test_what_lies_beside_the_loader_wins_over_later_backends():
+    """Another distribution's GRUB is none that this shim starts."""
+    clients = Clients(("grub.cfg",), DEBIAN, ("grubx64.efi", "other.efi", "grub.cfg", "boot.ipxe"))
+    clients.get("debian/shimx64.efi")
+    assert clients.get("grubx64.efi") == "debian/grubx64.efi"
+    assert clients.get("grub.cfg") == "grub.cfg"
+    assert clients.get("boot.ipxe") == "boot.ipxe"
+    assert clients.get("other.efi") == "other.efi"
+    assert clients.get("grubx64.efi") == "grubx64.efi", "the last loader is one of the last backend"
+
+
+def test_what_lies_beside_it_in_another_backend_is_found():
+    clients = Clients(("grub.cfg",), ("grubx64.efi",))
+    clients.get("grubx64.efi")
+    assert clients.get("grub/grub.cfg") == "grub.cfg"
+
+
+def test_each_client_has_its_own_loader():
+    clients = Clients((*DEBIAN, "fedora/shimx64.efi", "fedora/grubx64.efi"))
+    clients.get("debian/shimx64.efi", "192.0.2.1")
+    clients.get("fedora/shimx64.efi", "fe80::1%3")
+    assert clients.get("grubx64.efi", "192.0.2.1") == "debian/grubx64.efi"
+    assert clients.get("grubx64.efi", "fe80::1%3") == "fedora/grubx64.efi"
+    assert clients.get("grubx64.efi", "192.0.2.3") == ""
+
+
+def test_forgets_the_silent():
+    clients = Clients(DEBIAN)
+    clients.get("debian/shimx64.efi")
+    for _ in range(3):
+        clients.clock.advance(FORGOTTEN_AFTER)
+        assert clients.get("vmlinuz") == "debian/vmlinuz"
+    clients.clock.advance(FORGOTTEN_AFTER + 1)
+    assert clients.get("vmlinuz") == ""
+    clients.get("debian/shimx64.efi")
+    clients.clock.advance(FORGOTTEN_AFTER + 1)
+    clients.get("debian/shimx64.efi", "192.0.2.8")
+    assert len(clients.loaders) == 1
+
+
+def test_remembers_so_many():
+    clients = Clients(DEBIAN)
+    for number in range(REMEMBERED + 10):
+        clients.get("debian/shimx64.efi", f"client {number}")
+    assert len(clients.loaders) == REMEMBERED
+    assert clients.get("vmlinuz", "client 9") == ""
+    assert clients.get("vmlinuz", "client 10") == "debian/vmlinuz"
+
+
+def test_other_files_are_not_remembered():
+    clients = Clients(("a/vmlinuz", "a/initrd.img", "a/mmx64.efi", "a/revocations.efi", "a/b"))
+    for path in ("a/vmlinuz", "a/initrd.img", "a/mmx64.efi", "a/revocations.efi"):
+        clients.get(path)
+    assert len(clients.loaders) == 0
+    assert clients.get("b") == ""
+
+
+def test_looks_at_so_many_places_only():
+    class Nothing:
+        def open(self, path, request):
+            asked.append(path)
+            raise FileMissing
+
+    asked, loaders = [], Loaders(Clock().seconds)
+    loaders.got("192.0.2.7", "/".join("x" * 50) + "/core.efi", 0)
+    path = "/".join("y" * 50) + ".mod"
+    with pytest.raises(FileMissing):
+        LayeredBackend([("nothing", Nothing())], loaders).open(path, TransferRequest(path, path, ("192.0.2.7", 2070)))
+    assert len(asked) == 1 + PLACES
+
+
+def test_late_answers_count_too():
+    class Late:
+        def open(self, path, request):
+            answer = Deferred()
+            waiting.append((path, answer))
+            return answer
+
+    waiting, found, events = [], [], []
+    backend = LayeredBackend([("late", Late())], Loaders(Clock().seconds), events.append)
+    shim, grub = (TransferRequest(path, path, ("192.0.2.7", 2070)) for path in ("a/shimx64.efi", "grubx64.efi"))
+    backend.open(shim.path, shim)
+    waiting.pop()[1].callback("shim")
+    backend.open(grub.path, grub).addBoth(found.append)
+    waiting.pop()[1].errback(FileMissing())
+    path, answer = waiting.pop()
+    assert path == "a/grubx64.efi"
+    answer.callback("grub")
+    assert found == ["grub"]
+    assert events == [SecondStageFound(0, grub, "a/grubx64.efi")]
