@@ -69,15 +69,16 @@ def wait_until(condition: Callable[[], _T], seconds: float, what: str) -> _T:
 class Program:
     """A program running on a host. Its output, both streams, goes to a file."""
 
-    def __init__(self, command: list[str], log: Path) -> None:
+    def __init__(self, command: list[str], log: Path, *, keyboard: bool = False) -> None:
         self.log = log
         with log.open("wb") as out:
             # Killed when the test process is: nothing may outlive its lab. The exec chain keeps the process id.
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *command],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if keyboard else subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
+                bufsize=0,
                 start_new_session=True,
             )
         self.pid = self._process.pid
@@ -89,6 +90,15 @@ class Program:
     @property
     def exit_code(self) -> int | None:
         return self._process.poll()
+
+    def type(self, text: str) -> None:
+        """Give it this on its standard input, which it must have been started with: ``keyboard=True``."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(text.encode())
+
+    def wait_for(self, text: str, seconds: float, what: str = "") -> None:
+        """Until it has printed *text*."""
+        self.wait_until(lambda: text in self.output, seconds, what or f"{text!r} on the console")
 
     def wait(self, seconds: float) -> int:
         """Its exit code."""
@@ -114,6 +124,8 @@ class Program:
         """Ask it to end, insist after *seconds*; its exit code."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -138,12 +150,12 @@ class Host:
         self.namespace = f"{lab.name}-{name}"
         self._lab = lab
 
-    def start(self, *command: str | os.PathLike[str], name: str = "") -> Program:
-        """A program that goes on while the test does."""
+    def start(self, *command: str | os.PathLike[str], name: str = "", keyboard: bool = False) -> Program:
+        """A program that goes on while the test does; with a *keyboard* it can be typed to."""
         words = [os.fspath(word) for word in command]
         stem = f"{self.name}-{name or Path(words[0]).name}"
         log = self._lab.directory / f"{stem}-{next(_serial)}.log"
-        program = Program(["ip", "netns", "exec", self.namespace, *words], log)
+        program = Program(["ip", "netns", "exec", self.namespace, *words], log, keyboard=keyboard)
         self._lab.programs.append(program)
         return program
 
@@ -257,6 +269,29 @@ class Lab:
         for host in hosts:
             self.switch.ip("link", "set", host.name, "mtu", "9000")
             host.ip("link", "set", "eth0", "mtu", "9000")
+
+    def tap(self, *, plugged: bool = True) -> str:
+        """The name of a new TAP interface of the switch, on the segment if it is *plugged* in, else on nothing."""
+        name = f"tap{next(_serial)}"
+        self.switch.ip("tuntap", "add", name, "mode", "tap")
+        self.switch.ip("link", "set", name, *(["master", "br0"] if plugged else []), "up")
+        return name
+
+    def lose(self, percent: float) -> None:
+        """From now on lose this share of the frames that the switch forwards, in either direction, of any protocol."""
+        need("nft")
+        rules = f"""
+            table bridge loss {{
+                chain forward {{
+                    type filter hook forward priority 0
+                    numgen random mod 1000 < {round(percent * 10)} drop
+                }}
+            }}
+        """
+        path = self.directory / "loss.nft"
+        path.write_text(rules)
+        done = self.switch.run("nft", "--file", path, seconds=10)
+        assert done.exit_code == 0, done.output
 
     def logs(self) -> list[tuple[str, str]]:
         """(name, end of its text) of every program's log, for the report of a test that failed."""

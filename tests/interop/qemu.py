@@ -1,81 +1,56 @@
 """Machines that are switched on and boot from the lab's segment, under QEMU without acceleration: the same everywhere.
 
-What such a machine prints on its serial console is the output of the program.
+What such a machine prints on its serial console is the output of the program, and what the program is typed is what it
+reads there. Each kind of machine has its module in ``machines/``.
 """
 
-import gzip
-import shutil
-import subprocess
+import itertools
 from pathlib import Path
 
-import pytest
+from attrs import frozen
 
 from .lab import Lab, Program, need
 
-_OVMF = Path("/usr/share/OVMF")
-_ROOT = Path(__file__).parents[2]
+_serial = itertools.count(1)
 
 
-def start_bios_machine(lab: Lab, nic: str) -> Program:
-    """SeaBIOS and the PXE ROM that QEMU has for this network card, which is iPXE."""
-    need("qemu-system-x86_64")
-    return _start(lab, "-machine", "pc,graphics=off", "-boot", "n", "-device", f"{nic},netdev=net")
+@frozen
+class Card:
+    """A network card."""
+
+    model: str = "virtio-net-pci"
+    options: str = ""
+    """More of QEMU's properties, such as ``romfile=,bootindex=1``."""
+    mac: str = ""
+    """Default: one that no other machine of this test run has."""
+    plugged: bool = True
+    """Whether its cable is in the lab's switch. It has a link in any case."""
 
 
-def start_uefi_machine(lab: Lab) -> Program:
-    """OVMF with its own PXE client, for IPv4 only."""
-    need("qemu-system-x86_64")
-    need(str(_OVMF / "OVMF_CODE_4M.fd"))
-    variables = lab.directory / "ovmf-variables.fd"
-    shutil.copy(_OVMF / "OVMF_VARS_4M.fd", variables)
-    return _start(
-        lab,
-        *("-machine", "q35"),
-        *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_OVMF / 'OVMF_CODE_4M.fd'}"),
-        *("-drive", f"if=pflash,unit=1,format=raw,file={variables}"),
-        # Without a ROM of its own the card is driven by the firmware; else by iPXE's EFI driver.
-        *("-device", "virtio-net-pci,netdev=net,romfile="),
-        *("-device", "virtio-rng-pci"),
-        *("-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n"),
-    )
-
-
-def _start(lab: Lab, *options: str) -> Program:
-    lab.switch.ip("tuntap", "add", "machine", "mode", "tap")
-    lab.switch.ip("link", "set", "machine", "master", "br0", "up")
+def start_machine(
+    lab: Lab, program: str, *options: str, cards: tuple[Card, ...], memory: int = 256, name: str = "machine"
+) -> Program:
+    """*program* is the QEMU of an architecture, *memory* in MiB, and *options* the rest of what is in the machine."""
+    need(program)
     return lab.switch.start(
-        "qemu-system-x86_64",
-        *("-accel", "tcg", "-m", "256", "-nodefaults", "-no-reboot"),
+        program,
+        *("-accel", "tcg", "-m", str(memory), "-nodefaults", "-no-reboot"),
         *("-display", "none", "-monitor", "none", "-serial", "stdio"),
-        *("-netdev", "tap,id=net,ifname=machine,script=no,downscript=no"),
         *options,
+        *(word for number, card in enumerate(cards) for word in _connect(lab, number, card)),
+        name=name,
+        keyboard=True,
     )
 
 
-def linux_kernel() -> Path:
-    """One that tools/install-clients has fetched, or this machine's own."""
-    for directory in (_ROOT / ".clients/boot", Path("/boot")):
-        if kernels := sorted(directory.glob("vmlinuz-*")):
-            return kernels[-1]
-    pytest.skip("no Linux kernel to boot: tools/install-clients fetches one on Debian")
+def _connect(lab: Lab, number: int, card: Card) -> list[str]:
+    mac = card.mac or f"52:54:00:77:00:{next(_serial):02x}"
+    netdev = f"tap,id=net{number},ifname={lab.tap(plugged=card.plugged)},script=no,downscript=no"
+    device = ",".join(filter(None, (card.model, f"netdev=net{number},mac={mac}", card.options)))
+    return ["-netdev", netdev, "-device", device]
 
 
-def initramfs(scratch: Path, message: str) -> bytes:
-    """A whole Linux system: it prints *message* and switches the machine off."""
-    need("cpio")
-    need("busybox")
-    root = scratch / "initramfs"
-    (root / "bin").mkdir(parents=True)
-    shutil.copy(str(shutil.which("busybox")), root / "bin/busybox")
-    init = root / "init"
-    init.write_text(f"#!/bin/busybox sh\nbusybox echo {message}\nbusybox poweroff -f\n")
-    init.chmod(0o755)
-    names = "\n".join(str(path.relative_to(root)) for path in root.rglob("*"))
-    packed = subprocess.run(
-        ["cpio", "--quiet", "--create", "--format=newc"],
-        cwd=root,
-        input=names.encode(),
-        capture_output=True,
-        check=True,
-    )
-    return gzip.compress(packed.stdout)
+def flash(path: Path, unit: int, *, writable: bool = False) -> list[str]:
+    """The words for a flash chip with what is in a file."""
+    options = f"if=pflash,unit={unit},format=raw,file={path}"
+    return ["-drive", options if writable else f"{options},readonly=on"]

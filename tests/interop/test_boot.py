@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from .lab import Lab, Program, need
-from .qemu import initramfs, linux_kernel, start_bios_machine, start_uefi_machine
+from .machines.bios import start_bios_machine
+from .machines.linux import initramfs, linux_kernel
+from .machines.uefi import start_uefi_machine
 from .service import BOOTFW, start_bootfw
 
 pytestmark = pytest.mark.interop

@@ -10,7 +10,8 @@ import pytest
 
 from .dhcpclients import CLIENTS, RENEWAL_SECONDS, DHCPClient
 from .lab import Host, Lab, Program, need, wait_until
-from .qemu import start_bios_machine, start_uefi_machine
+from .machines.bios import start_bios_machine
+from .machines.uefi import start_uefi_machine
 from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
