@@ -87,7 +87,6 @@ class Parts:
 
     def service(self, reactor: Any) -> BootService:
         """The service, not started."""
-        dhcp, state = self.settings.dhcp, state_directory(self.settings.state_dir)
         return BootService(
             reactor,
             settings=self.settings,
@@ -96,7 +95,7 @@ class Parts:
             watchdog=self.watchdog[1],
             observers=self.observers,
             leases=self.leases[1],
-            control=state / SOCKET if dhcp.mode == "server" else None,
+            control=state_directory(self.settings.state_dir) / SOCKET,
         )
 
 

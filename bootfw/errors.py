@@ -44,7 +44,11 @@ class BootRefused(BootfwError):
         super().__init__(reason)
 
 
-class LeaseStoreError(BootfwError):
+class StateError(BootfwError):
+    """What has to outlive the process can't be read or kept. The message is for the operator: what and where."""
+
+
+class LeaseStoreError(StateError):
     """Leases can't be read or kept. The message is for the operator: what and where, and what to do about it."""
 
 

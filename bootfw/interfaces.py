@@ -104,6 +104,34 @@ class IBootFileResolver(Interface):
         """
 
 
+class IStartable(Interface):
+    """A resolver may provide this as well, to do something when the service starts and stops.
+
+    (And it may be an IBootObserver: then it is told what happened, as if the configuration named it as one.)
+    """
+
+    def start(publish: Any) -> None:
+        """The service is about to start: called before any port is open, and once more after each close().
+
+        :param publish: takes an Event, for the observers; never blocks, never raises.
+        :raise StateError: what has been kept can't be read; the service does not start.
+        """
+
+    def close() -> Any:
+        """The service stops; may answer later. Called once after each start() that has returned."""
+
+
+class IOperable(Interface):
+    """A resolver may provide this as well, to be asked by the operator while it runs."""
+
+    def operations() -> Any:
+        """What may be asked on the control socket (bootfw/net/control.py): name -> callable.
+
+        It is given what came with the question, a mapping of JSON values, and gives back an iterable of records, each a
+        mapping of JSON values; or a Deferred of one. Names are shared by all who answer there.
+        """
+
+
 class IWatchdog(Interface):
     """The waits of one transfer. It only computes: no timer, no session."""
 

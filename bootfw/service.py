@@ -17,6 +17,7 @@ from bootfw.errors import TransferError
 from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, ILeaseStore, IWatchdogPolicy
 from bootfw.net.addresses import AddressProtocol
+from bootfw.net.attendants import Attendants
 from bootfw.net.clients import Clients
 from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
@@ -26,6 +27,7 @@ from bootfw.net.interfaces import Interfaces
 from bootfw.net.layers import LayeredBackend
 from bootfw.net.leasing import Leasing
 from bootfw.net.loaders import Loaders
+from bootfw.net.made import MadeFiles
 from bootfw.net.mtu import InterfaceMTU
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.rtnetlink import Rtnetlink
@@ -60,7 +62,7 @@ class BootService(MultiService):
     :param resolvers: without any, no DHCP port is opened: there would be nothing to say.
     :param watchdog: an IWatchdogPolicy; the default is "adaptive".
     :param leases: an ILeaseStore for ``mode = "server"``; the default is "sqlite".
-    :param control: the path of the UNIX socket where ``bootfw leases`` asks a server; None: there is none.
+    :param control: the path of the UNIX socket where the ``bootfw`` command asks what runs; None: there is none.
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
     """
 
@@ -90,8 +92,12 @@ class BootService(MultiService):
             self._leases = _default("sqlite", "bootfw.leases", reactor) if leases is None else leases
             verifyObject(ILeaseStore, self._leases)
         self._control = control
-        self._publisher = Publisher(reactor, _named(observers, IBootObserver))
-        self._layers = LayeredBackend(self._backends, Loaders(reactor.seconds), self._publisher.publish)
+        listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
+        self._publisher = Publisher(reactor, [*_named(observers, IBootObserver), *listening])
+        self._attendants = Attendants(reactor, self._resolvers, self._publisher.publish)
+        self._made = MadeFiles()
+        layers = [("what resolvers have made", self._made), *self._backends]
+        self._layers = LayeredBackend(layers, Loaders(reactor.seconds), self._publisher.publish)
         self._interfaces = Interfaces(self._settings.interfaces)
         self._mtu = InterfaceMTU(reactor)
         self._clients = Clients(Rtnetlink().hardware_address)
@@ -111,7 +117,7 @@ class BootService(MultiService):
         """Bind every port, while root still.
 
         :raise CannotListenError: one can't be had; then none is.
-        :raise LeaseStoreError: the leases can't be read.
+        :raise StateError: the leases, or what a resolver has kept, can't be read.
         :raise ConfigError: addresses are to be given on a network where we have none.
         """
         super().privilegedStartService()  # type: ignore[no-untyped-call]
@@ -120,7 +126,7 @@ class BootService(MultiService):
     def startService(self) -> None:
         """Bind every port that is not bound yet.
 
-        :raise CannotListenError, LeaseStoreError, ConfigError: see privilegedStartService().
+        :raise CannotListenError, StateError, ConfigError: see privilegedStartService().
         """
         self._bind()
         super().startService()  # type: ignore[no-untyped-call]
@@ -141,6 +147,7 @@ class BootService(MultiService):
         for row, port, protocol in opened:
             closing += [maybeDeferred(protocol.close), maybeDeferred(port.stopListening)]
             self._publisher.publish(ListenerClosed(self._reactor.seconds(), row.service, row.address))
+        closing.append(self._attendants.close())
         if self._leasing is not None:
             closing.append(self._leasing.close())
             self._leasing = None
@@ -155,8 +162,12 @@ class BootService(MultiService):
         if self._open:
             return
         try:
+            if self._settings.dhcp.mode != "off":
+                self._attendants.start()
             for service, address, protocol in self._wanted():
                 self._bind_one(service, address, protocol)
+            if self._control is not None and self._settings.dhcp.mode != "off":
+                self._attendants.listen(self._control, self._leasing.operations if self._leasing else None)
             for name, backend in self._backends:
                 problem = backend.problem() if hasattr(backend, "problem") else ""
                 if problem:
@@ -168,6 +179,7 @@ class BootService(MultiService):
             for _, port, protocol in opened:
                 protocol.close()
                 port.stopListening()
+            self._attendants.close()
             if self._leasing is not None:
                 self._leasing.close()
                 self._leasing = None
@@ -217,12 +229,12 @@ class BootService(MultiService):
 
     def _new_chain(self) -> ResolverChain:
         within = self._settings.dhcp.answer_within_seconds
-        self._chain = ResolverChain(self._reactor, self._resolvers, self._publisher.publish, within)
+        self._chain = ResolverChain(self._reactor, self._resolvers, self._publisher.publish, within, self._made)
         return self._chain
 
     def _address_protocol(self) -> AddressProtocol:
         settings, publish = self._settings.dhcp, self._publisher.publish
-        self._leasing = leasing = Leasing(self._reactor, self._leases, settings, publish, self._control)
+        self._leasing = leasing = Leasing(self._reactor, self._leases, settings, publish)
         return AddressProtocol(
             self._reactor,
             self._new_chain(),

@@ -17,7 +17,7 @@ from twisted.python import usage
 
 from bootfw import __version__, defaults
 from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_config, settle
-from bootfw.errors import ConfigError, LeaseStoreError
+from bootfw.errors import ConfigError, StateError
 from bootfw.observe.log import LogObserver, at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
@@ -131,7 +131,7 @@ class Daemon(MultiService):
         """Bind the ports, while root still. What keeps it from that is said in one line."""
         try:
             super().privilegedStartService()  # type: ignore[no-untyped-call]
-        except (LeaseStoreError, ConfigError) as error:
+        except (StateError, ConfigError) as error:
             self.log.critical("{reason}", reason=error)
             raise
         except CannotListenError as error:
@@ -174,7 +174,7 @@ def _saying_once(previous: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        if not issubclass(kind, (CannotListenError, LeaseStoreError, ConfigError)):
+        if not issubclass(kind, (CannotListenError, StateError, ConfigError)):
             previous(kind, error, traceback)
 
     return hook

@@ -198,3 +198,7 @@ class BootFile:
     ``{architecture}`` are filled in; ``{http}`` begins a URL of our own HTTP."""
     server: str | None = None
     """IPv4 address that serves it; None: this server."""
+    content: bytes | None = field(default=None, repr=False)
+    """The file itself: it is served under this name, by TFTP and HTTP, in place of what backends have there. Names are
+    shared by all clients, so what is made for one of them needs a name of its own, such as one with its MAC in it.
+    None: backends have it."""

@@ -24,7 +24,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bootfw.errors import BootfwError, LeaseStoreError
+from bootfw.errors import BootfwError, StateError
 
 SOCKET = "control.sock"
 """Its name in the state directory."""
@@ -96,9 +96,14 @@ class ControlProtocol(LineOnlyReceiver):
         try:
             question = json.loads(line)
             name, given = question["do"], question.get("with", {})
-            operation = self._operations[name]
+            operation = self._operations.get(name)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ControlError("this server does not know what is asked; is it of another version?") from None
+        if operation is None:
+            raise ControlError(
+                f'this server does not answer "{name}": its configuration has nothing to do with it, '
+                "or it is of another version"
+            )
         return operation(given)
 
     def _begin(self, records: Iterable[Mapping[str, Any]]) -> None:
@@ -106,10 +111,10 @@ class ControlProtocol(LineOnlyReceiver):
         self.transport.registerProducer(self, False)
 
     def _refuse(self, failure: Failure) -> None:
-        if failure.check(ControlError, LeaseStoreError):  # type: ignore[no-untyped-call]
+        if failure.check(ControlError, StateError):  # type: ignore[no-untyped-call]
             self._end({"error": str(failure.value)})
         else:
-            self.log.failure("A question of {program} failed", failure, program="bootfw leases")
+            self.log.failure("A question of {program} failed", failure, program="the bootfw command")
             self._end({"error": "it failed in the server; its log has more"})
 
     def _send(self, *messages: Mapping[str, Any]) -> None:

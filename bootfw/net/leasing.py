@@ -1,12 +1,11 @@
 """The leases of a running server: out of the store, into it, and for the operator to see."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.logger import Logger
 
@@ -16,7 +15,7 @@ from bootfw.errors import ConfigError
 from bootfw.events import Event
 from bootfw.interfaces import ILeaseStore
 from bootfw.net.admission import Admission
-from bootfw.net.control import listen_control
+from bootfw.net.control import Operation
 from bootfw.net.interfaces import own_addresses
 from bootfw.net.leasecontrol import LeaseControl
 from bootfw.net.ledger import Ledger
@@ -27,11 +26,9 @@ from bootfw.settings import DHCPSettings
 class Leasing:
     """An AddressServer that knows what the store knows, and tells it what changes.
 
-    :param reactor: IReactorTime; for *control* IReactorUNIX too.
-    :param control: where the operator's program asks; None: nowhere.
+    :param reactor: IReactorTime.
     :raise ConfigError: a pool is on a network where we have no address.
     :raise LeaseStoreError: see ILeaseStore.load().
-    :raise CannotListenError: *control* can't be had.
     """
 
     _log = Logger(namespace="bootfw")
@@ -42,7 +39,6 @@ class Leasing:
         store: ILeaseStore,
         settings: DHCPSettings,
         publish: Callable[[Event], None],
-        control: Path | None = None,
     ) -> None:
         if IReactorFDSet.providedBy(reactor) and not settings.foreign_networks:
             _check_networks(settings.subnets, own_addresses())
@@ -55,7 +51,6 @@ class Leasing:
         )
         self.ledger = Ledger(store, publish, reactor)
         self._store = store
-        self._port: Any = None
         self.probe: Probe | None = None
         try:
             for lease in store.load():
@@ -66,10 +61,8 @@ class Leasing:
                     self.server.reserve(reservation)
                 except ValueError as error:
                     self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
-            if control is not None:
-                control.parent.mkdir(parents=True, exist_ok=True)
-                operations = LeaseControl(reactor, self.server, store, kept).operations()
-                self._port = listen_control(reactor, control, operations)
+            self.operations: Mapping[str, Operation] = LeaseControl(reactor, self.server, store, kept).operations()
+            """What an operator may ask."""
         except BaseException:
             store.close()
             raise
@@ -80,13 +73,10 @@ class Leasing:
                 self._log.warn("addresses are not probed before they are offered: {reason}", reason=error.strerror)
 
     def close(self) -> "Deferred[Any]":
-        """Answer the operator no more, and close the store: fires when all that was committed is durable."""
+        """Close the store: fires when all that was committed is durable."""
         if self.probe is not None:
             self.probe.close()
-        closing = [maybeDeferred(self._store.close)]
-        if self._port is not None:
-            closing.append(maybeDeferred(self._port.stopListening))
-        return DeferredList(closing)
+        return maybeDeferred(self._store.close)
 
 
 def _check_networks(subnets: "tuple[Subnet, ...]", own: "frozenset[str]") -> None:

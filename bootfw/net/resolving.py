@@ -13,6 +13,7 @@ from bootfw.errors import BootRefused
 from bootfw.events import Event, PluginFailed, ResolverAnswered, ResolverPassedOver
 from bootfw.interfaces import IBootFileResolver
 from bootfw.net.answers import later, traceback_of
+from bootfw.net.made import MadeFiles
 from bootfw.values import BootFile, BootRequest
 
 Fit = Callable[[BootFile, BootRequest], BootFile | Withheld]
@@ -29,6 +30,7 @@ class ResolverChain:
     :param resolvers: (name, resolver).
     :param publish: is given what each resolver did.
     :param within_seconds: for all of them together.
+    :param made: is given the files that resolvers answer with; None: nobody serves them.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class ResolverChain:
         resolvers: Sequence[tuple[str, IBootFileResolver]],
         publish: Callable[[Event], None],
         within_seconds: float,
+        made: MadeFiles | None = None,
     ) -> None:
         self.reactor = reactor
         self.resolvers = tuple(resolvers)
         self.publish = publish
         self.within_seconds = within_seconds
+        self.made = MadeFiles() if made is None else made
         self._waiting: set[_Resolution] = set()
 
     def resolve(self, request: BootRequest, fit: Fit = lambda file, request: file) -> Any:
@@ -159,6 +163,8 @@ class _Resolution:
             return
         try:
             found = self.fit(answer, self.request)
+            if isinstance(found, BootFile) and found.content is not None:
+                self.chain.made.keep(found.name, found.content)
         except Exception as error:  # what it holds is not of the types that BootFile promises
             self._complain(error)
             return

@@ -94,12 +94,15 @@ def test_our_own_mistakes_are_in_the_log(operation, failures):
     failures.clear()
 
 
-@pytest.mark.parametrize(
-    "question", [b"\n", b"{\n", b"[]\n", b"1\n", b'"do"\n', b"{}\n", b'{"do": "none"}\n', b'{"do": []}\n', b"\xff\n"]
-)
+@pytest.mark.parametrize("question", [b"\n", b"{\n", b"[]\n", b"1\n", b'"do"\n', b"{}\n", b'{"do": []}\n', b"\xff\n"])
 def test_what_it_does_not_know(question):
     asked = Asked({"list": lambda given: []}, question)
     assert asked.take() == [{"error": "this server does not know what is asked; is it of another version?"}]
+
+
+def test_what_this_server_has_nothing_to_do_with():
+    [answer] = Asked({"list": lambda given: []}, {"do": "none"}).take()
+    assert answer["error"].startswith('this server does not answer "none": its configuration has nothing to do with it')
 
 
 def test_a_question_without_end():

@@ -99,20 +99,6 @@ def test_a_pool_where_we_have_none_but_are_told_so(private_reactor, store, told)
     assert Leasing(private_reactor, store, told, [].append).server
 
 
-# The operator's socket
-
-
-def test_the_operators_socket_is_there_from_the_beginning_to_the_end(private_reactor, store, tmp_path):
-    path = tmp_path / "state" / "control.sock"
-    leasing = Leasing(private_reactor, store, settings(Subnet(network=HERE)), [].append, path)
-    assert path.is_socket()
-
-    closed = leasing.close()
-    while not closed.called:
-        private_reactor.iterate(0.01)
-    assert not path.exists()
-
-
 # As a service
 
 

@@ -388,3 +388,22 @@ def test_many_at_once_do_not_mix(chain):
     chain.clock.advance(0.8)
 
     assert results == [[FILE], [OTHER], [None]]
+
+
+# Files that come with the answer
+
+
+def test_a_file_that_comes_with_the_answer_is_kept_under_the_name_that_the_client_is_told(chain):
+    def named(file, request):
+        return evolve(file, name="told")
+
+    found = chain.ask(Scripted(BootFile("one", content=b"#!ipxe")), fit=named)
+    assert found == BootFile("told", content=b"#!ipxe")
+    assert chain.chain.made.open("told", None).read(0, 100) == b"#!ipxe"
+
+
+@pytest.mark.parametrize("content", ["text", bytes(65 << 20)], ids=["no octets", "too many"])
+def test_one_that_can_not_be_kept_is_the_resolvers_fault(chain, content):
+    assert chain.ask(Scripted(BootFile("one", content=content)), Scripted(OTHER)) == OTHER
+    [event] = chain.said(PluginFailed)
+    assert event.plugin == "r0"

@@ -1,0 +1,74 @@
+"""Resolvers that start and stop with the service, and the socket where the operator asks those that run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from bootfw.events import Event
+from bootfw.interfaces import IBootFileResolver, IOperable, IStartable
+from bootfw.net.control import Operation, listen_control
+
+
+class Attendants:
+    """Starts and closes those of the *resolvers* that want it.
+
+    :param reactor: for listen() IReactorUNIX.
+    :param resolvers: (name, resolver).
+    :param publish: what they publish events by.
+    """
+
+    _log = Logger(namespace="bootfw")
+
+    def __init__(
+        self, reactor: Any, resolvers: Sequence[tuple[str, IBootFileResolver]], publish: Callable[[Event], None]
+    ) -> None:
+        self._reactor = reactor
+        self._resolvers = [resolver for _, resolver in resolvers]
+        self._publish = publish
+        self._started: list[Any] = []
+        self._port: Any = None
+
+    def start(self) -> None:
+        """Start them; those that are started already stay so.
+
+        :raise StateError: see IStartable; those before it are started.
+        """
+        if self._started:
+            return
+        for resolver in filter(IStartable.providedBy, self._resolvers):
+            resolver.start(self._publish)  # type: ignore[attr-defined]
+            self._started.append(resolver)
+
+    def listen(self, path: Path, more: Mapping[str, Operation] | None = None) -> None:
+        """Answer the operator, if there is anything to be asked.
+
+        :param more: what may be asked beside what the resolvers answer. With it the socket has to be there; a proxy
+            goes on without one, and says so.
+        :raise CannotListenError: it can't be had.
+        """
+        operations = dict(more or {})
+        for resolver in filter(IOperable.providedBy, self._resolvers):
+            operations.update(resolver.operations())  # type: ignore[attr-defined]
+        if not operations:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._port = listen_control(self._reactor, path, operations)
+        except (CannotListenError, OSError) as error:
+            if more is not None:
+                raise
+            reason = getattr(error, "socketError", error)
+            self._log.warn("the bootfw command can't ask this server by {path}: {reason}", path=path, reason=reason)
+
+    def close(self) -> "Deferred[Any]":
+        """Answer nobody any more, and close what was started."""
+        closing = [maybeDeferred(resolver.close) for resolver in self._started]
+        self._started = []
+        if self._port is not None:
+            closing.append(maybeDeferred(self._port.stopListening))
+            self._port = None
+        return DeferredList(closing, consumeErrors=True)

@@ -1,0 +1,67 @@
+"""Files that resolvers have made for clients, served under the names that the clients were told."""
+
+from collections import OrderedDict
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from zope.interface import implementer
+
+from bootfw.errors import FileMissing
+from bootfw.interfaces import IBackend, IReader
+from bootfw.readers import MemoryReader
+from bootfw.tftp.path import relative
+
+OCTETS = 64 << 20
+"""That are kept; a script has about a thousand. Those that were made longest ago are forgotten first."""
+
+_EACH = 100
+"""Octets that a file costs beside its content and name, about."""
+
+
+@implementer(IBackend)
+class MadeFiles:
+    """Keeps the content of boot files that have one. The latest of a name counts.
+
+    :param limit: octets.
+    """
+
+    def __init__(self, limit: int = OCTETS) -> None:
+        self._limit = limit
+        self._files: OrderedDict[str, bytes] = OrderedDict()
+        self._octets = 0
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Serve *content* as *name*.
+
+        :param name: as the client is told it: a path, or a URL of ours.
+        :raise TypeError: it is no bytes.
+        :raise ValueError: it is longer than all that is kept.
+        """
+        if not isinstance(content, bytes):
+            raise TypeError(f'the content of "{name}" is a {type(content).__name__}, not bytes')
+        path = _path(name)
+        cost = _cost(path, content)
+        if cost > self._limit:
+            raise ValueError(f'the content of "{name}" has {len(content)} octets; there is room for {self._limit}')
+        before = self._files.pop(path, None)
+        if before is not None:
+            self._octets -= _cost(path, before)
+        self._files[path] = content
+        self._octets += cost
+        while self._octets > self._limit:
+            self._octets -= _cost(*self._files.popitem(last=False))
+
+    def open(self, path: str, request: Any) -> IReader:
+        """See IBackend."""
+        content = self._files.get(path)
+        if content is None:
+            raise FileMissing()
+        return MemoryReader(content)
+
+
+def _path(name: str) -> str:
+    return relative(unquote(urlsplit(name).path) if "://" in name else name)
+
+
+def _cost(path: str, content: bytes) -> int:
+    return len(path) + len(content) + _EACH

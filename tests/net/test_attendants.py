@@ -1,0 +1,171 @@
+"""Resolvers that start and stop with the service, see its events, and answer the operator."""
+
+import json
+import socket
+import threading
+
+import pytest
+from attrs import define, field
+from twisted.internet.error import CannotListenError
+from twisted.logger import capturedLogs
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from bootfw.errors import StateError
+from bootfw.events import Event, ListenerBound
+from bootfw.interfaces import IBootFileResolver, IBootObserver, IOperable, IStartable
+from bootfw.net.attendants import Attendants
+from bootfw.service import BootService
+from bootfw.settings import DHCPSettings, Settings
+from bootfw.testing import MemoryNetwork, TFTPClient
+from bootfw.values import BootFile
+
+
+@implementer(IBootFileResolver, IStartable, IOperable, IBootObserver)
+@define(eq=False)
+class Resolver:
+    life: list = field(factory=list)
+    error: Exception | None = None
+
+    def resolve(self, request):
+        return BootFile("made.ipxe", content=b"#!ipxe")
+
+    def start(self, publish):
+        if self.error:
+            raise self.error
+        self.life.append("start")
+        publish(Event(1.0))
+
+    def close(self):
+        self.life.append("close")
+
+    def operations(self):
+        return {"life": lambda given: [{"life": self.life}]}
+
+    def observe(self, event):
+        self.life.append(type(event))
+
+
+def test_the_double_keeps_to_the_interfaces():
+    for interface in (IBootFileResolver, IStartable, IOperable, IBootObserver):
+        verifyObject(interface, Resolver())
+
+
+def test_it_starts_before_any_port_is_open_and_sees_all_events():
+    network, resolver = MemoryNetwork(), Resolver()
+    service = BootService(network.host("10.0.0.1", rich=True), resolvers=[resolver])
+    for _ in range(2):
+        service.privilegedStartService()
+        service.startService()
+        assert resolver.life == ["start"]
+        network.advance(0)
+        assert resolver.life[1:3] == [Event, ListenerBound]
+        network.result_of(service.stopService())
+        assert resolver.life.count("close") == 1
+        resolver.life.clear()
+    assert network.leaks() == []
+
+
+def test_where_there_is_no_dhcp_it_is_not_needed():
+    network, resolver = MemoryNetwork(), Resolver()
+    service = BootService(
+        network.host("10.0.0.1", rich=True), resolvers=[resolver], settings=Settings(dhcp=DHCPSettings(mode="off"))
+    )
+    service.startService()
+    network.result_of(service.stopService())
+    assert not {"start", "close"} & set(resolver.life)
+
+
+def test_one_that_can_not_start_keeps_the_service_from_it():
+    network, first = MemoryNetwork(), Resolver()
+    second = Resolver(error=StateError("next-boot.sqlite: is damaged"))
+    service = BootService(network.host("10.0.0.1", rich=True), resolvers=[first, second])
+    with pytest.raises(StateError, match="damaged"):
+        service.startService()
+    assert [step for step in first.life if isinstance(step, str)] == ["start", "close"]
+    assert "close" not in second.life
+    assert service.summary() == []
+    assert network.leaks() == []
+
+
+def test_what_it_makes_is_served(failures):
+    network = MemoryNetwork()
+    service = BootService(network.host("10.0.0.1", rich=True), resolvers=[Resolver()])
+    service.startService()
+    service._chain.resolve(None)  # asked as by a DISCOVER
+    client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69))
+    assert network.result_of(client.download("/made.ipxe")).data == b"#!ipxe"
+    network.result_of(service.stopService())
+
+
+# The operator's socket
+
+
+@pytest.fixture
+def asked(private_reactor):
+    """What the server at a path answers to the question."""
+
+    def ask(path, question):
+        lines = []
+
+        def talk():
+            with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rw") as stream:
+                connection.settimeout(10)
+                connection.connect(str(path))
+                with connection.makefile("rw") as stream:
+                    stream.write(json.dumps({"do": question}) + "\n")
+                    stream.flush()
+                    lines.extend(map(json.loads, stream))
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        while thread.is_alive():
+            private_reactor.iterate(0.01)
+        return lines
+
+    return ask
+
+
+def attendants(reactor, *resolvers):
+    return Attendants(reactor, [("r", resolver) for resolver in resolvers], [].append)
+
+
+def test_the_operator_asks_it_from_the_beginning_to_the_end(private_reactor, tmp_path, asked):
+    path = tmp_path / "state" / "control.sock"
+    running = attendants(private_reactor, Resolver())
+    running.start()
+    running.listen(path)
+    assert asked(path, "life") == [{"record": {"life": ["start"]}}, {"done": 1}]
+    [refusal] = asked(path, "leases")
+    assert refusal["error"].startswith('this server does not answer "leases"')
+
+    closed = running.close()
+    while not closed.called:
+        private_reactor.iterate(0.01)
+    assert not path.exists()
+
+
+def test_there_is_no_socket_where_nothing_can_be_asked(private_reactor, tmp_path):
+    attendants(private_reactor).listen(tmp_path / "state" / "control.sock")
+    assert not (tmp_path / "state").exists()
+
+
+def test_what_the_address_server_answers_is_asked_at_the_same_place(private_reactor, tmp_path, asked):
+    path = tmp_path / "control.sock"
+    running = attendants(private_reactor, Resolver())
+    running.listen(path, {"leases": lambda given: [{"address": "10.0.0.9"}]})
+    assert asked(path, "leases")[0] == {"record": {"address": "10.0.0.9"}}
+    assert asked(path, "life")[0] == {"record": {"life": []}}
+    running.close()
+
+
+def test_a_proxy_goes_on_without_the_socket_and_a_server_does_not(private_reactor, tmp_path):
+    path = tmp_path / "control.sock"
+    first = attendants(private_reactor, Resolver())
+    first.listen(path)
+    with capturedLogs() as logs:
+        attendants(private_reactor, Resolver()).listen(path)
+    assert [event["log_format"][:29] for event in logs] == ["the bootfw command can't ask "]
+    with pytest.raises(CannotListenError):
+        attendants(private_reactor, Resolver()).listen(path, {})
+    first.close()
