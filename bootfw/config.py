@@ -16,6 +16,7 @@ from bootfw import defaults, environment, plugins
 from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
 from bootfw.errors import BootfwError, ConfigError, PluginError, format_path
 from bootfw.net.control import SOCKET
+from bootfw.net.https import tls
 from bootfw.schema import Path as Place
 from bootfw.schema import mismatches, unknown_keys
 from bootfw.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, read_section
@@ -140,6 +141,11 @@ def assemble(configuration: Configuration, reactor: Any) -> Parts:
     watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
     observers = made("observer", lambda: defaults.OBSERVERS)
     leases = made("leases", lambda: defaults.LEASES)
+    if configuration.settings.http.https_listen:
+        try:
+            tls().load(configuration.settings.http)
+        except ConfigError as error:
+            errors.append(error.under("http"))
     if errors:
         raise ConfigErrors([configuration.where(error) for error in errors])
     return Parts(configuration.settings, tuple(backends), tuple(resolvers), watchdogs[0], tuple(observers), leases[0])
@@ -206,7 +212,14 @@ def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigE
     own: Settings = read.pop("bootfw")
     if own.state_dir:
         own = evolve(own, state_dir=str(directory / own.state_dir))
+    read["http"] = _located(read["http"], directory)
     return evolve(own, **read)
+
+
+def _located(http: HTTPSettings, directory: Path) -> HTTPSettings:
+    """With paths that are right wherever the process goes."""
+    paths = {"certificate": http.certificate, "key": http.key}
+    return evolve(http, **{name: str(directory / path) for name, path in paths.items() if path})
 
 
 def _given(document: Mapping[str, Any]) -> list[Place]:
@@ -269,7 +282,7 @@ def _not_served(value: Any, place: Place, http: HTTPSettings) -> Iterator[Config
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _not_served(item, (*place, key), http)
     elif isinstance(value, str):
-        served = {"http": http.listen, "https": ()}
+        served = {"http": http.listen, "https": http.https_listen}
         for name in placeholders(value):
             if not served.get(name, True):
                 key, port = LISTEN_KEYS[name], {"http": 8069, "https": 8443}[name]

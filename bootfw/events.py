@@ -21,7 +21,7 @@ class ListenerBound(Event):
     """A service can be reached; ``note`` says what an operator should know, such as a port chosen instead."""
 
     service: str
-    """ "tftp", "dhcp", "boot-server" or "http"."""
+    """ "tftp", "dhcp", "boot-server", "http" or "https"."""
     address: Address
     note: str = ""
 
@@ -49,6 +49,33 @@ class BackendProblem(Event):
 
     backend: str
     problem: str
+
+
+@frozen
+class CertificateLoaded(Event):
+    """HTTPS is served with the certificate at *path* from now on: at the start, and when it has been renewed."""
+
+    path: str
+    names: tuple[str, ...]
+    """The host names and addresses that it is for."""
+    ends: float
+    """When it expires, in seconds since the epoch."""
+
+
+@frozen
+class CertificateProblem(Event):
+    """The certificate at *path* is one that clients refuse, or a new one can't be used and the old one stays."""
+
+    path: str
+    problem: str
+
+
+@frozen
+class HandshakeFailed(Event):
+    """A client could not agree with us on TLS; at most one event a minute for each client and reason."""
+
+    peer: Address
+    reason: str
 
 
 @frozen

@@ -13,7 +13,7 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
-from bootfw.errors import TransferError
+from bootfw.errors import ConfigError, TransferError
 from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, ILeaseStore, IWatchdogPolicy
 from bootfw.net.addresses import AddressProtocol
@@ -22,6 +22,7 @@ from bootfw.net.clients import Clients
 from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
 from bootfw.net.http import BootSite, listen_http
+from bootfw.net.https import tls
 from bootfw.net.images import Images
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.layers import LayeredBackend
@@ -103,6 +104,7 @@ class BootService(MultiService):
         self._clients = Clients(Rtnetlink().hardware_address)
         self._images = Images(self._settings.tftp.cache_octets)
         self._urls = WebURLs()
+        self._certificate: Any = None
         self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
         self._open: list[tuple[Listening, Any, Any]] = []
@@ -118,7 +120,7 @@ class BootService(MultiService):
 
         :raise CannotListenError: one can't be had; then none is.
         :raise StateError: the leases, or what a resolver has kept, can't be read.
-        :raise ConfigError: addresses are to be given on a network where we have none.
+        :raise ConfigError: addresses are to be given on a network where we have none; the certificate can't be used.
         """
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._bind()
@@ -189,7 +191,7 @@ class BootService(MultiService):
     def _bind_one(self, service: str, address: ListenAddress, protocol: Any) -> None:
         now = self._reactor.seconds()
         try:
-            port = (listen_http if service == "http" else listen)(self._reactor, protocol, *address)
+            port = self._listen(service, address, protocol)
         except CannotListenError as error:
             reason = str(getattr(error, "socketError", error))
             self._publisher.publish(ListenerFailed(now, service, address, reason))
@@ -197,9 +199,16 @@ class BootService(MultiService):
         host = port.getHost()
         row = Listening(service, (host.host, host.port))
         self._open.append((row, port, protocol))
-        if service == "http":
+        if service in ("http", "https"):
             self._urls.listening(service, (host.host, host.port))
         self._publisher.publish(ListenerBound(now, service, row.address))
+
+    def _listen(self, service: str, address: ListenAddress, protocol: Any) -> Any:
+        if service == "http":
+            return listen_http(self._reactor, protocol, *address)
+        if service == "https":
+            return listen_http(self._reactor, self._certificate.around(protocol), *address)
+        return listen(self._reactor, protocol, *address)
 
     def _wanted(self) -> list[tuple[str, ListenAddress, Any]]:
         settings = self._settings
@@ -225,7 +234,17 @@ class BootService(MultiService):
                 wanted.append((service, (anywhere, port), protocol))
         wanted.extend(("tftp", address, self._tftp(address)) for address in settings.tftp.listen)
         wanted.extend(("http", address, self._http()) for address in settings.http.listen)
+        if settings.http.https_listen:
+            self._certificate = self._renewed_certificate()
+            wanted.extend(("https", address, self._http()) for address in settings.http.https_listen)
         return wanted
+
+    def _renewed_certificate(self) -> Any:
+        settings, publish = self._settings.http, self._publisher.publish
+        try:
+            return tls().RenewedCertificate(self._reactor, settings, publish, self._urls.certified)
+        except ConfigError as error:
+            raise error.under("http") from error
 
     def _new_chain(self) -> ResolverChain:
         within = self._settings.dhcp.answer_within_seconds

@@ -176,6 +176,22 @@ class HTTPSettings:
     listen: tuple[ListenAddress, ...] = field(default=(), converter=listen_addresses, metadata={"toml": list[str]})
     """Addresses and TCP ports to listen on, such as `["0.0.0.0:8069"]`. Empty: no HTTP.
     Without any configuration file it is port 8069, where that is free."""
+    https_listen: tuple[ListenAddress, ...] = field(
+        default=(), converter=listen_addresses, metadata={"toml": list[str]}
+    )
+    """Addresses and TCP ports for HTTPS, such as `["0.0.0.0:8443"]`. Needs `certificate`, and pyOpenSSL: the extra
+    `bootfw[tls]`."""
+    certificate: str = ""
+    """A PEM file with the certificate and those that lead to the client's: certbot's `fullchain.pem`. Relative to the
+    configuration file. A new one is used as soon as it is there."""
+    key: str = ""
+    """The certificate's private key, a PEM file without a password. Empty: it is in the file of the certificate."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.https_listen and not self.certificate:
+            raise ConfigError(
+                'https-listen needs certificate = "fullchain.pem" and key = "privkey.pem"', ("certificate",)
+            )
 
 
 @frozen

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NoReturn
@@ -18,9 +19,11 @@ from twisted.python import usage
 from bootfw import __version__, defaults
 from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_config, settle
 from bootfw.errors import ConfigError, StateError
+from bootfw.net.https import tls
 from bootfw.observe.log import LogObserver, at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
+from bootfw.settings import HTTPSettings
 from bootfw.values import Address
 
 WRONG = 1
@@ -186,17 +189,27 @@ def _contents(parts: Parts) -> list[tuple[str, str]]:
 
     dhcp = parts.settings.dhcp
     silent = not parts.resolvers and dhcp.mode == "proxy"
+    http = parts.settings.http
+    certificate = [("certificate", _certificate(http))] if http.https_listen else []
     given = [
         ("addresses", ", ".join(str(subnet.network) for subnet in dhcp.subnets)),
         ("leases", parts.leases[0]),
     ]
     return [
         *(given if dhcp.mode == "server" else []),
+        *certificate,
         ("backends", names(parts.backends)),
         ("resolvers", names(parts.resolvers) + (", so there is no DHCP" if silent else "")),
         ("watchdog", parts.watchdog[0]),
         ("observers", names(parts.observers)),
     ]
+
+
+def _certificate(http: HTTPSettings) -> str:
+    found = tls().load(http)
+    text = f"for {', '.join(found.names) or 'nobody by name'}, until {found.ends:%Y-%m-%d}"
+    problem = found.problem(time.time())
+    return f"{text}: WARNING, {problem}" if problem else text
 
 
 def _fetching(address: Address, parts: Parts) -> str:

@@ -48,6 +48,9 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_DHCP_SUBNET",
         "BOOTFW_DHCP_CLASS",
         "BOOTFW_HTTP_LISTEN",
+        "BOOTFW_HTTP_HTTPS_LISTEN",
+        "BOOTFW_HTTP_CERTIFICATE",
+        "BOOTFW_HTTP_KEY",
     ]
 
 

@@ -15,13 +15,14 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from bootfw.events import Event, TransferRefused
+from bootfw.events import Event, HandshakeFailed, TransferRefused
 from bootfw.interfaces import IBackend
 from bootfw.net.alarm import Alarm
 from bootfw.net.clients import Clients
 from bootfw.net.download import PATIENCE, Download, Surroundings
 from bootfw.net.headers import refuse
 from bootfw.net.portholder import who_holds
+from bootfw.net.seldom import Seldom
 from bootfw.tftp.path import relative
 from bootfw.values import Address, Client, TransferRequest
 
@@ -30,6 +31,9 @@ GRACE = 1.0
 
 BACKLOG = 512
 """Connections that wait to be accepted: a rack that is switched on comes all at once."""
+
+_SAID_AGAIN = 60.0
+"""Seconds until it is said again that a client can't be served by HTTPS."""
 
 _ABSOLUTE = re.compile(rb"\Ahttps?://[^/]*", re.IGNORECASE)
 
@@ -84,7 +88,7 @@ class Connection(HTTPChannel):
         """See IProtocol."""
         self.deadline = None
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
-        self.factory.left(self)
+        self.factory.left(self, reason.value)
 
     def allContentReceived(self) -> None:
         """A request is complete."""
@@ -148,6 +152,10 @@ class BootSite(Site):
         self._alarm = Alarm(reactor, Connection.ring)
         self._connections: set[Connection] = set()
         self._emptied: Deferred[None] | None = None
+        self._publish = publish
+        self._refusals = Seldom(_SAID_AGAIN)
+        self.explain: Callable[[BaseException], str] = lambda reason: ""
+        """What to say of a connection that was lost, if anything; HTTPS has something."""
 
     def close(self) -> "Deferred[None]":
         """Cut what is under way, close the other connections.
@@ -177,8 +185,14 @@ class BootSite(Site):
         connection.deadline = until
         self._alarm.watch(connection)
 
-    def left(self, connection: "Connection") -> None:
+    def left(self, connection: "Connection", reason: BaseException) -> None:
         """A connection is gone."""
+        why = self.explain(reason)
+        if why:
+            transport: Any = connection.transport
+            peer, now = _address(transport.getPeer()), self._clock.seconds()
+            if self._refusals.due((peer[0], why), now):
+                self._publish(HandshakeFailed(now, peer, why))
         self._alarm.forget(connection)
         self._connections.discard(connection)
         if self._emptied is not None and not self._connections:
@@ -224,7 +238,7 @@ def _transfer_request(request: Any, lookup: Callable[[Address], Client] | None) 
         peer=_address(request.getClientAddress()),
         local=_address(request.getHost())[0],
         write=request.method in (b"PUT", b"POST"),
-        protocol="http",
+        protocol="https" if request.isSecure() else "http",
         lookup=lookup,
     )
 

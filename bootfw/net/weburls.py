@@ -27,7 +27,7 @@ class WebURLs:
         self._told.clear()
 
     def certified(self, names: Sequence[str]) -> None:
-        """The certificate is for these *names* from now on."""
+        """The certificate is for *names* from now on."""
         self.names = names
         self._told.clear()
 

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from attrs import define, field
@@ -13,11 +14,14 @@ from bootfw.events import (
     AddressReleased,
     AddressTaken,
     BackendProblem,
+    CertificateLoaded,
+    CertificateProblem,
     ClientsLimited,
     DatagramsMalformed,
     Event,
     EventsDropped,
     FileWithheld,
+    HandshakeFailed,
     LeasesNotKept,
     ListenerBound,
     ListenerClosed,
@@ -76,6 +80,22 @@ class LogObserver:
 
     def _problem(self, event: BackendProblem) -> None:
         self.log.warn("backend {backend}: {problem}", backend=event.backend, problem=event.problem)
+
+    def _certificate(self, event: CertificateLoaded) -> None:
+        names = ", ".join(event.names) or "nobody by name"
+        ends = datetime.fromtimestamp(event.ends, UTC)
+        self.log.info(
+            "https certificate {path} is for {names}, until {ends}",
+            path=event.path,
+            names=names,
+            ends=f"{ends:%Y-%m-%d}",
+        )
+
+    def _certificate_problem(self, event: CertificateProblem) -> None:
+        self.log.warn("https certificate {path}: {problem}", path=event.path, problem=event.problem)
+
+    def _handshake(self, event: HandshakeFailed) -> None:
+        self.log.warn("https {peer} can't be served: {reason}", peer=at(event.peer), reason=event.reason)
 
     def _ignored_once(self, event: RequestIgnored) -> None:
         key = (event.mac, event.reason)
@@ -216,6 +236,9 @@ _LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
     ListenerFailed: LogObserver._failed,
     ListenerClosed: LogObserver._closed,
     BackendProblem: LogObserver._problem,
+    CertificateLoaded: LogObserver._certificate,
+    CertificateProblem: LogObserver._certificate_problem,
+    HandshakeFailed: LogObserver._handshake,
     RequestIgnored: LogObserver._ignored_once,
     OfferMade: LogObserver._offer,
     OfferWithheld: LogObserver._withheld,

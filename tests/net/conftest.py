@@ -1,15 +1,20 @@
-"""Two hosts on two wires, for tests of what only a kernel can show."""
+"""Two hosts on two wires, for tests of what only a kernel can show; services for HTTP."""
 
 import contextlib
 import ctypes
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from attrs import frozen
+from webservice import Observer
+
+from bootfw.service import BootService
+from bootfw.settings import DHCPSettings, Settings, TFTPSettings
 
 _CLONE_NEWNET = 0x40000000  # <sched.h>; Python has os.setns() from 3.12 on
 
@@ -81,3 +86,83 @@ def hosts() -> Iterator[tuple[Host, Host]]:
     finally:
         for host in made:
             subprocess.run(["ip", "netns", "delete", host.name], check=True)
+
+
+def _open_files():
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed them
+            yield os.readlink(f"/proc/self/fd/{number}")
+
+
+@pytest.fixture
+def web_service(private_reactor, turn_until):
+    """Starts a BootService with HTTP only, of a backend and HTTPSettings, as (service, observer).
+
+    After the test nothing of it may be left.
+    """
+    started = []
+
+    def held():
+        # Twisted keeps /dev/null open, once, against the day when there is no descriptor left.
+        files = sorted(file for file in _open_files() if file != "/dev/null")
+        return set(private_reactor.getReaders()), private_reactor.getDelayedCalls(), files
+
+    before = held()
+
+    def start(backend, http):
+        observer = Observer()
+        settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"), http=http)
+        service = BootService(private_reactor, settings=settings, backend=backend, observers=[observer])
+        service.startService()
+        started.append(service)
+        return service, observer
+
+    yield start
+    for service in started:
+        stopped = []
+        service.stopService().addBoth(stopped.append)
+        turn_until(lambda stopped=stopped: stopped)
+    private_reactor.iterate(0)
+    assert held() == before
+
+
+@pytest.fixture
+def alongside(turn_until):
+    """Runs something that blocks in a thread, while the reactor turns."""
+
+    def run(function, *arguments):
+        results, errors = [], []
+
+        def work():
+            try:
+                results.append(function(*arguments))
+            except Exception as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        turn_until(lambda: not thread.is_alive())
+        for error in errors:
+            raise error
+        return results[0]
+
+    return run
+
+
+@pytest.fixture
+def curl(turn_until):
+    """Runs curl, as (exit code, output)."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed: tools/install-clients installs it on Debian")
+
+    def run(*words):
+        command = ["curl", "--silent", "--max-time", "10", "--noproxy", "*", *map(str, words)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        output = []
+        reading = threading.Thread(target=lambda: output.append(process.stdout.read()))
+        reading.start()
+        turn_until(lambda: process.poll() is not None and not reading.is_alive())
+        process.stdout.close()
+        return process.returncode, output[0]
+
+    return run

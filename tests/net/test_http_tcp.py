@@ -2,24 +2,19 @@
 
 import contextlib
 import os
-import shutil
 import socket
-import subprocess
-import threading
 from http.client import HTTPConnection
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from webclient import Backend, Reader, request
-from zope.interface import implementer
+from webservice import where
 
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.interfaces import IBootObserver
 from bootfw.net.http import listen_http
 from bootfw.observe.log import transfer_line
-from bootfw.service import BootService
-from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.settings import HTTPSettings
 from bootfw.values import Outcome
 
 pytestmark = pytest.mark.usefixtures("failures")
@@ -27,83 +22,10 @@ pytestmark = pytest.mark.usefixtures("failures")
 ANY = ("127.0.0.1", 0)
 
 
-@implementer(IBootObserver)
-class Observer:
-    """Keeps the events."""
-
-    def __init__(self):
-        self.events = []
-
-    def observe(self, event):
-        self.events.append(event)
-
-    @property
-    def reports(self):
-        return [event.report for event in self.events if hasattr(event, "report")]
-
-
-def _open_files():
-    for number in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the one that listed them
-            yield os.readlink(f"/proc/self/fd/{number}")
-
-
 @pytest.fixture
-def serve(private_reactor, turn_until):
-    """Starts a BootService with HTTP only, as (service, observer); after the test nothing of it may be left."""
-    started = []
-
-    def held():
-        # Twisted keeps /dev/null open, once, against the day when there is no descriptor left.
-        files = sorted(file for file in _open_files() if file != "/dev/null")
-        return set(private_reactor.getReaders()), private_reactor.getDelayedCalls(), files
-
-    before = held()
-
-    def start(backend, *listen):
-        observer = Observer()
-        settings = Settings(
-            tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"), http=HTTPSettings(listen or (ANY,))
-        )
-        service = BootService(private_reactor, settings=settings, backend=backend, observers=[observer])
-        service.startService()
-        started.append(service)
-        return service, observer
-
-    yield start
-    for service in started:
-        stopped = []
-        service.stopService().addBoth(stopped.append)
-        turn_until(lambda stopped=stopped: stopped)
-    private_reactor.iterate(0)
-    assert held() == before
-
-
-@pytest.fixture
-def alongside(turn_until):
-    """Runs something that blocks in a thread, while the reactor turns."""
-
-    def run(function, *arguments):
-        results, errors = [], []
-
-        def work():
-            try:
-                results.append(function(*arguments))
-            except Exception as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        turn_until(lambda: not thread.is_alive())
-        for error in errors:
-            raise error
-        return results[0]
-
-    return run
-
-
-def where(service, row=0):
-    return service.summary()[row].address[:2]
+def serve(web_service):
+    """Starts a service of these backend and listeners."""
+    return lambda backend, *listen: web_service(backend, HTTPSettings(listen or (ANY,)))
 
 
 def fetch(address, *targets):
@@ -253,25 +175,6 @@ def test_an_address_that_is_not_ours(private_reactor):
 
 
 # curl, the client of others that asks for the most.
-
-
-@pytest.fixture
-def curl(turn_until):
-    """Runs curl, as (exit code, output)."""
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed: tools/install-clients installs it on Debian")
-
-    def run(*words):
-        command = ["curl", "--silent", "--max-time", "10", "--noproxy", "*", *map(str, words)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        output = []
-        reading = threading.Thread(target=lambda: output.append(process.stdout.read()))
-        reading.start()
-        turn_until(lambda: process.poll() is not None and not reading.is_alive())
-        process.stdout.close()
-        return process.returncode, output[0]
-
-    return run
 
 
 @pytest.fixture

@@ -1,0 +1,68 @@
+"""Certificates for tests, made with cryptography."""
+
+import datetime
+import ipaddress
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+DAY = datetime.timedelta(days=1)
+
+
+class Authority:
+    """Issues certificates. Its own is ``pem``."""
+
+    def __init__(self):
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _named("an authority")
+        self._certificate = self._issue(self._name, self._key, (), 1, True)
+        self.pem = self._certificate.public_bytes(Encoding.PEM)
+
+    def issue(self, *names, days=30, curve=False, bits=2048):
+        """(certificate with its issuer's, key), both PEM, for host names and addresses; *days* < 0: it has expired."""
+        key = ec.generate_private_key(ec.SECP256R1()) if curve else rsa.generate_private_key(65537, bits)
+        certificate = self._issue(_named("a server"), key, names, days, False)
+        return certificate.public_bytes(Encoding.PEM) + self.pem, pem_of(key)
+
+    def _issue(self, subject, key, names, days, authority):
+        now = datetime.datetime.now(datetime.UTC)
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - 60 * DAY)
+            .not_valid_after(now + days * DAY)
+            .add_extension(x509.BasicConstraints(authority, None), True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        )
+        issuer = self._key.public_key()
+        made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), False)
+        if names:
+            made = made.add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), False)
+        return made.sign(self._key, hashes.SHA256())
+
+
+def pem_of(key, password=None):
+    """A private key as a file has it."""
+    encryption = NoEncryption() if password is None else BestAvailableEncryption(password)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+
+
+def _named(name):
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+
+
+def _alternative(name):
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)

@@ -1,0 +1,375 @@
+"""HTTPS over real connections: the certificate, its renewal, and what clients refuse."""
+
+import contextlib
+import datetime
+import os
+import socket
+import ssl
+import sys
+from http.client import HTTPSConnection
+
+import pytest
+
+pytest.importorskip("OpenSSL", reason="pyOpenSSL is not installed: pip install bootfw[tls]")
+
+from certificates import DAY, Authority, pem_of
+from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.internet.task import Clock
+from webclient import Backend, Reader
+from webservice import where
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.config import ConfigErrors, assemble, load_config
+from bootfw.errors import ConfigError
+from bootfw.events import CertificateLoaded, CertificateProblem, HandshakeFailed
+from bootfw.net.certificate import RenewedCertificate, load
+from bootfw.settings import HTTPSettings
+from bootfw.tap import Options
+from bootfw.values import Outcome
+
+pytestmark = pytest.mark.usefixtures("failures")
+
+ANY = ("127.0.0.1", 0)
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
+
+
+@pytest.fixture(scope="module")
+def issued(authority):
+    """(certificate, key) for 127.0.0.1 and boot.example."""
+    return authority.issue("127.0.0.1", "boot.example")
+
+
+@pytest.fixture
+def settings(tmp_path, issued):
+    """HTTPS with the certificate in chain.pem and key.pem."""
+    write(tmp_path, *issued)
+    return HTTPSettings(https_listen=(ANY,), certificate=str(tmp_path / "chain.pem"), key=str(tmp_path / "key.pem"))
+
+
+def write(directory, chain, key):
+    for name, pem in (("chain.pem", chain), ("key.pem", key)):
+        (directory / f"{name}.new").write_bytes(pem)
+        (directory / f"{name}.new").rename(directory / name)
+
+
+def trusting(authority, version=None):
+    """What a client needs."""
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    if version is not None:
+        context.minimum_version = context.maximum_version = version
+    return context
+
+
+def fetch(address, context, *targets):
+    """The certificate that was shown, statuses and bodies, on one connection."""
+    connection = HTTPSConnection(*address, timeout=5, context=context)
+    with contextlib.closing(connection):
+        found = []
+        for target in targets:
+            connection.request("GET", target)
+            response = connection.getresponse()
+            found.append((response.status, response.read()))
+        return connection.sock.getpeercert(), found
+
+
+def said(observer, kind):
+    return [event for event in observer.events if isinstance(event, kind)]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_files(web_service, alongside, turn_until, settings, authority, tmp_path, version):
+    data = os.urandom(3_000_000)
+    (tmp_path / "a").write_bytes(data)
+    service, observer = web_service(DirectoryBackend(tmp_path), settings)
+    assert [row.service for row in service.summary()] == ["https"]
+    _, found = alongside(fetch, where(service), trusting(authority, version), "/a", "/none", "/a")
+    assert found == [(200, data), (404, b"File not found\n"), (200, data)]
+    turn_until(lambda: len(observer.reports) == 2)
+    assert {report.request.protocol for report in observer.reports} == {"https"}
+    assert {report.outcome for report in observer.reports} == {Outcome.COMPLETE}
+    assert {report.request.peer[0] for report in observer.reports} == {"127.0.0.1"}
+
+
+def test_old_firmware_exchanges_keys_by_rsa(web_service, alongside, settings, authority, tmp_path):
+    """EDK2 before it had elliptic curves, and iPXE."""
+    (tmp_path / "a").write_bytes(b"content")
+    service, _ = web_service(DirectoryBackend(tmp_path), settings)
+    context = trusting(authority, ssl.TLSVersion.TLSv1_2)
+    context.set_ciphers("AES128-SHA256")
+    assert alongside(fetch, where(service), context, "/a")[1] == [(200, b"content")]
+
+
+def test_a_key_of_an_elliptic_curve_in_the_file_of_the_certificate(web_service, alongside, authority, tmp_path):
+    (tmp_path / "both.pem").write_bytes(b"".join(authority.issue("127.0.0.1", curve=True)))
+    (tmp_path / "a").write_bytes(b"content")
+    service, _ = web_service(
+        DirectoryBackend(tmp_path), HTTPSettings(https_listen=(ANY,), certificate=str(tmp_path / "both.pem"))
+    )
+    assert alongside(fetch, where(service), trusting(authority), "/a")[1] == [(200, b"content")]
+
+
+def test_http_and_https_side_by_side(web_service, settings):
+    both = HTTPSettings((ANY,), settings.https_listen, settings.certificate, settings.key)
+    service, _ = web_service(Backend(), both)
+    assert [row.service for row in service.summary()] == ["http", "https"]
+
+
+def test_a_slow_client_is_not_written_ahead_for(web_service, turn_until, settings, authority):
+    size = 50_000_000
+    reader = Reader(bytes(size), size=size)
+    service, observer = web_service(Backend(reader), settings)
+    with socket.create_connection(where(service)) as sock:
+        sock.setblocking(False)
+        wrapped = trusting(authority).wrap_socket(sock, server_hostname="127.0.0.1", do_handshake_on_connect=False)
+
+        def shaken():
+            with contextlib.suppress(ssl.SSLWantReadError):
+                wrapped.do_handshake()
+                return True
+
+        turn_until(shaken)
+        wrapped.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
+        turn_until(lambda: reader.reads)
+        before = -1
+        while before != len(reader.reads):
+            before = len(reader.reads)
+            for _ in range(20):
+                turn_until(lambda: True)
+        assert reader.reads[-1][0] < size / 2
+        wrapped.close()
+        turn_until(lambda: observer.reports)
+    assert [report.outcome for report in observer.reports] == [Outcome.STOPPED_BY_PEER]
+    assert reader.closed == 1
+
+
+# Renewal
+
+
+def test_a_renewed_certificate_is_used_without_a_restart(
+    web_service, alongside, turn_until, settings, authority, tmp_path
+):
+    service, observer = web_service(Backend(), settings)
+    first, _ = alongside(fetch, where(service), trusting(authority), "/a")
+    write(tmp_path, *authority.issue("127.0.0.1", "renewed.example"))
+    second, _ = alongside(fetch, where(service), trusting(authority), "/a")
+    assert ("DNS", "boot.example") in first["subjectAltName"]
+    assert ("DNS", "renewed.example") in second["subjectAltName"]
+    turn_until(lambda: len(said(observer, CertificateLoaded)) == 2)
+    assert [event.names for event in said(observer, CertificateLoaded)] == [
+        ("boot.example", "127.0.0.1"),
+        ("renewed.example", "127.0.0.1"),
+    ]
+    assert service._urls.names == ("renewed.example", "127.0.0.1")
+
+
+def test_a_half_renewed_certificate_changes_nothing(settings, authority, tmp_path):
+    events, names = [], []
+    certificate = RenewedCertificate(Clock(), settings, events.append, names.append)
+    before = certificate.serverConnectionForTLS(None).get_context()
+    chain, key = authority.issue("127.0.0.1", "renewed.example")
+    old_key = (tmp_path / "key.pem").read_bytes()
+    write(tmp_path, chain, old_key)
+    for _ in range(3):
+        assert certificate.serverConnectionForTLS(None).get_context() is before
+    (problem,) = [event for event in events if isinstance(event, CertificateProblem)]
+    assert "does not belong to" in problem.problem
+    assert problem.problem.endswith("the one before stays in use")
+    write(tmp_path, chain, key)
+    assert certificate.serverConnectionForTLS(None).get_context() is not before
+    assert names == [("boot.example", "127.0.0.1"), ("renewed.example", "127.0.0.1")]
+
+
+@pytest.mark.parametrize("gone", ["chain.pem", "key.pem"])
+def test_a_certificate_that_is_taken_away_is_kept(settings, tmp_path, gone):
+    events = []
+    certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None)
+    before = certificate.serverConnectionForTLS(None).get_context()
+    (tmp_path / gone).unlink()
+    assert certificate.serverConnectionForTLS(None).get_context() is before
+    assert f"{gone}\" can't be read: No such file or directory" in events[-1].problem
+
+
+def test_symbolic_links_like_certbot_s(settings, authority, tmp_path, issued):
+    for serial, (chain, key) in enumerate((issued, authority.issue("renewed.example"))):
+        (tmp_path / str(serial)).mkdir()
+        write(tmp_path / str(serial), chain, key)
+    for name in ("chain.pem", "key.pem"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(f"0/{name}")
+    names = []
+    certificate = RenewedCertificate(Clock(), settings, lambda event: None, names.append)
+    for name in ("chain.pem", "key.pem"):
+        (tmp_path / name).unlink()
+        (tmp_path / name).symlink_to(f"1/{name}")
+    certificate.serverConnectionForTLS(None)
+    assert names[-1] == ("renewed.example",)
+
+
+# What clients refuse, and what is said of it
+
+
+def test_an_expired_certificate_is_a_warning(settings, authority, tmp_path):
+    write(tmp_path, *authority.issue("127.0.0.1", days=-1))
+    events = []
+    certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None)
+    certificate.serverConnectionForTLS(None)
+    assert [type(event) for event in events] == [CertificateLoaded, CertificateProblem]
+    assert "has expired on " in events[1].problem
+
+
+def test_a_certificate_that_expires_while_we_run(settings):
+    events, now = [], [datetime.datetime.now(datetime.UTC).timestamp()]
+    certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None, lambda: now[0])
+    certificate.serverConnectionForTLS(None)
+    assert len(events) == 1
+    now[0] += 31 * DAY.total_seconds()
+    certificate.serverConnectionForTLS(None)
+    certificate.serverConnectionForTLS(None)
+    assert [event.problem.partition(" on ")[0] for event in events[1:]] == ["has expired"]
+    now[0] -= 100 * DAY.total_seconds()
+    certificate.serverConnectionForTLS(None)
+    assert "is not valid before" in events[-1].problem
+
+
+def _handshake(address, context):
+    with (
+        socket.create_connection(address) as sock,
+        contextlib.suppress(OSError),
+        context.wrap_socket(sock, server_hostname="127.0.0.1") as wrapped,
+    ):
+        wrapped.recv(1)
+
+
+def test_a_client_that_does_not_trust_us(web_service, alongside, turn_until, settings):
+    service, observer = web_service(Backend(), settings)
+    for _ in range(2):
+        alongside(_handshake, where(service), ssl.create_default_context())
+    turn_until(lambda: said(observer, HandshakeFailed))
+    (event,) = said(observer, HandshakeFailed)
+    assert event.peer[0] == "127.0.0.1"
+    assert event.reason.startswith("it does not trust who issued the certificate (")
+
+
+def test_a_client_with_nothing_newer_than_tls_1_1(web_service, alongside, turn_until, settings, authority):
+    service, observer = web_service(Backend(), settings)
+    context = trusting(authority)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match=r"TLSv1_1"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    alongside(_handshake, where(service), context)
+    turn_until(lambda: said(observer, HandshakeFailed))
+    assert said(observer, HandshakeFailed)[0].reason.startswith("it has no TLS 1.2 (")
+
+
+def _speak(address, octets):
+    with socket.create_connection(address, timeout=5) as sock:
+        sock.sendall(octets)
+        with contextlib.suppress(ConnectionResetError):
+            while sock.recv(10_000):
+                pass
+
+
+def test_http_on_the_port_of_https(web_service, alongside, turn_until, settings):
+    service, observer = web_service(Backend(), settings)
+    alongside(_speak, where(service), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    turn_until(lambda: said(observer, HandshakeFailed))
+    assert said(observer, HandshakeFailed)[0].reason == "it speaks HTTP on the port of HTTPS (http request)"
+
+
+def test_a_client_that_says_nothing_is_gone_when_the_service_stops(web_service, turn_until, settings):
+    service, _ = web_service(Backend(), settings)
+    with socket.create_connection(where(service)) as sock:
+        turn_until(lambda: service._open[0][2]._connections)
+        stopped = []
+        service.stopService().addBoth(stopped.append)
+        turn_until(lambda: stopped)
+        sock.settimeout(5)
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(10_000) == b""
+
+
+# What is said at the start
+
+
+@pytest.mark.parametrize(
+    ("chain", "key", "place", "said"),
+    [
+        (None, True, "certificate", "can't be read: No such file"),
+        (True, None, "key", "can't be read: No such file"),
+        (b"nonsense", True, "certificate", "holds no certificate in PEM form"),
+        (True, b"nonsense", "key", "holds no private key in PEM form"),
+        (True, pem_of(ec.generate_private_key(ec.SECP256R1())), "key", "does not belong to the first certificate in"),
+        (True, pem_of(ec.generate_private_key(ec.SECP256R1()), b"secret"), "key", "is encrypted"),
+    ],
+)
+def test_what_can_t_be_used(settings, tmp_path, chain, key, place, said):
+    for name, content in (("chain.pem", chain), ("key.pem", key)):
+        if content is None:
+            (tmp_path / name).unlink()
+        elif content is not True:
+            (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(settings)
+    assert caught.value.path == (place,)
+    assert said in caught.value.message
+    assert str(tmp_path) in caught.value.message
+
+
+def test_a_certificate_that_openssl_finds_too_weak(settings, authority, tmp_path):
+    write(tmp_path, *authority.issue("127.0.0.1", bits=1024))
+    with pytest.raises(ConfigError, match=r"can't be used: .*key too small"):
+        load(settings)
+
+
+def test_a_certificate_without_its_key(settings):
+    with pytest.raises(ConfigError, match=r'holds no private key .* which needs a key = "...pem" beside it'):
+        load(HTTPSettings(https_listen=(ANY,), certificate=settings.certificate))
+
+
+def configured(tmp_path, text):
+    (tmp_path / "bootfw.toml").write_text(text)
+    with pytest.raises(ConfigErrors) as caught:
+        assemble(load_config(tmp_path / "bootfw.toml", {}), Clock())
+    (line,) = caught.value.lines
+    return line.removeprefix(f"{tmp_path}/bootfw.toml: ")
+
+
+def test_the_paths_are_relative_to_the_configuration(settings, tmp_path):
+    text = '[http]\nhttps-listen = ["0.0.0.0:8443"]\ncertificate = "chain.pem"\n'
+    (tmp_path / "bootfw.toml").write_text(text + 'key = "key.pem"\n')
+    http = assemble(load_config(tmp_path / "bootfw.toml", {}), Clock()).settings.http
+    assert (http.certificate, http.key) == (settings.certificate, settings.key)
+    assert configured(tmp_path, text + 'key = "no.pem"\n') == (
+        f'http.key: "{tmp_path}/no.pem" can\'t be read: No such file or directory'
+    )
+
+
+@pytest.mark.parametrize(("days", "said"), [(30, ""), (-1, ": WARNING, has expired on ")])
+def test_check_shows_the_certificate(settings, authority, tmp_path, capsys, days, said):
+    write(tmp_path, *authority.issue("127.0.0.1", "boot.example", days=days))
+    (tmp_path / "bootfw.toml").write_text(
+        '[http]\nhttps-listen = ["0.0.0.0:8443"]\ncertificate = "chain.pem"\nkey = "key.pem"\n'
+    )
+    with pytest.raises(SystemExit):
+        Options().parseOptions(["--check", "-c", str(tmp_path / "bootfw.toml")])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("certificate")]
+    assert line.split(None, 1)[1].startswith("for boot.example, 127.0.0.1, until ")
+    assert said in line
+
+
+def test_https_needs_a_certificate(tmp_path):
+    assert configured(tmp_path, '[http]\nhttps-listen = ["0.0.0.0:8443"]') == (
+        'http.certificate: https-listen needs certificate = "fullchain.pem" and key = "privkey.pem"'
+    )
+
+
+def test_without_pyopenssl_it_is_said_what_to_install(settings, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "bootfw.net.certificate", raising=False)
+    monkeypatch.delattr("bootfw.net.certificate", raising=False)
+    monkeypatch.setitem(sys.modules, "OpenSSL", None)
+    line = configured(tmp_path, '[http]\nhttps-listen = ["0.0.0.0:8443"]\ncertificate = "chain.pem"\nkey = "key.pem"\n')
+    assert line.startswith('http.https-listen: HTTPS needs pyOpenSSL: pip install "bootfw[tls]" (')
