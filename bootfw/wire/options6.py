@@ -1,0 +1,333 @@
+"""DHCPv6 option codes, and the octets of the options that matter to network boot.
+
+A reader takes the octets of one option, without code and length, and raises WireError and nothing else. A function
+whose name ends in ``_bytes`` is the other way round and raises ValueError: what we send is our own doing.
+"""
+
+import enum
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from socket import AF_INET6, inet_ntop, inet_pton
+
+from attrs import frozen
+
+from bootfw.errors import WireError
+
+Options = tuple[tuple[int, bytes], ...]
+"""(code, octets) in the order of the wire; a code may come several times (RFC 8415 section 24)."""
+
+_HEAD = struct.Struct("!HH")
+_IA = struct.Struct("!III")
+_IA_ADDRESS = struct.Struct("!16sII")
+
+
+class Option(enum.IntEnum):
+    """Codes by their names in the RFCs, those that a boot server reads or writes."""
+
+    CLIENT_ID = 1  # DUID
+    SERVER_ID = 2  # DUID
+    IA_NA = 3  # identity_association
+    IA_TA = 4  # like IA_NA, without the two times
+    IA_ADDRESS = 5  # ia_address, inside of 3 and 4
+    OPTION_REQUEST = 6  # uint16s
+    PREFERENCE = 7  # one octet
+    ELAPSED_TIME = 8  # uint16, in 10 ms
+    RELAY_MESSAGE = 9  # Read and written by bootfw.wire.dhcp6
+    AUTHENTICATION = 11
+    UNICAST = 12  # address. Never sent: it lets clients pass their relay by
+    STATUS_CODE = 13  # status
+    RAPID_COMMIT = 14  # empty
+    USER_CLASS = 15  # strings
+    VENDOR_CLASS = 16  # vendor_class
+    VENDOR_OPTIONS = 17  # vendor_options
+    INTERFACE_ID = 18  # opaque; a relay wants it back
+    RECONFIGURE_ACCEPT = 20  # empty
+    DNS_SERVERS = 23  # addresses (RFC 3646)
+    DOMAIN_LIST = 24  # domains (RFC 3646)
+    IA_PD = 25  # like IA_NA
+    INFORMATION_REFRESH_TIME = 32  # uint32, seconds
+    REMOTE_ID = 37  # enterprise number and octets (RFC 4649)
+    SUBSCRIBER_ID = 38  # opaque (RFC 4580)
+    CLIENT_FQDN = 39  # one octet of flags, and a name (RFC 4704)
+    BOOTFILE_URL = 59  # text without a NUL (RFC 5970)
+    BOOTFILE_PARAMETERS = 60  # strings (RFC 5970)
+    CLIENT_ARCHITECTURE = 61  # uint16s (RFC 5970)
+    NETWORK_INTERFACE = 62  # type, major and minor version (RFC 5970)
+    CLIENT_LINK_LAYER_ADDRESS = 79  # link_layer_address; from the relay (RFC 6939)
+    SOL_MAX_RT = 82  # uint32, seconds
+    INF_MAX_RT = 83  # uint32, seconds
+    RELAY_SOURCE_PORT = 135  # uint16; answer the port it sent from (RFC 8357)
+
+
+class Status(enum.IntEnum):
+    """What the status code says (RFC 8415 section 21.13)."""
+
+    SUCCESS = 0
+    UNSPECIFIED_FAILURE = 1
+    NO_ADDRESSES = 2
+    NO_BINDING = 3
+    NOT_ON_LINK = 4
+    USE_MULTICAST = 5
+    NO_PREFIXES = 6
+
+
+class DUIDType(enum.IntEnum):
+    """The first two octets of a DUID (RFC 8415 section 11, RFC 6355)."""
+
+    LINK_LAYER_TIME = 1
+    ENTERPRISE = 2
+    LINK_LAYER = 3
+    UUID = 4
+
+
+_HARDWARE_AT: Mapping[int, int] = {DUIDType.LINK_LAYER_TIME: 8, DUIDType.LINK_LAYER: 4}
+
+
+@frozen
+class IdentityAssociation:
+    """IA_NA, and IA_PD likewise."""
+
+    iaid: int
+    t1: int = 0
+    """Seconds until the client renews; 0: it chooses."""
+    t2: int = 0
+    """Seconds until it rebinds; 0: it chooses."""
+    options: Options = ()
+
+
+@frozen
+class IAAddress:
+    """An address inside of an IA."""
+
+    address: str
+    preferred: int = 0
+    """Seconds that it may be used for what is new."""
+    valid: int = 0
+    """Seconds that it may be used at all; 0: no longer."""
+    options: Options = ()
+
+
+def read_options(raw: bytes) -> Options:
+    """A run of options, to its end."""
+    found: list[tuple[int, bytes]] = []
+    at, end = 0, len(raw)
+    while at < end:
+        begin = at + 4
+        if begin > end:
+            raise WireError(f"{end - at} octets are no option")
+        code, length = _HEAD.unpack_from(raw, at)
+        at = begin + length
+        if at > end:
+            raise WireError(f"option {code} runs past the end")
+        found.append((code, raw[begin:at]))
+    return tuple(found)
+
+
+def options_bytes(options: Iterable[tuple[int, bytes]]) -> bytes:
+    """The inverse of :func:`read_options`."""
+    try:
+        return b"".join(_HEAD.pack(code, len(value)) + value for code, value in options)
+    except struct.error as error:
+        raise ValueError(f"an option's code or length is out of range: {error}") from None
+
+
+def first(options: Options, code: int) -> bytes | None:
+    """The octets of the first option with that code; None: there is none."""
+    for found, value in options:
+        if found == code:
+            return value
+    return None
+
+
+def identity_association(raw: bytes) -> IdentityAssociation:
+    """Option 3 or 25."""
+    if len(raw) < _IA.size:
+        raise WireError(f"{len(raw)} octets are no identity association")
+    return IdentityAssociation(*_IA.unpack_from(raw), read_options(raw[_IA.size :]))
+
+
+def identity_association_bytes(value: IdentityAssociation) -> bytes:
+    """The inverse of :func:`identity_association`."""
+    try:
+        return _IA.pack(value.iaid, value.t1, value.t2) + options_bytes(value.options)
+    except struct.error as error:
+        raise ValueError(f"an identity association's number is out of range: {error}") from None
+
+
+def ia_address(raw: bytes) -> IAAddress:
+    """Option 5."""
+    if len(raw) < _IA_ADDRESS.size:
+        raise WireError(f"{len(raw)} octets are no address of an identity association")
+    packed, preferred, valid = _IA_ADDRESS.unpack_from(raw)
+    return IAAddress(inet_ntop(AF_INET6, packed), preferred, valid, read_options(raw[_IA_ADDRESS.size :]))
+
+
+def ia_address_bytes(value: IAAddress) -> bytes:
+    """The inverse of :func:`ia_address`."""
+    try:
+        packed = _IA_ADDRESS.pack(address_bytes(value.address), value.preferred, value.valid)
+    except struct.error as error:
+        raise ValueError(f"a lifetime is out of range: {error}") from None
+    return packed + options_bytes(value.options)
+
+
+def status(raw: bytes) -> tuple[int, str]:
+    """Option 13: a Status, or a number that is none, and the text for people."""
+    if len(raw) < 2:
+        raise WireError("a status code without a code")
+    return int.from_bytes(raw[:2], "big"), raw[2:].decode("utf-8", "surrogateescape")
+
+
+def status_bytes(code: int, message: str = "") -> bytes:
+    """The inverse of :func:`status`."""
+    return code.to_bytes(2, "big") + message.encode("utf-8", "surrogateescape")
+
+
+def address(raw: bytes) -> str:
+    """One IPv6 address."""
+    if len(raw) != 16:
+        raise WireError(f"{len(raw)} octets are no IPv6 address")
+    return inet_ntop(AF_INET6, raw)
+
+
+def address_bytes(value: str) -> bytes:
+    """The inverse of :func:`address`."""
+    try:
+        return inet_pton(AF_INET6, value)
+    except OSError:
+        raise ValueError(f"{value!r} is no IPv6 address") from None
+
+
+def addresses(raw: bytes) -> tuple[str, ...]:
+    """One or more IPv6 addresses."""
+    if not raw or len(raw) % 16:
+        raise WireError(f"{len(raw)} octets are no list of IPv6 addresses")
+    return tuple(inet_ntop(AF_INET6, raw[at : at + 16]) for at in range(0, len(raw), 16))
+
+
+def addresses_bytes(values: Iterable[str]) -> bytes:
+    """The inverse of :func:`addresses`."""
+    return b"".join(map(address_bytes, values))
+
+
+def uint16s(raw: bytes) -> tuple[int, ...]:
+    """Options 6 and 61: one number after the other; there may be none."""
+    if len(raw) % 2:
+        raise WireError(f"{len(raw)} octets are no list of 16-bit numbers")
+    return tuple(raw[at] << 8 | raw[at + 1] for at in range(0, len(raw), 2))
+
+
+def uint16s_bytes(values: Iterable[int]) -> bytes:
+    """The inverse of :func:`uint16s`."""
+    try:
+        return b"".join(value.to_bytes(2, "big") for value in values)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+
+
+def strings(raw: bytes) -> tuple[bytes, ...]:
+    """Options 15 and 60: each behind its length of two octets."""
+    found = []
+    at, end = 0, len(raw)
+    while at < end:
+        begin = at + 2
+        at = begin + int.from_bytes(raw[at:begin], "big")
+        if begin > end or at > end:
+            raise WireError("a string runs past the end")
+        found.append(raw[begin:at])
+    return tuple(found)
+
+
+def strings_bytes(values: Iterable[bytes]) -> bytes:
+    """The inverse of :func:`strings`."""
+    try:
+        return b"".join(len(value).to_bytes(2, "big") + value for value in values)
+    except OverflowError:
+        raise ValueError("a string has more than 65535 octets") from None
+
+
+def vendor_class(raw: bytes) -> tuple[int, tuple[bytes, ...]]:
+    """Option 16: whose (an enterprise number of IANA), and the classes."""
+    if len(raw) < 4:
+        raise WireError("a vendor class without an enterprise number")
+    return int.from_bytes(raw[:4], "big"), strings(raw[4:])
+
+
+def vendor_class_bytes(enterprise: int, classes: Sequence[bytes]) -> bytes:
+    """The inverse of :func:`vendor_class`."""
+    return _enterprise(enterprise) + strings_bytes(classes)
+
+
+def vendor_options(raw: bytes) -> tuple[int, Options]:
+    """Option 17: whose, and its options."""
+    if len(raw) < 4:
+        raise WireError("vendor options without an enterprise number")
+    return int.from_bytes(raw[:4], "big"), read_options(raw[4:])
+
+
+def vendor_options_bytes(enterprise: int, options: Options) -> bytes:
+    """The inverse of :func:`vendor_options`."""
+    return _enterprise(enterprise) + options_bytes(options)
+
+
+def _enterprise(number: int) -> bytes:
+    try:
+        return number.to_bytes(4, "big")
+    except OverflowError:
+        raise ValueError(f"{number} is no enterprise number") from None
+
+
+def domains(raw: bytes) -> tuple[str, ...]:
+    """Option 24: names as labels, never compressed (RFC 8415 section 10)."""
+    found: list[str] = []
+    labels: list[str] = []
+    at, end = 0, len(raw)
+    while at < end:
+        begin = at + 1
+        length = raw[at]
+        at = begin + length
+        if length > 63 or at > end:
+            raise WireError("a label runs past the end")
+        if length:
+            labels.append(raw[begin:at].decode("utf-8", "surrogateescape"))
+        else:
+            found.append(".".join(labels))
+            labels.clear()
+    if labels:
+        raise WireError("a domain name without an end")
+    return tuple(found)
+
+
+def domains_bytes(values: Iterable[str]) -> bytes:
+    """The inverse of :func:`domains`."""
+    out = b""
+    for value in values:
+        try:
+            parts = value.rstrip(".").encode("idna").split(b".")
+        except UnicodeError:
+            raise ValueError(f'must be a domain, such as "lab.example", not "{value}"') from None
+        out += b"".join(bytes((len(part),)) + part for part in parts) + b"\0"
+    return out
+
+
+def link_layer_address(raw: bytes) -> tuple[int, bytes]:
+    """Option 79: the type of hardware, 1 for Ethernet, and its address (RFC 6939 section 4)."""
+    if len(raw) < 3:
+        raise WireError("a link-layer address without an address")
+    return int.from_bytes(raw[:2], "big"), raw[2:]
+
+
+def duid_hardware(duid: bytes) -> tuple[int, bytes]:
+    """The type of hardware and the address that a DUID was made of; (0, b"") when it was made of something else.
+
+    It may be that of another card of the machine (RFC 8415 section 11.2).
+    """
+    head = _HARDWARE_AT.get(int.from_bytes(duid[:2], "big"), 0)
+    if not head or len(duid) <= head:
+        return 0, b""
+    return int.from_bytes(duid[2:4], "big"), duid[head:]
+
+
+def duid_machine(duid: bytes) -> bytes:
+    """The 16 octets of a DUID-UUID (RFC 6355); b"" when it is no such."""
+    return duid[2:] if len(duid) == 18 and int.from_bytes(duid[:2], "big") == DUIDType.UUID else b""
