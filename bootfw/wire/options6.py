@@ -143,7 +143,8 @@ def identity_association(raw: bytes) -> IdentityAssociation:
     """Option 3 or 25."""
     if len(raw) < _IA.size:
         raise WireError(f"{len(raw)} octets are no identity association")
-    return IdentityAssociation(*_IA.unpack_from(raw), read_options(raw[_IA.size :]))
+    iaid, t1, t2 = _IA.unpack_from(raw)
+    return IdentityAssociation(iaid, t1, t2, read_options(raw[_IA.size :]))
 
 
 def identity_association_bytes(value: IdentityAssociation) -> bytes:
