@@ -1,17 +1,21 @@
-# make run    try bootfw: its own environment, no configuration, no root
-# make test   everything that is checked, with what the checks need
+# make run        try bootfw: its own environment, no configuration, no root
+# make test       everything that is checked, with what the checks need
+# make firmware   every firmware boots, on a clean link and on bad ones; ARGS="--server both --loss 0 2" and more: ARGS=-h
 #
-# The rest are parts of these two, for work on one thing.
+# The rest are parts of these, for work on one thing.
 
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test install-clients lint types imports pytest test-all
+.PHONY: run test firmware install-clients lint types imports pytest test-all
 
 run: $(VENV)/installed
 	exec $(BIN)/twistd --nodaemon --pidfile= bootfw
 
 test: install-clients lint types imports pytest
+
+firmware: install-clients $(VENV)/installed-test
+	PYTHONPATH=tests $(BIN)/python -m interop.matrix $(ARGS)
 
 install-clients:
 	tools/install-clients

@@ -30,13 +30,20 @@ def foreign(architecture: str, path: str) -> Path:
     return found
 
 
-def initramfs(scratch: Path, message: str) -> bytes:
-    """A whole Linux system: it prints *message* and switches the machine off."""
-    need("cpio")
+def busybox(architecture: str = "amd64") -> Path:
+    """A static one."""
+    if architecture != "amd64":
+        return foreign(architecture, "bin/busybox")
     need("busybox")
+    return Path(str(shutil.which("busybox")))
+
+
+def initramfs(scratch: Path, message: str, program: Path | None = None) -> bytes:
+    """A whole Linux system, all of it *program*, a busybox: it prints *message* and switches the machine off."""
+    need("cpio")
     root = scratch / "initramfs"
     (root / "bin").mkdir(parents=True)
-    shutil.copy(str(shutil.which("busybox")), root / "bin/busybox")
+    shutil.copy(program or busybox(), root / "bin/busybox")
     init = root / "init"
     init.write_text(f"#!/bin/busybox sh\nbusybox echo {message}\nbusybox poweroff -f\n")
     init.chmod(0o755)

@@ -1,5 +1,6 @@
 """Boards with U-Boot."""
 
+from functools import partial
 from pathlib import Path
 
 from attrs import frozen
@@ -37,7 +38,9 @@ _BOARDS = {
     "x86": _Board("qemu-system-x86_64", ("-machine", "pc"), "qemu-x86/u-boot.rom", Card("e1000", "romfile=")),
 }
 
+_PROMPT = "=> "
 _PROMPT_SECONDS = 60
+_COMMAND_SECONDS = 120
 
 
 def start_uboot_board(lab: Lab, kind: str = "arm64", *commands: str, memory: int = 512) -> Program:
@@ -59,7 +62,12 @@ def start_uboot_board(lab: Lab, kind: str = "arm64", *commands: str, memory: int
     if commands:
         console.wait_for("Hit any key to stop autoboot", _PROMPT_SECONDS)
         console.type("\n")
-        console.wait_for("=> ", _PROMPT_SECONDS, "its prompt")
-        for command in commands:
-            console.type(f"{command}\n")
+    for number, command in enumerate(commands, 1):
+        # What is typed while a command runs gets lost: U-Boot looks for Ctrl-C then.
+        console.wait_until(partial(_prompts, console, number), _COMMAND_SECONDS, "its prompt")
+        console.type(f"{command}\n")
     return console
+
+
+def _prompts(console: Program, number: int) -> bool:
+    return console.output.count(_PROMPT) >= number

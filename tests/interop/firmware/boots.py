@@ -1,0 +1,155 @@
+"""The boots that are tested: a machine, what it is served, and what it says when it has booted."""
+
+from collections.abc import Callable, Mapping
+
+from attrs import frozen
+
+from ..lab import Lab, Program
+from ..machines.bios import start_bios_machine
+from ..machines.s390x import start_s390x_machine
+from ..machines.slof import start_slof_machine
+from ..machines.uboot import start_uboot_board
+from ..machines.uefi import start_uefi_machine
+from ..qemu import Card
+from .files import Served, foreign_grub
+from .servers import ANY
+
+
+@frozen
+class Boot:
+    """One of them."""
+
+    name: str
+    start: Callable[[Lab], Program]
+    """Switches the machine on."""
+    prepare: Callable[[Served], Mapping[str, str]]
+    """Lays out what is served, and says what is for whom, as in servers.Task."""
+    proxy: bool = False
+    """Somebody else gives the addresses."""
+    machines: int = 1
+    quick: bool = False
+    """It is a part of every run of the tests."""
+    seconds: float = 90
+    """How long it may take on a clean link, and a slow machine."""
+
+
+def _bios(lab: Lab) -> Program:
+    return start_bios_machine(lab, "e1000")
+
+
+def _virtio(lab: Lab) -> Program:
+    return start_bios_machine(lab, "virtio-net-pci")
+
+
+def _second_card(lab: Lab) -> Program:
+    return start_bios_machine(lab, cards=(Card("e1000", plugged=False), Card("e1000")))
+
+
+def _uefi(kind: str) -> Callable[[Lab], Program]:
+    return lambda lab: start_uefi_machine(lab, kind)
+
+
+def _uboot(kind: str, *commands: str) -> Callable[[Lab], Program]:
+    return lambda lab: start_uboot_board(lab, kind, *commands)
+
+
+def _script(served: Served) -> Mapping[str, str]:
+    return {"ipxe": served.ipxe_script()}
+
+
+def _script_by_http(served: Served) -> Mapping[str, str]:
+    return {"ipxe": "{http}/" + served.ipxe_script()}
+
+
+def _ipxe(served: Served) -> Mapping[str, str]:
+    return {"x86_64-uefi": served.copy("/usr/lib/ipxe/snponly.efi"), "ipxe": served.ipxe_script()}
+
+
+def _ipxe_and_http(served: Served) -> Mapping[str, str]:
+    """All but iPXE itself comes by HTTP, Linux too."""
+    served.linux()
+    script = served.ipxe_script(kernel="kernel")
+    return {"x86_64-uefi": served.copy("/usr/lib/ipxe/snponly.efi"), "ipxe": "{http}/" + script}
+
+
+def _pxelinux(served: Served) -> Mapping[str, str]:
+    served.linux()
+    served.pxelinux_menu()
+    served.copy("/usr/lib/syslinux/modules/bios/ldlinux.c32")
+    return {"x86-bios": served.copy("/usr/lib/PXELINUX/pxelinux.0")}
+
+
+def _syslinux_efi(served: Served) -> Mapping[str, str]:
+    served.linux()
+    served.pxelinux_menu()
+    served.copy("/usr/lib/syslinux/modules/efi64/ldlinux.e64")
+    return {"x86_64-uefi": served.copy("/usr/lib/SYSLINUX.EFI/efi64/syslinux.efi")}
+
+
+def _grub(architecture: str, platform: str, of: str = "") -> Callable[[Served], Mapping[str, str]]:
+    """*of* this architecture, in Debian's words, if it is a foreign one."""
+    return lambda served: {architecture: served.grub(platform, foreign_grub(of, platform) if of else None)}
+
+
+def _grub_and_linux(served: Served) -> Mapping[str, str]:
+    return {"x86_64-uefi": served.grub("x86_64-efi", linux=True)}
+
+
+def _grub_by_http(architecture: str, platform: str) -> Callable[[Served], Mapping[str, str]]:
+    return lambda served: {architecture: served.grub_from("http", platform)}
+
+
+def _grub_beside(served: Served) -> Mapping[str, str]:
+    """GRUB takes the server that gave the address for its own, unless its image says another."""
+    return {"arm64-uefi": served.grub_from("tftp", "arm64-efi", foreign_grub("arm64", "arm64-efi"))}
+
+
+def _uboot_script(client: str, architecture: str) -> Callable[[Served], Mapping[str, str]]:
+    return lambda served: {client: served.uboot_script(architecture)}
+
+
+def _uboot_menu(served: Served) -> Mapping[str, str]:
+    served.linux("arm64")
+    served.pxelinux_menu("ttyAMA0")
+    return {"arm64-uboot": "pxelinux.0"}
+
+
+def _s390x_menu(served: Served) -> Mapping[str, str]:
+    served.linux("s390x")
+    served.pxelinux_menu("ttysclp0")
+    return {"s390": "pxelinux.cfg/default"}
+
+
+BOOTS = (
+    Boot("bios-ipxe", _bios, _script, quick=True),
+    Boot("bios-ipxe-proxy", _bios, _script, proxy=True, quick=True),
+    Boot("bios-ipxe-virtio", _virtio, _script, proxy=True),
+    Boot("bios-ipxe-http", _bios, _script_by_http, proxy=True, quick=True),
+    Boot("bios-second-card", _second_card, _script, quick=True),
+    Boot("bios-16-at-once", _bios, _script, machines=16, seconds=240),
+    Boot("bios-pxelinux-linux", _bios, _pxelinux, proxy=True, quick=True),
+    Boot("bios-grub", _bios, _grub("x86-bios", "i386-pc")),
+    Boot("bios-grub-http", _bios, _grub_by_http("x86-bios", "i386-pc")),
+    Boot("uefi-ipxe", _uefi("x86_64"), _ipxe),
+    Boot("uefi-ipxe-proxy", _uefi("x86_64"), _ipxe, proxy=True, quick=True),
+    Boot("uefi-ipxe-http-linux", _uefi("x86_64"), _ipxe_and_http, proxy=True),
+    Boot("uefi-grub", _uefi("x86_64"), _grub("x86_64-uefi", "x86_64-efi")),
+    Boot("uefi-grub-http", _uefi("x86_64"), _grub_by_http("x86_64-uefi", "x86_64-efi")),
+    Boot("uefi-grub-linux", _uefi("x86_64"), _grub_and_linux, quick=True),
+    Boot("uefi-syslinux-linux", _uefi("x86_64"), _syslinux_efi),
+    Boot("uefi-ia32-grub", _uefi("ia32"), _grub("x86-uefi", "i386-efi")),
+    Boot("uefi-arm64-grub", _uefi("arm64"), _grub("arm64-uefi", "arm64-efi", "arm64"), quick=True),
+    Boot("uefi-arm64-grub-proxy", _uefi("arm64"), _grub_beside, proxy=True),
+    Boot("uefi-arm32-grub", _uefi("arm32"), _grub("arm32-uefi", "arm-efi", "armhf")),
+    Boot("uboot-arm64", _uboot("arm64"), _uboot_script("arm64-uboot", "arm64"), quick=True),
+    Boot("uboot-arm32", _uboot("arm32"), _uboot_script("arm32-uboot", "arm")),
+    Boot("uboot-riscv64", _uboot("riscv64"), _uboot_script(ANY, "riscv")),
+    Boot("uboot-x86", _uboot("x86"), _uboot_script(ANY, "x86")),
+    Boot(
+        "uboot-arm64-pxe-linux",
+        _uboot("arm64", "setenv autoload no", "dhcp", "pxe get", "pxe boot"),
+        _uboot_menu,
+    ),
+    Boot("slof", start_slof_machine, lambda served: {ANY: served.forth(), "ppc-open-firmware": "boot.fs"}, quick=True),
+    Boot("s390x-linux", start_s390x_machine, _s390x_menu),
+)

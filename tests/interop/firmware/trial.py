@@ -1,0 +1,54 @@
+"""A boot tried once: in a lab of its own, with losses if they are wanted."""
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ..lab import Host, Lab, wait_until
+from .boots import Boot
+from .files import SERVER, Served
+from .servers import Task, start_address_server, start_router
+
+_PATIENCE = {0: 1.0, 2: 2.0, 5: 3.0}
+"""How much longer a boot may take at a loss of so many percent: what firmware waits for is counted in seconds."""
+
+
+class Failed(Exception):
+    """The machine did not boot; says how far it came."""
+
+
+def try_boot(boot: Boot, start_server: Callable[[Lab, Host, Task], None], lab: Lab, scratch: Path, loss: int) -> float:
+    """Seconds from power-on to the proof.
+
+    :param scratch: takes what is served.
+    :param loss: percent of the frames, in either direction.
+    :raises Failed: when there is no proof within the boot's time.
+    """
+    served = Served(scratch / "served", f"marker-{secrets.token_hex(8)}")
+    served.root.mkdir()
+    task = Task(served.root, boot.prepare(served), boot.proxy)
+    if boot.proxy:
+        start_address_server(lab)
+    start_server(lab, lab.host("server", f"{SERVER}/24"), task)
+    start_router(lab)
+    if loss:
+        lab.lose(loss)
+    began = time.monotonic()
+    consoles = [boot.start(lab) for _ in range(boot.machines)]
+    allowed = boot.seconds * _PATIENCE[loss]
+
+    def proofs() -> int:
+        return sum(served.marker in console.output for console in consoles)
+
+    def is_over() -> bool:
+        return proofs() == len(consoles) or all(console.exit_code is not None for console in consoles)
+
+    try:
+        wait_until(is_over, allowed, "the markers on the consoles")
+    except TimeoutError:
+        raise Failed(f"{proofs()} of {len(consoles)} booted within {allowed:.0f} s") from None
+    seconds = time.monotonic() - began
+    if proofs() < len(consoles):
+        raise Failed(f"switched itself off after {seconds:.0f} s")
+    return seconds
