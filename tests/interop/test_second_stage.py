@@ -1,0 +1,89 @@
+"""Real shim and GRUB, signed by Debian, in a directory of their own: what they ask for elsewhere is found there.
+
+What shows it is a marker on the machine's serial console that is in GRUB's configuration and nowhere else.
+"""
+
+import secrets
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .lab import Lab, need
+from .qemu import start_uefi_machine
+from .service import start_bootfw
+
+pytestmark = pytest.mark.interop
+
+SECONDS = 120
+
+SHIM = "/usr/lib/shim/shimx64.efi.signed"
+GRUB = "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"
+
+
+@pytest.fixture
+def marker() -> str:
+    return f"marker-{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    need(SHIM)
+    need(GRUB)
+    path = tmp_path / "served"
+    (path / "debian").mkdir(parents=True)
+    shutil.copy(SHIM, path / "debian/shimx64.efi")
+    shutil.copy(GRUB, path / "debian/grubx64.efi")
+    return path
+
+
+def test_grub_asks_where_it_was_built_for(lab: Lab, root: Path, marker: str) -> None:
+    """Debian's has the prefix /grub, whatever directory it comes from."""
+    (root / "debian/grub.cfg").write_text(f"echo {marker}\nhalt\n")
+    configuration = f"""
+        [bootfw]
+        state-dir = "{lab.directory / "state"}"
+        [dhcp]
+        mode = "server"
+        [[dhcp.subnet]]
+        network = "10.77.0.0/24"
+        pool = ["10.77.0.100-10.77.0.200"]
+        [[backend]]
+        use = "directory"
+        root = "{root}"
+        [[resolver]]
+        use = "by-architecture"
+        files = {{ "x86_64-uefi" = "debian/shimx64.efi" }}
+    """
+    server = start_bootfw(lab.host("bootfw", "10.77.0.1/24"), lab.directory, configuration, 67, 69)
+    console = start_uefi_machine(lab)
+    console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
+    assert "'debian/grubx64.efi': complete" in server.output
+    assert "asks for '/grub/grub.cfg', which is not there, and gets 'debian/grub.cfg'" in server.output
+
+
+def test_shim_does_not_know_its_directory(lab: Lab, root: Path, marker: str) -> None:
+    """Where a DHCP server tells the file in option 67 only (rhboot/shim #710): shim reads the header's field."""
+    need("dnsmasq")
+    (root / "debian/grub").mkdir()
+    (root / "debian/grub/grub.cfg").write_text(f"echo {marker}\nhalt\n")
+    configuration = f"""
+        [dhcp]
+        mode = "off"
+        [[backend]]
+        use = "directory"
+        root = "{root}"
+    """
+    host = lab.host("bootfw", "10.77.0.1/24")
+    server = start_bootfw(host, lab.directory, configuration, 69)
+    dhcp = host.start(
+        *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file="),
+        *("--log-facility=-", "--log-dhcp", "--no-ping", f"--dhcp-leasefile={lab.directory / 'leases'}"),
+        *("--interface=eth0", "--bind-interfaces", "--dhcp-range=10.77.0.100,10.77.0.200,1h"),
+        *("--dhcp-option-force=66,10.77.0.1", "--dhcp-option-force=67,debian/shimx64.efi"),
+    )
+    dhcp.wait_until_bound(67)
+    console = start_uefi_machine(lab)
+    console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
+    assert "grubx64.efi', which is not there, and gets 'debian/grubx64.efi'" in server.output
+    assert "revocations_sku.efi': ERROR 1" in server.output
