@@ -87,6 +87,7 @@ def plugins_of(environment: Environment, cwd: Path) -> dict[str, str]:
 
 
 BUILT_IN = [
+    "backend archive",
     "backend directory",
     "backend distribution",
     "backend memory",

@@ -399,6 +399,7 @@ def test_every_built_in_loads_and_has_a_summary() -> None:
     rows = [row for row in list_plugins() if row.distribution.startswith("bootfw 0")]
     assert [row for row in rows if row.error or not row.summary] == []
     assert [f"{row.kind} {row.name}" for row in rows] == [
+        "backend archive",
         "backend directory",
         "backend distribution",
         "backend memory",

@@ -4,11 +4,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from archives import MAKERS
+from threads import Threads
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock, deferLater
 from zope.interface import implementer
 
 from bootfw.api import IReader, IWritableBackend, IWriter, MemoryReader
+from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.memory import MemoryBackend
@@ -67,6 +70,34 @@ class TestDistribution(InDirectories, BackendContract):
             "usr/lib/syslinux/modules/efi64/menu.c32": self.files["efi64/menu.c32"],
         }
         return DistributionBackend(self.new_directory(installed))
+
+
+class InArchives(InDirectories):
+    """Makes each test an archive."""
+
+    @pytest.fixture(autouse=True)
+    def archive(self, request, _directory):
+        self.path = self.directory / request.param
+        # What plain ISO 9660 can spell.
+        if request.param == "plain.iso":
+            self.files = {path: data for path, data in self.files.items() if path.count(".") < 2}
+        MAKERS[request.param](self.path, self.files)
+
+
+@pytest.mark.parametrize("archive", MAKERS, indirect=True)
+class TestArchive(InArchives, BackendContract):
+    def make_backend(self):
+        return ArchiveBackend(self.path)
+
+
+@pytest.mark.parametrize("archive", ["rock-ridge.iso", "a.tar.gz", "deflated.zip"], indirect=True)
+class TestArchiveInThreads(InArchives, BackendContract):
+    def make_backend(self):
+        self.threads = Threads()
+        return ArchiveBackend(self.path, reactor=self.threads)
+
+    def wait(self, deferred):
+        self.threads.work()
 
 
 class TestLayers(BackendContract):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from .lab import Lab, need
-from .qemu import start_uefi_machine
+from .machines.uefi import start_uefi_machine
 from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_grub_asks_where_it_was_built_for(lab: Lab, root: Path, marker: str) -> None:
-    """Debian's has the prefix /grub, whatever directory it comes from."""
+    """Debian's has the prefix /grub, whatever directory it comes from. Secure Boot is on, with Microsoft's keys."""
     (root / "debian/grub.cfg").write_text(f"echo {marker}\nhalt\n")
     configuration = f"""
         [bootfw]
@@ -56,7 +56,7 @@ def test_grub_asks_where_it_was_built_for(lab: Lab, root: Path, marker: str) -> 
         files = {{ "x86_64-uefi" = "debian/shimx64.efi" }}
     """
     server = start_bootfw(lab.host("bootfw", "10.77.0.1/24"), lab.directory, configuration, 67, 69)
-    console = start_uefi_machine(lab)
+    console = start_uefi_machine(lab, "x86_64-secure")
     console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
     assert "'debian/grubx64.efi': complete" in server.output
     assert "asks for '/grub/grub.cfg', which is not there, and gets 'debian/grub.cfg'" in server.output

@@ -1,0 +1,200 @@
+"""The ``archive`` backend: the members of one archive."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from attrs.validators import ge
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from bootfw.api import ConfigError, FileMissing, IBackend, PluginContext, TransferError, boot_plugin
+from bootfw.backends.archive import iso
+from bootfw.backends.archive.contents import ArchiveError, Packed
+from bootfw.backends.archive.opened import OpenArchive, Version, open_archive, version_of
+from bootfw.backends.paths import components, lexical
+from bootfw.backends.refusals import refusals
+
+UNPACK_OCTETS = 4 << 30
+"""As much as a DVD holds."""
+
+
+@implementer(IBackend)
+@define(eq=False)
+class ArchiveBackend:
+    """The files in an archive: an ISO 9660 image (Rock Ridge, UDF, Joliet), tar (also .gz, .xz, .bz2, .zst) or zip.
+
+    Nothing is unpacked that can be read in place: an image, a plain tar, and what zip has stored without compression.
+    The rest is unpacked when it is wanted, once for all, into a file without a name in /var/tmp. The archive is opened
+    when the first file is asked for, and again when another one has taken its place; a transfer that is under way
+    keeps the old one. Symbolic links are followed inside the archive, and none leads out.
+
+    :param file: the archive; what it is is found by what it holds.
+    :param prefix: where its files appear, such as "debian"; "": at the top.
+    :param path: the directory in the archive that is served, such as "install.amd"; "": all of it.
+    :param ignore_case: where a name is not there, one that differs in upper and lower case will do.
+    :param unpack_octets: how much is kept unpacked, at most.
+    :param reactor: reads and unpacks archives in its threads; None: in the caller's.
+    """
+
+    file: Path = field(converter=Path)
+    prefix: str = ""
+    path: str = ""
+    ignore_case: bool = False
+    unpack_octets: int = field(default=UNPACK_OCTETS, validator=ge(0))
+    _reactor: Any = None
+    _archive: OpenArchive | None = field(default=None, init=False)
+    _broken: tuple[Version, str] | None = field(default=None, init=False)
+    """A version that can't be read, and why."""
+    _waiting: "dict[Any, list[Deferred[Any]]]" = field(factory=dict, init=False)
+    """What a thread is at work on, and who waits for it."""
+    _working: set[Any] = field(factory=set, init=False)
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+
+    @classmethod
+    def configured(
+        cls,
+        context: PluginContext,
+        file: str,
+        prefix: str = "",
+        path: str = "",
+        ignore_case: bool = False,
+        unpack_octets: int = UNPACK_OCTETS,
+    ) -> "ArchiveBackend":
+        """What boot_plugin calls. A relative *file* is one beside the configuration file."""
+        if not file or "\0" in file:
+            raise ConfigError("must be the path of an archive", ("file",))
+        if file.lower().endswith(".iso") and not iso.available():
+            raise ConfigError(iso.MISSING, ("file",))
+        for key, value in (("prefix", prefix), ("path", path)):
+            if ".." in components(value):
+                raise ConfigError('must not hold ".."', (key,))
+        reactor = context.reactor if IReactorThreads.providedBy(context.reactor) else None
+        return cls(context.directory / file, prefix, path, ignore_case, unpack_octets, reactor)
+
+    def problem(self) -> str:
+        """Why nothing can be served at the moment, for the operator; "" when all is well, as far as it is known."""
+        try:
+            if not os.path.isfile(self.file):
+                os.stat(self.file)
+                return f"{self.file}: is no file"
+        except OSError as error:
+            return f"{self.file}: {error.strerror}"
+        return "" if os.access(self.file, os.R_OK) else f"{self.file}: may not be read"
+
+    def open(self, path: str, request: Any) -> Any:
+        """See IBackend."""
+        inside = self._inside(path)
+        with refusals():
+            version = version_of(os.stat(self.file))
+        if self._archive is not None and self._archive.version == version:
+            return self._reader(inside)
+        if self._broken is not None and self._broken[0] == version:
+            raise FileMissing()
+        opening = partial(open_archive, self.file, self.unpack_octets)
+        return self._when_done("archive", lambda: opening, self._opened, inside)
+
+    def _inside(self, path: str) -> str:
+        """The path in the archive."""
+        asked, prefix = lexical(path), lexical(self.prefix)
+        if prefix:
+            if not asked.startswith(f"{prefix}/"):
+                raise FileMissing()
+            asked = asked.removeprefix(f"{prefix}/")
+        return f"{lexical(self.path)}/{asked}"
+
+    def _reader(self, inside: str) -> Any:
+        archive = self._archive
+        member = archive.contents.find(inside) if archive is not None else None
+        if archive is None or member is None:
+            raise FileMissing()
+        if not isinstance(member, Packed):
+            return archive.reader(member)
+        reader = archive.reader_of_unpacked(member)
+        if reader is not None:
+            return reader
+        if member.size > self.unpack_octets:
+            raise TransferError("Too large to be unpacked here")
+        unpacked = partial(self._unpacked, archive, member, inside)
+        return self._when_done((archive, id(member)), partial(archive.unpacking, member), unpacked, inside)
+
+    def _when_done(
+        self, what: Any, make: Callable[[], Callable[[], Any]], done: Callable[[Any], None], inside: str
+    ) -> Any:
+        """A reader, once *what* has been done in a thread, which it is once for all who wait.
+
+        :param make: makes the work; called when there is nobody at it.
+        :param done: is given what the work brought, or the error.
+        """
+        if self._reactor is None:
+            done(_outcome(make()))
+            return self._reader(inside)
+        waiting = self._waiting.setdefault(what, [])
+        # Who gives up is not waited for any more; the work goes on for the others.
+        waiter: Deferred[Any] = Deferred(waiting.remove)
+        waiting.append(waiter)
+        if what not in self._working:
+            self._working.add(what)
+            pool = self._reactor.getThreadPool()
+            deferToThreadPool(self._reactor, pool, _outcome, make()).addCallback(self._came, what, done)
+        return waiter.addCallback(lambda _: self._reader(inside))
+
+    def _came(self, outcome: Any, what: Any, done: Callable[[Any], None]) -> None:
+        self._working.discard(what)
+        waiting = self._waiting.pop(what)
+        try:
+            done(outcome)
+            result: Any = None
+        except Exception as error:
+            result = Failure(error)  # type: ignore[no-untyped-call]
+        while waiting:
+            waiting.pop(0).callback(result)
+
+    def _opened(self, outcome: Any) -> None:
+        if self._archive is not None:
+            self._archive.close()
+            self._archive = None
+        if isinstance(outcome, ArchiveError):
+            # Its files count as missing, so that other backends are asked.
+            self._log.error("backend archive: {file}: {reason}", file=self.file, reason=outcome)
+            with refusals():
+                self._broken = version_of(os.stat(self.file)), str(outcome)
+            return
+        archive: OpenArchive = _value(outcome)
+        archive.contents.ignore_case |= self.ignore_case
+        self._archive = archive
+
+    def _unpacked(self, archive: OpenArchive, member: Packed, inside: str, outcome: Any) -> None:
+        if isinstance(outcome, ArchiveError):
+            self._log.error("backend archive: {file}: {name}: {reason}", file=self.file, name=inside, reason=outcome)
+            raise TransferError("It can't be unpacked")
+        descriptor: int = _value(outcome)
+        if archive is self._archive:
+            archive.unpacked.keep(member, descriptor)
+        else:
+            os.close(descriptor)
+
+
+def _outcome(work: Callable[[], Any]) -> Any:
+    """What *work* returns or raises."""
+    try:
+        return work()
+    except Exception as error:
+        return error
+
+
+def _value(outcome: Any) -> Any:
+    if isinstance(outcome, Exception):
+        with refusals():
+            raise outcome
+    return outcome
+
+
+plugin = boot_plugin(IBackend, ArchiveBackend)

@@ -1,0 +1,122 @@
+"""ISO 9660 images, by pycdlib: it finds the members, we read them."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from bootfw.backends.archive.contents import ArchiveError, Contents, Stored
+
+MISSING = "ISO 9660 images are read by pycdlib, which is not installed: pip install 'bootfw[iso]'"
+
+_BLOCK = 2048
+
+
+def available() -> bool:
+    """pycdlib is installed."""
+    try:
+        import pycdlib  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def is_iso(file: Any) -> bool:
+    """There is a volume descriptor of ISO 9660 (ECMA-119 section 8) in the open *file*."""
+    file.seek(16 * _BLOCK + 1)
+    return bool(file.read(5) == b"CD001")
+
+
+def read_iso(file: Any, size: int) -> Contents:
+    """What is in the image. Names are those of Rock Ridge, else UDF's, else Joliet's, else plain ones in lower case.
+
+    :param file: open for reading and seeking.
+    :param size: of the image; what would lie behind its end is left out.
+    :raise ArchiveError: it can't be read.
+    """
+    try:
+        import pycdlib
+    except ImportError:
+        raise ArchiveError(MISSING) from None
+    image = pycdlib.PyCdlib()
+    try:
+        image.open_fp(file)
+    except Exception as error:  # pycdlib raises struct.error, IndexError and others for what is not as it expects
+        raise ArchiveError(f"no ISO 9660 image that can be read: {error}") from error
+    try:
+        return _contents(image, size)
+    finally:
+        image.close()
+
+
+def _contents(image: Any, size: int) -> Contents:
+    if image.has_rock_ridge():
+        view, contents = "rr_path", Contents()
+    elif image.has_udf():
+        view, contents = "udf_path", Contents()
+    elif image.has_joliet():
+        view, contents = "joliet_path", Contents()
+    else:
+        view, contents = "iso_path", Contents(ignore_case=True)
+    # Of a file that is cut off pycdlib tells what is left of it.
+    end = size - 1 if size < image.pvd.space_size * _BLOCK else size
+    for name, record in _walk(image, view):
+        if view == "rr_path" and record.is_symlink():
+            contents.link(name, _text(record.rock_ridge.symlink_path()))
+            continue
+        runs = tuple(_udf_runs(image, record) if view == "udf_path" else _runs(record))
+        if all(offset + octets <= end for offset, octets in runs):
+            contents.add(name, Stored(runs, 0.0))
+    return contents
+
+
+def _walk(image: Any, view: str) -> Iterator[tuple[str, Any]]:
+    """(path, record) of all that is no directory."""
+    pending = [""]
+    while pending:
+        directory = pending.pop()
+        try:
+            records = list(image.list_children(**{view: f"/{directory}"}))
+        except UnicodeError:  # pycdlib looks paths up by UTF-8 only
+            continue
+        for record in records:
+            if record is None or record.is_dot() or record.is_dotdot():
+                continue
+            path = f"{directory}/{_name(record, view)}" if directory else _name(record, view)
+            if record.is_dir():
+                pending.append(path)
+            else:
+                yield path, record
+
+
+def _name(record: Any, view: str) -> str:
+    if view == "rr_path":
+        return _text(record.rock_ridge.name())
+    name: bytes = record.file_identifier()
+    if view == "joliet_path":
+        return name.decode("utf-16-be", "replace").partition(";")[0]
+    if view == "udf_path":
+        return name.decode(record.file_ident.encoding, "replace")
+    # ECMA-119 section 7.5.1: NAME.EXTENSION;VERSION, the dot stands also without an extension.
+    return _text(name) if record.is_dir() else _text(name).partition(";")[0].rstrip(".").lower()
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _runs(record: Any) -> Iterator[tuple[int, int]]:
+    """A file of 4 GB or more has several records (ECMA-119 section 6.5.1)."""
+    while record is not None:
+        if record.get_data_length():
+            yield record.extent_location() * _BLOCK, record.get_data_length()
+        record = record.data_continuation
+
+
+def _udf_runs(image: Any, entry: Any) -> Iterator[tuple[int, int]]:
+    """An allocation descriptor holds 30 bits of length (ECMA-167 section 4/14.14.1.1)."""
+    start = image.udf_main_descs.partitions[0].part_start_location
+    left = entry.get_data_length()
+    for piece in entry.alloc_descs:
+        octets = min(piece.extent_length & 0x3FFFFFFF, left)
+        if octets:
+            yield (start + piece.log_block_num) * _BLOCK + piece.offset, octets
+        left -= octets

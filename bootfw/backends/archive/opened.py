@@ -1,0 +1,131 @@
+"""An archive that is open: what is in it, and readers of that."""
+
+import os
+import stat
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+from bootfw.backends.archive.contents import ArchiveError, Contents, Packed, Stored
+from bootfw.backends.archive.iso import is_iso, read_iso
+from bootfw.backends.archive.packing import Unpacked, decompressor, unpack
+from bootfw.backends.archive.reader import MemberReader
+from bootfw.backends.archive.tar import is_tar, read_tar
+from bootfw.backends.archive.zip import is_zip, read_zip
+
+Version = tuple[int, int, int, int]
+"""Another one whenever the file is: device, inode, octets, nanoseconds of its last change."""
+
+
+def version_of(status: os.stat_result) -> Version:
+    """The version that the file has at the moment."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@define(eq=False)
+class OpenArchive:
+    """What is in it, and readers of that. Its descriptors are its own until close(), each reader has one more."""
+
+    version: Version
+    contents: Contents
+    unpacked: Unpacked
+    _fd: int
+    """Of the archive itself."""
+    _stored: int
+    """Of the file that stored members are in: the archive, or what a compressed one was unpacked to."""
+    _descriptors: list[int] = field(init=False)
+
+    @_descriptors.default
+    def _both(self) -> list[int]:
+        return [self._fd, self._stored]
+
+    def reader(self, member: Stored) -> MemberReader:
+        """Reads a member in place."""
+        return self._reader(os.dup(self._stored), member.runs, member.modified)
+
+    def reader_of_unpacked(self, member: Packed) -> MemberReader | None:
+        """Reads a member that is unpacked already; None: it isn't."""
+        descriptor = self.unpacked.find(member)
+        if descriptor is None:
+            return None
+        return self._reader(descriptor, ((0, os.fstat(descriptor).st_size),), member.modified, id(member))
+
+    def unpacking(self, member: Packed) -> Callable[[], int]:
+        """What unpacks it: to be called once, in any thread, also after close(). It takes long.
+
+        It returns the descriptor, for ``unpacked.keep()``, and raises ArchiveError and OSError.
+        """
+        fd = os.dup(self._fd)
+
+        def work() -> int:
+            try:
+                with _opened_again(fd) as file, member.open(file) as source:
+                    return unpack(source, member.size)
+            finally:
+                os.close(fd)
+
+        return work
+
+    def close(self) -> None:
+        """Give everything back; readers go on."""
+        self.unpacked.close()
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def __del__(self) -> None:
+        # Backends are never told that it is over.
+        self.close()
+
+    def _reader(self, fd: int, runs: tuple[tuple[int, int], ...], modified: float, more: int = 0) -> MemberReader:
+        _, inode, size, changed = self.version
+        place = runs[0][0] if runs else 0
+        return MemberReader(fd, runs, modified or changed / 1e9, f"{inode:x}-{size:x}-{changed:x}-{place:x}-{more:x}")
+
+
+def open_archive(path: Any, unpack_octets: int) -> OpenArchive:
+    """Open the archive and find what is in it; takes long, and may be called in any thread.
+
+    :param unpack_octets: what may be unpacked, at most.
+    :raise ArchiveError: it is none that can be read.
+    :raise OSError: what the file system says.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    stored = -1
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ArchiveError("it is no regular file")
+        with _opened_again(fd) as file:
+            decompress = decompressor(file)
+            file.seek(0)
+            if decompress is None:
+                stored = os.dup(fd)
+            else:
+                with decompress(file) as source:
+                    stored = unpack(source, unpack_octets)
+        contents = _contents(stored, decompress is not None)
+        return OpenArchive(version_of(status), contents, Unpacked(unpack_octets), fd, stored)
+    except BaseException:
+        for descriptor in (fd, stored):
+            if descriptor >= 0:
+                os.close(descriptor)
+        raise
+
+
+def _contents(descriptor: int, compressed: bool) -> Contents:
+    size = os.fstat(descriptor).st_size
+    with _opened_again(descriptor) as file:
+        if is_zip(file):
+            return read_zip(file, size)
+        if is_iso(file):
+            return read_iso(file, size)
+        if is_tar(file):
+            return read_tar(file, size)
+    what = "what is compressed in it is" if compressed else "it is"
+    raise ArchiveError(f"{what} no ISO 9660 image, tar or zip archive")
+
+
+def _opened_again(descriptor: int) -> Any:
+    """A file object with a position of its own: a duplicate would share it with other threads."""
+    return open(f"/proc/self/fd/{descriptor}", "rb")

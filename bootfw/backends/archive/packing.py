@@ -1,0 +1,101 @@
+"""What is compressed is unpacked once, into a file without a name, and read there by all who want it."""
+
+import bz2
+import gzip
+import lzma
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+from attrs import define, field
+
+from bootfw.backends.archive.contents import ArchiveError, Packed
+
+DIRECTORY = "/var/tmp"
+"""Not /tmp, which may be memory (file-hierarchy(7))."""
+
+_CHUNK = 1 << 20
+
+
+def _zstd(file: Any) -> IO[bytes]:
+    try:
+        import zstandard
+    except ImportError:
+        raise ArchiveError("zstd is read by zstandard, which is not installed: pip install 'bootfw[zstd]'") from None
+    return zstandard.ZstdDecompressor().stream_reader(file)
+
+
+_BY_MAGIC: Mapping[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"BZh": bz2.open,
+    b"\x28\xb5\x2f\xfd": _zstd,
+}
+
+
+def decompressor(file: Any) -> Callable[[Any], IO[bytes]] | None:
+    """What makes a compressed *file* readable; None: it is not compressed."""
+    file.seek(0)
+    head = file.read(8)
+    return next((opener for magic, opener in _BY_MAGIC.items() if head.startswith(magic)), None)
+
+
+def unpack(source: IO[bytes], most: int) -> int:
+    """All octets of *source* in a file without a name.
+
+    :param most: octets.
+    :return: the file's descriptor.
+    :raise ArchiveError: there are more, or they are damaged.
+    :raise OSError: no room for them.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=DIRECTORY if os.path.isdir(DIRECTORY) else None) as file:
+            octets = 0
+            while data := source.read(_CHUNK):
+                octets += len(data)
+                if octets > most:
+                    raise ArchiveError(f"more than {most} octets unpacked; unpack-octets allows no more")
+                file.write(data)
+            file.flush()
+            return os.dup(file.fileno())
+    except ArchiveError:
+        raise
+    except Exception as error:
+        # The decompressors raise what they like; an error number has only what the file system says.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ArchiveError(f"it is damaged: {error}") from error
+
+
+@define(eq=False)
+class Unpacked:
+    """Unpacked members of one archive; those that were wanted last are kept.
+
+    :param most: octets of all that are kept.
+    """
+
+    most: int
+    _kept: "OrderedDict[int, tuple[int, int]]" = field(factory=OrderedDict, init=False)
+    """By the identity of the member: (descriptor, octets)."""
+
+    def find(self, member: Packed) -> int | None:
+        """A descriptor of its own for the caller; None: the member has to be unpacked."""
+        kept = self._kept.get(id(member))
+        if kept is None:
+            return None
+        self._kept.move_to_end(id(member))
+        return os.dup(kept[0])
+
+    def keep(self, member: Packed, descriptor: int) -> None:
+        """Take over a descriptor. Transfers of what has to go for it have their own, and go on."""
+        octets = os.fstat(descriptor).st_size
+        while self._kept and octets + sum(size for _, size in self._kept.values()) > self.most:
+            os.close(self._kept.popitem(last=False)[1][0])
+        self._kept[id(member)] = descriptor, octets
+
+    def close(self) -> None:
+        """Give everything back."""
+        while self._kept:
+            os.close(self._kept.popitem()[1][0])

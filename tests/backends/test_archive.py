@@ -1,0 +1,402 @@
+"""The archive backend, beside what the contract kit checks of every kind of archive."""
+
+import bz2
+import gc
+import gzip
+import lzma
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from contextlib import closing
+
+import pytest
+from archives import MAKERS, make_iso, make_tar, make_zip
+from threads import Threads
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from bootfw.api import ConfigError, FileMissing, PluginContext, TransferError
+from bootfw.backends.archive import packing
+from bootfw.backends.archive.backend import ArchiveBackend, plugin
+from bootfw.backends.archive.reader import MemberReader
+
+FILES = {"install/vmlinuz": b"kernel", "install/initrd.gz": b"initrd" * 1000, "readme": b"read me"}
+
+
+def content(backend, path):
+    """What is got; "missing" or the message when there is nothing."""
+    try:
+        answer = backend.open(path, None)
+        if isinstance(answer, Deferred):
+            results = []
+            answer.addBoth(results.append)
+            backend._reactor.work()
+            answer = results[0]
+            if isinstance(answer, Failure):
+                answer.raiseException()
+        with closing(answer) as reader:
+            return reader.read(0, 1 << 20)
+    except FileMissing:
+        return "missing"
+    except TransferError as error:
+        return error.message
+
+
+@pytest.fixture
+def errors(monkeypatch):
+    said = []
+
+    def error(self, text, **values):
+        said.append(text.format(**values))
+
+    monkeypatch.setattr("twisted.logger.Logger.error", error)
+    return said
+
+
+def open_files():
+    return sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd))
+
+
+def _is_open(fd):
+    return os.path.islink(f"/proc/self/fd/{fd}")
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_prefix_and_path(tmp_path, kind):
+    files = {"install/sub/vmlinuz": b"kernel", "readme": b"read me"}
+    MAKERS[kind](tmp_path / kind, files)
+    backend = ArchiveBackend(tmp_path / kind, prefix="/debian/12/", path="install")
+    assert content(backend, "debian/12/sub/vmlinuz") == b"kernel"
+    for path in ("sub/vmlinuz", "debian/sub/vmlinuz", "debian/12", "debian/12/readme", "debian/12/../../readme", ""):
+        assert content(backend, path) == "missing", path
+    assert content(backend, "debian/12/../12/sub/./vmlinuz") == b"kernel"
+    assert content(backend, "debian/12/../../../debian/12/sub/vmlinuz") == b"kernel"
+
+
+LINKS = {
+    "linux": "install/vmlinuz",
+    "current": "install",
+    "install/up": "../readme",
+    "far": "/install/vmlinuz",
+    "above": "../../../../readme",
+    "outside": "/etc/passwd",
+    "loop": "pool",
+    "pool": "loop",
+    "dangling": "nothing",
+}
+
+
+@pytest.mark.parametrize("kind", ["links.iso", "links.tar", "links.zip"])
+def test_links_are_followed_inside(tmp_path, kind):
+    if kind == "links.iso":
+        make_iso(tmp_path / kind, FILES, LINKS)
+    elif kind == "links.tar":
+        make_tar(tmp_path / kind, FILES, LINKS)
+    else:
+        make_zip(tmp_path / kind, FILES)
+        with zipfile.ZipFile(tmp_path / kind, "a") as archive:
+            for name, target in LINKS.items():
+                info = zipfile.ZipInfo(name)
+                info.external_attr = 0o120777 << 16
+                archive.writestr(info, target)
+    backend = ArchiveBackend(tmp_path / kind)
+    for path in ("linux", "current/vmlinuz", "far", "install/../linux"):
+        assert content(backend, path) == b"kernel", path
+    for path in ("install/up", "above", "current/../readme", "current/up"):
+        assert content(backend, path) == b"read me", path
+    for path in ("outside", "loop", "pool/x", "dangling", "current"):
+        assert content(backend, path) == "missing", path
+
+
+def test_hard_links_in_a_tar(tmp_path):
+    make_tar(tmp_path / "a.tar", FILES)
+    with tarfile.open(tmp_path / "a.tar", "a") as archive:
+        for name, target in (("linux", "./install/vmlinuz"), ("nothing", "not/there")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.LNKTYPE, target
+            archive.addfile(member)
+    backend = ArchiveBackend(tmp_path / "a.tar")
+    assert content(backend, "linux") == b"kernel"
+    assert content(backend, "nothing") == "missing"
+
+
+def test_members_that_lead_out_are_left_out(tmp_path):
+    make_tar(tmp_path / "a.tar", {"../../evil": b"evil", "good": b"good"})
+    backend = ArchiveBackend(tmp_path / "a.tar")
+    assert content(backend, "good") == b"good"
+    assert content(backend, "evil") == content(backend, "../../evil") == "missing"
+
+
+def test_case(tmp_path):
+    make_tar(tmp_path / "a.tar", {"Boot/BCD": b"bcd"})
+    assert content(ArchiveBackend(tmp_path / "a.tar"), "boot/bcd") == "missing"
+    assert content(ArchiveBackend(tmp_path / "a.tar", ignore_case=True), "BOOT/bcd") == b"bcd"
+    make_iso(tmp_path / "a.iso", {"boot/linux.img": b"linux"}, view="plain")
+    assert content(ArchiveBackend(tmp_path / "a.iso"), "BOOT/Linux.IMG") == b"linux"
+
+
+@pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "a.tar.gz", "deflated.zip"])
+def test_another_archive_takes_its_place(tmp_path, kind):
+    path, new = tmp_path / kind, tmp_path / "new"
+    MAKERS[kind](path, {"a": b"old" * 1000, "gone": b"x"})
+    backend = ArchiveBackend(path)
+    with closing(backend.open("a", None)) as old:
+        MAKERS[kind](new, {"a": b"new" * 1000, "more": b"y"})
+        os.replace(new, path)
+        assert content(backend, "a") == b"new" * 1000
+        assert content(backend, "gone") == "missing"
+        assert content(backend, "more") == b"y"
+        assert old.read(0, 6000) == b"old" * 1000
+        with closing(backend.open("a", None)) as reader:
+            assert reader.etag != old.etag
+    path.unlink()
+    assert content(backend, "a") == "missing"
+
+
+def test_opened_when_the_first_file_is_asked_for(tmp_path):
+    backend = ArchiveBackend(tmp_path / "later.tar")
+    assert content(backend, "readme") == "missing"
+    make_tar(tmp_path / "later.tar", FILES)
+    assert content(backend, "readme") == b"read me"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("text.iso", b"no archive at all"),
+        ("empty.tar", b""),
+        ("head.zip", b"PK\x03\x04" + bytes(100)),
+        ("text.tar.gz", gzip.compress(b"no archive")),
+        ("damaged.tar.gz", gzip.compress(bytes(100_000))[:-20]),
+        ("damaged.tar.xz", lzma.compress(bytes(100_000))[:-20]),
+        ("damaged.tar.bz2", bz2.compress(os.urandom(100_000))[:-20]),
+        ("damaged.tar.zst", b"\x28\xb5\x2f\xfd" + bytes(range(100))),
+        ("descriptor.iso", bytes(32768) + b"\1CD001\1" + bytes(5000)),
+    ],
+)
+def test_what_can_not_be_read_is_said_once_and_its_files_are_missing(tmp_path, errors, name, data):
+    (tmp_path / name).write_bytes(data)
+    backend = ArchiveBackend(tmp_path / name)
+    before = open_files()
+    assert content(backend, "a") == content(backend, "a") == "missing"
+    assert len(errors) == 1
+    assert name in errors[0]
+    assert open_files() == before
+    make_tar(tmp_path / name, {"a": b"repaired"})
+    assert content(backend, "a") == b"repaired"
+
+
+def test_what_lies_behind_the_end_is_left_out(tmp_path):
+    """A download that has been cut off."""
+    make_iso(tmp_path / "a.iso", {"first": b"1" * 5000, "second": b"2" * 500_000})
+    whole = (tmp_path / "a.iso").read_bytes()
+    (tmp_path / "a.iso").write_bytes(whole[: whole.index(b"2" * 5000) + 100_000])
+    backend = ArchiveBackend(tmp_path / "a.iso")
+    assert content(backend, "first") == b"1" * 5000
+    assert content(backend, "second") == "missing"
+
+
+def test_an_archive_that_becomes_shorter(tmp_path):
+    make_tar(tmp_path / "a.tar", {"a": b"x" * 5000})
+    with closing(ArchiveBackend(tmp_path / "a.tar").open("a", None)) as reader:
+        os.truncate(tmp_path / "a.tar", 1000)
+        with pytest.raises(OSError, match="shorter"):
+            reader.read(0, 5000)
+
+
+def test_unpacks_so_much_only(tmp_path, errors):
+    make_tar(tmp_path / "a.tar.gz", {"a": bytes(100_000)}, mode="w:gz")
+    assert content(ArchiveBackend(tmp_path / "a.tar.gz", unpack_octets=50_000), "a") == "missing"
+    assert "unpack-octets" in errors[0]
+    make_zip(tmp_path / "a.zip", {"a": bytes(60_000), "b": bytes(10_000)}, zipfile.ZIP_DEFLATED)
+    backend = ArchiveBackend(tmp_path / "a.zip", unpack_octets=50_000)
+    assert content(backend, "a") == "Too large to be unpacked here"
+    assert content(backend, "b") == bytes(10_000)
+
+
+def test_a_member_that_is_larger_than_it_says(tmp_path, errors):
+    make_zip(tmp_path / "a.zip", {"a": bytes(60_000)}, zipfile.ZIP_DEFLATED)
+    data = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(data.replace((60_000).to_bytes(4, "little"), (60).to_bytes(4, "little")))
+    assert content(ArchiveBackend(tmp_path / "a.zip"), "a") == "It can't be unpacked"
+    assert "a.zip" in errors[0]
+
+
+def test_what_was_wanted_last_is_kept(tmp_path, monkeypatch):
+    files = {name: name.encode() * 30_000 for name in "abc"}
+    make_zip(tmp_path / "a.zip", files, zipfile.ZIP_DEFLATED)
+    backend = ArchiveBackend(tmp_path / "a.zip", unpack_octets=70_000)
+    times = []
+    monkeypatch.setattr("bootfw.backends.archive.opened.unpack", lambda *a: times.append(1) or packing.unpack(*a))
+    for name in "ababcb":
+        assert content(backend, name) == files[name]
+    assert len(times) == 3, "a, b and c once each"
+    reader = backend.open("c", None)
+    assert content(backend, "a") == files["a"]
+    assert content(backend, "b") == files["b"]
+    assert reader.read(0, 100_000) == files["c"], "a transfer keeps what has had to go"
+    reader.close()
+    assert len(times) == 5
+
+
+@pytest.mark.parametrize("kind", ["a.tar.gz", "deflated.zip", "rock-ridge.iso"])
+def test_threads_do_the_long_work_once_for_all(tmp_path, kind):
+    MAKERS[kind](tmp_path / kind, FILES)
+    threads = Threads()
+    backend = ArchiveBackend(tmp_path / kind, reactor=threads)
+    found = []
+    for path in ("readme", "readme", "install/vmlinuz", "nothing"):
+        backend.open(path, None).addBoth(found.append)
+    assert found == []
+    assert len(threads.jobs) == 1
+    assert threads.work() == (3 if kind == "deflated.zip" else 1)
+    missing = [each for each in found if isinstance(each, Failure)]
+    readers = [each for each in found if not isinstance(each, Failure)]
+    assert [failure.type for failure in missing] == [FileMissing]
+    assert sorted(reader.read(0, 100) for reader in readers) == [b"kernel", b"read me", b"read me"]
+    for reader in readers:
+        reader.close()
+    assert content(backend, "readme") == b"read me"
+    assert threads.work() == 0
+
+
+def test_who_gives_up_leaves_nothing_open(tmp_path):
+    make_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_DEFLATED)
+    threads = Threads()
+    backend = ArchiveBackend(tmp_path / "a.zip", reactor=threads)
+    assert content(backend, "install/vmlinuz") == b"kernel"
+    before = open_files()
+    one, other = (backend.open("readme", None) for _ in range(2))
+    one.cancel()
+    one.addErrback(lambda failure: failure.trap(CancelledError))
+    other.cancel()
+    other.addErrback(lambda failure: failure.trap(CancelledError))
+    assert threads.work() == 1
+    assert len(open_files()) == len(before) + 1, "the member itself, unpacked"
+    assert content(backend, "readme") == b"read me"
+
+
+def test_replaced_while_a_thread_unpacks(tmp_path):
+    make_zip(tmp_path / "a.zip", {"a": b"old"}, zipfile.ZIP_DEFLATED)
+    threads = Threads()
+    backend = ArchiveBackend(tmp_path / "a.zip", reactor=threads)
+    assert content(backend, "a") == b"old"
+    make_zip(tmp_path / "a.zip", {"a": b"old", "b": b"bbb"}, zipfile.ZIP_DEFLATED)
+    found = []
+    backend.open("b", None).addBoth(found.append)
+    done, call = threads.jobs.pop(0)
+    done(True, call())  # the archive is open
+    done, call = threads.jobs.pop(0)
+    unpacked = call()
+    make_zip(tmp_path / "new.zip", {"b": b"new"}, zipfile.ZIP_DEFLATED)
+    os.replace(tmp_path / "new.zip", tmp_path / "a.zip")
+    assert content(backend, "b") == b"new"
+    done(True, unpacked)
+    assert len(found) == 1
+    assert found[0].read(0, 10) == b"new"
+    found[0].close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(unpacked)
+
+
+def test_a_file_in_pieces(tmp_path):
+    """As ISO 9660 has those of 4 GB and more, and UDF those of 1 GB."""
+    (tmp_path / "a").write_bytes(b"..abc...defgh.ij.")
+    reader = MemberReader(os.open(tmp_path / "a", os.O_RDONLY), ((2, 3), (8, 5), (14, 2)), 0.0, "etag")
+    assert reader.size == 10
+    for offset in range(12):
+        for length in range(12):
+            assert reader.read(offset, length) == b"abcdefghij"[offset : offset + length]
+    reader.close()
+
+
+def _xorriso(image, tree):
+    return ["xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-o", image, tree]
+
+
+def _genisoimage(*options):
+    return lambda image, tree: ["genisoimage", "-quiet", *options, "-o", image, tree]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [_xorriso, _genisoimage("-R", "-J"), _genisoimage("-R", "-D"), _genisoimage("-J"), _genisoimage("-udf", "-J")],
+    ids=["xorriso", "rock-ridge-and-joliet", "rock-ridge", "joliet", "udf"],
+)
+def test_images_of_others(tmp_path, command):
+    line = command(tmp_path / "a.iso", tmp_path / "tree")
+    if shutil.which(line[0]) is None:
+        pytest.skip(f"{line[0]} is not installed")
+    files = {"d/" * 9 + "deep": b"deep", "A name With.many.dots and blanks": b"name", "empty": b"", **FILES}
+    for name, data in files.items():
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).write_bytes(data)
+    rock_ridge = "-R" in line
+    if rock_ridge:
+        (tmp_path / "tree/linux").symlink_to("install/vmlinuz")
+    if not rock_ridge:
+        del files["d/" * 9 + "deep"]  # ISO 9660 allows eight directories in each other
+        shutil.rmtree(tmp_path / "tree/d")
+    subprocess.run(line, check=True, capture_output=True)
+    backend = ArchiveBackend(tmp_path / "a.iso")
+    assert {path: content(backend, path) for path in files} == files
+    if rock_ridge:
+        assert content(backend, "linux") == b"kernel"
+
+
+@pytest.fixture
+def context(tmp_path):
+    return PluginContext(None, tmp_path)
+
+
+def test_configured(tmp_path, context):
+    make_tar(tmp_path / "a.tar", FILES)
+    backend = plugin.configure({"file": "a.tar", "prefix": "x", "path": "install"}, context)
+    assert content(backend, "x/vmlinuz") == b"kernel"
+    assert backend.problem() == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"file": ""}, "file"),
+        ({"file": "a\0b"}, "file"),
+        ({"file": "a.tar", "prefix": "../x"}, "prefix"),
+        ({"file": "a.tar", "path": "x/.."}, "path"),
+        ({"file": "a.tar", "unpack-octets": -1}, "unpack-octets"),
+    ],
+)
+def test_wrong_options(context, options, key):
+    with pytest.raises(ConfigError) as caught:
+        plugin.configure(options, context)
+    assert caught.value.path == (key,)
+
+
+def test_images_need_pycdlib(context, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycdlib", None)
+    with pytest.raises(ConfigError, match=r"bootfw\[iso\]"):
+        plugin.configure({"file": "a.iso"}, context)
+
+
+def test_tars_of_zstd_need_zstandard(tmp_path, monkeypatch, errors):
+    MAKERS["a.tar.zst"](tmp_path / "a.tar.zst", FILES)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    assert content(ArchiveBackend(tmp_path / "a.tar.zst"), "readme") == "missing"
+    assert "bootfw[zstd]" in errors[0]
+
+
+def test_a_backend_that_is_not_needed_any_more_keeps_nothing_open(tmp_path):
+    make_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_DEFLATED)
+    gc.collect()
+    before = open_files()
+    assert content(ArchiveBackend(tmp_path / "a.zip"), "readme") == b"read me"
+    gc.collect()
+    assert open_files() == before
+
+
+def test_problems(tmp_path):
+    assert "No such file" in ArchiveBackend(tmp_path / "a.iso").problem()
+    assert "no file" in ArchiveBackend(tmp_path).problem()
