@@ -17,7 +17,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 class Server:
     """A running server; ``with`` ends it."""
 
-    def __init__(self, name: str, command: list[str | Path], port: int, log: Path) -> None:
+    def __init__(self, name: str, command: list[str | Path], port: int, log: Path, *, tcp: bool = False) -> None:
         self.name = name
         self.port = port
         with log.open("wb") as output:
@@ -28,7 +28,7 @@ class Server:
                 env=_environment(Path(command[0])),
             )
         deadline = time.monotonic() + 10
-        while not _is_bound(port):
+        while not _is_bound(port, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__()
                 raise RuntimeError(f"{name} does not listen on {port}:\n{log.read_text(errors='replace')}")
@@ -80,7 +80,7 @@ def bootfw(root: Path, work: Path) -> Server:
 def dnsmasq(root: Path, work: Path) -> Server:
     """Debian's dnsmasq-base. It has one TFTP port, 69, and needs root for it."""
     command = [
-        _program("dnsmasq"),
+        program("dnsmasq"),
         *("--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file="),
         *("--enable-tftp", f"--tftp-root={root}", "--tftp-max=5000", "--quiet-tftp", "--log-facility=-"),
         *("--listen-address=127.0.0.1", "--bind-interfaces"),
@@ -92,7 +92,7 @@ def tftpd_hpa(root: Path, work: Path) -> Server:
     """Debian's tftpd-hpa."""
     port = 20269
     command = [
-        _program("in.tftpd", work),
+        program("in.tftpd", work),
         *("--foreground", "--secure", "--user", "root", "--address", f"127.0.0.1:{port}", root),
     ]
     return Server("tftpd-hpa", command, port, work / "tftpd-hpa.log")
@@ -102,7 +102,7 @@ def atftpd(root: Path, work: Path) -> Server:
     """Debian's atftpd."""
     port = 20369
     command = [
-        _program("atftpd", work),
+        program("atftpd", work),
         *("--daemon", "--no-fork", "--bind-address", "127.0.0.1", "--port", str(port), "--user", "root.root"),
         *("--maxthread", "5000", "--verbose=0", "--logfile", "/dev/stdout", root),
     ]
@@ -117,10 +117,15 @@ SERVERS: dict[str, Callable[[Path, Path], Server]] = {
 }
 
 # Debian's packages of these two exclude each other, so they are unpacked instead of installed.
-PACKAGES = {"in.tftpd": ("tftpd-hpa", "libwrap0"), "atftpd": ("atftpd", "libwrap0"), "dnsmasq": ("dnsmasq-base",)}
+PACKAGES = {
+    "in.tftpd": ("tftpd-hpa", "libwrap0"),
+    "atftpd": ("atftpd", "libwrap0"),
+    "dnsmasq": ("dnsmasq-base",),
+    "nginx": ("nginx",),
+}
 
 
-def _program(name: str, work: Path | None = None) -> Path:
+def program(name: str, work: Path | None = None) -> Path:
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     if found:
         return Path(found)
@@ -146,8 +151,9 @@ def _environment(program: Path) -> dict[str, str]:
     return {**os.environ, "LD_LIBRARY_PATH": f"{unpacked}/usr/lib/{machine}:{unpacked}/lib/{machine}"}
 
 
-def _is_bound(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def _is_bound(port: int, kind: socket.SocketKind) -> bool:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

@@ -15,11 +15,13 @@ from bootfw.interfaces import IBackend, IReader
 from bootfw.net import headers
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import content, later, traceback_of, transfer_error
+from bootfw.net.sendfile import FileSender, file_sender
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
 from bootfw.wire.http import failed_precondition, requested_range
 
 CHUNK = 65536
-"""Octets that are read at once, and the measure of what a download holds in memory."""
+"""Octets that are read at once, and the measure of what a download holds in memory. More than the transport takes
+without a pause (its bufferSize), once there is a head before them."""
 
 PATIENCE = 60.0
 """Seconds that a download may stand still, for the backend or for the client: as long as by TFTP."""
@@ -57,6 +59,10 @@ class Download:
     deadline: float | None = field(default=None, init=False)
     """When to ring; see Alarm."""
     _reader: IReader | None = field(default=None, init=False)
+    _file: FileSender | None = field(default=None, init=False)
+    """The short way for what does not fit into one chunk."""
+    _drained: bool = field(default=False, init=False)
+    """Nothing that was written is left with the transport."""
     _awaited: "Deferred[Any] | None" = field(default=None, init=False)
     """The backend's answer that is outstanding: the file, or one read."""
     _offset: int = field(default=0, init=False)
@@ -108,6 +114,7 @@ class Download:
     def resumeProducing(self) -> None:
         """See IPushProducer."""
         self._paused = False
+        self._drained = True
         if not self._over:
             self._progress()
             self._go_on()
@@ -163,8 +170,11 @@ class Download:
         if http.method == b"HEAD":
             self._finish(Outcome.SIZE_PROBE, "")
         else:
+            if self._stop is not None:
+                self._file = file_sender(http.transport, self._reader)
             http.registerProducer(self, True)
-            self.resumeProducing()
+            self._progress()
+            self._go_on()
 
     def _not_opened(self, error: BaseException) -> None:
         told = transfer_error(error)
@@ -195,10 +205,23 @@ class Download:
                 if self._offset == self._stop:
                     self._http.unregisterProducer()
                     self._finish(Outcome.COMPLETE, self._detail)
+                elif self._file is not None and self._drained:
+                    self._send(self._file)
                 else:
                     self._read()
         finally:
             self._running = False
+
+    def _send(self, file: FileSender) -> None:
+        assert self._stop is not None
+        sent, goes_on = file.send(self._offset, self._stop)
+        self._offset += sent
+        self._sent += sent
+        if not goes_on:
+            self._file = None
+        elif self._offset < self._stop:
+            self._paused = True
+            file.wait()
 
     def _read(self) -> None:
         assert self._reader is not None
@@ -234,6 +257,7 @@ class Download:
                 self._abort(Outcome.FAILED, f"the file has ended at octet {self._offset}, before its size")
                 return
             self._stop = self._offset
+        self._drained = False
         self._http.write(data)
 
     def _broken(self, error: BaseException) -> None:

@@ -10,7 +10,7 @@ _TYPES = {
     ".efi": b"application/efi",
     ".iso": b"application/vnd.efi-iso",
     ".img": b"application/vnd.efi-img",
-    ".ipxe": b"text/plain",
+    **dict.fromkeys((".ipxe", ".cfg", ".ks", ".preseed", ".txt", ".yaml"), b"text/plain; charset=utf-8"),
 }
 
 _YEAR_10000 = 253402300800

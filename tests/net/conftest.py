@@ -150,14 +150,14 @@ def alongside(turn_until):
 
 
 @pytest.fixture
-def curl(turn_until):
-    """Runs curl, as (exit code, output)."""
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed: tools/install-clients installs it on Debian")
+def run_client(turn_until):
+    """Runs a program while the reactor turns, as (exit code, output)."""
 
-    def run(*words):
-        command = ["curl", "--silent", "--max-time", "10", "--noproxy", "*", *map(str, words)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    def run(program, *words):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed: tools/install-clients installs it on Debian")
+        clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        process = subprocess.Popen([program, *map(str, words)], stdout=subprocess.PIPE, env=clean)
         output = []
         reading = threading.Thread(target=lambda: output.append(process.stdout.read()))
         reading.start()
@@ -166,3 +166,9 @@ def curl(turn_until):
         return process.returncode, output[0]
 
     return run
+
+
+@pytest.fixture
+def curl(run_client):
+    """Runs curl."""
+    return lambda *words: run_client("curl", "--silent", "--max-time", "10", *words)

@@ -197,23 +197,25 @@ def test_curl_fetches(files, curl, tmp_path, size):
 
 
 @pytest.mark.interop
-def test_curl_fetches_ranges(files, curl):
+def test_curl_fetches_ranges(files, curl, turn_until):
     root, url, observer = files
     (root / "a").write_bytes(b"0123456789")
     for text, expected in (("2-4", b"234"), ("7-", b"789"), ("-2", b"89"), ("0-100", b"0123456789")):
         assert curl("-f", "-r", text, f"{url}/a") == (0, expected)
     assert curl("-f", "-r", "10-", f"{url}/a") == (22, b"")
+    turn_until(lambda: len(observer.reports) == 4)
     assert [report.octets for report in observer.reports] == [3, 3, 2, 10]
 
 
 @pytest.mark.interop
-def test_curl_goes_on_where_it_was_interrupted(files, curl, tmp_path):
+def test_curl_goes_on_where_it_was_interrupted(files, curl, turn_until, tmp_path):
     root, url, observer = files
     data = os.urandom(1_000_000)
     (root / "a").write_bytes(data)
     (tmp_path / "got").write_bytes(data[:400_000])
     assert curl("-f", "-C", "-", "-o", tmp_path / "got", f"{url}/a") == (0, b"")
     assert (tmp_path / "got").read_bytes() == data
+    turn_until(lambda: observer.reports)
     (report,) = observer.reports
     peer = "{}:{}".format(*report.request.peer)
     assert transfer_line(report).startswith(
@@ -222,13 +224,14 @@ def test_curl_goes_on_where_it_was_interrupted(files, curl, tmp_path):
 
 
 @pytest.mark.interop
-def test_curl_asks_for_the_head(files, curl):
+def test_curl_asks_for_the_head(files, curl, turn_until):
     root, url, observer = files
     (root / "a.efi").write_bytes(b"0123456789")
     code, output = curl("-f", "-I", f"{url}/a.efi")
     lines = output.decode().splitlines()
     assert (code, lines[0]) == (0, "HTTP/1.1 200 OK")
     assert {"Content-Length: 10", "Content-Type: application/efi"} <= set(lines)
+    turn_until(lambda: observer.reports)
     assert [report.outcome for report in observer.reports] == [Outcome.SIZE_PROBE]
 
 
@@ -251,14 +254,16 @@ def test_curl_fetches_the_end_of_a_file_beyond_4_gib(files, curl):
     assert f"Content-Length: {5 * 2**30 + 7}\r\n".encode() in output
     assert curl("-f", "-r", f"{5 * 2**30 - 2}-", f"{url}/disk.img") == (0, b"\0\0the end")
     assert curl("-f", "-r", "-7", f"{url}/disk.img") == (0, b"the end")
+    assert curl("-f", "-r", "-300007", f"{url}/disk.img") == (0, bytes(300_000) + b"the end")
 
 
 @pytest.mark.interop
-def test_curl_is_not_told_that_a_file_that_shrinks_is_whole(serve, curl):
+def test_curl_is_not_told_that_a_file_that_shrinks_is_whole(serve, curl, turn_until):
     service, observer = serve(Backend(Reader(bytes(100_000), size=200_000)))
     code, output = curl("http://{}:{}/file".format(*where(service)))
     assert code in (18, 56)  # partial file; connection reset
     assert len(output) < 200_000
+    turn_until(lambda: observer.reports)
     assert [report.outcome for report in observer.reports] == [Outcome.FAILED]
 
 
@@ -268,3 +273,32 @@ def test_curl_may_not_upload(files, curl, tmp_path):
     (tmp_path / "new").write_bytes(bytes(2_000_000))
     assert curl("-w", "%{http_code}", "-T", tmp_path / "new", f"{url}/new") == (0, b"Only GET and HEAD are served\n405")
     assert list(root.iterdir()) == []
+
+
+# wget, which has its own idea of going on.
+
+
+@pytest.mark.interop
+def test_wget_fetches_and_goes_on(files, run_client, turn_until, tmp_path):
+    root, url, observer = files
+    data = os.urandom(1_000_000)
+    (root / "a").write_bytes(data)
+    got = tmp_path / "got"
+    for begun in (b"", data[:400_000]):
+        got.write_bytes(begun)
+        assert run_client("wget", "--quiet", "--continue", "--output-document", got, f"{url}/a") == (0, b"")
+        assert got.read_bytes() == data
+    turn_until(lambda: len(observer.reports) == 2)
+    assert [report.octets for report in observer.reports] == [1_000_000, 600_000]
+
+
+@pytest.mark.interop
+def test_wget_fetches_only_what_is_newer(files, run_client, turn_until, tmp_path):
+    root, url, observer = files
+    (root / "a").write_bytes(b"content")
+    os.utime(root / "a", (1_700_000_000, 1_700_000_000))
+    for _ in range(2):
+        assert run_client("wget", "--quiet", "-N", "--directory-prefix", tmp_path, f"{url}/a") == (0, b"")
+    turn_until(lambda: len(observer.reports) == 2)
+    assert [report.octets for report in observer.reports] == [7, 0]
+    assert (tmp_path / "a").stat().st_mtime == 1_700_000_000

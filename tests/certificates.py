@@ -17,13 +17,15 @@ DAY = datetime.timedelta(days=1)
 
 
 class Authority:
-    """Issues certificates. Its own is ``pem``."""
+    """Issues certificates. Its own is ``pem``, and ``der``."""
 
     def __init__(self):
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        # Firmware of before 2023 knows no elliptic curves.
+        self._key = rsa.generate_private_key(65537, 2048)
         self._name = _named("an authority")
         self._certificate = self._issue(self._name, self._key, (), 1, True)
         self.pem = self._certificate.public_bytes(Encoding.PEM)
+        self.der = self._certificate.public_bytes(Encoding.DER)
 
     def issue(self, *names, days=30, curve=False, bits=2048):
         """(certificate with its issuer's, key), both PEM, for host names and addresses; *days* < 0: it has expired."""

@@ -1,0 +1,54 @@
+"""Files that leave by sendfile(2): what is in the page cache goes to the network without passing through us."""
+
+import os
+from typing import Any
+
+from attrs import define
+from twisted.internet.tcp import Connection
+
+MOST = 512 * 1024
+"""Octets that one connection sends in one turn of the reactor; then others are due."""
+
+
+@define(eq=False)
+class FileSender:
+    """Sends from a file to a TCP connection of Twisted's.
+
+    The connection's own buffer has to be empty: what is in there would be overtaken.
+    """
+
+    _transport: Any
+    _fd: int
+
+    def send(self, offset: int, stop: int) -> tuple[int, bool]:
+        """Send what the connection takes now of the file's octets from *offset* to *stop*, MOST of them at most.
+
+        :return: how many, and whether it can go on so. Else the rest is to be read, which will tell what is wrong.
+        """
+        sock, begin, end = self._transport.getHandle().fileno(), offset, min(stop, offset + MOST)
+        while offset < end:
+            try:
+                sent = os.sendfile(sock, self._fd, offset, end - offset)
+            except (BlockingIOError, ConnectionError):
+                break  # a connection that is lost says so when the transport looks at it next
+            except OSError:
+                return offset - begin, False
+            if not sent:
+                return offset - begin, False  # the file has become shorter
+            offset += sent
+        return offset - begin, True
+
+    def wait(self) -> None:
+        """Have the producer resumed when the connection takes more, in a later turn.
+
+        A transport does that when its buffer has been emptied, and ours is: this makes it look.
+        """
+        self._transport.producerPaused = True
+        self._transport.startWriting()
+
+
+def file_sender(transport: Any, reader: Any) -> FileSender | None:
+    """A sender of what *reader* reads; None: it is no file, or the octets have to pass through us, as for TLS."""
+    if not isinstance(transport, Connection) or transport.TLS or not hasattr(reader, "fileno"):
+        return None
+    return FileSender(transport, reader.fileno())

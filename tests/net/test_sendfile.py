@@ -1,0 +1,296 @@
+"""Files that leave by sendfile, over real connections."""
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+
+import pytest
+from attrs import define
+from webclient import Backend, request
+from webservice import where
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.net import download
+from bootfw.net.download import CHUNK
+from bootfw.net.sendfile import MOST, FileSender, file_sender
+from bootfw.readers import FileReader, MemoryReader
+from bootfw.settings import HTTPSettings
+from bootfw.values import Outcome
+
+pytestmark = pytest.mark.usefixtures("failures")
+
+SETTINGS = HTTPSettings((("127.0.0.1", 0),))
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """(offset, octets) of each call that sent something."""
+    calls = []
+    sendfile = os.sendfile
+
+    def noted(out, source, offset, count):
+        done = sendfile(out, source, offset, count)
+        calls.append((offset, done))
+        return done
+
+    monkeypatch.setattr(os, "sendfile", noted)
+    return calls
+
+
+@pytest.fixture
+def file(tmp_path):
+    """One that is too large for one chunk, as (directory, content)."""
+    root = tmp_path / "root"
+    root.mkdir()
+    content = os.urandom(5_000_000)
+    (root / "a").write_bytes(content)
+    return root, content
+
+
+@pytest.fixture
+def serve(web_service):
+    return lambda backend: web_service(backend, SETTINGS)
+
+
+@contextlib.contextmanager
+def connected(service, **headers):
+    """A client that has asked for /a, and reads when the test does."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)
+        sock.connect(where(service))
+        sock.sendall(request(target="/a", **headers))
+        sock.setblocking(False)
+        yield sock
+
+
+def read(sock, octets=10_000_000):
+    """What is there, *octets* at most; None: the server has closed."""
+    try:
+        return sock.recv(octets) or None
+    except BlockingIOError:
+        return b""
+
+
+def read_all(sock, turn_until, size):
+    """The body, *size* octets of it."""
+    found = bytearray()
+
+    def whole():
+        found.extend(read(sock) or b"")
+        head = found.find(b"\r\n\r\n")
+        return head >= 0 and len(found) == head + 4 + size
+
+    turn_until(whole)
+    return bytes(found[-size:])
+
+
+def test_all_but_the_first_chunk(serve, turn_until, sent, file):
+    root, content = file
+    service, observer = serve(DirectoryBackend(root))
+    with connected(service) as sock:
+        assert read_all(sock, turn_until, len(content)) == content
+    assert sent[0][0] == CHUNK
+    assert sum(octets for _, octets in sent) == len(content) - CHUNK
+    turn_until(lambda: observer.reports)
+    (report,) = observer.reports
+    assert (report.outcome, report.octets) == (Outcome.COMPLETE, len(content))
+
+
+def test_a_range(serve, turn_until, sent, file):
+    root, content = file
+    service, _ = serve(DirectoryBackend(root))
+    with connected(service, Range="bytes=1000001-3000000") as sock:
+        assert read_all(sock, turn_until, 2_000_000) == content[1_000_001:3_000_001]
+    assert sum(octets for _, octets in sent) == 2_000_000 - CHUNK
+
+
+def test_a_small_file_leaves_with_its_head(serve, turn_until, sent, file):
+    root, _ = file
+    (root / "a").write_bytes(bytes(CHUNK))
+    service, _ = serve(DirectoryBackend(root))
+    with connected(service) as sock:
+        assert read_all(sock, turn_until, CHUNK) == bytes(CHUNK)
+    assert sent == []
+
+
+def test_one_after_the_other_on_one_connection(serve, turn_until, file):
+    root, content = file
+    service, observer = serve(DirectoryBackend(root))
+    with connected(service) as sock:
+        assert read_all(sock, turn_until, len(content)) == content
+        sock.setblocking(True)
+        sock.sendall(request(target="/a"))
+        sock.setblocking(False)
+        assert read_all(sock, turn_until, len(content)) == content
+    turn_until(lambda: len(observer.reports) == 2)
+
+
+def test_requests_that_come_at_once(serve, turn_until, file):
+    root, content = file
+    service, observer = serve(DirectoryBackend(root))
+    with connected(service) as sock:
+        sock.sendall(request(target="/none") + request(target="/a"))
+        found = bytearray()
+
+        def all_there():
+            found.extend(read(sock) or b"")
+            return found.count(content[:1000]) == 2 and found.endswith(content[-1000:])
+
+        turn_until(all_there)
+    assert b"File not found" in found[len(content) : len(content) + 1000]
+    turn_until(lambda: len(observer.reports) == 2)
+
+
+def test_an_old_client_is_left_at_the_end(serve, turn_until, file):
+    root, content = file
+    service, _ = serve(DirectoryBackend(root))
+    with socket.create_connection(where(service)) as sock:
+        sock.sendall(request(target="/a", version="1.0"))
+        sock.setblocking(False)
+        assert read_all(sock, turn_until, len(content)) == content
+        turn_until(lambda: read(sock) is None)
+
+
+def test_a_slow_client_is_sent_no_more_than_its_connection_takes(serve, private_reactor, turn_until, sent, file):
+    root, content = file
+    (root / "a").write_bytes(content * 10)
+    service, observer = serve(DirectoryBackend(root))
+    with connected(service) as sock:
+        before = -1
+        while before != len(sent):
+            before = len(sent)
+            for _ in range(20):
+                private_reactor.iterate(0.005)
+        assert sum(octets for _, octets in sent) < len(content) * 5
+        calls = len(sent)
+        for _ in range(20):
+            private_reactor.iterate(0)
+        assert len(sent) == calls, "and nobody is woken for it"
+        assert read_all(sock, turn_until, len(content) * 10) == content * 10
+    turn_until(lambda: observer.reports)
+    assert observer.reports[0].outcome is Outcome.COMPLETE
+
+
+def test_a_client_that_takes_nothing_is_given_up(serve, turn_until, file, monkeypatch):
+    monkeypatch.setattr(download, "PATIENCE", 0.3)
+    root, content = file
+    (root / "a").write_bytes(content * 10)
+    service, observer = serve(DirectoryBackend(root))
+    with connected(service):
+        turn_until(lambda: observer.reports)
+    assert observer.reports[0].outcome is Outcome.TIMED_OUT
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_client_that_goes_away(serve, turn_until, sent, file, reset):
+    root, content = file
+    (root / "a").write_bytes(content * 10)
+    service, observer = serve(DirectoryBackend(root))
+    with connected(service) as sock:
+        turn_until(lambda: sent)
+        if reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    turn_until(lambda: observer.reports)
+    assert [report.outcome for report in observer.reports] == [Outcome.STOPPED_BY_PEER]
+
+
+def test_a_file_that_becomes_shorter_is_never_passed_off_as_whole(serve, turn_until, sent, file):
+    root, content = file
+    (root / "a").write_bytes(content * 10)
+    service, observer = serve(DirectoryBackend(root))
+    with connected(service) as sock:
+        turn_until(lambda: sent)
+        os.truncate(root / "a", 20_000_000)
+
+        def ended():
+            with contextlib.suppress(ConnectionResetError):
+                read(sock)
+            return observer.reports
+
+        turn_until(ended)
+    (report,) = observer.reports
+    assert report.outcome is Outcome.FAILED
+    assert report.octets <= 20_000_000
+
+
+def test_a_file_that_becomes_longer_is_sent_as_it_was(serve, turn_until, sent, file):
+    root, content = file
+    service, observer = serve(DirectoryBackend(root))
+    with connected(service) as sock:
+        turn_until(lambda: sent)
+        with (root / "a").open("ab") as more:
+            more.write(bytes(1_000_000))
+        assert read_all(sock, turn_until, len(content)) == content
+    turn_until(lambda: observer.reports)
+    assert observer.reports[0].octets == len(content)
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.EIO, errno.ENOSYS])
+def test_where_sendfile_can_t_be_had_the_file_is_read(serve, turn_until, file, monkeypatch, error):
+    tried = []
+
+    def fail(*arguments):
+        tried.append(arguments)
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "sendfile", fail)
+    root, content = file
+    service, _ = serve(DirectoryBackend(root))
+    with connected(service) as sock:
+        assert read_all(sock, turn_until, len(content)) == content
+    assert len(tried) == 1
+
+
+def test_what_is_no_file_is_read(serve, turn_until, sent):
+    content = os.urandom(1_000_000)
+    service, _ = serve(Backend(MemoryReader(content)))
+    with connected(service) as sock:
+        assert read_all(sock, turn_until, len(content)) == content
+    assert sent == []
+
+
+# The sender alone
+
+
+@define
+class Transport:
+    """As much of one as it needs."""
+
+    sock: socket.socket
+
+    def getHandle(self):
+        return self.sock
+
+
+@pytest.fixture
+def pair():
+    ends = socket.socketpair()
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * MOST)
+        end.setblocking(False)
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def test_it_sends_a_bounded_amount_at_once(pair, tmp_path):
+    (tmp_path / "a").write_bytes(bytes(4 * MOST))
+    with open(tmp_path / "a", "rb") as source:
+        sender = FileSender(Transport(pair[0]), source.fileno())
+        sent, goes_on = sender.send(0, 4 * MOST)
+        assert 0 < sent <= MOST
+        assert goes_on
+        while sender.send(0, 4 * MOST)[0]:
+            pass
+        assert sender.send(0, 4 * MOST) == (0, True), "the connection is full"
+
+
+def test_only_plain_tcp_and_files(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    reader = FileReader(os.open(tmp_path / "a", os.O_RDONLY))
+    try:
+        assert file_sender(object(), reader) is None
+    finally:
+        reader.close()
