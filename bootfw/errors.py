@@ -56,13 +56,15 @@ class TransferError(BootfwError):
     """A file can't be given or taken. ``tftp_code`` is what the peer is told (RFC 1350 section 5).
 
     :param message: told to the peer, so it holds no path of the host and no internals.
+    :param detail: for the operator only: the log has it with the refusal.
     """
 
     tftp_code = 0
     summary = "not defined"
 
-    def __init__(self, message: str = "") -> None:
+    def __init__(self, message: str = "", detail: str = "") -> None:
         self.message = message or self.summary
+        self.detail = detail
         super().__init__(self.message)
 
 

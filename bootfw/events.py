@@ -245,6 +245,8 @@ class TransferRefused(Event):
     code: int
     """RFC 1350 error code, or HTTP status."""
     message: str
+    detail: str = ""
+    """What is wrong on our side, for the operator; "" when it is the request that is."""
 
 
 @frozen

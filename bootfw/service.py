@@ -280,10 +280,11 @@ class BootService(MultiService):
             interfaces=self._interfaces,
             images=self._images,
             clients=self._clients,
+            own_urls=self._urls.of,
         )
 
     def _http(self) -> BootSite:
-        return BootSite(self._reactor, self._layers, self._publisher.publish, self._clients)
+        return BootSite(self._reactor, self._layers, self._publisher.publish, self._clients, self._urls.of)
 
     def _port_opener(self, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:
         numbers = _Numbers(*ports) if isinstance(ports, tuple) else None

@@ -67,11 +67,17 @@ class TransferRequest:
     """Options in the client's order and spelling (RFC 2347), each name once."""
     protocol: str = "tftp"
     lookup: Callable[[Address], Client] | None = field(default=None, repr=False, eq=False)
+    own_urls: Callable[[str], tuple[str, str]] | None = field(default=None, repr=False, eq=False)
 
     @property
     def client(self) -> Client:
         """Who asks. Looked up each time, in the reactor's thread; so it costs nothing where nobody wants to know."""
         return self.lookup(self.peer) if self.lookup is not None else Client(self.peer[0])
+
+    @property
+    def http_url(self) -> str:
+        """Where the same files are served by HTTP, such as ``http://10.77.0.1:8069``; "" when they are not."""
+        return self.own_urls(self.local)[0] if self.own_urls is not None else ""
 
 
 @frozen

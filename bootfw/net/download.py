@@ -182,11 +182,11 @@ class Download:
             self._complain(error, "open")
             self._refuse(500, "Internal error")
         else:
-            self._refuse(_STATUSES.get(told.tftp_code, 500), told.message)
+            self._refuse(_STATUSES.get(told.tftp_code, 500), told.message, told.detail)
 
-    def _refuse(self, status: int, message: str) -> None:
+    def _refuse(self, status: int, message: str, detail: str = "") -> None:
         self._release()
-        self._around.publish(TransferRefused(self._now(), self.request, status, message))
+        self._around.publish(TransferRefused(self._now(), self.request, status, message, detail))
         headers.refuse(self._http, status, message)
 
     # Sending.

@@ -44,21 +44,28 @@ class BootResource(Resource):
     :param reactor: IReactorTime.
     :param publish: is given each event; must not raise.
     :param clients: what backends are told of who asks; None: the address only.
+    :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours.
     """
 
     isLeaf = True
 
     def __init__(
-        self, reactor: Any, backend: IBackend, publish: Callable[[Event], None], clients: Clients | None = None
+        self,
+        reactor: Any,
+        backend: IBackend,
+        publish: Callable[[Event], None],
+        clients: Clients | None = None,
+        own_urls: Callable[[str], tuple[str, str]] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._around = Surroundings(reactor, backend, publish)
         self._lookup = clients.of if clients is not None else None
+        self._own_urls = own_urls
 
     def render(self, request: Any) -> Any:
         """See IResource."""
         request.setHeader(b"Server", b"bootfw")
-        asked = _transfer_request(request, self._lookup)
+        asked = _transfer_request(request, self._lookup, self._own_urls)
         if request.method in (b"GET", b"HEAD"):
             Download(asked, request, self._around).open()
         else:
@@ -138,15 +145,21 @@ class BootSite(Site):
     :param reactor: IReactorTime.
     :param publish: is given each event; must not raise.
     :param clients: see BootResource.
+    :param own_urls: see BootResource.
     """
 
     noisy = False
     protocol = Connection  # type: ignore[assignment]
 
     def __init__(
-        self, reactor: Any, backend: IBackend, publish: Callable[[Event], None], clients: Clients | None = None
+        self,
+        reactor: Any,
+        backend: IBackend,
+        publish: Callable[[Event], None],
+        clients: Clients | None = None,
+        own_urls: Callable[[str], tuple[str, str]] | None = None,
     ) -> None:
-        self.files = BootResource(reactor, backend, publish, clients)
+        self.files = BootResource(reactor, backend, publish, clients, own_urls)
         super().__init__(self.files, FileRequest, reactor=reactor, timeout=None)  # type: ignore[no-untyped-call]
         self._clock = reactor
         self._alarm = Alarm(reactor, Connection.ring)
@@ -230,7 +243,9 @@ def listen_http(reactor: Any, factory: Any, address: str, port: int) -> Any:
         raise CannotListenError(address, port, told) from error  # type: ignore[no-untyped-call]
 
 
-def _transfer_request(request: Any, lookup: Callable[[Address], Client] | None) -> TransferRequest:
+def _transfer_request(
+    request: Any, lookup: Callable[[Address], Client] | None, own_urls: Callable[[str], tuple[str, str]] | None
+) -> TransferRequest:
     filename = "/" + b"/".join(request.postpath).decode("utf-8", "surrogateescape")
     return TransferRequest(
         filename=filename,
@@ -240,6 +255,7 @@ def _transfer_request(request: Any, lookup: Callable[[Address], Client] | None) 
         write=request.method in (b"PUT", b"POST"),
         protocol="https" if request.isSecure() else "http",
         lookup=lookup,
+        own_urls=own_urls,
     )
 
 

@@ -57,6 +57,7 @@ class TFTPProtocol(DatagramProtocol):
     :param interfaces: requests that come by others are ignored.
     :param images: what is kept of files that have been read; None: nothing.
     :param clients: what backends are told of who asks; None: the address only.
+    :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours.
     """
 
     noisy = False
@@ -75,6 +76,7 @@ class TFTPProtocol(DatagramProtocol):
         interfaces: Interfaces | None = None,
         images: Images | None = None,
         clients: Clients | None = None,
+        own_urls: Callable[[str], tuple[str, str]] | None = None,
     ) -> None:
         self._reactor = reactor
         self._backend = backend
@@ -85,6 +87,7 @@ class TFTPProtocol(DatagramProtocol):
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
         self._lookup = clients.of if clients is not None else None
+        self._own_urls = own_urls
         self._malformed = MalformedCounter("tftp", publish, reactor)
         self._transfers: dict[Address, Transfer] = {}
         self._rich = False
@@ -184,6 +187,7 @@ class TFTPProtocol(DatagramProtocol):
             mode=Mode.NETASCII if packet.mode == "netascii" else Mode.OCTET,
             options=packet.options,
             lookup=self._lookup,
+            own_urls=self._own_urls,
         )
         if packet.mode not in ("octet", "netascii"):
             self._refuse(request, via, IllegalOperation(f"Mode {packet.mode[:20]!r} is not served"), now)
@@ -246,7 +250,7 @@ class TFTPProtocol(DatagramProtocol):
 
     def _refuse(self, request: TransferRequest, via: Via | None, told: TransferError, now: float) -> None:
         self._write(wire.error(told.tftp_code, told.message), request.peer, via, 0)
-        self._publish(TransferRefused(now, request, told.tftp_code, told.message))
+        self._publish(TransferRefused(now, request, told.tftp_code, told.message, told.detail))
 
     def _limits(self, transfer: Transfer) -> Limits:
         via = transfer.via

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from attrs import define, field
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from bootfw.events import (
@@ -208,14 +208,16 @@ class LogObserver:
         write(self.log, "{line}", line=transfer_line(report), report=report)
 
     def _refused(self, event: TransferRefused) -> None:
-        self.log.info(
-            "{protocol} {peer} {verb} {filename!r}: ERROR {code} {message}",
+        self.log.emit(
+            LogLevel.error if event.detail else LogLevel.info,
+            "{protocol} {peer} {verb} {filename!r}: ERROR {code} {message}{detail}",
             protocol=event.request.protocol,
             peer=at(event.request.peer),
             verb="offers" if event.request.write else "asks for",
             filename=event.request.filename,
             code=event.code,
             message=event.message,
+            detail=f" ({event.detail})" if event.detail else "",
         )
 
     def _malformed(self, event: DatagramsMalformed) -> None:

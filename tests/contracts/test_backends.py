@@ -16,6 +16,7 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.backends.openat2 import walk
+from bootfw.backends.template import TemplateBackend
 from bootfw.net.layers import LayeredBackend
 from bootfw.testing import BackendContract, WritableBackendContract
 
@@ -98,6 +99,18 @@ class TestArchiveInThreads(InArchives, BackendContract):
 
     def wait(self, deferred):
         self.threads.work()
+
+
+class TestTemplate(InDirectories, BackendContract):
+    files = {"boot.ipxe": b"#!ipxe\nshell\n", "empty": b"", "deep/er/down": b"0 1 2 3 4 " * 20}
+
+    def make_backend(self):
+        templates = {
+            "boot.ipxe.j2": b"#!ipxe\n{{ 'shell' }}\n",
+            "empty.j2": b"{# nothing #}",
+            "deep/er/down.j2": b"{% for _ in range(20) %}0 1 2 3 4 {% endfor %}",
+        }
+        return TemplateBackend(self.new_directory(templates))
 
 
 class TestLayers(BackendContract):

@@ -1,0 +1,55 @@
+"""What templates know of a request."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bootfw.api import Client, TransferRequest
+from bootfw.backends.names import Told
+from bootfw.backends.sandbox import Facts
+
+LONGEST = 128
+"""Characters of what a client says of itself."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9 .:,_/+=@()-]")
+
+
+def plain(value: str) -> str:
+    """What comes from the wire, fit for every script: it can't end a line or a string, nor name a variable."""
+    return _UNSAFE.sub("_", value[:LONGEST])
+
+
+def identified(client: Client, *told: Told) -> tuple[Told, ...]:
+    """Everything that says which machine asks, the surest first: the name that it asks for, then what DHCP knows."""
+    return (*told, Told(client.mac, client.uuid or "", client.address))
+
+
+def facts(path: str, request: TransferRequest, client: Client, told: tuple[Told, ...]) -> dict[str, Any]:
+    """The variables of a template, without ``host``.
+
+    :param client: ``request.client``, which may only be asked in the reactor's thread.
+    """
+    known: Mapping[str, Any] = {
+        "mac": next((one.mac for one in told if one.mac), ""),
+        "uuid": client.uuid or next((one.uuid for one in told if one.uuid), ""),
+        "address": client.address,
+        "architecture": client.architecture,
+        "persona": client.persona,
+        "vendor_class": client.vendor_class,
+        "ipxe": client.ipxe,
+        "http": client.http,
+    }
+    shown = {name: plain(value) if isinstance(value, str) else value for name, value in known.items()}
+    return {
+        "client": Facts("client", shown),
+        "server": Facts("server", server(request)),
+        "path": plain(path),
+        "protocol": request.protocol,
+    }
+
+
+def server(request: TransferRequest) -> dict[str, str]:
+    """Where we can be reached by who has asked; "" what is not known or not served."""
+    address = request.local
+    in_url = f"[{address}]" if ":" in address else address
+    return {"address": address, "tftp": f"tftp://{in_url}" if address else "", "http": request.http_url}

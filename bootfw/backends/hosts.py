@@ -1,0 +1,258 @@
+"""What the site says of its machines: one TOML or YAML file for each."""
+
+import os
+import re
+import threading
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.logger import Logger
+
+from bootfw.backends.names import Told, is_uuid, mac_address
+
+DEFAULTS = "defaults"
+"""File of what holds for every host, the unknown ones too."""
+
+GROUPS = "groups"
+"""Directory of what holds for the hosts whose ``groups`` name it."""
+
+_SUFFIXES = (".toml", ".yaml", ".yml")
+
+_IDENTITY = ("mac", "uuid", "address")
+
+_ANY_IDENTITY = re.compile(
+    r"[0-9A-Fa-f]{2}(?:[-:][0-9A-Fa-f]{2}){5}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+)
+
+
+class HostFileError(ValueError):
+    """A file that can't be used; the message names it and the line."""
+
+
+@frozen
+class _Stamp:
+    """Changes whenever a file does."""
+
+    path: Path
+    modified: int
+    size: int
+    inode: int
+
+
+@define
+class _Read:
+    """A file, as it was when it was read."""
+
+    stamp: _Stamp
+    data: Mapping[str, Any] = field(factory=dict)
+    error: str = ""
+    suspects: frozenset[str] = frozenset()
+    """What looks like a MAC or UUID in a file that can't be read: those hosts had better not be taken for unknown."""
+
+
+@define(eq=False)
+class Hosts:
+    """The files of a directory: ``web1.toml`` or ``web1.yaml`` is the host "web1".
+
+    ``mac``, ``uuid`` and ``address`` in it, each one value or a list, say which machine it is. All else is for the
+    templates. ``defaults.toml`` holds for everybody, ``groups/rack1.toml`` for the hosts with ``groups = ["rack1"]``;
+    the later of defaults, groups and host wins, tables are merged.
+
+    What changes is read again. A file that is wrong costs its host only, and is told of in the log once. Any thread may
+    ask; it reads from the disk.
+
+    :param seconds: a clock; files are looked at once a second at most. None: each time.
+    """
+
+    directory: Path
+    _seconds: Callable[[], float] | None = None
+    log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+    _lock: Any = field(factory=threading.Lock, init=False)
+    _looked: float | None = field(default=None, init=False)
+    _files: dict[str, _Read] = field(factory=dict, init=False)
+    """Name below the directory, without suffix -> what is known of it."""
+    _index: dict[str, str] = field(factory=dict, init=False)
+    """MAC, UUID, address and name of each host -> its name."""
+    _problems: tuple[str, ...] = field(default=(), init=False)
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the files at the moment."""
+        with self._lock:
+            self._refresh()
+            return self._problems
+
+    def find(self, told: Sequence[Told]) -> Mapping[str, Any]:
+        """What is known of the machine that is described by *told*; the defaults when it is none of ours.
+
+        :return: ``name`` is in it, "" for an unknown one.
+        :raise HostFileError: its file, or one that it needs, is wrong.
+        """
+        with self._lock:
+            self._refresh()
+            return self._found(told)
+
+    def _found(self, told: Sequence[Told]) -> Mapping[str, Any]:
+        name = self._name(told)
+        host = self._usable(name) if name else {}
+        merged = dict(self._usable(DEFAULTS)) if DEFAULTS in self._files else {}
+        for group in _texts(host.get("groups", ())):
+            if f"{GROUPS}/{group}" not in self._files:
+                path = self._files[name].stamp.path
+                raise HostFileError(f'{path}: there is no {self.directory / GROUPS / group}.toml for group "{group}"')
+            merged = _merged(merged, self._usable(f"{GROUPS}/{group}"))
+        return _merged(merged, {**host, "name": name})
+
+    def _refresh(self) -> None:
+        """Look at every file, read those that are new or another one."""
+        now = self._seconds() if self._seconds is not None else None
+        if now is not None and self._looked is not None and 0 <= now - self._looked < 1:
+            return
+        self._looked = now
+        found: dict[str, _Read] = {}
+        problems: list[str] = []
+        for name, stamp in self._stamps(problems):
+            if name in found:
+                problems.append(f"{stamp.path}: {found[name].stamp.path.name} is there as well, and that one counts")
+                continue
+            known = self._files.get(name)
+            found[name] = known if known is not None and known.stamp == stamp else _read(stamp)
+        self._files = found
+        self._index, clashes = _index(found)
+        problems += [read.error for read in found.values() if read.error] + clashes
+        for problem in problems:
+            if problem not in self._problems:
+                self.log.error("{problem}", problem=problem)
+        self._problems = tuple(problems)
+
+    def _name(self, told: Sequence[Told]) -> str:
+        keys = [key for one in told for key in one.keys]
+        for key in keys:
+            if key in self._index:
+                return self._index[key]
+        for name, read in self._files.items():
+            if read.error and read.suspects.intersection(keys):
+                return name
+        return ""
+
+    def _usable(self, name: str) -> Mapping[str, Any]:
+        read = self._files[name]
+        if read.error:
+            raise HostFileError(read.error)
+        return read.data
+
+    def _stamps(self, problems: list[str]) -> Iterator[tuple[str, _Stamp]]:
+        for directory, prefix in ((self.directory, ""), (self.directory / GROUPS, f"{GROUPS}/")):
+            try:
+                entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+            except OSError as error:
+                if not prefix:
+                    problems.append(f"{directory}: {error.strerror}")
+                continue
+            for entry in entries:
+                stem, suffix = os.path.splitext(entry.name)
+                if suffix not in _SUFFIXES or not stem or stem.startswith("."):
+                    continue
+                try:
+                    status = entry.stat()
+                except OSError as error:
+                    problems.append(f"{entry.path}: {error.strerror}")
+                    continue
+                stamp = _Stamp(Path(entry.path), status.st_mtime_ns, status.st_size, status.st_ino)
+                yield prefix + stem, stamp
+
+
+def _read(stamp: _Stamp) -> _Read:
+    path = stamp.path
+    text = ""
+    try:
+        text = path.read_bytes().decode()
+        data = _toml(path, text) if path.suffix == ".toml" else _yaml(path, text)
+        _check(path, data)
+        return _Read(stamp, data)
+    except OSError as error:
+        message = f"{path}: {error.strerror}"
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        text = error.object.decode("ascii", "replace")
+        message = f"{path}:{line}: must be UTF-8"
+    except HostFileError as error:
+        message = str(error)
+    found = {found[0].lower() for found in _ANY_IDENTITY.finditer(f"{path.stem}\n{text}")}
+    return _Read(stamp, error=message, suspects=frozenset({mac_address(key) or key for key in found} | {path.stem}))
+
+
+def _toml(path: Path, text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason = str(error)
+        place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", reason)
+        line = (place[1] if place else None) or text.count("\n") + 1
+        raise HostFileError(f"{path}:{line}: {reason[: place.start()] if place else reason}") from error
+
+
+def _yaml(path: Path, text: str) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise HostFileError(
+            f"{path}: PyYAML is not installed: it comes with bootfw[yaml]; TOML needs nothing"
+        ) from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        raise HostFileError(f"{where}: {getattr(error, 'problem', None) or 'no YAML'}") from error
+    except (RecursionError, ValueError) as error:
+        raise HostFileError(f"{path}: {error}") from error
+    return {} if data is None else data
+
+
+def _check(path: Path, data: Any) -> None:
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise HostFileError(f"{path}: must be a table of names and values")
+    if "name" in data:
+        raise HostFileError(f'{path}: the name of the file is the host\'s "name"')
+    for key in (*_IDENTITY, "groups"):
+        values = data.get(key, [])
+        if not isinstance(values, str) and not (isinstance(values, list) and all(isinstance(v, str) for v in values)):
+            hint = ": YAML takes 52:54:00:12:34:56 without quotes for a number" if isinstance(values, int) else ""
+            raise HostFileError(f'{path}: "{key}" must be a string or a list of strings{hint}')
+    for key, right in (("mac", mac_address), ("uuid", is_uuid)):
+        for value in _texts(data.get(key, ())):
+            if not right(value):
+                raise HostFileError(f'{path}: "{value}" is no {"MAC" if key == "mac" else "UUID"}')
+
+
+def _index(files: Mapping[str, _Read]) -> tuple[dict[str, str], list[str]]:
+    """Who is who; and what two files claim, of which the first has it."""
+    index: dict[str, str] = {}
+    clashes = []
+    hosts = {name: read for name, read in files.items() if name != DEFAULTS and not name.startswith(f"{GROUPS}/")}
+    for name, read in hosts.items():
+        data = read.data
+        keys = [name, mac_address(name), name.lower() if is_uuid(name) else ""]
+        keys += [mac_address(value) for value in _texts(data.get("mac", ()))]
+        keys += [value.lower() for value in _texts(data.get("uuid", ()))]
+        keys += _texts(data.get("address", ()))
+        for key in filter(None, keys):
+            owner = index.setdefault(key, name)
+            if owner != name:
+                clashes.append(f"{read.stamp.path}: {key} is that of {files[owner].stamp.path.name} already")
+    return index, clashes
+
+
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged

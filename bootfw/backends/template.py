@@ -1,0 +1,172 @@
+"""The ``template`` backend: files that are made for each client."""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+from attrs import define, field
+from jinja2 import TemplateNotFound, TemplateSyntaxError
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+from zope.interface import implementer
+
+from bootfw.api import (
+    Client,
+    ConfigError,
+    FileMissing,
+    IBackend,
+    IReader,
+    MemoryReader,
+    PluginContext,
+    TransferError,
+    TransferRequest,
+    boot_plugin,
+)
+from bootfw.backends.facts import facts, identified
+from bootfw.backends.hosts import HostFileError, Hosts
+from bootfw.backends.names import Pattern, Told, searched
+from bootfw.backends.paths import lexical
+from bootfw.backends.sandbox import Facts, Sandbox, templates_in
+
+SUFFIX = ".j2"
+
+_TOLD = "This file could not be made; the log of the server says why"
+
+
+def _patterns(files: Mapping[str, str]) -> dict[Pattern, str]:
+    made = {}
+    for text, template in files.items():
+        if not template or lexical(template) != template:
+            raise ConfigError('must be the name of a template below "root"', ("files", text))
+        try:
+            made[Pattern(text)] = template
+        except ValueError as error:
+            raise ConfigError(str(error), ("files", text)) from error
+    return made
+
+
+@implementer(IBackend)
+@define(eq=False)
+class TemplateBackend:
+    """Files that are made for each client, from Jinja2 templates.
+
+    ``boot.ipxe.j2`` makes ``boot.ipxe``, ``pxelinux.cfg/default.j2`` makes ``pxelinux.cfg/default``, whoever asks.
+    Templates know ``client``, ``server``, ``host``, ``path`` and ``protocol``; docs/howto/templates.md tells more.
+
+    :param root: the directory of the templates.
+    :param files: pattern of paths -> the template below ``root`` that makes them; asked in order, before the template
+        of the same name. ``*`` stands for anything but ``/``; ``{mac}``, ``{uuid}`` and ``{name}`` say whose host file
+        it is.
+    :param hosts: the directory of the host files, TOML or YAML: ``web1.toml`` is what templates know as ``host`` when
+        the machine with its ``mac``, ``uuid`` or ``address`` asks.
+    :param reactor: makes files in its threads; None: in the caller's.
+    """
+
+    root: Path = field(converter=Path)
+    files: Mapping[Pattern, str] = field(factory=dict, converter=_patterns)
+    hosts: Hosts | None = None
+    _reactor: Any = None
+    _sandbox: Sandbox = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._sandbox = Sandbox(templates_in(self.root))
+        self._sandbox.globals["decline"] = _decline
+
+    @classmethod
+    def configured(
+        cls, context: PluginContext, root: str, files: dict[str, str] | None = None, hosts: str | None = None
+    ) -> "TemplateBackend":
+        """What boot_plugin calls. Relative paths are relative to the configuration file."""
+        for key, path in (("root", root), ("hosts", hosts)):
+            if path is not None and (not path or "\0" in path):
+                raise ConfigError("must be the path of a directory", (key,))
+        reactor: Any = context.reactor if IReactorThreads.providedBy(context.reactor) else None
+        site = Hosts(context.directory / hosts, reactor.seconds if reactor else None) if hosts else None
+        return cls(context.directory / root, files or {}, site, reactor)
+
+    def problem(self) -> str:
+        """What is wrong with the directories, the templates that are named and the host files; "" when all is well."""
+        wrong = [] if self.root.is_dir() else [f"{self.root}: there is no such directory"]
+        absent = [name for name in self.files.values() if not self._is_there(name)]
+        wrong += [f"{self.root / name}: there is no such file" for name in absent]
+        if self.hosts is not None:
+            wrong += self.hosts.problems()
+        return "; ".join(wrong)
+
+    def open(self, path: str, request: TransferRequest) -> Any:
+        """See IBackend."""
+        name = lexical(path)
+        template, told = self._template(name)
+        client = request.client
+        if self._reactor is None:
+            return self._made(template, name, request, client, told)
+        pool = self._reactor.getThreadPool()
+        return deferToThreadPool(self._reactor, pool, self._made, template, name, request, client, told)
+
+    def _template(self, path: str) -> tuple[str, Told]:
+        """Which template makes *path*, and what the pattern found in it."""
+        for pattern, template in self.files.items():
+            told = pattern.match(path)
+            if told is not None:
+                return template, told
+        hidden = any(part.startswith((".", "_")) for part in path.split("/"))
+        if not path or hidden or not self._is_there(path + SUFFIX):
+            raise FileMissing()
+        return path + SUFFIX, Told()
+
+    def _is_there(self, template: str) -> bool:
+        try:
+            return stat.S_ISREG(os.stat(self.root / template).st_mode)
+        except (OSError, ValueError):  # ValueError: there is a NUL in it
+            return False
+
+    def _made(self, template: str, path: str, request: TransferRequest, client: Client, told: Told) -> IReader:
+        whose = identified(client, told, searched(path))
+        variables = facts(path, request, client, whose)
+        try:
+            variables["host"] = Facts("host", self._host(whose))
+            return MemoryReader(self._sandbox.render(template, variables))
+        except FileMissing:
+            raise
+        except HostFileError as error:
+            raise TransferError(_TOLD, str(error)) from error
+        except TemplateNotFound as error:
+            place = _place(error.__traceback__, self.root) or f"{template}, named in the configuration"
+            raise TransferError(_TOLD, f"{place}: there is no template {error.name}") from error
+        except TemplateSyntaxError as error:
+            raise TransferError(_TOLD, f"{error.name or template}:{error.lineno}: {error.message}") from error
+        except UnicodeDecodeError as error:
+            raise TransferError(_TOLD, f"{template}: must be UTF-8") from error
+        except RecursionError as error:
+            raise TransferError(_TOLD, f"{template}: it includes or calls itself without end") from error
+        except Exception as error:
+            # Whatever an expression comes to, it is the template's doing: 1 // 0, "a" + 1.
+            where = _place(error.__traceback__, self.root) or template
+            raise TransferError(_TOLD, f"{where}: {error or type(error).__name__}") from error
+
+    def _host(self, whose: tuple[Told, ...]) -> Mapping[str, Any]:
+        if self.hosts is None:
+            return {"name": ""}
+        return self.hosts.find(whose)
+
+
+def _decline() -> NoReturn:
+    """For templates: the file is not mine, ask the next backend."""
+    raise FileMissing()
+
+
+def _place(traceback: TracebackType | None, root: Path) -> str:
+    """``boot.ipxe.j2:7``: the innermost line of a template; "" when there is none in the traceback."""
+    place = ""
+    while traceback is not None:
+        file = Path(traceback.tb_frame.f_code.co_filename)
+        if file.is_relative_to(root):
+            place = f"{file.relative_to(root)}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return place
+
+
+plugin = boot_plugin(IBackend, TemplateBackend)

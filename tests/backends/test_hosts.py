@@ -1,0 +1,204 @@
+"""Host files: who is who, what holds for whom, and that one that is broken costs its host only."""
+
+import builtins
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.logger import Logger, capturedLogs
+
+from bootfw.backends.hosts import HostFileError, Hosts
+from bootfw.backends.names import Told
+
+MAC = "52:54:00:00:00:01"
+UUID = "52420077-1234-4abc-9def-0123456789ab"
+
+FILES = {
+    "web1.toml": f'mac = "{MAC}"\nrole = "web"\n[net]\nip = "10.0.0.1"\n',
+    "db1.yaml": f'mac: ["52-54-00-00-00-02", "52:54:00:00:00:03"]\nuuid: "{UUID}"\nrole: db\ngroups: [rack1, ssd]\n',
+    "52-54-00-00-00-04.toml": "role = 'by name'",
+    "far.yml": "address: 10.9.9.9",
+    "defaults.toml": 'role = "none"\n[net]\nmask = 24\nip = ""\n',
+    "groups/rack1.toml": 'rack = 1\nrole = "of the group"\n[net]\ngateway = "10.0.0.254"\n',
+    "groups/ssd.yaml": "rack: 2",
+    "README.md": "not ours",
+    ".hidden.toml": "nor this [",
+}
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Hosts:
+    write(tmp_path, FILES)
+    return Hosts(tmp_path)
+
+
+def write(directory: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        (Told(mac=MAC), "web1"),
+        (Told(mac="52:54:00:00:00:02"), "db1"),
+        (Told(mac="52:54:00:00:00:03"), "db1"),
+        (Told(uuid=UUID), "db1"),
+        (Told(uuid="77004252-3412-bc4a-9def-0123456789ab"), "db1"),
+        (Told(mac="52:54:00:00:00:04"), "52-54-00-00-00-04"),
+        (Told(address="10.9.9.9"), "far"),
+        (Told(name="web1"), "web1"),
+        (Told(mac="52:54:00:00:00:99"), ""),
+        (Told(name="defaults"), ""),
+        (Told(name="groups/ssd"), ""),
+        (Told(), ""),
+    ],
+)
+def test_who_is_who(hosts: Hosts, told: Told, name: str) -> None:
+    assert hosts.find([told])["name"] == name
+    assert hosts.problems() == ()
+
+
+def test_what_is_asked_for_counts_before_what_dhcp_knows(hosts: Hosts) -> None:
+    assert hosts.find([Told(), Told(name="db1"), Told(mac=MAC)])["name"] == "db1"
+
+
+def test_the_host_wins_over_its_groups_and_these_over_the_defaults(hosts: Hosts) -> None:
+    assert hosts.find([Told(name="db1")]) == {
+        "name": "db1",
+        "mac": ["52-54-00-00-00-02", "52:54:00:00:00:03"],
+        "uuid": UUID,
+        "role": "db",
+        "groups": ["rack1", "ssd"],
+        "rack": 2,
+        "net": {"mask": 24, "ip": "", "gateway": "10.0.0.254"},
+    }
+    assert hosts.find([Told(name="web1")])["net"] == {"mask": 24, "ip": "10.0.0.1"}
+    assert hosts.find([Told()]) == {"name": "", "role": "none", "net": {"mask": 24, "ip": ""}}
+
+
+def test_files_that_change_come_and_go_are_read_again(hosts: Hosts, tmp_path: Path) -> None:
+    assert hosts.find([Told(mac=MAC)])["role"] == "web"
+    write(tmp_path, {"web1.toml": f'mac = "{MAC}"\nrole = "mail!"\n', "new.toml": 'address = "10.0.0.77"'})
+    assert hosts.find([Told(mac=MAC)])["role"] == "mail!"
+    assert hosts.find([Told(address="10.0.0.77")])["name"] == "new"
+    (tmp_path / "web1.toml").unlink()
+    assert hosts.find([Told(mac=MAC)])["name"] == ""
+
+
+def test_files_are_looked_at_once_a_second(tmp_path: Path) -> None:
+    write(tmp_path, FILES)
+    now = [100.0]
+    hosts = Hosts(tmp_path, lambda: now[0])
+    assert hosts.find([Told(mac=MAC)])["name"] == "web1"
+    (tmp_path / "web1.toml").unlink()
+    now[0] = 100.9
+    assert hosts.find([Told(mac=MAC)])["name"] == "web1"
+    now[0] = 101.0
+    assert hosts.find([Told(mac=MAC)])["name"] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("x.toml", f'mac = "{MAC}"\nrole = [\n', "x.toml:3: "),
+        ("x.toml", f'mac = "{MAC}"\nrole = web\n', "x.toml:2: Invalid value"),
+        ("x.toml", f'mac = "{MAC}', "x.toml:1: "),
+        ("x.yaml", f'role: "{MAC}\nx: [\n', "x.yaml:3: "),
+        ("x.yaml", f'- "{MAC}"\n', "x.yaml: must be a table"),
+        ("x.toml", f'mac = "{MAC}"\nname = "y"\n', "the name of the file is"),
+        ("x.toml", f'mac = ["{MAC}", 7]\n', '"mac" must be a string or a list of strings'),
+        ("x.toml", f'mac = "{MAC}"\ngroups = 7\n', '"groups" must be a string or a list of strings'),
+        ("x.toml", f'mac = "{MAC}"\nuuid = "1-2"\n', '"1-2" is no UUID'),
+        ("x.toml", f'mac = ["{MAC}", "52:54"]\n', '"52:54" is no MAC'),
+        ("52-54-00-00-00-01.toml", "[", "52-54-00-00-00-01.toml:1: "),
+        ("x.toml", f'mac = "{MAC}"\ngroups = ["nope"]\n', 'groups/nope.toml for group "nope"'),
+    ],
+)
+def test_a_broken_file_costs_its_host_and_no_other(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    """Not even the one whose file it seems to be is taken for unknown: the defaults may be an installation."""
+    write(tmp_path, {name: text, "other.toml": 'mac = "52:54:00:00:00:02"'})
+    hosts = Hosts(tmp_path)
+    with pytest.raises(HostFileError) as caught:
+        hosts.find([Told(mac=MAC)])
+    assert reason in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert hosts.find([Told(mac="52:54:00:00:00:02")])["name"] == "other"
+    assert hosts.find([Told(mac="52:54:00:00:00:09")])["name"] == ""
+    write(tmp_path, {name: 'mac = "52:54:00:00:00:01"\n' if name.endswith("toml") else f'mac: "{MAC}"\n'})
+    assert hosts.find([Told(mac=MAC)])["name"] == Path(name).stem
+
+
+def test_octets_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b'mac = "52:54:00:00:00:01"\nrole = "\xff"\n')
+    with pytest.raises(HostFileError, match=r"x\.toml:2: must be UTF-8"):
+        Hosts(tmp_path).find([Told(mac=MAC)])
+
+
+def test_a_mac_that_yaml_takes_for_a_number(tmp_path: Path) -> None:
+    write(tmp_path, {"x.yaml": "mac: 52:54:00:00:00:01\n"})
+    with pytest.raises(HostFileError, match=r"YAML takes .* without quotes for a number"):
+        Hosts(tmp_path).find([Told(mac=MAC)])
+
+
+def test_broken_defaults_cost_everybody(tmp_path: Path) -> None:
+    write(tmp_path, {"defaults.toml": "["})
+    with pytest.raises(HostFileError, match=r"defaults\.toml:1"):
+        Hosts(tmp_path).find([Told()])
+
+
+def test_a_file_that_may_not_be_read(hosts: Hosts, tmp_path: Path) -> None:
+    (tmp_path / "web1.toml").unlink()
+    (tmp_path / "web1.toml").mkdir()
+    with pytest.raises(HostFileError, match=r"web1\.toml: Is a directory"):
+        hosts.find([Told(name="web1")])
+
+
+def test_two_files_for_one_machine(tmp_path: Path) -> None:
+    write(tmp_path, {"a.toml": f'mac = "{MAC}"', "b.toml": f'mac = "{MAC}"', "a.yaml": "x: 1"})
+    hosts = Hosts(tmp_path)
+    assert hosts.find([Told(mac=MAC)])["name"] == "a"
+    assert hosts.problems() == (
+        f"{tmp_path}/a.yaml: a.toml is there as well, and that one counts",
+        f"{tmp_path}/b.toml: {MAC} is that of a.toml already",
+    )
+
+
+def test_without_the_directory_everybody_is_unknown(tmp_path: Path) -> None:
+    hosts = Hosts(tmp_path / "none")
+    assert hosts.find([Told(mac=MAC)]) == {"name": ""}
+    assert hosts.problems() == (f"{tmp_path}/none: No such file or directory",)
+
+
+def test_the_log_has_each_problem_once(tmp_path: Path) -> None:
+    write(tmp_path, {"x.toml": "["})
+    hosts = Hosts(tmp_path)
+    with capturedLogs() as events:
+        for _ in range(3):
+            hosts.find([Told()])
+        write(tmp_path, {"x.toml": "x = y"})
+        hosts.find([Told()])
+    assert isinstance(hosts.log, Logger)
+    assert [event["problem"].startswith(f"{tmp_path}/x.toml:1: ") for event in events] == [True, True]
+
+
+def test_without_pyyaml_a_yaml_file_says_so(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(name: str, *rest: Any) -> Any:
+        if name == "yaml":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(HostFileError, match=r"bootfw\[yaml\]"):
+        hosts.find([Told(name="db1")])
+    assert hosts.find([Told(mac=MAC)])["name"] == "web1"
+
+
+def test_a_dangling_link_is_a_problem_of_its_own(hosts: Hosts, tmp_path: Path) -> None:
+    os.symlink("nowhere", tmp_path / "gone.toml")
+    assert hosts.problems() == (f"{tmp_path}/gone.toml: No such file or directory",)
+    assert hosts.find([Told(mac=MAC)])["name"] == "web1"

@@ -1,0 +1,71 @@
+"""The names of files: patterns, and what PXELINUX and GRUB tell in those that they search for."""
+
+import pytest
+
+from bootfw.backends.names import Pattern, Told, mac_address, searched
+
+MAC = "52:54:00:ab:cd:ef"
+UUID = "52420077-1234-4abc-9def-0123456789ab"
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("pxelinux.cfg/01-52-54-00-ab-cd-ef", Told(mac=MAC)),
+        ("boot/pxelinux.cfg/01-52-54-00-ab-cd-ef", Told(mac=MAC)),
+        (f"pxelinux.cfg/{UUID}", Told(uuid=UUID)),
+        ("pxelinux.cfg/0A4D0064", Told(address="10.77.0.100")),
+        ("pxelinux.cfg/0A4D006", Told()),
+        ("pxelinux.cfg/default", Told()),
+        ("grub/grub.cfg-01-52-54-00-ab-cd-ef", Told(mac=MAC)),
+        ("grub.cfg-0A4D0064", Told(address="10.77.0.100")),
+        ("grub.cfg", Told()),
+        ("notpxelinux.cfg/01-52-54-00-ab-cd-ef", Told()),
+        ("pxelinux.cfg/01-52-54-00-ab-cd-ef/more", Told()),
+    ],
+)
+def test_names_that_are_searched_for(path: str, told: Told) -> None:
+    assert searched(path) == told
+
+
+def test_a_uuid_may_be_in_either_order_of_octets() -> None:
+    """PXELINUX prints what is on the wire (captured from Debian 12's 6.04)."""
+    assert UUID in searched("pxelinux.cfg/77004252-3412-bc4a-9def-0123456789ab").keys
+
+
+@pytest.mark.parametrize("text", ["52:54:00:AB:cd:ef", "52-54-00-ab-cd-ef", "525400abcdef"])
+def test_spellings_of_a_mac(text: str) -> None:
+    assert mac_address(text) == MAC
+
+
+@pytest.mark.parametrize("text", ["", "52:54:00:ab:cd", "52:54:00:ab:cd:ef:01", "52:54:00:ab:cd:eg"])
+def test_no_mac(text: str) -> None:
+    assert mac_address(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "told"),
+    [
+        ("boot.ipxe", "boot.ipxe", Told()),
+        ("boot.ipxe", "bootxipxe", None),
+        ("pxelinux.cfg/*", "pxelinux.cfg/default", Told()),
+        ("pxelinux.cfg/*", "pxelinux.cfg/a/b", None),
+        ("grub.cfg*", "grub.cfg", Told()),
+        ("m/{mac}.ipxe", "m/52-54-00-AB-CD-EF.ipxe", Told(mac=MAC)),
+        ("m/{mac}.ipxe", "m/web1.ipxe", None),
+        ("m/{uuid}", f"m/{UUID.upper()}", Told(uuid=UUID)),
+        ("h/{name}/*.cfg", "h/web1/a.cfg", Told(name="web1")),
+        ("h/{name}", "h/a/b", None),
+    ],
+)
+def test_patterns(pattern: str, path: str, told: Told | None) -> None:
+    assert Pattern(pattern).match(path) == told
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [("{nope}", "unknown"), ("{mac}/{mac}", "twice"), ("", "relative"), ("/x", "relative"), ("{}", "unknown")],
+)
+def test_what_is_no_pattern(pattern: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Pattern(pattern)

@@ -1,0 +1,312 @@
+"""The template backend: which template makes a file, what it knows, and what becomes of mistakes."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from twisted.internet.defer import Deferred
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from bootfw.api import (
+    BootService,
+    Client,
+    ConfigError,
+    FileMissing,
+    IBootObserver,
+    PluginContext,
+    Settings,
+    TFTPSettings,
+    TransferError,
+    TransferRefused,
+    TransferRequest,
+)
+from bootfw.backends.facts import LONGEST, plain
+from bootfw.backends.memory import MemoryBackend
+from bootfw.backends.template import plugin
+from bootfw.plugins import configure
+from bootfw.testing import MemoryNetwork, TFTPClient
+from bootfw.testing.tftp import TransferFailed
+
+MAC = "52:54:00:00:00:01"
+CLIENT = Client(
+    "10.0.0.9", MAC, "52420077-1234-4abc-9def-0123456789ab", "x86_64-uefi", "ipxe", "PXEClient:Arch:00007", True
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "templates"
+    path.mkdir()
+    return path
+
+
+def request(path: str, client: Client = CLIENT, **more: Any) -> TransferRequest:
+    return TransferRequest(path, path, (client.address, 2070), local="10.0.0.1", lookup=lambda peer: client, **more)
+
+
+def made(backend: Any, path: str, client: Client = CLIENT, **more: Any) -> str:
+    reader = backend.open(path, request(path, client, **more))
+    data: bytes = reader.read(0, 1_000_000)
+    assert reader.size == len(data)
+    return data.decode()
+
+
+def backend(root: Path, templates: dict[str, str], context: Any = None, **options: Any) -> Any:
+    for name, text in templates.items():
+        path = root / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(text)
+    return configure(plugin, {"root": str(root), **options}, context or PluginContext(None, root.parent))
+
+
+EVERYTHING = """\
+{{ client.mac }} {{ client.uuid }} {{ client.address }} {{ client.architecture }} {{ client.persona }}
+{{ client.vendor_class }} {{ client.ipxe }} {{ client.http }}
+{{ server.address }} {{ server.tftp }} {{ server.http }} {{ path }} {{ protocol }} {{ host.name }}
+"""
+
+
+def test_what_templates_know(root: Path) -> None:
+    text = made(backend(root, {"all.j2": EVERYTHING}), "all", own_urls=lambda local: (f"http://{local}:8069", ""))
+    assert text == (
+        f"{MAC} 52420077-1234-4abc-9def-0123456789ab 10.0.0.9 x86_64-uefi ipxe\n"
+        "PXEClient:Arch:00007 true false\n"
+        "10.0.0.1 tftp://10.0.0.1 http://10.0.0.1:8069 all tftp \n"
+    )
+
+
+def test_nothing_is_undefined_of_a_client_that_nobody_knows(root: Path) -> None:
+    asked = TransferRequest("all", "all", ("2001:db8::9", 2070, 0, 0), local="2001:db8::1")
+    data = backend(root, {"all.j2": EVERYTHING}).open("all", asked).read(0, 1000)
+    assert data == b"  2001:db8::9 unknown \n false false\n2001:db8::1 tftp://[2001:db8::1]  all tftp \n"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("boot.ipxe", "root"),
+        ("pxelinux.cfg/default", "default"),
+        ("a/../boot.ipxe", "root"),
+        ("../../boot.ipxe", "root"),
+        ("menu.cfg", "any *.cfg"),
+        ("pxelinux.cfg/01-52-54-00-00-00-02", "52:54:00:00:00:02 any pxelinux.cfg/01-*"),
+        ("m/52-54-00-00-00-03", "52:54:00:00:00:03 for m/{mac}"),
+    ],
+)
+def test_which_template_makes_a_file(root: Path, path: str, text: str) -> None:
+    templates = {
+        "boot.ipxe.j2": "root",
+        "pxelinux.cfg/default.j2": "default",
+        "cfg.j2": "any *.cfg",
+        "menu.cfg.j2": "never",
+        "sub/mac": "{{ client.mac }} any pxelinux.cfg/01-*",
+        "m.j2": "{{ client.mac }} for m/{mac}",
+    }
+    files = {"*.cfg": "cfg.j2", "pxelinux.cfg/01-*": "sub/mac", "m/{mac}": "m.j2"}
+    assert made(backend(root, templates, files=files), path) == text
+
+
+@pytest.mark.parametrize(
+    "path", ["nope", "boot.ipxe.j2", "_part", ".secret", "_dir/x", "pxelinux.cfg", "", "a\0b", "x" * 300, "\udcff"]
+)
+def test_what_is_not_made(root: Path, path: str) -> None:
+    templates = {"boot.ipxe.j2": "", "_part.j2": "", ".secret.j2": "", "_dir/x.j2": "", "pxelinux.cfg/default.j2": ""}
+    with pytest.raises(FileMissing):
+        made(backend(root, templates), path)
+
+
+def test_the_next_backend_gets_what_a_template_declines(root: Path) -> None:
+    with pytest.raises(FileMissing):
+        made(backend(root, {"boot.ipxe.j2": "{% if not host.name %}{{ decline() }}{% endif %}"}), "boot.ipxe")
+
+
+def test_host_files(root: Path) -> None:
+    hosts = root.parent / "hosts"
+    hosts.mkdir()
+    (hosts / "web1.toml").write_text(f'mac = "{MAC}"\nrole = "web"\n')
+    (hosts / "defaults.toml").write_text('role = "none"\n')
+    templates = {"boot.ipxe.j2": "{{ host.name }} {{ host.role }}"}
+    made_by = backend(root, templates, files={"h/{name}": "boot.ipxe.j2", "p/*": "boot.ipxe.j2"}, hosts="hosts")
+    assert made(made_by, "boot.ipxe") == "web1 web"
+    assert made(made_by, "boot.ipxe", Client("10.0.0.8")) == " none"
+    assert made(made_by, "h/web1", Client("10.0.0.8")) == "web1 web"
+    assert made(made_by, "p/01-52-54-00-00-00-01", Client("10.0.0.8")) == " none"  # no name that firmware asks for
+    assert made(made_by, "h/web2", Client("10.0.0.8")) == " none"
+
+
+def test_the_name_that_is_asked_for_says_whose_file_it_is(root: Path) -> None:
+    hosts = root.parent / "hosts"
+    hosts.mkdir()
+    (hosts / "web1.toml").write_text(f'mac = "{MAC}"\n')
+    made_by = backend(root, {"x.j2": "{{ host.name }} {{ client.mac }}"}, files={"*/*": "x.j2"}, hosts="hosts")
+    stranger = Client("10.0.0.8", "52:54:00:00:00:99")
+    assert made(made_by, "pxelinux.cfg/01-52-54-00-00-00-01", stranger) == f"web1 {MAC}"
+
+
+# What the wire says.
+
+
+def test_what_a_client_says_can_not_become_a_line_of_a_script(root: Path) -> None:
+    evil = 'x"\nkernel http://evil/\r\n${net0/mac} `id` $(id) {{ 1 }} %s \\ ; && | \x1b[2J'
+    made_by = backend(root, {"s.j2": "set vendor {{ client.vendor_class }}\n"})
+    text = made(made_by, "s", evolve(CLIENT, vendor_class=evil))
+    assert text.count("\n") == 1
+    assert not set(text) & set("\"'`$\\{}\r;&|<>%\x1b")
+
+
+def test_nor_can_the_name_that_it_asks_for(root: Path) -> None:
+    made_by = backend(root, {"s.j2": "{{ path }}"}, files={"x/*": "s.j2"})
+    assert made(made_by, "x/a\nboot ${b}") == "x/a_boot __b_"
+
+
+def test_what_comes_from_the_wire_is_short() -> None:
+    assert plain("x" * 1000) == "x" * LONGEST
+    assert plain("PXEClient:Arch:00007:UNDI:003010") == "PXEClient:Arch:00007:UNDI:003010"
+
+
+def test_the_same_facts_make_the_same_octets(root: Path) -> None:
+    """UEFI asks for the size first, in a request of its own."""
+    made_by = backend(root, {"s.j2": EVERYTHING + "{{ {'b': 1, 'a': 2}|tojson }}"})
+    assert len({made(made_by, "s") for _ in range(5)}) == 1
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("template", "detail"),
+    [
+        ("#!ipxe\n\n{{ client.serial }}\n", 't.j2:3: client has no "serial"; it has mac, uuid, address'),
+        ("#!ipxe\n{{ nope }}\n", "t.j2:2: 'nope' is undefined"),
+        ("a\n{% if %}\n", "t.j2:2: Expected an expression"),
+        ("a\n{% endfor %}\n", "t.j2:2: Encountered unknown tag 'endfor'"),
+        ("a\n{{ 1|random }}\n", "t.j2:2: No filter named 'random'"),
+        ("a\n\n{{ 1 // 0 }}", "t.j2:3: integer division or modulo by zero"),
+        ("a\n{{ 'a' + 1 }}", "t.j2:2: can only concatenate str"),
+        ("a\n{% include 'part' %}\n", "part:2: 'nope' is undefined"),
+        ("a\n{% include 'none' %}\n", "t.j2:2: there is no template none"),
+        ("a\n{% include 'bad' %}\n", "bad:1: unexpected '}'"),
+        ("a\n{% include 'latin' %}\n", "must be UTF-8"),
+        ("{% include 't.j2' %}", "t.j2: it includes or calls itself without end"),
+        ("a\n{% for i in range(10 ** 9) %}{% endfor %}", "t.j2:2: a range of 1000000000 numbers"),
+        ("{% macro m() %}\n\n{{ x.y }}{% endmacro %}\n{{ m() }}", "t.j2:3: 'x' is undefined"),
+    ],
+)
+def test_a_mistake_is_told_with_template_and_line(root: Path, template: str, detail: str) -> None:
+    made_by = backend(root, {"t.j2": template, "part": "\n{{ nope }}", "bad": "{{ } }}"})
+    (root / "latin").write_bytes(b"\xff")
+    with pytest.raises(TransferError) as caught:
+        made(made_by, "t")
+    assert detail in caught.value.detail
+    assert str(root) not in caught.value.detail
+    assert caught.value.message == "This file could not be made; the log of the server says why"
+    assert caught.value.tftp_code == 0
+
+
+def test_a_template_that_is_named_but_not_there(root: Path) -> None:
+    made_by = backend(root, {}, files={"x": "y.j2"})
+    assert made_by.problem() == f"{root}/y.j2: there is no such file"
+    with pytest.raises(TransferError) as caught:
+        made(made_by, "x")
+    assert caught.value.detail == "y.j2, named in the configuration: there is no template y.j2"
+
+
+def test_a_broken_host_file_is_told_of_and_costs_its_host_only(root: Path) -> None:
+    hosts = root.parent / "hosts"
+    hosts.mkdir()
+    (hosts / "web1.toml").write_text(f'mac = "{MAC}"\nrole = \n')
+    made_by = backend(root, {"x.j2": "ok"}, hosts="hosts")
+    assert f"{hosts}/web1.toml:2: " in made_by.problem()
+    with pytest.raises(TransferError) as caught:
+        made(made_by, "x")
+    assert f"{hosts}/web1.toml:2: " in caught.value.detail
+    assert made(made_by, "x", Client("10.0.0.8", "52:54:00:00:00:02")) == "ok"
+
+
+def test_templates_that_change_are_used(root: Path) -> None:
+    made_by = backend(root, {"x.j2": "{{ nope }}"})
+    with pytest.raises(TransferError):
+        made(made_by, "x")
+    backend(root, {"x.j2": "better"})
+    assert made(made_by, "x") == "better"
+
+
+def test_without_its_directory_nothing_is_made(root: Path) -> None:
+    made_by = configure(plugin, {"root": "none"}, PluginContext(None, root))
+    assert made_by.problem() == f"{root}/none: there is no such directory"
+    with pytest.raises(FileMissing):
+        made(made_by, "x")
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "what"),
+    [
+        ({}, (), "missing"),
+        ({"root": ""}, ("root",), "path of a directory"),
+        ({"root": "x", "hosts": ""}, ("hosts",), "path of a directory"),
+        ({"root": "x", "files": {"{x}": "y"}}, ("files", "{x}"), "a pattern may have"),
+        ({"root": "x", "files": {"x": "../y"}}, ("files", "x"), "template below"),
+        ({"root": "x", "files": {"x": ""}}, ("files", "x"), "template below"),
+        ({"root": "x", "files": {"x": 1}}, ("files", "x"), "string"),
+    ],
+)
+def test_options_that_are_wrong(tmp_path: Path, options: Any, where: tuple[str, ...], what: str) -> None:
+    with pytest.raises(ConfigError, match=what) as caught:
+        configure(plugin, options, PluginContext(None, tmp_path))
+    assert caught.value.path == where
+
+
+# In a service.
+
+
+@implementer(IBootObserver)
+class Observer:
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def observe(self, event: Any) -> None:
+        self.told.append(event)
+
+
+def test_the_client_gets_few_words_the_observers_all_of_them(root: Path) -> None:
+    network, observer = MemoryNetwork(), Observer()
+    service = BootService(
+        network.host("10.0.0.1"),
+        settings=Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),))),
+        backends=[backend(root, {"x.j2": "\n{{ nope }}", "y.j2": "{{ decline() }}"}), MemoryBackend({"y": "static"})],
+        observers=[observer],
+    )
+    service.startService()
+    client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69))
+    with pytest.raises(TransferFailed, match="ERROR 0: This file could not be made; the log of the server says why"):
+        network.result_of(client.download("x"))
+    assert network.result_of(client.download("y")).data == b"static"
+    network.result_of(service.stopService())
+    (refused,) = [event for event in observer.told if isinstance(event, TransferRefused)]
+    assert refused.detail == "x.j2:2: 'nope' is undefined"
+
+
+def test_files_are_made_in_a_thread(root: Path, private_reactor: Any) -> None:
+    """The reactor goes on meanwhile."""
+    context = PluginContext(private_reactor, root.parent)
+    made_by = backend(root, {"x.j2": "{{ client.mac }}"}, context)
+    pool: ThreadPool = private_reactor.getThreadPool()
+    pool.start()
+    threads = []
+    made_by._sandbox.finalize = lambda value: threads.append(threading.current_thread()) or value
+    try:
+        waiting = made_by.open("x", request("x"))
+        assert isinstance(waiting, Deferred)
+        readers: list[Any] = []
+        waiting.addCallback(readers.append)
+        while not readers:
+            private_reactor.iterate(0.01)
+        assert readers[0].read(0, 100) == MAC.encode()
+        assert threading.current_thread() not in threads
+        with pytest.raises(FileMissing):
+            made_by.open("nope", request("nope"))  # which is known without one
+    finally:
+        pool.stop()
