@@ -91,6 +91,7 @@ BUILT_IN = [
     "backend directory",
     "backend distribution",
     "backend memory",
+    "backend template",
     "resolver by-architecture",
     "resolver by-client",
     "resolver static",
