@@ -17,7 +17,8 @@ class IReader(Interface):
     whenever the content is. Without an etag one is made of ``modified`` and ``size``.
 
     And two that let transfers of the same file share what has been read: ``fileno()``, a descriptor to read from at any
-    offset, which also is what HTTP needs to send the file without reading it (sendfile), and ``identity``, hashable, another one whenever the content is, or None when that is not sure.
+    offset, which also is what HTTP needs to send the file without reading it (sendfile), and ``identity``, hashable,
+    another one whenever the content is, or None when that is not sure.
     """
 
     size: int | None = Attribute(
