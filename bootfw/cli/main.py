@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bootfw import __version__
 from bootfw.cli.leases import add_leases
+from bootfw.cli.lint import add_lint
 from bootfw.config import ConfigErrors
 from bootfw.errors import BootfwError
 
@@ -27,25 +28,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"bootfw {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_leases(commands)
+    add_lint(commands)
     options = parser.parse_args(arguments)
     try:
-        options.run(options)
+        code: int = options.run(options) or 0
         sys.stdout.flush()
+        return code
     except ConfigErrors as errors:
-        return _failed(*errors.lines)
+        lines: tuple[str, ...] = errors.lines
     except BootfwError as error:
-        return _failed(str(error))
+        lines = (str(error),)
     except BrokenPipeError:  # of "bootfw leases | head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
-        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
-    return 0
-
-
-def _failed(*lines: str) -> int:
+        lines = (f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror),)
     for line in lines:
         sys.stderr.write(f"bootfw: {line}\n")
-    return WRONG
+    return int(getattr(options, "failed", WRONG))
 
 
 if __name__ == "__main__":

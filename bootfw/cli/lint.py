@@ -1,0 +1,112 @@
+"""``bootfw lint``: what will not boot, and why."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bootfw.backends.archive.backend import ArchiveBackend
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.distribution import DistributionBackend
+from bootfw.backends.memory import MemoryBackend
+from bootfw.cli.failure import CommandError
+from bootfw.cli.table import printable
+from bootfw.config import Parts, assemble, load_config
+from bootfw.lint.entries import User
+from bootfw.lint.finding import Finding
+from bootfw.lint.rules import lint
+from bootfw.lint.tree import Tree
+from bootfw.net.layers import LayeredBackend
+
+FOUND = 1
+"""Exit code: something will not boot."""
+
+_STILL = (DirectoryBackend, DistributionBackend, MemoryBackend, ArchiveBackend)
+"""Backends whose files are the same for every client, and can be known without one."""
+
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
+
+ABOUT = """
+Reads the boot directories, those of the configuration or those that are named, and says what will not boot and why.
+It changes nothing and asks no server. Exit codes: 0 nothing found, 1 something found, 2 it could not be done.
+"""
+
+
+def add_lint(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser("lint", help="say what in the boot directory will not boot", description=ABOUT)
+    command.add_argument("-c", "--config", metavar="FILE", help="the configuration that the server runs by")
+    command.add_argument("--user", metavar="NAME", help="who has to be able to read the files (this user)")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.add_argument("directories", nargs="*", metavar="DIR", type=Path, help="in place of the configuration's")
+    command.set_defaults(run=_lint, failed=2)
+
+
+def _lint(options: argparse.Namespace) -> int:
+    user = _user(options.user)
+    parts = (
+        assemble(load_config(options.config, os.environ), None) if options.config or not options.directories else None
+    )
+    unsure: list[str] = []
+    findings: list[Finding] = []
+    for tree in _trees(options.directories, parts, unsure):
+        # What machines are told to load concerns the server's own directories.
+        resolvers = parts.resolvers if parts is not None and not options.directories else ()
+        findings += lint(tree, resolvers, user)
+    if options.json:
+        sys.stdout.write(json.dumps([attrs.asdict(finding) for finding in findings], indent=2) + "\n")
+    else:
+        _show(findings, unsure)
+    return FOUND if findings else 0
+
+
+def _user(name: str | None) -> User:
+    if name is None:
+        return User.current()
+    try:
+        return User.named(name)
+    except KeyError:
+        raise CommandError(f"there is no user {name}") from None
+
+
+def _trees(directories: Sequence[Path], parts: Parts | None, unsure: list[str]) -> list[Tree]:
+    if directories:
+        for directory in directories:
+            os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
+        # As if each were the boot directory of a server that has no configuration.
+        return [_tree([("directory", DirectoryBackend(each)), *_INSTALLED], True) for each in directories]
+    assert parts is not None
+    still = [(name, backend) for name, backend in parts.backends if isinstance(backend, _STILL)]
+    unsure += [name for name, backend in parts.backends if not isinstance(backend, _STILL)]
+    for name, backend in still:
+        problem = backend.problem() if hasattr(backend, "problem") else ""
+        if problem:
+            raise CommandError(f"backend {name}: {problem}")
+    return [_tree(still, not unsure)]
+
+
+_INSTALLED = [("distribution", DistributionBackend())]
+
+
+def _tree(backends: Sequence[tuple[str, Any]], complete: bool) -> Tree:
+    roots = [(each.root, each) for _, each in backends if isinstance(each, DirectoryBackend)]
+    return Tree(LayeredBackend(backends), roots, complete)
+
+
+def _show(findings: Sequence[Finding], unsure: Sequence[str]) -> None:
+    bold, plain = (_BOLD, _PLAIN) if sys.stdout.isatty() and "NO_COLOR" not in os.environ else ("", "")
+    width = max((len(finding.rule) for finding in findings), default=0)
+    for finding in findings:
+        rule = finding.rule.ljust(width)
+        sys.stdout.write(f"{rule}  {bold}{printable(finding.file)}{plain}\n")
+        sys.stdout.write(f"{' ' * width}  {printable(finding.reason)}\n")
+        sys.stdout.write(f"{' ' * width}  -> {printable(finding.remedy)}\n")
+    if unsure:
+        sys.stdout.write(f"What {', '.join(unsure)} would make is not known here: missing files are not reported.\n")
+    count = len(findings)
+    sys.stdout.write(f"{count or 'no'} finding{'' if count == 1 else 's'}\n")

@@ -1,0 +1,98 @@
+"""Names in directories: can they be got at all?"""
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+
+from attrs import frozen
+
+from bootfw.backends.openat2 import resolve
+from bootfw.lint.finding import Finding
+from bootfw.lint.tree import Entry, Tree
+
+
+@frozen
+class User:
+    """Who the server runs as."""
+
+    name: str
+    uid: int
+    groups: frozenset[int]
+
+    @classmethod
+    def current(cls) -> "User":
+        """The one that runs this program."""
+        return cls("this user", os.geteuid(), frozenset({os.getegid(), *os.getgroups()}))
+
+    @classmethod
+    def named(cls, name: str) -> "User":
+        """:raise KeyError: there is none of that name."""
+        entry = pwd.getpwnam(name)
+        groups = {group.gr_gid for group in grp.getgrall() if name in group.gr_mem}
+        return cls(name, entry.pw_uid, frozenset({entry.pw_gid, *groups}))
+
+    def may(self, status: os.stat_result, bit: int) -> bool:
+        """4: read, 1: go through a directory."""
+        if self.uid == 0:
+            return True
+        if status.st_uid == self.uid:
+            return bool(status.st_mode >> 6 & bit)
+        return bool(status.st_mode >> (3 if status.st_gid in self.groups else 0) & bit)
+
+
+def check_entries(tree: Tree, user: User) -> Iterator[Finding]:
+    """Links, permissions, and names that are hard to tell apart."""
+    last: dict[tuple[str, str], str] = {}
+    for entry in tree.entries:
+        if not entry.is_link:
+            yield from _permission(entry, user)
+        elif tree.find(entry.path) is None:
+            yield from _link(entry)
+        key = str(entry.root), entry.path.casefold()
+        other = last.setdefault(key, entry.path)
+        if other != entry.path:
+            yield Finding(
+                str(entry.where),
+                "case",
+                f"{other} differs from it in upper and lower case only",
+                "keep one of them: which one a client means can't be seen",
+            )
+
+
+def _link(entry: Entry) -> Iterator[Finding]:
+    root = os.open(entry.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(resolve(root, os.fsencode(entry.path)))
+        return
+    except OSError:
+        target = os.readlink(entry.where)
+    finally:
+        os.close(root)
+    if os.path.exists(entry.where):
+        yield Finding(
+            str(entry.where),
+            "link",
+            f"it leads out of {entry.root}, to {target}, where no client gets",
+            "copy the file, mount its directory there, or serve that by a [[backend]] of its own",
+        )
+    else:
+        yield Finding(str(entry.where), "link", f"it leads to {target}, which is not there", "remove or correct it")
+
+
+def _permission(entry: Entry, user: User) -> Iterator[Finding]:
+    try:
+        status = os.stat(entry.where)
+    except OSError as error:
+        yield Finding(str(entry.where), "unreadable", f"it can't be looked at: {error.strerror}", "see its directory")
+        return
+    bit = 1 if stat.S_ISDIR(status.st_mode) else 4
+    if not user.may(status, bit):
+        what = "go through it" if bit == 1 else "read it"
+        yield Finding(
+            str(entry.where),
+            "unreadable",
+            f"{user.name} may not {what} (mode {stat.S_IMODE(status.st_mode):03o})",
+            f"chmod {'a+rx' if bit == 1 else 'a+r'}",
+        )

@@ -1,0 +1,17 @@
+"""Something that will not boot."""
+
+from attrs import frozen
+
+
+@frozen(order=True)
+class Finding:
+    """One line for the operator."""
+
+    file: str
+    """Where it is on this machine; what is missing is named by who wants it."""
+    rule: str
+    """The same word for the same kind of thing, such as "architecture"."""
+    reason: str
+    """What is wrong, one sentence without a full stop."""
+    remedy: str
+    """What would be right."""

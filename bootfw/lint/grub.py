@@ -1,0 +1,73 @@
+"""Configurations of GRUB (its manual, sections 6 and 16)."""
+
+import re
+import shlex
+from collections.abc import Iterator
+
+from bootfw.lint.finding import Finding
+from bootfw.lint.references import absent, local, without_initrd
+from bootfw.lint.tree import Served, Tree
+from bootfw.tftp.path import relative
+
+_CONFIGURATION = re.compile(r"grub\.cfg(-[0-9A-Fa-f-]+)?\Z")
+_KERNEL = ("linux", "linux16", "linuxefi")
+_INITRD = ("initrd", "initrd16", "initrdefi")
+_FILES = (*_KERNEL, *_INITRD, "chainloader", "multiboot", "multiboot2", "devicetree")
+"""Not source and configfile: what they don't find is passed over, and distributions count on it."""
+_ELSEWHERE = ("search", "search.fs_uuid", "search.file", "search.fs_label", "loopback", "root", "set_root")
+"""After these a path need not be one of ours."""
+_NETWORK = re.compile(r"\((tftp|http|pxe)[^)]*\)|\(?\$\{?root\}?\)?(?=/)")
+_PREFIX = re.compile(r"\$\{?prefix\}?/")
+
+
+def check_grub(tree: Tree, file: Served) -> Iterator[Finding]:
+    """What a configuration names has to be there."""
+    if not _CONFIGURATION.match(file.name) or not tree.complete:
+        return
+    text = file.data(1 << 20).decode("utf-8", "replace").replace("\\\n", "  ")
+    conditions = 0  # further inside than this is not sure to be done
+    elsewhere = False
+    kernel: tuple[int, Served | None, bool] | None = None
+    initrd = False
+    for number, line in enumerate(text.splitlines(), 1):
+        words = _words(line)
+        if not words:
+            continue
+        if words[0] in ("menuentry", "submenu", "}", "function"):
+            if kernel is not None and not initrd and not kernel[2]:
+                yield from without_initrd(tree, file, kernel[0], kernel[1])
+            kernel, initrd = None, False
+            elsewhere = False if words[0] in ("menuentry", "}") else elsewhere
+        elif words[0] in ("if", "for", "while", "until"):
+            conditions += 1
+        elif words[0] in ("fi", "done"):
+            conditions -= 1
+        elif words[0] in _ELSEWHERE or (words[0] == "set" and any(word.startswith("root=") for word in words[1:])):
+            elsewhere = True
+        elif words[0] in _FILES:
+            names = _names(words)
+            initrd = initrd or words[0] in _INITRD
+            if elsewhere or conditions:
+                continue
+            for name in names:
+                found = tree.nearest(relative(name), file.directory)
+                if found is None:
+                    yield absent(tree, file, number, name)
+                elif words[0] in _KERNEL:
+                    kernel = number, found, any(re.match(r"(root|nfsroot|initrd)=", word) for word in words)
+
+
+def _words(line: str) -> list[str]:
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:  # a quotation that goes on in the next line
+        return line.split()
+
+
+def _names(words: list[str]) -> list[str]:
+    """The files that a statement names, as far as they are ours for sure."""
+    named = [word for word in words[1:] if not word.startswith("--")]
+    if words[0] not in _INITRD:
+        named = named[:1]
+    names = [_PREFIX.sub("", _NETWORK.sub("", name, count=1), count=1) for name in named]
+    return [path for name in names if "(" not in name and name[:1] != "+" and (path := local(name))]

@@ -1,0 +1,131 @@
+"""Scripts of iPXE (ipxe.org/scripting, ipxe.org/cmd)."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from attrs import frozen
+
+from bootfw.lint.finding import Finding
+from bootfw.lint.references import absent, local, without_initrd
+from bootfw.lint.tree import Served, Tree
+from bootfw.tftp.path import relative
+
+_MAGIC = re.compile(rb"#!(ipxe|gpxe)[ \t\r\n]|#!(ipxe|gpxe)\Z")
+_LOADING = ("chain", "kernel", "initrd", "module", "imgfetch", "imgload", "imgselect", "boot", "autoboot", "shim")
+_WITH_VALUE = ("-n", "--name", "-t", "--timeout")
+_UNSURE = ("goto", "choose", "prompt", "login", "shell", "exit", "boot", "sanboot", "poweroff", "reboot")
+"""Behind a line with one of these it is not sure any more what is done next."""
+
+
+@frozen
+class _Statement:
+    line: int
+    words: Sequence[str]
+    sure: bool
+    """It is done, whatever happens, and has to succeed."""
+    line_words: Sequence[str]
+    """All of the line."""
+
+
+def is_script(file: Served) -> bool:
+    """It is called one, or begins as one."""
+    return file.name.lower().endswith(".ipxe") or _MAGIC.match(file.head) is not None
+
+
+def check_ipxe(tree: Tree, file: Served) -> Iterator[Finding]:
+    """The first line, and what the script names."""
+    if not is_script(file):
+        return
+    if not _MAGIC.match(file.head):
+        bom = file.head.startswith(b"\xef\xbb\xbf")
+        yield Finding(
+            file.where,
+            "script",
+            "it begins with a byte order mark, and so not with #!ipxe" if bom else "it does not begin with #!ipxe",
+            "iPXE takes a file for a script by these six characters at its very beginning",
+        )
+        return
+    if not tree.complete:
+        return
+    kernel: tuple[int, Served | None, bool] | None = None
+    more = False
+    for statement in _statements(file):
+        command, *_ = statement.words
+        name = _name(statement.words)
+        if command in ("initrd", "module", "imgfetch", "shim"):
+            more = True
+        if command not in _LOADING or not name:
+            continue
+        wanted = local(name)
+        found = tree.nearest(relative(wanted), "" if wanted.startswith("/") else file.directory) if wanted else None
+        if command == "kernel":
+            kernel = statement.line, found, any(re.match(r"(root|nfsroot)=", word) for word in statement.words)
+        is_image = command in ("boot", "imgload", "imgselect") and "/" not in name and "." not in name
+        if wanted and found is None and statement.sure and not is_image:
+            yield absent(tree, file, statement.line, wanted)
+    if kernel is not None and not more and not kernel[2]:
+        yield from without_initrd(tree, file, *kernel[:2])
+
+
+def check_circles(tree: Tree) -> Iterator[Finding]:
+    """Scripts that go round in a circle, whatever the user does."""
+    following = {file.path: (file, *after) for file in tree.files if is_script(file) and (after := _next(tree, file))}
+    told: set[str] = set()
+    for start in following:
+        way: list[str] = []
+        path = start
+        while path in following and path not in way:
+            way.append(path)
+            path = following[path][2]
+        if path in way and path not in told:
+            circle = way[way.index(path) :]
+            told.update(circle)
+            file, line, _ = following[path]
+            others = " and ".join(circle[1:])
+            yield Finding(
+                f"{file.where}:{line}",
+                "loop",
+                f"it chains {others}, and that leads here again" if others else "it chains itself, for ever",
+                "end with something that boots, or with exit",
+            )
+
+
+def _next(tree: Tree, file: Served) -> tuple[int, str] | None:
+    """The script that a script is sure to go on with: (line, path)."""
+    for statement in _statements(file):
+        if any(word in _UNSURE or (word == "chain" and not statement.sure) for word in statement.line_words):
+            return None
+        if statement.words[0] == "chain":
+            wanted = local(_name(statement.words))
+            found = tree.nearest(relative(wanted), "" if wanted.startswith("/") else file.directory) if wanted else None
+            return (statement.line, found.path) if found is not None else None
+    return None
+
+
+def _statements(file: Served) -> Iterator[_Statement]:
+    text = file.data(1 << 20).decode("utf-8", "replace")
+    line = ""
+    for number, part in enumerate(text.splitlines(), 1):
+        line += part.rstrip("\r")
+        if line.endswith("\\"):
+            line = line[:-1] + " "
+            continue
+        words, line = line.split(), ""
+        if not words or words[0].startswith("#"):
+            continue
+        # "a || b && c": only what stands first is sure to be done, and only what stands alone has to succeed.
+        joints = [index for index, word in enumerate(words) if word in ("||", "&&")]
+        first = words[: joints[0]] if joints else words
+        if first:
+            yield _Statement(number, first, not joints, words)
+
+
+def _name(words: Sequence[str]) -> str:
+    """The first argument that is no option."""
+    arguments = iter(words[1:])
+    for argument in arguments:
+        if argument in _WITH_VALUE:
+            next(arguments, None)
+        elif not argument.startswith("-"):
+            return argument
+    return ""

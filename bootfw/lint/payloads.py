@@ -1,0 +1,61 @@
+"""Kernels and what is loaded with them: is all of it there?"""
+
+import re
+import zlib
+from collections.abc import Iterator
+from struct import Struct
+
+from bootfw.lint.finding import Finding
+from bootfw.lint.pe import read_program
+from bootfw.lint.programs import cut_off
+from bootfw.lint.tree import HEAD, Served, Tree
+
+_PAYLOAD = re.compile(r"(vmlinu[xz]|linux|bzImage|kernel|initrd|initramfs|netboot|.*\.(gz|img|xz)\Z)", re.IGNORECASE)
+_GZIP = b"\x1f\x8b\x08"
+_XZ, _XZ_END = b"\xfd7zXZ\0", b"YZ"
+_HEADER = 0x202  # "HdrS", Documentation/arch/x86/boot.rst
+_PARAGRAPH = 16
+
+
+def check_payload(tree: Tree, file: Served) -> Iterator[Finding]:
+    """Is it shorter than it says?"""
+    if not _PAYLOAD.match(file.name):
+        return
+    if file.head.startswith(_GZIP):
+        if not _gzip_is_whole(file):
+            yield Finding(
+                file.where, "cut-off", "it is damaged or cut off: gzip does not get to its end", "copy it again"
+            )
+    elif file.head.startswith(_XZ):
+        if not file.tail(HEAD).rstrip(b"\0").endswith(_XZ_END):
+            yield Finding(file.where, "cut-off", "it is cut off: the end of an xz stream is missing", "copy it again")
+    elif is_linux(file):
+        (sectors,) = Struct("<B").unpack_from(file.head, 0x1F1)
+        (paragraphs,) = Struct("<I").unpack_from(file.head, 0x1F4)
+        octets = ((sectors or 4) + 1) * 512 + (paragraphs - 1) * _PARAGRAPH
+        if file.size < octets:
+            yield cut_off(file, octets)
+    else:
+        program = read_program(file)
+        if program is not None and file.size < program.octets and not file.name.lower().endswith(".efi"):
+            yield cut_off(file, program.octets)
+
+
+def is_linux(file: Served) -> bool:
+    """It is a Linux kernel for x86 (bzImage)."""
+    return file.head[_HEADER : _HEADER + 4] == b"HdrS"
+
+
+def _gzip_is_whole(file: Served) -> bool:
+    """Its first member is; what may follow it is not looked at."""
+    unpacking = zlib.decompressobj(wbits=31)
+    try:
+        for chunk in file.chunks():
+            while chunk and not unpacking.eof:
+                unpacking.decompress(chunk, 1 << 20)
+                chunk = unpacking.unconsumed_tail
+            if unpacking.eof:
+                return True
+    except zlib.error:
+        return False
+    return unpacking.eof

@@ -1,0 +1,82 @@
+"""UEFI programs: what the headers of a Portable Executable say (Microsoft's "PE Format").
+
+These dozen fields are all that is needed; the libraries for the format read imports, resources and debug data, are
+larger than the rest of bootfw's dependencies together, and are slow on files of some megabytes.
+"""
+
+import re
+from collections.abc import Mapping
+from struct import Struct, error
+
+from attrs import frozen
+
+from bootfw.lint.tree import Served
+
+MACHINES: Mapping[int, str] = {
+    0x014C: "ia32",
+    0x8664: "x64",
+    0xAA64: "aa64",
+    0x01C2: "arm",
+    0x01C4: "arm",
+    0x0200: "ia64",
+    0x0EBC: "ebc",
+    0x5032: "riscv32",
+    0x5064: "riscv64",
+    0x6232: "loongarch32",
+    0x6264: "loongarch64",
+}
+"""COFF machine -> the short name that UEFI gives files (UEFI 2.10 section 3.5.1.1)."""
+
+_file_header = Struct("<4sHHIIIHH")
+_section = Struct("<8sIIII")
+_pair = Struct("<II")
+_PE32_PLUS = 0x20B
+_CERTIFICATES = 4  # the index of its data directory
+_SECOND_STAGE = re.compile(rb"\\\0(?:\\\0)?((?:[\w-]\0)+)\.\0e\0f\0i\0")
+
+
+@frozen
+class Program:
+    """What the headers say."""
+
+    machine: str
+    """Of MACHINES, or the number in hexadecimal."""
+    signed: bool
+    """There is a table of certificates. Whose they are, and whether a firmware knows them, is not looked at."""
+    octets: int
+    """How long the file has to be at least."""
+
+
+def read_program(file: Served) -> Program | None:
+    """None: it is no Portable Executable."""
+    head = file.head
+    if head[:2] != b"MZ":
+        return None
+    try:
+        (start,) = Struct("<I").unpack_from(head, 0x3C)
+        signature, machine, sections, _, _, _, optional, _ = _file_header.unpack_from(head, start)
+        if signature != b"PE\0\0":
+            return None
+        header = start + _file_header.size
+        (magic,) = Struct("<H").unpack_from(head, header)
+        directories = header + (112 if magic == _PE32_PLUS else 96)
+        (count,) = Struct("<I").unpack_from(head, directories - 4)
+        place, size = _pair.unpack_from(head, directories + 8 * _CERTIFICATES) if count > _CERTIFICATES else (0, 0)
+        end = place + size
+        for number in range(sections):
+            _, _, _, octets, offset = _section.unpack_from(head, header + optional + 40 * number)
+            end = max(end, offset + octets if octets else 0)
+    except error:
+        return None
+    return Program(MACHINES.get(machine, f"{machine:#x}"), bool(size), end)
+
+
+def second_stages(file: Served) -> list[str]:
+    """What a shim loads next, such as "grubx64.efi": its names are in it. Empty: the program is no shim.
+
+    A shim names its MokManager too (mmx64.efi), and others don't.
+    """
+    names = {found.decode("utf-16-le") for found in _SECOND_STAGE.findall(file.data(8 << 20))}
+    if not any(re.fullmatch(r"mm[a-z0-9]+", name) for name in names):
+        return []
+    return sorted(f"{name}.efi" for name in names if re.match(r"grub|ipxe", name))

@@ -1,0 +1,209 @@
+"""Boot programs: are they for the machine that gets them, and is there what they load next?"""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from bootfw.lint.finding import Finding
+from bootfw.lint.pe import MACHINES, Program, read_program, second_stages
+from bootfw.lint.tree import Served, Tree
+
+NAMES: Mapping[str, str] = {
+    "ia32": "32-bit x86 UEFI",
+    "x64": "64-bit x86 UEFI",
+    "aa64": "64-bit ARM UEFI",
+    "arm": "32-bit ARM UEFI",
+}
+
+_BY_NAME = re.compile(
+    r"(?:boot|bootnet|shim|grub|grubnet|gcd|mm|fb|systemd-boot|refind_)"
+    r"(x64|ia32|aa64|arm|riscv64|loongarch64)\.efi(?:\.signed)?\Z",
+    re.IGNORECASE,
+)
+_BY_SUFFIX: Mapping[str, str] = {"-i386.efi": "ia32", "-x86_64.efi": "x64", "-arm64.efi": "aa64", "-arm32.efi": "arm"}
+# GRUB's platforms, and SYSLINUX's build directories.
+_BY_DIRECTORY: Mapping[str, str] = {
+    "i386-efi": "ia32",
+    "x86_64-efi": "x64",
+    "arm64-efi": "aa64",
+    "arm-efi": "arm",
+    "riscv64-efi": "riscv64",
+    "loongarch64-efi": "loongarch64",
+    "efi32": "ia32",
+    "efi64": "x64",
+}
+_BIOS = re.compile(r"\.(0|kpxe|kkpxe|pxe)\Z|\A(pxelinux|lpxelinux)\.0|\Agrldr\Z", re.IGNORECASE)
+_EFI = re.compile(r"\.efi(\.signed)?\Z", re.IGNORECASE)
+
+LARGEST = 65535 * 512 - 1
+"""Octets that fit into 65,535 blocks of 512, the last one not full."""
+
+_SYSLINUX = re.compile(rb"(?:PXELINUX|Syslinux) (\d+)\.\d+ ")
+_ELF = {b"\x7fELF\1": "32-bit", b"\x7fELF\2": "64-bit"}
+_NEEDED = re.compile(rb"\0(lib\w+\.c32)(?=\0)")
+
+
+def check_program(tree: Tree, file: Served) -> Iterator[Finding]:
+    """A program's own headers against its name and directory."""
+    program = read_program(file)
+    if program is not None and file.size < program.octets:
+        yield cut_off(file, program.octets)
+        return
+    if _EFI.search(file.name):
+        if program is None:
+            yield Finding(
+                file.where,
+                "program",
+                f"it is called a UEFI program, and is {kind(file)}",
+                "put the program itself there, for instance out of the package again",
+            )
+            return
+        wanted = _machine(file)
+        if wanted and program.machine != wanted:
+            yield Finding(
+                file.where,
+                "architecture",
+                f"it is a program for {_name(program.machine)}, and its name or directory says {_name(wanted)}",
+                f"put a program for {_name(wanted)} there",
+            )
+    elif program is not None and _BIOS.search(file.name):
+        yield Finding(
+            file.where,
+            "program",
+            f"it is a program for {_name(program.machine)}, and its name is one for BIOS",
+            "BIOS starts programs such as pxelinux.0 and undionly.kpxe",
+        )
+    if program is not None and _EFI.search(file.name):
+        yield from _second_stage(tree, file, program)
+
+
+def check_syslinux(tree: Tree, file: Served) -> Iterator[Finding]:
+    """PXELINUX and SYSLINUX have their other half in ldlinux.*, of the same version."""
+    if not (_EFI.search(file.name) or _BIOS.search(file.name)):
+        return
+    data = file.data(1 << 20)
+    version = _SYSLINUX.search(data)
+    if version is None:
+        return
+    elf = int(version[1]) >= 5  # since then modules are ELF objects, and the core can do nothing without ldlinux
+    half = next((name for name in ("ldlinux.e64", "ldlinux.e32") if name.encode() in data), "ldlinux.c32")
+    here = None
+    for directory in tree.directories_of(file):
+        here = here or tree.find(_join(directory, half))
+    if here is None and elf and tree.complete:
+        yield Finding(
+            file.where,
+            "ldlinux",
+            f"{half} is not beside it, and nothing is done without it",
+            f"put the {half} of SYSLINUX {version[0].split()[1].decode()} there",
+        )
+    modules = [here] if here else []
+    modules += [found for name in ("menu.c32", "vesamenu.c32") if (found := tree.find(_join(file.directory, name)))]
+    for module in modules:
+        if (module.head[:5] in _ELF) != elf:
+            yield Finding(
+                module.where,
+                "ldlinux",
+                f"it is of another version than {file.where}, which is {version[0].decode().strip()}",
+                "take all files of SYSLINUX from one version",
+            )
+        elif elf and _ELF[module.head[:5]] != ("64-bit" if half == "ldlinux.e64" else "32-bit"):
+            yield Finding(
+                module.where,
+                "architecture",
+                f"it is {_ELF[module.head[:5]]} code, which {file.where} can't load",
+                "take the modules of bios, efi32 or efi64 that belong to the program",
+            )
+
+
+def check_module(tree: Tree, file: Served) -> Iterator[Finding]:
+    """A module of SYSLINUX is linked against others."""
+    if not file.name.lower().endswith(".c32") or file.head[:4] != b"\x7fELF" or not tree.complete:
+        return
+    for needed in sorted({name.decode() for name in _NEEDED.findall(file.data(4 << 20))}):
+        if not any(tree.find(_join(directory, needed)) for directory in tree.directories_of(file)):
+            yield Finding(
+                file.where,
+                "module",
+                f"it needs {needed}, which is not beside it",
+                f"put the {needed} of the same version there",
+            )
+
+
+def kind(file: Served) -> str:
+    """What a file is, in words."""
+    head = file.head
+    known = {
+        b"": "empty",
+        b"\x7fELF": "an ELF object",
+        b"\x1f\x8b": "compressed by gzip",
+        b"#!ipxe": "an iPXE script",
+        b"PK\3\4": "a zip archive",
+        b"<": "HTML: perhaps an error page that was saved in its place",
+        b"MZ": "a DOS program",
+    }
+    if not head:
+        return known[b""]
+    for magic, words in known.items():
+        if magic and head.lstrip().startswith(magic):
+            return words
+    return "text" if b"\0" not in head and head.isascii() else "a BIOS program or something else"
+
+
+def cut_off(file: Served, octets: int) -> Finding:
+    """A file that is shorter than it says itself."""
+    return Finding(
+        file.where,
+        "cut-off",
+        f"it is cut off: its headers say {octets} octets, and there are {file.size}",
+        "copy or download it again",
+    )
+
+
+def _second_stage(tree: Tree, file: Served, program: Program) -> Iterator[Finding]:
+    for name in second_stages(file):
+        found = None
+        for directory in tree.directories_of(file):
+            found = found or tree.find(_join(directory, name))
+        if found is None and tree.complete:
+            yield Finding(
+                file.where,
+                "shim",
+                f"it is a shim, and what it loads next, {name}, is not beside it",
+                f"put the {name} of the same distribution there (Debian: grubnetx64.efi.signed under that name)",
+            )
+        second = read_program(found) if found is not None else None
+        if found is None or second is None:
+            continue  # what is wrong with it is said of itself
+        if second.machine != program.machine:
+            yield Finding(
+                found.where,
+                "architecture",
+                f"it is a program for {_name(second.machine)}, and {file.where} that loads it one for "
+                f"{_name(program.machine)}",
+                "put the one of the same architecture there",
+            )
+        elif program.signed and not second.signed:
+            yield Finding(
+                found.where,
+                "unsigned",
+                f"{file.where} loads it, and with Secure Boot on refuses it: it has no signature at all",
+                "put a signed one there; it has to be signed by whom this shim trusts, mostly its own distribution",
+            )
+
+
+def _machine(file: Served) -> str:
+    """What the name says it is for; "" when it says nothing."""
+    if found := _BY_NAME.search(file.name):
+        return found[1].lower()
+    for suffix, machine in _BY_SUFFIX.items():
+        if file.name.lower().endswith(suffix):
+            return machine
+    return _BY_DIRECTORY.get(file.directory.rpartition("/")[2], "")
+
+
+def _name(machine: str) -> str:
+    return NAMES.get(machine, f"{machine} UEFI" if machine in MACHINES.values() else f"machine {machine}")
+
+
+def _join(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name

@@ -1,0 +1,120 @@
+"""Configurations of PXELINUX: ``pxelinux.cfg/*`` (wiki.syslinux.org/wiki/index.php?title=Config)."""
+
+from collections.abc import Generator, Iterator
+
+from attrs import define, field
+
+from bootfw.lint.finding import Finding
+from bootfw.lint.references import absent, local, without_initrd
+from bootfw.lint.tree import Served, Tree
+from bootfw.tftp.path import relative
+
+_NESTED = 16  # as deep as PXELINUX includes, com32/elflink/ldlinux/readconfig.c MAX_INCLUDE_DEPTH
+_EXTENSIONS = ("", ".0", ".bin", ".bs", ".bss", ".c32", ".cbt", ".com", ".img")
+"""What is tried for a kernel in turn, where the name itself is not there."""
+_KERNELS = ("kernel", "linux", "boot", "bss", "pxe", "com32", "config", "fdt")
+_DIRECTORY = "pxelinux.cfg"
+
+
+def check_pxelinux(tree: Tree, file: Served) -> Iterator[Finding]:
+    """What a configuration names has to be there."""
+    above, _, last = file.directory.rpartition("/")
+    if last == _DIRECTORY and tree.complete:
+        yield from _Reading(tree, above).read(file, 0)
+
+
+@define
+class _Label:
+    line: int
+    kernel: Served | None = None
+    """If it is loaded by Linux' boot protocol."""
+    initrd: bool = False
+    root: bool = False
+    """The root file system is named, which a kernel may mount by itself."""
+
+
+@define
+class _Reading:
+    tree: Tree
+    directory: str
+    """Names are relative to it: where PXELINUX is."""
+    path: list[str] = field(factory=list)
+    """Where modules are searched, too."""
+    labels: dict[str, _Label] = field(factory=dict)
+    default: tuple[Served, int, str] | None = None
+    label: _Label | None = None
+
+    def read(self, file: Served, depth: int) -> Iterator[Finding]:
+        text = file.data(1 << 20).decode("utf-8", "replace")
+        for number, line in enumerate(text.splitlines(), 1):
+            words = line.split()
+            if words and not words[0].startswith("#"):
+                yield from self._statement(file, number, [words[0].lower(), *words[1:]], depth)
+        yield from self._label_ends(file)
+        if depth == 0 and self.default is not None:
+            place, number, word = self.default
+            if word not in self.labels and word.endswith(".c32"):
+                yield from self._named(place, number, word)
+
+    def _statement(self, file: Served, number: int, words: list[str], depth: int) -> Iterator[Finding]:
+        keyword, rest = words[0], words[1:]
+        if keyword == "menu" and rest and rest[0].lower() == "include":
+            keyword, rest = "include", rest[1:]
+        if not rest:
+            return
+        if keyword == "label":
+            yield from self._label_ends(file)
+            self.label = self.labels[rest[0]] = _Label(number)
+        elif keyword == "default":
+            self.default = file, number, rest[0]
+        elif keyword == "path":
+            self.path += [part for word in rest for part in word.split(":") if part]
+        elif keyword == "include":
+            # One that is missing is passed over, and distributions count on it.
+            found = self._find(local(rest[0]))
+            if found is not None and depth < _NESTED:
+                yield from self.read(found, depth + 1)
+        elif keyword == "ui":
+            yield from self._named(file, number, rest[0])
+        elif keyword in _KERNELS:
+            found = yield from self._named(file, number, rest[0])
+            if self.label is not None and keyword in ("kernel", "linux"):
+                self.label.kernel = found
+        elif keyword == "initrd":
+            yield from self._initrd(file, number, rest[0])
+        elif keyword == "append":
+            for word in rest:
+                name, _, value = word.partition("=")
+                if name == "initrd" and value:
+                    yield from self._initrd(file, number, value)
+                elif self.label is not None and name in ("root", "nfsroot", "initrd"):
+                    self.label.root = True
+
+    def _initrd(self, file: Served, number: int, names: str) -> Iterator[Finding]:
+        if self.label is not None:
+            self.label.initrd = True
+        for name in names.split(","):
+            yield from self._named(file, number, name)
+
+    def _named(self, file: Served, number: int, name: str) -> Generator[Finding, None, Served | None]:
+        wanted = local(name.removeprefix("::"))
+        if not wanted:
+            return None
+        for extension in _EXTENSIONS:
+            found = self._find(f"{wanted}{extension}")
+            if found is not None:
+                return found
+        yield absent(self.tree, file, number, wanted)
+        return None
+
+    def _find(self, name: str) -> Served | None:
+        for place in ("", *(self.path if name.endswith(".c32") else ())):
+            found = self.tree.nearest(relative(f"{place}/{name}"), self.directory)
+            if found is not None:
+                return found
+        return None
+
+    def _label_ends(self, file: Served) -> Iterator[Finding]:
+        label, self.label = self.label, None
+        if label is not None and not label.initrd and not label.root:
+            yield from without_initrd(self.tree, file, label.line, label.kernel)

@@ -1,0 +1,48 @@
+"""Files that other files name."""
+
+import re
+from collections.abc import Iterator
+
+from bootfw.lint.finding import Finding
+from bootfw.lint.payloads import is_linux
+from bootfw.lint.tree import Served, Tree
+from bootfw.tftp.path import relative
+
+_OURS = re.compile(r"(?:tftp|https?)://\$\{next-server\}(?::\d+)?/", re.IGNORECASE)
+_FOREIGN = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+
+
+def local(name: str) -> str:
+    """The path on our server that a URL or path stands for; "" where it can't be known, or is another's."""
+    name = _OURS.sub("/", name, count=1)
+    return "" if "$" in name or "{" in name or _FOREIGN.match(name) else name.partition("?")[0]
+
+
+def absent(tree: Tree, file: Served, line: int, name: str) -> Finding:
+    """What *file* names in *line* is not there."""
+    path = relative(name)
+    other = tree.other_spelling(path, file.directory)
+    if other:
+        remedy = f"there is {other}: upper and lower case are not the same"
+    else:
+        remedy = "put it there, or correct the name"
+    return Finding(f"{file.where}:{line}", "missing", f"it names {name}, which is not there", remedy)
+
+
+def without_initrd(tree: Tree, file: Served, line: int, kernel: Served | None) -> Iterator[Finding]:
+    """A kernel that is loaded alone, while there is an initrd beside it."""
+    if kernel is None or not is_linux(kernel) or kernel.name.lower().startswith("mem"):
+        return
+    beside = [
+        entry.path
+        for entry in tree.entries
+        if entry.path.rpartition("/")[0] == kernel.directory
+        and re.match(r"(initrd|initramfs)", entry.path.rpartition("/")[2], re.IGNORECASE)
+    ]
+    if beside:
+        yield Finding(
+            f"{file.where}:{line}",
+            "initrd",
+            f"the kernel {kernel.path} is loaded without an initrd, and {beside[0]} lies beside it",
+            "load it too, or move it away: most distributions' kernels find no disk and no network without",
+        )

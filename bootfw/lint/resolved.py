@@ -1,0 +1,86 @@
+"""What machines are told to load: is it there, and is it for them?"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bootfw.lint.finding import Finding
+from bootfw.lint.pe import read_program
+from bootfw.lint.programs import LARGEST, NAMES, kind
+from bootfw.lint.tree import Tree
+from bootfw.tftp.path import relative
+
+_MACHINES = {
+    "x86-uefi": "ia32",
+    "x86_64-uefi": "x64",
+    "arm64-uefi": "aa64",
+    "arm32-uefi": "arm",
+    "riscv64-uefi": "riscv64",
+    "loongarch64-uefi": "loongarch64",
+}
+_OURS = re.compile(r"(?:\{https?\}|(?:tftp|https?)://\{server\}(?::\d+)?)/", re.IGNORECASE)
+_DISK = re.compile(r"\.(iso|img)\Z", re.IGNORECASE)  # UEFI HTTP boot takes these for disks (UEFI 2.10 section 24.7.3)
+
+
+def check_resolvers(tree: Tree, resolvers: Sequence[tuple[str, Any]]) -> Iterator[Finding]:
+    """The files of the built-in resolvers."""
+    for name, resolver in resolvers:
+        for architecture, file in _named(resolver):
+            what = f"[[resolver]] {name}" + (f", {architecture}" if architecture else "")
+            yield from _check(tree, what, architecture.removesuffix("-http"), file)
+
+
+def _named(resolver: Any) -> Iterator[tuple[str, str]]:
+    """(architecture or "", name) of what a resolver may answer with."""
+    files = getattr(resolver, "files", None)
+    if isinstance(files, dict):
+        yield from files.items()
+    file = getattr(resolver, "file", None)
+    if isinstance(file, str):
+        yield "", file
+    clients = getattr(resolver, "clients", None)
+    if isinstance(clients, list | tuple):
+        yield from (("", client["file"]) for client in clients if isinstance(client, dict) and "file" in client)
+
+
+def _check(tree: Tree, what: str, architecture: str, name: str) -> Iterator[Finding]:
+    path = _OURS.sub("/", name, count=1)
+    if "{" in path or "$" in path or "://" in path:
+        return
+    file = tree.find(relative(path))
+    if file is None:
+        if tree.complete:
+            other = tree.other_spelling(relative(path), "")
+            remedy = f"there is {other}: upper and lower case are not the same" if other else "put it there"
+            yield Finding(what, "missing", f"it names {name}, which is not there", remedy)
+        return
+    program = read_program(file)
+    machine = _MACHINES.get(architecture, "")
+    if program is None and machine and not _DISK.search(file.name):
+        yield Finding(
+            file.where,
+            "program",
+            f"{what} names it, and it is no UEFI program: it is {kind(file)}",
+            f"name a program for {NAMES.get(machine, machine)}",
+        )
+    elif program is not None and machine and program.machine != machine:
+        yield Finding(
+            file.where,
+            "architecture",
+            f"{what} names it, and it is a program for {NAMES.get(program.machine, program.machine)}",
+            f"name one for {NAMES.get(machine, machine)}",
+        )
+    elif program is not None and architecture == "x86-bios":
+        yield Finding(
+            file.where,
+            "program",
+            f"{what} names it, and it is a program for {NAMES.get(program.machine, program.machine)}",
+            "BIOS starts programs such as undionly.kpxe and pxelinux.0",
+        )
+    if file.size > LARGEST and not _DISK.search(file.name) and architecture != "ipxe":
+        yield Finding(
+            file.where,
+            "size",
+            f"{what} names it, and {file.size} octets are more than 65,535 blocks of 512",
+            "firmware that knows no larger blocks can't fetch it by TFTP: load it by iPXE or GRUB",
+        )

@@ -1,0 +1,188 @@
+"""The files that clients can get, and those that lie in directories of the operator's."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field, frozen
+
+from bootfw.errors import TransferError
+
+HEAD = 4096
+"""Octets in which everything says what it is."""
+
+_CHUNK = 1 << 20
+
+
+@define(slots=False, eq=False)
+class Served:
+    """A file as a client gets it."""
+
+    path: str
+    """What a client asks for."""
+    where: str
+    """For the operator."""
+    _open: Callable[[], Any]
+    """Answers with an IReader at once."""
+
+    @cached_property
+    def size(self) -> int:
+        """In octets."""
+        with closing(self._open()) as reader:
+            return int(reader.size or 0)
+
+    @cached_property
+    def head(self) -> bytes:
+        """The first HEAD octets."""
+        with closing(self._open()) as reader:
+            return bytes(reader.read(0, HEAD))
+
+    def tail(self, octets: int) -> bytes:
+        """The last octets."""
+        with closing(self._open()) as reader:
+            return bytes(reader.read(max(0, self.size - octets), octets))
+
+    def chunks(self) -> Iterator[bytes]:
+        """All of it, bit by bit."""
+        with closing(self._open()) as reader:
+            offset = 0
+            while data := bytes(reader.read(offset, _CHUNK)):
+                yield data
+                offset += len(data)
+
+    def data(self, most: int = 64 << 20) -> bytes:
+        """All of it; not more than *most* octets."""
+        with closing(self._open()) as reader:
+            return bytes(reader.read(0, most))
+
+    @property
+    def directory(self) -> str:
+        """The part before the name; "" at the top."""
+        return self.path.rpartition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """The part behind the directory."""
+        return self.path.rpartition("/")[2]
+
+
+@frozen
+class Entry:
+    """A name in a directory of the operator's."""
+
+    root: Path
+    path: str
+    """Below the root, with ``/``."""
+    is_link: bool
+    is_directory: bool
+    """Also a link to one."""
+
+    @property
+    def where(self) -> Path:
+        """On this machine."""
+        return self.root / self.path
+
+
+@define(slots=False, eq=False)
+class Tree:
+    """What can be asked for, as far as it can be known without clients.
+
+    :param backend: an IBackend that answers at once: all that clients are served from, without what is made for them.
+    :param roots: (directory, an IBackend of its files) of each directory that is looked through.
+    :param complete: what is not there is missing; False: something else may still make it.
+    """
+
+    backend: Any
+    roots: Sequence[tuple[Path, Any]]
+    complete: bool = True
+    _known: dict[str, Served | None] = field(factory=dict, init=False)
+
+    @cached_property
+    def entries(self) -> Sequence[Entry]:
+        """Everything in the directories; links are not followed."""
+        return [entry for root, _ in self.roots for entry in _below(root, "")]
+
+    @cached_property
+    def files(self) -> Sequence[Served]:
+        """Every file in the directories that can be read, by each of its names."""
+        served = []
+        for root, backend in self.roots:
+            for entry in self.entries:
+                if entry.root is root and not entry.is_directory:
+                    file = _served(backend, entry.path, str(entry.where))
+                    if file is not None:
+                        served.append(file)
+        return served
+
+    def find(self, path: str) -> Served | None:
+        """What a client gets that asks for *path*; None: nothing."""
+        if path not in self._known:
+            self._known[path] = _served(self.backend, path, self._where(path))
+        return self._known[path]
+
+    def nearest(self, path: str, directory: str) -> Served | None:
+        """*path* in the directory, or in one above it: a tree that has been moved further down still boots, because
+        what its loader asks for is looked for around the loader (net/loaders.py)."""
+        parts = directory.split("/") if directory else []
+        for depth in range(len(parts), -1, -1):
+            found = self.find("/".join([*parts[:depth], path]))
+            if found is not None:
+                return found
+        return None
+
+    def other_spelling(self, path: str, directory: str) -> str:
+        """A file whose name differs from a missing one in upper and lower case only; "" if there is none."""
+        parts = directory.split("/") if directory else []
+        wanted = {"/".join([*parts[:depth], path]).casefold() for depth in range(len(parts) + 1)}
+        return next((entry.path for entry in self.entries if entry.path.casefold() in wanted), "")
+
+    def directories_of(self, file: Served) -> Sequence[str]:
+        """Every directory that the file is in, by links too."""
+        return self._names.get(_identity(file.where), [file.directory])
+
+    @cached_property
+    def _names(self) -> dict[Any, list[str]]:
+        names = defaultdict(list)
+        for entry in self.entries:
+            if not entry.is_directory:
+                names[_identity(str(entry.where))].append(entry.path.rpartition("/")[0])
+        return names
+
+    def _where(self, path: str) -> str:
+        return next((str(root / path) for root, _ in self.roots if (root / path).is_file()), path)
+
+
+def _below(root: Path, directory: str) -> Iterator[Entry]:
+    try:
+        with os.scandir(root / directory) as listing:
+            found = sorted(listing, key=lambda entry: entry.name)
+    except OSError:  # said by the rule for what can't be read
+        return
+    for each in found:
+        path = f"{directory}/{each.name}" if directory else each.name
+        yield Entry(root, path, each.is_symlink(), each.is_dir())
+        if each.is_dir(follow_symlinks=False):
+            yield from _below(root, path)
+
+
+def _served(backend: Any, path: str, where: str) -> Served | None:
+    def opened() -> Any:
+        return backend.open(path, None)
+
+    try:
+        opened().close()
+    except (TransferError, OSError):
+        return None
+    return Served(path, where, opened)
+
+
+def _identity(where: str) -> Any:
+    try:
+        status = os.stat(where)
+    except OSError:
+        return where
+    return status.st_dev, status.st_ino

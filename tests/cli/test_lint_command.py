@@ -1,0 +1,143 @@
+"""``bootfw lint`` as an operator uses it."""
+
+import json
+import os
+import re
+
+import pytest
+from archives import make_tar
+from bootprograms import IA32, pe, pxelinux
+
+from bootfw.cli import main as command
+
+
+@pytest.fixture
+def lint(capsys, monkeypatch):
+    for name in os.environ:
+        if name.startswith("BOOTFW_"):
+            monkeypatch.delenv(name)
+
+    def run(*arguments):
+        try:
+            code = command.main(["lint", *map(str, arguments)])
+        except SystemExit as end:
+            code = end.code
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def boot(tmp_path):
+    directory = tmp_path / "boot"
+    directory.mkdir()
+    (directory / "grubx64.efi").write_bytes(pe(IA32))
+    return directory
+
+
+def test_a_clean_directory(lint, tmp_path):
+    assert lint(tmp_path) == (0, "no findings\n", "")
+
+
+def test_findings(lint, boot):
+    code, out, err = lint(boot)
+    assert (code, err) == (1, "")
+    assert out.splitlines() == [
+        f"architecture  {boot}/grubx64.efi",
+        "              it is a program for 32-bit x86 UEFI, and its name or directory says 64-bit x86 UEFI",
+        "              -> put a program for 64-bit x86 UEFI there",
+        "1 finding",
+    ]
+
+
+def test_as_json(lint, boot):
+    code, out, _ = lint("--json", boot)
+    (found,) = json.loads(out)
+    assert code == 1
+    assert found["file"] == f"{boot}/grubx64.efi"
+    assert found["rule"] == "architecture"
+    assert set(found) == {"file", "rule", "reason", "remedy"}
+
+
+def test_colours_are_for_terminals(lint, boot, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[1m" in lint(boot)[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in lint(boot)[1]
+
+
+def test_names_give_a_terminal_no_orders(lint, tmp_path):
+    (tmp_path / "\x1b[2Jx.efi").write_bytes(b"")
+    code, out, _ = lint(tmp_path)
+    assert code == 1
+    assert "\x1b" not in out
+    assert r"\x1b[2Jx.efi" in out
+
+
+def test_the_directories_of_the_configuration(lint, tmp_path, boot):
+    make_tar(tmp_path / "debian.tar", {"vmlinuz": b"x"})
+    (boot / "pxelinux.cfg").mkdir()
+    (boot / "pxelinux.cfg/default").write_text("label a\nkernel debian/vmlinuz\nlabel b\nkernel gone\n")
+    (tmp_path / "bootfw.toml").write_text(
+        '[[backend]]\nuse = "directory"\nroot = "boot"\n'
+        '[[backend]]\nuse = "archive"\nfile = "debian.tar"\nprefix = "debian"\n'
+        '[[resolver]]\nuse = "by-architecture"\nfiles = { "x86_64-uefi" = "grubx64.efi", "x86-bios" = "gone.0" }\n'
+    )
+    code, out, _ = lint("-c", tmp_path / "bootfw.toml", "--json")
+    assert code == 1
+    assert [(found["file"].removeprefix(f"{boot}/"), found["rule"]) for found in json.loads(out)] == [
+        ("grubx64.efi", "architecture"),
+        ("grubx64.efi", "architecture"),
+        ("pxelinux.cfg/default:4", "missing"),
+        ("[[resolver]] by-architecture, x86-bios", "missing"),
+    ]
+
+
+def test_what_plugins_make_is_not_missing(lint, tmp_path, boot, monkeypatch):
+    (boot / "grubx64.efi").write_bytes(pe())
+    (boot / "pxelinux.0").write_bytes(pxelinux())
+    (tmp_path / "made.py").write_text(
+        "from bootfw.api import FileMissing, IBackend, boot_plugin\n"
+        "from zope.interface import implementer\n"
+        "@implementer(IBackend)\n"
+        "class Made:\n"
+        "    def open(self, path, request):\n"
+        "        raise AssertionError('it is not asked')\n"
+        "plugin = boot_plugin(IBackend, Made, 'made')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "bootfw.toml").write_text(
+        '[[backend]]\nuse = "directory"\nroot = "boot"\n[[backend]]\nuse = "made:plugin"\n'
+    )
+    code, out, _ = lint("-c", tmp_path / "bootfw.toml")
+    assert code == 0
+    assert "made:plugin" in out
+    assert "missing files are not reported" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["/nowhere"], "/nowhere: No such file or directory"),
+        (["-c", "/nowhere.toml"], "/nowhere.toml: can't be read"),
+        (["--user", "no such user", "/"], "there is no user"),
+        (["--colour"], "usage"),
+    ],
+)
+def test_what_can_not_be_done(lint, arguments, said):
+    code, out, err = lint(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_a_boot_directory_that_is_not_there(lint, tmp_path):
+    (tmp_path / "bootfw.toml").write_text('[[backend]]\nuse = "directory"\nroot = "gone"\n')
+    code, _, err = lint("-c", tmp_path / "bootfw.toml")
+    assert code == 2
+    assert re.search(r"gone: No such file", err)
+
+
+def test_other_commands_fail_as_before(capsys):
+    assert command.main(["leases", "-c", "/nowhere.toml"]) == 1

@@ -1,0 +1,398 @@
+"""What is found, and what is not."""
+
+import os
+
+import pytest
+from bootprograms import AA64, COM32, IA32, INITRD, X64, kernel, module, pe, pxelinux, shim, syslinux_efi
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.memory import MemoryBackend
+from bootfw.lint.entries import User
+from bootfw.lint.rules import lint
+from bootfw.lint.tree import Tree
+from bootfw.net.layers import LayeredBackend
+from bootfw.resolvers.by_architecture import ByArchitecture
+from bootfw.resolvers.by_client import ByClient
+from bootfw.resolvers.static import StaticResolver
+
+ROOT = User("root", 0, frozenset({0}))
+
+
+def tree_of(root, complete=True, **more):
+    directory = DirectoryBackend(root)
+    return Tree(
+        LayeredBackend([("directory", directory), ("memory", MemoryBackend(more))]), [(root, directory)], complete
+    )
+
+
+def found(root, files, resolvers=(), complete=True, user=ROOT, **more):
+    """(file, rule) of all that is found; files are named below the root, with their lines."""
+    for path, data in files.items():
+        place = root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data.encode() if isinstance(data, str) else data)
+    findings = lint(tree_of(root, complete, **more), [("resolver", each) for each in resolvers], user)
+    for finding in findings:
+        assert finding.reason
+        assert finding.remedy
+        assert not finding.reason.endswith(".")
+    return [(finding.file.removeprefix(f"{root}/"), finding.rule) for finding in findings]
+
+
+CASES = {
+    "nothing": ({}, []),
+    # Programs, by their names and directories.
+    "programs for their machines": (
+        {"BOOTX64.EFI": pe(X64), "grubaa64.efi": pe(AA64), "ipxe-i386.efi": pe(IA32), "efi32/x.efi": pe(IA32)},
+        [],
+    ),
+    "the wrong machine by the name": ({"grubx64.efi": pe(IA32)}, [("grubx64.efi", "architecture")]),
+    "signed names": ({"shimaa64.efi.signed": pe(X64)}, [("shimaa64.efi.signed", "architecture")]),
+    "by iPXE's names": ({"snponly-arm64.efi": pe(X64)}, [("snponly-arm64.efi", "architecture")]),
+    "by GRUB's directories": (
+        {"grub/x86_64-efi/core.efi": pe(IA32), "grub/i386-efi/core.efi": pe(IA32)},
+        [("grub/x86_64-efi/core.efi", "architecture")],
+    ),
+    "by SYSLINUX's": ({"efi64/snponly.efi": pe(IA32)}, [("efi64/snponly.efi", "architecture")]),
+    "a BIOS program as a UEFI one": ({"snponly.efi": pxelinux("4.07")}, [("snponly.efi", "program")]),
+    "an error page as a program": ({"snponly.efi": "<html>404"}, [("snponly.efi", "program")]),
+    "an empty file as a program": ({"ipxe.efi": ""}, [("ipxe.efi", "program")]),
+    "a UEFI program as a BIOS one": ({"undionly.kpxe": pe(X64)}, [("undionly.kpxe", "program")]),
+    "a program cut off": ({"a.efi": pe(X64)[:1500]}, [("a.efi", "cut-off")]),
+    "its signature cut off": ({"a.efi": pe(X64, signed=True)[:-10]}, [("a.efi", "cut-off")]),
+    # shim.
+    "a shim and its GRUB": ({"d/shimx64.efi": shim(), "d/grubx64.efi": pe(X64, signed=True)}, []),
+    "a shim alone": ({"d/shimx64.efi": shim(), "grubx64.efi": pe(X64, signed=True)}, [("d/shimx64.efi", "shim")]),
+    "a shim under another name": ({"d/boot.efi": shim()}, [("d/boot.efi", "shim")]),
+    "iPXE's shim": ({"ipxe-shim.efi": shim(second="ipxe.efi"), "ipxe.efi": pe(X64, signed=True)}, []),
+    "an unsigned GRUB after shim": (
+        {"shimx64.efi": shim(), "grubx64.efi": pe(X64)},
+        [("grubx64.efi", "unsigned")],
+    ),
+    "unsigned both, as one builds them": ({"shimx64.efi": shim(signed=False), "grubx64.efi": pe(X64)}, []),
+    "an unsigned GRUB without shim": ({"grubx64.efi": pe(X64)}, []),
+    "a GRUB for another machine": (
+        {"boot.efi": shim(AA64, "grubx64.efi"), "grubx64.efi": pe(X64, signed=True)},
+        [("grubx64.efi", "architecture")],
+    ),
+    # SYSLINUX.
+    "pxelinux and ldlinux": ({"pxelinux.0": pxelinux(), "ldlinux.c32": module()}, []),
+    "pxelinux alone": ({"b/lpxelinux.0": pxelinux(), "ldlinux.c32": module()}, [("b/lpxelinux.0", "ldlinux")]),
+    "an old pxelinux alone": ({"pxelinux.0": pxelinux("4.07"), "menu.c32": COM32}, []),
+    "an old pxelinux with new modules": (
+        {"pxelinux.0": pxelinux("4.07"), "vesamenu.c32": module()},
+        [("vesamenu.c32", "ldlinux")],
+    ),
+    "a new pxelinux with old modules": (
+        {"pxelinux.0": pxelinux(), "ldlinux.c32": module(), "menu.c32": COM32},
+        [("menu.c32", "ldlinux")],
+    ),
+    "syslinux.efi and ldlinux": ({"efi64/syslinux.efi": syslinux_efi(), "efi64/ldlinux.e64": module(64)}, []),
+    "syslinux.efi alone": (
+        {"syslinux.efi": syslinux_efi(IA32), "ldlinux.e64": module(64)},
+        [("syslinux.efi", "ldlinux")],
+    ),
+    "syslinux.efi with modules of BIOS": (
+        {"syslinux.efi": syslinux_efi(), "ldlinux.e64": module(64), "menu.c32": module(32)},
+        [("menu.c32", "architecture")],
+    ),
+    "modules and their libraries": (
+        {"menu.c32": module(32, ("libutil.c32", "libcom32.c32")), "libutil.c32": module(), "libcom32.c32": module()},
+        [],
+    ),
+    "a module without its library": (
+        {"a/menu.c32": module(32, ("libutil.c32", "libcom32.c32")), "a/libcom32.c32": module()},
+        [("a/menu.c32", "module")],
+    ),
+    # Kernels and what goes with them.
+    "whole": ({"vmlinuz": kernel(), "initrd.gz": INITRD, "netboot.xz": b"\xfd7zXZ\0" + bytes(50) + b"YZ"}, []),
+    "a kernel cut off": ({"linux": kernel()[:2000]}, [("linux", "cut-off")]),
+    "an initrd cut off": ({"initrd.gz": INITRD[:-20]}, [("initrd.gz", "cut-off")]),
+    "an initrd damaged": ({"initrd.gz": INITRD[:30] + b"??" + INITRD[32:]}, [("initrd.gz", "cut-off")]),
+    "more behind an initrd": ({"initrd.img": INITRD + bytes(512) + INITRD}, []),
+    "an xz cut off": ({"initrd.xz": b"\xfd7zXZ\0" + bytes(range(50))}, [("initrd.xz", "cut-off")]),
+    "a signed kernel cut off": ({"vmlinuz": pe(AA64, signed=True)[:-10]}, [("vmlinuz", "cut-off")]),
+    # PXELINUX' configurations.
+    "a whole configuration": (
+        {
+            "pxelinux.cfg/default": (
+                "DEFAULT linux\nui menu.c32\nMENU INCLUDE gone.cfg\ninclude more.cfg\nLABEL linux\n kernel d/vmlinuz\n"
+                " append initrd=d/initrd.gz,::d/initrd.gz quiet root=/dev/ram\nLABEL local\n localboot 0\n"
+                "LABEL url\n kernel http://10.0.0.1/vmlinuz\n# kernel gone\n"
+            ),
+            "more.cfg": "label two\nlinux /d/vmlinuz\ninitrd d/initrd.gz\nlabel three\nkernel chain\n",
+            "menu.c32": module(),
+            "chain.c32": module(),
+            "d/vmlinuz": kernel(),
+            "d/initrd.gz": INITRD,
+        },
+        [],
+    ),
+    "files that a configuration names": (
+        {
+            "bios/pxelinux.cfg/01-52-54-00-00-00-01": (
+                "default menu.c32\nlabel a\nkernel gone\nappend initrd=gone.gz\nlabel b\nlinux vmlinuz\ninitrd other\n"
+            ),
+            "bios/vmlinuz": kernel(),
+        },
+        [(f"bios/pxelinux.cfg/01-52-54-00-00-00-01:{line}", "missing") for line in (1, 3, 4, 7)],
+    ),
+    "what an included one names": (
+        {"pxelinux.cfg/default": "include a.cfg\n", "a.cfg": "label x\n  kernel gone\n"},
+        [("a.cfg:2", "missing")],
+    ),
+    "one that includes itself": ({"pxelinux.cfg/default": "include pxelinux.cfg/default\n"}, []),
+    "a default that is a label": ({"pxelinux.cfg/default": "default x.c32\nlabel x.c32\nlocalboot 0\n"}, []),
+    "modules on the path": (
+        {"pxelinux.cfg/default": "path mods/\ndefault vesamenu.c32\n", "mods/vesamenu.c32": module()},
+        [],
+    ),
+    "another spelling": (
+        {"pxelinux.cfg/default": "label a\nkernel VMLINUZ\nappend root=/dev/sda1\n", "vmlinuz": kernel()},
+        [("pxelinux.cfg/default:2", "missing")],
+    ),
+    "names from above, as Debian's installer has them": (
+        {
+            "di/amd64/pxelinux.cfg/default": "label a\nkernel di/amd64/linux\nappend initrd=di/amd64/initrd.gz\n",
+            "di/amd64/linux": kernel(),
+            "di/amd64/initrd.gz": INITRD,
+        },
+        [],
+    ),
+    "a kernel without the initrd beside it": (
+        {"pxelinux.cfg/default": "label a\nlinux vmlinuz\n", "vmlinuz": kernel(), "initrd.img": INITRD},
+        [("pxelinux.cfg/default:1", "initrd")],
+    ),
+    "a kernel that has its root elsewhere": (
+        {
+            "pxelinux.cfg/default": "label a\nlinux vmlinuz\nappend root=/dev/nfs\n",
+            "vmlinuz": kernel(),
+            "initrd.img": INITRD,
+        },
+        [],
+    ),
+    "a kernel without any initrd": ({"pxelinux.cfg/default": "label a\nlinux vmlinuz\n", "vmlinuz": kernel()}, []),
+    # GRUB's.
+    "a whole grub.cfg": (
+        {
+            "grub/grub.cfg": (
+                "set timeout=5\nif [ -e /gone ]; then\n linux /gone\nfi\nsource /gone.cfg\n"
+                "menuentry 'a' {\n linux /d/vmlinuz quiet\n initrd /d/initrd.gz $prefix/../d/initrd.gz\n}\n"
+                "menuentry 'b' {\n linux (tftp,10.0.0.1)/d/vmlinuz\n initrd ($root)/d/initrd.gz\n}\n"
+                "menuentry 'disk' {\n search --set=root --file /etc/fstab\n linux /boot/vmlinuz\n chainloader +1\n}\n"
+                "menuentry 'disk' {\n set root=(hd0,1)\n chainloader /efi/boot/bootx64.efi\n}\n"
+                "menuentry 'other' {\n chainloader (hd0,1)+1\n linux $kernel\n}\n# linux /gone\n"
+            ),
+            "d/vmlinuz": kernel(),
+            "d/initrd.gz": INITRD,
+        },
+        [],
+    ),
+    "files that grub.cfg names": (
+        {
+            "grub.cfg": "menuentry a {\n linux /gone\n initrd /gone.gz\n}\nmenuentry b {\n chainloader /x.efi\n}\n",
+            "grub.cfg-01-52-54-00-00-00-01": "linux /gone\n",
+        },
+        [
+            ("grub.cfg-01-52-54-00-00-00-01:1", "missing"),
+            *((f"grub.cfg:{line}", "missing") for line in (2, 3, 6)),
+        ],
+    ),
+    "a tree that has been moved": (
+        {"x/boot/grub/grub.cfg": "linux /casper/vmlinuz boot=casper\n", "x/casper/vmlinuz": kernel()},
+        [],
+    ),
+    "GRUB's kernel without its initrd": (
+        {"grub.cfg": "menuentry a {\n linux /d/vmlinuz\n}\n", "d/vmlinuz": kernel(), "d/initrd.img": INITRD},
+        [("grub.cfg:2", "initrd")],
+    ),
+    # iPXE's.
+    "a whole script": (
+        {
+            "boot.ipxe": (
+                "#!ipxe\n# chain gone\n:again\nset base http://10.0.0.1\nkernel ${base}/vmlinuz\n"
+                "kernel --name linux d/vmlinuz initrd=initrd.gz\ninitrd /d/initrd.gz || goto failed\n"
+                "chain gone.ipxe || goto again\nimgfetch tftp://${next-server}/d/initrd.gz\nboot linux\n"
+                "kernel --timeout 3000 \\\n  d/vmlinuz\nboot\nchain http://boot.example/x\n"
+            ),
+            "d/vmlinuz": kernel(),
+            "d/initrd.gz": INITRD,
+        },
+        [],
+    ),
+    "not a script": ({"boot.ipxe": "echo hello\n"}, [("boot.ipxe", "script")]),
+    "a blank line before": ({"boot.ipxe": "\n#!ipxe\n"}, [("boot.ipxe", "script")]),
+    "a byte order mark before": ({"boot.ipxe": b"\xef\xbb\xbf#!ipxe\n"}, [("boot.ipxe", "script")]),
+    "files that a script names": (
+        {"x/boot.ipxe": "#!ipxe\nkernel gone root=x\ninitrd gone.gz\nchain tftp://${next-server}/gone.ipxe\n"},
+        [(f"x/boot.ipxe:{line}", "missing") for line in (2, 3, 4)],
+    ),
+    "a script without the suffix": ({"menu": "#!ipxe\nchain gone\n"}, [("menu:2", "missing")]),
+    "an absolute name is no relative one": (
+        {"x/boot.ipxe": "#!ipxe\nchain /y.efi\n", "x/y.efi": pe(X64)},
+        [("x/boot.ipxe:2", "missing")],
+    ),
+    "a script that chains itself": ({"boot.ipxe": "#!ipxe\necho\nchain boot.ipxe\n"}, [("boot.ipxe:3", "loop")]),
+    "scripts in a circle": (
+        {
+            "a.ipxe": "#!ipxe\nchain --replace b.ipxe\n",
+            "b.ipxe": "#!ipxe\nset x 1\nchain tftp://${next-server}/c.ipxe\n",
+            "c.ipxe": "#!ipxe\nchain a.ipxe\n",
+            "start.ipxe": "#!ipxe\nchain b.ipxe\n",
+        },
+        [("a.ipxe:2", "loop")],
+    ),
+    "a menu that is come back to": (
+        {
+            "a.ipxe": "#!ipxe\nmenu\nitem b\nchoose x\nchain b.ipxe\n",
+            "b.ipxe": "#!ipxe\nchain a.ipxe\n",
+        },
+        [],
+    ),
+    "a chain that may fail": ({"a.ipxe": "#!ipxe\nchain a.ipxe || shell\n"}, []),
+    "a chain that depends": ({"a.ipxe": "#!ipxe\niseq ${x} y && chain b.ipxe ||\nchain a.ipxe\n"}, []),
+    "a value that depends": ({"a.ipxe": "#!ipxe\nisset ${x} || set x y\nchain a.ipxe\n"}, [("a.ipxe:3", "loop")]),
+    "iPXE's kernel without its initrd": (
+        {"a.ipxe": "#!ipxe\nkernel vmlinuz quiet\nboot\n", "vmlinuz": kernel(), "initrd": INITRD},
+        [("a.ipxe:2", "initrd")],
+    ),
+    # Names.
+    "names alike": ({"vmlinuz": kernel(), "Vmlinuz": kernel()}, [("vmlinuz", "case")]),
+    "names alike in different directories": ({"a/x": "", "b/X": ""}, []),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cases(tmp_path, case):
+    files, findings = CASES[case]
+    assert found(tmp_path, files) == findings
+
+
+def test_the_right_spelling_is_named(tmp_path):
+    found(tmp_path, {"pxelinux.cfg/default": "label a\nkernel X/VMLINUZ\n", "x/vmlinuz": kernel()})
+    (finding,) = lint(tree_of(tmp_path), [], ROOT)
+    assert "x/vmlinuz" in finding.remedy
+
+
+def test_missing_files_are_not_reported_where_they_may_be_made(tmp_path):
+    files = {
+        "pxelinux.cfg/default": "label a\nkernel gone\n",
+        "grub.cfg": "linux /gone\n",
+        "boot.ipxe": "#!ipxe\nchain gone\n",
+        "pxelinux.0": pxelinux(),
+        "shimx64.efi": shim(),
+        "menu.c32": module(32, ("libutil.c32",)),
+        "wrong.efi": "",
+    }
+    resolver = StaticResolver("gone.0")
+    assert found(tmp_path, files, [resolver], complete=False) == [("wrong.efi", "program")]
+    assert len(found(tmp_path, {}, [resolver])) == 8
+
+
+def test_files_of_other_backends_count(tmp_path):
+    files = {"pxelinux.cfg/default": "label a\nkernel made\n", "boot.ipxe": "#!ipxe\nchain made\n"}
+    assert found(tmp_path, files, made=b"x") == []
+
+
+def test_one_program_under_several_names(tmp_path):
+    """As in the tree of Debian's installer: a link at the top, with what it needs beside the link."""
+    (tmp_path / "di").mkdir()
+    (tmp_path / "pxelinux.0").symlink_to("di/pxelinux.0")
+    assert found(tmp_path, {"di/pxelinux.0": pxelinux(), "ldlinux.c32": module()}) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "programs", "findings"),
+    [
+        ({"x86-bios": "a.0", "x86_64-uefi": "x.efi"}, {"a.0": b"\xea", "x.efi": pe(X64)}, []),
+        ({"x86-bios": "x.efi"}, {"x.efi": pe(X64)}, [("x.efi", "program")]),
+        ({"x86_64-uefi": "a.0"}, {"a.0": b"\xea"}, [("a.0", "program")]),
+        ({"x86_64-uefi": "x.efi"}, {"x.efi": pe(IA32)}, [("x.efi", "architecture")]),
+        ({"arm64-uefi-http": "{http}/x.efi"}, {"x.efi": pe(IA32)}, [("x.efi", "architecture")]),
+        ({"x86_64-uefi-http": "http://{server}:8069/x.iso"}, {"x.iso": b"iso"}, []),
+        ({"ipxe": "boot.ipxe", "x86-uefi": "\\x.efi"}, {}, [("[[resolver]] resolver, ipxe", "missing")] * 2),
+        ({"ipxe": "http://elsewhere/x", "unknown": "{mac}/x"}, {}, []),
+        ({"ipxe": "boot.ipxe"}, {"boot.ipxe": "#!ipxe\n"}, []),
+    ],
+)
+def test_what_machines_are_told_to_load(tmp_path, files, programs, findings):
+    got = found(tmp_path, programs, [ByArchitecture(files)])
+    assert [rule for _, rule in got] == [rule for _, rule in findings]
+    assert [file for file, _ in got if not file.startswith("[[")] == [f for f, _ in findings if not f.startswith("[[")]
+
+
+def test_other_resolvers(tmp_path):
+    resolvers = [StaticResolver("gone"), ByClient([{"mac": "52:54:00:00:00:01", "file": "gone too"}])]
+    assert [rule for _, rule in found(tmp_path, {}, resolvers)] == ["missing", "missing"]
+
+
+def test_too_large_for_small_blocks(tmp_path):
+    for octets, findings in ((65535 * 512 - 1, []), (65535 * 512, [("large.0", "size")])):
+        with (tmp_path / "large.0").open("wb") as file:
+            file.truncate(octets)
+        assert found(tmp_path, {}, [StaticResolver("large.0")]) == findings
+
+
+def test_links(tmp_path):
+    root = tmp_path / "root"
+    (root / "d").mkdir(parents=True)
+    (tmp_path / "outside").write_bytes(b"x")
+    (root / "d/inside").symlink_to("../file")
+    (root / "absolute").symlink_to("/file")
+    (root / "directory").symlink_to("d")
+    (root / "out").symlink_to("../outside")
+    (root / "far").symlink_to(tmp_path / "outside")
+    (root / "gone").symlink_to("nothing")
+    assert found(root, {"file": "x"}) == [("far", "link"), ("gone", "link"), ("out", "link")]
+    out = next(finding for finding in lint(tree_of(root), [], ROOT) if finding.file.endswith("/out"))
+    assert "leads out" in out.reason
+
+
+def test_a_link_that_leads_out_to_what_is_served_all_the_same(tmp_path):
+    (tmp_path / "ipxe.efi").symlink_to("/boot/ipxe.efi")
+    assert found(tmp_path, {}, **{"ipxe.efi": pe(X64)}) == []
+
+
+def test_permissions(tmp_path):
+    for name, mode in (("all", 0o644), ("owner", 0o600), ("group", 0o640), ("d", 0o700)):
+        if name == "d":
+            (tmp_path / name).mkdir()
+        else:
+            (tmp_path / name).write_bytes(b"x")
+        os.chmod(tmp_path / name, mode)
+    status = (tmp_path / "all").stat()
+    stranger = User("boot", status.st_uid + 1, frozenset({status.st_gid + 1}))
+    assert found(tmp_path, {}, user=stranger) == [("d", "unreadable"), ("group", "unreadable"), ("owner", "unreadable")]
+    friend = User("boot", status.st_uid + 1, frozenset({status.st_gid}))
+    assert found(tmp_path, {}, user=friend) == [("d", "unreadable"), ("owner", "unreadable")]
+    assert found(tmp_path, {}, user=User("owner", status.st_uid, frozenset())) == []
+
+
+NAMES = ["x.efi", "shimx64.efi", "pxelinux.0", "ldlinux.c32", "vmlinuz", "initrd.gz", "a.ipxe", "grub.cfg"]
+PIECES = [
+    *(pe(X64), shim(), kernel(), pxelinux(), syslinux_efi(), module(32, ("libutil.c32",)), INITRD, b"#!ipxe\n"),
+    *(
+        b"chain a.ipxe\n",
+        b"kernel x.efi ||\n",
+        b"label a\n",
+        b"linux \n",
+        b"include pxelinux.cfg/default\n",
+        b"menuentry {\n",
+    ),
+    *(b"initrd ,,\n", b"append initrd=\n", b"default\n", b"&& chain\n", b"chain --name\n", b"linux '\n", b"\\\n"),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([*NAMES, "pxelinux.cfg/default"]),
+        st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=40)), max_size=5).map(b"".join),
+    ),
+    st.integers(0, 3000),
+)
+def test_nothing_makes_it_stumble(tmp_path_factory, files, cut):
+    root = tmp_path_factory.mktemp("tree")
+    found(root, {name: data[:cut] for name, data in files.items()})
