@@ -17,9 +17,11 @@ from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
 from bootfw.errors import BootfwError, ConfigError, PluginError, format_path
 from bootfw.net.control import SOCKET
 from bootfw.net.https import tls
+from bootfw.personas.rule import Rule
+from bootfw.personas.table import stock
 from bootfw.schema import Path as Place
 from bootfw.schema import mismatches, unknown_keys
-from bootfw.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, read_section
+from bootfw.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, TABLE_LISTS, read_section, read_tables
 from bootfw.service import BootService
 from bootfw.settings import HTTPSettings, Settings
 from bootfw.state import state_directory
@@ -108,7 +110,7 @@ def load_config(path: Path | str | None, environ: Mapping[str, str]) -> Configur
     source = None if path is None else Path(path)
     document = {} if source is None else _read(source)
     origins, wrong_variables = environment.apply(environ, document)
-    errors: list[ConfigError] = list(unknown_keys(document, [*SECTIONS, *PLUGIN_LISTS, *PLUGIN_TABLES]))
+    errors: list[ConfigError] = list(unknown_keys(document, [*SECTIONS, *TABLE_LISTS, *PLUGIN_LISTS, *PLUGIN_TABLES]))
     directory = Path.cwd() if source is None else source.absolute().parent
     settings = _settings(document, directory, errors)
     chosen = {section: _choices(section, document[section], errors) for section in PLUGIN_LISTS if section in document}
@@ -213,7 +215,18 @@ def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigE
     if own.state_dir:
         own = evolve(own, state_dir=str(directory / own.state_dir))
     read["http"] = _located(read["http"], directory)
-    return evolve(own, **read)
+    return evolve(own, **read, persona=_personas(document.get("persona", []), errors))
+
+
+def _personas(tables: Any, errors: list[ConfigError]) -> tuple[Rule, ...]:
+    before = len(errors)
+    rules = read_tables("persona", tables, errors)
+    if len(errors) == before:
+        try:
+            stock().with_own(rules)
+        except ConfigError as error:
+            errors.append(error.under("persona"))
+    return rules
 
 
 def _located(http: HTTPSettings, directory: Path) -> HTTPSettings:

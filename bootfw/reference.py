@@ -15,7 +15,7 @@ import attrs
 
 from bootfw.plugins import Option, group_of, list_plugins, load
 from bootfw.schema import expected
-from bootfw.sections import PLUGIN_LISTS, SECTIONS, Key, keys_in, keys_of
+from bootfw.sections import PLUGIN_LISTS, SECTIONS, TABLE_LISTS, Key, keys_in, keys_of
 
 INTRODUCTION = """\
 # Configuration
@@ -27,6 +27,14 @@ not know is an error. Units stand in the names of the keys. Relative paths are r
 `twistd bootfw --check -c FILE` reads it, loads and verifies every plugin it names, and says all that is
 wrong, each with its place and with what would be right.
 """
+
+TABLES = {
+    "persona": """\
+## `[[persona]]`
+
+Machines that need to be treated specially; [how to](howto/personas.md). `bootfw personas` shows the built-in ones.
+"""
+}
 
 PLUGINS = """\
 ## Plugins
@@ -67,7 +75,12 @@ an existing plugin of the file, or adds the next one. Any other variable that be
 
 def reference() -> str:
     """The whole page."""
-    parts = [INTRODUCTION, *(_section(section) for section in SECTIONS), PLUGINS]
+    parts = [
+        INTRODUCTION,
+        *(_section(section) for section in SECTIONS),
+        *(_tables(name) for name in TABLE_LISTS),
+        PLUGINS,
+    ]
     built_in = [row for row in list_plugins() if row.distribution.startswith("bootfw ")]
     parts += [_plugin(row.kind, row.name, load(row.name, group_of(row.kind))) for row in built_in]
     rows = [f"| `{k.section}.{'.'.join(k.path)}` | `{k.variable}` |" for s in SECTIONS for k in keys_of(s)]
@@ -77,6 +90,10 @@ def reference() -> str:
 
 def _section(section: str) -> str:
     return f"## `[{section}]`\n\n{_keys(SECTIONS[section], section)}"
+
+
+def _tables(name: str) -> str:
+    return f"{TABLES[name]}\n{_keys(TABLE_LISTS[name], name)}"
 
 
 def _keys(kind: type, section: str) -> str:
@@ -97,7 +114,8 @@ def _default(key: Key) -> str:
     if key.required:
         return "*required*"
     default = key.attribute.default
-    return toml(default.factory() if isinstance(default, attrs.Factory) else default)  # type: ignore[arg-type]
+    default = default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
+    return "" if default is None else toml(default)
 
 
 def _plugin(kind: str, name: str, plugin: Any) -> str:
@@ -128,7 +146,8 @@ def toml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str | bytes):
         return f'"{value if isinstance(value, str) else value.decode()}"'
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | frozenset):
+        value = sorted(value) if isinstance(value, frozenset) else value
         if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int):
             host, port = value
             return f'"[{host}]:{port}"' if ":" in host else f'"{host}:{port}"'

@@ -7,6 +7,7 @@ import attrs
 from attrs import frozen
 
 from bootfw.errors import ConfigError
+from bootfw.personas.rule import Rule
 from bootfw.schema import Path, mismatches, spelled, unknown_keys
 from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 
@@ -16,6 +17,9 @@ SECTIONS: Mapping[str, type] = {
     "dhcp": DHCPSettings,
     "http": HTTPSettings,
 }
+
+TABLE_LISTS: Mapping[str, type] = {"persona": Rule}
+"""Lists of tables beside the sections, ``[[persona]]``: what each of them makes."""
 
 PLUGIN_LISTS = ("backend", "resolver", "observer")
 """Lists of plugin tables, ``[[backend]]``."""
@@ -64,13 +68,22 @@ def keys_of(section: str) -> list[Key]:
 
 def keys_in(kind: type, section: str) -> list[Key]:
     """The keys of a table that an instance of *kind* is made of."""
-    attributes = [a for a in attrs.fields(kind) if a.init and a.name not in SECTIONS]
+    attributes = [a for a in attrs.fields(kind) if a.init and a.name not in SECTIONS and a.name not in TABLE_LISTS]
     return [Key(section, a.metadata.get("key", (spelled(a.name),)), a) for a in attributes]
 
 
 def read_section(section: str, table: Any, errors: list[ConfigError]) -> Any:
     """What *table* makes of the section's class, or None. What is wrong with it is added to *errors*."""
     return _read(SECTIONS[section], table, (section,), errors)
+
+
+def read_tables(name: str, tables: Any, errors: list[ConfigError]) -> tuple[Any, ...]:
+    """What the tables of a list make, without those that are wrong, which is added to *errors*."""
+    if not isinstance(tables, list):
+        errors.append(ConfigError(f"must be a list of tables: write [[{name}]]", (name,)))
+        return ()
+    read = [_read(TABLE_LISTS[name], table, (name, index), errors) for index, table in enumerate(tables)]
+    return tuple(made for made in read if made is not None)
 
 
 def _read(kind: type, table: Any, where: Path, errors: list[ConfigError]) -> Any:

@@ -35,6 +35,7 @@ from bootfw.net.rtnetlink import Rtnetlink
 from bootfw.net.tftp import TFTPProtocol
 from bootfw.net.weburls import WebURLs
 from bootfw.observe.publisher import Publisher
+from bootfw.personas.table import stock
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.settings import ListenAddress, Settings
 from bootfw.values import Address
@@ -64,6 +65,7 @@ class BootService(MultiService):
     :param watchdog: an IWatchdogPolicy; the default is "adaptive".
     :param leases: an ILeaseStore for ``mode = "server"``; the default is "sqlite".
     :param control: the path of the UNIX socket where the ``bootfw`` command asks what runs; None: there is none.
+    :raise ConfigError: the personas of the settings contradict each other.
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
     """
 
@@ -101,6 +103,7 @@ class BootService(MultiService):
         self._layers = LayeredBackend(layers, Loaders(reactor.seconds), self._publisher.publish)
         self._interfaces = Interfaces(self._settings.interfaces)
         self._mtu = InterfaceMTU(reactor)
+        self._personas = stock().with_own(self._settings.persona)
         self._clients = Clients(Rtnetlink().hardware_address)
         self._images = Images(self._settings.tftp.cache_octets)
         self._urls = WebURLs()
@@ -228,6 +231,7 @@ class BootService(MultiService):
                     self._publisher.publish,
                     settings=dhcp,
                     interfaces=self._interfaces,
+                    personas=self._personas,
                     clients=self._clients,
                     own_urls=self._urls.of,
                 )
@@ -262,6 +266,7 @@ class BootService(MultiService):
             leasing.ledger,
             settings=settings,
             interfaces=self._interfaces,
+            personas=self._personas,
             probe=leasing.probe,
             clients=self._clients,
             own_urls=self._urls.of,
@@ -279,6 +284,7 @@ class BootService(MultiService):
             mtu=self._mtu.of,
             interfaces=self._interfaces,
             images=self._images,
+            personas=self._personas,
             clients=self._clients,
             own_urls=self._urls.of,
         )

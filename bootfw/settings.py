@@ -14,6 +14,7 @@ from attrs import field, frozen
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.subnet import Subnet, check_together
 from bootfw.errors import ConfigError
+from bootfw.personas.rule import Rule
 
 ListenAddress = tuple[str, int]
 """(IPv4 or IPv6 address, UDP or TCP port)."""
@@ -206,3 +207,4 @@ class Settings:
     tftp: TFTPSettings = field(factory=TFTPSettings)
     dhcp: DHCPSettings = field(factory=DHCPSettings)
     http: HTTPSettings = field(factory=HTTPSettings)
+    persona: tuple[Rule, ...] = ()

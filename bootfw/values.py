@@ -66,6 +66,9 @@ class TransferRequest:
     options: tuple[tuple[str, str], ...] = ()
     """Options in the client's order and spelling (RFC 2347), each name once."""
     protocol: str = "tftp"
+    ignore_case: bool = False
+    """Where there is no such file, one whose name differs in upper and lower case will do: the client is one that
+    does not mind (Windows)."""
     lookup: Callable[[Address], Client] | None = field(default=None, repr=False, eq=False)
     own_urls: Callable[[str], tuple[str, str]] | None = field(default=None, repr=False, eq=False)
 
@@ -173,16 +176,54 @@ class BootRequest:
 
 
 class OfferStyle(enum.Enum):
-    """How a proxy tells a client of its boot file. Which one works is up to the firmware, so it is persona data."""
+    """Where a proxy tells a client of its boot file. What works is up to the firmware, so it is persona data."""
 
-    FILE_IN_OFFER = "file-in-offer"
-    """In the OFFER, with the PXE discovery control that says: no prompt, no menu, no boot server."""
+    FILE = "file"
+    """In the OFFER."""
     BOOT_SERVER = "boot-server"
-    """The OFFER names a boot server only; the client asks that on port 4011."""
-    PLAIN_FILE = "plain-file"
-    """In the OFFER, without PXE vendor options."""
+    """The OFFER names a boot server only; the client asks that on port 4011. A server that gives the address names the
+    file all the same."""
     NONE = "none"
     """Not at all: the client can't live with a second server."""
+
+
+class Option43(enum.Enum):
+    """What goes with a boot file as option 43, beside option 60 "PXEClient"."""
+
+    NONE = "none"
+    """Nothing."""
+    USE_BOOT_FILE = "use-boot-file"
+    """PXE discovery control 8: load the file of this answer, with no prompt, menu or boot server."""
+    MENU = "menu"
+    """The boot menu of a resolver; beside a file, the same as USE_BOOT_FILE."""
+    RASPBERRY_PI = "raspberry-pi"
+    """A PXE menu of one item, "Raspberry Pi Boot", by which the bootloader of a Pi 4 or 5 knows its server."""
+    RASPBERRY_PI_3 = "raspberry-pi-3"
+    """The same with three blanks behind it, as the ROM of a Pi 3 wants it."""
+
+
+@frozen
+class Treatment:
+    """How the files that a client asks for by TFTP are given to it, where that is not the usual way.
+
+    Patterns are those of the fnmatch module, for paths as in :attr:`TransferRequest.path`. An octet that is not UTF-8
+    counts as U+FFFD there.
+    """
+
+    refuse_options: frozenset[str] = frozenset()
+    """Lower-case names of options that are left out of the OACK."""
+    max_blksize: int | None = None
+    """Octets."""
+    max_windowsize: int | None = None
+    """Blocks."""
+    empty_when_missing: tuple[str, ...] = ()
+    """Patterns of files that exist, and are empty, when they do not."""
+    instead: Mapping[str, tuple[str, ...]] = field(factory=dict, hash=False)
+    """Pattern -> paths to try in place of a file that is missing; ``{name}`` is its last part, ``{path}`` all of it."""
+    ignore_case: bool = False
+    """A file that differs in upper and lower case will do."""
+    cut_names: bool = False
+    """A missing name is tried without what follows its last octet of UTF-8."""
 
 
 @frozen
@@ -191,8 +232,13 @@ class Persona:
 
     name: str
     offer: OfferStyle
+    option_43: Option43 = Option43.NONE
     reason: str = ""
     """For the operator: why there is no offer, when there is none."""
+    architecture: str = ""
+    """What it is, whatever it says of itself; "": what it says."""
+    tftp_server_options: tuple[int, ...] = ()
+    """Options that its TFTP server is named in, beside siaddr: 66, 150."""
 
 
 @frozen

@@ -26,10 +26,11 @@ class Client:
     name: str
     options: dict[int, bytes]
     flags: int = 0
+    chaddr: bytes = MAC
 
     def message(self, **header: Any) -> Message:
         """Its DISCOVER, or something else by other *header* fields."""
-        fields = {"op": BOOTREQUEST, "xid": XID, "chaddr": MAC, "flags": self.flags, "options": self.options}
+        fields = {"op": BOOTREQUEST, "xid": XID, "chaddr": self.chaddr, "flags": self.flags, "options": self.options}
         return Message(**(fields | header))
 
     def datagram(self, **header: Any) -> bytes:
@@ -89,6 +90,59 @@ OVMF = edk2(7)
 OVMF_IA32, AAVMF_32, AAVMF = edk2(6), edk2(10), edk2(11)
 OVMF_HTTP, AAVMF_HTTP = edk2(16, "HTTPClient"), edk2(19, "HTTPClient")
 BOOT_CLIENTS = [IPXE_ROM, SNPONLY, BIOS_ROM, OVMF, OVMF_IA32, AAVMF_32, AAVMF, OVMF_HTTP, AAVMF_HTTP]
+
+# Not captured here. What it asks for is in Plan 9's log of its netboot (9netics, RPi 3B+); the rest is in
+# raspberrypi/documentation, net.md.
+PI_3_MAC = bytes.fromhex("b827eb123456")
+RASPBERRY_PI_3 = Client(
+    "Raspberry Pi 3",
+    {
+        53: DISCOVER,
+        55: bytes((43, 60, 67, *range(128, 136), 66)),
+        93: b"\0\0",
+        94: b"\1\2\1",
+        97: b"\0" + bytes.fromhex("44444444" * 4),
+        60: b"PXEClient:Arch:00000:UNDI:002001",
+    },
+    chaddr=PI_3_MAC,
+)
+# eeprom-bootloader.adoc: option 97 is "RPi4", the board, four octets of the MAC and the serial number.
+PI_4_MAC = bytes.fromhex("dca6320136c2")
+RASPBERRY_PI_4 = Client(
+    "Raspberry Pi 4",
+    {
+        53: DISCOVER,
+        55: bytes((1, 3, 43, 60, 66, 67, *range(128, 136))),
+        60: b"PXEClient:Arch:00000:UNDI:002001",
+        93: b"\0\0",
+        94: b"\1\2\1",
+        97: b"\0RPi4" + bytes.fromhex("1131c000 320136c2 9ffefdef"),
+    },
+    chaddr=PI_4_MAC,
+)
+# stand/libsa/bootp.c, bootp_fill_request().
+FREEBSD_LOADER = Client(
+    "FreeBSD loader", {53: DISCOVER, 60: b"PXEClient", 77: b"\7FreeBSD", 55: bytes((17, 12, 16, 3, 1, 26, 54))}
+)
+# Junos asks so in its REQUEST (vincent.bernat.ch, 2020-dhcp-ztp-juniper); Cisco's AutoInstall by RFC 5859.
+JUNOS = Client("Junos", {53: DISCOVER, 55: bytes((3, 51, 1, 15, 6, 66, 67, 120, 44, 43, 150, 12, 7, 42))}, flags=0x8000)
+CISCO_IOS = Client(
+    "Cisco IOS",
+    {
+        53: DISCOVER,
+        57: b"\4\x80",
+        61: b"\0cisco-0011.2233.4455-Vl1",
+        12: b"Switch",
+        55: bytes((1, 6, 15, 44, 3, 33, 150, 43)),
+    },
+    flags=0x8000,
+)
+CISCO_TELEPHONE = Client(
+    "Cisco telephone",
+    {53: DISCOVER, 60: b"Cisco Systems, Inc. IP Phone CP-7960", 55: bytes((1, 66, 6, 3, 15, 150, 35))},
+    flags=0x8000,
+)
+NETWORK_GEAR = [JUNOS, CISCO_IOS, CISCO_TELEPHONE]
 
 U_BOOTS = [u_boot(22, b"U-Boot.armv8"), u_boot(21, b"U-Boot.armv7"), u_boot(None, b"U-Boot")]
 SLOF = Client("SLOF", {53: DISCOVER, 55: b"\1\3\6\x42\x43\x5d"})

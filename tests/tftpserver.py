@@ -20,8 +20,10 @@ from zope.interface import implementer
 from bootfw.errors import FileMissing
 from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused
 from bootfw.interfaces import IReader, IViaTransport, IWritableBackend, IWriter
+from bootfw.net.clients import Clients
 from bootfw.net.datagram import listen
 from bootfw.net.tftp import TFTPProtocol
+from bootfw.personas.table import Personas
 from bootfw.settings import TFTPSettings
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import TransferReport, Via
@@ -437,6 +439,8 @@ class Served:
         watchdog: Any = None,
         writable: bool = True,
         mtu: Callable[[Any], int | None] | None = None,
+        personas: Personas | None = None,
+        clients: Clients | None = None,
         **settings: Any,
     ) -> None:
         self.wire = wire
@@ -452,6 +456,8 @@ class Served:
             settings=TFTPSettings(writable=writable, **settings),
             listen=wire.listen if ports == "ephemeral" else None,
             mtu=mtu,
+            personas=personas,
+            clients=clients,
         )
         self.port = wire.listen(self.protocol, "0.0.0.0")
         self.address = (wire.address(1), self.port.getHost().port)

@@ -40,8 +40,8 @@ class DirectoryBackend:
     An upload never replaces a file. The directories that its path needs are made once it is complete.
 
     :param root: the directory.
-    :param ignore_case: where a name is not there, one that differs in upper and lower case will do (Windows'
-        ``\\Boot\\BCD``); of several the first in byte order.
+    :param ignore_case: where a name is not there, one that differs in upper and lower case will do; of several the
+        first in byte order. Windows gets that anyway, for its ``\\Boot\\BCD``.
     :param reactor: makes uploads durable in its threads; None: in the caller's, which may take seconds.
     """
 
@@ -70,7 +70,7 @@ class DirectoryBackend:
         """See IBackend."""
         name = _octets(path)
         with refusals(), self._opened_root() as root:
-            found = self._find(root, name)
+            found = self._find(root, name, self.ignore_case or getattr(request, "ignore_case", False))
             try:
                 # Looked at before it is opened: opening a device does something, and a FIFO waits.
                 if not stat.S_ISREG(os.fstat(found).st_mode):
@@ -94,11 +94,11 @@ class DirectoryBackend:
         finally:
             os.close(fd)
 
-    def _find(self, root: int, name: bytes) -> int:
+    def _find(self, root: int, name: bytes, ignore_case: bool) -> int:
         try:
             return self._resolve(root, name)
         except FileNotFoundError:
-            if not self.ignore_case:
+            if not ignore_case:
                 raise
         return self._resolve(root, self._respelled(root, name))
 

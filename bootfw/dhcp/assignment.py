@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from bootfw.dhcp.answer import Answer
-from bootfw.values import BootFile, BootRequest, OfferStyle
+from bootfw.dhcp.vendor import option_43, server_options
+from bootfw.values import BootFile, BootRequest, OfferStyle, Persona
 from bootfw.wire import options as codec
-from bootfw.wire import pxe
 from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, Message, MessageType, reply_size
 from bootfw.wire.options import IPXESuboption, Option
 
@@ -19,9 +19,10 @@ _ESSENTIAL = frozenset((Option.LEASE_TIME, Option.SUBNET_MASK, Option.ROUTER))
 # In an answer to firmware these speak of booting. What an operator has for other devices there stops ROMs for minutes.
 _OF_BOOTING = frozenset((Option.VENDOR_SPECIFIC, Option.VENDOR_CLASS_IDENTIFIER, Option.BOOTFILE_NAME))
 
+_NO_PERSONA = Persona("", OfferStyle.FILE)
+
 # iPXE then takes our file at once; else it waits two seconds for a proxy (src/net/udp/dhcp.c).
 _NO_PROXY = codec.encapsulate({IPXESuboption.NO_PXEDHCP: b"\1"})
-_USE_BOOT_FILE = pxe.pack(pxe.VendorOptions(discovery_control=pxe.DiscoveryControl.USE_BOOT_FILE))
 
 
 def assignment(
@@ -29,13 +30,13 @@ def assignment(
     answer: Answer,
     request: BootRequest | None = None,
     file: BootFile | None = None,
-    style: OfferStyle = OfferStyle.PLAIN_FILE,
+    persona: Persona = _NO_PERSONA,
 ) -> Message:
     """The reply to *message*. Configured options that the client has no room for are left out, unasked ones first.
 
     :param request: what classify() made of *message*; None: the client does not boot.
     :param file: as fitted() gave it; None: the client is told of no boot file.
-    :param style: of the client's persona.
+    :param persona: the client's.
     """
     options = _echoed(message, answer)
     if answer.kind is MessageType.NAK:
@@ -50,7 +51,8 @@ def assignment(
         if file is not None:
             name = codec.text_bytes(file.name)
             configured = {code: value for code, value in configured.items() if code not in _OF_BOOTING}
-            options |= _boot_options(request, name, style)
+            options |= _boot_options(request, name, persona)
+            options |= server_options(file.server or answer.server, persona)
     _add(options, configured, message)
     return _reply(
         message,
@@ -76,7 +78,7 @@ def _echoed(message: Message, answer: Answer) -> dict[int, bytes]:
     return options
 
 
-def _boot_options(request: BootRequest, name: bytes, style: OfferStyle) -> dict[int, bytes]:
+def _boot_options(request: BootRequest, name: bytes, persona: Persona) -> dict[int, bytes]:
     """What makes the client load *name*.
 
     Without option 60 every firmware takes the file of an answer that has an address; with it, but without option 43,
@@ -86,11 +88,13 @@ def _boot_options(request: BootRequest, name: bytes, style: OfferStyle) -> dict[
     options: dict[int, bytes] = {Option.BOOTFILE_NAME: name + b"\0"}
     if request.http:
         options[Option.VENDOR_CLASS_IDENTIFIER] = b"HTTPClient"
-    elif request.ipxe:
-        options[Option.IPXE_ENCAPSULATED] = _NO_PROXY
-    elif style is OfferStyle.FILE_IN_OFFER:
+        return options
+    vendor_options = option_43(persona)
+    if vendor_options:
         options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
-        options[Option.VENDOR_SPECIFIC] = _USE_BOOT_FILE
+        options[Option.VENDOR_SPECIFIC] = vendor_options
+    if request.ipxe:
+        options[Option.IPXE_ENCAPSULATED] = _NO_PROXY
     return options
 
 

@@ -11,8 +11,8 @@ from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
 from bootfw.wire.iana import architecture_name
 from bootfw.wire.options import Option, RelaySuboption
 
-Match = Callable[[str, str, bool], Persona | None]
-"""Called with vendor class, architecture name and whether it is iPXE; None: no boot client."""
+Match = Callable[..., Persona | None]
+"""Personas.match. None: no boot client."""
 
 NOWHERE = "0.0.0.0"
 
@@ -74,7 +74,14 @@ def classify(
     architecture = _architecture(codes, vendor_class)
     user_classes = tuple(map(codec.text, codec.user_classes(options.get(Option.USER_CLASS, b""))))
     ipxe = "iPXE" in user_classes or Option.IPXE_ENCAPSULATED in options
-    persona = match(vendor_class, architecture, ipxe)
+    persona = match(
+        vendor_class,
+        architecture,
+        ipxe,
+        user_classes=user_classes,
+        mac=message.mac,
+        requested=options.get(Option.PARAMETER_REQUEST_LIST, b""),
+    )
     if persona is None:
         told = f"its vendor class is {vendor_class[:60]!r}" if vendor_class else "it has no vendor class (option 60)"
         return NotOurs(f"not a client that a proxy can boot: {told}")
@@ -85,7 +92,7 @@ def classify(
         mac=message.mac,
         stage="boot-server" if boot_server else "request" if kind in _BOOT_SERVER_TYPES else "discover",
         persona=persona.name,
-        architecture=architecture,
+        architecture=persona.architecture or architecture,
         architecture_codes=codes,
         uuid=_uuid(options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"")),
         vendor_class=vendor_class,

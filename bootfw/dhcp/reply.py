@@ -1,7 +1,8 @@
 """The reply to a boot client: the OFFER of a proxy, or the ACK of the boot server on port 4011."""
 
+from bootfw.dhcp.vendor import option_43, server_options
 from bootfw.errors import WireError
-from bootfw.values import BootFile, BootRequest, OfferStyle
+from bootfw.values import BootFile, BootRequest, Persona
 from bootfw.wire import options as codec
 from bootfw.wire import pxe
 from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, Message, MessageType
@@ -10,12 +11,12 @@ from bootfw.wire.options import Option
 NOWHERE = "0.0.0.0"
 
 
-def reply(message: Message, request: BootRequest, file: BootFile | None, style: OfferStyle) -> Message:
+def reply(message: Message, request: BootRequest, file: BootFile | None, persona: Persona) -> Message:
     """The answer to *message*. It never carries an address for the client.
 
     :param request: what classify() made of *message*; ``server`` is set.
     :param file: as fitted() gave it; None: the client is sent on to port 4011 for it.
-    :param style: of the client's persona.
+    :param persona: the client's.
     """
     offer = request.stage == "discover"
     server = request.server
@@ -29,10 +30,11 @@ def reply(message: Message, request: BootRequest, file: BootFile | None, style: 
     }
     if request.uuid is not None:
         options[Option.CLIENT_MACHINE_IDENTIFIER] = message.options[Option.CLIENT_MACHINE_IDENTIFIER]
-    vendor_options = _vendor_options(message, request, style)
+    vendor_options = _vendor_options(message, request, file, persona)
     if vendor_options:
         options[Option.VENDOR_SPECIFIC] = vendor_options
-    if name:
+    if file is not None:
+        options |= server_options(file.server or server, persona)
         # The NUL is for old ROMs, and for EDK2, which would write it over the octet that follows the option.
         options[Option.BOOTFILE_NAME] = name + b"\0"
     for code in (Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION):  # RFC 6842; RFC 3046 section 2.2
@@ -56,8 +58,8 @@ def reply(message: Message, request: BootRequest, file: BootFile | None, style: 
     )
 
 
-def _vendor_options(message: Message, request: BootRequest, style: OfferStyle) -> bytes:
-    if request.http:
+def _vendor_options(message: Message, request: BootRequest, file: BootFile | None, persona: Persona) -> bytes:
+    if request.http or file is None:
         return b""
     item = None
     if request.stage == "boot-server":
@@ -65,7 +67,7 @@ def _vendor_options(message: Message, request: BootRequest, style: OfferStyle) -
             item = pxe.parse(message.options.get(Option.VENDOR_SPECIFIC, b"")).boot_item
         except WireError:
             item = None
-    if item is None and style is not OfferStyle.FILE_IN_OFFER:
-        return b""
-    # Without this bit EDK2 takes such an answer for an order to boot from the disk (UefiPxeBcDxe/PxeBcBoot.c).
-    return pxe.pack(pxe.VendorOptions(discovery_control=pxe.DiscoveryControl.USE_BOOT_FILE, boot_item=item))
+    if item is not None:
+        # Without this bit EDK2 takes such an answer for an order to boot from the disk (UefiPxeBcDxe/PxeBcBoot.c).
+        return pxe.pack(pxe.VendorOptions(discovery_control=pxe.DiscoveryControl.USE_BOOT_FILE, boot_item=item))
+    return option_43(persona)

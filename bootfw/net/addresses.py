@@ -38,7 +38,7 @@ from bootfw.net.resolving import ResolverChain
 from bootfw.net.seldom import Seldom
 from bootfw.personas.table import Personas
 from bootfw.settings import DHCPSettings
-from bootfw.values import Address, BootFile, BootRequest, OfferStyle, Via
+from bootfw.values import Address, BootFile, BootRequest, Via
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse, reply_size
 from bootfw.wire.options import Option
 
@@ -123,8 +123,6 @@ class AddressProtocol(DHCPProtocol):
         """Address -> the latest message of the client that waits for its probe."""
         self._places: dict[Via | None, _Place] = {}
         """Of this batch: names and addresses of interfaces may be others in the next."""
-        self._knows_by_options = self._personas.match("", "unknown", False) is None
-        """Who sends none of the options that tell boot clients is none."""
         self._seldom = Seldom(_SAID_AGAIN)
         self._servers_seen = Seldom(_SERVER_SAID_AGAIN)
 
@@ -218,7 +216,10 @@ class AddressProtocol(DHCPProtocol):
     def _classified(self, asked: _Asked) -> BootRequest | None:
         """What it asks as a boot client; None: it is none, or nobody would know its file."""
         message, place = asked.message, asked.place
-        if not self._chain.resolvers or (self._knows_by_options and _TELLING.isdisjoint(message.options)):
+        if not self._chain.resolvers or (
+            _TELLING.isdisjoint(message.options)
+            and not self._personas.may_be_plain(message.options.get(Option.PARAMETER_REQUEST_LIST, b""))
+        ):
             return None
         try:
             found = classify(
@@ -236,7 +237,7 @@ class AddressProtocol(DHCPProtocol):
     def _answer_boot_client(
         self, answer: Answer, asked: _Asked, batch: Batch | None, request: BootRequest, file: BootFile | None, why: str
     ) -> None:
-        if file is None:
+        if file is None and why:
             self._publish(FileWithheld(self._reactor.seconds(), request, why))
         self._answer(answer, asked, batch, request, file)
 
@@ -252,8 +253,11 @@ class AddressProtocol(DHCPProtocol):
         try:
             data = self._ordinary.octets(message, answer) if request is None else None
             if data is None:
-                style = self._personas.offer(request.persona) if request is not None else OfferStyle.PLAIN_FILE
-                data = pack(assignment(message, answer, request, file, style), reply_size(message))
+                if request is None:
+                    made = assignment(message, answer)
+                else:
+                    made = assignment(message, answer, request, file, self._personas.named(request.persona))
+                data = pack(made, reply_size(message))
         except ValueError as error:
             if request is None or file is None:
                 self._publish(RequestIgnored(self._reactor.seconds(), message.mac, f"no answer can be sent: {error}"))

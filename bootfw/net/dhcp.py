@@ -29,6 +29,7 @@ from bootfw.personas.table import Personas, stock
 from bootfw.settings import DHCPSettings
 from bootfw.values import Address, BootFile, BootRequest, OfferStyle, Via
 from bootfw.wire.dhcp4 import Message, pack, parse, reply_size
+from bootfw.wire.iana import NETWORK_GEAR
 
 _NOWHERE = "0.0.0.0"
 
@@ -200,10 +201,10 @@ class DHCPProtocol(DatagramProtocol):
         if file is None:
             self._withhold(request, why)
             return
-        style = self._personas.offer(request.persona)
+        persona = self._personas.named(request.persona)
         # A client that nobody has a file for is not sent on either: it would give up on its other ways to boot.
-        told = None if style is OfferStyle.BOOT_SERVER and not self.boot_server else file
-        answer = reply(message, request, told, style)
+        told = None if persona.offer is OfferStyle.BOOT_SERVER and not self.boot_server else file
+        answer = reply(message, request, told, persona)
         try:
             data = pack(answer, reply_size(message))
         except ValueError as error:
@@ -221,6 +222,8 @@ class DHCPProtocol(DatagramProtocol):
         self._publish(OfferMade(self._reactor.seconds(), request, kind, told, to))
 
     def _nobody_has_a_file(self, request: BootRequest) -> str:
+        if request.architecture == NETWORK_GEAR:
+            return ""  # It asks for its configuration whether there is one or not.
         if not self._chain.resolvers:
             return 'there is no resolver; add a [[resolver]], such as use = "by-architecture"'
         key = "ipxe" if request.ipxe else http_architecture(request) if request.http else request.architecture

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.error import CannotListenError, MessageLengthError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
@@ -23,6 +24,8 @@ from bootfw.net.malformed import MalformedCounter
 from bootfw.net.receiving import WriteTransfer
 from bootfw.net.sending import ReadTransfer
 from bootfw.net.transfer import Surroundings, Transfer
+from bootfw.net.treatment import capped, open_treated, wanted
+from bootfw.personas.table import Personas, stock
 from bootfw.settings import TFTPSettings
 from bootfw.tftp.negotiation import Limits, negotiate
 from bootfw.tftp.path import relative
@@ -56,6 +59,7 @@ class TFTPProtocol(DatagramProtocol):
     :param mtu: the MTU in octets of the interface a Via names, None when unknown.
     :param interfaces: requests that come by others are ignored.
     :param images: what is kept of files that have been read; None: nothing.
+    :param personas: who is treated specially; None: by those that come with bootfw.
     :param clients: what backends are told of who asks; None: the address only.
     :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours.
     """
@@ -75,6 +79,7 @@ class TFTPProtocol(DatagramProtocol):
         mtu: Callable[[Via], int | None] | None = None,
         interfaces: Interfaces | None = None,
         images: Images | None = None,
+        personas: Personas | None = None,
         clients: Clients | None = None,
         own_urls: Callable[[str], tuple[str, str]] | None = None,
     ) -> None:
@@ -86,6 +91,7 @@ class TFTPProtocol(DatagramProtocol):
         self._listen = listen
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
+        self._personas = personas or stock()
         self._lookup = clients.of if clients is not None else None
         self._own_urls = own_urls
         self._malformed = MalformedCounter("tftp", publish, reactor)
@@ -192,15 +198,21 @@ class TFTPProtocol(DatagramProtocol):
         if packet.mode not in ("octet", "netascii"):
             self._refuse(request, via, IllegalOperation(f"Mode {packet.mode[:20]!r} is not served"), now)
             return
+        treatment = self._personas.treatment(request)
+        if treatment is not None and treatment.ignore_case:
+            request = evolve(request, ignore_case=True)
         kind = WriteTransfer if packet.write else ReadTransfer
-        self._open(kind(request, data, via, self._around), now)
+        self._open(kind(request, data, via, self._around, treatment), now)
 
     def _open(self, transfer: Transfer, now: float) -> None:
         request = transfer.request
         self._transfers[request.peer] = transfer
         try:
             if not request.write:
-                answer = self._backend.open(request.path, request)
+                if transfer.treatment is None:
+                    answer = self._backend.open(request.path, request)
+                else:
+                    answer = open_treated(self._backend, request, transfer.treatment)
             elif self._settings.writable and IWritableBackend.providedBy(self._backend):
                 answer = self._backend.create(request.path, request)
             else:
@@ -224,9 +236,9 @@ class TFTPProtocol(DatagramProtocol):
             transfer.has(file)
             if self._listen is not None:
                 self._move(transfer)
-            request = transfer.request
+            request, treatment = transfer.request, transfer.treatment
             agreed = negotiate(
-                request.options,
+                request.options if treatment is None else wanted(request.options, treatment),
                 write=request.write,
                 mode=request.mode,
                 size=None if request.write else file.size,
@@ -265,7 +277,8 @@ class TFTPProtocol(DatagramProtocol):
             # Twisted's port cuts off what is longer, and a block that was cut would pass for the last one.
             largest = getattr(transfer.port or self.transport, "maxPacketSize", 65535)
             max_blksize = min(max_blksize, largest - 4)
-        return Limits(max_blksize, self._settings.max_windowsize)
+        limits = Limits(max_blksize, self._settings.max_windowsize)
+        return limits if transfer.treatment is None else capped(limits, transfer.treatment)
 
     def _ended(self, transfer: Transfer) -> None:
         if self._transfers.get(transfer.request.peer) is transfer:

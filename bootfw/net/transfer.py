@@ -13,7 +13,7 @@ from bootfw.net.alarm import Alarm
 from bootfw.net.answers import traceback_of, transfer_error
 from bootfw.net.express import Express
 from bootfw.net.images import Images
-from bootfw.values import Address, Agreed, Outcome, TransferReport, TransferRequest, Via
+from bootfw.values import Address, Agreed, Outcome, TransferReport, TransferRequest, Treatment, Via
 from bootfw.wire import tftp as wire
 
 Send = Callable[[bytes, Address, Via | None, int], None]
@@ -56,6 +56,8 @@ class Transfer:
     """The request's datagram: a copy of it is a retransmission, anything else is a new request."""
     via: Via | None
     _around: Surroundings
+    treatment: Treatment | None = None
+    """What this client needs; None: the usual."""
     session: Any = field(default=None, init=False)
     port: Any = field(default=None, init=False)
     """The port of its own, when transfers have one."""

@@ -1,40 +1,35 @@
-"""The table of personas, read from TOML, and the match of a client with it."""
+"""The table of personas, and the match of a client with it."""
 
+import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from bootfw.errors import ConfigError
-from bootfw.values import OfferStyle, Persona
+from bootfw.personas.rule import Rule
+from bootfw.values import Persona, TransferRequest, Treatment
 
-_KEYS = frozenset(("name", "vendor-class", "architectures", "ipxe", "offer", "reason", "source"))
+_REMEMBERED = 256
+"""Combinations of TFTP options. There are about a dozen, unless somebody plays with us."""
 
-Kind = TypeVar("Kind")
+Options = tuple[tuple[str, str], ...]
+
+Name = re.Pattern[str]
+"""What a file's name has to match."""
 
 
 @frozen
-class Rule:
-    """The conditions of one persona; all of them have to hold."""
+class _Left:
+    """The rules that the options of a request leave over, with the files that they are for."""
 
-    persona: Persona
-    vendor_class: str = ""
-    """Option 60 begins with it."""
-    architectures: frozenset[str] = frozenset()
-    """Empty: any."""
-    ipxe: bool | None = None
-    """None: no matter."""
-
-    def holds(self, vendor_class: str, architecture: str, ipxe: bool) -> bool:
-        """Whether a client is of this kind."""
-        return (
-            vendor_class.startswith(self.vendor_class)
-            and (not self.architectures or architecture in self.architectures)
-            and (self.ipxe is None or self.ipxe == ipxe)
-        )
+    rules: tuple[tuple[Rule, Name | None, Treatment | None], ...] = ()
+    names: Name | None = None
+    """What is not of these is of none of the rules; None: it is not so simple."""
 
 
 @frozen
@@ -46,89 +41,154 @@ class Personas:
     """Patterns for names of files that are iPXE, in lower case."""
     not_ipxe_programs: tuple[str, ...] = ()
     """Patterns for names that are none of these after all."""
-    _offers: Mapping[str, OfferStyle] = field(init=False, repr=False, eq=False)
+    _of_dhcp: tuple[tuple[Rule, Persona], ...] = field(init=False, repr=False, eq=False)
+    _plain: tuple[Rule, ...] = field(init=False, repr=False, eq=False)
+    """Those that may hold for a client that sends no option that tells boot clients."""
+    _named: Mapping[str, Persona] = field(init=False, repr=False, eq=False)
+    _of_tftp: tuple[tuple[Rule, Name | None, Treatment | None], ...] = field(init=False, repr=False, eq=False)
+    _by_options: dict[Options, _Left] = field(factory=dict, init=False, repr=False, eq=False)
+    """TFTP options as they came -> what they leave."""
 
-    @_offers.default
-    def _styles(self) -> Mapping[str, OfferStyle]:
-        return {rule.persona.name: rule.persona.offer for rule in self.rules}
+    @_of_dhcp.default
+    def _dhcp_rules(self) -> tuple[tuple[Rule, Persona], ...]:
+        return tuple((rule, rule.persona) for rule in self.rules if rule.offer is not None)
 
-    def match(self, vendor_class: str, architecture: str, ipxe: bool) -> Persona | None:
-        """The persona of a client; None: it has none."""
-        for rule in self.rules:
-            if rule.holds(vendor_class, architecture, ipxe):
-                return rule.persona
+    @_plain.default
+    def _plain_rules(self) -> tuple[Rule, ...]:
+        return tuple(
+            rule
+            for rule, _ in self._of_dhcp
+            if not (rule.vendor_class or rule.user_class or rule.ipxe)
+            and (not rule.architectures or "unknown" in rule.architectures)
+        )
+
+    @_named.default
+    def _by_name(self) -> Mapping[str, Persona]:
+        return {persona.name: persona for _, persona in self._of_dhcp}
+
+    @_of_tftp.default
+    def _tftp_rules(self) -> tuple[tuple[Rule, Name | None, Treatment | None], ...]:
+        return tuple(
+            (rule, rule.files, rule.treatment)
+            for rule in self.rules
+            if rule.treatment or rule.tftp_files or rule.tftp_options is not None
+        )
+
+    def match(
+        self,
+        vendor_class: str = "",
+        architecture: str = "unknown",
+        ipxe: bool = False,
+        *,
+        user_classes: Collection[str] = (),
+        mac: str = "",
+        requested: Collection[int] = (),
+        dhcp_version: int = 4,
+    ) -> Persona | None:
+        """The persona of a client that asks by DHCP; None: it has none.
+
+        :param vendor_class: option 60; by DHCPv6 the first data of option 16.
+        :param mac: lower-case with colons; "" when not known.
+        :param requested: codes of options that it asks for; those of DHCPv6 are others.
+        :param dhcp_version: 4 or 6.
+        """
+        for rule, persona in self._of_dhcp:
+            if rule.holds(vendor_class, architecture, ipxe, user_classes, mac, requested, dhcp_version):
+                return persona
         return None
 
-    def offer(self, name: str) -> OfferStyle:
-        """How the persona called *name* is answered."""
-        return self._offers[name]
+    def may_be_plain(self, requested: Collection[int]) -> bool:
+        """Whether a client may have a persona that sends no option which tells boot clients. Quick."""
+        return any(all(code in requested for code in rule.requested) for rule in self._plain)
+
+    def named(self, name: str) -> Persona:
+        """The persona called *name*."""
+        return self._named[name]
+
+    def treatment(self, request: TransferRequest) -> Treatment | None:
+        """How a transfer is done; None: as usual, which is quickly found out."""
+        left = self._by_options.get(request.options) or self._left_by(request.options)
+        if not left.rules:
+            return None
+        name = legible(request.filename).lstrip("/")
+        if left.names is not None and not left.names.match(name):
+            return None
+        client = None
+        for rule, names, treatment in left.rules:
+            if names is not None and not names.match(name):
+                continue
+            if rule.needs_client:
+                client = client or request.client
+                if not rule.is_client(client):
+                    continue
+            return treatment
+        return None
+
+    def _left_by(self, options: Options) -> _Left:
+        rules = [each for each in self._of_tftp if each[0].tftp_options is None or each[0].tftp_options.fits(options)]
+        while rules and rules[-1][2] is None:
+            del rules[-1]
+        every = [names.pattern for _, names, _ in rules if names is not None]
+        names = re.compile("|".join(every)) if len(every) == len(rules) else None
+        if len(self._by_options) >= _REMEMBERED:
+            self._by_options.clear()
+        self._by_options[options] = left = _Left(tuple(rules), names)
+        return left
 
     def is_ipxe_program(self, name: str) -> bool:
         """Whether a file called *name*, without directories, is iPXE that would load the same once more."""
         name = name.lower()
         return _matches(name, self.ipxe_programs) and not _matches(name, self.not_ipxe_programs)
 
+    def with_own(self, own: Sequence[Rule]) -> "Personas":
+        """These and those of an operator: of the same name in their place, others before them.
 
+        :raise ConfigError: they contradict each other; the path begins with the position in *own*.
+        """
+        known = {rule.name: rule for rule in self.rules}
+        ready: dict[str, Rule] = {}
+        for index, rule in enumerate(own):
+            if rule.name in ready:
+                raise ConfigError(f'there is a "{rule.name}" before it', (index, "name"))
+            if rule.like:
+                base = known.get(rule.like) if rule.like == rule.name else ready.get(rule.like, known.get(rule.like))
+                if base is None:
+                    names = ", ".join(f'"{name}"' for name in [*ready, *known])
+                    raise ConfigError(f"there is no such persona; there are {names}", (index, "like"))
+                try:
+                    rule = rule.over(base)
+                except ConfigError as error:
+                    raise error.under(index) from error
+            ready[rule.name] = rule
+        before = [rule for name, rule in ready.items() if name not in known]
+        return evolve(self, rules=(*before, *(ready.get(rule.name, rule) for rule in self.rules)))
+
+
+def legible(path: str) -> str:
+    """*path* with U+FFFD for each octet that is not UTF-8, as patterns see it."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if not path.isascii() else path
+
+
+@cache
 def stock() -> Personas:
     """The personas that come with bootfw."""
     return read(tomllib.loads(files(__package__).joinpath("stock.toml").read_text("utf-8")))
 
 
 def read(table: Mapping[str, Any]) -> Personas:
-    """Personas from a TOML document; stock.toml explains its keys.
+    """Personas from a document like stock.toml.
 
-    :raise ConfigError: it is not of that form.
+    :raise ConfigError: it is not of that form. Types are taken on trust: it is our own.
     """
-    programs = _is(dict, table.get("ipxe-programs", {}), "ipxe-programs")
-    return Personas(
-        tuple(_rules(_is(list, table.get("persona", []), "persona"))),
-        _strings(programs.get("names", []), "ipxe-programs", "names"),
-        _strings(programs.get("except", []), "ipxe-programs", "except"),
+    programs = table.get("ipxe-programs", {})
+    return Personas((), tuple(programs.get("names", ())), tuple(programs.get("except", ()))).with_own(
+        [_rule(entry) for entry in table.get("persona", ())]
     )
 
 
-def _rules(entries: Sequence[Any]) -> Iterator[Rule]:
-    names = set()
-    for index, entry in enumerate(entries):
-        place = ("persona", index)
-        for key in _is(dict, entry, *place).keys() - _KEYS:
-            raise ConfigError(f"unknown key; known: {', '.join(sorted(_KEYS))}", (*place, key))
-        name = _is(str, entry.get("name", ""), *place, "name")
-        if not name or name in names:
-            raise ConfigError("must be there, and be each persona's own", (*place, "name"))
-        names.add(name)
-        offer = _offer(entry.get("offer"), *place, "offer")
-        reason = _is(str, entry.get("reason", ""), *place, "reason")
-        if (offer is OfferStyle.NONE) != bool(reason):
-            raise ConfigError('must be there with offer = "none", and only there', (*place, "reason"))
-        yield Rule(
-            Persona(name, offer, reason),
-            _is(str, entry.get("vendor-class", ""), *place, "vendor-class"),
-            frozenset(_strings(entry.get("architectures", []), *place, "architectures")),
-            _is(bool, entry["ipxe"], *place, "ipxe") if "ipxe" in entry else None,
-        )
+def _rule(entry: Mapping[str, Any]) -> Rule:
+    return Rule(**{key.replace("-", "_"): value for key, value in entry.items()})
 
 
-def _offer(value: Any, *place: str | int) -> OfferStyle:
-    try:
-        return OfferStyle(value)
-    except ValueError:
-        known = ", ".join(f'"{style.value}"' for style in OfferStyle)
-        raise ConfigError(f"must be one of {known}", place) from None
-
-
-_NOUNS = {dict: "a table", list: "a list", str: "a string", bool: "true or false"}
-
-
-def _is(kind: type[Kind], value: Any, *place: str | int) -> Kind:
-    if not isinstance(value, kind):
-        raise ConfigError(f"must be {_NOUNS[kind]}", place)
-    return value
-
-
-def _strings(value: Any, *place: str | int) -> tuple[str, ...]:
-    return tuple(_is(str, item, *place) for item in _is(list, value, *place))
-
-
-def _matches(name: str, patterns: Sequence[str]) -> bool:
+def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)

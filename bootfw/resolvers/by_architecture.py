@@ -7,14 +7,14 @@ from attrs import field, frozen
 from zope.interface import implementer
 
 from bootfw.api import ARCHITECTURES, BootFile, BootRequest, ConfigError, IBootFileResolver, boot_plugin
-from bootfw.resolvers.checks import file_name, optional_ipv4_address
+from bootfw.resolvers.checks import NETWORK_GEAR, file_name, optional_ipv4_address
 
 IPXE = "ipxe"
 UNKNOWN = "unknown"
 """Of a client that does not say."""
 
 # In the order of the registry, which has the usual ones first.
-_KNOWN = tuple(dict.fromkeys((IPXE, *ARCHITECTURES.values(), UNKNOWN)))
+_KNOWN = tuple(dict.fromkeys((IPXE, *ARCHITECTURES.values(), NETWORK_GEAR, UNKNOWN)))
 _HTTP = "-http"
 
 
@@ -55,8 +55,9 @@ class ByArchitecture:
     """
 
     files: dict[str, str] = field(converter=_files)
-    """Architecture, or "ipxe", or "unknown" for a client that does not say: path for TFTP or absolute URL. `{http}`,
-    `{https}` (the beginning of our own URLs), `{server}`, `{mac}`, `{uuid}` and `{architecture}` are filled in."""
+    """Architecture, or "ipxe", or "network-gear", or "unknown" for a client that does not say: path for TFTP or
+    absolute URL. `{http}`, `{https}` (the beginning of our own URLs), `{server}`, `{mac}`, `{uuid}` and
+    `{architecture}` are filled in."""
     server: str | None = field(default=None, converter=optional_ipv4_address)
     """IPv4 address of the TFTP server; this one when omitted."""
 

@@ -4,6 +4,9 @@ from ipaddress import IPv4Address
 
 from bootfw.api import check_placeholders
 
+NETWORK_GEAR = "network-gear"
+"""The architecture of switches and routers, which load a configuration and no boot program."""
+
 
 def file_name(value: str) -> str:
     """A name for a client to load.

@@ -6,13 +6,13 @@ from attrs import field, frozen
 from zope.interface import implementer
 
 from bootfw.api import BootFile, IBootFileResolver, boot_plugin
-from bootfw.resolvers.checks import file_name, optional_ipv4_address
+from bootfw.resolvers.checks import NETWORK_GEAR, file_name, optional_ipv4_address
 
 
 @implementer(IBootFileResolver)
 @frozen
 class StaticResolver:
-    """One boot file for everybody."""
+    """One boot file for everybody but network gear, which boots no program."""
 
     file: str = field(converter=file_name)
     """Path for TFTP or absolute URL. `{http}`, `{https}` (the beginning of our own URLs), `{server}`, `{mac}`, `{uuid}`
@@ -20,9 +20,9 @@ class StaticResolver:
     server: str | None = field(default=None, converter=optional_ipv4_address)
     """IPv4 address of the TFTP server; this one when omitted."""
 
-    def resolve(self, request: Any) -> BootFile:
+    def resolve(self, request: Any) -> BootFile | None:
         """See IBootFileResolver."""
-        return BootFile(self.file, self.server)
+        return None if request.architecture == NETWORK_GEAR else BootFile(self.file, self.server)
 
 
 plugin = boot_plugin(IBootFileResolver, StaticResolver)

@@ -58,6 +58,10 @@ ARCHITECTURES: Mapping[int, str] = MappingProxyType(
 """Code to name. A name may have several codes."""
 
 
+NETWORK_GEAR = "network-gear"
+"""Switches, routers and telephones, which load a configuration. The registry does not have them; personas tell them."""
+
+
 def architecture_name(code: int) -> str:
     """Such as "x86_64-uefi"; "arch-99" for a number that the registry did not have yet."""
     return ARCHITECTURES.get(code) or f"arch-{code}"

@@ -35,7 +35,7 @@ def replied(
     assert isinstance(answer, Answer), answer
     found = classify(message, PERSONAS.match, addresses=True, server=SERVER)
     if isinstance(found, BootRequest):
-        reply = assignment(message, answer, found, file, PERSONAS.offer(found.persona))
+        reply = assignment(message, answer, found, file, PERSONAS.named(found.persona))
     else:
         reply = assignment(message, answer)
     data = pack(reply, reply_size(message))

@@ -8,7 +8,7 @@ from scapy.layers.dhcp import BOOTP, DHCP
 from bootfw.dhcp.classify import classify
 from bootfw.dhcp.reply import reply
 from bootfw.personas.table import stock
-from bootfw.values import BootFile, BootRequest, OfferStyle
+from bootfw.values import BootFile, BootRequest
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse, reply_size
 
 PERSONAS = stock()
@@ -21,7 +21,7 @@ def answered(message: Message, file: BootFile | None = FILE, boot_server: bool =
     """The reply after a trip over the wire; scapy has seen the same fields."""
     request = classify(message, PERSONAS.match, boot_server=boot_server, server="10.0.0.1")
     assert isinstance(request, BootRequest)
-    answer = reply(message, request, file, PERSONAS.offer(request.persona))
+    answer = reply(message, request, file, PERSONAS.named(request.persona))
     data = pack(answer, reply_size(message))
     assert parse(data) == answer
     seen_by_scapy(data, answer)
@@ -207,10 +207,8 @@ def test_an_offer_repeats_no_boot_item():
 
 
 def test_each_style_of_the_stock_personas_has_been_tried():
-    tried = {
-        PERSONAS.offer(PERSONAS.match(c.options[60].decode(), "x86-bios", 77 in c.options).name)
-        for c in firmware.BOOT_CLIENTS
-    }
-    tried |= {PERSONAS.offer("uefi"), PERSONAS.offer("u-boot")}
+    clients = [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, firmware.RASPBERRY_PI_3, firmware.RASPBERRY_PI_4]
+    tried = {classify(c.message(), PERSONAS.match, addresses=True).persona for c in clients}
+    ways = {(PERSONAS.named(name).offer, PERSONAS.named(name).option_43) for name in tried}
 
-    assert tried == set(OfferStyle)
+    assert ways == {(rule.offer, rule.option_43) for rule in PERSONAS.rules if rule.offer is not None}

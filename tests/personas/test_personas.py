@@ -1,20 +1,24 @@
-"""The personas that come with bootfw, and the reader of their table."""
+"""The personas that come with bootfw, and those of an operator."""
 
 import tomllib
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
+from bootfw.config import ConfigErrors, load_config
 from bootfw.errors import ConfigError
+from bootfw.personas.rule import Rule
 from bootfw.personas.table import Personas, read, stock
-from bootfw.values import OfferStyle, Persona
-from bootfw.wire.iana import ARCHITECTURES
+from bootfw.sections import read_tables
+from bootfw.values import Client, OfferStyle, Option43, TransferRequest, Treatment
 
-BIOS = {"name": "bios", "vendor-class": "PXEClient", "architectures": ["x86-bios"], "offer": "file-in-offer"}
+BIOS = {"name": "bios", "vendor-class": "PXEClient", "architectures": ["x86-bios"], "offer": "file"}
+PI = "b8:27:eb:12:34:56"
 
 
-def matched(vendor_class: str, architecture: str = "x86-bios", ipxe: bool = False) -> str | None:
-    persona = stock().match(vendor_class, architecture, ipxe)
+def matched(*client: Any, **more: Any) -> str | None:
+    persona = stock().match(*client, **more)
     return persona and persona.name
 
 
@@ -44,43 +48,107 @@ def test_stock(client, persona):
     assert matched(*client) == persona
 
 
-def test_stock_says_where_each_quirk_was_seen():
+@pytest.mark.parametrize(
+    ("client", "persona"),
+    [
+        ({"vendor_class": "PXEClient", "architecture": "x86-bios", "mac": PI}, "raspberry-pi-3"),
+        ({"vendor_class": "PXEClient", "architecture": "x86-bios", "mac": "dc:a6:32:01:36:c2"}, "raspberry-pi"),
+        ({"vendor_class": "PXEClient", "architecture": "arm64-uefi", "mac": PI}, "uefi"),
+        ({"vendor_class": "PXEClient", "architecture": "x86-bios", "ipxe": True, "mac": PI}, "ipxe"),
+        ({"vendor_class": "U-Boot.armv8", "architecture": "arm64-uboot", "mac": PI}, "u-boot"),
+        ({"vendor_class": "dhcpcd-9.4.1:Linux", "mac": PI}, None),
+        ({"vendor_class": "PXEClient", "user_classes": ("FreeBSD",)}, "freebsd-loader"),
+        ({"vendor_class": "PXEClient", "architecture": "x86_64-uefi", "dhcp_version": 6}, "uefi-v6"),
+        ({"vendor_class": "HTTPClient", "architecture": "x86_64-uefi-http", "dhcp_version": 6}, "uefi-http"),
+        ({"requested": b"\1\3\x96"}, "network-gear"),
+        ({"vendor_class": "Cisco Systems, Inc. IP Phone", "requested": bytes((66, 150))}, "network-gear"),
+        ({"requested": b"\1\3\x42\x43"}, None),
+        ({"vendor_class": "PXEClient", "architecture": "x86-bios", "requested": b"\x96"}, "pxe-bios"),
+    ],
+)
+def test_stock_by_what_else_a_client_tells(client, persona):
+    assert matched(**client) == persona
+
+
+@pytest.mark.parametrize(
+    ("options", "filename", "treatment"),
+    [
+        ("tsize=0 blksize=1456 windowsize=4 msftwindow=31416", r"\Boot\BCD", "windows"),
+        ("blksize=1456 tsize=0", r"\Boot\BCD", "windows-paths"),
+        ("blksize=1456 tsize=0", r"/boot\x64\boot.wim", "windows-paths"),
+        ("tsize=0", "pxelinux.0\udcff", "pxe-rom-tail"),
+        ("blksize=1024 tsize=0", "/grub/x86_64-efi/command.lst", "grub"),
+        ("blksize=1432 tsize=0", "command.lst", None),
+        ("tsize=0 blksize=1408", "pxelinux.cfg/default", None),
+        ("tsize=0 blksize=1468 windowsize=4", "bootx64.efi", None),
+        ("blksize=512 windowsize=4", "grubx64.efi", None),
+        ("timeout=5 blksize=1468", "boot.scr.uimg", None),
+        ("", "bootcode.bin", None),
+    ],
+)
+def test_stock_by_tftp(options, filename, treatment):
+    found = stock().treatment(asks(options, filename))
+
+    assert found == (treatment and next(rule for rule in stock().rules if rule.name == treatment).treatment)
+
+
+def asks(options: str = "", filename: str = "file", client: Client | None = None) -> TransferRequest:
+    pairs = tuple(tuple(word.split("=")) for word in options.split())
+
+    def lookup(peer):
+        assert client is not None, "nobody has to know who asks"
+        return client
+
+    return TransferRequest(
+        filename, filename.replace("\\", "/").lstrip("/"), ("10.0.0.9", 1), options=pairs, lookup=lookup
+    )
+
+
+def test_stock_is_written_as_an_operator_would():
+    """Types and keys are checked for the configuration only."""
     table = tomllib.loads(files("bootfw.personas").joinpath("stock.toml").read_text())
+    errors: list[ConfigError] = []
 
-    assert all(entry["source"] for entry in table["persona"])
-
-
-def test_stock_names_only_architectures_that_there_are():
-    named = {name for rule in stock().rules for name in rule.architectures}
-
-    assert named - {"unknown"} <= set(ARCHITECTURES.values())
+    assert read_tables("persona", table["persona"], errors) == tuple(
+        Rule(**{key.replace("-", "_"): value for key, value in entry.items()}) for entry in table["persona"]
+    )
+    assert errors == []
 
 
-def test_offers_are_told_by_name():
-    assert {rule.persona.name: stock().offer(rule.persona.name) for rule in stock().rules} == {
-        "ipxe": OfferStyle.PLAIN_FILE,
-        "uefi-http": OfferStyle.PLAIN_FILE,
-        "pxe-bios": OfferStyle.FILE_IN_OFFER,
-        "uefi": OfferStyle.BOOT_SERVER,
-        "u-boot": OfferStyle.NONE,
-        "open-firmware": OfferStyle.NONE,
-    }
+def test_stock_says_where_each_quirk_was_seen():
+    assert all(rule.source for rule in stock().rules)
+
+
+def test_a_request_without_options_or_persona_asks_nobody_who_it_is():
+    assert stock().treatment(asks("tsize=0 blksize=1468")) is None
 
 
 def test_the_first_that_holds_decides():
-    personas = read(
-        {"persona": [BIOS, {"name": "rest", "offer": "boot-server"}, {"name": "late", "offer": "plain-file"}]}
-    )
+    rest = {"name": "rest", "offer": "boot-server", "vendor-class": "PXE"}
+    personas = read({"persona": [BIOS, rest, {**rest, "name": "late"}]})
 
-    assert personas.match("PXEClient", "x86-bios", False) == Persona("bios", OfferStyle.FILE_IN_OFFER)
-    assert personas.match("PXEClient", "x86-uefi", False) == Persona("rest", OfferStyle.BOOT_SERVER)
+    assert personas.match("PXEClient", "x86-bios", False).name == "bios"
+    assert personas.match("PXEClient", "x86-uefi", False).name == "rest"
 
 
 @pytest.mark.parametrize(("wanted", "ipxe", "holds"), [(True, True, True), (True, False, False), (False, True, False)])
 def test_ipxe_can_be_asked_for_and_against(wanted, ipxe, holds):
-    personas = read({"persona": [{"name": "x", "offer": "plain-file", "ipxe": wanted}]})
+    personas = read({"persona": [{"name": "x", "vendor-class": "P", "offer": "file", "ipxe": wanted}]})
 
-    assert (personas.match("", "unknown", ipxe) is not None) is holds
+    assert (personas.match("P", "unknown", ipxe) is not None) is holds
+
+
+def test_all_requested_options_have_to_be_there():
+    personas = read({"persona": [{"name": "x", "requested": [66, 150], "offer": "file"}]})
+
+    assert personas.match(requested=b"\x42") is None
+    assert personas.match(requested=b"\1\x96\x42").name == "x"
+
+
+def test_who_sends_nothing_of_booting_may_have_a_persona_all_the_same():
+    assert stock().may_be_plain(b"\1\3\x96")
+    assert not stock().may_be_plain(b"\1\3\6")
+    assert not read({"persona": [BIOS]}).may_be_plain(b"\x96")
 
 
 def test_names_of_ipxe_programs_and_their_exceptions():
@@ -98,29 +166,175 @@ def test_an_empty_table():
     assert read({}) == Personas(())
 
 
+# By TFTP
+
+
+OLD_ROM = {"name": "old-rom", "oui": ["00-A0-C9"], "refuse-options": ["blksize"]}
+
+
+def own(*entries: dict[str, Any]) -> Personas:
+    errors: list[ConfigError] = []
+    rules = read_tables("persona", list(entries), errors)
+    assert errors == []
+    return stock().with_own(rules)
+
+
+def test_a_machine_by_its_mac():
+    personas = own(OLD_ROM)
+
+    treatment = personas.treatment(asks("blksize=1456", client=Client(mac="00:a0:c9:00:00:01")))
+    assert treatment == Treatment(refuse_options=frozenset({"blksize"}))
+    assert personas.treatment(asks("blksize=1456", client=Client(mac="00:a0:ca:00:00:01"))) is None
+    assert personas.treatment(asks("blksize=1456", client=Client())) is None
+
+
+def test_a_machine_by_the_persona_that_it_had_by_dhcp():
+    personas = own({"name": "x", "personas": ["uefi"], "tftp-files": ["*.efi"], "max-blksize": 1024})
+    uefi = Client(persona="uefi")
+
+    assert personas.treatment(asks("blksize=1468", "grubx64.efi", uefi)) == Treatment(max_blksize=1024)
+    assert personas.treatment(asks("blksize=1468", "kernel", uefi)) is None
+    assert personas.treatment(asks("blksize=1468", "grubx64.efi", Client(persona="ipxe"))) is None
+
+
 @pytest.mark.parametrize(
-    ("table", "path"),
+    ("condition", "client"),
     [
-        ({"persona": {}}, "persona"),
-        ({"persona": ["x"]}, "persona[0]"),
-        ({"persona": [BIOS, {"offer": "none"}]}, "persona[1].name"),
-        ({"persona": [BIOS, BIOS]}, "persona[1].name"),
-        ({"persona": [{**BIOS, "name": 5}]}, "persona[0].name"),
-        ({"persona": [{**BIOS, "architecture": "x"}]}, "persona[0].architecture"),
-        ({"persona": [{**BIOS, "architectures": "x"}]}, "persona[0].architectures"),
-        ({"persona": [{**BIOS, "architectures": [5]}]}, "persona[0].architectures"),
-        ({"persona": [{**BIOS, "vendor-class": 5}]}, "persona[0].vendor-class"),
-        ({"persona": [{**BIOS, "ipxe": "yes"}]}, "persona[0].ipxe"),
-        ({"persona": [{**BIOS, "offer": "menu"}]}, "persona[0].offer"),
-        ({"persona": [{**BIOS, "offer": ["none"]}]}, "persona[0].offer"),
-        ({"persona": [{**BIOS, "offer": "none"}]}, "persona[0].reason"),
-        ({"persona": [{**BIOS, "reason": "because"}]}, "persona[0].reason"),
-        ({"ipxe-programs": {"names": "x"}}, "ipxe-programs.names"),
-        ({"ipxe-programs": []}, "ipxe-programs"),
+        ({"vendor-class": "PXEClient:Arch:00007"}, Client(vendor_class="PXEClient:Arch:00007:UNDI:003000")),
+        ({"architectures": ["arm64-uefi"]}, Client(architecture="arm64-uefi")),
+        ({"ipxe": True}, Client(ipxe=True)),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(table, path):
-    with pytest.raises(ConfigError) as caught:
-        read(table)
+def test_a_machine_by_what_it_has_told_by_dhcp(condition, client):
+    personas = own({"name": "x", "max-windowsize": 4, **condition})
 
-    assert str(caught.value).startswith(f"{path}: ")
+    assert personas.treatment(asks("windowsize=8", client=client)) == Treatment(max_windowsize=4)
+    assert personas.treatment(asks("windowsize=8", client=Client())) is None
+
+
+def test_a_persona_of_dhcp_is_that_of_its_transfers_too():
+    personas = own({**BIOS, "refuse-options": ["tsize"]})
+
+    assert personas.treatment(asks("tsize=0", client=Client(persona="bios"))).refuse_options == {"tsize"}
+    assert personas.treatment(asks("tsize=0", client=Client(vendor_class="PXEClient", architecture="x86-bios"))) is None
+
+
+def test_one_that_needs_nothing_special_hides_what_comes_after_it():
+    plain = {"name": "plain", "tftp-options": ["... msftwindow"], "tftp-files": ["*.wim"]}
+
+    assert own(plain).treatment(asks("msftwindow=31416", "boot.wim")) is None
+    assert own(plain).treatment(asks("msftwindow=31416", "boot.sdi")).ignore_case
+
+
+def test_many_kinds_of_options_fill_no_memory():
+    personas = own(OLD_ROM)
+    for size in range(2000):
+        assert personas.treatment(asks(f"blksize={size}", client=Client())) is None
+
+    assert len(personas._by_options) <= 256
+
+
+# An operator's
+
+
+def test_one_of_the_same_name_takes_the_place_of_ours():
+    personas = own({"name": "uefi", "vendor-class": "PXEClient", "offer": "file", "option-43": "use-boot-file"})
+
+    uefi = personas.match("PXEClient", "x86_64-uefi")
+    assert (uefi.offer, uefi.option_43) == (OfferStyle.FILE, Option43.USE_BOOT_FILE)
+    assert personas.match("PXEClient", "x86-bios").name == "pxe-bios"
+    assert len(personas.rules) == len(stock().rules)
+
+
+def test_others_are_asked_before_ours_in_their_order():
+    one = {"name": "one", "vendor-class": "PXEClient", "oui": ["00:11"], "offer": "file"}
+    personas = own(one, {**one, "name": "two", "oui": ["00"]})
+
+    assert personas.match("PXEClient", "x86_64-uefi", mac="00:11:22:33:44:55").name == "one"
+    assert personas.match("PXEClient", "x86_64-uefi", mac="00:12:22:33:44:55").name == "two"
+    assert personas.match("PXEClient", "x86_64-uefi", mac="01:12:22:33:44:55").name == "uefi"
+
+
+def test_what_is_not_said_is_as_in_the_one_that_it_is_like():
+    personas = own({"name": "hp", "like": "uefi", "oui": ["00:11"], "offer": "file"})
+
+    assert personas.match("PXEClient", "x86_64-uefi", mac="00:11:22:33:44:55").offer is OfferStyle.FILE
+    assert personas.match("", "x86_64-uefi", mac="00:11:22:33:44:55") is None
+    assert personas.match("PXEClient", "x86_64-uefi").offer is OfferStyle.BOOT_SERVER
+
+
+def test_ours_with_one_thing_changed():
+    personas = own({"name": "pxe-bios", "like": "pxe-bios", "option-43": "none"})
+
+    assert personas.match("PXEClient", "x86-bios").option_43 is Option43.NONE
+    assert personas.match("PXEClient", "x86_64-uefi").name == "uefi"
+
+
+def test_one_that_ours_leaves_alone_is_offered_a_file():
+    personas = own({"name": "u-boot", "like": "u-boot", "offer": "file"})
+
+    assert personas.match("U-Boot", "unknown").reason == ""
+
+
+def test_like_one_of_the_operator_s_own():
+    personas = own(OLD_ROM, {"name": "other", "like": "old-rom", "oui": ["00:01"]})
+
+    assert personas.treatment(asks("blksize=8", client=Client(mac="00:01:00:00:00:01"))).refuse_options == {"blksize"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "error"),
+    [
+        ({}, "persona: must be a list of tables: write [[persona]]"),
+        (["x"], "persona[0]: must be a table"),
+        ([BIOS, {"offer": "none"}], 'persona[1]: "name" is missing'),
+        ([BIOS, BIOS], 'persona[1].name: there is a "bios" before it'),
+        ([{**BIOS, "name": 5}], "persona[0].name: must be a string"),
+        ([{**BIOS, "name": "a b"}], "persona[0].name: must be a word"),
+        ([{**BIOS, "architecturs": "x"}], 'persona[0].architecturs: unknown key; .*; did you mean "architectures"?'),
+        ([{**BIOS, "architectures": "x"}], "persona[0].architectures: must be a list of strings"),
+        ([{**BIOS, "architectures": [5]}], "persona[0].architectures[0]: must be a string"),
+        ([{**BIOS, "architectures": ["x64"]}], 'persona[0].architectures: "x64" is no architecture'),
+        ([{**BIOS, "architecture": "x64"}], 'persona[0].architecture: "x64" is no architecture'),
+        ([{**BIOS, "vendor-class": 5}], "persona[0].vendor-class: must be a string"),
+        ([{**BIOS, "ipxe": "yes"}], "persona[0].ipxe: must be true or false"),
+        ([{**BIOS, "oui": ["b8:2"]}], "persona[0].oui: must be the beginning of a MAC address"),
+        ([{**BIOS, "requested": [255]}], "persona[0].requested: 255 is no code"),
+        ([{**BIOS, "dhcp-version": 7}], "persona[0].dhcp-version: must be from 4 to 6, not 7"),
+        ([{**BIOS, "offer": "menu"}], 'persona[0].offer: must be one of "file", "boot-server", "none", not "menu"'),
+        ([{**BIOS, "option-43": 8}], 'persona[0].option-43: must be one of "none", "use-boot-file"'),
+        ([{**BIOS, "offer": "none"}], "persona[0].reason: must be there"),
+        ([{**BIOS, "reason": "because"}], "persona[0].reason: must be there"),
+        ([{**BIOS, "personas": ["uefi"]}], "persona[0].personas: is for what is told apart by TFTP"),
+        ([{**BIOS, "offer": "boot-server", "option-43": "use-boot-file"}], "persona[0].option-43: goes with offer"),
+        ([{**OLD_ROM, "offer": "file"}], "persona[0].offer: needs vendor-class"),
+        ([{**OLD_ROM, "option-43": "menu"}], 'persona[0].option-43: is of no use without "offer"'),
+        ([{**OLD_ROM, "user-class": "x"}], 'persona[0].user-class: is of no use without "offer"'),
+        ([{"name": "x", "max-blksize": 512}], "persona[0]: it has no condition"),
+        ([{**OLD_ROM, "max-blksize": 7}], "persona[0].max-blksize: must be from 8 to 65464, not 7"),
+        ([{**OLD_ROM, "tftp-options": ["=5"]}], 'persona[0].tftp-options: "=5" has no name'),
+        ([{**OLD_ROM, "tftp-server-options": [67]}], "persona[0].tftp-server-options: 67 names no TFTP server"),
+        ([{**OLD_ROM, "instead": {"a": "b"}}], "persona[0].instead.a: must be a list of strings"),
+        ([{"name": "x", "like": "uefy"}], "persona[0].like: there is no such persona; there are "),
+        ([{"name": "x", "like": "x"}], "persona[0].like: there is no such persona; there are "),
+        ([{"name": "x", "like": "uefi", "offer": "none"}], "persona[0].reason: must be there"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(entries, error, tmp_path, monkeypatch):
+    monkeypatch.setattr("bootfw.config._read", lambda source: {"persona": entries})
+
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(tmp_path / "x", {})
+
+    assert len(caught.value.lines) == 1
+    start, _, end = error.partition(".*")
+    assert caught.value.lines[0].startswith(f"{tmp_path / 'x'}: {start}")
+    assert end in caught.value.lines[0]
+
+
+def test_the_configuration_reaches_the_settings(tmp_path):
+    path = tmp_path / "bootfw.toml"
+    path.write_text('[[persona]]\nname = "old-rom"\noui = ["00:a0:c9"]\nrefuse-options = ["BLKSIZE"]\n')
+
+    [rule] = load_config(path, {}).settings.persona
+    assert (rule.oui, rule.refuse_options) == (("00:a0:c9",), frozenset({"blksize"}))

@@ -1,0 +1,66 @@
+"""Clients told by the options that they ask for by TFTP."""
+
+from collections.abc import Iterable
+
+from attrs import frozen
+
+OTHERS = "..."
+"""In front: other options may be there as well."""
+
+
+@frozen
+class Asked:
+    """Options of a request: names in lower case, in their order, each with the value that it has to have, if any."""
+
+    options: tuple[tuple[str, str | None], ...]
+    others: bool
+    """Others may be there, and the order does not matter."""
+
+    def fits(self, options: tuple[tuple[str, str], ...]) -> bool:
+        """Whether *options*, as the client wrote them, are these."""
+        if self.others:
+            there = {name.lower(): value for name, value in options}
+            return all(name in there and value in (None, there[name]) for name, value in self.options)
+        return len(options) == len(self.options) and all(
+            name.lower() == wanted and value in (None, given)
+            for (name, given), (wanted, value) in zip(options, self.options, strict=True)
+        )
+
+
+@frozen
+class Fingerprint:
+    """Ways to ask of one client."""
+
+    ways: tuple[Asked, ...]
+
+    @classmethod
+    def read(cls, texts: Iterable[str]) -> "Fingerprint":
+        """``["tsize blksize=1468 windowsize=4", "... msftwindow"]``.
+
+        :raise ValueError: an option has no name.
+        """
+        return cls(tuple(map(_asked, texts)))
+
+    def fits(self, options: tuple[tuple[str, str], ...]) -> bool:
+        """Whether *options* are one of the ways."""
+        return any(way.fits(options) for way in self.ways)
+
+    def __str__(self) -> str:
+        return " | ".join(map(_shown, self.ways))
+
+
+def _asked(text: str) -> Asked:
+    words = text.split()
+    others = words[:1] == [OTHERS]
+    options = []
+    for word in words[1:] if others else words:
+        name, equals, value = word.partition("=")
+        if not name:
+            raise ValueError(f'"{word}" has no name; an option is written "blksize" or "blksize=1468"')
+        options.append((name.lower(), value if equals else None))
+    return Asked(tuple(options), others)
+
+
+def _shown(way: Asked) -> str:
+    words = [name if value is None else f"{name}={value}" for name, value in way.options]
+    return " ".join([OTHERS, *words] if way.others else words) or "no options"

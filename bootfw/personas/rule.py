@@ -1,0 +1,297 @@
+"""One persona as a table of stock.toml or of the configuration describes it: what has to hold, and what follows."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fnmatch import translate
+from typing import Any, Literal
+
+import attrs
+from attrs import field, frozen
+
+from bootfw.errors import ConfigError
+from bootfw.personas.fingerprint import Fingerprint
+from bootfw.values import Client, OfferStyle, Option43, Persona, Treatment
+from bootfw.wire.iana import ARCHITECTURES, NETWORK_GEAR
+from bootfw.wire.options import Option
+
+_TFTP_SERVER_OPTIONS = (Option.TFTP_SERVER_NAME, Option.TFTP_SERVER_ADDRESS)
+
+_OF_DHCP = ("user_class", "requested", "dhcp_version", "reason", "option_43", "architecture", "tftp_server_options")
+"""Of no meaning without an offer."""
+
+
+def _ouis(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(_oui, values))
+
+
+def _oui(value: str) -> str:
+    digits = re.sub("[:.-]", "", value).lower()
+    if not re.fullmatch("(?:[0-9a-f]{2}){1,6}", digits):
+        raise ValueError(f'must be the beginning of a MAC address, such as "b8:27:eb", not "{value}"')
+    return bytes.fromhex(digits).hex(":")
+
+
+def _architectures(values: Iterable[str]) -> frozenset[str]:
+    return frozenset(map(_architecture, values))
+
+
+def _architecture(value: str) -> str:
+    known = {*ARCHITECTURES.values(), NETWORK_GEAR, "unknown", ""}
+    if value not in known and not re.fullmatch(r"arch-\d{1,5}", value):
+        raise ValueError(f'"{value}" is no architecture; they are listed in bootfw/wire/iana.py')
+    return value
+
+
+def _codes(values: Iterable[int]) -> frozenset[int]:
+    codes = frozenset(values)
+    for code in codes:
+        if not 0 < code < 255:
+            raise ValueError(f"{code} is no code of a DHCP option")
+    return codes
+
+
+def _server_options(values: Iterable[int]) -> tuple[int, ...]:
+    codes = tuple(values)
+    for code in codes:
+        if code not in _TFTP_SERVER_OPTIONS:
+            raise ValueError(f"{code} names no TFTP server; 66 and 150 do")
+    return codes
+
+
+def _fingerprint(values: Iterable[str] | Fingerprint | None) -> Fingerprint | None:
+    return values if values is None or isinstance(values, Fingerprint) else Fingerprint.read(values)
+
+
+def _lower(values: Iterable[str]) -> frozenset[str]:
+    return frozenset(value.lower() for value in values)
+
+
+def _instead(value: Mapping[str, Sequence[str]]) -> Mapping[str, tuple[str, ...]]:
+    return {pattern: tuple(paths) for pattern, paths in value.items()}
+
+
+def _offer(value: str | OfferStyle | None) -> OfferStyle | None:
+    return None if value is None else OfferStyle(value)
+
+
+def _option_43(value: str | Option43 | None) -> Option43 | None:
+    return None if value is None else Option43(value)
+
+
+def _at_least(least: int, most: int) -> Any:
+    def check(instance: Any, attribute: Any, value: int | None) -> None:
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"must be from {least} to {most}, not {value}")
+
+    return check
+
+
+def _named(instance: Any, attribute: Any, value: str) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", value):
+        raise ValueError(f'must be a word of small letters, digits and dashes, not "{value}"')
+
+
+@frozen(kw_only=True)
+class Rule:
+    """``[[persona]]``: the conditions, which all have to hold, and the treatment."""
+
+    name: str = field(validator=_named)
+    """What it is called in the log, and for resolvers. One of the same name takes the place of the built-in one; others
+    are asked before the built-in ones, in this order."""
+    like: str = ""
+    """Another persona's name, or that of the built-in one that this replaces: what is not said here is as there,
+    conditions too."""
+
+    # Who it is, by DHCP.
+    vendor_class: str = ""
+    """The vendor class (option 60) begins with it, such as `"PXEClient"`."""
+    architectures: frozenset[str] = field(default=frozenset(), converter=_architectures, metadata={"toml": list[str]})
+    """Its architecture is one of them; `"unknown"`: it does not say. Empty: any."""
+    user_class: str = ""
+    """One of its user classes (option 77), such as `"iPXE"`."""
+    oui: tuple[str, ...] = field(default=(), converter=_ouis, metadata={"toml": list[str]})
+    """Its MAC address begins with one of them, such as `"b8:27:eb"`."""
+    requested: frozenset[int] = field(default=frozenset(), converter=_codes, metadata={"toml": list[int]})
+    """Options that it asks for (option 55), all of them, in any order."""
+    ipxe: bool | None = None
+    """It is iPXE, or is not. Left out: no matter."""
+    dhcp_version: int | None = field(default=None, validator=_at_least(4, 6))
+    """The version of DHCP that it asks by, 4 or 6. Left out: either."""
+
+    # Who it is, by TFTP.
+    tftp_options: Fingerprint | None = field(default=None, converter=_fingerprint, metadata={"toml": list[str]})
+    """The options of its requests by TFTP are one of these: names in their order, with the value where it matters, such
+    as `"tsize blksize=1468 windowsize=4"`. `""`: it asks for none; `"... msftwindow"`: for this one, among others."""
+    tftp_files: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
+    """Patterns for the name of the file, of which one fits; `"*"` stands for slashes, too. The name is as the client
+    writes it, but without slashes in front, and with U+FFFD for an octet that is no text."""
+    personas: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
+    """It was one of these when it asked by DHCP; for what is told apart by TFTP only."""
+
+    # What follows, by DHCP.
+    offer: OfferStyle | None = field(
+        default=None, converter=_offer, metadata={"toml": Literal["file", "boot-server", "none"]}
+    )
+    """Where it is told of its boot file. `"file"`: in the offer. `"boot-server"`: a proxy's offer names port 4011, and
+    the client asks for it there. `"none"`: a proxy leaves it alone. Left out: it is told apart by TFTP only."""
+    option_43: Option43 | None = field(
+        default=None,
+        converter=_option_43,
+        metadata={"toml": Literal["none", "use-boot-file", "menu", "raspberry-pi", "raspberry-pi-3"]},
+    )
+    """What goes with the file, in option 43. `"none"`: nothing. `"use-boot-file"`: discovery control 8, load it at
+    once. `"menu"`: the menu of a `pxe-menu` resolver; beside a file as `"use-boot-file"`. `"raspberry-pi"` and
+    `"raspberry-pi-3"`: what these look for."""
+    reason: str = ""
+    """With `offer = "none"`: why, for the log."""
+    architecture: str = field(default="", converter=_architecture)
+    """What resolvers take it for, whatever it says, such as `"arm-rpiboot"`."""
+    tftp_server_options: tuple[int, ...] = field(default=(), converter=_server_options, metadata={"toml": list[int]})
+    """Options that name the TFTP server once more: 66, 150."""
+
+    # What follows, by TFTP.
+    refuse_options: frozenset[str] = field(default=frozenset(), converter=_lower, metadata={"toml": list[str]})
+    """TFTP options that it must not get, such as `"blksize"` for a ROM that asks for it and can't do it."""
+    max_blksize: int | None = field(default=None, validator=_at_least(8, 65464))
+    """Octets in a block, 8 to 65464, where `tftp.max-blksize` is too much for it."""
+    max_windowsize: int | None = field(default=None, validator=_at_least(1, 65535))
+    """Blocks in flight, 1 to 65535, where `tftp.max-windowsize` is too much for it."""
+    empty_when_missing: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
+    """Patterns of files that it gets empty when there are none; others get the error that there is no such file."""
+    instead: Mapping[str, tuple[str, ...]] = field(
+        factory=dict, converter=_instead, hash=False, metadata={"toml": dict[str, list[str]]}
+    )
+    """Pattern: what to try, in this order, when such a file is missing. `{name}` is its last part, `{path}` all."""
+    ignore_case: bool | None = None
+    """Where a file is missing, one that differs in upper and lower case will do."""
+    cut_names: bool | None = None
+    """Where a file is missing, its name is tried without what follows the last octet that is text."""
+
+    source: str = ""
+    """Where the quirk was seen, for whoever comes after you."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.like:
+            return  # What is not said is not known yet.
+        self.check()
+
+    def check(self) -> None:
+        """:raise ConfigError: the parts don't fit together."""
+        if self.offer is None:
+            for name in _OF_DHCP:
+                if getattr(self, name):
+                    key = name.replace("_", "-")
+                    raise ConfigError('is of no use without "offer"', (key,))
+            if not self._has_conditions():
+                raise ConfigError("it has no condition, and would be everybody", ())
+            return
+        if self.personas:
+            raise ConfigError('is for what is told apart by TFTP only, without "offer"', ("personas",))
+        if (self.offer is OfferStyle.NONE) != bool(self.reason):
+            raise ConfigError('must be there with offer = "none", and only there', ("reason",))
+        if self.option_43 not in (None, Option43.NONE, Option43.MENU) and self.offer is not OfferStyle.FILE:
+            raise ConfigError('goes with offer = "file": it speaks of the file there', ("option-43",))
+        if not (self.vendor_class or self.user_class or self.requested or self.architectures - {"unknown"}):
+            what = "vendor-class, user-class, requested or architectures"
+            raise ConfigError(f"needs {what}: else every system of such a machine is offered a boot file", ("offer",))
+
+    def _has_conditions(self) -> bool:
+        return bool(
+            self.vendor_class
+            or self.architectures
+            or self.oui
+            or self.personas
+            or self.tftp_files
+            or self.ipxe is not None
+            or self.tftp_options is not None
+        )
+
+    def over(self, base: "Rule") -> "Rule":
+        """This with what it does not say taken from *base*.
+
+        :raise ConfigError: the parts don't fit together.
+        """
+        unsaid = Rule(name=self.name, like=self.like)
+        said = {
+            a.name: getattr(self, a.name)
+            for a in attrs.fields(Rule)
+            if getattr(self, a.name) != getattr(unsaid, a.name) or a.name in ("name", "like")
+        }
+        if "offer" in said and said["offer"] is not base.offer:
+            # What went with the other way of offering.
+            said = {"reason": "", "option_43": None} | said
+        merged = attrs.evolve(base, **said)
+        merged.check()
+        return merged
+
+    def holds(
+        self,
+        vendor_class: str,
+        architecture: str,
+        ipxe: bool,
+        user_classes: Collection[str],
+        mac: str,
+        requested: Collection[int],
+        dhcp_version: int,
+    ) -> bool:
+        """Whether a client that asks by DHCP is of this kind."""
+        return (
+            vendor_class.startswith(self.vendor_class)
+            and (not self.architectures or architecture in self.architectures)
+            and (self.ipxe is None or self.ipxe == ipxe)
+            and (not self.oui or mac.startswith(self.oui))
+            and (not self.user_class or self.user_class in user_classes)
+            and all(code in requested for code in self.requested)
+            and (self.dhcp_version is None or self.dhcp_version == dhcp_version)
+        )
+
+    @property
+    def files(self) -> "re.Pattern[str] | None":
+        """What the name of a file has to match; None: any is right."""
+        return re.compile("|".join(map(translate, self.tftp_files))) if self.tftp_files else None
+
+    @property
+    def needs_client(self) -> bool:
+        """Who asks by TFTP matters, and not only what it asks for."""
+        return self.offer is not None or bool(
+            self.vendor_class or self.architectures or self.oui or self.personas or self.ipxe is not None
+        )
+
+    def is_client(self, client: Client) -> bool:
+        """Whether a machine that asks by TFTP is of this kind."""
+        if self.offer is not None:
+            return client.persona == self.name
+        return (
+            (not self.personas or client.persona in self.personas)
+            and client.vendor_class.startswith(self.vendor_class)
+            and (not self.architectures or client.architecture in self.architectures)
+            and (self.ipxe is None or self.ipxe == client.ipxe)
+            and (not self.oui or client.mac.startswith(self.oui))
+        )
+
+    @property
+    def persona(self) -> Persona:
+        """What DHCP goes by; there is an offer."""
+        assert self.offer is not None
+        return Persona(
+            self.name,
+            self.offer,
+            self.option_43 or Option43.NONE,
+            self.reason,
+            self.architecture,
+            self.tftp_server_options,
+        )
+
+    @property
+    def treatment(self) -> Treatment | None:
+        """What TFTP goes by; None: the usual."""
+        treatment = Treatment(
+            self.refuse_options,
+            self.max_blksize,
+            self.max_windowsize,
+            self.empty_when_missing,
+            self.instead,
+            bool(self.ignore_case),
+            bool(self.cut_names),
+        )
+        return None if treatment == Treatment() else treatment

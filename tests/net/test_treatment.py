@@ -1,0 +1,153 @@
+"""Clients that are treated specially, by TFTP."""
+
+import pytest
+from tftpserver import Files, Pending, Raising, failed, numbered
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.errors import AccessViolation
+from bootfw.net.clients import Clients
+from bootfw.personas.rule import Rule
+from bootfw.personas.table import Personas, stock
+from bootfw.values import BootRequest
+from bootfw.wire import tftp
+
+MISSING = tftp.Error(1, "File not found")
+
+memory = pytest.mark.parametrize("wire", ["memory-rich"], indirect=True)
+
+
+def personas(**entry) -> Personas:
+    return Personas((Rule(name="x", tftp_files=("*",), **entry),))
+
+
+def test_options_that_are_refused_are_left_out(serve):
+    served = serve({"file": numbered(600)}, personas=personas(refuse_options=["blksize"]))
+
+    assert served.peer().ask("file", BLKSIZE=1400, tsize=0) == [tftp.OptionAck((("tsize", "600"),))]
+    assert served.peer().ask("file", blksize=1400) == [tftp.Data(1, numbered(512))]
+
+
+def test_sizes_are_capped(serve):
+    served = serve({"file": numbered(600)}, personas=personas(max_blksize=256, max_windowsize=2))
+
+    assert served.peer().ask("file", blksize=1400, windowsize=8) == [
+        tftp.OptionAck((("blksize", "256"), ("windowsize", "2")))
+    ]
+    assert served.peer().ask("file", blksize=128, windowsize=1) == [
+        tftp.OptionAck((("blksize", "128"), ("windowsize", "1")))
+    ]
+
+
+def test_a_cap_raises_nothing(serve):
+    served = serve({"file": b""}, personas=personas(max_blksize=65464, max_windowsize=65535), max_blksize=1024)
+
+    assert served.peer().ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1024"),))]
+
+
+def test_uploads_are_treated_as_well(serve):
+    served = serve({}, personas=personas(refuse_options=["blksize"]))
+
+    assert served.peer().put("file", blksize=1400) == [tftp.Ack(0)]
+
+
+def test_what_is_missing_can_be_empty(serve):
+    served = serve({"there.lst": b"x"}, personas=personas(empty_when_missing=["*.lst"]))
+
+    assert served.peer().ask("dir/not.lst", blksize=1024) == [tftp.OptionAck((("blksize", "1024"),))]
+    assert served.peer().download("dir/not.lst") == b""
+    assert served.peer().download("there.lst") == b"x"
+    assert served.peer().ask("not.cfg") == [MISSING]
+
+
+def test_what_is_tried_instead(serve):
+    others = {"*/boot.cfg": ["by-name/{name}", "copy/{path}", "/default.cfg"]}
+    files = {"default.cfg": b"default", "by-name/boot.cfg": b"name", "copy/a/boot.cfg": b"path", "b/boot.cfg": b"own"}
+    served = serve(dict(files), personas=personas(instead=others))
+
+    assert served.peer().download("b/boot.cfg") == b"own"
+    assert served.peer().download("a/boot.cfg") == b"name"
+    del served.backend.files["by-name/boot.cfg"]
+    assert served.peer().download("a/boot.cfg") == b"path"
+    assert served.peer().download("c/boot.cfg") == b"default"
+    assert served.peer().ask("boot.cfg") == [MISSING]
+
+
+def test_garbage_behind_a_name_is_cut_off(serve):
+    served = serve({"pxelinux.0": b"x"}, personas=personas(cut_names=True))
+
+    for name in ("pxelinux.0\udcff", "/pxelinux.0\udcffQ3*G"):
+        assert served.peer().download(name) == b"x"
+    assert served.peer().ask("other\udcff") == [MISSING]
+
+
+@memory
+def test_a_backend_that_answers_later_is_asked_again(serve):
+    pending = Pending()
+    served = serve(Files({"b": b"x"}, {"open": pending}), personas=personas(instead={"a": ["none", "b"]}))
+    peer = served.peer()
+
+    assert peer.ask("a") == []
+    for _ in range(3):
+        pending.fire()
+    assert peer.take() == []
+    served.settle()
+    assert peer.take() == [tftp.Data(1, b"x")]
+    peer.say(tftp.ack(1))
+
+
+@memory
+@pytest.mark.parametrize("way", [lambda call: call(), failed])
+def test_what_is_not_there_is_another_thing_than_what_may_not_be_read(serve, way):
+    backend = Files({"b": b"x"}, {"open": Raising(AccessViolation(), way)})
+    served = serve(backend, personas=personas(instead={"a": ["b"]}, empty_when_missing=["*"]))
+
+    assert served.peer().ask("a") == [tftp.Error(2, "Access violation")]
+
+
+@memory
+def test_others_find_no_difference(serve):
+    served = serve({"file": numbered(600)}, personas=Personas((Rule(name="x", tftp_files=("other",), max_blksize=8),)))
+
+    assert served.peer().ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
+
+
+@memory
+def test_a_machine_that_dhcp_told_of(start):
+    clients = Clients()
+    served = start(
+        {"file": numbered(600)},
+        clients=clients,
+        personas=Personas((Rule(name="rom", vendor_class="PXE", offer="file", refuse_options=["blksize"]),)),
+    )
+    clients.asked(BootRequest("52:54:00:00:00:01", "discover", "rom", "x86-bios", client_address="10.0.0.9"))
+
+    assert served.peer(9).ask("file", blksize=1400) == [tftp.Data(1, numbered(512))]
+    assert served.peer(8).ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
+
+
+# With the personas that come with bootfw
+
+
+@memory
+def test_windows_finds_its_files_in_any_case(serve, tmp_path):
+    """Issue 5121 of windows-itpro-docs; the directory is as copied from a CD."""
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot/bcd").write_bytes(b"store")
+    served = serve(DirectoryBackend(tmp_path), personas=stock())
+
+    assert served.peer().download("\\Boot\\BCD") == b"store"
+    [oack] = served.peer().ask("Boot/BCD", tsize=0, blksize=1456, windowsize=4, msftwindow=31416)
+    assert oack == tftp.OptionAck((("tsize", "5"), ("blksize", "1456"), ("windowsize", "4")))
+    assert served.peer().ask("Boot/BCD", blksize=1456) == [MISSING]
+
+
+@memory
+def test_grub_is_content_with_empty_lists_and_others_want_to_hear_that_there_is_nothing(serve):
+    served = serve({"grub/grub.cfg": b"menu"}, personas=stock())
+
+    grub = {"blksize": 1024, "tsize": 0}
+    assert served.peer().download("/grub/x86_64-efi/command.lst", **grub) == b""
+    assert served.peer().download("/grub.cfg", **grub) == b"menu"
+    assert served.peer().ask("/grub.cfg-01-52-54-00-12-34-56", **grub) == [MISSING]
+    assert served.peer().ask("pxelinux.cfg/default", tsize=0, blksize=1408) == [MISSING]
+    assert served.peer().ask("grub.cfg", tsize=0, blksize=1408) == [MISSING]
