@@ -45,8 +45,10 @@ class Fingerprint:
         """Whether *options* are one of the ways."""
         return any(way.fits(options) for way in self.ways)
 
-    def __str__(self) -> str:
-        return " | ".join(map(_shown, self.ways))
+    @property
+    def texts(self) -> list[str]:
+        """What read() takes."""
+        return list(map(_shown, self.ways))
 
 
 def _asked(text: str) -> Asked:
@@ -63,4 +65,4 @@ def _asked(text: str) -> Asked:
 
 def _shown(way: Asked) -> str:
     words = [name if value is None else f"{name}={value}" for name, value in way.options]
-    return " ".join([OTHERS, *words] if way.others else words) or "no options"
+    return " ".join([OTHERS, *words] if way.others else words)

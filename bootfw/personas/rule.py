@@ -206,17 +206,18 @@ class Rule:
             or self.tftp_options is not None
         )
 
+    def said(self) -> dict[str, Any]:
+        """The fields that say something, ``name`` first. ``like`` is none: what it stands for has been taken over."""
+        unsaid = Rule(name=self.name, like="?")
+        values = {a.name: getattr(self, a.name) for a in attrs.fields(Rule) if a.name != "like"}
+        return {name: value for name, value in values.items() if name == "name" or value != getattr(unsaid, name)}
+
     def over(self, base: "Rule") -> "Rule":
         """This with what it does not say taken from *base*.
 
         :raise ConfigError: the parts don't fit together.
         """
-        unsaid = Rule(name=self.name, like=self.like)
-        said = {
-            a.name: getattr(self, a.name)
-            for a in attrs.fields(Rule)
-            if getattr(self, a.name) != getattr(unsaid, a.name) or a.name in ("name", "like")
-        }
+        said = {**self.said(), "like": self.like}
         if "offer" in said and said["offer"] is not base.offer:
             # What went with the other way of offering.
             said = {"reason": "", "option_43": None} | said

@@ -1,0 +1,105 @@
+"""``bootfw personas``: the kinds of clients, and how each is treated."""
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from bootfw.cli.failure import CommandError
+from bootfw.cli.table import aligned
+from bootfw.config import load_config
+from bootfw.personas.fingerprint import Fingerprint
+from bootfw.personas.rule import Rule
+from bootfw.personas.table import stock
+from bootfw.schema import nearest, spelled
+from bootfw.values import OfferStyle, Option43
+
+_CONDITIONS = (
+    "vendor_class",
+    "architectures",
+    "user_class",
+    "oui",
+    "requested",
+    "ipxe",
+    "dhcp_version",
+    "tftp_options",
+    "tftp_files",
+    "personas",
+)
+_ABOUT = ("name", "reason", "source")
+
+
+def add_personas(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    about = "The kinds of clients: how they are told, how they are treated, and where that was seen. First match first."
+    parser = commands.add_parser("personas", help="show the kinds of clients that are known", description=about)
+    parser.add_argument("name", nargs="?", default="", help="show everything about this one")
+    parser.add_argument("-c", "--config", metavar="FILE", default=None, help="with those of this configuration")
+    parser.add_argument("--json", action="store_true", help="as JSON, with everything")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    settings = load_config(options.config, os.environ).settings
+    own = {rule.name for rule in settings.persona}
+    rules = stock().with_own(settings.persona).rules
+    if options.name:
+        chosen = [rule for rule in rules if rule.name == options.name]
+        if not chosen:
+            known = [rule.name for rule in rules]
+            raise CommandError(f'there is no persona "{options.name}"{nearest(options.name, known)}')
+        rules = tuple(chosen)
+    if options.json:
+        shown = [{**_said(rule), "from": "configuration" if rule.name in own else "bootfw"} for rule in rules]
+        _print(json.dumps(shown, indent=2))
+    elif options.name:
+        [rule] = rules
+        rows = [(key, _text(value)) for key, value in _said(rule).items() if key not in ("name", "source")]
+        _print(aligned(rows))
+        if rule.source:
+            _print(f"\nSeen: {' '.join(rule.source.split())}")
+    else:
+        table = [("PERSONA", "WHO", "TREATMENT")]
+        table += [(rule.name + ("*" if rule.name in own else ""), _of(rule, True), _of(rule, False)) for rule in rules]
+        _print(aligned(table))
+        if own:
+            _print("* of the configuration")
+
+
+def _said(rule: Rule) -> dict[str, Any]:
+    """What a rule says, as the configuration would."""
+    return {spelled(name): _plain(value) for name, value in rule.said().items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, OfferStyle | Option43):
+        return value.value
+    if isinstance(value, Fingerprint):
+        return value.texts
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _of(rule: Rule, conditions: bool) -> str:
+    words = [
+        f"{key}: {_text(value)}"
+        for key, value in _said(rule).items()
+        if (key.replace("-", "_") in _CONDITIONS) is conditions and key not in _ABOUT
+    ]
+    return "; ".join(words) or "as usual"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(str(part) or "none" for part in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{pattern} -> {' '.join(others)}" for pattern, others in value.items())
+    return str(value)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

@@ -1,0 +1,71 @@
+"""``bootfw personas`` as an operator uses it."""
+
+import json
+
+import pytest
+
+from bootfw.cli.main import main
+from bootfw.personas.table import read, stock
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "bootfw.toml"
+    path.write_text(
+        '[[persona]]\nname = "old-rom"\noui = ["00:a0:c9"]\nrefuse-options = ["blksize"]\n'
+        '[[persona]]\nname = "uefi"\nlike = "uefi"\noffer = "file"\n'
+    )
+    return str(path)
+
+
+def shown(capsys, *arguments: str) -> str:
+    assert main(["personas", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_table(capsys):
+    head, *lines = shown(capsys).splitlines()
+
+    assert head.split() == ["PERSONA", "WHO", "TREATMENT"]
+    assert [line.split()[0] for line in lines] == [rule.name for rule in stock().rules]
+    [grub] = [line for line in lines if line.startswith("grub ")]
+    assert "tftp-options: blksize=1024 tsize, blksize=512 tsize" in grub
+    assert "empty-when-missing: *.lst" in grub
+    assert "as usual" in next(line for line in lines if line.startswith("shim "))
+
+
+def test_those_of_a_configuration_stand_where_they_are_asked(capsys, config):
+    lines = shown(capsys, "-c", config).splitlines()
+
+    assert lines[1].startswith("old-rom*")
+    assert any(line.startswith("uefi*") and "offer: file" in line for line in lines)
+    assert lines[-1] == "* of the configuration"
+
+
+def test_one(capsys):
+    text = shown(capsys, "raspberry-pi-3")
+
+    assert "oui                  b8:27:eb\n" in text
+    assert "Seen: raspberrypi/documentation" in text
+
+
+def test_json_has_all_of_it_and_can_be_read_again(capsys, config):
+    told = json.loads(shown(capsys, "--json"))
+
+    assert {one.pop("from") for one in told} == {"bootfw"}
+    assert read({"persona": told}).rules == stock().rules
+    froms = {one["name"]: one["from"] for one in json.loads(shown(capsys, "--json", "-c", config))}
+    assert (froms["old-rom"], froms["uefi"], froms["ipxe"]) == ("configuration", "configuration", "bootfw")
+
+
+def test_one_that_there_is_not(capsys):
+    assert main(["personas", "rasberry-pi"]) == 1
+    assert capsys.readouterr().err == 'bootfw: there is no persona "rasberry-pi"; did you mean "raspberry-pi"?\n'
+
+
+def test_a_configuration_that_is_wrong(capsys, tmp_path):
+    path = tmp_path / "bootfw.toml"
+    path.write_text('[[persona]]\nname = "x"\n')
+
+    assert main(["personas", "-c", str(path)]) == 1
+    assert capsys.readouterr().err == f"bootfw: {path}: persona[0]: it has no condition, and would be everybody\n"
