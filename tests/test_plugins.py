@@ -403,6 +403,7 @@ def test_every_built_in_loads_and_has_a_summary() -> None:
         "backend directory",
         "backend distribution",
         "backend memory",
+        "backend template",
         "resolver by-architecture",
         "resolver by-client",
         "resolver static",
