@@ -8,7 +8,6 @@ import errno
 import socket
 import sys
 from collections.abc import Callable
-from struct import Struct
 from typing import Any
 
 from twisted.internet import defer
@@ -26,7 +25,7 @@ from zope.interface import implementer
 
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net import mmsg
-from bootfw.net.express import Express
+from bootfw.net.express import Express, Left
 from bootfw.net.packetinfo import IPV6, NOWHERE, Cache
 from bootfw.net.sender import Counters, Sender
 from bootfw.net.udpsocket import open_socket
@@ -35,12 +34,7 @@ from bootfw.values import Address, Via
 # Datagrams read in one wake-up, so that timers and other ports get their turn.
 _PER_WAKE_UP = 4 * mmsg.BATCH
 
-# Plain calls after one that could have taken many and has found one at most.
-_SINGLY = 4
-
 _ANCILLARY = 64  # octets of room for control messages; packet info takes 40 at most
-
-_four_octets = Struct("!I").unpack_from
 
 Arrival = tuple[bytes, Address, Via]
 
@@ -102,7 +96,6 @@ class DatagramPort:
         self._vias = Cache(self._family.read_info)
         self._room = [memoryview(bytearray(mmsg.LARGEST))]
         self._express: Express | None = None
-        self._singly = 1 if mmsg.AVAILABLE else sys.maxsize
         self._open = self._reading = True
         try:
             self._protocol.makeConnection(self)
@@ -166,17 +159,13 @@ class DatagramPort:
 
     def doRead(self) -> None:
         """Deliver what has arrived, up to a number that is fair to others."""
+        # From the plain call each datagram comes by itself. From the other, one is all there was; another so soon would
+        # be a surprise, and the reactor looks again anyway.
+        receive, enough = (self._receive_many, 1) if mmsg.AVAILABLE else (self._receive_one, 0)
         room = _PER_WAKE_UP
         while room > 0 and self._reading:
-            # Datagrams that come one by one, the rule with one lock-step transfer, cost least by the plain call.
-            if self._singly:
-                self._singly -= 1
-                count = self._receive_one()
-            else:
-                count = self._receive_many()
-                if count <= 1:
-                    self._singly = _SINGLY
-            if not count:
+            count = receive()
+            if count <= enough:
                 return
             room -= count
 
@@ -186,12 +175,6 @@ class DatagramPort:
         except OSError as error:
             self._failed_to_receive(error.errno)
             return 0
-        express = self._express
-        if length == 4 and express is not None:
-            take = express.takers.get(self._sender.destination(peer).key)
-            if take is not None and take(_four_octets(self._room[0])[0], express.seconds()):
-                self.counters.received += 1
-                return 1
         self._deliver([(bytes(self._room[0][:length]), peer, self._vias[ancillary[0][2]] if ancillary else NOWHERE)])
         return 1
 
@@ -204,38 +187,30 @@ class DatagramPort:
         except OSError as error:
             self._failed_to_receive(error.errno)
             return 0
-        if count:
-            if count > 1:
-                self._sender.collect()
+        if not count:
+            return 0
+        express = self._express
+        now, left = express.answer(inbox, count) if express is not None else _nothing_answered(count)
+        if len(left) > 1:
+            self._sender.collect()
+        if left:
             try:
-                self._deliver(self._not_taken(inbox, count))
+                self._deliver(self._not_taken(inbox, left, now))
             finally:
                 self._sender.release()
         return count
 
-    def _not_taken(self, inbox: mmsg.Inbox, count: int) -> list[Arrival]:
-        """Deliver what has come but for the last of it, which no one has taken."""
-        peers, vias = self._peers, self._vias
-        express = self._express
-        if express is None or not express.takers:
-            return [inbox.datagram(i, peers, vias, NOWHERE) for i in range(count)]
-        now = express.seconds()
-        find = express.takers.get
-        left: list[Arrival] = []
-        taken = 0
-        for i, (key, length, head) in enumerate(inbox.heads(count)):
-            if length == 4:
-                take = find(key)
-                if take is not None:
-                    if left:
-                        self._deliver(left)
-                        left = []
-                    if take(head, now):
-                        taken += 1
-                        continue
-            left.append(inbox.datagram(i, peers, vias, NOWHERE))
-        self.counters.received += taken
-        return left
+    def _not_taken(self, inbox: mmsg.Inbox, left: Left, now: float) -> list[Arrival]:
+        """What no lane's transfer takes."""
+        rest: list[Arrival] = []
+        passed: set[bytes | int] = set()
+        for i, key, lane, head in left:
+            if lane is not None and key not in passed and lane.take(head, now):
+                self.counters.received += 1
+                continue
+            passed.add(key)
+            rest.append(inbox.datagram(i, self._peers, self._vias, NOWHERE))
+        return rest
 
     def _deliver(self, batch: list[Arrival]) -> None:
         if not batch:
@@ -311,3 +286,8 @@ class DatagramPort:
         """For the reactor's log lines."""
         named = ILoggingContext.providedBy(self._protocol)
         return f"{self._protocol.logPrefix() if named else type(self._protocol).__name__} (UDP)"
+
+
+def _nothing_answered(count: int) -> tuple[float, Left]:
+    """As Express.answer(), where there is none."""
+    return 0.0, [(i, b"", None, 0) for i in range(count)]

@@ -22,7 +22,7 @@ _DATA = 3
 class Piece:
     """Consecutive full blocks of a file, framed as DATA."""
 
-    __slots__ = ("address", "first", "last", "stride", "view")
+    __slots__ = ("address", "first", "lanes", "last", "stride", "view")
 
     def __init__(self, first: int, count: int, blksize: int) -> None:
         self.first = first
@@ -34,6 +34,8 @@ class Piece:
         self.view: memoryview | None = memoryview(memory).cast("B")
         """The datagrams one after the other. None: the memory was needed otherwise."""
         self.address = ctypes.addressof(memory)
+        self.lanes: set[Any] = set()
+        """Each Lane that is open in it, to be closed when it goes."""
 
     def fill(self, reader: Any) -> bool:
         """Read the blocks. False: the file is shorter than it was."""
@@ -104,9 +106,11 @@ class Images:
     def _drop(self, key: Any, piece: Piece) -> None:
         assert piece.view is not None
         self._used -= len(piece.view) + _OVERHEAD
-        # Whoever reads it at the moment looks here each time; what is about to be sent keeps the view itself.
+        # Whoever reads it at the moment looks here each time, but for the lanes.
         piece.view = None
-        piece.address = 0
+        for lane in piece.lanes:
+            lane.close()
+        piece.lanes.clear()
 
 
 def last_together(blksize: int, block: int) -> int:

@@ -62,11 +62,11 @@ class _Message(ctypes.Structure):
 
 
 # Places in an array of messages, seen as unsigned ints and as size_t, which is an unsigned long on Linux.
-_INTS = ctypes.sizeof(_Message) // ctypes.sizeof(ctypes.c_uint)
-_SIZES = ctypes.sizeof(_Message) // ctypes.sizeof(ctypes.c_size_t)
+_SIZE = ctypes.sizeof(_Message)
+_INTS = _SIZE // ctypes.sizeof(ctypes.c_uint)
+_SIZES = _SIZE // ctypes.sizeof(ctypes.c_size_t)
 _LENGTH = _Message.length.offset // ctypes.sizeof(ctypes.c_uint)
 _CONTROL_LENGTH = _Header.control_length.offset // ctypes.sizeof(ctypes.c_size_t)
-_CONTROL_POINTER = _Header.control.offset // ctypes.sizeof(ctypes.c_size_t)
 _VECTOR_SIZES = ctypes.sizeof(_Vector) // ctypes.sizeof(ctypes.c_size_t)
 
 
@@ -134,6 +134,9 @@ class Inbox:
         self._name_length = name_length
         self._info_end = _INFO + info_length
         self._control_lengths = memoryview(array("L", [_CONTROL] * BATCH))
+        self._used = 0
+        self._keys = self._messages.names.cast("Q")
+        self._octets = self._messages.data.cast("I")
 
     def receive(
         self, descriptor: int, peers: Mapping[bytes, Peer], infos: Mapping[bytes, Info], unknown: Info
@@ -152,31 +155,35 @@ class Inbox:
         :raise OSError: anything but EAGAIN and EINTR.
         """
         messages = self._messages
-        # The kernel puts what it has used in the place of what there is.
-        messages.sizes[_CONTROL_LENGTH::_SIZES] = self._control_lengths
+        used = self._used
+        if used:
+            # The kernel has put what it used in the place of what there is.
+            messages.sizes[_CONTROL_LENGTH : _SIZES * used : _SIZES] = self._control_lengths[:used]
+            self._used = 0
         count: int = _recvmmsg(descriptor, messages.address, BATCH, socket.MSG_DONTWAIT, None)
         if count < 0:
             code = ctypes.get_errno()
             if code in (errno.EAGAIN, errno.EINTR):
                 return 0
             raise OSError(code, os.strerror(code))
+        self._used = count
         return count
 
-    def heads(self, count: int) -> Iterator[tuple[bytes | int, int, int]]:
-        """(key of the source, length, first four octets as a big-endian number) of the first *count* slots.
+    def heads(self, count: int) -> Iterator[tuple[int, bytes | int, int, int]]:
+        """(slot, key of the source, length, first four octets as a big-endian number) of the first *count* slots.
 
         The four octets mean nothing where fewer have come.
         """
         messages = self._messages
         keys: Iterable[bytes | int]
         if self._name_length == _SOCKADDR_IN:
-            keys = messages.names.cast("Q")[: count * _NAME // 8 : _NAME // 8].tolist()
+            keys = self._keys[: count * _NAME // 8 : _NAME // 8].tolist()
         else:
             names, length = messages.names, self._name_length
             keys = [bytes(names[start : start + length]) for start in range(0, count * _NAME, _NAME)]
         lengths = messages.ints[_LENGTH : count * _INTS : _INTS].tolist()
-        octets = messages.data.cast("I")[: count * _LARGEST_SLOT // 4 : _LARGEST_SLOT // 4].tobytes()
-        return zip(keys, lengths, _FOUR_OCTETS[count].unpack(octets), strict=True)
+        octets = self._octets[: count * _LARGEST_SLOT // 4 : _LARGEST_SLOT // 4].tobytes()
+        return zip(range(count), keys, lengths, _FOUR_OCTETS[count].unpack(octets), strict=True)
 
     def datagram(
         self, i: int, peers: Mapping[bytes, Peer], infos: Mapping[bytes, Info], unknown: Info
@@ -198,15 +205,67 @@ def source_key(raw: bytes) -> bytes | int:
     return int.from_bytes(raw[:8], sys.byteorder) if len(raw) == _SOCKADDR_IN else raw
 
 
-class Fixed:
-    """Octets at an address that does not change, for the kernel to read."""
+class Prepared:
+    """A message for many datagrams to the same peer: only where its data lies changes from one to the next.
 
-    __slots__ = ("_memory", "address", "length")
+    :param name: raw destination sockaddr.
+    :param control: packed control messages; may be empty.
+    """
 
-    def __init__(self, octets: bytes) -> None:
-        self._memory = (ctypes.c_char * len(octets)).from_buffer_copy(octets)
-        self.address = ctypes.addressof(self._memory)
-        self.length = len(octets)
+    __slots__ = ("header", "vector")
+
+    def __init__(self, name: bytes, control: bytes) -> None:
+        size = ctypes.sizeof(_Vector)
+        memory = (ctypes.c_char * (size + _NAME + len(control)))()
+        octets = memoryview(memory).cast("B")  # keeps the memory alive
+        octets[size : size + len(name)] = name
+        octets[size + _NAME :] = control
+        message = _Message()
+        header, address = message.header, ctypes.addressof(memory)
+        header.vectors, header.vector_count = address, 1
+        header.name, header.name_length = address + size, len(name)
+        if control:
+            header.control, header.control_length = address + size + _NAME, len(control)
+        self.header = bytes(message)
+        """What a Burst takes."""
+        self.vector = octets[:size].cast("L")
+        """Address of the data and its length in octets; to be set before each sending."""
+
+
+class Burst:
+    """Sends Prepared messages in one call."""
+
+    def __init__(self) -> None:
+        messages = (_Message * BATCH)()
+        self._octets = memoryview(messages).cast("B")
+        self._address = ctypes.addressof(messages)
+
+    def send(self, descriptor: int, headers: list[bytes]) -> list[tuple[int, int]]:
+        """Send in order; at most BATCH.
+
+        :param headers: of each message; what its vector points to is in its place until this returns.
+        :return: (position, errno) of each that did not leave.
+        """
+        octets = b"".join(headers)
+        self._octets[: len(octets)] = octets
+        return _transmit(descriptor, self._address, len(headers))
+
+
+def _transmit(descriptor: int, address: int, count: int) -> list[tuple[int, int]]:
+    """sendmmsg(2) until all have left or failed; see Burst.send()."""
+    first = 0
+    failed: list[tuple[int, int]] = []
+    while first < count:
+        sent = _sendmmsg(descriptor, address + _SIZE * first, count - first, socket.MSG_DONTWAIT)
+        if sent < 0:
+            code = ctypes.get_errno()
+            if code == errno.EINTR:
+                continue
+            # The error is the first datagram's; those behind it may go elsewhere.
+            failed.append((first, code))
+            sent = 1
+        first += sent
+    return failed
 
 
 class Outbox:
@@ -216,13 +275,9 @@ class Outbox:
     """
 
     def __init__(self, name_length: int) -> None:
-        self._messages = messages = _Messages(SLOT, name_length)
-        self._places = [(messages.sizes[_SIZES * i], messages.vector_sizes[_VECTOR_SIZES * i]) for i in range(BATCH)]
-        self._controls = [messages.sizes[_SIZES * i + _CONTROL_POINTER] for i in range(BATCH)]
-        self.queue: list[tuple[tuple[int, int, int], int, int, Any, Any]] = []
-        """((address of the raw destination sockaddr, address and length of packed control messages), address and length
-        of the data, two things that keep all this in its place). add() appends, and so may anyone while there are less
-        than BATCH: what is in its place is sent without being copied."""
+        self._messages = _Messages(SLOT, name_length)
+        self._lengths: list[int] = []
+        self._control_lengths: list[int] = []
 
     def add(self, data: Any, name: bytes, control: bytes) -> bool:
         """Copy a datagram into the next slot; True: this was the last one, flush.
@@ -231,45 +286,27 @@ class Outbox:
         :param name: raw destination sockaddr.
         :param control: packed control messages; may be empty.
         """
-        messages, i = self._messages, len(self.queue)
-        length = len(data)
-        messages.data[SLOT * i : SLOT * i + length] = data
+        messages, i, length = self._messages, len(self._lengths), len(data)
+        start = SLOT * i
+        messages.data[start : start + length] = data
         start = _NAME * i
         messages.names[start : start + len(name)] = name
         if control:
             start = _CONTROL * i
             messages.controls[start : start + len(control)] = control
-        name_address, data_address = self._places[i]
-        self.queue.append(((name_address, self._controls[i], len(control)), data_address, length, None, None))
+        self._lengths.append(length)
+        self._control_lengths.append(len(control))
         return i + 1 == BATCH
 
     def flush(self, descriptor: int) -> tuple[int, list[int]]:
         """Send what was collected, in order: how many datagrams left, and an errno for each that did not."""
-        count = len(self.queue)
+        count = len(self._lengths)
         if not count:
             return 0, []
-        sizes, vectors = self._messages.sizes, self._messages.vector_sizes
-        places, addresses, lengths, *kept = zip(*self.queue, strict=True)
-        names, controls, control_lengths = zip(*places, strict=True)
-        end = _SIZES * count
-        sizes[0:end:_SIZES] = array("L", names)
-        sizes[_CONTROL_POINTER:end:_SIZES] = array("L", controls)
-        sizes[_CONTROL_LENGTH:end:_SIZES] = array("L", control_lengths)
-        vectors[0 : _VECTOR_SIZES * count : _VECTOR_SIZES] = array("L", addresses)
-        vectors[1 : _VECTOR_SIZES * count : _VECTOR_SIZES] = array("L", lengths)
-        self.queue.clear()
-        first = 0
-        errors: list[int] = []
-        while first < count:
-            address = self._messages.address + ctypes.sizeof(_Message) * first
-            sent = _sendmmsg(descriptor, address, count - first, socket.MSG_DONTWAIT)
-            if sent < 0:
-                code = ctypes.get_errno()
-                if code == errno.EINTR:
-                    continue
-                # The error is the first datagram's; those behind it may go elsewhere.
-                errors.append(code)
-                sent = 1
-            first += sent
-        del kept
-        return count - len(errors), errors
+        messages = self._messages
+        messages.vector_sizes[1 : _VECTOR_SIZES * count : _VECTOR_SIZES] = array("L", self._lengths)
+        messages.sizes[_CONTROL_LENGTH : _SIZES * count : _SIZES] = array("L", self._control_lengths)
+        self._lengths.clear()
+        self._control_lengths.clear()
+        failed = _transmit(descriptor, messages.address, count)
+        return count - len(failed), [code for _, code in failed]

@@ -9,14 +9,16 @@ from typing import Any
 from attrs import define
 
 from bootfw.net import mmsg
-from bootfw.net.images import Piece
 from bootfw.net.packetinfo import Cache, Destination, Family, control_message
 from bootfw.values import Address, Via
 
 # UDP_SEGMENT (udp(7)): at most 64 segments (newer kernels take more), and what fits into an IPv4 packet.
 _UDP_SEGMENT = 103
-_SEGMENTS = 64
-_LARGEST_RUN = 65507
+SEGMENTATION = socket.IPPROTO_UDP, _UDP_SEGMENT
+SEGMENTS = 64
+LARGEST_RUN = 65507
+NOT_SEGMENTED = (errno.EMSGSIZE, errno.EINVAL, errno.EIO)
+"""More than this path's MTU; and how the kernel and the device say that they can't."""
 
 _UNSIGNED_SHORT = struct.Struct("@H")
 
@@ -50,21 +52,23 @@ class Sender:
     """
 
     def __init__(self, sock: socket.socket, family: Family, counters: Counters, refused: Callable[[], None]) -> None:
+        self.descriptor = sock.fileno()
         self._socket = sock
         self._family = family
-        self._counters = counters
+        self.counters = counters
         self._refused = refused
         self._bound_to = sock.getsockname()[0]
         self._segmentation = _has_segmentation(sock)
-        self.outbox = mmsg.Outbox(family.name_length)
+        self._outbox = mmsg.Outbox(family.name_length)
         self.collecting = False
         self._destinations = Cache(family.destination)
         self._sources = Cache(self._from_source)
         self._wires = Cache(self._from_wire)
 
-    def line(self, peer: Address, via: Via | None) -> "Line":
-        """What is worth being prepared for many datagrams to the same peer; arguments as for send()."""
-        return Line(self, self._destinations[peer], self._controls_for(self._destinations[peer], via))
+    def way(self, peer: Address, via: Via | None) -> tuple[Destination, Controls]:
+        """What is worth being looked up once for many datagrams to the same peer; arguments as for send()."""
+        destination = self._destinations[peer]
+        return destination, self._controls_for(destination, via)
 
     def destination(self, peer: Address) -> Destination:
         """:raise InvalidAddressError: it isn't a numeric address of the port's family."""
@@ -107,34 +111,35 @@ class Sender:
             else:
                 self._socket.sendto(data, destination.address)
         except OSError as error:
-            self._lost(error.errno)
+            self.lost(error.errno)
         else:
-            self._counters.sent += 1
+            self.counters.sent += 1
 
     def _collect(self, data: Any, destination: Destination, controls: Controls) -> None:
         if len(data) > mmsg.SLOT:
             self.flush()
             self._send(data, destination, controls)
             return
-        if self.outbox.add(data, destination.raw, controls[1]):
+        if self._outbox.add(data, destination.raw, controls[1]):
             self.flush()
 
     def flush(self) -> None:
         """Send what has been collected so far."""
-        sent, errors = self.outbox.flush(self._socket.fileno())
-        self._counters.sent += sent
+        sent, errors = self._outbox.flush(self.descriptor)
+        self.counters.sent += sent
         for code in errors:
-            self._lost(code)
+            self.lost(code)
 
-    def _lost(self, code: int | None, count: int = 1) -> None:
-        self._counters.send_errors += count
+    def lost(self, code: int | None, count: int = 1) -> None:
+        """Count what the kernel did not take."""
+        self.counters.send_errors += count
         if code == errno.ECONNREFUSED:
             self._refused()
 
     def _send_run(self, data: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
         """A run of datagrams: by UDP_SEGMENT where kernel and path take it, else each by itself."""
         self.flush()
-        at_once = segment * max(1, min(_SEGMENTS, _LARGEST_RUN // segment))
+        at_once = segment * max(1, min(SEGMENTS, LARGEST_RUN // segment))
         for start in range(0, len(data), at_once):
             run = data[start : start + at_once]
             if self._segmentation and len(run) > segment:
@@ -144,21 +149,21 @@ class Sender:
 
     def _send_segmented(self, run: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
         count = -(-len(run) // segment)
-        ancillary = [*controls[0], (socket.IPPROTO_UDP, _UDP_SEGMENT, _UNSIGNED_SHORT.pack(segment))]
+        ancillary = [*controls[0], (*SEGMENTATION, _UNSIGNED_SHORT.pack(segment))]
         try:
             self._socket.sendmsg([run], ancillary, 0, destination.address)
         except OSError as error:
-            if error.errno not in (errno.EMSGSIZE, errno.EINVAL, errno.EIO):
-                self._lost(error.errno, count)
+            if error.errno not in NOT_SEGMENTED:
+                self.lost(error.errno, count)
                 return
-            lost_before = self._counters.send_errors
+            lost_before = self.counters.send_errors
             self._send_each(run, destination, controls, segment)
-            # EMSGSIZE: more than this path's MTU. EINVAL and EIO are how the kernel and the device say that they can't,
-            # but only if the same datagrams do pass one by one: then there is no use in asking again.
-            if error.errno != errno.EMSGSIZE and self._counters.send_errors == lost_before:
+            # It is the kernel or the device only if the same datagrams do pass one by one: then there is no use in
+            # asking again.
+            if error.errno != errno.EMSGSIZE and self.counters.send_errors == lost_before:
                 self._segmentation = False
         else:
-            self._counters.sent += count
+            self.counters.sent += count
 
     def _send_each(self, run: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
         put = self._collect if mmsg.AVAILABLE else self._send
@@ -184,34 +189,6 @@ class Sender:
             return _NOTHING
         level, kind = self._family.level, self._family.type
         return [(level, kind, info)], control_message(level, kind, info)
-
-
-class Line:
-    """The way to one peer; see Sender.line."""
-
-    __slots__ = ("_control", "_controls", "_destination", "_name", "_place", "_sender")
-
-    def __init__(self, sender: Sender, destination: Destination, controls: Controls) -> None:
-        self._sender = sender
-        self._destination = destination
-        self._controls = controls
-        self._name = mmsg.Fixed(destination.raw)
-        self._control = mmsg.Fixed(controls[1])
-        self._place = self._name.address, self._control.address, self._control.length
-
-    def send(self, piece: Piece, first: int, count: int) -> None:
-        """Send *count* blocks of *piece*, from block *first* on. A single one isn't copied if that can be avoided."""
-        sender = self._sender
-        stride = piece.stride
-        start = (first - piece.first) * stride
-        if count == 1 and sender.collecting:
-            queue = sender.outbox.queue
-            queue.append((self._place, piece.address + start, stride, self, piece.view))
-            if len(queue) == mmsg.BATCH:
-                sender.flush()
-        else:
-            assert piece.view is not None
-            sender.send_to(piece.view[start : start + count * stride], self._destination, self._controls, stride)
 
 
 def _has_segmentation(sock: socket.socket) -> bool:

@@ -6,10 +6,9 @@ from attrs import define, field
 
 from bootfw.interfaces import IReader
 from bootfw.net.answers import content, later
-from bootfw.net.express import Express
+from bootfw.net.express import Express, Lane
 from bootfw.net.images import Piece, last_together
 from bootfw.net.netascii import NetasciiReader
-from bootfw.net.sender import Line
 from bootfw.net.transfer import Transfer
 from bootfw.tftp import read
 from bootfw.tftp.blocks import Blocks, frame
@@ -30,10 +29,9 @@ class ReadTransfer(Transfer):
     _asynchronous: bool = field(default=False, init=False)
     """The reader answers later: asking it again for a retransmission is dear."""
 
-    _line: Line = field(init=False)
     _express: Express | None = field(default=None, init=False)
-    """Where the express way is open, and the line that its blocks go by."""
-    _windowsize: int = field(init=False)
+    """Where the express way is open."""
+    _lane: Lane | None = field(default=None, init=False)
     _piece: Piece | None = field(default=None, init=False)
     """What was found last by the express way, or wasn't."""
     _asked: int = field(default=0, init=False)
@@ -57,6 +55,8 @@ class ReadTransfer(Transfer):
         if opcode == b"\0\4" and len(data) >= 4:
             if self.session is not None:
                 self._step(read.Input.ACK, data[2] << 8 | data[3], now)
+                if self._express is not None:
+                    self._open_lane()
         elif opcode == b"\0\5" and len(data) >= 4:
             self._peer_error(data, now)
         else:
@@ -64,18 +64,54 @@ class ReadTransfer(Transfer):
 
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
         """See Transfer."""
+        if self.port is None and getattr(self._reader, "identity", None) is not None:
+            self._express = self._around.express()
         super().begin(agreed, watchdog, now)
-        express = self._around.express() if self.port is None and not self._over else None
-        if express is not None and getattr(self._reader, "identity", None) is not None:
-            self._express, self._windowsize = express, agreed.windowsize
-            self._line = express.line(self.request.peer, self.via)
-            express.give(self.request.peer, self._acknowledged)
+
+    def ring(self, now: float) -> None:
+        """See Transfer."""
+        if self._lane is not None:
+            self._catch_up()
+            if self.deadline is not None and now < self.deadline:
+                self._around.alarm.watch(self)
+                return
+        super().ring(now)
+
+    def _open_lane(self) -> None:
+        """Have the next ACKs take the express way, if there is one for them."""
+        sent = self.session.in_flight
+        if not sent:
+            return
+        piece = self._piece
+        windowsize = self._agreed.windowsize
+        if piece is None or piece.view is None or sent + windowsize > piece.last:
+            piece = self._next_piece()
+            if piece is None or sent + windowsize > piece.last:
+                return
+        lane = self._lane
+        if lane is None:
+            assert self._express is not None
+            request, blksize = self.request, self._agreed.blksize
+            lane = self._lane = self._express.lane(request.peer, self.via, self._acknowledged, blksize, windowsize)
+        lane.open(piece, sent, self.session.sent_at, self.session.news)
+
+    def _catch_up(self) -> None:
+        lane = self._lane
+        if lane is not None:
+            windows = lane.account()
+            if windows:
+                self.session.proceeded(windows, lane.waited, lane.at)
+                self.deadline = self.session.deadline
 
     def _acknowledged(self, head: int, now: float) -> bool:
-        """The express way of an ACK; see Take. What it can't do goes the other way, which comes to the same."""
+        """The express way of an ACK that the lane has no answer to; see Take.
+
+        What it can't do goes the other way, which comes to the same.
+        """
+        self._catch_up()
         if head >> 16 != _ACK:
             return False
-        session, piece = self.session, self._piece
+        session, piece, lane = self.session, self._piece, self._lane
         try:
             first = session.proceed(head, piece.last, now) if piece is not None and piece.view is not None else 0
             if not first:
@@ -83,7 +119,10 @@ class ReadTransfer(Transfer):
                 first = session.proceed(head, piece.last, now) if piece is not None else 0
             if not first or piece is None:
                 return False
-            self._line.send(piece, first, self._windowsize)
+            assert lane is not None
+            assert self._express is not None
+            lane.send(self._express.sender, piece, first)
+            self._open_lane()
             before = self.deadline
             deadline = self.deadline = session.deadline
             # A deadline that moves later needs no look: the alarm finds out by itself.
@@ -169,8 +208,9 @@ class ReadTransfer(Transfer):
 
     def _release(self) -> None:
         if self._express is not None:
-            self._express.end(self.request.peer)
-            self._express = self._piece = None
+            if self._lane is not None:
+                self._express.end(self._lane)
+            self._express = self._lane = self._piece = None
         self._held = _NOTHING_HELD
         reader, self._reader = self._reader, None
         if reader is not None:

@@ -105,6 +105,7 @@ class Transfer:
 
     def requested_again(self, now: float) -> bool:
         """The peer's request has come once more. False: it is no copy, the peer has started again."""
+        self._catch_up()
         session = self.session
         if session is None:
             return True
@@ -197,11 +198,15 @@ class Transfer:
 
     def _step(self, event: Any, argument: Any, now: float) -> None:
         """Give the session one input, and do what it asks for."""
+        self._catch_up()
         try:
             self.session.handle(event, argument, now)
             self._go_on(now)
         except Exception as error:
             self._broken(error, now)
+
+    def _catch_up(self) -> None:
+        """Tell the session what has been done without it."""
 
     def _go_on(self, now: float) -> None:
         """Do what the session asks for until it waits."""

@@ -62,3 +62,16 @@ class Patience:
                 self.soonest = seconds / 2
         self.attempt = 1
         return self._ask(1) or 0.0
+
+    @property
+    def news(self) -> tuple[float, float]:
+        """A round trip outside of these two changes more than ``grace``: progressed() has to be told of it."""
+        return self._shortest, getattr(self._watchdog, "unremarkable", 0.0)
+
+    def went_on(self, seconds: float) -> float:
+        """The peer has answered, some times maybe, and nothing of it was news; gives what progressed() would.
+
+        :param seconds: the latest round trip.
+        """
+        self.grace = max(2 * seconds, SHORTEST_GRACE)
+        return self.first()

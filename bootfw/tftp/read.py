@@ -10,7 +10,7 @@ from attrs import define, field
 from bootfw.errors import TransferError
 from bootfw.tftp.blocks import Blocks, advance
 from bootfw.tftp.patience import Watchdog
-from bootfw.tftp.session import Session
+from bootfw.tftp.shortway import ShortWay
 from bootfw.tftp.table import STAY, IllegalInput, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import ErrorCode, option_ack
@@ -27,9 +27,6 @@ class State(enum.Enum):
     """A window is in flight."""
     CLOSED = "closed"
     """It is over; ``outcome`` says how."""
-
-
-_AWAITING_ACK = State.AWAITING_ACK  # State's own look-up costs more than the rest of a comparison
 
 
 class Input(enum.Enum):
@@ -57,7 +54,7 @@ class Input(enum.Enum):
 
 
 @define(eq=False)
-class ReadSession(Session[State]):
+class ReadSession(ShortWay[State]):
     """Sends a file. ``deadline`` is set exactly while NEGOTIATING or AWAITING_ACK, ``outcome`` exactly when CLOSED.
 
     ``out`` holds datagrams and Blocks. Blocks stand for what was fetched last; ``blocks.frame`` makes datagrams of it.
@@ -108,35 +105,6 @@ class ReadSession(Session[State]):
         """Octets of the file that the peer has acknowledged."""
         octets = self.acked * self.agreed.blksize
         return octets if self.size is None else min(octets, self.size)
-
-    @property
-    def sent(self) -> int:
-        """The highest block that has been sent, an absolute number."""
-        return self._sent
-
-    def proceed(self, number: int, limit: int, now: float) -> int:
-        """The short way of a plain transfer: ACK and FETCHED at once, for an ACK of all that is in flight.
-
-        Nothing is decided here: whatever the table would have to think about is left to it. ``out`` and ``wants`` are
-        not used, the caller sends the next window.
-
-        :param number: as for ACK.
-        :param limit: absolute number of the last block of which the content is at hand, all of it full blocks.
-        :return: the first block of the window that is to be sent now; 0: nothing has been done, give it to handle().
-        """
-        sent = self._sent
-        last = sent + self.agreed.windowsize
-        if (number ^ sent) & 0xFFFF or last > limit or sent < self._once or self.state is not _AWAITING_ACK:
-            return 0
-        self.acked = self._base = sent
-        self.last_heard = now
-        wait = self._patience.progressed(now - self._sent_at)
-        self._sent_at = now
-        self._once = sent + 1
-        self._sent = last
-        self._wait = wait
-        self.deadline = now + wait
-        return sent + 1
 
     # Transitions
 
@@ -393,3 +361,4 @@ TABLE: dict[State, dict[Input, Transition]] = {
 }
 
 ReadSession.run_by(TABLE, State, Input)
+ReadSession.plain = State.AWAITING_ACK

@@ -34,6 +34,8 @@ class AdaptiveWatchdog:
     _attempt: int = field(default=1, init=False)
     _unsure: bool = field(default=False, init=False)
     """The progress before could not be measured."""
+    unremarkable: float = field(default=0.0, init=False)
+    """See IWatchdog."""
 
     def __attrs_post_init__(self) -> None:
         self._rto = self._policy.first_seconds
@@ -55,6 +57,9 @@ class AdaptiveWatchdog:
             if self._unsure:
                 self._rto = self._grown(min(self._attempt, 3))
             self._unsure = True
+            self.unremarkable = 0.0
+            return
+        if seconds <= self.unremarkable:
             return
         self._unsure = False
         if self._srtt is None:
@@ -67,7 +72,10 @@ class AdaptiveWatchdog:
     def _fit(self) -> None:
         assert self._srtt is not None
         policy = self._policy
-        self._rto = min(max(self._srtt + 4 * self._rttvar, policy.min_seconds), policy.max_seconds)
+        least = policy.min_seconds
+        self._rto = min(max(self._srtt + 4 * self._rttvar, least), policy.max_seconds)
+        # At the shortest wait there is no use in knowing better that half of it is enough.
+        self.unremarkable = least / 2 if self._rto == least else 0.0
 
     def _backed_off(self, attempt: int) -> float:
         grown = self._grown(attempt)

@@ -105,7 +105,7 @@ class Server:
     def seen(self):
         """All that can be told apart from outside, and when each transfer will do something by itself."""
         ports = {client.getsockname(): number for number, client in enumerate(self.clients)}
-        deadlines = {ports[peer]: transfer.deadline for peer, transfer in self.protocol._transfers.items()}
+        deadlines = {ports[peer]: deadline(transfer) for peer, transfer in self.protocol._transfers.items()}
         reports = [(ports[e.report.request.peer], evolve(e.report, request=None)) for e in self.ended()]
         return self.took(), self.heard, deadlines, reports, self.port.counters.sent, self.port.counters.received
 
@@ -118,6 +118,13 @@ class Server:
         for client in self.clients:
             client.close()
         assert not self.clock.getDelayedCalls()
+
+
+def deadline(transfer):
+    """When the transfer will do something by itself, once it has looked at what its lane has done."""
+    lane = transfer._lane
+    on_its_way = lane is not None and lane.expected != lane.since
+    return lane.at + transfer.session.watchdog.wait(1) if on_its_way else transfer.deadline
 
 
 def request(size, blksize, window):
@@ -173,23 +180,28 @@ def test_with_and_without_are_the_same(root, begins, course, room, policy, addre
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1"])
 @pytest.mark.parametrize("window", [None, 5])
-def test_it_is_taken(root, address, window):
+@pytest.mark.parametrize("round_trip", [0.0, 0.001, 0.015])
+def test_it_is_taken(root, address, window, round_trip, monkeypatch):
     """Without this, the comparison could be one of the same with the same."""
     server = Server(Images(1 << 20), Adaptive(), root, address)
+    asked = []
+    proceed = ReadSession.proceed
+    monkeypatch.setattr(ReadSession, "proceed", lambda *arguments: asked.append(1) or proceed(*arguments))
     try:
         server.send([(number, request(64 * 40, 8, window)) for number in range(CLIENTS)])
-        asked = []
-        server.protocol._stray = asked.append
         content = [b""] * CLIENTS
         deliveries = server.port.counters.batches
         while len(server.ended()) < CLIENTS:
             for number, taken in enumerate(server.took()):
                 content[number] += b"".join(data[4:] for data in taken if data[1] == tftp.Opcode.DATA)
+            server.clock.advance(round_trip)
             server.send([(number, 0) for number in range(CLIENTS)])
         assert set(content) == {Path(root, f"{64 * 40}").read_bytes()}
         assert all(event.report.outcome is Outcome.COMPLETE for event in server.ended())
         # 321 blocks; without the express way there would be a delivery to the protocol for each round.
         assert server.port.counters.batches - deliveries < (80 if window is None else 40)
+        # A lane asks its transfer at the end of each piece only, unless there is something to learn.
+        assert (len(asked) > 100 * CLIENTS / (window or 1)) == (round_trip != 0.001)
     finally:
         server.close()
 
@@ -203,9 +215,10 @@ def test_a_transfer_that_has_ended_takes_nothing_any_more(root):
             for _ in range(5):
                 server.send([(0, 0), (1, 0)])
                 server.took()
-            assert len(server.port._express.takers) == 2
+            assert len(server.port._express.lanes) == 2
             server.send([(0, tftp.error(0, "enough")), (1, tftp.error(0, "enough"))])
-            assert server.port._express.takers == {}
+            server.heard = [0] * CLIENTS
+            assert server.port._express.lanes == {}
     finally:
         server.close()
 

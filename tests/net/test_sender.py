@@ -80,7 +80,7 @@ def test_a_window_is_few_calls_and_arrives_as_datagrams(sockets, count, segment)
     blocks, data = window(count, segment, 10)
     sender.send(data, sockets[1].getsockname(), None, segment)
     assert [sockets[1].recv(2000) for _ in range(count)] == blocks
-    assert sender._counters.sent == count
+    assert sender.counters.sent == count
     assert len(odd.segmented) == -(-count // 44) - (count % 44 == 1)
     assert max(odd.segmented) <= 65507
 
@@ -112,7 +112,7 @@ def test_a_device_that_can_t_segment_is_not_asked_again(sockets, error):
         sender.send(data, sockets[1].getsockname(), None, 1000)
         assert [sockets[1].recv(2000) for _ in range(5)] == blocks
     assert len(odd.segmented) == 1
-    assert sender._counters.sent == 15
+    assert sender.counters.sent == 15
 
 
 def test_a_path_with_a_small_mtu_does_not_spoil_the_others(sockets):
@@ -131,7 +131,7 @@ def test_a_peer_that_can_t_be_sent_to_does_not_spoil_the_others(sockets):
     sender = sender_on(odd)
     blocks, data = window(5, 1000, 1)
     sender.send(data, ("127.0.0.1", 0), None, 1000)
-    assert sender._counters.send_errors == 5
+    assert sender.counters.send_errors == 5
     sender.send(data, sockets[1].getsockname(), None, 1000)
     assert [sockets[1].recv(2000) for _ in range(5)] == blocks
     assert len(odd.segmented) == 2
@@ -142,16 +142,16 @@ def test_a_window_that_is_lost_is_counted(sockets, error):
     sender = sender_on(OddSocket(sockets[0], error))
     _, data = window(5, 1000, 1)
     sender.send(data, sockets[1].getsockname(), None, 1000)
-    assert sender._counters.send_errors == 5
-    assert sender._counters.sent == 0
+    assert sender.counters.send_errors == 5
+    assert sender.counters.sent == 0
 
 
 @pytest.mark.parametrize("error", [errno.ENOBUFS, errno.EAGAIN, errno.EPERM, errno.ENETUNREACH, errno.EHOSTUNREACH])
 def test_a_datagram_that_is_lost_is_counted(sockets, error):
     sender = sender_on(OddSocket(sockets[0], plain_error=error))
     sender.send(b"x", sockets[1].getsockname(), None, 0)
-    assert sender._counters.send_errors == 1
-    assert sender._counters.sent == 0
+    assert sender.counters.send_errors == 1
+    assert sender.counters.sent == 0
 
 
 def test_a_kernel_without_segmentation_is_never_asked(sockets):
@@ -185,8 +185,8 @@ def test_a_source_is_named_only_when_the_socket_would_take_another(sockets, loca
 def test_segments_that_are_no_datagrams_are_lost(sockets):
     sender = sender_on(sockets[0])
     sender.send(bytes(140_000), sockets[1].getsockname(), None, 66_000)
-    assert sender._counters.send_errors == 2
-    assert sender._counters.sent == 1  # the last, short one
+    assert sender.counters.send_errors == 2
+    assert sender.counters.sent == 1  # the last, short one
     assert len(sockets[1].recv(65535)) == 8_000
 
 
@@ -195,9 +195,9 @@ def test_collected_datagrams_wait_for_release(sockets):
     sender.collect()
     sender.send(b"one", sockets[1].getsockname(), None, 0)
     sender.send(b"two", sockets[1].getsockname(), None, 0)
-    assert sender._counters.sent == 0
+    assert sender.counters.sent == 0
     sender.release()
-    assert sender._counters.sent == 2
+    assert sender.counters.sent == 2
     assert [sockets[1].recv(10), sockets[1].recv(10)] == [b"one", b"two"]
 
 
