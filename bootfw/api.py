@@ -4,6 +4,7 @@ What stands in ``__all__`` is kept: a name goes only with a changelog entry of t
 """
 
 from bootfw.dhcp.expand import check_placeholders, expand
+from bootfw.dhcp.fitting import ipxe_can_load
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.errors import (
@@ -37,6 +38,8 @@ from bootfw.events import (
     ListenerBound,
     ListenerClosed,
     ListenerFailed,
+    LoopBroken,
+    NextBootTaken,
     OfferMade,
     OfferWithheld,
     OtherServerSeen,
@@ -139,8 +142,10 @@ __all__ = [
     "ListenerBound",
     "ListenerClosed",
     "ListenerFailed",
+    "LoopBroken",
     "MemoryReader",
     "Mode",
+    "NextBootTaken",
     "OfferMade",
     "OfferWithheld",
     "OtherServerSeen",
@@ -169,4 +174,5 @@ __all__ = [
     "boot_plugin",
     "check_placeholders",
     "expand",
+    "ipxe_can_load",
 ]

@@ -60,7 +60,7 @@ def backends() -> Chosen:
 
 
 def resolvers(backends: Sequence[tuple[str, Any]]) -> Chosen:
-    """By architecture, for those architectures that *backends* have a program for.
+    """What is ordered for the next boot, and by architecture, for those that *backends* have a program for.
 
     iPXE is sent to its script by HTTP, and by TFTP where it has no HTTP or we have none: what does not fit a client is
     left to the next resolver. What the script names relative to itself comes the same way.
@@ -72,7 +72,8 @@ def resolvers(backends: Sequence[tuple[str, Any]]) -> Chosen:
         if found:
             files[architecture] = found[0]
     by_http = [{"ipxe": f"{{http}}/{files['ipxe']}"}] if "ipxe" in files else []
-    return [("by-architecture", {"files": chosen}) for chosen in (*by_http, files) if chosen]
+    chosen = [("by-architecture", {"files": each}) for each in (*by_http, files) if each]
+    return [("next-boot", {}), ("loop-breaker", {}), *chosen] if chosen else []
 
 
 def holds(backend: Any) -> Callable[[str], bool] | None:

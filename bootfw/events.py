@@ -214,6 +214,27 @@ class LeasesNotKept(Event):
 
 
 @frozen
+class NextBootTaken(Event):
+    """A machine has got what was ordered for its next boot; that order is used up."""
+
+    mac: str
+    file: str
+    """As it was ordered."""
+
+
+@frozen
+class LoopBroken(Event):
+    """A machine has booted the same thing again and again, and is sent to its own disk for a while."""
+
+    request: BootRequest
+    files: tuple[str, ...]
+    """What it got each time, in order."""
+    times: int
+    until: float
+    """When it gets a boot file again."""
+
+
+@frozen
 class TransferBegun(Event):
     """A file was opened and the first reply sent."""
 

@@ -58,10 +58,11 @@ def test_the_better_program_of_one_place_wins(tmp_path: Path) -> None:
 
 
 def test_ipxe_goes_on_by_http_first(debian: DistributionBackend) -> None:
-    by_http, by_tftp = defaults.resolvers([("", debian), ("", SCRIPT)])
+    once, loops, by_http, by_tftp = defaults.resolvers([("", debian), ("", SCRIPT)])
+    assert (once, loops) == (("next-boot", {}), ("loop-breaker", {}))
     assert by_http == ("by-architecture", {"files": {"ipxe": "{http}/boot.ipxe"}})
     assert by_tftp[1]["files"]["ipxe"] == "boot.ipxe"
-    assert len(defaults.resolvers([("", debian)])) == 1
+    assert len(defaults.resolvers([("", debian)])) == 3
 
 
 def test_without_any_program_there_is_no_resolver(tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ BUILT_IN = [
     "backend template",
     "resolver by-architecture",
     "resolver by-client",
+    "resolver loop-breaker",
+    "resolver next-boot",
     "resolver static",
     "watchdog adaptive",
     "watchdog exponential",

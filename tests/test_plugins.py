@@ -310,9 +310,13 @@ def test_load_by_entry_point_and_by_module_is_the_same(distribution: Callable[..
 def test_a_missing_plugin_is_named_with_the_known_ones(distribution: Callable[..., None]) -> None:
     distribution("acme", "[bootfw.resolvers]\ninventory = acme_inventory:plugin\n")
     assert refused("inventroy") == (
-        'no plugin "inventroy"; known: by-architecture, by-client, inventory, static; did you mean "inventory"?'
+        'no plugin "inventroy"; known: by-architecture, by-client, inventory, loop-breaker, next-boot, static; '
+        'did you mean "inventory"?'
     )
-    assert refused("zzz") == 'no plugin "zzz"; known: by-architecture, by-client, inventory, static'
+    assert (
+        refused("zzz")
+        == 'no plugin "zzz"; known: by-architecture, by-client, inventory, loop-breaker, next-boot, static'
+    )
 
 
 def test_without_any_plugin_the_installation_is_suspected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -406,6 +410,8 @@ def test_every_built_in_loads_and_has_a_summary() -> None:
         "backend template",
         "resolver by-architecture",
         "resolver by-client",
+        "resolver loop-breaker",
+        "resolver next-boot",
         "resolver static",
         "watchdog adaptive",
         "watchdog exponential",

@@ -97,7 +97,7 @@ def test_check_without_a_file_checks_the_defaults(capsys: pytest.CaptureFixture[
     code, out, err = ends(capsys, "--check")
     assert (code, err) == (0, "")
     assert out.startswith("the default configuration: OK\n")
-    assert "resolvers  by-architecture[0], by-architecture[1]\n" in out
+    assert "resolvers  next-boot, loop-breaker, by-architecture[2], by-architecture[3]\n" in out
 
 
 def test_check_touches_no_socket(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

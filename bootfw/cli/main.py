@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from bootfw import __version__
 from bootfw.cli.leases import add_leases
 from bootfw.cli.lint import add_lint
+from bootfw.cli.next import add_next
 from bootfw.cli.personas import add_personas
 from bootfw.config import ConfigErrors
 from bootfw.errors import BootfwError
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_leases(commands)
     add_lint(commands)
     add_personas(commands)
+    add_next(commands)
     options = parser.parse_args(arguments)
     try:
         code: int = options.run(options) or 0

@@ -1,4 +1,4 @@
-"""The leases of a server that runs, by its control socket."""
+"""A server that runs, and its leases, by its control socket."""
 
 import json
 import os
@@ -29,25 +29,25 @@ class RunningServer:
 
     def leases(self, selection: Selection) -> Iterable[Record]:
         """The records of those that are meant."""
-        return self._ask("leases", **attrs.asdict(selection))
+        return self.ask("leases", **attrs.asdict(selection))
 
     def release(self, address: str) -> None:
         """Take the lease off an address.
 
         :raise CommandError: it has none.
         """
-        list(self._ask("release", address=address))
+        list(self.ask("release", address=address))
 
     def reservations(self) -> Sequence[Record]:
         """All of them."""
-        return list(self._ask("reservations"))
+        return list(self.ask("reservations"))
 
     def reserve(self, reservation: Reservation) -> None:
         """Add one.
 
         :raise CommandError: it does not go with those that are there.
         """
-        list(self._ask("reserve", **reservation_record(reservation)))
+        list(self.ask("reserve", **reservation_record(reservation)))
 
     def unreserve(self, who: str) -> Record:
         """Take one back.
@@ -55,7 +55,7 @@ class RunningServer:
         :return: the one that it was.
         :raise CommandError: there is none, or it is of the configuration.
         """
-        (record,) = self._ask("unreserve", who=who)
+        (record,) = self.ask("unreserve", who=who)
         return record
 
     def take_over(self, leases: Sequence[Lease], reservations: Sequence[Reservation], now: float) -> tuple[int, int]:
@@ -75,7 +75,11 @@ class RunningServer:
             raise type(error)(error.errno, error.strerror, os.fspath(self._path)) from error
         return connection
 
-    def _ask(self, name: str, **given: Any) -> Iterator[Record]:
+    def ask(self, name: str, **given: Any) -> Iterator[Record]:
+        """The records that the server answers with.
+
+        :raise CommandError: it refuses, or does not answer to the end.
+        """
         try:
             with self._connect() as connection, connection.makefile("rwb") as lines:
                 lines.write(json.dumps({"do": name, "with": given}).encode() + b"\n")

@@ -61,7 +61,7 @@ def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str]
             )
     elif request.ipxe:
         scheme = name.partition("://")[0].lower() if is_url else "tftp"
-        if not _ipxe_can_load(scheme, request):
+        if not ipxe_can_load(scheme, request):
             return Withheld(f'"{name}": this build of iPXE has no {scheme.upper()}, as its option 175 tells')
         if is_ipxe_program(_last_part(name)):
             return Withheld(
@@ -83,8 +83,11 @@ _SCHEMES = {"http": IPXESuboption.HTTP, "https": IPXESuboption.HTTPS, "tftp": IP
 _FEATURES = range(0x10, 0x50)  # iPXE, src/include/ipxe/features.h
 
 
-def _ipxe_can_load(scheme: str, request: BootRequest) -> bool:
-    """Whether option 175 says so; true when it says nothing of features."""
+def ipxe_can_load(scheme: str, request: BootRequest) -> bool:
+    """Whether this iPXE has a protocol built in, as its option 175 says; true when that says nothing of features.
+
+    :param scheme: "http", "https" or "tftp", in lower case.
+    """
     try:
         told = ipxe(request.options.get(Option.IPXE_ENCAPSULATED, b""))
     except WireError:

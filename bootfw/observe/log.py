@@ -26,6 +26,8 @@ from bootfw.events import (
     ListenerBound,
     ListenerClosed,
     ListenerFailed,
+    LoopBroken,
+    NextBootTaken,
     OfferMade,
     OfferWithheld,
     OtherServerSeen,
@@ -177,6 +179,24 @@ class LogObserver:
             reason=event.reason,
         )
 
+    def _next_boot(self, event: NextBootTaken) -> None:
+        self.log.info(
+            "dhcp {mac} has got what was ordered for its next boot, {file!r}: the order is used up",
+            mac=event.mac,
+            file=event.file,
+        )
+
+    def _loop(self, event: LoopBroken) -> None:
+        self.log.warn(
+            "dhcp {client} has got the same {times} times in a row and come back each time: {files}. "
+            'It is sent to its own disk for {seconds:.0f} s; "bootfw next --forgive {mac}" ends that',
+            client=client(event.request),
+            times=event.times,
+            files=", ".join(map(repr, event.files)),
+            seconds=event.until - event.at,
+            mac=event.request.mac,
+        )
+
     def _passed_over(self, event: ResolverPassedOver) -> None:
         self.log.warn(
             "dhcp {client}: resolver {resolver} had not answered after {seconds:.2f} s and was passed over",
@@ -252,6 +272,8 @@ _LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
     ClientsLimited: LogObserver._limited,
     OtherServerSeen: LogObserver._other_server,
     LeasesNotKept: LogObserver._not_kept,
+    LoopBroken: LogObserver._loop,
+    NextBootTaken: LogObserver._next_boot,
     ResolverPassedOver: LogObserver._passed_over,
     PluginFailed: LogObserver._plugin,
     SecondStageFound: LogObserver._second_stage,

@@ -1,6 +1,5 @@
 """The ``by-client`` resolver: a boot file for this one machine, or for those behind one relay."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -9,15 +8,7 @@ from attrs import field, frozen
 from zope.interface import implementer
 
 from bootfw.api import BootFile, BootRequest, ConfigError, IBootFileResolver, boot_plugin
-from bootfw.resolvers.checks import file_name, ipv4_address
-
-_MAC = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}", re.IGNORECASE)
-
-
-def _mac(value: str) -> str:
-    if not _MAC.fullmatch(value):
-        raise ValueError(f'must be a MAC address, such as "52:54:00:12:34:56", not "{value}"')
-    return bytes.fromhex(re.sub("[:.-]", "", value)).hex(":")
+from bootfw.resolvers.checks import file_name, ipv4_address, mac_address
 
 
 def _uuid(value: str) -> str:
@@ -39,7 +30,7 @@ def _circuit_id(value: str) -> bytes:
 
 
 _CONDITIONS: Mapping[str, Callable[[str], Any]] = {
-    "mac": _mac,
+    "mac": mac_address,
     "uuid": _uuid,
     "relay": ipv4_address,
     "circuit-id": _circuit_id,

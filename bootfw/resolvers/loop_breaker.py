@@ -1,0 +1,204 @@
+"""The ``loop-breaker`` resolver: a machine that gets nowhere boots its own disk. The rule: docs/adr/0008-loops.md."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from attrs import define, field, validators
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from bootfw.api import (
+    BootFile,
+    BootRequest,
+    Event,
+    IBootFileResolver,
+    IBootObserver,
+    IOperable,
+    IStartable,
+    LoopBroken,
+    NextBootTaken,
+    OfferMade,
+    Outcome,
+    PluginContext,
+    TransferEnded,
+    TransferReport,
+    boot_plugin,
+)
+from bootfw.resolvers.scripts import is_url, local_boot
+
+MACHINES = 65536
+"""That are remembered; those that have asked longest ago are forgotten first."""
+
+TRAIL = 32
+"""Files of one round that are compared."""
+
+_SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
+
+Got = tuple[str, int]
+"""A file's path and its octets: an edited script is another one, almost always."""
+
+
+@define(eq=False)
+class _Machine:
+    """One machine, and the round that it is in: from one asking to the same asking again, with files between."""
+
+    seen: float
+    """When there was last anything of it."""
+    asked: dict[str, tuple[int, int, int]] = field(factory=dict)
+    """Kind of asking -> its xid, and what ``served`` and ``offered`` were then."""
+    got: dict[Got, None] = field(factory=dict)
+    """In this round, in order."""
+    served: int = 0
+    """How many files it has got from us."""
+    offered: int = 0
+    """How often it was told of a file that others serve."""
+    trail: tuple[Got, ...] = ()
+    """Of the round before."""
+    times: int = 0
+    """Rounds in a row with that trail."""
+    local_until: float = 0.0
+    reason: str = ""
+
+    def note(self, got: Got) -> None:
+        """It has got this in this round."""
+        if len(self.got) < TRAIL:
+            self.got.setdefault(got)
+
+
+@implementer(IBootFileResolver, IBootObserver, IStartable, IOperable)
+@define(eq=False)
+class LoopBreaker:
+    """Sends a machine that boots the same again and again, and comes back each time, to its own disk for a while.
+
+    It counts boots in which the machine got the same files, of the same size, and came back so soon that nobody can
+    have used it. Retries, size probes, and boots in which it got nothing do not count.
+    """
+
+    repeats: int = field(default=5, validator=validators.ge(2))
+    """Such boots in a row; the next one is of its own disk."""
+    within_seconds: float = field(default=300.0, validator=validators.gt(0))
+    """From the end of the last file to the next asking: a machine that stays away longer has got somewhere."""
+    local_seconds: float = field(default=600.0, validator=validators.gt(0))
+    """For so long it boots its own disk; `bootfw next` ends that at once, with `--forgive` or with another file."""
+    _reactor: Any = None
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
+    _publish: Callable[[Event], None] = field(default=lambda event: None, init=False, repr=False)
+    _machines: dict[str, _Machine] = field(factory=dict, init=False, repr=False)
+    """By MAC; the latest last."""
+
+    @classmethod
+    def configured(
+        cls, context: PluginContext, repeats: int = 5, within_seconds: float = 300.0, local_seconds: float = 600.0
+    ) -> "LoopBreaker":
+        """What boot_plugin calls."""
+        return cls(repeats, within_seconds, local_seconds, context.reactor)
+
+    def start(self, publish: Callable[[Event], None]) -> None:
+        """See IStartable."""
+        self._publish = publish
+
+    def close(self) -> None:
+        """See IStartable. All is forgotten."""
+        self._machines.clear()
+
+    def resolve(self, request: BootRequest) -> BootFile | None:
+        """See IBootFileResolver."""
+        now = self._reactor.seconds()
+        machine = self._machines.pop(request.mac, None)
+        if machine is None or 0 < machine.local_until <= now:
+            machine = _Machine(now)
+        self._machines[request.mac] = machine
+        if len(self._machines) > MACHINES:
+            del self._machines[next(iter(self._machines))]
+        if not machine.local_until:
+            self._asks(machine, request, now)
+            if machine.times < self.repeats:
+                return None
+            self._break(machine, request, now)
+        return local_boot(request, machine.reason)
+
+    def observe(self, event: Event) -> None:
+        """See IBootObserver."""
+        if isinstance(event, TransferEnded):
+            request = event.report.request
+            machine = self._machines.get(request.client.mac) if self._machines and not request.write else None
+            if machine is not None:
+                self._ended(machine, event.report)
+        elif isinstance(event, OfferMade):
+            self._offered(event)
+        elif isinstance(event, NextBootTaken):
+            self._machines.pop(event.mac, None)
+
+    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """See IOperable."""
+        return {"looping": self._looping, "forgive": self._forgive}
+
+    def _asks(self, machine: _Machine, request: BootRequest, now: float) -> None:
+        """See whether a round is over, and whether it was like the one before."""
+        kind = "ipxe" if request.ipxe else "http" if request.http else "pxe"
+        now_asked = (request.xid, machine.served, machine.offered)
+        xid, served, offered = before = machine.asked.get(kind, now_asked)
+        # With a file between it is a new asking, also where all of a firmware's have one xid. Whether it took what
+        # others serve can't be seen; then only another xid is another asking.
+        if machine.served > served or (machine.offered > offered and request.xid != xid):
+            trail = tuple(machine.got)
+            if now - machine.seen > self.within_seconds:
+                machine.times = 0
+            elif trail == machine.trail:
+                machine.times += 1
+            else:
+                machine.times = 1
+            machine.trail = trail
+            machine.got.clear()
+            machine.asked.clear()
+            before = now_asked
+        machine.asked[kind] = before
+        machine.seen = now
+
+    def _ended(self, machine: _Machine, report: TransferReport) -> None:
+        machine.seen = max(machine.seen, report.ended)
+        if report.outcome in _SERVED:
+            machine.served += 1
+            # Without its last ACK a transfer has fewer octets than the same one with it.
+            size = report.agreed.tsize
+            machine.note((report.request.path, report.octets if size is None else size))
+
+    def _offered(self, event: OfferMade) -> None:
+        """What others serve is never seen; then what is offered has to do."""
+        file, machine = event.file, self._machines.get(event.request.mac)
+        if machine is None or file is None or machine.local_until:
+            return
+        own = [url for url in (event.request.http_url, event.request.https_url) if url]
+        elsewhere = is_url(file.name) and not any(file.name.startswith(f"{url}/") for url in own)
+        if elsewhere or file.server not in (None, event.request.server):
+            machine.offered += 1
+            machine.note((file.name, 0))
+
+    def _break(self, machine: _Machine, request: BootRequest, now: float) -> None:
+        files = tuple(name for name, _ in machine.trail)
+        machine.local_until = now + self.local_seconds
+        machine.reason = f"it has got the same {machine.times} times in a row and come back: {', '.join(files)}"
+        self._publish(LoopBroken(now, request, files, machine.times, machine.local_until))
+
+    def _looping(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        now = self._reactor.seconds()
+        for mac, machine in list(self._machines.items()):
+            if machine.local_until > now:
+                yield _record(mac, machine, now)
+
+    def _forgive(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        now, mac = self._reactor.seconds(), str(given.get("mac"))
+        machine = self._machines.get(mac)
+        if machine is None or machine.local_until <= now:
+            return ()
+        del self._machines[mac]
+        self._log.info("dhcp {mac} is forgiven its loop and boots from here again", mac=mac)
+        return (_record(mac, machine, now),)
+
+
+def _record(mac: str, machine: _Machine, now: float) -> Mapping[str, Any]:
+    files = [name for name, _ in machine.trail]
+    return {"mac": mac, "files": files, "times": machine.times, "seconds": machine.local_until - now}
+
+
+plugin = boot_plugin(IBootFileResolver, LoopBreaker)

@@ -1,0 +1,338 @@
+"""Which machines are in a loop, which are not, and how it ends."""
+
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from booting import Machine, Site
+from firmware import BIOS_ROM, IPXE_ROM, MAC_TEXT, OVMF, SNPONLY
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from bootfw.backends.memory import MemoryBackend
+from bootfw.errors import ConfigError
+from bootfw.events import LoopBroken, NextBootTaken, OfferMade, OfferWithheld, PluginFailed
+from bootfw.observe.log import LogObserver
+from bootfw.plugins import PluginContext, configure, load
+from bootfw.resolvers import loop_breaker
+from bootfw.resolvers.by_architecture import ByArchitecture
+from bootfw.resolvers.loop_breaker import LoopBreaker
+from bootfw.testing import ResolverContract
+from bootfw.values import BootFile, BootRequest
+
+OTHER = "52:54:00:00:00:01"
+FILES = {
+    "undionly.kpxe": "iPXE",
+    "snponly.efi": "iPXE",
+    "boot.ipxe": "#!ipxe",
+    "vmlinuz": "k" * 5000,
+    "initrd": "i" * 9000,
+}
+CHOICE = {"x86-bios": "undionly.kpxe", "x86_64-uefi": "snponly.efi", "ipxe": "boot.ipxe"}
+LOCAL = "local/52-54-00-12-34-56.ipxe"
+POST = 40.0
+"""Seconds that a firmware needs from reset to its DISCOVER."""
+
+
+class Guarded(Site):
+    def __init__(self, files=CHOICE, **options) -> None:
+        super().__init__([], [MemoryBackend(dict(FILES))])
+        self.breaker = LoopBreaker(**options, reactor=self.network.clock)
+        self.resolvers = [self.breaker, ByArchitecture(files)]
+        self.start()
+
+    def pass_time(self, seconds: float) -> None:
+        self.network.advance(seconds)
+
+
+@pytest.fixture
+def site(failures):
+    made = Guarded()
+    yield made
+    made.stop()
+    assert made.said(PluginFailed) == []
+    made.network.advance(0)
+    assert [leak for leak in made.network.leaks() if "server" in leak] == []
+
+
+def whole_boot(machine: Machine, *files: str, stays: float = POST) -> bytes | None:
+    """A BIOS machine from its reset to the next one: the last thing that it has loaded, or None."""
+    last = machine.boots(BIOS_ROM)
+    if last == b"iPXE":
+        last = machine.boots(IPXE_ROM)
+        if b"echo bootfw" not in last:
+            for name in files:
+                machine.gets(name)
+    machine.site.pass_time(stays)
+    return last
+
+
+# Loops
+
+
+def test_ipxe_that_asks_for_its_script_again_and_again(site):
+    """A chain loop: no firmware between, a second each."""
+    machine = Machine(site)
+    assert machine.boots(BIOS_ROM) == b"iPXE"
+    for _ in range(6):  # the first is one with the firmware's file in it
+        assert machine.boots(IPXE_ROM) == b"#!ipxe"
+        site.pass_time(1)
+    with capturedLogs() as logs:
+        script = machine.boots(IPXE_ROM)
+        [event] = site.said(LoopBroken)
+        LogObserver().observe(event)
+    assert script.splitlines()[-2:] == [b"iseq ${platform} efi && exit 1 ||", b"exit 0"]
+    assert b"echo bootfw: it has got the same 5 times in a row and come back: boot.ipxe" in script
+    assert (event.request.mac, event.files, event.times) == (MAC_TEXT, ("boot.ipxe",), 5)
+    assert "bootfw next --forgive 52:54:00:12:34:56" in logs[-1]["log_format"].format(**logs[-1])
+    assert machine.asks(IPXE_ROM) == LOCAL
+    assert len(site.said(LoopBroken)) == 1
+
+
+def test_a_kernel_that_crashes_and_resets(site):
+    machine = Machine(site)
+    for _ in range(5):
+        assert whole_boot(machine, "vmlinuz", "initrd") == b"#!ipxe"
+    # No answer at all: the firmware goes on to what comes next in its order.
+    assert whole_boot(machine) is None
+    [event] = site.said(LoopBroken)
+    assert event.files == ("undionly.kpxe", "boot.ipxe", "vmlinuz", "initrd")
+    assert "it shall boot its own disk: it has got the same 5 times" in site.said(OfferWithheld)[-1].reason
+
+
+def test_a_loader_that_crashes_on_uefi(site):
+    machine = Machine(site)
+    for _ in range(5):
+        assert machine.asks(OVMF) == ""
+        assert machine.gets(machine.asks_boot_server(OVMF)) == b"iPXE"
+        site.pass_time(POST)
+    assert machine.asks(OVMF) is None
+    assert len(site.said(LoopBroken)) == 1
+
+
+def test_an_installer_that_takes_an_hour_where_it_is_told_so(failures):
+    site = Guarded(repeats=2, within_seconds=7200)
+    machine = Machine(site)
+    for _ in range(2):
+        assert whole_boot(machine, "vmlinuz", "initrd", stays=3600) == b"#!ipxe"
+    assert whole_boot(machine) is None
+    site.stop()
+
+
+def test_a_firmware_whose_transactions_all_have_one_number(site):
+    machine = Machine(site)
+    for _ in range(5):
+        machine.gets(machine.asks(BIOS_ROM, xid=7))
+        site.pass_time(POST)
+    assert machine.asks(BIOS_ROM, xid=7) is None
+
+
+@pytest.mark.parametrize("file", ["http://10.0.0.7/x.ipxe", "elsewhere"])
+def test_what_others_serve_is_not_seen_and_counts_when_it_is_offered(failures, file):
+    site = Guarded({"ipxe": file})
+    if file == "elsewhere":
+        site.stop()
+        site.resolvers = [site.breaker, ByArchitecture({"ipxe": file}, "10.0.0.7")]
+        site.start()
+    machine = Machine(site)
+    for number in range(5):
+        for _ in range(4):
+            assert machine.asks(IPXE_ROM, xid=number + 1) == file
+        site.pass_time(3)
+    assert machine.asks(IPXE_ROM) == LOCAL
+    site.stop()
+
+
+# No loops
+
+
+def test_a_diskless_machine_that_boots_the_same_every_day(site):
+    machine = Machine(site)
+    for _ in range(30):
+        assert whole_boot(machine, "vmlinuz", "initrd", stays=24 * 3600) == b"#!ipxe"
+    assert site.said(LoopBroken) == []
+
+
+def test_a_machine_that_is_used_for_some_minutes_and_reset(site):
+    """A test rig, all day."""
+    machine = Machine(site)
+    for _ in range(60):
+        assert whole_boot(machine, "vmlinuz", "initrd", stays=310) == b"#!ipxe"
+    assert site.said(LoopBroken) == []
+
+
+def test_a_few_resets_by_hand(site):
+    machine = Machine(site)
+    for _ in range(3):
+        for _ in range(5):
+            assert whole_boot(machine, "vmlinuz", "initrd") == b"#!ipxe"
+        site.pass_time(600)
+    assert site.said(LoopBroken) == []
+
+
+def test_somebody_who_tries_out_a_script(site):
+    """Edited, reset, edited, reset."""
+    machine = Machine(site)
+    for version in range(20):
+        site.backends[0].files["boot.ipxe"] = b"#!ipxe" + b"\n" * version
+        assert whole_boot(machine, "vmlinuz").startswith(b"#!ipxe")
+    assert site.said(LoopBroken) == []
+
+
+def test_retries_of_one_attempt(site):
+    machine = Machine(site)
+    machine.boots(BIOS_ROM)
+    for _ in range(20):
+        assert machine.asks(IPXE_ROM, xid=5) == "boot.ipxe"
+    assert machine.gets("boot.ipxe")
+
+
+def test_a_machine_that_is_answered_and_never_gets_its_file(site):
+    """Something is between us. To take its answer away would not help it."""
+    machine = Machine(site)
+    for _ in range(20):
+        assert machine.asks(BIOS_ROM) == "undionly.kpxe"
+        assert machine.gets("missing") is None
+        site.pass_time(30)
+
+
+def test_size_probes_are_no_files(site):
+    """UEFI asks for the size first, and is switched off then; a probe is a sign of life, but not a boot."""
+    machine = Machine(site)
+    for _ in range(10):
+        assert machine.asks_boot_server(OVMF) == "snponly.efi"
+        machine.probes("snponly.efi")
+        site.pass_time(30)
+    assert site.said(LoopBroken) == []
+
+
+def test_progress_begins_the_count_anew(site):
+    machine = Machine(site)
+    for _ in range(4):
+        whole_boot(machine, "vmlinuz")
+    whole_boot(machine, "vmlinuz", "initrd")
+    for _ in range(5):
+        assert whole_boot(machine, "vmlinuz") == b"#!ipxe"
+    assert whole_boot(machine) is None
+
+
+def test_another_machine_is_another_matter(site):
+    first, second = Machine(site), Machine(site, OTHER, "10.0.0.8")
+    for _ in range(3):
+        whole_boot(first, "vmlinuz")
+        whole_boot(second, "vmlinuz")
+    assert site.said(LoopBroken) == []
+
+
+# How it ends
+
+
+def looping(site) -> Machine:
+    machine = Machine(site)
+    for _ in range(6):
+        whole_boot(machine)
+    assert len(site.said(LoopBroken)) == 1
+    return machine
+
+
+def test_by_time(site):
+    machine = looping(site)
+    site.pass_time(500)
+    assert machine.asks(BIOS_ROM) is None
+    site.pass_time(61)
+    for _ in range(5):
+        assert whole_boot(machine) == b"#!ipxe"
+    assert whole_boot(machine) is None
+    assert len(site.said(LoopBroken)) == 2
+
+
+def test_by_the_operator(site):
+    machine = looping(site)
+    operations = site.breaker.operations()
+    [record] = operations["looping"]({})
+    assert record == {
+        "mac": MAC_TEXT,
+        "files": ["undionly.kpxe", "boot.ipxe"],
+        "times": 5,
+        "seconds": pytest.approx(560, abs=1),
+    }
+    assert operations["forgive"]({"mac": OTHER}) == ()
+    assert [record["mac"] for record in operations["forgive"]({"mac": MAC_TEXT})] == [MAC_TEXT]
+    assert list(operations["looping"]({})) == []
+    assert operations["forgive"]({}) == ()
+    assert machine.boots(BIOS_ROM) == b"iPXE"
+
+
+def test_by_another_next_boot(site):
+    machine = looping(site)
+    site.breaker.observe(NextBootTaken(0, MAC_TEXT, "rescue.ipxe"))
+    assert machine.boots(BIOS_ROM) == b"iPXE"
+
+
+def test_by_a_restart(site):
+    machine = looping(site)
+    site.stop()
+    site.start()
+    assert machine.boots(BIOS_ROM) == b"iPXE"
+
+
+# Bounds and options
+
+
+def test_machines_are_forgotten_when_there_are_too_many(monkeypatch):
+    monkeypatch.setattr(loop_breaker, "MACHINES", 3)
+    made = LoopBreaker(reactor=Clock())
+    for number in (1, 2, 3, 1, 4):
+        made.resolve(BootRequest(f"02:00:00:00:00:0{number}", "discover", "ipxe", "x86-bios"))
+    assert [mac[-1] for mac in made._machines] == ["3", "1", "4"]
+
+
+def test_a_round_with_a_thousand_files_costs_no_more(site):
+    machine = Machine(site)
+    for number in range(100):
+        site.backends[0].files[f"package{number}"] = b"x"
+    for _ in range(5):
+        machine.boots(BIOS_ROM)
+        for number in range(100):
+            machine.gets(f"package{number}")
+        site.pass_time(POST)
+    assert machine.asks(BIOS_ROM) is None
+    [event] = site.said(LoopBroken)
+    assert len(event.files) == loop_breaker.TRAIL
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"repeats": 1}, "repeats: must be >= 2"),
+        ({"within-seconds": 0.0}, "within-seconds: must be > 0"),
+        ({"local-seconds": -1}, "local-seconds: must be > 0"),
+        ({"repeat": 3}, 'did you mean "repeats"'),
+        ({"repeats": "3"}, "repeats: must be an integer"),
+    ],
+)
+def test_options(options, said):
+    with pytest.raises(ConfigError) as caught:
+        configure(load("loop-breaker", "bootfw.resolvers"), options, PluginContext(Clock(), Path("/")))
+    assert said in str(caught.value)
+
+
+def test_offers_of_nothing_are_nothing():
+    made = LoopBreaker(reactor=Clock())
+    request = BootRequest(MAC_TEXT, "discover", "ipxe", "x86-bios", ipxe=True)
+    made.observe(OfferMade(0, request, "OFFER", BootFile("http://10.0.0.7/x"), ("", 68)))
+    made.resolve(request)
+    made.observe(OfferMade(0, request, "OFFER", None, ("", 68)))
+    assert made.resolve(evolve(request, xid=2)) is None
+
+
+class TestContract(ResolverContract):
+    def make_resolver(self):
+        return LoopBreaker(reactor=Clock())
+
+
+def test_ipxe_for_uefi_fails_so_that_its_firmware_goes_on(site):
+    machine = Machine(site)
+    for _ in range(6):
+        script = machine.boots(SNPONLY)
+    assert b"exit 1" in script
