@@ -113,8 +113,8 @@ def settled(
     Whether a port can be had is found by binding it, since capabilities and sysctls decide that, not the user id.
 
     :param given: the keys that were asked for.
-    :param fall_back: there is no configuration file: use ports above 1024 where lower ones are not allowed, and serve
-        HTTP where its port is free.
+    :param fall_back: there is no configuration file: use ports above 1024 where lower ones are not allowed, serve HTTP
+        where its port is free, and be a proxy by DHCPv6 too where that can be had.
     :return: the settings, and what to say about a service.
     """
     tftp, dhcp, notes = settings.tftp, settings.dhcp, {}
@@ -133,6 +133,10 @@ def settled(
     if fall_back and ("http", "listen") not in given:
         free = [address for address in HTTP_LISTEN if not _fault(address, socket.SOCK_STREAM)]
         settings = evolve(settings, http=evolve(settings.http, listen=free))
+    dhcp6 = settings.dhcp6
+    if fall_back and ("dhcp6", "mode") not in given:
+        free_ports = not any(_fault(("::", port)) for port in (dhcp6.server_port, dhcp6.boot_server_port))
+        settings = evolve(settings, dhcp6=evolve(dhcp6, mode="proxy" if free_ports else "off"))
     return evolve(settings, tftp=tftp, dhcp=dhcp), notes
 
 

@@ -9,12 +9,13 @@ from attrs import frozen
 from bootfw.errors import ConfigError
 from bootfw.personas.rule import Rule
 from bootfw.schema import Path, mismatches, spelled, unknown_keys
-from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
 
 SECTIONS: Mapping[str, type] = {
     "bootfw": Settings,
     "tftp": TFTPSettings,
     "dhcp": DHCPSettings,
+    "dhcp6": DHCP6Settings,
     "http": HTTPSettings,
 }
 

@@ -21,6 +21,8 @@ from bootfw.net.attendants import Attendants
 from bootfw.net.clients import Clients
 from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
+from bootfw.net.dhcp6 import BootServer6Protocol, DHCP6Protocol
+from bootfw.net.duid import own_duid
 from bootfw.net.http import BootSite, listen_http
 from bootfw.net.https import tls
 from bootfw.net.images import Images
@@ -104,7 +106,8 @@ class BootService(MultiService):
         self._interfaces = Interfaces(self._settings.interfaces)
         self._mtu = InterfaceMTU(reactor)
         self._personas = stock().with_own(self._settings.persona)
-        self._clients = Clients(Rtnetlink().hardware_address)
+        self._neighbours = Rtnetlink()
+        self._clients = Clients(self._neighbours.hardware_address)
         self._images = Images(self._settings.tftp.cache_octets)
         self._urls = WebURLs()
         self._certificate: Any = None
@@ -167,11 +170,11 @@ class BootService(MultiService):
         if self._open:
             return
         try:
-            if self._settings.dhcp.mode != "off":
+            if self._answers_dhcp:
                 self._attendants.start()
             for service, address, protocol in self._wanted():
                 self._bind_one(service, address, protocol)
-            if self._control is not None and self._settings.dhcp.mode != "off":
+            if self._control is not None and self._answers_dhcp:
                 self._attendants.listen(self._control, self._leasing.operations if self._leasing else None)
             for name, backend in self._backends:
                 problem = backend.problem() if hasattr(backend, "problem") else ""
@@ -236,6 +239,7 @@ class BootService(MultiService):
                     own_urls=self._urls.of,
                 )
                 wanted.append((service, (anywhere, port), protocol))
+        wanted += self._wanted_of_dhcp6()
         wanted.extend(("tftp", address, self._tftp(address)) for address in settings.tftp.listen)
         wanted.extend(("http", address, self._http()) for address in settings.http.listen)
         if settings.http.https_listen:
@@ -250,9 +254,43 @@ class BootService(MultiService):
         except ConfigError as error:
             raise error.under("http") from error
 
+    def _wanted_of_dhcp6(self) -> list[tuple[str, ListenAddress, Any]]:
+        settings = self._settings.dhcp6
+        if settings.mode == "off" or not self._resolvers:
+            return []
+        chain, duid = self._new_chain(), own_duid()
+        return [
+            (
+                kind.service,
+                ("::", port),
+                kind(
+                    self._reactor,
+                    chain,
+                    self._publisher.publish,
+                    duid,
+                    settings=settings,
+                    interfaces=self._interfaces,
+                    clients=self._clients,
+                    personas=self._personas,
+                    own_urls=self._urls.of,
+                    hardware_address=self._neighbours.hardware_address,
+                ),
+            )
+            for port, kind in (
+                (settings.server_port, DHCP6Protocol),
+                (settings.boot_server_port, BootServer6Protocol),
+            )
+        ]
+
+    @property
+    def _answers_dhcp(self) -> bool:
+        return self._settings.dhcp.mode != "off" or self._settings.dhcp6.mode != "off"
+
     def _new_chain(self) -> ResolverChain:
-        within = self._settings.dhcp.answer_within_seconds
-        self._chain = ResolverChain(self._reactor, self._resolvers, self._publisher.publish, within, self._made)
+        """One for all of DHCP, so that there is one to cancel."""
+        if self._chain is None:
+            within = self._settings.dhcp.answer_within_seconds
+            self._chain = ResolverChain(self._reactor, self._resolvers, self._publisher.publish, within, self._made)
         return self._chain
 
     def _address_protocol(self) -> AddressProtocol:

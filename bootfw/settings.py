@@ -171,6 +171,21 @@ class DHCPSettings:
 
 
 @frozen
+class DHCP6Settings:
+    """``[dhcp6]``"""
+
+    mode: str = field(default="off", validator=one_of("off", "proxy"))
+    """`"proxy"`: tells boot clients what to load and leaves addresses to the DHCPv6 server or router that is already
+    there. `"off"`: no DHCPv6 at all. Without any configuration file it is `"proxy"`, where its ports are free."""
+    server_port: int = field(default=547, validator=_port, metadata={"key": ("ports", "server")})
+    """UDP port for clients and relays."""
+    client_port: int = field(default=546, validator=_port, metadata={"key": ("ports", "client")})
+    """UDP port that the clients are answered on."""
+    boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
+    """UDP port of the PXE boot server."""
+
+
+@frozen
 class HTTPSettings:
     """``[http]``"""
 
@@ -206,5 +221,6 @@ class Settings:
     directory (`$XDG_STATE_HOME`, `~/.local/state`) for anybody else."""
     tftp: TFTPSettings = field(factory=TFTPSettings)
     dhcp: DHCPSettings = field(factory=DHCPSettings)
+    dhcp6: DHCP6Settings = field(factory=DHCP6Settings)
     http: HTTPSettings = field(factory=HTTPSettings)
     persona: tuple[Rule, ...] = ()

@@ -138,17 +138,17 @@ class BootRequest:
     """A client that wants to boot, as classification understood its DHCP packet."""
 
     mac: str
-    """Hardware address, lower-case with colons."""
+    """Hardware address, lower-case with colons; "" when it is not known, which by DHCPv6 may be."""
     stage: str
-    """ "discover", "request" or "boot-server" (port 4011)."""
+    """ "discover" (by DHCPv6 SOLICIT), "request" (also INFORMATION-REQUEST) or "boot-server" (port 4011)."""
     persona: str
     """Name of the matched persona, such as "pxe-bios", "uefi", "ipxe"."""
     architecture: str
     """Name of the client system architecture, such as "x86_64-uefi" (wire/iana.py); "unknown"."""
     architecture_codes: tuple[int, ...] = ()
-    """Option 93 as sent (RFC 4578 section 2.1)."""
+    """Option 93 as sent (RFC 4578 section 2.1); by DHCPv6 option 61."""
     uuid: str | None = None
-    """Option 97 type 0 in SMBIOS text form, lower-case; None when absent or malformed."""
+    """Option 97 type 0 in SMBIOS text form, lower-case; None when absent or malformed. By DHCPv6 that of the DUID."""
     vendor_class: str = ""
     user_classes: tuple[str, ...] = ()
     ipxe: bool = False
@@ -156,15 +156,15 @@ class BootRequest:
     http: bool = False
     """The client boots by HTTP (option 60 begins with "HTTPClient")."""
     client_address: str = "0.0.0.0"
-    """ciaddr."""
+    """ciaddr; by DHCPv6 the link-local address that it asks from."""
     relay_address: str = "0.0.0.0"
-    """giaddr; 0.0.0.0 when the client is on our wire."""
+    """giaddr; 0.0.0.0, by DHCPv6 ::, when the client is on our wire."""
     circuit_id: bytes | None = None
-    """Option 82 sub-option 1 (RFC 3046), only when a relay is in the way."""
+    """Option 82 sub-option 1 (RFC 3046), only when a relay is in the way; by DHCPv6 its interface id, option 18."""
     remote_id: bytes | None = None
-    """Option 82 sub-option 2."""
+    """Option 82 sub-option 2; by DHCPv6 option 37."""
     server: str = ""
-    """Our address on the wire the request came by."""
+    """Our address on the wire the request came by, IPv6 without brackets; ``{server}`` in a name has them."""
     http_url: str = ""
     """How it reaches our own HTTP, such as "http://10.77.0.1:8069"; "": not at all."""
     https_url: str = ""
@@ -172,7 +172,11 @@ class BootRequest:
     interface: str = ""
     xid: int = 0
     options: Mapping[int, bytes] = field(factory=dict, repr=False, eq=False)
-    """Every option as received, code to octets."""
+    """Every option as received, code to octets. The codes of DHCPv6 are others."""
+    family: int = 4
+    """4 or 6: by which DHCP it asks, and so by which IP it loads."""
+    duid: bytes = b""
+    """Who it says it is by DHCPv6. Firmware, boot program and system say different things."""
 
 
 class OfferStyle(enum.Enum):
@@ -246,10 +250,11 @@ class BootFile:
     """What a client is told to load."""
 
     name: str
-    """A path for TFTP or an absolute URL. ``{http}``, ``{https}``, ``{server}``, ``{mac}``, ``{uuid}`` and
-    ``{architecture}`` are filled in; ``{http}`` begins a URL of our own HTTP."""
+    """A path for TFTP or an absolute URL; by DHCPv6 a path is told as a URL of TFTP. ``{http}``, ``{https}``,
+    ``{server}``, ``{mac}``, ``{uuid}`` and ``{architecture}`` are filled in; ``{http}`` begins a URL of our own
+    HTTP."""
     server: str | None = None
-    """IPv4 address that serves it; None: this server."""
+    """Address that serves it, of the client's family; None: this server."""
     content: bytes | None = field(default=None, repr=False)
     """The file itself: it is served under this name, by TFTP and HTTP, in place of what backends have there. Names are
     shared by all clients, so what is made for one of them needs a name of its own, such as one with its MAC in it.

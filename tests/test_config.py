@@ -126,7 +126,7 @@ def test_an_absolute_state_dir_stays(load: Any) -> None:
     assert load('[bootfw]\nstate-dir = "/var/lib/bootfw"').settings.state_dir == "/var/lib/bootfw"
 
 
-SECTIONS = "bootfw, tftp, dhcp, http, persona, backend, resolver, observer, watchdog, leases"
+SECTIONS = "bootfw, tftp, dhcp, dhcp6, http, persona, backend, resolver, observer, watchdog, leases"
 TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-octets"
 
 

@@ -12,7 +12,7 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.plugins import PluginContext, configure, load
-from bootfw.settings import HTTPSettings, Settings
+from bootfw.settings import DHCP6Settings, HTTPSettings, Settings
 
 
 @pytest.fixture
@@ -120,7 +120,8 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> dict[Any, int]:
     return made
 
 
-WITH_HTTP = Settings(http=HTTPSettings(defaults.HTTP_LISTEN))
+PROXY6 = DHCP6Settings(mode="proxy")
+WITH_HTTP = Settings(http=HTTPSettings(defaults.HTTP_LISTEN), dhcp6=PROXY6)
 
 DENIED = dict.fromkeys([("0.0.0.0", 67), ("0.0.0.0", 69), ("::", 69)], errno.EACCES)
 
@@ -147,7 +148,7 @@ def test_only_without_a_file(faults: Any) -> None:
 
 def test_only_where_nobody_asked_for_them(faults: Any) -> None:
     faults |= DENIED
-    given = {("tftp", "listen"), ("dhcp", "ports"), ("http", "listen")}
+    given = {("tftp", "listen"), ("dhcp", "ports"), ("http", "listen"), ("dhcp6", "mode")}
     assert defaults.settled(Settings(), given, True) == (Settings(), {})
 
 
@@ -191,3 +192,10 @@ def test_a_tcp_port_is_free_unless_somebody_listens() -> None:
 def test_the_port_is_really_tried() -> None:
     assert defaults._fault(("127.0.0.1", 0)) == 0
     assert defaults._fault(("192.0.2.1", 0)) == errno.EADDRNOTAVAIL
+
+
+@pytest.mark.parametrize("port", [547, 4011])
+def test_no_dhcpv6_where_its_ports_can_not_be_had(faults: Any, port: int) -> None:
+    faults["::", port] = errno.EADDRINUSE
+    settings, notes = defaults.settled(Settings(), (), True)
+    assert (settings.dhcp6.mode, notes) == ("off", {})

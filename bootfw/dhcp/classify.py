@@ -71,7 +71,7 @@ def classify(
     options = message.options
     vendor_class = codec.text(options.get(Option.VENDOR_CLASS_IDENTIFIER, b""))
     codes = _architectures(options.get(Option.CLIENT_SYSTEM_ARCHITECTURE, b""))
-    architecture = _architecture(codes, vendor_class)
+    architecture = architecture_of(codes, vendor_class)
     user_classes = tuple(map(codec.text, codec.user_classes(options.get(Option.USER_CLASS, b""))))
     ipxe = "iPXE" in user_classes or Option.IPXE_ENCAPSULATED in options
     persona = match(
@@ -126,7 +126,8 @@ def _architectures(raw: bytes) -> tuple[int, ...]:
         return ()
 
 
-def _architecture(codes: tuple[int, ...], vendor_class: str) -> str:
+def architecture_of(codes: tuple[int, ...], vendor_class: str) -> str:
+    """The name of the best of *codes*, or of what *vendor_class* says when there are none; "unknown"."""
     if codes:
         return architecture_name(codes[0])
     # "PXEClient:Arch:00007:UNDI:003010" says it too (PXE specification 2.1, section 2.2.2).

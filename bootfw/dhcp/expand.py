@@ -9,7 +9,8 @@ from bootfw.values import BootRequest
 PLACEHOLDERS: Mapping[str, Callable[[BootRequest], str | None]] = {
     "http": lambda request: request.http_url,
     "https": lambda request: request.https_url,
-    "server": lambda request: request.server,
+    # In a URL an IPv6 address stands in brackets (RFC 3986 section 3.2.2).
+    "server": lambda request: f"[{request.server}]" if ":" in request.server else request.server,
     "mac": lambda request: request.mac,
     "uuid": lambda request: request.uuid,
     "architecture": lambda request: request.architecture,

@@ -1,6 +1,7 @@
 """Whether a boot file is of any use to the client that it was chosen for."""
 
 from collections.abc import Callable
+from socket import AF_INET, AF_INET6, inet_pton
 from urllib.parse import quote
 
 from attrs import evolve, frozen
@@ -9,7 +10,7 @@ from bootfw.dhcp.expand import expand, not_served
 from bootfw.errors import BootRefused, WireError
 from bootfw.values import BootFile, BootRequest
 from bootfw.wire.iana import architecture_codes
-from bootfw.wire.options import IPXESuboption, Option, address_bytes, ipxe, text_bytes
+from bootfw.wire.options import IPXESuboption, Option, ipxe, text_bytes
 
 NAME_MAX = 254
 """Octets of a name, beside its NUL. EDK2 and iPXE don't join split options, so one of them has to hold it."""
@@ -41,8 +42,8 @@ def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str]
     size = len(text_bytes(name))
     if not size or size > NAME_MAX or "\0" in name:
         return Withheld(f"the name of the boot file has {size} octets or a NUL; there is room for 1 to {NAME_MAX}")
-    if file.server is not None and not _is_ipv4(file.server):
-        return Withheld(f'"{file.server}", which should serve the boot file, is no IPv4 address')
+    if file.server is not None and not _is_address(file.server, request.family):
+        return Withheld(f'"{file.server}", which should serve the boot file, is no IPv{request.family} address')
     is_url = "://" in name
     if request.http:
         if not is_url and file.server is None:
@@ -68,8 +69,11 @@ def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str]
                 f'the client is iPXE already and would load iPXE ("{name}") for ever; give it a script, '
                 'with by-architecture as [resolver.files] "ipxe" = "..."'
             )
-    elif is_url:
+    elif is_url and not (request.family == 6 and name.lower().startswith("tftp://")):
         return Withheld(f'"{name}" is a URL, and this client loads by TFTP only')
+    if request.family == 6 and "://" not in name:
+        # DHCPv6 knows URLs only (RFC 5970 section 3.1). EDK2 and iPXE take the host as a literal.
+        name = f"tftp://[{file.server or request.server}]/{name.lstrip('/')}"
     return evolve(file, name=name)
 
 
@@ -96,10 +100,10 @@ def ipxe_can_load(scheme: str, request: BootRequest) -> bool:
     return knows is None or knows in told or not any(code in _FEATURES for code in told)
 
 
-def _is_ipv4(text: str) -> bool:
+def _is_address(text: str, family: int) -> bool:
     try:
-        address_bytes(text)
-    except ValueError:
+        inet_pton(AF_INET6 if family == 6 else AF_INET, text)
+    except OSError:
         return False
     return True
 

@@ -4,7 +4,9 @@ import array
 import fcntl
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from attrs import frozen
 
 from bootfw.values import Via
 
@@ -24,6 +26,38 @@ def own_addresses() -> frozenset[str]:
     return frozenset(map(socket.inet_ntoa, found))
 
 
+@frozen
+class IPv6Address:
+    """One of ours that others can come to: no link-local one, and none that is about to go or still being tried."""
+
+    address: str
+    prefix: int
+    """Bits of its network."""
+    interface: int
+    """Index."""
+
+
+_IF_INET6 = "/proc/thread-self/net/if_inet6"
+_LINK_LOCAL, _LOOPBACK = 0x20, 0x10  # scopes (include/net/ipv6.h)
+_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # flags (linux/if_addr.h)
+
+
+def ipv6_addresses() -> tuple[IPv6Address, ...]:
+    """Those of this machine now, the ones that stay first. None where there is no IPv6."""
+    try:
+        with open(_IF_INET6) as lines:
+            rows = [line.split() for line in lines]
+    except OSError:
+        return ()
+    found = []
+    for packed, index, prefix, scope, flags, _ in rows:
+        if int(scope, 16) in (_LINK_LOCAL, _LOOPBACK) or int(flags, 16) & (_DAD_FAILED | _DEPRECATED | _TENTATIVE):
+            continue
+        address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(packed))
+        found.append((int(flags, 16) & _TEMPORARY, IPv6Address(address, int(prefix, 16), int(index, 16))))
+    return tuple(address for _, address in sorted(found, key=lambda each: each[0]))
+
+
 class Interfaces:
     """Knows interfaces by the index that arrives with a datagram.
 
@@ -38,6 +72,10 @@ class Interfaces:
         if not self._names or via is None or not via.interface:
             return True
         return self.name(via.interface) in self._names
+
+    def served(self) -> Iterator[int]:
+        """The indexes of those that are there now."""
+        return (index for index, name in socket.if_nameindex() if not self._names or name in self._names)
 
     def name(self, index: int) -> str:
         """The name the interface has now; "" when it has gone. Asked anew each time: names change, numbers return."""

@@ -313,10 +313,10 @@ def transfer_line(report: TransferReport) -> str:
 
 def client(request: BootRequest) -> str:
     """Who asks, as the log names it."""
-    text = f"{request.mac} ({request.persona}, {request.architecture}"
+    text = f"{request.mac or request.client_address} ({request.persona}, {request.architecture}"
     if request.interface:
         text += f", on {request.interface}"
-    if request.relay_address != "0.0.0.0":
+    if request.relay_address not in ("0.0.0.0", "::"):
         text += f", by relay {request.relay_address}"
     return text + ")"
 

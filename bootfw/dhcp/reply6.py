@@ -1,0 +1,67 @@
+"""The DHCPv6 answer to a boot client, and how it goes back."""
+
+from collections.abc import Iterable, Sequence
+
+from bootfw.values import BootFile, BootRequest
+from bootfw.wire.dhcp6 import CLIENT_PORT, Message, MessageType, Relay
+from bootfw.wire.options import text_bytes
+from bootfw.wire.options6 import Option, Options, vendor_class_bytes
+
+INTEL = 343
+"""The enterprise number that firmware writes and wants in option 16."""
+
+
+def proxy_reply(message: Message, request: BootRequest, file: BootFile, duid: bytes) -> Message:
+    """What a proxy says: no address, but where the boot file is.
+
+    :param request: what classify6() made of *message*.
+    :param file: as fitted() gave it.
+    :param duid: ours.
+    """
+    solicit = message.kind is MessageType.SOLICIT
+    options = [*identifiers(message, duid)]
+    if solicit and not request.http:
+        # EDK2 takes this for a proxy's offer (UefiPxeBcDxe/PxeBcDhcp6.c) and asks port 4011 of the host in the URL.
+        options.append((Option.VENDOR_CLASS, vendor_class_bytes(INTEL, [b"PXEClient"])))
+    options += boot_options(request, file)
+    return Message(MessageType.ADVERTISE if solicit else MessageType.REPLY, message.xid, tuple(options))
+
+
+def identifiers(message: Message, duid: bytes) -> Options:
+    """Whose answer it is, and to whom. An INFORMATION-REQUEST need not say who asks (RFC 8415 section 18.2.6)."""
+    client = message.first(Option.CLIENT_ID)
+    ours = (int(Option.SERVER_ID), duid)
+    return (ours,) if client is None else ((int(Option.CLIENT_ID), client), ours)
+
+
+def boot_options(request: BootRequest, file: BootFile) -> Options:
+    """What tells a client of its file. Old iPXE uses it without having asked for it (option 6).
+
+    Option 60 is left out: EDK2 gives up when its first parameter is not a number.
+    """
+    url = (int(Option.BOOTFILE_URL), text_bytes(file.name))
+    if not request.http:
+        return (url,)
+    # EDK2 takes no other answer for one of HTTP boot (HttpBootDxe/HttpBootDhcp6.c).
+    return ((int(Option.VENDOR_CLASS), vendor_class_bytes(INTEL, [b"HTTPClient"])), url)
+
+
+def relays_back(relays: Iterable[Relay]) -> tuple[Relay, ...]:
+    """The relays of a request as the answer names them (RFC 8415 section 19.3): with the options that they put there,
+    which they may want back, but for the client's own address (RFC 6939)."""
+    return tuple(
+        Relay(
+            relay.hops,
+            relay.link,
+            relay.peer,
+            tuple(option for option in relay.options if option[0] != Option.CLIENT_LINK_LAYER_ADDRESS),
+        )
+        for relay in relays
+    )
+
+
+def answer_port(relays: Sequence[Relay], source_port: int, *, server_port: int, client_port: int = CLIENT_PORT) -> int:
+    """The UDP port that the answer goes to, at the address that the message came from."""
+    if not relays:
+        return client_port
+    return source_port if relays[0].first(Option.RELAY_SOURCE_PORT) is not None else server_port  # RFC 8357

@@ -1,0 +1,151 @@
+"""Who asks by DHCPv6, and what is made of it."""
+
+import pytest
+from firmware6 import (
+    DUID_OF_EDK2,
+    DUID_OF_LINUX,
+    IPXE,
+    LINK_LOCAL,
+    LINUX,
+    MAC,
+    OVMF,
+    OVMF_HTTP,
+    OVMF_OWN,
+    UUID,
+    XID,
+)
+
+from bootfw.dhcp.classify import NotOurs
+from bootfw.dhcp.classify6 import IPXE_HAS_NO_PROXY, classify6, link_of
+from bootfw.dhcp.identity6 import hardware_of, is_firmware
+from bootfw.personas.table import stock
+from bootfw.values import BootRequest
+from bootfw.wire.dhcp6 import Message, MessageType, Relay
+from bootfw.wire.options6 import vendor_class_bytes
+
+MATCH = stock().match
+OTHER = "52:54:00:00:00:09"
+
+
+def asks(message, relays=(), **how) -> BootRequest:
+    found = classify6(message, relays, MATCH, **how)
+    assert isinstance(found, BootRequest)
+    return found
+
+
+def test_ovmf_is_what_it_says() -> None:
+    request = asks(OVMF.message(), mac=MAC, source=LINK_LOCAL, server="fd77::1", interface="eth0")
+    assert (request.mac, request.stage, request.persona, request.family) == (MAC, "discover", "uefi", 6)
+    assert (request.architecture, request.architecture_codes, request.http, request.ipxe) == (
+        "x86_64-uefi",
+        (7,),
+        False,
+        False,
+    )
+    assert (request.uuid, request.duid, request.xid) == (UUID, DUID_OF_EDK2, XID)
+    assert (request.client_address, request.relay_address, request.server) == (LINK_LOCAL, "::", "fd77::1")
+    assert request.vendor_class == "PXEClient:Arch:00007:UNDI:003000"
+
+
+def test_ipxe_writes_its_uuid_the_other_way_round() -> None:
+    request = asks(IPXE.message(MessageType.INFORMATION_REQUEST, ia=None))
+    assert (request.uuid, request.ipxe, request.persona, request.stage) == (UUID, True, "ipxe", "request")
+
+
+def test_http_boot_is_told_by_the_vendor_class() -> None:
+    request = asks(OVMF_HTTP.message())
+    assert (request.http, request.persona, request.architecture) == (True, "uefi-http", "x86_64-uefi-http")
+
+
+def test_the_architecture_is_in_the_vendor_class_too() -> None:
+    assert asks(OVMF.changed({61: None}).message()).architecture == "x86_64-uefi"
+    assert asks(OVMF.changed({61: b"\0"}).message()).architecture == "x86_64-uefi"
+
+
+def test_the_first_of_an_option_counts() -> None:
+    message = OVMF.message()
+    twice = Message(message.kind, message.xid, (*message.options, (61, b"\0\x0b")))
+    assert asks(twice).options[61] == b"\0\7"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (LINUX.message(), "it has no vendor class"),
+        (OVMF_OWN.message(), "it has no vendor class"),
+        (OVMF.changed({16: vendor_class_bytes(9, [b"d-i"]), 61: None}).message(), "its vendor class is 'd-i'"),
+        (OVMF.changed({16: b"\0\0", 61: None}).message(), "it has no vendor class"),
+        (IPXE.message(), IPXE_HAS_NO_PROXY),
+        (OVMF.message(MessageType.REQUEST), ""),
+        (OVMF.message(MessageType.RENEW), ""),
+    ],
+)
+def test_who_is_left_alone_by_a_proxy(message, reason) -> None:
+    found = classify6(message, (), MATCH)
+    assert isinstance(found, NotOurs)
+    assert found.reason == reason or (reason and reason in found.reason)
+
+
+def test_a_server_has_a_file_for_ipxe_and_with_the_address_too() -> None:
+    assert asks(IPXE.message(), addresses=True).ipxe
+    assert asks(OVMF.message(MessageType.REQUEST), addresses=True).stage == "request"
+    assert isinstance(classify6(OVMF.message(MessageType.RENEW), (), MATCH, addresses=True), NotOurs)
+
+
+def test_the_boot_server_takes_requests_only() -> None:
+    assert asks(OVMF.message(MessageType.REQUEST, ia=None), boot_server=True).stage == "boot-server"
+    found = classify6(OVMF.message(), (), MATCH, boot_server=True)
+    assert isinstance(found, NotOurs)
+    assert "SOLICIT on the boot server's port" in found.reason
+
+
+def test_what_relays_tell() -> None:
+    near = Relay(0, "::", LINK_LOCAL, ((18, b"port 3"),))
+    far = Relay(1, "fd78::1", "fe80::1", ((18, b"vlan 9"), (37, b"\0\0\0\x09id")))
+    request = asks(OVMF.message(), (far, near))
+    assert (request.relay_address, request.circuit_id, request.remote_id) == ("fd78::1", b"port 3", b"\0\0\0\x09id")
+    assert request.client_address == LINK_LOCAL
+
+
+@pytest.mark.parametrize(
+    ("links", "link"),
+    [
+        (["fd78::1"], "fd78::1"),
+        (["fd78::1", "fd79::1"], "fd79::1"),
+        (["fd78::1", "::"], "fd78::1"),
+        (["fd78::1", "fe80::1"], "fd78::1"),
+        (["::"], "::"),
+        (["::1"], "::"),
+        (["ff02::1"], "::"),
+        ([], "::"),
+    ],
+)
+def test_the_innermost_link_that_is_one_counts(links, link) -> None:
+    assert link_of([Relay(0, each, "fe80::9") for each in links]) == link
+
+
+def test_the_hardware_address() -> None:
+    edk2, linux = OVMF.message(), LINUX.message()
+    told = (79, b"\0\1" + bytes.fromhex(OTHER.replace(":", "")))
+    private = "fe80::1234:5678:9abc:def0"
+
+    assert hardware_of(edk2, (), LINK_LOCAL) == MAC
+    assert hardware_of(edk2, (), LINK_LOCAL + "%eth0") == MAC
+    assert hardware_of(edk2, (), private) == ""
+    assert hardware_of(edk2, (), private, lambda: OTHER) == OTHER
+    assert hardware_of(linux, (), private) == MAC, "of its DUID"
+    assert hardware_of(linux, (), private, lambda: OTHER) == OTHER, "the wire knows better than a DUID"
+    assert hardware_of(edk2, [Relay(0, "fd78::1", LINK_LOCAL)], "fd78::1", lambda: OTHER) == MAC, "no neighbour of ours"
+    assert hardware_of(edk2, [Relay(0, "fd78::1", LINK_LOCAL, (told,))], "fd78::1") == OTHER
+    assert hardware_of(edk2, [Relay(0, "fd78::1", LINK_LOCAL, ((79, b"\0\1"),))], "fd78::1") == MAC
+    infiniband = (79, b"\0\x20" + bytes(20))
+    assert hardware_of(edk2, [Relay(0, "fd78::1", private, (infiniband,))], "fd78::1") == ""
+    assert DUID_OF_LINUX.hex().endswith(MAC.replace(":", ""))
+
+
+def test_firmware_is_known_from_systems() -> None:
+    assert is_firmware(OVMF.message())
+    assert is_firmware(IPXE.message())
+    assert is_firmware(OVMF.changed({61: None}).message())
+    assert not is_firmware(OVMF_OWN.message())
+    assert not is_firmware(LINUX.message())

@@ -1,0 +1,250 @@
+"""The proxy's DHCPv6 ports: whole conversations, and what goes wrong."""
+
+import pytest
+from attrs import define
+from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP, relayed
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from bootfw.errors import BootRefused
+from bootfw.events import DatagramsMalformed, OfferMade, OfferWithheld, RequestIgnored
+from bootfw.interfaces import IBatchReceiver, IBootFileResolver
+from bootfw.net.dhcp6 import BootServer6Protocol, DHCP6Protocol
+from bootfw.net.interfaces import Interfaces
+from bootfw.net.resolving import ResolverChain
+from bootfw.testing import MemoryNetwork
+from bootfw.values import BootFile, Via
+from bootfw.wire.dhcp6 import Message, MessageType, Relay, pack, parse
+from bootfw.wire.options6 import Option, vendor_class
+
+DUID = b"\0\3\0\1RT\0\0\0\1"
+CLIENT = (LINK_LOCAL, 546, 0, 2)
+GROUP = Via("", 2, "ff02::1:2")
+
+
+@implementer(IBootFileResolver)
+class ByName:
+    def __init__(self):
+        self.files = {
+            "uefi": "/efi/snponly.efi",
+            "uefi-http": "{http}/x.efi",
+            "ipxe": "http://{server}:8069/{mac}.ipxe",
+        }
+        self.asked = []
+
+    def resolve(self, request):
+        self.asked.append(request)
+        answer = self.files.get(request.persona)
+        if callable(answer):
+            return answer(request)
+        return BootFile(answer) if isinstance(answer, str) else answer
+
+
+@define(eq=False)
+class Wire:
+    """A transport that keeps what is sent."""
+
+    sent: list
+
+    def write(self, data, to):
+        self.sent.append((*parse(data), to))
+
+
+class Lab:
+    def __init__(self, kind=DHCP6Protocol, **options):
+        self.network = MemoryNetwork()
+        self.events, self.sent, self.resolver = [], [], ByName()
+        self.chain = ResolverChain(self.network.clock, [("by-name", self.resolver)], self.events.append, 0.8)
+        options = {"server": "fd77::1", "own_urls": lambda server: (f"http://[{server}]:8069", "")} | options
+        self.protocol = kind(self.network.clock, self.chain, self.events.append, DUID, **options)
+        self.protocol.transport = Wire(self.sent)
+        self.protocol.startProtocol()
+
+    def heard(self, message: Message | bytes, peer=CLIENT, via=GROUP):
+        """What is answered: (message, relays, destination) each."""
+        data = message if isinstance(message, bytes) else pack(message)
+        self.protocol.datagrams_received([(data, peer, via)])
+        heard, self.sent[:] = list(self.sent), []
+        return heard
+
+    def only(self, message, peer=CLIENT, via=GROUP):
+        ((answer, relays, to),) = self.heard(message, peer, via)
+        assert (answer.xid, answer.first(Option.CLIENT_ID), answer.first(Option.SERVER_ID)) == (
+            message.xid,
+            message.first(Option.CLIENT_ID),
+            DUID,
+        )
+        assert (relays, to) == ((), peer)
+        return answer
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def lab():
+    lab = Lab()
+    yield lab
+    lab.chain.cancel_all()
+    lab.protocol.close()
+    assert lab.network.clock.getDelayedCalls() == []
+
+
+def test_it_takes_batches(lab) -> None:
+    assert IBatchReceiver.providedBy(lab.protocol)
+
+
+def test_edk2_is_advertised_a_boot_server_and_no_address(lab) -> None:
+    answer = lab.only(OVMF.message())
+    assert answer.kind is MessageType.ADVERTISE
+    assert answer.first(Option.IA_NA) is None
+    assert answer.first(Option.BOOTFILE_URL) == b"tftp://[fd77::1]/efi/snponly.efi"
+    assert vendor_class(answer.first(Option.VENDOR_CLASS)) == (343, (b"PXEClient",))
+    assert answer.first(Option.BOOTFILE_PARAMETERS) is None
+    (made,) = lab.of(OfferMade)
+    assert (made.message, made.file.name, made.destination) == ("ADVERTISE", "tftp://[fd77::1]/efi/snponly.efi", CLIENT)
+    assert made.request.mac == MAC
+
+
+def test_edk2_boots_by_http_without_a_boot_server(lab) -> None:
+    answer = lab.only(OVMF_HTTP.message())
+    assert answer.kind is MessageType.ADVERTISE
+    assert answer.first(Option.BOOTFILE_URL) == b"http://[fd77::1]:8069/x.efi"
+    raw = answer.first(Option.VENDOR_CLASS)
+    assert raw[6:] == b"HTTPClient"
+    assert vendor_class(raw) == (343, (b"HTTPClient",))
+
+
+def test_ipxe_without_an_address_is_left_to_the_other_server(lab) -> None:
+    assert lab.heard(IPXE.message()) == []
+    (ignored,) = lab.of(RequestIgnored)
+    assert "from no proxy" in ignored.reason
+
+
+def test_ipxe_that_has_an_address_by_itself_is_told_its_file(lab) -> None:
+    answer = lab.only(IPXE.message(MessageType.INFORMATION_REQUEST, ia=None))
+    assert answer.kind is MessageType.REPLY
+    assert answer.first(Option.BOOTFILE_URL) == f"http://[fd77::1]:8069/{MAC}.ipxe".encode()
+    assert answer.first(Option.VENDOR_CLASS) is None
+
+
+def test_who_does_not_say_who_it_is_gets_an_answer_all_the_same(lab) -> None:
+    message = IPXE.changed({1: None}).message(MessageType.INFORMATION_REQUEST, ia=None)
+    ((answer, _, _),) = lab.heard(message)
+    assert answer.first(Option.CLIENT_ID) is None
+    assert answer.first(Option.SERVER_ID) == DUID
+
+
+@pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.CONFIRM])
+def test_the_rest_is_for_the_server_that_gives_addresses(lab, kind) -> None:
+    assert lab.heard(OVMF.message(kind, (Option.SERVER_ID, b"other"))) == []
+    assert lab.events == []
+
+
+def test_systems_are_left_alone(lab) -> None:
+    assert lab.heard(LINUX.message()) == []
+    assert lab.heard(LINUX.message(MessageType.INFORMATION_REQUEST, ia=None)) == []
+    assert [event.mac for event in lab.of(RequestIgnored)] == [MAC, MAC]
+
+
+def test_the_boot_server_answers_where_it_was_asked(lab) -> None:
+    lab = Lab(BootServer6Protocol)
+    peer = ("fd77::100", 4011, 0, 0)
+    message = OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None)
+    answer = lab.only(message, peer, Via("fd77::1", 2, "fd77::1"))
+    assert (answer.kind, answer.first(Option.BOOTFILE_URL)) == (MessageType.REPLY, b"tftp://[fd77::1]/efi/snponly.efi")
+    assert answer.first(Option.VENDOR_CLASS) is None
+
+
+def test_the_boot_server_leaves_alone_who_asks_another_one(lab) -> None:
+    lab = Lab(BootServer6Protocol)
+    assert lab.heard(OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, b"other"), ia=None)) == []
+    assert lab.events == []
+
+
+def test_relays_get_back_what_they_sent(lab) -> None:
+    inner = Relay(0, "::", LINK_LOCAL, ((18, b"port 3"), (79, b"\0\1RT\0\0\0\x09")))
+    outer = Relay(1, "fd78::1", "fe80::1", ((37, b"\0\0\0\x09id"), (38, b"subscriber")))
+    peer = ("fd78::1", 51000, 0, 0)
+    ((answer, relays, to),) = lab.heard(relayed(OVMF.message(), outer, inner), peer, Via("fd77::1", 2, "fd77::1"))
+    assert answer.kind is MessageType.ADVERTISE
+    assert relays == (outer, Relay(0, "::", LINK_LOCAL, ((18, b"port 3"),)))
+    assert to == ("fd78::1", 547, 0, 0)
+    assert lab.resolver.asked[0].mac == "52:54:00:00:00:09"
+
+
+def test_a_relay_may_want_its_source_port_back(lab) -> None:
+    relay = Relay(0, "fd78::1", LINK_LOCAL, ((135, b"\0\0"),))
+    ((_, _, to),) = lab.heard(relayed(OVMF.message(), relay), ("fd78::1", 51000, 0, 0))
+    assert to == ("fd78::1", 51000, 0, 0)
+
+
+def test_answers_to_relays_and_rubbish_are_counted(lab) -> None:
+    assert lab.heard(pack(OVMF.message(), [Relay(0, "::", "::")])) == []
+    assert lab.heard(b"\1") == []
+    assert lab.of(DatagramsMalformed)[0].reason == "a server's answer to a relay"
+
+
+def test_without_an_address_to_come_to_it_is_withheld() -> None:
+    lab = Lab(server="")
+    assert lab.heard(OVMF.message(), via=Via("", 999_999, "ff02::1:2")) == []
+    (withheld,) = lab.of(OfferWithheld)
+    assert "has no IPv6 address for clients to come to" in withheld.reason
+
+
+def test_messages_by_other_interfaces_are_ignored() -> None:
+    lab = Lab(interfaces=Interfaces(["eth9"]))
+    assert lab.heard(OVMF.message(), via=Via("", 1, "ff02::1:2")) == []
+    assert lab.events == []
+
+
+def test_a_client_that_repeats_itself_is_answered_once(lab) -> None:
+    answers = []
+    lab.resolver.files["uefi"] = lambda request: answers.append(Deferred()) or answers[-1]
+    assert lab.heard(OVMF.message()) == []
+    assert lab.heard(OVMF.message()) == []
+    (later,) = answers
+    later.callback(BootFile("late.efi"))
+    ((answer, _, _),) = lab.sent
+    assert answer.first(Option.BOOTFILE_URL) == b"tftp://[fd77::1]/late.efi"
+
+
+def _refuses(request):
+    raise BootRefused("not today")
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        (None, "no resolver has a file for it"),
+        (_refuses, "not today"),
+        ("https://elsewhere/x.efi", "loads by TFTP only"),
+        (BootFile("x.efi", server="10.0.0.1"), "is no IPv6 address"),
+        ("{nobody}", None),
+    ],
+)
+def test_what_edk2_can_not_have(lab, file, reason) -> None:
+    lab.resolver.files["uefi"] = file
+    heard = lab.heard(OVMF.message())
+    if reason is None:
+        assert heard
+    else:
+        assert heard == []
+        assert reason in lab.of(OfferWithheld)[0].reason
+
+
+def test_another_server_can_have_the_file(lab) -> None:
+    lab.resolver.files["uefi"] = BootFile("x.efi", server="fd77::9")
+    assert lab.only(OVMF.message()).first(Option.BOOTFILE_URL) == b"tftp://[fd77::9]/x.efi"
+    lab.resolver.files["uefi"] = BootFile("tftp://[fd77::8]/y.efi")
+    assert lab.only(OVMF.message()).first(Option.BOOTFILE_URL) == b"tftp://[fd77::8]/y.efi"
+
+
+def test_closing_cancels_what_is_resolved() -> None:
+    lab = Lab()
+    cancelled = []
+    lab.resolver.files["uefi"] = lambda request: Deferred(cancelled.append)
+    lab.heard(OVMF.message())
+    lab.protocol.close()
+    assert len(cancelled) == 1
+    assert lab.network.clock.getDelayedCalls() == []

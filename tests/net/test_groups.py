@@ -1,0 +1,83 @@
+"""Multicast groups, with a real kernel; and what we are and have by IPv6."""
+
+import subprocess
+
+import pytest
+from twisted.internet.task import Clock
+
+from bootfw.net.duid import own_duid
+from bootfw.net.groups import Groups
+from bootfw.net.interfaces import Interfaces, ipv6_addresses
+from bootfw.net.udpsocket import open_socket
+
+GROUP = "ff02::1:2"
+
+
+def joined(host, interface):
+    words = ("ip", "-n", host.name, "-6", "maddr", "show", "dev", interface)
+    return GROUP in subprocess.run(words, capture_output=True, text=True).stdout.split()
+
+
+@pytest.fixture
+def sock(hosts):
+    with hosts[0].inside():
+        sock, _ = open_socket("::", 0)
+    yield sock
+    sock.close()
+
+
+def test_it_joins_on_interfaces_that_are_there_and_that_come_later(private_reactor, turn_until, hosts, sock) -> None:
+    server, _ = hosts
+    groups = Groups(private_reactor, sock, [GROUP], Interfaces())
+    with server.inside():
+        groups.start()
+        assert joined(server, "s0")
+        assert joined(server, "s1")
+        server.ip("link", "add", "later", "type", "veth", "peer", "name", "end")
+        try:
+            turn_until(lambda: joined(server, "later"))
+            server.ip("link", "set", "later", "down")
+            server.ip("link", "set", "later", "up")
+            server.ip("link", "delete", "later")
+            server.ip("link", "add", "later", "type", "veth", "peer", "name", "end")
+            turn_until(lambda: joined(server, "later"))
+        finally:
+            server.ip("link", "delete", "later")
+    groups.stop()
+    assert groups not in private_reactor.getReaders()
+    groups.stop()
+
+
+def test_it_joins_on_those_that_are_served(hosts, sock) -> None:
+    server, _ = hosts
+    with server.inside():
+        Groups(Clock(), sock, [GROUP], Interfaces(["s1", "none"])).start()
+    assert joined(server, "s1")
+    assert not joined(server, "s0")
+
+
+def test_it_hears_what_is_sent_to_the_group(hosts, sock) -> None:
+    server, client = hosts
+    with server.inside():
+        Groups(Clock(), sock, [GROUP], Interfaces()).start()
+    sock.settimeout(5)
+    with client.inside():
+        sender, _ = open_socket("::", 0)
+        sender.sendto(b"who is there", (f"{GROUP}%c0", sock.getsockname()[1]))
+    sender.close()
+    assert sock.recv(100) == b"who is there"
+
+
+def test_our_addresses_without_those_of_one_wire_only(hosts) -> None:
+    with hosts[0].inside():
+        found = ipv6_addresses()
+    assert sorted(each.address for each in found) == ["fd00:9:1::1", "fd00:9::1", "fd00:9::2"]
+    assert {each.prefix for each in found} == {64}
+
+
+def test_our_duid_is_of_a_card(hosts) -> None:
+    with hosts[0].inside():
+        first, again = own_duid(), own_duid()
+    assert first == again
+    assert first[:4] == b"\0\3\0\1"
+    assert len(first) == 10
