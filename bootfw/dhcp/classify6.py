@@ -57,12 +57,20 @@ def classify6(
     elif kind not in (_ANSWERED if addresses else _PROXIED):
         return NotOurs("")
     vendor = text(vendor_class(message))
-    codes = _architectures(message.first(Option.CLIENT_ARCHITECTURE) or b"")
+    codes = _numbers(message.first(Option.CLIENT_ARCHITECTURE) or b"")
     architecture = architecture_of(codes, vendor)
     classes = tuple(map(text, user_classes(message)))
     ipxe = "iPXE" in classes
     # Builds of iPXE before 2015 tell their user class only.
-    persona = match(vendor or ("PXEClient" if ipxe else ""), architecture, ipxe)
+    persona = match(
+        vendor or ("PXEClient" if ipxe else ""),
+        architecture,
+        ipxe,
+        user_classes=classes,
+        mac=mac,
+        requested=_numbers(message.first(Option.OPTION_REQUEST) or b""),
+        dhcp_version=6,
+    )
     if persona is None:
         told = f"its vendor class is {vendor[:60]!r}" if vendor else "it has no vendor class (option 16)"
         return NotOurs(f"not a client that boots by DHCPv6: {told}")
@@ -75,7 +83,7 @@ def classify6(
         mac=mac,
         stage="boot-server" if boot_server else "discover" if kind is MessageType.SOLICIT else "request",
         persona=persona.name,
-        architecture=architecture,
+        architecture=persona.architecture or architecture,
         architecture_codes=codes,
         uuid=_uuid(message.first(Option.CLIENT_ID) or b"", ipxe),
         vendor_class=vendor,
@@ -121,7 +129,7 @@ def _told(relays: Sequence[Relay], code: int) -> bytes | None:
     return None
 
 
-def _architectures(raw: bytes) -> tuple[int, ...]:
+def _numbers(raw: bytes) -> tuple[int, ...]:
     try:
         return codec.uint16s(raw)
     except WireError:

@@ -35,7 +35,7 @@ def asks(message, relays=(), **how) -> BootRequest:
 
 def test_ovmf_is_what_it_says() -> None:
     request = asks(OVMF.message(), mac=MAC, source=LINK_LOCAL, server="fd77::1", interface="eth0")
-    assert (request.mac, request.stage, request.persona, request.family) == (MAC, "discover", "uefi", 6)
+    assert (request.mac, request.stage, request.persona, request.family) == (MAC, "discover", "uefi-v6", 6)
     assert (request.architecture, request.architecture_codes, request.http, request.ipxe) == (
         "x86_64-uefi",
         (7,),

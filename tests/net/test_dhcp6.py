@@ -26,7 +26,7 @@ GROUP = Via("", 2, "ff02::1:2")
 class ByName:
     def __init__(self):
         self.files = {
-            "uefi": "/efi/snponly.efi",
+            "uefi-v6": "/efi/snponly.efi",
             "uefi-http": "{http}/x.efi",
             "ipxe": "http://{server}:8069/{mac}.ipxe",
         }
@@ -200,7 +200,7 @@ def test_messages_by_other_interfaces_are_ignored() -> None:
 
 def test_a_client_that_repeats_itself_is_answered_once(lab) -> None:
     answers = []
-    lab.resolver.files["uefi"] = lambda request: answers.append(Deferred()) or answers[-1]
+    lab.resolver.files["uefi-v6"] = lambda request: answers.append(Deferred()) or answers[-1]
     assert lab.heard(OVMF.message()) == []
     assert lab.heard(OVMF.message()) == []
     (later,) = answers
@@ -224,7 +224,7 @@ def _refuses(request):
     ],
 )
 def test_what_edk2_can_not_have(lab, file, reason) -> None:
-    lab.resolver.files["uefi"] = file
+    lab.resolver.files["uefi-v6"] = file
     heard = lab.heard(OVMF.message())
     if reason is None:
         assert heard
@@ -234,16 +234,16 @@ def test_what_edk2_can_not_have(lab, file, reason) -> None:
 
 
 def test_another_server_can_have_the_file(lab) -> None:
-    lab.resolver.files["uefi"] = BootFile("x.efi", server="fd77::9")
+    lab.resolver.files["uefi-v6"] = BootFile("x.efi", server="fd77::9")
     assert lab.only(OVMF.message()).first(Option.BOOTFILE_URL) == b"tftp://[fd77::9]/x.efi"
-    lab.resolver.files["uefi"] = BootFile("tftp://[fd77::8]/y.efi")
+    lab.resolver.files["uefi-v6"] = BootFile("tftp://[fd77::8]/y.efi")
     assert lab.only(OVMF.message()).first(Option.BOOTFILE_URL) == b"tftp://[fd77::8]/y.efi"
 
 
 def test_closing_cancels_what_is_resolved() -> None:
     lab = Lab()
     cancelled = []
-    lab.resolver.files["uefi"] = lambda request: Deferred(cancelled.append)
+    lab.resolver.files["uefi-v6"] = lambda request: Deferred(cancelled.append)
     lab.heard(OVMF.message())
     lab.protocol.close()
     assert len(cancelled) == 1
