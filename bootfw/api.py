@@ -53,6 +53,7 @@ from bootfw.events import (
     TransferBegun,
     TransferEnded,
     TransferRefused,
+    WorkerLost,
 )
 from bootfw.interfaces import (
     IAdaptiveWatchdog,
@@ -171,6 +172,7 @@ __all__ = [
     "TransferReport",
     "TransferRequest",
     "Via",
+    "WorkerLost",
     "boot_plugin",
     "check_placeholders",
     "expand",

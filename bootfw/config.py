@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen
+from twisted.internet.interfaces import IReactorProcess
 
 from bootfw import defaults, environment, plugins
 from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
 from bootfw.errors import BootfwError, ConfigError, PluginError, format_path
 from bootfw.net.control import SOCKET
 from bootfw.net.https import tls
+from bootfw.net.workers import Workers, usual_number
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
 from bootfw.schema import Path as Place
@@ -87,6 +89,7 @@ class Parts:
     watchdog: Named
     observers: tuple[Named, ...]
     leases: Named
+    configuration: Configuration
 
     def service(self, reactor: Any) -> BootService:
         """The service, not started."""
@@ -99,7 +102,17 @@ class Parts:
             observers=self.observers,
             leases=self.leases[1],
             control=state_directory(self.settings.state_dir) / SOCKET,
+            crew=self._workers(reactor),
         )
+
+    def _workers(self, reactor: Any) -> Workers | None:
+        """Who serves the files; None: the same process."""
+        settings = self.settings
+        count = settings.workers or usual_number()
+        serves = settings.tftp.listen or settings.http.listen
+        if count == 1 or not serves or not IReactorProcess.providedBy(reactor):
+            return None
+        return Workers(reactor, count, evolve(self.configuration, settings=settings))
 
 
 def load_config(path: Path | str | None, environ: Mapping[str, str]) -> Configuration:
@@ -150,7 +163,15 @@ def assemble(configuration: Configuration, reactor: Any) -> Parts:
             errors.append(error.under("http"))
     if errors:
         raise ConfigErrors([configuration.where(error) for error in errors])
-    return Parts(configuration.settings, tuple(backends), tuple(resolvers), watchdogs[0], tuple(observers), leases[0])
+    return Parts(
+        configuration.settings,
+        tuple(backends),
+        tuple(resolvers),
+        watchdogs[0],
+        tuple(observers),
+        leases[0],
+        configuration,
+    )
 
 
 def lease_store(configuration: Configuration) -> Named:

@@ -44,6 +44,17 @@ class ListenerClosed(Event):
 
 
 @frozen
+class WorkerLost(Event):
+    """A process that serves files has ended unasked; another one takes its place."""
+
+    worker: int
+    """Its number, from 0 on."""
+    reason: str
+    transfers: int
+    """That were under way in it. They go on as soon as their clients are heard again."""
+
+
+@frozen
 class BackendProblem(Event):
     """A backend has nothing to serve, and says why; it is asked all the same."""
 

@@ -16,6 +16,9 @@ class IReader(Interface):
     was last changed, in seconds since the epoch, and ``etag``, ASCII without blanks and quotes that is another one
     whenever the content is. Without an etag one is made of ``modified`` and ``size``.
 
+    With ``changed``, the time of the latest change of the content or of what file it is, a transfer can be gone on with
+    by another process when its own has ended.
+
     And two that let transfers of the same file share what has been read: ``fileno()``, a descriptor to read from at any
     offset, which also is what HTTP needs to send the file without reading it (sendfile), and ``identity``, hashable,
     another one whenever the content is, or None when that is not sure.

@@ -52,6 +52,8 @@ class FileReader:
     size: int = field(init=False)
     modified: float = field(init=False)
     """See IReader."""
+    changed: float = field(init=False)
+    """See IReader."""
     identity: tuple[int, ...] | None = field(init=False)
     """Another one whenever the content is, so that what was read of it can be used again. None: it has changed so
     recently that one more change might not show in the file's times."""
@@ -60,6 +62,7 @@ class FileReader:
         status = os.fstat(self._fd)
         self.size, self.modified = status.st_size, status.st_mtime
         changed = max(status.st_mtime_ns, status.st_ctime_ns)
+        self.changed = changed / 1e9
         settled = abs(time.time_ns() - changed) > _TICK
         self.identity = (status.st_dev, status.st_ino, status.st_size, changed) if settled else None
 

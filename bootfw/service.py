@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,13 @@ from bootfw.net.leasing import Leasing
 from bootfw.net.loaders import Loaders
 from bootfw.net.made import MadeFiles
 from bootfw.net.mtu import InterfaceMTU
+from bootfw.net.orphans import Orphan
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.rtnetlink import Rtnetlink
 from bootfw.net.tftp import TFTPProtocol
 from bootfw.net.weburls import WebURLs
+from bootfw.net.worker import Worker
+from bootfw.net.workers import Workers
 from bootfw.observe.publisher import Publisher
 from bootfw.personas.table import stock
 from bootfw.plugins import PluginContext, configure, load
@@ -66,6 +70,8 @@ class BootService(MultiService):
     :param resolvers: without any, no DHCP port is opened: there would be nothing to say.
     :param watchdog: an IWatchdogPolicy; the default is "adaptive".
     :param leases: an ILeaseStore for ``mode = "server"``; the default is "sqlite".
+    :param crew: the Workers that serve the files, or in one of these what it has in common with the others; None: this
+        process does it all.
     :param control: the path of the UNIX socket where the ``bootfw`` command asks what runs; None: there is none.
     :raise ConfigError: the personas of the settings contradict each other.
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
@@ -83,6 +89,7 @@ class BootService(MultiService):
         observers: Sequence[Any] = (),
         leases: Any = None,
         control: Path | None = None,
+        crew: Workers | Worker | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
@@ -99,15 +106,17 @@ class BootService(MultiService):
         self._control = control
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
         self._publisher = Publisher(reactor, [*_named(observers, IBootObserver), *listening])
+        self._crew = crew
+        self._loaders = Loaders(reactor.seconds, self._telling("loader"))
         self._attendants = Attendants(reactor, self._resolvers, self._publisher.publish)
-        self._made = MadeFiles()
+        self._made = MadeFiles(tell=self._telling("made"))
         layers = [("what resolvers have made", self._made), *self._backends]
-        self._layers = LayeredBackend(layers, Loaders(reactor.seconds), self._publisher.publish)
+        self._layers = LayeredBackend(layers, self._loaders, self._publisher.publish)
         self._interfaces = Interfaces(self._settings.interfaces)
         self._mtu = InterfaceMTU(reactor)
         self._personas = stock().with_own(self._settings.persona)
         self._neighbours = Rtnetlink()
-        self._clients = Clients(self._neighbours.hardware_address)
+        self._clients = Clients(self._neighbours.hardware_address, self._telling("client"))
         self._images = Images(self._settings.tftp.cache_octets)
         self._urls = WebURLs()
         self._certificate: Any = None
@@ -116,6 +125,24 @@ class BootService(MultiService):
         self._open: list[tuple[Listening, Any, Any]] = []
         """(what it is, port, protocol)."""
         self._stopping: Deferred[Any] | None = None
+        if crew is not None:
+            crew.publish = self._publisher.publish
+            crew.hear = {
+                "client": self._clients.heard,
+                "loader": self._loaders.heard,
+                "made": self._made.heard,
+            }
+            crew.memory = self._memory
+
+    def _telling(self, kind: str) -> Callable[..., None]:
+        crew = self._crew
+        return (lambda *values: None) if crew is None else partial(crew.tell, kind)
+
+    def _memory(self) -> list[tuple[str, tuple[Any, ...]]]:
+        """What a new worker has to be told, as it is told when it happens."""
+        told: list[tuple[str, tuple[Any, ...]]] = [("client", (client,)) for client in self._clients.all()]
+        told += [("loader", pair) for pair in self._loaders.all()]
+        return told + [("made", pair) for pair in self._made.all()]
 
     def summary(self) -> list[Listening]:
         """What is bound where, now."""
@@ -138,6 +165,8 @@ class BootService(MultiService):
         """
         self._bind()
         super().startService()  # type: ignore[no-untyped-call]
+        if self._crew is not None:
+            self._crew.start()
 
     def stopService(self) -> "Deferred[None]":
         """End every transfer, close every port.
@@ -150,6 +179,8 @@ class BootService(MultiService):
             self._chain.cancel_all()
             self._chain = None
         closing = [maybeDeferred(super().stopService)]
+        if self._crew is not None:
+            closing.append(maybeDeferred(self._crew.stop))
         opened, self._open = self._open, []
         self._urls.clear()
         for row, port, protocol in opened:
@@ -161,6 +192,22 @@ class BootService(MultiService):
             self._leasing = None
         self._stopping = stopping = DeferredList(closing).addCallback(self._stopped)
         return stopping
+
+    def take_over(self, orphans: Sequence[Orphan]) -> None:
+        """Go on with what another process has begun: its clients will be heard here."""
+        for tftp in self._tftps():
+            tftp.take_over(orphans)
+
+    def positions(self) -> list[tuple[Address, int]]:
+        """See TFTPProtocol."""
+        return [position for tftp in self._tftps() for position in tftp.positions()]
+
+    def transfers(self) -> int:
+        """How many TFTP transfers are under way."""
+        return sum(tftp.transfers for tftp in self._tftps())
+
+    def _tftps(self) -> list[TFTPProtocol]:
+        return [protocol for _, _, protocol in self._open if isinstance(protocol, TFTPProtocol)]
 
     def _stopped(self, results: Any) -> None:
         self._stopping = None
@@ -210,11 +257,17 @@ class BootService(MultiService):
         self._publisher.publish(ListenerBound(now, service, row.address))
 
     def _listen(self, service: str, address: ListenAddress, protocol: Any) -> Any:
+        crew, sock = self._crew, None
+        if crew is not None:
+            shared = crew.open(service, address)
+            if shared is not None:
+                return shared
+            sock = crew.socket(service, address)
         if service == "http":
-            return listen_http(self._reactor, protocol, *address)
+            return listen_http(self._reactor, protocol, *address, sock)
         if service == "https":
-            return listen_http(self._reactor, self._certificate.around(protocol), *address)
-        return listen(self._reactor, protocol, *address)
+            return listen_http(self._reactor, self._certificate.around(protocol), *address, sock)
+        return listen(self._reactor, protocol, *address, sock)
 
     def _wanted(self) -> list[tuple[str, ListenAddress, Any]]:
         settings = self._settings

@@ -219,6 +219,9 @@ class Settings:
     state_dir: str = ""
     """Where bootfw keeps what must outlive it. Empty: `/var/lib/bootfw` for root, and `bootfw` in the user's state
     directory (`$XDG_STATE_HOME`, `~/.local/state`) for anybody else."""
+    workers: int = field(default=0, validator=within(0, 64, "processes"))
+    """Processes that serve TFTP and HTTP, 1 to 64; with 1 it is the one that answers DHCP as well. 0: one for each
+    processor, up to 4. Embedded it is always 1."""
     tftp: TFTPSettings = field(factory=TFTPSettings)
     dhcp: DHCPSettings = field(factory=DHCPSettings)
     dhcp6: DHCP6Settings = field(factory=DHCP6Settings)

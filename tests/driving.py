@@ -86,6 +86,7 @@ class Reading:
     watchdog: Any = field(factory=Waits)
     known: bool = True
     lazy: bool = False
+    resumed: int | None = None
     now: float = 0.0
     session: read.ReadSession = field(init=False)
     sent: list[wire.Packet] = field(factory=list, init=False)
@@ -95,7 +96,7 @@ class Reading:
 
     def __attrs_post_init__(self) -> None:
         size = len(self.content) if self.known else None
-        self.session = read.ReadSession(self.agreed, size, self.watchdog, self.now)
+        self.session = read.ReadSession(self.agreed, size, self.watchdog, self.now, self.resumed)
         hold(self.session)
         self._go_on()
 

@@ -29,6 +29,7 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
     assert list(variables()) == [
         "BOOTFW_INTERFACES",
         "BOOTFW_STATE_DIR",
+        "BOOTFW_WORKERS",
         "BOOTFW_TFTP_LISTEN",
         "BOOTFW_TFTP_PORTS",
         "BOOTFW_TFTP_WRITABLE",

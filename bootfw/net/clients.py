@@ -1,6 +1,6 @@
 """Who is behind an address: what machines have told by DHCP, for those that serve them files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from attrs import evolve
 
@@ -18,12 +18,18 @@ class Clients:
     A proxy does not learn the address that another server gives; then the kernel knows whose it is.
 
     :param hardware_address: that of a peer on our wires, lower-case with colons, "" when not known. None: nobody's is.
+    :param tell: is given what heard() of another process's Clients takes, when a machine has asked.
     """
 
-    def __init__(self, hardware_address: Callable[[Address], str] | None = None) -> None:
+    def __init__(
+        self,
+        hardware_address: Callable[[Address], str] | None = None,
+        tell: Callable[[Client], None] = lambda client: None,
+    ) -> None:
         self._hardware_address = hardware_address
+        self._tell = tell
         self._machines: dict[str, Client] = {}
-        """MAC -> without address; the latest last."""
+        """By MAC; the latest last."""
         self._macs: dict[str, str] = {}
         """Address -> MAC; the latest last."""
 
@@ -33,8 +39,10 @@ class Clients:
         :param address: that it gets with the answer; "": it has one already, or gets it elsewhere.
         """
         mac = request.mac
-        before = self._machines.pop(mac, None)
+        before = self._machines.get(mac)
+        address = address or request.client_address
         client = Client(
+            "" if address in _NOWHERE else address,
             mac=mac,
             uuid=request.uuid,
             architecture=request.architecture,
@@ -49,13 +57,26 @@ class Clients:
                 client = evolve(client, uuid=before.uuid)
             if client.architecture == "unknown":
                 client = evolve(client, architecture=before.architecture)
+        self.heard(client)
+        self._tell(client)
+
+    def heard(self, client: Client) -> None:
+        """A machine has told who it is. Without an address it keeps the one that it has."""
+        mac = client.mac
+        self._machines.pop(mac, None)
         self._machines[mac] = client
         _bound(self._machines)
-        address = address or request.client_address
-        if address not in _NOWHERE:
-            self._macs.pop(address, None)
-            self._macs[address] = mac
+        if client.address:
+            self._macs.pop(client.address, None)
+            self._macs[client.address] = mac
             _bound(self._macs)
+
+    def all(self) -> Iterator[Client]:
+        """Everything that is remembered, as heard() takes it."""
+        yield from self._machines.values()
+        for address, mac in self._macs.items():
+            if mac in self._machines:
+                yield evolve(self._machines[mac], address=address)
 
     def of(self, peer: Address) -> Client:
         """Who *peer* is. Asks the kernel, so it is nothing to be done for every datagram."""
@@ -64,7 +85,9 @@ class Clients:
         mac = self._hardware_address(peer) if self._hardware_address is not None else ""
         mac = mac or self._macs.get(address, "")
         machine = self._machines.get(mac)
-        return Client(address, mac) if machine is None else evolve(machine, address=address)
+        if machine is None:
+            return Client(address, mac)
+        return machine if machine.address == address else evolve(machine, address=address)
 
 
 def _bound(table: dict[str, str] | dict[str, Client]) -> None:

@@ -28,7 +28,7 @@ from bootfw.net import mmsg
 from bootfw.net.express import Express, Left
 from bootfw.net.packetinfo import IPV6, NOWHERE, Cache
 from bootfw.net.sender import Counters, Sender
-from bootfw.net.udpsocket import open_socket
+from bootfw.net.udpsocket import family_of, open_socket
 from bootfw.values import Address, Via
 
 # Datagrams read in one wake-up, so that timers and other ports get their turn.
@@ -39,18 +39,19 @@ _ANCILLARY = 64  # octets of room for control messages; packet info takes 40 at 
 Arrival = tuple[bytes, Address, Via]
 
 
-def listen(reactor: Any, protocol: Any, address: str, port: int) -> Any:
+def listen(reactor: Any, protocol: Any, address: str, port: int, sock: socket.socket | None = None) -> Any:
     """Have *protocol* listen on a UDP port, on a DatagramPort where the reactor can drive one.
 
     :param reactor: an IReactorUDP. One without descriptors, such as an in-memory one, makes its own port.
     :param protocol: a DatagramProtocol, as for ``listenUDP``.
     :param address: numeric; "0.0.0.0" and "::" are every address of their family.
+    :param sock: is it already, as made by open_socket(), and becomes the port's.
     :return: an IListeningPort.
     :raise CannotListenError: ``socketError`` says why.
     """
     if sys.platform != "linux" or not IReactorFDSet.providedBy(reactor):
         return reactor.listenUDP(port, protocol, interface=address, maxPacketSize=mmsg.LARGEST)
-    listening = DatagramPort(reactor, protocol, address, port)
+    listening = DatagramPort(reactor, protocol, address, port, sock)
     listening.startListening()
     return listening
 
@@ -64,16 +65,18 @@ class DatagramPort:
 
     :param reactor: IReactorFDSet and IReactorTime.
     :param address: as for open_socket().
+    :param sock: see listen().
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, protocol: Any, address: str, port: int) -> None:
+    def __init__(self, reactor: Any, protocol: Any, address: str, port: int, sock: socket.socket | None = None) -> None:
         self.counters = Counters()
         self._reactor = reactor
         self._protocol = protocol
         self._address = address
         self._port = port
+        self._given = sock
         self._receive = protocol.datagrams_received if IBatchReceiver.providedBy(protocol) else self._receive_singly
         self._open = False
         self._reading = False
@@ -86,7 +89,11 @@ class DatagramPort:
 
         :raise CannotListenError: as open_socket().
         """
-        self._socket, self._family = open_socket(self._address, self._port)
+        given, self._given = self._given, None
+        if given is None:
+            self._socket, self._family = open_socket(self._address, self._port)
+        else:
+            self._socket, self._family = given, family_of(given)
         name = self._socket.getsockname()
         self._host = IPv6Address("UDP", *name) if self._family is IPV6 else IPv4Address("UDP", *name)
         self._sender = Sender(self._socket, self._family, self.counters, self._refused)

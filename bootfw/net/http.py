@@ -221,18 +221,27 @@ class BootSite(Site):
         """None is closed."""
 
 
-def listen_http(reactor: Any, factory: Any, address: str, port: int) -> Any:
-    """Have *factory* listen on a TCP port. "::" is IPv6 only, so that "0.0.0.0" can have the same port.
+def listen_http(reactor: Any, factory: Any, address: str, port: int, sock: socket.socket | None = None) -> Any:
+    """Have *factory* listen on a TCP port.
 
     :param reactor: an IReactorSocket.
+    :param sock: is it already, as made by open_stream_socket(); it is closed, the port has its own.
     :return: an IListeningPort.
+    :raise CannotListenError: ``socketError`` says why.
+    """
+    with sock or open_stream_socket(address, port) as opened:
+        return reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
+
+
+def open_stream_socket(address: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening, non-blocking TCP socket. "::" is IPv6 only, so that "0.0.0.0" can have the same port.
+
+    :param shared: the port is one that others of our processes have too (SO_REUSEPORT).
     :raise CannotListenError: ``socketError`` says why.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        with socket.create_server((address, port), family=family, backlog=BACKLOG) as sock:
-            sock.setblocking(False)
-            return reactor.adoptStreamPort(sock.fileno(), family, factory)
+        sock = socket.create_server((address, port), family=family, backlog=BACKLOG, reuse_port=shared)
     except OSError as error:
         reason = os.strerror(error.errno or errno.EINVAL)
         if error.errno == errno.EADDRINUSE:
@@ -241,6 +250,8 @@ def listen_http(reactor: Any, factory: Any, address: str, port: int) -> Any:
             reason += ": this port needs root or CAP_NET_BIND_SERVICE"
         told = OSError(error.errno, reason)
         raise CannotListenError(address, port, told) from error  # type: ignore[no-untyped-call]
+    sock.setblocking(False)
+    return sock
 
 
 def _transfer_request(

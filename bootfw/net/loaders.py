@@ -80,13 +80,19 @@ class Loaders:
     """The loaders of all clients, by their addresses.
 
     :param seconds: the clock.
+    :param tell: is given what heard() of another process's Loaders takes, when that has changed.
     """
 
     seconds: Callable[[], float]
+    tell: Callable[[str, Loader], None] = lambda client, loader: None
     _known: "OrderedDict[str, Loader]" = field(factory=OrderedDict, init=False)
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def all(self) -> Iterator[tuple[str, Loader]]:
+        """Everything that is remembered, as heard() takes it."""
+        yield from self._known.items()
 
     def of(self, client: str, path: str) -> Loader | None:
         """What *client*, which asks for *path* now, got last; None: nothing that is remembered."""
@@ -100,8 +106,9 @@ class Loaders:
         loader.used = now
         self._known.move_to_end(client)
         # Whatever its file is called: nobody else asks for these.
-        if path.rpartition("/")[2].startswith(("revocations", "shim_certificate")):
+        if not loader.shim and path.rpartition("/")[2].startswith(("revocations", "shim_certificate")):
             loader.shim = True
+            self.tell(client, loader)
         return loader
 
     def got(self, client: str, path: str, backend: int) -> None:
@@ -110,8 +117,14 @@ class Loaders:
         if not name.endswith(_PROGRAMS) or name.startswith(_NO_PROGRAMS):
             return
         now = self.seconds()
-        known = self._known
-        known[client] = Loader(path, backend, _SHIM.search(path) is not None, now, now)
+        loader = Loader(path, backend, _SHIM.search(path) is not None, now, now)
+        self.heard(client, loader)
+        self.tell(client, loader)
+
+    def heard(self, client: str, loader: Loader) -> None:
+        """*client* has got *loader*."""
+        known, now = self._known, self.seconds()
+        known[client] = loader
         known.move_to_end(client)
         while len(known) > REMEMBERED or now - next(iter(known.values())).used > FORGOTTEN_AFTER:
             known.popitem(last=False)

@@ -1,6 +1,7 @@
 """Files that resolvers have made for clients, served under the names that the clients were told."""
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,10 +24,12 @@ class MadeFiles:
     """Keeps the content of boot files that have one. The latest of a name counts.
 
     :param limit: octets.
+    :param tell: is given what heard() of another process's MadeFiles takes, when a file was made.
     """
 
-    def __init__(self, limit: int = OCTETS) -> None:
+    def __init__(self, limit: int = OCTETS, tell: Callable[[str, bytes], None] = lambda name, content: None) -> None:
         self._limit = limit
+        self._tell = tell
         self._files: OrderedDict[str, bytes] = OrderedDict()
         self._octets = 0
 
@@ -40,16 +43,24 @@ class MadeFiles:
         if not isinstance(content, bytes):
             raise TypeError(f'the content of "{name}" is a {type(content).__name__}, not bytes')
         path = _path(name)
-        cost = _cost(path, content)
-        if cost > self._limit:
+        if _cost(path, content) > self._limit:
             raise ValueError(f'the content of "{name}" has {len(content)} octets; there is room for {self._limit}')
+        self.heard(path, content)
+        self._tell(path, content)
+
+    def heard(self, path: str, content: bytes) -> None:
+        """*content* is served at *path*."""
         before = self._files.pop(path, None)
         if before is not None:
             self._octets -= _cost(path, before)
         self._files[path] = content
-        self._octets += cost
+        self._octets += _cost(path, content)
         while self._octets > self._limit:
             self._octets -= _cost(*self._files.popitem(last=False))
+
+    def all(self) -> Iterator[tuple[str, bytes]]:
+        """Everything that is kept, as heard() takes it."""
+        yield from self._files.items()
 
     def open(self, path: str, request: Any) -> IReader:
         """See IBackend."""

@@ -23,6 +23,8 @@ _NOTHING_HELD: tuple[Blocks | None, bytes] = (None, b"")
 class ReadTransfer(Transfer):
     """Does the reading that a ReadSession asks for, and sends its blocks."""
 
+    resumed: int | None = field(default=None, init=False)
+    """See ReadSession."""
     _reader: IReader | None = field(default=None, init=False)
     _held: tuple[Blocks | None, bytes] = field(default=_NOTHING_HELD, init=False)
     """The blocks that were fetched last, until they are sent; of a reader that answers later, until others are."""
@@ -47,7 +49,7 @@ class ReadTransfer(Transfer):
 
     def _make_session(self, watchdog: Any, now: float) -> read.ReadSession:
         assert self._reader is not None
-        return read.ReadSession(self._agreed, self._reader.size, watchdog, now)
+        return read.ReadSession(self._agreed, self._reader.size, watchdog, now, self.resumed)
 
     def datagram(self, data: bytes, now: float) -> None:
         """See Transfer."""

@@ -1,18 +1,19 @@
 """TFTP on UDP: who a datagram is for, and what becomes of a request. The sessions themselves are in bootfw.tftp."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from typing import Any
 
 from attrs import evolve
-from twisted.internet.error import CannotListenError, MessageLengthError
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.errors import AccessViolation, IllegalOperation, TransferError, WireError
-from bootfw.events import Event, PluginFailed, TransferBegun, TransferRefused
+from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded, TransferRefused
 from bootfw.interfaces import IBackend, IBatchReceiver, IViaTransport, IWatchdogPolicy, IWritableBackend
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import later, traceback_of, transfer_error
@@ -21,21 +22,24 @@ from bootfw.net.express import Express
 from bootfw.net.images import Images
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.malformed import MalformedCounter
+from bootfw.net.orphans import KEPT, WRAP, Orphan, Orphans, has_changed
 from bootfw.net.receiving import WriteTransfer
 from bootfw.net.sending import ReadTransfer
 from bootfw.net.transfer import Surroundings, Transfer
+from bootfw.net.transferport import TransferProtocol, send
 from bootfw.net.treatment import capped, open_treated, wanted
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import TFTPSettings
 from bootfw.tftp.negotiation import Limits, negotiate
 from bootfw.tftp.path import relative
-from bootfw.values import Address, Mode, TransferRequest, Via
+from bootfw.values import Address, Mode, Outcome, TransferReport, TransferRequest, Via
 from bootfw.wire import tftp as wire
 
 Listen = Callable[[DatagramProtocol, str], Any]
 """Opens a port of its own for one transfer, bound to the given address ("" for any); raises CannotListenError."""
 
 _REQUESTS = (b"\0\1", b"\0\2")
+_ACK = b"\0\4"
 _ERROR = b"\0\5"
 
 LARGEST_ON_ETHERNET = 1468
@@ -108,6 +112,8 @@ class TFTPProtocol(DatagramProtocol):
             images=images or Images(0),
             express=lambda: self._express,
         )
+        self._orphans = Orphans(self._not_resumed)
+        self._forgetting: IDelayedCall | None = None
         self._closed = False
 
     @property
@@ -142,7 +148,7 @@ class TFTPProtocol(DatagramProtocol):
                     self._requested(data, peer, via, transfer, now)
                 elif transfer is not None and transfer.port is None:
                     transfer.datagram(data, now)
-                else:
+                elif not self._orphans or not self._resume(data, peer, via, now):
                     self._stray(data, peer, now)
             except Exception:
                 self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
@@ -153,6 +159,10 @@ class TFTPProtocol(DatagramProtocol):
         now = self._reactor.seconds()
         for transfer in list(self._transfers.values()):
             transfer.cancel("the server is stopping", now)
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
+        self._orphans.give_up("the server is stopping")
         self._around.alarm.stop()
         self._malformed.stop()
 
@@ -184,6 +194,8 @@ class TFTPProtocol(DatagramProtocol):
         assert isinstance(packet, wire.Request)
         if known is not None:
             known.replace(now)
+        if self._orphans and (orphan := self._orphans.take(peer)) is not None:
+            self._not_resumed(orphan.begun, "the client began anew")
         request = TransferRequest(
             filename=packet.filename,
             path=relative(packet.filename),
@@ -203,6 +215,48 @@ class TFTPProtocol(DatagramProtocol):
             request = evolve(request, ignore_case=True)
         kind = WriteTransfer if packet.write else ReadTransfer
         self._open(kind(request, data, via, self._around, treatment), now)
+
+    # What another process has begun.
+
+    def positions(self) -> list[tuple[Address, int]]:
+        """(peer, the block that it has acknowledged) of the transfers whose numbers on the wire will come again."""
+        found = self._transfers.items()
+        return [(peer, t.session.acked) for peer, t in found if t.session is not None and t.session.acked > WRAP // 2]
+
+    def take_over(self, orphans: Iterable[Orphan]) -> None:
+        """Go on with these as soon as their clients are heard. Where transfers have ports of their own, that is never.
+
+        Those that end otherwise are published as well, so that each has one end.
+        """
+        self._orphans.add(orphans)
+        if self._listen is not None:
+            self._orphans.give_up("its worker ended")
+        elif self._orphans and self._forgetting is None:
+            self._forgetting = self._reactor.callLater(KEPT, self._forget)
+
+    def _forget(self) -> None:
+        self._forgetting = None
+        self._orphans.give_up("its worker ended, and the client was not heard again")
+
+    def _resume(self, data: bytes, peer: Address, via: Via | None, now: float) -> bool:
+        """Whether it was of an orphan."""
+        orphan = self._orphans.take(peer)
+        if orphan is None:
+            return False
+        if data[:2] != _ACK or len(data) < 4:
+            self._not_resumed(orphan.begun, "its worker ended, and then the client")
+            return True
+        transfer = ReadTransfer(evolve(orphan.begun.request, lookup=self._lookup), b"", via, self._around)
+        transfer.begun, transfer.resumed = orphan.begun, orphan.block(data[2] << 8 | data[3])
+        self._open(transfer, now)
+        return True
+
+    def _not_resumed(self, begun: TransferBegun, reason: str) -> None:
+        now = self._reactor.seconds()
+        report = TransferReport(begun.request, begun.agreed, Outcome.FAILED, reason, 0, 0, 0, begun.at, now)
+        self._publish(TransferEnded(now, report))
+
+    # Files.
 
     def _open(self, transfer: Transfer, now: float) -> None:
         request = transfer.request
@@ -234,6 +288,12 @@ class TFTPProtocol(DatagramProtocol):
     def _opened(self, transfer: Transfer, file: Any, now: float) -> None:
         try:
             transfer.has(file)
+            begun = transfer.begun
+            if begun is not None:
+                if has_changed(file, begun):
+                    raise TransferError("The file has changed meanwhile, start again")
+                transfer.begin(begun.agreed, self._watchdog.begin(begun.agreed), now)
+                return
             if self._listen is not None:
                 self._move(transfer)
             request, treatment = transfer.request, transfer.treatment
@@ -257,7 +317,11 @@ class TFTPProtocol(DatagramProtocol):
             told = TransferError("Internal error")
             doing = f"open {transfer.request.filename!r}"
             self._publish(PluginFailed(now, plugin="backend", doing=doing, traceback=traceback_of(error)))
-        self._refuse(transfer.request, transfer.via, told, now)
+        if transfer.begun is None:
+            self._refuse(transfer.request, transfer.via, told, now)
+        else:
+            self._write(wire.error(told.tftp_code, told.message), transfer.request.peer, transfer.via, 0)
+            self._not_resumed(transfer.begun, told.message)
         transfer.finish()
 
     def _refuse(self, request: TransferRequest, via: Via | None, told: TransferError, now: float) -> None:
@@ -301,60 +365,6 @@ class TFTPProtocol(DatagramProtocol):
             reason = os.strerror(number) if number else "it can't be opened"
             raise TransferError(f"No port for the transfer: {reason}") from error
         transfer.move(port, own.send)
-
-
-@implementer(IBatchReceiver)
-class TransferProtocol(DatagramProtocol):
-    """The port of one transfer. Strangers are told that it isn't theirs (RFC 1350 section 4)."""
-
-    noisy = False
-    _log = Logger()
-
-    def __init__(self, reactor: Any, transfer: Transfer) -> None:
-        self._reactor = reactor
-        self._transfer = transfer
-        self._peer = transfer.request.peer
-        self._rich = False
-
-    def startProtocol(self) -> None:
-        self._rich = IViaTransport.providedBy(self.transport)
-
-    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        self.datagrams_received(((datagram, addr, None),))
-
-    def datagrams_received(self, batch: Any) -> None:
-        """See IBatchReceiver."""
-        now = self._reactor.seconds()
-        for data, peer, via in batch:
-            try:
-                if peer == self._peer:
-                    if data[:2] not in _REQUESTS:
-                        self._transfer.datagram(data, now)
-                elif data[:2] != _ERROR:
-                    self.send(_UNKNOWN_TID, peer, via, 0)
-            except Exception:
-                self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
-
-    def send(self, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
-        """See Send."""
-        send(self.transport, self._rich, data, peer, via, segment)
-
-
-_UNKNOWN_TID = wire.error(wire.ErrorCode.UNKNOWN_TID, "Unknown transfer ID")
-
-
-def send(transport: Any, rich: bool, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
-    """Send by whatever *transport* can do. What can't be sent counts as lost on the wire; the timers repair it."""
-    if transport is None:
-        return
-    if rich:
-        transport.write_via(data, peer, via, segment)
-        return
-    try:
-        for start in range(0, len(data), segment or len(data)):
-            transport.write(data[start : start + segment] if segment else data, peer)
-    except (OSError, MessageLengthError):
-        return
 
 
 def _is_for_many(via: Via) -> bool:

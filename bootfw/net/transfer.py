@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from bootfw.errors import TransferError
-from bootfw.events import Event, PluginFailed, TransferEnded
+from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import traceback_of, transfer_error
 from bootfw.net.express import Express
@@ -65,6 +65,8 @@ class Transfer:
     """When to ring; see Alarm."""
     _send: Send = field(init=False)
     _agreed: Agreed = field(factory=Agreed, init=False)
+    begun: TransferBegun | None = field(default=None, init=False)
+    """By another process; None: it begins here."""
     _began: float = field(default=0.0, init=False)
     _awaited: "Deferred[Any] | None" = field(default=None, init=False)
     """The backend's answer that is outstanding: the file, or one read or write."""
@@ -84,7 +86,8 @@ class Transfer:
 
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
         """Make the session, and do what it asks for."""
-        self._agreed, self._began = agreed, now
+        self._agreed = agreed
+        self._began = now if self.begun is None else self.begun.at
         try:
             self.session = self._make_session(watchdog, now)
             self._go_on(now)

@@ -24,7 +24,7 @@ _IPV6_FREEBIND = 78
 _PMTUDISC_DONT = 0
 
 
-def open_socket(address: str, port: int) -> tuple[socket.socket, Family]:
+def open_socket(address: str, port: int, *, shared: bool = False) -> tuple[socket.socket, Family]:
     """A bound, non-blocking UDP socket that tells how each datagram arrived.
 
     The address may be one that this host doesn't have yet (IP_FREEBIND). SO_REUSEADDR stays off: with it a second
@@ -32,6 +32,7 @@ def open_socket(address: str, port: int) -> tuple[socket.socket, Family]:
     be, and a forged path MTU stops nothing.
 
     :param address: numeric; IPv6 may have a zone, as in ``fe80::1%eth0``. "" is 0.0.0.0.
+    :param shared: the port is one that others of our processes have too (SO_REUSEPORT).
     :raise CannotListenError: its ``socketError`` says why, and who holds the port if it is taken.
     :raise InvalidAddressError: it isn't a numeric address.
     """
@@ -42,11 +43,18 @@ def open_socket(address: str, port: int) -> tuple[socket.socket, Family]:
         raise _cannot_listen(address, port, error) from None
     try:
         _configure(sock, family)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(where)
     except OSError as error:
         sock.close()
         raise _cannot_listen(address, port, _explained(error, family, port)) from None
     return sock, family
+
+
+def family_of(sock: socket.socket) -> Family:
+    """That of a socket of ours."""
+    return IPV6 if sock.family == socket.AF_INET6 else IPV4
 
 
 def _resolve(address: str, port: int) -> tuple[Family, Any]:

@@ -38,6 +38,7 @@ from bootfw.events import (
     SecondStageFound,
     TransferEnded,
     TransferRefused,
+    WorkerLost,
 )
 from bootfw.interfaces import IBootObserver
 from bootfw.lease import NEVER, Lease
@@ -222,6 +223,14 @@ class LogObserver:
             path=event.path,
         )
 
+    def _worker_lost(self, event: WorkerLost) -> None:
+        self.log.error(
+            "worker {number} has ended: {reason}; another one takes over its {transfers} transfers",
+            number=event.worker,
+            reason=event.reason,
+            transfers=event.transfers,
+        )
+
     def _ended(self, event: TransferEnded) -> None:
         report = event.report
         write = _LEVELS.get(report.outcome, Logger.warn)
@@ -278,6 +287,7 @@ _LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
     PluginFailed: LogObserver._plugin,
     SecondStageFound: LogObserver._second_stage,
     TransferEnded: LogObserver._ended,
+    WorkerLost: LogObserver._worker_lost,
     TransferRefused: LogObserver._refused,
     DatagramsMalformed: LogObserver._malformed,
     EventsDropped: LogObserver._dropped,

@@ -66,6 +66,8 @@ class ReadSession(ShortWay[State]):
     watchdog: Watchdog
     last_heard: float = field(alias="now")
     """When the peer's latest ACK came; at first, when the session began."""
+    resumed: int | None = None
+    """The block that the peer has just acknowledged to an earlier session (0: the OACK); None: there was none."""
 
     wants: Blocks | None = field(default=None, init=False)
     """What the adapter has to read now; set exactly while FETCHING. After FETCHED it may want again."""
@@ -93,12 +95,15 @@ class ReadSession(ShortWay[State]):
         self._start(self.watchdog, self.last_heard)
         if self.size is not None:
             self._learn(self.size)
-        if self.agreed.acknowledged:
+        block = self.acked = self._sent = self.resumed or 0
+        if self.resumed is None and self.agreed.acknowledged:
             self.out.append(option_ack(self.agreed.acknowledged))
             self.deadline = self._sent_at + self._wait
             self._enter(State.NEGOTIATING)
         else:
-            self._enter(self._fetch(1, self._wait))
+            self._enter(
+                self._close(Outcome.COMPLETE) if 0 < self._final <= block else self._fetch(block + 1, self._wait)
+            )
 
     @property
     def octets(self) -> int:

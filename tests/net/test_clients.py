@@ -98,6 +98,25 @@ def test_the_latest_are_remembered(asked: list[tuple[int, int]]) -> None:
         module.MACHINES = before
 
 
+def test_what_one_has_heard_another_can_be_told() -> None:
+    """All of it at once, or each as it comes."""
+    told: list[Client] = []
+    clients = Clients(tell=told.append)
+    clients.asked(FIRMWARE, "10.77.0.100")
+    clients.asked(evolve(FIRMWARE, mac="52:54:00:00:00:02", uuid=None))
+    clients.asked(evolve(FIRMWARE, persona="ipxe"), "10.77.0.101")
+    everything, each = Clients(), Clients()
+    for client in clients.all():
+        everything.heard(client)
+    for client in told:
+        each.heard(client)
+    for other in (everything, each):
+        for address in ("10.77.0.100", "10.77.0.101", "10.77.0.102"):
+            assert other.of((address, 2070)) == clients.of((address, 2070))
+    assert Clients({PEER: "52:54:00:00:00:02"}.get).of(PEER).persona == ""
+    assert len(told) == 3
+
+
 def test_a_request_looks_its_client_up_when_asked() -> None:
     looked = []
 

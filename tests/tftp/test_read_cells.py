@@ -581,6 +581,34 @@ def test_closed_replaced_is_ignored() -> None:
     assert still_closed(Input.REPLACED)
 
 
+# Going on with what another session has begun
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("agreed", [Agreed(8), Agreed(8, acknowledged=OACK)], ids=["plain", "OACK"])
+def test_it_goes_on_behind_what_was_acknowledged(agreed: Agreed, known: bool) -> None:
+    reading = Reading(CONTENT, agreed, known=known, resumed=1)
+    assert reading.session.state is State.AWAITING_ACK
+    assert reading.take() == [BLOCK[1]]
+    assert reading.tick() == [BLOCK[1]]
+    assert reading.ack(2) == [BLOCK[2]]
+    assert reading.ack(3) == []
+    assert ended(reading) is Outcome.COMPLETE
+    assert reading.session.octets == len(CONTENT)
+
+
+def test_it_goes_on_with_a_window() -> None:
+    reading = Reading(CONTENT, Agreed(8, 2), resumed=0)
+    assert reading.take() == BLOCK[:2]
+
+
+@pytest.mark.parametrize("acked", [3, 4])
+def test_it_goes_on_at_the_end(acked: int) -> None:
+    reading = Reading(CONTENT, resumed=acked)
+    assert reading.take() == []
+    assert ended(reading) is Outcome.COMPLETE
+
+
 def test_every_cell_has_a_test_of_its_name() -> None:
     names = [name for name in globals() if name.startswith("test_")]
     cells = [f"test_{state.name}_{event.name}".lower() for state in State for event in Input]

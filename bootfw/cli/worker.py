@@ -1,0 +1,137 @@
+"""The program of a worker: ``python -m bootfw.cli.worker``, started by bootfw.net.workers and by nobody else.
+
+It serves the files of a configuration on sockets that it is given, and ends when the one that started it does.
+"""
+
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import define, evolve, field
+from twisted.internet import reactor, stdio
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
+from zope.interface import implementer
+
+from bootfw.config import Configuration, assemble
+from bootfw.net.channel import Channel
+from bootfw.net.orphans import Orphan
+from bootfw.net.worker import Place, Telling, Worker
+from bootfw.service import BootService
+from bootfw.settings import DHCPSettings
+from bootfw.tap import allow_many_files
+from bootfw.values import Address
+
+_FROM, _TO = 3, 4
+"""Descriptors: of the pipe that is read, and of the one that is written."""
+
+
+POSITIONS_EVERY = 0.25
+"""Seconds in which no transfer gets through all 65,536 numbers."""
+
+
+@define(eq=False)
+class Program:
+    """Waits to be told what to serve."""
+
+    channel: Channel = field(init=False)
+    _service: BootService | None = field(default=None, init=False)
+    _worker: Worker | None = field(default=None, init=False)
+    _telling: Telling | None = field(default=None, init=False)
+
+    def run(self) -> int:
+        """Until the pipe is closed; the exit code."""
+        globalLogBeginner.beginLoggingTo([_complain], redirectStandardIO=False)
+        allow_many_files()
+        # A key on the terminal is for the one that has started this; it will say so.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.channel = Channel(self._received, self._end, self._lost)
+        # To mypy it is the one of Windows, which has other parameters.
+        stdio.StandardIO(self.channel, stdin=_FROM, stdout=_TO, reactor=reactor)  # type: ignore
+        reactor.run()
+        return 0
+
+    def _received(self, kind: str, values: tuple[Any, ...]) -> None:
+        if kind == "begin":
+            self._begin(*values)
+        elif self._worker is not None:
+            self._worker.heard(kind, values)
+
+    def _begin(
+        self,
+        configuration: Configuration,
+        count: int,
+        listening: Sequence[tuple[str, tuple[str, int], int]],
+        memory: Sequence[tuple[str, tuple[Any, ...]]],
+        orphans: Sequence[Orphan],
+    ) -> None:
+        sockets: dict[Place, socket.socket] = {}
+        for name, place, descriptor in listening:
+            sockets[name, place] = sock = socket.socket(fileno=descriptor)
+            sock.setblocking(False)
+        worker = self._worker = Worker(self.channel, sockets)
+        telling = self._telling = Telling(reactor, self.channel)
+        transport: Any = self.channel.transport
+        transport.registerProducer(telling, True)
+        settings = configuration.settings
+        parts = assemble(configuration, reactor)
+        tftp = evolve(settings.tftp, cache_octets=settings.tftp.cache_octets // count)
+        self._service = service = BootService(
+            reactor,
+            settings=evolve(settings, dhcp=DHCPSettings(mode="off"), tftp=tftp),
+            backends=parts.backends,
+            watchdog=parts.watchdog[1],
+            observers=[("telling", telling)],
+            crew=worker,
+        )
+        service.privilegedStartService()
+        service.startService()
+        for kind, told in memory:
+            worker.heard(kind, told)
+        service.take_over(orphans)
+        reactor.callLater(POSITIONS_EVERY, self._tell_positions, [])
+
+    def _tell_positions(self, before: list[tuple[Address, int]]) -> None:
+        """So that nobody has to guess, if this process ends, which of the blocks with the same number it was."""
+        if self._service is None:
+            return
+        positions = self._service.positions()
+        if positions or before:
+            self.channel.tell("positions", positions)
+        reactor.callLater(POSITIONS_EVERY, self._tell_positions, positions)
+
+    def _end(self) -> None:
+        """Who has started this has ended, or wants this to."""
+        service, self._service = self._service, None
+        if service is None:
+            self._ended(None)
+        else:
+            service.stopService().addBoth(self._ended)
+
+    def _ended(self, result: Any) -> None:
+        if self._telling is not None:
+            self._telling.flush()
+        transport: Any = self.channel.transport
+        transport.loseConnection()
+
+    def _lost(self) -> None:
+        if reactor.running:
+            reactor.stop()
+
+
+@implementer(ILogObserver)
+def _complain(event: LogEvent) -> None:
+    """What is of no use to an operator is left out: what happens here is told by events."""
+    if event["log_level"] >= LogLevel.warn:
+        sys.stderr.write(eventAsText(event, includeTimestamp=False, includeSystem=False) + "\n")
+        sys.stderr.flush()
+
+
+def main() -> int:
+    """Run it."""
+    return Program().run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""The port of one transfer, where transfers have ports of their own (RFC 1350 section 4)."""
+
+from typing import Any
+
+from twisted.internet.error import MessageLengthError
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from bootfw.interfaces import IBatchReceiver, IViaTransport
+from bootfw.net.transfer import Transfer
+from bootfw.values import Address, Via
+from bootfw.wire import tftp as wire
+
+_REQUESTS = (b"\0\1", b"\0\2")
+_ERROR = b"\0\5"
+
+
+@implementer(IBatchReceiver)
+class TransferProtocol(DatagramProtocol):
+    """The port of one transfer. Strangers are told that it isn't theirs (RFC 1350 section 4)."""
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(self, reactor: Any, transfer: Transfer) -> None:
+        self._reactor = reactor
+        self._transfer = transfer
+        self._peer = transfer.request.peer
+        self._rich = False
+
+    def startProtocol(self) -> None:
+        self._rich = IViaTransport.providedBy(self.transport)
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.datagrams_received(((datagram, addr, None),))
+
+    def datagrams_received(self, batch: Any) -> None:
+        """See IBatchReceiver."""
+        now = self._reactor.seconds()
+        for data, peer, via in batch:
+            try:
+                if peer == self._peer:
+                    if data[:2] not in _REQUESTS:
+                        self._transfer.datagram(data, now)
+                elif data[:2] != _ERROR:
+                    self.send(_UNKNOWN_TID, peer, via, 0)
+            except Exception:
+                self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
+
+    def send(self, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
+        """See Send."""
+        send(self.transport, self._rich, data, peer, via, segment)
+
+
+_UNKNOWN_TID = wire.error(wire.ErrorCode.UNKNOWN_TID, "Unknown transfer ID")
+
+
+def send(transport: Any, rich: bool, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
+    """Send by whatever *transport* can do. What can't be sent counts as lost on the wire; the timers repair it."""
+    if transport is None:
+        return
+    if rich:
+        transport.write_via(data, peer, via, segment)
+        return
+    try:
+        for start in range(0, len(data), segment or len(data)):
+            transport.write(data[start : start + segment] if segment else data, peer)
+    except (OSError, MessageLengthError):
+        return

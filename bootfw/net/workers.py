@@ -1,0 +1,253 @@
+"""The processes that serve files beside the one that decides: started, watched, replaced.
+
+The sockets stay open here, so what is sent to a worker that has died waits in the kernel for the one that follows: no
+flow changes its socket. All of a port's sockets share it by SO_REUSEPORT, so the kernel spreads clients over them.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, evolve, field
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.error import ProcessDone
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from bootfw.events import Event, SecondStageFound, TransferBegun, TransferEnded, TransferRefused, WorkerLost
+from bootfw.net.channel import Channel, packed
+from bootfw.net.orphans import Orphan
+from bootfw.net.sharedport import SharedPort, open_shared
+from bootfw.values import Address
+
+MOST = 4
+"""Workers that are started where nobody says how many."""
+
+PROGRAM = "bootfw.cli.worker"
+
+_TO, _FROM = 3, 4
+"""Descriptors in the worker: of the pipe that it reads, and of the one that it writes."""
+_FIRST_SOCKET = 5
+
+_SOON = 10.0
+"""Seconds: a worker that ends sooner than that is replaced after a while, and each time after a longer one."""
+_LONGEST_WAIT = 30.0
+
+_PATIENCE = 5.0
+"""Seconds that workers have to end by themselves."""
+
+
+def usual_number() -> int:
+    """One for each processor that we may use, up to MOST."""
+    return min(len(os.sched_getaffinity(0)), MOST)
+
+
+def _nothing() -> None:
+    """A worker's end is seen by the process's."""
+
+
+@define(eq=False)
+class _Worker(ProcessProtocol):
+    """One of the processes, and its successors."""
+
+    workers: "Workers"
+    number: int
+    channel: Channel = field(init=False)
+    process: Any = None
+    """None: there is none now."""
+    transfers: dict[Address, TransferBegun] = field(factory=dict)
+    """What it has begun and not ended."""
+    positions: dict[Address, int] = field(factory=dict)
+    """How far the long ones of these are, as it has told lately."""
+    began: float = 0.0
+    failures: int = 0
+    """How often in a row it has ended soon after its start."""
+    again: IDelayedCall | None = None
+    ended: "Deferred[None] | None" = None
+    _line: bytes = b""
+
+    def connectionMade(self) -> None:
+        """See ProcessProtocol."""
+        self.channel = Channel(self._received, _nothing, _nothing)
+        self.channel.makeConnection(_Pipe(self.transport))  # type: ignore[no-untyped-call]
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        """See ProcessProtocol."""
+        if childFD == _FROM:
+            self.channel.dataReceived(data)  # type: ignore[no-untyped-call]
+            return
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            self.workers.log.warn("worker {number}: {line}", number=self.number, line=line.decode(errors="replace"))
+
+    def processEnded(self, reason: Failure) -> None:
+        """See ProcessProtocol."""
+        self.process = None
+        self.workers.has_ended(self, reason)
+
+    def _received(self, kind: str, values: tuple[Any, ...]) -> None:
+        if kind == "events":
+            self._happened(*values)
+        elif kind == "positions":
+            self.positions = dict(*values)
+        else:
+            self.workers.heard(self, kind, values)
+
+    def _happened(self, events: list[Event]) -> None:
+        transfers = self.transfers
+        for event in events:
+            if type(event) is TransferEnded:
+                transfers.pop(event.report.request.peer, None)
+            elif type(event) is TransferBegun:
+                transfers[event.request.peer] = event
+            elif type(event) is TransferRefused:
+                transfers.pop(event.request.peer, None)
+            self.workers.publish(event)
+
+
+@define(eq=False)
+class _Pipe:
+    """What a Channel writes to: a descriptor of a process."""
+
+    _transport: Any
+
+    def write(self, data: bytes) -> None:
+        self._transport.writeToChild(_TO, data)
+
+    def loseConnection(self) -> None:
+        self._transport.closeChildFD(_TO)
+
+
+@define(eq=False)
+class Workers:
+    """A number of processes that serve the files of one server.
+
+    :param reactor: IReactorProcess and IReactorTime.
+    :param count: how many.
+    :param configuration: what a worker makes its service of; see bootfw.cli.worker.
+    """
+
+    _reactor: Any
+    count: int
+    configuration: Any
+    publish: Callable[[Event], None] = field(default=lambda event: None, init=False)
+    """Is given what happens in them, and to them."""
+    hear: dict[str, Callable[..., None]] = field(factory=dict, init=False)
+    """By the kind of a message: what is done with what a worker tells. The others are told too."""
+    memory: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(default=list, init=False)
+    """Everything that a new worker has to be told."""
+    log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+    _workers: list[_Worker] = field(factory=list, init=False)
+    _ports: list[SharedPort] = field(factory=list, init=False)
+    _stopping: bool = field(default=False, init=False)
+
+    # Ports
+
+    def open(self, service: str, address: tuple[str, int]) -> SharedPort | None:
+        """A port that the workers share; None: it is not theirs.
+
+        :raise CannotListenError: see open_shared().
+        """
+        if service not in ("tftp", "http", "https"):
+            return None
+        opened = open_shared(service, *address, self.count)
+        self._ports.append(opened)
+        return opened
+
+    def socket(self, service: str, address: tuple[str, int]) -> None:
+        """What is not theirs has none yet."""
+
+    # Processes
+
+    def start(self) -> None:
+        """Start them all."""
+        self._stopping = False
+        self._workers = [_Worker(self, number) for number in range(self.count)]
+        for worker in self._workers:
+            self._start(worker)
+
+    def stop(self) -> "Deferred[Any]":
+        """Have them end their transfers and then themselves. Fires when there is none any more, and what they had to
+        tell has been published."""
+        self._stopping = True
+        workers, self._workers = self._workers, []
+        self._ports.clear()
+        return DeferredList([self._end(worker) for worker in workers])
+
+    def tell(self, kind: str, *values: Any) -> None:
+        """Tell all of them."""
+        self._pass_on(kind, values, None)
+
+    def heard(self, worker: _Worker, kind: str, values: tuple[Any, ...]) -> None:
+        """One of them has told something."""
+        if kind in self.hear:
+            self.hear[kind](*values)
+            self._pass_on(kind, values, worker)
+
+    def _pass_on(self, kind: str, values: tuple[Any, ...], but: _Worker | None) -> None:
+        others = [worker for worker in self._workers if worker.process is not None and worker is not but]
+        if others:
+            message = packed(kind, *values)
+            for worker in others:
+                worker.channel.tell_packed(message)
+
+    def _start(self, worker: _Worker) -> None:
+        worker.again = None
+        worker.began = self._reactor.seconds()
+        sockets = [port.sockets[worker.number] for port in self._ports]
+        descriptors: dict[int, Any] = {1: "r", 2: "r", _TO: "w", _FROM: "r"}
+        descriptors |= {_FIRST_SOCKET + n: sock.fileno() for n, sock in enumerate(sockets)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        worker.process = self._reactor.spawnProcess(
+            worker, sys.executable, [sys.executable, "-m", PROGRAM], env=environment, childFDs=descriptors
+        )
+        listening = [(p.service, p.asked, _FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
+        # What a dead one has begun: the clients go on asking, and this one hears them.
+        position = worker.positions.get
+        orphans = [Orphan(begun, position(peer, 0)) for peer, begun in worker.transfers.items()]
+        worker.channel.tell("begin", self.configuration, self.count, listening, self.memory(), orphans)
+
+    def has_ended(self, worker: _Worker, reason: Failure) -> None:
+        """A process is gone: its successor takes over."""
+        if worker.ended is not None:
+            worker.ended.callback(None)
+            return
+        if self._stopping:
+            return
+        now = self._reactor.seconds()
+        soon = now - worker.began < _SOON
+        worker.failures = worker.failures + 1 if soon else 0
+        why = "it ended by itself" if isinstance(reason.value, ProcessDone) else reason.getErrorMessage().rstrip(".")
+        self.publish(WorkerLost(now, worker.number, why, len(worker.transfers)))
+        wait = min(2.0 ** (worker.failures - 2), _LONGEST_WAIT) if worker.failures > 1 else 0.0
+        worker.again = self._reactor.callLater(wait, self._start, worker)
+
+    def _end(self, worker: _Worker) -> "Deferred[None]":
+        if worker.again is not None:
+            worker.again.cancel()
+            worker.again = None
+        if worker.process is None:
+            return succeed(None)
+        ended: Deferred[None] = Deferred()
+        worker.ended = ended
+        worker.process.closeChildFD(_TO)
+        kill = self._reactor.callLater(_PATIENCE, worker.process.signalProcess, "KILL")
+
+        def over(result: Any) -> Any:
+            if kill.active():
+                kill.cancel()
+            return result
+
+        return ended.addBoth(over)
+
+
+def without_lookup(event: Event) -> Event:
+    """*event* as it can go to another process: who asks is known there as well."""
+    if type(event) is TransferEnded:
+        return evolve(event, report=evolve(event.report, request=evolve(event.report.request, lookup=None)))
+    if isinstance(event, (TransferBegun, TransferRefused, SecondStageFound)):
+        return evolve(event, request=evolve(event.request, lookup=None))
+    return event

@@ -1,0 +1,157 @@
+"""Several processes serve the files: clients are spread over them, one that dies is replaced, and nobody notices."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from .clients import CURL
+from .lab import Host, Lab, Program, need, wait_until
+from .service import BOOTFW, start_bootfw
+
+pytestmark = pytest.mark.interop
+
+SERVER = "10.77.0.1"
+SECONDS = 60
+WORKERS = 3
+
+
+def configuration(root: Path, **more: object) -> str:
+    keys = "".join(f"{key} = {json.dumps(value)}\n" for key, value in more.items())
+    return f"""
+        [bootfw]
+        workers = {WORKERS}
+        [dhcp]
+        mode = "off"
+        [tftp]
+        listen = ["0.0.0.0:69"]
+        {keys}
+        [http]
+        listen = ["0.0.0.0:8069"]
+        [[backend]]
+        use = "directory"
+        root = "{root}"
+    """
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "served"
+    path.mkdir()
+    (path / "large").write_bytes(os.urandom(30_000_000))
+    (path / "small").write_bytes(b"a small file")
+    return path
+
+
+@pytest.fixture
+def server(lab: Lab) -> Host:
+    return lab.host("server", f"{SERVER}/24")
+
+
+@pytest.fixture
+def station(lab: Lab) -> Host:
+    need(CURL.program)
+    return lab.host("station", "10.77.0.9/24")
+
+
+def workers_of(service: Program) -> list[int]:
+    """Their process ids, when there are all of them."""
+    wait_until(lambda: len(_workers_of(service)) == WORKERS, SECONDS, f"{WORKERS} workers")
+    return _workers_of(service)
+
+
+def _workers_of(service: Program) -> list[int]:
+    children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
+    return [pid for pid in map(int, children) if b"bootfw.cli.worker" in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def transfers(service: Program) -> int:
+    return service.output.count(" got '")
+
+
+def fetching(station: Host, directory: Path, name: str, url: str) -> Program:
+    return station.start("curl", "--silent", "--show-error", "--output", directory / name, url, name=name)
+
+
+def test_every_worker_serves_and_the_log_has_all(lab: Lab, server: Host, station: Host, root: Path) -> None:
+    service = start_bootfw(server, lab.directory, configuration(root), 69)
+    for number in range(10):
+        for url in (f"tftp://{SERVER}/small", f"http://{SERVER}:8069/small"):
+            fetched = fetching(station, lab.directory, f"small-{number}", url)
+            assert fetched.wait(SECONDS) == 0, fetched.output
+            assert (lab.directory / f"small-{number}").read_bytes() == b"a small file"
+    wait_until(lambda: transfers(service) == 20, 10, "a line for each")
+    assert all(cpu_seconds(pid) > 0 for pid in workers_of(service))
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_transfers_go_on_when_their_worker_is_killed(lab: Lab, server: Host, station: Host, root: Path) -> None:
+    """All of them, one after the other, in the middle of six downloads."""
+    service = start_bootfw(server, lab.directory, configuration(root), 69)
+    fetches = [fetching(station, lab.directory, f"copy-{n}", f"tftp://{SERVER}/large") for n in range(6)]
+    for pid in workers_of(service):
+        time.sleep(0.4)
+        os.kill(pid, signal.SIGKILL)
+    content = (root / "large").read_bytes()
+    for number, fetch in enumerate(fetches):
+        assert fetch.wait(SECONDS) == 0, fetch.output
+        assert (lab.directory / f"copy-{number}").read_bytes() == content
+    assert service.output.count("another one takes over") == WORKERS
+    wait_until(lambda: transfers(service) == 6, 10, "a line for each")
+    assert service.output.count("'large': complete, 30000000 octets") == 6
+    assert workers_of(service)
+
+
+def test_where_transfers_have_ports_of_their_own(lab: Lab, server: Host, station: Host, root: Path) -> None:
+    service = start_bootfw(server, lab.directory, configuration(root, ports="30000-30099"), 69)
+    fetches = [fetching(station, lab.directory, f"copy-{n}", f"tftp://{SERVER}/large") for n in range(6)]
+    for number, fetch in enumerate(fetches):
+        assert fetch.wait(SECONDS) == 0, fetch.output
+        assert (lab.directory / f"copy-{number}").stat().st_size == 30_000_000
+    wait_until(lambda: transfers(service) == 6, 10, "a line for each")
+
+
+def test_when_it_is_stopped_the_clients_are_told_and_nobody_is_left(
+    lab: Lab, server: Host, station: Host, root: Path
+) -> None:
+    service = start_bootfw(server, lab.directory, configuration(root), 69)
+    fetch = fetching(station, lab.directory, "copy", f"tftp://{SERVER}/large")
+    copy = lab.directory / "copy"
+    wait_until(lambda: copy.exists() and copy.stat().st_size > 100_000, SECONDS, "it has begun")
+    pids = workers_of(service)
+    service.stop()
+    assert fetch.wait(SECONDS) != 0
+    assert "'large': cancelled (the server is stopping)" in service.output
+    assert "Server Shut Down" in service.output
+    assert "Traceback" not in service.output
+    assert not any(command_line(pid) for pid in pids)
+
+
+def test_no_worker_outlives_the_one_that_started_it(lab: Lab, server: Host, root: Path) -> None:
+    service = start_bootfw(server, lab.directory, configuration(root), 69)
+    pids = workers_of(service)
+    os.kill(service.pid, signal.SIGKILL)
+    wait_until(lambda: not any(command_line(pid) for pid in pids), 10, "they have ended")
+
+
+def test_a_second_server_can_not_have_the_ports_too(lab: Lab, server: Host, root: Path) -> None:
+    start_bootfw(server, lab.directory, configuration(root), 69)
+    path = lab.directory / "second.toml"
+    path.write_text(configuration(root))
+    second = server.run(*BOOTFW, "-c", path, seconds=20)
+    assert second.exit_code == 1
+    assert "Address already in use by" in second.output

@@ -1,0 +1,173 @@
+"""Going on with the transfers of a process that has ended: what is heard, what is sent, and that each has one end."""
+
+import os
+import time
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from tftpserver import Direct, numbered
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.memory import MemoryBackend
+from bootfw.events import TransferBegun, TransferEnded
+from bootfw.net.orphans import KEPT, Orphan
+from bootfw.values import Agreed, Mode, Outcome, TransferRequest
+from bootfw.wire import tftp
+
+CONTENT = numbered(5000)
+CHANGED = "The file has changed meanwhile, start again"
+AGREED = Agreed(1000, acknowledged=(("blksize", "1000"),))
+REQUEST = TransferRequest("file", "file", Direct.PEER, "10.0.0.1", options=(("blksize", "1000"),))
+
+
+@pytest.fixture
+def direct(tmp_path):
+    """A server that has just started, with the file, which is older than any transfer."""
+    (tmp_path / "file").write_bytes(CONTENT)
+    direct = Direct(DirectoryBackend(tmp_path))
+    direct.clock.advance(time.time() + 60)
+    return direct
+
+
+def orphan(direct: Direct, position: int = 0, **changed) -> Orphan:
+    return Orphan(TransferBegun(direct.clock.seconds() - 1, REQUEST, evolve(AGREED, **changed)), position)
+
+
+def ends(direct: Direct) -> list[tuple[Outcome, str]]:
+    return [(e.report.outcome, e.report.detail) for e in direct.events if isinstance(e, TransferEnded)]
+
+
+def data(block: int) -> bytes:
+    return tftp.data(block, CONTENT[(block - 1) * 1000 : block * 1000])
+
+
+def test_an_ack_is_answered_with_the_next_block_and_so_on_to_the_end(direct):
+    direct.protocol.take_over([orphan(direct)])
+    assert direct.take() == []
+    assert direct.say(tftp.ack(2)) == [data(3)]
+    assert direct.say(tftp.ack(3)) == [data(4)]
+    assert direct.say(tftp.ack(4)) == [data(5)]
+    assert direct.say(tftp.ack(5)) == [tftp.data(6, b"")]
+    assert direct.say(tftp.ack(6)) == []
+    (end,) = [event for event in direct.events if isinstance(event, TransferEnded)]
+    assert (end.report.outcome, end.report.octets) == (Outcome.COMPLETE, 5000)
+    assert end.report.began == pytest.approx(end.at - 1)
+    # That it had begun is known.
+    assert not [event for event in direct.events if isinstance(event, TransferBegun)]
+
+
+def test_the_ack_of_an_oack(direct):
+    direct.protocol.take_over([orphan(direct)])
+    assert direct.say(tftp.ack(0)) == [data(1)]
+
+
+def test_the_ack_of_the_last_block(direct):
+    direct.protocol.take_over([orphan(direct)])
+    assert direct.say(tftp.ack(6)) == []
+    assert ends(direct) == [(Outcome.COMPLETE, "")]
+    assert direct.protocol.transfers == 0
+
+
+def test_a_window(direct):
+    direct.protocol.take_over([orphan(direct, windowsize=3)])
+    assert direct.say(tftp.ack(1)) == [data(2), data(3), data(4)]
+
+
+def test_what_is_sent_is_sent_again(direct):
+    direct.protocol.take_over([orphan(direct)])
+    direct.say(tftp.ack(2))
+    direct.clock.advance(1.01)
+    assert direct.take() == [data(3)]
+
+
+@given(st.integers(0, 10_000_000), st.integers(0, 65535))
+def test_the_position_tells_which_of_the_blocks_with_that_number_it_is(position, ahead):
+    found = Orphan(TransferBegun(0.0, REQUEST, AGREED), position)
+    assert found.block((position + ahead) & 0xFFFF) == position + ahead
+
+
+def test_a_client_that_begins_anew(direct):
+    direct.protocol.take_over([orphan(direct)])
+    assert direct.say(tftp.request(False, "file", "octet")) == [tftp.data(1, CONTENT[:512])]
+    assert ends(direct) == [(Outcome.FAILED, "the client began anew")]
+
+
+def test_a_client_that_gives_up(direct):
+    direct.protocol.take_over([orphan(direct)])
+    assert direct.say(tftp.error(0, "bye")) == []
+    assert ends(direct) == [(Outcome.FAILED, "its worker ended, and then the client")]
+    assert direct.say(tftp.ack(2)) == []
+
+
+def test_a_client_that_is_not_heard_again(direct):
+    direct.protocol.take_over([orphan(direct)])
+    direct.clock.advance(KEPT - 1)
+    assert ends(direct) == []
+    direct.clock.advance(1)
+    assert ends(direct) == [(Outcome.FAILED, "its worker ended, and the client was not heard again")]
+    assert direct.say(tftp.ack(2)) == []
+
+
+def test_a_server_that_stops(direct):
+    direct.protocol.take_over([orphan(direct)])
+    direct.protocol.close()
+    assert ends(direct) == [(Outcome.FAILED, "the server is stopping")]
+    assert direct.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("changed", [{"write": True}, {"mode": Mode.NETASCII}])
+def test_what_can_not_be_gone_on_with(direct, changed):
+    """Nobody knows what of an upload was stored, or where in a translated file a block begins."""
+    begun = TransferBegun(direct.clock.seconds(), evolve(REQUEST, **changed), AGREED)
+    direct.protocol.take_over([Orphan(begun, 0)])
+    assert ends(direct) == [(Outcome.FAILED, "its worker ended")]
+    assert direct.say(tftp.ack(2)) == []
+
+
+def changed_since(direct, path):
+    path.write_bytes(CONTENT)
+    os.utime(path, (0, 0))  # as rsync --times does
+
+
+def test_a_file_that_is_another_one_by_now(direct, tmp_path):
+    begun = TransferBegun(time.time() - 5, REQUEST, AGREED)
+    changed_since(direct, tmp_path / "file")
+    direct.protocol.take_over([Orphan(begun, 0)])
+    assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
+    assert ends(direct) == [(Outcome.FAILED, CHANGED)]
+
+
+def test_a_file_of_another_size(direct):
+    direct.protocol.take_over([orphan(direct, tsize=4000)])
+    assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
+    assert ends(direct) == [(Outcome.FAILED, CHANGED)]
+
+
+def test_a_file_of_which_nobody_knows_when_it_changed():
+    direct = Direct(MemoryBackend({"file": CONTENT}))
+    direct.protocol.take_over([orphan(direct)])
+    assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
+    assert ends(direct) == [(Outcome.FAILED, CHANGED)]
+
+
+def test_a_file_that_has_gone(direct, tmp_path):
+    (tmp_path / "file").unlink()
+    direct.protocol.take_over([orphan(direct)])
+    assert direct.say(tftp.ack(2)) == [tftp.error(1, "File not found")]
+    assert ends(direct) == [(Outcome.FAILED, "File not found")]
+
+
+def test_other_clients_are_strangers_still(direct):
+    direct.protocol.take_over([Orphan(TransferBegun(0.0, evolve(REQUEST, peer=("10.0.0.8", 2000)), AGREED), 0)])
+    assert direct.say(tftp.ack(2)) == []
+    assert direct.protocol.transfers == 0
+
+
+def test_positions_are_told_when_numbers_come_again(direct, tmp_path):
+    with (tmp_path / "file").open("r+b") as file:
+        file.truncate(1000 * 300_000)
+    direct.protocol.take_over([orphan(direct, position=65536 * 3)])
+    assert direct.say(tftp.ack(2)) == [tftp.data(3, bytes(1000))]
+    assert direct.protocol.positions() == [(Direct.PEER, 65536 * 3 + 2)]

@@ -1,0 +1,111 @@
+"""What a worker tells, without a process: events on their way to the observers of the one that started it."""
+
+import pytest
+from attrs import evolve
+from twisted.internet.task import Clock
+
+from bootfw.events import BackendProblem, EventsDropped, ListenerBound, TransferBegun, TransferEnded, TransferRefused
+from bootfw.net.channel import Channel, packed
+from bootfw.net.worker import BEHIND, Telling, Worker
+from bootfw.net.workers import without_lookup
+from bootfw.values import Agreed, Client, Outcome, TransferReport, TransferRequest
+
+REQUEST = TransferRequest("file", "file", ("10.0.0.9", 2070), lookup=lambda peer: Client(peer[0]))
+BEGUN = TransferBegun(1.0, REQUEST, Agreed())
+REFUSED = TransferRefused(2.0, REQUEST, 1, "File not found")
+ENDED = TransferEnded(3.0, TransferReport(REQUEST, Agreed(), Outcome.COMPLETE, "", 5, 1, 0, 1.0, 3.0))
+
+
+class Pipe:
+    """From one Channel to another, in pieces."""
+
+    def __init__(self, size: int = 7) -> None:
+        self.heard: list[tuple[str, tuple]] = []
+        self.ended: list[str] = []
+        self._size = size
+        self._far = Channel(lambda kind, values: self.heard.append((kind, values)), self._note, self._note)
+        self.near = Channel(lambda kind, values: None, self._note, self._note)
+        self.near.makeConnection(self)
+
+    def write(self, data: bytes) -> None:
+        for start in range(0, len(data), self._size):
+            self._far.dataReceived(data[start : start + self._size])
+
+    def _note(self) -> None:
+        self.ended.append("ended")
+
+
+@pytest.fixture
+def pipe() -> Pipe:
+    return Pipe()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def telling(clock: Clock, pipe: Pipe) -> Telling:
+    return Telling(clock, pipe.near)
+
+
+def test_a_message_arrives_whole_and_in_its_order(pipe: Pipe) -> None:
+    pipe.near.tell("client", Client("10.0.0.9"), 5)
+    pipe.near.tell_packed(packed("nothing"))
+    assert pipe.heard == [("client", (Client("10.0.0.9"), 5)), ("nothing", ())]
+
+
+def test_events_of_one_turn_go_together(clock: Clock, pipe: Pipe, telling: Telling) -> None:
+    for event in (BEGUN, REFUSED, ENDED):
+        telling.observe(event)
+    assert pipe.heard == []
+    clock.advance(0)
+    assert pipe.heard == [("events", ([BEGUN, REFUSED, ENDED],))]
+    telling.observe(BEGUN)
+    clock.advance(0)
+    assert len(pipe.heard) == 2
+
+
+@pytest.mark.parametrize("event", [BEGUN, REFUSED])
+def test_who_asks_is_not_sent_along(event) -> None:
+    assert without_lookup(event).request.lookup is None
+    assert without_lookup(event) == event
+
+
+def test_nor_with_a_report() -> None:
+    assert without_lookup(ENDED).report.request.lookup is None
+    assert without_lookup(ENDED) == ENDED
+
+
+@pytest.mark.parametrize("event", [ListenerBound(0.0, "tftp", ("::", 69)), BackendProblem(0.0, "directory", "no")])
+def test_what_the_other_one_says_itself_is_left_out(clock: Clock, pipe: Pipe, telling: Telling, event) -> None:
+    telling.observe(event)
+    clock.advance(0)
+    assert pipe.heard == []
+
+
+def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(clock, pipe, telling) -> None:
+    telling.pauseProducing()
+    for number in range(BEHIND + 3):
+        telling.observe(evolve(BEGUN, at=float(number)))
+    clock.advance(1)
+    assert pipe.heard == []
+    telling.resumeProducing()
+    clock.advance(0)
+    telling.observe(BEGUN)
+    clock.advance(0)
+    told = [event for _, (events,) in pipe.heard for event in events]
+    assert [event.at for event in told[:BEHIND]] == [float(number) for number in range(BEHIND)]
+    assert told[BEHIND:] == [EventsDropped(1.0, 3), BEGUN]
+
+
+def test_a_worker_hears_what_it_wants_to(pipe: Pipe) -> None:
+    worker = Worker(pipe.near, {})
+    clients = []
+    worker.hear = {"client": clients.append}
+    worker.heard("client", ("one",))
+    worker.heard("of a later version", ("two",))
+    assert clients == ["one"]
+    worker.tell("loader", "10.0.0.9")
+    assert pipe.heard == [("loader", ("10.0.0.9",))]
