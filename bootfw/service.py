@@ -1,6 +1,5 @@
 """The composition root: settings and plugins become protocols on ports, started and stopped as one service."""
 
-import errno
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,11 +9,10 @@ from attrs import frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.protocol import DatagramProtocol
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
-from bootfw.errors import ConfigError, TransferError
+from bootfw.errors import ConfigError
 from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, ILeaseStore, IWatchdogPolicy
 from bootfw.net.addresses import AddressProtocol
@@ -37,6 +35,7 @@ from bootfw.net.orphans import Orphan
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.rtnetlink import Rtnetlink
 from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.transferport import opener
 from bootfw.net.weburls import WebURLs
 from bootfw.net.worker import Worker
 from bootfw.net.workers import Workers
@@ -371,7 +370,7 @@ class BootService(MultiService):
             self._watchdog,
             self._publisher.publish,
             settings=settings,
-            listen=None if settings.ports == "single" else self._port_opener(address[0], settings.ports),
+            listen=None if settings.ports == "single" else opener(self._reactor, address[0], settings.ports),
             mtu=self._mtu.of,
             interfaces=self._interfaces,
             images=self._images,
@@ -382,37 +381,6 @@ class BootService(MultiService):
 
     def _http(self) -> BootSite:
         return BootSite(self._reactor, self._layers, self._publisher.publish, self._clients, self._urls.of)
-
-    def _port_opener(self, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:
-        numbers = _Numbers(*ports) if isinstance(ports, tuple) else None
-
-        def open_port(protocol: DatagramProtocol, local: str) -> Any:
-            host = local or anywhere
-            if numbers is None:
-                return listen(self._reactor, protocol, host, 0)
-            for number in numbers.all_once():
-                try:
-                    return listen(self._reactor, protocol, host, number)
-                except CannotListenError as error:
-                    if getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
-                        raise
-            raise TransferError("Every transfer port is in use, try again later")
-
-        return open_port
-
-
-class _Numbers:
-    """The ports of a range, taken in turn, so that one that has just been closed rests."""
-
-    def __init__(self, first: int, last: int) -> None:
-        self._first, self._count, self._next = first, last - first + 1, 0
-
-    def all_once(self) -> Any:
-        """Each number once, beginning behind the one that was given last."""
-        for _ in range(self._count):
-            number = self._first + self._next
-            self._next = (self._next + 1) % self._count
-            yield number
 
 
 def _named(things: Sequence[Any], interface: type[Interface]) -> list[Named]:

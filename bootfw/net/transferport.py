@@ -1,13 +1,17 @@
 """The port of one transfer, where transfers have ports of their own (RFC 1350 section 4)."""
 
+import errno
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.error import MessageLengthError
+from twisted.internet.error import CannotListenError, MessageLengthError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from bootfw.errors import TransferError
 from bootfw.interfaces import IBatchReceiver, IViaTransport
+from bootfw.net.datagram import listen
 from bootfw.net.transfer import Transfer
 from bootfw.values import Address, Via
 from bootfw.wire import tftp as wire
@@ -68,3 +72,40 @@ def send(transport: Any, rich: bool, data: bytes, peer: Address, via: Via | None
             transport.write(data[start : start + segment] if segment else data, peer)
     except (OSError, MessageLengthError):
         return
+
+
+def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:
+    """What opens a port for a transfer: given its protocol and our address that was asked, "" when not known.
+
+    :param anywhere: the address where that is not known.
+    :param ports: (first, last) of a range; else the kernel chooses.
+    """
+    numbers = _Numbers(*ports) if isinstance(ports, tuple) else None
+
+    def open_port(protocol: DatagramProtocol, local: str) -> Any:
+        host = local or anywhere
+        if numbers is None:
+            return listen(reactor, protocol, host, 0)
+        for number in numbers.all_once():
+            try:
+                return listen(reactor, protocol, host, number)
+            except CannotListenError as error:
+                if getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
+                    raise
+        raise TransferError("Every transfer port is in use, try again later")
+
+    return open_port
+
+
+class _Numbers:
+    """The ports of a range, taken in turn, so that one that has just been closed rests."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self._first, self._count, self._next = first, last - first + 1, 0
+
+    def all_once(self) -> Any:
+        """Each number once, beginning behind the one that was given last."""
+        for _ in range(self._count):
+            number = self._first + self._next
+            self._next = (self._next + 1) % self._count
+            yield number
