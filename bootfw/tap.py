@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from bootfw import __version__, defaults
 from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_config, settle
 from bootfw.errors import ConfigError, StateError
 from bootfw.net.https import tls
+from bootfw.net.openfiles import allow_many_files
 from bootfw.observe.log import LogObserver, at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
@@ -110,12 +110,6 @@ def makeService(options: Options) -> IService:
     sys.excepthook = _saying_once(sys.excepthook)
     allow_many_files()
     return Daemon(parts.service(reactor), parts, notes)
-
-
-def allow_many_files() -> None:
-    """Raise the limit of open files to what the system allows: each transfer holds one, and the usual 1024 are few."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Daemon(MultiService):

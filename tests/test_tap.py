@@ -20,7 +20,8 @@ from twisted.application.service import IService
 from zope.interface.verify import verifyObject
 
 from bootfw import __version__
-from bootfw.tap import Daemon, Options, allow_many_files, makeService
+from bootfw.net.openfiles import allow_many_files
+from bootfw.tap import Daemon, Options, makeService
 
 TWISTD = Path(sys.executable).parent / "twistd"
 

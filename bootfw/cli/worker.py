@@ -16,11 +16,11 @@ from zope.interface import implementer
 
 from bootfw.config import Configuration, assemble
 from bootfw.net.channel import Channel
+from bootfw.net.openfiles import allow_many_files
 from bootfw.net.orphans import Orphan
 from bootfw.net.worker import Place, Telling, Worker
 from bootfw.service import BootService
 from bootfw.settings import DHCPSettings
-from bootfw.tap import allow_many_files
 from bootfw.values import Address
 
 _FROM, _TO = 3, 4

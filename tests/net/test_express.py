@@ -17,8 +17,8 @@ from bootfw.events import TransferEnded
 from bootfw.net import images
 from bootfw.net.datagram import DatagramPort
 from bootfw.net.images import Images
+from bootfw.net.openfiles import allow_many_files
 from bootfw.net.tftp import TFTPProtocol
-from bootfw.tap import allow_many_files
 from bootfw.tftp.read import Input, ReadSession, State
 from bootfw.values import Agreed, Outcome
 from bootfw.watchdogs.adaptive import Adaptive

@@ -1,0 +1,9 @@
+"""How many files a process may have open."""
+
+import resource
+
+
+def allow_many_files() -> None:
+    """Raise the limit of open files to what the system allows: each transfer holds one, and the usual 1024 are few."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
