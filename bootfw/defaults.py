@@ -54,9 +54,12 @@ HIGH = 10000
 
 
 def backends() -> Chosen:
-    """The directories that exist, then what the distribution has installed, then a script that does no harm."""
-    roots = [("directory", {"root": root}) for root in ROOTS if Path(root).is_dir()]
-    return [*roots, ("distribution", {}), ("memory", {"files": {SCRIPT_NAME: SCRIPT}})]
+    """The directories that exist, a menu of them, what the distribution has installed, a script that does no harm."""
+    roots = [root for root in ROOTS if Path(root).is_dir()]
+    chosen: list[tuple[str, Mapping[str, Any]]] = [("directory", {"root": root}) for root in roots]
+    if roots:
+        chosen.append(("menu", {"root": roots, "script": SCRIPT_NAME}))
+    return [*chosen, ("distribution", {}), ("memory", {"files": {SCRIPT_NAME: SCRIPT}})]
 
 
 def resolvers(backends: Sequence[tuple[str, Any]]) -> Chosen:
@@ -78,6 +81,9 @@ def resolvers(backends: Sequence[tuple[str, Any]]) -> Chosen:
 
 def holds(backend: Any) -> Callable[[str], bool] | None:
     """A way to ask a built-in backend whether it has a file; None for others."""
+    if hasattr(backend, "holds"):
+        has: Callable[[str], bool] = backend.holds
+        return has
     if hasattr(backend, "available"):
         available: Collection[str] = backend.available()
         return available.__contains__
@@ -102,7 +108,7 @@ def example(backends: Sequence[tuple[str, Any]]) -> str | None:
 
 
 def _is_directory(backend: Any) -> bool:
-    return hasattr(backend, "root") and not hasattr(backend, "available")
+    return hasattr(backend, "root") and not hasattr(backend, "available") and not hasattr(backend, "holds")
 
 
 def settled(

@@ -45,8 +45,8 @@ them all), or as `"package.module:attribute"`. The other keys of its table are i
 | Section | What it decides | How many | When there is none |
 | --- | --- | --- | --- |
 | `[[backend]]` | where files come from | any number; the first that has the file gives it | `directory` for each of \
-`/srv/boot`, `/srv/tftp` and `/var/lib/tftpboot` that exists, `distribution`, and a script for iPXE that tells what is \
-missing and goes on to the local disk |
+`/srv/boot`, `/srv/tftp` and `/var/lib/tftpboot` that exists, `menu` of what is in them, `distribution`, and a script \
+for iPXE that tells what is missing and goes on to the local disk |
 | `[[resolver]]` | what a client loads | any number; the first answer counts | `by-architecture`, with the boot \
 programs that the backends have |
 | `[watchdog]` | how long an answer is waited for in a transfer, and how often it is asked again | one | `adaptive` |

@@ -35,8 +35,9 @@ MISUSED = 2
 EPILOG = f"""
 Without --config bootfw runs on its defaults: it tells boot clients what to load and
 leaves addresses to the DHCP server that is there already (proxyDHCP), and serves, read
-only, {", ".join(defaults.ROOTS)} and the boot programs that the
-distribution has installed, by TFTP and, where TCP port {defaults.HTTP_LISTEN[0][1]} is free, by HTTP. Where
+only, {", ".join(defaults.ROOTS)}, a menu of
+what is in them, and the boot programs that the distribution has installed, by TFTP
+and, where TCP port {defaults.HTTP_LISTEN[0][1]} is free, by HTTP. Where
 ports below 1024 are not allowed it takes {67 + defaults.HIGH} and {69 + defaults.HIGH}.
 
 Every key of the file can be given as a variable too, which wins over the file:

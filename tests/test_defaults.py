@@ -11,6 +11,8 @@ from bootfw import defaults
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.memory import MemoryBackend
+from bootfw.backends.menu import MenuBackend
+from bootfw.backends.template import TemplateBackend
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.settings import DHCP6Settings, HTTPSettings, Settings
 
@@ -88,7 +90,23 @@ def test_the_defaults_are_accepted_by_the_plugins(tmp_path: Path) -> None:
 def test_directories_that_are_not_there_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "ROOTS", (str(tmp_path / "none"), str(tmp_path)))
     assert defaults.backends()[0] == ("directory", {"root": str(tmp_path)})
-    assert [use for use, _ in defaults.backends()] == ["directory", "distribution", "memory"]
+    assert [use for use, _ in defaults.backends()] == ["directory", "menu", "distribution", "memory"]
+    assert defaults.backends()[1] == ("menu", {"root": [str(tmp_path)], "script": "boot.ipxe"})
+
+
+def test_without_a_directory_there_is_no_menu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defaults, "ROOTS", ("/none",))
+    assert [use for use, _ in defaults.backends()] == ["distribution", "memory"]
+
+
+def test_templates_and_menus_know_what_they_make(tmp_path: Path) -> None:
+    (tmp_path / "boot.ipxe.j2").write_text("")
+    template, menu = TemplateBackend(tmp_path, {"a/*": "boot.ipxe.j2"}), MenuBackend([tmp_path])
+    for backend, names in ((template, ["boot.ipxe", "a/b"]), (menu, ["boot.ipxe"])):
+        has = defaults.holds(backend)
+        assert has is not None
+        assert [name for name in ("boot.ipxe", "a/b", "boot.ipxe.j2", "none") if has(name)] == names
+    assert defaults.example([("", menu)]) == "boot.ipxe"
 
 
 def test_the_script_is_one_and_ends_by_leaving() -> None:

@@ -91,6 +91,7 @@ BUILT_IN = [
     "backend directory",
     "backend distribution",
     "backend memory",
+    "backend menu",
     "backend template",
     "resolver by-architecture",
     "resolver by-client",

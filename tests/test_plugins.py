@@ -407,6 +407,7 @@ def test_every_built_in_loads_and_has_a_summary() -> None:
         "backend directory",
         "backend distribution",
         "backend memory",
+        "backend menu",
         "backend template",
         "resolver by-architecture",
         "resolver by-client",

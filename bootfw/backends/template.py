@@ -4,11 +4,9 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn
 
 from attrs import define, field
-from jinja2 import TemplateNotFound, TemplateSyntaxError
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
@@ -21,19 +19,17 @@ from bootfw.api import (
     IReader,
     MemoryReader,
     PluginContext,
-    TransferError,
     TransferRequest,
     boot_plugin,
 )
 from bootfw.backends.facts import facts, identified
 from bootfw.backends.hosts import HostFileError, Hosts
+from bootfw.backends.mistakes import mistake, mistakes
 from bootfw.backends.names import Pattern, Told, searched
 from bootfw.backends.paths import lexical
 from bootfw.backends.sandbox import Facts, Sandbox, templates_in
 
 SUFFIX = ".j2"
-
-_TOLD = "This file could not be made; the log of the server says why"
 
 
 def _patterns(files: Mapping[str, str]) -> dict[Pattern, str]:
@@ -96,6 +92,13 @@ class TemplateBackend:
             wrong += self.hosts.problems()
         return "; ".join(wrong)
 
+    def holds(self, path: str) -> bool:
+        """Whether there is a template for *path*."""
+        try:
+            return bool(self._template(path))
+        except FileMissing:
+            return False
+
     def open(self, path: str, request: TransferRequest) -> Any:
         """See IBackend."""
         name = lexical(path)
@@ -128,24 +131,10 @@ class TemplateBackend:
         variables = facts(path, request, client, whose)
         try:
             variables["host"] = Facts("host", self._host(whose))
-            return MemoryReader(self._sandbox.render(template, variables))
-        except FileMissing:
-            raise
         except HostFileError as error:
-            raise TransferError(_TOLD, str(error)) from error
-        except TemplateNotFound as error:
-            place = _place(error.__traceback__, self.root) or f"{template}, named in the configuration"
-            raise TransferError(_TOLD, f"{place}: there is no template {error.name}") from error
-        except TemplateSyntaxError as error:
-            raise TransferError(_TOLD, f"{error.name or template}:{error.lineno}: {error.message}") from error
-        except UnicodeDecodeError as error:
-            raise TransferError(_TOLD, f"{template}: must be UTF-8") from error
-        except RecursionError as error:
-            raise TransferError(_TOLD, f"{template}: it includes or calls itself without end") from error
-        except Exception as error:
-            # Whatever an expression comes to, it is the template's doing: 1 // 0, "a" + 1.
-            where = _place(error.__traceback__, self.root) or template
-            raise TransferError(_TOLD, f"{where}: {error or type(error).__name__}") from error
+            raise mistake(str(error)) from error
+        with mistakes(template, [self.root]):
+            return MemoryReader(self._sandbox.render(template, variables))
 
     def _host(self, whose: tuple[Told, ...]) -> Mapping[str, Any]:
         if self.hosts is None:
@@ -156,17 +145,6 @@ class TemplateBackend:
 def _decline() -> NoReturn:
     """For templates: the file is not mine, ask the next backend."""
     raise FileMissing()
-
-
-def _place(traceback: TracebackType | None, root: Path) -> str:
-    """``boot.ipxe.j2:7``: the innermost line of a template; "" when there is none in the traceback."""
-    place = ""
-    while traceback is not None:
-        file = Path(traceback.tb_frame.f_code.co_filename)
-        if file.is_relative_to(root):
-            place = f"{file.relative_to(root)}:{traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    return place
 
 
 plugin = boot_plugin(IBackend, TemplateBackend)

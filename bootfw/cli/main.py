@@ -10,6 +10,7 @@ from bootfw.cli.leases import add_leases
 from bootfw.cli.lint import add_lint
 from bootfw.cli.next import add_next
 from bootfw.cli.personas import add_personas
+from bootfw.cli.render import add_render
 from bootfw.config import ConfigErrors
 from bootfw.errors import BootfwError
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_lint(commands)
     add_personas(commands)
     add_next(commands)
+    add_render(commands)
     options = parser.parse_args(arguments)
     try:
         code: int = options.run(options) or 0

@@ -1,0 +1,122 @@
+"""What a file that may be booted is, by its first octets: which firmware starts it, on which processor."""
+
+import struct
+from collections.abc import Mapping
+from typing import BinaryIO
+
+from attrs import frozen
+
+# PE/COFF specification, "Machine Types".
+PE_MACHINES: Mapping[int, str] = {
+    0x014C: "i386",
+    0x8664: "x86_64",
+    0x01C0: "arm32",
+    0x01C2: "arm32",
+    0x01C4: "arm32",
+    0xAA64: "arm64",
+    0x5064: "riscv64",
+    0x6264: "loongarch64",
+}
+
+_EFI_APPLICATION = 10
+"""Subsystem in the optional header of a PE file; others are drivers and programs for Windows."""
+
+_SECTOR = 2048
+"""Octets; of a CD."""
+
+
+@frozen
+class Executable:
+    """What starts a file: "" where it can't be started that way."""
+
+    bios: str = ""
+    """Processor, "i386" or "x86_64", that a BIOS (or what comes after it) starts it on."""
+    efi: str = ""
+    """Processor of the firmware that starts it: one of PE_MACHINES; "any" when it does not say."""
+    linux: bool = False
+    """It is a Linux kernel, or what looks like one to a boot loader."""
+    version: str = ""
+    """Of a Linux kernel, as it says itself."""
+
+
+def read_executable(file: BinaryIO) -> Executable:
+    """What *file*, of a kernel or an EFI program, is; a default Executable: neither.
+
+    :raise OSError: it can't be read.
+    """
+    head = file.read(4096)
+    machine, subsystem = _pe(head, file)
+    efi = machine if subsystem == _EFI_APPLICATION else ""
+    if head[0x202:0x206] == b"HdrS":
+        # Documentation/arch/x86/boot.rst: protocol version at 0x206, kernel_version at 0x20e, xloadflags at 0x236.
+        protocol, _, _, at = struct.unpack_from("<HIHH", head, 0x206)
+        flags = struct.unpack_from("<H", head, 0x236)[0] if protocol >= 0x020C else 0
+        return Executable("x86_64" if flags & 1 else "i386", efi, True, _version(file, at + 0x200) if at else "")
+    # Documentation/arch/arm64/booting.rst, riscv/boot-image-header.rst: the magic number at 56. "zimg": EFI zboot.
+    linux = head[56:60] in (b"ARM\x64", b"RSC\x05") or (head[:2] == b"MZ" and head[4:8] == b"zimg")
+    return Executable(efi=efi, linux=linux)
+
+
+def read_disk(file: BinaryIO) -> Executable:
+    """What starts *file*, the image of a disk or a CD. A hybrid image may be started in several ways.
+
+    :raise OSError: it can't be read.
+    """
+    bios, efi = _el_torito(file)
+    file.seek(0)
+    record = file.read(512)
+    if record[510:512] == b"\x55\xaa":
+        types = {record[446 + 16 * number + 4] for number in range(4)}
+        # A boot record whose first octets are nothing starts nothing.
+        bios = bios or (any(record[:3]) and not _only_protective(types))
+        efi = efi or bool(types & {0xEE, 0xEF}) or _is_fat(record)
+    # What starts by BIOS too is for PCs, and those have 64-bit UEFI.
+    return Executable("i386" if bios else "", ("x86_64" if bios else "any") if efi else "")
+
+
+def _pe(head: bytes, file: BinaryIO) -> tuple[str, int]:
+    """Processor and subsystem of a PE file; "" and 0: it is none."""
+    if head[:2] != b"MZ":
+        return "", 0
+    (at,) = struct.unpack_from("<I", head.ljust(64, b"\0"), 0x3C)
+    file.seek(at)
+    header = file.read(96)
+    if header[:4] != b"PE\0\0" or len(header) < 96:
+        return "", 0
+    (machine,) = struct.unpack_from("<H", header, 4)
+    (subsystem,) = struct.unpack_from("<H", header, 24 + 68)
+    return PE_MACHINES.get(machine, ""), subsystem
+
+
+def _version(file: BinaryIO, at: int) -> str:
+    file.seek(at)
+    text = file.read(128).partition(b"\0")[0].decode("ascii", "replace")
+    return text.split(" ")[0]
+
+
+def _el_torito(file: BinaryIO) -> tuple[bool, bool]:
+    """Whether a CD starts by BIOS, and by UEFI ("El Torito" 1.0, sections 2 to 4; UEFI 2.10 section 13.3.2.1)."""
+    file.seek(17 * _SECTOR)
+    record = file.read(_SECTOR)
+    if record[:30] != b"\0CD001\x01EL TORITO SPECIFICATION":
+        return False, False
+    (catalog,) = struct.unpack_from("<I", record, 0x47)
+    file.seek(catalog * _SECTOR)
+    entries = file.read(_SECTOR).ljust(_SECTOR, b"\0")
+    if entries[0] != 1 or entries[32] != 0x88:
+        return False, False
+    platforms = {entries[1]}
+    for at in range(64, _SECTOR, 32):
+        if entries[at] in (0x90, 0x91):
+            platforms.add(entries[at + 1])
+    return 0 in platforms, 0xEF in platforms
+
+
+def _only_protective(types: set[int]) -> bool:
+    """The partitions are those of GPT: the boot record is there to protect them."""
+    return types <= {0, 0xEE} and 0xEE in types
+
+
+def _is_fat(record: bytes) -> bool:
+    """The image is one FAT file system, in which UEFI finds its program."""
+    return record[54:57] == b"FAT" or record[82:85] == b"FAT"

@@ -1,0 +1,221 @@
+"""What there is to boot in a directory: kernels with their initial RAM disks, EFI programs, disks, iPXE scripts."""
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from attrs import define, field, frozen
+
+from bootfw.backends.distribution import ALIASES, PROGRAMS
+from bootfw.backends.executables import Executable, read_disk, read_executable
+
+ENTRIES = 20_000
+"""Of directories, that are looked at; what comes after them is not offered."""
+
+DEPTH = 6
+"""Directories below the root."""
+
+IMAGES = 200
+"""That are offered: more is no menu."""
+
+_KERNEL = re.compile(r"^(vmlinu[xz]|bzimage|[bz]?image|linux|kernel|memtest.*?)(?P<version>[-._].*)?$", re.IGNORECASE)
+_RAMDISK = re.compile(r"^(initrd|initramfs)(?P<version>[-._].*)?$", re.IGNORECASE)
+_PACKED = re.compile(r"\.(img|gz|xz|zst|lz4|cpio|efi)(?![^.-])")
+
+_DISKS = (".iso", ".img")
+
+# Boot loaders find a menu, not a system: to offer them here would begin again.
+_LOADERS = frozenset(
+    name.casefold() for name in (*PROGRAMS, *ALIASES, "bootx64.efi", "bootia32.efi", "bootaa64.efi", "bootarm.efi")
+) | {"snponly-i386.efi", "fbx64.efi", "fbaa64.efi", "grub.efi", "grubia32.efi"}
+
+_SCRIPTS = frozenset(("boot.ipxe", "autoexec.ipxe"))
+
+_ARGUMENTS_MAX = 2048
+"""Octets of a kernel's arguments: as many as an x86 kernel takes in (COMMAND_LINE_SIZE)."""
+
+
+@frozen
+class Image:
+    """One thing to boot."""
+
+    kind: str
+    """ "linux", "efi", "disk" or "script"."""
+    path: str
+    """As clients ask for it."""
+    label: str
+    """In ASCII, unique in its directory."""
+    size: int
+    """Octets, with what comes with it."""
+    runs: Executable = field(factory=Executable)
+    initrd: str = ""
+    """Path of the initial RAM disk; "": there is none."""
+    arguments: str = ""
+    """Of the kernel."""
+
+    @property
+    def directory(self) -> str:
+        """Where it is; "" for the root."""
+        return self.path.rpartition("/")[0]
+
+    def runs_on(self, platform: str, cpu: str) -> bool:
+        """Whether firmware of that *platform*, "pcbios" or "efi", on that *cpu* can start it."""
+        if self.kind == "script":
+            return True
+        if platform == "efi":
+            return self.runs.efi in (cpu, "any")
+        return self.runs.bios == cpu or (self.runs.bios == "i386" and cpu == "x86_64")
+
+
+@define
+class _Scan:
+    """One look at the roots."""
+
+    entries: int = 0
+    seen: set[str] = field(factory=set)
+    """Paths: of several roots the first has a file, as the backends have it."""
+    files: set[tuple[int, int]] = field(factory=set)
+    """Device and inode: a link beside its file is the same thing to boot."""
+
+    def directory(self, directory: Path, prefix: str) -> Iterator[Image]:
+        """What is in one, and below."""
+        names: dict[str, os.stat_result] = {}
+        below = []
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    self.entries += 1
+                    if self.entries > ENTRIES:
+                        break
+                    if entry.name.startswith(".") or not entry.name.isprintable():
+                        continue
+                    status = _status(entry)
+                    if status is None or stat.S_ISREG(status.st_mode):
+                        names |= {entry.name: status} if status is not None else {}
+                    elif entry.is_dir(follow_symlinks=False):  # else it may lead anywhere, here too
+                        below.append(entry.name)
+        except OSError:
+            return
+        yield from self._images(directory, prefix, names)
+        for name in sorted(below) if prefix.count("/") < DEPTH else ():
+            yield from self.directory(directory / name, f"{prefix}{name}/")
+
+    def _images(self, directory: Path, prefix: str, names: Mapping[str, os.stat_result]) -> Iterator[Image]:
+        # The longer name first: vmlinuz-6.1 says more than the link vmlinuz.
+        kernels: dict[str, Executable] = {}
+        for name in sorted(names, key=lambda name: (-len(name), name)):
+            status = names[name]
+            if prefix + name in self.seen or not status.st_size:
+                continue
+            self.seen.add(prefix + name)
+            suffix = os.path.splitext(name)[1].casefold()
+            if (status.st_dev, status.st_ino) in self.files:
+                continue
+            if suffix == ".ipxe":
+                if name.casefold() not in _SCRIPTS:
+                    yield Image("script", prefix + name, _ascii(name), status.st_size)
+            elif suffix in _DISKS and not _RAMDISK.match(name):
+                runs = _read(directory / name, read_disk)
+                if runs.bios or runs.efi:
+                    yield Image("disk", prefix + name, _ascii(name), status.st_size, runs)
+            elif _KERNEL.match(name) or suffix == ".efi":
+                runs = _read(directory / name, read_executable)
+                if runs.linux:
+                    kernels[name] = runs
+                elif runs.efi and name.casefold() not in _LOADERS:
+                    yield Image("efi", prefix + name, _ascii(name), status.st_size, runs)
+                else:
+                    continue
+            else:
+                continue
+            self.files.add((status.st_dev, status.st_ino))
+        ramdisks = paired(kernels, [name for name in names if _RAMDISK.match(name) and names[name].st_size])
+        for name, runs in kernels.items():
+            ramdisk = ramdisks.get(name, "")
+            yield Image(
+                "linux",
+                prefix + name,
+                _linux_label(name, runs),
+                names[name].st_size + (names[ramdisk].st_size if ramdisk else 0),
+                runs,
+                prefix + ramdisk if ramdisk else "",
+                _arguments(directory, name, names),
+            )
+
+
+def scan(roots: Iterable[Path]) -> tuple[Image, ...]:
+    """What there is to boot below *roots*, by directory and label. Reads a few octets of each file that may be one."""
+    looking = _Scan()
+    found: list[Image] = []
+    for root in roots:
+        for image in looking.directory(root, ""):
+            found.append(image)
+            if len(found) == IMAGES:
+                return _sorted(found)
+    return _sorted(found)
+
+
+def paired(kernels: Iterable[str], ramdisks: Iterable[str]) -> dict[str, str]:
+    """Kernel -> the initial RAM disk with its version; what is alone in a directory needs none in its name."""
+    by_version: dict[str, str] = {}
+    for name in sorted(ramdisks):
+        by_version.setdefault(_version(_RAMDISK, name), name)
+    names = [name for name in kernels if not name.casefold().startswith("memtest")]
+    pairs = {name: by_version[version] for name in names if (version := _version(_KERNEL, name)) in by_version}
+    if len(names) == 1 and not pairs and ("" in by_version or len(by_version) == 1):
+        pairs[names[0]] = by_version.get("") or next(iter(by_version.values()))
+    return pairs
+
+
+def _version(pattern: "re.Pattern[str]", name: str) -> str:
+    """What is in *name* beside its kind: "6.1.0-18-amd64" of "initrd.img-6.1.0-18-amd64"."""
+    match = pattern.match(name)
+    return _PACKED.sub("", (match["version"] if match else "") or "").strip("-._")
+
+
+def _status(entry: "os.DirEntry[str]") -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError:
+        return None
+
+
+def _read(path: Path, read: Callable[[BinaryIO], Executable]) -> Executable:
+    try:
+        # O_NONBLOCK: somebody's lease (F_SETLEASE) on the file would hold us up.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            return read(file)
+    except OSError:
+        return Executable()
+
+
+def _arguments(directory: Path, kernel: str, names: Mapping[str, os.stat_result]) -> str:
+    """What stands in ``KERNEL.cmdline``, or in ``cmdline`` for all kernels of a directory."""
+    for name in (f"{kernel}.cmdline", "cmdline"):
+        if name in names:
+            try:
+                with open(directory / name, encoding="ascii", errors="replace") as file:
+                    text = file.read(_ARGUMENTS_MAX)
+            except OSError:
+                return ""
+            lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
+            return " ".join("".join(c if c.isascii() and c.isprintable() else " " for c in " ".join(lines)).split())
+    return ""
+
+
+def _linux_label(name: str, runs: Executable) -> str:
+    if name.casefold().startswith("memtest") or not runs.version or runs.version in name:
+        return _ascii(name)
+    return f"{_ascii(name)} ({_ascii(runs.version)})"
+
+
+def _ascii(name: str) -> str:
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in name)
+
+
+def _sorted(images: Sequence[Image]) -> tuple[Image, ...]:
+    return tuple(sorted(images, key=lambda image: (image.directory.casefold(), image.label.casefold(), image.path)))

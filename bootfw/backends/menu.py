@@ -1,0 +1,208 @@
+"""The ``menu`` backend: a boot menu of what lies in the boot directory."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from bootfw.api import (
+    ConfigError,
+    FileMissing,
+    IBackend,
+    IReader,
+    MemoryReader,
+    PluginContext,
+    TransferRequest,
+    boot_plugin,
+)
+from bootfw.backends.distribution import PROGRAMS, DistributionBackend
+from bootfw.backends.facts import plain, server
+from bootfw.backends.images import IMAGES, scan
+from bootfw.backends.mistakes import mistakes
+from bootfw.backends.offers import Offers, grub_words
+from bootfw.backends.paths import lexical
+from bootfw.backends.sandbox import Facts, Sandbox, templates_in
+
+SECONDS = 10.0
+"""That a look at the directory is good for; meanwhile, the menu has the same octets for everybody who asks alike."""
+
+_TEMPLATES = Path(__file__).with_name("menus")
+
+_PROGRAMS = ("memdisk", "menu.c32", "vesamenu.c32")
+
+_NO_ARCHITECTURE = ("unknown", "")
+
+
+@implementer(IBackend)
+@define(eq=False)
+class MenuBackend:
+    """A boot menu of what lies in the boot directory, for iPXE, PXELINUX and GRUB; local boot is its default.
+
+    Offered are Linux kernels (``vmlinuz*``, ``bzImage`` and the like) with the ``initrd*`` or ``initramfs*`` beside
+    them that has the same version in its name, and with the arguments in ``KERNEL.cmdline`` or ``cmdline``; EFI
+    programs, disks and CDs (``*.img``, ``*.iso``) and iPXE scripts; each to the machines that can run it, by what is in
+    the file. Where there is nothing to boot, there is no menu. The files themselves come from a ``directory`` backend.
+
+    :param root: the directory, or several; relative ones are relative to the configuration file.
+    :param title: of the menu.
+    :param timeout_seconds: until the default is booted.
+    :param default: the path of the image that is booted after that; "": the local disk.
+    :param script: the name of the menu for iPXE. ``autoexec.ipxe``, which iPXE asks for by itself, does what DHCP
+        tells, and leads there where DHCP tells nothing or would have iPXE loaded once more.
+    :param templates: a directory whose ``ipxe.j2``, ``pxelinux.j2``, ``grub.j2`` or ``autoexec.j2`` take the place of
+        ours.
+    """
+
+    roots: Sequence[Path]
+    title: str = "Network boot"
+    timeout_seconds: int = 20
+    default: str = ""
+    script: str = "boot.ipxe"
+    templates: Path | None = None
+    _reactor: Any = None
+    _distribution: DistributionBackend = field(factory=DistributionBackend)
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+    _directories: Sequence[Path] = field(init=False)
+    _sandbox: Sandbox = field(init=False)
+    _offers: Offers | None = field(default=None, init=False)
+    _looked: float = field(default=0.0, init=False)
+    _waiting: "list[Deferred[Offers]] | None" = field(default=None, init=False)
+    """For the look that is under way; None: there is none."""
+    _menus: dict[tuple[str, ...], bytes] = field(factory=dict, init=False)
+    """Made from ``_offers``."""
+
+    def __attrs_post_init__(self) -> None:
+        self._directories = [self.templates, _TEMPLATES] if self.templates is not None else [_TEMPLATES]
+        self._sandbox = Sandbox(templates_in(self._directories))
+        self._sandbox.filters["grub"] = grub_words
+
+    @classmethod
+    def configured(
+        cls,
+        context: PluginContext,
+        root: str | list[str],
+        title: str = "Network boot",
+        timeout_seconds: int = 20,
+        default: str = "",
+        script: str = "boot.ipxe",
+        templates: str | None = None,
+    ) -> "MenuBackend":
+        """What boot_plugin calls."""
+        names = [root] if isinstance(root, str) else root
+        if not names or any(not name or "\0" in name for name in names):
+            raise ConfigError("must be the path of a directory, or a list of them", ("root",))
+        if not 0 < timeout_seconds <= 3600:
+            raise ConfigError("must be from 1 to 3600", ("timeout-seconds",))
+        for key, name in (("default", default), ("script", script)):
+            if lexical(name) != name or (key == "script" and not name):
+                raise ConfigError("must be the path of a file, as clients ask for it", (key,))
+        reactor = context.reactor if IReactorThreads.providedBy(context.reactor) else None
+        own = context.directory / templates if templates else None
+        roots = [context.directory / name for name in names]
+        return cls(roots, plain(title), timeout_seconds, default, script, own, reactor)
+
+    def holds(self, path: str) -> bool:
+        """Whether a client may well be sent here for *path*."""
+        return path == self.script
+
+    def open(self, path: str, request: TransferRequest) -> Any:
+        """See IBackend."""
+        make = self._maker(lexical(path), request)
+        if self._reactor is None:
+            return make(self._noted(self._look()))
+        if self._offers is not None and 0 <= self._reactor.seconds() - self._looked < SECONDS:
+            return make(self._offers)
+        return self._look_later().addCallback(make)
+
+    def _maker(self, path: str, request: TransferRequest) -> Callable[[Offers], IReader]:
+        """What makes *path*.
+
+        :raise FileMissing: it is no menu.
+        """
+        directory, _, name = path.rpartition("/")
+        if path == self.script:
+            return lambda offers: self._ipxe(offers, request)
+        if name == "autoexec.ipxe":
+            return lambda offers: self._autoexec(offers, request)
+        if name == "grub.cfg":
+            return lambda offers: self._made(offers, "grub", lambda: offers.for_grub(self.default))
+        if name == "default" and directory.endswith("pxelinux.cfg"):
+            # SYSLINUX for UEFI, and U-Boot, ask for the same name.
+            of_bios = request.client.architecture in (*_NO_ARCHITECTURE, "x86-bios")
+            if of_bios and not directory.startswith(("efi32/", "efi64/")):
+                return lambda offers: self._made(offers, "pxelinux", lambda: offers.for_pxelinux(self.default))
+        raise FileMissing()
+
+    def _ipxe(self, offers: Offers, request: TransferRequest) -> IReader:
+        # What came by HTTP may have come by a proxy or by NAT: keep to that way.
+        base = request.http_url if request.protocol == "tftp" else ""
+        by_http = bool(base) or request.protocol != "tftp"
+        facts = partial(offers.for_ipxe, base, by_http, self.default)
+        return self._made(offers, "ipxe", facts, base, request.protocol)
+
+    def _autoexec(self, offers: Offers, request: TransferRequest) -> IReader:
+        if not request.local or not (offers.images or any((root / self.script).is_file() for root in self.roots)):
+            raise FileMissing()
+        programs = ["autoexec.ipxe", *(name for name in PROGRAMS if name.startswith(("ipxe", "snponly", "undionly")))]
+        facts = {"server": Facts("server", server(request)), "script": self.script, "programs": programs}
+        return MemoryReader(self._rendered("autoexec", facts))
+
+    def _made(self, offers: Offers, kind: str, facts: Callable[[], Mapping[str, Any]], *more: str) -> IReader:
+        if not offers.images:
+            raise FileMissing()
+        data = self._menus.get((kind, *more))
+        if data is None:
+            variables = {"title": self.title, "timeout_seconds": self.timeout_seconds, **facts()}
+            data = self._menus[kind, *more] = self._rendered(kind, variables)
+        return MemoryReader(data)
+
+    def _rendered(self, kind: str, variables: Mapping[str, Any]) -> bytes:
+        with mistakes(f"{kind}.j2", self._directories):
+            return self._sandbox.render(f"{kind}.j2", variables)
+
+    # Looking.
+
+    def _look(self) -> Offers:
+        """Read the directories. May block."""
+        images = scan(self.roots)
+        own = [root for root in self.roots if any((root / name).is_file() for name in ("pxelinux.0", "lpxelinux.0"))]
+        installed = {} if own else self._distribution.available()
+        there = [name for name in _PROGRAMS if name in installed or any((r / name).is_file() for r in self.roots)]
+        return Offers(images, frozenset(there))
+
+    def _noted(self, offers: Offers) -> Offers:
+        if offers != self._offers:
+            if len(offers.images) == IMAGES:
+                self._log.warn("the boot menu has {count} entries, and there is more to boot", count=IMAGES)
+            self._menus.clear()
+            self._offers = offers
+        return offers
+
+    def _look_later(self) -> "Deferred[Offers]":
+        """The next look, one for all who wait for it."""
+        waiter: Deferred[Offers] = Deferred()
+        if self._waiting is not None:
+            self._waiting.append(waiter)
+            return waiter
+        self._waiting = [waiter]
+        looking = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._look)
+        looking.addBoth(self._seen)
+        return waiter
+
+    def _seen(self, result: Any) -> None:
+        if isinstance(result, Offers):
+            self._noted(result)
+            self._looked = self._reactor.seconds()
+        waiting, self._waiting = self._waiting or [], None
+        for waiter in waiting:
+            waiter.callback(result)
+
+
+plugin = boot_plugin(IBackend, MenuBackend)

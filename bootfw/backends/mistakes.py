@@ -1,0 +1,55 @@
+"""What is wrong with a template, for its author; its client is told next to nothing."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from jinja2 import TemplateNotFound, TemplateSyntaxError
+
+from bootfw.api import FileMissing, TransferError
+
+_TOLD = "This file could not be made; the log of the server says why"
+
+
+def mistake(detail: str) -> TransferError:
+    """The error for a file that can't be made."""
+    return TransferError(_TOLD, detail)
+
+
+@contextmanager
+def mistakes(template: str, directories: Sequence[Path]) -> Iterator[None]:
+    """Whatever *template* raises becomes a TransferError; its detail names the template and the line.
+
+    :param directories: where templates are.
+    """
+    try:
+        yield
+    except (FileMissing, TransferError):
+        raise
+    except TemplateNotFound as error:
+        place = _place(error.__traceback__, directories) or f"{template}, named in the configuration"
+        raise mistake(f"{place}: there is no template {error.name}") from error
+    except TemplateSyntaxError as error:
+        raise mistake(f"{error.name or template}:{error.lineno}: {error.message}") from error
+    except UnicodeDecodeError as error:
+        raise mistake(f"{template}: must be UTF-8") from error
+    except RecursionError as error:
+        raise mistake(f"{template}: it includes or calls itself without end") from error
+    except Exception as error:
+        # Whatever an expression comes to, it is the template's doing: 1 // 0, "a" + 1.
+        where = _place(error.__traceback__, directories) or template
+        raise mistake(f"{where}: {error or type(error).__name__}") from error
+
+
+def _place(traceback: TracebackType | None, directories: Sequence[Path]) -> str:
+    """``boot.ipxe.j2:7``: the innermost line of a template; "" when there is none in the traceback."""
+    place = ""
+    while traceback is not None:
+        file = Path(traceback.tb_frame.f_code.co_filename)
+        for directory in directories:
+            if file.is_relative_to(directory):
+                place = f"{os.path.relpath(file, directory)}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return place

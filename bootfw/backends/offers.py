@@ -1,0 +1,166 @@
+"""What a menu offers: images in the words of iPXE, PXELINUX and GRUB, for each kind of machine what it can run."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+from urllib.parse import quote
+
+from attrs import field, frozen
+
+from bootfw.backends.facts import plain
+from bootfw.backends.images import Image
+from bootfw.backends.sandbox import Facts
+
+MACHINES: Sequence[tuple[str, str, str, str]] = (
+    ("pcbios", "x86_64", "x86_64", "x86_64"),
+    ("pcbios", "i386", "i386", "i386"),
+    ("efi", "x86_64", "x86_64", "x86_64"),
+    ("efi", "i386", "i386", "i386"),
+    ("efi", "arm64", "arm64", "arm64"),
+    ("efi", "arm32", "arm32", "arm"),
+    ("efi", "riscv64", "riscv64", "riscv64"),
+    ("efi", "loongarch64", "loong64", "loongarch64"),
+)
+"""(platform, cpu, what iPXE calls it: ${buildarch}, what GRUB does: $grub_cpu)."""
+
+WIDTH = 66
+"""Of a line: 80 columns, less the frames of the menus, and what iPXE says of its timeout."""
+
+MEMDISK_MAX = 512_000_000
+"""Octets of a disk that is held in memory."""
+
+_IN_A_WORD = re.compile(r"([^A-Za-z0-9_./:=,@%+-])")
+_UNUSABLE_FOR_PXELINUX = re.compile(r"[^!-+\--~]")
+
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+@frozen
+class Offers:
+    """The images of one look at the boot directory.
+
+    :param programs: boot programs that can be had beside them: "memdisk", "menu.c32", "vesamenu.c32".
+    """
+
+    images: Sequence[Image] = ()
+    programs: frozenset[str] = frozenset()
+    _ids: Mapping[Image, str] = field(init=False, repr=False)
+
+    @_ids.default
+    def _numbered(self) -> Mapping[Image, str]:
+        return {image: f"i{number}" for number, image in enumerate(self.images, 1)}
+
+    def for_ipxe(self, base: str, by_http: bool, default: str) -> dict[str, Any]:
+        """The variables of ipxe.j2.
+
+        :param base: what stands before the paths: a URL without path, or "" for where the script itself comes from.
+        :param by_http: the images come by HTTP, of which iPXE can make a disk.
+        :param default: path of the image that is booted by itself; "" is the local disk.
+        """
+        memdisk = "memdisk" in self.programs
+
+        def can(image: Image, platform: str) -> bool:
+            return image.kind != "disk" or by_http or (memdisk and platform == "pcbios" and image.size <= MEMDISK_MAX)
+
+        return {
+            "machines": self._machines(can, default),
+            "images": [
+                {
+                    **self._shown(image),
+                    "url": f"{base}/{quote(image.path)}",
+                    "initrd_url": f"{base}/{quote(image.initrd)}",
+                    "memdisk": not by_http,
+                }
+                for image in self.images
+                if any(can(image, platform) for platform in ("pcbios", "efi"))
+            ],
+            "memdisk_url": f"{base}/memdisk",
+        }
+
+    def for_grub(self, default: str) -> dict[str, Any]:
+        """The variables of grub.j2."""
+        return {
+            "machines": self._machines(lambda image, platform: image.kind in _of_grub(platform), default),
+            "default": self._default(self.images, default),
+        }
+
+    def for_pxelinux(self, default: str) -> dict[str, Any]:
+        """The variables of pxelinux.j2: what runs on a PC with a BIOS."""
+        memdisk = "memdisk" in self.programs
+        images = [
+            image
+            for image in self.images
+            if (image.kind == "linux" or (image.kind == "disk" and memdisk and image.size <= MEMDISK_MAX))
+            and image.runs_on("pcbios", "x86_64")
+            and not _UNUSABLE_FOR_PXELINUX.search(image.path + image.initrd)
+        ]
+        return {
+            "sections": self._sections(images),
+            "default": self._default(images, default),
+            "menu_module": next((name for name in ("menu.c32", "vesamenu.c32") if name in self.programs), ""),
+            "memdisk": "memdisk",
+        }
+
+    def _machines(self, can: Callable[[Image, str], bool], default: str) -> list[Facts]:
+        machines = []
+        for platform, cpu, ipxe_cpu, grub_cpu in MACHINES:
+            images = [image for image in self.images if image.runs_on(platform, cpu) and can(image, platform)]
+            if images:
+                machine = {
+                    "platform": platform,
+                    "cpu": ipxe_cpu,
+                    "grub_cpu": grub_cpu,
+                    "sections": self._sections(images),
+                    "default": self._default(images, default),
+                }
+                machines.append(Facts("machine", machine))
+        return machines
+
+    def _sections(self, images: Iterable[Image]) -> list[Facts]:
+        by_directory = groupby(images, lambda image: image.directory)
+        return [
+            Facts("section", {"name": plain(directory) or "Images", "images": [self._shown(image) for image in there]})
+            for directory, there in by_directory
+        ]
+
+    def _default(self, images: Iterable[Image], default: str) -> str:
+        return next((self._ids[image] for image in images if image.path == default), "local")
+
+    def _shown(self, image: Image) -> Facts:
+        shown = {
+            "id": self._ids[image],
+            "kind": image.kind,
+            "line": line(image.label, image.size),
+            "path": image.path,
+            "initrd": image.initrd,
+            "arguments": image.arguments,
+            "is_cd": image.path.casefold().endswith(".iso"),
+            "grub_path": grub_words(f"/{image.path}", " "),
+            "grub_initrd": grub_words(f"/{image.initrd}", " "),
+        }
+        return Facts("image", shown)
+
+
+def line(label: str, size: int) -> str:
+    """An entry of a menu: the label, and how much has to be fetched."""
+    end = amount(size)
+    label = plain(label)[: WIDTH - len(end) - 5]
+    return f"{label} {'.' * (WIDTH - len(label) - len(end) - 2)} {end}"
+
+
+def amount(octets: int) -> str:
+    """``38 MB``, ``1.4 GB``: two digits at least, in powers of 1000."""
+    value, unit = float(octets), 0
+    while value >= 999.5 and unit < len(_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.1f} {_UNITS[unit]}" if unit and value < 9.95 else f"{value:.0f} {_UNITS[unit]}"
+
+
+def grub_words(text: str, also: str = "") -> str:
+    """*text* as GRUB reads it again; blanks separate words, unless *also* has one."""
+    return _IN_A_WORD.sub(lambda found: found[0] if found[0] == " " != also else f"\\{found[0]}", text)
+
+
+def _of_grub(platform: str) -> tuple[str, ...]:
+    return ("linux", "efi") if platform == "efi" else ("linux",)

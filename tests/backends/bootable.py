@@ -1,0 +1,57 @@
+"""Files that look bootable in their first octets."""
+
+import struct
+
+
+def pe(machine: int, subsystem: int = 10, at: int = 0x80) -> bytes:
+    """A PE file's headers."""
+    data = bytearray(at + 384)
+    data[:2] = b"MZ"
+    struct.pack_into("<I", data, 0x3C, at)
+    data[at : at + 4] = b"PE\0\0"
+    struct.pack_into("<H", data, at + 4, machine)
+    struct.pack_into("<H", data, at + 24 + 68, subsystem)
+    return bytes(data)
+
+
+def bzimage(version: str = "", *, flags: int = 1, protocol: int = 0x20F, efi: int = 0) -> bytes:
+    """An x86 Linux kernel's; *efi*: the machine of its EFI stub."""
+    data = bytearray(pe(efi).ljust(2048, b"\0") if efi else bytes(2048))
+    data[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", data, 0x206, protocol)
+    struct.pack_into("<H", data, 0x236, flags)
+    if version:
+        struct.pack_into("<H", data, 0x20E, 0x300)
+        text = f"{version} (builder@host) #1 SMP\0".encode()
+        data[0x500 : 0x500 + len(text)] = text
+    return bytes(data)
+
+
+def arm64() -> bytes:
+    """An arm64 Linux kernel's, with its EFI stub."""
+    data = bytearray(pe(0xAA64))
+    data[56:60] = b"ARM\x64"
+    return bytes(data)
+
+
+def cd(*platforms: int) -> bytes:
+    """An ISO 9660 image with an El Torito catalogue for these platforms: 0 is the BIOS, 0xEF is UEFI."""
+    data = bytearray(20 * 2048)
+    data[17 * 2048 : 17 * 2048 + 30] = b"\0CD001\x01EL TORITO SPECIFICATION"
+    struct.pack_into("<I", data, 17 * 2048 + 0x47, 19)
+    catalogue = 19 * 2048
+    data[catalogue : catalogue + 2] = bytes((1, platforms[0]))
+    data[catalogue + 32] = 0x88
+    for number, platform in enumerate(platforms[1:]):
+        data[catalogue + 64 + 64 * number : catalogue + 66 + 64 * number] = bytes((0x91, platform))
+    return bytes(data)
+
+
+def disk(code: bytes = b"\xeb\x3c\x90", *partitions: int) -> bytes:
+    """A disk's boot record with partitions of these types."""
+    data = bytearray(1024)
+    data[: len(code)] = code
+    for number, kind in enumerate(partitions):
+        data[446 + 16 * number + 4] = kind
+    data[510:512] = b"\x55\xaa"
+    return bytes(data)

@@ -1,0 +1,202 @@
+"""What there is to boot: files by their first octets, kernels with their initial RAM disks."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+from bootable import arm64, bzimage, cd, disk, pe
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootfw.backends import images
+from bootfw.backends.executables import Executable, read_disk, read_executable
+from bootfw.backends.images import Image, paired, scan
+
+
+@pytest.mark.parametrize(
+    ("data", "runs"),
+    [
+        (pe(0x8664), Executable(efi="x86_64")),
+        (pe(0x14C), Executable(efi="i386")),
+        (pe(0xAA64), Executable(efi="arm64")),
+        (pe(0x1C4), Executable(efi="arm32")),
+        (pe(0x5064), Executable(efi="riscv64")),
+        (pe(0x8664, at=9000)[:4096], Executable()),
+        (pe(0x8664, subsystem=11), Executable()),  # a driver
+        (pe(0x9999), Executable()),
+        (bzimage(), Executable("x86_64", linux=True)),
+        (bzimage(flags=0), Executable("i386", linux=True)),
+        (bzimage(protocol=0x20B), Executable("i386", linux=True)),
+        (bzimage("6.1.0-18-amd64", efi=0x8664), Executable("x86_64", "x86_64", True, "6.1.0-18-amd64")),
+        (arm64(), Executable(efi="arm64", linux=True)),
+        (b"", Executable()),
+        (b"MZ", Executable()),
+        (b"#!ipxe\n", Executable()),
+        (bytes(10000), Executable()),
+    ],
+)
+def test_executables(data: bytes, runs: Executable) -> None:
+    assert read_executable(io.BytesIO(data)) == runs
+
+
+@pytest.mark.parametrize(
+    ("data", "runs"),
+    [
+        (cd(0), Executable("i386")),
+        (cd(0xEF), Executable(efi="any")),
+        (cd(0, 0xEF), Executable("i386", "x86_64")),
+        (disk(), Executable("i386")),
+        (disk(b"\0\0\0", 0xEE), Executable(efi="any")),
+        (disk(b"\xeb\x3c\x90", 0xEF), Executable("i386", "x86_64")),
+        (disk(b"\0\0\0"), Executable()),
+        (bytes(5000), Executable()),
+        (b"", Executable()),
+    ],
+)
+def test_disks(data: bytes, runs: Executable) -> None:
+    assert read_disk(io.BytesIO(data)) == runs
+
+
+@given(st.binary(max_size=3000))
+def test_any_octets_are_something_or_nothing(data: bytes) -> None:
+    for start in (b"", b"MZ", bzimage()[:0x250], cd(0)[:40000]):
+        read_executable(io.BytesIO(start + data))
+        read_disk(io.BytesIO(start + data))
+
+
+@pytest.mark.parametrize(
+    ("kernels", "ramdisks", "pairs"),
+    [
+        (["vmlinuz"], ["initrd.gz"], {"vmlinuz": "initrd.gz"}),
+        (["linux"], ["initrd.gz", "initrd-x.gz"], {"linux": "initrd.gz"}),
+        (["vmlinuz-6.1"], ["initrd.img"], {"vmlinuz-6.1": "initrd.img"}),
+        (["vmlinuz-6.1"], ["initrd.img-5.10"], {"vmlinuz-6.1": "initrd.img-5.10"}),
+        (["vmlinuz-6.1"], ["initrd.img-5.10", "initrd.img-4.19"], {}),
+        (
+            ["vmlinuz-linux"],
+            ["initramfs-linux-fallback.img", "initramfs-linux.img"],
+            {"vmlinuz-linux": "initramfs-linux.img"},
+        ),
+        (
+            ["vmlinuz-6.1.0-18-amd64", "vmlinuz-5.10.0-8-amd64"],
+            ["initrd.img-5.10.0-8-amd64", "initrd.img-6.1.0-18-amd64"],
+            {
+                "vmlinuz-6.1.0-18-amd64": "initrd.img-6.1.0-18-amd64",
+                "vmlinuz-5.10.0-8-amd64": "initrd.img-5.10.0-8-amd64",
+            },
+        ),
+        (
+            ["vmlinuz-6.8.5-301.fc40.x86_64"],
+            ["initramfs-6.8.5-301.fc40.x86_64.img"],
+            {"vmlinuz-6.8.5-301.fc40.x86_64": "initramfs-6.8.5-301.fc40.x86_64.img"},
+        ),
+        (["vmlinuz-lts", "vmlinuz-virt"], ["initramfs-lts"], {"vmlinuz-lts": "initramfs-lts"}),
+        (["memtest86+.bin"], ["initrd"], {}),
+        (["vmlinuz", "memtest.bin"], ["initrd"], {"vmlinuz": "initrd"}),
+        (["vmlinuz"], [], {}),
+    ],
+)
+def test_which_initial_ram_disk_belongs_to_which_kernel(
+    kernels: list[str], ramdisks: list[str], pairs: dict[str, str]
+) -> None:
+    assert paired(kernels, ramdisks) == pairs
+
+
+def fill(root: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+FILES = {
+    "debian/vmlinuz-6.1": bzimage("6.1", efi=0x8664),
+    "debian/initrd.img-6.1": bytes(1000),
+    "debian/cmdline": b"# for all\nconsole=ttyS0\n  quiet\x07 \n",
+    "debian/arm/linux": arm64(),
+    "debian/arm/linux.cmdline": b"root=/dev/nfs",
+    "tools/shell.efi": pe(0x8664),
+    "tools/snponly.efi": pe(0x8664),
+    "tools/grubx64.efi": pe(0x8664),
+    "tools/driver.efi": pe(0x8664, subsystem=11),
+    "tools/memtest86+.bin": bzimage(flags=0),
+    "tools/live.iso": cd(0, 0xEF),
+    "tools/data.iso": bytes(100_000),
+    "tools/floppy.img": disk(),
+    "rescue.ipxe": b"#!ipxe\n",
+    "boot.ipxe": b"#!ipxe\n",
+    "vmlinuz-of-text": b"no kernel",
+    "empty.efi": b"",
+    "README": b"x",
+    ".hidden/vmlinuz": bzimage(),
+    "new\nline.ipxe": b"#!ipxe\n",
+}
+
+
+def test_what_is_found(tmp_path: Path) -> None:
+    fill(tmp_path, FILES)
+    found = scan([tmp_path])
+    assert [(image.kind, image.path, image.label) for image in found] == [
+        ("script", "rescue.ipxe", "rescue.ipxe"),
+        ("linux", "debian/vmlinuz-6.1", "vmlinuz-6.1"),
+        ("linux", "debian/arm/linux", "linux"),
+        ("disk", "tools/floppy.img", "floppy.img"),
+        ("disk", "tools/live.iso", "live.iso"),
+        ("linux", "tools/memtest86+.bin", "memtest86+.bin"),
+        ("efi", "tools/shell.efi", "shell.efi"),
+    ]
+    debian = found[1]
+    assert (debian.initrd, debian.arguments) == ("debian/initrd.img-6.1", "console=ttyS0 quiet")
+    assert debian.size == len(FILES["debian/vmlinuz-6.1"]) + 1000
+    assert found[2].arguments == "root=/dev/nfs"
+
+
+def test_the_label_has_the_version_where_the_name_has_none(tmp_path: Path) -> None:
+    fill(tmp_path, {"vmlinuz": bzimage("6.1.0-18-amd64")})
+    assert [image.label for image in scan([tmp_path])] == ["vmlinuz (6.1.0-18-amd64)"]
+
+
+def test_a_link_is_no_second_kernel(tmp_path: Path) -> None:
+    fill(tmp_path, {"vmlinuz-6.1": bzimage(), "initrd.img-6.1": b"x"})
+    (tmp_path / "vmlinuz").symlink_to("vmlinuz-6.1")
+    (tmp_path / "again").symlink_to(".")
+    os.link(tmp_path / "vmlinuz-6.1", tmp_path / "linux")
+    assert [(image.path, image.initrd) for image in scan([tmp_path])] == [("vmlinuz-6.1", "initrd.img-6.1")]
+
+
+def test_of_several_roots_the_first_has_a_file(tmp_path: Path) -> None:
+    fill(tmp_path / "one", {"x/vmlinuz": bzimage("one")})
+    fill(tmp_path / "two", {"x/vmlinuz": bzimage("two"), "x/linux": bzimage("other")})
+    assert [image.runs.version for image in scan([tmp_path / "one", tmp_path / "none", tmp_path / "two"])] == [
+        "other",
+        "one",
+    ]
+
+
+def test_the_look_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, {f"d{n}/{m}.ipxe": b"x" for n in range(10) for m in range(10)})
+    monkeypatch.setattr(images, "ENTRIES", 40)
+    assert 20 <= len(scan([tmp_path])) <= 40
+    monkeypatch.setattr(images, "ENTRIES", 1000)
+    monkeypatch.setattr(images, "IMAGES", 7)
+    assert len(scan([tmp_path])) == 7
+    monkeypatch.setattr(images, "DEPTH", 2)
+    fill(tmp_path / "deep", {"1/2/3/4.ipxe": b"x", "1/2.ipxe": b"x"})
+    assert [image.path for image in scan([tmp_path / "deep"])] == ["1/2.ipxe"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "machines"),
+    [
+        (Executable("x86_64"), {"pcbios/x86_64"}),
+        (Executable("i386"), {"pcbios/x86_64", "pcbios/i386"}),
+        (Executable("x86_64", "x86_64"), {"pcbios/x86_64", "efi/x86_64"}),
+        (Executable(efi="arm64"), {"efi/arm64"}),
+        (Executable(efi="any"), {"efi/x86_64", "efi/i386", "efi/arm64"}),
+    ],
+)
+def test_a_machine_is_offered_what_it_can_run(runs: Executable, machines: set[str]) -> None:
+    image = Image("efi", "x", "x", 1, runs)
+    every = ("pcbios/x86_64", "pcbios/i386", "efi/x86_64", "efi/i386", "efi/arm64")
+    assert {machine for machine in every if image.runs_on(*machine.split("/"))} == machines

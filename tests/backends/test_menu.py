@@ -1,0 +1,374 @@
+"""The menu backend: who gets which menu, what it says, and how it is looked for."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bootable import arm64, bzimage, cd, disk, pe
+from twisted.internet.defer import Deferred
+
+from bootfw.api import Client, ConfigError, FileMissing, PluginContext, TransferError, TransferRequest
+from bootfw.backends.distribution import DistributionBackend
+from bootfw.backends.images import scan
+from bootfw.backends.menu import SECONDS, MenuBackend, plugin
+from bootfw.backends.offers import WIDTH, amount, grub_words, line
+from bootfw.plugins import configure
+
+FILES = {
+    "debian/vmlinuz-6.1": bzimage("6.1", efi=0x8664),
+    "debian/initrd.img-6.1": bytes(4_000_000),
+    "debian/cmdline": b"console=ttyS0 quiet",
+    "old/vmlinuz": bzimage("2.6", flags=0),
+    "arm/linux": arm64(),
+    "tools/shell.efi": pe(0x8664),
+    "tools/live.iso": cd(0, 0xEF),
+    "tools/floppy.img": disk(),
+    "tools/a b.ipxe": b"#!ipxe\n",
+    "memdisk": b"x",
+    "menu.c32": b"x",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    path = tmp_path / "boot"
+    path.mkdir()
+    fill(path, FILES)
+    return path
+
+
+def fill(root: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def menu(root: Path, **options: Any) -> Any:
+    made = configure(plugin, {"root": str(root), **options}, PluginContext(None, root.parent))
+    made._distribution = DistributionBackend(root / "none")
+    return made
+
+
+def asked(
+    path: str, *, http: str = "http://10.0.0.1:8069", architecture: str = "unknown", **more: Any
+) -> TransferRequest:
+    client = Client("10.0.0.9", architecture=architecture)
+    return TransferRequest(
+        path,
+        path,
+        ("10.0.0.9", 2070),
+        **{"local": "10.0.0.1", "lookup": lambda peer: client, "own_urls": lambda local: (http, ""), **more},
+    )
+
+
+def text(backend: Any, path: str, **more: Any) -> str:
+    data: bytes = backend.open(path, asked(path, **more)).read(0, 1 << 20)
+    return data.decode("ascii")
+
+
+def ipxe_items(script: str, machine: str) -> list[str]:
+    """The names of the images in the menu of a machine, such as "efi-arm64"; no menu: none."""
+    part = re.search(rf"^:{machine}\n(.*?)^choose", script, re.M | re.S)
+    return re.findall(r"^item i\d+ (.*?) \.\.", part[1], re.M) if part else []
+
+
+def block(script: str, label: str) -> list[str]:
+    """What the entry with this label does."""
+    item = re.search(rf"^item (i\d+) {re.escape(label)} \.\.", script, re.M)
+    assert item is not None
+    found = re.search(rf"^:{item[1]}\n(.*?)^goto menu", script, re.M | re.S)
+    assert found is not None
+    return [line.removesuffix(" || goto failed") for line in found[1].splitlines()]
+
+
+# iPXE
+
+
+@pytest.mark.parametrize(
+    ("machine", "items"),
+    [
+        ("pcbios-x86_64", ["vmlinuz-6.1", "vmlinuz (2.6)", "a b.ipxe", "floppy.img", "live.iso"]),
+        ("pcbios-i386", ["vmlinuz (2.6)", "a b.ipxe", "floppy.img", "live.iso"]),
+        ("efi-x86_64", ["vmlinuz-6.1", "a b.ipxe", "live.iso", "shell.efi"]),
+        ("efi-arm64", ["linux", "a b.ipxe"]),
+        ("efi-i386", ["a b.ipxe"]),
+    ],
+)
+def test_ipxe_offers_each_machine_what_it_can_run(root: Path, machine: str, items: list[str]) -> None:
+    assert ipxe_items(text(menu(root), "boot.ipxe"), machine) == items
+
+
+def test_what_ipxe_does(root: Path) -> None:
+    script = text(menu(root), "boot.ipxe")
+    assert script.startswith("#!ipxe\n")
+    base = "http://10.0.0.1:8069"
+    assert block(script, "vmlinuz-6.1") == [
+        f"kernel --name linux {base}/debian/vmlinuz-6.1 initrd=initrd console=ttyS0 quiet",
+        f"initrd --name initrd {base}/debian/initrd.img-6.1",
+        "boot",
+    ]
+    assert block(script, "vmlinuz (2.6)") == [f"kernel --name linux {base}/old/vmlinuz", "boot"]
+    assert block(script, "live.iso") == [f"sanboot --no-describe {base}/tools/live.iso"]
+    assert block(script, "a b.ipxe") == [f"chain --autofree {base}/tools/a%20b.ipxe"]
+    assert block(script, "shell.efi") == [f"chain --autofree {base}/tools/shell.efi"]
+
+
+def test_what_came_by_http_goes_on_by_the_same_way(root: Path) -> None:
+    script = text(menu(root), "boot.ipxe", protocol="http")
+    assert block(script, "live.iso") == ["sanboot --no-describe /tools/live.iso"]
+    assert "10.0.0.1" not in script
+
+
+def test_without_http_disks_are_held_in_memory_by_a_bios_and_no_other(root: Path) -> None:
+    script = text(menu(root), "boot.ipxe", http="")
+    assert block(script, "live.iso") == ["kernel /memdisk iso raw", "initrd /tools/live.iso", "boot"]
+    assert block(script, "floppy.img") == ["kernel /memdisk raw", "initrd /tools/floppy.img", "boot"]
+    assert ipxe_items(script, "efi-x86_64") == ["vmlinuz-6.1", "a b.ipxe", "shell.efi"]
+    (root / "memdisk").unlink()
+    assert "live.iso" not in text(menu(root), "boot.ipxe", http="")
+
+
+def test_the_local_disk_is_the_default(root: Path) -> None:
+    script = text(menu(root), "boot.ipxe")
+    assert set(re.findall("^choose.*", script, re.M)) == {"choose --timeout 20000 --default local chosen || goto local"}
+    assert script.endswith("iseq ${platform} efi && exit 1 ||\nexit 0\n")
+
+
+def test_another_default_where_it_can_run(root: Path) -> None:
+    made = menu(root, **{"default": "debian/vmlinuz-6.1", "timeout-seconds": 5, "title": "Rack 7"})
+    script = text(made, "boot.ipxe")
+    chosen = dict(re.findall(r"^:(\S+-\S+)\n.*?^choose --timeout 5000 --default (\S+)", script, re.M | re.S))
+    assert chosen["efi-x86_64"] == chosen["pcbios-x86_64"] != "local"
+    assert chosen["efi-arm64"] == "local"
+    assert "menu Rack 7\n" in script
+    assert "DEFAULT i" in text(made, "pxelinux.cfg/default")
+    assert "set default=i" in text(made, "grub.cfg")
+
+
+# autoexec.ipxe
+
+
+def test_autoexec_does_what_dhcp_tells_and_breaks_the_loop(root: Path) -> None:
+    script = text(menu(root, script="menus/own.ipxe"), "efi/autoexec.ipxe")
+    assert "iseq ${filename} snponly.efi && goto script ||\n" in script
+    assert script.index("autoboot") < script.index(":script")
+    assert "chain --replace --autofree http://10.0.0.1:8069/menus/own.ipxe ||\n" in script
+    assert "chain --replace --autofree tftp://10.0.0.1/menus/own.ipxe || exit 1\n" in script
+    assert "http://" not in text(menu(root), "autoexec.ipxe", http="")
+
+
+def test_autoexec_leads_to_a_script_of_the_operators_too(tmp_path: Path) -> None:
+    with pytest.raises(FileMissing):
+        text(menu(tmp_path), "autoexec.ipxe")
+    (tmp_path / "boot.ipxe").write_text("#!ipxe\n")
+    assert "/boot.ipxe" in text(menu(tmp_path), "autoexec.ipxe")
+
+
+def test_without_knowing_our_address_it_leads_nowhere(root: Path) -> None:
+    with pytest.raises(FileMissing):
+        text(menu(root), "autoexec.ipxe", local="")
+
+
+# PXELINUX
+
+
+def test_pxelinux(root: Path) -> None:
+    fill(root, {"with blank/vmlinuz": bzimage(), "komma,/vmlinuz": bzimage()})
+    config = text(menu(root), "pxelinux.cfg/default", architecture="x86-bios")
+    assert config.splitlines()[1:4] == ["UI menu.c32", "DEFAULT local", "TIMEOUT 200"]
+    entries = dict(re.findall(r"^LABEL (i\d+)\nMENU LABEL \S+ .*\nMENU INDENT 1\n((?:.+\n)+)", config, re.M))
+    assert list(entries.values()) == [
+        "LINUX ::debian/vmlinuz-6.1\nINITRD ::debian/initrd.img-6.1\nAPPEND console=ttyS0 quiet\n",
+        "LINUX ::old/vmlinuz\n",
+        "LINUX ::memdisk\nINITRD ::tools/floppy.img\nAPPEND raw\n",
+        "LINUX ::memdisk\nINITRD ::tools/live.iso\nAPPEND iso raw\n",
+    ]
+    assert "LABEL local\nMENU LABEL Boot from the ^local disk\nLOCALBOOT -1\n" in config
+
+
+def test_pxelinux_without_its_menu_says_what_there_is(root: Path) -> None:
+    (root / "menu.c32").unlink()
+    config = text(menu(root), "bios/pxelinux.cfg/default")
+    assert "UI" not in config
+    assert "PROMPT 1\n" in config
+    assert re.search(r"^SAY +i\d+ +vmlinuz-6\.1", config, re.M)
+    (root / "vesamenu.c32").write_bytes(b"x")
+    assert "UI vesamenu.c32\n" in text(menu(root), "pxelinux.cfg/default")
+
+
+def test_the_modules_of_the_distribution_are_those_of_its_own_pxelinux(root: Path) -> None:
+    (root / "menu.c32").unlink()
+    made = menu(root)
+    fill(root / "sys", {"usr/lib/syslinux/modules/bios/menu.c32": b"x"})
+    made._distribution = DistributionBackend(root / "sys")
+    assert "UI menu.c32" in text(made, "pxelinux.cfg/default")
+    (root / "pxelinux.0").write_bytes(b"x")
+    assert "UI" not in text(made, "pxelinux.cfg/default")
+
+
+@pytest.mark.parametrize(
+    ("path", "architecture"),
+    [
+        ("efi64/pxelinux.cfg/default", "unknown"),
+        ("pxelinux.cfg/default", "x86_64-uefi"),
+        ("pxelinux.cfg/default", "arm64-uboot"),
+        ("pxelinux.cfg/01-52-54-00-00-00-01", "x86-bios"),
+        ("default", "x86-bios"),
+        ("nope", "unknown"),
+        ("", "unknown"),
+        ("sub/boot.ipxe", "unknown"),
+    ],
+)
+def test_who_gets_no_menu(root: Path, path: str, architecture: str) -> None:
+    with pytest.raises(FileMissing):
+        text(menu(root), path, architecture=architecture)
+
+
+# GRUB
+
+
+def test_grub(root: Path) -> None:
+    fill(root, {"it's/vmlinuz-$x y": bzimage()})
+    config = text(menu(root), "boot/grub/grub.cfg")
+    parts = dict(re.findall(r'^if \[ "\$grub_platform/\$cpu" = (\S+) \]; then\n(.*?)^fi', config, re.M | re.S))
+    assert set(parts) == {"pc/x86_64", "pc/i386", "efi/x86_64", "efi/arm64"}
+    debian = "    linux /debian/vmlinuz-6.1 console=ttyS0 quiet\n    initrd /debian/initrd.img-6.1\n"
+    assert debian in parts["efi/x86_64"]
+    assert "    chainloader /tools/shell.efi\n" in parts["efi/x86_64"]
+    assert "chainloader" not in parts["pc/x86_64"]
+    assert "vmlinuz-6.1" not in parts["pc/i386"]
+    assert "    linux /arm/linux\n" in parts["efi/arm64"]
+    assert "ipxe" not in config
+    assert "    linux /it\\'s/vmlinuz-\\$x\\ y\n" in parts["pc/x86_64"]
+    assert "menuentry 'it_s'" in config
+    assert config.splitlines()[1:3] == ["set timeout=20", "set default=local"]
+
+
+def test_words_of_grub() -> None:
+    assert grub_words("a=b c;d $x 'y'") == "a=b c\\;d \\$x \\'y\\'"
+    assert grub_words("/a b", " ") == "/a\\ b"
+
+
+# All of them
+
+
+@pytest.mark.parametrize(
+    ("octets", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (14_186_432, "14 MB"),
+        (999_999, "1.0 MB"),
+        (1_440_000_000, "1.4 GB"),
+    ],
+)
+def test_amounts(octets: int, shown: str) -> None:
+    assert amount(octets) == shown
+
+
+def test_lines_are_as_wide_as_each_other() -> None:
+    assert {len(line(label, size)) for label in ("x", "y" * 200) for size in (1, 10**12)} == {WIDTH}
+
+
+@pytest.mark.parametrize("path", ["boot.ipxe", "pxelinux.cfg/default", "grub.cfg"])
+def test_where_there_is_nothing_to_boot_there_is_no_menu(tmp_path: Path, path: str) -> None:
+    with pytest.raises(FileMissing):
+        text(menu(tmp_path), path)
+    with pytest.raises(FileMissing):
+        text(menu(tmp_path / "none"), path)
+
+
+def test_templates_of_the_operators_take_the_place_of_ours(root: Path) -> None:
+    fill(root.parent / "own", {"grub.j2": b"# {{ title }}\n", "ipxe.j2": b"\n{{ nope }}"})
+    made = menu(root, templates="own")
+    assert text(made, "grub.cfg") == "# Network boot\n"
+    assert text(made, "pxelinux.cfg/default").startswith("# Made by bootfw")
+    with pytest.raises(TransferError) as caught:
+        text(made, "boot.ipxe")
+    assert caught.value.detail == "ipxe.j2:2: 'nope' is undefined"
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"root": ""}, ("root",)),
+        ({"root": []}, ("root",)),
+        ({"root": "x", "timeout-seconds": 0}, ("timeout-seconds",)),
+        ({"root": "x", "script": ""}, ("script",)),
+        ({"root": "x", "script": "/boot.ipxe"}, ("script",)),
+        ({"root": "x", "default": "../x"}, ("default",)),
+    ],
+)
+def test_options_that_are_wrong(tmp_path: Path, options: Any, where: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configure(plugin, options, PluginContext(None, tmp_path))
+    assert caught.value.path == where
+
+
+# Looking, in a thread.
+
+
+class Looks:
+    """A backend on a reactor that has threads, and a clock of the test's; the looks are counted."""
+
+    def __init__(self, root: Path, reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self.now, self._reactor = 0, 1000.0, reactor
+        self.backend = MenuBackend([root], reactor=self)
+
+        def counted(roots: Any) -> Any:
+            self.count += 1
+            return scan(roots)
+
+        monkeypatch.setattr("bootfw.backends.menu.scan", counted)
+
+    def seconds(self) -> float:
+        return self.now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def got(self, *waiting: Any) -> list[bytes]:
+        readers: list[Any] = []
+        for one in waiting:
+            assert isinstance(one, Deferred)
+            one.addCallback(readers.append)
+        while len(readers) < len(waiting):
+            self._reactor.iterate(0.01)
+        return [reader.read(0, 1 << 20) for reader in readers]
+
+
+@pytest.fixture
+def looks(root: Path, private_reactor: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Looks]:
+    pool = private_reactor.getThreadPool()
+    pool.start()
+    yield Looks(root, private_reactor, monkeypatch)
+    pool.stop()
+
+
+def test_a_look_is_for_all_who_wait_and_good_for_a_while(root: Path, looks: Looks) -> None:
+    backend = looks.backend
+    first, second = looks.got(*(backend.open("boot.ipxe", asked("boot.ipxe")) for _ in range(2)))
+    assert first == second
+    assert looks.count == 1
+    fill(root, {"new.ipxe": b"#!ipxe\n"})
+    looks.now += SECONDS - 0.1
+    assert backend.open("boot.ipxe", asked("boot.ipxe")).read(0, 1 << 20) == first
+    looks.now += 0.2
+    (third,) = looks.got(backend.open("boot.ipxe", asked("boot.ipxe")))
+    assert looks.count == 2
+    assert b"new.ipxe" in third
+    with pytest.raises(FileMissing):
+        backend.open("nope", asked("nope"))
+
+
+def test_who_has_gone_does_not_keep_the_others_from_their_menu(looks: Looks) -> None:
+    backend = looks.backend
+    gone, stays = (backend.open("boot.ipxe", asked("boot.ipxe")) for _ in range(2))
+    gone.addErrback(lambda failure: None)
+    gone.cancel()
+    (data,) = looks.got(stays)
+    assert data.startswith(b"#!ipxe")

@@ -1,0 +1,102 @@
+"""``bootfw render``: what a client would get, or what keeps it from it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bootfw.cli.main import main
+
+MAC = "52:54:00:12:34:56"
+
+CONFIG = """
+[http]
+listen = ["0.0.0.0:8069"]
+[[backend]]
+use = "template"
+root = "templates"
+hosts = "hosts"
+[[backend]]
+use = "directory"
+root = "boot"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("BOOTFW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    for name, text in {
+        "bootfw.toml": CONFIG,
+        "templates/boot.ipxe.j2": "{{ host.name }} {{ client.mac }} {{ client.architecture }} {{ server.http }}\n",
+        "templates/bad.j2": "\n{{ host.role }}\n",
+        "hosts/web1.toml": f'mac = "{MAC}"\n',
+        "hosts/db1.toml": 'mac = "52:54:00:00:00:02"\nrole = \n',
+        "boot/static": "as it lies there",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+
+def render(capfdbinary: pytest.CaptureFixture[bytes], *arguments: str) -> tuple[int, str, str]:
+    code = main(["render", "-c", "bootfw.toml", *arguments])
+    captured = capfdbinary.readouterr()
+    return code, captured.out.decode(), captured.err.decode()
+
+
+def test_the_file_as_the_client_gets_it(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    options = ("--mac", MAC.upper(), "--arch", "x86_64-uefi", "--server", "10.0.0.1")
+    code, out, err = render(capfdbinary, "/boot.ipxe", *options)
+    assert (code, out, err) == (0, f"web1 {MAC} x86_64-uefi http://10.0.0.1:8069\n", "")
+
+
+def test_it_says_where_the_file_comes_from(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert render(capfdbinary, "-v", "static") == (0, "as it lies there", "bootfw: 16 octets from backend directory\n")
+
+
+def test_a_mistake_with_template_and_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    code, out, err = render(capfdbinary, "bad", "--mac", MAC)
+    assert (code, out) == (1, "")
+    assert err.startswith('bootfw: backend template: bad.j2:2: host has no "role"; it has mac, name; the client is')
+
+
+def test_a_broken_host_file(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+    code, _, err = render(capfdbinary, "boot.ipxe", "--mac", "52:54:00:00:00:02")
+    assert code == 1
+    assert f"{tmp_path}/hosts/db1.toml:2: " in err
+
+
+def test_what_nobody_has(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert render(capfdbinary, "no\x1b[2J") == (3, "", 'bootfw: no backend has "no\\x1b[2J" for this client\n')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("x", "--mac", "52:54"), '--mac 52:54: no MAC; write it as in "52:54:00:12:34:56"'),
+        (("x", "--uuid", "1"), "--uuid 1: no UUID"),
+    ],
+)
+def test_options_that_are_wrong(
+    capfdbinary: pytest.CaptureFixture[bytes], arguments: tuple[str, ...], told: str
+) -> None:
+    assert render(capfdbinary, *arguments) == (2, "", f"bootfw: {told}\n")
+
+
+def test_a_configuration_that_is_wrong(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:
+    (tmp_path / "bootfw.toml").write_text("[tftp]\nlisten = 1\n")
+    code, out, err = render(capfdbinary, "x")
+    assert (code, out) == (2, "")
+    assert "tftp.listen" in err
+
+
+def test_as_a_program(tmp_path: Path) -> None:
+    """The octets are not touched on their way, and no reactor is needed."""
+    (tmp_path / "boot/octets").write_bytes(bytes(range(256)))
+    command = [Path(sys.executable).with_name("bootfw"), "render", "-c", "bootfw.toml", "octets"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    assert done.stdout == bytes(range(256))
