@@ -1,0 +1,175 @@
+"""Real firmware shows the menu, boots what is chosen in it or what its timeout chooses, and runs what templates make.
+
+That a machine booted is shown by a marker on its console: random, and nowhere but in what it had to fetch.
+"""
+
+import secrets
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .firmware.servers import start_address_server, start_router
+from .lab import Lab, Program, need
+from .machines.bios import start_bios_machine
+from .machines.linux import initramfs, linux_kernel
+from .machines.uefi import start_uefi_machine
+from .qemu import Card
+from .service import BOOTFW, start_bootfw
+
+pytestmark = pytest.mark.interop
+
+SECONDS = 120
+DOWN, ENTER = "\x1b[B", "\r"
+KERNEL = "debian/vmlinuz"
+
+
+@pytest.fixture
+def marker() -> str:
+    return f"marker-{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def root(tmp_path: Path, marker: str) -> Path:
+    """A boot directory with a Linux system in it, that prints the marker and switches the machine off."""
+    path = tmp_path / "boot"
+    (path / "debian").mkdir(parents=True)
+    shutil.copy(linux_kernel(), path / KERNEL)
+    (path / "debian/initrd.gz").write_bytes(initramfs(tmp_path, marker))
+    (path / "debian/cmdline").write_text("# for QEMU\nconsole=ttyS0 panic=-1\n")
+    return path
+
+
+def serve(lab: Lab, root: Path, files: dict[str, str], *backends: str) -> Program:
+    """bootfw gives addresses and boot files; *backends* are asked in between the directory and the distribution."""
+    choices = "\n".join(f'"{name}" = "{file}"' for name, file in files.items())
+    configuration = f"""
+        [bootfw]
+        state-dir = "{lab.directory / "state"}"
+        [http]
+        listen = ["0.0.0.0:8069"]
+        [dhcp]
+        mode = "server"
+        [[dhcp.subnet]]
+        network = "10.77.0.0/24"
+        pool = ["10.77.0.100-10.77.0.200"]
+        [[backend]]
+        use = "directory"
+        root = "{root}"
+        {"".join(backends)}
+        [[backend]]
+        use = "distribution"
+        [[resolver]]
+        use = "by-architecture"
+        [resolver.files]
+        {choices}
+    """
+    start_router(lab)
+    return start_bootfw(lab.host("bootfw", "10.77.0.1/24"), lab.directory, configuration, 67, 69)
+
+
+def menu(root: Path, **options: str | int) -> str:
+    more = "\n".join(f"{key.replace('_', '-')} = {value!r}" for key, value in options.items())
+    return f'\n[[backend]]\nuse = "menu"\nroot = "{root}"\n{more}\n'
+
+
+def template(tmp_path: Path, templates: dict[str, str], files: str = "{}") -> str:
+    for name, text in templates.items():
+        path = tmp_path / "templates" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "hosts").mkdir()
+    (tmp_path / "hosts/web1.toml").write_text('mac = "52:54:00:aa:00:01"\nrole = "web"\n')
+    where = f'root = "{tmp_path}/templates"\nhosts = "{tmp_path}/hosts"'
+    return f'\n[[backend]]\nuse = "template"\n{where}\nfiles = {files}\n'
+
+
+def test_without_a_configuration_there_is_a_menu_of_the_boot_directory(lab: Lab, root: Path, marker: str) -> None:
+    """Beside a server that gives the addresses. The second entry is chosen by hand: the first is the local disk."""
+    start_address_server(lab)
+    start_router(lab)
+    host = lab.host("bootfw", "10.77.0.1/24")
+    # "ip netns exec" has given the program a mount namespace of its own.
+    ours = f"mount -t tmpfs none /srv; mkdir /srv/boot; mount --bind {root} /srv/boot"
+    server = host.start("sh", "-c", f'{ours}; exec "$@"', "sh", *BOOTFW, name="bootfw")
+    server.wait_until_bound(67, 69, 4011)
+    console = start_bios_machine(lab, "e1000")
+    console.wait_for("Boot from the local disk", SECONDS)
+    console.wait_for("vmlinuz (6", 10)
+    console.type(DOWN)
+    console.type(ENTER)
+    assert console.wait(SECONDS) == 0
+    assert marker in console.output
+
+
+def test_the_local_disk_is_next_when_nobody_chooses(lab: Lab, root: Path) -> None:
+    serve(lab, root, {"ipxe": "boot.ipxe"}, menu(root, timeout_seconds=2))
+    console = start_bios_machine(lab, "e1000")
+    console.wait_for("vmlinuz (6", SECONDS)
+    console.wait_for("No bootable device", 30, "the machine tries its own disk")
+
+
+def test_uefi_boots_the_default_entry_by_ipxe(lab: Lab, root: Path, marker: str) -> None:
+    need("/usr/lib/ipxe/snponly.efi")
+    files = {"x86_64-uefi": "snponly.efi", "ipxe": "{http}/boot.ipxe"}
+    serve(lab, root, files, menu(root, timeout_seconds=2, default=KERNEL))
+    console = start_uefi_machine(lab)
+    assert console.wait(SECONDS) == 0
+    assert marker in console.output
+
+
+def test_pxelinux_boots_the_default_entry(lab: Lab, root: Path, marker: str) -> None:
+    need("/usr/lib/PXELINUX/pxelinux.0")
+    need("/usr/lib/syslinux/modules/bios/menu.c32")
+    serve(lab, root, {"x86-bios": "pxelinux.0"}, menu(root, timeout_seconds=2, default=KERNEL, title="Rack 7"))
+    console = start_bios_machine(lab, "e1000")
+    console.wait_for("Rack 7", SECONDS)
+    assert console.wait(SECONDS) == 0
+    assert marker in console.output
+
+
+def test_grub_boots_the_default_entry(lab: Lab, root: Path, marker: str) -> None:
+    grub = "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi"
+    need(grub)
+    shutil.copy(grub, root / "grubx64.efi")
+    serve(lab, root, {"x86_64-uefi": "grubx64.efi"}, menu(root, timeout_seconds=2, default=KERNEL))
+    console = start_uefi_machine(lab, memory=1024)
+    console.wait_for("Boot from the local disk", SECONDS)
+    assert console.wait(SECONDS) == 0
+    assert marker in console.output
+
+
+def test_autoexec_breaks_the_loop_of_a_server_that_knows_one_file(lab: Lab, root: Path, marker: str) -> None:
+    """As if the script were what DHCP names: iPXE of Debian 12 does not ask for it by itself yet."""
+    (root / "boot.ipxe").write_text(f"#!ipxe\necho {marker}\n")
+    serve(lab, root, {"ipxe": "autoexec.ipxe"}, menu(root))
+    console = start_bios_machine(lab, "e1000")
+    console.wait_for(marker, SECONDS)
+
+
+CARD = Card("e1000", mac="52:54:00:aa:00:01")
+
+
+def test_a_script_is_made_for_the_machine_that_asks(lab: Lab, root: Path, tmp_path: Path, marker: str) -> None:
+    script = f"#!ipxe\necho {{{{ host.name }}}} {{{{ host.role }}}} {{{{ client.architecture }}}} {marker}\n"
+    serve(lab, root, {"ipxe": "boot.ipxe"}, template(tmp_path, {"boot.ipxe.j2": script}))
+    console = start_bios_machine(lab, cards=(CARD,))
+    console.wait_for(f"web1 web x86-bios {marker}", SECONDS)
+
+
+def test_a_mistake_in_a_template_is_told_to_the_operator(lab: Lab, root: Path, tmp_path: Path) -> None:
+    server = serve(lab, root, {"ipxe": "boot.ipxe"}, template(tmp_path, {"boot.ipxe.j2": "#!ipxe\n\n{{ nope }}\n"}))
+    start_bios_machine(lab, cards=(CARD,))
+    server.wait_for("boot.ipxe.j2:3: 'nope' is undefined", SECONDS)
+    assert "Traceback" not in server.output
+
+
+def test_pxelinux_gets_its_own_configuration_at_the_first_name(
+    lab: Lab, root: Path, tmp_path: Path, marker: str
+) -> None:
+    need("/usr/lib/PXELINUX/pxelinux.0")
+    config = f"SAY {{{{ host.name }}}} {{{{ path }}}} {marker}\n"
+    made = template(tmp_path, {"pxelinux.j2": config}, '{"pxelinux.cfg/*" = "pxelinux.j2"}')
+    serve(lab, root, {"x86-bios": "pxelinux.0"}, made)
+    console = start_bios_machine(lab, cards=(CARD,), uuid="52420077-1234-4abc-9def-0123456789ab")
+    console.wait_for(f"web1 pxelinux.cfg/77004252-3412-bc4a-9def-0123456789ab {marker}", SECONDS)
