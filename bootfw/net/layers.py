@@ -1,6 +1,7 @@
 """Several backends as one."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 from attrs import frozen
@@ -38,12 +39,13 @@ class LayeredBackend:
 
     def open(self, path: str, request: Any) -> Any:
         """See IBackend."""
-        places: Iterator[_Place] = ((position, path) for position in range(len(self.backends)))
-        if self.loaders is not None:
-            loader = self.loaders.of(request.peer[0], path)
-            if loader is not None:
-                places = self._places(path, loader)
-        return self._ask("open", places, path, request, FileMissing())
+        loaders = self.loaders
+        loader = loaders.of(request.peer[0], path) if loaders is not None else None
+        if loader is None:
+            places: Iterator[_Place] = enumerate(repeat(path, len(self.backends)))
+        else:
+            places = self._places(path, loader)
+        return self._ask("open", places, path, request, FileMissing)
 
     def create(self, path: str, request: Any) -> Any:
         """See IWritableBackend. Backends that take no uploads are not asked.
@@ -51,7 +53,7 @@ class LayeredBackend:
         :raise AccessViolation: nobody takes it. "File not found" would be no answer to an upload.
         """
         writable = [n for n, (_, backend) in enumerate(self.backends) if IWritableBackend.providedBy(backend)]
-        return self._ask("create", ((position, path) for position in writable), path, request, AccessViolation())
+        return self._ask("create", zip(writable, repeat(path)), path, request, AccessViolation)
 
     def _places(self, path: str, loader: Loader) -> Iterator[_Place]:
         every = range(len(self.backends))
@@ -61,7 +63,7 @@ class LayeredBackend:
             yield from ((position, place) for position in every)
         yield from ((position, path) for position in every[loader.backend + 1 :])
 
-    def _ask(self, method: str, places: Iterator[_Place], path: str, request: Any, nobody: Exception) -> Any:
+    def _ask(self, method: str, places: Iterator[_Place], path: str, request: Any, nobody: type[Exception]) -> Any:
         for position, place in places:
             name, backend = self.backends[position]
             try:
@@ -88,7 +90,7 @@ class LayeredBackend:
                 return failure
 
             return waiting.addCallbacks(came, failed)
-        raise nobody
+        raise nobody()
 
     def _found(self, place: str, position: int, path: str, request: Any) -> None:
         if self.loaders is None or request.write:

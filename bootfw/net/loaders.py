@@ -113,8 +113,7 @@ class Loaders:
 
     def got(self, client: str, path: str, backend: int) -> None:
         """*client* gets *path* from the backend at that position."""
-        name = path.rpartition("/")[2].lower()
-        if not name.endswith(_PROGRAMS) or name.startswith(_NO_PROGRAMS):
+        if not path.lower().endswith(_PROGRAMS) or path.rpartition("/")[2].lower().startswith(_NO_PROGRAMS):
             return
         now = self.seconds()
         loader = Loader(path, backend, _SHIM.search(path) is not None, now, now)
