@@ -5,11 +5,12 @@ What shows it is a marker on the machine's serial console that is in GRUB's conf
 
 import secrets
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from .lab import Lab, need
+from .lab import Lab, Program, need
 from .machines.uefi import start_uefi_machine
 from .service import start_bootfw
 
@@ -37,9 +38,8 @@ def root(tmp_path: Path) -> Path:
     return path
 
 
-def test_grub_asks_where_it_was_built_for(lab: Lab, root: Path, marker: str) -> None:
-    """Debian's has the prefix /grub, whatever directory it comes from. Secure Boot is on, with Microsoft's keys."""
-    (root / "debian/grub.cfg").write_text(f"echo {marker}\nhalt\n")
+def start(lab: Lab, root: Path, loader: str, more: str = "") -> Program:
+    """bootfw gives addresses, and this loader to 64-bit UEFI machines."""
     configuration = f"""
         [bootfw]
         state-dir = "{lab.directory / "state"}"
@@ -48,18 +48,61 @@ def test_grub_asks_where_it_was_built_for(lab: Lab, root: Path, marker: str) -> 
         [[dhcp.subnet]]
         network = "10.77.0.0/24"
         pool = ["10.77.0.100-10.77.0.200"]
+        {more}
         [[backend]]
         use = "directory"
         root = "{root}"
         [[resolver]]
         use = "by-architecture"
-        files = {{ "x86_64-uefi" = "debian/shimx64.efi" }}
+        files = {{ "x86_64-uefi" = "{loader}" }}
     """
-    server = start_bootfw(lab.host("bootfw", "10.77.0.1/24"), lab.directory, configuration, 67, 69)
+    return start_bootfw(lab.host("bootfw", "10.77.0.1/24"), lab.directory, configuration, 67, 69)
+
+
+def test_grub_asks_where_it_was_built_for(lab: Lab, root: Path, marker: str) -> None:
+    """Debian's has the prefix /grub, whatever directory it comes from. Secure Boot is on, with Microsoft's keys."""
+    (root / "debian/grub.cfg").write_text(f"echo {marker}\nhalt\n")
+    server = start(lab, root, "debian/shimx64.efi")
     console = start_uefi_machine(lab, "x86_64-secure")
     console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
     assert "'debian/grubx64.efi': complete" in server.output
     assert "asks for '/grub/grub.cfg', which is not there, and gets 'debian/grub.cfg'" in server.output
+
+
+def test_by_http(lab: Lab, root: Path, marker: str) -> None:
+    """With a GRUB of our own, because Debian's knows no HTTP: so Secure Boot is off."""
+    need("grub-mkimage")
+    need("/usr/lib/grub/x86_64-efi/moddep.lst")
+    early = lab.directory / "early.cfg"
+    early.write_text("net_bootp\nconfigfile (http,10.77.0.1)/grub/grub.cfg\n")
+    subprocess.run(
+        [
+            *("grub-mkimage", "-O", "x86_64-efi", "-p", "/grub", "-c", early, "-o", root / "debian/grubx64.efi"),
+            *("efinet", "net", "http", "normal", "configfile", "echo", "halt"),
+        ],
+        check=True,
+    )
+    (root / "debian/grub.cfg").write_text(f"echo {marker}\nhalt\n")
+    server = start(lab, root, "debian/shimx64.efi", '[http]\nlisten = ["0.0.0.0:80"]')
+    console = start_uefi_machine(lab, pxe4=False)
+    console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
+    assert "got '/debian//grubx64.efi': complete" in server.output
+    assert "asks for '/grub/grub.cfg', which is not there, and gets 'debian/grub.cfg'" in server.output
+
+
+def test_a_tree_of_grub_that_lies_further_down(lab: Lab, tmp_path: Path, marker: str) -> None:
+    """GRUB has /boot/grub built in, and asks there for its modules, its lists and its configuration."""
+    need("grub-mknetdir")
+    need("/usr/lib/grub/x86_64-efi/moddep.lst")
+    tree = tmp_path / "served/site/grub"
+    tree.mkdir(parents=True)
+    subprocess.run(["grub-mknetdir", f"--net-directory={tree}", "--subdir=boot/grub"], check=True)
+    (tree / "boot/grub/grub.cfg").write_text(f"insmod date\ndate\necho {marker}\nhalt\n")
+    server = start(lab, tmp_path / "served", "site/grub/boot/grub/x86_64-efi/core.efi")
+    console = start_uefi_machine(lab)
+    console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
+    for name in ("x86_64-efi/normal.mod", "x86_64-efi/date.mod", "grub.cfg"):
+        assert f"asks for '/boot/grub/{name}', which is not there" in server.output
 
 
 def test_shim_does_not_know_its_directory(lab: Lab, root: Path, marker: str) -> None:
