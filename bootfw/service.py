@@ -125,7 +125,7 @@ class BootService(MultiService):
         """(what it is, port, protocol)."""
         self._stopping: Deferred[Any] | None = None
         if crew is not None:
-            crew.publish = self._publisher.publish
+            crew.publish, crew.lookup = self._publisher.publish, self._clients.of
             crew.hear = {
                 "client": self._clients.heard,
                 "loader": self._loaders.heard,

@@ -31,6 +31,8 @@ class Worker:
     _sockets: Mapping[Place, socket.socket]
     publish: Callable[[Event], None] = field(default=lambda event: None, init=False)
     """Not used: what happens here is told by Telling."""
+    lookup: Any = field(default=None, init=False)
+    """Not used either."""
     memory: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(default=list, init=False)
     """Not used: nobody is started here."""
     hear: dict[str, Callable[..., None]] = field(factory=dict, init=False)

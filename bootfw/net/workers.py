@@ -21,7 +21,7 @@ from bootfw.events import Event, SecondStageFound, TransferBegun, TransferEnded,
 from bootfw.net.channel import Channel, packed
 from bootfw.net.orphans import Orphan
 from bootfw.net.sharedport import SharedPort, open_shared
-from bootfw.values import Address
+from bootfw.values import Address, Client
 
 MOST = 4
 """Workers that are started where nobody says how many."""
@@ -105,7 +105,7 @@ class _Worker(ProcessProtocol):
                 transfers[event.request.peer] = event
             elif type(event) is TransferRefused:
                 transfers.pop(event.request.peer, None)
-            self.workers.publish(event)
+            self.workers.publish(with_lookup(event, self.workers.lookup))
 
 
 @define(eq=False)
@@ -135,6 +135,8 @@ class Workers:
     configuration: Any
     publish: Callable[[Event], None] = field(default=lambda event: None, init=False)
     """Is given what happens in them, and to them."""
+    lookup: Callable[[Address], Client] | None = field(default=None, init=False)
+    """Of the requests in these events."""
     hear: dict[str, Callable[..., None]] = field(factory=dict, init=False)
     """By the kind of a message: what is done with what a worker tells. The others are told too."""
     memory: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(default=list, init=False)
@@ -246,8 +248,13 @@ class Workers:
 
 def without_lookup(event: Event) -> Event:
     """*event* as it can go to another process: who asks is known there as well."""
+    return with_lookup(event, None)
+
+
+def with_lookup(event: Event, lookup: Callable[[Address], Client] | None) -> Event:
+    """*event* with that look-up for who asks."""
     if type(event) is TransferEnded:
-        return evolve(event, report=evolve(event.report, request=evolve(event.report.request, lookup=None)))
+        return evolve(event, report=evolve(event.report, request=evolve(event.report.request, lookup=lookup)))
     if isinstance(event, (TransferBegun, TransferRefused, SecondStageFound)):
-        return evolve(event, request=evolve(event.request, lookup=None))
+        return evolve(event, request=evolve(event.request, lookup=lookup))
     return event

@@ -155,3 +155,31 @@ def test_a_second_server_can_not_have_the_ports_too(lab: Lab, server: Host, root
     second = server.run(*BOOTFW, "-c", path, seconds=20)
     assert second.exit_code == 1
     assert "Address already in use by" in second.output
+
+
+OBSERVER = """
+from attrs import define
+from bootfw.api import IBootObserver, TransferEnded, boot_plugin
+from zope.interface import implementer
+
+@implementer(IBootObserver)
+@define(eq=False)
+class Observer:
+    def observe(self, event):
+        if isinstance(event, TransferEnded):
+            print("observed", event.report.request.client.mac, flush=True)
+
+plugin = boot_plugin(IBootObserver, Observer)
+"""
+
+
+def test_observers_see_who_asked(lab: Lab, server: Host, station: Host, root: Path) -> None:
+    """Their process is not the one that was asked."""
+    (lab.directory / "watching.py").write_text(OBSERVER)
+    path = lab.directory / "observed.toml"
+    path.write_text(configuration(root) + '[[observer]]\nuse = "watching:plugin"\n')
+    service = server.start("env", f"PYTHONPATH={lab.directory}", *BOOTFW, "-c", path, name="bootfw")
+    service.wait_until_bound(69)
+    assert fetching(station, lab.directory, "small", f"tftp://{SERVER}/small").wait(SECONDS) == 0
+    shown = station.run("cat", "/sys/class/net/eth0/address", seconds=5).output.strip()
+    service.wait_until(lambda: f"observed {shown}" in service.output, 10, "the station's MAC")

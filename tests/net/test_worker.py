@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from bootfw.events import BackendProblem, EventsDropped, ListenerBound, TransferBegun, TransferEnded, TransferRefused
 from bootfw.net.channel import Channel, packed
 from bootfw.net.worker import BEHIND, Telling, Worker
-from bootfw.net.workers import without_lookup
+from bootfw.net.workers import with_lookup, without_lookup
 from bootfw.values import Agreed, Client, Outcome, TransferReport, TransferRequest
 
 REQUEST = TransferRequest("file", "file", ("10.0.0.9", 2070), lookup=lambda peer: Client(peer[0]))
@@ -71,6 +71,13 @@ def test_events_of_one_turn_go_together(clock: Clock, pipe: Pipe, telling: Telli
 def test_who_asks_is_not_sent_along(event) -> None:
     assert without_lookup(event).request.lookup is None
     assert without_lookup(event) == event
+
+
+@pytest.mark.parametrize("event", [BEGUN, REFUSED, ENDED])
+def test_where_it_arrives_it_is_known_who_asks(event) -> None:
+    known = with_lookup(without_lookup(event), lambda peer: Client(peer[0], "52:54:00:00:00:01"))
+    request = known.report.request if isinstance(known, TransferEnded) else known.request
+    assert request.client == Client("10.0.0.9", "52:54:00:00:00:01")
 
 
 def test_nor_with_a_report() -> None:
