@@ -142,6 +142,15 @@ def test_windows_finds_its_files_in_any_case(serve, tmp_path):
 
 
 @memory
+def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_room_for(serve):
+    """U-Boot 2023.01 on qemu-arm64, with tftpwindowsize 32: the 32nd block in flight was the last thing it heard of."""
+    served = serve({"kernel": numbered(50_000)}, personas=stock())
+
+    [oack] = served.peer().ask("kernel", timeout=5, blksize=1468, windowsize=32)
+    assert oack == tftp.OptionAck((("blksize", "1468"), ("windowsize", "8")))
+
+
+@memory
 def test_grub_is_content_with_empty_lists_and_others_want_to_hear_that_there_is_nothing(serve):
     served = serve({"grub/grub.cfg": b"menu"}, personas=stock())
 

@@ -82,7 +82,9 @@ def test_stock_by_what_else_a_client_tells(client, persona):
         ("tsize=0 blksize=1408", "pxelinux.cfg/default", None),
         ("tsize=0 blksize=1468 windowsize=4", "bootx64.efi", None),
         ("blksize=512 windowsize=4", "grubx64.efi", None),
-        ("timeout=5 blksize=1468", "boot.scr.uimg", None),
+        ("timeout=5 blksize=1468", "boot.scr.uimg", "u-boot-tftp"),
+        ("timeout=1 tsize=0 blksize=1468 windowsize=32", "kernel", "u-boot-tftp"),
+        ("tsize=0 blksize=1428 timeout=6", "file", None),
         ("", "bootcode.bin", None),
     ],
 )
