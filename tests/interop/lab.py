@@ -279,17 +279,18 @@ class Lab:
 
     def lose(self, percent: float) -> None:
         """From now on lose this share of the frames that the switch forwards, in either direction, of any protocol."""
+        self._filter(f"numgen random mod 1000 < {round(percent * 10)} drop")
+
+    def lose_first(self, kind: str, count: int = 1) -> None:
+        """Lose the first frames of a kind, in the words of nft: ``udp sport 67``."""
+        self._filter(f"{kind} numgen inc mod 65536 < {count} drop")
+
+    def _filter(self, rule: str) -> None:
         need("nft")
-        rules = f"""
-            table bridge loss {{
-                chain forward {{
-                    type filter hook forward priority 0
-                    numgen random mod 1000 < {round(percent * 10)} drop
-                }}
-            }}
-        """
-        path = self.directory / "loss.nft"
-        path.write_text(rules)
+        path = self.directory / f"filter-{next(_serial)}.nft"
+        path.write_text(
+            f"table bridge {path.stem} {{\n chain forward {{\n type filter hook forward priority 0\n {rule}\n }}\n}}\n"
+        )
         done = self.switch.run("nft", "--file", path, seconds=10)
         assert done.exit_code == 0, done.output
 

@@ -99,6 +99,17 @@ def _grub_by_http(architecture: str, platform: str) -> Callable[[Served], Mappin
     return lambda served: {architecture: served.grub_from("http", platform)}
 
 
+def _shim(served: Served) -> Mapping[str, str]:
+    """Debian's shim and GRUB, both signed, where they look for each other. Secure Boot is on."""
+    served.copy("/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", "grubx64.efi")
+    served.grub_menu()
+    return {"x86_64-uefi": served.copy("/usr/lib/shim/shimx64.efi.signed", "shimx64.efi")}
+
+
+def _grub_by_http_boot(served: Served) -> Mapping[str, str]:
+    return {"x86_64-uefi-http": "{http}/" + served.grub_from("http", "x86_64-efi")}
+
+
 def _grub_beside(served: Served) -> Mapping[str, str]:
     """GRUB takes the server that gave the address for its own, unless its image says another."""
     return {"arm64-uefi": served.grub_from("tftp", "arm64-efi", foreign_grub("arm64", "arm64-efi"))}
@@ -137,6 +148,8 @@ BOOTS = (
     Boot("uefi-grub-http", _uefi("x86_64"), _grub_by_http("x86_64-uefi", "x86_64-efi")),
     Boot("uefi-grub-linux", _uefi("x86_64"), _grub_and_linux, quick=True),
     Boot("uefi-syslinux-linux", _uefi("x86_64"), _syslinux_efi),
+    Boot("uefi-shim-grub", _uefi("x86_64-secure"), _shim),
+    Boot("uefi-http4-grub", lambda lab: start_uefi_machine(lab, pxe4=False), _grub_by_http_boot),
     Boot("uefi-ia32-grub", _uefi("ia32"), _grub("x86-uefi", "i386-efi")),
     Boot("uefi-arm64-grub", _uefi("arm64"), _grub("arm64-uefi", "arm64-efi", "arm64"), quick=True),
     Boot("uefi-arm64-grub-proxy", _uefi("arm64"), _grub_beside, proxy=True),
@@ -147,7 +160,7 @@ BOOTS = (
     Boot("uboot-x86", _uboot("x86"), _uboot_script(ANY, "x86")),
     Boot(
         "uboot-arm64-pxe-linux",
-        _uboot("arm64", "setenv autoload no", "dhcp", "pxe get", "pxe boot"),
+        _uboot("arm64", "setenv autoload no; setenv tftpwindowsize 32", "dhcp", "pxe get", "pxe boot"),
         _uboot_menu,
     ),
     Boot("slof", start_slof_machine, lambda served: {ANY: served.forth(), "ppc-open-firmware": "boot.fs"}, quick=True),

@@ -46,11 +46,22 @@ class Served:
             f"APPEND console={console} panic=-1",
         )
 
-    def copy(self, path: str) -> str:
-        """A file of this machine, under its own name."""
+    def copy(self, path: str, name: str = "") -> str:
+        """A file of this machine, under its own name or another."""
         need(path)
-        shutil.copy(path, self.root)
-        return Path(path).name
+        name = name or Path(path).name
+        shutil.copy(path, self.root / name)
+        return name
+
+    def grub_menu(self, platform: str = "", *, linux: bool = False) -> None:
+        """``grub.cfg`` prints the marker, or boots the Linux system, which does."""
+        lines = _CONSOLE.get(platform, "")
+        if linux:
+            self.linux()
+            lines += "linux /kernel console=ttyS0 panic=-1\ninitrd /initramfs\nboot"
+        else:
+            lines += f"echo {self.marker}\nsleep 600"
+        self._write(f"{GRUB}/grub.cfg", lines)
 
     def grub(self, platform: str, modules: Path | None = None, *, linux: bool = False) -> str:
         """GRUB's core image as grub-mknetdir makes it, and all its modules, for TFTP.
@@ -62,7 +73,7 @@ class Served:
         directory = modules or Path("/usr/lib/grub", platform)
         need(str(directory / "normal.mod"))
         _run("grub-mknetdir", f"--net-directory={self.root}", f"--subdir={GRUB}", f"--directory={directory}")
-        self._grub_menu(platform, linux)
+        self.grub_menu(platform, linux=linux)
         suffix = "0" if platform == "i386-pc" else "efi"
         return f"{GRUB}/{platform}/core.{suffix}"
 
@@ -78,7 +89,7 @@ class Served:
             *("-o", str(self.root / image), "-p", f"({protocol},{SERVER})/{GRUB}"),
             *(*_MODULES, *(("pxe", "serial") if bios else ("efinet",))),
         )
-        self._grub_menu(platform, linux=False)
+        self.grub_menu(platform)
         return image
 
     def uboot_script(self, architecture: str) -> str:
@@ -94,15 +105,6 @@ class Served:
         """A program for Open Firmware."""
         self._write("boot.fs", f'\\ Forth\n." {self.marker}" cr')
         return "boot.fs"
-
-    def _grub_menu(self, platform: str, linux: bool) -> None:
-        lines = _CONSOLE.get(platform, "")
-        if linux:
-            self.linux()
-            lines += "linux /kernel console=ttyS0 panic=-1\ninitrd /initramfs\nboot"
-        else:
-            lines += f"echo {self.marker}\nsleep 600"
-        self._write(f"{GRUB}/grub.cfg", lines)
 
     def _write(self, name: str, text: str) -> None:
         path = self.root / name

@@ -1,5 +1,6 @@
 """The boot server of a boot: bootfw, or dnsmasq to compare it with. Both get the same files and the same task."""
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -56,25 +57,28 @@ def bootfw(lab: Lab, host: Host, task: Task) -> None:
 
 
 def dnsmasq(lab: Lab, host: Host, task: Task) -> None:
-    """dnsmasq has no HTTP server; busybox's stands beside it."""
-    need("busybox")
+    """dnsmasq has no HTTP server; Python's stands beside it."""
     options = ["--enable-tftp", f"--tftp-root={task.root}", "--dhcp-match=set:ipxe,175"]
+    first = "tag:!ipxe," if "ipxe" in task.files else ""
     for name, file in task.files.items():
         file = file.replace("{http}", f"http://{SERVER}")
         codes = list(architecture_codes(name))
         options += [f"--dhcp-match=set:{name},option:client-arch,{code}" for code in codes]
-        if name == "ipxe":
+        if name.endswith("-http"):
+            options.append(f"--dhcp-boot=tag:{name},{file}")
+            options.append(f"--dhcp-option-force=tag:{name},60,HTTPClient")
+        elif name == "ipxe":
             options.append(f"--dhcp-boot=tag:ipxe,{file}")
             options += [f"--pxe-service=tag:ipxe,{code},boot,{file}" for code in ("x86PC", "X86-64_EFI")]
         elif name == ANY:
             options.append(f"--dhcp-boot={file}")
         elif task.proxy:
-            options += [f"--pxe-service=tag:!ipxe,{code},boot,{file}" for code in codes]
+            options += [f"--pxe-service={first}{code},boot,{file}" for code in codes]
         else:
-            options.append(f"--dhcp-boot=tag:!ipxe,tag:{name},{file}")
+            options.append(f"--dhcp-boot={first}tag:{name},{file}")
     addresses = "10.77.0.0,proxy" if task.proxy else "10.77.0.100,10.77.0.200,1h"
     _start_dnsmasq(lab, host, f"--dhcp-range={addresses}", *options).wait_until_bound(67, 69)
-    host.start("busybox", "httpd", "-f", "-p", "80", "-h", str(task.root), name="httpd")
+    host.start(sys.executable, "-m", "http.server", "80", "--directory", task.root, name="httpd")
 
 
 SERVERS: dict[str, Callable[[Lab, Host, Task], None]] = {"bootfw": bootfw, "dnsmasq": dnsmasq}
