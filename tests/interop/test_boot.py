@@ -23,4 +23,5 @@ def test_without_a_configuration_a_machine_is_greeted_and_goes_on(lab: Lab) -> N
     server.wait_until_bound(67, 69, 4011)
     console = start_bios_machine(lab, "e1000")
     console.wait_until(lambda: "bootfw is here" in console.output, SECONDS, "the greeting on the console")
+    assert "boots 'http://10.77.0.1:8069/boot.ipxe'" in server.output
     console.wait_until(lambda: "No bootable device" in console.output, SECONDS, "the machine tries its own disk")

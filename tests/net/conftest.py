@@ -20,11 +20,11 @@ _CLONE_NEWNET = 0x40000000  # <sched.h>; Python has os.setns() from 3.12 on
 
 
 @pytest.fixture
-def turn_until(private_reactor) -> Callable[[Callable[[], object]], None]:
-    """Turn the private reactor until something is so; fail after 5 seconds."""
+def turn_until(private_reactor) -> Callable[..., None]:
+    """Turn the private reactor until something is so; fail after some *seconds*."""
 
-    def turn(condition: Callable[[], object]) -> None:
-        end = time.monotonic() + 5
+    def turn(condition: Callable[[], object], seconds: float = 5) -> None:
+        end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it did not come"
             private_reactor.iterate(0.01)
@@ -153,7 +153,7 @@ def alongside(turn_until):
 def run_client(turn_until):
     """Runs a program while the reactor turns, as (exit code, output)."""
 
-    def run(program, *words):
+    def run(program, *words, seconds=15):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed: tools/install-clients installs it on Debian")
         clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
@@ -161,7 +161,7 @@ def run_client(turn_until):
         output = []
         reading = threading.Thread(target=lambda: output.append(process.stdout.read()))
         reading.start()
-        turn_until(lambda: process.poll() is not None and not reading.is_alive())
+        turn_until(lambda: process.poll() is not None and not reading.is_alive(), seconds)
         process.stdout.close()
         return process.returncode, output[0]
 
