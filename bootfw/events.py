@@ -6,7 +6,7 @@ Events are about stages and transfers, never about single packets. ``at`` is sec
 from attrs import frozen
 
 from bootfw.lease import Lease
-from bootfw.values import Address, Agreed, BootFile, BootRequest, TransferReport, TransferRequest
+from bootfw.values import Address, Agreed, BootFile, BootMenu, BootRequest, TransferReport, TransferRequest
 
 
 @frozen
@@ -110,7 +110,7 @@ class ResolverAnswered(Event):
 
     request: BootRequest
     resolver: str
-    answer: BootFile | None
+    answer: BootFile | BootMenu | None
     seconds: float
 
 
@@ -139,7 +139,7 @@ class OfferMade(Event):
     request: BootRequest
     message: str
     """ "OFFER" or "ACK"."""
-    file: BootFile | None
+    file: BootFile | BootMenu | None
     """None: the client is sent on to port 4011 for it."""
     destination: Address
     address: str = ""

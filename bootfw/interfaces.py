@@ -101,6 +101,9 @@ class IBootFileResolver(Interface):
     def resolve(request: Any) -> Any:
         """A BootFile for this BootRequest, or None: "not mine, ask the next"; may answer later.
 
+        A BootMenu is an answer too, for firmware that can show one; for others the next resolver is asked. When the
+        client asks for the item that was picked, its answer has to have that item again.
+
         There is a deadline: the firmware is waiting. An answer later than that is thrown away, the Deferred is
         cancelled, and the next resolver is asked.
 

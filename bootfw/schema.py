@@ -142,4 +142,6 @@ def _plural(wanted: Any) -> str:
         return "lists"
     if origin in (dict, Mapping):
         return "tables"
+    if origin in (Union, types.UnionType):
+        return " or ".join(_plural(member) for member in get_args(wanted) if member is not type(None))
     return _NOUNS.get(origin, ("", "values"))[1]

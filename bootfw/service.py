@@ -275,22 +275,10 @@ class BootService(MultiService):
         if dhcp.mode == "server":
             wanted.append(("dhcp", (anywhere, dhcp.server_port), self._address_protocol()))
         elif dhcp.mode == "proxy" and self._resolvers:
-            chain = self._new_chain()
-            for service, port, kind in (
-                ("dhcp", dhcp.server_port, DHCPProtocol),
-                ("boot-server", dhcp.boot_server_port, BootServerProtocol),
-            ):
-                protocol = kind(
-                    self._reactor,
-                    chain,
-                    self._publisher.publish,
-                    settings=dhcp,
-                    interfaces=self._interfaces,
-                    personas=self._personas,
-                    clients=self._clients,
-                    own_urls=self._urls.of,
-                )
-                wanted.append((service, (anywhere, port), protocol))
+            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._boot_protocol(DHCPProtocol)))
+        if dhcp.mode != "off" and self._resolvers:
+            # Who is shown a menu comes here with what was picked, whoever gave it its address.
+            wanted.append(("boot-server", (anywhere, dhcp.boot_server_port), self._boot_protocol(BootServerProtocol)))
         wanted += self._wanted_of_dhcp6()
         wanted.extend(("tftp", address, self._tftp(address)) for address in settings.tftp.listen)
         wanted.extend(("http", address, self._http()) for address in settings.http.listen)
@@ -337,6 +325,18 @@ class BootService(MultiService):
     @property
     def _answers_dhcp(self) -> bool:
         return self._settings.dhcp.mode != "off" or self._settings.dhcp6.mode != "off"
+
+    def _boot_protocol(self, kind: type[DHCPProtocol]) -> DHCPProtocol:
+        return kind(
+            self._reactor,
+            self._new_chain(),
+            self._publisher.publish,
+            settings=self._settings.dhcp,
+            interfaces=self._interfaces,
+            personas=self._personas,
+            clients=self._clients,
+            own_urls=self._urls.of,
+        )
 
     def _new_chain(self) -> ResolverChain:
         """One for all of DHCP, so that there is one to cancel."""

@@ -1,9 +1,9 @@
 """Frozen values that travel between the layers."""
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 """A peer as the socket module gives it: (host, port), for IPv6 (host, port, flow info, scope id)."""
@@ -171,6 +171,8 @@ class BootRequest:
     """The same for HTTPS."""
     interface: str = ""
     xid: int = 0
+    boot_item: int | None = None
+    """What it has picked of a PXE boot menu, when it asks the boot server for that: a BootMenuItem's type."""
     options: Mapping[int, bytes] = field(factory=dict, repr=False, eq=False)
     """Every option as received, code to octets. The codes of DHCPv6 are others."""
     family: int = 4
@@ -259,3 +261,60 @@ class BootFile:
     """The file itself: it is served under this name, by TFTP and HTTP, in place of what backends have there. Names are
     shared by all clients, so what is made for one of them needs a name of its own, such as one with its MAC in it.
     None: backends have it."""
+    configfile: str = ""
+    """For PXELINUX: its configuration, below *pathprefix* (RFC 5071, option 209). Filled in as *name* is."""
+    pathprefix: str = ""
+    """For PXELINUX: in front of every path, with its slash (RFC 5071, option 210). Filled in as *name* is."""
+    reboot_seconds: int | None = None
+    """For PXELINUX: after how long without a kernel it starts anew (RFC 5071, option 211)."""
+
+
+MENU_OCTETS = 255
+"""Of a whole menu: it has to be one option."""
+
+
+@frozen
+class BootMenuItem:
+    """A line of a PXE boot menu."""
+
+    description: str
+    file: BootFile | None = None
+    """None: the client goes on with its next way to boot, such as its disk."""
+    type: int = 0
+    """The PXE server type that stands for it; BootMenu gives one to each file."""
+
+
+def _typed(items: Iterable[BootMenuItem]) -> tuple[BootMenuItem, ...]:
+    # From 32768 on they are the vendor's own (PXE specification 2.1, table 2-1).
+    return tuple(
+        evolve(item, type=item.type or 0x8000 + position) if item.file is not None else item
+        for position, item in enumerate(items)
+    )
+
+
+@frozen
+class BootMenu:
+    """A menu that the client's own firmware shows (PXE specification 2.1, section 2.2.3); a resolver's answer.
+
+    :raise ValueError: it is too large, or has no items.
+    """
+
+    items: tuple[BootMenuItem, ...] = field(converter=_typed)
+    """The first is taken when nobody picks another one."""
+    prompt: str = ""
+    """Shown before the menu opens."""
+    timeout_seconds: int = 10
+    """How long. 0: the first item is taken at once; 255: the menu opens and waits."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.items:
+            raise ValueError("a menu needs items")
+        if not 0 <= self.timeout_seconds <= 255:
+            raise ValueError(f"a menu waits 0 to 255 seconds, not {self.timeout_seconds}")
+        # Discovery control, boot servers, menu, prompt and end, each with its header (bootfw.wire.pxe).
+        descriptions = [len(item.description.encode("utf-8", "surrogateescape")) for item in self.items]
+        files = sum(1 for item in self.items if item.file is not None)
+        prompt = len(self.prompt.encode("utf-8", "surrogateescape"))
+        octets = 3 + (2 + 7 * files if files else 0) + 2 + sum(3 + each for each in descriptions) + 3 + prompt + 1
+        if octets > MENU_OCTETS:
+            raise ValueError(f"the menu takes {octets} octets; there is room for {MENU_OCTETS}: use shorter texts")

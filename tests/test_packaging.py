@@ -97,6 +97,7 @@ BUILT_IN = [
     "resolver by-client",
     "resolver loop-breaker",
     "resolver next-boot",
+    "resolver pxe-menu",
     "resolver static",
     "watchdog adaptive",
     "watchdog exponential",

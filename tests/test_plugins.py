@@ -310,12 +310,12 @@ def test_load_by_entry_point_and_by_module_is_the_same(distribution: Callable[..
 def test_a_missing_plugin_is_named_with_the_known_ones(distribution: Callable[..., None]) -> None:
     distribution("acme", "[bootfw.resolvers]\ninventory = acme_inventory:plugin\n")
     assert refused("inventroy") == (
-        'no plugin "inventroy"; known: by-architecture, by-client, inventory, loop-breaker, next-boot, static; '
+        'no plugin "inventroy"; known: by-architecture, by-client, inventory, loop-breaker, next-boot, pxe-menu, static; '
         'did you mean "inventory"?'
     )
     assert (
         refused("zzz")
-        == 'no plugin "zzz"; known: by-architecture, by-client, inventory, loop-breaker, next-boot, static'
+        == 'no plugin "zzz"; known: by-architecture, by-client, inventory, loop-breaker, next-boot, pxe-menu, static'
     )
 
 
@@ -413,6 +413,7 @@ def test_every_built_in_loads_and_has_a_summary() -> None:
         "resolver by-client",
         "resolver loop-breaker",
         "resolver next-boot",
+        "resolver pxe-menu",
         "resolver static",
         "watchdog adaptive",
         "watchdog exponential",

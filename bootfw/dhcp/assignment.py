@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from bootfw.dhcp.answer import Answer
-from bootfw.dhcp.vendor import option_43, server_options
-from bootfw.values import BootFile, BootRequest, OfferStyle, Persona
+from bootfw.dhcp.vendor import menu_option_43, option_43, pxelinux_options, server_options
+from bootfw.values import BootFile, BootMenu, BootRequest, OfferStyle, Persona
 from bootfw.wire import options as codec
 from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, Message, MessageType, reply_size
 from bootfw.wire.options import IPXESuboption, Option
@@ -29,13 +29,13 @@ def assignment(
     message: Message,
     answer: Answer,
     request: BootRequest | None = None,
-    file: BootFile | None = None,
+    told: BootFile | BootMenu | None = None,
     persona: Persona = _NO_PERSONA,
 ) -> Message:
     """The reply to *message*. Configured options that the client has no room for are left out, unasked ones first.
 
     :param request: what classify() made of *message*; None: the client does not boot.
-    :param file: as fitted() gave it; None: the client is told of no boot file.
+    :param told: as fitted() or fitted_menu() gave it; None: the client is told of no boot file.
     :param persona: the client's.
     """
     options = _echoed(message, answer)
@@ -44,15 +44,21 @@ def assignment(
         # Else a relay sends it to an address that the client does not have (RFC 2131 section 4.3.2).
         return _reply(message, options, flags=message.flags | BROADCAST_FLAG)
     configured: Mapping[int, bytes] = answer.options
-    name = b""
+    file, name = told if isinstance(told, BootFile) else None, b""
     if request is not None:
         if request.uuid is not None:
             options[Option.CLIENT_MACHINE_IDENTIFIER] = message.options[Option.CLIENT_MACHINE_IDENTIFIER]
+        if told is not None:
+            configured = {code: value for code, value in configured.items() if code not in _OF_BOOTING}
+        if isinstance(told, BootMenu):
+            options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
+            options[Option.VENDOR_SPECIFIC] = menu_option_43(told, answer.server)
         if file is not None:
             name = codec.text_bytes(file.name)
-            configured = {code: value for code, value in configured.items() if code not in _OF_BOOTING}
             options |= _boot_options(request, name, persona)
-            options |= server_options(file.server or answer.server, persona)
+            options |= server_options(file.server or answer.server, persona) | pxelinux_options(file)
+        if request.ipxe and told is not None and not request.http:
+            options[Option.IPXE_ENCAPSULATED] = _NO_PROXY
     _add(options, configured, message)
     return _reply(
         message,
@@ -93,8 +99,6 @@ def _boot_options(request: BootRequest, name: bytes, persona: Persona) -> dict[i
     if vendor_options:
         options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
         options[Option.VENDOR_SPECIFIC] = vendor_options
-    if request.ipxe:
-        options[Option.IPXE_ENCAPSULATED] = _NO_PROXY
     return options
 
 

@@ -7,6 +7,7 @@ from attrs import frozen
 from bootfw.errors import WireError
 from bootfw.values import BootRequest, OfferStyle, Persona
 from bootfw.wire import options as codec
+from bootfw.wire import pxe
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
 from bootfw.wire.iana import architecture_name
 from bootfw.wire.options import Option, RelaySuboption
@@ -108,6 +109,7 @@ def classify(
         https_url=own_urls[1],
         interface=interface,
         xid=message.xid,
+        boot_item=_boot_item(options.get(Option.VENDOR_SPECIFIC, b"")) if boot_server else None,
         options=options,
     )
 
@@ -135,6 +137,14 @@ def architecture_of(codes: tuple[int, ...], vendor_class: str) -> str:
     if len(words) > 2 and words[1] == "Arch" and len(words[2]) == 5 and words[2].isascii() and words[2].isdecimal():
         return architecture_name(int(words[2]))
     return "unknown"
+
+
+def _boot_item(raw: bytes) -> int | None:
+    try:
+        item = pxe.parse(raw).boot_item
+    except WireError:
+        return None
+    return None if item is None else item.type
 
 
 def _uuid(raw: bytes) -> str | None:

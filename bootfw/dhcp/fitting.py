@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from bootfw.dhcp.expand import expand, not_served
 from bootfw.errors import BootRefused, WireError
-from bootfw.values import BootFile, BootRequest
+from bootfw.values import BootFile, BootMenu, BootRequest, Option43, Persona
 from bootfw.wire.iana import architecture_codes
 from bootfw.wire.options import IPXESuboption, Option, ipxe, text_bytes
 
@@ -30,6 +30,29 @@ class Withheld:
     """For the operator, one sentence."""
 
 
+def fitted_menu(
+    menu: BootMenu, request: BootRequest, persona: Persona, is_ipxe_program: Callable[[str], bool]
+) -> BootMenu | BootFile | Withheld:
+    """*menu* with those items that the client can use; the item that it has picked; or why neither is of use.
+
+    :param is_ipxe_program: whether a file of that name is iPXE itself.
+    """
+    if request.http or persona.option_43 is not Option43.MENU:
+        return Withheld(f'the menu is not shown: that takes a persona with option-43 = "menu", not {persona.name}')
+    if request.stage != "boot-server":
+        found = [(item, item.file and fitted(item.file, request, is_ipxe_program)) for item in menu.items]
+        usable = [evolve(item, file=file) for item, file in found if not isinstance(file, Withheld)]
+        if any(item.file is not None for item in usable):
+            return evolve(menu, items=usable)
+        return next((file for _, file in found if isinstance(file, Withheld)), Withheld("nothing but the disk to boot"))
+    for item in menu.items:
+        if item.file is not None and item.type == request.boot_item:
+            return fitted(item.file, request, is_ipxe_program)
+    if request.boot_item is None:
+        return Withheld("it asks the boot server, and has picked nothing from the menu")
+    return Withheld(f"it has picked item {request.boot_item} from a menu; ours has no such")
+
+
 def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str], bool]) -> BootFile | Withheld:
     """*file* as the client is told of it, its placeholders filled in, or why this client can't use it.
 
@@ -37,8 +60,12 @@ def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str]
     """
     try:
         name = expand(file.name, request)
+        configfile, pathprefix = expand(file.configfile, request), expand(file.pathprefix, request)
     except BootRefused as refused:
         return Withheld(refused.reason)
+    for what, value in (("configfile", configfile), ("pathprefix", pathprefix)):
+        if len(text_bytes(value)) > NAME_MAX or "\0" in value:
+            return Withheld(f"its {what} has a NUL, or more than {NAME_MAX} octets")
     size = len(text_bytes(name))
     if not size or size > NAME_MAX or "\0" in name:
         return Withheld(f"the name of the boot file has {size} octets or a NUL; there is room for 1 to {NAME_MAX}")
@@ -74,7 +101,7 @@ def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str]
     if request.family == 6 and "://" not in name:
         # DHCPv6 knows URLs only (RFC 5970 section 3.1). EDK2 and iPXE take the host as a literal.
         name = f"tftp://[{file.server or request.server}]/{name.lstrip('/')}"
-    return evolve(file, name=name)
+    return evolve(file, name=name, configfile=configfile, pathprefix=pathprefix)
 
 
 def http_architecture(request: BootRequest) -> str:

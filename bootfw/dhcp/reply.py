@@ -1,8 +1,8 @@
 """The reply to a boot client: the OFFER of a proxy, or the ACK of the boot server on port 4011."""
 
-from bootfw.dhcp.vendor import option_43, server_options
+from bootfw.dhcp.vendor import menu_option_43, option_43, pxelinux_options, server_options
 from bootfw.errors import WireError
-from bootfw.values import BootFile, BootRequest, Persona
+from bootfw.values import BootFile, BootMenu, BootRequest, Persona
 from bootfw.wire import options as codec
 from bootfw.wire import pxe
 from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, Message, MessageType
@@ -11,15 +11,16 @@ from bootfw.wire.options import Option
 NOWHERE = "0.0.0.0"
 
 
-def reply(message: Message, request: BootRequest, file: BootFile | None, persona: Persona) -> Message:
+def reply(message: Message, request: BootRequest, told: BootFile | BootMenu | None, persona: Persona) -> Message:
     """The answer to *message*. It never carries an address for the client.
 
     :param request: what classify() made of *message*; ``server`` is set.
-    :param file: as fitted() gave it; None: the client is sent on to port 4011 for it.
+    :param told: as fitted() or fitted_menu() gave it; None: the client is sent on to port 4011 for it.
     :param persona: the client's.
     """
     offer = request.stage == "discover"
     server = request.server
+    file = told if isinstance(told, BootFile) else None
     name = codec.text_bytes(file.name) if file else b""
     options: dict[int, bytes] = {
         Option.MESSAGE_TYPE: bytes((MessageType.OFFER if offer else MessageType.ACK,)),
@@ -30,11 +31,14 @@ def reply(message: Message, request: BootRequest, file: BootFile | None, persona
     }
     if request.uuid is not None:
         options[Option.CLIENT_MACHINE_IDENTIFIER] = message.options[Option.CLIENT_MACHINE_IDENTIFIER]
-    vendor_options = _vendor_options(message, request, file, persona)
+    if isinstance(told, BootMenu):
+        vendor_options = menu_option_43(told, server)
+    else:
+        vendor_options = _vendor_options(message, request, file, persona)
     if vendor_options:
         options[Option.VENDOR_SPECIFIC] = vendor_options
     if file is not None:
-        options |= server_options(file.server or server, persona)
+        options |= server_options(file.server or server, persona) | pxelinux_options(file)
         # The NUL is for old ROMs, and for EDK2, which would write it over the octet that follows the option.
         options[Option.BOOTFILE_NAME] = name + b"\0"
     for code in (Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION):  # RFC 6842; RFC 3046 section 2.2

@@ -34,11 +34,12 @@ from bootfw.net.interfaces import Interfaces
 from bootfw.net.ledger import Batch, Ledger
 from bootfw.net.neighbour import Neighbours
 from bootfw.net.probe import Probe
+from bootfw.net.resolving import Answer as Told
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.seldom import Seldom
 from bootfw.personas.table import Personas
 from bootfw.settings import DHCPSettings
-from bootfw.values import Address, BootFile, BootRequest, Via
+from bootfw.values import Address, BootRequest, Via
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse, reply_size
 from bootfw.wire.options import Option
 
@@ -235,7 +236,7 @@ class AddressProtocol(DHCPProtocol):
         return None if isinstance(found, NotOurs) else found
 
     def _answer_boot_client(
-        self, answer: Answer, asked: _Asked, batch: Batch | None, request: BootRequest, file: BootFile | None, why: str
+        self, answer: Answer, asked: _Asked, batch: Batch | None, request: BootRequest, file: Told | None, why: str
     ) -> None:
         if file is None and why:
             self._publish(FileWithheld(self._reactor.seconds(), request, why))
@@ -247,7 +248,7 @@ class AddressProtocol(DHCPProtocol):
         asked: _Asked,
         batch: Batch | None,
         request: BootRequest | None = None,
-        file: BootFile | None = None,
+        file: Told | None = None,
     ) -> None:
         message = asked.message
         try:
@@ -270,7 +271,7 @@ class AddressProtocol(DHCPProtocol):
             self._send_answer(data, answer, asked, request, file)
 
     def _send_answer(
-        self, data: bytes, answer: Answer, asked: _Asked, request: BootRequest | None, file: BootFile | None
+        self, data: bytes, answer: Answer, asked: _Asked, request: BootRequest | None, file: Told | None
     ) -> None:
         settings, message = self._settings, asked.message
         to, is_new_there = server_destination(

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.dhcp.classify import NotOurs, classify
-from bootfw.dhcp.fitting import Withheld, fitted, http_architecture
+from bootfw.dhcp.fitting import Withheld, fitted, fitted_menu, http_architecture
 from bootfw.dhcp.reply import reply
 from bootfw.dhcp.routing import destination
 from bootfw.errors import BootRefused, WireError
@@ -24,10 +24,10 @@ from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.clients import Clients
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.malformed import MalformedCounter
-from bootfw.net.resolving import ResolverChain
+from bootfw.net.resolving import Answer, ResolverChain
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import DHCPSettings
-from bootfw.values import Address, BootFile, BootRequest, OfferStyle, Via
+from bootfw.values import Address, BootFile, BootMenu, BootRequest, OfferStyle, Via
 from bootfw.wire.dhcp4 import Message, pack, parse, reply_size
 from bootfw.wire.iana import NETWORK_GEAR
 
@@ -160,7 +160,7 @@ class DHCPProtocol(DatagramProtocol):
             return ""
         return "" if via.local == _NOWHERE else via.local
 
-    def _resolve(self, message: Message, request: BootRequest, told: Callable[[BootFile | None, str], None]) -> None:
+    def _resolve(self, message: Message, request: BootRequest, told: Callable[[Answer | None, str], None]) -> None:
         """Find the boot file for *request*.
 
         :param told: called with it, or with None and the reason; not at all for a client that repeats itself.
@@ -185,28 +185,31 @@ class DHCPProtocol(DatagramProtocol):
         self._resolving.pop(key, None)
         return result
 
-    def _unanswered(self, failure: Failure, told: Callable[[BootFile | None, str], None]) -> None:
+    def _unanswered(self, failure: Failure, told: Callable[[Answer | None, str], None]) -> None:
         error = failure.value
         if isinstance(error, BootRefused):
             told(None, error.reason)
         elif not isinstance(error, CancelledError):
             self._log.failure("Failed to answer a boot client.", failure)
 
-    def _fit(self, file: BootFile, request: BootRequest) -> BootFile | Withheld:
-        return fitted(file, request, self._personas.is_ipxe_program)
+    def _fit(self, answer: Answer, request: BootRequest) -> Answer | Withheld:
+        if isinstance(answer, BootMenu):
+            persona = self._personas.named(request.persona)
+            return fitted_menu(answer, request, persona, self._personas.is_ipxe_program)
+        return fitted(answer, request, self._personas.is_ipxe_program)
 
     def _decided(
-        self, message: Message, request: BootRequest, peer: Address, via: Via | None, file: BootFile | None, why: str
+        self, message: Message, request: BootRequest, peer: Address, via: Via | None, file: Answer | None, why: str
     ) -> None:
         if file is None:
             self._withhold(request, why)
             return
         persona = self._personas.named(request.persona)
         # A client that nobody has a file for is not sent on either: it would give up on its other ways to boot.
-        told = None if persona.offer is OfferStyle.BOOT_SERVER and not self.boot_server else file
-        answer = reply(message, request, told, persona)
+        sent_on = persona.offer is OfferStyle.BOOT_SERVER and not self.boot_server and isinstance(file, BootFile)
+        told = None if sent_on else file
         try:
-            data = pack(answer, reply_size(message))
+            data = pack(reply(message, request, told, persona), reply_size(message))
         except ValueError as error:
             self._withhold(request, f"the answer can't be sent: {error}")
             return

@@ -14,9 +14,11 @@ from bootfw.events import Event, PluginFailed, ResolverAnswered, ResolverPassedO
 from bootfw.interfaces import IBootFileResolver
 from bootfw.net.answers import later, traceback_of
 from bootfw.net.made import MadeFiles
-from bootfw.values import BootFile, BootRequest
+from bootfw.values import BootFile, BootMenu, BootRequest
 
-Fit = Callable[[BootFile, BootRequest], BootFile | Withheld]
+Answer = BootFile | BootMenu
+
+Fit = Callable[[Answer, BootRequest], Answer | Withheld]
 """What a client can make of a resolver's answer."""
 
 
@@ -49,7 +51,7 @@ class ResolverChain:
         self._waiting: set[_Resolution] = set()
 
     def resolve(self, request: BootRequest, fit: Fit = lambda file, request: file) -> Any:
-        """The BootFile for *request*, or None: nobody has one. A Deferred of it when a resolver answers later.
+        """What *request* is told, or None: nobody has a file. A Deferred of it when a resolver answers later.
 
         An answer that does not fit is taken for "not mine"; if nothing better comes, the first one's reason is the
         refusal.
@@ -83,7 +85,7 @@ class _Resolution:
     request: BootRequest
     fit: Fit
     ended: bool = field(default=False, init=False)
-    outcome: BootFile | BootRefused | None = field(default=None, init=False)
+    outcome: Answer | BootRefused | None = field(default=None, init=False)
     _deadline: float = field(init=False)
     _asked: int = field(default=0, init=False)
     """Number of resolvers; its answers are known from late ones by it."""
@@ -91,7 +93,7 @@ class _Resolution:
     _pending: "Deferred[Any] | None" = field(default=None, init=False)
     _timer: IDelayedCall | None = field(default=None, init=False)
     _objection: str = field(default="", init=False)
-    _result: "Deferred[BootFile | None] | None" = field(default=None, init=False)
+    _result: "Deferred[Answer | None] | None" = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._deadline = self.chain.reactor.seconds() + self.chain.within_seconds
@@ -117,7 +119,7 @@ class _Resolution:
             else:
                 self._wait(waiting)
 
-    def later(self) -> "Deferred[BootFile | None]":
+    def later(self) -> "Deferred[Answer | None]":
         """What the outcome will come by, since ask() could not bring it."""
         self._result = Deferred(lambda _: self.cancel())
         return self._result
@@ -155,8 +157,8 @@ class _Resolution:
 
     def _answered(self, answer: Any) -> None:
         now = self.chain.reactor.seconds()
-        if answer is not None and not isinstance(answer, BootFile):
-            self._failed(TypeError(f"the answer is a {type(answer).__name__}, and no BootFile or None"))
+        if answer is not None and not isinstance(answer, Answer):
+            self._failed(TypeError(f"the answer is a {type(answer).__name__}, and no BootFile, BootMenu or None"))
             return
         self.chain.publish(ResolverAnswered(now, self.request, self._name, answer, now - self._began))
         if answer is None:
@@ -207,7 +209,7 @@ class _Resolution:
             self._timer = None
         return waiting
 
-    def _end(self, outcome: BootFile | BootRefused | None) -> None:
+    def _end(self, outcome: Answer | BootRefused | None) -> None:
         self.ended = True
         self.outcome = outcome
         if self._result is None:

@@ -43,7 +43,7 @@ from bootfw.events import (
 from bootfw.interfaces import IBootObserver
 from bootfw.lease import NEVER, Lease
 from bootfw.plugins import boot_plugin
-from bootfw.values import Address, BootRequest, Outcome, TransferReport
+from bootfw.values import Address, BootMenu, BootRequest, Outcome, TransferReport
 
 IGNORED_REMEMBERED = 1000
 """Clients whose being ignored has been said once; an office network's leases must not fill the log."""
@@ -113,6 +113,8 @@ class LogObserver:
     def _offer(self, event: OfferMade) -> None:
         if event.file is None:
             what = "asks it to come to the boot server port for the file"
+        elif isinstance(event.file, BootMenu):
+            what = f"shows a menu of {len(event.file.items)}"
         else:
             what = f"boots {event.file.name!r}" + (f" from {event.file.server}" if event.file.server else "")
         self.log.info(

@@ -2,12 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from attrs import field, frozen
 from zope.interface import implementer
 
 from bootfw.api import ARCHITECTURES, BootFile, BootRequest, ConfigError, IBootFileResolver, boot_plugin
-from bootfw.resolvers.checks import NETWORK_GEAR, file_name, optional_ipv4_address
+from bootfw.resolvers.checks import (
+    BOOT_FILE_KEYS,
+    NETWORK_GEAR,
+    boot_file,
+    file_name,
+    optional_ipv4_address,
+    unknown_key,
+)
 
 IPXE = "ipxe"
 UNKNOWN = "unknown"
@@ -18,18 +26,24 @@ _KNOWN = tuple(dict.fromkeys((IPXE, *ARCHITECTURES.values(), NETWORK_GEAR, UNKNO
 _HTTP = "-http"
 
 
-def _files(table: Mapping[str, str]) -> Mapping[str, str]:
-    checked = {}
+def _files(table: Mapping[str, Any], server: str | None) -> Mapping[str, BootFile]:
+    told = {}
     for name, file in table.items():
         if name not in _KNOWN and not _is_number(name):
             raise ConfigError(f"no such architecture; near to it: {', '.join(_near(name))}", ("files", name))
-        try:
-            checked[name] = file_name(file)
-        except ConfigError as error:
-            raise error.under("files", name) from error
-        except ValueError as error:
-            raise ConfigError(str(error), ("files", name)) from error
-    return checked
+        if isinstance(file, str):
+            try:
+                told[name] = BootFile(file_name(file), server)
+            except ConfigError as error:
+                raise error.under("files", name) from error
+            except ValueError as error:
+                raise ConfigError(str(error), ("files", name)) from error
+            continue
+        for key in file:
+            if key not in BOOT_FILE_KEYS:
+                raise unknown_key(key, BOOT_FILE_KEYS, "files", name)
+        told[name] = boot_file({"server": server, **file} if server else file, "files", name)
+    return told
 
 
 def _is_number(name: str) -> bool:
@@ -54,25 +68,30 @@ class ByArchitecture:
     file of its architecture with "-http", or else that of the architecture itself: a path is fetched from our own HTTP.
     """
 
-    files: dict[str, str] = field(converter=_files)
+    files: dict[str, str | dict[str, Any]]
     """Architecture, or "ipxe", or "network-gear", or "unknown" for a client that does not say: path for TFTP or
     absolute URL. `{http}`, `{https}` (the beginning of our own URLs), `{server}`, `{mac}`, `{uuid}` and
-    `{architecture}` are filled in."""
+    `{architecture}` are filled in. A table says more: `{ file = "pxelinux.0", configfile = "...", pathprefix = "...",
+    reboot-seconds = 300, server = "..." }`; the middle ones are for PXELINUX (RFC 5071)."""
     server: str | None = field(default=None, converter=optional_ipv4_address)
     """IPv4 address of the TFTP server; this one when omitted."""
+    _told: Mapping[str, BootFile] = field(init=False, repr=False)
+
+    @_told.default
+    def _checked(self) -> Mapping[str, BootFile]:
+        return _files(self.files, self.server)
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""
-        name = next(self._choices(request), None)
-        return None if name is None else BootFile(name, self.server)
+        return next(self._choices(request), None)
 
-    def _choices(self, request: BootRequest) -> Iterator[str]:
+    def _choices(self, request: BootRequest) -> Iterator[BootFile]:
         architecture = request.architecture.removesuffix(_HTTP)
-        if request.ipxe and IPXE in self.files:
-            yield self.files[IPXE]
-        if request.http and architecture + _HTTP in self.files:
-            yield self.files[architecture + _HTTP]
-        plain = self.files.get(architecture)
+        if request.ipxe and IPXE in self._told:
+            yield self._told[IPXE]
+        if request.http and architecture + _HTTP in self._told:
+            yield self._told[architecture + _HTTP]
+        plain = self._told.get(architecture)
         if plain is not None:
             yield plain
 

@@ -8,7 +8,7 @@ from attrs import field, frozen
 from zope.interface import implementer
 
 from bootfw.api import BootFile, BootRequest, ConfigError, IBootFileResolver, boot_plugin
-from bootfw.resolvers.checks import file_name, ipv4_address, mac_address
+from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, ipv4_address, mac_address, unknown_key
 
 
 def _uuid(value: str) -> str:
@@ -34,9 +34,9 @@ _CONDITIONS: Mapping[str, Callable[[str], Any]] = {
     "uuid": _uuid,
     "relay": ipv4_address,
     "circuit-id": _circuit_id,
+    "persona": str,
 }
-_RESULTS: Mapping[str, Callable[[str], str]] = {"file": file_name, "server": ipv4_address}
-_READERS = {**_CONDITIONS, **_RESULTS}
+_KNOWN = (*_CONDITIONS, *BOOT_FILE_KEYS)
 
 
 @frozen
@@ -48,6 +48,7 @@ class _Client:
     uuid: str | None
     relay: str | None
     circuit_id: bytes | None
+    persona: str | None
 
     def is_asking(self, request: BootRequest) -> bool:
         return (
@@ -55,28 +56,28 @@ class _Client:
             and self.uuid in (None, request.uuid)
             and self.relay in (None, request.relay_address)
             and self.circuit_id in (None, request.circuit_id)
+            and self.persona in (None, request.persona)
         )
 
 
-def _clients(entries: Sequence[Mapping[str, str]]) -> tuple[_Client, ...]:
+def _clients(entries: Sequence[Mapping[str, Any]]) -> tuple[_Client, ...]:
     clients = []
     for index, entry in enumerate(entries):
-        read: dict[str, Any] = dict.fromkeys(_READERS)
+        read: dict[str, Any] = dict.fromkeys(_CONDITIONS)
         for key, value in entry.items():
-            if key not in _READERS:
-                raise ConfigError(f"unknown key; known: {', '.join(_READERS)}", ("clients", index, key))
-            try:
-                read[key] = _READERS[key](value)
-            except ConfigError as error:
-                raise error.under("clients", index, key) from error
-            except ValueError as error:
-                raise ConfigError(str(error), ("clients", index, key)) from error
-        if read["file"] is None:
-            raise ConfigError('"file" is missing', ("clients", index))
+            if key not in _KNOWN:
+                raise unknown_key(key, _KNOWN, "clients", index)
+            if key in _CONDITIONS:
+                if not isinstance(value, str):
+                    raise ConfigError("must be a string", ("clients", index, key))
+                try:
+                    read[key] = _CONDITIONS[key](value)
+                except ValueError as error:
+                    raise ConfigError(str(error), ("clients", index, key)) from error
+        file = boot_file(entry, "clients", index)
         if not entry.keys() & _CONDITIONS.keys():
             raise ConfigError(f"needs at least one of {', '.join(_CONDITIONS)}", ("clients", index))
-        file = BootFile(read["file"], read["server"])
-        clients.append(_Client(file, read["mac"], read["uuid"], read["relay"], read["circuit-id"]))
+        clients.append(_Client(file, **{key.replace("-", "_"): value for key, value in read.items()}))
     return tuple(clients)
 
 
@@ -85,10 +86,10 @@ def _clients(entries: Sequence[Mapping[str, str]]) -> tuple[_Client, ...]:
 class ByClient:
     """A boot file for this one machine, or for those behind one relay."""
 
-    clients: list[dict[str, str]]
-    """Tables with `file`, perhaps `server`, and what a client has to be: `mac`, `uuid` (as dmidecode shows it), `relay`
-    (its address), `circuit-id` (text, or `0x` and hexadecimal digits). All that an entry says must hold; the first such
-    entry counts."""
+    clients: list[dict[str, str | int]]
+    """Tables with `file` and what a client has to be: `mac`, `uuid` (as dmidecode shows it), `relay` (its address),
+    `circuit-id` (text, or `0x` and hexadecimal digits), `persona`. All that an entry says must hold; the first such
+    entry counts. It may have `server`, and for PXELINUX `configfile`, `pathprefix` and `reboot-seconds` as well."""
     _read: tuple[_Client, ...] = field(init=False, repr=False)
 
     @_read.default

@@ -1,9 +1,11 @@
 """What options of several resolvers have to be; for attrs converters."""
 
 import re
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address
+from typing import Any
 
-from bootfw.api import check_placeholders
+from bootfw.api import BootFile, ConfigError, check_placeholders
 
 NETWORK_GEAR = "network-gear"
 """The architecture of switches and routers, which load a configuration and no boot program."""
@@ -32,6 +34,50 @@ def file_name(value: str) -> str:
     return value
 
 
+def placeholders(value: str) -> str:
+    """Text with placeholders, perhaps none.
+
+    :raise ConfigError: it holds an unknown placeholder.
+    """
+    check_placeholders(value)
+    return value
+
+
+def seconds(value: int | None) -> int | None:
+    """:raise ValueError: *value* is no number of seconds."""
+    if value is not None and not 0 <= value < 1 << 32:
+        raise ValueError(f"must be 0 to {(1 << 32) - 1} seconds, not {value}")
+    return value
+
+
+def boot_file(table: Mapping[str, Any], *path: str | int) -> BootFile:
+    """The boot file that a table describes: ``file`` and perhaps more. Its other keys are none of ours.
+
+    :param path: of the table, for errors.
+    :raise ConfigError: what is wrong.
+    """
+    if "file" not in table:
+        raise ConfigError('"file" is missing', path)
+    read: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in _FIELDS:
+            name, kind, reader = _FIELDS[key]
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ConfigError(f"must be {_NOUNS[kind]}", (*path, key))
+            try:
+                read[name] = reader(value)
+            except ConfigError as error:
+                raise error.under(*path, key) from error
+            except ValueError as error:
+                raise ConfigError(str(error), (*path, key)) from error
+    return BootFile(**read)
+
+
+def unknown_key(key: str, known: Iterable[str], *path: str | int) -> ConfigError:
+    """*key* is not *known*."""
+    return ConfigError(f"unknown key; known: {', '.join(known)}", (*path, key))
+
+
 def ipv4_address(value: str) -> str:
     """:raise ValueError: *value* is none."""
     try:
@@ -43,3 +89,16 @@ def ipv4_address(value: str) -> str:
 def optional_ipv4_address(value: str | None) -> str | None:
     """:raise ValueError: *value* is neither an IPv4 address nor None."""
     return None if value is None else ipv4_address(value)
+
+
+_FIELDS: Mapping[str, tuple[str, type, Callable[[Any], Any]]] = {
+    "file": ("name", str, file_name),
+    "server": ("server", str, ipv4_address),
+    "configfile": ("configfile", str, placeholders),
+    "pathprefix": ("pathprefix", str, placeholders),
+    "reboot-seconds": ("reboot_seconds", int, seconds),
+}
+_NOUNS = {str: "a string", int: "an integer"}
+
+BOOT_FILE_KEYS = tuple(_FIELDS)
+"""Of a table that describes a boot file."""

@@ -138,7 +138,7 @@ def test_an_unknown_architecture_is_told_what_is_near(wrong, right):
     ("options", "said"),
     [
         ({}, '"files" is missing'),
-        ({"files": "x"}, "files: must be a table of strings"),
+        ({"files": "x"}, "files: must be a table of strings or tables"),
         ({"files": {"x86-bios": 5}}, "files.x86-bios: must be a string"),
         ({"files": {"x86-bios": ""}}, "files.x86-bios: must be a path"),
         ({"files": {"x86-bios": "{x}"}}, "files.x86-bios: unknown placeholder"),

@@ -10,7 +10,7 @@ from bootfw.dhcp.expand import expand
 from bootfw.errors import BootRefused
 from bootfw.interfaces import IBootFileResolver
 from bootfw.testing.contracts.answers import Answers
-from bootfw.values import BootFile, BootRequest
+from bootfw.values import BootFile, BootMenu, BootRequest
 
 REQUESTS = (
     BootRequest("52:54:00:12:34:56", "discover", "pxe-bios", "x86-bios", (0,), server="192.0.2.1"),
@@ -56,7 +56,7 @@ class ResolverContract(Answers):
         resolver = self.make_resolver()
         for request in (*self.requests, *REQUESTS):
             found = self.resolve(resolver, request)
-            assert found is None or isinstance(found, BootFile | BootRefused), f"{request}: {found!r}"
+            assert found is None or isinstance(found, BootFile | BootMenu | BootRefused), f"{request}: {found!r}"
 
     def test_files_have_names_that_can_be_filled_in(self) -> None:
         resolver = self.make_resolver()

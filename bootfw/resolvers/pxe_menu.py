@@ -1,0 +1,56 @@
+"""The ``pxe-menu`` resolver: a menu that the machine's own firmware shows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import field, frozen
+from zope.interface import implementer
+
+from bootfw.api import BootMenu, BootMenuItem, BootRequest, ConfigError, IBootFileResolver, boot_plugin
+from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, unknown_key
+
+_KNOWN = ("description", *BOOT_FILE_KEYS)
+
+
+def _item(entry: Any, index: int) -> BootMenuItem:
+    for key in entry:
+        if key not in _KNOWN:
+            raise unknown_key(key, _KNOWN, "items", index)
+    description = entry.get("description", "")
+    if not isinstance(description, str) or not description.isprintable() or not description:
+        raise ConfigError("must be a line of text", ("items", index, "description"))
+    # What belongs to a file needs one; without any of it the item is the disk.
+    file = boot_file(entry, "items", index) if entry.keys() & set(BOOT_FILE_KEYS) else None
+    return BootMenuItem(description, file)
+
+
+@implementer(IBootFileResolver)
+@frozen
+class PXEMenu:
+    """A boot menu that the machine's own firmware shows, with a prompt before it.
+
+    BIOS ROMs are shown it. UEFI's are left to the resolvers behind this one, since their menus seldom work, and iPXE
+    has better ones in its scripts: a `[[persona]]` with `option-43 = "menu"` shows it to them as well. The machine asks
+    port 4011 for what was picked. All of the menu has to fit into 255 octets.
+    """
+
+    items: list[dict[str, Any]]
+    """Tables with `description`, and the `file` that it loads; without one it goes on to its disk. The first is taken
+    when nobody picks another. They may have `server`, `configfile`, `pathprefix` and `reboot-seconds` as well."""
+    prompt: str = "Press F8 for other ways to boot"
+    """Stands on the screen before the menu opens."""
+    timeout_seconds: int = 10
+    """How long, 0 to 255. 0: the first item is taken at once. 255: the menu opens, and waits."""
+    _menu: BootMenu = field(init=False, repr=False)
+
+    @_menu.default
+    def _made(self) -> BootMenu:
+        items: Sequence[BootMenuItem] = [_item(entry, index) for index, entry in enumerate(self.items)]
+        return BootMenu(items, self.prompt, self.timeout_seconds)
+
+    def resolve(self, request: BootRequest) -> BootMenu | None:
+        """See IBootFileResolver."""
+        return None if request.http else self._menu
+
+
+plugin = boot_plugin(IBootFileResolver, PXEMenu)
