@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from bootfw.errors import ConfigError
 from bootfw.interfaces import IBootFileResolver
 from bootfw.plugins import PluginContext, configure, load
-from bootfw.values import BootFile, BootRequest
+from bootfw.values import BootFile, BootMenu, BootMenuItem, BootRequest
 from bootfw.wire.iana import ARCHITECTURES
 
 CONTEXT = PluginContext(Clock(), Path("/etc/bootfw"))
@@ -31,7 +31,7 @@ def asked_by(architecture: str = "x86-bios", **about) -> BootRequest:
     return BootRequest(architecture=architecture, **fields)
 
 
-@pytest.mark.parametrize("name", ["static", "by-architecture", "by-client"])
+@pytest.mark.parametrize("name", ["static", "by-architecture", "by-client", "pxe-menu"])
 def test_the_plugin_says_what_it_is(name):
     plugin = load(name, "bootfw.resolvers")
 
@@ -234,3 +234,81 @@ GOOD = {"mac": "525400abcdef", "file": "x"}
 )
 def test_by_client_options(entry, said):
     assert said in complaint("by-client", clients=[GOOD, entry])
+
+
+def test_by_client_goes_by_the_persona_too():
+    resolver = made("by-client", clients=[{"persona": "network-gear", "file": "switch.cfg"}])
+
+    assert resolver.resolve(asked_by(persona="network-gear")) == BootFile("switch.cfg")
+    assert resolver.resolve(asked_by()) is None
+
+
+# PXELINUX (RFC 5071)
+
+PXELINUX = {"configfile": "own.cfg", "pathprefix": "{http}/debian/", "reboot-seconds": 300}
+TOLD = BootFile("pxelinux.0", configfile="own.cfg", pathprefix="{http}/debian/", reboot_seconds=300)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("static", {"file": "pxelinux.0", **PXELINUX}),
+        ("by-client", {"clients": [{"mac": "52:54:00:12:34:56", "file": "pxelinux.0", **PXELINUX}]}),
+        ("by-architecture", {"files": {"x86-bios": {"file": "pxelinux.0", **PXELINUX}}}),
+    ],
+)
+def test_pxelinux_is_told_more(name, options):
+    assert made(name, **options).resolve(asked_by()) == TOLD
+
+
+def test_a_file_of_by_architecture_may_have_a_server_of_its_own():
+    files = {"x86-bios": {"file": "a", "server": "10.0.0.8"}, "ipxe": {"file": "b"}}
+    resolver = made("by-architecture", files=files, server="10.0.0.7")
+
+    assert resolver.resolve(asked_by()) == BootFile("a", "10.0.0.8")
+    assert resolver.resolve(asked_by(ipxe=True)) == BootFile("b", "10.0.0.7")
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ({"configfile": "x"}, '"file" is missing'),
+        ({"file": "x", "configfile": "{nic}"}, ".configfile: unknown placeholder {nic}"),
+        ({"file": "x", "pathprefix": 5}, ".pathprefix: must be a string"),
+        ({"file": "x", "reboot-seconds": "5"}, ".reboot-seconds: must be an integer"),
+        ({"file": "x", "reboot-seconds": -1}, ".reboot-seconds: must be 0 to 4294967295 seconds, not -1"),
+        ({"file": "x", "reboot": 1}, ".reboot: unknown key; known: "),
+    ],
+)
+def test_tables_that_describe_no_boot_file(table, said):
+    assert said in complaint("by-architecture", files={"x86-bios": table})
+    assert said.removeprefix(".") in complaint("by-client", clients=[{"mac": "52:54:00:12:34:56", **table}])
+    assert said.removeprefix(".") in complaint("pxe-menu", items=[{"description": "x", **table}])
+
+
+# pxe-menu
+
+
+def test_a_menu():
+    items = [{"description": "Disk"}, {"description": "Linux", "file": "pxelinux.0", **PXELINUX}]
+    resolver = made("pxe-menu", items=items, prompt="F8", timeout_seconds=5)
+
+    menu = BootMenu((BootMenuItem("Disk"), BootMenuItem("Linux", TOLD)), "F8", 5)
+    assert resolver.resolve(asked_by()) == menu
+    assert [item.type for item in menu.items] == [0, 0x8001]
+    assert resolver.resolve(asked_by(http=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"items": []}, "a menu needs items"),
+        ({"items": [{}]}, "items[0].description: must be a line of text"),
+        ({"items": [{"description": "a\nb"}]}, "items[0].description: must be a line of text"),
+        ({"items": [{"description": "a", "files": "x"}]}, "items[0].files: unknown key; known: description, file"),
+        ({"items": [{"description": "a" * 250, "file": "x"}]}, "there is room for 255: use shorter texts"),
+        ({"items": [{"description": "a"}], "timeout_seconds": 256}, "a menu waits 0 to 255 seconds, not 256"),
+    ],
+)
+def test_menus_that_can_t_be(options, said):
+    assert said in complaint("pxe-menu", **options)

@@ -1,0 +1,191 @@
+"""PXE boot menus: what a ROM is shown, and what it gets for what it picks. By a proxy and by a server of addresses."""
+
+import firmware
+import pytest
+
+from bootfw.dhcp.answer import Answer, Arrival
+from bootfw.dhcp.assignment import assignment
+from bootfw.dhcp.classify import classify
+from bootfw.dhcp.fitting import Withheld, fitted_menu
+from bootfw.dhcp.reply import reply
+from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.subnet import Subnet
+from bootfw.personas.table import stock
+from bootfw.values import BootFile, BootMenu, BootMenuItem, BootRequest
+from bootfw.wire import pxe
+from bootfw.wire.dhcp4 import Message, pack, parse, reply_size
+from bootfw.wire.options import encapsulate
+
+PERSONAS = stock()
+MENU = BootMenu(
+    (
+        BootMenuItem("Disk"),
+        BootMenuItem("Linux", BootFile("pxelinux.0", pathprefix="debian/")),
+        BootMenuItem("By UUID", BootFile("{uuid}/boot.0", "10.77.0.7")),
+    ),
+    "Press F8",
+    7,
+)
+SHOWN = pxe.VendorOptions(
+    pxe.DiscoveryControl.NO_BROADCAST | pxe.DiscoveryControl.NO_MULTICAST,
+    (pxe.BootServers(0x8001, ("10.77.0.9",)), pxe.BootServers(0x8002, ("10.77.0.9",))),
+    (pxe.MenuItem(0, "Disk"), pxe.MenuItem(0x8001, "Linux"), pxe.MenuItem(0x8002, "By UUID")),
+    pxe.MenuPrompt(7, "Press F8"),
+)
+
+
+def fit(message: Message, boot_server: bool = False, menu: BootMenu = MENU):
+    request = classify(message, PERSONAS.match, boot_server=boot_server, addresses=not boot_server, server="10.77.0.9")
+    assert isinstance(request, BootRequest)
+    return request, fitted_menu(menu, request, PERSONAS.named(request.persona), PERSONAS.is_ipxe_program)
+
+
+def offered(message: Message) -> Message:
+    request, menu = fit(message)
+    assert isinstance(menu, BootMenu)
+    return over_the_wire(message, reply(message, request, menu, PERSONAS.named(request.persona)))
+
+
+def assigned(message: Message) -> Message:
+    request, menu = fit(message)
+    answer = AddressServer([Subnet(network="10.77.0.0/24", pool=["10.77.0.100"])]).handle(
+        message, Arrival("10.77.0.9"), 1000.0
+    )
+    assert isinstance(answer, Answer)
+    return over_the_wire(message, assignment(message, answer, request, menu, PERSONAS.named(request.persona)))
+
+
+def over_the_wire(message: Message, answer: Message) -> Message:
+    return parse(pack(answer, reply_size(message)))
+
+
+def picks(item: int) -> Message:
+    options = {43: encapsulate({71: item.to_bytes(2, "big") + b"\0\0"})}
+    return firmware.asks_boot_server(firmware.BIOS_ROM.changed(options))
+
+
+@pytest.mark.parametrize("way", [offered, assigned])
+def test_a_rom_is_shown_the_menu(way):
+    offer = way(firmware.BIOS_ROM.message())
+
+    assert offer.options[60] == b"PXEClient"
+    assert pxe.parse(offer.options[43]) == SHOWN
+    assert 67 not in offer.options
+    assert (offer.file, offer.siaddr) == (b"", "10.77.0.9")
+
+
+def test_what_is_picked_is_told_by_the_boot_server():
+    message = picks(0x8001)
+    request, file = fit(message, boot_server=True)
+    ack = over_the_wire(message, reply(message, request, file, PERSONAS.named(request.persona)))
+
+    assert (ack.file, ack.options[67], ack.options[210]) == (b"pxelinux.0", b"pxelinux.0\0", b"debian/")
+    assert pxe.parse(ack.options[43]) == pxe.VendorOptions(
+        pxe.DiscoveryControl.USE_BOOT_FILE, boot_item=pxe.BootItem(0x8001, 0)
+    )
+
+
+def test_an_item_may_be_served_by_another():
+    request, file = fit(picks(0x8002), boot_server=True)
+
+    assert (file.name, file.server) == (f"{firmware.UUID}/boot.0", "10.77.0.7")
+    assert reply(picks(0x8002), request, file, PERSONAS.named("pxe-bios")).siaddr == "10.77.0.7"
+
+
+@pytest.mark.parametrize("item", [0, 0x8000, 0x8003, 1])
+def test_what_is_not_in_the_menu_can_t_be_picked(item):
+    assert fit(picks(item), boot_server=True)[1] == Withheld(f"it has picked item {item} from a menu; ours has no such")
+
+
+def test_a_rom_that_asks_the_boot_server_of_itself_has_picked_nothing():
+    found = fit(firmware.asks_boot_server(firmware.BIOS_ROM), boot_server=True)[1]
+
+    assert found == Withheld("it asks the boot server, and has picked nothing from the menu")
+
+
+def test_items_that_the_machine_can_t_use_are_left_out_and_the_others_keep_their_numbers():
+    menu = fit(firmware.BIOS_ROM.changed({97: None}).message())[1]
+
+    assert [(item.description, item.type) for item in menu.items] == [("Disk", 0), ("Linux", 0x8001)]
+    only = BootMenu((MENU.items[0], MENU.items[2]))
+    found = fit(firmware.BIOS_ROM.changed({97: None}).message(), menu=only)[1]
+    assert "which this client does not tell" in found.reason
+
+
+@pytest.mark.parametrize("client", [firmware.OVMF, firmware.IPXE_ROM, firmware.OVMF_HTTP], ids=lambda c: c.name)
+def test_whose_menus_don_t_work_are_shown_none(client):
+    found = fit(client.message())[1]
+
+    assert isinstance(found, Withheld)
+    assert "the menu is not shown" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("items", "more", "message"),
+    [
+        ((), {}, "a menu needs items"),
+        ((BootMenuItem("x"),), {"timeout_seconds": 256}, "a menu waits 0 to 255 seconds, not 256"),
+        ((BootMenuItem("x" * 250),), {}, "the menu takes 262 octets; there is room for 255: use shorter texts"),
+    ],
+)
+def test_menus_that_can_t_be(items, more, message):
+    with pytest.raises(ValueError, match=message):
+        BootMenu(items, **more)
+
+
+@pytest.mark.parametrize("length", range(1, 60, 3))
+@pytest.mark.parametrize("files", range(8))
+def test_every_menu_that_can_be_fits_into_its_option(length, files):
+    items = [BootMenuItem("x" * length, BootFile("f")) for _ in range(files)] + [BootMenuItem("ü" * 5)]
+    try:
+        menu = BootMenu(items, "p" * length)
+    except ValueError:
+        with pytest.raises(ValueError, match="octets"):
+            pxe.pack(shown(items, "p" * length))
+        return
+    assert len(pxe.pack(shown(menu.items, menu.prompt))) <= 255
+
+
+def shown(items, prompt: str) -> pxe.VendorOptions:
+    return pxe.VendorOptions(
+        pxe.DiscoveryControl.NO_BROADCAST,
+        tuple(pxe.BootServers(1, ("10.0.0.1",)) for item in items if item.file),
+        tuple(pxe.MenuItem(1, item.description) for item in items),
+        pxe.MenuPrompt(1, prompt),
+    )
+
+
+# PXELINUX's options, RFC 5071
+
+
+FILE = BootFile("pxelinux.0", configfile="conf/{mac}", pathprefix="http://{server}/", reboot_seconds=300)
+TOLD = {209: b"conf/52:54:00:12:34:56", 210: b"http://10.77.0.9/", 211: b"\0\0\1\x2c"}
+
+
+def test_pxelinux_is_told_of_its_configuration_by_a_proxy_and_by_a_server():
+    menu = BootMenu((BootMenuItem("x", FILE),))
+    message = picks(0x8000)
+    request, file = fit(message, boot_server=True, menu=menu)
+    answers = [reply(message, request, file, PERSONAS.named("pxe-bios"))]
+    message = firmware.BIOS_ROM.message()
+    answer = AddressServer([Subnet(network="10.77.0.0/24", pool=["10.77.0.100"])]).handle(
+        message, Arrival("10.77.0.9"), 1000.0
+    )
+    answers.append(assignment(message, answer, request, file, PERSONAS.named("pxe-bios")))
+
+    for each in answers:
+        assert {code: each.options.get(code) for code in TOLD} == TOLD
+
+
+def test_what_is_not_set_is_not_told():
+    message = firmware.BIOS_ROM.message()
+    request = classify(message, PERSONAS.match, server="10.77.0.9")
+
+    assert not {208, 209, 210, 211} & reply(message, request, BootFile("x"), PERSONAS.named("pxe-bios")).options.keys()
+
+
+@pytest.mark.parametrize("field", ["configfile", "pathprefix"])
+def test_texts_that_fit_no_option(field):
+    menu = BootMenu((BootMenuItem("x", BootFile("pxelinux.0", **{field: "x" * 255})),))
+
+    assert fit(picks(0x8000), True, menu)[1] == Withheld(f"its {field} has a NUL, or more than 254 octets")
