@@ -24,10 +24,10 @@ from bootfw.net.clients import Clients
 from bootfw.net.groups import Groups
 from bootfw.net.interfaces import Interfaces, IPv6Address, ipv6_addresses
 from bootfw.net.malformed import MalformedCounter
-from bootfw.net.resolving import ResolverChain
+from bootfw.net.resolving import Answer, ResolverChain
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import DHCP6Settings
-from bootfw.values import Address, BootFile, BootRequest, Via
+from bootfw.values import Address, BootFile, BootMenu, BootRequest, Via
 from bootfw.wire.dhcp6 import ALL_AGENTS, ALL_SERVERS, LARGEST, Message, Relay, pack, parse
 from bootfw.wire.options6 import Option
 
@@ -253,8 +253,10 @@ class DHCP6Protocol(DatagramProtocol):
         elif not isinstance(error, CancelledError):
             self._log.failure("Failed to answer a boot client.", failure)
 
-    def _fit(self, file: BootFile, request: BootRequest) -> BootFile | Withheld:
-        return fitted(file, request, self._personas.is_ipxe_program)
+    def _fit(self, answer: Answer, request: BootRequest) -> BootFile | Withheld:
+        if isinstance(answer, BootMenu):
+            return Withheld("DHCPv6 knows no boot menus")
+        return fitted(answer, request, self._personas.is_ipxe_program)
 
     def _nobody_has_a_file(self, request: BootRequest) -> str:
         if not self._chain.resolvers:

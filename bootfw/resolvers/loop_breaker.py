@@ -166,7 +166,7 @@ class LoopBreaker:
     def _offered(self, event: OfferMade) -> None:
         """What others serve is never seen; then what is offered has to do."""
         file, machine = event.file, self._machines.get(event.request.mac)
-        if machine is None or file is None or machine.local_until:
+        if machine is None or not isinstance(file, BootFile) or machine.local_until:
             return
         own = [url for url in (event.request.http_url, event.request.https_url) if url]
         elsewhere = is_url(file.name) and not any(file.name.startswith(f"{url}/") for url in own)
