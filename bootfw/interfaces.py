@@ -223,6 +223,8 @@ class IBootObserver(Interface):
         What it raises is logged, and it stays registered.
         """
 
+    # It may have a method ``observe_many(events)`` too: called in place of the other with those of one turn, in order.
+
 
 class IBootPlugin(Interface):
     """What a plugin name in the configuration leads to: a factory. Usually made by ``bootfw.api.boot_plugin``."""

@@ -20,7 +20,8 @@ from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_con
 from bootfw.errors import ConfigError, StateError
 from bootfw.net.https import tls
 from bootfw.net.openfiles import allow_many_files
-from bootfw.observe.log import LogObserver, at
+from bootfw.observe.log import LogObserver
+from bootfw.observe.told import at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
 from bootfw.settings import HTTPSettings

@@ -17,12 +17,14 @@ from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded, Tra
 from bootfw.interfaces import IBackend, IBatchReceiver, IViaTransport, IWatchdogPolicy, IWritableBackend
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import later, traceback_of, transfer_error
+from bootfw.net.asked import Asked
 from bootfw.net.clients import Clients
 from bootfw.net.express import Express
 from bootfw.net.images import Images
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.malformed import MalformedCounter
 from bootfw.net.orphans import KEPT, WRAP, Orphan, Orphans, has_changed
+from bootfw.net.packetinfo import Cache
 from bootfw.net.receiving import WriteTransfer
 from bootfw.net.sending import ReadTransfer
 from bootfw.net.transfer import Surroundings, Transfer
@@ -31,14 +33,15 @@ from bootfw.net.treatment import capped, open_treated, wanted
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import TFTPSettings
 from bootfw.tftp.negotiation import Limits, negotiate
-from bootfw.tftp.path import relative
-from bootfw.values import Address, Mode, Outcome, TransferReport, TransferRequest, Via
+from bootfw.values import Address, Outcome, TransferReport, TransferRequest, Via
 from bootfw.wire import tftp as wire
 
 Listen = Callable[[DatagramProtocol, str], Any]
 """Opens a port of its own for one transfer, bound to the given address ("" for any); raises CannotListenError."""
 
 _REQUESTS = (b"\0\1", b"\0\2")
+_REMEMBERED = 512
+"""Octets of a request (RFC 2347) that is not parsed each time: machines that boot together ask for the same."""
 _ACK = b"\0\4"
 _ERROR = b"\0\5"
 
@@ -100,6 +103,7 @@ class TFTPProtocol(DatagramProtocol):
         self._own_urls = own_urls
         self._malformed = MalformedCounter("tftp", publish, reactor)
         self._transfers: dict[Address, Transfer] = {}
+        self._asked = Cache(Asked.read)
         self._rich = False
         self._express: Express | None = None
         self._around = Surroundings(
@@ -185,35 +189,24 @@ class TFTPProtocol(DatagramProtocol):
         if known is not None and known.raw == data and known.requested_again(now):
             return
         try:
-            packet = wire.parse(data)
+            asked = self._asked[data] if len(data) <= _REMEMBERED else Asked.read(data)
         except WireError as error:
             self._malformed.count(str(error), peer, now)
             if known is None:
                 self._write(wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request"), peer, via, 0)
             return
-        assert isinstance(packet, wire.Request)
         if known is not None:
             known.replace(now)
         if self._orphans and (orphan := self._orphans.take(peer)) is not None:
             self._not_resumed(orphan.begun, "the client began anew")
-        request = TransferRequest(
-            filename=packet.filename,
-            path=relative(packet.filename),
-            peer=peer,
-            local=via.local if via is not None else "",
-            write=packet.write,
-            mode=Mode.NETASCII if packet.mode == "netascii" else Mode.OCTET,
-            options=packet.options,
-            lookup=self._lookup,
-            own_urls=self._own_urls,
-        )
-        if packet.mode not in ("octet", "netascii"):
-            self._refuse(request, via, IllegalOperation(f"Mode {packet.mode[:20]!r} is not served"), now)
+        request = asked.by(peer, via, self._lookup, self._own_urls)
+        if asked.mode is None:
+            self._refuse(request, via, IllegalOperation(f"Mode {asked.mode_name[:20]!r} is not served"), now)
             return
         treatment = self._personas.treatment(request)
         if treatment is not None and treatment.ignore_case:
             request = evolve(request, ignore_case=True)
-        kind = WriteTransfer if packet.write else ReadTransfer
+        kind = WriteTransfer if request.write else ReadTransfer
         self._open(kind(request, data, via, self._around, treatment), now)
 
     # What another process has begun.

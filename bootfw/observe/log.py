@@ -1,12 +1,12 @@
 """The log: one line for each boot stage and each finished or refused transfer, never one for a packet."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from attrs import define, field
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.events import (
@@ -36,14 +36,13 @@ from bootfw.events import (
     RequestIgnored,
     ResolverPassedOver,
     SecondStageFound,
-    TransferEnded,
-    TransferRefused,
     WorkerLost,
 )
 from bootfw.interfaces import IBootObserver
 from bootfw.lease import NEVER, Lease
+from bootfw.observe.told import Told, at
 from bootfw.plugins import boot_plugin
-from bootfw.values import Address, BootMenu, BootRequest, Outcome, TransferReport
+from bootfw.values import BootMenu, BootRequest
 
 IGNORED_REMEMBERED = 1000
 """Clients whose being ignored has been said once; an office network's leases must not fill the log."""
@@ -62,9 +61,18 @@ class LogObserver:
 
     def observe(self, event: Event) -> None:
         """Write the line for *event*; kinds without a line are passed over."""
-        write = _LINES.get(type(event))
-        if write is not None:
-            write(self, event)
+        self.observe_many((event,))
+
+    def observe_many(self, events: Sequence[Event]) -> None:
+        """The same for several. Under load it is the log's own work that costs, so transfers share a call of it."""
+        told = Told(self.log)
+        for event in events:
+            if not told.takes(event):
+                write = _LINES.get(type(event))
+                if write is not None:
+                    told.write()
+                    write(self, event)
+        told.write()
 
     def _bound(self, event: ListenerBound) -> None:
         note = f" ({event.note})" if event.note else ""
@@ -233,24 +241,6 @@ class LogObserver:
             transfers=event.transfers,
         )
 
-    def _ended(self, event: TransferEnded) -> None:
-        report = event.report
-        write = _LEVELS.get(report.outcome, Logger.warn)
-        write(self.log, "{line}", line=transfer_line(report), report=report)
-
-    def _refused(self, event: TransferRefused) -> None:
-        self.log.emit(
-            LogLevel.error if event.detail else LogLevel.info,
-            "{protocol} {peer} {verb} {filename!r}: ERROR {code} {message}{detail}",
-            protocol=event.request.protocol,
-            peer=at(event.request.peer),
-            verb="offers" if event.request.write else "asks for",
-            filename=event.request.filename,
-            code=event.code,
-            message=event.message,
-            detail=f" ({event.detail})" if event.detail else "",
-        )
-
     def _malformed(self, event: DatagramsMalformed) -> None:
         self.log.warn(
             "{service} dropped {count} malformed datagram(s), the latest from {peer}: {reason}",
@@ -288,39 +278,10 @@ _LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
     ResolverPassedOver: LogObserver._passed_over,
     PluginFailed: LogObserver._plugin,
     SecondStageFound: LogObserver._second_stage,
-    TransferEnded: LogObserver._ended,
     WorkerLost: LogObserver._worker_lost,
-    TransferRefused: LogObserver._refused,
     DatagramsMalformed: LogObserver._malformed,
     EventsDropped: LogObserver._dropped,
 }
-
-_LEVELS = {
-    Outcome.COMPLETE: Logger.info,
-    Outcome.UNCONFIRMED: Logger.info,
-    Outcome.SIZE_PROBE: Logger.debug,
-    Outcome.CANCELLED: Logger.info,
-    Outcome.STOPPED_BY_PEER: Logger.info,
-    Outcome.FAILED: Logger.error,
-}
-
-
-def transfer_line(report: TransferReport) -> str:
-    """One transfer in one line."""
-    request, agreed = report.request, report.agreed
-    seconds = report.ended - report.began
-    text = f"{request.protocol} {at(request.peer)} {'put' if request.write else 'got'} {request.filename!r}: "
-    text += report.outcome.value
-    if report.detail:
-        text += f" ({report.detail})"
-    text += f", {report.octets} octets in {seconds:.2f} s"
-    if request.protocol == "tftp":
-        text += f", blksize {agreed.blksize}"
-    if agreed.windowsize > 1:
-        text += f", windowsize {agreed.windowsize}"
-    if report.retransmitted:
-        text += f", {report.retransmitted} retransmitted"
-    return text
 
 
 def client(request: BootRequest) -> str:
@@ -339,12 +300,6 @@ def holder(lease: Lease) -> str:
     if lease.hostname:
         text += f" ({lease.hostname!r})"
     return f"{text} for ever" if lease.expires >= NEVER else f"{text} for {lease.expires - lease.granted:.0f} s"
-
-
-def at(address: Address) -> str:
-    """``("fd77::1", 69)`` as ``[fd77::1]:69``."""
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 plugin = boot_plugin(IBootObserver, LogObserver)

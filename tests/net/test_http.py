@@ -11,7 +11,7 @@ from webclient import Backend, Dated, Reader, Tagged, Web, parse, request
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
 from bootfw.net.download import CHUNK
-from bootfw.observe.log import transfer_line
+from bootfw.observe.told import transfer_line
 from bootfw.readers import MemoryReader
 from bootfw.values import Agreed, Outcome, TransferRequest
 

@@ -13,7 +13,7 @@ from webservice import where
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.net.http import listen_http
-from bootfw.observe.log import transfer_line
+from bootfw.observe.told import transfer_line
 from bootfw.settings import HTTPSettings
 from bootfw.values import Outcome
 

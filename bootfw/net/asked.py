@@ -1,0 +1,52 @@
+"""A request's datagram, made into what a backend is told."""
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from bootfw.tftp.path import relative
+from bootfw.values import Address, Client, Mode, TransferRequest, Via
+from bootfw.wire import tftp as wire
+
+_MODES = {"octet": Mode.OCTET, "netascii": Mode.NETASCII}
+
+
+@frozen
+class Asked:
+    """What the octets of a request say, whoever sent them."""
+
+    filename: str
+    path: str
+    write: bool
+    mode: Mode | None
+    """None: one that is not served."""
+    mode_name: str
+    options: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def read(cls, data: bytes) -> "Asked":
+        """:raise WireError: it can't be understood."""
+        packet = wire.parse(data)
+        assert isinstance(packet, wire.Request)
+        filename, mode = packet.filename, packet.mode
+        return cls(filename, relative(filename), packet.write, _MODES.get(mode), mode, packet.options)
+
+    def by(
+        self,
+        peer: Address,
+        via: Via | None,
+        lookup: Callable[[Address], Client] | None = None,
+        own_urls: Callable[[str], tuple[str, str]] | None = None,
+    ) -> TransferRequest:
+        """The request of *peer*."""
+        return TransferRequest(
+            filename=self.filename,
+            path=self.path,
+            peer=peer,
+            local=via.local if via is not None else "",
+            write=self.write,
+            mode=self.mode or Mode.OCTET,
+            options=self.options,
+            lookup=lookup,
+            own_urls=own_urls,
+        )
