@@ -3,8 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ class DirectoryBackend:
     def open(self, path: str, request: Any) -> IReader:
         """See IBackend."""
         name = _octets(path)
-        with refusals(), self._opened_root() as root:
+        with refusals(), _Opened(self.root) as root:
             found = self._find(root, name, self.ignore_case or getattr(request, "ignore_case", False))
             try:
                 # Looked at before it is opened: opening a device does something, and a FIFO waits.
@@ -83,16 +82,8 @@ class DirectoryBackend:
     def create(self, path: str, request: Any) -> IWriter:
         """See IWritableBackend."""
         name = _octets(path)
-        with refusals(), self._opened_root() as root:
+        with refusals(), _Opened(self.root) as root:
             return Upload.begin(lambda part: self._resolve(root, part), name, _announced(request), self._reactor)
-
-    @contextmanager
-    def _opened_root(self) -> Iterator[int]:
-        fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
 
     def _find(self, root: int, name: bytes, ignore_case: bool) -> int:
         try:
@@ -129,10 +120,27 @@ class DirectoryBackend:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
+class _Opened:
+    """In its context the directory is open, as something to look names up in."""
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> int:
+        self._fd = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
 def _folded(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape").casefold()
 
 
+@lru_cache(4096)
 def _octets(path: str) -> bytes:
     if "\0" in path:
         raise FileMissing()

@@ -26,8 +26,12 @@ class _OpenHow(ctypes.Structure):
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
 _HOW = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+_HOW_AT = ctypes.addressof(_HOW)
+_HOW_SIZE = ctypes.sizeof(_HOW)
 
 
 def resolve(root: int, path: bytes) -> int:
@@ -48,13 +52,7 @@ def openat2(root: int, path: bytes) -> int:
         again while ``..`` is looked up; else about the file.
     """
     for _ in range(_ATTEMPTS):
-        fd: int = _libc.syscall(
-            ctypes.c_long(_SYSCALL),
-            ctypes.c_int(root),
-            ctypes.c_char_p(path or b"."),
-            ctypes.byref(_HOW),
-            ctypes.c_size_t(ctypes.sizeof(_HOW)),
-        )
+        fd: int = _syscall(_SYSCALL, root, path or b".", _HOW_AT, _HOW_SIZE)
         if fd >= 0:
             return fd
         if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):

@@ -1,8 +1,6 @@
 """What a client is told when the file system says no."""
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from bootfw.api import AccessViolation, DiskFull, FileAlreadyExists, FileMissing, TransferError
 
@@ -21,12 +19,22 @@ _BY_ERRNO: dict[int | None, type[TransferError]] = {
 }
 
 
-@contextmanager
-def refusals() -> Iterator[None]:
-    """OSErrors that are about the request become TransferErrors; what is wrong with the disk stays what it is."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _BY_ERRNO:
-            raise
-        raise _BY_ERRNO[error.errno]() from error
+class Refusals:
+    """In its context OSErrors that are about the request become TransferErrors; what is wrong with the disk stays."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError) and error.errno in _BY_ERRNO:
+            raise _BY_ERRNO[error.errno]() from error
+
+
+_refusals = Refusals()
+
+
+def refusals() -> Refusals:
+    """Not made by contextlib: requests for files that are not there are as frequent as others."""
+    return _refusals

@@ -1,0 +1,119 @@
+"""Events on their way to the observers, and what the log makes of many transfers at once."""
+
+import pytest
+from attrs import evolve
+from twisted.internet.task import Clock
+from twisted.logger import Logger
+
+from bootfw.events import ListenerClosed, TransferEnded, TransferRefused
+from bootfw.observe.log import LogObserver
+from bootfw.observe.publisher import EVENTS_PER_TURN, QUEUE_LIMIT, Publisher
+from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
+
+REQUEST = TransferRequest("/a", "a", ("10.0.0.1", 2000))
+
+
+def ended(port, outcome=Outcome.COMPLETE):
+    request = evolve(REQUEST, peer=("10.0.0.1", port))
+    return TransferEnded(1.0, TransferReport(request, Agreed(), outcome, "", 9, 1, 0, 0.0, 1.0))
+
+
+def refused(port, filename="/a"):
+    return TransferRefused(1.0, evolve(REQUEST, peer=("10.0.0.1", port), filename=filename), 1, "File not found")
+
+
+@pytest.fixture
+def written():
+    """(observer, [(level, text)] of what it has written)."""
+    found = []
+    observer = LogObserver()
+    observer.log = Logger(
+        namespace="bootfw",
+        observer=lambda event: found.append((event["log_level"].name, event["log_format"].format(**event))),
+    )
+    return observer, found
+
+
+def test_one_transfer_is_one_line(written):
+    observer, found = written
+    observer.observe(ended(1))
+    assert found == [("info", "tftp 10.0.0.1:1 got '/a': complete, 9 octets in 1.00 s, blksize 512")]
+
+
+def test_the_transfers_of_a_turn_are_written_together_in_their_order(written):
+    observer, found = written
+    observer.observe_many([ended(1), refused(2), ended(3)])
+    ((level, text),) = found
+    assert level == "info"
+    assert [line.split()[1] for line in text.splitlines()] == ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:3"]
+
+
+def test_nothing_is_overtaken(written):
+    observer, found = written
+    observer.observe_many(
+        [ended(1), ended(2, Outcome.FAILED), ListenerClosed(1.0, "tftp", ("::", 69)), ended(3), ended(4)]
+    )
+    assert [(level, text.count("\n")) for level, text in found] == [
+        ("info", 0),
+        ("error", 0),
+        ("info", 0),
+        ("info", 1),
+    ]
+    assert "has left" in found[2][1]
+
+
+def test_those_who_are_refused_the_same_share_a_line(written):
+    observer, found = written
+    observer.observe_many([refused(1), refused(2, "/b"), refused(3), refused(4)])
+    assert found[0][1].splitlines() == [
+        "tftp 10.0.0.1:1 and 2 more ask for '/a': ERROR 1 File not found",
+        "tftp 10.0.0.1:2 asks for '/b': ERROR 1 File not found",
+    ]
+
+
+class Failing:
+    """Fails on every second event."""
+
+    def __init__(self):
+        self.seen = []
+
+    def observe(self, event):
+        self.seen.append(event)
+        if len(self.seen) % 2:
+            raise ValueError("as asked")
+
+
+def test_an_observer_that_fails_gets_the_next_event(failures):
+    clock, observer = Clock(), Failing()
+    publisher = Publisher(clock, [("failing", observer)])
+    events = [ended(port) for port in range(5)]
+    for event in events:
+        publisher.publish(event)
+    clock.advance(0)
+    assert observer.seen == events
+    assert [str(failure) for failure in failures] == ["as asked"] * 3
+    failures.clear()
+
+
+def test_a_flood_is_delivered_in_turns_and_what_is_too_much_is_counted():
+    class Many:
+        def __init__(self):
+            self.turns = []
+
+        def observe_many(self, events):
+            self.turns.append(events)
+
+    clock, observer = Clock(), Many()
+    publisher = Publisher(clock, [("many", observer)])
+    for port in range(QUEUE_LIMIT + 7):
+        publisher.publish(ended(port))
+    clock.advance(0)
+    first, *others = observer.turns
+    assert len(first) == EVENTS_PER_TURN + 1
+    assert first[-1].count == 7
+    assert {len(events) for events in others} == {EVENTS_PER_TURN}
+    assert sum(map(len, observer.turns)) == QUEUE_LIMIT + 1
+    publisher.publish(ended(1))
+    publisher.flush()
+    assert len(observer.turns[-1]) == 1
+    assert not clock.getDelayedCalls()
