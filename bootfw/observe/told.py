@@ -91,7 +91,8 @@ def refused_line(event: TransferRefused, count: int) -> str:
     request = event.request
     one, several = ("offers", "offer") if request.write else ("asks for", "ask for")
     who = f"{at(request.peer)} {one}" if count == 1 else f"{at(request.peer)} and {count - 1} more {several}"
-    return f"{request.protocol} {who} {request.filename!r}: ERROR {event.code} {event.message}{f' ({event.detail})' if event.detail else ''}"
+    detail = f" ({event.detail})" if event.detail else ""
+    return f"{request.protocol} {who} {request.filename!r}: ERROR {event.code} {event.message}{detail}"
 
 
 def at(address: Address) -> str:
