@@ -46,3 +46,9 @@ def test_every_dependency_has_its_line() -> None:
     wanted += re.findall(r"^    ([A-Za-z][\w.-]+)$", setup.split("\ntest =")[1].split("[")[0], re.M)
     assert len(wanted) > 8
     assert [name for name in wanted if name not in lines] == []
+
+
+def test_no_two_modules_of_tests_have_the_same_name() -> None:
+    """Those outside of packages; pytest would take one for the other, where it has seen both."""
+    modules = [path.name for path in (ROOT / "tests").rglob("test_*.py") if not (path.parent / "__init__.py").exists()]
+    assert [name for name in modules if modules.count(name) > 1] == []
