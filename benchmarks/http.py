@@ -55,7 +55,7 @@ def bootfw(root: Path, work: Path, tls: bool) -> Server:
         f'https-listen = ["127.0.0.1:{port}"]\ncertificate = "both.pem"' if tls else f'listen = ["127.0.0.1:{port}"]'
     )
     configuration.write_text(
-        f'[tftp]\nlisten = []\n[dhcp]\nmode = "off"\n[http]\n{listen}\n'
+        f'[bootfw]\nworkers = 1\n[tftp]\nlisten = []\n[dhcp]\nmode = "off"\n[http]\n{listen}\n'
         f'[[backend]]\nuse = "directory"\nroot = "{root}"\n'
     )
     twistd = Path(sys.executable).with_name("twistd")

@@ -12,7 +12,6 @@ from twisted.internet.error import CannotListenError
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
-from bootfw.errors import ConfigError
 from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, ILeaseStore, IWatchdogPolicy
 from bootfw.net.addresses import AddressProtocol
@@ -23,7 +22,7 @@ from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
 from bootfw.net.dhcp6 import BootServer6Protocol, DHCP6Protocol
 from bootfw.net.duid import own_duid
 from bootfw.net.http import BootSite, listen_http
-from bootfw.net.https import tls
+from bootfw.net.https import renewed_certificate
 from bootfw.net.images import Images
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.layers import LayeredBackend
@@ -283,16 +282,10 @@ class BootService(MultiService):
         wanted.extend(("tftp", address, self._tftp(address)) for address in settings.tftp.listen)
         wanted.extend(("http", address, self._http()) for address in settings.http.listen)
         if settings.http.https_listen:
-            self._certificate = self._renewed_certificate()
+            publish = self._publisher.publish
+            self._certificate = renewed_certificate(self._reactor, settings.http, publish, self._urls)
             wanted.extend(("https", address, self._http()) for address in settings.http.https_listen)
         return wanted
-
-    def _renewed_certificate(self) -> Any:
-        settings, publish = self._settings.http, self._publisher.publish
-        try:
-            return tls().RenewedCertificate(self._reactor, settings, publish, self._urls.certified)
-        except ConfigError as error:
-            raise error.under("http") from error
 
     def _wanted_of_dhcp6(self) -> list[tuple[str, ListenAddress, Any]]:
         settings = self._settings.dhcp6

@@ -95,6 +95,12 @@ class RenewedCertificate:
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         """See IOpenSSLServerConnectionCreator."""
+        self.renew()
+        self._check()
+        return SSL.Connection(self._current.context, None)
+
+    def renew(self) -> None:
+        """Look whether there is a new one."""
         state = self._state()
         if state != self._seen:
             self._seen = state
@@ -102,8 +108,6 @@ class RenewedCertificate:
                 self._take(load(self._settings))
             except ConfigError as error:
                 self._say(f"{error.message}; the one before stays in use")
-        self._check()
-        return SSL.Connection(self._current.context, None)
 
     def around(self, site: Any) -> Any:
         """A factory that serves *site* by TLS."""

@@ -1,8 +1,12 @@
 """HTTPS where what it takes is installed, and a clear word where it isn't."""
 
+from collections.abc import Callable
 from typing import Any
 
 from bootfw.errors import ConfigError
+from bootfw.events import Event
+from bootfw.net.weburls import WebURLs
+from bootfw.settings import HTTPSettings
 
 
 def tls() -> Any:
@@ -15,3 +19,16 @@ def tls() -> Any:
     except ImportError as error:
         raise ConfigError(f'HTTPS needs pyOpenSSL: pip install "bootfw[tls]" ({error})', ("https-listen",)) from error
     return certificate
+
+
+def renewed_certificate(reactor: Any, settings: HTTPSettings, publish: Callable[[Event], None], urls: WebURLs) -> Any:
+    """A RenewedCertificate whose names *urls* knows.
+
+    :raise ConfigError: with its whole path.
+    """
+    try:
+        made = tls().RenewedCertificate(reactor, settings, publish, urls.certified)
+    except ConfigError as error:
+        raise error.under("http") from error
+    urls.renew = made.renew
+    return made

@@ -1,6 +1,6 @@
 """Where clients reach our own HTTP and HTTPS: what ``{http}`` and ``{https}`` in the name of a boot file stand for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
 from attrs import define, field
@@ -18,6 +18,8 @@ class WebURLs:
     names: Sequence[str] = ()
     """Host names and addresses that the certificate is for. HTTPS is reached by our address where that is one of them,
     and else by the first name, since a client refuses what the certificate does not say."""
+    renew: Callable[[], None] = lambda: None
+    """Called before a URL of HTTPS is told: where workers serve the files, nobody else here sees a new certificate."""
     _listening: dict[str, list[ListenAddress]] = field(factory=dict, init=False)
     _told: dict[str, tuple[str, str]] = field(factory=dict, init=False)
 
@@ -39,6 +41,8 @@ class WebURLs:
     def of(self, server: str) -> tuple[str, str]:
         """The beginnings of our URLs, ``http://10.77.0.1:8069`` and the same with https, for a client that has come to
         *server*, our address on its wire; "" for what is not served to it."""
+        if "https" in self._listening:
+            self.renew()
         urls = self._told.get(server)
         if urls is None:
             urls = self._told[server] = self._url("http", server), self._url("https", server)

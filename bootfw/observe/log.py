@@ -58,6 +58,7 @@ class LogObserver:
 
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _ignored: "OrderedDict[tuple[str, str], None]" = field(factory=OrderedDict, init=False)
+    _certificates: dict[str, tuple[tuple[str, ...], float]] = field(factory=dict, init=False)
 
     def observe(self, event: Event) -> None:
         """Write the line for *event*; kinds without a line are passed over."""
@@ -93,6 +94,10 @@ class LogObserver:
         self.log.warn("backend {backend}: {problem}", backend=event.backend, problem=event.problem)
 
     def _certificate(self, event: CertificateLoaded) -> None:
+        found = event.names, event.ends
+        if self._certificates.get(event.path) == found:
+            return  # each worker says so
+        self._certificates[event.path] = found
         names = ", ".join(event.names) or "nobody by name"
         ends = datetime.fromtimestamp(event.ends, UTC)
         self.log.info(

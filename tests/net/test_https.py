@@ -15,6 +15,7 @@ pytest.importorskip("OpenSSL", reason="pyOpenSSL is not installed: pip install b
 from certificates import DAY, Authority, pem_of
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from webclient import Backend, Reader
 from webservice import where
 
@@ -23,6 +24,7 @@ from bootfw.config import ConfigErrors, assemble, load_config
 from bootfw.errors import ConfigError
 from bootfw.events import CertificateLoaded, CertificateProblem, HandshakeFailed
 from bootfw.net.certificate import RenewedCertificate, load
+from bootfw.observe.log import LogObserver
 from bootfw.settings import HTTPSettings
 from bootfw.tap import Options
 from bootfw.values import Outcome
@@ -164,6 +166,24 @@ def test_a_renewed_certificate_is_used_without_a_restart(
         ("renewed.example", "127.0.0.1"),
     ]
     assert service._urls.names == ("renewed.example", "127.0.0.1")
+
+
+def test_a_new_certificate_is_found_by_who_serves_nobody(web_service, settings, authority, tmp_path):
+    """As in the process that answers DHCP, when workers serve the files."""
+    service, _ = web_service(Backend(), settings)
+    assert service._urls.of("127.0.0.1")[1].startswith("https://127.0.0.1:")
+    write(tmp_path, *authority.issue("renewed.example"))
+    assert service._urls.of("127.0.0.1")[1].startswith("https://renewed.example:")
+
+
+def test_the_log_tells_of_a_certificate_once():
+    with capturedLogs() as lines:
+        observer = LogObserver()
+        for ends in (1, 1, 2):
+            observer.observe(CertificateLoaded(0.0, "chain.pem", ("boot.example",), float(ends)))
+    said = [formatEvent(line) for line in lines]
+    assert said[0] == "https certificate chain.pem is for boot.example, until 1970-01-01"
+    assert len(said) == 2
 
 
 def test_a_half_renewed_certificate_changes_nothing(settings, authority, tmp_path):

@@ -60,6 +60,16 @@ def test_the_standard_port_of_https():
     assert urls(("https", "::", 443), server="fd77::1") == ("", "https://[fd77::1]")
 
 
+def test_a_new_certificate_is_looked_for_before_its_name_is_told():
+    made = WebURLs()
+    made.renew = lambda: made.certified(["renewed.example"])
+    made.listening("http", ("0.0.0.0", 80))
+    assert made.of("10.77.0.1")[0] == "http://10.77.0.1"
+    assert made.names == ()
+    made.listening("https", ("0.0.0.0", 443))
+    assert made.of("10.77.0.1")[1] == "https://renewed.example"
+
+
 def test_what_changes_is_told_at_once():
     made = WebURLs()
     assert made.of("10.77.0.1") == ("", "")
