@@ -21,7 +21,8 @@ class IReader(Interface):
 
     And two that let transfers of the same file share what has been read: ``fileno()``, a descriptor to read from at any
     offset, which also is what HTTP needs to send the file without reading it (sendfile), and ``identity``, hashable,
-    another one whenever the content is, or None when that is not sure.
+    another one whenever the content is, or None when that is not sure. Where the file begins at another octet of the
+    descriptor than the first, ``start`` says at which.
     """
 
     size: int | None = Attribute(
@@ -112,9 +113,9 @@ class IBootFileResolver(Interface):
 
 
 class IStartable(Interface):
-    """A resolver may provide this as well, to do something when the service starts and stops.
+    """A resolver or a backend may provide this as well, to do something when the service starts and stops.
 
-    (And it may be an IBootObserver: then it is told what happened, as if the configuration named it as one.)
+    (And a resolver may be an IBootObserver: then it is told what happened, as if the configuration named it as one.)
     """
 
     def start(publish: Any) -> None:

@@ -107,6 +107,7 @@ class BootService(MultiService):
         self._crew = crew
         self._loaders = Loaders(reactor.seconds, self._telling("loader"))
         self._attendants = Attendants(reactor, self._resolvers, self._publisher.publish)
+        self._stores = Attendants(reactor, self._backends, self._publisher.publish)
         self._made = MadeFiles(tell=self._telling("made"))
         layers = [("what resolvers have made", self._made), *self._backends]
         self._layers = LayeredBackend(layers, self._loaders, self._publisher.publish)
@@ -184,7 +185,7 @@ class BootService(MultiService):
         for row, port, protocol in opened:
             closing += [maybeDeferred(protocol.close), maybeDeferred(port.stopListening)]
             self._publisher.publish(ListenerClosed(self._reactor.seconds(), row.service, row.address))
-        closing.append(self._attendants.close())
+        closing += [self._attendants.close(), self._stores.close()]
         if self._leasing is not None:
             closing.append(self._leasing.close())
             self._leasing = None
@@ -215,6 +216,7 @@ class BootService(MultiService):
         if self._open:
             return
         try:
+            self._stores.start()
             if self._answers_dhcp:
                 self._attendants.start()
             for service, address, protocol in self._wanted():
@@ -233,6 +235,7 @@ class BootService(MultiService):
                 protocol.close()
                 port.stopListening()
             self._attendants.close()
+            self._stores.close()
             if self._leasing is not None:
                 self._leasing.close()
                 self._leasing = None

@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ FOUND = 1
 """Exit code: something will not boot."""
 
 _STILL = (DirectoryBackend, DistributionBackend, MemoryBackend, ArchiveBackend)
-"""Backends whose files are the same for every client, and can be known without one."""
+"""Backends whose files are the same for every client, and can be known without one. Of others those with a method
+``holds(path)`` say at least what they have."""
 
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
@@ -82,20 +83,24 @@ def _trees(directories: Sequence[Path], parts: Parts | None, unsure: list[str]) 
         return [_tree([("directory", DirectoryBackend(each)), *_INSTALLED], True) for each in directories]
     assert parts is not None
     still = [(name, backend) for name, backend in parts.backends if isinstance(backend, _STILL)]
-    unsure += [name for name, backend in parts.backends if not isinstance(backend, _STILL)]
+    others = [(name, backend) for name, backend in parts.backends if not isinstance(backend, _STILL)]
+    makers = [backend.holds for _, backend in others if hasattr(backend, "holds")]
+    unsure += [name for name, backend in others if not hasattr(backend, "holds")]
     for name, backend in still:
         problem = backend.problem() if hasattr(backend, "problem") else ""
         if problem:
             raise CommandError(f"backend {name}: {problem}")
-    return [_tree(still, not unsure)]
+    return [_tree(still, not unsure, lambda path: any(holds(path) for holds in makers))]
 
 
 _INSTALLED = [("distribution", DistributionBackend())]
 
 
-def _tree(backends: Sequence[tuple[str, Any]], complete: bool) -> Tree:
+def _tree(
+    backends: Sequence[tuple[str, Any]], complete: bool, makes: Callable[[str], bool] = lambda path: False
+) -> Tree:
     roots = [(each.root, each) for _, each in backends if isinstance(each, DirectoryBackend)]
-    return Tree(LayeredBackend(backends), roots, complete)
+    return Tree(LayeredBackend(backends), roots, complete, makes)
 
 
 def _show(findings: Sequence[Finding], unsure: Sequence[str]) -> None:

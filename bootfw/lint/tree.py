@@ -11,6 +11,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from bootfw.errors import TransferError
+from bootfw.readers import MemoryReader
 
 HEAD = 4096
 """Octets in which everything says what it is."""
@@ -28,6 +29,8 @@ class Served:
     """For the operator."""
     _open: Callable[[], Any]
     """Answers with an IReader at once."""
+    is_made: bool = False
+    """For each client that asks, so that nothing is known of it but that it is there."""
 
     @cached_property
     def size(self) -> int:
@@ -94,11 +97,13 @@ class Tree:
     :param backend: an IBackend that answers at once: all that clients are served from, without what is made for them.
     :param roots: (directory, an IBackend of its files) of each directory that is looked through.
     :param complete: what is not there is missing; False: something else may still make it.
+    :param makes: whether a path is one that is made for each client.
     """
 
     backend: Any
     roots: Sequence[tuple[Path, Any]]
     complete: bool = True
+    makes: Callable[[str], bool] = lambda path: False
     _known: dict[str, Served | None] = field(factory=dict, init=False)
 
     @cached_property
@@ -121,7 +126,10 @@ class Tree:
     def find(self, path: str) -> Served | None:
         """What a client gets that asks for *path*; None: nothing."""
         if path not in self._known:
-            self._known[path] = _served(self.backend, path, self._where(path))
+            found = _served(self.backend, path, self._where(path))
+            if found is None and self.makes(path):
+                found = Served(path, path, lambda: MemoryReader(b""), True)
+            self._known[path] = found
         return self._known[path]
 
     def nearest(self, path: str, directory: str) -> Served | None:

@@ -1,4 +1,4 @@
-"""Resolvers that start and stop with the service, and the socket where the operator asks those that run."""
+"""Resolvers and backends that start and stop with the service, and where the operator asks those that run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from bootfw.events import Event
-from bootfw.interfaces import IBootFileResolver, IOperable, IStartable
+from bootfw.interfaces import IOperable, IStartable
 from bootfw.net.control import Operation, listen_control
 
 
@@ -17,15 +17,13 @@ class Attendants:
     """Starts and closes those of the *resolvers* that want it.
 
     :param reactor: for listen() IReactorUNIX.
-    :param resolvers: (name, resolver).
+    :param resolvers: (name, resolver), or the same of backends.
     :param publish: what they publish events by.
     """
 
     _log = Logger(namespace="bootfw")
 
-    def __init__(
-        self, reactor: Any, resolvers: Sequence[tuple[str, IBootFileResolver]], publish: Callable[[Event], None]
-    ) -> None:
+    def __init__(self, reactor: Any, resolvers: Sequence[tuple[str, Any]], publish: Callable[[Event], None]) -> None:
         self._reactor = reactor
         self._resolvers = [resolver for _, resolver in resolvers]
         self._publish = publish
@@ -40,7 +38,7 @@ class Attendants:
         if self._started:
             return
         for resolver in filter(IStartable.providedBy, self._resolvers):
-            resolver.start(self._publish)  # type: ignore[attr-defined]
+            resolver.start(self._publish)
             self._started.append(resolver)
 
     def listen(self, path: Path, more: Mapping[str, Operation] | None = None) -> None:
@@ -52,7 +50,7 @@ class Attendants:
         """
         operations = dict(more or {})
         for resolver in filter(IOperable.providedBy, self._resolvers):
-            operations.update(resolver.operations())  # type: ignore[attr-defined]
+            operations.update(resolver.operations())
         if not operations:
             return
         try:

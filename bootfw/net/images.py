@@ -46,7 +46,8 @@ class Piece:
             _header(view, start, _DATA, block & 0xFFFF)
         payloads = [view[start + _HEADER : start + stride] for start in range(0, end, stride)]
         blksize = stride - _HEADER
-        octets: int = os.preadv(reader.fileno(), payloads, (self.first - 1) * blksize)
+        begin = getattr(reader, "start", 0) + (self.first - 1) * blksize
+        octets: int = os.preadv(reader.fileno(), payloads, begin)
         return octets == blksize * len(payloads)
 
 

@@ -19,6 +19,8 @@ class FileSender:
 
     _transport: Any
     _fd: int
+    _start: int = 0
+    """Where the file begins there."""
 
     def send(self, offset: int, stop: int) -> tuple[int, bool]:
         """Send what the connection takes now of the file's octets from *offset* to *stop*, MOST of them at most.
@@ -28,7 +30,7 @@ class FileSender:
         sock, begin, end = self._transport.getHandle().fileno(), offset, min(stop, offset + MOST)
         while offset < end:
             try:
-                sent = os.sendfile(sock, self._fd, offset, end - offset)
+                sent = os.sendfile(sock, self._fd, self._start + offset, end - offset)
             except (BlockingIOError, ConnectionError):
                 break  # a connection that is lost says so when the transport looks at it next
             except OSError:
@@ -51,4 +53,4 @@ def file_sender(transport: Any, reader: Any) -> FileSender | None:
     """A sender of what *reader* reads; None: it is no file, or the octets have to pass through us, as for TLS."""
     if not isinstance(transport, Connection) or transport.TLS or not hasattr(reader, "fileno"):
         return None
-    return FileSender(transport, reader.fileno())
+    return FileSender(transport, reader.fileno(), getattr(reader, "start", 0))

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from contextlib import closing
 
@@ -17,13 +18,22 @@ from archives import MAKERS, make_iso, make_tar, make_zip
 from threads import Threads
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
 
-from bootfw.api import ConfigError, FileMissing, PluginContext, TransferError
+from bootfw.api import ConfigError, FileMissing, FileReader, IStartable, PluginContext, TransferError
 from bootfw.backends.archive import packing
 from bootfw.backends.archive.backend import ArchiveBackend, plugin
-from bootfw.backends.archive.reader import MemberReader
+from bootfw.backends.archive.reader import PiecesReader
+from bootfw.net.images import Images
 
 FILES = {"install/vmlinuz": b"kernel", "install/initrd.gz": b"initrd" * 1000, "readme": b"read me"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_is_left_to_other_tests():
+    """What has failed keeps its frames, and the archives in them, until it is collected."""
+    yield
+    gc.collect()
 
 
 def content(backend, path):
@@ -305,12 +315,47 @@ def test_replaced_while_a_thread_unpacks(tmp_path):
 def test_a_file_in_pieces(tmp_path):
     """As ISO 9660 has those of 4 GB and more, and UDF those of 1 GB."""
     (tmp_path / "a").write_bytes(b"..abc...defgh.ij.")
-    reader = MemberReader(os.open(tmp_path / "a", os.O_RDONLY), ((2, 3), (8, 5), (14, 2)), 0.0, "etag")
+    file = FileReader(os.open(tmp_path / "a", os.O_RDONLY))
+    reader = PiecesReader(file, ((2, 3), (8, 5), (14, 2)), 0.0, "etag", 0.0)
     assert reader.size == 10
     for offset in range(12):
         for length in range(12):
             assert reader.read(offset, length) == b"abcdefghij"[offset : offset + length]
     reader.close()
+
+
+@pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "stored.zip"])
+def test_transfers_share_what_has_been_read_of_a_member(tmp_path, kind):
+    """By the framed images of net/images.py, which read at the place in the archive."""
+    files = {name: name.encode() * 5000 for name in "ab"}
+    MAKERS[kind](tmp_path / kind, files)
+    backend, images = ArchiveBackend(tmp_path / kind), Images(1 << 20)
+    with (
+        closing(backend.open("a", None)) as a,
+        closing(backend.open("b", None)) as b,
+        closing(backend.open("b", None)) as c,
+    ):
+        assert b.start > 0
+        # A file that has only just become this one may change once more without a trace: it has no identity yet.
+        for reader in (a, b, c):
+            reader.identity = (1, reader.start, reader.size)
+        piece = images.piece(b, 512, 1)
+        assert bytes(piece.view[:516]) == b"\0\3\0\1" + b"b" * 512
+        assert images.piece(c, 512, 2) is piece
+        assert images.piece(a, 512, 1) is not piece
+
+
+def test_members_are_told_apart(tmp_path, monkeypatch):
+    make_tar(tmp_path / "a.tar", {"a": b"1", "b": b"2", "empty": b""})
+    monkeypatch.setattr("time.time_ns", lambda: 1 << 62)
+    backend = ArchiveBackend(tmp_path / "a.tar")
+    readers = [backend.open(path, None) for path in ("a", "b", "empty", "a")]
+    assert len({reader.identity for reader in readers}) == 3
+    assert len({reader.etag for reader in readers}) == 3
+    assert None not in {reader.identity for reader in readers}
+    assert readers[0].changed <= time.time()
+    for reader in readers:
+        reader.close()
 
 
 def _xorriso(image, tree):
@@ -395,6 +440,31 @@ def test_a_backend_that_is_not_needed_any_more_keeps_nothing_open(tmp_path):
     assert content(ArchiveBackend(tmp_path / "a.zip"), "readme") == b"read me"
     gc.collect()
     assert open_files() == before
+
+
+def test_a_service_that_stops_keeps_nothing_open_and_may_start_again(tmp_path):
+    make_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_DEFLATED)
+    backend = ArchiveBackend(tmp_path / "a.zip")
+    verifyObject(IStartable, backend)
+    before = open_files()
+    for _ in range(2):
+        backend.start(None)
+        assert content(backend, "readme") == b"read me"
+        backend.close()
+        assert open_files() == before
+
+
+def test_stopped_while_a_thread_opens_it(tmp_path):
+    make_tar(tmp_path / "a.tar", FILES)
+    threads, before = Threads(), open_files()
+    backend = ArchiveBackend(tmp_path / "a.tar", reactor=threads)
+    waiting = backend.open("readme", None)
+    waiting.addErrback(lambda failure: failure.trap(CancelledError))
+    waiting.cancel()
+    backend.close()
+    assert threads.work() == 1
+    assert open_files() == before
+    assert content(backend, "readme") == b"read me"
 
 
 def test_problems(tmp_path):

@@ -117,6 +117,22 @@ def test_what_plugins_make_is_not_missing(lint, tmp_path, boot, monkeypatch):
     assert "missing files are not reported" in out
 
 
+def test_what_templates_and_menus_make_is_there(lint, tmp_path, boot):
+    (boot / "grubx64.efi").write_bytes(pe())
+    (boot / "more.ipxe").write_text("#!ipxe\nchain made.ipxe\nchain menu.ipxe\nchain gone.ipxe\n")
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates/made.ipxe.j2").write_text("#!ipxe\n")
+    (tmp_path / "bootfw.toml").write_text(
+        '[[backend]]\nuse = "directory"\nroot = "boot"\n'
+        '[[backend]]\nuse = "template"\nroot = "templates"\n'
+        '[[backend]]\nuse = "menu"\nroot = "boot"\nscript = "menu.ipxe"\n'
+        '[[resolver]]\nuse = "static"\nfile = "made.ipxe"\n'
+    )
+    code, out, _ = lint("-c", tmp_path / "bootfw.toml", "--json")
+    assert code == 1
+    assert [(found["file"], found["rule"]) for found in json.loads(out)] == [(f"{boot}/more.ipxe:4", "missing")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -1,5 +1,6 @@
 """The built-in backends keep the contract that the kit checks for strangers."""
 
+import gc
 import tempfile
 from pathlib import Path
 
@@ -29,6 +30,13 @@ class TestMemory(WritableBackendContract):
 class TestMemoryReadOnly(BackendContract):
     def make_backend(self):
         return MemoryBackend(self.files)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_is_left_to_other_tests():
+    """What has failed keeps its frames, and the archives in them, until it is collected."""
+    yield
+    gc.collect()
 
 
 class InDirectories:

@@ -6,11 +6,13 @@ import socket
 from http.client import HTTPConnection
 
 import pytest
+from archives import make_tar
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from webclient import Backend, Reader, request
 from webservice import where
 
+from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.net.http import listen_http
 from bootfw.observe.told import transfer_line
@@ -58,6 +60,14 @@ def test_two_listeners_of_two_families_on_one_port(serve, alongside, tmp_path):
     assert peers == {"127.0.0.1", "::1"}
     assert {report.request.local for report in observer.reports} == peers
     assert {len(report.request.peer) for report in observer.reports} == {2, 4}
+
+
+def test_a_part_of_a_file(serve, alongside, tmp_path):
+    """As archives have them: sent by the kernel from where it begins."""
+    path, data = tmp_path / "a.tar", bytes(range(256)) * 1000
+    make_tar(path, {"first": b"x" * 3000, "second": data})
+    service, _ = serve(ArchiveBackend(path))
+    assert alongside(fetch, where(service), "/second", "/first") == [(200, data), (200, b"x" * 3000)]
 
 
 def test_stop_and_start_again(serve, turn_until, alongside, tmp_path):

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bootfw.api import ConfigError, FileMissing, IBackend, PluginContext, TransferError, boot_plugin
+from bootfw.api import ConfigError, FileMissing, IBackend, IStartable, PluginContext, TransferError, boot_plugin
 from bootfw.backends.archive import iso
 from bootfw.backends.archive.contents import ArchiveError, Packed
 from bootfw.backends.archive.opened import OpenArchive, Version, open_archive, version_of
@@ -26,7 +26,7 @@ UNPACK_OCTETS = 4 << 30
 """As much as a DVD holds."""
 
 
-@implementer(IBackend)
+@implementer(IBackend, IStartable)
 @define(eq=False)
 class ArchiveBackend:
     """The files in an archive: an ISO 9660 image (Rock Ridge, UDF, Joliet), tar (also .gz, .xz, .bz2, .zst) or zip.
@@ -89,6 +89,15 @@ class ArchiveBackend:
             return f"{self.file}: {error.strerror}"
         return "" if os.access(self.file, os.R_OK) else f"{self.file}: may not be read"
 
+    def start(self, publish: Any) -> None:
+        """See IStartable: nothing is opened before it is asked for."""
+
+    def close(self) -> None:
+        """See IStartable."""
+        if self._archive is not None:
+            self._archive.close()
+            self._archive = None
+
     def open(self, path: str, request: Any) -> Any:
         """See IBackend."""
         inside = self._inside(path)
@@ -149,6 +158,9 @@ class ArchiveBackend:
     def _came(self, outcome: Any, what: Any, done: Callable[[Any], None]) -> None:
         self._working.discard(what)
         waiting = self._waiting.pop(what)
+        if not waiting and isinstance(outcome, OpenArchive):
+            outcome.close()  # the service has stopped meanwhile, or it is opened again when somebody asks
+            return
         try:
             done(outcome)
             result: Any = None
@@ -158,9 +170,7 @@ class ArchiveBackend:
             waiting.pop(0).callback(result)
 
     def _opened(self, outcome: Any) -> None:
-        if self._archive is not None:
-            self._archive.close()
-            self._archive = None
+        self.close()
         if isinstance(outcome, ArchiveError):
             # Its files count as missing, so that other backends are asked.
             self._log.error("backend archive: {file}: {reason}", file=self.file, reason=outcome)

@@ -7,20 +7,21 @@ from typing import Any
 
 from attrs import define, field
 
+from bootfw.api import FileReader, IReader
 from bootfw.backends.archive.contents import ArchiveError, Contents, Packed, Stored
 from bootfw.backends.archive.iso import is_iso, read_iso
 from bootfw.backends.archive.packing import Unpacked, decompressor, unpack
-from bootfw.backends.archive.reader import MemberReader
+from bootfw.backends.archive.reader import MemberReader, PiecesReader
 from bootfw.backends.archive.tar import is_tar, read_tar
 from bootfw.backends.archive.zip import is_zip, read_zip
 
 Version = tuple[int, int, int, int]
-"""Another one whenever the file is: device, inode, octets, nanoseconds of its last change."""
+"""Another one whenever the file is: device, inode, octets, nanoseconds of its latest change, of its name too."""
 
 
 def version_of(status: os.stat_result) -> Version:
     """The version that the file has at the moment."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 @define(eq=False)
@@ -40,11 +41,11 @@ class OpenArchive:
     def _both(self) -> list[int]:
         return [self._fd, self._stored]
 
-    def reader(self, member: Stored) -> MemberReader:
+    def reader(self, member: Stored) -> IReader:
         """Reads a member in place."""
-        return self._reader(os.dup(self._stored), member.runs, member.modified)
+        return self._reader(os.dup(self._stored), member.runs or ((0, 0),), member.modified)
 
-    def reader_of_unpacked(self, member: Packed) -> MemberReader | None:
+    def reader_of_unpacked(self, member: Packed) -> IReader | None:
         """Reads a member that is unpacked already; None: it isn't."""
         descriptor = self.unpacked.find(member)
         if descriptor is None:
@@ -74,13 +75,17 @@ class OpenArchive:
             os.close(self._descriptors.pop())
 
     def __del__(self) -> None:
-        # Backends are never told that it is over.
+        # Of a service that was never started, or of none.
         self.close()
 
-    def _reader(self, fd: int, runs: tuple[tuple[int, int], ...], modified: float, more: int = 0) -> MemberReader:
+    def _reader(self, fd: int, runs: tuple[tuple[int, int], ...], modified: float, more: int = 0) -> IReader:
         _, inode, size, changed = self.version
-        place = runs[0][0] if runs else 0
-        return MemberReader(fd, runs, modified or changed / 1e9, f"{inode:x}-{size:x}-{changed:x}-{place:x}-{more:x}")
+        (start, octets), seconds = runs[0], changed / 1e9
+        etag = f"{inode:x}-{size:x}-{changed:x}-{start:x}-{more:x}"
+        file = FileReader(fd)
+        if len(runs) > 1:
+            return PiecesReader(file, runs, modified or seconds, etag, seconds)
+        return MemberReader(file, start, octets, modified or seconds, etag, seconds)
 
 
 def open_archive(path: Any, unpack_octets: int) -> OpenArchive:
