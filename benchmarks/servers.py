@@ -14,6 +14,44 @@ HERE = Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+class _Account:
+    """The kernel's account of a process and its children, those included that have ended and that nobody waited for.
+
+    It needs root and a control group, of either version; without, there is none.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._group: Path | None = None
+        for parent, self._usage in (("cpuacct", "cpuacct.usage"), ("unified", "cpu.stat"), (".", "cpu.stat")):
+            group = Path("/sys/fs/cgroup") / parent / f"bootfw-benchmark-{pid}"
+            try:
+                group.mkdir()
+                (group / "cgroup.procs").write_text(f"{pid}\n")
+                (group / self._usage).read_text()
+            except OSError:
+                continue
+            self._group = group
+            return
+
+    def seconds(self) -> float | None:
+        """CPU time so far."""
+        if self._group is None:
+            return None
+        text = (self._group / self._usage).read_text()
+        return int(text) / 1e9 if self._usage == "cpuacct.usage" else int(text.split()[1]) / 1e6
+
+    def close(self) -> None:
+        """Give the group back; not before its last process has ended."""
+        for _ in range(100):
+            try:
+                if self._group is not None:
+                    self._group.rmdir()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+
+
 class Server:
     """A running server; ``with`` ends it."""
 
@@ -27,6 +65,7 @@ class Server:
                 stderr=output,
                 env=_environment(Path(command[0])),
             )
+        self._account = _Account(self._process.pid)
         deadline = time.monotonic() + 10
         while not _is_bound(port, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM):
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -36,6 +75,9 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """User and system time of the server and of everything it has started."""
+        counted = self._account.seconds()
+        if counted is not None:
+            return counted
         total = 0
         for pid in _with_children(self._process.pid):
             try:
@@ -62,6 +104,7 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._account.close()
 
 
 def bootfw(root: Path, work: Path) -> Server:

@@ -1,0 +1,252 @@
+"""What a packet and a request cost the server, in machine instructions: the same on an idle machine and on a busy one.
+
+``python benchmarks/instructions.py`` runs the real port, protocol, session, backend, log and watchdog under valgrind
+(Debian: valgrind) and counts the instructions of the server's own program; the kernel's are not among them. A count
+depends on how Python was compiled, so each is told in *yardsticks*: what a fixed piece of Python costs the same
+interpreter. ``benchmarks/instructions.json`` holds what was recorded last; ``--record`` writes it anew, and
+``tests/test_instructions.py`` fails when one has grown by more than a tenth.
+"""
+
+import argparse
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+RECORDED = HERE / "instructions.json"
+AT_ONCE = 50
+BLKSIZE = 1408
+TOLERATED = 1.1
+
+# What is done, and how often more in the second run of two: the difference of their counts is what it costs.
+WORK = {
+    "yardstick": 200,
+    "packet": 40,
+    "single packet": 1000,
+    "file of 30 kB": 3,
+    "missing file": 10,
+}
+UNIT = {"packet": AT_ONCE, "file of 30 kB": AT_ONCE, "missing file": AT_ONCE}
+"""How many of what is counted make one round."""
+
+
+def measure(names: list[str]) -> dict[str, float]:
+    """Yardsticks that each of *names* costs."""
+    runs = [None, "yardstick", *names]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        none, yardstick, *others = pool.map(_counted, runs)
+    unit = (yardstick - none) / WORK["yardstick"]
+    return {
+        name: (count - none) / WORK[name] / UNIT.get(name, 1) / unit for name, count in zip(names, others, strict=True)
+    }
+
+
+def _counted(more: str | None) -> int:
+    """Instructions of a server that does a little of everything, and much of *more*."""
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        content = root / "30000"
+        content.write_bytes(bytes(30_000))
+        (root / "big").write_bytes(bytes(20_000_000))
+        counted = root / "counted"
+        command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+        command += [f"--log-file={counted}"]
+        command += [sys.executable, "-P", str(HERE / "instructions.py"), "--serve", scratch]
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        with subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as server:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            load = Load(server.stdin, server.stdout)
+            for name, rounds in WORK.items():
+                load.do(name, 3 + (rounds if name == more else 0))
+            load.close()
+            server.stdin.close()
+        told = counted.read_text()
+    found = re.search(r"I +refs: +([\d,]+)", told)
+    if found is None:
+        raise RuntimeError(f"valgrind has counted nothing:\n{told}")
+    return int(found[1].replace(",", ""))
+
+
+class Load:
+    """The clients. They are not counted, and nothing is under way while the server works."""
+
+    def __init__(self, orders: Any, answers: Any) -> None:
+        self._orders = orders
+        self._answers = answers
+        self._server = ("127.0.0.1", int(answers.readline()))
+        self._sockets: list[socket.socket] = []
+
+    def do(self, name: str, rounds: int) -> None:
+        """Have the server do *name*."""
+        if name == "yardstick":
+            self._order(f"yardstick {rounds}")
+        elif name == "packet":
+            self._lock_step(AT_ONCE, rounds)
+        elif name == "single packet":
+            self._lock_step(1, rounds)
+        else:
+            for _ in range(rounds):
+                self._files("30000" if name.startswith("file") else "missing")
+
+    def close(self) -> None:
+        """End."""
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+
+    def _order(self, words: str) -> None:
+        self._orders.write(words + "\n")
+        self._orders.flush()
+        self._answers.readline()
+
+    def _request(self, count: int, filename: str) -> list[socket.socket]:
+        request = b"\0\1" + filename.encode() + b"\0octet\0blksize\0%d\0" % BLKSIZE
+        made = []
+        for _ in range(count):
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind(("127.0.0.1", 0))
+            sock.connect(self._server)
+            sock.settimeout(10)
+            sock.send(request)
+            made.append(sock)
+        self._order(f"read {count}")
+        return made
+
+    def _acknowledge(self, sockets: list[socket.socket]) -> bytes:
+        for sock in sockets:
+            data = sock.recv(2048)
+            sock.send(b"\0\4" + (data[2:4] if data[1] == 3 else b"\0\0"))
+        self._order(f"read {len(sockets)}")
+        return data
+
+    def _lock_step(self, at_once: int, rounds: int) -> None:
+        sockets = self._request(at_once, "big")
+        for _ in range(rounds + 5):
+            self._acknowledge(sockets)
+        for sock in sockets:
+            sock.send(b"\0\5\0\0enough\0")
+        self._order(f"read {at_once}")
+        self._sockets += sockets  # a port that is used again would find its transfer
+
+    def _files(self, filename: str) -> None:
+        sockets = self._request(AT_ONCE, filename)
+        if filename != "missing":
+            while True:
+                data = self._acknowledge(sockets)
+                if data[1] == 3 and len(data) < BLKSIZE + 4:
+                    break
+        self._sockets += sockets
+
+
+def serve(root: str) -> None:
+    """The counted program: it does what standard input says, and nothing else."""
+    from twisted.internet.task import Clock
+    from twisted.python import log
+
+    from bootfw import readers
+    from bootfw.backends.directory import DirectoryBackend
+    from bootfw.backends.openat2 import walk
+    from bootfw.net.datagram import DatagramPort
+    from bootfw.net.images import Images
+    from bootfw.net.layers import LayeredBackend
+    from bootfw.net.tftp import TFTPProtocol
+    from bootfw.observe.log import LogObserver
+    from bootfw.observe.publisher import Publisher
+    from bootfw.watchdogs.adaptive import Adaptive
+
+    class Reactor(Clock):
+        """The port is read by hand."""
+
+        def addReader(self, reader: Any) -> None:
+            """Nothing waits."""
+
+        removeReader = addReader
+
+    readers._TICK = -1  # the files have just been made
+    nowhere = open(os.devnull, "w")  # noqa: SIM115
+    log.startLoggingWithObserver(log.FileLogObserver(nowhere).emit, setStdout=False)
+    reactor = Reactor()
+    publisher = Publisher(reactor, [("log", LogObserver())])
+    # valgrind does not know openat2(2) before version 3.20.
+    backend = LayeredBackend([("directory", DirectoryBackend(root, resolve=walk))])
+    protocol = TFTPProtocol(reactor, backend, Adaptive(), publisher.publish, images=Images(1 << 28))
+    port = DatagramPort(reactor, protocol, "0.0.0.0", 0)
+    port.startListening()
+    sys.stdout.write(f"{port.getHost().port}\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        order, number = line.split()
+        if order == "yardstick":
+            yardstick(int(number))
+        else:
+            end = port.counters.received + int(number)
+            while port.counters.received < end:
+                port.doRead()
+            reactor.advance(0.0005)
+        sys.stdout.write("done\n")
+        sys.stdout.flush()
+
+
+class Thing:
+    """A part of the yardstick."""
+
+    __slots__ = ("number", "text")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.text = ""
+
+    def doubled(self, more: int) -> int:
+        """Some arithmetic behind a call."""
+        self.number += more
+        return self.number * 2
+
+
+def yardstick(rounds: int) -> None:
+    """What Python programs are made of: calls, attributes, dictionaries, lists, texts and octets."""
+    things = {number: Thing(number) for number in range(64)}
+    for _ in range(rounds):
+        found = []
+        for number in range(64):
+            thing = things.get(number)
+            if thing is not None and thing.doubled(number) & 1 == 0:
+                thing.text = f"{number}: {thing.number & 0xFF}"
+                found.append((number, thing.text, thing.text.encode()[:2]))
+        b"".join([octets for _, _, octets in found])
+
+
+def main() -> int:
+    """Print the table; 1: something has grown."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--serve", help=argparse.SUPPRESS)
+    options.add_argument("--record", action="store_true", help="keep the figures as those to be compared with")
+    asked = options.parse_args()
+    if asked.serve:
+        serve(asked.serve)
+        return 0
+    recorded = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
+    version = "{}.{}".format(*sys.version_info)
+    figures = measure([name for name in WORK if name != "yardstick"])
+    before = recorded.get(version, {})
+    for name, figure in figures.items():
+        change = f"{figure / before[name] - 1:+.1%}" if name in before else "new"
+        sys.stdout.write(f"{name:16} {figure:8.3f} yardsticks {change:>8}\n")
+    if asked.record:
+        recorded[version] = {name: round(figure, 4) for name, figure in figures.items()}
+        RECORDED.write_text(json.dumps(recorded, indent=2) + "\n")
+        return 0
+    return int(any(figure > before.get(name, figure) * TOLERATED for name, figure in figures.items()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,28 @@
+"""What a packet and a request cost: no more than a tenth above what benchmarks/instructions.json says."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+VERSION = "{}.{}".format(*sys.version_info)
+
+
+@pytest.mark.interop
+def test_nothing_costs_much_more_than_it_did():
+    if shutil.which("valgrind") is None:
+        pytest.skip("valgrind is not installed")
+    spec = importlib.util.spec_from_file_location("instructions", BENCHMARKS / "instructions.py")
+    instructions = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(instructions)
+    recorded = json.loads(instructions.RECORDED.read_text()).get(VERSION)
+    if recorded is None:
+        pytest.skip(f"nothing is recorded for Python {VERSION}: python -P benchmarks/instructions.py --record")
+    figures = instructions.measure(list(recorded))
+    most = {name: figure * instructions.TOLERATED for name, figure in recorded.items()}
+    grown = {name: (recorded[name], figure) for name, figure in figures.items() if figure > most[name]}
+    assert grown == {}
