@@ -239,7 +239,8 @@ class TFTPProtocol(DatagramProtocol):
         if data[:2] != _ACK or len(data) < 4:
             self._not_resumed(orphan.begun, "its worker ended, and then the client")
             return True
-        transfer = ReadTransfer(evolve(orphan.begun.request, lookup=self._lookup), b"", via, self._around)
+        request = evolve(orphan.begun.request, lookup=self._lookup, own_urls=self._own_urls)
+        transfer = ReadTransfer(request, b"", via, self._around)
         transfer.begun, transfer.resumed = orphan.begun, orphan.block(data[2] << 8 | data[3])
         self._open(transfer, now)
         return True

@@ -252,9 +252,10 @@ def without_lookup(event: Event) -> Event:
 
 
 def with_lookup(event: Event, lookup: Callable[[Address], Client] | None) -> Event:
-    """*event* with that look-up for who asks."""
+    """*event* with that look-up for who asks, and none for our URLs, which only backends ask for."""
     if type(event) is TransferEnded:
-        return evolve(event, report=evolve(event.report, request=evolve(event.report.request, lookup=lookup)))
+        request = evolve(event.report.request, lookup=lookup, own_urls=None)
+        return evolve(event, report=evolve(event.report, request=request))
     if isinstance(event, (TransferBegun, TransferRefused, SecondStageFound)):
-        return evolve(event, request=evolve(event.request, lookup=lookup))
+        return evolve(event, request=evolve(event.request, lookup=lookup, own_urls=None))
     return event

@@ -10,7 +10,13 @@ from bootfw.net.worker import BEHIND, Telling, Worker
 from bootfw.net.workers import with_lookup, without_lookup
 from bootfw.values import Agreed, Client, Outcome, TransferReport, TransferRequest
 
-REQUEST = TransferRequest("file", "file", ("10.0.0.9", 2070), lookup=lambda peer: Client(peer[0]))
+REQUEST = TransferRequest(
+    "file",
+    "file",
+    ("10.0.0.9", 2070),
+    lookup=lambda peer: Client(peer[0]),
+    own_urls=lambda server: (f"http://{server}", ""),  # no function can go to another process
+)
 BEGUN = TransferBegun(1.0, REQUEST, Agreed())
 REFUSED = TransferRefused(2.0, REQUEST, 1, "File not found")
 ENDED = TransferEnded(3.0, TransferReport(REQUEST, Agreed(), Outcome.COMPLETE, "", 5, 1, 0, 1.0, 3.0))
