@@ -26,6 +26,8 @@ class Boot:
     """Lays out what is served, and says what is for whom, as in servers.Task."""
     proxy: bool = False
     """Somebody else gives the addresses."""
+    ipv6: bool = False
+    """By IPv6 alone."""
     machines: int = 1
     quick: bool = False
     """It is a part of every run of the tests."""
@@ -110,6 +112,19 @@ def _grub_by_http_boot(served: Served) -> Mapping[str, str]:
     return {"x86_64-uefi-http": "{http}/" + served.grub_from("http", "x86_64-efi")}
 
 
+def _uefi6(pxe: bool) -> Callable[[Lab], Program]:
+    """It tries HTTPv4 for a minute before HTTPv6."""
+    return lambda lab: start_uefi_machine(lab, pxe4=False, pxe6=pxe)
+
+
+def _pxe6(served: Served) -> Mapping[str, str]:
+    return {"x86_64-uefi": served.grub_that_says_it("x86_64-efi")}
+
+
+def _http6(served: Served) -> Mapping[str, str]:
+    return {"x86_64-uefi-http": "{http}/" + served.grub_that_says_it("x86_64-efi")}
+
+
 def _grub_beside(served: Served) -> Mapping[str, str]:
     """GRUB takes the server that gave the address for its own, unless its image says another."""
     return {"arm64-uefi": served.grub_from("tftp", "arm64-efi", foreign_grub("arm64", "arm64-efi"))}
@@ -150,6 +165,8 @@ BOOTS = (
     Boot("uefi-syslinux-linux", _uefi("x86_64"), _syslinux_efi),
     Boot("uefi-shim-grub", _uefi("x86_64-secure"), _shim),
     Boot("uefi-http4-grub", lambda lab: start_uefi_machine(lab, pxe4=False), _grub_by_http_boot),
+    Boot("uefi-pxe6", _uefi6(pxe=True), _pxe6, ipv6=True),
+    Boot("uefi-http6", _uefi6(pxe=False), _http6, ipv6=True, seconds=150),
     Boot("uefi-ia32-grub", _uefi("ia32"), _grub("x86-uefi", "i386-efi")),
     Boot("uefi-arm64-grub", _uefi("arm64"), _grub("arm64-uefi", "arm64-efi", "arm64"), quick=True),
     Boot("uefi-arm64-grub-proxy", _uefi("arm64"), _grub_beside, proxy=True),

@@ -12,6 +12,8 @@ from ..machines.linux import busybox, foreign, initramfs, linux_kernel
 SERVER = "10.77.0.1"
 """The boot server's address: GRUB images have it in them."""
 
+SERVER6 = "fd77::1"
+
 GRUB = "grub"
 """The directory of its modules and its ``grub.cfg``."""
 
@@ -76,6 +78,19 @@ class Served:
         self.grub_menu(platform, linux=linux)
         suffix = "0" if platform == "i386-pc" else "efi"
         return f"{GRUB}/{platform}/core.{suffix}"
+
+    def grub_that_says_it(self, platform: str) -> str:
+        """An image with the marker inside."""
+        need("grub-mkimage")
+        need(f"/usr/lib/grub/{platform}/echo.mod")
+        script = self.root.parent / "says.cfg"
+        script.write_text(f"echo {self.marker}\nsleep 600\n")
+        name = "says.efi"
+        _run(
+            *("grub-mkimage", "-O", platform, "-p", "/", "-c", str(script), "-o", str(self.root / name)),
+            *("echo", "sleep"),
+        )
+        return name
 
     def grub_from(self, protocol: str, platform: str, modules: Path | None = None) -> str:
         """One image that fetches its menu from SERVER by *protocol*, ``tftp`` or ``http``."""

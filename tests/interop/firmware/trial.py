@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..lab import Host, Lab, wait_until
 from .boots import Boot
-from .files import SERVER, Served
-from .servers import Task, start_address_server, start_router
+from .files import SERVER, SERVER6, Served
+from .servers import Task, bootfw, start_address_server, start_address_server6, start_router
 
 _PATIENCE = {0: 1.0, 2: 2.0, 5: 3.0}
 """How much longer a boot may take at a loss of so many percent: what firmware waits for is counted in seconds."""
@@ -27,11 +27,16 @@ def try_boot(boot: Boot, start_server: Callable[[Lab, Host, Task], None], lab: L
     """
     served = Served(scratch / "served", f"marker-{secrets.token_hex(8)}")
     served.root.mkdir()
-    task = Task(served.root, boot.prepare(served), boot.proxy)
+    task = Task(served.root, boot.prepare(served), boot.proxy, boot.ipv6)
     if boot.proxy:
         start_address_server(lab)
-    start_server(lab, lab.host("server", f"{SERVER}/24"), task)
-    start_router(lab)
+    if boot.ipv6:
+        if start_server is bootfw:
+            start_address_server6(lab)
+        start_server(lab, lab.host("server", f"{SERVER6}/64"), task)
+    else:
+        start_server(lab, lab.host("server", f"{SERVER}/24"), task)
+        start_router(lab)
     if loss:
         lab.lose(loss)
     began = time.monotonic()
