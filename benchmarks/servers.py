@@ -112,7 +112,7 @@ def bootfw(root: Path, work: Path) -> Server:
     port = 20169
     configuration = work / "bootfw.toml"
     configuration.write_text(
-        f'[tftp]\nlisten = ["127.0.0.1:{port}"]\n[dhcp]\nmode = "off"\n[http]\nlisten = []\n'
+        f'[bootfw]\nworkers = 1\n[tftp]\nlisten = ["127.0.0.1:{port}"]\n[dhcp]\nmode = "off"\n[http]\nlisten = []\n'
         f'[[backend]]\nuse = "directory"\nroot = "{root}"\n'
     )
     twistd = Path(sys.executable).with_name("twistd")

@@ -78,6 +78,9 @@ class DatagramPort:
         self._port = port
         self._given = sock
         self._receive = protocol.datagrams_received if IBatchReceiver.providedBy(protocol) else self._receive_singly
+        named = ILoggingContext.providedBy(protocol)
+        # Asked for at each wake-up.
+        self._prefix = f"{protocol.logPrefix() if named else type(protocol).__name__} (UDP)"
         self._open = False
         self._reading = False
         self._stopped: list[defer.Deferred[None]] = []
@@ -291,8 +294,7 @@ class DatagramPort:
 
     def logPrefix(self) -> str:
         """For the reactor's log lines."""
-        named = ILoggingContext.providedBy(self._protocol)
-        return f"{self._protocol.logPrefix() if named else type(self._protocol).__name__} (UDP)"
+        return self._prefix
 
 
 def _nothing_answered(count: int) -> tuple[float, Left]:
