@@ -7,6 +7,7 @@ from bootfw.dhcp.expand import check_placeholders, expand
 from bootfw.dhcp.fitting import ipxe_can_load
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.subnet import Host, Subnet
+from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import (
     AccessViolation,
     BootfwError,
@@ -74,7 +75,7 @@ from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.service import BootService
-from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.values import (
     Address,
     Agreed,
@@ -113,6 +114,7 @@ __all__ = [
     "Client",
     "ClientsLimited",
     "ConfigError",
+    "DHCP6Settings",
     "DHCPSettings",
     "DatagramsMalformed",
     "DiskFull",
@@ -125,6 +127,7 @@ __all__ = [
     "HTTPSettings",
     "HandshakeFailed",
     "Host",
+    "Host6",
     "HostClass",
     "IAdaptiveWatchdog",
     "IBackend",
@@ -168,6 +171,7 @@ __all__ = [
     "Settings",
     "StateError",
     "Subnet",
+    "Subnet6",
     "TFTPSettings",
     "TransferBegun",
     "TransferEnded",

@@ -29,9 +29,10 @@ class Lease:
     """One address and its latest client. The address is the key: a later record of it replaces the earlier."""
 
     address: str
-    """Dotted quad."""
+    """Dotted quad, or IPv6 in its usual spelling."""
     client: bytes
-    """Who has it, as :mod:`bootfw.dhcp.identity` names clients; empty when nobody known has."""
+    """Who has it, as :mod:`bootfw.dhcp.identity` and, by DHCPv6, :class:`bootfw.dhcp.bindings6.Holder` name clients;
+    empty when nobody known has."""
     mac: str
     """Lower-case with colons; "" when the hardware has none."""
     state: LeaseState
@@ -40,7 +41,7 @@ class Lease:
     expires: float
     """Seconds since the epoch; NEVER: it has no end. A RELEASED lease ended then."""
     client_id: bytes = b""
-    """Option 61, for the operator."""
+    """Option 61, for the operator; by DHCPv6 the DUID."""
     uuid: str = ""
     """Option 97 in SMBIOS text form, for the operator."""
     hostname: str = ""

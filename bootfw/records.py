@@ -4,8 +4,8 @@ This is what ``bootfw leases --json`` prints and what goes over the control sock
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Network
-from socket import inet_aton
+from ipaddress import IPv6Network, ip_network
+from socket import AF_INET6, inet_aton, inet_pton
 from typing import Any
 
 from attrs import frozen
@@ -14,11 +14,15 @@ from bootfw.lease import NEVER, Lease, LeaseState, Reservation, mac_text, octets
 
 Record = dict[str, Any]
 
+_IPV6 = 1 << 32
+
 STATES = ("active", "expired", "released", "declined")
 
 
 def number(address: str) -> int:
-    """A dotted quad as an integer, to sort and compare by."""
+    """An address as an integer, to sort and compare by: that of IPv6 is above all of IPv4."""
+    if ":" in address:
+        return _IPV6 + int.from_bytes(inet_pton(AF_INET6, address))
     return int.from_bytes(inet_aton(address))
 
 
@@ -138,7 +142,7 @@ class Selection:
     state: str = ""
     """One of STATES; "": any."""
     network: str = ""
-    """``"10.77.0.0/24"``; "": anywhere."""
+    """``"10.77.0.0/24"`` or ``"fd77::/64"``; "": anywhere."""
 
     def __attrs_post_init__(self) -> None:
         if self.state and self.state not in STATES:
@@ -165,7 +169,8 @@ class Selection:
         if not self.network:
             return 0, 0
         try:
-            network = IPv4Network(self.network, strict=False)
+            network = ip_network(self.network, strict=False)
         except ValueError:
             raise ValueError(f'must be a network, such as "10.77.0.0/24", not "{self.network}"') from None
-        return int(network.network_address), int(network.broadcast_address)
+        above = _IPV6 if isinstance(network, IPv6Network) else 0
+        return above + int(network.network_address), above + int(network.broadcast_address)

@@ -15,6 +15,7 @@ from zope.interface.verify import verifyObject
 from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, ILeaseStore, IWatchdogPolicy
 from bootfw.net.addresses import AddressProtocol
+from bootfw.net.addresses6 import Address6Protocol
 from bootfw.net.attendants import Attendants
 from bootfw.net.clients import Clients
 from bootfw.net.datagram import listen
@@ -98,7 +99,7 @@ class BootService(MultiService):
         self._watchdog = _default("adaptive", "bootfw.watchdogs", reactor) if watchdog is None else watchdog
         verifyObject(IWatchdogPolicy, self._watchdog)
         self._leases = leases
-        if self._settings.dhcp.mode == "server":
+        if "server" in (self._settings.dhcp.mode, self._settings.dhcp6.mode):
             self._leases = _default("sqlite", "bootfw.leases", reactor) if leases is None else leases
             verifyObject(ILeaseStore, self._leases)
         self._control = control
@@ -217,11 +218,11 @@ class BootService(MultiService):
             return
         try:
             self._stores.start()
-            if self._answers_dhcp:
+            if self._settings.answers_dhcp:
                 self._attendants.start()
             for service, address, protocol in self._wanted():
                 self._bind_one(service, address, protocol)
-            if self._control is not None and self._answers_dhcp:
+            if self._control is not None and self._settings.answers_dhcp:
                 self._attendants.listen(self._control, self._leasing.operations if self._leasing else None)
             for name, backend in self._backends:
                 problem = backend.problem() if hasattr(backend, "problem") else ""
@@ -292,35 +293,29 @@ class BootService(MultiService):
 
     def _wanted_of_dhcp6(self) -> list[tuple[str, ListenAddress, Any]]:
         settings = self._settings.dhcp6
+        if settings.mode == "server":
+            leasing = self._new_leasing()
+            protocol = self._dhcp6(Address6Protocol, addresses=leasing.server6, ledger=leasing.ledger)
+            return [("dhcp6", ("::", settings.server_port), protocol)]
         if settings.mode == "off" or not self._resolvers:
             return []
-        chain, duid = self._new_chain(), own_duid()
-        return [
-            (
-                kind.service,
-                ("::", port),
-                kind(
-                    self._reactor,
-                    chain,
-                    self._publisher.publish,
-                    duid,
-                    settings=settings,
-                    interfaces=self._interfaces,
-                    clients=self._clients,
-                    personas=self._personas,
-                    own_urls=self._urls.of,
-                    hardware_address=self._neighbours.hardware_address,
-                ),
-            )
-            for port, kind in (
-                (settings.server_port, DHCP6Protocol),
-                (settings.boot_server_port, BootServer6Protocol),
-            )
-        ]
+        ports = (settings.server_port, DHCP6Protocol), (settings.boot_server_port, BootServer6Protocol)
+        return [(kind.service, ("::", port), self._dhcp6(kind)) for port, kind in ports]
 
-    @property
-    def _answers_dhcp(self) -> bool:
-        return self._settings.dhcp.mode != "off" or self._settings.dhcp6.mode != "off"
+    def _dhcp6(self, kind: type[DHCP6Protocol], **more: Any) -> DHCP6Protocol:
+        return kind(
+            self._reactor,
+            self._new_chain(),
+            self._publisher.publish,
+            own_duid(),
+            settings=self._settings.dhcp6,
+            interfaces=self._interfaces,
+            clients=self._clients,
+            personas=self._personas,
+            own_urls=self._urls.of,
+            hardware_address=self._neighbours.hardware_address,
+            **more,
+        )
 
     def _boot_protocol(self, kind: type[DHCPProtocol]) -> DHCPProtocol:
         return kind(
@@ -341,9 +336,16 @@ class BootService(MultiService):
             self._chain = ResolverChain(self._reactor, self._resolvers, self._publisher.publish, within, self._made)
         return self._chain
 
+    def _new_leasing(self) -> Leasing:
+        """One for both families: they have one store."""
+        if self._leasing is None:
+            dhcp, dhcp6 = self._settings.dhcp, self._settings.dhcp6
+            self._leasing = Leasing(self._reactor, self._leases, dhcp, self._publisher.publish, dhcp6)
+        return self._leasing
+
     def _address_protocol(self) -> AddressProtocol:
         settings, publish = self._settings.dhcp, self._publisher.publish
-        self._leasing = leasing = Leasing(self._reactor, self._leases, settings, publish)
+        leasing = self._new_leasing()
         return AddressProtocol(
             self._reactor,
             self._new_chain(),

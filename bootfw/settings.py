@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.subnet import Subnet, check_together
+from bootfw.dhcp.subnet6 import Subnet6, check_together6
 from bootfw.errors import ConfigError
 from bootfw.personas.rule import Rule
 
@@ -174,15 +175,30 @@ class DHCPSettings:
 class DHCP6Settings:
     """``[dhcp6]``"""
 
-    mode: str = field(default="off", validator=one_of("off", "proxy"))
+    mode: str = field(default="off", validator=one_of("off", "proxy", "server"))
     """`"proxy"`: tells boot clients what to load and leaves addresses to the DHCPv6 server or router that is already
-    there. `"off"`: no DHCPv6 at all. Without any configuration file it is `"proxy"`, where its ports are free."""
+    there. `"server"`: gives the addresses too, to all clients. `"off"`: no DHCPv6 at all. Without any configuration
+    file it is `"proxy"`, where its ports are free."""
     server_port: int = field(default=547, validator=_port, metadata={"key": ("ports", "server")})
     """UDP port for clients and relays."""
     client_port: int = field(default=546, validator=_port, metadata={"key": ("ports", "client")})
     """UDP port that the clients are answered on."""
     boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
     """UDP port of the PXE boot server."""
+    new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
+    """Unknown clients that are given an address in a second, for each interface, and for each relay and port. Those we
+    know are always served. 0: any number."""
+    subnets: tuple[Subnet6, ...] = field(
+        default=(), converter=tuple, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet6}
+    )
+    """The subnets that addresses are given in, `[[dhcp6.subnet]]`; see below."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.mode == "server" and not self.subnets:
+            raise ConfigError('"server" needs a [[dhcp6.subnet]] to give addresses of', ("mode",))
+        if self.mode != "server" and self.subnets:
+            raise ConfigError(f'no addresses are given with mode = "{self.mode}"; that takes "server"', ("subnet",))
+        check_together6(self.subnets)
 
 
 @frozen
@@ -227,3 +243,8 @@ class Settings:
     dhcp6: DHCP6Settings = field(factory=DHCP6Settings)
     http: HTTPSettings = field(factory=HTTPSettings)
     persona: tuple[Rule, ...] = ()
+
+    @property
+    def answers_dhcp(self) -> bool:
+        """Of either family."""
+        return self.dhcp.mode != "off" or self.dhcp6.mode != "off"

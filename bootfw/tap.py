@@ -183,16 +183,17 @@ def _contents(parts: Parts) -> list[tuple[str, str]]:
     def names(things: Iterable[tuple[str, Any]]) -> str:
         return ", ".join(name for name, _ in things) or "none"
 
-    dhcp = parts.settings.dhcp
+    dhcp, dhcp6 = parts.settings.dhcp, parts.settings.dhcp6
     silent = not parts.resolvers and dhcp.mode == "proxy"
     http = parts.settings.http
     certificate = [("certificate", _certificate(http))] if http.https_listen else []
+    networks = [str(each.network) for each in dhcp.subnets] + [str(each.network) for each in dhcp6.subnets]
     given = [
-        ("addresses", ", ".join(str(subnet.network) for subnet in dhcp.subnets)),
+        ("addresses", ", ".join(networks)),
         ("leases", parts.leases[0]),
     ]
     return [
-        *(given if dhcp.mode == "server" else []),
+        *(given if "server" in (dhcp.mode, dhcp6.mode) else []),
         *certificate,
         ("backends", names(parts.backends)),
         ("resolvers", names(parts.resolvers) + (", so there is no DHCP" if silent else "")),

@@ -88,10 +88,11 @@ def test_check_says_what_would_run(capsys: pytest.CaptureFixture[str], config: P
 def test_check_shows_where_addresses_are_given(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(
         '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[leases]\nuse = "memory"\n'
+        '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\n'
     )
     code, out, _ = ends(capsys, "--check", "-c", str(tmp_path / "bootfw.toml"))
     assert code == 0
-    assert "addresses  10.77.0.0/24\nleases     memory\n" in out
+    assert "addresses  10.77.0.0/24, fd77::/64\nleases     memory\n" in out
 
 
 def test_check_without_a_file_checks_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,7 +125,8 @@ def _import(options: argparse.Namespace) -> None:
     leases, reservations = _source(options).take_over(list(found.leases.values()), found.reservations, now)
     for line in found.left_out:
         sys.stderr.write(f"left out: {printable(line)}\n")
-    outside = [a for a in found.leases if not any(number(a) in each for each in _bounds(settings.subnets))]
+    bounds = _bounds([*settings.subnets, *configuration.settings.dhcp6.subnets])
+    outside = [a for a in found.leases if not any(number(a) in each for each in bounds)]
     if outside:
         sys.stderr.write(f"of no subnet of the configuration: {len(outside)}, such as {outside[0]}\n")
     kept = len(found.leases) - leases
@@ -144,7 +145,7 @@ def _foreign(text: str, now: float, by_client_id: bool) -> Foreign:
 
 def _bounds(subnets: Iterable[Any]) -> list[range]:
     networks = [subnet.network for subnet in subnets]
-    return [range(int(network.network_address), int(network.broadcast_address) + 1) for network in networks]
+    return [range(number(str(network[0])), number(str(network[-1])) + 1) for network in networks]
 
 
 def _reservations(options: argparse.Namespace) -> None:

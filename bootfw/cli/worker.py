@@ -20,7 +20,7 @@ from bootfw.net.openfiles import allow_many_files
 from bootfw.net.orphans import Orphan
 from bootfw.net.worker import Place, Telling, Worker
 from bootfw.service import BootService
-from bootfw.settings import DHCPSettings
+from bootfw.settings import DHCP6Settings, DHCPSettings
 from bootfw.values import Address
 
 _FROM, _TO = 3, 4
@@ -79,7 +79,7 @@ class Program:
         tftp = evolve(settings.tftp, cache_octets=settings.tftp.cache_octets // count)
         self._service = service = BootService(
             reactor,
-            settings=evolve(settings, dhcp=DHCPSettings(mode="off"), tftp=tftp),
+            settings=evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp),
             backends=parts.backends,
             watchdog=parts.watchdog[1],
             observers=[("telling", telling)],

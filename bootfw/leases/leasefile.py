@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from socket import inet_aton, inet_ntoa
+from socket import AF_INET6, inet_aton, inet_ntoa, inet_ntop, inet_pton
 
 from attrs import define
 
@@ -16,12 +16,10 @@ from bootfw.api import Lease, LeaseState, LeaseStoreError, Reservation
 APPLICATION = 0x62667731
 """SQLite's application id of our files: "bfw1"."""
 
-SCHEMA = 1
+SCHEMA = 2
 """SQLite's user version: grows with each change of the tables."""
 
-TABLES = """
-CREATE TABLE lease (
-    address INTEGER PRIMARY KEY,
+_LEASE = """
     client BLOB NOT NULL,
     mac TEXT NOT NULL,
     client_id BLOB NOT NULL,
@@ -31,7 +29,14 @@ CREATE TABLE lease (
     granted REAL NOT NULL,
     expires REAL NOT NULL,
     kind TEXT NOT NULL
-);
+"""
+
+IPV6_TABLE = f"CREATE TABLE lease6 (address BLOB PRIMARY KEY, {_LEASE}) WITHOUT ROWID;"
+"""What the second version has more than the first."""
+
+TABLES = f"""
+CREATE TABLE lease (address INTEGER PRIMARY KEY, {_LEASE});
+{IPV6_TABLE}
 CREATE TABLE reservation (
     position INTEGER PRIMARY KEY,
     address TEXT NOT NULL,
@@ -44,7 +49,8 @@ CREATE TABLE reservation (
 );
 """
 
-Row = tuple[int, bytes, str, bytes, str, bytes, str, float, float, str]
+Row = tuple[int | bytes, bytes, str, bytes, str, bytes, str, float, float, str]
+"""The address is a number, that of IPv6 its octets: SQLite's numbers have 64 bits."""
 
 LARGEST = 1024
 """Rows in one statement. SQLite allows 32766 values in one since 3.32, and a row has ten."""
@@ -61,7 +67,7 @@ _STATES = {state.value: state for state in LeaseState}
 def row_of(lease: Lease) -> Row:
     """What LeaseFile.write() takes."""
     return (
-        int.from_bytes(inet_aton(lease.address)),
+        inet_pton(AF_INET6, lease.address) if ":" in lease.address else int.from_bytes(inet_aton(lease.address)),
         lease.client,
         lease.mac,
         lease.client_id,
@@ -97,7 +103,7 @@ class LeaseFile:
             with _explained(path):
                 # Before anything is read: then there is no shared memory, and no second process.
                 db.execute("PRAGMA locking_mode = EXCLUSIVE")
-                _recognize(path, db)
+                version = _recognize(path, db)
                 (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
                 if mode != "wal":
                     raise LeaseStoreError(f"{path}: can't keep leases safely here: SQLite's journal is {mode}, not wal")
@@ -106,6 +112,9 @@ class LeaseFile:
                 (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise _damaged(path, " ".join(found.split()))
+            if version < SCHEMA:
+                with _explained(path):
+                    db.executescript(f"BEGIN; {IPV6_TABLE} PRAGMA user_version = {SCHEMA}; COMMIT;")
         except BaseException:
             db.close()
             raise
@@ -136,30 +145,44 @@ class LeaseFile:
             _sync(path.parent)
 
     def leases(self) -> Iterator[Lease]:
-        """All of them, by address. Nothing is written while they are read."""
+        """All of them, by address, those of IPv6 last. Nothing is written while they are read."""
         with _explained(self.path):
-            for row in self._db.execute(f"SELECT {_COLUMNS} FROM lease ORDER BY address"):
-                number, client, mac, client_id, uuid, hostname, state, granted, expires, kind = row
-                # SQLite's columns take values of any type.
-                if tuple(map(type, row)) != _TYPES or not 0 <= number < 1 << 32 or state not in _STATES:
-                    raise _damaged(self.path, f"the lease numbered {number} makes no sense")
-                address = inet_ntoa(number.to_bytes(4))
-                yield Lease(address, client, mac, _STATES[state], granted, expires, client_id, uuid, hostname, kind)
+            for table, types in (("lease", _TYPES), ("lease6", (bytes, *_TYPES[1:]))):
+                for row in self._db.execute(f"SELECT {_COLUMNS} FROM {table} ORDER BY address"):
+                    number, client, mac, client_id, uuid, hostname, state, granted, expires, kind = row
+                    # SQLite's columns take values of any type.
+                    if tuple(map(type, row)) != types or state not in _STATES:
+                        raise self._makes_no_sense(number)
+                    try:
+                        address = inet_ntop(AF_INET6, number) if types[0] is bytes else inet_ntoa(number.to_bytes(4))
+                    except (OverflowError, ValueError) as error:
+                        raise self._makes_no_sense(number) from error
+                    yield Lease(address, client, mac, _STATES[state], granted, expires, client_id, uuid, hostname, kind)
+
+    def _makes_no_sense(self, number: object) -> LeaseStoreError:
+        shown = number.hex() if isinstance(number, bytes) else number
+        return _damaged(self.path, f"the lease numbered {shown} makes no sense")
 
     def write(self, rows: Sequence[Row]) -> None:
         """Keep the leases; they are durable when it returns. Of several for one address the last counts."""
         with _explained(self.path):
             for first in range(0, len(rows), LARGEST):
-                self._write(rows[first : first + LARGEST])
+                batch = rows[first : first + LARGEST]
+                ipv6 = [row for row in batch if type(row[0]) is bytes]
+                self._write("lease", [row for row in batch if type(row[0]) is int] if ipv6 else batch)
+                self._write("lease6", ipv6)
 
-    def _write(self, rows: Sequence[Row]) -> None:
+    def _write(self, table: str, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
         # One statement, and a transaction of its own. sqlite3 lets go of the interpreter for each, and gets it back
         # from a busy reactor only after 5 ms (sys.getswitchinterval()). Measured beside one, in batches of 150:
         # executemany() 600 leases/s, this 11,000.
         # The number of rows is made a power of two by repeating the last, so that few statements are ever prepared.
         count = 1 << (len(rows) - 1).bit_length()
         values = [value for row in rows for value in row] + list(rows[-1]) * (count - len(rows))
-        self._db.execute(_REPLACE + ",".join([_PLACES] * count), values)
+        places = ",".join([_PLACES] * count)
+        self._db.execute(f"INSERT OR REPLACE INTO {table} ({_COLUMNS}) VALUES {places}", values)
 
     def reservations(self) -> Iterator[Reservation]:
         """All of them, in the order that they were given."""
@@ -204,20 +227,20 @@ class LeaseFile:
 
 
 _PLACES = "(?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)"
-_REPLACE = f"INSERT OR REPLACE INTO lease ({_COLUMNS}) VALUES "
 
 
-def _recognize(path: Path, db: sqlite3.Connection) -> None:
-    """It is one of ours, and not of a later version."""
+def _recognize(path: Path, db: sqlite3.Connection) -> int:
+    """It is one of ours, and not of a later version: the version."""
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
         raise _damaged(path, "it is not a lease file of bootfw")
-    if version != SCHEMA:
+    if not 0 < version <= SCHEMA:
         raise LeaseStoreError(
             f"{path}: was written by another version of bootfw: its tables are of version {version}, "
             f"and this one knows version {SCHEMA}"
         )
+    return int(version)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """How many unknown clients are given an address in a second: a flood of invented ones must not empty the pools."""
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from math import inf
 
 from bootfw.dhcp.answer import Arrival
@@ -10,9 +11,6 @@ from bootfw.wire.options import Option
 _NOWHERE = "0.0.0.0"
 _AGENT = Option.RELAY_AGENT_INFORMATION
 _PLACES = 4096
-
-_Place = tuple[str, str, bytes]
-"""Our address there; the relay; the relay's option 82, which tells the switch port."""
 
 
 SHARE = 4
@@ -28,8 +26,9 @@ class Admission:
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
-        self._left: OrderedDict[_Place, tuple[float, float]] = OrderedDict()
-        """How many more, and the time of the last one."""
+        self._left: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+        """How many more, and the time of the last one, for each of our addresses, relays, and ports of switches (the
+        relay's option 82)."""
 
     def admit(self, message: Message, arrival: Arrival, now: float, free: int) -> bool:
         """Whether one more is given an address; it is then counted.
@@ -42,7 +41,16 @@ class Admission:
         circuit = message.options.get(_AGENT, b"") if message.giaddr != _NOWHERE else b""
         if not circuit:  # else it is a single port of a switch
             most = max(most, free / SHARE)
-        place = arrival.server, message.giaddr, circuit
+        return self._take((arrival.server, message.giaddr, circuit), most, now)
+
+    def admit6(self, wire: Hashable, now: float) -> bool:
+        """The same by DHCPv6, whose pools are large.
+
+        :param wire: what tells it, or the relay and its port, from others.
+        """
+        return self._per_second == inf or self._take(wire, self._per_second, now)
+
+    def _take(self, place: Hashable, most: float, now: float) -> bool:
         left, last = self._left.get(place, (most, now))
         left = min(most, left + (now - last) * most)
         admitted = left >= 1

@@ -44,6 +44,8 @@ class Place:
     """Ours on that wire."""
     asked: str = ""
     """The one that it was sent to; "" when that was a group."""
+    unicast: bool = False
+    """It was sent to a single address."""
 
     def server(self) -> str:
         """Our address as clients are told of it; "" when we have none that they could come to."""
@@ -198,9 +200,10 @@ class DHCP6Protocol(DatagramProtocol):
     def _place_of(self, via: Via | None) -> Place:
         if via is None:
             return Place("", asked=self._server)
-        asked = "" if via.destination.startswith(("ff", "fe8")) else via.local
+        unicast = not via.destination.startswith("ff")
+        asked = via.local if unicast and not via.destination.startswith("fe8") else ""
         ours = tuple(each for each in ipv6_addresses() if each.interface == via.interface)
-        return Place(self._interfaces.name(via.interface), ours, self._server or asked)
+        return Place(self._interfaces.name(via.interface), ours, self._server or asked, unicast)
 
     def _classified(self, asked: Asked, *, boot_server: bool = False, addresses: bool = False) -> BootRequest | NotOurs:
         server = self._server_for(asked)

@@ -6,6 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.server6 import AddressServer6
 from bootfw.interfaces import ILeaseStore
 from bootfw.lease import Reservation
 from bootfw.net.control import ControlError, Operation, done
@@ -24,15 +25,22 @@ class LeaseControl:
     """Looks into an AddressServer, and changes it and its store together.
 
     :param reactor: IReactorTime.
+    :param server6: that of DHCPv6, if there is one. Its reservations are those of the configuration.
     :param reservations: what the store keeps; the server has them already. Those of the configuration are not among
         them, and can't be taken back while the server runs.
     """
 
     def __init__(
-        self, reactor: Any, server: AddressServer, store: ILeaseStore, reservations: Iterable[Reservation]
+        self,
+        reactor: Any,
+        server: AddressServer,
+        store: ILeaseStore,
+        reservations: Iterable[Reservation],
+        server6: AddressServer6 | None = None,
     ) -> None:
         self._reactor = reactor
         self._server = server
+        self._server6 = server6
         self._store = store
         self._reservations = list(reservations)
 
@@ -54,12 +62,14 @@ class LeaseControl:
             raise ControlError(str(error)) from error
         now = self._reactor.seconds()
         # As they are now: clients go on while they are told.
-        return (lease_record(lease, now) for lease in selection.leases(list(self._server.leases()), now))
+        every = [lease for server in self._servers() for lease in server.leases()]
+        return (lease_record(lease, now) for lease in selection.leases(every, now))
 
     def release(self, given: Mapping[str, Any]) -> "Deferred[Any]":
         """Take the lease off an ``address``, or its quarantine."""
         now = self._reactor.seconds()
-        released = self._server.release(str(given.get("address")), now)
+        address = str(given.get("address"))
+        released = [lease for server in self._servers() for lease in server.release(address, now)]
         if not released:
             raise ControlError(f"{given.get('address')} is not leased")
         return done(self._store.commit(released), *(lease_record(lease, now) for lease in released))
@@ -99,6 +109,9 @@ class LeaseControl:
             raise ControlError(f"{who}: {where}")
         self._take_back(None, found)
         return done(self._store.save_reservations(tuple(self._reservations)), reservation_record(found))
+
+    def _servers(self) -> Sequence[AddressServer | AddressServer6]:
+        return [self._server] if self._server6 is None else [self._server, self._server6]
 
     def _take_back(self, result: Any, reservation: Reservation) -> Any:
         self._reservations.remove(reservation)

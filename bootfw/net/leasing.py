@@ -10,23 +10,27 @@ from twisted.internet.interfaces import IReactorFDSet
 from twisted.logger import Logger
 
 from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import Subnet
 from bootfw.errors import ConfigError
 from bootfw.events import Event
 from bootfw.interfaces import ILeaseStore
 from bootfw.net.admission import Admission
 from bootfw.net.control import Operation
+from bootfw.net.duid import own_duid
 from bootfw.net.interfaces import own_addresses
 from bootfw.net.leasecontrol import LeaseControl
 from bootfw.net.ledger import Ledger
 from bootfw.net.probe import Probe
-from bootfw.settings import DHCPSettings
+from bootfw.settings import DHCP6Settings, DHCPSettings
 
 
 class Leasing:
     """An AddressServer that knows what the store knows, and tells it what changes.
 
     :param reactor: IReactorTime.
+    :param settings: of DHCPv4; without subnets it gives no addresses.
+    :param dhcp6: if it gives addresses, their leases are in the same store.
     :raise ConfigError: a pool is on a network where we have no address.
     :raise LeaseStoreError: see ILeaseStore.load().
     """
@@ -39,6 +43,7 @@ class Leasing:
         store: ILeaseStore,
         settings: DHCPSettings,
         publish: Callable[[Event], None],
+        dhcp6: DHCP6Settings | None = None,
     ) -> None:
         if IReactorFDSet.providedBy(reactor) and not settings.foreign_networks:
             _check_networks(settings.subnets, own_addresses())
@@ -49,24 +54,29 @@ class Leasing:
             by_client_id=settings.identify_by == "client-id",
             admit=Admission(settings.new_clients_per_second or math.inf).admit,
         )
+        self.server6 = server6 = _server6(dhcp6) if dhcp6 is not None and dhcp6.mode == "server" else None
+        """That of DHCPv6; None: it gives no addresses."""
         self.ledger = Ledger(store, publish, reactor)
         self._store = store
         self.probe: Probe | None = None
         try:
             for lease in store.load():
                 self.server.restore(lease)
+                if server6 is not None:
+                    server6.restore(lease)
             kept = tuple(store.reservations())
             for reservation in kept:
                 try:
                     self.server.reserve(reservation)
                 except ValueError as error:
                     self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
-            self.operations: Mapping[str, Operation] = LeaseControl(reactor, self.server, store, kept).operations()
+            control = LeaseControl(reactor, self.server, store, kept, server6)
+            self.operations: Mapping[str, Operation] = control.operations()
             """What an operator may ask."""
         except BaseException:
             store.close()
             raise
-        if IReactorFDSet.providedBy(reactor) and settings.probe_seconds:
+        if IReactorFDSet.providedBy(reactor) and settings.probe_seconds and settings.subnets:
             try:
                 self.probe = Probe(reactor, settings.probe_seconds)
             except OSError as error:
@@ -77,6 +87,11 @@ class Leasing:
         if self.probe is not None:
             self.probe.close()
         return maybeDeferred(self._store.close)
+
+
+def _server6(settings: DHCP6Settings) -> AddressServer6:
+    admission = Admission(settings.new_clients_per_second or math.inf)
+    return AddressServer6(settings.subnets, own_duid(), admission.admit6)
 
 
 def _check_networks(subnets: "tuple[Subnet, ...]", own: "frozenset[str]") -> None:

@@ -103,6 +103,8 @@ class LoopBreaker:
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""
+        if not request.mac:
+            return None  # by DHCPv6 it may not be known, and then one can't be told from another
         now = self._reactor.seconds()
         machine = self._machines.pop(request.mac, None)
         if machine is None or 0 < machine.local_until <= now:

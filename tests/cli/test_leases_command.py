@@ -23,6 +23,7 @@ from bootfw.leases.leasefile import LeaseFile, row_of
 from bootfw.leases.sqlite import SqliteLeases
 from bootfw.net.control import listen_control
 from bootfw.net.leasecontrol import LeaseControl
+from bootfw.records import lease_record
 
 NOW = 1_763_640_000.0
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"
@@ -294,6 +295,22 @@ def test_an_export_can_be_taken_over_elsewhere(place, tmp_path, capsys):
     assert capsys.readouterr().out == "4 leases and 1 reservations are taken over\n"
     there = Stopped(tmp_path / "other" / "leases.sqlite", capsys)
     assert there.kept() == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
+
+
+def test_what_is_taken_over_may_be_of_ipv6(place, tmp_path, capsys):
+    six = evolve(ACTIVE, address="fd77::9")
+    for name, address in (("inside", "fd77::9"), ("outside", "fd78::9")):
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"leases": [lease_record(evolve(six, address=address), NOW)], "reservations": []})
+        )
+    subnet = '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\n'
+    (tmp_path / "other.toml").write_text(CONFIG.replace('"state"', '"other"') + subnet)
+    assert command.main(["leases", "-c", "other.toml", "import", "inside.json"]) == 0
+    assert capsys.readouterr().err == ""
+    assert command.main(["leases", "-c", "other.toml", "import", "outside.json"]) == 0
+    assert capsys.readouterr().err == "of no subnet of the configuration: 1, such as fd78::9\n"
+    assert command.main(["leases", "-c", "other.toml", "list", "--network", "fd77::/64", "--json"]) == 0
+    assert [each["address"] for each in json.loads(capsys.readouterr().out)] == ["fd77::9"]
 
 
 DNSMASQ = f"""\

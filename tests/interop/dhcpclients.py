@@ -42,7 +42,8 @@ class DHCPClient:
     name: str
     start: Callable[[Host, Path], Program]
     """Takes a directory for what it needs."""
-    release: Callable[[Program], None]
+    release: Callable[[Program], None] | None
+    """None: it gives nothing back."""
     renew: Callable[[Program], None] | None = None
     """None: it renews by its own clock only."""
 
@@ -77,7 +78,7 @@ def _udhcpc(host: Host, directory: Path) -> Program:
 def _dhcpcd(host: Host, directory: Path) -> Program:
     need("dhcpcd")
     words = ("--nobackground", "--debug", "--ipv4only", "--noipv4ll", "--config", "/dev/null", "--script")
-    return _aside(host, ("/var/lib/dhcpcd", "/run"), "dhcpcd", *words, _script(directory), "eth0")
+    return aside(host, ("/var/lib/dhcpcd", "/run"), "dhcpcd", *words, _script(directory), "eth0")
 
 
 def _networkd(host: Host, directory: Path) -> Program:
@@ -94,10 +95,10 @@ def _networkd(host: Host, directory: Path) -> Program:
         )
     )
     command = f"{prepare} && SYSTEMD_LOG_LEVEL=debug exec {daemon}"
-    return _aside(host, ("/run",), "sh", "-c", command, name="networkd")
+    return aside(host, ("/run",), "sh", "-c", command, name="networkd")
 
 
-def _aside(host: Host, directories: tuple[str, ...], *command: str | Path, name: str = "") -> Program:
+def aside(host: Host, directories: tuple[str, ...], *command: str | Path, name: str = "") -> Program:
     """Start it where these directories are empty and its own."""
     mounts = " && ".join(f"mount -t tmpfs none {directory}" for directory in directories)
     shell = ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "-")

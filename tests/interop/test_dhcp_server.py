@@ -70,6 +70,7 @@ def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client
     assert renewed["address"] == "10.77.0.100"
     assert host.addresses() == ["10.77.0.100/24"]
 
+    assert client.release is not None
     client.release(program)
     wait_until(lambda: (now := lease(lab, server)) and now["state"] == "released", 10, "it gives the address back")
 

@@ -13,6 +13,7 @@ from attrs import evolve
 from bootfw.api import LeaseStoreError
 from bootfw.leases import leasefile
 from bootfw.leases.leasefile import LeaseFile, row_of
+from bootfw.records import number
 from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
 
 
@@ -72,7 +73,7 @@ def test_making_it_leaves_one_that_is_there(path):
 
 def test_leases_come_by_address(path):
     file = LeaseFile.open(path)
-    addresses = [tuple(map(int, lease.address.split("."))) for lease in file.leases()]
+    addresses = [number(lease.address) for lease in file.leases()]
     assert addresses == sorted(addresses)
     assert len(addresses) == 1000 + len(LEASES)
     file.close()
@@ -125,10 +126,30 @@ def test_it_is_a_database_of_others(tmp_path):
 
 def test_it_is_of_a_later_version(path):
     with edited(path) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
     assert refused(path) == (
-        "was written by another version of bootfw: its tables are of version 2, and this one knows version 1"
+        "was written by another version of bootfw: its tables are of version 3, and this one knows version 2"
     )
+
+
+def test_one_of_the_first_version_learns_of_ipv6(path):
+    with edited(path) as db:
+        db.execute("DROP TABLE lease6")
+        db.execute("PRAGMA user_version = 1")
+    file = LeaseFile.open(path)
+    before = list(file.leases())
+    file.write(list(map(row_of, LEASES)))
+    file.close()
+    file = LeaseFile.open(path)
+    assert len(before) == 1000 + len([each for each in LEASES if ":" not in each.address])
+    assert {lease.address for lease in file.leases()} >= {lease.address for lease in LEASES}
+    file.close()
+
+
+def test_an_ipv6_address_makes_no_sense(path):
+    with edited(path) as db:
+        db.execute("UPDATE lease6 SET address = x'0102' WHERE address = ?", (b"\xff" * 16,))
+    assert "the lease numbered 0102 makes no sense" in refused(path)
 
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.99])

@@ -287,6 +287,12 @@ def test_machines_are_forgotten_when_there_are_too_many(monkeypatch):
     assert [mac[-1] for mac in made._machines] == ["3", "1", "4"]
 
 
+def test_who_can_not_be_told_from_others_is_no_loop():
+    made = LoopBreaker(reactor=Clock())
+    for _ in range(50):
+        assert made.resolve(BootRequest("", "discover", "uefi-v6", "x86_64-uefi", family=6)) is None
+
+
 def test_a_round_with_a_thousand_files_costs_no_more(site):
     machine = Machine(site)
     for number in range(100):

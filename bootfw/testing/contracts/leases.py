@@ -28,6 +28,8 @@ LEASES = (
     ),
     Lease("0.0.0.1", b"", "", LeaseState.DECLINED, 1e9, 1e9),
     Lease("10.0.0.10", b"h\x06", "00:11", LeaseState.ACTIVE, 1.5, NEVER, kind="bootp"),
+    Lease("fd77::1000", b"6\0\0\0\x07\0\x04", "52:54:00:12:34:56", LeaseState.ACTIVE, 1e9, 1e9 + 60, b"\0\x04"),
+    Lease("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", b"6", "", LeaseState.RELEASED, 1e9, 1e9, kind="system"),
 )
 """One of each kind."""
 

@@ -1,0 +1,362 @@
+"""Who gets which IPv6 address, and what is said to it (RFC 8415 section 18.3). No clock, no socket, no store."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv6Address
+
+from attrs import define, frozen
+
+from bootfw.dhcp.answer import Cause, Silence
+from bootfw.dhcp.bindings6 import FIRMWARE, SYSTEM, Bindings, Holder
+from bootfw.dhcp.classify6 import NOWHERE, link_of
+from bootfw.dhcp.identity6 import is_firmware
+from bootfw.dhcp.subnet6 import Subnet6
+from bootfw.errors import WireError
+from bootfw.lease import Lease
+from bootfw.wire import options6 as codec
+from bootfw.wire.dhcp6 import Message, MessageType, Relay
+from bootfw.wire.options6 import IAAddress, IdentityAssociation, Option, Options, Status
+
+_MOST_ASSOCIATIONS = 16
+"""In one message; what comes after them is not answered."""
+
+_FOR_SERVER = frozenset((MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE))
+"""They name the server that they are for."""
+_FOR_ANYBODY = frozenset((MessageType.SOLICIT, MessageType.CONFIRM, MessageType.REBIND))
+"""They name none."""
+
+
+@frozen
+class Arrival6:
+    """How a message reached us."""
+
+    addresses: tuple[str, ...]
+    """Ours on that wire."""
+    relays: tuple[Relay, ...] = ()
+    mac: str = ""
+    """Of hardware_of()."""
+    unicast: bool = False
+    """It was sent to an address of ours."""
+    wire: object = None
+    """What tells this interface from others."""
+
+
+@define(eq=False)
+class Answer6:
+    """There is an answer."""
+
+    kind: MessageType
+    options: Options
+    """In order, without the identifiers of client and server."""
+    commit: tuple[Lease, ...] = ()
+    """Must be durable before the answer leaves."""
+    address: str = ""
+    """The first that the client is given or offered; "": none."""
+    granted: tuple[Lease, ...] = ()
+    """Of *commit*, what the client did not have when it asked."""
+    subnet: Subnet6 | None = None
+    """Where the client is; None: it does not matter, or is not known."""
+    cause: Cause | None = None
+    """EXHAUSTED, RELEASED or DECLINED: for the operator to hear of, with the network or the address."""
+    detail: str = ""
+
+
+@define(eq=False)
+class _Asking:
+    message: Message
+    arrival: Arrival6
+    now: float
+    duid: bytes
+    subnet: Subnet6
+    bindings: Bindings
+
+    def associations(self) -> Iterator[IdentityAssociation]:
+        """Those that make sense."""
+        for raw in self.message.every(Option.IA_NA)[:_MOST_ASSOCIATIONS]:
+            try:
+                yield codec.identity_association(raw)
+            except WireError:
+                continue
+
+    def holder(self, association: IdentityAssociation) -> Holder:
+        """Who it is for."""
+        kind = FIRMWARE if is_firmware(self.message) else SYSTEM
+        return Holder(self.duid, association.iaid, self.arrival.mac, kind)
+
+
+class AddressServer6:
+    """Gives addresses of its subnets. Every lease that an answer brings has to be stored before the answer leaves.
+
+    A SOLICIT changes nothing: what it is offered is chosen by what the machine is, so that the REQUEST gets the same
+    without anything having been kept for it, unless somebody else was quicker.
+
+    :param duid: ours.
+    :param admit: whether one more unknown client is given an address now: called with its wire and the time.
+    """
+
+    def __init__(
+        self,
+        subnets: Sequence[Subnet6],
+        duid: bytes,
+        admit: Callable[[object, float], bool] = lambda wire, now: True,
+    ) -> None:
+        self._duid = duid
+        self._admit = admit
+        self._own: set[str] = set()
+        self._bindings = [(subnet, Bindings(subnet, self._own)) for subnet in subnets]
+        self._relays = {relay: pair for pair in self._bindings for relay in pair[0].relays}
+
+    def handle(self, message: Message, arrival: Arrival6, now: float) -> Answer6 | Silence:
+        """What to do about *message*.
+
+        :param now: seconds since the epoch.
+        """
+        kind = message.kind
+        handle = _HANDLERS.get(kind)
+        if handle is None:
+            return Silence(Cause.NOT_ASKED)
+        server = message.first(Option.SERVER_ID)
+        if server is not None and server != self._duid:
+            return Silence(Cause.OTHER_SERVER if kind is MessageType.REQUEST else Cause.NOT_ASKED, server.hex())
+        if (server is None and kind in _FOR_SERVER) or (server is not None and kind in _FOR_ANYBODY):
+            return Silence(Cause.MALFORMED, f"{kind.name} with{'out' if server is None else ''} a server identifier")
+        self._own.update(arrival.addresses)
+        place = self._place(arrival)
+        if kind is MessageType.INFORMATION_REQUEST:
+            return self._inform(message, place)
+        duid = message.first(Option.CLIENT_ID)
+        if not duid:
+            return Silence(Cause.MALFORMED, f"{kind.name} without a client identifier")
+        if arrival.unicast and not arrival.relays and kind in _FOR_SERVER:
+            return Answer6(MessageType.REPLY, (_status(Status.USE_MULTICAST, "not to this address"),))
+        if place is None:
+            return Silence(Cause.ABSENT, link_of(arrival.relays))
+        return handle(self, _Asking(message, arrival, now, duid, *place))
+
+    # For the operator
+
+    def leases(self) -> Iterator[Lease]:
+        """Every lease that is known, expired ones too, in no order."""
+        for _, bindings in self._bindings:
+            yield from bindings.leases()
+
+    def restore(self, lease: Lease) -> bool:
+        """Take over a lease that was granted before, over what is known of its address.
+
+        :return: false: the address is of no subnet.
+        """
+        bindings = self._bindings_of(lease.address)
+        if bindings is None:
+            return False
+        bindings.put(lease)
+        return True
+
+    def release(self, address: str, now: float) -> tuple[Lease, ...]:
+        """Take the lease or the quarantine off *address*.
+
+        :return: to be stored; empty: there was none.
+        """
+        bindings = self._bindings_of(address)
+        lease = bindings.lease(address) if bindings is not None else None
+        return () if bindings is None or lease is None else (bindings.release(lease, now),)
+
+    def _bindings_of(self, address: str) -> Bindings | None:
+        if ":" not in address:
+            return None
+        return next((bindings for _, bindings in self._bindings if bindings.has(address)), None)
+
+    def _place(self, arrival: Arrival6) -> tuple[Subnet6, Bindings] | None:
+        """Where the client is."""
+        link = link_of(arrival.relays)
+        if link in self._relays:
+            return self._relays[link]
+        for address in (link,) if link != NOWHERE else arrival.addresses:
+            number = IPv6Address(address)
+            for pair in self._bindings:
+                if number in pair[0].network:
+                    return pair
+        return None
+
+    def _inform(self, message: Message, place: tuple[Subnet6, Bindings] | None) -> Answer6 | Silence:
+        if message.first(Option.IA_NA) is not None or message.first(Option.IA_TA) is not None:
+            return Silence(Cause.MALFORMED, "INFORMATION-REQUEST with an identity association")  # section 16.12
+        subnet = place[0] if place is not None else None
+        return Answer6(MessageType.REPLY, _told(message, subnet) if subnet else (), subnet=subnet)
+
+    def _solicit(self, asking: _Asking) -> Answer6 | Silence:
+        if asking.message.first(Option.RAPID_COMMIT) is not None:
+            answer = self._assign(asking, MessageType.REPLY)
+            if isinstance(answer, Silence) or answer.address:
+                if isinstance(answer, Answer6):
+                    answer.options = ((int(Option.RAPID_COMMIT), b""), *answer.options)
+                return answer
+        return self._assign(asking, MessageType.ADVERTISE)
+
+    def _request(self, asking: _Asking) -> Answer6 | Silence:
+        return self._assign(asking, MessageType.REPLY)
+
+    def _assign(self, asking: _Asking, kind: MessageType) -> Answer6 | Silence:
+        bindings, now = asking.bindings, asking.now
+        answered: list[tuple[int, bytes]] = []
+        commit: list[Lease] = []
+        granted: list[Lease] = []
+        given: list[str] = []
+        for association in asking.associations():
+            holder, wanted = asking.holder(association), _wanted(association)
+            if asking.message.kind is MessageType.REQUEST and any(not bindings.has(each) for each in wanted):
+                # Section 18.3.2: it has moved, and is to begin anew.
+                answered.append(_refused(association, Status.NOT_ON_LINK, "not an address of this link"))
+                continue
+            address = bindings.choose(holder, now, wanted[0] if wanted else "", given)
+            if not address:
+                answered.append(_refused(association, Status.NO_ADDRESSES, "no address left"))
+                continue
+            if kind is MessageType.REPLY:
+                if bindings.held_by(holder) is None and not self._admit(asking.arrival.wire, now):
+                    return Silence(Cause.LIMITED, str(asking.subnet.network), tuple(commit))
+                lease, new = bindings.grant(holder, address, now)
+                commit.append(lease)
+                granted += [lease] if new else []
+            given.append(address)
+            answered.append(_given(association, asking.subnet, address, [each for each in wanted if each != address]))
+        answered += _no_prefixes(asking.message)
+        exhausted = bool(answered) and not given
+        return Answer6(
+            kind,
+            (*answered, *_told(asking.message, asking.subnet)),
+            tuple(commit),
+            given[0] if given else "",
+            tuple(granted),
+            asking.subnet,
+            Cause.EXHAUSTED if exhausted and kind is MessageType.ADVERTISE else None,
+            str(asking.subnet.network),
+        )
+
+    def _renew(self, asking: _Asking) -> Answer6 | Silence:
+        """RENEW and REBIND (sections 18.3.4 and 18.3.5)."""
+        bindings, now = asking.bindings, asking.now
+        rebinds = asking.message.kind is MessageType.REBIND
+        answered: list[tuple[int, bytes]] = []
+        commit: list[Lease] = []
+        first = ""
+        for association in asking.associations():
+            holder, wanted = asking.holder(association), _wanted(association)
+            lease = bindings.held_by(holder)
+            address = ""
+            if lease is not None and bindings.choose(holder, now) == lease.address:
+                address = lease.address
+            elif lease is None:
+                # We have forgotten it, or somebody else has given it.
+                address = next((each for each in wanted if bindings.grantable(holder, each, now)), "")
+            if address:
+                commit.append(bindings.grant(holder, address, now)[0])
+                first = first or address
+                gone = [each for each in wanted if each != address]
+                answered.append(_given(association, asking.subnet, address, gone))
+            elif gone := [each for each in wanted if not rebinds or not bindings.has(each)]:
+                if lease is not None or rebinds:
+                    answered.append(_ended(association, gone))
+                else:
+                    answered.append(_refused(association, Status.NO_BINDING, "not known here"))
+            elif not rebinds:
+                answered.append(_refused(association, Status.NO_BINDING, "not known here"))
+        if not answered and rebinds:
+            return Silence(Cause.UNKNOWN)
+        told = _told(asking.message, asking.subnet)
+        return Answer6(MessageType.REPLY, (*answered, *told), tuple(commit), first, subnet=asking.subnet)
+
+    def _confirm(self, asking: _Asking) -> Answer6 | Silence:
+        addresses = [each for association in asking.associations() for each in _wanted(association)]
+        if not addresses:
+            return Silence(Cause.NOT_ASKED)
+        if all(map(asking.bindings.has, addresses)):
+            return Answer6(MessageType.REPLY, (_status(Status.SUCCESS, "all on this link"),))
+        return Answer6(MessageType.REPLY, (_status(Status.NOT_ON_LINK, "not all on this link"),))
+
+    def _give_back(self, asking: _Asking) -> Answer6 | Silence:
+        """RELEASE and DECLINE: only of what the client has (sections 18.3.7 and 18.3.8)."""
+        declines = asking.message.kind is MessageType.DECLINE
+        change = asking.bindings.decline if declines else asking.bindings.release
+        answered: list[tuple[int, bytes]] = [_status(Status.SUCCESS, "done")]
+        commit: list[Lease] = []
+        for association in asking.associations():
+            lease = asking.bindings.held_by(asking.holder(association))
+            if lease is None:
+                answered.append(_refused(association, Status.NO_BINDING, "not known here"))
+            elif lease.address in _wanted(association):
+                commit.append(change(lease, asking.now))
+        cause = (Cause.DECLINED if declines else Cause.RELEASED) if commit else None
+        detail = commit[0].address if commit else ""
+        return Answer6(MessageType.REPLY, tuple(answered), tuple(commit), cause=cause, detail=detail)
+
+
+_HANDLERS: Mapping[MessageType, Callable[[AddressServer6, _Asking], Answer6 | Silence]] = {
+    MessageType.SOLICIT: AddressServer6._solicit,
+    MessageType.REQUEST: AddressServer6._request,
+    MessageType.CONFIRM: AddressServer6._confirm,
+    MessageType.RENEW: AddressServer6._renew,
+    MessageType.REBIND: AddressServer6._renew,
+    MessageType.RELEASE: AddressServer6._give_back,
+    MessageType.DECLINE: AddressServer6._give_back,
+    MessageType.INFORMATION_REQUEST: AddressServer6._request,  # handle() sees to it before
+}
+
+
+def _wanted(association: IdentityAssociation) -> list[str]:
+    """The addresses that the client names in it."""
+    found = []
+    for code, raw in association.options:
+        if code == Option.IA_ADDRESS:
+            try:
+                found.append(codec.ia_address(raw).address)
+            except WireError:
+                continue
+    return found
+
+
+def _given(association: IdentityAssociation, subnet: Subnet6, address: str, gone: Sequence[str]) -> tuple[int, bytes]:
+    """:param gone: that the client named and is to use no longer; iPXE reads the first address only."""
+    valid = subnet.lease_seconds
+    preferred = valid * 3 // 4
+    addresses = [IAAddress(address, preferred, valid), *map(IAAddress, gone)]
+    return _association(association.iaid, preferred // 2, preferred * 4 // 5, map(_ia_address, addresses))
+
+
+def _ended(association: IdentityAssociation, gone: Sequence[str]) -> tuple[int, bytes]:
+    return _association(association.iaid, 0, 0, map(_ia_address, map(IAAddress, gone)))
+
+
+def _refused(association: IdentityAssociation, code: Status, why: str) -> tuple[int, bytes]:
+    return _association(association.iaid, 0, 0, [_status(code, why)])
+
+
+def _association(iaid: int, t1: int, t2: int, options: Iterable[tuple[int, bytes]]) -> tuple[int, bytes]:
+    return int(Option.IA_NA), codec.identity_association_bytes(IdentityAssociation(iaid, t1, t2, tuple(options)))
+
+
+def _ia_address(address: IAAddress) -> tuple[int, bytes]:
+    return int(Option.IA_ADDRESS), codec.ia_address_bytes(address)
+
+
+def _status(code: Status, why: str) -> tuple[int, bytes]:
+    return int(Option.STATUS_CODE), codec.status_bytes(code, why)
+
+
+def _no_prefixes(message: Message) -> Iterator[tuple[int, bytes]]:
+    """There is no prefix delegation here, and a client that wants one is told so."""
+    for raw in message.every(Option.IA_PD)[:_MOST_ASSOCIATIONS]:
+        try:
+            iaid = codec.identity_association(raw).iaid
+        except WireError:
+            continue
+        body = IdentityAssociation(iaid, 0, 0, (_status(Status.NO_PREFIXES, "no prefixes here"),))
+        yield int(Option.IA_PD), codec.identity_association_bytes(body)
+
+
+def _told(message: Message, subnet: Subnet6) -> Options:
+    """What is configured and asked for; all of it when the client does not say what it wants."""
+    raw = message.first(Option.OPTION_REQUEST)
+    try:
+        wanted = None if raw is None else codec.uint16s(raw)
+    except WireError:
+        wanted = None
+    return subnet.told if wanted is None else tuple(each for each in subnet.told if each[0] in wanted)

@@ -1,0 +1,179 @@
+"""IPv6 subnets as they are configured: which addresses may be given, and what is told with them."""
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Address, IPv6Network
+from typing import Any
+
+from attrs import field, frozen
+
+from bootfw.errors import ConfigError
+from bootfw.lease import mac_text, octets
+from bootfw.wire.options6 import Option, Options, addresses_bytes, domains_bytes
+
+Range = tuple[int, int]
+"""First and last address as numbers, both included."""
+
+
+def network6(value: str | IPv6Network) -> IPv6Network:
+    """``"fd77::/64"``."""
+    try:
+        return IPv6Network(value)
+    except ValueError as error:
+        raise ValueError(f'must be an IPv6 network, such as "fd77::/64": {error}') from None
+
+
+def address6(value: str) -> str:
+    """An IPv6 address in its usual spelling.
+
+    :raise ValueError: it is none.
+    """
+    try:
+        return str(IPv6Address(value))
+    except ValueError:
+        raise ValueError(f'must be an IPv6 address, such as "fd77::10", not "{value}"') from None
+
+
+def addresses6(values: str | Iterable[str]) -> tuple[str, ...]:
+    """One address or several."""
+    return _each(address6, [values] if isinstance(values, str) else values)
+
+
+def ranges6(values: Iterable[str | Range]) -> tuple[Range, ...]:
+    """Each of ``"fd77::1000-fd77::1fff"``, ``"fd77::1:0/112"`` and ``"fd77::9"`` as numbers."""
+    return _each(_range, values)
+
+
+def _each(convert: Any, values: Iterable[Any]) -> tuple[Any, ...]:
+    found = []
+    for index, value in enumerate(values):
+        try:
+            found.append(convert(value))
+        except ValueError as error:
+            raise ConfigError(str(error), (index,)) from None
+    return tuple(found)
+
+
+def _range(value: str | Range) -> Range:
+    if not isinstance(value, str):
+        return value
+    try:
+        if "/" in value:
+            block = IPv6Network(value)
+            return int(block[0]), int(block[-1])
+        first, dash, last = value.partition("-")
+        numbers = int(IPv6Address(first.strip())), int(IPv6Address(last.strip() if dash else first.strip()))
+        if numbers[0] > numbers[1]:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f'must be addresses such as "fd77::1000-fd77::1fff" or "fd77::1:0/112", not "{value}"'
+        ) from None
+    return numbers
+
+
+def domains6(values: str | Iterable[str]) -> tuple[str, ...]:
+    """One domain or several."""
+
+    def domain(value: str) -> str:
+        domains_bytes([value])
+        return value
+
+    return _each(domain, [values] if isinstance(values, str) else values)
+
+
+def _seconds(instance: Any, attribute: Any, value: int) -> None:
+    if not 60 <= value <= 31536000:
+        raise ValueError(f"must be from 60 to 31536000 seconds, not {value}")
+
+
+def _mac(value: str) -> str:
+    return mac_text(value) if value else ""
+
+
+@frozen(kw_only=True)
+class Host6:
+    """``[[dhcp6.subnet.host]]``"""
+
+    address: str = field(converter=address6)
+    """The address, in the pool or not."""
+    mac: str = field(default="", converter=_mac)
+    """The hardware address of the client, which firmware, boot program and system have in common."""
+    duid: bytes = field(default=b"", converter=octets, metadata={"toml": str})
+    """How the client names itself (option 1): `"0x00030001525400123456"`."""
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.mac or self.duid):
+            raise ValueError("needs mac, duid or both")
+
+
+@frozen(kw_only=True, eq=False)
+class Subnet6:
+    """``[[dhcp6.subnet]]``"""
+
+    network: IPv6Network = field(converter=network6, metadata={"toml": str})
+    """The network, such as `"fd77::/64"`. Routers have to advertise it, with the flag M."""
+    pool: tuple[Range, ...] = field(default=(), converter=ranges6, metadata={"toml": list[str]})
+    """The addresses to give, such as `["fd77::1000-fd77::1fff"]`. Empty: reserved ones only."""
+    exclude: tuple[Range, ...] = field(default=(), converter=ranges6, metadata={"toml": list[str]})
+    """Addresses of the pool that are not given. Our own never are."""
+    dns: tuple[str, ...] = field(default=(), converter=addresses6, metadata={"toml": str | list[str]})
+    """The name servers, the best first (option 23)."""
+    domain: tuple[str, ...] = field(default=(), converter=domains6, metadata={"toml": str | list[str]})
+    """The domains that names are looked for in (option 24)."""
+    lease_seconds: int = field(default=3600, validator=_seconds)
+    """How long an address is given for, 60 to 31536000. Clients renew after three eighths of it."""
+    relays: tuple[str, ...] = field(default=(), converter=addresses6, metadata={"toml": list[str]})
+    """Link addresses of the relays that its clients are behind. Those inside the network are known anyway."""
+    hosts: tuple[Host6, ...] = field(
+        default=(), converter=tuple, metadata={"key": ("host",), "toml": list[dict[str, Any]], "tables": Host6}
+    )
+    """What is reserved for single clients, `[[dhcp6.subnet.host]]`; see below."""
+
+    free: tuple[Range, ...] = field(init=False, repr=False)
+    """The pool without what is excluded, in the order of the pool."""
+    told: Options = field(init=False, repr=False)
+    """Options of every client that wants them."""
+
+    def __attrs_post_init__(self) -> None:
+        own = int(self.network[0]), int(self.network[-1])
+        for key, listed in (("pool", self.pool), ("exclude", self.exclude)):
+            for index, (first, last) in enumerate(listed):
+                if first < own[0] or last > own[1]:
+                    raise ConfigError(f"is not inside {self.network}", (key, index))
+        for index, host in enumerate(self.hosts):
+            if IPv6Address(host.address) not in self.network:
+                raise ConfigError(f"{host.address} is not inside {self.network}", ("host", index, "address"))
+        object.__setattr__(self, "free", self._free())
+        told = []
+        if self.dns:
+            told.append((int(Option.DNS_SERVERS), addresses_bytes(self.dns)))
+        if self.domain:
+            told.append((int(Option.DOMAIN_LIST), domains_bytes(self.domain)))
+        object.__setattr__(self, "told", tuple(told))
+
+    def _free(self) -> tuple[Range, ...]:
+        # The first address is that of any router (RFC 4291 section 2.6.1).
+        taken = [*self.exclude, (int(self.network[0]),) * 2]
+        left = list(self.pool)
+        for first, last in taken:
+            left = [part for low, high in left for part in ((low, min(high, first - 1)), (max(low, last + 1), high))]
+            left = [(low, high) for low, high in left if low <= high]
+        return tuple(left)
+
+
+def check_together6(subnets: Sequence[Subnet6]) -> None:
+    """:raise ConfigError: two of *subnets* contradict each other; the path begins with "subnet" and the later one."""
+    seen: set[tuple[str, object]] = set()
+    for index, subnet in enumerate(subnets):
+        for earlier in subnets[:index]:
+            if subnet.network.overlaps(earlier.network):
+                raise ConfigError(f"{subnet.network} overlaps {earlier.network}", ("subnet", index, "network"))
+        for at, relay in enumerate(subnet.relays):
+            if ("relay", relay) in seen:
+                raise ConfigError(f"{relay} is a relay of another subnet already", ("subnet", index, "relays", at))
+            seen.add(("relay", relay))
+        for at, host in enumerate(subnet.hosts):
+            for key, value in (("address", host.address), ("mac", host.mac), ("duid", host.duid)):
+                if value and (str(index) + key, value) in seen:
+                    raise ConfigError("there is a host with the same one already", ("subnet", index, "host", at, key))
+                seen.add((str(index) + key, value))

@@ -1,0 +1,163 @@
+"""The DHCPv6 server's port: addresses and boot files in one conversation."""
+
+from functools import partial
+from ipaddress import IPv6Address
+from typing import Any
+
+from attrs import evolve
+
+from bootfw.dhcp.answer import Cause, Silence
+from bootfw.dhcp.classify import NotOurs
+from bootfw.dhcp.classify6 import link_of
+from bootfw.dhcp.reply6 import boot_options, identifiers
+from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
+from bootfw.dhcp.subnet6 import Subnet6
+from bootfw.events import (
+    AddressReleased,
+    AddressTaken,
+    ClientsLimited,
+    FileWithheld,
+    OfferMade,
+    OtherServerSeen,
+    PoolExhausted,
+    RequestClassified,
+    RequestIgnored,
+)
+from bootfw.net.dhcp6 import Asked, DHCP6Protocol
+from bootfw.net.ledger import Batch, Ledger
+from bootfw.net.seldom import Seldom
+from bootfw.values import Address, BootFile, BootRequest, Via
+from bootfw.wire.dhcp6 import Message, MessageType
+from bootfw.wire.options6 import Option
+
+_SAID_AGAIN = 60.0
+_SERVER_SAID_AGAIN = 600.0
+_TAKE_ME = b"\xff"
+"""The highest preference: a client waits for no other server (RFC 8415 section 18.2.1)."""
+
+
+class Address6Protocol(DHCP6Protocol):
+    """Gives addresses to all clients, and their boot files to those that boot.
+
+    :param addresses: decides who gets which.
+    :param ledger: of the store of *addresses*.
+    """
+
+    def __init__(self, *arguments: Any, addresses: AddressServer6, ledger: Ledger, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._addresses = addresses
+        self._ledger = ledger
+        self._seldom = Seldom(_SAID_AGAIN)
+        self._servers_seen = Seldom(_SERVER_SAID_AGAIN)
+
+    def close(self) -> None:
+        """See DHCP6Protocol. Leases that were granted are committed; nobody hears of them any more."""
+        super().close()
+        self._ledger.forget()
+
+    def datagrams_received(self, batch: list[tuple[bytes, Address, Via]]) -> None:
+        """See IBatchReceiver."""
+        super().datagrams_received(batch)
+        self._ledger.flush()
+
+    def _handle(self, asked: Asked) -> None:
+        now, message = self._reactor.seconds(), asked.message
+        result = self._addresses.handle(message, self._arrival(asked), now)
+        batch = None
+        if result.commit:
+            granted = result.granted if isinstance(result, Answer6) else ()
+            first = [lease for lease in result.commit if lease in granted]
+            rest = [lease for lease in result.commit if lease not in granted]
+            batch = self._ledger.put([*first, *rest], bool(first))
+        self._tell(result.cause, result.detail, asked, now)
+        if isinstance(result, Silence):
+            return
+        request = self._boot_request(asked, result.subnet)
+        if request is None:
+            self._answer_with(result, asked, batch, None, None)
+            return
+        if request.mac:
+            self._clients.asked(request, result.address if result.kind is MessageType.REPLY else "")
+        self._publish(RequestClassified(now, request))
+        self._resolve(asked, request, partial(self._resolved_for, result, asked, batch, request))
+
+    def _arrival(self, asked: Asked) -> Arrival6:
+        place, relays = asked.place, asked.relays
+        ours = tuple(each.address for each in place.addresses) or ((place.asked,) if place.asked else ())
+        port = relays[-1].first(Option.INTERFACE_ID) if relays else None
+        return Arrival6(ours, relays, asked.mac, place.unicast, (place.interface, link_of(relays), port))
+
+    def _boot_request(self, asked: Asked, subnet: Subnet6 | None) -> BootRequest | None:
+        """What it asks as a boot client; None: it is none, or nobody would know its file."""
+        if not self._chain.resolvers:
+            return None
+        if subnet is not None:
+            # Of several networks on this wire the client is on this one.
+            here = [each for each in asked.place.addresses if IPv6Address(each.address) in subnet.network]
+            asked = evolve(asked, place=evolve(asked.place, addresses=tuple(here) or asked.place.addresses))
+        found = self._classified(asked, addresses=True)
+        return None if isinstance(found, NotOurs) else found
+
+    def _resolved_for(
+        self,
+        answer: Answer6,
+        asked: Asked,
+        batch: Batch | None,
+        request: BootRequest,
+        file: BootFile | None,
+        why: str,
+    ) -> None:
+        if file is not None and not request.server:
+            file, why = None, self._has_no_address(asked)
+        if file is None:
+            self._publish(FileWithheld(self._reactor.seconds(), request, why))
+        self._answer_with(answer, asked, batch, request, file)
+
+    def _answer_with(
+        self, answer: Answer6, asked: Asked, batch: Batch | None, request: BootRequest | None, file: BootFile | None
+    ) -> None:
+        options = [*identifiers(asked.message, self._duid), *answer.options]
+        if request is not None and file is not None:
+            options += boot_options(request, file)
+            if answer.kind is MessageType.ADVERTISE and answer.address:
+                # The firmware would wait for seconds, and then might take an address of somebody who knows no file.
+                options.append((int(Option.PREFERENCE), _TAKE_ME))
+        reply = Message(answer.kind, asked.message.xid, tuple(options))
+        if batch is not None:
+            batch.then(self._send_reply, reply, answer, asked, request, file)
+        else:
+            self._send_reply(reply, answer, asked, request, file)
+
+    def _send_reply(
+        self, reply: Message, answer: Answer6, asked: Asked, request: BootRequest | None, file: BootFile | None
+    ) -> None:
+        to = self._answer(asked, reply)
+        now = self._reactor.seconds()
+        if to is None:
+            self._publish(RequestIgnored(now, asked.named(), "the answer does not fit into a datagram"))
+        elif request is not None and file is not None:
+            self._publish(OfferMade(now, request, reply.kind.name, file, to, answer.address))
+
+    def _tell(self, cause: Cause | None, detail: str, asked: Asked, now: float) -> None:
+        """The operator, of what is behind an answer, or of why there is none."""
+        who = asked.named()
+        if cause is None or cause is Cause.NOT_ASKED:
+            return
+        if cause is Cause.OTHER_SERVER:
+            if self._servers_seen.due((detail, asked.place.interface), now):
+                self._publish(OtherServerSeen(now, f"DUID {detail}", asked.place.interface, who))
+        elif cause is Cause.EXHAUSTED:
+            if self._seldom.due((cause, detail), now):
+                self._publish(PoolExhausted(now, detail, who))
+        elif cause is Cause.LIMITED:
+            if self._seldom.due((cause, detail), now):
+                self._publish(ClientsLimited(now, detail))
+        elif cause is Cause.DECLINED:
+            self._publish(AddressTaken(now, detail, who, True))
+        elif cause is Cause.RELEASED:
+            self._publish(AddressReleased(now, detail, who))
+        elif cause is Cause.MALFORMED:
+            self._malformed.count(detail, asked.peer, now)
+        else:
+            where = detail if detail != "::" else ", ".join(each.address for each in asked.place.addresses)
+            self._publish(RequestIgnored(now, who, f"{cause.value}: {where}" if where else cause.value))

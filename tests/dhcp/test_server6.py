@@ -1,0 +1,403 @@
+"""The DHCPv6 server: what each message gets, and that one machine keeps one address."""
+
+import pytest
+from attrs import evolve
+from firmware6 import IPXE, LINUX, MAC, OVMF, OVMF_OWN
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from bootfw.dhcp import bindings6
+from bootfw.dhcp.answer import Cause, Silence
+from bootfw.dhcp.bindings6 import QUARANTINE_SECONDS, Bindings, Holder
+from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
+from bootfw.dhcp.subnet6 import Host6, Subnet6
+from bootfw.lease import LeaseState
+from bootfw.wire.dhcp6 import MessageType, Relay
+from bootfw.wire.options6 import (
+    IAAddress,
+    IdentityAssociation,
+    Option,
+    Status,
+    first,
+    ia_address,
+    ia_address_bytes,
+    identity_association,
+    identity_association_bytes,
+    options_bytes,
+    status,
+    uint16s_bytes,
+)
+
+DUID = b"\0\3\0\1RT\0\0\0\1"
+OURS = (Option.SERVER_ID, DUID)
+NOW = 1_000_000.0
+LEASE = 3600
+RAPID = (Option.RAPID_COMMIT, b"")
+
+
+def subnet(**more) -> Subnet6:
+    return Subnet6(
+        **{"network": "fd77::/64", "pool": ["fd77::100-fd77::1ff"], "dns": "fd77::1", "domain": "lab.example"} | more
+    )
+
+
+def wants(*addresses: str) -> bytes:
+    return options_bytes((5, ia_address_bytes(IAAddress(each))) for each in addresses)
+
+
+class Server:
+    def __init__(self, *subnets: Subnet6, **more):
+        self.server = AddressServer6(subnets or (subnet(),), DUID, **more)
+        self.now = NOW
+        self.arrival = Arrival6(("fd77::1",), (), MAC)
+
+    def handle(self, message, **how):
+        return self.server.handle(message, evolve(self.arrival, **how), self.now)
+
+    def answer(self, message, **how) -> Answer6:
+        answer = self.handle(message, **how)
+        assert isinstance(answer, Answer6)
+        return answer
+
+    def gets(self, client, mac=MAC, wanted="") -> str:
+        """The address that it has after SOLICIT and REQUEST."""
+        offer = self.answer(client.message(), mac=mac)
+        assert offer.commit == ()
+        reply = self.answer(client.message(MessageType.REQUEST, OURS, ia=wants(offer.address)), mac=mac)
+        assert reply.address == offer.address
+        return reply.address
+
+
+def association(answer: Answer6) -> IdentityAssociation:
+    return identity_association(first(answer.options, Option.IA_NA))
+
+
+def address_in(answer: Answer6) -> IAAddress:
+    return ia_address(first(association(answer).options, Option.IA_ADDRESS))
+
+
+def status_in(options) -> Status:
+    return status(first(options, Option.STATUS_CODE))[0]
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+def test_solicit_is_advertised_an_address_and_nothing_is_kept(server: Server) -> None:
+    answer = server.answer(LINUX.message())
+    assert answer.kind is MessageType.ADVERTISE
+    assert answer.commit == ()
+    given = address_in(answer)
+    assert given.address.startswith("fd77::1")
+    assert (given.preferred, given.valid) == (2700, 3600)
+    held = association(answer)
+    assert (held.iaid, held.t1, held.t2) == (LINUX.iaid, 1350, 2160)
+    assert first(answer.options, Option.DNS_SERVERS) == bytes.fromhex("fd77" + "00" * 13 + "01")
+    assert first(answer.options, Option.DOMAIN_LIST) == b"\3lab\7example\0"
+    assert list(server.server.leases()) == []
+
+
+def test_request_gets_what_was_advertised_as_a_lease(server: Server) -> None:
+    address = server.gets(LINUX)
+    (lease,) = server.server.leases()
+    assert (lease.address, lease.mac, lease.state, lease.expires) == (address, MAC, LeaseState.ACTIVE, NOW + LEASE)
+    assert (lease.client_id, lease.kind) == (LINUX.options[1], "system")
+
+
+def test_only_what_is_asked_for_is_told(server: Server) -> None:
+    answer = server.answer(LINUX.changed({6: uint16s_bytes([24])}).message())
+    assert first(answer.options, Option.DNS_SERVERS) is None
+    assert first(answer.options, Option.DOMAIN_LIST) is not None
+    answer = server.answer(LINUX.changed({6: None}).message())
+    assert first(answer.options, Option.DNS_SERVERS) is not None
+
+
+def test_rapid_commit_is_one_exchange(server: Server) -> None:
+    answer = server.answer(LINUX.message(MessageType.SOLICIT, RAPID))
+    assert answer.kind is MessageType.REPLY
+    assert answer.options[0] == RAPID
+    assert [lease.address for lease in answer.commit] == [answer.address]
+
+
+def test_rapid_commit_without_an_address_is_an_advertise() -> None:
+    server = Server(subnet(pool=[]))
+    answer = server.answer(LINUX.message(MessageType.SOLICIT, RAPID))
+    assert answer.kind is MessageType.ADVERTISE
+    assert status_in(association(answer).options) == Status.NO_ADDRESSES
+    assert (answer.cause, answer.detail) == (Cause.EXHAUSTED, "fd77::/64")
+
+
+def test_firmware_boot_program_and_system_are_one_machine(server: Server) -> None:
+    address = server.gets(OVMF)
+    assert server.gets(IPXE) == address
+    assert server.gets(LINUX) == address
+    (lease,) = server.server.leases()
+    assert lease.client_id == LINUX.options[1]
+    assert server.gets(OVMF) == address, "and when it is switched on anew"
+
+
+def test_another_machine_gets_another_address(server: Server) -> None:
+    assert server.gets(OVMF) != server.gets(OVMF.changed({1: b"\0\4" + bytes(16)}), mac="52:54:00:00:00:09")
+
+
+def test_the_firmwares_own_client_and_its_pxe_go_on_beside_each_other(server: Server) -> None:
+    assert server.gets(OVMF_OWN) != server.gets(OVMF)
+    assert len(list(server.server.leases())) == 2
+
+
+def test_two_systems_on_one_card_go_on_beside_each_other(server: Server) -> None:
+    other = LINUX.changed({1: b"\0\2\0\0\0\1other"})
+    assert server.gets(LINUX) != server.gets(other)
+    assert len(list(server.server.leases())) == 2
+
+
+def test_a_machine_without_a_known_card_is_known_by_its_duid(server: Server) -> None:
+    assert server.gets(LINUX, mac="") == server.gets(LINUX, mac="")
+
+
+def test_it_gets_the_same_after_everything_was_forgotten(server: Server) -> None:
+    assert server.gets(OVMF) == Server().gets(OVMF)
+
+
+def test_several_associations_get_an_address_each(server: Server) -> None:
+    second = (Option.IA_NA, identity_association_bytes(IdentityAssociation(99)))
+    answer = server.answer(LINUX.message(MessageType.REQUEST, OURS, second))
+    assert len({lease.address for lease in answer.commit}) == 2
+
+
+def test_of_an_association_the_first_address_is_the_new_one(server: Server) -> None:
+    address = server.gets(LINUX)
+    answer = server.answer(LINUX.message(MessageType.RENEW, OURS, ia=wants("fd77::9", address)))
+    named = [ia_address(raw) for code, raw in association(answer).options]
+    assert [(each.address, each.valid) for each in named] == [(address, LEASE), ("fd77::9", 0)]
+
+
+def test_a_request_from_another_link_is_told_so(server: Server) -> None:
+    answer = server.answer(LINUX.message(MessageType.REQUEST, OURS, ia=wants("fd99::1")))
+    assert status_in(association(answer).options) == Status.NOT_ON_LINK
+    assert answer.commit == ()
+
+
+@pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE])
+def test_what_is_for_another_server_or_none(server: Server, kind: MessageType) -> None:
+    other = server.handle(LINUX.message(kind, (Option.SERVER_ID, b"other")))
+    assert isinstance(other, Silence)
+    assert other.cause is (Cause.OTHER_SERVER if kind is MessageType.REQUEST else Cause.NOT_ASKED)
+    assert server.handle(LINUX.message(kind)).cause is Cause.MALFORMED
+
+
+@pytest.mark.parametrize("kind", [MessageType.SOLICIT, MessageType.CONFIRM, MessageType.REBIND])
+def test_what_is_for_anybody_names_nobody(server: Server, kind: MessageType) -> None:
+    assert server.handle(LINUX.message(kind, OURS)).cause is Cause.MALFORMED
+
+
+@pytest.mark.parametrize("kind", [MessageType.REPLY, MessageType.ADVERTISE, MessageType.RECONFIGURE])
+def test_what_servers_send_is_not_answered(server: Server, kind: MessageType) -> None:
+    assert server.handle(LINUX.message(kind)).cause is Cause.NOT_ASKED
+
+
+def test_who_does_not_say_who_it_is_gets_no_address(server: Server) -> None:
+    assert server.handle(LINUX.changed({1: None}).message()).cause is Cause.MALFORMED
+
+
+@pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE])
+def test_who_sends_to_our_address_is_told_to_use_the_group(server: Server, kind: MessageType) -> None:
+    answer = server.answer(LINUX.message(kind, OURS), unicast=True)
+    assert status_in(answer.options) == Status.USE_MULTICAST
+    relayed = server.answer(LINUX.message(kind, OURS), unicast=True, relays=(Relay(0, "fd77::9", "fe80::9"),))
+    assert (Option.STATUS_CODE, first(answer.options, Option.STATUS_CODE)) not in relayed.options
+
+
+def test_renewing_extends_the_lease(server: Server) -> None:
+    address = server.gets(LINUX)
+    server.now += 1000
+    answer = server.answer(LINUX.message(MessageType.RENEW, OURS, ia=wants(address)))
+    assert (address_in(answer).address, answer.granted) == (address, ())
+    assert answer.commit[0].expires == server.now + LEASE
+
+
+def test_renewing_what_we_have_forgotten_gets_it_back_if_it_is_free(server: Server) -> None:
+    answer = server.answer(LINUX.message(MessageType.RENEW, OURS, ia=wants("fd77::123")))
+    assert address_in(answer).address == "fd77::123"
+    other = LINUX.changed({1: b"other"})
+    answer = server.answer(other.message(MessageType.RENEW, OURS, ia=wants("fd77::123")), mac="")
+    assert status_in(association(answer).options) == Status.NO_BINDING
+
+
+def test_rebinding(server: Server) -> None:
+    address = server.gets(LINUX)
+    assert server.answer(LINUX.message(MessageType.REBIND, ia=wants(address))).address == address
+    stranger = LINUX.changed({1: b"other"})
+    moved = server.answer(stranger.message(MessageType.REBIND, ia=wants("fd99::1")), mac="")
+    assert address_in(moved).valid == 0
+    assert server.handle(stranger.message(MessageType.REBIND, ia=wants("fd77::9")), mac="").cause is Cause.UNKNOWN
+
+
+def test_confirm(server: Server) -> None:
+    here = server.answer(LINUX.message(MessageType.CONFIRM, ia=wants("fd77::1ff")))
+    assert status_in(here.options) == Status.SUCCESS
+    elsewhere = server.answer(LINUX.message(MessageType.CONFIRM, ia=wants("fd77::1ff", "fd99::1")))
+    assert status_in(elsewhere.options) == Status.NOT_ON_LINK
+    assert server.handle(LINUX.message(MessageType.CONFIRM)).cause is Cause.NOT_ASKED
+
+
+def test_release_frees_the_address_and_it_is_remembered(server: Server) -> None:
+    address = server.gets(LINUX)
+    answer = server.answer(LINUX.message(MessageType.RELEASE, OURS, ia=wants(address)))
+    assert status_in(answer.options) == Status.SUCCESS
+    assert (answer.cause, answer.detail, answer.commit[0].state) == (Cause.RELEASED, address, LeaseState.RELEASED)
+    assert server.gets(LINUX) == address
+
+
+@pytest.mark.parametrize("kind", [MessageType.RELEASE, MessageType.DECLINE])
+def test_nobody_gives_back_what_others_have(server: Server, kind: MessageType) -> None:
+    address = server.gets(LINUX)
+    answer = server.answer(OVMF_OWN.message(kind, OURS, ia=wants(address)))
+    assert answer.commit == ()
+    assert status_in(association(answer).options) == Status.NO_BINDING
+
+
+def test_a_declined_address_rests(server: Server) -> None:
+    address = server.gets(LINUX)
+    answer = server.answer(LINUX.message(MessageType.DECLINE, OURS, ia=wants(address)))
+    assert (answer.cause, answer.commit[0].state) == (Cause.DECLINED, LeaseState.DECLINED)
+    assert server.gets(LINUX) != address
+    server.now += QUARANTINE_SECONDS + LEASE
+    third = LINUX.changed({1: b"third"})
+    assert server.answer(third.message(ia=wants(address)), mac="").address == address
+
+
+def test_information_request(server: Server) -> None:
+    answer = server.answer(LINUX.message(MessageType.INFORMATION_REQUEST, ia=None))
+    assert (answer.kind, answer.address) == (MessageType.REPLY, "")
+    assert first(answer.options, Option.DNS_SERVERS) is not None
+    assert server.handle(LINUX.message(MessageType.INFORMATION_REQUEST)).cause is Cause.MALFORMED
+
+
+def test_prefixes_are_not_delegated(server: Server) -> None:
+    answer = server.answer(LINUX.message(MessageType.SOLICIT, (Option.IA_PD, bytes(12))))
+    assert status_in(identity_association(first(answer.options, Option.IA_PD)).options) == Status.NO_PREFIXES
+
+
+def test_reservations() -> None:
+    hosts = [Host6(address="fd77::42", mac=MAC), Host6(address="fd77::43", duid=OVMF_OWN.options[1])]
+    server = Server(subnet(hosts=hosts[:1]))
+    assert server.gets(OVMF) == "fd77::42"
+    assert server.gets(IPXE) == "fd77::42"
+    assert server.gets(LINUX) == "fd77::42"
+    assert server.gets(LINUX.changed({1: b"reinstalled"})) == "fd77::42"
+    assert server.answer(LINUX.changed({1: b"x"}).message(ia=wants("fd77::42")), mac="").address != "fd77::42"
+    assert Server(subnet(hosts=hosts)).gets(OVMF_OWN, mac="") == "fd77::43"
+
+
+def test_where_the_client_is() -> None:
+    far = subnet(network="fd78::/64", pool=["fd78::100-fd78::1ff"], relays=["fd99::9"])
+    server = Server(subnet(), far)
+    message = LINUX.message()
+    assert server.answer(message, relays=(Relay(0, "fd78::1", "fe80::1"),)).address.startswith("fd78::")
+    assert server.answer(message, relays=(Relay(0, "fd99::9", "fe80::1"),)).address.startswith("fd78::")
+    assert server.answer(message, relays=(Relay(0, "::", "fe80::1"),)).address.startswith("fd77::")
+    assert server.handle(message, relays=(Relay(0, "fd55::1", "fe80::1"),)).cause is Cause.ABSENT
+    assert server.handle(message, addresses=()).cause is Cause.ABSENT
+
+
+def test_unknown_clients_may_have_to_wait(server: Server) -> None:
+    address = server.gets(LINUX)
+    strict = Server(admit=lambda wire, now: False)
+    for lease in server.server.leases():
+        strict.server.restore(lease)
+    assert strict.gets(LINUX) == address, "not those that are known"
+    assert strict.handle(OVMF_OWN.message(MessageType.REQUEST, OURS)).cause is Cause.LIMITED
+
+
+def test_the_operator_takes_a_lease_off(server: Server) -> None:
+    address = server.gets(LINUX)
+    (released,) = server.server.release(address, NOW)
+    assert released.state is LeaseState.RELEASED
+    assert server.server.release("fd99::1", NOW) == ()
+    assert server.server.release("10.0.0.1", NOW) == ()
+    assert not server.server.restore(evolve(released, address="10.0.0.1"))
+
+
+def holder(number: int) -> Holder:
+    return Holder(f"client {number}".encode(), number, "", "system")
+
+
+def test_the_pool_is_given_to_its_end_and_then_what_ended_first() -> None:
+    bindings = Bindings(subnet(pool=["fd77::-fd77::5"], exclude=["fd77::3"]), {"fd77::4"})
+    given = []
+    for number in range(3):
+        address = bindings.choose(holder(number), NOW + number)
+        bindings.grant(holder(number), address, NOW + number)
+        given.append(address)
+    assert sorted(given) == ["fd77::1", "fd77::2", "fd77::5"]
+    assert bindings.choose(holder(9), NOW + 9) == ""
+    bindings.grant(holder(0), given[0], NOW + 100)
+    assert bindings.choose(holder(9), NOW + LEASE + 50) == given[1]
+    assert bindings.choose(holder(9), NOW + LEASE + 50, "", [given[1]]) == given[2]
+
+
+def test_memory_has_an_end_though_the_pool_has_none(monkeypatch) -> None:
+    monkeypatch.setattr(bindings6, "PLENTY", 3)
+    bindings = Bindings(subnet())
+    for number in range(20):
+        now = NOW + number * (LEASE + 1)
+        bindings.grant(holder(number), bindings.choose(holder(number), now), now)
+    assert len(list(bindings.leases())) == 3
+    late = NOW + 19 * (LEASE + 1)
+    for number in range(20, 30):
+        bindings.grant(holder(number), bindings.choose(holder(number), late), late)
+    assert len(list(bindings.leases())) == 11, "whoever has one keeps it"
+
+
+class Pools(RuleBasedStateMachine):
+    """Nobody is given what somebody else has."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = NOW
+        self.bindings = Bindings(
+            subnet(pool=["fd77::1-fd77::4"], hosts=[Host6(address="fd77::2", duid=b"client 0")]), ()
+        )
+        self.model: dict[str, tuple[Holder, float]] = {}
+
+    @rule(number=st.integers(0, 6), wanted=st.sampled_from(["", "fd77::1", "fd77::2", "fd77::9"]))
+    def asks(self, number, wanted):
+        who = holder(number)
+        address = self.bindings.choose(who, self.now, wanted)
+        if not address:
+            alive = [end for each, (owner, end) in self.model.items() if end > self.now and each != "fd77::2"]
+            assert len(alive) == 3
+            return
+        assert address in {"fd77::1", "fd77::3", "fd77::4"} or (address == "fd77::2" and number == 0)
+        owner, end = self.model.get(address, (who, 0))
+        assert owner == who or end <= self.now
+        self.bindings.grant(who, address, self.now)
+        self.model[address] = who, self.now + LEASE
+
+    @rule(number=st.integers(0, 6), declines=st.booleans())
+    def gives_back(self, number, declines):
+        lease = self.bindings.held_by(holder(number))
+        if lease is None:
+            return
+        if declines:
+            self.bindings.decline(lease, self.now)
+            self.model[lease.address] = holder(99), self.now + QUARANTINE_SECONDS
+        else:
+            self.bindings.release(lease, self.now)
+            self.model[lease.address] = holder(number), 0
+
+    @rule(seconds=st.sampled_from([1, 600, LEASE]))
+    def waits(self, seconds):
+        self.now += seconds
+
+    @invariant()
+    def each_lease_is_of_its_own_address(self):
+        assert len({lease.address for lease in self.bindings.leases()}) == len(list(self.bindings.leases()))
+
+
+TestPools = Pools.TestCase
+TestPools.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)

@@ -1,0 +1,73 @@
+"""Real DHCPv6 clients of operating systems, and how each is told to give its address back. See ``dhcpclients.py``."""
+
+import signal
+from pathlib import Path
+
+from .dhcpclients import DHCPClient, aside
+from .lab import Host, Program, need
+
+RENEWAL_SECONDS = 40
+"""Three eighths of a lease of 60 seconds, which is the shortest, and what clients add to it at random."""
+
+_SCRIPT = """#!/bin/sh
+case "$reason" in
+    BOUND6 | RENEW6 | REBIND6) ip -6 address replace "$new_ip6_address/128" dev "$interface" ;;
+    RELEASE6 | EXPIRE6 | STOP6) ip -6 address flush dev "$interface" scope global ;;
+esac
+echo "$reason $new_ip6_address"
+"""
+
+# Neither waits for a router, of which there is none here.
+_DHCPCD = "noipv6rs\ninterface eth0\nia_na 1\n"
+_NETWORK = """[Match]
+Name=eth0
+[Network]
+DHCP=ipv6
+IPv6AcceptRA=no
+[DHCPv6]
+WithoutRA=solicit
+"""
+
+
+def _dhclient(host: Host, directory: Path) -> Program:
+    need("dhclient")
+    script, leases = directory / "script", directory / "leases"
+    script.write_text(_SCRIPT)
+    script.chmod(0o755)
+    leases.touch()
+    words = ("-6", "-d", "-v", "-sf", script, "-lf", leases, "-pf", directory / "pid", "eth0")
+    again = f"dhclient -6 -r -v -sf {script} -lf {leases} -pf {directory / 'pid'} eth0"
+    return host.start(
+        "sh", "-c", f"trap '{again}' TERM; \"$@\" & wait; wait", "-", "dhclient", *words, name="dhclient6"
+    )
+
+
+def _dhcpcd(host: Host, directory: Path) -> Program:
+    need("dhcpcd")
+    configuration = directory / "dhcpcd.conf"
+    configuration.write_text(_DHCPCD)
+    words = ("--nobackground", "--debug", "--ipv6only", "--script", "/bin/true", "--config", configuration, "eth0")
+    return aside(host, ("/var/lib/dhcpcd", "/run"), "dhcpcd", *words)
+
+
+def _networkd(host: Host, directory: Path) -> Program:
+    daemon = "/usr/lib/systemd/systemd-networkd"
+    need(daemon)
+    (directory / "eth0.network").write_text(_NETWORK)
+    prepare = " && ".join(
+        (
+            "mount -o remount,bind,ro /sys",
+            "mkdir -p /run/systemd/network /run/systemd/netif/leases /run/systemd/netif/links /run/systemd/netif/lldp",
+            f"cp {directory / 'eth0.network'} /run/systemd/network",
+            "chown -R systemd-network /run/systemd",
+        )
+    )
+    return aside(host, ("/run",), "sh", "-c", f"{prepare} && SYSTEMD_LOG_LEVEL=debug exec {daemon}", name="networkd")
+
+
+CLIENTS = [
+    DHCPClient("dhclient", _dhclient, lambda program: program.send(signal.SIGTERM)),
+    DHCPClient("dhcpcd", _dhcpcd, lambda program: program.send(signal.SIGALRM)),
+    # It gives nothing back by DHCPv6 before systemd 255.
+    DHCPClient("networkd", _networkd, None),
+]

@@ -1,0 +1,165 @@
+"""Real DHCPv6 clients and real firmware live on ``twistd bootfw`` alone: no other server is there."""
+
+import json
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .dhcp6clients import CLIENTS, RENEWAL_SECONDS
+from .dhcpclients import DHCPClient
+from .lab import Host, Lab, Program, need, wait_until
+from .machines.uefi import start_uefi_machine
+from .service import start_bootfw
+
+pytestmark = pytest.mark.interop
+
+SECONDS = 240
+
+
+@pytest.fixture
+def server(lab: Lab) -> Host:
+    host = lab.host("bootfw", "fd77::1/64")
+    wait_until(lambda: has_link_local(host), 10, "the server's link-local address can be used")
+    return host
+
+
+def _shown(host: Host, scope: str) -> str:
+    words = ("ip", "-n", host.namespace, "-6", "-o", "address", "show", "dev", "eth0", "scope", scope)
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def has_link_local(host: Host) -> bool:
+    shown = _shown(host, "link")
+    return "fe80" in shown and "tentative" not in shown
+
+
+def addresses(host: Host) -> list[str]:
+    """The global ones of IPv6."""
+    return [line.split()[3].partition("/")[0] for line in _shown(host, "global").splitlines()]
+
+
+def start(server: Host, lab: Lab, more: str = "", *ports: int) -> Program:
+    configuration = f"""
+        [bootfw]
+        state-dir = "{lab.directory / "state"}"
+        [tftp]
+        listen = ["[::]:69"]
+        [dhcp]
+        mode = "off"
+        [dhcp6]
+        mode = "server"
+        [[dhcp6.subnet]]
+        network = "fd77::/64"
+        pool = ["fd77::1000-fd77::1fff"]
+        lease-seconds = 60
+        dns = ["fd77::1"]
+        domain = "lab.example"
+        {more}
+    """
+    return start_bootfw(server, lab.directory, configuration, 547, *ports)
+
+
+def lease(lab: Lab, server: Host) -> dict[str, Any] | None:
+    """What the server says of its only lease."""
+    configuration = next(lab.directory.glob("bootfw-*.toml"))
+    program = Path(sys.executable).with_name("bootfw")
+    done = server.run(program, "leases", "list", "--json", "-c", configuration, seconds=20)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client: DHCPClient, tmp_path: Path) -> None:
+    start(server, lab)
+    host = lab.host("client")
+    wait_until(lambda: has_link_local(host), 10, "the client's link-local address can be used")
+    program = client.start(host, tmp_path)
+
+    program.wait_until(lambda: any(each.startswith("fd77::1") for each in addresses(host)), 30, "it has an address")
+    first = lease(lab, server)
+    assert first is not None
+    assert (first["address"], first["state"], first["kind"]) == (addresses(host)[0], "active", "system")
+
+    if client.renew is not None:
+        client.renew(program)
+    renewed = wait_until(
+        lambda: (now := lease(lab, server)) and now["expires"] > first["expires"] and now, RENEWAL_SECONDS, "it renews"
+    )
+    assert renewed["address"] == first["address"]
+
+    if client.release is not None:
+        client.release(program)
+        wait_until(lambda: (now := lease(lab, server)) and now["state"] == "released", 10, "it gives the address back")
+
+
+@pytest.mark.parametrize("http", [False, True], ids=["pxe", "http"])
+def test_uefi_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path, http: bool) -> None:
+    """EDK2 takes the file of the server's answer, and iPXE, which that is, its script."""
+    program = Path("/usr/lib/ipxe/snponly.efi")
+    need(str(program))
+    marker = f"marker-{secrets.token_hex(8)}"
+    (tmp_path / "boot.ipxe").write_text(f"#!ipxe\necho {marker}\nsleep 600\n")
+    bootfw = start(
+        server,
+        lab,
+        f"""
+        [http]
+        listen = ["[::]:80"]
+        [[backend]]
+        use = "directory"
+        root = "{tmp_path}"
+        [[backend]]
+        use = "directory"
+        root = "{program.parent}"
+        [[resolver]]
+        use = "by-architecture"
+        [resolver.files]
+        x86_64-uefi = "snponly.efi"
+        x86_64-uefi-http = "snponly.efi"
+        ipxe = "{{http}}/boot.ipxe"
+        """,
+        69,
+    )
+    router = lab.host("router", "fd77::2/64")
+    wait_until(lambda: has_link_local(router), 10, "the router's link-local address can be used")
+    router.start(sys.executable, Path(__file__).with_name("advertise.py"), "eth0", "fd77::", "MO", name="router")
+    console = start_uefi_machine(lab, pxe4=False, pxe6=not http)
+    console.wait_until(lambda: marker in console.output, SECONDS, "the script's marker on the console")
+    given = {line.split("REPLY of ")[1].split()[0] for line in bootfw.output.splitlines() if "REPLY of" in line}
+    assert len(given) == 1, "one machine, one address"
+
+
+def test_perfdhcp_is_content_and_tshark_too(lab: Lab, server: Host, tmp_path: Path) -> None:
+    for program in ("perfdhcp", "tcpdump", "tshark"):
+        need(program)
+    start(server, lab)
+    capture = tmp_path / "capture.pcap"
+    recording = server.start("tcpdump", "--immediate-mode", "-U", "-i", "eth0", "-w", capture, "udp")
+    recording.wait_until(lambda: "listening on" in recording.output, 10, "it records")
+    host = lab.host("clients")
+    wait_until(lambda: has_link_local(host), 10, "the clients' link-local address can be used")
+    for more in ((), ("-A1",)):
+        done = host.run(
+            *("perfdhcp", "-6", "-l", "eth0", "-r", "20", "-R", "50", "-p", "3", "-W", "1000000", *more, "all"),
+            seconds=30,
+        )
+        assert done.exit_code == 0, done.output
+        assert "drops: 0" in done.output
+        assert "drops: 1" not in done.output
+    recording.stop()
+
+    def read(*words: str) -> list[str]:
+        return server.run("tshark", "-r", capture, *words, seconds=60).output.splitlines()
+
+    ours = "udp.srcport == 547"
+    kinds = read("-Y", ours, "-T", "fields", "-e", "dhcpv6.msgtype")
+    for kind in ("2", "7", "13,2", "13,7"):
+        assert kinds.count(kind) >= 40, kind
+    faults = f"{ours} && (_ws.malformed || _ws.expert.severity >= warn || udp.checksum.status == bad)"
+    assert [line for line in read("-Y", faults) if "DHCPv6" in line] == []

@@ -1,0 +1,184 @@
+"""The DHCPv6 server's port: nothing is answered before its lease is kept, and boot clients get both at once."""
+
+import pytest
+from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP
+from lab6 import DUID, Lab
+from twisted.internet.defer import Deferred, succeed
+
+from bootfw.dhcp.server6 import AddressServer6
+from bootfw.dhcp.subnet6 import Subnet6
+from bootfw.errors import LeaseStoreError
+from bootfw.events import (
+    AddressesGranted,
+    AddressReleased,
+    AddressTaken,
+    ClientsLimited,
+    DatagramsMalformed,
+    FileWithheld,
+    LeasesNotKept,
+    OfferMade,
+    OtherServerSeen,
+    PoolExhausted,
+    RequestIgnored,
+)
+from bootfw.net.addresses6 import Address6Protocol
+from bootfw.net.ledger import Ledger
+from bootfw.wire.dhcp6 import MessageType
+from bootfw.wire.options6 import (
+    IAAddress,
+    Option,
+    ia_address,
+    ia_address_bytes,
+    identity_association,
+    options_bytes,
+)
+
+OURS = (Option.SERVER_ID, DUID)
+
+
+class Store:
+    """A lease store that takes its time, if told."""
+
+    def __init__(self):
+        self.slow = False
+        self.committed, self.waiting = [], []
+
+    def commit(self, leases):
+        self.committed += leases
+        if not self.slow:
+            return succeed(None)
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+
+class ServerLab(Lab):
+    def __init__(self, pool=("fd77::100-fd77::1ff",), admit=lambda wire, now: True, **options):
+        self.store = Store()
+        addresses = AddressServer6([Subnet6(network="fd77::/64", pool=pool)], DUID, admit)
+        self.made = {}
+
+        def make(reactor, chain, publish, duid, **more):
+            self.ledger = Ledger(self.store, publish, reactor)
+            return Address6Protocol(reactor, chain, publish, duid, addresses=addresses, ledger=self.ledger, **more)
+
+        super().__init__(make, **options)
+
+
+@pytest.fixture
+def lab():
+    lab = ServerLab()
+    yield lab
+    lab.chain.cancel_all()
+    lab.protocol.close()
+    assert lab.network.clock.getDelayedCalls() == []
+
+
+def address_of(answer) -> str:
+    held = identity_association(answer.first(Option.IA_NA))
+    return next(ia_address(raw).address for code, raw in held.options if code == Option.IA_ADDRESS)
+
+
+def wants(address: str) -> bytes:
+    return options_bytes([(5, ia_address_bytes(IAAddress(address)))])
+
+
+def test_a_system_gets_an_address(lab) -> None:
+    offer = lab.only(LINUX.message())
+    reply = lab.only(LINUX.message(MessageType.REQUEST, OURS, ia=wants(address_of(offer))))
+    assert address_of(reply) == address_of(offer)
+    assert reply.first(Option.BOOTFILE_URL) is None
+    (lease,) = lab.store.committed
+    assert (lease.address, lease.mac) == (address_of(reply), MAC)
+    lab.network.advance(1)
+    assert lab.of(AddressesGranted)[0].leases == (lease,)
+
+
+def test_nobody_hears_of_a_lease_that_is_not_kept_yet(lab) -> None:
+    lab.store.slow = True
+    assert lab.heard(LINUX.message(MessageType.REQUEST, OURS)) == []
+    lab.store.waiting[0].callback(None)
+    ((reply, _, _),) = lab.sent
+    assert reply.kind is MessageType.REPLY
+
+
+def test_nobody_hears_of_a_lease_that_can_not_be_kept(lab) -> None:
+    lab.store.slow = True
+    lab.heard(LINUX.message(MessageType.REQUEST, OURS))
+    lab.store.waiting[0].errback(LeaseStoreError("the disk is full"))
+    assert lab.sent == []
+    assert lab.of(LeasesNotKept)[0].reason == "the disk is full"
+
+
+def test_firmware_gets_both_and_is_to_take_us(lab) -> None:
+    offer = lab.only(OVMF.message())
+    assert address_of(offer)
+    assert offer.first(Option.BOOTFILE_URL) == b"tftp://[fd77::1]/efi/snponly.efi"
+    assert offer.first(Option.PREFERENCE) == b"\xff"
+    assert offer.first(Option.VENDOR_CLASS) is None, "it would ask port 4011"
+    reply = lab.only(OVMF.message(MessageType.REQUEST, OURS, ia=wants(address_of(offer))))
+    assert (reply.first(Option.PREFERENCE), reply.first(Option.BOOTFILE_URL)) == (
+        None,
+        b"tftp://[fd77::1]/efi/snponly.efi",
+    )
+    assert [(made.message, made.address) for made in lab.of(OfferMade)] == [
+        ("ADVERTISE", address_of(offer)),
+        ("REPLY", address_of(offer)),
+    ]
+    assert lab.protocol._clients.of((address_of(offer), 1024)).mac == MAC
+
+
+def test_http_boot(lab) -> None:
+    offer = lab.only(OVMF_HTTP.message())
+    assert address_of(offer)
+    assert offer.first(Option.VENDOR_CLASS)[6:] == b"HTTPClient"
+    assert offer.first(Option.BOOTFILE_URL) == b"http://[fd77::1]:8069/x.efi"
+
+
+def test_ipxe_uses_one_transaction_for_both(lab) -> None:
+    offer = lab.only(IPXE.message())
+    reply = lab.only(IPXE.message(MessageType.REQUEST, OURS, ia=wants(address_of(offer))))
+    assert reply.first(Option.BOOTFILE_URL) == f"http://[fd77::1]:8069/{MAC}.ipxe".encode()
+
+
+def test_without_a_file_it_gets_its_address_all_the_same(lab) -> None:
+    lab.resolver.files.clear()
+    offer = lab.only(OVMF.message())
+    assert address_of(offer)
+    assert (offer.first(Option.BOOTFILE_URL), offer.first(Option.PREFERENCE)) == (None, None)
+    assert "no resolver has a file for it" in lab.of(FileWithheld)[0].reason
+
+
+def test_the_operator_hears_of_what_is_given_back(lab) -> None:
+    address = address_of(lab.only(LINUX.message(MessageType.REQUEST, OURS)))
+    lab.only(LINUX.message(MessageType.RELEASE, OURS, ia=wants(address)))
+    assert [(each.address, each.mac) for each in lab.of(AddressReleased)] == [(address, MAC)]
+    address = address_of(lab.only(LINUX.message(MessageType.REQUEST, OURS)))
+    lab.only(LINUX.message(MessageType.DECLINE, OURS, ia=wants(address)))
+    assert [(each.address, each.declined) for each in lab.of(AddressTaken)] == [(address, True)]
+
+
+def test_the_operator_hears_of_another_server_once(lab) -> None:
+    for _ in range(3):
+        assert lab.heard(LINUX.message(MessageType.REQUEST, (Option.SERVER_ID, b"\0\2"))) == []
+    (seen,) = lab.of(OtherServerSeen)
+    assert (seen.server, seen.mac) == ("DUID 0002", MAC)
+
+
+def test_the_operator_hears_of_what_is_wrong(lab) -> None:
+    assert lab.heard(LINUX.message(MessageType.RENEW)) == []
+    assert lab.of(DatagramsMalformed)[0].reason == "RENEW without a server identifier"
+    full = ServerLab(pool=())
+    full.heard(LINUX.message())
+    full.heard(LINUX.message())
+    assert [each.network for each in full.of(PoolExhausted)] == ["fd77::/64"]
+    strict = ServerLab(admit=lambda wire, now: False)
+    assert strict.heard(LINUX.message(MessageType.REQUEST, OURS)) == []
+    assert [each.network for each in strict.of(ClientsLimited)] == ["fd77::/64"]
+    elsewhere = ServerLab(server="fd99::1")
+    assert elsewhere.heard(LINUX.message()) == []
+    assert "no subnet is configured for where it is" in elsewhere.of(RequestIgnored)[0].reason
+
+
+def test_an_address_is_offered_to_the_address_that_asked(lab) -> None:
+    ((_, _, to),) = lab.heard(LINUX.message())
+    assert to == (LINK_LOCAL, 546, 0, 2)
