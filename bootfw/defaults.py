@@ -43,6 +43,7 @@ BOOT_PROGRAMS: Mapping[str, Sequence[str]] = {
     "x86-uefi": ("snponly-i386.efi", "ipxe-i386.efi", "bootia32.efi", "grubnetia32.efi", "syslinux32.efi"),
     "x86_64-uefi": ("snponly.efi", "ipxe.efi", "shimx64.efi", "bootx64.efi", "grubnetx64.efi", "syslinux.efi"),
     "arm64-uefi": ("snponly-arm64.efi", "ipxe-arm64.efi", "shimaa64.efi", "bootaa64.efi", "grubnetaa64.efi"),
+    "arm-rpiboot": ("bootcode.bin", "start4.elf", "kernel_2712.img"),
     "ipxe": (SCRIPT_NAME,),
 }
 """Architecture -> programs, the best first. The first backend that has any of them decides."""

@@ -74,6 +74,7 @@ def test_without_any_program_there_is_no_resolver(tmp_path: Path) -> None:
 def test_the_programs_are_known_to_the_distribution_backend_or_of_another_common_name() -> None:
     names = {name for programs in defaults.BOOT_PROGRAMS.values() for name in programs}
     others = {"boot.ipxe", "snponly-i386.efi", "bootia32.efi", "bootx64.efi", "bootaa64.efi"}
+    others |= {"bootcode.bin", "start4.elf", "kernel_2712.img"}
     assert names - set(PROGRAMS) == others
 
 

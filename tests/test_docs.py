@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bootfw.config import load_config
+from bootfw.config import assemble, load_config
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -52,3 +52,14 @@ def test_no_two_modules_of_tests_have_the_same_name() -> None:
     """Those outside of packages; pytest would take one for the other, where it has seen both."""
     modules = [path.name for path in (ROOT / "tests").rglob("test_*.py") if not (path.parent / "__init__.py").exists()]
     assert [name for name in modules if modules.count(name) > 1] == []
+
+
+def tables(page: str) -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", (ROOT / page).read_text(), re.S)
+
+
+@pytest.mark.parametrize("shown", tables("docs/howto/personas.md") + tables("docs/howto/pxe-menu.md"))
+def test_what_the_pages_on_personas_and_menus_show_is_right(shown: str, tmp_path: Path) -> None:
+    path = tmp_path / "shown.toml"
+    path.write_text(shown if "[[" in shown else f'[[resolver]]\nuse = "by-architecture"\n{shown}')
+    assemble(load_config(path, {}), None)

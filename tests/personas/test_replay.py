@@ -1,0 +1,252 @@
+"""Clients that can't be had here, replayed packet by packet: what they send, and what they have to get for it.
+
+Where each packet comes from stands at its test and in tests/firmware.py. They meet the whole server: DHCP, the boot
+server and TFTP, with the personas that come with bootfw.
+"""
+
+from socket import inet_aton
+
+import firmware
+import pytest
+from attrs import evolve
+from replaylab import ADDRESS, SERVER, Lab
+from tftpserver import Files, numbered
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.events import RequestIgnored
+from bootfw.personas.rule import Rule
+from bootfw.wire import pxe, tftp
+from bootfw.wire.dhcp4 import MessageType
+
+MISSING = [tftp.Error(1, "File not found")]
+
+
+@pytest.fixture
+def lab():
+    started = []
+
+    def start(files=(), *, server: bool = False, own: tuple[Rule, ...] = ()) -> Lab:
+        backend = Files(dict(files)) if isinstance(files, dict | tuple) else files
+        started.append(Lab(backend, server, own))
+        return started[-1]
+
+    yield start
+    for made in started:
+        made.stop()
+
+
+def request(client: firmware.Client, offer) -> object:
+    """The REQUEST that takes *offer*."""
+    chosen = {53: firmware.REQUEST, 50: inet_aton(offer.yiaddr), 54: inet_aton(SERVER)}
+    return client.message(options={**client.options, **chosen})
+
+
+# Raspberry Pi 3: raspberrypi/documentation, net.md, and Plan 9's log of one (9netics)
+
+
+@pytest.mark.parametrize("server", [False, True], ids=["proxy", "server"])
+def test_a_pi_3_boots_by_the_offer_alone(lab, server):
+    """It goes by option 43, takes address and next server out of the OFFER and never sends a REQUEST."""
+    files = {"bootcode.bin": numbered(52_480), "start.elf": numbered(1000), "config.txt": b"x"}
+    lab = lab(files, server=server)
+
+    offer = lab.discovers(firmware.RASPBERRY_PI_3)
+    assert b"Raspberry Pi Boot   " in offer.options[43]
+    assert pxe.parse(offer.options[43]).menu == (pxe.MenuItem(0, "Raspberry Pi Boot   "),)
+    assert offer.options[60] == b"PXEClient"
+    assert (offer.siaddr, offer.options[66]) == (SERVER, SERVER.encode())
+    assert offer.yiaddr == (ADDRESS if server else "0.0.0.0")
+    assert lab.offers[0].request.architecture == "arm-rpiboot"
+
+    # No options; an ERROR after the first block is how it looks whether a file is there.
+    look = lab.file("bootcode.bin")
+    assert look.heard == [tftp.Data(1, numbered(512))]
+    look.say(tftp.error(0, ""))
+    assert lab.file("bootcode.bin").rest(512) == files["bootcode.bin"]
+    assert lab.file("bootsig.bin").heard == MISSING
+    # The directory of its serial number is not there, so it goes on at the root.
+    assert lab.file("baadbaad/start.elf").heard == MISSING
+    assert lab.file("config.txt").rest(512) == b"x"
+    assert lab.file("start.elf").rest(512) == files["start.elf"]
+    assert lab.outcomes == ["STOPPED_BY_PEER", "COMPLETE", "COMPLETE", "COMPLETE"]
+
+
+def test_a_pi_3_asks_five_times_and_gets_the_same_address(lab):
+    lab = lab(server=True)
+
+    offers = []
+    for _ in range(5):
+        offers.append(lab.discovers(firmware.RASPBERRY_PI_3))
+        lab.network.advance(5)
+    assert {offer.yiaddr for offer in offers} == {ADDRESS}
+
+
+# Raspberry Pi 4 and 5: raspberrypi/documentation, eeprom-bootloader.adoc
+
+
+@pytest.mark.parametrize("prefix", ["9ffefdef/", "dc-a6-32-01-36-c2/"])
+def test_a_pi_4_has_a_directory_of_its_own(lab, prefix):
+    """It is found by start4.elf or start.elf in it, by serial number or by MAC."""
+    lab = lab({f"{prefix}start4.elf": numbered(3000), f"{prefix}config.txt": b"x"}, server=True)
+
+    offer = lab.discovers(firmware.RASPBERRY_PI_4)
+    assert pxe.parse(offer.options[43]).menu == (pxe.MenuItem(0, "Raspberry Pi Boot"),)
+    [ack] = lab.says(request(firmware.RASPBERRY_PI_4, offer))
+    assert ack.message_type is MessageType.ACK
+    assert (ack.options[43], ack.options[66]) == (offer.options[43], SERVER.encode())
+
+    options = (("tsize", "0"), ("blksize", "1024"))
+    assert lab.file(f"{prefix}start4.elf", *options).rest(1024) == numbered(3000)
+    assert lab.file(f"{prefix}cmdline.txt", *options).heard == MISSING
+    assert lab.file(f"{prefix}config.txt", *options).rest(1024) == b"x"
+
+
+def test_a_pi_with_uefi_on_it_is_a_uefi_machine(lab):
+    lab = lab()
+    client = evolve(firmware.AAVMF, chaddr=firmware.PI_4_MAC)
+
+    lab.says(client.message())  # by-architecture has no file for arm64 here
+    assert lab.offers == []
+    assert next(event.request.persona for event in lab.events if hasattr(event, "request")) == "uefi"
+
+
+# Windows' boot manager: wireshark packet-tftp.c for msftwindow; windows-itpro-docs pull request 5121 for its names
+
+
+@pytest.fixture
+def windows(tmp_path):
+    (tmp_path / "boot/Fonts").mkdir(parents=True)
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "boot/bcd").write_bytes(numbered(20_000))
+    (tmp_path / "boot/Fonts/wgl4_boot.ttf").write_bytes(b"font")
+    (tmp_path / "sources/boot.wim").write_bytes(numbered(100_000))
+    return DirectoryBackend(tmp_path)
+
+
+def test_windows_is_declined_its_window_and_goes_on_with_the_usual_one(lab, windows):
+    lab = lab(windows)
+    asked = (("tsize", "0"), ("blksize", "1456"), ("windowsize", "4"), ("msftwindow", "31416"))
+
+    asking = lab.file("\\Boot\\BCD", *asked)
+    assert asking.heard == [tftp.OptionAck((("tsize", "20000"), ("blksize", "1456"), ("windowsize", "4")))]
+    assert asking.rest(1456, 4) == numbered(20_000)
+
+
+def test_an_ack_of_five_octets_is_an_ack(lab, windows):
+    """Of a client that takes its window to be granted all the same."""
+    lab = lab(windows)
+    asking = lab.file("\\sources\\boot.wim", ("blksize", "1456"), ("windowsize", "4"), ("msftwindow", "31416"))
+
+    assert asking.rest(1456, 4, tail=b"\4") == numbered(100_000)
+
+
+@pytest.mark.parametrize(
+    "name", ["\\Boot\\Fonts\\wgl4_boot.ttf", "/Boot\\fonts\\WGL4_BOOT.TTF", "Boot\\\\Fonts\\wgl4_boot.ttf"]
+)
+def test_windows_writes_paths_in_its_own_way(lab, windows, name):
+    assert lab(windows).file(name, ("tsize", "0"), ("blksize", "1456")).rest(1456) == b"font"
+
+
+# BIOS ROMs: the syslinux list, February 2008; bugs.uclibc.org 6146; netboot.xyz issue 1198
+
+
+def test_a_rom_asks_for_the_size_first(lab):
+    """3Com and Intel: RRQ with tsize, ERROR, RRQ with blksize 1456, twice since the first answer took long."""
+    lab = lab({"pxelinux.0": numbered(26_460)})
+
+    offer = lab.discovers(firmware.BIOS_ROM)
+    assert (offer.options[43], offer.file) == (b"\6\1\x08\xff", b"pxelinux.0")
+    size = lab.file("pxelinux.0", ("tsize", "0"))
+    assert size.heard == [tftp.OptionAck((("tsize", "26460"),))]
+    size.say(tftp.error(0, "TFTP Aborted"))
+    assert lab.file("pxelinux.0", ("blksize", "1456")).rest(1456) == numbered(26_460)
+    assert lab.outcomes == ["SIZE_PROBE", "COMPLETE"]
+
+
+@pytest.mark.parametrize("name", [b"pxelinux.0\xff", b"/pxelinux.0\xff\xd13*G"])
+def test_a_rom_reads_on_behind_the_name(lab, name):
+    """From a DHCP server that ends it with no NUL."""
+    lab = lab({"pxelinux.0": numbered(600)})
+
+    text = name.decode("utf-8", "surrogateescape")
+    assert lab.file(text, ("tsize", "0")).heard == [tftp.OptionAck((("tsize", "600"),))]
+
+
+def test_a_rom_that_can_t_do_the_block_size_that_it_asks_for(lab):
+    """dnsmasq has --tftp-no-blocksize for such; here they are those of one maker, and nobody else is slowed down."""
+    rom = Rule(name="old-rom", oui=("00:a0:c9",), refuse_options=["blksize"])
+    lab = lab({"pxelinux.0": numbered(2000)}, server=True, own=(rom,))
+    client = evolve(firmware.BIOS_ROM, chaddr=bytes.fromhex("00a0c9000001"))
+
+    offer = lab.discovers(client)
+    lab.says(request(client, offer))
+    assert offer.yiaddr == ADDRESS
+    assert lab.file("pxelinux.0", ("blksize", "1456")).rest(512) == numbered(2000)
+
+
+# Network gear: RFC 5859; vincent.bernat.ch, 2020, for Junos
+
+
+@pytest.mark.parametrize("client", firmware.NETWORK_GEAR, ids=lambda client: client.name)
+def test_a_proxy_leaves_network_gear_alone(lab, client):
+    lab = lab()
+
+    assert lab.says(client.message()) == []
+    assert "network gear" in next(event.reason for event in lab.events if isinstance(event, RequestIgnored))
+
+
+@pytest.mark.parametrize("client", firmware.NETWORK_GEAR, ids=lambda client: client.name)
+def test_network_gear_is_told_its_server_in_each_way_and_no_boot_program(lab, client):
+    lab = lab({"network-confg": b"hostname switch\n"}, server=True)
+
+    offer = lab.discovers(client)
+    [ack] = lab.says(request(client, offer))
+    for answer in (offer, ack):
+        assert (answer.options[66], answer.options[150]) == (SERVER.encode(), inet_aton(SERVER))
+        assert answer.options[67].rstrip(b"\0") == answer.file == b"network-confg"
+        assert not {43, 60} & answer.options.keys()
+    assert lab.file("network-confg").rest(512) == b"hostname switch\n"
+
+
+def test_network_gear_that_nobody_has_a_configuration_for_gets_its_address_and_no_word(lab, monkeypatch):
+    monkeypatch.setattr("replaylab.FILES", {"unknown": "undionly.kpxe", "x86-bios": "pxelinux.0"})
+    lab = lab(server=True)
+
+    offer = lab.discovers(firmware.CISCO_TELEPHONE)
+    assert offer.yiaddr == ADDRESS
+    assert not {43, 60, 66, 67, 150} & offer.options.keys()
+    assert [type(event).__name__ for event in lab.events if "Withheld" in type(event).__name__] == []
+
+
+# FreeBSD's loader: stand/libsa/bootp.c
+
+
+def test_a_proxy_leaves_freebsd_s_loader_alone(lab):
+    """It would take the OFFER of a proxy for one with an address."""
+    assert lab().says(firmware.FREEBSD_LOADER.message()) == []
+
+
+def test_freebsd_s_loader_gets_its_address_and_its_files(lab):
+    lab = lab({"boot/kernel/kernel": numbered(5000)}, server=True)
+    offer = lab.discovers(firmware.FREEBSD_LOADER)
+    [ack] = lab.says(request(firmware.FREEBSD_LOADER, offer))
+
+    assert (ack.yiaddr, ack.siaddr) == (ADDRESS, SERVER)
+    options = (("blksize", "1428"), ("tsize", "0"))
+    assert lab.file("/boot/kernel/kernel", *options).rest(1428) == numbered(5000)
+    assert lab.file("/boot/kernel/kernel.gz", *options).heard == MISSING
+
+
+# The rules that every answer keeps to
+
+
+@pytest.mark.parametrize(
+    "client",
+    [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, *firmware.NETWORK_GEAR, firmware.FREEBSD_LOADER],
+    ids=lambda client: client.name,
+)
+def test_a_server_names_no_pxe_without_saying_what_to_do(lab, client):
+    """Option 60 "PXEClient" without option 43 sends EDK2 to port 4011 (UefiPxeBcDxe/PxeBcDhcp4.c)."""
+    offer = lab(server=True).discovers(client)
+
+    assert (offer.options.get(60) == b"PXEClient") <= (43 in offer.options)
