@@ -112,9 +112,9 @@ class MenuBackend:
         """Whether a client may well be sent here for *path*."""
         return path == self.script
 
-    def open(self, path: str, request: TransferRequest) -> Any:
-        """See IBackend."""
-        make = self._maker(lexical(path), request)
+    def open(self, path: str, request: TransferRequest | None) -> Any:
+        """See IBackend. Without *request*: as for anybody."""
+        make = self._maker(lexical(path), request or TransferRequest(path, path, ("", 0)))
         if self._reactor is None:
             return make(self._noted(self._look()))
         if self._offers is not None and 0 <= self._reactor.seconds() - self._looked < SECONDS:

@@ -14,6 +14,7 @@ from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.memory import MemoryBackend
+from bootfw.backends.menu import MenuBackend
 from bootfw.cli.failure import CommandError
 from bootfw.cli.table import printable
 from bootfw.config import Parts, assemble, load_config
@@ -26,7 +27,7 @@ from bootfw.net.layers import LayeredBackend
 FOUND = 1
 """Exit code: something will not boot."""
 
-_STILL = (DirectoryBackend, DistributionBackend, MemoryBackend, ArchiveBackend)
+_STILL = (DirectoryBackend, DistributionBackend, MemoryBackend, ArchiveBackend, MenuBackend)
 """Backends whose files are the same for every client, and can be known without one. Of others those with a method
 ``holds(path)`` say at least what they have."""
 

@@ -157,3 +157,16 @@ def test_a_boot_directory_that_is_not_there(lint, tmp_path):
 
 def test_other_commands_fail_as_before(capsys):
     assert command.main(["leases", "-c", "/nowhere.toml"]) == 1
+
+
+def test_the_menu_is_known_as_what_it_makes(lint, tmp_path):
+    """So a directory without a script of its own is whole, and missing files are still reported."""
+    boot = tmp_path / "boot"
+    boot.mkdir()
+    (boot / "site.ipxe").write_text("#!ipxe\nchain none.ipxe\n")
+    config = '[[backend]]\nuse = "directory"\nroot = "boot"\n[[backend]]\nuse = "menu"\nroot = "boot"\n'
+    (tmp_path / "bootfw.toml").write_text(config)
+    code, out, _ = lint("-c", tmp_path / "bootfw.toml")
+    assert code == 1
+    assert "none.ipxe" in out
+    assert "not known here" not in out

@@ -173,3 +173,14 @@ def test_pxelinux_gets_its_own_configuration_at_the_first_name(
     serve(lab, root, {"x86-bios": "pxelinux.0"}, made)
     console = start_bios_machine(lab, cards=(CARD,), uuid="52420077-1234-4abc-9def-0123456789ab")
     console.wait_for(f"web1 pxelinux.cfg/77004252-3412-bc4a-9def-0123456789ab {marker}", SECONDS)
+
+
+def test_ipxe_boots_a_cd_over_http(lab: Lab, root: Path) -> None:
+    """The CD has iPXE on it, which asks for the menu once more."""
+    need("/usr/lib/ipxe/ipxe.iso")
+    shutil.copy("/usr/lib/ipxe/ipxe.iso", root / "again.iso")
+    server = serve(lab, root, {"ipxe": "{http}/boot.ipxe"}, menu(root, timeout_seconds=2, default="again.iso"))
+    start_bios_machine(lab, "e1000")
+    server.wait_for("got '/again.iso'", SECONDS)
+    asked = "got '/boot.ipxe'"
+    server.wait_until(lambda: server.output.count(asked) > 1, SECONDS, "the CD's iPXE asks for the menu")

@@ -303,6 +303,14 @@ class _Unsized:
         self.closed += 1
 
 
+def test_what_is_for_the_operator_is_not_told_to_the_client():
+    web = Web(TransferError("It could not be made", "boot.j2:3: /secret"))
+    response = web.get()
+    assert (response.status, response.body) == (500, b"It could not be made\n")
+    assert web.kinds == ["TransferRefused"]
+    assert web.events[0].detail == "boot.j2:3: /secret"
+
+
 @pytest.mark.parametrize(
     "answer", [ZeroDivisionError("/secret"), "no reader", _Unsized(), Dated(b"/secret", size=7, modified="today")]
 )
