@@ -94,7 +94,7 @@ class TestWatchdog(WatchdogContract):
 
 def test_the_full_configuration_is_right() -> None:
     parts = assemble(load_config(EXAMPLES / "bootfw.toml", {}), Clock())
-    assert [name for name, _ in parts.backends] == ["directory", "distribution", "memory"]
+    assert [name for name, _ in parts.backends] == ["directory", "menu", "distribution", "memory"]
     assert [name for name, _ in parts.resolvers] == ["next-boot", "loop-breaker", "by-client", "by-architecture"]
 
 

@@ -12,7 +12,6 @@ from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
 from bootfw.api import (
-    Client,
     ConfigError,
     FileMissing,
     IBackend,
@@ -104,10 +103,11 @@ class TemplateBackend:
         name = lexical(path)
         template, told = self._template(name)
         client = request.client
+        whose = identified(client, told, searched(name))
+        variables = facts(name, request, client, whose)
         if self._reactor is None:
-            return self._made(template, name, request, client, told)
-        pool = self._reactor.getThreadPool()
-        return deferToThreadPool(self._reactor, pool, self._made, template, name, request, client, told)
+            return self._made(template, whose, variables)
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._made, template, whose, variables)
 
     def _template(self, path: str) -> tuple[str, Told]:
         """Which template makes *path*, and what the pattern found in it."""
@@ -126,9 +126,7 @@ class TemplateBackend:
         except (OSError, ValueError):  # ValueError: there is a NUL in it
             return False
 
-    def _made(self, template: str, path: str, request: TransferRequest, client: Client, told: Told) -> IReader:
-        whose = identified(client, told, searched(path))
-        variables = facts(path, request, client, whose)
+    def _made(self, template: str, whose: tuple[Told, ...], variables: dict[str, Any]) -> IReader:
         try:
             variables["host"] = Facts("host", self._host(whose))
         except HostFileError as error:
