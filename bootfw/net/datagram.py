@@ -169,13 +169,12 @@ class DatagramPort:
 
     def doRead(self) -> None:
         """Deliver what has arrived, up to a number that is fair to others."""
-        # From the plain call each datagram comes by itself. From the other, one is all there was; another so soon would
-        # be a surprise, and the reactor looks again anyway.
-        receive, enough = (self._receive_many, 1) if mmsg.AVAILABLE else (self._receive_one, 0)
+        receive = self._receive_many if mmsg.AVAILABLE else self._receive_one
         room = _PER_WAKE_UP
         while room > 0 and self._reading:
+            # Once more after the last one: a near client has answered by then, and that saves a turn of the reactor.
             count = receive()
-            if count <= enough:
+            if not count:
                 return
             room -= count
 
