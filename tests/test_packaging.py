@@ -95,6 +95,7 @@ BUILT_IN = [
     "backend template",
     "resolver by-architecture",
     "resolver by-client",
+    "resolver callout",
     "resolver loop-breaker",
     "resolver next-boot",
     "resolver pxe-menu",

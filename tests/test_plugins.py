@@ -309,7 +309,7 @@ def test_load_by_entry_point_and_by_module_is_the_same(distribution: Callable[..
 
 def test_a_missing_plugin_is_named_with_the_known_ones(distribution: Callable[..., None]) -> None:
     distribution("acme", "[bootfw.resolvers]\ninventory = acme_inventory:plugin\n")
-    known = "by-architecture, by-client, inventory, loop-breaker, next-boot, pxe-menu, static"
+    known = "by-architecture, by-client, callout, inventory, loop-breaker, next-boot, pxe-menu, static"
     assert refused("inventroy") == f'no plugin "inventroy"; known: {known}; did you mean "inventory"?'
     assert refused("zzz") == f'no plugin "zzz"; known: {known}'
 
@@ -406,6 +406,7 @@ def test_every_built_in_loads_and_has_a_summary() -> None:
         "backend template",
         "resolver by-architecture",
         "resolver by-client",
+        "resolver callout",
         "resolver loop-breaker",
         "resolver next-boot",
         "resolver pxe-menu",

@@ -1,0 +1,361 @@
+"""The ``callout`` resolver and a real HTTP server."""
+
+import importlib
+import json
+import socket
+import threading
+import time
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from firmware import ipxe_features
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
+
+from bootfw.errors import BootRefused, ConfigError
+from bootfw.plugins import PluginContext, configure, load
+from bootfw.resolvers import callout
+from bootfw.resolvers.callout import Callout
+from bootfw.testing import ResolverContract
+from bootfw.values import BootRequest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MAC = "52:54:00:12:34:56"
+IPXE = BootRequest(MAC, "discover", "ipxe", "x86-bios", ipxe=True)
+NAME = "callout/52-54-00-12-34-56.ipxe"
+
+
+class API:
+    """The example's server; each answer can be made to wait, or to be something else."""
+
+    def __init__(self, reactor, module):
+        self.reactor = reactor
+        self.asked = []
+        self.go = threading.Event()
+        self.go.set()
+        self.raw = None
+        self.then = None
+        """The same, from the second on."""
+        api = self
+
+        class Handler(module.BootAPI):
+            def do_GET(self):
+                api.asked.append(self.path)
+                api.go.wait(10)
+                if api.raw is None:
+                    super().do_GET()
+                else:
+                    raw, api.raw = api.raw, api.then or api.raw
+                    self.wfile.write(raw)
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def stop(self):
+        if self.thread is not None:
+            self.go.set()
+            self.server.shutdown()
+            self.server.server_close()
+            self.thread.join()
+            self.thread = None
+
+    def resolver(self, **options) -> Callout:
+        made = configure(
+            load("callout", "bootfw.resolvers"),
+            {"url": self.url, "within-seconds": 5.0, **options},
+            PluginContext(self.reactor, EXAMPLES),
+        )
+        assert isinstance(made, Callout)
+        return made
+
+    def wait(self, answer):
+        """What it comes to; a BootRefused as a value."""
+        results = []
+        maybeDeferred(lambda: answer).addBoth(results.append)
+        self.turn(lambda: results)
+        if isinstance(results[0], Failure):
+            return results[0].value
+        return results[0]
+
+    def is_alone(self):
+        """No connection is left."""
+        left = {*self.reactor.getReaders(), *self.reactor.getWriters()}
+        return left <= set(self.reactor._internalReaders)
+
+    def turn(self, until):
+        end = time.monotonic() + 10
+        while not until():
+            assert time.monotonic() < end, "it did not come"
+            self.reactor.iterate(0.01)
+
+
+@pytest.fixture
+def api(private_reactor, monkeypatch, failures):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    made = API(private_reactor, importlib.import_module("boot_api"))
+    yield made
+    made.stop()
+    made.turn(lambda: not private_reactor.getDelayedCalls() and made.is_alone())
+
+
+def answered(status: int, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.0 {status} X", *headers, f"Content-Length: {len(body)}"]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def said(logs) -> list[str]:
+    return [event["log_format"].format(**event) for event in logs if event["log_namespace"] == "bootfw"]
+
+
+# What it answers
+
+
+def test_a_machine_boots_what_the_api_says(api):
+    found = api.wait(api.resolver().resolve(IPXE))
+    assert api.asked == [f"/v1/boot/{MAC}"]
+    assert found.name == NAME
+    assert found.content.decode().splitlines() == [
+        "#!ipxe",
+        "echo Installing build-7",
+        "kernel --name kernel http://10.77.0.1:8069/debian/linux",
+        "initrd --name initrd0 http://10.77.0.1:8069/debian/initrd.gz",
+        "boot kernel initrd=initrd0 console=ttyS0 auto=true",
+    ]
+
+
+def test_a_script_of_the_apis_own(api):
+    found = api.wait(api.resolver().resolve(evolve(IPXE, mac="52:54:00:12:34:57")))
+    assert found.content.startswith(b"#!ipxe\nsanboot")
+
+
+def test_404_is_not_mine(api):
+    with capturedLogs() as logs:
+        assert api.wait(api.resolver(fallback="local").resolve(evolve(IPXE, mac="02:00:00:00:00:01"))) is None
+    assert said(logs) == []
+
+
+def test_who_is_not_ipxe_yet_is_left_to_the_next_and_not_asked_about(api):
+    assert api.resolver().resolve(evolve(IPXE, ipxe=False)) is None
+    assert api.asked == []
+
+
+@pytest.mark.parametrize("url", ["{}", "{}/", "{}/v1", "{}/api"])
+def test_the_url(api, url):
+    api.wait(api.resolver(url=url.format(api.url)).resolve(IPXE))
+    assert api.asked == [f"{'/api' if 'api' in url else ''}/v1/boot/{MAC}"]
+
+
+def test_it_follows_a_redirect(api):
+    api.raw = answered(302, b"", f"Location: {api.url}/elsewhere")
+    api.then = answered(200, b'{"kernel": "/k"}')
+    found = api.wait(api.resolver().resolve(IPXE))
+    assert api.asked == [f"/v1/boot/{MAC}", "/elsewhere"]
+    assert f"kernel --name kernel {api.url}/k\n".encode() in found.content
+
+
+def test_an_ipxe_without_https_is_told_to_the_operator(api):
+    api.raw = answered(200, b'{"kernel": "https://files.local/k"}')
+    asking = evolve(IPXE, options={175: ipxe_features(0x13, 0x15)})
+    with capturedLogs() as logs:
+        assert api.wait(api.resolver().resolve(asking)) is None
+    assert "this build of iPXE has no HTTPS, which its answer needs; the next resolver is asked" in said(logs)[0]
+    assert api.wait(api.resolver().resolve(IPXE)).name == NAME
+
+
+# When the API fails
+
+FAILURES = {
+    "error": (answered(500, b""), "it answers 500"),
+    "malformed": (answered(200, b"<html>"), "the answer is no JSON"),
+    "too long": (answered(200, b"x" * 70_000), "the answer has more than 65536 octets"),
+    "cut off": (b'HTTP/1.0 200 X\r\nContent-Length: 100\r\n\r\n{"kernel"', "its answer was cut off"),
+    "nothing": (b"", "its answer was cut off"),
+    "no http": (b"SSH-2.0-OpenSSH\r\n", "its answer was cut off"),
+    "a loop": (answered(302, b"", "Location: /again"), "its answer was cut off"),
+}
+
+
+@pytest.mark.parametrize("how", FAILURES)
+def test_the_last_answer_is_used_while_it_fails_and_the_log_says_so(api, how):
+    resolver = api.resolver()
+    good = api.wait(resolver.resolve(IPXE))
+    api.raw, reason = FAILURES[how]
+    with capturedLogs() as logs:
+        assert api.wait(resolver.resolve(IPXE)) == good
+    [line] = said(logs)
+    assert line.startswith(f"callout {MAC}: {api.url}: {reason}")
+    assert line.endswith("Its answer of 0 s ago is used")
+
+
+def test_while_it_is_down(api):
+    resolver = api.resolver()
+    good = api.wait(resolver.resolve(IPXE))
+    api.stop()
+    with capturedLogs() as logs:
+        assert api.wait(resolver.resolve(IPXE)) == good
+        assert api.wait(resolver.resolve(evolve(IPXE, mac="02:00:00:00:00:01"))) is None
+    assert ["refused" in line for line in said(logs)] == [True, True]
+    assert said(logs)[1].endswith("the next resolver is asked")
+
+
+def test_an_old_answer_is_not_used_for_ever(api):
+    resolver = api.resolver(**{"stale-seconds": 0.01})
+    assert api.wait(resolver.resolve(IPXE))
+    end = time.monotonic() + 0.05
+    api.turn(lambda: time.monotonic() > end)
+    api.raw = answered(500, b"")
+    assert api.wait(resolver.resolve(IPXE)) is None
+
+
+def test_404_ends_the_use_of_the_last_answer(api):
+    resolver = api.resolver()
+    assert api.wait(resolver.resolve(IPXE))
+    api.raw = answered(404, b"")
+    assert api.wait(resolver.resolve(IPXE)) is None
+    api.raw = answered(500, b"")
+    assert api.wait(resolver.resolve(IPXE)) is None
+
+
+@pytest.mark.parametrize("fallback", ["next", "local", "refuse"])
+def test_the_fallback(api, fallback):
+    api.raw = answered(500, b"")
+    found = api.wait(api.resolver(fallback=fallback).resolve(IPXE))
+    if fallback == "next":
+        assert found is None
+    elif fallback == "local":
+        assert found.content.endswith(b"exit 0\n")
+        assert b"it answers 500" in found.content
+    else:
+        assert isinstance(found, BootRefused)
+        assert found.reason == f"{api.url}: it answers 500"
+
+
+# When it is slow
+
+
+def test_a_slow_answer_is_there_for_the_next_try(api):
+    resolver = api.resolver(**{"within-seconds": 0.05})
+    api.go.clear()
+    with capturedLogs() as logs:
+        assert api.wait(resolver.resolve(IPXE)) is None
+    assert "it has not answered in time" in said(logs)[0]
+    api.go.set()
+    api.turn(lambda: not resolver._questions)
+    api.go.clear()
+    assert api.wait(resolver.resolve(IPXE)).name == NAME
+    assert len(api.asked) == 2
+    api.go.set()
+    api.turn(lambda: not resolver._questions)
+
+
+def test_a_machine_is_asked_about_once_at_a_time(api):
+    resolver = api.resolver()
+    api.go.clear()
+    asking = [resolver.resolve(IPXE) for _ in range(5)]
+    other = resolver.resolve(evolve(IPXE, mac="52:54:00:12:34:57"))
+    api.turn(lambda: len(api.asked) == 2)
+    api.go.set()
+    assert {api.wait(each).name for each in asking} == {NAME}
+    assert api.wait(other).name != NAME
+    assert len(api.asked) == 2
+
+
+def test_who_is_passed_over_gets_no_answer_and_nothing_is_logged(api):
+    """The chain's deadline was shorter."""
+    resolver = api.resolver()
+    api.go.clear()
+    asking = resolver.resolve(IPXE)
+    results = []
+    asking.addErrback(results.append)
+    asking.cancel()
+    assert len(results) == 1
+    api.go.set()
+    api.turn(lambda: not resolver._questions)
+    assert MAC in resolver._kept
+
+
+def test_close_ends_what_is_under_way(api):
+    resolver = api.resolver()
+    api.go.clear()
+    asking = resolver.resolve(IPXE)
+    api.turn(lambda: api.asked)
+    resolver.close()
+    assert not resolver._questions
+    assert not isinstance(api.wait(asking), Deferred)
+    api.turn(lambda: not api.reactor.getDelayedCalls())
+
+
+def test_what_is_kept_is_bounded(api, monkeypatch):
+    monkeypatch.setattr(callout, "KEPT", 400)
+    resolver = api.resolver()
+    api.raw = answered(200, json.dumps({"ipxe-script": "#!ipxe" + "x" * 100}).encode())
+    for number in range(6):
+        assert api.wait(resolver.resolve(evolve(IPXE, mac=f"02:00:00:00:00:0{number}")))
+    assert [mac[-1] for mac in resolver._kept] == ["3", "4", "5"]
+    assert resolver._octets == 318
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, '"url" is missing'),
+        ({"url": "10.0.0.5:8000"}, 'url: must be the URL of a boot API, such as "http://10.0.0.5:8000"'),
+        ({"url": "ftp://10.0.0.5"}, "must be the URL of a boot API"),
+        ({"url": "http://x/?a=b"}, "must be the URL of a boot API"),
+        ({"url": "http://x/a b"}, "url: must be ASCII without blanks"),
+        ({"url": "http://x", "fallback": "never"}, 'fallback: must be one of "next", "local", "refuse"'),
+        ({"url": "http://x", "within-seconds": 0.0}, "within-seconds: must be > 0"),
+        ({"url": "http://x", "stale-seconds": -1.0}, "stale-seconds: must be >= 0"),
+    ],
+)
+def test_options(options, said):
+    with pytest.raises(ConfigError) as caught:
+        configure(load("callout", "bootfw.resolvers"), options, PluginContext(Clock(), Path("/")))
+    assert said in str(caught.value)
+
+
+def test_https_needs_its_library(monkeypatch):
+    monkeypatch.setattr(callout, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"url: https needs pyOpenSSL: pip install bootfw\[tls\]"):
+        configure(load("callout", "bootfw.resolvers"), {"url": "https://x"}, PluginContext(Clock(), Path("/")))
+
+
+def test_a_port_where_nobody_listens(private_reactor):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    made = Callout(f"http://127.0.0.1:{port}", "refuse", 5.0, 0.0, private_reactor)
+    results = []
+    made.resolve(IPXE).addErrback(results.append)
+    end = time.monotonic() + 5
+    while not results:
+        assert time.monotonic() < end
+        private_reactor.iterate(0.01)
+    assert "refused" in results[0].value.reason
+
+
+class TestContract(ResolverContract):
+    @pytest.fixture(autouse=True)
+    def _api(self, api):
+        self.api = api
+
+    def make_resolver(self):
+        return self.api.resolver()
+
+    def answer(self, answer):
+        found = self.api.wait(answer)
+        if isinstance(found, Exception):
+            raise found
+        return found
