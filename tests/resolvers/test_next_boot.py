@@ -1,5 +1,6 @@
 """One-shot next boots: who gets the file, when it is used up, and that a restart changes nothing."""
 
+import sqlite3
 import time
 from pathlib import Path
 
@@ -274,7 +275,35 @@ def test_it_is_used_up_in_a_thread_and_close_waits_for_it(kept, private_reactor)
     assert len(said) == 2
 
 
+def test_what_comes_after_close_is_on_disk_at_once(kept, private_reactor):
+    """The process may end before a thread would."""
+    kept.order(MAC_TEXT, "pxelinux.0")
+    made = configure(
+        load("next-boot", "bootfw.resolvers"), {}, PluginContext(private_reactor, Path("/"), kept.path.parent)
+    )
+    made.start([].append)
+    made.resolve(BIOS)
+    assert made.close().called
+    request = TransferRequest("pxelinux.0", "pxelinux.0", ("", 1), lookup=lambda peer: Client(mac=MAC_TEXT))
+    made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
+    assert kept.read() == {}
+
+
 # What can go wrong
+
+
+def test_a_used_up_order_does_not_come_back_while_somebody_writes(kept):
+    kept.order(MAC_TEXT, "pxelinux.0")
+    made = resolver(kept)
+    made.start([].append)
+    made.resolve(BIOS)
+    request = TransferRequest("pxelinux.0", "pxelinux.0", ("", 1), lookup=lambda peer: Client(mac=MAC_TEXT))
+    made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
+    writer = sqlite3.connect(kept.path, isolation_level=None)
+    writer.execute("BEGIN EXCLUSIVE")
+    assert made.resolve(BIOS) is None
+    writer.execute("ROLLBACK")
+    writer.close()
 
 
 def test_a_damaged_file_keeps_bootfw_from_starting(kept):
