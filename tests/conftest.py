@@ -42,6 +42,9 @@ def private_reactor():
     with _running(EPollReactor()) as reactor:
         yield reactor
         poller = reactor._poller
+        if reactor.threadpool is not None:
+            # Names are resolved in threads, for whose end the process would wait.
+            reactor.threadpool.stop()
     poller.close()
 
 
