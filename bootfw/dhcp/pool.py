@@ -34,6 +34,8 @@ class Binding:
     """Of that offer: nobody answered at the address."""
     queued: float = _NOWHERE
     """Time of its entry in the pool's queue; negative: it is not in there."""
+    lined: tuple[float, "Binding"] | None = None
+    """Its latest entry among the free ones; an earlier one counts no more, even if it has the same time."""
 
     def free_at(self) -> float:
         """When nobody's lease or offer is in the way any more."""
@@ -127,12 +129,15 @@ class Pool:
             binding.queued = _NOWHERE
             self._known -= 1
             line = self._unused if binding.lease is None else self._expired
-            line.append((free_at, binding))
+            binding.lined = entry = (free_at, binding)
+            line.append(entry)
 
     def _first(self, line: "deque[tuple[float, Binding]]") -> Binding | None:
         while line:
-            time, binding = line.popleft()
-            if time == binding.free_at() and self._usable(binding.address):
+            entry = line.popleft()
+            time, binding = entry
+            if entry is binding.lined and time == binding.free_at() and self._usable(binding.address):
+                binding.lined = None
                 return binding
         return None
 

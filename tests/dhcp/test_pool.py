@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from leasing import BEGIN, Machine, address, pool, server, subnet
 
@@ -165,6 +165,8 @@ moves = st.lists(
 )
 
 
+@example([(0, "take", 1, 1), (2, "lease", 1, 0), (2, "release", 1, 0)], 0)
+@example([(0, "renew", 1, 1), (2, "lease", 1, 0), (2, "release", 1, 0)], 0)
 @given(moves, st.integers(0, 700))
 def test_free_addresses_come_in_the_order_in_which_they_became_free(steps, later):
     """Whatever happened to them before."""
