@@ -42,7 +42,7 @@ def private_reactor():
     with _running(EPollReactor()) as reactor:
         yield reactor
         poller = reactor._poller
-        if reactor.threadpool is not None:
+        if reactor.threadpool is not None and not reactor.threadpool.joined:
             # Names are resolved in threads, for whose end the process would wait.
             reactor.threadpool.stop()
     poller.close()

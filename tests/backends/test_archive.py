@@ -15,6 +15,7 @@ from contextlib import closing
 
 import pytest
 from archives import MAKERS, make_iso, make_tar, make_zip
+from descriptors import open_descriptors
 from threads import Threads
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
@@ -67,7 +68,7 @@ def errors(monkeypatch):
 
 
 def open_files():
-    return sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if _is_open(fd))
+    return sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in open_descriptors() if _is_open(fd))
 
 
 def _is_open(fd):

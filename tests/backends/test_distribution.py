@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from descriptors import open_descriptors
 from zope.interface.verify import verifyObject
 
 from bootfw.api import AccessViolation, ConfigError, FileMissing, IBackend, PluginContext
@@ -158,10 +159,10 @@ def test_nothing_else_can_be_asked_for(tmp_path, name):
     modules = tmp_path / "usr/lib/syslinux/modules/bios"
     (modules / "dir.c32").mkdir()
     os.mkfifo(modules / "fifo.c32")
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     with pytest.raises(FileMissing):
         backend.open(name, None)
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
     assert name not in backend.available()
 
 

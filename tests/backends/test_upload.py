@@ -8,6 +8,7 @@ import subprocess
 from contextlib import contextmanager
 
 import pytest
+from descriptors import open_descriptors
 from twisted.internet import defer
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
@@ -69,7 +70,7 @@ def upload(backend, path, *blocks):
 
 
 def test_upload_appears_when_it_is_finished(backend, tmp_path, scratch):
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     writer = upload(backend, "new.cfg", b"first ", b"second")
     verifyObject(IWriter, writer)
     with pytest.raises(FileMissing):
@@ -78,7 +79,7 @@ def test_upload_appears_when_it_is_finished(backend, tmp_path, scratch):
     assert writer.finish() is None
     assert os.listdir(tmp_path) == ["new.cfg"]
     assert (tmp_path / "new.cfg").read_bytes() == b"first second"
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 def test_empty_upload(backend, tmp_path):
@@ -96,10 +97,10 @@ def test_mode_is_the_umask_s(backend, tmp_path):
 
 
 def test_cancelled_upload_leaves_nothing(backend, tmp_path):
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     upload(backend, "a/b/c", b"data").cancel()
     assert os.listdir(tmp_path) == []
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 def test_directories_are_made_at_the_end(backend, tmp_path):
@@ -127,7 +128,7 @@ def test_nothing_is_replaced(backend, tmp_path, what):
         "link": lambda: path.symlink_to("/"),
         "dangling": lambda: path.symlink_to("../outside"),
     }[what]()
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     with pytest.raises(FileAlreadyExists):
         backend.create("taken", wrq("taken"))
     path.rename(tmp_path / "aside")
@@ -138,7 +139,7 @@ def test_nothing_is_replaced(backend, tmp_path, what):
     writer.cancel()
     assert os.listdir(tmp_path) == ["taken"]
     assert not (tmp_path.parent / "outside").exists()
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 def test_quicker_upload_wins(backend, tmp_path):
@@ -177,11 +178,11 @@ def test_uploads_stay_below_the_root(tmp_path, path):
 )
 def test_paths_that_can_not_be_written(backend, tmp_path, path, error):
     (tmp_path / "file").write_bytes(b"")
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     with pytest.raises(error):
         backend.create(path, wrq(path))
     assert os.listdir(tmp_path) == ["file"]
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 def test_somebody_puts_a_link_where_a_directory_was_to_be_made(backend, tmp_path):
@@ -328,7 +329,7 @@ def test_finish_answers_later_from_a_thread_of_the_reactor(tmp_path, scratch):
 
 def test_cancelled_while_a_thread_finishes_it(tmp_path, scratch):
     """The client is gone, or we are shutting down: the thread's descriptors must stay its own."""
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     reactor = Threads()
     writer = upload(DirectoryBackend(tmp_path, reactor=reactor), "a/x", b"data")
     waiting = writer.finish()
@@ -337,7 +338,7 @@ def test_cancelled_while_a_thread_finishes_it(tmp_path, scratch):
     writer.cancel()
     reactor.run()
     assert os.listdir(tmp_path) == []
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 def test_content_is_on_disk_before_its_name_is(tmp_path, monkeypatch):

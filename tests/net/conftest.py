@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from attrs import frozen
+from descriptors import open_descriptors
 from webservice import Observer
 
 from bootfw.service import BootService
@@ -89,7 +90,7 @@ def hosts() -> Iterator[tuple[Host, Host]]:
 
 
 def _open_files():
-    for number in os.listdir("/proc/self/fd"):
+    for number in open_descriptors():
         with contextlib.suppress(FileNotFoundError):  # the one that listed them
             yield os.readlink(f"/proc/self/fd/{number}")
 

@@ -5,6 +5,7 @@ import os
 import socket
 
 import pytest
+from descriptors import open_descriptors
 from recorders import Batches, Echo
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.error import CannotListenError, InvalidAddressError
@@ -464,7 +465,7 @@ def test_a_protocol_that_fails_to_start_leaves_no_socket(private_reactor):
 
 def test_start_stop_start_leaves_nothing_behind(private_reactor, turn_until, peer):
     def descriptors():
-        return len(os.listdir("/proc/self/fd"))
+        return len(open_descriptors())
 
     protocol = Echo()
     port = DatagramPort(private_reactor, protocol, "127.0.0.1", 0)

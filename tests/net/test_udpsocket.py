@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from descriptors import open_descriptors
 from twisted.internet.error import CannotListenError, InvalidAddressError
 
 from bootfw.net.packetinfo import IPV4, IPV6
@@ -113,10 +114,10 @@ def test_a_privileged_port_is_explained():
 
 def test_a_failure_leaves_no_descriptor(opened):
     taken = opened("127.0.0.1").getsockname()[1]
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     with pytest.raises(CannotListenError):
         open_socket("127.0.0.1", taken)
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 def test_another_program_is_named():
