@@ -104,7 +104,8 @@ class BootService(MultiService):
             verifyObject(ILeaseStore, self._leases)
         self._control = control
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
-        self._publisher = Publisher(reactor, [*_named(observers, IBootObserver), *listening])
+        observed = Publisher(reactor, [*_named(observers, IBootObserver), *listening])
+        self._publisher = crew.telling if isinstance(crew, Worker) else observed
         self._crew = crew
         self._loaders = Loaders(reactor.seconds, self._telling("loader"))
         self._attendants = Attendants(reactor, self._resolvers, self._publisher.publish)
@@ -126,20 +127,19 @@ class BootService(MultiService):
         """(what it is, port, protocol)."""
         self._stopping: Deferred[Any] | None = None
         if crew is not None:
-            crew.publish, crew.lookup = self._publisher.publish, self._clients.of
-            crew.hear = {
-                "client": self._clients.heard,
-                "loader": self._loaders.heard,
-                "made": self._made.heard,
-            }
-            crew.memory = self._memory
+            crew.join(
+                {"client": self._clients.heard, "loader": self._loaders.heard, "made": self._made.heard},
+                publish=self._publisher.publish,
+                lookup=self._clients.of,
+                memory=self._memory,
+            )
 
     def _telling(self, kind: str) -> Callable[..., None]:
         crew = self._crew
         return (lambda *values: None) if crew is None else partial(crew.tell, kind)
 
     def _memory(self) -> list[tuple[str, tuple[Any, ...]]]:
-        """What a new worker has to be told, as it is told when it happens."""
+        """See Workers.join()."""
         told: list[tuple[str, tuple[Any, ...]]] = [("client", (client,)) for client in self._clients.all()]
         told += [("loader", pair) for pair in self._loaders.all()]
         return told + [("made", pair) for pair in self._made.all()]
@@ -201,10 +201,6 @@ class BootService(MultiService):
     def positions(self) -> list[tuple[Address, int]]:
         """See TFTPProtocol."""
         return [position for tftp in self._tftps() for position in tftp.positions()]
-
-    def transfers(self) -> int:
-        """How many TFTP transfers are under way."""
-        return sum(tftp.transfers for tftp in self._tftps())
 
     def _tftps(self) -> list[TFTPProtocol]:
         return [protocol for _, _, protocol in self._open if isinstance(protocol, TFTPProtocol)]

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from attrs import define, evolve, field
-from twisted.internet import reactor, stdio
+from twisted.internet import reactor
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
 from zope.interface import implementer
 
 from bootfw.config import Configuration, assemble
-from bootfw.net.channel import Channel
+from bootfw.net.channel import Channel, Incoming, Outgoing
 from bootfw.net.openfiles import allow_many_files
 from bootfw.net.orphans import Orphan
 from bootfw.net.worker import Place, Telling, Worker
@@ -46,9 +46,9 @@ class Program:
         allow_many_files()
         # A key on the terminal is for the one that has started this; it will say so.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self.channel = Channel(self._received, self._end, self._lost)
-        # To mypy it is the one of Windows, which has other parameters.
-        stdio.StandardIO(self.channel, stdin=_FROM, stdout=_TO, reactor=reactor)  # type: ignore
+        self.channel = Channel(self._received)
+        self.channel.makeConnection(Outgoing(reactor, _TO, self._lost))  # type: ignore[no-untyped-call]
+        Incoming(reactor, _FROM, self.channel.dataReceived, self._end)
         reactor.run()
         return 0
 
@@ -70,8 +70,8 @@ class Program:
         for name, place, descriptor in listening:
             sockets[name, place] = sock = socket.socket(fileno=descriptor)
             sock.setblocking(False)
-        worker = self._worker = Worker(self.channel, sockets)
         telling = self._telling = Telling(reactor, self.channel)
+        worker = self._worker = Worker(self.channel, telling, sockets)
         transport: Any = self.channel.transport
         transport.registerProducer(telling, True)
         settings = configuration.settings
@@ -82,7 +82,6 @@ class Program:
             settings=evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp),
             backends=parts.backends,
             watchdog=parts.watchdog[1],
-            observers=[("telling", telling)],
             crew=worker,
         )
         service.privilegedStartService()

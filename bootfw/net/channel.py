@@ -1,12 +1,13 @@
 """Messages between the processes of one server: pickled, each behind its length. Both ends run the same code."""
 
+import os
 import pickle
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet import fdesc
+from twisted.internet.abstract import FileDescriptor
 from twisted.protocols.basic import Int32StringReceiver
-from zope.interface import implementer
 
 Received = Callable[[str, tuple[Any, ...]], None]
 """Called with the kind of a message and its values."""
@@ -15,20 +16,13 @@ LARGEST = 1 << 28
 """Octets. What is told is small; a configuration and the memory that a new worker is given may be larger."""
 
 
-@implementer(IHalfCloseableProtocol)
 class Channel(Int32StringReceiver):
-    """One end. Over pipes, so that nobody else can be at the other one.
-
-    :param ending: nothing will be received any more; what is told still arrives.
-    :param lost: nothing can be told any more either.
-    """
+    """One end. Over pipes, so that nobody else can be at the other one."""
 
     MAX_LENGTH = LARGEST
 
-    def __init__(self, received: Received, ending: Callable[[], None], lost: Callable[[], None]) -> None:
+    def __init__(self, received: Received) -> None:
         self._received = received
-        self._ending = ending
-        self._lost = lost
 
     def tell(self, kind: str, *values: Any) -> None:
         """Send a message. It comes in its order, or with the other process's end not at all."""
@@ -42,19 +36,66 @@ class Channel(Int32StringReceiver):
         """See Int32StringReceiver."""
         self._received(*pickle.loads(string))
 
-    def readConnectionLost(self) -> None:
-        """See IHalfCloseableProtocol."""
-        self._ending()
-
-    def writeConnectionLost(self) -> None:
-        """See IHalfCloseableProtocol. The other end has gone without a word."""
-        self._lost()
-
-    def connectionLost(self, reason: Any = None) -> None:
-        """See IProtocol."""
-        self._lost()
-
 
 def packed(kind: str, *values: Any) -> bytes:
     """A message, as tell_packed() takes it."""
     return pickle.dumps((kind, values), pickle.HIGHEST_PROTOCOL)
+
+
+class _Pipe(FileDescriptor):
+    """An end of a pipe that this process was started with.
+
+    :param lost: called once, when it has been closed at either end.
+    """
+
+    connected = 1
+
+    def __init__(self, reactor: Any, descriptor: int, lost: Callable[[], None]) -> None:
+        super().__init__(reactor)
+        self._descriptor = descriptor
+        self._lost = lost
+        fdesc.setNonBlocking(descriptor)  # type: ignore[no-untyped-call]
+
+    def fileno(self) -> int:
+        """See IFileDescriptor."""
+        return self._descriptor
+
+    def connectionLost(self, reason: Any) -> None:
+        """See IFileDescriptor."""
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._lost()
+
+
+class Incoming(_Pipe):
+    """One that is read."""
+
+    def __init__(
+        self, reactor: Any, descriptor: int, received: Callable[[bytes], None], lost: Callable[[], None]
+    ) -> None:
+        super().__init__(reactor, descriptor, lost)
+        self._received = received
+        self.startReading()  # type: ignore[no-untyped-call]
+
+    def doRead(self) -> Any:
+        """See IReadDescriptor."""
+        return fdesc.readFromFD(self._descriptor, self._received)  # type: ignore[no-untyped-call]
+
+
+class Outgoing(_Pipe):
+    """One that is written to, and no later than that: what is in a pipe outlives the process that wrote it.
+
+    Only while it is full, what is written waits here.
+    """
+
+    def write(self, data: bytes) -> None:
+        """See ITransport."""
+        super().write(data)
+        if self.connected:
+            # Should it be broken, it will be so yet when the reactor asks.
+            self.doWrite()  # type: ignore[no-untyped-call]
+
+    def writeSomeData(self, data: bytes) -> Any:
+        """See FileDescriptor."""
+        return fdesc.writeToFD(self._descriptor, data)  # type: ignore[no-untyped-call]

@@ -1,17 +1,15 @@
 """A worker's end of what it has in common with the process that has started it, and with the other workers."""
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
-from zope.interface import implementer
 
-from bootfw.events import BackendProblem, Event, EventsDropped, ListenerBound, ListenerClosed
-from bootfw.interfaces import IBootObserver
+from bootfw.events import BackendProblem, Event, EventsDropped, ListenerBound, ListenerClosed, TransferBegun
 from bootfw.net.channel import Channel
-from bootfw.net.workers import without_lookup
+from bootfw.net.workers import Hear, without_lookup
 
 Place = tuple[str, tuple[str, int]]
 """(service, (address, port) as configured)."""
@@ -28,15 +26,14 @@ class Worker:
     """
 
     channel: Channel
+    telling: "Telling"
+    """Where what happens here is published."""
     _sockets: Mapping[Place, socket.socket]
-    publish: Callable[[Event], None] = field(default=lambda event: None, init=False)
-    """Not used: what happens here is told by Telling."""
-    lookup: Any = field(default=None, init=False)
-    """Not used either."""
-    memory: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(default=list, init=False)
-    """Not used: nobody is started here."""
-    hear: dict[str, Callable[..., None]] = field(factory=dict, init=False)
-    """By the kind of a message: what is done with what others tell."""
+    _hear: Hear = field(factory=dict, init=False)
+
+    def join(self, hear: Hear, **_: Any) -> None:
+        """See Workers. What only the process that starts workers needs is not looked at."""
+        self._hear = hear
 
     def open(self, service: str, address: tuple[str, int]) -> None:
         """Nothing is shared with others from here."""
@@ -57,18 +54,21 @@ class Worker:
 
     def heard(self, kind: str, values: tuple[Any, ...]) -> None:
         """Somebody has told something."""
-        if kind in self.hear:
-            self.hear[kind](*values)
+        if kind in self._hear:
+            self._hear[kind](*values)
 
 
 BEHIND = 20_000
 """Events that are kept while the other process does not read."""
 
 
-@implementer(IBootObserver)
 @define(eq=False)
 class Telling:
-    """Has the observers of another process told what happens in this one, some at a time."""
+    """Takes the place of Publisher in a worker: the observers are another process's, which is told.
+
+    That happens once in a turn of the reactor. Only that a transfer begins is told before its client is answered:
+    should this process end then, its successor must know what the client will go on with.
+    """
 
     _reactor: IReactorTime
     _channel: Channel
@@ -77,21 +77,29 @@ class Telling:
     _paused: bool = field(default=False, init=False)
     _dropped: int = field(default=0, init=False)
 
-    def observe(self, event: Event) -> None:
-        """See IBootObserver."""
+    def publish(self, event: Event) -> None:
+        """Never blocks, never raises; beyond the limit the event is dropped and that is counted."""
         if isinstance(event, _OURS_ALONE):
             return
         if len(self._events) >= BEHIND:
             self._dropped += 1
             return
         self._events.append(without_lookup(event))
-        if not self._waiting and not self._paused:
+        if self._paused:
+            return
+        if type(event) is TransferBegun:
+            self.flush()
+        elif not self._waiting:
             self._waiting = True
-            self._reactor.callLater(0, self.flush)
+            self._reactor.callLater(0, self._tell)
+
+    def _tell(self) -> None:
+        self._waiting = False
+        if not self._paused:
+            self.flush()
 
     def flush(self) -> None:
         """Tell now."""
-        self._waiting = False
         if self._dropped:
             self._events.append(EventsDropped(self._reactor.seconds(), self._dropped))
             self._dropped = 0
@@ -110,7 +118,7 @@ class Telling:
         self._paused = False
         if self._events and not self._waiting:
             self._waiting = True
-            self._reactor.callLater(0, self.flush)
+            self._reactor.callLater(0, self._tell)
 
     def stopProducing(self) -> None:
         """Nobody reads any more."""

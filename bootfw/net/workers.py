@@ -6,7 +6,7 @@ flow changes its socket. All of a port's sockets share it by SO_REUSEPORT, so th
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import define, evolve, field
@@ -22,6 +22,9 @@ from bootfw.net.channel import Channel, packed
 from bootfw.net.orphans import Orphan
 from bootfw.net.sharedport import SharedPort, open_shared
 from bootfw.values import Address, Client
+
+Hear = Mapping[str, Callable[..., None]]
+"""By the kind of a message: what is done with its values."""
 
 MOST = 4
 """Workers that are started where nobody says how many."""
@@ -43,10 +46,6 @@ _PATIENCE = 5.0
 def usual_number() -> int:
     """One for each processor that we may use, up to MOST."""
     return min(len(os.sched_getaffinity(0)), MOST)
-
-
-def _nothing() -> None:
-    """A worker's end is seen by the process's."""
 
 
 @define(eq=False)
@@ -71,7 +70,7 @@ class _Worker(ProcessProtocol):
 
     def connectionMade(self) -> None:
         """See ProcessProtocol."""
-        self.channel = Channel(self._received, _nothing, _nothing)
+        self.channel = Channel(self._received)
         self.channel.makeConnection(_Pipe(self.transport))  # type: ignore[no-untyped-call]
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
@@ -133,18 +132,31 @@ class Workers:
     _reactor: Any
     count: int
     configuration: Any
-    publish: Callable[[Event], None] = field(default=lambda event: None, init=False)
-    """Is given what happens in them, and to them."""
-    lookup: Callable[[Address], Client] | None = field(default=None, init=False)
-    """Of the requests in these events."""
-    hear: dict[str, Callable[..., None]] = field(factory=dict, init=False)
-    """By the kind of a message: what is done with what a worker tells. The others are told too."""
-    memory: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(default=list, init=False)
-    """Everything that a new worker has to be told."""
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+    publish: Callable[[Event], None] = field(init=False)
+    lookup: Callable[[Address], Client] = field(init=False)
+    _hear: Hear = field(init=False)
+    _memory: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(init=False)
     _workers: list[_Worker] = field(factory=list, init=False)
     _ports: list[SharedPort] = field(factory=list, init=False)
     _stopping: bool = field(default=False, init=False)
+
+    def join(
+        self,
+        hear: Hear,
+        *,
+        publish: Callable[[Event], None],
+        lookup: Callable[[Address], Client],
+        memory: Callable[[], list[tuple[str, tuple[Any, ...]]]],
+    ) -> None:
+        """Have them work for somebody.
+
+        :param hear: what is done with what a worker tells. The others are told too.
+        :param publish: is given what happens in them, and to them.
+        :param lookup: who asks, for the requests in these events.
+        :param memory: everything that a new worker has to be told, as it is told when it happens.
+        """
+        self._hear, self.publish, self.lookup, self._memory = hear, publish, lookup, memory
 
     # Ports
 
@@ -185,8 +197,8 @@ class Workers:
 
     def heard(self, worker: _Worker, kind: str, values: tuple[Any, ...]) -> None:
         """One of them has told something."""
-        if kind in self.hear:
-            self.hear[kind](*values)
+        if kind in self._hear:
+            self._hear[kind](*values)
             self._pass_on(kind, values, worker)
 
     def _pass_on(self, kind: str, values: tuple[Any, ...], but: _Worker | None) -> None:
@@ -210,7 +222,7 @@ class Workers:
         # What a dead one has begun: the clients go on asking, and this one hears them.
         position = worker.positions.get
         orphans = [Orphan(begun, position(peer, 0)) for peer, begun in worker.transfers.items()]
-        worker.channel.tell("begin", self.configuration, self.count, listening, self.memory(), orphans)
+        worker.channel.tell("begin", self.configuration, self.count, listening, self._memory(), orphans)
 
     def has_ended(self, worker: _Worker, reason: Failure) -> None:
         """A process is gone: its successor takes over."""

@@ -4,11 +4,15 @@ import pytest
 from attrs import evolve
 from twisted.internet.task import Clock
 
+from bootfw.backends.memory import MemoryBackend
 from bootfw.events import BackendProblem, EventsDropped, ListenerBound, TransferBegun, TransferEnded, TransferRefused
 from bootfw.net.channel import Channel, packed
+from bootfw.net.tftp import TFTPProtocol
 from bootfw.net.worker import BEHIND, Telling, Worker
 from bootfw.net.workers import with_lookup, without_lookup
 from bootfw.values import Agreed, Client, Outcome, TransferReport, TransferRequest
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.wire import tftp
 
 REQUEST = TransferRequest(
     "file",
@@ -27,18 +31,14 @@ class Pipe:
 
     def __init__(self, size: int = 7) -> None:
         self.heard: list[tuple[str, tuple]] = []
-        self.ended: list[str] = []
         self._size = size
-        self._far = Channel(lambda kind, values: self.heard.append((kind, values)), self._note, self._note)
-        self.near = Channel(lambda kind, values: None, self._note, self._note)
+        self._far = Channel(lambda kind, values: self.heard.append((kind, values)))
+        self.near = Channel(lambda kind, values: None)
         self.near.makeConnection(self)
 
     def write(self, data: bytes) -> None:
         for start in range(0, len(data), self._size):
             self._far.dataReceived(data[start : start + self._size])
-
-    def _note(self) -> None:
-        self.ended.append("ended")
 
 
 @pytest.fixture
@@ -63,14 +63,42 @@ def test_a_message_arrives_whole_and_in_its_order(pipe: Pipe) -> None:
 
 
 def test_events_of_one_turn_go_together(clock: Clock, pipe: Pipe, telling: Telling) -> None:
-    for event in (BEGUN, REFUSED, ENDED):
-        telling.observe(event)
+    for event in (REFUSED, ENDED):
+        telling.publish(event)
     assert pipe.heard == []
     clock.advance(0)
-    assert pipe.heard == [("events", ([BEGUN, REFUSED, ENDED],))]
-    telling.observe(BEGUN)
+    assert pipe.heard == [("events", ([REFUSED, ENDED],))]
+    telling.publish(ENDED)
     clock.advance(0)
     assert len(pipe.heard) == 2
+
+
+def test_that_a_transfer_begins_is_told_before_anything_else_happens(clock, pipe: Pipe, telling: Telling) -> None:
+    """Its client is answered next; should this process end then, the one that follows must know of it."""
+    telling.publish(ENDED)
+    telling.publish(BEGUN)
+    assert pipe.heard == [("events", ([ENDED, BEGUN],))]
+    clock.advance(0)
+    assert len(pipe.heard) == 1
+
+
+def test_a_client_is_answered_when_its_transfer_has_been_told(clock, pipe: Pipe, telling: Telling) -> None:
+    """One that has an answer asks no more for the file, only for what follows. Who takes over must understand that."""
+    told_before_answers = []
+
+    class Transport:
+        def write(self, data: bytes, peer: object) -> None:
+            told_before_answers.append(len(pipe.heard))
+
+    protocol = TFTPProtocol(clock, MemoryBackend({"file": b"content"}), Fixed(), telling.publish)
+    protocol.transport = Transport()
+    for port, request in enumerate(
+        (tftp.request(False, "file", "octet"), tftp.request(False, "file", "octet", [("tsize", "0")])), 1
+    ):
+        protocol.datagramReceived(request, ("10.0.0.9", port))
+    assert told_before_answers == [1, 2]
+    assert [type(event) for _, (events,) in pipe.heard for event in events] == [TransferBegun, TransferBegun]
+    protocol.close()
 
 
 @pytest.mark.parametrize("event", [BEGUN, REFUSED])
@@ -94,30 +122,31 @@ def test_nor_with_a_report() -> None:
 
 @pytest.mark.parametrize("event", [ListenerBound(0.0, "tftp", ("::", 69)), BackendProblem(0.0, "directory", "no")])
 def test_what_the_other_one_says_itself_is_left_out(clock: Clock, pipe: Pipe, telling: Telling, event) -> None:
-    telling.observe(event)
+    telling.publish(event)
     clock.advance(0)
     assert pipe.heard == []
 
 
 def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(clock, pipe, telling) -> None:
+    telling.publish(REFUSED)
     telling.pauseProducing()
     for number in range(BEHIND + 3):
-        telling.observe(evolve(BEGUN, at=float(number)))
+        telling.publish(evolve(BEGUN, at=float(number)))
     clock.advance(1)
     assert pipe.heard == []
     telling.resumeProducing()
     clock.advance(0)
-    telling.observe(BEGUN)
+    telling.publish(BEGUN)
     clock.advance(0)
     told = [event for _, (events,) in pipe.heard for event in events]
-    assert [event.at for event in told[:BEHIND]] == [float(number) for number in range(BEHIND)]
-    assert told[BEHIND:] == [EventsDropped(1.0, 3), BEGUN]
+    assert [event.at for event in told[:BEHIND]] == [REFUSED.at, *(float(number) for number in range(BEHIND - 1))]
+    assert told[BEHIND:] == [EventsDropped(1.0, 4), BEGUN]
 
 
 def test_a_worker_hears_what_it_wants_to(pipe: Pipe) -> None:
-    worker = Worker(pipe.near, {})
+    worker = Worker(pipe.near, Telling(Clock(), pipe.near), {})
     clients = []
-    worker.hear = {"client": clients.append}
+    worker.join({"client": clients.append}, publish=None)
     worker.heard("client", ("one",))
     worker.heard("of a later version", ("two",))
     assert clients == ["one"]

@@ -1,0 +1,112 @@
+"""The pipes of a worker: real ones."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import pytest
+from attrs import define, field
+
+from bootfw.net.channel import Channel, Incoming, Outgoing
+
+
+@define(eq=False)
+class Reactor:
+    """Notes what it would look at."""
+
+    reading: set[object] = field(factory=set)
+    writing: set[object] = field(factory=set)
+
+    def addReader(self, reader: object) -> None:
+        self.reading.add(reader)
+
+    def removeReader(self, reader: object) -> None:
+        self.reading.discard(reader)
+
+    def addWriter(self, writer: object) -> None:
+        self.writing.add(writer)
+
+    def removeWriter(self, writer: object) -> None:
+        self.writing.discard(writer)
+
+
+@pytest.fixture
+def reactor() -> Reactor:
+    return Reactor()
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[int, int]]:
+    """(to read from, to write to)."""
+    pair = os.pipe()
+    yield pair
+    for descriptor in pair:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def test_what_is_written_is_in_the_pipe_at_once(reactor: Reactor, ends: tuple[int, int]) -> None:
+    """So a process that is killed right afterwards has said it."""
+    outgoing = Outgoing(reactor, ends[1], lambda: None)
+    outgoing.write(b"one")
+    assert os.read(ends[0], 100) == b"one"
+    assert reactor.writing == set()
+
+
+def test_what_a_full_pipe_does_not_take_follows(reactor: Reactor, ends: tuple[int, int]) -> None:
+    outgoing = Outgoing(reactor, ends[1], lambda: None)
+    content = os.urandom(1_000_000)
+    outgoing.write(content)
+    outgoing.write(b"more")
+    assert reactor.writing == {outgoing}
+    received = b""
+    while len(received) < len(content) + 4:
+        received += os.read(ends[0], 100_000)
+        outgoing.doWrite()
+    assert received == content + b"more"
+    assert reactor.writing == set()
+
+
+def test_a_producer_is_paused_while_it_is_full(reactor: Reactor, ends: tuple[int, int]) -> None:
+    told = []
+
+    class Producer:
+        def pauseProducing(self) -> None:
+            told.append("pause")
+
+        def resumeProducing(self) -> None:
+            told.append("resume")
+
+    outgoing = Outgoing(reactor, ends[1], lambda: None)
+    outgoing.registerProducer(Producer(), True)
+    outgoing.write(bytes(200_000))
+    assert told == ["pause"]
+    while told[-1] == "pause":
+        os.read(ends[0], 100_000)
+        outgoing.doWrite()
+    assert told == ["pause", "resume"]
+
+
+def test_a_message_comes_through_and_the_end_after_it(reactor: Reactor, ends: tuple[int, int]) -> None:
+    heard, ended = [], []
+    near, far = Channel(lambda *message: None), Channel(lambda *message: heard.append(message))
+    outgoing = Outgoing(reactor, ends[1], lambda: ended.append("outgoing"))
+    near.makeConnection(outgoing)
+    incoming = Incoming(reactor, ends[0], far.dataReceived, lambda: ended.append("incoming"))
+    near.tell("client", 1)
+    assert incoming.doRead() is None
+    assert heard == [("client", (1,))]
+    outgoing.loseConnection()
+    outgoing.connectionLost(outgoing.doWrite())
+    incoming.connectionLost(incoming.doRead())
+    assert ended == ["outgoing", "incoming"]
+    outgoing.write(b"nobody is there")
+
+
+def test_nobody_reads_any_more(reactor: Reactor, ends: tuple[int, int]) -> None:
+    """The reactor is left to find that out."""
+    outgoing = Outgoing(reactor, ends[1], lambda: None)
+    os.close(ends[0])
+    outgoing.write(b"nobody is there")
+    assert reactor.writing == {outgoing}
+    assert outgoing.doWrite() is not None
