@@ -1,19 +1,17 @@
 """Subnets as they are configured: which addresses may be given, and what is told with them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
 from typing import Any
 
 from attrs import field, frozen
 
+from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, each, ranges4, without
 from bootfw.errors import ConfigError
 from bootfw.lease import Reservation, address_text, known_by
 from bootfw.wire.options import Option, address_bytes, addresses_bytes, text_bytes, uint32_bytes
 from bootfw.wire.optiontypes import option_values
-
-Range = tuple[int, int]
-"""First and last address as numbers, both included."""
 
 
 def network(value: str | IPv4Network) -> IPv4Network:
@@ -24,45 +22,9 @@ def network(value: str | IPv4Network) -> IPv4Network:
         raise ValueError(f'must be a network, such as "10.77.0.0/24": {error}') from None
 
 
-def ranges(values: Iterable[str | Range]) -> tuple[Range, ...]:
-    """Each of ``"10.77.0.100-10.77.0.200"``, ``"10.77.0.128/25"`` and ``"10.77.0.9"`` as numbers."""
-    return tuple(_each(_range, values))
-
-
-def _each(convert: Callable[[Any], Any], values: Iterable[Any]) -> Iterator[Any]:
-    for index, value in enumerate(values):
-        try:
-            yield convert(value)
-        except ValueError as error:
-            raise ConfigError(str(error), (index,)) from None
-
-
-def _range(value: str | Range) -> Range:
-    if not isinstance(value, str):
-        return value
-    try:
-        if "/" in value:
-            block = IPv4Network(value)
-            return int(block[0]), int(block[-1])
-        first, dash, last = value.partition("-")
-        numbers = int(IPv4Address(first.strip())), int(IPv4Address(last.strip() if dash else first.strip()))
-        if numbers[0] > numbers[1]:
-            raise ValueError
-    except ValueError:
-        raise ValueError(
-            f'must be addresses such as "10.77.0.100-10.77.0.200" or "10.77.0.128/25", not "{value}"'
-        ) from None
-    return numbers
-
-
 def addresses(values: str | Iterable[str]) -> tuple[str, ...]:
     """One address or several."""
-    return (address_text(values),) if isinstance(values, str) else tuple(_each(address_text, values))
-
-
-def _seconds(instance: Any, attribute: Any, value: int) -> None:
-    if not 60 <= value <= 31536000:
-        raise ValueError(f"must be from 60 to 31536000 seconds, not {value}")
+    return (address_text(values),) if isinstance(values, str) else each(address_text, values)
 
 
 @frozen(kw_only=True)
@@ -81,9 +43,9 @@ class Subnet:
 
     network: IPv4Network = field(converter=network, metadata={"toml": str})
     """The network, such as `"10.77.0.0/24"`."""
-    pool: tuple[Range, ...] = field(default=(), converter=ranges, metadata={"toml": list[str]})
+    pool: tuple[Range, ...] = field(default=(), converter=ranges4, metadata={"toml": list[str]})
     """The addresses to give, such as `["10.77.0.100-10.77.0.200"]`. Empty: reserved ones only."""
-    exclude: tuple[Range, ...] = field(default=(), converter=ranges, metadata={"toml": list[str]})
+    exclude: tuple[Range, ...] = field(default=(), converter=ranges4, metadata={"toml": list[str]})
     """Addresses of the pool that are not given. Routers and our own addresses never are."""
     router: tuple[str, ...] = field(default=(), converter=addresses, metadata={"toml": str | list[str]})
     """The routers, the best first (option 3)."""
@@ -91,9 +53,9 @@ class Subnet:
     """The name servers, the best first (option 6)."""
     domain: str = ""
     """The domain of the clients' names (option 15)."""
-    lease_seconds: int = field(default=3600, validator=_seconds)
+    lease_seconds: int = field(default=3600, validator=check_lease_time)
     """How long an address is given for, 60 to 31536000."""
-    firmware_lease_seconds: int = field(default=600, validator=_seconds)
+    firmware_lease_seconds: int = field(default=600, validator=check_lease_time)
     """The same for boot firmware and boot programs, which are done soon."""
     shared_network: str = ""
     """Subnets with the same name are on the same wire: a client gets an address of any of them."""
@@ -119,14 +81,7 @@ class Subnet:
     """The same with the lease time of boot firmware."""
 
     def __attrs_post_init__(self) -> None:
-        own = int(self.network[0]), int(self.network[-1])
-        for key, listed in (("pool", self.pool), ("exclude", self.exclude)):
-            for index, (first, last) in enumerate(listed):
-                if first < own[0] or last > own[1]:
-                    raise ConfigError(f"is not inside {self.network}", (key, index))
-        for index, host in enumerate(self.hosts):
-            if host.address and IPv4Address(host.address) not in self.network:
-                raise ConfigError(f"{host.address} is not inside {self.network}", ("host", index, "address"))
+        check_inside(self.network, self.pool, self.exclude, (host.address for host in self.hosts))
         object.__setattr__(self, "free", self._free())
         told = self._told()
         object.__setattr__(self, "told", told)
@@ -138,11 +93,7 @@ class Subnet:
         taken = [*self.exclude, *((number, number) for number in map(int, map(IPv4Address, self.router)))]
         if self.network.prefixlen < 31:  # RFC 3021: a pair has neither
             taken += [(int(self.network[0]),) * 2, (int(self.network[-1]),) * 2]
-        left = list(self.pool)
-        for first, last in taken:
-            left = [part for low, high in left for part in ((low, min(high, first - 1)), (max(low, last + 1), high))]
-            left = [(low, high) for low, high in left if low <= high]
-        return tuple(left)
+        return without(self.pool, taken)
 
     def _told(self) -> dict[int, bytes]:
         told: dict[int, bytes] = {Option.SUBNET_MASK: address_bytes(str(self.network.netmask))}

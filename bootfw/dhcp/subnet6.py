@@ -6,12 +6,10 @@ from typing import Any
 
 from attrs import field, frozen
 
+from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, each, ranges6, without
 from bootfw.errors import ConfigError
 from bootfw.lease import mac_text, octets
 from bootfw.wire.options6 import Option, Options, addresses_bytes, domains_bytes
-
-Range = tuple[int, int]
-"""First and last address as numbers, both included."""
 
 
 def network6(value: str | IPv6Network) -> IPv6Network:
@@ -35,40 +33,7 @@ def address6(value: str) -> str:
 
 def addresses6(values: str | Iterable[str]) -> tuple[str, ...]:
     """One address or several."""
-    return _each(address6, [values] if isinstance(values, str) else values)
-
-
-def ranges6(values: Iterable[str | Range]) -> tuple[Range, ...]:
-    """Each of ``"fd77::1000-fd77::1fff"``, ``"fd77::1:0/112"`` and ``"fd77::9"`` as numbers."""
-    return _each(_range, values)
-
-
-def _each(convert: Any, values: Iterable[Any]) -> tuple[Any, ...]:
-    found = []
-    for index, value in enumerate(values):
-        try:
-            found.append(convert(value))
-        except ValueError as error:
-            raise ConfigError(str(error), (index,)) from None
-    return tuple(found)
-
-
-def _range(value: str | Range) -> Range:
-    if not isinstance(value, str):
-        return value
-    try:
-        if "/" in value:
-            block = IPv6Network(value)
-            return int(block[0]), int(block[-1])
-        first, dash, last = value.partition("-")
-        numbers = int(IPv6Address(first.strip())), int(IPv6Address(last.strip() if dash else first.strip()))
-        if numbers[0] > numbers[1]:
-            raise ValueError
-    except ValueError:
-        raise ValueError(
-            f'must be addresses such as "fd77::1000-fd77::1fff" or "fd77::1:0/112", not "{value}"'
-        ) from None
-    return numbers
+    return each(address6, [values] if isinstance(values, str) else values)
 
 
 def domains6(values: str | Iterable[str]) -> tuple[str, ...]:
@@ -78,12 +43,7 @@ def domains6(values: str | Iterable[str]) -> tuple[str, ...]:
         domains_bytes([value])
         return value
 
-    return _each(domain, [values] if isinstance(values, str) else values)
-
-
-def _seconds(instance: Any, attribute: Any, value: int) -> None:
-    if not 60 <= value <= 31536000:
-        raise ValueError(f"must be from 60 to 31536000 seconds, not {value}")
+    return each(domain, [values] if isinstance(values, str) else values)
 
 
 def _mac(value: str) -> str:
@@ -120,7 +80,7 @@ class Subnet6:
     """The name servers, the best first (option 23)."""
     domain: tuple[str, ...] = field(default=(), converter=domains6, metadata={"toml": str | list[str]})
     """The domains that names are looked for in (option 24)."""
-    lease_seconds: int = field(default=3600, validator=_seconds)
+    lease_seconds: int = field(default=3600, validator=check_lease_time)
     """How long an address is given for, 60 to 31536000. Clients renew after three eighths of it."""
     relays: tuple[str, ...] = field(default=(), converter=addresses6, metadata={"toml": list[str]})
     """Link addresses of the relays that its clients are behind. Those inside the network are known anyway."""
@@ -135,30 +95,16 @@ class Subnet6:
     """Options of every client that wants them."""
 
     def __attrs_post_init__(self) -> None:
-        own = int(self.network[0]), int(self.network[-1])
-        for key, listed in (("pool", self.pool), ("exclude", self.exclude)):
-            for index, (first, last) in enumerate(listed):
-                if first < own[0] or last > own[1]:
-                    raise ConfigError(f"is not inside {self.network}", (key, index))
-        for index, host in enumerate(self.hosts):
-            if IPv6Address(host.address) not in self.network:
-                raise ConfigError(f"{host.address} is not inside {self.network}", ("host", index, "address"))
-        object.__setattr__(self, "free", self._free())
+        check_inside(self.network, self.pool, self.exclude, (host.address for host in self.hosts))
+        # The first address is that of any router (RFC 4291 section 2.6.1).
+        taken = [*self.exclude, (int(self.network[0]),) * 2]
+        object.__setattr__(self, "free", without(self.pool, taken))
         told = []
         if self.dns:
             told.append((int(Option.DNS_SERVERS), addresses_bytes(self.dns)))
         if self.domain:
             told.append((int(Option.DOMAIN_LIST), domains_bytes(self.domain)))
         object.__setattr__(self, "told", tuple(told))
-
-    def _free(self) -> tuple[Range, ...]:
-        # The first address is that of any router (RFC 4291 section 2.6.1).
-        taken = [*self.exclude, (int(self.network[0]),) * 2]
-        left = list(self.pool)
-        for first, last in taken:
-            left = [part for low, high in left for part in ((low, min(high, first - 1)), (max(low, last + 1), high))]
-            left = [(low, high) for low, high in left if low <= high]
-        return tuple(left)
 
 
 def check_together6(subnets: Sequence[Subnet6]) -> None:
