@@ -8,26 +8,16 @@ from typing import Any
 from attrs import define
 from zope.interface import implementer
 
-from bootfw.dhcp.answer import Answer, Arrival, Cause, Silence
+from bootfw.dhcp.answer import Answer, Arrival, Silence
 from bootfw.dhcp.assignment import assignment
 from bootfw.dhcp.classify import NotOurs, classify
 from bootfw.dhcp.ordinary import OrdinaryReplies
 from bootfw.dhcp.routing import BROADCAST, server_destination
 from bootfw.dhcp.server import AddressServer
 from bootfw.errors import WireError
-from bootfw.events import (
-    AddressReleased,
-    AddressTaken,
-    ClientsLimited,
-    Event,
-    FileWithheld,
-    OfferMade,
-    OtherServerSeen,
-    PoolExhausted,
-    RequestClassified,
-    RequestIgnored,
-)
+from bootfw.events import AddressTaken, Event, FileWithheld, OfferMade, RequestClassified, RequestIgnored
 from bootfw.interfaces import IBatchReceiver
+from bootfw.net.causes import Causes
 from bootfw.net.clients import Clients
 from bootfw.net.dhcp import DHCPProtocol
 from bootfw.net.interfaces import Interfaces
@@ -36,7 +26,6 @@ from bootfw.net.neighbour import Neighbours
 from bootfw.net.probe import Probe
 from bootfw.net.resolving import Answer as Told
 from bootfw.net.resolving import ResolverChain
-from bootfw.net.seldom import Seldom
 from bootfw.personas.table import Personas
 from bootfw.settings import DHCPSettings
 from bootfw.values import Address, BootRequest, Via
@@ -55,9 +44,6 @@ _TELLING = frozenset(
     )
 )
 """The options that classify() goes by."""
-
-_SAID_AGAIN = 60.0
-_SERVER_SAID_AGAIN = 600.0
 
 
 @define(eq=False)
@@ -124,8 +110,7 @@ class AddressProtocol(DHCPProtocol):
         """Address -> the latest message of the client that waits for its probe."""
         self._places: dict[Via | None, _Place] = {}
         """Of this batch: names and addresses of interfaces may be others in the next."""
-        self._seldom = Seldom(_SAID_AGAIN)
-        self._servers_seen = Seldom(_SERVER_SAID_AGAIN)
+        self._causes = Causes(publish, self._malformed)
 
     def startProtocol(self) -> None:
         """See DHCPProtocol."""
@@ -176,7 +161,7 @@ class AddressProtocol(DHCPProtocol):
         if result.commit:
             batch = self._ledger.put(result.commit, isinstance(result, Answer) and result.new)
         if isinstance(result, Silence):
-            self._say_nothing(result, asked, now)
+            self._causes.tell(result.cause, result.detail, message.mac, asked.peer, place.interface, now)
             return
         if result.probe and self._probe is not None and place.interface and message.giaddr == _NOWHERE:
             self._ask_first(self._probe, result.address, asked)
@@ -285,26 +270,6 @@ class AddressProtocol(DHCPProtocol):
         if request is not None and file is not None:
             kind = "BOOTP reply" if answer.kind is None else answer.kind.name
             self._publish(OfferMade(self._reactor.seconds(), request, kind, file, to, answer.address))
-
-    def _say_nothing(self, silence: Silence, asked: _Asked, now: float) -> None:
-        cause, detail, mac = silence.cause, silence.detail, asked.message.mac
-        if cause is Cause.OTHER_SERVER:
-            if self._servers_seen.due((detail, asked.place.interface), now):
-                self._publish(OtherServerSeen(now, detail, asked.place.interface, mac))
-        elif cause is Cause.EXHAUSTED:
-            if self._seldom.due((cause, detail), now):
-                self._publish(PoolExhausted(now, detail, mac))
-        elif cause is Cause.LIMITED:
-            if self._seldom.due((cause, detail), now):
-                self._publish(ClientsLimited(now, detail))
-        elif cause is Cause.DECLINED:
-            self._publish(AddressTaken(now, detail, mac, True))
-        elif cause is Cause.RELEASED:
-            self._publish(AddressReleased(now, detail, mac))
-        elif cause is Cause.MALFORMED:
-            self._malformed.count(detail, asked.peer, now)
-        elif cause is not Cause.NOT_ASKED:
-            self._publish(RequestIgnored(now, mac, f"{cause.value}: {detail}" if detail else cause.value))
 
 
 def _is_beside(answer: Answer) -> bool:

@@ -8,30 +8,18 @@ from attrs import evolve
 
 from bootfw.dhcp.answer import Cause, Silence
 from bootfw.dhcp.classify import NotOurs
-from bootfw.dhcp.classify6 import link_of
+from bootfw.dhcp.classify6 import NOWHERE, link_of
 from bootfw.dhcp.reply6 import boot_options, identifiers
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.dhcp.subnet6 import Subnet6
-from bootfw.events import (
-    AddressReleased,
-    AddressTaken,
-    ClientsLimited,
-    FileWithheld,
-    OfferMade,
-    OtherServerSeen,
-    PoolExhausted,
-    RequestClassified,
-    RequestIgnored,
-)
+from bootfw.events import FileWithheld, OfferMade, RequestClassified, RequestIgnored
+from bootfw.net.causes import Causes
 from bootfw.net.dhcp6 import Asked, DHCP6Protocol
 from bootfw.net.ledger import Batch, Ledger
-from bootfw.net.seldom import Seldom
 from bootfw.values import Address, BootFile, BootRequest, Via
 from bootfw.wire.dhcp6 import Message, MessageType
 from bootfw.wire.options6 import Option
 
-_SAID_AGAIN = 60.0
-_SERVER_SAID_AGAIN = 600.0
 _TAKE_ME = b"\xff"
 """The highest preference: a client waits for no other server (RFC 8415 section 18.2.1)."""
 
@@ -47,8 +35,7 @@ class Address6Protocol(DHCP6Protocol):
         super().__init__(*arguments, **more)
         self._addresses = addresses
         self._ledger = ledger
-        self._seldom = Seldom(_SAID_AGAIN)
-        self._servers_seen = Seldom(_SERVER_SAID_AGAIN)
+        self._causes = Causes(self._publish, self._malformed)
 
     def close(self) -> None:
         """See DHCP6Protocol. Leases that were granted are committed; nobody hears of them any more."""
@@ -69,7 +56,8 @@ class Address6Protocol(DHCP6Protocol):
             first = [lease for lease in result.commit if lease in granted]
             rest = [lease for lease in result.commit if lease not in granted]
             batch = self._ledger.put([*first, *rest], bool(first))
-        self._tell(result.cause, result.detail, asked, now)
+        if result.cause is not None:
+            self._tell(result.cause, result.detail, asked, now)
         if isinstance(result, Silence):
             return
         request = self._boot_request(asked, result.subnet)
@@ -138,26 +126,10 @@ class Address6Protocol(DHCP6Protocol):
         elif request is not None and file is not None:
             self._publish(OfferMade(now, request, reply.kind.name, file, to, answer.address))
 
-    def _tell(self, cause: Cause | None, detail: str, asked: Asked, now: float) -> None:
+    def _tell(self, cause: Cause, detail: str, asked: Asked, now: float) -> None:
         """The operator, of what is behind an answer, or of why there is none."""
-        who = asked.named()
-        if cause is None or cause is Cause.NOT_ASKED:
-            return
         if cause is Cause.OTHER_SERVER:
-            if self._servers_seen.due((detail, asked.place.interface), now):
-                self._publish(OtherServerSeen(now, f"DUID {detail}", asked.place.interface, who))
-        elif cause is Cause.EXHAUSTED:
-            if self._seldom.due((cause, detail), now):
-                self._publish(PoolExhausted(now, detail, who))
-        elif cause is Cause.LIMITED:
-            if self._seldom.due((cause, detail), now):
-                self._publish(ClientsLimited(now, detail))
-        elif cause is Cause.DECLINED:
-            self._publish(AddressTaken(now, detail, who, True))
-        elif cause is Cause.RELEASED:
-            self._publish(AddressReleased(now, detail, who))
-        elif cause is Cause.MALFORMED:
-            self._malformed.count(detail, asked.peer, now)
-        else:
-            where = detail if detail != "::" else ", ".join(each.address for each in asked.place.addresses)
-            self._publish(RequestIgnored(now, who, f"{cause.value}: {where}" if where else cause.value))
+            detail = f"DUID {detail}"
+        elif cause is Cause.ABSENT and detail == NOWHERE:
+            detail = ", ".join(each.address for each in asked.place.addresses)
+        self._causes.tell(cause, detail, asked.named(), asked.peer, asked.place.interface, now)

@@ -7,24 +7,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import ISystemHandle
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.dhcp.classify import NotOurs, classify
-from bootfw.dhcp.fitting import Withheld, fitted, fitted_menu, http_architecture
+from bootfw.dhcp.fitting import Withheld, fitted, fitted_menu
 from bootfw.dhcp.reply import reply
 from bootfw.dhcp.routing import destination
-from bootfw.errors import BootRefused, WireError
+from bootfw.errors import WireError
 from bootfw.events import Event, OfferMade, OfferWithheld, RequestClassified, RequestIgnored
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.clients import Clients
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.malformed import MalformedCounter
 from bootfw.net.resolving import Answer, ResolverChain
+from bootfw.net.undecided import Undecided
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import DHCPSettings
 from bootfw.values import Address, BootFile, BootMenu, BootRequest, OfferStyle, Via
@@ -81,8 +80,8 @@ class DHCPProtocol(DatagramProtocol):
         self._clients = clients or Clients()
         self._own_urls = own_urls
         self._malformed = MalformedCounter(self.service, publish, reactor)
-        self._resolving: dict[tuple[bytes, int], Deferred[Any]] = {}
-        """(chaddr, xid) of the requests whose boot file is not known yet."""
+        # Network gear asks for its configuration whether there is one or not.
+        self._undecided = Undecided(chain, self._fit, needless=(NETWORK_GEAR,))
         self._send: Callable[[bytes, Address, Via | None], None] = self._write
         self._socket: Any = None
 
@@ -101,9 +100,7 @@ class DHCPProtocol(DatagramProtocol):
 
     def close(self) -> None:
         """Answer nothing that is still being resolved, and leave no timer behind."""
-        resolving, self._resolving = self._resolving, {}
-        for waiting in resolving.values():
-            waiting.cancel()
+        self._undecided.close()
         self._malformed.stop()
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
@@ -161,36 +158,7 @@ class DHCPProtocol(DatagramProtocol):
         return "" if via.local == _NOWHERE else via.local
 
     def _resolve(self, message: Message, request: BootRequest, told: Callable[[Answer | None, str], None]) -> None:
-        """Find the boot file for *request*.
-
-        :param told: called with it, or with None and the reason; not at all for a client that repeats itself.
-        """
-        key = (message.chaddr, message.xid)
-        if key in self._resolving:
-            return  # The answer to the first of these is on its way.
-        try:
-            found = self._chain.resolve(request, self._fit)
-        except BootRefused as refused:
-            told(None, refused.reason)
-            return
-        if not isinstance(found, Deferred):
-            told(found, "" if found else self._nobody_has_a_file(request))
-            return
-        self._resolving[key] = found
-        found.addBoth(self._resolved, key)
-        found.addCallback(lambda file: told(file, "" if file else self._nobody_has_a_file(request)))
-        found.addErrback(self._unanswered, told)
-
-    def _resolved(self, result: Any, key: tuple[bytes, int]) -> Any:
-        self._resolving.pop(key, None)
-        return result
-
-    def _unanswered(self, failure: Failure, told: Callable[[Answer | None, str], None]) -> None:
-        error = failure.value
-        if isinstance(error, BootRefused):
-            told(None, error.reason)
-        elif not isinstance(error, CancelledError):
-            self._log.failure("Failed to answer a boot client.", failure)
+        self._undecided.resolve((message.chaddr, message.xid), request, told)
 
     def _fit(self, answer: Answer, request: BootRequest) -> Answer | Withheld:
         if isinstance(answer, BootMenu):
@@ -223,14 +191,6 @@ class DHCPProtocol(DatagramProtocol):
         self._send(data, to, via)
         kind = "ACK" if self.boot_server else "OFFER"
         self._publish(OfferMade(self._reactor.seconds(), request, kind, told, to))
-
-    def _nobody_has_a_file(self, request: BootRequest) -> str:
-        if request.architecture == NETWORK_GEAR:
-            return ""  # It asks for its configuration whether there is one or not.
-        if not self._chain.resolvers:
-            return 'there is no resolver; add a [[resolver]], such as use = "by-architecture"'
-        key = "ipxe" if request.ipxe else http_architecture(request) if request.http else request.architecture
-        return f'no resolver has a file for it; with by-architecture that is [resolver.files] "{key}" = "..."'
 
     def _withhold(self, request: BootRequest, reason: str) -> None:
         self._publish(OfferWithheld(self._reactor.seconds(), request, reason))

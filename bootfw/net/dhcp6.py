@@ -5,19 +5,17 @@ from functools import partial
 from typing import Any
 
 from attrs import define
-from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import ISystemHandle
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.dhcp.classify import NotOurs
 from bootfw.dhcp.classify6 import classify6
-from bootfw.dhcp.fitting import Withheld, fitted, http_architecture
+from bootfw.dhcp.fitting import Withheld, fitted
 from bootfw.dhcp.identity6 import hardware_of
 from bootfw.dhcp.reply6 import answer_port, proxy_reply, relays_back
-from bootfw.errors import BootRefused, WireError
+from bootfw.errors import WireError
 from bootfw.events import Event, OfferMade, OfferWithheld, RequestClassified, RequestIgnored
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.clients import Clients
@@ -25,6 +23,7 @@ from bootfw.net.groups import Groups
 from bootfw.net.interfaces import Interfaces, IPv6Address, ipv6_addresses
 from bootfw.net.malformed import MalformedCounter
 from bootfw.net.resolving import Answer, ResolverChain
+from bootfw.net.undecided import Undecided
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import DHCP6Settings
 from bootfw.values import Address, BootFile, BootMenu, BootRequest, Via
@@ -117,8 +116,7 @@ class DHCP6Protocol(DatagramProtocol):
         self._own_urls = own_urls
         self._hardware_address = hardware_address
         self._malformed = MalformedCounter(self.service, publish, reactor)
-        self._resolving: dict[tuple[bytes | None, int, int], Deferred[Any]] = {}
-        """Client, type and xid of the requests whose boot file is not known yet."""
+        self._undecided = Undecided(chain, self._fit)
         self._places: dict[Via | None, Place] = {}
         """Of this batch: names and addresses of interfaces may be others in the next."""
         self._send: Callable[[bytes, Address, Via | None], None] = self._write
@@ -136,9 +134,7 @@ class DHCP6Protocol(DatagramProtocol):
 
     def close(self) -> None:
         """Answer nothing that is still being resolved, and leave no timer behind."""
-        resolving, self._resolving = self._resolving, {}
-        for waiting in resolving.values():
-            waiting.cancel()
+        self._undecided.close()
         self._malformed.stop()
         if self._groups is not None:
             self._groups.stop()
@@ -224,48 +220,13 @@ class DHCP6Protocol(DatagramProtocol):
         return asked.place.server()
 
     def _resolve(self, asked: Asked, request: BootRequest, told: Callable[[BootFile | None, str], None]) -> None:
-        """Find the boot file for *request*.
-
-        :param told: called with it, or with None and the reason; not at all for a client that repeats itself.
-        """
         message = asked.message
-        key = (message.first(Option.CLIENT_ID), message.kind, message.xid)
-        if key in self._resolving:
-            return  # The answer to the first of these is on its way.
-        try:
-            found = self._chain.resolve(request, self._fit)
-        except BootRefused as refused:
-            told(None, refused.reason)
-            return
-        if not isinstance(found, Deferred):
-            told(found, "" if found else self._nobody_has_a_file(request))
-            return
-        self._resolving[key] = found
-        found.addBoth(self._resolved, key)
-        found.addCallback(lambda file: told(file, "" if file else self._nobody_has_a_file(request)))
-        found.addErrback(self._unanswered, told)
-
-    def _resolved(self, result: Any, key: tuple[bytes | None, int, int]) -> Any:
-        self._resolving.pop(key, None)
-        return result
-
-    def _unanswered(self, failure: Failure, told: Callable[[BootFile | None, str], None]) -> None:
-        error = failure.value
-        if isinstance(error, BootRefused):
-            told(None, error.reason)
-        elif not isinstance(error, CancelledError):
-            self._log.failure("Failed to answer a boot client.", failure)
+        self._undecided.resolve((message.first(Option.CLIENT_ID), message.kind, message.xid), request, told)
 
     def _fit(self, answer: Answer, request: BootRequest) -> BootFile | Withheld:
         if isinstance(answer, BootMenu):
             return Withheld("DHCPv6 knows no boot menus")
         return fitted(answer, request, self._personas.is_ipxe_program)
-
-    def _nobody_has_a_file(self, request: BootRequest) -> str:
-        if not self._chain.resolvers:
-            return 'there is no resolver; add a [[resolver]], such as use = "by-architecture"'
-        key = "ipxe" if request.ipxe else http_architecture(request) if request.http else request.architecture
-        return f'no resolver has a file for it; with by-architecture that is [resolver.files] "{key}" = "..."'
 
     def _decided(self, asked: Asked, request: BootRequest, file: BootFile | None, why: str) -> None:
         if file is None:
