@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import threading
+import time
 
 import pytest
 from tftpserver import KINDS, MemoryWire, Served, SocketWire
@@ -46,6 +48,42 @@ def private_reactor():
             # Names are resolved in threads, for whose end the process would wait.
             reactor.threadpool.stop()
     poller.close()
+
+
+@pytest.fixture
+def turn_until(private_reactor):
+    """Turn the private reactor until something is so; fail after some *seconds*."""
+
+    def turn(condition, seconds=5):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "it did not come"
+            private_reactor.iterate(0.01)
+
+    return turn
+
+
+@pytest.fixture
+def alongside(turn_until):
+    """Runs something that blocks in a thread, while the reactor turns."""
+
+    def run(function, *arguments):
+        results, errors = [], []
+
+        def work():
+            try:
+                results.append(function(*arguments))
+            except Exception as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        turn_until(lambda: not thread.is_alive(), 30)
+        for error in errors:
+            raise error
+        return results[0]
+
+    return run
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 import argparse
 import io
 import json
-import os
 import re
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -52,16 +50,8 @@ address = "10.0.0.5"
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    for name in [name for name in os.environ if name.startswith("BOOTFW_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bootfw.toml").write_text(CONFIG)
-    yield
-    monkeypatch.undo()
-    time.tzset()
+def _configured(here):
+    (here / "bootfw.toml").write_text(CONFIG)
 
 
 @pytest.fixture
@@ -100,9 +90,10 @@ class Stopped:
 class Running(Stopped):
     """The same where one runs."""
 
-    def __init__(self, path, capsys, reactor):
+    def __init__(self, path, capsys, reactor, alongside):
         super().__init__(path, capsys)
         self.reactor = reactor
+        self.alongside = alongside
         self.store = SqliteLeases(path, reactor)
         leases = list(self.store.load())
         added = list(self.store.reservations())
@@ -112,17 +103,7 @@ class Running(Stopped):
         self.port = listen_control(reactor, path.parent / "control.sock", operations)
 
     def run(self, *arguments):
-        return self.turning(super().run, *arguments)
-
-    def turning(self, call, *arguments):
-        results = []
-        thread = threading.Thread(target=lambda: results.append(call(*arguments)))
-        thread.start()
-        end = time.monotonic() + 30
-        while thread.is_alive():
-            assert time.monotonic() < end
-            self.reactor.iterate(0.01)
-        return results[0]
+        return self.alongside(super().run, *arguments)
 
     def stop(self):
         if self.port is None:
@@ -146,8 +127,8 @@ def stopped(path, capsys):
 
 
 @pytest.fixture
-def running_server(path, capsys, private_reactor):
-    made = Running(path, capsys, private_reactor)
+def running_server(path, capsys, private_reactor, alongside):
+    made = Running(path, capsys, private_reactor, alongside)
     yield made
     made.stop()
     private_reactor.iterate(0)

@@ -1,7 +1,6 @@
 """``bootfw lint`` as an operator uses it."""
 
 import json
-import os
 import re
 
 import pytest
@@ -12,11 +11,7 @@ from bootfw.cli import main as command
 
 
 @pytest.fixture
-def lint(capsys, monkeypatch):
-    for name in os.environ:
-        if name.startswith("BOOTFW_"):
-            monkeypatch.delenv(name)
-
+def lint(capsys, bare):
     def run(*arguments):
         try:
             code = command.main(["lint", *map(str, arguments)])

@@ -1,8 +1,6 @@
 """``bootfw next`` as an operator uses it, with a server that runs and without."""
 
 import json
-import os
-import threading
 import time
 
 import pytest
@@ -27,16 +25,8 @@ file = "boot.ipxe"
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    for name in [name for name in os.environ if name.startswith("BOOTFW_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bootfw.toml").write_text(CONFIG)
-    yield
-    monkeypatch.undo()
-    time.tzset()
+def _configured(here):
+    (here / "bootfw.toml").write_text(CONFIG)
 
 
 @pytest.fixture
@@ -141,7 +131,6 @@ class Running:
     """A server with a machine that is in a loop."""
 
     def __init__(self, reactor, state):
-        self.reactor = reactor
         self.breaker = LoopBreaker(repeats=2, reactor=reactor)
         self.attendants = Attendants(reactor, [("loop-breaker", self.breaker)], [].append)
         self.attendants.start()
@@ -150,16 +139,6 @@ class Running:
             request = BootRequest(OTHER, "discover", "ipxe", "x86-bios", ipxe=True, xid=xid)
             self.breaker.resolve(request)
             self.breaker.observe(OfferMade(0, request, "OFFER", BootFile("http://10.0.0.7/x.ipxe"), ("", 68)))
-
-    def turning(self, call, *arguments):
-        results = []
-        thread = threading.Thread(target=lambda: results.append(call(*arguments)))
-        thread.start()
-        end = time.monotonic() + 30
-        while thread.is_alive():
-            assert time.monotonic() < end
-            self.reactor.iterate(0.01)
-        return results[0]
 
 
 @pytest.fixture
@@ -172,14 +151,14 @@ def server(private_reactor, tmp_path):
     private_reactor.iterate(0)
 
 
-def test_who_is_kept_from_a_loop_is_shown(run, server):
-    code, out, err = server.turning(run)
+def test_who_is_kept_from_a_loop_is_shown(run, server, alongside):
+    code, out, err = alongside(run)
     assert (code, err) == (0, "")
     heading, line = out.splitlines()[-2:]
     assert heading.split("  ")[0] == "LOOPING"
     assert line.split()[0] == OTHER
     assert line.endswith("http://10.0.0.7/x.ipxe")
-    [record] = json.loads(server.turning(run, "--json")[1])["looping"]
+    [record] = json.loads(alongside(run, "--json")[1])["looping"]
     assert record == {
         "mac": OTHER,
         "files": ["http://10.0.0.7/x.ipxe"],
@@ -188,16 +167,16 @@ def test_who_is_kept_from_a_loop_is_shown(run, server):
     }
 
 
-def test_forgive(run, server):
-    assert server.turning(run, "--forgive", OTHER) == (0, f"{OTHER} boots from here again\n", "")
-    assert server.turning(run, "--forgive", OTHER) == (1, "", f"bootfw: {OTHER} is not kept from a loop\n")
-    assert "LOOPING" not in server.turning(run)[1]
+def test_forgive(run, server, alongside):
+    assert alongside(run, "--forgive", OTHER) == (0, f"{OTHER} boots from here again\n", "")
+    assert alongside(run, "--forgive", OTHER) == (1, "", f"bootfw: {OTHER} is not kept from a loop\n")
+    assert "LOOPING" not in alongside(run)[1]
 
 
-def test_forgive_as_json(run, server):
-    assert json.loads(server.turning(run, "--forgive", OTHER, "--json")[1])["mac"] == OTHER
+def test_forgive_as_json(run, server, alongside):
+    assert json.loads(alongside(run, "--forgive", OTHER, "--json")[1])["mac"] == OTHER
 
 
-def test_ordering_needs_no_server(run, server, kept):
-    assert server.turning(run, MAC, "install.ipxe")[0] == 0
+def test_ordering_needs_no_server(run, server, alongside, kept):
+    assert alongside(run, MAC, "install.ipxe")[0] == 0
     assert list(kept.read()) == [MAC]

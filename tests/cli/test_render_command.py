@@ -1,6 +1,5 @@
 """``bootfw render``: what a client would get, or what keeps it from it."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,10 +24,7 @@ root = "boot"
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("BOOTFW_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
+def _configured(here: Path) -> None:
     for name, text in {
         "bootfw.toml": CONFIG,
         "templates/boot.ipxe.j2": "{{ host.name }} {{ client.mac }} {{ client.architecture }} {{ server.http }}\n",
@@ -37,7 +33,7 @@ def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "hosts/db1.toml": 'mac = "52:54:00:00:00:02"\nrole = \n',
         "boot/static": "as it lies there",
     }.items():
-        path = tmp_path / name
+        path = here / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
 

@@ -1,17 +1,16 @@
 """Real DHCPv6 clients and real firmware live on ``twistd bootfw`` alone: no other server is there."""
 
-import json
 import secrets
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from .dhcp6clients import CLIENTS, RENEWAL_SECONDS
 from .dhcpclients import DHCPClient
 from .lab import Host, Lab, Program, need, wait_until
+from .leaselife import LeaseLife
 from .machines.uefi import start_uefi_machine
 from .service import start_bootfw
 
@@ -63,17 +62,6 @@ def start(server: Host, lab: Lab, more: str = "", *ports: int) -> Program:
     return start_bootfw(server, lab.directory, configuration, 547, *ports)
 
 
-def lease(lab: Lab, server: Host) -> dict[str, Any] | None:
-    """What the server says of its only lease."""
-    configuration = next(lab.directory.glob("bootfw-*.toml"))
-    program = Path(sys.executable).with_name("bootfw")
-    done = server.run(program, "leases", "list", "--json", "-c", configuration, seconds=20)
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.output)
-    assert len(found) <= 1
-    return found[0] if found else None
-
-
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client: DHCPClient, tmp_path: Path) -> None:
     start(server, lab)
@@ -82,20 +70,12 @@ def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client
     program = client.start(host, tmp_path)
 
     program.wait_until(lambda: any(each.startswith("fd77::1") for each in addresses(host)), 30, "it has an address")
-    first = lease(lab, server)
-    assert first is not None
-    assert (first["address"], first["state"], first["kind"]) == (addresses(host)[0], "active", "system")
+    life = LeaseLife(lab, server, client, program)
+    life.begins(addresses(host)[0])
 
-    if client.renew is not None:
-        client.renew(program)
-    renewed = wait_until(
-        lambda: (now := lease(lab, server)) and now["expires"] > first["expires"] and now, RENEWAL_SECONDS, "it renews"
-    )
-    assert renewed["address"] == first["address"]
+    life.is_renewed(RENEWAL_SECONDS)
 
-    if client.release is not None:
-        client.release(program)
-        wait_until(lambda: (now := lease(lab, server)) and now["state"] == "released", 10, "it gives the address back")
+    life.ends()
 
 
 @pytest.mark.parametrize("http", [False, True], ids=["pxe", "http"])

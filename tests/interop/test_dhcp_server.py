@@ -1,15 +1,13 @@
 """Real DHCP clients and real firmware live on ``twistd bootfw`` alone: no other server is there."""
 
-import json
 import secrets
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from .dhcpclients import CLIENTS, RENEWAL_SECONDS, DHCPClient
-from .lab import Host, Lab, Program, need, wait_until
+from .lab import Host, Lab, Program, need
+from .leaselife import LeaseLife
 from .machines.bios import start_bios_machine
 from .machines.uefi import start_uefi_machine
 from .service import start_bootfw
@@ -40,17 +38,6 @@ def start(server: Host, lab: Lab, more: str = "", *ports: int) -> Program:
     return start_bootfw(server, lab.directory, configuration, 67, *ports)
 
 
-def lease(lab: Lab, server: Host) -> dict[str, Any] | None:
-    """What the server says of its only lease."""
-    configuration = next(lab.directory.glob("bootfw-*.toml"))
-    program = Path(sys.executable).with_name("bootfw")
-    done = server.run(program, "leases", "list", "--json", "-c", configuration, seconds=20)
-    assert done.exit_code == 0, done.output
-    found = json.loads(done.output)
-    assert len(found) <= 1
-    return found[0] if found else None
-
-
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client: DHCPClient, tmp_path: Path) -> None:
     start(server, lab)
@@ -58,21 +45,13 @@ def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client
     program = client.start(host, tmp_path)
 
     program.wait_until(lambda: host.addresses() == ["10.77.0.100/24"], 20, "it has an address")
-    first = lease(lab, server)
-    assert first is not None
-    assert (first["address"], first["state"], first["kind"]) == ("10.77.0.100", "active", "system")
+    life = LeaseLife(lab, server, client, program)
+    life.begins("10.77.0.100")
 
-    if client.renew is not None:
-        client.renew(program)
-    renewed = wait_until(
-        lambda: (now := lease(lab, server)) and now["expires"] > first["expires"] and now, RENEWAL_SECONDS, "it renews"
-    )
-    assert renewed["address"] == "10.77.0.100"
+    life.is_renewed(RENEWAL_SECONDS)
     assert host.addresses() == ["10.77.0.100/24"]
 
-    assert client.release is not None
-    client.release(program)
-    wait_until(lambda: (now := lease(lab, server)) and now["state"] == "released", 10, "it gives the address back")
+    life.ends()
 
 
 def test_an_address_that_somebody_uses_is_not_offered(lab: Lab, server: Host) -> None:

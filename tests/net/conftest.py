@@ -6,8 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from attrs import frozen
@@ -18,19 +17,6 @@ from bootfw.service import BootService
 from bootfw.settings import DHCPSettings, Settings, TFTPSettings
 
 _CLONE_NEWNET = 0x40000000  # <sched.h>; Python has os.setns() from 3.12 on
-
-
-@pytest.fixture
-def turn_until(private_reactor) -> Callable[..., None]:
-    """Turn the private reactor until something is so; fail after some *seconds*."""
-
-    def turn(condition: Callable[[], object], seconds: float = 5) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, "it did not come"
-            private_reactor.iterate(0.01)
-
-    return turn
 
 
 @frozen
@@ -125,29 +111,6 @@ def web_service(private_reactor, turn_until):
         turn_until(lambda stopped=stopped: stopped)
     private_reactor.iterate(0)
     assert held() == before
-
-
-@pytest.fixture
-def alongside(turn_until):
-    """Runs something that blocks in a thread, while the reactor turns."""
-
-    def run(function, *arguments):
-        results, errors = [], []
-
-        def work():
-            try:
-                results.append(function(*arguments))
-            except Exception as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        turn_until(lambda: not thread.is_alive())
-        for error in errors:
-            raise error
-        return results[0]
-
-    return run
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """A DHCPv6 protocol without a network, and what clients hear of it."""
 
 from attrs import define
+from bypersona import ByPersona
 from firmware6 import LINK_LOCAL
-from zope.interface import implementer
 
-from bootfw.interfaces import IBootFileResolver
 from bootfw.net.dhcp6 import DHCP6Protocol
 from bootfw.net.resolving import ResolverChain
 from bootfw.testing import MemoryNetwork
-from bootfw.values import BootFile, Via
+from bootfw.values import Via
 from bootfw.wire.dhcp6 import Message, pack, parse
 from bootfw.wire.options6 import Option
 
@@ -16,23 +15,11 @@ DUID = b"\0\3\0\1RT\0\0\0\1"
 CLIENT = (LINK_LOCAL, 546, 0, 2)
 GROUP = Via("", 2, "ff02::1:2")
 
-
-@implementer(IBootFileResolver)
-class ByName:
-    def __init__(self):
-        self.files = {
-            "uefi-v6": "/efi/snponly.efi",
-            "uefi-http": "{http}/x.efi",
-            "ipxe": "http://{server}:8069/{mac}.ipxe",
-        }
-        self.asked = []
-
-    def resolve(self, request):
-        self.asked.append(request)
-        answer = self.files.get(request.persona)
-        if callable(answer):
-            return answer(request)
-        return BootFile(answer) if isinstance(answer, str) else answer
+FILES = {
+    "uefi-v6": "/efi/snponly.efi",
+    "uefi-http": "{http}/x.efi",
+    "ipxe": "http://{server}:8069/{mac}.ipxe",
+}
 
 
 @define(eq=False)
@@ -48,8 +35,8 @@ class Wire:
 class Lab:
     def __init__(self, kind=DHCP6Protocol, **options):
         self.network = MemoryNetwork()
-        self.events, self.sent, self.resolver = [], [], ByName()
-        self.chain = ResolverChain(self.network.clock, [("by-name", self.resolver)], self.events.append, 0.8)
+        self.events, self.sent, self.resolver = [], [], ByPersona(FILES)
+        self.chain = ResolverChain(self.network.clock, [("by-persona", self.resolver)], self.events.append, 0.8)
         options = {"server": "fd77::1", "own_urls": lambda server: (f"http://[{server}]:8069", "")} | options
         self.protocol = kind(self.network.clock, self.chain, self.events.append, DUID, **options)
         self.protocol.transport = Wire(self.sent)

@@ -5,6 +5,7 @@ from socket import inet_aton
 import firmware
 import pytest
 from attrs import define, evolve
+from bypersona import ByPersona
 from leasing import pool
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import capturedLogs
@@ -27,7 +28,7 @@ from bootfw.events import (
     RequestClassified,
     RequestIgnored,
 )
-from bootfw.interfaces import IBatchReceiver, IBootFileResolver, ILeaseStore
+from bootfw.interfaces import IBatchReceiver, ILeaseStore
 from bootfw.lease import Lease, LeaseState
 from bootfw.net.addresses import AddressProtocol
 from bootfw.net.ledger import Ledger
@@ -39,27 +40,14 @@ from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
 SERVER, RELAY, BROADCAST = "10.77.0.1", "10.78.0.1", "255.255.255.255"
 FIRST = "10.77.0.100"
 DISCOVER, REQUEST, DECLINE, RELEASE, INFORM = b"\1", b"\3", b"\4", b"\7", b"\x08"
-
-
-@implementer(IBootFileResolver)
-class ByPersona:
-    """A file for each persona; a callable is called with the request."""
-
-    def __init__(self):
-        self.files = {
-            "ipxe": "boot.ipxe",
-            "pxe-bios": "pxelinux.0",
-            "uefi": "snponly.efi",
-            "u-boot": "boot.scr.uimg",
-            "open-firmware": "grub.elf",
-            "uefi-http": "http://{server}/snponly.efi",
-        }
-        self.asked = []
-
-    def resolve(self, request):
-        self.asked.append(request)
-        answer = self.files.get(request.persona)
-        return answer(request) if callable(answer) else answer and BootFile(answer)
+FILES = {
+    "ipxe": "boot.ipxe",
+    "pxe-bios": "pxelinux.0",
+    "uefi": "snponly.efi",
+    "u-boot": "boot.scr.uimg",
+    "open-firmware": "grub.elf",
+    "uefi-http": "http://{server}/snponly.efi",
+}
 
 
 @implementer(ILeaseStore)
@@ -135,7 +123,7 @@ def rich(request) -> bool:
 def lab(rich):
     network = MemoryNetwork()
     host = network.host(SERVER, rich=rich)
-    resolver, events, store = ByPersona(), [], Store()
+    resolver, events, store = ByPersona(FILES), [], Store()
     chain = ResolverChain(host, [("by-persona", resolver)], events.append, 0.8)
     addresses = AddressServer([pool(2)])
     ledger = Ledger(store, events.append, host)

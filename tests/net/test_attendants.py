@@ -2,7 +2,6 @@
 
 import json
 import socket
-import threading
 
 import pytest
 from attrs import define, field
@@ -102,12 +101,10 @@ def test_what_it_makes_is_served(failures):
 
 
 @pytest.fixture
-def asked(private_reactor):
+def asked(alongside):
     """What the server at a path answers to the question."""
 
     def ask(path, question):
-        lines = []
-
         def talk():
             with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rw") as stream:
                 connection.settimeout(10)
@@ -115,13 +112,9 @@ def asked(private_reactor):
                 with connection.makefile("rw") as stream:
                     stream.write(json.dumps({"do": question}) + "\n")
                     stream.flush()
-                    lines.extend(map(json.loads, stream))
+                    return list(map(json.loads, stream))
 
-        thread = threading.Thread(target=talk)
-        thread.start()
-        while thread.is_alive():
-            private_reactor.iterate(0.01)
-        return lines
+        return alongside(talk)
 
     return ask
 

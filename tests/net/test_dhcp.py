@@ -3,9 +3,9 @@
 import firmware
 import pytest
 from attrs import define
+from bypersona import ByPersona
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from bootfw.errors import BootRefused
@@ -18,7 +18,7 @@ from bootfw.events import (
     RequestIgnored,
     ResolverAnswered,
 )
-from bootfw.interfaces import IBatchReceiver, IBootFileResolver
+from bootfw.interfaces import IBatchReceiver
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.resolving import ResolverChain
@@ -29,27 +29,12 @@ from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
 
 SERVER = "10.0.0.1"
 BROADCAST = "255.255.255.255"
-
-
-@implementer(IBootFileResolver)
-class ByName:
-    """A file for each persona; a callable is called with the request."""
-
-    def __init__(self):
-        self.files = {
-            "ipxe": "boot.ipxe",
-            "pxe-bios": "pxelinux.0",
-            "uefi": "snponly.efi",
-            "uefi-http": "http://{server}/x",
-        }
-        self.asked = []
-
-    def resolve(self, request):
-        self.asked.append(request)
-        answer = self.files.get(request.persona)
-        if callable(answer):
-            return answer(request)
-        return BootFile(answer) if isinstance(answer, str) else answer
+FILES = {
+    "ipxe": "boot.ipxe",
+    "pxe-bios": "pxelinux.0",
+    "uefi": "snponly.efi",
+    "uefi-http": "http://{server}/x",
+}
 
 
 @define(eq=False)
@@ -57,7 +42,7 @@ class Lab:
     """The proxy, and a client without an address."""
 
     network: MemoryNetwork
-    resolver: ByName
+    resolver: ByPersona
     events: list[Event]
     chain: ResolverChain
     protocols: tuple[DHCPProtocol, DHCPProtocol]
@@ -99,8 +84,8 @@ def rich(request) -> bool:
 def lab(rich):
     network = MemoryNetwork()
     host = network.host(SERVER, "10.0.0.2", rich=rich)
-    resolver, events = ByName(), []
-    chain = ResolverChain(host, [("by-name", resolver)], events.append, 0.8)
+    resolver, events = ByPersona(FILES), []
+    chain = ResolverChain(host, [("by-persona", resolver)], events.append, 0.8)
     protocols = tuple(
         kind(host, chain, events.append, server="" if rich else SERVER, own_urls=lambda server: made.own_urls(server))
         for kind in (DHCPProtocol, BootServerProtocol)
@@ -226,7 +211,7 @@ def test_other_ports():
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True, privileged=False)
     settings = DHCPSettings(server_port=10067, client_port=10068, boot_server_port=14011)
-    chain = ResolverChain(host, [("by-name", ByName())], lambda event: None, 0.8)
+    chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], lambda event: None, 0.8)
     host.listenUDP(10067, DHCPProtocol(host, chain, lambda event: None, settings=settings))
     client = FakePeer(network.host(), 10068)
     relay = FakePeer(network.host("10.1.0.254"), 10067)
@@ -293,7 +278,7 @@ def test_a_bug_of_ours_does_not_cost_the_others_either():
         if len(published) == 1:
             raise ZeroDivisionError
 
-    chain = ResolverChain(host, [("by-name", ByName())], publish, 0.8)
+    chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], publish, 0.8)
     protocol = DHCPProtocol(host, chain, publish)
     host.listenUDP(67, protocol)
     way = Via(SERVER, 2, BROADCAST)
@@ -407,7 +392,7 @@ def test_on_twisteds_port_the_address_has_to_be_given():
 def test_an_address_that_is_given_wins():
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True)
-    chain = ResolverChain(host, [("by-name", ByName())], lambda event: None, 0.8)
+    chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], lambda event: None, 0.8)
     host.listenUDP(67, DHCPProtocol(host, chain, lambda event: None, server="192.0.2.1"))
     client = FakePeer(network.host(), 68)
     client.send(firmware.BIOS_ROM.datagram(), (BROADCAST, 67))
@@ -430,7 +415,7 @@ def test_only_the_interfaces_that_are_named_are_served(names, answers):
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True)
     events = []
-    chain = ResolverChain(host, [("by-name", ByName())], events.append, 0.8)
+    chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], events.append, 0.8)
     host.listenUDP(67, DHCPProtocol(host, chain, events.append, interfaces=Served(names)))
     client = FakePeer(network.host(), 68)
     client.send(firmware.BIOS_ROM.datagram(), (BROADCAST, 67))

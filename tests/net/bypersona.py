@@ -1,0 +1,25 @@
+"""A resolver that has a file for each persona."""
+
+from zope.interface import implementer
+
+from bootfw.interfaces import IBootFileResolver
+from bootfw.values import BootFile
+
+
+@implementer(IBootFileResolver)
+class ByPersona:
+    """Answers with what ``files`` has for the client's persona; a callable there is called with the request.
+
+    ``asked`` has all requests.
+    """
+
+    def __init__(self, files):
+        self.files = dict(files)
+        self.asked = []
+
+    def resolve(self, request):
+        self.asked.append(request)
+        answer = self.files.get(request.persona)
+        if callable(answer):
+            return answer(request)
+        return BootFile(answer) if isinstance(answer, str) else answer
