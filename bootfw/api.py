@@ -6,6 +6,7 @@ What stands in ``__all__`` is kept: a name goes only with a changelog entry of t
 from bootfw.dhcp.expand import check_placeholders, expand
 from bootfw.dhcp.fitting import ipxe_can_load
 from bootfw.dhcp.hostclass import HostClass
+from bootfw.dhcp.hostclass6 import HostClass6
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import (
@@ -129,6 +130,7 @@ __all__ = [
     "Host",
     "Host6",
     "HostClass",
+    "HostClass6",
     "IAdaptiveWatchdog",
     "IBackend",
     "IBootFileResolver",

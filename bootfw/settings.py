@@ -12,6 +12,7 @@ from typing import Any
 from attrs import field, frozen
 
 from bootfw.dhcp.hostclass import HostClass
+from bootfw.dhcp.hostclass6 import HostClass6
 from bootfw.dhcp.subnet import Subnet, check_together
 from bootfw.dhcp.subnet6 import Subnet6, check_together6
 from bootfw.errors import ConfigError
@@ -192,6 +193,10 @@ class DHCP6Settings:
         default=(), converter=tuple, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet6}
     )
     """The subnets that addresses are given in, `[[dhcp6.subnet]]`; see below."""
+    classes: tuple[HostClass6, ...] = field(
+        default=(), converter=tuple, metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass6}
+    )
+    """Options for kinds of clients, `[[dhcp6.class]]`; see below. A later one wins over an earlier one."""
 
     def __attrs_post_init__(self) -> None:
         if self.mode == "server" and not self.subnets:

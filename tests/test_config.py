@@ -254,6 +254,15 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-octets"
             "dhcp.subnet[0].host[0].address: 10.78.0.5 is not inside 10.77.0.0/24",
         ),
         ("[[dhcp.class]]\noptions = {}", "dhcp.class[0]: needs vendor-class, user-class or both"),
+        (
+            '[[dhcp6.subnet]]\nnetwork = "fd77::/64"\noptions = {sntp-servers = "10.77.0.1"}',
+            'dhcp6.subnet[0].options.sntp-servers: must be an IPv6 address, such as "fd77::1", not "10.77.0.1"',
+        ),
+        (
+            '[[dhcp6.class]]\nuser-class = "iPXE"\noptions = {"65000" = 7}',
+            "dhcp6.class[0].options.65000: must say its type, such as {uint16 = 7}; types: address, addresses, text, "
+            "boolean, uint8, uint16, uint16s, uint32, int32, octets, domains, domain, strings",
+        ),
         ('[dhcp]\nidentify-by = "mac"', 'dhcp.identify-by: must be "hardware" or "client-id", not "mac"'),
         # plugin tables
         ('[backend]\nuse = "directory"', "backend: must be a list of tables: write [[backend]]"),
@@ -404,6 +413,39 @@ def test_subnets_hosts_and_classes_are_read(tmp_path: Path) -> None:
     assert (host.address, host.mac, host.hostname) == ("10.77.0.10", "52:54:00:12:34:56", "node1")
     assert host.options == {26: b"\5\x78"}
     assert dhcp.classes[0].options == {43: bytes.fromhex("f1040a4d0001")}
+
+
+SERVER6 = """\
+[dhcp6]
+mode = "server"
+
+[[dhcp6.subnet]]
+network = "fd77::/64"
+dns = "fd77::1"
+options = {sntp-servers = ["fd77::3"], "65000" = {uint16 = 7}}
+
+[[dhcp6.subnet.host]]
+mac = "52-54-00-12-34-56"
+options = {bootfile-param = ["quiet"]}
+
+[[dhcp6.class]]
+vendor-class = "PXEClient"
+options = {sol-max-rt = 60}
+"""
+
+
+def test_options_of_dhcp6_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "server6.toml"
+    path.write_text(SERVER6)
+
+    dhcp6 = load_config(path, {}).settings.dhcp6
+
+    (subnet,) = dhcp6.subnets
+    assert subnet.told == {code: bytes.fromhex("fd77" + "00" * 13 + end) for code, end in ((23, "01"), (31, "03"))} | {
+        65000: b"\0\7"
+    }
+    assert (subnet.hosts[0].address, subnet.hosts[0].options) == ("", {60: b"\0\5quiet"})
+    assert dhcp6.classes[0].options == {82: bytes((0, 0, 0, 60))}
 
 
 def test_a_subnet_can_come_from_the_environment() -> None:

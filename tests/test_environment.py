@@ -54,6 +54,7 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_DHCP6_PORTS_BOOT_SERVER",
         "BOOTFW_DHCP6_NEW_CLIENTS_PER_SECOND",
         "BOOTFW_DHCP6_SUBNET",
+        "BOOTFW_DHCP6_CLASS",
         "BOOTFW_HTTP_LISTEN",
         "BOOTFW_HTTP_HTTPS_LISTEN",
         "BOOTFW_HTTP_CERTIFICATE",

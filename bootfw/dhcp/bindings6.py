@@ -60,7 +60,7 @@ class Bindings:
         """Holder's key -> address, also after it has ended, until somebody else has it."""
         self._of_mac: dict[str, dict[str, None]] = {}
         """Hardware address -> addresses, the latest last."""
-        self._reserved = {host.address: host for host in self.subnet.hosts}
+        self._reserved = {host.address: host for host in self.subnet.hosts if host.address}
         self._by_mac = {host.mac: host for host in self.subnet.hosts if host.mac}
         self._by_duid = {host.duid: host for host in self.subnet.hosts if host.duid}
         self._size = sum(last - first + 1 for first, last in self.subnet.free)
@@ -83,6 +83,10 @@ class Bindings:
     def has(self, address: str) -> bool:
         """It is an address of this network."""
         return IPv6Address(address) in self.subnet.network
+
+    def host(self, duid: bytes, mac: str) -> Host6 | None:
+        """What is reserved for a client."""
+        return self._by_duid.get(duid) or self._by_mac.get(mac)
 
     def held_by(self, holder: Holder) -> Lease | None:
         """Its latest lease, which may have ended but for that is nobody else's."""
@@ -156,8 +160,8 @@ class Bindings:
             addresses[address] = None
 
     def _preferred(self, holder: Holder, now: float, wanted: str) -> Iterator[str]:
-        host = self._by_duid.get(holder.duid) or self._by_mac.get(holder.mac)
-        if host is not None and self._is_reserved(holder, host.address, now):
+        host = self.host(holder.duid, holder.mac)
+        if host is not None and host.address and self._is_reserved(holder, host.address, now):
             yield host.address
         held = self._held.get(holder.key)
         if held is not None and self._may_keep(holder, held, now):

@@ -12,17 +12,13 @@ from bootfw.wire.optiontypes import option_values
 
 
 @frozen(kw_only=True)
-class HostClass:
-    """``[[dhcp.class]]``"""
+class ClientClass:
+    """What clients of a kind say of themselves, by DHCPv4 or DHCPv6."""
 
     vendor_class: str = ""
-    """What the client's vendor class (option 60) begins with, such as `"PXEClient"`."""
+    """What the client's vendor class (option 60, by DHCPv6 16) begins with, such as `"PXEClient"`."""
     user_class: str = ""
-    """One of its user classes (option 77), such as `"iPXE"`. With both, both must hold."""
-    options: Mapping[int, bytes] = field(
-        factory=dict, converter=option_values, hash=False, metadata={"toml": dict[str, Any]}
-    )
-    """Options by name or number, over those of the subnet."""
+    """One of its user classes (option 77, by DHCPv6 15), such as `"iPXE"`. With both, both must hold."""
 
     _vendor_class: bytes = field(init=False, repr=False, eq=False)
     _user_class: bytes = field(init=False, repr=False, eq=False)
@@ -32,6 +28,16 @@ class HostClass:
             raise ValueError("needs vendor-class, user-class or both")
         object.__setattr__(self, "_vendor_class", codec.text_bytes(self.vendor_class))
         object.__setattr__(self, "_user_class", codec.text_bytes(self.user_class))
+
+
+@frozen(kw_only=True)
+class HostClass(ClientClass):
+    """``[[dhcp.class]]``"""
+
+    options: Mapping[int, bytes] = field(
+        factory=dict, converter=option_values, hash=False, metadata={"toml": dict[str, Any]}
+    )
+    """Options by name or number, over those of the subnet."""
 
     def has(self, message: Message) -> bool:
         """Whether the sender is of this class."""

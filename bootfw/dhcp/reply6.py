@@ -2,13 +2,22 @@
 
 from collections.abc import Iterable, Sequence
 
+from bootfw.dhcp.server6 import Answer6
 from bootfw.values import BootFile, BootRequest
-from bootfw.wire.dhcp6 import CLIENT_PORT, Message, MessageType, Relay
+from bootfw.wire.dhcp6 import CLIENT_PORT, LARGEST, Message, MessageType, Relay
 from bootfw.wire.options import text_bytes
 from bootfw.wire.options6 import Option, Options, vendor_class_bytes
 
 INTEL = 343
 """The enterprise number that firmware writes and wants in option 16."""
+
+_TAKE_ME = b"\xff"
+"""The highest preference: a client waits for no other server (RFC 8415 section 18.2.1)."""
+
+_OF_BOOTING = frozenset((Option.VENDOR_CLASS, Option.BOOTFILE_URL, Option.BOOTFILE_PARAMETERS))
+
+_RELAY_SIZE = 34 + 4
+"""Octets of a relay's head, and of that of the option which holds the message."""
 
 
 def proxy_reply(message: Message, request: BootRequest, file: BootFile, duid: bytes) -> Message:
@@ -25,6 +34,41 @@ def proxy_reply(message: Message, request: BootRequest, file: BootFile, duid: by
         options.append((Option.VENDOR_CLASS, vendor_class_bytes(INTEL, [b"PXEClient"])))
     options += boot_options(request, file)
     return Message(MessageType.ADVERTISE if solicit else MessageType.REPLY, message.xid, tuple(options))
+
+
+def assignment6(
+    message: Message,
+    answer: Answer6,
+    duid: bytes,
+    request: BootRequest | None,
+    file: BootFile | None,
+    relays: Sequence[Relay] = (),
+) -> Message:
+    """What a server that gives addresses says. Configured options that there is no room for are left out.
+
+    :param answer: what AddressServer6 made of *message*.
+    :param duid: ours.
+    :param request: what classify6() made of *message*; None: the client does not boot.
+    :param file: as fitted() gave it; None: the client is told of none.
+    :param relays: that *message* came by.
+    """
+    head, tail = [*identifiers(message, duid), *answer.options], list[tuple[int, bytes]]()
+    told = list(answer.told.items())
+    if request is not None and file is not None:
+        tail += boot_options(request, file)
+        # What an operator has for other devices there would make two files of one.
+        told = [option for option in told if option[0] not in _OF_BOOTING]
+        if answer.kind is MessageType.ADVERTISE and answer.address:
+            # The firmware would wait for seconds, and then might take an address of somebody who knows no file.
+            tail.append((int(Option.PREFERENCE), _TAKE_ME))
+    room = LARGEST - 4 - sum(_RELAY_SIZE + _size(relay.options) for relay in relays_back(relays))
+    while told and _size((*head, *told, *tail)) > room:
+        del told[-1]
+    return Message(answer.kind, message.xid, (*head, *told, *tail))
+
+
+def _size(options: Options) -> int:
+    return sum(4 + len(value) for _, value in options)
 
 
 def identifiers(message: Message, duid: bytes) -> Options:

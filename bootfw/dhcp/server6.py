@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Address
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from bootfw.dhcp.answer import Cause, Silence
 from bootfw.dhcp.bindings6 import FIRMWARE, SYSTEM, Bindings, Holder
 from bootfw.dhcp.classify6 import NOWHERE, link_of
+from bootfw.dhcp.hostclass6 import HostClass6
 from bootfw.dhcp.identity6 import is_firmware
-from bootfw.dhcp.subnet6 import Subnet6
+from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import WireError
 from bootfw.lease import Lease
 from bootfw.wire import options6 as codec
@@ -47,6 +48,8 @@ class Answer6:
     kind: MessageType
     options: Options
     """In order, without the identifiers of client and server."""
+    told: Mapping[int, bytes] = field(factory=dict)
+    """What is configured and the client wants, code to octets; what there is no room for is left out."""
     commit: tuple[Lease, ...] = ()
     """Must be durable before the answer leaves."""
     address: str = ""
@@ -91,6 +94,7 @@ class AddressServer6:
 
     :param duid: ours.
     :param admit: whether one more unknown client is given an address now: called with its wire and the time.
+    :param classes: options for kinds of clients, the later ones over the earlier.
     """
 
     def __init__(
@@ -98,9 +102,11 @@ class AddressServer6:
         subnets: Sequence[Subnet6],
         duid: bytes,
         admit: Callable[[object, float], bool] = lambda wire, now: True,
+        classes: Sequence[HostClass6] = (),
     ) -> None:
         self._duid = duid
         self._admit = admit
+        self._classes = tuple(classes)
         self._own: set[str] = set()
         self._bindings = [(subnet, Bindings(subnet, self._own)) for subnet in subnets]
         self._relays = {relay: pair for pair in self._bindings for relay in pair[0].relays}
@@ -122,7 +128,7 @@ class AddressServer6:
         self._own.update(arrival.addresses)
         place = self._place(arrival)
         if kind is MessageType.INFORMATION_REQUEST:
-            return self._inform(message, place)
+            return self._inform(message, place, arrival.mac)
         duid = message.first(Option.CLIENT_ID)
         if not duid:
             return Silence(Cause.MALFORMED, f"{kind.name} without a client identifier")
@@ -176,11 +182,34 @@ class AddressServer6:
                     return pair
         return None
 
-    def _inform(self, message: Message, place: tuple[Subnet6, Bindings] | None) -> Answer6 | Silence:
+    def _inform(self, message: Message, place: tuple[Subnet6, Bindings] | None, mac: str) -> Answer6 | Silence:
         if message.first(Option.IA_NA) is not None or message.first(Option.IA_TA) is not None:
             return Silence(Cause.MALFORMED, "INFORMATION-REQUEST with an identity association")  # section 16.12
-        subnet = place[0] if place is not None else None
-        return Answer6(MessageType.REPLY, _told(message, subnet) if subnet else (), subnet=subnet)
+        if place is None:
+            return Answer6(MessageType.REPLY, ())
+        subnet, bindings = place
+        host = bindings.host(message.first(Option.CLIENT_ID) or b"", mac)
+        return Answer6(MessageType.REPLY, (), self._told(message, subnet, host), subnet=subnet)
+
+    def _told_to(self, asking: _Asking) -> Mapping[int, bytes]:
+        return self._told(asking.message, asking.subnet, asking.bindings.host(asking.duid, asking.arrival.mac))
+
+    def _told(self, message: Message, subnet: Subnet6, host: Host6 | None) -> Mapping[int, bytes]:
+        """What is configured and asked for; all of it when the client does not say what it wants."""
+        told = subnet.told
+        if self._classes or host is not None:
+            told = dict(told)
+            for host_class in self._classes:
+                if host_class.has(message):
+                    told.update(host_class.options)
+            if host is not None:
+                told.update(host.options)
+        raw = message.first(Option.OPTION_REQUEST)
+        try:
+            wanted = None if raw is None else codec.uint16s(raw)
+        except WireError:
+            wanted = None
+        return told if wanted is None else {code: value for code, value in told.items() if code in wanted}
 
     def _solicit(self, asking: _Asking) -> Answer6 | Silence:
         if asking.message.first(Option.RAPID_COMMIT) is not None:
@@ -222,7 +251,8 @@ class AddressServer6:
         exhausted = bool(answered) and not given
         return Answer6(
             kind,
-            (*answered, *_told(asking.message, asking.subnet)),
+            tuple(answered),
+            self._told_to(asking),
             tuple(commit),
             given[0] if given else "",
             tuple(granted),
@@ -261,8 +291,8 @@ class AddressServer6:
                 answered.append(_refused(association, Status.NO_BINDING, "not known here"))
         if not answered and rebinds:
             return Silence(Cause.UNKNOWN)
-        told = _told(asking.message, asking.subnet)
-        return Answer6(MessageType.REPLY, (*answered, *told), tuple(commit), first, subnet=asking.subnet)
+        told = self._told_to(asking)
+        return Answer6(MessageType.REPLY, tuple(answered), told, tuple(commit), first, subnet=asking.subnet)
 
     def _confirm(self, asking: _Asking) -> Answer6 | Silence:
         addresses = [each for association in asking.associations() for each in _wanted(association)]
@@ -286,7 +316,7 @@ class AddressServer6:
                 commit.append(change(lease, asking.now))
         cause = (Cause.DECLINED if declines else Cause.RELEASED) if commit else None
         detail = commit[0].address if commit else ""
-        return Answer6(MessageType.REPLY, tuple(answered), tuple(commit), cause=cause, detail=detail)
+        return Answer6(MessageType.REPLY, tuple(answered), commit=tuple(commit), cause=cause, detail=detail)
 
 
 _HANDLERS: Mapping[MessageType, Callable[[AddressServer6, _Asking], Answer6 | Silence]] = {
@@ -350,13 +380,3 @@ def _no_prefixes(message: Message) -> Iterator[tuple[int, bytes]]:
             continue
         body = IdentityAssociation(iaid, 0, 0, (_status(Status.NO_PREFIXES, "no prefixes here"),))
         yield int(Option.IA_PD), codec.identity_association_bytes(body)
-
-
-def _told(message: Message, subnet: Subnet6) -> Options:
-    """What is configured and asked for; all of it when the client does not say what it wants."""
-    raw = message.first(Option.OPTION_REQUEST)
-    try:
-        wanted = None if raw is None else codec.uint16s(raw)
-    except WireError:
-        wanted = None
-    return subnet.told if wanted is None else tuple(each for each in subnet.told if each[0] in wanted)

@@ -1,6 +1,6 @@
 """IPv6 subnets as they are configured: which addresses may be given, and what is told with them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
@@ -9,7 +9,8 @@ from attrs import field, frozen
 from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, each, ranges6, without
 from bootfw.errors import ConfigError
 from bootfw.lease import mac_text, octets
-from bootfw.wire.options6 import Option, Options, addresses_bytes, domains_bytes
+from bootfw.wire.options6 import Option, addresses_bytes, domains_bytes
+from bootfw.wire.optiontypes6 import option_values6
 
 
 def network6(value: str | IPv6Network) -> IPv6Network:
@@ -46,6 +47,10 @@ def domains6(values: str | Iterable[str]) -> tuple[str, ...]:
     return each(domain, [values] if isinstance(values, str) else values)
 
 
+def _address(value: str) -> str:
+    return address6(value) if value else ""
+
+
 def _mac(value: str) -> str:
     return mac_text(value) if value else ""
 
@@ -54,12 +59,16 @@ def _mac(value: str) -> str:
 class Host6:
     """``[[dhcp6.subnet.host]]``"""
 
-    address: str = field(converter=address6)
-    """The address, in the pool or not."""
+    address: str = field(default="", converter=_address)
+    """The address, in the pool or not. Empty: any of the pool."""
     mac: str = field(default="", converter=_mac)
     """The hardware address of the client, which firmware, boot program and system have in common."""
     duid: bytes = field(default=b"", converter=octets, metadata={"toml": str})
     """How the client names itself (option 1): `"0x00030001525400123456"`."""
+    options: Mapping[int, bytes] = field(
+        factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]}
+    )
+    """Options by name or number, over those of the subnet and of the classes."""
 
     def __attrs_post_init__(self) -> None:
         if not (self.mac or self.duid):
@@ -84,6 +93,9 @@ class Subnet6:
     """How long an address is given for, 60 to 31536000. Clients renew after three eighths of it."""
     relays: tuple[str, ...] = field(default=(), converter=addresses6, metadata={"toml": list[str]})
     """Link addresses of the relays that its clients are behind. Those inside the network are known anyway."""
+    options: Mapping[int, bytes] = field(factory=dict, converter=option_values6, metadata={"toml": dict[str, Any]})
+    """Other options for those of its clients that ask for them, by name or number: `sntp-servers = ["fd77::1"]`. One
+    that has no name here says its type: `"65000" = {uint16 = 7}`."""
     hosts: tuple[Host6, ...] = field(
         default=(), converter=tuple, metadata={"key": ("host",), "toml": list[dict[str, Any]], "tables": Host6}
     )
@@ -91,20 +103,20 @@ class Subnet6:
 
     free: tuple[Range, ...] = field(init=False, repr=False)
     """The pool without what is excluded, in the order of the pool."""
-    told: Options = field(init=False, repr=False)
-    """Options of every client that wants them."""
+    told: Mapping[int, bytes] = field(init=False, repr=False)
+    """Options of every client that wants them, code to octets."""
 
     def __attrs_post_init__(self) -> None:
         check_inside(self.network, self.pool, self.exclude, (host.address for host in self.hosts))
         # The first address is that of any router (RFC 4291 section 2.6.1).
         taken = [*self.exclude, (int(self.network[0]),) * 2]
         object.__setattr__(self, "free", without(self.pool, taken))
-        told = []
+        told: dict[int, bytes] = {}
         if self.dns:
-            told.append((int(Option.DNS_SERVERS), addresses_bytes(self.dns)))
+            told[Option.DNS_SERVERS] = addresses_bytes(self.dns)
         if self.domain:
-            told.append((int(Option.DOMAIN_LIST), domains_bytes(self.domain)))
-        object.__setattr__(self, "told", tuple(told))
+            told[Option.DOMAIN_LIST] = domains_bytes(self.domain)
+        object.__setattr__(self, "told", told | dict(self.options))
 
 
 def check_together6(subnets: Sequence[Subnet6]) -> None:

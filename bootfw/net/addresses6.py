@@ -9,7 +9,7 @@ from attrs import evolve
 from bootfw.dhcp.answer import Cause, Silence
 from bootfw.dhcp.classify import NotOurs
 from bootfw.dhcp.classify6 import NOWHERE, link_of
-from bootfw.dhcp.reply6 import boot_options, identifiers
+from bootfw.dhcp.reply6 import assignment6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.events import FileWithheld, OfferMade, RequestClassified, RequestIgnored
@@ -19,9 +19,6 @@ from bootfw.net.ledger import Batch, Ledger
 from bootfw.values import Address, BootFile, BootRequest, Via
 from bootfw.wire.dhcp6 import Message, MessageType
 from bootfw.wire.options6 import Option
-
-_TAKE_ME = b"\xff"
-"""The highest preference: a client waits for no other server (RFC 8415 section 18.2.1)."""
 
 
 class Address6Protocol(DHCP6Protocol):
@@ -104,13 +101,7 @@ class Address6Protocol(DHCP6Protocol):
     def _answer_with(
         self, answer: Answer6, asked: Asked, batch: Batch | None, request: BootRequest | None, file: BootFile | None
     ) -> None:
-        options = [*identifiers(asked.message, self._duid), *answer.options]
-        if request is not None and file is not None:
-            options += boot_options(request, file)
-            if answer.kind is MessageType.ADVERTISE and answer.address:
-                # The firmware would wait for seconds, and then might take an address of somebody who knows no file.
-                options.append((int(Option.PREFERENCE), _TAKE_ME))
-        reply = Message(answer.kind, asked.message.xid, tuple(options))
+        reply = assignment6(asked.message, answer, self._duid, request, file, asked.relays)
         if batch is not None:
             batch.then(self._send_reply, reply, answer, asked, request, file)
         else:

@@ -91,7 +91,7 @@ class Leasing:
 
 def _server6(settings: DHCP6Settings) -> AddressServer6:
     admission = Admission(settings.new_clients_per_second or math.inf)
-    return AddressServer6(settings.subnets, own_duid(), admission.admit6)
+    return AddressServer6(settings.subnets, own_duid(), admission.admit6, settings.classes)
 
 
 def _check_networks(subnets: "tuple[Subnet, ...]", own: "frozenset[str]") -> None:

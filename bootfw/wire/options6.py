@@ -305,6 +305,8 @@ def domains_bytes(values: Iterable[str]) -> bytes:
     for value in values:
         try:
             parts = value.rstrip(".").encode("idna").split(b".")
+            if parts == [b""]:
+                raise UnicodeError
         except UnicodeError:
             raise ValueError(f'must be a domain, such as "lab.example", not "{value}"') from None
         out += b"".join(bytes((len(part),)) + part for part in parts) + b"\0"

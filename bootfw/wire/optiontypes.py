@@ -3,14 +3,12 @@
 Names follow the registry of IANA, "BOOTP Vendor Extensions and DHCP Options", in lower case with dashes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from ipaddress import IPv4Network
 from typing import Any
 
-from bootfw.errors import ConfigError
-from bootfw.lease import octets
-from bootfw.schema import mismatches, nearest
-from bootfw.wire.options import address_bytes, text_bytes
+from bootfw.wire.options import address_bytes
+from bootfw.wire.optiontable import COMMON, Encoder, OptionTable, named
 
 _NAMES: Mapping[str, str] = {
     "address": "swap-server=16 broadcast-address=28 router-solicitation-address=32",
@@ -35,66 +33,6 @@ _NAMES: Mapping[str, str] = {
     "routes": "classless-static-routes=121 ms-classless-static-routes=249",
 }
 
-OPTIONS: Mapping[str, tuple[int, str]] = {
-    name: (int(code), kind) for kind, listed in _NAMES.items() for name, code in (x.split("=") for x in listed.split())
-}
-"""Name -> code and type."""
-
-_KINDS = dict(OPTIONS.values())
-
-_OTHERWISE: Mapping[int, str] = {
-    1: 'it follows from "network"',
-    51: 'it is "lease-seconds"',
-}
-_OURS = frozenset((0, 1, *range(50, 60), 61, 82, 90, 93, 94, 97, 118, 255))
-"""Codes that are part of the conversation, and so the server's own to set."""
-
-
-def option_values(table: Mapping[Any, Any]) -> dict[int, bytes]:
-    """Code to octets, of options by name or number.
-
-    A value is of its option's type: ``ntp-servers = ["10.77.0.1"]``. Options without a name here say theirs:
-    ``"224" = {uint16 = 7}``. Octets may be given as they are, under a number that is an int.
-
-    :raise ConfigError: with the path below *table*.
-    """
-    found: dict[int, bytes] = {}
-    for key, value in table.items():
-        try:
-            code, octets = _option(key, value)
-        except ConfigError as error:
-            raise error.under(key) from None
-        except ValueError as error:
-            raise ConfigError(str(error), (key,)) from None
-        if code in found:
-            raise ConfigError(f"option {code} is there twice", (key,))
-        found[code] = octets
-    return found
-
-
-def _option(key: Any, value: Any) -> tuple[int, bytes]:
-    code = int(key) if isinstance(key, int) or (key.isascii() and key.isdecimal()) else OPTIONS.get(key, (-1, ""))[0]
-    if code < 0:
-        raise ValueError(f"unknown option{nearest(str(key), OPTIONS)}; others go by number")
-    if not 0 < code < 255 or code in _OURS:
-        raise ValueError(f"option {code} can't be set here: {_OTHERWISE.get(code, 'the server sets it itself')}")
-    if isinstance(value, bytes):
-        return code, value
-    kind = _KINDS.get(code)
-    if isinstance(value, dict):
-        if len(value) != 1 or not value.keys() <= _ENCODERS.keys():
-            raise ValueError(f"must be one type and its value, such as {{uint16 = 7}}; types: {', '.join(_ENCODERS)}")
-        ((kind, value),) = value.items()
-    if kind is None:
-        raise ValueError(f"must say its type, such as {{uint16 = 7}}; types: {', '.join(_ENCODERS)}")
-    wanted, encode = _ENCODERS[kind]
-    for error in mismatches(value, wanted):
-        raise error
-    octets = encode(value)
-    if not octets:
-        raise ValueError("must not be empty")
-    return code, octets
-
 
 def _address(value: str) -> bytes:
     try:
@@ -105,29 +43,6 @@ def _address(value: str) -> bytes:
 
 def _addresses(value: str | list[str]) -> bytes:
     return b"".join(map(_address, [value] if isinstance(value, str) else value))
-
-
-def _number(octets: int, signed: bool = False) -> Callable[[int], bytes]:
-    def encode(value: int) -> bytes:
-        try:
-            return value.to_bytes(octets, "big", signed=signed)
-        except OverflowError:
-            low, high = (-(1 << 8 * octets - 1), (1 << 8 * octets - 1) - 1) if signed else (0, (1 << 8 * octets) - 1)
-            raise ValueError(f"must be from {low} to {high}, not {value}") from None
-
-    return encode
-
-
-def _domains(values: list[str]) -> bytes:
-    """RFC 3397, without the compression that some clients can't read."""
-    out = b""
-    for value in values:
-        try:
-            labels = value.rstrip(".").encode("idna").split(b".")
-        except UnicodeError:
-            raise ValueError(f'must be a domain, such as "lab.example", not "{value}"') from None
-        out += b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
-    return out
 
 
 def _routes(values: list[str]) -> bytes:
@@ -146,18 +61,28 @@ def _routes(values: list[str]) -> bytes:
     return out
 
 
-_ENCODERS: Mapping[str, tuple[Any, Callable[[Any], bytes]]] = {
+_ENCODERS: Mapping[str, Encoder] = {
     "address": (str, _address),
     "addresses": (str | list[str], _addresses),
-    "text": (str, text_bytes),
-    "boolean": (bool, lambda value: bytes((value,))),
-    "uint8": (int, _number(1)),
-    "uint16": (int, _number(2)),
-    "uint16s": (list[int], lambda values: b"".join(map(_number(2), values))),
-    "uint32": (int, _number(4)),
-    "int32": (int, _number(4, signed=True)),
-    "octets": (str, octets),
-    "domains": (list[str], _domains),
+    **COMMON,
     "routes": (list[str], _routes),
 }
-"""Type -> what TOML holds, and its octets."""
+
+OPTIONS: Mapping[str, tuple[int, str]] = named(_NAMES)
+"""Name -> code and type."""
+
+_TABLE = OptionTable(
+    OPTIONS,
+    _ENCODERS,
+    254,
+    frozenset((1, *range(50, 60), 61, 82, 90, 93, 94, 97, 118)),
+    {1: 'it follows from "network"', 51: 'it is "lease-seconds"'},
+)
+
+
+def option_values(table: Mapping[Any, Any]) -> dict[int, bytes]:
+    """Code to octets, of options by name or number; see OptionTable.values().
+
+    :raise ConfigError: with the path below *table*.
+    """
+    return _TABLE.values(table)

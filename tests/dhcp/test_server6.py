@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from bootfw.dhcp import bindings6
 from bootfw.dhcp.answer import Cause, Silence
 from bootfw.dhcp.bindings6 import QUARANTINE_SECONDS, Bindings, Holder
+from bootfw.dhcp.hostclass6 import HostClass6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.lease import LeaseState
@@ -95,8 +96,10 @@ def test_solicit_is_advertised_an_address_and_nothing_is_kept(server: Server) ->
     assert (given.preferred, given.valid) == (2700, 3600)
     held = association(answer)
     assert (held.iaid, held.t1, held.t2) == (LINUX.iaid, 1350, 2160)
-    assert first(answer.options, Option.DNS_SERVERS) == bytes.fromhex("fd77" + "00" * 13 + "01")
-    assert first(answer.options, Option.DOMAIN_LIST) == b"\3lab\7example\0"
+    assert answer.told == {
+        Option.DNS_SERVERS: bytes.fromhex("fd77" + "00" * 13 + "01"),
+        Option.DOMAIN_LIST: b"\3lab\7example\0",
+    }
     assert list(server.server.leases()) == []
 
 
@@ -109,10 +112,9 @@ def test_request_gets_what_was_advertised_as_a_lease(server: Server) -> None:
 
 def test_only_what_is_asked_for_is_told(server: Server) -> None:
     answer = server.answer(LINUX.changed({6: uint16s_bytes([24])}).message())
-    assert first(answer.options, Option.DNS_SERVERS) is None
-    assert first(answer.options, Option.DOMAIN_LIST) is not None
+    assert answer.told.keys() == {Option.DOMAIN_LIST}
     answer = server.answer(LINUX.changed({6: None}).message())
-    assert first(answer.options, Option.DNS_SERVERS) is not None
+    assert answer.told.keys() == {Option.DNS_SERVERS, Option.DOMAIN_LIST}
 
 
 def test_rapid_commit_is_one_exchange(server: Server) -> None:
@@ -273,7 +275,7 @@ def test_a_declined_address_rests(server: Server) -> None:
 def test_information_request(server: Server) -> None:
     answer = server.answer(LINUX.message(MessageType.INFORMATION_REQUEST, ia=None))
     assert (answer.kind, answer.address) == (MessageType.REPLY, "")
-    assert first(answer.options, Option.DNS_SERVERS) is not None
+    assert answer.told.keys() == {Option.DNS_SERVERS, Option.DOMAIN_LIST}
     assert server.handle(LINUX.message(MessageType.INFORMATION_REQUEST)).cause is Cause.MALFORMED
 
 
@@ -291,6 +293,38 @@ def test_reservations() -> None:
     assert server.gets(LINUX.changed({1: b"reinstalled"})) == "fd77::42"
     assert server.answer(LINUX.changed({1: b"x"}).message(ia=wants("fd77::42")), mac="").address != "fd77::42"
     assert Server(subnet(hosts=hosts)).gets(OVMF_OWN, mac="") == "fd77::43"
+
+
+def told(server: Server, client, kind=MessageType.SOLICIT, **how) -> dict[int, bytes]:
+    return dict(server.answer(client.changed({6: None}).message(kind, **how)).told)
+
+
+def test_options_of_subnet_classes_and_host_go_over_each_other() -> None:
+    classes = [
+        HostClass6(vendor_class="PXEClient", options={"65000": {"text": "pxe"}, "65001": {"text": "pxe"}}),
+        HostClass6(vendor_class="PXEClient", user_class="iPXE", options={"65009": {"text": "nobody"}}),
+        HostClass6(user_class="iPXE", options={"65001": {"text": "ipxe"}}),
+    ]
+    hosts = [Host6(duid=LINUX.options[1], options={"65001": {"text": "host"}, "dns-servers": "fd77::53"})]
+    server = Server(
+        subnet(domain=(), hosts=hosts, options={"65001": {"text": "subnet"}, "sntp-servers": "fd77::1"}),
+        classes=classes,
+    )
+    here = bytes.fromhex("fd77" + "00" * 13 + "01")
+
+    assert told(server, OVMF_OWN) == {23: here, 31: here, 65001: b"subnet"}
+    assert told(server, OVMF) == {23: here, 31: here, 65000: b"pxe", 65001: b"pxe"}
+    assert told(server, IPXE) == {23: here, 31: here, 65001: b"ipxe"}
+    of_host = {23: bytes.fromhex("fd77" + "00" * 13 + "53"), 31: here, 65001: b"host"}
+    assert told(server, LINUX) == of_host
+    assert told(server, LINUX, MessageType.INFORMATION_REQUEST, ia=None) == of_host
+    assert told(server, OVMF_OWN) == {23: here, 31: here, 65001: b"subnet"}, "nothing has been written over"
+
+
+def test_a_host_without_an_address_gets_any() -> None:
+    server = Server(subnet(hosts=[Host6(mac=MAC, options={"65001": {"uint8": 1}})]))
+    assert server.gets(LINUX).startswith("fd77::1")
+    assert told(server, LINUX)[65001] == b"\1"
 
 
 def test_where_the_client_is() -> None:

@@ -1,7 +1,7 @@
 """The DHCPv6 server's port: nothing is answered before its lease is kept, and boot clients get both at once."""
 
 import pytest
-from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP
+from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP, relayed
 from lab6 import DUID, Lab
 from twisted.internet.defer import Deferred, succeed
 
@@ -23,7 +23,8 @@ from bootfw.events import (
 )
 from bootfw.net.addresses6 import Address6Protocol
 from bootfw.net.ledger import Ledger
-from bootfw.wire.dhcp6 import MessageType
+from bootfw.values import Via
+from bootfw.wire.dhcp6 import MessageType, Relay
 from bootfw.wire.options6 import (
     IAAddress,
     Option,
@@ -52,9 +53,10 @@ class Store:
 
 
 class ServerLab(Lab):
-    def __init__(self, pool=("fd77::100-fd77::1ff",), admit=lambda wire, now: True, **options):
+    def __init__(self, pool=("fd77::100-fd77::1ff",), admit=lambda wire, now: True, configured=(), **options):
         self.store = Store()
-        addresses = AddressServer6([Subnet6(network="fd77::/64", pool=pool)], DUID, admit)
+        subnet = Subnet6(network="fd77::/64", pool=pool, options=dict(configured))
+        addresses = AddressServer6([subnet], DUID, admit)
         self.made = {}
 
         def make(reactor, chain, publish, duid, **more):
@@ -138,6 +140,31 @@ def test_ipxe_uses_one_transaction_for_both(lab) -> None:
     offer = lab.only(IPXE.message())
     reply = lab.only(IPXE.message(MessageType.REQUEST, OURS, ia=wants(address_of(offer))))
     assert reply.first(Option.BOOTFILE_URL) == f"http://[fd77::1]:8069/{MAC}.ipxe".encode()
+
+
+def test_configured_options_are_told_and_do_not_get_into_the_way_of_the_file() -> None:
+    lab = ServerLab(configured={"bootfile-url": "tftp://[fd77::9]/other", "sol-max-rt": 60, "bootfile-param": ["x"]})
+    wants_all = {6: None}
+    offer = lab.only(OVMF.changed(wants_all).message())
+    assert [value for code, value in offer.options if code == Option.BOOTFILE_URL] == [
+        b"tftp://[fd77::1]/efi/snponly.efi"
+    ]
+    assert offer.first(Option.SOL_MAX_RT) == b"\0\0\0\x3c"
+    assert offer.first(Option.BOOTFILE_PARAMETERS) is None
+    system = lab.only(LINUX.changed(wants_all).message())
+    assert system.first(Option.BOOTFILE_URL) == b"tftp://[fd77::9]/other"
+    assert system.first(Option.BOOTFILE_PARAMETERS) == b"\0\1x"
+
+
+def test_options_that_there_is_no_room_for_are_left_out() -> None:
+    lab = ServerLab(configured={"65000": {"octets": "x" * 800}, "65001": {"octets": "y" * 500}})
+    everything = LINUX.changed({6: None}).message()
+    told = lab.only(everything)
+    assert (told.first(65000), told.first(65001)) == (b"x" * 800, b"y" * 500)
+    relay = Relay(0, "fd77::1", LINK_LOCAL, ((Option.INTERFACE_ID, b"i" * 60),))
+    ((answer, _, _),) = lab.heard(relayed(everything, relay), ("fd77::1", 547, 0, 0), Via("fd77::1", 2, "fd77::1"))
+    assert address_of(answer)
+    assert (answer.first(65000), answer.first(65001)) == (b"x" * 800, None)
 
 
 def test_without_a_file_it_gets_its_address_all_the_same(lab) -> None:

@@ -1,0 +1,27 @@
+"""Kinds of clients that are told options of their own by DHCPv6."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from bootfw.dhcp.hostclass import ClientClass
+from bootfw.dhcp.identity6 import user_classes, vendor_class
+from bootfw.wire.dhcp6 import Message
+from bootfw.wire.optiontypes6 import option_values6
+
+
+@frozen(kw_only=True)
+class HostClass6(ClientClass):
+    """``[[dhcp6.class]]``"""
+
+    options: Mapping[int, bytes] = field(
+        factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]}
+    )
+    """Options by name or number, over those of the subnet."""
+
+    def has(self, message: Message) -> bool:
+        """Whether the sender is of this class."""
+        if not vendor_class(message).startswith(self._vendor_class):
+            return False
+        return not self._user_class or self._user_class in user_classes(message)

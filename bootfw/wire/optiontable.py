@@ -1,0 +1,123 @@
+"""Options that an operator sets by name or number with a value of their type: what is the same for both families."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from bootfw.errors import ConfigError
+from bootfw.lease import octets
+from bootfw.schema import mismatches, nearest
+from bootfw.wire.options import text_bytes
+from bootfw.wire.options6 import domains_bytes
+
+LONGEST = 65535
+"""Octets of an option by DHCPv6; by DHCPv4 there is no room for half of it."""
+
+Encoder = tuple[Any, Callable[[Any], bytes]]
+"""What TOML holds, and its octets."""
+
+
+def number(octets: int, signed: bool = False) -> Callable[[int], bytes]:
+    """An encoder for numbers of so many octets."""
+
+    def encode(value: int) -> bytes:
+        try:
+            return value.to_bytes(octets, "big", signed=signed)
+        except OverflowError:
+            low, high = (-(1 << 8 * octets - 1), (1 << 8 * octets - 1) - 1) if signed else (0, (1 << 8 * octets) - 1)
+            raise ValueError(f"must be from {low} to {high}, not {value}") from None
+
+    return encode
+
+
+COMMON: Mapping[str, Encoder] = {
+    "text": (str, text_bytes),
+    "boolean": (bool, lambda value: bytes((value,))),
+    "uint8": (int, number(1)),
+    "uint16": (int, number(2)),
+    "uint16s": (list[int], lambda values: b"".join(map(number(2), values))),
+    "uint32": (int, number(4)),
+    "int32": (int, number(4, signed=True)),
+    "octets": (str, octets),
+    # Not compressed: some clients can't read that (RFC 3397), and DHCPv6 does not know it.
+    "domains": (list[str], domains_bytes),
+}
+"""Type -> encoder, of those types that DHCPv4 and DHCPv6 have in common."""
+
+
+def named(listed: Mapping[str, str]) -> dict[str, tuple[int, str]]:
+    """Name -> code and type, of ``{"text": "host-name=12 ..."}``."""
+    return {
+        name: (int(code), kind)
+        for kind, names in listed.items()
+        for name, code in (x.split("=") for x in names.split())
+    }
+
+
+@frozen
+class OptionTable:
+    """The options of one family."""
+
+    names: Mapping[str, tuple[int, str]]
+    """Name -> code and type."""
+    encoders: Mapping[str, Encoder]
+    """Of each type."""
+    last: int
+    """The largest code."""
+    ours: Collection[int]
+    """Codes that are part of the conversation, and so the server's own to set."""
+    otherwise: Mapping[int, str]
+    """Of some of these, what to write instead."""
+    _kinds: Mapping[int, str] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_kinds", dict(self.names.values()))
+
+    def values(self, table: Mapping[Any, Any]) -> dict[int, bytes]:
+        """Code to octets, of options by name or number.
+
+        A value is of its option's type: ``ntp-servers = ["10.77.0.1"]``. Options without a name here say theirs:
+        ``"224" = {uint16 = 7}``. Octets may be given as they are, under a number that is an int.
+
+        :raise ConfigError: with the path below *table*.
+        """
+        found: dict[int, bytes] = {}
+        for key, value in table.items():
+            try:
+                code, encoded = self._option(key, value)
+            except ConfigError as error:
+                raise error.under(key) from None
+            except ValueError as error:
+                raise ConfigError(str(error), (key,)) from None
+            if code in found:
+                raise ConfigError(f"option {code} is there twice", (key,))
+            found[code] = encoded
+        return found
+
+    def _option(self, key: Any, value: Any) -> tuple[int, bytes]:
+        by_number = isinstance(key, int) or (key.isascii() and key.isdecimal())
+        code = int(key) if by_number else self.names.get(key, (-1, ""))[0]
+        if code < 0:
+            raise ValueError(f"unknown option{nearest(str(key), self.names)}; others go by number")
+        if not 0 < code <= self.last or code in self.ours:
+            instead = self.otherwise.get(code, "the server sets it itself")
+            raise ValueError(f"option {code} can't be set here: {instead}")
+        if isinstance(value, bytes):
+            return code, value
+        kind, types = self._kinds.get(code), ", ".join(self.encoders)
+        if isinstance(value, dict):
+            if len(value) != 1 or not value.keys() <= self.encoders.keys():
+                raise ValueError(f"must be one type and its value, such as {{uint16 = 7}}; types: {types}")
+            ((kind, value),) = value.items()
+        if kind is None:
+            raise ValueError(f"must say its type, such as {{uint16 = 7}}; types: {types}")
+        wanted, encode = self.encoders[kind]
+        for error in mismatches(value, wanted):
+            raise error
+        encoded = encode(value)
+        if not encoded:
+            raise ValueError("must not be empty")
+        if len(encoded) > LONGEST:
+            raise ValueError(f"must not be longer than {LONGEST} octets")
+        return code, encoded
