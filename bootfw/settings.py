@@ -189,6 +189,9 @@ class DHCP6Settings:
     new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
     """Unknown clients that are given an address in a second, for each interface, and for each relay and port. Those we
     know are always served. 0: any number."""
+    foreign_networks: bool = False
+    """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
+    relays need not be told so."""
     subnets: tuple[Subnet6, ...] = field(
         default=(), converter=tuple, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet6}
     )

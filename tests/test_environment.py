@@ -53,6 +53,7 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_DHCP6_PORTS_CLIENT",
         "BOOTFW_DHCP6_PORTS_BOOT_SERVER",
         "BOOTFW_DHCP6_NEW_CLIENTS_PER_SECOND",
+        "BOOTFW_DHCP6_FOREIGN_NETWORKS",
         "BOOTFW_DHCP6_SUBNET",
         "BOOTFW_DHCP6_CLASS",
         "BOOTFW_HTTP_LISTEN",

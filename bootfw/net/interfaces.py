@@ -42,20 +42,32 @@ _LINK_LOCAL, _LOOPBACK = 0x20, 0x10  # scopes (include/net/ipv6.h)
 _TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # flags (linux/if_addr.h)
 
 
+def own_addresses6() -> frozenset[str]:
+    """The IPv6 addresses that this machine has now, but for link-local ones. One that is still being tried counts."""
+    return frozenset(
+        socket.inet_ntop(socket.AF_INET6, bytes.fromhex(packed))
+        for packed, _, _, scope, _, _ in _rows()
+        if int(scope, 16) != _LINK_LOCAL
+    )
+
+
 def ipv6_addresses() -> tuple[IPv6Address, ...]:
     """Those of this machine now, the ones that stay first. None where there is no IPv6."""
-    try:
-        with open(_IF_INET6) as lines:
-            rows = [line.split() for line in lines]
-    except OSError:
-        return ()
     found = []
-    for packed, index, prefix, scope, flags, _ in rows:
+    for packed, index, prefix, scope, flags, _ in _rows():
         if int(scope, 16) in (_LINK_LOCAL, _LOOPBACK) or int(flags, 16) & (_DAD_FAILED | _DEPRECATED | _TENTATIVE):
             continue
         address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(packed))
         found.append((int(flags, 16) & _TEMPORARY, IPv6Address(address, int(prefix, 16), int(index, 16))))
     return tuple(address for _, address in sorted(found, key=lambda each: each[0]))
+
+
+def _rows() -> list[list[str]]:
+    try:
+        with open(_IF_INET6) as lines:
+            return [line.split() for line in lines]
+    except OSError:
+        return []
 
 
 class Interfaces:

@@ -1,8 +1,8 @@
 """The leases of a running server: out of the store, into it, and for the operator to see."""
 
 import math
-from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -12,13 +12,14 @@ from twisted.logger import Logger
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import Subnet
+from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError
 from bootfw.events import Event
 from bootfw.interfaces import ILeaseStore
 from bootfw.net.admission import Admission
 from bootfw.net.control import Operation
 from bootfw.net.duid import own_duid
-from bootfw.net.interfaces import own_addresses
+from bootfw.net.interfaces import own_addresses, own_addresses6
 from bootfw.net.leasecontrol import LeaseControl
 from bootfw.net.ledger import Ledger
 from bootfw.net.probe import Probe
@@ -45,8 +46,12 @@ class Leasing:
         publish: Callable[[Event], None],
         dhcp6: DHCP6Settings | None = None,
     ) -> None:
-        if IReactorFDSet.providedBy(reactor) and not settings.foreign_networks:
-            _check_networks(settings.subnets, own_addresses())
+        gives6 = dhcp6 is not None and dhcp6.mode == "server"
+        if IReactorFDSet.providedBy(reactor):
+            if not settings.foreign_networks:
+                _check_networks("dhcp", settings.subnets, own_addresses())
+            if dhcp6 is not None and gives6 and not dhcp6.foreign_networks:
+                _check_networks("dhcp6", dhcp6.subnets, own_addresses6())
         self.server = AddressServer(
             settings.subnets,
             classes=settings.classes,
@@ -54,7 +59,7 @@ class Leasing:
             by_client_id=settings.identify_by == "client-id",
             admit=Admission(settings.new_clients_per_second or math.inf).admit,
         )
-        self.server6 = server6 = _server6(dhcp6) if dhcp6 is not None and dhcp6.mode == "server" else None
+        self.server6 = server6 = _server6(dhcp6) if dhcp6 is not None and gives6 else None
         """That of DHCPv6; None: it gives no addresses."""
         self.ledger = Ledger(store, publish, reactor)
         self._store = store
@@ -94,19 +99,20 @@ def _server6(settings: DHCP6Settings) -> AddressServer6:
     return AddressServer6(settings.subnets, own_duid(), admission.admit6, settings.classes)
 
 
-def _check_networks(subnets: "tuple[Subnet, ...]", own: "frozenset[str]") -> None:
+def _check_networks(section: str, subnets: Sequence[Subnet | Subnet6], own: frozenset[str]) -> None:
     """Else a wrong digit in the configuration has clients sit where nobody can reach them.
 
     :raise ConfigError: there is a pool for clients that can't be on any wire of ours.
     """
     wires: dict[str, list[int]] = {}
     for index, subnet in enumerate(subnets):
-        wires.setdefault(subnet.shared_network or str(subnet.network), []).append(index)
+        shared = subnet.shared_network if isinstance(subnet, Subnet) else ""
+        wires.setdefault(shared or str(subnet.network), []).append(index)
     for listed in wires.values():
-        here = any(address in subnets[index].network for index in listed for address in map(IPv4Address, own))
+        here = any(address in subnets[index].network for index in listed for address in map(ip_address, own))
         if not here and not any(subnets[index].relays for index in listed):
             raise ConfigError(
                 f"this machine has no address in {subnets[listed[0]].network}, but {', '.join(sorted(own)) or 'none'}; "
-                'if its clients are behind relays, name these ("relays") or set foreign-networks in [dhcp]',
-                ("dhcp", "subnet", listed[0], "network"),
+                f'if its clients are behind relays, name these ("relays") or set foreign-networks in [{section}]',
+                (section, "subnet", listed[0], "network"),
             )

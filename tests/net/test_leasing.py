@@ -7,12 +7,14 @@ from twisted.internet.defer import succeed
 from twisted.logger import capturedLogs
 
 from bootfw.dhcp.subnet import Subnet
+from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError, LeaseStoreError
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.leases.memory import MemoryLeases
+from bootfw.net import interfaces, leasing
 from bootfw.net.leasing import Leasing
 from bootfw.service import BootService
-from bootfw.settings import DHCPSettings, Settings
+from bootfw.settings import DHCP6Settings, DHCPSettings, Settings
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.wire.dhcp4 import pack, parse
 
@@ -97,6 +99,68 @@ def test_no_pool_where_we_have_no_address(private_reactor, store):
 )
 def test_a_pool_where_we_have_none_but_are_told_so(private_reactor, store, told):
     assert Leasing(private_reactor, store, told, [].append).server
+
+
+ELSEWHERE6 = "2001:db8::/32"  # RFC 3849: nobody has it
+HERE6 = "fd77::/64"
+
+
+def settings6(*subnets: Subnet6, **others) -> DHCP6Settings:
+    return DHCP6Settings(mode="server", subnets=subnets, **others)
+
+
+@pytest.fixture
+def addressed(monkeypatch):
+    """A machine with the address fd77::1; the one that runs the tests may have none."""
+    monkeypatch.setattr(leasing, "own_addresses6", lambda: frozenset({"fd77::1", "::1"}))
+
+
+def test_no_pool_of_ipv6_where_we_have_no_address(private_reactor, store, addressed):
+    told = settings6(Subnet6(network=HERE6), Subnet6(network=ELSEWHERE6))
+    with pytest.raises(ConfigError) as caught:
+        Leasing(private_reactor, store, DHCPSettings(), [].append, told)
+    assert caught.value.path == ("dhcp6", "subnet", 1, "network")
+    assert caught.value.message == (
+        "this machine has no address in 2001:db8::/32, but ::1, fd77::1; if its clients are behind relays, name these "
+        '("relays") or set foreign-networks in [dhcp6]'
+    )
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        settings6(Subnet6(network=ELSEWHERE6), foreign_networks=True),
+        settings6(Subnet6(network=ELSEWHERE6, relays=["fd99::1"])),
+        settings6(Subnet6(network=HERE6)),
+        DHCP6Settings(mode="proxy"),
+    ],
+    ids=["told so", "relays", "ours", "proxy"],
+)
+def test_a_pool_of_ipv6_where_we_have_none_but_are_told_so(private_reactor, store, told, addressed):
+    assert Leasing(private_reactor, store, DHCPSettings(foreign_networks=True), [].append, told)
+
+
+def test_what_is_told_of_one_family_does_not_hold_for_the_other(private_reactor, store, addressed):
+    told = settings6(Subnet6(network=ELSEWHERE6))
+    with pytest.raises(ConfigError, match=r"2001:db8::/32"):
+        Leasing(private_reactor, store, DHCPSettings(foreign_networks=True), [].append, told)
+    told = settings6(Subnet6(network=HERE6), foreign_networks=True)
+    with pytest.raises(ConfigError, match=r"203\.0\.113\.0/24.*in \[dhcp\]"):
+        Leasing(private_reactor, store, settings(Subnet(network=ELSEWHERE)), [].append, told)
+
+
+def test_our_own_addresses_of_ipv6_are_known_but_for_link_local_ones(monkeypatch, tmp_path):
+    table = tmp_path / "if_inet6"
+    table.write_text(
+        "00000000000000000000000000000001 01 80 10 80       lo\n"
+        "fd770000000000000000000000000001 04 40 00 c0     eth0\n"  # being tried still (DAD)
+        "fe8000000000000000fc00fffe000001 04 40 20 80     eth0\n"
+    )
+    monkeypatch.setattr(interfaces, "_IF_INET6", str(table))
+    assert interfaces.own_addresses6() == {"::1", "fd77::1"}
+    assert interfaces.ipv6_addresses() == ()
+    table.unlink()
+    assert interfaces.own_addresses6() == frozenset()
 
 
 # As a service
