@@ -27,6 +27,9 @@ class Mode(enum.Enum):
     OCTET = "octet"
     NETASCII = "netascii"
 
+    # The members are singletons; Enum's own hash is a Python call.
+    __hash__ = object.__hash__
+
 
 @frozen
 class Client:

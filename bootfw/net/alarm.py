@@ -27,15 +27,11 @@ Owner = TypeVar("Owner", bound=Watched)
 class _Entry(Generic[Owner]):
     """An owner's place in the heap. Its owner is taken away when the place is given up."""
 
-    __slots__ = ("order", "owner", "when")
+    __slots__ = ("owner", "when")
 
-    def __init__(self, when: float, order: int, owner: Owner) -> None:
+    def __init__(self, when: float, owner: Owner) -> None:
         self.when = when
-        self.order = order
         self.owner: Owner | None = owner
-
-    def __lt__(self, other: "_Entry[Owner]") -> bool:
-        return (self.when, self.order) < (other.when, other.order)
 
 
 class Alarm(Generic[Owner]):
@@ -54,7 +50,8 @@ class Alarm(Generic[Owner]):
     def __init__(self, clock: Any, ring: Callable[[Owner, float], None]) -> None:
         self._clock = clock
         self._ring = ring
-        self._heap: list[_Entry[Owner]] = []
+        self._heap: list[tuple[float, int, _Entry[Owner]]] = []
+        """Tuples are compared without a call; no two have the same number."""
         self._entries: dict[Owner, _Entry[Owner]] = {}
         self._order = 0
         self._call: Any = None
@@ -96,13 +93,13 @@ class Alarm(Generic[Owner]):
 
     def _push(self, owner: Owner, when: float) -> None:
         self._order += 1
-        entry = self._entries[owner] = _Entry(when, self._order, owner)
-        heappush(self._heap, entry)
+        entry = self._entries[owner] = _Entry(when, owner)
+        heappush(self._heap, (when, self._order, entry))
         if len(self._heap) > 2 * len(self._entries) + _DEAD_TOLERATED:
             self._sweep()
 
     def _sweep(self) -> None:
-        self._heap = [entry for entry in self._heap if entry.owner is not None]
+        self._heap = [place for place in self._heap if place[2].owner is not None]
         heapify(self._heap)
 
     def _arm(self) -> None:
@@ -110,7 +107,7 @@ class Alarm(Generic[Owner]):
         if not self._entries:
             self._heap.clear()
             return
-        when = self._heap[0].when
+        when = self._heap[0][0]
         if self._call is not None and self._call_at <= when:
             return
         delay = max(0.0, when - self._clock.seconds())
@@ -126,9 +123,9 @@ class Alarm(Generic[Owner]):
         now = self._clock.seconds()
         try:
             for _ in range(_PER_WAKE_UP):
-                if not self._heap or self._heap[0].when > now:
+                if not self._heap or self._heap[0][0] > now:
                     break
-                self._take(heappop(self._heap), now)
+                self._take(heappop(self._heap)[2], now)
         finally:
             self._ringing = False
             self._arm()

@@ -20,17 +20,25 @@ _DATA = 3
 
 
 class Piece:
-    """Consecutive full blocks of a file, framed as DATA."""
+    """Consecutive blocks of a file, framed as DATA.
 
-    __slots__ = ("address", "first", "lanes", "last", "stride", "view")
+    :param first: absolute number of the first one.
+    :param count: how many full ones.
+    :param rest: octets of the file's last block, which is not full, behind them; -1: it is not here.
+    """
 
-    def __init__(self, first: int, count: int, blksize: int) -> None:
+    __slots__ = ("address", "end", "first", "lanes", "last", "stride", "view")
+
+    def __init__(self, first: int, count: int, blksize: int, rest: int) -> None:
         self.first = first
-        """Absolute number of the first block."""
         self.last = first + count - 1
+        """The last full block."""
+        self.end = self.last + (rest >= 0)
+        """The last block."""
         self.stride = blksize + _HEADER
         """Octets from one block to the next."""
-        memory = (ctypes.c_char * (count * self.stride)).from_buffer(bytearray(count * self.stride))
+        size = _octets(count, blksize, rest)
+        memory = (ctypes.c_char * size).from_buffer(bytearray(size))
         self.view: memoryview | None = memoryview(memory).cast("B")
         """The datagrams one after the other. None: the memory was needed otherwise."""
         self.address = ctypes.addressof(memory)
@@ -42,13 +50,13 @@ class Piece:
         view, stride = self.view, self.stride
         assert view is not None
         end = len(view)
-        for block, start in zip(range(self.first, self.last + 1), range(0, end, stride), strict=True):
+        for block, start in zip(range(self.first, self.end + 1), range(0, end, stride), strict=True):
             _header(view, start, _DATA, block & 0xFFFF)
         payloads = [view[start + _HEADER : start + stride] for start in range(0, end, stride)]
         blksize = stride - _HEADER
         begin = getattr(reader, "start", 0) + (self.first - 1) * blksize
         octets: int = os.preadv(reader.fileno(), payloads, begin)
-        return octets == blksize * len(payloads)
+        return octets == end - _HEADER * len(payloads)
 
 
 class Images:
@@ -77,7 +85,6 @@ class Images:
         :param block: absolute number.
         :raise OSError: it can't be read.
         """
-        stride = blksize + _HEADER
         count = _together(blksize)
         number = (block - 1) // count
         key = (reader.identity, blksize, number)
@@ -85,19 +92,26 @@ class Images:
         if piece is not None:
             self._pieces.move_to_end(key)
             return piece
+        full, rest = divmod(reader.size, blksize)
         first = number * count + 1
-        count = min(count, reader.size // blksize - first + 1)
-        needed = count * stride + _OVERHEAD
-        if block >= first + count or needed > self.room:
+        if first + count <= full + 1:
+            rest = -1
+        count = min(count, full - first + 1)
+        needed = _octets(count, blksize, rest) + _OVERHEAD
+        if block > full + 1 or needed > self.room:
             return None
         while self._used + needed > self.room:
             self._drop(*self._pieces.popitem(last=False))
-        piece = Piece(first, count, blksize)
+        piece = Piece(first, count, blksize, rest)
         if not piece.fill(reader):
             return None
         self._pieces[key] = piece
         self._used += needed
         return piece
+
+    def has(self, reader: Any, blksize: int, block: int) -> bool:
+        """Whether piece() would have nothing to read."""
+        return (reader.identity, blksize, (block - 1) // _together(blksize)) in self._pieces
 
     def clear(self) -> None:
         """Give the memory back."""
@@ -118,6 +132,11 @@ def last_together(blksize: int, block: int) -> int:
     """The last block that is in one piece with *block*, an absolute number, if the file is long enough."""
     count = _together(blksize)
     return block + count - 1 - (block - 1) % count
+
+
+def _octets(count: int, blksize: int, rest: int) -> int:
+    """See Piece."""
+    return count * (blksize + _HEADER) + (_HEADER + rest if rest >= 0 else 0)
 
 
 def _together(blksize: int) -> int:

@@ -61,6 +61,8 @@ class _Message(ctypes.Structure):
     _fields_ = [("header", _Header), ("length", ctypes.c_uint)]
 
 
+_message = Struct("@PIPNPNi0PI0P").pack  # a _Message, quicker than by its fields
+
 # Places in an array of messages, seen as unsigned ints and as size_t, which is an unsigned long on Linux.
 _SIZE = ctypes.sizeof(_Message)
 _INTS = _SIZE // ctypes.sizeof(ctypes.c_uint)
@@ -220,13 +222,9 @@ class Prepared:
         octets = memoryview(memory).cast("B")  # keeps the memory alive
         octets[size : size + len(name)] = name
         octets[size + _NAME :] = control
-        message = _Message()
-        header, address = message.header, ctypes.addressof(memory)
-        header.vectors, header.vector_count = address, 1
-        header.name, header.name_length = address + size, len(name)
-        if control:
-            header.control, header.control_length = address + size + _NAME, len(control)
-        self.header = bytes(message)
+        address = ctypes.addressof(memory)
+        at = address + size
+        self.header = _message(at, len(name), address, 1, at + _NAME if control else 0, len(control), 0, 0)
         """What a Burst takes."""
         self.vector = octets[:size].cast("L")
         """Address of the data and its length in octets; to be set before each sending."""

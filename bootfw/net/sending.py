@@ -56,19 +56,27 @@ class ReadTransfer(Transfer):
         opcode = data[:2]
         if opcode == b"\0\4" and len(data) >= 4:
             if self.session is not None:
-                self._step(read.Input.ACK, data[2] << 8 | data[3], now)
-                if self._express is not None:
-                    self._open_lane()
+                self._ack(data[2] << 8 | data[3], now)
         elif opcode == b"\0\5" and len(data) >= 4:
             self._peer_error(data, now)
         else:
             self._around.stray(data, self.request.peer, now)
+
+    def _ack(self, number: int, now: float) -> None:
+        self._step(read.Input.ACK, number, now)
+        if self._express is not None:
+            self._open_lane()
 
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
         """See Transfer."""
         if self.port is None and getattr(self._reader, "identity", None) is not None:
             self._express = self._around.express()
         super().begin(agreed, watchdog, now)
+        # Whoever asks for the size only shall not have anything read. What has been read for others is there.
+        if self._express is not None:
+            block = self.session.sent + 1
+            if self._around.images.has(self._reader, agreed.blksize, block):
+                self._open_lane()
 
     def ring(self, now: float) -> None:
         """See Transfer."""
@@ -82,13 +90,13 @@ class ReadTransfer(Transfer):
     def _open_lane(self) -> None:
         """Have the next ACKs take the express way, if there is one for them."""
         sent = self.session.in_flight
-        if not sent:
+        if sent is None:
             return
         piece = self._piece
         windowsize = self._agreed.windowsize
-        if piece is None or piece.view is None or sent + windowsize > piece.last:
+        if piece is None or piece.view is None or sent + windowsize > piece.end:
             piece = self._next_piece()
-            if piece is None or sent + windowsize > piece.last:
+            if piece is None:
                 return
         lane = self._lane
         if lane is None:
@@ -111,16 +119,17 @@ class ReadTransfer(Transfer):
         What it can't do goes the other way, which comes to the same.
         """
         self._catch_up()
-        if head >> 16 != _ACK:
+        if head >> 16 != _ACK or self._over:
             return False
         session, piece, lane = self.session, self._piece, self._lane
         try:
-            first = session.proceed(head, piece.last, now) if piece is not None and piece.view is not None else 0
+            first = session.proceed(head, piece.end, now) if piece is not None and piece.view is not None else 0
             if not first:
                 piece = self._next_piece()
-                first = session.proceed(head, piece.last, now) if piece is not None else 0
+                first = session.proceed(head, piece.end, now) if piece is not None else 0
             if not first or piece is None:
-                return False
+                self._ack(head & 0xFFFF, now)
+                return True
             assert lane is not None
             assert self._express is not None
             lane.send(self._express.sender, piece, first)

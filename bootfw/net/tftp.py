@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -39,6 +40,7 @@ from bootfw.wire import tftp as wire
 Listen = Callable[[DatagramProtocol, str], Any]
 """Opens a port of its own for one transfer, bound to the given address ("" for any); raises CannotListenError."""
 
+_negotiate = lru_cache(1024)(negotiate)  # machines that boot together ask for the same
 _REQUESTS = (b"\0\1", b"\0\2")
 _REMEMBERED = 512
 """Octets of a request (RFC 2347) that is not parsed each time: machines that boot together ask for the same."""
@@ -291,7 +293,7 @@ class TFTPProtocol(DatagramProtocol):
             if self._listen is not None:
                 self._move(transfer)
             request, treatment = transfer.request, transfer.treatment
-            agreed = negotiate(
+            agreed = _negotiate(
                 request.options if treatment is None else wanted(request.options, treatment),
                 write=request.write,
                 mode=request.mode,

@@ -19,6 +19,8 @@ from bootfw.wire import tftp as wire
 Send = Callable[[bytes, Address, Via | None, int], None]
 """Sends (data, peer, via, segment) like IViaTransport.write_via; never raises."""
 
+_NOTHING_AGREED = Agreed()
+
 RESTART_SILENCE = 1.0
 """Seconds without a word from a peer whose transfer is under way, after which a copy of its request means that it has
 started again. A late copy on the wire is milliseconds old; a client that uses its port again has rebooted meanwhile."""
@@ -64,7 +66,7 @@ class Transfer:
     deadline: float | None = field(default=None, init=False)
     """When to ring; see Alarm."""
     _send: Send = field(init=False)
-    _agreed: Agreed = field(factory=Agreed, init=False)
+    _agreed: Agreed = field(default=_NOTHING_AGREED, init=False)
     begun: TransferBegun | None = field(default=None, init=False)
     """By another process; None: it begins here."""
     _began: float = field(default=0.0, init=False)

@@ -4,6 +4,7 @@ It is told what happened by ``handle()`` and publishes what is to be done. It ne
 """
 
 import enum
+from functools import lru_cache
 
 from attrs import define, field
 
@@ -14,6 +15,8 @@ from bootfw.tftp.shortway import ShortWay
 from bootfw.tftp.table import STAY, IllegalInput, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import ErrorCode, option_ack
+
+_option_ack = lru_cache(1024)(option_ack)  # machines that boot together are told the same
 
 
 class State(enum.Enum):
@@ -97,7 +100,7 @@ class ReadSession(ShortWay[State]):
             self._learn(self.size)
         block = self.acked = self._sent = self.resumed or 0
         if self.resumed is None and self.agreed.acknowledged:
-            self.out.append(option_ack(self.agreed.acknowledged))
+            self.out.append(_option_ack(self.agreed.acknowledged))
             self.deadline = self._sent_at + self._wait
             self._enter(State.NEGOTIATING)
         else:
@@ -137,7 +140,7 @@ class ReadSession(ShortWay[State]):
     def _repeat_offer(self, argument: None, now: float) -> State:
         """Send the OACK again; the deadline stays."""
         # The deadline is the watchdog's alone, so that no client can make us wait for ever.
-        self.out.append(option_ack(self.agreed.acknowledged))
+        self.out.append(_option_ack(self.agreed.acknowledged))
         self.retransmitted += 1
         self._once = 1
         self._doubtful = 0
@@ -367,3 +370,4 @@ TABLE: dict[State, dict[Input, Transition]] = {
 
 ReadSession.run_by(TABLE, State, Input)
 ReadSession.plain = State.AWAITING_ACK
+ReadSession.offered = State.NEGOTIATING

@@ -20,12 +20,15 @@ class ShortWay(Session[_State]):
 
     plain: ClassVar[Any]
     """The state in which there is a short way."""
+    offered: ClassVar[Any]
+    """The state before it, in which ACK 0 is awaited."""
     agreed: Agreed
     acked: int
     last_heard: float
     _base: int
     _sent: int
     _once: int
+    _final: int
 
     @property
     def sent(self) -> int:
@@ -35,17 +38,20 @@ class ShortWay(Session[_State]):
     def proceed(self, number: int, limit: int, now: float) -> int:
         """The short way of a plain transfer: ACK and FETCHED at once, for an ACK of all that is in flight.
 
-        Nothing is decided here: whatever the table would have to think about is left to it. ``out`` and ``wants`` are
-        not used, the caller sends the next window.
+        ``out`` and ``wants`` are not used, the caller sends the next window.
 
         :param number: as for ACK.
-        :param limit: absolute number of the last block of which the content is at hand, all of it full blocks.
+        :param limit: absolute number of the last block of which the content is at hand; the file's size is known.
         :return: the first block of the window that is to be sent now; 0: nothing has been done, give it to handle().
         """
         sent = self._sent
-        last = sent + self.agreed.windowsize
-        if (number ^ sent) & 0xFFFF or last > limit or sent < self._once or self.state is not self.plain:
+        last = min(sent + self.agreed.windowsize, self._final)
+        if (number ^ sent) & 0xFFFF or not sent < last <= limit or sent < self._once:
             return 0
+        if self.state is not self.plain:
+            if self.state is not self.offered:
+                return 0
+            self._enter(self.plain)
         self.acked = self._base = sent
         self.last_heard = now
         wait = self._patience.progressed(now - self._sent_at)
@@ -57,11 +63,14 @@ class ShortWay(Session[_State]):
         return sent + 1
 
     @property
-    def in_flight(self) -> int:
-        """The last block of a whole window that is in flight and was sent once, an absolute number; else 0."""
+    def in_flight(self) -> int | None:
+        """The last block of a whole window that is in flight, not the last one, and was sent once; an absolute number,
+        0 for the OACK. None: it is not so."""
         sent = self._sent
-        plain = self.state is self.plain and self._once <= sent and sent - self.acked == self.agreed.windowsize
-        return sent if plain else 0
+        if sent < self._once or sent == self._final:
+            return None
+        plain = self.state is self.plain and sent - self.acked == self.agreed.windowsize
+        return sent if plain or self.state is self.offered else None
 
     @property
     def sent_at(self) -> float:
@@ -83,6 +92,8 @@ class ShortWay(Session[_State]):
         :param now: when the last window left.
         """
         windowsize = self.agreed.windowsize
+        if self.state is not self.plain:
+            self._enter(self.plain)
         self._sent += windows * windowsize
         self.acked = self._base = self._sent - windowsize
         self._once = self.acked + 1

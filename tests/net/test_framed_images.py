@@ -48,13 +48,14 @@ def test_a_piece_is_the_frames_of_its_blocks(size, blksize, block, octets):
         piece = Images(ROOM).piece(reader, blksize, block)
         together = last_together(blksize, block)
     reader.close()
-    if block > size // blksize:
-        # The last block, which is not full, and what lies behind it are in none.
+    final = size // blksize + 1
+    if block > final:
         assert piece is None
         return
-    assert piece.first <= block <= piece.last == min(together, size // blksize)
-    data = content[(piece.first - 1) * blksize : piece.last * blksize]
-    assert bytes(piece.view) == frame(Blocks(piece.first, piece.last - piece.first + 1), blksize, data)
+    assert piece.first <= block <= piece.end == min(together, final)
+    assert piece.last == min(together, final - 1)
+    data = content[(piece.first - 1) * blksize : piece.end * blksize]
+    assert bytes(piece.view) == frame(Blocks(piece.first, piece.end - piece.first + 1), blksize, data)
 
 
 def test_numbers_wrap(opened):

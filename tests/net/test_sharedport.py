@@ -1,5 +1,6 @@
 """Ports that several processes have in common, on the kernel of this machine."""
 
+import contextlib
 import socket
 
 import pytest
@@ -37,8 +38,9 @@ def test_every_process_has_a_socket_of_the_same_port(opened, service, kind, addr
 def test_datagrams_are_spread_and_each_client_keeps_its_process(opened) -> None:
     port = opened("tftp", "127.0.0.1")
     to = port.getHost().host, port.getHost().port
-    for _ in range(60):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+    with contextlib.ExitStack() as clients:  # open until the end: no two of them shall have the same port
+        for _ in range(60):
+            client = clients.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             for _ in range(2):
                 client.sendto(b"x", to)
     seen = [_all_of(sock) for sock in port.sockets]
