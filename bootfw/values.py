@@ -134,6 +134,8 @@ class TransferReport:
     """Datagrams sent more than once."""
     began: float
     ended: float
+    persona: str = ""
+    """Name of the persona whose client was treated otherwise than usual by TFTP; else ""."""
 
 
 @frozen
@@ -233,6 +235,8 @@ class Treatment:
     """A file that differs in upper and lower case will do."""
     cut_names: bool = False
     """A missing name is tried without what follows its last octet of UTF-8."""
+    persona: str = field(default="", eq=False)
+    """Whose treatment it is, for the operator."""
 
 
 @frozen

@@ -40,6 +40,13 @@ def test_one_transfer_is_one_line(written):
     assert found == [("info", "tftp 10.0.0.1:1 got '/a': complete, 9 octets in 1.00 s, blksize 512")]
 
 
+def test_the_persona_of_a_special_treatment_is_named(written):
+    observer, found = written
+    event = ended(1)
+    observer.observe(evolve(event, report=evolve(event.report, persona="u-boot-tftp")))
+    assert found[0][1].endswith(", blksize 512, treated as u-boot-tftp")
+
+
 def test_the_transfers_of_a_turn_are_written_together_in_their_order(written):
     observer, found = written
     observer.observe_many([ended(1), refused(2), ended(3)])

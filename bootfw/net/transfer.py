@@ -291,5 +291,6 @@ class Transfer:
             retransmitted=session.retransmitted if session is not None else 0,
             began=self._began,
             ended=now,
+            persona=self.treatment.persona if self.treatment is not None else "",
         )
         self._around.publish(TransferEnded(now, report))

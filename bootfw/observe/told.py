@@ -83,6 +83,8 @@ def transfer_line(report: TransferReport) -> str:
         text += f", windowsize {agreed.windowsize}"
     if report.retransmitted:
         text += f", {report.retransmitted} retransmitted"
+    if report.persona:
+        text += f", treated as {report.persona}"
     return text
 
 

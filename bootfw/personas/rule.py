@@ -294,5 +294,6 @@ class Rule:
             self.instead,
             bool(self.ignore_case),
             bool(self.cut_names),
+            self.name,
         )
         return None if treatment == Treatment() else treatment

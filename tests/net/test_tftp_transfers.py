@@ -147,7 +147,7 @@ def test_what_happened_is_told_exactly(serve, wire):
     assert request.options == (("blksize", "64"), ("tsize", "0"), ("Nonsense", "1"))
     agreed = Agreed(64, 1, None, 100, (("blksize", "64"), ("tsize", "100")))
     assert ended.report == TransferReport(
-        request, agreed, Outcome.COMPLETE, "", octets=100, blocks=2, retransmitted=0, began=began.at, ended=ended.at
+        request, agreed, Outcome.COMPLETE, "", 100, 2, 0, began.at, ended.at, persona="windows-paths"
     )
     assert began.at < ended.at < served.now
     assert refused == TransferRefused(refused.at, refused.request, 1, "File not found")

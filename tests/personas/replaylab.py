@@ -20,6 +20,7 @@ from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.values import TransferReport
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import dhcp4, tftp
 from bootfw.wire.dhcp4 import Message, MessageType
@@ -88,8 +89,12 @@ class Lab:
         return asking
 
     @property
+    def reports(self) -> list[TransferReport]:
+        return [event.report for event in self.events if isinstance(event, TransferEnded)]
+
+    @property
     def outcomes(self) -> list[str]:
-        return [event.report.outcome.name for event in self.events if isinstance(event, TransferEnded)]
+        return [report.outcome.name for report in self.reports]
 
     @property
     def offers(self) -> list[OfferMade]:
