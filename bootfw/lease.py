@@ -3,7 +3,7 @@
 import enum
 import re
 from collections.abc import Iterator, Mapping
-from socket import AF_INET, inet_ntop, inet_pton
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from uuid import UUID
 
 from attrs import field, frozen
@@ -97,6 +97,16 @@ def address_text(value: str) -> str:
         raise ValueError(f'must be an IPv4 address, such as "10.77.0.10", not "{value}"') from None
 
 
+def _address(value: str) -> str:
+    """Of either family."""
+    if ":" not in value:
+        return address_text(value)
+    try:
+        return inet_ntop(AF_INET6, inet_pton(AF_INET6, value))
+    except OSError:
+        raise ValueError(f'must be an address, such as "10.77.0.10" or "fd77::10", not "{value}"') from None
+
+
 def _mac(value: str) -> str:
     return mac_text(value) if value else ""
 
@@ -107,9 +117,12 @@ def _uuid(value: str) -> str:
 
 @frozen
 class Reservation:
-    """An address, a name or options for one client. Any one of what it is known by is enough."""
+    """An address, a name or options for one client. Any one of what it is known by is enough.
 
-    address: str = field(default="", converter=address_text)
+    That of an IPv6 address is for a client of DHCPv6, whose DUID is ``client_id``; its options are those of DHCPv6.
+    """
+
+    address: str = field(default="", converter=_address)
     """The address, in the pool or not. Empty: any of the pool."""
     mac: str = field(default="", converter=_mac)
     """Its hardware address."""
@@ -127,6 +140,11 @@ class Reservation:
     def __attrs_post_init__(self) -> None:
         if not (self.mac or self.client_id or self.uuid or self.circuit_id):
             raise ValueError("needs at least one of mac, client-id, uuid, circuit-id")
+
+    @property
+    def family(self) -> int:
+        """4 or 6. Without an address it is 4."""
+        return 6 if ":" in self.address else 4
 
 
 def known_by(reservation: Reservation) -> Iterator[tuple[str, str | bytes]]:

@@ -4,8 +4,9 @@ This is what ``bootfw leases --json`` prints and what goes over the control sock
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from ipaddress import IPv6Network, ip_network
-from socket import AF_INET6, inet_aton, inet_pton
+from socket import AF_INET6, inet_aton, inet_ntop, inet_pton
 from typing import Any
 
 from attrs import frozen
@@ -98,7 +99,10 @@ def reservation_of(record: Mapping[str, Any]) -> Reservation:
 
 
 def clashing(reservation: Reservation, others: Iterable[Reservation]) -> str:
-    """A sentence about the first of *others* that has the same address, or names the same client; "" if none does."""
+    """A sentence about the first of *others* that has the same address, or names the same client; "" if none does.
+
+    :param others: of the same family: a client may have one of each.
+    """
     for other in others:
         for kind in ("address", "mac", "client_id", "uuid", "circuit_id"):
             value = getattr(reservation, kind)
@@ -109,13 +113,20 @@ def clashing(reservation: Reservation, others: Iterable[Reservation]) -> str:
 
 
 def reserved_for(who: str, reservations: Iterable[Reservation]) -> Reservation | None:
-    """The reservation of an address, or of a client by anything that it is known by."""
+    """The reservation of an address, or of a client by anything that it is known by.
+
+    :raise ValueError: there is one for each family, so it takes the address.
+    """
     names = _names(who)
+    found: Reservation | None = None
     for each in reservations:
         known = {each.address, each.mac, each.client_id, each.uuid, each.circuit_id, each.hostname.lower()}
-        if names & known:
-            return each
-    return None
+        if not names & known:
+            continue
+        if found is not None and found.family != each.family:
+            raise ValueError(f"{who} has {found.address or 'one without an address'} and {each.address}: say which")
+        found = found or each
+    return found
 
 
 def _names(who: str) -> set[str | bytes]:
@@ -130,6 +141,9 @@ def _names(who: str) -> set[str | bytes]:
             continue
     if who.startswith("0x"):
         names.add(octets(who))
+    if ":" in who:
+        with suppress(OSError):
+            names.add(inet_ntop(AF_INET6, inet_pton(AF_INET6, who)))
     return names - {b""}
 
 

@@ -57,6 +57,7 @@ def add_leases(commands: Any) -> None:
     reserving.add_argument("--mac", default="")
     reserving.add_argument("--uuid", default="")
     reserving.add_argument("--client-id", default="", help="option 61, as text or as 0x and hexadecimal digits")
+    reserving.add_argument("--duid", default="", help="option 1 of DHCPv6, in the same way; for an IPv6 address")
     reserving.add_argument("--circuit-id", default="", help="of the relay's option 82, in the same way")
     reserving.add_argument("--hostname", default="", help="the name that the client is told")
     unreserving = verb("unreserve", _unreserve, "keep it no longer; a lease goes on until it ends")
@@ -159,11 +160,16 @@ def _reservations(options: argparse.Namespace) -> None:
 
 
 def _reserve(options: argparse.Namespace) -> None:
+    six = ":" in options.address
+    if options.duid and not six:
+        raise CommandError("--duid goes with an IPv6 address")
+    if options.client_id and six:
+        raise CommandError("--client-id goes with an IPv4 address; by DHCPv6 it is --duid")
     try:
         reservation = Reservation(
             options.address,
             mac=options.mac,
-            client_id=options.client_id,
+            client_id=options.duid or options.client_id,
             uuid=options.uuid,
             circuit_id=options.circuit_id,
             hostname=options.hostname,
@@ -181,7 +187,8 @@ def _unreserve(options: argparse.Namespace) -> None:
 
 
 def _known_by(record: Mapping[str, Any]) -> str:
-    octets = [f"{name.replace('_', '-')} 0x{record[name]}" for name in ("client_id", "circuit_id") if record[name]]
+    names = {"client_id": "duid" if ":" in record["address"] else "client-id", "circuit_id": "circuit-id"}
+    octets = [f"{shown} 0x{record[name]}" for name, shown in names.items() if record[name]]
     return ", ".join([record[name] for name in ("mac", "uuid") if record[name]] + octets)
 
 
@@ -205,7 +212,7 @@ def _source(options: argparse.Namespace) -> RunningServer | StoredLeases:
         name, store = lease_store(configuration)
     if not isinstance(store, SqliteLeases):
         raise CommandError(f'bootfw does not run, and the leases of "{name}" can be seen only while it does')
-    return StoredLeases(store, configuration.settings.dhcp)
+    return StoredLeases(store, configuration.settings)
 
 
 def _sorted(records: Iterable[Record]) -> Sequence[Record]:

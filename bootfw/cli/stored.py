@@ -3,28 +3,32 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from attrs import evolve
 
 from bootfw.cli.failure import CommandError
+from bootfw.dhcp.subnet6 import Host6
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.leases.leasefile import LeaseFile, row_of
 from bootfw.leases.sqlite import SqliteLeases
 from bootfw.records import Record, Selection, clashing, lease_record, reservation_record, reserved_for
-from bootfw.settings import DHCPSettings
+from bootfw.settings import Settings
 
 
 class StoredLeases:
     """Reads and writes the file while nobody else does.
 
-    :param settings: of the configuration that the server runs by; its own reservations stand in there.
+    :param settings: that the server runs by; its own reservations stand in there.
     """
 
-    def __init__(self, store: SqliteLeases, settings: DHCPSettings) -> None:
+    def __init__(self, store: SqliteLeases, settings: Settings) -> None:
         self._path = store.path
-        self._networks = [subnet.network for subnet in settings.subnets]
-        self._configured = [host for subnet in settings.subnets for host in subnet.hosts]
+        four, six = settings.dhcp.subnets, settings.dhcp6.subnets
+        self._networks: list[IPv4Network | IPv6Network] = [subnet.network for subnet in four]
+        self._networks += [subnet.network for subnet in six]
+        self._configured = [host for subnet in four for host in subnet.hosts]
+        self._configured6 = [host for subnet in six for host in subnet.hosts]
 
     def leases(self, selection: Selection) -> Iterable[Record]:
         """The records of those that are meant."""
@@ -49,7 +53,8 @@ class StoredLeases:
         """All of them."""
         with self._file() as file:
             stored = list(file.reservations())
-        configured = [{**reservation_record(each), "origin": "configuration"} for each in self._configured]
+        every = [*self._configured, *(host.reservation() for host in self._configured6)]
+        configured = [{**reservation_record(each), "origin": "configuration"} for each in every]
         return [*configured, *({**reservation_record(each), "origin": "command"} for each in stored)]
 
     def reserve(self, reservation: Reservation) -> None:
@@ -58,11 +63,16 @@ class StoredLeases:
         :raise CommandError: it does not go with those that are there.
         """
         address = reservation.address
-        if address and not any(IPv4Address(address) in network for network in self._networks):
+        if address and not any(ip_address(address) in network for network in self._networks):
             raise CommandError(f"{address} is of no subnet")
+        if reservation.family == 6:
+            try:
+                Host6.of(reservation)
+            except ValueError as error:
+                raise CommandError(str(error)) from error
         with self._file() as file:
             stored = list(file.reservations())
-            clash = clashing(reservation, [*self._configured, *stored])
+            clash = clashing(reservation, self._others(reservation, stored))
             if clash:
                 raise CommandError(clash)
             file.replace_reservations([*stored, reservation])
@@ -75,9 +85,14 @@ class StoredLeases:
         """
         with self._file() as file:
             stored = list(file.reservations())
-            found = reserved_for(who, stored)
+            try:
+                found = reserved_for(who, stored)
+            except ValueError as error:
+                raise CommandError(str(error)) from error
             if found is None:
-                configured = reserved_for(who, self._configured)
+                configured = reserved_for(who, self._configured) or any(
+                    reserved_for(who, [host.reservation()]) for host in self._configured6
+                )
                 where = "the configuration reserves that: take it out there" if configured else "nothing is reserved"
                 raise CommandError(f"{who}: {where}")
             file.replace_reservations([each for each in stored if each is not found])
@@ -98,10 +113,16 @@ class StoredLeases:
             stored = list(file.reservations())
             before = len(stored)
             for each in reservations:
-                if not clashing(each, [*self._configured, *stored]):
+                if not clashing(each, self._others(each, stored)):
                     stored.append(each)
             file.replace_reservations(stored)
         return len(taken), len(stored) - before
+
+    def _others(self, reservation: Reservation, stored: Sequence[Reservation]) -> Sequence[Reservation]:
+        """Those of its family."""
+        six = [host.reservation() for host in self._configured6]
+        configured = self._configured if reservation.family == 4 else six
+        return [*configured, *(each for each in stored if each.family == reservation.family)]
 
     @contextmanager
     def _file(self) -> Iterator[LeaseFile]:

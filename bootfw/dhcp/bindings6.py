@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush, heapreplace
 from ipaddress import IPv6Address
+from itertools import chain
 from socket import AF_INET6, inet_ntop, inet_pton
 
 from attrs import evolve, frozen
@@ -60,17 +61,18 @@ class Bindings:
         """Holder's key -> address, also after it has ended, until somebody else has it."""
         self._of_mac: dict[str, dict[str, None]] = {}
         """Hardware address -> addresses, the latest last."""
-        self._reserved = {host.address: host for host in self.subnet.hosts if host.address}
-        self._by_mac = {host.mac: host for host in self.subnet.hosts if host.mac}
-        self._by_duid = {host.duid: host for host in self.subnet.hosts if host.duid}
         self._size = sum(last - first + 1 for first, last in self.subnet.free)
-        self._unused = self._in_order()
+        self._unused: Iterator[str] = self._in_order()
         self._next = next(self._unused, None)
         """The first address, in the order of the pool, that may never have been leased."""
         self._ends: list[tuple[float, str]] = []
         """A heap of leases by their end. One that has been renewed meanwhile is put back when its turn comes."""
         self._entries: dict[str, float] = {}
         """Address -> the one of its entries in the heap that counts."""
+        self._hosts: dict[tuple[str, str | bytes], Host6] = {}
+        """By everything that they are known by, the address too."""
+        for host in subnet.hosts:
+            self.reserve(host)
 
     def leases(self) -> Iterator[Lease]:
         """Every lease that is known, expired ones too."""
@@ -86,7 +88,33 @@ class Bindings:
 
     def host(self, duid: bytes, mac: str) -> Host6 | None:
         """What is reserved for a client."""
-        return self._by_duid.get(duid) or self._by_mac.get(mac)
+        return self._hosts.get(("duid", duid)) or self._hosts.get(("mac", mac))
+
+    def hosts(self) -> Iterator[Host6]:
+        """Everything that is reserved, each once."""
+        seen = set()
+        for host in self._hosts.values():
+            if id(host) not in seen:
+                seen.add(id(host))
+                yield host
+
+    def reserve(self, host: Host6) -> None:
+        """Keep it, and no more what was kept for the same client or the same address."""
+        for identifier in _known_by(host):
+            if identifier in self._hosts:
+                self.unreserve(self._hosts[identifier])
+            self._hosts[identifier] = host
+
+    def unreserve(self, host: Host6) -> None:
+        """Forget it."""
+        for identifier in _known_by(host):
+            if self._hosts.get(identifier) is host:
+                del self._hosts[identifier]
+        address = host.address
+        if address and address not in self._leases and self._in_pool(address):
+            # It was passed over when its turn came.
+            self._unused = chain((address,), () if self._next is None else (self._next,), self._unused)
+            self._next = next(self._unused)
 
     def held_by(self, holder: Holder) -> Lease | None:
         """Its latest lease, which may have ended but for that is nobody else's."""
@@ -213,11 +241,11 @@ class Bindings:
         return any(first <= number <= last for first, last in self.subnet.free)
 
     def _is_given_to_all(self, address: str) -> bool:
-        return address not in self._reserved and address not in self.own
+        return ("address", address) not in self._hosts and address not in self.own
 
     def _is_reserved(self, holder: Holder, address: str, now: float) -> bool:
         """For it, and it can have it: not while another client of the same machine is alive there."""
-        host = self._reserved.get(address)
+        host = self._hosts.get(("address", address))
         if host is None or not _names(host, holder):
             return False
         lease = self._leases.get(address)
@@ -268,6 +296,11 @@ def _is_active(lease: Lease, now: float) -> bool:
 
 def _names(host: Host6, holder: Holder) -> bool:
     return bool((host.duid and host.duid == holder.duid) or (host.mac and host.mac == holder.mac))
+
+
+def _known_by(host: Host6) -> tuple[tuple[str, str | bytes], ...]:
+    known = (("address", host.address), ("mac", host.mac), ("duid", host.duid))
+    return tuple((key, value) for key, value in known if value)
 
 
 def _text(number: int) -> str:

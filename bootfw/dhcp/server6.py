@@ -1,10 +1,11 @@
 """Who gets which IPv6 address, and what is said to it (RFC 8415 section 18.3). No clock, no socket, no store."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv6Address
 
 from attrs import define, field, frozen
 
+from bootfw.dhcp import associations6 as ia
 from bootfw.dhcp.answer import Cause, Silence
 from bootfw.dhcp.bindings6 import FIRMWARE, SYSTEM, Bindings, Holder
 from bootfw.dhcp.classify6 import NOWHERE, link_of
@@ -12,13 +13,10 @@ from bootfw.dhcp.hostclass6 import HostClass6
 from bootfw.dhcp.identity6 import is_firmware
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import WireError
-from bootfw.lease import Lease
+from bootfw.lease import Lease, Reservation
 from bootfw.wire import options6 as codec
 from bootfw.wire.dhcp6 import Message, MessageType, Relay
-from bootfw.wire.options6 import IAAddress, IdentityAssociation, Option, Options, Status
-
-_MOST_ASSOCIATIONS = 16
-"""In one message; what comes after them is not answered."""
+from bootfw.wire.options6 import IdentityAssociation, Option, Options, Status
 
 _FOR_SERVER = frozenset((MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE))
 """They name the server that they are for."""
@@ -74,7 +72,7 @@ class _Asking:
 
     def associations(self) -> Iterator[IdentityAssociation]:
         """Those that make sense."""
-        for raw in self.message.every(Option.IA_NA)[:_MOST_ASSOCIATIONS]:
+        for raw in self.message.every(Option.IA_NA)[: ia.MOST_ASSOCIATIONS]:
             try:
                 yield codec.identity_association(raw)
             except WireError:
@@ -133,7 +131,7 @@ class AddressServer6:
         if not duid:
             return Silence(Cause.MALFORMED, f"{kind.name} without a client identifier")
         if arrival.unicast and not arrival.relays and kind in _FOR_SERVER:
-            return Answer6(MessageType.REPLY, (_status(Status.USE_MULTICAST, "not to this address"),))
+            return Answer6(MessageType.REPLY, (ia.status(Status.USE_MULTICAST, "not to this address"),))
         if place is None:
             return Silence(Cause.ABSENT, link_of(arrival.relays))
         return handle(self, _Asking(message, arrival, now, duid, *place))
@@ -164,6 +162,30 @@ class AddressServer6:
         bindings = self._bindings_of(address)
         lease = bindings.lease(address) if bindings is not None else None
         return () if bindings is None or lease is None else (bindings.release(lease, now),)
+
+    def reservations(self) -> Iterator[Reservation]:
+        """Everything that is reserved now, each once."""
+        for _, bindings in self._bindings:
+            yield from (host.reservation() for host in bindings.hosts())
+
+    def reserve(self, reservation: Reservation) -> None:
+        """Reserve from now on; what is reserved for the same client or the same address is replaced.
+
+        A lease that somebody else has for the address ends when it is to be renewed.
+
+        :raise ValueError: the address is of no subnet, or it is none for DHCPv6.
+        """
+        host, bindings = Host6.of(reservation), self._bindings_of(reservation.address)
+        if bindings is None:
+            raise ValueError(f"{reservation.address} is of no subnet")
+        bindings.reserve(host)
+
+    def unreserve(self, reservation: Reservation) -> None:
+        """Reserve it no longer. A lease of it goes on until it ends."""
+        bindings = self._bindings_of(reservation.address)
+        if bindings is not None:
+            for host in [each for each in bindings.hosts() if each.reservation() == reservation]:
+                bindings.unreserve(host)
 
     def _bindings_of(self, address: str) -> Bindings | None:
         if ":" not in address:
@@ -230,14 +252,14 @@ class AddressServer6:
         granted: list[Lease] = []
         given: list[str] = []
         for association in asking.associations():
-            holder, wanted = asking.holder(association), _wanted(association)
+            holder, wanted = asking.holder(association), ia.wanted(association)
             if asking.message.kind is MessageType.REQUEST and any(not bindings.has(each) for each in wanted):
                 # Section 18.3.2: it has moved, and is to begin anew.
-                answered.append(_refused(association, Status.NOT_ON_LINK, "not an address of this link"))
+                answered.append(ia.refused(association, Status.NOT_ON_LINK, "not an address of this link"))
                 continue
             address = bindings.choose(holder, now, wanted[0] if wanted else "", given)
             if not address:
-                answered.append(_refused(association, Status.NO_ADDRESSES, "no address left"))
+                answered.append(ia.refused(association, Status.NO_ADDRESSES, "no address left"))
                 continue
             if kind is MessageType.REPLY:
                 if bindings.held_by(holder) is None and not self._admit(asking.arrival.wire, now):
@@ -246,8 +268,8 @@ class AddressServer6:
                 commit.append(lease)
                 granted += [lease] if new else []
             given.append(address)
-            answered.append(_given(association, asking.subnet, address, [each for each in wanted if each != address]))
-        answered += _no_prefixes(asking.message)
+            answered.append(ia.given(association, asking.subnet, address, [each for each in wanted if each != address]))
+        answered += ia.no_prefixes(asking.message)
         exhausted = bool(answered) and not given
         return Answer6(
             kind,
@@ -269,7 +291,7 @@ class AddressServer6:
         commit: list[Lease] = []
         first = ""
         for association in asking.associations():
-            holder, wanted = asking.holder(association), _wanted(association)
+            holder, wanted = asking.holder(association), ia.wanted(association)
             lease = bindings.held_by(holder)
             address = ""
             if lease is not None and bindings.choose(holder, now) == lease.address:
@@ -281,38 +303,38 @@ class AddressServer6:
                 commit.append(bindings.grant(holder, address, now)[0])
                 first = first or address
                 gone = [each for each in wanted if each != address]
-                answered.append(_given(association, asking.subnet, address, gone))
+                answered.append(ia.given(association, asking.subnet, address, gone))
             elif gone := [each for each in wanted if not rebinds or not bindings.has(each)]:
                 if lease is not None or rebinds:
-                    answered.append(_ended(association, gone))
+                    answered.append(ia.ended(association, gone))
                 else:
-                    answered.append(_refused(association, Status.NO_BINDING, "not known here"))
+                    answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
             elif not rebinds:
-                answered.append(_refused(association, Status.NO_BINDING, "not known here"))
+                answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
         if not answered and rebinds:
             return Silence(Cause.UNKNOWN)
         told = self._told_to(asking)
         return Answer6(MessageType.REPLY, tuple(answered), told, tuple(commit), first, subnet=asking.subnet)
 
     def _confirm(self, asking: _Asking) -> Answer6 | Silence:
-        addresses = [each for association in asking.associations() for each in _wanted(association)]
+        addresses = [each for association in asking.associations() for each in ia.wanted(association)]
         if not addresses:
             return Silence(Cause.NOT_ASKED)
         if all(map(asking.bindings.has, addresses)):
-            return Answer6(MessageType.REPLY, (_status(Status.SUCCESS, "all on this link"),))
-        return Answer6(MessageType.REPLY, (_status(Status.NOT_ON_LINK, "not all on this link"),))
+            return Answer6(MessageType.REPLY, (ia.status(Status.SUCCESS, "all on this link"),))
+        return Answer6(MessageType.REPLY, (ia.status(Status.NOT_ON_LINK, "not all on this link"),))
 
     def _give_back(self, asking: _Asking) -> Answer6 | Silence:
         """RELEASE and DECLINE: only of what the client has (sections 18.3.7 and 18.3.8)."""
         declines = asking.message.kind is MessageType.DECLINE
         change = asking.bindings.decline if declines else asking.bindings.release
-        answered: list[tuple[int, bytes]] = [_status(Status.SUCCESS, "done")]
+        answered: list[tuple[int, bytes]] = [ia.status(Status.SUCCESS, "done")]
         commit: list[Lease] = []
         for association in asking.associations():
             lease = asking.bindings.held_by(asking.holder(association))
             if lease is None:
-                answered.append(_refused(association, Status.NO_BINDING, "not known here"))
-            elif lease.address in _wanted(association):
+                answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
+            elif lease.address in ia.wanted(association):
                 commit.append(change(lease, asking.now))
         cause = (Cause.DECLINED if declines else Cause.RELEASED) if commit else None
         detail = commit[0].address if commit else ""
@@ -329,54 +351,3 @@ _HANDLERS: Mapping[MessageType, Callable[[AddressServer6, _Asking], Answer6 | Si
     MessageType.DECLINE: AddressServer6._give_back,
     MessageType.INFORMATION_REQUEST: AddressServer6._request,  # handle() sees to it before
 }
-
-
-def _wanted(association: IdentityAssociation) -> list[str]:
-    """The addresses that the client names in it."""
-    found = []
-    for code, raw in association.options:
-        if code == Option.IA_ADDRESS:
-            try:
-                found.append(codec.ia_address(raw).address)
-            except WireError:
-                continue
-    return found
-
-
-def _given(association: IdentityAssociation, subnet: Subnet6, address: str, gone: Sequence[str]) -> tuple[int, bytes]:
-    """:param gone: that the client named and is to use no longer; iPXE reads the first address only."""
-    valid = subnet.lease_seconds
-    preferred = valid * 3 // 4
-    addresses = [IAAddress(address, preferred, valid), *map(IAAddress, gone)]
-    return _association(association.iaid, preferred // 2, preferred * 4 // 5, map(_ia_address, addresses))
-
-
-def _ended(association: IdentityAssociation, gone: Sequence[str]) -> tuple[int, bytes]:
-    return _association(association.iaid, 0, 0, map(_ia_address, map(IAAddress, gone)))
-
-
-def _refused(association: IdentityAssociation, code: Status, why: str) -> tuple[int, bytes]:
-    return _association(association.iaid, 0, 0, [_status(code, why)])
-
-
-def _association(iaid: int, t1: int, t2: int, options: Iterable[tuple[int, bytes]]) -> tuple[int, bytes]:
-    return int(Option.IA_NA), codec.identity_association_bytes(IdentityAssociation(iaid, t1, t2, tuple(options)))
-
-
-def _ia_address(address: IAAddress) -> tuple[int, bytes]:
-    return int(Option.IA_ADDRESS), codec.ia_address_bytes(address)
-
-
-def _status(code: Status, why: str) -> tuple[int, bytes]:
-    return int(Option.STATUS_CODE), codec.status_bytes(code, why)
-
-
-def _no_prefixes(message: Message) -> Iterator[tuple[int, bytes]]:
-    """There is no prefix delegation here, and a client that wants one is told so."""
-    for raw in message.every(Option.IA_PD)[:_MOST_ASSOCIATIONS]:
-        try:
-            iaid = codec.identity_association(raw).iaid
-        except WireError:
-            continue
-        body = IdentityAssociation(iaid, 0, 0, (_status(Status.NO_PREFIXES, "no prefixes here"),))
-        yield int(Option.IA_PD), codec.identity_association_bytes(body)

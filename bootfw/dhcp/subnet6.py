@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, each, ranges6, without
 from bootfw.errors import ConfigError
-from bootfw.lease import mac_text, octets
+from bootfw.lease import Reservation, mac_text, octets
 from bootfw.wire.options6 import Option, addresses_bytes, domains_bytes
 from bootfw.wire.optiontypes6 import option_values6
 
@@ -73,6 +73,24 @@ class Host6:
     def __attrs_post_init__(self) -> None:
         if not (self.mac or self.duid):
             raise ValueError("needs mac, duid or both")
+
+    @classmethod
+    def of(cls, reservation: Reservation) -> "Host6":
+        """What is reserved for a client of DHCPv6.
+
+        :raise ValueError: it is no such reservation.
+        """
+        if reservation.family != 6:
+            raise ValueError(f"{reservation.address or 'a reservation without an address'} is not of IPv6")
+        if reservation.uuid or reservation.circuit_id or reservation.hostname:
+            raise ValueError("by DHCPv6 a client is known by its MAC and its DUID, and is told no name")
+        return cls(
+            address=reservation.address, mac=reservation.mac, duid=reservation.client_id, options=reservation.options
+        )
+
+    def reservation(self) -> Reservation:
+        """The same as a Reservation."""
+        return Reservation(self.address, mac=self.mac, client_id=self.duid, options=self.options)
 
 
 @frozen(kw_only=True, eq=False)

@@ -25,7 +25,7 @@ class LeaseControl:
     """Looks into an AddressServer, and changes it and its store together.
 
     :param reactor: IReactorTime.
-    :param server6: that of DHCPv6, if there is one. Its reservations are those of the configuration.
+    :param server6: that of DHCPv6, if there is one.
     :param reservations: what the store keeps; the server has them already. Those of the configuration are not among
         them, and can't be taken back while the server runs.
     """
@@ -78,17 +78,19 @@ class LeaseControl:
         """All of them, each with its ``origin``: where it has to be taken back."""
         return [
             {**reservation_record(each), "origin": "command" if each in self._reservations else "configuration"}
-            for each in self._server.reservations()
+            for server in self._servers()
+            for each in server.reservations()
         ]
 
     def reserve(self, given: Mapping[str, Any]) -> "Deferred[Any]":
         """Add a reservation; it counts at once."""
         try:
             reservation = reservation_of(given)
-            clash = clashing(reservation, self._server.reservations())
+            server = self._server_of(reservation)
+            clash = clashing(reservation, server.reservations())
             if clash:
                 raise ControlError(clash)
-            self._server.reserve(reservation)
+            server.reserve(reservation)
         except (AttributeError, TypeError, ValueError) as error:
             raise ControlError(str(error)) from error
         self._reservations.append(reservation)
@@ -104,7 +106,7 @@ class LeaseControl:
         except ValueError as error:
             raise ControlError(str(error)) from error
         if found is None:
-            configured = reserved_for(who, self._server.reservations())
+            configured = any(reserved_for(who, server.reservations()) for server in self._servers())
             where = "the configuration reserves that: take it out there" if configured else "nothing is reserved"
             raise ControlError(f"{who}: {where}")
         self._take_back(None, found)
@@ -113,7 +115,11 @@ class LeaseControl:
     def _servers(self) -> Sequence[AddressServer | AddressServer6]:
         return [self._server] if self._server6 is None else [self._server, self._server6]
 
+    def _server_of(self, reservation: Reservation) -> AddressServer | AddressServer6:
+        """That of its family; without one for IPv6 that of IPv4, which says that it has no such subnet."""
+        return self._server if reservation.family == 4 or self._server6 is None else self._server6
+
     def _take_back(self, result: Any, reservation: Reservation) -> Any:
         self._reservations.remove(reservation)
-        self._server.unreserve(reservation)
+        self._server_of(reservation).unreserve(reservation)
         return result

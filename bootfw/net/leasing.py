@@ -72,7 +72,8 @@ class Leasing:
             kept = tuple(store.reservations())
             for reservation in kept:
                 try:
-                    self.server.reserve(reservation)
+                    server = self.server if reservation.family == 4 or server6 is None else server6
+                    server.reserve(reservation)
                 except ValueError as error:
                     self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
             control = LeaseControl(reactor, self.server, store, kept, server6)

@@ -15,7 +15,9 @@ from bootfw.cli import main as command
 from bootfw.cli import running
 from bootfw.cli.leases import add_leases
 from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import Subnet
+from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.leases.leasefile import LeaseFile, row_of
 from bootfw.leases.sqlite import SqliteLeases
@@ -46,6 +48,10 @@ pool = ["10.0.0.9-10.0.0.100"]
 [[dhcp.subnet.host]]
 mac = "{OTHER}"
 address = "10.0.0.5"
+[dhcp6]
+mode = "server"
+[[dhcp6.subnet]]
+network = "fd77::/64"
 """
 
 
@@ -99,7 +105,8 @@ class Running(Stopped):
         added = list(self.store.reservations())
         subnet = Subnet(network="10.0.0.0/24", pool=["10.0.0.9-10.0.0.100"], hosts=[CONFIGURED])
         self.server = AddressServer([subnet], leases, added)
-        operations = LeaseControl(reactor, self.server, self.store, added).operations()
+        server6 = AddressServer6([Subnet6(network="fd77::/64")], b"\0\3\0\1RT\0\0\0\1")
+        operations = LeaseControl(reactor, self.server, self.store, added, server6).operations()
         self.port = listen_control(reactor, path.parent / "control.sock", operations)
 
     def run(self, *arguments):
@@ -247,9 +254,33 @@ def test_reserve_and_unreserve(place):
     assert reservations == [Reservation("10.0.0.7", uuid=UUID)]
 
 
+def test_reserve_and_unreserve_of_ipv6(place):
+    assert place.run("reserve", "FD77:0::7", "--mac", MAC) == (0, "fd77::7 is reserved\n", ""), "beside that of IPv4"
+    assert place.run("reserve", "fd77::8", "--duid", "0x0003") == (0, "fd77::8 is reserved\n", "")
+    shown = place.run("reservations")[1].splitlines()
+    assert [" ".join(line.split()) for line in shown[-2:]] == [f"fd77::7 {MAC} command", "fd77::8 duid 0x0003 command"]
+    said = f"bootfw: {MAC} has 10.0.0.6 and fd77::7: say which\n"
+    assert place.run("unreserve", MAC) == (1, "", said)
+    assert place.run("unreserve", "fd77:0::7") == (0, "fd77::7 is reserved no longer\n", "")
+    assert place.run("unreserve", MAC) == (0, "10.0.0.6 is reserved no longer\n", "")
+    _, reservations = place.kept()
+    assert reservations == [Reservation("fd77::8", client_id=b"\0\3")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
+        (["reserve", "fd78::7", "--mac", MAC], "fd78::7 is of no subnet"),
+        (
+            ["reserve", "fd77::7", "--uuid", UUID],
+            "by DHCPv6 a client is known by its MAC and its DUID, and is told no name",
+        ),
+        (["reserve", "fd77::7", "--client-id", "x"], "--client-id goes with an IPv4 address; by DHCPv6 it is --duid"),
+        (["reserve", "10.0.0.7", "--duid", "x"], "--duid goes with an IPv6 address"),
+        (
+            ["reserve", "fd77::x", "--mac", MAC],
+            'must be an address, such as "10.77.0.10" or "fd77::10", not "fd77::x"',
+        ),
         (["reserve", "10.0.0.5", "--uuid", UUID], "address 10.0.0.5 is reserved already; take that back first"),
         (["reserve", "10.0.0.7", "--mac", MAC], f"mac {MAC} is reserved already; take that back first"),
         (["reserve", "10.0.0.7"], "needs at least one of mac, client-id, uuid, circuit-id"),
@@ -284,8 +315,7 @@ def test_what_is_taken_over_may_be_of_ipv6(place, tmp_path, capsys):
         (tmp_path / f"{name}.json").write_text(
             json.dumps({"leases": [lease_record(evolve(six, address=address), NOW)], "reservations": []})
         )
-    subnet = '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\n'
-    (tmp_path / "other.toml").write_text(CONFIG.replace('"state"', '"other"') + subnet)
+    (tmp_path / "other.toml").write_text(CONFIG.replace('"state"', '"other"'))
     assert command.main(["leases", "-c", "other.toml", "import", "inside.json"]) == 0
     assert capsys.readouterr().err == ""
     assert command.main(["leases", "-c", "other.toml", "import", "outside.json"]) == 0

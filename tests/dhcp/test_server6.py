@@ -13,7 +13,7 @@ from bootfw.dhcp.bindings6 import QUARANTINE_SECONDS, Bindings, Holder
 from bootfw.dhcp.hostclass6 import HostClass6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.dhcp.subnet6 import Host6, Subnet6
-from bootfw.lease import LeaseState
+from bootfw.lease import LeaseState, Reservation
 from bootfw.wire.dhcp6 import MessageType, Relay
 from bootfw.wire.options6 import (
     IAAddress,
@@ -293,6 +293,42 @@ def test_reservations() -> None:
     assert server.gets(LINUX.changed({1: b"reinstalled"})) == "fd77::42"
     assert server.answer(LINUX.changed({1: b"x"}).message(ia=wants("fd77::42")), mac="").address != "fd77::42"
     assert Server(subnet(hosts=hosts)).gets(OVMF_OWN, mac="") == "fd77::43"
+
+
+def test_a_reservation_of_the_operator_counts_at_once() -> None:
+    server = Server(subnet(hosts=[Host6(address="fd77::42", mac=MAC)]))
+    before = server.gets(LINUX)
+    moved = Reservation("fd77::43", mac=MAC)
+    server.server.reserve(moved)
+    assert list(server.server.reservations()) == [moved], "in place of the one for the same client"
+    answer = server.answer(LINUX.message(MessageType.RENEW, OURS, ia=wants(before)))
+    assert address_in(answer).valid == 0, "it is to ask anew"
+    assert server.gets(LINUX) == "fd77::43"
+    server.server.reserve(Reservation("fd77::44", client_id=LINUX.options[1]))
+    assert server.gets(LINUX) == "fd77::44", "the DUID says more than the card"
+    server.server.unreserve(Reservation("fd77::44", client_id=LINUX.options[1]))
+    server.server.unreserve(moved)
+    server.server.unreserve(moved)
+    assert list(server.server.reservations()) == []
+    for wrong in (Reservation("fd99::1", mac=MAC), Reservation("10.0.0.1", mac=MAC), Reservation("", mac=MAC)):
+        with pytest.raises(ValueError, match=r"no subnet|not of IPv6"):
+            server.server.reserve(wrong)
+
+
+def test_an_address_that_is_reserved_no_longer_is_of_the_pool_again(monkeypatch) -> None:
+    monkeypatch.setattr(bindings6, "_TRIES", 0)  # addresses are taken in their order only
+    bindings = Bindings(subnet(pool=["fd77::2-fd77::3"]))
+    host = Host6(address="fd77::2", duid=b"x")
+    bindings.reserve(host)
+    for number in range(2):
+        address = bindings.choose(holder(number), NOW)
+        if address:
+            bindings.grant(holder(number), address, NOW)
+        assert address == ("fd77::3" if number == 0 else "")
+    bindings.unreserve(host)
+    assert bindings.choose(holder(1), NOW) == "fd77::2"
+    bindings.grant(holder(1), "fd77::2", NOW)
+    assert bindings.choose(holder(2), NOW) == ""
 
 
 def told(server: Server, client, kind=MessageType.SOLICIT, **how) -> dict[int, bytes]:

@@ -6,7 +6,9 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from bootfw.dhcp.server import AddressServer
-from bootfw.dhcp.subnet import Subnet
+from bootfw.dhcp.server6 import AddressServer6
+from bootfw.dhcp.subnet import Host, Subnet
+from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import LeaseStoreError
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.leases.memory import MemoryLeases
@@ -154,6 +156,42 @@ def test_a_reservation_that_can_not_be_kept_does_not_count(place, monkeypatch):
     with pytest.raises(LeaseStoreError, match="disk full"):
         place.ask("reserve", **reservation_record(ADDED))
     assert place.reserved() == {"10.0.0.5"}
+
+
+def test_each_family_has_reservations_of_its_own():
+    clock = Clock()
+    clock.advance(NOW)
+    store = MemoryLeases()
+    four = AddressServer([Subnet(network="10.0.0.0/24", hosts=[Host(address="10.0.0.5", mac=OTHER)])])
+    hosts = [Host6(address="fd77::5", mac=OTHER), Host6(mac=MAC, options={"sol-max-rt": 60})]
+    six = AddressServer6([Subnet6(network="fd77::/64", hosts=hosts)], b"\0\1us")
+    control = LeaseControl(clock, four, store, (), six)
+
+    def reserve(**given):
+        results = []
+        control.reserve(given).addCallback(results.append)
+        return results
+
+    with pytest.raises(ControlError, match=f"mac {MAC} is reserved already"):
+        reserve(address="fd77::6", mac=MAC)
+    assert reserve(address="10.0.0.6", mac=MAC)
+    assert reserve(address="fd77::6", client_id="0001")
+    assert list(store.reservations()) == [ADDED, Reservation("fd77::6", client_id=b"\0\1")]
+    assert [(each["address"], each["origin"]) for each in control.reservations({})] == [
+        ("10.0.0.5", "configuration"),
+        ("10.0.0.6", "command"),
+        ("fd77::5", "configuration"),
+        ("", "configuration"),
+        ("fd77::6", "command"),
+    ]
+    with pytest.raises(ControlError, match="the configuration reserves that"):
+        control.unreserve({"who": "fd77::5"})
+    control.unreserve({"who": "0x0001"})
+    assert [each.address for each in six.reservations()] == ["fd77::5", ""]
+
+
+def test_without_a_server_of_dhcp6_nothing_of_ipv6_is_reserved(place):
+    assert refused(place, "reserve", address="fd77::6", mac=MAC) == "fd77::6 is of no subnet"
 
 
 @pytest.mark.parametrize("who", ["10.0.0.6", MAC, MAC.upper().replace(":", "-")])

@@ -75,6 +75,25 @@ def test_a_store_that_can_not_be_read_is_closed_again(host):
     assert store.closed
 
 
+def test_reservations_of_both_families_are_those_of_their_server(host, store):
+    store.save_reservations(
+        [
+            Reservation("10.77.0.7", mac="02:00:00:00:00:02"),
+            Reservation("fd77::7", mac="02:00:00:00:00:02"),
+            Reservation("fd78::7", mac="02:00:00:00:00:03"),
+        ]
+    )
+    six = DHCP6Settings(mode="server", subnets=[Subnet6(network="fd77::/64")])
+    with capturedLogs() as logs:
+        made = Leasing(host, store, settings(), [].append, six)
+    assert [str(event["error"]) for event in logs] == ["fd78::7 is of no subnet"]
+    assert [each.address for each in made.server.reservations()] == ["10.77.0.7"]
+    assert [each.address for each in made.server6.reservations()] == ["fd77::7"]
+    with capturedLogs() as logs:
+        Leasing(host, store, settings(), [].append)
+    assert len(logs) == 2
+
+
 # Networks that are not ours
 
 ELSEWHERE = "203.0.113.0/24"  # RFC 5737: nobody has it
