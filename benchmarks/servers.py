@@ -66,12 +66,19 @@ class Server:
                 env=_environment(Path(command[0])),
             )
         self._account = _Account(self._process.pid)
-        deadline = time.monotonic() + 10
+        began = time.monotonic()
+        deadline = began + 10
         while not _is_bound(port, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.__exit__()
                 raise RuntimeError(f"{name} does not listen on {port}:\n{log.read_text(errors='replace')}")
-            time.sleep(0.02)
+            time.sleep(0.005)
+        self.bound_after = time.monotonic() - began
+        """Seconds from the start of its program on."""
+
+    def processes(self) -> list[int]:
+        """The process ids of the server and of everything it has started."""
+        return _with_children(self._process.pid)
 
     def cpu_seconds(self) -> float:
         """User and system time of the server and of everything it has started."""
@@ -79,7 +86,7 @@ class Server:
         if counted is not None:
             return counted
         total = 0
-        for pid in _with_children(self._process.pid):
+        for pid in self.processes():
             try:
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             except OSError:

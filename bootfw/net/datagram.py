@@ -37,7 +37,8 @@ _PER_WAKE_UP = 4 * mmsg.BATCH
 # Looks for the answer of a client that is near, about 1.5 us each. Until the reactor has slept, has been woken and is
 # back here, tens of microseconds pass, and for a single transfer they are most of the time that it takes.
 _LOOKS = 32
-_LOOKS_PER_WAKE_UP = 512  # under a millisecond
+_LOOKS_PER_WAKE_UP = 512  # under a millisecond, so that other ports get their turn
+_LOOKS_PER_ANSWER = 16  # what it takes, in looks
 _LONGEST_REST = 256  # wake-ups
 
 _ANCILLARY = 64  # octets of room for control messages; packet info takes 40 at most
@@ -178,13 +179,14 @@ class DatagramPort:
         """Deliver what has arrived, up to a number that is fair to others."""
         receive = self._receive_many if mmsg.AVAILABLE else self._receive_one
         room, looks = _PER_WAKE_UP, _LOOKS_PER_WAKE_UP
-        while room > 0 and self._reading:
+        while room > 0 and looks > 0 and self._reading:
             count = receive()
             if not count:
                 count, looks = self._look(receive, looks)
                 if not count:
                     return
             room -= count
+            looks -= _LOOKS_PER_ANSWER
 
     def _look(self, receive: Callable[[], int], looks: int) -> tuple[int, int]:
         """Look whether a client answers at once. Where none does, the next wake-ups do without.
@@ -194,7 +196,7 @@ class DatagramPort:
         """
         if self._rest:
             self._rest -= 1
-        elif looks > 0 and self._express is not None and self._express.lanes:
+        elif self._express is not None and self._express.lanes:
             for left in range(looks, looks - _LOOKS, -1):
                 count = receive()
                 if count:

@@ -1,0 +1,159 @@
+"""What small things wait for while bulk keeps the server busy: DHCP answers, and files of 30 kB.
+
+``python benchmarks/fairness.py`` needs root (network namespaces). 200 clients load 20 MB each, over and over. Meanwhile
+one client at a time loads 30 kB, and a relay asks for addresses, a new machine 50 times a second: DISCOVER, OFFER,
+REQUEST, and the ACK, which leaves when the lease is on the disk. An answer has come when the kernel has it, so what the
+clients wait for each other on this machine does not count.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from dhcp import HERE, NAME, network, running
+from dhcp import SERVERS as DHCP_SERVERS
+
+BULK = 20_000_000
+SMALL = 30_000
+CLIENTS = 200
+_NANOSECONDS = 35  # SO_TIMESTAMPNS
+_TIME = struct.Struct("@qq")
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--seconds", type=int, default=20)
+    options.add_argument("--workers", type=int, default=1, help="worker processes; 0: as many as bootfw chooses")
+    options.add_argument("--json", type=Path, help="keep every figure here")
+    options.add_argument("--ask", type=int, metavar="SECONDS", help=argparse.SUPPRESS)
+    asked = options.parse_args()
+    if asked.ask:
+        json.dump(ask_for_addresses(asked.ask), sys.stdout)
+        return 0
+    load = HERE / "build/load"
+    load.parent.mkdir(exist_ok=True)
+    subprocess.run(["cc", "-O2", "-o", load, HERE / "load.c"], check=True)
+    with network(), tempfile.TemporaryDirectory(prefix="bootfw-bench-") as scratch:
+        root = Path(scratch) / "root"
+        root.mkdir()
+        for size in (BULK, SMALL):
+            (root / f"{size}").write_bytes(os.urandom(size))
+        time.sleep(2.5)  # bootfw keeps nothing of a file that is about to be written
+        DHCP_SERVERS["bootfw"] = lambda work: bootfw(work, root, asked.workers)
+        with running("bootfw", Path(scratch)):
+            alone = measure(load, root, asked.seconds // 2, bulk=False)
+            busy = measure(load, root, asked.seconds, bulk=True)
+    for name, figures in (("alone", alone), (f"beside {CLIENTS} bulk transfers", busy)):
+        print(f"{name}:")
+        for kind, milliseconds in figures["ms"].items():
+            shown = "  ".join(f"{part} {value:8.2f}" for part, value in milliseconds.items())
+            print(f"  {kind:12} ms: {shown}   lost or failed {figures['lost'][kind]}")
+        if figures["bulk MB/s"]:
+            print(f"  {'bulk':12} {figures['bulk MB/s']:.0f} MB/s, failed {figures['bulk failed']}")
+    if asked.json:
+        asked.json.write_text(json.dumps({"alone": alone, "busy": busy}, indent=2))
+    return 0
+
+
+def bootfw(work: Path, root: Path, workers: int) -> list[str | Path]:
+    """This checkout, in the environment that runs the benchmark."""
+    configuration = work / "bootfw.toml"
+    configuration.write_text(
+        f'[bootfw]\nworkers = {workers}\nstate-dir = "{work}"\n[tftp]\nlisten = ["10.77.0.1:69"]\n'
+        f'[http]\nlisten = []\n[[backend]]\nuse = "directory"\nroot = "{root}"\n'
+        '[dhcp]\nmode = "server"\n'
+        '[[dhcp.subnet]]\nnetwork = "10.77.0.0/16"\npool = ["10.77.1.0-10.77.255.250"]\nrouter = "10.77.0.1"\n'
+    )
+    twistd = Path(sys.executable).with_name("twistd")
+    return [twistd, "--nodaemon", "--pidfile=", f"--logfile={work / 'log'}", "bootfw", "-c", configuration]
+
+
+def measure(load: Path, root: Path, seconds: int, *, bulk: bool) -> dict[str, Any]:
+    """What the small ones waited for, in milliseconds."""
+
+    def start(*words: object) -> "subprocess.Popen[str]":
+        command = ["ip", "netns", "exec", f"{NAME}-clients", *map(str, words)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def files(size: int, clients: int) -> "subprocess.Popen[str]":
+        return start(load, "10.77.0.1", 69, size, root / f"{size}", clients, 1_000_000, 1408, 1, seconds)
+
+    loads = [files(BULK, CLIENTS)] if bulk else []
+    time.sleep(1 if bulk else 0)
+    small = files(SMALL, 1)
+    asking = start(sys.executable, HERE / "fairness.py", "--ask", seconds - 2)
+    found = json.loads(asking.communicate()[0])
+    told = json.loads(small.communicate()[0])
+    figures = {
+        "ms": {**found["ms"], "30 kB file": {"p50": told["p50"] * 1e3, "p99": told["p99"] * 1e3}},
+        "lost": {**found["lost"], "30 kB file": told["failed"]},
+        "bulk MB/s": 0.0,
+    }
+    for process in loads:
+        told = json.loads(process.communicate()[0])
+        figures["bulk MB/s"] = told["octets"] / told["seconds"] / 1e6
+        figures["bulk failed"] = told["failed"]
+    return figures
+
+
+def ask_for_addresses(seconds: int) -> dict[str, Any]:
+    """Play a relay; runs in the clients' namespace."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay:
+        relay.setsockopt(socket.SOL_SOCKET, _NANOSECONDS, 1)
+        relay.bind(("10.77.0.2", 67))
+        relay.settimeout(1)
+        waits: dict[str, list[float]] = {"OFFER": [], "ACK": []}
+        lost = {"OFFER": 0, "ACK": 0}
+        began = time.monotonic()
+        number = 0
+        while time.monotonic() - began < seconds:
+            number += 1
+            offer = _exchange(relay, number, b"\x35\x01\x01", waits["OFFER"])
+            if offer is None:
+                lost["OFFER"] += 1
+            else:
+                chosen = b"\x35\x01\x03\x32\x04" + offer[16:20] + b"\x36\x04" + socket.inet_aton("10.77.0.1")
+                if _exchange(relay, number, chosen, waits["ACK"]) is None:
+                    lost["ACK"] += 1
+            time.sleep(max(0.0, began + number / 50 - time.monotonic()))
+    return {"ms": {name: _shown(found) for name, found in waits.items()}, "lost": lost}
+
+
+def _shown(waits: list[float]) -> dict[str, float]:
+    return {
+        "p50": statistics.median(waits) * 1e3,
+        "p99": statistics.quantiles(waits, n=100)[98] * 1e3,
+        "max": max(waits) * 1e3,
+    }
+
+
+def _exchange(relay: socket.socket, number: int, options: bytes, waits: list[float]) -> bytes | None:
+    """Send a DHCP message of machine *number*; its answer."""
+    transaction = os.urandom(4)
+    mac = b"\x52\x54" + number.to_bytes(4, "big")
+    message = b"\x01\x01\x06\x01" + transaction + bytes(16) + socket.inet_aton("10.77.0.2") + mac.ljust(16, b"\0")
+    sent = time.time()
+    relay.sendto(message + bytes(192) + b"\x63\x82\x53\x63" + options + b"\xff", ("10.77.0.1", 67))
+    while True:
+        try:
+            answer, ancillary, _, _ = relay.recvmsg(2000, 200)
+        except TimeoutError:
+            return None
+        if answer[4:8] == transaction:
+            whole, nanoseconds = _TIME.unpack(ancillary[0][2])
+            waits.append(whole + nanoseconds / 1e9 - sent)
+            return answer
+
+
+if __name__ == "__main__":
+    sys.exit(main())

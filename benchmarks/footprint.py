@@ -1,0 +1,160 @@
+"""What bootfw takes when it has nothing to do, or much that waits: time to start, CPU, memory.
+
+``python benchmarks/footprint.py`` prints
+
+* the time from the start of the program until its port is bound, and until a request is answered;
+* the CPU time of a server without clients;
+* memory and CPU time of 10,000 transfers that wait for their clients;
+* memory of 1,000 transfers under way in one image of 1 GiB, each at another place in it.
+
+All processes of the server count, and of the memory that they share each its part (Pss).
+"""
+
+import argparse
+import json
+import resource
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from servers import Server
+
+PORT = 20469
+SESSIONS = 10_000
+READERS = 1_000
+IMAGE = 1 << 30
+IDLE_SECONDS = 10.0
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--workers", type=int, default=1, help="worker processes; 0: as many as bootfw chooses")
+    options.add_argument("--rounds", type=int, default=5, help="starts")
+    options.add_argument("--json", type=Path, help="keep every figure here")
+    asked = options.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * SESSIONS), hard))
+    with tempfile.TemporaryDirectory(prefix="bootfw-bench-") as scratch:
+        work = Path(scratch)
+        (work / "root").mkdir()
+        (work / "root/small").write_bytes(bytes(30_000))
+        with (work / "root/image").open("wb") as image:
+            image.truncate(IMAGE)
+        time.sleep(2.5)  # bootfw keeps nothing of a file that is about to be written
+        starts = [start(work, asked.workers) for _ in range(asked.rounds)]
+        figures: dict[str, Any] = {
+            "bound after s": statistics.median(bound for bound, _ in starts),
+            "answers after s": statistics.median(answers for _, answers in starts),
+        }
+        with Running(work, asked.workers) as server:
+            figures["idle, share of a core"] = server.share_of_a_core()
+            figures["resident MB"] = server.memory() / 1e6
+            figures |= idle_sessions(server)
+        with Running(work, asked.workers) as server:
+            figures |= many_readers(server)
+    for name, figure in figures.items():
+        print(f"{name:40} {figure:10.4g}")
+    if asked.json:
+        asked.json.write_text(json.dumps(figures, indent=2))
+    return 0
+
+
+class Running(Server):
+    """bootfw."""
+
+    def __init__(self, work: Path, workers: int) -> None:
+        configuration = work / "bootfw.toml"
+        configuration.write_text(
+            f'[bootfw]\nworkers = {workers}\n[tftp]\nlisten = ["127.0.0.1:{PORT}"]\n[dhcp]\nmode = "off"\n'
+            f'[http]\nlisten = []\n[[backend]]\nuse = "directory"\nroot = "{work / "root"}"\n'
+        )
+        twistd = Path(sys.executable).with_name("twistd")
+        command = [twistd, "--nodaemon", "--pidfile=", "bootfw", "-c", configuration]
+        super().__init__("bootfw", command, PORT, work / "bootfw.log")
+        self.wait_for_an_answer()
+
+    def wait_for_an_answer(self) -> None:
+        """Until it answers a request, whichever process that is for."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(0.02)
+            while True:
+                client.sendto(b"\0\1missing\0octet\0", ("127.0.0.1", PORT))
+                try:
+                    client.recv(600)
+                except TimeoutError:
+                    continue
+                return
+
+    def share_of_a_core(self) -> float:
+        """CPU time over wall time, while nobody asks anything."""
+        time.sleep(2)
+        before = self.cpu_seconds()
+        time.sleep(IDLE_SECONDS)
+        return (self.cpu_seconds() - before) / IDLE_SECONDS
+
+    def memory(self) -> int:
+        """Octets."""
+        return sum(_memory(pid) for pid in self.processes())
+
+
+def _memory(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+def start(work: Path, workers: int) -> tuple[float, float]:
+    """Seconds until the port is bound, and until a request is answered."""
+    began = time.monotonic()
+    with Running(work, workers) as server:
+        return server.bound_after, time.monotonic() - began
+
+
+def request(filename: str, options: str) -> socket.socket:
+    """A client whose request has been answered with an OACK."""
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(10)
+    client.connect(("127.0.0.1", PORT))
+    words = f"{filename} octet {options}".split()
+    client.send(b"\0\1" + b"".join(word.encode() + b"\0" for word in words))
+    answer = client.recv(2000)
+    if answer[:2] != b"\0\6":
+        raise RuntimeError(f"no OACK: {answer!r}")
+    return client
+
+
+def idle_sessions(server: Running) -> dict[str, float]:
+    """Clients that have been told what is agreed, and are silent, as while a menu waits for its user."""
+    request("small", "blksize 1408 timeout 255").close()
+    before = server.memory()
+    clients = [request("small", "blksize 1408 timeout 255") for _ in range(SESSIONS)]
+    memory = server.memory() - before
+    share = server.share_of_a_core()
+    for client in clients:
+        client.close()
+    return {"idle session, octets": memory / SESSIONS, f"{SESSIONS} idle sessions, share of a core": share}
+
+
+def many_readers(server: Running) -> dict[str, float]:
+    """Clients that have come to different places of one image."""
+    before = server.memory()
+    clients = [request("image", "blksize 1408 windowsize 64") for _ in range(READERS)]
+    for number, client in enumerate(clients):
+        client.send(b"\0\4\0\0")
+        for _ in range(number % 50):
+            block = b""
+            for _ in range(64):
+                block = client.recv(2000)
+            client.send(b"\0\4" + block[2:4])
+    memory = server.memory() - before
+    for client in clients:
+        client.close()
+    return {f"{READERS} transfers of 1 GiB, MB": memory / 1e6}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
