@@ -1,8 +1,9 @@
 """bootfw beside dnsmasq, tftpd-hpa and atftpd, in turn in one run.
 
 ``python benchmarks/tftp.py`` prints medians over the rounds, ratios to dnsmasq, and the servers' CPU seconds per GB;
-``--json FILE`` keeps every single figure. Run it on an otherwise idle machine with two cores: the load takes one.
-The load (load.c) says how much CPU it took itself; where that is far below the wall time it was not the limit.
+``--json FILE`` keeps every single figure, ``--plot FILE`` draws them. Run it on an otherwise idle machine with two
+cores: the load takes one. The load (load.c) says how much CPU it took itself; where that is far below the wall time it
+was not the limit.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from picture import draw, rate
 from servers import HERE, SERVERS
 
 SECONDS = 120
@@ -43,6 +45,7 @@ def main() -> int:
     options.add_argument("--only", action="append", choices=WORK, help="this work, not all; can be repeated")
     options.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
     options.add_argument("--json", type=Path, help="keep every figure here")
+    options.add_argument("--plot", type=Path, help="draw them here: .svg, .png or .pdf (needs matplotlib)")
     asked = options.parse_args()
     kept = HERE / "build"
     kept.mkdir(exist_ok=True)
@@ -55,6 +58,8 @@ def main() -> int:
         figures = {work: measure(work, asked, load, root, kept / "run") for work in asked.only or WORK}
     if asked.json:
         asked.json.write_text(json.dumps(figures, indent=2))
+    if asked.plot:
+        draw(figures, asked.plot)
     return 0
 
 
@@ -90,10 +95,6 @@ def show(work: str, figures: dict[str, list[Any]]) -> None:
 
     def median(name: str, value: Any) -> float:
         return statistics.median(value(figure) for figure in figures[name])
-
-    def rate(figure: Any) -> float:
-        amount = figure["octets"] / 1e6 if figure["octets"] else figure["done"]
-        return float(amount / figure["seconds"])
 
     compared = "dnsmasq" if "dnsmasq" in figures else next(reversed(figures))
     sys.stdout.write(f"\n{work}\n")

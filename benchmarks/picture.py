@@ -1,0 +1,50 @@
+"""What benchmarks/tftp.py has measured, as a picture: each server's rate beside dnsmasq's, and its CPU time."""
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+Figures = dict[str, dict[str, list[dict[str, Any]]]]
+"""Kind of work -> server -> one of the load's reports for each round."""
+
+_COLOURS = {"bootfw": "#1f77b4", "dnsmasq": "#8c8c8c", "tftpd-hpa": "#c9b28f", "atftpd": "#b48ead"}
+
+
+def draw(figures: Figures, path: Path) -> None:
+    """Write an SVG, PNG or PDF, by the ending of *path*. Black lines reach from the worst round to the best one.
+
+    :raise ImportError: matplotlib is not installed: the extra ``benchmarks``.
+    """
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(11, 1.6 + 0.75 * len(figures)), layout="constrained")
+    rates, costs = picture.subplots(1, 2, sharey=True)
+    for row, servers in enumerate(figures.values()):
+        compared = "dnsmasq" if "dnsmasq" in servers else next(reversed(servers))
+        unit = median(map(rate, servers[compared])) or 1.0
+        for place, (name, rounds) in enumerate(servers.items()):
+            at = row + 0.2 * (place - (len(servers) - 1) / 2)
+            for axes, values in ((rates, [rate(r) / unit for r in rounds]), (costs, [cost(r) for r in rounds])):
+                middle = median(values)
+                spread = [[middle - min(values)], [max(values) - middle]]
+                label = name if row == 0 and axes is rates else None
+                axes.barh(at, middle, 0.18, xerr=spread, color=_COLOURS[name], label=label, error_kw={"lw": 0.8})
+    rates.axvline(1, color="black", lw=0.6)
+    rates.set_yticks(range(len(figures)), list(figures))
+    rates.invert_yaxis()
+    rates.set_xlabel("rate, dnsmasq = 1 (atftpd = 1 where dnsmasq has no windows)")
+    costs.set_xlabel("the server's CPU time: ms a file, or a missing one")
+    costs.set_xscale("log")
+    picture.legend(loc="outside upper center", ncols=4, frameon=False)
+    picture.savefig(path)
+
+
+def rate(figure: dict[str, Any]) -> float:
+    """Megabytes a second; of missing files, answers."""
+    amount = figure["octets"] / 1e6 if figure["octets"] else figure["done"]
+    return float(amount / figure["seconds"])
+
+
+def cost(figure: dict[str, Any]) -> float:
+    """Milliseconds of the server for each file."""
+    return float(figure["server_cpu"] * 1e3 / max(1, figure["done"]))
