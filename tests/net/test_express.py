@@ -212,6 +212,84 @@ def test_it_is_taken(root, address, window, round_trip, monkeypatch):
         server.close()
 
 
+class Watched(Server):
+    """Notes what each look at the socket has found. *near* is called after each that has found nothing."""
+
+    def watch(self, near=lambda: None):
+        self.looks = []
+        take = self.port._inbox.take
+
+        def watched(descriptor):
+            self.looks.append(take(descriptor))
+            if not self.looks[-1]:
+                near()
+            return self.looks[-1]
+
+        self.port._inbox.take = watched
+
+    def wake_up(self, what=0):
+        """One datagram of the first client, and one wake-up of the port; how many looks found how much."""
+        del self.looks[:]
+        self.clients[0].send(what if isinstance(what, bytes) else tftp.ack(self.heard[0] + what))
+        self.port.doRead()
+        self.took()
+        return self.looks
+
+
+@pytest.fixture
+def watched(root):
+    """The first client's transfer is under way."""
+    server = Watched(Images(1 << 20), Adaptive(), root)
+    server.send([(0, request(64 * 40, 8, None))])
+    for _ in range(3):
+        server.took()
+        server.send([(0, 0)])
+    server.took()
+    server.port._missed = server.port._rest = 0
+    yield server
+    server.close()
+
+
+def test_a_near_client_is_answered_without_a_turn_of_the_reactor(watched):
+    """On a quiet machine most of a single transfer's time was that of falling asleep and being woken."""
+
+    def answer():
+        watched.took()
+        watched.clients[0].send(tftp.ack(watched.heard[0]))
+
+    watched.watch(answer)
+    before = watched.heard[0]
+    looks = watched.wake_up()
+    assert watched.heard[0] - before == sum(looks)
+    # Other ports get their turn after a while.
+    assert 20 < sum(looks) < 50
+
+
+def test_one_that_does_not_answer_at_once_is_looked_for_less_and_less(watched):
+    watched.watch()
+    assert [len(watched.wake_up()) for _ in range(12)] == [34, 2, 34, 2, 2, 2, 34, 2, 2, 2, 2, 2]
+
+
+def test_one_that_answers_again_is_looked_for_as_before(watched):
+    answers = [False, True, True, False]
+
+    def answer():
+        if answers and answers.pop(0):
+            watched.took()
+            watched.clients[0].send(tftp.ack(watched.heard[0]))
+
+    watched.watch(answer)
+    assert watched.wake_up()[:4] == [1, 0, 0, 1]
+    assert len(watched.wake_up()) == 2
+    assert len(watched.wake_up()) == 34
+
+
+def test_nobody_is_looked_for_where_no_transfer_is_under_way(watched):
+    watched.watch()
+    watched.wake_up(tftp.error(0, "enough"))
+    assert watched.wake_up(request(5, None, None)) == [1, 0]
+
+
 def test_a_transfer_that_has_ended_takes_nothing_any_more(root):
     server = Server(Images(1 << 20), Adaptive(), root)
     try:
