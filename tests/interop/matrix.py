@@ -116,6 +116,8 @@ def main(words: Sequence[str], show: Callable[[str], object] = print) -> int:
     servers = list(SERVERS) if arguments.server == "both" else [arguments.server]
     boots = [boot for boot in BOOTS if not arguments.boot or boot.name in arguments.boot]
     cells = [Cell(*choice) for choice in itertools.product(boots, servers, arguments.loss)]
+    if arguments.logs is not None:
+        arguments.logs.mkdir(parents=True, exist_ok=True)
     logs = Path(tempfile.mkdtemp(prefix="bootfw-firmware-", dir=arguments.logs))
     results = []
     with ThreadPoolExecutor(arguments.jobs) as pool:
