@@ -5,9 +5,11 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.layers import dhcp6
+from scapy.layers.dhcp6 import dhcp6opts_by_code
 
 from bootfw.errors import ConfigError
-from bootfw.wire.options6 import Option
+from bootfw.wire.options6 import Option, options_bytes
 from bootfw.wire.optiontypes6 import OPTIONS6, option_values6
 
 ONE, TWO = "fd77" + "00" * 13 + "01", "fd77" + "00" * 13 + "02"
@@ -83,3 +85,26 @@ values = plain | st.lists(plain, max_size=3) | st.dictionaries(kinds, plain | st
 def test_any_table_becomes_octets_or_is_refused(table):
     with contextlib.suppress(ConfigError):
         assert all(0 < code < 65536 and octets for code, octets in option_values6(table).items())
+
+
+SAMPLES = {
+    "addresses": (["fd77::1", "fd77::2"], ["fd77::1", "fd77::2"]),
+    "domain": ("lab.example", ["lab.example."]),
+    "domains": (["lab.example", "b.example"], ["lab.example.", "b.example."]),
+    "text": ("https://lab.example/x", ["https://lab.example/x"]),
+    "uint32": (86400, [86400]),
+}
+"""Type -> what is configured, and what scapy reads."""
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, (code, kind) in OPTIONS6.items() if code in dhcp6opts_by_code and kind in SAMPLES]
+)
+def test_scapy_reads_the_same(name):
+    """An oracle for what stands in the option of each code."""
+    code, kind = OPTIONS6[name]
+    value, expected = SAMPLES[kind]
+    seen = getattr(dhcp6, dhcp6opts_by_code[code])(options_bytes(option_values6({name: value}).items()))
+    read = getattr(seen, seen.fields_desc[2].name)
+    read = read.decode() if isinstance(read, bytes) else read
+    assert (seen.optcode, read if isinstance(read, list) else [read]) == (code, expected)
