@@ -15,15 +15,13 @@ import json
 import resource
 import socket
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from servers import Server
+from servers import Server, bootfw
 
-PORT = 20469
 SESSIONS = 10_000
 READERS = 1_000
 IMAGE = 1 << 30
@@ -51,11 +49,11 @@ def main() -> int:
             "bound after s": statistics.median(bound for bound, _ in starts),
             "answers after s": statistics.median(answers for _, answers in starts),
         }
-        with Running(work, asked.workers) as server:
-            figures["idle, share of a core"] = server.share_of_a_core()
-            figures["resident MB"] = server.memory() / 1e6
+        with running(work, asked.workers) as server:
+            figures["idle, share of a core"] = share_of_a_core(server)
+            figures["resident MB"] = memory(server) / 1e6
             figures |= idle_sessions(server)
-        with Running(work, asked.workers) as server:
+        with running(work, asked.workers) as server:
             figures |= many_readers(server)
     for name, figure in figures.items():
         print(f"{name:40} {figure:10.4g}")
@@ -64,42 +62,31 @@ def main() -> int:
     return 0
 
 
-class Running(Server):
-    """bootfw."""
+def running(work: Path, workers: int) -> Server:
+    """bootfw, once it answers a request, whichever process that is for."""
+    server = bootfw(work / "root", work, workers)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(0.02)
+        while True:
+            client.sendto(b"\0\1missing\0octet\0", ("127.0.0.1", server.port))
+            try:
+                client.recv(600)
+            except TimeoutError:
+                continue
+            return server
 
-    def __init__(self, work: Path, workers: int) -> None:
-        configuration = work / "bootfw.toml"
-        configuration.write_text(
-            f'[bootfw]\nworkers = {workers}\n[tftp]\nlisten = ["127.0.0.1:{PORT}"]\n[dhcp]\nmode = "off"\n'
-            f'[http]\nlisten = []\n[[backend]]\nuse = "directory"\nroot = "{work / "root"}"\n'
-        )
-        twistd = Path(sys.executable).with_name("twistd")
-        command = [twistd, "--nodaemon", "--pidfile=", "bootfw", "-c", configuration]
-        super().__init__("bootfw", command, PORT, work / "bootfw.log")
-        self.wait_for_an_answer()
 
-    def wait_for_an_answer(self) -> None:
-        """Until it answers a request, whichever process that is for."""
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(0.02)
-            while True:
-                client.sendto(b"\0\1missing\0octet\0", ("127.0.0.1", PORT))
-                try:
-                    client.recv(600)
-                except TimeoutError:
-                    continue
-                return
+def share_of_a_core(server: Server) -> float:
+    """CPU time over wall time, while nobody asks anything."""
+    time.sleep(2)
+    before = server.cpu_seconds()
+    time.sleep(IDLE_SECONDS)
+    return (server.cpu_seconds() - before) / IDLE_SECONDS
 
-    def share_of_a_core(self) -> float:
-        """CPU time over wall time, while nobody asks anything."""
-        time.sleep(2)
-        before = self.cpu_seconds()
-        time.sleep(IDLE_SECONDS)
-        return (self.cpu_seconds() - before) / IDLE_SECONDS
 
-    def memory(self) -> int:
-        """Octets."""
-        return sum(_memory(pid) for pid in self.processes())
+def memory(server: Server) -> int:
+    """Octets."""
+    return sum(_memory(pid) for pid in server.processes())
 
 
 def _memory(pid: int) -> int:
@@ -110,15 +97,15 @@ def _memory(pid: int) -> int:
 def start(work: Path, workers: int) -> tuple[float, float]:
     """Seconds until the port is bound, and until a request is answered."""
     began = time.monotonic()
-    with Running(work, workers) as server:
+    with running(work, workers) as server:
         return server.bound_after, time.monotonic() - began
 
 
-def request(filename: str, options: str) -> socket.socket:
+def request(server: Server, filename: str, options: str) -> socket.socket:
     """A client whose request has been answered with an OACK."""
     client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     client.settimeout(10)
-    client.connect(("127.0.0.1", PORT))
+    client.connect(("127.0.0.1", server.port))
     words = f"{filename} octet {options}".split()
     client.send(b"\0\1" + b"".join(word.encode() + b"\0" for word in words))
     answer = client.recv(2000)
@@ -127,22 +114,22 @@ def request(filename: str, options: str) -> socket.socket:
     return client
 
 
-def idle_sessions(server: Running) -> dict[str, float]:
+def idle_sessions(server: Server) -> dict[str, float]:
     """Clients that have been told what is agreed, and are silent, as while a menu waits for its user."""
-    request("small", "blksize 1408 timeout 255").close()
-    before = server.memory()
-    clients = [request("small", "blksize 1408 timeout 255") for _ in range(SESSIONS)]
-    memory = server.memory() - before
-    share = server.share_of_a_core()
+    request(server, "small", "blksize 1408 timeout 255").close()
+    before = memory(server)
+    clients = [request(server, "small", "blksize 1408 timeout 255") for _ in range(SESSIONS)]
+    taken = memory(server) - before
+    share = share_of_a_core(server)
     for client in clients:
         client.close()
-    return {"idle session, octets": memory / SESSIONS, f"{SESSIONS} idle sessions, share of a core": share}
+    return {"idle session, octets": taken / SESSIONS, f"{SESSIONS} idle sessions, share of a core": share}
 
 
-def many_readers(server: Running) -> dict[str, float]:
+def many_readers(server: Server) -> dict[str, float]:
     """Clients that have come to different places of one image."""
-    before = server.memory()
-    clients = [request("image", "blksize 1408 windowsize 64") for _ in range(READERS)]
+    before = memory(server)
+    clients = [request(server, "image", "blksize 1408 windowsize 64") for _ in range(READERS)]
     for number, client in enumerate(clients):
         client.send(b"\0\4\0\0")
         for _ in range(number % 50):
@@ -150,10 +137,10 @@ def many_readers(server: Running) -> dict[str, float]:
             for _ in range(64):
                 block = client.recv(2000)
             client.send(b"\0\4" + block[2:4])
-    memory = server.memory() - before
+    taken = memory(server) - before
     for client in clients:
         client.close()
-    return {f"{READERS} transfers of 1 GiB, MB": memory / 1e6}
+    return {f"{READERS} transfers of 1 GiB, MB": taken / 1e6}
 
 
 if __name__ == "__main__":

@@ -114,13 +114,16 @@ class Server:
         self._account.close()
 
 
-def bootfw(root: Path, work: Path) -> Server:
-    """This checkout, in the environment that runs the benchmark."""
+def bootfw(root: Path, work: Path, workers: int = 1) -> Server:
+    """This checkout, in the environment that runs the benchmark.
+
+    :param workers: processes; 0: as many as it chooses.
+    """
     port = 20169
     configuration = work / "bootfw.toml"
     configuration.write_text(
-        f'[bootfw]\nworkers = 1\n[tftp]\nlisten = ["127.0.0.1:{port}"]\n[dhcp]\nmode = "off"\n[http]\nlisten = []\n'
-        f'[[backend]]\nuse = "directory"\nroot = "{root}"\n'
+        f'[bootfw]\nworkers = {workers}\n[tftp]\nlisten = ["127.0.0.1:{port}"]\n[dhcp]\nmode = "off"\n'
+        f'[http]\nlisten = []\n[[backend]]\nuse = "directory"\nroot = "{root}"\n'
     )
     twistd = Path(sys.executable).with_name("twistd")
     command = [twistd, "--nodaemon", "--pidfile=", "bootfw", "-c", configuration]

@@ -104,8 +104,8 @@ class BootService(MultiService):
             verifyObject(ILeaseStore, self._leases)
         self._control = control
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
-        observed = Publisher(reactor, [*_named(observers, IBootObserver), *listening])
-        self._publisher = crew.telling if isinstance(crew, Worker) else observed
+        observing = [*_named(observers, IBootObserver), *listening]
+        self._publisher = crew.telling if isinstance(crew, Worker) else Publisher(reactor, observing)
         self._crew = crew
         self._loaders = Loaders(reactor.seconds, self._telling("loader"))
         self._attendants = Attendants(reactor, self._resolvers, self._publisher.publish)

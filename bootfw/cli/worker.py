@@ -38,7 +38,6 @@ class Program:
     channel: Channel = field(init=False)
     _service: BootService | None = field(default=None, init=False)
     _worker: Worker | None = field(default=None, init=False)
-    _telling: Telling | None = field(default=None, init=False)
 
     def run(self) -> int:
         """Until the pipe is closed; the exit code."""
@@ -70,7 +69,7 @@ class Program:
         for name, place, descriptor in listening:
             sockets[name, place] = sock = socket.socket(fileno=descriptor)
             sock.setblocking(False)
-        telling = self._telling = Telling(reactor, self.channel)
+        telling = Telling(reactor, self.channel)
         worker = self._worker = Worker(self.channel, telling, sockets)
         transport: Any = self.channel.transport
         transport.registerProducer(telling, True)
@@ -109,8 +108,6 @@ class Program:
             service.stopService().addBoth(self._ended)
 
     def _ended(self, result: Any) -> None:
-        if self._telling is not None:
-            self._telling.flush()
         transport: Any = self.channel.transport
         transport.loseConnection()
 

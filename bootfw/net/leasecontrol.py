@@ -21,6 +21,13 @@ from bootfw.records import (
 )
 
 
+def server_for(
+    reservation: Reservation, server: AddressServer, server6: AddressServer6 | None
+) -> AddressServer | AddressServer6:
+    """That of its family; without one for IPv6 that of IPv4, which says that it has no such subnet."""
+    return server if reservation.family == 4 or server6 is None else server6
+
+
 class LeaseControl:
     """Looks into an AddressServer, and changes it and its store together.
 
@@ -86,7 +93,7 @@ class LeaseControl:
         """Add a reservation; it counts at once."""
         try:
             reservation = reservation_of(given)
-            server = self._server_of(reservation)
+            server = server_for(reservation, self._server, self._server6)
             clash = clashing(reservation, server.reservations())
             if clash:
                 raise ControlError(clash)
@@ -115,11 +122,7 @@ class LeaseControl:
     def _servers(self) -> Sequence[AddressServer | AddressServer6]:
         return [self._server] if self._server6 is None else [self._server, self._server6]
 
-    def _server_of(self, reservation: Reservation) -> AddressServer | AddressServer6:
-        """That of its family; without one for IPv6 that of IPv4, which says that it has no such subnet."""
-        return self._server if reservation.family == 4 or self._server6 is None else self._server6
-
     def _take_back(self, result: Any, reservation: Reservation) -> Any:
         self._reservations.remove(reservation)
-        self._server_of(reservation).unreserve(reservation)
+        server_for(reservation, self._server, self._server6).unreserve(reservation)
         return result

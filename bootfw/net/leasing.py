@@ -20,7 +20,7 @@ from bootfw.net.admission import Admission
 from bootfw.net.control import Operation
 from bootfw.net.duid import own_duid
 from bootfw.net.interfaces import own_addresses, own_addresses6
-from bootfw.net.leasecontrol import LeaseControl
+from bootfw.net.leasecontrol import LeaseControl, server_for
 from bootfw.net.ledger import Ledger
 from bootfw.net.probe import Probe
 from bootfw.settings import DHCP6Settings, DHCPSettings
@@ -72,8 +72,7 @@ class Leasing:
             kept = tuple(store.reservations())
             for reservation in kept:
                 try:
-                    server = self.server if reservation.family == 4 or server6 is None else server6
-                    server.reserve(reservation)
+                    server_for(reservation, self.server, server6).reserve(reservation)
                 except ValueError as error:
                     self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
             control = LeaseControl(reactor, self.server, store, kept, server6)

@@ -89,7 +89,11 @@ class Telling:
             return
         if type(event) is TransferBegun:
             self.flush()
-        elif not self._waiting:
+        else:
+            self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        if not self._waiting:
             self._waiting = True
             self._reactor.callLater(0, self._tell)
 
@@ -116,9 +120,8 @@ class Telling:
     def resumeProducing(self) -> None:
         """Tell what was kept."""
         self._paused = False
-        if self._events and not self._waiting:
-            self._waiting = True
-            self._reactor.callLater(0, self._tell)
+        if self._events:
+            self._tell_soon()
 
     def stopProducing(self) -> None:
         """Nobody reads any more."""

@@ -46,6 +46,15 @@ COMMON: Mapping[str, Encoder] = {
 """Type -> encoder, of those types that DHCPv4 and DHCPv6 have in common."""
 
 
+def address_encoders(encode: Callable[[str], bytes]) -> Mapping[str, Encoder]:
+    """Those of one address, and of some, of the family that *encode* takes."""
+
+    def encode_all(value: str | list[str]) -> bytes:
+        return b"".join(map(encode, [value] if isinstance(value, str) else value))
+
+    return {"address": (str, encode), "addresses": (str | list[str], encode_all)}
+
+
 def named(listed: Mapping[str, str]) -> dict[str, tuple[int, str]]:
     """Name -> code and type, of ``{"text": "host-name=12 ..."}``."""
     return {

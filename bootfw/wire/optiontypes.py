@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from bootfw.wire.options import address_bytes
-from bootfw.wire.optiontable import COMMON, Encoder, OptionTable, named
+from bootfw.wire.optiontable import COMMON, Encoder, OptionTable, address_encoders, named
 
 _NAMES: Mapping[str, str] = {
     "address": "swap-server=16 broadcast-address=28 router-solicitation-address=32",
@@ -41,10 +41,6 @@ def _address(value: str) -> bytes:
         raise ValueError(f'must be an IPv4 address, such as "10.77.0.1", not "{value}"') from None
 
 
-def _addresses(value: str | list[str]) -> bytes:
-    return b"".join(map(_address, [value] if isinstance(value, str) else value))
-
-
 def _routes(values: list[str]) -> bytes:
     """RFC 3442: the significant octets of the network behind their number of bits, then the router."""
     out = b""
@@ -62,8 +58,7 @@ def _routes(values: list[str]) -> bytes:
 
 
 _ENCODERS: Mapping[str, Encoder] = {
-    "address": (str, _address),
-    "addresses": (str | list[str], _addresses),
+    **address_encoders(_address),
     **COMMON,
     "routes": (list[str], _routes),
 }

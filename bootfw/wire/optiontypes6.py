@@ -8,7 +8,7 @@ from typing import Any
 
 from bootfw.wire.options import text_bytes
 from bootfw.wire.options6 import address_bytes, domains_bytes, strings_bytes
-from bootfw.wire.optiontable import COMMON, Encoder, OptionTable, named
+from bootfw.wire.optiontable import COMMON, Encoder, OptionTable, address_encoders, named
 
 _NAMES: Mapping[str, str] = {
     "addresses": "sip-server-a=22 dns-servers=23 nis-servers=27 nisp-servers=28 sntp-servers=31 bcmcs-server-a=34"
@@ -29,17 +29,12 @@ def _address(value: str) -> bytes:
         raise ValueError(f'must be an IPv6 address, such as "fd77::1", not "{value}"') from None
 
 
-def _addresses(value: str | list[str]) -> bytes:
-    return b"".join(map(_address, [value] if isinstance(value, str) else value))
-
-
 def _strings(values: list[str]) -> bytes:
     return strings_bytes(map(text_bytes, values))
 
 
 _ENCODERS: Mapping[str, Encoder] = {
-    "address": (str, _address),
-    "addresses": (str | list[str], _addresses),
+    **address_encoders(_address),
     **COMMON,
     "domain": (str, lambda value: domains_bytes([value])),
     "strings": (list[str], _strings),
