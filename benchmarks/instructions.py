@@ -157,8 +157,8 @@ def serve(root: str) -> None:
     from bootfw.backends.directory import DirectoryBackend
     from bootfw.backends.openat2 import walk
     from bootfw.net.datagram import DatagramPort
-    from bootfw.net.images import Images
-    from bootfw.net.layers import LayeredBackend
+    from bootfw.net.files.images import Images
+    from bootfw.net.files.layers import LayeredBackend
     from bootfw.net.tftp import TFTPProtocol
     from bootfw.observe.log import LogObserver
     from bootfw.observe.publisher import Publisher

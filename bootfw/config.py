@@ -17,8 +17,8 @@ from bootfw import defaults, environment, plugins
 from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
 from bootfw.errors import BootfwError, ConfigError, PluginError, format_path
 from bootfw.net.control import SOCKET
-from bootfw.net.https import tls
-from bootfw.net.workers import Workers, usual_number
+from bootfw.net.processes.workers import Workers, usual_number
+from bootfw.net.web.https import tls
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
 from bootfw.schema import Path as Place

@@ -21,24 +21,24 @@ from bootfw.net.clients import Clients
 from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
 from bootfw.net.dhcp6 import BootServer6Protocol, DHCP6Protocol
-from bootfw.net.duid import own_duid
+from bootfw.net.files.images import Images
+from bootfw.net.files.layers import LayeredBackend
+from bootfw.net.files.loaders import Loaders
+from bootfw.net.files.made import MadeFiles
 from bootfw.net.http import BootSite, listen_http
-from bootfw.net.https import renewed_certificate
-from bootfw.net.images import Images
 from bootfw.net.interfaces import Interfaces
-from bootfw.net.layers import LayeredBackend
-from bootfw.net.leasing import Leasing
-from bootfw.net.loaders import Loaders
-from bootfw.net.made import MadeFiles
-from bootfw.net.mtu import InterfaceMTU
-from bootfw.net.orphans import Orphan
+from bootfw.net.leases.duid import own_duid
+from bootfw.net.leases.leasing import Leasing
+from bootfw.net.processes.worker import Worker
+from bootfw.net.processes.workers import Workers
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.rtnetlink import Rtnetlink
 from bootfw.net.tftp import TFTPProtocol
-from bootfw.net.transferport import opener
-from bootfw.net.weburls import WebURLs
-from bootfw.net.worker import Worker
-from bootfw.net.workers import Workers
+from bootfw.net.transfers.orphans import Orphan
+from bootfw.net.transfers.transferport import opener
+from bootfw.net.udp.mtu import InterfaceMTU
+from bootfw.net.web.https import renewed_certificate
+from bootfw.net.web.weburls import WebURLs
 from bootfw.observe.publisher import Publisher
 from bootfw.personas.table import stock
 from bootfw.plugins import PluginContext, configure, load

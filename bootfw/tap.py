@@ -18,8 +18,8 @@ from twisted.python import usage
 from bootfw import __version__, defaults
 from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_config, settle
 from bootfw.errors import ConfigError, StateError
-from bootfw.net.https import tls
-from bootfw.net.openfiles import allow_many_files
+from bootfw.net.files.openfiles import allow_many_files
+from bootfw.net.web.https import tls
 from bootfw.observe.log import LogObserver
 from bootfw.observe.told import at
 from bootfw.plugins import PluginRow, list_plugins

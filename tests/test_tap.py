@@ -20,7 +20,7 @@ from twisted.application.service import IService
 from zope.interface.verify import verifyObject
 
 from bootfw import __version__
-from bootfw.net.openfiles import allow_many_files
+from bootfw.net.files.openfiles import allow_many_files
 from bootfw.tap import Daemon, Options, makeService
 
 TWISTD = Path(sys.executable).parent / "twistd"

@@ -22,7 +22,7 @@ from bootfw.lint.entries import User
 from bootfw.lint.finding import Finding
 from bootfw.lint.rules import lint
 from bootfw.lint.tree import Tree
-from bootfw.net.layers import LayeredBackend
+from bootfw.net.files.layers import LayeredBackend
 
 FOUND = 1
 """Exit code: something will not boot."""

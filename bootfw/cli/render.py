@@ -13,7 +13,7 @@ from bootfw.cli.table import printable
 from bootfw.config import Configuration, assemble, load_config
 from bootfw.errors import FileMissing, TransferError
 from bootfw.net.answers import later
-from bootfw.net.weburls import WebURLs
+from bootfw.net.web.weburls import WebURLs
 from bootfw.tftp.path import relative
 from bootfw.values import Address, Client, TransferRequest
 

@@ -1,4 +1,4 @@
-"""The program of a worker: ``python -m bootfw.cli.worker``, started by bootfw.net.workers and by nobody else.
+"""The program of a worker: ``python -m bootfw.cli.worker``, started by bootfw.net.processes.workers and by nobody else.
 
 It serves the files of a configuration on sockets that it is given, and ends when the one that started it does.
 """
@@ -15,10 +15,10 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, global
 from zope.interface import implementer
 
 from bootfw.config import Configuration, assemble
-from bootfw.net.channel import Channel, Incoming, Outgoing
-from bootfw.net.openfiles import allow_many_files
-from bootfw.net.orphans import Orphan
-from bootfw.net.worker import Place, Telling, Worker
+from bootfw.net.files.openfiles import allow_many_files
+from bootfw.net.processes.channel import Channel, Incoming, Outgoing
+from bootfw.net.processes.worker import Place, Telling, Worker
+from bootfw.net.transfers.orphans import Orphan
 from bootfw.service import BootService
 from bootfw.settings import DHCP6Settings, DHCPSettings
 from bootfw.values import Address

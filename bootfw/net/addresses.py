@@ -17,15 +17,15 @@ from bootfw.dhcp.server import AddressServer
 from bootfw.errors import WireError
 from bootfw.events import AddressTaken, Event, FileWithheld, OfferMade, RequestClassified, RequestIgnored
 from bootfw.interfaces import IBatchReceiver
-from bootfw.net.causes import Causes
 from bootfw.net.clients import Clients
 from bootfw.net.dhcp import DHCPProtocol
 from bootfw.net.interfaces import Interfaces
-from bootfw.net.ledger import Batch, Ledger
-from bootfw.net.neighbour import Neighbours
-from bootfw.net.probe import Probe
+from bootfw.net.leases.causes import Causes
+from bootfw.net.leases.ledger import Batch, Ledger
+from bootfw.net.leases.probe import Probe
 from bootfw.net.resolving import Answer as Told
 from bootfw.net.resolving import ResolverChain
+from bootfw.net.udp.neighbour import Neighbours
 from bootfw.personas.table import Personas
 from bootfw.settings import DHCPSettings
 from bootfw.values import Address, BootRequest, Via

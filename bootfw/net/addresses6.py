@@ -13,9 +13,9 @@ from bootfw.dhcp.reply6 import assignment6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.events import FileWithheld, OfferMade, RequestClassified, RequestIgnored
-from bootfw.net.causes import Causes
 from bootfw.net.dhcp6 import Asked, DHCP6Protocol
-from bootfw.net.ledger import Batch, Ledger
+from bootfw.net.leases.causes import Causes
+from bootfw.net.leases.ledger import Batch, Ledger
 from bootfw.values import Address, BootFile, BootRequest, Via
 from bootfw.wire.dhcp6 import Message, MessageType
 from bootfw.wire.options6 import Option

@@ -24,11 +24,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.interfaces import IBatchReceiver, IViaTransport
-from bootfw.net import mmsg
-from bootfw.net.express import Express, Left
-from bootfw.net.packetinfo import IPV6, NOWHERE, Cache
-from bootfw.net.sender import Counters, Sender
-from bootfw.net.udpsocket import family_of, open_socket
+from bootfw.net.udp import mmsg
+from bootfw.net.udp.express import Express, Left
+from bootfw.net.udp.packetinfo import IPV6, NOWHERE, Cache
+from bootfw.net.udp.sender import Counters, Sender
+from bootfw.net.udp.udpsocket import family_of, open_socket
 from bootfw.values import Address, Via
 
 # Datagrams read in one wake-up, so that timers and other ports get their turn.

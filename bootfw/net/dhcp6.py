@@ -19,10 +19,10 @@ from bootfw.errors import WireError
 from bootfw.events import Event, OfferMade, OfferWithheld, RequestClassified, RequestIgnored
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.clients import Clients
-from bootfw.net.groups import Groups
 from bootfw.net.interfaces import Interfaces, IPv6Address, ipv6_addresses
 from bootfw.net.malformed import MalformedCounter
 from bootfw.net.resolving import Answer, ResolverChain
+from bootfw.net.udp.groups import Groups
 from bootfw.net.undecided import Undecided
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import DHCP6Settings

@@ -19,10 +19,10 @@ from bootfw.events import Event, HandshakeFailed, TransferRefused
 from bootfw.interfaces import IBackend
 from bootfw.net.alarm import Alarm
 from bootfw.net.clients import Clients
-from bootfw.net.download import PATIENCE, Download, Surroundings
-from bootfw.net.headers import refuse
-from bootfw.net.portholder import who_holds
 from bootfw.net.seldom import Seldom
+from bootfw.net.udp.portholder import who_holds
+from bootfw.net.web.download import PATIENCE, Download, Surroundings
+from bootfw.net.web.headers import refuse
 from bootfw.tftp.path import relative
 from bootfw.values import Address, Client, TransferRequest
 

@@ -13,7 +13,7 @@ from bootfw.errors import BootRefused
 from bootfw.events import Event, PluginFailed, ResolverAnswered, ResolverPassedOver
 from bootfw.interfaces import IBootFileResolver
 from bootfw.net.answers import later, traceback_of
-from bootfw.net.made import MadeFiles
+from bootfw.net.files.made import MadeFiles
 from bootfw.values import BootFile, BootMenu, BootRequest
 
 Answer = BootFile | BootMenu

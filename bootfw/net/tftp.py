@@ -18,19 +18,19 @@ from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded, Tra
 from bootfw.interfaces import IBackend, IBatchReceiver, IViaTransport, IWatchdogPolicy, IWritableBackend
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import later, traceback_of, transfer_error
-from bootfw.net.asked import Asked
 from bootfw.net.clients import Clients
-from bootfw.net.express import Express
-from bootfw.net.images import Images
+from bootfw.net.files.images import Images
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.malformed import MalformedCounter
-from bootfw.net.orphans import KEPT, WRAP, Orphan, Orphans, has_changed
-from bootfw.net.packetinfo import Cache
-from bootfw.net.receiving import WriteTransfer
-from bootfw.net.sending import ReadTransfer
-from bootfw.net.transfer import Surroundings, Transfer
-from bootfw.net.transferport import TransferProtocol, send
-from bootfw.net.treatment import capped, open_treated, wanted
+from bootfw.net.transfers.asked import Asked
+from bootfw.net.transfers.orphans import KEPT, WRAP, Orphan, Orphans, has_changed
+from bootfw.net.transfers.receiving import WriteTransfer
+from bootfw.net.transfers.sending import ReadTransfer
+from bootfw.net.transfers.transfer import Surroundings, Transfer
+from bootfw.net.transfers.transferport import TransferProtocol, send
+from bootfw.net.transfers.treatment import capped, open_treated, wanted
+from bootfw.net.udp.express import Express
+from bootfw.net.udp.packetinfo import Cache
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import TFTPSettings
 from bootfw.tftp.negotiation import Limits, negotiate

@@ -22,7 +22,7 @@ from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.leases.leasefile import LeaseFile, row_of
 from bootfw.leases.sqlite import SqliteLeases
 from bootfw.net.control import listen_control
-from bootfw.net.leasecontrol import LeaseControl
+from bootfw.net.leases.leasecontrol import LeaseControl
 from bootfw.records import lease_record
 
 NOW = 1_763_640_000.0

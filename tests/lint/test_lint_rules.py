@@ -12,7 +12,7 @@ from bootfw.backends.memory import MemoryBackend
 from bootfw.lint.entries import User
 from bootfw.lint.rules import lint
 from bootfw.lint.tree import Tree
-from bootfw.net.layers import LayeredBackend
+from bootfw.net.files.layers import LayeredBackend
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.resolvers.by_client import ByClient
 from bootfw.resolvers.static import StaticResolver

@@ -31,7 +31,7 @@ from bootfw.events import (
 from bootfw.interfaces import IBatchReceiver, ILeaseStore
 from bootfw.lease import Lease, LeaseState
 from bootfw.net.addresses import AddressProtocol
-from bootfw.net.ledger import Ledger
+from bootfw.net.leases.ledger import Ledger
 from bootfw.net.resolving import ResolverChain
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile

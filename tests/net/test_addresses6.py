@@ -22,7 +22,7 @@ from bootfw.events import (
     RequestIgnored,
 )
 from bootfw.net.addresses6 import Address6Protocol
-from bootfw.net.ledger import Ledger
+from bootfw.net.leases.ledger import Ledger
 from bootfw.values import Via
 from bootfw.wire.dhcp6 import MessageType, Relay
 from bootfw.wire.options6 import (

@@ -17,8 +17,9 @@ from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
 from bootfw.interfaces import IViaTransport
-from bootfw.net import datagram, mmsg
+from bootfw.net import datagram
 from bootfw.net.datagram import DatagramPort, listen
+from bootfw.net.udp import mmsg
 from bootfw.testing import MemoryNetwork
 from bootfw.values import Via
 

@@ -14,10 +14,10 @@ from twisted.internet.task import Clock
 from bootfw import readers
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.events import TransferEnded
-from bootfw.net import images
 from bootfw.net.datagram import DatagramPort
-from bootfw.net.images import Images
-from bootfw.net.openfiles import allow_many_files
+from bootfw.net.files import images
+from bootfw.net.files.images import Images
+from bootfw.net.files.openfiles import allow_many_files
 from bootfw.net.tftp import TFTPProtocol
 from bootfw.tftp.read import Input, ReadSession, State
 from bootfw.values import Agreed, Outcome

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootfw import readers
-from bootfw.net import images
-from bootfw.net.images import Images, last_together
+from bootfw.net.files import images
+from bootfw.net.files.images import Images, last_together
 from bootfw.readers import FileReader
 from bootfw.tftp.blocks import Blocks, frame
 

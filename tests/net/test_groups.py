@@ -5,10 +5,10 @@ import subprocess
 import pytest
 from twisted.internet.task import Clock
 
-from bootfw.net.duid import own_duid
-from bootfw.net.groups import Groups
 from bootfw.net.interfaces import Interfaces, ipv6_addresses
-from bootfw.net.udpsocket import open_socket
+from bootfw.net.leases.duid import own_duid
+from bootfw.net.udp.groups import Groups
+from bootfw.net.udp.udpsocket import open_socket
 
 GROUP = "ff02::1:2"
 

@@ -10,7 +10,7 @@ from twisted.logger import globalLogPublisher
 from webclient import Backend, Dated, Reader, Tagged, Web, parse, request
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
-from bootfw.net.download import CHUNK
+from bootfw.net.web.download import CHUNK
 from bootfw.observe.told import transfer_line
 from bootfw.readers import MemoryReader
 from bootfw.values import Agreed, Outcome, TransferRequest
@@ -416,7 +416,7 @@ def test_no_more_is_read_than_the_client_takes():
 
 
 def test_answers_that_are_there_already_do_not_pile_up(monkeypatch):
-    monkeypatch.setattr("bootfw.net.download.CHUNK", 1)
+    monkeypatch.setattr("bootfw.net.web.download.CHUNK", 1)
     data = THOUSAND * 5
     assert Web(Reader(data, succeed, len(data))).get().body == data
 

@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing
 from bootfw.interfaces import IBackend, IWritableBackend
-from bootfw.net.layers import LayeredBackend
+from bootfw.net.files.layers import LayeredBackend
 
 
 @implementer(IBackend)

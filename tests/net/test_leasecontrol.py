@@ -13,7 +13,7 @@ from bootfw.errors import LeaseStoreError
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.leases.memory import MemoryLeases
 from bootfw.net.control import ControlError
-from bootfw.net.leasecontrol import LeaseControl
+from bootfw.net.leases.leasecontrol import LeaseControl
 from bootfw.records import reservation_record
 
 NOW = 1_763_640_000.0

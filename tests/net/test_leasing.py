@@ -11,8 +11,9 @@ from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError, LeaseStoreError
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.leases.memory import MemoryLeases
-from bootfw.net import interfaces, leasing
-from bootfw.net.leasing import Leasing
+from bootfw.net import interfaces
+from bootfw.net.leases import leasing
+from bootfw.net.leases.leasing import Leasing
 from bootfw.service import BootService
 from bootfw.settings import DHCP6Settings, DHCPSettings, Settings
 from bootfw.testing import FakePeer, MemoryNetwork

@@ -7,8 +7,8 @@ from twisted.internet.task import Clock
 from bootfw.backends.memory import MemoryBackend
 from bootfw.errors import FileMissing
 from bootfw.events import SecondStageFound
-from bootfw.net.layers import LayeredBackend
-from bootfw.net.loaders import FORGOTTEN_AFTER, PLACES, REMEMBERED, SHIM_TAKES, Loaders
+from bootfw.net.files.layers import LayeredBackend
+from bootfw.net.files.loaders import FORGOTTEN_AFTER, PLACES, REMEMBERED, SHIM_TAKES, Loaders
 from bootfw.values import TransferRequest
 
 

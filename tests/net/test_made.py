@@ -3,7 +3,7 @@
 import pytest
 
 from bootfw.errors import FileMissing
-from bootfw.net.made import MadeFiles
+from bootfw.net.files.made import MadeFiles
 
 
 def content(made: MadeFiles, path: str) -> bytes | None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import InvalidAddressError
 
-from bootfw.net.packetinfo import IPV4, IPV6, Cache, control_message
+from bootfw.net.udp.packetinfo import IPV4, IPV6, Cache, control_message
 from bootfw.values import Via
 
 PORTS = st.integers(0, 65535)

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from bootfw.net.neighbour import Neighbours
-from bootfw.net.probe import Probe
+from bootfw.net.leases.probe import Probe
+from bootfw.net.udp.neighbour import Neighbours
 
 SERVER, CLIENT, NOBODY = "10.9.0.1", "10.9.0.9", "10.9.0.77"
 STRANGER = b"\2\0\0\0\0\1"

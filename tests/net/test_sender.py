@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from bootfw.net import mmsg
-from bootfw.net.packetinfo import IPV4, Cache
-from bootfw.net.sender import Counters, Sender
+from bootfw.net.udp import mmsg
+from bootfw.net.udp.packetinfo import IPV4, Cache
+from bootfw.net.udp.sender import Counters, Sender
 from bootfw.values import Via
 
 UDP_SEGMENT = 103

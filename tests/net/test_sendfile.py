@@ -12,9 +12,9 @@ from webclient import Backend, request
 from webservice import where
 
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.net import download
-from bootfw.net.download import CHUNK
-from bootfw.net.sendfile import MOST, FileSender, file_sender
+from bootfw.net.web import download
+from bootfw.net.web.download import CHUNK
+from bootfw.net.web.sendfile import MOST, FileSender, file_sender
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.settings import HTTPSettings
 from bootfw.values import Outcome

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bootfw.net.weburls import WebURLs
+from bootfw.net.web.weburls import WebURLs
 
 
 def urls(*listening, server="10.77.0.1", names=()):

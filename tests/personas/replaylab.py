@@ -13,7 +13,7 @@ from bootfw.leases.memory import MemoryLeases
 from bootfw.net.addresses import AddressProtocol
 from bootfw.net.clients import Clients
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
-from bootfw.net.ledger import Ledger
+from bootfw.net.leases.ledger import Ledger
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.tftp import TFTPProtocol
 from bootfw.personas.rule import Rule

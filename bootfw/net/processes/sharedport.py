@@ -8,7 +8,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
 
 from bootfw.net.http import open_stream_socket
-from bootfw.net.udpsocket import open_socket
+from bootfw.net.udp.udpsocket import open_socket
 
 
 @define(eq=False)

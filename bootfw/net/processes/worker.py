@@ -8,8 +8,8 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
 from bootfw.events import BackendProblem, Event, EventsDropped, ListenerBound, ListenerClosed, TransferBegun
-from bootfw.net.channel import Channel
-from bootfw.net.workers import Hear, without_lookup
+from bootfw.net.processes.channel import Channel
+from bootfw.net.processes.workers import Hear, without_lookup
 
 Place = tuple[str, tuple[str, int]]
 """(service, (address, port) as configured)."""

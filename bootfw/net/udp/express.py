@@ -8,10 +8,10 @@ told to the session when something else happens (``Lane.account``).
 from collections.abc import Callable
 from struct import Struct
 
-from bootfw.net import mmsg
-from bootfw.net.images import Piece
-from bootfw.net.packetinfo import Destination, control_message
-from bootfw.net.sender import LARGEST_RUN, NOT_SEGMENTED, SEGMENTATION, SEGMENTS, Controls, Sender
+from bootfw.net.files.images import Piece
+from bootfw.net.udp import mmsg
+from bootfw.net.udp.packetinfo import Destination, control_message
+from bootfw.net.udp.sender import LARGEST_RUN, NOT_SEGMENTED, SEGMENTATION, SEGMENTS, Controls, Sender
 from bootfw.values import Address, Via
 
 Take = Callable[[int, float], bool]

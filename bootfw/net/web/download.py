@@ -12,10 +12,10 @@ from zope.interface import implementer
 from bootfw.errors import FileMissing
 from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded, TransferRefused
 from bootfw.interfaces import IBackend, IReader
-from bootfw.net import headers
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import content, later, traceback_of, transfer_error
-from bootfw.net.sendfile import FileSender, file_sender
+from bootfw.net.web import headers
+from bootfw.net.web.sendfile import FileSender, file_sender
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
 from bootfw.wire.http import failed_precondition, requested_range
 

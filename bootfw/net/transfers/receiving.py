@@ -5,8 +5,8 @@ from typing import Any
 from attrs import define, field
 
 from bootfw.net.answers import later
-from bootfw.net.netascii import NetasciiWriter
-from bootfw.net.transfer import Transfer
+from bootfw.net.transfers.netascii import NetasciiWriter
+from bootfw.net.transfers.transfer import Transfer
 from bootfw.tftp import write
 from bootfw.values import Mode
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from attrs import define
 
-from bootfw.net import mmsg
-from bootfw.net.packetinfo import Cache, Destination, Family, control_message
+from bootfw.net.udp import mmsg
+from bootfw.net.udp.packetinfo import Cache, Destination, Family, control_message
 from bootfw.values import Address, Via
 
 # UDP_SEGMENT (udp(7)): at most 64 segments (newer kernels take more), and what fits into an IPv4 packet.

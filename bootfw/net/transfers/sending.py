@@ -6,10 +6,10 @@ from attrs import define, field
 
 from bootfw.interfaces import IReader
 from bootfw.net.answers import content, later
-from bootfw.net.express import Express, Lane
-from bootfw.net.images import Piece, last_together
-from bootfw.net.netascii import NetasciiReader
-from bootfw.net.transfer import Transfer
+from bootfw.net.files.images import Piece, last_together
+from bootfw.net.transfers.netascii import NetasciiReader
+from bootfw.net.transfers.transfer import Transfer
+from bootfw.net.udp.express import Express, Lane
 from bootfw.tftp import read
 from bootfw.tftp.blocks import Blocks, frame
 from bootfw.values import Agreed, Mode

@@ -5,17 +5,17 @@ from typing import Any
 
 from bootfw.errors import ConfigError
 from bootfw.events import Event
-from bootfw.net.weburls import WebURLs
+from bootfw.net.web.weburls import WebURLs
 from bootfw.settings import HTTPSettings
 
 
 def tls() -> Any:
-    """The module bootfw.net.certificate, which needs pyOpenSSL. It is loaded late: HTTPS is off as a rule.
+    """The module bootfw.net.web.certificate, which needs pyOpenSSL. It is loaded late: HTTPS is off as a rule.
 
     :raise ConfigError: pyOpenSSL is not there.
     """
     try:
-        from bootfw.net import certificate
+        from bootfw.net.web import certificate
     except ImportError as error:
         raise ConfigError(f'HTTPS needs pyOpenSSL: pip install "bootfw[tls]" ({error})', ("https-listen",)) from error
     return certificate

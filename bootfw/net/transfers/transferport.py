@@ -12,7 +12,7 @@ from zope.interface import implementer
 from bootfw.errors import TransferError
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.datagram import listen
-from bootfw.net.transfer import Transfer
+from bootfw.net.transfers.transfer import Transfer
 from bootfw.values import Address, Via
 from bootfw.wire import tftp as wire
 

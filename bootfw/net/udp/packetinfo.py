@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from twisted.internet.error import InvalidAddressError
 
-from bootfw.net.mmsg import source_key
+from bootfw.net.udp.mmsg import source_key
 from bootfw.values import Address, Via
 
 NOWHERE = Via("", 0, "")

@@ -16,13 +16,13 @@ from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError
 from bootfw.events import Event
 from bootfw.interfaces import ILeaseStore
-from bootfw.net.admission import Admission
 from bootfw.net.control import Operation
-from bootfw.net.duid import own_duid
 from bootfw.net.interfaces import own_addresses, own_addresses6
-from bootfw.net.leasecontrol import LeaseControl, server_for
-from bootfw.net.ledger import Ledger
-from bootfw.net.probe import Probe
+from bootfw.net.leases.admission import Admission
+from bootfw.net.leases.duid import own_duid
+from bootfw.net.leases.leasecontrol import LeaseControl, server_for
+from bootfw.net.leases.ledger import Ledger
+from bootfw.net.leases.probe import Probe
 from bootfw.settings import DHCP6Settings, DHCPSettings
 
 

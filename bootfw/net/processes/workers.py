@@ -18,9 +18,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from bootfw.events import Event, SecondStageFound, TransferBegun, TransferEnded, TransferRefused, WorkerLost
-from bootfw.net.channel import Channel, packed
-from bootfw.net.orphans import Orphan
-from bootfw.net.sharedport import SharedPort, open_shared
+from bootfw.net.processes.channel import Channel, packed
+from bootfw.net.processes.sharedport import SharedPort, open_shared
+from bootfw.net.transfers.orphans import Orphan
 from bootfw.values import Address, Client
 
 Hear = Mapping[str, Callable[..., None]]

@@ -7,8 +7,8 @@ from typing import Any
 
 from twisted.internet.error import CannotListenError
 
-from bootfw.net.packetinfo import IPV4, IPV6, Family, invalid_address
-from bootfw.net.portholder import who_holds
+from bootfw.net.udp.packetinfo import IPV4, IPV6, Family, invalid_address
+from bootfw.net.udp.portholder import who_holds
 
 # Octets. A rack that is switched on sends some 300 requests at once; the usual 208 KiB hold about half of them, because
 # each costs its bookkeeping too.

@@ -12,7 +12,7 @@ from bootfw.errors import AccessViolation, FileMissing
 from bootfw.events import Event, SecondStageFound
 from bootfw.interfaces import IWritableBackend
 from bootfw.net.answers import later
-from bootfw.net.loaders import Loader, Loaders
+from bootfw.net.files.loaders import Loader, Loaders
 
 _Place = tuple[int, str]
 """(position of a backend, the path to ask it for)."""

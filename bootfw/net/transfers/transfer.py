@@ -11,8 +11,8 @@ from bootfw.errors import TransferError
 from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import traceback_of, transfer_error
-from bootfw.net.express import Express
-from bootfw.net.images import Images
+from bootfw.net.files.images import Images
+from bootfw.net.udp.express import Express
 from bootfw.values import Address, Agreed, Outcome, TransferReport, TransferRequest, Treatment, Via
 from bootfw.wire import tftp as wire
 

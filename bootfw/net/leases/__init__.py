@@ -1,0 +1,1 @@
+"""The leases of a running server: given, written down, looked after."""
