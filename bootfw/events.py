@@ -279,6 +279,8 @@ class TransferRefused(Event):
     message: str
     detail: str = ""
     """What is wrong on our side, for the operator; "" when it is the request that is."""
+    persona: str = ""
+    """Name of the persona whose client is treated otherwise than usual by TFTP; else ""."""
 
 
 @frozen

@@ -47,6 +47,16 @@ def test_the_persona_of_a_special_treatment_is_named(written):
     assert found[0][1].endswith(", blksize 512, treated as u-boot-tftp")
 
 
+def test_those_who_are_treated_otherwise_share_no_line_with_others(written):
+    observer, found = written
+    grub = [evolve(refused(port), persona="grub") for port in (2, 3)]
+    observer.observe_many([refused(1), *grub, refused(4)])
+    assert found[0][1].splitlines() == [
+        "tftp 10.0.0.1:1 and 1 more ask for '/a': ERROR 1 File not found",
+        "tftp 10.0.0.1:2 and 1 more ask for '/a': ERROR 1 File not found, treated as grub",
+    ]
+
+
 def test_the_transfers_of_a_turn_are_written_together_in_their_order(written):
     observer, found = written
     observer.observe_many([ended(1), refused(2), ended(3)])

@@ -34,7 +34,7 @@ from bootfw.net.udp.packetinfo import Cache
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import TFTPSettings
 from bootfw.tftp.negotiation import Limits, negotiate
-from bootfw.values import Address, Outcome, TransferReport, TransferRequest, Via
+from bootfw.values import Address, Outcome, TransferReport, TransferRequest, Treatment, Via
 from bootfw.wire import tftp as wire
 
 Listen = Callable[[DatagramProtocol, str], Any]
@@ -202,10 +202,11 @@ class TFTPProtocol(DatagramProtocol):
         if self._orphans and (orphan := self._orphans.take(peer)) is not None:
             self._not_resumed(orphan.begun, "the client began anew")
         request = asked.by(peer, via, self._lookup, self._own_urls)
-        if asked.mode is None:
-            self._refuse(request, via, IllegalOperation(f"Mode {asked.mode_name[:20]!r} is not served"), now)
-            return
         treatment = self._personas.treatment(request)
+        if asked.mode is None:
+            told = IllegalOperation(f"Mode {asked.mode_name[:20]!r} is not served")
+            self._refuse(request, via, told, now, treatment)
+            return
         if treatment is not None and treatment.ignore_case:
             request = evolve(request, ignore_case=True)
         kind = WriteTransfer if request.write else ReadTransfer
@@ -242,7 +243,7 @@ class TFTPProtocol(DatagramProtocol):
             self._not_resumed(orphan.begun, "its worker ended, and then the client")
             return True
         request = evolve(orphan.begun.request, lookup=self._lookup, own_urls=self._own_urls)
-        transfer = ReadTransfer(request, b"", via, self._around)
+        transfer = ReadTransfer(request, b"", via, self._around, self._personas.treatment(request))
         transfer.begun, transfer.resumed = orphan.begun, orphan.block(data[2] << 8 | data[3])
         self._open(transfer, now)
         return True
@@ -314,15 +315,18 @@ class TFTPProtocol(DatagramProtocol):
             doing = f"open {transfer.request.filename!r}"
             self._publish(PluginFailed(now, plugin="backend", doing=doing, traceback=traceback_of(error)))
         if transfer.begun is None:
-            self._refuse(transfer.request, transfer.via, told, now)
+            self._refuse(transfer.request, transfer.via, told, now, transfer.treatment)
         else:
             self._write(wire.error(told.tftp_code, told.message), transfer.request.peer, transfer.via, 0)
             self._not_resumed(transfer.begun, told.message)
         transfer.finish()
 
-    def _refuse(self, request: TransferRequest, via: Via | None, told: TransferError, now: float) -> None:
+    def _refuse(
+        self, request: TransferRequest, via: Via | None, told: TransferError, now: float, treatment: Treatment | None
+    ) -> None:
         self._write(wire.error(told.tftp_code, told.message), request.peer, via, 0)
-        self._publish(TransferRefused(now, request, told.tftp_code, told.message, told.detail))
+        persona = treatment.persona if treatment is not None else ""
+        self._publish(TransferRefused(now, request, told.tftp_code, told.message, told.detail, persona))
 
     def _limits(self, transfer: Transfer) -> Limits:
         via = transfer.via

@@ -59,7 +59,10 @@ class Told:
 
     def _refuse(self, event: TransferRefused) -> None:
         request = event.request
-        key = request.filename, event.code, event.message, event.detail, request.write, request.protocol
+        key = (
+            *(event.code, event.message, event.detail, event.persona),
+            *(request.filename, request.write, request.protocol),
+        )
         known = self._refused.get(key)
         if known is not None:
             place, first, count = known
@@ -83,9 +86,7 @@ def transfer_line(report: TransferReport) -> str:
         text += f", windowsize {agreed.windowsize}"
     if report.retransmitted:
         text += f", {report.retransmitted} retransmitted"
-    if report.persona:
-        text += f", treated as {report.persona}"
-    return text
+    return text + _treated(report.persona)
 
 
 def refused_line(event: TransferRefused, count: int) -> str:
@@ -93,8 +94,12 @@ def refused_line(event: TransferRefused, count: int) -> str:
     request = event.request
     one, several = ("offers", "offer") if request.write else ("asks for", "ask for")
     who = f"{at(request.peer)} {one}" if count == 1 else f"{at(request.peer)} and {count - 1} more {several}"
-    detail = f" ({event.detail})" if event.detail else ""
-    return f"{request.protocol} {who} {request.filename!r}: ERROR {event.code} {event.message}{detail}"
+    why = (f" ({event.detail})" if event.detail else "") + _treated(event.persona)
+    return f"{request.protocol} {who} {request.filename!r}: ERROR {event.code} {event.message}{why}"
+
+
+def _treated(persona: str) -> str:
+    return f", treated as {persona}" if persona else ""
 
 
 def at(address: Address) -> str:

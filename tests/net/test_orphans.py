@@ -159,6 +159,18 @@ def test_a_file_that_has_gone(direct, tmp_path):
     assert ends(direct) == [(Outcome.FAILED, "File not found")]
 
 
+def test_a_file_that_stands_in_the_place_of_another(direct, tmp_path):
+    """GRUB's, which asks for its menu in the wrong directory."""
+    (tmp_path / "grub").mkdir()
+    (tmp_path / "file").rename(tmp_path / "grub/grub.cfg")
+    asked = evolve(REQUEST, filename="/grub.cfg", path="grub.cfg", options=(("blksize", "1024"), ("tsize", "0")))
+    direct.protocol.take_over([Orphan(TransferBegun(direct.clock.seconds() - 1, asked, AGREED), 0)])
+    assert direct.say(tftp.ack(5)) == [tftp.data(6, b"")]
+    assert direct.say(tftp.ack(6)) == []
+    (end,) = [event for event in direct.events if isinstance(event, TransferEnded)]
+    assert (end.report.outcome, end.report.persona) == (Outcome.COMPLETE, "grub")
+
+
 def test_other_clients_are_strangers_still(direct):
     direct.protocol.take_over([Orphan(TransferBegun(0.0, evolve(REQUEST, peer=("10.0.0.8", 2000)), AGREED), 0)])
     assert direct.say(tftp.ack(2)) == []

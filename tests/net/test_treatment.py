@@ -5,6 +5,7 @@ from tftpserver import Files, Pending, Raising, failed, numbered
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.errors import AccessViolation
+from bootfw.events import TransferRefused
 from bootfw.net.clients import Clients
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import Personas, stock
@@ -70,6 +71,21 @@ def test_what_is_tried_instead(serve):
     assert served.peer().download("a/boot.cfg") == b"path"
     assert served.peer().download("c/boot.cfg") == b"default"
     assert served.peer().ask("boot.cfg") == [MISSING]
+
+
+@memory
+@pytest.mark.parametrize(
+    ("name", "mode", "write", "code"),
+    [("missing", "octet", False, 1), ("file", "mail", False, 4), ("file", "octet", True, 2)],
+)
+def test_a_refusal_names_the_persona_too(serve, name, mode, write, code):
+    rule = Rule(name="x", tftp_options=("rollover",), max_blksize=512)
+    served = serve({"file": b"x"}, writable=False, personas=Personas((rule,)))
+
+    for options in ({"rollover": 0}, {}):
+        [refusal] = served.peer().ask(name, mode, write, **options)
+        assert refusal.code == code
+    assert [(event.code, event.persona) for event in served.of(TransferRefused)] == [(code, "x"), (code, "")]
 
 
 def test_garbage_behind_a_name_is_cut_off(serve):
