@@ -186,7 +186,7 @@ class AddressTaken(Event):
 
     address: str
     mac: str
-    """Of who uses it, or of the client that found out."""
+    """Of who uses it, or of the client that found out; "": it answered a ping, which does not tell."""
     declined: bool
     """The client found out; else it was probed before it was offered."""
 

@@ -352,6 +352,7 @@ class BootService(MultiService):
             interfaces=self._interfaces,
             personas=self._personas,
             probe=leasing.probe,
+            ping=leasing.ping,
             clients=self._clients,
             own_urls=self._urls.of,
         )

@@ -149,8 +149,8 @@ class DHCPSettings:
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
     relays need not be told so."""
     probe_seconds: float = field(default=0.2, validator=within(0, 5, "seconds"))
-    """How long an answer is waited for when an address is probed (ARP) before it is offered to a new client on our
-    wires, 0 to 5. 0: not at all. ROMs ask again after a second."""
+    """How long an answer is waited for when an address is probed before it is offered to a new client, 0 to 5: by ARP
+    on our wires, by ping behind relays. 0: not at all. ROMs ask again after a second."""
     new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
     """Unknown clients that are given an address in a second, for each interface, and for each relay and circuit; on an
     interface or relay with more than four times as many free addresses a quarter of these. Those we know are always

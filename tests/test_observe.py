@@ -5,7 +5,7 @@ from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.logger import Logger
 
-from bootfw.events import ListenerClosed, TransferEnded, TransferRefused
+from bootfw.events import AddressTaken, ListenerClosed, TransferEnded, TransferRefused
 from bootfw.observe.log import LogObserver
 from bootfw.observe.publisher import EVENTS_PER_TURN, QUEUE_LIMIT, Publisher
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
@@ -55,6 +55,20 @@ def test_those_who_are_treated_otherwise_share_no_line_with_others(written):
         "tftp 10.0.0.1:1 and 1 more ask for '/a': ERROR 1 File not found",
         "tftp 10.0.0.1:2 and 1 more ask for '/a': ERROR 1 File not found, treated as grub",
     ]
+
+
+@pytest.mark.parametrize(
+    ("mac", "declined", "how"),
+    [
+        ("02:00:00:00:00:01", False, "02:00:00:00:00:01 answers there"),
+        ("", False, "a ping is answered there"),
+        ("02:00:00:00:00:01", True, "02:00:00:00:00:01 has declined it"),
+    ],
+)
+def test_how_it_is_known_that_an_address_is_taken(written, mac, declined, how):
+    observer, found = written
+    observer.observe(AddressTaken(1.0, "10.78.0.100", mac, declined))
+    assert found == [("warn", f"dhcp 10.78.0.100 is used by somebody without a lease: {how}")]
 
 
 def test_the_transfers_of_a_turn_are_written_together_in_their_order(written):

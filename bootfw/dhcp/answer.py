@@ -66,8 +66,8 @@ class Answer:
     new: bool = False
     """The client did not have this address when it asked; false for a renewal."""
     probe: bool = False
-    """Nobody has lately been seen to use the address rightly: probe it before this OFFER leaves, then tell
-    :meth:`~bootfw.dhcp.server.AddressServer.probed`."""
+    """Somebody may use the address who has no right to it: probe it before this OFFER leaves, then tell
+    :meth:`~bootfw.dhcp.server.AddressServer.probed`. What the client itself answers does not count."""
     reservation: Reservation | None = None
     message: str = ""
     """Of a NAK: for the client and the operator."""

@@ -69,7 +69,7 @@ class Asking:
             binding.address,
             self._options(self._told(binding.subnet), reservation),
             new=not self._has(binding),
-            probe=not self._uses(binding) and not binding.probed,
+            probe=self._doubts(binding, reservation),
             reservation=reservation,
         )
 
@@ -254,6 +254,21 @@ class Asking:
         """The address is leased to the client now."""
         lease = binding.lease
         return lease is not None and self._has(binding) and lease.expires > self.now
+
+    def _doubts(self, binding: Binding, reservation: Reservation | None) -> bool:
+        """Whether to ask before the offer if somebody else uses the address.
+
+        On our wire an answer tells whose it is. Behind a relay it does not, and the client itself may be who answers: a
+        client has to stop when its lease is over (RFC 2131 section 4.4.5), but a system goes on that was told its
+        address by a boot program, or that is given by DHCP now what it had before. Asked about an address that was its
+        own last, or is reserved for it, it would lose it to itself, with what hangs on it: a root by NFS or iSCSI. So
+        there only what is new to a client is asked for, as ISC dhcpd does with what is reserved.
+        """
+        if binding.probed or self._uses(binding):
+            return False
+        if self.message.giaddr == NOWHERE:
+            return True
+        return not self._has(binding) and (reservation is None or reservation.address != binding.address)
 
     def _requested(self) -> str | None:
         raw = self.message.options.get(_REQUESTED)

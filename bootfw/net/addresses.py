@@ -22,7 +22,9 @@ from bootfw.net.dhcp import DHCPProtocol
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.leases.causes import Causes
 from bootfw.net.leases.ledger import Batch, Ledger
+from bootfw.net.leases.ping import Ping
 from bootfw.net.leases.probe import Probe
+from bootfw.net.leases.questions import Told as Used
 from bootfw.net.resolving import Answer as Told
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.udp.neighbour import Neighbours
@@ -72,7 +74,8 @@ class AddressProtocol(DHCPProtocol):
     :param server: our address where the port can't tell it, as for DHCPProtocol.
     :param addresses: decides who gets which.
     :param ledger: of the store of *addresses*.
-    :param probe: None: addresses are offered unprobed.
+    :param probe: for the clients on our wires; None: addresses are offered them unprobed.
+    :param ping: the same for those behind relays.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class AddressProtocol(DHCPProtocol):
         server: str = "",
         personas: Personas | None = None,
         probe: Probe | None = None,
+        ping: Ping | None = None,
         clients: Clients | None = None,
         own_urls: Callable[[str], tuple[str, str]] = lambda server: ("", ""),
     ) -> None:
@@ -106,6 +110,7 @@ class AddressProtocol(DHCPProtocol):
         self._ledger = ledger
         self._ordinary = OrdinaryReplies(subnet for network in addresses.networks for subnet in network.subnets)
         self._probe = probe
+        self._ping = ping
         self._probing: dict[str, _Asked] = {}
         """Address -> the latest message of the client that waits for its probe."""
         self._places: dict[Via | None, _Place] = {}
@@ -163,8 +168,7 @@ class AddressProtocol(DHCPProtocol):
         if isinstance(result, Silence):
             self._causes.tell(result.cause, result.detail, message.mac, asked.peer, place.interface, now)
             return
-        if result.probe and self._probe is not None and place.interface and message.giaddr == _NOWHERE:
-            self._ask_first(self._probe, result.address, asked)
+        if result.probe and self._asks_first(result.address, asked):
             return
         request = None if result.kind is _NAK else self._classified(asked)
         if request is None:
@@ -174,27 +178,35 @@ class AddressProtocol(DHCPProtocol):
         self._publish(RequestClassified(now, request))
         self._resolve(message, request, partial(self._answer_boot_client, result, asked, batch, request))
 
-    def _ask_first(self, probe: Probe, address: str, asked: _Asked) -> None:
+    def _asks_first(self, address: str, asked: _Asked) -> bool:
+        """Whether *asked* waits until *address* is probed, which its sender is to be offered."""
+        ask = self._way_to_ask(asked)
+        if ask is None:
+            return False
         waits = address in self._probing
         self._probing[address] = asked
         if not waits:
-            probe.ask(
-                address,
-                asked.place.interface,
-                asked.place.arrival.server,
-                asked.message.chaddr,
-                partial(self._probed, address),
-            )
+            ask(address, partial(self._probed, address))
+        return True
 
-    def _probed(self, address: str, user: str) -> None:
+    def _way_to_ask(self, asked: _Asked) -> Callable[[str, Used], None] | None:
+        message, place = asked.message, asked.place
+        if message.giaddr != _NOWHERE:
+            return None if self._ping is None else self._ping.ask
+        if self._probe is None or not place.interface:
+            return None
+        server = place.arrival.server
+        return partial(self._probe.ask, interface=place.interface, server=server, client=message.chaddr)
+
+    def _probed(self, address: str, user: str | None) -> None:
         asked = self._probing.pop(address, None)
         if asked is None:
             return
         now = self._reactor.seconds()
-        changed = self._addresses.probed(address, bool(user), now)
+        changed = self._addresses.probed(address, user is not None, now)
         if changed:
             self._ledger.put(changed)
-        if user:
+        if user is not None:
             self._publish(AddressTaken(now, address, user, False))
         self._handle(asked)
         self._ledger.flush()

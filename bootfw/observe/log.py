@@ -167,7 +167,10 @@ class LogObserver:
         self.log.info("dhcp {mac} gives {address} back", mac=event.mac, address=event.address)
 
     def _taken(self, event: AddressTaken) -> None:
-        how = f"{event.mac} has declined it" if event.declined else f"{event.mac} answers there"
+        if event.declined:
+            how = f"{event.mac} has declined it"
+        else:
+            how = f"{event.mac} answers there" if event.mac else "a ping is answered there"
         self.log.warn("dhcp {address} is used by somebody without a lease: {how}", address=event.address, how=how)
 
     def _exhausted(self, event: PoolExhausted) -> None:

@@ -1,7 +1,8 @@
 """Where a client is: on our wire, behind a relay, in one subnet of several."""
 
 import pytest
-from leasing import NAK, OFFER, SERVER, Machine, address, server, subnet
+from attrs import evolve
+from leasing import BEGIN, LEASE, NAK, OFFER, SERVER, Machine, address, server, subnet
 
 from bootfw.dhcp.answer import Arrival, Cause, Silence
 from bootfw.dhcp.hostclass import HostClass
@@ -179,6 +180,63 @@ def test_everything_of_a_subnet_is_told():
         15: b"lab.example",
         42: bytes((10, 77, 0, 3)),
     }
+
+
+# Probing
+
+KEPT = Host(mac="02:00:00:00:00:01", address="10.77.0.100")
+
+
+@pytest.mark.parametrize("giaddr", ["0.0.0.0", "192.168.9.1"], ids=["our wire", "a relay"])
+@pytest.mark.parametrize(
+    ("hosts", "before", "doubtful"),
+    [
+        ([], None, "everywhere"),
+        ([], 60, "nowhere"),
+        ([], LEASE + 1, "on our wire"),
+        ([KEPT], None, "on our wire"),
+        ([KEPT], 60, "nowhere"),
+        ([Host(mac="02:00:00:00:00:01", hostname="one")], None, "everywhere"),
+        ([evolve(KEPT, address="10.77.0.50")], None, "on our wire"),
+    ],
+    ids=[
+        "new",
+        "has it",
+        "had it",
+        "reserved",
+        "reserved, has it",
+        "reservation without an address",
+        "out of the pool",
+    ],
+)
+def test_behind_a_relay_only_what_is_new_to_the_client_is_probed(giaddr, hosts, before, doubtful):
+    """*before*: so many seconds ago it has got the address that it is offered."""
+    machine = Machine(1, server(subnet(hosts=hosts, relays=["192.168.9.1"])), giaddr=giaddr)
+    if before is not None:
+        held = machine.boots()
+        machine = machine.after(before)
+    offer = machine.discovers()
+
+    assert before is None or address(offer, OFFER) == held
+    assert offer.probe == (doubtful == "everywhere" or (doubtful == "on our wire" and giaddr == "0.0.0.0"))
+
+
+def test_what_a_client_behind_a_relay_gave_back_is_probed(dhcp):
+    machine = behind(dhcp, "10.78.0.1")
+    held = machine.boots()
+    machine.releases(held)
+
+    assert address(machine.discovers(), OFFER) == held
+    assert machine.discovers().probe
+
+
+def test_another_address_than_the_reserved_one_is_probed_behind_a_relay():
+    dhcp = server(subnet(hosts=[KEPT]))
+    machine = behind(dhcp, "10.77.0.9")
+    dhcp.probed("10.77.0.100", True, BEGIN)
+
+    assert address(machine.discovers(), OFFER) == "10.77.0.101"
+    assert machine.discovers().probe
 
 
 # Contradictions

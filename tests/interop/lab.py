@@ -240,17 +240,22 @@ class Lab:
         while self._namespaces:
             _ip("netns", "delete", self._namespaces.pop())
 
-    def host(self, name: str, *addresses: str) -> Host:
+    def host(self, name: str, *addresses: str, segment: str = "br0") -> Host:
         """A new host on the segment, with these addresses (``10.77.0.1/24``)."""
         host = self._new_host(name)
-        self.switch.ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
-        self._connect(host, addresses)
-        # Else the kernel leaves UDP checksums to hardware that is not there, and guests see wrong ones.
-        subprocess.run(
-            ["ip", "netns", "exec", host.namespace, "ethtool", "-K", "eth0", "tx", "off"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        self._plug(host, name, "eth0", segment)
+        _address(host, "eth0", addresses)
+        return host
+
+    def router(self, name: str, near: str, far: str) -> Host:
+        """A new host with one address on the segment, and another on a second one, ``far``, which is made."""
+        self.switch.ip("link", "add", "far", "type", "bridge", "stp_state", "0", "mcast_snooping", "0")
+        self.switch.ip("link", "set", "far", "up")
+        host = self.host(name, near)
+        self._plug(host, f"{name}-far", "eth1", "far")
+        _address(host, "eth1", (far,))
+        forwarding = host.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward", seconds=10)
+        assert forwarding.exit_code == 0, forwarding.output
         return host
 
     def host_on_bad_cable(self, name: str, *addresses: str, seed: int) -> tuple[Host, Program]:
@@ -261,7 +266,9 @@ class Lab:
         )
         cable.wait_until(lambda: "connected" in cable.output, 10, "the cable has both ends")
         self.switch.ip("link", "set", "far", "netns", host.namespace, "name", "eth0")
-        self._connect(host, addresses)
+        self.switch.ip("link", "set", name, "master", "br0", "up")
+        host.ip("link", "set", "eth0", "up")
+        _address(host, "eth0", addresses)
         return host, cable
 
     def use_jumbo_frames(self, *hosts: Host) -> None:
@@ -306,12 +313,23 @@ class Lab:
         host.ip("link", "set", "lo", "up")
         return host
 
-    def _connect(self, host: Host, addresses: tuple[str, ...]) -> None:
-        self.switch.ip("link", "set", host.name, "master", "br0", "up")
-        host.ip("link", "set", "eth0", "up")
-        for address in addresses:
-            # Without duplicate address detection an IPv6 address can be used at once.
-            host.ip("address", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else ["brd", "+"]))
+    def _plug(self, host: Host, end: str, interface: str, segment: str) -> None:
+        """A cable with its *end* in the switch."""
+        self.switch.ip("link", "add", end, "type", "veth", "peer", "name", interface, "netns", host.namespace)
+        self.switch.ip("link", "set", end, "master", segment, "up")
+        host.ip("link", "set", interface, "up")
+        # Else the kernel leaves UDP checksums to hardware that is not there, and guests see wrong ones.
+        subprocess.run(
+            ["ip", "netns", "exec", host.namespace, "ethtool", "-K", interface, "tx", "off"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+def _address(host: Host, interface: str, addresses: tuple[str, ...]) -> None:
+    for address in addresses:
+        # Without duplicate address detection an IPv6 address can be used at once.
+        host.ip("address", "add", address, "dev", interface, *(["nodad"] if ":" in address else ["brd", "+"]))
 
 
 def _ip(*arguments: str) -> None:

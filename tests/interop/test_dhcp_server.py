@@ -22,12 +22,13 @@ def server(lab: Lab) -> Host:
     return lab.host("bootfw", "10.77.0.1/24")
 
 
-def start(server: Host, lab: Lab, more: str = "", *ports: int) -> Program:
+def start(server: Host, lab: Lab, more: str = "", *ports: int, dhcp: str = "") -> Program:
     configuration = f"""
         [bootfw]
         state-dir = "{lab.directory / "state"}"
         [dhcp]
         mode = "server"
+        {dhcp}
         [[dhcp.subnet]]
         network = "10.77.0.0/24"
         pool = ["10.77.0.100-10.77.0.200"]
@@ -63,6 +64,45 @@ def test_an_address_that_somebody_uses_is_not_offered(lab: Lab, server: Host) ->
 
     assert "lease of 10.77.0.101 obtained" in done.output
     assert "10.77.0.100 is used by somebody without a lease" in bootfw.output
+
+
+@pytest.fixture
+def relay(lab: Lab, server: Host) -> Host:
+    """A router to another network, 10.78.0.0/24, that relays."""
+    need("dnsmasq")
+    router = lab.router("router", "10.77.0.254/24", "10.78.0.1/24")
+    server.ip("route", "add", "10.78.0.0/24", "via", "10.77.0.254")
+    words = ("--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file=")
+    router.start("dnsmasq", *words, "--log-facility=-", "--dhcp-relay=10.78.0.1,10.77.0.1").wait_until_bound(67)
+    return router
+
+
+FAR = """
+        [[dhcp.subnet]]
+        network = "10.78.0.0/24"
+        pool = ["10.78.0.100-10.78.0.200"]
+        relays = ["10.78.0.1"]
+        router = "10.78.0.1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("dhcp", "given"),
+    [("", "10.78.0.101"), ("probe-seconds = 0", "10.78.0.100")],
+    ids=["probed", "not probed"],
+)
+def test_an_address_that_somebody_uses_behind_a_relay(
+    lab: Lab, server: Host, relay: Host, dhcp: str, given: str
+) -> None:
+    need("busybox")
+    bootfw = start(server, lab, FAR, dhcp=dhcp)
+    squatter = lab.host("squatter", "10.78.0.100/24", segment="far")
+    squatter.ip("route", "add", "default", "via", "10.78.0.1")
+    client = lab.host("client", segment="far")
+    done = client.run("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", seconds=20)
+
+    assert f"lease of {given} obtained" in done.output
+    assert ("10.78.0.100 is used by somebody without a lease: a ping is answered" in bootfw.output) == (not dhcp)
 
 
 def test_a_pxe_rom_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path) -> None:

@@ -346,19 +346,24 @@ def test_nobody_hears_of_leases_that_become_durable_after_the_close(lab):
 # Probing
 
 
-class Probe:
+class Ping:
     """What it is asked stays open until the test answers."""
 
     def __init__(self):
         self.asked = {}
 
-    def ask(self, address, interface, server, client, told):
-        assert (interface, server) == ("eth7", SERVER)
+    def ask(self, address, told):
         assert address not in self.asked, "it is being asked for already"
         self.asked[address] = told
 
-    def answer(self, address, user=""):
+    def answer(self, address, user=None):
         self.asked.pop(address)(user)
+
+
+class Probe(Ping):
+    def ask(self, address, told, *, interface, server, client):
+        assert (interface, server, client[0] & 1) == ("eth7", SERVER, 0)
+        super().ask(address, told)
 
 
 on_our_port = pytest.mark.parametrize("rich", [True], indirect=True, ids=["our port"])
@@ -438,12 +443,49 @@ def test_who_has_its_address_already_is_not_kept_waiting(lab, probe):
     assert [offer.yiaddr for offer in lab.broadcast(firmware.DHCPCD.message())] == [FIRST]
 
 
-@on_our_port
-def test_a_relays_clients_can_not_be_probed(lab, probe):
+@pytest.fixture
+def relay(lab):
+    """One that knows where we are, and we where it is."""
     lab.protocol._addresses = AddressServer([evolve(pool(2), relays=[RELAY])])
-    relay = FakePeer(lab.network.host(RELAY), 67)
+    return FakePeer(lab.network.host(RELAY), 67)
+
+
+@pytest.fixture
+def ping(lab):
+    lab.protocol._ping = ping = Ping()
+    return ping
+
+
+def test_an_address_behind_a_relay_is_asked_for_by_ping(lab, ping, relay):
+    relay.send(firmware.OVMF.datagram(giaddr=RELAY, hops=1), (SERVER, 67))
+    assert lab.heard(relay) == []
+    ping.answer(FIRST)
+
+    assert [offer.yiaddr for offer in lab.heard(relay)] == [FIRST]
+    assert lab.said(AddressTaken) == []
+
+
+def test_an_address_behind_a_relay_that_answers_is_never_offered(lab, ping, relay):
+    relay.send(firmware.OVMF.datagram(giaddr=RELAY, hops=1), (SERVER, 67))
+    assert lab.heard(relay) == []
+    ping.answer(FIRST, "")
+    assert lab.heard(relay) == []
+    ping.answer("10.77.0.101")
+
+    assert [offer.yiaddr for offer in lab.heard(relay)] == ["10.77.0.101"]
+    assert [(event.address, event.mac, event.declined) for event in lab.said(AddressTaken)] == [(FIRST, "", False)]
+    assert [(lease.address, lease.state) for [lease] in lab.store.commits] == [(FIRST, LeaseState.DECLINED)]
+
+
+@on_our_port
+def test_a_relays_clients_are_not_asked_for_on_our_wire(lab, probe, relay):
     relay.send(firmware.OVMF.datagram(giaddr=RELAY, hops=1), (SERVER, 67))
     assert len(lab.heard(relay)) == 1
+
+
+@on_our_port
+def test_clients_on_our_wire_are_not_asked_for_by_ping(lab, ping):
+    assert len(lab.broadcast(firmware.OVMF.message())) == 1
 
 
 @on_our_port

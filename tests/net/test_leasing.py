@@ -121,6 +121,59 @@ def test_a_pool_where_we_have_none_but_are_told_so(private_reactor, store, told)
     assert Leasing(private_reactor, store, told, [].append).server
 
 
+# Probing
+
+
+def barred(way: str):
+    def make(reactor, seconds):
+        raise PermissionError(1, f"no {way}")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("ways", "said"),
+    [
+        (["Probe"], ["on our wires, by ARP (no Probe)"]),
+        (["Ping"], ["behind relays, by ping (no Ping)"]),
+        (["Probe", "Ping"], ["on our wires, by ARP (no Probe); behind relays, by ping (no Ping)"]),
+    ],
+    ids=["no ARP", "no ping", "neither"],
+)
+def test_where_nothing_is_probed_is_said_once(private_reactor, store, monkeypatch, ways, said):
+    for way in ("Probe", "Ping"):
+        monkeypatch.setattr(leasing, way, barred(way) if way in ways else lambda reactor, seconds: None)
+    with capturedLogs() as logs:
+        Leasing(private_reactor, store, settings(Subnet(network=HERE)), [].append)
+    assert [event["where"] for event in logs] == said
+    assert [event["log_level"].name for event in logs] == ["warn"]
+
+
+def test_with_the_probe_off_nothing_is_opened(private_reactor, store, monkeypatch):
+    for way in ("Probe", "Ping"):
+        monkeypatch.setattr(leasing, way, barred(way))
+    with capturedLogs() as logs:
+        made = Leasing(private_reactor, store, settings(Subnet(network=HERE), probe_seconds=0), [].append)
+    assert (made.probe, made.ping, logs) == (None, None, [])
+
+
+def test_what_was_opened_to_probe_is_closed(private_reactor, store, monkeypatch):
+    closed = []
+
+    class Asking:
+        def __init__(self, reactor, seconds):
+            assert seconds == 0.2
+
+        def close(self):
+            closed.append(self)
+
+    monkeypatch.setattr(leasing, "Probe", Asking)
+    monkeypatch.setattr(leasing, "Ping", Asking)
+    made = Leasing(private_reactor, store, settings(Subnet(network=HERE)), [].append)
+    made.close()
+    assert closed == [made.probe, made.ping]
+
+
 ELSEWHERE6 = "2001:db8::/32"  # RFC 3849: nobody has it
 HERE6 = "fd77::/64"
 

@@ -29,7 +29,7 @@ def mac(host, interface: str) -> str:
 def test_who_uses_an_address_is_named_at_once(hosts, probe, private_reactor, turn_until):
     told = []
     began = private_reactor.seconds()
-    probe.ask(CLIENT, "s0", SERVER, STRANGER, told.append)
+    probe.ask(CLIENT, told.append, interface="s0", server=SERVER, client=STRANGER)
     assert told == []
     turn_until(lambda: told)
 
@@ -41,38 +41,40 @@ def test_nobody_uses_an_address_when_the_time_is_over(probe, private_reactor, tu
     told = []
     began = private_reactor.seconds()
     for address in (NOBODY, "10.9.0.78"):
-        probe.ask(address, "s0", SERVER, STRANGER, told.append)
+        probe.ask(address, told.append, interface="s0", server=SERVER, client=STRANGER)
     turn_until(lambda: len(told) == 2)
 
-    assert told == ["", ""]
+    assert told == [None, None]
     assert 0.29 <= private_reactor.seconds() - began < 0.6
 
 
 def test_the_client_itself_may_use_it(hosts, probe, turn_until):
     told = []
-    probe.ask(CLIENT, "s0", SERVER, bytes.fromhex(mac(hosts[1], "c0").replace(":", "")), told.append)
+    probe.ask(
+        CLIENT, told.append, interface="s0", server=SERVER, client=bytes.fromhex(mac(hosts[1], "c0").replace(":", ""))
+    )
     turn_until(lambda: told)
-    assert told == [""]
+    assert told == [None]
 
 
 def test_what_another_wire_has_does_not_count(probe, turn_until):
     told = []
-    probe.ask("10.9.1.77", "s1", "10.9.1.1", STRANGER, told.append)
+    probe.ask("10.9.1.77", told.append, interface="s1", server="10.9.1.1", client=STRANGER)
     turn_until(lambda: told)
-    assert told == [""]
+    assert told == [None]
 
 
 @pytest.mark.parametrize("interface", ["lo", "gone"])
 def test_a_wire_without_arp_has_no_users(probe, turn_until, interface):
     told = []
-    probe.ask(CLIENT, interface, SERVER, STRANGER, told.append)
+    probe.ask(CLIENT, told.append, interface=interface, server=SERVER, client=STRANGER)
     turn_until(lambda: told)
-    assert told == [""]
+    assert told == [None]
 
 
 def test_after_the_close_nobody_is_told_anything(probe, private_reactor):
     told = []
-    probe.ask(CLIENT, "s0", SERVER, STRANGER, told.append)
+    probe.ask(CLIENT, told.append, interface="s0", server=SERVER, client=STRANGER)
     probe.close()
     assert private_reactor.getDelayedCalls() == []
     assert told == []

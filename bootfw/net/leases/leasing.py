@@ -22,6 +22,7 @@ from bootfw.net.leases.admission import Admission
 from bootfw.net.leases.duid import own_duid
 from bootfw.net.leases.leasecontrol import LeaseControl, server_for
 from bootfw.net.leases.ledger import Ledger
+from bootfw.net.leases.ping import Ping
 from bootfw.net.leases.probe import Probe
 from bootfw.settings import DHCP6Settings, DHCPSettings
 
@@ -64,6 +65,7 @@ class Leasing:
         self.ledger = Ledger(store, publish, reactor)
         self._store = store
         self.probe: Probe | None = None
+        self.ping: Ping | None = None
         try:
             for lease in store.load():
                 self.server.restore(lease)
@@ -82,16 +84,27 @@ class Leasing:
             store.close()
             raise
         if IReactorFDSet.providedBy(reactor) and settings.probe_seconds and settings.subnets:
-            try:
-                self.probe = Probe(reactor, settings.probe_seconds)
-            except OSError as error:
-                self._log.warn("addresses are not probed before they are offered: {reason}", reason=error.strerror)
+            self._start_probing(reactor, settings.probe_seconds)
 
     def close(self) -> "Deferred[Any]":
         """Close the store: fires when all that was committed is durable."""
-        if self.probe is not None:
-            self.probe.close()
+        for asking in (self.probe, self.ping):
+            if asking is not None:
+                asking.close()
         return maybeDeferred(self._store.close)
+
+    def _start_probing(self, reactor: Any, seconds: float) -> None:
+        barred = []
+        try:
+            self.probe = Probe(reactor, seconds)
+        except OSError as error:
+            barred.append(f"on our wires, by ARP ({error.strerror})")
+        try:
+            self.ping = Ping(reactor, seconds)
+        except OSError as error:
+            barred.append(f"behind relays, by ping ({error.strerror})")
+        if barred:
+            self._log.warn("addresses are not probed before they are offered: {where}", where="; ".join(barred))
 
 
 def _server6(settings: DHCP6Settings) -> AddressServer6:

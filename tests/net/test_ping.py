@@ -1,0 +1,194 @@
+"""Echoes on real wires: is an address in use that only a router reaches."""
+
+import contextlib
+import os
+import select
+import socket
+import struct
+
+import pytest
+
+from bootfw.net.leases.ping import Ping
+from bootfw.net.leases.questions import Questions
+
+CLIENT, NOBODY, NO_WAY = "10.9.0.9", "10.9.0.77", "192.0.2.9"
+FAR = "10.99.0.5"
+"""Behind the client, which is the router to it."""
+SECONDS = 0.3
+
+
+@pytest.fixture(scope="module")
+def routed(hosts):
+    """The two hosts, and a network behind the client."""
+    server, client = hosts
+    client.ip("link", "set", "lo", "up")
+    client.ip("address", "add", f"{FAR}/32", "dev", "lo")
+    client.ip("address", "add", "10.9.0.10/24", "dev", "c0")
+    server.ip("link", "set", "lo", "up")
+    server.ip("route", "add", "10.99.0.0/24", "via", CLIENT)
+    yield hosts
+    server.ip("route", "del", "10.99.0.0/24")
+    client.ip("address", "del", "10.9.0.10/24", "dev", "c0")
+    client.ip("address", "del", f"{FAR}/32", "dev", "lo")
+
+
+def setting(host, name: str, value: str) -> None:
+    with host.inside(), open(f"/proc/sys/net/ipv4/{name}", "w") as file:
+        file.write(value)
+
+
+@contextlib.contextmanager
+def nobody_special():
+    """Have no capabilities meanwhile."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture(params=["raw", "ping socket"])
+def ping(request, routed, private_reactor):
+    server, _ = routed
+    with server.inside(), contextlib.ExitStack() as stack:
+        if request.param == "ping socket":
+            setting(server, "ping_group_range", "0 2147483647")
+            stack.enter_context(nobody_special())
+        made = Ping(private_reactor, SECONDS)
+    yield made
+    made.close()
+    setting(server, "ping_group_range", "1 0")
+
+
+@pytest.mark.parametrize("address", [CLIENT, FAR], ids=["beside us", "behind a router"])
+def test_that_somebody_uses_an_address_is_told_at_once_and_not_who(ping, private_reactor, turn_until, address):
+    told = []
+    began = private_reactor.seconds()
+    ping.ask(address, told.append)
+    assert told == []
+    turn_until(lambda: told)
+
+    assert told == [""]
+    assert private_reactor.seconds() < began + SECONDS
+    assert private_reactor.getDelayedCalls() == []
+
+
+def test_nobody_uses_an_address_when_the_time_is_over(ping, private_reactor, turn_until):
+    told = []
+    began = private_reactor.seconds()
+    for address in (NOBODY, "10.99.0.6"):
+        ping.ask(address, told.append)
+    turn_until(lambda: len(told) == 2)
+
+    assert told == [None, None]
+    assert SECONDS - 0.01 <= private_reactor.seconds() - began < 2 * SECONDS
+
+
+def test_where_there_is_no_way_nothing_is_waited_for(ping, private_reactor, turn_until):
+    told = []
+    began = private_reactor.seconds()
+    ping.ask(NO_WAY, told.append)
+    assert told == []
+    turn_until(lambda: told)
+
+    assert told == [None]
+    assert private_reactor.seconds() < began + SECONDS
+
+
+def test_an_address_can_be_asked_for_again(ping, turn_until):
+    for _ in range(2):
+        told = []
+        ping.ask(FAR, told.append)
+        turn_until(lambda told=told: told)
+        assert told == [""]
+
+
+def test_the_echoes_of_others_do_not_wake_us(ping, routed, private_reactor, turn_until):
+    [reader] = (reader for reader in private_reactor.getReaders() if isinstance(reader, Questions))
+    with routed[0].inside():
+        other = Ping(private_reactor, SECONDS)
+    told = []
+    other.ask(CLIENT, told.append)
+    turn_until(lambda: told)
+    other.close()
+
+    assert told == [""]
+    assert select.select([reader.fileno()], [], [], 0)[0] == []
+
+
+def test_after_the_close_nobody_is_told_anything(ping, private_reactor):
+    told = []
+    ping.ask(CLIENT, told.append)
+    ping.close()
+    assert private_reactor.getDelayedCalls() == []
+    assert told == []
+
+
+def checksum(octets: bytes) -> int:
+    """RFC 1071, as it stands there."""
+    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def reply(question: bytes, kind: int = 0, flipped: tuple[int, ...] = ()) -> bytes:
+    """The reply to an echo request, with the octets at these places changed."""
+    made = bytearray(question)
+    made[0] = kind
+    for place in flipped:
+        made[place] ^= 0xFF
+    made[2:4] = b"\0\0"
+    made[2:4] = struct.pack("!H", checksum(bytes(made)))
+    return bytes(made)
+
+
+@pytest.mark.parametrize(
+    ("source", "how", "user"),
+    [
+        (CLIENT, {}, ""),
+        ("10.9.0.10", {}, None),
+        (CLIENT, {"flipped": (4, 5)}, None),
+        (CLIENT, {"flipped": (12,)}, None),
+        (CLIENT, {"flipped": (-1,)}, None),
+        (CLIENT, {"kind": 8}, None),
+        (CLIENT, {"kind": 14}, None),
+    ],
+    ids=[
+        "right",
+        "another source",
+        "another identifier",
+        "other data",
+        "data that ends otherwise",
+        "echo",
+        "timestamp",
+    ],
+)
+def test_an_answer_is_one_to_the_question(ping, routed, turn_until, source, how, user):
+    _, client = routed
+    setting(client, "icmp_echo_ignore_all", "1")
+    with client.inside():
+        ear = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    try:
+        with ear:
+            ear.bind((source, 0))
+            ear.settimeout(5)
+            told = []
+            with client.inside(), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as hearing:
+                hearing.bind((CLIENT, 0))
+                hearing.settimeout(5)
+                ping.ask(CLIENT, told.append)
+                packet, (server, _) = hearing.recvfrom(2048)
+            question = packet[(packet[0] & 15) * 4 :]
+            assert (question[0], question[1], checksum(question)) == (8, 0, 0)
+            ear.sendto(reply(question, **how), (server, 0))
+            turn_until(lambda: told)
+    finally:
+        setting(client, "icmp_echo_ignore_all", "0")
+    assert told == [user]
+
+
+def test_who_may_not_ask_is_told_that(routed, private_reactor):
+    with routed[0].inside(), nobody_special(), pytest.raises(PermissionError):
+        Ping(private_reactor, SECONDS)
+    assert private_reactor.getDelayedCalls() == []
