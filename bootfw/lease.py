@@ -135,7 +135,7 @@ class Reservation:
     hostname: str = ""
     """The name that the client is told (option 12)."""
     options: Mapping[int, bytes] = field(factory=dict, hash=False)
-    """Code to octets, over those of the subnet and of the classes."""
+    """Code to octets, over those of the subnet and of the classes. For DHCPv6 see bootfw.wire.options6.key_of()."""
 
     def __attrs_post_init__(self) -> None:
         if not (self.mac or self.client_id or self.uuid or self.circuit_id):

@@ -263,6 +263,11 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-octets"
             "dhcp6.class[0].options.65000: must say its type, such as {uint16 = 7}; types: address, addresses, text, "
             "boolean, uint8, uint16, uint16s, uint32, int32, octets, domains, domain, strings",
         ),
+        (
+            '[[dhcp6.subnet]]\nnetwork = "fd77::/64"\noptions.vendor-opts.9.1 = "x"',
+            "dhcp6.subnet[0].options.vendor-opts.9.1: must say its type, such as {uint16 = 7}; types: address, "
+            "addresses, text, boolean, uint8, uint16, uint16s, uint32, int32, octets, domains, domain, strings",
+        ),
         ('[dhcp]\nidentify-by = "mac"', 'dhcp.identify-by: must be "hardware" or "client-id", not "mac"'),
         # plugin tables
         ('[backend]\nuse = "directory"', "backend: must be a list of tables: write [[backend]]"),

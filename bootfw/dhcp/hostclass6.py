@@ -1,6 +1,5 @@
 """Kinds of clients that are told options of their own by DHCPv6."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
@@ -8,6 +7,7 @@ from attrs import field, frozen
 from bootfw.dhcp.hostclass import ClientClass
 from bootfw.dhcp.identity6 import user_classes, vendor_class
 from bootfw.wire.dhcp6 import Message
+from bootfw.wire.options6 import Values
 from bootfw.wire.optiontypes6 import option_values6
 
 
@@ -15,9 +15,7 @@ from bootfw.wire.optiontypes6 import option_values6
 class HostClass6(ClientClass):
     """``[[dhcp6.class]]``"""
 
-    options: Mapping[int, bytes] = field(
-        factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]}
-    )
+    options: Values = field(factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]})
     """Options by name or number, over those of the subnet."""
 
     def has(self, message: Message) -> bool:

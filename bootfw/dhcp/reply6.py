@@ -6,7 +6,7 @@ from bootfw.dhcp.server6 import Answer6
 from bootfw.values import BootFile, BootRequest
 from bootfw.wire.dhcp6 import CLIENT_PORT, LARGEST, Message, MessageType, Relay
 from bootfw.wire.options import text_bytes
-from bootfw.wire.options6 import Option, Options, vendor_class_bytes
+from bootfw.wire.options6 import Option, Options, code_of, vendor_class_bytes
 
 INTEL = 343
 """The enterprise number that firmware writes and wants in option 16."""
@@ -53,7 +53,7 @@ def assignment6(
     :param relays: that *message* came by.
     """
     head, tail = [*identifiers(message, duid), *answer.options], list[tuple[int, bytes]]()
-    told = list(answer.told.items())
+    told = [(code_of(key), value) for key, value in answer.told.items()]
     if request is not None and file is not None:
         tail += boot_options(request, file)
         # What an operator has for other devices there would make two files of one.

@@ -16,7 +16,7 @@ from bootfw.errors import WireError
 from bootfw.lease import Lease, Reservation
 from bootfw.wire import options6 as codec
 from bootfw.wire.dhcp6 import Message, MessageType, Relay
-from bootfw.wire.options6 import IdentityAssociation, Option, Options, Status
+from bootfw.wire.options6 import IdentityAssociation, Option, Options, Status, Values
 
 _FOR_SERVER = frozenset((MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE))
 """They name the server that they are for."""
@@ -46,8 +46,8 @@ class Answer6:
     kind: MessageType
     options: Options
     """In order, without the identifiers of client and server."""
-    told: Mapping[int, bytes] = field(factory=dict)
-    """What is configured and the client wants, code to octets; what there is no room for is left out."""
+    told: Values = field(factory=dict)
+    """What is configured and the client wants; what there is no room for is left out."""
     commit: tuple[Lease, ...] = ()
     """Must be durable before the answer leaves."""
     address: str = ""
@@ -184,7 +184,8 @@ class AddressServer6:
         """Reserve it no longer. A lease of it goes on until it ends."""
         bindings = self._bindings_of(reservation.address)
         if bindings is not None:
-            for host in [each for each in bindings.hosts() if each.reservation() == reservation]:
+            gone = Host6.of(reservation)
+            for host in [each for each in bindings.hosts() if each == gone]:
                 bindings.unreserve(host)
 
     def _bindings_of(self, address: str) -> Bindings | None:
@@ -213,10 +214,10 @@ class AddressServer6:
         host = bindings.host(message.first(Option.CLIENT_ID) or b"", mac)
         return Answer6(MessageType.REPLY, (), self._told(message, subnet, host), subnet=subnet)
 
-    def _told_to(self, asking: _Asking) -> Mapping[int, bytes]:
+    def _told_to(self, asking: _Asking) -> Values:
         return self._told(asking.message, asking.subnet, asking.bindings.host(asking.duid, asking.arrival.mac))
 
-    def _told(self, message: Message, subnet: Subnet6, host: Host6 | None) -> Mapping[int, bytes]:
+    def _told(self, message: Message, subnet: Subnet6, host: Host6 | None) -> Values:
         """What is configured and asked for; all of it when the client does not say what it wants."""
         told = subnet.told
         if self._classes or host is not None:
@@ -231,7 +232,7 @@ class AddressServer6:
             wanted = None if raw is None else codec.uint16s(raw)
         except WireError:
             wanted = None
-        return told if wanted is None else {code: value for code, value in told.items() if code in wanted}
+        return told if wanted is None else {key: value for key, value in told.items() if codec.code_of(key) in wanted}
 
     def _solicit(self, asking: _Asking) -> Answer6 | Silence:
         if asking.message.first(Option.RAPID_COMMIT) is not None:

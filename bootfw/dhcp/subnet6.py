@@ -1,6 +1,6 @@
 """IPv6 subnets as they are configured: which addresses may be given, and what is told with them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
@@ -9,7 +9,7 @@ from attrs import field, frozen
 from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, each, ranges6, without
 from bootfw.errors import ConfigError
 from bootfw.lease import Reservation, mac_text, octets
-from bootfw.wire.options6 import Option, addresses_bytes, domains_bytes
+from bootfw.wire.options6 import Option, Values, addresses_bytes, domains_bytes
 from bootfw.wire.optiontypes6 import option_values6
 
 
@@ -65,9 +65,7 @@ class Host6:
     """The hardware address of the client, which firmware, boot program and system have in common."""
     duid: bytes = field(default=b"", converter=octets, metadata={"toml": str})
     """How the client names itself (option 1): `"0x00030001525400123456"`."""
-    options: Mapping[int, bytes] = field(
-        factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]}
-    )
+    options: Values = field(factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]})
     """Options by name or number, over those of the subnet and of the classes."""
 
     def __attrs_post_init__(self) -> None:
@@ -111,9 +109,10 @@ class Subnet6:
     """How long an address is given for, 60 to 31536000. Clients renew after three eighths of it."""
     relays: tuple[str, ...] = field(default=(), converter=addresses6, metadata={"toml": list[str]})
     """Link addresses of the relays that its clients are behind. Those inside the network are known anyway."""
-    options: Mapping[int, bytes] = field(factory=dict, converter=option_values6, metadata={"toml": dict[str, Any]})
+    options: Values = field(factory=dict, converter=option_values6, metadata={"toml": dict[str, Any]})
     """Other options for those of its clients that ask for them, by name or number: `sntp-servers = ["fd77::1"]`. One
-    that has no name here says its type: `"65000" = {uint16 = 7}`."""
+    that has no name here says its type: `"65000" = {uint16 = 7}`. Vendors' own go by their enterprise numbers:
+    `vendor-opts = {"9" = {"1" = {text = "x"}}}`."""
     hosts: tuple[Host6, ...] = field(
         default=(), converter=tuple, metadata={"key": ("host",), "toml": list[dict[str, Any]], "tables": Host6}
     )
@@ -121,8 +120,8 @@ class Subnet6:
 
     free: tuple[Range, ...] = field(init=False, repr=False)
     """The pool without what is excluded, in the order of the pool."""
-    told: Mapping[int, bytes] = field(init=False, repr=False)
-    """Options of every client that wants them, code to octets."""
+    told: Values = field(init=False, repr=False)
+    """Options of every client that wants them."""
 
     def __attrs_post_init__(self) -> None:
         check_inside(self.network, self.pool, self.exclude, (host.address for host in self.hosts))

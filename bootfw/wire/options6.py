@@ -16,6 +16,9 @@ from bootfw.errors import WireError
 Options = tuple[tuple[int, bytes], ...]
 """(code, octets) in the order of the wire; a code may come several times (RFC 8415 section 24)."""
 
+Values = Mapping[int, bytes]
+"""What is told, each once: :func:`key_of` -> octets."""
+
 _HEAD = struct.Struct("!HH")
 _IA = struct.Struct("!III")
 _IA_ADDRESS = struct.Struct("!16sII")
@@ -269,6 +272,24 @@ def vendor_options(raw: bytes) -> tuple[int, Options]:
 def vendor_options_bytes(enterprise: int, options: Options) -> bytes:
     """The inverse of :func:`vendor_options`."""
     return _enterprise(enterprise) + options_bytes(options)
+
+
+def key_of(code: int, value: bytes) -> int:
+    """What an option is known by where none may be twice: its code. There is one of option 17 for each enterprise
+    (RFC 8415 section 21.17), so its key has that number, too, in the bits from the 17th on.
+
+    :raise ValueError: it has no such number.
+    """
+    if code != Option.VENDOR_OPTIONS:
+        return code
+    if len(value) < 4:
+        raise ValueError("vendor options begin with an enterprise number of four octets")
+    return int.from_bytes(value[:4], "big") << 16 | code
+
+
+def code_of(key: int) -> int:
+    """The code of the option that goes by *key*; see :func:`key_of`."""
+    return key & 0xFFFF
 
 
 def _enterprise(number: int) -> bytes:

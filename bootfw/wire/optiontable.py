@@ -1,6 +1,7 @@
 """Options that an operator sets by name or number with a value of their type: what is the same for both families."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from attrs import field, frozen
@@ -9,7 +10,7 @@ from bootfw.errors import ConfigError
 from bootfw.lease import octets
 from bootfw.schema import mismatches, nearest
 from bootfw.wire.options import text_bytes
-from bootfw.wire.options6 import domains_bytes
+from bootfw.wire.options6 import code_of, domains_bytes
 
 LONGEST = 65535
 """Octets of an option by DHCPv6; by DHCPv4 there is no room for half of it."""
@@ -78,6 +79,8 @@ class OptionTable:
     """Codes that are part of the conversation, and so the server's own to set."""
     otherwise: Mapping[int, str]
     """Of some of these, what to write instead."""
+    several: Mapping[int, Callable[[Any], Mapping[int, bytes]]] = field(factory=dict)
+    """Code -> what makes several options of a value, each under a key of its own; raises ConfigError."""
     _kinds: Mapping[int, str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -93,40 +96,67 @@ class OptionTable:
         """
         found: dict[int, bytes] = {}
         for key, value in table.items():
-            try:
-                code, encoded = self._option(key, value)
-            except ConfigError as error:
-                raise error.under(key) from None
-            except ValueError as error:
-                raise ConfigError(str(error), (key,)) from None
-            if code in found:
-                raise ConfigError(f"option {code} is there twice", (key,))
-            found[code] = encoded
+            with under(key):
+                made = self._options(key, value)
+                for code in found.keys() & made:
+                    raise ValueError(f"option {code_of(code)} is there twice")
+                found |= made
         return found
 
-    def _option(self, key: Any, value: Any) -> tuple[int, bytes]:
-        by_number = isinstance(key, int) or (key.isascii() and key.isdecimal())
-        code = int(key) if by_number else self.names.get(key, (-1, ""))[0]
+    def _options(self, key: Any, value: Any) -> Mapping[int, bytes]:
+        code = int(key) if is_number(key) else self.names.get(key, (-1, ""))[0]
+        if isinstance(key, int) and code_of(key) in self.several:
+            code = code_of(key)
         if code < 0:
             raise ValueError(f"unknown option{nearest(str(key), self.names)}; others go by number")
         if not 0 < code <= self.last or code in self.ours:
             instead = self.otherwise.get(code, "the server sets it itself")
             raise ValueError(f"option {code} can't be set here: {instead}")
+        if code in self.several:
+            return self.several[code](value)
         if isinstance(value, bytes):
-            return code, value
-        kind, types = self._kinds.get(code), ", ".join(self.encoders)
-        if isinstance(value, dict):
-            if len(value) != 1 or not value.keys() <= self.encoders.keys():
-                raise ValueError(f"must be one type and its value, such as {{uint16 = 7}}; types: {types}")
-            ((kind, value),) = value.items()
-        if kind is None:
-            raise ValueError(f"must say its type, such as {{uint16 = 7}}; types: {types}")
-        wanted, encode = self.encoders[kind]
-        for error in mismatches(value, wanted):
-            raise error
-        encoded = encode(value)
+            return {code: value}
+        encoded = typed(value, self.encoders, self._kinds.get(code))
         if not encoded:
             raise ValueError("must not be empty")
-        if len(encoded) > LONGEST:
-            raise ValueError(f"must not be longer than {LONGEST} octets")
-        return code, encoded
+        return {code: encoded}
+
+
+def typed(value: Any, encoders: Mapping[str, Encoder], kind: str | None = None) -> bytes:
+    """The octets of a value of type *kind*, or of one that says its type: ``{uint16 = 7}``.
+
+    :raise ConfigError, ValueError: it is no such value; the path is that below it.
+    """
+    types = ", ".join(encoders)
+    if isinstance(value, dict):
+        if len(value) != 1 or not value.keys() <= encoders.keys():
+            raise ValueError(f"must be one type and its value, such as {{uint16 = 7}}; types: {types}")
+        ((kind, value),) = value.items()
+    if kind is None:
+        raise ValueError(f"must say its type, such as {{uint16 = 7}}; types: {types}")
+    wanted, encode = encoders[kind]
+    for error in mismatches(value, wanted):
+        raise error
+    encoded = encode(value)
+    if len(encoded) > LONGEST:
+        raise ValueError(f"must not be longer than {LONGEST} octets")
+    return encoded
+
+
+def is_number(key: Any) -> bool:
+    """Whether *key* of a table is a number; TOML has those as text."""
+    return isinstance(key, int) or (key.isascii() and key.isdecimal())
+
+
+@contextmanager
+def under(key: Any) -> Iterator[None]:
+    """What is raised inside is about the value of *key*.
+
+    :raise ConfigError: with the path from *key* on.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise error.under(key) from None
+    except ValueError as error:
+        raise ConfigError(str(error), (key,)) from None

@@ -3,12 +3,22 @@
 Names follow the registry of IANA, "DHCPv6 Option Codes", in lower case with dashes and without their "OPTION".
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bootfw.wire.options import text_bytes
-from bootfw.wire.options6 import address_bytes, domains_bytes, strings_bytes
-from bootfw.wire.optiontable import COMMON, Encoder, OptionTable, address_encoders, named
+from bootfw.wire.options6 import Option, address_bytes, domains_bytes, key_of, strings_bytes, vendor_options_bytes
+from bootfw.wire.optiontable import (
+    COMMON,
+    LONGEST,
+    Encoder,
+    OptionTable,
+    address_encoders,
+    is_number,
+    named,
+    typed,
+    under,
+)
 
 _NAMES: Mapping[str, str] = {
     "addresses": "sip-server-a=22 dns-servers=23 nis-servers=27 nisp-servers=28 sntp-servers=31 bcmcs-server-a=34"
@@ -18,7 +28,8 @@ _NAMES: Mapping[str, str] = {
     "domain": "nis-domain-name=29 nisp-domain-name=30 lost=51 aftr-name=64 erp-local-domain-name=65",
     "domains": "sip-server-d=21 domain-list=24 bcmcs-server-d=33",
     "strings": "bootfile-param=60 sztp-redirect=136",
-    "octets": "vendor-class=16 vendor-opts=17 geoconf-civic=36 ntp-server=56",
+    "octets": "vendor-class=16 geoconf-civic=36 ntp-server=56",
+    "vendor-options": "vendor-opts=17",
 }
 
 
@@ -40,6 +51,43 @@ _ENCODERS: Mapping[str, Encoder] = {
     "strings": (list[str], _strings),
 }
 
+
+def _vendor_options(value: Any) -> dict[int, bytes]:
+    """``{"9" = {"1" = {text = "x"}}}``: by enterprise, then by number. Octets are one option as it is on the wire."""
+    if isinstance(value, bytes):
+        return {key_of(Option.VENDOR_OPTIONS, value): value}
+    found: dict[int, bytes] = {}
+    for enterprise, options in _numbered(value, "an enterprise number", 1, 0xFFFFFFFF):
+        with under(enterprise):
+            inside = []
+            for number, option in _numbered(options, "the number of an option", 0, 65535):
+                with under(number):
+                    inside.append((int(number), typed(option, _ENCODERS)))
+            octets = vendor_options_bytes(int(enterprise), tuple(inside))
+            if len(octets) > LONGEST:
+                raise ValueError(f"must not be longer than {LONGEST} octets")
+            found[key_of(Option.VENDOR_OPTIONS, octets)] = octets
+    return found
+
+
+def _numbered(table: Any, what: str, low: int, high: int) -> Iterator[tuple[Any, Any]]:
+    """The items of *table*, whose keys are numbers from *low* to *high*, each there once.
+
+    :raise ConfigError, ValueError: they are not.
+    """
+    if not isinstance(table, dict) or not table:
+        raise ValueError('must be a table like {"9" = {"1" = {text = "x"}}}')
+    seen = set()
+    for key, value in table.items():
+        with under(key):
+            if not is_number(key) or not low <= int(key) <= high:
+                raise ValueError(f"must be {what}, from {low} to {high}")
+            if int(key) in seen:
+                raise ValueError(f"{int(key)} is there twice")
+        seen.add(int(key))
+        yield key, value
+
+
 OPTIONS6: Mapping[str, tuple[int, str]] = named(_NAMES)
 """Name -> code and type."""
 
@@ -52,11 +100,13 @@ _TABLE = OptionTable(
         (*range(1, 16), 18, 19, 20, 25, 26, 37, 38, 39, 43, *range(44, 50), 53, 61, 62, 66, 67, 68, 79, 80, 81, 87, 135)
     ),
     {5: 'it is "pool" and "lease-seconds"', 12: "clients would pass their relays by"},
+    {Option.VENDOR_OPTIONS: _vendor_options},
 )
 
 
 def option_values6(table: Mapping[Any, Any]) -> dict[int, bytes]:
-    """Code to octets, of options by name or number; see OptionTable.values().
+    """Octets by key_of(), of options by name or number; see OptionTable.values(). Vendor options are those of some
+    enterprises: ``vendor-opts = {"9" = {"1" = {text = "x"}, "2" = {uint16 = 7}}}`` (RFC 8415 section 21.17).
 
     :raise ConfigError: with the path below *table*.
     """

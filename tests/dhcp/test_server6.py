@@ -11,6 +11,7 @@ from bootfw.dhcp import bindings6
 from bootfw.dhcp.answer import Cause, Silence
 from bootfw.dhcp.bindings6 import QUARANTINE_SECONDS, Bindings, Holder
 from bootfw.dhcp.hostclass6 import HostClass6
+from bootfw.dhcp.reply6 import assignment6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.lease import LeaseState, Reservation
@@ -19,6 +20,7 @@ from bootfw.wire.options6 import (
     IAAddress,
     IdentityAssociation,
     Option,
+    Options,
     Status,
     first,
     ia_address,
@@ -28,6 +30,7 @@ from bootfw.wire.options6 import (
     options_bytes,
     status,
     uint16s_bytes,
+    vendor_options_bytes,
 )
 
 DUID = b"\0\3\0\1RT\0\0\0\1"
@@ -355,6 +358,40 @@ def test_options_of_subnet_classes_and_host_go_over_each_other() -> None:
     assert told(server, LINUX) == of_host
     assert told(server, LINUX, MessageType.INFORMATION_REQUEST, ia=None) == of_host
     assert told(server, OVMF_OWN) == {23: here, 31: here, 65001: b"subnet"}, "nothing has been written over"
+
+
+def test_vendor_options_go_over_each_other_by_enterprise() -> None:
+    def vendor(enterprise: int, value: str) -> dict[str, object]:
+        return {"vendor-opts": {str(enterprise): {"1": {"text": value}}}}
+
+    def octets(enterprise: int, value: bytes) -> bytes:
+        return vendor_options_bytes(enterprise, ((1, value),))
+
+    both = {"vendor-opts": vendor(9, "subnet")["vendor-opts"] | vendor(4491, "subnet")["vendor-opts"]}
+    server = Server(
+        subnet(dns=(), domain=(), options=both, hosts=[Host6(mac=MAC, options=vendor(343, "host"))]),
+        classes=[HostClass6(user_class="iPXE", options=vendor(9, "ipxe"))],
+    )
+
+    def said(client, wanted: tuple[int, ...]) -> Options:
+        message = client.changed({6: uint16s_bytes(wanted)}).message()
+        answer = assignment6(message, server.answer(message), b"ours", None, None)
+        return tuple(option for option in answer.options if option[0] == Option.VENDOR_OPTIONS)
+
+    of_all = octets(4491, b"subnet"), octets(343, b"host")
+    assert said(LINUX, (23, 17)) == ((17, octets(9, b"subnet")), *((17, each) for each in of_all))
+    assert said(IPXE, (17,)) == ((17, octets(9, b"ipxe")), *((17, each) for each in of_all))
+    assert said(LINUX, (23,)) == ()
+
+
+def test_a_reservation_with_the_octets_of_a_vendor_option_can_be_taken_back() -> None:
+    server = Server(subnet())
+    reservation = Reservation("fd77::42", mac=MAC, options={17: vendor_options_bytes(9, ((1, b"x"),))})
+    server.server.reserve(reservation)
+    (held,) = server.server.reservations()
+    assert dict(held.options) == {9 << 16 | 17: reservation.options[17]}
+    server.server.unreserve(reservation)
+    assert list(server.server.reservations()) == []
 
 
 def test_a_host_without_an_address_gets_any() -> None:

@@ -9,7 +9,7 @@ from scapy.layers import dhcp6
 from scapy.layers.dhcp6 import dhcp6opts_by_code
 
 from bootfw.errors import ConfigError
-from bootfw.wire.options6 import Option, options_bytes
+from bootfw.wire.options6 import Option, code_of, key_of, options_bytes
 from bootfw.wire.optiontypes6 import OPTIONS6, option_values6
 
 ONE, TWO = "fd77" + "00" * 13 + "01", "fd77" + "00" * 13 + "02"
@@ -26,7 +26,6 @@ ONE, TWO = "fd77" + "00" * 13 + "01", "fd77" + "00" * 13 + "02"
         ("new-tzdb-timezone", "UTC", 42, "555443"),
         ("bootfile-url", "tftp://x", 59, "746674703a2f2f78"),
         ("bootfile-param", ["a", "bc"], 60, "0001 61 0002 6263"),
-        ("vendor-opts", "0x00000009000100026869", 17, "00000009 0001 0002 6869"),
         ("82", 60, 82, "0000003c"),
         (82, 60, 82, "0000003c"),
         ("65000", {"uint16": 7}, 65000, "0007"),
@@ -57,6 +56,7 @@ def test_values_become_octets(key, value, code, octets):
         ("bootfile-param", [], "must not be empty"),
         ("aftr-name", "", 'must be a domain, such as "lab.example", not ""'),
         ("65000", {"octets": "x" * 65536}, "must not be longer than 65535 octets"),
+        (17, b"\0\0\0", "vendor options begin with an enterprise number of four octets"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(key, value, complaint):
@@ -67,24 +67,96 @@ def test_what_is_wrong_is_said_with_its_place(key, value, complaint):
     assert caught.value.path == (key,)
 
 
+CISCO, CABLELABS = 9 << 16 | 17, 4491 << 16 | 17
+
+
+@pytest.mark.parametrize("name", ["vendor-opts", "17", 17])
+def test_vendor_options_are_an_option_for_each_enterprise(name):
+    table = {
+        "9": {"1": {"text": "hi"}, "65535": {"uint16": 7}},
+        "4491": {"32": {"addresses": ["fd77::1", "fd77::2"]}, "0": {"octets": ""}},
+    }
+
+    assert option_values6({name: table, "sol-max-rt": 60}) == {
+        CISCO: bytes.fromhex("00000009 0001 0002 6869 ffff 0002 0007"),
+        CABLELABS: bytes.fromhex(f"0000118b 0020 0020 {ONE} {TWO} 0000 0000"),
+        82: bytes.fromhex("0000003c"),
+    }
+
+
+def test_octets_of_vendor_options_go_by_their_enterprise():
+    """As a reservation has them that a program has made, and as it is kept."""
+    cisco, cablelabs = bytes.fromhex("00000009000100026869"), bytes.fromhex("0000118b")
+
+    assert option_values6({17: cisco}) == {CISCO: cisco}
+    assert option_values6({CISCO: cisco, CABLELABS: cablelabs}) == {CISCO: cisco, CABLELABS: cablelabs}
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "complaint"),
+    [
+        ("0x0000", (), 'must be a table like {"9" = {"1" = {text = "x"}}}'),
+        ({}, (), 'must be a table like {"9" = {"1" = {text = "x"}}}'),
+        ({"9": {}}, ("9",), 'must be a table like {"9" = {"1" = {text = "x"}}}'),
+        ({"9": {"text": "x"}}, ("9", "text"), "must be the number of an option, from 0 to 65535"),
+        ({"cisco": {}}, ("cisco",), "must be an enterprise number, from 1 to 4294967295"),
+        ({"0": {}}, ("0",), "must be an enterprise number, from 1 to 4294967295"),
+        ({"4294967296": {}}, ("4294967296",), "must be an enterprise number"),
+        ({"9": {"1": {"uint8": 1}}, "09": {}}, ("09",), "9 is there twice"),
+        ({"9": {"65536": {"uint8": 1}}}, ("9", "65536"), "must be the number of an option"),
+        ({"9": {"1": {"uint8": 1}, "01": {"uint8": 1}}}, ("9", "01"), "1 is there twice"),
+        ({"9": {"1": "x"}}, ("9", "1"), "must say its type, such as {uint16 = 7}; types: address"),
+        ({"9": {"1": {"text": "x", "uint8": 1}}}, ("9", "1"), "must be one type and its value"),
+        ({"9": {"1": {"uint8": 256}}}, ("9", "1"), "must be from 0 to 255, not 256"),
+        ({"9": {"1": {"uint16s": [1, "x"]}}}, ("9", "1", 1), 'must be an integer, not "x"'),
+        ({"9": {"1": {"vendor-options": {}}}}, ("9", "1"), "must be one type and its value"),
+        ({"9": {"1": {"octets": "x" * 65535}}}, ("9",), "must not be longer than 65535 octets"),
+    ],
+)
+def test_what_is_wrong_inside_of_vendor_options_is_said_with_its_place(value, path, complaint):
+    with pytest.raises(ConfigError) as caught:
+        option_values6({"vendor-opts": value})
+
+    assert complaint in caught.value.message
+    assert caught.value.path == ("vendor-opts", *path)
+
+
+def test_an_enterprise_has_one_option():
+    with pytest.raises(ConfigError, match="option 17 is there twice") as caught:
+        option_values6({"vendor-opts": {"9": {"1": {"text": "a"}}}, 17: bytes.fromhex("00000009")})
+    assert caught.value.path == (17,)
+
+
 def test_no_code_has_two_names_and_none_is_the_servers_own():
     assert len(dict(OPTIONS6.values())) == len(OPTIONS6)
     assert OPTIONS6["dns-servers"][0] == Option.DNS_SERVERS
     for name in OPTIONS6:
-        with pytest.raises(ConfigError, match="must be one type"):
+        with pytest.raises(ConfigError, match="must be one type" if name != "vendor-opts" else "must be a table"):
             option_values6({name: {}})
 
 
 names = st.sampled_from([*OPTIONS6, "65000", "5", "x"]) | st.integers(-5, 70000)
 plain = st.booleans() | st.integers(-(2**33), 2**33) | st.text(max_size=5) | st.ip_addresses(v=6).map(str)
 kinds = st.sampled_from(["uint8", "text", "octets", "addresses", "strings", "domain", "domains", "word"])
-values = plain | st.lists(plain, max_size=3) | st.dictionaries(kinds, plain | st.lists(plain, max_size=2), max_size=2)
+vendors = st.dictionaries(
+    st.integers(0, 2**32).map(str),
+    st.dictionaries(st.integers(0, 65536), st.fixed_dictionaries({"text": st.text(max_size=5)})),
+)
+values = (
+    vendors
+    | plain
+    | st.lists(plain, max_size=3)
+    | st.dictionaries(kinds, plain | st.lists(plain, max_size=2), max_size=2)
+)
 
 
 @given(st.dictionaries(names, values, max_size=3))
 def test_any_table_becomes_octets_or_is_refused(table):
     with contextlib.suppress(ConfigError):
-        assert all(0 < code < 65536 and octets for code, octets in option_values6(table).items())
+        for key, octets in option_values6(table).items():
+            assert octets
+            assert key == key_of(code_of(key), octets)
+            assert 0 < code_of(key) < 65536
 
 
 SAMPLES = {
@@ -108,3 +180,15 @@ def test_scapy_reads_the_same(name):
     read = getattr(seen, seen.fields_desc[2].name)
     read = read.decode() if isinstance(read, bytes) else read
     assert (seen.optcode, read if isinstance(read, list) else [read]) == (code, expected)
+
+
+def test_scapy_reads_the_same_vendor_options():
+    table = {"9": {"1": {"text": "hi"}, "2": {"uint16": 7}}, "4491": {"32": {"address": "fd77::1"}}}
+    values = option_values6({"vendor-opts": table})
+
+    seen = [dhcp6.DHCP6OptVendorSpecificInfo(options_bytes([(code_of(key), octets)])) for key, octets in values.items()]
+    assert [each.enterprisenum for each in seen] == [9, 4491]
+    assert [[(one.optcode, one.optdata) for one in each.vso] for each in seen] == [
+        [(1, b"hi"), (2, b"\0\7")],
+        [(32, bytes.fromhex(ONE))],
+    ]
