@@ -1,12 +1,17 @@
 """Real DHCPv6 clients and real firmware live on ``twistd bootfw`` alone: no other server is there."""
 
 import secrets
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bootfw.wire.dhcp6 import Message, MessageType, pack
+from bootfw.wire.options6 import Option, uint16s_bytes
+
+from .capture import Capture
 from .dhcp6clients import CLIENTS, RENEWAL_SECONDS
 from .dhcpclients import DHCPClient
 from .lab import Host, Lab, Program, need, wait_until
@@ -115,27 +120,10 @@ def test_uefi_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path, htt
     assert len(given) == 1, "one machine, one address"
 
 
-ASKING = """
-import socket
-from bootfw.wire.dhcp6 import Message, MessageType, pack
-from bootfw.wire.options6 import Option, uint16s_bytes
-
-asks = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-asks.bind(("::", 546))
-asks.settimeout(10)
-message = Message(MessageType.INFORMATION_REQUEST, 7, ((Option.OPTION_REQUEST, uint16s_bytes([17])),))
-asks.sendto(pack(message), ("ff02::1:2", 547, 0, socket.if_nametoindex("eth0")))
-asks.recv(2000)
-"""
-
-
 def test_perfdhcp_is_content_and_tshark_too(lab: Lab, server: Host, tmp_path: Path) -> None:
-    for program in ("perfdhcp", "tcpdump", "tshark"):
-        need(program)
-    start(server, lab, 'options.vendor-opts = {"9" = {"1" = {text = "hi"}}, "4491" = {"32" = {address = "fd77::1"}}}')
-    capture = tmp_path / "capture.pcap"
-    recording = server.start("tcpdump", "--immediate-mode", "-U", "-i", "eth0", "-w", capture, "udp")
-    recording.wait_until(lambda: "listening on" in recording.output, 10, "it records")
+    need("perfdhcp")
+    start(server, lab, 'options.vendor-opts = {"9" = {"1" = {text = "hi"}}, "32473" = {"2" = {address = "fd77::1"}}}')
+    capture = Capture.start(server, tmp_path)
     host = lab.host("clients")
     wait_until(lambda: has_link_local(host), 10, "the clients' link-local address can be used")
     for more in ((), ("-A1",)):
@@ -146,19 +134,19 @@ def test_perfdhcp_is_content_and_tshark_too(lab: Lab, server: Host, tmp_path: Pa
         assert done.exit_code == 0, done.output
         assert "drops: 0" in done.output
         assert "drops: 1" not in done.output
-    assert host.run(sys.executable, "-c", ASKING, seconds=20).exit_code == 0
-    recording.stop()
-
-    def read(*words: str) -> list[str]:
-        return server.run("tshark", "-r", capture, *words, seconds=60).output.splitlines()
+    asks = Message(MessageType.INFORMATION_REQUEST, 0xB00F, ((Option.OPTION_REQUEST, uint16s_bytes([17])),))
+    with host.udp_socket("::", 546) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+        client.sendto(pack(asks), ("ff02::1:2", 547))
+        client.recv(2000)
+    capture.stop()
 
     ours = "udp.srcport == 547"
-    kinds = read("-Y", ours, "-T", "fields", "-e", "dhcpv6.msgtype")
+    kinds = capture.fields(ours, "dhcpv6.msgtype")
     for kind in ("2", "7", "13,2", "13,7"):
         assert kinds.count(kind) >= 40, kind
-    faults = f"{ours} && (_ws.malformed || _ws.expert.severity >= warn || udp.checksum.status == bad)"
-    assert [line for line in read("-Y", faults) if "DHCPv6" in line] == []
+    assert capture.faults(ours) == []
     vendor = "dhcpv6.vendoropts.enterprise"
-    seen = ("-e", vendor, "-e", f"{vendor}.option_code", "-e", f"{vendor}.option_data")
-    address = "fd77" + "00" * 13 + "01"
-    assert read("-Y", f"{ours} && dhcpv6.xid == 7", "-T", "fields", *seen) == [f"9,4491\t1,32\t6869,{address}"]
+    assert capture.fields(
+        f"{ours} && dhcpv6.xid == 0xB00F", vendor, f"{vendor}.option_code", f"{vendor}.option_data"
+    ) == [f"9,32473\t1,2\t6869,fd77{'00' * 13}01"]

@@ -1,0 +1,45 @@
+"""What was said on the segment, as tshark reads it."""
+
+from pathlib import Path
+
+from attrs import define
+
+from .lab import Host, Program, need
+
+
+@define(eq=False)
+class Capture:
+    """A recording of UDP, made by tcpdump on a host. tshark reads it after ``stop()``."""
+
+    _host: Host
+    _file: Path
+    _recording: Program
+
+    @classmethod
+    def start(cls, host: Host, directory: Path) -> "Capture":
+        """Record what passes *host* from now on."""
+        need("tcpdump")
+        need("tshark")
+        file = directory / "capture.pcap"
+        recording = host.start("tcpdump", "--immediate-mode", "-U", "-i", "eth0", "-w", file, "udp")
+        recording.wait_until(lambda: "listening on" in recording.output, 10, "it records")
+        return cls(host, file, recording)
+
+    def stop(self) -> None:
+        """Nothing more is recorded."""
+        self._recording.stop()
+
+    def fields(self, which: str, *names: str) -> list[str]:
+        """A line for each packet that the display filter *which* takes, with these fields of it, a tab between each."""
+        words = [word for name in names for word in ("-e", name)]
+        shown = self._host.run(
+            *("tshark", "-o", "udp.check_checksum:TRUE", "-r", self._file, "-Y", which, "-T", "fields", *words),
+            seconds=60,
+        )
+        assert shown.exit_code == 0, shown.output
+        return [line for line in shown.output.splitlines() if not line.startswith("Running as user")]
+
+    def faults(self, which: str) -> list[str]:
+        """The same with the numbers and the faults of the packets that tshark has something against."""
+        wrong = '_ws.malformed || _ws.expert.severity >= "Warning" || udp.checksum.status == "Bad"'
+        return self.fields(f"({which}) && ({wrong})", "frame.number", "_ws.expert.message")
