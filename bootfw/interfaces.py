@@ -151,7 +151,8 @@ class IWatchdog(Interface):
         """
 
     # It may have an attribute ``unremarkable``: seconds up to which a round trip changes nothing, not ``wait(1)``
-    # either. It need not be told of such, nor asked after it, and transfers cost less. Without one, of all.
+    # either. It need not be told of such, nor asked after it, and transfers cost less. Without one, of all. With an
+    # attribute ``unremarkable_from``, shorter ones than that are to be told as well.
 
 
 class IAdaptiveWatchdog(IWatchdog):

@@ -110,7 +110,7 @@ class TFTPProtocol(DatagramProtocol):
         self._express: Express | None = None
         self._around = Surroundings(
             reactor=reactor,
-            alarm=Alarm(reactor, Transfer.ring),
+            alarm=Alarm(reactor, lambda transfer, now: transfer.ring(now)),
             publish=publish,
             send=self._write,
             stray=self._stray,

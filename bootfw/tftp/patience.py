@@ -54,7 +54,9 @@ class Patience:
             section 3).
         """
         if self._learn is not None:
-            self._learn(seconds)
+            least, calm = self.news
+            if seconds is None or not least <= seconds <= calm:
+                self._learn(seconds)
         if seconds is not None:
             self.grace = max(2 * seconds, SHORTEST_GRACE)
             if seconds < self._shortest:
@@ -65,8 +67,14 @@ class Patience:
 
     @property
     def news(self) -> tuple[float, float]:
-        """A round trip outside of these two changes more than ``grace``: progressed() has to be told of it."""
-        return self._shortest, getattr(self._watchdog, "unremarkable", 0.0)
+        """A round trip outside of these two changes the wait: progressed() has to be told of it."""
+        watchdog = self._watchdog
+        return getattr(watchdog, "unremarkable_from", 0.0), getattr(watchdog, "unremarkable", 0.0)
+
+    @property
+    def shortest(self) -> float:
+        """The shortest round trip until now; a shorter one changes ``soonest``."""
+        return self._shortest
 
     def went_on(self, seconds: float) -> float:
         """The peer has answered, some times maybe, and nothing of it was news; gives what progressed() would.

@@ -81,7 +81,14 @@ class ShortWay(Session[_State]):
     def news(self) -> tuple[float, float]:
         """See Patience. With single blocks the shortest round trip is of no use to anybody."""
         least, calm = self._patience.news
-        return (least if self.agreed.windowsize > 1 else 0.0), calm
+        return (max(least, self._patience.shortest) if self.agreed.windowsize > 1 else least), calm
+
+    def due(self, at: float) -> float:
+        """The deadline that proceeded() would come to.
+
+        :param at: when the last window left; at least one has.
+        """
+        return at + self._patience.first()
 
     def proceeded(self, windows: int, seconds: float, now: float) -> None:
         """Somebody has done so many times, one right after the other, what proceed() does.

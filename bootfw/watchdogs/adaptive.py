@@ -34,6 +34,8 @@ class AdaptiveWatchdog:
     _attempt: int = field(default=1, init=False)
     _unsure: bool = field(default=False, init=False)
     """The progress before could not be measured."""
+    unremarkable_from: float = field(default=0.0, init=False)
+    """See IWatchdog."""
     unremarkable: float = field(default=0.0, init=False)
     """See IWatchdog."""
 
@@ -59,7 +61,7 @@ class AdaptiveWatchdog:
             self._unsure = True
             self.unremarkable = 0.0
             return
-        if seconds <= self.unremarkable:
+        if self.unremarkable_from == 0.0 and seconds <= self.unremarkable:
             return
         self._unsure = False
         if self._srtt is None:
@@ -74,8 +76,13 @@ class AdaptiveWatchdog:
         policy = self._policy
         least = policy.min_seconds
         self._rto = min(max(self._srtt + 4 * self._rttvar, least), policy.max_seconds)
-        # At the shortest wait there is no use in knowing better that half of it is enough.
-        self.unremarkable = least / 2 if self._rto == least else 0.0
+        if self._rto == least:
+            # There is no use in knowing better that half of the shortest wait is enough.
+            self.unremarkable_from, self.unremarkable = 0.0, least / 2
+        else:
+            # What is in this range would change the wait by less than half. To look at each of a thousand transfers'
+            # round trips would make these longer: by more work for each packet.
+            self.unremarkable_from, self.unremarkable = self._srtt / 2, (self._srtt + self._rto) / 2
 
     def _backed_off(self, attempt: int) -> float:
         grown = self._grown(attempt)

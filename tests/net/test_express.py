@@ -167,6 +167,14 @@ def root(tmp_path_factory):
     address=st.sampled_from(["127.0.0.1", "0.0.0.0", "::1"]),
 )
 @example([request(4000, 64, 1)] * CLIENTS, [([(0, 0), (1, 0), (2, 0)], 0.001)] * 70, 1 << 20, Adaptive(), "127.0.0.1")
+@example(
+    [request(4000, 64, None)] * CLIENTS,
+    # Deadlines move on for 24 ms, and then two clients are silent.
+    [*[([(0, 0), (1, 0), (2, 0)], 0.004)] * 9, *[([(0, 0)], 0.004)] * 8],
+    1 << 20,
+    Adaptive(),
+    "127.0.0.1",
+)
 def test_with_and_without_are_the_same(root, begins, course, room, policy, address):
     both = [Server(Images(size), policy, root, address) for size in (room, 0)]
     try:
@@ -206,8 +214,12 @@ def test_it_is_taken(root, address, window, round_trip, monkeypatch):
         assert all(event.report.outcome is Outcome.COMPLETE for event in server.ended())
         # 321 blocks; without the express way there would be a delivery to the protocol for each round.
         assert server.port.counters.batches - deliveries < (80 if window is None else 40)
-        # A lane asks its transfer at the end of each piece only, unless there is something to learn.
-        assert (len(asked) > 100 * CLIENTS / (window or 1)) == (round_trip != 0.001)
+        # A lane asks its transfer at the end of each piece only, unless there is something to learn; not when a
+        # deadline comes that has moved on meanwhile, as it does with the longest of these round trips.
+        if round_trip:
+            assert len(asked) < 20 * CLIENTS
+        else:
+            assert len(asked) > 100 * CLIENTS / (window or 1)
     finally:
         server.close()
 

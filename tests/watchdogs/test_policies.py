@@ -110,6 +110,26 @@ def test_adaptive_learns_by_rfc_6298() -> None:
     assert adaptive(0.2, 0.4).wait(1) == pytest.approx(0.225 + 4 * 0.125)
 
 
+def test_adaptive_need_not_be_told_of_what_changes_little() -> None:
+    at_the_floor = adaptive(0.0002, 0.0003)
+    assert (at_the_floor.unremarkable_from, at_the_floor.unremarkable) == (0, 0.01)
+    slow = adaptive(0.2)
+    assert (slow.unremarkable_from, slow.unremarkable) == pytest.approx((0.1, 0.4))
+    unsure = adaptive(0.2, None)
+    assert unsure.unremarkable == 0
+
+
+@given(st.lists(st.floats(0.0001, 4.0), min_size=1, max_size=30), st.data())
+def test_adaptive_without_what_it_need_not_be_told_waits_not_much_otherwise(samples: list[float], data: Any) -> None:
+    watchdog = adaptive(*samples)
+    before = watchdog.wait(1)
+    watchdog.progressed(data.draw(st.floats(watchdog.unremarkable_from, watchdog.unremarkable)))
+    after = watchdog.wait(1)
+    assert before is not None
+    assert after is not None
+    assert 0.5 * before <= after <= 1.5 * before
+
+
 def test_adaptive_has_a_floor_and_a_ceiling() -> None:
     assert adaptive(0.0002, 0.0003).wait(1) == 0.02
     assert adaptive(5.0).wait(1) == 8

@@ -80,7 +80,15 @@ class ReadTransfer(Transfer):
 
     def ring(self, now: float) -> None:
         """See Transfer."""
-        if self._lane is not None:
+        lane = self._lane
+        if lane is not None:
+            if lane.goes_on():
+                # The lane stays open: with a thousand transfers each is looked at every few round trips.
+                deadline = self.session.due(lane.at)
+                if now < deadline:
+                    self.deadline = deadline
+                    self._around.alarm.watch(self)
+                    return
             self._catch_up()
             if self.deadline is not None and now < self.deadline:
                 self._around.alarm.watch(self)
