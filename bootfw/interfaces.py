@@ -72,6 +72,9 @@ class IBackend(Interface):
 
     A backend may have a method ``problem() -> str`` as well: asked once at the start, it says in a sentence what keeps
     it from serving anything, such as a directory that is not there; "" when all is well. It is shown, and is no error.
+
+    It may have an attribute ``same_for_all``, True: what it answers depends on the path, and on the request's
+    ``ignore_case``, not on who asks. Of requests that have arrived together it is then asked once for what it lacks.
     """
 
     def open(path: str, request: Any) -> Any:

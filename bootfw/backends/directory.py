@@ -5,7 +5,7 @@ import os
 import stat
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorThreads
@@ -43,6 +43,9 @@ class DirectoryBackend:
         first in byte order. Windows gets that anyway, for its ``\\Boot\\BCD``.
     :param reactor: makes uploads durable in its threads; None: in the caller's, which may take seconds.
     """
+
+    same_for_all: ClassVar[bool] = True
+    """See IBackend."""
 
     root: Path = field(converter=Path)
     ignore_case: bool = False

@@ -1,7 +1,7 @@
 """The ``memory`` backend: files that stand in the configuration or in a program."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define, field
 from zope.interface import implementer
@@ -31,6 +31,9 @@ class MemoryBackend:
     :param files: path -> content; text is served as UTF-8.
     :param writable: uploads are taken, and kept until the process ends; otherwise they are left to the next backend.
     """
+
+    same_for_all: ClassVar[bool] = True
+    """See IBackend."""
 
     files: dict[str, bytes] = field(converter=_contents, factory=dict)
     """What there is at the moment, uploads included."""

@@ -94,6 +94,7 @@ class TFTPProtocol(DatagramProtocol):
     ) -> None:
         self._reactor = reactor
         self._backend = backend
+        self._together: Callable[[bool], None] | None = getattr(backend, "together", None)
         self._watchdog = watchdog
         self._publish = publish
         self._settings = settings or TFTPSettings()
@@ -146,6 +147,16 @@ class TFTPProtocol(DatagramProtocol):
     def datagrams_received(self, batch: Any) -> None:
         """See IBatchReceiver."""
         now = self._reactor.seconds()
+        if len(batch) == 1 or self._together is None:
+            self._received(batch, now)
+            return
+        self._together(True)
+        try:
+            self._received(batch, now)
+        finally:
+            self._together(False)
+
+    def _received(self, batch: Any, now: float) -> None:
         find = self._transfers.get
         for data, peer, via in batch:
             try:
@@ -209,8 +220,13 @@ class TFTPProtocol(DatagramProtocol):
             return
         if treatment is not None and treatment.ignore_case:
             request = evolve(request, ignore_case=True)
+        try:
+            answer = self._ask(request, treatment)
+        except Exception as error:
+            self._refuse(request, via, self._told(request, error, now), now, treatment)
+            return
         kind = WriteTransfer if request.write else ReadTransfer
-        self._open(kind(request, data, via, self._around, treatment), now)
+        self._open(kind(request, data, via, self._around, treatment), answer, now)
 
     # What another process has begun.
 
@@ -245,7 +261,12 @@ class TFTPProtocol(DatagramProtocol):
         request = evolve(orphan.begun.request, lookup=self._lookup, own_urls=self._own_urls)
         transfer = ReadTransfer(request, b"", via, self._around, self._personas.treatment(request))
         transfer.begun, transfer.resumed = orphan.begun, orphan.block(data[2] << 8 | data[3])
-        self._open(transfer, now)
+        try:
+            answer = self._ask(request, transfer.treatment)
+        except Exception as error:
+            self._not_opened(transfer, error, now)
+        else:
+            self._open(transfer, answer, now)
         return True
 
     def _not_resumed(self, begun: TransferBegun, reason: str) -> None:
@@ -255,22 +276,21 @@ class TFTPProtocol(DatagramProtocol):
 
     # Files.
 
-    def _open(self, transfer: Transfer, now: float) -> None:
-        request = transfer.request
-        self._transfers[request.peer] = transfer
-        try:
-            if not request.write:
-                if transfer.treatment is None:
-                    answer = self._backend.open(request.path, request)
-                else:
-                    answer = open_treated(self._backend, request, transfer.treatment)
-            elif self._settings.writable and IWritableBackend.providedBy(self._backend):
-                answer = self._backend.create(request.path, request)
-            else:
-                raise AccessViolation("Uploads are not allowed")
-        except Exception as error:
-            self._not_opened(transfer, error, now)
-            return
+    def _ask(self, request: TransferRequest, treatment: Treatment | None) -> Any:
+        """What the backend answers.
+
+        :raise Exception: see IBackend.
+        """
+        if not request.write:
+            if treatment is None:
+                return self._backend.open(request.path, request)
+            return open_treated(self._backend, request, treatment)
+        if self._settings.writable and IWritableBackend.providedBy(self._backend):
+            return self._backend.create(request.path, request)
+        raise AccessViolation("Uploads are not allowed")
+
+    def _open(self, transfer: Transfer, answer: Any, now: float) -> None:
+        self._transfers[transfer.request.peer] = transfer
         waiting = later(answer)
         if waiting is None:
             self._opened(transfer, answer, now)
@@ -309,17 +329,22 @@ class TFTPProtocol(DatagramProtocol):
         transfer.begin(agreed, watchdog, now)
 
     def _not_opened(self, transfer: Transfer, error: BaseException, now: float) -> None:
-        told = transfer_error(error)
-        if told is None:
-            told = TransferError("Internal error")
-            doing = f"open {transfer.request.filename!r}"
-            self._publish(PluginFailed(now, plugin="backend", doing=doing, traceback=traceback_of(error)))
+        told = self._told(transfer.request, error, now)
         if transfer.begun is None:
             self._refuse(transfer.request, transfer.via, told, now, transfer.treatment)
         else:
             self._write(wire.error(told.tftp_code, told.message), transfer.request.peer, transfer.via, 0)
             self._not_resumed(transfer.begun, told.message)
         transfer.finish()
+
+    def _told(self, request: TransferRequest, error: BaseException, now: float) -> TransferError:
+        """What the peer is told; a bug's traceback goes to the log."""
+        told = transfer_error(error)
+        if told is None:
+            told = TransferError("Internal error")
+            doing = f"open {request.filename!r}"
+            self._publish(PluginFailed(now, plugin="backend", doing=doing, traceback=traceback_of(error)))
+        return told
 
     def _refuse(
         self, request: TransferRequest, via: Via | None, told: TransferError, now: float, treatment: Treatment | None

@@ -130,3 +130,74 @@ def test_uploads_go_to_the_first_writable_backend_that_takes_them():
 def test_nobody_takes_the_upload(backends):
     with pytest.raises(AccessViolation):
         layers(*backends).create("path", None)
+
+
+@define
+class Alike(Backend):
+    same_for_all = True
+
+
+@define
+class Asking:
+    ignore_case: bool = False
+    write: bool = False
+
+
+def missed(layered, path, request):
+    try:
+        return layered.open(path, request)
+    except FileMissing:
+        return None
+
+
+def test_what_one_of_many_misses_is_not_looked_for_again_for_the_others():
+    first, second = Alike(FileMissing()), Alike(FileMissing())
+    layered = layers(first, second)
+    layered.together(True)
+    assert [missed(layered, path, Asking()) for path in ("a", "b", "a", "a")] == [None] * 4
+    assert [path for path, _ in first.asked] == [path for path, _ in second.asked] == ["a", "b"]
+
+
+def test_what_comes_later_is_looked_for_again():
+    backend = Alike(FileMissing())
+    layered = layers(backend)
+    for _ in range(2):
+        layered.together(True)
+        missed(layered, "a", Asking())
+        layered.together(False)
+    missed(layered, "a", Asking())
+    missed(layered, "a", Asking())
+    assert len(backend.asked) == 4
+
+
+def test_what_is_there_is_opened_for_each():
+    backend = Alike(object)
+    layered = layers(Alike(FileMissing()), backend)
+    layered.together(True)
+    assert layered.open("a", Asking()) is not layered.open("a", Asking())
+    assert len(backend.asked) == 2
+
+
+def test_a_backend_that_looks_at_who_asks_is_asked_each_time():
+    last = Backend(FileMissing())
+    layered = layers(Alike(FileMissing()), last)
+    layered.together(True)
+    missed(layered, "a", Asking())
+    missed(layered, "a", Asking())
+    assert len(last.asked) == 2
+
+
+def test_another_spelling_may_be_there():
+    @define
+    class Lenient(Alike):
+        def open(self, path, request):
+            if not request.ignore_case:
+                raise FileMissing()
+            return "reader"
+
+    layered = layers(Lenient(None))
+    layered.together(True)
+    assert missed(layered, "A", Asking()) is None
+    assert missed(layered, "A", Asking(ignore_case=True)) == "reader"
+    assert missed(layered, "A", Asking()) is None
+

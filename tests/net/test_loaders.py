@@ -224,3 +224,12 @@ def test_late_answers_count_too():
     answer.callback("grub")
     assert found == ["grub"]
     assert events == [SecondStageFound(0, grub, "a/grubx64.efi")]
+
+
+def test_what_others_miss_at_the_same_moment_is_there_for_one_with_a_loader():
+    clients = Clients(DEBIAN)
+    clients.get("debian/shimx64.efi", "192.0.2.8")
+    clients.backend.together(True)
+
+    assert clients.get("grubx64.efi", "192.0.2.7") == ""
+    assert clients.get("grubx64.efi", "192.0.2.8") == "debian/grubx64.efi"

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define, field
 from attrs.validators import ge
@@ -43,6 +43,9 @@ class ArchiveBackend:
     :param unpack_octets: how much is kept unpacked, at most.
     :param reactor: reads and unpacks archives in its threads; None: in the caller's.
     """
+
+    same_for_all: ClassVar[bool] = True
+    """See IBackend."""
 
     file: Path = field(converter=Path)
     prefix: str = ""

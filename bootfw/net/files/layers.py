@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
-from attrs import frozen
+from attrs import define, field
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -19,7 +19,7 @@ _Place = tuple[int, str]
 
 
 @implementer(IWritableBackend)
-@frozen(eq=False)
+@define(eq=False)
 class LayeredBackend:
     """Asks backends in order until one does not raise FileMissing.
 
@@ -36,16 +36,37 @@ class LayeredBackend:
     backends: Sequence[tuple[str, Any]]
     loaders: Loaders | None = None
     publish: Callable[[Event], None] | None = None
+    _missing: set[str] | None = field(default=None, init=False)
+    """Paths that nobody has, while several requests are dealt with that had all arrived before; else None."""
+
+    def together(self, begins: bool) -> None:
+        """Whether what is asked from now on had all arrived before.
+
+        What one of these requests misses need not be looked for again for the others.
+        """
+        same_for_all = all(getattr(backend, "same_for_all", False) for _, backend in self.backends)
+        self._missing = set() if begins and same_for_all else None
 
     def open(self, path: str, request: Any) -> Any:
         """See IBackend."""
         loaders = self.loaders
         loader = loaders.of(request.peer[0], path) if loaders is not None else None
         if loader is None:
+            if self._missing is not None and not request.ignore_case:
+                return self._open_of_many(self._missing, path, request)
             places: Iterator[_Place] = enumerate(repeat(path, len(self.backends)))
         else:
             places = self._places(path, loader)
         return self._ask("open", places, path, request, FileMissing)
+
+    def _open_of_many(self, missing: set[str], path: str, request: Any) -> Any:
+        if path in missing:
+            raise FileMissing()
+        try:
+            return self._ask("open", enumerate(repeat(path, len(self.backends))), path, request, FileMissing)
+        except FileMissing:
+            missing.add(path)
+            raise
 
     def create(self, path: str, request: Any) -> Any:
         """See IWritableBackend. Backends that take no uploads are not asked.

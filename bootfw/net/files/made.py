@@ -27,6 +27,9 @@ class MadeFiles:
     :param tell: is given what heard() of another process's MadeFiles takes, when a file was made.
     """
 
+    same_for_all = True
+    """See IBackend."""
+
     def __init__(self, limit: int = OCTETS, tell: Callable[[str, bytes], None] = lambda name, content: None) -> None:
         self._limit = limit
         self._tell = tell
