@@ -7,7 +7,7 @@ from typing import Any
 Figures = dict[str, dict[str, list[dict[str, Any]]]]
 """Kind of work -> server -> one of the load's reports for each round."""
 
-_COLOURS = {"bootfw": "#1f77b4", "dnsmasq": "#8c8c8c", "tftpd-hpa": "#c9b28f", "atftpd": "#b48ead"}
+_COLOURS = {"bootfw": "#1f77b4", "dnsmasq": "#8c8c8c", "tftpd-hpa": "#c9b28f", "atftpd": "#b48ead", "limit": "#2e3440"}
 
 
 def draw(figures: Figures, path: Path) -> None:
@@ -20,7 +20,7 @@ def draw(figures: Figures, path: Path) -> None:
     picture = Figure(figsize=(11, 1.6 + 0.75 * len(figures)), layout="constrained")
     rates, costs = picture.subplots(1, 2, sharey=True)
     for row, servers in enumerate(figures.values()):
-        compared = "dnsmasq" if "dnsmasq" in servers else next(reversed(servers))
+        compared = beside(servers)
         unit = median(map(rate, servers[compared])) or 1.0
         for place, (name, rounds) in enumerate(servers.items()):
             at = row + 0.2 * (place - (len(servers) - 1) / 2)
@@ -37,6 +37,11 @@ def draw(figures: Figures, path: Path) -> None:
     costs.set_xscale("log")
     picture.legend(loc="outside upper center", ncols=4, frameon=False)
     picture.savefig(path)
+
+
+def beside(servers: dict[str, Any]) -> str:
+    """The server whose rate is 1."""
+    return next((name for name in ("dnsmasq", "atftpd") if name in servers), next(iter(servers)))
 
 
 def rate(figure: dict[str, Any]) -> float:

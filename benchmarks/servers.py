@@ -162,11 +162,19 @@ def atftpd(root: Path, work: Path) -> Server:
     return Server("atftpd", command, port, work / "atftpd.log")
 
 
+def limit(root: Path, work: Path) -> Server:
+    """limit.c: what the kernel lets anybody do."""
+    port = 20469
+    subprocess.run(["cc", "-O2", "-o", work.parent / "limit", HERE / "limit.c"], check=True)
+    return Server("limit", [work.parent / "limit", str(port), root], port, work / "limit.log")
+
+
 SERVERS: dict[str, Callable[[Path, Path], Server]] = {
     "bootfw": bootfw,
     "dnsmasq": dnsmasq,
     "tftpd-hpa": tftpd_hpa,
     "atftpd": atftpd,
+    "limit": limit,
 }
 
 # Debian's packages of these two exclude each other, so they are unpacked instead of installed.

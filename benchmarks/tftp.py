@@ -1,9 +1,9 @@
-"""bootfw beside dnsmasq, tftpd-hpa and atftpd, in turn in one run.
+"""bootfw beside dnsmasq, tftpd-hpa and atftpd, in turn in one run; and beside a minimal C server, the possible.
 
 ``python benchmarks/tftp.py`` prints medians over the rounds, ratios to dnsmasq, and the servers' CPU seconds per GB;
 ``--json FILE`` keeps every single figure, ``--plot FILE`` draws them. Run it on an otherwise idle machine with two
 cores: the load takes one. The load (load.c) says how much CPU it took itself; where that is far below the wall time it
-was not the limit.
+was not the limit. "limit" (limit.c) does nothing but what the kernel has to do for the same datagrams.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from picture import draw, rate
+from picture import beside, draw, rate
 from servers import HERE, SERVERS
 
 SECONDS = 120
@@ -96,7 +96,7 @@ def show(work: str, figures: dict[str, list[Any]]) -> None:
     def median(name: str, value: Any) -> float:
         return statistics.median(value(figure) for figure in figures[name])
 
-    compared = "dnsmasq" if "dnsmasq" in figures else next(reversed(figures))
+    compared = beside(figures)
     sys.stdout.write(f"\n{work}\n")
     row = "  {:10} {:>8} {:4} {:>10} {:>9} {:>9} {:>9} {:>7}\n"
     sys.stdout.write(row.format("", "rate", "", "/" + compared, "files/s", "CPU s/GB", "load CPU", "failed"))

@@ -3,12 +3,13 @@
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bootfw import readers
 from bootfw.net.files import images
 from bootfw.net.files.images import Images, last_together
+from bootfw.net.udp.sender import LARGEST_RUN
 from bootfw.readers import FileReader
 from bootfw.tftp.blocks import Blocks, frame
 
@@ -122,3 +123,11 @@ def test_what_has_just_changed_has_no_identity(tmp_path):
     reader = FileReader(os.open(tmp_path / "file", os.O_RDONLY))
     assert reader.identity is None
     reader.close()
+
+
+@given(st.integers(8, 65464), st.sampled_from([1, 2, 4, 8, 16, 32, 64]), st.integers(0, 10_000))
+def test_a_window_lies_in_one_piece(blksize, windowsize, windows_before):
+    assume(windowsize * (blksize + 4) <= LARGEST_RUN)
+    first = windows_before * windowsize + 1
+    assert last_together(blksize, first) >= first + windowsize - 1
+    assert images._together(blksize) * (blksize + 4) < 1.5 * images.PIECE

@@ -200,4 +200,3 @@ def test_another_spelling_may_be_there():
     assert missed(layered, "A", Asking()) is None
     assert missed(layered, "A", Asking(ignore_case=True)) == "reader"
     assert missed(layered, "A", Asking()) is None
-

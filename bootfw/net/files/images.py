@@ -12,7 +12,8 @@ from typing import Any
 PIECE = 256 * 1024
 """Octets of a piece, about. Read at once, so it is what one client may make the others wait for."""
 
-_BLOCKS = 1000  # in a piece at most: preadv(2) takes 1024 places (IOV_MAX)
+_WINDOWSIZE = 64
+_BLOCKS = 960  # in a piece at most: preadv(2) takes 1024 places (IOV_MAX)
 _OVERHEAD = 1024  # octets that a piece costs beside its data
 _HEADER = 4
 _header = Struct("!HH").pack_into
@@ -140,5 +141,7 @@ def _octets(count: int, blksize: int, rest: int) -> int:
 
 
 def _together(blksize: int) -> int:
-    """Blocks in a piece."""
-    return max(1, min(_BLOCKS, PIECE // (blksize + _HEADER)))
+    """Blocks in a piece: a multiple of the usual window sizes, so that windows lie in one piece."""
+    count = max(1, min(_BLOCKS, PIECE // (blksize + _HEADER)))
+    windowsize = min(_WINDOWSIZE, 1 << count.bit_length() - 1)
+    return (count + windowsize // 2) // windowsize * windowsize
