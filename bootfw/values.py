@@ -9,7 +9,7 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 """A peer as the socket module gives it: (host, port), for IPv6 (host, port, flow info, scope id)."""
 
 
-@frozen
+@frozen(cache_hash=True)
 class Via:
     """How a datagram reached us, so that its answer leaves the same way (IP_PKTINFO)."""
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any
 
 from attrs import evolve
@@ -27,7 +26,7 @@ from bootfw.net.transfers.orphans import KEPT, WRAP, Orphan, Orphans, has_change
 from bootfw.net.transfers.receiving import WriteTransfer
 from bootfw.net.transfers.sending import ReadTransfer
 from bootfw.net.transfers.transfer import Surroundings, Transfer
-from bootfw.net.transfers.transferport import TransferProtocol, send
+from bootfw.net.transfers.transferport import TransferProtocol, bindable, send
 from bootfw.net.transfers.treatment import capped, open_treated, wanted
 from bootfw.net.udp.express import Express
 from bootfw.net.udp.packetinfo import Cache
@@ -165,7 +164,7 @@ class TFTPProtocol(DatagramProtocol):
                     self._requested(data, peer, via, transfer, now)
                 elif transfer is not None and transfer.port is None:
                     transfer.datagram(data, now)
-                elif not self._orphans or not self._resume(data, peer, via, now):
+                elif self._forgetting is None or not self._resume(data, peer, via, now):
                     self._stray(data, peer, now)
             except Exception:
                 self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
@@ -210,7 +209,7 @@ class TFTPProtocol(DatagramProtocol):
             return
         if known is not None:
             known.replace(now)
-        if self._orphans and (orphan := self._orphans.take(peer)) is not None:
+        if self._forgetting is not None and (orphan := self._orphans.take(peer)) is not None:
             self._not_resumed(orphan.begun, "the client began anew")
         request = asked.by(peer, via, self._lookup, self._own_urls)
         treatment = self._personas.treatment(request)
@@ -383,7 +382,7 @@ class TFTPProtocol(DatagramProtocol):
         assert self._listen is not None
         own = TransferProtocol(self._reactor, transfer)
         try:
-            port = self._listen(own, _bindable(transfer.via))
+            port = self._listen(own, bindable(transfer.via))
         except CannotListenError as error:
             # Not in the words of the error, which may tell what else runs on this host.
             number = getattr(error.socketError, "errno", None)
@@ -395,12 +394,3 @@ class TFTPProtocol(DatagramProtocol):
 def _is_for_many(via: Via) -> bool:
     """It was sent by broadcast or multicast."""
     return via.destination not in ("", via.local)
-
-
-def _bindable(via: Via | None) -> str:
-    """The address that was asked, as a socket can be bound to it; "" when not known."""
-    if via is None:
-        return ""
-    # A link-local address is one of an interface (RFC 4007 section 6).
-    link_local = ":" in via.local and ip_address(via.local).is_link_local
-    return f"{via.local}%{via.interface}" if link_local else via.local

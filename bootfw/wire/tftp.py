@@ -7,6 +7,7 @@ where a guess could corrupt a file. Text is UTF-8 with surrogateescape, so that 
 import enum
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -168,6 +169,7 @@ def ack(block: int) -> bytes:
     return _HEADER.pack(Opcode.ACK, block)
 
 
+@lru_cache(256)
 def error(code: int, message: str) -> bytes:
     """ERROR. Never fails on a message: what has no place in it is cut off or becomes ``?``."""
     text = message.encode("utf-8", "replace").partition(b"\0")[0][:MAX_ERROR_TEXT]

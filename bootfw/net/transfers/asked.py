@@ -39,14 +39,17 @@ class Asked:
         own_urls: Callable[[str], tuple[str, str]] | None = None,
     ) -> TransferRequest:
         """The request of *peer*."""
+        local = via.local if via is not None else ""
         return TransferRequest(
-            filename=self.filename,
-            path=self.path,
-            peer=peer,
-            local=via.local if via is not None else "",
-            write=self.write,
-            mode=self.mode or Mode.OCTET,
-            options=self.options,
-            lookup=lookup,
-            own_urls=own_urls,
+            self.filename,
+            self.path,
+            peer,
+            local,
+            self.write,
+            self.mode or Mode.OCTET,
+            self.options,
+            "tftp",
+            False,
+            lookup,
+            own_urls,
         )

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any
 
 from twisted.internet.error import CannotListenError, MessageLengthError
@@ -72,6 +73,15 @@ def send(transport: Any, rich: bool, data: bytes, peer: Address, via: Via | None
             transport.write(data[start : start + segment] if segment else data, peer)
     except (OSError, MessageLengthError):
         return
+
+
+def bindable(via: Via | None) -> str:
+    """The address that was asked, as a socket can be bound to it; "" when not known."""
+    if via is None:
+        return ""
+    # A link-local address is one of an interface (RFC 4007 section 6).
+    link_local = ":" in via.local and ip_address(via.local).is_link_local
+    return f"{via.local}%{via.interface}" if link_local else via.local
 
 
 def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:

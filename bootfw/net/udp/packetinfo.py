@@ -18,6 +18,7 @@ _LIMIT = 4096
 _HEADER = struct.Struct("@Nii")  # struct cmsghdr
 _INFO4 = struct.Struct("@I4s4s")  # struct in_pktinfo
 _INFO6 = struct.Struct("@16sI")  # struct in6_pktinfo
+_FAMILY4 = socket.AF_INET.to_bytes(2, sys.byteorder)
 _NO_ADDRESS4 = bytes(4)
 _NO_ADDRESS6 = bytes(16)
 
@@ -85,17 +86,26 @@ class _IPv4:
     type = 8  # IP_PKTINFO; the socket module of Python 3.11 lacks it
     info_length = _INFO4.size
 
+    def __init__(self) -> None:
+        # A client asks for each of its files from another port.
+        self._hosts = Cache(self._host)
+        self._names = Cache(socket.inet_ntoa)
+
     def read_address(self, raw: bytes) -> Address:
-        return socket.inet_ntoa(raw[4:8]), int.from_bytes(raw[2:4], "big")
+        return self._names[raw[4:8]], raw[2] << 8 | raw[3]
 
     def destination(self, peer: Address) -> Destination:
-        host = "255.255.255.255" if peer[0] == "<broadcast>" else peer[0]
+        host, rest, needs_interface = self._hosts[peer[0]]
+        port = peer[1]
+        raw = _FAMILY4 + port.to_bytes(2, "big") + rest
+        return Destination((host, port), raw, source_key(raw), needs_interface)
+
+    def _host(self, address: str) -> tuple[str, bytes, bool]:
+        """The address as sendto takes it, what follows the port in a sockaddr, and ``needs_interface``."""
+        host = "255.255.255.255" if address == "<broadcast>" else address
         packed = _packed(self.number, host)
-        raw = self.number.to_bytes(2, sys.byteorder) + peer[1].to_bytes(2, "big") + packed + bytes(8)
         # A broadcast of one network is routed by that network; only the limited one needs to be told.
-        return Destination(
-            (host, peer[1]), raw, source_key(raw), packed == b"\xff\xff\xff\xff" or packed[0] & 0xF0 == 0xE0
-        )
+        return host, packed + bytes(8), packed == b"\xff\xff\xff\xff" or packed[0] & 0xF0 == 0xE0
 
     def read_info(self, raw: bytes) -> Via:
         interface, local, destination = _INFO4.unpack(raw)
