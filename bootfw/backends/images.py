@@ -30,7 +30,7 @@ _DISKS = (".iso", ".img")
 # Boot loaders find a menu, not a system: to offer them here would begin again.
 _LOADERS = frozenset(
     name.casefold() for name in (*PROGRAMS, *ALIASES, "bootx64.efi", "bootia32.efi", "bootaa64.efi", "bootarm.efi")
-) | {"snponly-i386.efi", "fbx64.efi", "fbaa64.efi", "grub.efi", "grubia32.efi"}
+) | {"snponly-i386.efi", "fbx64.efi", "fbaa64.efi", "grub.efi", "core.efi", "grubia32.efi"}
 
 _SCRIPTS = frozenset(("boot.ipxe", "autoexec.ipxe"))
 

@@ -119,6 +119,7 @@ FILES = {
     "tools/shell.efi": pe(0x8664),
     "tools/snponly.efi": pe(0x8664),
     "tools/grubx64.efi": pe(0x8664),
+    "grub/arm64-efi/core.efi": pe(0xAA64),
     "tools/driver.efi": pe(0x8664, subsystem=11),
     "tools/memtest86+.bin": bzimage(flags=0),
     "tools/live.iso": cd(0, 0xEF),

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from .firmware.files import Served, foreign_grub
 from .firmware.servers import start_address_server, start_router
 from .lab import Lab, Program, need
 from .machines.bios import start_bios_machine
-from .machines.linux import initramfs, linux_kernel
+from .machines.disks import cd, disk
+from .machines.linux import busybox, initramfs, linux_kernel
 from .machines.uefi import start_uefi_machine
 from .qemu import Card
 from .service import BOOTFW, start_bootfw
@@ -31,12 +33,16 @@ def marker() -> str:
 
 @pytest.fixture
 def root(tmp_path: Path, marker: str) -> Path:
-    """A boot directory with a Linux system in it, that prints the marker and switches the machine off."""
-    path = tmp_path / "boot"
+    return boot_directory(tmp_path, marker)
+
+
+def boot_directory(scratch: Path, marker: str, architecture: str = "amd64", console: str = "ttyS0") -> Path:
+    """With a Linux system in it, that prints the marker and switches the machine off."""
+    path = scratch / "boot"
     (path / "debian").mkdir(parents=True)
-    shutil.copy(linux_kernel(), path / KERNEL)
-    (path / "debian/initrd.gz").write_bytes(initramfs(tmp_path, marker))
-    (path / "debian/cmdline").write_text("# for QEMU\nconsole=ttyS0 panic=-1\n")
+    shutil.copy(linux_kernel(architecture), path / KERNEL)
+    (path / "debian/initrd.gz").write_bytes(initramfs(scratch, marker, busybox(architecture)))
+    (path / "debian/cmdline").write_text(f"# for QEMU\nconsole={console} panic=-1\n")
     return path
 
 
@@ -137,6 +143,76 @@ def test_grub_boots_the_default_entry(lab: Lab, root: Path, marker: str) -> None
     console.wait_for("Boot from the local disk", SECONDS)
     assert console.wait(SECONDS) == 0
     assert marker in console.output
+
+
+@pytest.mark.parametrize("name", ["tool.img", "install.iso"])
+def test_pxelinux_boots_a_disk_by_memdisk(lab: Lab, tmp_path: Path, marker: str, name: str) -> None:
+    need("/usr/lib/PXELINUX/pxelinux.0")
+    need("/usr/lib/syslinux/memdisk")
+    root = tmp_path / "boot"
+    root.mkdir()
+    (root / name).write_bytes(disk(marker) if name.endswith(".img") else cd(tmp_path, marker))
+    serve(lab, root, {"x86-bios": "pxelinux.0"}, menu(root, timeout_seconds=2, default=name))
+    start_bios_machine(lab, "e1000").wait_for(marker, SECONDS)
+
+
+def grub(root: Path, platform: str, marker: str, of: str = "") -> str:
+    """GRUB as grub-mknetdir makes it, of this architecture or another, without a menu; the name of its image."""
+    image = Served(root, marker).grub(platform, foreign_grub(of, platform) if of else None)
+    (root / "grub/grub.cfg").unlink()
+    return image
+
+
+def test_grub_on_a_bios_boots_the_default_entry(lab: Lab, root: Path, marker: str) -> None:
+    image = grub(root, "i386-pc", marker)
+    serve(lab, root, {"x86-bios": image}, menu(root, timeout_seconds=2, default=KERNEL))
+    console = start_bios_machine(lab, "e1000", memory=512)
+    console.wait_for("Boot from the local disk", SECONDS)
+    assert console.wait(SECONDS) == 0
+    assert marker in console.output
+
+
+def test_grub_on_a_bios_goes_on_to_the_local_disk(lab: Lab, root: Path, marker: str) -> None:
+    image = grub(root, "i386-pc", marker)
+    serve(lab, root, {"x86-bios": image}, menu(root, timeout_seconds=2))
+    console = start_bios_machine(lab, "e1000", memory=512)
+    console.wait_for("vmlinuz (6", SECONDS)
+    console.wait_for("No bootable device", 30, "the machine tries its own disk")
+
+
+def test_grub_on_arm64_boots_the_default_entry(lab: Lab, tmp_path: Path, marker: str) -> None:
+    root = boot_directory(tmp_path, marker, "arm64", "ttyAMA0")
+    image = grub(root, "arm64-efi", marker, "arm64")
+    serve(lab, root, {"arm64-uefi": image}, menu(root, timeout_seconds=2, default=KERNEL))
+    console = start_uefi_machine(lab, "arm64", memory=1024)
+    console.wait_for("Boot from the local disk", SECONDS)
+    assert console.wait(SECONDS) == 0
+    assert marker in console.output
+
+
+@pytest.mark.parametrize(
+    ("kind", "of", "loader"),
+    [
+        ("x86_64", "", "EFI/debian/grubx64.efi"),
+        ("arm64", "arm64", "EFI/BOOT/BOOTAA64.EFI"),
+    ],
+)
+def test_grub_of_uefi_goes_on_to_the_local_disk(
+    lab: Lab, tmp_path: Path, marker: str, kind: str, of: str, loader: str
+) -> None:
+    """Of what is installed there, as of a removable one. GRUB can't have the firmware do that."""
+    platform = f"{kind}-efi"
+    root = boot_directory(tmp_path, marker, of or "amd64", "ttyAMA0" if of else "ttyS0")
+    image = grub(root, platform, marker, of)
+    installed = tmp_path / "disk" / loader
+    installed.parent.mkdir(parents=True)
+    says = Served(root, marker).grub_that_says_it(platform, foreign_grub(of, platform) if of else None)
+    (root / says).rename(installed)
+    serve(lab, root, {f"{kind}-uefi": image}, menu(root, timeout_seconds=2))
+    card = Card("virtio-net-pci", "romfile=,bootindex=1")
+    console = start_uefi_machine(lab, kind, cards=(card,), memory=1024, disk=tmp_path / "disk")
+    console.wait_for("Boot from the local disk", SECONDS)
+    console.wait_for(marker, 40, "what is on the disk")
 
 
 def test_autoexec_breaks_the_loop_of_a_server_that_knows_one_file(lab: Lab, root: Path, marker: str) -> None:

@@ -79,15 +79,17 @@ class Served:
         suffix = "0" if platform == "i386-pc" else "efi"
         return f"{GRUB}/{platform}/core.{suffix}"
 
-    def grub_that_says_it(self, platform: str) -> str:
-        """An image with the marker inside."""
+    def grub_that_says_it(self, platform: str, modules: Path | None = None) -> str:
+        """An image with the marker inside; *modules* as for ``grub()``."""
         need("grub-mkimage")
-        need(f"/usr/lib/grub/{platform}/echo.mod")
+        directory = modules or Path("/usr/lib/grub", platform)
+        need(str(directory / "echo.mod"))
         script = self.root.parent / "says.cfg"
         script.write_text(f"echo {self.marker}\nsleep 600\n")
         name = "says.efi"
         _run(
-            *("grub-mkimage", "-O", platform, "-p", "/", "-c", str(script), "-o", str(self.root / name)),
+            *("grub-mkimage", "-O", platform, f"--directory={directory}"),
+            *("-p", "/", "-c", str(script), "-o", str(self.root / name)),
             *("echo", "sleep"),
         )
         return name

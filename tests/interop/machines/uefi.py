@@ -46,6 +46,12 @@ _KINDS = {
 }
 
 
+def _disk(directory: Path) -> tuple[str, ...]:
+    """It is tried after the network."""
+    drive = f"if=none,id=disk,format=raw,read-only=on,file=fat:{directory}"
+    return "-drive", drive, "-device", "virtio-blk-pci,drive=disk,bootindex=9"
+
+
 def start_uefi_machine(
     lab: Lab,
     kind: str = "x86_64",
@@ -56,12 +62,15 @@ def start_uefi_machine(
     memory: int = 512,
     fw_cfg: dict[str, str] | None = None,
     uuid: str = "",
+    disk: Path | None = None,
 ) -> Program:
     """EDK2's boot options are, in this order: PXEv4, PXEv6, HTTPv4, HTTPv6, then its shell.
 
     *kind* is ``x86_64``, ``x86_64-secure`` (Secure Boot with Microsoft's keys), ``ia32``, ``arm64`` or ``arm32``.
     Without *pxe4* and *pxe6* it begins with HTTPv4. It goes on to the next option after a minute without an answer.
     *fw_cfg*: name to QEMU's source of the value, such as ``string=n`` or ``file=/a/path``.
+    *disk*: a directory, whose files are on a disk with one FAT partition, the last boot option: give the cards a
+    ``bootindex``.
     """
     what = _KINDS[kind]
     for needed in (what.program, what.code, what.variables):
@@ -81,6 +90,7 @@ def start_uefi_machine(
         *("-device", "virtio-rng-pci"),
         *(word for name, value in (settings | (fw_cfg or {})).items() for word in ("-fw_cfg", f"name={name},{value}")),
         *(("-uuid", uuid) if uuid else ()),
+        *(_disk(disk) if disk else ()),
         cards=cards,
         memory=memory,
         name=f"uefi-{kind}",

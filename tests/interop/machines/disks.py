@@ -1,0 +1,31 @@
+"""What a PC with a BIOS may boot in the end: a disk or a CD that prints a message and halts."""
+
+import subprocess
+from pathlib import Path
+
+from ..lab import need
+
+_PRINTS = bytes.fromhex("31c0 8ed8 be197c fc ac 84c0 7409 b40e bb0700 cd10 ebf2 f4 ebfd")
+"""At 0000:7C00: each octet of what stands behind it is written by INT 10h function 0Eh, up to a NUL."""
+
+
+def boot_sector(message: str) -> bytes:
+    """512 octets that print *message*: the first ones of a disk, or a CD's boot image (no emulation)."""
+    # SeaBIOS keeps the last character of the console back until another one follows.
+    program = _PRINTS + message.encode() + b".\0"
+    return program.ljust(510, b"\0") + b"\x55\xaa"
+
+
+def disk(message: str, megabytes: int = 8) -> bytes:
+    """A hard disk."""
+    return boot_sector(message).ljust(megabytes << 20, b"\0")
+
+
+def cd(scratch: Path, message: str) -> bytes:
+    """A CD without emulation ("El Torito" 1.0), which is how systems are installed from one."""
+    need("xorriso")
+    (scratch / "cd").mkdir()
+    (scratch / "cd/boot.bin").write_bytes(boot_sector(message).ljust(2048, b"\0"))
+    words = ("-b", "boot.bin", "-no-emul-boot", "-boot-load-size", "4", "-o", str(scratch / "cd.iso"))
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", *words, str(scratch / "cd")], check=True)
+    return (scratch / "cd.iso").read_bytes()
