@@ -3,7 +3,7 @@
 import signal
 from pathlib import Path
 
-from .dhcpclients import DHCPClient, aside
+from .dhcpclients import DHCPClient, aside, dhclient, networkd
 from .lab import Host, Program, need
 
 RENEWAL_SECONDS = 40
@@ -30,16 +30,7 @@ WithoutRA=solicit
 
 
 def _dhclient(host: Host, directory: Path) -> Program:
-    need("dhclient")
-    script, leases = directory / "script", directory / "leases"
-    script.write_text(_SCRIPT)
-    script.chmod(0o755)
-    leases.touch()
-    words = ("-6", "-d", "-v", "-sf", script, "-lf", leases, "-pf", directory / "pid", "eth0")
-    again = f"dhclient -6 -r -v -sf {script} -lf {leases} -pf {directory / 'pid'} eth0"
-    return host.start(
-        "sh", "-c", f"trap '{again}' TERM; \"$@\" & wait; wait", "-", "dhclient", *words, name="dhclient6"
-    )
+    return dhclient(host, directory, _SCRIPT, "-6")
 
 
 def _dhcpcd(host: Host, directory: Path) -> Program:
@@ -51,18 +42,7 @@ def _dhcpcd(host: Host, directory: Path) -> Program:
 
 
 def _networkd(host: Host, directory: Path) -> Program:
-    daemon = "/usr/lib/systemd/systemd-networkd"
-    need(daemon)
-    (directory / "eth0.network").write_text(_NETWORK)
-    prepare = " && ".join(
-        (
-            "mount -o remount,bind,ro /sys",
-            "mkdir -p /run/systemd/network /run/systemd/netif/leases /run/systemd/netif/links /run/systemd/netif/lldp",
-            f"cp {directory / 'eth0.network'} /run/systemd/network",
-            "chown -R systemd-network /run/systemd",
-        )
-    )
-    return aside(host, ("/run",), "sh", "-c", f"{prepare} && SYSTEMD_LOG_LEVEL=debug exec {daemon}", name="networkd")
+    return networkd(host, directory, _NETWORK)
 
 
 CLIENTS = [

@@ -52,21 +52,23 @@ def _signal(number: signal.Signals) -> Callable[[Program], None]:
     return lambda program: program.send(number)
 
 
-def _script(directory: Path) -> Path:
+def _script(directory: Path, text: str = _SCRIPT) -> Path:
     path = directory / "script"
-    path.write_text(_SCRIPT)
+    path.write_text(text)
     path.chmod(0o755)
     return path
 
 
-def _dhclient(host: Host, directory: Path) -> Program:
+def dhclient(host: Host, directory: Path, script: str = _SCRIPT, *family: str) -> Program:
+    """*script* does what it is told. *family*: ``-6``, or nothing."""
     need("dhclient")
     leases = directory / "leases"
     leases.touch()
-    words = ("-d", "-v", "-sf", _script(directory), "-lf", leases, "-pf", directory / "pid", "eth0")
+    files = ("-sf", _script(directory, script), "-lf", leases, "-pf", directory / "pid")
     # It gives nothing back on a signal: the same program has to be called once more.
-    again = f"dhclient -r -v -sf {directory / 'script'} -lf {leases} -pf {directory / 'pid'} eth0"
-    return host.start("sh", "-c", f"trap '{again}' TERM; \"$@\" & wait; wait", "-", "dhclient", *words, name="dhclient")
+    again = " ".join(map(str, ("dhclient", *family, "-r", "-v", *files, "eth0")))
+    shell = f"trap '{again}' TERM; \"$@\" & wait; wait"
+    return host.start("sh", "-c", shell, "-", "dhclient", *family, "-d", "-v", *files, "eth0", name="dhclient")
 
 
 def _udhcpc(host: Host, directory: Path) -> Program:
@@ -81,10 +83,11 @@ def _dhcpcd(host: Host, directory: Path) -> Program:
     return aside(host, ("/var/lib/dhcpcd", "/run"), "dhcpcd", *words, _script(directory), "eth0")
 
 
-def _networkd(host: Host, directory: Path) -> Program:
+def networkd(host: Host, directory: Path, network: str = _NETWORK) -> Program:
+    """*network* says what it does with ``eth0``."""
     daemon = "/usr/lib/systemd/systemd-networkd"
     need(daemon)
-    (directory / "eth0.network").write_text(_NETWORK)
+    (directory / "eth0.network").write_text(network)
     # Where /sys can't be written it takes itself for contained, and waits for no udev.
     prepare = " && ".join(
         (
@@ -106,8 +109,8 @@ def aside(host: Host, directories: tuple[str, ...], *command: str | Path, name: 
 
 
 CLIENTS = [
-    DHCPClient("dhclient", _dhclient, _signal(signal.SIGTERM)),
+    DHCPClient("dhclient", dhclient, _signal(signal.SIGTERM)),
     DHCPClient("udhcpc", _udhcpc, _signal(signal.SIGUSR2), _signal(signal.SIGUSR1)),
     DHCPClient("dhcpcd", _dhcpcd, _signal(signal.SIGALRM), _signal(signal.SIGHUP)),
-    DHCPClient("networkd", _networkd, _signal(signal.SIGTERM)),
+    DHCPClient("networkd", networkd, _signal(signal.SIGTERM)),
 ]
