@@ -20,7 +20,7 @@ from typing import Any
 from picture import beside, draw, rate
 from servers import HERE, SERVERS
 
-SECONDS = 120
+SECONDS = 40
 
 # name: (file or "-" for one that is missing, clients at once, transfers, blksize, windowsize)
 WORK: dict[str, tuple[int, int, int, int, int]] = {
