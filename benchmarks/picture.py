@@ -19,23 +19,24 @@ def draw(figures: Figures, path: Path) -> None:
 
     picture = Figure(figsize=(11, 1.6 + 0.75 * len(figures)), layout="constrained")
     rates, costs = picture.subplots(1, 2, sharey=True)
+    pitch = 0.85 / max(map(len, figures.values()))
     for row, servers in enumerate(figures.values()):
         compared = beside(servers)
         unit = median(map(rate, servers[compared])) or 1.0
         for place, (name, rounds) in enumerate(servers.items()):
-            at = row + 0.2 * (place - (len(servers) - 1) / 2)
+            at = row + pitch * (place - (len(servers) - 1) / 2)
             for axes, values in ((rates, [rate(r) / unit for r in rounds]), (costs, [cost(r) for r in rounds])):
                 middle = median(values)
                 spread = [[middle - min(values)], [max(values) - middle]]
                 label = name if row == 0 and axes is rates else None
-                axes.barh(at, middle, 0.18, xerr=spread, color=_COLOURS[name], label=label, error_kw={"lw": 0.8})
+                axes.barh(at, middle, 0.9 * pitch, xerr=spread, color=_COLOURS[name], label=label, error_kw={"lw": 0.8})
     rates.axvline(1, color="black", lw=0.6)
     rates.set_yticks(range(len(figures)), list(figures))
     rates.invert_yaxis()
     rates.set_xlabel("rate, dnsmasq = 1 (atftpd = 1 where dnsmasq has no windows)")
     costs.set_xlabel("the server's CPU time: ms a file, or a missing one")
     costs.set_xscale("log")
-    picture.legend(loc="outside upper center", ncols=4, frameon=False)
+    picture.legend(loc="outside upper center", ncols=5, frameon=False)
     picture.savefig(path)
 
 
