@@ -153,8 +153,8 @@ class IWatchdog(Interface):
             retransmission, and so on; 1 again after progress. ``wait(1)`` is never None.
         """
 
-    # It may have an attribute ``unremarkable``: seconds up to which a round trip changes nothing, not ``wait(1)``
-    # either. It need not be told of such, nor asked after it, and transfers cost less. Without one, of all. With an
+    # It may have an attribute ``unremarkable``: seconds up to which a round trip changes little or nothing of
+    # ``wait(1)``. It is not told of such, nor asked after it, and transfers cost less. Without one, of all. With an
     # attribute ``unremarkable_from``, shorter ones than that are to be told as well.
 
 

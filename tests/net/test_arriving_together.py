@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+from byhand import Unused, read
 from twisted.internet.task import Clock
 
 from bootfw.backends.directory import DirectoryBackend
@@ -13,15 +14,6 @@ from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
 MISSING = tftp.error(1, "File not found")
-
-
-class Unused:
-    """The port is read by hand."""
-
-    def addReader(self, reader):
-        pass
-
-    removeReader = addReader
 
 
 class Counted(DirectoryBackend):
@@ -53,9 +45,7 @@ class Served:
         self.sockets += clients
         for client, name in zip(clients, names, strict=True):
             client.sendto(tftp.request(False, name, "octet", []), ("127.0.0.1", self.port.getHost().port))
-        end = self.port.counters.received + len(names)
-        while self.port.counters.received < end:
-            self.port.doRead()
+        read(self.port, len(names))
         return [client.recv(600) for client in clients]
 
     def close(self):

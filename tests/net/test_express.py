@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from attrs import define, evolve, field
+from byhand import Unused, read
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
@@ -36,15 +37,6 @@ def small_pieces_of_files_that_are_never_too_new():
         patch.setattr(readers, "_TICK", -1)
         patch.setattr(images, "PIECE", 500)
         yield
-
-
-class Unused:
-    """The port is read by hand."""
-
-    def addReader(self, reader):
-        pass
-
-    removeReader = addReader
 
 
 @define(eq=False)
@@ -84,9 +76,7 @@ class Server:
         for number, what in packets:
             data = what if isinstance(what, bytes) else tftp.ack((self.heard[number] + what) & 0xFFFF)
             sent += self.clients[number].send(data) == len(data)
-        end = self.port.counters.received + sent
-        while self.port.counters.received < end:
-            self.port.doRead()
+        read(self.port, sent)
 
     def took(self):
         """What has come to each client."""

@@ -36,30 +36,27 @@ class LayeredBackend:
     backends: Sequence[tuple[str, Any]]
     loaders: Loaders | None = None
     publish: Callable[[Event], None] | None = None
+    _same_for_all: bool = field(init=False)
     _missing: set[str] | None = field(default=None, init=False)
     """Paths that nobody has, while several requests are dealt with that had all arrived before; else None."""
+
+    def __attrs_post_init__(self) -> None:
+        self._same_for_all = all(getattr(backend, "same_for_all", False) for _, backend in self.backends)
 
     def together(self, begins: bool) -> None:
         """Whether what is asked from now on had all arrived before.
 
         What one of these requests misses need not be looked for again for the others.
         """
-        same_for_all = all(getattr(backend, "same_for_all", False) for _, backend in self.backends)
-        self._missing = set() if begins and same_for_all else None
+        self._missing = set() if begins and self._same_for_all else None
 
     def open(self, path: str, request: Any) -> Any:
         """See IBackend."""
         loaders = self.loaders
         loader = loaders.of(request.peer[0], path) if loaders is not None else None
-        if loader is None:
-            if self._missing is not None and not request.ignore_case:
-                return self._open_of_many(self._missing, path, request)
-            places: Iterator[_Place] = enumerate(repeat(path, len(self.backends)))
-        else:
-            places = self._places(path, loader)
-        return self._ask("open", places, path, request, FileMissing)
-
-    def _open_of_many(self, missing: set[str], path: str, request: Any) -> Any:
+        if loader is not None:
+            return self._ask("open", self._places(path, loader), path, request, FileMissing)
+        missing = self._missing if self._missing is not None and not request.ignore_case else set()
         if path in missing:
             raise FileMissing()
         try:

@@ -81,16 +81,11 @@ class ReadTransfer(Transfer):
     def ring(self, now: float) -> None:
         """See Transfer."""
         lane = self._lane
-        if lane is not None:
-            if lane.goes_on():
-                # The lane stays open: with a thousand transfers each is looked at every few round trips.
-                deadline = self.session.due(lane.at)
-                if now < deadline:
-                    self.deadline = deadline
-                    self._around.alarm.watch(self)
-                    return
-            self._catch_up()
-            if self.deadline is not None and now < self.deadline:
+        if lane is not None and lane.has_sent():
+            # The lane is left as it is: with a thousand transfers each is looked at every few round trips.
+            deadline = self.session.due(lane.at)
+            if now < deadline:
+                self.deadline = deadline
                 self._around.alarm.watch(self)
                 return
         super().ring(now)

@@ -109,9 +109,9 @@ class Lane(mmsg.Prepared):
         """Answer nothing any more, until it is opened again."""
         self.limit = _CLOSED
 
-    def goes_on(self) -> bool:
-        """Windows have been sent since it was opened, and it is open."""
-        return self.limit != _CLOSED and self.expected != self.since
+    def has_sent(self) -> bool:
+        """There is something to account for."""
+        return self.expected != self.since
 
     def account(self) -> int:
         """How many windows have been sent since it was opened, and the like; it is closed now."""
