@@ -1,6 +1,6 @@
-"""What a packet and a request cost the server, in machine instructions: the same on an idle machine and on a busy one.
+"""What the server spends on a packet, a request, an exchange: machine instructions, the same on a busy machine.
 
-``python benchmarks/instructions.py`` runs the real port, protocol, session, backend, log and watchdog under valgrind
+``python benchmarks/instructions.py`` runs the real ports, protocols, session, backend, log and watchdog under valgrind
 (Debian: valgrind) and counts the instructions of the server's own program; the kernel's are not among them. A count
 depends on how Python was compiled, so each is told in *yardsticks*: what a fixed piece of Python costs the same
 interpreter. ``benchmarks/instructions.json`` holds what was recorded last; ``--record`` writes it anew, and
@@ -32,8 +32,9 @@ WORK = {
     "single packet": 1000,
     "file of 30 kB": 3,
     "missing file": 10,
+    "DHCP exchange": 5,
 }
-UNIT = {"packet": AT_ONCE, "file of 30 kB": AT_ONCE, "missing file": AT_ONCE}
+UNIT = {"packet": AT_ONCE, "file of 30 kB": AT_ONCE, "missing file": AT_ONCE, "DHCP exchange": AT_ONCE}
 """How many of what is counted make one round."""
 
 
@@ -83,8 +84,9 @@ class Load:
     def __init__(self, orders: Any, answers: Any) -> None:
         self._orders = orders
         self._answers = answers
-        self._server = ("127.0.0.1", int(answers.readline()))
+        self._server, self._dhcp_server = (("127.0.0.1", int(port)) for port in answers.readline().split())
         self._sockets: list[socket.socket] = []
+        self._clients = 0
 
     def do(self, name: str, rounds: int) -> None:
         """Have the server do *name*."""
@@ -94,6 +96,8 @@ class Load:
             self._lock_step(AT_ONCE, rounds)
         elif name == "single packet":
             self._lock_step(1, rounds)
+        elif name == "DHCP exchange":
+            self._exchanges(rounds)
         else:
             for _ in range(rounds):
                 self._files("30000" if name.startswith("file") else "missing")
@@ -147,6 +151,33 @@ class Load:
                     break
         self._sockets += sockets
 
+    def _exchanges(self, rounds: int) -> None:
+        """What perfdhcp does: DISCOVER to ACK behind a relay, each time by clients that have not been here."""
+        relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        relay.bind(("127.0.0.1", 0))
+        relay.connect(self._dhcp_server)
+        relay.settimeout(10)
+        self._sockets.append(relay)
+        for _ in range(rounds):
+            self._clients += AT_ONCE
+            macs = [b"\2\0" + number.to_bytes(4, "big") for number in range(self._clients - AT_ONCE, self._clients)]
+            for mac in macs:
+                relay.send(dhcp_request(mac, b"\x35\1\1"))
+            self._order(f"dhcp {AT_ONCE}")
+            for mac in macs:
+                offer = relay.recv(2048)
+                relay.send(dhcp_request(mac, b"\x35\1\3\x36\4\x7f\0\0\1\x32\4" + offer[16:20]))
+            self._order(f"dhcp {AT_ONCE}")
+            for _ in macs:
+                ack = relay.recv(2048)
+                assert ack[242] == 5, ack
+
+
+def dhcp_request(mac: bytes, options: bytes) -> bytes:
+    """A message of a client behind a relay that says which port its answer goes to (RFC 8357)."""
+    head = b"\1\1\6\1" + mac[2:] + bytes(16) + socket.inet_aton("127.0.0.1") + mac.ljust(16, b"\0") + bytes(192)
+    return head + b"\x63\x82\x53\x63" + options + b"\x37\7\1\x1c\2\3\x0f\6\x0c" + b"\x52\4\x13\2\0\0" + b"\xff"
+
 
 def serve(root: str) -> None:
     """The counted program: it does what standard input says, and nothing else."""
@@ -156,9 +187,15 @@ def serve(root: str) -> None:
     from bootfw import readers
     from bootfw.backends.directory import DirectoryBackend
     from bootfw.backends.openat2 import walk
+    from bootfw.dhcp.server import AddressServer
+    from bootfw.dhcp.subnet import Subnet
+    from bootfw.leases.memory import MemoryLeases
+    from bootfw.net.addresses import AddressProtocol
     from bootfw.net.datagram import DatagramPort
     from bootfw.net.files.images import Images
     from bootfw.net.files.layers import LayeredBackend
+    from bootfw.net.leases.ledger import Ledger
+    from bootfw.net.resolving import ResolverChain
     from bootfw.net.tftp import TFTPProtocol
     from bootfw.observe.log import LogObserver
     from bootfw.observe.publisher import Publisher
@@ -172,6 +209,12 @@ def serve(root: str) -> None:
 
         removeReader = addReader
 
+    class Nobody:
+        """A resolver: with one, clients that don't boot are told from those that do."""
+
+        def resolve(self, request: Any) -> None:
+            """No file."""
+
     readers._TICK = -1  # the files have just been made
     nowhere = open(os.devnull, "w")  # noqa: SIM115
     log.startLoggingWithObserver(log.FileLogObserver(nowhere).emit, setStdout=False)
@@ -181,17 +224,28 @@ def serve(root: str) -> None:
     backend = LayeredBackend([("directory", DirectoryBackend(root, resolve=walk))])
     protocol = TFTPProtocol(reactor, backend, Adaptive(), publisher.publish, images=Images(1 << 28))
     port = DatagramPort(reactor, protocol, "0.0.0.0", 0)
-    port.startListening()
-    sys.stdout.write(f"{port.getHost().port}\n")
+    subnet = Subnet(network="10.77.0.0/16", pool=("10.77.1.0-10.77.255.250",), relays=("127.0.0.1",))
+    addresses = AddressProtocol(
+        reactor,
+        ResolverChain(reactor, [("nobody", Nobody())], publisher.publish, 1.0),
+        publisher.publish,
+        AddressServer([subnet]),
+        Ledger(MemoryLeases(), publisher.publish, reactor),
+    )
+    dhcp_port = DatagramPort(reactor, addresses, "127.0.0.1", 0)
+    for listening in (port, dhcp_port):
+        listening.startListening()
+    sys.stdout.write(f"{port.getHost().port} {dhcp_port.getHost().port}\n")
     sys.stdout.flush()
     for line in sys.stdin:
         order, number = line.split()
         if order == "yardstick":
             yardstick(int(number))
         else:
-            end = port.counters.received + int(number)
-            while port.counters.received < end:
-                port.doRead()
+            asked = dhcp_port if order == "dhcp" else port
+            end = asked.counters.received + int(number)
+            while asked.counters.received < end:
+                asked.doRead()
             reactor.advance(0.0005)
         sys.stdout.write("done\n")
         sys.stdout.flush()

@@ -148,13 +148,13 @@ class Asking:
         :param ours: the client takes us for the server that gave it the address.
         """
         network, client, now = self.network, self.client, self.now
-        if wanted not in network:
-            return self._nak(f"{wanted} is not of this network")
         key = client.key
         binding = network.find(wanted)
         reservation = network.reservation(client)
         authority = ours or self.rules.authoritative
         if binding is None:
+            if wanted not in network:
+                return self._nak(f"{wanted} is not of this network")
             # Another server may give addresses of the same network.
             return self._nak(f"{wanted} is not given here") if authority else Silence(Cause.UNKNOWN, wanted)
         lease = binding.lease

@@ -26,7 +26,7 @@ _ANSWERS: Mapping[bytes | None, Callable[[Asking], Result]] = {
 }
 """Option 53 -> who answers it."""
 
-_MESSAGE_TYPE = Option.MESSAGE_TYPE
+_MESSAGE_TYPE, _AGENT = Option.MESSAGE_TYPE, Option.RELAY_AGENT_INFORMATION
 _NO_AGENT: dict[int, bytes] = {}
 
 
@@ -208,7 +208,10 @@ class AddressServer:
 
 def _agent(message: Message) -> dict[int, bytes]:
     """Option 82. Without a relay nobody trustworthy has put it there (RFC 3046 section 2.1)."""
+    raw = message.options.get(_AGENT)
+    if raw is None:
+        return _NO_AGENT
     try:
-        return codec.relay_agent(message.options.get(Option.RELAY_AGENT_INFORMATION, b""))
+        return codec.relay_agent(raw)
     except WireError:
-        return {}
+        return _NO_AGENT

@@ -42,8 +42,8 @@ class Personas:
     not_ipxe_programs: tuple[str, ...] = ()
     """Patterns for names that are none of these after all."""
     _of_dhcp: tuple[tuple[Rule, Persona], ...] = field(init=False, repr=False, eq=False)
-    _plain: tuple[Rule, ...] = field(init=False, repr=False, eq=False)
-    """Those that may hold for a client that sends no option that tells boot clients."""
+    _plain: tuple[frozenset[int], ...] = field(init=False, repr=False, eq=False)
+    """What has to be requested of those that may hold for a client that sends no option that tells boot clients."""
     _named: Mapping[str, Persona] = field(init=False, repr=False, eq=False)
     _of_tftp: tuple[tuple[Rule, Name | None, Treatment | None], ...] = field(init=False, repr=False, eq=False)
     _by_options: dict[Options, _Left] = field(factory=dict, init=False, repr=False, eq=False)
@@ -54,9 +54,9 @@ class Personas:
         return tuple((rule, rule.persona) for rule in self.rules if rule.offer is not None)
 
     @_plain.default
-    def _plain_rules(self) -> tuple[Rule, ...]:
+    def _plain_requests(self) -> tuple[frozenset[int], ...]:
         return tuple(
-            rule
+            frozenset(rule.requested)
             for rule, _ in self._of_dhcp
             if not (rule.vendor_class or rule.user_class or rule.ipxe)
             and (not rule.architectures or "unknown" in rule.architectures)
@@ -99,7 +99,7 @@ class Personas:
 
     def may_be_plain(self, requested: Collection[int]) -> bool:
         """Whether a client may have a persona that sends no option which tells boot clients. Quick."""
-        return any(all(code in requested for code in rule.requested) for rule in self._plain)
+        return any(map(frozenset(requested).issuperset, self._plain))
 
     def named(self, name: str) -> Persona:
         """The persona called *name*."""
