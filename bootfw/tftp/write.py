@@ -33,6 +33,9 @@ class State(enum.Enum):
     CLOSED = "closed"
     """It is over; ``outcome`` says how."""
 
+    # The members are singletons; Enum's own hash is a Python call, and every packet would pay for it.
+    __hash__ = object.__hash__
+
 
 class Input(enum.Enum):
     """What can happen, with the argument that goes with it."""
@@ -54,8 +57,7 @@ class Input(enum.Enum):
     REPLACED = "replaced"
     """None: the peer has begun another transfer from the same port."""
 
-    # The members are singletons; Enum's own hash is a Python call, and every packet would pay for it.
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # as of State
 
 
 @frozen
