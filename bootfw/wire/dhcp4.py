@@ -51,12 +51,11 @@ _HEADERS = 28  # IPv4 and UDP, without IP options.
 _COOKIE = b"\x63\x82\x53\x63"  # RFC 2131 section 3
 _NO_COOKIE = bytes(4)
 _FRAME = struct.Struct("!4BIHH4s4s4s4s16s64s128s4s")
-_FRAME_SIZE = _FRAME.size
 _REPLY = struct.Struct("!4BIHH4s4s4s4s16s192x4s")  # the same with sname and file empty
 _PAD, _OVERLOAD, _END = 0, 52, 255
 _PAD_OCTET, _END_OCTET = b"\0", b"\xff"
 _SETTABLE = frozenset(range(_PAD + 1, _END)) - {_OVERLOAD}
-_NOT_OVERLOADED, _OVERLOADED_FILE, _OVERLOADED_SNAME = 0, 1, 2  # RFC 2132 section 9.3
+_OVERLOADED_FILE, _OVERLOADED_SNAME = 1, 2  # RFC 2132 section 9.3
 
 # Old clients look for the type in the first places; relays take option 82 off the end (RFC 3046 section 2.1).
 _PLACES = [2] * 256
@@ -91,7 +90,6 @@ class MessageType(enum.IntEnum):
 
 
 _MESSAGE_TYPES = {bytes((kind,)): kind for kind in MessageType}
-_A_TYPE = b"\1"
 
 
 @frozen(kw_only=True)
@@ -137,7 +135,7 @@ def parse(data: bytes) -> Message:
 
     :raise WireError: it can't be trusted; the module's table says when.
     """
-    if len(data) < _FRAME_SIZE:
+    if len(data) < _FRAME.size:
         raise WireError(f"{len(data)} octets are no DHCP message")
     # fmt: off
     (op, htype, hlen, hops, xid, secs, flags, ciaddr, yiaddr, siaddr, giaddr,
@@ -180,8 +178,8 @@ def parse(data: bytes) -> Message:
 def _read_options(data: bytes, file: bytes, sname: bytes) -> tuple[dict[int, bytes], int]:
     """Every option, and the value of option 52: 0 when it is not there."""
     found: dict[int, bytes] = {}
-    _scan(data, _FRAME_SIZE, found)
-    overloaded = _NOT_OVERLOADED
+    _scan(data, _FRAME.size, found)
+    overloaded = 0
     if _OVERLOAD in found:
         overload = found.pop(_OVERLOAD)
         if overload not in (b"\0", b"\1", b"\2", b"\3"):
@@ -192,7 +190,8 @@ def _read_options(data: bytes, file: bytes, sname: bytes) -> tuple[dict[int, byt
         if overloaded & _OVERLOADED_SNAME:
             _scan(sname, 0, found)
         found.pop(_OVERLOAD, None)  # Has no meaning in there.
-    if found.get(_MESSAGE_TYPE, _A_TYPE) not in _MESSAGE_TYPES:
+    kind = found.get(_MESSAGE_TYPE)
+    if kind is not None and kind not in _MESSAGE_TYPES:
         raise WireError("option 53 is not a message type")
     return found, overloaded
 
@@ -297,7 +296,7 @@ def pack_options(options: Mapping[int, bytes]) -> bytes:
     """
     if not options.keys() <= _SETTABLE:
         raise ValueError(f"options {sorted(options.keys() - _SETTABLE)} are not for callers to set")
-    if options.get(_MESSAGE_TYPE, _A_TYPE) not in _MESSAGE_TYPES:
+    if options.get(_MESSAGE_TYPE, b"\1") not in _MESSAGE_TYPES:
         raise ValueError("option 53 is not a message type")
     parts: list[bytes] = []
     for code in sorted(options, key=_PLACES.__getitem__):
