@@ -3,7 +3,6 @@
 It is told what happened by ``handle()`` and publishes what is to be done. It never raises on what a peer does.
 """
 
-import enum
 from functools import lru_cache
 
 from attrs import define, field
@@ -12,14 +11,14 @@ from bootfw.errors import TransferError
 from bootfw.tftp.blocks import Blocks, advance
 from bootfw.tftp.patience import Watchdog
 from bootfw.tftp.shortway import ShortWay
-from bootfw.tftp.table import STAY, IllegalInput, Transition, goes, ignore, illegal
+from bootfw.tftp.table import STAY, IllegalInput, Key, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import ErrorCode, option_ack
 
 _option_ack = lru_cache(1024)(option_ack)  # machines that boot together are told the same
 
 
-class State(enum.Enum):
+class State(Key):
     """What the session waits for."""
 
     NEGOTIATING = "negotiating"
@@ -31,11 +30,8 @@ class State(enum.Enum):
     CLOSED = "closed"
     """It is over; ``outcome`` says how."""
 
-    # The members are singletons; Enum's own hash is a Python call, and every packet would pay for it.
-    __hash__ = object.__hash__
 
-
-class Input(enum.Enum):
+class Input(Key):
     """What can happen, with the argument that goes with it."""
 
     ACK = "ACK"
@@ -54,8 +50,6 @@ class Input(enum.Enum):
     """A sentence for the peer: our side ends it."""
     REPLACED = "replaced"
     """None: the peer has begun another transfer from the same port."""
-
-    __hash__ = object.__hash__  # as of State
 
 
 @define(eq=False)

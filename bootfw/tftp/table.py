@@ -23,6 +23,13 @@ STAY = None
 _T = TypeVar("_T", bound=Callable[..., Any])
 
 
+class Key(enum.Enum):
+    """What tables are looked up by: states and inputs."""
+
+    # The members are singletons; Enum's own hash is a Python call, and every packet would pay for it.
+    __hash__ = object.__hash__
+
+
 class IllegalInput(Exception):
     """The adapter gave a session an input that can't happen in its state: a bug of ours, never the peer's doing."""
 

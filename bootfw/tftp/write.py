@@ -4,7 +4,6 @@ It is told what happened by ``handle()`` and publishes what is to be done. It ne
 acknowledges nothing that is not stored.
 """
 
-import enum
 from typing import Any
 
 from attrs import define, field, frozen
@@ -13,12 +12,12 @@ from bootfw.errors import IllegalOperation, TransferError
 from bootfw.tftp.blocks import advance, wire_number
 from bootfw.tftp.patience import Watchdog
 from bootfw.tftp.session import Session
-from bootfw.tftp.table import STAY, Transition, goes, ignore, illegal
+from bootfw.tftp.table import STAY, Key, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import ErrorCode, ack, option_ack
 
 
-class State(enum.Enum):
+class State(Key):
     """What the session waits for."""
 
     NEGOTIATING = "negotiating"
@@ -33,11 +32,8 @@ class State(enum.Enum):
     CLOSED = "closed"
     """It is over; ``outcome`` says how."""
 
-    # The members are singletons; Enum's own hash is a Python call, and every packet would pay for it.
-    __hash__ = object.__hash__
 
-
-class Input(enum.Enum):
+class Input(Key):
     """What can happen, with the argument that goes with it."""
 
     DATA = "DATA"
@@ -56,8 +52,6 @@ class Input(enum.Enum):
     """A sentence for the peer: our side ends it."""
     REPLACED = "replaced"
     """None: the peer has begun another transfer from the same port."""
-
-    __hash__ = object.__hash__  # as of State
 
 
 @frozen
