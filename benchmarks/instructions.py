@@ -19,6 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bootfw.wire import dhcp4
+from bootfw.wire.options import Option, RelaySuboption, address_bytes, encapsulate
+
 HERE = Path(__file__).resolve().parent
 RECORDED = HERE / "instructions.json"
 AT_ONCE = 50
@@ -162,21 +165,26 @@ class Load:
             self._clients += AT_ONCE
             macs = [b"\2\0" + number.to_bytes(4, "big") for number in range(self._clients - AT_ONCE, self._clients)]
             for mac in macs:
-                relay.send(dhcp_request(mac, b"\x35\1\1"))
+                relay.send(dhcp_request(mac, {Option.MESSAGE_TYPE: b"\1"}))
             self._order(f"dhcp {AT_ONCE}")
             for mac in macs:
-                offer = relay.recv(2048)
-                relay.send(dhcp_request(mac, b"\x35\1\3\x36\4\x7f\0\0\1\x32\4" + offer[16:20]))
+                offer = dhcp4.parse(relay.recv(2048))
+                chosen = {Option.SERVER_IDENTIFIER: offer.options[Option.SERVER_IDENTIFIER]}
+                wanted = {Option.REQUESTED_IP_ADDRESS: address_bytes(offer.yiaddr)}
+                relay.send(dhcp_request(mac, {Option.MESSAGE_TYPE: b"\3"} | chosen | wanted))
             self._order(f"dhcp {AT_ONCE}")
             for _ in macs:
-                ack = relay.recv(2048)
-                assert ack[242] == 5, ack
+                assert dhcp4.parse(relay.recv(2048)).message_type is dhcp4.MessageType.ACK
 
 
-def dhcp_request(mac: bytes, options: bytes) -> bytes:
+def dhcp_request(mac: bytes, options: dict[int, bytes]) -> bytes:
     """A message of a client behind a relay that says which port its answer goes to (RFC 8357)."""
-    head = b"\1\1\6\1" + mac[2:] + bytes(16) + socket.inet_aton("127.0.0.1") + mac.ljust(16, b"\0") + bytes(192)
-    return head + b"\x63\x82\x53\x63" + options + b"\x37\7\1\x1c\2\3\x0f\6\x0c" + b"\x52\4\x13\2\0\0" + b"\xff"
+    every = options | {
+        Option.PARAMETER_REQUEST_LIST: bytes((1, 28, 2, 3, 15, 6, 12)),
+        Option.RELAY_AGENT_INFORMATION: encapsulate({RelaySuboption.RELAY_SOURCE_PORT: bytes(2)}, end=False),
+    }
+    xid = int.from_bytes(mac[2:])
+    return dhcp4.pack(dhcp4.Message(op=1, hops=1, xid=xid, giaddr="127.0.0.1", chaddr=mac, options=every))
 
 
 def serve(root: str) -> None:
