@@ -25,6 +25,7 @@ import pytest
 _NAMESPACES = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000  # <sched.h>; os.setns() is there from Python 3.12 on
 _LOG_TAIL = 4000
+_CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # ECMA-48 section 5.4
 _libc = ctypes.CDLL(None, use_errno=True)
 _serial = itertools.count(1)
 _T = TypeVar("_T")
@@ -85,7 +86,8 @@ class Program:
 
     @property
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        """What it has printed, without control sequences: SeaBIOS puts where the cursor is between any two letters."""
+        return _CONTROL_SEQUENCE.sub("", self.log.read_text(errors="replace"))
 
     @property
     def exit_code(self) -> int | None:
