@@ -23,6 +23,9 @@ class IReader(Interface):
     offset, which also is what HTTP needs to send the file without reading it (sendfile), and ``identity``, hashable,
     another one whenever the content is, or None when that is not sure. Where the file begins at another octet of the
     descriptor than the first, ``start`` says at which.
+
+    And ``share()``: an IReader of the same open file for one more owner, which may be this one; close() is then called
+    once by each. Where there is it, requests that have arrived together have their file opened once.
     """
 
     size: int | None = Attribute(
@@ -74,7 +77,8 @@ class IBackend(Interface):
     it from serving anything, such as a directory that is not there; "" when all is well. It is shown, and is no error.
 
     It may have an attribute ``same_for_all``, True: what it answers depends on the path, and on the request's
-    ``ignore_case``, not on who asks. Of requests that have arrived together it is then asked once for what it lacks.
+    ``ignore_case``, not on who asks. Requests that have arrived together then make it be asked once for what it lacks,
+    and for a file whose reader can be shared.
     """
 
     def open(path: str, request: Any) -> Any:

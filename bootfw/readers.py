@@ -49,6 +49,7 @@ class FileReader:
     """
 
     _fd: int
+    _users: int = field(default=1, init=False)
     size: int = field(init=False)
     modified: float = field(init=False)
     """See IReader."""
@@ -70,6 +71,11 @@ class FileReader:
         """The descriptor; only to be read from, and only until close()."""
         return self._fd
 
+    def share(self) -> "FileReader":
+        """See IReader."""
+        self._users += 1
+        return self
+
     def read(self, offset: int, length: int) -> bytes:
         """See IReader.
 
@@ -87,6 +93,9 @@ class FileReader:
         return data
 
     def close(self) -> None:
-        """See IReader. A second call raises OSError: the number may be another file's by then."""
+        """See IReader. A call too many raises OSError: the number may be another file's by then."""
+        self._users -= 1
+        if self._users > 0:
+            return
         fd, self._fd = self._fd, -1
         os.close(fd)

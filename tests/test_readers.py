@@ -33,3 +33,18 @@ def test_file_is_closed_once_and_never_somebody_else_s():
     with pytest.raises(OSError, match="Bad file descriptor"):
         reader.close()
     os.close(other)
+
+
+def test_a_shared_file_is_closed_with_its_last_user():
+    fd = os.memfd_create("test")
+    os.write(fd, b"abc")
+    reader = FileReader(fd)
+    others = [reader.share(), reader.share()]
+    reader.close()
+    others[1].close()
+    assert others[0].read(1, 5) == b"bc"
+    others[0].close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        others[0].close()

@@ -1,5 +1,7 @@
-"""Requests that arrive together, on a real port: one look tells all of them what is not there."""
+"""Requests that arrive together, on a real port: one look tells all of them what is not there, and what is."""
 
+import contextlib
+import os
 import socket
 
 import pytest
@@ -48,6 +50,13 @@ class Served:
         read(self.port, len(names))
         return [client.recv(600) for client in clients]
 
+    def acknowledged(self, client, block):
+        """What is sent for an ACK, if anything."""
+        client.sendto(tftp.ack(block), ("127.0.0.1", self.port.getHost().port))
+        read(self.port, 1)
+        with contextlib.suppress(BlockingIOError):
+            return client.recv(600, socket.MSG_DONTWAIT)
+
     def close(self):
         self.protocol.close()
         self.port.connectionLost()
@@ -77,7 +86,41 @@ def test_what_appears_is_there_for_the_next(served, tmp_path):
     assert served.ask("a") == [b"\0\3\0\1again"]
 
 
-def test_one_that_can_be_opened_is_opened_for_each(served, tmp_path):
+def test_one_opening_for_all(served, tmp_path):
+    (tmp_path / "a").write_bytes(bytes(1000))
+    before = os.listdir("/proc/self/fd")
+    first = b"\0\3\0\1" + bytes(512)
+    assert served.ask("a", "missing", "a", "missing", "a") == [first, MISSING, first, MISSING, first]
+    assert served.directory.asked == ["a", "missing"]
+    clients = served.sockets
+    last = b"\0\3\0\2" + bytes(488)
+    for client in (clients[4], clients[0], clients[2]):
+        assert len(os.listdir("/proc/self/fd")) == len(before) + len(clients) + 1
+        assert served.acknowledged(client, 1) == last
+        served.acknowledged(client, 2)
+    assert served.protocol.transfers == 0
+    assert len(os.listdir("/proc/self/fd")) == len(before) + len(clients)
+
+
+def test_what_is_not_wanted_any_more_is_closed_with_the_batch(served, tmp_path):
+    """The first one's transfer has ended when the second one's begins."""
     (tmp_path / "a").write_bytes(b"now")
-    assert served.ask("a", "missing", "a", "missing") == [b"\0\3\0\1now", MISSING] * 2
-    assert served.directory.asked == ["a", "missing", "a"]
+    before = len(os.listdir("/proc/self/fd"))
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    served.sockets.append(client)
+    address = "127.0.0.1", served.port.getHost().port
+    client.sendto(tftp.request(False, "a", "octet", []), address)
+    client.sendto(tftp.request(False, "a", "netascii", []), address)
+    client.sendto(tftp.error(0, "no"), address)
+    read(served.port, 3)
+    assert served.directory.asked == ["a"]
+    assert served.protocol.transfers == 0
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+
+
+def test_a_replaced_file_is_another_one_for_the_next(served, tmp_path):
+    (tmp_path / "a").write_bytes(b"now")
+    assert served.ask("a", "a") == [b"\0\3\0\1now"] * 2
+    (tmp_path / "b").write_bytes(b"then")
+    (tmp_path / "b").rename(tmp_path / "a")
+    assert served.ask("a", "a") == [b"\0\3\0\1then"] * 2

@@ -178,6 +178,64 @@ def test_what_is_there_is_opened_for_each():
     assert len(backend.asked) == 2
 
 
+@define
+class Sharing:
+    """A reader that counts its users."""
+
+    users: int = 1
+
+    def share(self):
+        self.users += 1
+        return self
+
+    def close(self):
+        self.users -= 1
+
+
+def test_what_can_be_shared_is_opened_once_and_stays_open_for_the_others():
+    backend = Alike(Sharing)
+    layered = layers(Alike(FileMissing()), backend)
+    layered.together(True)
+    reader = layered.open("a", Asking())
+    reader.close()
+    assert layered.open("a", Asking()) is reader
+    assert layered.open("b", Asking()) is not reader
+    assert [path for path, _ in backend.asked] == ["a", "b"]
+    layered.together(False)
+    assert reader.users == 1
+    assert layered.open("a", Asking()) is not reader
+    reader.close()
+    assert reader.users == 0
+
+
+def test_one_that_can_not_be_closed_keeps_nobody_from_being_closed():
+    class Broken(Sharing):
+        def close(self):
+            super().close()
+            raise OSError("not closed")
+
+    given = []
+    layered = layers(Alike(lambda: given.append(Broken()) or given[-1]))
+    layered.together(True)
+    for path in "abc":
+        layered.open(path, Asking())
+    with pytest.raises(OSError, match="not closed"):
+        layered.together(False)
+    assert [reader.users for reader in given] == [1, 1, 1]
+
+
+def test_who_may_see_something_else_does_not_share():
+    last = Backend(Sharing)
+    layered = layers(Alike(FileMissing()), last)
+    layered.together(True)
+    assert layered.open("a", Asking()) is not layered.open("a", Asking())
+    alike = layers(Alike(Sharing))
+    alike.together(True)
+    reader = alike.open("a", Asking())
+    assert alike.open("a", Asking(ignore_case=True)) is not reader
+    assert alike.open("a", Asking()) is reader
+
+
 def test_a_backend_that_looks_at_who_asks_is_asked_each_time():
     last = Backend(FileMissing())
     layered = layers(Alike(FileMissing()), last)

@@ -9,6 +9,7 @@ from bootfw.errors import FileMissing
 from bootfw.events import SecondStageFound
 from bootfw.net.files.layers import LayeredBackend
 from bootfw.net.files.loaders import FORGOTTEN_AFTER, PLACES, REMEMBERED, SHIM_TAKES, Loaders
+from bootfw.readers import MemoryReader
 from bootfw.values import TransferRequest
 
 
@@ -233,3 +234,71 @@ def test_what_others_miss_at_the_same_moment_is_there_for_one_with_a_loader():
 
     assert clients.get("grubx64.efi", "192.0.2.7") == ""
     assert clients.get("grubx64.efi", "192.0.2.8") == "debian/grubx64.efi"
+
+
+class Shared(MemoryReader):
+    def share(self):
+        return self
+
+
+class Counting(MemoryBackend):
+    """Its readers can be shared; notes what it is asked for."""
+
+    same_for_all = True
+
+    def __init__(self, files):
+        super().__init__({path: path for path in files})
+        self.asked = []
+
+    def open(self, path, request):
+        self.asked.append(path)
+        return Shared(super().open(path, request).read(0, 1000))
+
+
+def together(*files):
+    """Clients whose requests have all arrived before; some of them have got loaders."""
+    clients = Clients()
+    backend = Counting(files)
+    clients.backend = LayeredBackend([("counting", backend)], clients.loaders, clients.events.append)
+    return clients, backend
+
+
+def test_one_search_for_all_who_have_the_same_loader():
+    clients, backend = together("bios/pxelinux.0", "efi64/syslinux.efi", "bios/ldlinux.c32", "efi64/ldlinux.c32")
+    for client in "ab":
+        clients.get("bios/pxelinux.0", client)
+    clients.get("efi64/syslinux.efi", "c")
+    backend.asked.clear()
+    clients.backend.together(True)
+    assert [clients.get("ldlinux.c32", client) for client in "abcd"] == [
+        "bios/ldlinux.c32",
+        "bios/ldlinux.c32",
+        "efi64/ldlinux.c32",
+        "",
+    ]
+    assert backend.asked == ["ldlinux.c32", "bios/ldlinux.c32", "ldlinux.c32", "efi64/ldlinux.c32", "ldlinux.c32"]
+    assert [(event.request.peer[0], event.path) for event in clients.events] == [
+        ("a", "bios/ldlinux.c32"),
+        ("b", "bios/ldlinux.c32"),
+        ("c", "efi64/ldlinux.c32"),
+    ]
+
+
+def test_one_loading_makes_a_loader_for_each_who_shares_it():
+    clients, backend = together("bios/pxelinux.0", "bios/ldlinux.c32")
+    clients.backend.together(True)
+    for client in "ab":
+        clients.get("bios/pxelinux.0", client)
+    assert backend.asked == ["bios/pxelinux.0"]
+    clients.backend.together(False)
+    assert [clients.get("ldlinux.c32", client) for client in "ab"] == ["bios/ldlinux.c32"] * 2
+
+
+def test_shims_are_looked_for_one_by_one_because_their_time_ends():
+    clients, _ = together(*DEBIAN)
+    clients.get("debian/shimx64.efi", "a")
+    clients.clock.advance(SHIM_TAKES)
+    clients.get("debian/shimx64.efi", "b")
+    clients.clock.advance(1)
+    clients.backend.together(True)
+    assert [clients.get("\x12USB", client) for client in "ab"] == ["", "debian/grubx64.efi"]

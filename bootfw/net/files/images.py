@@ -6,6 +6,7 @@ A run of blocks is then one slice of memory: nothing is read, joined or copied f
 import ctypes
 import os
 from collections import OrderedDict
+from functools import cache
 from struct import Struct
 from typing import Any
 
@@ -141,7 +142,13 @@ def _octets(count: int, blksize: int, rest: int) -> int:
 
 
 def _together(blksize: int) -> int:
-    """Blocks in a piece: a multiple of the usual window sizes, so that windows lie in one piece."""
-    count = max(1, min(_BLOCKS, PIECE // (blksize + _HEADER)))
+    """Blocks in a piece."""
+    return _blocks(min(_BLOCKS, PIECE // (blksize + _HEADER)))
+
+
+@cache
+def _blocks(about: int) -> int:
+    """A multiple of the usual window sizes, so that windows lie in one piece."""
+    count = max(1, about)
     windowsize = min(_WINDOWSIZE, 1 << count.bit_length() - 1)
     return (count + windowsize // 2) // windowsize * windowsize

@@ -95,6 +95,17 @@ class BackendContract(Answers):
             assert bytes(self.answer(other.read(0, len(data) + 1))) == data
             other.close()
 
+    def test_a_shared_reader_is_there_until_its_last_user_has_closed_it(self) -> None:
+        backend = self.make_backend()
+        for path, data in self.files.items():
+            reader = self.answer(backend.open(path, self.request(path)))
+            if hasattr(reader, "share"):
+                other = reader.share()
+                reader.close()
+                reader = other
+            assert bytes(self.answer(reader.read(0, len(data) + 1))) == data
+            reader.close()
+
     def test_may_be_closed_while_a_read_is_outstanding(self) -> None:
         backend = self.make_backend()
         for path in self.files:
