@@ -12,6 +12,7 @@ import socket
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from struct import Struct
 from typing import Any, TypeVar
 
@@ -118,7 +119,8 @@ class _Messages:
         self.data = memoryview(data).cast("B")
         self.names = memoryview(names).cast("B")
         self.controls = memoryview(controls).cast("B")
-        self.vector_sizes = memoryview(vectors).cast("B").cast("L")
+        self.start = ctypes.addressof(data)
+        self.vectors = memoryview(vectors).cast("B").cast("L")
         self.ints = memoryview(messages).cast("B").cast("I")
         self.sizes = memoryview(messages).cast("B").cast("L")
         self.address = ctypes.addressof(messages)
@@ -274,37 +276,35 @@ class Outbox:
 
     def __init__(self, name_length: int) -> None:
         self._messages = _Messages(SLOT, name_length)
-        self._lengths: list[int] = []
-        self._control_lengths: list[int] = []
+        self._waiting: list[tuple[Any, bytes, bytes]] = []
 
     def add(self, data: Any, name: bytes, control: bytes) -> bool:
-        """Copy a datagram into the next slot; True: this was the last one, flush.
+        """Take a datagram; True: this was the last one that there is room for, flush.
 
-        :param data: bytes-like, at most SLOT octets.
+        :param data: bytes-like, at most SLOT octets; not copied yet, so it must not change.
         :param name: raw destination sockaddr.
         :param control: packed control messages; may be empty.
         """
-        messages, i, length = self._messages, len(self._lengths), len(data)
-        start = SLOT * i
-        messages.data[start : start + length] = data
-        start = _NAME * i
-        messages.names[start : start + len(name)] = name
-        if control:
-            start = _CONTROL * i
-            messages.controls[start : start + len(control)] = control
-        self._lengths.append(length)
-        self._control_lengths.append(len(control))
-        return i + 1 == BATCH
+        self._waiting.append((data, name, control))
+        return len(self._waiting) == BATCH
 
     def flush(self, descriptor: int) -> tuple[int, list[int]]:
         """Send what was collected, in order: how many datagrams left, and an errno for each that did not."""
-        count = len(self._lengths)
+        count = len(self._waiting)
         if not count:
             return 0, []
         messages = self._messages
-        messages.vector_sizes[1 : _VECTOR_SIZES * count : _VECTOR_SIZES] = array("L", self._lengths)
-        messages.sizes[_CONTROL_LENGTH : _SIZES * count : _SIZES] = array("L", self._control_lengths)
-        self._lengths.clear()
-        self._control_lengths.clear()
+        data, names, controls = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        lengths = array("L", map(len, data))
+        starts = array("L", accumulate(lengths[:-1], initial=messages.start))
+        messages.vectors[: _VECTOR_SIZES * count : _VECTOR_SIZES] = starts
+        messages.vectors[1 : _VECTOR_SIZES * count : _VECTOR_SIZES] = lengths
+        octets = b"".join(data)
+        messages.data[: len(octets)] = octets
+        messages.names[: _NAME * count] = b"".join([name.ljust(_NAME) for name in names])
+        if any(controls):
+            messages.controls[: _CONTROL * count] = b"".join([control.ljust(_CONTROL) for control in controls])
+        messages.sizes[_CONTROL_LENGTH : _SIZES * count : _SIZES] = array("L", map(len, controls))
         failed = _transmit(descriptor, messages.address, count)
         return count - len(failed), [code for _, code in failed]
