@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 from attrs import define, field
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -237,12 +237,39 @@ def test_who_may_see_something_else_does_not_share():
 
 
 def test_a_backend_that_looks_at_who_asks_is_asked_each_time():
-    last = Backend(FileMissing())
-    layered = layers(Alike(FileMissing()), last)
+    first, looks, last = Alike(FileMissing()), Backend(FileMissing()), Alike(Sharing)
+    layered = layers(first, looks, last)
     layered.together(True)
-    missed(layered, "a", Asking())
-    missed(layered, "a", Asking())
-    assert len(last.asked) == 2
+    assert layered.open("a", Asking()) is layered.open("a", Asking())
+    assert [len(backend.asked) for backend in (first, looks, last)] == [1, 2, 1]
+
+
+def test_a_backend_that_looks_at_who_asks_is_asked_though_those_behind_it_have_nothing():
+    looks, last = Backend(FileMissing()), Alike(FileMissing())
+    layered = layers(looks, last)
+    layered.together(True)
+    assert [missed(layered, "a", Asking()) for _ in range(2)] == [None, None]
+    assert [len(backend.asked) for backend in (looks, last)] == [2, 1]
+
+
+def test_what_is_not_there_can_be_made():
+    @implementer(IWritableBackend)
+    class Taking(Alike):
+        def create(self, path, request):
+            return "writer"
+
+    layered = layers(Taking(FileMissing()))
+    layered.together(True)
+    assert missed(layered, "a", Asking()) is None
+    assert layered.create("a", Asking(write=True)) == "writer"
+
+
+def test_what_comes_later_comes_for_each():
+    first, second = Alike(lambda: fail(FileMissing())), Alike(lambda: succeed(Sharing()))
+    layered = layers(first, second)
+    layered.together(True)
+    assert result_of(layered.open("a", Asking())) is not result_of(layered.open("a", Asking()))
+    assert [len(backend.asked) for backend in (first, second)] == [2, 2]
 
 
 def test_another_spelling_may_be_there():
