@@ -42,12 +42,12 @@ class Alarm(Generic[Owner]):
 
     :param clock: an IReactorTime.
     :param ring: called as ``ring(owner, now)``. The owner is then no longer watched, until watch() is called for it
-        again; ring may do so. What it raises is logged.
+        again; ring may do so, or give the deadline that it has found the owner to have. What it raises is logged.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: Any, ring: Callable[[Owner, float], None]) -> None:
+    def __init__(self, clock: Any, ring: Callable[[Owner, float], float | None]) -> None:
         self._clock = clock
         self._ring = ring
         self._heap: list[tuple[float, int, _Entry[Owner]]] = []
@@ -134,14 +134,19 @@ class Alarm(Generic[Owner]):
         owner = entry.owner
         if owner is None:
             return
-        del self._entries[owner]
-        deadline = owner.deadline
-        if deadline is None:
-            return
-        if deadline > now:
-            self._push(owner, deadline)
-            return
-        try:
-            self._ring(owner, now)
-        except Exception:
-            self._log.failure("An alarm's ring failed; the other owners are not affected.")
+        again = owner.deadline
+        if again is None or again <= now:
+            del self._entries[owner]
+            if again is None:
+                return
+            try:
+                again = self._ring(owner, now)
+            except Exception:
+                self._log.failure("An alarm's ring failed; the other owners are not affected.")
+                return
+            if again is None or owner in self._entries:
+                return
+            self._entries[owner] = entry
+        entry.when = again
+        self._order += 1
+        heappush(self._heap, (again, self._order, entry))

@@ -38,7 +38,7 @@ class Rung:
 
     def __call__(self, owner, now):
         self.calls.append((owner, now))
-        self.then(owner, now)
+        return self.then(owner, now)
 
 
 @pytest.fixture
@@ -94,6 +94,49 @@ def test_a_deadline_that_moves_later_costs_neither_a_delayed_call_nor_heap(clock
     assert clock.getDelayedCalls() == [before]
     assert before.getTime() == 1.0
     assert len(alarm._heap) == 1
+
+
+def test_whoever_is_rung_for_may_have_a_later_deadline(clock):
+    def found(owner, now):
+        owner.deadline = now + 2 if now < 5 else None
+        return owner.deadline
+
+    ring = Rung(found)
+    alarm = Alarm(clock, ring)
+    owner = Owner(1.0)
+    alarm.watch(owner)
+    clock.advance(1)
+    owner.deadline = 2.5
+    alarm.watch(owner)
+    clock.pump([0.5] * 20)
+    assert ring.calls == [(owner, 1.0), (owner, 2.5), (owner, 4.5), (owner, 6.5)]
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_later_deadline_that_watch_was_told_of_as_well_rings_once(clock):
+    def found(owner, now):
+        owner.deadline = 2.0 if now < 2 else None
+        alarm.watch(owner)
+        return owner.deadline
+
+    ring = Rung(found)
+    alarm = Alarm(clock, ring)
+    owner = Owner(1.0)
+    alarm.watch(owner)
+    clock.pump([0.5] * 8)
+    assert ring.calls == [(owner, 1.0), (owner, 2.0)]
+
+
+def test_whoever_is_forgotten_after_a_later_deadline_is_not_rung_for(clock):
+    ring = Rung(lambda owner, now: now + 1)
+    alarm = Alarm(clock, ring)
+    owner = Owner(1.0)
+    alarm.watch(owner)
+    clock.advance(1)
+    alarm.forget(owner)
+    clock.advance(5)
+    assert ring.calls == [(owner, 1.0)]
+    assert clock.getDelayedCalls() == []
 
 
 def test_a_deadline_that_moved_earlier_is_kept(clock):

@@ -78,17 +78,15 @@ class ReadTransfer(Transfer):
             if self._around.images.has(self._reader, agreed.blksize, block):
                 self._open_lane()
 
-    def ring(self, now: float) -> None:
+    def ring(self, now: float) -> float | None:
         """See Transfer."""
         lane = self._lane
         if lane is not None and lane.has_sent():
             # The lane is left as it is: with a thousand transfers each is looked at every few round trips.
-            deadline = self.session.due(lane.at)
+            deadline: float = self.session.due(lane.at)
             if now < deadline:
-                self.deadline = deadline
-                self._around.alarm.watch(self)
-                return
-        super().ring(now)
+                return deadline
+        return super().ring(now)
 
     def _open_lane(self) -> None:
         """Have the next ACKs take the express way, if there is one for them."""

@@ -120,14 +120,15 @@ class Transfer:
         self._step(session.Input.REQUESTED, None, now)
         return True
 
-    def ring(self, now: float) -> None:
-        """The deadline has come."""
+    def ring(self, now: float) -> float | None:
+        """The deadline has come. Gives a later one if that is all that has happened."""
         if self._awaited is None:
             self._step(self.session.Input.TICK, None, now)
-            return
+            return None
         self.deadline = None
         self._stop_waiting()
         self._overdue(TransferError(f"No answer about the file within {BACKEND_PATIENCE:.0f} s"), now)
+        return None
 
     def cancel(self, reason: str, now: float) -> None:
         """Our side ends it, and the peer is told why."""
