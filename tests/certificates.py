@@ -14,6 +14,17 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 DAY = datetime.timedelta(days=1)
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class Authority:
@@ -48,6 +59,9 @@ class Authority:
         )
         issuer = self._key.public_key()
         made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), False)
+        if authority:
+            # RFC 5280 section 4.2.1.3; Python 3.13 insists on it.
+            made = made.add_extension(_SIGNS_CERTIFICATES, True)
         if names:
             made = made.add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), False)
         return made.sign(self._key, hashes.SHA256())
