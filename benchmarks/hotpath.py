@@ -1,8 +1,8 @@
 """What one packet of a lock-step read costs the server, in microseconds of its CPU.
 
-``python benchmarks/hotpath.py`` drives the real port, protocol, session, backend and watchdog in this process, without
-a reactor: only the port's doRead() is measured, so that neither the load nor what else the machine does is in the
-figures; of all rounds the lower decile is shown. "kernel" is what no server can save: the system calls for the same
+``python -P benchmarks/hotpath.py`` drives the real port, protocol, session, backend and watchdog in this process,
+without a reactor: only the port's doRead() is measured, so that neither the load nor what else the machine does is in
+the figures; of all rounds the lower decile is shown. "kernel" is what no server can save: the system calls for the same
 datagrams, with nothing between.
 """
 
@@ -85,7 +85,7 @@ def kernel(at_once: int, rounds: int) -> list[float]:
     block = bytes(BLKSIZE + 4)
     inbox, outbox = mmsg._Messages(mmsg.LARGEST, 16), mmsg._Messages(2048, 16)
     for i in range(mmsg.BATCH):
-        outbox.vector_sizes[2 * i + 1] = len(block)
+        outbox.vectors[2 * i + 1] = len(block)
         outbox.sizes[mmsg._SIZES * i + mmsg._CONTROL_LENGTH] = 0
     figures = []
     for _ in range(rounds):
