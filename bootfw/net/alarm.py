@@ -92,11 +92,14 @@ class Alarm(Generic[Owner]):
             self._call = None
 
     def _push(self, owner: Owner, when: float) -> None:
-        self._order += 1
         entry = self._entries[owner] = _Entry(when, owner)
-        heappush(self._heap, (when, self._order, entry))
+        self._put(entry)
         if len(self._heap) > 2 * len(self._entries) + _DEAD_TOLERATED:
             self._sweep()
+
+    def _put(self, entry: _Entry[Owner]) -> None:
+        self._order += 1
+        heappush(self._heap, (entry.when, self._order, entry))
 
     def _sweep(self) -> None:
         self._heap = [place for place in self._heap if place[2].owner is not None]
@@ -137,16 +140,16 @@ class Alarm(Generic[Owner]):
         again = owner.deadline
         if again is None or again <= now:
             del self._entries[owner]
-            if again is None:
-                return
-            try:
-                again = self._ring(owner, now)
-            except Exception:
-                self._log.failure("An alarm's ring failed; the other owners are not affected.")
-                return
+            again = self._rung(owner, now) if again is not None else None
             if again is None or owner in self._entries:
                 return
             self._entries[owner] = entry
         entry.when = again
-        self._order += 1
-        heappush(self._heap, (again, self._order, entry))
+        self._put(entry)
+
+    def _rung(self, owner: Owner, now: float) -> float | None:
+        try:
+            return self._ring(owner, now)
+        except Exception:
+            self._log.failure("An alarm's ring failed; the other owners are not affected.")
+            return None
