@@ -73,7 +73,7 @@ class LayeredBackend:
         loader = loaders.of(request.peer[0], path) if loaders is not None else None
         if loader is not None:
             return self._ask("open", self._places(path, loader), path, request)
-        # What the last one is known to lack, those before it have been asked for as well.
+        # The short way of what a rack misses: where the last one is known to lack it, those before it have been asked.
         last = self._known[-1] if self._all_alike else None
         if last and last.get(path, _UNKNOWN) is None and not request.ignore_case:
             raise FileMissing()

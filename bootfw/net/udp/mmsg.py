@@ -120,6 +120,7 @@ class _Messages:
         self.names = memoryview(names).cast("B")
         self.controls = memoryview(controls).cast("B")
         self.start = ctypes.addressof(data)
+        """Where the memory for data begins."""
         self.vectors = memoryview(vectors).cast("B").cast("L")
         self.ints = memoryview(messages).cast("B").cast("I")
         self.sizes = memoryview(messages).cast("B").cast("L")
@@ -296,6 +297,7 @@ class Outbox:
         messages = self._messages
         data, names, controls = zip(*self._waiting, strict=True)
         self._waiting.clear()
+        # The data lie one after the other, whatever the length of each: one copy for all.
         lengths = array("L", map(len, data))
         starts = array("L", accumulate(lengths[:-1], initial=messages.start))
         messages.vectors[: _VECTOR_SIZES * count : _VECTOR_SIZES] = starts
