@@ -30,8 +30,11 @@ types: $(VENV)/installed-test
 imports: $(VENV)/installed-test
 	$(BIN)/lint-imports
 
+# Two for each core: what tests of real clients and firmware do most of the time is wait.
+JOBS ?= $$(( 2 * $$(nproc) ))
+
 pytest: $(VENV)/installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
 # The tests that need no real client, on each supported version of Python that is found.
 test-all:

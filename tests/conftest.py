@@ -5,10 +5,15 @@ import os
 import threading
 import time
 
+import hypothesis
 import pytest
 from tftpserver import KINDS, MemoryWire, Served, SocketWire
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import globalLogPublisher
+
+# How fast examples come says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("bootfw", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("bootfw")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -166,7 +166,8 @@ def test_a_missing_file_is_said_at_once(station: Host, single_port: int, client:
     need(client.program)
     begun = time.monotonic()
     done = station.run(*client.get((SERVER, single_port), "no-such-file", tmp_path / "fetched"), seconds=SECONDS)
-    assert time.monotonic() - begun < 1
+    # Sooner than tftp-hpa and curl would ask again.
+    assert time.monotonic() - begun < 4
     assert "not found" in done.output.lower() or done.exit_code == CURL_NOT_FOUND
 
 
