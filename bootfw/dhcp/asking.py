@@ -76,14 +76,16 @@ class Asking:
     def request(self) -> Result:
         """SELECTING, INIT-REBOOT, RENEWING or REBINDING: told apart as RFC 2131 section 4.3.2 has it."""
         message = self.message
-        chosen = message.options.get(_SERVER_IDENTIFIER)
-        renewing = message.ciaddr != NOWHERE
-        if chosen is not None:
-            server = codec.address(chosen) if len(chosen) == 4 else ""
-            if server != self.identifier and server not in self.rules.own:
-                self.network.withdraw(self.client, self.now)
-                return Silence(Cause.OTHER_SERVER, server)
-        wanted = message.ciaddr if renewing else self._requested()
+        chosen = codec.first_address(message.options.get(_SERVER_IDENTIFIER))
+        if chosen is not None and chosen != self.identifier and chosen not in self.rules.own:
+            self.network.withdraw(self.client, self.now)
+            return Silence(Cause.OTHER_SERVER, chosen)
+        wanted = self._requested()
+        # Who selects an offer names both; some then fill in ciaddr too, with the address that they had before.
+        selecting = chosen is not None and wanted is not None
+        renewing = message.ciaddr != NOWHERE and not selecting
+        if renewing:
+            wanted = message.ciaddr
         if wanted is None:
             return Silence(Cause.MALFORMED, "a REQUEST that names no address")
         # Who chose us, or asks us and nobody else, has the address from us even if we know nothing of it any more.
@@ -271,5 +273,4 @@ class Asking:
         return not self._has(binding) and (reservation is None or reservation.address != binding.address)
 
     def _requested(self) -> str | None:
-        raw = self.message.options.get(_REQUESTED)
-        return codec.address(raw) if raw is not None and len(raw) == 4 else None
+        return codec.first_address(self.message.options.get(_REQUESTED))

@@ -140,10 +140,7 @@ def architecture_of(codes: tuple[int, ...], vendor_class: str) -> str:
 
 
 def _boot_item(raw: bytes) -> int | None:
-    try:
-        item = pxe.parse(raw).boot_item
-    except WireError:
-        return None
+    item = pxe.boot_item(raw)
     return None if item is None else item.type
 
 
@@ -158,7 +155,4 @@ def _relay_agent(message: Message) -> dict[int, bytes]:
     # RFC 3046 section 2.1: without a relay nobody trustworthy has put it there.
     if message.giaddr == NOWHERE:
         return {}
-    try:
-        return codec.relay_agent(message.options.get(Option.RELAY_AGENT_INFORMATION, b""))
-    except WireError:
-        return {}
+    return codec.relay_agent(message.options.get(Option.RELAY_AGENT_INFORMATION, b""))

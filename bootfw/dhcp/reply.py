@@ -1,7 +1,6 @@
 """The reply to a boot client: the OFFER of a proxy, or the ACK of the boot server on port 4011."""
 
 from bootfw.dhcp.vendor import menu_option_43, option_43, pxelinux_options, server_options
-from bootfw.errors import WireError
 from bootfw.values import BootFile, BootMenu, BootRequest, Persona
 from bootfw.wire import options as codec
 from bootfw.wire import pxe
@@ -65,12 +64,8 @@ def reply(message: Message, request: BootRequest, told: BootFile | BootMenu | No
 def _vendor_options(message: Message, request: BootRequest, file: BootFile | None, persona: Persona) -> bytes:
     if request.http or file is None:
         return b""
-    item = None
-    if request.stage == "boot-server":
-        try:
-            item = pxe.parse(message.options.get(Option.VENDOR_SPECIFIC, b"")).boot_item
-        except WireError:
-            item = None
+    asks_server = request.stage == "boot-server"
+    item = pxe.boot_item(message.options.get(Option.VENDOR_SPECIFIC, b"")) if asks_server else None
     if item is not None:
         # Without this bit EDK2 takes such an answer for an order to boot from the disk (UefiPxeBcDxe/PxeBcBoot.c).
         return pxe.pack(pxe.VendorOptions(discovery_control=pxe.DiscoveryControl.USE_BOOT_FILE, boot_item=item))

@@ -1,7 +1,6 @@
 """Where a reply goes (RFC 2131 section 4.1)."""
 
 from bootfw.dhcp.answer import Answer
-from bootfw.errors import WireError
 from bootfw.values import Address
 from bootfw.wire import options as codec
 from bootfw.wire.dhcp4 import BROADCAST_FLAG, ETHERNET, Message, MessageType
@@ -24,7 +23,7 @@ def destination(
         # EDK2 asks from port 4011 and iPXE from 68; each listens there only.
         if peer[0] != NOWHERE:
             return peer[0], peer[1]
-        if message.ciaddr != NOWHERE:
+        if message.ciaddr != NOWHERE and not message.flags & BROADCAST_FLAG:
             return message.ciaddr, peer[1]
         return BROADCAST, client_port
     if message.giaddr != NOWHERE:
@@ -45,7 +44,7 @@ def server_destination(
         return _relay(message, peer, server_port), False
     if answer.kind is MessageType.NAK:
         return (BROADCAST, client_port), False
-    if message.ciaddr != NOWHERE:
+    if message.ciaddr != NOWHERE and _uses_ciaddr(message, peer):
         return (message.ciaddr, peer[1] if peer[0] == message.ciaddr else client_port), False
     if not answer.address and peer[0] != NOWHERE:
         return (peer[0], peer[1]), False  # an INFORM that does not say who sends it
@@ -54,16 +53,26 @@ def server_destination(
     return (answer.address, client_port), True
 
 
+def _uses_ciaddr(message: Message, peer: Address) -> bool:
+    """The client has configured ciaddr, and answers ARP for it.
+
+    So who renews, sends an INFORM or speaks BOOTP. Who discovers, or selects an offer (option 54), must leave ciaddr
+    empty (RFC 2131 section 4.4.1); some put the address there that they had before, and can't be reached by it.
+    """
+    kind = message.message_type
+    if kind is MessageType.REQUEST:
+        options = message.options
+        if codec.first_address(options.get(Option.SERVER_IDENTIFIER)) is None:
+            return True
+        # It renews and names the server, which it should not: its own address is then the source of the message.
+        return peer[0] == message.ciaddr and Option.REQUESTED_IP_ADDRESS not in options
+    return kind is not MessageType.DISCOVER
+
+
 def _relay(message: Message, peer: Address, server_port: int) -> Address:
     return message.giaddr, peer[1] if _relay_chose_its_port(message) else server_port
 
 
 def _relay_chose_its_port(message: Message) -> bool:
-    raw = message.options.get(Option.RELAY_AGENT_INFORMATION)
-    if raw is None:
-        return False
-    try:
-        agent = codec.relay_agent(raw)
-    except WireError:
-        return False
+    agent = codec.relay_agent(message.options.get(Option.RELAY_AGENT_INFORMATION, b""))
     return RelaySuboption.RELAY_SOURCE_PORT in agent  # RFC 8357

@@ -10,7 +10,6 @@ from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.identity import identify
 from bootfw.dhcp.network import Network
 from bootfw.dhcp.subnet import Subnet
-from bootfw.errors import WireError
 from bootfw.lease import Lease, Reservation
 from bootfw.wire import options as codec
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message
@@ -209,9 +208,4 @@ class AddressServer:
 def _agent(message: Message) -> dict[int, bytes]:
     """Option 82. Without a relay nobody trustworthy has put it there (RFC 3046 section 2.1)."""
     raw = message.options.get(_AGENT)
-    if raw is None:
-        return _NO_AGENT
-    try:
-        return codec.relay_agent(raw)
-    except WireError:
-        return _NO_AGENT
+    return _NO_AGENT if raw is None else codec.relay_agent(raw)

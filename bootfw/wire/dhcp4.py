@@ -1,20 +1,21 @@
 """DHCPv4 messages (RFC 2131 section 2), and the BOOTP messages (RFC 951) that they grew from.
 
-What :func:`parse` makes of a datagram that is not quite right; "refused" is a WireError:
+What :func:`parse` does with a datagram that is not quite right. A client that makes one mistake still has to boot, so
+only a message whose kind or sender is unknown is refused, with a WireError. A broken option counts as absent:
 
 ============================================  ==================================================================
-op is not 1 or 2, htype 0                     refused: reserved values
-hlen above 16, hlen 0 on Ethernet             refused: the client can't be told apart from others
-hlen 0 on other hardware                      taken: InfiniBand clients are known by option 61 only (RFC 4390)
-fewer than 240 octets                         refused: every client sends the four octets where the cookie stands
-four zero octets instead of the cookie        taken as BOOTP without options (RFC 951 knows no cookie)
-anything else instead of the cookie           refused
-an option that runs past the end of its area  refused: what follows can't be read, and what was read may be cut
-no END option                                 taken when the last option ends with the datagram
-octets after END                              ignored
+op is not 1 or 2                              refused: neither request nor reply
+hlen above 16                                 refused: chaddr has no room for such an address
+hlen 0                                        taken: the client may be known by option 61 (RFC 4390)
+fewer than 236 bytes                          refused: no BOOTP header
+236 to 239 bytes, or another cookie           taken as BOOTP without options: RFC 951 leaves this field to vendors
+an option that runs past the end of its area  this part of it is ignored; what stands before it counts
+no END option                                 taken
+bytes after END                               ignored
 an option that comes twice                    joined (RFC 3396 section 7)
-option 52 that is not one octet of 0 to 3     refused: sname and file can't be told from options
-option 53 that is not one registered octet    refused
+option 52 that does not begin with 1 to 3     ignored: sname and file are names
+option 53 that is longer than one byte        its first byte counts
+option 53 that is empty or not registered     refused: the kind of message is unknown
 ============================================  ==================================================================
 """
 
@@ -49,13 +50,14 @@ LARGEST_MAX_SIZE = 1472
 _MINIMUM_SIZE = 300  # A BOOTP message (RFC 951): relays and old ROMs drop what is shorter.
 _HEADERS = 28  # IPv4 and UDP, without IP options.
 _COOKIE = b"\x63\x82\x53\x63"  # RFC 2131 section 3
-_NO_COOKIE = bytes(4)
 _FRAME = struct.Struct("!4BIHH4s4s4s4s16s64s128s4s")
+_LEAST_SIZE = _FRAME.size - len(_COOKIE)
 _REPLY = struct.Struct("!4BIHH4s4s4s4s16s192x4s")  # the same with sname and file empty
 _PAD, _OVERLOAD, _END = 0, 52, 255
 _PAD_OCTET, _END_OCTET = b"\0", b"\xff"
 _SETTABLE = frozenset(range(_PAD + 1, _END)) - {_OVERLOAD}
 _OVERLOADED_FILE, _OVERLOADED_SNAME = 1, 2  # RFC 2132 section 9.3
+_OVERLOADS = {b"\1": 1, b"\2": 2, b"\3": 3}
 
 # Old clients look for the type in the first places; relays take option 82 off the end (RFC 3046 section 2.1).
 _PLACES = [2] * 256
@@ -136,17 +138,17 @@ def parse(data: bytes) -> Message:
     :raise WireError: it can't be trusted; the module's table says when.
     """
     if len(data) < _FRAME.size:
-        raise WireError(f"{len(data)} octets are no DHCP message")
+        if len(data) < _LEAST_SIZE:
+            raise WireError(f"{len(data)} bytes are too short for a DHCP message: the header alone has {_LEAST_SIZE}")
+        data += bytes(_FRAME.size - len(data))
     # fmt: off
     (op, htype, hlen, hops, xid, secs, flags, ciaddr, yiaddr, siaddr, giaddr,
      chaddr, sname, file, cookie) = _FRAME.unpack_from(data)
     # fmt: on
     if op not in (BOOTREQUEST, BOOTREPLY):
         raise WireError(f"op {op} is neither request nor reply")
-    if htype == 0:
-        raise WireError("htype 0 is reserved")
-    if hlen > len(chaddr) or (hlen == 0 and htype == ETHERNET):
-        raise WireError(f"hlen {hlen} with htype {htype}")
+    if hlen > len(chaddr):
+        raise WireError(f"hlen {hlen}: a hardware address has {len(chaddr)} bytes at most")
     options: dict[int, bytes] = {}
     if cookie == _COOKIE:
         options, overloaded = _read_options(data, file, sname)
@@ -154,8 +156,6 @@ def parse(data: bytes) -> Message:
             file = b""
         if overloaded & _OVERLOADED_SNAME:
             sname = b""
-    elif cookie != _NO_COOKIE:
-        raise WireError(f"magic cookie {cookie.hex()}")
     return Message(
         op=op,
         htype=htype,
@@ -181,10 +181,7 @@ def _read_options(data: bytes, file: bytes, sname: bytes) -> tuple[dict[int, byt
     _scan(data, _FRAME.size, found)
     overloaded = 0
     if _OVERLOAD in found:
-        overload = found.pop(_OVERLOAD)
-        if overload not in (b"\0", b"\1", b"\2", b"\3"):
-            raise WireError("option 52 is not one octet of 0 to 3")
-        overloaded = overload[0]
+        overloaded = _OVERLOADS.get(found.pop(_OVERLOAD)[:1], 0)
         if overloaded & _OVERLOADED_FILE:  # file before sname: RFC 3396 section 5
             _scan(file, 0, found)
         if overloaded & _OVERLOADED_SNAME:
@@ -192,12 +189,14 @@ def _read_options(data: bytes, file: bytes, sname: bytes) -> tuple[dict[int, byt
         found.pop(_OVERLOAD, None)  # Has no meaning in there.
     kind = found.get(_MESSAGE_TYPE)
     if kind is not None and kind not in _MESSAGE_TYPES:
-        raise WireError("option 53 is not a message type")
+        found[_MESSAGE_TYPE] = kind = kind[:1]
+        if kind not in _MESSAGE_TYPES:
+            raise WireError(f"option 53 is {kind.hex() or 'empty'}, which is no message type")
     return found, overloaded
 
 
 def _scan(area: bytes, at: int, found: dict[int, bytes]) -> None:
-    """Add the options of one field, which begin at *at*, to *found*."""
+    """Add the options of one field, which begin at *at*, to *found*, up to one that is cut off."""
     end = len(area)
     while at < end:
         code = area[at]
@@ -209,7 +208,7 @@ def _scan(area: bytes, at: int, found: dict[int, bytes]) -> None:
         begin = at + 2
         at = begin + area[at + 1] if begin <= end else begin
         if at > end:
-            raise WireError(f"option {code} runs past the end")
+            return
         if code in found:
             found[code] += area[begin:at]
         else:

@@ -151,6 +151,14 @@ def address_bytes(value: str) -> bytes:
         raise ValueError(f"{value!r} is no IPv4 address") from None
 
 
+def first_address(raw: bytes | None) -> str | None:
+    """The first four bytes of an option that should hold one IPv4 address; None: it is absent or shorter.
+
+    A client that sends the option twice makes eight bytes of it (RFC 3396), and means the address all the same.
+    """
+    return inet_ntoa(raw[:4]) if raw is not None and len(raw) >= 4 else None
+
+
 def addresses(raw: bytes) -> tuple[str, ...]:
     """One or more IPv4 addresses as dotted quads."""
     if not raw or len(raw) % 4:
@@ -211,18 +219,26 @@ def user_classes(raw: bytes) -> tuple[bytes, ...]:
 
 
 def relay_agent(raw: bytes) -> dict[int, bytes]:
-    """Option 82: sub-option code to octets (RFC 3046 section 2.0: neither pad nor end). The first of a code counts."""
-    return _suboptions(raw, ends=False)
+    """Option 82: sub-option code to bytes (RFC 3046 section 2.0: neither pad nor end). The first of a code counts.
+
+    What follows a sub-option that is cut off can't be read and is left out.
+    """
+    return _suboptions(raw, ends=False)[0]
 
 
 def ipxe(raw: bytes) -> dict[int, bytes]:
     """Option 175: code to octets; the codes are those of IPXESuboption."""
-    return _suboptions(raw, ends=True)
+    return _whole(raw)
 
 
 def encapsulated(raw: bytes) -> dict[int, bytes]:
     """Options inside an option (RFC 2132 section 8.4): 0 is a pad, 255 the end. The first of a code counts."""
-    return _suboptions(raw, ends=True)
+    return _whole(raw)
+
+
+def first_encapsulated(raw: bytes, code: int) -> bytes | None:
+    """The first option *code* inside an option, whatever may be wrong with what follows; None: it is not there."""
+    return _suboptions(raw, ends=True)[0].get(code)
 
 
 def encapsulate(suboptions: Mapping[int, bytes], end: bool = True) -> bytes:
@@ -239,7 +255,15 @@ def encapsulate(suboptions: Mapping[int, bytes], end: bool = True) -> bytes:
     return bytes(out)
 
 
-def _suboptions(raw: bytes, ends: bool) -> dict[int, bytes]:
+def _whole(raw: bytes) -> dict[int, bytes]:
+    found, cut = _suboptions(raw, ends=True)
+    if cut is not None:
+        raise WireError(f"sub-option {cut} runs past the end")
+    return found
+
+
+def _suboptions(raw: bytes, ends: bool) -> tuple[dict[int, bytes], int | None]:
+    """What can be read, and the code of the sub-option that is cut off, if there is one."""
     found: dict[int, bytes] = {}
     at, end = 0, len(raw)
     while at < end:
@@ -252,6 +276,6 @@ def _suboptions(raw: bytes, ends: bool) -> dict[int, bytes]:
         begin = at + 2
         at = begin + raw[at + 1] if begin <= end else begin
         if at > end:
-            raise WireError(f"sub-option {code} runs past the end")
+            return found, code
         found.setdefault(code, raw[begin:at])
-    return found
+    return found, None

@@ -15,6 +15,7 @@ from bootfw.wire.options import (
     addresses_bytes,
     encapsulate,
     encapsulated,
+    first_encapsulated,
     text,
     text_bytes,
     uint8_bytes,
@@ -123,6 +124,12 @@ def parse(raw: bytes) -> VendorOptions:
         boot_item=None if item is None else BootItem(_uint16(item, 0), _uint16(item, 2)),
         others=others,
     )
+
+
+def boot_item(raw: bytes) -> BootItem | None:
+    """The item that a client has picked, of its option 43; None: none that can be read. Never raises."""
+    item = first_encapsulated(raw, Suboption.BOOT_ITEM)
+    return BootItem(_uint16(item, 0), _uint16(item, 2)) if item is not None and len(item) == 4 else None
 
 
 def _read_boot_servers(raw: bytes) -> tuple[BootServers, ...]:

@@ -73,10 +73,26 @@ def test_ports_that_are_not_the_usual_ones():
     assert destination(relayed, ("10.1.0.254", 67), server_port=10067) == ("10.1.0.254", 10067)
 
 
+def test_who_wants_a_broadcast_of_the_boot_server_gets_one():
+    message = firmware.asks_boot_server(firmware.OVMF, flags=0x8000)
+
+    assert destination(message, ("0.0.0.0", 4011), boot_server=True) == (BROADCAST, 68)
+
+
 # The replies of a server that gives addresses (RFC 2131 section 4.1)
 
 OFFERED, HELD = "10.0.0.100", "10.0.0.7"
 EVERYBODY = ((BROADCAST, 68), False)
+
+
+ASKED_BY = {MessageType.OFFER: b"\1", MessageType.ACK: b"\3", MessageType.NAK: b"\3", None: None}
+SELECTING = {50: bytes((10, 0, 0, 100)), 54: bytes((10, 0, 0, 1))}
+
+
+def destination_of(kind, address, peer, options, **header):
+    asked = {53: ASKED_BY[kind], **options}
+    message = firmware.DHCLIENT.changed(asked).message(**header)
+    return server_destination(message, Answer(kind, "10.0.0.1", "10.0.0.1", address), peer)
 
 
 @pytest.mark.parametrize(
@@ -85,14 +101,13 @@ EVERYBODY = ((BROADCAST, 68), False)
         (MessageType.OFFER, {}, OFFERED, ("0.0.0.0", 68), ((OFFERED, 68), True)),
         (MessageType.ACK, {}, OFFERED, ("0.0.0.0", 68), ((OFFERED, 68), True)),
         (None, {}, OFFERED, ("0.0.0.0", 68), ((OFFERED, 68), True)),
+        (None, {"ciaddr": HELD}, OFFERED, ("0.0.0.0", 68), ((HELD, 68), False)),
         (MessageType.OFFER, {"flags": 0x8000}, OFFERED, ("0.0.0.0", 68), EVERYBODY),
         (MessageType.OFFER, {"htype": 32, "hlen": 0, "chaddr": b""}, OFFERED, ("0.0.0.0", 68), EVERYBODY),
         (MessageType.ACK, {"ciaddr": HELD}, HELD, (HELD, 68), ((HELD, 68), False)),
         (MessageType.ACK, {"ciaddr": HELD}, HELD, (HELD, 4011), ((HELD, 4011), False)),
         (MessageType.ACK, {"ciaddr": HELD}, HELD, ("10.0.0.8", 5000), ((HELD, 68), False)),
         (MessageType.ACK, {"ciaddr": HELD, "flags": 0x8000}, HELD, (HELD, 68), ((HELD, 68), False)),
-        (MessageType.ACK, {}, "", (HELD, 68), ((HELD, 68), False)),
-        (MessageType.ACK, {}, "", ("0.0.0.0", 68), EVERYBODY),
         (MessageType.NAK, {}, "", ("0.0.0.0", 68), EVERYBODY),
         (MessageType.NAK, {"ciaddr": HELD}, "", (HELD, 68), EVERYBODY),
         (MessageType.NAK, {"giaddr": "10.9.0.1"}, "", ("10.9.0.1", 67), (("10.9.0.1", 67), False)),
@@ -100,5 +115,40 @@ EVERYBODY = ((BROADCAST, 68), False)
     ],
 )
 def test_the_destination_of_a_servers_reply(kind, header, address, peer, expected):
-    message = firmware.IPXE_ROM.message(**header)
-    assert server_destination(message, Answer(kind, "10.0.0.1", "10.0.0.1", address), peer) == expected
+    assert destination_of(kind, address, peer, {}, **header) == expected
+
+
+@pytest.mark.parametrize(
+    ("peer", "header", "expected"),
+    [
+        ((HELD, 68), {}, ((HELD, 68), False)),
+        ((HELD, 68), {"ciaddr": HELD}, ((HELD, 68), False)),
+        (("0.0.0.0", 68), {}, EVERYBODY),
+        (("0.0.0.0", 68), {"ciaddr": HELD}, ((HELD, 68), False)),
+    ],
+)
+def test_the_destination_of_the_answer_to_an_inform(peer, header, expected):
+    assert destination_of(MessageType.ACK, "", peer, {53: b"\x08"}, **header) == expected
+
+
+@pytest.mark.parametrize(("kind", "options"), [(MessageType.OFFER, {}), (MessageType.ACK, SELECTING)])
+@pytest.mark.parametrize("peer", ["0.0.0.0", HELD])
+@pytest.mark.parametrize("former", [HELD, OFFERED, "192.168.9.9"])
+def test_who_has_no_address_yet_is_not_reached_by_the_one_it_had(kind, options, peer, former):
+    answered = destination_of(kind, OFFERED, (peer, 68), options, ciaddr=former)
+    everybody = destination_of(kind, OFFERED, (peer, 68), options, ciaddr=former, flags=0x8000)
+
+    assert (answered, everybody) == (((OFFERED, 68), True), EVERYBODY)
+
+
+@pytest.mark.parametrize(
+    ("options", "peer", "expected"),
+    [
+        ({54: SELECTING[54]}, HELD, ((HELD, 68), False)),
+        ({54: SELECTING[54]}, "0.0.0.0", ((HELD, 68), True)),
+        ({54: b"\x0a"}, "0.0.0.0", ((HELD, 68), False)),
+    ],
+    ids=["names the server, from its address", "names the server, from nowhere", "names no server"],
+)
+def test_who_renews_is_answered_at_its_address_when_it_uses_that(options, peer, expected):
+    assert destination_of(MessageType.ACK, HELD, (peer, 68), options, ciaddr=HELD) == expected

@@ -227,10 +227,34 @@ def test_selecting_without_an_address_makes_no_sense(machine):
     assert silent(machine.says(3, {54: inet_aton(SERVER)})) is Cause.MALFORMED
 
 
-def test_selecting_with_a_cut_server_identifier_is_not_for_us(machine):
+def test_a_server_identifier_that_is_cut_off_counts_as_absent(machine):
     offered = address(machine.discovers(), OFFER)
 
-    assert silent(machine.says(3, {54: b"\x0a", 50: inet_aton(offered)})) is Cause.OTHER_SERVER
+    assert address(machine.says(3, {54: b"\x0a", 50: inet_aton(offered)})) == offered
+    assert silent(machine.after(1).says(3, {54: b"\x0a", 50: b"\x0a\x4d"})) is Cause.MALFORMED
+
+
+def test_what_comes_twice_counts_once(machine):
+    """RFC 3396 makes one value of eight bytes of them."""
+    wanted, chosen = inet_aton("10.77.0.105"), inet_aton(SERVER)
+
+    assert address(machine.says(1, {50: wanted + wanted}), OFFER) == "10.77.0.105"
+    assert address(machine.says(3, {50: wanted + wanted, 54: chosen + chosen})) == "10.77.0.105"
+    assert silent(machine.says(3, {50: wanted, 54: inet_aton("10.77.0.9") + chosen})) is Cause.OTHER_SERVER
+
+
+@pytest.mark.parametrize("former", ["10.77.0.107", "192.168.9.9"])
+def test_selecting_with_a_former_address_in_ciaddr_is_selecting(machine, former):
+    offered = address(machine.says(1, ciaddr=former), OFFER)
+
+    assert address(machine.says(3, {50: inet_aton(offered), 54: inet_aton(SERVER)}, ciaddr=former)) == offered
+    assert machine.server.lease(former) is None
+
+
+def test_who_renews_may_name_the_server(machine):
+    held = machine.boots()
+
+    assert address(machine.after(60).says(3, {54: inet_aton(SERVER)}, ciaddr=held)) == held
 
 
 def test_selecting_what_was_not_offered_while_it_has_another_gets_a_nak(machine):

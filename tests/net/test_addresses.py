@@ -221,6 +221,15 @@ def test_who_renews_is_answered_where_it_is(lab):
     assert len(lab.said(AddressesGranted)) == 1
 
 
+@pytest.mark.parametrize("former", [FIRST, "10.77.0.9", "192.168.9.9"])
+def test_a_former_address_in_ciaddr_does_not_keep_the_answers_away(lab, former):
+    [offer] = lab.broadcast(firmware.DHCLIENT.message(ciaddr=former))
+    [ack] = lab.broadcast(evolve(selecting(firmware.DHCLIENT, offer), ciaddr=former))
+
+    assert (offer.message_type, offer.yiaddr) == (MessageType.OFFER, FIRST)
+    assert (ack.message_type, ack.yiaddr) == (MessageType.ACK, FIRST)
+
+
 def test_who_asks_for_the_rest_only_gets_that(lab):
     here = FakePeer(lab.network.host("10.77.0.9"), 68)
     here.send(pack(firmware.DHCLIENT.message(ciaddr="10.77.0.9", options={53: INFORM})), (SERVER, 67))

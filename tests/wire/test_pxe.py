@@ -14,6 +14,7 @@ from bootfw.wire.pxe import (
     MenuItem,
     MenuPrompt,
     VendorOptions,
+    boot_item,
     pack,
     parse,
 )
@@ -155,3 +156,19 @@ def test_round_trip(value: VendorOptions) -> None:
 def test_no_octets_raise_anything_but_wire_error(pieces: list[bytes]) -> None:
     with suppress(WireError):
         parse(b"".join(pieces))
+
+
+@pytest.mark.parametrize(
+    ("raw", "item"),
+    [
+        ("4704 8000 0000 ff", BootItem(0x8000)),
+        ("4704 0001 8002", BootItem(1, 0x8002)),
+        ("0602 0000 4704 8000 0000 0909", BootItem(0x8000)),
+        ("4704 8000 00", None),
+        ("4703 800000 ff", None),
+        ("ff 4704 8000 0000", None),
+        ("", None),
+    ],
+)
+def test_the_item_that_was_picked_is_read_whatever_stands_beside_it(raw: str, item: BootItem | None) -> None:
+    assert boot_item(bytes.fromhex(raw)) == item
