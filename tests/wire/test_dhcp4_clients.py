@@ -7,7 +7,6 @@ were written down, features of three octets each make up its length.
 import pytest
 from attrs import frozen
 
-from bootfw.errors import WireError
 from bootfw.wire import options as codec
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
 from bootfw.wire.iana import architecture_name
