@@ -152,7 +152,7 @@ class BootService(MultiService):
         """Bind every port, while root still.
 
         :raise CannotListenError: one can't be had; then none is.
-        :raise StateError: the leases, or what a resolver has kept, can't be read.
+        :raise StateError: the leases, or what a resolver has kept, can't be read; the control socket can't be opened.
         :raise ConfigError: addresses are to be given on a network where we have none; the certificate can't be used.
         """
         super().privilegedStartService()  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,6 +34,9 @@ WRONG = 1
 MISUSED = 2
 """Exit code: there is no such option."""
 
+_PID_FILE = "twistd.pid"
+"""Twisted's default, in the working directory."""
+
 EPILOG = f"""
 Without --config bootfw runs on its defaults: it tells boot clients what to load and
 leaves addresses to the DHCP server that is there already (proxyDHCP), and serves, read
@@ -52,6 +56,9 @@ Examples:
 
 Exit codes: 0 well, 1 the configuration is wrong or a port can't be had, 2 no such option.
 """
+
+
+_HANGUP = "SIGHUP is ignored: bootfw can't reload its configuration while it runs; restart it to apply changes"
 
 
 class Options(usage.Options):
@@ -98,6 +105,15 @@ class Options(usage.Options):
                 f"{configuration.source or 'the default configuration'}: OK\n{_aligned(_contents(parts))}\n"
             )
             raise SystemExit(0)
+        self._settle_pid_file()
+
+    def _settle_pid_file(self) -> None:
+        """In the foreground the pid file is of no use, so one that is stale or can't be written stops no start."""
+        parent = getattr(self, "parent", None)
+        if parent is None or not parent["nodaemon"] or parent["pidfile"] != _PID_FILE:
+            return
+        if os.path.lexists(_PID_FILE) or not os.access(".", os.W_OK):
+            parent["pidfile"] = ""
 
     def getUsage(self, width: int | None = None) -> str:
         """What ``--help`` prints."""
@@ -128,6 +144,7 @@ class Daemon(MultiService):
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while root still. What keeps it from that is said in one line."""
+        self._ignore_hangup()
         try:
             super().privilegedStartService()  # type: ignore[no-untyped-call]
         except (StateError, ConfigError) as error:
@@ -137,6 +154,15 @@ class Daemon(MultiService):
             if not any(isinstance(observer, LogObserver) for _, observer in self._parts.observers):
                 self.log.critical("{reason}", reason=error)
             raise
+
+    def _ignore_hangup(self) -> None:
+        """Log SIGHUP, which would end the process. Where it is ignored already (nohup), it stays so."""
+
+        def ignored(number: int, frame: object) -> None:
+            reactor.callFromThread(self.log.warn, _HANGUP)  # type: ignore[attr-defined]
+
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, ignored)
 
     def startService(self) -> None:
         """Start, and show what can be reached."""

@@ -1,29 +1,23 @@
 """``twistd bootfw`` as an operator uses it."""
 
-import contextlib
 import json
 import os
 import resource
-import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twistd import TWISTD, Process, bootfw, clean, fetch
 from twisted.application.service import IService
 from zope.interface.verify import verifyObject
 
 from bootfw import __version__
 from bootfw.net.files.openfiles import allow_many_files
 from bootfw.tap import Daemon, Options, makeService
-
-TWISTD = Path(sys.executable).parent / "twistd"
 
 
 @pytest.fixture(autouse=True)
@@ -224,63 +218,15 @@ def test_make_service_starts_nothing(config: Path, monkeypatch: pytest.MonkeyPat
 # The real thing
 
 
-def clean() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("BOOTFW_")}
-
-
-@contextlib.contextmanager
-def running(*command: str | Path, until: str, cwd: Path, **options: Any) -> Iterator[list[str]]:
-    """The command, as soon as it has printed *until*; what it prints is collected."""
-    lines: list[str] = []
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=clean(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        **options,
-    )
-    try:
-        _collect(process, lines, until, time.monotonic() + 30)
-        yield lines
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == -signal.SIGTERM, "twistd stops in good order, then ends as the signal would"
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout
-        process.stdout.close()
-
-
-def _collect(process: "subprocess.Popen[bytes]", lines: list[str], until: str, deadline: float) -> None:
-    assert process.stdout
-    text = b""
-    while until not in text.decode():
-        ready, _, _ = select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))
-        piece = os.read(process.stdout.fileno(), 65536) if ready else b""
-        assert piece, f"ended or silent without {until!r}:\n{text.decode()}"
-        text += piece
-    lines += text.decode().splitlines()
-
-
-def fetch(address: tuple[str, int], name: str) -> bytes:
-    """A file of less than 512 octets, as RFC 1350 has it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(10)
-        client.sendto(b"\0\1" + name.encode() + b"\0octet\0", address)
-        data, server = client.recvfrom(600)
-        assert data[:4] == b"\0\3\0\1", data
-        client.sendto(b"\0\4\0\1", server)
-        return data[4:]
-
-
 def port_of(config: Path) -> int:
     return int(config.read_text().split("127.0.0.1:")[1].split('"')[0])
 
 
 def test_it_serves_and_shows_what_is_bound_and_how_to_fetch(config: Path) -> None:
     port = port_of(config)
-    with running(TWISTD, "-n", "--pidfile=", "bootfw", "-c", config, until="try it", cwd=config.parent) as lines:
+    with bootfw(config) as server:
+        server.until("try it")
+        lines = server.lines
         assert f"\ttftp  127.0.0.1:{port}" in lines
         (hint,) = [line.partition("try it: ")[2] for line in lines if "try it: " in line]
         assert hint == f"curl -O tftp://127.0.0.1:{port}/motd"
@@ -345,8 +291,9 @@ def test_the_defaults_serve_with_and_without_privileges(privileged: bool, tmp_pa
     caps = "-net_bind_service"
     drop = [] if privileged else ["setpriv", "--bounding-set", caps, "--inh-caps", caps]
     inside = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh", *drop]
-    with running(*inside, TWISTD, "-n", "--pidfile=", "bootfw", until="try it", cwd=tmp_path) as lines:
-        table = {tuple(line.split(maxsplit=2)) for line in lines if line.startswith("\t")}
+    with Process(*inside, TWISTD, "-n", "--pidfile=", "bootfw", cwd=tmp_path) as server:
+        server.until("try it")
+        table = {tuple(line.split(maxsplit=2)) for line in server.lines if line.startswith("\t")}
     why = "which needs root or CAP_NET_BIND_SERVICE"
     if privileged:
         assert table >= {("dhcp", "0.0.0.0:67"), ("boot-server", "0.0.0.0:4011"), ("tftp", "0.0.0.0:69")}

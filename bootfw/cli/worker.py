@@ -43,8 +43,9 @@ class Program:
         """Until the pipe is closed; the exit code."""
         globalLogBeginner.beginLoggingTo([_complain], redirectStandardIO=False)
         allow_many_files()
-        # A key on the terminal is for the one that has started this; it will say so.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # What a terminal sends to all its processes is for the main process, which ends its workers itself.
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         self.channel = Channel(self._received)
         self.channel.makeConnection(Outgoing(reactor, _TO, self._lost))  # type: ignore[no-untyped-call]
         Incoming(reactor, _FROM, self.channel.dataReceived, self._end)

@@ -8,9 +8,10 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
+from bootfw.errors import StateError
 from bootfw.events import Event
 from bootfw.interfaces import IOperable, IStartable
-from bootfw.net.control import Operation, listen_control
+from bootfw.net.control import NoUnixSockets, Operation, listen_control
 
 
 class Attendants:
@@ -44,9 +45,9 @@ class Attendants:
     def listen(self, path: Path, more: Mapping[str, Operation] | None = None) -> None:
         """Answer the operator, if there is anything to be asked.
 
-        :param more: what may be asked beside what the resolvers answer. With it the socket has to be there; a proxy
-            goes on without one, and says so.
-        :raise CannotListenError: it can't be had.
+        :param more: what may be asked beside what the resolvers answer. With it the socket has to be there, unless
+            this process can have none at all; a proxy goes on without one, and says so.
+        :raise StateError: it can't be had.
         """
         operations = dict(more or {})
         for resolver in filter(IOperable.providedBy, self._resolvers):
@@ -56,11 +57,15 @@ class Attendants:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._port = listen_control(self._reactor, path, operations)
-        except (CannotListenError, OSError) as error:
-            if more is not None:
-                raise
+        except (CannotListenError, OSError, NoUnixSockets) as error:
             reason = getattr(error, "socketError", error)
-            self._log.warn("the bootfw command can't ask this server by {path}: {reason}", path=path, reason=reason)
+            if more is not None and not isinstance(error, NoUnixSockets):
+                raise StateError(f"the control socket {path} can't be opened: {reason}") from error
+            self._log.warn(
+                "no control socket at {path}, so the bootfw command can't reach this server: {reason}",
+                path=path,
+                reason=reason,
+            )
 
     def close(self) -> "Deferred[Any]":
         """Answer nobody any more, and close what was started."""

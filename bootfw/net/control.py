@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.errors import BootfwError, StateError
+from bootfw.net.quietport import quiet_port
 
 SOCKET = "control.sock"
 """Its name in the state directory."""
@@ -37,6 +38,10 @@ _AT_ONCE = 100
 
 _LONGEST_PATH = 107
 """Octets in the path of a UNIX socket on Linux (unix(7))."""
+
+
+class NoUnixSockets(BootfwError):
+    """This process can't create UNIX sockets; the message says why."""
 
 
 class ControlError(BootfwError):
@@ -146,12 +151,17 @@ def listen_control(reactor: Any, path: Path, operations: Mapping[str, Operation]
     :param reactor: IReactorUNIX.
     :return: IListeningPort.
     :raise CannotListenError: it can't be had, or another process answers there.
+    :raise NoUnixSockets: a sandbox forbids them.
     """
     # Not Twisted's wantPID: it takes the process of its lock for alive when there is one of that number, and in a
     # container every bootfw is number 1.
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise _can_not(path, errno.ENAMETOOLONG)
-    with socket.socket(socket.AF_UNIX) as probe:
+    try:
+        probe = socket.socket(socket.AF_UNIX)
+    except OSError as error:
+        raise NoUnixSockets(f"this process may not use UNIX sockets (AF_UNIX): {error.strerror}") from error
+    with probe:
         try:
             probe.connect(os.fspath(path))
         except ConnectionRefusedError:
@@ -163,7 +173,7 @@ def listen_control(reactor: Any, path: Path, operations: Mapping[str, Operation]
                 raise _can_not(path, error.errno) from error
         else:
             raise _can_not(path, errno.EADDRINUSE)
-    port = reactor.listenUNIX(os.fspath(path), ControlFactory(operations), mode=0o600)
+    port = quiet_port(reactor.listenUNIX, os.fspath(path), ControlFactory(operations), mode=0o600)
     if os.geteuid() == 0:
         # "twistd --uid" gives root up after this, and who owns the directory is who looks after the server.
         owner = path.parent.stat()

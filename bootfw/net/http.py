@@ -19,6 +19,7 @@ from bootfw.events import Event, HandshakeFailed, TransferRefused
 from bootfw.interfaces import IBackend
 from bootfw.net.alarm import Alarm
 from bootfw.net.clients import Clients
+from bootfw.net.quietport import quiet_port
 from bootfw.net.seldom import Seldom
 from bootfw.net.udp.portholder import who_holds
 from bootfw.net.web.download import PATIENCE, Download, Surroundings
@@ -230,7 +231,7 @@ def listen_http(reactor: Any, factory: Any, address: str, port: int, sock: socke
     :raise CannotListenError: ``socketError`` says why.
     """
     with sock or open_stream_socket(address, port) as opened:
-        return reactor.adoptStreamPort(opened.fileno(), opened.family, factory)
+        return quiet_port(reactor.adoptStreamPort, opened.fileno(), opened.family, factory)
 
 
 def open_stream_socket(address: str, port: int, *, shared: bool = False) -> socket.socket:

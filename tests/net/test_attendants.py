@@ -5,7 +5,6 @@ import socket
 
 import pytest
 from attrs import define, field
-from twisted.internet.error import CannotListenError
 from twisted.logger import capturedLogs
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -158,7 +157,7 @@ def test_a_proxy_goes_on_without_the_socket_and_a_server_does_not(private_reacto
     first.listen(path)
     with capturedLogs() as logs:
         attendants(private_reactor, Resolver()).listen(path)
-    assert [event["log_format"][:29] for event in logs] == ["the bootfw command can't ask "]
-    with pytest.raises(CannotListenError):
+    assert [event["log_format"][:29] for event in logs] == ["no control socket at {path}, "]
+    with pytest.raises(StateError):
         attendants(private_reactor, Resolver()).listen(path, {})
     first.close()

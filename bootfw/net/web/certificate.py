@@ -112,7 +112,9 @@ class RenewedCertificate:
     def around(self, site: Any) -> Any:
         """A factory that serves *site* by TLS."""
         site.explain = refusal
-        return TLSMemoryBIOFactory(self, False, site, clock=self._reactor)
+        factory = TLSMemoryBIOFactory(self, False, site, clock=self._reactor)
+        factory.noisy = False
+        return factory
 
     def _take(self, certificate: Certificate) -> None:
         self._current = certificate

@@ -1,0 +1,19 @@
+"""Stream ports of Twisted without its own log lines: what listens where, and what was closed, is reported by events."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.tcp import Port
+from twisted.python.log import callWithContext
+
+_SILENT = {"log_format": ""}
+"""Context of a log call: the event has no text, and a log file leaves it out."""
+
+
+def quiet_port(listen: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The port that *listen* returns for these arguments; it logs neither its start nor its end."""
+    port = callWithContext(_SILENT, listen, *arguments, **options)  # type: ignore[no-untyped-call]
+    if isinstance(port, Port):
+        close = port.connectionLost
+        port.connectionLost = lambda reason: callWithContext(_SILENT, close, reason)  # type: ignore
+    return port

@@ -1,0 +1,143 @@
+"""The server as processes of an operating system: its log, signals, pid files, sandboxes, how it starts and ends."""
+
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from certificates import Authority
+from twistd import SANDBOX, bootfw, fetch, free_port
+
+CONFIG = """
+[bootfw]
+state-dir = "state"
+workers = {workers}
+[tftp]
+listen = ["127.0.0.1:{tftp}"]
+[dhcp]
+mode = "{mode}"
+ports = {{ server = {dhcp} }}
+{more}
+[[backend]]
+use = "memory"
+files = {{ "motd" = "hello" }}
+"""
+
+SUBNET = '[[dhcp.subnet]]\nnetwork = "127.0.0.0/8"'
+
+
+class Setup:
+    """A configuration on free ports."""
+
+    def __init__(self, directory: Path, *, workers: int = 1, mode: str = "off", more: str = "") -> None:
+        self.tftp = free_port()
+        self.path = directory / "bootfw.toml"
+        more = SUBNET + more if mode == "server" else more
+        self.path.write_text(
+            CONFIG.format(workers=workers, tftp=self.tftp, mode=mode, dhcp=free_port(), more=more), encoding="utf-8"
+        )
+
+    def fetches(self) -> bool:
+        """Whether the file comes."""
+        return fetch(("127.0.0.1", self.tftp), "motd") == b"hello"
+
+
+def own(line: str) -> bool:
+    """Whether a line of the log is bootfw's, or says that twistd begins or ends."""
+    stamped = re.match(r"\d{4}-\S+ \[([^\]#]*)(#\w+)?\]", line)
+    return stamped is None or stamped[1].startswith(("bootfw", "twisted.scripts.", "twisted.internet.base"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_log_has_no_lines_of_twisted_about_ports_and_factories(workers: int, tmp_path: Path) -> None:
+    pytest.importorskip("OpenSSL")
+    certificate, key = Authority().issue("127.0.0.1", curve=True)
+    (tmp_path / "fullchain.pem").write_bytes(certificate)
+    (tmp_path / "privkey.pem").write_bytes(key)
+    kind = socket.SOCK_STREAM
+    http = f'\n[http]\nlisten = ["127.0.0.1:{free_port(kind)}"]\nhttps-listen = ["127.0.0.1:{free_port(kind)}"]\n'
+    http += 'certificate = "fullchain.pem"\nkey = "privkey.pem"\n'
+    setup = Setup(tmp_path, workers=workers, mode="server", more=http)
+    with bootfw(setup.path) as server:
+        server.until("https listens on")
+        server.stop()
+        lines = server.lines
+    assert (tmp_path / "state" / "leases.sqlite").exists(), "the control socket is part of it"
+    assert [line for line in lines if not own(line)] == []
+    assert sum("has left" in line for line in lines) == 4
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hangup_is_ignored_and_logged(workers: int, tmp_path: Path) -> None:
+    """It is sent to all processes of a terminal that is closed."""
+    setup = Setup(tmp_path, workers=workers)
+    with bootfw(setup.path) as server:
+        server.until("tftp listens on")
+        assert setup.fetches()
+        server.until("complete")
+        for pid in (*children(server.pid), server.pid):
+            os.kill(pid, signal.SIGHUP)
+        assert "can't reload its configuration while it runs" in server.until("SIGHUP is ignored")
+        assert setup.fetches()
+        assert "worker" not in server.stop()
+
+
+def test_a_hangup_that_the_parent_ignores_is_not_even_logged(tmp_path: Path) -> None:
+    """As under nohup."""
+    setup = Setup(tmp_path)
+    with bootfw(setup.path, before=("sh", "-c", 'trap "" HUP; exec "$@"', "sh")) as server:
+        server.until("tftp listens on")
+        server.send(signal.SIGHUP)
+        assert setup.fetches()
+        assert "SIGHUP" not in server.stop()
+
+
+@pytest.mark.parametrize("content", [str(os.getpid()), "", "1"], ids=["another process", "empty", "process 1"])
+def test_a_pid_file_does_not_keep_the_foreground_from_starting(content: str, tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    (tmp_path / "twistd.pid").write_text(content)
+    with bootfw(setup.path, options=()) as server:
+        server.until("tftp listens on")
+    assert (tmp_path / "twistd.pid").read_text() == content, "it is left to whom it belongs"
+
+
+def test_a_pid_file_that_is_named_is_written(tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    with bootfw(setup.path, options=("--pidfile=own.pid",)) as server:
+        server.until("tftp listens on")
+        assert (tmp_path / "own.pid").read_text() == str(server.pid)
+
+
+@pytest.mark.parametrize("families", ["AF_UNIX", "AF_UNIX,AF_NETLINK,AF_PACKET"])
+def test_a_sandbox_without_address_families_costs_a_line_each(families: str, tmp_path: Path) -> None:
+    setup = Setup(tmp_path, mode="server")
+    with bootfw(setup.path, before=(*SANDBOX, families)) as server:
+        server.until("tftp listens on")
+        assert setup.fetches()
+        server.stop()
+    assert "Traceback" not in server.text
+    (line,) = [line for line in server.lines if "control socket" in line]
+    assert line.endswith(
+        f"no control socket at {tmp_path}/state/control.sock, so the bootfw command can't reach this server: "
+        "this process may not use UNIX sockets (AF_UNIX): Address family not supported by protocol"
+    )
+    assert ("addresses are not probed" in server.text) == ("AF_PACKET" in families)
+
+
+def test_a_control_socket_that_can_not_be_opened_ends_the_start_with_a_line(tmp_path: Path) -> None:
+    directory = tmp_path / ("x" * 120)
+    directory.mkdir()
+    with bootfw(Setup(directory, mode="server").path) as server:
+        server.rest()
+        assert server.code == 1
+    (line,) = [line for line in server.lines if "critical" in line]
+    assert line.endswith(
+        f"the control socket {directory}/state/control.sock can't be opened: [Errno 36] File name too long"
+    )
+    assert "Traceback" not in server.text
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

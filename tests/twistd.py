@@ -1,0 +1,119 @@
+"""``twistd bootfw`` as a process, for tests: started, signalled, and its log read."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+TWISTD = Path(sys.executable).parent / "twistd"
+
+SANDBOX = [sys.executable, str(Path(__file__).parent / "sandbox.py")]
+"""Followed by address families and a command: the command can't create sockets of these families."""
+
+
+def clean() -> dict[str, str]:
+    """The environment without the variables of bootfw."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("BOOTFW_")}
+
+
+class Process:
+    """A command whose output is read. As a context it is ended by SIGTERM, in good order."""
+
+    def __init__(self, *command: str | Path, cwd: Path, **options: Any) -> None:
+        self.text = ""
+        self._process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=cwd,
+            env=clean(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **options,
+        )
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        try:
+            if kind is None and self._process.poll() is None:
+                self.stop()
+        finally:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout
+            self._process.stdout.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has printed so far."""
+        return self.text.splitlines()
+
+    def until(self, *wanted: str, seconds: float = 30) -> str:
+        """Read on until each of *wanted* has been printed; everything that was printed."""
+        assert self._process.stdout
+        end = time.monotonic() + seconds
+        while not all(text in self.text for text in wanted):
+            ready, _, _ = select.select([self._process.stdout], [], [], max(0, end - time.monotonic()))
+            piece = os.read(self._process.stdout.fileno(), 65536) if ready else b""
+            assert piece, f"ended or silent without {wanted!r}:\n{self.text}"
+            self.text += piece.decode()
+        return self.text
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def stop(self) -> str:
+        """End it by SIGTERM; everything that was printed."""
+        self.send(signal.SIGTERM)
+        text = self.rest()
+        assert self._process.returncode == -signal.SIGTERM, "twistd stops in good order, then ends as the signal would"
+        return text
+
+    def rest(self, seconds: float = 20) -> str:
+        """Wait until it has ended; everything that was printed."""
+        output, _ = self._process.communicate(timeout=seconds)
+        self.text += output.decode()
+        return self.text
+
+    @property
+    def code(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
+
+def bootfw(config: Path, *, before: Sequence[str] = (), options: Sequence[str] = ("--pidfile=",)) -> Process:
+    """A server in the foreground, in the directory of its configuration.
+
+    :param before: a command that runs the one that follows it.
+    :param options: of twistd.
+    """
+    return Process(*before, TWISTD, "--nodaemon", *options, "bootfw", "-c", config, cwd=config.parent)
+
+
+def fetch(address: tuple[str, int], name: str) -> bytes:
+    """A file of less than 512 bytes, as RFC 1350 has it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(10)
+        client.sendto(b"\0\1" + name.encode() + b"\0octet\0", address)
+        data, server = client.recvfrom(600)
+        assert data[:4] == b"\0\3\0\1", data
+        client.sendto(b"\0\4\0\1", server)
+        return data[4:]
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
+    """A port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
