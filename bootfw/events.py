@@ -192,6 +192,16 @@ class AddressTaken(Event):
 
 
 @frozen
+class ProxyARPSeen(Event):
+    """Equipment answers ARP for each address that is probed; its answers count for nothing from now on."""
+
+    interface: str
+    mac: str
+    addresses: tuple[str, ...]
+    """That it was taken to use until now."""
+
+
+@frozen
 class PoolExhausted(Event):
     """A client can't be given an address, for there is none left; at most one event a minute for each network."""
 

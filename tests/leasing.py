@@ -102,6 +102,12 @@ class Machine:
         assert address(self.selects(offered)) == offered
         return offered
 
+    def boots_and_declines(self) -> str:
+        """Finds that another machine uses what it gets; the address."""
+        held = self.boots()
+        assert isinstance(self.declines(held), Silence)
+        return held
+
     def reached_by(self, arrival: Arrival) -> "Machine":
         return evolve(self, arrival=arrival)
 

@@ -108,7 +108,7 @@ class Asking:
         if binding is None or not (self._has(binding) or binding.offered_to == client.key):
             return Silence(Cause.UNKNOWN, wanted or "")
         declined = self.network.quarantine(binding, self.now, client.key, client.mac)
-        return Silence(Cause.DECLINED, binding.address, (declined,))
+        return Silence(Cause.DECLINED, binding.address, declined)
 
     def inform(self) -> Result:
         """Everything but an address (RFC 2131 section 4.3.5)."""

@@ -5,16 +5,20 @@ from collections.abc import Collection, Iterator
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush, heapreplace
 from ipaddress import IPv6Address
-from itertools import chain
+from itertools import chain, islice
 from socket import AF_INET6, inet_ntop, inet_pton
 
 from attrs import evolve, frozen
 
+from bootfw.dhcp.quarantine import Quarantine
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.lease import Lease, LeaseState
 
 QUARANTINE_SECONDS = 3600.0
 """That a declined address rests for."""
+
+_CANDIDATES = 64
+"""Resting addresses that are looked at for one client; a few are reserved or have left the pool."""
 
 FIRMWARE, SYSTEM = "firmware", "system"
 
@@ -67,6 +71,7 @@ class Bindings:
         """The first address, in the order of the pool, that may never have been leased."""
         self._ends: list[tuple[float, str]] = []
         """A heap of leases by their end. One that has been renewed meanwhile is put back when its turn comes."""
+        self._quarantine = Quarantine()
         self._entries: dict[str, float] = {}
         """Address -> the one of its entries in the heap that counts."""
         self._hosts: dict[tuple[str, str | bytes], Host6] = {}
@@ -130,8 +135,11 @@ class Bindings:
         for address in self._preferred(holder, now, wanted):
             if address not in besides:
                 return address
-        return (len(self._leases) < PLENTY and self._fresh(holder, besides)) or (
-            self._ended(now, besides) or self._fresh(holder, besides)
+        return (
+            (len(self._leases) < PLENTY and self._fresh(holder, besides))
+            or self._ended(now, besides)
+            or self._fresh(holder, besides)
+            or self._resting(besides)
         )
 
     def grantable(self, holder: Holder, address: str, now: float) -> bool:
@@ -163,14 +171,20 @@ class Bindings:
         self.put(released)
         return released
 
-    def decline(self, lease: Lease, now: float) -> Lease:
-        """Somebody else uses the address."""
-        declined = evolve(lease, state=LeaseState.DECLINED, granted=now, expires=now + QUARANTINE_SECONDS, client=b"")
-        self.put(declined)
-        return declined
+    def decline(self, lease: Lease, now: float) -> tuple[Lease, ...]:
+        """Another machine uses the address.
 
-    def put(self, lease: Lease) -> None:
-        """Take over *lease*, over what is known of its address and of its client."""
+        :return: every lease that changed by that: when the client has declined several, the earliest rests no longer.
+        """
+        declined = evolve(lease, state=LeaseState.DECLINED, granted=now, expires=now + QUARANTINE_SECONDS, client=b"")
+        earliest = self.put(declined)
+        return (declined, self.release(self._leases[earliest], now)) if earliest else (declined,)
+
+    def put(self, lease: Lease) -> str:
+        """Take over *lease*, over what is known of its address and of its client.
+
+        :return: see Quarantine.add(); "" unless the lease is DECLINED.
+        """
         address = lease.address
         before = self._leases.get(address)
         if lease.expires < self._entries.get(address, math.inf):
@@ -186,6 +200,10 @@ class Bindings:
         if lease.mac:
             addresses = self._of_mac.setdefault(lease.mac, {})
             addresses[address] = None
+        if lease.state is LeaseState.DECLINED:
+            return self._quarantine.add(address, lease.client_id)
+        self._quarantine.discard(address)
+        return ""
 
     def _preferred(self, holder: Holder, now: float, wanted: str) -> Iterator[str]:
         host = self.host(holder.duid, holder.mac)
@@ -235,6 +253,13 @@ class Bindings:
         if passed:
             heapify(self._ends)
         return found
+
+    def _resting(self, besides: Collection[str]) -> str:
+        """One that rests, for a client that would get none; "": there is none."""
+        for address in islice(self._quarantine.declined, _CANDIDATES):
+            if address not in besides and self._in_pool(address) and self._is_given_to_all(address):
+                return address
+        return ""
 
     def _in_pool(self, address: str) -> bool:
         number = int.from_bytes(inet_pton(AF_INET6, address), "big")

@@ -1,10 +1,13 @@
 """One wire: its subnets, what is leased and offered in them, and what is reserved."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
+from math import inf
 from socket import inet_aton
 
 from bootfw.dhcp.identity import Client
 from bootfw.dhcp.pool import Binding, Pool
+from bootfw.dhcp.quarantine import Quarantine
 from bootfw.dhcp.subnet import Subnet
 from bootfw.lease import Lease, LeaseState, Reservation, known_by
 
@@ -13,6 +16,13 @@ OFFER_SECONDS = 120.0
 
 QUARANTINE_SECONDS = 3600.0
 """How long an address rests that somebody uses without a lease."""
+
+PROBED_AGAIN = 60.0
+"""Seconds after which an address where a probe was answered may be tried again when no other is left. An address that
+a client declined may be tried at once: that is the word of one client."""
+
+_CANDIDATES = 64
+"""Resting addresses that are looked at for one client; a few are reserved or have left the pool."""
 
 
 class Network:
@@ -30,6 +40,7 @@ class Network:
         self._leased: dict[bytes, Binding] = {}
         """Client key -> the address it has or had last."""
         self._offered: dict[bytes, Binding] = {}
+        self._quarantine = Quarantine()
         self._pools = {subnet: Pool(subnet, self._is_anyones) for subnet in subnets}
         self._reserved: dict[str, Reservation] = {}
         self._hosts: dict[tuple[str, str | bytes], Reservation] = {}
@@ -111,14 +122,17 @@ class Network:
         return None
 
     def take(self, subnet: Subnet, now: float) -> Binding | None:
-        """An address for a client that we don't know; None: there is none left."""
+        """An address for a client that we don't know; None: there is none left.
+
+        An address that rests is given before a client gets none.
+        """
         first = self._pools[subnet]
         found = first.take(now, self.bindings)
         if found is None and len(self._pools) > 1:
             for pool in self._pools.values():
                 if pool is not first and (found := pool.take(now, self.bindings)) is not None:
                     break
-        return found
+        return found or self._resting(now)
 
     def free(self) -> int:
         """How many addresses of the pools nobody has, about: one whose time is over counts when it was looked at."""
@@ -137,6 +151,7 @@ class Network:
             if binding.offered_to and self._offered.get(binding.offered_to) is binding:
                 del self._offered[binding.offered_to]
             self._offered[key] = binding
+            self._quarantine.discard(binding.address)
             binding.offered_to, binding.probed = key, False
         binding.offered_until = now + OFFER_SECONDS
         self._enter(binding, now)
@@ -165,6 +180,7 @@ class Network:
         other = self._leased.get(key)
         self._leased[key] = binding
         binding.lease = lease
+        self._quarantine.discard(binding.address)
         self._enter(binding, lease.granted)
         if other is None or other is binding or other.lease is None or other.lease.expires <= lease.granted:
             return (lease,)
@@ -174,8 +190,12 @@ class Network:
         """The lease of *binding* is given back; its client keeps being remembered for it."""
         return self._released(binding, now)
 
-    def quarantine(self, binding: Binding, now: float, client: bytes = b"", mac: str = "") -> Lease:
-        """Somebody uses the address of *binding* who has no lease for it."""
+    def quarantine(self, binding: Binding, now: float, client: bytes = b"", mac: str = "") -> tuple[Lease, ...]:
+        """Another machine uses the address of *binding* without a lease.
+
+        :param client: key of the client that declined it; empty: a probe was answered.
+        :return: every lease that changed by that: when the client has declined several, the earliest rests no longer.
+        """
         lease = binding.lease
         if lease is not None and self._leased.get(lease.client) is binding:
             del self._leased[lease.client]
@@ -185,7 +205,10 @@ class Network:
             binding.address, client, mac, LeaseState.DECLINED, now, now + QUARANTINE_SECONDS
         )
         self._enter(binding, now)
-        return declined
+        earliest = self._quarantine.add(binding.address, client)
+        if not earliest:
+            return (declined,)
+        return declined, self._end_rest(self.bindings[earliest], now)
 
     def restore(self, lease: Lease) -> None:
         """Take over a lease that was granted before."""
@@ -202,7 +225,11 @@ class Network:
             del self._leased[previous.client]
         binding.lease = lease
         self._enter(binding, 0.0)
-        if lease.state is not LeaseState.DECLINED and lease.client:
+        if lease.state is LeaseState.DECLINED:
+            self._quarantine.add(binding.address, lease.client)
+            return
+        self._quarantine.discard(binding.address)
+        if lease.client:
             other = self._leased.get(lease.client)
             if other is None or other.lease is None or other.lease.expires < lease.expires:
                 self._leased[lease.client] = binding
@@ -226,8 +253,31 @@ class Network:
             lease.address, lease.client, lease.mac, LeaseState.RELEASED, lease.granted, now,
             lease.client_id, lease.uuid, lease.hostname, lease.kind,
         )  # fmt: skip
+        self._quarantine.discard(binding.address)
         self._enter(binding, now)
         return released
+
+    def _resting(self, now: float) -> Binding | None:
+        """An address that rests and may be tried all the same, the longest resting first."""
+        for resting, before in ((self._quarantine.declined, inf), (self._quarantine.probed, now - PROBED_AGAIN)):
+            for address in islice(resting, _CANDIDATES):
+                binding = self.bindings[address]
+                if binding.lease is None or binding.lease.granted > before:
+                    break
+                if binding.pool is not None and self._is_anyones(address):
+                    # The store keeps the rest: an offer changes nothing there.
+                    self._end_rest(binding, now)
+                    return binding
+        return None
+
+    def _end_rest(self, binding: Binding, now: float) -> Lease:
+        """The address may be given again, last of all; the client that declined it has no claim to it."""
+        lease = binding.lease
+        assert lease is not None
+        self._quarantine.discard(binding.address)
+        binding.lease = ended = Lease(binding.address, b"", lease.mac, LeaseState.RELEASED, lease.granted, now)
+        self._enter(binding, now)
+        return ended
 
     def _end_offer(self, binding: Binding, key: bytes, now: float) -> None:
         self._offered.pop(key, None)

@@ -110,7 +110,7 @@ class AddressServer:
         if network is None or binding is None:
             return ()
         if in_use:
-            return (network.quarantine(binding, now),)
+            return network.quarantine(binding, now)
         binding.probed = True
         return ()
 

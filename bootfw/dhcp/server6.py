@@ -328,15 +328,15 @@ class AddressServer6:
     def _give_back(self, asking: _Asking) -> Answer6 | Silence:
         """RELEASE and DECLINE: only of what the client has (sections 18.3.7 and 18.3.8)."""
         declines = asking.message.kind is MessageType.DECLINE
-        change = asking.bindings.decline if declines else asking.bindings.release
+        bindings = asking.bindings
         answered: list[tuple[int, bytes]] = [ia.status(Status.SUCCESS, "done")]
         commit: list[Lease] = []
         for association in asking.associations():
-            lease = asking.bindings.held_by(asking.holder(association))
+            lease = bindings.held_by(asking.holder(association))
             if lease is None:
                 answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
             elif lease.address in ia.wanted(association):
-                commit.append(change(lease, asking.now))
+                commit += bindings.decline(lease, asking.now) if declines else (bindings.release(lease, asking.now),)
         cause = (Cause.DECLINED if declines else Cause.RELEASED) if commit else None
         detail = commit[0].address if commit else ""
         return Answer6(MessageType.REPLY, tuple(answered), commit=tuple(commit), cause=cause, detail=detail)

@@ -33,6 +33,7 @@ from bootfw.events import (
     OtherServerSeen,
     PluginFailed,
     PoolExhausted,
+    ProxyARPSeen,
     RequestIgnored,
     ResolverPassedOver,
     SecondStageFound,
@@ -173,6 +174,15 @@ class LogObserver:
             how = f"{event.mac} answers there" if event.mac else "a ping is answered there"
         self.log.warn("dhcp {address} is used by somebody without a lease: {how}", address=event.address, how=how)
 
+    def _proxy_arp(self, event: ProxyARPSeen) -> None:
+        self.log.warn(
+            "dhcp {mac} on {interface} answers ARP for one address after the other, {addresses}: that proves nothing, "
+            "and its answers are ignored; look for proxy ARP there",
+            mac=event.mac,
+            interface=event.interface,
+            addresses=", ".join(event.addresses),
+        )
+
     def _exhausted(self, event: PoolExhausted) -> None:
         self.log.error(
             "dhcp {network} has no address left, and {mac} asks for one: enlarge its pool",
@@ -277,6 +287,7 @@ _LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
     AddressesGranted: LogObserver._granted,
     AddressReleased: LogObserver._released,
     AddressTaken: LogObserver._taken,
+    ProxyARPSeen: LogObserver._proxy_arp,
     PoolExhausted: LogObserver._exhausted,
     ClientsLimited: LogObserver._limited,
     OtherServerSeen: LogObserver._other_server,

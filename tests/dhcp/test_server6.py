@@ -275,6 +275,48 @@ def test_a_declined_address_rests(server: Server) -> None:
     assert server.answer(third.message(ia=wants(address)), mac="").address == address
 
 
+def declines(server: Server, number: int) -> str:
+    """A client gets an address, and finds that another machine uses it; the address."""
+    client = LINUX.changed({1: b"client" + bytes((number,))})
+    held = server.answer(client.message(ia=wants("fd77::%x" % (0x100 + number))), mac="").address
+    server.answer(client.message(MessageType.REQUEST, OURS, ia=wants(held)), mac="")
+    server.answer(client.message(MessageType.DECLINE, OURS, ia=wants(held)), mac="")
+    return held
+
+
+def resting(server: Server) -> list[str]:
+    return [lease.address for lease in server.server.leases() if lease.state is LeaseState.DECLINED]
+
+
+def test_one_client_has_three_addresses_rest_and_no_more(server: Server) -> None:
+    declined = []
+    for _ in range(5):
+        declined.append(server.gets(LINUX))
+        answer = server.answer(LINUX.message(MessageType.DECLINE, OURS, ia=wants(declined[-1])))
+    assert sorted(resting(server)) == sorted(declined[2:])
+    assert [(lease.address, lease.state) for lease in answer.commit] == [
+        (declined[4], LeaseState.DECLINED),
+        (declined[1], LeaseState.RELEASED),
+    ]
+
+
+def test_an_address_that_rests_is_given_before_a_client_gets_none() -> None:
+    server = Server(subnet(pool=["fd77::101-fd77::102"]))
+    declined = [declines(server, number) for number in (1, 2)]
+    assert sorted(declined) == ["fd77::101", "fd77::102"]
+
+    given = [server.gets(LINUX.changed({1: duid}), mac="") for duid in (b"third", b"fourth")]
+
+    assert given == declined
+    assert server.answer(LINUX.changed({1: b"fifth"}).message(), mac="").cause is Cause.EXHAUSTED
+
+
+def test_a_reserved_address_does_not_go_from_rest_to_others() -> None:
+    server = Server(subnet(pool=["fd77::101"]))
+    server.server.reserve(Reservation(declines(server, 1), mac="02:00:00:00:00:77"))
+    assert server.answer(LINUX.changed({1: b"other"}).message(), mac="").cause is Cause.EXHAUSTED
+
+
 def test_information_request(server: Server) -> None:
     answer = server.answer(LINUX.message(MessageType.INFORMATION_REQUEST, ia=None))
     assert (answer.kind, answer.address) == (MessageType.REPLY, "")
@@ -460,8 +502,11 @@ def test_memory_has_an_end_though_the_pool_has_none(monkeypatch) -> None:
     assert len(list(bindings.leases())) == 11, "whoever has one keeps it"
 
 
+RESTING = holder(99)
+
+
 class Pools(RuleBasedStateMachine):
-    """Nobody is given what somebody else has."""
+    """No client is given what another one has, nor an address that rests while there is another."""
 
     def __init__(self):
         super().__init__()
@@ -476,12 +521,15 @@ class Pools(RuleBasedStateMachine):
         who = holder(number)
         address = self.bindings.choose(who, self.now, wanted)
         if not address:
-            alive = [end for each, (owner, end) in self.model.items() if end > self.now and each != "fd77::2"]
-            assert len(alive) == 3
+            assert self.busy() == {"fd77::1", "fd77::3", "fd77::4"}
+            assert RESTING not in [owner for each, (owner, _) in self.model.items() if each in self.busy()]
             return
         assert address in {"fd77::1", "fd77::3", "fd77::4"} or (address == "fd77::2" and number == 0)
         owner, end = self.model.get(address, (who, 0))
-        assert owner == who or end <= self.now
+        if owner == RESTING and end > self.now:
+            assert self.busy() == {"fd77::1", "fd77::3", "fd77::4"}, "there is another one"
+        else:
+            assert owner == who or end <= self.now
         self.bindings.grant(who, address, self.now)
         self.model[address] = who, self.now + LEASE
 
@@ -491,11 +539,16 @@ class Pools(RuleBasedStateMachine):
         if lease is None:
             return
         if declines:
-            self.bindings.decline(lease, self.now)
-            self.model[lease.address] = holder(99), self.now + QUARANTINE_SECONDS
+            _, *ended = self.bindings.decline(lease, self.now)
+            self.model[lease.address] = RESTING, self.now + QUARANTINE_SECONDS
+            for each in ended:
+                self.model[each.address] = RESTING, 0
         else:
             self.bindings.release(lease, self.now)
             self.model[lease.address] = holder(number), 0
+
+    def busy(self):
+        return {each for each, (_, end) in self.model.items() if end > self.now and each != "fd77::2"}
 
     @rule(seconds=st.sampled_from([1, 600, LEASE]))
     def waits(self, seconds):

@@ -6,7 +6,7 @@ import pytest
 from leasing import BEGIN, FIRMWARE_LEASE, LEASE, NAK, OFFER, ROM, SERVER, Machine, address, pool, server, subnet
 
 from bootfw.dhcp.answer import Arrival, Cause, Silence
-from bootfw.lease import NEVER, LeaseState
+from bootfw.lease import NEVER, LeaseState, Reservation
 
 UNKNOWN = Cause.UNKNOWN
 
@@ -410,6 +410,81 @@ def test_an_offer_can_be_declined(machine):
     offered = address(machine.discovers(), OFFER)
 
     assert silent(machine.declines(offered)) is Cause.DECLINED
+
+
+def test_one_client_has_three_addresses_rest_and_no_more():
+    dhcp = server(pool(5))
+    broken = Machine(1, dhcp)
+    declined = [broken.after(seconds).boots_and_declines() for seconds in range(5)]
+
+    assert [lease.address for lease in dhcp.leases() if lease.state is LeaseState.DECLINED] == declined[2:]
+    assert {Machine(number, dhcp, now=BEGIN + 10).boots() for number in (2, 3)} == set(declined[:2])
+
+
+def test_the_end_of_a_rest_is_stored_with_the_decline(machine):
+    first, _, _ = (machine.after(seconds).boots_and_declines() for seconds in range(3))
+    fourth = machine.boots()
+
+    ended = machine.declines(fourth).commit[1]
+
+    assert (ended.address, ended.client, ended.state) == (first, b"", LeaseState.RELEASED)
+
+
+def test_what_a_client_declined_before_a_restart_still_counts(machine):
+    declined = [machine.after(seconds).boots_and_declines() for seconds in range(3)]
+    restarted = server(leases=list(machine.server.leases()))
+
+    declined.append(Machine(1, restarted, now=BEGIN + 5).boots_and_declines())
+
+    assert [lease.address for lease in restarted.leases() if lease.state is LeaseState.DECLINED] == declined[1:]
+
+
+def test_an_address_that_rests_is_given_before_a_client_gets_none():
+    dhcp = server(pool(3))
+    declined = [Machine(number, dhcp).after(number).boots_and_declines() for number in (1, 2)]
+    kept = Machine(3, dhcp).boots()
+
+    later = [Machine(number, dhcp).after(20) for number in (4, 5, 6)]
+
+    assert [machine.boots() for machine in later[:2]] == declined
+    assert silent(later[2].discovers()) is Cause.EXHAUSTED
+    assert dhcp.lease(kept).state is LeaseState.ACTIVE
+
+
+def test_the_only_client_of_a_small_pool_gets_what_it_declined():
+    dhcp = server(pool(2))
+    broken = Machine(1, dhcp)
+    first, second = (broken.after(seconds).boots_and_declines() for seconds in range(2))
+
+    assert [broken.after(seconds).boots_and_declines() for seconds in (3, 4)] == [first, second]
+
+
+def test_where_a_probe_was_answered_a_client_gets_nothing_for_a_minute():
+    """Each probe of such an address costs time, and is answered again as a rule."""
+    dhcp = server(pool(1))
+    machine = Machine(1, dhcp)
+    taken = address(machine.discovers(), OFFER)
+    dhcp.probed(taken, True, machine.now)
+
+    assert silent(machine.after(59).discovers()) is Cause.EXHAUSTED
+    again = machine.after(60).discovers()
+    assert (address(again, OFFER), again.probe) == (taken, True)
+
+
+def test_what_is_reserved_or_has_left_the_pool_does_not_go_from_rest_to_others():
+    dhcp = server(pool(2))
+    declined = [Machine(number, dhcp).boots_and_declines() for number in (1, 2)]
+    dhcp.reserve(Reservation(declined[0], mac=Machine(9, dhcp).mac))
+
+    assert Machine(3, dhcp).boots() == declined[1]
+    assert silent(Machine(4, dhcp).discovers()) is Cause.EXHAUSTED
+
+
+def test_a_resting_address_is_offered_to_one_client_at_a_time():
+    dhcp = server(pool(1))
+    rested = Machine(1, dhcp).boots_and_declines()
+    assert address(Machine(2, dhcp).after(3601).discovers(), OFFER) == rested
+    assert silent(Machine(3, dhcp).after(3602).discovers()) is Cause.EXHAUSTED
 
 
 def test_nobody_declines_the_addresses_of_others(machine, other):

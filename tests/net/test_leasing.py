@@ -76,6 +76,22 @@ def test_a_store_that_can_not_be_read_is_closed_again(host):
     assert store.closed
 
 
+def test_what_rests_because_of_proxy_arp_rests_no_longer(host, store):
+    said = []
+    made = Leasing(host, store, settings(), said.append)
+    taken = [clients.address(Machine(number, made.server).discovers(), clients.OFFER) for number in (1, 2)]
+    for address in taken:
+        made.server.probed(address, True, BEGIN)
+    declined = Machine(3, made.server).boots_and_declines()
+
+    made.proxy_found("eth0", "02:00:00:00:00:66", (*taken, declined, "10.77.0.109"))
+
+    assert [made.server.lease(address).state for address in taken] == [LeaseState.RELEASED] * 2
+    assert made.server.lease(declined).state is LeaseState.DECLINED
+    assert sorted(lease.address for lease in store.load()) == taken
+    assert [(event.interface, event.mac) for event in said] == [("eth0", "02:00:00:00:00:66")]
+
+
 def test_reservations_of_both_families_are_those_of_their_server(host, store):
     store.save_reservations(
         [
@@ -125,7 +141,7 @@ def test_a_pool_where_we_have_none_but_are_told_so(private_reactor, store, told)
 
 
 def barred(way: str):
-    def make(reactor, seconds):
+    def make(reactor, seconds, *found):
         raise PermissionError(1, f"no {way}")
 
     return make
@@ -142,7 +158,7 @@ def barred(way: str):
 )
 def test_where_nothing_is_probed_is_said_once(private_reactor, store, monkeypatch, ways, said):
     for way in ("Probe", "Ping"):
-        monkeypatch.setattr(leasing, way, barred(way) if way in ways else lambda reactor, seconds: None)
+        monkeypatch.setattr(leasing, way, barred(way) if way in ways else lambda *arguments: None)
     with capturedLogs() as logs:
         Leasing(private_reactor, store, settings(Subnet(network=HERE)), [].append)
     assert [event["where"] for event in logs] == said
@@ -161,7 +177,7 @@ def test_what_was_opened_to_probe_is_closed(private_reactor, store, monkeypatch)
     closed = []
 
     class Asking:
-        def __init__(self, reactor, seconds):
+        def __init__(self, reactor, seconds, *found):
             assert seconds == 0.2
 
         def close(self):

@@ -105,3 +105,49 @@ def test_where_it_can_not_be_told_one_has_to_broadcast(hosts):
         assert not Neighbours(sock).tell(NOBODY, STRANGER, "gone")
         assert not Neighbours(sock).tell(NOBODY, STRANGER, "")
     assert not Neighbours(None).tell(NOBODY, STRANGER, "s0")
+
+
+def arp_answers(host, address: str) -> None:
+    """*host* answers ARP for *address* too."""
+    subprocess.run(["ip", "-n", host.name, "addr", "add", f"{address}/32", "dev", "c0"], check=True)
+
+
+@pytest.fixture
+def proxy(hosts):
+    """The client's end answers for ten addresses that it has in truth; nothing tells that from proxy ARP."""
+    addresses = [f"10.9.0.{number}" for number in range(100, 110)]
+    for address in addresses:
+        arp_answers(hosts[1], address)
+    yield addresses
+    for address in addresses:
+        subprocess.run(["ip", "-n", hosts[1].name, "addr", "del", f"{address}/32", "dev", "c0"], check=True)
+
+
+def test_hardware_that_answers_for_one_address_after_the_other_proves_nothing(
+    hosts, private_reactor, turn_until, proxy
+):
+    found, said = [], []
+    with hosts[0].inside():
+        probe = Probe(private_reactor, 0.1, lambda *seen: found.append(seen))
+    for number, address in enumerate(proxy, 1):
+        probe.ask(address, said.append, interface="s0", server=SERVER, client=STRANGER)
+        turn_until(lambda number=number: len(said) == number)
+    probe.close()
+
+    who = mac(hosts[1], "c0")
+    assert said == [who, who, who] + [None] * 7
+    assert found == [("s0", who, tuple(proxy[:4]))]
+
+
+def test_a_machine_with_several_addresses_is_no_proxy(hosts, private_reactor, turn_until, proxy):
+    found, said = [], []
+    with hosts[0].inside():
+        probe = Probe(private_reactor, 0.05, lambda *seen: found.append(seen))
+    asked = [*proxy[:3], NOBODY, *proxy[3:6], NOBODY, *proxy[6:9]]
+    for number, address in enumerate(asked, 1):
+        probe.ask(address, said.append, interface="s0", server=SERVER, client=STRANGER)
+        turn_until(lambda number=number: len(said) == number)
+    probe.close()
+
+    assert [user is not None for user in said] == [address != NOBODY for address in asked]
+    assert found == []

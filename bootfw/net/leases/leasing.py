@@ -14,8 +14,9 @@ from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError
-from bootfw.events import Event
+from bootfw.events import Event, ProxyARPSeen
 from bootfw.interfaces import ILeaseStore
+from bootfw.lease import LeaseState
 from bootfw.net.control import Operation
 from bootfw.net.interfaces import own_addresses, own_addresses6
 from bootfw.net.leases.admission import Admission
@@ -64,6 +65,8 @@ class Leasing:
         """That of DHCPv6; None: it gives no addresses."""
         self.ledger = Ledger(store, publish, reactor)
         self._store = store
+        self._clock = reactor
+        self._publish = publish
         self.probe: Probe | None = None
         self.ping: Ping | None = None
         try:
@@ -93,10 +96,20 @@ class Leasing:
                 asking.close()
         return maybeDeferred(self._store.close)
 
+    def proxy_found(self, interface: str, mac: str, addresses: Sequence[str]) -> None:
+        """What *mac* answered for was no proof: these of *addresses* that rest because of it rest no longer."""
+        now = self._clock.seconds()
+        for address in addresses:
+            lease = self.server.lease(address)
+            if lease is not None and lease.state is LeaseState.DECLINED and not lease.client:
+                self.ledger.put(self.server.release(address, now))
+        self.ledger.flush()
+        self._publish(ProxyARPSeen(now, interface, mac, tuple(addresses)))
+
     def _start_probing(self, reactor: Any, seconds: float) -> None:
         barred = []
         try:
-            self.probe = Probe(reactor, seconds)
+            self.probe = Probe(reactor, seconds, self.proxy_found)
         except OSError as error:
             barred.append(f"on our wires, by ARP ({error.strerror})")
         try:

@@ -3,8 +3,10 @@
 import fcntl
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
+from bootfw.net.leases.proxyarp import ProxyARP
 from bootfw.net.leases.questions import Questions, Told, attach_filter
 
 _ETH_P_ARP = 0x0806
@@ -24,10 +26,18 @@ class Probe:
 
     :param reactor: IReactorFDSet and IReactorTime.
     :param seconds: how long an answer is waited for.
+    :param proxy_found: see ProxyARP; answers by such equipment count for nothing.
     :raise OSError: the kernel does not let us (CAP_NET_RAW), or is not Linux.
     """
 
-    def __init__(self, reactor: Any, seconds: float) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        seconds: float,
+        proxy_found: Callable[[str, str, tuple[str, ...]], None] = lambda interface, mac, addresses: None,
+    ) -> None:
+        self._clock = reactor
+        self._proxies = ProxyARP(proxy_found)
         kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(_ETH_P_ARP))
         attach_filter(self._socket, _FILTER)
@@ -47,7 +57,12 @@ class Probe:
             packet = _PACKET.pack(*_HEADER, 1, own, socket.inet_aton(server), bytes(6), socket.inet_aton(address))
             self._socket.sendto(packet, (interface, _ETH_P_ARP, 0, _ARPHRD_ETHER, _EVERYBODY))
 
-        self._questions.ask(address, send, told, wire=interface, client=client)
+        def ended(user: str | None) -> None:
+            if user is None:
+                self._proxies.unanswered(interface)
+            told(user)
+
+        self._questions.ask(address, send, ended, wire=interface, client=client)
 
     def close(self) -> None:
         """Wait for nothing any more."""
@@ -57,4 +72,10 @@ class Probe:
         if len(packet) >= _PACKET.size:
             *header, operation, hardware, address, _, _ = _PACKET.unpack_from(packet)
             if tuple(header) == _HEADER and operation == _REPLY:
-                self._questions.answered(socket.inet_ntoa(address), sender[0], hardware)
+                self._answered(socket.inet_ntoa(address), sender[0], hardware)
+
+    def _answered(self, address: str, interface: str, hardware: bytes) -> None:
+        if self._questions.waits(address, interface, hardware) and self._proxies.answered(
+            interface, hardware, address, self._clock.seconds()
+        ):
+            self._questions.answered(address, interface, hardware)

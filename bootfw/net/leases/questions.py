@@ -76,12 +76,16 @@ class Questions:
         self._open[address, wire] = question
         self._alarm.watch(question)
 
+    def waits(self, address: str, wire: str = "", sender: bytes = b"") -> bool:
+        """Whether an answer by *sender* for *address* would count."""
+        question = self._open.get((address, wire))
+        return question is not None and sender != question.client
+
     def answered(self, address: str, wire: str = "", sender: bytes = b"") -> None:
         """Somebody uses *address*: *sender*, if it is known who."""
-        question = self._open.get((address, wire))
-        if question is None or sender == question.client:
+        if not self.waits(address, wire, sender):
             return
-        del self._open[address, wire]
+        question = self._open.pop((address, wire))
         self._alarm.forget(question)
         question.told(sender.hex(":"))
 

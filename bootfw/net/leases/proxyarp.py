@@ -1,0 +1,51 @@
+"""Equipment that answers ARP for addresses that no machine has: proxy ARP, ARP suppression of access points."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+MANY = 4
+"""Answers in a row by one hardware address, each for another address, with no probe unanswered in between."""
+
+_REMEMBERED_SECONDS = 3600.0
+_MOST = 256
+
+
+class ProxyARP:
+    """Tells an answer that proves that an address is in use from one that proves nothing.
+
+    :param found: called with the interface, the hardware address and the addresses that it was taken to use until now,
+        once for each that is found.
+    """
+
+    def __init__(self, found: Callable[[str, str, tuple[str, ...]], None]) -> None:
+        self._found = found
+        self._runs: dict[str, tuple[bytes, dict[str, None]]] = {}
+        """Interface -> the hardware address that answered last, and for which addresses without a break."""
+        self._proxies: OrderedDict[tuple[str, bytes], float] = OrderedDict()
+        """When they answered last."""
+
+    def answered(self, interface: str, hardware: bytes, address: str, now: float) -> bool:
+        """A probe for *address* was answered by *hardware*: whether that proves that the address is in use."""
+        proxy = interface, hardware
+        seen = self._proxies.get(proxy)
+        if seen is not None and now < seen + _REMEMBERED_SECONDS:
+            self._proxies[proxy] = now
+            return False
+        last, addresses = self._runs.get(interface, (b"", {}))
+        if last != hardware:
+            addresses = {}
+            self._runs[interface] = hardware, addresses
+        addresses[address] = None
+        if len(addresses) < MANY:
+            return True
+        del self._runs[interface]
+        self._proxies[proxy] = now
+        self._proxies.move_to_end(proxy)
+        if len(self._proxies) > _MOST:
+            self._proxies.popitem(last=False)
+        self._found(interface, hardware.hex(":"), tuple(addresses))
+        return False
+
+    def unanswered(self, interface: str) -> None:
+        """No machine answered a probe there."""
+        self._runs.pop(interface, None)

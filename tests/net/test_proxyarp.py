@@ -1,0 +1,68 @@
+"""Which answers to ARP probes prove that an address is in use."""
+
+from bootfw.net.leases.proxyarp import MANY, ProxyARP
+
+ROUTER, HOST = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
+
+
+class Wire:
+    def __init__(self, interface: str = "eth0", found: list | None = None, proxies: ProxyARP | None = None):
+        self.found = [] if found is None else found
+        self.proxies = proxies or ProxyARP(lambda *seen: self.found.append(seen))
+        self.interface = interface
+        self.now = 0.0
+
+    def answers(self, hardware: bytes, *addresses: str) -> list[bool]:
+        return [self.proxies.answered(self.interface, hardware, address, self.now) for address in addresses]
+
+
+def numbered(count: int) -> list[str]:
+    return [f"10.77.0.{100 + number}" for number in range(count)]
+
+
+def test_the_fourth_in_a_row_proves_nothing():
+    wire = Wire()
+    assert wire.answers(ROUTER, *numbered(6)) == [True] * (MANY - 1) + [False] * 3
+    assert wire.found == [("eth0", "02:00:00:00:00:01", tuple(numbered(MANY)))]
+
+
+def test_one_machine_at_one_address_is_asked_as_often_as_one_likes():
+    wire = Wire()
+    assert all(wire.answers(HOST, *numbered(1) * 10))
+    assert wire.found == []
+
+
+def test_another_machine_or_an_unanswered_probe_begins_anew():
+    wire = Wire()
+    assert all(wire.answers(ROUTER, *numbered(3)))
+    assert all(wire.answers(HOST, "10.77.0.200"))
+    assert all(wire.answers(ROUTER, *numbered(3)))
+    wire.proxies.unanswered("eth0")
+    assert all(wire.answers(ROUTER, *numbered(3)))
+    assert wire.found == []
+
+
+def test_wires_are_counted_apart():
+    one = Wire("eth0")
+    other = Wire("eth1", one.found, one.proxies)
+    one.answers(ROUTER, *numbered(3))
+    assert all(other.answers(ROUTER, *numbered(3)))
+    one.proxies.unanswered("eth1")
+    assert one.answers(ROUTER, "10.77.0.9") == [False]
+    assert other.answers(ROUTER, "10.77.0.9") == [True]
+
+
+def test_an_hour_without_an_answer_is_forgotten():
+    wire = Wire()
+    wire.answers(ROUTER, *numbered(4))
+    wire.now = 3599.0
+    assert wire.answers(ROUTER, "10.77.0.9") == [False]
+    wire.now = 3599.0 + 3600.0
+    assert wire.answers(ROUTER, "10.77.0.9") == [True]
+
+
+def test_what_is_remembered_has_an_end():
+    wire = Wire()
+    for number in range(300):
+        wire.answers(number.to_bytes(6, "big"), *numbered(4))
+    assert len(wire.proxies._proxies) == 256
