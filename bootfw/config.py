@@ -209,7 +209,8 @@ def _context(configuration: Configuration, reactor: Any) -> plugins.PluginContex
 
 def _read(source: Path) -> dict[str, Any]:
     try:
-        text = source.read_bytes().decode()
+        # Editors of Windows put a byte order mark in front.
+        text = source.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ConfigErrors([f"{source}: can't be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:

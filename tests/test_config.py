@@ -313,6 +313,20 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
     assert caught.value.lines == (f"{tmp_path}/latin.toml:2: must be UTF-8, as TOML is",)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "bootfw.toml"
+    path.write_bytes(b'\xef\xbb\xbf[dhcp]\r\nmode = "off"\r\n')
+    assert load_config(path, {}).settings.dhcp.mode == "off"
+    path.write_bytes(b'\xef\xbb\xbf[dhcp]\nmode = = "off"\n')
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(path, {})
+    assert caught.value.lines == (f"{path}:2:8: Invalid value",)
+    path.write_bytes('[dhcp]\nmode = "off"\n'.encode("utf-16"))
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(path, {})
+    assert caught.value.lines == (f"{path}:1: must be UTF-8, as TOML is",)
+
+
 def test_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigErrors) as caught:
         load_config(tmp_path / "missing.toml", {})

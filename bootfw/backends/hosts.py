@@ -168,7 +168,7 @@ def _read(stamp: _Stamp) -> _Read:
     path = stamp.path
     text = ""
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")
         data = _toml(path, text) if path.suffix == ".toml" else _yaml(path, text)
         _check(path, data)
         return _Read(stamp, data)

@@ -269,7 +269,7 @@ def text(value: Any) -> Any:
 
 def templates_in(directory: Any) -> BaseLoader:
     """Templates that are files below *directory*; those that change are read again."""
-    return FileSystemLoader(directory, encoding="utf-8")
+    return FileSystemLoader(directory, encoding="utf-8-sig")
 
 
 def _as_json(value: Any) -> Any:

@@ -138,6 +138,12 @@ def test_octets_that_are_no_text(tmp_path: Path) -> None:
         Hosts(tmp_path).find([Told(mac=MAC)])
 
 
+@pytest.mark.parametrize(("name", "text"), [("x.toml", f'mac = "{MAC}"\r\n'), ("x.yaml", f'mac: "{MAC}"\r\n')])
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert Hosts(tmp_path).find([Told(mac=MAC)])["name"] == "x"
+
+
 def test_a_mac_that_yaml_takes_for_a_number(tmp_path: Path) -> None:
     write(tmp_path, {"x.yaml": "mac: 52:54:00:00:00:01\n"})
     with pytest.raises(HostFileError, match=r"YAML takes .* without quotes for a number"):

@@ -206,6 +206,11 @@ def test_a_mistake_is_told_with_template_and_line(root: Path, template: str, det
     assert caught.value.tftp_code == 0
 
 
+def test_byte_order_marks_of_templates_do_not_reach_the_client(root: Path) -> None:
+    made_by = backend(root, {"t.ipxe.j2": "\ufeff#!ipxe\n{% include 'part' %}\n", "part": "\ufeffboot"})
+    assert made(made_by, "t.ipxe") == "#!ipxe\nboot"
+
+
 def test_a_template_that_is_named_but_not_there(root: Path) -> None:
     made_by = backend(root, {}, files={"x": "y.j2"})
     assert made_by.problem() == f"{root}/y.j2: there is no such file"

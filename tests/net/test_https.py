@@ -339,6 +339,12 @@ def test_what_can_t_be_used(settings, tmp_path, chain, key, place, said):
     assert str(tmp_path) in caught.value.message
 
 
+def test_byte_order_marks_before_certificate_and_key(settings, tmp_path):
+    for name in ("chain.pem", "key.pem"):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())
+    assert load(settings).names == ("boot.example", "127.0.0.1")
+
+
 def test_a_certificate_that_openssl_finds_too_weak(settings, authority, tmp_path):
     write(tmp_path, *authority.issue("127.0.0.1", bits=1024))
     with pytest.raises(ConfigError, match=r"can't be used: .*key too small"):

@@ -2,6 +2,7 @@
 
 import os
 import time
+from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -170,7 +171,8 @@ def refusal(error: BaseException) -> str:
 def _read(path: str, setting: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read()
+            # An editor of Windows puts a byte order mark before the first line, and PEM has none.
+            return file.read().removeprefix(BOM_UTF8)
     except OSError as error:
         raise ConfigError(f'"{path}" can\'t be read: {error.strerror}', (setting,)) from error
 
