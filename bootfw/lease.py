@@ -13,6 +13,8 @@ NEVER = 253402300799.0
 
 _MAC = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}", re.IGNORECASE)
 
+_PAIRS = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2})+", re.IGNORECASE)
+
 
 class LeaseState(enum.Enum):
     """What became of an address. An ACTIVE lease whose time is over has expired: there is no state for that."""
@@ -71,19 +73,43 @@ def uuid_text(value: str) -> str:
         raise ValueError(f'must be a UUID, such as dmidecode shows, not "{value}"') from None
 
 
+def hexadecimal(value: str) -> bytes | None:
+    """The bytes of ``"0x0104"``, or of ``"01:04"`` as dnsmasq and ISC dhcpd write them; None: *value* is plain text.
+
+    :raise ValueError: it begins as such, and has other characters in it.
+    """
+    if _PAIRS.fullmatch(value):
+        return bytes.fromhex(value.replace(":", ""))
+    if value[:2] not in ("0x", "0X"):
+        return None
+    try:
+        return bytes.fromhex(value[2:])
+    except ValueError:
+        raise ValueError(f'must be text, or "0x" and pairs of hexadecimal digits, not "{value}"') from None
+
+
 def octets(value: str | bytes) -> bytes:
-    """Text as its octets; ``"0x"`` and pairs of hexadecimal digits as those octets.
+    """Text as UTF-8; hexadecimal digits, see :func:`hexadecimal`, as those bytes.
 
     :raise ValueError: the digits are none.
     """
     if isinstance(value, bytes):
         return value
-    if not value.startswith("0x"):
-        return value.encode()
-    try:
-        return bytes.fromhex(value[2:])
-    except ValueError:
-        raise ValueError(f'must be text, or "0x" and pairs of hexadecimal digits, not "{value}"') from None
+    found = hexadecimal(value)
+    return value.encode() if found is None else found
+
+
+def duid(value: str | bytes) -> bytes:
+    """A DUID, which is bytes and never text: ``"0x0003..."`` or ``"00:03:..."``; "" stays.
+
+    :raise ValueError: it is none.
+    """
+    if isinstance(value, bytes):
+        return value
+    found = hexadecimal(value) if value else b""
+    if found is None:
+        raise ValueError(f'must be a DUID, such as "0x00030001525400123456", not "{value}"')
+    return found
 
 
 def address_text(value: str) -> str:
@@ -127,11 +153,11 @@ class Reservation:
     mac: str = field(default="", converter=_mac)
     """Its hardware address."""
     client_id: bytes = field(default=b"", converter=octets, metadata={"toml": str})
-    """Option 61 with its type octet: `"0x01525400123456"`."""
+    """Option 61 with the type in front: `"0x01525400123456"` or `"01:52:54:00:12:34:56"`; other values are text."""
     uuid: str = field(default="", converter=_uuid)
     """Of the machine, as dmidecode shows it; boot firmware tells it (option 97), and few systems do."""
     circuit_id: bytes = field(default=b"", converter=octets, metadata={"toml": str})
-    """Where it is plugged in, as its relay tells (option 82 sub-option 1): text, or `0x` and hexadecimal digits."""
+    """Where it is plugged in, as its relay tells (option 82 sub-option 1): text, or bytes: `"0x0a01"` or `"0a:01"`."""
     hostname: str = ""
     """The name that the client is told (option 12)."""
     options: Mapping[int, bytes] = field(factory=dict, hash=False)

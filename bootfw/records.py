@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import frozen
 
-from bootfw.lease import NEVER, Lease, LeaseState, Reservation, mac_text, octets, uuid_text
+from bootfw.lease import NEVER, Lease, LeaseState, Reservation, hexadecimal, mac_text, uuid_text
 
 Record = dict[str, Any]
 
@@ -139,8 +139,7 @@ def _names(who: str) -> set[str | bytes]:
             names.add(spelling(who))
         except ValueError:
             continue
-    if who.startswith("0x"):
-        names.add(octets(who))
+    names.add(hexadecimal(who) or b"")
     if ":" in who:
         with suppress(OSError):
             names.add(inet_ntop(AF_INET6, inet_pton(AF_INET6, who)))

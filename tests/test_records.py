@@ -7,6 +7,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootfw.dhcp.subnet6 import Host6
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.records import (
     STATES,
@@ -27,6 +28,39 @@ LEASE = LEASES[0]
 @pytest.mark.parametrize("lease", LEASES)
 def test_leases_go_through_json_and_back(lease):
     assert lease_of(json.loads(json.dumps(lease_record(lease, 0.0)))) == lease
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("0x01525400123456", b"\1RT\0\x124V"),
+        ("01:52:54:00:12:34:56", b"\1RT\0\x124V"),
+        ("0XFF", b"\xff"),
+        ("pc", b"pc"),
+        ("ff", b"ff"),
+        ("0/1:10", b"0/1:10"),
+        ("1:2:3", b"1:2:3"),
+        ("01-52-54", b"01-52-54"),
+        ("", b""),
+    ],
+)
+def test_client_and_circuit_ids_are_text_or_hexadecimal(written, read):
+    reservation = Reservation(mac="52:54:00:12:34:56", client_id=written, circuit_id=written)
+    assert (reservation.client_id, reservation.circuit_id) == (read, read)
+
+
+@pytest.mark.parametrize("written", ["0x00030001525400123456", "00:03:00:01:52:54:00:12:34:56"])
+def test_a_duid_is_bytes(written):
+    assert Host6(duid=written).duid == bytes.fromhex("00030001525400123456")
+    assert Host6(mac="52:54:00:12:34:56", duid="").duid == b""
+    with pytest.raises(ValueError, match='must be a DUID, such as "0x00030001525400123456", not "laptop"'):
+        Host6(duid="laptop")
+
+
+@pytest.mark.parametrize("who", ["0x01525400123456", "01:52:54:00:12:34:56"])
+def test_a_client_id_is_looked_up_in_both_spellings(who):
+    lease = evolve(LEASE, client_id=b"\1RT\0\x124V")
+    assert list(Selection(who=who).leases([lease, evolve(LEASE, client_id=b"x")], 0.0)) == [lease]
 
 
 @pytest.mark.parametrize("reservation", RESERVATIONS)

@@ -65,7 +65,8 @@ class Subnet:
     """BOOTP clients get addresses of the pool too, for ever; else reserved ones only."""
     options: Mapping[int, bytes] = field(factory=dict, converter=option_values, metadata={"toml": dict[str, Any]})
     """Other options for all of its clients, by name or number: `ntp-servers = ["10.77.0.1"]`. One that has no name here
-    says its type: `"224" = {uint16 = 7}`."""
+    says its type: `"224" = {uint16 = 7}`. Bytes are `"0x0104"` or `"01:04"`; sub-options are a table:
+    `vendor-specific = {"1" = {address = "10.77.0.9"}}`."""
     hosts: tuple[Reservation, ...] = field(
         default=(), converter=tuple, metadata={"key": ("host",), "toml": list[dict[str, Any]], "tables": Host}
     )

@@ -8,7 +8,8 @@ from attrs import field, frozen
 
 from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, each, ranges6, without
 from bootfw.errors import ConfigError
-from bootfw.lease import Reservation, mac_text, octets
+from bootfw.lease import Reservation, mac_text
+from bootfw.lease import duid as _duid
 from bootfw.wire.options6 import Option, Values, addresses_bytes, domains_bytes
 from bootfw.wire.optiontypes6 import option_values6
 
@@ -63,8 +64,8 @@ class Host6:
     """The address, in the pool or not. Empty: any of the pool."""
     mac: str = field(default="", converter=_mac)
     """The hardware address of the client, which firmware, boot program and system have in common."""
-    duid: bytes = field(default=b"", converter=octets, metadata={"toml": str})
-    """How the client names itself (option 1): `"0x00030001525400123456"`."""
+    duid: bytes = field(default=b"", converter=_duid, metadata={"toml": str})
+    """How the client names itself (option 1): `"0x00030001525400123456"` or `"00:03:00:01:52:54:00:12:34:56"`."""
     options: Values = field(factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]})
     """Options by name or number, over those of the subnet and of the classes."""
 

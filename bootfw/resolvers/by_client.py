@@ -7,7 +7,7 @@ from uuid import UUID
 from attrs import field, frozen
 from zope.interface import implementer
 
-from bootfw.api import BootFile, BootRequest, ConfigError, IBootFileResolver, boot_plugin
+from bootfw.api import BootFile, BootRequest, ConfigError, IBootFileResolver, Reservation, boot_plugin
 from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, ipv4_address, mac_address, unknown_key
 
 
@@ -21,12 +21,7 @@ def _uuid(value: str) -> str:
 def _circuit_id(value: str) -> bytes:
     if not value:
         raise ValueError("must not be empty")
-    if not value.startswith("0x"):
-        return value.encode()
-    try:
-        return bytes.fromhex(value[2:])
-    except ValueError:
-        raise ValueError(f'must be text, or "0x" and pairs of hexadecimal digits, not "{value}"') from None
+    return Reservation(circuit_id=value).circuit_id  # spelled as there
 
 
 _CONDITIONS: Mapping[str, Callable[[str], Any]] = {

@@ -1,14 +1,15 @@
 """Options that an operator sets by name or number with a value of their type: what is the same for both families."""
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from attrs import field, frozen
 
-from bootfw.errors import ConfigError
-from bootfw.lease import octets
-from bootfw.schema import mismatches, nearest
+from bootfw.errors import ConfigError, WireError
+from bootfw.lease import hexadecimal
+from bootfw.schema import mismatches, nearest, shown
 from bootfw.wire.options import text_bytes
 from bootfw.wire.options6 import code_of, domains_bytes
 
@@ -32,6 +33,19 @@ def number(octets: int, signed: bool = False) -> Callable[[int], bytes]:
     return encode
 
 
+def binary(value: str) -> bytes:
+    """The bytes of ``"0x0104"`` or ``"01:04"``. Plain text is refused: where bytes are wanted it is a mistake.
+
+    :raise ValueError: it is neither.
+    """
+    found = hexadecimal(value) if value else b""
+    if found is None:
+        raise ValueError(f'must be bytes, such as "0x0104" or "01:04", not {shown(value)}; {{text = "..."}} is text')
+    return found
+
+
+_SCHEME = re.compile(rb"[a-z][a-z0-9+.-]*:.", re.IGNORECASE)
+
 COMMON: Mapping[str, Encoder] = {
     "text": (str, text_bytes),
     "boolean": (bool, lambda value: bytes((value,))),
@@ -40,7 +54,7 @@ COMMON: Mapping[str, Encoder] = {
     "uint16s": (list[int], lambda values: b"".join(map(number(2), values))),
     "uint32": (int, number(4)),
     "int32": (int, number(4, signed=True)),
-    "octets": (str, octets),
+    "octets": (str, binary),
     # Not compressed: some clients can't read that (RFC 3397), and DHCPv6 does not know it.
     "domains": (list[str], domains_bytes),
 }
@@ -80,7 +94,9 @@ class OptionTable:
     otherwise: Mapping[int, str]
     """Of some of these, what to write instead."""
     several: Mapping[int, Callable[[Any], Mapping[int, bytes]]] = field(factory=dict)
-    """Code -> what makes several options of a value, each under a key of its own; raises ConfigError."""
+    """Code -> what makes options of a value, each under a key of its own; raises ConfigError."""
+    checks: Mapping[int, Callable[[bytes], None]] = field(factory=dict)
+    """Code -> raises ValueError for bytes that no client can use. A value that says its type is not checked."""
     _kinds: Mapping[int, str] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -116,9 +132,15 @@ class OptionTable:
             return self.several[code](value)
         if isinstance(value, bytes):
             return {code: value}
-        encoded = typed(value, self.encoders, self._kinds.get(code))
+        kind = self._kinds.get(code)
+        encoded = typed(value, self.encoders, kind)
         if not encoded:
             raise ValueError("must not be empty")
+        if not isinstance(value, dict):
+            if kind == "text":
+                _refuse_bytes(value)
+            if code in self.checks:
+                self.checks[code](encoded)
         return {code: encoded}
 
 
@@ -141,6 +163,102 @@ def typed(value: Any, encoders: Mapping[str, Encoder], kind: str | None = None) 
     if len(encoded) > LONGEST:
         raise ValueError(f"must not be longer than {LONGEST} octets")
     return encoded
+
+
+def _refuse_bytes(value: str) -> None:
+    """:raise ValueError: *value* looks like bytes, and clients would get the digits as text."""
+    try:
+        found = hexadecimal(value)
+    except ValueError:  # a text that begins with "0x"
+        return
+    if found:
+        raise ValueError(
+            f'"{value}" looks like bytes: write {{octets = "{value}"}} for them, {{text = "{value}"}} for the text'
+        )
+
+
+def suboptions(
+    code: int,
+    encoders: Mapping[str, Encoder],
+    last: int,
+    join: Callable[[Mapping[int, bytes]], bytes],
+    read: Callable[[bytes], Any] = len,
+) -> Callable[[Any], Mapping[int, bytes]]:
+    """For :attr:`OptionTable.several`: what makes option *code*, which consists of sub-options.
+
+    Its value is a table of them, ``{"1" = {address = "10.77.0.9"}}``, or all of it as bytes, or a value that says its
+    type. Plain text is refused.
+
+    :param last: the largest number of a sub-option.
+    :param join: sub-options by number -> the bytes of the option.
+    :param read: raises WireError for bytes that are no such option.
+    """
+    example = '{"1" = {uint16 = 7}}'
+
+    def encode(value: Any) -> dict[int, bytes]:
+        if isinstance(value, bytes):
+            return {code: value}
+        if isinstance(value, dict) and not (len(value) == 1 and value.keys() <= encoders.keys()):
+            inside: dict[int, bytes] = {}
+            for number, option in numbered(value, "the number of a sub-option", 1, last, example):
+                with under(number):
+                    inside[int(number)] = typed(option, encoders)
+            encoded = join(inside)
+        elif isinstance(value, str) and value and hexadecimal(value) is None:
+            raise ValueError(
+                f'is made of sub-options: must be a table like {example}, or bytes, such as "0x01020007" or '
+                f'"01:02:00:07", not {shown(value)}; {{text = "..."}} is text'
+            )
+        else:
+            encoded = typed(value, encoders, "octets")
+        if not encoded:
+            raise ValueError("must not be empty")
+        if len(encoded) > LONGEST:
+            raise ValueError(f"must not be longer than {LONGEST} octets")
+        try:
+            read(encoded)
+        except WireError as error:
+            raise ValueError(f"is made of sub-options, and these bytes are none: {error}") from None
+        return {code: encoded}
+
+    return encode
+
+
+def numbered(table: Any, what: str, low: int, high: int, example: str) -> Iterator[tuple[Any, Any]]:
+    """The items of *table*, whose keys are numbers from *low* to *high*, each there once.
+
+    :raise ConfigError, ValueError: they are not.
+    """
+    if not isinstance(table, dict) or not table:
+        raise ValueError(f"must be a table like {example}")
+    seen = set()
+    for key, value in table.items():
+        with under(key):
+            if not is_number(key) or not low <= int(key) <= high:
+                raise ValueError(f"must be {what}, from {low} to {high}")
+            if int(key) in seen:
+                raise ValueError(f"{int(key)} is there twice")
+        seen.add(int(key))
+        yield key, value
+
+
+def at_least(low: int, size: int) -> Callable[[bytes], None]:
+    """For :attr:`OptionTable.checks`: each number of *size* bytes is *low* or more."""
+
+    def check(encoded: bytes) -> None:
+        for at in range(0, len(encoded), size):
+            value = int.from_bytes(encoded[at : at + size])
+            if value < low:
+                raise ValueError(f"must be {low} or more, not {value}")
+
+    return check
+
+
+def url(encoded: bytes) -> None:
+    """For :attr:`OptionTable.checks`."""
+    if not _SCHEME.match(encoded):
+        found = shown(encoded.decode("utf-8", "replace"))
+        raise ValueError(f'must be a URL, such as "http://10.77.0.1/x", not {found}')
 
 
 def is_number(key: Any) -> bool:

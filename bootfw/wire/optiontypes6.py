@@ -3,21 +3,34 @@
 Names follow the registry of IANA, "DHCPv6 Option Codes", in lower case with dashes and without their "OPTION".
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from bootfw.errors import WireError
 from bootfw.wire.options import text_bytes
-from bootfw.wire.options6 import Option, address_bytes, domains_bytes, key_of, strings_bytes, vendor_options_bytes
+from bootfw.wire.options6 import (
+    Option,
+    address_bytes,
+    domains_bytes,
+    key_of,
+    options_bytes,
+    read_options,
+    strings_bytes,
+    vendor_class,
+    vendor_options_bytes,
+)
 from bootfw.wire.optiontable import (
     COMMON,
     LONGEST,
     Encoder,
     OptionTable,
     address_encoders,
-    is_number,
     named,
+    numbered,
+    suboptions,
     typed,
     under,
+    url,
 )
 
 _NAMES: Mapping[str, str] = {
@@ -31,6 +44,11 @@ _NAMES: Mapping[str, str] = {
     "octets": "vendor-class=16 geoconf-civic=36 ntp-server=56",
     "vendor-options": "vendor-opts=17",
 }
+
+_NTP_SERVER = 56
+"""RFC 5908."""
+
+_VENDOR_CLASS = "must be an enterprise number of four bytes, and classes, each behind its length of two bytes"
 
 
 def _address(value: str) -> bytes:
@@ -52,15 +70,18 @@ _ENCODERS: Mapping[str, Encoder] = {
 }
 
 
+_EXAMPLE = '{"9" = {"1" = {text = "x"}}}'
+
+
 def _vendor_options(value: Any) -> dict[int, bytes]:
     """``{"9" = {"1" = {text = "x"}}}``: by enterprise, then by number. Octets are one option as it is on the wire."""
     if isinstance(value, bytes):
         return {key_of(Option.VENDOR_OPTIONS, value): value}
     found: dict[int, bytes] = {}
-    for enterprise, options in _numbered(value, "an enterprise number", 1, 0xFFFFFFFF):
+    for enterprise, options in numbered(value, "an enterprise number", 1, 0xFFFFFFFF, _EXAMPLE):
         with under(enterprise):
             inside = []
-            for number, option in _numbered(options, "the number of an option", 0, 65535):
+            for number, option in numbered(options, "the number of an option", 0, 65535, _EXAMPLE):
                 with under(number):
                     inside.append((int(number), typed(option, _ENCODERS)))
             octets = vendor_options_bytes(int(enterprise), tuple(inside))
@@ -70,22 +91,17 @@ def _vendor_options(value: Any) -> dict[int, bytes]:
     return found
 
 
-def _numbered(table: Any, what: str, low: int, high: int) -> Iterator[tuple[Any, Any]]:
-    """The items of *table*, whose keys are numbers from *low* to *high*, each there once.
+def _ntp_server(found: Mapping[int, bytes]) -> bytes:
+    return options_bytes(found.items())
 
-    :raise ConfigError, ValueError: they are not.
-    """
-    if not isinstance(table, dict) or not table:
-        raise ValueError('must be a table like {"9" = {"1" = {text = "x"}}}')
-    seen = set()
-    for key, value in table.items():
-        with under(key):
-            if not is_number(key) or not low <= int(key) <= high:
-                raise ValueError(f"must be {what}, from {low} to {high}")
-            if int(key) in seen:
-                raise ValueError(f"{int(key)} is there twice")
-        seen.add(int(key))
-        yield key, value
+
+def _vendor_class(encoded: bytes) -> None:
+    try:
+        _, classes = vendor_class(encoded)
+    except WireError as error:
+        raise ValueError(f"{_VENDOR_CLASS}: {error}") from None
+    if not classes:
+        raise ValueError(f"{_VENDOR_CLASS}: there is no class")
 
 
 OPTIONS6: Mapping[str, tuple[int, str]] = named(_NAMES)
@@ -100,7 +116,11 @@ _TABLE = OptionTable(
         (*range(1, 16), 18, 19, 20, 25, 26, 37, 38, 39, 43, *range(44, 50), 53, 61, 62, 66, 67, 68, 79, 80, 81, 87, 135)
     ),
     {5: 'it is "pool" and "lease-seconds"', 12: "clients would pass their relays by"},
-    {Option.VENDOR_OPTIONS: _vendor_options},
+    {
+        Option.VENDOR_OPTIONS: _vendor_options,
+        _NTP_SERVER: suboptions(_NTP_SERVER, _ENCODERS, 65535, _ntp_server, read_options),
+    },
+    {Option.BOOTFILE_URL: url, Option.VENDOR_CLASS: _vendor_class, 103: url, 112: url},
 )
 
 

@@ -41,6 +41,28 @@ from bootfw.wire.optiontypes import OPTIONS, option_values
         ("224", {"octets": "0x00ff"}, 224, "00ff"),
         ("interface-mtu", {"octets": "0x01"}, 26, "01"),
         (224, b"\1\2", 224, "0102"),
+        # As in every dnsmasq.conf.
+        ("vendor-specific", "01:04:0a:4d:00:09", 43, "01040a4d0009"),
+        ("43", "F1:04:0A:4D:00:01", 43, "f1040a4d0001"),
+        ("vendor-specific", {"1": {"address": "10.77.0.9"}, "241": {"text": "x"}}, 43, "01 04 0a4d0009 f1 01 78"),
+        ("vendor-specific", {"text": "10.77.0.9"}, 43, "31302e37372e302e39"),
+        ("vendor-specific", {"text": "01:04"}, 43, "30313a3034"),
+        ("vendor-specific", {"address": "10.77.0.9"}, 43, "0a4d0009"),
+        (43, b"\1", 43, "01"),
+        ("ipxe-encapsulated", {"176": {"uint8": 1}}, 175, "b0 01 01"),
+        ("ipxe-encapsulated", "b0:01:01", 175, "b00101"),
+        ("pxelinux-magic", "f1:00:74:7e", 208, "f100747e"),
+        ("224", {"octets": "00:ff"}, 224, "00ff"),
+        ("224", {"octets": "0X00FF"}, 224, "00ff"),
+        ("host-name", {"text": "01:04"}, 12, "30313a3034"),
+        ("host-name", {"octets": "01:04"}, 12, "0104"),
+        ("host-name", "0xpc", 12, "30787063"),
+        ("host-name", "a1:2", 12, "61313a32"),
+        ("static-routes", ["10.1.0.1", "10.77.0.1"], 33, "0a010001 0a4d0001"),
+        ("netbios-node-type", 8, 46, "08"),
+        ("wpad-url", "http://wpad/x\n", 252, b"http://wpad/x\n".hex()),
+        ("wpad-url", {"text": "\n"}, 252, "0a"),
+        ("interface-mtu", {"uint16": 1}, 26, "0001"),
     ],
 )
 def test_values_become_octets(key, value, code, octets):
@@ -69,6 +91,32 @@ def test_values_become_octets(key, value, code, octets):
         ("ntp-servers", ["10.77.0"], 'must be an IPv4 address, such as "10.77.0.1", not "10.77.0"'),
         ("ntp-servers", [], "must not be empty"),
         ("tftp-server-name", "", "must not be empty"),
+        ("vendor-specific", "10.77.0.9", 'is made of sub-options: must be a table like {"1" = {uint16 = 7}}, or bytes'),
+        ("vendor-specific", "01-04-0a", '"0x01020007" or "01:02:00:07", not "01-04-0a"; {text = "..."} is text'),
+        ("vendor-specific", "1:4:a", "is made of sub-options"),
+        ("vendor-specific", "01:04:", "is made of sub-options"),
+        ("vendor-specific", "", "must not be empty"),
+        ("vendor-specific", {}, 'must be a table like {"1" = {uint16 = 7}}'),
+        ("vendor-specific", 7, "must be a string, not 7"),
+        ("vendor-specific", ["01:04"], "must be a string, not a list"),
+        ("ipxe-encapsulated", "iPXE", "is made of sub-options"),
+        ("ipxe-encapsulated", "0xb0", "is made of sub-options, and these bytes are none: sub-option 176 runs past the"),
+        ("ipxe-encapsulated", {"text": "x"}, "is made of sub-options, and these bytes are none"),
+        ("pxelinux-magic", "0xf100747f", 'must be "0xf100747e", the only value that PXELINUX takes'),
+        ("224", {"octets": "abc"}, 'must be bytes, such as "0x0104" or "01:04", not "abc"; {text = "..."} is text'),
+        ("host-name", "01:04", '"01:04" looks like bytes: write {octets = "01:04"} for them, {text = "01:04"} for the'),
+        ("bootfile-name", "0x0104", '"0x0104" looks like bytes'),
+        ("static-routes", ["10.1.0.1"], "must be pairs of addresses, and so an even number of them"),
+        ("policy-filter", ["10.1.0.1", "255.255.0.0", "10.2.0.1"], "must be pairs of addresses"),
+        ("max-datagram-reassembly", 575, "must be 576 or more, not 575"),
+        ("default-ip-ttl", 0, "must be 1 or more, not 0"),
+        ("default-tcp-ttl", 0, "must be 1 or more, not 0"),
+        ("mtu-plateaus", [1500, 67], "must be 68 or more, not 67"),
+        ("interface-mtu", 67, "must be 68 or more, not 67"),
+        ("netbios-node-type", 3, "must be one of 1, 2, 4, 8, not 3"),
+        ("auto-configure", 2, "must be one of 0, 1, not 2"),
+        ("captive-portal", "portal.example", 'must be a URL, such as "http://10.77.0.1/x", not "portal.example"'),
+        ("wpad-url", "/wpad.dat", "must be a URL"),
         ("vendor-specific", "0xf", 'must be text, or "0x" and pairs of hexadecimal digits, not "0xf"'),
         ("classless-static-routes", ["10.0.0.1/8 10.77.0.1"], "must be a network and its router"),
         ("classless-static-routes", ["10.0.0.0/8"], "must be an IPv4 address"),
@@ -115,3 +163,23 @@ values = plain | st.lists(plain, max_size=3) | st.dictionaries(kinds, plain | st
 def test_any_table_becomes_octets_or_is_refused(table):
     with contextlib.suppress(ConfigError):
         assert all(0 < code < 255 and octets for code, octets in option_values(table).items())
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "complaint"),
+    [
+        ({"0": {"uint8": 1}}, ("0",), "must be the number of a sub-option, from 1 to 254"),
+        ({"255": {"uint8": 1}}, ("255",), "must be the number of a sub-option"),
+        ({"1": {"uint8": 1}, "text": "x"}, ("text",), "must be the number of a sub-option"),
+        ({"1": {"uint8": 1}, "01": {"uint8": 1}}, ("01",), "1 is there twice"),
+        ({"1": "10.77.0.9"}, ("1",), "must say its type, such as {uint16 = 7}"),
+        ({"1": {"uint8": 256}}, ("1",), "must be from 0 to 255, not 256"),
+        ({"1": {"text": "x" * 256}}, (), "sub-option 1 of 256 octets"),
+    ],
+)
+def test_what_is_wrong_inside_of_suboptions_is_said_with_its_place(value, path, complaint):
+    with pytest.raises(ConfigError) as caught:
+        option_values({"vendor-specific": value})
+
+    assert complaint in caught.value.message
+    assert caught.value.path == ("vendor-specific", *path)
