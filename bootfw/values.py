@@ -184,6 +184,8 @@ class BootRequest:
     """4 or 6: by which DHCP it asks, and so by which IP it loads."""
     duid: bytes = b""
     """Who it says it is by DHCPv6. Firmware, boot program and system say different things."""
+    may_be_system: bool = False
+    """It requests a boot file and shows no other sign of booting: an installed system may be configured to do so."""
 
 
 class OfferStyle(enum.Enum):
@@ -252,6 +254,10 @@ class Persona:
     """What it is, whatever it says of itself; "": what it says."""
     tftp_server_options: tuple[int, ...] = ()
     """Options that its TFTP server is named in, beside siaddr: 66, 150."""
+    takes_offer: bool = False
+    """It uses the address of an OFFER and sends no REQUEST for it."""
+    may_be_system: bool = False
+    """Nothing but its request for a boot file tells it from an installed system."""
 
 
 @frozen

@@ -48,7 +48,7 @@ def assignment(
     if request is not None:
         if request.uuid is not None:
             options[Option.CLIENT_MACHINE_IDENTIFIER] = message.options[Option.CLIENT_MACHINE_IDENTIFIER]
-        if told is not None:
+        if told is not None and not request.may_be_system:
             configured = {code: value for code, value in configured.items() if code not in _OF_BOOTING}
         if isinstance(told, BootMenu):
             options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"

@@ -70,22 +70,13 @@ def classify(
         _check_relay(message.giaddr, server)
 
     options = message.options
-    vendor_class = codec.text(options.get(Option.VENDOR_CLASS_IDENTIFIER, b""))
-    codes = _architectures(options.get(Option.CLIENT_SYSTEM_ARCHITECTURE, b""))
-    architecture = architecture_of(codes, vendor_class)
-    user_classes = tuple(map(codec.text, codec.user_classes(options.get(Option.USER_CLASS, b""))))
-    ipxe = "iPXE" in user_classes or Option.IPXE_ENCAPSULATED in options
-    persona = match(
-        vendor_class,
-        architecture,
-        ipxe,
-        user_classes=user_classes,
-        mac=message.mac,
-        requested=options.get(Option.PARAMETER_REQUEST_LIST, b""),
-    )
-    if persona is None:
-        told = f"its vendor class is {vendor_class[:60]!r}" if vendor_class else "it has no vendor class (option 60)"
-        return NotOurs(f"not a client that a proxy can boot: {told}")
+    traits = _Traits.of(message)
+    vendor_class, architecture = traits.vendor_class, traits.architecture
+    persona = traits.persona(message, match)
+    if persona is None or (persona.may_be_system and persona.offer is OfferStyle.NONE and not addresses):
+        said = f"its vendor class is {vendor_class[:60]!r}" if vendor_class else "it has no vendor class (option 60)"
+        advice = f"; {persona.reason}" if persona else ""
+        return NotOurs(f"not a client that a proxy can boot: {said}{advice}")
     if persona.offer is OfferStyle.NONE and not addresses:
         return NotOurs(persona.reason)
     relay = _relay_agent(message)
@@ -94,11 +85,11 @@ def classify(
         stage="boot-server" if boot_server else "request" if kind in _BOOT_SERVER_TYPES else "discover",
         persona=persona.name,
         architecture=persona.architecture or architecture,
-        architecture_codes=codes,
+        architecture_codes=traits.architecture_codes,
         uuid=_uuid(options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"")),
         vendor_class=vendor_class,
-        user_classes=user_classes,
-        ipxe=ipxe,
+        user_classes=traits.user_classes,
+        ipxe=traits.ipxe,
         http=vendor_class.startswith("HTTPClient"),
         client_address=message.ciaddr,
         relay_address=message.giaddr,
@@ -110,8 +101,45 @@ def classify(
         interface=interface,
         xid=message.xid,
         boot_item=_boot_item(options.get(Option.VENDOR_SPECIFIC, b"")) if boot_server else None,
+        may_be_system=persona.may_be_system,
         options=options,
     )
+
+
+def persona_of(message: Message, match: Match) -> Persona | None:
+    """The persona of the sender of *message*; None: it has none."""
+    return _Traits.of(message).persona(message, match)
+
+
+@frozen
+class _Traits:
+    """What personas are told apart by, of one message."""
+
+    vendor_class: str
+    architecture_codes: tuple[int, ...]
+    architecture: str
+    user_classes: tuple[str, ...]
+    ipxe: bool
+
+    @classmethod
+    def of(cls, message: Message) -> "_Traits":
+        options = message.options
+        vendor_class = codec.text(options.get(Option.VENDOR_CLASS_IDENTIFIER, b""))
+        codes = _architectures(options.get(Option.CLIENT_SYSTEM_ARCHITECTURE, b""))
+        user_classes = tuple(map(codec.text, codec.user_classes(options.get(Option.USER_CLASS, b""))))
+        ipxe = "iPXE" in user_classes or Option.IPXE_ENCAPSULATED in options
+        return cls(vendor_class, codes, architecture_of(codes, vendor_class), user_classes, ipxe)
+
+    def persona(self, message: Message, match: Match) -> Persona | None:
+        return match(
+            self.vendor_class,
+            self.architecture,
+            self.ipxe,
+            user_classes=self.user_classes,
+            mac=message.mac,
+            requested=message.options.get(Option.PARAMETER_REQUEST_LIST, b""),
+            bootp=message.message_type is None,
+        )
 
 
 def _check_relay(giaddr: str, server: str) -> None:

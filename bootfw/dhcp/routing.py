@@ -53,19 +53,27 @@ def server_destination(
     return (answer.address, client_port), True
 
 
+def renews(message: Message) -> bool:
+    """It is the REQUEST of a client that has its address and wants to keep it (RFC 2131 section 4.3.2)."""
+    return (
+        message.ciaddr != NOWHERE
+        and message.message_type is MessageType.REQUEST
+        and codec.first_address(message.options.get(Option.SERVER_IDENTIFIER)) is None
+    )
+
+
 def _uses_ciaddr(message: Message, peer: Address) -> bool:
     """The client has configured ciaddr, and answers ARP for it.
 
     So who renews, sends an INFORM or speaks BOOTP. Who discovers, or selects an offer (option 54), must leave ciaddr
     empty (RFC 2131 section 4.4.1); some put the address there that they had before, and can't be reached by it.
     """
+    if renews(message):
+        return True
     kind = message.message_type
     if kind is MessageType.REQUEST:
-        options = message.options
-        if codec.first_address(options.get(Option.SERVER_IDENTIFIER)) is None:
-            return True
         # It renews and names the server, which it should not: its own address is then the source of the message.
-        return peer[0] == message.ciaddr and Option.REQUESTED_IP_ADDRESS not in options
+        return peer[0] == message.ciaddr and Option.REQUESTED_IP_ADDRESS not in message.options
     return kind is not MessageType.DISCOVER
 
 

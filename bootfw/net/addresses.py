@@ -5,14 +5,15 @@ from functools import partial
 from socket import inet_aton
 from typing import Any
 
-from attrs import define
+from attrs import define, evolve
 from zope.interface import implementer
 
 from bootfw.dhcp.answer import Answer, Arrival, Silence
 from bootfw.dhcp.assignment import assignment
-from bootfw.dhcp.classify import NotOurs, classify
+from bootfw.dhcp.classify import NotOurs, classify, persona_of
+from bootfw.dhcp.identity import is_firmware
 from bootfw.dhcp.ordinary import OrdinaryReplies
-from bootfw.dhcp.routing import BROADCAST, server_destination
+from bootfw.dhcp.routing import BROADCAST, renews, server_destination
 from bootfw.dhcp.server import AddressServer
 from bootfw.errors import WireError
 from bootfw.events import AddressTaken, Event, FileWithheld, OfferMade, RequestClassified, RequestIgnored
@@ -36,7 +37,7 @@ from bootfw.wire.options import Option
 
 _NOWHERE = "0.0.0.0"
 _MASK = 1
-_NAK = MessageType.NAK
+_NAK, _OFFER = MessageType.NAK, MessageType.OFFER
 _TELLING = frozenset(
     (
         Option.VENDOR_CLASS_IDENTIFIER,
@@ -170,7 +171,9 @@ class AddressProtocol(DHCPProtocol):
             return
         if result.probe and self._asks_first(result.address, asked):
             return
-        request = None if result.kind is _NAK else self._classified(asked)
+        if result.kind is _OFFER and self._takes_offer(message):
+            batch = self._leased(result, asked)
+        request = None if result.kind is _NAK else self._classified(asked, result)
         if request is None:
             self._answer(result, asked, batch)
             return
@@ -211,12 +214,31 @@ class AddressProtocol(DHCPProtocol):
         self._handle(asked)
         self._ledger.flush()
 
-    def _classified(self, asked: _Asked) -> BootRequest | None:
-        """What it asks as a boot client; None: it is none, or nobody would know its file."""
+    def _takes_offer(self, message: Message) -> bool:
+        """The client will use the address of an OFFER without a REQUEST."""
+        if not is_firmware(message):
+            return False
+        persona = persona_of(message, self._personas.match)
+        return persona is not None and persona.takes_offer
+
+    def _leased(self, offer: Answer, asked: _Asked) -> Batch | None:
+        """Lease what is offered, as the REQUEST would that never comes; None: it can't be."""
+        selects: dict[int, bytes] = {
+            Option.MESSAGE_TYPE: bytes((MessageType.REQUEST,)),
+            Option.REQUESTED_IP_ADDRESS: inet_aton(offer.address),
+            Option.SERVER_IDENTIFIER: inet_aton(offer.identifier),
+        }
+        message = evolve(asked.message, ciaddr=_NOWHERE, options={**asked.message.options, **selects})
+        result = self._addresses.handle(message, asked.place.arrival, self._reactor.seconds())
+        return self._ledger.put(result.commit, isinstance(result, Answer) and result.new) if result.commit else None
+
+    def _classified(self, asked: _Asked, answer: Answer) -> BootRequest | None:
+        """Its request for a boot file; None: it makes none, or no resolver could answer it."""
         message, place = asked.message, asked.place
+        options = message.options
         if not self._chain.resolvers or (
-            _TELLING.isdisjoint(message.options)
-            and not self._personas.may_be_plain(message.options.get(Option.PARAMETER_REQUEST_LIST, b""))
+            _TELLING.isdisjoint(options)
+            and not self._personas.may_be_plain(options.get(Option.PARAMETER_REQUEST_LIST, b""), answer.kind is None)
         ):
             return None
         try:
@@ -230,7 +252,12 @@ class AddressProtocol(DHCPProtocol):
             )
         except WireError:
             return None
-        return None if isinstance(found, NotOurs) else found
+        if isinstance(found, NotOurs):
+            return None
+        # An installed system boots nothing when it renews, and keeps the file that is configured for it.
+        if found.may_be_system and (renews(message) or Option.BOOTFILE_NAME in answer.options):
+            return None
+        return found
 
     def _answer_boot_client(
         self, answer: Answer, asked: _Asked, batch: Batch | None, request: BootRequest, file: Told | None, why: str

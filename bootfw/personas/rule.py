@@ -16,7 +16,17 @@ from bootfw.wire.options import Option
 
 _TFTP_SERVER_OPTIONS = (Option.TFTP_SERVER_NAME, Option.TFTP_SERVER_ADDRESS)
 
-_OF_DHCP = ("user_class", "requested", "dhcp_version", "reason", "option_43", "architecture", "tftp_server_options")
+_OF_DHCP = (
+    "user_class",
+    "requested",
+    "boot_file_requested",
+    "dhcp_version",
+    "reason",
+    "option_43",
+    "architecture",
+    "tftp_server_options",
+    "takes_offer",
+)
 """Of no meaning without an offer."""
 
 
@@ -113,6 +123,10 @@ class Rule:
     """Its MAC address begins with one of them, such as `"b8:27:eb"`."""
     requested: frozenset[int] = field(default=frozenset(), converter=_codes, metadata={"toml": list[int]})
     """Options that it asks for (option 55), all of them, in any order."""
+    boot_file_requested: bool | None = None
+    """It requests option 66 or 67 (in option 55), or speaks BOOTP; or it does neither. With `true` it may be an
+    installed system: `loop-breaker` does not count it, and no resolver chooses a file for it when it renews its lease,
+    or when option 67 is configured for it. Left out: no matter."""
     ipxe: bool | None = None
     """It is iPXE, or is not. Left out: no matter."""
     dhcp_version: int | None = field(default=None, validator=_at_least(4, 6))
@@ -148,6 +162,9 @@ class Rule:
     """What resolvers take it for, whatever it says, such as `"arm-rpiboot"`."""
     tftp_server_options: tuple[int, ...] = field(default=(), converter=_server_options, metadata={"toml": list[int]})
     """Options that name the TFTP server once more: 66, 150."""
+    takes_offer: bool | None = None
+    """It uses the address of an OFFER and sends no REQUEST for it: where bootfw gives the addresses, the OFFER counts
+    as a lease of `firmware-lease-seconds`."""
 
     # What follows, by TFTP.
     refuse_options: frozenset[str] = field(default=frozenset(), converter=_lower, metadata={"toml": list[str]})
@@ -191,8 +208,14 @@ class Rule:
             raise ConfigError('must be there with offer = "none", and only there', ("reason",))
         if self.option_43 not in (None, Option43.NONE, Option43.MENU) and self.offer is not OfferStyle.FILE:
             raise ConfigError('goes with offer = "file": it speaks of the file there', ("option-43",))
-        if not (self.vendor_class or self.user_class or self.requested or self.architectures - {"unknown"}):
-            what = "vendor-class, user-class, requested or architectures"
+        if not (
+            self.vendor_class
+            or self.user_class
+            or self.requested
+            or self.boot_file_requested
+            or self.architectures - {"unknown"}
+        ):
+            what = "vendor-class, user-class, requested, boot-file-requested or architectures"
             raise ConfigError(f"needs {what}: else every system of such a machine is offered a boot file", ("offer",))
 
     def _has_conditions(self) -> bool:
@@ -233,9 +256,10 @@ class Rule:
         user_classes: Collection[str],
         mac: str,
         requested: Collection[int],
+        boot_file_requested: bool,
         dhcp_version: int,
     ) -> bool:
-        """Whether a client that asks by DHCP is of this kind."""
+        """Whether a client of DHCP is of this kind."""
         return (
             vendor_class.startswith(self.vendor_class)
             and (not self.architectures or architecture in self.architectures)
@@ -243,6 +267,7 @@ class Rule:
             and (not self.oui or mac.startswith(self.oui))
             and (not self.user_class or self.user_class in user_classes)
             and all(code in requested for code in self.requested)
+            and (self.boot_file_requested is None or self.boot_file_requested == boot_file_requested)
             and (self.dhcp_version is None or self.dhcp_version == dhcp_version)
         )
 
@@ -281,6 +306,8 @@ class Rule:
             self.reason,
             self.architecture,
             self.tftp_server_options,
+            bool(self.takes_offer),
+            bool(self.boot_file_requested),
         )
 
     @property

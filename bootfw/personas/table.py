@@ -19,6 +19,9 @@ _REMEMBERED = 256
 
 Options = tuple[tuple[str, str], ...]
 
+_OF_BOOT_FILE = frozenset((66, 67))
+"""The options that name the TFTP server and the boot file."""
+
 Name = re.Pattern[str]
 """What a file's name has to match."""
 
@@ -56,10 +59,11 @@ class Personas:
     @_plain.default
     def _plain_requests(self) -> tuple[frozenset[int], ...]:
         return tuple(
-            frozenset(rule.requested)
+            rule.requested | one
             for rule, _ in self._of_dhcp
             if not (rule.vendor_class or rule.user_class or rule.ipxe)
             and (not rule.architectures or "unknown" in rule.architectures)
+            for one in ([{code} for code in _OF_BOOT_FILE] if rule.boot_file_requested else [frozenset[int]()])
         )
 
     @_named.default
@@ -83,23 +87,26 @@ class Personas:
         user_classes: Collection[str] = (),
         mac: str = "",
         requested: Collection[int] = (),
+        bootp: bool = False,
         dhcp_version: int = 4,
     ) -> Persona | None:
-        """The persona of a client that asks by DHCP; None: it has none.
+        """The persona of a client of DHCP; None: it has none.
 
         :param vendor_class: option 60; by DHCPv6 the first data of option 16.
         :param mac: lower-case with colons; "" when not known.
-        :param requested: codes of options that it asks for; those of DHCPv6 are others.
+        :param requested: codes of the options that it requests; those of DHCPv6 are others.
+        :param bootp: it speaks BOOTP, and so can't request an option.
         :param dhcp_version: 4 or 6.
         """
+        file = bootp or (dhcp_version == 4 and not _OF_BOOT_FILE.isdisjoint(requested))
         for rule, persona in self._of_dhcp:
-            if rule.holds(vendor_class, architecture, ipxe, user_classes, mac, requested, dhcp_version):
+            if rule.holds(vendor_class, architecture, ipxe, user_classes, mac, requested, file, dhcp_version):
                 return persona
         return None
 
-    def may_be_plain(self, requested: Collection[int]) -> bool:
+    def may_be_plain(self, requested: Collection[int], bootp: bool = False) -> bool:
         """Whether a client may have a persona that sends no option which tells boot clients. Quick."""
-        return any(map(frozenset(requested).issuperset, self._plain))
+        return bootp or any(map(frozenset(requested).issuperset, self._plain))
 
     def named(self, name: str) -> Persona:
         """The persona called *name*."""

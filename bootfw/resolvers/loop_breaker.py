@@ -105,6 +105,8 @@ class LoopBreaker:
         """See IBootFileResolver."""
         if not request.mac:
             return None  # by DHCPv6 it may not be known, and then one can't be told from another
+        if request.may_be_system:
+            return None  # its firmware has booted it, and that is no loop, however often it wants an address
         now = self._reactor.seconds()
         machine = self._machines.pop(request.mac, None)
         if machine is None or 0 < machine.local_until <= now:

@@ -55,8 +55,9 @@ class NextBoot:
     _orders: Mapping[str, OneShot] = field(factory=dict, init=False)
     _version: Any = field(default=None, init=False)
     """Of the file, as it was read last."""
-    _asked: dict[str, dict[str, None]] = field(factory=dict, init=False)
-    """Path -> the machines that were told of it and have not got it, in the order in which they came."""
+    _asked: dict[str, dict[str, bool]] = field(factory=dict, init=False)
+    """Path -> the machines that were told of it and have not got it, in the order in which they came, each with whether
+    it may be an installed system, which does not load it."""
     _over: list[OneShot] = field(factory=list, init=False)
     """Used up, and not out of the file yet."""
     _removing: bool = field(default=False, init=False)
@@ -108,7 +109,7 @@ class NextBoot:
         found = _answer(name, request)
         if found is not None:
             machines = self._asked.setdefault(served_path(found.name), {})
-            machines.setdefault(request.mac)
+            machines[request.mac] = machines.get(request.mac, True) and request.may_be_system
         return found
 
     def observe(self, event: Event) -> None:
@@ -121,7 +122,7 @@ class NextBoot:
     def _got(self, report: TransferReport) -> None:
         path = report.request.path
         machines = self._asked[path]
-        mac = next(iter(machines))
+        mac = min(machines, key=machines.__getitem__)
         if path != script_path(FOLDER, mac):
             # The same file for several machines. Who can't be told by its address, behind a router, is taken for the
             # one that has waited longest: to boot an installer once too little is better than once too often.

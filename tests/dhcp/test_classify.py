@@ -60,6 +60,31 @@ def test_what_an_ordinary_client_says_of_itself_is_told():
     assert "no vendor class" in left_alone(firmware.DHCLIENT)
 
 
+@pytest.mark.parametrize("requested", [b"\1\3\x42", b"\1\3\x43", b"\x43\x42"])
+@pytest.mark.parametrize("vendor_class", [None, b"a telephone"])
+def test_who_requests_a_boot_file_is_booted_by_who_gives_addresses_only(requested, vendor_class):
+    client = firmware.DHCLIENT.changed({55: requested, 60: vendor_class})
+    found = classify(client.message(), MATCH, addresses=True, server="10.0.0.1")
+
+    assert isinstance(found, BootRequest)
+    assert (found.persona, found.architecture, found.may_be_system) == ("plain", "unknown", True)
+    assert "not a client that a proxy can boot" in left_alone(client)
+    assert "let the DHCP server that gives it its address" in left_alone(client)
+
+
+def test_bootp_is_booted_by_who_gives_addresses_only():
+    found = classify(firmware.DHCLIENT.message(options={}), MATCH, addresses=True, server="10.0.0.1")
+
+    assert isinstance(found, BootRequest)
+    assert (found.persona, found.architecture, found.stage) == ("plain", "unknown", "discover")
+    assert "BOOTP" in left_alone(firmware.DHCLIENT.changed({53: None, 55: b"\x43"}))
+
+
+def test_firmware_is_no_installed_system():
+    for client in firmware.BOOT_CLIENTS:
+        assert not classified(client).may_be_system
+
+
 def test_what_a_client_says_of_itself_can_forge_no_log_line():
     reason = left_alone(firmware.UDHCPC.changed({60: b"x\n2026 dhcp all is well\x1b[2J" + b"y" * 200}))
 

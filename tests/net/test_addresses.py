@@ -276,6 +276,132 @@ def test_a_relay_is_answered_at_its_port(lab):
     assert (offer.yiaddr, offer.giaddr, offer.flags) == (FIRST, RELAY, 0x8000)
 
 
+# Clients that only request a boot file
+
+PLAIN = firmware.DHCLIENT.changed({55: b"\1\3\x42\x43"})
+
+
+def test_who_requests_a_boot_file_gets_it(lab):
+    lab.resolver.files["plain"] = "board.bin"
+    offer, ack = lab.boots(PLAIN)
+
+    for reply in (offer, ack):
+        assert (reply.yiaddr, reply.siaddr, reply.file) == (FIRST, SERVER, b"board.bin")
+        assert (reply.options[66], reply.options[67]) == (SERVER.encode(), b"board.bin\0")
+    assert [(e.message, e.file.name, e.request.architecture) for e in lab.said(OfferMade)] == [
+        ("OFFER", "board.bin", "unknown"),
+        ("ACK", "board.bin", "unknown"),
+    ]
+    assert [lease.kind for commit in lab.store.commits for lease in commit] == ["system"]
+
+
+def test_who_requests_a_boot_file_that_no_resolver_has_gets_an_address_and_that_is_said(lab):
+    offer, _ = lab.boots(PLAIN)
+
+    assert (offer.yiaddr, offer.file) == (FIRST, b"")
+    assert '"unknown"' in lab.said(FileWithheld)[0].reason
+
+
+def test_bootp_gets_its_file(lab):
+    lab.addresses = lab.protocol._addresses = AddressServer([evolve(pool(2), bootp=True)])
+    lab.resolver.files["plain"] = "board.bin"
+    [reply] = lab.broadcast(firmware.DHCLIENT.message(options={}))
+
+    assert (reply.message_type, reply.yiaddr, reply.file) == (None, FIRST, b"board.bin")
+    assert [(e.message, e.file.name) for e in lab.said(OfferMade)] == [("BOOTP reply", "board.bin")]
+
+
+def test_an_installed_system_that_renews_asks_no_resolver(lab):
+    lab.resolver.files["plain"] = "board.bin"
+    lab.boots(PLAIN)
+    asked = len(lab.resolver.asked)
+    here = FakePeer(lab.network.host(FIRST), 68)
+    here.send(pack(PLAIN.message(ciaddr=FIRST, options={**PLAIN.options, 53: REQUEST})), (SERVER, 67))
+
+    [ack] = lab.heard(here)
+    assert (ack.message_type, ack.yiaddr, ack.file) == (MessageType.ACK, FIRST, b"")
+    assert len(lab.resolver.asked) == asked
+
+
+def test_a_boot_file_that_is_configured_is_told_as_before(lab):
+    phones = evolve(pool(2), options={"bootfile-name": "phone.cfg", "tftp-server-name": "10.77.0.9"})
+    lab.addresses = lab.protocol._addresses = AddressServer([phones])
+    lab.resolver.files["plain"] = "board.bin"
+    offer, ack = lab.boots(PLAIN)
+
+    for reply in (offer, ack):
+        assert (reply.options[66], reply.options[67], reply.file) == (b"10.77.0.9", b"phone.cfg", b"")
+    assert lab.resolver.asked == []
+
+
+def test_a_system_that_requests_a_boot_file_does_not_hide_what_its_firmware_said(lab):
+    lab.boots(firmware.OVMF)
+    lab.boots(PLAIN)
+
+    client = lab.protocol._clients.of((FIRST, 1024))
+    assert (client.architecture, client.uuid) == ("x86_64-uefi", firmware.UUID)
+
+
+# Clients that take an offer for a lease
+
+PI_3 = firmware.Client(
+    "Raspberry Pi 3",
+    {53: DISCOVER, 55: bytes((43, 60, 67, *range(128, 136))), 60: b"PXEClient:Arch:00000:UNDI:002001", 93: b"\0\0"},
+    chaddr=bytes.fromhex("b827eb8696f5"),
+)
+
+
+def test_what_is_offered_to_a_client_that_takes_offers_is_leased(lab):
+    lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
+    [offer] = lab.broadcast(PI_3.message())
+
+    assert (offer.message_type, offer.yiaddr, offer.file) == (MessageType.OFFER, FIRST, b"bootcode.bin")
+    [[lease]] = lab.store.commits
+    assert (lease.address, lease.state, lease.kind) == (FIRST, LeaseState.ACTIVE, "firmware")
+    assert lease.expires - lease.granted == 600
+    assert [event.leases for event in lab.said(AddressesGranted)] == [(lease,)]
+
+    lab.network.advance(300)
+    assert lab.boots(firmware.DHCLIENT)[0].yiaddr == "10.77.0.101"
+    lab.network.advance(310)
+    other = evolve(firmware.DHCLIENT, chaddr=b"\2\0\0\0\0\7")
+    assert lab.broadcast(other.message())[0].yiaddr == FIRST
+
+
+def test_no_such_offer_leaves_before_its_lease_is_durable(lab):
+    lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
+    durable = Deferred()
+    lab.store.answer = lambda: durable
+    assert lab.broadcast(PI_3.message()) == []
+
+    durable.callback(None)
+    [offer] = lab.heard()
+    assert offer.message_type is MessageType.OFFER
+
+
+def test_such_an_offer_is_leased_without_a_resolver_too(lab):
+    lab.protocol._chain.resolvers = ()
+    [offer] = lab.broadcast(PI_3.message())
+
+    assert offer.yiaddr == FIRST
+    assert [lease.address for commit in lab.store.commits for lease in commit] == [FIRST]
+
+
+def test_a_client_that_takes_offers_and_repeats_itself_keeps_its_address(lab):
+    lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
+    for _ in range(3):
+        assert [offer.yiaddr for offer in lab.broadcast(PI_3.message())] == [FIRST]
+        lab.network.advance(5)
+    assert len(lab.said(AddressesGranted)) == 1
+    assert lab.boots(evolve(firmware.DHCLIENT, chaddr=PI_3.chaddr))[1].yiaddr == FIRST
+
+
+def test_what_is_offered_to_others_is_not_leased(lab):
+    lab.broadcast(firmware.BIOS_ROM.message(), firmware.DHCLIENT.message())
+
+    assert lab.store.commits == []
+
+
 # No reply before the lease is there
 
 
@@ -411,6 +537,19 @@ def test_an_address_in_use_is_never_offered_and_the_next_is_probed(lab, probe):
     assert (event.address, event.mac, event.declined) == (FIRST, "02:00:00:00:00:66", False)
     [[resting]] = lab.store.commits
     assert (resting.address, resting.state) == (FIRST, LeaseState.DECLINED)
+
+
+@on_our_port
+def test_an_offer_that_counts_as_a_lease_is_probed_before(lab, probe):
+    lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
+    assert lab.broadcast(PI_3.message()) == []
+    assert lab.store.commits == []
+    probe.answer(FIRST, "02:00:00:00:00:66")
+    assert lab.heard() == []
+    probe.answer("10.77.0.101")
+
+    assert [offer.yiaddr for offer in lab.heard()] == ["10.77.0.101"]
+    assert [lease.address for commit in lab.store.commits for lease in commit] == [FIRST, "10.77.0.101"]
 
 
 @on_our_port

@@ -62,7 +62,13 @@ def test_stock(client, persona):
         ({"vendor_class": "HTTPClient", "architecture": "x86_64-uefi-http", "dhcp_version": 6}, "uefi-http"),
         ({"requested": b"\1\3\x96"}, "network-gear"),
         ({"vendor_class": "Cisco Systems, Inc. IP Phone", "requested": bytes((66, 150))}, "network-gear"),
-        ({"requested": b"\1\3\x42\x43"}, None),
+        ({"requested": b"\1\3\x42"}, "plain"),
+        ({"requested": b"\1\3\x43"}, "plain"),
+        ({"requested": b"\1\3\x42\x43", "vendor_class": "thin client"}, "plain"),
+        ({"bootp": True}, "plain"),
+        ({"bootp": True, "vendor_class": "PXEClient"}, "pxe-bios"),
+        ({"requested": b"\1\3\6", "vendor_class": "MSFT 5.0"}, None),
+        ({"requested": b"\x42\x43", "dhcp_version": 6}, None),
         ({"vendor_class": "PXEClient", "architecture": "x86-bios", "requested": b"\x96"}, "pxe-bios"),
     ],
 )
@@ -148,9 +154,31 @@ def test_all_requested_options_have_to_be_there():
 
 
 def test_who_sends_nothing_of_booting_may_have_a_persona_all_the_same():
-    assert stock().may_be_plain(b"\1\3\x96")
+    for requested in (b"\1\3\x96", b"\1\x42", b"\1\x43"):
+        assert stock().may_be_plain(requested)
+    assert stock().may_be_plain(b"", bootp=True)
     assert not stock().may_be_plain(b"\1\3\6")
-    assert not read({"persona": [BIOS]}).may_be_plain(b"\x96")
+    assert not read({"persona": [BIOS]}).may_be_plain(b"\x42\x43\x96")
+
+
+def test_a_request_for_a_boot_file_goes_with_other_conditions():
+    board = {"name": "board", "boot-file-requested": True, "requested": [12], "oui": ["02:00:00"], "offer": "file"}
+    others = {"name": "others", "boot-file-requested": False, "requested": [12], "offer": "file"}
+    personas = read({"persona": [board, others]})
+
+    assert personas.match(requested=b"\x0c\x43", mac="02:00:00:00:00:01").name == "board"
+    assert personas.match(requested=b"\x43", mac="02:00:00:00:00:01") is None
+    assert personas.match(requested=b"\x0c\x43", mac="04:00:00:00:00:01") is None
+    assert personas.match(requested=b"\x0c").name == "others"
+    assert [personas.may_be_plain(codes) for codes in (b"\x0c", b"\x43", b"\x0c\x42")] == [True, False, True]
+    assert (personas.named("board").may_be_system, personas.named("others").may_be_system) == (True, False)
+
+
+def test_of_ours_only_the_boot_rom_of_pi_3_takes_an_offer_for_a_lease():
+    rules = [rule for rule in stock().rules if rule.offer is not None]
+
+    assert [rule.name for rule in rules if rule.persona.takes_offer] == ["raspberry-pi-3"]
+    assert [rule.name for rule in rules if rule.persona.may_be_system] == ["plain"]
 
 
 def test_names_of_ipxe_programs_and_their_exceptions():

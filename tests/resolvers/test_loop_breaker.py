@@ -342,3 +342,13 @@ def test_ipxe_for_uefi_fails_so_that_its_firmware_goes_on(site):
     for _ in range(6):
         script = machine.boots(SNPONLY)
     assert b"exit 1" in script
+
+
+def test_a_system_that_requests_a_boot_file_makes_no_loop_of_its_boots():
+    """A diskless machine whose system asks for its address once more, seconds after its firmware has booted it."""
+    breaker = LoopBreaker(reactor=Clock())
+    system = BootRequest(MAC_TEXT, "discover", "plain", "unknown", may_be_system=True)
+    for xid in range(20):
+        assert breaker.resolve(evolve(system, xid=xid)) is None
+        breaker.observe(OfferMade(0.0, evolve(system, xid=xid), "OFFER", BootFile("http://elsewhere/x"), ("", 68)))
+    assert breaker._machines == {}

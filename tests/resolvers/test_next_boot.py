@@ -215,6 +215,30 @@ def test_behind_a_router_nobody_installs_for_ever(kept, failures):
     site.stop()
 
 
+def test_a_system_that_requests_a_boot_file_uses_nothing_up(kept):
+    """It is told the file when it wants an address, and loads nothing."""
+    kept.order(OTHER, "pxelinux.0")
+    kept.order(MAC_TEXT, "pxelinux.0")
+    made = resolver(kept)
+    made.resolve(evolve(BIOS, mac=OTHER, persona="plain", architecture="unknown", may_be_system=True))
+    made.resolve(BIOS)
+    behind_a_router = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.254", 1))
+    made.observe(TransferEnded(0, TransferReport(behind_a_router, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
+
+    assert list(kept.read()) == [OTHER]
+
+
+def test_a_board_that_only_requests_a_boot_file_uses_its_order_up(kept):
+    kept.order(MAC_TEXT, "pxelinux.0")
+    made = resolver(kept)
+    board = evolve(BIOS, persona="plain", architecture="unknown", may_be_system=True)
+    assert made.resolve(board).name == "pxelinux.0"
+    request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1), lookup=lambda peer: Client(mac=MAC_TEXT))
+    made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
+
+    assert made.resolve(board) is None
+
+
 def test_uefi_gets_ipxe_and_then_the_script(site):
     machine = Machine(site)
     site.kept.order(MAC_TEXT, "install.ipxe")
