@@ -1,0 +1,31 @@
+"""Each news fragment has a name that towncrier knows, so that none is left out of the changelog without a word."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FRAGMENTS = sorted(path for path in (ROOT / "newsfragments").iterdir() if path.name != "README.md")
+TYPES = [
+    kind["directory"] for kind in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["towncrier"]["type"]
+]
+NAME = re.compile(rf"(\d+|\+[\w-]+)\.({'|'.join(TYPES)})(\.[\w-]+)?\.md")
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def test_each_fragment_is_named_as_the_readme_says():
+    assert [path.name for path in FRAGMENTS if NAME.fullmatch(path.name) is None] == []
+
+
+def test_each_fragment_is_in_the_changelog():
+    command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "1", "--dir", ROOT]
+    changelog = words(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    missing = [
+        path.name for path in FRAGMENTS if ".misc." not in path.name and words(path.read_text()) not in changelog
+    ]
+    assert missing == []
