@@ -63,6 +63,17 @@ class BackendProblem(Event):
 
 
 @frozen
+class InterfaceProblem(Event):
+    """An interface that the settings name does not exist, or requests that arrive on one they don't name are dropped.
+
+    The second at the first such request on each interface; the processes that serve files report it each for itself.
+    """
+
+    interface: str
+    problem: str
+
+
+@frozen
 class CertificateLoaded(Event):
     """HTTPS is served with the certificate at *path* from now on: at the start, and when it has been renewed."""
 

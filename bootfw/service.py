@@ -31,6 +31,7 @@ from bootfw.net.leases.duid import own_duid
 from bootfw.net.leases.leasing import Leasing
 from bootfw.net.processes.worker import Worker
 from bootfw.net.processes.workers import Workers
+from bootfw.net.reachable import check_address, report_dropped, report_missing
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.rtnetlink import Rtnetlink
 from bootfw.net.tftp import TFTPProtocol
@@ -113,7 +114,8 @@ class BootService(MultiService):
         self._made = MadeFiles(tell=self._telling("made"))
         layers = [("what resolvers have made", self._made), *self._backends]
         self._layers = LayeredBackend(layers, self._loaders, self._publisher.publish)
-        self._interfaces = Interfaces(self._settings.interfaces)
+        names = self._settings.interfaces
+        self._interfaces = Interfaces(names, partial(report_dropped, reactor, names, self._publisher.publish))
         self._mtu = InterfaceMTU(reactor)
         self._personas = stock().with_own(self._settings.persona)
         self._neighbours = Rtnetlink()
@@ -220,6 +222,8 @@ class BootService(MultiService):
                 self._bind_one(service, address, protocol)
             if self._control is not None and self._settings.answers_dhcp:
                 self._attendants.listen(self._control, self._leasing.operations if self._leasing else None)
+            if not isinstance(self._crew, Worker):
+                report_missing(self._reactor, self._settings.interfaces, self._publisher.publish)
             for name, backend in self._backends:
                 problem = backend.problem() if hasattr(backend, "problem") else ""
                 if problem:
@@ -257,10 +261,12 @@ class BootService(MultiService):
     def _listen(self, service: str, address: ListenAddress, protocol: Any) -> Any:
         crew, sock = self._crew, None
         if crew is not None:
-            shared = crew.open(service, address)
+            sock = crew.socket(service, address)
+        if sock is None:
+            check_address(self._reactor, address)
+            shared = crew.open(service, address) if crew is not None else None
             if shared is not None:
                 return shared
-            sock = crew.socket(service, address)
         if service == "http":
             return listen_http(self._reactor, protocol, *address, sock)
         if service == "https":

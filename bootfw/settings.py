@@ -239,7 +239,8 @@ class Settings:
     """Everything but the plugins."""
 
     interfaces: tuple[str, ...] = field(default=(), converter=interface_names, metadata={"toml": list[str]})
-    """Names of the interfaces whose clients are served. Empty: all of them."""
+    """Names of the interfaces whose clients are served. Empty: all of them. One that does not exist yet is served as
+    soon as it does; the log names it at the start."""
     state_dir: str = ""
     """Where bootfw keeps what must outlive it. Empty: `/var/lib/bootfw` for root, and `bootfw` in the user's state
     directory (`$XDG_STATE_HOME`, `~/.local/state`) for anybody else."""

@@ -20,6 +20,7 @@ from bootfw import __version__, defaults
 from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_config, settle
 from bootfw.errors import ConfigError, StateError
 from bootfw.net.files.openfiles import allow_many_files
+from bootfw.net.interfaces import missing_interfaces
 from bootfw.net.web.https import tls
 from bootfw.observe.log import LogObserver
 from bootfw.observe.told import at
@@ -33,6 +34,8 @@ WRONG = 1
 
 MISUSED = 2
 """Exit code: there is no such option."""
+
+_INTERFACES = ("bootfw", "interfaces")
 
 _PID_FILE = "twistd.pid"
 """Twisted's default, in the working directory."""
@@ -101,9 +104,10 @@ class Options(usage.Options):
             raise SystemExit(0)
         if self["check"]:
             configuration, parts = _assembled(self)
-            sys.stdout.write(
-                f"{configuration.source or 'the default configuration'}: OK\n{_aligned(_contents(parts))}\n"
-            )
+            name = configuration.source or "the default configuration"
+            sys.stdout.write(f"{name}: OK\n{_aligned(_contents(parts))}\n")
+            for problem in missing_interfaces(configuration.settings.interfaces).values():
+                sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, _INTERFACES))}\n")
             raise SystemExit(0)
         self._settle_pid_file()
 

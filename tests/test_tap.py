@@ -326,3 +326,15 @@ def test_as_many_files_may_be_open_as_the_system_allows() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_check_warns_of_an_interface_that_does_not_exist(
+    capsys: pytest.CaptureFixture[str], config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text('[bootfw]\ninterfaces = ["lo", "eth9"]\n' + config.read_text())
+    code, out, err = ends(capsys, "--check", "-c", str(config))
+    assert (code, err) == (0, "")
+    (line,) = [line for line in out.splitlines() if "WARNING" in line]
+    assert line.startswith(f"WARNING: {config}: bootfw.interfaces: no interface eth9; there are: lo")
+    monkeypatch.setenv("BOOTFW_INTERFACES", "eth8")
+    assert "WARNING: BOOTFW_INTERFACES: no interface eth8; " in ends(capsys, "--check", "-c", str(config))[1]

@@ -1,10 +1,11 @@
-"""Which interfaces are served, and what they are called."""
+"""Which interfaces are served and what they are called, and which addresses this host has."""
 
 import array
+import errno
 import fcntl
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from attrs import frozen
 
@@ -70,24 +71,92 @@ def _rows() -> list[list[str]]:
         return []
 
 
+_DEVICES = "/proc/thread-self/net/dev"
+
+
+def _present() -> dict[int, str]:
+    """The interfaces that exist now: index -> name."""
+    try:
+        return dict(socket.if_nameindex())
+    except OSError:  # glibc asks by rtnetlink, which a sandbox may forbid
+        with open(_DEVICES) as lines:
+            names = [line.partition(":")[0].strip() for line in lines if ":" in line]
+        return {socket.if_nametoindex(name): name for name in names}
+
+
+_LISTED = 12
+"""Names or addresses in a message; a host of containers has hundreds."""
+
+
+def missing_interfaces(names: Iterable[str]) -> dict[str, str]:
+    """Those of *names* that no interface has now -> what is wrong, with the names that exist."""
+    present = _present().values()
+    return {name: f"no interface {name}; there are: {_some(present)}" for name in names if name not in present}
+
+
+def unusable_address(address: str) -> str:
+    """Why a socket can't be bound to *address*, such as that no interface has it; "" when it can.
+
+    Linux decides, not a list of addresses: all of 127.0.0.0/8 is ours, and so is what a local route says.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        where = socket.getaddrinfo(address, 0, family, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST)[0][4]
+    except OSError:
+        return f"no interface {address.partition('%')[2]}; there are: {_some(_present().values())}"
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind(where)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL or (family == socket.AF_INET6 and _is_assigned(str(where[0]))):
+            return ""  # another reason is found where the port is opened, and an IPv6 address may still be tentative
+        own = own_addresses6() if family == socket.AF_INET6 else own_addresses()
+        return f"this host has no such address; it has: {_some(sorted(own)) or 'none of this family'}"
+    return ""
+
+
+def _is_assigned(address: str) -> bool:
+    packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0]).hex()
+    return any(row[0] == packed for row in _rows())
+
+
+def _some(words: Iterable[str]) -> str:
+    listed = list(words)
+    more = len(listed) - _LISTED
+    return ", ".join(listed[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+_REPORTED = 256
+"""Interfaces whose first dropped request is reported: those of containers come and go."""
+
+
 class Interfaces:
     """Knows interfaces by the index that arrives with a datagram.
 
     :param names: those that are served; empty: all.
+    :param dropped: called with the name of another one at the first request that arrives there.
     """
 
-    def __init__(self, names: Sequence[str] = ()) -> None:
+    def __init__(self, names: Sequence[str] = (), dropped: Callable[[str], None] | None = None) -> None:
         self._names = frozenset(names)
+        self._dropped = dropped
+        self._reported: set[str] = set()
 
     def serves(self, via: Via | None) -> bool:
         """Whether a datagram that came this way is to be answered. One that came an unknown way is."""
         if not self._names or via is None or not via.interface:
             return True
-        return self.name(via.interface) in self._names
+        name = self.name(via.interface)
+        if name in self._names:
+            return True
+        if self._dropped is not None and name and name not in self._reported and len(self._reported) < _REPORTED:
+            self._reported.add(name)
+            self._dropped(name)
+        return False
 
     def served(self) -> Iterator[int]:
         """The indexes of those that are there now."""
-        return (index for index, name in socket.if_nameindex() if not self._names or name in self._names)
+        return (index for index, name in _present().items() if not self._names or name in self._names)
 
     def name(self, index: int) -> str:
         """The name the interface has now; "" when it has gone. Asked anew each time: names change, numbers return."""

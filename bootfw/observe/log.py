@@ -22,6 +22,7 @@ from bootfw.events import (
     EventsDropped,
     FileWithheld,
     HandshakeFailed,
+    InterfaceProblem,
     LeasesNotKept,
     ListenerBound,
     ListenerClosed,
@@ -60,6 +61,7 @@ class LogObserver:
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _ignored: "OrderedDict[tuple[str, str], None]" = field(factory=OrderedDict, init=False)
     _certificates: dict[str, tuple[tuple[str, ...], float]] = field(factory=dict, init=False)
+    _interfaces: set[tuple[str, str]] = field(factory=set, init=False)
 
     def observe(self, event: Event) -> None:
         """Write the line for *event*; kinds without a line are passed over."""
@@ -93,6 +95,12 @@ class LogObserver:
 
     def _problem(self, event: BackendProblem) -> None:
         self.log.warn("backend {backend}: {problem}", backend=event.backend, problem=event.problem)
+
+    def _interface(self, event: InterfaceProblem) -> None:
+        if (event.interface, event.problem) in self._interfaces:
+            return  # each worker says so
+        self._interfaces.add((event.interface, event.problem))
+        self.log.warn("interface {interface}: {problem}", interface=event.interface, problem=event.problem)
 
     def _certificate(self, event: CertificateLoaded) -> None:
         found = event.names, event.ends
@@ -277,6 +285,7 @@ _LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
     ListenerFailed: LogObserver._failed,
     ListenerClosed: LogObserver._closed,
     BackendProblem: LogObserver._problem,
+    InterfaceProblem: LogObserver._interface,
     CertificateLoaded: LogObserver._certificate,
     CertificateProblem: LogObserver._certificate_problem,
     HandshakeFailed: LogObserver._handshake,

@@ -210,8 +210,8 @@ def test_no_pool_of_ipv6_where_we_have_no_address(private_reactor, store, addres
         Leasing(private_reactor, store, DHCPSettings(), [].append, told)
     assert caught.value.path == ("dhcp6", "subnet", 1, "network")
     assert caught.value.message == (
-        "this machine has no address in 2001:db8::/32, but ::1, fd77::1; if its clients are behind relays, name these "
-        '("relays") or set foreign-networks in [dhcp6]'
+        "this machine has no address in 2001:db8::/32, but ::1, fd77::1; is an interface not up yet? Start bootfw "
+        'after it; if its clients are behind relays, name these ("relays") or set foreign-networks in [dhcp6]'
     )
 
 

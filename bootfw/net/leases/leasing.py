@@ -139,6 +139,7 @@ def _check_networks(section: str, subnets: Sequence[Subnet | Subnet6], own: froz
         if not here and not any(subnets[index].relays for index in listed):
             raise ConfigError(
                 f"this machine has no address in {subnets[listed[0]].network}, but {', '.join(sorted(own)) or 'none'}; "
+                "is an interface not up yet? Start bootfw after it; "
                 f'if its clients are behind relays, name these ("relays") or set foreign-networks in [{section}]',
                 (section, "subnet", listed[0], "network"),
             )

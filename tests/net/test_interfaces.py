@@ -1,0 +1,76 @@
+"""Which interfaces are served, and which names and addresses this host lacks."""
+
+import socket
+
+import pytest
+
+from bootfw.net.interfaces import Interfaces, missing_interfaces, unusable_address
+from bootfw.values import Via
+
+LO = socket.if_nametoindex("lo")
+
+
+def via(interface):
+    return Via("127.0.0.1", interface, "127.0.0.1")
+
+
+def test_all_are_served_unless_some_are_named():
+    assert Interfaces().serves(via(LO))
+    assert Interfaces(["lo"]).serves(via(LO))
+    assert not Interfaces(["eth9"]).serves(via(LO))
+
+
+@pytest.mark.parametrize("unknown", [None, via(0)])
+def test_what_came_an_unknown_way_is_served(unknown):
+    assert Interfaces(["eth9"]).serves(unknown)
+
+
+def test_the_first_dropped_request_of_each_interface_is_reported():
+    dropped = []
+    interfaces = Interfaces(["eth9"], dropped.append)
+    for _ in range(3):
+        interfaces.serves(via(LO))
+    interfaces.serves(via(0xFFFFFF))  # one that has gone meanwhile
+    assert dropped == ["lo"]
+
+
+def test_what_is_served_is_not_reported():
+    dropped = []
+    Interfaces(["lo"], dropped.append).serves(via(LO))
+    Interfaces([], dropped.append).serves(via(LO))
+    assert dropped == []
+
+
+def test_a_missing_interface_is_named_with_those_that_exist():
+    missing = missing_interfaces(["lo", "eth9"])
+    assert list(missing) == ["eth9"]
+    assert missing["eth9"].startswith("no interface eth9; there are: lo")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::1", "::"])
+def test_an_address_that_can_be_bound(address):
+    assert unusable_address(address) == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("203.0.113.77", "this host has no such address; it has: 127.0.0.1"),
+        ("2001:db8::77", "this host has no such address; it has: ::1"),
+        ("fe80::1%eth9", "no interface eth9; there are: lo"),
+    ],
+)
+def test_an_address_that_can_not(address, reason):
+    assert unusable_address(address).startswith(reason)
+
+
+def test_interfaces_are_found_where_rtnetlink_is_forbidden(monkeypatch):
+    """glibc's if_nameindex(3) asks by it."""
+    expected = sorted(Interfaces().served())
+
+    def forbidden():
+        raise OSError(97, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "if_nameindex", forbidden)
+    assert sorted(Interfaces().served()) == expected
+    assert sorted(Interfaces(["lo", "eth9"]).served()) == [LO]
