@@ -26,6 +26,7 @@ from bootfw.net.web.download import PATIENCE, Download, Surroundings
 from bootfw.net.web.headers import refuse
 from bootfw.tftp.path import relative
 from bootfw.values import Address, Client, TransferRequest
+from bootfw.wire.http import encode_target
 
 GRACE = 1.0
 """Seconds that a connection has to send what is left when it is closed."""
@@ -87,6 +88,9 @@ class Connection(HTTPChannel):
 
     deadline: float | None = None
 
+    delimiter = b"\n"  # RFC 9112 section 2.2: a recipient may take a single LF for the end of a line
+    _next_is_request_line = True
+
     def connectionMade(self) -> None:
         """See IProtocol."""
         super().connectionMade()  # type: ignore[no-untyped-call]
@@ -98,9 +102,25 @@ class Connection(HTTPChannel):
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
         self.factory.left(self, reason.value)
 
+    def lineReceived(self, line: bytes) -> None:
+        """See LineReceiver."""
+        line = line.removesuffix(b"\r")
+        if self._next_is_request_line and line:
+            self._next_is_request_line = False
+            line = encode_target(line)
+        super().lineReceived(line)  # type: ignore[no-untyped-call]
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Answer, and close the connection; LineReceiver would only do the latter."""
+        status = b"414 URI Too Long" if self._next_is_request_line else b"400 Bad Request"
+        transport: Any = self.transport
+        transport.write(b"HTTP/1.1 %s\r\nConnection: close\r\n\r\n" % status)
+        self.loseConnection()  # type: ignore[no-untyped-call]
+
     def allContentReceived(self) -> None:
         """A request is complete."""
         self.deadline = None
+        self._next_is_request_line = True
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def requestDone(self, request: Any) -> None:
@@ -135,8 +155,11 @@ class FileRequest(Request):
         """Drop it."""
 
     def process(self) -> None:
-        """Take off what a client that believes in proxies puts before the path (RFC 9112 section 3.2.2)."""
+        """Reduce the target to a path: clients may send an absolute URL (RFC 9112 section 3.2.2), or leave out the
+        slash at its beginning."""
         self.path = _ABSOLUTE.sub(b"", self.path)
+        if self.path[:1] not in (b"/", b"*", b""):
+            self.path = b"/" + self.path
         super().process()  # type: ignore[no-untyped-call]
 
 

@@ -1,4 +1,4 @@
-"""What an HTTP request asks of a file: preconditions and ranges (RFC 9110 sections 13 and 14)."""
+"""What an HTTP request wants of a file: its target, preconditions and ranges (RFC 9110 sections 13 and 14)."""
 
 import calendar
 import re
@@ -13,6 +13,29 @@ Header = Callable[[str], str | None]
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 # More digits than these are no file's, and Python refuses to read thousands of them.
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,30})-([0-9]{0,30})[ \t]*", re.IGNORECASE)
+
+
+_ENCODED = re.compile(rb"[ \x80-\xff]")
+
+
+def encode_target(line: bytes) -> bytes:
+    """A request line with the spaces and non-ASCII bytes of its target percent-encoded.
+
+    Boot programs write a file name into it as they have it: GRUB's and U-Boot's HTTP clients encode nothing. The target
+    is what stands between the first space and the last one.
+    """
+    method, first, rest = line.partition(b" ")
+    target, last, version = rest.rpartition(b" ")
+    if not first or not last:
+        return line
+    encoded = _ENCODED.sub(lambda found: b"%%%02X" % found[0][0], target.strip(b" "))
+    return b" ".join((method, encoded, version))
+
+
+def names_directory(filename: str) -> bool:
+    """Whether *filename*, decoded, can only name a directory: ``/a/``, ``/a/.``, ``/a/..``; the root does not count."""
+    parts = filename.replace("\\", "/").split("/")
+    return parts[-1] in ("", ".", "..") and any(part not in ("", ".") for part in parts)
 
 
 @frozen

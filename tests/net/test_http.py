@@ -1,6 +1,7 @@
 """Files by HTTP: what is asked and what is answered. Time is a Clock's."""
 
 import errno
+import struct
 
 import pytest
 from hypothesis import given
@@ -71,6 +72,100 @@ def test_the_type_is_one_that_firmware_knows(target, kind):
     response = Web(Reader(b"x", size=1)).get(target=target)
     assert response.headers["Content-Type"] == kind
     assert "Content-Encoding" not in response.headers
+
+
+def portable_executable(subsystem=10, start=64):
+    """The headers of one. 10: a UEFI application, 3: a program for Windows."""
+    head = b"MZ".ljust(60, b"\0") + struct.pack("<I", start)
+    head = head.ljust(start, b"\0") + b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, 1, 0, 0, 0, 240, 0x22E)
+    return head + struct.pack("<H66xH", 0x20B, subsystem) + bytes(4096)
+
+
+def boot_sector(partition_type=0, more=b"", at=0):
+    """The first sector of a disk with one partition, *more* bytes in it, and 64 KiB behind."""
+    sector = bytearray(512)
+    sector[450] = partition_type
+    sector[at : at + len(more)] = more
+    sector[510:512] = b"\x55\xaa"
+    return bytes(sector) + bytes(65536)
+
+
+CD = bytes(0x8001) + b"CD001\1" + bytes(2048)
+HYBRID = boot_sector(0xEF)[:0x8001] + b"CD001\1" + bytes(2048)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("known", [True, False], ids=["sized", "unsized"])
+@pytest.mark.parametrize("answer", [bytes, succeed], ids=["at once", "later"])
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (portable_executable(), "application/efi"),
+        (portable_executable(start=0x180), "application/efi"),
+        (portable_executable()[:157], "application/octet-stream"),
+        (portable_executable(subsystem=3), "application/octet-stream"),
+        (b"MZ", "application/octet-stream"),
+        (b"MZ" + b"\xff" * 100, "application/octet-stream"),
+        (CD, "application/vnd.efi-iso"),
+        (HYBRID, "application/vnd.efi-iso"),
+        (boot_sector(0xEE), "application/vnd.efi-img"),
+        (boot_sector(0xEF), "application/vnd.efi-img"),
+        (boot_sector(0, b"FAT32", 82), "application/vnd.efi-img"),
+        (boot_sector(0, b"FAT16", 54), "application/vnd.efi-img"),
+        (boot_sector(0x83), "application/octet-stream"),
+        (boot_sector(0xEF)[:510] + bytes(512), "application/octet-stream"),
+        (boot_sector(0xEE)[:514] + b"HdrS" + bytes(4096), "application/octet-stream"),
+        (THOUSAND, "application/octet-stream"),
+        (b"", "application/octet-stream"),
+    ],
+)
+def test_the_type_is_found_by_the_content_where_the_name_has_none(data, kind, answer, known, method):
+    reader = Reader(data, answer, len(data) if known else None)
+    response = Web(reader).get(method, target="/grubnetx64.efi.signed")
+    assert (response.status, response.headers["Content-Type"]) == (200, kind)
+    assert response.body == (data if method == "GET" else b"")
+    assert reader.closed == 1
+
+
+def test_only_the_first_bytes_are_read_for_the_type_and_only_once_for_each_state_of_a_file():
+    readers = [Tagged(CD, size=len(CD), etag=etag) for etag in ("one", "one", "two")]
+    web = Web(lambda: readers[len(web.backend.asked) - 1])
+    kinds = [web.get("HEAD", target="/disc").headers["Content-Type"] for _ in readers]
+    assert kinds == ["application/vnd.efi-iso"] * 3
+    assert [reader.reads for reader in readers] == [[(0, 0x8006)], [], [(0, 0x8006)]]
+
+
+def test_the_types_of_so_many_files_are_remembered_and_no_more(monkeypatch):
+    monkeypatch.setattr("bootfw.net.web.download.TYPES", 2)
+    readers = []
+    web = Web(lambda: readers[-1])
+    for name in ("a", "b", "c", "c", "a"):
+        readers.append(Tagged(CD, size=len(CD)))
+        assert web.get("HEAD", target=f"/{name}").headers["Content-Type"] == "application/vnd.efi-iso"
+    assert [len(reader.reads) for reader in readers] == [1, 1, 1, 0, 1]
+
+
+def test_the_name_is_enough_where_it_tells_the_type():
+    reader = Reader(CD, size=len(CD))
+    assert Web(reader).get("HEAD", target="/a.efi").headers["Content-Type"] == "application/efi"
+    assert reader.reads == []
+
+
+def test_the_client_goes_away_while_the_type_is_being_found():
+    cancelled = []
+    reader = Reader(THOUSAND, lambda data: Deferred(cancelled.append), 1000)
+    web = Web(reader)
+    wire = web.ask(target="/kernel")
+    wire.abortConnection()
+    assert gone(web, wire)
+    assert (len(cancelled), reader.closed, web.events) == (1, 1, [])
+
+
+def test_a_file_whose_first_bytes_never_come_is_refused_in_time():
+    web = Web(Reader(THOUSAND, lambda data: Deferred(), 1000))
+    wire = web.ask(target="/kernel")
+    web.clock.advance(60)
+    assert parse(wire.value())[0].status == 503
 
 
 def test_head_says_what_get_would_say_and_reads_nothing():
@@ -244,12 +339,93 @@ def test_a_date_that_no_header_can_tell_is_left_out(modified):
         ("http://10.9.0.1:8069/a/b", "/a/b", "a/b"),
         ("HTTP://[fd00::1]", "/", ""),
         ("/mirror/http://a/b", "/mirror/http://a/b", "mirror/http:/a/b"),
+        # What boot programs write that encode nothing.
+        ("/My Boot Files/vmlinuz 6.1", "/My Boot Files/vmlinuz 6.1", "My Boot Files/vmlinuz 6.1"),
+        ("/\xe9", "/\xe9", "\xe9"),
+        ("/\udce9", "/\udce9", "\udce9"),
+        ("/100%.img", "/100%.img", "100%.img"),
+        ("/a%zz", "/a%zz", "a%zz"),
+        ("/a#b", "/a#b", "a#b"),
+        (" /a  ", "/a", "a"),
+        ("boot/a", "/boot/a", "boot/a"),
+        ("http://10.9.0.1/a b?c d", "/a b", "a b"),
     ],
 )
 def test_names(target, filename, path):
     web = Web(FileMissing())
     assert web.get(target=target).status == 404
     assert (web.backend.asked[0].filename, web.backend.asked[0].path) == (filename, path)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/a/",
+        "/a//",
+        "/a/.",
+        "/a/./",
+        "/a/..",
+        "/a%2f",
+        "/a/%2e",
+        "/a%5c",
+        "/a\\",
+        "/a/?x",
+        "//a/",
+        "http://h/a/",
+        "/..",
+    ],
+)
+def test_a_file_is_no_directory(target, method):
+    web = Web(MemoryReader(b"x"))
+    assert web.get(method, target=target).status == 404
+    assert web.backend.asked == []
+    assert web.kinds == ["TransferRefused"]
+
+
+def test_lines_may_end_with_a_bare_lf():
+    web = Web(lambda: Reader(THOUSAND, size=1000))
+    wire = web.connect()
+    for _ in range(2):
+        wire.clear()
+        wire.protocol.dataReceived(request(Range="bytes=1-2").replace(b"\r\n", b"\n"))
+        response, rest = parse(wire.value())
+        assert (response.status, response.body, rest) == (206, THOUSAND[1:3], b"")
+
+
+def test_a_request_is_read_the_same_however_it_is_cut_into_segments():
+    web = Web(lambda: Reader(THOUSAND, size=1000))
+    wire = web.connect()
+    for byte in request(target="/a b", Range="bytes=1-2") + request(target="/\xe9"):
+        wire.protocol.dataReceived(bytes([byte]))
+    assert [asked.filename for asked in web.backend.asked] == ["/a b", "/\xe9"]
+    first, rest = parse(wire.value())
+    second, rest = parse(rest)
+    assert (first.status, second.status, rest) == (206, 200, b"")
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET /a", b"GET", b"GET  HTTP/1.1", b"GET /a HTTP/2.0", b"GET /a HTTP/1.1 x", b"GET /a\tb HTTP/1.1", b" "]
+)
+def test_a_request_line_that_can_t_be_read(line):
+    web = Web(MemoryReader(b"x"))
+    wire = web.connect()
+    wire.protocol.dataReceived(line + b"\r\nHost: a\r\n\r\n")
+    assert wire.value().startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert wire.disconnecting
+    assert web.backend.asked == []
+
+
+@pytest.mark.parametrize(
+    ("octets", "status"),
+    [(b"GET /" + b"a" * 20000, b"414"), (b"GET /a HTTP/1.1\r\nX: " + b"a" * 20000, b"400")],
+)
+def test_a_line_that_is_too_long(octets, status):
+    web = Web(MemoryReader(b"x"))
+    wire = web.connect()
+    wire.protocol.dataReceived(octets)
+    assert wire.value().startswith(b"HTTP/1.1 " + status)
+    assert gone(web, wire)
 
 
 def test_no_file_has_a_nul_in_its_name():
@@ -319,7 +495,7 @@ def test_a_bug_of_a_backend_is_told_to_the_log_only(answer):
     response = web.get()
     assert (response.status, response.body) == (500, b"Internal error\n")
     assert (web.kinds[0], web.kinds[-1]) == ("PluginFailed", "TransferRefused")
-    assert web.events[0].doing == "open '/file'"
+    assert web.events[0].doing == "open '/file.img'"
     assert "Error" in web.events[0].traceback
     assert getattr(answer, "closed", 1) == 1
 
@@ -349,7 +525,7 @@ def test_nonsense_is_answered_once_and_the_connection_closed(octets):
     wire = web.connect()
     wire.protocol.dataReceived(octets)
     web.clock.advance(61)
-    assert wire.value() in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"")
+    assert wire.value()[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 414")
     assert wire.gone
     assert web.events == []
 

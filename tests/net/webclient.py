@@ -138,7 +138,7 @@ class Web:
         protocol.makeConnection(wire)
         return wire
 
-    def ask(self, method="GET", target="/file", version="1.1", body=b"", **headers):
+    def ask(self, method="GET", target="/file.img", version="1.1", body=b"", **headers):
         """One request on a connection of its own, as its Wire."""
         wire = self.connect()
         wire.protocol.dataReceived(request(method, target, version, body, **headers))
@@ -164,7 +164,7 @@ class Web:
         return ended
 
 
-def request(method="GET", target="/file", version="1.1", body=b"", **headers):
+def request(method="GET", target="/file.img", version="1.1", body=b"", **headers):
     """The octets of one; headers as ``If_Match`` for ``If-Match``."""
     lines = [f"{method} {target} HTTP/{version}", "Host: 10.9.0.1:8069"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]

@@ -14,10 +14,10 @@ from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded, Tra
 from bootfw.interfaces import IBackend, IReader
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import content, later, traceback_of, transfer_error
-from bootfw.net.web import headers
+from bootfw.net.web import headers, mediatype
 from bootfw.net.web.sendfile import FileSender, file_sender
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
-from bootfw.wire.http import failed_precondition, requested_range
+from bootfw.wire.http import Validators, failed_precondition, names_directory, requested_range
 
 CHUNK = 65536
 """Octets that are read at once, and the measure of what a download holds in memory. More than the transport takes
@@ -25,6 +25,9 @@ without a pause (its bufferSize), once there is a head before them."""
 
 PATIENCE = 60.0
 """Seconds that a download may stand still, for the backend or for the client: as long as by TFTP."""
+
+TYPES = 1024
+"""Files whose type was found by their content, and is remembered."""
 
 _STATUSES = {1: 404, 2: 403}
 """TFTP error code -> HTTP status; others are 500."""
@@ -40,9 +43,22 @@ class Surroundings:
     alarm: "Alarm[Download]" = field(init=False)
     downloads: "set[Download]" = field(factory=set, init=False)
     """Those that are under way."""
+    _types: dict[tuple[str, str], bytes] = field(factory=dict, init=False)
+    """Path and entity tag -> media type, found by the content. The oldest comes first."""
 
     def __attrs_post_init__(self) -> None:
         self.alarm = Alarm(self.reactor, Download.ring)
+
+    def type_of(self, path: str, validators: Validators) -> bytes | None:
+        """The media type of a file; None: it has to be looked into."""
+        return mediatype.by_name(path) or self._types.get((path, validators.etag))
+
+    def remember_type(self, path: str, validators: Validators, kind: bytes) -> None:
+        """The content of this state of a file has that type."""
+        if validators.etag:
+            self._types[path, validators.etag] = kind
+            if len(self._types) > TYPES:
+                del self._types[next(iter(self._types))]
 
 
 @implementer(IPushProducer)
@@ -84,7 +100,7 @@ class Download:
         self._progress()
         self._http.notifyFinish().addErrback(lambda _: self._lost())
         try:
-            if "\0" in self.request.filename:
+            if "\0" in self.request.filename or names_directory(self.request.filename):
                 raise FileMissing()
             answer = self._around.backend.open(self.request.path, self.request)
             waiting = later(answer)
@@ -137,9 +153,41 @@ class Download:
         except Exception as error:
             self._not_opened(error)
             return
+        kind = self._around.type_of(self.request.path, validators)
+        if kind is not None:
+            self._respond(kind, validators, size)
+        elif size == 0:
+            self._respond(mediatype.UNKNOWN, validators, size)
+        else:
+            self._look_inside(reader, validators, size)
+
+    def _look_inside(self, reader: Any, validators: Validators, size: int | None) -> None:
+        """Find the media type by the first bytes. What can't be read here fails again, and is reported, when it is
+        sent."""
+
+        def read(head: Any) -> None:
+            if isinstance(head, bytes) and head:
+                kind = mediatype.by_content(head)
+                self._around.remember_type(self.request.path, validators, kind)
+            else:
+                kind = mediatype.UNKNOWN
+            self._respond(kind, validators, size)
+
+        try:
+            head = reader.read(0, mediatype.HEAD)
+            waiting = later(head)
+        except Exception:
+            read(b"")
+            return
+        if waiting is None:
+            read(head)
+        else:
+            self._wait_for(waiting, read, lambda _: read(b""), lambda _: None)
+
+    def _respond(self, kind: bytes, validators: Validators, size: int | None) -> None:
         http = self._http
         header = headers.look_up(http)
-        headers.describe(http, self.request.path, validators, size)
+        headers.describe(http, kind, validators, size)
         status = failed_precondition(header, validators)
         # RFC 9110 section 14.2: a range is for GET only.
         octets = requested_range(header, validators, size) if size is not None and http.method == b"GET" else None

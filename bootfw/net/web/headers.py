@@ -1,17 +1,8 @@
-"""What the head of an HTTP response says of a file."""
+"""The headers of an HTTP response for a file."""
 
-from pathlib import PurePosixPath
 from typing import Any
 
 from bootfw.wire.http import Header, Validators, http_date
-
-_TYPES = {
-    # edk2 (HttpBootSupport.c) decides by these what to do with a file, and only then by the end of its name.
-    ".efi": b"application/efi",
-    ".iso": b"application/vnd.efi-iso",
-    ".img": b"application/vnd.efi-img",
-    **dict.fromkeys((".ipxe", ".cfg", ".ks", ".preseed", ".txt", ".yaml"), b"text/plain; charset=utf-8"),
-}
 
 _YEAR_10000 = 253402300800
 """Seconds since the epoch. Headers have no room for later dates."""
@@ -37,9 +28,9 @@ def validators_of(reader: Any, size: int | None) -> Validators:
     return Validators(f'"{etag}"' if etag else "", None if modified is None else int(modified))
 
 
-def describe(http: Any, path: str, validators: Validators, size: int | None) -> None:
-    """Say what kind of file it is, and how another request can go on with it."""
-    http.setHeader(b"Content-Type", _TYPES.get(PurePosixPath(path).suffix.lower(), b"application/octet-stream"))
+def describe(http: Any, kind: bytes, validators: Validators, size: int | None) -> None:
+    """Set the media type, and what another request needs to resume the file."""
+    http.setHeader(b"Content-Type", kind)
     if size is not None:
         http.setHeader(b"Accept-Ranges", b"bytes")
     if validators.etag:

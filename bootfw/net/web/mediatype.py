@@ -1,0 +1,65 @@
+"""The media type of a file: by the end of its name, and where that says nothing, by its first bytes.
+
+UEFI firmware starts a file by its type, and only then by the end of its name; without either it gives up
+(edk2, NetworkPkg/HttpBootDxe/HttpBootSupport.c, HttpBootCheckImageType).
+"""
+
+from pathlib import PurePosixPath
+from struct import unpack_from
+
+UNKNOWN = b"application/octet-stream"
+
+EFI = b"application/efi"
+ISO = b"application/vnd.efi-iso"
+IMG = b"application/vnd.efi-img"
+
+HEAD = 0x8006
+"""The bytes that by_content() looks at: the volume descriptor of an ISO 9660 image is the last of them."""
+
+_BY_NAME = {
+    ".efi": EFI,
+    ".iso": ISO,
+    ".img": IMG,
+    **dict.fromkeys((".ipxe", ".cfg", ".ks", ".preseed", ".txt", ".yaml"), b"text/plain; charset=utf-8"),
+}
+
+_EFI_APPLICATION = 10
+"""Subsystem of a PE file; drivers and programs for Windows have others."""
+
+
+def by_name(path: str) -> bytes | None:
+    """The type by the end of the name; None: it does not tell."""
+    return _BY_NAME.get(PurePosixPath(path).suffix.lower())
+
+
+def by_content(head: bytes) -> bytes:
+    """The type by the first HEAD bytes of a file."""
+    if _is_efi_application(head):
+        return EFI
+    if head[0x8001:0x8006] == b"CD001":
+        return ISO
+    if head[510:512] == b"\x55\xaa" and head[0x202:0x206] != b"HdrS" and _is_disk(head):
+        return IMG
+    return UNKNOWN
+
+
+def _is_efi_application(head: bytes) -> bool:
+    """A Portable Executable for UEFI, such as a boot loader or a Linux kernel with an EFI stub."""
+    if head[:2] != b"MZ" or len(head) < 64:
+        return False
+    (start,) = unpack_from("<I", head, 0x3C)
+    if head[start : start + 4] != b"PE\0\0" or len(head) < start + 94:
+        return False
+    (subsystem,) = unpack_from("<H", head, start + 92)
+    return bool(subsystem == _EFI_APPLICATION)
+
+
+def _is_disk(head: bytes) -> bool:
+    """The boot sector belongs to a disk that UEFI can start: a GPT, an EFI system partition, or one FAT file system."""
+    partition_types = {head[446 + 16 * number + 4] for number in range(4)}
+    return (
+        head[512:520] == b"EFI PART"
+        or bool(partition_types & {0xEE, 0xEF})
+        or head[54:57] == b"FAT"
+        or head[82:85] == b"FAT"
+    )
