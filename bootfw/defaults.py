@@ -1,6 +1,7 @@
 """What bootfw does where the configuration says nothing: serve what is installed, and harm nobody."""
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -89,7 +90,7 @@ def holds(backend: Any) -> Callable[[str], bool] | None:
         available: Collection[str] = backend.available()
         return available.__contains__
     if _is_directory(backend):
-        return lambda name: (Path(backend.root) / name).is_file()
+        return lambda name: os.path.isfile(Path(backend.root) / name)  # False also where it may not be looked at
     if hasattr(backend, "files"):
         files: Collection[str] = backend.files
         return files.__contains__

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import threading
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.logger import Logger
 
+from bootfw.backends.mistakes import Problem
 from bootfw.backends.names import Told, is_uuid, mac_address
 
 DEFAULTS = "defaults"
@@ -84,6 +86,10 @@ class Hosts:
             self._refresh()
             return self._problems
 
+    def file_problems(self) -> list[Problem]:
+        """The same, each with its file and line."""
+        return [Problem(*problem.split(": ", 1)) for problem in self.problems()]
+
     def find(self, told: Sequence[Told]) -> Mapping[str, Any]:
         """What is known of the machine that is described by *told*; the defaults when it is none of ours.
 
@@ -100,8 +106,7 @@ class Hosts:
         merged = dict(self._usable(DEFAULTS)) if DEFAULTS in self._files else {}
         for group in _texts(host.get("groups", ())):
             if f"{GROUPS}/{group}" not in self._files:
-                path = self._files[name].stamp.path
-                raise HostFileError(f'{path}: there is no {self.directory / GROUPS / group}.toml for group "{group}"')
+                raise HostFileError(self._no_group(name, group))
             merged = _merged(merged, self._usable(f"{GROUPS}/{group}"))
         return _merged(merged, {**host, "name": name})
 
@@ -122,6 +127,7 @@ class Hosts:
         self._files = found
         self._index, clashes = _index(found)
         problems += [read.error for read in found.values() if read.error] + clashes
+        problems += [self._no_group(name, group) for name in found for group in self._absent_groups(name)]
         for problem in problems:
             if problem not in self._problems:
                 self.log.error("{problem}", problem=problem)
@@ -136,6 +142,16 @@ class Hosts:
             if read.error and read.suspects.intersection(keys):
                 return name
         return ""
+
+    def _absent_groups(self, name: str) -> list[str]:
+        if name == DEFAULTS or name.startswith(f"{GROUPS}/"):
+            return []
+        groups = _texts(self._files[name].data.get("groups", ()))
+        return [group for group in groups if f"{GROUPS}/{group}" not in self._files]
+
+    def _no_group(self, name: str, group: str) -> str:
+        path = self._files[name].stamp.path
+        return f'{path}: there is no {self.directory / GROUPS / group}.toml for group "{group}"'
 
     def _usable(self, name: str) -> Mapping[str, Any]:
         read = self._files[name]
@@ -168,6 +184,9 @@ def _read(stamp: _Stamp) -> _Read:
     path = stamp.path
     text = ""
     try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # to open a FIFO would wait for its writer
+            raise HostFileError(f"{path}: must be a regular file")
         text = path.read_bytes().decode("utf-8-sig")
         data = _toml(path, text) if path.suffix == ".toml" else _yaml(path, text)
         _check(path, data)

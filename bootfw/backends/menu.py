@@ -1,6 +1,7 @@
 """The ``menu`` backend: a boot menu of what lies in the boot directory."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from bootfw.api import (
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.facts import plain, server
 from bootfw.backends.images import IMAGES, scan
-from bootfw.backends.mistakes import mistakes
+from bootfw.backends.mistakes import Problem, mistakes, template_problems
 from bootfw.backends.offers import Offers, grub_words
 from bootfw.backends.paths import lexical
 from bootfw.backends.sandbox import Facts, Sandbox, templates_in
@@ -36,6 +37,8 @@ SECONDS = 10.0
 _TEMPLATES = Path(__file__).with_name("menus")
 
 _PROGRAMS = ("memdisk", "menu.c32", "vesamenu.c32")
+
+_KINDS = ("ipxe", "pxelinux", "grub", "autoexec")
 
 _NO_ARCHITECTURE = ("unknown", "")
 
@@ -108,6 +111,16 @@ class MenuBackend:
         roots = [context.directory / name for name in names]
         return cls(roots, plain(title), timeout_seconds, default, script, own, reactor)
 
+    def file_problems(self) -> Iterator[Problem]:
+        """What is wrong with the templates of one's own, and with the default."""
+        if self.templates is not None:
+            if not os.path.isdir(self.templates):
+                yield Problem(str(self.templates), "there is no such directory")
+            own = [f"{kind}.j2" for kind in _KINDS if os.path.isfile(self.templates / f"{kind}.j2")]
+            yield from template_problems(self._sandbox, self.templates, own)
+        if self.default and self.default not in [image.path for image in scan(self.roots)]:
+            yield Problem("[[backend]] menu, default", f"it names {self.default}, which is none of the menu's images")
+
     def holds(self, path: str) -> bool:
         """Whether a client may well be sent here for *path*."""
         return path == self.script
@@ -148,7 +161,7 @@ class MenuBackend:
         return self._made(offers, "ipxe", facts, base, request.protocol)
 
     def _autoexec(self, offers: Offers, request: TransferRequest) -> IReader:
-        if not request.local or not (offers.images or any((root / self.script).is_file() for root in self.roots)):
+        if not request.local or not (offers.images or self._has(self.script)):
             raise FileMissing()
         programs = ["autoexec.ipxe", *(name for name in PROGRAMS if name.startswith(("ipxe", "snponly", "undionly")))]
         facts = {"server": Facts("server", server(request)), "script": self.script, "programs": programs}
@@ -172,10 +185,17 @@ class MenuBackend:
     def _look(self) -> Offers:
         """Read the directories. May block."""
         images = scan(self.roots)
-        own = [root for root in self.roots if any((root / name).is_file() for name in ("pxelinux.0", "lpxelinux.0"))]
+        own = [
+            root for root in self.roots if any(os.path.isfile(root / name) for name in ("pxelinux.0", "lpxelinux.0"))
+        ]
         installed = {} if own else self._distribution.available()
-        there = [name for name in _PROGRAMS if name in installed or any((r / name).is_file() for r in self.roots)]
+        there = [
+            name for name in _PROGRAMS if name in installed or any(os.path.isfile(root / name) for root in self.roots)
+        ]
         return Offers(images, frozenset(there))
+
+    def _has(self, name: str) -> bool:
+        return any(os.path.isfile(root / name) for root in self.roots)
 
     def _noted(self, offers: Offers) -> Offers:
         if offers != self._offers:

@@ -1,14 +1,26 @@
 """What is wrong with a template, for its author; its client is told next to nothing."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from jinja2 import TemplateNotFound, TemplateSyntaxError
+from attrs import frozen
+from jinja2 import TemplateNotFound, TemplateSyntaxError, nodes
 
 from bootfw.api import FileMissing, TransferError
+from bootfw.backends.sandbox import Sandbox
+
+
+@frozen
+class Problem:
+    """What is wrong with a file of the operator's, found without a client."""
+
+    where: str
+    """The file, and if known its line."""
+    reason: str
+
 
 _TOLD = "This file could not be made; the log of the server says why"
 
@@ -41,6 +53,39 @@ def mistakes(template: str, directories: Sequence[Path]) -> Iterator[None]:
         # Whatever an expression comes to, it is the template's doing: 1 // 0, "a" + 1.
         where = _place(error.__traceback__, directories) or template
         raise mistake(f"{where}: {error or type(error).__name__}") from error
+
+
+def template_problems(sandbox: Sandbox, root: Path, names: Iterable[str]) -> Iterator[Problem]:
+    """Mistakes in the templates *names* below *root*, and in those that they include, which no client gets over."""
+    waiting, seen = sorted(names, reverse=True), set(names)
+    while waiting:
+        name = waiting.pop()
+        try:
+            with mistakes(name, [root]):
+                sandbox.get_template(name)
+                source = (root / name).read_text("utf-8")
+                included = _included(sandbox.parse(source, name, str(root / name)))
+        except OSError as error:
+            yield Problem(str(root / name), error.strerror or str(error))
+            continue
+        except TransferError as error:
+            where, _, reason = (error.detail or str(error)).partition(": ")
+            yield Problem(str(root / where), reason)
+            continue
+        for line, other in included:
+            if not os.path.isfile(root / other):
+                yield Problem(f"{root / name}:{line}", f"there is no template {other}")
+            elif other not in seen:
+                seen.add(other)
+                waiting.append(other)
+
+
+def _included(template: nodes.Template) -> Iterator[tuple[int, str]]:
+    """(line, name) of the templates that have to be there."""
+    for node in template.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
+        named = getattr(node, "template", None)
+        if isinstance(named, nodes.Const) and isinstance(named.value, str) and not getattr(node, "ignore_missing", 0):
+            yield node.lineno, named.value
 
 
 def _place(traceback: TracebackType | None, directories: Sequence[Path]) -> str:

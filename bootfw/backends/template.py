@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +23,7 @@ from bootfw.api import (
 )
 from bootfw.backends.facts import facts, identified
 from bootfw.backends.hosts import HostFileError, Hosts
-from bootfw.backends.mistakes import mistake, mistakes
+from bootfw.backends.mistakes import Problem, mistake, mistakes, template_problems
 from bootfw.backends.names import Pattern, Told, searched
 from bootfw.backends.paths import lexical
 from bootfw.backends.sandbox import Facts, Sandbox, templates_in
@@ -84,12 +84,24 @@ class TemplateBackend:
 
     def problem(self) -> str:
         """What is wrong with the directories, the templates that are named and the host files; "" when all is well."""
-        wrong = [] if self.root.is_dir() else [f"{self.root}: there is no such directory"]
+        wrong = [] if os.path.isdir(self.root) else [f"{self.root}: there is no such directory"]
         absent = [name for name in self.files.values() if not self._is_there(name)]
         wrong += [f"{self.root / name}: there is no such file" for name in absent]
         if self.hosts is not None:
             wrong += self.hosts.problems()
         return "; ".join(wrong)
+
+    def file_problems(self) -> Iterator[Problem]:
+        """What is wrong with the templates and the host files, each with its file and line."""
+        if not os.path.isdir(self.root):
+            yield Problem(str(self.root), "there is no such directory")
+        absent = [name for name in self.files.values() if not self._is_there(name)]
+        yield from (Problem(str(self.root / name), "there is no such file") for name in dict.fromkeys(absent))
+        named = {name for name in self.files.values() if self._is_there(name)}
+        below = {path.relative_to(self.root).as_posix() for path in self.root.rglob(f"*{SUFFIX}")}
+        yield from template_problems(self._sandbox, self.root, named | {name for name in below if self._is_there(name)})
+        if self.hosts is not None:
+            yield from self.hosts.file_problems()
 
     def holds(self, path: str) -> bool:
         """Whether there is a template for *path*."""

@@ -57,9 +57,9 @@ def _lint(options: argparse.Namespace) -> int:
     unsure: list[str] = []
     findings: list[Finding] = []
     for tree in _trees(options.directories, parts, unsure):
-        # What machines are told to load concerns the server's own directories.
-        resolvers = parts.resolvers if parts is not None and not options.directories else ()
-        findings += lint(tree, resolvers, user)
+        # What machines load, and what files are made from, concerns the server's own directories.
+        own = parts if parts is not None and not options.directories else None
+        findings += lint(tree, own.resolvers if own else (), user, own.backends if own else ())
     if options.json:
         sys.stdout.write(json.dumps([attrs.asdict(finding) for finding in findings], indent=2) + "\n")
     else:

@@ -1,5 +1,6 @@
 """Names in directories: can they be got at all?"""
 
+import errno
 import grp
 import os
 import pwd
@@ -46,7 +47,14 @@ def check_entries(tree: Tree, user: User) -> Iterator[Finding]:
     """Links, permissions, and names that are hard to tell apart."""
     last: dict[tuple[str, str], str] = {}
     for entry in tree.entries:
-        if not entry.is_link:
+        if entry.is_special:
+            yield Finding(
+                str(entry.where),
+                "special",
+                "it is a FIFO, a socket or a device, and only regular files are served",
+                "put a regular file there, or remove it",
+            )
+        elif not entry.is_link:
             yield from _permission(entry, user)
         elif tree.find(entry.path) is None:
             yield from _link(entry)
@@ -59,6 +67,13 @@ def check_entries(tree: Tree, user: User) -> Iterator[Finding]:
                 f"{other} differs from it in upper and lower case only",
                 "keep one of them: which one a client means can't be seen",
             )
+    for directory, reason in tree.unlisted:
+        yield Finding(
+            str(directory),
+            "unreadable",
+            f"it can't be listed, and nothing below it was looked at: {reason}",
+            "run this as a user that may, or chmod a+rx",
+        )
 
 
 def _link(entry: Entry) -> Iterator[Finding]:
@@ -66,11 +81,20 @@ def _link(entry: Entry) -> Iterator[Finding]:
     try:
         os.close(resolve(root, os.fsencode(entry.path)))
         return
-    except OSError:
+    except OSError as error:
+        reason = error
         target = os.readlink(entry.where)
     finally:
         os.close(root)
-    if os.path.exists(entry.where):
+    if reason.errno == errno.ELOOP:
+        yield Finding(
+            str(entry.where), "link", f"it leads to {target}, and links lead in a circle there", "remove or correct it"
+        )
+    elif reason.errno in (errno.ENAMETOOLONG, errno.EACCES):
+        yield Finding(
+            str(entry.where), "link", f"it leads to {target}: {reason.strerror}", "correct it, or what it leads to"
+        )
+    elif os.path.exists(entry.where):
         yield Finding(
             str(entry.where),
             "link",

@@ -1,7 +1,7 @@
 """What machines are told to load: is it there, and is it for them?"""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bootfw.lint.finding import Finding
@@ -25,22 +25,40 @@ _DISK = re.compile(r"\.(iso|img)\Z", re.IGNORECASE)  # UEFI HTTP boot takes thes
 def check_resolvers(tree: Tree, resolvers: Sequence[tuple[str, Any]]) -> Iterator[Finding]:
     """The files of the built-in resolvers."""
     for name, resolver in resolvers:
-        for architecture, file in _named(resolver):
-            what = f"[[resolver]] {name}" + (f", {architecture}" if architecture else "")
-            yield from _check(tree, what, architecture.removesuffix("-http"), file)
+        server = getattr(resolver, "server", None)
+        for architecture, entry, file in _named(resolver):
+            what = f"[[resolver]] {name}" + (f", {entry}" if entry else "")
+            if file.get("server", server) is None:  # else another server has it
+                yield from _check(tree, what, architecture.removesuffix("-http"), file["file"])
+                yield from _check_configuration(tree, what, file)
 
 
-def _named(resolver: Any) -> Iterator[tuple[str, str]]:
-    """(architecture or "", name) of what a resolver may answer with."""
+def _named(resolver: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(architecture or "", which of its entries or "", boot file) of what a resolver may answer with."""
     files = getattr(resolver, "files", None)
     if isinstance(files, dict):
-        yield from files.items()
-    file = getattr(resolver, "file", None)
-    if isinstance(file, str):
-        yield "", file
-    clients = getattr(resolver, "clients", None)
-    if isinstance(clients, list | tuple):
-        yield from (("", client["file"]) for client in clients if isinstance(client, dict) and "file" in client)
+        for architecture, file in files.items():
+            yield architecture, architecture, file if isinstance(file, dict) else {"file": file}
+    if isinstance(getattr(resolver, "file", None), str):
+        keys = ("file", "server", "configfile", "pathprefix")
+        yield "", "", {key: value for key in keys if (value := getattr(resolver, key, None))}
+    for name in ("clients", "items"):
+        entries = getattr(resolver, name, None)
+        if isinstance(entries, list | tuple):
+            for index, entry in enumerate(entries):
+                if isinstance(entry, dict) and "file" in entry:
+                    title = entry.get("description")
+                    yield "", f"{name}[{index}]" + (f' "{title}"' if title else ""), entry
+
+
+def _check_configuration(tree: Tree, what: str, file: Mapping[str, Any]) -> Iterator[Finding]:
+    """PXELINUX' configuration file (RFC 5071): below the prefix, else beside the program."""
+    name = file.get("configfile", "")
+    path = file.get("pathprefix", "") + name
+    if not name or not tree.complete or any(sign in path + file["file"] for sign in ("{", "$", "::", "://")):
+        return
+    if tree.nearest(relative(path), "" if path.startswith("/") else relative(file["file"]).rpartition("/")[0]) is None:
+        yield Finding(what, "missing", f"its configfile is {path}, which is not there", "put it there")
 
 
 def _check(tree: Tree, what: str, architecture: str, name: str) -> Iterator[Finding]:

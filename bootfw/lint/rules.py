@@ -11,6 +11,7 @@ from bootfw.lint.payloads import check_payload
 from bootfw.lint.programs import check_module, check_program, check_syslinux
 from bootfw.lint.pxelinux import check_pxelinux
 from bootfw.lint.resolved import check_resolvers
+from bootfw.lint.sources import check_sources
 from bootfw.lint.tree import Served, Tree
 
 FILE_RULES: Sequence[Callable[[Tree, Served], Iterator[Finding]]] = (
@@ -24,12 +25,29 @@ FILE_RULES: Sequence[Callable[[Tree, Served], Iterator[Finding]]] = (
 )
 
 
-def lint(tree: Tree, resolvers: Sequence[tuple[str, Any]], user: User) -> list[Finding]:
-    """Everything that is wrong, each thing once, in the order of the files."""
-    found = set(check_entries(tree, user))
+def lint(
+    tree: Tree, resolvers: Sequence[tuple[str, Any]], user: User, backends: Sequence[tuple[str, Any]] = ()
+) -> list[Finding]:
+    """Everything that is wrong, each thing once, in the order of the files.
+
+    :param backends: those whose own files are looked at too.
+    """
+    found = {*check_entries(tree, user), *check_sources(backends)}
     for file in tree.files:
-        for rule in FILE_RULES:
-            found.update(rule(tree, file))
+        if file.damage:
+            found.add(_damaged(file, file.damage))
+            continue
+        try:
+            for rule in FILE_RULES:
+                found.update(rule(tree, file))
+        except OSError as error:
+            found.add(_damaged(file, error.strerror or str(error)))
     found.update(check_circles(tree))
     found.update(check_resolvers(tree, resolvers))
     return sorted(found)
+
+
+def _damaged(file: Served, reason: str) -> Finding:
+    return Finding(
+        file.where, "unreadable", f"it can't be read: {reason}", "see what is wrong with the disk, or copy it again"
+    )

@@ -1,6 +1,7 @@
 """The files that clients can get, and those that lie in directories of the operator's."""
 
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -31,6 +32,8 @@ class Served:
     """Answers with an IReader at once."""
     is_made: bool = False
     """For each client that asks, so that nothing is known of it but that it is there."""
+    damage: str = ""
+    """Why its first bytes can't be read; then nothing is known of it either."""
 
     @cached_property
     def size(self) -> int:
@@ -83,6 +86,8 @@ class Entry:
     is_link: bool
     is_directory: bool
     """Also a link to one."""
+    is_special: bool = False
+    """A FIFO, a socket or a device, or a link to one."""
 
     @property
     def where(self) -> Path:
@@ -104,12 +109,14 @@ class Tree:
     roots: Sequence[tuple[Path, Any]]
     complete: bool = True
     makes: Callable[[str], bool] = lambda path: False
+    unlisted: list[tuple[Path, str]] = field(factory=list, init=False)
+    """Directories that could not be listed, and why; complete once ``entries`` are known."""
     _known: dict[str, Served | None] = field(factory=dict, init=False)
 
     @cached_property
     def entries(self) -> Sequence[Entry]:
         """Everything in the directories; links are not followed."""
-        return [entry for root, _ in self.roots for entry in _below(root, "")]
+        return [entry for root, _ in self.roots for entry in _below(root, self.unlisted)]
 
     @cached_property
     def files(self) -> Sequence[Served]:
@@ -161,20 +168,38 @@ class Tree:
         return names
 
     def _where(self, path: str) -> str:
-        return next((str(root / path) for root, _ in self.roots if (root / path).is_file()), path)
+        # os.path, and not Path: a name that is too long, or a link that loops, is just not there.
+        return next((str(root / path) for root, _ in self.roots if os.path.isfile(root / path)), path)
 
 
-def _below(root: Path, directory: str) -> Iterator[Entry]:
+def _below(root: Path, unlisted: list[tuple[Path, str]]) -> Iterator[Entry]:
+    """Everything below *root*, each directory before what is in it."""
+    waiting = [""]
+    while waiting:
+        directory = waiting.pop()
+        try:
+            with os.scandir(root / directory) as listing:
+                found = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            unlisted.append((root / directory, error.strerror or str(error)))
+            continue
+        below = []
+        for each in found:
+            path = f"{directory}/{each.name}" if directory else each.name
+            mode = _mode(each)
+            special = bool(mode) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+            yield Entry(root, path, each.is_symlink(), stat.S_ISDIR(mode), special)
+            if stat.S_ISDIR(mode) and not each.is_symlink():
+                below.append(path)
+        waiting += reversed(below)
+
+
+def _mode(entry: "os.DirEntry[str]") -> int:
+    """Its type, or of a link the type of what it leads to; 0 where that can't be found out."""
     try:
-        with os.scandir(root / directory) as listing:
-            found = sorted(listing, key=lambda entry: entry.name)
-    except OSError:  # said by the rule for what can't be read
-        return
-    for each in found:
-        path = f"{directory}/{each.name}" if directory else each.name
-        yield Entry(root, path, each.is_symlink(), each.is_dir())
-        if each.is_dir(follow_symlinks=False):
-            yield from _below(root, path)
+        return entry.stat().st_mode
+    except OSError:  # a link that leads nowhere, or in a circle; a directory that may not be gone through
+        return 0
 
 
 def _served(backend: Any, path: str, where: str) -> Served | None:
@@ -185,7 +210,13 @@ def _served(backend: Any, path: str, where: str) -> Served | None:
         opened().close()
     except (TransferError, OSError):
         return None
-    return Served(path, where, opened)
+    served = Served(path, where, opened)
+    try:
+        served.head  # noqa: B018  it is kept
+    except (TransferError, OSError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        return Served(path, where, lambda: MemoryReader(b""), True, reason)
+    return served
 
 
 def _identity(where: str) -> Any:

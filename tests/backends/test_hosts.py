@@ -208,3 +208,18 @@ def test_a_dangling_link_is_a_problem_of_its_own(hosts: Hosts, tmp_path: Path) -
     os.symlink("nowhere", tmp_path / "gone.toml")
     assert hosts.problems() == (f"{tmp_path}/gone.toml: No such file or directory",)
     assert hosts.find([Told(mac=MAC)])["name"] == "web1"
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "web9.toml")
+    hosts = Hosts(tmp_path)
+    assert hosts.problems() == (f"{tmp_path}/web9.toml: must be a regular file",)
+    with pytest.raises(HostFileError, match="regular"):
+        hosts.find([Told(name="web9")])
+
+
+def test_a_group_that_is_missing_is_a_problem_before_its_host_comes(tmp_path: Path) -> None:
+    (tmp_path / "web9.toml").write_text('groups = ["rack1"]')
+    assert Hosts(tmp_path).problems() == (
+        f'{tmp_path}/web9.toml: there is no {tmp_path}/groups/rack1.toml for group "rack1"',
+    )

@@ -165,3 +165,65 @@ def test_the_menu_is_known_as_what_it_makes(lint, tmp_path):
     assert code == 1
     assert "none.ipxe" in out
     assert "not known here" not in out
+
+
+def test_templates_host_files_and_the_menu(lint, tmp_path):
+    files = {
+        "boot/kernel": "no kernel",
+        "templates/good.j2": "{{ client.mac }} {% include '_part.txt' %} {% include 'maybe' ignore missing %}",
+        "templates/_part.txt": "{{ 1 }}",
+        "templates/syntax.ipxe.j2": "#!ipxe\n{% if host.name %}\necho\n",
+        "templates/filter.j2": "\n{{ path|nosuch }}",
+        "templates/sub/including.j2": "\n\n{% include 'sub/gone' %}{% import 'sub/wrong.txt' as w %}",
+        "templates/sub/wrong.txt": "\n{{ }}",
+        "templates/latin.j2": b"\xff",
+        "hosts/web1.toml": "role = 'a'\nrole = 'b'\n",
+        "hosts/web2.toml": "mac = '52:54:00:00:00:01'\ngroups = ['rack1', 'rack2']\n",
+        "hosts/groups/rack2.toml": "x =\n",
+        "own/ipxe.j2": "#!ipxe\n{{ title",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    (tmp_path / "bootfw.toml").write_text("""
+        [[backend]]
+        use = "template"
+        root = "templates"
+        hosts = "hosts"
+        files = { "a/*" = "absent.j2" }
+        [[backend]]
+        use = "menu"
+        root = "boot"
+        templates = "own"
+        default = "kernel"
+        [[resolver]]
+        use = "pxe-menu"
+        items = [{ description = "Rescue", file = "rescue.0" }, { description = "Made", file = "good" }]
+    """)
+    code, out, err = lint("--json", "-c", tmp_path / "bootfw.toml")
+    assert (code, err) == (1, "")
+    found = {each["file"].removeprefix(f"{tmp_path}/"): each["reason"] for each in json.loads(out)}
+    assert list(found) == sorted(
+        [
+            "[[backend]] menu, default",
+            '[[resolver]] pxe-menu, items[0] "Rescue"',
+            "hosts/groups/rack2.toml:1",
+            "hosts/web1.toml:2",
+            "hosts/web2.toml",
+            "own/ipxe.j2:2",
+            "templates/absent.j2",
+            "templates/filter.j2:2",
+            "templates/latin.j2",
+            "templates/sub/including.j2:3",
+            "templates/sub/wrong.txt:2",
+            "templates/syntax.ipxe.j2:3",
+        ],
+        key=lambda name: name if name.startswith("[[") else f"{tmp_path}/{name}",
+    )
+    assert found["templates/sub/including.j2:3"] == "there is no template sub/gone"
+    assert found["hosts/web2.toml"].endswith('for group "rack1"')
+
+
+def test_a_directory_that_is_named_concerns_no_templates(lint, tmp_path):
+    assert lint(tmp_path) == (0, "no findings\n", "")

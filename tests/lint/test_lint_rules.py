@@ -1,6 +1,10 @@
 """What is found, and what is not."""
 
+import errno
+import gzip
 import os
+import random
+import socket
 
 import pytest
 from bootprograms import AA64, COM32, IA32, INITRD, X64, kernel, module, pe, pxelinux, shim, syslinux_efi
@@ -15,6 +19,7 @@ from bootfw.lint.tree import Tree
 from bootfw.net.files.layers import LayeredBackend
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.resolvers.by_client import ByClient
+from bootfw.resolvers.pxe_menu import PXEMenu
 from bootfw.resolvers.static import StaticResolver
 
 ROOT = User("root", 0, frozenset({0}))
@@ -333,6 +338,124 @@ def test_too_large_for_small_blocks(tmp_path):
         with (tmp_path / "large.0").open("wb") as file:
             file.truncate(octets)
         assert found(tmp_path, {}, [StaticResolver("large.0")]) == findings
+
+
+def test_pxe_menus_tables_and_pxelinux_configurations(tmp_path):
+    resolvers = [
+        PXEMenu([{"description": "Disk"}, {"description": "Rescue", "file": "gone.0"}]),
+        ByArchitecture({"x86-bios": {"file": "b/pxelinux.0", "pathprefix": "b/", "configfile": "own.cfg"}}),
+        ByArchitecture({"x86-bios": {"file": "b/pxelinux.0", "configfile": "hosts/{mac}"}}),
+        ByArchitecture({"x86-bios": {"file": "b/pxelinux.0", "configfile": "beside.cfg"}}),
+        StaticResolver("b/pxelinux.0", pathprefix="no/", configfile="own.cfg"),
+        ByClient([{"mac": "52:54:00:00:00:01", "file": "{mac}.0"}, {"mac": "52:54:00:00:00:02", "file": "far.0"}]),
+    ]
+    files = {"b/pxelinux.0": pxelinux("4.07"), "b/own.cfg": "", "b/beside.cfg": ""}
+    found(tmp_path, files)
+    findings = lint(tree_of(tmp_path), [(type(each).__name__, each) for each in resolvers], ROOT)
+    assert [(finding.file, finding.rule) for finding in findings] == [
+        ("[[resolver]] ByClient, clients[1]", "missing"),
+        ('[[resolver]] PXEMenu, items[1] "Rescue"', "missing"),
+        ("[[resolver]] StaticResolver", "missing"),
+    ]
+    assert [finding.reason.split()[-5] for finding in findings] == ["far.0,", "gone.0,", "no/own.cfg,"]
+
+
+def test_what_another_server_has_is_not_looked_for_here(tmp_path):
+    elsewhere = "10.0.0.5"
+    resolvers = [
+        StaticResolver("a.0", server=elsewhere, configfile="a.cfg"),
+        ByArchitecture({"x86-bios": "b.0"}, server=elsewhere),
+        ByArchitecture({"x86-bios": {"file": "b.0", "server": elsewhere}}),
+        ByClient([{"mac": "52:54:00:00:00:01", "file": "c.0", "server": elsewhere}]),
+        PXEMenu([{"description": "d", "file": "d.0", "server": elsewhere}]),
+    ]
+    assert found(tmp_path, {}, resolvers) == []
+
+
+def test_links_that_can_t_be_followed(tmp_path):
+    for name, target in (
+        ("loop", "loop"),
+        ("one", "two"),
+        ("two", "one"),
+        ("through", "file/x"),
+        ("long", "x" * 300),
+        ("d", "d/x"),
+    ):
+        (tmp_path / name).symlink_to(target)
+    names = ["d", "long", "loop", "one", "through", "two"]
+    assert found(tmp_path, {"file": "x", "wrong.ipxe": "x"}) == [
+        *((name, "link") for name in names),
+        ("wrong.ipxe", "script"),
+    ]
+    reasons = {finding.file.rpartition("/")[2]: finding.reason for finding in lint(tree_of(tmp_path), [], ROOT)}
+    assert all("in a circle" in reasons[name] for name in ("loop", "one", "two", "d"))
+
+
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "vmlinuz")
+    os.mkfifo(tmp_path / "grub.cfg")
+    (tmp_path / "initrd").symlink_to("vmlinuz")
+    (tmp_path / "boot.efi").symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "socket"))
+        special = [(name, "special") for name in ("boot.efi", "grub.cfg", "initrd", "socket", "vmlinuz")]
+        assert found(tmp_path, {"wrong.ipxe": "x"}) == [*special, ("wrong.ipxe", "script")]
+
+
+def test_a_deep_tree_is_looked_through(tmp_path):
+    place = str(tmp_path)
+    for _ in range(1200):
+        place += "/d"
+        os.mkdir(place)
+    assert found(tmp_path, {"wrong.ipxe": "x"}) == [("wrong.ipxe", "script")]
+    while place != str(tmp_path):  # pytest's own way of removing it would recurse too deeply
+        os.rmdir(place)
+        place = os.path.dirname(place)
+
+
+def test_a_directory_that_can_t_be_listed(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("/closed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scandir(path)
+
+    monkeypatch.setattr("bootfw.lint.tree.os.scandir", refusing)
+    assert found(tmp_path, {"wrong.ipxe": "x"}) == [("closed", "unreadable"), ("wrong.ipxe", "script")]
+
+
+@pytest.mark.parametrize("good", [0, 1 << 20])
+def test_a_file_on_a_bad_sector(tmp_path, good):
+    """The rest is looked at all the same, and nothing else is said of the file."""
+    found(tmp_path, {"vmlinuz.gz": gzip.compress(random.Random(1).randbytes(3 << 20)), "wrong.ipxe": "x"})
+    found(tmp_path, {"boot.ipxe": "#!ipxe\nkernel vmlinuz.gz\n"})
+    directory = DirectoryBackend(tmp_path)
+
+    class BadDisk:
+        def open(self, path, request):
+            reader = directory.open(path, request)
+            return BadSector(reader) if path == "vmlinuz.gz" else reader
+
+    class BadSector:
+        def __init__(self, reader):
+            self.size, self.close, self._reader = reader.size, reader.close, reader
+
+        def read(self, offset, length):
+            if offset + length > good:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return self._reader.read(offset, length)
+
+    tree = Tree(BadDisk(), [(tmp_path, BadDisk())])
+    findings = lint(
+        tree, [("by-architecture", ByArchitecture({"x86_64-uefi": "vmlinuz.gz"}))] if not good else [], ROOT
+    )
+    assert [(finding.file.rpartition("/")[2], finding.rule) for finding in findings] == [
+        ("vmlinuz.gz", "unreadable"),
+        ("wrong.ipxe", "script"),
+    ]
+    assert "Input/output error" in findings[0].reason
 
 
 def test_links(tmp_path):
