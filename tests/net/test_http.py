@@ -136,7 +136,7 @@ def test_only_the_first_bytes_are_read_for_the_type_and_only_once_for_each_state
 
 
 def test_the_types_of_so_many_files_are_remembered_and_no_more(monkeypatch):
-    monkeypatch.setattr("bootfw.net.web.download.TYPES", 2)
+    monkeypatch.setattr("bootfw.net.web.mediatype.REMEMBERED", 2)
     readers = []
     web = Web(lambda: readers[-1])
     for name in ("a", "b", "c", "c", "a"):

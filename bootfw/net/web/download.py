@@ -14,7 +14,8 @@ from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded, Tra
 from bootfw.interfaces import IBackend, IReader
 from bootfw.net.alarm import Alarm
 from bootfw.net.answers import content, later, traceback_of, transfer_error
-from bootfw.net.web import headers, mediatype
+from bootfw.net.web import headers
+from bootfw.net.web.mediatype import HEAD, UNKNOWN, MediaTypes
 from bootfw.net.web.sendfile import FileSender, file_sender
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
 from bootfw.wire.http import Validators, failed_precondition, names_directory, requested_range
@@ -25,9 +26,6 @@ without a pause (its bufferSize), once there is a head before them."""
 
 PATIENCE = 60.0
 """Seconds that a download may stand still, for the backend or for the client: as long as by TFTP."""
-
-TYPES = 1024
-"""Files whose type was found by their content, and is remembered."""
 
 _STATUSES = {1: 404, 2: 403}
 """TFTP error code -> HTTP status; others are 500."""
@@ -43,22 +41,10 @@ class Surroundings:
     alarm: "Alarm[Download]" = field(init=False)
     downloads: "set[Download]" = field(factory=set, init=False)
     """Those that are under way."""
-    _types: dict[tuple[str, str], bytes] = field(factory=dict, init=False)
-    """Path and entity tag -> media type, found by the content. The oldest comes first."""
+    types: MediaTypes = field(factory=MediaTypes, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.alarm = Alarm(self.reactor, Download.ring)
-
-    def type_of(self, path: str, validators: Validators) -> bytes | None:
-        """The media type of a file; None: it has to be looked into."""
-        return mediatype.by_name(path) or self._types.get((path, validators.etag))
-
-    def remember_type(self, path: str, validators: Validators, kind: bytes) -> None:
-        """The content of this state of a file has that type."""
-        if validators.etag:
-            self._types[path, validators.etag] = kind
-            if len(self._types) > TYPES:
-                del self._types[next(iter(self._types))]
 
 
 @implementer(IPushProducer)
@@ -153,11 +139,11 @@ class Download:
         except Exception as error:
             self._not_opened(error)
             return
-        kind = self._around.type_of(self.request.path, validators)
+        kind = self._around.types.of(self.request.path, validators.etag)
         if kind is not None:
             self._respond(kind, validators, size)
         elif size == 0:
-            self._respond(mediatype.UNKNOWN, validators, size)
+            self._respond(UNKNOWN, validators, size)
         else:
             self._look_inside(reader, validators, size)
 
@@ -166,15 +152,11 @@ class Download:
         sent."""
 
         def read(head: Any) -> None:
-            if isinstance(head, bytes) and head:
-                kind = mediatype.by_content(head)
-                self._around.remember_type(self.request.path, validators, kind)
-            else:
-                kind = mediatype.UNKNOWN
-            self._respond(kind, validators, size)
+            known = head if isinstance(head, bytes) else b""
+            self._respond(self._around.types.found(self.request.path, validators.etag, known), validators, size)
 
         try:
-            head = reader.read(0, mediatype.HEAD)
+            head = reader.read(0, HEAD)
             waiting = later(head)
         except Exception:
             read(b"")

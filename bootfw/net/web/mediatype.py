@@ -7,6 +7,8 @@ UEFI firmware starts a file by its type, and only then by the end of its name; w
 from pathlib import PurePosixPath
 from struct import unpack_from
 
+from attrs import define, field
+
 UNKNOWN = b"application/octet-stream"
 
 EFI = b"application/efi"
@@ -15,6 +17,9 @@ IMG = b"application/vnd.efi-img"
 
 HEAD = 0x8006
 """The bytes that by_content() looks at: the volume descriptor of an ISO 9660 image is the last of them."""
+
+REMEMBERED = 1024
+"""Files whose type was found by their content."""
 
 _BY_NAME = {
     ".efi": EFI,
@@ -27,9 +32,25 @@ _EFI_APPLICATION = 10
 """Subsystem of a PE file; drivers and programs for Windows have others."""
 
 
-def by_name(path: str) -> bytes | None:
-    """The type by the end of the name; None: it does not tell."""
-    return _BY_NAME.get(PurePosixPath(path).suffix.lower())
+@define(eq=False)
+class MediaTypes:
+    """Knows the types of files, so that each state of a file is looked into once."""
+
+    _found: dict[tuple[str, str], bytes] = field(factory=dict, init=False)
+    """Path and entity tag -> type; the oldest comes first."""
+
+    def of(self, path: str, etag: str) -> bytes | None:
+        """The type of that state of a file; None: it has to be looked into."""
+        return _BY_NAME.get(PurePosixPath(path).suffix.lower()) or self._found.get((path, etag))
+
+    def found(self, path: str, etag: str, head: bytes) -> bytes:
+        """The type of a file that begins with *head*, which is remembered. Empty: it could not be read."""
+        kind = by_content(head)
+        if etag and head:
+            self._found[path, etag] = kind
+            if len(self._found) > REMEMBERED:
+                del self._found[next(iter(self._found))]
+        return kind
 
 
 def by_content(head: bytes) -> bytes:
