@@ -236,7 +236,7 @@ class Treatment:
     ignore_case: bool = False
     """A file that differs in upper and lower case will do."""
     cut_names: bool = False
-    """A missing name is tried without what follows its last octet of UTF-8."""
+    """A missing name is tried up to its first byte that is no text, and without the byte before that."""
     persona: str = field(default="", eq=False)
     """Whose treatment it is, for the operator."""
 

@@ -182,7 +182,8 @@ class Rule:
     ignore_case: bool | None = None
     """Where a file is missing, one that differs in upper and lower case will do."""
     cut_names: bool | None = None
-    """Where a file is missing, its name is tried without what follows the last octet that is text."""
+    """Where a file is missing, its name is tried up to the first byte that is no text (control characters, and what is
+    not UTF-8), and without the byte before it: there the ROM has read on into the next DHCP option."""
 
     source: str = ""
     """Where the quirk was seen, for whoever comes after you."""

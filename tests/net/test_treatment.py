@@ -88,12 +88,62 @@ def test_a_refusal_names_the_persona_too(serve, name, mode, write, code):
     assert [(event.code, event.persona) for event in served.of(TransferRefused)] == [(code, "x"), (code, "")]
 
 
-def test_garbage_behind_a_name_is_cut_off(serve):
-    served = serve({"pxelinux.0": b"x"}, personas=personas(cut_names=True))
+TAILS = [
+    "\udcff",
+    "\udcffQ3*G",
+    "a\x11",  # option 97
+    "+\x03\x06\x01\x08\udcff",  # 43
+    "]\x02",  # 93
+    "M\x04iPXE",  # 77
+    "<\x09PXEClient",  # 60
+    "\x01\x04\udcff\udcff\udcff",  # 1: the code is no text
+    "\x0f\x03lab",  # 15
+    "\udc96\x04\x0a",  # 150
+    "R\udc80abc",  # 82, of 128 bytes
+    "+\x7fabc",
+    "/\x04",  # 47
+]
+"""What may follow option 67, up to the first NUL."""
 
-    for name in ("pxelinux.0\udcff", "/pxelinux.0\udcffQ3*G"):
-        assert served.peer().download(name) == b"x"
-    assert served.peer().ask("other\udcff") == [MISSING]
+
+@pytest.mark.parametrize("tail", TAILS, ids=ascii)
+@pytest.mark.parametrize("name", ["pxelinux.0", "/boot/grub.0"])
+def test_an_option_behind_a_name_is_cut_off(serve, name, tail):
+    served = serve({"pxelinux.0": b"x", "boot/grub.0": b"x"}, personas=stock())
+
+    assert served.peer().download(name + tail) == b"x"
+    assert served.peer().ask("other" + tail) == [MISSING]
+
+
+def test_a_name_of_windows_is_cut_off_too(serve, tmp_path):
+    (tmp_path / "Boot").mkdir()
+    (tmp_path / "Boot/wdsnbp.com").write_bytes(b"x")
+    served = serve(DirectoryBackend(tmp_path), personas=stock())
+
+    assert served.peer().download("boot\\WDSNBP.com\udcff") == b"x"
+
+
+@pytest.mark.parametrize("name", ["pxelinux.0\x0f\x03lab", "pxelinux.0\udcff", "pxelinux.0a\x11", "pxelinux.0a"])
+def test_a_name_is_cut_only_when_there_is_no_such_file(serve, name):
+    served = serve({"pxelinux.0": b"cut", "pxelinux.0a": b"cut less", name: b"whole"}, personas=stock())
+
+    assert served.peer().download(name) == b"whole"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pxelinux.01", "pxelinux.0 ", "pxelinux.0~", "pxelinux.0\u00e4", "pxelinux.0\ufffd", "\x11", "a\x11", "\udcff"],
+)
+def test_a_name_without_an_option_behind_it_is_not_cut(serve, name):
+    served = serve({"pxelinux.0": b"x"}, personas=stock())
+
+    assert served.peer().ask(name) == [MISSING]
+
+
+def test_the_end_of_the_options_takes_no_letter_with_it(serve):
+    served = serve({"vmlinuz": b"x"}, personas=stock())
+
+    assert served.peer().ask("vmlinuz1\udcff") == [MISSING]
 
 
 @memory

@@ -1,5 +1,6 @@
 """What is done otherwise for clients that need it; see bootfw.values.Treatment. The others don't come here."""
 
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,6 +16,11 @@ from bootfw.readers import MemoryReader
 from bootfw.tftp.negotiation import Limits
 from bootfw.tftp.path import relative
 from bootfw.values import TransferRequest, Treatment
+
+_NO_TEXT = re.compile("[\x01-\x1f\x7f\udc80-\udcff]")
+"""Control characters, and bytes that are not UTF-8."""
+
+_END_OPTION = "\udcff"
 
 
 def wanted(options: tuple[tuple[str, str], ...], treatment: Treatment) -> tuple[tuple[str, str], ...]:
@@ -62,11 +68,24 @@ def _first(backend: IBackend, paths: list[str], request: TransferRequest, treatm
 
 
 def _instead(path: str, treatment: Treatment) -> Iterator[str]:
+    if treatment.cut_names:
+        for cut in _without_tail(path):
+            path = cut
+            yield path
     shown = legible(path)
-    if treatment.cut_names and "\ufffd" in shown:
-        path = shown = relative(shown.partition("\ufffd")[0])
-        yield path
     for pattern, others in treatment.instead.items():
         if fnmatchcase(shown, pattern):
             for other in others:
                 yield relative(other.replace("{path}", path).replace("{name}", path.rpartition("/")[2]))
+
+
+def _without_tail(path: str) -> Iterator[str]:
+    """*path* without the DHCP option that the client took for a part of the name.
+
+    The first byte that is no text is the code of that option, or its length: then the code stands before it.
+    """
+    found = _NO_TEXT.search(path)
+    if found is None:
+        return
+    ends = (found.start(),) if found[0] == _END_OPTION else (found.start(), found.start() - 1)
+    yield from filter(None, (relative(path[: max(end, 0)]) for end in ends))
