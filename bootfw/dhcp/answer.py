@@ -17,6 +17,8 @@ class Arrival:
     """Our address on that wire, or the one a relay sent it to: the server identifier of the answer."""
     unicast: bool = False
     """It was sent to our address, and not to everybody's."""
+    addresses: tuple[str, ...] = ()
+    """All of ours on that wire, where it was sent to no single one of several."""
 
 
 class Cause(enum.Enum):

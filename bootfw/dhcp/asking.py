@@ -51,8 +51,8 @@ class Asking:
     client: Client
     network: Network
     subnet: Subnet
-    identifier: str
-    """The server identifier (option 54): our address, or the one that the relay wants there."""
+    override: str
+    """The server identifier (option 54) that the relay wants; "" when it is our address."""
 
     def discover(self) -> Result:
         """INIT: an offer, which is kept for the client for a while."""
@@ -62,10 +62,11 @@ class Asking:
         if isinstance(binding, Silence):
             return binding
         network.offer(binding, client, now)
+        server = self._server(binding.subnet)
         return Answer(
             _OFFER,
-            self.arrival.server,
-            self.identifier,
+            server,
+            self.override or server,
             binding.address,
             self._options(self._told(binding.subnet), reservation),
             new=not self._has(binding),
@@ -77,7 +78,7 @@ class Asking:
         """SELECTING, INIT-REBOOT, RENEWING or REBINDING: told apart as RFC 2131 section 4.3.2 has it."""
         message = self.message
         chosen = codec.first_address(message.options.get(_SERVER_IDENTIFIER))
-        if chosen is not None and chosen != self.identifier and chosen not in self.rules.own:
+        if chosen is not None and chosen != self.override and chosen not in self.rules.own:
             self.network.withdraw(self.client, self.now)
             return Silence(Cause.OTHER_SERVER, chosen)
         wanted = self._requested()
@@ -114,7 +115,8 @@ class Asking:
         """Everything but an address (RFC 2131 section 4.3.5)."""
         reservation = self.network.reservation(self.client)
         options = self._options(self.subnet.told, reservation)
-        return Answer(_ACK, self.arrival.server, self.identifier, options=options, reservation=reservation)
+        server = self._server(self.subnet)
+        return Answer(_ACK, server, self.override or server, options=options, reservation=reservation)
 
     def bootp(self) -> Result:
         """BOOTP: an address for ever (RFC 1534 section 2), and no state but that."""
@@ -129,7 +131,8 @@ class Asking:
         new = not self._has(binding)
         commit = self.network.grant(binding, self._lease(binding, NEVER, "bootp"))
         options = self._options(binding.subnet.told, reservation)
-        return Answer(None, self.arrival.server, "", binding.address, options, commit, new, reservation=reservation)
+        server = self._server(binding.subnet)
+        return Answer(None, server, "", binding.address, options, commit, new, reservation=reservation)
 
     # Decisions
 
@@ -199,10 +202,11 @@ class Asking:
             kind, expires = lease.kind, lease.expires
         commit = self.network.grant(binding, self._lease(binding, expires, kind))
         options = self._options(told, reservation)
+        server = self._server(subnet)
         return Answer(
             _ACK,
-            self.arrival.server,
-            self.identifier,
+            server,
+            self.override or server,
             binding.address,
             options,
             commit,
@@ -211,9 +215,19 @@ class Asking:
         )
 
     def _nak(self, why: str) -> Answer:
-        return Answer(MessageType.NAK, self.arrival.server, self.identifier, message=why)
+        server = self._server(self.subnet)
+        return Answer(MessageType.NAK, server, self.override or server, message=why)
 
     # Parts
+
+    def _server(self, subnet: Subnet) -> str:
+        """Our address as the client is told: of several on its wire the one that is in its subnet."""
+        arrival = self.arrival
+        if arrival.addresses:
+            for address in arrival.addresses:
+                if subnet.contains(address):
+                    return address
+        return arrival.server
 
     def _lease(self, binding: Binding, expires: float, kind: str) -> Lease:
         client = self.client

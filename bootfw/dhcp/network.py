@@ -151,7 +151,6 @@ class Network:
             if binding.offered_to and self._offered.get(binding.offered_to) is binding:
                 del self._offered[binding.offered_to]
             self._offered[key] = binding
-            self._quarantine.discard(binding.address)
             binding.offered_to, binding.probed = key, False
         binding.offered_until = now + OFFER_SECONDS
         self._enter(binding, now)
@@ -172,6 +171,8 @@ class Network:
         previous = binding.lease
         if previous is not None and previous.client != key and self._leased.get(previous.client) is binding:
             del self._leased[previous.client]
+        if binding.offered_to and binding.offered_to != key:
+            self._end_offer(binding, binding.offered_to, 0.0)
         offered = self._offered.get(key)
         if offered is not None:
             self._end_offer(offered, key, 0.0 if offered is binding else lease.granted)
@@ -264,9 +265,7 @@ class Network:
                 binding = self.bindings[address]
                 if binding.lease is None or binding.lease.granted > before:
                     break
-                if binding.pool is not None and self._is_anyones(address):
-                    # The store keeps the rest: an offer changes nothing there.
-                    self._end_rest(binding, now)
+                if binding.pool is not None and binding.offered_until <= now and self._is_anyones(address):
                     return binding
         return None
 

@@ -48,7 +48,9 @@ class Binding:
         """Nobody's lease or offer is in the way of this client."""
         lease = self.lease
         if lease is not None and lease.expires > now and lease.state is not LeaseState.RELEASED:
-            return lease.client == key and lease.state is LeaseState.ACTIVE
+            if lease.state is LeaseState.DECLINED:
+                return self.offered_to == key  # for want of another one
+            return lease.client == key
         return self.offered_to == key or self.offered_until <= now
 
 

@@ -70,8 +70,8 @@ class AddressServer:
         self._places = sorted(places, key=lambda place: place[1].network)
         self._starts = [int(subnet.network.network_address) for _, subnet in self._places]
         self._ends = [int(subnet.network.broadcast_address) for _, subnet in self._places]
-        self._here: dict[str, tuple[Network, Subnet] | None] = {}
-        """By the address of ours that a message came to."""
+        self._here: dict[tuple[str, tuple[str, ...]], tuple[Network, Subnet] | None] = {}
+        """By the address of ours that a message came to, and those that it may have come to."""
         for reservation in reservations:
             self.reserve(reservation)
         for lease in leases:
@@ -92,11 +92,10 @@ class AddressServer:
         place = self._place(message, arrival, agent)
         if place is None:
             return Silence(Cause.ABSENT, arrival.server if message.giaddr == NOWHERE else message.giaddr)
-        identifier = arrival.server
-        self._rules.own.add(identifier)
-        if agent:
-            override = agent.get(RelaySuboption.SERVER_IDENTIFIER_OVERRIDE, b"")  # RFC 5107
-            identifier = codec.address(override) if len(override) == 4 else identifier
+        self._rules.own.add(arrival.server)
+        self._rules.own.update(arrival.addresses)
+        override = agent.get(RelaySuboption.SERVER_IDENTIFIER_OVERRIDE, b"") if agent else b""  # RFC 5107
+        identifier = codec.address(override) if len(override) == 4 else ""
         return answer(Asking(self._rules, message, arrival, now, client, *place, identifier))
 
     def probed(self, address: str, in_use: bool, now: float) -> tuple[Lease, ...]:
@@ -187,9 +186,11 @@ class AddressServer:
             place = self._place_of(message.ciaddr)
             if place is not None:
                 return place
-        here = self._here.get(arrival.server)
+        ours = arrival.server, arrival.addresses
+        here = self._here.get(ours)
         if here is None:
-            here = self._here[arrival.server] = self._place_of(arrival.server)
+            found = filter(None, map(self._place_of, (arrival.server, *arrival.addresses)))
+            here = self._here[ours] = next(found, None)
         return here
 
     def _place_of(self, address: str) -> tuple[Network, Subnet] | None:

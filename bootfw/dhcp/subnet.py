@@ -90,6 +90,10 @@ class Subnet:
         firmware = {Option.LEASE_TIME: uint32_bytes(self.firmware_lease_seconds)} | told
         object.__setattr__(self, "told_firmware", firmware)
 
+    def contains(self, address: str) -> bool:
+        """Whether *address* is of the network."""
+        return IPv4Address(address) in self.network
+
     def _free(self) -> tuple[Range, ...]:
         taken = [*self.exclude, *((number, number) for number in map(int, map(IPv4Address, self.router)))]
         if self.network.prefixlen < 31:  # RFC 3021: a pair has neither

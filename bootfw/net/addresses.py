@@ -146,9 +146,9 @@ class AddressProtocol(DHCPProtocol):
             return
         place = self._places.get(via)
         if place is None:
-            interface, server = self._place(via)
-            unicast = via is not None and via.destination == via.local
-            place = self._places[via] = _Place(interface, Arrival(server, unicast))
+            found = self._place(via)
+            arrival = Arrival(found.server, found.unicast, tuple(each.address for each in found.addresses))
+            place = self._places[via] = _Place(found.interface, arrival)
         try:
             message = parse(data)
         except WireError as error:
@@ -169,7 +169,7 @@ class AddressProtocol(DHCPProtocol):
         if isinstance(result, Silence):
             self._causes.tell(result.cause, result.detail, message.mac, asked.peer, place.interface, now)
             return
-        if result.probe and self._asks_first(result.address, asked):
+        if result.probe and self._asks_first(result, asked):
             return
         if result.kind is _OFFER and self._takes_offer(message):
             batch = self._leased(result, asked)
@@ -181,9 +181,9 @@ class AddressProtocol(DHCPProtocol):
         self._publish(RequestClassified(now, request))
         self._resolve(message, request, partial(self._answer_boot_client, result, asked, batch, request))
 
-    def _asks_first(self, address: str, asked: _Asked) -> bool:
-        """Whether *asked* waits until *address* is probed, which its sender is to be offered."""
-        ask = self._way_to_ask(asked)
+    def _asks_first(self, answer: Answer, asked: _Asked) -> bool:
+        """Whether *asked* waits until the address is probed that its sender is to be offered."""
+        address, ask = answer.address, self._way_to_ask(asked, answer.server)
         if ask is None:
             return False
         waits = address in self._probing
@@ -192,13 +192,12 @@ class AddressProtocol(DHCPProtocol):
             ask(address, partial(self._probed, address))
         return True
 
-    def _way_to_ask(self, asked: _Asked) -> Callable[[str, Used], None] | None:
+    def _way_to_ask(self, asked: _Asked, server: str) -> Callable[[str, Used], None] | None:
         message, place = asked.message, asked.place
         if message.giaddr != _NOWHERE:
             return None if self._ping is None else self._ping.ask
         if self._probe is None or not place.interface:
             return None
-        server = place.arrival.server
         return partial(self._probe.ask, interface=place.interface, server=server, client=message.chaddr)
 
     def _probed(self, address: str, user: str | None) -> None:
@@ -246,8 +245,8 @@ class AddressProtocol(DHCPProtocol):
                 message,
                 self._personas.match,
                 addresses=True,
-                server=place.arrival.server,
-                own_urls=self._own_urls(place.arrival.server),
+                server=answer.server,
+                own_urls=self._own_urls(answer.server),
                 interface=place.interface,
             )
         except WireError:

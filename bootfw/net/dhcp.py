@@ -1,12 +1,11 @@
 """The proxy's two ports: DHCP, where clients broadcast, and the PXE boot server, where some come back to."""
 
-import errno
-import fcntl
-import struct
 from collections.abc import Callable
 from functools import partial
+from socket import inet_ntoa
 from typing import Any
 
+from attrs import define
 from twisted.internet.interfaces import ISystemHandle
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
@@ -20,20 +19,33 @@ from bootfw.errors import WireError
 from bootfw.events import Event, OfferMade, OfferWithheld, RequestClassified, RequestIgnored
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.clients import Clients
-from bootfw.net.interfaces import Interfaces
+from bootfw.net.interfaces import Interfaces, IPv4Address
 from bootfw.net.malformed import MalformedCounter
 from bootfw.net.resolving import Answer, ResolverChain
 from bootfw.net.undecided import Undecided
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import DHCPSettings
 from bootfw.values import Address, BootFile, BootMenu, BootRequest, OfferStyle, Via
-from bootfw.wire.dhcp4 import Message, pack, parse, reply_size
+from bootfw.wire.dhcp4 import Message, MessageType, pack, parse, reply_size
 from bootfw.wire.iana import NETWORK_GEAR
+from bootfw.wire.options import Option
 
 _NOWHERE = "0.0.0.0"
+_REQUEST = bytes((MessageType.REQUEST,))
 
-_SIOCGIFADDR = 0x8915
-_REQUEST = struct.Struct("@16s24x")  # struct ifreq
+
+@define(eq=False)
+class Place:
+    """Where messages come by."""
+
+    interface: str
+    """Its name; "" when it is not known."""
+    server: str
+    """Our address as its clients are told; "" when it is not known."""
+    addresses: tuple[IPv4Address, ...] = ()
+    """All of ours there, when the message was sent to no single one of several."""
+    unicast: bool = False
+    """It was sent to a single address."""
 
 
 @implementer(IBatchReceiver)
@@ -84,6 +96,8 @@ class DHCPProtocol(DatagramProtocol):
         self._undecided = Undecided(chain, self._fit, needless=(NETWORK_GEAR,))
         self._send: Callable[[bytes, Address, Via | None], None] = self._write
         self._socket: Any = None
+        self._networks: dict[str, str] = {}
+        """Interface with several addresses of ours -> the one whose network clients have lately had addresses of."""
 
     def startProtocol(self) -> None:
         """See DatagramProtocol.
@@ -119,9 +133,11 @@ class DHCPProtocol(DatagramProtocol):
         if not self._interfaces.serves(via):
             return
         now = self._reactor.seconds()
-        interface, server = self._place(via)
+        place = self._place(via)
+        interface = place.interface
         try:
             message = parse(data)
+            server = self._server_for(message, place)
             found = classify(
                 message,
                 self._personas.match,
@@ -144,18 +160,38 @@ class DHCPProtocol(DatagramProtocol):
             return
         self._resolve(message, found, partial(self._decided, message, found, peer, via))
 
-    def _place(self, via: Via | None) -> tuple[str, str]:
-        """The name of the interface, and our address as its clients are told; "" when not known."""
-        interface = self._interfaces.name(via.interface) if via is not None else ""
-        return interface, self._server or self._address(via, interface)
-
-    def _address(self, via: Via | None, interface: str) -> str:
+    def _place(self, via: Via | None) -> Place:
         if via is None:
-            return ""
-        if via.destination != via.local and self._socket is not None and not _has_address(self._socket, interface):
+            return Place("", self._server)
+        interface = self._interfaces.name(via.interface)
+        if via.destination == via.local:
+            return Place(interface, self._server or via.local, unicast=True)
+        local = "" if via.local == _NOWHERE else via.local
+        known = bool(interface) and self._socket is not None
+        ours = self._interfaces.addresses(interface, self._socket) if known else None
+        if ours is not None and not ours:
             # For a broadcast the kernel then names the address of another wire.
-            return ""
-        return "" if via.local == _NOWHERE else via.local
+            local = ""
+        several = ours if ours is not None and len(ours) > 1 and not self._server else ()
+        return Place(interface, self._server or local, several)
+
+    def _server_for(self, message: Message, place: Place) -> str:
+        """Our address as the sender of *message* is told: of several, the one whose network it is in.
+
+        A proxy does not know which address the client will be given. What it had or asks for tells, else what other
+        clients there have taken.
+        """
+        if not place.addresses:
+            return place.server
+        kind, wanted = message.options.get(Option.MESSAGE_TYPE), message.options.get(Option.REQUESTED_IP_ADDRESS, b"")
+        for known in (message.ciaddr, inet_ntoa(wanted) if len(wanted) == 4 else _NOWHERE):
+            for ours in place.addresses if known != _NOWHERE else ():
+                if ours.is_beside(known):
+                    if kind == _REQUEST:
+                        self._networks[place.interface] = ours.address
+                    return ours.address
+        used = self._networks.get(place.interface)
+        return used if used in [ours.address for ours in place.addresses] else place.server
 
     def _resolve(self, message: Message, request: BootRequest, told: Callable[[Answer | None, str], None]) -> None:
         self._undecided.resolve((message.chaddr, message.xid), request, told)
@@ -209,14 +245,3 @@ class BootServerProtocol(DHCPProtocol):
 
     service = "boot-server"
     boot_server = True
-
-
-def _has_address(sock: Any, interface: str) -> bool:
-    """Whether *interface* has an IPv4 address; true when that can't be found out."""
-    if not interface:
-        return True
-    try:
-        fcntl.ioctl(sock, _SIOCGIFADDR, _REQUEST.pack(interface.encode()))
-    except OSError as error:
-        return error.errno != errno.EADDRNOTAVAIL
-    return True

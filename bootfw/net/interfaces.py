@@ -12,19 +12,51 @@ from attrs import frozen
 from bootfw.values import Via
 
 _SIOCGIFCONF = 0x8912
+_SIOCGIFNETMASK = 0x891B
 _REQUEST = 40  # octets of a struct ifreq: 16 of name, and a struct sockaddr_in in the rest
 _ADDRESSES = 1024
 
 
+@frozen
+class IPv4Address:
+    """One of ours."""
+
+    address: str
+    mask: int
+
+    def is_beside(self, other: str) -> bool:
+        """Whether *other* is of the same network."""
+        return (_number(self.address) ^ _number(other)) & self.mask == 0
+
+
 def own_addresses() -> frozenset[str]:
     """The IPv4 addresses that this machine has now."""
-    room = array.array("B", bytes(_REQUEST * _ADDRESSES))
-    where, size = room.buffer_info()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        told = fcntl.ioctl(sock, _SIOCGIFCONF, struct.pack("@iP", size, where))
-    used, _ = struct.unpack("@iP", told)
-    found = (room[at + 20 : at + 24].tobytes() for at in range(0, used, _REQUEST))
-    return frozenset(map(socket.inet_ntoa, found))
+        return frozenset(socket.inet_ntoa(packed) for _, packed in _configured(_Room(), sock))
+
+
+class _Room:
+    """What the kernel writes addresses into."""
+
+    def __init__(self) -> None:
+        self.octets = array.array("B", bytes(_REQUEST * _ADDRESSES))
+        self.request = struct.pack("@iP", len(self.octets), self.octets.buffer_info()[0])
+
+
+def _configured(room: _Room, sock: socket.socket) -> Iterator[tuple[bytes, bytes]]:
+    """Label and address of each, as the kernel has them now; the first of an interface is its primary one."""
+    used, _ = struct.unpack("@iP", fcntl.ioctl(sock, _SIOCGIFCONF, room.request))
+    found = room.octets[:used].tobytes()
+    return ((found[at : at + 16], found[at + 20 : at + 24]) for at in range(0, used, _REQUEST))
+
+
+def _mask(sock: socket.socket, label: bytes, address: bytes) -> int:
+    request = label + struct.pack("=HH4s16x", socket.AF_INET, 0, address)
+    return int.from_bytes(fcntl.ioctl(sock, _SIOCGIFNETMASK, request)[20:24], "big")
+
+
+def _number(address: str) -> int:
+    return int.from_bytes(socket.inet_aton(address), "big")
 
 
 @frozen
@@ -141,6 +173,7 @@ class Interfaces:
         self._names = frozenset(names)
         self._dropped = dropped
         self._reported: set[str] = set()
+        self._room: _Room | None = None
 
     def serves(self, via: Via | None) -> bool:
         """Whether a datagram that came this way is to be answered. One that came an unknown way is."""
@@ -164,3 +197,22 @@ class Interfaces:
             return socket.if_indextoname(index) if index else ""
         except OSError:
             return ""
+
+    def addresses(self, name: str, sock: socket.socket) -> tuple[IPv4Address, ...] | None:
+        """The IPv4 addresses that the interface has now, the primary one first; None when that can't be found out.
+
+        :param sock: any socket of ours of IPv4.
+        """
+        if self._room is None:
+            self._room = _Room()
+        packed = name.encode()
+        try:
+            # An address may have a label of its own, "eth0:1".
+            here = [
+                (label, address)
+                for label, address in _configured(self._room, sock)
+                if label.rstrip(b"\0").partition(b":")[0] == packed
+            ]
+            return tuple(IPv4Address(socket.inet_ntoa(address), _mask(sock, label, address)) for label, address in here)
+        except OSError:
+            return None

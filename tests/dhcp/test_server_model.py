@@ -43,6 +43,8 @@ class Fate:
     offered_to: int = 0
     offered_until: float = 0.0
     resting: bool = False
+    tried_from: float = 0.0
+    """Of one that rests: when it may be given all the same if there is no other."""
 
     def busy_until(self) -> float:
         return max(self.until, self.offered_until)
@@ -103,18 +105,24 @@ class Clients(RuleBasedStateMachine):
 
     def sees_offer(self, client: int, address: str) -> None:
         assert self.may_have(client, address)
-        assert not self.model.barred(address, client, self.now)
+        fate = self.model.fates[address]
+        if fate.resting and fate.until > self.now:
+            untaken = self.next_free() == set() and fate.tried_from <= self.now and fate.offered_until <= self.now
+            assert untaken or fate.offered_to == client
+        else:
+            assert not self.model.barred(address, client, self.now)
         mine = next((a for a, c in self.reserved.items() if c == client), None)
         if mine is not None and not self.model.barred(mine, client, self.now):
             assert address == mine
         self.model.end_offers(client, self.now, but=address)
-        fate = self.model.fates[address]
         fate.offered_to, fate.offered_until = client, self.now + 120
 
     def sees_ack(self, client: int, answer: Answer) -> None:
         address = answer.address
         assert self.may_have(client, address)
-        assert not self.model.barred(address, client, self.now)
+        fate = self.model.fates[address]
+        rests = fate.resting and fate.until > self.now
+        assert fate.offered_to == client if rests else not self.model.barred(address, client, self.now)
         told = int.from_bytes(answer.options[51], "big")
         lease = answer.commit[0]
         assert (lease.address, lease.state) == (address, LeaseState.ACTIVE)
@@ -142,8 +150,13 @@ class Clients(RuleBasedStateMachine):
             assert answer.cause is Cause.EXHAUSTED
             assert not any(self.may_have(client, address) for address in has)
             assert self.next_free() == set()
+            assert not any(
+                fate.tried_from <= self.now and fate.offered_until <= self.now
+                for address, fate in self.model.fates.items()
+                if fate.resting and address in POOL and address not in self.reserved
+            )
             return
-        if due is not None and not self.disordered:
+        if due and not self.disordered:
             assert answer.address in due
         if len(has) == 1 and client not in self.reserved.values() and self.may_have(client, has[0]):
             offered = [a for a, f in self.model.fates.items() if f.offered_to == client and f.offered_until > self.now]
@@ -213,7 +226,10 @@ class Clients(RuleBasedStateMachine):
         self.sees(client, answer)
         if answer.commit:
             assert client in (fate.holder, fate.offered_to)
-            self.model.fates[held] = Fate(until=self.now + 3600, leased=True, resting=True)
+            self.model.fates[held] = Fate(until=self.now + 3600, leased=True, resting=True, tried_from=self.now)
+            for lease in answer.commit[1:]:
+                ended = self.model.fates[lease.address]
+                ended.until, ended.resting = self.now, False
 
     @rule(client=clients)
     def is_probed_and_there_is_somebody(self, client: int) -> None:
@@ -221,7 +237,9 @@ class Clients(RuleBasedStateMachine):
             if fate.offered_to == client and fate.offered_until > self.now:
                 for lease in self.server.probed(address, True, self.now):
                     self.store[lease.address] = lease
-                self.model.fates[address] = Fate(until=self.now + 3600, leased=True, resting=True)
+                self.model.fates[address] = Fate(
+                    until=self.now + 3600, leased=True, resting=True, tried_from=self.now + 60
+                )
                 return
 
     # What else happens

@@ -276,3 +276,48 @@ def test_contradictions_are_named(subnets, path, complaint):
 
 def test_a_client_may_have_an_address_in_each_of_several_networks():
     check_together([subnet(hosts=[Host(mac="02:00:00:00:00:01")]), far(hosts=[Host(mac="02:00:00:00:00:01")])])
+
+
+# Several addresses of ours on one wire
+
+BOTH = Arrival("192.168.1.1", addresses=("192.168.1.1", "10.77.0.1", "10.79.0.1"))
+
+
+def test_of_several_addresses_of_ours_that_in_the_subnet_counts():
+    machine = Machine(1, server(), arrival=BOTH)
+
+    offer = machine.discovers()
+
+    assert (offer.address, offer.server, offer.identifier) == ("10.77.0.100", SERVER, SERVER)
+    ack = machine.selects(offer.address)
+    assert (ack.address, ack.server, ack.identifier) == ("10.77.0.100", SERVER, SERVER)
+    assert machine.informs("10.77.0.100").identifier == SERVER
+    assert machine.restarts_with("10.99.0.1").identifier == SERVER
+
+
+def test_on_a_shared_network_it_is_the_one_beside_the_clients_address():
+    one = subnet(pool=["10.77.0.100"], shared_network="lab")
+    other = Subnet(network="10.79.0.0/24", pool=["10.79.0.100"], shared_network="lab")
+    dhcp = server(one, other)
+
+    offers = [Machine(number, dhcp, arrival=BOTH).discovers() for number in (1, 2)]
+
+    assert [(offer.address, offer.server) for offer in offers] == [
+        ("10.77.0.100", "10.77.0.1"),
+        ("10.79.0.100", "10.79.0.1"),
+    ]
+    assert address(Machine(2, dhcp, arrival=BOTH).selects("10.79.0.100", chosen="10.79.0.1")) == "10.79.0.100"
+
+
+def test_no_client_gets_another_address_of_ours():
+    dhcp = server(subnet(pool=["10.77.0.1-10.77.0.3"], router=()))
+    ours = Arrival("10.77.0.1", addresses=("10.77.0.1", "10.77.0.2"))
+
+    assert Machine(1, dhcp, arrival=ours).discovers().address == "10.77.0.3"
+
+
+def test_what_a_relay_wants_as_identifier_stays():
+    agent = {82: bytes((11, 4, 10, 77, 0, 254))}
+    dhcp = server()
+    offer = Machine(1, dhcp, agent, Arrival(SERVER, unicast=True), "10.77.0.254").discovers()
+    assert (offer.server, offer.identifier) == (SERVER, "10.77.0.254")

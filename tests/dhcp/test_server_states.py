@@ -412,6 +412,15 @@ def test_an_offer_can_be_declined(machine):
     assert silent(machine.declines(offered)) is Cause.DECLINED
 
 
+def test_whoever_was_offered_an_address_earlier_can_not_decline_it_for_its_client():
+    dhcp = server(authoritative=True)
+    earlier, client = Machine(1, dhcp), Machine(2, dhcp).after(120)
+    offered = address(earlier.discovers(), OFFER)
+    assert address(client.restarts_with(offered)) == offered
+
+    assert silent(earlier.after(121).declines(offered)) is UNKNOWN
+
+
 def test_one_client_has_three_addresses_rest_and_no_more():
     dhcp = server(pool(5))
     broken = Machine(1, dhcp)

@@ -6,13 +6,18 @@ from contextlib import suppress
 import firmware
 import pytest
 
+from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.subnet import Subnet
 from bootfw.events import OfferMade, OfferWithheld, RequestIgnored
+from bootfw.leases.memory import MemoryLeases
+from bootfw.net.addresses import AddressProtocol
 from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
 from bootfw.net.interfaces import Interfaces
+from bootfw.net.leases.ledger import Ledger
 from bootfw.net.resolving import ResolverChain
 from bootfw.resolvers.static import StaticResolver
-from bootfw.wire.dhcp4 import Message, pack, parse
+from bootfw.wire.dhcp4 import BROADCAST_FLAG, Message, pack, parse
 
 SO_BINDTODEVICE = 25
 
@@ -137,3 +142,58 @@ def test_an_interface_without_an_address_offers_nothing(hosts, proxy, client, ru
         assert received(here) == []
     finally:
         server.ip("link", "delete", "s2")
+
+
+@pytest.fixture
+def second(hosts):
+    """The server's end of wire 0 has an address in another network too."""
+    server, _ = hosts
+    server.ip("addr", "add", "10.99.0.1/24", "dev", "s0", "label", "s0:1")
+    yield "10.99.0.1"
+    server.ip("addr", "del", "10.99.0.1/24", "dev", "s0")
+
+
+def offered_by(proxy_events: list, client, run_until, **fields) -> Message:
+    client.sendto(firmware.IPXE_ROM.datagram(**fields), ("255.255.255.255", 67))
+    replies = []
+    run_until(lambda: replies.extend(received(client)) or replies)
+    [(offer, _)] = replies
+    return offer
+
+
+def asking_for(address: str, kind: int = 1) -> dict[int, bytes]:
+    return {**firmware.IPXE_ROM.options, 53: bytes((kind,)), 50: socket.inet_aton(address)}
+
+
+def test_a_proxy_names_its_address_in_the_clients_network(proxy, client, run_until, second):
+    """A proxy can't know that network, unless the client asks for what it had, or others have taken addresses of it."""
+    events, here = proxy(), client("c0")
+
+    assert offered_by(events, here, run_until).siaddr == "10.9.0.1"
+    assert offered_by(events, here, run_until, options=asking_for("10.99.0.7")).siaddr == second
+    assert offered_by(events, here, run_until).siaddr == "10.9.0.1"
+    here.sendto(firmware.DHCPCD.datagram(options=asking_for("10.99.0.8", 3)), ("255.255.255.255", 67))
+    assert offered_by(events, here, run_until).siaddr == second
+    assert offered_by(events, here, run_until, options=asking_for("172.16.0.1")).siaddr == second
+
+
+def test_a_server_gives_addresses_of_the_network_of_its_second_address(
+    hosts, private_reactor, client, run_until, second, turn_until
+):
+    store = MemoryLeases()
+    addresses = AddressServer([Subnet(network="10.99.0.0/24", pool=["10.99.0.100"])])
+    events = []
+    ledger = Ledger(store, events.append, private_reactor)
+    chain = ResolverChain(private_reactor, [("static", StaticResolver("boot.file"))], events.append, 0.8)
+    with hosts[0].inside():
+        protocol = AddressProtocol(private_reactor, chain, events.append, addresses, ledger)
+        port = listen(private_reactor, protocol, "0.0.0.0", 67)
+    offer = offered_by(events, client("c0"), run_until, flags=BROADCAST_FLAG)
+    protocol.close()
+    stopped = port.stopListening()
+    turn_until(lambda: stopped.called)
+
+    assert (offer.yiaddr, offer.siaddr) == ("10.99.0.100", second)
+    assert offer.options[54] == socket.inet_aton(second)
+    [made] = [event for event in events if isinstance(event, OfferMade)]
+    assert made.request.server == second
