@@ -157,7 +157,7 @@ def test_configured_options_are_told_and_do_not_get_into_the_way_of_the_file() -
 
 
 def test_options_that_there_is_no_room_for_are_left_out() -> None:
-    lab = ServerLab(configured={"65000": {"octets": "x" * 800}, "65001": {"octets": "y" * 500}})
+    lab = ServerLab(configured={"65000": {"text": "x" * 800}, "65001": {"text": "y" * 500}})
     everything = LINUX.changed({6: None}).message()
     told = lab.only(everything)
     assert (told.first(65000), told.first(65001)) == (b"x" * 800, b"y" * 500)
