@@ -161,9 +161,13 @@ class IWatchdog(Interface):
     # ``wait(1)``. It is not told of such, nor asked after it, and transfers cost less. Without one, of all. With an
     # attribute ``unremarkable_from``, shorter ones than that are to be told as well.
 
+    # It may have an attribute ``honours_timeout``: whether it waits ``agreed.timeout`` seconds each time, as a client
+    # that requests a timeout expects. If not, that option is left out of the OACK, as RFC 2349 allows. Without the
+    # attribute an IAdaptiveWatchdog does not honour it, and any other does.
+
 
 class IAdaptiveWatchdog(IWatchdog):
-    """A watchdog that learns."""
+    """A watchdog that measures round trips, and waits accordingly."""
 
     def progressed(seconds: float | None) -> None:
         """The peer has answered with progress.
@@ -177,9 +181,9 @@ class IWatchdogPolicy(Interface):
     """Makes watchdogs. The wait after the last sending is part of the policy: the session holds it like any other."""
 
     def begin(agreed: Any) -> IWatchdog:
-        """A watchdog for one transfer. *agreed* is its Agreed; ``agreed.timeout`` is the client's wish in seconds.
+        """A watchdog for one transfer. *agreed* is its Agreed; ``agreed.timeout`` is what the client requests.
 
-        The sum of the waits must be finite.
+        It is acknowledged if the watchdog honours it: see IWatchdog. The sum of the waits must be finite.
         """
 
 

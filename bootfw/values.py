@@ -95,7 +95,7 @@ class Agreed:
     windowsize: int = 1
     """Blocks in flight before an ACK is due (RFC 7440)."""
     timeout: int | None = None
-    """Seconds between retransmissions that the client asked for (RFC 2349); None: ours to choose."""
+    """Seconds between retransmissions that the client requests (RFC 2349), acknowledged or not; None: no wish."""
     tsize: int | None = None
     """Octets of the file when both sides know it (RFC 2349)."""
     acknowledged: tuple[tuple[str, str], ...] = ()
@@ -237,6 +237,9 @@ class Treatment:
     """A file that differs in upper and lower case will do."""
     cut_names: bool = False
     """A missing name is tried up to its first byte that is no text, and without the byte before that."""
+    oack_once: bool = False
+    """A second OACK makes it give up: the OACK is repeated when it repeats its request, and by the timer only after a
+    silence that is longer than two of its own timeouts."""
     persona: str = field(default="", eq=False)
     """Whose treatment it is, for the operator."""
 

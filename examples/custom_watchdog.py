@@ -6,6 +6,8 @@ first-seconds = 0.25
 attempts = 12
 """
 
+from typing import ClassVar
+
 from attrs import field, frozen
 from attrs.validators import gt
 from zope.interface import implementer
@@ -20,6 +22,9 @@ class Doubling:
 
     first_seconds: float = field(default=0.5, validator=gt(0))
     attempts: int = field(default=8, validator=gt(0))
+
+    honours_timeout: ClassVar[bool] = False
+    """The timeout that a client requests is left out of the OACK: it makes no difference here."""
 
     def begin(self, agreed: Agreed) -> IWatchdog:
         """Asked once for each transfer. This policy keeps nothing about it, so it is its own watchdog."""

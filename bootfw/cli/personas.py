@@ -25,6 +25,7 @@ _CONDITIONS = (
     "dhcp_version",
     "tftp_options",
     "tftp_files",
+    "tftp_ports",
     "personas",
 )
 _ABOUT = ("name", "reason", "source")

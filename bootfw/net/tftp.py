@@ -28,6 +28,7 @@ from bootfw.net.transfers.sending import ReadTransfer
 from bootfw.net.transfers.transfer import Surroundings, Transfer
 from bootfw.net.transfers.transferport import TransferProtocol, bindable, send
 from bootfw.net.transfers.treatment import capped, open_treated, wanted
+from bootfw.net.transfers.watchdog import begin_watchdog
 from bootfw.net.udp.express import Express
 from bootfw.net.udp.packetinfo import Cache
 from bootfw.personas.table import Personas, stock
@@ -320,7 +321,7 @@ class TFTPProtocol(DatagramProtocol):
                 size=None if request.write else file.size,
                 limits=self._limits(transfer),
             )
-            watchdog = self._watchdog.begin(agreed)
+            agreed, watchdog = begin_watchdog(self._watchdog, agreed)
         except Exception as error:
             self._not_opened(transfer, error, now)
             return

@@ -60,6 +60,14 @@ def _codes(values: Iterable[int]) -> frozenset[int]:
     return codes
 
 
+def _ports(values: Iterable[int]) -> frozenset[int]:
+    ports = frozenset(values)
+    for port in ports:
+        if not 0 < port < 65536:
+            raise ValueError(f"{port} is no UDP port; those are from 1 to 65535")
+    return ports
+
+
 def _server_options(values: Iterable[int]) -> tuple[int, ...]:
     codes = tuple(values)
     for code in codes:
@@ -139,6 +147,8 @@ class Rule:
     tftp_files: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
     """Patterns for the name of the file, of which one fits; `"*"` stands for slashes, too. The name is as the client
     writes it, but without slashes in front, and with U+FFFD for an octet that is no text."""
+    tftp_ports: frozenset[int] = field(default=frozenset(), converter=_ports, metadata={"toml": list[int]})
+    """It sends its requests from one of these UDP ports. Empty: any."""
     personas: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
     """It was one of these when it asked by DHCP; for what is told apart by TFTP only."""
 
@@ -184,6 +194,9 @@ class Rule:
     cut_names: bool | None = None
     """Where a file is missing, its name is tried up to the first byte that is no text (control characters, and what is
     not UTF-8), and without the byte before it: there the ROM has read on into the next DHCP option."""
+    oack_once: bool | None = None
+    """A second OACK makes it give up: the OACK is repeated when it repeats its request, and by the timer only after a
+    silence that is longer than two of its own timeouts."""
 
     source: str = ""
     """Where the quirk was seen, for whoever comes after you."""
@@ -226,6 +239,7 @@ class Rule:
             or self.oui
             or self.personas
             or self.tftp_files
+            or self.tftp_ports
             or self.ipxe is not None
             or self.tftp_options is not None
         )
@@ -322,6 +336,7 @@ class Rule:
             self.instead,
             bool(self.ignore_case),
             bool(self.cut_names),
+            bool(self.oack_once),
             self.name,
         )
         return None if treatment == Treatment() else treatment

@@ -31,8 +31,11 @@ class _Left:
     """The rules that the options of a request leave over, with the files that they are for."""
 
     rules: tuple[tuple[Rule, Name | None, Treatment | None], ...] = ()
+    """Those with more conditions than the options."""
     names: Name | None = None
-    """What is not of these is of none of the rules; None: it is not so simple."""
+    """What is not of these is of none of *rules*; None: it is not so simple."""
+    rest: Treatment | None = None
+    """Of whoever fits none of *rules*."""
 
 
 @frozen
@@ -75,7 +78,7 @@ class Personas:
         return tuple(
             (rule, rule.files, rule.treatment)
             for rule in self.rules
-            if rule.treatment or rule.tftp_files or rule.tftp_options is not None
+            if rule.treatment or rule.tftp_files or rule.tftp_ports or rule.tftp_options is not None
         )
 
     def match(
@@ -116,30 +119,38 @@ class Personas:
         """How a transfer is done; None: as usual, which is quickly found out."""
         left = self._by_options.get(request.options) or self._left_by(request.options)
         if not left.rules:
-            return None
+            return left.rest
         name = legible(request.filename).lstrip("/")
         if left.names is not None and not left.names.match(name):
-            return None
+            return left.rest
         client = None
         for rule, names, treatment in left.rules:
             if names is not None and not names.match(name):
+                continue
+            if rule.tftp_ports and request.peer[1] not in rule.tftp_ports:
                 continue
             if rule.needs_client:
                 client = client or request.client
                 if not rule.is_client(client):
                     continue
             return treatment
-        return None
+        return left.rest
 
     def _left_by(self, options: Options) -> _Left:
         rules = [each for each in self._of_tftp if each[0].tftp_options is None or each[0].tftp_options.fits(options)]
-        while rules and rules[-1][2] is None:
+        rest = None
+        for position, (rule, name, treatment) in enumerate(rules):
+            if name is None and not rule.tftp_ports and not rule.needs_client:
+                rest = treatment
+                del rules[position:]
+                break
+        while rest is None and rules and rules[-1][2] is None:
             del rules[-1]
         every = [names.pattern for _, names, _ in rules if names is not None]
         names = re.compile("|".join(every)) if len(every) == len(rules) else None
         if len(self._by_options) >= _REMEMBERED:
             self._by_options.clear()
-        self._by_options[options] = left = _Left(tuple(rules), names)
+        self._by_options[options] = left = _Left(tuple(rules), names, rest)
         return left
 
     def is_ipxe_program(self, name: str) -> bool:

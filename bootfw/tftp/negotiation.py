@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bootfw.values import Agreed, Mode
 
@@ -71,6 +71,15 @@ def negotiate(
         tsize=agreed.get("tsize"),
         acknowledged=tuple(acknowledged),
     )
+
+
+def without_timeout(agreed: Agreed) -> Agreed:
+    """*agreed* with the client's ``timeout`` left out of the OACK, for a server that does not wait that long.
+
+    RFC 2349: the server may leave the option out; it may not acknowledge another value.
+    """
+    kept = tuple(option for option in agreed.acknowledged if option[0].lower() != "timeout")
+    return evolve(agreed, acknowledged=kept)
 
 
 def _decimal(text: str) -> int | None:

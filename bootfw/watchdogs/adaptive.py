@@ -4,10 +4,7 @@ from attrs import define, field, frozen
 from zope.interface import implementer
 
 from bootfw.api import Agreed, ConfigError, IAdaptiveWatchdog, IWatchdog, IWatchdogPolicy, boot_plugin
-from bootfw.watchdogs.schedule import above, repeated
-
-SENDINGS = 4
-"""At the least, when the client has asked for a timeout: 60 s of patience is nothing with waits of 255 s."""
+from bootfw.watchdogs.schedule import above
 
 GROWTH = 1.5
 """From one attempt to the next, once a round trip is known; RFC 6298 doubles. A window of 16 blocks arrives whole with
@@ -100,7 +97,8 @@ class AdaptiveWatchdog:
 class Adaptive:
     """Waits a little longer than an answer takes, longer with each loss, and gives up only after a minute.
 
-    A client that asks for a timeout gets exactly that wait each time: it may count on it.
+    A timeout that the client requests is not acknowledged (RFC 2349 leaves that to the server): as the only wait it
+    would cost a client that requests 6 s, as curl does, 6 s for each lost packet.
     """
 
     first_seconds: float = field(default=1.0, validator=above(0))
@@ -124,8 +122,6 @@ class Adaptive:
 
     def begin(self, agreed: Agreed) -> IWatchdog:
         """See IWatchdogPolicy."""
-        if agreed.timeout is not None:
-            return repeated(agreed.timeout, self.patience_seconds, SENDINGS)
         return AdaptiveWatchdog(self)
 
 

@@ -26,10 +26,9 @@ class Schedule:
         return self.waits[attempt - 1] if attempt <= len(self.waits) else None
 
 
-def repeated(seconds: float, patience: float, sendings: int = 1) -> Schedule:
-    """The same wait, until *patience* seconds are over and at least *sendings* times."""
-    count = max(sendings, -int(-patience // seconds))
-    return Schedule((float(seconds),) * count)
+def repeated(seconds: float, patience: float) -> Schedule:
+    """The same wait, until *patience* seconds are over."""
+    return Schedule((float(seconds),) * -int(-patience // seconds))
 
 
 def above(least: float, *, inclusive: bool = False) -> Callable[[Any, Any, float], None]:

@@ -29,8 +29,8 @@ def test_the_table(capsys):
     assert head.split() == ["PERSONA", "WHO", "TREATMENT"]
     assert [line.split()[0] for line in lines] == [rule.name for rule in stock().rules]
     [grub] = [line for line in lines if line.startswith("grub ")]
-    assert "tftp-options: blksize=1024 tsize, blksize=512 tsize" in grub
-    assert "empty-when-missing: *.lst" in grub
+    assert "tftp-options: blksize=1024 tsize=0, blksize=512 tsize=0" in grub
+    assert "empty-when-missing: command.lst, crypto.lst" in grub
     assert "as usual" in next(line for line in lines if line.startswith("shim "))
 
 

@@ -10,6 +10,8 @@ from bootfw.net.clients import Clients
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import Personas, stock
 from bootfw.values import BootRequest
+from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 
 MISSING = tftp.Error(1, "File not found")
@@ -208,12 +210,35 @@ def test_windows_finds_its_files_in_any_case(serve, tmp_path):
 
 
 @memory
-def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_room_for(serve):
+@pytest.mark.parametrize("persona", ["u-boot", ""])
+def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_room_for(serve, persona):
     """U-Boot 2023.01 on qemu-arm64, with tftpwindowsize 32: the 32nd block in flight was the last thing it heard of."""
-    served = serve({"kernel": numbered(50_000)}, personas=stock())
+    clients = Clients()
+    clients.asked(
+        BootRequest(
+            "52:54:00:00:00:01", "discover", persona, "arm64-uboot", vendor_class="U-Boot", client_address="10.0.0.9"
+        )
+    )
+    served = serve({"kernel": numbered(50_000)}, personas=stock(), clients=clients, watchdog=Adaptive())
 
-    [oack] = served.peer().ask("kernel", timeout=5, blksize=1468, windowsize=32)
+    [oack] = served.peer(9).ask("kernel", timeout=5, blksize=1468, windowsize=32)
     assert oack == tftp.OptionAck((("blksize", "1468"), ("windowsize", "8")))
+
+
+@memory
+def test_u_boot_is_not_waited_for_by_a_policy_that_keeps_to_timeouts_if_dhcp_knows_it(serve):
+    clients = Clients()
+    clients.asked(
+        BootRequest(
+            "52:54:00:00:00:01", "discover", "u-boot", "arm64-uboot", vendor_class="U-Boot", client_address="10.0.0.9"
+        )
+    )
+    served = serve({"kernel": numbered(50_000)}, personas=stock(), clients=clients, watchdog=Fixed())
+
+    [oack] = served.peer(9).ask("kernel", timeout=1, blksize=1468)
+    assert oack == tftp.OptionAck((("blksize", "1468"),))
+    [oack] = served.peer(8).ask("kernel", timeout=1, blksize=1468)
+    assert oack == tftp.OptionAck((("timeout", "1"), ("blksize", "1468")))
 
 
 @memory

@@ -88,19 +88,65 @@ def test_stock_by_what_else_a_client_tells(client, persona):
         ("tsize=0 blksize=1408", "pxelinux.cfg/default", None),
         ("tsize=0 blksize=1468 windowsize=4", "bootx64.efi", None),
         ("blksize=512 windowsize=4", "grubx64.efi", None),
-        ("timeout=5 blksize=1468", "boot.scr.uimg", "u-boot-tftp"),
-        ("timeout=1 tsize=0 blksize=1468 windowsize=32", "kernel", "u-boot-tftp"),
+        ("blksize=1024 tsize=0", "packages.lst", "grub"),
+        ("timeout=5 blksize=1468 windowsize=32", "kernel", "u-boot-defaults"),
+        ("windowsize=32 blksize=1468 timeout=5", "kernel", "u-boot-defaults"),
+        ("timeout=5 tsize=0 blksize=1468 windowsize=32", "kernel", "u-boot-defaults"),
+        ("timeout=5 blksize=1468 windowsize=32", "\\kernel", "windows-paths"),
+        # What ordinary clients send, in any order. curl's timeout is 6 s.
         ("tsize=0 blksize=1428 timeout=6", "file", None),
+        ("tsize=0 blksize=512 timeout=6", "file", None),
+        ("blksize=1400 tsize=0", "file", None),
+        ("blksize=1400 timeout=5 tsize=0", "file", None),
+        ("blksize=1400 timeout=5", "file", None),
+        ("timeout=5 blksize=1400 tsize=0", "file", None),
+        ("tsize=1234", "file", None),
         ("", "bootcode.bin", None),
+        # atftp and tftpy.
+        ("blksize=65464", "file", "repeats-itself"),
+        ("tsize=0", "file", "repeats-itself"),
+        ("windowsize=16", "file", "repeats-itself"),
+        ("timeout=2 blksize=1428", "file", "repeats-itself"),
+        ("blksize=1428 windowsize=16", "file", "repeats-itself"),
+        ("tsize=0 blksize=1428", "file", "repeats-itself"),
+        ("tsize=0 timeout=3 blksize=1428 multicast= windowsize=16", "file", "repeats-itself"),
+        ("multicast=", "file", "repeats-itself"),
+        ("blksize=1428 tsize=0", "file", "repeats-itself"),
+        # Firmware that repeats nothing itself, or has its OACK repeated sooner than it would.
+        ("blksize=1024 tsize=0", "kernel", "grub"),
+        ("blksize=512 tsize=0", "kernel", "grub"),
+        ("blksize=1468", "kernel", None),
+        ("tsize=0 blksize=1024", "start4.elf", None),
+        ("blksize=1456", "pxelinux.0", None),
+        ("blksize=1468 windowsize=4", "bootx64.efi", None),
+        ("tsize=0 blksize=1228 windowsize=4", "bootx64.efi", None),
     ],
 )
 def test_stock_by_tftp(options, filename, treatment):
-    found = stock().treatment(asks(options, filename))
+    found = stock().treatment(asks(options, filename, Client()))
 
+    assert (found.persona if found else None) == treatment
     assert found == (treatment and next(rule for rule in stock().rules if rule.name == treatment).treatment)
 
 
-def asks(options: str = "", filename: str = "file", client: Client | None = None) -> TransferRequest:
+@pytest.mark.parametrize(("port", "persona"), [(2001, None), (2002, "repeats-itself"), (51234, "repeats-itself")])
+def test_slof_and_atftp_differ_by_the_port_only(port, persona):
+    """SLOF never repeats ACK 0, and atftp does not survive that we repeat the OACK."""
+    found = stock().treatment(asks("blksize=1428", "kernel", port=port))
+
+    assert (found.persona if found else None) == persona
+
+
+@pytest.mark.parametrize("options", ["timeout=1 blksize=1468", "timeout=5 tsize=0 blksize=1024 windowsize=32"])
+def test_u_boot_by_the_vendor_class_that_it_sent(options):
+    """Its variables change every value that it sends by TFTP."""
+    u_boot = Client(vendor_class="U-Boot.armv8", persona="u-boot")
+
+    assert stock().treatment(asks(options, "kernel", u_boot)) == Treatment(frozenset({"timeout"}), max_windowsize=8)
+    assert stock().treatment(asks("tsize=0 blksize=1468", "kernel", u_boot)) is None
+
+
+def asks(options: str = "", filename: str = "file", client: Client | None = None, port: int = 51234) -> TransferRequest:
     pairs = tuple(tuple(word.split("=")) for word in options.split())
 
     def lookup(peer):
@@ -108,7 +154,7 @@ def asks(options: str = "", filename: str = "file", client: Client | None = None
         return client
 
     return TransferRequest(
-        filename, filename.replace("\\", "/").lstrip("/"), ("10.0.0.9", 1), options=pairs, lookup=lookup
+        filename, filename.replace("\\", "/").lstrip("/"), ("10.0.0.9", port), options=pairs, lookup=lookup
     )
 
 
@@ -218,6 +264,13 @@ def test_a_machine_by_its_mac():
     assert personas.treatment(asks("blksize=1456", client=Client())) is None
 
 
+def test_a_machine_by_the_port_that_it_asks_from():
+    personas = own({"name": "x", "tftp-ports": [2001, 2002], "oack-once": True})
+
+    assert personas.treatment(asks("blksize=1456", port=2002)) == Treatment(oack_once=True)
+    assert personas.treatment(asks("blksize=1456", port=2003)) is None
+
+
 def test_a_machine_by_the_persona_that_it_had_by_dhcp():
     personas = own({"name": "x", "personas": ["uefi"], "tftp-files": ["*.efi"], "max-blksize": 1024})
     uefi = Client(persona="uefi")
@@ -238,15 +291,18 @@ def test_a_machine_by_the_persona_that_it_had_by_dhcp():
 def test_a_machine_by_what_it_has_told_by_dhcp(condition, client):
     personas = own({"name": "x", "max-windowsize": 4, **condition})
 
-    assert personas.treatment(asks("windowsize=8", client=client)) == Treatment(max_windowsize=4)
-    assert personas.treatment(asks("windowsize=8", client=Client())) is None
+    assert personas.treatment(asks("windowsize=8 tsize=1", client=client)) == Treatment(max_windowsize=4)
+    assert personas.treatment(asks("windowsize=8 tsize=1", client=Client())) is None
 
 
 def test_a_persona_of_dhcp_is_that_of_its_transfers_too():
     personas = own({**BIOS, "refuse-options": ["tsize"]})
 
     assert personas.treatment(asks("tsize=0", client=Client(persona="bios"))).refuse_options == {"tsize"}
-    assert personas.treatment(asks("tsize=0", client=Client(vendor_class="PXEClient", architecture="x86-bios"))) is None
+    assert (
+        personas.treatment(asks("blksize=9 tsize=0", client=Client(vendor_class="PXEClient", architecture="x86-bios")))
+        is None
+    )
 
 
 def test_one_that_needs_nothing_special_hides_what_comes_after_it():
@@ -259,7 +315,7 @@ def test_one_that_needs_nothing_special_hides_what_comes_after_it():
 def test_many_kinds_of_options_fill_no_memory():
     personas = own(OLD_ROM)
     for size in range(2000):
-        assert personas.treatment(asks(f"blksize={size}", client=Client())) is None
+        assert personas.treatment(asks(f"blksize={size} tsize=1", client=Client())) is None
 
     assert len(personas._by_options) <= 256
 
@@ -343,6 +399,7 @@ def test_like_one_of_the_operator_s_own():
         ([{"name": "x", "max-blksize": 512}], "persona[0]: it has no condition"),
         ([{**OLD_ROM, "max-blksize": 7}], "persona[0].max-blksize: must be from 8 to 65464, not 7"),
         ([{**OLD_ROM, "tftp-options": ["=5"]}], 'persona[0].tftp-options: "=5" has no name'),
+        ([{**OLD_ROM, "tftp-ports": [65536]}], "persona[0].tftp-ports: 65536 is no UDP port"),
         ([{**OLD_ROM, "tftp-server-options": [67]}], "persona[0].tftp-server-options: 67 names no TFTP server"),
         ([{**OLD_ROM, "instead": {"a": "b"}}], "persona[0].instead.a: must be a list of strings"),
         ([{"name": "x", "like": "uefy"}], "persona[0].like: there is no such persona; there are "),

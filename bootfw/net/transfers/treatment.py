@@ -25,11 +25,15 @@ _END_OPTION = "\udcff"
 
 def wanted(options: tuple[tuple[str, str], ...], treatment: Treatment) -> tuple[tuple[str, str], ...]:
     """*options* without those that the client must not get."""
+    if not treatment.refuse_options:
+        return options
     return tuple(option for option in options if option[0].lower() not in treatment.refuse_options)
 
 
 def capped(limits: Limits, treatment: Treatment) -> Limits:
     """*limits*, and no more than the client can do."""
+    if treatment.max_blksize is None and treatment.max_windowsize is None:
+        return limits
     return Limits(
         min(limits.max_blksize, treatment.max_blksize or limits.max_blksize),
         min(limits.max_windowsize, treatment.max_windowsize or limits.max_windowsize),
@@ -41,6 +45,8 @@ def open_treated(backend: IBackend, request: TransferRequest, treatment: Treatme
 
     :raise FileMissing: nothing does.
     """
+    if not (treatment.instead or treatment.empty_when_missing or treatment.cut_names):
+        return backend.open(request.path, request)
     return _first(backend, [request.path, *_instead(request.path, treatment)], request, treatment)
 
 

@@ -1,0 +1,137 @@
+"""The timeout that a client requests (RFC 2349): acknowledged only by a server that waits exactly that long."""
+
+from itertools import permutations
+
+import pytest
+from attrs import frozen
+from tftpserver import numbered
+from zope.interface import implementer
+
+from bootfw.api import IAdaptiveWatchdog, IWatchdog, IWatchdogPolicy
+from bootfw.personas.table import stock
+from bootfw.testing import LossyLink, TFTPClient
+from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.watchdogs.exponential import Exponential
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.watchdogs.hpa import HPA
+from bootfw.wire import tftp
+
+pytestmark = pytest.mark.parametrize("wire", ["memory-rich"], indirect=True)
+
+CONTENT = numbered(20_000)
+HONOURING = [Fixed(), HPA(), Exponential()]
+
+
+@implementer(IWatchdogPolicy)
+@frozen
+class Own:
+    """A policy of a plugin, with one watchdog for all transfers."""
+
+    watchdog: object
+
+    def begin(self, agreed):
+        return self.watchdog
+
+
+@implementer(IWatchdog)
+class Plain:
+    def wait(self, attempt):
+        return 2.0 if attempt < 5 else None
+
+
+@implementer(IAdaptiveWatchdog)
+class Learning(Plain):
+    def progressed(self, seconds):
+        pass
+
+
+class Ignoring(Plain):
+    honours_timeout = False
+
+
+class LearningAndHonouring(Learning):
+    honours_timeout = True
+
+
+def names(answer):
+    [packet] = answer
+    assert isinstance(packet, tftp.OptionAck), packet
+    return [name for name, _ in packet.options]
+
+
+@pytest.mark.parametrize("policy", [Adaptive(), Own(Learning()), Own(Ignoring())])
+def test_a_watchdog_that_measures_leaves_the_timeout_out_of_the_oack(serve, policy):
+    served = serve({"file": CONTENT}, watchdog=policy)
+
+    assert names(served.peer().ask("file", blksize=1400, TimeOut=6, tsize=0)) == ["blksize", "tsize"]
+    assert names(served.peer().put("new", timeout=6, blksize=1400)) == ["blksize"]
+
+
+@pytest.mark.parametrize("policy", [Adaptive(), Own(Learning())])
+def test_a_timeout_alone_that_is_left_out_means_no_oack(serve, policy):
+    served = serve({"file": CONTENT}, watchdog=policy)
+
+    assert served.peer().ask("file", timeout=6) == [tftp.Data(1, CONTENT[:512])]
+    assert served.peer().put("new", timeout=6) == [tftp.Ack(0)]
+
+
+@pytest.mark.parametrize("policy", [*HONOURING, Own(Plain()), Own(LearningAndHonouring())])
+def test_a_watchdog_that_honours_the_timeout_acknowledges_it(serve, policy):
+    served = serve({"file": CONTENT}, watchdog=policy)
+
+    assert names(served.peer().ask("file", blksize=1400, timeout=6)) == ["blksize", "timeout"]
+    assert names(served.peer().put("new", timeout=6)) == ["timeout"]
+
+
+@pytest.mark.parametrize("policy", HONOURING)
+def test_what_is_acknowledged_is_every_wait(serve, policy):
+    served = serve({"file": CONTENT}, watchdog=policy)
+    peer = served.peer()
+    peer.ask("file", timeout=6)
+    peer.say(tftp.ack(0))
+
+    served.advance(5.9)
+    assert peer.take() == []
+    served.advance(0.2)
+    assert peer.take() == [tftp.Data(1, CONTENT[:512])]
+
+
+def test_what_is_left_out_does_not_slow_down_retransmission(serve):
+    served = serve({"file": CONTENT}, watchdog=Adaptive())
+    peer = served.peer()
+    peer.ask("file", timeout=255, blksize=512)
+    assert peer.say(tftp.ack(0)) == [tftp.Data(1, CONTENT[:512])]
+
+    served.advance(0.2)
+    assert set(peer.take()) == {tftp.Data(1, CONTENT[:512])}
+
+
+@pytest.mark.parametrize("timeout", [1, 2, 6, 255])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_lossy_link_costs_no_client_timeout(serve, wire, timeout, seed):
+    """400 blocks at 5 % loss: 40 of them are lost once or more, which took 40 timeouts."""
+    content = numbered(200_000)
+    served = serve({"file": content}, watchdog=Adaptive())
+    wire.network.link = LossyLink(seed, drop=0.05)
+    client = TFTPClient(wire.network.host("10.0.0.7"), served.address, {"blksize": 512, "timeout": timeout})
+
+    assert wire.network.result_of(client.download("file"), 30).data == content
+    wire.network.link = None
+    served.advance(200)
+
+
+@pytest.mark.parametrize("policy", [Adaptive(), *HONOURING], ids=lambda policy: type(policy).__name__)
+@pytest.mark.parametrize("size", [512, 1428, 1468])
+@pytest.mark.parametrize("windowsize", [None, 16])
+def test_the_order_of_the_options_makes_no_difference(serve, policy, size, windowsize):
+    served = serve({"file": CONTENT}, watchdog=policy, personas=stock())
+    options = {"tsize": 0, "blksize": size, "timeout": 2} | ({"windowsize": windowsize} if windowsize else {})
+    answers = set()
+    for order in permutations(options.items()):
+        [oack] = served.peer().ask("file", **dict(order))
+        assert [name for name, _ in order if name in dict(oack.options)] == [name for name, _ in oack.options]
+        answers.add(frozenset(oack.options))
+
+    [answer] = answers
+    assert ("blksize", str(size)) in answer
+    assert windowsize is None or ("windowsize", "16") in answer
