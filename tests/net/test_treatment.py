@@ -142,6 +142,14 @@ def test_a_name_without_an_option_behind_it_is_not_cut(serve, name):
     assert served.peer().ask(name) == [MISSING]
 
 
+@pytest.mark.parametrize("name", ["\x11", "a\x11", "\udcff"], ids=ascii)
+def test_nothing_is_left_of_a_name_that_is_an_option(serve, tmp_path, name):
+    served = serve(DirectoryBackend(tmp_path), personas=stock())
+
+    assert served.peer().ask(name) == [MISSING]
+    assert [event.detail for event in served.of(TransferRefused)] == [""]
+
+
 def test_the_end_of_the_options_takes_no_letter_with_it(serve):
     served = serve({"vmlinuz": b"x"}, personas=stock())
 

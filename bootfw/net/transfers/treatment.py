@@ -94,4 +94,4 @@ def _without_tail(path: str) -> Iterator[str]:
     if found is None:
         return
     ends = (found.start(),) if found[0] == _END_OPTION else (found.start(), found.start() - 1)
-    yield from filter(None, (relative(path[: max(end, 0)]) for end in ends))
+    yield from (relative(path[: max(end, 0)]) for end in ends)
