@@ -3,18 +3,14 @@
 from collections.abc import Mapping
 
 from bootfw.dhcp.answer import Answer
+from bootfw.dhcp.room import fit
 from bootfw.dhcp.vendor import menu_option_43, option_43, pxelinux_options, server_options
 from bootfw.values import BootFile, BootMenu, BootRequest, OfferStyle, Persona
 from bootfw.wire import options as codec
-from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, Message, MessageType, reply_size
+from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, Message, MessageType
 from bootfw.wire.options import IPXESuboption, Option
 
 NOWHERE = "0.0.0.0"
-
-_BESIDE_OPTIONS = 241
-"""Octets of the header and of the END."""
-
-_ESSENTIAL = frozenset((Option.LEASE_TIME, Option.SUBNET_MASK, Option.ROUTER))
 
 # In an answer to firmware these speak of booting. What an operator has for other devices there stops ROMs for minutes.
 _OF_BOOTING = frozenset((Option.VENDOR_SPECIFIC, Option.VENDOR_CLASS_IDENTIFIER, Option.BOOTFILE_NAME))
@@ -32,7 +28,7 @@ def assignment(
     told: BootFile | BootMenu | None = None,
     persona: Persona = _NO_PERSONA,
 ) -> Message:
-    """The reply to *message*. Configured options that the client has no room for are left out, unasked ones first.
+    """The reply to *message*. What the client has no room for and can live without is left out; see :func:`fit`.
 
     :param request: what classify() made of *message*; None: the client does not boot.
     :param told: as fitted() or fitted_menu() gave it; None: the client is told of no boot file.
@@ -41,6 +37,7 @@ def assignment(
     options = _echoed(message, answer)
     if answer.kind is MessageType.NAK:
         options[Option.MESSAGE] = codec.text_bytes(answer.message)
+        fit(options, message)
         # Else a relay sends it to an address that the client does not have (RFC 2131 section 4.3.2).
         return _reply(message, options, flags=message.flags | BROADCAST_FLAG)
     configured: Mapping[int, bytes] = answer.options
@@ -59,7 +56,7 @@ def assignment(
             options |= server_options(file.server or answer.server, persona) | pxelinux_options(file)
         if request.ipxe and told is not None and not request.http:
             options[Option.IPXE_ENCAPSULATED] = _NO_PROXY
-    _add(options, configured, message)
+    fit(options, message, configured)
     return _reply(
         message,
         options,
@@ -100,30 +97,6 @@ def _boot_options(request: BootRequest, name: bytes, persona: Persona) -> dict[i
         options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
         options[Option.VENDOR_SPECIFIC] = vendor_options
     return options
-
-
-def _add(options: dict[int, bytes], configured: Mapping[int, bytes], message: Message) -> None:
-    """Add what is configured, as far as there is room."""
-    room = reply_size(message) - _BESIDE_OPTIONS
-    if Option.BOOTFILE_NAME in options:
-        room -= 1  # for the pad behind it
-    length = sum(map(len, options.values())) + sum(map(len, configured.values()))
-    # Two octets for each, and two for each full 255: when that fits at the most, nothing has to be counted.
-    if length + 2 * (len(options) + len(configured)) + length // 127 <= room:
-        options |= configured
-        return
-    room -= sum(map(_size, options.values()))
-    asked = message.options.get(Option.PARAMETER_REQUEST_LIST, b"")
-    for code in sorted(configured, key=lambda code: 0 if code in _ESSENTIAL else 1 if code in asked else 2):
-        size = _size(configured[code])
-        if size <= room:
-            room -= size
-            options[code] = configured[code]
-
-
-def _size(value: bytes) -> int:
-    """Octets of an option, split where it has to be (RFC 3396)."""
-    return len(value) + 2 * max(1, -(-len(value) // 255))
 
 
 def _reply(

@@ -1,5 +1,6 @@
 """The reply to a boot client: the OFFER of a proxy, or the ACK of the boot server on port 4011."""
 
+from bootfw.dhcp.room import fit
 from bootfw.dhcp.vendor import menu_option_43, option_43, pxelinux_options, server_options
 from bootfw.values import BootFile, BootMenu, BootRequest, Persona
 from bootfw.wire import options as codec
@@ -43,6 +44,7 @@ def reply(message: Message, request: BootRequest, told: BootFile | BootMenu | No
     for code in (Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION):  # RFC 6842; RFC 3046 section 2.2
         if code in message.options and (code != Option.RELAY_AGENT_INFORMATION or message.giaddr != NOWHERE):
             options[code] = message.options[code]
+    fit(options, message)
     return Message(
         op=BOOTREPLY,
         htype=message.htype,

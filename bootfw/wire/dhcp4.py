@@ -66,6 +66,8 @@ _PLACES[Option.MESSAGE_TYPE], _PLACES[Option.SERVER_IDENTIFIER], _PLACES[Option.
 _HEADS = [bytes((number,)) for number in range(256)]
 _MESSAGE_TYPE = int(Option.MESSAGE_TYPE)
 _BOOTFILE_NAME = int(Option.BOOTFILE_NAME)
+_RELAY_AGENT = int(Option.RELAY_AGENT_INFORMATION)
+_NOWHERE = "0.0.0.0"
 
 
 class MessageType(enum.IntEnum):
@@ -311,16 +313,25 @@ def pack_options(options: Mapping[int, bytes]) -> bytes:
     return b"".join(parts)
 
 
+def option_size(code: int, value: bytes) -> int:
+    """Bytes that :func:`pack` writes for an option, split where it has to be (RFC 3396)."""
+    return len(value) + 2 * max(1, -(-len(value) // 255)) + (code == _BOOTFILE_NAME)
+
+
 def reply_size(request: Message) -> int:
-    """Octets of DHCP message that the sender of *request* takes: what *max_size* of :func:`pack` should be.
+    """Bytes of DHCP message that the reply to *request* may have: what *max_size* of :func:`pack` should be.
 
     Option 57 counts the IP datagram here, the smaller of its two readings. Absent, malformed or below the legal
-    minimum, it means 576.
+    minimum, it means 576. What a relay has added it takes off again, so the client has no need of room for that.
     """
-    raw = request.options.get(Option.MAXIMUM_MESSAGE_SIZE)
-    if raw is None:
-        return DEFAULT_MAX_SIZE
+    options = request.options
+    raw = options.get(Option.MAXIMUM_MESSAGE_SIZE)
     try:
-        return min(max_message_size(raw) - _HEADERS, LARGEST_MAX_SIZE)
+        size = DEFAULT_MAX_SIZE if raw is None else min(max_message_size(raw) - _HEADERS, LARGEST_MAX_SIZE)
     except WireError:
-        return DEFAULT_MAX_SIZE
+        size = DEFAULT_MAX_SIZE
+    if request.giaddr == _NOWHERE or _RELAY_AGENT not in options:
+        return size
+    added = option_size(_RELAY_AGENT, options[_RELAY_AGENT])
+    # One that fills more than a frame has come in fragments, and goes back so.
+    return min(size + added, max(LARGEST_MAX_SIZE, DEFAULT_MAX_SIZE + added))

@@ -1,6 +1,6 @@
 """The replies with an address, for each client; scapy reads along."""
 
-from typing import Any
+from itertools import pairwise
 
 import firmware
 import pytest
@@ -188,35 +188,67 @@ def test_what_does_not_fit_is_left_out_and_that_nobody_asked_for_first():
     assert {224, 225, 226, 227, 228} <= replied(firmware.DHCPCD.message(), None, dhcp).options.keys()
 
 
+def test_an_echoed_client_identifier_goes_last():
+    """The longer it is, the more it displaces; and when there is no room for it, the rest is there again."""
+    dhcp = server(subnet(options={"ntp-servers": "10.77.0.3", "224": {"text": "x" * 30}}))
+    kept = []
+    for length in range(150, 300):
+        client = firmware.BIOS_ROM.changed({57: None, 55: b"\1\3\xe0", 61: b"c" * length})
+        kept.append(frozenset(replied(client.message(), BootFile("n" * 20), dhcp).options))
+
+    first_without = next(at for at, codes in enumerate(kept) if 61 not in codes)
+    gone = [code for earlier, later in pairwise(kept[:first_without]) for code in sorted(earlier - later)]
+    assert list(dict.fromkeys(gone)) == [42, 224, 3, 97]
+    assert kept[first_without - 1] == {1, 43, 51, 53, 54, 60, 61, 67}
+    assert set(kept[first_without:]) == {kept[0] - {61}}
+
+
+def test_a_nak_goes_without_its_reason_before_it_goes_without_the_client_identifier():
+    asks = {53: b"\3", 50: bytes((192, 168, 1, 5))}
+    long, longer = (firmware.DHCLIENT.changed({**asks, 61: b"c" * length}).message() for length in (280, 320))
+
+    assert replied(long).options.keys() == {53, 54, 61}
+    assert replied(longer).options.keys() == {53, 54, 56}
+
+
+def test_what_a_relay_added_comes_back_whole_however_much_that_is():
+    for length in (100, 255, 300, 900, 1400):
+        agent = bytes((1, 255)) + bytes(length)
+        client = firmware.BIOS_ROM.changed({57: None, 61: b"c" * 200, 82: agent})
+        offer = replied(client.message(giaddr="10.77.0.2"), BootFile("n" * 30))
+        assert (offer.options[82], offer.options[67]) == (agent, b"n" * 30 + b"\0")
+        assert offer.options[61] == b"c" * 200
+
+
+def test_a_configured_boot_file_counts_with_its_pad():
+    """It is one byte longer on the wire than other options are."""
+    for length in range(200, 270):
+        dhcp = server(subnet(options={"bootfile-name": "n" * length, "224": {"text": "x" * 20}}))
+        assert len(pack(replied(firmware.DHCLIENT.message(), None, dhcp))) <= 548
+
+
 @given(
     st.lists(st.integers(1, 300), max_size=20),
     st.binary(max_size=20),
     st.integers(0, 1500),
     st.integers(0, 254),
-    st.integers(0, 255),
+    st.integers(0, 600),
+    st.integers(0, 400),
 )
-def test_every_reply_fits(sizes, asked, maximum, name, agent):
-    """As far as it can: the boot file and what is echoed are never left out."""
-    options = {200 + at: b"x" * size for at, size in enumerate(sizes)}
-    dhcp = server(subnet(options=options))
-    client = firmware.IPXE_ROM.changed(
-        {57: maximum.to_bytes(2, "big"), 55: asked, 82: b"\1" + bytes((agent,)) + b"c" * agent}
-    )
-    message = client.message(giaddr="10.77.0.1")
+def test_every_reply_fits(sizes, requested, maximum, name, agent, identifier):
+    """Whatever is sent and configured, the client learns its address and its file."""
+    dhcp = server(subnet(options={200 + at: b"x" * size for at, size in enumerate(sizes)}))
+    options = {57: maximum.to_bytes(2, "big"), 55: requested, 82: b"c" * agent, 61: b"i" * identifier}
+    message = firmware.IPXE_ROM.changed(options).message(giaddr="10.77.0.1")
     answer = dhcp.handle(message, Arrival(SERVER, unicast=True), 1000.0)
     found = classify(message, PERSONAS.match, addresses=True, server="10.77.0.9")
 
     reply = assignment(message, answer, found, BootFile("n" * name) if name else None)
 
-    least = Message(**{**fields(reply), "options": {c: v for c, v in reply.options.items() if c < 200}})
-    if len(pack(least, 9000)) <= reply_size(message):
-        assert len(pack(reply, reply_size(message))) <= reply_size(message)
+    assert len(pack(reply, reply_size(message))) <= reply_size(message)
+    assert {1, 51, 53, 54} <= reply.options.keys()
     assert reply.options[82] == message.options[82]
-
-
-def fields(message: Message) -> dict[str, Any]:
-    names = ("op", "htype", "hlen", "xid", "flags", "yiaddr", "siaddr", "giaddr", "chaddr", "file")
-    return {name: getattr(message, name) for name in names}
+    assert reply.options.get(67) == (b"n" * name + b"\0" if name else None)
 
 
 # NAK, INFORM, BOOTP, relays

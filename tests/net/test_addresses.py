@@ -729,16 +729,20 @@ def test_the_replies_of_servers_are_none_of_our_business(lab):
     assert lab.events == []
 
 
-def test_a_name_that_has_no_room_is_not_told_and_the_address_is(lab):
-    lab.resolver.files["pxe-bios"] = "n" * 250
-    offer, ack = lab.boots(firmware.BIOS_ROM.changed({57: None, 61: b"\0" + b"c" * 249}))
+def test_a_file_that_has_no_room_is_not_told_and_the_address_is(lab):
+    lab.resolver.files["pxe-bios"] = BootFile("n" * 250, configfile="c" * 250, pathprefix="p" * 250)
+    offer, ack = lab.boots(firmware.BIOS_ROM.changed({57: None}))
 
     assert (offer.yiaddr, ack.yiaddr, ack.file) == (FIRST, FIRST, b"")
     assert 67 not in ack.options
     assert "may have 548" in lab.said(FileWithheld)[0].reason
 
 
-def test_an_answer_that_has_no_room_at_all_is_not_sent(lab):
-    client = firmware.DHCLIENT.changed({61: b"\0" + b"c" * 400})
-    assert lab.broadcast(client.message()) == []
-    assert "no answer can be sent" in lab.said(RequestIgnored)[0].reason
+@pytest.mark.parametrize("length", [255, 256, 300, 1000])
+def test_a_client_identifier_of_any_length_keeps_nobody_from_an_address_and_a_file(lab, length):
+    lab.resolver.files["pxe-bios"] = "n" * 250
+    for client in (firmware.DHCLIENT, firmware.BIOS_ROM.changed({57: None})):
+        offer, ack = lab.boots(client.changed({61: b"\0" + b"c" * length}))
+        assert (offer.yiaddr, ack.yiaddr) == (FIRST, FIRST)
+    assert ack.options[67] == b"n" * 250 + b"\0"
+    assert lab.said(FileWithheld) == lab.said(RequestIgnored) == []

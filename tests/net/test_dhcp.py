@@ -364,11 +364,20 @@ def test_http_boot_takes_a_path_from_our_own_http(lab):
 
 
 def test_an_answer_that_is_too_large_is_not_cut(lab):
-    lab.resolver.files["pxe-bios"] = "n" * 254
-    client = firmware.BIOS_ROM.changed({57: None, 61: b"x" * 255})
+    lab.resolver.files["pxe-bios"] = BootFile("n" * 250, configfile="c" * 250, pathprefix="p" * 250)
+    client = firmware.BIOS_ROM.changed({57: None})
 
     assert lab.broadcast(client.message()) == []
     assert "548" in lab.reason
+
+
+@pytest.mark.parametrize("length", [255, 300])
+def test_a_long_client_identifier_keeps_nobody_from_its_file(lab, length):
+    lab.resolver.files["pxe-bios"] = "n" * 254
+    [offer] = lab.broadcast(firmware.BIOS_ROM.changed({57: None, 61: b"x" * length}).message())
+
+    assert offer.options[67] == b"n" * 254 + b"\0"
+    assert 61 not in offer.options
 
 
 @pytest.mark.parametrize("rich", [True], ids=["our port"])

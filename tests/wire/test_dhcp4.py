@@ -16,7 +16,9 @@ from bootfw.wire.dhcp4 import (
     SNAME_MAX,
     Message,
     MessageType,
+    option_size,
     pack,
+    pack_options,
     parse,
     reply_size,
 )
@@ -449,6 +451,30 @@ def test_reply_size(option: bytes | None, octets: int) -> None:
     request = Message(op=BOOTREQUEST, xid=1, chaddr=MAC, options={} if option is None else {57: option})
 
     assert reply_size(request) == octets
+
+
+@pytest.mark.parametrize(
+    ("maximum", "agent", "size"),
+    [
+        (None, 40, 548 + 42),
+        (None, 300, 548 + 304),
+        (b"\4\0", 40, 996 + 42),
+        (b"\5\xdc", 40, 1472),
+        (None, 1000, 548 + 1008),
+    ],
+)
+def test_what_a_relay_added_is_no_load_to_the_client(maximum: bytes | None, agent: int, size: int) -> None:
+    options = {82: b"x" * agent} if maximum is None else {82: b"x" * agent, 57: maximum}
+    request = Message(op=BOOTREQUEST, xid=1, chaddr=MAC, giaddr="10.77.0.2", options=options)
+
+    assert reply_size(request) == size
+    assert reply_size(evolve(request, giaddr="0.0.0.0")) == min(size, {None: 548, b"\4\0": 996}.get(maximum, 1472))
+
+
+@pytest.mark.parametrize("length", [0, 1, 254, 255, 256, 510, 511])
+@pytest.mark.parametrize("code", [61, 67])
+def test_the_size_of_an_option_is_what_is_written(code: int, length: int) -> None:
+    assert option_size(code, bytes(length)) == len(pack_options({code: bytes(length)}))
 
 
 def test_a_message_is_a_value() -> None:
