@@ -1,6 +1,8 @@
 """What a file that may be booted is, by its first octets: which firmware starts it, on which processor."""
 
+import io
 import struct
+import zlib
 from collections.abc import Mapping
 from typing import BinaryIO
 
@@ -21,6 +23,11 @@ PE_MACHINES: Mapping[int, str] = {
 _EFI_APPLICATION = 10
 """Subsystem in the optional header of a PE file; others are drivers and programs for Windows."""
 
+_HEAD = 4096
+"""Bytes in which a program says what it is."""
+
+_GZIP = b"\x1f\x8b\x08"
+
 _SECTOR = 2048
 """Octets; of a CD."""
 
@@ -38,13 +45,21 @@ class Executable:
     version: str = ""
     """Of a Linux kernel, as it says itself."""
 
+    @property
+    def starts(self) -> bool:
+        """Whether anything can start it."""
+        return bool(self.bios or self.efi)
+
 
 def read_executable(file: BinaryIO) -> Executable:
     """What *file*, of a kernel or an EFI program, is; a default Executable: neither.
 
     :raise OSError: it can't be read.
     """
-    head = file.read(4096)
+    head = file.read(_HEAD)
+    if head.startswith(_GZIP):
+        file = io.BytesIO(_unpacked(head))
+        head = file.read(_HEAD)
     machine, subsystem = _pe(head, file)
     efi = machine if subsystem == _EFI_APPLICATION else ""
     if head[0x202:0x206] == b"HdrS":
@@ -72,6 +87,14 @@ def read_disk(file: BinaryIO) -> Executable:
         efi = efi or bool(types & {0xEE, 0xEF}) or _is_fat(record)
     # What starts by BIOS too is for PCs, and those have 64-bit UEFI.
     return Executable("i386" if bios else "", ("x86_64" if bios else "any") if efi else "")
+
+
+def _unpacked(head: bytes) -> bytes:
+    """The beginning of what is compressed by gzip, as kernels for arm64 and riscv64 are (Image.gz)."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+    except zlib.error:
+        return b""
 
 
 def _pe(head: bytes, file: BinaryIO) -> tuple[str, int]:

@@ -21,9 +21,16 @@ DEPTH = 6
 IMAGES = 200
 """That are offered: more is no menu."""
 
-_KERNEL = re.compile(r"^(vmlinu[xz]|bzimage|[bz]?image|linux|kernel|memtest.*?)(?P<version>[-._].*)?$", re.IGNORECASE)
-_RAMDISK = re.compile(r"^(initrd|initramfs)(?P<version>[-._].*)?$", re.IGNORECASE)
+_NAMED_KERNEL = re.compile(r"^(vmlinu[xz]|bzimage|[bz]?image|linux|kernel|memtest.*?)([-._].*)?$|\.efi$", re.IGNORECASE)
+"""Names of kernels and EFI programs. A file with another name is one when its content leaves no doubt."""
+
+_KERNEL_WORDS = tuple(
+    re.compile(rf"(?:^|(?<=[-._])){word}(?=\d*(?:[-._]|$))", re.IGNORECASE)
+    for word in ("vmlinu[xz]", "bzimage", "kernel", "[bz]?image", "linux")
+)
+_RAMDISK_WORDS = (re.compile(r"(?:^|(?<=[-._]))(?:initrd|initramfs)(?=\d*(?:[-._]|$))", re.IGNORECASE),)
 _PACKED = re.compile(r"\.(img|gz|xz|zst|lz4|cpio|efi)(?![^.-])")
+_SEPARATORS = re.compile(r"[-._]+")
 
 _DISKS = (".iso", ".img")
 
@@ -31,6 +38,9 @@ _DISKS = (".iso", ".img")
 _LOADERS = frozenset(
     name.casefold() for name in (*PROGRAMS, *ALIASES, "bootx64.efi", "bootia32.efi", "bootaa64.efi", "bootarm.efi")
 ) | {"snponly-i386.efi", "fbx64.efi", "fbaa64.efi", "grub.efi", "core.efi", "grubia32.efi"}
+
+_NO_KERNELS = re.compile(r"(memdisk|wimboot)\Z|\.(lkrn|exe)\Z", re.IGNORECASE)
+"""Boot programs that have the header of a Linux kernel, to be started as one."""
 
 _SCRIPTS = frozenset(("boot.ipxe", "autoexec.ipxe"))
 
@@ -70,6 +80,31 @@ class Image:
         return self.runs.bios == cpu or (self.runs.bios == "i386" and cpu == "x86_64")
 
 
+@define(eq=False)
+class Kernels:
+    """Finds Linux kernels that have any name. What each file is, is kept from one look to the next."""
+
+    _known: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
+    """Device, inode, time of the last change and size -> what it is."""
+    _seen: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
+    """Those of the look that is under way."""
+
+    def read(self, path: Path, status: os.stat_result) -> Executable:
+        """What *path* is; a default Executable: no kernel for sure."""
+        key = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
+        found = self._known.get(key)
+        if found is None:
+            found = _read(path, read_executable)
+            if not found.linux or not (found.version[:1].isdigit() or not found.version):
+                found = Executable()  # a boot program that is started as a kernel has a name there, not a version
+        self._seen[key] = found
+        return found
+
+    def end(self) -> None:
+        """The look is over: forget what was not there."""
+        self._known, self._seen = self._seen, {}
+
+
 @define
 class _Scan:
     """One look at the roots."""
@@ -79,6 +114,7 @@ class _Scan:
     """Paths: of several roots the first has a file, as the backends have it."""
     files: set[tuple[int, int]] = field(factory=set)
     """Device and inode: a link beside its file is the same thing to boot."""
+    kernels: "Kernels" = field(factory=lambda: Kernels())
 
     def directory(self, directory: Path, prefix: str) -> Iterator[Image]:
         """What is in one, and below."""
@@ -117,11 +153,11 @@ class _Scan:
             if suffix == ".ipxe":
                 if name.casefold() not in _SCRIPTS:
                     yield Image("script", prefix + name, _ascii(name), status.st_size)
-            elif suffix in _DISKS and not _RAMDISK.match(name):
-                runs = _read(directory / name, read_disk)
-                if runs.bios or runs.efi:
-                    yield Image("disk", prefix + name, _ascii(name), status.st_size, runs)
-            elif _KERNEL.match(name) or suffix == ".efi":
+            elif suffix in _DISKS and not _is_ramdisk(name) and (disk := _read(directory / name, read_disk)).starts:
+                yield Image("disk", prefix + name, _ascii(name), status.st_size, disk)
+            elif suffix == ".iso":
+                continue
+            elif _NAMED_KERNEL.search(name):
                 runs = _read(directory / name, read_executable)
                 if runs.linux:
                     kernels[name] = runs
@@ -129,10 +165,12 @@ class _Scan:
                     yield Image("efi", prefix + name, _ascii(name), status.st_size, runs)
                 else:
                     continue
+            elif not _NO_KERNELS.search(name) and (kernel := self.kernels.read(directory / name, status)).linux:
+                kernels[name] = kernel
             else:
                 continue
             self.files.add((status.st_dev, status.st_ino))
-        ramdisks = paired(kernels, [name for name in names if _RAMDISK.match(name) and names[name].st_size])
+        ramdisks = paired(kernels, [name for name in names if _is_ramdisk(name) and names[name].st_size])
         for name, runs in kernels.items():
             ramdisk = ramdisks.get(name, "")
             yield Image(
@@ -146,9 +184,19 @@ class _Scan:
             )
 
 
-def scan(roots: Iterable[Path]) -> tuple[Image, ...]:
-    """What there is to boot below *roots*, by directory and label. Reads a few octets of each file that may be one."""
-    looking = _Scan()
+def scan(roots: Iterable[Path], kernels: Kernels | None = None) -> tuple[Image, ...]:
+    """What there is to boot below *roots*, by directory and label. Reads the first bytes of each file.
+
+    :param kernels: keeps what files are for the next look.
+    """
+    looking = _Scan(kernels=kernels or Kernels())
+    try:
+        return _found(looking, roots)
+    finally:
+        looking.kernels.end()
+
+
+def _found(looking: _Scan, roots: Iterable[Path]) -> tuple[Image, ...]:
     found: list[Image] = []
     for root in roots:
         for image in looking.directory(root, ""):
@@ -162,18 +210,26 @@ def paired(kernels: Iterable[str], ramdisks: Iterable[str]) -> dict[str, str]:
     """Kernel -> the initial RAM disk with its version; what is alone in a directory needs none in its name."""
     by_version: dict[str, str] = {}
     for name in sorted(ramdisks):
-        by_version.setdefault(_version(_RAMDISK, name), name)
+        by_version.setdefault(_version(_RAMDISK_WORDS, name), name)
     names = [name for name in kernels if not name.casefold().startswith("memtest")]
-    pairs = {name: by_version[version] for name in names if (version := _version(_KERNEL, name)) in by_version}
+    pairs = {name: by_version[version] for name in names if (version := _version(_KERNEL_WORDS, name)) in by_version}
     if len(names) == 1 and not pairs and ("" in by_version or len(by_version) == 1):
         pairs[names[0]] = by_version.get("") or next(iter(by_version.values()))
     return pairs
 
 
-def _version(pattern: "re.Pattern[str]", name: str) -> str:
-    """What is in *name* beside its kind: "6.1.0-18-amd64" of "initrd.img-6.1.0-18-amd64"."""
-    match = pattern.match(name)
-    return _PACKED.sub("", (match["version"] if match else "") or "").strip("-._")
+def _is_ramdisk(name: str) -> bool:
+    return _RAMDISK_WORDS[0].search(name) is not None and not name.casefold().endswith(".iso")
+
+
+def _version(words: Sequence["re.Pattern[str]"], name: str) -> str:
+    """What is in *name* beside its kind: "6-1-0-18-amd64" of "initrd.img-6.1.0-18-amd64"."""
+    name = _PACKED.sub("", name)
+    for word in words:
+        rest, count = word.subn("", name, count=1)
+        if count:
+            return _SEPARATORS.sub("-", rest).strip("-")
+    return name
 
 
 def _status(entry: "os.DirEntry[str]") -> os.stat_result | None:

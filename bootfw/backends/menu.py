@@ -25,7 +25,7 @@ from bootfw.api import (
 )
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.facts import plain, server
-from bootfw.backends.images import IMAGES, scan
+from bootfw.backends.images import IMAGES, Kernels, scan
 from bootfw.backends.mistakes import Problem, mistakes, template_problems
 from bootfw.backends.offers import Offers, grub_words
 from bootfw.backends.paths import lexical
@@ -48,8 +48,8 @@ _NO_ARCHITECTURE = ("unknown", "")
 class MenuBackend:
     """A boot menu of what lies in the boot directory, for iPXE, PXELINUX and GRUB; local boot is its default.
 
-    Offered are Linux kernels (``vmlinuz*``, ``bzImage`` and the like) with the ``initrd*`` or ``initramfs*`` beside
-    them that has the same version in its name, and with the arguments in ``KERNEL.cmdline`` or ``cmdline``; EFI
+    Offered are Linux kernels, whatever they are called, with the ``initrd`` or ``initramfs`` beside them that has the
+    same version in its name, and with the arguments in ``KERNEL.cmdline`` or ``cmdline``; EFI
     programs, disks and CDs (``*.img``, ``*.iso``) and iPXE scripts; each to the machines that can run it, by what is in
     the file. Where there is nothing to boot, there is no menu. The files themselves come from a ``directory`` backend.
 
@@ -72,6 +72,7 @@ class MenuBackend:
     _reactor: Any = None
     _distribution: DistributionBackend = field(factory=DistributionBackend)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+    _kernels: Kernels = field(factory=Kernels, init=False)
     _directories: Sequence[Path] = field(init=False)
     _sandbox: Sandbox = field(init=False)
     _offers: Offers | None = field(default=None, init=False)
@@ -184,7 +185,7 @@ class MenuBackend:
 
     def _look(self) -> Offers:
         """Read the directories. May block."""
-        images = scan(self.roots)
+        images = scan(self.roots, self._kernels)
         own = [
             root for root in self.roots if any(os.path.isfile(root / name) for name in ("pxelinux.0", "lpxelinux.0"))
         ]

@@ -34,6 +34,13 @@ def arm64() -> bytes:
     return bytes(data)
 
 
+def zboot(machine: int) -> bytes:
+    """A Linux kernel that unpacks itself as an EFI program (drivers/firmware/efi/libstub/zboot-header.S)."""
+    data = bytearray(pe(machine))
+    data[4:8] = b"zimg"
+    return bytes(data)
+
+
 def cd(*platforms: int) -> bytes:
     """An ISO 9660 image with an El Torito catalogue for these platforms: 0 is the BIOS, 0xEF is UEFI."""
     data = bytearray(20 * 2048)

@@ -1,17 +1,19 @@
 """What there is to boot: files by their first octets, kernels with their initial RAM disks."""
 
+import gzip
 import io
 import os
+import random
 from pathlib import Path
 
 import pytest
-from bootable import arm64, bzimage, cd, disk, pe
+from bootable import arm64, bzimage, cd, disk, pe, zboot
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bootfw.backends import images
 from bootfw.backends.executables import Executable, read_disk, read_executable
-from bootfw.backends.images import Image, paired, scan
+from bootfw.backends.images import Image, Kernels, paired, scan
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,10 @@ from bootfw.backends.images import Image, paired, scan
         (bzimage(protocol=0x20B), Executable("i386", linux=True)),
         (bzimage("6.1.0-18-amd64", efi=0x8664), Executable("x86_64", "x86_64", True, "6.1.0-18-amd64")),
         (arm64(), Executable(efi="arm64", linux=True)),
+        (gzip.compress(arm64() + random.Random(1).randbytes(20_000)), Executable(efi="arm64", linux=True)),
+        (gzip.compress(b"070701" * 2000), Executable()),
+        (b"\x1f\x8b\x08" + bytes(100), Executable()),
+        (zboot(0xAA64), Executable(efi="arm64", linux=True)),
         (b"", Executable()),
         (b"MZ", Executable()),
         (b"#!ipxe\n", Executable()),
@@ -95,6 +101,22 @@ def test_any_octets_are_something_or_nothing(data: bytes) -> None:
         (["memtest86+.bin"], ["initrd"], {}),
         (["vmlinuz", "memtest.bin"], ["initrd"], {"vmlinuz": "initrd"}),
         (["vmlinuz"], [], {}),
+        (["k3os-vmlinuz-amd64"], ["k3os-initrd-amd64", "initrd-other"], {"k3os-vmlinuz-amd64": "k3os-initrd-amd64"}),
+        (
+            ["fedora-coreos-40-live-kernel-x86_64", "fedora-coreos-39-live-kernel-x86_64"],
+            ["fedora-coreos-39-live-initramfs.x86_64.img", "fedora-coreos-40-live-initramfs.x86_64.img"],
+            {
+                "fedora-coreos-40-live-kernel-x86_64": "fedora-coreos-40-live-initramfs.x86_64.img",
+                "fedora-coreos-39-live-kernel-x86_64": "fedora-coreos-39-live-initramfs.x86_64.img",
+            },
+        ),
+        (
+            ["a.vmlinuz", "b.vmlinuz"],
+            ["a.initrd", "b.initrd.gz"],
+            {"a.vmlinuz": "a.initrd", "b.vmlinuz": "b.initrd.gz"},
+        ),
+        (["vmlinuz0", "vmlinuz1"], ["initrd0.img"], {"vmlinuz0": "initrd0.img"}),
+        (["linux26"], ["initrd.img"], {"linux26": "initrd.img"}),
     ],
 )
 def test_which_initial_ram_disk_belongs_to_which_kernel(
@@ -151,6 +173,50 @@ def test_what_is_found(tmp_path: Path) -> None:
     assert (debian.initrd, debian.arguments) == ("debian/initrd.img-6.1", "console=ttyS0 quiet")
     assert debian.size == len(FILES["debian/vmlinuz-6.1"]) + 1000
     assert found[2].arguments == "root=/dev/nfs"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "offered"),
+    [
+        ("linux26", bzimage("4.19.0"), True),
+        ("rhcos-live-kernel-x86_64", bzimage("5.14.0"), True),
+        ("openSUSE.vmlinuz", bzimage(), True),
+        ("k3os-vmlinuz-amd64", bzimage("5.4.0"), True),
+        ("talos-arm64.bin", arm64(), True),
+        ("kernel8.img", arm64(), True),
+        ("Image.gz-5.10", gzip.compress(arm64()), True),
+        ("fedora", zboot(0xAA64), True),
+        # They are started as kernels, and lead to another menu, or need something to start.
+        ("memdisk", bzimage("MEMDISK"), False),
+        ("wimboot", bzimage(), False),
+        ("ipxe.lkrn", bzimage(), False),
+        ("grub.exe", bzimage(), False),
+        ("hdt", bzimage("HDT"), False),
+        ("initrd", bytes(4096), False),
+        ("README", b"HdrS", False),
+        ("data.gz", gzip.compress(bytes(5000)), False),
+        ("setup.iso", bzimage(), False),
+    ],
+)
+def test_kernels_of_any_name(tmp_path: Path, name: str, data: bytes, offered: bool) -> None:
+    fill(tmp_path, {name: data})
+    assert [(image.kind, image.path) for image in scan([tmp_path])] == ([("linux", name)] if offered else [])
+
+
+def test_what_has_no_name_of_a_kernel_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    kernels = Kernels()
+    fill(tmp_path, {"linux26": bzimage("4.19.0"), "README": b"x"})
+    assert [image.runs.version for image in scan([tmp_path], kernels)] == ["4.19.0"]
+    status = (tmp_path / "linux26").stat()
+    fill(tmp_path, {"linux26": bzimage("4.20.0")})
+    os.utime(tmp_path / "linux26", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert [image.runs.version for image in scan([tmp_path], kernels)] == ["4.19.0"], "it is not read again"
+    os.utime(tmp_path / "linux26", ns=(1, 1))
+    assert [image.runs.version for image in scan([tmp_path], kernels)] == ["4.20.0"]
+    (tmp_path / "README").unlink()
+    (tmp_path / "linux26").unlink()
+    assert scan([tmp_path], kernels) == ()
+    assert not kernels._known
 
 
 def test_the_label_has_the_version_where_the_name_has_none(tmp_path: Path) -> None:

@@ -319,9 +319,9 @@ class Looks:
         self.count, self.now, self._reactor = 0, 1000.0, reactor
         self.backend = MenuBackend([root], reactor=self)
 
-        def counted(roots: Any) -> Any:
+        def counted(*arguments: Any) -> Any:
             self.count += 1
-            return scan(roots)
+            return scan(*arguments)
 
         monkeypatch.setattr("bootfw.backends.menu.scan", counted)
 
