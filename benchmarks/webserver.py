@@ -1,6 +1,7 @@
 """bootfw beside nginx as HTTP servers, in turn in one run: rate, and the server's CPU time.
 
-``python benchmarks/http.py`` needs curl, which is the load, and Debian's nginx, which is unpacked and not installed.
+``python benchmarks/webserver.py`` needs curl, which is the load, and Debian's nginx, which is unpacked and not
+installed; for HTTPS also openssl and the extra ``tls``.
 nginx has one worker and sends by sendfile. curl throws away what it gets. The file is in the page cache.
 
 Read from the servers' CPU seconds, not from the rates: on two cores curl, which copies what it gets, is the limit.
@@ -10,12 +11,14 @@ Read from the servers' CPU seconds, not from the rates: on two cores curl, which
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,9 @@ def main() -> int:
     options.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS))
     options.add_argument("--json", type=Path, help="keep every figure here")
     asked = options.parse_args()
+    if missing := needed([WORK[name] for name in asked.only or WORK], asked.servers):
+        sys.stderr.write("".join(f"webserver.py: {line}\n" for line in missing))
+        return 2
     work = HERE / "build" / "run"
     work.mkdir(parents=True, exist_ok=True)
     figures: dict[str, dict[str, list[Any]]] = {}
@@ -99,6 +105,18 @@ def main() -> int:
     if asked.json:
         asked.json.write_text(json.dumps(figures, indent=2))
     return 0
+
+
+def needed(works: Sequence[Work], servers: Sequence[str]) -> list[str]:
+    """What is not installed here, and how to get it or to do without."""
+    without = " ".join(f'--only "{name}"' for name, work in WORK.items() if not work.tls)
+    missing = [] if shutil.which("curl") else ["curl is the load, and is not installed: apt-get install curl"]
+    if any(work.tls for work in works):
+        if not shutil.which("openssl"):
+            missing.append(f"HTTPS needs openssl: apt-get install openssl, or leave HTTPS out: {without}")
+        if "bootfw" in servers and not find_spec("OpenSSL"):
+            missing.append(f"HTTPS needs pyOpenSSL: pip install 'bootfw[tls]', or leave HTTPS out: {without}")
+    return missing
 
 
 def measure(name: str, asked: argparse.Namespace, root: Path, work: Path) -> dict[str, list[Any]]:
