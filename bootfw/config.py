@@ -118,7 +118,37 @@ class Parts:
 def load_config(path: Path | str | None, environ: Mapping[str, str]) -> Configuration:
     """Read the file, if there is one, and the ``BOOTFW_`` variables, which win over it.
 
+    :raise ConfigErrors: everything that is wrong, as far as that can be found without the plugins; see load_parts().
+    """
+    configuration, errors, wrong_variables = _loaded(path, environ)
+    _raise(configuration, errors, wrong_variables)
+    return configuration
+
+
+def load_parts(path: Path | str | None, environ: Mapping[str, str], reactor: Any) -> Parts:
+    """What load_config() and assemble() do, but what is wrong with settings and plugins is said together.
+
     :raise ConfigErrors: everything that is wrong.
+    """
+    configuration, errors, wrong_variables = _loaded(path, environ)
+    parts = _assembled(configuration, reactor, errors)
+    _raise(configuration, errors, wrong_variables)
+    assert parts is not None
+    return parts
+
+
+def _raise(configuration: Configuration, errors: Sequence[ConfigError], variables: Sequence[ConfigError] = ()) -> None:
+    lines = [*map(str, variables), *map(configuration.where, errors)]
+    if lines:
+        raise ConfigErrors(lines)
+
+
+def _loaded(
+    path: Path | str | None, environ: Mapping[str, str]
+) -> tuple[Configuration, list[ConfigError], list[ConfigError]]:
+    """The configuration, with defaults in place of what is wrong; and the errors of the file, and of variables.
+
+    :raise ConfigErrors: the file can't be read at all.
     """
     source = None if path is None else Path(path)
     document = {} if source is None else _read(source)
@@ -129,9 +159,7 @@ def load_config(path: Path | str | None, environ: Mapping[str, str]) -> Configur
     chosen = {section: _choices(section, document[section], errors) for section in PLUGIN_LISTS if section in document}
     chosen |= {section: _only(section, document[section], errors) for section in PLUGIN_TABLES if section in document}
     configuration = Configuration(settings, chosen, directory, source, origins, frozenset(_given(document)))
-    if errors or wrong_variables:
-        raise ConfigErrors([*map(str, wrong_variables), *map(configuration.where, errors)])
-    return configuration
+    return configuration, errors, wrong_variables
 
 
 def assemble(configuration: Configuration, reactor: Any) -> Parts:
@@ -141,8 +169,20 @@ def assemble(configuration: Configuration, reactor: Any) -> Parts:
 
     :raise ConfigErrors: everything that is wrong with the plugins.
     """
-    context = _context(configuration, reactor)
     errors: list[ConfigError] = []
+    parts = _assembled(configuration, reactor, errors)
+    _raise(configuration, errors)
+    assert parts is not None
+    return parts
+
+
+def _assembled(configuration: Configuration, reactor: Any, errors: list[ConfigError]) -> Parts | None:
+    """See assemble(). What is wrong is added to *errors*, where the settings' own stand already; None: there are some.
+
+    What follows from another error is left out.
+    """
+    context = _context(configuration, reactor)
+    http_is_right = not any(error.path[:1] == ("http",) for error in errors)
 
     def made(section: str, default: Callable[[], defaults.Chosen]) -> list[Named]:
         chosen = configuration.plugins.get(section)
@@ -150,7 +190,7 @@ def assemble(configuration: Configuration, reactor: Any) -> Parts:
 
     backends = made("backend", defaults.backends)
     resolvers = made("resolver", lambda: defaults.resolvers(backends))
-    if configuration.source is not None:  # else what is served is found out at the start
+    if configuration.source is not None and http_is_right:  # else what is served is found out at the start
         for choice in configuration.plugins.get("resolver", ()):
             errors += _not_served(choice.options, choice.place, configuration.settings.http)
     watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
@@ -160,9 +200,9 @@ def assemble(configuration: Configuration, reactor: Any) -> Parts:
         try:
             tls().load(configuration.settings.http)
         except ConfigError as error:
-            errors.append(error.under("http"))
+            errors += error.under("http").each
     if errors:
-        raise ConfigErrors([configuration.where(error) for error in errors])
+        return None
     return Parts(
         configuration.settings,
         tuple(backends),
@@ -182,8 +222,7 @@ def lease_store(configuration: Configuration) -> Named:
     errors: list[ConfigError] = []
     chosen = configuration.plugins.get("leases", _default(defaults.LEASES))
     made = _made("leases", chosen, _context(configuration, None), errors)
-    if errors:
-        raise ConfigErrors([configuration.where(error) for error in errors])
+    _raise(configuration, errors)
     return made[0]
 
 
@@ -247,7 +286,7 @@ def _personas(tables: Any, errors: list[ConfigError]) -> tuple[Rule, ...]:
         try:
             stock().with_own(rules)
         except ConfigError as error:
-            errors.append(error.under("persona"))
+            errors += error.under("persona").each
     return rules
 
 
@@ -305,7 +344,7 @@ def _made(
         try:
             thing = plugins.configure(plugin, choice.options, context)
         except ConfigError as error:
-            errors.append(error.under(*choice.place))
+            errors += error.under(*choice.place).each
             continue
         made.append((choice.use if often[choice.use] == 1 else f"{choice.use}[{choice.place[-1]}]", thing))
     return made

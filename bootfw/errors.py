@@ -1,6 +1,7 @@
 """One error tree. What is raised inside bootfw or by a plugin on purpose derives from BootfwError."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class BootfwError(Exception):
@@ -27,6 +28,58 @@ class ConfigError(BootfwError):
     def under(self, *prefix: str | int) -> "ConfigError":
         """The same error seen from further up: the path gets *prefix* in front."""
         return type(self)(self.message, (*prefix, *self.path))
+
+    @property
+    def each(self) -> tuple["ConfigError", ...]:
+        """The errors that were found together; most often there is one."""
+        return (self,)
+
+
+class ConfigErrorGroup(ConfigError):
+    """The configuration is wrong at several places. Message and path are those of the first one.
+
+    :param errors: at least one.
+    """
+
+    def __init__(self, errors: Iterable[ConfigError]) -> None:
+        self._each = tuple(single for error in errors for single in error.each)
+        super().__init__(self._each[0].message, self._each[0].path)
+        self.args = ("\n".join(map(str, self._each)),)
+
+    def under(self, *prefix: str | int) -> "ConfigErrorGroup":
+        """See ConfigError."""
+        return type(self)(error.under(*prefix) for error in self._each)
+
+    @property
+    def each(self) -> tuple[ConfigError, ...]:
+        """See ConfigError."""
+        return self._each
+
+
+class ErrorCollector:
+    """Runs checks that don't depend on each other, and raises together what is wrong."""
+
+    def __init__(self) -> None:
+        self.errors: list[ConfigError] = []
+
+    @contextmanager
+    def under(self, *path: str | int) -> Iterator[None]:
+        """A ConfigError or ValueError inside is noted as one at *path*."""
+        try:
+            yield
+        except ConfigError as error:
+            self.errors += error.under(*path).each
+        except ValueError as error:
+            self.errors.append(ConfigError(str(error), path))
+
+    def note(self, message: str, *path: str | int) -> None:
+        """Note an error."""
+        self.errors.append(ConfigError(message, path))
+
+    def finish(self) -> None:
+        """:raise ConfigError: something was noted; a ConfigErrorGroup for several."""
+        if self.errors:
+            raise self.errors[0] if len(self.errors) == 1 else ConfigErrorGroup(self.errors)
 
 
 class PluginError(ConfigError):

@@ -4,6 +4,7 @@ A name is an entry point in the group of its kind, or ``package.module:attribute
 configuration does not name.
 """
 
+import importlib
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,11 +14,13 @@ from typing import Any
 
 import attrs
 from attrs import field, frozen
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 from zope.interface.exceptions import Invalid
+from zope.interface.interface import InterfaceClass
 from zope.interface.verify import verifyObject
 
-from bootfw.errors import ConfigError, PluginError
+from bootfw.diagnosis import cannot_import, failure, lacking, no_attribute, not_a_plugin, one_line
+from bootfw.errors import ConfigError, ConfigErrorGroup, ErrorCollector, PluginError
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IBootPlugin, ILeaseStore, IWatchdogPolicy
 from bootfw.schema import mismatches, nearest, spelled, unknown_keys
 from bootfw.state import state_directory
@@ -86,6 +89,8 @@ def boot_plugin(provides: Any, cls: type, summary: str | None = None) -> IBootPl
     :param provides: the interface of the instances, such as IBackend.
     :param summary: for ``--list-plugins``; the first line of the docstring when omitted.
     """
+    if not isinstance(provides, InterfaceClass) or not isinstance(cls, type):
+        raise TypeError("boot_plugin() takes an interface and a class, such as boot_plugin(IBackend, YourClass)")
     return _ClassPlugin(provides, cls, summary or (inspect.getdoc(cls) or "").partition("\n")[0])
 
 
@@ -100,13 +105,11 @@ def configure(plugin: IBootPlugin, options: Mapping[str, Any], context: PluginCo
     except ConfigError:
         raise
     except Exception as error:
-        raise PluginError(f"the plugin failed: {_one_line(error)}") from error
+        raise PluginError(f"the plugin failed: {failure(error)}") from error
     try:
         verifyObject(plugin.provides, made)
     except Invalid as error:
-        raise PluginError(
-            f"the plugin made something that is no {plugin.provides.__name__}: {_one_line(error)}"
-        ) from error
+        raise PluginError(lacking(plugin.provides, made, error)) from error
     return made
 
 
@@ -122,16 +125,31 @@ def load(reference: str, group: str) -> IBootPlugin:
     else:
         found = list(entry_points(group=group, name=reference))
     if not found:
-        known = sorted(entry_points(group=group).names)
-        if not known:
-            raise PluginError(f'no plugin "{reference}": none is known at all; is the bootfw distribution installed?')
-        raise PluginError(f'no plugin "{reference}"; known: {", ".join(known)}{nearest(reference, known)}')
+        raise PluginError(_unknown(reference, group))
     if len(found) > 1:
         owners = ", ".join(sorted(map(_distribution, found)))
         raise PluginError(
             f'"{reference}" is installed by several distributions: {owners}; write "module:attribute" instead'
         )
     return _loaded(found[0])
+
+
+def _unknown(reference: str, group: str) -> str:
+    """No plugin of that group has that name: why, and which might be meant."""
+    for other in GROUPS:
+        if reference in entry_points(group=other).names:
+            return f'"{reference}" is a plugin of the kind {kind_of(other)}: write it under {_section(other)}'
+    known = sorted(entry_points(group=group).names)
+    if not known:
+        return f'no plugin "{reference}": none is known at all; is the bootfw distribution installed?'
+    module, dot, attribute = reference.rpartition(".")
+    path = f'; one in a module is written "{module}:{attribute}"' if dot and module and attribute else ""
+    return f'no plugin "{reference}"; known: {", ".join(known)}{nearest(reference, known)}{path}'
+
+
+def _section(group: str) -> str:
+    kind = kind_of(group)
+    return f"[{kind}]" if group in ("bootfw.watchdogs", "bootfw.leases") else f"[[{kind}]]"
 
 
 def list_plugins() -> list[PluginRow]:
@@ -183,27 +201,48 @@ class _ClassPlugin:
         return tuple(options_of(self.cls))
 
     def configure(self, options: Mapping[str, Any], context: PluginContext) -> Any:
-        keys = [option.key for option in self.options]
-        for error in unknown_keys(options, keys):
-            raise error
+        collector = ErrorCollector()
+        unknown = list(unknown_keys(options, [option.key for option in self.options]))
+        collector.errors += unknown
+        arguments, complete = {}, True
         for option in self.options:
             if option.key in options:
-                for error in mismatches(options[option.key], option.annotation, (option.key,)):
-                    raise error
+                wrong = list(mismatches(options[option.key], option.annotation, (option.key,)))
+                collector.errors += wrong
+                if not wrong:
+                    arguments[option.name] = options[option.key]
+                complete = complete and not wrong
             elif option.required:
-                raise ConfigError(f'"{option.key}" is missing', ())
-        arguments = {option.name: options[option.key] for option in self.options if option.key in options}
-        return self._make(arguments, context)
+                complete = False
+                if not any(f'"{option.key}"' in error.message.partition("did you mean ")[2] for error in unknown):
+                    collector.note(f'"{option.key}" is missing')
+        converted = self._converted(arguments, collector)
+        made = None
+        if complete and converted:
+            try:
+                with collector.under():
+                    made = self._make(arguments, context)
+            except Exception:
+                if not collector.errors:
+                    raise
+                # A wrong key may well be what it lacks.
+        collector.finish()
+        return made
+
+    def _converted(self, arguments: Mapping[str, Any], collector: ErrorCollector) -> bool:
+        """Whether the converters take the arguments, each asked by itself."""
+        before = len(collector.errors)
+        for name, convert in self._converters():
+            if name in arguments:
+                with collector.under(), _blaming(name):
+                    convert(arguments[name])
+        return len(collector.errors) == before
 
     def _make(self, arguments: Mapping[str, Any], context: PluginContext) -> Any:
         def make() -> Any:
             hook = getattr(self.cls, "configured", None)
             return hook(context, **arguments) if hook else self.cls(**arguments)
 
-        for name, convert in self._converters():
-            if name in arguments:
-                with _blaming(name):
-                    convert(arguments[name])
         try:
             return make()
         except (ValueError, TypeError) as error:
@@ -213,10 +252,12 @@ class _ClassPlugin:
                     instance = make()
                 except (ValueError, TypeError):
                     raise ConfigError(_reason(error)) from error
+            collector = ErrorCollector()
             for attribute in attrs.fields(self.cls):
                 if attribute.validator is not None:
-                    with _blaming(attribute.alias):
+                    with collector.under(), _blaming(attribute.alias):
                         attribute.validator(instance, attribute, getattr(instance, attribute.name))
+            collector.finish()
             raise ConfigError(_reason(error)) from error
 
     def _converters(self) -> Iterator[tuple[str, Callable[[Any], Any]]]:
@@ -238,9 +279,9 @@ class _blaming:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, ConfigError):
-            if not error.path:
-                raise error.under(self._key) from error
-        elif isinstance(error, ValueError | TypeError):
+            # Some name their key already.
+            raise ConfigErrorGroup([one if one.path else one.under(self._key) for one in error.each]) from error
+        if isinstance(error, ValueError | TypeError):
             raise ConfigError(_reason(error), (self._key,)) from error
 
 
@@ -265,39 +306,47 @@ def _parameters(call: Any) -> Iterator[Option]:
 def _loaded(entry: EntryPoint) -> IBootPlugin:
     owner = _distribution(entry)
     origin = f'"{entry.name}"' + (f" (from {owner})" if owner else "")
+    module, _, attribute = entry.value.partition(":")
+    if not all(part.isidentifier() for part in f"{module.removesuffix('.py')}.{attribute}".split(".")):
+        raise PluginError(f'{origin} names no plugin: write it as "package.module:attribute"')
     try:
-        plugin = entry.load()
-    except Exception as error:
-        raise PluginError(f"{origin} can't be loaded: {_one_line(error)}") from error
-    if isinstance(plugin, type) and not IBootPlugin.providedBy(plugin):
-        wanted = GROUPS[entry.group].__name__
-        raise PluginError(f"{origin} is a class, not a plugin; name boot_plugin({wanted}, {plugin.__name__}) instead")
+        plugin: Any = importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{origin} can't be loaded: {cannot_import(error, entry.value)}") from error
+    for name in attribute.split("."):
+        if not hasattr(plugin, name):
+            raise PluginError(f"{origin} can't be loaded: {no_attribute(plugin, name)}")
+        plugin = getattr(plugin, name)
+    if not IBootPlugin.providedBy(plugin) or isinstance(plugin, type):
+        raise PluginError(f"{origin} {not_a_plugin(plugin, GROUPS[entry.group])}")
     try:
         verifyObject(IBootPlugin, plugin)
     except Invalid as error:
-        raise PluginError(f"{origin} is no IBootPlugin: {_one_line(error)}") from error
+        raise PluginError(f"{origin}: {lacking(IBootPlugin, plugin, error)}") from error
     _verify_kind(plugin, entry.group, origin)
-    return typing.cast(IBootPlugin, plugin)
+    return plugin
 
 
 def _verify_kind(plugin: Any, group: str, origin: str) -> None:
     wanted, provided = GROUPS[group], plugin.provides
-    if not (isinstance(provided, type(Interface)) and provided.isOrExtends(wanted)):
+    if not _is_kind_of(provided, wanted):
         name = getattr(provided, "__name__", repr(provided))
-        raise PluginError(f"{origin} makes {name}, but {kind_of(group)} needs {wanted.__name__}")
+        meant = [_section(other) for other, makes in GROUPS.items() if _is_kind_of(provided, makes)]
+        instead = f": write it under {meant[0]}" if meant else ""
+        raise PluginError(f"{origin} makes {name}, but {kind_of(group)} needs {wanted.__name__}{instead}")
+
+
+def _is_kind_of(provided: Any, wanted: Any) -> bool:
+    return isinstance(provided, InterfaceClass) and bool(provided.isOrExtends(wanted))
 
 
 def _distribution(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}" if str(error).strip() else type(error).__name__
-
-
 def _reason(error: BaseException) -> str:
     # The validators of attrs give the message, then the field and the value; the path names the field already.
-    text = str(error.args[0]) if error.args else _one_line(error)
+    text = str(error.args[0]) if error.args else one_line(error)
     if text.startswith("'"):
         text = text.split("' ", 1)[-1]
     return text

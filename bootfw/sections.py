@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from bootfw.errors import ConfigError
+from bootfw.errors import ConfigError, ErrorCollector
 from bootfw.personas.rule import Rule
 from bootfw.schema import Path, mismatches, spelled, unknown_keys
 from bootfw.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
@@ -104,15 +104,15 @@ def _read(kind: type, table: Any, where: Path, errors: list[ConfigError]) -> Any
             values[key.attribute.name] = _value(key, inner[key.path[-1]], path, errors)
         elif key.required:
             errors.append(ConfigError(f'"{key.path[-1]}" is missing', where))
-    if len(errors) > before:
-        return None
-    try:
-        return kind(**values)
-    except ConfigError as error:
-        errors.append(error.under(*where))
-    except ValueError as error:
-        errors.append(ConfigError(str(error), where))
-    return None
+    collector, made = ErrorCollector(), None
+    if hasattr(kind, "check_table"):
+        with collector.under(*where):
+            kind.check_table(table)
+    if len(errors) == before and not collector.errors:
+        with collector.under(*where):
+            made = kind(**values)
+    errors += collector.errors
+    return made
 
 
 def _value(key: Key, value: Any, path: Path, errors: list[ConfigError]) -> Any:
@@ -144,11 +144,10 @@ def _problems(key: Key, value: Any, path: Path) -> Iterator[ConfigError]:
     yield from wrong
     if wrong:
         return
-    try:
-        converted = key.attribute.converter(value) if key.attribute.converter else value
-        if key.attribute.validator:
-            key.attribute.validator(None, key.attribute, converted)
-    except ConfigError as error:
-        yield error.under(*path)
-    except ValueError as error:
-        yield ConfigError(str(error), path)
+    collector = ErrorCollector()
+    convert, validate = key.attribute.converter, key.attribute.validator
+    with collector.under(*path):
+        converted = convert(value) if convert else value
+        if validate:
+            validate(None, key.attribute, converted)
+    yield from collector.errors

@@ -6,13 +6,14 @@ its type.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from attrs import field, frozen
 
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.hostclass6 import HostClass6
+from bootfw.dhcp.ranges import each
 from bootfw.dhcp.subnet import Subnet, check_together
 from bootfw.dhcp.subnet6 import Subnet6, check_together6
 from bootfw.errors import ConfigError
@@ -43,11 +44,14 @@ def listen_address(text: str) -> ListenAddress:
 def listen_addresses(values: Iterable[str | ListenAddress]) -> tuple[ListenAddress, ...]:
     """Each of *values* as (address, port), none of them twice."""
     found: list[ListenAddress] = []
-    for value in values:
+
+    def read(value: str | ListenAddress) -> None:
         address = listen_address(value) if isinstance(value, str) else value
         if address in found:
             raise ValueError(f"{address[0]} port {address[1]} is there twice")
         found.append(address)
+
+    each(read, values)
     return tuple(found)
 
 
@@ -59,6 +63,8 @@ def transfer_ports(value: str | tuple[int, int]) -> str | tuple[int, int]:
         first, last = map(int, value.split("-")) if isinstance(value, str) else value
     except ValueError:
         first, last = 0, 0
+    if first > last > 0:
+        raise ValueError(f'is reversed: write "{last}-{first}"')
     if not 0 < first <= last < 65536:
         raise ValueError(f'must be "single", "ephemeral" or a range such as "30000-30999", not "{value}"')
     return first, last
@@ -66,11 +72,13 @@ def transfer_ports(value: str | tuple[int, int]) -> str | tuple[int, int]:
 
 def interface_names(values: Iterable[str]) -> tuple[str, ...]:
     """Names as the kernel allows them: up to 15 octets, without blanks and slashes."""
-    names = tuple(values)
-    for name in names:
+
+    def read(name: str) -> str:
         if not 0 < len(name.encode()) < 16 or "/" in name or name.split() != [name]:
             raise ValueError(f'"{name}" can\'t be the name of an interface')
-    return names
+        return name
+
+    return each(read, values)
 
 
 def within(low: float, high: float, unit: str) -> Callable[[Any, Any, Any], None]:
@@ -97,6 +105,13 @@ def one_of(*allowed: str) -> Callable[[Any, Any, Any], None]:
 def quoted(word: str) -> str:
     """``"single"``: a word as it stands in TOML."""
     return f'"{word}"'
+
+
+def _check_mode(section: str, mode: Any, subnets: Any) -> None:
+    if mode == "server" and not subnets:
+        raise ConfigError(f'"server" needs a [[{section}.subnet]] to give addresses of', ("mode",))
+    if mode in ("off", "proxy") and subnets:
+        raise ConfigError(f'no addresses are given with mode = "{mode}"; that takes "server"', ("subnet",))
 
 
 _port = within(1, 65535, "(a UDP port)")
@@ -165,11 +180,16 @@ class DHCPSettings:
     """Options for kinds of clients, `[[dhcp.class]]`; see below. A later one wins over an earlier one."""
 
     def __attrs_post_init__(self) -> None:
-        if self.mode == "server" and not self.subnets:
-            raise ConfigError('"server" needs a [[dhcp.subnet]] to give addresses of', ("mode",))
-        if self.mode != "server" and self.subnets:
-            raise ConfigError(f'no addresses are given with mode = "{self.mode}"; that takes "server"', ("subnet",))
+        self.check_table({"mode": self.mode, "subnet": self.subnets})
         check_together(self.subnets)
+
+    @staticmethod
+    def check_table(table: Mapping[str, Any]) -> None:
+        """Check a section of which some value is wrong: whether mode and subnets fit together.
+
+        :raise ConfigError: they don't, with the path below *table*.
+        """
+        _check_mode("dhcp", table.get("mode", "proxy"), table.get("subnet", ()))
 
 
 @frozen
@@ -202,11 +222,16 @@ class DHCP6Settings:
     """Options for kinds of clients, `[[dhcp6.class]]`; see below. A later one wins over an earlier one."""
 
     def __attrs_post_init__(self) -> None:
-        if self.mode == "server" and not self.subnets:
-            raise ConfigError('"server" needs a [[dhcp6.subnet]] to give addresses of', ("mode",))
-        if self.mode != "server" and self.subnets:
-            raise ConfigError(f'no addresses are given with mode = "{self.mode}"; that takes "server"', ("subnet",))
+        self.check_table({"mode": self.mode, "subnet": self.subnets})
         check_together6(self.subnets)
+
+    @staticmethod
+    def check_table(table: Mapping[str, Any]) -> None:
+        """Check a section of which some value is wrong: whether mode and subnets fit together.
+
+        :raise ConfigError: they don't, with the path below *table*.
+        """
+        _check_mode("dhcp6", table.get("mode", "off"), table.get("subnet", ()))
 
 
 @frozen

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from bootfw import __version__, defaults
-from bootfw.config import ConfigErrors, Configuration, Parts, assemble, load_config, settle
+from bootfw.config import ConfigErrors, Configuration, Parts, load_parts, settle
 from bootfw.errors import ConfigError, StateError
 from bootfw.net.files.openfiles import allow_many_files
 from bootfw.net.interfaces import missing_interfaces
@@ -184,8 +184,8 @@ class Daemon(MultiService):
 
 def _assembled(options: Options) -> tuple[Configuration, Parts]:
     try:
-        configuration = load_config(options["config"], os.environ)
-        return configuration, assemble(configuration, reactor)
+        parts = load_parts(options["config"], os.environ, reactor)
+        return parts.configuration, parts
     except ConfigErrors as errors:
         _give_up(errors.lines, WRONG)
 

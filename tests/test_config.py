@@ -167,32 +167,30 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-octets"
             '[tftp]\nports = "30000-"',
             'tftp.ports: must be "single", "ephemeral" or a range such as "30000-30999", not "30000-"',
         ),
-        (
-            '[tftp]\nports = "30999-30000"',
-            'tftp.ports: must be "single", "ephemeral" or a range such as "30000-30999", not "30999-30000"',
-        ),
+        ('[tftp]\nports = "30999-30000"', 'tftp.ports: is reversed: write "30000-30999"'),
         (
             '[tftp]\nlisten = ["::69"]',
-            'tftp.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "::69"',
+            'tftp.listen[0]: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "::69"',
         ),
         (
             '[tftp]\nlisten = ["fd77::1:69"]',
-            'tftp.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "fd77::1:69"',
+            'tftp.listen[0]: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "fd77::1:69"',
         ),
         (
             '[tftp]\nlisten = ["[10.0.0.1]:69"]',
-            'tftp.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "[10.0.0.1]:69"',
+            'tftp.listen[0]: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "[10.0.0.1]:69"',
         ),
         (
             '[tftp]\nlisten = ["boot.example.com:69"]',
-            'tftp.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "boot.example.com:69"',
+            'tftp.listen[0]: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", '
+            'not "boot.example.com:69"',
         ),
-        ('[tftp]\nlisten = ["0.0.0.0:69", "0.0.0.0:69"]', "tftp.listen: 0.0.0.0 port 69 is there twice"),
+        ('[tftp]\nlisten = ["0.0.0.0:69", "0.0.0.0:69"]', "tftp.listen[1]: 0.0.0.0 port 69 is there twice"),
         (
             '[http]\nlisten = ["*:80"]',
-            'http.listen: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "*:80"',
+            'http.listen[0]: must be an address and a port, such as "0.0.0.0:69" or "[::]:69", not "*:80"',
         ),
-        ('[bootfw]\ninterfaces = ["eth 0"]', 'bootfw.interfaces: "eth 0" can\'t be the name of an interface'),
+        ('[bootfw]\ninterfaces = ["eth 0"]', 'bootfw.interfaces[0]: "eth 0" can\'t be the name of an interface'),
         ('[dhcp]\nmode = "on"', 'dhcp.mode: must be "off", "proxy" or "server", not "on"'),
         ("[dhcp]\nports = { server = 0 }", "dhcp.ports.server: must be from 1 to 65535 (a UDP port), not 0"),
         ("[dhcp]\nanswer-within-seconds = nan", "dhcp.answer-within-seconds: must be from 0.05 to 60 seconds, not nan"),
@@ -204,58 +202,59 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-octets"
             'dhcp.subnet: no addresses are given with mode = "proxy"; that takes "server"',
         ),
         ("[dhcp.subnet]", "dhcp.subnet: must be a list of tables, not a table"),
-        ("[dhcp]\nsubnet = [3]", "dhcp.subnet[0]: must be a table of values, not 3"),
-        ("[[dhcp.subnet]]", 'dhcp.subnet[0]: "network" is missing'),
+        ('[dhcp]\nmode = "server"\nsubnet = [3]', "dhcp.subnet[0]: must be a table of values, not 3"),
+        ('[dhcp]\nmode = "server"\n[[dhcp.subnet]]', 'dhcp.subnet[0]: "network" is missing'),
         (
-            '[[dhcp.subnet]]\nnetwork = "10.77.0.9/24"',
+            '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.9/24"',
             'dhcp.subnet[0].network: must be a network, such as "10.77.0.0/24": 10.77.0.9/24 has host bits set',
         ),
         (
-            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\npool = ["10.77.0.5", "10.77.0.9-10.77.0.8"]',
-            'dhcp.subnet[0].pool[1]: must be addresses such as "10.77.0.100-10.77.0.200" or "10.77.0.128/25", '
-            'not "10.77.0.9-10.77.0.8"',
+            '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n'
+            'pool = ["10.77.0.5", "10.77.0.9-10.77.0.8"]',
+            'dhcp.subnet[0].pool[1]: is reversed: write "10.77.0.8-10.77.0.9"',
         ),
         (
-            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\nexclude = ["10.77.0.5", "10.78.0.1"]',
+            '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\nexclude = ["10.77.0.5", "10.78.0.1"]',
             "dhcp.subnet[0].exclude[1]: is not inside 10.77.0.0/24",
         ),
         (
-            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\ndns = ["10.77.0.1", "dns"]',
+            '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\ndns = ["10.77.0.1", "dns"]',
             'dhcp.subnet[0].dns[1]: must be an IPv4 address, such as "10.77.0.10", not "dns"',
         ),
         (
-            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\nrouter = 3',
+            '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\nrouter = 3',
             "dhcp.subnet[0].router: must be a string or a list of strings, not 3",
         ),
         (
-            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\nlease-seconds = 5',
+            '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\nlease-seconds = 5',
             "dhcp.subnet[0].lease-seconds: must be from 60 to 31536000 seconds, not 5",
         ),
         (
-            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\noptions = {ntp-server = "10.77.0.1"}',
+            '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\noptions = {ntp-server = "10.77.0.1"}',
             'dhcp.subnet[0].options.ntp-server: unknown option; did you mean "ntp-servers"?; others go by number',
         ),
         (
-            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[[dhcp.subnet.host]]\nhostname = "x"',
+            '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[[dhcp.subnet.host]]\nhostname = "x"',
             "dhcp.subnet[0].host[0]: needs at least one of mac, client-id, uuid, circuit-id",
         ),
         (
-            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[[dhcp.subnet.host]]\nuuid = "x"',
+            '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[[dhcp.subnet.host]]\nuuid = "x"',
             'dhcp.subnet[0].host[0].uuid: must be a UUID, such as dmidecode shows, not "x"',
         ),
         (
-            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[[dhcp.subnet.host]]\nadress = "10.77.0.5"',
+            '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n'
+            '[[dhcp.subnet.host]]\nadress = "10.77.0.5"',
             "dhcp.subnet[0].host[0].adress: unknown key; known: address, mac, client-id, uuid, circuit-id, hostname, "
             'options; did you mean "address"?',
         ),
         (
-            '[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n'
+            '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n'
             '[[dhcp.subnet.host]]\nmac = "52:54:00:12:34:56"\naddress = "10.78.0.5"',
             "dhcp.subnet[0].host[0].address: 10.78.0.5 is not inside 10.77.0.0/24",
         ),
         ("[[dhcp.class]]\noptions = {}", "dhcp.class[0]: needs vendor-class, user-class or both"),
         (
-            '[[dhcp6.subnet]]\nnetwork = "fd77::/64"\noptions = {sntp-servers = "10.77.0.1"}',
+            '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\noptions = {sntp-servers = "10.77.0.1"}',
             'dhcp6.subnet[0].options.sntp-servers: must be an IPv6 address, such as "fd77::1", not "10.77.0.1"',
         ),
         (
@@ -264,7 +263,7 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-octets"
             "boolean, uint8, uint16, uint16s, uint32, int32, octets, domains, domain, strings",
         ),
         (
-            '[[dhcp6.subnet]]\nnetwork = "fd77::/64"\noptions.vendor-opts.9.1 = "x"',
+            '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\noptions.vendor-opts.9.1 = "x"',
             "dhcp6.subnet[0].options.vendor-opts.9.1: must say its type, such as {uint16 = 7}; types: address, "
             "addresses, text, boolean, uint8, uint16, uint16s, uint32, int32, octets, domains, domain, strings",
         ),

@@ -124,9 +124,9 @@ KNOWN = "text, some-table, first-seconds, attempts, patient, sizes, pair, colour
     [
         ({}, '"text" is missing'),
         ({"txt": ""}, f'txt: unknown key; known: {KNOWN}; did you mean "text"?'),
-        ({"some_table": {}}, f'some_table: unknown key; known: {KNOWN}; did you mean "some-table"?'),
-        ({"zzz": 1}, f"zzz: unknown key; known: {KNOWN}"),
-        ({"hidden": 1}, f"hidden: unknown key; known: {KNOWN}"),
+        ({"text": "", "some_table": {}}, f'some_table: unknown key; known: {KNOWN}; did you mean "some-table"?'),
+        ({"text": "", "zzz": 1}, f"zzz: unknown key; known: {KNOWN}"),
+        ({"text": "", "hidden": 1}, f"hidden: unknown key; known: {KNOWN}"),
         ({"text": 5}, "text: must be a string, not 5"),
         ({"text": ["a"]}, "text: must be a string, not a list"),
         ({"text": "", "some-table": "a"}, 'some-table: must be a table of strings, not "a"'),
@@ -153,6 +153,28 @@ KNOWN = "text, some-table, first-seconds, attempts, patient, sizes, pair, colour
 )
 def test_wrong_options_are_named_with_what_would_be_right(options: Mapping[str, Any], message: str) -> None:
     assert fails(options) == message
+
+
+def test_all_wrong_options_are_named_together() -> None:
+    options = {"txet": "", "zzz": 1, "some-table": {"K": "v"}, "attempts": 0, "even": 3, "colour": "blue"}
+    with pytest.raises(ConfigError) as caught:
+        configure(PLUGIN, options, CONTEXT)
+    assert str(caught.value).splitlines() == [
+        f'txet: unknown key; known: {KNOWN}; did you mean "text"?',
+        f"zzz: unknown key; known: {KNOWN}",
+        'colour: must be one of "red", "green", not "blue"',
+        "some_table.K: must be lower-case",
+        "even: must be even, not 3",
+    ]
+    assert [error.path for error in caught.value.each][-1] == ("even",)
+
+
+def test_all_validators_are_asked() -> None:
+    assert fails({"text": "", "attempts": 0, "sizes": [1, 2, 3], "zzz": 1}).splitlines() == [
+        f"zzz: unknown key; known: {KNOWN}",
+        "attempts: must not be zero",
+        "sizes: Length of 'sizes' must be <= 2: 3",
+    ]
 
 
 @implementer(IBackend)
@@ -319,7 +341,9 @@ def test_without_any_plugin_the_installation_is_suspected(monkeypatch: pytest.Mo
     assert refused("static") == 'no plugin "static": none is known at all; is the bootfw distribution installed?'
 
 
-def test_a_broken_import_names_the_exception_and_the_distribution(distribution: Callable[..., None]) -> None:
+def test_a_broken_import_names_the_exception_and_the_distribution(
+    distribution: Callable[..., None], tmp_path: Path
+) -> None:
     distribution(
         "acme-boot",
         "[bootfw.resolvers]\nneeding = acme_needing:plugin\nsyntax = acme_syntax:plugin\nabsent = acme_text:plugin\n",
@@ -327,15 +351,19 @@ def test_a_broken_import_names_the_exception_and_the_distribution(distribution: 
         acme_syntax="def (",
         acme_text="",
     )
+    where = str(tmp_path / "acme_needing.py")
     assert refused("needing") == (
-        "\"needing\" (from acme-boot 1.2) can't be loaded: ModuleNotFoundError: No module named 'acme_database'"
+        f'"needing" (from acme-boot 1.2) can\'t be loaded: it imports "acme_database" ({where}, line 1), '
+        "which is not installed"
     )
     assert refused("syntax").startswith('"syntax" (from acme-boot 1.2) can\'t be loaded: SyntaxError: ')
     assert refused("absent") == (
-        "\"absent\" (from acme-boot 1.2) can't be loaded: AttributeError: module 'acme_text' has no attribute 'plugin'"
+        '"absent" (from acme-boot 1.2) can\'t be loaded: acme_text has no "plugin"; a module names its plugin: '
+        "plugin = boot_plugin(...)"
     )
     assert refused("acme_nowhere:plugin") == (
-        "\"acme_nowhere:plugin\" can't be loaded: ModuleNotFoundError: No module named 'acme_nowhere'"
+        '"acme_nowhere:plugin" can\'t be loaded: no module "acme_nowhere": install it, or name its directory '
+        "(PYTHONPATH=. for this one)"
     )
 
 
@@ -357,7 +385,10 @@ def test_a_name_that_two_distributions_install_is_refused(distribution: Callable
 
 def test_what_is_no_plugin_is_refused(distribution: Callable[..., None]) -> None:
     distribution("acme", "", acme_inventory=RESOLVER)
-    assert refused("acme_inventory:text").startswith('"acme_inventory:text" is no IBootPlugin: ')
+    assert refused("acme_inventory:text") == (
+        '"acme_inventory:text" is no plugin, but str "no plugin"; '
+        "name what boot_plugin(IBootFileResolver, YourClass) gives"
+    )
     assert refused("acme_inventory:Inventory") == (
         '"acme_inventory:Inventory" is a class, not a plugin; name boot_plugin(IBootFileResolver, Inventory) instead'
     )
@@ -366,7 +397,7 @@ def test_what_is_no_plugin_is_refused(distribution: Callable[..., None]) -> None
 def test_a_plugin_of_another_kind_is_refused(distribution: Callable[..., None]) -> None:
     distribution("acme", "[bootfw.backends]\ninventory = acme_inventory:plugin\n", acme_inventory=RESOLVER)
     assert refused("inventory", "bootfw.backends") == (
-        '"inventory" (from acme 1.2) makes IBootFileResolver, but backend needs IBackend'
+        '"inventory" (from acme 1.2) makes IBootFileResolver, but backend needs IBackend: write it under [[resolver]]'
     )
 
 

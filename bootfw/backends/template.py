@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from bootfw.api import (
     ConfigError,
+    ErrorCollector,
     FileMissing,
     IBackend,
     IReader,
@@ -32,14 +33,13 @@ SUFFIX = ".j2"
 
 
 def _patterns(files: Mapping[str, str]) -> dict[Pattern, str]:
-    made = {}
+    made, collector = {}, ErrorCollector()
     for text, template in files.items():
-        if not template or lexical(template) != template:
-            raise ConfigError('must be the name of a template below "root"', ("files", text))
-        try:
+        with collector.under("files", text):
+            if not template or lexical(template) != template:
+                raise ValueError('must be the name of a template below "root"')
             made[Pattern(text)] = template
-        except ValueError as error:
-            raise ConfigError(str(error), ("files", text)) from error
+    collector.finish()
     return made
 
 

@@ -1,10 +1,11 @@
 """Ranges of addresses as they are configured, of either version of IP: numbers from then on."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, TypeVar
 
-from bootfw.errors import ConfigError
+from bootfw.errors import ErrorCollector
 
 T = TypeVar("T")
 
@@ -17,12 +18,11 @@ def each(convert: Callable[[Any], T], values: Iterable[Any]) -> tuple[T, ...]:
 
     :raise ConfigError: *convert* raises ValueError; the path is the index of the value.
     """
-    found = []
+    found, collector = [], ErrorCollector()
     for index, value in enumerate(values):
-        try:
+        with collector.under(index):
             found.append(convert(value))
-        except ValueError as error:
-            raise ConfigError(str(error), (index,)) from None
+    collector.finish()
     return tuple(found)
 
 
@@ -58,10 +58,10 @@ def _range(
             return int(block[0]), int(block[-1])
         first, dash, last = value.partition("-")
         numbers = int(address(first.strip())), int(address(last.strip() if dash else first.strip()))
-        if numbers[0] > numbers[1]:
-            raise ValueError
     except ValueError:
         raise ValueError(f'must be addresses such as {such_as}, not "{value}"') from None
+    if numbers[0] > numbers[1]:
+        raise ValueError(f'is reversed: write "{last.strip()}-{first.strip()}"')
     return numbers
 
 
@@ -74,22 +74,44 @@ def without(ranges: Iterable[Range], taken: Iterable[Range]) -> tuple[Range, ...
     return tuple(left)
 
 
-def check_inside(
-    network: IPv4Network | IPv6Network, pool: Iterable[Range], exclude: Iterable[Range], reserved: Iterable[str]
-) -> None:
-    """That all of it is of *network*.
+def check_inside(network: IPv4Network | IPv6Network, table: Mapping[str, Any]) -> None:
+    """That all addresses of a subnet that have to be in its network are.
 
-    :param reserved: an address of each host, or "".
-    :raise ConfigError: something is not; the path begins with "pool", "exclude" or "host".
+    :param table: the subnet as it is configured, or read: what is no address in it is left to other checks.
+    :raise ConfigError: something is outside; the path is that below *table*.
     """
+    collector = ErrorCollector()
     own = int(network[0]), int(network[-1])
-    for key, listed in (("pool", pool), ("exclude", exclude)):
-        for index, (first, last) in enumerate(listed):
-            if first < own[0] or last > own[1]:
-                raise ConfigError(f"is not inside {network}", (key, index))
-    for index, address in enumerate(reserved):
-        if address and ip_address(address) not in network:
-            raise ConfigError(f"{address} is not inside {network}", ("host", index, "address"))
+    read = _range4 if network.version == 4 else _range6
+    for key in ("pool", "exclude"):
+        for index, value in enumerate(_listed(table.get(key))):
+            with suppress(ValueError, TypeError, AttributeError):
+                first, last = read(value)
+                if first < own[0] or last > own[1]:
+                    collector.note(f"is not inside {network}", key, index)
+    routers = table.get("router", ())
+    for index, value in enumerate([routers] if isinstance(routers, str) else _listed(routers)):
+        # A network of one or two addresses may have its router elsewhere (RFC 3021).
+        if network.num_addresses > 2 and _outside(value, network):
+            path: tuple[str | int, ...] = ("router",) if isinstance(routers, str) else ("router", index)
+            collector.note(f"{value} is not inside {network}: its clients could not reach that router", *path)
+    for index, host in enumerate(_listed(table.get("host"))):
+        address = host.get("address") if isinstance(host, Mapping) else getattr(host, "address", None)
+        if address and _outside(address, network):
+            collector.note(f"{address} is not inside {network}", "host", index, "address")
+    collector.finish()
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _outside(address: Any, network: IPv4Network | IPv6Network) -> bool:
+    """Whether it is an address, and elsewhere."""
+    try:
+        return isinstance(address, str) and ip_address(address) not in network
+    except ValueError:
+        return False
 
 
 def check_lease_time(instance: Any, attribute: Any, value: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import field, frozen
 
 from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, each, ranges4, without
-from bootfw.errors import ConfigError
+from bootfw.errors import ErrorCollector
 from bootfw.lease import Reservation, address_text, known_by
 from bootfw.wire.options import Option, address_bytes, addresses_bytes, text_bytes, uint32_bytes
 from bootfw.wire.optiontypes import option_values
@@ -81,8 +81,21 @@ class Subnet:
     told_firmware: Mapping[int, bytes] = field(init=False, repr=False)
     """The same with the lease time of boot firmware."""
 
+    @staticmethod
+    def check_table(table: Mapping[str, Any]) -> None:
+        """Check a subnet of which some value is wrong: whether the others fit together.
+
+        :raise ConfigError: they don't, with the path below *table*.
+        """
+        try:
+            own = network(table.get("network", ""))
+        except (ValueError, TypeError):
+            return
+        check_inside(own, table)
+
     def __attrs_post_init__(self) -> None:
-        check_inside(self.network, self.pool, self.exclude, (host.address for host in self.hosts))
+        given = {"pool": self.pool, "exclude": self.exclude, "router": self.router, "host": self.hosts}
+        self.check_table({"network": self.network, **given})
         object.__setattr__(self, "free", self._free())
         told = self._told()
         object.__setattr__(self, "told", told)
@@ -113,21 +126,23 @@ class Subnet:
 
 def check_together(subnets: Sequence[Subnet]) -> None:
     """:raise ConfigError: two of *subnets* contradict each other; the path begins with "subnet" and the later one."""
+    collector = ErrorCollector()
     places = sorted(enumerate(subnets), key=lambda place: place[1].network)
     for (one, first), (other, second) in pairwise(places):
         if first.network.overlaps(second.network):
             later = max(one, other)
             earlier = subnets[min(one, other)].network
-            raise ConfigError(f"{subnets[later].network} overlaps {earlier}", ("subnet", later, "network"))
+            collector.note(f"{subnets[later].network} overlaps {earlier}", "subnet", later, "network")
     seen: set[tuple[str, ...]] = set()
     for index, subnet in enumerate(subnets):
         wire = subnet.shared_network or str(subnet.network)
         for at, relay in enumerate(subnet.relays):
             if ("relay", relay) in seen:
-                raise ConfigError(f"{relay} is a relay of another subnet already", ("subnet", index, "relays", at))
+                collector.note(f"{relay} is a relay of another subnet already", "subnet", index, "relays", at)
             seen.add(("relay", relay))
         for at, host in enumerate(subnet.hosts):
             for key, value in known_by(host):
                 if (wire, key, str(value)) in seen:
-                    raise ConfigError("there is a host with the same one already", ("subnet", index, "host", at, key))
+                    collector.note("there is a host with the same one already", "subnet", index, "host", at, key)
                 seen.add((wire, key, str(value)))
+    collector.finish()

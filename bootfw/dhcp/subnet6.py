@@ -1,13 +1,13 @@
 """IPv6 subnets as they are configured: which addresses may be given, and what is told with them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 from attrs import field, frozen
 
 from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, each, ranges6, without
-from bootfw.errors import ConfigError
+from bootfw.errors import ErrorCollector
 from bootfw.lease import Reservation, mac_text
 from bootfw.lease import duid as _duid
 from bootfw.wire.options6 import Option, Values, addresses_bytes, domains_bytes
@@ -124,8 +124,20 @@ class Subnet6:
     told: Values = field(init=False, repr=False)
     """Options of every client that wants them."""
 
+    @staticmethod
+    def check_table(table: Mapping[str, Any]) -> None:
+        """Check a subnet of which some value is wrong: whether the others fit together.
+
+        :raise ConfigError: they don't, with the path below *table*.
+        """
+        try:
+            own = network6(table.get("network", ""))
+        except (ValueError, TypeError):
+            return
+        check_inside(own, table)
+
     def __attrs_post_init__(self) -> None:
-        check_inside(self.network, self.pool, self.exclude, (host.address for host in self.hosts))
+        self.check_table({"network": self.network, "pool": self.pool, "exclude": self.exclude, "host": self.hosts})
         # The first address is that of any router (RFC 4291 section 2.6.1).
         taken = [*self.exclude, (int(self.network[0]),) * 2]
         object.__setattr__(self, "free", without(self.pool, taken))
@@ -139,17 +151,19 @@ class Subnet6:
 
 def check_together6(subnets: Sequence[Subnet6]) -> None:
     """:raise ConfigError: two of *subnets* contradict each other; the path begins with "subnet" and the later one."""
+    collector = ErrorCollector()
     seen: set[tuple[str, object]] = set()
     for index, subnet in enumerate(subnets):
         for earlier in subnets[:index]:
             if subnet.network.overlaps(earlier.network):
-                raise ConfigError(f"{subnet.network} overlaps {earlier.network}", ("subnet", index, "network"))
+                collector.note(f"{subnet.network} overlaps {earlier.network}", "subnet", index, "network")
         for at, relay in enumerate(subnet.relays):
             if ("relay", relay) in seen:
-                raise ConfigError(f"{relay} is a relay of another subnet already", ("subnet", index, "relays", at))
+                collector.note(f"{relay} is a relay of another subnet already", "subnet", index, "relays", at)
             seen.add(("relay", relay))
         for at, host in enumerate(subnet.hosts):
             for key, value in (("address", host.address), ("mac", host.mac), ("duid", host.duid)):
                 if value and (str(index) + key, value) in seen:
-                    raise ConfigError("there is a host with the same one already", ("subnet", index, "host", at, key))
+                    collector.note("there is a host with the same one already", "subnet", index, "host", at, key)
                 seen.add((str(index) + key, value))
+    collector.finish()

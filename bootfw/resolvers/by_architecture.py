@@ -7,14 +7,22 @@ from typing import Any
 from attrs import field, frozen
 from zope.interface import implementer
 
-from bootfw.api import ARCHITECTURES, BootFile, BootRequest, ConfigError, IBootFileResolver, boot_plugin
+from bootfw.api import (
+    ARCHITECTURES,
+    BootFile,
+    BootRequest,
+    ConfigError,
+    ErrorCollector,
+    IBootFileResolver,
+    boot_plugin,
+)
 from bootfw.resolvers.checks import (
     BOOT_FILE_KEYS,
     NETWORK_GEAR,
     boot_file,
     file_name,
     optional_ipv4_address,
-    unknown_key,
+    unknown_keys,
 )
 
 IPXE = "ipxe"
@@ -27,22 +35,18 @@ _HTTP = "-http"
 
 
 def _files(table: Mapping[str, Any], server: str | None) -> Mapping[str, BootFile]:
-    told = {}
+    told, collector = {}, ErrorCollector()
     for name, file in table.items():
         if name not in _KNOWN and not _is_number(name):
-            raise ConfigError(f"no such architecture; near to it: {', '.join(_near(name))}", ("files", name))
-        if isinstance(file, str):
-            try:
+            error = ConfigError(f"no such architecture; near to it: {', '.join(_near(name))}", ("files", name))
+            collector.errors.append(error)
+        with collector.under("files", name):
+            if isinstance(file, str):
                 told[name] = BootFile(file_name(file), server)
-            except ConfigError as error:
-                raise error.under("files", name) from error
-            except ValueError as error:
-                raise ConfigError(str(error), ("files", name)) from error
-            continue
-        for key in file:
-            if key not in BOOT_FILE_KEYS:
-                raise unknown_key(key, BOOT_FILE_KEYS, "files", name)
-        told[name] = boot_file({"server": server, **file} if server else file, "files", name)
+            else:
+                collector.errors += unknown_keys(file, BOOT_FILE_KEYS, "files", name)
+                told[name] = boot_file({"server": server, **file} if server else file)
+    collector.finish()
     return told
 
 

@@ -7,8 +7,16 @@ from uuid import UUID
 from attrs import field, frozen
 from zope.interface import implementer
 
-from bootfw.api import BootFile, BootRequest, ConfigError, IBootFileResolver, Reservation, boot_plugin
-from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, ipv4_address, mac_address, unknown_key
+from bootfw.api import (
+    BootFile,
+    BootRequest,
+    ConfigError,
+    ErrorCollector,
+    IBootFileResolver,
+    Reservation,
+    boot_plugin,
+)
+from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, ipv4_address, mac_address, unknown_keys
 
 
 def _uuid(value: str) -> str:
@@ -56,23 +64,22 @@ class _Client:
 
 
 def _clients(entries: Sequence[Mapping[str, Any]]) -> tuple[_Client, ...]:
-    clients = []
+    clients, collector = [], ErrorCollector()
     for index, entry in enumerate(entries):
         read: dict[str, Any] = dict.fromkeys(_CONDITIONS)
-        for key, value in entry.items():
-            if key not in _KNOWN:
-                raise unknown_key(key, _KNOWN, "clients", index)
-            if key in _CONDITIONS:
-                if not isinstance(value, str):
-                    raise ConfigError("must be a string", ("clients", index, key))
-                try:
-                    read[key] = _CONDITIONS[key](value)
-                except ValueError as error:
-                    raise ConfigError(str(error), ("clients", index, key)) from error
-        file = boot_file(entry, "clients", index)
+        collector.errors += unknown_keys(entry, _KNOWN, "clients", index)
+        for key in filter(entry.__contains__, _CONDITIONS):
+            with collector.under("clients", index, key):
+                if not isinstance(entry[key], str):
+                    raise ValueError("must be a string")
+                read[key] = _CONDITIONS[key](entry[key])
         if not entry.keys() & _CONDITIONS.keys():
-            raise ConfigError(f"needs at least one of {', '.join(_CONDITIONS)}", ("clients", index))
-        clients.append(_Client(file, **{key.replace("-", "_"): value for key, value in read.items()}))
+            needed = ConfigError(f"needs at least one of {', '.join(_CONDITIONS)}", ("clients", index))
+            collector.errors.append(needed)
+        with collector.under("clients", index):
+            file = boot_file(entry)
+            clients.append(_Client(file, **{key.replace("-", "_"): value for key, value in read.items()}))
+    collector.finish()
     return tuple(clients)
 
 

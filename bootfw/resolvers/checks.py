@@ -1,11 +1,11 @@
 """What options of several resolvers have to be; for attrs converters."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
-from bootfw.api import BootFile, ConfigError, check_placeholders
+from bootfw.api import BootFile, ConfigError, ErrorCollector, check_placeholders
 
 NETWORK_GEAR = "network-gear"
 """The architecture of switches and routers, which load a configuration and no boot program."""
@@ -59,23 +59,22 @@ def boot_file(table: Mapping[str, Any], *path: str | int) -> BootFile:
     if "file" not in table:
         raise ConfigError('"file" is missing', path)
     read: dict[str, Any] = {}
+    collector = ErrorCollector()
     for key, value in table.items():
         if key in _FIELDS:
             name, kind, reader = _FIELDS[key]
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise ConfigError(f"must be {_NOUNS[kind]}", (*path, key))
-            try:
+            with collector.under(*path, key):
+                if not isinstance(value, kind) or isinstance(value, bool):
+                    raise ValueError(f"must be {_NOUNS[kind]}")
                 read[name] = reader(value)
-            except ConfigError as error:
-                raise error.under(*path, key) from error
-            except ValueError as error:
-                raise ConfigError(str(error), (*path, key)) from error
+    collector.finish()
     return BootFile(**read)
 
 
-def unknown_key(key: str, known: Iterable[str], *path: str | int) -> ConfigError:
-    """*key* is not *known*."""
-    return ConfigError(f"unknown key; known: {', '.join(known)}", (*path, key))
+def unknown_keys(table: Iterable[str], known: Collection[str], *path: str | int) -> list[ConfigError]:
+    """An error for each key of *table* that is not *known*."""
+    listed = ", ".join(known)
+    return [ConfigError(f"unknown key; known: {listed}", (*path, key)) for key in table if key not in known]
 
 
 def ipv4_address(value: str) -> str:

@@ -1,26 +1,34 @@
 """The ``pxe-menu`` resolver: a menu that the machine's own firmware shows."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from attrs import field, frozen
 from zope.interface import implementer
 
-from bootfw.api import BootMenu, BootMenuItem, BootRequest, ConfigError, IBootFileResolver, boot_plugin
-from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, unknown_key
+from bootfw.api import (
+    BootMenu,
+    BootMenuItem,
+    BootRequest,
+    ErrorCollector,
+    IBootFileResolver,
+    boot_plugin,
+)
+from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, unknown_keys
 
 _KNOWN = ("description", *BOOT_FILE_KEYS)
 
 
 def _item(entry: Any, index: int) -> BootMenuItem:
-    for key in entry:
-        if key not in _KNOWN:
-            raise unknown_key(key, _KNOWN, "items", index)
+    collector = ErrorCollector()
+    collector.errors += unknown_keys(entry, _KNOWN, "items", index)
     description = entry.get("description", "")
     if not isinstance(description, str) or not description.isprintable() or not description:
-        raise ConfigError("must be a line of text", ("items", index, "description"))
-    # What belongs to a file needs one; without any of it the item is the disk.
-    file = boot_file(entry, "items", index) if entry.keys() & set(BOOT_FILE_KEYS) else None
+        collector.note("must be a line of text", "items", index, "description")
+    file = None
+    with collector.under("items", index):
+        # What belongs to a file needs one; without any of it the item is the disk.
+        file = boot_file(entry) if entry.keys() & set(BOOT_FILE_KEYS) else None
+    collector.finish()
     return BootMenuItem(description, file)
 
 
@@ -45,7 +53,11 @@ class PXEMenu:
 
     @_menu.default
     def _made(self) -> BootMenu:
-        items: Sequence[BootMenuItem] = [_item(entry, index) for index, entry in enumerate(self.items)]
+        items, collector = [], ErrorCollector()
+        for index, entry in enumerate(self.items):
+            with collector.under():
+                items.append(_item(entry, index))
+        collector.finish()
         return BootMenu(items, self.prompt, self.timeout_seconds)
 
     def resolve(self, request: BootRequest) -> BootMenu | None:

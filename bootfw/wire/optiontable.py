@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from bootfw.errors import ConfigError, WireError
+from bootfw.errors import ConfigError, ErrorCollector, WireError
 from bootfw.lease import hexadecimal
 from bootfw.schema import mismatches, nearest, shown
 from bootfw.wire.options import text_bytes
@@ -111,12 +111,14 @@ class OptionTable:
         :raise ConfigError: with the path below *table*.
         """
         found: dict[int, bytes] = {}
+        collector = ErrorCollector()
         for key, value in table.items():
-            with under(key):
+            with collector.under(key):
                 made = self._options(key, value)
                 for code in found.keys() & made:
                     raise ValueError(f"option {code_of(code)} is there twice")
                 found |= made
+        collector.finish()
         return found
 
     def _options(self, key: Any, value: Any) -> Mapping[int, bytes]:

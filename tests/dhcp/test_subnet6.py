@@ -63,7 +63,11 @@ def test_the_routers_anycast_address_is_not_given() -> None:
         ((NETWORK,), "proxy", 'dhcp6.subnet: no addresses are given with mode = "proxy"; that takes "server"'),
         (({},), "server", 'dhcp6.subnet[0]: "network" is missing'),
         (({"network": "10.77.0.0/24"},), "server", "dhcp6.subnet[0].network: must be an IPv6 network"),
-        (({**NETWORK, "pool": ["fd77::9-fd77::1"]},), "server", "dhcp6.subnet[0].pool[0]: must be addresses such as"),
+        (
+            ({**NETWORK, "pool": ["fd77::9-fd77::1"]},),
+            "server",
+            'dhcp6.subnet[0].pool[0]: is reversed: write "fd77::1-fd77::9"',
+        ),
         (({**NETWORK, "pool": ["fd78::1"]},), "server", "dhcp6.subnet[0].pool[0]: is not inside fd77::/64"),
         (({**NETWORK, "dns": ["10.0.0.1"]},), "server", "dhcp6.subnet[0].dns[0]: must be an IPv6 address"),
         (({**NETWORK, "domain": "a..b"},), "server", "dhcp6.subnet[0].domain[0]: must be a domain"),

@@ -1,0 +1,107 @@
+"""What is wrong with a plugin, in one line for its author: where its code failed, what its class lacks."""
+
+import os
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+from zope.interface import providedBy
+from zope.interface.exceptions import (  # type: ignore[attr-defined]
+    BrokenImplementation,
+    BrokenMethodImplementation,
+    DoesNotImplement,
+    Invalid,
+    MultipleInvalid,
+)
+
+from bootfw.schema import nearest
+
+_SITE = os.sep + "site-packages" + os.sep
+_OWN = os.path.dirname(os.path.abspath(__file__))
+
+
+def failure(error: BaseException) -> str:
+    """The exception and where it came from: ``KeyError: 'rack' (/srv/by_rack.py, line 12)``."""
+    text = one_line(error)
+    if isinstance(error, SyntaxError):
+        return text  # has file and line in its message
+    place = _place(error)
+    return f"{text} ({place})" if place else text
+
+
+def one_line(error: BaseException) -> str:
+    """``KeyError: 'rack'``"""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}" if str(error).strip() else type(error).__name__
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of code that is most likely the plugin's: not installed, or at least of no library."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if os.path.isfile(frame.filename)]
+    outside = [frame for frame in frames if not frame.filename.startswith(_OWN + os.sep)]
+    installed = [frame for frame in outside if not _is_standard(frame.filename)]
+    own = [frame for frame in installed if _SITE not in frame.filename]
+    found = own or installed or outside
+    return f"{found[-1].filename}, line {found[-1].lineno}" if found else ""
+
+
+def _is_standard(path: str) -> bool:
+    return path.startswith(os.path.dirname(os.__file__) + os.sep) and _SITE not in path
+
+
+def cannot_import(error: BaseException, reference: str) -> str:
+    """Why a plugin's module can't be imported, and what helps.
+
+    :param reference: ``package.module:attribute``.
+    """
+    module, _, attribute = reference.partition(":")
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        if module.endswith(".py"):
+            return f'"{module}" is a file; name the module: "{module.removesuffix(".py")}:{attribute}"'
+        if module == error.name or module.startswith(error.name + "."):
+            return f'no module "{error.name}": install it, or name its directory (PYTHONPATH=. for this one)'
+        return f'it imports "{error.name}" ({_place(error)}), which is not installed'
+    return failure(error)
+
+
+def no_attribute(module: Any, attribute: str) -> str:
+    """A module has no plugin of that name."""
+    names = [name for name in vars(module) if not name.startswith("_")]
+    near = nearest(attribute, names)
+    return f'{module.__name__} has no "{attribute}"{near or "; a module names its plugin: plugin = boot_plugin(...)"}'
+
+
+def not_a_plugin(thing: Any, wanted: Any) -> str:
+    """What an operator has named is no plugin.
+
+    :param wanted: the interface of what it ought to make.
+    """
+    if isinstance(thing, type):
+        return f"is a class, not a plugin; name boot_plugin({wanted.__name__}, {thing.__name__}) instead"
+    kind = type(thing).__name__
+    if list(providedBy(thing)) or hasattr(thing, next(iter(wanted.names(all=True)))):
+        return f"is an instance, not a plugin; name boot_plugin({wanted.__name__}, {kind}), which makes the instances"
+    return f'is no plugin, but {kind} "{thing}"; name what boot_plugin({wanted.__name__}, YourClass) gives'
+
+
+def lacking(interface: Any, made: Any, error: Invalid) -> str:
+    """What keeps the thing that a plugin has made from being what it promises."""
+    name, kind = interface.__name__, type(made).__name__
+    return f"the plugin made something that is no {name}: {'; '.join(_lacks(interface, kind, error))}"
+
+
+def _lacks(interface: Any, kind: str, error: Invalid) -> Iterable[str]:
+    if isinstance(error, MultipleInvalid):
+        parts = [part for each in error.exceptions for part in _lacks(interface, kind, each)]
+        return dict.fromkeys(parts)
+    if isinstance(error, DoesNotImplement):
+        return [f"add @implementer({interface.__name__}) above the class {kind}"]
+    if isinstance(error, BrokenImplementation):
+        attribute = error.name if isinstance(error.name, str) else error.name.__name__
+        wanted = interface.get(attribute)
+        signature = wanted.getSignatureString() if hasattr(wanted, "getSignatureString") else ""
+        return [f"the class {kind} has no {attribute}{signature}"]
+    if isinstance(error, BrokenMethodImplementation):
+        method = error.method if isinstance(error.method, str) else error.method.__name__
+        signature = interface[method].getSignatureString()
+        return [f"{kind}.{method} must be called as {method}{signature}: {error.mess}"]
+    return [one_line(error)]
