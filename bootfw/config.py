@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorProcess
 from bootfw import defaults, environment, plugins
 from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
 from bootfw.errors import BootfwError, ConfigError, PluginError, format_path
+from bootfw.net.clock import monotonic
 from bootfw.net.control import SOCKET
 from bootfw.net.processes.workers import Workers, usual_number
 from bootfw.net.web.https import tls
@@ -231,6 +232,7 @@ def build(configuration: Configuration, reactor: Any) -> BootService:
 
     :raise ConfigErrors: everything that is wrong with the plugins.
     """
+    reactor = monotonic(reactor)
     parts = assemble(configuration, reactor)
     settings, _ = settle(configuration)
     return evolve(parts, settings=settings).service(reactor)

@@ -18,6 +18,7 @@ from bootfw.net.addresses import AddressProtocol
 from bootfw.net.addresses6 import Address6Protocol
 from bootfw.net.attendants import Attendants
 from bootfw.net.clients import Clients
+from bootfw.net.clock import MonotonicReactor, monotonic
 from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
 from bootfw.net.dhcp6 import BootServer6Protocol, DHCP6Protocol
@@ -92,7 +93,7 @@ class BootService(MultiService):
         crew: Workers | Worker | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._reactor = reactor
+        self._reactor = reactor = monotonic(reactor)
         self._settings = settings or Settings()
         every_backend = [backend, *backends] if backend is not None else backends
         self._backends = _named(every_backend, IBackend)
@@ -128,6 +129,8 @@ class BootService(MultiService):
         self._open: list[tuple[Listening, Any, Any]] = []
         """(what it is, port, protocol)."""
         self._stopping: Deferred[Any] | None = None
+        self._holds = False
+        """The reactor's timer."""
         if crew is not None:
             crew.join(
                 {"client": self._clients.heard, "loader": self._loaders.heard, "made": self._made.heard},
@@ -210,10 +213,16 @@ class BootService(MultiService):
     def _stopped(self, results: Any) -> None:
         self._stopping = None
         self._publisher.flush()
+        if self._holds:
+            self._holds = False
+            self._reactor.let_go()
 
     def _bind(self) -> None:
         if self._open:
             return
+        if isinstance(self._reactor, MonotonicReactor) and not self._holds:
+            self._reactor.hold()
+            self._holds = True
         try:
             self._stores.start()
             if self._settings.answers_dhcp:
@@ -240,7 +249,7 @@ class BootService(MultiService):
             if self._leasing is not None:
                 self._leasing.close()
                 self._leasing = None
-            self._publisher.flush()
+            self._stopped(None)
             raise
 
     def _bind_one(self, service: str, address: ListenAddress, protocol: Any) -> None:

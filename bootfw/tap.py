@@ -19,6 +19,7 @@ from twisted.python import usage
 from bootfw import __version__, defaults
 from bootfw.config import ConfigErrors, Configuration, Parts, load_parts, settle
 from bootfw.errors import ConfigError, StateError
+from bootfw.net.clock import monotonic
 from bootfw.net.files.openfiles import allow_many_files
 from bootfw.net.interfaces import missing_interfaces
 from bootfw.net.web.https import tls
@@ -103,7 +104,7 @@ class Options(usage.Options):
             sys.stdout.write((as_json if self["json"] else _listed(rows)) + "\n")
             raise SystemExit(0)
         if self["check"]:
-            configuration, parts = _assembled(self)
+            configuration, parts = _assembled(self, reactor)
             name = configuration.source or "the default configuration"
             sys.stdout.write(f"{name}: OK\n{_aligned(_contents(parts))}\n")
             for problem in missing_interfaces(configuration.settings.interfaces).values():
@@ -126,12 +127,13 @@ class Options(usage.Options):
 
 def makeService(options: Options) -> IService:
     """What twistd runs. A wrong configuration ends the process with a line for each error."""
-    configuration, parts = _assembled(options)
+    timed = monotonic(reactor)
+    configuration, parts = _assembled(options, timed)
     settings, notes = settle(configuration)
     parts = attrs.evolve(parts, settings=settings)
     sys.excepthook = _saying_once(sys.excepthook)
     allow_many_files()
-    return Daemon(parts.service(reactor), parts, notes)
+    return Daemon(parts.service(timed), parts, notes)
 
 
 class Daemon(MultiService):
@@ -182,7 +184,7 @@ class Daemon(MultiService):
                 break
 
 
-def _assembled(options: Options) -> tuple[Configuration, Parts]:
+def _assembled(options: Options, reactor: Any) -> tuple[Configuration, Parts]:
     try:
         parts = load_parts(options["config"], os.environ, reactor)
         return parts.configuration, parts

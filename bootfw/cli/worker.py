@@ -15,6 +15,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, global
 from zope.interface import implementer
 
 from bootfw.config import Configuration, assemble
+from bootfw.net.clock import monotonic
 from bootfw.net.files.openfiles import allow_many_files
 from bootfw.net.processes.channel import Channel, Incoming, Outgoing
 from bootfw.net.processes.worker import Place, Telling, Worker
@@ -38,6 +39,8 @@ class Program:
     channel: Channel = field(init=False)
     _service: BootService | None = field(default=None, init=False)
     _worker: Worker | None = field(default=None, init=False)
+    _timed: Any = field(default=None, init=False)
+    """The reactor, with our clock."""
 
     def run(self) -> int:
         """Until the pipe is closed; the exit code."""
@@ -70,15 +73,16 @@ class Program:
         for name, place, descriptor in listening:
             sockets[name, place] = sock = socket.socket(fileno=descriptor)
             sock.setblocking(False)
-        telling = Telling(reactor, self.channel)
+        timed = self._timed = monotonic(reactor)
+        telling = Telling(timed, self.channel)
         worker = self._worker = Worker(self.channel, telling, sockets)
         transport: Any = self.channel.transport
         transport.registerProducer(telling, True)
         settings = configuration.settings
-        parts = assemble(configuration, reactor)
+        parts = assemble(configuration, timed)
         tftp = evolve(settings.tftp, cache_octets=settings.tftp.cache_octets // count)
         self._service = service = BootService(
-            reactor,
+            timed,
             settings=evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp),
             backends=parts.backends,
             watchdog=parts.watchdog[1],
@@ -89,7 +93,7 @@ class Program:
         for kind, told in memory:
             worker.heard(kind, told)
         service.take_over(orphans)
-        reactor.callLater(POSITIONS_EVERY, self._tell_positions, [])
+        timed.callLater(POSITIONS_EVERY, self._tell_positions, [])
 
     def _tell_positions(self, before: list[tuple[Address, int]]) -> None:
         """So that nobody has to guess, if this process ends, which of the blocks with the same number it was."""
@@ -98,7 +102,7 @@ class Program:
         positions = self._service.positions()
         if positions or before:
             self.channel.tell("positions", positions)
-        reactor.callLater(POSITIONS_EVERY, self._tell_positions, positions)
+        self._timed.callLater(POSITIONS_EVERY, self._tell_positions, positions)
 
     def _end(self) -> None:
         """Who has started this has ended, or wants this to."""

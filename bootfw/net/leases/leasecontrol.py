@@ -1,6 +1,6 @@
 """What ``bootfw leases`` may ask of the running server."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.interfaces import ILeaseStore
-from bootfw.lease import Reservation
+from bootfw.lease import Lease, Reservation
 from bootfw.net.control import ControlError, Operation, done
 from bootfw.records import (
     Record,
@@ -33,6 +33,7 @@ class LeaseControl:
 
     :param reactor: IReactorTime.
     :param server6: that of DHCPv6, if there is one.
+    :param by_wall: gives a lease times of the wall clock, for people.
     :param reservations: what the store keeps; the server has them already. Those of the configuration are not among
         them, and can't be taken back while the server runs.
     """
@@ -44,8 +45,10 @@ class LeaseControl:
         store: ILeaseStore,
         reservations: Iterable[Reservation],
         server6: AddressServer6 | None = None,
+        by_wall: Callable[[Lease], Lease] = lambda lease: lease,
     ) -> None:
         self._reactor = reactor
+        self._by_wall = by_wall
         self._server = server
         self._server6 = server6
         self._store = store
@@ -70,7 +73,7 @@ class LeaseControl:
         now = self._reactor.seconds()
         # As they are now: clients go on while they are told.
         every = [lease for server in self._servers() for lease in server.leases()]
-        return (lease_record(lease, now) for lease in selection.leases(every, now))
+        return (self._record(lease, now) for lease in selection.leases(every, now))
 
     def release(self, given: Mapping[str, Any]) -> "Deferred[Any]":
         """Take the lease off an ``address``, or its quarantine."""
@@ -79,7 +82,7 @@ class LeaseControl:
         released = [lease for server in self._servers() for lease in server.release(address, now)]
         if not released:
             raise ControlError(f"{given.get('address')} is not leased")
-        return done(self._store.commit(released), *(lease_record(lease, now) for lease in released))
+        return done(self._store.commit(released), *(self._record(lease, now) for lease in released))
 
     def reservations(self, given: Mapping[str, Any]) -> Sequence[Record]:
         """All of them, each with its ``origin``: where it has to be taken back."""
@@ -118,6 +121,10 @@ class LeaseControl:
             raise ControlError(f"{who}: {where}")
         self._take_back(None, found)
         return done(self._store.save_reservations(tuple(self._reservations)), reservation_record(found))
+
+    def _record(self, lease: Lease, now: float) -> Record:
+        shown = self._by_wall(lease)
+        return lease_record(shown, now + shown.granted - lease.granted)
 
     def _servers(self) -> Sequence[AddressServer | AddressServer6]:
         return [self._server] if self._server6 is None else [self._server, self._server6]

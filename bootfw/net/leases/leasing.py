@@ -1,7 +1,7 @@
 """The leases of a running server: out of the store, into it, and for the operator to see."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,7 +16,8 @@ from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError
 from bootfw.events import Event, ProxyARPSeen
 from bootfw.interfaces import ILeaseStore
-from bootfw.lease import LeaseState
+from bootfw.lease import Lease, LeaseState
+from bootfw.net.clock import MonotonicReactor, shift_of
 from bootfw.net.control import Operation
 from bootfw.net.interfaces import own_addresses, own_addresses6
 from bootfw.net.leases.admission import Admission
@@ -25,6 +26,7 @@ from bootfw.net.leases.leasecontrol import LeaseControl, server_for
 from bootfw.net.leases.ledger import Ledger
 from bootfw.net.leases.ping import Ping
 from bootfw.net.leases.probe import Probe
+from bootfw.net.leases.walltime import CHECKED_EVERY, WallTimeLeases
 from bootfw.settings import DHCP6Settings, DHCPSettings
 
 
@@ -63,8 +65,8 @@ class Leasing:
         )
         self.server6 = server6 = _server6(dhcp6) if dhcp6 is not None and gives6 else None
         """That of DHCPv6; None: it gives no addresses."""
+        self._store = store = WallTimeLeases(store, reactor.seconds, shift_of(reactor), self._leases)
         self.ledger = Ledger(store, publish, reactor)
-        self._store = store
         self._clock = reactor
         self._publish = publish
         self.probe: Probe | None = None
@@ -80,21 +82,36 @@ class Leasing:
                     server_for(reservation, self.server, server6).reserve(reservation)
                 except ValueError as error:
                     self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
-            control = LeaseControl(reactor, self.server, store, kept, server6)
+            control = LeaseControl(reactor, self.server, store, kept, server6, store.by_wall)
             self.operations: Mapping[str, Operation] = control.operations()
             """What an operator may ask."""
         except BaseException:
             store.close()
             raise
+        self._checking: Any = None
+        if isinstance(reactor, MonotonicReactor):
+            self._check_clock()
         if IReactorFDSet.providedBy(reactor) and settings.probe_seconds and settings.subnets:
             self._start_probing(reactor, settings.probe_seconds)
 
     def close(self) -> "Deferred[Any]":
         """Close the store: fires when all that was committed is durable."""
+        if self._checking is not None:
+            self._checking.cancel()
+            self._checking = None
         for asking in (self.probe, self.ping):
             if asking is not None:
                 asking.close()
         return maybeDeferred(self._store.close)
+
+    def _leases(self) -> Iterator[Lease]:
+        yield from self.server.leases()
+        if self.server6 is not None:
+            yield from self.server6.leases()
+
+    def _check_clock(self) -> None:
+        self._store.check()
+        self._checking = self._clock.callLater(CHECKED_EVERY, self._check_clock)
 
     def proxy_found(self, interface: str, mac: str, addresses: Sequence[str]) -> None:
         """What *mac* answered for was no proof: these of *addresses* that rest because of it rest no longer."""

@@ -1,0 +1,98 @@
+"""The times of leases: in the store by the wall clock, which people read; in memory by a clock that is never set."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from attrs import evolve
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from bootfw.interfaces import ILeaseStore
+from bootfw.lease import NEVER, Lease, LeaseState, Reservation
+
+CHECKED_EVERY = 60.0
+"""Seconds after which at the latest it is noticed that the clock was set."""
+
+_STEP = 1.0
+
+
+@implementer(ILeaseStore)
+class WallTimeLeases:
+    """A store whose leases come and go with times of *now*'s clock.
+
+    When the wall clock has been set, every lease is stored again, so that after a restart each ends when its client
+    expects it.
+
+    :param store: an ILeaseStore; holds leases by the wall clock.
+    :param now: the time in memory.
+    :param shift: by how much the wall clock was set since that time began; see shift_of().
+    :param every: all leases as they are in memory.
+    """
+
+    _log = Logger(namespace="bootfw")
+
+    def __init__(
+        self,
+        store: Any,
+        now: Callable[[], float],
+        shift: Callable[[], float],
+        every: Callable[[], Iterable[Lease]],
+    ) -> None:
+        self._store = store
+        self._now = now
+        self._shift = shift
+        self._every = every
+        self._used = 0.0
+        """The shift that the store's times are by."""
+
+    def load(self) -> Iterable[Lease]:
+        """See ILeaseStore. A lease that was granted in the future was stored before the clock was set back: it counts
+        from now on."""
+        now = self._now()
+        return [_counting_from(now, lease) if lease.granted > now else lease for lease in self._store.load()]
+
+    def reservations(self) -> Any:
+        """See ILeaseStore."""
+        return self._store.reservations()
+
+    def commit(self, leases: Sequence[Lease]) -> Any:
+        """See ILeaseStore."""
+        shift = self._shift()
+        if abs(shift - self._used) >= _STEP:
+            self._log.warn(
+                "the clock was set {direction} by {seconds:.0f} s; leases go on",
+                direction="forward" if shift > self._used else "back",
+                seconds=abs(shift - self._used),
+            )
+            self._used = shift
+            leases = list({lease.address: lease for lease in (*self._every(), *leases)}.values())
+        return self._store.commit([self.by_wall(lease) for lease in leases] if self._used else leases)
+
+    def check(self) -> None:
+        """See whether the clock was set."""
+        if abs(self._shift() - self._used) >= _STEP:
+            self.commit(()).addErrback(lambda failure: self._log.failure("Leases can't be stored again.", failure))
+
+    def by_wall(self, lease: Lease) -> Lease:
+        """*lease* with times of the wall clock."""
+        shift = self._used
+        if not shift:
+            return lease
+        expires = lease.expires if lease.expires == NEVER else lease.expires + shift
+        return evolve(lease, granted=lease.granted + shift, expires=expires)
+
+    def save_reservations(self, reservations: Sequence[Reservation]) -> Any:
+        """See ILeaseStore."""
+        return self._store.save_reservations(reservations)
+
+    def close(self) -> Any:
+        """See ILeaseStore."""
+        self.check()
+        return self._store.close()
+
+
+def _counting_from(now: float, lease: Lease) -> Lease:
+    if lease.state is LeaseState.RELEASED:
+        return evolve(lease, granted=now, expires=now)
+    expires = lease.expires if lease.expires == NEVER else now + max(0.0, lease.expires - lease.granted)
+    return evolve(lease, granted=now, expires=expires)

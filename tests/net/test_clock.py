@@ -1,0 +1,204 @@
+"""Delayed calls by a clock that is never set, on a real reactor."""
+
+import os
+
+import pytest
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from zope.interface.verify import verifyObject
+
+from bootfw.net.clock import MonotonicReactor, monotonic, shift_of
+from bootfw.testing import MemoryNetwork
+
+
+class Wall:
+    """The clock of a machine, which is set now and then."""
+
+    def __init__(self):
+        self.time = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def wall():
+    return Wall()
+
+
+@pytest.fixture
+def reactor(private_reactor, wall):
+    """Whose calls are made by CLOCK_MONOTONIC. After the test nothing of it is left."""
+    before = set(private_reactor.getReaders()), os.listdir("/proc/self/fd")
+    made = MonotonicReactor(private_reactor, wall=wall)
+    yield made
+    for call in made.getDelayedCalls():
+        call.cancel()
+    assert (set(private_reactor.getReaders()), os.listdir("/proc/self/fd")) == before
+    assert private_reactor.getDelayedCalls() == []
+
+
+def test_calls_are_made_in_the_order_of_their_times(reactor, turn_until):
+    called = []
+    for delay in (0.02, 0, 0.01, 0):
+        reactor.callLater(delay, called.append, delay)
+    turn_until(lambda: len(called) == 4)
+
+    assert called == [0, 0, 0.01, 0.02]
+
+
+def test_seconds_are_those_of_the_wall_clock_until_that_is_set(private_reactor, wall):
+    now = [5.0]
+    reactor = MonotonicReactor(private_reactor, lambda: now[0], wall)
+    assert (reactor.seconds(), shift_of(reactor)()) == (1_700_000_000.0, 0.0)
+
+    now[0], wall.time = 8.0, 1_700_000_003.0 - 3600
+
+    assert (reactor.seconds(), shift_of(reactor)()) == (1_700_000_003.0, -3600.0)
+
+
+@pytest.mark.parametrize("step", [-86400.0, 86400.0])
+def test_no_call_comes_sooner_or_later_because_the_clock_is_set(reactor, wall, turn_until, step):
+    called = []
+    reactor.callLater(3600, called.append, "later")
+    reactor.callLater(0.02, called.append, "soon")
+    wall.time += step
+    turn_until(lambda: called)
+
+    assert called == ["soon"]
+
+
+def test_a_call_is_cancelled_once_and_not_after_it_was_made(reactor, turn_until):
+    called = []
+    made, cancelled = reactor.callLater(0, called.append, 1), reactor.callLater(0, called.append, 2)
+    cancelled.cancel()
+    turn_until(lambda: called)
+
+    with pytest.raises(AlreadyCalled):
+        made.cancel()
+    with pytest.raises(AlreadyCancelled):
+        cancelled.cancel()
+    assert called == [1]
+
+
+def test_a_call_can_be_moved_either_way(reactor, turn_until):
+    called = []
+    sooner, later = reactor.callLater(600, called.append, "sooner"), reactor.callLater(0, called.append, "later")
+    later.reset(0.03)
+    sooner.reset(0.01)
+    turn_until(lambda: len(called) == 2)
+
+    assert called == ["sooner", "later"]
+    assert reactor.getDelayedCalls() == []
+
+
+def test_a_call_that_is_moved_back_and_forth_is_made_once(reactor, turn_until):
+    called = []
+    call = reactor.callLater(0.02, called.append, 1)
+    for delay in (0.01, 5, 0.005, 3, 0.001):
+        call.reset(delay)
+    reactor.callLater(0.04, called.append, 2)
+    turn_until(lambda: 2 in called)
+
+    assert called == [1, 2]
+
+
+def test_a_call_that_is_moved_to_a_later_time_in_the_end_does_not_come_before(reactor, turn_until):
+    called = []
+    call = reactor.callLater(0.02, called.append, "moved")
+    call.reset(0.01)
+    call.reset(60)
+    reactor.callLater(0.05, called.append, "other")
+    turn_until(lambda: called)
+
+    assert called == ["other"]
+
+
+def test_what_is_scheduled_meanwhile_comes_in_a_later_turn(reactor, private_reactor, turn_until):
+    """So that calls which schedule themselves leave the sockets their turn."""
+    called = []
+
+    def again():
+        called.append(len(called))
+        reactor.callLater(0, again)
+
+    read, write = os.pipe()
+    os.write(write, b"x")
+    seen = []
+
+    class Pipe:
+        fileno = staticmethod(lambda: read)
+        logPrefix = staticmethod(lambda: "pipe")
+        connectionLost = staticmethod(lambda reason: None)
+
+        def doRead(self):
+            seen.append(len(called))
+            private_reactor.removeReader(self)
+
+    again()
+    private_reactor.addReader(Pipe())
+    turn_until(lambda: seen)
+    os.close(read)
+    os.close(write)
+
+    assert seen[0] < 10
+
+
+def test_a_call_that_fails_is_logged_and_the_others_are_made(reactor, turn_until):
+    called = []
+    with capturedLogs() as logs:
+        reactor.callLater(0, lambda: 1 / 0)
+        reactor.callLater(0, called.append, 1)
+        turn_until(lambda: called)
+
+    assert [event["log_failure"].type for event in logs] == [ZeroDivisionError]
+
+
+def test_cancelled_calls_take_no_room(reactor):
+    kept = reactor.callLater(60, print)
+    for _ in range(1000):
+        reactor.callLater(30, print).cancel()
+
+    assert reactor.getDelayedCalls() == [kept]
+    assert len(reactor._queue) < 100
+
+
+def test_only_who_holds_the_timer_leaves_it_among_the_descriptors(reactor, private_reactor):
+    before = set(private_reactor.getReaders())
+    reactor.callLater(60, print).cancel()
+    assert set(private_reactor.getReaders()) == before
+
+    reactor.hold()
+    call = reactor.callLater(60, print)
+    call.cancel()
+    assert len(set(private_reactor.getReaders()) - before) == 1
+    reactor.let_go()
+    assert set(private_reactor.getReaders()) == before
+
+
+def test_a_pending_call_keeps_the_timer_after_its_holder_has_gone(reactor, private_reactor, turn_until):
+    called = []
+    reactor.hold()
+    reactor.callLater(0.01, called.append, 1)
+    reactor.let_go()
+    turn_until(lambda: called)
+
+    assert called == [1]
+
+
+def test_everything_else_is_the_reactors(reactor, private_reactor):
+    assert verifyObject(IReactorTime, reactor)
+    assert IReactorFDSet.providedBy(reactor)
+    assert reactor.getReaders() == private_reactor.getReaders()
+
+
+def test_a_fake_keeps_its_time(private_reactor):
+    clock, host = Clock(), MemoryNetwork().host("10.0.0.1")
+    assert monotonic(clock) is clock
+    assert monotonic(host) is host
+    once = monotonic(private_reactor)
+    assert isinstance(once, MonotonicReactor)
+    assert monotonic(once) is once
+    assert shift_of(clock)() == 0.0

@@ -1,0 +1,124 @@
+"""Leases in the store are by the wall clock, those in memory by one that is never set."""
+
+import pytest
+from attrs import define, evolve
+from leasing import BEGIN, Machine, server
+from twisted.logger import capturedLogs
+from zope.interface.verify import verifyObject
+
+from bootfw.dhcp.server import AddressServer
+from bootfw.interfaces import ILeaseStore
+from bootfw.lease import NEVER, Lease, LeaseState
+from bootfw.leases.memory import MemoryLeases
+from bootfw.net.leases.walltime import WallTimeLeases
+
+HOUR, YEAR = 3600.0, 365 * 86400.0
+
+
+@define(slots=False)
+class Place:
+    """A server, its store, and the clocks of its machine."""
+
+    now: float = BEGIN
+    shift: float = 0.0
+
+    def __attrs_post_init__(self):
+        self.kept = MemoryLeases()
+        self.server = AddressServer([], [])
+        self.store = WallTimeLeases(self.kept, lambda: self.now, lambda: self.shift, lambda: self.server.leases())
+
+    def starts(self) -> None:
+        self.server = server(leases=self.store.load())
+
+    def restarts(self) -> None:
+        """The wall clock is what counts from then on."""
+        self.now, self.shift = self.now + self.shift, 0.0
+        self.store = WallTimeLeases(self.kept, lambda: self.now, lambda: self.shift, lambda: self.server.leases())
+        self.starts()
+
+    def boots(self, number: int) -> str:
+        held = Machine(number, self.server, now=self.now).boots()
+        self.store.commit([self.server.lease(held)])
+        return held
+
+    def left(self, held: str) -> float:
+        """How long the lease goes on."""
+        return self.server.lease(held).expires - self.now
+
+    def stored(self, held: str) -> Lease:
+        return next(lease for lease in self.kept.load() if lease.address == held)
+
+
+@pytest.fixture
+def place():
+    made = Place()
+    made.starts()
+    return made
+
+
+def test_while_the_clock_is_not_set_nothing_is_changed(place):
+    held = place.boots(1)
+    place.shift = 0.4
+    assert place.stored(held) is place.server.lease(held)
+    assert place.store.by_wall(place.stored(held)) is place.stored(held)
+
+
+@pytest.mark.parametrize("step", [-YEAR, -HOUR, HOUR, 56 * YEAR])
+def test_every_lease_ends_when_its_client_expects_it_whatever_is_done_to_the_clock(place, step):
+    first = place.boots(1)
+    place.now, place.shift = place.now + 600, step
+    with capturedLogs() as logs:
+        second = place.boots(2)
+
+    assert [place.left(first), place.left(second)] == [3000, 3600]
+    assert [place.stored(each).expires for each in (first, second)] == [BEGIN + 3600 + step, BEGIN + 4200 + step]
+    assert place.stored(first).granted == BEGIN + step
+    assert len(logs) == 1
+    place.restarts()
+    assert [place.left(first), place.left(second)] == [3000, 3600]
+
+
+def test_a_step_is_noticed_without_a_new_lease_too(place):
+    held = place.boots(1)
+    place.shift = HOUR
+    place.store.check()
+    assert place.stored(held).expires == BEGIN + 2 * HOUR
+    place.shift = -HOUR
+    place.store.close()
+    assert place.stored(held).expires == BEGIN
+
+
+def test_a_clock_that_is_set_right_again_is_followed(place):
+    held = place.boots(1)
+    for place.shift in (YEAR, 0.0):
+        place.store.check()
+    assert place.stored(held) == place.server.lease(held)
+
+
+@pytest.mark.parametrize(
+    ("state", "expires", "then"),
+    [
+        (LeaseState.ACTIVE, BEGIN + YEAR + HOUR, BEGIN + HOUR),
+        (LeaseState.DECLINED, BEGIN + YEAR + HOUR, BEGIN + HOUR),
+        (LeaseState.RELEASED, BEGIN + YEAR + 5, BEGIN),
+        (LeaseState.ACTIVE, NEVER, NEVER),
+    ],
+)
+def test_what_was_granted_in_the_future_counts_from_now_on(place, state, expires, then):
+    """The clock was wrong before, or is wrong now: a machine without a clock of its own begins in 1970."""
+    place.kept.commit([Lease("10.77.0.100", b"h\1client", "", state, BEGIN + YEAR, expires)])
+    [lease] = place.store.load()
+    assert (lease.granted, lease.expires) == (BEGIN, then)
+
+
+def test_a_lease_without_an_end_has_none_by_any_clock(place):
+    lease = Lease("10.77.0.100", b"h\1client", "", LeaseState.ACTIVE, BEGIN, NEVER)
+    place.shift = YEAR
+    place.store.commit([lease])
+    assert place.stored("10.77.0.100") == evolve(lease, granted=BEGIN + YEAR)
+
+
+def test_it_is_a_store(place):
+    assert verifyObject(ILeaseStore, place.store)
+    place.store.save_reservations(["one"])
+    assert list(place.store.reservations()) == ["one"]
