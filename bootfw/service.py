@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
@@ -19,20 +18,20 @@ from bootfw.net.addresses6 import Address6Protocol
 from bootfw.net.attendants import Attendants
 from bootfw.net.clients import Clients
 from bootfw.net.clock import MonotonicReactor, monotonic
-from bootfw.net.datagram import listen
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
 from bootfw.net.dhcp6 import BootServer6Protocol, DHCP6Protocol
 from bootfw.net.files.images import Images
 from bootfw.net.files.layers import LayeredBackend
 from bootfw.net.files.loaders import Loaders
 from bootfw.net.files.made import MadeFiles
-from bootfw.net.http import BootSite, listen_http
+from bootfw.net.http import BootSite
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.leases.duid import own_duid
 from bootfw.net.leases.leasing import Leasing
+from bootfw.net.listening import Listening, listen_for
 from bootfw.net.processes.worker import Worker
 from bootfw.net.processes.workers import Workers
-from bootfw.net.reachable import check_address, report_dropped, report_missing
+from bootfw.net.reachable import report_dropped, report_missing
 from bootfw.net.resolving import ResolverChain
 from bootfw.net.rtnetlink import Rtnetlink
 from bootfw.net.tftp import TFTPProtocol
@@ -49,15 +48,6 @@ from bootfw.values import Address
 
 Named = tuple[str, Any]
 """What a plugin made, and the name that the log calls it by."""
-
-
-@frozen
-class Listening:
-    """One line of what is bound where."""
-
-    service: str
-    address: Address
-    note: str = ""
 
 
 class BootService(MultiService):
@@ -255,7 +245,7 @@ class BootService(MultiService):
     def _bind_one(self, service: str, address: ListenAddress, protocol: Any) -> None:
         now = self._reactor.seconds()
         try:
-            port = self._listen(service, address, protocol)
+            port = listen_for(self._reactor, service, address, protocol, self._crew, self._certificate)
         except CannotListenError as error:
             reason = str(getattr(error, "socketError", error))
             self._publisher.publish(ListenerFailed(now, service, address, reason))
@@ -266,21 +256,6 @@ class BootService(MultiService):
         if service in ("http", "https"):
             self._urls.listening(service, (host.host, host.port))
         self._publisher.publish(ListenerBound(now, service, row.address))
-
-    def _listen(self, service: str, address: ListenAddress, protocol: Any) -> Any:
-        crew, sock = self._crew, None
-        if crew is not None:
-            sock = crew.socket(service, address)
-        if sock is None:
-            check_address(self._reactor, address)
-            shared = crew.open(service, address) if crew is not None else None
-            if shared is not None:
-                return shared
-        if service == "http":
-            return listen_http(self._reactor, protocol, *address, sock)
-        if service == "https":
-            return listen_http(self._reactor, self._certificate.around(protocol), *address, sock)
-        return listen(self._reactor, protocol, *address, sock)
 
     def _wanted(self) -> list[tuple[str, ListenAddress, Any]]:
         settings = self._settings
