@@ -2,6 +2,10 @@
 
 Methods that may "answer later" may return the value, a Deferred of it, or be ``async def``.
 All calls come from the reactor thread; none may block it.
+
+Attributes that only some plugins have, such as ``same_for_all`` or ``fileno``, say something about a method. They count
+where the class that declares them defines that method too, or inherits it: a subclass that overrides the method
+declares them again if they still hold.
 """
 
 from typing import Any

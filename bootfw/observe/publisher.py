@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from bootfw.ability import ability
 from bootfw.events import Event, EventsDropped
 from bootfw.interfaces import IBootObserver
 
@@ -70,7 +71,7 @@ class Publisher:
                 self.log.failure("observer {name} failed on {count} event(s)", name=name, count=len(events))
 
     def _way_to(self, name: str, observer: IBootObserver) -> _Tell:
-        at_once: _Tell | None = getattr(observer, "observe_many", None)
+        at_once: _Tell | None = ability(observer, "observe_many", "observe")
         if at_once is not None:
             return at_once
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define, field
+
+from bootfw.ability import declares
 
 SHORTEST_GRACE = 0.002
 """Seconds: below that, timers and schedulers are not to be relied on."""
@@ -31,10 +33,13 @@ class Patience:
     _shortest: float = field(default=inf, init=False)
     _learn: Callable[[float | None], None] | None = field(init=False)
     _ask: Callable[[int], float | None] = field(init=False)
+    _selective: bool = field(init=False)
+    """Some round trips are not news to the watchdog."""
 
     def __attrs_post_init__(self) -> None:
         self._learn = getattr(self._watchdog, "progressed", None)
         self._ask = self._watchdog.wait
+        self._selective = declares(self._watchdog, "unremarkable", "wait", "progressed")
 
     def first(self) -> float:
         """The wait after something has been sent for the first time."""
@@ -68,8 +73,10 @@ class Patience:
     @property
     def news(self) -> tuple[float, float]:
         """A round trip outside of these two changes the wait: progressed() has to be told of it."""
-        watchdog = self._watchdog
-        return getattr(watchdog, "unremarkable_from", 0.0), getattr(watchdog, "unremarkable", 0.0)
+        if not self._selective:
+            return 0.0, 0.0
+        watchdog: Any = self._watchdog
+        return getattr(watchdog, "unremarkable_from", 0.0), watchdog.unremarkable
 
     @property
     def shortest(self) -> float:

@@ -21,6 +21,8 @@ MISSING = tftp.error(1, "File not found")
 class Counted(DirectoryBackend):
     """Notes what it is asked for."""
 
+    same_for_all = True
+
     def __init__(self, root):
         super().__init__(root)
         self.asked = []

@@ -10,6 +10,8 @@ from functools import cache
 from struct import Struct
 from typing import Any
 
+from bootfw.ability import ability, declares
+
 PIECE = 256 * 1024
 """Octets of a piece, about. Read at once, so it is what one client may make the others wait for."""
 
@@ -56,7 +58,7 @@ class Piece:
             _header(view, start, _DATA, block & 0xFFFF)
         payloads = [view[start + _HEADER : start + stride] for start in range(0, end, stride)]
         blksize = stride - _HEADER
-        begin = getattr(reader, "start", 0) + (self.first - 1) * blksize
+        begin = ability(reader, "start", "fileno", default=0) + (self.first - 1) * blksize
         octets: int = os.preadv(reader.fileno(), payloads, begin)
         return octets == end - _HEADER * len(payloads)
 
@@ -83,13 +85,13 @@ class Images:
         To be asked once for each piece. A piece can be taken away at any time, and a client that reads on in it must
         not have all of it made again for each block.
 
-        :param reader: IReader of known size with ``identity`` and ``fileno()``, see FileReader.
+        :param reader: one that can_be_framed().
         :param block: absolute number.
         :raise OSError: it can't be read.
         """
         count = _together(blksize)
         number = (block - 1) // count
-        key = (reader.identity, blksize, number)
+        key = (type(reader), reader.identity, blksize, number)
         piece = self._pieces.get(key)
         if piece is not None:
             self._pieces.move_to_end(key)
@@ -113,7 +115,7 @@ class Images:
 
     def has(self, reader: Any, blksize: int, block: int) -> bool:
         """Whether piece() would have nothing to read."""
-        return (reader.identity, blksize, (block - 1) // _together(blksize)) in self._pieces
+        return (type(reader), reader.identity, blksize, (block - 1) // _together(blksize)) in self._pieces
 
     def clear(self) -> None:
         """Give the memory back."""
@@ -128,6 +130,15 @@ class Images:
         for lane in piece.lanes:
             lane.close()
         piece.lanes.clear()
+
+
+def can_be_framed(reader: Any) -> bool:
+    """Whether pieces can be made of what *reader* reads, and used again for others who read the same."""
+    return (
+        declares(reader, "fileno", "read")
+        and ability(reader, "identity", "read") is not None
+        and reader.size is not None
+    )
 
 
 def last_together(blksize: int, block: int) -> int:

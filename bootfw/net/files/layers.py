@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from bootfw.ability import ability, declares
 from bootfw.errors import AccessViolation, FileMissing
 from bootfw.events import Event, SecondStageFound
 from bootfw.interfaces import IWritableBackend
@@ -50,7 +51,7 @@ class LayeredBackend:
     shared, or None: it is not there. Of other backends, and else, None."""
 
     def __attrs_post_init__(self) -> None:
-        self._alike = [getattr(backend, "same_for_all", False) for _, backend in self.backends]
+        self._alike = [bool(ability(backend, "same_for_all", "open", default=False)) for _, backend in self.backends]
         self._all_alike = bool(self._alike) and all(self._alike)
         self._known = self._nothing_known = [None] * len(self.backends)
 
@@ -120,7 +121,7 @@ class LayeredBackend:
             waiting = later(answer)
             if waiting is None:
                 self._found(place, position, path, request)
-                if known is not None and hasattr(answer, "share"):
+                if known is not None and declares(answer, "share", "read"):
                     known[place] = answer.share()
                 return answer
             return self._await(waiting, position, place, method, places, path, request)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from attrs import define, field, frozen
 
+from bootfw.ability import ability
 from bootfw.events import TransferBegun
 from bootfw.interfaces import IReader
 from bootfw.values import Address, Mode
@@ -35,7 +36,7 @@ def has_changed(file: IReader, begun: TransferBegun) -> bool:
     """Whether *file* may be another one than at the beginning: half of each would be worse than none."""
     if begun.agreed.tsize is not None and file.size != begun.agreed.tsize:
         return True
-    changed: float | None = getattr(file, "changed", None)
+    changed: float | None = ability(file, "changed", "read")
     return changed is None or changed >= begun.at
 
 

@@ -6,7 +6,7 @@ from attrs import define, field
 
 from bootfw.interfaces import IReader
 from bootfw.net.answers import content, later
-from bootfw.net.files.images import Piece, last_together
+from bootfw.net.files.images import Piece, can_be_framed, last_together
 from bootfw.net.transfers.netascii import NetasciiReader
 from bootfw.net.transfers.transfer import Transfer
 from bootfw.net.udp.express import Express, Lane
@@ -69,7 +69,7 @@ class ReadTransfer(Transfer):
 
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
         """See Transfer."""
-        if self.port is None and getattr(self._reader, "identity", None) is not None:
+        if self.port is None and can_be_framed(self._reader):
             self._express = self._around.express()
         super().begin(agreed, watchdog, now)
         # Whoever asks for the size only shall not have anything read. What has been read for others is there.

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bootfw.ability import ability
 from bootfw.wire.http import Header, Validators, http_date
 
 _YEAR_10000 = 253402300800
@@ -20,7 +21,7 @@ def look_up(http: Any) -> Header:
 
 def validators_of(reader: Any, size: int | None) -> Validators:
     """See IReader for what a reader may tell."""
-    etag, modified = getattr(reader, "etag", None), getattr(reader, "modified", None)
+    etag, modified = ability(reader, "etag", "read"), ability(reader, "modified", "read")
     if etag is None and modified is not None and size is not None:
         etag = f"{round(modified * 1e6):x}-{size:x}"
     if modified is not None and not 0 <= modified < _YEAR_10000:

@@ -6,6 +6,8 @@ from typing import Any
 from attrs import define
 from twisted.internet.tcp import Connection
 
+from bootfw.ability import ability, declares
+
 MOST = 512 * 1024
 """Octets that one connection sends in one turn of the reactor; then others are due."""
 
@@ -51,6 +53,6 @@ class FileSender:
 
 def file_sender(transport: Any, reader: Any) -> FileSender | None:
     """A sender of what *reader* reads; None: it is no file, or the octets have to pass through us, as for TLS."""
-    if not isinstance(transport, Connection) or transport.TLS or not hasattr(reader, "fileno"):
+    if not isinstance(transport, Connection) or transport.TLS or not declares(reader, "fileno", "read"):
         return None
-    return FileSender(transport, reader.fileno(), getattr(reader, "start", 0))
+    return FileSender(transport, reader.fileno(), ability(reader, "start", "fileno", default=0))

@@ -1,0 +1,173 @@
+"""Plugins that override what an inherited attribute is about: each client gets what its plugin gives, by every path."""
+
+import contextlib
+import os
+import socket
+
+import pytest
+from byhand import Unused, read
+from twisted.internet.task import Clock
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.events import TransferEnded
+from bootfw.net.datagram import DatagramPort
+from bootfw.net.files.images import Images
+from bootfw.net.files.layers import LayeredBackend
+from bootfw.net.tftp import TFTPProtocol
+from bootfw.observe.log import LogObserver
+from bootfw.observe.publisher import Publisher
+from bootfw.readers import FileReader
+from bootfw.settings import HTTPSettings
+from bootfw.tftp.patience import Patience
+from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.wire import tftp
+
+OLD = 1_000_000_000
+
+
+class PerHost(DirectoryBackend):
+    """Each host has its own directory."""
+
+    def open(self, path, request):
+        return super().open(f"{request.peer[0]}/{path}", request)
+
+
+class Upper(FileReader):
+    """Changes what the file holds."""
+
+    def read(self, offset, length):
+        return super().read(offset, length).upper()
+
+
+class Uppercase(DirectoryBackend):
+    """Serves files in upper case."""
+
+    def open(self, path, request):
+        reader = super().open(path, request)
+        with contextlib.closing(reader):
+            return Upper(os.dup(reader.fileno()))
+
+
+@pytest.fixture
+def serve():
+    opened = []
+
+    def serve(backend):
+        layered = LayeredBackend([("plugin", backend)])
+        protocol = TFTPProtocol(Clock(), layered, Adaptive(), lambda event: None, images=Images(1 << 20))
+        port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
+        port.startListening()
+        opened.append((protocol, port))
+        return port
+
+    yield serve
+    for protocol, port in opened:
+        protocol.close()
+        port.connectionLost()
+
+
+def client(host):
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind((host, 0))
+    return made
+
+
+def test_requests_that_arrive_together_get_the_file_of_their_own_host(serve, tmp_path):
+    hosts = [f"127.0.0.{number}" for number in (9, 10, 11)]
+    for host in hosts[:2]:
+        (tmp_path / host).mkdir()
+        (tmp_path / host / "file").write_text(host)
+    port = serve(PerHost(tmp_path))
+    clients = [client(host) for host in hosts * 4]
+    for one in clients:
+        one.sendto(tftp.request(False, "file", "octet", []), ("127.0.0.1", port.getHost().port))
+    read(port, len(clients))
+    for one in clients:
+        host = one.getsockname()[0]
+        expected = tftp.error(1, "File not found") if host == hosts[2] else tftp.data(1, host.encode())
+        assert one.recv(600) == expected
+        one.close()
+
+
+def aged(path, content):
+    path.write_bytes(content)
+    os.utime(path, (OLD, OLD))
+
+
+def test_a_file_that_its_reader_changes_is_sent_as_changed_by_tftp(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr("bootfw.readers._TICK", -1)
+    content = b"abcdefgh" * 8000
+    aged(tmp_path / "file", content)
+    port = serve(Uppercase(tmp_path))
+    one = client("127.0.0.1")
+    one.sendto(tftp.request(False, "file", "octet", []), ("127.0.0.1", port.getHost().port))
+    received = b""
+    for block in range(1, len(content) // 512 + 2):
+        read(port, 1)
+        data = one.recv(600)
+        assert data[:4] == tftp.data(block, b"")
+        received += data[4:]
+        one.sendto(tftp.ack(block), ("127.0.0.1", port.getHost().port))
+    read(port, 1)
+    one.close()
+    assert received == content.upper()
+
+
+def test_a_file_that_its_reader_changes_is_sent_as_changed_by_http(web_service, run_client, tmp_path):
+    content = b"abcdefgh" * 100_000
+    aged(tmp_path / "file", content)
+    service, _ = web_service(Uppercase(tmp_path), HTTPSettings(listen=(("127.0.0.1", 0),)))
+    [row] = service.summary()
+    code, output = run_client("curl", "-s", "-D", "-", f"http://127.0.0.1:{row.address[1]}/file")
+    assert code == 0
+    head, _, body = output.partition(b"\r\n\r\n")
+    assert body == content.upper()
+    # They would be those of the file, which the client does not get.
+    assert b"ETag" not in head
+    assert b"Last-Modified" not in head
+
+
+def test_an_observer_that_overrides_observe_is_called_for_each_event():
+    seen = []
+
+    class Mine(LogObserver):
+        def observe(self, event):
+            seen.append(event)
+
+    reactor = Clock()
+    publisher = Publisher(reactor, [("mine", Mine())])
+    publisher.publish(TransferEnded(0.0, None))
+    publisher.publish(TransferEnded(1.0, None))
+    reactor.advance(0)
+    assert [event.at for event in seen] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["wait", "progressed"])
+def test_a_watchdog_that_overrides_its_methods_learns_of_each_round_trip(name):
+    class Schedule:
+        unremarkable = 1000.0
+
+        def wait(self, attempt):
+            return 1.0
+
+        def progressed(self, seconds):
+            """Learn nothing."""
+
+    learnt = []
+
+    class Mine(Schedule):
+        if name == "wait":
+
+            def wait(self, attempt):
+                return 2.0
+
+        else:
+
+            def progressed(self, seconds):
+                learnt.append(seconds)
+
+    assert Patience(Schedule()).news == (0.0, 1000.0)
+    patience = Patience(Mine())
+    assert patience.news == (0.0, 0.0)
+    patience.progressed(0.5)
+    assert learnt == ([0.5] if name == "progressed" else [])
