@@ -88,7 +88,11 @@ class Asking:
         if renewing:
             wanted = message.ciaddr
         if wanted is None:
-            return Silence(Cause.MALFORMED, "a REQUEST that names no address")
+            # It can only mean what we have for it: the option may be broken.
+            due = self.network.choose(self.client, self.network.reservation(self.client), "", self.now)
+            if due is None:
+                return Silence(Cause.MALFORMED, "a REQUEST that names no address")
+            wanted = due.address
         # Who chose us, or asks us and nobody else, has the address from us even if we know nothing of it any more.
         ours = chosen is not None or (renewing and self.arrival.unicast)
         return self._judged(wanted, ours)

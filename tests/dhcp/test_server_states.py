@@ -231,7 +231,13 @@ def test_a_server_identifier_that_is_cut_off_counts_as_absent(machine):
     offered = address(machine.discovers(), OFFER)
 
     assert address(machine.says(3, {54: b"\x0a", 50: inet_aton(offered)})) == offered
-    assert silent(machine.after(1).says(3, {54: b"\x0a", 50: b"\x0a\x4d"})) is Cause.MALFORMED
+
+
+def test_a_request_that_names_no_address_means_the_one_that_is_due(machine, other):
+    machine.discovers("10.77.0.105")
+    assert address(machine.says(3, {54: inet_aton(SERVER), 50: b"\x0a\x4d"})) == "10.77.0.105"
+    assert address(machine.after(60).says(3)) == "10.77.0.105"
+    assert silent(other.says(3, {54: inet_aton(SERVER)})) is Cause.MALFORMED
 
 
 def test_what_comes_twice_counts_once(machine):

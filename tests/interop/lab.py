@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -24,6 +25,8 @@ import pytest
 
 _NAMESPACES = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000  # <sched.h>; os.setns() is there from Python 3.12 on
+# <linux/if_packet.h>, <linux/if_ether.h>
+_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC, _ETH_P_ALL = 263, 1, 1, 3
 _LOG_TAIL = 4000
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # ECMA-48 section 5.4
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -189,6 +192,15 @@ class Host:
             made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
         made.settimeout(10)
         made.bind((address, port))
+        return made
+
+    def packet_socket(self) -> socket.socket:
+        """A socket that sends and receives whole Ethernet frames on ``eth0``, those for other stations too."""
+        with self._entered():
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+            made.bind(("eth0", _ETH_P_ALL))
+            promiscuous = struct.pack("IHH8x", socket.if_nametoindex("eth0"), _PACKET_MR_PROMISC, 0)
+        made.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, promiscuous)
         return made
 
     @contextlib.contextmanager
