@@ -25,15 +25,16 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def shown(tmp_path: Path) -> Path:
     """A directory with the files of the page."""
-    _, configuration, host = blocks("toml")
+    _, configuration, host, group = blocks("toml")
     (template,) = blocks("jinja")
     files = {
-        "bootfw.toml": '[http]\nlisten = ["0.0.0.0:8069"]\n' + configuration,
+        "bootfw.toml": configuration,
         "templates/boot.ipxe.j2": template,
-        "templates/pxelinux.j2": "{{ path }}",
         "hosts/web1.toml": host,
-        "hosts/groups/rack1.toml": "",
+        "hosts/groups/rack1.toml": group,
     }
+    text = PAGE.read_text()
+    assert all(f"`{name}`" in text for name in files), "the page says where each of them belongs"
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +52,23 @@ def test_the_page_shows_what_bootfw_render_prints(
     assert capfd.readouterr().out == output
     assert main(["render", "machines/52-54-00-12-34-56.ipxe", "--server", "10.77.0.1", "-c", "bootfw.toml"]) == 0
     assert capfd.readouterr().out == output
+
+
+def test_without_http_the_page_s_template_is_an_error_and_no_url_without_a_host(
+    shown: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(shown)
+    configuration = shown / "bootfw.toml"
+    configuration.write_text(
+        configuration.read_text()
+        .replace('[http]\nlisten = ["0.0.0.0:8069"]\n', "")
+        .replace("{http}/boot.ipxe", "boot.ipxe")
+    )
+    assert main(["render", "boot.ipxe", "-c", "bootfw.toml", *WEB1]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "boot.ipxe.j2:3: server.http is empty" in err
+    assert "[http] listen" in err
 
 
 def test_the_menu_of_the_page_is_configured_as_it_says(tmp_path: Path) -> None:

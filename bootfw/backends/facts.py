@@ -6,10 +6,15 @@ from typing import Any
 
 from bootfw.api import Client, TransferRequest
 from bootfw.backends.names import Told
-from bootfw.backends.sandbox import Facts
+from bootfw.backends.sandbox import Facts, Unavailable
 
 LONGEST = 128
 """Characters of what a client says of itself."""
+
+_NO_HTTP = Unavailable(
+    "server.http is empty: no HTTP is served where this client could reach it. Set [http] listen, or write "
+    "server.http or server.tftp"
+)
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9 .:,_/+=@()-]")
 
@@ -49,7 +54,12 @@ def facts(path: str, request: TransferRequest, client: Client, told: tuple[Told,
 
 
 def server(request: TransferRequest) -> dict[str, str]:
-    """Where we can be reached by who has asked; "" what is not known or not served."""
+    """Where the client that sent *request* reaches this server; Unavailable what is not known or not served."""
     address = request.local
     in_url = f"[{address}]" if ":" in address else address
-    return {"address": address, "tftp": f"tftp://{in_url}" if address else "", "http": request.http_url}
+    unknown = Unavailable("the address of this server is not known here, so it is empty")
+    return {
+        "address": address or unknown,
+        "tftp": f"tftp://{in_url}" if address else unknown,
+        "http": request.http_url or _NO_HTTP,
+    }

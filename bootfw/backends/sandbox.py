@@ -8,7 +8,8 @@ methods are there whose result is no larger than that.
 import functools
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateRuntimeError, TemplateSyntaxError, nodes
@@ -67,6 +68,21 @@ class Facts(dict[str, Any]):
         self.called = called
 
 
+class Unavailable(str):
+    """An empty text that stands for the beginning of a URL which there is not; with a path behind it, it is an error.
+
+    :param reason: why, for the author of the template.
+    """
+
+    def __new__(cls, reason: str) -> "Unavailable":
+        """See str."""
+        made = super().__new__(cls)
+        made.reason = reason
+        return made
+
+    reason: str
+
+
 class _Undefined(StrictUndefined):
     """Says what is not there in the words of who writes templates."""
 
@@ -119,7 +135,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self._budget = _Budget()
         own: dict[str, Callable[..., Any]] = {
             "_each": self._each,
-            "_joined": lambda parts: self.concat([str(text(part)) for part in parts]),
+            "_joined": self._joined,
+            "_before_path": _before_path,
             "join": self._join,
             "replace": self._replace,
             "tojson": self._tojson,
@@ -153,6 +170,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
             # The node becomes a call of a filter; who holds it does not know its kind.
             parts = nodes.List(concat.nodes, lineno=concat.lineno)
             concat.nodes = [_filtered(parts, "_joined")]
+        for output in list(template.find_all(nodes.Output)):
+            for index, (part, behind) in enumerate(pairwise(output.nodes)):
+                if isinstance(behind, nodes.TemplateData) and behind.data.startswith("/"):
+                    output.nodes[index] = (
+                        part if isinstance(part, nodes.TemplateData) else _filtered(part, "_before_path")
+                    )
         return template
 
     def concat(self, parts: Iterable[str]) -> str:
@@ -171,6 +194,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for operand in (left, right):
             if isinstance(operand, Undefined):
                 str(operand)  # raises, and says which
+        _check_url(left, right)
         self._check_growth(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
@@ -234,12 +258,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """As jinja2's: the values as one text."""
         if attribute is not None:
             values = [self.getitem(value, attribute) for value in values]
-        parts: list[str] = []
+        parts: list[Any] = []
         for value in self._each(values):
             if parts:
-                parts.append(str(text(separator)))
-            parts.append(str(text(value)))
-        return self.concat(parts)
+                parts.append(separator)
+            parts.append(value)
+        return self._joined(parts)
+
+    def _joined(self, parts: Sequence[Any]) -> str:
+        for left, right in pairwise(parts):
+            _check_url(left, right)
+        return self.concat([str(text(part)) for part in parts])
 
     def _replace(self, value: Any, old: str, new: str) -> str:
         """As jinja2's, for every occurrence."""
@@ -265,6 +294,18 @@ def text(value: Any) -> Any:
     kinds: dict[type, str] = {list: "a list", tuple: "a list", dict: "a table", Facts: "a table"}
     kind = kinds.get(type(value), f"a {type(value).__name__}")
     raise TemplateRuntimeError(f"{kind} can't be printed as it is; filters such as join and tojson make a text of it")
+
+
+def _check_url(left: Any, right: Any) -> None:
+    """Whether *right* may stand behind *left*."""
+    if isinstance(left, Unavailable) and isinstance(right, str) and right.startswith("/"):
+        raise TemplateRuntimeError(left.reason)
+
+
+def _before_path(value: Any) -> Any:
+    """*value*, behind which the template has a slash."""
+    _check_url(value, "/")
+    return value
 
 
 def templates_in(directory: Any) -> BaseLoader:

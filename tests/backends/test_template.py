@@ -85,6 +85,44 @@ def test_nothing_is_undefined_of_a_client_that_nobody_knows(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "kernel {{ server.http }}/vmlinuz",
+        "{% set base = server.http %}kernel {{ base }}/vmlinuz",
+        'kernel {{ server.http ~ "/vmlinuz" }}',
+        'kernel {{ server.http + "/vmlinuz" }}',
+        'kernel {{ [server.http, "vmlinuz"]|join("/") }}',
+        "{% if true %}kernel {{ server['http'] }}/vmlinuz{% endif %}",
+        "{% macro url(base) %}{{ base }}/vmlinuz{% endmacro %}kernel {{ url(server.http) }}",
+    ],
+)
+def test_a_url_of_http_that_is_not_served_is_an_error(root: Path, line: str) -> None:
+    made_by = backend(root, {"boot.ipxe.j2": f"#!ipxe\n{line}\n"})
+    with pytest.raises(TransferError) as caught:
+        made(made_by, "boot.ipxe")
+    assert caught.value.detail.startswith("boot.ipxe.j2:2: server.http is empty: no HTTP is served")
+    assert "http://10.0.0.1:8069/vmlinuz" in made(
+        made_by, "boot.ipxe", own_urls=lambda local: (f"http://{local}:8069", "")
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("{{ server.http or server.tftp }}/x", "tftp://10.0.0.1/x"),
+        ("{% if server.http %}{{ server.http }}/x{% else %}none{% endif %}", "none"),
+        ('{{ server.http|default("none", true) }}/x', "none/x"),
+        ('{{ server.http == "" }}', "true"),
+        ("-{{ server.http }}-", "--"),
+        ("{{ client.uuid }}/x", "52420077-1234-4abc-9def-0123456789ab/x"),
+        ("{{ host.name }}/x {{ [host.name, path]|join('/') }}", "/x /f"),
+    ],
+)
+def test_what_may_stand_before_a_slash(root: Path, line: str, text: str) -> None:
+    assert made(backend(root, {"f.j2": line}), "f") == text
+
+
+@pytest.mark.parametrize(
     ("path", "text"),
     [
         ("boot.ipxe", "root"),
