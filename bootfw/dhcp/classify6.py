@@ -71,9 +71,10 @@ def classify6(
         requested=_numbers(message.first(Option.OPTION_REQUEST) or b""),
         dhcp_version=6,
     )
-    if persona is None:
-        told = f"its vendor class is {vendor[:60]!r}" if vendor else "it has no vendor class (option 16)"
-        return NotOurs(f"not a client that boots by DHCPv6: {told}")
+    if persona is None or (persona.may_be_system and persona.offer is OfferStyle.NONE and not addresses):
+        said = f"its vendor class is {vendor[:60]!r}" if vendor else "it has no vendor class (option 16)"
+        advice = f"; {persona.reason}" if persona else ""
+        return NotOurs(f"not a client that boots by DHCPv6: {said}{advice}")
     if not addresses:
         if persona.offer is OfferStyle.NONE:
             return NotOurs(persona.reason)
@@ -102,6 +103,7 @@ def classify6(
         options=dict(reversed(message.options)),
         family=6,
         duid=message.first(Option.CLIENT_ID) or b"",
+        may_be_system=persona.may_be_system,
     )
 
 

@@ -58,7 +58,7 @@ def assignment6(
         tail += boot_options(request, file)
         # What an operator has for other devices there would make two files of one.
         told = [option for option in told if option[0] not in _OF_BOOTING]
-        if answer.kind is MessageType.ADVERTISE and answer.address:
+        if answer.kind is MessageType.ADVERTISE and answer.address and not request.may_be_system:
             # The firmware would wait for seconds, and then might take an address of somebody who knows no file.
             tail.append((int(Option.PREFERENCE), _TAKE_ME))
     room = LARGEST - 4 - sum(_RELAY_SIZE + _size(relay.options) for relay in relays_back(relays))

@@ -11,14 +11,13 @@ from bootfw.dhcp.classify import NotOurs
 from bootfw.dhcp.classify6 import NOWHERE, link_of
 from bootfw.dhcp.reply6 import assignment6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
-from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.events import FileWithheld, OfferMade, RequestClassified, RequestIgnored
 from bootfw.net.dhcp6 import Asked, DHCP6Protocol
 from bootfw.net.leases.causes import Causes
 from bootfw.net.leases.ledger import Batch, Ledger
 from bootfw.values import Address, BootFile, BootRequest, Via
 from bootfw.wire.dhcp6 import Message, MessageType
-from bootfw.wire.options6 import Option
+from bootfw.wire.options6 import Option, code_of
 
 
 class Address6Protocol(DHCP6Protocol):
@@ -57,7 +56,7 @@ class Address6Protocol(DHCP6Protocol):
             self._tell(result.cause, result.detail, asked, now)
         if isinstance(result, Silence):
             return
-        request = self._boot_request(asked, result.subnet)
+        request = self._boot_request(asked, result)
         if request is None:
             self._answer_with(result, asked, batch, None, None)
             return
@@ -72,16 +71,20 @@ class Address6Protocol(DHCP6Protocol):
         port = relays[-1].first(Option.INTERFACE_ID) if relays else None
         return Arrival6(ours, relays, asked.mac, place.unicast, (place.interface, link_of(relays), port))
 
-    def _boot_request(self, asked: Asked, subnet: Subnet6 | None) -> BootRequest | None:
-        """What it asks as a boot client; None: it is none, or nobody would know its file."""
+    def _boot_request(self, asked: Asked, answer: Answer6) -> BootRequest | None:
+        """Its request for a boot file; None: it makes none, or no resolver could answer it."""
         if not self._chain.resolvers:
             return None
+        subnet = answer.subnet
         if subnet is not None:
             # Of several networks on this wire the client is on this one.
             here = [each for each in asked.place.addresses if IPv6Address(each.address) in subnet.network]
             asked = evolve(asked, place=evolve(asked.place, addresses=tuple(here) or asked.place.addresses))
         found = self._classified(asked, addresses=True)
-        return None if isinstance(found, NotOurs) else found
+        if isinstance(found, NotOurs):
+            return None
+        # An installed system keeps the file that is configured for it.
+        return None if found.may_be_system and Option.BOOTFILE_URL in map(code_of, answer.told) else found
 
     def _resolved_for(
         self,

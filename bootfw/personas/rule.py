@@ -132,9 +132,9 @@ class Rule:
     requested: frozenset[int] = field(default=frozenset(), converter=_codes, metadata={"toml": list[int]})
     """Options that it asks for (option 55), all of them, in any order."""
     boot_file_requested: bool | None = None
-    """It requests option 66 or 67 (in option 55), or speaks BOOTP; or it does neither. With `true` it may be an
-    installed system: `loop-breaker` does not count it, and no resolver chooses a file for it when it renews its lease,
-    or when option 67 is configured for it. Left out: no matter."""
+    """It requests option 66 or 67 (in option 55; by DHCPv6 59), or speaks BOOTP; or it does neither. With `true` it may
+    be an installed system: `loop-breaker` does not count it, and no resolver chooses a file for it when it renews its
+    lease, or when option 67 (59) is configured for it. Left out: no matter."""
     ipxe: bool | None = None
     """It is iPXE, or is not. Left out: no matter."""
     dhcp_version: int | None = field(default=None, validator=_at_least(4, 6))

@@ -19,8 +19,8 @@ _REMEMBERED = 256
 
 Options = tuple[tuple[str, str], ...]
 
-_OF_BOOT_FILE = frozenset((66, 67))
-"""The options that name the TFTP server and the boot file."""
+_OF_BOOT_FILE = {4: frozenset((66, 67)), 6: frozenset((59,))}
+"""Version of DHCP -> the options that name the boot file, or its server."""
 
 Name = re.Pattern[str]
 """What a file's name has to match."""
@@ -66,7 +66,7 @@ class Personas:
             for rule, _ in self._of_dhcp
             if not (rule.vendor_class or rule.user_class or rule.ipxe)
             and (not rule.architectures or "unknown" in rule.architectures)
-            for one in ([{code} for code in _OF_BOOT_FILE] if rule.boot_file_requested else [frozenset[int]()])
+            for one in ([{code} for code in _OF_BOOT_FILE[4]] if rule.boot_file_requested else [frozenset[int]()])
         )
 
     @_named.default
@@ -101,14 +101,14 @@ class Personas:
         :param bootp: it speaks BOOTP, and so can't request an option.
         :param dhcp_version: 4 or 6.
         """
-        file = bootp or (dhcp_version == 4 and not _OF_BOOT_FILE.isdisjoint(requested))
+        file = bootp or not _OF_BOOT_FILE[dhcp_version].isdisjoint(requested)
         for rule, persona in self._of_dhcp:
             if rule.holds(vendor_class, architecture, ipxe, user_classes, mac, requested, file, dhcp_version):
                 return persona
         return None
 
     def may_be_plain(self, requested: Collection[int], bootp: bool = False) -> bool:
-        """Whether a client may have a persona that sends no option which tells boot clients. Quick."""
+        """Whether a client of DHCPv4 may have a persona that sends no option which tells boot clients. Quick."""
         return bootp or any(map(frozenset(requested).issuperset, self._plain))
 
     def named(self, name: str) -> Persona:

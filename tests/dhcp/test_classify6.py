@@ -75,6 +75,7 @@ def test_the_first_of_an_option_counts() -> None:
         (OVMF_OWN.message(), "it has no vendor class"),
         (OVMF.changed({16: vendor_class_bytes(9, [b"d-i"]), 61: None}).message(), "its vendor class is 'd-i'"),
         (OVMF.changed({16: b"\0\0", 61: None}).message(), "it has no vendor class"),
+        (LINUX.changed({6: b"\0\x3b"}).message(), "it has no vendor class (option 16); let the DHCP server"),
         (IPXE.message(), IPXE_HAS_NO_PROXY),
         (OVMF.message(MessageType.REQUEST), ""),
         (OVMF.message(MessageType.RENEW), ""),
@@ -90,6 +91,13 @@ def test_a_server_has_a_file_for_ipxe_and_with_the_address_too() -> None:
     assert asks(IPXE.message(), addresses=True).ipxe
     assert asks(OVMF.message(MessageType.REQUEST), addresses=True).stage == "request"
     assert isinstance(classify6(OVMF.message(MessageType.RENEW), (), MATCH, addresses=True), NotOurs)
+
+
+def test_a_server_has_a_file_for_who_only_requests_one() -> None:
+    found = asks(LINUX.changed({6: b"\0\x17\0\x3b"}).message(), addresses=True)
+
+    assert (found.persona, found.architecture, found.may_be_system) == ("plain", "unknown", True)
+    assert not asks(OVMF.message(), addresses=True).may_be_system
 
 
 def test_the_boot_server_takes_requests_only() -> None:

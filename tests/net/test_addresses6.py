@@ -32,6 +32,7 @@ from bootfw.wire.options6 import (
     ia_address_bytes,
     identity_association,
     options_bytes,
+    uint16s_bytes,
 )
 
 OURS = (Option.SERVER_ID, DUID)
@@ -127,6 +128,29 @@ def test_firmware_gets_both_and_is_to_take_us(lab) -> None:
         ("REPLY", address_of(offer)),
     ]
     assert lab.protocol._clients.of((address_of(offer), 1024)).mac == MAC
+
+
+PLAIN = LINUX.changed({Option.OPTION_REQUEST: uint16s_bytes([23, 59])})
+
+
+def test_who_only_requests_a_boot_file_gets_it_and_may_take_another_server(lab) -> None:
+    lab.resolver.files["plain"] = "board.bin"
+    offer = lab.only(PLAIN.message())
+    reply = lab.only(PLAIN.message(MessageType.REQUEST, OURS, ia=wants(address_of(offer))))
+
+    for answer in (offer, reply):
+        assert answer.first(Option.BOOTFILE_URL) == b"tftp://[fd77::1]/board.bin"
+        assert answer.first(Option.PREFERENCE) is None
+    renewed = lab.only(PLAIN.message(MessageType.RENEW, OURS, ia=wants(address_of(offer))))
+    assert renewed.first(Option.BOOTFILE_URL) is None
+
+
+def test_a_boot_file_that_is_configured_is_told_to_who_may_be_a_system() -> None:
+    lab = ServerLab(configured={"bootfile-url": "http://elsewhere/x"})
+    lab.resolver.files["plain"] = "board.bin"
+
+    assert lab.only(PLAIN.message()).first(Option.BOOTFILE_URL) == b"http://elsewhere/x"
+    lab.protocol.close()
 
 
 def test_http_boot(lab) -> None:

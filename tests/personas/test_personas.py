@@ -69,6 +69,8 @@ def test_stock(client, persona):
         ({"bootp": True, "vendor_class": "PXEClient"}, "pxe-bios"),
         ({"requested": b"\1\3\6", "vendor_class": "MSFT 5.0"}, None),
         ({"requested": b"\x42\x43", "dhcp_version": 6}, None),
+        ({"requested": (23, 59), "dhcp_version": 6}, "plain"),
+        ({"requested": b"\x3b"}, None),
         ({"vendor_class": "PXEClient", "architecture": "x86-bios", "requested": b"\x96"}, "pxe-bios"),
     ],
 )
