@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from attrs import field, frozen
 
 from bootfw.cli.failure import CommandError
+from bootfw.dhcp.bindings6 import SYSTEM, Holder
 from bootfw.dhcp.identity import identify
-from bootfw.lease import Lease, Reservation
+from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.records import lease_of, reservation_of
-from bootfw.wire.dhcp4 import BOOTREQUEST, Message
+from bootfw.wire.dhcp4 import BOOTREQUEST, ETHERNET, Message
 from bootfw.wire.options import Option
+from bootfw.wire.options6 import duid_hardware
 
 
 @frozen
@@ -22,6 +24,8 @@ class Foreign:
     reservations: tuple[Reservation, ...] = ()
     left_out: tuple[str, ...] = ()
     """A line for each, for the operator."""
+    configured: tuple[Reservation, ...] = ()
+    """Reservations of the other server's configuration file."""
 
 
 Identify = Callable[[int, bytes, bytes], bytes]
@@ -40,6 +44,27 @@ def identity(by_client_id: bool) -> Identify:
     return key
 
 
+def ipv6_lease(
+    address: str,
+    duid: bytes,
+    iaid: int,
+    granted: float,
+    expires: float,
+    hostname: str = "",
+    state: LeaseState = LeaseState.ACTIVE,
+) -> Lease:
+    """What DHCPv6 has given to a client.
+
+    :raise ValueError: *iaid* has more than 32 bits.
+    """
+    if not 0 <= iaid < 1 << 32:
+        raise ValueError(f"{iaid} is no IAID")
+    kind, hardware = duid_hardware(duid)
+    mac = hardware.hex(":") if kind == ETHERNET and len(hardware) == 6 else ""
+    holder = Holder(duid, iaid, mac, SYSTEM)
+    return Lease(address, holder.key, mac, state, granted, expires, duid, hostname=hostname, kind=SYSTEM)
+
+
 def exported(text: str) -> Foreign:
     """What ``bootfw leases export`` has written.
 
@@ -48,11 +73,14 @@ def exported(text: str) -> Foreign:
     try:
         document = json.loads(text)
         leases = [lease_of(record) for record in document["leases"]]
-        reservations = [
-            reservation_of({name: value for name, value in record.items() if name != "origin"})
-            for record in document["reservations"]
-            if record["origin"] == "command"
-        ]
+        reservations: dict[str, list[Reservation]] = {"command": [], "configuration": []}
+        for record in document["reservations"]:
+            fields = {name: value for name, value in record.items() if name != "origin"}
+            reservations[record["origin"]].append(reservation_of(fields))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CommandError(f"this is no export of bootfw: {type(error).__name__}: {error}") from error
-    return Foreign({lease.address: lease for lease in leases}, tuple(reservations))
+    return Foreign(
+        {lease.address: lease for lease in leases},
+        tuple(reservations["command"]),
+        configured=tuple(reservations["configuration"]),
+    )

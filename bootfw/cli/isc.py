@@ -1,14 +1,28 @@
-"""ISC dhcpd's lease file: a journal of declarations, of which the last of each address counts (dhcpd.leases(5))."""
+"""The lease files of ISC dhcpd and OpenBSD's: a journal of declarations, of which the last of each address counts
+(dhcpd.leases(5)).
+
+What can't be taken over is named with its line. Where a crash or an editor has damaged a declaration, the others count.
+"""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from socket import AF_INET, inet_pton
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import Literal
 
 from attrs import define, field
 
-from bootfw.cli.failure import CommandError
-from bootfw.cli.foreign import Foreign, Identify
+from bootfw.cli.declarations import (
+    IDENTITY,
+    LEASE_STATEMENTS,
+    NOT_NEEDED,
+    Block,
+    Declarations,
+    Statement,
+    shown,
+    unquoted,
+)
+from bootfw.cli.foreign import Foreign, Identify, ipv6_lease
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.wire.dhcp4 import ETHERNET
 
@@ -18,36 +32,37 @@ HARDWARE: Mapping[str, int] = {"ethernet": ETHERNET, "token-ring": 6, "fddi": 8,
 QUARANTINE = 3600.0
 """Seconds that an abandoned address rests from now on: dhcpd keeps it for ever."""
 
-_TOKEN = re.compile(r'\s+|#[^\n]*|(?P<string>"(?:[^"\\]|\\.)*")|(?P<mark>[{};])|(?P<word>[^\s{};"#]+)', re.DOTALL)
-_ESCAPE = re.compile(r"\\([0-7]{1,3}|.)", re.DOTALL)
-_LETTERS = {"t": "\t", "r": "\r", "n": "\n", "b": "\b"}
+_STATES = ("active", "free", "released", "expired", "abandoned", "reset", "backup", "bootp")
+_NAMES = (["supersede", "host-name", "="], ["supersede", "option", "host-name", "="], ["option", "host-name"])
+_BOOT_FILE = "a boot file for one machine belongs into the configuration, to the resolver by-client"
 
 
 def is_isc(text: str) -> bool:
     """*text* looks like it."""
-    return bool(re.search(r"^(lease|host|server-duid|authoring-byte-order)\s.*[{;]\s*(#.*)?$", text, re.MULTILINE))
+    return bool(re.search(r"^(lease|host|server-duid|authoring-byte-order|ia-\w\w)\s.*[{;]\s*(#.*)?$", text, re.M))
 
 
 def read_isc(text: str, now: float, identify: Identify) -> Foreign:
-    """The leases, and the hosts that were added while it ran (omapi).
+    """The leases of both families, and the hosts that were added while it ran (omapi).
 
     An active lease stays active, an abandoned address is declined, and of the others the client is remembered.
-
-    :raise CommandError: the text ends in the middle of something, or is of DHCPv6.
     """
-    found = _Found(now, identify)
-    for words, body in _declarations(text):
-        match words:
-            case ["lease", address]:
-                found.lease(address, body)
-            case ["host", name]:
-                found.host(name, body)
-            case ["ia-na" | "ia-ta" | "ia-pd", *_]:
-                raise CommandError("this is a file of DHCPv6 leases")
-    return Foreign(found.leases, tuple(found.hosts.values()), tuple(found.left_out.values()))
+    big_endian = re.search(r"^authoring-byte-order\s+big-endian", text, re.MULTILINE) is not None
+    found = _Found(now, identify, "big" if big_endian else "little")
+    # Names may be in any encoding: from here on each character is a byte.
+    text = text.encode("utf-8", "surrogateescape").decode("latin-1")
+    for declaration in Declarations(found.leave_out).read(text):
+        found.add(declaration)
+    left_out = sorted(line for lines in found.left_out.values() for line in lines)
+    return Foreign(found.leases, tuple(found.hosts.values()), tuple(_line(*each) for each in left_out))
 
 
-Statement = list[str]
+def _line(number: int, said: str) -> str:
+    return f"line {number} {said}" if said.startswith("can't") else f"line {number}: {said}"
+
+
+class _Unclear(ValueError):
+    """What a declaration says can't be taken over; the message says why."""
 
 
 @define
@@ -56,123 +71,184 @@ class _Found:
 
     _now: float
     _identify: Identify
+    _byte_order: Literal["little", "big"]
+    """Of the machine that the file is from."""
     leases: dict[str, Lease] = field(factory=dict)
     hosts: dict[str, Reservation] = field(factory=dict)
-    left_out: dict[str, str] = field(factory=dict)
+    left_out: dict[str, list[tuple[int, str]]] = field(factory=dict)
+    """Declaration, or "" -> lines, and what is left out there."""
 
-    def lease(self, address: str, body: list[Statement]) -> None:
-        """What is said last about an address counts."""
-        self.leases.pop(address, None)
-        self.left_out.pop(address, None)
+    def leave_out(self, line: int, what: str, of: str = "") -> None:
+        """Note it. What belongs to a declaration counts no more when there is a later one."""
+        self.left_out.setdefault(of, []).append((line, what))
+
+    def add(self, block: Block) -> None:
+        """What is said last counts; what is damaged changes nothing."""
+        match block.words:
+            case ["lease", address]:
+                self._declared(f"lease {address}", block, lambda: self._lease(address, block))
+            case ["host", name]:
+                self._declared(f"host {name}", block, lambda: self._host(name, block))
+            case ["ia-na", key]:
+                self._declared(f"ia-na {key}", block, lambda: self._association(key, block))
+            case ["ia-ta" | "ia-pd" as kind, *_]:
+                what = "temporary addresses" if kind == "ia-ta" else "prefixes"
+                self.leave_out(block.line, f"{kind} is not taken over: bootfw gives no {what}")
+            case [word, *_] if word in NOT_NEEDED:
+                pass
+            case _:
+                self.leave_out(block.line, f"{str(block) or 'a block without a name'} is not taken over")
+
+    def _declared(self, what: str, block: Block, read: Callable[[], None]) -> None:
+        self.left_out.pop(what, None)
         try:
-            inet_pton(AF_INET, address)
-            self._lease(address, _by_name(body))
-        except (IndexError, OSError, ValueError):
-            self.left_out[address] = f"{address}: its lease can't be understood"
+            if block.damage:
+                raise _Unclear(block.damage)
+            read()
+        except (IndexError, OSError, ValueError) as error:
+            reason = str(error) if isinstance(error, _Unclear) else "it can't be understood"
+            self.leave_out(block.line, f"{block} is not taken over: {reason}", what)
 
-    def _lease(self, address: str, statements: Mapping[str, Statement]) -> None:
-        hardware, mac = _hardware(statements)
-        client_id = _octets(statements.get("uid", []))
-        client = self._identify(hardware, mac, client_id)
-        state = (statements.get("binding state") or ["active"])[0]
+    def _lease(self, address: str, block: Block) -> None:
+        _address(AF_INET, address)
+        said = _by_name(block)
+        lease = self._lease_of(address, said)
+        self.leases.pop(address, None)
+        if isinstance(lease, str):
+            self.leave_out(block.line, f"{block} is not taken over: {lease}", f"lease {address}")
+            return
+        if lease is None:
+            return
+        self.leases[address] = lease
+        for statement in _not_understood(block):
+            self.leave_out(statement.line, f"{block} is taken over without {statement}", f"lease {address}")
+        self.hosts.pop(f"lease {address}", None)
+        if "reserved" in said and lease.client:
+            self.hosts[f"lease {address}"] = Reservation(address, mac=_mac_or_nothing(lease), client_id=lease.client_id)
+
+    def _lease_of(self, address: str, said: Mapping[str, Statement]) -> Lease | str | None:
+        """None: nobody has it; a text: why the one who has it can't be kept."""
+        state = _state(said)
         if state == "abandoned":
-            quarantined = LeaseState.DECLINED, self._now, self._now + QUARANTINE
-            self.leases[address] = Lease(address, b"", "", *quarantined)
-            return
+            return Lease(address, b"", "", LeaseState.DECLINED, self._now, self._now + QUARANTINE)
+        hardware, mac = _hardware(said)
+        client_id = _identifier(said.get("uid"))
+        client = self._identify(hardware, mac, client_id)
         if not client:
-            if state == "active":
-                self.left_out[address] = f"{address}: nothing tells whose lease it is"
-            return
-        granted = _time(statements.get("cltt") or statements.get("starts") or []) or self._now
-        expires = _time(statements.get("ends", []))
-        if state != "active":
-            expires = min(expires or self._now, self._now)
-        self.leases[address] = Lease(
+            return "it has no client: no hardware address and no client identifier" if state == "active" else None
+        granted, expires = self._times(said, state)
+        return Lease(
             address,
             client,
             mac.hex(":"),
             LeaseState.RELEASED if state == "released" else LeaseState.ACTIVE,
             granted,
-            NEVER if expires is None else expires,
+            expires,
             client_id,
-            hostname=_text(statements.get("client-hostname", [])),
+            hostname=_text(said.get("client-hostname")),
             kind="system",
         )
 
-    def host(self, name: str, body: list[Statement]) -> None:
-        """The same for a host."""
-        statements = _by_name(body)
+    def _times(self, said: Mapping[str, Statement], state: str) -> tuple[float, float]:
+        """When it was granted, and when it ends or has ended."""
+        granted = _time(said.get("cltt") or said.get("starts")) or self._now
+        expires = _time(said.get("ends"))
+        if state != "active":
+            expires = min(expires or self._now, self._now)
+        return granted, NEVER if expires is None else expires
+
+    def _association(self, key: str, block: Block) -> None:
+        """An IA_NA: its name is the IAID, in the byte order of the machine, and the DUID."""
+        name = unquoted(key).encode("latin-1")
+        iaid, duid = name[:4], name[4:]
+        if not duid:
+            raise _Unclear("its name holds no DUID")
+        heard = _time(_by_name(block).get("cltt")) or self._now
+        leases = {}
+        for inside in block.items:
+            if not isinstance(inside, Block) or inside.words[:1] != ["iaaddr"]:
+                continue
+            address = _address(AF_INET6, inside.words[1])
+            said = _by_name(inside)
+            state = _state(said)
+            if state == "abandoned":
+                resting = LeaseState.DECLINED, self._now, self._now + QUARANTINE
+                leases[address] = Lease(address, b"", "", *resting)
+                continue
+            _, expires = self._times(said, state)
+            kept = LeaseState.RELEASED if state == "released" else LeaseState.ACTIVE
+            number = int.from_bytes(iaid, self._byte_order)
+            leases[address] = ipv6_lease(address, duid, number, heard, expires, state=kept)
+        self.leases |= leases
+
+    def _host(self, name: str, block: Block) -> None:
+        said = _by_name(block)
         self.hosts.pop(name, None)
-        self.left_out.pop(f"host {name}", None)
-        if "deleted" in statements:
+        if "deleted" in said:
             return
+        _, mac = _hardware(said)
         try:
-            _, mac = _hardware(statements)
-            (address,) = statements.get("fixed-address", [""])
-            client_id = _octets(statements.get("uid", []))
-            self.hosts[name] = Reservation(address, mac=mac.hex(":"), client_id=client_id)
-        except (IndexError, ValueError) as error:
-            self.left_out[f"host {name}"] = f"host {name}: {error}"
+            reservation = Reservation(
+                _fixed_address(said.get("fixed-address")),
+                mac=mac.hex(":"),
+                client_id=_identifier(said.get("uid")),
+                hostname=_host_name(block),
+            )
+        except ValueError as error:
+            raise _Unclear(str(error)) from error
+        self.hosts[name] = reservation
+        for statement in _unknown(block, {"dynamic", "hardware", "fixed-address", "uid"}):
+            if not _is_host_name(statement):
+                hint = f": {_BOOT_FILE}" if "filename" in str(statement) else ""
+                self.leave_out(statement.line, f"{block} is taken over without {statement}{hint}", f"host {name}")
 
 
-def _declarations(text: str) -> Iterator[tuple[Statement, list[Statement]]]:
-    """The words before each pair of braces, and the statements in it."""
-    words: Statement = []
-    body: list[Statement] | None = None
-    deeper = 0
-    head: Statement = []
-    for token in _tokens(text):
-        if token == "{":
-            if body is None:
-                head, body, words = words, [], []
-            else:
-                deeper += 1
-        elif token == "}":
-            if deeper:
-                deeper -= 1
-            elif body is not None:
-                yield head, body
-                body = None
-            words = []
-        elif token == ";":
-            if words and body is not None and not deeper:
-                body.append(words)
-            words = []
-        else:
-            words.append(token)
-    if body is not None or words:
-        raise CommandError(f"the file ends in the middle of {' '.join(words or head)}; is all of it there?")
+def _unknown(block: Block, known: set[str]) -> Iterator[Statement | Block]:
+    return (item for item in block.items if item.words and item.words[0] not in known)
 
 
-def _tokens(text: str) -> Iterator[str]:
-    place = 0
-    while place < len(text):
-        found = _TOKEN.match(text, place)
-        if found is None:
-            line = text.count("\n", 0, place) + 1
-            raise CommandError(f"line {line} can't be read: {text[place : place + 40]!r}")
-        place = found.end()
-        if found.lastgroup:
-            yield found[0]
+def _not_understood(block: Block) -> Iterator[Statement | Block]:
+    """The statements of a lease that it is taken over without."""
+    yield from _unknown(block, LEASE_STATEMENTS)
+    yield from (each for each in block.items if each.words[:1] == ["client-hostname"] and len(each.words) != 2)
 
 
-def _by_name(body: list[Statement]) -> dict[str, Statement]:
-    statements = {}
-    for words in body:
-        if words[:2] == ["binding", "state"]:
-            statements["binding state"] = words[2:]
-        else:
-            statements[words[0]] = words[1:]
+def _by_name(block: Block) -> dict[str, Statement]:
+    """The statements by their first word.
+
+    :raise _Unclear: one that may be there only once is there twice.
+    """
+    statements: dict[str, Statement] = {}
+    for item in block.items:
+        if isinstance(item, Block) or not item.words:
+            continue
+        if item.words[0] in IDENTITY and item.words[0] in statements:
+            raise _Unclear(f"{item.words[0]} is there twice, on lines {statements[item.words[0]].line} and {item.line}")
+        statements[item.words[0]] = item
     return statements
 
 
-def _hardware(statements: Mapping[str, Statement]) -> tuple[int, bytes]:
-    words = statements.get("hardware", [])
-    if len(words) != 2:
+def _state(said: Mapping[str, Statement]) -> str:
+    """The binding state; OpenBSD's dhcpd has only "abandoned"."""
+    statement = said.get("binding")
+    if statement is None:
+        return "abandoned" if "abandoned" in said else "active"
+    match statement.words:
+        case ["binding", "state", state] if state in _STATES:
+            return "active" if state == "bootp" else state
+    raise _Unclear(f"line {statement.line}: {statement}")
+
+
+def _hardware(said: Mapping[str, Statement]) -> tuple[int, bytes]:
+    statement = said.get("hardware")
+    if statement is None:
         return ETHERNET, b""
-    # Others are written as "unknown-37".
-    hardware = HARDWARE.get(words[0]) or int(words[0].removeprefix("unknown-") or 0)
-    return hardware, _hex(words[1])
+    try:
+        _, kind, digits = statement.words
+        # Others are written as "unknown-37".
+        return HARDWARE.get(kind) or int(kind.removeprefix("unknown-")), _hex(digits)
+    except ValueError as error:
+        raise _Unclear(f"line {statement.line}: {statement}") from error
 
 
 def _hex(text: str) -> bytes:
@@ -180,31 +256,71 @@ def _hex(text: str) -> bytes:
     return bytes(int(part, 16) for part in text.split(":"))
 
 
-def _octets(words: Statement) -> bytes:
-    """``"\\001abc"`` or ``1:61:62:63``."""
-    if not words:
+def _identifier(statement: Statement | None) -> bytes:
+    """``uid "\\001abc"`` or ``uid 1:61:62:63``."""
+    if statement is None:
         return b""
-    if words[0].startswith('"'):
-        return _unquoted(words[0]).encode("latin-1", "replace")
-    return _hex(words[0])
+    try:
+        _, value = statement.words
+        return unquoted(value).encode("latin-1") if value.startswith('"') else _hex(value)
+    except ValueError as error:
+        raise _Unclear(f"line {statement.line}: {statement}") from error
 
 
-def _text(words: Statement) -> str:
-    return _unquoted(words[0]).encode("latin-1", "replace").decode("utf-8", "surrogateescape") if words else ""
+def _fixed_address(statement: Statement | None) -> str:
+    if statement is None:
+        return ""
+    addresses = [each for each in "".join(statement.words[1:]).split(",") if each]
+    if len(addresses) > 1:
+        said = f"it has {len(addresses)} addresses, {' and '.join(addresses)}, and a reservation has one"
+        raise _Unclear(f"{said}: add those that you want by bootfw leases reserve")
+    return addresses[0] if addresses else ""
 
 
-def _unquoted(text: str) -> str:
-    def character(found: "re.Match[str]") -> str:
-        code = found[1]
-        return chr(int(code, 8) & 0xFF) if code[0] in "01234567" else _LETTERS.get(code, code)
-
-    return _ESCAPE.sub(character, text[1:-1]) if text.startswith('"') else text
+def _is_host_name(item: Statement | Block) -> bool:
+    return isinstance(item, Statement) and any(item.words[:-1] == words for words in _NAMES)
 
 
-def _time(words: Statement) -> float | None:
+def _host_name(block: Block) -> str:
+    for item in block.items:
+        if _is_host_name(item):
+            return _as_text(item.words[-1])
+    return ""
+
+
+def _text(statement: Statement | None) -> str:
+    """``client-hostname "pc";``"""
+    return _as_text(statement.words[1]) if statement is not None and len(statement.words) == 2 else ""
+
+
+def _as_text(word: str) -> str:
+    return unquoted(word).encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def _time(statement: Statement | None) -> float | None:
     """``4 2026/11/19 12:00:00`` in UTC, or ``epoch 1763553600``; None: "never", or nothing is said."""
-    if not words or words[0] == "never":
+    if statement is None:
         return None
-    if words[0] == "epoch":
-        return float(words[1])
-    return datetime.strptime(" ".join(words[1:3]), "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
+    try:
+        match statement.words[1:]:
+            case ["never"]:
+                return None
+            case ["epoch", seconds]:
+                return float(int(seconds))
+            case [_, day, moment] | [_, day, moment, "UTC"]:
+                return datetime.strptime(f"{day} {moment}", "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        pass
+    raise _Unclear(f"line {statement.line}: {statement}")
+
+
+def _address(family: int, text: str) -> str:
+    try:
+        return inet_ntop(family, inet_pton(family, text))
+    except OSError:
+        raise _Unclear(f"{shown(text)} is no IPv{4 if family == AF_INET else 6} address") from None
+
+
+def _mac_or_nothing(lease: Lease) -> str:
+    """A reservation knows MACs of six bytes only."""
+    return lease.mac if len(lease.mac) == 17 else ""

@@ -14,14 +14,17 @@ from bootfw.cli.failure import CommandError
 from bootfw.cli.foreign import Foreign, exported, identity
 from bootfw.cli.isc import is_isc, read_isc
 from bootfw.cli.running import RunningServer
-from bootfw.cli.stored import StoredLeases
+from bootfw.cli.stored import StoredLeases, shown_reservation
 from bootfw.cli.table import aligned, moment, printable
 from bootfw.config import Configuration, lease_store, load_config
 from bootfw.lease import Reservation
 from bootfw.leases.sqlite import SqliteLeases
 from bootfw.net.control import SOCKET
-from bootfw.records import STATES, Record, Selection, number
+from bootfw.records import STATES, Record, Selection, number, reservation_record
 from bootfw.state import state_directory
+
+LEFT_OUT = 3
+"""Exit code of an import that has left something out."""
 
 _WHO = "an address, a MAC, a UUID, a host name, or a client identifier as 0x and hexadecimal digits"
 
@@ -117,21 +120,27 @@ def _export(options: argparse.Namespace) -> None:
     _print_json({"leases": leases, "reservations": source.reservations()})
 
 
-def _import(options: argparse.Namespace) -> None:
+def _import(options: argparse.Namespace) -> int:
     configuration = _configuration(options)
-    settings = configuration.settings.dhcp
+    dhcp, dhcp6 = configuration.settings.dhcp, configuration.settings.dhcp6
     now = time.time()
-    text = sys.stdin.read() if options.file == "-" else Path(options.file).read_text("utf-8", "surrogateescape")
-    found = _foreign(text, now, settings.identify_by == "client-id")
-    leases, reservations = _source(options).take_over(list(found.leases.values()), found.reservations, now)
-    for line in found.left_out:
+    # A lease file has bytes in it that are no text.
+    data = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
+    found = _foreign(data.decode("utf-8-sig", "surrogateescape"), now, dhcp.identify_by == "client-id")
+    taken = _source(options).take_over(found.leases.values(), found.reservations, now)
+    hosts = [host for subnet in dhcp.subnets for host in subnet.hosts]
+    ours = [*hosts, *(host.reservation() for subnet in dhcp6.subnets for host in subnet.hosts)]
+    elsewhere = [
+        f"the reservation of {shown_reservation(each)}: it is of the other server's configuration file"
+        for each in found.configured
+        if reservation_record(each) not in map(reservation_record, ours)
+    ]
+    left_out = [*found.left_out, *taken.left_out, *elsewhere]
+    for line in left_out:
         sys.stderr.write(f"left out: {printable(line)}\n")
-    bounds = _bounds([*settings.subnets, *configuration.settings.dhcp6.subnets])
-    outside = [a for a in found.leases if not any(number(a) in each for each in bounds)]
-    if outside:
-        sys.stderr.write(f"of no subnet of the configuration: {len(outside)}, such as {outside[0]}\n")
-    kept = len(found.leases) - leases
-    _print(f"{leases} leases and {reservations} reservations are taken over" + (f", {kept} were ours" if kept else ""))
+    kept = f", {taken.ours} were ours" if taken.ours else ""
+    _print(f"{len(taken.leases)} leases and {len(taken.reservations)} reservations are taken over{kept}")
+    return LEFT_OUT if left_out else 0
 
 
 def _foreign(text: str, now: float, by_client_id: bool) -> Foreign:
@@ -142,11 +151,6 @@ def _foreign(text: str, now: float, by_client_id: bool) -> Foreign:
     if is_isc(text):
         return read_isc(text, now, identity(by_client_id))
     raise CommandError("this is no lease file of ISC dhcpd or dnsmasq, and no export of bootfw")
-
-
-def _bounds(subnets: Iterable[Any]) -> list[range]:
-    networks = [subnet.network for subnet in subnets]
-    return [range(number(str(network[0])), number(str(network[-1])) + 1) for network in networks]
 
 
 def _reservations(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from bootfw.cli.failure import CommandError
+from bootfw.cli.stored import TakenOver
 from bootfw.lease import Lease, Reservation
 from bootfw.records import Record, Selection, reservation_record
 
@@ -58,7 +59,7 @@ class RunningServer:
         (record,) = self.ask("unreserve", who=who)
         return record
 
-    def take_over(self, leases: Sequence[Lease], reservations: Sequence[Reservation], now: float) -> tuple[int, int]:
+    def take_over(self, leases: Iterable[Lease], reservations: Iterable[Reservation], now: float) -> TakenOver:
         """See StoredLeases.
 
         :raise CommandError: always.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from attrs import evolve
+from attrs import define, evolve, field
 
 from bootfw.cli.failure import CommandError
 from bootfw.dhcp.subnet6 import Host6
@@ -14,6 +14,24 @@ from bootfw.leases.leasefile import LeaseFile, row_of
 from bootfw.leases.sqlite import SqliteLeases
 from bootfw.records import Record, Selection, clashing, lease_record, reservation_record, reserved_for
 from bootfw.settings import Settings
+
+
+@define
+class TakenOver:
+    """What has come from another server."""
+
+    leases: list[Lease] = field(factory=list)
+    reservations: list[Reservation] = field(factory=list)
+    ours: int = 0
+    """Addresses that were leased here already, and stay so."""
+    left_out: list[str] = field(factory=list)
+    """A line for each, for the operator."""
+
+
+def shown_reservation(reservation: Reservation) -> str:
+    """Its address, or whose it is."""
+    octets = reservation.client_id or reservation.circuit_id
+    return reservation.address or reservation.mac or reservation.uuid or f"0x{octets.hex()}"
 
 
 class StoredLeases:
@@ -62,19 +80,9 @@ class StoredLeases:
 
         :raise CommandError: it does not go with those that are there.
         """
-        address = reservation.address
-        if address and not any(ip_address(address) in network for network in self._networks):
-            raise CommandError(f"{address} is of no subnet")
-        if reservation.family == 6:
-            try:
-                Host6.of(reservation)
-            except ValueError as error:
-                raise CommandError(str(error)) from error
         with self._file() as file:
             stored = list(file.reservations())
-            clash = clashing(reservation, self._others(reservation, stored))
-            if clash:
-                raise CommandError(clash)
+            self._check(reservation, self._others(reservation, stored))
             file.replace_reservations([*stored, reservation])
 
     def unreserve(self, who: str) -> Record:
@@ -98,25 +106,57 @@ class StoredLeases:
             file.replace_reservations([each for each in stored if each is not found])
         return reservation_record(found)
 
-    def take_over(self, leases: Sequence[Lease], reservations: Sequence[Reservation], now: float) -> tuple[int, int]:
+    def take_over(self, leases: Iterable[Lease], reservations: Iterable[Reservation], now: float) -> "TakenOver":
         """Keep what another server has given. Addresses that are leased here already, and what would not go with
         reservations that are there, stay as they are.
-
-        :return: how many leases, how many reservations were taken over.
         """
         if not self._path.exists():
             LeaseFile.create(self._path)
+        taken = TakenOver()
         with self._file() as file:
             ours = {lease.address for lease in file.leases() if lease.expires > now}
-            taken = [lease for lease in leases if lease.address not in ours]
-            file.write(list(map(row_of, taken)))
+            for lease in leases:
+                if not self._serves(lease.address):
+                    taken.left_out.append(f"the lease of {lease.address}: that is of no subnet of the configuration")
+                elif lease.address in ours:
+                    taken.ours += 1
+                else:
+                    taken.leases.append(lease)
+            file.write(list(map(row_of, taken.leases)))
             stored = list(file.reservations())
-            before = len(stored)
             for each in reservations:
-                if not clashing(each, self._others(each, stored)):
+                others = self._others(each, stored)
+                if reservation_record(each) in map(reservation_record, others):
+                    continue
+                try:
+                    self._check(each, others)
+                except CommandError as error:
+                    taken.left_out.append(f"the reservation of {shown_reservation(each)}: {error}")
+                else:
+                    taken.reservations.append(each)
                     stored.append(each)
             file.replace_reservations(stored)
-        return len(taken), len(stored) - before
+        return taken
+
+    def _check(self, reservation: Reservation, others: Sequence[Reservation]) -> None:
+        """:raise CommandError: it is of no subnet, of the wrong kind, or does not go with *others*."""
+        if not self._serves(reservation.address):
+            what = reservation.address or "a reservation without an address"
+            raise CommandError(f"{what} is of no subnet")
+        if reservation.family == 6:
+            try:
+                Host6.of(reservation)
+            except ValueError as error:
+                raise CommandError(str(error)) from error
+        clash = clashing(reservation, others)
+        if clash:
+            raise CommandError(clash)
+
+    def _serves(self, address: str) -> bool:
+        """Whether it is in one of the subnets. A reservation without an address is for those of IPv4."""
+        if not address:
+            return any(network.version == 4 for network in self._networks)
+        return any(ip_address(address) in network for network in self._networks)
 
     def _others(self, reservation: Reservation, stored: Sequence[Reservation]) -> Sequence[Reservation]:
         """Those of its family."""

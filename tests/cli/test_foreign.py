@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from bootfw.cli.dnsmasq import is_dnsmasq, read_dnsmasq
 from bootfw.cli.failure import CommandError
 from bootfw.cli.foreign import exported, identity
 from bootfw.cli.isc import is_isc, read_isc
+from bootfw.dhcp.bindings6 import Holder
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.records import lease_record, reservation_record
 from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
@@ -163,10 +165,10 @@ def test_isc():
     }
     assert found.reservations == (Reservation("10.0.0.21", mac="52:54:00:00:00:04"),)
     assert found.left_out == (
-        "10.0.0.17: nothing tells whose lease it is",
-        "10.0.0.18: its lease can't be understood",
-        "nowhere: its lease can't be understood",
-        "host odd: needs at least one of mac, client-id, uuid, circuit-id",
+        "line 70: lease 10.0.0.17 is not taken over: it has no client: no hardware address and no client identifier",
+        "line 74: lease 10.0.0.18 is not taken over: line 75: ends 4 soon",
+        "line 78: lease nowhere is not taken over: nowhere is no IPv4 address",
+        "line 102: host odd is not taken over: needs at least one of mac, client-id, uuid, circuit-id",
     )
 
 
@@ -214,17 +216,260 @@ def test_isc_as_dhcpd_4_4_3_wrote_it_for_udhcpc():
     assert named.expires - named.granted == 3600
 
 
+ENTRY = """lease 10.0.0.%d {
+  starts 4 2025/11/20 10:00:00;
+  ends 4 2025/11/20 13:00:00;
+  binding state active;
+  hardware ethernet 52:54:00:00:00:%02d;
+%s}
+"""
+
+
+def entry(number, more=""):
+    """The declaration of a lease, seven lines with one line more."""
+    return ENTRY % (number, number, more)
+
+
+def read(text):
+    """(last bytes of the addresses, host names of the reservations, what is left out)."""
+    found = read_isc(text, NOW, HARDWARE)
+    addresses = [int(address.rpartition(".")[2]) for address in found.leases]
+    return addresses, [each.hostname for each in found.reservations], list(found.left_out)
+
+
+def test_nul_bytes_between_declarations():
+    """A crash leaves them where a block of the file has not reached the disk."""
+    lost = "as a crash leaves them; what was there is lost"
+    assert read(entry(1) + "\0" * 200 + entry(2)) == ([1, 2], [], [f"line 7: 200 NUL bytes, {lost}"])
+    assert read(entry(1) + "\0\n") == ([1], [], [f"line 7: 1 NUL byte, {lost}"])
+
+
+def test_nul_bytes_inside_of_a_declaration():
+    """They may hold its end and the beginning of another one, so it can't be relied on."""
+    holed = entry(2)[:60] + "\0" * 50 + entry(3)[40:]
+    addresses, _, left_out = read(entry(1) + holed + entry(4))
+    assert addresses == [1, 4]
+    assert left_out[0] == "line 7: lease 10.0.0.2 is not taken over: there are NUL bytes in it on line 9"
+    assert left_out[1].startswith("line 9: 50 NUL bytes")
+
+
+def test_what_is_damaged_leaves_what_was_said_before():
+    addresses, _, left_out = read(entry(1) + entry(1, ' uid "x;\n') + entry(2))
+    assert addresses == [1, 2]
+    assert left_out == ["line 7: lease 10.0.0.1 is not taken over: line 12 can't be read: uid \"x;"]
+
+
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("line", "said"),
     [
-        ("lease 10.0.0.1 {\n ends never;\n", "the file ends in the middle of lease 10.0.0.1; is all of it there?"),
-        ('lease 10.0.0.1 {\n ends "never;\n}', r"line 2 can't be read: "),
-        ('ia-na "abc" {\n cltt 4 2025/11/20 10:00:00;\n}', "this is a file of DHCPv6 leases"),
+        ('  client-hostname "kids" pc";', "line 12 can't be read: {}; lease 10.0.0.2 is taken over without it"),
+        ('  client-hostname "a" }";', "line 12 can't be read: {}; lease 10.0.0.2 is taken over without it"),
+        ('  client-hostname "a" b "c";', "line 12: lease 10.0.0.2 is taken over without {}"),
+        ("  client-hostname;", "line 12: lease 10.0.0.2 is taken over without {}"),
+        ("  colour green;", "line 12: lease 10.0.0.2 is taken over without {}"),
+        ('  uid "a"b";', "line 7: lease 10.0.0.2 is not taken over: line 12 can't be read: {}"),
+        ('  uid "a" "b";', "line 7: lease 10.0.0.2 is not taken over: line 12: {}"),
+        ("  uid 1:gg;", "line 7: lease 10.0.0.2 is not taken over: line 12: {}"),
+        ('  colour "green;', "line 7: lease 10.0.0.2 is not taken over: line 12 can't be read: {}"),
+        (
+            "  hardware ethernet 52:54:00:00:00:09;",
+            "line 7: lease 10.0.0.2 is not taken over: hardware is there twice, on lines 11 and 12",
+        ),
+        ("  cltt sometime;", "line 7: lease 10.0.0.2 is not taken over: line 12: {}"),
+        ("  cltt", "line 7: lease 10.0.0.2 is not taken over: there is no ; after {} on line 12"),
     ],
 )
-def test_isc_that_can_not_be_read(text, reason):
-    with pytest.raises(CommandError, match=f"^{re.escape(reason)}"):
-        read_isc(text, NOW, HARDWARE)
+def test_a_line_that_is_damaged(line, said):
+    """Where it only names the client, the lease is taken over without it; what is not understood is named."""
+    excerpt = line.strip() if "can't" in said else line.strip().rstrip(";")
+    addresses, _, left_out = read(entry(1) + entry(2, f"{line}\n") + entry(3))
+    assert left_out == [said.format(excerpt)]
+    assert addresses == ([1, 3] if "not taken" in said else [1, 2, 3])
+
+
+@pytest.mark.parametrize("state", ["binding state strange", "binding active", "hardware ethernet", "hardware tin 1"])
+def test_a_statement_that_is_damaged(state):
+    damaged = entry(2).replace("binding state active", state).replace("hardware ethernet 52:54:00:00:00:02", "", 0)
+    if state.startswith("hardware"):
+        damaged = entry(2).replace("hardware ethernet 52:54:00:00:00:02", state)
+    line = 11 if state.startswith("hardware") else 10
+    said = f"line 7: lease 10.0.0.2 is not taken over: line {line}: {state}"
+    assert read(entry(1) + damaged) == ([1], [], [said])
+
+
+def test_a_brace_that_is_missing():
+    assert read(entry(1)[:-2] + entry(2)) == (
+        [2],
+        [],
+        ["line 1: lease 10.0.0.1 is not taken over: there is no } before lease 10.0.0.2 on line 6"],
+    )
+    assert read(entry(1) + "}\n" + entry(2)) == ([1, 2], [], ["line 7: } belongs to nothing"])
+    assert read("ends never;\n" + entry(2)) == ([2], [], ["line 1: ends never belongs to nothing"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "lease 10.0.0.9 {\n ends never;\n",
+            "line 7: the file ends in the middle of lease 10.0.0.9; is all of it there?",
+        ),
+        ("lease 10.0.0.9", "line 7: the file ends in the middle of lease 10.0.0.9; is all of it there?"),
+        ('lease "10', "line 7 can't be read: lease \"10"),
+    ],
+)
+def test_a_file_that_is_cut_off(text, said):
+    assert read(entry(1) + text) == ([1], [], [said])
+
+
+def test_declarations_that_are_not_taken_over_are_named():
+    """Those that an omapi client has added, and those of a configuration file that was given by mistake."""
+    text = (
+        'group "lab" {\n  dynamic;\n}\nsubclass "x" 1:2 {\n}\nsubnet 10.0.0.0 netmask 255.255.255.0 {\n'
+        "  pool {\n    range 10.0.0.5 10.0.0.9;\n  }\n}\nfailover peer x state {\n}\noption x 1;\n{\n}\nlease {\n}\n"
+    )
+    assert read(text + entry(1)) == (
+        [1],
+        [],
+        [
+            'line 1: group "lab" is not taken over',
+            'line 4: subclass "x" 1:2 is not taken over',
+            "line 6: subnet 10.0.0.0 netmask 255.255.255.0 is not taken over",
+            "line 13: option x 1 belongs to nothing",
+            "line 14: a block without a name is not taken over",
+            "line 16: lease is not taken over",
+        ],
+    )
+
+
+def test_line_ends_and_names_of_windows():
+    text = entry(1, '  client-hostname "k\udcfc";\n').replace("\n", "\r\n") + entry(2, '  client-hostname "kü";\n')
+    found = read_isc(text, NOW, HARDWARE)
+    assert [lease.hostname for lease in found.leases.values()] == ["k\udcfc", "kü"]
+    assert found.left_out == ()
+
+
+def test_a_lease_that_is_reserved():
+    found = read_isc(entry(1, "  reserved;\n") + entry(2, "  reserved;\n") + entry(2), NOW, HARDWARE)
+    assert found.reservations == (Reservation("10.0.0.1", mac="52:54:00:00:00:01"),)
+    assert len(found.leases) == 2
+
+
+OPENBSD = """lease 10.0.0.1 {
+\tstarts 4 2025/11/20 10:00:00 UTC;
+\tends 4 2025/11/20 13:00:00 UTC;
+\thardware ethernet 52:54:00:12:34:56;
+\tuid 01:52:54:00:12:34:56;
+\tclient-hostname "pc";
+}
+lease 10.0.0.2 {
+\tstarts 4 2025/11/20 10:00:00 UTC;
+\tends 4 2025/11/20 11:00:00 UTC;
+\tabandoned;
+}
+"""
+
+
+def test_openbsd():
+    found = read_isc(OPENBSD, NOW, HARDWARE)
+    assert found.left_out == ()
+    assert found.leases == {
+        "10.0.0.1": Lease(
+            "10.0.0.1", KEY, MAC, LeaseState.ACTIVE, NOW - 7200, NOW + 3600, b"\1RT\0\x124V", "", "pc", "system"
+        ),
+        "10.0.0.2": Lease("10.0.0.2", b"", "", LeaseState.DECLINED, NOW, NOW + 3600),
+    }
+
+
+XCAT = """host node1 {
+  dynamic;
+  hardware ethernet 52:54:00:aa:00:01;
+  fixed-address 10.0.0.59;
+        supersede server.ddns-hostname = "node1";
+        supersede host-name = "node1";
+        if option user-class-identifier = "xNBA" {
+          supersede server.filename = "http://10.0.0.1/x";
+        } else {
+          supersede server.filename = "xcat/xnba.kpxe";
+        }
+        supersede server.next-server = 0a:00:00:01;
+}
+host node2 {
+  dynamic;
+  hardware ethernet 52:54:00:aa:00:02;
+  fixed-address 10.0.0.60, 10.0.0.61;
+  option host-name "node2";
+}
+host node3 {
+  hardware ethernet 52:54:00:aa:00:03;
+  fixed-address node3.lab.example;
+}
+host node4 {
+  hardware ethernet 52:54:00:aa:00:04;
+  option host-name "node4";
+  filename "node4.efi";
+}
+"""
+
+
+def test_hosts_as_xcat_adds_them():
+    found = read_isc(XCAT, NOW, HARDWARE)
+    assert found.reservations == (
+        Reservation("10.0.0.59", mac="52:54:00:aa:00:01", hostname="node1"),
+        Reservation(mac="52:54:00:aa:00:04", hostname="node4"),
+    )
+    too_many = "it has 2 addresses, 10.0.0.60 and 10.0.0.61, and a reservation has one"
+    by_client = "a boot file for one machine belongs into the configuration, to the resolver by-client"
+    assert found.left_out == (
+        'line 5: host node1 is taken over without supersede server.ddns-hostname = "node1"',
+        'line 7: host node1 is taken over without if option user-class-identifier = "xNBA"',
+        "line 9: host node1 is taken over without else",
+        "line 12: host node1 is taken over without supersede server.next-server = 0a:00:00:01",
+        f"line 14: host node2 is not taken over: {too_many}: add those that you want by bootfw leases reserve",
+        'line 20: host node3 is not taken over: must be an IPv4 address, such as "10.77.0.10", not "node3.lab.example"',
+        f'line 27: host node4 is taken over without filename "node4.efi": {by_client}',
+    )
+
+
+ISC6 = r"""authoring-byte-order little-endian;
+server-duid "\000\001";
+ia-na "\004\003\002\001\000\001\000\001abcdRT\000\0224V" {
+  cltt 4 2025/11/20 11:50:00;
+  iaaddr fd77:0::5 {
+    binding state active;
+    preferred-life 375;
+    max-life 600;
+    ends 4 2025/11/20 13:00:00;
+  }
+  iaaddr fd77::6 {
+    binding state abandoned;
+    ends 4 2025/11/20 11:00:00;
+  }
+}
+ia-pd "\004\003\002\001\000\001" {
+  iaprefix fd78::/56 { binding state active; }
+}
+ia-ta "x" {
+}
+ia-na "\001\000\000\000" {
+}
+"""
+
+
+@pytest.mark.parametrize(("order", "iaid"), [("little", 0x01020304), ("big", 0x04030201)])
+def test_isc_of_ipv6(order, iaid):
+    found = read_isc(ISC6.replace("little", order), NOW, HARDWARE)
+    duid = b"\0\1\0\1abcd" + bytes.fromhex(MAC.replace(":", ""))
+    key = Holder(duid, iaid, MAC, "system").key
+    assert found.leases == {
+        "fd77::5": Lease("fd77::5", key, MAC, LeaseState.ACTIVE, NOW - 600, NOW + 3600, duid, kind="system"),
+        "fd77::6": Lease("fd77::6", b"", "", LeaseState.DECLINED, NOW, NOW + 3600),
+    }
+    assert found.left_out == (
+        "line 16: ia-pd is not taken over: bootfw gives no prefixes",
+        "line 19: ia-ta is not taken over: bootfw gives no temporary addresses",
+        'line 21: ia-na "\\001\\000\\000\\000" is not taken over: its name holds no DUID',
+    )
 
 
 @given(st.text(st.sampled_from('lease host {};"\\#\n 10.0.0.1 uid hardware ethernet ends epoch never:7')))
@@ -235,12 +480,21 @@ def test_isc_whatever_it_is(text):
 
 @given(st.integers(0, len(ISC)))
 def test_isc_cut_off(end):
-    try:
-        found = read_isc(ISC[:end], NOW, HARDWARE)
-    except CommandError:
-        return
-    assert re.sub(r"#.*", "", ISC[:end]).rstrip()[-1:] in ("", "}", ";")
+    found = read_isc(ISC[:end], NOW, HARDWARE)
+    if re.sub(r"#.*", "", ISC[:end]).rstrip()[-1:] not in ("", "}", ";"):
+        assert found.left_out
     assert set(found.leases) <= set(read_isc(ISC, NOW, HARDWARE).leases)
+
+
+@given(st.integers(0, len(ISC)), st.integers(1, 300))
+def test_isc_with_a_hole(begin, size):
+    """No lease comes to be that was not there, and the hole is named."""
+    found = read_isc(ISC[:begin] + "\0" * size + ISC[begin + size :], NOW, HARDWARE)
+    assert found.left_out
+    whole = [read_isc(part, NOW, HARDWARE).leases for part in re.findall(r"^lease .*?^}", ISC, re.M | re.S)]
+    for address, lease in found.leases.items():
+        said = [part[address] for part in whole if address in part]
+        assert lease in [*said, *(evolve(each, hostname="") for each in said)]
 
 
 DNSMASQ = """\
@@ -271,9 +525,10 @@ def test_dnsmasq():
         "10.0.0.15": Lease(
             "10.0.0.15", b"h\6RT\0\0\0\5", "52:54:00:00:00:05", active, NOW, until, hostname="wifi", kind="system"
         ),
+        "fd00::10": Lease("fd00::10", b"6\0\0\4\xd2\0\1", "", active, NOW, until, b"\0\1", "", "pc", "system"),
     }
     assert found.left_out == (
-        "line 5: nothing tells whose lease it is",
+        "line 5: 10.0.0.14 has no client: no hardware address and no client identifier",
         "line 6 is no lease: something else",
         "line 7 is no lease: 1763643600 52:54:00:00:00:05 10.0.0.999 * *",
     )
@@ -290,6 +545,55 @@ def test_dnsmasq_as_2_90_wrote_it_for_udhcpc():
     bare, named = found.leases.values()
     assert (bare.mac, bare.client_id, bare.hostname) == ("02:00:00:00:00:77", b"", "")
     assert (named.address, named.hostname, named.expires) == ("10.55.0.49", "pc1", 1795192018)
+
+
+DUID = "00:01:00:01:2c:bd:04:ee:52:54:00:12:34:56"
+
+
+def test_dnsmasq_of_ipv6():
+    found = read_dnsmasq(
+        f"duid 00:01:00:01:2c:bd:04:ee:52:54:00:00:00:01\r\n"
+        f"1763643600 4294967295 fd00:0::10 pc {DUID}\r\n"
+        f"1763643600 T5 fd00::11 * {DUID}\n"
+        f"1763643600 4294967296 fd00::12 * {DUID}\n"
+        f"1763643600 6 fd00::13 * *\n"
+        f"1763643600 7 fd00::x * {DUID}\n"
+        f"0 8 fd00::14 * {DUID}\n"
+        "agent-info 10.0.0.10 01:02\n"
+        "vendorclass fd00::10 01:02\n",
+        NOW,
+        HARDWARE,
+    )
+    duid = bytes.fromhex(DUID.replace(":", ""))
+    key, never = Holder(duid, 0xFFFFFFFF, MAC, "system").key, Holder(duid, 8, MAC, "system").key
+    active = LeaseState.ACTIVE
+    assert found.leases == {
+        "fd00::10": Lease("fd00::10", key, MAC, active, NOW, NOW + 3600, duid, hostname="pc", kind="system"),
+        "fd00::14": Lease("fd00::14", never, MAC, active, NOW, NEVER, duid, kind="system"),
+    }
+    assert found.left_out == (
+        "line 3: fd00::11 is a temporary address (IA_TA), and bootfw gives none",
+        f"line 4 is no lease: 1763643600 4294967296 fd00::12 * {DUID}"[:80],
+        "line 5: fd00::13 has no client: no DUID",
+        f"line 6 is no lease: 1763643600 7 fd00::x * {DUID}"[:80],
+    )
+
+
+def test_dnsmasq_without_a_clock_writes_how_long_leases_are_for():
+    found = read_dnsmasq("43200 52:54:00:12:34:56 10.0.0.10 * *\n", NOW, HARDWARE)
+    assert found.leases["10.0.0.10"].expires == NOW + 43200
+
+
+def test_dnsmasq_damaged():
+    line = "1763643600 52:54:00:12:34:56 10.0.0.{} * *\n"
+    text = "\0\0" + line.format(1) + line.format(2) + line.format(3) + line.format(2)
+    assert is_dnsmasq(text)
+    found = read_dnsmasq(text, NOW, HARDWARE)
+    assert list(found.leases) == ["10.0.0.2", "10.0.0.3"]
+    assert found.left_out == (
+        "line 1 is no lease: \0\x001763643600 52:54:00:12:34:56 10.0.0.1 * *",
+        "line 2: 10.0.0.2 comes again on line 4, and that counts",
+    )
 
 
 def test_clients_are_told_apart_as_the_server_does():
@@ -320,12 +624,14 @@ def test_our_own_export():
     found = exported(json.dumps(document))
     assert found.leases == {lease.address: lease for lease in LEASES}
     assert found.reservations == tuple(each for each in RESERVATIONS if not each.hostname)
+    assert found.configured == tuple(each for each in RESERVATIONS if each.hostname)
 
 
 @pytest.mark.parametrize(
     "text",
     ["{", "{}", '{"leases": [], "reservations": 1}', '{"leases": [{}], "reservations": []}', '{"leases": [1]}',
-     '{"leases": [], "reservations": [{"origin": "command", "mac": "x"}]}'],
+     '{"leases": [], "reservations": [{"origin": "command", "mac": "x"}]}',
+     '{"leases": [], "reservations": [{"origin": "elsewhere", "mac": "52:54:00:00:00:01"}]}'],
 )  # fmt: skip
 def test_an_export_that_is_none(text):
     with pytest.raises(CommandError, match="this is no export of bootfw"):

@@ -318,8 +318,9 @@ def test_what_is_taken_over_may_be_of_ipv6(place, tmp_path, capsys):
     (tmp_path / "other.toml").write_text(CONFIG.replace('"state"', '"other"'))
     assert command.main(["leases", "-c", "other.toml", "import", "inside.json"]) == 0
     assert capsys.readouterr().err == ""
-    assert command.main(["leases", "-c", "other.toml", "import", "outside.json"]) == 0
-    assert capsys.readouterr().err == "of no subnet of the configuration: 1, such as fd78::9\n"
+    assert command.main(["leases", "-c", "other.toml", "import", "outside.json"]) == 3
+    outside = "left out: the lease of fd78::9: that is of no subnet of the configuration\n"
+    assert capsys.readouterr().err == outside
     assert command.main(["leases", "-c", "other.toml", "list", "--network", "fd77::/64", "--json"]) == 0
     assert [each["address"] for each in json.loads(capsys.readouterr().out)] == ["fd77::9"]
 
@@ -335,20 +336,80 @@ nonsense
 def test_import(stopped, tmp_path):
     (tmp_path / "dnsmasq.leases").write_text(DNSMASQ)
     assert stopped.run("import", "dnsmasq.leases") == (
-        0,
-        "2 leases and 0 reservations are taken over, 1 were ours\n",
-        "left out: line 4 is no lease: nonsense\nof no subnet of the configuration: 1, such as 10.0.1.8\n",
+        3,
+        "1 leases and 0 reservations are taken over, 1 were ours\n",
+        "left out: line 4 is no lease: nonsense\n"
+        "left out: the lease of 10.0.1.8: that is of no subnet of the configuration\n",
     )
     leases, reservations = stopped.kept()
     assert leases["10.0.0.9"] == ACTIVE
     assert leases["10.0.0.10"].hostname == "again"
     assert leases["10.0.0.10"].client == EXPIRED.client
+    assert "10.0.1.8" not in leases
     assert reservations == [ADDED]
 
 
+def test_import_of_both_families(stopped, tmp_path):
+    duid = "00:03:00:01:52:54:00:00:00:09"
+    (tmp_path / "dnsmasq.leases").write_text(f"duid 00:01\n99999999999 7 fd77::9 pc {duid}\n")
+    assert stopped.run("import", "dnsmasq.leases") == (0, "1 leases and 0 reservations are taken over\n", "")
+    lease = stopped.kept()[0]["fd77::9"]
+    assert (lease.client[:5].hex(), lease.client[5:].hex(":")) == ("3600000007", duid)
+    assert (lease.mac, lease.hostname) == ("52:54:00:00:00:09", "pc")
+
+
+HOSTS = f"""\
+host again {{
+  hardware ethernet {MAC};
+  fixed-address 10.0.0.6;
+  option host-name "pc";
+}}
+host clash {{
+  hardware ethernet 52:54:00:00:00:08;
+  fixed-address 10.0.0.5;
+}}
+host outside {{
+  hardware ethernet 52:54:00:00:00:07;
+  fixed-address 10.0.1.7;
+}}
+host new {{
+  hardware ethernet 52:54:00:00:00:06;
+}}
+"""
+
+
+def test_import_of_reservations(stopped, tmp_path):
+    """One that is there already is not lost; one that can't be is named."""
+    (tmp_path / "dhcpd.leases").write_text(HOSTS)
+    assert stopped.run("import", "dhcpd.leases") == (
+        3,
+        "0 leases and 1 reservations are taken over\n",
+        "left out: the reservation of 10.0.0.5: address 10.0.0.5 is reserved already; take that back first\n"
+        "left out: the reservation of 10.0.1.7: 10.0.1.7 is of no subnet\n",
+    )
+    assert stopped.kept()[1] == [ADDED, Reservation(mac="52:54:00:00:00:06")]
+
+
+def test_import_of_an_export_names_what_the_other_configuration_reserves(place, tmp_path, capsys):
+    (tmp_path / "export.json").write_bytes(b"\xef\xbb\xbf" + place.run("export")[1].encode())
+    other = CONFIG.replace('"state"', '"other"').replace("10.0.0.5", "10.0.0.7")
+    (tmp_path / "other.toml").write_text(other)
+    assert command.main(["leases", "-c", "other.toml", "import", "export.json"]) == 3
+    assert capsys.readouterr() == (
+        "4 leases and 1 reservations are taken over\n",
+        "left out: the reservation of 10.0.0.5: it is of the other server's configuration file\n",
+    )
+
+
+def test_import_from_a_file_of_windows(stopped, tmp_path):
+    text = f"\ufefflease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n}}\n".replace("\n", "\r\n")
+    (tmp_path / "dhcpd.leases").write_bytes(text.encode())
+    assert stopped.run("import", "dhcpd.leases") == (0, "1 leases and 0 reservations are taken over\n", "")
+
+
 def test_import_from_standard_input(stopped, monkeypatch):
-    text = f"lease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n}}\n"
-    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    text = f'lease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n client-hostname "kü";\n}}\n'
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode()), "ascii"))
     assert stopped.run("import", "-") == (0, "1 leases and 0 reservations are taken over\n", "")
     leases, _ = stopped.kept()
     assert (leases["10.0.0.20"].client, leases["10.0.0.20"].expires) == (EXPIRED.client, NEVER)

@@ -1,0 +1,171 @@
+"""The syntax of dhcpd's lease files: statements that end with a semicolon, in braces behind the words of a declaration.
+
+Reading goes on behind what a crash or an editor has damaged.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+from attrs import define, field, frozen
+
+# Strings end on their line: dhcpd writes a line feed in them as \012.
+_TOKEN = re.compile(
+    r'[ \t\r\f\v]+|#[^\0]*|(?P<hole>\0+)|(?P<string>"(?:[^"\\\0]|\\[^\0])*")|(?P<mark>[{};])|(?P<word>[^\s{};"#\0]+)'
+)
+_ESCAPE = re.compile(r"\\([0-7]{1,3}|.)", re.DOTALL)
+_LETTERS = {"t": "\t", "r": "\r", "n": "\n", "b": "\b"}
+
+_DECLARATIONS = ("lease", "host", "ia-na", "ia-ta", "ia-pd")
+NOT_NEEDED = ("authoring-byte-order", "server-duid", "failover")
+"""Of the server itself."""
+
+IDENTITY = ("hardware", "uid", "starts", "ends", "cltt", "binding", "iaaddr", "abandoned", "reserved")
+"""Without one of these, or with two of them, a declaration says something else."""
+LEASE_STATEMENTS = {
+    *IDENTITY,
+    *("next", "rewind", "tstp", "tsfp", "atsfp", "timestamp", "client-hostname", "hostname", "dynamic-bootp", "bootp"),
+    *("billing", "option", "set", "on", "if", "else", "elsif", "vendor-class-identifier", "user-class", "released"),
+    *("ddns-text", "ddns-txt", "ddns-fwd-name", "ddns-rev-name", "ddns-client-fqdn", "ddns-dhcid"),
+    *("preferred-life", "max-life"),
+}
+
+
+@frozen
+class Statement:
+    """``hardware ethernet 52:54:00:12:34:56;``"""
+
+    line: int
+    words: list[str]
+
+    def __str__(self) -> str:
+        return shown(" ".join(self.words))
+
+
+@define
+class Block:
+    """Words, and what is in the braces behind them."""
+
+    line: int
+    words: list[str]
+    items: "list[Statement | Block]" = field(factory=list)
+    damage: str = ""
+    """Why it can't be relied on."""
+
+    def __str__(self) -> str:
+        return shown(" ".join(self.words))
+
+
+class Declarations:
+    """Reads them, and goes on behind what is damaged.
+
+    :param leave_out: is called with a line's number and what is wrong there.
+    """
+
+    def __init__(self, leave_out: Callable[[int, str], None]) -> None:
+        self._leave_out = leave_out
+        self._open: list[Block] = []
+        self._words: list[str] = []
+        self._line = 0
+        """Where the words begin."""
+
+    def read(self, text: str) -> Iterator[Block]:
+        """The outermost blocks."""
+        for number, line in enumerate(text.split("\n"), 1):
+            tokens = _tokens(line)
+            if tokens is None:
+                self._damaged_line(number, line)
+                continue
+            for kind, token in tokens:
+                yield from self._token(number, kind, token)
+        if self._open or self._words:
+            where = self._open[0] if self._open else Statement(self._line, self._words)
+            self._leave_out(where.line, f"the file ends in the middle of {where}; is all of it there?")
+
+    def _token(self, number: int, kind: str, token: str) -> Iterator[Block]:
+        if kind == "hole":
+            self._hole(number, len(token))
+        elif token == "{":
+            block = Block(self._line or number, self._words)
+            if self._open and self._words[:1] in [[word] for word in _DECLARATIONS]:
+                self._damage(f"there is no }} before {block} on line {block.line}")
+                yield self._open[0]
+                self._open.clear()
+            elif self._open:
+                self._open[-1].items.append(block)
+            self._open.append(block)
+            self._words, self._line = [], 0
+        elif token == "}":
+            yield from self._closed(number)
+        elif token == ";":
+            self._statement()
+        else:
+            self._line = self._line or number
+            self._words.append(token)
+
+    def _closed(self, number: int) -> Iterator[Block]:
+        if not self._open:
+            self._leave_out(number, "} belongs to nothing")
+        elif self._words:
+            self._damage(f"there is no ; after {shown(' '.join(self._words))} on line {self._line}")
+        self._words, self._line = [], 0
+        if self._open:
+            block = self._open.pop()
+            if not self._open:
+                yield block
+
+    def _statement(self) -> None:
+        statement = Statement(self._line, self._words)
+        self._words, self._line = [], 0
+        if self._open:
+            self._open[-1].items.append(statement)
+        elif statement.words and statement.words[0] not in NOT_NEEDED:
+            self._leave_out(statement.line, f"{statement} belongs to nothing")
+
+    def _hole(self, number: int, size: int) -> None:
+        lost = "as a crash leaves them; what was there is lost"
+        self._leave_out(number, f"{size} NUL byte{'s' if size > 1 else ''}, {lost}")
+        if self._open:
+            self._damage(f"there are NUL bytes in it on line {number}")
+        self._words, self._line = [], 0
+
+    def _damaged_line(self, number: int, line: str) -> None:
+        first = line.split()[0]
+        if not self._open:
+            self._leave_out(number, f"can't be read: {shown(line.strip())}")
+        elif self._words or first in IDENTITY or first not in LEASE_STATEMENTS or "\0" in line:
+            self._damage(f"line {number} can't be read: {shown(line.strip())}")
+        else:
+            taken = f"; {self._open[0]} is taken over without it"
+            self._leave_out(number, f"can't be read: {shown(line.strip())}{taken}")
+        self._words, self._line = [], 0
+
+    def _damage(self, reason: str) -> None:
+        self._open[0].damage = self._open[0].damage or reason
+
+
+def _tokens(line: str) -> list[tuple[str, str]] | None:
+    """(kind, token) of a line; None: a string in it has no end."""
+    found = []
+    place = 0
+    while place < len(line):
+        token = _TOKEN.match(line, place)
+        if token is None:
+            return None
+        place = token.end()
+        if token.lastgroup:
+            found.append((token.lastgroup, token[0]))
+    return found
+
+
+def unquoted(text: str) -> str:
+    def character(found: "re.Match[str]") -> str:
+        code = found[1]
+        return chr(int(code, 8) & 0xFF) if code[0] in "01234567" else _LETTERS.get(code, code)
+
+    return _ESCAPE.sub(character, text[1:-1]) if text.startswith('"') else text
+
+
+def shown(text: str) -> str:
+    """An excerpt for a message."""
+    said = text.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
+    return said if len(said) <= 60 else f"{said[:57]}..."
