@@ -109,6 +109,10 @@ class Options(usage.Options):
             sys.stdout.write(f"{name}: OK\n{_aligned(_contents(parts))}\n")
             for problem in missing_interfaces(configuration.settings.interfaces).values():
                 sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, _INTERFACES))}\n")
+            from bootfw.bootchain import ends_at_ipxe  # it knows every resolver, and a start needs few of them
+
+            for problem in ends_at_ipxe(parts.resolvers, parts.settings):
+                sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, ('resolver',)))}\n")
             raise SystemExit(0)
         self._settle_pid_file()
 

@@ -1,23 +1,71 @@
-"""The programs in the how-tos run as they are printed."""
+"""What the how-tos print is what comes of it; tests/interop/test_howto.py boots them."""
 
 import re
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bootprograms import IA32, kernel, pe
+from howtos import DIRECTORY as HOWTO
+from howtos import PAGES, blocks
 from twisted.application.service import MultiService
 
 from bootfw.api import BootFile, BootService, Settings, TFTPSettings
 from bootfw.backends.memory import MemoryBackend
+from bootfw.bootchain import ends_at_ipxe
+from bootfw.cli.main import main
+from bootfw.config import assemble, load_config
 from bootfw.testing import MemoryNetwork, ResolverContract
-
-HOWTO = Path(__file__).parent.parent / "docs" / "howto"
 
 
 def programs(page: str) -> list[str]:
-    blocks = re.findall(r"^ *```python\n(.*?)^ *```", (HOWTO / page).read_text(), re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(block) for block in blocks]
+    return blocks(page, "python")
+
+
+NO_CONFIGURATION = {"templates.md": (2, 3)}
+"""Blocks of TOML that are host files."""
+
+
+@pytest.mark.parametrize(
+    ("page", "number"),
+    [(page, n) for page in PAGES for n in range(len(blocks(page, "toml"))) if n not in NO_CONFIGURATION.get(page, ())],
+)
+def test_configurations_are_right_and_end_at_no_ipxe(
+    page: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = blocks(page, "toml")[number]
+    if "certificate" in text:
+        certificates = pytest.importorskip("certificates", reason="needs the extra tls")
+        paths = re.findall(r'"(/etc/letsencrypt/.*?)"', text)
+        for path, pem in zip(paths, certificates.Authority().issue("10.77.0.1"), strict=True):
+            (tmp_path / Path(path).name).write_bytes(pem)
+            text = text.replace(path, Path(path).name)
+    if "by_rack:" in text:
+        (tmp_path / "by_rack.py").write_text(blocks(page, "python")[0])
+        monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "bootfw.toml").write_text(text)
+    parts = assemble(load_config(tmp_path / "bootfw.toml", {}), None)
+    assert list(ends_at_ipxe(parts.resolvers, parts.settings)) == []
+
+
+def test_what_lint_prints_on_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (session,) = blocks("lint.md", "console")
+    command, _, output = session.partition("\n")
+    boot = tmp_path / "boot"
+    files = {
+        "debian/grubx64.efi": pe(IA32),
+        "debian/vmlinuz": kernel(),
+        "pxelinux.cfg/default": b"\n" * 6 + b"KERNEL debian/VMLINUZ\n",
+    }
+    for name, data in files.items():
+        (boot / name).parent.mkdir(parents=True, exist_ok=True)
+        (boot / name).write_bytes(data)
+    (tmp_path / "bootfw.toml").write_text(f'[[backend]]\nuse = "directory"\nroot = "{boot}"\n')
+    monkeypatch.chdir(tmp_path)
+    assert main(command.removeprefix("$ bootfw ").split()) == 1
+    assert capsys.readouterr().out.replace(str(boot), "/srv/boot") == output
 
 
 def test_the_plugin_of_the_howto() -> None:

@@ -60,6 +60,11 @@ def _lint(options: argparse.Namespace) -> int:
         # What machines load, and what files are made from, concerns the server's own directories.
         own = parts if parts is not None and not options.directories else None
         findings += lint(tree, own.resolvers if own else (), user, own.backends if own else ())
+    if parts is not None and not options.directories:
+        from bootfw.bootchain import ends_at_ipxe  # it knows every resolver, and other commands need few of them
+
+        sentences = ends_at_ipxe(parts.resolvers, parts.settings)
+        findings += [Finding("[[resolver]]", "ipxe", *sentence.split(": ", 1)) for sentence in sentences]
     if options.json:
         sys.stdout.write(json.dumps([attrs.asdict(finding) for finding in findings], indent=2) + "\n")
     else:

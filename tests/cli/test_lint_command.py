@@ -8,6 +8,7 @@ from archives import make_tar
 from bootprograms import IA32, pe, pxelinux
 
 from bootfw.cli import main as command
+from bootfw.tap import Options
 
 
 @pytest.fixture
@@ -227,3 +228,31 @@ def test_templates_host_files_and_the_menu(lint, tmp_path):
 
 def test_a_directory_that_is_named_concerns_no_templates(lint, tmp_path):
     assert lint(tmp_path) == (0, "no findings\n", "")
+
+
+IPXE_AND_NOTHING = """
+    [[backend]]
+    use = "memory"
+    files = { "undionly.kpxe" = "x", "boot.ipxe" = "#!ipxe" }
+    [[resolver]]
+    use = "by-architecture"
+    [resolver.files]
+    "x86-bios" = "undionly.kpxe"
+"""
+
+
+def test_machines_that_would_end_at_ipxe(lint, tmp_path, capsys):
+    configuration = tmp_path / "bootfw.toml"
+    configuration.write_text(IPXE_AND_NOTHING)
+    code, out, _ = lint("-c", configuration)
+    assert code == 1
+    assert out.startswith("ipxe  [[resolver]]\n      x86-bios machines load undionly.kpxe, which is iPXE")
+    with pytest.raises(SystemExit) as end:
+        Options().parseOptions(["--check", "-c", str(configuration)])
+    assert end.value.code == 0, "a script may be built into this iPXE"
+    assert f"WARNING: {configuration}: resolver: x86-bios machines load undionly.kpxe" in capsys.readouterr().out
+    configuration.write_text(IPXE_AND_NOTHING + '"ipxe" = "boot.ipxe"')
+    assert lint("-c", configuration) == (0, "no findings\n", "")
+    with pytest.raises(SystemExit):
+        Options().parseOptions(["--check", "-c", str(configuration)])
+    assert "WARNING" not in capsys.readouterr().out

@@ -1,0 +1,52 @@
+"""Configurations whose machines get iPXE and nothing after it."""
+
+from typing import Any
+
+import pytest
+
+from bootfw.api import BootFile, Settings
+from bootfw.bootchain import ends_at_ipxe
+from bootfw.resolvers.by_architecture import ByArchitecture
+from bootfw.resolvers.by_client import ByClient
+from bootfw.resolvers.pxe_menu import PXEMenu
+from bootfw.resolvers.static import StaticResolver
+from bootfw.settings import DHCPSettings
+
+MENU = PXEMenu([{"description": "disk"}])
+SOME = ByClient([{"mac": "52:54:00:00:00:01", "file": "boot.ipxe"}])
+
+
+class Plugin:
+    """What it answers is its own affair."""
+
+    def resolve(self, request: Any) -> BootFile | None:
+        raise AssertionError("--check must not ask it")
+
+
+@pytest.mark.parametrize(
+    ("resolvers", "architectures"),
+    [
+        ([], []),
+        ([ByArchitecture({"x86-bios": "undionly.kpxe"})], ["x86-bios"]),
+        (
+            [ByArchitecture({"x86-bios": "a/b/undionly.kpxe", "arm64-uefi": "{http}/snponly-arm64.efi"})],
+            ["x86-bios", "arm64-uefi"],
+        ),
+        ([MENU, SOME, ByArchitecture({"x86_64-uefi": "ipxe.efi"})], ["x86_64-uefi"]),
+        ([StaticResolver("undionly.kpxe")], ["x86-bios", "x86-uefi", "x86_64-uefi", "arm64-uefi"]),
+        ([ByArchitecture({"x86-bios": "undionly.kpxe", "ipxe": "ipxe.efi"})], ["x86-bios"]),
+        ([ByArchitecture({"x86-bios": "undionly.kpxe", "ipxe": "boot.ipxe"})], []),
+        ([ByArchitecture({"x86-bios": "undionly.kpxe"}), StaticResolver("http://10.0.0.5/ipxe?mac=${mac}")], []),
+        ([ByArchitecture({"x86-bios": "undionly.kpxe"}), ByArchitecture({"ipxe": "boot.ipxe"})], []),
+        ([ByArchitecture({"x86-bios": "pxelinux.0", "x86_64-uefi": "grubx64.efi"})], []),
+        ([Plugin(), ByArchitecture({"x86-bios": "undionly.kpxe"})], []),
+    ],
+)
+def test_which_machines_end_at_ipxe(resolvers: list[Any], architectures: list[str]) -> None:
+    sentences = list(ends_at_ipxe([("resolver", each) for each in resolvers], Settings()))
+    assert [sentence.split()[0] for sentence in sentences] == architectures
+
+
+def test_where_no_dhcp_is_served_nothing_ends() -> None:
+    resolvers = [("static", StaticResolver("undionly.kpxe"))]
+    assert list(ends_at_ipxe(resolvers, Settings(dhcp=DHCPSettings(mode="off")))) == []
