@@ -15,12 +15,12 @@ from bootfw.api import (
     ConfigError,
     FileMissing,
     FileReader,
-    IReader,
     IWritableBackend,
-    IWriter,
     PluginContext,
     boot_plugin,
 )
+from bootfw.backends.detached import DetachedReader, DetachedWriter, Threads
+from bootfw.backends.mounts import Mounts
 from bootfw.backends.openat2 import Resolve, resolve
 from bootfw.backends.paths import components
 from bootfw.backends.refusals import refusals
@@ -36,12 +36,15 @@ class DirectoryBackend:
     regular files are files; anything else counts as missing and is never opened. The directory is looked up for every
     file, so it may be replaced by another one at any time.
 
+    What lies on a network file system or on FUSE is opened and read in threads: where that hangs, only the requests for
+    its own files wait.
+
     An upload never replaces a file. The directories that its path needs are made once it is complete.
 
     :param root: the directory.
     :param ignore_case: where a name is not there, one that differs in upper and lower case will do; of several the
         first in byte order. Windows gets that anyway, for its ``\\Boot\\BCD``.
-    :param reactor: makes uploads durable in its threads; None: in the caller's, which may take seconds.
+    :param reactor: what may take long is done in threads; None: in the caller's.
     """
 
     same_for_all: ClassVar[bool] = True
@@ -51,6 +54,11 @@ class DirectoryBackend:
     ignore_case: bool = False
     _reactor: Any = None
     _resolve: Resolve = resolve
+    _mounts: Mounts = field(factory=Mounts)
+    _threads: Threads | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._threads = Threads(self._reactor) if self._reactor is not None else None
 
     @classmethod
     def configured(cls, context: PluginContext, root: str, ignore_case: bool = False) -> "DirectoryBackend":
@@ -61,18 +69,41 @@ class DirectoryBackend:
         return cls(context.directory / root, ignore_case, reactor)
 
     def problem(self) -> str:
-        """Why nothing can be served at the moment, for the operator; "" when all is well."""
+        """Why nothing can be served at the moment, for the operator; "" when all is well, as far as can be told."""
+        if self._place() is not None:
+            return ""
         try:
             os.close(os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             return f"{self.root}: {error.strerror}"
         return "" if os.path.isdir("/proc/self/fd") else "/proc is not mounted, and files can't be opened without it"
 
-    def open(self, path: str, request: Any) -> IReader:
+    def open(self, path: str, request: Any) -> Any:
         """See IBackend."""
         name = _octets(path)
+        ignore_case = self.ignore_case or getattr(request, "ignore_case", False)
+        place = self._place(name, ignore_case)
+        if place is None or self._threads is None:
+            return self._open(name, ignore_case)
+        opening = self._threads.call(place, lambda: self._open(name, ignore_case), FileReader.close)
+        return opening.addCallback(DetachedReader, self._threads, place)
+
+    def create(self, path: str, request: Any) -> Any:
+        """See IWritableBackend."""
+        name = _octets(path)
+        place = self._place(name)
+        if place is None or self._threads is None:
+            return self._create(name, request, self._reactor)
+        creating = self._threads.call(place, lambda: self._create(name, request, None), Upload.cancel)
+        return creating.addCallback(DetachedWriter, self._threads, place)
+
+    def _place(self, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
+        """Where the file system is mounted that opening this has to wait for; None: it need not wait."""
+        return None if self._threads is None else self._mounts.on_the_way_to(self.root, name, ignore_case)
+
+    def _open(self, name: bytes, ignore_case: bool) -> FileReader:
         with refusals(), _Opened(self.root) as root:
-            found = self._find(root, name, self.ignore_case or getattr(request, "ignore_case", False))
+            found = self._find(root, name, ignore_case)
             try:
                 # Looked at before it is opened: opening a device does something, and a FIFO waits.
                 if not stat.S_ISREG(os.fstat(found).st_mode):
@@ -82,11 +113,9 @@ class DirectoryBackend:
             finally:
                 os.close(found)
 
-    def create(self, path: str, request: Any) -> IWriter:
-        """See IWritableBackend."""
-        name = _octets(path)
+    def _create(self, name: bytes, request: Any, reactor: Any) -> Upload:
         with refusals(), _Opened(self.root) as root:
-            return Upload.begin(lambda part: self._resolve(root, part), name, _announced(request), self._reactor)
+            return Upload.begin(lambda part: self._resolve(root, part), name, _announced(request), reactor)
 
     def _find(self, root: int, name: bytes, ignore_case: bool) -> int:
         try:

@@ -1,0 +1,198 @@
+"""Files that are opened, read and written in threads of their own, because their file system may hang.
+
+Such a thread can't be interrupted, and may never come back. So there are only a few for each file system: what hangs
+holds up itself, and nothing else. They are daemon threads: the process ends without them.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from bootfw.api import IReader, IWriter, TransferError
+
+THREADS = 4
+"""At work for one file system, at most."""
+
+PENDING = 1000
+"""Calls that wait for one of them, at most."""
+
+AHEAD = 64 * 1024
+"""Bytes that are read at once: a thread for each block of a transfer would cost more than the block."""
+
+
+@define(eq=False)
+class _Call:
+    work: Callable[[], Any]
+    unwanted: Callable[[Any], None]
+    result: "Deferred[Any]" = field(init=False)
+    cancelled: bool = field(default=False, init=False)
+
+
+@define(eq=False)
+class Threads:
+    """Calls functions in threads, for each file system in its own.
+
+    :param reactor: an IReactorFromThreads.
+    """
+
+    _reactor: Any
+    _running: dict[Hashable, int] = field(factory=dict, init=False)
+    _pending: "dict[Hashable, deque[_Call]]" = field(factory=dict, init=False)
+
+    def call(
+        self,
+        place: Hashable,
+        work: Callable[[], Any],
+        unwanted: Callable[[Any], None] = lambda value: None,
+        must_run: bool = False,
+    ) -> "Deferred[Any]":
+        """Call *work* in a thread. The Deferred fires in the reactor's thread; a call that is pending can be cancelled.
+
+        :param place: calls of the same place wait for each other when there are many.
+        :param unwanted: called in a thread too, with the result of a call that was cancelled while it ran.
+        :param must_run: however many are pending.
+        :raise TransferError: too many are.
+        """
+        call = _Call(work, unwanted)
+        call.result = Deferred(lambda _: self._cancel(place, call))
+        if self._running.get(place, 0) < THREADS:
+            self._start(place, call)
+            return call.result
+        pending = self._pending.setdefault(place, deque())
+        if len(pending) >= PENDING and not must_run:
+            raise TransferError("Too many requests wait for this directory, try again later")
+        pending.append(call)
+        return call.result
+
+    def _start(self, place: Hashable, call: _Call) -> None:
+        self._running[place] = self._running.get(place, 0) + 1
+        threading.Thread(target=self._run, args=(place, call), name="bootfw files", daemon=True).start()
+
+    def _run(self, place: Hashable, call: _Call) -> None:
+        value, error = None, None
+        try:
+            value = call.work()
+        except Exception as caught:
+            error = caught
+        self._reactor.callFromThread(self._done, place, call, value, error)
+
+    def _done(self, place: Hashable, call: _Call, value: Any, error: Exception | None) -> None:
+        self._running[place] -= 1
+        pending = self._pending.get(place)
+        if pending:
+            self._start(place, pending.popleft())
+        elif not self._running[place]:
+            del self._running[place]
+            self._pending.pop(place, None)
+        if call.cancelled:
+            if error is None:
+                self.call(place, lambda: call.unwanted(value), must_run=True).addErrback(lambda _: None)
+        elif error is None:
+            call.result.callback(value)
+        else:
+            call.result.errback(error)
+
+    def _cancel(self, place: Hashable, call: _Call) -> None:
+        call.cancelled = True
+        pending = self._pending.get(place)
+        if pending and call in pending:
+            pending.remove(call)
+
+
+@implementer(IReader)
+@define(eq=False)
+class DetachedReader:
+    """Reads *file* in threads.
+
+    :param file: answers at once, and is not used otherwise any more.
+    :param place: see Threads.
+    """
+
+    _file: Any
+    _threads: Threads
+    _place: Hashable
+    size: int | None = field(init=False)
+    modified: float | None = field(init=False)
+    changed: float | None = field(init=False)
+    etag: str | None = field(init=False)
+    _lock: Any = field(factory=threading.Lock, init=False)
+    """Holds whoever uses the file: close() must not come between two calls of one read()."""
+    _begin: int = field(default=0, init=False)
+    """Where _data begins in the file."""
+    _data: bytes = field(default=b"", init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.size = self._file.size
+        self.modified = getattr(self._file, "modified", None)
+        self.changed = getattr(self._file, "changed", None)
+        self.etag = getattr(self._file, "etag", None)
+
+    def read(self, offset: int, length: int) -> Any:
+        """See IReader."""
+        if self.size is not None:
+            length = min(length, self.size - offset)
+        if length <= 0:
+            return b""
+        start = offset - self._begin
+        if 0 <= start <= len(self._data) - length:
+            return self._data[start : start + length]
+        return self._threads.call(self._place, lambda: self._read(offset, length)).addCallback(
+            self._came, offset, length
+        )
+
+    def close(self) -> None:
+        """See IReader."""
+        self._data = b""
+        self._threads.call(self._place, self._close, must_run=True).addErrback(lambda _: None)
+
+    def _came(self, data: bytes, offset: int, length: int) -> bytes:
+        self._begin, self._data = offset, data
+        return data[:length]
+
+    def _read(self, offset: int, length: int) -> bytes:
+        with self._lock:
+            data: bytes = self._file.read(offset, max(length, AHEAD))
+        return data
+
+    def _close(self) -> None:
+        with self._lock:
+            self._file.close()
+
+
+@implementer(IWriter)
+@define(eq=False)
+class DetachedWriter:
+    """Writes *file* in threads; arguments as of DetachedReader."""
+
+    _file: Any
+    _threads: Threads
+    _place: Hashable
+    _lock: Any = field(factory=threading.Lock, init=False)
+    _cancelled: bool = field(default=False, init=False)
+
+    def write(self, offset: int, data: bytes) -> Any:
+        """See IWriter."""
+        return self._threads.call(self._place, lambda: self._locked(self._file.write, offset, data))
+
+    def finish(self) -> Any:
+        """See IWriter."""
+        return self._threads.call(self._place, lambda: self._locked(self._finish))
+
+    def cancel(self) -> None:
+        """See IWriter. A finish() that is at work already goes on."""
+        self._cancelled = True
+        cancelling = self._threads.call(self._place, lambda: self._locked(self._file.cancel), must_run=True)
+        cancelling.addErrback(lambda _: None)
+
+    def _finish(self) -> None:
+        if not self._cancelled:
+            self._file.finish()
+
+    def _locked(self, work: Callable[..., None], *arguments: Any) -> None:
+        with self._lock:
+            work(*arguments)
