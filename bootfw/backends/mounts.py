@@ -66,13 +66,14 @@ class Mounts:
         hanging = self.hanging()
         if not hanging:
             return None
-        found, top = _walk(b"", os.fsencode(os.path.abspath(root)), lambda place: place in hanging)
+        mounts = {place: place for place in hanging}
+        found, top = _walk(b"", os.fsencode(os.path.abspath(root)), mounts.get)
         if found or not name or not any(place.startswith(top + b"/") for place in hanging):
             return found
         if ignore_case:
             alike = {place.lower(): place for place in hanging}
-            return _walk(top, name, lambda place: place.lower() in alike)[0]
-        return _walk(top, name, lambda place: place in hanging)[0]
+            return _walk(top, name, lambda place: alike.get(place.lower()))[0]
+        return _walk(top, name, mounts.get)[0]
 
 
 def _mount_points(table: bytes) -> "set[bytes]":
@@ -86,12 +87,12 @@ def _mount_points(table: bytes) -> "set[bytes]":
         for place, kind in types.items()
         if place != b"/"
         and kind.decode("ascii", "replace") not in _LOCAL
-        and not os.fsdecode(place).startswith(_NO_FILES)
+        and not (os.fsdecode(place) + "/").startswith(_NO_FILES)
     }
 
 
-def _walk(top: bytes, path: bytes, hangs: Callable[[bytes], bool]) -> tuple[bytes | None, bytes]:
-    """(the first place that hangs, where *path* leads) from *top* on, where absolute links begin and ``..`` stops."""
+def _walk(top: bytes, path: bytes, mount: Callable[[bytes], bytes | None]) -> tuple[bytes | None, bytes]:
+    """(the first mount point, where *path* leads) from *top* on, where absolute links begin and ``..`` stops."""
     pending = path.split(b"/")[::-1]
     place, links = top, 0
     while pending:
@@ -103,8 +104,9 @@ def _walk(top: bytes, path: bytes, hangs: Callable[[bytes], bool]) -> tuple[byte
                 place = place.rpartition(b"/")[0]
             continue
         below = place + b"/" + name
-        if hangs(below):
-            return below, place
+        found = mount(below)
+        if found is not None:
+            return found, place
         try:
             target = os.readlink(below)
         except OSError:  # it is none, or is not there

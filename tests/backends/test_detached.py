@@ -1,0 +1,208 @@
+"""The directory backend where a file system hangs: real FUSE that answers nothing."""
+
+import errno
+import os
+import threading
+
+import pytest
+from descriptors import open_descriptors
+from hangingfs import mounted
+from twisted.internet.defer import CancelledError, Deferred
+
+from bootfw.api import FileMissing, TransferError
+from bootfw.backends import detached
+from bootfw.backends.detached import DetachedReader, Threads
+from bootfw.backends.directory import DirectoryBackend
+
+CONTENT = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "root" / "remote").mkdir(parents=True)
+    (tmp_path / "root" / "local").write_bytes(b"local")
+    (tmp_path / "root" / "link").symlink_to("remote/file")
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def remote(root, all_threads_end):
+    made = mounted(root / "remote", {"file": CONTENT, **{f"f{number}": b"x" for number in range(20)}})
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def backend(root, private_reactor):
+    return DirectoryBackend(root, reactor=private_reactor)
+
+
+@pytest.fixture
+def result(turn_until):
+    def result(answer):
+        if not isinstance(answer, Deferred):
+            return answer
+        results = []
+        answer.addBoth(results.append)
+        turn_until(lambda: results)
+        if hasattr(results[0], "raiseException"):
+            results[0].raiseException()
+        return results[0]
+
+    return result
+
+
+@pytest.fixture
+def end(private_reactor, turn_until):
+    """Turns until no thread is left, and none follows from what they did."""
+
+    def end():
+        for _ in range(3):
+            turn_until(lambda: not threads())
+            private_reactor.iterate(0)
+
+    return end
+
+
+@pytest.fixture(autouse=True)
+def all_threads_end(end):
+    yield
+    end()
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "bootfw files"]
+
+
+def content(reader, result):
+    data = b""
+    while block := result(reader.read(len(data), 1000)):
+        data += block
+    reader.close()
+    return data
+
+
+def test_it_is_read_as_any_other(remote, backend, result, end):
+    before = open_descriptors()
+    reader = result(backend.open("remote/file", None))
+    assert isinstance(reader, DetachedReader)
+    assert reader.size == len(CONTENT)
+    assert reader.modified == 1_000_000_000
+    assert content(reader, result) == CONTENT
+    with pytest.raises(FileMissing):
+        result(backend.open("remote/missing", None))
+    end()
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("path", ["remote/file", "link", "Remote/file"])
+def test_who_needs_it_waits_and_nobody_else(remote, backend, result, end, path):
+    backend.ignore_case = True
+    remote.hang()
+    waiting = [backend.open(path, None), *(backend.open(f"remote/f{number}", None) for number in range(10))]
+    local = backend.open("local", None)
+    assert content(local, result) == b"local"
+    with pytest.raises(FileMissing):
+        backend.open("missing", None)
+    assert len(threads()) == detached.THREADS
+    assert not any(opening.called for opening in waiting)
+    remote.answer()
+    assert content(result(waiting[0]), result) == CONTENT
+    for opening in waiting[1:]:
+        assert content(result(opening), result) == b"x"
+    end()
+
+
+def test_two_that_hang_do_not_wait_for_each_other(remote, root, backend, result):
+    (root / "other").mkdir()
+    other = mounted(root / "other", {"file": b"other"})
+    try:
+        remote.hang()
+        waiting = [backend.open(f"remote/f{number}", None) for number in range(10)]
+        assert content(result(backend.open("other/file", None)), result) == b"other"
+        remote.answer()
+        for opening in waiting:
+            content(result(opening), result)
+    finally:
+        other.close()
+
+
+def test_a_file_that_is_open_already_may_hang(remote, backend, result):
+    reader = result(backend.open("remote/file", None))
+    assert result(reader.read(0, 512)) == CONTENT[:512]
+    remote.hang()
+    assert reader.read(512, 512) == CONTENT[512:1024]  # it was read with what is before it
+    reading = reader.read(200_000, 512)
+    assert not reading.called
+    remote.answer()
+    assert result(reading) == CONTENT[200_000:200_512]
+    reader.close()
+
+
+def test_the_root_itself_may_hang(remote, root, private_reactor, result):
+    backend = DirectoryBackend(root / "remote", reactor=private_reactor)
+    remote.hang()
+    assert backend.problem() == ""
+    opening = backend.open("file", None)
+    remote.answer()
+    assert content(result(opening), result) == CONTENT
+
+
+def test_who_gives_up_leaves_nothing_open(remote, backend, end):
+    before = open_descriptors()
+    remote.hang()
+    waiting = [backend.open(f"remote/f{number}", None) for number in range(10)]
+    for opening in waiting:
+        opening.addErrback(lambda failure: failure.trap(CancelledError))
+        opening.cancel()
+    remote.answer()
+    end()
+    assert open_descriptors() == before
+
+
+def test_no_more_than_some_wait(remote, backend, end, monkeypatch):
+    monkeypatch.setattr(detached, "PENDING", 2)
+    remote.hang()
+    waiting = [backend.open(f"remote/f{number}", None) for number in range(detached.THREADS + 2)]
+    with pytest.raises(TransferError, match="Too many requests wait for this directory"):
+        backend.open("remote/file", None)
+    for opening in waiting:
+        opening.addErrback(lambda failure: failure.trap(CancelledError))
+        opening.cancel()
+    remote.answer()
+    end()
+
+
+class Recording:
+    """A writer that notes its calls, and the threads that they come from."""
+
+    def __init__(self):
+        self.calls = []
+
+    def write(self, offset, data):
+        self.calls.append((offset, data))
+        assert threading.current_thread() in threads()
+
+    def finish(self):
+        self.calls.append("finish")
+
+    def cancel(self):
+        self.calls.append("cancel")
+
+
+@pytest.mark.parametrize("ending", ["finish", "cancel"])
+def test_uploads_are_written_in_threads(private_reactor, result, end, ending):
+    writer = Recording()
+    detached_writer = detached.DetachedWriter(writer, Threads(private_reactor), "place")
+    result(detached_writer.write(0, b"a"))
+    result(detached_writer.write(1, b"b"))
+    result(getattr(detached_writer, ending)())
+    end()
+    assert writer.calls == [(0, b"a"), (1, b"b"), ending]
+
+
+def test_a_directory_that_takes_no_uploads_says_so(remote, backend, result):
+    with pytest.raises((TransferError, OSError)) as refused:
+        result(backend.create("remote/new", None))
+    assert not isinstance(refused.value, OSError) or refused.value.errno in (errno.ENOSYS, errno.EIO)
+    assert os.listdir(backend.root) != []

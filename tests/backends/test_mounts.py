@@ -1,0 +1,86 @@
+"""Which mounts can hang, and which paths lead there."""
+
+from pathlib import Path
+
+import pytest
+
+from bootfw.backends.mounts import Mounts
+
+TABLE = r"""
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+23 22 0:5 / /proc rw - proc proc rw
+24 23 0:30 / /proc/sys/fs/binfmt_misc rw - autofs systemd-1 rw
+25 22 0:40 / {top}/root/remote rw shared:2 master:1 - nfs4 server:/ rw
+26 22 0:41 / {top}/root/with\040blank rw - fuse.sshfs host: rw
+27 22 7:0 / {top}/root/iso rw - iso9660 /dev/loop0 ro
+28 22 0:42 / {top}/unknown rw - newfs none rw
+29 22 0:43 / {top}/was rw - autofs none rw
+30 22 0:44 / {top}/was rw - tmpfs none rw
+"""
+
+
+@pytest.fixture
+def mounts(tmp_path):
+    (tmp_path / "root" / "directory").mkdir(parents=True)
+    table = tmp_path / "mountinfo"
+    table.write_text(TABLE.strip().format(top=tmp_path))
+    return Mounts(table, lambda: 0.0)
+
+
+def test_what_is_on_no_disk_can_hang(mounts, tmp_path):
+    names = ["root/remote", "root/with blank", "unknown"]
+    assert mounts.hanging() == {str(tmp_path / name).encode() for name in names}
+
+
+@pytest.mark.parametrize(
+    ("name", "link", "place"),
+    [
+        ("local", None, None),
+        ("iso/kernel", None, None),
+        ("remote/kernel", None, "remote"),
+        ("remote", None, "remote"),
+        ("directory/../remote/kernel", None, "remote"),
+        ("../../remote/kernel", None, "remote"),
+        ("remotely", None, None),
+        ("with blank/kernel", None, "with blank"),
+        ("link", "remote/kernel", "remote"),
+        ("link/kernel", "/remote", "remote"),
+        ("link", "../../with blank/kernel", "with blank"),
+        ("link", "link", None),
+        ("Remote/kernel", None, None),
+    ],
+)
+@pytest.mark.parametrize("by_link", [False, True])
+def test_a_path_leads_to_the_first_one(mounts, tmp_path, name, link, place, by_link):
+    root = tmp_path / "root"
+    if link is not None:
+        (root / "link").symlink_to(link)
+    if by_link:
+        (tmp_path / "elsewhere").symlink_to("root")
+    found = mounts.on_the_way_to(tmp_path / "elsewhere" if by_link else root, name.encode())
+    assert found == (None if place is None else str(root / place).encode())
+
+
+def test_a_name_may_be_spelled_otherwise(mounts, tmp_path):
+    assert mounts.on_the_way_to(tmp_path / "root", b"Remote/kernel", True) == str(tmp_path / "root/remote").encode()
+
+
+@pytest.mark.parametrize("root", ["unknown", "unknown/below", "link"])
+def test_the_root_may_be_on_one(mounts, tmp_path, root):
+    (tmp_path / "link").symlink_to("unknown/below")
+    assert mounts.on_the_way_to(tmp_path / root) == str(tmp_path / "unknown").encode()
+    assert mounts.on_the_way_to(tmp_path / root, b"file") == str(tmp_path / "unknown").encode()
+
+
+def test_what_is_mounted_later_is_seen(tmp_path):
+    table, now = tmp_path / "mountinfo", 0.0
+    table.write_text("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    mounts = Mounts(table, lambda: now)
+    assert mounts.hanging() == frozenset()
+    table.write_text("22 1 8:1 / /mnt rw - nfs server:/ rw\n")
+    now = 1.0
+    assert mounts.hanging() == {b"/mnt"}
+
+
+def test_without_a_table_nothing_is_known_to_hang(tmp_path):
+    assert Mounts(tmp_path / "missing").on_the_way_to(Path("/"), b"file") is None

@@ -1,0 +1,118 @@
+"""A file system that can hang: FUSE, by its protocol (linux/fuse.h), with files of one directory.
+
+It stands for an NFS server that is gone. While it hangs, whoever waits for an answer of it waits in the kernel.
+"""
+
+import ctypes
+import errno
+import os
+import select
+import struct
+import threading
+import time
+
+import pytest
+
+_HEADER = struct.Struct("<IIQQIIII")
+_LOOKUP, _FORGET, _GETATTR, _OPEN, _READ, _RELEASE, _INIT, _FLUSH, _INTERRUPT, _BATCH_FORGET = (
+    *(1, 2, 3, 14, 15, 18, 26, 25, 36, 42),
+)
+_ROOT = 1
+_MNT_DETACH = 2
+
+
+class HangingFileSystem:
+    """Mounted at *place*, where it has *files*; one thread answers for it.
+
+    :param files: name -> content.
+    """
+
+    def __init__(self, place, files):
+        self.place = place
+        self._files = list(files.items())
+        self._answers = threading.Event()
+        self._answers.set()
+        self._closed = False
+        self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        libc = ctypes.CDLL(None, use_errno=True)
+        options = f"fd={self._device},rootmode=40000,user_id=0,group_id=0"
+        if libc.mount(b"hanging", os.fsencode(place), b"fuse", 0, options.encode()):
+            os.close(self._device)
+            pytest.skip(f"no FUSE here: {os.strerror(ctypes.get_errno())}")
+        self._unmount = lambda: libc.umount2(os.fsencode(place), _MNT_DETACH)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def hang(self):
+        """Answer nothing from now on."""
+        self._answers.clear()
+
+    def answer(self):
+        """Answer again."""
+        self._answers.set()
+
+    def close(self):
+        """Unmount it. Whoever waits for it gets an error."""
+        self._closed = True
+        self._answers.set()
+        self._unmount()
+        self._thread.join()
+        os.close(self._device)
+
+    def _serve(self):
+        while not self._closed:
+            self._answers.wait()
+            select.select([self._device], [], [], 0.05)
+            if not self._answers.is_set():
+                continue
+            try:
+                request = os.read(self._device, 1 << 17)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return
+            _, opcode, unique, node, *_ = _HEADER.unpack_from(request)
+            if opcode in (_FORGET, _INTERRUPT, _BATCH_FORGET):
+                continue
+            try:
+                error, answer = 0, self._answer(opcode, node, request[_HEADER.size :])
+            except OSError as failed:
+                error, answer = failed.errno, b""
+            os.write(self._device, struct.pack("<IiQ", 16 + len(answer), -error, unique) + answer)
+
+    def _answer(self, opcode, node, body):
+        if opcode == _INIT:
+            return struct.pack("<IIIIHHIIHH8I", 7, 31, 0, 0, 0, 0, 1 << 16, 1, 0, 0, *[0] * 8)
+        if opcode == _LOOKUP:
+            name = body.rstrip(b"\0").decode()
+            names = [name for name, _ in self._files]
+            if name not in names:
+                raise OSError(errno.ENOENT, name)
+            found = names.index(name) + 2
+            return struct.pack("<QQQQII", found, 0, 0, 0, 0, 0) + self._attributes(found)
+        if opcode == _GETATTR:
+            return struct.pack("<QII", 0, 0, 0) + self._attributes(node)
+        if opcode == _OPEN:
+            return struct.pack("<QII", 0, 0, 0)
+        if opcode == _READ:
+            _, offset, size = struct.unpack_from("<QQI", body)
+            return self._files[node - 2][1][offset : offset + size]
+        if opcode in (_RELEASE, _FLUSH):
+            return b""
+        raise OSError(errno.ENOSYS, "")
+
+    def _attributes(self, node):
+        size = 0 if node == _ROOT else len(self._files[node - 2][1])
+        mode = 0o40755 if node == _ROOT else 0o100644
+        return struct.pack("<6Q10I", node, size, 0, *[1_000_000_000] * 3, *[0] * 3, mode, 1, 0, 0, 0, 4096, 0)
+
+
+def mounted(place, files, seconds=5):
+    """A HangingFileSystem that answers. Skips where only root may mount one."""
+    if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
+        pytest.skip("a file system in user space needs root and /dev/fuse")
+    made = HangingFileSystem(place, files)
+    end = time.monotonic() + seconds
+    while not os.access(os.path.join(place, next(iter(files))), os.R_OK):
+        assert time.monotonic() < end
+    return made
