@@ -17,7 +17,7 @@ from bootfw.net.addresses import AddressProtocol
 from bootfw.net.addresses6 import Address6Protocol
 from bootfw.net.attendants import Attendants
 from bootfw.net.clients import Clients
-from bootfw.net.clock import MonotonicReactor, monotonic
+from bootfw.net.clock import hold, monotonic
 from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
 from bootfw.net.dhcp6 import BootServer6Protocol, DHCP6Protocol
 from bootfw.net.files.images import Images
@@ -28,7 +28,7 @@ from bootfw.net.http import BootSite
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.leases.duid import own_duid
 from bootfw.net.leases.leasing import Leasing
-from bootfw.net.listening import Listening, listen_for
+from bootfw.net.listening import Listening, devices_for, keep_bound, listen_for
 from bootfw.net.processes.worker import Worker
 from bootfw.net.processes.workers import Workers
 from bootfw.net.reachable import report_dropped, report_missing
@@ -37,6 +37,7 @@ from bootfw.net.rtnetlink import Rtnetlink
 from bootfw.net.tftp import TFTPProtocol
 from bootfw.net.transfers.orphans import Orphan
 from bootfw.net.transfers.transferport import opener
+from bootfw.net.udp.devices import Devices
 from bootfw.net.udp.mtu import InterfaceMTU
 from bootfw.net.web.https import renewed_certificate
 from bootfw.net.web.weburls import WebURLs
@@ -119,6 +120,7 @@ class BootService(MultiService):
         self._open: list[tuple[Listening, Any, Any]] = []
         """(what it is, port, protocol)."""
         self._stopping: Deferred[Any] | None = None
+        self._devices = Devices(reactor)
         self._holds = False
         """The reactor's timer."""
         if crew is not None:
@@ -178,6 +180,7 @@ class BootService(MultiService):
             closing.append(maybeDeferred(self._crew.stop))
         opened, self._open = self._open, []
         self._urls.clear()
+        self._devices.stop()
         for row, port, protocol in opened:
             closing += [maybeDeferred(protocol.close), maybeDeferred(port.stopListening)]
             self._publisher.publish(ListenerClosed(self._reactor.seconds(), row.service, row.address))
@@ -210,15 +213,14 @@ class BootService(MultiService):
     def _bind(self) -> None:
         if self._open:
             return
-        if isinstance(self._reactor, MonotonicReactor) and not self._holds:
-            self._reactor.hold()
-            self._holds = True
+        self._holds = self._holds or hold(self._reactor)
         try:
             self._stores.start()
             if self._settings.answers_dhcp:
                 self._attendants.start()
             for service, address, protocol in self._wanted():
-                self._bind_one(service, address, protocol)
+                for device in devices_for(self._reactor, service, address, self._settings.interfaces):
+                    self._bind_one(service, address, protocol(), device)
             if self._control is not None and self._settings.answers_dhcp:
                 self._attendants.listen(self._control, self._leasing.operations if self._leasing else None)
             if not isinstance(self._crew, Worker):
@@ -231,6 +233,7 @@ class BootService(MultiService):
             # All or nothing: a service that says it runs while a port is missing costs its operator a night.
             opened, self._open = self._open, []
             self._urls.clear()
+            self._devices.stop()
             for _, port, protocol in opened:
                 protocol.close()
                 port.stopListening()
@@ -242,51 +245,61 @@ class BootService(MultiService):
             self._stopped(None)
             raise
 
-    def _bind_one(self, service: str, address: ListenAddress, protocol: Any) -> None:
+    def _bind_one(self, service: str, address: ListenAddress, protocol: Any, device: str) -> None:
         now = self._reactor.seconds()
         try:
-            port = listen_for(self._reactor, service, address, protocol, self._crew, self._certificate)
+            port = listen_for(
+                self._reactor, service, address, protocol, device=device, crew=self._crew, certificate=self._certificate
+            )
         except CannotListenError as error:
             reason = str(getattr(error, "socketError", error))
             self._publisher.publish(ListenerFailed(now, service, address, reason))
             raise
         host = port.getHost()
-        row = Listening(service, (host.host, host.port))
+        row = Listening(service, (host.host, host.port), f"on {device}" if device else "")
         self._open.append((row, port, protocol))
         if service in ("http", "https"):
             self._urls.listening(service, (host.host, host.port))
-        self._publisher.publish(ListenerBound(now, service, row.address))
+        bound = partial(self._publish_bound, row)
+        watched = device and not isinstance(self._crew, Worker)
+        if not watched or keep_bound(self._devices, port, address, device, bound):
+            bound()
 
-    def _wanted(self) -> list[tuple[str, ListenAddress, Any]]:
+    def _publish_bound(self, row: Listening) -> None:
+        self._publisher.publish(ListenerBound(self._reactor.seconds(), row.service, row.address, row.note))
+
+    def _wanted(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
         settings = self._settings
-        wanted: list[tuple[str, ListenAddress, Any]] = []
+        wanted: list[tuple[str, ListenAddress, Callable[[], Any]]] = []
         dhcp, anywhere = settings.dhcp, "0.0.0.0"
         if dhcp.mode == "server":
-            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._address_protocol()))
+            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._address_protocol))
         elif dhcp.mode == "proxy" and self._resolvers:
-            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._boot_protocol(DHCPProtocol)))
+            wanted.append(("dhcp", (anywhere, dhcp.server_port), partial(self._boot_protocol, DHCPProtocol)))
         if dhcp.mode != "off" and self._resolvers:
             # Who is shown a menu comes here with what was picked, whoever gave it its address.
-            wanted.append(("boot-server", (anywhere, dhcp.boot_server_port), self._boot_protocol(BootServerProtocol)))
+            wanted.append(
+                ("boot-server", (anywhere, dhcp.boot_server_port), partial(self._boot_protocol, BootServerProtocol))
+            )
         wanted += self._wanted_of_dhcp6()
-        wanted.extend(("tftp", address, self._tftp(address)) for address in settings.tftp.listen)
-        wanted.extend(("http", address, self._http()) for address in settings.http.listen)
+        wanted.extend(("tftp", address, partial(self._tftp, address)) for address in settings.tftp.listen)
+        wanted.extend(("http", address, self._http) for address in settings.http.listen)
         if settings.http.https_listen:
             publish = self._publisher.publish
             self._certificate = renewed_certificate(self._reactor, settings.http, publish, self._urls)
-            wanted.extend(("https", address, self._http()) for address in settings.http.https_listen)
+            wanted.extend(("https", address, self._http) for address in settings.http.https_listen)
         return wanted
 
-    def _wanted_of_dhcp6(self) -> list[tuple[str, ListenAddress, Any]]:
+    def _wanted_of_dhcp6(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
         settings = self._settings.dhcp6
         if settings.mode == "server":
             leasing = self._new_leasing()
-            protocol = self._dhcp6(Address6Protocol, addresses=leasing.server6, ledger=leasing.ledger)
+            protocol = partial(self._dhcp6, Address6Protocol, addresses=leasing.server6, ledger=leasing.ledger)
             return [("dhcp6", ("::", settings.server_port), protocol)]
         if settings.mode == "off" or not self._resolvers:
             return []
         ports = (settings.server_port, DHCP6Protocol), (settings.boot_server_port, BootServer6Protocol)
-        return [(kind.service, ("::", port), self._dhcp6(kind)) for port, kind in ports]
+        return [(kind.service, ("::", port), partial(self._dhcp6, kind)) for port, kind in ports]
 
     def _dhcp6(self, kind: type[DHCP6Protocol], **more: Any) -> DHCP6Protocol:
         return kind(

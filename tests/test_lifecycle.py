@@ -172,3 +172,15 @@ def test_an_interface_that_does_not_exist_and_one_that_is_not_served(workers: in
         server.until("interface lo: requests that arrive on it are dropped: [bootfw] interfaces lists eth9 only")
         server.stop()
     assert server.text.count("interface lo:") == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_port_of_an_interface_leaves_that_of_others_alone(workers: int, tmp_path: Path) -> None:
+    setup = Setup(tmp_path, workers=workers)
+    text = setup.path.read_text().replace("[bootfw]", '[bootfw]\ninterfaces = ["lo", "eth99"]')
+    setup.path.write_text(text.replace("127.0.0.1:", "0.0.0.0:"))
+    with bootfw(setup.path) as server:
+        server.until(f"tftp listens on 0.0.0.0:{setup.tftp} (on lo)", "bootfw serves")
+        assert setup.fetches()
+        server.stop()
+    assert "(on eth99)" not in server.text

@@ -65,13 +65,13 @@ class Program:
         self,
         configuration: Configuration,
         count: int,
-        listening: Sequence[tuple[str, tuple[str, int], int]],
+        listening: Sequence[tuple[str, tuple[str, int], str, int]],
         memory: Sequence[tuple[str, tuple[Any, ...]]],
         orphans: Sequence[Orphan],
     ) -> None:
         sockets: dict[Place, socket.socket] = {}
-        for name, place, descriptor in listening:
-            sockets[name, place] = sock = socket.socket(fileno=descriptor)
+        for name, place, device, descriptor in listening:
+            sockets[name, place, device] = sock = socket.socket(fileno=descriptor)
             sock.setblocking(False)
         timed = self._timed = monotonic(reactor)
         telling = Telling(timed, self.channel)

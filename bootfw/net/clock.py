@@ -54,6 +54,14 @@ def shift_of(reactor: Any) -> Callable[[], float]:
     return reactor.shift if isinstance(reactor, MonotonicReactor) else lambda: 0.0
 
 
+def hold(reactor: Any) -> bool:
+    """Keep the timer of a MonotonicReactor; false: it is none, and there is nothing to let go."""
+    if not isinstance(reactor, MonotonicReactor):
+        return False
+    reactor.hold()
+    return True
+
+
 class MonotonicReactor:
     """A reactor whose IReactorTime is by CLOCK_MONOTONIC. Everything else is that of the reactor it is made of.
 

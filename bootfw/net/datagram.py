@@ -105,6 +105,8 @@ class DatagramPort:
         else:
             self._socket, self._family = given, family_of(given)
         name = self._socket.getsockname()
+        if not name[1]:  # it waits for its interface
+            name = self._address, self._port
         self._host = IPv6Address("UDP", *name) if self._family is IPV6 else IPv4Address("UDP", *name)
         self._sender = Sender(self._socket, self._family, self.counters, self._refused)
         self._connected: Any = None

@@ -1,14 +1,21 @@
 """What is bound where, and how each service is."""
 
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import frozen
+from twisted.internet.interfaces import IReactorFDSet
 
 from bootfw.net.datagram import listen
 from bootfw.net.http import listen_http
+from bootfw.net.processes.sharedport import SharedPort
 from bootfw.net.processes.worker import Worker
 from bootfw.net.processes.workers import Workers
 from bootfw.net.reachable import check_address
+from bootfw.net.udp.devices import Bound, Devices, index_of
+from bootfw.net.udp.udpsocket import bind_socket, open_socket
 from bootfw.settings import ListenAddress
 from bootfw.values import Address
 
@@ -22,22 +29,60 @@ class Listening:
     note: str = ""
 
 
+_UDP = ("dhcp", "boot-server", "dhcp6", "boot-server6", "tftp")
+_ANY = ("0.0.0.0", "::")
+
+
+def devices_for(reactor: Any, service: str, address: ListenAddress, interfaces: Sequence[str]) -> Sequence[str]:
+    """The interfaces that *service* has a socket for each; "": it has one for all.
+
+    An address of this host is nobody else's, so it needs none; HTTP is reached by such addresses only.
+    """
+    if service in _UDP and address[0] in _ANY and IReactorFDSet.providedBy(reactor) and sys.platform == "linux":
+        return interfaces or ("",)
+    return ("",)
+
+
 def listen_for(
-    reactor: Any, service: str, address: ListenAddress, protocol: Any, crew: Workers | Worker | None, certificate: Any
+    reactor: Any,
+    service: str,
+    address: ListenAddress,
+    protocol: Any,
+    *,
+    device: str = "",
+    crew: Workers | Worker | None = None,
+    certificate: Any = None,
 ) -> Any:
     """A port for *protocol*, or one that the workers share.
 
+    :param device: the interface that it is for; "": all of them. While there is none of that name the port waits.
     :param certificate: for HTTPS.
     :raise CannotListenError: ``socketError`` says why.
     """
-    sock = crew.socket(service, address) if crew is not None else None
+    sock = crew.socket(service, address, device) if crew is not None else None
     if sock is None:
         check_address(reactor, address)
-        shared = crew.open(service, address) if crew is not None else None
+        shared = crew.open(service, address, device) if crew is not None else None
         if shared is not None:
             return shared
+        if device:
+            sock = open_socket(*address, device=device)[0]
     if service == "http":
         return listen_http(reactor, protocol, *address, sock)
     if service == "https":
         return listen_http(reactor, certificate.around(protocol), *address, sock)
     return listen(reactor, protocol, *address, sock)
+
+
+def keep_bound(devices: Devices, port: Any, address: ListenAddress, device: str, bound: Callable[[], None]) -> bool:
+    """Have a port of listen_for() follow its interface when that appears later, or is made anew.
+
+    :param bound: called when the port that waited for the interface is open.
+    :return: whether it is open now.
+    """
+    index = index_of(device)
+    sockets = port.sockets if isinstance(port, SharedPort) else [port.getHandle()]
+    for sock in sockets:
+        bind = partial(bind_socket, sock, *address, device)
+        devices.add(Bound(sock, device, bind, bound if sock is sockets[0] else lambda: None, index))
+    return index != 0

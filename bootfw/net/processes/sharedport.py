@@ -19,12 +19,16 @@ class SharedPort:
     asked: tuple[str, int]
     """Address and port as configured."""
     sockets: list[socket.socket]
+    device: str = ""
+    """The interface that it is for; "": all of them."""
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """See IListeningPort."""
         first = self.sockets[0]
         address = IPv6Address if first.family == socket.AF_INET6 else IPv4Address
-        return address("UDP" if first.type == socket.SOCK_DGRAM else "TCP", *first.getsockname())
+        where = first.getsockname()
+        where = where if where[1] else self.asked  # one that waits for its interface has no address
+        return address("UDP" if first.type == socket.SOCK_DGRAM else "TCP", *where)
 
     def stopListening(self) -> None:
         """See IListeningPort. The port stays with the processes that have it."""
@@ -32,20 +36,22 @@ class SharedPort:
             sock.close()
 
 
-def open_shared(service: str, address: str, port: int, count: int) -> SharedPort:
+def open_shared(service: str, address: str, port: int, count: int, device: str = "") -> SharedPort:
     """Sockets for *count* processes.
 
     The first is bound alone, so that a port of somebody else's is never shared by mistake: not even with another
     server of ours, which would have SO_REUSEPORT too.
 
+    :param device: as for open_socket().
     :raise CannotListenError: ``socketError`` says why.
     """
+    asked = address, port
     sockets: list[socket.socket] = []
     try:
         for _ in range(count):
-            sockets.append(_open(service, address, port, shared=bool(sockets)))
+            sockets.append(_open(service, address, port, shared=bool(sockets), device=device))
             if len(sockets) == 1:
-                port = sockets[0].getsockname()[1]
+                port = sockets[0].getsockname()[1] or port
                 sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as error:
         _close(sockets)
@@ -53,12 +59,12 @@ def open_shared(service: str, address: str, port: int, count: int) -> SharedPort
     except BaseException:
         _close(sockets)
         raise
-    return SharedPort(service, (address, port), sockets)
+    return SharedPort(service, asked, sockets, device)
 
 
-def _open(service: str, address: str, port: int, *, shared: bool) -> socket.socket:
+def _open(service: str, address: str, port: int, *, shared: bool, device: str) -> socket.socket:
     if service == "tftp":
-        return open_socket(address, port, shared=shared)[0]
+        return open_socket(address, port, shared=shared, device=device)[0]
     return open_stream_socket(address, port, shared=shared)
 
 

@@ -11,8 +11,8 @@ from bootfw.events import BackendProblem, Event, EventsDropped, ListenerBound, L
 from bootfw.net.processes.channel import Channel
 from bootfw.net.processes.workers import Hear, without_lookup
 
-Place = tuple[str, tuple[str, int]]
-"""(service, (address, port) as configured)."""
+Place = tuple[str, tuple[str, int], str]
+"""(service, (address, port) as configured, interface or "")."""
 
 _OURS_ALONE = (BackendProblem, ListenerBound, ListenerClosed)
 """What the process that has started this one says itself."""
@@ -35,12 +35,12 @@ class Worker:
         """See Workers. What only the process that starts workers needs is not looked at."""
         self._hear = hear
 
-    def open(self, service: str, address: tuple[str, int]) -> None:
+    def open(self, service: str, address: tuple[str, int], device: str = "") -> None:
         """Nothing is shared with others from here."""
 
-    def socket(self, service: str, address: tuple[str, int]) -> socket.socket:
+    def socket(self, service: str, address: tuple[str, int], device: str = "") -> socket.socket:
         """The one that was made for it."""
-        return self._sockets[service, address]
+        return self._sockets[service, address, device]
 
     def start(self) -> None:
         """There is nobody to be started."""

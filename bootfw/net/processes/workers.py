@@ -160,18 +160,20 @@ class Workers:
 
     # Ports
 
-    def open(self, service: str, address: tuple[str, int]) -> SharedPort | None:
+    def open(self, service: str, address: tuple[str, int], device: str = "") -> SharedPort | None:
         """A port that the workers share; None: it is not theirs.
+
+        :param device: the interface that it is for; "": all of them.
 
         :raise CannotListenError: see open_shared().
         """
         if service not in ("tftp", "http", "https"):
             return None
-        opened = open_shared(service, *address, self.count)
+        opened = open_shared(service, *address, self.count, device)
         self._ports.append(opened)
         return opened
 
-    def socket(self, service: str, address: tuple[str, int]) -> None:
+    def socket(self, service: str, address: tuple[str, int], device: str = "") -> None:
         """What is not theirs has none yet."""
 
     # Processes
@@ -218,7 +220,7 @@ class Workers:
         worker.process = self._reactor.spawnProcess(
             worker, sys.executable, [sys.executable, "-m", PROGRAM], env=environment, childFDs=descriptors
         )
-        listening = [(p.service, p.asked, _FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
+        listening = [(p.service, p.asked, p.device, _FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
         # What a dead one has begun: the clients go on asking, and this one hears them.
         position = worker.positions.get
         orphans = [Orphan(begun, position(peer, 0)) for peer, begun in worker.transfers.items()]

@@ -1,23 +1,78 @@
-"""Who has a port, from /proc."""
+"""Which programs have a port: sockets from the kernel, their programs from /proc."""
 
 import contextlib
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from attrs import define
 
-def who_holds(port: int, family: int, protocol: str = "udp") -> str:
-    """The programs that have *port* open, such as "dnsmasq (pid 123)"; "" when that can't be told.
+_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLMSG_DONE, _NLMSG_ERROR = 3, 2
+_DUMP = 0x1 | 0x300
+_MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
+_QUESTION = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2
+_PORT, _NUMBER = struct.Struct("!4xH"), struct.Struct("=I")  # of struct inet_diag_msg
+_INTERFACE_AT, _INODE_AT, _LARGEST = 40, 68, 65536
 
-    Programs of other users are seen by root only.
+
+@define
+class _Holder:
+    inode: str
+    device: int
+    """Index of the interface that it is bound to; 0: it has the port on all, or that is not known."""
+
+
+def who_holds(port: int, family: int, protocol: str = "udp", device: str = "") -> str:
+    """The programs that have *port* open, such as "dnsmasq (pid 123)"; "" when that can't be found out.
+
+    Programs of other users are seen by root only. A program that is bound to one interface is named with it.
 
     :param protocol: "udp" or "tcp".
     :param family: AF_INET or AF_INET6. IPv6 sockets are looked at for AF_INET too: most of them take IPv4 as well.
+    :param device: only those that have the port on this interface; "": on any.
     """
-    tables = [f"{protocol}6"] if family == socket.AF_INET6 else [protocol, f"{protocol}6"]
-    inodes = {inode for table in tables for inode in _inodes(Path("/proc/net", table), port)}
-    return ", ".join(_programs(inodes)) if inodes else ""
+    families = [socket.AF_INET6] if family == socket.AF_INET6 else [socket.AF_INET, socket.AF_INET6]
+    holders = [holder for each in families for holder in _holders(each, protocol, port)]
+    if device:
+        with contextlib.suppress(OSError):
+            wanted = socket.if_nametoindex(device)
+            holders = [holder for holder in holders if holder.device in (0, wanted)]
+    return ", ".join(_programs({f"socket:[{each.inode}]": each.device for each in holders})) if holders else ""
+
+
+def _holders(family: int, protocol: str, port: int) -> list[_Holder]:
+    number = socket.IPPROTO_UDP if protocol == "udp" else socket.IPPROTO_TCP
+    try:
+        return list(_asked(family, number, port))
+    except OSError:  # a kernel without sock_diag(7), or a sandbox
+        table = protocol if family == socket.AF_INET else f"{protocol}6"
+        return [_Holder(inode, 0) for inode in _inodes(Path("/proc/net", table), port)]
+
+
+def _asked(family: int, protocol: int, port: int) -> Iterator[_Holder]:
+    """:raise OSError: the kernel does not tell."""
+    body = _QUESTION.pack(family, protocol, 0, 0xFFFFFFFF)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as sock:
+        sock.settimeout(1)
+        sock.send(_MESSAGE.pack(_MESSAGE.size + len(body), _SOCK_DIAG_BY_FAMILY, _DUMP, 1, 0) + body)
+        while True:
+            answer = sock.recv(_LARGEST)
+            at = 0
+            while at + _MESSAGE.size <= len(answer):
+                length, kind, _, _, _ = _MESSAGE.unpack_from(answer, at)
+                if kind == _NLMSG_DONE:
+                    return
+                if kind == _NLMSG_ERROR:
+                    raise OSError("sock_diag is not there")
+                entry = answer[at + _MESSAGE.size : at + length]
+                if _PORT.unpack_from(entry)[0] == port:
+                    device, inode = (_NUMBER.unpack_from(entry, place)[0] for place in (_INTERFACE_AT, _INODE_AT))
+                    yield _Holder(str(inode), device)
+                at += length + 3 & ~3
 
 
 def _inodes(table: Path, port: int) -> Iterator[str]:
@@ -32,19 +87,30 @@ def _inodes(table: Path, port: int) -> Iterator[str]:
             yield fields[9]
 
 
-def _programs(inodes: set[str]) -> list[str]:
-    wanted = {f"socket:[{inode}]" for inode in inodes}
+def _programs(wanted: dict[str, int]) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended, or is another user's
-            if _has_open(process, wanted):
-                found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
+            devices = _devices(process, wanted)
+            if devices:
+                where = "" if 0 in devices else f" on {', '.join(sorted(map(_name, devices)))}"
+                found.append(f"{(process / 'comm').read_text().strip()} (pid {process.name}){where}")
     return found
 
 
-def _has_open(process: Path, wanted: set[str]) -> bool:
+def _devices(process: Path, wanted: dict[str, int]) -> set[int]:
+    """The interfaces that the sockets are bound to which *process* has of *wanted*."""
+    devices = set()
     for descriptor in (process / "fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed in between
-            if os.readlink(descriptor) in wanted:
-                return True
-    return False
+            link = os.readlink(descriptor)
+            if link in wanted:
+                devices.add(wanted[link])
+    return devices
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"interface {index}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.error import CannotListenError
 
+from bootfw.net.udp.devices import bind_to
 from bootfw.net.udp.packetinfo import IPV4, IPV6, Family, invalid_address
 from bootfw.net.udp.portholder import who_holds
 
@@ -24,15 +25,17 @@ _IPV6_FREEBIND = 78
 _PMTUDISC_DONT = 0
 
 
-def open_socket(address: str, port: int, *, shared: bool = False) -> tuple[socket.socket, Family]:
+def open_socket(address: str, port: int, *, shared: bool = False, device: str = "") -> tuple[socket.socket, Family]:
     """A bound, non-blocking UDP socket that tells how each datagram arrived.
 
-    The address may be one that this host doesn't have yet (IP_FREEBIND). SO_REUSEADDR stays off: with it a second
-    server would silently take this one's datagrams. DF stays off, so that a large block is fragmented when it has to
-    be, and a forged path MTU stops nothing.
+    The address may be one that this host doesn't have yet (IP_FREEBIND). SO_REUSEADDR is off when it is bound: with it
+    a second server would silently take this one's datagrams. DF stays off, so that a large block is fragmented when it
+    has to be, and a forged path MTU stops nothing.
 
     :param address: numeric; IPv6 may have a zone, as in ``fe80::1%eth0``. "" is 0.0.0.0.
     :param shared: the port is one that others of our processes have too (SO_REUSEPORT).
+    :param device: the interface that it is for (SO_BINDTODEVICE); "": all of them. While there is no such interface the
+        socket is bound to nothing, which bind_socket() makes up for.
     :raise CannotListenError: its ``socketError`` says why, and who holds the port if it is taken.
     :raise InvalidAddressError: it isn't a numeric address.
     """
@@ -45,11 +48,35 @@ def open_socket(address: str, port: int, *, shared: bool = False) -> tuple[socke
         _configure(sock, family)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind(where)
+        if not device:
+            sock.bind(where)
+        elif bind_to(sock, device):
+            _bind_beside(sock, where)
     except OSError as error:
         sock.close()
-        raise _cannot_listen(address, port, _explained(error, family, port)) from None
+        raise _cannot_listen(address, port, _explained(error, family, port, device)) from None
     return sock, family
+
+
+def bind_socket(sock: socket.socket, address: str, port: int, device: str) -> None:
+    """Bind a socket that waited for *device*.
+
+    :raise OSError: as open_socket(), but as it is.
+    """
+    family, where = _resolve(address, port)
+    try:
+        _bind_beside(sock, where)
+    except OSError as error:
+        raise _explained(error, family, port, device) from None
+
+
+def _bind_beside(sock: socket.socket, where: Any) -> None:
+    """Bind a socket of one interface, and leave the port of the others to other servers from then on.
+
+    dnsmasq has its port on all interfaces for a moment before it is bound to one of them.
+    """
+    sock.bind(where)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 def family_of(sock: socket.socket) -> Family:
@@ -85,10 +112,10 @@ def _configure(sock: socket.socket, family: Family) -> None:
         sock.setsockopt(socket.IPPROTO_IP, family.type, 1)
 
 
-def _explained(error: OSError, family: Family, port: int) -> OSError:
+def _explained(error: OSError, family: Family, port: int, device: str) -> OSError:
     """The same error with what an operator needs to know."""
     if error.errno == errno.EADDRINUSE:
-        holder = who_holds(port, family.number)
+        holder = who_holds(port, family.number, device=device)
         return OSError(error.errno, f"{os.strerror(error.errno)} by {holder or 'another program'}")
     if error.errno == errno.EACCES:
         return OSError(error.errno, f"{os.strerror(error.errno)}: this port needs root or CAP_NET_BIND_SERVICE")
