@@ -227,7 +227,7 @@ class AddressProtocol(DHCPProtocol):
             Option.REQUESTED_IP_ADDRESS: inet_aton(offer.address),
             Option.SERVER_IDENTIFIER: inet_aton(offer.identifier),
         }
-        message = evolve(asked.message, ciaddr=_NOWHERE, options={**asked.message.options, **selects})
+        message = evolve(asked.message, options={**asked.message.options, **selects})
         result = self._addresses.handle(message, asked.place.arrival, self._reactor.seconds())
         return self._ledger.put(result.commit, isinstance(result, Answer) and result.new) if result.commit else None
 

@@ -6,6 +6,7 @@ from firmware import Client
 
 from bootfw.dhcp.classify import NotOurs, classify
 from bootfw.errors import WireError
+from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
 from bootfw.values import BootRequest
 from bootfw.wire.dhcp4 import BOOTREPLY, MessageType
@@ -78,6 +79,17 @@ def test_bootp_is_booted_by_who_gives_addresses_only():
     assert isinstance(found, BootRequest)
     assert (found.persona, found.architecture, found.stage) == ("plain", "unknown", "discover")
     assert "BOOTP" in left_alone(firmware.DHCLIENT.changed({53: None, 55: b"\x43"}))
+
+
+def test_an_operator_may_have_a_proxy_boot_who_only_requests_a_file():
+    boards = Rule(name="boards", like="plain", oui=["52:54:00"], offer="file")
+    match = stock().with_own([boards]).match
+    client = firmware.DHCLIENT.changed({55: b"\x43"})
+
+    found = classify(client.message(), match, server="10.0.0.1")
+    assert isinstance(found, BootRequest)
+    assert (found.persona, found.may_be_system) == ("boards", True)
+    assert isinstance(classify(client.message(chaddr=b"\2\0\0\0\0\1"), match, server="10.0.0.1"), NotOurs)
 
 
 def test_firmware_is_no_installed_system():

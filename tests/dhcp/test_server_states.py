@@ -257,6 +257,12 @@ def test_selecting_with_a_former_address_in_ciaddr_is_selecting(machine, former)
     assert machine.server.lease(former) is None
 
 
+def test_who_renews_and_names_another_address_renews(machine):
+    held = machine.boots()
+
+    assert address(machine.after(60).says(3, {50: inet_aton("10.77.0.107")}, ciaddr=held)) == held
+
+
 def test_who_renews_may_name_the_server(machine):
     held = machine.boots()
 

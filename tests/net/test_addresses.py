@@ -396,6 +396,19 @@ def test_a_client_that_takes_offers_and_repeats_itself_keeps_its_address(lab):
     assert lab.boots(evolve(firmware.DHCLIENT, chaddr=PI_3.chaddr))[1].yiaddr == FIRST
 
 
+def test_a_former_address_in_ciaddr_does_not_keep_a_client_from_what_it_takes(lab):
+    [offer] = lab.broadcast(PI_3.message(ciaddr="192.168.9.9"))
+
+    assert offer.yiaddr == FIRST
+    assert [lease.address for commit in lab.store.commits for lease in commit] == [FIRST]
+
+
+def test_a_client_that_takes_offers_and_sends_a_request_all_the_same_is_leased_once_for_each(lab):
+    lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
+    assert lab.boots(PI_3)[1].yiaddr == FIRST
+    assert [[lease.address for lease in commit] for commit in lab.store.commits] == [[FIRST], [FIRST]]
+
+
 def test_what_is_offered_to_others_is_not_leased(lab):
     lab.broadcast(firmware.BIOS_ROM.message(), firmware.DHCLIENT.message())
 
