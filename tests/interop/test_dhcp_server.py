@@ -67,6 +67,36 @@ def test_an_address_that_somebody_uses_is_not_offered(lab: Lab, server: Host) ->
     assert "10.77.0.100 is used by somebody without a lease" in bootfw.output
 
 
+_SCRIPT = """#!/bin/sh
+# dhclient and udhcpc have names of their own for the same.
+[ -n "$new_ip_address$ip" ] && echo "file=${new_filename:-$boot_file} option=${new_bootfile_name:-$bootfile}" \\
+    "server=${new_tftp_server_name:-$tftp}"
+exit 0
+"""
+
+
+@pytest.mark.parametrize("client", ["udhcpc", "dhclient"])
+def test_a_client_that_only_requests_a_boot_file_gets_it(lab: Lab, server: Host, client: str, tmp_path: Path) -> None:
+    bootfw = start(server, lab, '[[resolver]]\nuse = "static"\nfile = "board.bin"\n')
+    script, configuration = tmp_path / "script", tmp_path / "dhclient.conf"
+    script.write_text(_SCRIPT)
+    script.chmod(0o755)
+    configuration.write_text("request subnet-mask, tftp-server-name, bootfile-name;\n")
+    host = lab.host("client")
+    if client == "udhcpc":
+        need("busybox")
+        words = ("-f", "-q", "-n", "-i", "eth0", "-O", "tftp", "-O", "bootfile", "-s", script)
+        done = host.run("busybox", "udhcpc", *words, seconds=20)
+    else:
+        need("dhclient")
+        files = ("-sf", script, "-cf", configuration, "-lf", tmp_path / "leases", "-pf", tmp_path / "pid")
+        done = host.start("dhclient", "-d", "-1", "-v", *files, "eth0")
+        done.wait_for("bound to", 20)
+
+    assert "file=board.bin option=board.bin server=10.77.0.1" in done.output
+    assert "(plain, unknown, on eth0)" in bootfw.output
+
+
 @pytest.fixture
 def relay(lab: Lab, server: Host) -> Host:
     """A router to another network, 10.78.0.0/24, that relays."""
