@@ -11,7 +11,7 @@ FRAGMENTS = sorted(path for path in (ROOT / "newsfragments").iterdir() if path.n
 TYPES = [
     kind["directory"] for kind in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["towncrier"]["type"]
 ]
-NAME = re.compile(rf"(\d+|\+[\w-]+)\.({'|'.join(TYPES)})(\.[\w-]+)?\.md")
+NAME = re.compile(rf"(\d+|\+[\w-]+)\.({'|'.join(TYPES)})(\.\d+)?\.md")
 
 
 def words(text):
