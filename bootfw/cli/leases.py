@@ -17,7 +17,7 @@ from bootfw.cli.running import RunningServer
 from bootfw.cli.stored import StoredLeases, shown_reservation
 from bootfw.cli.table import aligned, moment, printable
 from bootfw.config import Configuration, lease_store, load_config
-from bootfw.lease import Reservation
+from bootfw.lease import Reservation, duid
 from bootfw.leases.sqlite import SqliteLeases
 from bootfw.net.control import SOCKET
 from bootfw.records import STATES, Record, Selection, number, reservation_record
@@ -60,7 +60,9 @@ def add_leases(commands: Any) -> None:
     reserving.add_argument("--mac", default="")
     reserving.add_argument("--uuid", default="")
     reserving.add_argument("--client-id", default="", help="option 61, as text or as 0x and hexadecimal digits")
-    reserving.add_argument("--duid", default="", help="option 1 of DHCPv6, in the same way; for an IPv6 address")
+    reserving.add_argument(
+        "--duid", default="", help="option 1 of DHCPv6, as hexadecimal digits; for an IPv6 address"
+    )
     reserving.add_argument("--circuit-id", default="", help="of the relay's option 82, in the same way")
     reserving.add_argument("--hostname", default="", help="the name that the client is told")
     unreserving = verb("unreserve", _unreserve, "keep it no longer; a lease goes on until it ends")
@@ -173,7 +175,7 @@ def _reserve(options: argparse.Namespace) -> None:
         reservation = Reservation(
             options.address,
             mac=options.mac,
-            client_id=options.duid or options.client_id,
+            client_id=duid(options.duid) or options.client_id,
             uuid=options.uuid,
             circuit_id=options.circuit_id,
             hostname=options.hostname,

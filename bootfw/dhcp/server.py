@@ -152,6 +152,10 @@ class AddressServer:
         """Everything that is reserved now, each once."""
         yield from dict.fromkeys(found for network in self.networks for found in network.reservations())
 
+    def serves(self, address: str) -> bool:
+        """Whether *address* is in a subnet; "": whether there is any subnet."""
+        return self._network_of(address) is not None if address else bool(self.networks)
+
     def reserve(self, reservation: Reservation) -> None:
         """Reserve from now on; what is reserved for the same client or the same address is replaced.
 

@@ -168,6 +168,10 @@ class AddressServer6:
         for _, bindings in self._bindings:
             yield from (host.reservation() for host in bindings.hosts())
 
+    def serves(self, address: str) -> bool:
+        """Whether *address* is in a subnet."""
+        return self._bindings_of(address) is not None
+
     def reserve(self, reservation: Reservation) -> None:
         """Reserve from now on; what is reserved for the same client or the same address is replaced.
 

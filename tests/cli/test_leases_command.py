@@ -271,6 +271,8 @@ def test_reserve_and_unreserve_of_ipv6(place):
     ("arguments", "reason"),
     [
         (["reserve", "fd78::7", "--mac", MAC], "fd78::7 is of no subnet"),
+        (["reserve", "10.0.1.7", "--mac", MAC], "10.0.1.7 is of no subnet"),
+        (["reserve", "fd77::7", "--duid", "x"], 'must be a DUID, such as "0x00030001525400123456", not "x"'),
         (
             ["reserve", "fd77::7", "--uuid", UUID],
             "by DHCPv6 a client is known by its MAC and its DUID, and is told no name",

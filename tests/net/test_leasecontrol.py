@@ -192,6 +192,20 @@ def test_each_family_has_reservations_of_its_own():
 
 def test_without_a_server_of_dhcp6_nothing_of_ipv6_is_reserved(place):
     assert refused(place, "reserve", address="fd77::6", mac=MAC) == "fd77::6 is of no subnet"
+    assert refused(place, "reserve", address="fd77::6", mac=OTHER) == "fd77::6 is of no subnet", "not of 10.0.0.5"
+
+
+def test_an_address_of_no_subnet_is_refused_as_such_whoever_it_is_for(place):
+    assert refused(place, "reserve", address="10.0.1.6", mac=OTHER) == "10.0.1.6 is of no subnet"
+
+
+def test_without_a_subnet_of_ipv4_nothing_of_ipv4_is_reserved():
+    six = AddressServer6([Subnet6(network="fd77::/64")], b"\0\1us")
+    control = LeaseControl(Clock(), AddressServer([]), MemoryLeases(), (), six)
+    with pytest.raises(ControlError, match=r"^a reservation without an address is of no subnet$"):
+        control.reserve({"mac": MAC})
+    with pytest.raises(ControlError, match=r"^fd78::6 is of no subnet$"):
+        control.reserve({"address": "fd78::6", "mac": MAC})
 
 
 @pytest.mark.parametrize("who", ["10.0.0.6", MAC, MAC.upper().replace(":", "-")])

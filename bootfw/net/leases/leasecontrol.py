@@ -96,7 +96,9 @@ class LeaseControl:
         """Add a reservation; it counts at once."""
         try:
             reservation = reservation_of(given)
-            server = server_for(reservation, self._server, self._server6)
+            server = self._server if reservation.family == 4 else self._server6
+            if server is None or not server.serves(reservation.address):
+                raise ControlError(f"{reservation.address or 'a reservation without an address'} is of no subnet")
             clash = clashing(reservation, server.reservations())
             if clash:
                 raise ControlError(clash)
