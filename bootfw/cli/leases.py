@@ -14,14 +14,13 @@ from bootfw.cli.failure import CommandError
 from bootfw.cli.foreign import Foreign, exported, identity
 from bootfw.cli.isc import is_isc, read_isc
 from bootfw.cli.running import RunningServer
+from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
 from bootfw.cli.stored import StoredLeases, shown_reservation
 from bootfw.cli.table import aligned, moment, printable
 from bootfw.config import Configuration, lease_store, load_config
 from bootfw.lease import Reservation, duid
 from bootfw.leases.sqlite import SqliteLeases
-from bootfw.net.control import SOCKET
 from bootfw.records import STATES, Record, Selection, number, reservation_record
-from bootfw.state import state_directory
 
 LEFT_OUT = 3
 """Exit code of an import that has left something out."""
@@ -33,13 +32,13 @@ def add_leases(commands: Any) -> None:
     """Add the command to those of the parser."""
     about = "Who has which address, and who shall have it. It asks the server, or reads its file when none runs."
     leases = commands.add_parser("leases", help="list, release, reserve, export and import leases", description=about)
-    _common(leases)
+    add_state_options(leases)
     leases.set_defaults(run=_list, json=False, who="", state="", network="")
     verbs = leases.add_subparsers(title="what to do (list)", metavar="VERB")
 
     def verb(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        _common(added, argparse.SUPPRESS)
+        add_state_options(added, argparse.SUPPRESS)
         added.set_defaults(run=run)
         return added
 
@@ -60,9 +59,7 @@ def add_leases(commands: Any) -> None:
     reserving.add_argument("--mac", default="")
     reserving.add_argument("--uuid", default="")
     reserving.add_argument("--client-id", default="", help="option 61, as text or as 0x and hexadecimal digits")
-    reserving.add_argument(
-        "--duid", default="", help="option 1 of DHCPv6, as hexadecimal digits; for an IPv6 address"
-    )
+    reserving.add_argument("--duid", default="", help="option 1 of DHCPv6, as hexadecimal digits; for an IPv6 address")
     reserving.add_argument("--circuit-id", default="", help="of the relay's option 82, in the same way")
     reserving.add_argument("--hostname", default="", help="the name that the client is told")
     unreserving = verb("unreserve", _unreserve, "keep it no longer; a lease goes on until it ends")
@@ -71,12 +68,6 @@ def add_leases(commands: Any) -> None:
         each.add_argument("--json", action="store_true", help="as JSON")
     for each in (exporting,):
         each.set_defaults(json=True)
-
-
-def _common(parser: argparse.ArgumentParser, default: Any = None) -> None:
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", default=default, help="the configuration that the server runs by"
-    )
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -110,7 +101,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _release(options: argparse.Namespace) -> None:
-    source = _source(options)
+    source = _source(options, True)
     for address in options.addresses:
         source.release(address)
         _print(f"{address} is released")
@@ -129,7 +120,7 @@ def _import(options: argparse.Namespace) -> int:
     # A lease file has bytes in it that are no text.
     data = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
     found = _foreign(data.decode("utf-8-sig", "surrogateescape"), now, dhcp.identify_by == "client-id")
-    taken = _source(options).take_over(found.leases.values(), found.reservations, now)
+    taken = _source(options, True, True).take_over(found.leases.values(), found.reservations, now)
     hosts = [host for subnet in dhcp.subnets for host in subnet.hosts]
     ours = [*hosts, *(host.reservation() for subnet in dhcp6.subnets for host in subnet.hosts)]
     elsewhere = [
@@ -182,13 +173,13 @@ def _reserve(options: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
-    _source(options).reserve(reservation)
+    _source(options, True).reserve(reservation)
     _print(f"{reservation.address or 'a place'} is reserved")
 
 
 def _unreserve(options: argparse.Namespace) -> None:
     _selection(options.who)
-    record = _source(options).unreserve(options.who)
+    record = _source(options, True).unreserve(options.who)
     _print(f"{record['address'] or _known_by(record)} is reserved no longer")
 
 
@@ -209,15 +200,23 @@ def _configuration(options: argparse.Namespace) -> Configuration:
     return load_config(options.config, os.environ)
 
 
-def _source(options: argparse.Namespace) -> RunningServer | StoredLeases:
-    """The server, or what it has left."""
+def _source(options: argparse.Namespace, changes: bool = False, stopped: bool = False) -> RunningServer | StoredLeases:
+    """The server, or what it has left.
+
+    :param changes: the command does not only read.
+    :param stopped: it is for servers that do not run.
+    """
     configuration = _configuration(options)
-    try:
-        return RunningServer(state_directory(configuration.settings.state_dir) / SOCKET)
-    except (FileNotFoundError, ConnectionRefusedError):
-        name, store = lease_store(configuration)
+    state = state_of(configuration)
+    server = running(state)
+    if server is not None:
+        return server
+    name, store = lease_store(configuration)
     if not isinstance(store, SqliteLeases):
-        raise CommandError(f'bootfw does not run, and the leases of "{name}" can be seen only while it does')
+        raise CommandError(
+            f'no server runs with the state directory {state}, and without one the leases of "{name}" can\'t be seen'
+        )
+    check_offline(state, options, changes, stopped)
     return StoredLeases(store, configuration.settings)
 
 

@@ -3,24 +3,28 @@
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from bootfw.cli.failure import CommandError
-from bootfw.cli.running import RunningServer
-from bootfw.cli.table import aligned, moment
-from bootfw.config import Configuration, load_config
-from bootfw.errors import ConfigError
-from bootfw.net.control import SOCKET
+from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
+from bootfw.cli.table import aligned, moment, printable
+from bootfw.config import Configuration, assemble, load_config
+from bootfw.errors import ConfigError, FileMissing
+from bootfw.net.answers import later
 from bootfw.records import Record
 from bootfw.resolvers.checks import file_name, mac_address
 from bootfw.resolvers.oneshots import FILE, OneShots
-from bootfw.state import state_directory
+from bootfw.resolvers.scripts import is_url
+from bootfw.tftp.path import relative
+from bootfw.values import Client, TransferRequest
 
 _EXAMPLES = """
 Examples:
@@ -51,9 +55,7 @@ def add_next(commands: Any) -> None:
     parser.add_argument("--clear", metavar="MAC", default="", help="take back what is ordered for it")
     parser.add_argument("--forgive", metavar="MAC", default="", help="keep it from its loop no longer")
     parser.add_argument("--json", action="store_true", help="as JSON")
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", default=None, help="the configuration that the server runs by"
-    )
+    add_state_options(parser)
     parser.set_defaults(run=lambda options: _run(options, parser))
 
 
@@ -64,14 +66,24 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if options.mac and not options.file:
         parser.error("FILE is missing: what should it boot?")
     configuration = load_config(options.config, os.environ)
-    state = state_directory(configuration.settings.state_dir)
+    state = state_of(configuration)
     if options.forgive:
         _forgive(_mac(options.forgive), state, options.json)
-    elif options.clear:
-        _clear(_mac(options.clear), OneShots(state / FILE), options.json)
+        return
+    if options.clear or options.mac:
+        mac = _mac(options.clear or options.mac)
+        if options.mac:
+            _needs_resolver(configuration)
+            file = _file(options.file)
+    if not _runs(state):
+        check_offline(state, options, bool(options.clear or options.mac))
+    if options.clear:
+        _clear(mac, OneShots(state / FILE), options.json)
     elif options.mac:
-        _needs_resolver(configuration)
-        _order(_mac(options.mac), _file(options.file), OneShots(state / FILE), options.json)
+        if _is_missing(file, mac, configuration):
+            source = configuration.source or "the defaults"
+            sys.stderr.write(f"bootfw: no backend of {source} has {printable(file)}\n")
+        _order(mac, file, OneShots(state / FILE), options.json)
     else:
         _list(state, options.json)
 
@@ -96,10 +108,10 @@ def _clear(mac: str, kept: OneShots, as_json: bool) -> None:
 
 
 def _forgive(mac: str, state: Path, as_json: bool) -> None:
-    try:
-        records = list(RunningServer(state / SOCKET).ask("forgive", mac=mac))
-    except (FileNotFoundError, ConnectionRefusedError):
-        raise CommandError("bootfw does not run, and keeps nobody from a loop") from None
+    server = running(state)
+    if server is None:
+        raise CommandError(f"no server runs with the state directory {state}, so no machine is kept from a loop")
+    records = list(server.ask("forgive", mac=mac))
     if not records:
         raise CommandError(f"{mac} is not kept from a loop")
     if as_json:
@@ -127,15 +139,48 @@ def _looping(state: Path) -> Sequence[dict[str, Any]] | None:
     """Those that are kept from a loop; None: there is no server that could tell."""
     try:
         now = time.time()
-        records = RunningServer(state / SOCKET).ask("looping")
-        return [_shown(record, now) for record in records]
-    except (FileNotFoundError, ConnectionRefusedError, PermissionError, CommandError):
+        server = running(state)
+        return None if server is None else [_shown(record, now) for record in server.ask("looping")]
+    except (PermissionError, CommandError):
         return None
 
 
 def _shown(record: Record, now: float) -> dict[str, Any]:
     """With a time of the clock in place of the seconds from now on."""
     return {**{key: value for key, value in record.items() if key != "seconds"}, "until": now + record["seconds"]}
+
+
+def _runs(state: Path) -> bool:
+    """Whether a server runs with *state*; one that may not be asked does."""
+    try:
+        return running(state) is not None
+    except PermissionError:
+        return True
+
+
+def _is_missing(file: str, mac: str, configuration: Configuration) -> bool:
+    """Whether no backend of ours has *file*. What can't be known without a server and its client is not missing."""
+    name = re.sub(r"^\{https?\}/", "", file)
+    if is_url(name) or "{" in name:
+        return False
+    path = relative(name)
+    client = Client(address="", mac=mac)
+    request = TransferRequest(filename=name, path=path, peer=("", 0), lookup=lambda _: client)
+    # Whatever else is wrong with the configuration or a plugin is for "twistd bootfw --check" to say.
+    try:
+        backends = assemble(configuration, None).backends
+        for _, backend in backends:
+            with suppress(FileMissing):
+                opening = backend.open(path, request)
+                pending = later(opening)
+                if pending is None:
+                    opening.close()
+                else:
+                    pending.addBoth(lambda result: None)
+                return False
+    except Exception:
+        return False
+    return True
 
 
 def _needs_resolver(configuration: Configuration) -> None:

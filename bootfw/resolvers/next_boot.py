@@ -17,6 +17,7 @@ from bootfw.api import (
     Event,
     IBootFileResolver,
     IBootObserver,
+    IOperable,
     IStartable,
     NextBootTaken,
     Outcome,
@@ -40,7 +41,7 @@ _GLANCE = 0.05
 _SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
 
 
-@implementer(IBootFileResolver, IStartable, IBootObserver)
+@implementer(IBootFileResolver, IStartable, IBootObserver, IOperable)
 @define(eq=False)
 class NextBoot:
     """What `bootfw next` has ordered for a machine: it gets that file once, and then what the other resolvers say.
@@ -83,6 +84,16 @@ class NextBoot:
             return succeed(None)
         self._closing = Deferred()
         return self._closing
+
+    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        """See IOperable. With it ``bootfw next`` knows that a server looks at the file."""
+        return {"next": self._ordered}
+
+    def _ordered(self, given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """What machines boot next, as this process knows it."""
+        self._look()
+        orders = [order for order in self._orders.values() if order not in self._over]
+        return [{"mac": order.mac, "file": order.file, "ordered": order.ordered} for order in orders]
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""

@@ -81,7 +81,7 @@ class Stopped:
 
     def run(self, *arguments):
         """Exit code, and what it prints."""
-        code = command.main(["leases", *arguments, "-c", "bootfw.toml"])
+        code = command.main(["leases", *arguments, "-c", "bootfw.toml", "--offline"])
         printed = self.capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -440,6 +440,54 @@ def test_many_leases(running_server):
     assert len(listed(running_server)) == 92
 
 
+# Whose state it is
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["release", "10.0.0.100"], ["reserve", "10.0.0.7", "--uuid", UUID], ["unreserve", MAC], ["import", "x"]],
+)
+def test_what_no_server_may_ever_read_is_not_changed(stopped, tmp_path, monkeypatch, capsys, arguments):
+    """The server runs by a configuration that has not been given."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    (tmp_path / "state").rename(tmp_path / "bootfw")
+    (tmp_path / "x").write_text(DNSMASQ)
+    assert command.main(["leases", *arguments]) == 1
+    assert capsys.readouterr() == (
+        "",
+        f"bootfw: no server runs with the state directory {tmp_path}/bootfw: "
+        "give the configuration of yours by -c FILE, or change what is kept there by --offline\n",
+    )
+    there = Stopped(tmp_path / "bootfw" / "leases.sqlite", capsys).kept()
+    assert there == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
+    for offline in (["--offline", *arguments], [*arguments, "--offline"]):
+        command.main(["leases", *offline])
+        assert "no server runs" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["list"], ["show", MAC], ["reservations"], ["export"]])
+def test_what_is_read_of_a_directory_that_nobody_has_named_is_said(stopped, tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    (tmp_path / "state").rename(tmp_path / "bootfw")
+    assert command.main(["leases", *arguments]) == 0
+    said = f"bootfw: no server runs with the state directory {tmp_path}/bootfw; this is what is kept there\n"
+    assert capsys.readouterr().err == said
+    assert command.main(["leases", *arguments, "--offline"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_change_for_the_next_start_is_said_to_be_one(stopped, tmp_path, capsys):
+    assert command.main(["leases", "-c", "bootfw.toml", "release", "10.0.0.100"]) == 0
+    said = f"bootfw: no server runs with the state directory {tmp_path}/state; this counts from its next start on\n"
+    assert capsys.readouterr().err == said
+    assert command.main(["leases", "-c", "bootfw.toml"]) == 0
+    (tmp_path / "x").write_text("99999999999 52:54:00:00:00:09 10.0.0.20 theirs *\n")
+    assert command.main(["leases", "-c", "bootfw.toml", "import", "x"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 # What can be wrong
 
 
@@ -481,7 +529,8 @@ def test_a_store_that_can_not_be_read_from_outside(stopped, tmp_path):
     assert stopped.run("list") == (
         1,
         "",
-        'bootfw: bootfw does not run, and the leases of "memory" can be seen only while it does\n',
+        f"bootfw: no server runs with the state directory {tmp_path}/state, "
+        'and without one the leases of "memory" can\'t be seen\n',
     )
 
 

@@ -6,9 +6,11 @@ import time
 import pytest
 
 from bootfw.cli import main as command
+from bootfw.cli.running import RunningServer
 from bootfw.events import OfferMade
 from bootfw.net.attendants import Attendants
 from bootfw.resolvers.loop_breaker import LoopBreaker
+from bootfw.resolvers.next_boot import NextBoot
 from bootfw.resolvers.oneshots import OneShots
 from bootfw.values import BootFile, BootRequest
 
@@ -21,6 +23,9 @@ use = "next-boot"
 [[resolver]]
 use = "static"
 file = "boot.ipxe"
+[[backend]]
+use = "memory"
+files = { "debian/install.ipxe" = "#!ipxe", "install.ipxe" = "#!ipxe" }
 """
 
 
@@ -34,7 +39,7 @@ def run(capsys):
     """Exit code, and what it prints."""
 
     def run(*arguments):
-        code = command.main(["next", "-c", "bootfw.toml", *arguments])
+        code = command.main(["next", "-c", "bootfw.toml", "--offline", *arguments])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -81,7 +86,7 @@ def test_as_json(run, kept):
         ([MAC, "a b"], "FILE must have no blanks in it"),
         ([MAC, "a\nchain b"], "FILE must have no blanks in it"),
         (["--clear", "x"], "MAC must be a MAC address"),
-        (["--forgive", MAC], "bootfw does not run, and keeps nobody from a loop"),
+        (["--forgive", MAC], "no server runs with the state directory "),
     ],
 )
 def test_what_can_not_be_done(run, kept, arguments, said):
@@ -124,6 +129,98 @@ def test_a_damaged_file_is_told_of(run, kept):
     assert "next-boot.sqlite: is damaged" in err
 
 
+# Whose state it is
+
+
+@pytest.fixture
+def plain(capsys):
+    """The command without --offline."""
+
+    def plain(*arguments):
+        code = command.main(["next", *arguments])
+        return code, *capsys.readouterr()
+
+    return plain
+
+
+@pytest.mark.parametrize("arguments", [[MAC, "x.ipxe"], ["--clear", MAC]])
+def test_what_no_server_may_ever_read_is_not_changed(plain, here, monkeypatch, arguments):
+    """The server runs by a configuration that has not been given."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(here))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert plain(*arguments) == (
+        1,
+        "",
+        f"bootfw: no server runs with the state directory {here}/bootfw: give the configuration of yours by -c FILE, "
+        "or change what is kept there by --offline\n",
+    )
+    assert not (here / "bootfw").exists()
+    assert plain("--offline", MAC, "http://x/y.ipxe")[0] == 0
+    assert list(OneShots(here / "bootfw" / "next-boot.sqlite").read()) == [MAC]
+    code, out, err = plain()
+    assert (code, "http://x/y.ipxe" in out) == (0, True)
+    assert err == f"bootfw: no server runs with the state directory {here}/bootfw; this is what is kept there\n"
+
+
+def test_a_state_directory_that_is_named_may_be_prepared(plain, here, monkeypatch):
+    note = f"bootfw: no server runs with the state directory {here}/state; this counts from its next start on\n"
+    code, out, err = plain("-c", "bootfw.toml", MAC, "install.ipxe")
+    assert (code, out, err) == (0, f"{MAC} boots install.ipxe next, once\n", note)
+    assert plain("-c", "bootfw.toml", "--clear", MAC) == (0, f"{MAC} boots as always\n", note)
+    monkeypatch.setenv("BOOTFW_STATE_DIR", str(here / "state"))
+    assert plain(MAC, "http://x/y.ipxe")[::2] == (0, note)
+    assert plain()[::2] == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("file", "warned"),
+    [
+        ("install.ipxe", False),
+        ("/install.ipxe", False),
+        ("{http}/install.ipxe", False),
+        ("none.ipxe", True),
+        ("{https}/none.ipxe", True),
+        ("http://elsewhere/none.ipxe", False),
+        ("{mac}/none.ipxe", False),
+    ],
+)
+def test_a_file_that_no_backend_has_is_warned_of(run, kept, file, warned):
+    code, out, err = run(MAC, file)
+    assert (code, out) == (0, f"{MAC} boots {file} next, once\n")
+    assert err == (f"bootfw: no backend of bootfw.toml has {file}\n" if warned else "")
+    assert kept.read()[MAC].file == file
+
+
+WAITING = """
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+from bootfw.api import IBackend, boot_plugin
+
+@implementer(IBackend)
+class Waiting:
+    def open(self, path, request):
+        return Deferred()
+
+plugin = boot_plugin(IBackend, Waiting)
+"""
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        'use = "template"\nroot = "."',
+        'use = "none"',
+        'use = "waiting:plugin"',
+    ],
+)
+def test_what_can_not_be_known_is_not_warned_of(run, kept, tmp_path, monkeypatch, backend):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "waiting.py").write_text(WAITING)
+    (tmp_path / "bootfw.toml").write_text(CONFIG.partition("[[backend]]")[0] + f"[[backend]]\n{backend}\n")
+    (tmp_path / "x.ipxe.j2").write_text("{{ nope }}")
+    assert run(MAC, "x.ipxe") == (0, f"{MAC} boots x.ipxe next, once\n", "")
+
+
 # With a server
 
 
@@ -132,7 +229,9 @@ class Running:
 
     def __init__(self, reactor, state):
         self.breaker = LoopBreaker(repeats=2, reactor=reactor)
-        self.attendants = Attendants(reactor, [("loop-breaker", self.breaker)], [].append)
+        self.next_boot = NextBoot(OneShots(state / "next-boot.sqlite"), reactor)
+        resolvers = [("next-boot", self.next_boot), ("loop-breaker", self.breaker)]
+        self.attendants = Attendants(reactor, resolvers, [].append)
         self.attendants.start()
         self.attendants.listen(state / "control.sock")
         for xid in range(4):
@@ -177,6 +276,20 @@ def test_forgive_as_json(run, server, alongside):
     assert json.loads(alongside(run, "--forgive", OTHER, "--json")[1])["mac"] == OTHER
 
 
-def test_ordering_needs_no_server(run, server, alongside, kept):
-    assert alongside(run, MAC, "install.ipxe")[0] == 0
+def test_ordering_beside_a_server(plain, server, alongside, kept):
+    assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")[::2] == (0, "")
     assert list(kept.read()) == [MAC]
+    [record] = alongside(lambda: list(RunningServer(kept.path.parent / "control.sock").ask("next")))
+    assert (record["mac"], record["file"]) == (MAC, "install.ipxe")
+
+
+def test_a_server_with_this_resolver_only_is_found(plain, private_reactor, tmp_path, alongside, kept):
+    """It has nothing else to be asked for."""
+    attendants = Attendants(private_reactor, [("next-boot", NextBoot(kept, private_reactor))], [].append)
+    attendants.start()
+    attendants.listen(tmp_path / "state" / "control.sock")
+    assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")[::2] == (0, "")
+    closed = attendants.close()
+    while not closed.called:
+        private_reactor.iterate(0.01)
+    private_reactor.iterate(0)
