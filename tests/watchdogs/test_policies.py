@@ -137,9 +137,14 @@ def test_adaptive_has_a_floor_and_a_ceiling() -> None:
 
 def test_adaptive_lets_the_client_be_heard_after_some_quick_sendings() -> None:
     found = waits_of(adaptive(0.001))
-    assert found[:8] == pytest.approx([0.02 * 1.5**n for n in range(8)])
-    assert set(found[8:]) == {6, 8}
+    assert found[:5] == pytest.approx([0.02, 0.03, 0.12, 0.18, 0.27])
+    assert set(found[5:]) == {6}
     assert 60 <= sum(found) < 68
+
+
+def test_adaptive_lets_busybox_be_heard_from_the_third_sending_on() -> None:
+    """It repeats an ACK when nothing has come for 100 ms, and says nothing about a block that it has already."""
+    assert min(waits_of(adaptive(0.0001))[2:]) > 0.1
 
 
 def waits_of(watchdog: AdaptiveWatchdog) -> list[float]:
