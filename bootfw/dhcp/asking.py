@@ -82,7 +82,7 @@ class Asking:
             self.network.withdraw(self.client, self.now)
             return Silence(Cause.OTHER_SERVER, chosen)
         wanted = self._requested()
-        # Who selects an offer names both; some then fill in ciaddr too, with the address that they had before.
+        # A client that selects an offer sends both; some fill in ciaddr too, with the address that they had before.
         selecting = chosen is not None and wanted is not None
         renewing = message.ciaddr != NOWHERE and not selecting
         if renewing:

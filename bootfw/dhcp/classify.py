@@ -113,7 +113,7 @@ def persona_of(message: Message, match: Match) -> Persona | None:
 
 @frozen
 class _Traits:
-    """What personas are told apart by, of one message."""
+    """The parts of one message by which personas are recognized."""
 
     vendor_class: str
     architecture_codes: tuple[int, ...]

@@ -65,8 +65,8 @@ def renews(message: Message) -> bool:
 def _uses_ciaddr(message: Message, peer: Address) -> bool:
     """The client has configured ciaddr, and answers ARP for it.
 
-    So who renews, sends an INFORM or speaks BOOTP. Who discovers, or selects an offer (option 54), must leave ciaddr
-    empty (RFC 2131 section 4.4.1); some put the address there that they had before, and can't be reached by it.
+    That holds for a renewal, an INFORM and BOOTP. In a DISCOVER, and in a REQUEST that selects an offer (option 54),
+    ciaddr must be empty (RFC 2131 section 4.4.1); some clients put a former address there, and can't be reached by it.
     """
     if renews(message):
         return True

@@ -97,7 +97,7 @@ def test_boot_clients_are_told_their_file_in_both_places(client):
 OTHERS = [client for client in firmware.ORDINARY_CLIENTS if client is not firmware.SLOF]
 
 
-def test_who_requests_a_boot_file_gets_it_with_its_server_and_nothing_of_pxe():
+def test_a_client_that_requests_a_boot_file_gets_it_with_its_server_and_nothing_of_pxe():
     offer = replied(firmware.DHCLIENT.changed({55: b"\1\3\x42\x43"}).message(), FILE)
 
     assert (offer.options[67], offer.file, offer.options[66]) == (b"boot.file\0", b"boot.file", SERVER.encode())
@@ -105,7 +105,7 @@ def test_who_requests_a_boot_file_gets_it_with_its_server_and_nothing_of_pxe():
     assert offer.options[51] == (3600).to_bytes(4, "big")
 
 
-def test_who_may_be_a_system_keeps_what_is_configured_for_it():
+def test_a_client_that_may_be_a_system_keeps_what_is_configured_for_it():
     configured = {"vendor-specific": "0xf1040a4d0001", "vendor-class-identifier": "AP", "tftp-server-name": "10.77.0.9"}
     dhcp = server(subnet(options=configured))
     offer = replied(firmware.DHCLIENT.changed({55: b"\x2b\x42\x43"}).message(), FILE, dhcp)

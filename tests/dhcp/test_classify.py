@@ -63,7 +63,7 @@ def test_what_an_ordinary_client_says_of_itself_is_told():
 
 @pytest.mark.parametrize("requested", [b"\1\3\x42", b"\1\3\x43", b"\x43\x42"])
 @pytest.mark.parametrize("vendor_class", [None, b"a telephone"])
-def test_who_requests_a_boot_file_is_booted_by_who_gives_addresses_only(requested, vendor_class):
+def test_a_client_that_requests_a_boot_file_is_booted_by_a_server_and_not_by_a_proxy(requested, vendor_class):
     client = firmware.DHCLIENT.changed({55: requested, 60: vendor_class})
     found = classify(client.message(), MATCH, addresses=True, server="10.0.0.1")
 
@@ -73,7 +73,7 @@ def test_who_requests_a_boot_file_is_booted_by_who_gives_addresses_only(requeste
     assert "let the DHCP server that gives it its address" in left_alone(client)
 
 
-def test_bootp_is_booted_by_who_gives_addresses_only():
+def test_bootp_is_booted_by_a_server_and_not_by_a_proxy():
     found = classify(firmware.DHCLIENT.message(options={}), MATCH, addresses=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)
@@ -81,7 +81,7 @@ def test_bootp_is_booted_by_who_gives_addresses_only():
     assert "BOOTP" in left_alone(firmware.DHCLIENT.changed({53: None, 55: b"\x43"}))
 
 
-def test_an_operator_may_have_a_proxy_boot_who_only_requests_a_file():
+def test_an_operator_may_have_a_proxy_boot_clients_that_only_request_a_file():
     boards = Rule(name="boards", like="plain", oui=["52:54:00"], offer="file")
     match = stock().with_own([boards]).match
     client = firmware.DHCLIENT.changed({55: b"\x43"})

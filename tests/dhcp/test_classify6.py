@@ -93,7 +93,7 @@ def test_a_server_has_a_file_for_ipxe_and_with_the_address_too() -> None:
     assert isinstance(classify6(OVMF.message(MessageType.RENEW), (), MATCH, addresses=True), NotOurs)
 
 
-def test_a_server_has_a_file_for_who_only_requests_one() -> None:
+def test_a_server_has_a_file_for_a_client_that_only_requests_one() -> None:
     found = asks(LINUX.changed({6: b"\0\x17\0\x3b"}).message(), addresses=True)
 
     assert (found.persona, found.architecture, found.may_be_system) == ("plain", "unknown", True)

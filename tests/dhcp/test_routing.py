@@ -73,7 +73,7 @@ def test_ports_that_are_not_the_usual_ones():
     assert destination(relayed, ("10.1.0.254", 67), server_port=10067) == ("10.1.0.254", 10067)
 
 
-def test_who_wants_a_broadcast_of_the_boot_server_gets_one():
+def test_the_boot_server_honours_the_broadcast_flag():
     message = firmware.asks_boot_server(firmware.OVMF, flags=0x8000)
 
     assert destination(message, ("0.0.0.0", 4011), boot_server=True) == (BROADCAST, 68)
@@ -134,7 +134,7 @@ def test_the_destination_of_the_answer_to_an_inform(peer, header, expected):
 @pytest.mark.parametrize(("kind", "options"), [(MessageType.OFFER, {}), (MessageType.ACK, SELECTING)])
 @pytest.mark.parametrize("peer", ["0.0.0.0", HELD])
 @pytest.mark.parametrize("former", [HELD, OFFERED, "192.168.9.9"])
-def test_who_has_no_address_yet_is_not_reached_by_the_one_it_had(kind, options, peer, former):
+def test_a_client_without_an_address_is_not_sent_to_by_its_former_one(kind, options, peer, former):
     answered = destination_of(kind, OFFERED, (peer, 68), options, ciaddr=former)
     everybody = destination_of(kind, OFFERED, (peer, 68), options, ciaddr=former, flags=0x8000)
 
@@ -150,5 +150,5 @@ def test_who_has_no_address_yet_is_not_reached_by_the_one_it_had(kind, options, 
     ],
     ids=["names the server, from its address", "names the server, from nowhere", "names no server"],
 )
-def test_who_renews_is_answered_at_its_address_when_it_uses_that(options, peer, expected):
+def test_a_renewal_is_answered_at_the_address_that_is_in_use(options, peer, expected):
     assert destination_of(MessageType.ACK, HELD, (peer, 68), options, ciaddr=HELD) == expected

@@ -110,7 +110,7 @@ def long(code: int) -> Case:
 NO_KIND = "the kind of message is unknown"
 NO_CLIENT = "nothing tells this client from others"
 NOT_A_REQUEST = "it is no message of a client"
-WOULD_BE_OURSELVES = "the reply would go to this host itself, and nobody waits for it there"
+WOULD_BE_OURSELVES = "the reply would go to this host itself, and no relay waits for it there"
 NO_ROUTE = "no route leads to where it says it is"
 DROPPED_BY_LINUX = "Linux takes 0.0.0.0 for the source of a broadcast to everybody only"
 UNKNOWN_NETWORK = "no subnet is configured for where it says it is"

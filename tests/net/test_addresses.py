@@ -281,7 +281,7 @@ def test_a_relay_is_answered_at_its_port(lab):
 PLAIN = firmware.DHCLIENT.changed({55: b"\1\3\x42\x43"})
 
 
-def test_who_requests_a_boot_file_gets_it(lab):
+def test_a_client_that_requests_a_boot_file_gets_it(lab):
     lab.resolver.files["plain"] = "board.bin"
     offer, ack = lab.boots(PLAIN)
 
@@ -295,7 +295,7 @@ def test_who_requests_a_boot_file_gets_it(lab):
     assert [lease.kind for commit in lab.store.commits for lease in commit] == ["system"]
 
 
-def test_who_requests_a_boot_file_that_no_resolver_has_gets_an_address_and_that_is_said(lab):
+def test_a_requested_boot_file_that_no_resolver_has_is_logged(lab):
     offer, _ = lab.boots(PLAIN)
 
     assert (offer.yiaddr, offer.file) == (FIRST, b"")
@@ -311,19 +311,19 @@ def test_bootp_gets_its_file(lab):
     assert [(e.message, e.file.name) for e in lab.said(OfferMade)] == [("BOOTP reply", "board.bin")]
 
 
-def test_an_installed_system_that_renews_asks_no_resolver(lab):
+def test_the_renewal_of_an_installed_system_calls_no_resolver(lab):
     lab.resolver.files["plain"] = "board.bin"
     lab.boots(PLAIN)
-    asked = len(lab.resolver.asked)
+    calls = len(lab.resolver.asked)
     here = FakePeer(lab.network.host(FIRST), 68)
     here.send(pack(PLAIN.message(ciaddr=FIRST, options={**PLAIN.options, 53: REQUEST})), (SERVER, 67))
 
     [ack] = lab.heard(here)
     assert (ack.message_type, ack.yiaddr, ack.file) == (MessageType.ACK, FIRST, b"")
-    assert len(lab.resolver.asked) == asked
+    assert len(lab.resolver.asked) == calls
 
 
-def test_a_boot_file_that_is_configured_is_told_as_before(lab):
+def test_a_configured_boot_file_is_sent_as_before(lab):
     phones = evolve(pool(2), options={"bootfile-name": "phone.cfg", "tftp-server-name": "10.77.0.9"})
     lab.addresses = lab.protocol._addresses = AddressServer([phones])
     lab.resolver.files["plain"] = "board.bin"
@@ -742,7 +742,7 @@ def test_the_replies_of_servers_are_none_of_our_business(lab):
     assert lab.events == []
 
 
-def test_a_file_that_has_no_room_is_not_told_and_the_address_is(lab):
+def test_a_boot_file_without_room_is_left_out_and_the_address_is_sent(lab):
     lab.resolver.files["pxe-bios"] = BootFile("n" * 250, configfile="c" * 250, pathprefix="p" * 250)
     offer, ack = lab.boots(firmware.BIOS_ROM.changed({57: None}))
 
@@ -752,7 +752,7 @@ def test_a_file_that_has_no_room_is_not_told_and_the_address_is(lab):
 
 
 @pytest.mark.parametrize("length", [255, 256, 300, 1000])
-def test_a_client_identifier_of_any_length_keeps_nobody_from_an_address_and_a_file(lab, length):
+def test_a_client_with_a_long_identifier_gets_an_address_and_a_file(lab, length):
     lab.resolver.files["pxe-bios"] = "n" * 250
     for client in (firmware.DHCLIENT, firmware.BIOS_ROM.changed({57: None})):
         offer, ack = lab.boots(client.changed({61: b"\0" + b"c" * length}))

@@ -133,7 +133,7 @@ def test_firmware_gets_both_and_is_to_take_us(lab) -> None:
 PLAIN = LINUX.changed({Option.OPTION_REQUEST: uint16s_bytes([23, 59])})
 
 
-def test_who_only_requests_a_boot_file_gets_it_and_may_take_another_server(lab) -> None:
+def test_a_client_that_only_requests_a_boot_file_gets_it_and_may_take_another_server(lab) -> None:
     lab.resolver.files["plain"] = "board.bin"
     offer = lab.only(PLAIN.message())
     reply = lab.only(PLAIN.message(MessageType.REQUEST, OURS, ia=wants(address_of(offer))))
@@ -145,7 +145,7 @@ def test_who_only_requests_a_boot_file_gets_it_and_may_take_another_server(lab) 
     assert renewed.first(Option.BOOTFILE_URL) is None
 
 
-def test_a_boot_file_that_is_configured_is_told_to_who_may_be_a_system() -> None:
+def test_a_client_that_may_be_a_system_gets_the_configured_boot_file() -> None:
     lab = ServerLab(configured={"bootfile-url": "http://elsewhere/x"})
     lab.resolver.files["plain"] = "board.bin"
 

@@ -372,7 +372,7 @@ def test_an_answer_that_is_too_large_is_not_cut(lab):
 
 
 @pytest.mark.parametrize("length", [255, 300])
-def test_a_long_client_identifier_keeps_nobody_from_its_file(lab, length):
+def test_a_client_with_a_long_identifier_gets_its_file(lab, length):
     lab.resolver.files["pxe-bios"] = "n" * 254
     [offer] = lab.broadcast(firmware.BIOS_ROM.changed({57: None, 61: b"x" * length}).message())
 

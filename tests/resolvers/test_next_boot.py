@@ -216,7 +216,7 @@ def test_behind_a_router_nobody_installs_for_ever(kept, failures):
 
 
 def test_a_system_that_requests_a_boot_file_uses_nothing_up(kept):
-    """It is told the file when it wants an address, and loads nothing."""
+    """The reply to its DHCP request names the file, but it loads nothing."""
     kept.order(OTHER, "pxelinux.0")
     kept.order(MAC_TEXT, "pxelinux.0")
     made = resolver(kept)
