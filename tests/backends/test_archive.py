@@ -3,6 +3,7 @@
 import bz2
 import gc
 import gzip
+import io
 import lzma
 import os
 import shutil
@@ -132,6 +133,119 @@ def test_hard_links_in_a_tar(tmp_path):
     backend = ArchiveBackend(tmp_path / "a.tar")
     assert content(backend, "linux") == b"kernel"
     assert content(backend, "nothing") == "missing"
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    said = []
+    monkeypatch.setattr("twisted.logger.Logger.warn", lambda self, text, **values: said.append(text.format(**values)))
+    return said
+
+
+@pytest.mark.parametrize("options", [[], ["--gzip"], ["--format=posix"], ["--format=gnu", "--xz"]], ids=" ".join)
+def test_a_sparse_member_is_served_with_its_holes(tmp_path, warnings, options):
+    """As ``tar --sparse`` packs disk images."""
+    data = bytes(1 << 20) + b"middle" * 1000 + bytes(1 << 20) + b"end"
+    with (tmp_path / "disk.img").open("wb") as file:
+        file.seek(1 << 20)
+        file.write(b"middle" * 1000)
+        file.seek((1 << 20) + 6000 + (1 << 20))
+        file.write(b"end")
+    (tmp_path / "behind").write_bytes(b"behind")
+    subprocess.run(["tar", "--sparse", *options, "-cf", "a.tar", "disk.img", "behind"], cwd=tmp_path, check=True)
+    backend = ArchiveBackend(tmp_path / "a.tar")
+    with closing(backend.open("disk.img", None)) as reader:
+        assert reader.size == len(data)
+        assert reader.read(0, len(data)) == data
+    assert content(backend, "behind") == b"behind"
+    assert warnings == []
+
+
+def test_a_sparse_member_of_an_archive_that_was_cut_off(tmp_path, errors):
+    with (tmp_path / "disk.img").open("wb") as file:
+        file.seek(1 << 20)
+        file.write(b"x" * 100_000)
+    subprocess.run(["tar", "--sparse", "-cf", "a.tar", "disk.img"], cwd=tmp_path, check=True)
+    os.truncate(tmp_path / "a.tar", 50_000)
+    assert content(ArchiveBackend(tmp_path / "a.tar"), "disk.img") == "missing"
+    assert len(errors) == 1
+
+
+def test_hard_links_that_come_before_their_file_and_links_to_nothing(tmp_path, warnings):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, target in (("linux", "./install/vmlinuz"), ("nothing", "not/there")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.LNKTYPE, target
+            archive.addfile(member)
+        member = tarfile.TarInfo("install/vmlinuz")
+        member.size = 6
+        archive.addfile(member, io.BytesIO(b"kernel"))
+    backend = ArchiveBackend(tmp_path / "a.tar")
+    assert content(backend, "linux") == content(backend, "install/vmlinuz") == b"kernel"
+    assert content(backend, "nothing") == "missing"
+    (said,) = warnings
+    assert said.endswith("nothing is not served: it is a hard link to not/there, which is not in the archive")
+
+
+def patch_zip(path, name, *, flags=0, method=None):
+    """Change both headers of a member: its flags, its compression method."""
+    data = bytearray(path.read_bytes())
+    for signature, at, name_at in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
+        start = data.index(signature)
+        while data[start + name_at : start + name_at + len(name)] != name.encode():
+            start = data.index(signature, start + 1)
+        data[start + at] |= flags
+        if method is not None:
+            data[start + at + 2] = method
+    path.write_bytes(data)
+
+
+def test_members_of_a_zip_that_can_t_be_read_are_named_and_the_others_served(tmp_path, warnings, errors):
+    names = ("secret", "deflate64", "damaged", "good")
+    make_zip(tmp_path / "a.zip", {name: name.encode() * 100 for name in names})
+    patch_zip(tmp_path / "a.zip", "secret", flags=1)
+    patch_zip(tmp_path / "a.zip", "deflate64", method=9)
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        at = archive.getinfo("damaged").header_offset
+    data[at : at + 4] = b"XXXX"
+    (tmp_path / "a.zip").write_bytes(data)
+    backend = ArchiveBackend(tmp_path / "a.zip")
+    assert content(backend, "good") == b"good" * 100
+    assert [content(backend, name) for name in names[:3]] == ["missing"] * 3
+    assert [said.partition("a.zip: ")[2].partition(" is not served: ")[::2] for said in warnings] == [
+        ("secret", "it is encrypted"),
+        ("deflate64", "it is compressed by method 9, which is not known here: store it, or use deflate"),
+        ("damaged", "it is damaged: damaged is not where the directory says"),
+    ]
+    assert errors == []
+
+
+def test_a_packed_member_whose_header_is_damaged_fails_alone(tmp_path, errors):
+    make_zip(tmp_path / "a.zip", {"bad": b"bad" * 1000, "good": b"good" * 1000}, zipfile.ZIP_DEFLATED)
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[:4] = b"PK\x03\x04"
+    data[26] = 200  # the length of its name
+    (tmp_path / "a.zip").write_bytes(data)
+    backend = ArchiveBackend(tmp_path / "a.zip")
+    assert content(backend, "bad") == "It can't be unpacked"
+    assert content(backend, "good") == b"good" * 1000
+    assert len(errors) == 1
+
+
+def test_only_some_members_that_are_left_out_are_named(tmp_path, warnings):
+    make_zip(tmp_path / "a.zip", {f"file{number:02}": b"x" for number in range(15)} | {"good": b"good"})
+    for number in range(15):
+        patch_zip(tmp_path / "a.zip", f"file{number:02}", flags=1)
+    assert content(ArchiveBackend(tmp_path / "a.zip"), "good") == b"good"
+    assert len(warnings) == 11
+    assert warnings[-1].endswith("5 more members are not served")
+
+
+def test_a_packed_zip_inside_gzip(tmp_path):
+    make_zip(tmp_path / "a.zip", {"good": b"good" * 1000}, zipfile.ZIP_DEFLATED)
+    (tmp_path / "a.zip.gz").write_bytes(gzip.compress((tmp_path / "a.zip").read_bytes()))
+    assert content(ArchiveBackend(tmp_path / "a.zip.gz"), "good") == b"good" * 1000
 
 
 def test_members_that_lead_out_are_left_out(tmp_path):

@@ -25,6 +25,9 @@ from bootfw.backends.refusals import refusals
 UNPACK_OCTETS = 4 << 30
 """As much as a DVD holds."""
 
+NAMED = 10
+"""Members that can't be served and are named in the log."""
+
 
 @implementer(IBackend, IStartable)
 @define(eq=False)
@@ -182,6 +185,14 @@ class ArchiveBackend:
             return
         archive: OpenArchive = _value(outcome)
         archive.contents.ignore_case |= self.ignore_case
+        left_out = archive.contents.left_out
+        for name, reason in list(left_out.items())[:NAMED]:
+            self._log.warn(
+                "backend archive: {file}: {name} is not served: {reason}", file=self.file, name=name, reason=reason
+            )
+        if len(left_out) > NAMED:
+            more = len(left_out) - NAMED
+            self._log.warn("backend archive: {file}: {more} more members are not served", file=self.file, more=more)
         self._archive = archive
 
     def _unpacked(self, archive: OpenArchive, member: Packed, inside: str, outcome: Any) -> None:

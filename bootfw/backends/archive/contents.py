@@ -49,6 +49,8 @@ class Contents:
     ignore_case: bool = False
     members: dict[str, Member] = field(factory=dict)
     links: dict[str, str] = field(factory=dict)
+    left_out: dict[str, str] = field(factory=dict)
+    """Members that can't be served, and why."""
 
     def add(self, name: str, member: Member) -> None:
         """A member, under its name in the archive; one that leads out of the archive is left out."""

@@ -57,12 +57,12 @@ class OpenArchive:
 
         It returns the descriptor, for ``unpacked.keep()``, and raises ArchiveError and OSError.
         """
-        fd = os.dup(self._fd)
+        fd = os.dup(self._stored)
 
         def work() -> int:
             try:
-                with _opened_again(fd) as file, member.open(file) as source:
-                    return unpack(source, member.size)
+                with _opened_again(fd) as file:
+                    return unpack(lambda: member.open(file), member.size)
             finally:
                 os.close(fd)
 
@@ -107,8 +107,7 @@ def open_archive(path: Any, unpack_octets: int) -> OpenArchive:
             if decompress is None:
                 stored = os.dup(fd)
             else:
-                with decompress(file) as source:
-                    stored = unpack(source, unpack_octets)
+                stored = unpack(lambda: decompress(file), unpack_octets)
         contents = _contents(stored, decompress is not None)
         return OpenArchive(version_of(status), contents, Unpacked(unpack_octets), fd, stored)
     except BaseException:

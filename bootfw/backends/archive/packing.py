@@ -42,16 +42,17 @@ def decompressor(file: Any) -> Callable[[Any], IO[bytes]] | None:
     return next((opener for magic, opener in _BY_MAGIC.items() if head.startswith(magic)), None)
 
 
-def unpack(source: IO[bytes], most: int) -> int:
-    """All octets of *source* in a file without a name.
+def unpack(opened: Callable[[], IO[bytes]], most: int) -> int:
+    """All bytes of what *opened* opens in a file without a name.
 
-    :param most: octets.
+    :param most: bytes.
     :return: the file's descriptor.
     :raise ArchiveError: there are more, or they are damaged.
     :raise OSError: no room for them.
     """
     try:
-        with tempfile.TemporaryFile(dir=DIRECTORY if os.path.isdir(DIRECTORY) else None) as file:
+        place = DIRECTORY if os.path.isdir(DIRECTORY) else None
+        with opened() as source, tempfile.TemporaryFile(dir=place) as file:
             octets = 0
             while data := source.read(_CHUNK):
                 octets += len(data)

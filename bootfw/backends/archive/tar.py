@@ -1,9 +1,10 @@
 """Tar archives, by the standard library. A compressed one is unpacked as a whole first, see packing.py."""
 
 import tarfile
-from typing import Any
+from functools import partial
+from typing import IO, Any
 
-from bootfw.backends.archive.contents import ArchiveError, Contents, Stored
+from bootfw.backends.archive.contents import ArchiveError, Contents, Packed, Stored
 
 
 def is_tar(file: Any) -> bool:
@@ -20,10 +21,11 @@ def read_tar(file: Any, size: int) -> Contents:
     """What is in the archive.
 
     :param file: open for reading and seeking.
-    :param size: of the archive; what would lie behind its end is left out.
+    :param size: of the archive; what would lie behind its end is left out, and so are hard links to nothing.
     :raise ArchiveError: it can't be read.
     """
     contents = Contents()
+    early: list[tuple[str, str]] = []
     file.seek(0)
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
@@ -32,13 +34,39 @@ def read_tar(file: Any, size: int) -> Contents:
                     contents.link(member.name, member.linkname)
                 elif member.islnk():
                     original = contents.find(member.linkname)
-                    if original is not None:
+                    if original is None:
+                        early.append((member.name, member.linkname))
+                    else:
                         contents.add(member.name, original)
-                # A sparse file is in pieces with nothing between them, which no boot file is.
-                elif member.isreg() and not member.issparse() and member.offset_data + member.size <= size:
-                    runs = ((member.offset_data, member.size),) if member.size else ()
-                    contents.add(member.name, Stored(runs, float(member.mtime)))
+                elif member.isreg():
+                    if member.offset_data + _octets(member) > size:
+                        contents.left_out[member.name] = "it lies behind the end of the archive"
+                    elif member.issparse():
+                        contents.add(member.name, Packed(member.size, float(member.mtime), partial(_sparse, member)))
+                    else:
+                        runs = ((member.offset_data, member.size),) if member.size else ()
+                        contents.add(member.name, Stored(runs, float(member.mtime)))
                 archive.members = []  # type: ignore[attr-defined]  # it would keep them all
     except (tarfile.TarError, OSError) as error:
         raise ArchiveError(f"no tar archive that can be read: {error}") from error
+    for name, target in early:
+        original = contents.find(target)
+        if original is None:
+            contents.left_out[name] = f"it is a hard link to {target}, which is not in the archive"
+        else:
+            contents.add(name, original)
     return contents
+
+
+def _octets(member: tarfile.TarInfo) -> int:
+    """How long it is in the archive."""
+    extents: Any = member.sparse  # (offset in the file, bytes) of what is stored, whatever typeshed says
+    return sum(size for _, size in extents) if member.issparse() else member.size
+
+
+def _sparse(member: tarfile.TarInfo, file: Any) -> IO[bytes]:
+    """A sparse member with its holes."""
+    file.seek(0)
+    opened = tarfile.open(fileobj=file, mode="r:").extractfile(member)  # noqa: SIM115  the file is the caller's
+    assert opened is not None
+    return opened

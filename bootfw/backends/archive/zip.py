@@ -3,13 +3,16 @@
 import datetime
 import stat
 import zipfile
+import zlib
 from struct import Struct
+from struct import error as StructError
 from typing import Any
 
 from bootfw.backends.archive.contents import ArchiveError, Contents, Member, Packed, Stored
 
 _local_header = Struct("<4s22xHH")  # APPNOTE.TXT section 4.3.7: signature, ..., lengths of the name and the extra field
 _ENCRYPTED = 1
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
 def is_zip(file: Any) -> bool:
@@ -19,7 +22,7 @@ def is_zip(file: Any) -> bool:
 
 
 def read_zip(file: Any, size: int) -> Contents:
-    """What is in the archive; encrypted members are left out.
+    """What is in the archive; members that are encrypted, or packed in a way that is not known here, are left out.
 
     :param file: open for reading and seeking.
     :param size: of the archive; what would lie behind its end is left out.
@@ -29,17 +32,40 @@ def read_zip(file: Any, size: int) -> Contents:
     try:
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
-                if info.is_dir() or info.flag_bits & _ENCRYPTED:
+                if info.is_dir():
                     continue
-                if stat.S_ISLNK(info.external_attr >> 16):
-                    contents.link(info.filename, archive.read(info).decode("utf-8", "surrogateescape"))
-                    continue
-                member = _member(file, info)
-                if isinstance(member, Packed) or all(offset + octets <= size for offset, octets in member.runs):
-                    contents.add(info.filename, member)
+                reason = _unreadable(info)
+                if not reason:
+                    try:
+                        reason = _add(contents, archive, file, info, size)
+                    except (zipfile.BadZipFile, StructError, zlib.error) as error:
+                        reason = f"it is damaged: {error}"
+                if reason:
+                    contents.left_out[info.filename] = reason
     except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
         raise ArchiveError(f"no zip archive that can be read: {error}") from error
     return contents
+
+
+def _unreadable(info: zipfile.ZipInfo) -> str:
+    """Why the standard library can't read a member; "": it can."""
+    if info.flag_bits & _ENCRYPTED:
+        return "it is encrypted"
+    if info.compress_type not in _COMPRESSIONS:
+        return f"it is compressed by method {info.compress_type}, which is not known here: store it, or use deflate"
+    return ""
+
+
+def _add(contents: Contents, archive: zipfile.ZipFile, file: Any, info: zipfile.ZipInfo, size: int) -> str:
+    """Add a member; why it can't be."""
+    if stat.S_ISLNK(info.external_attr >> 16):
+        contents.link(info.filename, archive.read(info).decode("utf-8", "surrogateescape"))
+        return ""
+    member = _member(file, info)
+    if isinstance(member, Stored) and any(offset + octets > size for offset, octets in member.runs):
+        return "it lies behind the end of the archive"
+    contents.add(info.filename, member)
+    return ""
 
 
 def _member(file: Any, info: zipfile.ZipInfo) -> Member:
