@@ -3,6 +3,9 @@
 What stands in ``__all__`` is kept: a name goes only with a changelog entry of type "plugin-api".
 """
 
+from typing import TYPE_CHECKING, Any
+
+from bootfw.config import ConfigErrors, build, load_config
 from bootfw.dhcp.expand import check_placeholders, expand
 from bootfw.dhcp.fitting import ipxe_can_load
 from bootfw.dhcp.hostclass import HostClass
@@ -76,6 +79,7 @@ from bootfw.interfaces import (
     IWriter,
 )
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
+from bootfw.observe.log import LogObserver
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.service import BootService
@@ -95,6 +99,9 @@ from bootfw.values import (
     Via,
 )
 from bootfw.wire.iana import ARCHITECTURES
+
+if TYPE_CHECKING:
+    from bootfw.backends.directory import DirectoryBackend
 
 __all__ = [
     "ARCHITECTURES",
@@ -118,9 +125,11 @@ __all__ = [
     "Client",
     "ClientsLimited",
     "ConfigError",
+    "ConfigErrors",
     "DHCP6Settings",
     "DHCPSettings",
     "DatagramsMalformed",
+    "DirectoryBackend",
     "DiskFull",
     "ErrorCollector",
     "Event",
@@ -157,6 +166,7 @@ __all__ = [
     "ListenerBound",
     "ListenerClosed",
     "ListenerFailed",
+    "LogObserver",
     "LoopBroken",
     "MemoryReader",
     "Mode",
@@ -190,7 +200,18 @@ __all__ = [
     "Via",
     "WorkerLost",
     "boot_plugin",
+    "build",
     "check_placeholders",
     "expand",
     "ipxe_can_load",
+    "load_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A built-in plugin, which imports this module itself, is imported when it is needed."""
+    if name == "DirectoryBackend":
+        from bootfw.backends.directory import DirectoryBackend
+
+        return DirectoryBackend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

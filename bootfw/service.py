@@ -28,7 +28,7 @@ from bootfw.net.http import BootSite
 from bootfw.net.interfaces import Interfaces
 from bootfw.net.leases.duid import own_duid
 from bootfw.net.leases.leasing import Leasing
-from bootfw.net.listening import Listening, devices_for, keep_bound, listen_for
+from bootfw.net.listening import Listening, devices_for, keep_bound, listen_for, listen_on
 from bootfw.net.processes.worker import Worker
 from bootfw.net.processes.workers import Workers
 from bootfw.net.reachable import report_dropped, report_missing
@@ -129,6 +129,7 @@ class BootService(MultiService):
                 publish=self._publisher.publish,
                 lookup=self._clients.of,
                 memory=self._memory,
+                serve=self._serve,
             )
 
     def _telling(self, kind: str) -> Callable[..., None]:
@@ -265,6 +266,11 @@ class BootService(MultiService):
         if not watched or keep_bound(self._devices, port, address, device, bound):
             bound()
 
+    def _serve(self, service: str, address: ListenAddress, sock: Any, publish: Any) -> tuple[Any, Any]:
+        """See Workers.join(). What is read of files is not kept: the worker will do so."""
+        protocol: Any = self._tftp(address, publish, None) if service == "tftp" else self._http(publish)
+        return protocol, listen_on(self._reactor, service, address, protocol, sock, self._certificate)
+
     def _publish_bound(self, row: Listening) -> None:
         self._publisher.publish(ListenerBound(self._reactor.seconds(), row.service, row.address, row.note))
 
@@ -282,12 +288,13 @@ class BootService(MultiService):
                 ("boot-server", (anywhere, dhcp.boot_server_port), partial(self._boot_protocol, BootServerProtocol))
             )
         wanted += self._wanted_of_dhcp6()
-        wanted.extend(("tftp", address, partial(self._tftp, address)) for address in settings.tftp.listen)
-        wanted.extend(("http", address, self._http) for address in settings.http.listen)
+        publish = self._publisher.publish
+        tftp = partial(self._tftp, publish=publish, images=self._images)
+        wanted.extend(("tftp", address, partial(tftp, address)) for address in settings.tftp.listen)
+        wanted.extend(("http", address, partial(self._http, publish)) for address in settings.http.listen)
         if settings.http.https_listen:
-            publish = self._publisher.publish
             self._certificate = renewed_certificate(self._reactor, settings.http, publish, self._urls)
-            wanted.extend(("https", address, self._http) for address in settings.http.https_listen)
+            wanted.extend(("https", address, partial(self._http, publish)) for address in settings.http.https_listen)
         return wanted
 
     def _wanted_of_dhcp6(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
@@ -360,25 +367,25 @@ class BootService(MultiService):
             own_urls=self._urls.of,
         )
 
-    def _tftp(self, address: ListenAddress) -> TFTPProtocol:
+    def _tftp(self, address: ListenAddress, publish: Any, images: Images | None) -> TFTPProtocol:
         settings = self._settings.tftp
         return TFTPProtocol(
             self._reactor,
             self._layers,
             self._watchdog,
-            self._publisher.publish,
+            publish,
             settings=settings,
             listen=None if settings.ports == "single" else opener(self._reactor, address[0], settings.ports),
             mtu=self._mtu.of,
             interfaces=self._interfaces,
-            images=self._images,
+            images=images,
             personas=self._personas,
             clients=self._clients,
             own_urls=self._urls.of,
         )
 
-    def _http(self) -> BootSite:
-        return BootSite(self._reactor, self._layers, self._publisher.publish, self._clients, self._urls.of)
+    def _http(self, publish: Any) -> BootSite:
+        return BootSite(self._reactor, self._layers, publish, self._clients, self._urls.of)
 
 
 def _named(things: Sequence[Any], interface: type[Interface]) -> list[Named]:

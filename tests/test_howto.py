@@ -96,8 +96,20 @@ def test_the_configuration_of_the_howto(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "bootfw.toml").write_text('[dhcp]\nmode = "off"\n[tftp]\nlisten = ["0.0.0.0:69"]\n')
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"reactor": MemoryNetwork().host("192.0.2.1"), "os": __import__("os")}
-    exec(programs("embedding.md")[1], names)
+    exec(programs("embedding.md")[2], names)
     assert isinstance(names["boot"], BootService)
+
+
+def test_the_log_of_the_howto(tmp_path: Path) -> None:
+    """The program as it is printed, but for port and directory."""
+    port = free_port()
+    (tmp_path / "motd").write_text("hello")
+    program = programs("embedding.md")[1].replace("6969", str(port)).replace("/srv/boot", str(tmp_path))
+    with Process(sys.executable, "-u", "-c", program, cwd=tmp_path) as running:
+        running.until(f"tftp listens on 127.0.0.1:{port}")
+        assert fetch(("127.0.0.1", port), "motd") == b"hello"
+        running.until("got 'motd': complete")
+        assert f"tftp has left 127.0.0.1:{port}" in running.stop()
 
 
 def test_the_test_of_the_howto() -> None:
@@ -106,7 +118,7 @@ def test_the_test_of_the_howto() -> None:
         "settings": Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),))),
         "backend": MemoryBackend({"pxelinux.0": b"x" * 3000}),
     }
-    exec(programs("embedding.md")[2].replace("== ...", "== b'x' * 3000"), names)
+    exec(programs("embedding.md")[3].replace("== ...", "== b'x' * 3000"), names)
 
 
 @pytest.mark.parametrize("page", ["plugins.md", "embedding.md"])

@@ -4,7 +4,9 @@ import os
 import re
 import signal
 import socket
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from certificates import Authority
@@ -184,3 +186,89 @@ def test_the_port_of_an_interface_leaves_that_of_others_alone(workers: int, tmp_
         assert setup.fetches()
         server.stop()
     assert "(on eth99)" not in server.text
+
+
+class Download:
+    """A file by TFTP in blocks of 512 bytes, one after the other."""
+
+    def __init__(self, port: int, name: str) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.settimeout(10)
+        self._parts: list[bytes] = []
+        self._socket.sendto(b"\0\1" + name.encode() + b"\0octet\0", ("127.0.0.1", port))
+
+    def take(self, blocks: int = 1 << 30) -> bytes:
+        """Fetch that many blocks, or to the end; the data so far."""
+        for _ in range(blocks):
+            packet, server = self._socket.recvfrom(600)
+            assert packet[:2] == b"\0\3", packet
+            if int.from_bytes(packet[2:4], "big") == (len(self._parts) + 1) % 65536:
+                self._parts.append(packet[4:])
+            self._socket.sendto(b"\0\4" + packet[2:4], server)
+            if len(packet) < 516:
+                self._socket.close()
+                break
+        return b"".join(self._parts)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("ports", ["single", "ephemeral"])
+def test_requests_are_answered_while_the_workers_start_and_transfers_go_on(ports: str, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    content = os.urandom(500_000)
+    (tmp_path / "files" / "large").write_bytes(content)
+    http = free_port(socket.SOCK_STREAM)
+    more = f'[http]\nlisten = ["127.0.0.1:{http}"]\n[[backend]]\nuse = "directory"\nroot = "files"\n'
+    setup = Setup(tmp_path, workers=2, more=more)
+    setup.path.write_text(setup.path.read_text().replace("[tftp]", f'[tftp]\nports = "{ports}"'))
+    with bootfw(setup.path) as server:
+        server.until("bootfw serves")
+        downloads = [Download(setup.tftp, "large") for _ in range(6)]
+        for download in downloads:
+            download.take(2)
+        assert urlopen(f"http://127.0.0.1:{http}/large").read() == content
+        assert not all(map(is_ready, children(server.pid))), "too late to see them start"
+        while not all(map(is_ready, children(server.pid))):
+            assert setup.fetches(), "while the workers start"
+            for download in downloads:
+                download.take(1)
+            time.sleep(0.02)  # the workers need the processors, too
+        for download in downloads:
+            assert download.take() == content
+        server.stop()
+    assert server.text.count("got 'large': complete") == len(downloads)
+    assert server.text.count("ERROR") == 0
+
+
+def test_a_server_that_has_just_started_ends_at_once(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, workers=4)
+    with bootfw(setup.path) as server:
+        server.until("tftp listens on")
+        workers = children(server.pid)
+        assert len(workers) == 4
+        server.stop()
+    assert "listens on" in server.text
+    assert "worker" not in server.text, "none of them complains"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def is_ready(pid: int) -> bool:
+    """Whether a worker has its sockets open for reading: they are in its epoll set."""
+    watched = [
+        line.split()[1] for info in Path(f"/proc/{pid}/fdinfo").glob("*") for line in read(info) if "tfd:" in line
+    ]
+    return any(target(Path(f"/proc/{pid}/fd/{number}")).startswith("socket:") for number in watched)
+
+
+def target(path: Path) -> str:
+    try:
+        return str(path.readlink())
+    except OSError:
+        return ""
+
+
+def read(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

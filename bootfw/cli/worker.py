@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
 from zope.interface import implementer
 
-from bootfw.config import Configuration, assemble
+from bootfw.config import Configuration, Parts, assemble
 from bootfw.net.clock import monotonic
 from bootfw.net.files.openfiles import allow_many_files
 from bootfw.net.processes.channel import Channel, Incoming, Outgoing
@@ -37,6 +37,9 @@ class Program:
     """Waits to be told what to serve."""
 
     channel: Channel = field(init=False)
+    _parts: Parts = field(init=False)
+    _count: int = field(init=False)
+    """Of the workers, which share the memory for files."""
     _service: BootService | None = field(default=None, init=False)
     _worker: Worker | None = field(default=None, init=False)
     _timed: Any = field(default=None, init=False)
@@ -56,15 +59,22 @@ class Program:
         return 0
 
     def _received(self, kind: str, values: tuple[Any, ...]) -> None:
-        if kind == "begin":
+        if kind == "prepare":
+            self._prepare(*values)
+        elif kind == "begin":
             self._begin(*values)
         elif self._worker is not None:
             self._worker.heard(kind, values)
 
+    def _prepare(self, configuration: Configuration, count: int) -> None:
+        """Do what takes time, and say that it is done."""
+        self._timed = monotonic(reactor)
+        self._parts = assemble(configuration, self._timed)
+        self._count = count
+        self.channel.tell("prepared")
+
     def _begin(
         self,
-        configuration: Configuration,
-        count: int,
         listening: Sequence[tuple[str, tuple[str, int], str, int]],
         memory: Sequence[tuple[str, tuple[Any, ...]]],
         orphans: Sequence[Orphan],
@@ -73,14 +83,14 @@ class Program:
         for name, place, device, descriptor in listening:
             sockets[name, place, device] = sock = socket.socket(fileno=descriptor)
             sock.setblocking(False)
-        timed = self._timed = monotonic(reactor)
+        timed = self._timed
         telling = Telling(timed, self.channel)
         worker = self._worker = Worker(self.channel, telling, sockets)
         transport: Any = self.channel.transport
         transport.registerProducer(telling, True)
-        settings = configuration.settings
-        parts = assemble(configuration, timed)
-        tftp = evolve(settings.tftp, cache_octets=settings.tftp.cache_octets // count)
+        parts = self._parts
+        settings = parts.settings
+        tftp = evolve(settings.tftp, cache_octets=settings.tftp.cache_octets // self._count)
         self._service = service = BootService(
             timed,
             settings=evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp),

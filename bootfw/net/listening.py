@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from socket import socket
 from typing import Any
 
 from attrs import frozen
@@ -67,6 +68,13 @@ def listen_for(
             return shared
         if device:
             sock = open_socket(*address, device=device)[0]
+    return listen_on(reactor, service, address, protocol, sock, certificate)
+
+
+def listen_on(
+    reactor: Any, service: str, address: ListenAddress, protocol: Any, sock: socket | None, certificate: Any
+) -> Any:
+    """A port for *protocol*, on a socket that is bound already or on one of its own; see listen_for()."""
     if service == "http":
         return listen_http(reactor, protocol, *address, sock)
     if service == "https":

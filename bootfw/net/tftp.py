@@ -30,6 +30,7 @@ from bootfw.net.transfers.transferport import TransferProtocol, bindable, send
 from bootfw.net.transfers.treatment import capped, open_treated, wanted
 from bootfw.net.transfers.watchdog import begin_watchdog
 from bootfw.net.udp.express import Express
+from bootfw.net.udp.mtu import fitting_blksize
 from bootfw.net.udp.packetinfo import Cache
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import TFTPSettings
@@ -46,11 +47,6 @@ _REMEMBERED = 512
 """Octets of a request (RFC 2347) that is not parsed each time: machines that boot together ask for the same."""
 _ACK = b"\0\4"
 _ERROR = b"\0\5"
-
-LARGEST_ON_ETHERNET = 1468
-"""Octets: 1500 less the headers of IPv4, UDP and TFTP."""
-SMALLEST_BLKSIZE = 512
-"""Octets that every client can take in (RFC 1350), whatever an interface says of its MTU."""
 
 
 @implementer(IBatchReceiver)
@@ -121,7 +117,7 @@ class TFTPProtocol(DatagramProtocol):
         )
         self._orphans = Orphans(self._not_resumed)
         self._forgetting: IDelayedCall | None = None
-        self._closed = False
+        self._closed = self._left = False
 
     @property
     def transfers(self) -> int:
@@ -131,14 +127,15 @@ class TFTPProtocol(DatagramProtocol):
     # What the transport calls.
 
     def startProtocol(self) -> None:
-        self._closed = False
+        self._closed = self._left = False
         self._rich = IViaTransport.providedBy(self.transport)
         if self._around.images.room:
             open_express = getattr(self.transport, "express", None)
             self._express = open_express(self._reactor.seconds) if open_express is not None else None
 
     def stopProtocol(self) -> None:
-        self.close()
+        if not self._left:
+            self.close()
         self._express = None
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
@@ -197,7 +194,7 @@ class TFTPProtocol(DatagramProtocol):
 
     def _requested(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
         # RFC 1123 section 4.2.3.5: a broadcast request is silently ignored.
-        if self._closed or (via is not None and _is_for_many(via)) or not self._interfaces.serves(via):
+        if self._closed or self._left or (via is not None and _is_for_many(via)) or not self._interfaces.serves(via):
             return
         if known is not None and known.raw == data and known.requested_again(now):
             return
@@ -234,6 +231,15 @@ class TFTPProtocol(DatagramProtocol):
         """(peer, the block that it has acknowledged) of the transfers whose numbers on the wire will come again."""
         found = self._transfers.items()
         return [(peer, t.session.acked) for peer, t in found if t.session is not None and t.session.acked > WRAP // 2]
+
+    @property
+    def on_this_port(self) -> list[Transfer]:
+        """The transfers that have no port of their own."""
+        return [transfer for transfer in self._transfers.values() if transfer.port is None]
+
+    def leave(self) -> None:
+        """Take no more requests; when the port is closed, transfers on ports of their own are brought to their end."""
+        self._left = True
 
     def take_over(self, orphans: Iterable[Orphan]) -> None:
         """Go on with these as soon as their clients are heard. Where transfers have ports of their own, that is never.
@@ -356,12 +362,8 @@ class TFTPProtocol(DatagramProtocol):
     def _limits(self, transfer: Transfer) -> Limits:
         via = transfer.via
         max_blksize = self._settings.max_blksize
-        # What fits Ethernet is made to fit a smaller MTU as well. More than that was set on purpose: it is
-        # for a network with jumbo frames, or for clients that put fragments together.
-        if via is not None and self._mtu is not None and max_blksize <= LARGEST_ON_ETHERNET:
-            mtu = self._mtu(via)
-            if mtu is not None:
-                max_blksize = max(SMALLEST_BLKSIZE, min(max_blksize, mtu - (52 if ":" in via.local else 32)))
+        if via is not None and self._mtu is not None:
+            max_blksize = fitting_blksize(max_blksize, via, self._mtu)
         if transfer.request.write:
             # Twisted's port cuts off what is longer, and a block that was cut would pass for the last one.
             largest = getattr(transfer.port or self.transport, "maxPacketSize", 65535)

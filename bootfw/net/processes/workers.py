@@ -6,7 +6,7 @@ flow changes its socket. All of a port's sockets share it by SO_REUSEPORT, so th
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, evolve, field
@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from bootfw.events import Event, SecondStageFound, TransferBegun, TransferEnded, TransferRefused, WorkerLost
 from bootfw.net.processes.channel import Channel, packed
 from bootfw.net.processes.sharedport import SharedPort, open_shared
+from bootfw.net.processes.standin import Serve, StandIn
 from bootfw.net.transfers.orphans import Orphan
 from bootfw.values import Address, Client
 
@@ -39,6 +40,11 @@ _SOON = 10.0
 """Seconds: a worker that ends sooner than that is replaced after a while, and each time after a longer one."""
 _LONGEST_WAIT = 30.0
 
+_DRAINED_AFTER, _HANDED_OVER_WITHIN = 5.0, 60.0
+"""Seconds: what can't be handed over to a worker that is ready is waited for. From the first on new requests are
+ignored, and at the second the worker gets its sockets whatever is under way."""
+_LOOKED_AT_AGAIN = 0.02
+
 _PATIENCE = 5.0
 """Seconds that workers have to end by themselves."""
 
@@ -57,6 +63,10 @@ class _Worker(ProcessProtocol):
     channel: Channel = field(init=False)
     process: Any = None
     """None: there is none now."""
+    stand_in: StandIn | None = None
+    """Serves its sockets while the first process starts; None: it does so itself."""
+    begun: bool = False
+    """The process has been given its sockets."""
     transfers: dict[Address, TransferBegun] = field(factory=dict)
     """What it has begun and not ended."""
     positions: dict[Address, int] = field(factory=dict)
@@ -89,13 +99,16 @@ class _Worker(ProcessProtocol):
 
     def _received(self, kind: str, values: tuple[Any, ...]) -> None:
         if kind == "events":
-            self._happened(*values)
+            self.happened(*values)
+        elif kind == "prepared":
+            self.workers.is_prepared(self)
         elif kind == "positions":
             self.positions = dict(*values)
         else:
             self.workers.heard(self, kind, values)
 
-    def _happened(self, events: list[Event]) -> None:
+    def happened(self, events: Sequence[Event]) -> None:
+        """In the process, or in what stands in for it."""
         transfers = self.transfers
         for event in events:
             if type(event) is TransferEnded:
@@ -137,8 +150,11 @@ class Workers:
     lookup: Callable[[Address], Client] = field(init=False)
     _hear: Hear = field(init=False)
     _memory: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(init=False)
+    _serve: Serve = field(init=False)
     _workers: list[_Worker] = field(factory=list, init=False)
     _ports: list[SharedPort] = field(factory=list, init=False)
+    _stand_ins: list[StandIn] = field(factory=list, init=False)
+    """Those that have left, too: they may have transfers on ports of their own."""
     _stopping: bool = field(default=False, init=False)
 
     def join(
@@ -148,6 +164,7 @@ class Workers:
         publish: Callable[[Event], None],
         lookup: Callable[[Address], Client],
         memory: Callable[[], list[tuple[str, tuple[Any, ...]]]],
+        serve: Serve,
     ) -> None:
         """Have them work for somebody.
 
@@ -155,8 +172,9 @@ class Workers:
         :param publish: is given what happens in them, and to them.
         :param lookup: who asks, for the requests in these events.
         :param memory: everything that a new worker has to be told, as it is told when it happens.
+        :param serve: serves a socket in this process, while its worker starts.
         """
-        self._hear, self.publish, self.lookup, self._memory = hear, publish, lookup, memory
+        self._hear, self.publish, self.lookup, self._memory, self._serve = hear, publish, lookup, memory, serve
 
     # Ports
 
@@ -179,19 +197,29 @@ class Workers:
     # Processes
 
     def start(self) -> None:
-        """Start them all."""
+        """Start them all. Until they are ready their sockets are served here."""
         self._stopping = False
         self._workers = [_Worker(self, number) for number in range(self.count)]
         for worker in self._workers:
+            worker.stand_in = self._stand_in(worker)
             self._start(worker)
+
+    def _stand_in(self, worker: _Worker) -> StandIn:
+        def publish(event: Event) -> None:
+            worker.happened((without_lookup(event),))
+
+        serving = [self._serve(p.service, p.asked, p.sockets[worker.number].dup(), publish) for p in self._ports]
+        self._stand_ins.append(stand_in := StandIn(serving))
+        return stand_in
 
     def stop(self) -> "Deferred[Any]":
         """Have them end their transfers and then themselves. Fires when there is none any more, and what they had to
         tell has been published."""
         self._stopping = True
         workers, self._workers = self._workers, []
+        stand_ins, self._stand_ins = self._stand_ins, []
         self._ports.clear()
-        return DeferredList([self._end(worker) for worker in workers])
+        return DeferredList([*map(self._end, workers), *(stand_in.close() for stand_in in stand_ins)])
 
     def tell(self, kind: str, *values: Any) -> None:
         """Tell all of them."""
@@ -211,7 +239,7 @@ class Workers:
                 worker.channel.tell_packed(message)
 
     def _start(self, worker: _Worker) -> None:
-        worker.again = None
+        worker.again, worker.begun = None, False
         worker.began = self._reactor.seconds()
         sockets = [port.sockets[worker.number] for port in self._ports]
         descriptors: dict[int, Any] = {1: "r", 2: "r", _TO: "w", _FROM: "r"}
@@ -220,11 +248,27 @@ class Workers:
         worker.process = self._reactor.spawnProcess(
             worker, sys.executable, [sys.executable, "-m", PROGRAM], env=environment, childFDs=descriptors
         )
+        worker.channel.tell("prepare", self.configuration, self.count)
+
+    def is_prepared(self, worker: _Worker) -> None:
+        """It can serve from now on: give it its sockets, as soon as what stands in for it can leave."""
+        worker.again = None
+        if worker.stand_in is not None:
+            waited = self._reactor.seconds() - worker.began
+            if worker.stand_in.busy and waited < _HANDED_OVER_WITHIN:
+                if waited > _DRAINED_AFTER:
+                    worker.stand_in.drain()
+                worker.again = self._reactor.callLater(_LOOKED_AT_AGAIN, self.is_prepared, worker)
+                return
+            worker.positions = dict(worker.stand_in.leave())
+            worker.transfers = {peer: worker.transfers[peer] for peer in worker.positions if peer in worker.transfers}
+            worker.stand_in = None
+        worker.begun = True
         listening = [(p.service, p.asked, p.device, _FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
-        # What a dead one has begun: the clients go on asking, and this one hears them.
+        # What another process has begun: the clients go on asking, and this one hears them.
         position = worker.positions.get
         orphans = [Orphan(begun, position(peer, 0)) for peer, begun in worker.transfers.items()]
-        worker.channel.tell("begin", self.configuration, self.count, listening, self._memory(), orphans)
+        worker.channel.tell("begin", listening, self._memory(), orphans)
 
     def has_ended(self, worker: _Worker, reason: Failure) -> None:
         """A process is gone: its successor takes over."""
@@ -233,11 +277,13 @@ class Workers:
             return
         if self._stopping:
             return
+        if worker.again is not None:
+            worker.again.cancel()
         now = self._reactor.seconds()
         soon = now - worker.began < _SOON
         worker.failures = worker.failures + 1 if soon else 0
         why = "it ended by itself" if isinstance(reason.value, ProcessDone) else reason.getErrorMessage().rstrip(".")
-        self.publish(WorkerLost(now, worker.number, why, len(worker.transfers)))
+        self.publish(WorkerLost(now, worker.number, why, len(worker.transfers) if worker.stand_in is None else 0))
         wait = min(2.0 ** (worker.failures - 2), _LONGEST_WAIT) if worker.failures > 1 else 0.0
         worker.again = self._reactor.callLater(wait, self._start, worker)
 
@@ -250,7 +296,9 @@ class Workers:
         ended: Deferred[None] = Deferred()
         worker.ended = ended
         worker.process.closeChildFD(_TO)
-        kill = self._reactor.callLater(_PATIENCE, worker.process.signalProcess, "KILL")
+        # One that has not begun has nothing to end, and may not hear for a while.
+        patience = _PATIENCE if worker.begun else 0.0
+        kill = self._reactor.callLater(patience, worker.process.signalProcess, "KILL")
 
         def over(result: Any) -> Any:
             if kill.active():

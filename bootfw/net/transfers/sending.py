@@ -4,10 +4,12 @@ from typing import Any
 
 from attrs import define, field
 
+from bootfw.events import TransferBegun
 from bootfw.interfaces import IReader
 from bootfw.net.answers import content, later
 from bootfw.net.files.images import Piece, can_be_framed, last_together
 from bootfw.net.transfers.netascii import NetasciiReader
+from bootfw.net.transfers.orphans import has_changed
 from bootfw.net.transfers.transfer import Transfer
 from bootfw.net.udp.express import Express, Lane
 from bootfw.tftp import read
@@ -38,6 +40,13 @@ class ReadTransfer(Transfer):
     """What was found last by the express way, or wasn't."""
     _asked: int = field(default=0, init=False)
     """Up to this block there is no use in asking for a piece."""
+
+    @property
+    def movable(self) -> bool:
+        """See Transfer."""
+        if self.session is None or self._reader is None or self.request.mode is not Mode.OCTET:
+            return False
+        return not has_changed(self._reader, TransferBegun(self._began, self.request, self._agreed))
 
     def has(self, file: Any) -> None:
         """See Transfer."""

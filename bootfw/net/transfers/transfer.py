@@ -80,6 +80,11 @@ class Transfer:
     def __attrs_post_init__(self) -> None:
         self._send = self._around.send
 
+    @property
+    def movable(self) -> bool:
+        """Another process can go on with it: see Orphan."""
+        return False
+
     # What the listener tells it.
 
     def has(self, file: Any) -> None:

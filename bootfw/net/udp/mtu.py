@@ -3,6 +3,7 @@
 import fcntl
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from bootfw.values import Via
@@ -12,6 +13,22 @@ _REQUEST = struct.Struct("@16si20x")  # struct ifreq, with room for its largest 
 
 # Seconds that an answer is believed. Long against a boot storm, short against an operator who changes an MTU.
 _LIFETIME = 5.0
+
+
+_LARGEST_ON_ETHERNET = 1468  # bytes: 1500 less the headers of IPv4, UDP and TFTP
+_SMALLEST_BLKSIZE = 512  # bytes that every client can take in (RFC 1350), whatever an interface says of its MTU
+
+
+def fitting_blksize(blksize: int, via: Via, mtu: Callable[[Via], int | None]) -> int:
+    """*blksize*, or what fits the interface.
+
+    What fits Ethernet is made to fit a smaller MTU as well. More than that was set on purpose: it is for a network with
+    jumbo frames, or for clients that put fragments together.
+    """
+    largest = mtu(via) if blksize <= _LARGEST_ON_ETHERNET else None
+    if largest is None:
+        return blksize
+    return max(_SMALLEST_BLKSIZE, min(blksize, largest - (52 if ":" in via.local else 32)))
 
 
 class InterfaceMTU:
