@@ -1,6 +1,8 @@
 """What the how-tos print is what comes of it; tests/interop/test_howto.py boots them."""
 
 import re
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from bootprograms import IA32, kernel, pe
 from howtos import DIRECTORY as HOWTO
 from howtos import PAGES, blocks
+from twistd import Process, fetch, free_port
 from twisted.application.service import MultiService
 
 from bootfw.api import BootFile, BootService, Settings, TFTPSettings
@@ -109,7 +112,8 @@ def test_the_log_of_the_howto(tmp_path: Path) -> None:
         running.until(f"tftp listens on 127.0.0.1:{port}")
         assert fetch(("127.0.0.1", port), "motd") == b"hello"
         running.until("got 'motd': complete")
-        assert f"tftp has left 127.0.0.1:{port}" in running.stop()
+        running.send(signal.SIGTERM)
+        assert f"tftp has left 127.0.0.1:{port}" in running.rest()
 
 
 def test_the_test_of_the_howto() -> None:

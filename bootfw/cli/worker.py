@@ -19,6 +19,7 @@ from bootfw.net.clock import monotonic
 from bootfw.net.files.openfiles import allow_many_files
 from bootfw.net.processes.channel import Channel, Incoming, Outgoing
 from bootfw.net.processes.worker import Place, Telling, Worker
+from bootfw.net.processes.workers import TERMINAL_SIGNALS
 from bootfw.net.transfers.orphans import Orphan
 from bootfw.service import BootService
 from bootfw.settings import DHCP6Settings, DHCPSettings
@@ -49,9 +50,9 @@ class Program:
         """Until the pipe is closed; the exit code."""
         globalLogBeginner.beginLoggingTo([_complain], redirectStandardIO=False)
         allow_many_files()
-        # What a terminal sends to all its processes is for the main process, which ends its workers itself.
-        for number in (signal.SIGINT, signal.SIGHUP):
+        for number in TERMINAL_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL_SIGNALS)
         self.channel = Channel(self._received)
         self.channel.makeConnection(Outgoing(reactor, _TO, self._lost))  # type: ignore[no-untyped-call]
         Incoming(reactor, _FROM, self.channel.dataReceived, self._end)

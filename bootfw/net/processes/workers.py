@@ -5,6 +5,7 @@ flow changes its socket. All of a port's sockets share it by SO_REUSEPORT, so th
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,9 @@ MOST = 4
 """Workers that are started where nobody says how many."""
 
 PROGRAM = "bootfw.cli.worker"
+
+TERMINAL_SIGNALS = signal.SIGINT, signal.SIGHUP
+"""What a terminal sends to all its processes is for the main process, which ends its workers itself."""
 
 _TO, _FROM = 3, 4
 """Descriptors in the worker: of the pipe that it reads, and of the one that it writes."""
@@ -245,9 +249,14 @@ class Workers:
         descriptors: dict[int, Any] = {1: "r", 2: "r", _TO: "w", _FROM: "r"}
         descriptors |= {_FIRST_SOCKET + n: sock.fileno() for n, sock in enumerate(sockets)}
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        worker.process = self._reactor.spawnProcess(
-            worker, sys.executable, [sys.executable, "-m", PROGRAM], env=environment, childFDs=descriptors
-        )
+        # Blocked from its first instruction on, until it ignores them itself.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
+        try:
+            worker.process = self._reactor.spawnProcess(
+                worker, sys.executable, [sys.executable, "-m", PROGRAM], env=environment, childFDs=descriptors
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         worker.channel.tell("prepare", self.configuration, self.count)
 
     def is_prepared(self, worker: _Worker) -> None:
