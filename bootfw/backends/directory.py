@@ -39,6 +39,9 @@ class DirectoryBackend:
     What lies on a network file system or on FUSE is opened and read in threads: where that hangs, only the requests for
     its own files wait.
 
+    A client may request a file by its full path on this host, too, as dnsmasq and atftpd allow: where there is no
+    ``srv/boot/kernel`` below a root ``/srv/boot``, that is ``kernel``.
+
     An upload never replaces a file. The directories that its path needs are made once it is complete.
 
     :param root: the directory.
@@ -118,6 +121,15 @@ class DirectoryBackend:
             return Upload.begin(lambda part: self._resolve(root, part), name, _announced(request), reactor)
 
     def _find(self, root: int, name: bytes, ignore_case: bool) -> int:
+        try:
+            return self._spelled(root, name, ignore_case)
+        except FileNotFoundError:
+            path = os.fsencode(self.root).lstrip(b"/") + b"/"
+            if not self.root.is_absolute() or path == b"/" or not name.startswith(path):
+                raise
+        return self._spelled(root, name[len(path) :], ignore_case)
+
+    def _spelled(self, root: int, name: bytes, ignore_case: bool) -> int:
         try:
             return self._resolve(root, name)
         except FileNotFoundError:

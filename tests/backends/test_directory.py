@@ -96,6 +96,20 @@ def test_links_inside_are_followed_as_if_the_root_were_the_root(backend, target)
     assert fetch(backend, "link") == b"content"
 
 
+@pytest.mark.parametrize("slash", ["", "/", "//"])
+def test_the_full_path_of_a_file_is_that_file_where_there_is_none_below_the_root(backend, slash):
+    full = f"{slash}{str(backend.root).lstrip('/')}"
+    assert fetch(backend, f"{full}/a/b") == b"content"
+    for path in (full, f"{full}/", f"{full}/none", f"{full}x/a/b", f"{full}/secret", f"{full}/{full}/a/b"):
+        with pytest.raises(FileMissing):
+            fetch(backend, path)
+
+    below = backend.root / str(backend.root).lstrip("/") / "a"
+    below.mkdir(parents=True)
+    (below / "b").write_bytes(b"below the root")
+    assert fetch(backend, f"{full}/a/b") == b"below the root"
+
+
 def test_root_may_be_a_link(backend, tmp_path):
     (tmp_path / "link").symlink_to("root")
     assert fetch(DirectoryBackend(tmp_path / "link"), "a/b") == b"content"

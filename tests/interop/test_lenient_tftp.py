@@ -1,0 +1,281 @@
+"""TFTP requests that are not quite right: what tftpd-hpa and atftpd both serve, bootfw serves as well.
+
+Each server is started once and gets every request of the table, all of them before the first answer is read. Where
+bootfw does not serve what both others do, the reason stands in the table.
+"""
+
+import select
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+from .lab import Host, Lab
+from .service import start_bootfw
+from .tftpservers import atftpd, tftpd_hpa
+
+pytestmark = pytest.mark.interop
+
+BOOTFW, HPA, ATFTPD = "10.77.0.1", "10.77.0.2", "10.77.0.3"
+FILES = {
+    "file": b"".join(b"%07d\n" % line for line in range(500)),
+    "dir/file": b"in a directory\n" * 100,
+    "d" * 200: b"a long name\n" * 100,
+    "f\xc3\xa4hre": b"a name in UTF-8\n" * 100,
+    "f\xe4hre": b"a name in Latin-1\n" * 100,
+    "with space": b"a space\n" * 200,
+    "100%": b"a percent sign\n" * 100,
+}
+SECONDS = 3.0
+"""For all answers of a server: it gets the whole table at once."""
+
+FILE, UPLOAD, SILENCE = "file", "upload", "silence"
+
+
+def rrq(name: bytes = b"file", mode: bytes = b"octet", *options: bytes, tail: bytes = b"\0") -> bytes:
+    return b"\0\1" + b"\0".join((name, mode, *options)) + tail
+
+
+def wrq(name: bytes, mode: bytes = b"octet", *options: bytes, tail: bytes = b"\0") -> bytes:
+    return b"\0\2" + b"\0".join((name, mode, *options)) + tail
+
+
+@frozen
+class Case:
+    """One request; ROOT in it stands for the path of the root, TOOR for the same without its first slash."""
+
+    name: str
+    request: bytes
+    content: str = "file"
+    """Which of FILES is the right answer."""
+    reason: str = ""
+    """Why bootfw does not serve it although both others do."""
+    port: int = 0
+    """The client's."""
+
+
+def options(name: str, *pairs: bytes, mode: bytes = b"octet", reason: str = "") -> Case:
+    return Case(name, rrq(b"file", mode, *pairs), reason=reason)
+
+
+def named(label: str, name: bytes, content: str = "file", reason: str = "") -> Case:
+    return Case(label, rrq(name), content, reason)
+
+
+def upload(label: str, *pairs: bytes, mode: bytes = b"octet", tail: bytes = b"\0", reason: str = "") -> Case:
+    name = label.replace(" ", "-").encode()
+    return Case(f"upload, {label}", wrq(name, mode, *pairs, tail=tail), "", reason)
+
+
+CASES = [
+    Case("plain", rrq()),
+    # The form of the datagram.
+    Case("no NUL at the end", rrq(tail=b"")),
+    Case("no mode", b"\0\1file\0"),
+    Case("no mode and no NUL", b"\0\1file"),
+    Case("an empty name", rrq(b"")),
+    Case("an empty mode", rrq(b"file", b"")),
+    Case("three NULs at the end", rrq(tail=b"\0\0\0")),
+    Case("trailing bytes without a NUL", rrq(tail=b"\0junk")),
+    Case("trailing bytes with a NUL", rrq(tail=b"\0junk\0")),
+    Case("100 NULs at the end", rrq(tail=b"\0" * 100)),
+    Case("an option without a value", rrq(b"file", b"octet", b"blksize")),
+    Case("an option without a value and without NUL", rrq(b"file", b"octet", b"blksize", tail=b"")),
+    Case("the last value without NUL", rrq(b"file", b"octet", b"blksize", b"1024", tail=b"")),
+    Case("an opcode of 257", b"\1\1file\0octet\0"),
+    # Modes.
+    Case("OCTET", rrq(mode=b"OCTET")),
+    Case("OcTeT", rrq(mode=b"OcTeT")),
+    Case("netascii", rrq(mode=b"netascii")),
+    Case("NetASCII", rrq(mode=b"NetASCII")),
+    Case("mail", rrq(mode=b"mail")),
+    Case("binary", rrq(mode=b"binary")),
+    Case("octet with a space", rrq(mode=b"octet ")),
+    Case("octets", rrq(mode=b"octets")),
+    # Options.
+    options("blksize", b"blksize", b"1024"),
+    options("BLKSIZE", b"BLKSIZE", b"1024"),
+    options("blksize twice", b"blksize", b"1024", b"blksize", b"512"),
+    options("blksize twice in two spellings", b"blksize", b"1024", b"BlkSize", b"512"),
+    *(options(f"blksize {size}", b"blksize", str(size).encode()) for size in (0, 7, 8, 512, 65464, 65465, 10**12)),
+    *(
+        options(f"blksize {size}", b"blksize", size.encode())
+        for size in ("-1", "+512", " 512", "512x", "x", "", "0x200")
+    ),
+    *(options(f"windowsize {size}", b"windowsize", str(size).encode()) for size in (0, 1, 4, 65535, 65536, -4)),
+    *(options(f"timeout {size}", b"timeout", str(size).encode()) for size in (0, 1, 255, 256, -1)),
+    *(options(f"tsize {size}", b"tsize", size.encode()) for size in ("0", "1", "x", "", "-1", str(2**40), str(2**64))),
+    options("an unknown option", b"rollover", b"0"),
+    options("only unknown options", b"color", b"red", b"utimeout", b"500000"),
+    options("an option with an empty name", b"", b"1"),
+    options("an option with an empty name before another", b"", b"1", b"blksize", b"1024"),
+    options("40 options", *(word for number in range(40) for word in (b"option%d" % number, b"1"))),
+    options("an option of 300 bytes", b"x" * 300, b"1"),
+    options("an option that is no text", b"\xff\xfe", b"\x80"),
+    options("multicast", b"multicast", b""),
+    options("what EDK2 sends", b"tsize", b"0", b"blksize", b"1468", b"windowsize", b"4"),
+    options("what Windows sends", b"tsize", b"0", b"blksize", b"1456", b"windowsize", b"4", b"msftwindow", b"31416"),
+    options("netascii with blksize", b"blksize", b"1024", mode=b"netascii"),
+    options("netascii with tsize", b"tsize", b"0", mode=b"netascii"),
+    options("netascii with windowsize", b"windowsize", b"4", mode=b"netascii"),
+    # Names.
+    named("an absolute name", b"/file"),
+    named("two slashes", b"//file"),
+    named("many slashes", b"///////file"),
+    named("./", b"./file"),
+    named("/./", b"/./file"),
+    named("in a directory", b"dir/file", "dir/file"),
+    named("two slashes inside", b"dir//file", "dir/file"),
+    named("./ inside", b"dir/./file", "dir/file"),
+    named("../ inside", b"dir/../file"),
+    named("../ in front", b"../file"),
+    named("/../ in front", b"/../file"),
+    named("a backslash", b"dir\\file", "dir/file"),
+    named("a backslash in front", b"\\file"),
+    named("a backslash and a slash", b"\\dir/file", "dir/file"),
+    named("upper case", b"FILE"),
+    named("a space", b"with space", "with space"),
+    named("a space in front", b" file"),
+    named("a space at the end", b"file "),
+    named("a percent sign", b"100%", "100%"),
+    named("encoded as in a URL", b"dir%2ffile", "dir/file"),
+    named("200 bytes", b"d" * 200, "d" * 200),
+    named("400 slashes", b"/" * 400 + b"file"),
+    named("5000 bytes", b"d" * 5000),
+    named("UTF-8", "fähre".encode(), "f\xc3\xa4hre"),
+    named("Latin-1", b"f\xe4hre", "f\xe4hre"),
+    named("a line end", b"file\r\n"),
+    named("a quotation mark", b'"file"'),
+    named("the full path on the server", b"ROOT/dir/file", "dir/file"),
+    named("the full path without its slash", b"TOOR/dir/file", "dir/file"),
+    named("a directory", b"dir"),
+    named("a slash at the end", b"file/"),
+    # Ports.
+    *(Case(f"from port {port}", rrq(), port=port) for port in (67, 68, 69, 1023, 2001, 4011, 65535)),
+    # Uploads.
+    upload("plain"),
+    upload("no NUL at the end", tail=b""),
+    upload("tsize", b"tsize", b"1000"),
+    upload("tsize too large", b"tsize", str(2**62).encode(), reason="there is no room for it: ERROR 3 (RFC 2349)"),
+    upload("tsize no number", b"tsize", b"x"),
+    upload("blksize and windowsize", b"blksize", b"1024", b"windowsize", b"4"),
+    upload("blksize zero", b"blksize", b"0"),
+    upload("timeout", b"timeout", b"3"),
+    upload("unknown option", b"rollover", b"1"),
+    upload("trailing bytes", tail=b"\0junk"),
+    upload("netascii", mode=b"netascii"),
+    upload("mail", mode=b"mail"),
+    upload("upper case", mode=b"OCTET"),
+]
+
+
+class Asking:
+    """A client that has sent its request."""
+
+    def __init__(self, station: Host, server: str, root: Path, case: Case) -> None:
+        self.case = case
+        self.socket = station.udp_socket(port=case.port)
+        self.answer = SILENCE
+        path = bytes(root)
+        request = case.request.replace(b"ROOT", path).replace(b"TOOR", path.lstrip(b"/"))
+        self.socket.sendto(request, (server, 69))
+
+    def received(self) -> bool:
+        """Take a datagram; whether that was the answer."""
+        data, source = self.socket.recvfrom(70_000)
+        opcode, number = data[1], int.from_bytes(data[2:4], "big")
+        if opcode == 6 and self.case.request[1] == 1:
+            self.socket.sendto(b"\0\4\0\0", source)
+            return False
+        if opcode == 3:
+            content = FILES[self.case.content]
+            right = number == 1 and len(data) > 4 and content.replace(b"\n", b"\r\n").startswith(data[4:])
+            right = right or (number == 1 and len(data) > 4 and content.startswith(data[4:]))
+            self.answer = FILE if right else f"other content: {data[4:40]!r}"
+        elif opcode == 5:
+            self.answer = f"ERROR {number} {data[4:-1].decode('latin-1')}"
+        else:
+            self.answer = UPLOAD if opcode == 6 or data == b"\0\4\0\0" else f"opcode {opcode}"
+        if opcode != 5:
+            self.socket.sendto(b"\0\5\0\0enough\0", source)
+        return True
+
+
+def ask(station: Host, server: str, root: Path) -> Mapping[str, str]:
+    """Send every request of the table to *server*; case -> what came of it."""
+    waiting = {asking.socket: asking for asking in (Asking(station, server, root, case) for case in CASES)}
+    everything = list(waiting.values())
+    end = time.monotonic() + SECONDS
+    while waiting and (left := end - time.monotonic()) > 0:
+        readable: list[socket.socket] = select.select(list(waiting), [], [], left)[0]
+        for sock in readable:
+            if waiting[sock].received():
+                del waiting[sock]
+    for asking in everything:
+        asking.socket.close()
+    return {asking.case.name: asking.answer for asking in everything}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with Lab(tmp_path_factory.mktemp("lab")) as segment:
+        yield segment
+
+
+@pytest.fixture(scope="module")
+def answers(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, str]]:
+    """Server -> case -> what came of it."""
+    station = lab.host("station", "10.77.0.9/24")
+    found = {}
+    for name, address in (("bootfw", BOOTFW), ("tftpd-hpa", HPA), ("atftpd", ATFTPD)):
+        root = tmp_path_factory.mktemp("root")
+        for file, content in FILES.items():
+            path = root / file.encode("latin-1").decode("utf-8", "surrogateescape")
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        root.chmod(0o777)
+        host = lab.host(name, f"{address}/24")
+        if name == "bootfw":
+            start_bootfw(host, lab.directory, CONFIGURATION.format(root=root), 69)
+        else:
+            (tftpd_hpa if name == "tftpd-hpa" else atftpd)(host, root)
+        found[name] = ask(station, address, root)
+    return found
+
+
+CONFIGURATION = """
+    [dhcp]
+    mode = "off"
+    [tftp]
+    listen = ["0.0.0.0:69"]
+    writable = true
+    [[backend]]
+    use = "directory"
+    root = "{root}"
+"""
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bootfw_serves_what_both_others_do(answers: Mapping[str, Mapping[str, str]], case: Case) -> None:
+    ours, hpa, atftp = (answers[server][case.name] for server in ("bootfw", "tftpd-hpa", "atftpd"))
+
+    served = UPLOAD if case.request[1] == 2 else FILE
+    if hpa == atftp == served and not case.reason:
+        assert ours == served
+    if case.reason:
+        assert (hpa, atftp) == (served, served)
+        assert ours != served
+
+
+def test_the_full_path_on_the_server_is_that_of_the_file(answers: Mapping[str, Mapping[str, str]]) -> None:
+    """As atftpd has it, and dnsmasq: configurations that were written for them name files so."""
+    assert answers["atftpd"]["the full path on the server"] == FILE
+    assert answers["bootfw"]["the full path on the server"] == FILE
+    assert answers["bootfw"]["the full path without its slash"] == FILE
+
+
+def test_nothing_is_answered_with_other_content(answers: Mapping[str, Mapping[str, str]]) -> None:
+    assert [each for each in answers["bootfw"].items() if "content" in each[1] or "opcode" in each[1]] == []
