@@ -144,6 +144,15 @@ class PluginFailed(Event):
 
 
 @frozen
+class PluginBlocked(Event):
+    """A call of a plugin took long, and nothing was answered meanwhile; at most one event a minute for each plugin."""
+
+    plugin: str
+    doing: str
+    seconds: float
+
+
+@frozen
 class OfferMade(Event):
     """A reply left for the client: an OFFER or ACK, with or without the file in it."""
 

@@ -136,6 +136,10 @@ class TransferReport:
     ended: float
     persona: str = ""
     """Name of the persona whose client was treated otherwise than usual by TFTP; else ""."""
+    waited: float = 0.0
+    """How long a backend took to open the file, before the transfer began."""
+    backend: str = ""
+    """Which one that was; "" when it answered at once."""
 
 
 @frozen

@@ -20,16 +20,20 @@ def later(answer: Any) -> "Deferred[Any] | None":
     return None
 
 
-def content(answer: Any, octets: int) -> bytes:
-    """What a reader gave back, if it is what was asked for.
+def content(answer: Any, length: int, reader: Any) -> bytes:
+    """What ``reader.read()`` returned, as bytes.
 
-    :raise TypeError, ValueError: it isn't.
+    :param length: how many bytes it may return.
+    :raise TransferError: it returned something else. The detail names the reader, and what would be right.
     """
     if not isinstance(answer, bytes | bytearray | memoryview):
-        raise TypeError(f"read() answered with {type(answer).__name__}, not bytes")
-    if len(answer) > octets:
-        raise ValueError(f"read() answered with {len(answer)} octets, {octets} were asked for")
-    return bytes(answer)
+        wrong = f"returned {type(answer).__name__} instead of bytes"
+    elif len(answer) > length:
+        wrong = f"returned {len(answer)} bytes where {length} are the most"
+    else:
+        return bytes(answer)
+    kind = type(reader)
+    raise TransferError("Internal error", f"read() of {kind.__module__}.{kind.__qualname__} {wrong}")
 
 
 _BY_ERRNO: dict[int | None, type[TransferError]] = {

@@ -22,8 +22,9 @@ from bootfw.net.clients import Clients
 from bootfw.net.quietport import quiet_port
 from bootfw.net.seldom import Seldom
 from bootfw.net.udp.portholder import who_holds
-from bootfw.net.web.download import PATIENCE, Download, Surroundings
+from bootfw.net.web.download import PATIENCE, Download
 from bootfw.net.web.headers import refuse
+from bootfw.net.web.surroundings import Surroundings
 from bootfw.tftp.path import relative
 from bootfw.values import Address, Client, TransferRequest
 from bootfw.wire.http import encode_target

@@ -10,10 +10,11 @@ from twisted.python.failure import Failure
 
 from bootfw.dhcp.fitting import Withheld
 from bootfw.errors import BootRefused
-from bootfw.events import Event, PluginFailed, ResolverAnswered, ResolverPassedOver
+from bootfw.events import Event, PluginBlocked, PluginFailed, ResolverAnswered, ResolverPassedOver
 from bootfw.interfaces import IBootFileResolver
 from bootfw.net.answers import later, traceback_of
 from bootfw.net.files.made import MadeFiles
+from bootfw.net.seldom import BLOCKED_AGAIN, BLOCKED_SECONDS, Seldom
 from bootfw.values import BootFile, BootMenu, BootRequest
 
 Answer = BootFile | BootMenu
@@ -49,6 +50,7 @@ class ResolverChain:
         self.within_seconds = within_seconds
         self.made = MadeFiles() if made is None else made
         self._waiting: set[_Resolution] = set()
+        self._seldom = Seldom(BLOCKED_AGAIN)
 
     def resolve(self, request: BootRequest, fit: Fit = lambda file, request: file) -> Any:
         """What *request* is told, or None: nobody has a file. A Deferred of it when a resolver answers later.
@@ -71,6 +73,13 @@ class ResolverChain:
         """Cancel what is outstanding: the Deferreds fail with CancelledError, and no timer is left."""
         for resolution in list(self._waiting):
             resolution.cancel()
+
+    def note(self, name: str, request: BootRequest, began: float) -> None:
+        """A call of the resolver *name* is over that *began* then; say so if nothing else was answered for long."""
+        now = self.reactor.seconds()
+        if now - began > BLOCKED_SECONDS and self._seldom.due(name, now):
+            doing = f"resolve() for {request.mac or request.client_address}"
+            self.publish(PluginBlocked(now, f"resolver {name}", doing, now - began))
 
     def _ended(self, result: Any, resolution: "_Resolution") -> Any:
         self._waiting.discard(resolution)
@@ -113,6 +122,8 @@ class _Resolution:
             except Exception as error:
                 self._failed(error)
                 continue
+            finally:
+                self.chain.note(resolvers[self._asked - 1][0], self.request, self._began)
             waiting = later(answer)
             if waiting is None:
                 self._answered(answer)

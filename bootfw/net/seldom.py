@@ -5,6 +5,12 @@ from collections.abc import Hashable
 
 _REMEMBERED = 1000
 
+BLOCKED_SECONDS = 0.1
+"""A call of a plugin that takes longer is said in the log: meanwhile no packet is answered."""
+
+BLOCKED_AGAIN = 60.0
+"""Seconds within which that is not said again of the same plugin."""
+
 
 class Seldom:
     """Tells whether something that was said is to be said again.

@@ -90,6 +90,7 @@ class TFTPProtocol(DatagramProtocol):
     ) -> None:
         self._reactor = reactor
         self._backend = backend
+        self._backend_of: Callable[[Any], str] = getattr(backend, "backend_of", lambda answer: "the backend")
         self._together: Callable[[bool], None] | None = getattr(backend, "together", None)
         self._watchdog = watchdog
         self._publish = publish
@@ -301,12 +302,7 @@ class TFTPProtocol(DatagramProtocol):
         if waiting is None:
             self._opened(transfer, answer, now)
             return
-        transfer.wait_for(
-            waiting,
-            lambda file, then: self._opened(transfer, file, then),
-            lambda error, then: self._not_opened(transfer, error, then),
-            transfer.give_back,
-        )
+        transfer.wait_for_file(waiting, self._backend_of, self._opened, self._not_opened)
 
     def _opened(self, transfer: Transfer, file: Any, now: float) -> None:
         try:

@@ -32,6 +32,7 @@ from bootfw.events import (
     OfferMade,
     OfferWithheld,
     OtherServerSeen,
+    PluginBlocked,
     PluginFailed,
     PoolExhausted,
     ProxyARPSeen,
@@ -242,6 +243,15 @@ class LogObserver:
             seconds=event.seconds,
         )
 
+    def _plugin_blocked(self, event: PluginBlocked) -> None:
+        self.log.warn(
+            "{plugin} took {seconds:.2f} s for {doing}, and nothing else was answered meanwhile: "
+            "it must answer later, as with deferToThread",
+            plugin=event.plugin,
+            seconds=event.seconds,
+            doing=event.doing,
+        )
+
     def _plugin(self, event: PluginFailed) -> None:
         self.log.error(
             "{plugin} failed to {doing}:\n{traceback}",
@@ -304,6 +314,7 @@ _LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
     LoopBroken: LogObserver._loop,
     NextBootTaken: LogObserver._next_boot,
     ResolverPassedOver: LogObserver._passed_over,
+    PluginBlocked: LogObserver._plugin_blocked,
     PluginFailed: LogObserver._plugin,
     SecondStageFound: LogObserver._second_stage,
     WorkerLost: LogObserver._worker_lost,

@@ -18,6 +18,10 @@ _LEVELS: dict[Outcome, Callable[..., None]] = {
 }
 
 
+WORTH_SAYING = 0.1
+"""Seconds of waiting for a backend."""
+
+
 class Told:
     """The transfers' lines of one turn of the reactor.
 
@@ -80,6 +84,8 @@ def transfer_line(report: TransferReport) -> str:
         f"{report.outcome.value}{f' ({report.detail})' if report.detail else ''}, "
         f"{report.octets} octets in {report.ended - report.began:.2f} s"
     )
+    if report.waited >= WORTH_SAYING:
+        text += f" after {report.waited:.2f} s of waiting for {report.backend or 'the backend'}"
     if request.protocol == "tftp":
         text += f", blksize {agreed.blksize}"
     if agreed.windowsize > 1:

@@ -85,7 +85,9 @@ class Session(Generic[_State]):
     def _fail(self, failure: TransferError, detail: str = "") -> _State:
         """Our side can't go on: tell the peer."""
         self.out.append(error(failure.tftp_code, failure.message))
-        return self._close(Outcome.FAILED, detail or failure.message)
+        if not detail:
+            detail = f"{failure.message}: {failure.detail}" if failure.detail else failure.message
+        return self._close(Outcome.FAILED, detail)
 
     def _cancel(self, reason: str) -> _State:
         """Our side doesn't want to go on: tell the peer."""

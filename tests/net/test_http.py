@@ -713,9 +713,9 @@ def _fails(error):
         (_fails(OSError(errno.EIO, "no")), "Input/output error", False),
         (_fails(TransferError("Upstream is down")), "Upstream is down", False),
         (_fails(ZeroDivisionError()), "Internal error", True),
-        (lambda data: "text", "Internal error", True),
-        (lambda data: data + b"x", "Internal error", True),
-        (lambda data: succeed(None), "Internal error", True),
+        (lambda data: "text", "Internal error: read() of webclient.Reader returned str instead of bytes", False),
+        (lambda data: data + b"x", "Internal error: read() of webclient.Reader returned", False),
+        (lambda data: succeed(None), "Internal error: read() of webclient.Reader returned NoneType", False),
     ],
 )
 @pytest.mark.parametrize("size", [1000, None])
@@ -726,7 +726,8 @@ def test_a_reader_that_fails(answer, detail, bug, size):
     assert wire.aborted, "an ordinary end would pass for the end of the file"
     assert gone(web, wire)
     assert reader.closed == 1
-    assert (web.report.outcome, web.report.detail) == (Outcome.FAILED, detail)
+    assert web.report.outcome is Outcome.FAILED
+    assert web.report.detail.startswith(detail)
     assert ("PluginFailed" in web.kinds) == bug
 
 

@@ -11,6 +11,7 @@ from zope.interface.verify import verifyObject
 from bootfw.errors import AccessViolation, DiskFull, FileMissing
 from bootfw.interfaces import IBackend, IWritableBackend
 from bootfw.net.files.layers import LayeredBackend
+from bootfw.readers import MemoryReader
 
 
 @implementer(IBackend)
@@ -33,6 +34,20 @@ class Writable(Backend):
     create = Backend.open
 
 
+class Writer:
+    def write(self, offset, data):
+        """Store."""
+
+    def finish(self):
+        """Be complete."""
+
+    def cancel(self):
+        """Forget it."""
+
+
+READER, WRITER = MemoryReader(b"content"), Writer()
+
+
 def layers(*backends):
     return LayeredBackend([(f"backend[{number}]", backend) for number, backend in enumerate(backends)])
 
@@ -49,8 +64,8 @@ def test_provides_the_interface():
 
 
 def test_first_that_has_it_wins_and_answers_at_once():
-    first, second, third = Backend(FileMissing()), Backend("reader"), Backend("never")
-    assert layers(first, second, third).open("path", "request") == "reader"
+    first, second, third = Backend(FileMissing()), Backend(READER), Backend("never")
+    assert layers(first, second, third).open("path", "request") is READER
     assert first.asked == second.asked == [("path", "request")]
     assert third.asked == []
 
@@ -73,12 +88,12 @@ def test_other_errors_stop_the_search(error):
 
 def test_late_answers():
     slow, waiting = Deferred(), Deferred()
-    answer = layers(Backend(lambda: slow), Backend(lambda: waiting), Backend("last")).open("path", None)
+    answer = layers(Backend(lambda: slow), Backend(lambda: waiting), Backend(READER)).open("path", None)
     assert isinstance(answer, Deferred)
     slow.errback(FileMissing())
     assert not answer.called or answer.paused
     waiting.errback(FileMissing())
-    assert result_of(answer) == "last"
+    assert result_of(answer) is READER
 
 
 def test_late_answer_of_a_coroutine():
@@ -86,9 +101,9 @@ def test_late_answer_of_a_coroutine():
         raise FileMissing
 
     async def found():
-        return await succeed("reader")
+        return await succeed(READER)
 
-    assert result_of(layers(Backend(missing), Backend(found)).open("path", None)) == "reader"
+    assert result_of(layers(Backend(missing), Backend(found)).open("path", None)) is READER
 
 
 def test_nobody_has_it_later():
@@ -119,8 +134,8 @@ def test_cancelling_reaches_the_backend_that_is_asked():
 
 
 def test_uploads_go_to_the_first_writable_backend_that_takes_them():
-    readonly, first, second = Backend("never"), Writable(FileMissing()), Writable("writer")
-    assert layers(readonly, first, second).create("path", None) == "writer"
+    readonly, first, second = Backend("never"), Writable(FileMissing()), Writable(WRITER)
+    assert layers(readonly, first, second).create("path", None) is WRITER
     assert readonly.asked == []
     with pytest.raises(DiskFull):
         layers(Writable(DiskFull()), second).create("path", None)
@@ -171,7 +186,7 @@ def test_what_comes_later_is_looked_for_again():
 
 
 def test_what_is_there_is_opened_for_each():
-    backend = Alike(object)
+    backend = Alike(lambda: MemoryReader(b""))
     layered = layers(Alike(FileMissing()), backend)
     layered.together(True)
     assert layered.open("a", Asking()) is not layered.open("a", Asking())
@@ -183,6 +198,10 @@ class Sharing:
     """A reader that counts its users."""
 
     users: int = 1
+    size = 0
+
+    def read(self, offset, length):
+        return b""
 
     def share(self):
         self.users += 1
@@ -256,12 +275,12 @@ def test_what_is_not_there_can_be_made():
     @implementer(IWritableBackend)
     class Taking(Alike):
         def create(self, path, request):
-            return "writer"
+            return WRITER
 
     layered = layers(Taking(FileMissing()))
     layered.together(True)
     assert missed(layered, "a", Asking()) is None
-    assert layered.create("a", Asking(write=True)) == "writer"
+    assert layered.create("a", Asking(write=True)) is WRITER
 
 
 def test_what_comes_later_comes_for_each():
@@ -278,10 +297,10 @@ def test_another_spelling_may_be_there():
         def open(self, path, request):
             if not request.ignore_case:
                 raise FileMissing()
-            return "reader"
+            return READER
 
     layered = layers(Lenient(None))
     layered.together(True)
     assert missed(layered, "A", Asking()) is None
-    assert missed(layered, "A", Asking(ignore_case=True)) == "reader"
+    assert missed(layered, "A", Asking(ignore_case=True)) is READER
     assert missed(layered, "A", Asking()) is None

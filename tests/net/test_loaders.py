@@ -217,13 +217,13 @@ def test_late_answers_count_too():
     backend = LayeredBackend([("late", Late())], Loaders(Clock().seconds), events.append)
     shim, grub = (TransferRequest(path, path, ("192.0.2.7", 2070)) for path in ("a/shimx64.efi", "grubx64.efi"))
     backend.open(shim.path, shim)
-    waiting.pop()[1].callback("shim")
+    waiting.pop()[1].callback(MemoryReader(b"shim"))
     backend.open(grub.path, grub).addBoth(found.append)
     waiting.pop()[1].errback(FileMissing())
     path, answer = waiting.pop()
     assert path == "a/grubx64.efi"
-    answer.callback("grub")
-    assert found == ["grub"]
+    answer.callback(reader := MemoryReader(b"grub"))
+    assert found == [reader]
     assert events == [SecondStageFound(0, grub, "a/grubx64.efi")]
 
 

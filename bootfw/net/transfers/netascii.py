@@ -34,7 +34,7 @@ class NetasciiReader:
         return waiting.addCallback(self._translated, octets)
 
     def _translated(self, answer: Any, octets: int) -> bytes:
-        source = content(answer, octets)
+        source = content(answer, octets, self._reader)
         if len(source) < octets and self._reader.size is not None:
             raise TransferError("file changed while being sent")
         return self._reading.feed(source)

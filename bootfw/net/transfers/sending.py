@@ -198,7 +198,7 @@ class ReadTransfer(Transfer):
                 return answer
             waiting = later(answer)
             if waiting is None:
-                return content(answer, octets)
+                return content(answer, octets, self._reader)
         except Exception as error:
             self._failed(error, now)
             return None
@@ -208,7 +208,7 @@ class ReadTransfer(Transfer):
 
     def _fetched(self, answer: Any, now: float) -> None:
         try:
-            data = content(answer, self.session.wants_octets)
+            data = content(answer, self.session.wants_octets, self._reader)
         except Exception as error:
             self._failed(error, now)
             return

@@ -29,6 +29,10 @@ BACKEND_PATIENCE = 60.0
 """Seconds that a backend may take for one answer. No client waits longer, and what is never answered must not stay."""
 
 
+class Overdue(TransferError):
+    """A backend has not answered in time."""
+
+
 @frozen
 class Surroundings:
     """What all transfers of one listener share."""
@@ -67,6 +71,8 @@ class Transfer:
     """When to ring; see Alarm."""
     _send: Send = field(init=False)
     _agreed: Agreed = field(default=_NOTHING_AGREED, init=False)
+    waited: tuple[float, str] = field(default=(0.0, ""), init=False)
+    """How long the backend of that name took to open the file."""
     begun: TransferBegun | None = field(default=None, init=False)
     """By another process; None: it begins here."""
     _began: float = field(default=0.0, init=False)
@@ -132,7 +138,7 @@ class Transfer:
             return None
         self.deadline = None
         self._stop_waiting()
-        self._overdue(TransferError(f"No answer about the file within {BACKEND_PATIENCE:.0f} s"), now)
+        self._overdue(Overdue(f"No answer about the file within {BACKEND_PATIENCE:.0f} s"), now)
         return None
 
     def cancel(self, reason: str, now: float) -> None:
@@ -188,6 +194,31 @@ class Transfer:
         answer.addCallbacks(on_value, on_failure)
         if self._awaited is answer:
             self._around.alarm.watch(self)
+
+    def wait_for_file(
+        self,
+        answer: "Deferred[Any]",
+        backend_of: "Callable[[Deferred[Any]], str]",
+        opened: "Callable[[Any, Any, float], None]",
+        not_opened: "Callable[[Any, BaseException, float], None]",
+    ) -> None:
+        """Wait for what a backend opens, and note how long that takes.
+
+        :param backend_of: which backend *answer* is of.
+        :param opened, not_opened: called with this transfer, what came of it, and the time.
+        """
+        began = self._around.reactor.seconds()
+
+        def came(file: Any, now: float) -> None:
+            self.waited = now - began, backend_of(answer)
+            opened(self, file, now)
+
+        def failed(error: BaseException, now: float) -> None:
+            if isinstance(error, Overdue):
+                error.detail = f"{backend_of(answer)} has not answered"
+            not_opened(self, error, now)
+
+        self.wait_for(answer, came, failed, self.give_back)
 
     def finish(self) -> None:
         """Give everything back, once."""
@@ -298,5 +329,7 @@ class Transfer:
             began=self._began,
             ended=now,
             persona=self.treatment.persona if self.treatment is not None else "",
+            waited=self.waited[0],
+            backend=self.waited[1],
         )
         self._around.publish(TransferEnded(now, report))

@@ -9,14 +9,14 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bootfw.errors import FileMissing
-from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded, TransferRefused
-from bootfw.interfaces import IBackend, IReader
-from bootfw.net.alarm import Alarm
+from bootfw.errors import FileMissing, TransferError
+from bootfw.events import PluginFailed, TransferBegun, TransferEnded, TransferRefused
+from bootfw.interfaces import IReader
 from bootfw.net.answers import content, later, traceback_of, transfer_error
 from bootfw.net.web import headers
-from bootfw.net.web.mediatype import HEAD, UNKNOWN, MediaTypes
+from bootfw.net.web.mediatype import HEAD, UNKNOWN
 from bootfw.net.web.sendfile import FileSender, file_sender
+from bootfw.net.web.surroundings import Surroundings
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
 from bootfw.wire.http import Validators, failed_precondition, names_directory, requested_range
 
@@ -29,22 +29,6 @@ PATIENCE = 60.0
 
 _STATUSES = {1: 404, 2: 403}
 """TFTP error code -> HTTP status; others are 500."""
-
-
-@define(eq=False)
-class Surroundings:
-    """What all downloads of one site share."""
-
-    reactor: Any
-    backend: IBackend
-    publish: Callable[[Event], None]
-    alarm: "Alarm[Download]" = field(init=False)
-    downloads: "set[Download]" = field(factory=set, init=False)
-    """Those that are under way."""
-    types: MediaTypes = field(factory=MediaTypes, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.alarm = Alarm(self.reactor, Download.ring)
 
 
 @implementer(IPushProducer)
@@ -73,6 +57,11 @@ class Download:
     """Where to end; None: the size is not known yet."""
     _sent: int = field(default=0, init=False)
     _detail: str = field(default="", init=False)
+    _opening: "Deferred[Any] | None" = field(default=None, init=False)
+    """What the backend answered with when it was to open the file."""
+    _asked_at: float = field(default=0.0, init=False)
+    _waited: tuple[float, str] = field(default=(0.0, ""), init=False)
+    """How long that took, and which backend it was."""
     _began: float | None = field(default=None, init=False)
     _paused: bool = field(default=False, init=False)
     """The transport wants no more for now."""
@@ -96,12 +85,14 @@ class Download:
         if waiting is None:
             self._opened(answer)
         else:
-            self._wait_for(waiting, self._opened, self._not_opened, self._close)
+            self._opening, self._asked_at = waiting, self._now()
+            self._wait_for(waiting, self._opened_late, self._not_opened, self._close)
 
     def ring(self, now: float) -> None:
         """It stands still."""
         if self._began is None:
-            self._refuse(503, "The file could not be opened in time, try again later")
+            detail = f"{self._around.backend_of(self._opening)} has not answered"
+            self._refuse(503, "The file could not be opened in time, try again later", detail)
         elif self._awaited is not None:
             self._abort(Outcome.FAILED, f"the backend had not answered after {PATIENCE:.0f} s")
         else:
@@ -130,6 +121,10 @@ class Download:
         self._lost()
 
     # Opening.
+
+    def _opened_late(self, reader: Any) -> None:
+        self._waited = self._now() - self._asked_at, self._around.backend_of(self._opening)
+        self._opened(reader)
 
     def _opened(self, reader: Any) -> None:
         self._reader = reader
@@ -276,7 +271,7 @@ class Download:
     def _write(self, answer: Any) -> None:
         wanted = self._wanted()
         try:
-            data = content(answer, wanted)
+            data = content(answer, wanted, self._reader)
         except Exception as error:
             self._broken(error)
             return
@@ -294,7 +289,8 @@ class Download:
         told = transfer_error(error)
         if told is None:
             self._complain(error, "go on with")
-        self._abort(Outcome.FAILED, told.message if told else "Internal error")
+            told = TransferError("Internal error")
+        self._abort(Outcome.FAILED, f"{told.message}: {told.detail}" if told.detail else told.message)
 
     # Ending.
 
@@ -326,6 +322,8 @@ class Download:
             retransmitted=0,
             began=self._began,
             ended=now,
+            waited=self._waited[0],
+            backend=self._waited[1],
         )
         self._around.publish(TransferEnded(now, report))
 

@@ -1,0 +1,60 @@
+"""Whether what a backend gave is a reader or a writer."""
+
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+_READER = ("read", "close")
+_WRITER = ("write", "finish", "cancel")
+
+
+def objection(answer: Any, write: bool) -> str:
+    """What is wrong with *answer*, and what would be right; "": it can be used.
+
+    What can't be used is closed.
+    """
+    methods = _WRITER if write else _READER
+    kind: Any = type(answer)
+    if not _has(kind, methods):
+        missing = [name for name in methods if not callable(getattr(answer, name, None))]
+        if missing:
+            return _no_file(answer, write, missing)
+    if write:
+        return ""
+    try:
+        size = answer.size
+    except AttributeError:
+        return _closed(answer, f"{_described(answer)} has no size; without a known one it has to be None")
+    if size is None or (isinstance(size, int) and size >= 0):
+        return ""
+    shown = f"{size}" if isinstance(size, int | float) else f"of type {type(size).__name__}"
+    return _closed(answer, f"the size of {_described(answer)} is {shown}; it has to be a number of bytes, or None")
+
+
+def _closed(answer: Any, text: str) -> str:
+    with suppress(Exception):
+        answer.close()
+    return text
+
+
+@lru_cache(1024)
+def _has(kind: Any, methods: tuple[str, ...]) -> bool:
+    return all(callable(getattr(kind, name, None)) for name in methods)
+
+
+def _no_file(answer: Any, write: bool, missing: list[str]) -> str:
+    if answer is None:
+        return "it gave None; where there is no such file it has to raise FileMissing()"
+    if isinstance(answer, bytes | bytearray | memoryview):
+        return f'it gave {type(answer).__name__}; right is a reader, such as MemoryReader(b"...")'
+    if isinstance(answer, str):
+        return 'it gave str; right is a reader, such as MemoryReader("...".encode())'
+    kind = "writer" if write else "reader"
+    return (
+        f"it gave {_described(answer)}, which has no {' and no '.join(missing)}(); right is a {kind} (I{kind.title()})"
+    )
+
+
+def _described(answer: Any) -> str:
+    kind = type(answer)
+    return f"a {kind.__module__}.{kind.__qualname__}" if kind.__module__ != "builtins" else f"a {kind.__qualname__}"

@@ -1,0 +1,106 @@
+"""Backends whose methods return what is no file: the log says which, what it returned, and what would be right."""
+
+import pytest
+from attrs import define
+from twisted.internet.defer import Deferred, succeed
+from zope.interface import implementer
+
+from bootfw.errors import TransferError
+from bootfw.interfaces import IWritableBackend
+from bootfw.net.files.layers import LayeredBackend
+from bootfw.readers import MemoryReader
+from bootfw.values import TransferRequest
+
+
+@implementer(IWritableBackend)
+@define
+class Wrong:
+    answer: object
+
+    def open(self, path, request):
+        return self.answer
+
+    create = open
+
+
+@define
+class Sized:
+    size: object
+    closed: int = 0
+
+    def read(self, offset, length):
+        return b""
+
+    def close(self):
+        self.closed += 1
+
+
+class Unsized:
+    def read(self, offset, length):
+        return b""
+
+    def close(self):
+        """Be closed."""
+
+
+def request(write=False):
+    return TransferRequest("file", "file", ("192.0.2.7", 2070), write=write)
+
+
+def refusal(answer, method="open"):
+    layered = LayeredBackend([("mine", Wrong(answer))])
+    try:
+        given = getattr(layered, method)("file", request(method == "create"))
+    except TransferError as error:
+        return error
+    assert isinstance(given, Deferred)
+    failures = []
+    given.addErrback(failures.append)
+    return failures[0].value
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"content", 'gave bytes; right is a reader, such as MemoryReader(b"...")'),
+        ("content", 'gave str; right is a reader, such as MemoryReader("...".encode())'),
+        (None, "gave None; where there is no such file it has to raise FileMissing()"),
+        (7, "gave a int, which has no read and no close(); right is a reader (IReader)"),
+        (Unsized(), "test_wrong_answers.Unsized has no size; without a known one it has to be None"),
+    ],
+)
+def test_no_reader(answer, said, late):
+    error = refusal(succeed(answer) if late else answer)
+    assert (error.tftp_code, error.message) == (0, "Internal error")
+    assert error.detail.startswith("open() of backend mine: ")
+    assert said in error.detail
+
+
+@pytest.mark.parametrize("size", ["7", -1, 7.5])
+def test_a_size_that_is_none_closes_the_reader(size):
+    reader = Sized(size)
+    assert "the size of a test_wrong_answers.Sized is" in refusal(reader).detail
+    assert reader.closed == 1
+
+
+def test_no_writer():
+    assert (
+        "gave a bootfw.readers.MemoryReader, which has no write and no" in refusal(MemoryReader(b""), "create").detail
+    )
+
+
+@pytest.mark.parametrize("size", [None, 0, 7])
+def test_any_object_with_the_methods_will_do(size):
+    assert LayeredBackend([("mine", Wrong(reader := Sized(size)))]).open("file", request()) is reader
+
+
+def test_what_the_object_has_itself_counts_too():
+    class Made:
+        size = None
+
+        def __init__(self):
+            self.read = lambda offset, length: b""
+            self.close = lambda: None
+
+    assert LayeredBackend([("mine", Wrong(reader := Made()))]).open("file", request()) is reader
