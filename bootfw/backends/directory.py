@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorThreads
 from zope.interface import implementer
 
 from bootfw.api import (
+    AccessViolation,
     ConfigError,
     FileMissing,
     FileReader,
@@ -21,8 +22,9 @@ from bootfw.api import (
 )
 from bootfw.backends.detached import DetachedReader, DetachedWriter, Threads
 from bootfw.backends.mounts import Mounts
-from bootfw.backends.openat2 import Resolve, resolve
+from bootfw.backends.openat2 import Resolve, may_have_link, resolve
 from bootfw.backends.paths import components
+from bootfw.backends.reasons import denied, denied_on_the_way, kind_of, led_astray
 from bootfw.backends.refusals import refusals
 from bootfw.backends.upload import Upload
 
@@ -106,19 +108,41 @@ class DirectoryBackend:
 
     def _open(self, name: bytes, ignore_case: bool) -> FileReader:
         with refusals(), _Opened(self.root) as root:
-            found = self._find(root, name, ignore_case)
+            try:
+                found = self._find(root, name, ignore_case)
+            except FileNotFoundError:
+                if may_have_link(root, name):
+                    raise FileMissing(detail=led_astray(self.root, name)) from None
+                raise
+            except PermissionError as error:
+                raise AccessViolation(detail=denied_on_the_way(self.root, name)) from error
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise FileMissing(detail=led_astray(self.root, name)) from error
+                raise
             try:
                 # Looked at before it is opened: opening a device does something, and a FIFO waits.
-                if not stat.S_ISREG(os.fstat(found).st_mode):
-                    raise FileMissing()
+                status = os.fstat(found)
+                if not stat.S_ISREG(status.st_mode):
+                    kind = kind_of(status.st_mode)
+                    raise FileMissing(detail=f"{self._shown(name)} is {kind}, and no regular file" if kind else "")
                 # O_NONBLOCK: somebody's lease (F_SETLEASE) on the file would hold us up.
                 return FileReader(os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            except PermissionError as error:
+                raise AccessViolation(detail=denied(self._shown(name), status)) from error
             finally:
                 os.close(found)
 
+    def _shown(self, name: bytes) -> str:
+        return os.fsdecode(os.path.join(os.fsencode(self.root), name))
+
     def _create(self, name: bytes, request: Any, reactor: Any) -> Upload:
         with refusals(), _Opened(self.root) as root:
-            return Upload.begin(lambda part: self._resolve(root, part), name, _announced(request), reactor)
+            try:
+                return Upload.begin(lambda part: self._resolve(root, part), name, _announced(request), reactor)
+            except PermissionError as error:
+                detail = f"{self._shown(name)} can't be created: permission denied for uid {os.geteuid()}"
+                raise AccessViolation(detail=detail) from error
 
     def _find(self, root: int, name: bytes, ignore_case: bool) -> int:
         try:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 _SYSCALL = 437
 _RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_IN_ROOT = 0x10
 _ATTEMPTS = 16
 _MAX_SYMLINKS = 40  # the kernel's own limit, path_resolution(7)
@@ -30,6 +31,8 @@ _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
 _HOW = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+_WITHOUT_LINKS = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_SYMLINKS)
+_WITHOUT_LINKS_AT = ctypes.addressof(_WITHOUT_LINKS)
 _HOW_AT = ctypes.addressof(_HOW)
 _HOW_SIZE = ctypes.sizeof(_HOW)
 
@@ -58,6 +61,15 @@ def openat2(root: int, path: bytes) -> int:
         if ctypes.get_errno() not in (errno.EAGAIN, errno.EINTR):
             break
     raise _error(ctypes.get_errno())
+
+
+def may_have_link(root: int, path: bytes) -> bool:
+    """Whether a symbolic link may be among the reasons why *path* could not be resolved. One system call."""
+    fd: int = _syscall(_SYSCALL, root, path or b".", _WITHOUT_LINKS_AT, _HOW_SIZE)
+    if fd >= 0:
+        os.close(fd)  # it has come meanwhile
+        return False
+    return ctypes.get_errno() not in (errno.ENOENT, errno.ENOTDIR)
 
 
 def walk(root: int, path: bytes) -> int:

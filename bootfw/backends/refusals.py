@@ -1,6 +1,7 @@
 """What a client is told when the file system says no."""
 
 import errno
+import os
 
 from bootfw.api import AccessViolation, DiskFull, FileAlreadyExists, FileMissing, TransferError
 
@@ -29,7 +30,14 @@ class Refusals:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError) and error.errno in _BY_ERRNO:
-            raise _BY_ERRNO[error.errno]() from error
+            raise _BY_ERRNO[error.errno](detail=_detail(error)) from error
+
+
+def _detail(error: OSError) -> str:
+    """What was refused to us. That a file is not there needs no reason, and neither does a full disk."""
+    if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or error.filename is None:
+        return ""
+    return f"{os.fsdecode(error.filename)}: {error.strerror} for uid {os.geteuid()}"
 
 
 _refusals = Refusals()

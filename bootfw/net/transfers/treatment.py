@@ -50,27 +50,30 @@ def open_treated(backend: IBackend, request: TransferRequest, treatment: Treatme
     return _first(backend, [request.path, *_instead(request.path, treatment)], request, treatment)
 
 
-def _first(backend: IBackend, paths: list[str], request: TransferRequest, treatment: Treatment) -> Any:
+def _first(
+    backend: IBackend, paths: list[str], request: TransferRequest, treatment: Treatment, reason: str = ""
+) -> Any:
     for position, path in enumerate(paths):
         try:
             # The request says the same as the path: some backends go by it.
             answer = backend.open(path, request if path == request.path else evolve(request, path=path))
-        except FileMissing:
+        except FileMissing as missing:
+            reason = reason or missing.detail
             continue
         waiting = later(answer)
         if waiting is None:
             return answer
 
-        def failed(failure: Failure, rest: list[str] = paths[position + 1 :]) -> Any:
+        def failed(failure: Failure, rest: list[str] = paths[position + 1 :], reason: str = reason) -> Any:
             if not isinstance(failure.value, FileMissing):
                 return failure
-            return _first(backend, rest, request, treatment)
+            return _first(backend, rest, request, treatment, reason or failure.value.detail)
 
         return waiting.addErrback(failed)
     path = legible(request.path)
     if any(fnmatchcase(path, pattern) for pattern in treatment.empty_when_missing):
         return MemoryReader(b"")
-    raise FileMissing()
+    raise FileMissing(detail=reason)
 
 
 def _instead(path: str, treatment: Treatment) -> Iterator[str]:

@@ -1,0 +1,86 @@
+"""Why a file that is there is not served, for the operator. The client learns nothing of it."""
+
+import os
+import stat
+from pathlib import Path
+
+_LINKS = 40  # the kernel's own limit, path_resolution(7)
+_KINDS = (
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def led_astray(root: Path, name: bytes) -> str:
+    """Which symbolic link keeps *name*, which is missing below *root*, from being found; "": none does.
+
+    Only names of real directories are looked at: no link is followed by the kernel.
+    """
+    top = os.path.realpath(os.fsencode(root))
+    pending = name.split(b"/")[::-1]
+    place, link = top, ""
+    for _ in range(_LINKS):
+        found = _next_link(top, place, pending)
+        if found is None:
+            return f"{link}: nothing is there" if link else ""
+        place, at, target = found
+        link = f"{os.fsdecode(at)} -> {os.fsdecode(target)}"
+        if target.startswith(b"/"):
+            if _is_below(os.path.normpath(target), top):
+                return f"{link}: absolute links begin at {os.fsdecode(top)} here; make it a relative one"
+            return f"{link} leads out of {os.fsdecode(top)}; copy the file, or add a [[backend]] for where it leads"
+        if not _is_below(os.path.normpath(os.path.join(place, target)), top):
+            return f"{link} leads out of {os.fsdecode(top)}; copy the file, or add a [[backend]] for where it leads"
+        pending += target.split(b"/")[::-1]
+    return f"{link}: links lead in a circle"
+
+
+def _next_link(top: bytes, place: bytes, pending: list[bytes]) -> tuple[bytes, bytes, bytes] | None:
+    """(its directory, itself, its target) of the first link on the way; None: there is none."""
+    while pending:
+        name = pending.pop()
+        if name in (b"", b"."):
+            continue
+        if name == b"..":
+            place = place if place == top else os.path.dirname(place)
+            continue
+        below = os.path.join(place, name)
+        try:
+            return place, below, os.readlink(below)
+        except OSError:  # it is none, or is not there
+            place = below
+    return None
+
+
+def _is_below(path: bytes, top: bytes) -> bool:
+    return path == top or path.startswith(top.rstrip(b"/") + b"/")
+
+
+def denied(path: str, status: os.stat_result) -> str:
+    """Who may not read or enter *path*, and who may."""
+    return (
+        f"{path}: permission denied for uid {os.geteuid()}, gid {os.getegid()}: "
+        f"mode {stat.S_IMODE(status.st_mode):04o}, owner uid {status.st_uid}, gid {status.st_gid}"
+    )
+
+
+def denied_on_the_way(root: Path, name: bytes) -> str:
+    """Which directory on the way to *name* may not be entered; "": that can't be told."""
+    place = os.path.realpath(os.fsencode(root))
+    parts = name.split(b"/")
+    for part in (b"", *parts) if b".." not in parts else ():
+        place = os.path.join(place, part) if part else place
+        try:
+            status = os.lstat(place)
+        except OSError:
+            break
+        if stat.S_ISDIR(status.st_mode) and not os.access(place, os.X_OK, effective_ids=True):
+            return denied(os.fsdecode(place), status)
+    return ""
+
+
+def kind_of(mode: int) -> str:
+    """What a file of this mode is that is neither a regular one nor a directory; "": it is one of these."""
+    return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "")

@@ -1,0 +1,122 @@
+"""Files that are there and not served: the operator reads why, the client does not."""
+
+import os
+
+import pytest
+
+from bootfw.api import AccessViolation, FileMissing, TransferRequest
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.backends.openat2 import openat2, walk
+
+
+@pytest.fixture(params=[openat2, walk], ids=["openat2", "walk"])
+def backend(request, tmp_path):
+    root = tmp_path / "root"
+    (root / "directory").mkdir(parents=True)
+    (root / "file").write_bytes(b"content")
+    (tmp_path / "outside").write_bytes(b"content")
+    return DirectoryBackend(root, resolve=request.param)
+
+
+def refused(backend, path, kind=FileMissing):
+    with pytest.raises(kind) as caught:
+        backend.open(path, None)
+    assert caught.value.message == kind.summary
+    return caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "path"),
+    [
+        ("linked", "../outside", "linked"),
+        ("linked", "/srv/elsewhere/file", "linked"),
+        ("directory/linked", "../../outside", "directory/linked"),
+        ("linked", "/srv/elsewhere", "linked/below/file"),
+        ("linked", "directory/../../../elsewhere", "linked/file"),
+    ],
+)
+def test_a_link_that_leads_out(backend, link, target, path):
+    (backend.root / link).symlink_to(target)
+    said = refused(backend, path)
+    assert said.startswith(f"{backend.root / link} -> {target} leads out of {backend.root}; ")
+    assert "[[backend]]" in said
+
+
+def test_a_link_behind_a_link(backend):
+    (backend.root / "first").symlink_to("second")
+    (backend.root / "second").symlink_to("/srv/elsewhere")
+    assert refused(backend, "first").startswith(f"{backend.root}/second -> /srv/elsewhere leads out of")
+
+
+def test_an_absolute_link_to_a_file_inside(backend):
+    (backend.root / "linked").symlink_to(backend.root / "file")
+    assert refused(backend, "linked").endswith("make it a relative one")
+
+
+def test_a_link_to_nothing(backend):
+    (backend.root / "linked").symlink_to("missing")
+    assert refused(backend, "linked") == f"{backend.root}/linked -> missing: nothing is there"
+
+
+def test_links_in_a_circle(backend):
+    (backend.root / "one").symlink_to("two")
+    (backend.root / "two").symlink_to("one")
+    assert refused(backend, "one").endswith(": links lead in a circle")
+
+
+@pytest.mark.parametrize("path", ["missing", "missing/file", "file/below", "directory", "../../missing", ""])
+def test_what_is_just_not_there_needs_no_reason(backend, path):
+    (backend.root / "linked").symlink_to("/srv/elsewhere")
+    assert refused(backend, path) == ""
+
+
+def test_a_fifo(backend):
+    os.mkfifo(backend.root / "fifo")
+    assert refused(backend, "fifo") == f"{backend.root}/fifo is a FIFO, and no regular file"
+
+
+@pytest.fixture
+def as_nobody():
+    """Files belong to root, and we do not."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    os.setegid(65534)
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+    os.setegid(0)
+
+
+@pytest.fixture
+def readable_by_all(tmp_path):
+    for place in (tmp_path, *tmp_path.parents):
+        if (
+            place.stat().st_uid == os.geteuid()
+            and place.stat().st_mode & 0o005 != 0o005
+            and place.name.startswith("pytest")
+        ):
+            place.chmod(0o755)
+    tmp_path.chmod(0o755)
+
+
+def test_a_file_that_may_not_be_read(backend, readable_by_all, as_nobody, tmp_path):
+    os.seteuid(0)
+    (backend.root / "file").chmod(0o600)
+    os.seteuid(65534)
+    said = refused(backend, "file", AccessViolation)
+    assert said == (f"{backend.root}/file: permission denied for uid 65534, gid 65534: mode 0600, owner uid 0, gid 0")
+
+
+def test_a_directory_that_may_not_be_entered(backend, readable_by_all, as_nobody):
+    os.seteuid(0)
+    (backend.root / "directory").chmod(0o700)
+    os.seteuid(65534)
+    said = refused(backend, "directory/file", AccessViolation)
+    assert said.startswith(f"{backend.root}/directory: permission denied for uid 65534")
+
+
+def test_an_upload_that_may_not_be_made(backend, readable_by_all, as_nobody):
+    request = TransferRequest("new", "new", ("192.0.2.7", 2070), write=True)
+    with pytest.raises(AccessViolation) as caught:
+        backend.create("new", request)
+    assert caught.value.detail == f"{backend.root}/new can't be created: permission denied for uid 65534"
