@@ -4,6 +4,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any, get_origin
 
 from bootfw.errors import ConfigError
@@ -13,6 +14,13 @@ from bootfw.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, Key, keys_of
 PREFIX = "BOOTFW_"
 _LISTED = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_LISTS)})_(\d+)_(\w+)", re.IGNORECASE)
 _SINGLE = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_TABLES)})_(\w+)", re.IGNORECASE)
+
+_URL = re.compile(r"(?:tcp|udp|sctp)://.+:\d+")
+_LINK = re.compile(
+    r"(?P<service>\w+?)_(?:(?P<host>SERVICE_HOST)|SERVICE_PORT(?:_\w+)?|(?P<url>PORT|PORT_\d+_(?:TCP|UDP|SCTP))"
+    r"|PORT_\d+_(?:TCP|UDP|SCTP)_(?:(?P<protocol>PROTO)|(?P<address>ADDR)|PORT)|(?P<name>NAME)|(?P<env>ENV_\w+))"
+)
+"""What Kubernetes sets in each container for each service of the namespace, and Docker for each link."""
 
 
 def variables() -> dict[str, Key]:
@@ -26,6 +34,7 @@ def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[Pa
     ``BOOTFW_<KEY>`` is a key of ``[bootfw]``, ``BOOTFW_<SECTION>_<KEY>`` of another section,
     ``BOOTFW_WATCHDOG_<KEY>`` and ``BOOTFW_RESOLVER_<n>_<KEY>`` an option of a plugin, counted from 0.
     Dashes are underscores. A value is TOML, or else a string; a list may also be given with commas.
+    What an orchestrator sets by itself because a service is called "bootfw" is no configuration.
 
     :return: path -> variable that set it; and the errors, whose path is the name of the variable.
     """
@@ -33,7 +42,7 @@ def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[Pa
     errors: list[ConfigError] = []
     settings = variables()
     for name in sorted(environ, key=_naturally):
-        if not name.startswith(PREFIX):
+        if not name.startswith(PREFIX) or (name not in settings and _is_service_link(name, environ)):
             continue
         try:
             if name in settings:
@@ -47,6 +56,35 @@ def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[Pa
         else:
             origins[path] = name
     return origins, errors
+
+
+def _is_service_link(name: str, environ: Mapping[str, str]) -> bool:
+    """Whether an orchestrator has set *name*: its value is of the kind, and where *name* could be an option of a plugin
+    or anything else, the rest of the service's variables are there."""
+    found = _LINK.fullmatch(name)
+    if found is None:
+        return False
+    value, service = environ[name], found["service"]
+    complete = bool(_URL.fullmatch(environ.get(f"{service}_PORT", "")))
+    if found["name"] or found["env"]:
+        return complete and environ.get(f"{service}_NAME", "").startswith("/")
+    if found["url"]:
+        fits = bool(_URL.fullmatch(value))
+    elif found["protocol"]:
+        fits = value in ("tcp", "udp", "sctp")
+    elif found["host"] or found["address"]:
+        fits = _is_address(value)
+    else:
+        fits = value.isdecimal()
+    return fits and (complete or not (_LISTED.fullmatch(name) or _SINGLE.fullmatch(name)))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _plugin_path(name: str, settings: Mapping[str, Key]) -> Path:

@@ -69,7 +69,8 @@ upper case and with underscores for dashes; the keys of `[bootfw]` go without th
 
 A value is read as TOML, and taken as a string when it is none: `1400`, `true`, `/srv/boot`, `[1, 3, 7]`,
 `{{"x86-bios" = "undionly.kpxe"}}`. The lists of the settings may be given with commas: `eth0,eth1`. A number goes over
-an existing plugin of the file, or adds the next one. Any other variable that begins with `BOOTFW_` is an error.
+an existing plugin of the file, or adds the next one. Any other variable that begins with `BOOTFW_` is an error, but for
+those that Kubernetes and Docker set for a service or link of that name, such as `BOOTFW_PORT=udp://10.96.0.7:69`.
 """
 
 

@@ -217,3 +217,71 @@ def test_any_value_is_read_or_refused_by_name(environ: dict[str, str]) -> None:
     except ConfigErrors as errors:
         lines = errors.lines
     assert {line.split(":")[0].split("[")[0] for line in lines} <= set(environ)
+
+
+def service(name: str, address: str = "10.96.0.7", host: str = "10.96.0.7") -> dict[str, str]:
+    """What Kubernetes sets for a service with the ports 69/UDP, called "tftp", and 80/TCP."""
+    return {
+        f"{name}_SERVICE_HOST": host,
+        f"{name}_SERVICE_PORT": "69",
+        f"{name}_SERVICE_PORT_TFTP": "69",
+        f"{name}_PORT": f"udp://{address}:69",
+        f"{name}_PORT_69_UDP": f"udp://{address}:69",
+        f"{name}_PORT_69_UDP_PROTO": "udp",
+        f"{name}_PORT_69_UDP_PORT": "69",
+        f"{name}_PORT_69_UDP_ADDR": host,
+        f"{name}_PORT_80_TCP": f"tcp://{address}:80",
+        f"{name}_PORT_80_TCP_PROTO": "tcp",
+        f"{name}_PORT_80_TCP_PORT": "80",
+        f"{name}_PORT_80_TCP_ADDR": host,
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["BOOTFW", "BOOTFW_TFTP", "BOOTFW_DHCP", "BOOTFW_HTTP", "BOOTFW_WATCHDOG", "BOOTFW_LEASES", "BOOTFW_BACKEND_0"],
+)
+def test_variables_of_a_kubernetes_service_are_no_configuration(name: str) -> None:
+    """Each container of a namespace has them for each service, whatever it is called."""
+    assert load_config(None, service(name)) == load_config(None, {})
+    assert load_config(None, service(name, "[fd00::7]", "fd00::7")) == load_config(None, {})
+    read = load_config(None, {**service(name), "BOOTFW_TFTP_PORTS": "30000-30999"})
+    assert read.settings.tftp.ports == (30000, 30999)
+
+
+@pytest.mark.parametrize("name", service("BOOTFW"))
+def test_any_one_of_them_is_none(name: str) -> None:
+    assert load_config(None, {name: service("BOOTFW")[name]}) == load_config(None, {})
+
+
+def test_variables_of_a_docker_link_are_no_configuration() -> None:
+    link = {"BOOTFW_NAME": "/web/bootfw", "BOOTFW_PORT": "tcp://172.17.0.2:80", "BOOTFW_ENV_PATH": "/bin"}
+    assert load_config(None, link) == load_config(None, {})
+    assert wrong(BOOTFW_NAME="/web/bootfw")[0].startswith("BOOTFW_NAME: unknown variable")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BOOTFW_PORT", "69"),
+        ("BOOTFW_TFTP_PORT", "69"),
+        ("BOOTFW_SERVICE_HOST", "boot"),
+        ("BOOTFW_SERVICE_PORT", "tftp"),
+        ("BOOTFW_PORT_69_UDP_PROTO", "icmp"),
+        ("BOOTFW_PORTS", "udp://10.96.0.7:69"),
+    ],
+)
+def test_what_only_looks_like_them_is_an_error_as_ever(name: str, value: str) -> None:
+    [line] = wrong(**{name: value})
+    assert line.startswith(f"{name}: unknown variable")
+
+
+def test_an_option_of_a_plugin_may_be_called_like_them() -> None:
+    (choice,) = plugins(
+        "backend",
+        BOOTFW_BACKEND_0_USE="x",
+        BOOTFW_BACKEND_0_PORT="8080",
+        BOOTFW_BACKEND_0_SERVICE_HOST="10.96.0.7",
+        BOOTFW_BACKEND_0_SERVICE_PORT="80",
+    )
+    assert choice.options == {"port": 8080, "service-host": "10.96.0.7", "service-port": 80}
