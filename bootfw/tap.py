@@ -28,6 +28,7 @@ from bootfw.observe.told import at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
 from bootfw.settings import HTTPSettings
+from bootfw.terminal import escape_unencodable
 from bootfw.values import Address
 
 WRONG = 1
@@ -79,6 +80,7 @@ class Options(usage.Options):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """As usual, but a mistake ends with one line and a code: twistd prints everything and exits with 0."""
+        escape_unencodable()
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:

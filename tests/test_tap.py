@@ -339,3 +339,13 @@ def test_check_warns_of_an_interface_that_does_not_exist(
     assert line.startswith(f"WARNING: {config}: bootfw.interfaces: no interface eth9; there are: lo")
     monkeypatch.setenv("BOOTFW_INTERFACES", "eth8")
     assert "WARNING: BOOTFW_INTERFACES: no interface eth8; " in ends(capsys, "--check", "-c", str(config))[1]
+
+
+def test_a_log_whose_encoding_does_not_have_the_name_of_a_file(config: Path) -> None:
+    """The line is written with escapes; Twisted would leave it out."""
+    (config.parent / "files" / "k\xfc\u4e2d").write_text("x")
+    port = int(config.read_text().partition("127.0.0.1:")[2].partition('"')[0])
+    with bootfw(config, before=("env", "PYTHONIOENCODING=ascii", "LC_ALL=C", "PYTHONCOERCECLOCALE=0")) as server:
+        server.until("listens on")
+        assert fetch(("127.0.0.1", port), "k\xfc\u4e2d") == b"x"
+        server.until("got 'k\\xfc\\u4e2d': complete")

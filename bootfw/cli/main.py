@@ -11,8 +11,10 @@ from bootfw.cli.lint import add_lint
 from bootfw.cli.next import add_next
 from bootfw.cli.personas import add_personas
 from bootfw.cli.render import add_render
+from bootfw.cli.table import printable
 from bootfw.config import ConfigErrors
 from bootfw.errors import BootfwError
+from bootfw.terminal import escape_unencodable
 
 WRONG = 1
 """Exit code: it could not be done."""
@@ -35,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_personas(commands)
     add_next(commands)
     add_render(commands)
+    escape_unencodable()
     options = parser.parse_args(arguments)
     try:
         code: int = options.run(options) or 0
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         lines = (f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror),)
     for line in lines:
-        sys.stderr.write(f"bootfw: {line}\n")
+        sys.stderr.write(f"bootfw: {printable(line)}\n")
     return int(getattr(options, "failed", WRONG))
 
 

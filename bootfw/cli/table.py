@@ -1,5 +1,6 @@
-"""Tables for a terminal."""
+"""Tables for a terminal, and what a terminal can show."""
 
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -12,8 +13,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def printable(text: str) -> str:
-    """What clients call themselves may hold anything, also what a terminal takes for orders."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """*text* with escapes for what the standard output can't show. What clients call themselves may hold anything,
+    control characters of a terminal too."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    encoding = sys.stdout.encoding or "ascii"
+    return safe.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def moment(seconds: float | None) -> str:

@@ -3,8 +3,11 @@
 import argparse
 import io
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -438,6 +441,41 @@ def test_many_leases(running_server):
     for lease in many:
         running_server.server.restore(lease)
     assert len(listed(running_server)) == 92
+
+
+# What terminals can show
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        ("ascii", "k\\xfc\\u4e2d\\x1b[2J"),
+        ("latin-1", "k\xfc\\u4e2d\\x1b[2J"),
+        ("utf-8", "k\xfc\u4e2d\\x1b[2J"),
+    ],
+)
+def test_names_are_shown_as_far_as_the_terminal_can(path, tmp_path, encoding, name):
+    """Control characters never reach it."""
+    file = LeaseFile.open(path)
+    file.write([row_of(evolve(ACTIVE, hostname="k\xfc\u4e2d\x1b[2J"))])
+    file.close()
+    locale = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+
+    def run(*arguments):
+        program = [sys.executable, "-m", "bootfw.cli.main", "leases", "-c", "bootfw.toml", *arguments]
+        done = subprocess.run(program, cwd=tmp_path, env=locale, capture_output=True, timeout=60)
+        return done.returncode, done.stdout.decode(encoding), done.stderr.decode(encoding)
+
+    code, out, err = run()
+    assert (code, err) == (0, "")
+    heading, line = out.splitlines()[:2]
+    assert f"  {name}  never" in line
+    assert heading.index("UNTIL") - heading.index("NAME") == len(name) + 2
+    assert f"hostname   {name}\n" in run("show", MAC)[1]
+    code, out, err = run("show", "k\xfc\u4e2d\x1b[3J")
+    assert (code, out, err) == (1, "", f"bootfw: {name.replace('2J', '3J')} has no lease\n")
+    code, out, err = run("list", "k\xfc\u4e2d\x1b[2J", "--json")
+    assert json.loads(out)[0]["hostname"] == "k\xfc\u4e2d\x1b[2J"
 
 
 # Whose state it is
