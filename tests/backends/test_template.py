@@ -114,6 +114,7 @@ def test_a_url_of_http_that_is_not_served_is_an_error(root: Path, line: str) -> 
         ('{{ server.http|default("none", true) }}/x', "none/x"),
         ('{{ server.http == "" }}', "true"),
         ("-{{ server.http }}-", "--"),
+        ('{{ server.http ~ "x" }}', "x"),
         ("{{ client.uuid }}/x", "52420077-1234-4abc-9def-0123456789ab/x"),
         ("{{ host.name }}/x {{ [host.name, path]|join('/') }}", "/x /f"),
     ],

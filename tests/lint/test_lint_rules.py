@@ -391,6 +391,14 @@ def test_links_that_can_t_be_followed(tmp_path):
     assert all("in a circle" in reasons[name] for name in ("loop", "one", "two", "d"))
 
 
+def test_directories_are_looked_through_once_however_many_links_lead_to_them(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "again").symlink_to(".")
+    (tmp_path / "d/up").symlink_to("..")
+    assert found(tmp_path, {"d/wrong.ipxe": "x"}) == [("d/wrong.ipxe", "script")]
+    assert [entry.path for entry in tree_of(tmp_path).entries] == ["again", "d", "d/up", "d/wrong.ipxe"]
+
+
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "vmlinuz")
     os.mkfifo(tmp_path / "grub.cfg")

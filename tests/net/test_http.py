@@ -6,7 +6,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import globalLogPublisher
 from webclient import Backend, Dated, Reader, Tagged, Web, parse, request
 
@@ -133,6 +133,22 @@ def test_only_the_first_bytes_are_read_for_the_type_and_only_once_for_each_state
     kinds = [web.get("HEAD", target="/disc").headers["Content-Type"] for _ in readers]
     assert kinds == ["application/vnd.efi-iso"] * 3
     assert [reader.reads for reader in readers] == [[(0, 0x8006)], [], [(0, 0x8006)]]
+
+
+def test_the_type_of_a_file_without_a_tag_is_not_remembered():
+    readers = [Reader(data, size=len(data)) for data in (CD, portable_executable())]
+    web = Web(lambda: readers[len(web.backend.asked) - 1])
+    kinds = [web.get("HEAD", target="/file").headers["Content-Type"] for _ in readers]
+    assert kinds == ["application/vnd.efi-iso", "application/efi"]
+
+
+@pytest.mark.parametrize("answer", [lambda data: fail(OSError(errno.EIO, "no")), lambda data: None])
+def test_a_file_whose_first_bytes_can_t_be_read_has_no_type(answer):
+    readers = [Tagged(CD, answer, len(CD)), Tagged(CD, size=len(CD))]
+    web = Web(lambda: readers[len(web.backend.asked) - 1])
+    response = web.get("HEAD", target="/disc")
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/octet-stream")
+    assert web.get("HEAD", target="/disc").headers["Content-Type"] == "application/vnd.efi-iso"
 
 
 def test_the_types_of_so_many_files_are_remembered_and_no_more(monkeypatch):
