@@ -61,9 +61,12 @@ class DirectoryBackend:
     _resolve: Resolve = resolve
     _mounts: Mounts = field(factory=Mounts)
     _threads: Threads | None = field(init=False)
+    _full: bytes = field(init=False)
+    """What the full path of a file on this host begins with, without its first slash."""
 
     def __attrs_post_init__(self) -> None:
         self._threads = Threads(self._reactor) if self._reactor is not None else None
+        self._full = os.fsencode(self.root.absolute()).strip(b"/") + b"/"
 
     @classmethod
     def configured(cls, context: PluginContext, root: str, ignore_case: bool = False) -> "DirectoryBackend":
@@ -148,10 +151,9 @@ class DirectoryBackend:
         try:
             return self._spelled(root, name, ignore_case)
         except FileNotFoundError:
-            path = os.fsencode(self.root).lstrip(b"/") + b"/"
-            if not self.root.is_absolute() or path == b"/" or not name.startswith(path):
+            if not name.startswith(self._full):
                 raise
-        return self._spelled(root, name[len(path) :], ignore_case)
+        return self._spelled(root, name[len(self._full) :], ignore_case)
 
     def _spelled(self, root: int, name: bytes, ignore_case: bool) -> int:
         try:

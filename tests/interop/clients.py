@@ -1,6 +1,8 @@
 """The command lines of real TFTP clients, one shape for all."""
 
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from attrs import frozen
@@ -65,6 +67,11 @@ def _curl_put(server: Address, remote: str, local: Path) -> list[str]:
     return ["curl", "--silent", "--show-error", "--upload-file", str(local), _url(server, remote)]
 
 
+def _tftpy(server: Address, remote: str, local: Path) -> list[str]:
+    client = f"tftpy.TftpClient({server[0]!r}, {server[1]}, {{'blksize': 1428, 'tsize': 0}})"
+    return [sys.executable, "-c", f"import tftpy; {client}.download({remote!r}, {str(local)!r})"]
+
+
 HPA = Client("tftp-hpa", "tftp", _hpa("get", "-m", "binary"), _hpa("put", "-m", "binary"))
 """No options at all: blocks of 512 octets, one by one."""
 
@@ -79,6 +86,11 @@ ATFTP_WINDOW = Client(
     "atftp-windowsize", "atftp", _atftp("get", blksize=1428, windowsize=16), _atftp("put", blksize=1428, windowsize=16)
 )
 
+ATFTP_LOCK_STEP = Client("atftp-lock-step", "atftp", _atftp("get", blksize=1428))
+
+ATFTP_65464 = Client("atftp-65464", "atftp", _atftp("get", blksize=65464))
+"""Block sizes that no Ethernet frame has room for; the server cuts them to what has."""
+
 BUSYBOX = Client("busybox", "busybox", _busybox("-g", 1400), _busybox("-p", 1400))
 
 BUSYBOX_JUMBO = Client("busybox-jumbo", "busybox", _busybox("-g", 8192), _busybox("-p", 8192))
@@ -91,5 +103,8 @@ CURL_WITHOUT_OPTIONS = Client("curl-no-options", "curl", lambda *args: [*_curl_g
 
 CURL_NOT_FOUND = 68
 """The exit code of curl for ERROR 1; its message may be one of getpeername() instead."""
+
+TFTPY = Client("tftpy", getattr(find_spec("tftpy"), "origin", "tftpy"), _tftpy)
+"""The client of a Python library, as its documentation has it."""
 
 CLIENTS = [HPA, ATFTP, ATFTP_WINDOW, BUSYBOX, CURL, CURL_WITHOUT_OPTIONS]

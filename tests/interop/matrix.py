@@ -1,4 +1,4 @@
-"""Every boot with every server at every loss of packets, and a table of it: what ``make firmware`` runs.
+"""Every boot and every fetch with every server at every loss of packets, and a table: what ``make firmware`` runs.
 
 The exit code is 1 when bootfw has lost a boot. What dnsmasq does is for comparison.
 """
@@ -20,18 +20,21 @@ from attrs import asdict, frozen
 from bootfw.cli.table import aligned
 
 from .firmware.boots import BOOTS, Boot
+from .firmware.fetches import FETCHES, TFTP_SERVERS, Fetch, try_fetch
 from .firmware.servers import SERVERS
 from .firmware.trial import Failed, try_boot
 from .lab import Lab, missing
 
 LOSSES = (0, 2, 5)
 
+EVERYTHING: tuple[Boot | Fetch, ...] = (*BOOTS, *FETCHES)
+
 
 @frozen
 class Cell:
     """A boot, a server and a loss of so many percent."""
 
-    boot: Boot
+    boot: Boot | Fetch
     server: str
     loss: int
 
@@ -69,7 +72,7 @@ def run(cell: Cell, times: int, logs: Path) -> Result:
         try:
             with Lab(directory) as lab:
                 scratch = Path(tempfile.mkdtemp(dir=directory))
-                result.seconds.append(try_boot(cell.boot, SERVERS[cell.server], lab, scratch, cell.loss))
+                result.seconds.append(_try(cell, lab, scratch))
         except Failed as failure:
             result.failures.append(f"{failure}: {directory}")
             shutil.rmtree(scratch)
@@ -79,6 +82,12 @@ def run(cell: Cell, times: int, logs: Path) -> Result:
         else:
             shutil.rmtree(directory)
     return result
+
+
+def _try(cell: Cell, lab: Lab, scratch: Path) -> float:
+    if isinstance(cell.boot, Fetch):
+        return try_fetch(cell.boot, TFTP_SERVERS[cell.server], lab, scratch, cell.loss)
+    return try_boot(cell.boot, SERVERS[cell.server], lab, scratch, cell.loss)
 
 
 def table(results: Sequence[Result]) -> str:
@@ -97,7 +106,7 @@ def _percent(loss: int) -> str:
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make firmware", description=__doc__.splitlines()[0])
-    names = [boot.name for boot in BOOTS]
+    names = [boot.name for boot in EVERYTHING]
     parser.add_argument("boot", nargs="*", choices=[*names, []], metavar="BOOT", help=", ".join(names))
     parser.add_argument("--server", choices=[*SERVERS, "both"], default="bootfw")
     parser.add_argument("--loss", type=int, nargs="+", choices=LOSSES, default=LOSSES, help="percent")
@@ -114,7 +123,7 @@ def main(words: Sequence[str], show: Callable[[str], object] = print) -> int:
         print(reason, file=sys.stderr)
         return 2
     servers = list(SERVERS) if arguments.server == "both" else [arguments.server]
-    boots = [boot for boot in BOOTS if not arguments.boot or boot.name in arguments.boot]
+    boots = [boot for boot in EVERYTHING if not arguments.boot or boot.name in arguments.boot]
     cells = [Cell(*choice) for choice in itertools.product(boots, servers, arguments.loss)]
     if arguments.logs is not None:
         arguments.logs.mkdir(parents=True, exist_ok=True)

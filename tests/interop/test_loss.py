@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from .clients import ATFTP_GIVES_UP, ATFTP_WINDOW, BUSYBOX, BUSYBOX_JUMBO, FILES, HPA, Client
+from .firmware.fetches import FETCHES, Fetch, bootfw, try_fetch
 from .lab import Host, Lab, need
 from .service import start_bootfw
 
@@ -18,6 +19,9 @@ TRIES = 5
 """For atftp, which this cable brings to give up one time in ten."""
 
 SEED = 7440
+
+QUICK = ("curl-1.2MB", "atftp-windowsize-1.2MB", "tftpy-1.2MB")
+"""Fetches that are a part of every run of the tests; ``make firmware`` has all."""
 
 
 @pytest.fixture
@@ -35,6 +39,17 @@ def station(lab: Lab, server: Host) -> Iterator[Host]:
     damage = {what: int(count) for count, what in re.findall(r"(\d+) (\w+)", cable.output)}
     assert damage["dropped"] > 0.04 * damage["datagrams"]
     assert min(damage["repeated"], damage["overtaken"]) > 0.005 * damage["datagrams"]
+
+
+@pytest.mark.parametrize(
+    "fetch",
+    [
+        pytest.param(fetch, id=fetch.name, marks=() if fetch.name in QUICK else pytest.mark.firmware)
+        for fetch in FETCHES
+    ],
+)
+def test_clients_fetch_through_5_percent_loss(lab: Lab, tmp_path: Path, fetch: Fetch) -> None:
+    try_fetch(fetch, bootfw, lab, tmp_path, loss=5)
 
 
 def start(lab: Lab, server: Host, root: Path, writable: str) -> None:

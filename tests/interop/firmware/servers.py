@@ -70,7 +70,7 @@ def dnsmasq(lab: Lab, host: Host, task: Task) -> None:
     host.start(sys.executable, "-m", "http.server", "80", "--bind", "::", "--directory", task.root, name="httpd")
     tftp = ("--enable-tftp", f"--tftp-root={task.root}")
     if task.ipv6:
-        _start_dnsmasq(lab, host, *tftp, *_ADDRESSES6, *_options6(task.files)).wait_until_bound(547, 69)
+        start_dnsmasq(lab, host, *tftp, *_ADDRESSES6, *_options6(task.files)).wait_until_bound(547, 69)
         return
     options = [*tftp, "--dhcp-match=set:ipxe,175"]
     first = "tag:!ipxe," if "ipxe" in task.files else ""
@@ -91,7 +91,7 @@ def dnsmasq(lab: Lab, host: Host, task: Task) -> None:
         else:
             options.append(f"--dhcp-boot={first}tag:{name},{file}")
     addresses = "10.77.0.0,proxy" if task.proxy else "10.77.0.100,10.77.0.200,1h"
-    _start_dnsmasq(lab, host, f"--dhcp-range={addresses}", *options).wait_until_bound(67, 69)
+    start_dnsmasq(lab, host, f"--dhcp-range={addresses}", *options).wait_until_bound(67, 69)
 
 
 def _options6(files: Mapping[str, str]) -> list[str]:
@@ -110,21 +110,22 @@ SERVERS: dict[str, Callable[[Lab, Host, Task], None]] = {"bootfw": bootfw, "dnsm
 def start_router(lab: Lab) -> None:
     """Advertises itself with nothing to offer: iPXE waits 13 s for a router before it goes on."""
     host = lab.host("router", "10.77.0.2/24", "fd77::2/64")
-    _start_dnsmasq(lab, host, "--dhcp-range=fd77::,ra-only", "--enable-ra", "--ra-param=eth0,0,0")
+    start_dnsmasq(lab, host, "--dhcp-range=fd77::,ra-only", "--enable-ra", "--ra-param=eth0,0,0")
 
 
 def start_address_server(lab: Lab) -> None:
     """Somebody else's DHCP server: it gives out plain addresses, and no boot files."""
     host = lab.host("dhcp", "10.77.0.3/24")
-    _start_dnsmasq(lab, host, "--dhcp-range=10.77.0.100,10.77.0.200,1h").wait_until_bound(67)
+    start_dnsmasq(lab, host, "--dhcp-range=10.77.0.100,10.77.0.200,1h").wait_until_bound(67)
 
 
 def start_address_server6(lab: Lab) -> None:
     """The same by DHCPv6, and a router."""
-    _start_dnsmasq(lab, lab.host("dhcp", "fd77::2/64"), *_ADDRESSES6).wait_until_bound(547)
+    start_dnsmasq(lab, lab.host("dhcp", "fd77::2/64"), *_ADDRESSES6).wait_until_bound(547)
 
 
-def _start_dnsmasq(lab: Lab, host: Host, *options: str) -> Program:
+def start_dnsmasq(lab: Lab, host: Host, *options: str) -> Program:
+    """dnsmasq without DNS, with these *options*."""
     need("dnsmasq")
     return host.start(
         *("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root", "--pid-file="),

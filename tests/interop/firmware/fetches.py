@@ -1,0 +1,98 @@
+"""Files that TFTP clients fetch, one at a time and sixteen at once, with losses if they are wanted."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import TimeoutExpired
+
+from attrs import frozen
+
+from ..clients import ATFTP_65464, ATFTP_LOCK_STEP, ATFTP_WINDOW, BUSYBOX, CURL, HPA, TFTPY, Client
+from ..lab import Host, Lab, need
+from ..service import start_bootfw
+from .files import SERVER
+from .servers import start_dnsmasq
+from .trial import Failed
+
+_SIZES = {"1.2MB": 1_200_000, "8MB": 8_000_000}
+_SECONDS = {"1.2MB": 20, "8MB": 120}
+"""How long a fetch may take at 5 %, a lossless one too."""
+
+
+@frozen
+class Fetch:
+    """One of them."""
+
+    name: str
+    client: Client
+    size: int
+    """Bytes."""
+    at_once: int
+    """How many clients there are."""
+    seconds: float
+    """How long it may take."""
+
+
+def try_fetch(
+    fetch: Fetch, start_server: Callable[[Lab, Host, Path], None], lab: Lab, scratch: Path, loss: int
+) -> float:
+    """Seconds until all clients have the file.
+
+    :param scratch: takes what is served and what is fetched.
+    :param loss: percent of the frames, in either direction.
+    :raises Failed: when one of them has not, or has another file.
+    """
+    need(fetch.client.program)
+    root = scratch / "served"
+    root.mkdir()
+    content = random.randbytes(fetch.size)
+    (root / "file").write_bytes(content)
+    start_server(lab, lab.host("server", f"{SERVER}/24"), root)
+    station = lab.host("station", "10.77.0.9/24")
+    if loss:
+        lab.lose(loss)
+    began = time.monotonic()
+    paths = [scratch / f"fetched-{number}" for number in range(fetch.at_once)]
+    running = [station.start(*fetch.client.get((SERVER, 69), "file", path)) for path in paths]
+    for program in running:
+        try:
+            program.wait(max(0.1, began + fetch.seconds - time.monotonic()))
+        except TimeoutExpired:
+            break
+    seconds = time.monotonic() - began
+    fetched = sum(
+        program.exit_code == 0 and path.exists() and path.read_bytes() == content
+        for program, path in zip(running, paths, strict=True)
+    )
+    if fetched < fetch.at_once:
+        said = next((program.output.strip() for program in running if program.exit_code), "")
+        raise Failed(f"{fetched} of {fetch.at_once} fetched within {seconds:.0f} s {said[-100:]}")
+    return seconds
+
+
+def bootfw(lab: Lab, host: Host, root: Path) -> None:
+    configuration = f"""
+        [dhcp]
+        mode = "off"
+        [tftp]
+        listen = ["0.0.0.0:69"]
+        [[backend]]
+        use = "directory"
+        root = "{root}"
+    """
+    start_bootfw(host, lab.directory, configuration, 69)
+
+
+def dnsmasq(lab: Lab, host: Host, root: Path) -> None:
+    start_dnsmasq(lab, host, "--enable-tftp", f"--tftp-root={root}").wait_until_bound(69)
+
+
+TFTP_SERVERS: dict[str, Callable[[Lab, Host, Path], None]] = {"bootfw": bootfw, "dnsmasq": dnsmasq}
+
+FETCHES = tuple(
+    Fetch(f"{client.name}-{size}{'-x16' if at_once > 1 else ''}", client, _SIZES[size], at_once, _SECONDS[size])
+    for client in (HPA, ATFTP_LOCK_STEP, ATFTP_WINDOW, ATFTP_65464, CURL, BUSYBOX, TFTPY)
+    for size in _SIZES
+    for at_once in (1, 16)
+)
