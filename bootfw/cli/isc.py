@@ -127,7 +127,7 @@ class _Found:
             self.hosts[f"lease {address}"] = Reservation(address, mac=_mac_or_nothing(lease), client_id=lease.client_id)
 
     def _lease_of(self, address: str, said: Mapping[str, Statement]) -> Lease | str | None:
-        """None: nobody has it; a text: why the one who has it can't be kept."""
+        """None: no client has it; a text: why its client can't be kept."""
         state = _state(said)
         if state == "abandoned":
             return Lease(address, b"", "", LeaseState.DECLINED, self._now, self._now + QUARANTINE)

@@ -151,7 +151,7 @@ def _shown(record: Record, now: float) -> dict[str, Any]:
 
 
 def _runs(state: Path) -> bool:
-    """Whether a server runs with *state*; one that may not be asked does."""
+    """Whether a server runs with *state*; one whose socket this user may not open does."""
     try:
         return running(state) is not None
     except PermissionError:

@@ -39,7 +39,7 @@ def state_of(configuration: Configuration) -> Path:
 def running(state: Path) -> RunningServer | None:
     """The server that runs with *state*; None: there is none.
 
-    :raise OSError: nobody may know, such as for want of permission.
+    :raise OSError: the socket is there, and this user may not open it.
     """
     try:
         return RunningServer(state / SOCKET)
@@ -64,5 +64,5 @@ def check_offline(state: Path, options: argparse.Namespace, changes: bool, stopp
         raise CommandError(
             f"{what}: give the configuration of yours by -c FILE, or change what is kept there by --offline"
         )
-    told = "this counts from its next start on" if changes else "this is what is kept there"
-    sys.stderr.write(f"bootfw: {what}; {told}\n")
+    effect = "this counts from its next start on" if changes else "this is what is kept there"
+    sys.stderr.write(f"bootfw: {what}; {effect}\n")

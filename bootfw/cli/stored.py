@@ -30,8 +30,8 @@ class TakenOver:
 
 def shown_reservation(reservation: Reservation) -> str:
     """Its address, or whose it is."""
-    octets = reservation.client_id or reservation.circuit_id
-    return reservation.address or reservation.mac or reservation.uuid or f"0x{octets.hex()}"
+    identifier = reservation.client_id or reservation.circuit_id
+    return reservation.address or reservation.mac or reservation.uuid or f"0x{identifier.hex()}"
 
 
 class StoredLeases:

@@ -216,7 +216,7 @@ def suboptions(
         if not encoded:
             raise ValueError("must not be empty")
         if len(encoded) > LONGEST:
-            raise ValueError(f"must not be longer than {LONGEST} octets")
+            raise ValueError(f"must not be longer than {LONGEST} bytes")
         try:
             read(encoded)
         except WireError as error:

@@ -505,7 +505,7 @@ def test_what_no_server_may_ever_read_is_not_changed(stopped, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("arguments", [[], ["list"], ["show", MAC], ["reservations"], ["export"]])
-def test_what_is_read_of_a_directory_that_nobody_has_named_is_said(stopped, tmp_path, monkeypatch, capsys, arguments):
+def test_reading_a_default_directory_without_a_server_says_which(stopped, tmp_path, monkeypatch, capsys, arguments):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     (tmp_path / "state").rename(tmp_path / "bootfw")

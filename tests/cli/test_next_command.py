@@ -284,7 +284,7 @@ def test_ordering_beside_a_server(plain, server, alongside, kept):
 
 
 def test_a_server_with_this_resolver_only_is_found(plain, private_reactor, tmp_path, alongside, kept):
-    """It has nothing else to be asked for."""
+    """It has no other operation on its control socket."""
     attendants = Attendants(private_reactor, [("next-boot", NextBoot(kept, private_reactor))], [].append)
     attendants.start()
     attendants.listen(tmp_path / "state" / "control.sock")
