@@ -42,7 +42,7 @@ def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[Pa
     errors: list[ConfigError] = []
     settings = variables()
     for name in sorted(environ, key=_naturally):
-        if not name.startswith(PREFIX) or (name not in settings and _is_service_link(name, environ)):
+        if not name.startswith(PREFIX) or _is_service_link(name, environ):
             continue
         try:
             if name in settings:

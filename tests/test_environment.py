@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bootfw.config import Choice, ConfigErrors, load_config
-from bootfw.environment import variables
+from bootfw.environment import apply, variables
 from bootfw.settings import Settings
 
 
@@ -252,6 +252,13 @@ def test_variables_of_a_kubernetes_service_are_no_configuration(name: str) -> No
 @pytest.mark.parametrize("name", service("BOOTFW"))
 def test_any_one_of_them_is_none(name: str) -> None:
     assert load_config(None, {name: service("BOOTFW")[name]}) == load_config(None, {})
+
+
+@pytest.mark.parametrize("value", ["69", "10.96.0.7", "udp", "udp://10.96.0.7:69"])
+def test_no_variable_of_a_setting_is_taken_for_one_of_them(value: str) -> None:
+    for name in variables():
+        origins, errors = apply({name: value}, {})
+        assert origins or errors
 
 
 def test_variables_of_a_docker_link_are_no_configuration() -> None:

@@ -253,6 +253,17 @@ def test_nul_bytes_inside_of_a_declaration():
     assert left_out[1].startswith("line 9: 50 NUL bytes")
 
 
+def test_nul_bytes_inside_of_a_string():
+    """They may hold the end of the declaration, whatever the statement is."""
+    addresses, _, left_out = read(entry(1) + entry(2, '  set x = "a\0\0b";\n  set y = "c\0d";\n') + entry(3))
+    assert addresses == [1, 3]
+    assert left_out == ['line 7: lease 10.0.0.2 is not taken over: line 12 can\'t be read: set x = "a\0\0b";']
+
+
+def test_what_was_wrong_before_counts_no_more():
+    assert read(entry(1).replace("13:00:00", "soon") + entry(1)) == ([1], [], [])
+
+
 def test_what_is_damaged_leaves_what_was_said_before():
     addresses, _, left_out = read(entry(1) + entry(1, ' uid "x;\n') + entry(2))
     assert addresses == [1, 2]
@@ -353,6 +364,9 @@ def test_a_lease_that_is_reserved():
     found = read_isc(entry(1, "  reserved;\n") + entry(2, "  reserved;\n") + entry(2), NOW, HARDWARE)
     assert found.reservations == (Reservation("10.0.0.1", mac="52:54:00:00:00:01"),)
     assert len(found.leases) == 2
+    resting = read_isc(entry(1, "  reserved;\n").replace("active", "abandoned"), NOW, HARDWARE)
+    assert (resting.leases["10.0.0.1"].state, resting.reservations) == (LeaseState.DECLINED, ())
+    assert resting.left_out == ()
 
 
 OPENBSD = """lease 10.0.0.1 {
@@ -577,6 +591,12 @@ def test_dnsmasq_of_ipv6():
         "line 5: fd00::13 has no client: no DUID",
         f"line 6 is no lease: 1763643600 7 fd00::x * {DUID}"[:80],
     )
+
+
+def test_a_duid_of_other_hardware_names_no_mac():
+    for duid in ("00:03:00:20:52:54:00:12:34:56", "00:03:00:01:52:54:00:12:34", "00:02:00:00:ab:11:52:54"):
+        found = read_dnsmasq(f"1763643600 1 fd00::10 * {duid}\n", NOW, HARDWARE)
+        assert (found.leases["fd00::10"].mac, found.left_out) == ("", ())
 
 
 def test_dnsmasq_without_a_clock_writes_how_long_leases_are_for():

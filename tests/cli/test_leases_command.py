@@ -395,6 +395,17 @@ def test_import_of_reservations(stopped, tmp_path):
     assert stopped.kept()[1] == [ADDED, Reservation(mac="52:54:00:00:00:06")]
 
 
+def test_a_reservation_without_an_address_needs_a_subnet_of_ipv4(tmp_path, capsys):
+    (tmp_path / "six.toml").write_text(
+        '[bootfw]\nstate-dir = "six"\n[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\n'
+    )
+    (tmp_path / "dhcpd.leases").write_text("host new {\n  hardware ethernet 52:54:00:00:00:06;\n}\n")
+    assert command.main(["leases", "-c", "six.toml", "import", "dhcpd.leases"]) == 3
+    assert capsys.readouterr().err == (
+        "left out: the reservation of 52:54:00:00:00:06: a reservation without an address is of no subnet\n"
+    )
+
+
 def test_import_of_an_export_names_what_the_other_configuration_reserves(place, tmp_path, capsys):
     (tmp_path / "export.json").write_bytes(b"\xef\xbb\xbf" + place.run("export")[1].encode())
     other = CONFIG.replace('"state"', '"other"').replace("10.0.0.5", "10.0.0.7")

@@ -1,6 +1,9 @@
 """``bootfw next`` as an operator uses it, with a server that runs and without."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -219,6 +222,13 @@ def test_what_can_not_be_known_is_not_warned_of(run, kept, tmp_path, monkeypatch
     (tmp_path / "bootfw.toml").write_text(CONFIG.partition("[[backend]]")[0] + f"[[backend]]\n{backend}\n")
     (tmp_path / "x.ipxe.j2").write_text("{{ nope }}")
     assert run(MAC, "x.ipxe") == (0, f"{MAC} boots x.ipxe next, once\n", "")
+
+
+def test_a_file_whose_name_the_terminal_can_not_show(here):
+    locale = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C.UTF-8"}
+    program = [sys.executable, "-m", "bootfw.cli.main", "next", "-c", "bootfw.toml", "--offline", MAC, "k\xfc.ipxe"]
+    done = subprocess.run(program, env=locale, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout.decode("ascii")) == (0, f"{MAC} boots k\\xfc.ipxe next, once\n")
 
 
 # With a server
