@@ -28,6 +28,9 @@ class IReader(Interface):
     another one whenever the content is, or None when that is not sure. Where the file begins at another octet of the
     descriptor than the first, ``start`` says at which.
 
+    And ``verify()``, which raises TransferError when the content has changed since the file was opened. It is called
+    before the last bytes of an HTTP response or of a framed file leave; ``read`` of the end of the file does the same.
+
     And ``share()``: an IReader of the same open file for one more owner, which may be this one; close() is then called
     once by each. Where there is it, requests that have arrived together have their file opened once.
     """

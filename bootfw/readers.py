@@ -8,6 +8,7 @@ import time
 from attrs import define, field
 from zope.interface import implementer
 
+from bootfw.errors import TransferError
 from bootfw.interfaces import IReader
 
 _TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system that one meets (FAT)
@@ -42,8 +43,9 @@ class MemoryReader:
 class FileReader:
     """Reads a regular file; owns the descriptor from now on.
 
-    The file counts as what it was when it was opened: octets appended later are not read, because the client may
-    have been told the size already, and octets that have gone missing are an error, never an early end.
+    The file counts as what it was when it was opened: bytes appended later are not read, because the client may have
+    been told the size already. When it has become shorter, or has been overwritten, that is an error: part of each
+    content would be worse than none.
 
     :param fd: open for reading. The file may be renamed or removed meanwhile.
     """
@@ -55,6 +57,7 @@ class FileReader:
     """See IReader."""
     changed: float = field(init=False)
     """See IReader."""
+    _modified_ns: int = field(init=False)
     identity: tuple[int, ...] | None = field(init=False)
     """Another one whenever the content is, so that what was read of it can be used again. None: it has changed so
     recently that one more change might not show in the file's times."""
@@ -62,10 +65,17 @@ class FileReader:
     def __attrs_post_init__(self) -> None:
         status = os.fstat(self._fd)
         self.size, self.modified = status.st_size, status.st_mtime
+        self._modified_ns = status.st_mtime_ns
         changed = max(status.st_mtime_ns, status.st_ctime_ns)
         self.changed = changed / 1e9
         settled = abs(time.time_ns() - changed) > _TICK
         self.identity = (status.st_dev, status.st_ino, status.st_size, changed) if settled else None
+
+    def verify(self) -> None:
+        """See IReader. A file that was renamed, removed, or appended to still has this content."""
+        status = os.fstat(self._fd)
+        if status.st_size <= self.size and status.st_mtime_ns != self._modified_ns:
+            raise TransferError("The file has changed meanwhile, start again")
 
     def fileno(self) -> int:
         """The descriptor; only to be read from, and only until close()."""
@@ -80,6 +90,7 @@ class FileReader:
         """See IReader.
 
         :raise OSError: ESTALE when the file has become shorter; otherwise what the file system says.
+        :raise TransferError: with its end: the file has been written to since it was opened.
         """
         length = min(length, self.size - offset)
         if length <= 0:
@@ -90,6 +101,8 @@ class FileReader:
             if not more:
                 raise OSError(errno.ESTALE, "the file has become shorter while it was being read")
             data += more
+        if offset + length >= self.size:
+            self.verify()
         return data
 
     def close(self) -> None:

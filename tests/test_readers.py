@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
+from bootfw.errors import TransferError
 from bootfw.interfaces import IReader
 from bootfw.readers import FileReader, MemoryReader
 
@@ -48,3 +49,51 @@ def test_a_shared_file_is_closed_with_its_last_user():
         os.fstat(fd)
     with pytest.raises(OSError, match="Bad file descriptor"):
         others[0].close()
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A file that was written long ago."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    os.utime(path, (OLD, OLD))
+    return path
+
+
+OLD = 1_000_000_000
+
+
+def reader_of(path):
+    return FileReader(os.open(path, os.O_RDONLY))
+
+
+def test_the_end_of_a_file_that_was_overwritten_is_not_read(old):
+    reader = reader_of(old)
+    old.write_bytes(b"another")
+    assert reader.read(0, 3) == b"ano"
+    with pytest.raises(TransferError, match="changed meanwhile"):
+        reader.read(3, 4)
+    with pytest.raises(TransferError, match="changed meanwhile"):
+        reader.verify()
+    reader.close()
+
+
+@pytest.mark.parametrize("change", ["nothing", "renamed", "removed", "replaced", "mode", "appended"])
+def test_what_keeps_the_content_is_no_change(old, change):
+    reader = reader_of(old)
+    if change == "renamed":
+        old.rename(old.with_name("other"))
+    elif change == "removed":
+        old.unlink()
+    elif change == "replaced":
+        other = old.with_name("other")
+        other.write_bytes(b"another")
+        other.rename(old)
+    elif change == "mode":
+        old.chmod(0o600)
+    elif change == "appended":
+        with old.open("ab") as file:
+            file.write(b" and more")
+    assert reader.read(0, 100) == b"content"
+    reader.verify()
+    reader.close()

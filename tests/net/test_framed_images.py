@@ -131,3 +131,29 @@ def test_a_window_lies_in_one_piece(blksize, windowsize, windows_before):
     first = windows_before * windowsize + 1
     assert last_together(blksize, first) >= first + windowsize - 1
     assert images._together(blksize) * (blksize + 4) < 1.5 * images.PIECE
+
+
+def overwrite(reader, content):
+    with open(f"/proc/self/fd/{reader.fileno()}", "r+b") as file:
+        file.write(content)
+    os.utime(reader.fileno(), (1, 1))
+
+
+def test_a_file_that_was_overwritten_has_no_frames_for_who_opened_it_before(opened):
+    kept = Images(ROOM)
+    size = 2 * 512 * last_together(512, 1)
+    before, other = opened(bytes(size)), opened(bytes(1000), "other")
+    first, elsewhere = kept.piece(before, 512, 1), kept.piece(other, 512, 1)
+    overwrite(before, b"x" * size)
+    assert kept.piece(before, 512, last_together(512, 1) + 1) is None
+    assert first.view is None
+    assert elsewhere.view is not None
+    assert not kept.has(before, 512, 1)
+
+
+def test_the_last_frames_are_not_given_to_who_may_have_read_others_before(opened):
+    kept = Images(ROOM)
+    reader = opened(bytes(1000))
+    assert kept.piece(reader, 512, 1) is kept.piece(reader, 512, 1)
+    overwrite(reader, b"x" * 1000)
+    assert kept.piece(reader, 512, 1) is None

@@ -13,7 +13,7 @@ from webservice import where
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.net.web import download
-from bootfw.net.web.download import CHUNK
+from bootfw.net.web.download import CHUNK, TAIL
 from bootfw.net.web.sendfile import MOST, FileSender, file_sender
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.settings import HTTPSettings
@@ -92,7 +92,7 @@ def test_all_but_the_first_chunk(serve, turn_until, sent, file):
     with connected(service) as sock:
         assert read_all(sock, turn_until, len(content)) == content
     assert sent[0][0] == CHUNK
-    assert sum(octets for _, octets in sent) == len(content) - CHUNK
+    assert sum(octets for _, octets in sent) == len(content) - CHUNK - TAIL
     turn_until(lambda: observer.reports)
     (report,) = observer.reports
     assert (report.outcome, report.octets) == (Outcome.COMPLETE, len(content))
@@ -103,7 +103,7 @@ def test_a_range(serve, turn_until, sent, file):
     service, _ = serve(DirectoryBackend(root))
     with connected(service, Range="bytes=1000001-3000000") as sock:
         assert read_all(sock, turn_until, 2_000_000) == content[1_000_001:3_000_001]
-    assert sum(octets for _, octets in sent) == 2_000_000 - CHUNK
+    assert sum(octets for _, octets in sent) == 2_000_000 - CHUNK - TAIL
 
 
 def test_a_small_file_leaves_with_its_head(serve, turn_until, sent, file):
@@ -213,6 +213,27 @@ def test_a_file_that_becomes_shorter_is_never_passed_off_as_whole(serve, turn_un
     (report,) = observer.reports
     assert report.outcome is Outcome.FAILED
     assert report.octets <= 20_000_000
+
+
+@pytest.mark.parametrize("headers", [{}, {"range": "bytes=0-4000000"}])
+def test_a_file_that_is_overwritten_meanwhile_ends_without_its_last_bytes(serve, turn_until, sent, file, headers):
+    root, content = file
+    service, observer = serve(DirectoryBackend(root))
+    with connected(service, **headers) as sock:
+        turn_until(lambda: sent)
+        with (root / "a").open("r+b") as other:
+            other.write(bytes(len(content)))
+        received = bytearray()
+
+        def ended():
+            with contextlib.suppress(ConnectionResetError):
+                received.extend(read(sock) or b"")
+            return observer.reports
+
+        turn_until(ended)
+    (report,) = observer.reports
+    assert (report.outcome, report.detail) == (Outcome.FAILED, "The file has changed meanwhile, start again")
+    assert len(received.partition(b"\r\n\r\n")[2]) < (4_000_001 if headers else len(content))
 
 
 def test_a_file_that_becomes_longer_is_sent_as_it_was(serve, turn_until, sent, file):

@@ -40,7 +40,14 @@ class MemberReader:
 
         :raise OSError: ESTALE when the archive has become shorter; otherwise what the file system says.
         """
-        return self._file.read(self.start + offset, min(length, self.size - offset))
+        data = self._file.read(self.start + offset, min(length, self.size - offset))
+        if offset + length >= self.size:
+            self.verify()
+        return data
+
+    def verify(self) -> None:
+        """See IReader."""
+        self._file.verify()
 
     def close(self) -> None:
         """See IReader."""
@@ -78,7 +85,13 @@ class PiecesReader:
                 offset += len(piece)
                 length -= len(piece)
             offset -= octets
+        if offset + length >= 0:
+            self.verify()
         return data
+
+    def verify(self) -> None:
+        """See IReader."""
+        self._file.verify()
 
     def close(self) -> None:
         """See IReader."""

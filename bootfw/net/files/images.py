@@ -6,11 +6,13 @@ A run of blocks is then one slice of memory: nothing is read, joined or copied f
 import ctypes
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import cache
 from struct import Struct
 from typing import Any
 
 from bootfw.ability import ability, declares
+from bootfw.errors import TransferError
 
 PIECE = 256 * 1024
 """Octets of a piece, about. Read at once, so it is what one client may make the others wait for."""
@@ -94,6 +96,9 @@ class Images:
         key = (type(reader), reader.identity, blksize, number)
         piece = self._pieces.get(key)
         if piece is not None:
+            # What was read of it before and what was framed is of one file, if that is still so at the end.
+            if piece.end > piece.last and not self._is_unchanged(reader):
+                return None
             self._pieces.move_to_end(key)
             return piece
         full, rest = divmod(reader.size, blksize)
@@ -107,7 +112,7 @@ class Images:
         while self._used + needed > self.room:
             self._drop(*self._pieces.popitem(last=False))
         piece = Piece(first, count, blksize, rest)
-        if not piece.fill(reader):
+        if not piece.fill(reader) or not self._is_unchanged(reader):
             return None
         self._pieces[key] = piece
         self._used += needed
@@ -121,6 +126,20 @@ class Images:
         """Give the memory back."""
         while self._pieces:
             self._drop(*self._pieces.popitem())
+
+    def _is_unchanged(self, reader: Any) -> bool:
+        """Whether it still reads what it did when it was opened; else what was framed of that goes."""
+        verify: Callable[[], None] | None = ability(reader, "verify", "read")
+        if verify is None:
+            return True
+        try:
+            verify()
+        except TransferError:
+            identity = type(reader), reader.identity
+            for key in [key for key in self._pieces if key[:2] == identity]:
+                self._drop(key, self._pieces.pop(key))
+            return False
+        return True
 
     def _drop(self, key: Any, piece: Piece) -> None:
         assert piece.view is not None

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from bootfw.ability import ability
 from bootfw.errors import FileMissing, TransferError
 from bootfw.events import PluginFailed, TransferBegun, TransferEnded, TransferRefused
 from bootfw.interfaces import IReader
@@ -23,6 +24,9 @@ from bootfw.wire.http import Validators, failed_precondition, names_directory, r
 CHUNK = 65536
 """Octets that are read at once, and the measure of what a download holds in memory. More than the transport takes
 without a pause (its bufferSize), once there is a head before them."""
+
+TAIL = 4096
+"""Bytes at the end that are always read: they leave only if the file has not changed until then."""
 
 PATIENCE = 60.0
 """Seconds that a download may stand still, for the backend or for the client: as long as by TFTP."""
@@ -239,12 +243,13 @@ class Download:
 
     def _send(self, file: FileSender) -> None:
         assert self._stop is not None
-        sent, goes_on = file.send(self._offset, self._stop)
+        stop = self._stop - TAIL
+        sent, goes_on = file.send(self._offset, stop) if self._offset < stop else (0, False)
         self._offset += sent
         self._sent += sent
-        if not goes_on:
+        if not goes_on or self._offset == stop:
             self._file = None
-        elif self._offset < self._stop:
+        else:
             self._paused = True
             file.wait()
 
@@ -272,6 +277,9 @@ class Download:
         wanted = self._wanted()
         try:
             data = content(answer, wanted, self._reader)
+            verify: Callable[[], None] | None = ability(self._reader, "verify", "read")
+            if verify is not None and self._offset + len(data) == self._stop:
+                verify()
         except Exception as error:
             self._broken(error)
             return

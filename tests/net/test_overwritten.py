@@ -1,0 +1,69 @@
+"""A file that is overwritten while it is sent: its client gets an ERROR before the last block, by every path."""
+
+import os
+import socket
+
+import pytest
+from byhand import Unused, read
+from twisted.internet.task import Clock
+
+from bootfw import readers
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.events import TransferEnded
+from bootfw.net.datagram import DatagramPort
+from bootfw.net.files.images import Images
+from bootfw.net.tftp import TFTPProtocol
+from bootfw.values import Outcome
+from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.wire import tftp
+
+
+@pytest.mark.parametrize("size", [5_000, 5_120, 700_000])
+@pytest.mark.parametrize("room", [0, 1 << 20], ids=["read", "framed"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_it_ends_with_an_error(tmp_path, monkeypatch, size, room, cached):
+    monkeypatch.setattr(readers, "_TICK", -1)
+    path, events = tmp_path / "file", []
+    path.write_bytes(b"a" * size)
+    os.utime(path, (1, 1))
+    protocol = TFTPProtocol(Clock(), DirectoryBackend(tmp_path), Adaptive(), events.append, images=Images(room))
+    port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
+    port.startListening()
+
+    def download(overwritten_at):
+        received = b""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect(("127.0.0.1", port.getHost().port))
+            client.send(tftp.request(False, "file", "octet", []))
+            for block in range(1, size // 512 + 3):
+                read(port, 1)
+                data = client.recv(600)
+                if data[:2] != b"\0\3":
+                    return received, data
+                received += data[4:]
+                if len(data) < 516:
+                    client.send(tftp.ack(block))
+                    read(port, 1)
+                    return received, None
+                if block == overwritten_at:
+                    path.write_bytes(b"b" * size)
+                client.send(tftp.ack(block))
+        return None
+
+    try:
+        if cached:
+            assert download(None) == (b"a" * size, None)
+        received, error = download(1)
+        # Frames of before are as good as the file of before: then it has all of that, and nothing of the new one.
+        assert error is not None or (room and (cached or size < 256 * 1024))
+        if error is None:
+            assert received == b"a" * size
+        else:
+            assert error == tftp.error(0, "The file has changed meanwhile, start again")
+            report = events[-1].report
+            assert isinstance(events[-1], TransferEnded)
+            assert (report.outcome, report.detail) == (Outcome.FAILED, "The file has changed meanwhile, start again")
+        assert download(None) == (b"b" * size, None)
+    finally:
+        protocol.close()
+        port.connectionLost()
