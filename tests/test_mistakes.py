@@ -328,3 +328,10 @@ def test_a_mistake_with_a_plugin(
     told: Callable[[str, str, str], str], source: str, use: str, section: str, line: str
 ) -> None:
     assert line in told(source, use, section)
+
+
+def test_what_follows_from_another_mistake_is_not_reported(tmp_path: Path) -> None:
+    path = tmp_path / "bootfw.toml"
+    path.write_text('[http]\nlisten = ["*:80"]\n[[resolver]]\nuse = "static"\nfile = "{http}/a"\n')
+    (line,) = complaints(path)
+    assert line.startswith("http.listen[0]: must be an address and a port")

@@ -1,6 +1,10 @@
 """Which interfaces are served, and which names and addresses this host lacks."""
 
+import os
+import shutil
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -74,3 +78,34 @@ def test_interfaces_are_found_where_rtnetlink_is_forbidden(monkeypatch):
     monkeypatch.setattr(socket, "if_nameindex", forbidden)
     assert sorted(Interfaces().served()) == expected
     assert sorted(Interfaces(["lo", "eth9"]).served()) == [LO]
+
+
+TENTATIVE = """
+ip link add s0 type veth peer name c0
+echo 30 > /proc/sys/net/ipv6/conf/s0/dad_transmits
+ip link set s0 up
+ip link set c0 up
+ip addr add fd77::1/64 dev s0
+ip -6 addr show dev s0 | grep -q tentative && exec "$@"
+"""
+
+
+@pytest.mark.interop
+@pytest.mark.skipif(
+    os.getuid() != 0 or not all(map(shutil.which, ("unshare", "ip"))), reason="needs root, unshare and ip"
+)
+def test_an_ipv6_address_that_is_still_tentative_can_be_bound():
+    """A socket can't be bound to it in the usual way until nobody else has answered for it (RFC 4862 section 5.4)."""
+    program = (
+        "import socket; from bootfw.net.interfaces import unusable_address as why; print(why('fd77::1'));"
+        "socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).bind(('fd77::1', 0))"
+    )
+    done = subprocess.run(
+        ["unshare", "-n", "sh", "-c", TENTATIVE, "sh", sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.stdout == "\n"
+    assert "Cannot assign requested address" in done.stderr, "else it is tentative no more"

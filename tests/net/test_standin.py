@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from tftpserver import numbered
+from tftpserver import Files, numbered
 from twisted.internet.defer import Deferred
 
 from bootfw.backends.directory import DirectoryBackend
@@ -148,3 +148,16 @@ def test_when_the_service_stops_its_clients_are_told(directory):
     assert "server is stopping" in str(server.network.result_of(download.addErrback(lambda failure: failure.value)))
     server.network.advance(1)
     assert server.network.leaks() == []
+
+
+def test_an_upload_is_waited_for_until_it_is_stored():
+    server = Server(Files({}))
+    upload = server.client().upload("new", CONTENT)
+    server.network.advance(0.02)
+    assert server.stand_in.busy
+    server.network.result_of(upload)
+    assert server.ends() == [Outcome.COMPLETE]
+    ((protocol, _),) = server.stand_in._serving
+    assert protocol.transfers == 1, "its last block may come again"
+    assert not server.stand_in.busy
+    assert server.hand_over() == []

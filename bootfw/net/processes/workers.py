@@ -262,6 +262,8 @@ class Workers:
     def is_prepared(self, worker: _Worker) -> None:
         """It can serve from now on: give it its sockets, as soon as what stands in for it can leave."""
         worker.again = None
+        if self._stopping:
+            return
         if worker.stand_in is not None:
             waited = self._reactor.seconds() - worker.began
             if worker.stand_in.busy and waited < _HANDED_OVER_WITHIN:
