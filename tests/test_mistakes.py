@@ -181,19 +181,19 @@ PLUGIN = "plugin = boot_plugin(IBootFileResolver, Acme)\n"
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, str], str]]:
-    """What is said of a section that names a module with this source; the directory is written as DIR."""
+def error_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str, str], str]]:
+    """The line for a section that names a module with this source; the directory is written as DIR."""
     modules = set(sys.modules)
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def told(source: str, use: str, section: str = "[[resolver]]") -> str:
+    def error_line(source: str, use: str, section: str = "[[resolver]]") -> str:
         (tmp_path / "acme_boot.py").write_text(source)
         path = tmp_path / "bootfw.toml"
         path.write_text(f"{section}\nuse = {use}\n")
         (line,) = complaints(path)
         return line.replace(str(tmp_path), "DIR")
 
-    yield told
+    yield error_line
     for name in set(sys.modules) - modules:
         if name.startswith("acme"):
             del sys.modules[name]
@@ -325,9 +325,9 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     ],
 )
 def test_a_mistake_with_a_plugin(
-    told: Callable[[str, str, str], str], source: str, use: str, section: str, line: str
+    error_line: Callable[[str, str, str], str], source: str, use: str, section: str, line: str
 ) -> None:
-    assert line in told(source, use, section)
+    assert line in error_line(source, use, section)
 
 
 def test_what_follows_from_another_mistake_is_not_reported(tmp_path: Path) -> None:

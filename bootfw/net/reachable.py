@@ -31,7 +31,7 @@ def report_missing(reactor: Any, names: Sequence[str], publish: Publish) -> None
     """Publish which of the listed interfaces don't exist. They are served from when they do."""
     missing = missing_interfaces(names) if IReactorFDSet.providedBy(reactor) else {}
     for name, problem in missing.items():
-        waiting = f"{problem}; bootfw waits for it and serves nobody there until then"
+        waiting = f"{problem}; bootfw waits for it and serves no client there until then"
         publish(InterfaceProblem(reactor.seconds(), name, waiting))
 
 

@@ -95,7 +95,7 @@ ip -6 addr show dev s0 | grep -q tentative && exec "$@"
     os.getuid() != 0 or not all(map(shutil.which, ("unshare", "ip"))), reason="needs root, unshare and ip"
 )
 def test_an_ipv6_address_that_is_still_tentative_can_be_bound():
-    """A socket can't be bound to it in the usual way until nobody else has answered for it (RFC 4862 section 5.4)."""
+    """A socket can't be bound to it in the usual way while another host may answer for it (RFC 4862 section 5.4)."""
     program = (
         "import socket; from bootfw.net.interfaces import unusable_address as why; print(why('fd77::1'));"
         "socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).bind(('fd77::1', 0))"

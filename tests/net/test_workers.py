@@ -13,13 +13,13 @@ TO, FROM = 3, 4
 
 
 class Process:
-    """A child: what it is told, and what has been done to it."""
+    """A child: the messages that it has got, and what has been done to it."""
 
     def __init__(self, protocol):
-        self.told = []
+        self.messages = []
         self.signals = []
         self.open = {TO}
-        self._channel = Channel(lambda kind, values: self.told.append(kind))
+        self._channel = Channel(lambda kind, values: self.messages.append(kind))
         self.protocol = protocol
         protocol.makeConnection(self)
 
@@ -98,9 +98,9 @@ def stand_in(workers):
 
 def test_one_gets_its_sockets_when_it_is_prepared_and_what_stands_in_for_it_has_left(workers, reactor, stand_in):
     first, second = reactor.processes
-    assert (first.told, second.told) == (["prepare"], ["prepare"])
+    assert (first.messages, second.messages) == (["prepare"], ["prepare"])
     first.say("prepared")
-    assert (first.told, second.told) == (["prepare", "begin"], ["prepare"])
+    assert (first.messages, second.messages) == (["prepare", "begin"], ["prepare"])
     assert stand_in.did == ["leave"]
 
 
@@ -108,10 +108,10 @@ def test_what_can_not_be_handed_over_is_waited_for(workers, reactor, stand_in):
     stand_in.busy = True
     reactor.processes[0].say("prepared")
     reactor.pump([0.1] * 40)
-    assert (reactor.processes[0].told, stand_in.did) == (["prepare"], [])
+    assert (reactor.processes[0].messages, stand_in.did) == (["prepare"], [])
     stand_in.busy = False
     reactor.advance(0.1)
-    assert (reactor.processes[0].told, stand_in.did) == (["prepare", "begin"], ["leave"])
+    assert (reactor.processes[0].messages, stand_in.did) == (["prepare", "begin"], ["leave"])
 
 
 def test_what_never_ends_is_drained_and_left_at_last(workers, reactor, stand_in):
@@ -121,7 +121,7 @@ def test_what_never_ends_is_drained_and_left_at_last(workers, reactor, stand_in)
     assert set(stand_in.did) == {"drain"}
     reactor.pump([0.1] * 600)
     assert stand_in.did[-1] == "leave"
-    assert reactor.processes[0].told == ["prepare", "begin"]
+    assert reactor.processes[0].messages == ["prepare", "begin"]
 
 
 def test_one_that_ends_before_it_has_its_sockets_is_stood_in_for(workers, reactor, stand_in, events):
@@ -134,7 +134,7 @@ def test_one_that_ends_before_it_has_its_sockets_is_stood_in_for(workers, reacto
     assert stand_in.did == []
     stand_in.busy = False
     reactor.processes[2].say("prepared")
-    assert (reactor.processes[2].told, stand_in.did) == (["prepare", "begin"], ["leave"])
+    assert (reactor.processes[2].messages, stand_in.did) == (["prepare", "begin"], ["leave"])
 
 
 def test_one_that_has_not_begun_is_killed_at_once_and_another_has_time_to_end(workers, reactor):
@@ -150,8 +150,8 @@ def test_one_that_has_not_begun_is_killed_at_once_and_another_has_time_to_end(wo
     assert (first.signals, second.signals) == ([], ["KILL"])
 
 
-def test_one_that_is_prepared_while_all_are_stopped_is_told_nothing(workers, reactor, stand_in):
+def test_one_that_is_prepared_while_all_are_stopped_gets_no_message(workers, reactor, stand_in):
     workers.stop()
     reactor.processes[0].say("prepared")
-    assert reactor.processes[0].told == ["prepare"]
+    assert reactor.processes[0].messages == ["prepare"]
     assert stand_in.did == []
