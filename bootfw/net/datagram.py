@@ -46,19 +46,27 @@ _ANCILLARY = 64  # octets of room for control messages; packet info takes 40 at 
 Arrival = tuple[bytes, Address, Via]
 
 
-def listen(reactor: Any, protocol: Any, address: str, port: int, sock: socket.socket | None = None) -> Any:
+def listen(
+    reactor: Any,
+    protocol: Any,
+    address: str,
+    port: int,
+    sock: socket.socket | None = None,
+    buffers: mmsg.Buffers | None = None,
+) -> Any:
     """Have *protocol* listen on a UDP port, on a DatagramPort where the reactor can drive one.
 
     :param reactor: an IReactorUDP. One without descriptors, such as an in-memory one, makes its own port.
     :param protocol: a DatagramProtocol, as for ``listenUDP``.
     :param address: numeric; "0.0.0.0" and "::" are every address of their family.
     :param sock: is it already, as made by open_socket(), and becomes the port's.
+    :param buffers: shared with other ports, where there are many; None: the port has its own.
     :return: an IListeningPort.
     :raise CannotListenError: ``socketError`` says why.
     """
     if sys.platform != "linux" or not IReactorFDSet.providedBy(reactor):
         return reactor.listenUDP(port, protocol, interface=address, maxPacketSize=mmsg.LARGEST)
-    listening = DatagramPort(reactor, protocol, address, port, sock)
+    listening = DatagramPort(reactor, protocol, address, port, sock, buffers)
     listening.startListening()
     return listening
 
@@ -72,18 +80,27 @@ class DatagramPort:
 
     :param reactor: IReactorFDSet and IReactorTime.
     :param address: as for open_socket().
-    :param sock: see listen().
+    :param sock, buffers: see listen().
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: Any, protocol: Any, address: str, port: int, sock: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        protocol: Any,
+        address: str,
+        port: int,
+        sock: socket.socket | None = None,
+        buffers: mmsg.Buffers | None = None,
+    ) -> None:
         self.counters = Counters()
         self._reactor = reactor
         self._protocol = protocol
         self._address = address
         self._port = port
         self._given = sock
+        self._buffers = mmsg.Buffers() if buffers is None else buffers
         self._receive = protocol.datagrams_received if IBatchReceiver.providedBy(protocol) else self._receive_singly
         named = ILoggingContext.providedBy(protocol)
         # Asked for at each wake-up.
@@ -108,12 +125,11 @@ class DatagramPort:
         if not name[1]:  # it waits for its interface
             name = self._address, self._port
         self._host = IPv6Address("UDP", *name) if self._family is IPV6 else IPv4Address("UDP", *name)
-        self._sender = Sender(self._socket, self._family, self.counters, self._refused)
+        self._sender = Sender(self._socket, self._family, self.counters, self._refused, self._buffers)
         self._connected: Any = None
         self._inbox: mmsg.Inbox | None = None
         self._peers = Cache(self._family.read_address)
         self._vias = Cache(self._family.read_info)
-        self._room = [memoryview(bytearray(mmsg.LARGEST))]
         self._express: Express | None = None
         self._missed = self._rest = 0
         self._open = self._reading = True
@@ -209,16 +225,17 @@ class DatagramPort:
 
     def _receive_one(self) -> int:
         try:
-            length, ancillary, _, peer = self._socket.recvmsg_into(self._room, _ANCILLARY)
+            room = self._buffers.room()
+            length, ancillary, _, peer = self._socket.recvmsg_into(room, _ANCILLARY)
         except OSError as error:
             self._failed_to_receive(error.errno)
             return 0
-        self._deliver([(bytes(self._room[0][:length]), peer, self._vias[ancillary[0][2]] if ancillary else NOWHERE)])
+        self._deliver([(bytes(room[0][:length]), peer, self._vias[ancillary[0][2]] if ancillary else NOWHERE)])
         return 1
 
     def _receive_many(self) -> int:
         if self._inbox is None:
-            self._inbox = mmsg.Inbox(self._family.name_length, self._family.info_length)
+            self._inbox = self._buffers.inbox(self._family.name_length, self._family.info_length)
         inbox = self._inbox
         try:
             count = inbox.take(self._socket.fileno())

@@ -1,6 +1,7 @@
 """The port of one transfer, where transfers have ports of their own (RFC 1350 section 4)."""
 
 import errno
+import resource
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
@@ -13,9 +14,17 @@ from zope.interface import implementer
 from bootfw.errors import TransferError
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.datagram import listen
+from bootfw.net.seldom import Seldom
 from bootfw.net.transfers.transfer import Transfer
+from bootfw.net.udp import mmsg
 from bootfw.values import Address, Via
 from bootfw.wire import tftp as wire
+
+SPARE = 64
+"""Descriptors that ports of transfers leave for files, connections and other ports."""
+
+_AGAIN = 60.0
+"""Seconds within which the log does not say again that they are used up."""
 
 _REQUESTS = (b"\0\1", b"\0\2")
 _ERROR = b"\0\5"
@@ -91,20 +100,44 @@ def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callabl
     :param ports: (first, last) of a range; else the kernel chooses.
     """
     numbers = _Numbers(*ports) if isinstance(ports, tuple) else None
+    buffers, seldom = mmsg.Buffers(), Seldom(_AGAIN)
 
     def open_port(protocol: DatagramProtocol, local: str) -> Any:
         host = local or anywhere
-        if numbers is None:
-            return listen(reactor, protocol, host, 0)
-        for number in numbers.all_once():
+        for number in numbers.all_once() if numbers is not None else (0,):
             try:
-                return listen(reactor, protocol, host, number)
+                port = listen(reactor, protocol, host, number, buffers=buffers)
             except CannotListenError as error:
-                if getattr(error.socketError, "errno", None) != errno.EADDRINUSE:
+                code = getattr(error.socketError, "errno", None)
+                if code in (errno.EMFILE, errno.ENFILE):
+                    raise too_many() from error
+                if code != errno.EADDRINUSE or numbers is None:
                     raise
+                continue
+            if not _leaves_descriptors(port):
+                port.stopListening()
+                raise too_many()
+            return port
         raise TransferError("Every transfer port is in use, try again later")
 
+    def too_many() -> TransferError:
+        detail = ""
+        if seldom.due("descriptors", reactor.seconds()):
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            detail = (
+                f"all but {SPARE} of {limit} descriptors are in use, and each transfer has its own port; raise "
+                'LimitNOFILE= of the unit, or set ports = "single"'
+            )
+        return TransferError("Too many transfers at once, try again later", detail)
+
     return open_port
+
+
+def _leaves_descriptors(port: Any) -> bool:
+    """Whether enough are left when *port* is open. The kernel gives the lowest number that is free."""
+    descriptor = port.fileno() if hasattr(port, "fileno") else -1
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return bool(limit == resource.RLIM_INFINITY or descriptor < limit - SPARE)
 
 
 class _Numbers:

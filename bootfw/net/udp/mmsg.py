@@ -273,10 +273,12 @@ class Outbox:
     """Collects datagrams and sends them in one call.
 
     :param name_length: octets of a sockaddr of the socket's family.
+    :param buffers: may be shared with others; None: it has its own.
     """
 
-    def __init__(self, name_length: int) -> None:
-        self._messages = _Messages(SLOT, name_length)
+    def __init__(self, name_length: int, buffers: "Buffers | None" = None) -> None:
+        self._name_length = name_length
+        self._buffers = Buffers() if buffers is None else buffers
         self._waiting: list[tuple[Any, bytes, bytes]] = []
 
     def add(self, data: Any, name: bytes, control: bytes) -> bool:
@@ -294,7 +296,7 @@ class Outbox:
         count = len(self._waiting)
         if not count:
             return 0, []
-        messages = self._messages
+        messages = self._buffers.outgoing(self._name_length)
         data, names, controls = zip(*self._waiting, strict=True)
         self._waiting.clear()
         # The data lie one after the other, whatever the length of each: one copy for all.
@@ -310,3 +312,35 @@ class Outbox:
         messages.sizes[_CONTROL_LENGTH : _SIZES * count : _SIZES] = array("L", map(len, controls))
         failed = _transmit(descriptor, messages.address, count)
         return count - len(failed), [code for _, code in failed]
+
+
+class Buffers:
+    """Memory to receive into and to send from, made when it is needed.
+
+    Ports of one thread can share it: nothing stays in it between two calls of a port.
+    """
+
+    def __init__(self) -> None:
+        self._inboxes: dict[tuple[int, int], Inbox] = {}
+        self._outgoing: dict[int, _Messages] = {}
+        self._room: list[memoryview] = []
+
+    def inbox(self, name_length: int, info_length: int) -> Inbox:
+        """For sockets of one family; arguments as of Inbox."""
+        inbox = self._inboxes.get((name_length, info_length))
+        if inbox is None:
+            inbox = self._inboxes[name_length, info_length] = Inbox(name_length, info_length)
+        return inbox
+
+    def outgoing(self, name_length: int) -> _Messages:
+        """What an Outbox fills and sends."""
+        messages = self._outgoing.get(name_length)
+        if messages is None:
+            messages = self._outgoing[name_length] = _Messages(SLOT, name_length)
+        return messages
+
+    def room(self) -> list[memoryview]:
+        """For one datagram, as recvmsg_into() takes it."""
+        if not self._room:
+            self._room.append(memoryview(bytearray(LARGEST)))
+        return self._room

@@ -48,10 +48,18 @@ class Sender:
     """The sending half of a port. What the kernel doesn't take is counted, never raised.
 
     :param sock: bound.
+    :param buffers: see Outbox.
     :param refused: called when the kernel reports that a connected peer is gone (ECONNREFUSED).
     """
 
-    def __init__(self, sock: socket.socket, family: Family, counters: Counters, refused: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        family: Family,
+        counters: Counters,
+        refused: Callable[[], None],
+        buffers: mmsg.Buffers | None = None,
+    ) -> None:
         self.descriptor = sock.fileno()
         self._socket = sock
         self._family = family
@@ -59,7 +67,7 @@ class Sender:
         self._refused = refused
         self._bound_to = sock.getsockname()[0]
         self._segmentation = _has_segmentation(sock)
-        self._outbox = mmsg.Outbox(family.name_length)
+        self._outbox = mmsg.Outbox(family.name_length, buffers)
         self.collecting = False
         self._destinations = Cache(family.destination)
         self._sources = Cache(self._from_source)

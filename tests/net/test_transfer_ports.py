@@ -1,0 +1,102 @@
+"""Ports of single transfers: what thousands of them cost, and what happens when there are too many."""
+
+import os
+import resource
+import socket
+import tracemalloc
+
+import pytest
+from recorders import Echo
+from twisted.internet.protocol import DatagramProtocol
+
+from bootfw.errors import TransferError
+from bootfw.net.transfers.transferport import SPARE, opener
+
+
+@pytest.fixture
+def open_ports(private_reactor):
+    """Opens that many ports as transfers do."""
+    opened, open_port = [], opener(private_reactor, "127.0.0.1", "ephemeral")
+
+    def open_ports(count, kind=DatagramProtocol):
+        for _ in range(count):
+            opened.append(open_port(kind(), "127.0.0.1"))
+        return opened[-count:]
+
+    yield open_ports
+    for port in opened:
+        port.stopListening()
+    private_reactor.iterate(0)
+
+
+def test_a_port_costs_a_few_kilobytes(open_ports):
+    open_ports(5)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        open_ports(100)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / 100 < 8_000
+
+
+def test_ports_that_share_their_memory_receive_and_send_what_is_theirs(open_ports, turn_until):
+    ports = open_ports(20, Echo)
+    clients = []
+    for number, port in enumerate(ports):
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        client.connect((port.getHost().host, port.getHost().port))
+        client.setblocking(False)
+        for again in range(3):
+            client.send(b"%d of %d" % (again, number) * 50)
+        clients.append(client)
+    received = [[] for _ in clients]
+
+    def all_received():
+        for client, datagrams in zip(clients, received, strict=True):
+            try:
+                datagrams.append(client.recv(2000))
+            except BlockingIOError:
+                continue
+        return all(len(datagrams) == 3 for datagrams in received)
+
+    turn_until(all_received)
+    for number, (client, datagrams) in enumerate(zip(clients, received, strict=True)):
+        assert datagrams == [b"%d of %d" % (again, number) * 50 for again in range(3)]
+        client.close()
+
+
+@pytest.fixture
+def limit():
+    """Sets how many descriptors there may be."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield lambda count: resource.setrlimit(resource.RLIMIT_NOFILE, (count, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def refusal(open_ports):
+    with pytest.raises(TransferError, match="Too many transfers at once, try again later") as caught:
+        open_ports(1000)
+    return caught.value.detail
+
+
+def test_ports_leave_descriptors_for_everything_else(open_ports, limit, private_reactor):
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    limit(highest + 50 + SPARE)
+    detail = refusal(open_ports)
+    assert f"all but {SPARE} of {highest + 50 + SPARE} descriptors" in detail
+    assert 'ports = "single"' in detail
+    private_reactor.iterate(0)
+    assert refusal(open_ports) == "", "once a minute is enough"
+    private_reactor.iterate(0)
+    left = [os.open("/dev/null", os.O_RDONLY) for _ in range(SPARE - 1)]
+    for descriptor in left:
+        os.close(descriptor)
+
+
+def test_where_no_descriptor_is_left_at_all(open_ports, limit):
+    free = os.dup(0)
+    os.close(free)
+    limit(free)
+    assert "descriptors are in use" in refusal(open_ports)
