@@ -96,7 +96,7 @@ def test_it_is_read_as_any_other(remote, backend, result, end):
 
 
 @pytest.mark.parametrize("path", ["remote/file", "link", "Remote/file"])
-def test_who_needs_it_waits_and_nobody_else(remote, backend, result, end, path):
+def test_only_requests_for_its_files_wait(remote, backend, result, end, path):
     backend.ignore_case = True
     remote.hang()
     waiting = [backend.open(path, None), *(backend.open(f"remote/f{number}", None) for number in range(10))]
@@ -148,7 +148,7 @@ def test_the_root_itself_may_hang(remote, root, private_reactor, result):
     assert content(result(opening), result) == CONTENT
 
 
-def test_who_gives_up_leaves_nothing_open(remote, backend, end):
+def test_a_request_that_is_given_up_leaves_nothing_open(remote, backend, end):
     before = open_descriptors()
     remote.hang()
     waiting = [backend.open(f"remote/f{number}", None) for number in range(10)]

@@ -76,7 +76,7 @@ def test_a_fifo(backend):
 
 
 @pytest.fixture
-def as_nobody():
+def as_another_user():
     """Files belong to root, and we do not."""
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else")
@@ -99,7 +99,7 @@ def readable_by_all(tmp_path):
     tmp_path.chmod(0o755)
 
 
-def test_a_file_that_may_not_be_read(backend, readable_by_all, as_nobody, tmp_path):
+def test_a_file_that_may_not_be_read(backend, readable_by_all, as_another_user, tmp_path):
     os.seteuid(0)
     (backend.root / "file").chmod(0o600)
     os.seteuid(65534)
@@ -107,7 +107,7 @@ def test_a_file_that_may_not_be_read(backend, readable_by_all, as_nobody, tmp_pa
     assert said == (f"{backend.root}/file: permission denied for uid 65534, gid 65534: mode 0600, owner uid 0, gid 0")
 
 
-def test_a_directory_that_may_not_be_entered(backend, readable_by_all, as_nobody):
+def test_a_directory_that_may_not_be_entered(backend, readable_by_all, as_another_user):
     os.seteuid(0)
     (backend.root / "directory").chmod(0o700)
     os.seteuid(65534)
@@ -115,7 +115,7 @@ def test_a_directory_that_may_not_be_entered(backend, readable_by_all, as_nobody
     assert said.startswith(f"{backend.root}/directory: permission denied for uid 65534")
 
 
-def test_an_upload_that_may_not_be_made(backend, readable_by_all, as_nobody):
+def test_an_upload_that_may_not_be_made(backend, readable_by_all, as_another_user):
     request = TransferRequest("new", "new", ("192.0.2.7", 2070), write=True)
     with pytest.raises(AccessViolation) as caught:
         backend.create("new", request)

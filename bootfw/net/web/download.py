@@ -63,7 +63,7 @@ class Download:
     _detail: str = field(default="", init=False)
     _opening: "Deferred[Any] | None" = field(default=None, init=False)
     """What the backend answered with when it was to open the file."""
-    _asked_at: float = field(default=0.0, init=False)
+    _opening_since: float = field(default=0.0, init=False)
     _waited: tuple[float, str] = field(default=(0.0, ""), init=False)
     """How long that took, and which backend it was."""
     _began: float | None = field(default=None, init=False)
@@ -89,7 +89,7 @@ class Download:
         if waiting is None:
             self._opened(answer)
         else:
-            self._opening, self._asked_at = waiting, self._now()
+            self._opening, self._opening_since = waiting, self._now()
             self._wait_for(waiting, self._opened_late, self._not_opened, self._close)
 
     def ring(self, now: float) -> None:
@@ -127,7 +127,7 @@ class Download:
     # Opening.
 
     def _opened_late(self, reader: Any) -> None:
-        self._waited = self._now() - self._asked_at, self._around.backend_of(self._opening)
+        self._waited = self._now() - self._opening_since, self._around.backend_of(self._opening)
         self._opened(reader)
 
     def _opened(self, reader: Any) -> None:

@@ -1,0 +1,47 @@
+"""HTTP and TFTP from a directory of which a part hangs: real FUSE, real clients."""
+
+import os
+
+import pytest
+from hangingfs import mounted
+
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.service import BootService
+from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+
+CONTENT = os.urandom(300_000)
+
+
+@pytest.fixture
+def served(tmp_path, private_reactor, turn_until):
+    (tmp_path / "remote").mkdir()
+    (tmp_path / "local").write_bytes(CONTENT)
+    remote = mounted(tmp_path / "remote", {"file": CONTENT})
+    anywhere = (("127.0.0.1", 0),)
+    settings = Settings(
+        tftp=TFTPSettings(listen=anywhere), http=HTTPSettings(listen=anywhere), dhcp=DHCPSettings(mode="off")
+    )
+    backend = DirectoryBackend(tmp_path, reactor=private_reactor)
+    service = BootService(private_reactor, settings=settings, backend=backend)
+    service.startService()
+    urls = [f"{row.service}://127.0.0.1:{row.address[1]}" for row in service.summary()]
+    yield remote, urls
+    stopped = []
+    service.stopService().addBoth(stopped.append)
+    turn_until(lambda: stopped)
+    remote.close()
+
+
+def test_other_files_are_served(served, curl):
+    remote, urls = served
+    assert [url.partition(":")[0] for url in urls] == ["tftp", "http"]
+    for url in urls:
+        assert curl(f"{url}/remote/file") == (0, CONTENT)
+    remote.hang()
+    for url in urls:
+        code, _ = curl("--max-time", "0.3", f"{url}/remote/file")
+        assert code == 28, "it has to wait"
+        assert curl(f"{url}/local") == (0, CONTENT)
+    remote.answer()
+    for url in urls:
+        assert curl(f"{url}/remote/file") == (0, CONTENT)
