@@ -1,5 +1,6 @@
 """Drives the sessions as an adapter does, without clock, socket or reactor: now is a number."""
 
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field, frozen
@@ -65,7 +66,7 @@ def hold(session: Any) -> None:
     assert (session.outcome is not None) == (state in ("CLOSED", "LINGERING"))
     if isinstance(session, read.ReadSession):
         assert (session.wants is not None) == (state == "FETCHING")
-        assert (session.deadline is not None) == (state in ("NEGOTIATING", "AWAITING_ACK"))
+        assert (session.deadline is not None) == (state in ("NEGOTIATING", "AWAITING_ACK", "PROVING"))
         if session.wants is not None:
             blksize = session.agreed.blksize
             assert 1 <= session.wants.count <= session.agreed.windowsize
@@ -79,7 +80,8 @@ def hold(session: Any) -> None:
 
 @define(eq=False)
 class Reading:
-    """A ReadSession and its file. With *lazy* nothing is fetched before fetch()."""
+    """A ReadSession and its file. With *lazy* nothing is fetched before fetch(). Its peer is proven with its first ACK,
+    unless *request_bytes* are given: then it has to prove itself."""
 
     content: bytes
     agreed: Agreed = field(factory=lambda: Agreed(blksize=8))
@@ -87,6 +89,9 @@ class Reading:
     known: bool = True
     lazy: bool = False
     resumed: int | None = None
+    request_bytes: int | None = None
+    oack_once: bool = False
+    randbelow: Callable[[int], int] = lambda below: below - 1
     now: float = 0.0
     session: read.ReadSession = field(init=False)
     sent: list[wire.Packet] = field(factory=list, init=False)
@@ -96,7 +101,17 @@ class Reading:
 
     def __attrs_post_init__(self) -> None:
         size = len(self.content) if self.known else None
-        self.session = read.ReadSession(self.agreed, size, self.watchdog, self.now, self.resumed)
+        self.session = read.ReadSession(
+            self.agreed,
+            size,
+            self.watchdog,
+            self.now,
+            self.resumed,
+            self.request_bytes or 0,
+            own_port=self.request_bytes is None,
+            oack_once=self.oack_once,
+            randbelow=self.randbelow,
+        )
         hold(self.session)
         self._go_on()
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from secrets import randbelow
 from typing import Any
 
 from attrs import evolve
@@ -67,6 +68,7 @@ class TFTPProtocol(DatagramProtocol):
     :param personas: who is treated specially; None: by those that come with bootfw.
     :param clients: what backends are told of who asks; None: the address only.
     :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours.
+    :param randbelow: random numbers that a peer can't guess.
     """
 
     noisy = False
@@ -87,6 +89,7 @@ class TFTPProtocol(DatagramProtocol):
         personas: Personas | None = None,
         clients: Clients | None = None,
         own_urls: Callable[[str], tuple[str, str]] | None = None,
+        randbelow: Callable[[int], int] = randbelow,
     ) -> None:
         self._reactor = reactor
         self._backend = backend
@@ -115,6 +118,7 @@ class TFTPProtocol(DatagramProtocol):
             ended=self._ended,
             images=images or Images(0),
             express=lambda: self._express,
+            randbelow=randbelow,
         )
         self._orphans = Orphans(self._not_resumed)
         self._forgetting: IDelayedCall | None = None
@@ -387,7 +391,7 @@ class TFTPProtocol(DatagramProtocol):
             number = getattr(error.socketError, "errno", None)
             reason = os.strerror(number) if number else "it can't be opened"
             raise TransferError(f"No port for the transfer: {reason}") from error
-        transfer.move(port, own.send)
+        transfer.move(port, own.send, secret=not isinstance(self._settings.ports, tuple))
 
 
 def _is_for_many(via: Via) -> bool:

@@ -3,13 +3,16 @@
 It is told what happened by ``handle()`` and publishes what is to be done. It never raises on what a peer does.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
+from secrets import randbelow
 
 from attrs import define, field
 
 from bootfw.errors import TransferError
 from bootfw.tftp.blocks import Blocks, advance
 from bootfw.tftp.patience import Watchdog
+from bootfw.tftp.proof import RATIO, SENDINGS, Proof
 from bootfw.tftp.shortway import ShortWay
 from bootfw.tftp.table import STAY, IllegalInput, Key, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome
@@ -27,6 +30,8 @@ class State(Key):
     """The adapter owes us the content of ``wants``."""
     AWAITING_ACK = "awaiting ACK"
     """A window is in flight."""
+    PROVING = "proving"
+    """A burst is in flight: its ACK shows whether the peer gets what it is sent. See bootfw.tftp.proof."""
     CLOSED = "closed"
     """It is over; ``outcome`` says how."""
 
@@ -54,7 +59,8 @@ class Input(Key):
 
 @define(eq=False)
 class ReadSession(ShortWay[State]):
-    """Sends a file. ``deadline`` is set exactly while NEGOTIATING or AWAITING_ACK, ``outcome`` exactly when CLOSED.
+    """Sends a file. ``deadline`` is set exactly while NEGOTIATING, AWAITING_ACK or PROVING, ``outcome`` exactly when
+    CLOSED.
 
     ``out`` holds datagrams and Blocks. Blocks stand for what was fetched last; ``blocks.frame`` makes datagrams of it.
     """
@@ -67,6 +73,14 @@ class ReadSession(ShortWay[State]):
     """When the peer's latest ACK came; at first, when the session began."""
     resumed: int | None = None
     """The block that the peer has just acknowledged to an earlier session (0: the OACK); None: there was none."""
+    request_bytes: int = 0
+    """Length of the request's datagram; what is sent before the peer has proven itself is in proportion to it."""
+    own_port: bool = False
+    """The transfer has a port that can't be guessed, so an ACK that comes there proves that our packets arrive."""
+    oack_once: bool = False
+    """The OACK is repeated for the client's repeated request only, not by the timer: see Treatment."""
+    randbelow: Callable[[int], int] = randbelow
+    """Random numbers that a peer can't guess."""
 
     wants: Blocks | None = field(default=None, init=False)
     """What the adapter has to read now; set exactly while FETCHING. After FETCHED it may want again."""
@@ -89,19 +103,34 @@ class ReadSession(ShortWay[State]):
     """The value of ``acked`` at which a repeated ACK has been answered with the window."""
     _doubtful: int = field(default=-1, init=False)
     """The end of the latest window that was sent again although it may have arrived (0: the OACK)."""
+    _proof: Proof | None = field(default=None, init=False)
+    """None: the peer has proven itself, or there are no windows."""
+    _end: int = field(default=0, init=False)
+    """The last block of the burst that is in flight."""
+    _start_block: int = field(default=0, init=False)
+    """``acked`` when the session began."""
+    _oacks: int = field(default=1, init=False)
+    """How often the OACK was sent without being requested."""
+    _resent: int = field(default=0, init=False)
+    """Blocks that the timer has sent again, of a transfer without windows."""
+    _quiet: int = field(default=-1, init=False)
+    """The value of ``acked`` at which the timer was due and the block after it was not sent again."""
 
     def __attrs_post_init__(self) -> None:
         self._start(self.watchdog, self.last_heard)
+        windowsize = self.agreed.windowsize
+        if windowsize > 1 and not self.own_port:
+            self._proof = Proof(windowsize, self.agreed.blksize + 4, RATIO * self.request_bytes, self.randbelow)
         if self.size is not None:
             self._learn(self.size)
-        block = self.acked = self._sent = self.resumed or 0
+        block = self.acked = self._sent = self._start_block = self.resumed or 0
         if self.resumed is None and self.agreed.acknowledged:
-            self.out.append(_option_ack(self.agreed.acknowledged))
+            self._offer()
             self.deadline = self._sent_at + self._wait
             self._enter(State.NEGOTIATING)
         else:
             self._enter(
-                self._close(Outcome.COMPLETE) if 0 < self._final <= block else self._fetch(block + 1, self._wait)
+                self._close(Outcome.COMPLETE) if 0 < self._final <= block else self._fetch_next(self._wait)
             )
 
     @property
@@ -119,24 +148,29 @@ class ReadSession(ShortWay[State]):
         if number:
             return self.state
         wait = self._patience.progressed(now - self._sent_at if self._once == 0 else None)
-        return self._fetch(1, wait)
+        if self._proof is not None:
+            self._proof.heard()
+        return self._fetch_next(wait)
 
     @goes(STAY, State.CLOSED)
     def _offer_again(self, argument: None, now: float) -> State:
-        """Send the OACK again, or give up."""
+        """Send the OACK again, three times in all, then wait; or give up."""
         if self._early(now):
             return self.state
         wait = self._patience.again()
         if wait is None:
             return self._close(Outcome.TIMED_OUT, "the OACK was not answered")
         self.deadline = now + wait
+        if self.oack_once or self._oacks == SENDINGS:
+            return self.state
+        self._oacks += 1
         return self._repeat_offer(argument, now)
 
     @goes(STAY)
     def _repeat_offer(self, argument: None, now: float) -> State:
         """Send the OACK again; the deadline stays."""
         # The deadline is the watchdog's alone, so that no client can make us wait for ever.
-        self.out.append(_option_ack(self.agreed.acknowledged))
+        self._offer()
         self.retransmitted += 1
         self._once = 1
         self._doubtful = 0
@@ -178,6 +212,10 @@ class ReadSession(ShortWay[State]):
     def _acked_meanwhile(self, number: int, now: float) -> State:
         """A late answer to what is about to be sent again: progress, or done after the last block."""
         self.last_heard = now
+        if self._proof is not None:
+            # Which burst it is the answer to can't be told.
+            self._proof.heard()
+            self._proof.wrong()
         block = advance(self.acked, number, self._sent - self.acked)
         if block is None or block == self.acked:
             return self.state
@@ -200,25 +238,39 @@ class ReadSession(ShortWay[State]):
             blocks = Blocks(blocks.first, octets // blksize + 1)
         if self.acked != self._base:
             return self._fetch(self.acked + 1, self._wait)
-        repeated = self._sent - blocks.first + 1
+        repeated = min(self._sent, blocks.last) - blocks.first + 1
         if repeated > 0:
             self.retransmitted += repeated
         self._once = self._sent + 1
-        self._sent = blocks.last
+        if blocks.last > self._sent:
+            self._sent = blocks.last
         self._sent_at = now
         self.out.append(blocks)
         self.wants = None
         self.deadline = now + self._wait
-        return State.AWAITING_ACK
+        if self._proof is None:
+            return State.AWAITING_ACK
+        self._end = blocks.last
+        self._proof.balance -= octets + 4 * blocks.count
+        # After a whole window and after the end of the file the peer sends an ACK by itself. What comes again may be the
+        # end of another window of the peer's.
+        if repeated > 0 or (blocks.count < self.agreed.windowsize and blocks.last != self._final):
+            self._mark()
+        return State.PROVING
 
     @goes(STAY, State.FETCHING, State.CLOSED)
     def _send_again(self, argument: None, now: float) -> State:
-        """Send the window again from the first block that is not acknowledged, or give up."""
+        """Send the window again from the first block that is not acknowledged, or give up. Without windows a block is
+        sent three times for each ACK that has come, on balance; then wait."""
         if self._early(now):
             return self.state
         wait = self._patience.again()
         if wait is None:
             return self._give_up()
+        if self.agreed.windowsize == 1 and not self._may_resend():
+            self._quiet = self.acked
+            self.deadline = now + wait
+            return self.state
         self._nacked = -1
         self._doubtful = self._sent
         return self._fetch(self.acked + 1, wait)
@@ -230,6 +282,49 @@ class ReadSession(ShortWay[State]):
             return self.state
         assert self.deadline is not None
         return self._fetch(1, self.deadline - now)
+
+    @goes(STAY, State.FETCHING, State.CLOSED)
+    def _shown(self, number: int, now: float) -> State:
+        """All of the burst: go on with a larger one, or with windows; or done after the last block. A part of it: go on
+        from there with a single block. Everything else is ignored."""
+        self.last_heard = now
+        proof = self._proof
+        assert proof is not None
+        proof.heard()
+        block = advance(self.acked, number, self._sent - self.acked)
+        if block is None:
+            if (number - self.acked) & 0xFFFF < 0x8000:
+                proof.wrong()  # It acknowledges what was not sent.
+            return self.state
+        early = now - self._sent_at < self._patience.soonest
+        if block != self._end:
+            if early:
+                # EDK2 sends an ACK for each block that it does not expect. The first one was answered.
+                return self.state
+            proof.wrong()
+        elif early:
+            proof.wrong()
+        elif proof.right():
+            self._proof = None
+        wait = self._wait if block == self.acked else self._progress(block, now)
+        return self._close(Outcome.COMPLETE) if block == self._final else self._fetch_next(wait)
+
+    @goes(STAY, State.FETCHING, State.CLOSED)
+    def _inquire(self, argument: None, now: float) -> State:
+        """Send the burst again if that is little enough for a peer that may not be there, or only the marker; or give
+        up."""
+        if self._early(now):
+            return self.state
+        wait = self._patience.again()
+        if wait is None:
+            return self._give_up()
+        proof = self._proof
+        assert proof is not None
+        if proof.repeat(self.acked > self._start_block and self._patience.attempt <= SENDINGS):
+            return self._fetch(self.acked + 1, wait)
+        self._mark()
+        self.deadline = now + wait
+        return self.state
 
     @goes(STAY, State.CLOSED)
     def _refused(self, argument: tuple[int, str], now: float) -> State:
@@ -262,10 +357,43 @@ class ReadSession(ShortWay[State]):
         # The last block is the one that is not full: after an exact multiple of blksize it is empty.
         self._final = size // self.agreed.blksize + 1
 
+    def _offer(self) -> None:
+        oack = _option_ack(self.agreed.acknowledged)
+        self.out.append(oack)
+        if self._proof is not None:
+            self._proof.balance -= len(oack)
+
+    def _mark(self) -> None:
+        assert self._proof is not None
+        self.out.append(self._proof.marker(self._end))
+
+    def _may_resend(self) -> bool:
+        """The timer may send the block again, which nothing shows to arrive: without windows all ACKs can be guessed."""
+        if self.own_port and self._heard():
+            return True
+        if not self.acked:
+            # The ratio is that of three sendings for an ACK of an OACK.
+            received, ratio = self.request_bytes, RATIO
+            if self.agreed.acknowledged:
+                received, ratio = received + 4, 125
+            block = min(self.agreed.blksize, self.size or self.agreed.blksize) + 4
+            if self.request_bytes and (self._resent + 2) * block > ratio * received:
+                return False
+        if self._resent >= (SENDINGS - 1) * (self.acked - self._start_block + 1):
+            return False
+        self._resent += 1
+        return True
+
+    def _fetch_next(self, wait: float) -> State:
+        """Want the next window or burst."""
+        if self._proof is not None:
+            self._proof.draw()
+        return self._fetch(self.acked + 1, wait)
+
     def _fetch(self, first: int, wait: float) -> State:
-        """Want everything from block *first* to the end of the window."""
+        """Want everything from block *first* to the end of the window or burst."""
         blksize = self.agreed.blksize
-        last = self.acked + self.agreed.windowsize
+        last = self.acked + (self.agreed.windowsize if self._proof is None else self._proof.burst)
         if self.size is not None and last >= self._final:
             last = self._final
             self.wants_octets = self.size - (first - 1) * blksize
@@ -295,7 +423,12 @@ class ReadSession(ShortWay[State]):
           end of such a window is not answered.
         """
         if self.agreed.windowsize == 1:
-            return self.state
+            if self._quiet != self.acked:
+                return self.state
+            # The timer has stopped, so it is the client's repeated ACK that has the block sent again.
+            self._quiet = -1
+            assert self.deadline is not None
+            return self._fetch(self.acked + 1, self.deadline - now)
         self._repeats = True
         if self.acked in (self._nacked, self._doubtful) or now - self._sent_at < self._patience.soonest:
             return self.state
@@ -358,6 +491,16 @@ TABLE: dict[State, dict[Input, Transition]] = {
         Input.PEER_ERROR: ReadSession._refused,
         Input.REQUESTED: ReadSession._repeat_first,
         Input.TICK: ReadSession._send_again,
+        Input.CANCEL: ReadSession._cancelled,
+        Input.REPLACED: ReadSession._replaced,
+    },
+    State.PROVING: {
+        Input.ACK: ReadSession._shown,
+        Input.FETCHED: illegal,
+        Input.FAILED: illegal,
+        Input.PEER_ERROR: ReadSession._refused,
+        Input.REQUESTED: ignore,
+        Input.TICK: ReadSession._inquire,
         Input.CANCEL: ReadSession._cancelled,
         Input.REPLACED: ReadSession._replaced,
     },

@@ -7,6 +7,7 @@ Nothing is decided here. Whatever the table would have to think about is left to
 import enum
 from typing import Any, ClassVar, TypeVar
 
+from bootfw.tftp.proof import Proof
 from bootfw.tftp.session import Session
 from bootfw.values import Agreed
 
@@ -29,6 +30,7 @@ class ShortWay(Session[_State]):
     _sent: int
     _once: int
     _final: int
+    _proof: Proof | None
 
     @property
     def sent(self) -> int:
@@ -49,7 +51,7 @@ class ShortWay(Session[_State]):
         if (number ^ sent) & 0xFFFF or not sent < last <= limit or sent < self._once:
             return 0
         if self.state is not self.plain:
-            if self.state is not self.offered:
+            if self.state is not self.offered or self._proof is not None:
                 return 0
             self._enter(self.plain)
         self.acked = self._base = sent
@@ -70,7 +72,7 @@ class ShortWay(Session[_State]):
         if sent < self._once or sent == self._final:
             return None
         plain = self.state is self.plain and sent - self.acked == self.agreed.windowsize
-        return sent if plain or self.state is self.offered else None
+        return sent if plain or (self.state is self.offered and self._proof is None) else None
 
     @property
     def sent_at(self) -> float:

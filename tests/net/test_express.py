@@ -20,6 +20,8 @@ from bootfw.net.files import images
 from bootfw.net.files.images import Images
 from bootfw.net.files.openfiles import allow_many_files
 from bootfw.net.tftp import TFTPProtocol
+from bootfw.tftp import proof
+from bootfw.tftp import read as read_session
 from bootfw.tftp.read import Input, ReadSession, State
 from bootfw.values import Agreed, Outcome
 from bootfw.watchdogs.adaptive import Adaptive
@@ -58,7 +60,9 @@ class Server:
 
     def __attrs_post_init__(self):
         backend = DirectoryBackend(self.root)
-        self.protocol = TFTPProtocol(self.clock, backend, self.policy, self.events.append, images=self.images)
+        self.protocol = TFTPProtocol(
+            self.clock, backend, self.policy, self.events.append, images=self.images, randbelow=lambda below: below - 1
+        )
         self.port = DatagramPort(Unused(), self.protocol, self.address, 0)
         self.port.startListening()
         loopback = "::1" if ":" in self.address else "127.0.0.1"
@@ -90,7 +94,9 @@ class Server:
             except BlockingIOError:
                 return found
             if found[-1][1] == tftp.Opcode.DATA:
-                self.heard[number] = int.from_bytes(found[-1][2:4], "big")
+                block = int.from_bytes(found[-1][2:4], "big")
+                if len(found[-1]) > 4 or block == (self.heard[number] + 1) & 0xFFFF:
+                    self.heard[number] = block
             elif found[-1][1] == tftp.Opcode.OACK:
                 self.heard[number] = 0
 
@@ -187,6 +193,9 @@ def test_with_and_without_are_the_same(root, begins, course, room, policy, addre
 @pytest.mark.parametrize("round_trip", [0.0, 0.001, 0.015])
 def test_it_is_taken(root, address, window, round_trip, monkeypatch):
     """Without this, the comparison could be one of the same with the same."""
+    # Windows of such small blocks could all be sent to a peer that has proven nothing; then there is no express way.
+    monkeypatch.setattr(read_session, "RATIO", 1)
+    monkeypatch.setattr(proof, "RATIO", 1)
     server = Server(Images(1 << 20), Adaptive(), root, address)
     asked = []
     proceed = ReadSession.proceed
@@ -385,7 +394,7 @@ inputs = st.one_of(
 def test_the_session_is_in_the_same_state_either_way(window, size, course, policy, start):
     agreed = Agreed(blksize=8, windowsize=window, acknowledged=(("blksize", "8"),) if start is None else ())
     size += (start or 0) * 8
-    plain, short = (ReadSession(agreed, size, policy.begin(agreed), 0.0) for _ in range(2))
+    plain, short = (ReadSession(agreed, size, policy.begin(agreed), 0.0, own_port=True) for _ in range(2))
     now = 0.0
     for session in (plain, short):
         if start:

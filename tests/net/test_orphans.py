@@ -71,8 +71,32 @@ def test_the_ack_of_the_last_block(direct):
 
 
 def test_a_window(direct):
+    """Its client has to prove anew that our packets reach it: the ACK that revives a transfer may be a forged one."""
     direct.protocol.take_over([orphan(direct, windowsize=3)])
-    assert direct.say(tftp.ack(1)) == [data(2), data(3), data(4)]
+    block, marker = direct.say(tftp.ack(1))
+    assert block == data(2)
+    assert (len(marker), marker[:2]) == (4, b"\0\3")
+    got, rounds = 2, 0
+    while got < 6:
+        rounds += 1
+        for packet in direct.say(tftp.ack(got)):
+            if packet[2:4] == (got + 1).to_bytes(2, "big"):
+                got += 1
+    assert rounds <= 4
+    assert direct.say(tftp.ack(6)) == []
+    assert ends(direct) == [(Outcome.COMPLETE, "")]
+
+
+@pytest.mark.parametrize("windowsize", [1, 3])
+def test_a_forged_ack_gets_three_blocks_at_most(direct, windowsize):
+    direct.protocol.take_over([orphan(direct, windowsize=windowsize)])
+    sent = direct.say(tftp.ack(1))
+    for _ in range(100):
+        direct.clock.advance(1)
+        sent += direct.take()
+    assert sent.count(data(2)) in (1, 3)
+    assert sum(map(len, sent)) <= 3 * 1004 + 100
+    assert direct.protocol.transfers == 0
 
 
 def test_what_is_sent_is_sent_again(direct):

@@ -387,11 +387,11 @@ def test_end_while_finishing(serve, ending):
 def test_slow_read(serve):
     """Nothing is sent and nothing expires before the answer has come; the block is read once."""
     pending = Pending()
-    served = serve(Files({"file": numbered(600)}, {"read": pending}))
+    served = serve(Files({"boot/the-file": numbered(600)}, {"read": pending}))
     peer = served.peer()
-    assert peer.ask("file") == []
+    assert peer.ask("boot/the-file") == []
     served.advance(50)
-    assert peer.ask("file") == []
+    assert peer.ask("boot/the-file") == []
     pending.fire()
     served.settle()
     assert peer.take() == [tftp.Data(1, numbered(512))]

@@ -285,8 +285,10 @@ def test_case_14_pxelinux_takes_its_time_between_oack_and_ack_0(silence: float) 
     reading = Reading(numbered(20), Agreed(8, acknowledged=OACK), PATIENT.begin(Agreed()))
     assert reading.take() == [OptionAck(OACK)]
     deadline = reading.session.deadline
+    repeats = 0
     while deadline is not None and deadline <= silence:
-        assert reading.tick() == [OptionAck(OACK)]
+        repeats += 1
+        assert reading.tick() == [OptionAck(OACK)][: repeats <= 2]
         deadline = reading.session.deadline
     assert reading.ack(0, at=silence) == [Data(1, numbered(8))]
 

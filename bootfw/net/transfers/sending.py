@@ -58,7 +58,17 @@ class ReadTransfer(Transfer):
 
     def _make_session(self, watchdog: Any, now: float) -> read.ReadSession:
         assert self._reader is not None
-        return read.ReadSession(self._agreed, self._reader.size, watchdog, now, self.resumed)
+        return read.ReadSession(
+            self._agreed,
+            self._reader.size,
+            watchdog,
+            now,
+            self.resumed,
+            len(self.raw),
+            own_port=self.port_is_secret,
+            oack_once=self.treatment is not None and self.treatment.oack_once,
+            randbelow=self._around.randbelow,
+        )
 
     def datagram(self, data: bytes, now: float) -> None:
         """See Transfer."""

@@ -1,6 +1,7 @@
 """One transfer: a session between a peer and an open file. What sending and receiving have in common."""
 
 from collections.abc import Callable
+from secrets import randbelow
 from typing import Any
 
 from attrs import define, field, frozen
@@ -48,6 +49,8 @@ class Surroundings:
     images: Images
     express: "Callable[[], Express | None]"
     """The way around the protocol, where its port has one."""
+    randbelow: Callable[[int], int] = randbelow
+    """Random numbers that a peer can't guess."""
 
 
 @define(eq=False)
@@ -67,6 +70,8 @@ class Transfer:
     session: Any = field(default=None, init=False)
     port: Any = field(default=None, init=False)
     """The port of its own, when transfers have one."""
+    port_is_secret: bool = field(default=False, init=False)
+    """Only who gets its packets can know that port."""
     deadline: float | None = field(default=None, init=False)
     """When to ring; see Alarm."""
     _send: Send = field(init=False)
@@ -111,9 +116,12 @@ class Transfer:
         """The backend has opened the file when nobody waited for it any more."""
         raise NotImplementedError
 
-    def move(self, port: Any, send: Send) -> None:
-        """From now on everything goes through a port of its own."""
-        self.port, self._send = port, send
+    def move(self, port: Any, send: Send, *, secret: bool) -> None:
+        """From now on everything goes through a port of its own.
+
+        :param secret: the kernel has chosen its number; those of a range can be guessed.
+        """
+        self.port, self._send, self.port_is_secret = port, send, secret
 
     def datagram(self, data: bytes, now: float) -> None:
         """Something of the peer that is not a request."""

@@ -1,0 +1,96 @@
+"""Whether a peer gets what it is sent, or only guesses the numbers that it acknowledges.
+
+A request and an ACK can carry the address of somebody else. Block 1 is always block 1, so a window that is sent for an
+ACK of 0 may be one that a stranger pays for. Until a peer with windows has acknowledged what it can't have guessed, it
+is sent *bursts*: a random number of blocks, fewer than a window, and behind them a *marker*, an empty DATA with a number
+that is far out of order. RFC 7440 section 4 wants that answered at once with an ACK of the last block in order, so the
+peer says how long the burst was. The sizes grow with each right answer.
+
+``docs/adr/0012-proof.md`` has the measurements.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+
+from attrs import define, field
+
+RATIO = 50
+"""Bytes that may be sent for each byte received while all that was acknowledged could have been guessed."""
+
+SENDINGS = 3
+"""Of the same OACK or block to a peer that may not be there."""
+
+GROWTH = 4
+"""From the largest possible burst to the next one."""
+
+LARGEST = 16
+"""Blocks in a burst. Where 5 % are lost, half of such bursts arrive whole."""
+
+SAFETY = 16
+"""A peer is proven when the chance of having guessed is less than 1 in this many for each block of its window."""
+
+_ACK_BYTES = 4
+_NEAREST, _SPREAD = 0x2000, 0x2000
+_header = Struct("!HH").pack
+_DATA = 3
+
+
+@define(eq=False)
+class Proof:
+    """What a peer with windows has shown of itself."""
+
+    windowsize: int
+    _packet: int
+    """Bytes of a full DATA packet."""
+    balance: int
+    """Bytes that may be sent by the ratio; it may be negative."""
+    _randbelow: Callable[[int], int]
+
+    burst: int = field(default=0, init=False)
+    """Blocks that are sent next, or in flight."""
+    _choices: int = field(default=1, init=False)
+    """How many sizes the burst could have had."""
+    _most: int = field(default=1, init=False)
+    """Blocks of a burst, however low the balance."""
+    _odds: int = field(default=1, init=False)
+    """The answers in a row were guessed with a chance of 1 to this."""
+
+    def draw(self) -> None:
+        """Choose the size of the next burst: the whole window if the balance allows that."""
+        fits = self.balance // self._packet
+        if fits >= self.windowsize:
+            self.burst, self._choices = self.windowsize, 1
+            return
+        self._choices = max(self._most, fits)
+        self.burst = 1 + self._randbelow(self._choices)
+
+    def heard(self) -> None:
+        """An ACK has come, of whatever."""
+        self.balance += RATIO * _ACK_BYTES
+
+    def right(self) -> bool:
+        """The whole burst was acknowledged. True: this was no guess, or only with a small chance."""
+        self._odds *= self._choices
+        self._most = min(GROWTH * self._most, LARGEST, self.windowsize)
+        return self._odds >= SAFETY * self.windowsize
+
+    def wrong(self) -> None:
+        """Something else was acknowledged: a block was lost, or this is a guess."""
+        self._most = self._odds = 1
+
+    def repeat(self, earned: bool) -> bool:
+        """Whether the burst may be sent again, now with one block more: a client that has the burst already says so
+        only for something new.
+
+        :param earned: it has not been sent too often yet.
+        """
+        more = min(self.burst + 1, self.windowsize)
+        if not earned and more * self._packet > self.balance:
+            return False
+        self.burst = more
+        return True
+
+    def marker(self, block: int) -> bytes:
+        """A DATA packet that is out of order for whoever awaits one of the blocks around *block*."""
+        # Not too far ahead: U-Boot takes a number 0x8000 ahead for an old one, and does not answer that.
+        return _header(_DATA, (block + _NEAREST + self._randbelow(_SPREAD)) & 0xFFFF)
