@@ -114,15 +114,16 @@ class Server:
         self._account.close()
 
 
-def bootfw(root: Path, work: Path, workers: int = 1) -> Server:
+def bootfw(root: Path, work: Path, workers: int = 1, ports: str = "single", port: int = 20169) -> Server:
     """This checkout, in the environment that runs the benchmark.
 
     :param workers: processes; 0: as many as it chooses.
+    :param ports: as in ``[tftp]``.
     """
-    port = 20169
     configuration = work / "bootfw.toml"
     configuration.write_text(
-        f'[bootfw]\nworkers = {workers}\n[tftp]\nlisten = ["127.0.0.1:{port}"]\n[dhcp]\nmode = "off"\n'
+        f'[bootfw]\nworkers = {workers}\n[tftp]\nlisten = ["127.0.0.1:{port}"]\nports = "{ports}"\n'
+        f'[dhcp]\nmode = "off"\n'
         f'[http]\nlisten = []\n[[backend]]\nuse = "directory"\nroot = "{root}"\n'
     )
     twistd = Path(sys.executable).with_name("twistd")

@@ -246,8 +246,6 @@ class Treatment:
     silence that is longer than two of its own timeouts."""
     persona: str = field(default="", eq=False)
     """Whose treatment it is, for the operator."""
-    oack_once: bool = False
-    """The OACK is repeated only when the client repeats its request: a second one would make it abort."""
 
 
 @frozen

@@ -190,7 +190,9 @@ class UBoot(Firmware):
             self.deadline = now + 5
 
     def unexpected(self, number: int) -> None:
-        if 1 < (number - self.block) % 65536 <= self.windowsize and self.gap != self.block:
+        # net/tftp.c compares the expected number with this one as a signed short.
+        expected, signed = (self.block + 1) % 65536, number - 65536 if number >= 32768 else number
+        if expected <= signed and self.gap != self.block:
             self.gap = self.block
             self.ack()
 

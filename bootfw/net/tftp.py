@@ -49,6 +49,9 @@ _REMEMBERED = 512
 _ACK = b"\0\4"
 _ERROR = b"\0\5"
 
+LARGEST_RATIO = 3
+"""Of an ERROR's length to that of what it answers."""
+
 
 @implementer(IBatchReceiver)
 class TFTPProtocol(DatagramProtocol):
@@ -207,8 +210,10 @@ class TFTPProtocol(DatagramProtocol):
             asked = self._asked[data] if len(data) <= _REMEMBERED else Asked.read(data)
         except WireError as error:
             self._malformed.count(str(error), peer, now)
-            if known is None:
-                self._write(wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request"), peer, via, 0)
+            told = wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request")
+            # A forged request of two bytes must not be worth more than it costs.
+            if known is None and len(told) <= LARGEST_RATIO * len(data):
+                self._write(told, peer, via, 0)
             return
         if known is not None:
             known.replace(now)

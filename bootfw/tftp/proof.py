@@ -1,10 +1,10 @@
 """Whether a peer gets what it is sent, or only guesses the numbers that it acknowledges.
 
 A request and an ACK can carry the address of somebody else. Block 1 is always block 1, so a window that is sent for an
-ACK of 0 may be one that a stranger pays for. Until a peer with windows has acknowledged what it can't have guessed, it
-is sent *bursts*: a random number of blocks, fewer than a window, and behind them a *marker*, an empty DATA with a number
-that is far out of order. RFC 7440 section 4 wants that answered at once with an ACK of the last block in order, so the
-peer says how long the burst was. The sizes grow with each right answer.
+ACK of 0 may go to a host that never sent that ACK. Until a peer with windows has acknowledged what it can't have
+guessed, it is sent *bursts*: a random number of blocks, fewer than a window, and behind them a *marker*, an empty DATA
+with a number that is far out of order. RFC 7440 section 4 wants that answered at once with an ACK of the last block in
+order, so the peer says how long the burst was. The sizes grow with each right answer.
 
 ``docs/adr/0012-proof.md`` has the measurements.
 """
@@ -82,7 +82,7 @@ class Proof:
         """Whether the burst may be sent again, now with one block more: a client that has the burst already says so
         only for something new.
 
-        :param earned: it has not been sent too often yet.
+        :param earned: the balance does not matter: an ACK has led here that can't be the first.
         """
         more = min(self.burst + 1, self.windowsize)
         if not earned and more * self._packet > self.balance:

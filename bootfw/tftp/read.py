@@ -5,6 +5,7 @@ It is told what happened by ``handle()`` and publishes what is to be done. It ne
 
 from collections.abc import Callable
 from functools import lru_cache
+from math import inf
 from secrets import randbelow
 
 from attrs import define, field
@@ -109,8 +110,6 @@ class ReadSession(ShortWay[State]):
     """The last block of the burst that is in flight."""
     _start_block: int = field(default=0, init=False)
     """``acked`` when the session began."""
-    _oacks: int = field(default=1, init=False)
-    """How often the OACK was sent without being requested."""
     _resent: int = field(default=0, init=False)
     """Blocks that the timer has sent again, of a transfer without windows."""
     _quiet: int = field(default=-1, init=False)
@@ -129,9 +128,7 @@ class ReadSession(ShortWay[State]):
             self.deadline = self._sent_at + self._wait
             self._enter(State.NEGOTIATING)
         else:
-            self._enter(
-                self._close(Outcome.COMPLETE) if 0 < self._final <= block else self._fetch_next(self._wait)
-            )
+            self._enter(self._close(Outcome.COMPLETE) if 0 < self._final <= block else self._fetch_next(self._wait))
 
     @property
     def octets(self) -> int:
@@ -161,9 +158,9 @@ class ReadSession(ShortWay[State]):
         if wait is None:
             return self._close(Outcome.TIMED_OUT, "the OACK was not answered")
         self.deadline = now + wait
-        if self.oack_once or self._oacks == SENDINGS:
+        # A client that has not got it repeats its request.
+        if self.oack_once or self._patience.attempt > SENDINGS:
             return self.state
-        self._oacks += 1
         return self._repeat_offer(argument, now)
 
     @goes(STAY)
@@ -222,9 +219,9 @@ class ReadSession(ShortWay[State]):
         self._wait = self._progress(block, now)
         return self._close(Outcome.COMPLETE) if block == self._final else self.state
 
-    @goes(STAY, State.AWAITING_ACK, State.CLOSED)
+    @goes(STAY, State.AWAITING_ACK, State.PROVING, State.CLOSED)
     def _fetched(self, octets: int, now: float) -> State:
-        """Send the window; fetch anew when the peer has moved on meanwhile; fail when the file has shrunk."""
+        """Send the window or burst; fetch anew when the peer has moved on meanwhile; fail when the file has shrunk."""
         blocks = self.wants
         assert blocks is not None
         if octets > self.wants_octets:
@@ -252,8 +249,8 @@ class ReadSession(ShortWay[State]):
             return State.AWAITING_ACK
         self._end = blocks.last
         self._proof.balance -= octets + 4 * blocks.count
-        # After a whole window and after the end of the file the peer sends an ACK by itself. What comes again may be the
-        # end of another window of the peer's.
+        # After a whole window and after the end of the file the peer sends an ACK by itself. What is repeated may be no
+        # whole window for the peer, so it always has a marker behind it.
         if repeated > 0 or (blocks.count < self.agreed.windowsize and blocks.last != self._final):
             self._mark()
         return State.PROVING
@@ -296,9 +293,12 @@ class ReadSession(ShortWay[State]):
             if (number - self.acked) & 0xFFFF < 0x8000:
                 proof.wrong()  # It acknowledges what was not sent.
             return self.state
-        early = now - self._sent_at < self._patience.soonest
+        # The time from the OACK to ACK 0 has the client's preparations in it, so nothing is too early for it.
+        patience = self._patience
+        waited = now - self._sent_at if self.acked > self._start_block else inf
+        early = waited < patience.soonest
         if block != self._end:
-            if early:
+            if waited < patience.shortest < inf:
                 # EDK2 sends an ACK for each block that it does not expect. The first one was answered.
                 return self.state
             proof.wrong()
@@ -306,13 +306,18 @@ class ReadSession(ShortWay[State]):
             proof.wrong()
         elif proof.right():
             self._proof = None
-        wait = self._wait if block == self.acked else self._progress(block, now)
+        if block == self.acked:
+            return self._fetch_next(patience.first())
+        # A burst that was sent once gives a round trip, though its blocks may have been part of one before.
+        once = patience.attempt == 1 and not early and block == self._end
+        self.acked = block
+        wait = patience.progressed(now - self._sent_at if once else None)
         return self._close(Outcome.COMPLETE) if block == self._final else self._fetch_next(wait)
 
     @goes(STAY, State.FETCHING, State.CLOSED)
     def _inquire(self, argument: None, now: float) -> State:
-        """Send the burst again if that is little enough for a peer that may not be there, or only the marker; or give
-        up."""
+        """Send the burst again if that is little enough for a peer that may not be there, or only the marker; after two
+        of these wait, or give up."""
         if self._early(now):
             return self.state
         wait = self._patience.again()
@@ -320,10 +325,13 @@ class ReadSession(ShortWay[State]):
             return self._give_up()
         proof = self._proof
         assert proof is not None
-        if proof.repeat(self.acked > self._start_block and self._patience.attempt <= SENDINGS):
+        self.deadline = now + wait
+        if self._patience.attempt > SENDINGS:
+            # The client repeats its last ACK when nothing has come for some seconds; what we send puts that off.
+            return self.state
+        if proof.repeat(self.acked > self._start_block):
             return self._fetch(self.acked + 1, wait)
         self._mark()
-        self.deadline = now + wait
         return self.state
 
     @goes(STAY, State.CLOSED)
@@ -368,7 +376,7 @@ class ReadSession(ShortWay[State]):
         self.out.append(self._proof.marker(self._end))
 
     def _may_resend(self) -> bool:
-        """The timer may send the block again, which nothing shows to arrive: without windows all ACKs can be guessed."""
+        """The timer may send the block again. Without windows all ACKs can be guessed, so nothing proves the peer."""
         if self.own_port and self._heard():
             return True
         if not self.acked:

@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 from bootfw.errors import IllegalOperation, TransferError
 from bootfw.tftp.blocks import advance, wire_number
 from bootfw.tftp.patience import Watchdog
+from bootfw.tftp.proof import SENDINGS
 from bootfw.tftp.session import Session
 from bootfw.tftp.table import STAY, Key, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome
@@ -184,14 +185,15 @@ class WriteSession(Session[State]):
 
     @goes(STAY, State.CLOSED)
     def _open_again(self, argument: None, now: float) -> State:
-        """Send the OACK or ACK 0 again, or give up."""
+        """Send the OACK or ACK 0 again, three times in all, then wait; or give up."""
         if self._early(now):
             return self.state
         wait = self._patience.again()
         if wait is None:
             return self._close(Outcome.TIMED_OUT, "no DATA came")
         self.deadline = now + wait
-        return self._repeat_opening(argument, now)
+        # A client that has not got it repeats its request.
+        return self._repeat_opening(argument, now) if self._patience.attempt <= SENDINGS else self.state
 
     @goes(STAY)
     def _repeat_opening(self, argument: None, now: float) -> State:

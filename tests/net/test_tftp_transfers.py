@@ -237,3 +237,24 @@ def test_port_that_is_closed_without_a_word(serve):
     served.peer().put("new")
     served.stop(politely=False)
     assert served.outcomes == ["CANCELLED", "CANCELLED"]
+
+
+def test_a_malformed_request_is_answered_in_proportion(serve):
+    served = serve({})
+    assert served.peer().say(b"\0\1") == []
+    assert served.peer().say(b"\0\1file\0octet") == [tftp.Error(4, "Malformed request")]
+
+
+def test_a_silent_peer_gets_little_and_the_transfer_ends(serve):
+    served = serve({"file": numbered(50_000)})
+    peer = served.peer()
+    request = tftp.request(False, "file", "octet", [("blksize", "1408"), ("windowsize", "64")])
+    got = peer.say(request)
+    got += peer.say(tftp.ack(0))
+    for _ in range(20):
+        served.advance(1)
+        got += peer.take()
+    blocks = [packet for packet in got if isinstance(packet, tftp.Data) and packet.payload]
+    # An ACK that comes to a port of its own is no guess.
+    assert (len(blocks) == 1) is (peer.tid == served.address)
+    assert served.outcomes == ["TIMED_OUT"]

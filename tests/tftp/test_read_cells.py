@@ -1,5 +1,7 @@
 """The session that sends: every cell of its table has a test that is named after it."""
 
+from collections.abc import Sequence
+
 import pytest
 from driving import OACK, Mute, Reading, Waits, numbered
 
@@ -534,6 +536,125 @@ def test_awaiting_ack_cancel_tells_the_peer() -> None:
 
 def test_awaiting_ack_replaced_is_silent() -> None:
     reading = awaiting()
+    assert reading.give(Input.REPLACED) == []
+    assert ended(reading) is Outcome.CANCELLED
+
+
+# PROVING
+
+
+def proving(windowsize: int = 4, acked: int = 0, content: bytes = numbered(40_000)) -> Reading:
+    """A burst is in flight: of one block, or after ACK 1 of four at the most, which is what it is here."""
+    agreed = Agreed(500, windowsize, acknowledged=OACK)
+    reading = Reading(content, agreed, Waits((1.0, 2.0, 3.0, 4.0, 5.0, 6.0)), request_bytes=1)
+    for number in range(acked + 1):
+        reading.ack(number, at=(number + 1) / 100)
+    assert reading.session.state is State.PROVING
+    reading.take()
+    return reading
+
+
+def runs(packets: Sequence[object]) -> list[int]:
+    """The numbers of blocks; 0: a marker."""
+    return [packet.block if packet.payload else 0 for packet in packets if isinstance(packet, Data)]
+
+
+def test_proving_ack_of_the_burst_makes_the_next_one_larger() -> None:
+    reading = proving()
+    assert runs(reading.ack(1, at=0.02)) == [2, 3, 4, 5]
+    assert reading.watchdog.samples[-1] == pytest.approx(0.01)
+    assert runs(reading.ack(5, at=0.03)) == [6, 7, 8, 9]
+
+
+def test_proving_ack_of_enough_bursts_goes_on_with_windows() -> None:
+    reading = proving(8, acked=1)
+    for number in (5, 13, 21):
+        assert reading.session.state is State.PROVING
+        packets = reading.ack(number, at=reading.now + 0.01)
+    assert runs(packets) == [*range(22, 30)]
+    assert reading.session.state is State.AWAITING_ACK
+
+
+def test_proving_ack_of_a_part_goes_back_to_one_block() -> None:
+    reading = proving(acked=1)
+    assert runs(reading.ack(3, at=0.04)) == [4, 0]
+    assert reading.session.acked == 3
+
+
+def test_proving_ack_repeated_goes_back_to_one_block() -> None:
+    reading = proving(acked=1)
+    assert runs(reading.ack(1, at=0.04)) == [2, 0]
+    assert reading.session.retransmitted == 1
+
+
+def test_proving_ack_sooner_than_an_answer_is_no_proof() -> None:
+    reading = proving(acked=1)
+    assert runs(reading.ack(3, at=0.0201)) == []
+    assert runs(reading.ack(5, at=0.0202)) == [6, 0], "but it goes on"
+
+
+def test_proving_ack_of_something_else_is_ignored() -> None:
+    reading = proving(acked=1)
+    for number in (0, 6, 0x3000, 0xFFFF):
+        assert reading.ack(number, at=0.04) == []
+    assert reading.session.state is State.PROVING
+
+
+def test_proving_ack_of_the_last_block_is_the_end() -> None:
+    reading = proving(content=numbered(1020))
+    assert reading.ack(1, at=0.02)[1:] == [Data(3, numbered(1020)[1000:])], "no marker behind the end of the file"
+    assert reading.ack(3, at=0.03) == []
+    assert ended(reading) is Outcome.COMPLETE
+
+
+def test_proving_fetched_is_our_mistake() -> None:
+    with pytest.raises(IllegalInput):
+        proving().give(Input.FETCHED, 8)
+
+
+def test_proving_failed_is_our_mistake() -> None:
+    with pytest.raises(IllegalInput):
+        proving().give(Input.FAILED, TransferError())
+
+
+def test_proving_peer_error_stops_it() -> None:
+    reading = proving()
+    assert reading.give(Input.PEER_ERROR, (3, "memory full")) == []
+    assert ended(reading) is Outcome.STOPPED_BY_PEER
+
+
+def test_proving_requested_is_ignored() -> None:
+    assert proving().give(Input.REQUESTED) == []
+
+
+def test_proving_tick_repeats_the_burst_twice_with_a_new_block_and_then_waits() -> None:
+    reading = proving(8, acked=1)
+    assert runs(reading.tick()) == [2, 3, 4, 5, 6, 0]
+    assert runs(reading.tick()) == [2, 3, 4, 5, 6, 7, 0]
+    assert [reading.tick() for _ in range(2)] == [[], []]
+    assert runs(reading.ack(7, at=reading.now))[:1] == [8]
+
+
+def test_proving_tick_gives_up_at_last() -> None:
+    reading = proving()
+    while reading.session.state is not State.CLOSED:
+        reading.tick()
+    assert reading.session.outcome is Outcome.TIMED_OUT
+
+
+def test_proving_tick_too_early_does_nothing() -> None:
+    reading = proving()
+    assert reading.give(Input.TICK, at=0.5) == []
+
+
+def test_proving_cancel_tells_the_peer() -> None:
+    reading = proving()
+    assert reading.give(Input.CANCEL, "stop") == [Error(0, "stop")]
+    assert ended(reading) is Outcome.CANCELLED
+
+
+def test_proving_replaced_is_silent() -> None:
+    reading = proving()
     assert reading.give(Input.REPLACED) == []
     assert ended(reading) is Outcome.CANCELLED
 

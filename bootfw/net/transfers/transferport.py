@@ -57,7 +57,7 @@ class TransferProtocol(DatagramProtocol):
                 if peer == self._peer:
                     if data[:2] not in _REQUESTS:
                         self._transfer.datagram(data, now)
-                elif data[:2] != _ERROR:
+                elif data[:2] != _ERROR and len(data) >= 4:
                     self.send(_UNKNOWN_TID, peer, via, 0)
             except Exception:
                 self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)

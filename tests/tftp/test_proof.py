@@ -1,0 +1,336 @@
+"""What a peer gets that may not be there: how often, how much, and how it proves that packets reach it."""
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+from driving import OACK, Reading, Writing, numbered
+from exchange import EDK2, Exchange, Firmware, Sender, UBoot, perfect
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootfw.tftp.proof import LARGEST, RATIO, Proof
+from bootfw.tftp.read import Input, State
+from bootfw.values import Agreed, Outcome
+from bootfw.watchdogs.adaptive import Adaptive
+from bootfw.wire import tftp as wire
+from bootfw.wire.tftp import Data, OptionAck
+
+REQUEST = 45
+BLKSIZE = 1408
+CONTENT = numbered(400 * BLKSIZE + 100)
+
+
+def reading(windowsize: int, seed: int = 1, blksize: int = BLKSIZE, request_bytes: int = REQUEST) -> Reading:
+    agreed = Agreed(blksize, windowsize, acknowledged=(("windowsize", str(windowsize)),))
+    dice: Callable[[int], int] = Random(seed).randrange
+    return Reading(CONTENT, agreed, Adaptive().begin(agreed), request_bytes=request_bytes, randbelow=dice)
+
+
+def wait_out(reading: Reading) -> None:
+    while reading.session.outcome is None:
+        reading.tick()
+
+
+def sent(reading: Reading) -> int:
+    return sum(map(len, reading.datagrams))
+
+
+# Nothing but a request
+
+
+@pytest.mark.parametrize("windowsize", [1, 4, 64])
+def test_an_oack_is_sent_three_times_and_waited_for_as_long_as_ever(windowsize: int) -> None:
+    silent = reading(windowsize)
+    wait_out(silent)
+    assert len(silent.datagrams) == 3
+    assert silent.session.outcome is Outcome.TIMED_OUT
+    assert silent.now > 60
+
+
+def test_a_client_that_answers_the_oack_after_40_seconds_is_served() -> None:
+    late = reading(1)
+    while late.session.deadline is not None and late.session.deadline < 40:
+        late.tick()
+    assert late.ack(0, at=40.0) == [Data(1, CONTENT[:BLKSIZE])]
+
+
+def test_each_copy_of_the_request_gets_an_oack_and_no_more() -> None:
+    silent = reading(1)
+    for _ in range(20):
+        silent.give(Input.REQUESTED)
+    wait_out(silent)
+    assert len(silent.datagrams) == 3 + 20
+
+
+@pytest.mark.parametrize(("request_bytes", "sendings"), [(18, 1), (21, 2), (40, 3), (400, 3)])
+def test_the_first_block_is_sent_up_to_three_times_by_the_length_of_the_request(
+    request_bytes: int, sendings: int
+) -> None:
+    silent = Reading(CONTENT, Agreed(512), Adaptive().begin(Agreed()), request_bytes=request_bytes)
+    wait_out(silent)
+    assert len(silent.datagrams) == sendings
+    assert sent(silent) <= 52 * request_bytes
+    assert silent.now > 60
+
+
+def test_a_small_file_is_repeated_by_its_own_size() -> None:
+    silent = Reading(b"menu", Agreed(512), Adaptive().begin(Agreed()), request_bytes=18)
+    wait_out(silent)
+    assert len(silent.datagrams) == 3
+
+
+def test_a_request_repeated_in_the_silence_gets_the_first_block_again() -> None:
+    silent = Reading(CONTENT, Agreed(512), Adaptive().begin(Agreed()), request_bytes=18)
+    silent.take()
+    for _ in range(5):
+        assert silent.tick() == []
+    assert silent.give(Input.REQUESTED) == [Data(1, CONTENT[:512])]
+    assert silent.tick() == []
+
+
+def test_an_upload_is_offered_three_times_and_waited_for() -> None:
+    for agreed in (Agreed(8), Agreed(8, acknowledged=OACK)):
+        writing = Writing(agreed, Adaptive().begin(agreed))
+        while writing.session.outcome is None:
+            writing.tick()
+        assert len(writing.datagrams) == 3
+        assert writing.now > 60
+
+
+# A client that aborts at a second OACK
+
+
+def test_oack_once_is_repeated_for_the_request_only() -> None:
+    agreed = Agreed(8, acknowledged=OACK)
+    atftp = Reading(numbered(20), agreed, Adaptive().begin(agreed), oack_once=True)
+    assert atftp.take() == [OptionAck(OACK)]
+    for _ in range(3):
+        assert atftp.tick() == []
+    assert atftp.give(Input.REQUESTED) == [OptionAck(OACK)]
+    assert atftp.tick() == []
+    assert atftp.ack(0, at=30.0) == [Data(1, numbered(8))]
+
+
+def test_oack_once_still_gives_up() -> None:
+    agreed = Agreed(8, acknowledged=OACK)
+    atftp = Reading(numbered(20), agreed, Adaptive().begin(agreed), oack_once=True)
+    wait_out(atftp)
+    assert atftp.session.outcome is Outcome.TIMED_OUT
+    assert atftp.now > 60
+
+
+# Without windows
+
+
+def test_after_a_blind_ack_0_the_first_block_is_sent_three_times() -> None:
+    silent = reading(1, request_bytes=31)
+    silent.ack(0, at=0.01)
+    wait_out(silent)
+    assert silent.datagrams[1:] == [wire.data(1, CONTENT[:BLKSIZE])] * 3
+    assert sent(silent) <= 130 * (31 + 4)
+
+
+def test_with_large_blocks_it_is_sent_once() -> None:
+    silent = reading(1, blksize=8192)
+    silent.ack(0, at=0.01)
+    wait_out(silent)
+    assert len(silent.datagrams) == 2
+
+
+@pytest.mark.parametrize("acks", [1, 2, 5, 50])
+def test_three_blocks_are_sent_for_each_ack_on_balance(acks: int) -> None:
+    silent = reading(1)
+    for number in range(acks):
+        silent.ack(number, at=(number + 1) / 100)
+    wait_out(silent)
+    assert len(silent.datagrams) - 1 <= 3 * acks
+    assert silent.now > 60
+
+
+def test_a_client_without_a_timer_is_helped_for_long_once_it_has_gone_on() -> None:
+    grub = reading(1)
+    for number in range(6):
+        grub.ack(number, at=number / 100 + 0.01)
+    before = len(grub.datagrams)
+    while grub.session.deadline is not None and grub.session.deadline < 34:
+        grub.tick()
+    assert len(grub.datagrams) - before >= 10
+
+
+def test_a_repeated_ack_gets_the_block_when_the_timer_has_stopped() -> None:
+    ipxe = reading(1)
+    ipxe.ack(0, at=0.01)
+    repeats = [ipxe.tick() for _ in range(5)]
+    assert repeats == [[Data(1, CONTENT[:BLKSIZE])]] * 2 + [[]] * 3
+    deadline = ipxe.session.deadline
+    assert ipxe.ack(0) == [Data(1, CONTENT[:BLKSIZE])]
+    assert ipxe.session.deadline == pytest.approx(deadline)
+    assert ipxe.ack(0) == [], "one for each time that the timer was due"
+    assert ipxe.ack(1) == [Data(2, CONTENT[BLKSIZE : 2 * BLKSIZE])]
+    assert ipxe.ack(1) == [], "a copy of an ACK is not answered while the timer runs"
+
+
+def test_a_port_of_its_own_proves_the_peer_with_its_first_ack() -> None:
+    for windowsize in (1, 4):
+        agreed = Agreed(8, windowsize, acknowledged=OACK)
+        own = Reading(numbered(400), agreed, Adaptive().begin(agreed))
+        own.take()
+        assert len(own.ack(0, at=0.01)) == windowsize
+        while own.session.deadline is not None and own.session.deadline < 34:
+            own.tick()
+        assert len(own.datagrams) > 8 * windowsize
+
+
+# With windows
+
+
+def test_after_a_blind_ack_0_there_are_one_block_and_three_markers() -> None:
+    silent = reading(64)
+    silent.ack(0, at=0.01)
+    wait_out(silent)
+    _oack, block, *markers = silent.datagrams
+    assert block == wire.data(1, CONTENT[:BLKSIZE])
+    assert len(markers) == 3
+    assert {len(marker) for marker in markers} == {4}
+    assert sent(silent) <= 52 * (REQUEST + 4)
+    assert silent.now > 60
+
+
+def test_a_marker_is_far_from_all_that_is_awaited_and_never_the_same() -> None:
+    numbers = set()
+    for seed in range(20):
+        silent = reading(64, seed)
+        silent.ack(0, at=0.01)
+        wait_out(silent)
+        numbers |= {int.from_bytes(marker[2:], "big") for marker in silent.datagrams[2:]}
+    assert all(0x2000 <= number < 0x6000 for number in numbers)
+    assert len(numbers) > 50
+
+
+def test_a_client_that_speaks_again_after_a_silence_is_helped_as_before() -> None:
+    late = reading(64)
+    late.ack(0, at=0.01)
+    while late.session.deadline is not None and late.session.deadline < 5:
+        late.tick()
+    before = len(late.datagrams)
+    late.ack(0, at=5.0)
+    for _ in range(4):
+        late.tick()
+    assert [len(packet) > 4 for packet in late.datagrams[before:]] == [True, False, False, False]
+
+
+def test_a_burst_is_repeated_while_the_ratio_allows_that() -> None:
+    """And has one block more: U-Boot and atftp say nothing about what they have, and nothing new twice."""
+    silent = reading(8, request_bytes=90)
+    silent.ack(0, at=0.01)
+    first = silent.datagrams[1:]
+    assert [packet[2:4] for packet in first[:-1]] == [b"\0\1"]
+    silent.tick()
+    assert [packet[2:4] for packet in silent.datagrams[3:-1]] == [b"\0\1", b"\0\2"]
+    wait_out(silent)
+    assert sent(silent) <= 52 * (90 + 4)
+
+
+GUESSES: dict[str, Callable[[int, int, Random], int]] = {
+    "0 again and again": lambda step, windowsize, dice: 0,
+    "one after the other": lambda step, windowsize, dice: step,
+    "window after window": lambda step, windowsize, dice: step * windowsize,
+    "every third": lambda step, windowsize, dice: step * 3,
+    "backwards": lambda step, windowsize, dice: max(0, 300 - step),
+    "at random": lambda step, windowsize, dice: dice.randrange(4 * windowsize),
+    "any number": lambda step, windowsize, dice: dice.randrange(0x10000),
+    "every number of a window": lambda step, windowsize, dice: step % (windowsize + 1),
+}
+
+
+@pytest.mark.parametrize("guess", GUESSES)
+@pytest.mark.parametrize("windowsize", [2, 4, 8, 16, 64])
+@pytest.mark.parametrize("apart", [0.0001, 0.01, 0.7])
+def test_who_guesses_gets_little_more_than_without_windows(guess: str, windowsize: int, apart: float) -> None:
+    """That is one block for each ACK, and whatever the timer may repeat."""
+    blocks = acks = 0
+    for seed in range(20):
+        blind = reading(windowsize, seed)
+        dice = Random(seed + 1000)
+        blind.ack(0, at=apart)
+        for step in range(1, 101):
+            now = blind.now + apart
+            while blind.session.deadline is not None and blind.session.deadline <= now:
+                blind.tick()
+            if blind.session.outcome is not None:
+                break
+            blind.ack(GUESSES[guess](step, windowsize, dice) & 0xFFFF, at=now)
+            acks += 1
+        blocks += sum(len(packet) > 4 for packet in blind.datagrams[1:])
+    assert blocks / acks < 3.1
+
+
+@pytest.mark.parametrize("client", [EDK2, UBoot])
+@pytest.mark.parametrize("windowsize", [2, 4, 8, 16, 64])
+def test_a_client_has_proven_itself_within_few_round_trips(client: type[Firmware], windowsize: int) -> None:
+    most = 2 if windowsize == 2 else 1
+    for seed in range(20):
+        mine = reading(windowsize, seed)
+        firmware = client(windowsize, BLKSIZE)
+        exchange = Exchange(Sender(mine), firmware, perfect).run()
+        assert firmware.content == CONTENT
+        assert mine.session.outcome is Outcome.COMPLETE
+        assert mine.session.retransmitted == 0
+        acks = len(exchange.sent(4))
+        assert acks <= 401 / windowsize + 6 * most + 2
+
+
+def test_an_ack_of_what_was_not_sent_begins_the_proof_anew() -> None:
+    mine = reading(4)
+    mine.ack(0, at=0.01)
+    mine.ack(1, at=0.02)
+    end = mine.session._end
+    assert mine.ack(end + 1, at=0.03) == []
+    assert mine.session.state is State.PROVING
+    assert mine.session._proof is not None
+    assert mine.session._proof._odds == 1
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    windowsize=st.integers(2, 64),
+    blksize=st.sampled_from([8, 512, 1408, 8192]),
+    request_bytes=st.integers(0, 200),
+    acks=st.lists(st.tuples(st.integers(-1, 70), st.sampled_from([0.0001, 0.02, 3.0])), max_size=40),
+)
+def test_whatever_is_acknowledged_it_goes_on_from_there(
+    seed: int, windowsize: int, blksize: int, request_bytes: int, acks: list[tuple[int, float]]
+) -> None:
+    mine = reading(windowsize, seed, blksize, request_bytes)
+    mine.ack(0, at=0.001)
+    for ahead, after in acks:
+        if mine.session.outcome is not None:
+            break
+        number = max(0, mine.session.acked + ahead)
+        for packet in mine.ack(number & 0xFFFF, at=mine.now + after):
+            assert isinstance(packet, Data)
+            if packet.payload:
+                assert mine.session.acked < packet.block <= mine.session.acked + windowsize
+        if mine.session.state is State.PROVING:
+            assert mine.session.deadline is not None
+
+
+def test_sizes_of_bursts() -> None:
+    sizes: list[int] = []
+    proof = Proof(64, 1412, RATIO * 49, lambda below: sizes.append(below) or below - 1)  # type: ignore[func-returns-value]
+    proven = []
+    for _ in range(4):
+        proof.draw()
+        proof.balance -= proof.burst * 1412
+        proven.append(proof.right())
+    assert sizes == [1, 4, 16, LARGEST]
+    assert proven == [False, False, False, True]
+    proof.wrong()
+    proof.draw()
+    assert sizes[-1] == 1
+
+
+def test_a_window_that_the_ratio_allows_is_sent_whole() -> None:
+    mine = reading(4, blksize=128)
+    assert [packet.block for packet in mine.ack(0, at=0.01) if isinstance(packet, Data)] == [1, 2, 3, 4]
