@@ -47,10 +47,6 @@ _REQUESTS = (b"\0\1", b"\0\2")
 _REMEMBERED = 512
 """Octets of a request (RFC 2347) that is not parsed each time: machines that boot together ask for the same."""
 _ACK = b"\0\4"
-_ERROR = b"\0\5"
-
-LARGEST_RATIO = 3
-"""Of an ERROR's length to that of what it answers."""
 
 
 @implementer(IBatchReceiver)
@@ -202,7 +198,12 @@ class TFTPProtocol(DatagramProtocol):
 
     def _requested(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
         # RFC 1123 section 4.2.3.5: a broadcast request is silently ignored.
-        if self._closed or self._left or (via is not None and _is_for_many(via)) or not self._interfaces.serves(via):
+        if (
+            self._closed
+            or self._left
+            or (via is not None and via.destination not in ("", via.local))
+            or not self._interfaces.serves(via)
+        ):
             return
         if known is not None and known.raw == data and known.requested_again(now):
             return
@@ -210,10 +211,9 @@ class TFTPProtocol(DatagramProtocol):
             asked = self._asked[data] if len(data) <= _REMEMBERED else Asked.read(data)
         except WireError as error:
             self._malformed.count(str(error), peer, now)
-            told = wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request")
-            # A forged request of two bytes must not be worth more than it costs.
-            if known is None and len(told) <= LARGEST_RATIO * len(data):
-                self._write(told, peer, via, 0)
+            reply = wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request")
+            if known is None and len(reply) <= 4 * len(data):
+                self._write(reply, peer, via, 0)
             return
         if known is not None:
             known.replace(now)
@@ -397,8 +397,3 @@ class TFTPProtocol(DatagramProtocol):
             reason = os.strerror(number) if number else "it can't be opened"
             raise TransferError(f"No port for the transfer: {reason}") from error
         transfer.move(port, own.send, secret=not isinstance(self._settings.ports, tuple))
-
-
-def _is_for_many(via: Via) -> bool:
-    """It was sent by broadcast or multicast."""
-    return via.destination not in ("", via.local)

@@ -54,6 +54,12 @@ class Proof:
     """Blocks of a burst, however low the balance."""
     _odds: int = field(default=1, init=False)
     """The answers in a row were guessed with a chance of 1 to this."""
+    _blocks: int = field(default=0, init=False)
+    """That may be sent: three for each ACK, on balance."""
+    _single: int = field(default=0, init=False)
+    """Bursts of one block that have to be acknowledged before the next try with larger ones."""
+    _penalty: int = field(default=1, init=False)
+    """The same after the next wrong answer."""
 
     def draw(self) -> None:
         """Choose the size of the next burst: the whole window if the balance allows that."""
@@ -61,34 +67,50 @@ class Proof:
         if fits >= self.windowsize:
             self.burst, self._choices = self.windowsize, 1
             return
-        self._choices = max(self._most, fits)
+        self._choices = 1 if self._single else max(self._most, fits)
         self.burst = 1 + self._randbelow(self._choices)
 
     def heard(self) -> None:
         """An ACK has come, of whatever."""
         self.balance += RATIO * _ACK_BYTES
+        self._blocks += SENDINGS
+
+    def sent(self, blocks: int, octets: int) -> None:
+        """They have been sent."""
+        self.balance -= octets + 4 * blocks
+        self._blocks -= blocks
 
     def right(self) -> bool:
         """The whole burst was acknowledged. True: this was no guess, or only with a small chance."""
+        if self._single:
+            self._single -= 1
+            return False
         self._odds *= self._choices
         self._most = min(GROWTH * self._most, LARGEST, self.windowsize)
         return self._odds >= SAFETY * self.windowsize
 
     def wrong(self) -> None:
-        """Something else was acknowledged: a block was lost, or this is a guess."""
-        self._most = self._odds = 1
+        """Something else was acknowledged: a block was lost, or this is a guess. Who guesses must not try often."""
+        if self._choices > 1:
+            self._single = self._penalty
+            self._penalty = min(2 * self._penalty, GROWTH)
+        self._most = self._odds = self._choices = 1
 
-    def repeat(self, earned: bool) -> bool:
+    def repeat(self, *, first: bool, attempt: int) -> bool:
         """Whether the burst may be sent again, now with one block more: a client that has the burst already says so
         only for something new.
 
-        :param earned: the balance does not matter: an ACK has led here that can't be the first.
+        :param first: it is the first burst, of which the peer may know nothing.
+        :param attempt: how often it would have been sent then.
         """
         more = min(self.burst + 1, self.windowsize)
-        if not earned and more * self._packet > self.balance:
-            return False
-        self.burst = more
-        return True
+        if first:
+            allowed = more * self._packet <= self.balance
+        else:
+            allowed = attempt <= SENDINGS or more <= self._blocks
+        if allowed:
+            self.burst = more
+        return allowed
 
     def marker(self, block: int) -> bytes:
         """A DATA packet that is out of order for whoever awaits one of the blocks around *block*."""

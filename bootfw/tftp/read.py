@@ -4,8 +4,6 @@ It is told what happened by ``handle()`` and publishes what is to be done. It ne
 """
 
 from collections.abc import Callable
-from functools import lru_cache
-from math import inf
 from secrets import randbelow
 
 from attrs import define, field
@@ -14,52 +12,16 @@ from bootfw.errors import TransferError
 from bootfw.tftp.blocks import Blocks, advance
 from bootfw.tftp.patience import Watchdog
 from bootfw.tftp.proof import RATIO, SENDINGS, Proof
-from bootfw.tftp.shortway import ShortWay
-from bootfw.tftp.table import STAY, IllegalInput, Key, Transition, goes, ignore, illegal
+from bootfw.tftp.proving import Proving
+from bootfw.tftp.readstates import Input as Input
+from bootfw.tftp.readstates import State as State
+from bootfw.tftp.table import STAY, IllegalInput, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome
-from bootfw.wire.tftp import ErrorCode, option_ack
-
-_option_ack = lru_cache(1024)(option_ack)  # machines that boot together are told the same
-
-
-class State(Key):
-    """What the session waits for."""
-
-    NEGOTIATING = "negotiating"
-    """The OACK is out, ACK 0 is awaited (RFC 2347)."""
-    FETCHING = "fetching"
-    """The adapter owes us the content of ``wants``."""
-    AWAITING_ACK = "awaiting ACK"
-    """A window is in flight."""
-    PROVING = "proving"
-    """A burst is in flight: its ACK shows whether the peer gets what it is sent. See bootfw.tftp.proof."""
-    CLOSED = "closed"
-    """It is over; ``outcome`` says how."""
-
-
-class Input(Key):
-    """What can happen, with the argument that goes with it."""
-
-    ACK = "ACK"
-    """Block number on the wire."""
-    FETCHED = "fetched"
-    """Number of octets that were read for ``wants``."""
-    FAILED = "failed"
-    """A TransferError: the reader could not."""
-    PEER_ERROR = "peer error"
-    """(code, text) of the peer's ERROR."""
-    REQUESTED = "requested"
-    """None: an identical copy of the request has come."""
-    TICK = "tick"
-    """None: ``deadline`` is reached; too early does no harm."""
-    CANCEL = "cancel"
-    """A sentence for the peer: our side ends it."""
-    REPLACED = "replaced"
-    """None: the peer has begun another transfer from the same port."""
+from bootfw.wire.tftp import ErrorCode
 
 
 @define(eq=False)
-class ReadSession(ShortWay[State]):
+class ReadSession(Proving):
     """Sends a file. ``deadline`` is set exactly while NEGOTIATING, AWAITING_ACK or PROVING, ``outcome`` exactly when
     CLOSED.
 
@@ -158,7 +120,7 @@ class ReadSession(ShortWay[State]):
         if wait is None:
             return self._close(Outcome.TIMED_OUT, "the OACK was not answered")
         self.deadline = now + wait
-        # A client that has not got it repeats its request.
+        self._once = 1
         if self.oack_once or self._patience.attempt > SENDINGS:
             return self.state
         return self._repeat_offer(argument, now)
@@ -210,7 +172,6 @@ class ReadSession(ShortWay[State]):
         """A late answer to what is about to be sent again: progress, or done after the last block."""
         self.last_heard = now
         if self._proof is not None:
-            # Which burst it is the answer to can't be told.
             self._proof.heard()
             self._proof.wrong()
         block = advance(self.acked, number, self._sent - self.acked)
@@ -248,9 +209,8 @@ class ReadSession(ShortWay[State]):
         if self._proof is None:
             return State.AWAITING_ACK
         self._end = blocks.last
-        self._proof.balance -= octets + 4 * blocks.count
-        # After a whole window and after the end of the file the peer sends an ACK by itself. What is repeated may be no
-        # whole window for the peer, so it always has a marker behind it.
+        self._proof.sent(blocks.count, octets)
+        # A peer sends an ACK by itself at the end, and after a window, which a repeated one need not be for it.
         if repeated > 0 or (blocks.count < self.agreed.windowsize and blocks.last != self._final):
             self._mark()
         return State.PROVING
@@ -266,6 +226,7 @@ class ReadSession(ShortWay[State]):
             return self._give_up()
         if self.agreed.windowsize == 1 and not self._may_resend():
             self._quiet = self.acked
+            self._once = self._sent + 1  # What comes now comes by the client's timer, and is no round trip.
             self.deadline = now + wait
             return self.state
         self._nacked = -1
@@ -279,60 +240,6 @@ class ReadSession(ShortWay[State]):
             return self.state
         assert self.deadline is not None
         return self._fetch(1, self.deadline - now)
-
-    @goes(STAY, State.FETCHING, State.CLOSED)
-    def _shown(self, number: int, now: float) -> State:
-        """All of the burst: go on with a larger one, or with windows; or done after the last block. A part of it: go on
-        from there with a single block. Everything else is ignored."""
-        self.last_heard = now
-        proof = self._proof
-        assert proof is not None
-        proof.heard()
-        block = advance(self.acked, number, self._sent - self.acked)
-        if block is None:
-            if (number - self.acked) & 0xFFFF < 0x8000:
-                proof.wrong()  # It acknowledges what was not sent.
-            return self.state
-        # The time from the OACK to ACK 0 has the client's preparations in it, so nothing is too early for it.
-        patience = self._patience
-        waited = now - self._sent_at if self.acked > self._start_block else inf
-        early = waited < patience.soonest
-        if block != self._end:
-            if waited < patience.shortest < inf:
-                # EDK2 sends an ACK for each block that it does not expect. The first one was answered.
-                return self.state
-            proof.wrong()
-        elif early:
-            proof.wrong()
-        elif proof.right():
-            self._proof = None
-        if block == self.acked:
-            return self._fetch_next(patience.first())
-        # A burst that was sent once gives a round trip, though its blocks may have been part of one before.
-        once = patience.attempt == 1 and not early and block == self._end
-        self.acked = block
-        wait = patience.progressed(now - self._sent_at if once else None)
-        return self._close(Outcome.COMPLETE) if block == self._final else self._fetch_next(wait)
-
-    @goes(STAY, State.FETCHING, State.CLOSED)
-    def _inquire(self, argument: None, now: float) -> State:
-        """Send the burst again if that is little enough for a peer that may not be there, or only the marker; after two
-        of these wait, or give up."""
-        if self._early(now):
-            return self.state
-        wait = self._patience.again()
-        if wait is None:
-            return self._give_up()
-        proof = self._proof
-        assert proof is not None
-        self.deadline = now + wait
-        if self._patience.attempt > SENDINGS:
-            # The client repeats its last ACK when nothing has come for some seconds; what we send puts that off.
-            return self.state
-        if proof.repeat(self.acked > self._start_block):
-            return self._fetch(self.acked + 1, wait)
-        self._mark()
-        return self.state
 
     @goes(STAY, State.CLOSED)
     def _refused(self, argument: tuple[int, str], now: float) -> State:
@@ -364,33 +271,6 @@ class ReadSession(ShortWay[State]):
         self.size = size
         # The last block is the one that is not full: after an exact multiple of blksize it is empty.
         self._final = size // self.agreed.blksize + 1
-
-    def _offer(self) -> None:
-        oack = _option_ack(self.agreed.acknowledged)
-        self.out.append(oack)
-        if self._proof is not None:
-            self._proof.balance -= len(oack)
-
-    def _mark(self) -> None:
-        assert self._proof is not None
-        self.out.append(self._proof.marker(self._end))
-
-    def _may_resend(self) -> bool:
-        """The timer may send the block again. Without windows all ACKs can be guessed, so nothing proves the peer."""
-        if self.own_port and self._heard():
-            return True
-        if not self.acked:
-            # The ratio is that of three sendings for an ACK of an OACK.
-            received, ratio = self.request_bytes, RATIO
-            if self.agreed.acknowledged:
-                received, ratio = received + 4, 125
-            block = min(self.agreed.blksize, self.size or self.agreed.blksize) + 4
-            if self.request_bytes and (self._resent + 2) * block > ratio * received:
-                return False
-        if self._resent >= (SENDINGS - 1) * (self.acked - self._start_block + 1):
-            return False
-        self._resent += 1
-        return True
 
     def _fetch_next(self, wait: float) -> State:
         """Want the next window or burst."""

@@ -158,6 +158,7 @@ def test_disk_that_is_full_when_the_file_is_finished(serve):
 
 @pytest.mark.parametrize("window", [1, 4])
 @pytest.mark.parametrize("ahead", [1, 2, 100, 40_000])
+@pytest.mark.usefixtures("proven_peers")
 def test_ack_from_the_future_skips_nothing(serve, window, ahead):
     served = serve({"file": FILE})
     peer = served.peer()
@@ -168,6 +169,7 @@ def test_ack_from_the_future_skips_nothing(serve, window, ahead):
 
 
 @pytest.mark.parametrize("options", [{}, {"tsize": 0}, {"windowsize": 4}])
+@pytest.mark.usefixtures("proven_peers")
 def test_late_copy_of_the_request(serve, options):
     served = serve({"file": FILE})
     peer = served.peer()
@@ -205,6 +207,7 @@ STAGES = {"the OACK": 0, "ACK 0": 1, "ACK 1": 2, "ACK 5": 6}
 
 @pytest.mark.parametrize("said", STAGES.values(), ids=STAGES)
 @pytest.mark.parametrize("options", [{"tsize": 0}, {"windowsize": 4}])
+@pytest.mark.usefixtures("proven_peers")
 def test_client_that_starts_again_from_the_same_port(serve, said, options):
     """Firmware numbers its ports from the same start after each reset. It is served at once, not after our patience."""
     served = serve({"file": FILE}, watchdog=Adaptive())
@@ -319,6 +322,7 @@ def test_burst_of_three_hundred_requests(private_reactor, options):
 
 
 @pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
+@pytest.mark.usefixtures("proven_peers")
 def test_reply_leaves_from_the_address_that_was_asked_on_a_wildcard_socket(serve, wire):
     served = serve({"file": FILE})
     for number in (1, 2):

@@ -109,6 +109,7 @@ class Doubling:
 @memory
 @pytest.mark.parametrize("gap", [0, 0.0001, 0.0007])
 @pytest.mark.parametrize(("window", "at_most"), [(1, 202), (4, 201 * 1.5), (16, 201 * 1.5)])
+@pytest.mark.usefixtures("proven_peers")
 def test_case_06_everything_duplicated_does_not_double_the_traffic(serve, wire, gap, window, at_most):
     """One block at a time each is sent once, and block 1 again for the copy of the request. With windows a second ACK
     may ask again, but that does not multiply."""
@@ -131,6 +132,7 @@ def test_case_07_ack_for_the_future(serve):
     assert peer.say(tftp.ack(1)) == [block(2)]
 
 
+@pytest.mark.usefixtures("proven_peers")
 def test_case_08_ack_in_the_middle_of_a_window(serve):
     served = serve({"file": FILE})
     peer = served.peer()
@@ -140,6 +142,7 @@ def test_case_08_ack_in_the_middle_of_a_window(serve):
     assert peer.say(tftp.ack(11)) == run(12, 19)
 
 
+@pytest.mark.usefixtures("proven_peers")
 def test_case_09_edk2_says_three_times_that_the_first_block_is_missing(serve):
     served = serve({"file": FILE})
     peer = served.peer()
@@ -150,6 +153,7 @@ def test_case_09_edk2_says_three_times_that_the_first_block_is_missing(serve):
     assert peer.say(tftp.ack(8)) == run(9, 12)
 
 
+@pytest.mark.usefixtures("proven_peers")
 def test_case_10_u_boot_is_silent_for_five_seconds(serve):
     """It ignores what it has already, and repeats a lost ACK only then."""
     served = serve({"file": FILE}, watchdog=Adaptive())
@@ -183,6 +187,7 @@ class Endless:
 
 
 @pytest.mark.parametrize("window", [1, 16])
+@pytest.mark.usefixtures("proven_peers")
 def test_case_11_a_hundred_mebibytes_in_blocks_of_512(window):
     """Block numbers wrap three times, from 65535 to 0."""
     content = Endless(100 << 20)
@@ -199,6 +204,7 @@ def test_case_11_a_hundred_mebibytes_in_blocks_of_512(window):
     assert direct.events[-1].report.outcome.name == "COMPLETE"
 
 
+@pytest.mark.usefixtures("proven_peers")
 def test_case_12_loss_where_the_numbers_wrap():
     """Block 65536 (0 on the wire) is lost, and an ACK of 65534 comes late: no jump of 65536 blocks."""
     content = Endless(8 * 70_000)
@@ -244,6 +250,7 @@ def test_case_14_pxelinux_takes_six_seconds_to_answer_the_oack(serve):
 
 
 @pytest.mark.parametrize("window", [1, 4])
+@pytest.mark.usefixtures("proven_peers")
 def test_case_15_pause_of_forty_seconds(serve, window):
     """GRUB verifies, others write flash. What was sent before is known: the client goes on where it was."""
     served = serve({"file": FILE}, watchdog=Adaptive())

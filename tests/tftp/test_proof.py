@@ -281,6 +281,22 @@ def test_a_client_has_proven_itself_within_few_round_trips(client: type[Firmware
         assert acks <= 401 / windowsize + 6 * most + 2
 
 
+@pytest.mark.parametrize("client", [EDK2, UBoot])
+@pytest.mark.parametrize("windowsize", [4, 16])
+def test_a_link_that_loses_and_reorders_makes_no_storm(client: type[Firmware], windowsize: int) -> None:
+    """EDK2 answers each block and each marker that it does not expect: no answer to that may cause two."""
+    for seed in range(4):
+        dice = Random(seed)
+
+        def fate(datagram: bytes, dice: Random = dice) -> list[float]:
+            return [] if dice.random() < 0.05 else [0.0001 * dice.uniform(1, 2)]
+
+        mine = reading(windowsize, seed)
+        firmware = client(windowsize, BLKSIZE, deadline=5.0)
+        Exchange(Sender(mine), firmware, fate).run(most=6000)
+        assert firmware.content == CONTENT
+
+
 def test_an_ack_of_what_was_not_sent_begins_the_proof_anew() -> None:
     mine = reading(4)
     mine.ack(0, at=0.01)

@@ -1,0 +1,129 @@
+"""What a ReadSession does before its peer has proven itself: what is sent, and what is not sent again."""
+
+from functools import lru_cache
+from math import inf
+
+from bootfw.tftp.blocks import advance
+from bootfw.tftp.proof import RATIO, SENDINGS
+from bootfw.tftp.readstates import State
+from bootfw.tftp.shortway import ShortWay
+from bootfw.tftp.table import STAY, goes
+from bootfw.values import Outcome
+from bootfw.wire.tftp import option_ack
+
+_ACKED_RATIO = 125
+"""Bytes for each byte received after ACK 0 to an OACK: three blocks of 1408 for the shortest requests."""
+
+_option_ack = lru_cache(1024)(option_ack)  # machines that boot together get the same
+
+
+class Proving(ShortWay[State]):
+    """A part of ReadSession, and of no use without it."""
+
+    __slots__ = ()
+
+    size: int | None
+    request_bytes: int
+    own_port: bool
+    _end: int
+    _start_block: int
+    _resent: int
+
+    @goes(STAY, State.FETCHING, State.CLOSED)
+    def _shown(self, number: int, now: float) -> State:
+        """All of the burst: go on with a larger one, or with windows; or done after the last block. A part of it: go on
+        from there with a single block. Everything else is ignored."""
+        self.last_heard = now
+        proof = self._proof
+        assert proof is not None
+        proof.heard()
+        block = advance(self.acked, number, self._sent - self.acked)
+        if block is None:
+            if (number - self.acked) & 0xFFFF < 0x8000:
+                proof.wrong()  # It acknowledges what was not sent.
+            return self.state
+        # The time from the OACK to ACK 0 has the client's preparations in it, so nothing is too early for it.
+        patience = self._patience
+        waited = now - self._sent_at if self.acked > self._start_block else inf
+        early = waited < patience.soonest
+        if block != self._end:
+            if waited < patience.shortest < inf:
+                # EDK2 sends an ACK for each block that it does not expect. The first one was answered.
+                if block != self.acked:
+                    proof.wrong()
+                return self.state
+            proof.wrong()
+        elif early:
+            proof.wrong()
+        elif proof.right():
+            self._proof = None
+        if block == self.acked:
+            return self._fetch_next(patience.first())
+        wait = self._progress(block, now)
+        return self._close(Outcome.COMPLETE) if block == self._final else self._fetch_next(wait)
+
+    @goes(STAY, State.FETCHING, State.CLOSED)
+    def _inquire(self, argument: None, now: float) -> State:
+        """Send the burst again if that is little enough for a peer that may not be there, or only the marker; later
+        wait, or give up."""
+        if self._early(now):
+            return self.state
+        wait = self._patience.again()
+        if wait is None:
+            return self._give_up()
+        proof = self._proof
+        assert proof is not None
+        self.deadline = now + wait
+        self._once = self._sent + 1
+        attempt = self._patience.attempt
+        if proof.repeat(first=self.acked == self._start_block, attempt=attempt):
+            return self._fetch(self.acked + 1, wait)
+        if attempt > SENDINGS:
+            # The client repeats its last ACK when nothing has come for some seconds; what we send puts that off.
+            return self.state
+        self._mark()
+        return self.state
+
+    def _offer(self) -> None:
+        oack = _option_ack(self.agreed.acknowledged)
+        self.out.append(oack)
+        if self._proof is not None:
+            self._proof.balance -= len(oack)
+
+    def _mark(self) -> None:
+        assert self._proof is not None
+        self.out.append(self._proof.marker(self._end))
+
+    def _may_resend(self) -> bool:
+        """The timer may send the block again. Without windows all ACKs can be guessed, so nothing proves the peer."""
+        if self.own_port and self._heard():
+            return True
+        if not self.acked:
+            # The ratio is that of three sendings for an ACK of an OACK.
+            received, ratio = self.request_bytes, RATIO
+            if self.agreed.acknowledged:
+                received, ratio = received + 4, _ACKED_RATIO
+            block = min(self.agreed.blksize, self.size or self.agreed.blksize) + 4
+            if self.request_bytes and (self._resent + 2) * block > ratio * received:
+                return False
+        if self._resent >= (SENDINGS - 1) * (self.acked - self._start_block + 1):
+            return False
+        self._resent += 1
+        return True
+
+    # What ReadSession adds.
+
+    def _heard(self) -> bool:
+        raise NotImplementedError
+
+    def _progress(self, block: int, now: float) -> float:
+        raise NotImplementedError
+
+    def _fetch(self, first: int, wait: float) -> State:
+        raise NotImplementedError
+
+    def _fetch_next(self, wait: float) -> State:
+        raise NotImplementedError
+
+    def _give_up(self) -> State:
+        raise NotImplementedError
