@@ -27,7 +27,7 @@ from bootfw.net.transfers.orphans import KEPT, WRAP, Orphan, Orphans, has_change
 from bootfw.net.transfers.receiving import WriteTransfer
 from bootfw.net.transfers.sending import ReadTransfer
 from bootfw.net.transfers.transfer import Surroundings, Transfer
-from bootfw.net.transfers.transferport import TransferProtocol, bindable, send
+from bootfw.net.transfers.transferport import TransferProtocol, bindable, is_for_many, send
 from bootfw.net.transfers.treatment import capped, open_treated, wanted
 from bootfw.net.transfers.watchdog import begin_watchdog
 from bootfw.net.udp.express import Express
@@ -198,12 +198,7 @@ class TFTPProtocol(DatagramProtocol):
 
     def _requested(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
         # RFC 1123 section 4.2.3.5: a broadcast request is silently ignored.
-        if (
-            self._closed
-            or self._left
-            or (via is not None and via.destination not in ("", via.local))
-            or not self._interfaces.serves(via)
-        ):
+        if self._closed or self._left or (via is not None and is_for_many(via)) or not self._interfaces.serves(via):
             return
         if known is not None and known.raw == data and known.requested_again(now):
             return

@@ -93,6 +93,11 @@ def bindable(via: Via | None) -> str:
     return f"{via.local}%{via.interface}" if link_local else via.local
 
 
+def is_for_many(via: Via) -> bool:
+    """It was sent by broadcast or multicast."""
+    return via.destination not in ("", via.local)
+
+
 def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:
     """What opens a port for a transfer: given its protocol and our address that was asked, "" when not known.
 
