@@ -195,8 +195,7 @@ class Rule:
     """Where a file is missing, its name is tried up to the first byte that is no text (control characters, and what is
     not UTF-8), and without the byte before it: there the ROM has read on into the next DHCP option."""
     oack_once: bool | None = None
-    """A second OACK makes it give up: the OACK is repeated when it repeats its request, and by the timer only after a
-    silence that is longer than two of its own timeouts."""
+    """A second OACK makes it give up: the OACK is repeated when it repeats its request, not by our timer."""
 
     source: str = ""
     """Where the quirk was seen, for whoever comes after you."""

@@ -72,7 +72,10 @@ def try_fetch(
 
 
 def bootfw(lab: Lab, host: Host, root: Path) -> None:
+    # One process, which is complete from the start: what is lost here shall be lost on the wire.
     configuration = f"""
+        [bootfw]
+        workers = 1
         [dhcp]
         mode = "off"
         [tftp]
