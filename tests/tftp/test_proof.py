@@ -350,3 +350,41 @@ def test_sizes_of_bursts() -> None:
 def test_a_window_that_the_ratio_allows_is_sent_whole() -> None:
     mine = reading(4, blksize=128)
     assert [packet.block for packet in mine.ack(0, at=0.01) if isinstance(packet, Data)] == [1, 2, 3, 4]
+
+
+def test_who_was_wrong_is_sent_single_blocks_for_longer_each_time() -> None:
+    below: list[int] = []
+    proof = Proof(64, 1412, 0, lambda most: below.append(most) or most - 1)  # type: ignore[func-returns-value]
+    waits = []
+    for _ in range(5):
+        begin = len(below)
+        while proof.draw() or below[-1] == 1:  # type: ignore[func-returns-value]
+            assert not proof.right()
+        waits.append(len(below) - begin - 1)
+        proof.wrong()
+    assert waits == [1, 2, 3, 5, 5]
+
+
+def test_an_answer_too_early_to_be_one_is_no_proof() -> None:
+    mine = reading(4)
+    mine.ack(0, at=0.01)
+    mine.ack(1, at=0.02)
+    blocks = [packet for packet in mine.ack(mine.session._end, at=0.0201) if isinstance(packet, Data)]
+    assert len(blocks) == 2, "a block and its marker"
+
+
+def test_an_oack_answered_by_the_clients_timer_is_no_round_trip() -> None:
+    agreed = Agreed(8, acknowledged=OACK)
+    atftp = Reading(numbered(20), agreed, oack_once=True)
+    atftp.tick()
+    atftp.ack(0, at=3.0)
+    assert atftp.watchdog.samples == [None]
+
+
+def test_there_is_no_fast_path_before_the_proof() -> None:
+    mine = reading(4)
+    assert mine.session.in_flight is None
+    assert mine.session.proceed(0, 400, 0.01) == 0
+    proven = Reading(CONTENT, mine.agreed)
+    assert proven.session.in_flight == 0
+    assert proven.session.proceed(0, 400, 0.01) == 1
