@@ -2,7 +2,7 @@
 
 import enum
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from uuid import UUID
 
@@ -141,6 +141,16 @@ def _uuid(value: str) -> str:
     return uuid_text(value) if value else ""
 
 
+def mac_texts(values: Iterable[str]) -> tuple[str, ...]:
+    """Hardware addresses, each as mac_text() has it.
+
+    :raise ValueError: one is none.
+    """
+    if isinstance(values, str):
+        raise ValueError(f'must be a list, such as ["52:54:00:12:34:56"], not "{values}"')
+    return tuple(map(mac_text, values))
+
+
 @frozen
 class Reservation:
     """An address, a name or options for one client. Any one of what it is known by is enough.
@@ -162,10 +172,18 @@ class Reservation:
     """The name that the client is told (option 12)."""
     options: Mapping[int, bytes] = field(factory=dict, hash=False)
     """Code to octets, over those of the subnet and of the classes. For DHCPv6 see bootfw.wire.options6.key_of()."""
+    other_macs: tuple[str, ...] = field(default=(), converter=mac_texts, metadata={"toml": list[str]})
+    """More hardware addresses of the same machine, which uses one at a time: of its dock, of the cards of a bond. The
+    address passes from one to the other at once."""
 
     def __attrs_post_init__(self) -> None:
-        if not (self.mac or self.client_id or self.uuid or self.circuit_id):
+        if not (self.macs or self.client_id or self.uuid or self.circuit_id):
             raise ValueError("needs at least one of mac, client-id, uuid, circuit-id")
+
+    @property
+    def macs(self) -> tuple[str, ...]:
+        """All of its hardware addresses."""
+        return (self.mac, *self.other_macs) if self.mac else self.other_macs
 
     @property
     def family(self) -> int:
@@ -175,14 +193,8 @@ class Reservation:
 
 def known_by(reservation: Reservation) -> Iterator[tuple[str, str | bytes]]:
     """What *reservation* holds and is found by, as (key of the configuration, value): the address first."""
-    yield from (
-        (key, value)
-        for key, value in (
-            ("address", reservation.address),
-            ("mac", reservation.mac),
-            ("client-id", reservation.client_id),
-            ("uuid", reservation.uuid),
-            ("circuit-id", reservation.circuit_id),
-        )
-        if value
-    )
+    known: list[tuple[str, str | bytes]] = [("address", reservation.address)]
+    known += [("mac", mac) for mac in reservation.macs]
+    known += [("client-id", reservation.client_id), ("uuid", reservation.uuid)]
+    known.append(("circuit-id", reservation.circuit_id))
+    yield from ((key, value) for key, value in known if value)

@@ -74,6 +74,7 @@ def reservation_record(reservation: Reservation) -> Record:
     return {
         "address": reservation.address,
         "mac": reservation.mac,
+        "other_macs": list(reservation.other_macs),
         "client_id": reservation.client_id.hex(),
         "uuid": reservation.uuid,
         "circuit_id": reservation.circuit_id.hex(),
@@ -95,6 +96,7 @@ def reservation_of(record: Mapping[str, Any]) -> Reservation:
         circuit_id=bytes.fromhex(record.get("circuit_id", "")),
         hostname=record.get("hostname", ""),
         options={int(code): bytes.fromhex(value) for code, value in record.get("options", {}).items()},
+        other_macs=tuple(record.get("other_macs", ())),
     )
 
 
@@ -104,7 +106,10 @@ def clashing(reservation: Reservation, others: Iterable[Reservation]) -> str:
     :param others: of the same family: a client may have one of each.
     """
     for other in others:
-        for kind in ("address", "mac", "client_id", "uuid", "circuit_id"):
+        for mac in reservation.macs:
+            if mac in other.macs:
+                return f"mac {mac} is reserved already; take that back first"
+        for kind in ("address", "client_id", "uuid", "circuit_id"):
             value = getattr(reservation, kind)
             if value and value == getattr(other, kind):
                 shown = f"0x{value.hex()}" if isinstance(value, bytes) else value
@@ -120,7 +125,7 @@ def reserved_for(who: str, reservations: Iterable[Reservation]) -> Reservation |
     names = _names(who)
     found: Reservation | None = None
     for each in reservations:
-        known = {each.address, each.mac, each.client_id, each.uuid, each.circuit_id, each.hostname.lower()}
+        known = {each.address, *each.macs, each.client_id, each.uuid, each.circuit_id, each.hostname.lower()}
         if not names & known:
             continue
         if found is not None and found.family != each.family:

@@ -56,7 +56,7 @@ def add_leases(commands: Any) -> None:
     reserved = verb("reservations", _reservations, "show the reservations")
     reserving = verb("reserve", _reserve, "keep an address, or a name, for a client")
     reserving.add_argument("address", nargs="?", default="", help="without one the client gets any")
-    reserving.add_argument("--mac", default="")
+    reserving.add_argument("--mac", action="append", default=[], help="may be repeated: more cards of the same machine")
     reserving.add_argument("--uuid", default="")
     reserving.add_argument("--client-id", default="", help="option 61, as text or as 0x and hexadecimal digits")
     reserving.add_argument("--duid", default="", help="option 1 of DHCPv6, as hexadecimal digits; for an IPv6 address")
@@ -165,7 +165,8 @@ def _reserve(options: argparse.Namespace) -> None:
     try:
         reservation = Reservation(
             options.address,
-            mac=options.mac,
+            mac=options.mac[0] if options.mac else "",
+            other_macs=tuple(options.mac[1:]),
             client_id=duid(options.duid) or options.client_id,
             uuid=options.uuid,
             circuit_id=options.circuit_id,
@@ -186,7 +187,8 @@ def _unreserve(options: argparse.Namespace) -> None:
 def _known_by(record: Mapping[str, Any]) -> str:
     names = {"client_id": "duid" if ":" in record["address"] else "client-id", "circuit_id": "circuit-id"}
     octets = [f"{shown} 0x{record[name]}" for name, shown in names.items() if record[name]]
-    return ", ".join([record[name] for name in ("mac", "uuid") if record[name]] + octets)
+    given = [record["mac"], *record["other_macs"], record["uuid"]]
+    return ", ".join([name for name in given if name] + octets)
 
 
 def _selection(who: str, state: str = "", network: str = "") -> Selection:

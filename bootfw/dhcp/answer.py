@@ -29,6 +29,7 @@ class Cause(enum.Enum):
     LIMITED = "too many new clients at once"
     OTHER_SERVER = "it took the offer of another server"
     UNKNOWN = "we know nothing of its address, and are not told to be authoritative"
+    UNKNOWN_CLIENT = "only known clients are given an address there, and nothing is reserved for it"
     UNRESERVED = "BOOTP, and no address is reserved for it"
     DECLINED = "it declined the address: somebody else uses it"
     RELEASED = "it gave the address back"
@@ -42,8 +43,8 @@ class Silence:
 
     cause: Cause
     detail: str = ""
-    """EXHAUSTED and LIMITED: the network; OTHER_SERVER: its address; DECLINED and RELEASED: the address in question;
-    others: more for the operator, or ""."""
+    """EXHAUSTED, LIMITED and UNKNOWN_CLIENT: the network; OTHER_SERVER: its address; DECLINED and RELEASED: the address
+    in question; others: more for the operator, or ""."""
     commit: tuple[Lease, ...] = ()
     """To be stored; nothing waits for it."""
 

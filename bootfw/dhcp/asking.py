@@ -20,6 +20,7 @@ NOWHERE = "0.0.0.0"
 _HOST_NAME = Option.HOST_NAME
 _REQUESTED = Option.REQUESTED_IP_ADDRESS
 _SERVER_IDENTIFIER = Option.SERVER_IDENTIFIER
+_RAPID_COMMIT = Option.RAPID_COMMIT
 _OFFER, _ACK = MessageType.OFFER, MessageType.ACK
 _ACTIVE = LeaseState.ACTIVE
 
@@ -62,6 +63,11 @@ class Asking:
         if isinstance(binding, Silence):
             return binding
         network.offer(binding, client, now)
+        doubtful = self._doubts(binding, reservation)
+        if binding.subnet.rapid_commit and _RAPID_COMMIT in self.message.options and not doubtful:
+            answer = self._acked(binding, reservation)
+            answer.options = {**answer.options, _RAPID_COMMIT: b""}
+            return answer
         server = self._server(binding.subnet)
         return Answer(
             _OFFER,
@@ -70,7 +76,7 @@ class Asking:
             binding.address,
             self._options(self._told(binding.subnet), reservation),
             new=not self._has(binding),
-            probe=self._doubts(binding, reservation),
+            probe=doubtful,
             reservation=reservation,
         )
 
@@ -142,12 +148,14 @@ class Asking:
 
     def _address(self, reservation: Reservation | None, wanted: str) -> Binding | Silence:
         network, client, now = self.network, self.client, self.now
+        if not network.is_for(reservation is not None):
+            return Silence(Cause.UNKNOWN_CLIENT, network.name)
         known = reservation is not None or network.knows(client.key)
         if not known and not self.rules.admit(self.message, self.arrival, now, network.free()):
             return Silence(Cause.LIMITED, network.name)
         return (
             network.choose(client, reservation, wanted, now)
-            or network.take(self.subnet, now)
+            or network.take(self.subnet, now, reservation is not None)
             or Silence(Cause.EXHAUSTED, network.name)
         )
 
@@ -168,14 +176,15 @@ class Asking:
             return self._nak(f"{wanted} is not given here") if authority else Silence(Cause.UNKNOWN, wanted)
         lease = binding.lease
         record = lease is not None and lease.client == key and lease.state is not LeaseState.DECLINED
-        if not network.allowed(binding, reservation):
+        passes_on = network.passes_on(binding, client, reservation)
+        if not passes_on and not network.allowed(binding, reservation):
             known_bad = record or authority or binding.pool is not None
             return self._nak(f"{wanted} is kept for others") if known_bad else Silence(Cause.UNKNOWN, wanted)
-        if not binding.free_for(key, now):
+        if not passes_on and not binding.free_for(key, now):
             return self._nak(f"{wanted} is in use")
         if reservation is not None and self._should_move(binding, reservation):
             return self._nak(f"{reservation.address} is reserved for it")
-        if not record and binding.offered_to != key:
+        if not record and not passes_on and binding.offered_to != key:
             holds = network.leased_to(key)
             if holds is not None and holds is not binding and self._uses(holds):
                 return self._nak(f"it has {holds.address}")
@@ -284,7 +293,7 @@ class Asking:
         own last, or is reserved for it, it would lose it to itself, with what hangs on it: a root by NFS or iSCSI. So
         there only what is new to a client is asked for, as ISC dhcpd does with what is reserved.
         """
-        if binding.probed or self._uses(binding):
+        if binding.probed or self._uses(binding) or self.network.passes_on(binding, self.client, reservation):
             return False
         if self.message.giaddr == NOWHERE:
             return True

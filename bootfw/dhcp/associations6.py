@@ -32,7 +32,7 @@ def given(association: IdentityAssociation, subnet: Subnet6, address: str, gone:
     valid = subnet.lease_seconds
     preferred = valid * 3 // 4
     addresses = [IAAddress(address, preferred, valid), *map(IAAddress, gone)]
-    return _association(association.iaid, preferred // 2, preferred * 4 // 5, map(_ia_address, addresses))
+    return _association(association.iaid, *subnet.times, map(_ia_address, addresses))
 
 
 def ended(association: IdentityAssociation, gone: Sequence[str]) -> tuple[int, bytes]:

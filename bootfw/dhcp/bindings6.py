@@ -132,6 +132,8 @@ class Bindings:
         :param wanted: what it asks for, or "".
         :param besides: that the same message gives to others.
         """
+        if not self.serves(holder):
+            return ""
         for address in self._preferred(holder, now, wanted):
             if address not in besides:
                 return address
@@ -142,8 +144,15 @@ class Bindings:
             or self._resting(besides)
         )
 
+    def serves(self, holder: Holder) -> bool:
+        """Whether there are addresses for *holder* here: it is known, or need not be."""
+        return not self.subnet.known_clients_only or self.host(holder.duid, holder.mac) is not None
+
     def grantable(self, holder: Holder, address: str, now: float) -> bool:
         """*holder* may have just this one: what it had before we forgot."""
+        return self.serves(holder) and self._may_have(holder, address, now)
+
+    def _may_have(self, holder: Holder, address: str, now: float) -> bool:
         return (self._in_pool(address) and self._free_for(holder, address, now)) or self._is_reserved(
             holder, address, now
         )
@@ -320,11 +329,12 @@ def _is_active(lease: Lease, now: float) -> bool:
 
 
 def _names(host: Host6, holder: Holder) -> bool:
-    return bool((host.duid and host.duid == holder.duid) or (host.mac and host.mac == holder.mac))
+    return bool((host.duid and host.duid == holder.duid) or (holder.mac and holder.mac in host.macs))
 
 
 def _known_by(host: Host6) -> tuple[tuple[str, str | bytes], ...]:
-    known = (("address", host.address), ("mac", host.mac), ("duid", host.duid))
+    macs: tuple[tuple[str, str | bytes], ...] = tuple(("mac", mac) for mac in host.macs)
+    known = (("address", host.address), *macs, ("duid", host.duid))
     return tuple((key, value) for key, value in known if value)
 
 

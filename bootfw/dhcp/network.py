@@ -103,7 +103,17 @@ class Network:
         kept = self._reserved.get(binding.address)
         if kept is not None:
             return kept is reservation
+        if binding.subnet.known_clients_only and reservation is None:
+            return False
         return binding.pool is not None and binding.address not in self._own
+
+    def passes_on(self, binding: Binding, client: Client, reservation: Reservation | None) -> bool:
+        """Whether the address is leased to the same machine by another of its hardware addresses."""
+        lease = binding.lease
+        if reservation is None or lease is None or reservation.address != binding.address:
+            return False
+        macs = reservation.macs
+        return len(macs) > 1 and client.mac in macs and lease.mac in macs and lease.state is LeaseState.ACTIVE
 
     def choose(self, client: Client, reservation: Reservation | None, wanted: str, now: float) -> Binding | None:
         """The address that *client* has or should have: reserved, offered, leased, wanted (RFC 2131 section 4.3.1).
@@ -114,25 +124,35 @@ class Network:
         key = client.key
         if reservation is not None and reservation.address:
             binding = self.find(reservation.address)
-            if binding is not None and binding.free_for(key, now) and self.allowed(binding, reservation):
+            if binding is not None and (
+                self.passes_on(binding, client, reservation)
+                or (binding.free_for(key, now) and self.allowed(binding, reservation))
+            ):
                 return binding
         for binding in (self._offered.get(key), self._leased.get(key), self.find(wanted) if wanted else None):
             if binding is not None and binding.free_for(key, now) and self.allowed(binding, reservation):
                 return binding
         return None
 
-    def take(self, subnet: Subnet, now: float) -> Binding | None:
+    def take(self, subnet: Subnet, now: float, known: bool = True) -> Binding | None:
         """An address for a client that we don't know; None: there is none left.
 
         An address that rests is given before a client gets none.
+
+        :param known: something is reserved for the client.
         """
         first = self._pools[subnet]
-        found = first.take(now, self.bindings)
-        if found is None and len(self._pools) > 1:
-            for pool in self._pools.values():
-                if pool is not first and (found := pool.take(now, self.bindings)) is not None:
-                    break
-        return found or self._resting(now)
+        pools = (
+            [first, *(pool for pool in self._pools.values() if pool is not first)] if len(self._pools) > 1 else [first]
+        )
+        for pool in pools:
+            if (known or not pool.subnet.known_clients_only) and (found := pool.take(now, self.bindings)) is not None:
+                return found
+        return self._resting(now, known)
+
+    def is_for(self, known: bool) -> bool:
+        """Whether there are addresses for clients that are known, or not."""
+        return known or not all(subnet.known_clients_only for subnet in self.subnets)
 
     def free(self) -> int:
         """How many addresses of the pools nobody has, about: one whose time is over counts when it was looked at."""
@@ -258,13 +278,15 @@ class Network:
         self._enter(binding, now)
         return released
 
-    def _resting(self, now: float) -> Binding | None:
+    def _resting(self, now: float, known: bool) -> Binding | None:
         """An address that rests and may be tried all the same, the longest resting first."""
         for resting, before in ((self._quarantine.declined, inf), (self._quarantine.probed, now - PROBED_AGAIN)):
             for address in islice(resting, _CANDIDATES):
                 binding = self.bindings[address]
                 if binding.lease is None or binding.lease.granted > before:
                     break
+                if binding.subnet.known_clients_only and not known:
+                    continue
                 if binding.pool is not None and binding.offered_until <= now and self._is_anyones(address):
                     return binding
         return None

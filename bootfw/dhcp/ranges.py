@@ -5,7 +5,7 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, TypeVar
 
-from bootfw.errors import ErrorCollector
+from bootfw.errors import ConfigError, ErrorCollector
 
 T = TypeVar("T")
 
@@ -112,6 +112,18 @@ def _outside(address: Any, network: IPv4Network | IPv6Network) -> bool:
         return isinstance(address, str) and ip_address(address) not in network
     except ValueError:
         return False
+
+
+def check_renewal(renew: int, rebind: int, lease: int) -> None:
+    """That times of renewal come one after the other; 0: the usual part of the lease.
+
+    :raise ConfigError: they don't; the path is that of the key.
+    """
+    for key, value in (("renew-seconds", renew), ("rebind-seconds", rebind)):
+        if value < 0 or value >= lease:
+            raise ConfigError(f"must be less than lease-seconds, {lease}, not {value}", (key,))
+    if renew and rebind and renew >= rebind:
+        raise ConfigError(f"must be more than renew-seconds, {renew}, not {rebind}", ("rebind-seconds",))
 
 
 def check_lease_time(instance: Any, attribute: Any, value: int) -> None:

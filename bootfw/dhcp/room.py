@@ -14,6 +14,7 @@ _NEEDED, _LAST, _ASKED, _OTHERS = 0, 1, 4, 5
 _RANKS: Mapping[int, int] = {
     Option.LEASE_TIME: _NEEDED,
     Option.SUBNET_MASK: _NEEDED,
+    Option.RAPID_COMMIT: _NEEDED,
     # Most clients don't look for it, but RFC 6842 lets them drop a reply without it.
     Option.CLIENT_IDENTIFIER: _LAST,
     Option.CLIENT_MACHINE_IDENTIFIER: 2,

@@ -57,7 +57,7 @@ class Answer6:
     subnet: Subnet6 | None = None
     """Where the client is; None: it does not matter, or is not known."""
     cause: Cause | None = None
-    """EXHAUSTED, RELEASED or DECLINED: for the operator to hear of, with the network or the address."""
+    """EXHAUSTED, UNKNOWN_CLIENT, RELEASED or DECLINED: for the operator to hear of, with the network or the address."""
     detail: str = ""
 
 
@@ -239,7 +239,7 @@ class AddressServer6:
         return told if wanted is None else {key: value for key, value in told.items() if codec.code_of(key) in wanted}
 
     def _solicit(self, asking: _Asking) -> Answer6 | Silence:
-        if asking.message.first(Option.RAPID_COMMIT) is not None:
+        if asking.subnet.rapid_commit and asking.message.first(Option.RAPID_COMMIT) is not None:
             answer = self._assign(asking, MessageType.REPLY)
             if isinstance(answer, Silence) or answer.address:
                 if isinstance(answer, Answer6):
@@ -256,6 +256,7 @@ class AddressServer6:
         commit: list[Lease] = []
         granted: list[Lease] = []
         given: list[str] = []
+        cause = Cause.EXHAUSTED
         for association in asking.associations():
             holder, wanted = asking.holder(association), ia.wanted(association)
             if asking.message.kind is MessageType.REQUEST and any(not bindings.has(each) for each in wanted):
@@ -264,7 +265,9 @@ class AddressServer6:
                 continue
             address = bindings.choose(holder, now, wanted[0] if wanted else "", given)
             if not address:
-                answered.append(ia.refused(association, Status.NO_ADDRESSES, "no address left"))
+                cause = Cause.EXHAUSTED if bindings.serves(holder) else Cause.UNKNOWN_CLIENT
+                why = "no address left" if cause is Cause.EXHAUSTED else "for known clients only"
+                answered.append(ia.refused(association, Status.NO_ADDRESSES, why))
                 continue
             if kind is MessageType.REPLY:
                 if bindings.held_by(holder) is None and not self._admit(asking.arrival.wire, now):
@@ -284,7 +287,7 @@ class AddressServer6:
             given[0] if given else "",
             tuple(granted),
             asking.subnet,
-            Cause.EXHAUSTED if exhausted and kind is MessageType.ADVERTISE else None,
+            cause if exhausted and kind is MessageType.ADVERTISE else None,
             str(asking.subnet.network),
         )
 

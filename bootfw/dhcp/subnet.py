@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, each, ranges4, without
+from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, check_renewal, each, ranges4, without
 from bootfw.errors import ErrorCollector
 from bootfw.lease import Reservation, address_text, known_by
 from bootfw.wire.options import Option, address_bytes, addresses_bytes, text_bytes, uint32_bytes
@@ -57,6 +57,17 @@ class Subnet:
     """How long an address is given for, 60 to 31536000."""
     firmware_lease_seconds: int = field(default=600, validator=check_lease_time)
     """The same for boot firmware and boot programs, which are done soon."""
+    renew_seconds: int = 0
+    """When clients renew their lease with us (option 58, T1). 0: it is left to them; they take half of the lease."""
+    rebind_seconds: int = 0
+    """When clients that could not renew ask any server (option 59, T2). 0: it is left to them; they take seven eighths.
+    Firmware is told neither where it is not less than its lease time."""
+    known_clients_only: bool = False
+    """Addresses are given to clients with a `[[dhcp.subnet.host]]` or a reservation only, with an address or without
+    one. In a shared network the others get addresses of its other subnets."""
+    rapid_commit: bool = False
+    """Clients that ask for it (option 80, RFC 4039) get their address with the first answer. Only where no other server
+    gives addresses: each would take one away."""
     shared_network: str = ""
     """Subnets with the same name are on the same wire: a client gets an address of any of them."""
     relays: tuple[str, ...] = field(default=(), converter=addresses, metadata={"toml": list[str]})
@@ -99,9 +110,9 @@ class Subnet:
         object.__setattr__(self, "free", self._free())
         told = self._told()
         object.__setattr__(self, "told", told)
-        object.__setattr__(self, "told_system", {Option.LEASE_TIME: uint32_bytes(self.lease_seconds)} | told)
-        firmware = {Option.LEASE_TIME: uint32_bytes(self.firmware_lease_seconds)} | told
-        object.__setattr__(self, "told_firmware", firmware)
+        check_renewal(self.renew_seconds, self.rebind_seconds, self.lease_seconds)
+        object.__setattr__(self, "told_system", self._times(self.lease_seconds) | told)
+        object.__setattr__(self, "told_firmware", self._times(self.firmware_lease_seconds) | told)
 
     def contains(self, address: str) -> bool:
         """Whether *address* is of the network."""
@@ -112,6 +123,13 @@ class Subnet:
         if self.network.prefixlen < 31:  # RFC 3021: a pair has neither
             taken += [(int(self.network[0]),) * 2, (int(self.network[-1]),) * 2]
         return without(self.pool, taken)
+
+    def _times(self, lease_seconds: int) -> dict[int, bytes]:
+        times: dict[int, bytes] = {Option.LEASE_TIME: uint32_bytes(lease_seconds)}
+        for code, value in ((Option.RENEWAL_TIME, self.renew_seconds), (Option.REBINDING_TIME, self.rebind_seconds)):
+            if 0 < value < lease_seconds:
+                times[code] = uint32_bytes(value)
+        return times
 
     def _told(self) -> dict[int, bytes]:
         told: dict[int, bytes] = {Option.SUBNET_MASK: address_bytes(str(self.network.netmask))}

@@ -6,9 +6,9 @@ from typing import Any
 
 from attrs import field, frozen
 
-from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, each, ranges6, without
+from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, check_renewal, each, ranges6, without
 from bootfw.errors import ErrorCollector
-from bootfw.lease import Reservation, mac_text
+from bootfw.lease import Reservation, mac_text, mac_texts
 from bootfw.lease import duid as _duid
 from bootfw.wire.options6 import Option, Values, addresses_bytes, domains_bytes
 from bootfw.wire.optiontypes6 import option_values6
@@ -64,14 +64,21 @@ class Host6:
     """The address, in the pool or not. Empty: any of the pool."""
     mac: str = field(default="", converter=_mac)
     """The hardware address of the client, which firmware, boot program and system have in common."""
+    other_macs: tuple[str, ...] = field(default=(), converter=mac_texts, metadata={"toml": list[str]})
+    """More hardware addresses of the same machine: of its dock, of the cards of a bond."""
     duid: bytes = field(default=b"", converter=_duid, metadata={"toml": str})
     """How the client names itself (option 1): `"0x00030001525400123456"` or `"00:03:00:01:52:54:00:12:34:56"`."""
     options: Values = field(factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]})
     """Options by name or number, over those of the subnet and of the classes."""
 
     def __attrs_post_init__(self) -> None:
-        if not (self.mac or self.duid):
+        if not (self.macs or self.duid):
             raise ValueError("needs mac, duid or both")
+
+    @property
+    def macs(self) -> tuple[str, ...]:
+        """All of its hardware addresses."""
+        return (self.mac, *self.other_macs) if self.mac else self.other_macs
 
     @classmethod
     def of(cls, reservation: Reservation) -> "Host6":
@@ -84,12 +91,18 @@ class Host6:
         if reservation.uuid or reservation.circuit_id or reservation.hostname:
             raise ValueError("by DHCPv6 a client is known by its MAC and its DUID, and is told no name")
         return cls(
-            address=reservation.address, mac=reservation.mac, duid=reservation.client_id, options=reservation.options
+            address=reservation.address,
+            mac=reservation.mac,
+            duid=reservation.client_id,
+            options=reservation.options,
+            other_macs=reservation.other_macs,
         )
 
     def reservation(self) -> Reservation:
         """The same as a Reservation."""
-        return Reservation(self.address, mac=self.mac, client_id=self.duid, options=self.options)
+        return Reservation(
+            self.address, mac=self.mac, client_id=self.duid, options=self.options, other_macs=self.other_macs
+        )
 
 
 @frozen(kw_only=True, eq=False)
@@ -108,6 +121,16 @@ class Subnet6:
     """The domains that names are looked for in (option 24)."""
     lease_seconds: int = field(default=3600, validator=check_lease_time)
     """How long an address is given for, 60 to 31536000. Clients renew after three eighths of it."""
+    renew_seconds: int = 0
+    """When clients renew (T1). 0: after three eighths of `lease-seconds`."""
+    rebind_seconds: int = 0
+    """When clients that could not renew ask any server (T2). 0: after six tenths of `lease-seconds`."""
+    known_clients_only: bool = False
+    """Addresses are given to clients with a `[[dhcp6.subnet.host]]` or a reservation only, with an address or without
+    one."""
+    rapid_commit: bool = True
+    """Clients that ask for it (option 14) get their address with the first answer. Off where other servers give
+    addresses too: each would take one away."""
     relays: tuple[str, ...] = field(default=(), converter=addresses6, metadata={"toml": list[str]})
     """Link addresses of the relays that its clients are behind. Those inside the network are known anyway."""
     options: Values = field(factory=dict, converter=option_values6, metadata={"toml": dict[str, Any]})
@@ -119,6 +142,8 @@ class Subnet6:
     )
     """What is reserved for single clients, `[[dhcp6.subnet.host]]`; see below."""
 
+    times: tuple[int, int] = field(init=False, repr=False)
+    """T1 and T2."""
     free: tuple[Range, ...] = field(init=False, repr=False)
     """The pool without what is excluded, in the order of the pool."""
     told: Values = field(init=False, repr=False)
@@ -138,6 +163,10 @@ class Subnet6:
 
     def __attrs_post_init__(self) -> None:
         self.check_table({"network": self.network, "pool": self.pool, "exclude": self.exclude, "host": self.hosts})
+        check_renewal(self.renew_seconds, self.rebind_seconds, self.lease_seconds)
+        renew, rebind = self.lease_seconds * 3 // 8, self.lease_seconds * 3 // 5
+        renew = self.renew_seconds or min(renew, self.rebind_seconds or renew)
+        object.__setattr__(self, "times", (renew, self.rebind_seconds or max(rebind, renew)))
         # The first address is that of any router (RFC 4291 section 2.6.1).
         taken = [*self.exclude, (int(self.network[0]),) * 2]
         object.__setattr__(self, "free", without(self.pool, taken))
@@ -162,7 +191,8 @@ def check_together6(subnets: Sequence[Subnet6]) -> None:
                 collector.note(f"{relay} is a relay of another subnet already", "subnet", index, "relays", at)
             seen.add(("relay", relay))
         for at, host in enumerate(subnet.hosts):
-            for key, value in (("address", host.address), ("mac", host.mac), ("duid", host.duid)):
+            macs = (("mac", mac) for mac in host.macs)
+            for key, value in (("address", host.address), *macs, ("duid", host.duid)):
                 if value and (str(index) + key, value) in seen:
                     collector.note("there is a host with the same one already", "subnet", index, "host", at, key)
                 seen.add((str(index) + key, value))

@@ -191,7 +191,8 @@ class LeaseFile:
                 address, mac, client_id, uuid, circuit_id, hostname, options = row
                 try:
                     codes = {int(code): bytes.fromhex(value) for code, value in json.loads(options).items()}
-                    yield Reservation(address, mac, client_id, uuid, circuit_id, hostname, codes)
+                    first, *others = mac.split() or [""]
+                    yield Reservation(address, first, client_id, uuid, circuit_id, hostname, codes, tuple(others))
                 except (ValueError, AttributeError, TypeError) as error:
                     raise _damaged(self.path, f"the reservation of {address or mac} makes no sense") from error
 
@@ -201,7 +202,7 @@ class LeaseFile:
             (
                 position,
                 each.address,
-                each.mac,
+                " ".join(each.macs),
                 each.client_id,
                 each.uuid,
                 each.circuit_id,

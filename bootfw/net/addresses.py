@@ -37,6 +37,7 @@ from bootfw.wire.options import Option
 
 _NOWHERE = "0.0.0.0"
 _MASK = 1
+_RAPID_COMMIT = Option.RAPID_COMMIT
 _NAK, _OFFER = MessageType.NAK, MessageType.OFFER
 _TELLING = frozenset(
     (
@@ -169,8 +170,14 @@ class AddressProtocol(DHCPProtocol):
         if isinstance(result, Silence):
             self._causes.tell(result.cause, result.detail, message.mac, asked.peer, place.interface, now)
             return
-        if result.probe and self._asks_first(result, asked):
-            return
+        if result.probe:
+            if self._asks_first(result, asked):
+                return
+            if _RAPID_COMMIT in message.options:
+                # There is no way to probe, so that its address can be leased at once.
+                self._addresses.probed(result.address, False, now)
+                self._handle(asked)
+                return
         if result.kind is _OFFER and self._takes_offer(message):
             batch = self._leased(result, asked)
         request = None if result.kind is _NAK else self._classified(asked, result)

@@ -43,6 +43,7 @@ class Option(enum.IntEnum):
     TFTP_SERVER_NAME = 66  # text
     BOOTFILE_NAME = 67  # text
     USER_CLASS = 77  # user_classes (RFC 3004)
+    RAPID_COMMIT = 80  # empty (RFC 4039)
     RELAY_AGENT_INFORMATION = 82  # relay_agent (RFC 3046)
     CLIENT_SYSTEM_ARCHITECTURE = 93  # architectures (RFC 4578 section 2.1)
     CLIENT_NETWORK_INTERFACE = 94  # network_interface (RFC 4578 section 2.2)

@@ -77,9 +77,9 @@ def _udhcpc(host: Host, directory: Path) -> Program:
     return host.start("busybox", "udhcpc", *words, name="udhcpc")
 
 
-def _dhcpcd(host: Host, directory: Path) -> Program:
+def dhcpcd(host: Host, directory: Path, *more: str) -> Program:
     need("dhcpcd")
-    words = ("--nobackground", "--debug", "--ipv4only", "--noipv4ll", "--config", "/dev/null", "--script")
+    words = ("--nobackground", "--debug", "--ipv4only", "--noipv4ll", "--config", "/dev/null", *more, "--script")
     return aside(host, ("/var/lib/dhcpcd", "/run"), "dhcpcd", *words, _script(directory), "eth0")
 
 
@@ -111,6 +111,6 @@ def aside(host: Host, directories: tuple[str, ...], *command: str | Path, name: 
 CLIENTS = [
     DHCPClient("dhclient", dhclient, _signal(signal.SIGTERM)),
     DHCPClient("udhcpc", _udhcpc, _signal(signal.SIGUSR2), _signal(signal.SIGUSR1)),
-    DHCPClient("dhcpcd", _dhcpcd, _signal(signal.SIGALRM), _signal(signal.SIGHUP)),
+    DHCPClient("dhcpcd", dhcpcd, _signal(signal.SIGALRM), _signal(signal.SIGHUP)),
     DHCPClient("networkd", networkd, _signal(signal.SIGTERM)),
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from .capture import Capture
-from .dhcpclients import CLIENTS, RENEWAL_SECONDS, DHCPClient
+from .dhcpclients import CLIENTS, RENEWAL_SECONDS, DHCPClient, dhcpcd
 from .lab import Host, Lab, Program, need
 from .leaselife import LeaseLife
 from .machines.bios import start_bios_machine
@@ -54,6 +54,19 @@ def test_a_real_client_gets_renews_and_gives_back(lab: Lab, server: Host, client
     assert host.addresses() == ["10.77.0.100/24"]
 
     life.ends()
+
+
+def test_dhcpcd_has_its_address_with_the_first_answer(lab: Lab, server: Host, tmp_path: Path) -> None:
+    """RFC 4039."""
+    bootfw = start(server, lab, "rapid-commit = true")
+    host = lab.host("client")
+    program = dhcpcd(host, tmp_path, "--option", "rapid_commit")
+    program.wait_for("leased 10.77.0.", 30)
+
+    text = program.output
+    assert "acknowledged 10.77.0." in text
+    assert "REQUEST" not in text
+    bootfw.wait_for("dhcp gives 10.77.0.", 5)
 
 
 def test_an_address_that_somebody_uses_is_not_offered(lab: Lab, server: Host) -> None:

@@ -759,3 +759,20 @@ def test_a_client_with_a_long_identifier_gets_an_address_and_a_file(lab, length)
         assert (offer.yiaddr, ack.yiaddr) == (FIRST, FIRST)
     assert ack.options[67] == b"n" * 250 + b"\0"
     assert lab.said(FileWithheld) == lab.said(RequestIgnored) == []
+
+
+@on_our_port
+def test_rapid_commit_is_done_at_once_where_there_is_no_probe_and_after_it_where_there_is(lab, probe):
+    """RFC 4039."""
+    lab.protocol._addresses = AddressServer([evolve(pool(2), rapid_commit=True)])
+    client = firmware.DHCPCD.message(options={**firmware.DHCPCD.options, 80: b""})
+    assert lab.broadcast(client) == []
+    probe.answer(FIRST)
+    [ack] = lab.heard()
+    assert (ack.yiaddr, ack.options[53], ack.options[80]) == (FIRST, b"\5", b"")
+
+    lab.protocol._probe = None
+    other = firmware.DHCPCD.message(options={53: DISCOVER, 80: b""}, chaddr=b"\2\0\0\0\0\7")
+    [ack] = lab.broadcast(other)
+    assert (ack.yiaddr, ack.options[53], ack.options[80]) == ("10.77.0.101", b"\5", b"")
+    assert [lease.address for [lease] in lab.store.commits] == [FIRST, "10.77.0.101"]
