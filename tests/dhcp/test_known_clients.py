@@ -132,6 +132,13 @@ def test_no_other_client_takes_it_over(docked):
     assert cause(Machine(3, docked).restarts_with("10.77.0.50")) is Cause.UNKNOWN
 
 
+def test_what_another_client_has_had_before_does_not_pass_on_before_its_lease_ends():
+    dhcp = server()
+    held = Machine(3, dhcp).boots()
+    dhcp.reserve(Reservation(held, mac=FIRST, other_macs=[DOCK]))
+    assert Machine(1, dhcp).discovers().address != held
+
+
 def test_two_clients_of_one_reservation_by_anything_else_do_not_take_it_from_each_other():
     dhcp = server(subnet(hosts=[Host(address="10.77.0.50", mac=FIRST, uuid="00000000-0000-0000-0000-000000000001")]))
     assert Machine(1, dhcp).boots() == "10.77.0.50"
@@ -221,13 +228,14 @@ def test_a_client_that_wants_rapid_commit_has_its_address_with_the_first_answer(
 
 
 def test_the_reply_to_a_rapid_commit_keeps_its_mark_in_whatever_room():
-    dhcp = server(
-        subnet(rapid_commit=True, options={str(code): {"octets": "0x" + "00" * 200} for code in (224, 225, 226)})
-    )
-    machine = rapid(1, dhcp)
-    dhcp.probed(machine.discovers().address, False, BEGIN)
-    reply = assignment(machine.message(1), machine.discovers())
-    assert reply.options[80] == b""
+    for size in range(1, 40):
+        values = {"224": 250, "225": size}
+        options = {code: {"octets": "0x" + "00" * length} for code, length in values.items()}
+        dhcp = server(subnet(rapid_commit=True, options=options))
+        machine = Machine(1, dhcp, {80: b"", 55: b"\xe0\xe1"})
+        dhcp.probed(machine.discovers().address, False, BEGIN)
+        reply = assignment(machine.message(1), machine.discovers())
+        assert reply.options[80] == b""
 
 
 def test_without_being_asked_or_allowed_nothing_is_committed_rapidly():
