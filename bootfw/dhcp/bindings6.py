@@ -157,6 +157,13 @@ class Bindings:
             holder, address, now
         )
 
+    def denies(self, holder: Holder, address: str, now: float) -> bool:
+        """*holder* is surely wrong to use it: it is of another network, or another client has it from us."""
+        if not self.has(address):
+            return True
+        lease = self._leases.get(address)
+        return lease is not None and lease.client != holder.key and _is_active(lease, now)
+
     def grant(self, holder: Holder, address: str, now: float) -> tuple[Lease, bool]:
         """Give it, or go on giving it: the lease, to be stored, and whether the holder did not have it."""
         before = self._leases.get(address)

@@ -312,7 +312,7 @@ class AddressServer6:
                 first = first or address
                 gone = [each for each in wanted if each != address]
                 answered.append(ia.given(association, asking.subnet, address, gone))
-            elif gone := [each for each in wanted if not rebinds or not bindings.has(each)]:
+            elif gone := [each for each in wanted if not rebinds or bindings.denies(holder, each, now)]:
                 if lease is not None or rebinds:
                     answered.append(ia.ended(association, gone))
                 else:

@@ -5,7 +5,7 @@ What :func:`parse` makes of a datagram that is not quite right; "refused" is a W
 ============================================  ==================================================================
 fewer than 4 octets, of a relay's 34          refused
 a message type that is not of RFC 8415        refused
-an option that runs past the end              refused: what follows can't be read
+an option that runs past the end              absent; those before it count
 an option that comes twice                    kept; readers take the first, as identity associations may repeat
 a relay's message without a message in it     refused
 a relay's message to the server in one to a   refused
@@ -21,7 +21,7 @@ from socket import AF_INET6, inet_ntop
 from attrs import frozen
 
 from bootfw.errors import WireError
-from bootfw.wire.options6 import Option, Options, address_bytes, first, options_bytes, read_options
+from bootfw.wire.options6 import Option, Options, address_bytes, first, leading_options, options_bytes
 
 CLIENT_PORT = 546
 SERVER_PORT = 547
@@ -116,14 +116,14 @@ def parse(data: bytes) -> tuple[Message, tuple[Relay, ...]]:
     kind = _TYPES.get(data[0])
     if kind is None:
         raise WireError(f"message type {data[0]} is not known")
-    return Message(kind, int.from_bytes(data[1:4], "big"), read_options(data[_HEAD:])), tuple(relays)
+    return Message(kind, int.from_bytes(data[1:4], "big"), leading_options(data[_HEAD:])), tuple(relays)
 
 
 def _relay(data: bytes) -> tuple[Relay, bytes]:
     if len(data) < _RELAY_HEAD:
         raise WireError(f"{len(data)} octets are no relay's message")
     link, peer = inet_ntop(AF_INET6, data[2:18]), inet_ntop(AF_INET6, data[18:34])
-    options = read_options(data[_RELAY_HEAD:])
+    options = leading_options(data[_RELAY_HEAD:])
     inside = first(options, Option.RELAY_MESSAGE)
     if inside is None:
         raise WireError("a relay's message without a message in it")

@@ -111,17 +111,28 @@ class IAAddress:
 
 
 def read_options(raw: bytes) -> Options:
-    """A run of options, to its end."""
+    """A run of options, to its end.
+
+    :raise WireError: it does not end with the end of an option.
+    """
+    found = leading_options(raw)
+    at = sum(_HEAD.size + len(value) for _, value in found)
+    if at + _HEAD.size <= len(raw):
+        raise WireError(f"option {_HEAD.unpack_from(raw, at)[0]} runs past the end")
+    if at < len(raw):
+        raise WireError(f"{len(raw) - at} bytes are no option")
+    return found
+
+
+def leading_options(raw: bytes) -> Options:
+    """A run of options as far as it can be read: what is cut off, or is no option at all, counts as absent."""
     found: list[tuple[int, bytes]] = []
     at, end = 0, len(raw)
-    while at < end:
-        begin = at + 4
-        if begin > end:
-            raise WireError(f"{end - at} octets are no option")
+    while at + 4 <= end:
         code, length = _HEAD.unpack_from(raw, at)
-        at = begin + length
+        begin, at = at + 4, at + 4 + length
         if at > end:
-            raise WireError(f"option {code} runs past the end")
+            break
         found.append((code, raw[begin:at]))
     return tuple(found)
 
@@ -147,7 +158,7 @@ def identity_association(raw: bytes) -> IdentityAssociation:
     if len(raw) < _IA.size:
         raise WireError(f"{len(raw)} octets are no identity association")
     iaid, t1, t2 = _IA.unpack_from(raw)
-    return IdentityAssociation(iaid, t1, t2, read_options(raw[_IA.size :]))
+    return IdentityAssociation(iaid, t1, t2, leading_options(raw[_IA.size :]))
 
 
 def identity_association_bytes(value: IdentityAssociation) -> bytes:
@@ -163,7 +174,7 @@ def ia_address(raw: bytes) -> IAAddress:
     if len(raw) < _IA_ADDRESS.size:
         raise WireError(f"{len(raw)} octets are no address of an identity association")
     packed, preferred, valid = _IA_ADDRESS.unpack_from(raw)
-    return IAAddress(inet_ntop(AF_INET6, packed), preferred, valid, read_options(raw[_IA_ADDRESS.size :]))
+    return IAAddress(inet_ntop(AF_INET6, packed), preferred, valid, leading_options(raw[_IA_ADDRESS.size :]))
 
 
 def ia_address_bytes(value: IAAddress) -> bytes:

@@ -239,6 +239,8 @@ def test_rebinding(server: Server) -> None:
     moved = server.answer(stranger.message(MessageType.REBIND, ia=wants("fd99::1")), mac="")
     assert address_in(moved).valid == 0
     assert server.handle(stranger.message(MessageType.REBIND, ia=wants("fd77::9")), mac="").cause is Cause.UNKNOWN
+    taken = server.answer(stranger.message(MessageType.REBIND, ia=wants(address)), mac="")
+    assert (address_in(taken).address, address_in(taken).valid) == (address, 0)
 
 
 def test_confirm(server: Server) -> None:

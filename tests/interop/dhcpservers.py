@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,26 +27,36 @@ def dnsmasq(host: Host, directory: Path) -> Program:
 
 def kea_dhcp4(host: Host, directory: Path) -> Program:
     """Kea's DHCPv4 server, the only one of 10.77.0.0/24. tools/install-clients unpacks it: it is not installed."""
-    command = shutil.which("kea-dhcp4") or str(_UNPACKED / "usr/sbin/kea-dhcp4")
+    given = {
+        "interfaces-config": {"interfaces": ["eth0"], "dhcp-socket-type": "raw"},
+        "authoritative": True,
+        "subnet4": [{"subnet": "10.77.0.0/24", "pools": [{"pool": "10.77.0.10-10.77.0.240"}]}],
+    }
+    return _kea(host, directory, 4, given)
+
+
+def kea_dhcp6(host: Host, directory: Path) -> Program:
+    """Kea's DHCPv6 server, the only one of fd77::/64."""
+    subnet = {"subnet": "fd77::/64", "interface": "eth0", "rapid-commit": True}
+    given = {
+        "interfaces-config": {"interfaces": ["eth0"]},
+        "server-id": {"type": "LL", "htype": 1, "identifier": "020000000001", "persist": False},
+        "subnet6": [subnet | {"pools": [{"pool": "fd77::1000-fd77::1fff"}]}],
+    }
+    return _kea(host, directory, 6, given)
+
+
+def _kea(host: Host, directory: Path, family: int, given: dict[str, Any]) -> Program:
+    name = f"kea-dhcp{family}"
+    command = shutil.which(name) or str(_UNPACKED / "usr/sbin" / name)
     need(command)
     if host.run(command, "-V", seconds=10).exit_code != 0:
         pytest.skip(f"{command} does not run here: its libraries come with kea-admin")
-    subnet = {"subnet": "10.77.0.0/24", "pools": [{"pool": "10.77.0.10-10.77.0.240"}]}
     path = directory / "kea.json"
-    path.write_text(
-        json.dumps(
-            {
-                "Dhcp4": {
-                    "interfaces-config": {"interfaces": ["eth0"], "dhcp-socket-type": "raw"},
-                    "lease-database": {"type": "memfile", "persist": False},
-                    "authoritative": True,
-                    "subnet4": [subnet],
-                    "loggers": [{"name": "kea-dhcp4", "severity": "DEBUG", "output_options": [{"output": "stdout"}]}],
-                }
-            }
-        )
-    )
+    loggers = [{"name": name, "severity": "DEBUG", "output_options": [{"output": "stdout"}]}]
+    common = {"lease-database": {"type": "memfile", "persist": False}, "loggers": loggers}
+    path.write_text(json.dumps({f"Dhcp{family}": common | given}))
     places = (f"KEA_PIDFILE_DIR={directory}", f"KEA_LOCKFILE_DIR={directory}")
-    program = host.start("env", *places, command, "-c", path, name="kea-dhcp4")
-    program.wait_until(lambda: "DHCP4_STARTED" in program.output, 20, "it serves")
+    program = host.start("env", *places, command, "-c", path, name=name)
+    program.wait_until(lambda: f"DHCP{family}_STARTED" in program.output, 20, "it serves")
     return program
