@@ -157,12 +157,11 @@ class Bindings:
             holder, address, now
         )
 
-    def denies(self, holder: Holder, address: str, now: float) -> bool:
-        """*holder* is surely wrong to use it: it is of another network, or another client has it from us."""
-        if not self.has(address):
-            return True
+    def denies(self, holder: Holder, address: str) -> bool:
+        """*holder*, which can't be granted it, is surely wrong to use it: it is of another network, or we have given
+        it to another client, or it rests."""
         lease = self._leases.get(address)
-        return lease is not None and lease.client != holder.key and _is_active(lease, now)
+        return not self.has(address) or (lease is not None and lease.client != holder.key)
 
     def grant(self, holder: Holder, address: str, now: float) -> tuple[Lease, bool]:
         """Give it, or go on giving it: the lease, to be stored, and whether the holder did not have it."""

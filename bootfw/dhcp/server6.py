@@ -312,7 +312,7 @@ class AddressServer6:
                 first = first or address
                 gone = [each for each in wanted if each != address]
                 answered.append(ia.given(association, asking.subnet, address, gone))
-            elif gone := [each for each in wanted if not rebinds or bindings.denies(holder, each, now)]:
+            elif gone := [each for each in wanted if not rebinds or bindings.denies(holder, each)]:
                 if lease is not None or rebinds:
                     answered.append(ia.ended(association, gone))
                 else:

@@ -241,6 +241,9 @@ def test_rebinding(server: Server) -> None:
     assert server.handle(stranger.message(MessageType.REBIND, ia=wants("fd77::9")), mac="").cause is Cause.UNKNOWN
     taken = server.answer(stranger.message(MessageType.REBIND, ia=wants(address)), mac="")
     assert (address_in(taken).address, address_in(taken).valid) == (address, 0)
+    server.answer(LINUX.message(MessageType.DECLINE, OURS, ia=wants(address)))
+    rests = server.answer(stranger.message(MessageType.REBIND, ia=wants(address)), mac="")
+    assert (address_in(rests).address, address_in(rests).valid) == (address, 0)
 
 
 def test_confirm(server: Server) -> None:
