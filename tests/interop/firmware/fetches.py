@@ -1,5 +1,6 @@
 """Files that TFTP clients fetch, one at a time and sixteen at once, with losses if they are wanted."""
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -50,6 +51,7 @@ def try_fetch(
     (root / "file").write_bytes(content)
     start_server(lab, lab.host("server", f"{SERVER}/24"), root)
     station = lab.host("station", "10.77.0.9/24")
+    _wait_until_it_answers(station)
     if loss:
         lab.lose(loss)
     began = time.monotonic()
@@ -69,6 +71,19 @@ def try_fetch(
         said = next((program.output.strip() for program in running if program.exit_code), "")
         raise Failed(f"{fetched} of {fetch.at_once} fetched within {seconds:.0f} s {said[-100:]}")
     return seconds
+
+
+def _wait_until_it_answers(station: Host) -> None:
+    """A port is open a moment before its server reads from it, and longer on a busy machine: until then requests and
+    their repeats only queue, and atftp ends when it gets an answer to each."""
+    with station.udp_socket() as client:
+        client.settimeout(1)
+        for _ in range(20):
+            client.sendto(b"\0\1no-such-file\0octet\0", (SERVER, 69))
+            with contextlib.suppress(TimeoutError):
+                client.recv(600)
+                return
+    raise Failed("the server does not answer")
 
 
 def bootfw(lab: Lab, host: Host, root: Path) -> None:
