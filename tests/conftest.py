@@ -18,6 +18,11 @@ hypothesis.settings.register_profile("bootfw", deadline=None, suppress_health_ch
 hypothesis.settings.load_profile("bootfw")
 
 
+def pytest_make_parametrize_id(config, val, argname):
+    """Long bytes by the name of their argument: gzip's hold the time, and all processes have to agree on names."""
+    return argname if isinstance(val, bytes) and len(val) > 16 else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Real clients, firmware and namespaces may be missing on a machine, but not in CI."""
