@@ -1,5 +1,6 @@
 """What the how-tos print is what comes of it; tests/interop/test_howto.py boots them."""
 
+import configparser
 import re
 import signal
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from bootprograms import IA32, kernel, pe
 from howtos import DIRECTORY as HOWTO
-from howtos import PAGES, blocks
+from howtos import PAGES, README, ROOT, blocks, read
 from twistd import Process, fetch, free_port
 from twisted.application.service import MultiService
 
@@ -31,7 +32,12 @@ NO_CONFIGURATION = {"templates.md": (2, 3)}
 
 @pytest.mark.parametrize(
     ("page", "number"),
-    [(page, n) for page in PAGES for n in range(len(blocks(page, "toml"))) if n not in NO_CONFIGURATION.get(page, ())],
+    [
+        (page, n)
+        for page in [*PAGES, README]
+        for n in range(len(blocks(page, "toml")))
+        if n not in NO_CONFIGURATION.get(page, ())
+    ],
 )
 def test_configurations_are_right_and_end_at_no_ipxe(
     page: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -71,6 +77,51 @@ def test_what_lint_prints_on_its_page(
     assert capsys.readouterr().out.replace(str(boot), "/srv/boot") == output
 
 
+NOT_TAKEN_OVER = """\
+lease 10.77.0.100 {
+  starts 4 2026/11/19 15:02:11;
+  ends never;
+  binding state active;
+  hardware ethernet 52:54:00:12:34:56;
+}
+
+NULS
+lease 10.77.0.102 {
+  starts 4 2026/11/19 15:02:11;
+  ends never;
+  binding state active;
+  hardware ethernet 52:54:00:12:34:58;
+LINES  client-hostname "kids" pc";
+}
+lease 192.168.50.2 {
+  starts 4 2026/11/19 15:02:11;
+  ends never;
+  binding state active;
+  hardware ethernet 52:54:00:12:34:59;
+}
+""".replace("NULS", "\0" * 200).replace("LINES", "\n" * 17)
+
+
+def test_what_an_import_leaves_out_on_its_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (shown,) = blocks("leases.md", "")
+    monkeypatch.chdir(tmp_path)
+    configuration = '[bootfw]\nstate-dir = "state"\n' + blocks("addresses.md", "toml")[0]
+    (tmp_path / "bootfw.toml").write_text(configuration)
+    (tmp_path / "dhcpd.leases").write_text(NOT_TAKEN_OVER)
+    assert main(["leases", "-c", "bootfw.toml", "import", "dhcpd.leases"]) == 3
+    assert capsys.readouterr() == ("2 leases and 0 reservations are taken over\n", shown)
+
+
+@pytest.mark.parametrize("page", [*PAGES, README])
+def test_packages_that_a_page_installs_are_extras(page: str) -> None:
+    written = configparser.ConfigParser()
+    written.read(ROOT / "setup.cfg")
+    extras = set(written["options.extras_require"])
+    assert set(re.findall(r"pip install ['\"]?bootfw\[(\w+)\]", read(page))) <= extras
+
+
 def test_the_plugin_of_the_howto() -> None:
     names: dict[str, Any] = {}
     resolver, configured, contract = programs("plugins.md")
@@ -82,6 +133,35 @@ def test_the_plugin_of_the_howto() -> None:
     assert isinstance(kit, ResolverContract)
     assert kit.resolve(kit.make_resolver(), kit.requests[0]) == BootFile("boot.ipxe")
     kit.test_answers_every_client_with_a_file_or_none_or_a_refusal()
+
+
+def test_the_plugin_of_the_howto_as_a_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the short name that the entry point gives it."""
+    (tmp_path / "by_rack.py").write_text(programs("plugins.md")[0])
+    written = configparser.ConfigParser(delimiters=("=",))
+    written.read_string(blocks("plugins.md", "ini")[0])
+    ((group, entries),) = written["options.entry_points"].items()
+    (tmp_path / "by_rack-1.dist-info").mkdir()
+    (tmp_path / "by_rack-1.dist-info/METADATA").write_text("Name: by-rack\nVersion: 1\n")
+    (tmp_path / "by_rack-1.dist-info/entry_points.txt").write_text(f"[{group}]{entries}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "bootfw.toml").write_text(blocks("plugins.md", "toml")[0].replace("by_rack:plugin", "by-rack"))
+    ((_, resolver),) = assemble(load_config(tmp_path / "bootfw.toml", {}), None).resolvers
+    assert type(resolver).__name__ == "ByRack"
+
+
+def test_the_classmethod_of_the_howto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the class of the page, whose first field then is the path beside the configuration file."""
+    body = re.search(r"^    @classmethod\n(?: {4}.*\n)+", (HOWTO / "plugins.md").read_text(), re.MULTILINE)
+    assert body
+    program = programs("plugins.md")[0].replace("prefix: str\n", "prefix: object\n")
+    program = program.replace('file: str = "boot.ipxe"\n', f'file: object = "boot.ipxe"\n\n{body[0]}')
+    (tmp_path / "rooted.py").write_text(program)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "bootfw.toml").write_text('[[resolver]]\nuse = "rooted:plugin"\nroot = "racks"\n')
+    reactor = MemoryNetwork().host("192.0.2.1")
+    ((_, resolver),) = assemble(load_config(tmp_path / "bootfw.toml", {}), reactor).resolvers
+    assert (resolver.prefix, resolver.file) == (reactor, tmp_path / "racks")
 
 
 def test_the_service_of_the_howto() -> None:

@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from howtos import blocks
+from howtos import blocks, commands
 
 from .firmware.files import Served
-from .firmware.servers import start_address_server, start_router
-from .lab import Host, Lab, Program, need
+from .firmware.servers import start_address_server, start_address_server6, start_dnsmasq, start_router
+from .lab import Host, Lab, Program, need, wait_until
 from .machines.bios import start_bios_machine
+from .machines.uefi import start_uefi_machine
 from .qemu import Card
 from .service import BOOTFW
 
@@ -41,14 +42,19 @@ def host(lab: Lab) -> Host:
     return lab.host("bootfw", "10.77.0.1/24")
 
 
+def run(host: Host, served: Served, directory: Path, *command: str) -> Program:
+    """A program in *directory*, with what is served in /srv, and a /var/lib of its own."""
+    mounts = f"mount --bind {served.root.parent} /srv && mount -t tmpfs none /var/lib && cd {directory}"
+    return host.start("sh", "-c", f'{mounts} && exec "$@"', "sh", *command, name="bootfw")
+
+
 def start(host: Host, served: Served, directory: Path, configuration: str = "", *ports: int) -> Program:
     """``twistd bootfw`` where *directory* has the files beside the configuration; "": without one."""
     options = []
     if configuration:
         (directory / "bootfw.toml").write_text(configuration)
         options = ["-c", "bootfw.toml"]
-    mounts = f"mount --bind {served.root.parent} /srv && mount -t tmpfs none /var/lib && cd {directory}"
-    program = host.start("sh", "-c", f'{mounts} && exec "$@"', "sh", *BOOTFW, *options, name="bootfw")
+    program = run(host, served, directory, *BOOTFW, *options)
     program.wait_until_bound(*(ports or (67, 69)))
     return program
 
@@ -58,7 +64,7 @@ def type_command(host: Host, server: Program, line: str) -> str:
     assert line.startswith(("# bootfw ", "$ bootfw "))
     words = line[2:].split()
     program = Path(sys.executable).with_name(words[0])
-    done = host.run("nsenter", "--mount", f"--target={server.pid}", program, *words[1:], seconds=30)
+    done = host.run("nsenter", "--mount", "--wd", f"--target={server.pid}", program, *words[1:], seconds=30)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -139,6 +145,54 @@ def test_templates(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None
     console.wait_for(served.marker, SECONDS)
 
 
+def test_the_menu(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """Of the files that the page lists, the default of its configuration boots."""
+    start_address_server(lab)
+    start_router(lab)
+    listing = [line.split()[0].removeprefix("/srv/boot/") for line in blocks("templates.md", "")[0].splitlines()]
+    kernel, initrd, arguments = listing[:3]
+    linux(served, kernel, initrd)
+    (served.root / arguments).write_text("console=ttyS0\n")
+    start(host, served, tmp_path, blocks("templates.md", "toml")[0], 67, 69, 4011)
+    console = start_bios_machine(lab, "e1000")
+    console.wait_for("Lab 3", SECONDS)
+    console.wait_for(served.marker, SECONDS)
+
+
+def test_https(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """curl gets a file when it trusts the certificate's issuer; the log says why another one can't."""
+    certificates = pytest.importorskip("certificates", reason="needs the extra tls")
+    need("curl")
+    authority = certificates.Authority()
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    configuration = blocks("http.md", "toml")[2]
+    for path, pem in zip(
+        re.findall(r'"(/etc/letsencrypt/.*?)"', configuration), authority.issue("10.77.0.1"), strict=True
+    ):
+        (tmp_path / Path(path).name).write_bytes(pem)
+        configuration = configuration.replace(path, Path(path).name)
+    (served.root / "snponly.efi").write_bytes(secrets.token_bytes(100_000))
+    server = start(host, served, tmp_path, configuration, 67, 69, 4011)
+    fetch = ("curl", "--silent", "--output", tmp_path / "got", "https://10.77.0.1:8443/snponly.efi")
+    assert host.run(*fetch, seconds=30).exit_code == 60, "it does not trust the issuer"
+    server.wait_for(re.sub(r"https [\d.:]+ ", "", blocks("http.md", "")[1]).strip(), 10)
+    assert host.run(*fetch, "--cacert", tmp_path / "ca.pem", seconds=30).exit_code == 0
+    assert (tmp_path / "got").read_bytes() == (served.root / "snponly.efi").read_bytes()
+
+
+def test_http_boot_from_another_server(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """UEFI finds the mirror's host name by DNS, and starts what is there."""
+    addresses = ("--dhcp-range=10.77.0.100,10.77.0.200,1h", "--dhcp-option=option:dns-server,10.77.0.3")
+    names = ("--port=53", "--no-resolv", "--address=/mirror.example/10.77.0.5")
+    start_dnsmasq(lab, lab.host("dhcp", "10.77.0.3/24"), *addresses, *names).wait_until_bound(53, 67)
+    (tmp_path / "mirror/efi").mkdir(parents=True)
+    (served.root / served.grub_that_says_it("x86_64-efi")).rename(tmp_path / "mirror/efi/bootx64.efi")
+    mirror = lab.host("mirror", "10.77.0.5/24")
+    mirror.start(sys.executable, "-m", "http.server", "80", "--directory", tmp_path / "mirror", name="httpd")
+    start(host, served, tmp_path, blocks("http.md", "toml")[1], 67, 69, 4011)
+    start_uefi_machine(lab, pxe4=False).wait_for(served.marker, SECONDS)
+
+
 def test_http(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     start_address_server(lab)
     start_router(lab)
@@ -171,14 +225,18 @@ def test_archives(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
         assert got.read_bytes() == data
 
 
-def test_next_boot(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+@pytest.mark.parametrize("configured", [False, True], ids=["no configuration", "with resolvers"])
+def test_next_boot(lab: Lab, host: Host, served: Served, tmp_path: Path, configured: bool) -> None:
     """Ordered as the page says, the machine gets the file once, and then what it always does."""
     start_address_server(lab)
     start_router(lab)
     served.ipxe_script("debian/install.ipxe")
     (served.root / "boot.ipxe").write_text("#!ipxe\necho what it always boots\n")
-    server = start(host, served, tmp_path, "", 67, 69, 4011)
+    configuration = blocks("next-boot.md", "toml")[0] + blocks("README.md", "toml")[0] if configured else ""
+    server = start(host, served, tmp_path, configuration, 67, 69, 4011)
     lines = blocks("next-boot.md", "console")[0].splitlines()
+    if configured:
+        lines = [f"{line} -c bootfw.toml" if line.startswith("# ") else line for line in lines]
     order, answer, show, *table = lines
     assert type_command(host, server, order).splitlines()[-1] == answer
     moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
@@ -190,3 +248,211 @@ def test_next_boot(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None
     again = start_bios_machine(lab, cards=(Card("e1000", mac=MAC),))
     again.wait_for("what it always boots", SECONDS)
     assert served.marker not in again.output
+
+
+def test_readme_without_a_configuration(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """The command of "Boot a machine", and the log that it shows: QEMU's PXE ROM for UEFI stands for that of a BIOS."""
+    start_address_server(lab)
+    start_router(lab)
+    assert blocks("README.md", "console")[1] == "# twistd --nodaemon bootfw\n"
+    served.ipxe_script("boot.ipxe")
+    server = start(host, served, tmp_path, "", 67, 69, 4011)
+    console = start_uefi_machine(lab)
+    console.wait_for(served.marker, SECONDS)
+    (log,) = blocks("README.md", "")
+    assert blocks("personas.md", "")[0] in log
+    shown = log.replace("pxe-bios", "uefi").replace("x86-bios", "x86_64-uefi").replace("undionly.kpxe", "snponly.efi")
+    shown = re.sub(r"(?:\w\w:){5}\w\w", "MAC", shown)
+    for line in shown.splitlines():
+        pattern = re.sub(r"\d+", r"\\d+", re.escape(line)).replace("MAC", r"[\w:]{17}")
+        pattern = pattern.replace(r"x\d+_\d+\-", "x86_64-")
+        server.wait_until(lambda sought=pattern: re.search(sought, server.output) is not None, 10, line)
+
+
+def test_readme_configuration(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    start_address_server(lab)
+    start_router(lab)
+    served.ipxe_script("boot.ipxe")
+    server = start(host, served, tmp_path, blocks("README.md", "toml")[0], 67, 69, 4011)
+    start_bios_machine(lab, "e1000").wait_for(served.marker, SECONDS)
+    server.wait_for("boot.ipxe': complete", 10)
+
+
+def test_readme_program(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """The resolver of the program decides by the MAC, and the program logs."""
+    start_address_server(lab)
+    start_router(lab)
+    (program,) = blocks("README.md", "python")
+    (tmp_path / "boot.py").write_text(program)
+    served.ipxe_script(f"{MAC}.ipxe")
+    server = run(host, served, tmp_path, *BOOTFW[:-1], "-y", "boot.py")
+    server.wait_until_bound(67, 69, 4011)
+    start_bios_machine(lab, cards=(Card("e1000", mac=MAC),)).wait_for(served.marker, SECONDS)
+    server.wait_for(f"{MAC}.ipxe': complete", 10)
+
+
+def test_secure_boot(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """Firmware with Microsoft's keys starts shim, and that GRUB, and that a signed kernel."""
+    start_address_server(lab)
+    listing, log = blocks("secure-boot.md", "")
+    files = re.findall(r"^    (\S+) +Debian: (\S+)", listing, re.MULTILINE)
+    assert [name for name, _ in files] == ["shimx64.efi", "grubx64.efi", "mmx64.efi"]
+    linux(served, "debian/vmlinuz", "debian/initrd.img")
+    for name, path in files:
+        need(path)
+        shutil.copy(path, served.root / "debian" / name)
+    (menu,) = blocks("secure-boot.md", "grub")
+    (served.root / "debian/grub.cfg").write_text(menu)
+    server = start(host, served, tmp_path, blocks("secure-boot.md", "toml")[0], 67, 69, 4011)
+    start_uefi_machine(lab, "x86_64-secure").wait_for(served.marker, SECONDS)
+    server.wait_for(re.sub(r"^tftp \S+ ", "", log).strip(), 10)
+
+
+def test_personas(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """All personas of the page in one configuration: ROMs that it names boot, and the log says which they are."""
+    start_address_server(lab)
+    start_router(lab)
+    *personas, _ = blocks("personas.md", "toml")
+    served.ipxe_script("boot.ipxe")
+    (served.root / "preseed").mkdir()
+    (served.root / "preseed/default.cfg").write_text(served.marker)
+    server = start(host, served, tmp_path, "".join(personas), 67, 69, 4011)
+    start_bios_machine(lab, cards=(Card("e1000", mac="00:a0:c9:12:34:56"),)).wait_for(served.marker, SECONDS)
+    server.wait_for("treated as old-rom", 10)
+    mac = "94:18:82:12:34:56"
+    start_uefi_machine(lab, cards=(Card("virtio-net-pci", "romfile=", mac=mac),)).wait_for(served.marker, SECONDS)
+    assert f"{mac} (one-offer, x86_64-uefi, on eth0)" in server.output
+    with lab.host("installer", "10.77.0.9/24").udp_socket("10.77.0.9") as client:
+        client.sendto(b"\0\1d-i/preseed.cfg\0octet\0blksize\x001428\0tsize\x000\0", ("10.77.0.1", 69))
+        answer, address = client.recvfrom(1500)
+        assert answer[:2] == b"\0\6"
+        client.sendto(b"\0\4\0\0", address)
+        assert client.recv(1500)[4:].decode() == served.marker
+        client.sendto(b"\0\4\0\1", address)
+    server.wait_for("treated as installer", 10)
+
+
+UDHCPC = """#!/bin/sh
+env | grep -E "^(boot_file|tftp|opt150)="
+"""
+
+
+def test_network_gear(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """A client that requests option 150, as switches do, gets the file of the page."""
+    need("busybox")
+    need("curl")
+    (served.root / "network-confg").write_text(served.marker)
+    addresses = blocks("addresses.md", "toml")[0].partition("[[resolver]]")[0]
+    start(host, served, tmp_path, addresses + blocks("personas.md", "toml")[-1], 67, 69)
+    script = tmp_path / "udhcpc"
+    script.write_text(UDHCPC)
+    script.chmod(0o755)
+    switch = lab.host("switch-1")
+    requested = (word for option in ("tftp", "bootfile", "150") for word in ("-O", option))
+    done = switch.run("busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n", *requested, "-s", script, seconds=60)
+    assert done.exit_code == 0, done.output
+    assert {"boot_file=network-confg", "tftp=10.77.0.1", "opt150=0a4d0001"} <= set(done.output.split())
+    switch.ip("address", "add", "10.77.0.9/24", "dev", "eth0")
+    got = tmp_path / "got"
+    assert switch.run("curl", "-s", "-o", got, "tftp://10.77.0.1/network-confg", seconds=30).exit_code == 0
+    assert got.read_text() == served.marker
+
+
+def test_ipv6_beside_a_dhcpv6_server(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """UEFI loads what the proxy says."""
+    host.ip("address", "add", "fd77::1/64", "dev", "eth0", "nodad")
+    start_address_server6(lab)
+    need("/usr/lib/ipxe/snponly.efi")
+    server = start(host, served, tmp_path, blocks("ipv6.md", "toml")[0], 547, 69)
+    console = start_uefi_machine(lab, pxe4=False, pxe6=True)
+    server.wait_for("got 'snponly.efi': complete", SECONDS)
+    console.wait_for("iPXE", SECONDS)
+
+
+def test_ipv6_with_addresses(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """The machine of the page gets the address that is kept for it, and boots to the end."""
+    host.ip("address", "add", "fd77::1/64", "dev", "eth0", "nodad")
+    router = lab.host("router", "fd77::2/64")
+    shown = ("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link")
+    wait_until(lambda: "tentative" not in router.run(*shown, seconds=10).output, 10, "the router has an address")
+    advertise = Path(__file__).with_name("advertise.py")
+    router.start(sys.executable, advertise, "eth0", "fd77::", "MO", name="router")
+    served.ipxe_script("boot.ipxe")
+    server = start(host, served, tmp_path, blocks("ipv6.md", "toml")[1], 547, 69)
+    start_bios_machine(lab, cards=(Card("e1000", mac=MAC),)).wait_for(served.marker, SECONDS)
+    assert "fd77::10" in server.output
+
+
+def test_pxelinux_finds_its_configuration(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """By the options that the page's second configuration sends."""
+    need("/usr/lib/PXELINUX/pxelinux.0")
+    need("/usr/lib/syslinux/modules/bios/ldlinux.c32")
+    start_address_server(lab)
+    start_router(lab)
+    shutil.copy("/usr/lib/PXELINUX/pxelinux.0", served.root)
+    (served.root / "syslinux/hosts").mkdir(parents=True)
+    shutil.copy("/usr/lib/syslinux/modules/bios/ldlinux.c32", served.root / "syslinux")
+    (served.root / "syslinux/hosts" / MAC).write_text(
+        f"SERIAL 0\nSAY {served.marker}\nDEFAULT no\nLABEL no\nLOCALBOOT -1\n"
+    )
+    start(host, served, tmp_path, blocks("pxe-menu.md", "toml")[1], 67, 69, 4011)
+    start_bios_machine(lab, cards=(Card("e1000", mac=MAC),)).wait_for(served.marker, SECONDS)
+
+
+DHCPD = """
+lease 10.77.0.100 { starts 4 2026/11/19 15:02:11; ends never; binding state active;
+  hardware ethernet 52:54:00:12:34:56; client-hostname "build-7"; }
+lease 10.77.0.101 { starts 4 2026/11/19 15:02:11; ends 4 2026/11/19 16:02:11; binding state free;
+  hardware ethernet 52:54:00:12:34:57; }
+lease 10.77.0.102 { starts 4 2026/11/19 15:02:11; ends 4 2026/11/19 16:02:11; binding state abandoned; }
+"""
+
+
+def test_leases(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
+    """Leases come from dhcpd and dnsmasq, are looked at, and a machine gets the address that is kept for it."""
+    start_router(lab)
+    host.ip("address", "add", "fd77::1/64", "dev", "eth0", "nodad")
+    served.ipxe_script("boot.ipxe")
+    more = '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\n'
+    (tmp_path / "bootfw.toml").write_text(blocks("addresses.md", "toml")[0] + more)
+    hosts = (
+        f"host pc{n} {{ dynamic; hardware ethernet 52:54:00:99:00:0{n}; fixed-address 10.77.0.2{n}; }}\n"
+        for n in range(3)
+    )
+    leases = (
+        f"lease 10.77.0.{110 + n} {{ starts 4 2026/11/19 15:02:11; ends never; binding state active;\n"
+        f"  hardware ethernet 52:54:00:88:00:0{n}; }}\n"
+        for n in range(9)
+    )
+    listing, importing = blocks("leases.md", "console")
+    place = run(host, served, tmp_path, "sleep", "600")
+    place.wait_until(lambda: Path(f"/proc/{place.pid}/comm").read_text() == "sleep\n", 10, "the directories are there")
+    variable = Path(f"/proc/{place.pid}/root/var/lib")
+    for name, text in {
+        "dhcp/dhcpd.leases": "".join((DHCPD, *leases, *hosts)),
+        "misc/dnsmasq.leases": "".join(f"0 52:54:00:66:00:0{n} 10.77.0.13{n} * *\n" for n in range(2)),
+    }.items():
+        (variable / name).parent.mkdir()
+        (variable / name).write_text(text)
+    first, answer, second, other = importing.splitlines()
+    assert type_command(host, place, first).strip() == answer
+    assert type_command(host, place, second).strip() == other
+
+    enter = ("nsenter", "--mount", "--wd", f"--target={place.pid}")
+    server = host.start(*enter, *BOOTFW, "-c", "bootfw.toml", name="bootfw")
+    server.wait_until_bound(67, 69, 547)
+    card = Card("e1000", mac="52:54:00:12:34:57")
+    start_bios_machine(lab, cards=(card,)).wait_for(served.marker, SECONDS)
+    line, *table = listing.splitlines()
+    moment = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|forever| never *"
+    rows = [re.sub(moment, "WHEN", row) for row in type_command(host, place, line).splitlines()]
+    print("\n".join(rows))
+    assert [row for row in (re.sub(moment, "WHEN", row) for row in table) if row not in rows] == []
+
+    for words in commands("leases.md"):
+        command = words.replace("...", "52:54:00:12:34:56")
+        said = type_command(
+            host, place, f"$ {command.partition(' >')[0]}".replace("leases", "leases -c bootfw.toml", 1)
+        )
+        assert said or "release" in command
+    assert "fd77::50" in type_command(host, place, "$ bootfw leases -c bootfw.toml reservations")

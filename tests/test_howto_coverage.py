@@ -1,0 +1,105 @@
+"""No how-to page, and no code block on one or in the README, is without a test that executes it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from howtos import PAGES, README, all_blocks, read
+
+TESTS = Path(__file__).parent
+
+EXECUTED = {
+    "addresses.md": [("toml", "test_addresses")],
+    "archives.md": [("toml", "test_archives")],
+    "callout.md": [("toml", "test_callout"), ("", "test_the_last_answer_is_used_while_it_fails_and_the_log_says_so")],
+    "embedding.md": [
+        ("python", "test_the_service_of_the_howto"),
+        ("python", "test_the_log_of_the_howto"),
+        ("python", "test_the_configuration_of_the_howto"),
+        ("python", "test_the_test_of_the_howto"),
+    ],
+    "http.md": [
+        ("toml", "test_http"),
+        ("", "test_http"),
+        ("toml", "test_http_boot_from_another_server"),
+        ("console", "test_packages_that_a_page_installs_are_extras"),
+        ("toml", "test_https"),
+        ("", "test_https"),
+    ],
+    "ipv6.md": [("toml", "test_ipv6_beside_a_dhcpv6_server"), ("toml", "test_ipv6_with_addresses")],
+    "leases.md": [
+        ("console", "test_leases"),
+        ("console", "test_leases"),
+        ("", "test_what_an_import_leaves_out_on_its_page"),
+    ],
+    "lint.md": [("console", "test_what_lint_prints_on_its_page")],
+    "next-boot.md": [
+        ("console", "test_next_boot"),
+        ("", "test_next_boot"),
+        ("toml", "test_next_boot"),
+        ("", "test_a_chain_that_leads_to_itself_is_broken_and_told_of"),
+    ],
+    "personas.md": [
+        ("", "test_readme_without_a_configuration"),
+        ("", "test_the_persona_of_a_special_treatment_is_named"),
+        ("toml", "test_personas"),
+        ("toml", "test_personas"),
+        ("toml", "test_personas"),
+        ("toml", "test_personas"),
+        ("toml", "test_network_gear"),
+    ],
+    "plugins.md": [
+        ("python", "test_the_plugin_of_the_howto"),
+        ("toml", "test_the_plugin_of_the_howto_as_a_distribution"),
+        ("python", "test_the_classmethod_of_the_howto"),
+        ("python", "test_the_plugin_of_the_howto"),
+        ("ini", "test_the_plugin_of_the_howto_as_a_distribution"),
+    ],
+    "pxe-menu.md": [("toml", "test_pxe_menu"), ("toml", "test_pxelinux_finds_its_configuration")],
+    "secure-boot.md": [
+        ("", "test_secure_boot"),
+        ("grub", "test_secure_boot"),
+        ("toml", "test_secure_boot"),
+        ("", "test_secure_boot"),
+    ],
+    "templates.md": [
+        ("", "test_the_menu"),
+        ("toml", "test_the_menu"),
+        ("toml", "test_templates"),
+        ("jinja", "test_templates"),
+        ("toml", "test_templates"),
+        ("toml", "test_templates"),
+        ("console", "test_the_page_shows_what_bootfw_render_prints"),
+    ],
+    README: [
+        ("console", "test_it_serves_above_port_1024_and_says_how_to_fetch_a_file"),
+        ("console", "test_readme_without_a_configuration"),
+        ("", "test_readme_without_a_configuration"),
+        ("toml", "test_readme_configuration"),
+        ("python", "test_readme_program"),
+    ],
+}
+"""Page -> (language, the test that executes it) of each code block, in their order."""
+
+
+def fenced(page: str) -> int:
+    return len(re.findall(r"^\s*(?:```|~~~)", read(page), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", sorted({*PAGES, README, *EXECUTED}))
+def test_each_code_block_is_executed_by_a_test(page: str) -> None:
+    assert page in EXECUTED, f"no test executes {page}: write one that does, and name it here"
+    assert page in {*PAGES, README}, f"there is no {page} any more"
+    there = [language for language, _ in all_blocks(page)]
+    assert there == [language for language, _ in EXECUTED[page]], "each code block needs a test that executes it"
+    assert fenced(page) == 2 * len(there), "a code block that howtos.py does not find"
+
+
+def test_the_tests_exist() -> None:
+    defined = {
+        name: path.read_text()
+        for path in TESTS.rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
+    }
+    wanted = {(page, name) for page, entries in EXECUTED.items() for _, name in entries}
+    assert [entry for entry in sorted(wanted) if entry[1] not in defined] == []
