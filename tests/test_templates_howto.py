@@ -73,7 +73,7 @@ def test_without_http_the_page_s_template_is_an_error_and_no_url_without_a_host(
 
 def test_the_menu_of_the_page_is_configured_as_it_says(tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(blocks("toml")[0])
-    ((_, menu),) = assemble(load_config(tmp_path / "bootfw.toml", {}), None).backends
+    _, (_, menu), _ = assemble(load_config(tmp_path / "bootfw.toml", {}), None).backends
     assert (menu.title, menu.timeout_seconds) == ("Lab 3", 10)
 
 
