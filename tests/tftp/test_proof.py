@@ -388,3 +388,22 @@ def test_there_is_no_fast_path_before_the_proof() -> None:
     proven = Reading(CONTENT, mine.agreed)
     assert proven.session.in_flight == 0
     assert proven.session.proceed(0, 400, 0.01) == 1
+
+
+def test_a_late_ack_of_an_earlier_burst_counts_however_early_it_comes() -> None:
+    """A client whose timer rings with ours repeats an ACK that no burst of ours in flight ends with."""
+    mine = reading(16)
+    mine.ack(0, at=0.01)
+    mine.ack(1, at=0.02)
+    end = mine.session._sent
+    while end < 5:  # a burst of some blocks
+        mine.ack(end, at=mine.now + 0.01)
+        end = mine.session._sent
+    start = mine.session.acked
+    mine.ack(start + 1, at=mine.now + 0.01)
+    assert mine.session._end == start + 2 < end
+    for _ in range(2):
+        mine.tick()
+        assert mine.ack(end, at=mine.now) == []
+        assert mine.session.acked == end
+    assert end + 1 in [packet.block for packet in mine.tick() if isinstance(packet, Data)]
