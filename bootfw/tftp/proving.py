@@ -51,7 +51,7 @@ class Proving(ShortWay[State]):
                 # EDK2 sends an ACK for each block that it does not expect. The first one was answered.
                 if block == self.acked:
                     return self.state
-                # Blocks of an earlier burst have arrived after all. What is sent next, by the timer, begins behind them.
+                # Blocks of an earlier burst have arrived after all; what the timer sends next begins behind them.
                 proof.wrong()
                 self.acked = block
                 patience.progressed(None)
