@@ -410,7 +410,7 @@ lease 10.77.0.102 { starts 4 2026/11/19 15:02:11; ends 4 2026/11/19 16:02:11; bi
 
 
 def test_leases(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
-    """Leases come from dhcpd and dnsmasq, a machine gets the address that it had, and each command of the table works."""
+    """Leases come from dhcpd and dnsmasq, a machine gets the address it had, and each command of the table works."""
     start_router(lab)
     host.ip("address", "add", "fd77::1/64", "dev", "eth0", "nodad")
     served.ipxe_script("boot.ipxe")
