@@ -152,13 +152,6 @@ def test_what_lies_beside_it_in_another_backend_is_found():
     assert clients.get("grub/grub.cfg") == "grub.cfg"
 
 
-def test_a_file_beside_it_wins_over_what_a_later_backend_has_for_an_earlier_place():
-    """Such as the menu, which makes a grub.cfg for any directory."""
-    clients = Clients(DEBIAN, ("debian/grub/grub.cfg",))
-    clients.get("debian/grubx64.efi")
-    assert clients.get("grub/grub.cfg") == "debian/grub.cfg"
-
-
 def test_each_client_has_its_own_loader():
     clients = Clients((*DEBIAN, "fedora/shimx64.efi", "fedora/grubx64.efi"))
     clients.get("debian/shimx64.efi", "192.0.2.1")

@@ -116,9 +116,8 @@ class LayeredBackend:
         every = range(len(self.backends))
         yield from ((position, path) for position in every[: loader.backend + 1])
         assert self.loaders is not None
-        places = list(loader.places(path, self.loaders.seconds()))
-        # By backend, not by place: a file of the operator's wins over one that a later backend makes for any path.
-        yield from ((position, place) for position in every for place in places)
+        for place in loader.places(path, self.loaders.seconds()):
+            yield from ((position, place) for position in every)
         yield from ((position, path) for position in every[loader.backend + 1 :])
 
     def backend_of(self, answer: "Deferred[Any]") -> str:
