@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from bootfw.dhcp.server6 import Answer6
 from bootfw.values import BootFile, BootRequest
-from bootfw.wire.dhcp6 import CLIENT_PORT, LARGEST, Message, MessageType, Relay
+from bootfw.wire.dhcp6 import CLIENT_PORT, LARGEST, REPLY_RATIO, Message, MessageType, Relay
 from bootfw.wire.options import text_bytes
 from bootfw.wire.options6 import Option, Options, code_of, vendor_class_bytes
 
@@ -15,6 +15,8 @@ _TAKE_ME = b"\xff"
 """The highest preference: a client waits for no other server (RFC 8415 section 18.2.1)."""
 
 _OF_BOOTING = frozenset((Option.VENDOR_CLASS, Option.BOOTFILE_URL, Option.BOOTFILE_PARAMETERS))
+
+_LINK_LOCAL = frozenset(("fe8", "fe9", "fea", "feb"))
 
 _RELAY_SIZE = 34 + 4
 """Octets of a relay's head, and of that of the option which holds the message."""
@@ -43,6 +45,7 @@ def assignment6(
     request: BootRequest | None,
     file: BootFile | None,
     relays: Sequence[Relay] = (),
+    limit: int = LARGEST,
 ) -> Message:
     """What a server that gives addresses says. Configured options that there is no room for are left out.
 
@@ -51,6 +54,7 @@ def assignment6(
     :param request: what classify6() made of *message*; None: the client does not boot.
     :param file: as fitted() gave it; None: the client is told of none.
     :param relays: that *message* came by.
+    :param limit: bytes that the datagram should have at most, with what the relays get back.
     """
     head, tail = [*identifiers(message, duid), *answer.options], list[tuple[int, bytes]]()
     told = [(code_of(key), value) for key, value in answer.told.items()]
@@ -61,10 +65,32 @@ def assignment6(
         if answer.kind is MessageType.ADVERTISE and answer.address and not request.may_be_system:
             # The firmware would wait for seconds, and then might take an address of somebody who knows no file.
             tail.append((int(Option.PREFERENCE), _TAKE_ME))
-    room = LARGEST - 4 - sum(_RELAY_SIZE + _size(relay.options) for relay in relays_back(relays))
-    while told and _size((*head, *told, *tail)) > room:
-        del told[-1]
-    return Message(answer.kind, message.xid, (*head, *told, *tail))
+    room = limit - 4 - sum(_RELAY_SIZE + _size(relay.options) for relay in relays_back(relays))
+    room -= _size((*head, *tail))
+    fitting = list[tuple[int, bytes]]()
+    for option in told:
+        size = _size((option,))
+        if size <= room:
+            room -= size
+            fitting.append(option)
+    return Message(answer.kind, message.xid, (*head, *fitting, *tail))
+
+
+def reply_limit(size: int, source: str) -> int:
+    """Bytes that the reply to a message should have at most.
+
+    No router forwards a link-local address, so a reply to one stays on the link of its sender. Clients send from no other
+    (RFC 8415 section 17.1); a host elsewhere can only be a victim by another one.
+
+    :param size: of the datagram that the message came in.
+    :param source: the address that it came from, of the client or the last relay.
+    """
+    return LARGEST if is_link_local(source) else min(LARGEST, REPLY_RATIO * size)
+
+
+def is_link_local(address: str) -> bool:
+    """Whether *address* is one of fe80::/10."""
+    return address[:3].lower() in _LINK_LOCAL and address[3:4] != ":"
 
 
 def _size(options: Options) -> int:

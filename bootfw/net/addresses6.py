@@ -12,7 +12,7 @@ from bootfw.dhcp.classify6 import NOWHERE, link_of
 from bootfw.dhcp.reply6 import assignment6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.events import FileWithheld, OfferMade, RequestClassified, RequestIgnored
-from bootfw.net.dhcp6 import Asked, DHCP6Protocol
+from bootfw.net.dhcp6 import TOO_LONG, Asked, DHCP6Protocol
 from bootfw.net.leases.causes import Causes
 from bootfw.net.leases.ledger import Batch, Ledger
 from bootfw.values import Address, BootFile, BootRequest, Via
@@ -104,7 +104,7 @@ class Address6Protocol(DHCP6Protocol):
     def _answer_with(
         self, answer: Answer6, asked: Asked, batch: Batch | None, request: BootRequest | None, file: BootFile | None
     ) -> None:
-        reply = assignment6(asked.message, answer, self._duid, request, file, asked.relays)
+        reply = assignment6(asked.message, answer, self._duid, request, file, asked.relays, asked.limit())
         if batch is not None:
             batch.then(self._send_reply, reply, answer, asked, request, file)
         else:
@@ -116,7 +116,7 @@ class Address6Protocol(DHCP6Protocol):
         to = self._answer(asked, reply)
         now = self._reactor.seconds()
         if to is None:
-            self._publish(RequestIgnored(now, asked.named(), "the answer does not fit into a datagram"))
+            self._publish(RequestIgnored(now, asked.named(), TOO_LONG))
         elif request is not None and file is not None:
             self._publish(OfferMade(now, request, reply.kind.name, file, to, answer.address))
 

@@ -14,7 +14,7 @@ from bootfw.dhcp.classify import NotOurs
 from bootfw.dhcp.classify6 import classify6
 from bootfw.dhcp.fitting import Withheld, fitted
 from bootfw.dhcp.identity6 import hardware_of
-from bootfw.dhcp.reply6 import answer_port, proxy_reply, relays_back
+from bootfw.dhcp.reply6 import answer_port, proxy_reply, relays_back, reply_limit
 from bootfw.errors import WireError
 from bootfw.events import Event, OfferMade, OfferWithheld, RequestClassified, RequestIgnored
 from bootfw.interfaces import IBatchReceiver, IViaTransport
@@ -27,10 +27,14 @@ from bootfw.net.undecided import Undecided
 from bootfw.personas.table import Personas, stock
 from bootfw.settings import DHCP6Settings
 from bootfw.values import Address, BootFile, BootMenu, BootRequest, Via
-from bootfw.wire.dhcp6 import ALL_AGENTS, ALL_SERVERS, LARGEST, Message, Relay, pack, parse
+from bootfw.wire.dhcp6 import ALL_AGENTS, ALL_SERVERS, LARGEST, REPLY_RATIO, Message, Relay, pack, parse
 from bootfw.wire.options6 import Option
 
 _RELAY_REPLY = b"\x0d"
+
+TOO_LONG = (
+    f"the reply is longer than a datagram, or than {REPLY_RATIO} times a request from an address that is not link-local"
+)
 
 
 @define(eq=False)
@@ -61,6 +65,12 @@ class Asked:
     via: Via | None
     place: Place
     mac: str
+    size: int
+    """Bytes of the datagram."""
+
+    def limit(self) -> int:
+        """Bytes that the reply should have at most; see :func:`reply_limit`."""
+        return reply_limit(self.size, self.peer[0])
 
     def named(self) -> str:
         """Who asks, for people."""
@@ -164,7 +174,7 @@ class DHCP6Protocol(DatagramProtocol):
             self._malformed.count(str(error), peer, self._reactor.seconds())
             return
         mac = hardware_of(message, relays, peer[0], partial(self._hardware_address, peer))
-        self._handle(Asked(message, relays, peer, via, self._place(via), mac))
+        self._handle(Asked(message, relays, peer, via, self._place(via), mac, len(data)))
 
     def _handle(self, asked: Asked) -> None:
         now = self._reactor.seconds()
@@ -235,14 +245,15 @@ class DHCP6Protocol(DatagramProtocol):
         answer = proxy_reply(asked.message, request, file, self._duid)
         to = self._answer(asked, answer)
         if to is None:
-            self._publish(OfferWithheld(self._reactor.seconds(), request, "the answer does not fit into a datagram"))
+            self._publish(OfferWithheld(self._reactor.seconds(), request, TOO_LONG))
         else:
             self._publish(OfferMade(self._reactor.seconds(), request, answer.kind.name, file, to))
 
     def _answer(self, asked: Asked, answer: Message) -> Address | None:
         """Send it back the way that the message came; where it went, or None: it is too long for that."""
         data = pack(answer, relays_back(asked.relays))
-        if len(data) > LARGEST:
+        # What comes by a relay is from a client as a rule, and what it needs is sent to it. See docs/security.md.
+        if len(data) > (LARGEST if asked.relays else asked.limit()):
             return None
         host, port, *scope = asked.peer
         if not self.boot_server:

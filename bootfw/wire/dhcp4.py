@@ -46,6 +46,8 @@ DEFAULT_MAX_SIZE = 548
 """Octets of DHCP message that every client takes: 576 less the IP and UDP headers (RFC 2131 section 2)."""
 LARGEST_MAX_SIZE = 1472
 """Octets of DHCP message that one Ethernet frame holds. EDK2 drops what is longer, and asks for up to 65280."""
+REPLY_RATIO = 3
+"""Bytes of reply for each byte of the request, at most. Its source and its relay may be forged, and option 57 too."""
 
 _MINIMUM_SIZE = 300  # A BOOTP message (RFC 951): relays and old ROMs drop what is shorter.
 _HEADERS = 28  # IPv4 and UDP, without IP options.
@@ -121,6 +123,8 @@ class Message:
     """Up to the first NUL; empty when the field held options."""
     options: Mapping[int, bytes] = field(factory=dict, hash=False)
     """Code to octets in the order of first appearance, split options joined; without pad, end and overload."""
+    size: int = field(default=0, eq=False)
+    """Bytes of the datagram that it was read from; 0: it was read from none."""
 
     @property
     def message_type(self) -> MessageType | None:
@@ -139,10 +143,11 @@ def parse(data: bytes) -> Message:
 
     :raise WireError: it can't be trusted; the module's table says when.
     """
-    if len(data) < _FRAME.size:
-        if len(data) < _LEAST_SIZE:
-            raise WireError(f"{len(data)} bytes are too short for a DHCP message: the header alone has {_LEAST_SIZE}")
-        data += bytes(_FRAME.size - len(data))
+    size = len(data)
+    if size < _FRAME.size:
+        if size < _LEAST_SIZE:
+            raise WireError(f"{size} bytes are too short for a DHCP message: the header alone has {_LEAST_SIZE}")
+        data += bytes(_FRAME.size - size)
     # fmt: off
     (op, htype, hlen, hops, xid, secs, flags, ciaddr, yiaddr, siaddr, giaddr,
      chaddr, sname, file, cookie) = _FRAME.unpack_from(data)
@@ -174,6 +179,7 @@ def parse(data: bytes) -> Message:
         sname=sname.partition(b"\0")[0],
         file=file.partition(b"\0")[0],
         options=options,
+        size=size,
     )
 
 
@@ -323,6 +329,8 @@ def reply_size(request: Message) -> int:
 
     Option 57 counts the IP datagram here, the smaller of its two readings. Absent, malformed or below the legal
     minimum, it means 576. What a relay has added it takes off again, so the client has no need of room for that.
+
+    It is REPLY_RATIO times the size of *request* at most, but the minimum of BOOTP is always allowed.
     """
     options = request.options
     raw = options.get(Option.MAXIMUM_MESSAGE_SIZE)
@@ -330,8 +338,10 @@ def reply_size(request: Message) -> int:
         size = DEFAULT_MAX_SIZE if raw is None else min(max_message_size(raw) - _HEADERS, LARGEST_MAX_SIZE)
     except WireError:
         size = DEFAULT_MAX_SIZE
-    if request.giaddr == _NOWHERE or _RELAY_AGENT not in options:
-        return size
-    added = option_size(_RELAY_AGENT, options[_RELAY_AGENT])
-    # One that fills more than a frame has come in fragments, and goes back so.
-    return min(size + added, max(LARGEST_MAX_SIZE, DEFAULT_MAX_SIZE + added))
+    if request.giaddr != _NOWHERE and _RELAY_AGENT in options:
+        added = option_size(_RELAY_AGENT, options[_RELAY_AGENT])
+        # One that fills more than a frame has come in fragments, and goes back so.
+        size = min(size + added, max(LARGEST_MAX_SIZE, DEFAULT_MAX_SIZE + added))
+    if REPLY_RATIO * request.size < size and request.size:
+        return max(REPLY_RATIO * request.size, _MINIMUM_SIZE)
+    return size

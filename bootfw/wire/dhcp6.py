@@ -35,6 +35,9 @@ MOST_RELAYS = 32
 LARGEST = 1452
 """Octets of message that one Ethernet frame holds. EDK2 ignores what is longer than 1472."""
 
+REPLY_RATIO = 3
+"""Bytes of reply for each byte of a request, at most, where the sender of the request may be forged."""
+
 _HEAD = 4
 _RELAY_HEAD = 34
 

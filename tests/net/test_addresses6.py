@@ -182,7 +182,8 @@ def test_configured_options_are_told_and_do_not_get_into_the_way_of_the_file() -
 
 def test_options_that_there_is_no_room_for_are_left_out() -> None:
     lab = ServerLab(configured={"65000": {"text": "x" * 800}, "65001": {"text": "y" * 500}})
-    everything = LINUX.changed({6: None}).message()
+    # Long enough that three times its size is no limit.
+    everything = LINUX.changed({6: None, 17: bytes(500)}).message()
     told = lab.only(everything)
     assert (told.first(65000), told.first(65001)) == (b"x" * 800, b"y" * 500)
     relay = Relay(0, "fd77::1", LINK_LOCAL, ((Option.INTERFACE_ID, b"i" * 60),))

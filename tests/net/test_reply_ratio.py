@@ -1,0 +1,332 @@
+"""How long replies are beside their requests, whose sender may be forged, and that real clients lose nothing by it."""
+
+import struct
+
+import firmware
+import firmware6
+import pytest
+from bypersona import ByPersona
+from hypothesis import example, given
+from hypothesis import strategies as st
+from lab6 import CLIENT, DUID
+from lab6 import Lab as Lab6
+from twisted.internet.defer import succeed
+from twisted.internet.task import Clock
+
+from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.server6 import AddressServer6
+from bootfw.dhcp.subnet import Subnet
+from bootfw.dhcp.subnet6 import Subnet6
+from bootfw.events import OfferWithheld, RequestIgnored
+from bootfw.net.addresses import AddressProtocol
+from bootfw.net.addresses6 import Address6Protocol
+from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
+from bootfw.net.dhcp6 import BootServer6Protocol, DHCP6Protocol
+from bootfw.net.leases.ledger import Ledger
+from bootfw.net.resolving import ResolverChain
+from bootfw.values import Via
+from bootfw.wire.dhcp4 import pack, parse
+from bootfw.wire.dhcp6 import MessageType, Relay
+from bootfw.wire.dhcp6 import pack as pack6
+from bootfw.wire.options6 import Option
+
+RATIO = 3
+BOOTP_MINIMUM = 300
+SERVER = "10.77.0.1"
+NAMES = ["ipxe", "pxe-bios", "uefi", "u-boot", "open-firmware", "raspberry-pi"]
+GLOBAL, RELAY = "fd77::99", "fd77::2"
+SENT_TO_US = Via("fd77::1", 2, "fd77::1")
+OURS = (int(Option.SERVER_ID), DUID)
+RELAYED_BY = (RELAY, 547, 0, 0)
+
+
+def octets(value):
+    """*value* as a configuration has it."""
+    return {"octets": "0x" + value.hex()}
+
+
+class Store:
+    def commit(self, leases):
+        return succeed(None)
+
+
+class Lab4:
+    """One of the DHCPv4 ports, and what it sends."""
+
+    def __init__(self, kind, options=(), name="boot.file"):
+        clock, self.events, self.sent = Clock(), [], []
+        files = dict.fromkeys(NAMES, name) | {"uefi-http": "http://{server}/" + name}
+        chain = ResolverChain(clock, [("by-persona", ByPersona(files))], self.events.append, 0.8)
+        more = {}
+        if kind is AddressProtocol:
+            subnets = [
+                Subnet(network=f"10.{each}.0.0/24", pool=(f"10.{each}.0.100-10.{each}.0.200",), options=dict(options))
+                for each in (77, 78)
+            ]
+            more = {"addresses": AddressServer(subnets), "ledger": Ledger(Store(), self.events.append, clock)}
+        self.protocol = kind(clock, chain, self.events.append, server=SERVER, **more)
+        self.protocol.transport = self
+        self.protocol.startProtocol()
+
+    def setBroadcastAllowed(self, allowed):
+        pass
+
+    def write(self, data, to):
+        self.sent.append(data)
+
+    def heard(self, data, peer=("0.0.0.0", 68)):
+        self.protocol.datagramReceived(data, peer)
+        sent, self.sent = self.sent, []
+        self.protocol.close()
+        return sent
+
+
+class ServerLab6(Lab6):
+    def __init__(self, configured=(), **options):
+        subnet = Subnet6(network="fd77::/64", pool=("fd77::100-fd77::1ff",), options=dict(configured))
+
+        def make(reactor, chain, publish, duid, **more):
+            addresses = AddressServer6([subnet], DUID, lambda wire, now: True)
+            ledger = Ledger(Store(), publish, reactor)
+            return Address6Protocol(reactor, chain, publish, duid, addresses=addresses, ledger=ledger, **more)
+
+        super().__init__(make, **options)
+
+
+configurations = st.dictionaries(
+    st.sampled_from(["vendor-specific", "224", "225", "226"]),
+    st.integers(1, 1200).map(lambda size: octets(b"a" * size)),
+)
+values = st.binary(max_size=60)
+requests = st.fixed_dictionaries(
+    {53: st.sampled_from([b"\1", b"\3", b"\x08"])},
+    optional={
+        43: values,
+        55: st.binary(max_size=30),
+        57: st.sampled_from([b"\2\x40", b"\5\xdc", b"\xff\xff"]),
+        60: st.sampled_from([b"PXEClient", b"PXEClient:Arch:00007:UNDI:003000", b"HTTPClient:Arch:00016", b"udhcp"]),
+        61: st.binary(max_size=300),
+        77: st.just(b"iPXE"),
+        82: st.binary(max_size=300),
+        93: st.sampled_from([b"\0\0", b"\0\7", b"\0\x10"]),
+        97: st.just(firmware.UUID_ON_THE_WIRE),
+        175: values,
+    },
+)
+
+
+def datagram(options, **header):
+    message = firmware.OVMF.message(options={}, **header)
+    packed = b"".join(
+        bytes((code, len(value[at : at + 255]))) + value[at : at + 255]
+        for code, value in options.items()
+        for at in range(0, max(1, len(value)), 255)
+    )
+    return pack(message, 1472)[:240] + packed
+
+
+@given(
+    st.sampled_from([DHCPProtocol, BootServerProtocol, AddressProtocol]),
+    requests | st.just({}),
+    configurations,
+    st.sampled_from(["n", "n" * 254, "{mac}.efi"]),
+    st.sampled_from(["0.0.0.0", "10.78.0.1"]),
+    st.sampled_from(["0.0.0.0", "10.77.0.9", "192.0.2.1"]),
+    st.sampled_from([("0.0.0.0", 68), ("192.0.2.1", 53)]),
+)
+@example(
+    AddressProtocol,
+    {53: b"\1", 57: b"\xff\xff"},
+    {"224": octets(b"a" * 1100)},
+    "n",
+    "10.78.0.1",
+    "0.0.0.0",
+    ("0.0.0.0", 68),
+)
+def test_a_dhcpv4_reply_is_at_most_three_times_its_request(kind, options, configured, name, giaddr, ciaddr, peer):
+    data = datagram(options, giaddr=giaddr, ciaddr=ciaddr)
+    lab = Lab4(kind, configured, name)
+    replies = lab.heard(data, peer)
+    assert len(replies) <= 1
+    assert sum(map(len, replies)) <= max(RATIO * len(data), BOOTP_MINIMUM)
+
+
+def test_a_short_dhcpv4_request_gets_what_fits_of_the_configured_options():
+    """The address comes before them, and those that were requested before the others."""
+    lab = Lab4(AddressProtocol, {"224": octets(b"a" * 300), "225": octets(b"b" * 300)})
+    data = datagram({53: b"\1", 57: b"\5\xdc", 55: b"\xe1"})
+    [reply] = map(parse, lab.heard(data))
+    assert reply.yiaddr == "10.77.0.100"
+    assert (reply.options.get(224), reply.options[225]) == (None, b"b" * 300)
+
+
+def test_a_padded_dhcpv4_request_gets_all_of_them():
+    lab = Lab4(AddressProtocol, {"224": octets(b"a" * 300), "225": octets(b"b" * 300)})
+    [reply] = map(parse, lab.heard(datagram({53: b"\1", 57: b"\5\xdc", 55: b"\xe1"}).ljust(300, b"\0")))
+    assert (reply.options[224], reply.options[225]) == (b"a" * 300, b"b" * 300)
+
+
+def test_without_option_57_the_bound_changes_nothing():
+    """The least DHCP message has 240 bytes, and no reply to one without option 57 has more than 548."""
+    lab = Lab4(AddressProtocol, {"224": octets(b"a" * 240)})
+    [reply] = lab.heard(datagram({53: b"\1"}))
+    assert parse(reply).options[224] == b"a" * 240
+
+
+EVERY_CLIENT = [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, *firmware.ORDINARY_CLIENTS, *firmware.NETWORK_GEAR]
+EVERY_CLIENT += [firmware.RASPBERRY_PI_3, firmware.RASPBERRY_PI_4, firmware.FREEBSD_LOADER]
+
+
+@pytest.mark.parametrize("giaddr", ["0.0.0.0", "10.78.0.1"])
+@pytest.mark.parametrize("client", EVERY_CLIENT, ids=lambda client: client.name)
+@pytest.mark.parametrize("kind", [AddressProtocol, DHCPProtocol, BootServerProtocol])
+def test_every_captured_dhcpv4_client_gets_the_same_reply_however_short_its_request(kind, client, giaddr):
+    """The longest name that a boot file may have, and a request without any padding beside a padded one."""
+    options = {
+        "domain-name-server": ["10.77.0.2", "10.77.0.3"],
+        "domain-name": "a" * 60,
+        "ntp-servers": ["10.77.0.4", "10.77.0.5"],
+    }
+    kind_of_message = {53: b"\3"} if kind is BootServerProtocol else {}
+    options4 = {**client.options, **kind_of_message}
+    data = datagram(options4, giaddr=giaddr, chaddr=client.chaddr, flags=client.flags) + b"\xff"
+    name = "n" * 200
+    short = [Lab4(kind, options, name).heard(data)]
+    padded = [Lab4(kind, options, name).heard(data.ljust(548, b"\0"))]
+    assert short == padded
+    if kind is AddressProtocol:
+        assert short != [[]]
+
+
+v6_kinds = st.sampled_from(
+    [MessageType.SOLICIT, MessageType.REQUEST, MessageType.INFORMATION_REQUEST, MessageType.REBIND, MessageType.RENEW]
+)
+v6_clients = st.sampled_from(
+    [
+        firmware6.OVMF,
+        firmware6.OVMF_HTTP,
+        firmware6.IPXE,
+        firmware6.LINUX,
+        firmware6.Client({1: b"\0"}),
+        firmware6.Client({}),
+    ]
+)
+v6_configured = st.dictionaries(
+    st.sampled_from(["65000", "65001", "65002"]), st.integers(1, 900).map(lambda size: {"text": "x" * size})
+)
+
+
+@given(v6_kinds, v6_clients, st.booleans(), st.booleans(), v6_configured, st.sampled_from([ServerLab6, Lab6, "4011"]))
+@example(
+    MessageType.INFORMATION_REQUEST, firmware6.Client({}), False, False, {"65000": {"text": "x" * 900}}, ServerLab6
+)
+@example(MessageType.REQUEST, firmware6.OVMF, True, True, {}, "4011")
+def test_a_dhcpv6_reply_to_an_address_that_is_not_link_local_is_at_most_three_times_its_request(
+    kind, client, to_us, named, configured, service
+):
+    lab = (
+        ServerLab6(configured)
+        if service is ServerLab6
+        else Lab6(BootServer6Protocol if service == "4011" else DHCP6Protocol)
+    )
+    message = client.message(
+        kind, *([OURS] if named else []), ia=None if kind is MessageType.INFORMATION_REQUEST else b""
+    )
+    data = pack6(message)
+    replies = [
+        pack6(answer)
+        for answer, _, _ in lab.heard(data, (GLOBAL, 546, 0, 2), SENT_TO_US if to_us else Via("", 2, "ff02::1:2"))
+    ]
+    assert sum(map(len, replies)) <= RATIO * len(data)
+
+
+@given(v6_clients, st.lists(st.binary(max_size=40), min_size=1, max_size=4), v6_configured)
+def test_a_dhcpv6_relay_gets_at_most_three_times_its_request_of_what_is_configured(client, ids, configured):
+    relays = [Relay(0, "fd77::2", firmware6.LINK_LOCAL, ((int(Option.INTERFACE_ID), each),)) for each in ids]
+    data = firmware6.relayed(client.message(), *relays)
+
+    def reply(configured):
+        return sum(
+            len(pack6(answer, back)) for answer, back, _ in ServerLab6(configured).heard(data, RELAYED_BY, SENT_TO_US)
+        )
+
+    assert reply(configured) <= max(RATIO * len(data), reply({}))
+
+
+V6_OPTIONS = {"dns-servers": ["fd77::2", "fd77::3"], "domain-list": ["lab.example"]}
+V6_CLIENTS = {
+    "OVMF": firmware6.OVMF,
+    "OVMF HTTP": firmware6.OVMF_HTTP,
+    "iPXE": firmware6.IPXE,
+    "Linux": firmware6.LINUX,
+}
+
+
+@pytest.mark.parametrize("relayed", [False, True])
+@pytest.mark.parametrize("client", V6_CLIENTS.values(), ids=list(V6_CLIENTS))
+def test_every_captured_dhcpv6_client_gets_its_address_file_and_requested_options(client, relayed):
+    lab = ServerLab6(V6_OPTIONS)
+    message = client.message()
+    if relayed:
+        ((answer, _, _),) = lab.heard(
+            firmware6.relayed(message, Relay(0, "fd77::2", CLIENT[0])), RELAYED_BY, SENT_TO_US
+        )
+    else:
+        answer = lab.only(message)
+    assert answer.first(Option.IA_NA) is not None
+    requested = struct.unpack(f"!{len(client.options[6]) // 2}H", client.options[6])
+    sent = {code for code, _ in answer.options}
+    assert {23, 24} & {*requested} <= sent
+    assert (Option.BOOTFILE_URL in sent) == (client is not firmware6.LINUX)
+
+
+@pytest.mark.parametrize("name", ["n" * 150, "n" * 230])
+def test_a_relayed_client_gets_its_address_and_file_before_what_is_configured(name):
+    """Even where these alone have more than three times the bytes of its request."""
+    lab = ServerLab6(V6_OPTIONS | {"65000": {"text": "x" * 900}})
+    lab.resolver.files["ipxe"] = url = "http://[fd77::1]/" + name
+    request = firmware6.relayed(firmware6.IPXE.message(), Relay(0, RELAY, firmware6.LINK_LOCAL))
+    ((answer, _, _),) = lab.heard(request, RELAYED_BY, SENT_TO_US)
+    assert answer.first(Option.IA_NA) is not None
+    assert answer.first(Option.BOOTFILE_URL) == url.encode()
+    assert answer.first(65000) is None
+
+
+def test_a_relay_with_a_link_local_address_gets_everything():
+    lab = ServerLab6({"65000": {"text": "x" * 900}})
+    request = firmware6.relayed(firmware6.Client({1: b"c"}).message(), Relay(0, RELAY, firmware6.LINK_LOCAL))
+    ((answer, _, _),) = lab.heard(request, ("fe80::2", 547, 0, 2))
+    assert answer.first(65000) == b"x" * 900
+
+
+def test_edk2_gets_its_file_from_a_global_address_on_port_4011():
+    lab = Lab6(BootServer6Protocol)
+    lab.resolver.files["uefi-v6"] = "n" * 220
+    answer = lab.only(firmware6.OVMF.message(MessageType.REQUEST, OURS), (GLOBAL, 4011, 0, 2), SENT_TO_US)
+    assert answer.first(Option.BOOTFILE_URL).endswith(b"n" * 220)
+
+
+@pytest.mark.parametrize("link_local", ["fe80::1", "febf::1"])
+def test_a_client_at_a_link_local_address_gets_everything(link_local):
+    lab = ServerLab6({"65000": {"text": "x" * 900}})
+    message = firmware6.Client({}).message(MessageType.INFORMATION_REQUEST, ia=None)
+    [(answer, _, _)] = lab.heard(message, (link_local, 546, 0, 2))
+    assert answer.first(65000) == b"x" * 900
+
+
+@pytest.mark.parametrize("source", ["fec0::1", "fe8::1", "fd77::9", "2001:db8::fe80", "::1"])
+def test_the_least_request_from_another_address_is_not_answered(source):
+    """Four bytes: the server identifier alone is longer than three times that."""
+    lab = ServerLab6()
+    assert lab.heard(firmware6.Client({}).message(MessageType.INFORMATION_REQUEST, ia=None), (source, 546, 0, 0)) == []
+    [ignored] = lab.of(RequestIgnored)
+    assert "3 times a request" in ignored.reason
+
+
+def test_a_proxy_says_why_it_does_not_answer_such_a_request():
+    lab = Lab6()
+    lab.resolver.files["ipxe"] = "http://[fd77::1]/" + "n" * 230
+    message = firmware6.Client({15: b"\0\4iPXE"}).message(MessageType.INFORMATION_REQUEST, ia=None)
+    assert lab.heard(message, (GLOBAL, 546, 0, 2)) == []
+    [withheld] = lab.of(OfferWithheld)
+    assert "3 times a request" in withheld.reason
