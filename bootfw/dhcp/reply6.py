@@ -79,8 +79,8 @@ def assignment6(
 def reply_limit(size: int, source: str) -> int:
     """Bytes that the reply to a message should have at most.
 
-    No router forwards a link-local address, so a reply to one stays on the link of its sender. Clients send from no other
-    (RFC 8415 section 17.1); a host elsewhere can only be a victim by another one.
+    No router forwards a link-local address, so a reply to one stays on the link of its sender. Clients send from no
+    other (RFC 8415 section 17.1); a host elsewhere can only be a victim by another one.
 
     :param size: of the datagram that the message came in.
     :param source: the address that it came from, of the client or the last relay.
