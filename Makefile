@@ -30,8 +30,8 @@ types: $(VENV)/installed-test
 imports: $(VENV)/installed-test
 	$(BIN)/lint-imports
 
-# Two for each core: what tests of real clients and firmware do most of the time is wait.
-JOBS ?= $$(( 2 * $$(nproc) ))
+# One for each core: tests of real clients and firmware wait for most of their time, but firmware has its own patience.
+JOBS ?= $$(nproc)
 
 pytest: $(VENV)/installed-test
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
