@@ -33,6 +33,7 @@ class Network:
 
     def __init__(self, subnets: Sequence[Subnet], own: set[str]) -> None:
         self.subnets = tuple(subnets)
+        self._for_unknown = not all(subnet.known_clients_only for subnet in self.subnets)
         self.name = subnets[0].shared_network or str(subnets[0].network)
         self.bindings: dict[str, Binding] = {}
         self._masks = [(int(s.network.netmask), int(s.network.network_address), s) for s in subnets]
@@ -152,7 +153,7 @@ class Network:
 
     def is_for(self, known: bool) -> bool:
         """Whether there are addresses for clients that are known, or not."""
-        return known or not all(subnet.known_clients_only for subnet in self.subnets)
+        return known or self._for_unknown
 
     def free(self) -> int:
         """How many addresses of the pools nobody has, about: one whose time is over counts when it was looked at."""

@@ -22,6 +22,7 @@ option 53 that is empty or not registered     refused: the kind of message is un
 import enum
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from socket import AF_INET, inet_aton, inet_ntoa, inet_pton
 
@@ -69,6 +70,7 @@ _HEADS = [bytes((number,)) for number in range(256)]
 _MESSAGE_TYPE = int(Option.MESSAGE_TYPE)
 _BOOTFILE_NAME = int(Option.BOOTFILE_NAME)
 _RELAY_AGENT = int(Option.RELAY_AGENT_INFORMATION)
+_MAXIMUM_SIZE = int(Option.MAXIMUM_MESSAGE_SIZE)
 _NOWHERE = "0.0.0.0"
 
 
@@ -333,15 +335,14 @@ def reply_size(request: Message) -> int:
     It is REPLY_RATIO times the size of *request* at most, but the minimum of BOOTP is always allowed.
     """
     options = request.options
-    raw = options.get(Option.MAXIMUM_MESSAGE_SIZE)
-    try:
-        size = DEFAULT_MAX_SIZE if raw is None else min(max_message_size(raw) - _HEADERS, LARGEST_MAX_SIZE)
-    except WireError:
-        size = DEFAULT_MAX_SIZE
+    size = DEFAULT_MAX_SIZE
+    raw = options.get(_MAXIMUM_SIZE)
+    if raw is not None:
+        with suppress(WireError):
+            size = min(max_message_size(raw) - _HEADERS, LARGEST_MAX_SIZE)
     if request.giaddr != _NOWHERE and _RELAY_AGENT in options:
         added = option_size(_RELAY_AGENT, options[_RELAY_AGENT])
         # One that fills more than a frame has come in fragments, and goes back so.
         size = min(size + added, max(LARGEST_MAX_SIZE, DEFAULT_MAX_SIZE + added))
-    if REPLY_RATIO * request.size < size and request.size:
-        return max(REPLY_RATIO * request.size, _MINIMUM_SIZE)
-    return size
+    bound = REPLY_RATIO * request.size
+    return size if not 0 < bound < size else max(bound, _MINIMUM_SIZE)
