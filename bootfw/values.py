@@ -242,7 +242,7 @@ class Treatment:
     cut_names: bool = False
     """A missing name is tried up to its first byte that is no text, and without the byte before that."""
     oack_once: bool = False
-    """A second OACK makes it give up: the OACK is repeated when it repeats its request, not by our timer."""
+    """A second OACK makes it give up: the OACK is sent again for its repeated request, and by the timer once, late."""
     persona: str = field(default="", eq=False)
     """Whose treatment it is, for the operator."""
 

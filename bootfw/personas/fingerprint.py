@@ -16,11 +16,13 @@ class Asked:
     others: bool
     """Others may be there, and the order does not matter."""
 
-    def fits(self, options: tuple[tuple[str, str], ...]) -> bool:
+    def fits(self, options: tuple[tuple[str, str], ...], *, in_order: bool) -> bool:
         """Whether *options*, as the client wrote them, are these."""
-        if self.others:
+        if self.others or not in_order:
             there = {name.lower(): value for name, value in options}
-            return all(name in there and value in (None, there[name]) for name, value in self.options)
+            return (self.others or len(options) == len(self.options)) and all(
+                name in there and value in (None, there[name]) for name, value in self.options
+            )
         return len(options) == len(self.options) and all(
             name.lower() == wanted and value in (None, given)
             for (name, given), (wanted, value) in zip(options, self.options, strict=True)
@@ -41,9 +43,16 @@ class Fingerprint:
         """
         return cls(tuple(map(_asked, texts)))
 
-    def fits(self, options: tuple[tuple[str, str], ...]) -> bool:
-        """Whether *options* are one of the ways."""
-        return any(way.fits(options) for way in self.ways)
+    def fits(self, options: tuple[tuple[str, str], ...], *, in_order: bool) -> bool:
+        """Whether *options* are one of the ways.
+
+        :param in_order: they have to stand in that order, too.
+        """
+        return any(way.fits(options, in_order=in_order) for way in self.ways)
+
+    def lists(self, options: tuple[tuple[str, str], ...]) -> bool:
+        """Whether one of the ways is *options* in just this order."""
+        return any(not way.others and way.fits(options, in_order=True) for way in self.ways)
 
     @property
     def texts(self) -> list[str]:

@@ -142,8 +142,9 @@ class Rule:
 
     # Who it is, by TFTP.
     tftp_options: Fingerprint | None = field(default=None, converter=_fingerprint, metadata={"toml": list[str]})
-    """The options of its requests by TFTP are one of these: names in their order, with the value where it matters, such
-    as `"tsize blksize=1468 windowsize=4"`. `""`: it asks for none; `"... msftwindow"`: for this one, among others."""
+    """The options of its requests by TFTP are one of these: names, with the value where it matters, such as
+    `"tsize blksize=1468 windowsize=4"`. In another order they are the same, unless a persona that is known by its
+    options alone lists that order. `""`: it requests none; `"... msftwindow"`: this one, among others."""
     tftp_files: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
     """Patterns for the name of the file, of which one fits; `"*"` stands for slashes, too. The name is as the client
     writes it, but without slashes in front, and with U+FFFD for an octet that is no text."""
@@ -195,7 +196,8 @@ class Rule:
     """Where a file is missing, its name is tried up to the first byte that is no text (control characters, and what is
     not UTF-8), and without the byte before it: there the ROM has read on into the next DHCP option."""
     oack_once: bool | None = None
-    """A second OACK makes it give up: the OACK is repeated when it repeats its request, not by our timer."""
+    """A second OACK makes it give up: the OACK is sent again when it repeats its request. The timer sends it again only
+    once, after 12 s or 2.4 times the `timeout` that it requests: later than two turns of its own timer."""
 
     source: str = ""
     """Where the quirk was seen, for whoever comes after you."""

@@ -137,7 +137,18 @@ class Personas:
         return left.rest
 
     def _left_by(self, options: Options) -> _Left:
-        rules = [each for each in self._of_tftp if each[0].tftp_options is None or each[0].tftp_options.fits(options)]
+        # The order counts only where a rule lists just this one: GRUB and a Raspberry Pi send the same in two orders.
+        # A rule for some machines or files lists it for these alone.
+        in_order = any(
+            rule.tftp_options is not None and rule.tftp_options.lists(options)
+            for rule, name, _ in self._of_tftp
+            if name is None and not rule.tftp_ports and not rule.needs_client
+        )
+        rules = [
+            each
+            for each in self._of_tftp
+            if each[0].tftp_options is None or each[0].tftp_options.fits(options, in_order=in_order)
+        ]
         rest = None
         for position, (rule, name, treatment) in enumerate(rules):
             if name is None and not rule.tftp_ports and not rule.needs_client:

@@ -14,6 +14,10 @@ from bootfw.wire.tftp import option_ack
 _ACKED_RATIO = 125
 """Bytes for each byte received after ACK 0 to an OACK: three blocks of 1408 for the shortest requests."""
 
+_LATE, _LATE_TIMEOUTS = 12.0, 2.4
+"""Seconds, and timeouts that the client requests, until the timer repeats an OACK that may end the client. atftp and
+tftpy repeat their request and their ACK 0 after 5 s, if not set otherwise. A client that repeats neither needs this."""
+
 _option_ack = lru_cache(1024)(option_ack)  # machines that boot together get the same
 
 
@@ -25,6 +29,7 @@ class Proving(ShortWay[State]):
     size: int | None
     request_bytes: int
     own_port: bool
+    oack_once: bool
     _end: int
     _start_block: int
     _resent: int
@@ -86,6 +91,38 @@ class Proving(ShortWay[State]):
             # The client repeats its last ACK when nothing has come for some seconds; what we send puts that off.
             return self.state
         self._mark()
+        return self.state
+
+    @goes(STAY, State.CLOSED)
+    def _offer_again(self, argument: None, now: float) -> State:
+        """Send the OACK again, three times in all, then wait; or give up. Where a second OACK may end the client: once,
+        when its own timer has had two turns."""
+        if self._early(now):
+            return self.state
+        self._once = 1
+        if self.oack_once and self._patience.attempt == 1:
+            late = self._sent_at + max(_LATE, _LATE_TIMEOUTS * (self.agreed.timeout or 0))
+            if now < late:
+                self.deadline = late
+                return self.state
+        wait = self._patience.again()
+        if wait is None:
+            return self._close(Outcome.TIMED_OUT, "the OACK was not answered")
+        self.deadline = now + wait
+        if self._patience.attempt > (2 if self.oack_once else SENDINGS):
+            return self.state
+        return self._repeat_offer(argument, now)
+
+    @goes(STAY)
+    def _repeat_offer(self, argument: None, now: float) -> State:
+        """Send the OACK again; the deadline stays."""
+        # The client's timer begins anew. A few times only, so that no client can make us wait for ever.
+        self._offer()
+        if self.retransmitted < SENDINGS:
+            self._sent_at = now
+        self.retransmitted += 1
+        self._once = 1
+        self._doubtful = 0
         return self.state
 
     def _offer(self) -> None:

@@ -11,7 +11,7 @@ from attrs import define, field
 from bootfw.errors import TransferError
 from bootfw.tftp.blocks import Blocks, advance
 from bootfw.tftp.patience import Watchdog
-from bootfw.tftp.proof import RATIO, SENDINGS, Proof
+from bootfw.tftp.proof import RATIO, Proof
 from bootfw.tftp.proving import Proving
 from bootfw.tftp.readstates import Input as Input
 from bootfw.tftp.readstates import State as State
@@ -41,7 +41,7 @@ class ReadSession(Proving):
     own_port: bool = False
     """The transfer has a port that can't be guessed, so an ACK that comes there proves that our packets arrive."""
     oack_once: bool = False
-    """The OACK is repeated for the client's repeated request only, not by the timer: see Treatment."""
+    """A second OACK may end the client: the timer sends it once more only, and late. See Treatment."""
     randbelow: Callable[[int], int] = randbelow
     """Random numbers that a peer can't guess."""
 
@@ -110,30 +110,6 @@ class ReadSession(Proving):
         if self._proof is not None:
             self._proof.heard()
         return self._fetch_next(wait)
-
-    @goes(STAY, State.CLOSED)
-    def _offer_again(self, argument: None, now: float) -> State:
-        """Send the OACK again, three times in all, then wait; or give up."""
-        if self._early(now):
-            return self.state
-        wait = self._patience.again()
-        if wait is None:
-            return self._close(Outcome.TIMED_OUT, "the OACK was not answered")
-        self.deadline = now + wait
-        self._once = 1
-        if self.oack_once or self._patience.attempt > SENDINGS:
-            return self.state
-        return self._repeat_offer(argument, now)
-
-    @goes(STAY)
-    def _repeat_offer(self, argument: None, now: float) -> State:
-        """Send the OACK again; the deadline stays."""
-        # The deadline is the watchdog's alone, so that no client can make us wait for ever.
-        self._offer()
-        self.retransmitted += 1
-        self._once = 1
-        self._doubtful = 0
-        return self.state
 
     @goes(State.CLOSED)
     def _declined(self, argument: tuple[int, str], now: float) -> State:

@@ -2,6 +2,7 @@
 
 import tomllib
 from importlib.resources import files
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -100,7 +101,6 @@ def test_stock_by_what_else_a_client_tells(client, persona):
         ("tsize=0 blksize=512 timeout=6", "file", None),
         ("blksize=1400 tsize=0", "file", None),
         ("blksize=1400 timeout=5 tsize=0", "file", None),
-        ("blksize=1400 timeout=5", "file", None),
         ("timeout=5 blksize=1400 tsize=0", "file", None),
         ("tsize=1234", "file", None),
         ("", "bootcode.bin", None),
@@ -113,6 +113,7 @@ def test_stock_by_what_else_a_client_tells(client, persona):
         ("tsize=0 timeout=3 blksize=1428 multicast= windowsize=16", "file", "repeats-itself"),
         ("multicast=", "file", "repeats-itself"),
         ("blksize=1428 tsize=0", "file", "repeats-itself"),
+        ("blksize=1400 timeout=5", "file", "repeats-itself"),
         # Options that anybody may send.
         ("tsize=0", "file", None),
         ("blksize=1000", "kernel", None),
@@ -134,6 +135,67 @@ def test_stock_by_tftp(options, filename, treatment):
 
     assert (found.persona if found else None) == treatment
     assert found == (treatment and next(rule for rule in stock().rules if rule.name == treatment).treatment)
+
+
+def listed(persona: str) -> list[str]:
+    (rule,) = (rule for rule in stock().rules if rule.name == persona)
+    assert rule.tftp_options is not None
+    return [text for text in rule.tftp_options.texts if not text.startswith("...")]
+
+
+def claimed_by(options: str) -> str:
+    """The persona that is known by just these options in just this order."""
+    pairs = asks(options).options
+    return next((r.name for r in stock().rules if r.tftp_options is not None and r.tftp_options.lists(pairs)), "")
+
+
+@pytest.mark.parametrize("text", sorted({*listed("repeats-itself")} - {"tsize=0 timeout blksize"}))
+def test_the_order_of_its_options_does_not_change_the_treatment_of_a_client_that_repeats_itself(text):
+    words = [word if "=" in word else f"{word}=7" for word in text.split()]
+    for order in permutations(words):
+        assert stock().treatment(asks(" ".join(order), client=Client())) == Treatment(oack_once=True), order
+
+
+@pytest.mark.parametrize("value", [7, 512, 1400, 1428, 65464])
+def test_of_the_three_options_of_curl_and_atftp_the_order_of_atftp_alone_is_its_own(value):
+    """curl waits for its OACK to be repeated, and atftp gives up when it is."""
+    treatments = {
+        order: stock().treatment(asks(" ".join(order), client=Client()))
+        for order in permutations(("tsize=0", f"blksize={value}", "timeout=6"))
+    }
+    assert treatments.pop(("tsize=0", "timeout=6", f"blksize={value}")) == Treatment(oack_once=True)
+    assert set(treatments.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    "persona",
+    ["grub", "pxelinux", "shim", "uefi-tftp", "u-boot-defaults", "slof", "raspberry-pi-tftp", "lwip", "pxe-rom-tftp"],
+)
+def test_firmware_keeps_its_treatment_in_its_own_order(persona):
+    (rule,) = (rule for rule in stock().rules if rule.name == persona)
+    (port, *_) = [*rule.tftp_ports, 51234]
+    for text in listed(persona):
+        assert claimed_by(text) == persona
+        found = stock().treatment(asks(text, "kernel", Client(), port))
+        assert found == rule.treatment, text
+        for order in permutations(text.split()):
+            other = claimed_by(" ".join(order)) or persona
+            found = stock().treatment(asks(" ".join(order), "kernel", Client(), port))
+            assert found == next(rule.treatment for rule in stock().rules if rule.name == other), order
+
+
+def test_an_option_that_is_there_twice_is_not_two_options():
+    assert stock().treatment(asks("windowsize=4 windowsize=4")) is None
+
+
+def test_a_rule_for_some_machines_takes_no_order_from_the_others():
+    personas = own({"name": "x", "oui": ["00:a0:c9"], "tftp-options": ["windowsize blksize"], "max-blksize": 512})
+
+    assert personas.treatment(asks("windowsize=4 blksize=1428", client=Client())) == Treatment(oack_once=True)
+    machine = Client(mac="00:a0:c9:00:00:01")
+    for options in ("windowsize=4 blksize=1428", "blksize=1428 windowsize=4"):
+        expected = Treatment(max_blksize=512) if options.startswith("w") else Treatment(oack_once=True)
+        assert personas.treatment(asks(options, client=machine)) == expected
 
 
 @pytest.mark.parametrize(("port", "persona"), [(2001, None), (2002, "repeats-itself"), (51234, "repeats-itself")])

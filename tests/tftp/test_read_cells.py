@@ -166,6 +166,62 @@ def test_negotiating_tick_too_early_does_nothing() -> None:
     assert reading.session.deadline == 1.0
 
 
+@pytest.mark.parametrize(("timeout", "late"), [(None, 12.0), (1, 12.0), (5, 12.0), (6, 14.4), (255, 612.0)])
+def test_negotiating_tick_repeats_an_oack_that_may_end_the_client_once_and_late(
+    timeout: int | None, late: float
+) -> None:
+    """Its own timer has had two turns by then, so it is one that repeats nothing."""
+    reading = Reading(CONTENT, Agreed(8, timeout=timeout, acknowledged=OACK), oack_once=True)
+    assert reading.take() == [OFFER]
+    assert reading.tick() == []
+    assert reading.session.deadline == pytest.approx(late)
+    assert reading.tick() == [OFFER]
+    assert reading.session.deadline == pytest.approx(late + 3)
+    assert reading.tick() == []
+    assert reading.session.deadline == pytest.approx(late + 3 + 7)
+    assert reading.tick() == []
+    assert ended(reading) is Outcome.TIMED_OUT
+
+
+def test_negotiating_tick_does_not_come_sooner_than_the_watchdog_has_it() -> None:
+    reading = Reading(CONTENT, Agreed(8, acknowledged=OACK), Waits((30.0, 30.0)), oack_once=True)
+    reading.take()
+    assert reading.tick() == [OFFER]
+    assert reading.now == 30.0
+
+
+def test_negotiating_requested_has_the_late_oack_wait_for_two_turns_more() -> None:
+    reading = negotiating(oack_once=True)
+    assert reading.give(Input.REQUESTED, at=5.0) == [OFFER]
+    assert reading.tick() == []
+    assert reading.give(Input.REQUESTED, at=10.0) == [OFFER]
+    assert reading.tick() == []
+    assert reading.tick() == [OFFER]
+    assert reading.now == 22.0
+
+
+def test_negotiating_requested_for_ever_is_given_up_all_the_same() -> None:
+    reading = negotiating(oack_once=True)
+    while reading.session.outcome is None:
+        assert reading.now < 60
+        deadline = reading.session.deadline
+        assert deadline is not None
+        if reading.now + 0.5 < deadline:
+            reading.give(Input.REQUESTED, at=reading.now + 0.5)
+        else:
+            reading.tick()
+    assert reading.session.outcome is Outcome.TIMED_OUT
+
+
+@pytest.mark.parametrize("at", [3.0, 12.5])
+def test_negotiating_ack_0_that_the_clients_timer_has_repeated_gives_no_round_trip(at: float) -> None:
+    reading = negotiating(oack_once=True)
+    while reading.session.deadline is not None and reading.session.deadline < at:
+        reading.tick()
+    assert reading.ack(0, at=at) == [BLOCK[0]]
+    assert reading.watchdog.samples == [None]
+
+
 def test_negotiating_cancel_tells_the_peer() -> None:
     reading = negotiating()
     assert reading.give(Input.CANCEL, "the server is stopping") == [Error(0, "the server is stopping")]
