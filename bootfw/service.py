@@ -194,8 +194,8 @@ class BootService(MultiService):
 
     def take_over(self, orphans: Sequence[Orphan]) -> None:
         """Go on with what another process has begun: its clients will be heard here."""
-        for tftp in self._tftps():
-            tftp.take_over(orphans)
+        for number, tftp in enumerate(self._tftps()):
+            tftp.take_over([each for each in orphans if each.handover is None or each.handover.port == number])
 
     def positions(self) -> list[tuple[Address, int]]:
         """See TFTPProtocol."""

@@ -7,6 +7,7 @@ from attrs import define, field, frozen
 
 from bootfw.tftp import read, table, write
 from bootfw.tftp.blocks import Blocks, frame
+from bootfw.tftp.position import Position
 from bootfw.values import Agreed
 from bootfw.wire import tftp as wire
 
@@ -88,7 +89,7 @@ class Reading:
     watchdog: Any = field(factory=Waits)
     known: bool = True
     lazy: bool = False
-    resumed: int | None = None
+    resumed: int | Position | None = None
     request_bytes: int | None = None
     oack_once: bool = False
     randbelow: Callable[[int], int] = lambda below: below - 1

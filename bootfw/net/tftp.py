@@ -247,11 +247,13 @@ class TFTPProtocol(DatagramProtocol):
         self._left = True
 
     def take_over(self, orphans: Iterable[Orphan]) -> None:
-        """Go on with these as soon as their clients are heard. Where transfers have ports of their own, that is never.
+        """Go on with what has been handed over, and with the others as soon as their clients are heard. Where transfers
+        have ports of their own, that is never.
 
         Those that end otherwise are published as well, so that each has one end.
         """
-        self._orphans.add(orphans)
+        for begun, handover in self._orphans.add(orphans):
+            self._continue(begun, handover.raw, handover.via, handover.position, self._reactor.seconds())
         if self._listen is not None:
             self._orphans.give_up("its worker ended")
         elif self._orphans and self._forgetting is None:
@@ -269,16 +271,19 @@ class TFTPProtocol(DatagramProtocol):
         if data[:2] != _ACK or len(data) < 4:
             self._not_resumed(orphan.begun, "its worker ended, and then the client")
             return True
-        request = evolve(orphan.begun.request, lookup=self._lookup, own_urls=self._own_urls)
-        transfer = ReadTransfer(request, b"", via, self._around, self._personas.treatment(request))
-        transfer.begun, transfer.resumed = orphan.begun, orphan.block(data[2] << 8 | data[3])
+        self._continue(orphan.begun, b"", via, orphan.block(data[2] << 8 | data[3]), now)
+        return True
+
+    def _continue(self, begun: TransferBegun, raw: bytes, via: Via | None, resumed: Any, now: float) -> None:
+        request = evolve(begun.request, lookup=self._lookup, own_urls=self._own_urls)
+        transfer = ReadTransfer(request, raw, via, self._around, self._personas.treatment(request))
+        transfer.begun, transfer.resumed = begun, resumed
         try:
             answer = self._ask(request, transfer.treatment)
         except Exception as error:
             self._not_opened(transfer, error, now)
         else:
             self._open(transfer, answer, now)
-        return True
 
     def _not_resumed(self, begun: TransferBegun, reason: str) -> None:
         now = self._reactor.seconds()

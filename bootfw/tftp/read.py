@@ -11,8 +11,8 @@ from attrs import define, field
 from bootfw.errors import TransferError
 from bootfw.tftp.blocks import Blocks, advance
 from bootfw.tftp.patience import Watchdog
+from bootfw.tftp.position import Continuing, Position
 from bootfw.tftp.proof import RATIO, Proof
-from bootfw.tftp.proving import Proving
 from bootfw.tftp.readstates import Input as Input
 from bootfw.tftp.readstates import State as State
 from bootfw.tftp.table import STAY, IllegalInput, Transition, goes, ignore, illegal
@@ -21,7 +21,7 @@ from bootfw.wire.tftp import ErrorCode
 
 
 @define(eq=False)
-class ReadSession(Proving):
+class ReadSession(Continuing):
     """Sends a file. ``deadline`` is set exactly while NEGOTIATING, AWAITING_ACK or PROVING, ``outcome`` exactly when
     CLOSED.
 
@@ -34,8 +34,9 @@ class ReadSession(Proving):
     watchdog: Watchdog
     last_heard: float = field(alias="now")
     """When the peer's latest ACK came; at first, when the session began."""
-    resumed: int | None = None
-    """The block that the peer has just acknowledged to an earlier session (0: the OACK); None: there was none."""
+    resumed: int | Position | None = None
+    """Where an earlier session has left the transfer, or the block that the peer has just acknowledged to one that left
+    no word (0: the OACK); None: there was none."""
     request_bytes: int = 0
     """Length of the request's datagram; what is sent before the peer has proven itself is in proportion to it."""
     own_port: bool = False
@@ -79,6 +80,9 @@ class ReadSession(Proving):
 
     def __attrs_post_init__(self) -> None:
         self._start(self.watchdog, self.last_heard)
+        if isinstance(self.resumed, Position):
+            self._continue(self.resumed)
+            return
         windowsize = self.agreed.windowsize
         if windowsize > 1 and not self.own_port:
             self._proof = Proof(windowsize, self.agreed.blksize + 4, RATIO * self.request_bytes, self.randbelow)

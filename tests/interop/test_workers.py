@@ -185,3 +185,22 @@ def test_observers_see_who_asked(lab: Lab, server: Host, station: Host, root: Pa
     assert fetching(station, lab.directory, "small", f"tftp://{SERVER}/small").wait(SECONDS) == 0
     shown = station.run("cat", "/sys/class/net/eth0/address", seconds=5).output.strip()
     service.wait_until(lambda: f"observed {shown}" in service.output, 10, "the station's MAC")
+
+
+def test_transfers_that_began_before_the_workers_were_ready_survive_losses(
+    lab: Lab, server: Host, station: Host, root: Path, tmp_path: Path
+) -> None:
+    """What is lost while a transfer is handed over is sent again by the worker: curl would wait for 72 s.
+
+    It repeats a request that got lost after 7 s, and again after as long.
+    """
+    content = os.urandom(1_200_000)
+    (root / "file").write_bytes(content)
+    lab.lose(5)
+    start_bootfw(server, lab.directory, configuration(root), 69)
+    paths = [tmp_path / f"fetched-{number}" for number in range(16)]
+    running = [station.start(*CURL.get((SERVER, 69), "file", path)) for path in paths]
+    give_up = time.monotonic() + 45
+    for program in running:
+        program.wait(max(0.1, give_up - time.monotonic()))
+    assert [path.read_bytes() == content for path in paths] == [True] * len(paths)

@@ -10,6 +10,7 @@ from attrs import define, field
 from twisted.internet.defer import DeferredList, maybeDeferred
 
 from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.transfers.orphans import Handover
 from bootfw.net.transfers.transfer import Transfer
 from bootfw.values import Address
 
@@ -36,14 +37,17 @@ class StandIn:
         for tftp in self._tftps():
             tftp.leave()
 
-    def leave(self) -> list[tuple[Address, int]]:
+    def leave(self) -> list[tuple[Address, Handover]]:
         """Read the sockets no more.
 
-        :return: (peer, the block that it has acknowledged) of the transfers that another process has to go on with.
+        :return: (peer, what is known of it) of the transfers that another process has to go on with.
         """
         self._left = True
         here = [transfer for tftp in self._tftps() for transfer in tftp.on_this_port]
-        moved = [(transfer.request.peer, transfer.session.acked) for transfer in here if transfer.movable]
+        moved = []
+        for number, tftp in enumerate(self._tftps()):
+            movable = [transfer for transfer in tftp.on_this_port if transfer.movable]
+            moved += [(transfer.request.peer, transfer.handover(number)) for transfer in movable]
         for transfer in here:
             transfer.finish()  # without a word: its client goes on with the worker
         self.drain()

@@ -271,14 +271,17 @@ class Workers:
                     worker.stand_in.drain()
                 worker.again = self._reactor.callLater(_LOOKED_AT_AGAIN, self.is_prepared, worker)
                 return
-            worker.positions = dict(worker.stand_in.leave())
-            worker.transfers = {peer: worker.transfers[peer] for peer in worker.positions if peer in worker.transfers}
+            handed = dict(worker.stand_in.leave())
+            worker.positions = {peer: handover.position.acked for peer, handover in handed.items()}
+            worker.transfers = {peer: worker.transfers[peer] for peer in handed if peer in worker.transfers}
             worker.stand_in = None
+        else:
+            handed = {}
         worker.begun = True
         listening = [(p.service, p.asked, p.device, _FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
-        # What another process has begun: the clients go on asking, and this one hears them.
+        # What another process has begun: what was handed over goes on at once, the others when their clients are heard.
         position = worker.positions.get
-        orphans = [Orphan(begun, position(peer, 0)) for peer, begun in worker.transfers.items()]
+        orphans = [Orphan(begun, position(peer, 0), handed.get(peer)) for peer, begun in worker.transfers.items()]
         worker.channel.tell("begin", listening, self._memory(), orphans)
 
     def has_ended(self, worker: _Worker, reason: Failure) -> None:

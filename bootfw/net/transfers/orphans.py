@@ -1,4 +1,8 @@
-"""Transfers that a process has begun which is gone. Their clients go on asking, and one look tells how far they are."""
+"""Transfers that another process has begun.
+
+When it has crashed, their clients go on asking, and one look tells how far they are. When it has handed them over, they
+go on by themselves.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -7,7 +11,8 @@ from attrs import define, field, frozen
 from bootfw.ability import ability
 from bootfw.events import TransferBegun
 from bootfw.interfaces import IReader
-from bootfw.values import Address, Mode
+from bootfw.tftp.position import Position
+from bootfw.values import Address, Mode, Via
 
 KEPT = 120.0
 """Seconds that a client may be silent; one that writes to flash may pause for as long as that."""
@@ -17,12 +22,26 @@ WRAP = 1 << 16
 
 
 @frozen
+class Handover:
+    """What a process says of a transfer that it leaves to another one."""
+
+    position: Position
+    raw: bytes
+    """The request's datagram."""
+    via: Via | None
+    port: int = 0
+    """Which of the ports for TFTP it is on, in the order of the configuration."""
+
+
+@frozen
 class Orphan:
     """A transfer without its process."""
 
     begun: TransferBegun
     position: int
     """A block that the client had acknowledged, less than WRAP ago; 0: at its beginning."""
+    handover: Handover | None = None
+    """None: its process has crashed."""
 
     def block(self, number: int) -> int:
         """The absolute number of the block that the client acknowledges.
@@ -42,7 +61,7 @@ def has_changed(file: IReader, begun: TransferBegun) -> bool:
 
 @define(eq=False)
 class Orphans:
-    """Those that may be heard yet.
+    """Those of a process that has crashed, while they may be heard yet.
 
     :param gone: is given what will not go on, with the reason.
     """
@@ -53,14 +72,21 @@ class Orphans:
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def add(self, orphans: Iterable[Orphan]) -> None:
-        """Wait for their clients. Uploads are not gone on with: nobody knows what was stored."""
+    def add(self, orphans: Iterable[Orphan]) -> list[tuple[TransferBegun, Handover]]:
+        """Wait for their clients. Uploads do not go on: what was stored is not known.
+
+        :return: those that were handed over, which need not wait.
+        """
+        handed = []
         for orphan in orphans:
             request = orphan.begun.request
-            if request.write or request.mode is not Mode.OCTET:
+            if orphan.handover is not None:
+                handed.append((orphan.begun, orphan.handover))
+            elif request.write or request.mode is not Mode.OCTET:
                 self._gone(orphan.begun, "its worker ended")
             else:
                 self._waiting[request.peer] = orphan
+        return handed
 
     def take(self, peer: Address) -> Orphan | None:
         """The one of *peer*, who is heard."""

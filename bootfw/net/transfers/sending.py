@@ -9,11 +9,12 @@ from bootfw.interfaces import IReader
 from bootfw.net.answers import content, later
 from bootfw.net.files.images import Piece, can_be_framed, last_together
 from bootfw.net.transfers.netascii import NetasciiReader
-from bootfw.net.transfers.orphans import has_changed
+from bootfw.net.transfers.orphans import Handover, has_changed
 from bootfw.net.transfers.transfer import Transfer
 from bootfw.net.udp.express import Express, Lane
 from bootfw.tftp import read
 from bootfw.tftp.blocks import Blocks, frame
+from bootfw.tftp.position import Position
 from bootfw.values import Agreed, Mode
 
 _ACK = 4
@@ -25,7 +26,7 @@ _NOTHING_HELD: tuple[Blocks | None, bytes] = (None, b"")
 class ReadTransfer(Transfer):
     """Does the reading that a ReadSession asks for, and sends its blocks."""
 
-    resumed: int | None = field(default=None, init=False)
+    resumed: int | Position | None = field(default=None, init=False)
     """See ReadSession."""
     _reader: IReader | None = field(default=None, init=False)
     _held: tuple[Blocks | None, bytes] = field(default=_NOTHING_HELD, init=False)
@@ -47,6 +48,11 @@ class ReadTransfer(Transfer):
         if self.session is None or self._reader is None or self.request.mode is not Mode.OCTET:
             return False
         return not has_changed(self._reader, TransferBegun(self._began, self.request, self._agreed))
+
+    def handover(self, port: int) -> Handover:
+        """See Transfer."""
+        self._catch_up()
+        return Handover(self.session.leave(), self.raw, self.via, port)
 
     def has(self, file: Any) -> None:
         """See Transfer."""

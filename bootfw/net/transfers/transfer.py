@@ -96,6 +96,10 @@ class Transfer:
         """Another process can go on with it: see Orphan."""
         return False
 
+    def handover(self, port: int) -> Any:
+        """What another process goes on with; see Handover. Only where it is ``movable``."""
+        raise NotImplementedError
+
     # What the listener tells it.
 
     def has(self, file: Any) -> None:

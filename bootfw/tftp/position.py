@@ -1,0 +1,102 @@
+"""How far a ReadSession is, so that a session in another process can go on with the transfer."""
+
+from math import inf
+
+from attrs import frozen
+
+from bootfw.tftp.proof import Proof
+from bootfw.tftp.proving import Proving
+from bootfw.tftp.readstates import State
+
+
+@frozen
+class Position:
+    """What of a ReadSession has to outlive it. Times are in seconds, blocks are absolute numbers."""
+
+    state: State
+    acked: int
+    sent: int
+    """The highest block that has been sent."""
+    end: int
+    """The last block of the burst in flight, where the peer has to prove itself."""
+    size: int | None
+    """Bytes of the file, if the session knew or found out."""
+    proof: Proof | None
+    """What the peer has shown until now; None: enough, or there are no windows."""
+    start_block: int
+    resent: int
+    retransmitted: int
+    attempt: int
+    """How often what is in flight has been sent."""
+    wait: float
+    """For an answer to that."""
+    round_trip: float | None
+    """The shortest one; None: none was measured."""
+    last_heard: float
+    repeats: bool
+    nacked: int
+    doubtful: int
+    quiet: int
+
+
+class Continuing(Proving):
+    """A part of ReadSession, and of no use without it."""
+
+    __slots__ = ()
+
+    _repeats: bool
+    _nacked: int
+    _doubtful: int
+    _quiet: int
+
+    def leave(self) -> Position:
+        """What another session needs to go on. It has not ended."""
+        shortest = self._patience.shortest
+        return Position(
+            state=self.state,
+            acked=self.acked,
+            sent=self._sent,
+            end=self._end,
+            size=self.size,
+            proof=self._proof,
+            start_block=self._start_block,
+            resent=self._resent,
+            retransmitted=self.retransmitted,
+            attempt=self._patience.attempt,
+            wait=self._wait,
+            round_trip=shortest if shortest < inf else None,
+            last_heard=self.last_heard,
+            repeats=self._repeats,
+            nacked=self._nacked,
+            doubtful=self._doubtful,
+            quiet=self._quiet,
+        )
+
+    def _continue(self, position: Position) -> None:
+        """Wait for what the session before waited for, or fetch what it fetched. Nothing that was in flight is lost by
+        that: the timer sends it again, by the same limits."""
+        if self.size is None:
+            self.size = position.size
+        if self.size is not None:
+            self._learn(self.size)
+        self.acked = self._base = position.acked
+        self._sent, self._end, self._start_block = position.sent, position.end, position.start_block
+        self._once = self._sent + 1  # The answer has waited for this process, too, and is no round trip.
+        self._proof = position.proof
+        self._resent, self.retransmitted = position.resent, position.retransmitted
+        self._repeats, self._nacked = position.repeats, position.nacked
+        self._doubtful, self._quiet = position.doubtful, position.quiet
+        if position.round_trip is not None:
+            self._patience.progressed(position.round_trip)
+        self._patience.attempt, self._wait = position.attempt, position.wait
+        self.last_heard = position.last_heard
+        if position.state is State.FETCHING:
+            self._enter(self._fetch(self.acked + 1, self._wait))
+        else:
+            self.deadline = self._sent_at + self._wait
+            self._enter(position.state)
+
+    # What ReadSession adds.
+
+    def _learn(self, size: int) -> None:
+        raise NotImplementedError
