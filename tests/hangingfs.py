@@ -20,6 +20,9 @@ _LOOKUP, _FORGET, _GETATTR, _OPEN, _READ, _RELEASE, _INIT, _FLUSH, _INTERRUPT, _
 _ROOT = 1
 _MNT_DETACH = 2
 
+_LIMIT = 10
+"""Seconds after which it answers again by itself: a process that waits for a thread of its own can't be killed."""
+
 
 class HangingFileSystem:
     """Mounted at *place*, where it has *files*; one thread answers for it.
@@ -61,7 +64,8 @@ class HangingFileSystem:
 
     def _serve(self):
         while not self._closed:
-            self._answers.wait()
+            if not self._answers.wait(_LIMIT):
+                self._answers.set()
             select.select([self._device], [], [], 0.05)
             if not self._answers.is_set():
                 continue
@@ -84,7 +88,7 @@ class HangingFileSystem:
         if opcode == _INIT:
             return struct.pack("<IIIIHHIIHH8I", 7, 31, 0, 0, 0, 0, 1 << 16, 1, 0, 0, *[0] * 8)
         if opcode == _LOOKUP:
-            name = body.rstrip(b"\0").decode()
+            name = os.fsdecode(body.rstrip(b"\0"))
             names = [name for name, _ in self._files]
             if name not in names:
                 raise OSError(errno.ENOENT, name)

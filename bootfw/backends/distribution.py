@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
+from twisted.internet.interfaces import IReactorThreads
 from zope.interface import implementer
 
-from bootfw.api import FileMissing, FileReader, IBackend, IReader, boot_plugin
+from bootfw.api import FileMissing, FileReader, IBackend, PluginContext, boot_plugin
+from bootfw.backends.detached import DetachedReader, Threads
+from bootfw.backends.mounts import Mounts
 from bootfw.backends.paths import lexical
 from bootfw.backends.refusals import refusals
 
@@ -103,18 +106,41 @@ class DistributionBackend:
     be asked for.
 
     :param root: where those paths begin.
+    :param reactor: what lies on a file system that can hang is read in threads; None: in the caller's.
     """
 
     root: Path = field(default=Path("/"), converter=Path)
+    _reactor: Any = None
+    _mounts: Mounts = field(factory=Mounts)
+    _threads: Threads | None = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._threads = Threads(self._reactor) if self._reactor is not None else None
 
     @classmethod
-    def configured(cls, context: Any) -> "DistributionBackend":
+    def configured(cls, context: PluginContext) -> "DistributionBackend":
         """What boot_plugin calls: there are no options."""
-        return cls()
+        return cls(reactor=context.reactor if IReactorThreads.providedBy(context.reactor) else None)
 
-    def open(self, path: str, request: Any) -> IReader:
+    def open(self, path: str, request: Any) -> Any:
         """See IBackend."""
-        for place in _places(lexical(path)):
+        name = lexical(path)
+        mount = self._mount(name) if self._threads is not None else None
+        if mount is None or self._threads is None:
+            return self._first(name)
+        opening = self._threads.call(mount, lambda: self._first(name), FileReader.close)
+        return opening.addCallback(DetachedReader, self._threads, mount)
+
+    def _mount(self, name: str) -> bytes | None:
+        """Where the file system is mounted that opening *name* has to wait for; None: it need not wait."""
+        if not self._mounts.hanging():
+            return None
+        mounts = (self._mounts.on_the_way_to(self._below(place)) for place in _places(name))
+        return next(filter(None, mounts), None)
+
+    def _first(self, name: str) -> FileReader:
+        """The first that exists."""
+        for place in _places(name):
             try:
                 with refusals():
                     return self._opened(place)
@@ -131,7 +157,7 @@ class DistributionBackend:
         found = {name: next(filter(os.path.isfile, map(self._below, _places(name))), None) for name in sorted(names)}
         return {name: str(path) for name, path in found.items() if path is not None}
 
-    def _opened(self, place: str) -> IReader:
+    def _opened(self, place: str) -> FileReader:
         fd = os.open(self._below(place), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if stat.S_ISREG(os.fstat(fd).st_mode):
             return FileReader(fd)

@@ -9,7 +9,6 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -23,6 +22,7 @@ from bootfw.api import (
     TransferRequest,
     boot_plugin,
 )
+from bootfw.backends.detached import Threads
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.facts import plain, server
 from bootfw.backends.images import IMAGES, Kernels, scan
@@ -75,6 +75,7 @@ class MenuBackend:
     _kernels: Kernels = field(factory=Kernels, init=False)
     _directories: Sequence[Path] = field(init=False)
     _sandbox: Sandbox = field(init=False)
+    _threads: Threads | None = field(init=False)
     _offers: Offers | None = field(default=None, init=False)
     _looked: float = field(default=0.0, init=False)
     _waiting: "list[Deferred[Offers]] | None" = field(default=None, init=False)
@@ -83,6 +84,7 @@ class MenuBackend:
     """Made from ``_offers``."""
 
     def __attrs_post_init__(self) -> None:
+        self._threads = Threads(self._reactor) if self._reactor is not None else None
         self._directories = [self.templates, _TEMPLATES] if self.templates is not None else [_TEMPLATES]
         self._sandbox = Sandbox(templates_in(self._directories))
         self._sandbox.filters["grub"] = grub_words
@@ -162,7 +164,7 @@ class MenuBackend:
         return self._made(offers, "ipxe", facts, base, request.protocol)
 
     def _autoexec(self, offers: Offers, request: TransferRequest) -> IReader:
-        if not request.local or not (offers.images or self._has(self.script)):
+        if not request.local or not (offers.images or self.script in offers.programs):
             raise FileMissing()
         programs = ["autoexec.ipxe", *(name for name in PROGRAMS if name.startswith(("ipxe", "snponly", "undionly")))]
         facts = {"server": Facts("server", server(request)), "script": self.script, "programs": programs}
@@ -191,12 +193,11 @@ class MenuBackend:
         ]
         installed = {} if own else self._distribution.available()
         there = [
-            name for name in _PROGRAMS if name in installed or any(os.path.isfile(root / name) for root in self.roots)
+            name
+            for name in (*_PROGRAMS, self.script)
+            if name in installed or any(os.path.isfile(root / name) for root in self.roots)
         ]
         return Offers(images, frozenset(there))
-
-    def _has(self, name: str) -> bool:
-        return any(os.path.isfile(root / name) for root in self.roots)
 
     def _noted(self, offers: Offers) -> Offers:
         if offers != self._offers:
@@ -213,8 +214,9 @@ class MenuBackend:
             self._waiting.append(waiter)
             return waiter
         self._waiting = [waiter]
-        looking = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._look)
-        looking.addBoth(self._seen)
+        assert self._threads is not None
+        # Not in the reactor's pool: a directory that hangs would keep a thread from all others, and from stopping.
+        self._threads.call("menu", self._look).addBoth(self._seen)
         return waiter
 
     def _seen(self, result: Any) -> None:

@@ -40,7 +40,8 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 class Offers:
     """The images of one look at the boot directory.
 
-    :param programs: boot programs that can be had beside them: "memdisk", "menu.c32", "vesamenu.c32".
+    :param programs: what can be had beside them: "memdisk", "menu.c32", "vesamenu.c32", the menu's own name if a file
+        has it.
     """
 
     images: Sequence[Image] = ()

@@ -22,9 +22,11 @@ from bootfw.api import (
     TransferRequest,
     boot_plugin,
 )
+from bootfw.backends.detached import Threads
 from bootfw.backends.facts import facts, identified
-from bootfw.backends.hosts import HostFileError, Hosts
+from bootfw.backends.hosts import GROUPS, HostFileError, Hosts
 from bootfw.backends.mistakes import Problem, mistake, mistakes, template_problems
+from bootfw.backends.mounts import Mounts
 from bootfw.backends.names import Pattern, Told, searched
 from bootfw.backends.paths import lexical
 from bootfw.backends.sandbox import Facts, Sandbox, templates_in
@@ -64,9 +66,12 @@ class TemplateBackend:
     files: Mapping[Pattern, str] = field(factory=dict, converter=_patterns)
     hosts: Hosts | None = None
     _reactor: Any = None
+    _mounts: Mounts = field(factory=Mounts)
+    _threads: Threads | None = field(init=False)
     _sandbox: Sandbox = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._threads = Threads(self._reactor) if self._reactor is not None else None
         self._sandbox = Sandbox(templates_in(self.root))
         self._sandbox.globals["decline"] = _decline
 
@@ -83,7 +88,12 @@ class TemplateBackend:
         return cls(context.directory / root, files or {}, site, reactor)
 
     def problem(self) -> str:
-        """What is wrong with the directories, the templates that are named and the host files; "" when all is well."""
+        """What is wrong with the directories, the templates that are named and the host files; "" when all is well.
+
+        Nothing is looked at on a file system that can hang.
+        """
+        if self._reactor is not None and any(map(self._place, ("", *self.files.values()))):
+            return ""
         wrong = [] if os.path.isdir(self.root) else [f"{self.root}: there is no such directory"]
         absent = [name for name in self.files.values() if not self._is_there(name)]
         wrong += [f"{self.root / name}: there is no such file" for name in absent]
@@ -106,31 +116,60 @@ class TemplateBackend:
     def holds(self, path: str) -> bool:
         """Whether there is a template for *path*."""
         try:
-            return bool(self._template(path))
+            self._check_is_there(*self._named(path))
         except FileMissing:
             return False
+        return True
 
     def open(self, path: str, request: TransferRequest) -> Any:
         """See IBackend."""
         name = lexical(path)
-        template, told = self._template(name)
+        template, told = self._named(name)
+        threads = self._threads
+        place = self._place(template) if threads is not None else None
+        if place is None:
+            self._check_is_there(template, told)
         client = request.client
-        whose = identified(client, told, searched(name))
+        whose = identified(client, told or Told(), searched(name))
         variables = facts(name, request, client, whose)
-        if self._reactor is None:
+        if threads is None:
             return self._made(template, whose, variables)
-        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._made, template, whose, variables)
+        if place is None and not self._mounts.hanging():
+            pool = self._reactor.getThreadPool()
+            return deferToThreadPool(self._reactor, pool, self._made, template, whose, variables)
 
-    def _template(self, path: str) -> tuple[str, Told]:
-        """Which template makes *path*, and what the pattern found in it."""
+        def make() -> IReader:
+            self._check_is_there(template, told)
+            return self._made(template, whose, variables)
+
+        # It may include a template of a file system that hangs, even when it is not there itself.
+        return threads.call(place or self.root, make)
+
+    def _place(self, template: str) -> bytes | None:
+        """Where the file system is mounted that making this has to wait for; None: none that can hang."""
+        try:
+            place = self._mounts.on_the_way_to(self.root, template.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError:
+            raise FileMissing() from None
+        if place is None and self.hosts is not None:
+            place = self._mounts.on_the_way_to(self.hosts.directory, GROUPS.encode())
+        return place
+
+    def _named(self, path: str) -> tuple[str, Told | None]:
+        """(template that makes *path* if it is there, what the pattern found in the path; None: none matches)."""
         for pattern, template in self.files.items():
             told = pattern.match(path)
             if told is not None:
                 return template, told
         hidden = any(part.startswith((".", "_")) for part in path.split("/"))
-        if not path or hidden or not self._is_there(path + SUFFIX):
+        if not path or hidden or "\0" in path:
             raise FileMissing()
-        return path + SUFFIX, Told()
+        return path + SUFFIX, None
+
+    def _check_is_there(self, template: str, told: Told | None) -> None:
+        """:raise FileMissing: there is no such template, and no pattern of the configuration names it."""
+        if told is None and not self._is_there(template):
+            raise FileMissing()
 
     def _is_there(self, template: str) -> bool:
         try:

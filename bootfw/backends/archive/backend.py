@@ -19,6 +19,8 @@ from bootfw.api import ConfigError, FileMissing, IBackend, IStartable, PluginCon
 from bootfw.backends.archive import iso
 from bootfw.backends.archive.contents import ArchiveError, Packed
 from bootfw.backends.archive.opened import OpenArchive, Version, open_archive, version_of
+from bootfw.backends.detached import DetachedReader, Threads
+from bootfw.backends.mounts import Mounts
 from bootfw.backends.paths import components, lexical
 from bootfw.backends.refusals import refusals
 
@@ -56,6 +58,8 @@ class ArchiveBackend:
     ignore_case: bool = False
     unpack_octets: int = field(default=UNPACK_OCTETS, validator=ge(0))
     _reactor: Any = None
+    _mounts: Mounts = field(factory=Mounts)
+    _threads: Threads | None = field(init=False)
     _archive: OpenArchive | None = field(default=None, init=False)
     _broken: tuple[Version, str] | None = field(default=None, init=False)
     """A version that can't be read, and why."""
@@ -63,6 +67,9 @@ class ArchiveBackend:
     """What a thread is at work on, and who waits for it."""
     _working: set[Any] = field(factory=set, init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._threads = Threads(self._reactor) if self._reactor is not None else None
 
     @classmethod
     def configured(
@@ -87,6 +94,8 @@ class ArchiveBackend:
 
     def problem(self) -> str:
         """Why nothing can be served at the moment, for the operator; "" when all is well, as far as it is known."""
+        if self._place() is not None:
+            return ""
         try:
             if not os.path.isfile(self.file):
                 os.stat(self.file)
@@ -100,21 +109,45 @@ class ArchiveBackend:
 
     def close(self) -> None:
         """See IStartable."""
-        if self._archive is not None:
-            self._archive.close()
-            self._archive = None
+        archive, self._archive = self._archive, None
+        if archive is not None:
+            self._give_back(archive)
 
     def open(self, path: str, request: Any) -> Any:
         """See IBackend."""
         inside = self._inside(path)
+        place = self._place()
+        if place is None or self._threads is None:
+            return self._open(self._version(), inside, None)
+        return self._threads.call(place, self._version).addCallback(self._open, inside, place)
+
+    def _place(self) -> bytes | None:
+        """Where the file system is mounted that the archive is on, if it can hang."""
+        return None if self._threads is None else self._mounts.on_the_way_to(self.file)
+
+    def _version(self) -> Version:
         with refusals():
-            version = version_of(os.stat(self.file))
+            return version_of(os.stat(self.file))
+
+    def _open(self, version: Version, inside: str, place: bytes | None) -> Any:
+        """A reader of what is *inside* this version.
+
+        :param place: see _place().
+        """
         if self._archive is not None and self._archive.version == version:
-            return self._reader(inside)
+            return self._reader(inside, place)
         if self._broken is not None and self._broken[0] == version:
             raise FileMissing()
         opening = partial(open_archive, self.file, self.unpack_octets)
-        return self._when_done("archive", lambda: opening, self._opened, inside)
+        return self._when_done("archive", lambda: opening, partial(self._opened, version), inside, place)
+
+    def _give_back(self, archive: OpenArchive) -> None:
+        """Close *archive*."""
+        place = self._place()
+        if place is None or self._threads is None:
+            archive.close()
+        else:
+            self._threads.call(place, archive.close, must_run=True).addErrback(lambda _: None)
 
     def _inside(self, path: str) -> str:
         """The path in the archive."""
@@ -125,23 +158,31 @@ class ArchiveBackend:
             asked = asked.removeprefix(f"{prefix}/")
         return f"{lexical(self.path)}/{asked}"
 
-    def _reader(self, inside: str) -> Any:
+    def _reader(self, inside: str, place: bytes | None) -> Any:
         archive = self._archive
         member = archive.contents.find(inside) if archive is not None else None
         if archive is None or member is None:
             raise FileMissing()
         if not isinstance(member, Packed):
-            return archive.reader(member)
+            if place is None or self._threads is None:
+                return archive.reader(member)
+            opening = self._threads.call(place, partial(archive.reader, member), lambda reader: reader.close())
+            return opening.addCallback(DetachedReader, self._threads, place)
         reader = archive.reader_of_unpacked(member)
         if reader is not None:
             return reader
         if member.size > self.unpack_octets:
             raise TransferError("Too large to be unpacked here")
         unpacked = partial(self._unpacked, archive, member, inside)
-        return self._when_done((archive, id(member)), partial(archive.unpacking, member), unpacked, inside)
+        return self._when_done((archive, id(member)), partial(archive.unpacking, member), unpacked, inside, place)
 
     def _when_done(
-        self, what: Any, make: Callable[[], Callable[[], Any]], done: Callable[[Any], None], inside: str
+        self,
+        what: Any,
+        make: Callable[[], Callable[[], Any]],
+        done: Callable[[Any], None],
+        inside: str,
+        place: bytes | None,
     ) -> Any:
         """A reader, once *what* has been done in a thread, which it is once for all who wait.
 
@@ -150,22 +191,26 @@ class ArchiveBackend:
         """
         if self._reactor is None:
             done(_outcome(make()))
-            return self._reader(inside)
+            return self._reader(inside, None)
         waiting = self._waiting.setdefault(what, [])
         # Who gives up is not waited for any more; the work goes on for the others.
         waiter: Deferred[Any] = Deferred(waiting.remove)
         waiting.append(waiter)
         if what not in self._working:
             self._working.add(what)
-            pool = self._reactor.getThreadPool()
-            deferToThreadPool(self._reactor, pool, _outcome, make()).addCallback(self._came, what, done)
-        return waiter.addCallback(lambda _: self._reader(inside))
+            if place is None or self._threads is None:
+                pool = self._reactor.getThreadPool()
+                working = deferToThreadPool(self._reactor, pool, _outcome, make())
+            else:
+                working = self._threads.call(place, partial(_outcome, make()), must_run=True)
+            working.addCallback(self._came, what, done)
+        return waiter.addCallback(lambda _: self._reader(inside, place))
 
     def _came(self, outcome: Any, what: Any, done: Callable[[Any], None]) -> None:
         self._working.discard(what)
         waiting = self._waiting.pop(what)
         if not waiting and isinstance(outcome, OpenArchive):
-            outcome.close()  # the service has stopped meanwhile, or it is opened again when somebody asks
+            self._give_back(outcome)  # the service has stopped meanwhile, or it is opened again when somebody asks
             return
         try:
             done(outcome)
@@ -175,13 +220,12 @@ class ArchiveBackend:
         while waiting:
             waiting.pop(0).callback(result)
 
-    def _opened(self, outcome: Any) -> None:
+    def _opened(self, version: Version, outcome: Any) -> None:
         self.close()
         if isinstance(outcome, ArchiveError):
             # Its files count as missing, so that other backends are asked.
             self._log.error("backend archive: {file}: {reason}", file=self.file, reason=outcome)
-            with refusals():
-                self._broken = version_of(os.stat(self.file)), str(outcome)
+            self._broken = version, str(outcome)
             return
         archive: OpenArchive = _value(outcome)
         archive.contents.ignore_case |= self.ignore_case

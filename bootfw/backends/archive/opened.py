@@ -2,12 +2,13 @@
 
 import os
 import stat
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
 
-from bootfw.api import FileReader, IReader
+from bootfw.api import FileReader, IReader, TransferError
 from bootfw.backends.archive.contents import ArchiveError, Contents, Packed, Stored
 from bootfw.backends.archive.iso import is_iso, read_iso
 from bootfw.backends.archive.packing import Unpacked, decompressor, unpack
@@ -36,14 +37,23 @@ class OpenArchive:
     _stored: int
     """Of the file that stored members are in: the archive, or what a compressed one was unpacked to."""
     _descriptors: list[int] = field(init=False)
+    _lock: Any = field(factory=threading.Lock, init=False)
+    """Held where a descriptor of the archive is duplicated or taken away; never while the file system is accessed."""
 
     @_descriptors.default
     def _both(self) -> list[int]:
         return [self._fd, self._stored]
 
     def reader(self, member: Stored) -> IReader:
-        """Reads a member in place."""
-        return self._reader(os.dup(self._stored), member.runs or ((0, 0),), member.modified)
+        """Reads a member in place. To be called in any thread.
+
+        :raise TransferError: the archive was closed meanwhile.
+        """
+        with self._lock:
+            if not self._descriptors:
+                raise TransferError("The file has changed meanwhile, start again")
+            fd = os.dup(self._stored)
+        return self._reader(fd, member.runs or ((0, 0),), member.modified)
 
     def reader_of_unpacked(self, member: Packed) -> IReader | None:
         """Reads a member that is unpacked already; None: it isn't."""
@@ -71,8 +81,10 @@ class OpenArchive:
     def close(self) -> None:
         """Give everything back; readers go on."""
         self.unpacked.close()
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+        with self._lock:
+            descriptors, self._descriptors = self._descriptors, []
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def __del__(self) -> None:
         # Of a service that was never started, or of none.

@@ -1,0 +1,206 @@
+"""Archives, templates, host files, menus and installed programs on a file system that hangs: real FUSE."""
+
+import io
+import tarfile
+import threading
+
+import pytest
+from descriptors import open_descriptors
+from hangingfs import mounted
+from twisted.internet.defer import CancelledError, Deferred
+
+from bootfw.api import FileMissing, PluginContext, TransferRequest
+from bootfw.backends.archive.backend import ArchiveBackend
+from bootfw.backends.distribution import DistributionBackend
+from bootfw.backends.memory import MemoryBackend
+from bootfw.backends.menu import plugin as menu
+from bootfw.backends.template import plugin as template
+from bootfw.plugins import configure
+from bootfw.service import BootService
+from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+
+CONTENT = bytes(range(256)) * 1000
+
+
+def tar():
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        member = tarfile.TarInfo("file")
+        member.size = len(CONTENT)
+        archive.addfile(member, io.BytesIO(CONTENT))
+    return written.getvalue()
+
+
+@pytest.fixture
+def pool(private_reactor):
+    pool = private_reactor.getThreadPool()
+    pool.start()
+    yield pool
+    pool.stop()
+
+
+@pytest.fixture
+def remote(tmp_path, pool, private_reactor, turn_until):
+    (tmp_path / "remote").mkdir()
+    files = {"a.tar": tar(), "file.j2": b"made of {{ host.name }}.", "undionly.kpxe": CONTENT, "boot.ipxe": b"#!ipxe\n"}
+    made = mounted(tmp_path / "remote", files)
+    yield made
+    made.answer()
+    for _ in range(3):
+        turn_until(lambda: not threads())
+        private_reactor.iterate(0)
+    made.close()
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "bootfw files"]
+
+
+@pytest.fixture
+def result(turn_until):
+    def result(answer):
+        if not isinstance(answer, Deferred):
+            return answer
+        results = []
+        answer.addBoth(results.append)
+        turn_until(lambda: results)
+        if hasattr(results[0], "raiseException"):
+            results[0].raiseException()
+        return results[0]
+
+    return result
+
+
+def archive(root, reactor):
+    return ArchiveBackend(root / "remote" / "a.tar", reactor=reactor), "file", CONTENT
+
+
+def templates(root, reactor):
+    made = configure(template, {"root": str(root / "remote")}, PluginContext(reactor, root))
+    return made, "file", b"made of ."
+
+
+def hosts(root, reactor):
+    (root / "local").mkdir()
+    (root / "local" / "file.j2").write_bytes(b"for {{ host.name }}.")
+    options = {"root": str(root / "local"), "hosts": str(root / "remote")}
+    return configure(template, options, PluginContext(reactor, root)), "file", b"for ."
+
+
+def installed(root, reactor):
+    (root / "usr" / "lib").mkdir(parents=True)
+    (root / "usr" / "lib" / "ipxe").symlink_to(root / "remote")
+    return DistributionBackend(root, reactor=reactor), "undionly.kpxe", CONTENT
+
+
+def images(root, reactor):
+    (root / "local").mkdir()
+    (root / "local" / "shell.ipxe").write_bytes(b"#!ipxe\n")
+    options = {"root": [str(root / "remote"), str(root / "local")]}
+    return configure(menu, options, PluginContext(reactor, root)), "boot.ipxe", None
+
+
+every = pytest.mark.parametrize("make", [archive, templates, hosts, installed, images])
+
+
+def request(path):
+    return TransferRequest(path, path, ("192.0.2.9", 2070), local="192.0.2.1")
+
+
+def content(reader, result):
+    data = b""
+    while block := result(reader.read(len(data), 1000)):
+        data += block
+    reader.close()
+    return data
+
+
+@every
+def test_what_hangs_is_waited_for_and_then_served(tmp_path, remote, private_reactor, result, make):
+    backend, path, expected = make(tmp_path, private_reactor)
+    remote.hang()
+    assert getattr(backend, "problem", str)() == ""
+    opening = [backend.open(path, request(path)) for _ in range(10)]
+    private_reactor.iterate(0.01)
+    assert not any(one.called for one in opening)
+    remote.answer()
+    for one in opening:
+        data = content(result(one), result)
+        assert data == expected if expected is not None else data.startswith(b"#!ipxe")
+
+
+@every
+def test_it_is_waited_for_each_time(tmp_path, remote, private_reactor, result, make):
+    """What was open already may hang as well."""
+    backend, path, expected = make(tmp_path, private_reactor)
+    content(result(backend.open(path, request(path))), result)
+    remote.hang()
+    opening = backend.open(path, request(path))
+    if make is not images:  # made of what was seen a moment ago
+        assert not opening.called
+    remote.answer()
+    data = content(result(opening), result)
+    assert data == expected if expected is not None else data.startswith(b"#!ipxe")
+
+
+@every
+def test_a_request_that_is_given_up_leaves_nothing_open(tmp_path, remote, private_reactor, result, turn_until, make):
+    backend, path, _ = make(tmp_path, private_reactor)
+    content(result(backend.open(path, request(path))), result)
+    turn_until(lambda: not threads())
+    before = open_descriptors()
+    remote.hang()
+    for _ in range(10):
+        opening = backend.open(path, request(path))
+        if isinstance(opening, Deferred):
+            opening.addErrback(lambda failure: failure.trap(CancelledError))
+            opening.cancel()
+    remote.answer()
+    turn_until(lambda: not threads())
+    private_reactor.iterate(0)
+    turn_until(lambda: not threads())
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("make", [templates, installed])
+def test_a_file_that_is_not_there_is_missing(tmp_path, remote, private_reactor, result, make):
+    backend, _, _ = make(tmp_path, private_reactor)
+    for path in ("ipxe.pxe", "\udcff"):
+        with pytest.raises(FileMissing):
+            result(backend.open(path, request(path)))
+
+
+def test_a_template_elsewhere_does_not_wait(tmp_path, remote, private_reactor, result):
+    (tmp_path / "near.j2").write_bytes(b"near")
+    (tmp_path / "far.j2").write_bytes(b"{% include 'remote/file.j2' %}")
+    backend = configure(template, {"root": str(tmp_path)}, PluginContext(private_reactor, tmp_path))
+    remote.hang()
+    far = [backend.open(path, request(path)) for path in ("remote/file", "far")]
+    assert content(result(backend.open("near", request("near"))), result) == b"near"
+    assert not any(one.called for one in far)
+    remote.answer()
+    for one in far:
+        assert content(result(one), result) == b"made of ."
+
+
+@every
+def test_the_service_starts_and_serves_what_is_elsewhere(tmp_path, remote, private_reactor, turn_until, curl, make):
+    backend, path, _ = make(tmp_path, private_reactor)
+    anywhere = (("127.0.0.1", 0),)
+    settings = Settings(
+        tftp=TFTPSettings(listen=anywhere), http=HTTPSettings(listen=anywhere), dhcp=DHCPSettings(mode="off")
+    )
+    remote.hang()
+    backends = [("memory", MemoryBackend({"local": CONTENT})), ("remote", backend)]
+    service = BootService(private_reactor, settings=settings, backends=backends)
+    service.startService()
+    try:
+        for row in service.summary():
+            url = f"{row.service}://127.0.0.1:{row.address[1]}"
+            assert curl("--max-time", "0.3", f"{url}/{path}")[0] == 28, "it has to wait"
+            assert curl(f"{url}/local") == (0, CONTENT)
+    finally:
+        remote.answer()
+        stopped = []
+        service.stopService().addBoth(stopped.append)
+        turn_until(lambda: stopped)
