@@ -18,10 +18,10 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.net.datagram import DatagramPort
-from bootfw.net.files.images import Images
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp import mmsg
+from bootfw.net.udp.port import DatagramPort
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 

@@ -195,18 +195,18 @@ def serve(root: str) -> None:
     from bootfw import readers
     from bootfw.backends.directory import DirectoryBackend
     from bootfw.backends.openat2 import walk
+    from bootfw.boot.backends import LayeredBackend
+    from bootfw.boot.resolverchain import ResolverChain
     from bootfw.dhcp.server import AddressServer
     from bootfw.dhcp.subnet import Subnet
-    from bootfw.leases.memory import MemoryLeases
-    from bootfw.net.addresses import AddressProtocol
-    from bootfw.net.datagram import DatagramPort
-    from bootfw.net.files.images import Images
-    from bootfw.net.files.layers import LayeredBackend
-    from bootfw.net.leases.ledger import Ledger
-    from bootfw.net.resolving import ResolverChain
-    from bootfw.net.tftp import TFTPProtocol
+    from bootfw.net.dhcp.journal import Ledger
+    from bootfw.net.dhcp.server4 import AddressProtocol
+    from bootfw.net.tftp.framecache import Images
+    from bootfw.net.tftp.listener import TFTPProtocol
+    from bootfw.net.udp.port import DatagramPort
     from bootfw.observe.log import LogObserver
     from bootfw.observe.publisher import Publisher
+    from bootfw.stores.memory import MemoryLeases
     from bootfw.watchdogs.adaptive import Adaptive
 
     class Reactor(Clock):

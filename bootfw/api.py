@@ -5,7 +5,8 @@ What stands in ``__all__`` is kept: a name goes only with a changelog entry of t
 
 from typing import TYPE_CHECKING, Any
 
-from bootfw.config import ConfigErrors, build, load_config
+from bootfw.config.configuration import ConfigErrors, build, load_config
+from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.dhcp.expand import check_placeholders, expand
 from bootfw.dhcp.fitting import ipxe_can_load
 from bootfw.dhcp.hostclass import HostClass
@@ -84,7 +85,6 @@ from bootfw.observe.log import LogObserver
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.service import BootService
-from bootfw.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.values import (
     Address,
     Agreed,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from bootfw.config.settings import Settings
 from bootfw.personas.table import stock
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.resolvers.by_client import ByClient
@@ -11,7 +12,6 @@ from bootfw.resolvers.loop_breaker import LoopBreaker
 from bootfw.resolvers.next_boot import NextBoot
 from bootfw.resolvers.pxe_menu import PXEMenu
 from bootfw.resolvers.static import StaticResolver
-from bootfw.settings import Settings
 from bootfw.values import BootRequest
 
 _ARCHITECTURES = ("x86-bios", "x86-uefi", "x86_64-uefi", "arm64-uefi")

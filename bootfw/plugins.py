@@ -19,11 +19,11 @@ from zope.interface.exceptions import Invalid
 from zope.interface.interface import InterfaceClass
 from zope.interface.verify import verifyObject
 
+from bootfw.config.schema import mismatches, nearest, spelled, unknown_keys
+from bootfw.config.state import state_directory
 from bootfw.diagnosis import cannot_import, failure, lacking, no_attribute, not_a_plugin, one_line
 from bootfw.errors import ConfigError, ConfigErrorGroup, ErrorCollector, PluginError
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IBootPlugin, ILeaseStore, IWatchdogPolicy
-from bootfw.schema import mismatches, nearest, spelled, unknown_keys
-from bootfw.state import state_directory
 
 GROUPS: Mapping[str, Any] = {
     "bootfw.backends": IBackend,

@@ -11,40 +11,40 @@ from twisted.internet.error import CannotListenError
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
+from bootfw.boot.backends import LayeredBackend
+from bootfw.boot.clients import Clients
+from bootfw.boot.generated import MadeFiles
+from bootfw.boot.resolverchain import ResolverChain
+from bootfw.boot.secondstage import Loaders
+from bootfw.config.settings import ListenAddress, Settings
 from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, ILeaseStore, IWatchdogPolicy
-from bootfw.net.addresses import AddressProtocol
-from bootfw.net.addresses6 import Address6Protocol
-from bootfw.net.attendants import Attendants
-from bootfw.net.clients import Clients
 from bootfw.net.clock import hold, monotonic
-from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
-from bootfw.net.dhcp6 import BootServer6Protocol, DHCP6Protocol
-from bootfw.net.files.images import Images
-from bootfw.net.files.layers import LayeredBackend
-from bootfw.net.files.loaders import Loaders
-from bootfw.net.files.made import MadeFiles
-from bootfw.net.http import BootSite
-from bootfw.net.interfaces import Interfaces
-from bootfw.net.leases.duid import own_duid
-from bootfw.net.leases.leasing import Leasing
+from bootfw.net.dhcp.duid import own_duid
+from bootfw.net.dhcp.leasing import Leasing
+from bootfw.net.dhcp.proxy4 import BootServerProtocol, DHCPProtocol
+from bootfw.net.dhcp.proxy6 import BootServer6Protocol, DHCP6Protocol
+from bootfw.net.dhcp.server4 import AddressProtocol
+from bootfw.net.dhcp.server6 import Address6Protocol
+from bootfw.net.http.site import BootSite
+from bootfw.net.http.tls import renewed_certificate
+from bootfw.net.http.urls import WebURLs
+from bootfw.net.linux.devices import Devices
+from bootfw.net.linux.interfaces import Interfaces
+from bootfw.net.linux.mtu import InterfaceMTU
+from bootfw.net.linux.netlink import Rtnetlink
 from bootfw.net.listening import Listening, devices_for, keep_bound, listen_for, listen_on
-from bootfw.net.processes.worker import Worker
-from bootfw.net.processes.workers import Workers
+from bootfw.net.pluginlifecycle import Attendants
 from bootfw.net.reachable import report_dropped, report_missing
-from bootfw.net.resolving import ResolverChain
-from bootfw.net.rtnetlink import Rtnetlink
-from bootfw.net.tftp import TFTPProtocol
-from bootfw.net.transfers.orphans import Orphan
-from bootfw.net.transfers.transferport import opener
-from bootfw.net.udp.devices import Devices
-from bootfw.net.udp.mtu import InterfaceMTU
-from bootfw.net.web.https import renewed_certificate
-from bootfw.net.web.weburls import WebURLs
+from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.handover import Orphan
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.tftp.transferport import opener
+from bootfw.net.workers.supervisor import Workers
+from bootfw.net.workers.worker import Worker
 from bootfw.observe.publisher import Publisher
 from bootfw.personas.table import stock
 from bootfw.plugins import PluginContext, configure, load
-from bootfw.settings import ListenAddress, Settings
 from bootfw.values import Address
 
 Named = tuple[str, Any]

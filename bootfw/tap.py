@@ -16,18 +16,19 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 from twisted.python import usage
 
-from bootfw import __version__, defaults
-from bootfw.config import ConfigErrors, Configuration, Parts, load_parts, settle
+from bootfw import __version__
+from bootfw.config import defaults
+from bootfw.config.configuration import ConfigErrors, Configuration, Parts, load_parts, settle
+from bootfw.config.settings import HTTPSettings
 from bootfw.errors import ConfigError, StateError
 from bootfw.net.clock import monotonic
-from bootfw.net.files.openfiles import allow_many_files
-from bootfw.net.interfaces import missing_interfaces
-from bootfw.net.web.https import tls
+from bootfw.net.http.tls import tls
+from bootfw.net.linux.interfaces import missing_interfaces
+from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.observe.log import LogObserver
 from bootfw.observe.told import at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
-from bootfw.settings import HTTPSettings
 from bootfw.terminal import escape_unencodable
 from bootfw.values import Address
 

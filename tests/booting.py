@@ -8,9 +8,9 @@ import firmware
 from attrs import define, field
 from zope.interface import implementer
 
+from bootfw.boot.clients import Clients
 from bootfw.events import Event
 from bootfw.interfaces import IBootObserver
-from bootfw.net.clients import Clients
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient, TransferFailed
 from bootfw.wire import tftp

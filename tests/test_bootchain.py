@@ -6,11 +6,11 @@ import pytest
 
 from bootfw.api import BootFile, Settings
 from bootfw.bootchain import ends_at_ipxe
+from bootfw.config.settings import DHCPSettings
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.resolvers.by_client import ByClient
 from bootfw.resolvers.pxe_menu import PXEMenu
 from bootfw.resolvers.static import StaticResolver
-from bootfw.settings import DHCPSettings
 
 MENU = PXEMenu([{"description": "disk"}])
 SOME = ByClient([{"mac": "52:54:00:00:00:01", "file": "boot.ipxe"}])

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.config import Choice, ConfigErrors, Configuration, assemble, load_config
-from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings, listen_address
+from bootfw.config.configuration import Choice, ConfigErrors, Configuration, assemble, load_config
+from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings, listen_address
 
 FULL = """
 [bootfw]

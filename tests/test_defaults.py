@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from bootfw import defaults
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.backends.menu import MenuBackend
 from bootfw.backends.template import TemplateBackend
+from bootfw.config import defaults
+from bootfw.config.settings import DHCP6Settings, HTTPSettings, Settings
 from bootfw.plugins import PluginContext, configure, load
-from bootfw.settings import DHCP6Settings, HTTPSettings, Settings
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bootfw.config import assemble, load_config
+from bootfw.config.configuration import assemble, load_config
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -11,6 +11,7 @@ from twisted.application.service import MultiService
 from twisted.internet.error import CannotListenError
 from zope.interface import Invalid, implementer
 
+from bootfw.config.settings import Settings, TFTPSettings
 from bootfw.errors import FileMissing
 from bootfw.events import (
     ListenerBound,
@@ -23,7 +24,6 @@ from bootfw.events import (
 from bootfw.interfaces import IBackend, IBootObserver
 from bootfw.resolvers.static import StaticResolver
 from bootfw.service import BootService
-from bootfw.settings import Settings, TFTPSettings
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient, TransferFailed
 from bootfw.values import Client
 from bootfw.wire import tftp

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.config import Choice, ConfigErrors, load_config
-from bootfw.environment import apply, variables
-from bootfw.settings import Settings
+from bootfw.config.configuration import Choice, ConfigErrors, load_config
+from bootfw.config.environment import apply, variables
+from bootfw.config.settings import Settings
 
 
 def plugins(kind: str, **environ: str) -> tuple[Choice, ...]:

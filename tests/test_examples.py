@@ -11,10 +11,10 @@ from attrs import evolve
 from twisted.internet.task import Clock
 
 from bootfw.api import BootFile, PluginContext
-from bootfw.config import assemble, load_config
+from bootfw.config.configuration import assemble, load_config
+from bootfw.config.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, keys_of
+from bootfw.config.settings import Settings
 from bootfw.plugins import configure, load
-from bootfw.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, keys_of
-from bootfw.settings import Settings
 from bootfw.testing import BackendContract, MemoryNetwork, ResolverContract, TFTPClient, WatchdogContract
 from bootfw.testing.contracts.resolver import REQUESTS
 

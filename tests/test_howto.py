@@ -18,7 +18,7 @@ from bootfw.api import BootFile, BootService, Settings, TFTPSettings
 from bootfw.backends.memory import MemoryBackend
 from bootfw.bootchain import ends_at_ipxe
 from bootfw.cli.main import main
-from bootfw.config import assemble, load_config
+from bootfw.config.configuration import assemble, load_config
 from bootfw.testing import MemoryNetwork, ResolverContract
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
-from bootfw.config import ConfigErrors, load_parts
+from bootfw.config.configuration import ConfigErrors, load_parts
 
 EVERYTHING = """
 tfpt = 1

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface import implementer
 
+from bootfw.config.schema import mismatches
 from bootfw.errors import ConfigError, PluginError
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootPlugin, IWatchdogPolicy, IWritableBackend
 from bootfw.plugins import PluginContext, boot_plugin, configure, kind_of, list_plugins, load, options_of
-from bootfw.schema import mismatches
 
 CONTEXT = PluginContext(None, Path("/etc/bootfw"))
 

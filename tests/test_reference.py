@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from bootfw.reference import reference, toml
-from bootfw.sections import SECTIONS, Key, keys_in
+from bootfw.config.reference import reference, toml
+from bootfw.config.sections import SECTIONS, Key, keys_in
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 
 
 def test_the_page_is_what_the_code_says() -> None:
-    assert PAGE.read_text() == reference(), "run: python -m bootfw.reference > docs/configuration.md"
+    assert PAGE.read_text() == reference(), "run: python -m bootfw.config.reference > docs/configuration.md"
 
 
 def test_every_key_is_explained() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bootfw.state import state_directory
+from bootfw.config.state import state_directory
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from twisted.application.service import IService
 from zope.interface.verify import verifyObject
 
 from bootfw import __version__
-from bootfw.net.files.openfiles import allow_many_files
+from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.tap import Daemon, Options, makeService
 
 

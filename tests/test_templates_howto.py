@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bootfw.cli.main import main
-from bootfw.config import assemble, load_config
+from bootfw.config.configuration import assemble, load_config
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/howto/templates.md"

@@ -17,14 +17,14 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from bootfw.boot.clients import Clients
+from bootfw.config.settings import TFTPSettings
 from bootfw.errors import FileMissing
 from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused
 from bootfw.interfaces import IReader, IViaTransport, IWritableBackend, IWriter
-from bootfw.net.clients import Clients
-from bootfw.net.datagram import listen
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.udp.port import listen
 from bootfw.personas.table import Personas
-from bootfw.settings import TFTPSettings
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import TransferReport, Via
 from bootfw.watchdogs.fixed import Fixed

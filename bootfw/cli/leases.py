@@ -17,10 +17,10 @@ from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
 from bootfw.cli.stored import StoredLeases, shown_reservation
 from bootfw.cli.table import aligned, moment, printable
-from bootfw.config import Configuration, lease_store, load_config
+from bootfw.config.configuration import Configuration, lease_store, load_config
 from bootfw.lease import Reservation, duid
-from bootfw.leases.sqlite import SqliteLeases
 from bootfw.records import STATES, Record, Selection, number, reservation_record
+from bootfw.stores.sqlite import SqliteLeases
 
 LEFT_OUT = 3
 """Exit code of an import that has left something out."""

@@ -15,14 +15,14 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.backends.menu import MenuBackend
+from bootfw.boot.backends import LayeredBackend
 from bootfw.cli.failure import CommandError
 from bootfw.cli.table import printable
-from bootfw.config import Parts, assemble, load_config
+from bootfw.config.configuration import Parts, assemble, load_config
 from bootfw.lint.entries import User
 from bootfw.lint.finding import Finding
 from bootfw.lint.rules import lint
 from bootfw.lint.tree import Tree
-from bootfw.net.files.layers import LayeredBackend
 
 FOUND = 1
 """Exit code: something will not boot."""

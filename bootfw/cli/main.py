@@ -12,7 +12,7 @@ from bootfw.cli.next import add_next
 from bootfw.cli.personas import add_personas
 from bootfw.cli.render import add_render
 from bootfw.cli.table import printable
-from bootfw.config import ConfigErrors
+from bootfw.config.configuration import ConfigErrors
 from bootfw.errors import BootfwError
 from bootfw.terminal import escape_unencodable
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from bootfw.cli.failure import CommandError
 from bootfw.cli.table import aligned
-from bootfw.config import load_config
+from bootfw.config.configuration import load_config
+from bootfw.config.schema import nearest, spelled
 from bootfw.personas.fingerprint import Fingerprint
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
-from bootfw.schema import nearest, spelled
 from bootfw.values import OfferStyle, Option43
 
 _CONDITIONS = (

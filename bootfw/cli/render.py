@@ -6,14 +6,14 @@ import socket
 import sys
 from typing import Any
 
-from bootfw import defaults
 from bootfw.backends.names import is_uuid, mac_address
+from bootfw.boot.pluginresult import later
 from bootfw.cli.failure import CommandError
 from bootfw.cli.table import printable
-from bootfw.config import Configuration, assemble, load_config
+from bootfw.config import defaults
+from bootfw.config.configuration import Configuration, assemble, load_config
 from bootfw.errors import FileMissing, TransferError
-from bootfw.net.answers import later
-from bootfw.net.web.weburls import WebURLs
+from bootfw.net.http.urls import WebURLs
 from bootfw.tftp.path import relative
 from bootfw.values import Address, Client, TransferRequest
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from bootfw.cli.failure import CommandError
 from bootfw.cli.running import RunningServer
-from bootfw.config import Configuration
+from bootfw.config.configuration import Configuration
+from bootfw.config.state import state_directory
 from bootfw.net.control import SOCKET
-from bootfw.state import state_directory
 
 _VARIABLE = "BOOTFW_STATE_DIR"
 

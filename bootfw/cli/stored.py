@@ -8,12 +8,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from attrs import define, evolve, field
 
 from bootfw.cli.failure import CommandError
+from bootfw.config.settings import Settings
 from bootfw.dhcp.subnet6 import Host6
 from bootfw.lease import Lease, LeaseState, Reservation
-from bootfw.leases.leasefile import LeaseFile, row_of
-from bootfw.leases.sqlite import SqliteLeases
 from bootfw.records import Record, Selection, clashing, lease_record, reservation_record, reserved_for
-from bootfw.settings import Settings
+from bootfw.stores.leasefile import LeaseFile, row_of
+from bootfw.stores.sqlite import SqliteLeases
 
 
 @define

@@ -1,4 +1,4 @@
-"""The program of a worker: ``python -m bootfw.cli.worker``, started by bootfw.net.processes.workers and by nobody else.
+"""The program of a worker: ``python -m bootfw.cli.worker``, started by bootfw.net.workers.supervisor only.
 
 It serves the files of a configuration on sockets that it is given, and ends when the one that started it does.
 """
@@ -14,15 +14,15 @@ from twisted.internet import reactor
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
 from zope.interface import implementer
 
-from bootfw.config import Configuration, Parts, assemble
+from bootfw.config.configuration import Configuration, Parts, assemble
+from bootfw.config.settings import DHCP6Settings, DHCPSettings
 from bootfw.net.clock import monotonic
-from bootfw.net.files.openfiles import allow_many_files
-from bootfw.net.processes.channel import Channel, Incoming, Outgoing
-from bootfw.net.processes.worker import Place, Telling, Worker
-from bootfw.net.processes.workers import TERMINAL_SIGNALS
-from bootfw.net.transfers.orphans import Orphan
+from bootfw.net.linux.openfiles import allow_many_files
+from bootfw.net.tftp.handover import Orphan
+from bootfw.net.workers.channel import Channel, Incoming, Outgoing
+from bootfw.net.workers.supervisor import TERMINAL_SIGNALS
+from bootfw.net.workers.worker import Place, Telling, Worker
 from bootfw.service import BootService
-from bootfw.settings import DHCP6Settings, DHCPSettings
 from bootfw.values import Address
 
 _FROM, _TO = 3, 4

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.errors import BootfwError, StateError
-from bootfw.net.quietport import quiet_port
+from bootfw.net.udp.quietport import quiet_port
 
 SOCKET = "control.sock"
 """Its name in the state directory."""

@@ -9,15 +9,15 @@ from typing import Any
 from attrs import frozen
 from twisted.internet.interfaces import IReactorFDSet
 
-from bootfw.net.datagram import listen
-from bootfw.net.http import listen_http
-from bootfw.net.processes.sharedport import SharedPort
-from bootfw.net.processes.worker import Worker
-from bootfw.net.processes.workers import Workers
+from bootfw.config.settings import ListenAddress
+from bootfw.net.http.site import listen_http
+from bootfw.net.linux.devices import Bound, Devices, index_of
 from bootfw.net.reachable import check_address
-from bootfw.net.udp.devices import Bound, Devices, index_of
-from bootfw.net.udp.udpsocket import bind_socket, open_socket
-from bootfw.settings import ListenAddress
+from bootfw.net.udp.port import listen
+from bootfw.net.udp.sockets import bind_socket, open_socket
+from bootfw.net.workers.sharedport import SharedPort
+from bootfw.net.workers.supervisor import Workers
+from bootfw.net.workers.worker import Worker
 from bootfw.values import Address
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorFDSet
 
+from bootfw.config.settings import ListenAddress
 from bootfw.events import Event, InterfaceProblem
-from bootfw.net.interfaces import missing_interfaces, unusable_address
-from bootfw.settings import ListenAddress
+from bootfw.net.linux.interfaces import missing_interfaces, unusable_address
 
 Publish = Callable[[Event], None]
 

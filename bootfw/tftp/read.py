@@ -10,11 +10,11 @@ from attrs import define, field
 
 from bootfw.errors import TransferError
 from bootfw.tftp.blocks import Blocks, advance
-from bootfw.tftp.patience import Watchdog
 from bootfw.tftp.position import Continuing, Position
 from bootfw.tftp.proof import RATIO, Proof
 from bootfw.tftp.readstates import Input as Input
 from bootfw.tftp.readstates import State as State
+from bootfw.tftp.retransmit import Watchdog
 from bootfw.tftp.table import STAY, IllegalInput, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import ErrorCode

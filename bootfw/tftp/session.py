@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from attrs import define, field
 
 from bootfw.errors import TransferError
-from bootfw.tftp.patience import Patience, Watchdog
+from bootfw.tftp.retransmit import Patience, Watchdog
 from bootfw.tftp.table import Table, Transition, check
 from bootfw.values import Outcome
 from bootfw.wire.tftp import ErrorCode, error

@@ -10,8 +10,8 @@ from attrs import define, field, frozen
 
 from bootfw.errors import IllegalOperation, TransferError
 from bootfw.tftp.blocks import advance, wire_number
-from bootfw.tftp.patience import Watchdog
 from bootfw.tftp.proof import SENDINGS
+from bootfw.tftp.retransmit import Watchdog
 from bootfw.tftp.session import Session
 from bootfw.tftp.table import STAY, Key, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome

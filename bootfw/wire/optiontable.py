@@ -7,9 +7,9 @@ from typing import Any
 
 from attrs import field, frozen
 
+from bootfw.config.schema import mismatches, nearest, shown
 from bootfw.errors import ConfigError, ErrorCollector, WireError
 from bootfw.lease import hexadecimal
-from bootfw.schema import mismatches, nearest, shown
 from bootfw.wire.options import text_bytes
 from bootfw.wire.options6 import code_of, domains_bytes
 

@@ -26,7 +26,7 @@ from bootfw.api import ConfigError, FileMissing, FileReader, IStartable, PluginC
 from bootfw.backends.archive import packing
 from bootfw.backends.archive.backend import ArchiveBackend, plugin
 from bootfw.backends.archive.reader import PiecesReader
-from bootfw.net.files.images import Images
+from bootfw.net.tftp.framecache import Images
 
 FILES = {"install/vmlinuz": b"kernel", "install/initrd.gz": b"initrd" * 1000, "readme": b"read me"}
 
@@ -441,7 +441,7 @@ def test_a_file_in_pieces(tmp_path):
 
 @pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "stored.zip"])
 def test_transfers_share_what_has_been_read_of_a_member(tmp_path, kind):
-    """By the framed images of net/files/images.py, which read at the place in the archive."""
+    """By the framed images of net/tftp/framecache.py, which read at the place in the archive."""
     files = {name: name.encode() * 5000 for name in "ab"}
     MAKERS[kind](tmp_path / kind, files)
     backend, images = ArchiveBackend(tmp_path / kind), Images(1 << 20)

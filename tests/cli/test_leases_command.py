@@ -22,11 +22,11 @@ from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
-from bootfw.leases.leasefile import LeaseFile, row_of
-from bootfw.leases.sqlite import SqliteLeases
 from bootfw.net.control import listen_control
-from bootfw.net.leases.leasecontrol import LeaseControl
+from bootfw.net.dhcp.leasecontrol import LeaseControl
 from bootfw.records import lease_record
+from bootfw.stores.leasefile import LeaseFile, row_of
+from bootfw.stores.sqlite import SqliteLeases
 
 NOW = 1_763_640_000.0
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"
@@ -584,7 +584,7 @@ def test_a_store_that_can_not_be_read_from_outside(stopped, tmp_path):
 
 
 def test_the_file_is_in_use(stopped, monkeypatch):
-    monkeypatch.setattr("bootfw.leases.leasefile.PATIENCE", 0)
+    monkeypatch.setattr("bootfw.stores.leasefile.PATIENCE", 0)
     file = LeaseFile.open(stopped.path)
     assert stopped.run("list") == (
         1,

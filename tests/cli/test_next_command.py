@@ -11,7 +11,7 @@ import pytest
 from bootfw.cli import main as command
 from bootfw.cli.running import RunningServer
 from bootfw.events import OfferMade
-from bootfw.net.attendants import Attendants
+from bootfw.net.pluginlifecycle import Attendants
 from bootfw.resolvers.loop_breaker import LoopBreaker
 from bootfw.resolvers.next_boot import NextBoot
 from bootfw.resolvers.oneshots import OneShots

@@ -18,7 +18,7 @@ from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.backends.openat2 import walk
 from bootfw.backends.template import TemplateBackend
-from bootfw.net.files.layers import LayeredBackend
+from bootfw.boot.backends import LayeredBackend
 from bootfw.testing import BackendContract, WritableBackendContract
 
 

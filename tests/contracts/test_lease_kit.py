@@ -4,7 +4,7 @@ import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from bootfw.leases.memory import MemoryLeases
+from bootfw.stores.memory import MemoryLeases
 from bootfw.testing import LeaseStoreContract
 from bootfw.testing.contracts.leases import LEASES
 

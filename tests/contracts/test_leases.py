@@ -3,8 +3,8 @@
 import pytest
 from callbacks import Callbacks
 
-from bootfw.leases.memory import MemoryLeases
-from bootfw.leases.sqlite import SqliteLeases
+from bootfw.stores.memory import MemoryLeases
+from bootfw.stores.sqlite import SqliteLeases
 from bootfw.testing import LeaseStoreContract
 
 

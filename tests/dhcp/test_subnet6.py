@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from bootfw.config.sections import read_section
+from bootfw.config.settings import DHCP6Settings
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import ConfigError
-from bootfw.sections import read_section
-from bootfw.settings import DHCP6Settings
 
 NETWORK = {"network": "fd77::/64"}
 MAC = "52:54:00:12:34:56"

@@ -9,7 +9,7 @@ from callbacks import Callbacks
 from bootfw.dhcp.answer import Arrival
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Subnet
-from bootfw.leases.sqlite import SqliteLeases
+from bootfw.stores.sqlite import SqliteLeases
 from bootfw.testing.contracts.leases import LEASES
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
 from bootfw.wire.options import Option

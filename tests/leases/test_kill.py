@@ -10,7 +10,7 @@ import time
 import committing
 import pytest
 
-from bootfw.leases.leasefile import LeaseFile
+from bootfw.stores.leasefile import LeaseFile
 
 LIFE = 0.1
 """Seconds that a process has at the most, from its start or, three times of four, from its first report."""

@@ -11,9 +11,9 @@ import pytest
 from attrs import evolve
 
 from bootfw.api import LeaseStoreError
-from bootfw.leases import leasefile
-from bootfw.leases.leasefile import LeaseFile, row_of
 from bootfw.records import number
+from bootfw.stores import leasefile
+from bootfw.stores.leasefile import LeaseFile, row_of
 from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from twisted.internet.defer import DeferredList
 
 from bootfw.api import ConfigError, Lease, LeaseState, LeaseStoreError, PluginContext
-from bootfw.leases import sqlite
-from bootfw.leases.sqlite import SqliteLeases
 from bootfw.plugins import configure
+from bootfw.stores import sqlite
+from bootfw.stores.sqlite import SqliteLeases
 from bootfw.testing.contracts.leases import LEASES
 
 
@@ -80,7 +80,7 @@ def test_without_a_commit_there_is_no_thread(store, reactor):
 
 
 def test_two_servers_can_not_use_one_file(store, reactor, monkeypatch):
-    monkeypatch.setattr("bootfw.leases.leasefile.PATIENCE", 0)
+    monkeypatch.setattr("bootfw.stores.leasefile.PATIENCE", 0)
     with pytest.raises(LeaseStoreError, match="is bootfw running already"):
         SqliteLeases(store.path, reactor).load()
     closed(store, reactor)
@@ -127,7 +127,7 @@ def test_it_is_what_a_dictionary_is(tmp_path_factory, commits, largest):
     reactor = Callbacks()
     store = SqliteLeases(tmp_path_factory.mktemp("state") / "leases.sqlite", reactor)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bootfw.leases.leasefile.LARGEST", largest)
+        patch.setattr("bootfw.stores.leasefile.LARGEST", largest)
         patch.setattr(sqlite, "LARGEST", largest)
         list(store.load())
         reactor.wait(DeferredList([store.commit(leases) for leases in commits]))

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.memory import MemoryBackend
+from bootfw.boot.backends import LayeredBackend
 from bootfw.lint.entries import User
 from bootfw.lint.rules import lint
 from bootfw.lint.tree import Tree
-from bootfw.net.files.layers import LayeredBackend
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.resolvers.by_client import ByClient
 from bootfw.resolvers.pxe_menu import PXEMenu

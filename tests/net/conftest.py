@@ -13,8 +13,8 @@ from attrs import frozen
 from descriptors import open_descriptors
 from webservice import Observer
 
+from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
 from bootfw.service import BootService
-from bootfw.settings import DHCPSettings, Settings, TFTPSettings
 
 _CLONE_NEWNET = 0x40000000  # <sched.h>; Python has os.setns() from 3.12 on
 

@@ -4,8 +4,8 @@ from attrs import define
 from bypersona import ByPersona
 from firmware6 import LINK_LOCAL
 
-from bootfw.net.dhcp6 import DHCP6Protocol
-from bootfw.net.resolving import ResolverChain
+from bootfw.boot.resolverchain import ResolverChain
+from bootfw.net.dhcp.proxy6 import DHCP6Protocol
 from bootfw.testing import MemoryNetwork
 from bootfw.values import Via
 from bootfw.wire.dhcp6 import Message, pack, parse

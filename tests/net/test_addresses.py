@@ -12,6 +12,7 @@ from twisted.logger import capturedLogs
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server import AddressServer
 from bootfw.errors import BootRefused, LeaseStoreError
 from bootfw.events import (
@@ -30,9 +31,8 @@ from bootfw.events import (
 )
 from bootfw.interfaces import IBatchReceiver, ILeaseStore
 from bootfw.lease import Lease, LeaseState
-from bootfw.net.addresses import AddressProtocol
-from bootfw.net.leases.ledger import Ledger
-from bootfw.net.resolving import ResolverChain
+from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.server4 import AddressProtocol
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse

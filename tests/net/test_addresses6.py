@@ -21,8 +21,8 @@ from bootfw.events import (
     PoolExhausted,
     RequestIgnored,
 )
-from bootfw.net.addresses6 import Address6Protocol
-from bootfw.net.leases.ledger import Ledger
+from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.server6 import Address6Protocol
 from bootfw.values import Via
 from bootfw.wire.dhcp6 import MessageType, Relay
 from bootfw.wire.options6 import (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from leasing import BEGIN, HERE, Machine, pool, server
 
 from bootfw.dhcp.answer import Arrival, Cause, Silence
-from bootfw.net.leases.admission import Admission
+from bootfw.net.dhcp.ratelimit import Admission
 
 ELSEWHERE = Arrival("10.78.0.1")
 HUNDRED = pool(100)

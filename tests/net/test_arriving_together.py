@@ -9,9 +9,9 @@ from byhand import Unused, read
 from twisted.internet.task import Clock
 
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.net.datagram import DatagramPort
-from bootfw.net.files.layers import LayeredBackend
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.boot.backends import LayeredBackend
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.udp.port import DatagramPort
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 

@@ -9,12 +9,12 @@ from twisted.logger import capturedLogs
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from bootfw.config.settings import DHCPSettings, Settings
 from bootfw.errors import StateError
 from bootfw.events import Event, ListenerBound
 from bootfw.interfaces import IBootFileResolver, IBootObserver, IOperable, IStartable
-from bootfw.net.attendants import Attendants
+from bootfw.net.pluginlifecycle import Attendants
 from bootfw.service import BootService
-from bootfw.settings import DHCPSettings, Settings
 from bootfw.testing import MemoryNetwork, TFTPClient
 from bootfw.values import BootFile
 

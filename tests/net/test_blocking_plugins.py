@@ -6,11 +6,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
+from bootfw.boot.backends import LayeredBackend
+from bootfw.boot.resolverchain import ResolverChain
 from bootfw.errors import FileMissing
 from bootfw.events import PluginBlocked, ResolverAnswered, TransferEnded, TransferRefused
-from bootfw.net.files.layers import LayeredBackend
-from bootfw.net.resolving import ResolverChain
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.observe.log import LogObserver
 from bootfw.observe.told import transfer_line
 from bootfw.readers import MemoryReader

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from attrs import define, field
 
-from bootfw.net.processes.channel import Channel, Incoming, Outgoing
+from bootfw.net.workers.channel import Channel, Incoming, Outgoing
 
 
 @define(eq=False)

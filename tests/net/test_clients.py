@@ -4,8 +4,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.net import clients as module
-from bootfw.net.clients import Clients
+from bootfw.boot import clients as module
+from bootfw.boot.clients import Clients
 from bootfw.values import BootRequest, Client, TransferRequest
 
 MAC = "52:54:00:00:00:01"

@@ -17,9 +17,9 @@ from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
 from bootfw.interfaces import IViaTransport
-from bootfw.net import datagram
-from bootfw.net.datagram import DatagramPort, listen
 from bootfw.net.udp import mmsg
+from bootfw.net.udp import port as datagram
+from bootfw.net.udp.port import DatagramPort, listen
 from bootfw.testing import MemoryNetwork
 from bootfw.values import Via
 

@@ -7,8 +7,8 @@ import pytest
 from recorders import Batches, Echo
 from twisted.internet.task import Clock
 
-from bootfw.net.datagram import listen
-from bootfw.net.udp.mtu import InterfaceMTU
+from bootfw.net.linux.mtu import InterfaceMTU
+from bootfw.net.udp.port import listen
 from bootfw.values import Via
 
 pytestmark = pytest.mark.interop

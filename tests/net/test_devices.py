@@ -10,11 +10,11 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import capturedLogs
 
+from bootfw.net.linux.devices import Devices, index_of
+from bootfw.net.linux.portowner import who_holds
 from bootfw.net.listening import devices_for, keep_bound, listen_for
-from bootfw.net.processes.sharedport import open_shared
-from bootfw.net.udp.devices import Devices, index_of
-from bootfw.net.udp.portholder import who_holds
-from bootfw.net.udp.udpsocket import open_socket
+from bootfw.net.udp.sockets import open_socket
+from bootfw.net.workers.sharedport import open_shared
 from bootfw.testing import MemoryNetwork
 
 PORT = 4067
@@ -143,7 +143,7 @@ def test_a_server_that_has_the_port_everywhere_for_a_moment_can_start_beside_it(
 
 def test_holders_are_found_without_sock_diag(opened, hosts, monkeypatch):
     opened("s0")
-    monkeypatch.setattr("bootfw.net.udp.portholder._SOCK_DIAG", 4711)
+    monkeypatch.setattr("bootfw.net.linux.portowner._SOCK_DIAG", 4711)
     with hosts[0].inside():
         assert who_holds(PORT, socket.AF_INET).endswith(f"(pid {os.getpid()})")
 
@@ -155,7 +155,7 @@ def test_what_the_kernel_does_not_allow_is_said(opened, monkeypatch):
                 raise PermissionError(errno.EPERM, "Operation not permitted")
             super().setsockopt(*arguments)
 
-    monkeypatch.setattr("bootfw.net.udp.udpsocket.socket.socket", Refusing)
+    monkeypatch.setattr("bootfw.net.udp.sockets.socket.socket", Refusing)
     with pytest.raises(CannotListenError) as caught:
         open_socket("0.0.0.0", PORT, device="lo")
     assert "binding to interface lo needs CAP_NET_RAW" in str(caught.value.socketError)

@@ -8,6 +8,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
+from bootfw.boot.resolverchain import ResolverChain
+from bootfw.config.settings import DHCPSettings
 from bootfw.errors import BootRefused
 from bootfw.events import (
     DatagramsMalformed,
@@ -19,10 +21,8 @@ from bootfw.events import (
     ResolverAnswered,
 )
 from bootfw.interfaces import IBatchReceiver
-from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
-from bootfw.net.interfaces import Interfaces
-from bootfw.net.resolving import ResolverChain
-from bootfw.settings import DHCPSettings
+from bootfw.net.dhcp.proxy4 import BootServerProtocol, DHCPProtocol
+from bootfw.net.linux.interfaces import Interfaces
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile, Via
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse

@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred
 from bootfw.errors import BootRefused
 from bootfw.events import DatagramsMalformed, OfferMade, OfferWithheld, RequestIgnored
 from bootfw.interfaces import IBatchReceiver
-from bootfw.net.dhcp6 import BootServer6Protocol
-from bootfw.net.interfaces import Interfaces
+from bootfw.net.dhcp.proxy6 import BootServer6Protocol
+from bootfw.net.linux.interfaces import Interfaces
 from bootfw.values import BootFile, Via
 from bootfw.wire.dhcp6 import MessageType, Relay, pack
 from bootfw.wire.options6 import Option, vendor_class

@@ -6,17 +6,17 @@ from contextlib import suppress
 import firmware
 import pytest
 
+from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Subnet
 from bootfw.events import OfferMade, OfferWithheld, RequestIgnored
-from bootfw.leases.memory import MemoryLeases
-from bootfw.net.addresses import AddressProtocol
-from bootfw.net.datagram import listen
-from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
-from bootfw.net.interfaces import Interfaces
-from bootfw.net.leases.ledger import Ledger
-from bootfw.net.resolving import ResolverChain
+from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.proxy4 import BootServerProtocol, DHCPProtocol
+from bootfw.net.dhcp.server4 import AddressProtocol
+from bootfw.net.linux.interfaces import Interfaces
+from bootfw.net.udp.port import listen
 from bootfw.resolvers.static import StaticResolver
+from bootfw.stores.memory import MemoryLeases
 from bootfw.wire.dhcp4 import BROADCAST_FLAG, Message, pack, parse
 
 SO_BINDTODEVICE = 25

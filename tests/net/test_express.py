@@ -15,11 +15,11 @@ from twisted.internet.task import Clock
 from bootfw import readers
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.events import TransferEnded
-from bootfw.net.datagram import DatagramPort
-from bootfw.net.files import images
-from bootfw.net.files.images import Images
-from bootfw.net.files.openfiles import allow_many_files
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.linux.openfiles import allow_many_files
+from bootfw.net.tftp import framecache as images
+from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.udp.port import DatagramPort
 from bootfw.tftp import proof
 from bootfw.tftp import read as read_session
 from bootfw.tftp.read import Input, ReadSession, State

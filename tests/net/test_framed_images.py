@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bootfw import readers
-from bootfw.net.files import images
-from bootfw.net.files.images import Images, last_together
+from bootfw.net.tftp import framecache as images
+from bootfw.net.tftp.framecache import Images, last_together
 from bootfw.net.udp.sender import LARGEST_RUN
 from bootfw.readers import FileReader
 from bootfw.tftp.blocks import Blocks, frame

@@ -5,10 +5,10 @@ import subprocess
 import pytest
 from twisted.internet.task import Clock
 
-from bootfw.net.interfaces import Interfaces, ipv6_addresses
-from bootfw.net.leases.duid import own_duid
-from bootfw.net.udp.groups import Groups
-from bootfw.net.udp.udpsocket import open_socket
+from bootfw.net.dhcp.duid import own_duid
+from bootfw.net.linux.groups import Groups
+from bootfw.net.linux.interfaces import Interfaces, ipv6_addresses
+from bootfw.net.udp.sockets import open_socket
 
 GROUP = "ff02::1:2"
 

@@ -15,9 +15,9 @@ from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.backends.menu import plugin as menu
 from bootfw.backends.template import plugin as template
+from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.plugins import configure
 from bootfw.service import BootService
-from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 
 CONTENT = bytes(range(256)) * 1000
 

@@ -6,8 +6,8 @@ import pytest
 from hangingfs import mounted
 
 from bootfw.backends.directory import DirectoryBackend
+from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.service import BootService
-from bootfw.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 
 CONTENT = os.urandom(300_000)
 

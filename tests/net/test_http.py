@@ -11,7 +11,7 @@ from twisted.logger import globalLogPublisher
 from webclient import Backend, Dated, Reader, Tagged, Web, parse, request
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
-from bootfw.net.web.download import CHUNK
+from bootfw.net.http.download import CHUNK
 from bootfw.observe.told import transfer_line
 from bootfw.readers import MemoryReader
 from bootfw.values import Agreed, Outcome, TransferRequest
@@ -152,7 +152,7 @@ def test_a_file_whose_first_bytes_can_t_be_read_has_no_type(answer):
 
 
 def test_the_types_of_so_many_files_are_remembered_and_no_more(monkeypatch):
-    monkeypatch.setattr("bootfw.net.web.mediatype.REMEMBERED", 2)
+    monkeypatch.setattr("bootfw.net.http.mediatype.REMEMBERED", 2)
     readers = []
     web = Web(lambda: readers[-1])
     for name in ("a", "b", "c", "c", "a"):
@@ -608,7 +608,7 @@ def test_no_more_is_read_than_the_client_takes():
 
 
 def test_answers_that_are_there_already_do_not_pile_up(monkeypatch):
-    monkeypatch.setattr("bootfw.net.web.download.CHUNK", 1)
+    monkeypatch.setattr("bootfw.net.http.download.CHUNK", 1)
     data = THOUSAND * 5
     assert Web(Reader(data, succeed, len(data))).get().body == data
 

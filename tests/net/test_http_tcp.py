@@ -14,9 +14,9 @@ from webservice import where
 
 from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.net.http import listen_http
+from bootfw.config.settings import HTTPSettings
+from bootfw.net.http.site import listen_http
 from bootfw.observe.told import transfer_line
-from bootfw.settings import HTTPSettings
 from bootfw.values import Outcome
 
 pytestmark = pytest.mark.usefixtures("failures")

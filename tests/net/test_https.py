@@ -20,12 +20,12 @@ from webclient import Backend, Reader
 from webservice import where
 
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.config import ConfigErrors, assemble, load_config
+from bootfw.config.configuration import ConfigErrors, assemble, load_config
+from bootfw.config.settings import HTTPSettings
 from bootfw.errors import ConfigError
 from bootfw.events import CertificateLoaded, CertificateProblem, HandshakeFailed
-from bootfw.net.web.certificate import RenewedCertificate, load
+from bootfw.net.http.certificate import RenewedCertificate, load
 from bootfw.observe.log import LogObserver
-from bootfw.settings import HTTPSettings
 from bootfw.tap import Options
 from bootfw.values import Outcome
 
@@ -394,8 +394,8 @@ def test_https_needs_a_certificate(tmp_path):
 
 
 def test_without_pyopenssl_it_is_said_what_to_install(settings, tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "bootfw.net.web.certificate", raising=False)
-    monkeypatch.delattr("bootfw.net.web.certificate", raising=False)
+    monkeypatch.delitem(sys.modules, "bootfw.net.http.certificate", raising=False)
+    monkeypatch.delattr("bootfw.net.http.certificate", raising=False)
     monkeypatch.setitem(sys.modules, "OpenSSL", None)
     line = configured(tmp_path, '[http]\nhttps-listen = ["0.0.0.0:8443"]\ncertificate = "chain.pem"\nkey = "key.pem"\n')
     assert line.startswith('http.https-listen: HTTPS needs pyOpenSSL: pip install "bootfw[tls]" (')

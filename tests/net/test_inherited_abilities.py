@@ -9,16 +9,16 @@ from byhand import Unused, read
 from twisted.internet.task import Clock
 
 from bootfw.backends.directory import DirectoryBackend
+from bootfw.boot.backends import LayeredBackend
+from bootfw.config.settings import HTTPSettings
 from bootfw.events import TransferEnded
-from bootfw.net.datagram import DatagramPort
-from bootfw.net.files.images import Images
-from bootfw.net.files.layers import LayeredBackend
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.udp.port import DatagramPort
 from bootfw.observe.log import LogObserver
 from bootfw.observe.publisher import Publisher
 from bootfw.readers import FileReader
-from bootfw.settings import HTTPSettings
-from bootfw.tftp.patience import Patience
+from bootfw.tftp.retransmit import Patience
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bootfw.net.interfaces import Interfaces, missing_interfaces, unusable_address
+from bootfw.net.linux.interfaces import Interfaces, missing_interfaces, unusable_address
 from bootfw.values import Via
 
 LO = socket.if_nametoindex("lo")
@@ -97,7 +97,7 @@ ip -6 addr show dev s0 | grep -q tentative && exec "$@"
 def test_an_ipv6_address_that_is_still_tentative_can_be_bound():
     """A socket can't be bound to it in the usual way while another host may answer for it (RFC 4862 section 5.4)."""
     program = (
-        "import socket; from bootfw.net.interfaces import unusable_address as why; print(why('fd77::1'));"
+        "import socket; from bootfw.net.linux.interfaces import unusable_address as why; print(why('fd77::1'));"
         "socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).bind(('fd77::1', 0))"
     )
     done = subprocess.run(

@@ -8,9 +8,9 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from bootfw.boot.backends import LayeredBackend
 from bootfw.errors import AccessViolation, DiskFull, FileMissing
 from bootfw.interfaces import IBackend, IWritableBackend
-from bootfw.net.files.layers import LayeredBackend
 from bootfw.readers import MemoryReader
 
 

@@ -11,10 +11,10 @@ from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import LeaseStoreError
 from bootfw.lease import Lease, LeaseState, Reservation
-from bootfw.leases.memory import MemoryLeases
 from bootfw.net.control import ControlError
-from bootfw.net.leases.leasecontrol import LeaseControl
+from bootfw.net.dhcp.leasecontrol import LeaseControl
 from bootfw.records import reservation_record
+from bootfw.stores.memory import MemoryLeases
 
 NOW = 1_763_640_000.0
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"

@@ -6,16 +6,16 @@ from leasing import BEGIN, SERVER, Machine, subnet
 from twisted.internet.defer import succeed
 from twisted.logger import capturedLogs
 
+from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError, LeaseStoreError
 from bootfw.lease import Lease, LeaseState, Reservation
-from bootfw.leases.memory import MemoryLeases
-from bootfw.net import interfaces
-from bootfw.net.leases import leasing
-from bootfw.net.leases.leasing import Leasing
+from bootfw.net.dhcp import leasing
+from bootfw.net.dhcp.leasing import Leasing
+from bootfw.net.linux import interfaces
 from bootfw.service import BootService
-from bootfw.settings import DHCP6Settings, DHCPSettings, Settings
+from bootfw.stores.memory import MemoryLeases
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.wire.dhcp4 import pack, parse
 

@@ -5,10 +5,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from bootfw.backends.memory import MemoryBackend
+from bootfw.boot.backends import LayeredBackend
+from bootfw.boot.secondstage import FORGOTTEN_AFTER, PLACES, REMEMBERED, SHIM_TAKES, Loaders
 from bootfw.errors import FileMissing
 from bootfw.events import SecondStageFound
-from bootfw.net.files.layers import LayeredBackend
-from bootfw.net.files.loaders import FORGOTTEN_AFTER, PLACES, REMEMBERED, SHIM_TAKES, Loaders
 from bootfw.readers import MemoryReader
 from bootfw.values import TransferRequest
 

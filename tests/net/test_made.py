@@ -2,8 +2,8 @@
 
 import pytest
 
+from bootfw.boot.generated import MadeFiles
 from bootfw.errors import FileMissing
-from bootfw.net.files.made import MadeFiles
 
 
 def content(made: MadeFiles, path: str) -> bytes | None:

@@ -12,7 +12,7 @@ from tftpserver import Direct, numbered
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.events import TransferBegun, TransferEnded
-from bootfw.net.transfers.orphans import KEPT, Orphan
+from bootfw.net.tftp.handover import KEPT, Orphan
 from bootfw.values import Agreed, Mode, Outcome, TransferRequest
 from bootfw.wire import tftp
 

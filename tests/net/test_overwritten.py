@@ -10,9 +10,9 @@ from twisted.internet.task import Clock
 from bootfw import readers
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.events import TransferEnded
-from bootfw.net.datagram import DatagramPort
-from bootfw.net.files.images import Images
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.udp.port import DatagramPort
 from bootfw.values import Outcome
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp

@@ -8,8 +8,8 @@ import struct
 
 import pytest
 
-from bootfw.net.leases.ping import Ping
-from bootfw.net.leases.questions import Questions
+from bootfw.net.dhcp.conflict import Questions
+from bootfw.net.dhcp.icmpprobe import Ping
 
 CLIENT, NOBODY, NO_WAY = "10.9.0.9", "10.9.0.77", "192.0.2.9"
 FAR = "10.99.0.5"

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from bootfw.net.leases.probe import Probe
-from bootfw.net.udp.neighbour import Neighbours
+from bootfw.net.dhcp.arpprobe import Probe
+from bootfw.net.linux.neighbours import Neighbours
 
 SERVER, CLIENT, NOBODY = "10.9.0.1", "10.9.0.9", "10.9.0.77"
 STRANGER = b"\2\0\0\0\0\1"

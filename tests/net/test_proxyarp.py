@@ -1,6 +1,6 @@
 """Which answers to ARP probes prove that an address is in use."""
 
-from bootfw.net.leases.proxyarp import MANY, ProxyARP
+from bootfw.net.dhcp.proxyarp import MANY, ProxyARP
 
 ROUTER, HOST = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 

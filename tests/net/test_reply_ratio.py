@@ -13,17 +13,17 @@ from lab6 import Lab as Lab6
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
+from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.events import OfferWithheld, RequestIgnored
-from bootfw.net.addresses import AddressProtocol
-from bootfw.net.addresses6 import Address6Protocol
-from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
-from bootfw.net.dhcp6 import BootServer6Protocol, DHCP6Protocol
-from bootfw.net.leases.ledger import Ledger
-from bootfw.net.resolving import ResolverChain
+from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.proxy4 import BootServerProtocol, DHCPProtocol
+from bootfw.net.dhcp.proxy6 import BootServer6Protocol, DHCP6Protocol
+from bootfw.net.dhcp.server4 import AddressProtocol
+from bootfw.net.dhcp.server6 import Address6Protocol
 from bootfw.values import Via
 from bootfw.wire.dhcp4 import pack, parse
 from bootfw.wire.dhcp6 import MessageType, Relay

@@ -10,11 +10,11 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock, deferLater
 from zope.interface import implementer
 
+from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.fitting import Withheld
 from bootfw.errors import BootRefused
 from bootfw.events import PluginFailed, ResolverAnswered, ResolverPassedOver
 from bootfw.interfaces import IBootFileResolver
-from bootfw.net.resolving import ResolverChain
 from bootfw.values import BootFile, BootRequest
 
 REQUEST = BootRequest(mac="52:54:00:12:34:56", stage="discover", persona="uefi", architecture="x86_64-uefi")

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from bootfw.net.rtnetlink import Rtnetlink
+from bootfw.net.linux.netlink import Rtnetlink
 
 pytestmark = pytest.mark.interop
 

@@ -12,11 +12,11 @@ from webclient import Backend, request
 from webservice import where
 
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.net.web import download
-from bootfw.net.web.download import CHUNK, TAIL
-from bootfw.net.web.sendfile import MOST, FileSender, file_sender
+from bootfw.config.settings import HTTPSettings
+from bootfw.net.http import download
+from bootfw.net.http.download import CHUNK, TAIL
+from bootfw.net.http.sendfile import MOST, FileSender, file_sender
 from bootfw.readers import FileReader, MemoryReader
-from bootfw.settings import HTTPSettings
 from bootfw.values import Outcome
 
 pytestmark = pytest.mark.usefixtures("failures")

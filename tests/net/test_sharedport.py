@@ -6,7 +6,7 @@ import socket
 import pytest
 from twisted.internet.error import CannotListenError
 
-from bootfw.net.processes.sharedport import open_shared
+from bootfw.net.workers.sharedport import open_shared
 
 ADDRESSES = ["127.0.0.1", "::1"]
 

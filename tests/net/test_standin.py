@@ -10,15 +10,15 @@ from zope.interface import implementer
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.memory import MemoryBackend
+from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
 from bootfw.events import TransferBegun, TransferEnded
 from bootfw.interfaces import IBootObserver
-from bootfw.net.processes.standin import StandIn
-from bootfw.net.tftp import TFTPProtocol
-from bootfw.net.transfers.orphans import Orphan
-from bootfw.net.transfers.transferport import opener
+from bootfw.net.tftp.handover import Orphan
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.tftp.transferport import opener
+from bootfw.net.workers.standin import StandIn
 from bootfw.readers import MemoryReader
 from bootfw.service import BootService
-from bootfw.settings import DHCPSettings, Settings, TFTPSettings
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient
 from bootfw.values import Outcome
 from bootfw.watchdogs.fixed import Fixed

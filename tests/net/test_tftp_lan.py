@@ -6,8 +6,8 @@ import socket
 import pytest
 from tftpserver import Files
 
-from bootfw.net.datagram import listen
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.udp.port import listen
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 

@@ -10,7 +10,7 @@ from recorders import Echo
 from twisted.internet.protocol import DatagramProtocol
 
 from bootfw.errors import TransferError
-from bootfw.net.transfers.transferport import SPARE, opener
+from bootfw.net.tftp.transferport import SPARE, opener
 
 
 @pytest.fixture

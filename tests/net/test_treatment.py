@@ -4,9 +4,9 @@ import pytest
 from tftpserver import Files, Pending, Raising, failed, numbered
 
 from bootfw.backends.directory import DirectoryBackend
+from bootfw.boot.clients import Clients
 from bootfw.errors import AccessViolation
 from bootfw.events import TransferRefused
-from bootfw.net.clients import Clients
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import Personas, stock
 from bootfw.values import BootRequest

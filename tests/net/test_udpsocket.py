@@ -10,9 +10,9 @@ import pytest
 from descriptors import open_descriptors
 from twisted.internet.error import CannotListenError, InvalidAddressError
 
+from bootfw.net.linux.portowner import who_holds
 from bootfw.net.udp.packetinfo import IPV4, IPV6
-from bootfw.net.udp.portholder import who_holds
-from bootfw.net.udp.udpsocket import open_socket
+from bootfw.net.udp.sockets import open_socket
 
 
 @pytest.fixture

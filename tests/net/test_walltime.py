@@ -9,8 +9,8 @@ from zope.interface.verify import verifyObject
 from bootfw.dhcp.server import AddressServer
 from bootfw.interfaces import ILeaseStore
 from bootfw.lease import NEVER, Lease, LeaseState
-from bootfw.leases.memory import MemoryLeases
-from bootfw.net.leases.walltime import WallTimeLeases
+from bootfw.net.dhcp.walltime import WallTimeLeases
+from bootfw.stores.memory import MemoryLeases
 
 HOUR, YEAR = 3600.0, 365 * 86400.0
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bootfw.net.web.weburls import WebURLs
+from bootfw.net.http.urls import WebURLs
 
 
 def urls(*listening, server="10.77.0.1", names=()):

@@ -6,10 +6,10 @@ from twisted.internet.task import Clock
 
 from bootfw.backends.memory import MemoryBackend
 from bootfw.events import BackendProblem, EventsDropped, ListenerBound, TransferBegun, TransferEnded, TransferRefused
-from bootfw.net.processes.channel import Channel, packed
-from bootfw.net.processes.worker import BEHIND, Telling, Worker
-from bootfw.net.processes.workers import with_lookup, without_lookup
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.workers.channel import Channel, packed
+from bootfw.net.workers.supervisor import with_lookup, without_lookup
+from bootfw.net.workers.worker import BEHIND, Telling, Worker
 from bootfw.values import Agreed, Client, Outcome, TransferReport, TransferRequest
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp

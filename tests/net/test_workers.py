@@ -6,8 +6,8 @@ from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from bootfw.net.processes.channel import Channel, packed
-from bootfw.net.processes.workers import Workers
+from bootfw.net.workers.channel import Channel, packed
+from bootfw.net.workers.supervisor import Workers
 
 TO, FROM = 3, 4
 

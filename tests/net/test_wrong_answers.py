@@ -5,9 +5,9 @@ from attrs import define
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from bootfw.boot.backends import LayeredBackend
 from bootfw.errors import TransferError
 from bootfw.interfaces import IWritableBackend
-from bootfw.net.files.layers import LayeredBackend
 from bootfw.readers import MemoryReader
 from bootfw.values import TransferRequest
 

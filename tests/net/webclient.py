@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from bootfw.errors import FileMissing
 from bootfw.interfaces import IBackend, IReader
-from bootfw.net.http import BootSite
+from bootfw.net.http.site import BootSite
 
 
 @implementer(IReader)

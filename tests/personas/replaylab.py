@@ -7,18 +7,18 @@ from firmware import Client
 from leasing import pool
 from tftpserver import Files
 
+from bootfw.boot.clients import Clients
+from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server import AddressServer
 from bootfw.events import Event, OfferMade, TransferEnded
-from bootfw.leases.memory import MemoryLeases
-from bootfw.net.addresses import AddressProtocol
-from bootfw.net.clients import Clients
-from bootfw.net.dhcp import BootServerProtocol, DHCPProtocol
-from bootfw.net.leases.ledger import Ledger
-from bootfw.net.resolving import ResolverChain
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.proxy4 import BootServerProtocol, DHCPProtocol
+from bootfw.net.dhcp.server4 import AddressProtocol
+from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
 from bootfw.resolvers.by_architecture import ByArchitecture
+from bootfw.stores.memory import MemoryLeases
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import TransferReport
 from bootfw.watchdogs.adaptive import Adaptive

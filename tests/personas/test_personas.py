@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from bootfw.config import ConfigErrors, load_config
+from bootfw.config.configuration import ConfigErrors, load_config
+from bootfw.config.sections import read_tables
 from bootfw.errors import ConfigError
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import Personas, read, stock
-from bootfw.sections import read_tables
 from bootfw.values import Client, OfferStyle, Option43, TransferRequest, Treatment
 
 BIOS = {"name": "bios", "vendor-class": "PXEClient", "architectures": ["x86-bios"], "offer": "file"}
@@ -477,7 +477,7 @@ def test_like_one_of_the_operator_s_own():
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(entries, error, tmp_path, monkeypatch):
-    monkeypatch.setattr("bootfw.config._read", lambda source: {"persona": entries})
+    monkeypatch.setattr("bootfw.config.configuration._read", lambda source: {"persona": entries})
 
     with pytest.raises(ConfigErrors) as caught:
         load_config(tmp_path / "x", {})

@@ -9,8 +9,8 @@ import pytest
 from tftpserver import Files, Pending, at_once, blocks, numbered
 
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.net.datagram import listen
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.udp.port import listen
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp

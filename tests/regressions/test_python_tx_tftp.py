@@ -3,9 +3,9 @@
 import pytest
 from tftpserver import Direct, Files, Pending, numbered
 
+from bootfw.config.settings import TFTPSettings
 from bootfw.events import DatagramsMalformed, PluginFailed
-from bootfw.net.tftp import TFTPProtocol
-from bootfw.settings import TFTPSettings
+from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 

@@ -4,7 +4,7 @@ import pytest
 
 from bootfw.api import TFTPSettings
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.net.tftp import TFTPProtocol
+from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.testing import LossyLink, MemoryNetwork, TFTPClient, TransferFailed
 from bootfw.watchdogs.adaptive import Adaptive
 

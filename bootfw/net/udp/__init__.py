@@ -1,1 +1,1 @@
-"""Sockets, datagrams and what travels beside them: what the port of :mod:`bootfw.net.datagram` is made of."""
+"""Sockets, datagrams and what travels beside them: what the port of :mod:`bootfw.net.udp.port` is made of."""

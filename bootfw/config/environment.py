@@ -1,0 +1,138 @@
+"""The configuration from environment variables: ``BOOTFW_TFTP_MAX_BLKSIZE=1400``."""
+
+import itertools
+import re
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any, get_origin
+
+from bootfw.config.schema import Path, nearest
+from bootfw.config.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, Key, keys_of
+from bootfw.errors import ConfigError
+
+PREFIX = "BOOTFW_"
+_LISTED = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_LISTS)})_(\d+)_(\w+)", re.IGNORECASE)
+_SINGLE = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_TABLES)})_(\w+)", re.IGNORECASE)
+
+_URL = re.compile(r"(?:tcp|udp|sctp)://.+:\d+")
+_LINK = re.compile(
+    r"(?P<service>\w+?)_(?:(?P<host>SERVICE_HOST)|SERVICE_PORT(?:_\w+)?|(?P<url>PORT|PORT_\d+_(?:TCP|UDP|SCTP))"
+    r"|PORT_\d+_(?:TCP|UDP|SCTP)_(?:(?P<protocol>PROTO)|(?P<address>ADDR)|PORT)|(?P<name>NAME)|(?P<env>ENV_\w+))"
+)
+"""What Kubernetes sets in each container for each service of the namespace, and Docker for each link."""
+
+
+def variables() -> dict[str, Key]:
+    """The variables of the settings. Those of plugins follow the patterns of :func:`apply`."""
+    return {key.variable: key for section in SECTIONS for key in keys_of(section)}
+
+
+def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[Path, str], list[ConfigError]]:
+    """Put the variables of *environ* that begin with ``BOOTFW_`` into *document*, over what the file says.
+
+    ``BOOTFW_<KEY>`` is a key of ``[bootfw]``, ``BOOTFW_<SECTION>_<KEY>`` of another section,
+    ``BOOTFW_WATCHDOG_<KEY>`` and ``BOOTFW_RESOLVER_<n>_<KEY>`` an option of a plugin, counted from 0.
+    Dashes are underscores. A value is TOML, or else a string; a list may also be given with commas.
+    What an orchestrator sets by itself because a service is called "bootfw" is no configuration.
+
+    :return: path -> variable that set it; and the errors, whose path is the name of the variable.
+    """
+    origins: dict[Path, str] = {}
+    errors: list[ConfigError] = []
+    settings = variables()
+    for name in sorted(environ, key=_naturally):
+        if not name.startswith(PREFIX) or _is_service_link(name, environ):
+            continue
+        try:
+            if name in settings:
+                path: Path = (settings[name].section, *settings[name].path)
+                value = _decoded(environ[name], settings[name].annotation)
+            else:
+                path, value = _plugin_path(name, settings), _decoded(environ[name], Any)
+            _put(document, path, value)
+        except ConfigError as error:
+            errors.append(error.under(name))
+        else:
+            origins[path] = name
+    return origins, errors
+
+
+def _is_service_link(name: str, environ: Mapping[str, str]) -> bool:
+    """Whether an orchestrator has set *name*: its value is of the kind, and where *name* could be an option of a plugin
+    or anything else, the rest of the service's variables are there."""
+    found = _LINK.fullmatch(name)
+    if found is None:
+        return False
+    value, service = environ[name], found["service"]
+    complete = bool(_URL.fullmatch(environ.get(f"{service}_PORT", "")))
+    if found["name"] or found["env"]:
+        return complete and environ.get(f"{service}_NAME", "").startswith("/")
+    if found["url"]:
+        fits = bool(_URL.fullmatch(value))
+    elif found["protocol"]:
+        fits = value in ("tcp", "udp", "sctp")
+    elif found["host"] or found["address"]:
+        fits = _is_address(value)
+    else:
+        fits = value.isdecimal()
+    return fits and (complete or not (_LISTED.fullmatch(name) or _SINGLE.fullmatch(name)))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _plugin_path(name: str, settings: Mapping[str, Key]) -> Path:
+    if listed := _LISTED.fullmatch(name):
+        kind, index, key = listed.groups()
+        return kind.lower(), int(index), key.lower().replace("_", "-")
+    if single := _SINGLE.fullmatch(name):
+        kind, key = single.groups()
+        return kind.lower(), key.lower().replace("_", "-")
+    patterns = [f"{PREFIX}{kind.upper()}_0_USE" for kind in PLUGIN_LISTS] + [
+        f"{PREFIX}{kind.upper()}_USE" for kind in PLUGIN_TABLES
+    ]
+    raise ConfigError(f"unknown variable{nearest(name, [*settings, *patterns])}")
+
+
+def _put(document: dict[str, Any], path: Path, value: Any) -> None:
+    """Set *path*. What is in the way and no table is left for the errors of the file to name."""
+    place: Any = document
+    for part, following in itertools.pairwise(path):
+        empty: Any = [] if isinstance(following, int) else {}
+        if isinstance(part, int):
+            if not isinstance(place, list):
+                return
+            if part > len(place):
+                raise ConfigError(f"there is no number {len(place)} before it; plugins are counted from 0")
+            if part == len(place):
+                place.append(empty)
+            place = place[part]
+        else:
+            if not isinstance(place, dict):
+                return
+            place = place.setdefault(part, empty)
+    if isinstance(place, dict):
+        place[path[-1]] = value
+
+
+def _decoded(text: str, wanted: Any) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    if get_origin(wanted) is list and not isinstance(value, list):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if wanted is str and not isinstance(value, str):
+        return text
+    return value
+
+
+def _naturally(name: str) -> list[Any]:
+    """So that plugin 10 comes after plugin 9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -1,0 +1,193 @@
+"""The reference of the configuration, written from the code: ``python -m bootfw.config.reference`` prints it.
+
+What a key is for is the string below its field, or its ``:param`` in the docstring of a plugin's class.
+"""
+
+import ast
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from bootfw.config.schema import expected
+from bootfw.config.sections import PLUGIN_LISTS, SECTIONS, TABLE_LISTS, Key, keys_in, keys_of
+from bootfw.plugins import Option, group_of, list_plugins, load
+
+INTRODUCTION = """\
+# Configuration
+
+This page is written from the code by `python -m bootfw.config.reference`.
+
+The configuration is one TOML file, named by `twistd bootfw -c FILE`. All of it may be left out; a key that bootfw does
+not know is an error. Units stand in the names of the keys. Relative paths are relative to the directory of the file.
+`twistd bootfw --check -c FILE` reads it, loads and verifies every plugin it names, and says all that is
+wrong, each with its place and with what would be right.
+"""
+
+TABLES = {
+    "persona": """\
+## `[[persona]]`
+
+Machines that need to be treated specially; [how to](howto/personas.md). `bootfw personas` shows the built-in ones.
+"""
+}
+
+PLUGINS = """\
+## Plugins
+
+A plugin is named by `use`: by the name that it was installed under (`twistd bootfw --list-plugins` shows
+them all), or as `"package.module:attribute"`. The other keys of its table are its own. Each kind has its place:
+
+| Section | What it decides | How many | When there is none |
+| --- | --- | --- | --- |
+| `[[backend]]` | where files come from | any number; the first that has the file gives it | `directory` for each of \
+`/srv/boot`, `/srv/tftp` and `/var/lib/tftpboot` that exists, `menu` of what is in them, `distribution`, and a script \
+for iPXE that tells what is missing and goes on to the local disk |
+| `[[resolver]]` | what a client loads | any number; the first answer counts | `by-architecture`, with the boot \
+programs that the backends have |
+| `[watchdog]` | how long an answer is waited for in a transfer, and how often it is asked again | one | `adaptive` |
+| `[[observer]]` | who is told what happened | any number | `log` |
+| `[leases]` | where leases outlive the process, with `dhcp.mode = "server"` | one | `sqlite` |
+"""
+
+ENVIRONMENT = """\
+## Environment
+
+Every key can be given by a variable too, which wins over the file. Its name is `BOOTFW_`, the section, and the key, in
+upper case and with underscores for dashes; the keys of `[bootfw]` go without the section.
+
+| Key | Variable |
+| --- | --- |
+{rows}
+| option of the first backend | `BOOTFW_BACKEND_0_ROOT`, `BOOTFW_BACKEND_0_USE`; `_1_` is the second |
+| option of the first resolver, observer | `BOOTFW_RESOLVER_0_FILES`, `BOOTFW_OBSERVER_0_USE` |
+| option of the watchdog, of the leases' store | `BOOTFW_WATCHDOG_USE`, `BOOTFW_LEASES_USE` |
+
+A value is read as TOML, and taken as a string when it is none: `1400`, `true`, `/srv/boot`, `[1, 3, 7]`,
+`{{"x86-bios" = "undionly.kpxe"}}`. The lists of the settings may be given with commas: `eth0,eth1`. A number goes over
+an existing plugin of the file, or adds the next one. Any other variable that begins with `BOOTFW_` is an error, but for
+those that Kubernetes and Docker set for a service or link of that name, such as `BOOTFW_PORT=udp://10.96.0.7:69`.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [
+        INTRODUCTION,
+        *(_section(section) for section in SECTIONS),
+        *(_tables(name) for name in TABLE_LISTS),
+        PLUGINS,
+    ]
+    built_in = [row for row in list_plugins() if row.distribution.startswith("bootfw ")]
+    parts += [_plugin(row.kind, row.name, load(row.name, group_of(row.kind))) for row in built_in]
+    rows = [f"| `{k.section}.{'.'.join(k.path)}` | `{k.variable}` |" for s in SECTIONS for k in keys_of(s)]
+    parts.append(ENVIRONMENT.format(rows="\n".join(rows)))
+    return "\n".join(parts)
+
+
+def _section(section: str) -> str:
+    return f"## `[{section}]`\n\n{_keys(SECTIONS[section], section)}"
+
+
+def _tables(name: str) -> str:
+    return f"{TABLES[name]}\n{_keys(TABLE_LISTS[name], name)}"
+
+
+def _keys(kind: type, section: str) -> str:
+    """The table of the keys, and those of the tables in it."""
+    docs = _documented(kind)
+    keys = keys_in(kind, section)
+    text = _table(
+        (".".join(key.path), expected(key.annotation), _default(key), docs[key.attribute.name]) for key in keys
+    )
+    for key in keys:
+        if key.tables is not None:
+            inner = f"{section}.{key.path[-1]}"
+            text += f"\n### `[[{inner}]]`\n\n{_keys(key.tables, inner)}"
+    return text
+
+
+def _default(key: Key) -> str:
+    if key.required:
+        return "*required*"
+    default = key.attribute.default
+    default = default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
+    return "" if default is None else toml(default)
+
+
+def _plugin(kind: str, name: str, plugin: Any) -> str:
+    docs = _documented(plugin.cls)
+    about = (inspect.getdoc(plugin.cls) or "").split("\n:param", 1)[0].strip()
+    header = f"[[{kind}]]" if kind in PLUGIN_LISTS else f"[{kind}]"
+    text = f'### {kind} `{name}`\n\n```toml\n{header}\nuse = "{name}"\n```\n\n{_unwrapped(about)}\n'
+    rows = [_option(option, docs.get(option.name, "")) for option in plugin.options]
+    return f"{text}\n{_table(rows)}" if rows else text
+
+
+def _option(option: Option, doc: str) -> tuple[str, str, str, str]:
+    default = "" if option.required or option.default is None else toml(option.default)
+    return option.key, expected(option.annotation), "*required*" if option.required else default, doc
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| Key | Value | Default | |", "| --- | --- | --- | --- |"]
+    for key, value, default, doc in rows:
+        shown = default if default in ("", "*required*") else f"`{default}`"
+        lines.append(f"| `{key}` | {value} | {shown} | {doc[:1].upper()}{_unwrapped(doc[1:])} |")
+    return "\n".join(lines) + "\n"
+
+
+def toml(value: Any) -> str:
+    """*value* as the file would have it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | bytes):
+        return f'"{value if isinstance(value, str) else value.decode()}"'
+    if isinstance(value, list | tuple | frozenset):
+        value = sorted(value) if isinstance(value, frozenset) else value
+        if len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int):
+            host, port = value
+            return f'"[{host}]:{port}"' if ":" in host else f'"{host}:{port}"'
+        return f"[{', '.join(map(toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{toml(key)} = {toml(item)}' for key, item in value.items())}}}"
+    return str(value)
+
+
+def _documented(cls: type) -> dict[str, str]:
+    """Field -> what it is for."""
+    found: dict[str, str] = {}
+    for part in reversed([kind for kind in cls.__mro__ if attrs.has(kind)] or [cls]):
+        found |= _documented_in(part)
+    return found
+
+
+def _documented_in(cls: type) -> dict[str, str]:
+    found: dict[str, str] = {}
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            found[statement.target.id] = _string(following)
+    parameters = re.findall(r":param (\w+):\s*(.*?)(?=\n:|\n\n|\Z)", inspect.getdoc(cls) or "", re.DOTALL)
+    return found | dict(parameters)
+
+
+def _string(statement: ast.stmt) -> str:
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        return str(statement.value.value).strip()
+    return ""
+
+
+def _unwrapped(text: str) -> str:
+    """Paragraphs on one line each, reST literals as Markdown's."""
+    paragraphs = re.split(r"\n\s*\n", text)
+    return "\n\n".join(" ".join(part.split()) for part in paragraphs).replace("``", "`")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,0 +1,1 @@
+"""DHCP listeners: proxy and server, IPv4 and IPv6."""

@@ -1,0 +1,162 @@
+"""The leases of a running server: out of the store, into it, and for the operator to see."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorFDSet
+from twisted.logger import Logger
+
+from bootfw.config.settings import DHCP6Settings, DHCPSettings
+from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.server6 import AddressServer6
+from bootfw.dhcp.subnet import Subnet
+from bootfw.dhcp.subnet6 import Subnet6
+from bootfw.errors import ConfigError
+from bootfw.events import Event, ProxyARPSeen
+from bootfw.interfaces import ILeaseStore
+from bootfw.lease import Lease, LeaseState
+from bootfw.net.clock import MonotonicReactor, shift_of
+from bootfw.net.control import Operation
+from bootfw.net.dhcp.arpprobe import Probe
+from bootfw.net.dhcp.duid import own_duid
+from bootfw.net.dhcp.icmpprobe import Ping
+from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.leasecontrol import LeaseControl, server_for
+from bootfw.net.dhcp.ratelimit import Admission
+from bootfw.net.dhcp.walltime import CHECKED_EVERY, WallTimeLeases
+from bootfw.net.linux.interfaces import own_addresses, own_addresses6
+
+
+class Leasing:
+    """An AddressServer that knows what the store knows, and tells it what changes.
+
+    :param reactor: IReactorTime.
+    :param settings: of DHCPv4; without subnets it gives no addresses.
+    :param dhcp6: if it gives addresses, their leases are in the same store.
+    :raise ConfigError: a pool is on a network where we have no address.
+    :raise LeaseStoreError: see ILeaseStore.load().
+    """
+
+    _log = Logger(namespace="bootfw")
+
+    def __init__(
+        self,
+        reactor: Any,
+        store: ILeaseStore,
+        settings: DHCPSettings,
+        publish: Callable[[Event], None],
+        dhcp6: DHCP6Settings | None = None,
+    ) -> None:
+        gives6 = dhcp6 is not None and dhcp6.mode == "server"
+        if IReactorFDSet.providedBy(reactor):
+            if not settings.foreign_networks:
+                _check_networks("dhcp", settings.subnets, own_addresses())
+            if dhcp6 is not None and gives6 and not dhcp6.foreign_networks:
+                _check_networks("dhcp6", dhcp6.subnets, own_addresses6())
+        self.server = AddressServer(
+            settings.subnets,
+            classes=settings.classes,
+            authoritative=settings.authoritative,
+            by_client_id=settings.identify_by == "client-id",
+            admit=Admission(settings.new_clients_per_second or math.inf).admit,
+        )
+        self.server6 = server6 = _server6(dhcp6) if dhcp6 is not None and gives6 else None
+        """That of DHCPv6; None: it gives no addresses."""
+        self._store = store = WallTimeLeases(store, reactor.seconds, shift_of(reactor), self._leases)
+        self.ledger = Ledger(store, publish, reactor)
+        self._clock = reactor
+        self._publish = publish
+        self.probe: Probe | None = None
+        self.ping: Ping | None = None
+        try:
+            for lease in store.load():
+                self.server.restore(lease)
+                if server6 is not None:
+                    server6.restore(lease)
+            kept = tuple(store.reservations())
+            for reservation in kept:
+                try:
+                    server_for(reservation, self.server, server6).reserve(reservation)
+                except ValueError as error:
+                    self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
+            control = LeaseControl(reactor, self.server, store, kept, server6, store.by_wall)
+            self.operations: Mapping[str, Operation] = control.operations()
+            """What an operator may ask."""
+        except BaseException:
+            store.close()
+            raise
+        self._checking: Any = None
+        if isinstance(reactor, MonotonicReactor):
+            self._check_clock()
+        if IReactorFDSet.providedBy(reactor) and settings.probe_seconds and settings.subnets:
+            self._start_probing(reactor, settings.probe_seconds)
+
+    def close(self) -> "Deferred[Any]":
+        """Close the store: fires when all that was committed is durable."""
+        if self._checking is not None:
+            self._checking.cancel()
+            self._checking = None
+        for asking in (self.probe, self.ping):
+            if asking is not None:
+                asking.close()
+        return maybeDeferred(self._store.close)
+
+    def _leases(self) -> Iterator[Lease]:
+        yield from self.server.leases()
+        if self.server6 is not None:
+            yield from self.server6.leases()
+
+    def _check_clock(self) -> None:
+        self._store.check()
+        self._checking = self._clock.callLater(CHECKED_EVERY, self._check_clock)
+
+    def proxy_found(self, interface: str, mac: str, addresses: Sequence[str]) -> None:
+        """What *mac* answered for was no proof: these of *addresses* that rest because of it rest no longer."""
+        now = self._clock.seconds()
+        for address in addresses:
+            lease = self.server.lease(address)
+            if lease is not None and lease.state is LeaseState.DECLINED and not lease.client:
+                self.ledger.put(self.server.release(address, now))
+        self.ledger.flush()
+        self._publish(ProxyARPSeen(now, interface, mac, tuple(addresses)))
+
+    def _start_probing(self, reactor: Any, seconds: float) -> None:
+        barred = []
+        try:
+            self.probe = Probe(reactor, seconds, self.proxy_found)
+        except OSError as error:
+            barred.append(f"on our wires, by ARP ({error.strerror})")
+        try:
+            self.ping = Ping(reactor, seconds)
+        except OSError as error:
+            barred.append(f"behind relays, by ping ({error.strerror})")
+        if barred:
+            self._log.warn("addresses are not probed before they are offered: {where}", where="; ".join(barred))
+
+
+def _server6(settings: DHCP6Settings) -> AddressServer6:
+    admission = Admission(settings.new_clients_per_second or math.inf)
+    return AddressServer6(settings.subnets, own_duid(), admission.admit6, settings.classes)
+
+
+def _check_networks(section: str, subnets: Sequence[Subnet | Subnet6], own: frozenset[str]) -> None:
+    """Else a wrong digit in the configuration has clients sit where nobody can reach them.
+
+    :raise ConfigError: there is a pool for clients that can't be on any wire of ours.
+    """
+    wires: dict[str, list[int]] = {}
+    for index, subnet in enumerate(subnets):
+        shared = subnet.shared_network if isinstance(subnet, Subnet) else ""
+        wires.setdefault(shared or str(subnet.network), []).append(index)
+    for listed in wires.values():
+        here = any(address in subnets[index].network for index in listed for address in map(ip_address, own))
+        if not here and not any(subnets[index].relays for index in listed):
+            raise ConfigError(
+                f"this machine has no address in {subnets[listed[0]].network}, but {', '.join(sorted(own)) or 'none'}; "
+                "is an interface not up yet? Start bootfw after it; "
+                f'if its clients are behind relays, name these ("relays") or set foreign-networks in [{section}]',
+                (section, "subnet", listed[0], "network"),
+            )

@@ -1,0 +1,1 @@
+"""HTTP boot: site, downloads, TLS."""

@@ -1,0 +1,223 @@
+"""The certificate that HTTPS is served with, read anew when its file changes. Needs pyOpenSSL: ``bootfw[tls]``."""
+
+import os
+import time
+from codecs import BOM_UTF8
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import field, frozen
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from OpenSSL import SSL
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from zope.interface import implementer
+
+from bootfw.config.settings import HTTPSettings
+from bootfw.errors import ConfigError
+from bootfw.events import CertificateLoaded, CertificateProblem, Event
+
+
+@frozen
+class Certificate:
+    """A certificate with its key, ready for use."""
+
+    context: SSL.Context = field(repr=False)
+    names: tuple[str, ...]
+    """The host names and addresses that it is for (its subject alternative names)."""
+    begins: datetime
+    ends: datetime
+
+    def problem(self, now: float) -> str:
+        """Why clients will refuse it, in the operator's words; "" when it is valid.
+
+        :param now: seconds since the epoch.
+        """
+        moment = datetime.fromtimestamp(now, UTC)
+        if moment > self.ends:
+            return f"has expired on {self.ends:%Y-%m-%d %H:%M} UTC: clients refuse it"
+        return f"is not valid before {self.begins:%Y-%m-%d %H:%M} UTC" if moment < self.begins else ""
+
+
+def load(settings: HTTPSettings) -> Certificate:
+    """What ``certificate`` and ``key`` name.
+
+    :raise ConfigError: with the key in its path, as below ``[http]``.
+    """
+    chain_path, key_path = settings.certificate, settings.key or settings.certificate
+    key_setting = "key" if settings.key else "certificate"
+    chain = _chain(_read(chain_path, "certificate"), chain_path)
+    key = _key(_read(key_path, key_setting), key_path, key_setting)
+    if _public(chain[0]) != _public(key):
+        raise ConfigError(
+            f'the key in "{key_path}" does not belong to the first certificate in "{chain_path}"', ("key",)
+        )
+    try:
+        context = _context(chain, key)
+    except SSL.Error as error:
+        why = ", ".join(entry[-1] for entry in error.args[0]) if error.args and error.args[0] else "OpenSSL refuses it"
+        raise ConfigError(f'"{chain_path}" can\'t be used: {why}', ("certificate",)) from error
+    return Certificate(context, _names(chain[0]), chain[0].not_valid_before_utc, chain[0].not_valid_after_utc)
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class RenewedCertificate:
+    """Hands out the certificate as its files have it. A renewal needs no restart: connections begin with the new one.
+
+    What can't be used is told once, and the one before stays: the two files are not replaced at the same moment, and
+    by then we may have lost the right to read the key.
+
+    :param reactor: IReactorTime.
+    :param publish: is given a CertificateLoaded or CertificateProblem.
+    :param renewed: is given the names of each certificate.
+    :param wall: the time of day, in seconds since the epoch.
+    :raise ConfigError: see load().
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        settings: HTTPSettings,
+        publish: Callable[[Event], None],
+        renewed: Callable[[Sequence[str]], None],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._publish = publish
+        self._renewed = renewed
+        self._wall = wall
+        self._seen = self._state()
+        self._said = ""
+        self._take(load(settings))
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
+        """See IOpenSSLServerConnectionCreator."""
+        self.renew()
+        self._check()
+        return SSL.Connection(self._current.context, None)
+
+    def renew(self) -> None:
+        """Look whether there is a new one."""
+        state = self._state()
+        if state != self._seen:
+            self._seen = state
+            try:
+                self._take(load(self._settings))
+            except ConfigError as error:
+                self._say(f"{error.message}; the one before stays in use")
+
+    def around(self, site: Any) -> Any:
+        """A factory that serves *site* by TLS."""
+        site.explain = refusal
+        factory = TLSMemoryBIOFactory(self, False, site, clock=self._reactor)
+        factory.noisy = False
+        return factory
+
+    def _take(self, certificate: Certificate) -> None:
+        self._current = certificate
+        self._said = ""
+        ends = certificate.ends.timestamp()
+        self._publish(CertificateLoaded(self._reactor.seconds(), self._settings.certificate, certificate.names, ends))
+        self._renewed(certificate.names)
+        self._check()
+
+    def _check(self) -> None:
+        problem = self._current.problem(self._wall())
+        if problem:
+            self._say(problem)
+
+    def _say(self, problem: str) -> None:
+        if problem != self._said:
+            self._said = problem
+            self._publish(CertificateProblem(self._reactor.seconds(), self._settings.certificate, problem))
+
+    def _state(self) -> list[tuple[int, ...]]:
+        """Another one whenever one of the files is. certbot's are symbolic links that come to lead elsewhere."""
+        found: list[tuple[int, ...]] = []
+        for path in (self._settings.certificate, self._settings.key or self._settings.certificate):
+            try:
+                status = os.stat(path)
+                found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+            except OSError as error:
+                found.append((error.errno or 0,))
+        return found
+
+
+_REFUSALS = {
+    "unknown ca": "it does not trust who issued the certificate",
+    "certificate expired": "it takes the certificate for expired; is its clock right?",
+    "bad certificate": "it refuses the certificate; is it for the name or address in the URL?",
+    "certificate unknown": "it refuses the certificate; is it for the name or address in the URL?",
+    "http request": "it speaks HTTP on the port of HTTPS",
+    "no shared cipher": "it has no cipher in common with us",
+    "unsupported protocol": "it has no TLS 1.2",
+}
+
+
+def refusal(error: BaseException) -> str:
+    """What kept a client from being served by TLS, for the operator; "" when it was something else."""
+    entries = error.args[0] if isinstance(error, SSL.Error) and error.args else None
+    if not entries or not isinstance(entries, list):
+        return ""
+    said = str(entries[-1][-1])
+    meaning = next((text for words, text in _REFUSALS.items() if words in said), "")
+    return f"{meaning} ({said})" if meaning else said
+
+
+def _read(path: str, setting: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            # An editor of Windows puts a byte order mark before the first line, and PEM has none.
+            return file.read().removeprefix(BOM_UTF8)
+    except OSError as error:
+        raise ConfigError(f'"{path}" can\'t be read: {error.strerror}', (setting,)) from error
+
+
+def _chain(pem: bytes, path: str) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise ConfigError(f'"{path}" holds no certificate in PEM form', ("certificate",)) from error
+
+
+def _key(pem: bytes, path: str, setting: str) -> Any:
+    try:
+        return load_pem_private_key(pem, password=None)
+    except TypeError as error:
+        raise ConfigError(
+            f'the key in "{path}" is encrypted, and nobody is there to give the password', (setting,)
+        ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        missing = ', which needs a key = "...pem" beside it' if setting == "certificate" else ""
+        raise ConfigError(f'"{path}" holds no private key in PEM form{missing}', (setting,)) from error
+
+
+def _public(holder: Any) -> bytes:
+    encoded: bytes = holder.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return encoded
+
+
+def _names(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    addresses = map(str, names.get_values_for_type(x509.IPAddress))
+    return (*names.get_values_for_type(x509.DNSName), *addresses)
+
+
+def _context(chain: Sequence[x509.Certificate], key: Any) -> SSL.Context:
+    # OpenSSL's own list of ciphers, which for TLS 1.2 still has those with RSA key exchange: EDK2 before 2023 and iPXE
+    # know no elliptic curves. What is older than 1.2 no firmware needs.
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION)
+    context.use_certificate(chain[0])
+    for issuer in chain[1:]:
+        context.add_extra_chain_cert(issuer)
+    context.use_privatekey(key)
+    return context

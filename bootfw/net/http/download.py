@@ -1,0 +1,399 @@
+"""One file on its way to an HTTP client."""
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from bootfw.ability import ability
+from bootfw.boot.pluginresult import content, later, traceback_of, transfer_error
+from bootfw.errors import FileMissing, TransferError
+from bootfw.events import PluginFailed, TransferBegun, TransferEnded, TransferRefused
+from bootfw.interfaces import IReader
+from bootfw.net.http import headers
+from bootfw.net.http.mediatype import HEAD, UNKNOWN
+from bootfw.net.http.sendfile import FileSender, file_sender
+from bootfw.net.http.surroundings import Surroundings
+from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
+from bootfw.wire.http import Validators, failed_precondition, names_directory, requested_range
+
+CHUNK = 65536
+"""Octets that are read at once, and the measure of what a download holds in memory. More than the transport takes
+without a pause (its bufferSize), once there is a head before them."""
+
+TAIL = 4096
+"""Bytes at the end that are always read: they leave only if the file has not changed until then."""
+
+PATIENCE = 60.0
+"""Seconds that a download may stand still, for the backend or for the client: as long as by TFTP."""
+
+_STATUSES = {1: 404, 2: 403}
+"""TFTP error code -> HTTP status; others are 500."""
+
+
+@implementer(IPushProducer)
+@define(eq=False)
+class Download:
+    """Answers one GET or HEAD: opens the file, sends what is asked of it, closes it.
+
+    :param http: the request, as twisted.web has it.
+    """
+
+    request: TransferRequest
+    _http: Any
+    _around: Surroundings
+    deadline: float | None = field(default=None, init=False)
+    """When to ring; see Alarm."""
+    _reader: IReader | None = field(default=None, init=False)
+    _file: FileSender | None = field(default=None, init=False)
+    """The short way for what does not fit into one chunk."""
+    _drained: bool = field(default=False, init=False)
+    """Nothing that was written is left with the transport."""
+    _awaited: "Deferred[Any] | None" = field(default=None, init=False)
+    """The backend's answer that is outstanding: the file, or one read."""
+    _offset: int = field(default=0, init=False)
+    """Of what is read next."""
+    _stop: int | None = field(default=None, init=False)
+    """Where to end; None: the size is not known yet."""
+    _sent: int = field(default=0, init=False)
+    _detail: str = field(default="", init=False)
+    _opening: "Deferred[Any] | None" = field(default=None, init=False)
+    """What the backend answered with when it was to open the file."""
+    _opening_since: float = field(default=0.0, init=False)
+    _waited: tuple[float, str] = field(default=(0.0, ""), init=False)
+    """How long that took, and which backend it was."""
+    _began: float | None = field(default=None, init=False)
+    _paused: bool = field(default=False, init=False)
+    """The transport wants no more for now."""
+    _running: bool = field(default=False, init=False)
+    """Further up the stack _go_on() is at work."""
+    _over: bool = field(default=False, init=False)
+
+    def open(self) -> None:
+        """Ask the backend for the file; all else follows."""
+        self._around.downloads.add(self)
+        self._progress()
+        self._http.notifyFinish().addErrback(lambda _: self._lost())
+        try:
+            if "\0" in self.request.filename or names_directory(self.request.filename):
+                raise FileMissing()
+            answer = self._around.backend.open(self.request.path, self.request)
+            waiting = later(answer)
+        except Exception as error:
+            self._not_opened(error)
+            return
+        if waiting is None:
+            self._opened(answer)
+        else:
+            self._opening, self._opening_since = waiting, self._now()
+            self._wait_for(waiting, self._opened_late, self._not_opened, self._close)
+
+    def ring(self, now: float) -> None:
+        """It stands still."""
+        if self._began is None:
+            detail = f"{self._around.backend_of(self._opening)} has not answered"
+            self._refuse(503, "The file could not be opened in time, try again later", detail)
+        elif self._awaited is not None:
+            self._abort(Outcome.FAILED, f"the backend had not answered after {PATIENCE:.0f} s")
+        else:
+            self._abort(Outcome.TIMED_OUT, f"the client took nothing for {PATIENCE:.0f} s")
+
+    def cancel(self, reason: str) -> None:
+        """Our side ends it: the connection is cut, which no client can take for the end of the file."""
+        self._abort(Outcome.CANCELLED, reason)
+
+    # What the transport calls.
+
+    def resumeProducing(self) -> None:
+        """See IPushProducer."""
+        self._paused = False
+        self._drained = True
+        if not self._over:
+            self._progress()
+            self._go_on()
+
+    def pauseProducing(self) -> None:
+        """See IPushProducer."""
+        self._paused = True
+
+    def stopProducing(self) -> None:
+        """The connection is lost."""
+        self._lost()
+
+    # Opening.
+
+    def _opened_late(self, reader: Any) -> None:
+        self._waited = self._now() - self._opening_since, self._around.backend_of(self._opening)
+        self._opened(reader)
+
+    def _opened(self, reader: Any) -> None:
+        self._reader = reader
+        try:
+            size = reader.size
+            validators = headers.validators_of(reader, size)
+        except Exception as error:
+            self._not_opened(error)
+            return
+        kind = self._around.types.of(self.request.path, validators.etag)
+        if kind is not None:
+            self._respond(kind, validators, size)
+        elif size == 0:
+            self._respond(UNKNOWN, validators, size)
+        else:
+            self._look_inside(reader, validators, size)
+
+    def _look_inside(self, reader: Any, validators: Validators, size: int | None) -> None:
+        """Find the media type by the first bytes. What can't be read here fails again, and is reported, when it is
+        sent."""
+
+        def read(head: Any) -> None:
+            known = head if isinstance(head, bytes) else b""
+            self._respond(self._around.types.found(self.request.path, validators.etag, known), validators, size)
+
+        try:
+            head = reader.read(0, HEAD)
+            waiting = later(head)
+        except Exception:
+            read(b"")
+            return
+        if waiting is None:
+            read(head)
+        else:
+            self._wait_for(waiting, read, lambda _: read(b""), lambda _: None)
+
+    def _respond(self, kind: bytes, validators: Validators, size: int | None) -> None:
+        http = self._http
+        header = headers.look_up(http)
+        headers.describe(http, kind, validators, size)
+        status = failed_precondition(header, validators)
+        # RFC 9110 section 14.2: a range is for GET only.
+        octets = requested_range(header, validators, size) if size is not None and http.method == b"GET" else None
+        if status == 412:
+            self._refuse(412, "The file is another one by now")
+        elif status == 304:
+            http.setResponseCode(304)
+            self._begin()
+            self._finish(Outcome.COMPLETE, "not modified")
+        elif octets is not None and not octets:
+            http.setHeader(b"Content-Range", f"bytes */{size}".encode())
+            self._refuse(416, f"The file has {size} octets")
+        else:
+            self._answer(octets, size)
+
+    def _answer(self, octets: range | None, size: int | None) -> None:
+        http = self._http
+        self._stop = size
+        if octets is not None:
+            self._offset, self._stop = octets.start, octets.stop
+            part = f"{octets.start}-{octets.stop - 1}"
+            self._detail = f"octets {part} of {size}"
+            http.setResponseCode(206)
+            http.setHeader(b"Content-Range", f"bytes {part}/{size}".encode())
+        if self._stop is not None:
+            http.setHeader(b"Content-Length", b"%d" % (self._stop - self._offset))
+        self._begin()
+        if http.method == b"HEAD":
+            self._finish(Outcome.SIZE_PROBE, "")
+        else:
+            if self._stop is not None:
+                self._file = file_sender(http.transport, self._reader)
+            http.registerProducer(self, True)
+            self._progress()
+            self._go_on()
+
+    def _not_opened(self, error: BaseException) -> None:
+        told = transfer_error(error)
+        if told is None:
+            self._complain(error, "open")
+            self._refuse(500, "Internal error")
+        else:
+            self._refuse(_STATUSES.get(told.tftp_code, 500), told.message, told.detail)
+
+    def _refuse(self, status: int, message: str, detail: str = "") -> None:
+        self._release()
+        self._around.publish(TransferRefused(self._now(), self.request, status, message, detail))
+        headers.refuse(self._http, status, message)
+
+    # Sending.
+
+    def _begin(self) -> None:
+        self._began = self._now()
+        self._around.publish(TransferBegun(self._began, self.request, Agreed()))
+
+    def _go_on(self) -> None:
+        """Read and write until the transport has enough, or the backend's answer has to be waited for."""
+        if self._running:
+            return
+        self._running = True
+        try:
+            while not (self._over or self._paused or self._awaited is not None):
+                if self._offset == self._stop:
+                    self._http.unregisterProducer()
+                    self._finish(Outcome.COMPLETE, self._detail)
+                elif self._file is not None and self._drained:
+                    self._send(self._file)
+                else:
+                    self._read()
+        finally:
+            self._running = False
+
+    def _send(self, file: FileSender) -> None:
+        assert self._stop is not None
+        stop = self._stop - TAIL
+        sent, goes_on = file.send(self._offset, stop) if self._offset < stop else (0, False)
+        self._offset += sent
+        self._sent += sent
+        if not goes_on or self._offset == stop:
+            self._file = None
+        else:
+            self._paused = True
+            file.wait()
+
+    def _read(self) -> None:
+        assert self._reader is not None
+        try:
+            answer = self._reader.read(self._offset, self._wanted())
+            waiting = later(answer)
+        except Exception as error:
+            self._broken(error)
+            return
+        if waiting is None:
+            self._write(answer)
+        else:
+            self._wait_for(waiting, self._came, self._broken, lambda _: None)
+
+    def _wanted(self) -> int:
+        return CHUNK if self._stop is None else min(CHUNK, self._stop - self._offset)
+
+    def _came(self, answer: Any) -> None:
+        self._write(answer)
+        self._go_on()
+
+    def _write(self, answer: Any) -> None:
+        wanted = self._wanted()
+        try:
+            data = content(answer, wanted, self._reader)
+            verify: Callable[[], None] | None = ability(self._reader, "verify", "read")
+            if verify is not None and self._offset + len(data) == self._stop:
+                verify()
+        except Exception as error:
+            self._broken(error)
+            return
+        self._offset += len(data)
+        self._sent += len(data)
+        if len(data) < wanted:
+            if self._stop is not None:
+                self._abort(Outcome.FAILED, f"the file has ended at octet {self._offset}, before its size")
+                return
+            self._stop = self._offset
+        self._drained = False
+        self._http.write(data)
+
+    def _broken(self, error: BaseException) -> None:
+        told = transfer_error(error)
+        if told is None:
+            self._complain(error, "go on with")
+            told = TransferError("Internal error")
+        self._abort(Outcome.FAILED, f"{told.message}: {told.detail}" if told.detail else told.message)
+
+    # Ending.
+
+    def _lost(self) -> None:
+        if not self._over:
+            self._end(Outcome.STOPPED_BY_PEER, self._detail)
+
+    def _finish(self, outcome: Outcome, detail: str) -> None:
+        self._end(outcome, detail)
+        self._http.finish()
+
+    def _abort(self, outcome: Outcome, detail: str) -> None:
+        if not self._over:
+            self._end(outcome, detail)
+            self._http.transport.abortConnection()
+
+    def _end(self, outcome: Outcome, detail: str) -> None:
+        self._release()
+        if self._began is None:
+            return
+        now = self._now()
+        report = TransferReport(
+            request=self.request,
+            agreed=Agreed(),
+            outcome=outcome,
+            detail=detail,
+            octets=self._sent,
+            blocks=0,
+            retransmitted=0,
+            began=self._began,
+            ended=now,
+            waited=self._waited[0],
+            backend=self._waited[1],
+        )
+        self._around.publish(TransferEnded(now, report))
+
+    def _release(self) -> None:
+        """Give everything back, once."""
+        self._over = True
+        self.deadline = None
+        self._around.alarm.forget(self)
+        self._around.downloads.discard(self)
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            try:
+                awaited.cancel()
+            except Exception as error:  # out of the canceller of the plugin's own Deferred
+                self._complain(error, "give up")
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            self._close(reader)
+
+    def _close(self, reader: Any) -> None:
+        try:
+            reader.close()
+        except Exception as error:
+            self._complain(error, "close")
+
+    # What the others use.
+
+    def _wait_for(
+        self,
+        answer: "Deferred[Any]",
+        came: Callable[[Any], None],
+        failed: Callable[[BaseException], None],
+        unwanted: Callable[[Any], None],
+    ) -> None:
+        self._awaited = answer
+
+        def on_value(value: Any) -> None:
+            if self._awaited is not answer:
+                unwanted(value)
+                return
+            self._awaited = None
+            self._progress()
+            came(value)
+
+        def on_failure(failure: Failure) -> None:
+            # What fails after the end, the cancelled answer above all, is nobody's concern any more.
+            if self._awaited is answer:
+                self._awaited = None
+                assert failure.value is not None
+                failed(failure.value)
+
+        answer.addCallbacks(on_value, on_failure)
+
+    def _progress(self) -> None:
+        self.deadline = self._now() + PATIENCE
+        self._around.alarm.watch(self)
+
+    def _complain(self, error: BaseException, doing: str) -> None:
+        event = PluginFailed(
+            self._now(), plugin="backend", doing=f"{doing} {self.request.filename!r}", traceback=traceback_of(error)
+        )
+        self._around.publish(event)
+
+    def _now(self) -> float:
+        return float(self._around.reactor.seconds())

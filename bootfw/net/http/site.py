@@ -1,0 +1,303 @@
+"""HTTP boot on TCP: the same files as by TFTP, by twisted.web."""
+
+import errno
+import io
+import os
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+
+from bootfw.boot.clients import Clients
+from bootfw.boot.onceper import Seldom
+from bootfw.events import Event, HandshakeFailed, TransferRefused
+from bootfw.interfaces import IBackend
+from bootfw.net.alarm import Alarm
+from bootfw.net.http.download import PATIENCE, Download
+from bootfw.net.http.headers import refuse
+from bootfw.net.http.surroundings import Surroundings
+from bootfw.net.linux.portowner import who_holds
+from bootfw.net.udp.quietport import quiet_port
+from bootfw.tftp.path import relative
+from bootfw.values import Address, Client, TransferRequest
+from bootfw.wire.http import encode_target
+
+GRACE = 1.0
+"""Seconds that a connection has to send what is left when it is closed."""
+
+BACKLOG = 512
+"""Connections that wait to be accepted: a rack that is switched on comes all at once."""
+
+_SAID_AGAIN = 60.0
+"""Seconds until it is said again that a client can't be served by HTTPS."""
+
+_ABSOLUTE = re.compile(rb"\Ahttps?://[^/]*", re.IGNORECASE)
+
+
+class BootResource(Resource):
+    """Serves files by GET and HEAD (RFC 9110), with ranges; it may stand anywhere in an application's own site.
+
+    :param reactor: IReactorTime.
+    :param publish: is given each event; must not raise.
+    :param clients: what backends are told of who asks; None: the address only.
+    :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self,
+        reactor: Any,
+        backend: IBackend,
+        publish: Callable[[Event], None],
+        clients: Clients | None = None,
+        own_urls: Callable[[str], tuple[str, str]] | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._around = Surroundings(reactor, backend, publish)
+        self._lookup = clients.of if clients is not None else None
+        self._own_urls = own_urls
+
+    def render(self, request: Any) -> Any:
+        """See IResource."""
+        request.setHeader(b"Server", b"bootfw")
+        asked = _transfer_request(request, self._lookup, self._own_urls)
+        if request.method in (b"GET", b"HEAD"):
+            Download(asked, request, self._around).open()
+        else:
+            now = self._around.reactor.seconds()
+            self._around.publish(TransferRefused(now, asked, 405, "Only GET and HEAD are served"))
+            request.setHeader(b"Allow", b"GET, HEAD")
+            refuse(request, 405, "Only GET and HEAD are served")
+        return NOT_DONE_YET
+
+    def close(self) -> None:
+        """End every download: the connections are cut."""
+        for download in list(self._around.downloads):
+            download.cancel("the server is stopping")
+
+
+class Connection(HTTPChannel):
+    """A client's connection. Its deadline is for a whole request to come; a Download has its own."""
+
+    deadline: float | None = None
+
+    delimiter = b"\n"  # RFC 9112 section 2.2: a recipient may take a single LF for the end of a line
+    _next_is_request_line = True
+
+    def connectionMade(self) -> None:
+        """See IProtocol."""
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        self.factory.joined(self)
+
+    def connectionLost(self, reason: Any) -> None:  # type: ignore[override]
+        """See IProtocol."""
+        self.deadline = None
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.factory.left(self, reason.value)
+
+    def lineReceived(self, line: bytes) -> None:
+        """See LineReceiver."""
+        line = line.removesuffix(b"\r")
+        if self._next_is_request_line and line:
+            self._next_is_request_line = False
+            line = encode_target(line)
+        super().lineReceived(line)  # type: ignore[no-untyped-call]
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """Answer, and close the connection; LineReceiver would only do the latter."""
+        status = b"414 URI Too Long" if self._next_is_request_line else b"400 Bad Request"
+        transport: Any = self.transport
+        transport.write(b"HTTP/1.1 %s\r\nConnection: close\r\n\r\n" % status)
+        self.loseConnection()  # type: ignore[no-untyped-call]
+
+    def allContentReceived(self) -> None:
+        """A request is complete."""
+        self.deadline = None
+        self._next_is_request_line = True
+        super().allContentReceived()  # type: ignore[no-untyped-call]
+
+    def requestDone(self, request: Any) -> None:
+        """It is answered; the next one may be here already."""
+        self.factory.idle(self)
+        super().requestDone(request)  # type: ignore[no-untyped-call]
+
+    def ring(self, now: float) -> None:
+        """No request has come, or what was left to send is stuck."""
+        transport: Any = self.transport
+        if transport.disconnecting:
+            transport.abortConnection()
+        else:
+            self.leave(now)
+
+    def leave(self, now: float) -> None:
+        """Close, in GRACE at the latest."""
+        transport: Any = self.transport
+        if not transport.disconnecting:
+            self.loseConnection()  # type: ignore[no-untyped-call]
+        self.factory.wait(self, now + GRACE)
+
+
+class FileRequest(Request):
+    """A request whose body, if it has one, is of no interest."""
+
+    def gotLength(self, length: int | None) -> None:
+        """Keep no room for it: Twisted would put it into a file."""
+        self.content = io.BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Drop it."""
+
+    def process(self) -> None:
+        """Reduce the target to a path: clients may send an absolute URL (RFC 9112 section 3.2.2), or leave out the
+        slash at its beginning."""
+        self.path = _ABSOLUTE.sub(b"", self.path)
+        if self.path[:1] not in (b"/", b"*", b""):
+            self.path = b"/" + self.path
+        super().process()  # type: ignore[no-untyped-call]
+
+
+class BootSite(Site):
+    """A site of its own for a BootResource. Connections are bounded in time, and it writes no log.
+
+    :param reactor: IReactorTime.
+    :param publish: is given each event; must not raise.
+    :param clients: see BootResource.
+    :param own_urls: see BootResource.
+    """
+
+    noisy = False
+    protocol = Connection  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        reactor: Any,
+        backend: IBackend,
+        publish: Callable[[Event], None],
+        clients: Clients | None = None,
+        own_urls: Callable[[str], tuple[str, str]] | None = None,
+    ) -> None:
+        self.files = BootResource(reactor, backend, publish, clients, own_urls)
+        super().__init__(self.files, FileRequest, reactor=reactor, timeout=None)  # type: ignore[no-untyped-call]
+        self._clock = reactor
+        self._alarm = Alarm(reactor, Connection.ring)
+        self._connections: set[Connection] = set()
+        self._emptied: Deferred[None] | None = None
+        self._publish = publish
+        self._refusals = Seldom(_SAID_AGAIN)
+        self.explain: Callable[[BaseException], str] = lambda reason: ""
+        """What to say of a connection that was lost, if anything; HTTPS has something."""
+
+    def close(self) -> "Deferred[None]":
+        """Cut what is under way, close the other connections.
+
+        :return: fires when there is no connection any more.
+        """
+        self.files.close()
+        for connection in list(self._connections):
+            connection.leave(self._clock.seconds())
+        if not self._connections:
+            return succeed(None)
+        if self._emptied is None:
+            self._emptied = Deferred()
+        return self._emptied
+
+    def joined(self, connection: "Connection") -> None:
+        """A client has connected."""
+        self._connections.add(connection)
+        self.idle(connection)
+
+    def idle(self, connection: "Connection") -> None:
+        """A connection is to bring its next request."""
+        self.wait(connection, self._clock.seconds() + PATIENCE)
+
+    def wait(self, connection: "Connection", until: float) -> None:
+        """Ring when nothing has become of a connection."""
+        connection.deadline = until
+        self._alarm.watch(connection)
+
+    def left(self, connection: "Connection", reason: BaseException) -> None:
+        """A connection is gone."""
+        why = self.explain(reason)
+        if why:
+            transport: Any = connection.transport
+            peer, now = _address(transport.getPeer()), self._clock.seconds()
+            if self._refusals.due((peer[0], why), now):
+                self._publish(HandshakeFailed(now, peer, why))
+        self._alarm.forget(connection)
+        self._connections.discard(connection)
+        if self._emptied is not None and not self._connections:
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)
+
+    # Twisted's own log of accesses, with its timer: observers are told more than it would say.
+
+    def startFactory(self) -> None:
+        """No log is opened."""
+
+    def stopFactory(self) -> None:
+        """None is closed."""
+
+
+def listen_http(reactor: Any, factory: Any, address: str, port: int, sock: socket.socket | None = None) -> Any:
+    """Have *factory* listen on a TCP port.
+
+    :param reactor: an IReactorSocket.
+    :param sock: is it already, as made by open_stream_socket(); it is closed, the port has its own.
+    :return: an IListeningPort.
+    :raise CannotListenError: ``socketError`` says why.
+    """
+    with sock or open_stream_socket(address, port) as opened:
+        return quiet_port(reactor.adoptStreamPort, opened.fileno(), opened.family, factory)
+
+
+def open_stream_socket(address: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening, non-blocking TCP socket. "::" is IPv6 only, so that "0.0.0.0" can have the same port.
+
+    :param shared: the port is one that others of our processes have too (SO_REUSEPORT).
+    :raise CannotListenError: ``socketError`` says why.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        sock = socket.create_server((address, port), family=family, backlog=BACKLOG, reuse_port=shared)
+    except OSError as error:
+        reason = os.strerror(error.errno or errno.EINVAL)
+        if error.errno == errno.EADDRINUSE:
+            reason += f" by {who_holds(port, family, 'tcp') or 'another program'}"
+        elif error.errno == errno.EACCES:
+            reason += ": this port needs root or CAP_NET_BIND_SERVICE"
+        told = OSError(error.errno, reason)
+        raise CannotListenError(address, port, told) from error  # type: ignore[no-untyped-call]
+    sock.setblocking(False)
+    return sock
+
+
+def _transfer_request(
+    request: Any, lookup: Callable[[Address], Client] | None, own_urls: Callable[[str], tuple[str, str]] | None
+) -> TransferRequest:
+    filename = "/" + b"/".join(request.postpath).decode("utf-8", "surrogateescape")
+    return TransferRequest(
+        filename=filename,
+        path=relative(filename),
+        peer=_address(request.getClientAddress()),
+        local=_address(request.getHost())[0],
+        write=request.method in (b"PUT", b"POST"),
+        protocol="https" if request.isSecure() else "http",
+        lookup=lookup,
+        own_urls=own_urls,
+    )
+
+
+def _address(address: Any) -> Address:
+    if isinstance(address, IPv6Address):
+        return address.host, address.port, address.flowInfo, int(address.scopeID)
+    if isinstance(address, IPv4Address):
+        return address.host, address.port
+    return "", 0  # a UNIX socket's, of an application with a site of its own

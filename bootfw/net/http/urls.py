@@ -1,0 +1,83 @@
+"""Where clients reach our own HTTP and HTTPS: what ``{http}`` and ``{https}`` in the name of a boot file stand for."""
+
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+
+from attrs import define, field
+
+from bootfw.config.settings import ListenAddress
+
+_STANDARD = {"http": 80, "https": 443}
+_ANY = ("0.0.0.0", "::")
+
+
+@define(eq=False)
+class WebURLs:
+    """Knows what listens, so that URLs stay right when a port changes."""
+
+    names: Sequence[str] = ()
+    """Host names and addresses that the certificate is for. HTTPS is reached by our address where that is one of them,
+    and else by the first name, since a client refuses what the certificate does not say."""
+    renew: Callable[[], None] = lambda: None
+    """Called before a URL of HTTPS is told: where workers serve the files, nobody else here sees a new certificate."""
+    _listening: dict[str, list[ListenAddress]] = field(factory=dict, init=False)
+    _told: dict[str, tuple[str, str]] = field(factory=dict, init=False)
+
+    def listening(self, scheme: str, address: ListenAddress) -> None:
+        """*scheme*, "http" or "https", is served at *address*."""
+        self._listening.setdefault(scheme, []).append(address)
+        self._told.clear()
+
+    def certified(self, names: Sequence[str]) -> None:
+        """The certificate is for *names* from now on."""
+        self.names = names
+        self._told.clear()
+
+    def clear(self) -> None:
+        """Nothing is served any more."""
+        self._listening.clear()
+        self._told.clear()
+
+    def of(self, server: str) -> tuple[str, str]:
+        """The beginnings of our URLs, ``http://10.77.0.1:8069`` and the same with https, for a client that has come to
+        *server*, our address on its wire; "" for what is not served to it."""
+        if "https" in self._listening:
+            self.renew()
+        urls = self._told.get(server)
+        if urls is None:
+            urls = self._told[server] = self._url("http", server), self._url("https", server)
+        return urls
+
+    def _url(self, scheme: str, server: str) -> str:
+        found = _reached(self._listening.get(scheme, ()), server) if server else None
+        if found is None:
+            return ""
+        host, port = found
+        if scheme == "https" and self.names and host not in self.names:
+            host = next((name for name in self.names if _is_host_name(name)), host)
+        shown = f"[{host}]" if ":" in host else host
+        return f"{scheme}://{shown}" if port == _STANDARD[scheme] else f"{scheme}://{shown}:{port}"
+
+
+def _reached(listening: Sequence[ListenAddress], server: str) -> ListenAddress | None:
+    """Host and port of the listener that a client on the wire of *server* can reach best; None: of none."""
+    server = server.partition("%")[0]
+    ours = ip_address(server)
+    others = []
+    for listened, port in listening:
+        host = listened.partition("%")[0]
+        if host == server:
+            return host, port
+        if ip_address(host).version == ours.version:
+            others.append((server if host in _ANY else host, port))
+    # By a router a client comes to our other addresses too, but never to a loopback one.
+    others.sort(key=lambda address: address[0] != server)
+    return next((found for found in others if not ip_address(found[0]).is_loopback or ours.is_loopback), None)
+
+
+def _is_host_name(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return "*" not in name
+    return False

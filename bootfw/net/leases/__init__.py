@@ -1,1 +1,0 @@
-"""The leases of a running server: given, written down, looked after."""

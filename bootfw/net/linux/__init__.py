@@ -1,0 +1,1 @@
+"""What bootfw reads from Linux, and sets there."""

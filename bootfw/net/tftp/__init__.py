@@ -1,0 +1,1 @@
+"""The TFTP listener and its transfers."""

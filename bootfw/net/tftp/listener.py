@@ -1,0 +1,399 @@
+"""TFTP on UDP: who a datagram is for, and what becomes of a request. The sessions themselves are in bootfw.tftp."""
+
+import os
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from secrets import randbelow
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from bootfw.boot.clients import Clients
+from bootfw.boot.pluginresult import later, traceback_of, transfer_error
+from bootfw.config.settings import TFTPSettings
+from bootfw.errors import AccessViolation, IllegalOperation, TransferError, WireError
+from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded, TransferRefused
+from bootfw.interfaces import IBackend, IBatchReceiver, IViaTransport, IWatchdogPolicy, IWritableBackend
+from bootfw.net.alarm import Alarm
+from bootfw.net.linux.interfaces import Interfaces
+from bootfw.net.linux.mtu import fitting_blksize
+from bootfw.net.malformed import MalformedCounter
+from bootfw.net.tftp.fastpath import Express
+from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.handover import KEPT, WRAP, Orphan, Orphans, has_changed
+from bootfw.net.tftp.parsedrequest import Asked
+from bootfw.net.tftp.quirks import capped, open_treated, wanted
+from bootfw.net.tftp.reading import ReadTransfer
+from bootfw.net.tftp.transfer import Surroundings, Transfer
+from bootfw.net.tftp.transferport import TransferProtocol, bindable, is_for_many, send
+from bootfw.net.tftp.watchdog import begin_watchdog
+from bootfw.net.tftp.writing import WriteTransfer
+from bootfw.net.udp.packetinfo import Cache
+from bootfw.personas.table import Personas, stock
+from bootfw.tftp.negotiation import Limits, negotiate
+from bootfw.values import Address, Outcome, TransferReport, TransferRequest, Treatment, Via
+from bootfw.wire import tftp as wire
+
+Listen = Callable[[DatagramProtocol, str], Any]
+"""Opens a port of its own for one transfer, bound to the given address ("" for any); raises CannotListenError."""
+
+_negotiate = lru_cache(1024)(negotiate)  # machines that boot together ask for the same
+_REQUESTS = (b"\0\1", b"\0\2")
+_REMEMBERED = 512
+"""Octets of a request (RFC 2347) that is not parsed each time: machines that boot together ask for the same."""
+_ACK = b"\0\4"
+
+
+@implementer(IBatchReceiver)
+class TFTPProtocol(DatagramProtocol):
+    """Serves TFTP (RFC 1350, 2347, 2348, 2349, 7440) on one port.
+
+    It runs on any datagram transport. On one that provides IViaTransport, replies leave from the address that was
+    asked, and a window leaves in one call.
+
+    :param reactor: IReactorTime.
+    :param backend: IBackend; uploads need an IWritableBackend.
+    :param watchdog: IWatchdogPolicy.
+    :param publish: is given each event; must not raise.
+    :param listen: opens a port for each transfer; None: every reply leaves from this port.
+    :param mtu: the MTU in octets of the interface a Via names, None when unknown.
+    :param interfaces: requests that come by others are ignored.
+    :param images: what is kept of files that have been read; None: nothing.
+    :param personas: who is treated specially; None: by those that come with bootfw.
+    :param clients: what backends are told of who asks; None: the address only.
+    :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours.
+    :param randbelow: random numbers that a peer can't guess.
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        backend: IBackend,
+        watchdog: IWatchdogPolicy,
+        publish: Callable[[Event], None],
+        *,
+        settings: TFTPSettings | None = None,
+        listen: Listen | None = None,
+        mtu: Callable[[Via], int | None] | None = None,
+        interfaces: Interfaces | None = None,
+        images: Images | None = None,
+        personas: Personas | None = None,
+        clients: Clients | None = None,
+        own_urls: Callable[[str], tuple[str, str]] | None = None,
+        randbelow: Callable[[int], int] = randbelow,
+    ) -> None:
+        self._reactor = reactor
+        self._backend = backend
+        self._backend_of: Callable[[Any], str] = getattr(backend, "backend_of", lambda answer: "the backend")
+        self._together: Callable[[bool], None] | None = getattr(backend, "together", None)
+        self._watchdog = watchdog
+        self._publish = publish
+        self._settings = settings or TFTPSettings()
+        self._listen = listen
+        self._mtu = mtu
+        self._interfaces = interfaces or Interfaces()
+        self._personas = personas or stock()
+        self._lookup = clients.of if clients is not None else None
+        self._own_urls = own_urls
+        self._malformed = MalformedCounter("tftp", publish, reactor)
+        self._transfers: dict[Address, Transfer] = {}
+        self._asked = Cache(Asked.read)
+        self._rich = False
+        self._express: Express | None = None
+        self._around = Surroundings(
+            reactor=reactor,
+            alarm=Alarm(reactor, lambda transfer, now: transfer.ring(now)),
+            publish=publish,
+            send=self._write,
+            stray=self._stray,
+            ended=self._ended,
+            images=images or Images(0),
+            express=lambda: self._express,
+            randbelow=randbelow,
+        )
+        self._orphans = Orphans(self._not_resumed)
+        self._forgetting: IDelayedCall | None = None
+        self._closed = self._left = False
+
+    @property
+    def transfers(self) -> int:
+        """How many transfers are under way."""
+        return len(self._transfers)
+
+    # What the transport calls.
+
+    def startProtocol(self) -> None:
+        self._closed = self._left = False
+        self._rich = IViaTransport.providedBy(self.transport)
+        if self._around.images.room:
+            open_express = getattr(self.transport, "express", None)
+            self._express = open_express(self._reactor.seconds) if open_express is not None else None
+
+    def stopProtocol(self) -> None:
+        if not self._left:
+            self.close()
+        self._express = None
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.datagrams_received(((datagram, addr, None),))
+
+    def datagrams_received(self, batch: Any) -> None:
+        """See IBatchReceiver."""
+        now = self._reactor.seconds()
+        if len(batch) == 1 or self._together is None:
+            self._received(batch, now)
+            return
+        self._together(True)
+        try:
+            self._received(batch, now)
+        finally:
+            self._together(False)
+
+    def _received(self, batch: Any, now: float) -> None:
+        find = self._transfers.get
+        for data, peer, via in batch:
+            try:
+                transfer = find(peer)
+                if data[:2] in _REQUESTS:
+                    self._requested(data, peer, via, transfer, now)
+                elif transfer is not None and transfer.port is None:
+                    transfer.datagram(data, now)
+                elif self._forgetting is None or not self._resume(data, peer, via, now):
+                    self._stray(data, peer, now)
+            except Exception:
+                self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
+
+    def close(self) -> None:
+        """End every transfer; their peers are told."""
+        self._closed = True
+        now = self._reactor.seconds()
+        for transfer in list(self._transfers.values()):
+            transfer.cancel("the server is stopping", now)
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
+        self._orphans.give_up("the server is stopping")
+        self._around.alarm.stop()
+        self._malformed.stop()
+
+    def _stray(self, data: bytes, peer: Address, now: float) -> None:
+        """Neither a request nor part of a transfer on this port: what is well-formed is a late datagram. No answer.
+
+        An ERROR 5 would be due by RFC 1350, but on this port it would let a forged sender address be told.
+        """
+        try:
+            wire.parse(data)
+        except WireError as error:
+            self._malformed.count(str(error), peer, now)
+
+    # Requests.
+
+    def _requested(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
+        # RFC 1123 section 4.2.3.5: a broadcast request is silently ignored.
+        if self._closed or self._left or (via is not None and is_for_many(via)) or not self._interfaces.serves(via):
+            return
+        if known is not None and known.raw == data and known.requested_again(now):
+            return
+        try:
+            asked = self._asked[data] if len(data) <= _REMEMBERED else Asked.read(data)
+        except WireError as error:
+            self._malformed.count(str(error), peer, now)
+            reply = wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request")
+            if known is None and len(reply) <= 4 * len(data):
+                self._write(reply, peer, via, 0)
+            return
+        if known is not None:
+            known.replace(now)
+        if self._forgetting is not None and (orphan := self._orphans.take(peer)) is not None:
+            self._not_resumed(orphan.begun, "the client began anew")
+        request = asked.by(peer, via, self._lookup, self._own_urls)
+        treatment = self._personas.treatment(request)
+        if asked.mode is None:
+            told = IllegalOperation(f"Mode {asked.mode_name[:20]!r} is not served")
+            self._refuse(request, via, told, now, treatment)
+            return
+        if treatment is not None and treatment.ignore_case:
+            request = evolve(request, ignore_case=True)
+        try:
+            answer = self._ask(request, treatment)
+        except Exception as error:
+            self._refuse(request, via, self._told(request, error, now), now, treatment)
+            return
+        kind = WriteTransfer if request.write else ReadTransfer
+        self._open(kind(request, data, via, self._around, treatment), answer, now)
+
+    # What another process has begun.
+
+    def positions(self) -> list[tuple[Address, int]]:
+        """(peer, the block that it has acknowledged) of the transfers whose numbers on the wire will come again."""
+        found = self._transfers.items()
+        return [(peer, t.session.acked) for peer, t in found if t.session is not None and t.session.acked > WRAP // 2]
+
+    @property
+    def on_this_port(self) -> list[Transfer]:
+        """The transfers that have no port of their own."""
+        return [transfer for transfer in self._transfers.values() if transfer.port is None]
+
+    def leave(self) -> None:
+        """Take no more requests; when the port is closed, transfers on ports of their own are brought to their end."""
+        self._left = True
+
+    def take_over(self, orphans: Iterable[Orphan]) -> None:
+        """Go on with what has been handed over, and with the others as soon as their clients are heard. Where transfers
+        have ports of their own, that is never.
+
+        Those that end otherwise are published as well, so that each has one end.
+        """
+        for begun, handover in self._orphans.add(orphans):
+            self._continue(begun, handover.raw, handover.via, handover.position, self._reactor.seconds())
+        if self._listen is not None:
+            self._orphans.give_up("its worker ended")
+        elif self._orphans and self._forgetting is None:
+            self._forgetting = self._reactor.callLater(KEPT, self._forget)
+
+    def _forget(self) -> None:
+        self._forgetting = None
+        self._orphans.give_up("its worker ended, and the client was not heard again")
+
+    def _resume(self, data: bytes, peer: Address, via: Via | None, now: float) -> bool:
+        """Whether it was of an orphan."""
+        orphan = self._orphans.take(peer)
+        if orphan is None:
+            return False
+        if data[:2] != _ACK or len(data) < 4:
+            self._not_resumed(orphan.begun, "its worker ended, and then the client")
+            return True
+        self._continue(orphan.begun, b"", via, orphan.block(data[2] << 8 | data[3]), now)
+        return True
+
+    def _continue(self, begun: TransferBegun, raw: bytes, via: Via | None, resumed: Any, now: float) -> None:
+        request = evolve(begun.request, lookup=self._lookup, own_urls=self._own_urls)
+        transfer = ReadTransfer(request, raw, via, self._around, self._personas.treatment(request))
+        transfer.begun, transfer.resumed = begun, resumed
+        try:
+            answer = self._ask(request, transfer.treatment)
+        except Exception as error:
+            self._not_opened(transfer, error, now)
+        else:
+            self._open(transfer, answer, now)
+
+    def _not_resumed(self, begun: TransferBegun, reason: str) -> None:
+        now = self._reactor.seconds()
+        report = TransferReport(begun.request, begun.agreed, Outcome.FAILED, reason, 0, 0, 0, begun.at, now)
+        self._publish(TransferEnded(now, report))
+
+    # Files.
+
+    def _ask(self, request: TransferRequest, treatment: Treatment | None) -> Any:
+        """What the backend answers.
+
+        :raise Exception: see IBackend.
+        """
+        if not request.write:
+            if treatment is None:
+                return self._backend.open(request.path, request)
+            return open_treated(self._backend, request, treatment)
+        if self._settings.writable and IWritableBackend.providedBy(self._backend):
+            return self._backend.create(request.path, request)
+        raise AccessViolation("Uploads are not allowed")
+
+    def _open(self, transfer: Transfer, answer: Any, now: float) -> None:
+        self._transfers[transfer.request.peer] = transfer
+        waiting = later(answer)
+        if waiting is None:
+            self._opened(transfer, answer, now)
+            return
+        transfer.wait_for_file(waiting, self._backend_of, self._opened, self._not_opened)
+
+    def _opened(self, transfer: Transfer, file: Any, now: float) -> None:
+        try:
+            transfer.has(file)
+            begun = transfer.begun
+            if begun is not None:
+                if has_changed(file, begun):
+                    raise TransferError("The file has changed meanwhile, start again")
+                transfer.begin(begun.agreed, self._watchdog.begin(begun.agreed), now)
+                return
+            if self._listen is not None:
+                self._move(transfer)
+            request, treatment = transfer.request, transfer.treatment
+            agreed = _negotiate(
+                request.options if treatment is None else wanted(request.options, treatment),
+                write=request.write,
+                mode=request.mode,
+                size=None if request.write else file.size,
+                limits=self._limits(transfer),
+            )
+            agreed, watchdog = begin_watchdog(self._watchdog, agreed)
+        except Exception as error:
+            self._not_opened(transfer, error, now)
+            return
+        self._publish(TransferBegun(now, request, agreed))
+        transfer.begin(agreed, watchdog, now)
+
+    def _not_opened(self, transfer: Transfer, error: BaseException, now: float) -> None:
+        told = self._told(transfer.request, error, now)
+        if transfer.begun is None:
+            self._refuse(transfer.request, transfer.via, told, now, transfer.treatment)
+        else:
+            self._write(wire.error(told.tftp_code, told.message), transfer.request.peer, transfer.via, 0)
+            self._not_resumed(transfer.begun, told.message)
+        transfer.finish()
+
+    def _told(self, request: TransferRequest, error: BaseException, now: float) -> TransferError:
+        """What the peer is told; a bug's traceback goes to the log."""
+        told = transfer_error(error)
+        if told is None:
+            told = TransferError("Internal error")
+            doing = f"open {request.filename!r}"
+            self._publish(PluginFailed(now, plugin="backend", doing=doing, traceback=traceback_of(error)))
+        return told
+
+    def _refuse(
+        self, request: TransferRequest, via: Via | None, told: TransferError, now: float, treatment: Treatment | None
+    ) -> None:
+        self._write(wire.error(told.tftp_code, told.message), request.peer, via, 0)
+        persona = treatment.persona if treatment is not None else ""
+        self._publish(TransferRefused(now, request, told.tftp_code, told.message, told.detail, persona))
+
+    def _limits(self, transfer: Transfer) -> Limits:
+        via = transfer.via
+        max_blksize = self._settings.max_blksize
+        if via is not None and self._mtu is not None:
+            max_blksize = fitting_blksize(max_blksize, via, self._mtu)
+        if transfer.request.write:
+            # Twisted's port cuts off what is longer, and a block that was cut would pass for the last one.
+            largest = getattr(transfer.port or self.transport, "maxPacketSize", 65535)
+            max_blksize = min(max_blksize, largest - 4)
+        limits = Limits(max_blksize, self._settings.max_windowsize)
+        return limits if transfer.treatment is None else capped(limits, transfer.treatment)
+
+    def _ended(self, transfer: Transfer) -> None:
+        if self._transfers.get(transfer.request.peer) is transfer:
+            del self._transfers[transfer.request.peer]
+
+    # Sending.
+
+    def _write(self, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
+        send(self.transport, self._rich, data, peer, via, segment)
+
+    def _move(self, transfer: Transfer) -> None:
+        """Give a transfer a port of its own (RFC 1350 section 4: the server chooses its TID)."""
+        assert self._listen is not None
+        own = TransferProtocol(self._reactor, transfer)
+        try:
+            port = self._listen(own, bindable(transfer.via))
+        except CannotListenError as error:
+            # Not in the words of the error, which may tell what else runs on this host.
+            number = getattr(error.socketError, "errno", None)
+            reason = os.strerror(number) if number else "it can't be opened"
+            raise TransferError(f"No port for the transfer: {reason}") from error
+        transfer.move(port, own.send, secret=not isinstance(self._settings.ports, tuple))

@@ -1,0 +1,68 @@
+"""Files seen through netascii: a reader and a writer around the backend's."""
+
+from typing import Any
+
+from attrs import define, field
+from zope.interface import implementer
+
+from bootfw.boot.pluginresult import content, later
+from bootfw.errors import TransferError
+from bootfw.interfaces import IReader, IWriter
+from bootfw.tftp.netascii import NetasciiReading, NetasciiWriting
+
+
+@implementer(IReader)
+@define(eq=False)
+class NetasciiReader:
+    """Reads *reader* translated. Only the latest place and the one behind it can be asked for (windowsize 1)."""
+
+    _reader: Any
+    size: int | None = field(default=None, init=False)
+    _reading: NetasciiReading = field(factory=NetasciiReading, init=False)
+
+    def read(self, offset: int, length: int) -> Any:
+        """See IReader."""
+        place, octets = self._reading.need(offset, length)
+        if self._reader.size is not None:
+            octets = min(octets, self._reader.size - place)
+        if octets <= 0:
+            return self._reading.feed(b"")
+        answer = self._reader.read(place, octets)
+        waiting = later(answer)
+        if waiting is None:
+            return self._translated(answer, octets)
+        return waiting.addCallback(self._translated, octets)
+
+    def _translated(self, answer: Any, octets: int) -> bytes:
+        source = content(answer, octets, self._reader)
+        if len(source) < octets and self._reader.size is not None:
+            raise TransferError("file changed while being sent")
+        return self._reading.feed(source)
+
+    def close(self) -> None:
+        """See IReader."""
+        self._reader.close()
+
+
+@implementer(IWriter)
+@define(eq=False)
+class NetasciiWriter:
+    """Writes to *writer* what netascii stands for. ``final`` must be told, because a CR waits for what follows it."""
+
+    _writer: Any
+    _writing: NetasciiWriting = field(factory=NetasciiWriting, init=False)
+    final: bool = field(default=False, init=False)
+    """The next write is the last."""
+
+    def write(self, offset: int, data: bytes) -> Any:
+        """See IWriter."""
+        place, translated = self._writing.feed(data, self.final)
+        return self._writer.write(place, translated) if translated else None
+
+    def finish(self) -> Any:
+        """See IWriter."""
+        return self._writer.finish()
+
+    def cancel(self) -> None:
+        """See IWriter."""
+        self._writer.cancel()

@@ -1,0 +1,100 @@
+"""What is done otherwise for clients that need it; see bootfw.values.Treatment. The others don't come here."""
+
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+from attrs import evolve
+from twisted.python.failure import Failure
+
+from bootfw.boot.pluginresult import later
+from bootfw.errors import FileMissing
+from bootfw.interfaces import IBackend
+from bootfw.personas.table import legible
+from bootfw.readers import MemoryReader
+from bootfw.tftp.negotiation import Limits
+from bootfw.tftp.path import relative
+from bootfw.values import TransferRequest, Treatment
+
+_NO_TEXT = re.compile("[\x01-\x1f\x7f\udc80-\udcff]")
+"""Control characters, and bytes that are not UTF-8."""
+
+_END_OPTION = "\udcff"
+
+
+def wanted(options: tuple[tuple[str, str], ...], treatment: Treatment) -> tuple[tuple[str, str], ...]:
+    """*options* without those that the client must not get."""
+    if not treatment.refuse_options:
+        return options
+    return tuple(option for option in options if option[0].lower() not in treatment.refuse_options)
+
+
+def capped(limits: Limits, treatment: Treatment) -> Limits:
+    """*limits*, and no more than the client can do."""
+    if treatment.max_blksize is None and treatment.max_windowsize is None:
+        return limits
+    return Limits(
+        min(limits.max_blksize, treatment.max_blksize or limits.max_blksize),
+        min(limits.max_windowsize, treatment.max_windowsize or limits.max_windowsize),
+    )
+
+
+def open_treated(backend: IBackend, request: TransferRequest, treatment: Treatment) -> Any:
+    """What IBackend.open answers; where it has no such file, what stands in its place.
+
+    :raise FileMissing: nothing does.
+    """
+    if not (treatment.instead or treatment.empty_when_missing or treatment.cut_names):
+        return backend.open(request.path, request)
+    return _first(backend, [request.path, *_instead(request.path, treatment)], request, treatment)
+
+
+def _first(
+    backend: IBackend, paths: list[str], request: TransferRequest, treatment: Treatment, reason: str = ""
+) -> Any:
+    for position, path in enumerate(paths):
+        try:
+            # The request says the same as the path: some backends go by it.
+            answer = backend.open(path, request if path == request.path else evolve(request, path=path))
+        except FileMissing as missing:
+            reason = reason or missing.detail
+            continue
+        waiting = later(answer)
+        if waiting is None:
+            return answer
+
+        def failed(failure: Failure, rest: list[str] = paths[position + 1 :], reason: str = reason) -> Any:
+            if not isinstance(failure.value, FileMissing):
+                return failure
+            return _first(backend, rest, request, treatment, reason or failure.value.detail)
+
+        return waiting.addErrback(failed)
+    path = legible(request.path)
+    if any(fnmatchcase(path, pattern) for pattern in treatment.empty_when_missing):
+        return MemoryReader(b"")
+    raise FileMissing(detail=reason)
+
+
+def _instead(path: str, treatment: Treatment) -> Iterator[str]:
+    if treatment.cut_names:
+        for cut in _without_tail(path):
+            path = cut
+            yield path
+    shown = legible(path)
+    for pattern, others in treatment.instead.items():
+        if fnmatchcase(shown, pattern):
+            for other in others:
+                yield relative(other.replace("{path}", path).replace("{name}", path.rpartition("/")[2]))
+
+
+def _without_tail(path: str) -> Iterator[str]:
+    """*path* without the DHCP option that the client took for a part of the name.
+
+    The first byte that is no text is the code of that option, or its length: then the code stands before it.
+    """
+    found = _NO_TEXT.search(path)
+    if found is None:
+        return
+    ends = (found.start(),) if found[0] == _END_OPTION else (found.start(), found.start() - 1)
+    yield from (relative(path[: max(end, 0)]) for end in ends)

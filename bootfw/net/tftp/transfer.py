@@ -1,0 +1,347 @@
+"""One transfer: a session between a peer and an open file. What sending and receiving have in common."""
+
+from collections.abc import Callable
+from secrets import randbelow
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from bootfw.boot.pluginresult import traceback_of, transfer_error
+from bootfw.errors import TransferError
+from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded
+from bootfw.net.alarm import Alarm
+from bootfw.net.tftp.fastpath import Express
+from bootfw.net.tftp.framecache import Images
+from bootfw.values import Address, Agreed, Outcome, TransferReport, TransferRequest, Treatment, Via
+from bootfw.wire import tftp as wire
+
+Send = Callable[[bytes, Address, Via | None, int], None]
+"""Sends (data, peer, via, segment) like IViaTransport.write_via; never raises."""
+
+_NOTHING_AGREED = Agreed()
+
+RESTART_SILENCE = 1.0
+"""Seconds without a word from a peer whose transfer is under way, after which a copy of its request means that it has
+started again. A late copy on the wire is milliseconds old; a client that uses its port again has rebooted meanwhile."""
+
+BACKEND_PATIENCE = 60.0
+"""Seconds that a backend may take for one answer. No client waits longer, and what is never answered must not stay."""
+
+
+class Overdue(TransferError):
+    """A backend has not answered in time."""
+
+
+@frozen
+class Surroundings:
+    """What all transfers of one listener share."""
+
+    reactor: Any
+    alarm: "Alarm[Transfer]"
+    publish: Callable[[Event], None]
+    send: Send
+    stray: Callable[[bytes, Address, float], None]
+    """Called with (data, peer, now) of what no transfer can make use of: it may be malformed."""
+    ended: "Callable[[Transfer], None]"
+    """Called once, when the transfer is over and has given everything back."""
+    images: Images
+    express: "Callable[[], Express | None]"
+    """The way around the protocol, where its port has one."""
+    randbelow: Callable[[int], int] = randbelow
+    """Random numbers that a peer can't guess."""
+
+
+@define(eq=False)
+class Transfer:
+    """What reading and writing have in common.
+
+    It begins without a session: the file is being opened. ``begin()`` ends that.
+    """
+
+    request: TransferRequest
+    raw: bytes
+    """The request's datagram: a copy of it is a retransmission, anything else is a new request."""
+    via: Via | None
+    _around: Surroundings
+    treatment: Treatment | None = None
+    """What this client needs; None: the usual."""
+    session: Any = field(default=None, init=False)
+    port: Any = field(default=None, init=False)
+    """The port of its own, when transfers have one."""
+    port_is_secret: bool = field(default=False, init=False)
+    """Only who gets its packets can know that port."""
+    deadline: float | None = field(default=None, init=False)
+    """When to ring; see Alarm."""
+    _send: Send = field(init=False)
+    _agreed: Agreed = field(default=_NOTHING_AGREED, init=False)
+    waited: tuple[float, str] = field(default=(0.0, ""), init=False)
+    """How long the backend of that name took to open the file."""
+    begun: TransferBegun | None = field(default=None, init=False)
+    """By another process; None: it begins here."""
+    _began: float = field(default=0.0, init=False)
+    _awaited: "Deferred[Any] | None" = field(default=None, init=False)
+    """The backend's answer that is outstanding: the file, or one read or write."""
+    _overdue: Callable[[BaseException, float], None] = field(init=False)
+    """Is told when that takes too long."""
+    _reported: bool = field(default=False, init=False)
+    _over: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._send = self._around.send
+
+    @property
+    def movable(self) -> bool:
+        """Another process can go on with it: see Orphan."""
+        return False
+
+    def handover(self, port: int) -> Any:
+        """What another process goes on with; see Handover. Only where it is ``movable``."""
+        raise NotImplementedError
+
+    # What the listener tells it.
+
+    def has(self, file: Any) -> None:
+        """The backend has opened the file: from now on it is ours to give back."""
+        raise NotImplementedError
+
+    def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
+        """Make the session, and do what it asks for."""
+        self._agreed = agreed
+        self._began = now if self.begun is None else self.begun.at
+        try:
+            self.session = self._make_session(watchdog, now)
+            self._go_on(now)
+        except Exception as error:
+            self._broken(error, now)
+
+    def give_back(self, file: Any) -> None:
+        """The backend has opened the file when nobody waited for it any more."""
+        raise NotImplementedError
+
+    def move(self, port: Any, send: Send, *, secret: bool) -> None:
+        """From now on everything goes through a port of its own.
+
+        :param secret: the kernel has chosen its number; those of a range can be guessed.
+        """
+        self.port, self._send, self.port_is_secret = port, send, secret
+
+    def datagram(self, data: bytes, now: float) -> None:
+        """Something of the peer that is not a request."""
+        raise NotImplementedError
+
+    def requested_again(self, now: float) -> bool:
+        """The peer's request has come once more. False: it is no copy, the peer has started again."""
+        self._catch_up()
+        session = self.session
+        if session is None:
+            return True
+        # A peer that has said nothing but its request may well repeat it for as long as it likes.
+        if session.last_heard > self._began and now - session.last_heard >= RESTART_SILENCE:
+            return False
+        self._step(session.Input.REQUESTED, None, now)
+        return True
+
+    def ring(self, now: float) -> float | None:
+        """The deadline has come. Gives a later one if that is all that has happened."""
+        if self._awaited is None:
+            self._step(self.session.Input.TICK, None, now)
+            return None
+        self.deadline = None
+        self._stop_waiting()
+        self._overdue(Overdue(f"No answer about the file within {BACKEND_PATIENCE:.0f} s"), now)
+        return None
+
+    def cancel(self, reason: str, now: float) -> None:
+        """Our side ends it, and the peer is told why."""
+        if self.session is None:
+            self.tell(wire.error(wire.ErrorCode.NOT_DEFINED, reason))
+            self.finish()
+        else:
+            self._step(self.session.Input.CANCEL, reason, now)
+
+    def replace(self, now: float) -> None:
+        """The peer has begun something else from the same port: this ends without a word."""
+        if self.session is None:
+            self.finish()
+        else:
+            self._step(self.session.Input.REPLACED, None, now)
+
+    def tell(self, data: bytes, segment: int = 0) -> None:
+        """Send to the peer."""
+        self._send(data, self.request.peer, self.via, segment)
+
+    def wait_for(
+        self,
+        answer: "Deferred[Any]",
+        came: Callable[[Any, float], None],
+        failed: Callable[[BaseException, float], None],
+        unwanted: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Have *came* or *failed* called with the answer and the time.
+
+        :param unwanted: called with an answer that comes too late; None: such an answer needs no care.
+        """
+        self._awaited = answer
+        self._overdue = failed
+        seconds = self._around.reactor.seconds
+        self.deadline = seconds() + BACKEND_PATIENCE
+
+        def on_value(value: Any) -> None:
+            if self._awaited is not answer:
+                if unwanted is not None:
+                    self._leave(unwanted, value)
+                return
+            self._awaited = None
+            came(value, seconds())
+
+        def on_failure(failure: Failure) -> None:
+            # What fails after the end, the cancelled answer above all, is nobody's concern any more.
+            if self._awaited is answer:
+                self._awaited = None
+                assert failure.value is not None
+                failed(failure.value, seconds())
+
+        answer.addCallbacks(on_value, on_failure)
+        if self._awaited is answer:
+            self._around.alarm.watch(self)
+
+    def wait_for_file(
+        self,
+        answer: "Deferred[Any]",
+        backend_of: "Callable[[Deferred[Any]], str]",
+        opened: "Callable[[Any, Any, float], None]",
+        not_opened: "Callable[[Any, BaseException, float], None]",
+    ) -> None:
+        """Wait for what a backend opens, and note how long that takes.
+
+        :param backend_of: which backend *answer* is of.
+        :param opened, not_opened: called with this transfer, what came of it, and the time.
+        """
+        began = self._around.reactor.seconds()
+
+        def came(file: Any, now: float) -> None:
+            self.waited = now - began, backend_of(answer)
+            opened(self, file, now)
+
+        def failed(error: BaseException, now: float) -> None:
+            if isinstance(error, Overdue):
+                error.detail = f"{backend_of(answer)} has not answered"
+            not_opened(self, error, now)
+
+        self.wait_for(answer, came, failed, self.give_back)
+
+    def finish(self) -> None:
+        """Give everything back, once."""
+        if self._over:
+            return
+        self._over = True
+        self.deadline = None
+        self._around.alarm.forget(self)
+        self._stop_waiting()
+        self._leave(self._release)
+        if self.port is not None:
+            self.port.stopListening()
+        self._around.ended(self)
+
+    # What the kinds of transfer share.
+
+    def _make_session(self, watchdog: Any, now: float) -> Any:
+        raise NotImplementedError
+
+    def _step(self, event: Any, argument: Any, now: float) -> None:
+        """Give the session one input, and do what it asks for."""
+        self._catch_up()
+        try:
+            self.session.handle(event, argument, now)
+            self._go_on(now)
+        except Exception as error:
+            self._broken(error, now)
+
+    def _catch_up(self) -> None:
+        """Tell the session what has been done without it."""
+
+    def _go_on(self, now: float) -> None:
+        """Do what the session asks for until it waits."""
+        raise NotImplementedError
+
+    def _release(self) -> None:
+        """Give the file back."""
+        raise NotImplementedError
+
+    def _peer_error(self, data: bytes, now: float) -> None:
+        packet = wire.parse(data)
+        assert isinstance(packet, wire.Error)
+        if self.session is None:
+            self.finish()
+        else:
+            self._step(self.session.Input.PEER_ERROR, (packet.code, packet.message), now)
+
+    def _failed(self, error: BaseException, now: float) -> None:
+        """The file's side could not: the peer gets the error's code; a bug's traceback goes to the log."""
+        told = transfer_error(error)
+        if told is None:
+            self._complain("backend", "go on with", error, now)
+            told = TransferError("Internal error")
+        self._step(self.session.Input.FAILED, told, now)
+
+    def _broken(self, error: Exception, now: float) -> None:
+        """The session raised. It asks nobody but the watchdog; otherwise the mistake is ours, as the traceback says."""
+        self._complain("watchdog", "go on with", error, now)
+        if self._over:
+            return
+        self.tell(wire.error(wire.ErrorCode.NOT_DEFINED, "Internal error"))
+        self._report(Outcome.FAILED, "Internal error", now)
+        self.finish()
+
+    def _stop_waiting(self) -> None:
+        """Whatever is outstanding is not wanted any more."""
+        awaited, self._awaited = self._awaited, None
+        # Cancelling a Deferred that can't be makes Twisted throw its late answer away: an open file that nobody closes.
+        if awaited is not None and awaited._canceller is not None:
+            self._leave(awaited.cancel)
+
+    def _leave(self, give_back: Callable[..., Any], *arguments: Any) -> None:
+        """Give something back. Should that fail, it must not keep the rest from being given back."""
+        try:
+            give_back(*arguments)
+        except Exception as error:
+            self._complain("backend", "give back", error, self._around.reactor.seconds())
+
+    def _complain(self, plugin: str, doing: str, error: BaseException, now: float) -> None:
+        what = f"{doing} {self.request.filename!r}"
+        self._around.publish(PluginFailed(now, plugin=plugin, doing=what, traceback=traceback_of(error)))
+
+    def _settle(self, now: float) -> None:
+        """Follow the session's deadline, and its end."""
+        session = self.session
+        if self._awaited is None or session.outcome is not None:
+            self.deadline = session.deadline
+        if self.deadline is not None:
+            self._around.alarm.watch(self)
+        if session.outcome is not None:
+            self._report(session.outcome, session.detail, now)
+            if self.deadline is None:
+                self.finish()
+
+    def _report(self, outcome: Outcome, detail: str, now: float) -> None:
+        if self._reported:
+            return
+        self._reported = True
+        session = self.session
+        report = TransferReport(
+            request=self.request,
+            agreed=self._agreed,
+            outcome=outcome,
+            detail=detail,
+            octets=session.octets if session is not None else 0,
+            blocks=session.acked if session is not None else 0,
+            retransmitted=session.retransmitted if session is not None else 0,
+            began=self._began,
+            ended=now,
+            persona=self.treatment.persona if self.treatment is not None else "",
+            waited=self.waited[0],
+            backend=self.waited[1],
+        )
+        self._around.publish(TransferEnded(now, report))

@@ -1,0 +1,159 @@
+"""The port of one transfer, where transfers have ports of their own (RFC 1350 section 4)."""
+
+import errno
+import resource
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any
+
+from twisted.internet.error import CannotListenError, MessageLengthError
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from bootfw.boot.onceper import Seldom
+from bootfw.errors import TransferError
+from bootfw.interfaces import IBatchReceiver, IViaTransport
+from bootfw.net.tftp.transfer import Transfer
+from bootfw.net.udp import mmsg
+from bootfw.net.udp.port import listen
+from bootfw.values import Address, Via
+from bootfw.wire import tftp as wire
+
+SPARE = 64
+"""Descriptors that ports of transfers leave for files, connections and other ports."""
+
+_AGAIN = 60.0
+"""Seconds within which the log does not say again that they are used up."""
+
+_REQUESTS = (b"\0\1", b"\0\2")
+_ERROR = b"\0\5"
+
+
+@implementer(IBatchReceiver)
+class TransferProtocol(DatagramProtocol):
+    """The port of one transfer. Strangers are told that it isn't theirs (RFC 1350 section 4)."""
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(self, reactor: Any, transfer: Transfer) -> None:
+        self._reactor = reactor
+        self._transfer = transfer
+        self._peer = transfer.request.peer
+        self._rich = False
+
+    def startProtocol(self) -> None:
+        self._rich = IViaTransport.providedBy(self.transport)
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.datagrams_received(((datagram, addr, None),))
+
+    def datagrams_received(self, batch: Any) -> None:
+        """See IBatchReceiver."""
+        now = self._reactor.seconds()
+        for data, peer, via in batch:
+            try:
+                if peer == self._peer:
+                    if data[:2] not in _REQUESTS:
+                        self._transfer.datagram(data, now)
+                elif data[:2] != _ERROR and len(data) >= 4:
+                    self.send(_UNKNOWN_TID, peer, via, 0)
+            except Exception:
+                self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
+
+    def send(self, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
+        """See Send."""
+        send(self.transport, self._rich, data, peer, via, segment)
+
+
+_UNKNOWN_TID = wire.error(wire.ErrorCode.UNKNOWN_TID, "Unknown transfer ID")
+
+
+def send(transport: Any, rich: bool, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
+    """Send by whatever *transport* can do. What can't be sent counts as lost on the wire; the timers repair it."""
+    if transport is None:
+        return
+    if rich:
+        transport.write_via(data, peer, via, segment)
+        return
+    try:
+        for start in range(0, len(data), segment or len(data)):
+            transport.write(data[start : start + segment] if segment else data, peer)
+    except (OSError, MessageLengthError):
+        return
+
+
+def bindable(via: Via | None) -> str:
+    """The address that was asked, as a socket can be bound to it; "" when not known."""
+    if via is None:
+        return ""
+    # A link-local address is one of an interface (RFC 4007 section 6).
+    link_local = ":" in via.local and ip_address(via.local).is_link_local
+    return f"{via.local}%{via.interface}" if link_local else via.local
+
+
+def is_for_many(via: Via) -> bool:
+    """It was sent by broadcast or multicast."""
+    return via.destination not in ("", via.local)
+
+
+def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:
+    """What opens a port for a transfer: given its protocol and our address that was asked, "" when not known.
+
+    :param anywhere: the address where that is not known.
+    :param ports: (first, last) of a range; else the kernel chooses.
+    """
+    numbers = _Numbers(*ports) if isinstance(ports, tuple) else None
+    buffers, seldom = mmsg.Buffers(), Seldom(_AGAIN)
+
+    def open_port(protocol: DatagramProtocol, local: str) -> Any:
+        host = local or anywhere
+        for number in numbers.all_once() if numbers is not None else (0,):
+            try:
+                port = listen(reactor, protocol, host, number, buffers=buffers)
+            except CannotListenError as error:
+                code = getattr(error.socketError, "errno", None)
+                if code in (errno.EMFILE, errno.ENFILE):
+                    raise too_many() from error
+                if code != errno.EADDRINUSE or numbers is None:
+                    raise
+                continue
+            if not _leaves_descriptors(port):
+                port.stopListening()
+                raise too_many()
+            return port
+        raise TransferError("Every transfer port is in use, try again later")
+
+    def too_many() -> TransferError:
+        detail = ""
+        if seldom.due("descriptors", reactor.seconds()):
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            detail = (
+                f"all but {SPARE} of {limit} descriptors are in use, and each transfer has its own port; raise "
+                'LimitNOFILE= of the unit, or set ports = "single"'
+            )
+        return TransferError("Too many transfers at once, try again later", detail)
+
+    return open_port
+
+
+def _leaves_descriptors(port: Any) -> bool:
+    """Whether enough are left when *port* is open. The kernel gives the lowest number that is free."""
+    descriptor = port.fileno() if hasattr(port, "fileno") else -1
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return bool(limit == resource.RLIM_INFINITY or descriptor < limit - SPARE)
+
+
+class _Numbers:
+    """The ports of a range, taken in turn, so that one that has just been closed rests."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self._first, self._count, self._next = first, last - first + 1, 0
+
+    def all_once(self) -> Any:
+        """Each number once, beginning behind the one that was given last."""
+        for _ in range(self._count):
+            number = self._first + self._next
+            self._next = (self._next + 1) % self._count
+            yield number

@@ -1,0 +1,109 @@
+"""The transfer that receives a file (WRQ)."""
+
+from typing import Any
+
+from attrs import define, field
+
+from bootfw.boot.pluginresult import later
+from bootfw.net.tftp.netascii import NetasciiWriter
+from bootfw.net.tftp.transfer import Transfer
+from bootfw.tftp import write
+from bootfw.values import Mode
+
+
+@define(eq=False)
+class WriteTransfer(Transfer):
+    """Does the storing that a WriteSession asks for, and sends its acknowledgements."""
+
+    _writer: Any = field(default=None, init=False)
+    """An IWriter; None when it is finished or cancelled."""
+    _netascii: NetasciiWriter | None = field(default=None, init=False)
+    """The same, in a netascii transfer."""
+    _going_on: bool = field(default=False, init=False)
+
+    def has(self, file: Any) -> None:
+        """See Transfer."""
+        self._writer = file
+        if self.request.mode is Mode.NETASCII:
+            self._writer = self._netascii = NetasciiWriter(file)
+
+    def give_back(self, file: Any) -> None:
+        """See Transfer."""
+        file.cancel()
+
+    def _make_session(self, watchdog: Any, now: float) -> write.WriteSession:
+        return write.WriteSession(self._agreed, watchdog, now)
+
+    def datagram(self, data: bytes, now: float) -> None:
+        """See Transfer."""
+        opcode = data[:2]
+        if opcode == b"\0\3" and len(data) >= 4:
+            if self.session is not None:
+                self._step(write.Input.DATA, (data[2] << 8 | data[3], data[4:]), now)
+        elif opcode == b"\0\5" and len(data) >= 4:
+            self._peer_error(data, now)
+        else:
+            self._around.stray(data, self.request.peer, now)
+
+    def _go_on(self, now: float) -> None:
+        if self._going_on:
+            # A Deferred that had its answer already: the loop below sees to it, however many blocks are queued.
+            return
+        self._going_on = True
+        session = self.session
+        try:
+            while not self._over:
+                for datagram in session.out:
+                    self.tell(datagram)
+                session.out.clear()
+                if session.stores is None or self._awaited is not None:
+                    break
+                if self._write(now):
+                    session.handle(write.Input.STORED, None, now)
+        finally:
+            self._going_on = False
+        if not self._over:
+            self._settle(now)
+
+    def _write(self, now: float) -> bool:
+        """Store a block, and with the last one the file. False: that takes its time, or has just failed."""
+        store = self.session.stores
+        try:
+            if self._netascii is not None:
+                self._netascii.final = store.final
+            if store.payload or self._netascii is not None:
+                waiting = later(self._writer.write(store.offset, store.payload))
+                if waiting is not None:
+                    self.wait_for(waiting, self._written, self._failed)
+                    return False
+            return not store.final or self._finish(now)
+        except Exception as error:
+            self._failed(error, now)
+            return False
+
+    def _written(self, answer: Any, now: float) -> None:
+        try:
+            done = not self.session.stores.final or self._finish(now)
+        except Exception as error:
+            self._failed(error, now)
+            return
+        if done:
+            self._step(write.Input.STORED, None, now)
+
+    def _finish(self, now: float) -> bool:
+        """The whole file has come: make it visible. False: that takes its time."""
+        waiting = later(self._writer.finish())
+        if waiting is None:
+            self._writer = None
+            return True
+        self.wait_for(waiting, self._finished, self._failed)
+        return False
+
+    def _finished(self, answer: Any, now: float) -> None:
+        self._writer = None
+        self._step(write.Input.STORED, None, now)
+
+    def _release(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.cancel()

@@ -1,1 +1,0 @@
-"""TFTP transfers: a session between a peer and an open file, and what a request becomes one by."""

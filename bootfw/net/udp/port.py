@@ -1,0 +1,347 @@
+"""Our own UDP port: batches in and out, arrival addresses, windows in one call.
+
+Twisted's port reads one datagram a call, knows no packet info and cuts IPv6 scope ids. This one drives the same
+protocol classes; one that provides IBatchReceiver gets its datagrams in lists, with how each of them arrived.
+"""
+
+import errno
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import (
+    IListeningPort,
+    ILoggingContext,
+    IReactorFDSet,
+    IReadDescriptor,
+    ISystemHandle,
+    IUDPTransport,
+)
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from bootfw.interfaces import IBatchReceiver, IViaTransport
+from bootfw.net.tftp.fastpath import Express, Left
+from bootfw.net.udp import mmsg
+from bootfw.net.udp.packetinfo import IPV6, NOWHERE, Cache
+from bootfw.net.udp.sender import Counters, Sender
+from bootfw.net.udp.sockets import family_of, open_socket
+from bootfw.values import Address, Via
+
+# Datagrams read in one wake-up, so that timers and other ports get their turn.
+_PER_WAKE_UP = 4 * mmsg.BATCH
+
+# Looks for the answer of a client that is near, about 1.5 us each. Until the reactor has slept, has been woken and is
+# back here, tens of microseconds pass, and for a single transfer they are most of the time that it takes.
+_LOOKS = 32
+_LOOKS_PER_WAKE_UP = 512  # under a millisecond, so that other ports get their turn
+_LOOKS_PER_ANSWER = 16  # what it takes, in looks
+_LONGEST_REST = 256  # wake-ups
+
+_ANCILLARY = 64  # octets of room for control messages; packet info takes 40 at most
+
+Arrival = tuple[bytes, Address, Via]
+
+
+def listen(
+    reactor: Any,
+    protocol: Any,
+    address: str,
+    port: int,
+    sock: socket.socket | None = None,
+    buffers: mmsg.Buffers | None = None,
+) -> Any:
+    """Have *protocol* listen on a UDP port, on a DatagramPort where the reactor can drive one.
+
+    :param reactor: an IReactorUDP. One without descriptors, such as an in-memory one, makes its own port.
+    :param protocol: a DatagramProtocol, as for ``listenUDP``.
+    :param address: numeric; "0.0.0.0" and "::" are every address of their family.
+    :param sock: is it already, as made by open_socket(), and becomes the port's.
+    :param buffers: shared with other ports, where there are many; None: the port has its own.
+    :return: an IListeningPort.
+    :raise CannotListenError: ``socketError`` says why.
+    """
+    if sys.platform != "linux" or not IReactorFDSet.providedBy(reactor):
+        return reactor.listenUDP(port, protocol, interface=address, maxPacketSize=mmsg.LARGEST)
+    listening = DatagramPort(reactor, protocol, address, port, sock, buffers)
+    listening.startListening()
+    return listening
+
+
+@implementer(IReadDescriptor, IListeningPort, IUDPTransport, ISystemHandle, IViaTransport)
+class DatagramPort:
+    """A UDP port of Linux. It can be started again when it has stopped.
+
+    What can't be sent or received is counted, never raised: to the protocol it is a lost datagram. IPv6 sources are
+    4-tuples with their scope id, unlike those of Twisted's port.
+
+    :param reactor: IReactorFDSet and IReactorTime.
+    :param address: as for open_socket().
+    :param sock, buffers: see listen().
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        protocol: Any,
+        address: str,
+        port: int,
+        sock: socket.socket | None = None,
+        buffers: mmsg.Buffers | None = None,
+    ) -> None:
+        self.counters = Counters()
+        self._reactor = reactor
+        self._protocol = protocol
+        self._address = address
+        self._port = port
+        self._given = sock
+        self._buffers = mmsg.Buffers() if buffers is None else buffers
+        self._receive = protocol.datagrams_received if IBatchReceiver.providedBy(protocol) else self._receive_singly
+        named = ILoggingContext.providedBy(protocol)
+        # Asked for at each wake-up.
+        self._prefix = f"{protocol.logPrefix() if named else type(protocol).__name__} (UDP)"
+        self._open = False
+        self._reading = False
+        self._stopped: list[defer.Deferred[None]] = []
+
+    # Its life
+
+    def startListening(self) -> None:
+        """Bind, and tell the protocol.
+
+        :raise CannotListenError: as open_socket().
+        """
+        given, self._given = self._given, None
+        if given is None:
+            self._socket, self._family = open_socket(self._address, self._port)
+        else:
+            self._socket, self._family = given, family_of(given)
+        name = self._socket.getsockname()
+        if not name[1]:  # it waits for its interface
+            name = self._address, self._port
+        self._host = IPv6Address("UDP", *name) if self._family is IPV6 else IPv4Address("UDP", *name)
+        self._sender = Sender(self._socket, self._family, self.counters, self._refused, self._buffers)
+        self._connected: Any = None
+        self._inbox: mmsg.Inbox | None = None
+        self._peers = Cache(self._family.read_address)
+        self._vias = Cache(self._family.read_info)
+        self._express: Express | None = None
+        self._missed = self._rest = 0
+        self._open = self._reading = True
+        try:
+            self._protocol.makeConnection(self)
+        except BaseException:
+            self._open = self._reading = False
+            self._socket.close()
+            raise
+        if self._reading:
+            self._reactor.addReader(self)
+
+    def stopListening(self) -> defer.Deferred[None]:
+        """Read no more from now on, and close in the next turn of the reactor.
+
+        :return: a Deferred that fires when the protocol knows and the socket is closed.
+        """
+        if not self._open:
+            return defer.succeed(None)
+        stopped: defer.Deferred[None] = defer.Deferred()
+        self._stopped.append(stopped)
+        if self._reading:
+            self._reading = False
+            self._reactor.removeReader(self)
+            self._reactor.callLater(0, self.connectionLost)
+        return stopped
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """Close. Called by stopListening(), and by the reactor when it ends or sees an error on the socket."""
+        if not self._open or (self._reading and self._recovered()):
+            return
+        self._open = self._reading = False
+        try:
+            self._protocol.doStop()  # the socket is still there for last words
+        except Exception:
+            self._log.failure("A protocol failed to stop.")
+        self._socket.close()
+        self._inbox = self._express = None
+        self._peers.clear()
+        self._vias.clear()
+        stopped, self._stopped = self._stopped, []
+        for waiting in stopped:
+            waiting.callback(None)
+
+    def _recovered(self) -> bool:
+        """Whether the reactor gave the port up for an ICMP error, of which a connected socket tells; then go on."""
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._failed_to_receive(code)
+            if self._reading:
+                self._reactor.addReader(self)
+        return bool(code)
+
+    # Receiving
+
+    def express(self, seconds: Callable[[], float]) -> Express:
+        """A way around the protocol for datagrams of four octets; there is one, until the port closes.
+
+        :param seconds: the time that those are told who take them.
+        """
+        self._express = Express(seconds, self._sender)
+        return self._express
+
+    def doRead(self) -> None:
+        """Deliver what has arrived, up to a number that is fair to others."""
+        receive = self._receive_many if mmsg.AVAILABLE else self._receive_one
+        room, looks = _PER_WAKE_UP, _LOOKS_PER_WAKE_UP
+        while room > 0 and looks > 0 and self._reading:
+            count = receive()
+            if not count:
+                count, looks = self._look(receive, looks)
+                if not count:
+                    return
+            room -= count
+            looks -= _LOOKS_PER_ANSWER
+
+    def _look(self, receive: Callable[[], int], looks: int) -> tuple[int, int]:
+        """Look whether a client answers at once. Where none does, the next wake-ups do without.
+
+        :param looks: how many there may be.
+        :return: how many datagrams have come, and how many looks are left.
+        """
+        if self._rest:
+            self._rest -= 1
+        elif self._express is not None and self._express.lanes:
+            for left in range(looks, looks - _LOOKS, -1):
+                count = receive()
+                if count:
+                    self._missed = 0
+                    return count, left
+            self._rest = self._missed = min(2 * self._missed + 1, _LONGEST_REST)
+        return 0, 0
+
+    def _receive_one(self) -> int:
+        try:
+            room = self._buffers.room()
+            length, ancillary, _, peer = self._socket.recvmsg_into(room, _ANCILLARY)
+        except OSError as error:
+            self._failed_to_receive(error.errno)
+            return 0
+        self._deliver([(bytes(room[0][:length]), peer, self._vias[ancillary[0][2]] if ancillary else NOWHERE)])
+        return 1
+
+    def _receive_many(self) -> int:
+        if self._inbox is None:
+            self._inbox = self._buffers.inbox(self._family.name_length, self._family.info_length)
+        inbox = self._inbox
+        try:
+            count = inbox.take(self._socket.fileno())
+        except OSError as error:
+            self._failed_to_receive(error.errno)
+            return 0
+        if not count:
+            return 0
+        express = self._express
+        now, left = express.answer(inbox, count) if express is not None else _nothing_answered(count)
+        if len(left) > 1:
+            self._sender.collect()
+        if left:
+            try:
+                self._deliver(self._not_taken(inbox, left, now))
+            finally:
+                self._sender.release()
+        return count
+
+    def _not_taken(self, inbox: mmsg.Inbox, left: Left, now: float) -> list[Arrival]:
+        """What no lane's transfer takes."""
+        rest: list[Arrival] = []
+        passed: set[bytes | int] = set()
+        for i, key, lane, head in left:
+            if lane is not None and key not in passed and lane.take(head, now):
+                self.counters.received += 1
+                continue
+            passed.add(key)
+            rest.append(inbox.datagram(i, self._peers, self._vias, NOWHERE))
+        return rest
+
+    def _deliver(self, batch: list[Arrival]) -> None:
+        if not batch:
+            return
+        self.counters.received += len(batch)
+        self.counters.batches += 1
+        try:
+            self._receive(batch)
+        except Exception:
+            self._log.failure("A protocol failed on what it received.")
+
+    def _receive_singly(self, batch: list[Arrival]) -> None:
+        for data, peer, _ in batch:
+            try:
+                self._protocol.datagramReceived(data, peer)
+            except Exception:
+                self._log.failure("A protocol failed on a datagram from {peer}.", peer=peer)
+
+    def _failed_to_receive(self, code: int | None) -> None:
+        if code in (errno.EAGAIN, errno.EINTR):
+            return
+        self.counters.receive_errors += 1
+        if code == errno.ECONNREFUSED:
+            self._refused()
+
+    def _refused(self) -> None:
+        try:
+            self._protocol.connectionRefused()
+        except Exception:
+            self._log.failure("A protocol failed to take that its peer is gone.")
+
+    # Sending
+
+    def write(self, packet: Any, addr: Any = None) -> None:
+        """Send a datagram; the kernel chooses where it leaves. Without *addr* it goes to the connected peer."""
+        self._sender.send(packet, self._connected if addr is None else addr, None, 0)
+
+    def write_via(self, data: Any, peer: Any, via: Via | None, segment: int = 0) -> None:
+        """See IViaTransport. During a delivery of several datagrams, what is sent leaves at its end, in order.
+
+        :raise InvalidAddressError: *peer* isn't a numeric address of the port's family.
+        """
+        self._sender.send(data, peer, via, segment)
+
+    # What else Twisted asks of a port
+
+    def connect(self, host: str, port: int) -> None:
+        """Have the kernel take datagrams of this peer only; ``write(data)`` then goes there."""
+        self._connected = self._sender.destination((host, port)).address
+        self._socket.connect(self._connected)
+
+    def fileno(self) -> int:
+        """The descriptor; -1 when closed."""
+        return self._socket.fileno() if self._open else -1
+
+    def getHandle(self) -> socket.socket:
+        """The socket, for options."""
+        return self._socket
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        """Where it listens; with port 0, on the port that the kernel chose."""
+        return self._host
+
+    def setBroadcastAllowed(self, enabled: bool) -> None:
+        """Broadcasts are allowed from the start."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, enabled)
+
+    def getBroadcastAllowed(self) -> bool:
+        """Whether the kernel sends what goes to a broadcast address."""
+        return bool(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST))
+
+    def logPrefix(self) -> str:
+        """For the reactor's log lines."""
+        return self._prefix
+
+
+def _nothing_answered(count: int) -> tuple[float, Left]:
+    """As Express.answer(), where there is none."""
+    return 0.0, [(i, b"", None, 0) for i in range(count)]

@@ -1,0 +1,126 @@
+"""Opening UDP sockets the way boot servers need them."""
+
+import errno
+import os
+import socket
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+
+from bootfw.net.linux.devices import bind_to
+from bootfw.net.linux.portowner import who_holds
+from bootfw.net.udp.packetinfo import IPV4, IPV6, Family, invalid_address
+
+# Octets. A rack that is switched on sends some 300 requests at once; the usual 208 KiB hold about half of them, because
+# each costs its bookkeeping too.
+_BUFFER = 4 * 1024 * 1024
+
+# Names that the socket module lacks, with their numbers on Linux (asm-generic/socket.h, linux/in.h, linux/in6.h).
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_IP_MTU_DISCOVER = 10
+_IP_FREEBIND = 15
+_IPV6_MTU_DISCOVER = 23
+_IPV6_FREEBIND = 78
+_PMTUDISC_DONT = 0
+
+
+def open_socket(address: str, port: int, *, shared: bool = False, device: str = "") -> tuple[socket.socket, Family]:
+    """A bound, non-blocking UDP socket that tells how each datagram arrived.
+
+    The address may be one that this host doesn't have yet (IP_FREEBIND). SO_REUSEADDR is off when it is bound: with it
+    a second server would silently take this one's datagrams. DF stays off, so that a large block is fragmented when it
+    has to be, and a forged path MTU stops nothing.
+
+    :param address: numeric; IPv6 may have a zone, as in ``fe80::1%eth0``. "" is 0.0.0.0.
+    :param shared: the port is one that others of our processes have too (SO_REUSEPORT).
+    :param device: the interface that it is for (SO_BINDTODEVICE); "": all of them. While there is no such interface the
+        socket is bound to nothing, which bind_socket() makes up for.
+    :raise CannotListenError: its ``socketError`` says why, and who holds the port if it is taken.
+    :raise InvalidAddressError: it isn't a numeric address.
+    """
+    family, where = _resolve(address, port)
+    try:
+        sock = socket.socket(family.number, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise _cannot_listen(address, port, error) from None
+    try:
+        _configure(sock, family)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if not device:
+            sock.bind(where)
+        elif bind_to(sock, device):
+            _bind_beside(sock, where)
+    except OSError as error:
+        sock.close()
+        raise _cannot_listen(address, port, _explained(error, family, port, device)) from None
+    return sock, family
+
+
+def bind_socket(sock: socket.socket, address: str, port: int, device: str) -> None:
+    """Bind a socket that waited for *device*.
+
+    :raise OSError: as open_socket(), but as it is.
+    """
+    family, where = _resolve(address, port)
+    try:
+        _bind_beside(sock, where)
+    except OSError as error:
+        raise _explained(error, family, port, device) from None
+
+
+def _bind_beside(sock: socket.socket, where: Any) -> None:
+    """Bind a socket of one interface, and leave the port of the others to other servers from then on.
+
+    dnsmasq has its port on all interfaces for a moment before it is bound to one of them.
+    """
+    sock.bind(where)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+def family_of(sock: socket.socket) -> Family:
+    """That of a socket of ours."""
+    return IPV6 if sock.family == socket.AF_INET6 else IPV4
+
+
+def _resolve(address: str, port: int) -> tuple[Family, Any]:
+    try:
+        found = socket.getaddrinfo(address or "0.0.0.0", port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
+    except OSError:
+        raise invalid_address(address, "not a numeric IPv4 or IPv6 address") from None
+    family, _, _, _, where = found[0]
+    return (IPV6 if family == socket.AF_INET6 else IPV4), where
+
+
+def _configure(sock: socket.socket, family: Family) -> None:
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    for forced, limited in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
+        except OSError:  # without CAP_NET_ADMIN net.core.rmem_max and wmem_max are the limit
+            sock.setsockopt(socket.SOL_SOCKET, limited, _BUFFER)
+    if family is IPV6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
+        sock.setsockopt(socket.IPPROTO_IP, family.type, 1)
+
+
+def _explained(error: OSError, family: Family, port: int, device: str) -> OSError:
+    """The same error with what an operator needs to know."""
+    if error.errno == errno.EADDRINUSE:
+        holder = who_holds(port, family.number, device=device)
+        return OSError(error.errno, f"{os.strerror(error.errno)} by {holder or 'another program'}")
+    if error.errno == errno.EACCES:
+        return OSError(error.errno, f"{os.strerror(error.errno)}: this port needs root or CAP_NET_BIND_SERVICE")
+    return error
+
+
+def _cannot_listen(address: str, port: int, error: OSError) -> CannotListenError:
+    return CannotListenError(address, port, error)  # type: ignore[no-untyped-call]

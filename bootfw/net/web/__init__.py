@@ -1,1 +1,0 @@
-"""HTTP boot: what a response is made of, and the certificate of HTTPS."""

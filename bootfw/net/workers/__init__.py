@@ -1,0 +1,1 @@
+"""Processes that serve files beside the main one."""

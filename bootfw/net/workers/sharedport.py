@@ -1,0 +1,73 @@
+"""A port that several processes have in common."""
+
+import socket
+from typing import Any
+
+from attrs import define
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import CannotListenError
+
+from bootfw.net.http.site import open_stream_socket
+from bootfw.net.udp.sockets import open_socket
+
+
+@define(eq=False)
+class SharedPort:
+    """One socket for each process, all of the same port."""
+
+    service: str
+    asked: tuple[str, int]
+    """Address and port as configured."""
+    sockets: list[socket.socket]
+    device: str = ""
+    """The interface that it is for; "": all of them."""
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        """See IListeningPort."""
+        first = self.sockets[0]
+        address = IPv6Address if first.family == socket.AF_INET6 else IPv4Address
+        where = first.getsockname()
+        where = where if where[1] else self.asked  # one that waits for its interface has no address
+        return address("UDP" if first.type == socket.SOCK_DGRAM else "TCP", *where)
+
+    def stopListening(self) -> None:
+        """See IListeningPort. The port stays with the processes that have it."""
+        for sock in self.sockets:
+            sock.close()
+
+
+def open_shared(service: str, address: str, port: int, count: int, device: str = "") -> SharedPort:
+    """Sockets for *count* processes.
+
+    The first is bound alone, so that a port of somebody else's is never shared by mistake: not even with another
+    server of ours, which would have SO_REUSEPORT too.
+
+    :param device: as for open_socket().
+    :raise CannotListenError: ``socketError`` says why.
+    """
+    asked = address, port
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            sockets.append(_open(service, address, port, shared=bool(sockets), device=device))
+            if len(sockets) == 1:
+                port = sockets[0].getsockname()[1] or port
+                sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError as error:
+        _close(sockets)
+        raise CannotListenError(address, port, error) from error  # type: ignore[no-untyped-call]
+    except BaseException:
+        _close(sockets)
+        raise
+    return SharedPort(service, asked, sockets, device)
+
+
+def _open(service: str, address: str, port: int, *, shared: bool, device: str) -> socket.socket:
+    if service == "tftp":
+        return open_socket(address, port, shared=shared, device=device)[0]
+    return open_stream_socket(address, port, shared=shared)
+
+
+def _close(sockets: list[Any]) -> None:
+    for sock in sockets:
+        sock.close()
