@@ -87,7 +87,7 @@ class PluginError(ConfigError):
 
 
 class BootRefused(BootfwError):
-    """Raised by a resolver: this client gets no boot file, and no later resolver is asked.
+    """Raised by a resolver: this client gets no boot file, and the later resolvers are not called.
 
     :param reason: for the operator, one sentence.
     """
@@ -106,7 +106,7 @@ class LeaseStoreError(StateError):
 
 
 class TransferError(BootfwError):
-    """A file can't be given or taken. ``tftp_code`` is what the peer is told (RFC 1350 section 5).
+    """A file can't be given or taken. ``tftp_code`` is the code of the ERROR packet (RFC 1350 section 5).
 
     :param message: told to the peer, so it holds no path of the host and no internals.
     :param detail: for the operator only: the log has it with the refusal.
@@ -122,7 +122,7 @@ class TransferError(BootfwError):
 
 
 class FileMissing(TransferError):
-    """There is no such file. A backend raises it for "not mine": the next backend is asked."""
+    """There is no such file. A backend raises it for "not mine": the next backend is tried."""
 
     tftp_code = 1
     summary = "File not found"

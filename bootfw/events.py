@@ -1,4 +1,4 @@
-"""What happened, as values: everything an IBootObserver is told.
+"""What happened, as values: everything that an IBootObserver receives.
 
 Events are about stages and transfers, never about single packets. ``at`` is seconds on the reactor's clock.
 """
@@ -45,7 +45,7 @@ class ListenerClosed(Event):
 
 @frozen
 class WorkerLost(Event):
-    """A process that serves files has ended unasked; another one takes its place."""
+    """A process that serves files has ended without being stopped; another one takes its place."""
 
     worker: int
     """Its number, from 0 on."""
@@ -56,7 +56,7 @@ class WorkerLost(Event):
 
 @frozen
 class BackendProblem(Event):
-    """A backend has nothing to serve, and says why; it is asked all the same."""
+    """A backend has nothing to serve, and says why; it is tried all the same."""
 
     backend: str
     problem: str
@@ -117,7 +117,7 @@ class RequestIgnored(Event):
 
 @frozen
 class ResolverAnswered(Event):
-    """A resolver was asked; ``answer`` None means "not mine"."""
+    """A resolver was called; ``answer`` None means "not mine"."""
 
     request: BootRequest
     resolver: str
@@ -127,7 +127,7 @@ class ResolverAnswered(Event):
 
 @frozen
 class ResolverPassedOver(Event):
-    """A resolver was too slow; the next one was asked."""
+    """A resolver was too slow; the next one was called."""
 
     request: BootRequest
     resolver: str
@@ -292,7 +292,7 @@ class TransferEnded(Event):
 
 @frozen
 class SecondStageFound(Event):
-    """A client asked for a file in the wrong place, and gets the one beside the boot program that it got before."""
+    """A client requested a file in the wrong place and gets the one beside the boot program that it got before."""
 
     request: TransferRequest
     path: str
@@ -315,7 +315,7 @@ class TransferRefused(Event):
 
 @frozen
 class DatagramsMalformed(Event):
-    """Datagrams nobody could parse; at most one event a second for each service."""
+    """Datagrams that could not be parsed; at most one event a second for each service."""
 
     service: str
     count: int

@@ -1,4 +1,4 @@
-"""Clients told by the options that they ask for by TFTP."""
+"""Clients recognized by the options of their TFTP requests."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ OTHERS = "..."
 
 
 @frozen
-class Asked:
+class RequestedOptions:
     """Options of a request: names in lower case, in their order, each with the value that it has to have, if any."""
 
     options: tuple[tuple[str, str | None], ...]
@@ -33,7 +33,7 @@ class Asked:
 class Fingerprint:
     """Ways to ask of one client."""
 
-    ways: tuple[Asked, ...]
+    ways: tuple[RequestedOptions, ...]
 
     @classmethod
     def read(cls, texts: Iterable[str]) -> "Fingerprint":
@@ -41,7 +41,7 @@ class Fingerprint:
 
         :raise ValueError: an option has no name.
         """
-        return cls(tuple(map(_asked, texts)))
+        return cls(tuple(map(_read_one, texts)))
 
     def fits(self, options: tuple[tuple[str, str], ...], *, in_order: bool) -> bool:
         """Whether *options* are one of the ways.
@@ -60,7 +60,7 @@ class Fingerprint:
         return list(map(_shown, self.ways))
 
 
-def _asked(text: str) -> Asked:
+def _read_one(text: str) -> RequestedOptions:
     words = text.split()
     others = words[:1] == [OTHERS]
     options = []
@@ -69,9 +69,9 @@ def _asked(text: str) -> Asked:
         if not name:
             raise ValueError(f'"{word}" has no name; an option is written "blksize" or "blksize=1468"')
         options.append((name.lower(), value if equals else None))
-    return Asked(tuple(options), others)
+    return RequestedOptions(tuple(options), others)
 
 
-def _shown(way: Asked) -> str:
+def _shown(way: RequestedOptions) -> str:
     words = [name if value is None else f"{name}={value}" for name, value in way.options]
     return " ".join([OTHERS, *words] if way.others else words)

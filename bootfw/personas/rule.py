@@ -115,7 +115,7 @@ class Rule:
 
     name: str = field(validator=_named)
     """What it is called in the log, and for resolvers. One of the same name takes the place of the built-in one; others
-    are asked before the built-in ones, in this order."""
+    are tried before the built-in ones, in this order."""
     like: str = ""
     """Another persona's name, or that of the built-in one that this replaces: what is not said here is as there,
     conditions too."""
@@ -147,18 +147,18 @@ class Rule:
     options alone lists that order. `""`: it requests none; `"... msftwindow"`: this one, among others."""
     tftp_files: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
     """Patterns for the name of the file, of which one fits; `"*"` stands for slashes, too. The name is as the client
-    writes it, but without slashes in front, and with U+FFFD for an octet that is no text."""
+    writes it, but without slashes in front, and with U+FFFD for a byte that is no text."""
     tftp_ports: frozenset[int] = field(default=frozenset(), converter=_ports, metadata={"toml": list[int]})
     """It sends its requests from one of these UDP ports. Empty: any."""
     personas: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
-    """It was one of these when it asked by DHCP; for what is told apart by TFTP only."""
+    """It was one of these by DHCP; only for what is recognized by TFTP."""
 
     # What follows, by DHCP.
     offer: OfferStyle | None = field(
         default=None, converter=_offer, metadata={"toml": Literal["file", "boot-server", "none"]}
     )
-    """Where it is told of its boot file. `"file"`: in the offer. `"boot-server"`: a proxy's offer names port 4011, and
-    the client asks for it there. `"none"`: a proxy leaves it alone. Left out: it is told apart by TFTP only."""
+    """Where it gets the name of its boot file. `"file"`: in the offer. `"boot-server"`: a proxy's offer names port 4011
+    and the client requests it there. `"none"`: a proxy does not answer it. Left out: it is recognized by TFTP only."""
     option_43: Option43 | None = field(
         default=None,
         converter=_option_43,
@@ -218,7 +218,7 @@ class Rule:
                 raise ConfigError("it has no condition, and would be everybody", ())
             return
         if self.personas:
-            raise ConfigError('is for what is told apart by TFTP only, without "offer"', ("personas",))
+            raise ConfigError('is only for what is recognized by TFTP, without "offer"', ("personas",))
         if (self.offer is OfferStyle.NONE) != bool(self.reason):
             raise ConfigError('must be there with offer = "none", and only there', ("reason",))
         if self.option_43 not in (None, Option43.NONE, Option43.MENU) and self.offer is not OfferStyle.FILE:

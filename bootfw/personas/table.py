@@ -15,7 +15,7 @@ from bootfw.personas.rule import Rule
 from bootfw.values import Persona, TransferRequest, Treatment
 
 _REMEMBERED = 256
-"""Combinations of TFTP options. There are about a dozen, unless somebody plays with us."""
+"""Combinations of TFTP options. There are about a dozen, unless a client invents some."""
 
 Options = tuple[tuple[str, str], ...]
 
@@ -194,7 +194,7 @@ class Personas:
 
 
 def legible(path: str) -> str:
-    """*path* with U+FFFD for each octet that is not UTF-8, as patterns see it."""
+    """*path* with U+FFFD for each byte that is not UTF-8, as patterns see it."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if not path.isascii() else path
 
 

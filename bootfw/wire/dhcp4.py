@@ -57,7 +57,7 @@ _FRAME = struct.Struct("!4BIHH4s4s4s4s16s64s128s4s")
 _LEAST_SIZE = _FRAME.size - len(_COOKIE)
 _REPLY = struct.Struct("!4BIHH4s4s4s4s16s192x4s")  # the same with sname and file empty
 _PAD, _OVERLOAD, _END = 0, 52, 255
-_PAD_OCTET, _END_OCTET = b"\0", b"\xff"
+_PAD_BYTE, _END_BYTE = b"\0", b"\xff"
 _SETTABLE = frozenset(range(_PAD + 1, _END)) - {_OVERLOAD}
 _OVERLOADED_FILE, _OVERLOADED_SNAME = 1, 2  # RFC 2132 section 9.3
 _OVERLOADS = {b"\1": 1, b"\2": 2, b"\3": 3}
@@ -118,13 +118,13 @@ class Message:
     siaddr: str = "0.0.0.0"
     giaddr: str = "0.0.0.0"
     chaddr: bytes
-    """hlen octets, without the padding of the field."""
+    """hlen bytes, without the padding of the field."""
     sname: bytes = b""
     """Up to the first NUL; empty when the field held options."""
     file: bytes = b""
     """Up to the first NUL; empty when the field held options."""
     options: Mapping[int, bytes] = field(factory=dict, hash=False)
-    """Code to octets in the order of first appearance, split options joined; without pad, end and overload."""
+    """Code to bytes in the order of first appearance, split options joined; without pad, end and overload."""
     size: int = field(default=0, eq=False)
     """Bytes of the datagram that it was read from; 0: it was read from none."""
 
@@ -226,18 +226,18 @@ def _scan(area: bytes, at: int, found: dict[int, bytes]) -> None:
 
 
 def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
-    """The datagram of *message*, padded to the 300 octets of BOOTP.
+    """The datagram of *message*, padded to the 300 bytes of BOOTP.
 
-    Option 53 comes first, then 54, then the others in their order, 82 last. An option of more than 255 octets is
+    Option 53 comes first, then 54, then the others in their order, 82 last. An option of more than 255 bytes is
     split (RFC 3396). sname and file never hold options: iPXE would read them as names. Nothing is left out.
 
-    :param max_size: octets that the DHCP message may have; see :func:`reply_size`.
+    :param max_size: bytes that the DHCP message may have; see :func:`reply_size`.
     :raise ValueError: it does not fit, or a field holds what the wire can't carry: a mistake of the caller.
     """
     if message.op not in (BOOTREQUEST, BOOTREPLY) or len(message.chaddr) != message.hlen or message.hlen > 16:
-        raise ValueError("op must be 1 or 2, and chaddr of hlen octets, 16 at most")
+        raise ValueError("op must be 1 or 2, and chaddr of hlen bytes, 16 at most")
     if len(message.sname) > SNAME_MAX or len(message.file) > FILE_MAX or b"\0" in message.sname + message.file:
-        raise ValueError(f"sname and file must be strings without NUL of {SNAME_MAX} and {FILE_MAX} octets at most")
+        raise ValueError(f"sname and file must be strings without NUL of {SNAME_MAX} and {FILE_MAX} bytes at most")
     try:
         frame = _FRAME.pack(
             message.op,
@@ -258,11 +258,11 @@ def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
         )
     except (OSError, struct.error) as error:
         raise ValueError(f"a header field is out of range: {error}") from error
-    out = frame + pack_options(message.options) + _END_OCTET
+    out = frame + pack_options(message.options) + _END_BYTE
     if len(out) < _MINIMUM_SIZE:
         out += bytes(_MINIMUM_SIZE - len(out))
     if len(out) > max_size:
-        raise ValueError(f"the message has {len(out)} octets and may have {max_size}")
+        raise ValueError(f"the message has {len(out)} bytes and may have {max_size}")
     return out
 
 
@@ -276,7 +276,7 @@ def _packed(address: str) -> bytes:
 
 
 def pack_reply(request: Message, ciaddr: str, yiaddr: str, siaddr: str, options: bytes) -> bytes:
-    """The reply to *request* whose options are octets already, as of :func:`pack_options`; sname and file are empty.
+    """The reply to *request* whose options are bytes already, as of :func:`pack_options`; sname and file are empty.
 
     What :func:`pack` would make of it, several times faster; how long it may be is for the caller to see.
     """
@@ -295,7 +295,7 @@ def pack_reply(request: Message, ciaddr: str, yiaddr: str, siaddr: str, options:
         request.chaddr,
         _COOKIE,
     )
-    return (out + options + _END_OCTET).ljust(_MINIMUM_SIZE, b"\0")
+    return (out + options + _END_BYTE).ljust(_MINIMUM_SIZE, b"\0")
 
 
 def pack_options(options: Mapping[int, bytes]) -> bytes:
@@ -315,9 +315,7 @@ def pack_options(options: Mapping[int, bytes]) -> bytes:
             value = value[255:]
         parts += (_HEADS[code], _HEADS[len(value)], value)
         if code == _BOOTFILE_NAME:
-            parts.append(
-                _PAD_OCTET
-            )  # EDK2 writes a NUL over the octet that follows the name (NetworkPkg/UefiPxeBcDxe).
+            parts.append(_PAD_BYTE)  # EDK2 writes a NUL over the byte that follows the name (NetworkPkg/UefiPxeBcDxe).
     return b"".join(parts)
 
 

@@ -3,7 +3,7 @@
 What :func:`parse` makes of a datagram that is not quite right; "refused" is a WireError:
 
 ============================================  ==================================================================
-fewer than 4 octets, of a relay's 34          refused
+fewer than 4 bytes, of a relay's 34          refused
 a message type that is not of RFC 8415        refused
 an option that runs past the end              absent; those before it count
 an option that comes twice                    kept; readers take the first, as identity associations may repeat
@@ -43,7 +43,7 @@ _RELAY_HEAD = 34
 
 
 class MessageType(enum.IntEnum):
-    """The first octet (RFC 8415 section 7.3)."""
+    """The first byte (RFC 8415 section 7.3)."""
 
     SOLICIT = 1
     ADVERTISE = 2
@@ -62,7 +62,7 @@ class MessageType(enum.IntEnum):
 
 _TYPES = {int(kind): kind for kind in MessageType}
 _RELAYED = (MessageType.RELAY_FORWARD, MessageType.RELAY_REPLY)
-_RELAYED_OCTETS = tuple(bytes((kind,)) for kind in _RELAYED)
+_RELAYED_TYPES = tuple(bytes((kind,)) for kind in _RELAYED)
 
 
 @frozen
@@ -75,11 +75,11 @@ class Message:
     options: Options = ()
 
     def first(self, code: int) -> bytes | None:
-        """The octets of the first option with that code; None: there is none."""
+        """The bytes of the first option with that code; None: there is none."""
         return first(self.options, code)
 
     def every(self, code: int) -> list[bytes]:
-        """The octets of each option with that code."""
+        """The bytes of each option with that code."""
         return [value for found, value in self.options if found == code]
 
 
@@ -96,7 +96,7 @@ class Relay:
     """Without the message itself."""
 
     def first(self, code: int) -> bytes | None:
-        """The octets of the first option with that code; None: there is none."""
+        """The bytes of the first option with that code; None: there is none."""
         return first(self.options, code)
 
 
@@ -107,7 +107,7 @@ def parse(data: bytes) -> tuple[Message, tuple[Relay, ...]]:
     """
     relays: list[Relay] = []
     outermost = data[:1]
-    while data[:1] in _RELAYED_OCTETS:
+    while data[:1] in _RELAYED_TYPES:
         if len(relays) == MOST_RELAYS:
             raise WireError(f"more than {MOST_RELAYS} relays")
         if data[:1] != outermost:
@@ -115,7 +115,7 @@ def parse(data: bytes) -> tuple[Message, tuple[Relay, ...]]:
         relay, data = _relay(data)
         relays.append(relay)
     if len(data) < _HEAD:
-        raise WireError(f"{len(data)} octets are no DHCPv6 message")
+        raise WireError(f"{len(data)} bytes are no DHCPv6 message")
     kind = _TYPES.get(data[0])
     if kind is None:
         raise WireError(f"message type {data[0]} is not known")
@@ -124,7 +124,7 @@ def parse(data: bytes) -> tuple[Message, tuple[Relay, ...]]:
 
 def _relay(data: bytes) -> tuple[Relay, bytes]:
     if len(data) < _RELAY_HEAD:
-        raise WireError(f"{len(data)} octets are no relay's message")
+        raise WireError(f"{len(data)} bytes are no relay's message")
     link, peer = inet_ntop(AF_INET6, data[2:18]), inet_ntop(AF_INET6, data[18:34])
     options = leading_options(data[_RELAY_HEAD:])
     inside = first(options, Option.RELAY_MESSAGE)

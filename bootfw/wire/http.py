@@ -56,17 +56,17 @@ def failed_precondition(header: Header, validators: Validators) -> int | None:
 
 
 def requested_range(header: Header, validators: Validators, size: int) -> range | None:
-    """The octets that a GET asks for; None: all of them; an empty range: the file has none of them (416).
+    """The bytes that a GET asks for; None: all of them; an empty range: the file has none of them (416).
 
     What can't be understood is a request for all, and so is a list of ranges: section 14.2 lets a server do so, and
     no boot client sends one.
     """
-    asked = _RANGE.fullmatch(header("Range") or "")
-    if asked is None or not _is_current(header("If-Range"), validators):
+    wanted = _RANGE.fullmatch(header("Range") or "")
+    if wanted is None or not _is_current(header("If-Range"), validators):
         return None
-    first, last = asked.groups()
+    first, last = wanted.groups()
     if not first:
-        # The last octets. A file that is shorter than that is sent as a whole, and so is an empty one.
+        # The last bytes. A file that is shorter than that is sent as a whole, and so is an empty one.
         count = int(last) if last else None
         return None if count is None else range(0) if count == 0 else range(max(0, size - count), size) or None
     if last and int(last) < int(first):
@@ -105,7 +105,7 @@ def _names(text: str, etag: str, weak: bool) -> bool:
 
 
 def _is_current(condition: str | None, validators: Validators) -> bool:
-    """Whether If-Range holds (section 13.1.5): only a strong tag does, or the very date that was told."""
+    """Whether If-Range holds (section 13.1.5): only a strong tag does, or the exact date that was sent."""
     if condition is None:
         return True
     if '"' in condition:

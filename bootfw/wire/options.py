@@ -1,6 +1,6 @@
-"""DHCPv4 option codes, and the octets of the options that matter to network boot.
+"""DHCPv4 option codes, and the bytes of the options that matter to network boot.
 
-A reader takes the octets of one option, without code and length, and raises WireError and nothing else. A function
+A reader takes the bytes of one option, without code and length, and raises WireError and nothing else. A function
 whose name ends in ``_bytes`` is the other way round and raises ValueError: what we send is our own doing.
 """
 
@@ -21,7 +21,7 @@ class Option(enum.IntEnum):
     ROUTER = 3  # addresses
     DOMAIN_NAME_SERVER = 6  # addresses
     HOST_NAME = 12  # text
-    BOOT_FILE_SIZE = 13  # uint16, in 512-octet blocks. Never sent: EDK2 then caps the file at 32 MiB
+    BOOT_FILE_SIZE = 13  # uint16, in 512-byte blocks. Never sent: EDK2 then caps the file at 32 MiB
     DOMAIN_NAME = 15  # text
     ROOT_PATH = 17  # text
     INTERFACE_MTU = 26  # uint16
@@ -33,7 +33,7 @@ class Option(enum.IntEnum):
     OVERLOAD = 52  # Read by bootfw.wire.dhcp4 and never written
     MESSAGE_TYPE = 53  # bootfw.wire.dhcp4.MessageType
     SERVER_IDENTIFIER = 54  # address
-    PARAMETER_REQUEST_LIST = 55  # one code an octet
+    PARAMETER_REQUEST_LIST = 55  # one code a byte
     MESSAGE = 56  # text
     MAXIMUM_MESSAGE_SIZE = 57  # max_message_size
     RENEWAL_TIME = 58  # uint32, seconds
@@ -68,7 +68,7 @@ class RelaySuboption(enum.IntEnum):
 
 
 class IPXESuboption(enum.IntEnum):
-    """Inside option 175 (iPXE, src/include/ipxe/dhcp.h and features.h). The features hold their version, one octet."""
+    """Inside option 175 (iPXE, src/include/ipxe/dhcp.h and features.h). The features hold their version, one byte."""
 
     PRIORITY = 1  # int8
     ISCSI = 0x11
@@ -85,23 +85,23 @@ class IPXESuboption(enum.IntEnum):
 
 
 def uint8(raw: bytes) -> int:
-    """One octet."""
+    """One byte."""
     return _unsigned(raw, 1)
 
 
 def uint16(raw: bytes) -> int:
-    """Two octets, big-endian."""
+    """Two bytes, big-endian."""
     return _unsigned(raw, 2)
 
 
 def uint32(raw: bytes) -> int:
-    """Four octets, big-endian."""
+    """Four bytes, big-endian."""
     return _unsigned(raw, 4)
 
 
-def _unsigned(raw: bytes, octets: int) -> int:
-    if len(raw) != octets:
-        raise WireError(f"{len(raw)} octets instead of {octets}")
+def _unsigned(raw: bytes, size: int) -> int:
+    if len(raw) != size:
+        raise WireError(f"{len(raw)} bytes instead of {size}")
     return int.from_bytes(raw, "big")
 
 
@@ -120,11 +120,11 @@ def uint32_bytes(value: int) -> bytes:
     return _unsigned_bytes(value, 4)
 
 
-def _unsigned_bytes(value: int, octets: int) -> bytes:
+def _unsigned_bytes(value: int, size: int) -> bytes:
     try:
-        return value.to_bytes(octets, "big")
+        return value.to_bytes(size, "big")
     except OverflowError:
-        raise ValueError(f"{value} does not fit into {octets} octets") from None
+        raise ValueError(f"{value} does not fit into {size} bytes") from None
 
 
 def text(raw: bytes) -> str:
@@ -140,7 +140,7 @@ def text_bytes(value: str) -> bytes:
 def address(raw: bytes) -> str:
     """One IPv4 address as a dotted quad."""
     if len(raw) != 4:
-        raise WireError(f"{len(raw)} octets are no IPv4 address")
+        raise WireError(f"{len(raw)} bytes are no IPv4 address")
     return inet_ntoa(raw)
 
 
@@ -163,7 +163,7 @@ def first_address(raw: bytes | None) -> str | None:
 def addresses(raw: bytes) -> tuple[str, ...]:
     """One or more IPv4 addresses as dotted quads."""
     if not raw or len(raw) % 4:
-        raise WireError(f"{len(raw)} octets are no list of IPv4 addresses")
+        raise WireError(f"{len(raw)} bytes are no list of IPv4 addresses")
     return tuple(inet_ntoa(raw[at : at + 4]) for at in range(0, len(raw), 4))
 
 
@@ -173,21 +173,21 @@ def addresses_bytes(values: Iterable[str]) -> bytes:
 
 
 def max_message_size(raw: bytes) -> int:
-    """Option 57 in octets, never below 576, the smallest legal value (RFC 2132 section 9.10)."""
+    """Option 57 in bytes, never below 576, the smallest legal value (RFC 2132 section 9.10)."""
     return max(uint16(raw), 576)
 
 
 def architectures(raw: bytes) -> tuple[int, ...]:
     """Option 93: one or more codes of :mod:`bootfw.wire.iana`, best first (RFC 4578 section 2.1)."""
     if not raw or len(raw) % 2:
-        raise WireError(f"{len(raw)} octets are no list of architectures")
+        raise WireError(f"{len(raw)} bytes are no list of architectures")
     return tuple(raw[at] << 8 | raw[at + 1] for at in range(0, len(raw), 2))
 
 
 def network_interface(raw: bytes) -> tuple[int, int, int]:
     """Option 94: type (1 is UNDI), major and minor version (RFC 4578 section 2.2)."""
     if len(raw) != 3:
-        raise WireError(f"{len(raw)} octets are no network interface")
+        raise WireError(f"{len(raw)} bytes are no network interface")
     return raw[0], raw[1], raw[2]
 
 
@@ -207,7 +207,7 @@ def machine_uuid_bytes(value: str) -> bytes:
 
 
 def user_classes(raw: bytes) -> tuple[bytes, ...]:
-    """Option 77: the classes when every octet fits RFC 3004, else all of it as one class: iPXE sends a bare "iPXE"."""
+    """Option 77: the classes when every byte fits RFC 3004, else all of it as one class: iPXE sends a bare "iPXE"."""
     found = []
     at = 0
     while at < len(raw):
@@ -228,7 +228,7 @@ def relay_agent(raw: bytes) -> dict[int, bytes]:
 
 
 def ipxe(raw: bytes) -> dict[int, bytes]:
-    """Option 175: code to octets; the codes are those of IPXESuboption."""
+    """Option 175: code to bytes; the codes are those of IPXESuboption."""
     return _whole(raw)
 
 

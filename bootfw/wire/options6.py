@@ -1,6 +1,6 @@
-"""DHCPv6 option codes, and the octets of the options that matter to network boot.
+"""DHCPv6 option codes, and the bytes of the options that matter to network boot.
 
-A reader takes the octets of one option, without code and length, and raises WireError and nothing else. A function
+A reader takes the bytes of one option, without code and length, and raises WireError and nothing else. A function
 whose name ends in ``_bytes`` is the other way round and raises ValueError: what we send is our own doing.
 """
 
@@ -14,10 +14,10 @@ from attrs import frozen
 from bootfw.errors import WireError
 
 Options = tuple[tuple[int, bytes], ...]
-"""(code, octets) in the order of the wire; a code may come several times (RFC 8415 section 24)."""
+"""(code, bytes) in the order of the wire; a code may come several times (RFC 8415 section 24)."""
 
 Values = Mapping[int, bytes]
-"""What is told, each once: :func:`key_of` -> octets."""
+"""What a reply holds, each once: :func:`key_of` -> bytes."""
 
 _HEAD = struct.Struct("!HH")
 _IA = struct.Struct("!III")
@@ -33,7 +33,7 @@ class Option(enum.IntEnum):
     IA_TA = 4  # like IA_NA, without the two times
     IA_ADDRESS = 5  # ia_address, inside of 3 and 4
     OPTION_REQUEST = 6  # uint16s
-    PREFERENCE = 7  # one octet
+    PREFERENCE = 7  # one byte
     ELAPSED_TIME = 8  # uint16, in 10 ms
     RELAY_MESSAGE = 9  # Read and written by bootfw.wire.dhcp6
     AUTHENTICATION = 11
@@ -49,9 +49,9 @@ class Option(enum.IntEnum):
     DOMAIN_LIST = 24  # domains (RFC 3646)
     IA_PD = 25  # like IA_NA
     INFORMATION_REFRESH_TIME = 32  # uint32, seconds
-    REMOTE_ID = 37  # enterprise number and octets (RFC 4649)
+    REMOTE_ID = 37  # enterprise number and bytes (RFC 4649)
     SUBSCRIBER_ID = 38  # opaque (RFC 4580)
-    CLIENT_FQDN = 39  # one octet of flags, and a name (RFC 4704)
+    CLIENT_FQDN = 39  # one byte of flags, and a name (RFC 4704)
     BOOTFILE_URL = 59  # text without a NUL (RFC 5970)
     BOOTFILE_PARAMETERS = 60  # strings (RFC 5970)
     CLIENT_ARCHITECTURE = 61  # uint16s (RFC 5970)
@@ -75,7 +75,7 @@ class Status(enum.IntEnum):
 
 
 class DUIDType(enum.IntEnum):
-    """The first two octets of a DUID (RFC 8415 section 11, RFC 6355)."""
+    """The first two bytes of a DUID (RFC 8415 section 11, RFC 6355)."""
 
     LINK_LAYER_TIME = 1
     ENTERPRISE = 2
@@ -146,7 +146,7 @@ def options_bytes(options: Iterable[tuple[int, bytes]]) -> bytes:
 
 
 def first(options: Options, code: int) -> bytes | None:
-    """The octets of the first option with that code; None: there is none."""
+    """The bytes of the first option with that code; None: there is none."""
     for found, value in options:
         if found == code:
             return value
@@ -156,7 +156,7 @@ def first(options: Options, code: int) -> bytes | None:
 def identity_association(raw: bytes) -> IdentityAssociation:
     """Option 3 or 25."""
     if len(raw) < _IA.size:
-        raise WireError(f"{len(raw)} octets are no identity association")
+        raise WireError(f"{len(raw)} bytes are no identity association")
     iaid, t1, t2 = _IA.unpack_from(raw)
     return IdentityAssociation(iaid, t1, t2, leading_options(raw[_IA.size :]))
 
@@ -172,7 +172,7 @@ def identity_association_bytes(value: IdentityAssociation) -> bytes:
 def ia_address(raw: bytes) -> IAAddress:
     """Option 5."""
     if len(raw) < _IA_ADDRESS.size:
-        raise WireError(f"{len(raw)} octets are no address of an identity association")
+        raise WireError(f"{len(raw)} bytes are no address of an identity association")
     packed, preferred, valid = _IA_ADDRESS.unpack_from(raw)
     return IAAddress(inet_ntop(AF_INET6, packed), preferred, valid, leading_options(raw[_IA_ADDRESS.size :]))
 
@@ -201,7 +201,7 @@ def status_bytes(code: int, message: str = "") -> bytes:
 def address(raw: bytes) -> str:
     """One IPv6 address."""
     if len(raw) != 16:
-        raise WireError(f"{len(raw)} octets are no IPv6 address")
+        raise WireError(f"{len(raw)} bytes are no IPv6 address")
     return inet_ntop(AF_INET6, raw)
 
 
@@ -216,7 +216,7 @@ def address_bytes(value: str) -> bytes:
 def addresses(raw: bytes) -> tuple[str, ...]:
     """One or more IPv6 addresses."""
     if not raw or len(raw) % 16:
-        raise WireError(f"{len(raw)} octets are no list of IPv6 addresses")
+        raise WireError(f"{len(raw)} bytes are no list of IPv6 addresses")
     return tuple(inet_ntop(AF_INET6, raw[at : at + 16]) for at in range(0, len(raw), 16))
 
 
@@ -228,7 +228,7 @@ def addresses_bytes(values: Iterable[str]) -> bytes:
 def uint16s(raw: bytes) -> tuple[int, ...]:
     """Options 6 and 61: one number after the other; there may be none."""
     if len(raw) % 2:
-        raise WireError(f"{len(raw)} octets are no list of 16-bit numbers")
+        raise WireError(f"{len(raw)} bytes are no list of 16-bit numbers")
     return tuple(raw[at] << 8 | raw[at + 1] for at in range(0, len(raw), 2))
 
 
@@ -241,7 +241,7 @@ def uint16s_bytes(values: Iterable[int]) -> bytes:
 
 
 def strings(raw: bytes) -> tuple[bytes, ...]:
-    """Options 15 and 60: each behind its length of two octets."""
+    """Options 15 and 60: each behind its length of two bytes."""
     found = []
     at, end = 0, len(raw)
     while at < end:
@@ -364,5 +364,5 @@ def duid_hardware(duid: bytes) -> tuple[int, bytes]:
 
 
 def duid_machine(duid: bytes) -> bytes:
-    """The 16 octets of a DUID-UUID (RFC 6355); b"" when it is no such."""
+    """The 16 bytes of a DUID-UUID (RFC 6355); b"" when it is no such."""
     return duid[2:] if len(duid) == 18 and int.from_bytes(duid[:2], "big") == DUIDType.UUID else b""

@@ -1,6 +1,6 @@
 """Option 43 as PXE clients use it (Intel, PXE specification 2.1).
 
-It belongs in replies to clients whose option 60 begins with "PXEClient" only: elsewhere the same octets mean other
+It belongs in replies to clients whose option 60 begins with "PXEClient" only: elsewhere the same bytes mean other
 things.
 """
 
@@ -96,7 +96,7 @@ class VendorOptions:
     prompt: MenuPrompt | None = None
     boot_item: BootItem | None = None
     others: Mapping[int, bytes] = field(factory=dict, hash=False)
-    """Every other sub-option, code to octets."""
+    """Every other sub-option, code to bytes."""
 
 
 def parse(raw: bytes) -> VendorOptions:
@@ -167,9 +167,9 @@ def _uint16(raw: bytes, at: int) -> int:
 
 
 def pack(options: VendorOptions) -> bytes:
-    """The octets of an option 43, in the order of the codes and with an end.
+    """The bytes of an option 43, in the order of the codes and with an end.
 
-    :raise ValueError: more than 255 octets, or a value out of range: a mistake of the caller.
+    :raise ValueError: more than 255 bytes, or a value out of range: a mistake of the caller.
     """
     parts: dict[int, bytes] = {}
     if options.discovery_control is not None:
@@ -187,7 +187,7 @@ def pack(options: VendorOptions) -> bytes:
     parts.update(options.others)
     raw = encapsulate(dict(sorted(parts.items())))
     if len(raw) > 255:
-        raise ValueError(f"option 43 has {len(raw)} octets: PXE clients don't join split ones")
+        raise ValueError(f"option 43 has {len(raw)} bytes: PXE clients don't join split ones")
     return raw
 
 

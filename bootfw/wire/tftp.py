@@ -1,7 +1,7 @@
 """TFTP packets: RFC 1350 with the options of RFC 2347.
 
 ``parse()`` raises WireError and nothing else, on any input. It is lenient where real clients are sloppy and strict
-where a guess could corrupt a file. Text is UTF-8 with surrogateescape, so that every octet of a file name survives.
+where a guess could corrupt a file. Text is UTF-8 with surrogateescape, so that every byte of a file name survives.
 """
 
 import enum
@@ -87,7 +87,7 @@ class OptionAck:
 Packet = Request | Data | Ack | Error | OptionAck
 
 MAX_ERROR_TEXT = 507
-"""Octets: an ERROR is never larger than the 512 octets that every client can take in (RFC 2347)."""
+"""Octets: an ERROR is never larger than the 512 bytes that every client can take in (RFC 2347)."""
 
 _HEADER = struct.Struct("!HH")
 _IN_TRANSFER = tuple(opcode.to_bytes(2, "big") for opcode in (Opcode.DATA, Opcode.ACK, Opcode.ERROR, Opcode.OACK))
@@ -104,7 +104,7 @@ def parse(data: bytes) -> Packet:
     :raise WireError: it is none.
     """
     if len(data) < 2:
-        raise WireError(f"{len(data)} octets are no TFTP packet")
+        raise WireError(f"{len(data)} bytes are no TFTP packet")
     opcode = int.from_bytes(data[:2], "big")
     if opcode in (Opcode.RRQ, Opcode.WRQ):
         return _parse_request(opcode == Opcode.WRQ, data[2:])
@@ -118,13 +118,13 @@ def parse(data: bytes) -> Packet:
     if opcode == Opcode.DATA:
         return Data(number, data[4:])
     if opcode == Opcode.ACK:
-        # Octets may follow: with "msftwindow" Windows sends five (wireshark, packet-tftp.c).
+        # Bytes may follow: with "msftwindow" Windows sends five (wireshark, packet-tftp.c).
         return Ack(number)
     return Error(number, _text(data[4:].partition(b"\0")[0]))
 
 
 def _parse_request(write: bool, body: bytes) -> Request:
-    # RFC 2347 limits a request to 512 octets. A longer one is taken as it comes: its client has sent it, its
+    # RFC 2347 limits a request to 512 bytes. A longer one is taken as it comes: its client has sent it, its
     # network has carried it, and reading it costs no more than its length.
     fields = _split(body)
     if len(fields) < 2:
@@ -187,5 +187,5 @@ def _fields(texts: list[str]) -> bytes:
     return b"".join(text.encode("utf-8", "surrogateescape") + b"\0" for text in texts)
 
 
-def _text(octets: bytes) -> str:
-    return octets.decode("utf-8", "surrogateescape")
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

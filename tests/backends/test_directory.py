@@ -115,7 +115,7 @@ def test_root_may_be_a_link(backend, tmp_path):
     assert fetch(DirectoryBackend(tmp_path / "link"), "a/b") == b"content"
 
 
-def test_8_bit_names_are_the_octets_that_the_client_sent(backend):
+def test_8_bit_names_are_the_bytes_that_the_client_sent(backend):
     name = b"gr\xfc\xdfe.cfg"
     with open(os.path.join(os.fsencode(backend.root), name), "wb") as file:
         file.write(b"latin-1")

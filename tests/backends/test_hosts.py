@@ -132,7 +132,7 @@ def test_a_broken_file_costs_its_host_and_no_other(tmp_path: Path, name: str, te
     assert hosts.find([Told(mac=MAC)])["name"] == Path(name).stem
 
 
-def test_octets_that_are_no_text(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_bytes(b'mac = "52:54:00:00:00:01"\nrole = "\xff"\n')
     with pytest.raises(HostFileError, match=r"x\.toml:2: must be UTF-8"):
         Hosts(tmp_path).find([Told(mac=MAC)])

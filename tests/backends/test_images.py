@@ -65,7 +65,7 @@ def test_disks(data: bytes, runs: Executable) -> None:
 
 
 @given(st.binary(max_size=3000))
-def test_any_octets_are_something_or_nothing(data: bytes) -> None:
+def test_any_bytes_are_something_or_nothing(data: bytes) -> None:
     for start in (b"", b"MZ", bzimage()[:0x250], cd(0)[:40000]):
         read_executable(io.BytesIO(start + data))
         read_disk(io.BytesIO(start + data))

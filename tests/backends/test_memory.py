@@ -17,7 +17,7 @@ def fetch(backend, path):
     return backend.open(path, None).read(0, 100)
 
 
-def test_text_is_utf_8_and_octets_are_themselves():
+def test_text_is_utf_8_and_bytes_are_themselves():
     backend = MemoryBackend({"boot.ipxe": "#!ipxe\n# ü", "raw": b"\xff"})
     assert fetch(backend, "boot.ipxe") == b"#!ipxe\n# \xc3\xbc"
     assert fetch(backend, "raw") == b"\xff"

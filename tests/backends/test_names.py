@@ -28,7 +28,7 @@ def test_names_that_are_searched_for(path: str, told: Told) -> None:
     assert searched(path) == told
 
 
-def test_a_uuid_may_be_in_either_order_of_octets() -> None:
+def test_a_uuid_may_be_in_either_order_of_bytes() -> None:
     """PXELINUX prints what is on the wire (captured from Debian 12's 6.04)."""
     assert UUID in searched("pxelinux.cfg/77004252-3412-bc4a-9def-0123456789ab").keys
 

@@ -206,7 +206,7 @@ def test_what_comes_from_the_wire_is_short() -> None:
     assert plain("PXEClient:Arch:00007:UNDI:003010") == "PXEClient:Arch:00007:UNDI:003010"
 
 
-def test_the_same_facts_make_the_same_octets(root: Path) -> None:
+def test_the_same_facts_make_the_same_bytes(root: Path) -> None:
     """UEFI asks for the size first, in a request of its own."""
     made_by = backend(root, {"s.j2": EVERYTHING + "{{ {'b': 1, 'a': 2}|tojson }}"})
     assert len({made(made_by, "s") for _ in range(5)}) == 1

@@ -43,7 +43,7 @@ optional = st.dictionaries(
 
 
 @given(asked, optional, st.sampled_from([0, 0x8000]), st.sampled_from(["0.0.0.0", "10.77.0.2"]), st.booleans())
-def test_both_ways_lead_to_the_same_octets(message, options, flags, giaddr, long):
+def test_both_ways_lead_to_the_same_bytes(message, options, flags, giaddr, long):
     message = evolve(message, options={**message.options, **options}, flags=flags, giaddr=giaddr)
     configured = LONG if long else FULL
     try:

@@ -431,7 +431,7 @@ def test_vendor_options_go_over_each_other_by_enterprise() -> None:
     assert said(LINUX, (23,)) == ()
 
 
-def test_a_reservation_with_the_octets_of_a_vendor_option_can_be_taken_back() -> None:
+def test_a_reservation_with_the_bytes_of_a_vendor_option_can_be_taken_back() -> None:
     server = Server(subnet())
     reservation = Reservation("fd77::42", mac=MAC, options={17: vendor_options_bytes(9, ((1, b"x"),))})
     server.server.reserve(reservation)

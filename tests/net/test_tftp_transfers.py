@@ -117,7 +117,7 @@ def test_netascii_upload_that_ends_in_the_middle_of_a_pair(serve, way):
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
-def test_reader_may_answer_with_any_octets(serve, kind, mode):
+def test_reader_may_answer_with_any_bytes(serve, kind, mode):
     served = serve(Files({"file": b"ab\0cd"}, {"read": lambda call: kind(call())}))
     assert served.peer().download("file", mode) == b"ab\0cd"
 

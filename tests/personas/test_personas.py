@@ -460,7 +460,7 @@ def test_like_one_of_the_operator_s_own():
         ([{**BIOS, "option-43": 8}], 'persona[0].option-43: must be one of "none", "use-boot-file"'),
         ([{**BIOS, "offer": "none"}], "persona[0].reason: must be there"),
         ([{**BIOS, "reason": "because"}], "persona[0].reason: must be there"),
-        ([{**BIOS, "personas": ["uefi"]}], "persona[0].personas: is for what is told apart by TFTP"),
+        ([{**BIOS, "personas": ["uefi"]}], "persona[0].personas: is only for what is recognized by TFTP"),
         ([{**BIOS, "offer": "boot-server", "option-43": "use-boot-file"}], "persona[0].option-43: goes with offer"),
         ([{**OLD_ROM, "offer": "file"}], "persona[0].offer: needs vendor-class"),
         ([{**OLD_ROM, "option-43": "menu"}], 'persona[0].option-43: is of no use without "offer"'),

@@ -134,7 +134,7 @@ def test_windows_is_declined_its_window_and_goes_on_with_the_usual_one(lab, wind
     assert [report.persona for report in lab.reports] == ["windows", ""]
 
 
-def test_an_ack_of_five_octets_is_an_ack(lab, windows):
+def test_an_ack_of_five_bytes_is_an_ack(lab, windows):
     """Of a client that takes its window to be granted all the same."""
     lab = lab(windows)
     asking = lab.file("\\sources\\boot.wim", ("blksize", "1456"), ("windowsize", "4"), ("msftwindow", "31416"))

@@ -1,4 +1,4 @@
-"""DHCPv4 messages: exact octets both ways, every malformed case, the order and the size of what we send."""
+"""DHCPv4 messages: exact bytes both ways, every malformed case, the order and the size of what we send."""
 
 import struct
 
@@ -40,7 +40,7 @@ def frame(
     file: bytes = b"",
     cookie: bytes = COOKIE,
 ) -> bytes:
-    """A message put together octet by octet, without the code under test."""
+    """A message put together byte by byte, without the code under test."""
     return b"".join(
         (
             bytes((op, htype, hlen, 3)),
@@ -123,7 +123,7 @@ def test_an_option_may_be_empty() -> None:
     assert parse(frame(DISCOVER + bytes((80, 0)) + END)).options == {53: b"\1", 80: b""}
 
 
-def test_octets_after_end_are_ignored() -> None:
+def test_bytes_after_end_are_ignored() -> None:
     assert parse(frame(DISCOVER + END + bytes.fromhex("3c08414141"))).options == {53: b"\1"}
 
 
@@ -316,7 +316,7 @@ def reply(**fields: object) -> Message:
 
 
 def sent_options(data: bytes) -> list[tuple[int, bytes]]:
-    """Codes and octets one by one, nothing joined, END included."""
+    """Codes and bytes one by one, nothing joined, END included."""
     found, at = [], 240
     while data[at] != 255:
         if data[at] == 0:
@@ -359,7 +359,7 @@ def test_a_long_option_is_split(octets: int, pieces: list[int]) -> None:
     assert b"".join(part for _, part in sent[:-1]) == value
 
 
-def test_the_octet_after_the_boot_file_name_may_be_overwritten() -> None:
+def test_the_byte_after_the_boot_file_name_may_be_overwritten() -> None:
     # EDK2 writes a NUL there; the packet it keeps is read again by shim and GRUB.
     message = reply(options={53: b"\2", 67: b"snponly.efi", 60: b"PXEClient"})
     data = bytearray(pack(message))
@@ -385,7 +385,7 @@ def test_a_message_that_fits_exactly_is_sent() -> None:
 def test_a_message_that_does_not_fit_raises() -> None:
     options = {53: b"\2", 43: b"x" * 255, 60: b"y" * (DEFAULT_MAX_SIZE - 240 - 3 - 257 - 2)}
 
-    with pytest.raises(ValueError, match="has 549 octets and may have 548"):
+    with pytest.raises(ValueError, match="has 549 bytes and may have 548"):
         pack(reply(options=options))
     assert len(pack(reply(options=options), LARGEST_MAX_SIZE)) == 549
 
@@ -401,7 +401,7 @@ def test_the_longest_names_are_sent_with_their_nul() -> None:
     [
         ({"op": 0}, "op must be 1 or 2"),
         ({"op": 3}, "op must be 1 or 2"),
-        ({"hlen": 5}, "chaddr of hlen octets"),
+        ({"hlen": 5}, "chaddr of hlen bytes"),
         ({"hlen": 17, "chaddr": bytes(17)}, "16 at most"),
         ({"htype": 256}, "out of range"),
         ({"hops": -1}, "out of range"),
@@ -412,8 +412,8 @@ def test_the_longest_names_are_sent_with_their_nul() -> None:
         ({"yiaddr": "10.77.0.256"}, "out of range"),
         ({"siaddr": "boot.example"}, "out of range"),
         ({"giaddr": "10.1"}, "out of range"),
-        ({"sname": b"s" * 64}, "63 and 127 octets"),
-        ({"file": b"f" * 128}, "63 and 127 octets"),
+        ({"sname": b"s" * 64}, "63 and 127 bytes"),
+        ({"file": b"f" * 128}, "63 and 127 bytes"),
         ({"sname": b"a\0b"}, "without NUL"),
         ({"file": b"a\0"}, "without NUL"),
         ({"options": {0: b""}}, r"options \[0\]"),

@@ -1,7 +1,7 @@
 """First messages of real clients, rebuilt from captures of their builds in Debian 12 under QEMU 7.2.
 
 The order of the options and the total lengths are the measured ones. Where a capture had more iPXE features than
-were written down, features of three octets each make up its length.
+were written down, features of three bytes each make up its length.
 """
 
 import pytest

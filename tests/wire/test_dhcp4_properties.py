@@ -79,7 +79,7 @@ def survives(data: bytes) -> None:
 
 @given(st.binary(max_size=600))
 @example(b"")
-def test_any_octets_are_a_message_or_refused(data: bytes) -> None:
+def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
     survives(data)
 
 
@@ -92,9 +92,7 @@ def test_any_octets_are_a_message_or_refused(data: bytes) -> None:
         b"".join
     ),
 )
-def test_any_octets_in_the_option_fields_are_options_or_refused(
-    op: int, sname: bytes, file: bytes, vend: bytes
-) -> None:
+def test_any_bytes_in_the_option_fields_are_options_or_refused(op: int, sname: bytes, file: bytes, vend: bytes) -> None:
     survives(bytes((op, 1, 6, 0)) + bytes(24) + b"\2\0\0\0\0\1" + bytes(10) + sname + file + COOKIE + vend)
 
 

@@ -9,7 +9,7 @@ from bootfw.wire.dhcp4 import BOOTREPLY, Message, pack, parse
 MAC = bytes.fromhex("525400123456")
 
 OPAQUE = sorted(code for code in range(1, 255) if isinstance(DHCPOptions.get(code, ""), str) and code != 52)
-"""Codes whose octets scapy leaves alone."""
+"""Codes whose bytes scapy leaves alone."""
 
 
 def test_scapy_reads_a_proxy_offer() -> None:

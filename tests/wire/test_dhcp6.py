@@ -1,4 +1,4 @@
-"""DHCPv6 messages: exact octets both ways, every malformed case, and what holds for all of them."""
+"""DHCPv6 messages: exact bytes both ways, every malformed case, and what holds for all of them."""
 
 from socket import AF_INET6, inet_ntop
 
@@ -38,7 +38,7 @@ messages = st.builds(Message, inner_kinds, st.integers(0, 0xFFFFFF), option_list
 relay_lists = st.lists(st.builds(Relay, st.integers(0, 255), addresses, addresses, option_lists), max_size=4)
 
 
-def test_a_message_is_its_octets() -> None:
+def test_a_message_is_its_bytes() -> None:
     assert pack(SOLICIT) == SOLICIT_OCTETS
     assert parse(SOLICIT_OCTETS) == (SOLICIT, ())
 
@@ -59,8 +59,8 @@ def test_the_first_of_an_option_and_every_one() -> None:
 @pytest.mark.parametrize(
     ("data", "complaint"),
     [
-        (b"", "0 octets"),
-        (b"\1\0\0", "3 octets"),
+        (b"", "0 bytes"),
+        (b"\1\0\0", "3 bytes"),
         (b"\x63\0\0\0", "message type 99"),
         (b"\0\0\0\0", "message type 0"),
         (b"\x0c" + bytes(32), "no relay's message"),
@@ -128,7 +128,7 @@ def test_a_truncated_message_is_understood_or_refused(message: Message, relays: 
 
 @settings(deadline=None)
 @given(st.binary(max_size=200))
-def test_any_octets_are_understood_or_refused(data: bytes) -> None:
+def test_any_bytes_are_understood_or_refused(data: bytes) -> None:
     try:
         message, relays = parse(data)
     except WireError:

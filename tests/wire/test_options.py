@@ -1,4 +1,4 @@
-"""DHCPv4 options: exact octets both ways, and each malformed length."""
+"""DHCPv4 options: exact bytes both ways, and each malformed length."""
 
 import uuid
 from contextlib import suppress
@@ -206,7 +206,7 @@ READERS = (
 
 @given(st.binary(max_size=40))
 @example(b"")
-def test_no_octets_raise_anything_but_wire_error(raw: bytes) -> None:
+def test_no_bytes_raise_anything_but_wire_error(raw: bytes) -> None:
     for read in READERS:
         with suppress(WireError):
             read(raw)

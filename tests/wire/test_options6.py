@@ -45,7 +45,7 @@ def test_what_is_written_is_read_back(write, read, values) -> None:
 
 
 @pytest.mark.parametrize("read", [read for _, read, _ in BOTH_WAYS] + [codec.link_layer_address])
-def test_any_octets_are_understood_or_refused(read) -> None:
+def test_any_bytes_are_understood_or_refused(read) -> None:
     @given(st.binary(max_size=80))
     def holds(raw: bytes) -> None:
         try:

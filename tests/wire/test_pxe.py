@@ -1,4 +1,4 @@
-"""Option 43 of PXE: exact octets both ways, and each malformed length."""
+"""Option 43 of PXE: exact bytes both ways, and each malformed length."""
 
 from contextlib import suppress
 
@@ -63,7 +63,7 @@ def test_parsing(value: VendorOptions, octets: str) -> None:
     assert parse(bytes.fromhex(octets)[:-1]) == value  # the end missing
 
 
-def test_a_control_octet_may_have_bits_without_a_name() -> None:
+def test_a_control_byte_may_have_bits_without_a_name() -> None:
     assert parse(bytes.fromhex("0601f8ff")).discovery_control == 0xF8
 
 
@@ -109,7 +109,7 @@ def test_a_malformed_option_is_refused(octets: str) -> None:
         (VendorOptions(discovery_control=DiscoveryControl(256)), "256 does not fit"),
         (VendorOptions(boot_servers=(BootServers(1 << 16),)), "65536 does not fit"),
         (VendorOptions(boot_servers=(BootServers(1, ("boot.example",)),)), "no IPv4 address"),
-        (VendorOptions(boot_servers=(BootServers(1, ("10.0.0.1",) * 63),)), "option 43 has 258 octets"),
+        (VendorOptions(boot_servers=(BootServers(1, ("10.0.0.1",) * 63),)), "option 43 has 258 bytes"),
         (VendorOptions(menu=(MenuItem(-1, ""),)), "-1 does not fit"),
         (VendorOptions(menu=(MenuItem(1, "x" * 256),)), "256 does not fit"),
         (VendorOptions(prompt=MenuPrompt(256, "")), "256 does not fit"),
@@ -119,7 +119,7 @@ def test_a_malformed_option_is_refused(octets: str) -> None:
         (VendorOptions(others={255: b""}), "sub-option 255"),
         (VendorOptions(others={6: b"\x08"}), "among the others"),
         (VendorOptions(others={71: b"\0\0\0\0"}), "among the others"),
-        (VendorOptions(others={128: bytes(253)}), "option 43 has 256 octets"),
+        (VendorOptions(others={128: bytes(253)}), "option 43 has 256 bytes"),
     ],
 )
 def test_a_mistake_of_ours_raises(value: VendorOptions, reason: str) -> None:
@@ -153,7 +153,7 @@ def test_round_trip(value: VendorOptions) -> None:
 
 
 @given(st.lists(st.binary(max_size=5) | st.sampled_from([b"\x06\1", b"\x08\x05", b"\x09\x05", b"\x0a\2", b"\x47\4"])))
-def test_no_octets_raise_anything_but_wire_error(pieces: list[bytes]) -> None:
+def test_no_bytes_raise_anything_but_wire_error(pieces: list[bytes]) -> None:
     with suppress(WireError):
         parse(b"".join(pieces))
 

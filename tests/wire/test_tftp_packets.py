@@ -1,4 +1,4 @@
-"""bootfw.wire.tftp: exact octets both ways, what is tolerated, and WireError for everything else."""
+"""bootfw.wire.tftp: exact bytes both ways, what is tolerated, and WireError for everything else."""
 
 import pytest
 from hypothesis import example, given
@@ -31,7 +31,7 @@ def test_requests_of_real_clients(octets: bytes) -> None:
     assert tftp.request(packet.write, packet.filename, packet.mode, packet.options) == octets
 
 
-def test_exact_octets() -> None:
+def test_exact_bytes() -> None:
     assert tftp.data(0xFFFE, b"abc") == b"\0\3\xff\xfeabc"
     assert tftp.ack(258) == b"\0\4\1\2"
     assert tftp.error(1, "File not found") == b"\0\5\0\1File not found\0"
@@ -95,7 +95,7 @@ def test_padding_behind_a_request_is_no_option() -> None:
     assert tftp.parse(b"\0\1f\0octet\0" + bytes(20)) == Request(False, "f", "octet")
 
 
-def test_request_beyond_512_octets_is_taken_as_it_is() -> None:
+def test_request_beyond_512_bytes_is_taken_as_it_is() -> None:
     name = "a" * 2000
     assert tftp.parse(tftp.request(False, name, "octet", [("x" * 300, "y" * 300), ("tsize", "0")])) == Request(
         False, name, "octet", (("x" * 300, "y" * 300), ("tsize", "0"))
@@ -114,7 +114,7 @@ def test_eight_bit_name_survives() -> None:
     assert tftp.request(False, packet.filename, "octet") == octets
 
 
-def test_ack_with_a_fifth_octet() -> None:
+def test_ack_with_a_fifth_byte() -> None:
     assert tftp.parse(b"\0\4\0\7\x10") == Ack(7)
 
 
@@ -226,7 +226,7 @@ def test_error_round_trip(code: int, message: str) -> None:
 @example("x" * 5000)
 @example("a\0b")
 @example("\udcff\ud800")
-def test_error_takes_any_message_and_fits_512_octets(message: str) -> None:
+def test_error_takes_any_message_and_fits_512_bytes(message: str) -> None:
     octets = tftp.error(0, message)
     assert len(octets) <= 512
     assert octets.count(0, 4) == 1
