@@ -86,14 +86,20 @@ def test_a_hangup_is_ignored_and_logged(workers: int, tmp_path: Path) -> None:
         assert "worker" not in server.stop()
 
 
-def test_a_hangup_that_the_parent_ignores_is_not_even_logged(tmp_path: Path) -> None:
-    """As under nohup."""
-    setup = Setup(tmp_path)
-    with bootfw(setup.path, before=("sh", "-c", 'trap "" HUP; exec "$@"', "sh")) as server:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hangup_that_the_parent_ignores_is_not_even_logged(workers: int, tmp_path: Path) -> None:
+    """As under nohup. Its workers ignore it too, and stop with it."""
+    setup = Setup(tmp_path, workers=workers)
+    with bootfw(setup.path, before=("nohup",)) as server:
         server.until("tftp listens on")
-        server.send(signal.SIGHUP)
         assert setup.fetches()
-        assert "SIGHUP" not in server.stop()
+        server.until("complete")
+        for pid in (*children(server.pid), server.pid):
+            os.kill(pid, signal.SIGHUP)
+        assert setup.fetches()
+        text = server.stop()
+    assert "SIGHUP" not in text
+    assert "worker" not in text
 
 
 @pytest.mark.parametrize("content", [str(os.getpid()), "", "1"], ids=["another process", "empty", "process 1"])

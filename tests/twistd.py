@@ -22,6 +22,12 @@ def clean() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("BOOTFW_")}
 
 
+def _react_to_signals() -> None:
+    """Undo what the test process inherited: nohup ignores SIGHUP, a shell ignores SIGINT for background jobs."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Process:
     """A command whose output is read. As a context it is ended by SIGTERM, in good order."""
 
@@ -33,6 +39,7 @@ class Process:
             env=clean(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            preexec_fn=_react_to_signals,
             **options,
         )
 
