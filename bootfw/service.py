@@ -37,7 +37,7 @@ from bootfw.net.listening import Listening, devices_for, keep_bound, listen_for,
 from bootfw.net.pluginlifecycle import Attendants
 from bootfw.net.reachable import report_dropped, report_missing
 from bootfw.net.tftp.framecache import Images
-from bootfw.net.tftp.handover import Orphan
+from bootfw.net.tftp.handover import Orphan, Orphans
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transferport import opener
 from bootfw.net.workers.supervisor import Workers
@@ -113,6 +113,7 @@ class BootService(MultiService):
         self._neighbours = Rtnetlink()
         self._clients = Clients(self._neighbours.hardware_address, self._telling("client"))
         self._images = Images(self._settings.tftp.cache_octets)
+        self._orphans = Orphans(reactor, self._publisher.publish)
         self._urls = WebURLs()
         self._certificate: Any = None
         self._chain: ResolverChain | None = None
@@ -195,7 +196,7 @@ class BootService(MultiService):
     def take_over(self, orphans: Sequence[Orphan]) -> None:
         """Go on with what another process has begun: its clients will be heard here."""
         for number, tftp in enumerate(self._tftps()):
-            tftp.take_over([each for each in orphans if each.handover is None or each.handover.port == number])
+            tftp.take_over([orphan for orphan in orphans if orphan.port == number])
 
     def positions(self) -> list[tuple[Address, int]]:
         """See TFTPProtocol."""
@@ -247,14 +248,13 @@ class BootService(MultiService):
             raise
 
     def _bind_one(self, service: str, address: ListenAddress, protocol: Any, device: str) -> None:
-        now = self._reactor.seconds()
         try:
             port = listen_for(
                 self._reactor, service, address, protocol, device=device, crew=self._crew, certificate=self._certificate
             )
         except CannotListenError as error:
             reason = str(getattr(error, "socketError", error))
-            self._publisher.publish(ListenerFailed(now, service, address, reason))
+            self._publisher.publish(ListenerFailed(self._reactor.seconds(), service, address, reason))
             raise
         host = port.getHost()
         row = Listening(service, (host.host, host.port), f"on {device}" if device else "")
@@ -350,15 +350,14 @@ class BootService(MultiService):
         return self._leasing
 
     def _address_protocol(self) -> AddressProtocol:
-        settings, publish = self._settings.dhcp, self._publisher.publish
         leasing = self._new_leasing()
         return AddressProtocol(
             self._reactor,
             self._new_chain(),
-            publish,
+            self._publisher.publish,
             leasing.server,
             leasing.ledger,
-            settings=settings,
+            settings=self._settings.dhcp,
             interfaces=self._interfaces,
             personas=self._personas,
             probe=leasing.probe,
@@ -382,6 +381,7 @@ class BootService(MultiService):
             personas=self._personas,
             clients=self._clients,
             own_urls=self._urls.of,
+            orphans=self._orphans,
         )
 
     def _http(self, publish: Any) -> BootSite:

@@ -20,7 +20,7 @@ from bootfw.net.workers.standin import StandIn
 from bootfw.readers import MemoryReader
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient
-from bootfw.values import Outcome
+from bootfw.values import Agreed, Outcome, TransferRequest
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 
@@ -354,3 +354,34 @@ def test_with_several_ports_each_transfer_goes_on_at_its_own(tmp_path):
     ended = [event.report for event in recorder.events if isinstance(event, TransferEnded)]
     assert [report.outcome for report in ended] == [Outcome.COMPLETE] * 2
     assert [report.retransmitted for report in ended] == [0, 0]
+
+
+@pytest.mark.parametrize("ports", ["single", "ephemeral"])
+def test_a_transfer_of_a_crashed_worker_has_one_end_however_many_ports_there_are(tmp_path, ports):
+    """Which of the ports its client uses is not known; with ports of their own it can't go on at all."""
+    (tmp_path / "file").write_bytes(CONTENT)
+    network = MemoryNetwork()
+    network.advance(time.time() + 60)
+    host = network.host("10.0.0.1", "10.0.0.2", rich=True)
+    listen = [("10.0.0.1", 69), ("10.0.0.2", 69)]
+    recorder = Observer()
+    settings = Settings(dhcp=DHCPSettings(mode="off"), tftp=TFTPSettings(listen=listen, ports=ports))
+    service = BootService(host, settings=settings, backend=DirectoryBackend(tmp_path), observers=[recorder])
+    service.privilegedStartService()
+    service.startService()
+    peers = [FakePeer(network.host(f"10.0.0.{9 + i}"), 2000) for i in range(3)]
+    requests = [TransferRequest("file", "file", (f"10.0.0.{9 + i}", 2000)) for i in range(3)]
+    began = network.clock.seconds() - 1
+    service.take_over([Orphan(TransferBegun(began, request, Agreed()), 0) for request in requests])
+    for peer, server in zip(peers, listen, strict=False):
+        for block in range(1, len(CONTENT) // 512 + 2):
+            peer.send(tftp.ack(block), server)
+            network.advance(0.01)
+    network.advance(600)
+    ended = [event.report for event in recorder.events if isinstance(event, TransferEnded)]
+    assert sorted((report.request.peer[0], report.outcome) for report in ended) == [
+        ("10.0.0.10", Outcome.COMPLETE if ports == "single" else Outcome.FAILED),
+        ("10.0.0.11", Outcome.FAILED),
+        ("10.0.0.9", Outcome.COMPLETE if ports == "single" else Outcome.FAILED),
+    ]
+    network.result_of(service.stopService())

@@ -5,14 +5,16 @@ go on by themselves.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from attrs import define, field, frozen
+from twisted.internet.interfaces import IDelayedCall
 
 from bootfw.ability import ability
-from bootfw.events import TransferBegun
+from bootfw.events import Event, TransferBegun, TransferEnded
 from bootfw.interfaces import IReader
 from bootfw.tftp.position import Position
-from bootfw.values import Address, Mode, Via
+from bootfw.values import Address, Mode, Outcome, TransferReport, Via
 
 KEPT = 120.0
 """Seconds that a client may be silent; one that writes to flash may pause for as long as that."""
@@ -43,6 +45,11 @@ class Orphan:
     handover: Handover | None = None
     """None: its process has crashed."""
 
+    @property
+    def port(self) -> int:
+        """As in Handover. After a crash that is not known: the first one, which shares its Orphans with the others."""
+        return self.handover.port if self.handover is not None else 0
+
     def block(self, number: int) -> int:
         """The absolute number of the block that the client acknowledges.
 
@@ -61,19 +68,20 @@ def has_changed(file: IReader, begun: TransferBegun) -> bool:
 
 @define(eq=False)
 class Orphans:
-    """Those of a process that has crashed, while they may be heard yet.
+    """The transfers of a process that has crashed, until their clients are heard. All ports of a service share one, so
+    that each of these transfers has one end.
 
-    :param gone: is given what will not go on, with the reason.
+    :param reactor: IReactorTime.
+    :param publish: receives the end of each transfer that does not go on.
     """
 
-    _gone: Callable[[TransferBegun, str], None]
+    _reactor: Any
+    _publish: Callable[[Event], None]
     _waiting: dict[Address, Orphan] = field(factory=dict, init=False)
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+    _timeout: IDelayedCall | None = field(default=None, init=False)
 
     def add(self, orphans: Iterable[Orphan]) -> list[tuple[TransferBegun, Handover]]:
-        """Wait for their clients. Uploads do not go on: what was stored is not known.
+        """Wait for their clients, KEPT seconds at most. Uploads do not go on: what was stored is not known.
 
         :return: those that were handed over, which need not wait.
         """
@@ -83,17 +91,32 @@ class Orphans:
             if orphan.handover is not None:
                 handed.append((orphan.begun, orphan.handover))
             elif request.write or request.mode is not Mode.OCTET:
-                self._gone(orphan.begun, "its worker ended")
+                self.ended(orphan.begun, "its worker ended")
             else:
                 self._waiting[request.peer] = orphan
+        if self._waiting and self._timeout is None:
+            reason = "its worker ended, and the client was not heard again"
+            self._timeout = self._reactor.callLater(KEPT, self._timed_out, reason)
         return handed
 
     def take(self, peer: Address) -> Orphan | None:
-        """The one of *peer*, who is heard."""
+        """Remove the transfer of *peer*, which has been heard, and return it; None: there is none."""
         return self._waiting.pop(peer, None)
 
+    def ended(self, begun: TransferBegun, reason: str) -> None:
+        """Publish that this transfer does not go on."""
+        now = self._reactor.seconds()
+        report = TransferReport(begun.request, begun.agreed, Outcome.FAILED, reason, 0, 0, 0, begun.at, now)
+        self._publish(TransferEnded(now, report))
+
     def give_up(self, reason: str) -> None:
-        """None of the others is heard any more."""
+        """End all that are left."""
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._timed_out(reason)
+
+    def _timed_out(self, reason: str) -> None:
+        self._timeout = None
         waiting, self._waiting = self._waiting, {}
         for orphan in waiting.values():
-            self._gone(orphan.begun, reason)
+            self.ended(orphan.begun, reason)

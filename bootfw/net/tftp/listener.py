@@ -8,7 +8,6 @@ from typing import Any
 
 from attrs import evolve
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -17,7 +16,7 @@ from bootfw.boot.clients import Clients
 from bootfw.boot.pluginresult import later, traceback_of, transfer_error
 from bootfw.config.settings import TFTPSettings
 from bootfw.errors import AccessViolation, IllegalOperation, TransferError, WireError
-from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded, TransferRefused
+from bootfw.events import Event, PluginFailed, TransferBegun, TransferRefused
 from bootfw.interfaces import IBackend, IBatchReceiver, IViaTransport, IWatchdogPolicy, IWritableBackend
 from bootfw.net.alarm import Alarm
 from bootfw.net.linux.interfaces import Interfaces
@@ -25,7 +24,7 @@ from bootfw.net.linux.mtu import fitting_blksize
 from bootfw.net.malformed import MalformedCounter
 from bootfw.net.tftp.fastpath import Express
 from bootfw.net.tftp.framecache import Images
-from bootfw.net.tftp.handover import KEPT, WRAP, Orphan, Orphans, has_changed
+from bootfw.net.tftp.handover import WRAP, Orphan, Orphans, has_changed
 from bootfw.net.tftp.parsedrequest import Asked
 from bootfw.net.tftp.quirks import capped, open_treated, wanted
 from bootfw.net.tftp.reading import ReadTransfer
@@ -36,7 +35,7 @@ from bootfw.net.tftp.writing import WriteTransfer
 from bootfw.net.udp.packetinfo import Cache
 from bootfw.personas.table import Personas, stock
 from bootfw.tftp.negotiation import Limits, negotiate
-from bootfw.values import Address, Outcome, TransferReport, TransferRequest, Treatment, Via
+from bootfw.values import Address, TransferRequest, Treatment, Via
 from bootfw.wire import tftp as wire
 
 Listen = Callable[[DatagramProtocol, str], Any]
@@ -68,6 +67,7 @@ class TFTPProtocol(DatagramProtocol):
     :param clients: what backends are told of who asks; None: the address only.
     :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours.
     :param randbelow: random numbers that a peer can't guess.
+    :param orphans: those of all ports of the service; None: this port has its own.
     """
 
     noisy = False
@@ -89,6 +89,7 @@ class TFTPProtocol(DatagramProtocol):
         clients: Clients | None = None,
         own_urls: Callable[[str], tuple[str, str]] | None = None,
         randbelow: Callable[[int], int] = randbelow,
+        orphans: Orphans | None = None,
     ) -> None:
         self._reactor = reactor
         self._backend = backend
@@ -119,8 +120,7 @@ class TFTPProtocol(DatagramProtocol):
             express=lambda: self._express,
             randbelow=randbelow,
         )
-        self._orphans = Orphans(self._not_resumed)
-        self._forgetting: IDelayedCall | None = None
+        self._orphans = orphans or Orphans(reactor, publish)
         self._closed = self._left = False
 
     @property
@@ -166,7 +166,7 @@ class TFTPProtocol(DatagramProtocol):
                     self._requested(data, peer, via, transfer, now)
                 elif transfer is not None and transfer.port is None:
                     transfer.datagram(data, now)
-                elif self._forgetting is None or not self._resume(data, peer, via, now):
+                elif not self._resume(data, peer, via, now):
                     self._stray(data, peer, now)
             except Exception:
                 self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
@@ -177,9 +177,6 @@ class TFTPProtocol(DatagramProtocol):
         now = self._reactor.seconds()
         for transfer in list(self._transfers.values()):
             transfer.cancel("the server is stopping", now)
-        if self._forgetting is not None:
-            self._forgetting.cancel()
-            self._forgetting = None
         self._orphans.give_up("the server is stopping")
         self._around.alarm.stop()
         self._malformed.stop()
@@ -212,8 +209,9 @@ class TFTPProtocol(DatagramProtocol):
             return
         if known is not None:
             known.replace(now)
-        if self._forgetting is not None and (orphan := self._orphans.take(peer)) is not None:
-            self._not_resumed(orphan.begun, "the client began anew")
+        orphan = self._orphans.take(peer)
+        if orphan is not None:
+            self._orphans.ended(orphan.begun, "the client began anew")
         request = asked.by(peer, via, self._lookup, self._own_urls)
         treatment = self._personas.treatment(request)
         if asked.mode is None:
@@ -256,12 +254,6 @@ class TFTPProtocol(DatagramProtocol):
             self._continue(begun, handover.raw, handover.via, handover.position, self._reactor.seconds())
         if self._listen is not None:
             self._orphans.give_up("its worker ended")
-        elif self._orphans and self._forgetting is None:
-            self._forgetting = self._reactor.callLater(KEPT, self._forget)
-
-    def _forget(self) -> None:
-        self._forgetting = None
-        self._orphans.give_up("its worker ended, and the client was not heard again")
 
     def _resume(self, data: bytes, peer: Address, via: Via | None, now: float) -> bool:
         """Whether it was of an orphan."""
@@ -269,7 +261,7 @@ class TFTPProtocol(DatagramProtocol):
         if orphan is None:
             return False
         if data[:2] != _ACK or len(data) < 4:
-            self._not_resumed(orphan.begun, "its worker ended, and then the client")
+            self._orphans.ended(orphan.begun, "its worker ended, and then the client")
             return True
         self._continue(orphan.begun, b"", via, orphan.block(data[2] << 8 | data[3]), now)
         return True
@@ -284,11 +276,6 @@ class TFTPProtocol(DatagramProtocol):
             self._not_opened(transfer, error, now)
         else:
             self._open(transfer, answer, now)
-
-    def _not_resumed(self, begun: TransferBegun, reason: str) -> None:
-        now = self._reactor.seconds()
-        report = TransferReport(begun.request, begun.agreed, Outcome.FAILED, reason, 0, 0, 0, begun.at, now)
-        self._publish(TransferEnded(now, report))
 
     # Files.
 
@@ -345,7 +332,7 @@ class TFTPProtocol(DatagramProtocol):
             self._refuse(transfer.request, transfer.via, told, now, transfer.treatment)
         else:
             self._write(wire.error(told.tftp_code, told.message), transfer.request.peer, transfer.via, 0)
-            self._not_resumed(transfer.begun, told.message)
+            self._orphans.ended(transfer.begun, told.message)
         transfer.finish()
 
     def _told(self, request: TransferRequest, error: BaseException, now: float) -> TransferError:
