@@ -1,9 +1,12 @@
 """What the documents name is there."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from howtos import README, blocks
 
 from bootfw.config.configuration import assemble, load_config
 
@@ -63,3 +66,24 @@ def test_what_the_pages_on_personas_and_menus_show_is_right(shown: str, tmp_path
     path = tmp_path / "shown.toml"
     path.write_text(shown if "[[" in shown else f'[[resolver]]\nuse = "by-architecture"\n{shown}')
     assemble(load_config(path, {}), None)
+
+
+def test_the_commands_of_the_readme_and_of_contributing_can_be_given() -> None:
+    """What they do is shown in tests/interop: test_run.py and test_howto.py. This is about their names."""
+    lines = [line for page in (README, "../../CONTRIBUTING.md") for line in blocks(page, "console")]
+    targets = re.findall(r"^\$ make (\w+)", "\n".join(lines), re.M)
+    assert {"run", "test", "firmware"} <= set(targets)
+    for target in targets:
+        subprocess.run(["make", "--dry-run", "-C", ROOT, target], check=True, capture_output=True)
+    named = re.findall(r"^\$ \.venv/bin/pytest (\S+)", "\n".join(lines), re.M)
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_scripts_that_a_page_names_start(page: Path) -> None:
+    for script in set(re.findall(r"`(?:python )?((?:benchmarks|tools)/[\w.-]+)[^`]*`", page.read_text())):
+        assert (ROOT / script).exists(), script
+        if script.endswith(".py"):
+            done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
