@@ -31,6 +31,9 @@ class IReader(Interface):
     And ``verify()``, which raises TransferError when the content has changed since the file was opened. It is called
     before the last bytes of an HTTP response or of a framed file leave; ``read`` of the end of the file does the same.
 
+    And ``remember(offset, data)``, for a verify() that compares: called with some of what was read of the descriptor
+    without ``read``.
+
     And ``share()``: an IReader of the same open file for one more owner, which may be this one; close() is then called
     once by each. Where there is it, requests that have arrived together have their file opened once.
     """

@@ -4,6 +4,8 @@ import errno
 import hashlib
 import os
 import time
+import zlib
+from typing import NamedTuple
 
 from attrs import define, field
 from zope.interface import implementer
@@ -12,6 +14,9 @@ from bootfw.errors import TransferError
 from bootfw.interfaces import IReader
 
 _TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system that one meets (FAT)
+
+_SAMPLES = 16
+"""Places in a file whose content is compared before growth counts as appending."""
 
 
 @implementer(IReader)
@@ -38,6 +43,16 @@ class MemoryReader:
         """See IReader."""
 
 
+class FileVersion(NamedTuple):
+    """The content of a regular file, by what the file system says of it: whoever made it, equal ones have the same."""
+
+    device: int
+    inode: int
+    size: int
+    changed: int
+    """The later one of mtime and ctime, in nanoseconds."""
+
+
 @implementer(IReader)
 @define(eq=False)
 class FileReader:
@@ -45,7 +60,8 @@ class FileReader:
 
     The file counts as what it was when it was opened: bytes appended later are not read, because the client may have
     been told the size already. When it has become shorter, or has been overwritten, that is an error: part of each
-    content would be worse than none.
+    content would be worse than none. The times of a file can't tell appending from overwriting with more; so checksums
+    of some of the reads are kept (of all in a small file), and these places are read again when the file has grown.
 
     :param fd: open for reading. The file may be renamed or removed meanwhile.
     """
@@ -58,9 +74,14 @@ class FileReader:
     changed: float = field(init=False)
     """See IReader."""
     _modified_ns: int = field(init=False)
-    identity: tuple[int, ...] | None = field(init=False)
+    identity: FileVersion | None = field(init=False)
     """Another one whenever the content is, so that what was read of it can be used again. None: it has changed so
     recently that one more change might not show in the file's times."""
+    _samples: list[tuple[int, int, int]] = field(factory=list, init=False)
+    """(offset, length, CRC) of reads."""
+    _stride: int = field(default=1, init=False)
+    """Of so many reads one becomes a sample."""
+    _until_sample: int = field(default=1, init=False)
 
     def __attrs_post_init__(self) -> None:
         status = os.fstat(self._fd)
@@ -69,13 +90,28 @@ class FileReader:
         changed = max(status.st_mtime_ns, status.st_ctime_ns)
         self.changed = changed / 1e9
         settled = abs(time.time_ns() - changed) > _TICK
-        self.identity = (status.st_dev, status.st_ino, status.st_size, changed) if settled else None
+        self.identity = FileVersion(status.st_dev, status.st_ino, status.st_size, changed) if settled else None
 
     def verify(self) -> None:
         """See IReader. A file that was renamed, removed, or appended to still has this content."""
         status = os.fstat(self._fd)
-        if status.st_size <= self.size and status.st_mtime_ns != self._modified_ns:
+        if status.st_mtime_ns == self._modified_ns:
+            return
+        if status.st_size <= self.size or any(
+            zlib.crc32(os.pread(self._fd, length, offset)) != crc for offset, length, crc in self._samples
+        ):
             raise TransferError("The file has changed meanwhile, start again")
+
+    def remember(self, offset: int, data: bytes | memoryview) -> None:
+        """See IReader."""
+        self._until_sample -= 1
+        if self._until_sample:
+            return
+        self._samples.append((offset, len(data), zlib.crc32(data)))
+        if len(self._samples) == _SAMPLES:
+            del self._samples[1::2]
+            self._stride *= 2
+        self._until_sample = self._stride
 
     def fileno(self) -> int:
         """The descriptor; only to be read from, and only until close()."""
@@ -101,6 +137,7 @@ class FileReader:
             if not more:
                 raise OSError(errno.ESTALE, "the file has become shorter while it was being read")
             data += more
+        self.remember(offset, data)
         if offset + length >= self.size:
             self.verify()
         return data

@@ -78,6 +78,40 @@ def test_the_end_of_a_file_that_was_overwritten_is_not_read(old):
     reader.close()
 
 
+@pytest.mark.parametrize("size", [7, 20_000, 1_000_000])
+@pytest.mark.parametrize("appended", [True, False])
+def test_growth_is_a_change_where_what_was_read_before_is_another(old, size, appended):
+    """The times of the file are the same for both."""
+    content = bytes(n % 251 for n in range(size))
+    old.write_bytes(content)
+    os.utime(old, (OLD, OLD))
+    reader = reader_of(old)
+    half = size // 2
+    for offset in range(0, half, 1000):
+        reader.read(offset, min(1000, half - offset))
+    at = size if appended else size // 3
+    old.write_bytes(content[:at] + b"more" + content[at:])
+    if appended:
+        assert reader.read(half, size - half) == content[half:]
+        reader.verify()
+    else:
+        with pytest.raises(TransferError, match="changed meanwhile"):
+            reader.read(half, size - half)
+    reader.close()
+
+
+def test_growth_is_compared_with_what_was_read_without_read(old):
+    reader = reader_of(old)
+    reader.remember(2, memoryview(b"nten"))
+    with old.open("ab") as file:
+        file.write(b" and more")
+    reader.verify()
+    old.write_bytes(b"another, and more")
+    with pytest.raises(TransferError, match="changed meanwhile"):
+        reader.verify()
+    reader.close()
+
+
 @pytest.mark.parametrize("change", ["nothing", "renamed", "removed", "replaced", "mode", "appended"])
 def test_what_keeps_the_content_is_no_change(old, change):
     reader = reader_of(old)

@@ -3,10 +3,12 @@
 import os
 
 import pytest
+from attrs import define
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bootfw import readers
+from bootfw.backends.archive.reader import MemberReader
 from bootfw.net.tftp import framecache as images
 from bootfw.net.tftp.framecache import Images, last_together
 from bootfw.net.udp.sender import LARGEST_RUN
@@ -157,3 +159,43 @@ def test_the_last_frames_are_not_given_to_who_may_have_read_others_before(opened
     assert kept.piece(reader, 512, 1) is kept.piece(reader, 512, 1)
     overwrite(reader, b"x" * 1000)
     assert kept.piece(reader, 512, 1) is None
+
+
+@define(eq=False)
+class Numbered(FileReader):
+    """A reader of a plugin that counts the versions of its files, each backend from 1 on."""
+
+    def __attrs_post_init__(self):
+        super().__attrs_post_init__()
+        self.identity = 1
+
+
+def numbered(path):
+    return Numbered(os.open(path, os.O_RDONLY))
+
+
+def test_two_backends_of_one_class_do_not_share_frames_by_chance(tmp_path):
+    (tmp_path / "a").write_bytes(b"a" * 5000)
+    (tmp_path / "b").write_bytes(b"b" * 5000)
+    kept = Images(ROOM)
+    one, other, again = numbered(tmp_path / "a"), numbered(tmp_path / "b"), numbered(tmp_path / "a")
+    assert bytes(kept.piece(one, 512, 1).view[4:8]) == b"aaaa"
+    assert not kept.has(other, 512, 1)
+    assert bytes(kept.piece(other, 512, 1).view[4:8]) == b"bbbb"
+    assert kept.piece(again, 512, 1) is kept.piece(one, 512, 1)
+    overwrite(again, b"c" * 5000)
+    newest = numbered(tmp_path / "a")
+    assert bytes(kept.piece(newest, 512, 1).view[4:8]) == b"cccc"
+    for reader in (one, other, again, newest):
+        reader.close()
+
+
+def test_nor_do_two_parts_of_a_file(opened):
+    kept = Images(ROOM)
+    file = opened(b"a" * 5000 + b"b" * 5000)
+    parts = [MemberReader(file.share(), start, 5000, 0.0, "", 0.0) for start in (0, 5000)]
+    for part in parts:
+        part.identity = 1
+    assert [bytes(kept.piece(part, 512, 1).view[4:6]) for part in parts] == [b"aa", b"bb"]
+    for part in parts:
+        part.close()

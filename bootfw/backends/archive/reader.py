@@ -49,6 +49,10 @@ class MemberReader:
         """See IReader."""
         self._file.verify()
 
+    def remember(self, offset: int, data: bytes | memoryview) -> None:
+        """See IReader."""
+        self._file.remember(self.start + offset, data)
+
     def close(self) -> None:
         """See IReader."""
         self._file.close()

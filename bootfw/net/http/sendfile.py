@@ -1,6 +1,8 @@
 """Files that leave by sendfile(2): what is in the page cache goes to the network without passing through us."""
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from attrs import define
@@ -10,6 +12,9 @@ from bootfw.ability import ability, declares
 
 MOST = 512 * 1024
 """Octets that one connection sends in one turn of the reactor; then others are due."""
+
+_SAMPLE = 1024
+"""Bytes of a sending that are told to its reader."""
 
 
 @define(eq=False)
@@ -23,6 +28,8 @@ class FileSender:
     _fd: int
     _start: int = 0
     """Where the file begins there."""
+    _remember: Callable[[int, bytes], None] | None = None
+    """See IReader."""
 
     def send(self, offset: int, stop: int) -> tuple[int, bool]:
         """Send what the connection takes now of the file's octets from *offset* to *stop*, MOST of them at most.
@@ -30,6 +37,9 @@ class FileSender:
         :return: how many, and whether it can go on so. Else the rest is to be read, which will tell what is wrong.
         """
         sock, begin, end = self._transport.getHandle().fileno(), offset, min(stop, offset + MOST)
+        if self._remember is not None:
+            with suppress(OSError):  # sendfile(2) will find out as well
+                self._remember(offset, os.pread(self._fd, _SAMPLE, self._start + offset))
         while offset < end:
             try:
                 sent = os.sendfile(sock, self._fd, self._start + offset, end - offset)
@@ -55,4 +65,5 @@ def file_sender(transport: Any, reader: Any) -> FileSender | None:
     """A sender of what *reader* reads; None: it is no file, or the octets have to pass through us, as for TLS."""
     if not isinstance(transport, Connection) or transport.TLS or not declares(reader, "fileno", "read"):
         return None
-    return FileSender(transport, reader.fileno(), ability(reader, "start", "fileno", default=0))
+    start = ability(reader, "start", "fileno", default=0)
+    return FileSender(transport, reader.fileno(), start, ability(reader, "remember", "read"))

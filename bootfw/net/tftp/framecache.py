@@ -6,13 +6,14 @@ A run of blocks is then one slice of memory: nothing is read, joined or copied f
 import ctypes
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from struct import Struct
 from typing import Any
 
 from bootfw.ability import ability, declares
 from bootfw.errors import TransferError
+from bootfw.readers import FileVersion
 
 PIECE = 256 * 1024
 """Octets of a piece, about. Read at once, so it is what one client may make the others wait for."""
@@ -23,6 +24,8 @@ _OVERHEAD = 1024  # octets that a piece costs beside its data
 _HEADER = 4
 _header = Struct("!HH").pack_into
 _DATA = 3
+_FILE = 3
+"""Items of a _source() that say which file it is."""
 
 
 class Piece:
@@ -93,13 +96,15 @@ class Images:
         """
         count = _together(blksize)
         number = (block - 1) // count
-        key = (type(reader), reader.identity, blksize, number)
+        source = _source(reader)
+        key = (source, blksize, number)
         piece = self._pieces.get(key)
         if piece is not None:
             # What was read of it before and what was framed is of one file, if that is still so at the end.
-            if piece.end > piece.last and not self._is_unchanged(reader):
+            if piece.end > piece.last and not self._is_unchanged(reader, source):
                 return None
             self._pieces.move_to_end(key)
+            _remember(reader, piece)
             return piece
         full, rest = divmod(reader.size, blksize)
         first = number * count + 1
@@ -112,22 +117,27 @@ class Images:
         while self._used + needed > self.room:
             self._drop(*self._pieces.popitem(last=False))
         piece = Piece(first, count, blksize, rest)
-        if not piece.fill(reader) or not self._is_unchanged(reader):
+        if not piece.fill(reader) or not self._is_unchanged(reader, source):
             return None
         self._pieces[key] = piece
+        _remember(reader, piece)
         self._used += needed
         return piece
 
     def has(self, reader: Any, blksize: int, block: int) -> bool:
         """Whether piece() would have nothing to read."""
-        return (type(reader), reader.identity, blksize, (block - 1) // _together(blksize)) in self._pieces
+        try:
+            source = _source(reader)
+        except OSError:
+            return False
+        return (source, blksize, (block - 1) // _together(blksize)) in self._pieces
 
     def clear(self) -> None:
         """Give the memory back."""
         while self._pieces:
             self._drop(*self._pieces.popitem())
 
-    def _is_unchanged(self, reader: Any) -> bool:
+    def _is_unchanged(self, reader: Any, source: tuple[Hashable, ...]) -> bool:
         """Whether it still reads what it did when it was opened; else what was framed of that goes."""
         verify: Callable[[], None] | None = ability(reader, "verify", "read")
         if verify is None:
@@ -135,8 +145,7 @@ class Images:
         try:
             verify()
         except TransferError:
-            identity = type(reader), reader.identity
-            for key in [key for key in self._pieces if key[:2] == identity]:
+            for key in [key for key in self._pieces if key[0][:_FILE] == source[:_FILE]]:
                 self._drop(key, self._pieces.pop(key))
             return False
         return True
@@ -158,6 +167,32 @@ def can_be_framed(reader: Any) -> bool:
         and ability(reader, "identity", "read") is not None
         and reader.size is not None
     )
+
+
+def _source(reader: Any) -> tuple[Hashable, ...]:
+    """What pieces are shared by: the part of a file that *reader* reads, and the version of the file.
+
+    An identity that is no FileVersion would not do alone: readers of two backends may have the same one by chance.
+
+    :return: at most _FILE items that say which file it is, and others.
+    :raise OSError: the descriptor can't be used.
+    """
+    identity = reader.identity
+    if type(identity) is FileVersion:
+        return (identity,)
+    status = os.fstat(reader.fileno())
+    start = ability(reader, "start", "fileno", default=0)
+    return identity, status.st_dev, status.st_ino, status.st_mtime_ns, start, reader.size
+
+
+def _remember(reader: Any, piece: Piece) -> None:
+    """Tell *reader* what was read of it, where there is more to be read."""
+    if piece.first == 1 and piece.end > piece.last:
+        return
+    remember: Callable[[int, memoryview], None] | None = ability(reader, "remember", "read")
+    if remember is not None:
+        assert piece.view is not None
+        remember((piece.first - 1) * (piece.stride - _HEADER), piece.view[_HEADER : piece.stride])
 
 
 def last_together(blksize: int, block: int) -> int:
