@@ -102,7 +102,7 @@ class BootService(MultiService):
         self._crew = crew
         self._loaders = Loaders(reactor.seconds, self._telling("loader"))
         self._attendants = Attendants(reactor, self._resolvers, self._publisher.publish)
-        self._stores = Attendants(reactor, self._backends, self._publisher.publish)
+        self._stores = Attendants(reactor, self._backends, self._publisher.publish, "backend")
         self._made = MadeFiles(tell=self._telling("made"))
         layers = [("what resolvers have made", self._made), *self._backends]
         self._layers = LayeredBackend(layers, self._loaders, self._publisher.publish)

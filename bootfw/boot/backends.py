@@ -13,12 +13,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.ability import ability, declares
-from bootfw.boot.onceper import BLOCKED_AGAIN, BLOCKED_SECONDS, Seldom
+from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls
 from bootfw.boot.opened import objection
 from bootfw.boot.pluginresult import later
 from bootfw.boot.secondstage import Loader, Loaders
 from bootfw.errors import AccessViolation, FileMissing, TransferError
-from bootfw.events import Event, PluginBlocked, SecondStageFound
+from bootfw.events import Event, SecondStageFound
 from bootfw.interfaces import IWritableBackend
 
 _Place = tuple[int, str]
@@ -72,12 +72,14 @@ class LayeredBackend:
     shared, or None: it is not there. Of other backends, and else, None."""
     _searches: "WeakKeyDictionary[Deferred[Any], _Search]" = field(factory=WeakKeyDictionary, init=False)
     """Those that wait for a backend."""
-    _seldom: Seldom = field(factory=lambda: Seldom(BLOCKED_AGAIN), init=False)
+    _blocking: BlockingCalls | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._alike = [bool(ability(backend, "same_for_all", "open", default=False)) for _, backend in self.backends]
         self._all_alike = bool(self._alike) and all(self._alike)
         self._known = self._nothing_known = [None] * len(self.backends)
+        clock = self.loaders.seconds if self.loaders is not None else self.seconds
+        self._blocking = BlockingCalls(self.publish, clock) if self.publish is not None else None
 
     def together(self, begins: bool) -> None:
         """Whether what is asked from now on had all arrived before.
@@ -154,8 +156,8 @@ class LayeredBackend:
                 raise
             finally:
                 took = seconds() - began
-                if took > BLOCKED_SECONDS:
-                    self._blocked(name, method, place, took)
+                if took > BLOCKED_SECONDS and self._blocking is not None:
+                    self._blocking.report(f"backend {name}", f"{method}({place!r})", took)
             waiting = later(answer)
             if waiting is None:
                 self._check(answer, name, search)
@@ -192,11 +194,6 @@ class LayeredBackend:
         wrong = objection(answer, search.method == "create")
         if wrong:
             raise TransferError("Internal error", f"{search.method}() of backend {name}: {wrong}")
-
-    def _blocked(self, name: str, method: str, place: str, took: float) -> None:
-        if self.publish is not None and self._seldom.due(name, self.seconds()):
-            at = self.loaders.seconds() if self.loaders is not None else self.seconds()
-            self.publish(PluginBlocked(at, f"backend {name}", f"{method}({place!r})", took))
 
     def _found(self, place: str, position: int, search: "_Search") -> None:
         request = search.request

@@ -9,11 +9,11 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from bootfw.boot.generated import MadeFiles
-from bootfw.boot.onceper import BLOCKED_AGAIN, BLOCKED_SECONDS, Seldom
+from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls
 from bootfw.boot.pluginresult import later, traceback_of
 from bootfw.dhcp.fitting import Withheld
 from bootfw.errors import BootRefused
-from bootfw.events import Event, PluginBlocked, PluginFailed, ResolverAnswered, ResolverPassedOver
+from bootfw.events import Event, PluginFailed, ResolverAnswered, ResolverPassedOver
 from bootfw.interfaces import IBootFileResolver
 from bootfw.values import BootFile, BootMenu, BootRequest
 
@@ -50,7 +50,7 @@ class ResolverChain:
         self.within_seconds = within_seconds
         self.made = MadeFiles() if made is None else made
         self._waiting: set[_Resolution] = set()
-        self._seldom = Seldom(BLOCKED_AGAIN)
+        self._blocking = BlockingCalls(publish, reactor.seconds)
 
     def resolve(self, request: BootRequest, fit: Fit = lambda file, request: file) -> Any:
         """What *request* is told, or None: nobody has a file. A Deferred of it when a resolver answers later.
@@ -76,10 +76,10 @@ class ResolverChain:
 
     def note(self, name: str, request: BootRequest, began: float) -> None:
         """A call of the resolver *name* is over that *began* then; say so if nothing else was answered for long."""
-        now = self.reactor.seconds()
-        if now - began > BLOCKED_SECONDS and self._seldom.due(name, now):
+        took = self.reactor.seconds() - began
+        if took > BLOCKED_SECONDS:
             doing = f"resolve() for {request.mac or request.client_address}"
-            self.publish(PluginBlocked(now, f"resolver {name}", doing, now - began))
+            self._blocking.report(f"resolver {name}", doing, took)
 
     def _ended(self, result: Any, resolution: "_Resolution") -> Any:
         self._waiting.discard(resolution)

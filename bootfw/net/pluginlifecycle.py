@@ -8,8 +8,9 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
+from bootfw.boot.onceper import START_SECONDS
 from bootfw.errors import StateError
-from bootfw.events import Event
+from bootfw.events import Event, PluginBlocked
 from bootfw.interfaces import IOperable, IStartable
 from bootfw.net.control import NoUnixSockets, Operation, listen_control
 
@@ -20,14 +21,23 @@ class Attendants:
     :param reactor: for listen() IReactorUNIX.
     :param resolvers: (name, resolver), or the same of backends.
     :param publish: what they publish events by.
+    :param kind: what the log calls them.
     """
 
     _log = Logger(namespace="bootfw")
 
-    def __init__(self, reactor: Any, resolvers: Sequence[tuple[str, Any]], publish: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        resolvers: Sequence[tuple[str, Any]],
+        publish: Callable[[Event], None],
+        kind: str = "resolver",
+    ) -> None:
         self._reactor = reactor
+        self._named = resolvers
         self._resolvers = [resolver for _, resolver in resolvers]
         self._publish = publish
+        self._kind = kind
         self._started: list[Any] = []
         self._port: Any = None
 
@@ -38,9 +48,16 @@ class Attendants:
         """
         if self._started:
             return
-        for resolver in filter(IStartable.providedBy, self._resolvers):
+        seconds = self._reactor.seconds
+        for name, resolver in self._named:
+            if not IStartable.providedBy(resolver):
+                continue
+            began = seconds()
             resolver.start(self._publish)
             self._started.append(resolver)
+            took = seconds() - began
+            if took > START_SECONDS:
+                self._publish(PluginBlocked(seconds(), f"{self._kind} {name}", "start()", took))
 
     def listen(self, path: Path, more: Mapping[str, Operation] | None = None) -> None:
         """Answer the operator, if there is anything to be asked.

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from bootfw.ability import ability
+from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls
 from bootfw.events import Event, EventsDropped
 from bootfw.interfaces import IBootObserver
 
@@ -31,6 +32,7 @@ class Publisher:
         self._queue: deque[Event] = deque()
         self._dropped = 0
         self._turn: IDelayedCall | None = None
+        self._blocking = BlockingCalls(self.publish, reactor.seconds)
 
     def publish(self, event: Event) -> None:
         """Never blocks, never raises; beyond the limit the event is dropped and that is counted."""
@@ -45,10 +47,16 @@ class Publisher:
 
     def flush(self) -> None:
         """Deliver everything now; the last act of a stopping service."""
+        self._cancel_turn()
+        self._deliver(len(self._queue))
+        # What the delivery itself led to. That this one may do so again is no reason to go on for ever.
+        self._deliver(len(self._queue))
+        self._cancel_turn()
+
+    def _cancel_turn(self) -> None:
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        self._deliver(len(self._queue))
 
     def _deliver_some(self) -> None:
         self._turn = None
@@ -64,11 +72,16 @@ class Publisher:
             events.append(EventsDropped(self._reactor.seconds(), dropped))
         if not events:
             return
+        seconds = self._reactor.seconds
         for name, tell in self._observers:
+            began = seconds()
             try:
                 tell(events)
             except Exception:
                 self.log.failure("observer {name} failed on {count} event(s)", name=name, count=len(events))
+            took = seconds() - began
+            if took > BLOCKED_SECONDS:
+                self._blocking.report(f"observer {name}", f"{len(events)} event(s)", took)
 
     def _way_to(self, name: str, observer: IBootObserver) -> _Tell:
         at_once: _Tell | None = ability(observer, "observe_many", "observe")

@@ -1,19 +1,32 @@
 """Plugins that block the reactor, and backends that take long: the log says which, and what to do."""
 
+import os
+import socket
+
 import pytest
 from attrs import define
+from byhand import Unused, read
+from tftpserver import Direct
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
+from webclient import Reader, Web
+from zope.interface import implementer
 
+from bootfw import readers
 from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.errors import FileMissing
-from bootfw.events import PluginBlocked, ResolverAnswered, TransferEnded, TransferRefused
+from bootfw.events import Event, PluginBlocked, ResolverAnswered, TransferEnded, TransferRefused
+from bootfw.interfaces import IStartable, IWritableBackend
+from bootfw.net.pluginlifecycle import Attendants
+from bootfw.net.tftp.framecache import Images
 from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.udp.port import DatagramPort
 from bootfw.observe.log import LogObserver
+from bootfw.observe.publisher import Publisher
 from bootfw.observe.told import transfer_line
-from bootfw.readers import MemoryReader
+from bootfw.readers import FileReader, MemoryReader
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile, BootRequest, TransferRequest
 from bootfw.watchdogs.adaptive import Adaptive
@@ -132,3 +145,160 @@ def test_a_backend_that_never_answers_is_named(late):
     network.advance(61.0)
     [refused] = [event for event in events if isinstance(event, TransferRefused)]
     assert refused.detail == "backend second has not answered"
+
+
+def blocked(events):
+    return [(e.plugin, e.doing, pytest.approx(e.seconds)) for e in events if isinstance(e, PluginBlocked)]
+
+
+@define(eq=False)
+class SlowWriter:
+    """Blocks in one of its methods."""
+
+    clock: Clock
+    method: str
+
+    def write(self, offset, data):
+        self._take("write")
+
+    def finish(self):
+        self._take("finish")
+
+    def cancel(self):
+        self._take("cancel")
+
+    def _take(self, method):
+        if method == self.method:
+            self.clock.advance(2.0)
+
+
+@implementer(IWritableBackend)
+@define(eq=False)
+class Opens:
+    """Gives everybody what it was made with."""
+
+    file: object = None
+
+    def open(self, path, request):
+        return self.file
+
+    create = open
+
+
+def test_a_reader_that_blocks_is_named_once_a_minute():
+    backend = Opens()
+    direct = Direct(backend)
+
+    def answer(data):
+        direct.clock.advance(2.0)
+        return data
+
+    backend.file = Reader(bytes(1000), answer)
+    for number in range(3):
+        direct.say(tftp.request(False, f"file-{number}", "octet", []))
+        direct.say(tftp.ack(1))
+        direct.say(tftp.ack(2))
+        backend.file.closed = 0
+    assert blocked(direct.events) == [("reader webclient:Reader", "read() of 'file-0'", 2.0)]
+
+
+def test_so_is_one_that_blocks_a_download():
+    def answer(data):
+        web.clock.advance(2.0)
+        return data
+
+    web = Web(Reader(bytes(1000), answer))
+    assert web.get().body == bytes(1000)
+    assert blocked(web.events) == [("reader webclient:Reader", "read() of '/file.img'", 2.0)]
+
+
+@define(eq=False)
+class SlowDescriptor(FileReader):
+    """Blocks where its descriptor is read, as a disk does that has to spin up."""
+
+    clock: Clock
+
+    def fileno(self):
+        self.clock.advance(2.0)
+        return super().fileno()
+
+
+def test_so_is_one_whose_descriptor_blocks(tmp_path, monkeypatch):
+    """It is read by what keeps frames."""
+    monkeypatch.setattr(readers, "_TICK", -1)
+    (tmp_path / "file").write_bytes(bytes(5000))
+    clock, events = Clock(), []
+    file = SlowDescriptor(os.open(tmp_path / "file", os.O_RDONLY), clock)
+    protocol = TFTPProtocol(clock, Opens(file), Adaptive(), events.append, images=Images(1 << 20))
+    port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
+    port.startListening()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", port.getHost().port))
+        for datagram in (tftp.request(False, "file", "octet", []), *map(tftp.ack, range(1, 11))):
+            client.send(datagram)
+            read(port, 1)
+    protocol.close()
+    port.connectionLost()
+    assert blocked(events) == [(f"reader {__name__}:SlowDescriptor", "reading the descriptor of 'file'", 2.0)]
+
+
+@pytest.mark.parametrize("mode", ["octet", "netascii"])
+@pytest.mark.parametrize("method", ["write", "finish", "cancel"])
+def test_a_writer_that_blocks_is_named(method, mode):
+    backend = Opens()
+    direct = Direct(backend)
+    backend.file = SlowWriter(direct.clock, method)
+    direct.say(tftp.request(True, "file", mode, []))
+    direct.say(tftp.error(0, "enough") if method == "cancel" else tftp.data(1, b"x"))
+    assert blocked(direct.events) == [(f"writer {__name__}:SlowWriter", f"{method}() of 'file'", 2.0)]
+
+
+class SlowObserver:
+    """Blocks for each event."""
+
+    def __init__(self, clock):
+        self.clock, self.seen = clock, []
+
+    def observe(self, event):
+        self.seen.append(event)
+        self.clock.advance(2.0)
+
+
+def test_an_observer_that_blocks_is_named_once_a_minute():
+    clock = Clock()
+    slow = SlowObserver(clock)
+    publisher = Publisher(clock, [("slow", slow)])
+    for _ in range(3):
+        publisher.publish(Event(0.0))
+        clock.advance(0)
+    assert blocked(slow.seen) == [("observer slow", "1 event(s)", 2.0)]
+
+
+def test_an_observer_that_blocks_at_the_end_is_named_too():
+    clock = Clock()
+    slow = SlowObserver(clock)
+    publisher = Publisher(clock, [("slow", slow)])
+    publisher.publish(Event(0.0))
+    publisher.flush()
+    assert [type(event) for event in slow.seen] == [Event, PluginBlocked]
+    assert not clock.getDelayedCalls()
+
+
+@implementer(IStartable)
+@define
+class SlowStart:
+    clock: Clock
+    seconds: float
+
+    def start(self, publish):
+        self.clock.advance(self.seconds)
+
+    def close(self):
+        pass
+
+
+def test_a_plugin_whose_start_blocks_is_named():
+    clock, events = Clock(), []
+    plugins = [("quick", SlowStart(clock, 0.5)), ("slow", SlowStart(clock, 3.0))]
+    Attendants(clock, plugins, events.append, "backend").start()
+    assert blocked(events) == [("backend slow", "start()", 3.0)]

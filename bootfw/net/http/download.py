@@ -155,7 +155,7 @@ class Download:
             self._respond(self._around.types.found(self.request.path, validators.etag, known), validators, size)
 
         try:
-            head = reader.read(0, HEAD)
+            head = self._around.read(reader, self.request.filename, 0, HEAD)
             waiting = later(head)
         except Exception:
             read(b"")
@@ -256,7 +256,7 @@ class Download:
     def _read(self) -> None:
         assert self._reader is not None
         try:
-            answer = self._reader.read(self._offset, self._wanted())
+            answer = self._around.read(self._reader, self.request.filename, self._offset, self._wanted())
             waiting = later(answer)
         except Exception as error:
             self._broken(error)

@@ -5,8 +5,9 @@ from typing import Any
 
 from attrs import define, field
 
+from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls, class_name
 from bootfw.events import Event
-from bootfw.interfaces import IBackend
+from bootfw.interfaces import IBackend, IReader
 from bootfw.net.alarm import Alarm
 from bootfw.net.http.mediatype import MediaTypes
 
@@ -21,9 +22,20 @@ class Surroundings:
     alarm: Alarm[Any] = field(init=False)
     downloads: set[Any] = field(factory=set, init=False)
     types: MediaTypes = field(factory=MediaTypes, init=False)
+    blocking: BlockingCalls = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.alarm = Alarm(self.reactor, lambda download, now: download.ring(now))
+        self.blocking = BlockingCalls(self.publish, self.reactor.seconds)
+
+    def read(self, reader: IReader, name: str, offset: int, length: int) -> Any:
+        """What *reader*, of the file *name*, answers. That it has blocked is published."""
+        began = self.reactor.seconds()
+        answer = reader.read(offset, length)
+        took = self.reactor.seconds() - began
+        if took > BLOCKED_SECONDS:
+            self.blocking.report(f"reader {class_name(reader)}", f"read() of {name!r}", took)
+        return answer
 
     def backend_of(self, answer: Any) -> str:
         """Which backend is waited for, when open() has answered with the Deferred *answer*."""

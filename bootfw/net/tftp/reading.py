@@ -4,6 +4,7 @@ from typing import Any
 
 from attrs import define, field
 
+from bootfw.boot.onceper import BLOCKED_SECONDS
 from bootfw.boot.pluginresult import content, later
 from bootfw.events import TransferBegun
 from bootfw.interfaces import IReader
@@ -176,11 +177,16 @@ class ReadTransfer(Transfer):
             return None
         images, blksize = self._around.images, self._agreed.blksize
         self._asked = last_together(blksize, first)
+        seconds = self._around.reactor.seconds
+        began = seconds()
         try:
             self._piece = images.piece(self._reader, blksize, first)
         except OSError:
             # The other way will meet it as well, and tell the peer.
             self._piece = None
+        took = seconds() - began
+        if took > BLOCKED_SECONDS:
+            self._blocked("reader", self._reader, "reading the descriptor", took)
         return self._piece
 
     def _go_on(self, now: float) -> None:
@@ -208,8 +214,13 @@ class ReadTransfer(Transfer):
         if not octets:
             return b""
         assert self._reader is not None
+        seconds = self._around.reactor.seconds
+        began = seconds()
         try:
             answer = self._reader.read((wants.first - 1) * self._agreed.blksize, octets)
+            took = seconds() - began
+            if took > BLOCKED_SECONDS:
+                self._blocked("reader", self._reader, "read()", took)
             if type(answer) is bytes and len(answer) <= octets:
                 return answer
             waiting = later(answer)

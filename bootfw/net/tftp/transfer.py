@@ -8,6 +8,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from bootfw.boot.onceper import BlockingCalls, class_name
 from bootfw.boot.pluginresult import traceback_of, transfer_error
 from bootfw.errors import TransferError
 from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded
@@ -51,6 +52,11 @@ class Surroundings:
     """The way around the protocol, where its port has one."""
     randbelow: Callable[[int], int] = randbelow
     """Random numbers that a peer can't guess."""
+    blocking: BlockingCalls = field(init=False)
+
+    @blocking.default
+    def _for_all_transfers(self) -> BlockingCalls:
+        return BlockingCalls(self.publish, self.reactor.seconds)
 
 
 @define(eq=False)
@@ -277,6 +283,10 @@ class Transfer:
             self.finish()
         else:
             self._step(self.session.Input.PEER_ERROR, (packet.code, packet.message), now)
+
+    def _blocked(self, kind: str, plugin: object, doing: str, took: float) -> None:
+        """A call of a reader or writer took long: more than BLOCKED_SECONDS."""
+        self._around.blocking.report(f"{kind} {class_name(plugin)}", f"{doing} of {self.request.filename!r}", took)
 
     def _failed(self, error: BaseException, now: float) -> None:
         """The file's side could not: the peer gets the error's code; a bug's traceback goes to the log."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from attrs import define, field
 
+from bootfw.boot.onceper import BLOCKED_SECONDS
 from bootfw.boot.pluginresult import later
 from bootfw.net.tftp.netascii import NetasciiWriter
 from bootfw.net.tftp.transfer import Transfer
@@ -17,13 +18,15 @@ class WriteTransfer(Transfer):
 
     _writer: Any = field(default=None, init=False)
     """An IWriter; None when it is finished or cancelled."""
+    _plugin: Any = field(default=None, init=False)
+    """The same, as the backend made it."""
     _netascii: NetasciiWriter | None = field(default=None, init=False)
     """The same, in a netascii transfer."""
     _going_on: bool = field(default=False, init=False)
 
     def has(self, file: Any) -> None:
         """See Transfer."""
-        self._writer = file
+        self._writer = self._plugin = file
         if self.request.mode is Mode.NETASCII:
             self._writer = self._netascii = NetasciiWriter(file)
 
@@ -72,7 +75,7 @@ class WriteTransfer(Transfer):
             if self._netascii is not None:
                 self._netascii.final = store.final
             if store.payload or self._netascii is not None:
-                waiting = later(self._writer.write(store.offset, store.payload))
+                waiting = later(self._timed("write", store.offset, store.payload))
                 if waiting is not None:
                     self.wait_for(waiting, self._written, self._failed)
                     return False
@@ -92,7 +95,7 @@ class WriteTransfer(Transfer):
 
     def _finish(self, now: float) -> bool:
         """The whole file has come: make it visible. False: that takes its time."""
-        waiting = later(self._writer.finish())
+        waiting = later(self._timed("finish"))
         if waiting is None:
             self._writer = None
             return True
@@ -103,7 +106,19 @@ class WriteTransfer(Transfer):
         self._writer = None
         self._step(write.Input.STORED, None, now)
 
+    def _timed(self, method: str, *arguments: Any) -> Any:
+        """Call *method* of the writer."""
+        writer, seconds = self._writer, self._around.reactor.seconds
+        began = seconds()
+        answer = getattr(writer, method)(*arguments)
+        took = seconds() - began
+        if took > BLOCKED_SECONDS:
+            self._blocked("writer", self._plugin, f"{method}()", took)
+        return answer
+
     def _release(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.cancel()
+        if self._writer is not None:
+            try:
+                self._timed("cancel")
+            finally:
+                self._writer = None
