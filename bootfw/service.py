@@ -31,8 +31,7 @@ from bootfw.net.http.tls import renewed_certificate
 from bootfw.net.http.urls import WebURLs
 from bootfw.net.linux.devices import Devices
 from bootfw.net.linux.interfaces import Interfaces
-from bootfw.net.linux.mtu import InterfaceMTU
-from bootfw.net.linux.netlink import Rtnetlink
+from bootfw.net.linux.netlink import Netlink
 from bootfw.net.listening import Listening, devices_for, keep_bound, listen_for, listen_on
 from bootfw.net.pluginlifecycle import Attendants
 from bootfw.net.reachable import report_dropped, report_missing
@@ -107,11 +106,11 @@ class BootService(MultiService):
         layers = [("what resolvers have made", self._made), *self._backends]
         self._layers = LayeredBackend(layers, self._loaders, self._publisher.publish)
         names = self._settings.interfaces
-        self._interfaces = Interfaces(names, partial(report_dropped, reactor, names, self._publisher.publish))
-        self._mtu = InterfaceMTU(reactor)
+        self._kernel = Netlink()
+        dropped = partial(report_dropped, reactor, names, self._publisher.publish)
+        self._interfaces = Interfaces(names, dropped, self._kernel)
         self._personas = stock().with_own(self._settings.persona)
-        self._neighbours = Rtnetlink()
-        self._clients = Clients(self._neighbours.hardware_address, self._telling("client"))
+        self._clients = Clients(self._kernel.hardware_address, self._telling("client"))
         self._images = Images(self._settings.tftp.cache_octets)
         self._orphans = Orphans(reactor, self._publisher.publish)
         self._urls = WebURLs()
@@ -206,6 +205,7 @@ class BootService(MultiService):
         return [protocol for _, _, protocol in self._open if isinstance(protocol, TFTPProtocol)]
 
     def _stopped(self, results: Any) -> None:
+        self._kernel.close()
         self._stopping = None
         self._publisher.flush()
         if self._holds:
@@ -319,7 +319,7 @@ class BootService(MultiService):
             clients=self._clients,
             personas=self._personas,
             own_urls=self._urls.of,
-            hardware_address=self._neighbours.hardware_address,
+            hardware_address=self._kernel.hardware_address,
             **more,
         )
 
@@ -375,7 +375,7 @@ class BootService(MultiService):
             publish,
             settings=settings,
             listen=None if settings.ports == "single" else opener(self._reactor, address[0], settings.ports),
-            mtu=self._mtu.of,
+            mtu=self._interfaces.mtu,
             interfaces=self._interfaces,
             images=images,
             personas=self._personas,

@@ -10,7 +10,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import capturedLogs
 
-from bootfw.net.linux.devices import Devices, index_of
+from bootfw.net.linux.devices import Devices
+from bootfw.net.linux.interfaces import index_of
+from bootfw.net.linux.netlink import Changes
 from bootfw.net.linux.portowner import who_holds
 from bootfw.net.listening import devices_for, keep_bound, listen_for
 from bootfw.net.udp.sockets import open_socket
@@ -84,7 +86,7 @@ def watched(hosts, private_reactor, turn_until):
     made.until = until
     yield made
     made.stop()
-    assert made not in private_reactor.getReaders()
+    assert not [each for each in private_reactor.getReaders() if isinstance(each, Changes)]
 
 
 @pytest.fixture
@@ -143,7 +145,7 @@ def test_a_server_that_has_the_port_everywhere_for_a_moment_can_start_beside_it(
 
 def test_holders_are_found_without_sock_diag(opened, hosts, monkeypatch):
     opened("s0")
-    monkeypatch.setattr("bootfw.net.linux.portowner._SOCK_DIAG", 4711)
+    monkeypatch.setattr("bootfw.net.linux.portowner.NETLINK_SOCK_DIAG", 4711)
     with hosts[0].inside():
         assert who_holds(PORT, socket.AF_INET).endswith(f"(pid {os.getpid()})")
 

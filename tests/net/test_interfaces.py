@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bootfw.net.linux.interfaces import Interfaces, missing_interfaces, unusable_address
+from bootfw.net.linux.interfaces import Interfaces, missing_interfaces, own_addresses, unusable_address
 from bootfw.values import Via
 
 LO = socket.if_nametoindex("lo")
@@ -68,16 +68,28 @@ def test_an_address_that_can_not(address, reason):
     assert unusable_address(address).startswith(reason)
 
 
-def test_interfaces_are_found_where_rtnetlink_is_forbidden(monkeypatch):
-    """glibc's if_nameindex(3) asks by it."""
-    expected = sorted(Interfaces().served())
+def test_listed_interfaces_are_known_where_netlink_is_forbidden(monkeypatch):
+    monkeypatch.delattr(socket, "AF_NETLINK")
+    interfaces = Interfaces(["lo", "eth9"])
+    assert list(interfaces.served()) == [LO]
+    assert interfaces.serves(via(LO))
+    assert not Interfaces(["eth9"]).serves(via(LO))
+    assert interfaces.addresses(LO) is None
+    assert interfaces.addresses6(LO) == ()
+    assert interfaces.mtu(via(LO)) is None
+    assert own_addresses(socket.AF_INET) is None
+    assert missing_interfaces(["lo", "eth9"]) == {"eth9": "no interface eth9"}
+    assert unusable_address("203.0.113.77") == "this host has no such address"
 
-    def forbidden():
-        raise OSError(97, "Address family not supported by protocol")
 
-    monkeypatch.setattr(socket, "if_nameindex", forbidden)
-    assert sorted(Interfaces().served()) == expected
-    assert sorted(Interfaces(["lo", "eth9"]).served()) == [LO]
+def test_our_addresses_and_their_networks():
+    (address, *_) = Interfaces().addresses(LO)
+    assert address.address == "127.0.0.1"
+    assert address.is_beside("127.255.0.1")
+    assert not address.is_beside("128.0.0.1")
+    assert Interfaces().addresses(0xFFFFFF) == ()
+    assert "127.0.0.1" in own_addresses(socket.AF_INET)
+    assert Interfaces().addresses6(LO) == (), "other hosts can't reach ::1"
 
 
 TENTATIVE = """
@@ -97,7 +109,9 @@ ip -6 addr show dev s0 | grep -q tentative && exec "$@"
 def test_an_ipv6_address_that_is_still_tentative_can_be_bound():
     """A socket can't be bound to it in the usual way while another host may answer for it (RFC 4862 section 5.4)."""
     program = (
-        "import socket; from bootfw.net.linux.interfaces import unusable_address as why; print(why('fd77::1'));"
+        "import socket; from bootfw.net.linux.interfaces import *;"
+        "print(repr(unusable_address('fd77::1')), 'fd77::1' in own_addresses(socket.AF_INET6),"
+        "      Interfaces().addresses6(socket.if_nametoindex('s0')));"
         "socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).bind(('fd77::1', 0))"
     )
     done = subprocess.run(
@@ -107,5 +121,5 @@ def test_an_ipv6_address_that_is_still_tentative_can_be_bound():
         check=False,
         timeout=30,
     )
-    assert done.stdout == "\n"
+    assert done.stdout == "'' True ()\n"
     assert "Cannot assign requested address" in done.stderr, "else it is tentative no more"

@@ -6,7 +6,8 @@ import subprocess
 import pytest
 
 from bootfw.net.dhcp.arpprobe import Probe
-from bootfw.net.linux.neighbours import Neighbours
+from bootfw.net.linux.interfaces import Interfaces
+from bootfw.values import Via
 
 SERVER, CLIENT, NOBODY = "10.9.0.1", "10.9.0.9", "10.9.0.77"
 STRANGER = b"\2\0\0\0\0\1"
@@ -87,10 +88,11 @@ def test_a_datagram_reaches_who_answers_no_arp(hosts):
         ear = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
     with server.inside():
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        via = Via(SERVER, socket.if_nametoindex("s0"), SERVER)
+        assert Interfaces().set_neighbour(NOBODY, hardware, via)
     with ear, sock:
         ear.bind(("c0", 0x0800))
         ear.settimeout(5)
-        assert Neighbours(sock).tell(NOBODY, hardware, "s0")
         sock.sendto(b"for you", (NOBODY, 68))
         while True:
             packet, (_, _, kind, _, _) = ear.recvfrom(2048)
@@ -99,12 +101,11 @@ def test_a_datagram_reaches_who_answers_no_arp(hosts):
     assert kind == 0  # PACKET_HOST: by its hardware address, and not by everybody's
 
 
-def test_where_it_can_not_be_told_one_has_to_broadcast(hosts):
+def test_a_neighbour_of_no_interface_is_refused(hosts):
     server, _ = hosts
-    with server.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        assert not Neighbours(sock).tell(NOBODY, STRANGER, "gone")
-        assert not Neighbours(sock).tell(NOBODY, STRANGER, "")
-    assert not Neighbours(None).tell(NOBODY, STRANGER, "s0")
+    with server.inside():
+        for index in (0, 9999):
+            assert not Interfaces().set_neighbour(NOBODY, STRANGER, Via(SERVER, index, SERVER))
 
 
 def arp_answers(host, address: str) -> None:

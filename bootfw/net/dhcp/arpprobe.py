@@ -1,6 +1,7 @@
 """Asking whether somebody uses an address already, before a client is offered it: by ARP, which no firewall drops."""
 
-import fcntl
+import errno
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -8,14 +9,15 @@ from typing import Any
 
 from bootfw.net.dhcp.conflict import Questions, Told, attach_filter
 from bootfw.net.dhcp.proxyarp import ProxyARP
+from bootfw.net.linux.netlink import Netlink
 
 _ETH_P_ARP = 0x0806
 _ARPHRD_ETHER = 1
 _EVERYBODY = b"\xff" * 6
 _REPLY = 2
+_HARDWARE_LENGTH = 6
 _PACKET = struct.Struct("!HHBBH6s4s6s4s")  # RFC 826 for Ethernet and IPv4
 _HEADER = (1, 0x0800, 6, 4)
-_SIOCGIFHWADDR = 0x8927
 
 # Replies only (the operation stands at octet 6): every other broadcast of a large network would wake us.
 _FILTER = ((0x28, 0, 0, 6), (0x15, 0, 1, _REPLY), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0))
@@ -27,7 +29,7 @@ class Probe:
     :param reactor: IReactorFDSet and IReactorTime.
     :param seconds: how long an answer is waited for.
     :param proxy_found: see ProxyARP; answers by such equipment count for nothing.
-    :raise OSError: the kernel does not let us (CAP_NET_RAW), or is not Linux.
+    :raise OSError: this process may not (CAP_NET_RAW, AF_NETLINK), or this is not Linux.
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class Probe:
     ) -> None:
         self._clock = reactor
         self._proxies = ProxyARP(proxy_found)
+        self._kernel = Netlink()
+        self._kernel.links()
         kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
         self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(_ETH_P_ARP))
         attach_filter(self._socket, _FILTER)
@@ -52,8 +56,10 @@ class Probe:
         """
 
         def send() -> None:
-            # Fails when the wire is gone, or is none that knows ARP.
-            own = fcntl.ioctl(self._socket, _SIOCGIFHWADDR, struct.pack("@16s24x", interface.encode()))[18:24]
+            link = self._kernel.link(interface)
+            if link is None or len(link.hardware) != _HARDWARE_LENGTH:
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            own = link.hardware
             packet = _PACKET.pack(*_HEADER, 1, own, socket.inet_aton(server), bytes(6), socket.inet_aton(address))
             self._socket.sendto(packet, (interface, _ETH_P_ARP, 0, _ARPHRD_ETHER, _EVERYBODY))
 
@@ -67,6 +73,7 @@ class Probe:
     def close(self) -> None:
         """Wait for nothing any more."""
         self._questions.close()
+        self._kernel.close()
 
     def _heard(self, packet: bytes, sender: Any) -> None:
         if len(packet) >= _PACKET.size:

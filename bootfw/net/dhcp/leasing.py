@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
+from socket import AF_INET, AF_INET6
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -27,7 +28,7 @@ from bootfw.net.dhcp.journal import Ledger
 from bootfw.net.dhcp.leasecontrol import LeaseControl, server_for
 from bootfw.net.dhcp.ratelimit import Admission
 from bootfw.net.dhcp.walltime import CHECKED_EVERY, WallTimeLeases
-from bootfw.net.linux.interfaces import own_addresses, own_addresses6
+from bootfw.net.linux.interfaces import own_addresses
 
 
 class Leasing:
@@ -53,9 +54,9 @@ class Leasing:
         gives6 = dhcp6 is not None and dhcp6.mode == "server"
         if IReactorFDSet.providedBy(reactor):
             if not settings.foreign_networks:
-                _check_networks("dhcp", settings.subnets, own_addresses())
+                _check_networks("dhcp", settings.subnets, own_addresses(AF_INET))
             if dhcp6 is not None and gives6 and not dhcp6.foreign_networks:
-                _check_networks("dhcp6", dhcp6.subnets, own_addresses6())
+                _check_networks("dhcp6", dhcp6.subnets, own_addresses(AF_INET6))
         self.server = AddressServer(
             settings.subnets,
             classes=settings.classes,
@@ -142,11 +143,14 @@ def _server6(settings: DHCP6Settings) -> AddressServer6:
     return AddressServer6(settings.subnets, own_duid(), admission.admit6, settings.classes)
 
 
-def _check_networks(section: str, subnets: Sequence[Subnet | Subnet6], own: frozenset[str]) -> None:
-    """Else a wrong digit in the configuration has clients sit where nobody can reach them.
+def _check_networks(section: str, subnets: Sequence[Subnet | Subnet6], own: frozenset[str] | None) -> None:
+    """Catch a wrong digit in the configuration, which would leave clients with addresses that reach no server.
 
+    :param own: the addresses of this host; None: they are not known, so nothing is checked.
     :raise ConfigError: there is a pool for clients that can't be on any wire of ours.
     """
+    if own is None:
+        return
     wires: dict[str, list[int]] = {}
     for index, subnet in enumerate(subnets):
         shared = subnet.shared_network if isinstance(subnet, Subnet) else ""

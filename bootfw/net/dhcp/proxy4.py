@@ -168,7 +168,7 @@ class DHCPProtocol(DatagramProtocol):
             return Place(interface, self._server or via.local, unicast=True)
         local = "" if via.local == _NOWHERE else via.local
         known = bool(interface) and self._socket is not None
-        ours = self._interfaces.addresses(interface, self._socket) if known else None
+        ours = self._interfaces.addresses(via.interface) if known else None
         if ours is not None and not ours:
             # For a broadcast the kernel then names the address of another wire.
             local = ""

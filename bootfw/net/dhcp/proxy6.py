@@ -23,7 +23,7 @@ from bootfw.events import Event, OfferMade, OfferWithheld, RequestClassified, Re
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.dhcp.pending import Undecided
 from bootfw.net.linux.groups import Groups
-from bootfw.net.linux.interfaces import Interfaces, IPv6Address, ipv6_addresses
+from bootfw.net.linux.interfaces import Interfaces, IPv6Address
 from bootfw.net.malformed import MalformedCounter
 from bootfw.personas.table import Personas, stock
 from bootfw.values import Address, BootFile, BootMenu, BootRequest, Via
@@ -208,7 +208,7 @@ class DHCP6Protocol(DatagramProtocol):
             return Place("", asked=self._server)
         unicast = not via.destination.startswith("ff")
         asked = via.local if unicast and not via.destination.startswith("fe8") else ""
-        ours = tuple(each for each in ipv6_addresses() if each.interface == via.interface)
+        ours = self._interfaces.addresses6(via.interface)
         return Place(self._interfaces.name(via.interface), ours, self._server or asked, unicast)
 
     def _classified(self, asked: Asked, *, boot_server: bool = False, addresses: bool = False) -> BootRequest | NotOurs:

@@ -29,7 +29,6 @@ from bootfw.net.dhcp.journal import Batch, Ledger
 from bootfw.net.dhcp.noreply import Causes
 from bootfw.net.dhcp.proxy4 import DHCPProtocol
 from bootfw.net.linux.interfaces import Interfaces
-from bootfw.net.linux.neighbours import Neighbours
 from bootfw.personas.table import Personas
 from bootfw.values import Address, BootRequest, Via
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse, reply_size
@@ -118,11 +117,6 @@ class AddressProtocol(DHCPProtocol):
         self._places: dict[Via | None, _Place] = {}
         """Of this batch: names and addresses of interfaces may be others in the next."""
         self._causes = Causes(publish, self._malformed)
-
-    def startProtocol(self) -> None:
-        """See DHCPProtocol."""
-        super().startProtocol()
-        self._neighbours = Neighbours(self._socket)
 
     def close(self) -> None:
         """See DHCPProtocol. Leases that were granted are committed; nobody hears of them any more."""
@@ -307,14 +301,16 @@ class AddressProtocol(DHCPProtocol):
         to, is_new_there = server_destination(
             message, answer, asked.peer, server_port=settings.server_port, client_port=settings.client_port
         )
-        if is_new_there and not (
-            _is_beside(answer) and self._neighbours.tell(answer.address, message.chaddr, asked.place.interface)
-        ):
+        if is_new_there and not (_is_beside(answer) and self._set_neighbour(answer.address, message.chaddr, asked.via)):
             to = BROADCAST, settings.client_port
         self._send(data, to, asked.via)
         if request is not None and file is not None:
             kind = "BOOTP reply" if answer.kind is None else answer.kind.name
             self._publish(OfferMade(self._reactor.seconds(), request, kind, file, to, answer.address))
+
+    def _set_neighbour(self, address: str, hardware: bytes, via: Via | None) -> bool:
+        """See Interfaces.set_neighbour; false on a port that is not a socket of this host."""
+        return self._socket is not None and via is not None and self._interfaces.set_neighbour(address, hardware, via)
 
 
 def _is_beside(answer: Answer) -> bool:

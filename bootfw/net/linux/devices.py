@@ -3,17 +3,16 @@
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import define
-from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
-from zope.interface import implementer
+
+from bootfw.net.linux.interfaces import index_of
+from bootfw.net.linux.netlink import RTMGRP_LINK, Change, Changes
 
 _SO_BINDTODEVICE = 25
-_RTMGRP_LINK = 0x1
-_LARGEST = 65536
 
 
 def bind_to(sock: socket.socket, device: str) -> bool:
@@ -34,14 +33,6 @@ def bind_to(sock: socket.socket, device: str) -> bool:
     return True
 
 
-def index_of(device: str) -> int:
-    """The index that the interface has now; 0: there is none."""
-    try:
-        return socket.if_nametoindex(device)
-    except OSError:
-        return 0
-
-
 @define(eq=False)
 class Bound:
     """A socket and its interface."""
@@ -56,7 +47,6 @@ class Bound:
     """Of the interface that it is bound to; 0: it has no address yet."""
 
 
-@implementer(IReadDescriptor)
 class Devices:
     """Binds sockets to interfaces that appear later, and again to those that were made anew.
 
@@ -70,34 +60,26 @@ class Devices:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._sockets: list[Bound] = []
-        self._news: socket.socket | None = None
+        self._changes: Changes | None = None
 
     def add(self, bound: Bound) -> None:
-        """Look after a socket until stop()."""
+        """Look after a socket until stop().
+
+        :raise OSError: this process may not use netlink.
+        """
         self._sockets.append(bound)
-        if self._news is not None:
-            return
-        news = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)  # NETLINK_ROUTE
-        news.bind((0, _RTMGRP_LINK))
-        self._news = news
-        self._reactor.addReader(self)
+        if self._changes is None:
+            self._changes = Changes(self._reactor, RTMGRP_LINK, self._changed)
 
     def stop(self) -> None:
         """Look after none any more."""
         self._sockets.clear()
-        if self._news is not None:
-            self._reactor.removeReader(self)
-            self._news.close()
-            self._news = None
+        if self._changes is not None:
+            self._changes.close()
+            self._changes = None
 
-    def doRead(self) -> None:
-        """See IReadDescriptor. What has changed does not matter, nor that some messages are lost (ENOBUFS)."""
-        while self._news is not None:
-            try:
-                self._news.recv(_LARGEST)
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    break
+    def _changed(self, changes: Sequence[Change]) -> None:
+        # Whichever change it was, and though some may be lost: what counts is how the interfaces are now.
         for bound in self._sockets:
             index = index_of(bound.device)
             if index and index != bound.index:
@@ -115,15 +97,3 @@ class Devices:
                 self._log.info("interface {device} was made anew and is served again", device=bound.device)
         except OSError as error:
             self._log.error("interface {device} is not served: {error}", device=bound.device, error=error)
-
-    def fileno(self) -> int:
-        """The descriptor; -1 when closed."""
-        return self._news.fileno() if self._news is not None else -1
-
-    def connectionLost(self, reason: Any) -> None:
-        """See IFileDescriptor."""
-        self.stop()
-
-    def logPrefix(self) -> str:
-        """See ILoggingContext."""
-        return "interfaces"

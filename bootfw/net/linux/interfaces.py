@@ -1,58 +1,29 @@
 """Which interfaces are served and what they are called, and which addresses this host has."""
 
-import array
 import errno
-import fcntl
 import socket
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 
 from attrs import frozen
 
+from bootfw.net.linux.netlink import LinkAddress, Netlink
 from bootfw.values import Via
 
-_SIOCGIFCONF = 0x8912
-_SIOCGIFNETMASK = 0x891B
-_REQUEST = 40  # octets of a struct ifreq: 16 of name, and a struct sockaddr_in in the rest
-_ADDRESSES = 1024
+_LINK_LOCAL, _HOST = 253, 254  # scopes (linux/rtnetlink.h)
+_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # flags (linux/if_addr.h)
 
 
 @frozen
 class IPv4Address:
-    """One of ours."""
+    """One of our own."""
 
     address: str
     mask: int
 
     def is_beside(self, other: str) -> bool:
-        """Whether *other* is of the same network."""
+        """Whether *other* is in the same network."""
         return (_number(self.address) ^ _number(other)) & self.mask == 0
-
-
-def own_addresses() -> frozenset[str]:
-    """The IPv4 addresses that this machine has now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        return frozenset(socket.inet_ntoa(packed) for _, packed in _configured(_Room(), sock))
-
-
-class _Room:
-    """What the kernel writes addresses into."""
-
-    def __init__(self) -> None:
-        self.octets = array.array("B", bytes(_REQUEST * _ADDRESSES))
-        self.request = struct.pack("@iP", len(self.octets), self.octets.buffer_info()[0])
-
-
-def _configured(room: _Room, sock: socket.socket) -> Iterator[tuple[bytes, bytes]]:
-    """Label and address of each, as the kernel has them now; the first of an interface is its primary one."""
-    used, _ = struct.unpack("@iP", fcntl.ioctl(sock, _SIOCGIFCONF, room.request))
-    found = room.octets[:used].tobytes()
-    return ((found[at : at + 16], found[at + 20 : at + 24]) for at in range(0, used, _REQUEST))
-
-
-def _mask(sock: socket.socket, label: bytes, address: bytes) -> int:
-    request = label + struct.pack("=HH4s16x", socket.AF_INET, 0, address)
-    return int.from_bytes(fcntl.ioctl(sock, _SIOCGIFNETMASK, request)[20:24], "big")
 
 
 def _number(address: str) -> int:
@@ -61,7 +32,7 @@ def _number(address: str) -> int:
 
 @frozen
 class IPv6Address:
-    """One of ours that others can come to: no link-local one, and none that is about to go or still being tried."""
+    """One of our own that others can reach: not link-local, not deprecated, and not tentative."""
 
     address: str
     prefix: int
@@ -70,50 +41,31 @@ class IPv6Address:
     """Index."""
 
 
-_IF_INET6 = "/proc/thread-self/net/if_inet6"
-_LINK_LOCAL, _LOOPBACK = 0x20, 0x10  # scopes (include/net/ipv6.h)
-_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # flags (linux/if_addr.h)
+def own_addresses(family: int) -> frozenset[str] | None:
+    """The addresses of this host, tentative ones too, without link-local ones; None: this process can't know them.
+
+    :param family: AF_INET or AF_INET6.
+    """
+    every = _every_address()
+    if every is None:
+        return None
+    return frozenset(each.address for each in every if each.family == family and each.scope != _LINK_LOCAL)
 
 
-def own_addresses6() -> frozenset[str]:
-    """The IPv6 addresses that this machine has now, but for link-local ones. One that is still being tried counts."""
-    return frozenset(
-        socket.inet_ntop(socket.AF_INET6, bytes.fromhex(packed))
-        for packed, _, _, scope, _, _ in _rows()
-        if int(scope, 16) != _LINK_LOCAL
-    )
+def _every_address() -> Sequence[LinkAddress] | None:
+    with closing(Netlink()) as kernel:
+        try:
+            return kernel.addresses()
+        except OSError:
+            return None
 
 
-def ipv6_addresses() -> tuple[IPv6Address, ...]:
-    """Those of this machine now, the ones that stay first. None where there is no IPv6."""
-    found = []
-    for packed, index, prefix, scope, flags, _ in _rows():
-        if int(scope, 16) in (_LINK_LOCAL, _LOOPBACK) or int(flags, 16) & (_DAD_FAILED | _DEPRECATED | _TENTATIVE):
-            continue
-        address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(packed))
-        found.append((int(flags, 16) & _TEMPORARY, IPv6Address(address, int(prefix, 16), int(index, 16))))
-    return tuple(address for _, address in sorted(found, key=lambda each: each[0]))
-
-
-def _rows() -> list[list[str]]:
+def index_of(name: str) -> int:
+    """The index that the interface has now; 0: there is none."""
     try:
-        with open(_IF_INET6) as lines:
-            return [line.split() for line in lines]
+        return socket.if_nametoindex(name)
     except OSError:
-        return []
-
-
-_DEVICES = "/proc/thread-self/net/dev"
-
-
-def _present() -> dict[int, str]:
-    """The interfaces that exist now: index -> name."""
-    try:
-        return dict(socket.if_nameindex())
-    except OSError:  # glibc asks by rtnetlink, which a sandbox may forbid
-        with open(_DEVICES) as lines:
-            names = [line.partition(":")[0].strip() for line in lines if ":" in line]
-        return {socket.if_nametoindex(name): name for name in names}
+        return 0
 
 
 _LISTED = 12
@@ -122,8 +74,16 @@ _LISTED = 12
 
 def missing_interfaces(names: Iterable[str]) -> dict[str, str]:
     """Those of *names* that no interface has now -> what is wrong, with the names that exist."""
-    present = _present().values()
-    return {name: f"no interface {name}; there are: {_some(present)}" for name in names if name not in present}
+    return {name: _no_interface(name) for name in names if not index_of(name)}
+
+
+def _no_interface(name: str) -> str:
+    with closing(Netlink()) as kernel:
+        try:
+            present = [link.name for link in kernel.links().values()]
+        except OSError:
+            return f"no interface {name}"
+    return f"no interface {name}; there are: {_some(present)}"
 
 
 def unusable_address(address: str) -> str:
@@ -135,27 +95,49 @@ def unusable_address(address: str) -> str:
     try:
         where = socket.getaddrinfo(address, 0, family, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST)[0][4]
     except OSError:
-        return f"no interface {address.partition('%')[2]}; there are: {_some(_present().values())}"
+        return _no_interface(address.partition("%")[2])
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind(where)
     except OSError as error:
-        if error.errno != errno.EADDRNOTAVAIL or (family == socket.AF_INET6 and _is_assigned(str(where[0]))):
-            return ""  # another reason is found where the port is opened, and an IPv6 address may still be tentative
-        own = own_addresses6() if family == socket.AF_INET6 else own_addresses()
-        return f"this host has no such address; it has: {_some(sorted(own)) or 'none of this family'}"
+        # Other reasons are reported where the port is opened.
+        return _not_assigned(family, str(where[0])) if error.errno == errno.EADDRNOTAVAIL else ""
     return ""
 
 
-def _is_assigned(address: str) -> bool:
-    packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0]).hex()
-    return any(row[0] == packed for row in _rows())
+def _not_assigned(family: int, address: str) -> str:
+    every = _every_address()
+    if every is None:
+        return "this host has no such address"
+    # A tentative IPv6 address can't be bound yet.
+    if family == socket.AF_INET6 and address.partition("%")[0] in {each.address for each in every}:
+        return ""
+    own = sorted({each.address for each in every if each.family == family and each.scope != _LINK_LOCAL})
+    return f"this host has no such address; it has: {_some(own) or 'none of this family'}"
 
 
 def _some(words: Iterable[str]) -> str:
     listed = list(words)
     more = len(listed) - _LISTED
     return ", ".join(listed[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+_LARGEST_ON_ETHERNET = 1468  # bytes: 1500 less the headers of IPv4, UDP and TFTP
+_SMALLEST_BLKSIZE = 512  # bytes that every client accepts (RFC 1350), whatever the MTU
+
+
+def fitting_blksize(blksize: int, via: Via, mtu: Callable[[Via], int | None]) -> int:
+    """*blksize*, or what fits into one packet of the interface.
+
+    What fits Ethernet is made to fit a smaller MTU as well. More than that was set on purpose: it is for a network with
+    jumbo frames, or for clients that reassemble fragments.
+
+    :param mtu: see Interfaces.mtu.
+    """
+    largest = mtu(via) if blksize <= _LARGEST_ON_ETHERNET else None
+    if largest is None:
+        return blksize
+    return max(_SMALLEST_BLKSIZE, min(blksize, largest - (52 if ":" in via.local else 32)))
 
 
 _REPORTED = 256
@@ -167,16 +149,26 @@ class Interfaces:
 
     :param names: those that are served; empty: all.
     :param dropped: called with the name of another one at the first request that arrives there.
+    :param kernel: shared with others; None: one of its own.
     """
 
-    def __init__(self, names: Sequence[str] = (), dropped: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        names: Sequence[str] = (),
+        dropped: Callable[[str], None] | None = None,
+        kernel: Netlink | None = None,
+    ) -> None:
         self._names = frozenset(names)
         self._dropped = dropped
         self._reported: set[str] = set()
-        self._room: _Room | None = None
+        self._kernel = kernel or Netlink()
+        self._every: Sequence[LinkAddress] = ()
+        """The table that _ipv4 and _ipv6 were made of."""
+        self._ipv4: dict[int, tuple[IPv4Address, ...]] = {}
+        self._ipv6: dict[int, tuple[IPv6Address, ...]] = {}
 
     def serves(self, via: Via | None) -> bool:
-        """Whether a datagram that came this way is to be answered. One that came an unknown way is."""
+        """Whether a datagram that came this way is to be answered; one whose interface is not known is."""
         if not self._names or via is None or not via.interface:
             return True
         name = self.name(via.interface)
@@ -188,31 +180,64 @@ class Interfaces:
         return False
 
     def served(self) -> Iterator[int]:
-        """The indexes of those that are there now."""
-        return (index for index, name in _present().items() if not self._names or name in self._names)
+        """The indexes of those that exist now. Without netlink only those that are listed by name are known."""
+        try:
+            present = {link.name: index for index, link in self._kernel.links().items()}
+        except OSError:
+            present = {name: index_of(name) for name in self._names if index_of(name)}
+        return (index for name, index in present.items() if not self._names or name in self._names)
 
     def name(self, index: int) -> str:
-        """The name the interface has now; "" when it has gone. Asked anew each time: names change, numbers return."""
-        try:
-            return socket.if_indextoname(index) if index else ""
-        except OSError:
+        """The name the interface has now; "" when it is gone. Never kept: names change, indexes are used again."""
+        if not index:
             return ""
-
-    def addresses(self, name: str, sock: socket.socket) -> tuple[IPv4Address, ...] | None:
-        """The IPv4 addresses that the interface has now, the primary one first; None when that can't be found out.
-
-        :param sock: any socket of ours of IPv4.
-        """
-        if self._room is None:
-            self._room = _Room()
-        packed = name.encode()
         try:
-            # An address may have a label of its own, "eth0:1".
-            here = [
-                (label, address)
-                for label, address in _configured(self._room, sock)
-                if label.rstrip(b"\0").partition(b":")[0] == packed
-            ]
-            return tuple(IPv4Address(socket.inet_ntoa(address), _mask(sock, label, address)) for label, address in here)
+            link = self._kernel.links().get(index)
+            return link.name if link is not None else ""
+        except OSError:
+            try:
+                return socket.if_indextoname(index)
+            except OSError:
+                return ""
+
+    def mtu(self, via: Via) -> int | None:
+        """Bytes of the largest IP packet, or None when the interface is not known, or gone."""
+        try:
+            link = self._kernel.links().get(via.interface)
         except OSError:
             return None
+        return link.mtu or None if link is not None else None
+
+    def addresses(self, index: int) -> tuple[IPv4Address, ...] | None:
+        """The IPv4 addresses that the interface has now, the primary one first; None when they can't be known."""
+        return self._ipv4.get(index, ()) if self._read() else None
+
+    def addresses6(self, index: int) -> tuple[IPv6Address, ...]:
+        """The IPv6 addresses of the interface that others can reach, those that are not temporary first."""
+        return self._ipv6.get(index, ()) if self._read() else ()
+
+    def set_neighbour(self, address: str, hardware: bytes, via: Via) -> bool:
+        """Have datagrams to *address* leave by the interface of *via*, for *hardware*; see Netlink.set_neighbour."""
+        return bool(via.interface) and self._kernel.set_neighbour(address, hardware, via.interface)
+
+    def _read(self) -> bool:
+        try:
+            every = self._kernel.addresses()
+        except OSError:
+            return False
+        if every is not self._every:
+            self._every, self._ipv4, self._ipv6 = every, {}, {}
+            for each in every:
+                if each.family == socket.AF_INET:
+                    mask = 0xFFFFFFFF << (32 - each.prefix) & 0xFFFFFFFF
+                    known = self._ipv4.get(each.interface, ())
+                    self._ipv4[each.interface] = (*known, IPv4Address(each.address, mask))
+            for each in sorted(filter(_is_reachable, every), key=lambda each: each.flags & _TEMPORARY):
+                known6 = self._ipv6.get(each.interface, ())
+                self._ipv6[each.interface] = (*known6, IPv6Address(each.address, each.prefix, each.interface))
+        return True
+
+
+def _is_reachable(each: LinkAddress) -> bool:
+    unusable = each.flags & (_DAD_FAILED | _DEPRECATED | _TENTATIVE)
+    return each.family == socket.AF_INET6 and each.scope not in (_LINK_LOCAL, _HOST) and not unusable

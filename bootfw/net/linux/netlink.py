@@ -1,93 +1,411 @@
-"""Questions to the kernel's routing and neighbour tables (rtnetlink(7))."""
+"""A client of netlink(7): the kernel's tables of links, addresses, routes and neighbours, and changes to them.
+
+The kernel answers a request while sendmsg(2) runs, so nothing here waits: a missing answer is an error.
+"""
 
 import errno
+import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
 
 from bootfw.values import Address
 
+NETLINK_ROUTE, NETLINK_SOCK_DIAG = 0, 4
+
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
+_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
+_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # struct ndmsg
-_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr
-_INTERFACE = struct.Struct("=i")
+_INTEGER = struct.Struct("=i")
+_UNSIGNED = struct.Struct("=I")
 
-_NLMSG_ERROR = 2
-_NLM_F_REQUEST = 1
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_REQUEST, _NLM_F_MULTI, _NLM_F_ACK, _NLM_F_DUMP_INTR = 0x1, 0x2, 0x4, 0x10
+_NLM_F_DUMP = 0x300
+_NLM_F_CREATE, _NLM_F_REPLACE = 0x400, 0x100
+
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
+_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_GETROUTE = 26
-_RTM_GETNEIGH = 30
+_RTM_NEWNEIGH, _RTM_GETNEIGH = 28, 30
+
+RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
+
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU = 1, 3, 4
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST = _NDA_DST = 1
-_RTA_OIF = 4
-_RTA_GATEWAY = 5
 _NDA_LLADDR = 2
-_NOT_RESOLVED = 0x01 | 0x20  # NUD_INCOMPLETE, NUD_FAILED: an address that is there all the same is an old one
+_RTA_OIF, _RTA_GATEWAY = 4, 5
+_NUD_REACHABLE = 0x02
+_NUD_UNRESOLVED = 0x01 | 0x20  # NUD_INCOMPLETE, NUD_FAILED: such an entry may still have the address of earlier
 
-_LARGEST = 8192
-"""Octets of an answer: one entry of a table."""
+_BUFFER = 65536
+"""Bytes of one recv(2): the kernel puts at most 32 KiB into one datagram of a dump."""
+
+_DUMP_ATTEMPTS = 3
+"""A dump during which the table changes may lack entries (NLM_F_DUMP_INTR), and is then repeated."""
+
+_REFUSALS = (errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
 
-class Rtnetlink:
-    """A socket to the kernel. Where there is no rtnetlink, everything is unknown."""
+@frozen
+class Link:
+    """A network interface."""
+
+    index: int
+    name: str
+    mtu: int
+    """Bytes of its largest IP packet."""
+    kind: int
+    """The type of its hardware, an ARPHRD_... of linux/if_arp.h."""
+    hardware: bytes
+    """Its hardware address; b"" where it has none."""
+
+
+@frozen
+class LinkAddress:
+    """An IP address of an interface."""
+
+    interface: int
+    """Index of the interface."""
+    family: int
+    """AF_INET or AF_INET6."""
+    address: str
+    prefix: int
+    """Bits of its network."""
+    scope: int
+    """An RT_SCOPE_... of linux/rtnetlink.h: 253 on one link only, 254 on this host only."""
+    flags: int
+    """IFA_F_... of linux/if_addr.h."""
+
+
+@frozen
+class LinkChanged:
+    """An interface appeared, changed, or is gone."""
+
+    link: Link
+    gone: bool
+
+
+@frozen
+class AddressChanged:
+    """An address appeared, changed, or is gone."""
+
+    address: LinkAddress
+    gone: bool
+
+
+@frozen
+class ChangesLost:
+    """More changes came than the socket could hold (ENOBUFS): read the tables again."""
+
+
+Change = LinkChanged | AddressChanged | ChangesLost
+
+
+class NetlinkSocket:
+    """A netlink socket. Answers are matched to their request; all else that arrives is a notification.
+
+    :param protocol: NETLINK_ROUTE or another one of netlink(7).
+    :param groups: RTMGRP_... masks of the notifications to receive.
+    :raise OSError: the kernel has no such protocol, or this process may not use it.
+    """
+
+    def __init__(self, protocol: int, groups: int = 0) -> None:
+        if not hasattr(socket, "AF_NETLINK"):
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+        self._socket.bind((0, groups))
+        self._sequence = 0
+        self._notified = False
+        self._discarded = bytearray(1)
+        self.fileno = self._socket.fileno
+        self.close = self._socket.close
+
+    def notified(self) -> bool:
+        """Discard all notifications. Return whether there were any, or some were lost, since the last call."""
+        while True:
+            try:
+                self._socket.recv_into(self._discarded)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+            self._notified = True
+        notified, self._notified = self._notified, False
+        return notified
+
+    def receive(self) -> bytes:
+        """The next datagram.
+
+        :raise BlockingIOError: there is none.
+        :raise OSError: ENOBUFS: notifications were lost.
+        """
+        return self._socket.recv(_BUFFER)
+
+    def request(self, kind: int, body: bytes, flags: int = 0) -> list[bytes]:
+        """Send a request and return the bodies of its answer.
+
+        :raise OSError: the kernel refused it (ENOENT: there is no such entry), or did not answer.
+        """
+        answer: list[bytes] = []
+        for _ in range(_DUMP_ATTEMPTS):
+            answer, complete = self._exchange(kind, body, flags | _NLM_F_REQUEST)
+            if complete:
+                break
+        return answer
+
+    def _exchange(self, kind: int, body: bytes, flags: int) -> tuple[list[bytes], bool]:
+        # A full receive buffer would have no room for the answer.
+        self._notified = self.notified()
+        self._sequence = self._sequence % 0xFFFFFFFF + 1
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
+        answer: list[bytes] = []
+        complete = True
+        while True:
+            try:
+                datagram = self.receive()
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._notified = True
+                continue
+            for kind, flags, sequence, body in messages(datagram):
+                if sequence != self._sequence:
+                    self._notified = True
+                    continue
+                complete = complete and not flags & _NLM_F_DUMP_INTR
+                if kind in (_NLMSG_ERROR, _NLMSG_DONE):
+                    code = -_INTEGER.unpack_from(body)[0] if len(body) >= _INTEGER.size else 0
+                    if code > 0:
+                        raise OSError(code, os.strerror(code))
+                    return answer, complete
+                answer.append(body)
+                if not flags & _NLM_F_MULTI:
+                    return answer, complete
+
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """All entries of a table. See request()."""
+        return self.request(kind, body, _NLM_F_DUMP)
+
+
+class Netlink:
+    """Links, addresses and neighbours of this host, from one rtnetlink socket, which is opened with the first use.
+
+    Links and addresses are read again only after the kernel has reported a change: an unchanged table costs one
+    system call. The network namespace is the one of the first use.
+    """
 
     def __init__(self) -> None:
-        self._socket: socket.socket | None = None
-        self._sequence = 0
-        self._missing = not hasattr(socket, "AF_NETLINK")
+        self._socket: NetlinkSocket | None = None
+        self._refusal: OSError | None = None
+        self._may_write = True
+        self._links: Mapping[int, Link] | None = None
+        self._addresses: Sequence[LinkAddress] | None = None
+
+    def close(self) -> None:
+        """Close the socket. The next use opens another one."""
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = self._links = self._addresses = None
+
+    def links(self) -> Mapping[int, Link]:
+        """The interfaces by index; the same object until something changes.
+
+        :raise OSError: this process may not use netlink.
+        """
+        sock = self._current()
+        if self._links is None:
+            found = map(_link, sock.dump(_RTM_GETLINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
+            self._links = {link.index: link for link in found}
+        return self._links
+
+    def addresses(self) -> Sequence[LinkAddress]:
+        """The addresses of all interfaces, the primary one of each first; the same object until something changes.
+
+        :raise OSError: this process may not use netlink.
+        """
+        sock = self._current()
+        if self._addresses is None:
+            found = map(_address, sock.dump(_RTM_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
+            self._addresses = tuple(each for each in found if each.family in (socket.AF_INET, socket.AF_INET6))
+        return self._addresses
+
+    def link(self, name: str) -> Link | None:
+        """The interface of that name; None: there is none.
+
+        :raise OSError: this process may not use netlink.
+        """
+        return next((link for link in self.links().values() if link.name == name), None)
 
     def hardware_address(self, peer: Address) -> str:
-        """The MAC of *peer*, lower-case with colons; "" when it is not known, or behind a router. Does not wait."""
+        """The MAC of *peer*, lower-case with colons; "" when it is not known, or *peer* is behind a router."""
         try:
             family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
-            octets = socket.inet_pton(family, peer[0])
+            packed = socket.inet_pton(family, peer[0])
             scope = peer[3] if len(peer) == 4 else 0
-            interface = scope or self._interface(family, octets)
-            return self._neighbour(family, octets, interface) if interface else ""
-        except OSError as error:
-            if error.errno in (errno.EPERM, errno.EACCES, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-                self._missing = True
+            interface = scope or self._route(family, packed)
+            return self._neighbour(family, packed, interface) if interface else ""
+        except OSError:
             return ""
 
-    def _interface(self, family: int, octets: bytes) -> int:
-        """Index of the one whose wire the address is on; 0: none, or it is behind a router."""
-        header = _ROUTE.pack(family, len(octets) * 8, 0, 0, 0, 0, 0, 0, 0)
-        answer = self._ask(_RTM_GETROUTE, header + _attribute(_RTA_DST, octets))
-        found = dict(_attributes(answer, _ROUTE.size))
+    def set_neighbour(self, address: str, hardware: bytes, interface: int) -> bool:
+        """Have datagrams to the IPv4 *address* leave for *hardware* on the interface with that index.
+
+        For a client that does not answer ARP yet, since it does not know its address.
+
+        :return: false: impossible, usually for lack of CAP_NET_ADMIN; then it is not tried again.
+        """
+        if not self._may_write:
+            return False
+        header = _NEIGHBOUR.pack(socket.AF_INET, interface, _NUD_REACHABLE, 0, 0)
+        entry = header + _attribute(_NDA_DST, socket.inet_aton(address)) + _attribute(_NDA_LLADDR, hardware)
+        try:
+            self._opened().request(_RTM_NEWNEIGH, entry, _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_REPLACE)
+        except OSError as error:
+            self._may_write = error.errno not in _REFUSALS
+            return False
+        return True
+
+    def _opened(self) -> NetlinkSocket:
+        if self._socket is None:
+            if self._refusal is not None:
+                raise self._refusal
+            try:
+                self._socket = NetlinkSocket(NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR)
+            except OSError as error:
+                if error.errno in _REFUSALS:
+                    self._refusal = error
+                raise
+        return self._socket
+
+    def _current(self) -> NetlinkSocket:
+        """The socket, after tables that have changed were dropped."""
+        sock = self._opened()
+        if sock.notified():
+            self._links = self._addresses = None
+        return sock
+
+    def _route(self, family: int, packed: bytes) -> int:
+        """Index of the interface on whose link the address is; 0: there is no route, or a router is in between."""
+        header = _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
+        answer = self._opened().request(_RTM_GETROUTE, header + _attribute(_RTA_DST, packed))
+        found = dict(_attributes(answer[0], _ROUTE.size))
         if _RTA_GATEWAY in found or _RTA_OIF not in found:
             return 0
-        return int(_INTERFACE.unpack(found[_RTA_OIF])[0])
+        return int(_INTEGER.unpack(found[_RTA_OIF])[0])
 
-    def _neighbour(self, family: int, octets: bytes, interface: int) -> str:
+    def _neighbour(self, family: int, packed: bytes, interface: int) -> str:
         header = _NEIGHBOUR.pack(family, interface, 0, 0, 0)
-        answer = self._ask(_RTM_GETNEIGH, header + _attribute(_NDA_DST, octets))
-        if len(answer) < _NEIGHBOUR.size or _NEIGHBOUR.unpack_from(answer)[2] & _NOT_RESOLVED:
+        (answer,) = self._opened().request(_RTM_GETNEIGH, header + _attribute(_NDA_DST, packed))
+        if _NEIGHBOUR.unpack_from(answer)[2] & _NUD_UNRESOLVED:
             return ""
-        hardware = dict(_attributes(answer, _NEIGHBOUR.size)).get(_NDA_LLADDR, b"")
-        return hardware.hex(":")
+        return dict(_attributes(answer, _NEIGHBOUR.size)).get(_NDA_LLADDR, b"").hex(":")
 
-    def _ask(self, kind: int, body: bytes) -> bytes:
-        """The body of the answer; b"" when there is no such entry.
 
-        :raise OSError: the kernel can't be asked.
-        """
-        if self._missing:
-            return b""
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)  # NETLINK_ROUTE
-            # The kernel has answered before send() returns; this is for the day when it has not.
-            self._socket.setblocking(False)
-        self._sequence = self._sequence % 0xFFFFFFFF + 1
-        length = _HEADER.size + len(body)
-        self._socket.sendto(_HEADER.pack(length, kind, _NLM_F_REQUEST, self._sequence, 0) + body, (0, 0))
-        while True:
-            answer = self._socket.recv(_LARGEST)
-            length, kind, _, sequence, _ = _HEADER.unpack_from(answer)
-            if sequence == self._sequence:  # another one is to a question that was given up
-                return b"" if kind == _NLMSG_ERROR else answer[_HEADER.size : length]
+@implementer(IReadDescriptor)
+class Changes:
+    """Reports changes to links and addresses, from its creation until close().
+
+    :param reactor: an IReactorFDSet.
+    :param groups: RTMGRP_... masks of what is reported.
+    :param changed: called with all that has come at once, in order.
+    :raise OSError: this process may not use netlink.
+    """
+
+    def __init__(self, reactor: Any, groups: int, changed: Callable[[Sequence[Change]], None]) -> None:
+        self._reactor = reactor
+        self._changed = changed
+        self._socket: NetlinkSocket | None = NetlinkSocket(NETLINK_ROUTE, groups)
+        reactor.addReader(self)
+
+    def close(self) -> None:
+        """Report no more."""
+        if self._socket is not None:
+            self._reactor.removeReader(self)
+            self._socket.close()
+            self._socket = None
+
+    def doRead(self) -> None:
+        """See IReadDescriptor."""
+        changes: list[Change] = []
+        while self._socket is not None:
+            try:
+                changes += _changes(self._socket.receive())
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    break
+                changes.append(ChangesLost())
+        if changes:
+            self._changed(changes)
+
+    def fileno(self) -> int:
+        """The descriptor; -1 when closed."""
+        return self._socket.fileno() if self._socket is not None else -1
+
+    def connectionLost(self, reason: Any) -> None:
+        """See IFileDescriptor."""
+        self.close()
+
+    def logPrefix(self) -> str:
+        """See ILoggingContext."""
+        return "interfaces"
+
+
+def messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """The messages in a datagram: type, flags, sequence number, body."""
+    at = 0
+    while at + _HEADER.size <= len(datagram):
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, at)
+        if length < _HEADER.size:
+            return
+        yield kind, flags, sequence, datagram[at + _HEADER.size : at + length]
+        at += length + 3 & ~3
+
+
+def _changes(datagram: bytes) -> Iterator[Change]:
+    for kind, _, _, body in messages(datagram):
+        if kind in (_RTM_NEWLINK, _RTM_DELLINK):
+            # A port that leaves a bridge is an RTM_DELLINK too, of family AF_BRIDGE; the interface stays.
+            if body[0] == socket.AF_UNSPEC:
+                yield LinkChanged(_link(body), kind == _RTM_DELLINK)
+        elif kind in (_RTM_NEWADDR, _RTM_DELADDR):
+            yield AddressChanged(_address(body), kind == _RTM_DELADDR)
+
+
+def _link(body: bytes) -> Link:
+    _, kind, index, _, _ = _LINK.unpack_from(body)
+    found = dict(_attributes(body, _LINK.size))
+    name = os.fsdecode(found.get(_IFLA_IFNAME, b"").rstrip(b"\0"))
+    mtu = _UNSIGNED.unpack(found.get(_IFLA_MTU, bytes(4)))[0]
+    return Link(index, name, mtu, kind, found.get(_IFLA_ADDRESS, b""))
+
+
+def _address(body: bytes) -> LinkAddress:
+    family, prefix, flags, scope, interface = _ADDRESS.unpack_from(body)
+    found = dict(_attributes(body, _ADDRESS.size))
+    # On a point-to-point link IFA_ADDRESS is the other end's.
+    packed = found.get(_IFA_LOCAL, found.get(_IFA_ADDRESS, b""))
+    address = socket.inet_ntop(family, packed) if family in (socket.AF_INET, socket.AF_INET6) else ""
+    if _IFA_FLAGS in found:  # all 32 bits of them
+        (flags,) = _UNSIGNED.unpack(found[_IFA_FLAGS])
+    return LinkAddress(interface, family, address, prefix, scope, flags)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value
+    length = _ATTRIBUTE.size + len(value)
+    return (_ATTRIBUTE.pack(length, kind) + value).ljust(length + 3 & ~3, b"\0")
 
 
 def _attributes(body: bytes, start: int) -> Iterator[tuple[int, bytes]]:
@@ -95,5 +413,5 @@ def _attributes(body: bytes, start: int) -> Iterator[tuple[int, bytes]]:
         length, kind = _ATTRIBUTE.unpack_from(body, start)
         if length < _ATTRIBUTE.size:
             return
-        yield kind, body[start + _ATTRIBUTE.size : start + length]
+        yield kind & 0x3FFF, body[start + _ATTRIBUTE.size : start + length]  # without NLA_F_NESTED and the like
         start += length + 3 & ~3

@@ -5,18 +5,17 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from attrs import define
 
-_SOCK_DIAG = 4
+from bootfw.net.linux.netlink import NETLINK_SOCK_DIAG, NetlinkSocket
+
 _SOCK_DIAG_BY_FAMILY = 20
-_NLMSG_DONE, _NLMSG_ERROR = 3, 2
-_DUMP = 0x1 | 0x300
-_MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
-_QUESTION = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2
-_PORT, _NUMBER = struct.Struct("!4xH"), struct.Struct("=I")  # of struct inet_diag_msg
-_INTERFACE_AT, _INODE_AT, _LARGEST = 40, 68, 65536
+_REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2
+_PORT, _NUMBER = struct.Struct("!4xH"), struct.Struct("=I")  # in struct inet_diag_msg
+_INTERFACE_AT, _INODE_AT = 40, 68
 
 
 @define
@@ -47,32 +46,19 @@ def who_holds(port: int, family: int, protocol: str = "udp", device: str = "") -
 def _holders(family: int, protocol: str, port: int) -> list[_Holder]:
     number = socket.IPPROTO_UDP if protocol == "udp" else socket.IPPROTO_TCP
     try:
-        return list(_asked(family, number, port))
+        return list(_listed(family, number, port))
     except OSError:  # a kernel without sock_diag(7), or a sandbox
         table = protocol if family == socket.AF_INET else f"{protocol}6"
         return [_Holder(inode, 0) for inode in _inodes(Path("/proc/net", table), port)]
 
 
-def _asked(family: int, protocol: int, port: int) -> Iterator[_Holder]:
-    """:raise OSError: the kernel does not tell."""
-    body = _QUESTION.pack(family, protocol, 0, 0xFFFFFFFF)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as sock:
-        sock.settimeout(1)
-        sock.send(_MESSAGE.pack(_MESSAGE.size + len(body), _SOCK_DIAG_BY_FAMILY, _DUMP, 1, 0) + body)
-        while True:
-            answer = sock.recv(_LARGEST)
-            at = 0
-            while at + _MESSAGE.size <= len(answer):
-                length, kind, _, _, _ = _MESSAGE.unpack_from(answer, at)
-                if kind == _NLMSG_DONE:
-                    return
-                if kind == _NLMSG_ERROR:
-                    raise OSError("sock_diag is not there")
-                entry = answer[at + _MESSAGE.size : at + length]
-                if _PORT.unpack_from(entry)[0] == port:
-                    device, inode = (_NUMBER.unpack_from(entry, place)[0] for place in (_INTERFACE_AT, _INODE_AT))
-                    yield _Holder(str(inode), device)
-                at += length + 3 & ~3
+def _listed(family: int, protocol: int, port: int) -> Iterator[_Holder]:
+    """:raise OSError: the kernel has no sock_diag(7), or this process may not use it."""
+    with closing(NetlinkSocket(NETLINK_SOCK_DIAG)) as kernel:
+        for entry in kernel.dump(_SOCK_DIAG_BY_FAMILY, _REQUEST.pack(family, protocol, 0, 0xFFFFFFFF)):
+            if _PORT.unpack_from(entry)[0] == port:
+                device, inode = (_NUMBER.unpack_from(entry, place)[0] for place in (_INTERFACE_AT, _INODE_AT))
+                yield _Holder(str(inode), device)
 
 
 def _inodes(table: Path, port: int) -> Iterator[str]:

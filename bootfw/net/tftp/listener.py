@@ -19,8 +19,7 @@ from bootfw.errors import AccessViolation, IllegalOperation, TransferError, Wire
 from bootfw.events import Event, PluginFailed, TransferBegun, TransferRefused
 from bootfw.interfaces import IBackend, IBatchReceiver, IViaTransport, IWatchdogPolicy, IWritableBackend
 from bootfw.net.alarm import Alarm
-from bootfw.net.linux.interfaces import Interfaces
-from bootfw.net.linux.mtu import fitting_blksize
+from bootfw.net.linux.interfaces import Interfaces, fitting_blksize
 from bootfw.net.malformed import MalformedCounter
 from bootfw.net.tftp.fastpath import Express
 from bootfw.net.tftp.framecache import Images

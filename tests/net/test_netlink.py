@@ -1,0 +1,249 @@
+"""The netlink client: tables of a real kernel, changes to them, and a kernel that refuses."""
+
+import errno
+import socket
+import subprocess
+
+import pytest
+
+from bootfw.net.linux.netlink import (
+    RTMGRP_IPV4_IFADDR,
+    RTMGRP_IPV6_IFADDR,
+    RTMGRP_LINK,
+    AddressChanged,
+    Changes,
+    ChangesLost,
+    LinkChanged,
+    Netlink,
+)
+
+pytestmark = pytest.mark.interop
+
+
+@pytest.fixture
+def kernel(hosts):
+    """A client of the server's kernel, which has a static entry for the client's end of wire 0."""
+    server, _ = hosts
+    with server.inside():
+        kernel = Netlink()
+        kernel.hardware_address(("10.9.0.9", 1))  # the socket is made here
+    for address in ("10.9.0.9", "fd00:9::9", "fe80::9"):
+        server.ip("neighbour", "replace", address, "lladdr", "52:54:00:00:00:77", "dev", "s0", "nud", "reachable")
+    yield kernel
+    for address in ("10.9.0.9", "fd00:9::9", "fe80::9"):
+        server.ip("neighbour", "del", address, "dev", "s0")
+
+
+def index(host, name: str) -> int:
+    shown = subprocess.run(
+        ["ip", "-n", host.name, "-o", "link", "show", "dev", name], check=True, capture_output=True, text=True
+    )
+    return int(shown.stdout.partition(":")[0])
+
+
+def test_a_neighbour_is_known(kernel) -> None:
+    assert kernel.hardware_address(("10.9.0.9", 2070)) == "52:54:00:00:00:77"
+
+
+def test_a_neighbour_is_known_by_ipv6(kernel) -> None:
+    assert kernel.hardware_address(("fd00:9::9", 2070, 0, 0)) == "52:54:00:00:00:77"
+
+
+def test_a_link_local_address_is_one_of_its_wire(kernel, hosts) -> None:
+    server, _ = hosts
+    assert kernel.hardware_address(("fe80::9", 2070, 0, index(server, "s0"))) == "52:54:00:00:00:77"
+    assert kernel.hardware_address(("fe80::9", 2070, 0, index(server, "s1"))) != "52:54:00:00:00:77"
+
+
+def test_an_address_without_traffic_is_unknown(kernel) -> None:
+    assert kernel.hardware_address(("10.9.0.77", 2070)) == ""
+
+
+def test_an_address_that_did_not_answer_is_unknown(kernel, hosts) -> None:
+    server, _ = hosts
+    server.ip("neighbour", "replace", "10.9.0.66", "lladdr", "52:54:00:00:00:66", "dev", "s0", "nud", "failed")
+    assert kernel.hardware_address(("10.9.0.66", 2070)) == ""
+
+
+def test_an_address_behind_a_router_is_unknown(kernel, hosts) -> None:
+    server, _ = hosts
+    server.ip("route", "add", "10.99.0.0/16", "via", "10.9.0.9")
+    try:
+        assert kernel.hardware_address(("10.99.0.1", 2070)) == ""
+    finally:
+        server.ip("route", "del", "10.99.0.0/16")
+
+
+def test_an_address_without_a_route_is_unknown(kernel) -> None:
+    assert kernel.hardware_address(("203.0.113.9", 2070)) == ""
+
+
+@pytest.mark.parametrize("address", ["", "nonsense", "127.0.0.1", "::1"])
+def test_addresses_that_are_never_neighbours(kernel, address: str) -> None:
+    assert kernel.hardware_address((address, 1)) == ""
+
+
+def test_without_rtnetlink_everything_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "AF_NETLINK")
+    assert Netlink().hardware_address(("127.0.0.1", 1)) == ""
+
+
+@pytest.fixture
+def tables(hosts):
+    """A client whose tables were read once."""
+    with hosts[0].inside():
+        kernel = Netlink()
+        assert kernel.links()
+        assert kernel.addresses()
+    yield kernel
+    kernel.close()
+
+
+@pytest.fixture
+def wire(hosts):
+    """A link "n0" of the server, without an address."""
+    server, _ = hosts
+    server.ip("link", "add", "n0", "type", "veth", "peer", "name", "n1")
+    yield server
+    subprocess.run(["ip", "-n", server.name, "link", "delete", "n0"], check=False, capture_output=True)
+
+
+def test_links_have_name_mtu_and_hardware_address(tables, wire) -> None:
+    wire.ip("link", "set", "n0", "address", "52:54:00:00:00:99", "mtu", "1400")
+    link = tables.link("n0")
+    assert (link.name, link.mtu, link.kind, link.hardware) == ("n0", 1400, 1, bytes.fromhex("525400000099"))
+    assert tables.links()[link.index] == link
+    assert tables.link("gone") is None
+
+
+def test_tables_are_read_again_only_after_a_change(tables, wire) -> None:
+    links, addresses = tables.links(), tables.addresses()
+    assert tables.links() is links
+    assert tables.addresses() is addresses
+    wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
+    wire.ip("addr", "add", "10.98.0.2/24", "dev", "n0")
+    wire.ip("addr", "add", "10.97.0.1", "peer", "10.97.0.2/32", "dev", "n0")
+    index = tables.link("n0").index
+    found = [(each.address, each.prefix) for each in tables.addresses() if each.interface == index]
+    assert found == [("10.98.0.1", 24), ("10.97.0.1", 32), ("10.98.0.2", 24)], "a secondary address comes last"
+    wire.ip("link", "set", "n0", "name", "n9")
+    assert tables.links()[index].name == "n9"
+    wire.ip("link", "delete", "n9")
+    assert index not in tables.links()
+    assert all(each.interface != index for each in tables.addresses())
+
+
+def flood(host, device: str) -> None:
+    """More changes than a socket of default size holds."""
+    lines = [f"addr {verb} 10.98.0.1/24 dev {device}" for _ in range(1500) for verb in ("add", "del")]
+    command = ["ip", "-n", host.name, "-batch", "-"]
+    subprocess.run(command, input="\n".join(lines), text=True, check=True, capture_output=True)
+
+
+def test_tables_are_right_after_more_changes_than_the_socket_holds(tables, wire) -> None:
+    flood(wire, "n0")
+    wire.ip("addr", "add", "10.98.0.7/24", "dev", "n0")
+    assert "10.98.0.7" in {each.address for each in tables.addresses()}
+    flood(wire, "n0")
+    assert tables.hardware_address(("203.0.113.9", 1)) == "", "an answer has room all the same"
+    wire.ip("addr", "del", "10.98.0.7/24", "dev", "n0")
+    assert "10.98.0.7" not in {each.address for each in tables.addresses()}
+
+
+def test_a_request_does_not_hide_a_change_that_comes_with_it(tables, wire) -> None:
+    before = tables.addresses()
+    wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
+    tables.hardware_address(("203.0.113.9", 1))
+    assert tables.addresses() is not before
+
+
+def test_a_closed_client_opens_another_socket(tables, hosts) -> None:
+    tables.close()
+    with hosts[1].inside():
+        assert "c0" in {link.name for link in tables.links().values()}
+
+
+@pytest.fixture
+def changes(wire, private_reactor, turn_until):
+    """Changes on the server: call it to turn the reactor until some condition holds for what was reported."""
+    reported = []
+    groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
+    with wire.inside():
+        subscription = Changes(private_reactor, groups, reported.extend)
+
+    def until(condition):
+        turn_until(lambda: condition(reported))
+        return reported
+
+    yield until
+    subscription.close()
+    assert subscription not in private_reactor.getReaders()
+    assert subscription.fileno() == -1
+    subscription.close()
+
+
+def is_address(change, address: str, gone: bool) -> bool:
+    return isinstance(change, AddressChanged) and change.address.address == address and change.gone is gone
+
+
+def test_changes_of_addresses_are_reported(changes, wire) -> None:
+    wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
+    wire.ip("addr", "add", "fd98::1/64", "dev", "n0", "nodad")
+    wire.ip("addr", "del", "10.98.0.1/24", "dev", "n0")
+    reported = changes(lambda found: any(is_address(each, "10.98.0.1", True) for each in found))
+    assert any(is_address(each, "10.98.0.1", False) for each in reported)
+    assert any(is_address(each, "fd98::1", False) and each.address.prefix == 64 for each in reported)
+
+
+def test_changes_of_links_are_reported(changes, wire) -> None:
+    wire.ip("link", "set", "n0", "mtu", "1400")
+    changes(lambda found: any(isinstance(each, LinkChanged) and each.link.mtu == 1400 for each in found))
+    wire.ip("link", "delete", "n0")
+    changes(lambda found: any(isinstance(each, LinkChanged) and each.link.name == "n0" and each.gone for each in found))
+
+
+def test_a_port_that_leaves_a_bridge_is_not_gone(changes, wire) -> None:
+    wire.ip("link", "add", "b0", "type", "bridge")
+    try:
+        wire.ip("link", "set", "n0", "master", "b0")
+        wire.ip("link", "set", "n0", "nomaster")
+        wire.ip("link", "set", "n0", "mtu", "1399")
+        reported = changes(lambda found: any(isinstance(each, LinkChanged) and each.link.mtu == 1399 for each in found))
+    finally:
+        wire.ip("link", "delete", "b0")
+    assert not [each for each in reported if isinstance(each, LinkChanged) and each.link.name == "n0" and each.gone]
+
+
+def test_lost_changes_are_reported(changes, wire) -> None:
+    flood(wire, "n0")
+    assert ChangesLost() in changes(lambda found: ChangesLost() in found)
+
+
+def test_the_refusal_of_netlink_is_raised_each_time_and_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = []
+
+    def refuse(*arguments):
+        attempts.append(arguments)
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    kernel = Netlink()
+    for read in (kernel.links, kernel.addresses, kernel.links):
+        with pytest.raises(PermissionError):
+            read()
+    assert not kernel.set_neighbour("10.9.0.9", bytes(6), 1)
+    assert len(attempts) == 1
+
+
+def test_a_lack_of_descriptors_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Netlink()
+    with monkeypatch.context() as patched:
+
+        def refuse(*arguments):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        patched.setattr(socket, "socket", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            kernel.links()
+    assert "lo" in {link.name for link in kernel.links().values()}
+    kernel.close()
