@@ -198,13 +198,13 @@ class ReadSession(Continuing):
     @goes(STAY, State.FETCHING, State.CLOSED)
     def _send_again(self, argument: None, now: float) -> State:
         """Send the window again from the first block that is not acknowledged, or give up. Without windows a block is
-        sent three times for each ACK that has come, on balance; then wait."""
+        sent three times for each ACK that has come, on balance, and four times more in all; then wait."""
         if self._early(now):
             return self.state
         wait = self._patience.again()
         if wait is None:
             return self._give_up()
-        if self.agreed.windowsize == 1 and not self._may_resend():
+        if self.agreed.windowsize == 1 and not self._may_resend(now):
             self._quiet = self.acked
             self._once = self._sent + 1  # What comes now comes by the client's timer, and is no round trip.
             self.deadline = now + wait

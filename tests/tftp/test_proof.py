@@ -1,6 +1,7 @@
 """What a peer gets that may not be there: how often, how much, and how it proves that packets reach it."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -138,13 +139,38 @@ def test_with_large_blocks_it_is_sent_once() -> None:
 
 
 @pytest.mark.parametrize("acks", [1, 2, 5, 50])
-def test_three_blocks_are_sent_for_each_ack_on_balance(acks: int) -> None:
+def test_three_blocks_are_sent_for_each_ack_on_balance_and_four_more_in_all(acks: int) -> None:
     silent = reading(1)
     for number in range(acks):
         silent.ack(number, at=(number + 1) / 100)
     wait_out(silent)
-    assert len(silent.datagrams) - 1 <= 3 * acks
+    assert len(silent.datagrams) - 1 <= 3 * acks + 4
     assert silent.now > 60
+
+
+def test_a_second_block_that_is_lost_five_times_is_sent_again_although_the_first_was_slow() -> None:
+    """curl repeats its ACK after 72 s only. Sixteen that started at once were slow to answer the first block."""
+    curl = reading(1)
+    curl.ack(0, at=0.01)
+    while curl.tick():
+        pass  # what may be sent again within a second has been
+    curl.ack(1)
+    lost = [Data(2, CONTENT[BLKSIZE : 2 * BLKSIZE])]
+    again = 0
+    while curl.now < 20 and again < 5:
+        again += curl.tick() == lost
+    assert again == 5
+
+
+def test_the_four_more_are_not_sent_within_a_second() -> None:
+    slow = reading(1)
+    slow.ack(0, at=0.01)
+    times = [0.01]
+    while slow.session.outcome is None:
+        if slow.tick():
+            times.append(slow.now)
+    assert len(times) > 3
+    assert [later - earlier >= 1 for earlier, later in pairwise(times)][2:] == [True] * (len(times) - 3)
 
 
 def test_a_client_without_a_timer_is_helped_for_long_once_it_has_gone_on() -> None:
