@@ -30,6 +30,11 @@ class Position:
     """How often what is in flight has been sent."""
     wait: float
     """For an answer to that."""
+    sent_ago: float
+    """Since when it was sent, for the last time."""
+    remaining: float
+    """Until the deadline, which is not always that of the wait. It is no point in time: another process may have begun
+    before the clock was set, and have another one."""
     round_trip: float | None
     """The shortest one; None: none was measured."""
     last_heard: float
@@ -49,7 +54,7 @@ class Continuing(Proving):
     _doubtful: int
     _quiet: int
 
-    def leave(self) -> Position:
+    def leave(self, now: float) -> Position:
         """What another session needs to go on. It has not ended."""
         shortest = self._patience.shortest
         return Position(
@@ -64,6 +69,8 @@ class Continuing(Proving):
             retransmitted=self.retransmitted,
             attempt=self._patience.attempt,
             wait=self._wait,
+            sent_ago=now - self._sent_at,
+            remaining=0.0 if self.deadline is None else max(0.0, self.deadline - now),
             round_trip=shortest if shortest < inf else None,
             last_heard=self.last_heard,
             repeats=self._repeats,
@@ -73,8 +80,8 @@ class Continuing(Proving):
         )
 
     def _continue(self, position: Position) -> None:
-        """Wait for what the session before waited for, or fetch what it fetched. Nothing that was in flight is lost by
-        that: the timer sends it again, by the same limits."""
+        """Wait for the rest of the time that the session before would have waited, or fetch what it fetched. The timer
+        sends again what was in flight and got lost, within the same limits."""
         if self.size is None:
             self.size = position.size
         if self.size is not None:
@@ -90,10 +97,11 @@ class Continuing(Proving):
             self._patience.progressed(position.round_trip)
         self._patience.attempt, self._wait = position.attempt, position.wait
         self.last_heard = position.last_heard
+        now, self._sent_at = self._sent_at, self._sent_at - position.sent_ago
         if position.state is State.FETCHING:
             self._enter(self._fetch(self.acked + 1, self._wait))
         else:
-            self.deadline = self._sent_at + self._wait
+            self.deadline = now + position.remaining
             self._enter(position.state)
 
     # What ReadSession adds.

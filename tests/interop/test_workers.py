@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -187,20 +188,32 @@ def test_observers_see_who_asked(lab: Lab, server: Host, station: Host, root: Pa
     service.wait_until(lambda: f"observed {shown}" in service.output, 10, "the station's MAC")
 
 
+SENT_THRICE = 2
+"""Transfers of 16 that may be stuck at their first packets."""
+
+
 def test_transfers_that_began_before_the_workers_were_ready_survive_losses(
     lab: Lab, server: Host, station: Host, root: Path, tmp_path: Path
 ) -> None:
     """What is lost while a transfer is handed over is sent again by the worker: curl would wait for 72 s.
 
-    It repeats a request that got lost after 7 s, and again after as long.
+    It repeats a request that got lost after 7 s, and again after as long. But the OACK and DATA 1 are sent three times
+    only, since until then the client may be forged (docs/security.md). With 5% loss each way one exchange in ten fails,
+    so one transfer in 600 is stuck there until curl repeats its ACK after 72 s, with and without workers: in one run of
+    36 there is such a transfer, in one of 3000 there are two, in one of 300,000 three.
     """
     content = os.urandom(1_200_000)
     (root / "file").write_bytes(content)
     lab.lose(5)
     start_bootfw(server, lab.directory, configuration(root), 69)
     paths = [tmp_path / f"fetched-{number}" for number in range(16)]
-    running = [station.start(*CURL.get((SERVER, 69), "file", path)) for path in paths]
-    give_up = time.monotonic() + 45
+    running = [station.start(*CURL.get((SERVER, 69), "file", path), "--no-buffer") for path in paths]
+    give_up = time.monotonic() + SECONDS
     for program in running:
-        program.wait(max(0.1, give_up - time.monotonic()))
-    assert [path.read_bytes() == content for path in paths] == [True] * len(paths)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.wait(max(0.1, give_up - time.monotonic()))
+    fetched = [path.read_bytes() if path.exists() else b"" for path in paths]
+    stuck = [len(data) for program, data in zip(running, fetched, strict=True) if program.exit_code is None]
+    assert [size for size in stuck if size > 1428] == []
+    assert len(stuck) <= SENT_THRICE
+    assert [data == content for data in fetched].count(True) == len(paths) - len(stuck)

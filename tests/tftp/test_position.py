@@ -29,7 +29,7 @@ def reading(windowsize: int = 1, **more: object) -> Reading:
 
 def after(before: Reading, watchdog: object = None) -> Reading:
     """What continues *before*, a second later, in another process."""
-    position = pickle.loads(pickle.dumps(before.session.leave()))
+    position = pickle.loads(pickle.dumps(before.session.leave(before.now)))
     watchdog = watchdog or Waits()
     return evolve(before, resumed=position, now=before.now + 1, watchdog=watchdog)
 
@@ -43,6 +43,26 @@ def test_nothing_is_sent_before_the_timer_is_due() -> None:
     assert now.tick() == [block(2)]
     assert now.now == 2.1
     assert now.ack(2) == [block(3)]
+
+
+def test_the_wait_does_not_begin_anew() -> None:
+    """It is 6 s where a packet got lost several times in a row."""
+    before = reading()
+    before.ack(1, at=0.1)
+    before.now = 0.5
+    now = after(before)
+    assert now.session.deadline == pytest.approx(now.now + 0.6)
+    before.now = 7.0  # the process was busy with something else
+    assert after(before).session.deadline == 8.0
+
+
+def test_when_the_last_sending_was_is_known() -> None:
+    """An ACK that repeats the one before is answered when it comes later than a round trip."""
+    before = reading(4)
+    before.ack(4, at=0.5)
+    before.now = 1.0
+    now = after(before)
+    assert now.ack(4, at=now.now + 0.01) == [block(number) for number in range(5, 9)]
 
 
 def test_the_ack_that_was_under_way_counts_for_all_that_was_in_flight() -> None:
@@ -163,7 +183,7 @@ def test_the_proof_of_a_peer_goes_on_where_it_was(rounds: int, seed: int) -> Non
         for turn in range(20):
             if left and turn == rounds:
                 before = peer
-                position = before.session.leave()
+                position = before.session.leave(before.now)
                 peer = evolve(before, resumed=position, watchdog=Waits())
             peer.ack(peer.session._sent & 0xFFFF, at=peer.now + 0.1)
         sizes.append(peer.session._sent)

@@ -53,7 +53,7 @@ class ReadTransfer(Transfer):
     def handover(self, port: int) -> Handover:
         """See Transfer."""
         self._catch_up()
-        return Handover(self.session.leave(), self.raw, self.via, port)
+        return Handover(self.session.leave(self._around.reactor.seconds()), self.raw, self.via, port)
 
     def has(self, file: Any) -> None:
         """See Transfer."""
