@@ -52,7 +52,7 @@ class Client:
     """It boots by HTTP: option 60 begins with "HTTPClient"."""
 
 
-@frozen
+@frozen(slots=False)  # with slots, each field would be set by a call
 class TransferRequest:
     """A file is asked for, or offered to us."""
 
@@ -105,6 +105,9 @@ class Agreed:
 class Outcome(enum.Enum):
     """How a transfer ended."""
 
+    # The members are singletons; Enum's own hash is a Python call.
+    __hash__ = object.__hash__
+
     COMPLETE = "complete"
     UNCONFIRMED = "complete, last ACK missing"
     """Everything was acknowledged but the last block: many clients close their port before that ACK."""
@@ -118,7 +121,7 @@ class Outcome(enum.Enum):
     """Our side ended it: shutdown, or the client began something else on the same port."""
 
 
-@frozen
+@frozen(slots=False)  # with slots, each field would be set by a call
 class TransferReport:
     """The final account of one transfer; times in seconds on the reactor's clock."""
 

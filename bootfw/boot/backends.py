@@ -30,7 +30,7 @@ _UNKNOWN = object()
 
 @define(eq=False)
 class _Search:
-    """One request on its way through the backends."""
+    """One request on its way through the backends, once it waits for one of them."""
 
     method: str
     places: Iterator[_Place]
@@ -99,12 +99,12 @@ class LayeredBackend:
         loaders = self.loaders
         loader = loaders.of(request.peer[0], path) if loaders is not None else None
         if loader is not None:
-            return self._ask(_Search("open", self._places(path, loader), path, request))
+            return self._ask("open", self._places(path, loader), path, request)
         # The short way of what a rack misses: where the last one is known to lack it, those before it have been asked.
         last = self._known[-1] if self._all_alike else None
         if last and last.get(path, _UNKNOWN) is None and not request.ignore_case:
             raise FileMissing()
-        return self._ask(_Search("open", enumerate(repeat(path, len(self.backends))), path, request))
+        return self._ask("open", enumerate(repeat(path, len(self.backends))), path, request)
 
     def create(self, path: str, request: Any) -> Any:
         """See IWritableBackend. Backends that take no uploads are not asked.
@@ -112,7 +112,7 @@ class LayeredBackend:
         :raise AccessViolation: nobody takes it.
         """
         writable = [n for n, (_, backend) in enumerate(self.backends) if IWritableBackend.providedBy(backend)]
-        return self._ask(_Search("create", zip(writable, repeat(path)), path, request))
+        return self._ask("create", zip(writable, repeat(path)), path, request)
 
     def _places(self, path: str, loader: Loader) -> Iterator[_Place]:
         every = range(len(self.backends))
@@ -127,19 +127,26 @@ class LayeredBackend:
         search = self._searches.get(answer)
         return f"backend {search.backend}" if search is not None else "the backend"
 
-    def _ask(self, search: "_Search") -> Any:
-        method, request = search.method, search.request
+    def _ask(
+        self, method: str, places: Iterator[_Place], path: str, request: Any, search: "_Search | None" = None
+    ) -> Any:
+        """Try the backends at *places*, in order.
+
+        :param search: of these same arguments; None: no backend has answered later yet. Most do not, and then the
+            request needs no such object.
+        """
+        detail = search.detail if search is not None else ""
         alike = method == "open" and not getattr(request, "ignore_case", False)
         every = self._known if alike else self._nothing_known
         seconds = self.seconds
-        for position, place in search.places:
+        for position, place in places:
             known = every[position]
             if known is not None:
                 reader = known.get(place, _UNKNOWN)
                 if reader is None:
                     continue
                 if reader is not _UNKNOWN:
-                    self._found(place, position, search)
+                    self._found(place, position, path, request)
                     return reader.share()
             name, backend = self.backends[position]
             began = seconds()
@@ -147,7 +154,7 @@ class LayeredBackend:
                 answer = getattr(backend, method)(place, request)
             except FileMissing as error:
                 if error.detail:
-                    search.detail = search.detail or error.detail
+                    detail = detail or error.detail
                 elif known is not None:
                     known[place] = None
                 continue
@@ -160,14 +167,16 @@ class LayeredBackend:
                     self._blocking.report(f"backend {name}", f"{method}({place!r})", took)
             waiting = later(answer)
             if waiting is None:
-                self._check(answer, name, search)
-                self._found(place, position, search)
+                self._check(answer, name, method)
+                self._found(place, position, path, request)
                 if known is not None and declares(answer, "share", "read"):
                     known[place] = answer.share()
                 return answer
-            search.backend = name
+            if search is None:
+                search = _Search(method, places, path, request)
+            search.detail, search.backend = detail, name
             return self._await(waiting, position, place, search)
-        raise _NOBODY[method](detail=search.detail)
+        raise _NOBODY[method](detail=detail)
 
     def _await(self, waiting: "Deferred[Any]", position: int, place: str, search: "_Search") -> "Deferred[Any]":
         """What the backend at *position* answers later, or those after it."""
@@ -175,30 +184,29 @@ class LayeredBackend:
         self._searches[waiting] = search
 
         def came(answer: Any) -> Any:
-            self._check(answer, name, search)
-            self._found(place, position, search)
+            self._check(answer, name, search.method)
+            self._found(place, position, search.path, search.request)
             return answer
 
         def failed(failure: Failure) -> Any:
             error: Any = failure.value
             if isinstance(error, FileMissing):
                 search.detail = search.detail or error.detail
-                return self._ask(search)
+                return self._ask(search.method, search.places, search.path, search.request, search)
             error.add_note(f"The backend was {name}.")
             return failure
 
         return waiting.addCallbacks(came, failed)
 
-    def _check(self, answer: Any, name: str, search: "_Search") -> None:
+    def _check(self, answer: Any, name: str, method: str) -> None:
         """:raise TransferError: it is no reader or writer."""
-        wrong = objection(answer, search.method == "create")
+        wrong = objection(answer, method == "create")
         if wrong:
-            raise TransferError("Internal error", f"{search.method}() of backend {name}: {wrong}")
+            raise TransferError("Internal error", f"{method}() of backend {name}: {wrong}")
 
-    def _found(self, place: str, position: int, search: "_Search") -> None:
-        request = search.request
+    def _found(self, place: str, position: int, path: str, request: Any) -> None:
         if self.loaders is None or request.write:
             return
         self.loaders.got(request.peer[0], place, position)
-        if place != search.path and self.publish is not None:
+        if place != path and self.publish is not None:
             self.publish(SecondStageFound(self.loaders.seconds(), request, place))

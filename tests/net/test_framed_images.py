@@ -132,7 +132,7 @@ def test_a_window_lies_in_one_piece(blksize, windowsize, windows_before):
     assume(windowsize * (blksize + 4) <= LARGEST_RUN)
     first = windows_before * windowsize + 1
     assert last_together(blksize, first) >= first + windowsize - 1
-    assert images._together(blksize) * (blksize + 4) < 1.5 * images.PIECE
+    assert images._together(blksize, images.PIECE) * (blksize + 4) < 1.5 * images.PIECE
 
 
 def overwrite(reader, content):
@@ -199,3 +199,9 @@ def test_nor_do_two_parts_of_a_file(opened):
     assert [bytes(kept.piece(part, 512, 1).view[4:6]) for part in parts] == [b"aa", b"bb"]
     for part in parts:
         part.close()
+
+
+@given(st.lists(st.tuples(st.integers(8, 65464), st.sampled_from([500, images.PIECE])), min_size=1, max_size=20))
+def test_the_cached_number_of_blocks_is_that_of_the_block_size_and_the_size(sizes):
+    for blksize, size in [*sizes, *sizes]:
+        assert images._together(blksize, size) == images._together.__wrapped__(blksize, size)

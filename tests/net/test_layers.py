@@ -304,3 +304,17 @@ def test_another_spelling_may_be_there():
     assert missed(layered, "A", Asking()) is None
     assert missed(layered, "A", Asking(ignore_case=True)) is READER
     assert missed(layered, "A", Asking()) is None
+
+
+def test_the_reason_of_a_backend_before_a_deferred_and_of_one_after_it_is_kept():
+    """A search begins without an object for it; what it knew by then must be in the object."""
+    late, after = Deferred(), Backend(FileMissing(detail="third"))
+    answer = layers(Backend(FileMissing(detail="first")), Backend(late), after).open("path", "request")
+    assert after.asked == []
+    late.errback(FileMissing(detail="second"))
+    assert after.asked == [("path", "request")]
+    assert result_of(answer).value.detail == "first"
+    late = Deferred()
+    answer = layers(Backend(FileMissing()), Backend(late), Backend(FileMissing(detail="third"))).open("path", "request")
+    late.errback(FileMissing())
+    assert result_of(answer).value.detail == "third"

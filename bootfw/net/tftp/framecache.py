@@ -7,7 +7,7 @@ import ctypes
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from functools import cache
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -94,7 +94,7 @@ class Images:
         :param block: absolute number.
         :raise OSError: it can't be read.
         """
-        count = _together(blksize)
+        count = _together(blksize, PIECE)
         number = (block - 1) // count
         source = _source(reader)
         key = (source, blksize, number)
@@ -130,7 +130,7 @@ class Images:
             source = _source(reader)
         except OSError:
             return False
-        return (source, blksize, (block - 1) // _together(blksize)) in self._pieces
+        return (source, blksize, (block - 1) // _together(blksize, PIECE)) in self._pieces
 
     def clear(self) -> None:
         """Give the memory back."""
@@ -197,7 +197,7 @@ def _remember(reader: Any, piece: Piece) -> None:
 
 def last_together(blksize: int, block: int) -> int:
     """The last block that is in one piece with *block*, an absolute number, if the file is long enough."""
-    count = _together(blksize)
+    count = _together(blksize, PIECE)
     return block + count - 1 - (block - 1) % count
 
 
@@ -206,14 +206,12 @@ def _octets(count: int, blksize: int, rest: int) -> int:
     return count * (blksize + _HEADER) + (_HEADER + rest if rest >= 0 else 0)
 
 
-def _together(blksize: int) -> int:
-    """Blocks in a piece."""
-    return _blocks(min(_BLOCKS, PIECE // (blksize + _HEADER)))
+@lru_cache(256)
+def _together(blksize: int, size: int) -> int:
+    """Blocks in a piece of about *size* bytes: a multiple of the usual window sizes, so that windows lie in one piece.
 
-
-@cache
-def _blocks(about: int) -> int:
-    """A multiple of the usual window sizes, so that windows lie in one piece."""
-    count = max(1, about)
+    Cached: each transfer needs it several times, and most clients request one of a few block sizes.
+    """
+    count = max(1, min(_BLOCKS, size // (blksize + _HEADER)))
     windowsize = min(_WINDOWSIZE, 1 << count.bit_length() - 1)
     return (count + windowsize // 2) // windowsize * windowsize

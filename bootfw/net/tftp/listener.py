@@ -97,6 +97,7 @@ class TFTPProtocol(DatagramProtocol):
         self._watchdog = watchdog
         self._publish = publish
         self._settings = settings or TFTPSettings()
+        self._usual_limits = Limits(self._settings.max_blksize, self._settings.max_windowsize)
         self._listen = listen
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
@@ -359,7 +360,10 @@ class TFTPProtocol(DatagramProtocol):
             # Twisted's port cuts off what is longer, and a block that was cut would pass for the last one.
             largest = getattr(transfer.port or self.transport, "maxPacketSize", 65535)
             max_blksize = min(max_blksize, largest - 4)
-        limits = Limits(max_blksize, self._settings.max_windowsize)
+        # The same object for nearly all: it need not be made, and the cache of _negotiate finds it by identity.
+        limits = self._usual_limits
+        if max_blksize != limits.max_blksize:
+            limits = Limits(max_blksize, limits.max_windowsize)
         return limits if transfer.treatment is None else capped(limits, transfer.treatment)
 
     def _ended(self, transfer: Transfer) -> None:

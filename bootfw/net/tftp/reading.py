@@ -65,6 +65,7 @@ class ReadTransfer(Transfer):
 
     def _make_session(self, watchdog: Any, now: float) -> read.ReadSession:
         assert self._reader is not None
+        # By position, as each transfer makes one: keywords are slower.
         return read.ReadSession(
             self._agreed,
             self._reader.size,
@@ -72,9 +73,9 @@ class ReadTransfer(Transfer):
             now,
             self.resumed,
             len(self.raw),
-            own_port=self.port_is_secret,
-            oack_once=self.treatment is not None and self.treatment.oack_once,
-            randbelow=self._around.randbelow,
+            self.port_is_secret,
+            self.treatment is not None and self.treatment.oack_once,
+            self._around.randbelow,
         )
 
     def datagram(self, data: bytes, now: float) -> None:

@@ -1,0 +1,34 @@
+"""Values that are made for each transfer: their quicker layout changes nothing that can be seen."""
+
+import enum
+import pickle
+
+import attrs
+import pytest
+
+from bootfw.values import Agreed, Mode, Outcome, TransferReport, TransferRequest
+
+REQUEST = TransferRequest("file", "file", Mode.OCTET, (("blksize", "1408"),), ("192.0.2.1", 2000))
+REPORT = TransferReport(REQUEST, Agreed(), Outcome.COMPLETE, "", 10, 1, 0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize("value", [REQUEST, REPORT], ids=["request", "report"])
+def test_a_value_without_slots_is_what_one_with_slots_was(value):
+    """Frozen, equal and hashed by its fields, copied by evolve() and by pickle, and without other attributes."""
+    name = attrs.fields(type(value))[0].name
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(value, name, "other")
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        value.another = "attribute"
+    assert attrs.evolve(value) == value
+    assert hash(attrs.evolve(value)) == hash(value)
+    assert pickle.loads(pickle.dumps(value)) == value
+    assert list(vars(value)) == [field.name for field in attrs.fields(type(value))]
+
+
+def test_outcomes_are_found_as_those_of_any_enumeration():
+    usual = enum.Enum("Usual", [(outcome.name, outcome.value) for outcome in Outcome])
+    table = {outcome: outcome.name for outcome in Outcome}
+    for outcome in Outcome:
+        assert table[pickle.loads(pickle.dumps(outcome))] == usual(outcome.value).name
+    assert len({hash(outcome) for outcome in Outcome}) == len(Outcome)
