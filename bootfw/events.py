@@ -144,6 +144,14 @@ class PluginFailed(Event):
 
 
 @frozen
+class InternalError(Event):
+    """We have a bug: it ended what is named, and the service went on. ``traceback`` is for the log only."""
+
+    doing: str
+    traceback: str
+
+
+@frozen
 class PluginBlocked(Event):
     """A call of a plugin took long, and nothing was answered meanwhile; at most one event a minute for each plugin."""
 

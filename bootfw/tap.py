@@ -25,8 +25,7 @@ from bootfw.net.clock import monotonic
 from bootfw.net.http.tls import tls
 from bootfw.net.linux.interfaces import missing_interfaces
 from bootfw.net.linux.openfiles import allow_many_files
-from bootfw.observe.log import LogObserver
-from bootfw.observe.told import at
+from bootfw.observe.log import LogObserver, at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
 from bootfw.terminal import escape_unencodable

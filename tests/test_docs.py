@@ -1,5 +1,7 @@
 """What the documents name is there."""
 
+import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import pytest
 from howtos import README, blocks
 
 from bootfw.config.configuration import assemble, load_config
+from bootfw.plugins import GROUPS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -38,6 +41,31 @@ def test_the_configuration_shown_for_a_server_of_addresses_is_right(tmp_path: Pa
     path = tmp_path / "shown.toml"
     path.write_text(shown)
     assert load_config(path, {}).settings.dhcp.subnets[0].told[3] == bytes((10, 77, 0, 1))
+
+
+PACKAGES = sorted(path.name for path in (ROOT / "bootfw").iterdir() if (path / "__init__.py").is_file())
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))], ids=str
+)
+def test_the_modules_that_a_page_names_exist(page: Path) -> None:
+    """`bootfw/net/...`, `net/...`, `bootfw.net.tftp` and `bootfw.api.Name`."""
+    text = page.read_text()
+    paths = re.findall(rf"`((?:bootfw|{'|'.join(PACKAGES)})/(?:[\w-]+/)*(?:[\w-]+\.(?:py|toml))?)`", text)
+    paths = [path if path.startswith("bootfw/") else f"bootfw/{path}" for path in paths]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    # Neither files like bootfw.toml nor keys of the section [bootfw], which stand beside their variables.
+    names = re.findall(r"(?<![\w./-])bootfw(?:\.\w+)+(?!\w*[-\w]*` \| `BOOTFW_)", text)
+    assert [name for name in names if not name.endswith((".toml", ".service")) and not is_there(name)] == []
+
+
+def is_there(name: str) -> bool:
+    """*name* is a module, an attribute of one, or a group of entry points."""
+    if name in GROUPS or importlib.util.find_spec(name):
+        return True
+    module, _, attribute = name.rpartition(".")
+    return hasattr(importlib.import_module(module), attribute)
 
 
 def test_every_dependency_has_its_line() -> None:

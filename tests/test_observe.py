@@ -1,11 +1,24 @@
-"""Events on their way to the observers, and what the log makes of many transfers at once."""
+"""Events on their way to the observers, and what the log makes of them."""
 
+import io
+import json
+from string import Formatter
+
+import attrs
 import pytest
 from attrs import evolve
 from twisted.internet.task import Clock
-from twisted.logger import Logger
+from twisted.logger import Logger, jsonFileLogObserver
 
-from bootfw.events import AddressTaken, ListenerClosed, TransferEnded, TransferRefused
+from bootfw.events import (
+    AddressTaken,
+    CertificateLoaded,
+    ListenerClosed,
+    RequestIgnored,
+    TransferEnded,
+    TransferRefused,
+)
+from bootfw.observe import log
 from bootfw.observe.log import LogObserver
 from bootfw.observe.publisher import EVENTS_PER_TURN, QUEUE_LIMIT, Publisher
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
@@ -37,7 +50,7 @@ def written():
 def test_one_transfer_is_one_line(written):
     observer, found = written
     observer.observe(ended(1))
-    assert found == [("info", "tftp 10.0.0.1:1 got '/a': complete, 9 octets in 1.00 s, blksize 512")]
+    assert found == [("info", "tftp 10.0.0.1:1 got '/a': complete, 9 bytes in 1.00 s, blksize 512")]
 
 
 def test_the_persona_of_a_special_treatment_is_named(written):
@@ -51,7 +64,7 @@ def test_those_who_are_treated_otherwise_share_no_line_with_others(written):
     observer, found = written
     grub = [evolve(refused(port), persona="grub") for port in (2, 3)]
     observer.observe_many([refused(1), *grub, refused(4)])
-    assert found[0][1].splitlines() == [
+    assert [text for _, text in found] == [
         "tftp 10.0.0.1:1 and 1 more ask for '/a': ERROR 1 File not found",
         "tftp 10.0.0.1:2 and 1 more ask for '/a': ERROR 1 File not found, treated as grub",
     ]
@@ -71,32 +84,67 @@ def test_how_it_is_known_that_an_address_is_taken(written, mac, declined, how):
     assert found == [("warn", f"dhcp 10.78.0.100 is used by somebody without a lease: {how}")]
 
 
-def test_the_transfers_of_a_turn_are_written_together_in_their_order(written):
-    observer, found = written
-    observer.observe_many([ended(1), refused(2), ended(3)])
-    ((level, text),) = found
-    assert level == "info"
-    assert [line.split()[1] for line in text.splitlines()] == ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.1:3"]
-
-
-def test_nothing_is_overtaken(written):
+def test_each_transfer_is_a_log_event_of_its_own_in_their_order(written):
     observer, found = written
     observer.observe_many(
-        [ended(1), ended(2, Outcome.FAILED), ListenerClosed(1.0, "tftp", ("::", 69)), ended(3), ended(4)]
+        [ended(1), refused(2), ended(3, Outcome.FAILED), ListenerClosed(1.0, "tftp", ("::", 69)), ended(4)]
     )
-    assert [(level, text.count("\n")) for level, text in found] == [
-        ("info", 0),
-        ("error", 0),
-        ("info", 0),
-        ("info", 1),
+    assert [(level, text.split()[1]) for level, text in found] == [
+        ("info", "10.0.0.1:1"),
+        ("info", "10.0.0.1:2"),
+        ("error", "10.0.0.1:3"),
+        ("info", "has"),
+        ("info", "10.0.0.1:4"),
     ]
-    assert "has left" in found[2][1]
+
+
+def test_as_json_a_transfer_is_one_record_with_its_fields():
+    records = io.StringIO()
+    observer = LogObserver()
+    observer.log = Logger(namespace="bootfw", observer=jsonFileLogObserver(records, ""))
+    observer.observe_many([ended(1), ended(2), refused(3), refused(4)])
+    first, second, third = map(json.loads, records.getvalue().splitlines())
+    assert {name: first[name] for name in ("peer", "filename", "outcome", "bytes", "seconds", "blksize")} == {
+        "peer": "10.0.0.1:1",
+        "filename": "/a",
+        "outcome": "COMPLETE",
+        "bytes": 9,
+        "seconds": 1.0,
+        "blksize": 512,
+    }
+    assert second["peer"] == "10.0.0.1:2"
+    assert (third["peer"], third["code"], third["message"], third["count"]) == ("10.0.0.1:3", 1, "File not found", 2)
+
+
+def test_every_line_finds_its_fields_in_its_event():
+    for kind, line in log._LINES.items():
+        attributes = {attribute.name for attribute in attrs.fields(kind)}
+        named = {name for _, name, _, _ in Formatter().parse(line.text) if name}
+        assert named <= attributes | set(line.computed), kind
+        assert set(line.computed) <= named, kind
+
+
+def test_a_fact_is_logged_again_only_when_it_has_changed(written):
+    observer, found = written
+    first, second = (CertificateLoaded(1.0, "a.pem", ("boot.example",), ends) for ends in (0.0, 86400.0))
+    observer.observe_many([first, first, second, second, first])
+    assert [text[-10:] for _, text in found] == ["1970-01-01", "1970-01-02", "1970-01-01"]
+
+
+def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(written):
+    observer, found = written
+    ignored = [RequestIgnored(1.0, f"mac {number}", "no PXE") for number in range(log.REMEMBERED + 1)]
+    observer.observe_many([*ignored, ignored[1]])
+    assert len(found) == log.REMEMBERED + 1
+    observer.observe(ignored[0])
+    assert found[-1] == ("info", "dhcp mac 0 is left alone: no PXE")
+    assert len(found) == log.REMEMBERED + 2
 
 
 def test_those_who_are_refused_the_same_share_a_line(written):
     observer, found = written
     observer.observe_many([refused(1), refused(2, "/b"), refused(3), refused(4)])
-    assert found[0][1].splitlines() == [
+    assert [text for _, text in found] == [
         "tftp 10.0.0.1:1 and 2 more ask for '/a': ERROR 1 File not found",
         "tftp 10.0.0.1:2 asks for '/b': ERROR 1 File not found",
     ]

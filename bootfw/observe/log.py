@@ -1,12 +1,16 @@
-"""The log: one line for each boot stage and each finished or refused transfer, never one for a packet."""
+"""The log: one event for each boot stage and each finished or refused transfer, never one for a packet.
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+Each has the text and the fields that it is made of, so that JSON and journald logs can be searched by them.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from string import Formatter
 from typing import Any
 
-from attrs import define, field
-from twisted.logger import Logger
+from attrs import define, evolve, field, frozen
+from twisted.logger import Logger, LogLevel
 from zope.interface import implementer
 
 from bootfw.events import (
@@ -23,6 +27,7 @@ from bootfw.events import (
     FileWithheld,
     HandshakeFailed,
     InterfaceProblem,
+    InternalError,
     LeasesNotKept,
     ListenerBound,
     ListenerClosed,
@@ -39,292 +44,167 @@ from bootfw.events import (
     RequestIgnored,
     ResolverPassedOver,
     SecondStageFound,
+    TransferEnded,
+    TransferRefused,
     WorkerLost,
 )
 from bootfw.interfaces import IBootObserver
 from bootfw.lease import NEVER, Lease
-from bootfw.observe.told import Told, at
 from bootfw.plugins import boot_plugin
-from bootfw.values import BootMenu, BootRequest
+from bootfw.values import Address, BootMenu, BootRequest, Outcome, TransferReport
 
-IGNORED_REMEMBERED = 1000
-"""Clients whose being ignored has been said once; an office network's leases must not fill the log."""
+REMEMBERED = 1000
+"""Facts of each kind that are logged once only: an office network's leases must not fill the log."""
 
 GRANTED_SINGLY = 4
 """Leases of one batch that have a line each; when a rack comes up, a batch has one line."""
+
+WORTH_SAYING = 0.1
+"""Seconds of waiting for a backend."""
+
+_LEVELS = {
+    Outcome.COMPLETE: LogLevel.info,
+    Outcome.UNCONFIRMED: LogLevel.info,
+    Outcome.SIZE_PROBE: LogLevel.debug,
+    Outcome.CANCELLED: LogLevel.info,
+    Outcome.STOPPED_BY_PEER: LogLevel.info,
+    Outcome.FAILED: LogLevel.error,
+}
+"""Others: warn."""
 
 
 @implementer(IBootObserver)
 @define(eq=False)
 class LogObserver:
-    """Writes what happened to Twisted's log, one line per boot stage and per transfer."""
+    """Writes what happened to Twisted's log, one event per boot stage and per transfer."""
 
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
-    _ignored: "OrderedDict[tuple[str, str], None]" = field(factory=OrderedDict, init=False)
-    _certificates: dict[str, tuple[tuple[str, ...], float]] = field(factory=dict, init=False)
-    _interfaces: set[tuple[str, str]] = field(factory=set, init=False)
+    _known: dict[type[Event], "OrderedDict[Hashable, Hashable]"] = field(factory=dict, init=False)
+    """By the kind of the event: what was logged latest; see _Line.fact."""
 
     def observe(self, event: Event) -> None:
-        """Write the line for *event*; kinds without a line are passed over."""
+        """Log *event*; kinds without a line are passed over."""
         self.observe_many((event,))
 
     def observe_many(self, events: Sequence[Event]) -> None:
-        """The same for several. Under load it is the log's own work that costs, so transfers share a call of it."""
-        told = Told(self.log)
+        """Log several. Clients that are refused the same file for the same reason share one line, with their number."""
+        refused = Counter(_refusal(event) for event in events if type(event) is TransferRefused)
         for event in events:
-            if not told.takes(event):
-                write = _LINES.get(type(event))
-                if write is not None:
-                    told.write()
-                    write(self, event)
-        told.write()
+            kind = type(event)
+            if kind is TransferEnded:
+                self._ended(event.report)  # type: ignore[attr-defined]
+            elif kind is TransferRefused:
+                count = refused.pop(_refusal(event), 0)
+                if count:
+                    self._refused(event, count)
+            elif kind in _LINES:
+                self._write(_LINES[kind], event)
 
-    def _bound(self, event: ListenerBound) -> None:
-        note = f" ({event.note})" if event.note else ""
-        self.log.info("{service} listens on {where}{note}", service=event.service, where=at(event.address), note=note)
-
-    def _failed(self, event: ListenerFailed) -> None:
-        self.log.error(
-            "{service} can't listen on {where}: {reason}",
-            service=event.service,
-            where=at(event.address),
-            reason=event.reason,
+    def _ended(self, report: TransferReport) -> None:
+        request, agreed = report.request, report.agreed
+        self.log.emit(
+            _LEVELS.get(report.outcome, LogLevel.warn),
+            "{line}",
+            line=transfer_line(report),
+            protocol=request.protocol,
+            peer=at(request.peer),
+            filename=request.filename,
+            upload=request.write,
+            outcome=report.outcome.name,
+            detail=report.detail,
+            bytes=report.octets,
+            seconds=report.ended - report.began,
+            waited=report.waited,
+            backend=report.backend,
+            blksize=agreed.blksize,
+            windowsize=agreed.windowsize,
+            retransmitted=report.retransmitted,
+            persona=report.persona,
         )
 
-    def _closed(self, event: ListenerClosed) -> None:
-        self.log.info("{service} has left {where}", service=event.service, where=at(event.address))
-
-    def _problem(self, event: BackendProblem) -> None:
-        self.log.warn("backend {backend}: {problem}", backend=event.backend, problem=event.problem)
-
-    def _interface(self, event: InterfaceProblem) -> None:
-        if (event.interface, event.problem) in self._interfaces:
-            return  # each worker says so
-        self._interfaces.add((event.interface, event.problem))
-        self.log.warn("interface {interface}: {problem}", interface=event.interface, problem=event.problem)
-
-    def _certificate(self, event: CertificateLoaded) -> None:
-        found = event.names, event.ends
-        if self._certificates.get(event.path) == found:
-            return  # each worker says so
-        self._certificates[event.path] = found
-        names = ", ".join(event.names) or "nobody by name"
-        ends = datetime.fromtimestamp(event.ends, UTC)
-        self.log.info(
-            "https certificate {path} is for {names}, until {ends}",
-            path=event.path,
-            names=names,
-            ends=f"{ends:%Y-%m-%d}",
+    def _refused(self, event: Any, count: int) -> None:
+        request = event.request
+        self.log.emit(
+            LogLevel.error if event.detail else LogLevel.info,
+            "{line}",
+            line=refused_line(event, count),
+            protocol=request.protocol,
+            peer=at(request.peer),
+            filename=request.filename,
+            upload=request.write,
+            code=event.code,
+            message=event.message,
+            detail=event.detail,
+            persona=event.persona,
+            count=count,
         )
 
-    def _certificate_problem(self, event: CertificateProblem) -> None:
-        self.log.warn("https certificate {path}: {problem}", path=event.path, problem=event.problem)
-
-    def _handshake(self, event: HandshakeFailed) -> None:
-        self.log.warn("https {peer} can't be served: {reason}", peer=at(event.peer), reason=event.reason)
-
-    def _ignored_once(self, event: RequestIgnored) -> None:
-        key = (event.mac, event.reason)
-        if key in self._ignored:
-            self._ignored.move_to_end(key)
-            return
-        self._ignored[key] = None
-        if len(self._ignored) > IGNORED_REMEMBERED:
-            self._ignored.popitem(last=False)
-        self.log.info("dhcp {mac} is left alone: {reason}", mac=event.mac, reason=event.reason)
-
-    def _offer(self, event: OfferMade) -> None:
-        if event.file is None:
-            what = "asks it to come to the boot server port for the file"
-        elif isinstance(event.file, BootMenu):
-            what = f"shows a menu of {len(event.file.items)}"
-        else:
-            what = f"boots {event.file.name!r}" + (f" from {event.file.server}" if event.file.server else "")
-        self.log.info(
-            "dhcp {client} {stage}: {message} to {where}, {what}",
-            client=client(event.request),
-            stage=event.request.stage,
-            message=f"{event.message} of {event.address}" if event.address else event.message,
-            where=at(event.destination),
-            what=what,
-        )
-
-    def _withheld(self, event: OfferWithheld) -> None:
-        self.log.warn(
-            "dhcp {client} {stage}: no answer: {reason}",
-            client=client(event.request),
-            stage=event.request.stage,
-            reason=event.reason,
-        )
-
-    def _file_withheld(self, event: FileWithheld) -> None:
-        self.log.warn(
-            "dhcp {client} {stage}: an address but no boot file: {reason}",
-            client=client(event.request),
-            stage=event.request.stage,
-            reason=event.reason,
-        )
-
-    def _granted(self, event: AddressesGranted) -> None:
-        if len(event.leases) > GRANTED_SINGLY:
-            told = f"{len(event.leases)} addresses, {event.leases[0].address} to {event.leases[-1].address} among them"
-            self.log.info("dhcp gives {what}", what=told)
-            return
-        for lease in event.leases:
-            self.log.info("dhcp gives {address} to {who}", address=lease.address, who=holder(lease))
-
-    def _released(self, event: AddressReleased) -> None:
-        self.log.info("dhcp {mac} gives {address} back", mac=event.mac, address=event.address)
-
-    def _taken(self, event: AddressTaken) -> None:
-        if event.declined:
-            how = f"{event.mac} has declined it"
-        else:
-            how = f"{event.mac} answers there" if event.mac else "a ping is answered there"
-        self.log.warn("dhcp {address} is used by somebody without a lease: {how}", address=event.address, how=how)
-
-    def _proxy_arp(self, event: ProxyARPSeen) -> None:
-        self.log.warn(
-            "dhcp {mac} on {interface} answers ARP for one address after the other, {addresses}: that proves nothing, "
-            "and its answers are ignored; look for proxy ARP there",
-            mac=event.mac,
-            interface=event.interface,
-            addresses=", ".join(event.addresses),
-        )
-
-    def _exhausted(self, event: PoolExhausted) -> None:
-        self.log.error(
-            "dhcp {network} has no address left, and {mac} asks for one: enlarge its pool",
-            network=event.network,
-            mac=event.mac,
-        )
-
-    def _limited(self, event: ClientsLimited) -> None:
-        self.log.warn("dhcp {network}: too many unknown clients at once, some have to wait", network=event.network)
-
-    def _other_server(self, event: OtherServerSeen) -> None:
-        self.log.warn(
-            "dhcp another server, {server}, gives addresses on {interface}: {mac} takes its offer",
-            server=event.server,
-            interface=event.interface or "the same wire",
-            mac=event.mac,
-        )
-
-    def _not_kept(self, event: LeasesNotKept) -> None:
-        self.log.error(
-            "dhcp {count} lease(s) can't be kept, so their clients are not answered: {reason}",
-            count=event.count,
-            reason=event.reason,
-        )
-
-    def _next_boot(self, event: NextBootTaken) -> None:
-        self.log.info(
-            "dhcp {mac} has got what was ordered for its next boot, {file!r}: the order is used up",
-            mac=event.mac,
-            file=event.file,
-        )
-
-    def _loop(self, event: LoopBroken) -> None:
-        self.log.warn(
-            "dhcp {client} has got the same {times} times in a row and come back each time: {files}. "
-            'It is sent to its own disk for {seconds:.0f} s; "bootfw next --forgive {mac}" ends that',
-            client=client(event.request),
-            times=event.times,
-            files=", ".join(map(repr, event.files)),
-            seconds=event.until - event.at,
-            mac=event.request.mac,
-        )
-
-    def _passed_over(self, event: ResolverPassedOver) -> None:
-        self.log.warn(
-            "dhcp {client}: resolver {resolver} had not answered after {seconds:.2f} s and was passed over",
-            client=client(event.request),
-            resolver=event.resolver,
-            seconds=event.seconds,
-        )
-
-    def _plugin_blocked(self, event: PluginBlocked) -> None:
-        self.log.warn(
-            "{plugin} took {seconds:.2f} s for {doing}, and nothing else was answered meanwhile: "
-            "it must answer later, as with deferToThread",
-            plugin=event.plugin,
-            seconds=event.seconds,
-            doing=event.doing,
-        )
-
-    def _plugin(self, event: PluginFailed) -> None:
-        self.log.error(
-            "{plugin} failed to {doing}:\n{traceback}",
-            plugin=event.plugin,
-            doing=event.doing,
-            traceback=event.traceback,
-        )
-
-    def _second_stage(self, event: SecondStageFound) -> None:
-        self.log.info(
-            "{protocol} {peer} asks for {filename!r}, which is not there, and gets {path!r}, after the loader it had",
-            protocol=event.request.protocol,
-            peer=at(event.request.peer),
-            filename=event.request.filename,
-            path=event.path,
-        )
-
-    def _worker_lost(self, event: WorkerLost) -> None:
-        self.log.error(
-            "worker {number} has ended: {reason}; another one takes over its {transfers} transfers",
-            number=event.worker,
-            reason=event.reason,
-            transfers=event.transfers,
-        )
-
-    def _malformed(self, event: DatagramsMalformed) -> None:
-        self.log.warn(
-            "{service} dropped {count} malformed datagram(s), the latest from {peer}: {reason}",
-            service=event.service,
-            count=event.count,
-            peer=at(event.peer),
-            reason=event.reason,
-        )
-
-    def _dropped(self, event: EventsDropped) -> None:
-        self.log.warn("{count} event(s) were dropped: an observer is too slow", count=event.count)
+    def _write(self, line: "_Line", event: Event) -> None:
+        if line.fact is not None:
+            known = self._known.setdefault(type(event), OrderedDict())
+            key, value = line.fact(event)
+            repeated = key in known and known[key] == value
+            known[key] = value
+            known.move_to_end(key)
+            if len(known) > REMEMBERED:
+                known.popitem(last=False)
+            if repeated:
+                return
+        for part in line.split(event) if line.split is not None else (event,):
+            self.log.emit(line.level, line.text, **line.fields(part))
 
 
-_LINES: dict[type[Event], Callable[[LogObserver, Any], None]] = {
-    ListenerBound: LogObserver._bound,
-    ListenerFailed: LogObserver._failed,
-    ListenerClosed: LogObserver._closed,
-    BackendProblem: LogObserver._problem,
-    InterfaceProblem: LogObserver._interface,
-    CertificateLoaded: LogObserver._certificate,
-    CertificateProblem: LogObserver._certificate_problem,
-    HandshakeFailed: LogObserver._handshake,
-    RequestIgnored: LogObserver._ignored_once,
-    OfferMade: LogObserver._offer,
-    OfferWithheld: LogObserver._withheld,
-    FileWithheld: LogObserver._file_withheld,
-    AddressesGranted: LogObserver._granted,
-    AddressReleased: LogObserver._released,
-    AddressTaken: LogObserver._taken,
-    ProxyARPSeen: LogObserver._proxy_arp,
-    PoolExhausted: LogObserver._exhausted,
-    ClientsLimited: LogObserver._limited,
-    OtherServerSeen: LogObserver._other_server,
-    LeasesNotKept: LogObserver._not_kept,
-    LoopBroken: LogObserver._loop,
-    NextBootTaken: LogObserver._next_boot,
-    ResolverPassedOver: LogObserver._passed_over,
-    PluginBlocked: LogObserver._plugin_blocked,
-    PluginFailed: LogObserver._plugin,
-    SecondStageFound: LogObserver._second_stage,
-    WorkerLost: LogObserver._worker_lost,
-    DatagramsMalformed: LogObserver._malformed,
-    EventsDropped: LogObserver._dropped,
-}
+def _refusal(event: Any) -> Hashable:
+    """What clients that share a line have in common."""
+    request = event.request
+    return (
+        *(event.code, event.message, event.detail, event.persona),
+        *(request.filename, request.write, request.protocol),
+    )
+
+
+@frozen
+class _Line:
+    """How one kind of event is logged."""
+
+    level: Any
+    text: str
+    """A format string. Its fields are attributes of the event, or *computed*."""
+    computed: Mapping[str, Callable[[Any], object]]
+    fact: Callable[[Any], tuple[Hashable, Hashable]] | None
+    """(what it is about, its state) of the event: logged when that state is another than the latest. None: always."""
+    split: Callable[[Any], Iterable[Any]] | None
+    """The events to log in its place."""
+    _names: Sequence[str] = field(init=False)
+
+    @_names.default
+    def _names_of(self) -> Sequence[str]:
+        return [name for _, name, _, _ in Formatter().parse(self.text) if name is not None]
+
+    def fields(self, event: Event) -> dict[str, object]:
+        """What *text* is filled with."""
+        computed = self.computed
+        return {name: computed[name](event) if name in computed else getattr(event, name) for name in self._names}
+
+
+def _line(
+    level: Any,
+    text: str,
+    fact: Callable[[Any], tuple[Hashable, Hashable]] | None = None,
+    split: Callable[[Any], Iterable[Any]] | None = None,
+    **computed: Callable[[Any], object],
+) -> _Line:
+    return _Line(level, text, computed, fact, split)
+
+
+def at(address: Address) -> str:
+    """``("fd77::1", 69)`` as ``[fd77::1]:69``."""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def client(request: BootRequest) -> str:
-    """Who asks, as the log names it."""
+    """A client, as the log names it."""
     text = f"{request.mac or request.client_address} ({request.persona}, {request.architecture}"
     if request.interface:
         text += f", on {request.interface}"
@@ -334,11 +214,182 @@ def client(request: BootRequest) -> str:
 
 
 def holder(lease: Lease) -> str:
-    """Who has *lease*, as the log names it."""
+    """The client that has *lease*, and for how long, as the log names it."""
     text = lease.mac or f"client {lease.client_id.hex()}"
     if lease.hostname:
         text += f" ({lease.hostname!r})"
     return f"{text} for ever" if lease.expires >= NEVER else f"{text} for {lease.expires - lease.granted:.0f} s"
+
+
+def transfer_line(report: TransferReport) -> str:
+    """A finished transfer in one line."""
+    request, agreed = report.request, report.agreed
+    text = (
+        f"{request.protocol} {at(request.peer)} {'put' if request.write else 'got'} {request.filename!r}: "
+        f"{report.outcome.value}{f' ({report.detail})' if report.detail else ''}, "
+        f"{report.octets} bytes in {report.ended - report.began:.2f} s"
+    )
+    if report.waited >= WORTH_SAYING:
+        text += f" after {report.waited:.2f} s of waiting for {report.backend or 'the backend'}"
+    if request.protocol == "tftp":
+        text += f", blksize {agreed.blksize}"
+    if agreed.windowsize > 1:
+        text += f", windowsize {agreed.windowsize}"
+    if report.retransmitted:
+        text += f", {report.retransmitted} retransmitted"
+    return text + _treated(report.persona)
+
+
+def refused_line(event: TransferRefused, count: int) -> str:
+    """*count* requests that were refused alike in one line."""
+    request = event.request
+    one, several = ("offers", "offer") if request.write else ("asks for", "ask for")
+    clients = f"{at(request.peer)} {one}" if count == 1 else f"{at(request.peer)} and {count - 1} more {several}"
+    why = (f" ({event.detail})" if event.detail else "") + _treated(event.persona)
+    return f"{request.protocol} {clients} {request.filename!r}: ERROR {event.code} {event.message}{why}"
+
+
+def _treated(persona: str) -> str:
+    return f", treated as {persona}" if persona else ""
+
+
+def _client(event: Any) -> str:
+    return client(event.request)
+
+
+def _address(event: Any) -> str:
+    return at(event.address)
+
+
+def _peer(event: Any) -> str:
+    return at(event.peer)
+
+
+def _stage(event: Any) -> str:
+    return str(event.request.stage)
+
+
+def _offered(event: OfferMade) -> str:
+    if event.file is None:
+        return "asks it to come to the boot server port for the file"
+    if isinstance(event.file, BootMenu):
+        return f"shows a menu of {len(event.file.items)}"
+    return f"boots {event.file.name!r}" + (f" from {event.file.server}" if event.file.server else "")
+
+
+def _granted(event: AddressesGranted) -> str:
+    first = event.leases[0]
+    if len(event.leases) == 1:
+        return f"{first.address} to {holder(first)}"
+    return f"{len(event.leases)} addresses, {first.address} to {event.leases[-1].address} among them"
+
+
+def _granted_singly(event: AddressesGranted) -> Sequence[AddressesGranted]:
+    return [event] if len(event.leases) > GRANTED_SINGLY else [evolve(event, leases=(each,)) for each in event.leases]
+
+
+def _taken(event: AddressTaken) -> str:
+    if event.declined:
+        return f"{event.mac} has declined it"
+    return f"{event.mac} answers there" if event.mac else "a ping is answered there"
+
+
+_info, _warn, _error = LogLevel.info, LogLevel.warn, LogLevel.error
+
+_LINES: dict[type[Event], _Line] = {
+    ListenerBound: _line(
+        _info,
+        "{service} listens on {where}{note}",
+        where=_address,
+        note=lambda event: f" ({event.note})" if event.note else "",
+    ),
+    ListenerFailed: _line(_error, "{service} can't listen on {where}: {reason}", where=_address),
+    ListenerClosed: _line(_info, "{service} has left {where}", where=_address),
+    BackendProblem: _line(_warn, "backend {backend}: {problem}"),
+    InterfaceProblem: _line(
+        _warn,
+        "interface {interface}: {problem}",
+        fact=lambda event: ((event.interface, event.problem), None),  # every worker reports it
+    ),
+    CertificateLoaded: _line(
+        _info,
+        "https certificate {path} is for {names}, until {ends}",
+        fact=lambda event: (event.path, (event.names, event.ends)),  # every worker reports it
+        names=lambda event: ", ".join(event.names) or "nobody by name",
+        ends=lambda event: f"{datetime.fromtimestamp(event.ends, UTC):%Y-%m-%d}",
+    ),
+    CertificateProblem: _line(_warn, "https certificate {path}: {problem}"),
+    HandshakeFailed: _line(_warn, "https {peer} can't be served: {reason}", peer=_peer),
+    RequestIgnored: _line(
+        _info, "dhcp {mac} is left alone: {reason}", fact=lambda event: ((event.mac, event.reason), None)
+    ),
+    OfferMade: _line(
+        _info,
+        "dhcp {client} {stage}: {message} to {where}, {what}",
+        client=_client,
+        stage=_stage,
+        message=lambda event: f"{event.message} of {event.address}" if event.address else event.message,
+        where=lambda event: at(event.destination),
+        what=_offered,
+    ),
+    OfferWithheld: _line(_warn, "dhcp {client} {stage}: no answer: {reason}", client=_client, stage=_stage),
+    FileWithheld: _line(
+        _warn, "dhcp {client} {stage}: an address but no boot file: {reason}", client=_client, stage=_stage
+    ),
+    AddressesGranted: _line(_info, "dhcp gives {what}", split=_granted_singly, what=_granted),
+    AddressReleased: _line(_info, "dhcp {mac} gives {address} back"),
+    AddressTaken: _line(_warn, "dhcp {address} is used by somebody without a lease: {how}", how=_taken),
+    ProxyARPSeen: _line(
+        _warn,
+        "dhcp {mac} on {interface} answers ARP for one address after the other, {addresses}: that proves nothing, "
+        "and its answers are ignored; look for proxy ARP there",
+        addresses=lambda event: ", ".join(event.addresses),
+    ),
+    PoolExhausted: _line(_error, "dhcp {network} has no address left, and {mac} asks for one: enlarge its pool"),
+    ClientsLimited: _line(_warn, "dhcp {network}: too many unknown clients at once, some have to wait"),
+    OtherServerSeen: _line(
+        _warn,
+        "dhcp another server, {server}, gives addresses on {interface}: {mac} takes its offer",
+        interface=lambda event: event.interface or "the same wire",
+    ),
+    LeasesNotKept: _line(_error, "dhcp {count} lease(s) can't be kept, so their clients are not answered: {reason}"),
+    NextBootTaken: _line(
+        _info, "dhcp {mac} has got what was ordered for its next boot, {file!r}: the order is used up"
+    ),
+    LoopBroken: _line(
+        _warn,
+        "dhcp {client} has got the same {times} times in a row and come back each time: {files}. "
+        'It is sent to its own disk for {seconds:.0f} s; "bootfw next --forgive {mac}" ends that',
+        client=_client,
+        files=lambda event: ", ".join(map(repr, event.files)),
+        seconds=lambda event: event.until - event.at,
+        mac=lambda event: event.request.mac,
+    ),
+    ResolverPassedOver: _line(
+        _warn,
+        "dhcp {client}: resolver {resolver} had not answered after {seconds:.2f} s and was passed over",
+        client=_client,
+    ),
+    PluginBlocked: _line(
+        _warn,
+        "{plugin} took {seconds:.2f} s for {doing}, and nothing else was answered meanwhile: "
+        "it must answer later, as with deferToThread",
+    ),
+    PluginFailed: _line(_error, "{plugin} failed to {doing}:\n{traceback}"),
+    InternalError: _line(_error, "internal error of bootfw, please report it: it failed to {doing}:\n{traceback}"),
+    SecondStageFound: _line(
+        _info,
+        "{protocol} {peer} asks for {filename!r}, which is not there, and gets {path!r}, after the loader it had",
+        protocol=lambda event: event.request.protocol,
+        peer=lambda event: at(event.request.peer),
+        filename=lambda event: event.request.filename,
+    ),
+    WorkerLost: _line(_error, "worker {worker} has ended: {reason}; another one takes over its {transfers} transfers"),
+    DatagramsMalformed: _line(
+        _warn, "{service} dropped {count} malformed datagram(s), the latest from {peer}: {reason}", peer=_peer
+    ),
+    EventsDropped: _line(_warn, "{count} event(s) were dropped: an observer is too slow"),
+}
 
 
 plugin = boot_plugin(IBootObserver, LogObserver)

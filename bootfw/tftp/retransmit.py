@@ -12,6 +12,10 @@ SHORTEST_GRACE = 0.002
 """Seconds: below that, timers and schedulers are not to be relied on."""
 
 
+class WatchdogFailed(Exception):
+    """The watchdog raised, or gave something that is no number of seconds. The cause says what."""
+
+
 class Watchdog(Protocol):
     """The part of IWatchdog that every watchdog has; ``progressed(seconds)`` is looked for once."""
 
@@ -37,20 +41,31 @@ class Patience:
     """Some round trips are not news to the watchdog."""
 
     def __attrs_post_init__(self) -> None:
-        self._learn = getattr(self._watchdog, "progressed", None)
-        self._ask = self._watchdog.wait
+        try:
+            self._learn = getattr(self._watchdog, "progressed", None)
+            self._ask = self._watchdog.wait
+        except Exception as error:
+            raise WatchdogFailed from error
         self._selective = declares(self._watchdog, "unremarkable", "wait", "progressed")
 
     def first(self) -> float:
         """The wait after something has been sent for the first time."""
         self.attempt = 1
-        # The contract says that wait(1) is never None; if it is, we give up at once.
-        return self._ask(1) or 0.0
+        # The contract says that wait(1) is never None; if it is, we give up at once. The addition refuses what is no
+        # number; a try costs nothing while nothing is raised.
+        try:
+            return (self._ask(1) or 0.0) + 0.0
+        except Exception as error:
+            raise WatchdogFailed from error
 
     def again(self) -> float | None:
         """The wait after the same has been sent once more, or None: give up instead."""
         self.attempt += 1
-        return self._ask(self.attempt)
+        try:
+            wait = self._ask(self.attempt)
+            return None if wait is None else wait + 0.0
+        except Exception as error:
+            raise WatchdogFailed from error
 
     def progressed(self, seconds: float | None) -> float:
         """The peer has answered; gives the wait after what is sent next.
@@ -61,14 +76,16 @@ class Patience:
         if self._learn is not None:
             least, calm = self.news
             if seconds is None or not least <= seconds <= calm:
-                self._learn(seconds)
+                try:
+                    self._learn(seconds)
+                except Exception as error:
+                    raise WatchdogFailed from error
         if seconds is not None:
             self.grace = max(2 * seconds, SHORTEST_GRACE)
             if seconds < self._shortest:
                 self._shortest = seconds
                 self.soonest = seconds / 2
-        self.attempt = 1
-        return self._ask(1) or 0.0
+        return self.first()
 
     @property
     def news(self) -> tuple[float, float]:
@@ -76,7 +93,10 @@ class Patience:
         if not self._selective:
             return 0.0, 0.0
         watchdog: Any = self._watchdog
-        return getattr(watchdog, "unremarkable_from", 0.0), watchdog.unremarkable
+        try:
+            return getattr(watchdog, "unremarkable_from", 0.0), watchdog.unremarkable
+        except Exception as error:
+            raise WatchdogFailed from error
 
     @property
     def shortest(self) -> float:

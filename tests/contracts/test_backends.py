@@ -1,6 +1,7 @@
 """The built-in backends keep the contract that the kit checks for strangers."""
 
 import gc
+import os
 import tempfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock, deferLater
 from zope.interface import implementer
 
-from bootfw.api import IReader, IWritableBackend, IWriter, MemoryReader
+from bootfw.api import IBackend, IReader, IWritableBackend, IWriter, MemoryReader
 from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
@@ -185,3 +186,44 @@ class TestLateAnswers(WritableBackendContract):
 
     def wait(self, deferred):
         self.clock.pump([0.1] * 10)
+
+
+@implementer(IBackend)
+class ClosingBackend:
+    """What opens a file closes *other*, or leaves a descriptor open."""
+
+    def __init__(self, backend, other=None):
+        self.backend, self.other, self.left = backend, other, []
+
+    def open(self, path, request):
+        if self.other is None:
+            self.left.append(os.open("/dev/null", os.O_RDONLY))
+        elif len(self.left) == 3:  # the kit has fetched its three files, and has looked what is open
+            os.close(self.other)
+        self.left += [None]
+        return self.backend.open(path, request)
+
+
+def test_a_descriptor_of_another_test_that_is_closed_meanwhile_is_no_leak():
+    class Kit(BackendContract):
+        def make_backend(self):
+            return ClosingBackend(MemoryBackend(self.files), os.open("/dev/null", os.O_RDONLY))
+
+    Kit().test_nothing_is_left_open()
+
+
+def test_a_descriptor_that_is_left_open_is_a_leak():
+    backends = []
+
+    class Kit(BackendContract):
+        def make_backend(self):
+            backends.append(ClosingBackend(MemoryBackend(self.files)))
+            return backends[-1]
+
+    try:
+        with pytest.raises(AssertionError):
+            Kit().test_nothing_is_left_open()
+    finally:
+        for number in backends[0].left:
+            if number is not None:
+                os.close(number)

@@ -23,9 +23,8 @@ from bootfw.net.pluginlifecycle import Attendants
 from bootfw.net.tftp.framecache import Images
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.port import DatagramPort
-from bootfw.observe.log import LogObserver
+from bootfw.observe.log import LogObserver, transfer_line
 from bootfw.observe.publisher import Publisher
-from bootfw.observe.told import transfer_line
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile, BootRequest, TransferRequest

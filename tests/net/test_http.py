@@ -12,7 +12,7 @@ from webclient import Backend, Dated, Reader, Tagged, Web, parse, request
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
 from bootfw.net.http.download import CHUNK
-from bootfw.observe.told import transfer_line
+from bootfw.observe.log import transfer_line
 from bootfw.readers import MemoryReader
 from bootfw.values import Agreed, Outcome, TransferRequest
 
@@ -50,7 +50,7 @@ def test_what_observers_are_told():
     assert (web.events[0].request, web.events[0].agreed) == (asked, Agreed())
     report = web.report
     assert (report.request, report.outcome, report.octets, report.detail) == (asked, Outcome.COMPLETE, 1000, "")
-    line = "http 10.9.0.9:4000 got '/boot/vmlinuz': complete, 1000 octets in 0.00 s"
+    line = "http 10.9.0.9:4000 got '/boot/vmlinuz': complete, 1000 bytes in 0.00 s"
     assert transfer_line(report) == line
 
 
@@ -267,7 +267,7 @@ def test_a_range(text, first, last):
     assert response.headers["Content-Range"] == f"bytes {first}-{last}/1000"
     assert response.body == THOUSAND[first : last + 1]
     assert reader.reads == [(first, last - first + 1)]
-    assert web.report.detail == f"octets {first}-{last} of 1000"
+    assert web.report.detail == f"bytes {first}-{last} of 1000"
     assert web.report.octets == last - first + 1
 
 
@@ -278,7 +278,7 @@ def test_a_range_beyond_the_end():
     assert (response.status, response.headers["Content-Range"]) == (416, "bytes */1000")
     assert (reader.reads, reader.closed) == ([], 1)
     assert web.kinds == ["TransferRefused"]
-    assert (web.events[0].code, web.events[0].message) == (416, "The file has 1000 octets")
+    assert (web.events[0].code, web.events[0].message) == (416, "The file has 1000 bytes")
 
 
 @pytest.mark.parametrize("condition", [{"If_Match": TAG}, {"If_Unmodified_Since": DATE}, {"If_Range": TAG}])
@@ -433,13 +433,13 @@ def test_a_request_line_that_can_t_be_read(line):
 
 
 @pytest.mark.parametrize(
-    ("octets", "status"),
+    ("sent", "status"),
     [(b"GET /" + b"a" * 20000, b"414"), (b"GET /a HTTP/1.1\r\nX: " + b"a" * 20000, b"400")],
 )
-def test_a_line_that_is_too_long(octets, status):
+def test_a_line_that_is_too_long(sent, status):
     web = Web(MemoryReader(b"x"))
     wire = web.connect()
-    wire.protocol.dataReceived(octets)
+    wire.protocol.dataReceived(sent)
     assert wire.value().startswith(b"HTTP/1.1 " + status)
     assert gone(web, wire)
 
@@ -535,11 +535,11 @@ def test_a_body_is_not_kept():
     assert parse(wire.value())[0].status == 405
 
 
-@pytest.mark.parametrize("octets", [b"nonsense\r\n\r\n", b"\x16\x03\x01" + b"\xff" * 50 + b"\r\n", b"A" * 20000])
-def test_nonsense_is_answered_once_and_the_connection_closed(octets):
+@pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"\x16\x03\x01" + b"\xff" * 50 + b"\r\n", b"A" * 20000])
+def test_nonsense_is_answered_once_and_the_connection_closed(sent):
     web = Web(MemoryReader(b"x"))
     wire = web.connect()
-    wire.protocol.dataReceived(octets)
+    wire.protocol.dataReceived(sent)
     web.clock.advance(61)
     assert wire.value()[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 414")
     assert wire.gone
@@ -712,7 +712,7 @@ def test_a_file_that_has_become_shorter_is_never_passed_off_as_whole(later):
     assert gone(web, wire)
     assert reader.closed == 1
     assert web.report.outcome is Outcome.FAILED
-    assert web.report.detail == "the file has ended at octet 100000, before its size"
+    assert web.report.detail == "the file has ended at byte 100000, before its size"
     assert reader.reads == [(0, CHUNK), (CHUNK, CHUNK)]
 
 

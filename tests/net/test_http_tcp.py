@@ -16,7 +16,7 @@ from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.config.settings import HTTPSettings
 from bootfw.net.http.site import listen_http
-from bootfw.observe.told import transfer_line
+from bootfw.observe.log import transfer_line
 from bootfw.values import Outcome
 
 pytestmark = pytest.mark.usefixtures("failures")
@@ -229,7 +229,7 @@ def test_curl_goes_on_where_it_was_interrupted(files, curl, turn_until, tmp_path
     (report,) = observer.reports
     peer = "{}:{}".format(*report.request.peer)
     assert transfer_line(report).startswith(
-        f"http {peer} got '/a': complete (octets 400000-999999 of 1000000), 600000 octets in "
+        f"http {peer} got '/a': complete (bytes 400000-999999 of 1000000), 600000 bytes in "
     )
 
 

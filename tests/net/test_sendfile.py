@@ -74,7 +74,7 @@ def read(sock, octets=10_000_000):
 
 
 def read_all(sock, turn_until, size):
-    """The body, *size* octets of it."""
+    """The body, *size* bytes of it."""
     found = bytearray()
 
     def whole():

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing
-from bootfw.events import PluginFailed
+from bootfw.events import InternalError, PluginFailed
 from bootfw.wire import tftp
 
 # What a plugin does has nothing to do with the kind of port.
@@ -217,6 +217,49 @@ def test_watchdog_that_raises(serve, write, attempt):
     assert complaint(served, "go on with").plugin == "watchdog"
     assert served.outcomes == ["FAILED"]
     assert served.protocol.transfers == 0
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_watchdog_whose_wait_is_no_number(serve, write):
+    class Policy:
+        def begin(self, agreed):
+            return self
+
+        def wait(self, attempt):
+            return SECRET
+
+    served = serve({"file": b"x"}, watchdog=Policy())
+    assert served.peer().ask("new" if write else "file", write=write) == [INTERNAL]
+    [event] = served.of(PluginFailed)
+    assert event.plugin == "watchdog"
+    assert "TypeError" in event.traceback
+    assert served.outcomes == ["FAILED"]
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_an_error_of_our_own_is_not_the_plugins(serve, write):
+    """It is reported once, and ends the one transfer that it is in."""
+    served = serve({"file": numbered(600)})
+    peer, other = served.peer(), served.peer()
+    for each in (peer, other):
+        each.ask("new" if write else "file", write=write)
+    transfer = next(each for each in served.protocol._transfers.values() if each.request.peer[1] == peer.address[1])
+
+    class Session(type(transfer.session)):
+        __slots__ = ()
+
+        def handle(self, event, argument, now):
+            raise ValueError(SECRET)
+
+    transfer.session.__class__ = Session
+    assert peer.say(tftp.data(1, b"x") if write else tftp.ack(1)) == [INTERNAL]
+    assert served.of(PluginFailed) == []
+    [event] = served.of(InternalError)
+    assert event.doing == f"go on with {'new' if write else 'file'!r}"
+    assert event.traceback.count(SECRET) == 1
+    assert served.outcomes == ["FAILED"]
+    assert served.protocol.transfers == 1
+    assert other.say(tftp.data(1, b"x") if write else tftp.ack(1)) != [INTERNAL]
 
 
 def test_policy_that_raises(serve):

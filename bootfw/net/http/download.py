@@ -22,7 +22,7 @@ from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
 from bootfw.wire.http import Validators, failed_precondition, names_directory, requested_range
 
 CHUNK = 65536
-"""Octets that are read at once, and the measure of what a download holds in memory. More than the transport takes
+"""Bytes that are read at once, and the measure of what a download holds in memory. More than the transport takes
 without a pause (its bufferSize), once there is a head before them."""
 
 TAIL = 4096
@@ -171,28 +171,28 @@ class Download:
         headers.describe(http, kind, validators, size)
         status = failed_precondition(header, validators)
         # RFC 9110 section 14.2: a range is for GET only.
-        octets = requested_range(header, validators, size) if size is not None and http.method == b"GET" else None
+        part = requested_range(header, validators, size) if size is not None and http.method == b"GET" else None
         if status == 412:
             self._refuse(412, "The file is another one by now")
         elif status == 304:
             http.setResponseCode(304)
             self._begin()
             self._finish(Outcome.COMPLETE, "not modified")
-        elif octets is not None and not octets:
+        elif part is not None and not part:
             http.setHeader(b"Content-Range", f"bytes */{size}".encode())
-            self._refuse(416, f"The file has {size} octets")
+            self._refuse(416, f"The file has {size} bytes")
         else:
-            self._answer(octets, size)
+            self._answer(part, size)
 
-    def _answer(self, octets: range | None, size: int | None) -> None:
+    def _answer(self, part: range | None, size: int | None) -> None:
         http = self._http
         self._stop = size
-        if octets is not None:
-            self._offset, self._stop = octets.start, octets.stop
-            part = f"{octets.start}-{octets.stop - 1}"
-            self._detail = f"octets {part} of {size}"
+        if part is not None:
+            self._offset, self._stop = part.start, part.stop
+            described = f"bytes {part.start}-{part.stop - 1}"
+            self._detail = f"{described} of {size}"
             http.setResponseCode(206)
-            http.setHeader(b"Content-Range", f"bytes {part}/{size}".encode())
+            http.setHeader(b"Content-Range", f"{described}/{size}".encode())
         if self._stop is not None:
             http.setHeader(b"Content-Length", b"%d" % (self._stop - self._offset))
         self._begin()
@@ -287,7 +287,7 @@ class Download:
         self._sent += len(data)
         if len(data) < wanted:
             if self._stop is not None:
-                self._abort(Outcome.FAILED, f"the file has ended at octet {self._offset}, before its size")
+                self._abort(Outcome.FAILED, f"the file has ended at byte {self._offset}, before its size")
                 return
             self._stop = self._offset
         self._drained = False

@@ -11,7 +11,7 @@ from twisted.internet.tcp import Connection
 from bootfw.ability import ability, declares
 
 MOST = 512 * 1024
-"""Octets that one connection sends in one turn of the reactor; then others are due."""
+"""Bytes that one connection sends in one turn of the reactor; then others are due."""
 
 _SAMPLE = 1024
 """Bytes of a sending that are told to its reader."""
@@ -32,7 +32,7 @@ class FileSender:
     """See IReader."""
 
     def send(self, offset: int, stop: int) -> tuple[int, bool]:
-        """Send what the connection takes now of the file's octets from *offset* to *stop*, MOST of them at most.
+        """Send what the connection takes now of the file's bytes from *offset* to *stop*, MOST of them at most.
 
         :return: how many, and whether it can go on so. Else the rest is to be read, which will tell what is wrong.
         """
@@ -62,7 +62,7 @@ class FileSender:
 
 
 def file_sender(transport: Any, reader: Any) -> FileSender | None:
-    """A sender of what *reader* reads; None: it is no file, or the octets have to pass through us, as for TLS."""
+    """A sender of what *reader* reads; None: it is no file, or the bytes have to pass through us, as for TLS."""
     if not isinstance(transport, Connection) or transport.TLS or not declares(reader, "fileno", "read"):
         return None
     start = ability(reader, "start", "fileno", default=0)

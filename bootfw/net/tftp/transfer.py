@@ -11,10 +11,11 @@ from twisted.python.failure import Failure
 from bootfw.boot.onceper import BlockingCalls, class_name
 from bootfw.boot.pluginresult import traceback_of, transfer_error
 from bootfw.errors import TransferError
-from bootfw.events import Event, PluginFailed, TransferBegun, TransferEnded
+from bootfw.events import Event, InternalError, PluginFailed, TransferBegun, TransferEnded
 from bootfw.net.alarm import Alarm
 from bootfw.net.tftp.fastpath import Express
 from bootfw.net.tftp.framecache import Images
+from bootfw.tftp.retransmit import WatchdogFailed
 from bootfw.values import Address, Agreed, Outcome, TransferReport, TransferRequest, Treatment, Via
 from bootfw.wire import tftp as wire
 
@@ -297,8 +298,12 @@ class Transfer:
         self._step(self.session.Input.FAILED, told, now)
 
     def _broken(self, error: Exception, now: float) -> None:
-        """The session raised. It asks nobody but the watchdog; otherwise the mistake is ours, as the traceback says."""
-        self._complain("watchdog", "go on with", error, now)
+        """The session raised: the watchdog plugin failed, or we have a bug. Report which, and end the transfer."""
+        if isinstance(error, WatchdogFailed):
+            self._complain("watchdog", "go on with", error.__cause__ or error, now)
+        else:
+            doing = f"go on with {self.request.filename!r}"
+            self._around.publish(InternalError(now, doing, traceback_of(error)))
         if self._over:
             return
         self.tell(wire.error(wire.ErrorCode.NOT_DEFINED, "Internal error"))
