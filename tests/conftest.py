@@ -7,7 +7,7 @@ import time
 
 import hypothesis
 import pytest
-from tftpserver import KINDS, MemoryWire, Served, SocketWire
+from tftpserver import KINDS, PORTS, MemoryWire, Served, SocketWire
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import globalLogPublisher
 
@@ -21,6 +21,16 @@ hypothesis.settings.load_profile("bootfw")
 def pytest_make_parametrize_id(config, val, argname):
     """Long bytes by the name of their argument: gzip's hold the time, and all processes have to agree on names."""
     return argname if isinstance(val, bytes) and len(val) > 16 else None
+
+
+def pytest_generate_tests(metafunc):
+    """Behaviour is tested on the first kind of port; tests marked ``every_port`` show that the others do the same."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    chosen_by_the_test = {mark.args[0] for mark in marks}
+    everywhere = metafunc.definition.get_closest_marker("every_port") is not None
+    for fixture, values in (("wire", KINDS), ("serve", PORTS)):
+        if fixture in metafunc.fixturenames and fixture not in chosen_by_the_test:
+            metafunc.parametrize(fixture, values if everywhere else values[:1], indirect=True)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -119,9 +129,9 @@ def failures():
     assert found == []
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture
 def wire(request):
-    """One of the four kinds of port that a protocol can stand on."""
+    """One of the KINDS of port that a protocol can stand on."""
     if request.param.startswith("memory"):
         yield MemoryWire(rich=request.param == "memory-rich")
         return
@@ -144,9 +154,9 @@ def start(wire, failures):
         served.stop()
 
 
-@pytest.fixture(params=["single", "ephemeral"])
+@pytest.fixture
 def serve(request, start):
-    """The same, with every reply from one port, and with a port for each transfer."""
+    """The same, with one of the choices of PORTS."""
     return lambda *arguments, **options: start(*arguments, ports=request.param, **options)
 
 

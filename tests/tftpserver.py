@@ -30,7 +30,11 @@ from bootfw.values import TransferReport, Via
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 
-KINDS = ("memory-stock", "memory-rich", "socket-stock", "socket-own")
+KINDS = ("memory-rich", "memory-stock", "socket-stock", "socket-own")
+"""Of ports: on a network in memory or on sockets, with and without what bootfw adds: batches and local addresses."""
+
+PORTS = ("single", "ephemeral")
+"""All replies from one port, or a port for each transfer."""
 
 ONE_WAY = 0.0005
 """Seconds."""

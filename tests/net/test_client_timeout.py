@@ -16,8 +16,6 @@ from bootfw.watchdogs.fixed import Fixed
 from bootfw.watchdogs.hpa import HPA
 from bootfw.wire import tftp
 
-pytestmark = pytest.mark.parametrize("wire", ["memory-rich"], indirect=True)
-
 CONTENT = numbered(20_000)
 HONOURING = [Fixed(), HPA(), Exponential()]
 

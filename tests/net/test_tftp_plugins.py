@@ -13,8 +13,6 @@ from bootfw.events import InternalError, PluginFailed
 from bootfw.wire import tftp
 
 # What a plugin does has nothing to do with the kind of port.
-pytestmark = pytest.mark.parametrize("wire", ["memory-rich"], indirect=True)
-
 SECRET = "in /srv/secret/place"
 INTERNAL = tftp.Error(0, "Internal error")
 WAYS = [at_once, failed, coroutine]

@@ -1,4 +1,4 @@
-"""Whole transfers: the same on every kind of port, from one port and with a port for each transfer."""
+"""Whole transfers, some of them on every kind of port, from one port and with a port for each transfer."""
 
 import pytest
 from tftpserver import Files, coroutine, fired, numbered
@@ -26,6 +26,19 @@ def test_download(serve, size, options):
     assert served.peer().download("a/file", **options) == content
     assert served.outcomes == ["COMPLETE"]
     assert served.reports[0].octets == size
+
+
+@pytest.mark.every_port
+def test_sizes_and_windows_in_both_directions(serve):
+    """Whole and short last blocks, in windows that fill a batch and in ones that don't."""
+    served = serve()
+    for options in ({}, {"windowsize": 4}, {"blksize": 64, "windowsize": 3}, {"blksize": 1408, "windowsize": 64}):
+        for size in (*SIZES, 100_000):
+            served.peer().upload("file", numbered(size), **options)
+            assert served.backend.files.pop("file") == numbered(size), (size, options)
+            served.backend.files["copy"] = numbered(size)
+            assert served.peer().download("copy", **options) == numbered(size), (size, options)
+    assert set(served.outcomes) == {"COMPLETE"}
 
 
 @pytest.mark.parametrize("way", ANSWERS)
@@ -65,6 +78,7 @@ def test_upload_whatever_way_the_backend_answers(serve, way, options):
     assert served.backend.files == {"file": numbered(5000)}
 
 
+@pytest.mark.every_port
 def test_lost_last_ack_of_an_upload_is_repeated(serve):
     """RFC 1350 section 6: the transfer is complete and reported, but lingers for the client's last block."""
     served = serve()
@@ -122,6 +136,7 @@ def test_reader_may_answer_with_any_bytes(serve, kind, mode):
     assert served.peer().download("file", mode) == b"ab\0cd"
 
 
+@pytest.mark.every_port
 def test_a_block_is_read_again_for_a_retransmission(serve):
     served = serve({"file": numbered(600)})
     peer = served.peer()
@@ -133,6 +148,7 @@ def test_a_block_is_read_again_for_a_retransmission(serve):
     assert served.reports[0].retransmitted == 1
 
 
+@pytest.mark.every_port
 def test_what_happened_is_told_exactly(serve, wire):
     served = serve({"boot/x.efi": numbered(100)})
     peer = served.peer()
@@ -154,6 +170,7 @@ def test_what_happened_is_told_exactly(serve, wire):
     assert refused.request.filename == "missing"
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("error", [(8, "User aborted the transfer"), (0, "TFTP Aborted")])
 def test_size_probe_is_called_that(serve, error):
     """EDK2 sends ERROR 8, iPXE ERROR 0."""
@@ -166,6 +183,7 @@ def test_size_probe_is_called_that(serve, error):
     assert served.outcomes == ["SIZE_PROBE", "COMPLETE"]
 
 
+@pytest.mark.every_port
 def test_client_that_stops_is_no_size_probe(serve):
     served = serve({"file": numbered(5000)})
     peer = served.peer()
@@ -185,12 +203,14 @@ def test_uploads_are_off_by_default(serve):
     assert served.refused == [(2, "Uploads are not allowed")]
 
 
+@pytest.mark.every_port
 def test_unknown_mode(serve):
     served = serve({"file": b"x"})
     assert served.peer().ask("file", "mail") == [tftp.Error(4, "Mode 'mail' is not served")]
     assert served.protocol.transfers == 0
 
 
+@pytest.mark.every_port
 def test_many_at_once_keep_apart(serve):
     served = serve({str(number): numbered(3000)[number:] for number in range(20)})
     peers = [served.peer() for _ in range(20)]
@@ -204,6 +224,7 @@ def test_many_at_once_keep_apart(serve):
     assert served.outcomes == ["COMPLETE"] * 20
 
 
+@pytest.mark.every_port
 def test_a_port_for_each_transfer_or_one_for_all(serve):
     served = serve({"file": numbered(1000)})
     peers = [served.peer() for _ in range(3)]
@@ -217,6 +238,7 @@ def test_a_port_for_each_transfer_or_one_for_all(serve):
         assert len(set.union(*sources) | {served.address}) == 4
 
 
+@pytest.mark.every_port
 def test_stopping_tells_the_clients(serve):
     served = serve({"file": numbered(5000)})
     reading, writing, done = served.peer(), served.peer(), served.peer()
@@ -231,6 +253,7 @@ def test_stopping_tells_the_clients(serve):
     assert sorted(served.outcomes) == ["CANCELLED", "CANCELLED", "COMPLETE"]
 
 
+@pytest.mark.every_port
 def test_port_that_is_closed_without_a_word(serve):
     served = serve({"file": numbered(5000)})
     served.peer().ask("file")
@@ -239,12 +262,14 @@ def test_port_that_is_closed_without_a_word(serve):
     assert served.outcomes == ["CANCELLED", "CANCELLED"]
 
 
+@pytest.mark.every_port
 def test_a_malformed_request_is_answered_in_proportion(serve):
     served = serve({})
     assert served.peer().say(b"\0\1") == []
     assert served.peer().say(b"\0\1file\0") == [tftp.Error(4, "Malformed request")]
 
 
+@pytest.mark.every_port
 def test_a_silent_peer_gets_little_and_the_transfer_ends(serve):
     served = serve({"file": numbered(500_000)})
     peer = served.peer()

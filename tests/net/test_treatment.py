@@ -16,8 +16,6 @@ from bootfw.wire import tftp
 
 MISSING = tftp.Error(1, "File not found")
 
-memory = pytest.mark.parametrize("wire", ["memory-rich"], indirect=True)
-
 
 def personas(**entry) -> Personas:
     return Personas((Rule(name="x", tftp_files=("*",), **entry),))
@@ -75,7 +73,6 @@ def test_what_is_tried_instead(serve):
     assert served.peer().ask("boot.cfg") == [MISSING]
 
 
-@memory
 @pytest.mark.parametrize(
     ("name", "mode", "write", "code"),
     [("missing", "octet", False, 1), ("file", "mail", False, 4), ("file", "octet", True, 2)],
@@ -156,7 +153,6 @@ def test_the_end_of_the_options_takes_no_letter_with_it(serve):
     assert served.peer().ask("vmlinuz1\udcff") == [MISSING]
 
 
-@memory
 def test_a_backend_that_answers_later_is_asked_again(serve):
     pending = Pending()
     served = serve(Files({"b": b"x"}, {"open": pending}), personas=personas(instead={"a": ["none", "b"]}))
@@ -171,7 +167,6 @@ def test_a_backend_that_answers_later_is_asked_again(serve):
     peer.say(tftp.ack(1))
 
 
-@memory
 @pytest.mark.parametrize("way", [lambda call: call(), failed])
 def test_what_is_not_there_is_another_thing_than_what_may_not_be_read(serve, way):
     backend = Files({"b": b"x"}, {"open": Raising(AccessViolation(), way)})
@@ -180,14 +175,12 @@ def test_what_is_not_there_is_another_thing_than_what_may_not_be_read(serve, way
     assert served.peer().ask("a") == [tftp.Error(2, "Access violation")]
 
 
-@memory
 def test_others_find_no_difference(serve):
     served = serve({"file": numbered(600)}, personas=Personas((Rule(name="x", tftp_files=("other",), max_blksize=8),)))
 
     assert served.peer().ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
 
 
-@memory
 def test_a_machine_that_dhcp_told_of(start):
     clients = Clients()
     served = start(
@@ -204,7 +197,6 @@ def test_a_machine_that_dhcp_told_of(start):
 # With the personas that come with bootfw
 
 
-@memory
 def test_windows_finds_its_files_in_any_case(serve, tmp_path):
     """Issue 5121 of windows-itpro-docs; the directory is as copied from a CD."""
     (tmp_path / "boot").mkdir()
@@ -217,7 +209,6 @@ def test_windows_finds_its_files_in_any_case(serve, tmp_path):
     assert served.peer().ask("Boot/BCD", blksize=1456) == [MISSING]
 
 
-@memory
 @pytest.mark.parametrize("persona", ["u-boot", ""])
 def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_room_for(serve, persona):
     """U-Boot 2023.01 on qemu-arm64, with tftpwindowsize 32: the 32nd block in flight was the last thing it heard of."""
@@ -233,7 +224,6 @@ def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_r
     assert oack == tftp.OptionAck((("blksize", "1468"), ("windowsize", "8")))
 
 
-@memory
 def test_u_boot_is_not_waited_for_by_a_policy_that_keeps_to_timeouts_if_dhcp_knows_it(serve):
     clients = Clients()
     clients.asked(
@@ -249,7 +239,6 @@ def test_u_boot_is_not_waited_for_by_a_policy_that_keeps_to_timeouts_if_dhcp_kno
     assert oack == tftp.OptionAck((("timeout", "1"), ("blksize", "1468")))
 
 
-@memory
 def test_grub_is_content_with_empty_lists_and_others_want_to_hear_that_there_is_nothing(serve):
     served = serve({"grub/grub.cfg": b"menu"}, personas=stock())
 

@@ -119,6 +119,7 @@ def test_oack_that_is_answered_when_the_policy_has_given_up(serve, policy):
     assert served.outcomes == ["TIMED_OUT", "COMPLETE"]
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("instant", [1.0, 4.0])
 @pytest.mark.parametrize("wire", ["memory-stock", "memory-rich"], indirect=True)
 def test_answer_at_the_very_instant_of_a_repetition(serve, wire, instant):

@@ -71,6 +71,7 @@ def test_error_is_never_answered_with_an_error(serve, code, text):
     assert served.protocol.transfers == 0
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("datagram", [b"\0\5", b"\0\5\0", tftp.error(4, "Illegal TFTP operation")])
 def test_two_servers_do_not_talk_to_each_other(start, wire, datagram):
     """A forged ERROR with the one's address as its sender, sent to the other."""
@@ -168,6 +169,7 @@ def test_ack_from_the_future_skips_nothing(serve, window, ahead):
     assert peer.say(tftp.ack(window)) == [block(number) for number in range(window + 1, 2 * window + 1)]
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("options", [{}, {"tsize": 0}, {"windowsize": 4}])
 @pytest.mark.usefixtures("proven_peers")
 def test_late_copy_of_the_request(serve, options):
@@ -186,6 +188,7 @@ def test_late_copy_of_the_request(serve, options):
     assert len(served.backend.readers) == 1
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("options", [{}, {"tsize": 0}])
 def test_late_copy_of_an_upload_request(serve, options):
     served = serve()
@@ -224,6 +227,7 @@ def test_client_that_starts_again_from_the_same_port(serve, said, options):
     assert peer.download("file") == FILE
 
 
+@pytest.mark.every_port
 def test_client_without_options_that_starts_again(serve):
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
@@ -256,6 +260,7 @@ def test_upload_that_starts_again_from_the_same_port(serve, sent, options):
     assert [writer.cancelled for writer in served.backend.writers] == [1] * (len(served.backend.writers) - 1) + [0]
 
 
+@pytest.mark.every_port
 def test_another_file_from_the_same_port(serve):
     """At once, and the old transfer ends without a word."""
     served = serve({"file": FILE, "other": b"other"})
@@ -269,6 +274,7 @@ def test_another_file_from_the_same_port(serve):
     assert peer.take() == []
 
 
+@pytest.mark.every_port
 def test_malformed_request_does_not_end_a_transfer(serve):
     served = serve({"file": FILE})
     peer = served.peer()
@@ -277,6 +283,7 @@ def test_malformed_request_does_not_end_a_transfer(serve):
     assert peer.say(tftp.ack(1)) == [block(2)]
 
 
+@pytest.mark.every_port
 def test_slow_file_is_not_asked_for_twice(serve):
     """The client repeats its request while the backend is still looking for the file."""
     pending = Pending()
@@ -321,6 +328,7 @@ def test_burst_of_three_hundred_requests(private_reactor, options):
     assert protocol._backend.all_given_back()
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
 @pytest.mark.usefixtures("proven_peers")
 def test_reply_leaves_from_the_address_that_was_asked_on_a_wildcard_socket(serve, wire):

@@ -10,6 +10,7 @@ from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 
 
+@pytest.mark.every_port
 def test_d1_large_blocks_are_not_cut_off(serve):
     """Twisted's port cuts at 8192 octets by default; a block of 8192 then passed for a short last one."""
     content = numbered(3 * 8192 + 5)
@@ -67,6 +68,7 @@ def test_d4_only_unknown_options_mean_no_oack(serve, options):
     assert served.peer().put("new", **options) == [tftp.Ack(0)]
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("cancellable", [True, False])
 def test_d5_error_of_the_client_while_a_read_is_in_flight(serve, cancellable):
     pending = Pending(cancellable)
@@ -83,6 +85,7 @@ def test_d5_error_of_the_client_while_a_read_is_in_flight(serve, cancellable):
     assert served.of(PluginFailed) == []
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("options", [{}, {"tsize": 0}])
 def test_d6_same_request_twice_is_one_session(serve, write, options):
@@ -118,6 +121,7 @@ def test_d7_duplicate_option_and_odd_fields_are_served(serve):
     assert served.peer().say(request) == [tftp.OptionAck((("blksize", "1024"),))]
 
 
+@pytest.mark.every_port
 def test_d8_last_ack_of_an_upload_is_sent_once(serve):
     served = serve()
     peer = served.peer()
@@ -141,6 +145,7 @@ def test_d9_stranger_is_told_and_the_peer_is_not(start, number):
     assert peer.say(tftp.ack(1)) == [tftp.Data(2, numbered(1000)[512:])]
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("number", [8, 9])
 def test_d9_stranger_to_the_single_port_is_ignored(start, number):
     """There a forged sender address must not be told anything: it would be a reflector."""
@@ -154,6 +159,7 @@ def test_d9_stranger_to_the_single_port_is_ignored(start, number):
     assert peer.say(tftp.ack(1)) == [tftp.Data(2, numbered(1000)[512:])]
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
 def test_d10_reply_leaves_from_the_address_that_was_asked(serve, wire):
     served = serve({"file": numbered(1000)})

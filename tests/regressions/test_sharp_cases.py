@@ -27,6 +27,7 @@ def run(first, last):
     return [block(number) for number in range(first, last + 1)]
 
 
+@pytest.mark.every_port
 def test_case_01_request_three_times_before_any_reply(serve, wire):
     """One transfer, one TID, the OACK repeated from the same port."""
     served = serve({"file": FILE})
@@ -38,6 +39,7 @@ def test_case_01_request_three_times_before_any_reply(serve, wire):
     assert peer.say(tftp.ack(0)) == [block(1)]
 
 
+@pytest.mark.every_port
 def test_case_01_without_options(serve):
     served = serve({"file": FILE})
     peer = served.peer()
@@ -46,6 +48,7 @@ def test_case_01_without_options(serve):
     assert len(served.backend.readers) == 1
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("options", [{}, {"tsize": 0}])
 def test_case_02_request_again_after_the_first_ack(serve, options):
     served = serve({"file": FILE})
@@ -61,6 +64,7 @@ def test_case_02_request_again_after_the_first_ack(serve, options):
     assert peer.say(tftp.ack(2), to=tid) == [block(3)]
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("number", [8, 9])
 def test_case_03_stranger_gets_error_5(start, number):
     served = start({"file": FILE}, ports="ephemeral")
@@ -75,6 +79,7 @@ def test_case_03_stranger_gets_error_5(start, number):
     assert served.outcomes == ["COMPLETE"]
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("code", [0, 5, 8])
 def test_case_04_error_of_a_stranger(serve, code):
     served = serve({"file": FILE})
@@ -84,6 +89,7 @@ def test_case_04_error_of_a_stranger(serve, code):
     assert peer.say(tftp.ack(1)) == [block(2)]
 
 
+@pytest.mark.every_port
 def test_case_05_old_ack_a_hundred_times(serve):
     """Sorcerer's Apprentice: no DATA is sent for it."""
     served = serve({"file": FILE})
@@ -124,6 +130,7 @@ def test_case_06_everything_duplicated_does_not_double_the_traffic(serve, wire, 
     network.link = None
 
 
+@pytest.mark.every_port
 def test_case_07_ack_for_the_future(serve):
     served = serve({"file": FILE})
     peer = served.peer()
@@ -132,6 +139,7 @@ def test_case_07_ack_for_the_future(serve):
     assert peer.say(tftp.ack(1)) == [block(2)]
 
 
+@pytest.mark.every_port
 @pytest.mark.usefixtures("proven_peers")
 def test_case_08_ack_in_the_middle_of_a_window(serve):
     served = serve({"file": FILE})
@@ -153,6 +161,7 @@ def test_case_09_edk2_says_three_times_that_the_first_block_is_missing(serve):
     assert peer.say(tftp.ack(8)) == run(9, 12)
 
 
+@pytest.mark.every_port
 @pytest.mark.usefixtures("proven_peers")
 def test_case_10_u_boot_is_silent_for_five_seconds(serve):
     """It ignores what it has already, and repeats a lost ACK only then."""
@@ -227,6 +236,7 @@ def test_case_12_loss_where_the_numbers_wrap():
     direct.protocol.close()
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize(("size", "sizes"), [(0, [0]), (1024, [512, 512, 0]), (1, [1]), (512, [512, 0])])
 def test_case_13_the_last_block_is_short(serve, size, sizes):
     served = serve({"file": numbered(size)})
@@ -262,6 +272,7 @@ def test_case_15_pause_of_forty_seconds(serve, window):
     assert peer.say(tftp.ack(window)) == run(window + 1, 2 * window)
 
 
+@pytest.mark.every_port
 def test_case_16_a_thousand_size_probes(start):
     """No leak, and no failure that would be worth a warning."""
     served = start({"file": FILE})
@@ -335,6 +346,7 @@ def test_case_21_the_oack_holds_what_was_asked_for(serve):
     assert served.peer().ask("file", windowsize=2) == [tftp.OptionAck((("windowsize", "2"),))]
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("options", [{}, {"tsize": 0, "blksize": 1468}])
 def test_case_22_missing_file(serve, options):
     served = serve()
@@ -412,6 +424,7 @@ def test_case_23_ways_to_write_a_name(serve, root, name):
     assert serve(DirectoryBackend(root)).peer().download(name) == b"content"
 
 
+@pytest.mark.every_port
 def test_case_24_file_is_truncated_meanwhile(serve, tmp_path):
     """An ERROR, no silent end."""
     (tmp_path / "file").write_bytes(FILE)
@@ -451,6 +464,7 @@ def test_case_25_netascii_with_cr_at_the_edge_of_a_block(serve):
     assert peer.say(tftp.ack(3)) == []
 
 
+@pytest.mark.every_port
 @with_packet_info
 def test_case_26_request_to_a_secondary_address(serve, wire):
     served = serve({"file": FILE})
@@ -460,6 +474,7 @@ def test_case_26_request_to_a_secondary_address(serve, wire):
     assert {host for host, _ in peer.sources} == {wire.address(2)}
 
 
+@pytest.mark.every_port
 @with_packet_info
 @pytest.mark.parametrize("write", [False, True])
 def test_case_27_request_by_broadcast(serve, wire, write):
@@ -499,6 +514,7 @@ def test_case_28_runts_and_unknown_opcodes(serve, datagram):
     assert peer.say(tftp.ack(1)) == [block(2)]
 
 
+@pytest.mark.every_port
 @pytest.mark.parametrize("datagram", [tftp.data(1, b"x"), tftp.ack(0), tftp.option_ack([("blksize", "8")])])
 def test_case_28_part_of_no_transfer(serve, datagram):
     """Well-formed and late: no answer, and not malformed."""
