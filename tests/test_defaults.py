@@ -11,6 +11,7 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.backends.menu import MenuBackend
+from bootfw.backends.mounts import Probe
 from bootfw.backends.template import TemplateBackend
 from bootfw.config import defaults
 from bootfw.config.settings import DHCP6Settings, HTTPSettings, Settings
@@ -104,7 +105,7 @@ def test_templates_and_menus_know_what_they_make(tmp_path: Path) -> None:
     (tmp_path / "boot.ipxe.j2").write_text("")
     template, menu = TemplateBackend(tmp_path, {"a/*": "boot.ipxe.j2"}), MenuBackend([tmp_path])
     for backend, names in ((template, ["boot.ipxe", "a/b"]), (menu, ["boot.ipxe"])):
-        has = defaults.holds(backend)
+        has = defaults.holds(backend, Probe())
         assert has is not None
         assert [name for name in ("boot.ipxe", "a/b", "boot.ipxe.j2", "none") if has(name)] == names
     assert defaults.example([("", menu)]) == "boot.ipxe"

@@ -115,6 +115,7 @@ class _Scan:
     files: set[tuple[int, int]] = field(factory=set)
     """Device and inode: a link beside its file is the same thing to boot."""
     kernels: "Kernels" = field(factory=lambda: Kernels())
+    hangs: Callable[[Path], bool] = lambda directory: False
 
     def directory(self, directory: Path, prefix: str) -> Iterator[Image]:
         """What is in one, and below."""
@@ -127,6 +128,8 @@ class _Scan:
                     if self.entries > ENTRIES:
                         break
                     if entry.name.startswith(".") or not entry.name.isprintable():
+                        continue
+                    if self.hangs(directory / entry.name):
                         continue
                     status = _status(entry)
                     if status is None or stat.S_ISREG(status.st_mode):
@@ -184,12 +187,15 @@ class _Scan:
             )
 
 
-def scan(roots: Iterable[Path], kernels: Kernels | None = None) -> tuple[Image, ...]:
+def scan(
+    roots: Iterable[Path], kernels: Kernels | None = None, hangs: Callable[[Path], bool] = lambda directory: False
+) -> tuple[Image, ...]:
     """What there is to boot below *roots*, by directory and label. Reads the first bytes of each file.
 
     :param kernels: keeps what files are for the next look.
+    :param hangs: whether a path is to be left out, because its file system does not answer.
     """
-    looking = _Scan(kernels=kernels or Kernels())
+    looking = _Scan(kernels=kernels or Kernels(), hangs=hangs)
     try:
         return _found(looking, roots)
     finally:
@@ -199,6 +205,8 @@ def scan(roots: Iterable[Path], kernels: Kernels | None = None) -> tuple[Image, 
 def _found(looking: _Scan, roots: Iterable[Path]) -> tuple[Image, ...]:
     found: list[Image] = []
     for root in roots:
+        if looking.hangs(root):
+            continue
         for image in looking.directory(root, ""):
             found.append(image)
             if len(found) == IMAGES:

@@ -27,6 +27,7 @@ from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.facts import plain, server
 from bootfw.backends.images import IMAGES, Kernels, scan
 from bootfw.backends.mistakes import Problem, mistakes, template_problems
+from bootfw.backends.mounts import Probe
 from bootfw.backends.offers import Offers, grub_words
 from bootfw.backends.paths import lexical
 from bootfw.backends.sandbox import Facts, Sandbox, templates_in
@@ -73,6 +74,7 @@ class MenuBackend:
     _distribution: DistributionBackend = field(factory=DistributionBackend)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _kernels: Kernels = field(factory=Kernels, init=False)
+    _probe: Probe = field(factory=Probe, init=False)
     _directories: Sequence[Path] = field(init=False)
     _sandbox: Sandbox = field(init=False)
     _threads: Threads | None = field(init=False)
@@ -186,16 +188,15 @@ class MenuBackend:
     # Looking.
 
     def _look(self) -> Offers:
-        """Read the directories. May block."""
-        images = scan(self.roots, self._kernels)
-        own = [
-            root for root in self.roots if any(os.path.isfile(root / name) for name in ("pxelinux.0", "lpxelinux.0"))
-        ]
+        """Read the directories but those on file systems that hang. May block."""
+        images = scan(self.roots, self._kernels, self._probe.hangs)
+        roots = [root for root in self.roots if not self._probe.hangs(root)]
+        own = [root for root in roots if any(os.path.isfile(root / name) for name in ("pxelinux.0", "lpxelinux.0"))]
         installed = {} if own else self._distribution.available()
         there = [
             name
             for name in (*_PROGRAMS, self.script)
-            if name in installed or any(os.path.isfile(root / name) for root in self.roots)
+            if name in installed or any(os.path.isfile(root / name) for root in roots)
         ]
         return Offers(images, frozenset(there))
 

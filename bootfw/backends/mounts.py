@@ -4,8 +4,10 @@ A network file system whose server is gone, and one in user space whose program 
 nothing: whoever opens or reads a file there waits, and can't be interrupted.
 """
 
+import contextlib
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +76,52 @@ class Mounts:
             alike = {place.lower(): place for place in hanging}
             return _walk(top, name, lambda place: alike.get(place.lower()))[0]
         return _walk(top, name, mounts.get)[0]
+
+
+PROBE_SECONDS = 1.0
+"""Within which a file system has to answer, or it hangs."""
+
+_ANSWERED = 10.0
+"""Seconds for which an answer counts."""
+
+
+@define(eq=False)
+class Probe:
+    """Tells which file systems hang at the moment. May be used in any thread, by one at a time."""
+
+    _mounts: Mounts = field(factory=Mounts)
+    _seconds: Callable[[], float] = time.monotonic
+    _answered: dict[bytes, float] = field(factory=dict, init=False)
+    """Mount point -> when it has answered."""
+    _asking: dict[bytes, threading.Thread] = field(factory=dict, init=False)
+    """Threads that may wait for ever, one for each mount point at most."""
+
+    def hangs(self, path: Path) -> bool:
+        """Whether *path* is on, or leads to, a file system that does not answer. Blocks for PROBE_SECONDS at most."""
+        place = self._mounts.on_the_way_to(path)
+        if place is None:
+            return False
+        now = self._seconds()
+        if place in self._answered and now - self._answered[place] < _ANSWERED:
+            return False
+        asking = self._asking.get(place)
+        if asking is None:
+            asking = self._asking[place] = threading.Thread(
+                target=_ask, args=(place,), name="bootfw probe", daemon=True
+            )
+            asking.start()
+            asking.join(PROBE_SECONDS)
+        if asking.is_alive():
+            return True
+        del self._asking[place]
+        self._answered[place] = now
+        return False
+
+
+def _ask(place: bytes) -> None:
+    # Asks the server each time, other than stat(2), which an NFS client may answer by itself.
+    with contextlib.suppress(OSError):  # an answer, too
+        os.statvfs(place)
 
 
 def _mount_points(table: bytes) -> "set[bytes]":

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from twisted.logger import Logger
 
+from bootfw.backends.mounts import Probe
 from bootfw.config.settings import ListenAddress, Settings
+
+_log = Logger(namespace="bootfw")
 
 Chosen = Sequence[tuple[str, Mapping[str, Any]]]
 """(plugin, options) each."""
@@ -57,7 +61,9 @@ HIGH = 10000
 
 def backends() -> Chosen:
     """The directories that exist, a menu of them, what the distribution has installed, a script that does no harm."""
-    roots = [root for root in ROOTS if Path(root).is_dir()]
+    probe = Probe()
+    # What does not answer is there, and perhaps answers later.
+    roots = [root for root in ROOTS if probe.hangs(Path(root)) or Path(root).is_dir()]
     chosen: list[tuple[str, Mapping[str, Any]]] = [("directory", {"root": root}) for root in roots]
     if roots:
         chosen.append(("menu", {"root": roots, "script": SCRIPT_NAME}))
@@ -70,7 +76,11 @@ def resolvers(backends: Sequence[tuple[str, Any]]) -> Chosen:
     iPXE is sent to its script by HTTP, and by TFTP where it has no HTTP or we have none: what does not fit a client is
     left to the next resolver. What the script names relative to itself comes the same way.
     """
-    asked = [has for _, backend in backends if (has := holds(backend))]
+    probe = Probe()
+    for _, backend in backends:
+        if _is_directory(backend) and probe.hangs(Path(backend.root)):
+            _log.warn("{root} does not answer: boot programs there are found after a restart only", root=backend.root)
+    asked = [has for _, backend in backends if (has := holds(backend, probe))]
     files = {}
     for architecture, programs in BOOT_PROGRAMS.items():
         found = [program for has in asked for program in programs if has(program)]
@@ -81,8 +91,8 @@ def resolvers(backends: Sequence[tuple[str, Any]]) -> Chosen:
     return [("next-boot", {}), ("loop-breaker", {}), *chosen] if chosen else []
 
 
-def holds(backend: Any) -> Callable[[str], bool] | None:
-    """A way to ask a built-in backend whether it has a file; None for others."""
+def holds(backend: Any, probe: Probe) -> Callable[[str], bool] | None:
+    """A way to ask a built-in backend whether it has a file; None for others, and where the answer may never come."""
     if hasattr(backend, "holds"):
         has: Callable[[str], bool] = backend.holds
         return has
@@ -90,6 +100,8 @@ def holds(backend: Any) -> Callable[[str], bool] | None:
         available: Collection[str] = backend.available()
         return available.__contains__
     if _is_directory(backend):
+        if probe.hangs(Path(backend.root)):
+            return None
         return lambda name: os.path.isfile(Path(backend.root) / name)  # False also where it may not be looked at
     if hasattr(backend, "files"):
         files: Collection[str] = backend.files
@@ -99,13 +111,15 @@ def holds(backend: Any) -> Callable[[str], bool] | None:
 
 def example(backends: Sequence[tuple[str, Any]]) -> str | None:
     """The name of a file that can be fetched, for showing how."""
-    asked = [has for _, backend in backends if (has := holds(backend))]
+    probe = Probe()
+    asked = [has for _, backend in backends if (has := holds(backend, probe))]
     names = [name for programs in BOOT_PROGRAMS.values() for name in programs]
     for name in names:
         if any(has(name) for has in asked):
             return name
     roots = [Path(backend.root) for _, backend in backends if _is_directory(backend)]
-    files = (file.name for root in roots if root.is_dir() for file in sorted(root.iterdir()) if file.is_file())
+    there = (root for root in roots if not probe.hangs(root) and root.is_dir())
+    files = (file.name for root in there for file in sorted(root.iterdir()) if file.is_file())
     return next(files, None)
 
 

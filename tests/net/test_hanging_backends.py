@@ -3,18 +3,23 @@
 import io
 import tarfile
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from descriptors import open_descriptors
 from hangingfs import mounted
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import capturedLogs
 
 from bootfw.api import FileMissing, PluginContext, TransferRequest
 from bootfw.backends.archive.backend import ArchiveBackend
+from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.backends.menu import plugin as menu
 from bootfw.backends.template import plugin as template
+from bootfw.config import defaults
 from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.plugins import configure
 from bootfw.service import BootService
@@ -183,7 +188,7 @@ def test_a_template_elsewhere_does_not_wait(tmp_path, remote, private_reactor, r
         assert content(result(one), result) == b"made of ."
 
 
-@every
+@pytest.mark.parametrize("make", [archive, templates, hosts, installed])
 def test_the_service_starts_and_serves_what_is_elsewhere(tmp_path, remote, private_reactor, turn_until, curl, make):
     backend, path, _ = make(tmp_path, private_reactor)
     anywhere = (("127.0.0.1", 0),)
@@ -204,3 +209,39 @@ def test_the_service_starts_and_serves_what_is_elsewhere(tmp_path, remote, priva
         stopped = []
         service.stopService().addBoth(stopped.append)
         turn_until(lambda: stopped)
+
+
+@pytest.mark.parametrize("roots", [["remote", "local"], ["."]], ids=["a root hangs", "a directory below the root"])
+def test_the_menu_has_what_is_elsewhere(tmp_path, remote, private_reactor, result, roots):
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "shell.ipxe").write_bytes(b"#!ipxe\n")
+    options = {"root": [str(tmp_path / root) for root in roots]}
+    backend = configure(menu, options, PluginContext(private_reactor, tmp_path))
+    remote.hang()
+    shown = content(result(backend.open("boot.ipxe", request("boot.ipxe"))), result)
+    assert b"shell.ipxe" in shown
+    assert [thread.name for thread in threading.enumerate()].count("bootfw probe") == 1
+    began = time.monotonic()
+    backend._look()
+    assert time.monotonic() - began < 0.5, "it is asked once, and not again while that is not answered"
+    remote.answer()
+
+
+def test_the_defaults_are_found_where_a_root_hangs(tmp_path, remote, monkeypatch):
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local" / "ipxe.efi").write_bytes(b"x")
+    roots = [str(tmp_path / name) for name in ("remote", "local", "none")]
+    monkeypatch.setattr(defaults, "ROOTS", roots)
+    remote.hang()
+    began = time.monotonic()
+    chosen = defaults.backends()
+    assert [options["root"] for name, options in chosen if name == "directory"] == roots[:2]
+    backends = [("directory", DirectoryBackend(Path(root))) for root in roots[:2]]
+    with capturedLogs() as logged:
+        resolvers = defaults.resolvers(backends)
+    assert resolvers[-1][1] == {"files": {"x86_64-uefi": "ipxe.efi"}}
+    assert defaults.example(backends) == "ipxe.efi"
+    assert time.monotonic() - began < 4
+    assert [event["root"] for event in logged] == [Path(roots[0])]
+    remote.answer()
+    assert defaults.resolvers(backends)[-1][1]["files"]["x86-bios"] == "undionly.kpxe"
