@@ -101,7 +101,7 @@ def measure(load: Path, root: Path, seconds: int, *, bulk: bool) -> dict[str, An
     }
     for process in loads:
         told = json.loads(process.communicate()[0])
-        figures["bulk MB/s"] = told["octets"] / told["seconds"] / 1e6
+        figures["bulk MB/s"] = told["bytes"] / told["seconds"] / 1e6
         figures["bulk failed"] = told["failed"]
     return figures
 

@@ -123,7 +123,7 @@ def idle_sessions(server: Server) -> dict[str, float]:
     share = share_of_a_core(server)
     for client in clients:
         client.close()
-    return {"idle session, octets": taken / SESSIONS, f"{SESSIONS} idle sessions, share of a core": share}
+    return {"idle session, bytes": taken / SESSIONS, f"{SESSIONS} idle sessions, share of a core": share}
 
 
 def many_readers(server: Server) -> dict[str, float]:

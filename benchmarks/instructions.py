@@ -275,7 +275,7 @@ class Thing:
 
 
 def yardstick(rounds: int) -> None:
-    """What Python programs are made of: calls, attributes, dictionaries, lists, texts and octets."""
+    """What Python programs are made of: calls, attributes, dictionaries, lists, texts and bytes."""
     things = {number: Thing(number) for number in range(64)}
     for _ in range(rounds):
         found = []
@@ -284,7 +284,7 @@ def yardstick(rounds: int) -> None:
             if thing is not None and thing.doubled(number) & 1 == 0:
                 thing.text = f"{number}: {thing.number & 0xFF}"
                 found.append((number, thing.text, thing.text.encode()[:2]))
-        b"".join([octets for _, _, octets in found])
+        b"".join([data for _, _, data in found])
 
 
 def main() -> int:

@@ -28,7 +28,7 @@ enum { BATCH = 64, LARGEST = 600 };
 
 static struct { unsigned sent; unsigned windowsize; } transfers[65536]; /* by the client's port */
 static unsigned char *image;
-static size_t octets, stride;
+static size_t bytes, stride;
 static unsigned blocks; /* the last one is never full, and may be empty */
 static char asked[LARGEST];
 
@@ -38,8 +38,8 @@ static int make_image(const char *name, long blksize) {
     if (fd < 0 || fstat(fd, &s)) return 0;
     blocks = s.st_size / blksize + 1;
     stride = blksize + 4;
-    octets = s.st_size + 4L * blocks;
-    image = mmap(0, octets, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bytes = s.st_size + 4L * blocks;
+    image = mmap(0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     for (unsigned block = 1; block <= blocks; block++) {
         unsigned char *p = image + (block - 1) * stride;
         p[1] = 3; p[2] = block >> 8 & 255; p[3] = block & 255;
@@ -61,7 +61,7 @@ static size_t answer(unsigned char *d, size_t n, unsigned port, unsigned char *o
         if (last > blocks) last = blocks;
         transfers[port].sent = last;
         *at = image + acked * stride;
-        return (last == blocks ? octets : last * stride) - acked * stride;
+        return (last == blocks ? bytes : last * stride) - acked * stride;
     }
     if (d[1] != 1) return 0;
     d[n] = 0;
@@ -101,7 +101,7 @@ int main(int argc, char **argv) {
     static struct sockaddr_in peers[BATCH];
     static struct iovec to[BATCH], from[BATCH];
     static struct mmsghdr received[BATCH], sent[BATCH];
-    static union { struct cmsghdr head; char octets[CMSG_SPACE(sizeof(short))]; } controls[BATCH];
+    static union { struct cmsghdr head; char data[CMSG_SPACE(sizeof(short))]; } controls[BATCH];
     for (int i = 0; i < BATCH; i++) {
         to[i] = (struct iovec){in[i], LARGEST};
         controls[i].head = (struct cmsghdr){CMSG_LEN(sizeof(short)), IPPROTO_UDP, UDP_SEGMENT};

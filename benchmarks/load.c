@@ -41,7 +41,7 @@ static size_t size;
 static const char *name;
 static long blksize, windowsize;
 static int missing;
-static long done, failed, repeats, started, octets;
+static long done, failed, repeats, started, bytes;
 static double *latencies;
 static struct transfer *owners[DESCRIPTORS]; /* by descriptor */
 static int ready[READY], unused;
@@ -140,7 +140,7 @@ static int take(struct transfer *t, unsigned char *d, ssize_t n, const struct so
     if (missing || at + n > size || memcmp(d + 4, content + at, n)) return -1;
     t->block++;
     t->unacked++;
-    octets += n;
+    bytes += n;
     int last = n < t->blksize;
     if (last || t->unacked >= t->windowsize) ack(t);
     if (!last) return 0;
@@ -225,9 +225,9 @@ int main(int argc, char **argv) {
     double seconds = now() - start;
     getrusage(RUSAGE_SELF, &used);
     qsort(latencies, done, sizeof *latencies, by_value);
-    printf("{\"seconds\": %.6f, \"done\": %ld, \"failed\": %ld, \"unfinished\": %ld, \"octets\": %ld, \"repeats\": %ld, "
+    printf("{\"seconds\": %.6f, \"done\": %ld, \"failed\": %ld, \"unfinished\": %ld, \"bytes\": %ld, \"repeats\": %ld, "
            "\"p50\": %.6f, \"p99\": %.6f, \"cpu\": %.3f}\n",
-           seconds, done, failed, wanted - done - failed, octets, repeats, done ? latencies[done / 2] : 0,
+           seconds, done, failed, wanted - done - failed, bytes, repeats, done ? latencies[done / 2] : 0,
            done ? latencies[done * 99 / 100] : 0,
            cpu(&used) - cpu(&before));
     return failed || done < wanted ? 1 : 0;

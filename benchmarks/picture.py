@@ -47,7 +47,7 @@ def beside(servers: dict[str, Any]) -> str:
 
 def rate(figure: dict[str, Any]) -> float:
     """Megabytes a second; of missing files, answers."""
-    amount = figure["octets"] / 1e6 if figure["octets"] else figure["done"]
+    amount = figure["bytes"] / 1e6 if figure["bytes"] else figure["done"]
     return float(amount / figure["seconds"])
 
 

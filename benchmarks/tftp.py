@@ -101,12 +101,12 @@ def show(work: str, figures: dict[str, list[Any]]) -> None:
     row = "  {:10} {:>8} {:4} {:>10} {:>9} {:>9} {:>9} {:>7}\n"
     sys.stdout.write(row.format("", "rate", "", "/" + compared, "files/s", "CPU s/GB", "load CPU", "failed"))
     for name in figures:
-        octets = median(name, lambda f: f["octets"])
-        cpu = median(name, lambda f: f["server_cpu"] * 1e9 / f["octets"] if f["octets"] else f["server_cpu"])
+        amount = median(name, lambda f: f["bytes"])
+        cpu = median(name, lambda f: f["server_cpu"] * 1e9 / f["bytes"] if f["bytes"] else f["server_cpu"])
         files = median(name, lambda f: f["done"] / f["seconds"])
         failed = sum(figure["failed"] + figure["unfinished"] for figure in figures[name])
         ratio = median(name, rate) / (median(compared, rate) or 1)
-        unit = "MB/s" if octets else "/s"
+        unit = "MB/s" if amount else "/s"
         load = median(name, lambda f: f["cpu"] / f["seconds"])
         columns = (f"{median(name, rate):.1f}", unit, f"{ratio:.2f}", f"{files:.0f}", f"{cpu:.2f}", f"{load:.0%}")
         sys.stdout.write(row.format(name, *columns, failed))

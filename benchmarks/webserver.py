@@ -153,7 +153,7 @@ def fetch(what: Work, name: str, server: Server, work: Path) -> dict[str, float]
     failed = sum(client.wait() != 0 for client in clients)
     seconds, used = time.monotonic() - began, os.times()
     return {
-        "octets": what.size * what.files * (what.clients - failed),
+        "bytes": what.size * what.files * (what.clients - failed),
         "files": what.files * (what.clients - failed),
         "failed": failed,
         "seconds": seconds,
@@ -174,9 +174,9 @@ def show(name: str, figures: dict[str, list[Any]]) -> None:
             return statistics.median(map(value, rounds))
 
         columns = (
-            f"{median(lambda f: f['octets'] / 1e6 / f['seconds']):.0f}",
+            f"{median(lambda f: f['bytes'] / 1e6 / f['seconds']):.0f}",
             f"{median(lambda f: f['files'] / f['seconds']):.0f}",
-            f"{median(lambda f: f['server_cpu'] * 1e9 / (f['octets'] or 1)):.3f}",
+            f"{median(lambda f: f['server_cpu'] * 1e9 / (f['bytes'] or 1)):.3f}",
             f"{median(lambda f: f['server_cpu'] * 1e6 / (f['files'] or 1)):.0f}",
             f"{median(lambda f: f['load_cpu'] / f['seconds']):.0%}",
             f"{median(lambda f: f['resident'] / 1e6):.0f}",
