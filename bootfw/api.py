@@ -5,7 +5,8 @@ What stands in ``__all__`` is kept: a name goes only with a changelog entry of t
 
 from typing import TYPE_CHECKING, Any
 
-from bootfw.config.configuration import ConfigErrors, build, load_config
+from bootfw.build import build
+from bootfw.config.configuration import ConfigErrors, load_config
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.dhcp.expand import check_placeholders, expand
 from bootfw.dhcp.fitting import ipxe_can_load

@@ -17,8 +17,9 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from bootfw import __version__
+from bootfw.build import Parts, load_parts, settle
 from bootfw.config import defaults
-from bootfw.config.configuration import ConfigErrors, Configuration, Parts, load_parts, settle
+from bootfw.config.configuration import ConfigErrors, Configuration
 from bootfw.config.settings import HTTPSettings
 from bootfw.errors import ConfigError, StateError
 from bootfw.net.clock import monotonic

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.config.configuration import Choice, ConfigErrors, Configuration, assemble, load_config
+from bootfw.build import assemble
+from bootfw.config.configuration import Choice, ConfigErrors, Configuration, load_config
 from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings, listen_address
 
 FULL = """
@@ -260,12 +261,12 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-octets"
         (
             '[[dhcp6.class]]\nuser-class = "iPXE"\noptions = {"65000" = 7}',
             "dhcp6.class[0].options.65000: must say its type, such as {uint16 = 7}; types: address, addresses, text, "
-            "boolean, uint8, uint16, uint16s, uint32, int32, octets, domains, domain, strings",
+            "boolean, uint8, uint16, uint16s, uint32, int32, bytes, domains, domain, strings",
         ),
         (
             '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\noptions.vendor-opts.9.1 = "x"',
             "dhcp6.subnet[0].options.vendor-opts.9.1: must say its type, such as {uint16 = 7}; types: address, "
-            "addresses, text, boolean, uint8, uint16, uint16s, uint32, int32, octets, domains, domain, strings",
+            "addresses, text, boolean, uint8, uint16, uint16s, uint32, int32, bytes, domains, domain, strings",
         ),
         ('[dhcp]\nidentify-by = "mac"', 'dhcp.identify-by: must be "hardware" or "client-id", not "mac"'),
         # plugin tables

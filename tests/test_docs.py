@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from howtos import README, blocks
 
-from bootfw.config.configuration import assemble, load_config
+from bootfw.build import assemble
+from bootfw.config.configuration import load_config
 from bootfw.plugins import GROUPS
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,8 @@ from attrs import evolve
 from twisted.internet.task import Clock
 
 from bootfw.api import BootFile, PluginContext
-from bootfw.config.configuration import assemble, load_config
+from bootfw.build import assemble
+from bootfw.config.configuration import load_config
 from bootfw.config.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, keys_of
 from bootfw.config.settings import Settings
 from bootfw.plugins import configure, load

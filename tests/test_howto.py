@@ -17,8 +17,9 @@ from twisted.application.service import MultiService
 from bootfw.api import BootFile, BootService, Settings, TFTPSettings
 from bootfw.backends.memory import MemoryBackend
 from bootfw.bootchain import ends_at_ipxe
+from bootfw.build import assemble
 from bootfw.cli.main import main
-from bootfw.config.configuration import assemble, load_config
+from bootfw.config.configuration import load_config
 from bootfw.testing import MemoryNetwork, ResolverContract
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
-from bootfw.config.configuration import ConfigErrors, load_parts
+from bootfw.build import load_parts
+from bootfw.config.configuration import ConfigErrors
 
 EVERYTHING = """
 tfpt = 1

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bootfw.build import assemble
 from bootfw.cli.main import main
-from bootfw.config.configuration import assemble, load_config
+from bootfw.config.configuration import load_config
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/howto/templates.md"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bootfw.build import lease_store
 from bootfw.cli.dnsmasq import is_dnsmasq, read_dnsmasq
 from bootfw.cli.failure import CommandError
 from bootfw.cli.foreign import Foreign, exported, identity
@@ -17,7 +18,7 @@ from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
 from bootfw.cli.stored import StoredLeases, shown_reservation
 from bootfw.cli.table import aligned, moment, printable
-from bootfw.config.configuration import Configuration, lease_store, load_config
+from bootfw.config.configuration import Configuration, load_config
 from bootfw.lease import Reservation, duid
 from bootfw.records import STATES, Record, Selection, number, reservation_record
 from bootfw.stores.sqlite import SqliteLeases

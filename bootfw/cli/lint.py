@@ -16,9 +16,10 @@ from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.backends.menu import MenuBackend
 from bootfw.boot.backends import LayeredBackend
+from bootfw.build import Parts, assemble
 from bootfw.cli.failure import CommandError
 from bootfw.cli.table import printable
-from bootfw.config.configuration import Parts, assemble, load_config
+from bootfw.config.configuration import load_config
 from bootfw.lint.entries import User
 from bootfw.lint.finding import Finding
 from bootfw.lint.rules import lint

@@ -14,10 +14,11 @@ from typing import Any
 import attrs
 
 from bootfw.boot.pluginresult import later
+from bootfw.build import assemble
 from bootfw.cli.failure import CommandError
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
 from bootfw.cli.table import aligned, moment, printable
-from bootfw.config.configuration import Configuration, assemble, load_config
+from bootfw.config.configuration import Configuration, load_config
 from bootfw.errors import ConfigError, FileMissing
 from bootfw.records import Record
 from bootfw.resolvers.checks import file_name, mac_address

@@ -8,10 +8,11 @@ from typing import Any
 
 from bootfw.backends.names import is_uuid, mac_address
 from bootfw.boot.pluginresult import later
+from bootfw.build import assemble
 from bootfw.cli.failure import CommandError
 from bootfw.cli.table import printable
 from bootfw.config import defaults
-from bootfw.config.configuration import Configuration, assemble, load_config
+from bootfw.config.configuration import Configuration, load_config
 from bootfw.errors import FileMissing, TransferError
 from bootfw.net.http.urls import WebURLs
 from bootfw.tftp.path import relative

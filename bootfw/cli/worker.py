@@ -14,7 +14,8 @@ from twisted.internet import reactor
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
 from zope.interface import implementer
 
-from bootfw.config.configuration import Configuration, Parts, assemble
+from bootfw.build import Parts, assemble
+from bootfw.config.configuration import Configuration
 from bootfw.config.settings import DHCP6Settings, DHCPSettings
 from bootfw.net.clock import monotonic
 from bootfw.net.linux.openfiles import allow_many_files

@@ -5,10 +5,10 @@ from typing import Any
 
 from attrs import field, frozen
 
+from bootfw.config.optionspelling import option_values
 from bootfw.wire import options as codec
 from bootfw.wire.dhcp4 import Message
 from bootfw.wire.options import Option
-from bootfw.wire.optiontypes import option_values
 
 
 @frozen(kw_only=True)

@@ -4,11 +4,11 @@ from typing import Any
 
 from attrs import field, frozen
 
+from bootfw.config.optionspelling import option_values6
 from bootfw.dhcp.hostclass import ClientClass
 from bootfw.dhcp.identity6 import user_classes, vendor_class
 from bootfw.wire.dhcp6 import Message
 from bootfw.wire.options6 import Values
-from bootfw.wire.optiontypes6 import option_values6
 
 
 @frozen(kw_only=True)

@@ -7,11 +7,11 @@ from typing import Any
 
 from attrs import field, frozen
 
+from bootfw.config.optionspelling import option_values
 from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, check_renewal, each, ranges4, without
 from bootfw.errors import ErrorCollector
 from bootfw.lease import Reservation, address_text, known_by
 from bootfw.wire.options import Option, address_bytes, addresses_bytes, text_bytes, uint32_bytes
-from bootfw.wire.optiontypes import option_values
 
 
 def network(value: str | IPv4Network) -> IPv4Network:

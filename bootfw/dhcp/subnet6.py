@@ -6,12 +6,12 @@ from typing import Any
 
 from attrs import field, frozen
 
+from bootfw.config.optionspelling import option_values6
 from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, check_renewal, each, ranges6, without
 from bootfw.errors import ErrorCollector
 from bootfw.lease import Reservation, mac_text, mac_texts
 from bootfw.lease import duid as _duid
 from bootfw.wire.options6 import Option, Values, addresses_bytes, domains_bytes
-from bootfw.wire.optiontypes6 import option_values6
 
 
 def network6(value: str | IPv6Network) -> IPv6Network:

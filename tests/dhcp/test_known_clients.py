@@ -230,7 +230,7 @@ def test_a_client_that_wants_rapid_commit_has_its_address_with_the_first_answer(
 def test_the_reply_to_a_rapid_commit_keeps_its_mark_in_whatever_room():
     for size in range(1, 40):
         values = {"224": 250, "225": size}
-        options = {code: {"octets": "0x" + "00" * length} for code, length in values.items()}
+        options = {code: {"bytes": "0x" + "00" * length} for code, length in values.items()}
         dhcp = server(subnet(rapid_commit=True, options=options))
         machine = Machine(1, dhcp, {80: b"", 55: b"\xe0\xe1"})
         dhcp.probed(machine.discovers().address, False, BEGIN)

@@ -20,7 +20,8 @@ from webclient import Backend, Reader
 from webservice import where
 
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.config.configuration import ConfigErrors, assemble, load_config
+from bootfw.build import assemble
+from bootfw.config.configuration import ConfigErrors, load_config
 from bootfw.config.settings import HTTPSettings
 from bootfw.errors import ConfigError
 from bootfw.events import CertificateLoaded, CertificateProblem, HandshakeFailed

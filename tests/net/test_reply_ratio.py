@@ -42,7 +42,7 @@ RELAYED_BY = (RELAY, 547, 0, 0)
 
 def octets(value):
     """*value* as a configuration has it."""
-    return {"octets": "0x" + value.hex()}
+    return {"bytes": "0x" + value.hex()}
 
 
 class Store:

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bootfw.config.optionspelling import OPTIONS, option_values
 from bootfw.errors import ConfigError
 from bootfw.wire.options import Option
-from bootfw.wire.optiontypes import OPTIONS, option_values
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "code", "octets"),
+    ("key", "value", "code", "encoded"),
     [
         ("ntp-servers", ["10.77.0.1", "10.77.0.2"], 42, "0a4d0001 0a4d0002"),
         ("ntp-servers", "10.77.0.1", 42, "0a4d0001"),
@@ -38,8 +38,8 @@ from bootfw.wire.optiontypes import OPTIONS, option_values
         (26, 1400, 26, "0578"),
         ("224", {"uint16": 7}, 224, "0007"),
         ("224", {"text": "x"}, 224, "78"),
-        ("224", {"octets": "0x00ff"}, 224, "00ff"),
-        ("interface-mtu", {"octets": "0x01"}, 26, "01"),
+        ("224", {"bytes": "0x00ff"}, 224, "00ff"),
+        ("interface-mtu", {"bytes": "0x01"}, 26, "01"),
         (224, b"\1\2", 224, "0102"),
         # As in every dnsmasq.conf.
         ("vendor-specific", "01:04:0a:4d:00:09", 43, "01040a4d0009"),
@@ -52,10 +52,10 @@ from bootfw.wire.optiontypes import OPTIONS, option_values
         ("ipxe-encapsulated", {"176": {"uint8": 1}}, 175, "b0 01 01"),
         ("ipxe-encapsulated", "b0:01:01", 175, "b00101"),
         ("pxelinux-magic", "f1:00:74:7e", 208, "f100747e"),
-        ("224", {"octets": "00:ff"}, 224, "00ff"),
-        ("224", {"octets": "0X00FF"}, 224, "00ff"),
+        ("224", {"bytes": "00:ff"}, 224, "00ff"),
+        ("224", {"bytes": "0X00FF"}, 224, "00ff"),
         ("host-name", {"text": "01:04"}, 12, "30313a3034"),
-        ("host-name", {"octets": "01:04"}, 12, "0104"),
+        ("host-name", {"bytes": "01:04"}, 12, "0104"),
         ("host-name", "0xpc", 12, "30787063"),
         ("host-name", "a1:2", 12, "61313a32"),
         ("static-routes", ["10.1.0.1", "10.77.0.1"], 33, "0a010001 0a4d0001"),
@@ -65,8 +65,8 @@ from bootfw.wire.optiontypes import OPTIONS, option_values
         ("interface-mtu", {"uint16": 1}, 26, "0001"),
     ],
 )
-def test_values_become_octets(key, value, code, octets):
-    assert option_values({key: value}) == {code: bytes.fromhex(octets)}
+def test_values_become_bytes(key, value, code, encoded):
+    assert option_values({key: value}) == {code: bytes.fromhex(encoded)}
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_values_become_octets(key, value, code, octets):
         ("ipxe-encapsulated", "0xb0", "is made of sub-options, and these bytes are none: sub-option 176 runs past the"),
         ("ipxe-encapsulated", {"text": "x"}, "is made of sub-options, and these bytes are none"),
         ("pxelinux-magic", "0xf100747f", 'must be "0xf100747e", the only value that PXELINUX takes'),
-        ("224", {"octets": "abc"}, 'must be bytes, such as "0x0104" or "01:04", not "abc"; {text = "..."} is text'),
-        ("host-name", "01:04", '"01:04" looks like bytes: write {octets = "01:04"} for them, {text = "01:04"} for the'),
+        ("224", {"bytes": "abc"}, 'must be bytes, such as "0x0104" or "01:04", not "abc"; {text = "..."} is text'),
+        ("host-name", "01:04", '"01:04" looks like bytes: write {bytes = "01:04"} for them, {text = "01:04"} for the'),
         ("bootfile-name", "0x0104", '"0x0104" looks like bytes'),
         ("static-routes", ["10.1.0.1"], "must be pairs of addresses, and so an even number of them"),
         ("policy-filter", ["10.1.0.1", "255.255.0.0", "10.2.0.1"], "must be pairs of addresses"),
@@ -155,12 +155,12 @@ def test_names_are_those_of_the_codes():
 
 names = st.sampled_from([*OPTIONS, "224", "51", "x"]) | st.integers(-5, 300)
 plain = st.booleans() | st.integers(-(2**33), 2**33) | st.text(max_size=5) | st.ip_addresses(v=4).map(str)
-kinds = st.sampled_from(["uint8", "text", "octets", "addresses", "routes", "domains", "word"])
+kinds = st.sampled_from(["uint8", "text", "bytes", "addresses", "routes", "domains", "word"])
 values = plain | st.lists(plain, max_size=3) | st.dictionaries(kinds, plain | st.lists(plain, max_size=2), max_size=2)
 
 
 @given(st.dictionaries(names, values, max_size=3))
-def test_any_table_becomes_octets_or_is_refused(table):
+def test_any_table_becomes_bytes_or_is_refused(table):
     with contextlib.suppress(ConfigError):
         assert all(0 < code < 255 and octets for code, octets in option_values(table).items())
 
@@ -183,3 +183,9 @@ def test_what_is_wrong_inside_of_suboptions_is_said_with_its_place(value, path, 
 
     assert complaint in caught.value.message
     assert caught.value.path == ("vendor-specific", *path)
+
+
+def test_the_old_name_of_the_type_bytes_is_an_error_that_names_the_new_one():
+    with pytest.raises(ConfigError) as caught:
+        option_values({"224": {"octets": "0x0104"}})
+    assert str(caught.value) == '224.octets: is called "bytes" now'

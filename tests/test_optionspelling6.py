@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from scapy.layers import dhcp6
 from scapy.layers.dhcp6 import dhcp6opts_by_code
 
+from bootfw.config.optionspelling import OPTIONS6, option_values6
 from bootfw.errors import ConfigError
 from bootfw.wire.options6 import Option, code_of, key_of, options_bytes
-from bootfw.wire.optiontypes6 import OPTIONS6, option_values6
 
 ONE, TWO = "fd77" + "00" * 13 + "01", "fd77" + "00" * 13 + "02"
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "code", "octets"),
+    ("key", "value", "code", "encoded"),
     [
         ("sntp-servers", ["fd77::1", "fd77::2"], 31, ONE + TWO),
         ("dns-servers", "fd77::1", 23, ONE),
@@ -31,29 +31,29 @@ ONE, TWO = "fd77" + "00" * 13 + "01", "fd77" + "00" * 13 + "02"
         ("65000", {"uint16": 7}, 65000, "0007"),
         ("65000", {"address": "fd77::1"}, 65000, ONE),
         ("65000", {"domain": "a"}, 65000, "016100"),
-        ("sol-max-rt", {"octets": "0x01"}, 82, "01"),
+        ("sol-max-rt", {"bytes": "0x01"}, 82, "01"),
         (65535, b"\1\2", 65535, "0102"),
-        ("65000", {"octets": "01:04:fF"}, 65000, "0104ff"),
+        ("65000", {"bytes": "01:04:fF"}, 65000, "0104ff"),
         ("vendor-class", "00:00:01:37:00:01:78", 16, "00000137 0001 78"),
         ("geoconf-civic", "0x00646500", 36, "00646500"),
         ("ntp-server", {"1": {"address": "fd77::1"}, "3": {"domain": "a"}}, 56, f"0001 0010 {ONE} 0003 0003 016100"),
         ("ntp-server", f"0x00010010{ONE}", 56, f"0001 0010 {ONE}"),
-        ("56", {"octets": "0x00030003016100"}, 56, "0003 0003 016100"),
+        ("56", {"bytes": "0x00030003016100"}, 56, "0003 0003 016100"),
         (56, b"\1", 56, "01"),
         ("captive-portal", "urn:ietf:params:capport:unrestricted", 103, b"urn:ietf:params:capport:unrestricted".hex()),
         ("captive-portal", {"text": "x"}, 103, "78"),
     ],
 )
-def test_values_become_octets(key, value, code, octets):
-    assert option_values6({key: value}) == {code: bytes.fromhex(octets)}
+def test_values_become_bytes(key, value, code, encoded):
+    assert option_values6({key: value}) == {code: bytes.fromhex(encoded)}
 
 
 @pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
         ("sntp-server", "fd77::1", 'unknown option; did you mean "sntp-servers"?; others go by number'),
-        ("3", {"octets": "x"}, "option 3 can't be set here: the server sets it itself"),
-        ("5", {"octets": "x"}, 'option 5 can\'t be set here: it is "pool" and "lease-seconds"'),
+        ("3", {"bytes": "x"}, "option 3 can't be set here: the server sets it itself"),
+        ("5", {"bytes": "x"}, 'option 5 can\'t be set here: it is "pool" and "lease-seconds"'),
         ("12", {"address": "fd77::1"}, "option 12 can't be set here: clients would pass their relays by"),
         ("65536", {"uint8": 1}, "option 65536 can't be set here"),
         ("65000", 7, "must say its type, such as {uint16 = 7}; types: address"),
@@ -64,8 +64,8 @@ def test_values_become_octets(key, value, code, octets):
         ("bootfile-param", ["x" * 65536], "a string has more than 65535 octets"),
         ("bootfile-param", [], "must not be empty"),
         ("aftr-name", "", 'must be a domain, such as "lab.example", not ""'),
-        ("65000", {"text": "x" * 65536}, "must not be longer than 65535 octets"),
-        ("65000", {"octets": "abc"}, 'must be bytes, such as "0x0104" or "01:04", not "abc"; {text = "..."} is text'),
+        ("65000", {"text": "x" * 65536}, "must not be longer than 65535 bytes"),
+        ("65000", {"bytes": "abc"}, 'must be bytes, such as "0x0104" or "01:04", not "abc"; {text = "..."} is text'),
         ("vendor-class", "PXEClient", 'must be bytes, such as "0x0104" or "01:04", not "PXEClient"'),
         ("vendor-class", "0x0137", "must be an enterprise number of four bytes, and classes"),
         ("vendor-class", "0x000001370005", "must be an enterprise number of four bytes, and classes"),
@@ -81,7 +81,7 @@ def test_values_become_octets(key, value, code, octets):
         ("ntp-server", "", "must not be empty"),
         ("bootfile-url", "pxelinux.0", 'must be a URL, such as "http://10.77.0.1/x", not "pxelinux.0"'),
         ("mud-url", "lab.example", "must be a URL"),
-        ("new-tzdb-timezone", "55:54:43", '"55:54:43" looks like bytes: write {octets = "55:54:43"} for them'),
+        ("new-tzdb-timezone", "55:54:43", '"55:54:43" looks like bytes: write {bytes = "55:54:43"} for them'),
         (17, b"\0\0\0", "vendor options begin with an enterprise number of four octets"),
     ],
 )
@@ -100,7 +100,7 @@ CISCO, CABLELABS = 9 << 16 | 17, 4491 << 16 | 17
 def test_vendor_options_are_an_option_for_each_enterprise(name):
     table = {
         "9": {"1": {"text": "hi"}, "65535": {"uint16": 7}},
-        "4491": {"32": {"addresses": ["fd77::1", "fd77::2"]}, "0": {"octets": ""}},
+        "4491": {"32": {"addresses": ["fd77::1", "fd77::2"]}, "0": {"bytes": ""}},
     }
 
     assert option_values6({name: table, "sol-max-rt": 60}) == {
@@ -110,7 +110,7 @@ def test_vendor_options_are_an_option_for_each_enterprise(name):
     }
 
 
-def test_octets_of_vendor_options_go_by_their_enterprise():
+def test_bytes_of_vendor_options_go_by_their_enterprise():
     """As a reservation has them that a program has made, and as it is kept."""
     cisco, cablelabs = bytes.fromhex("00000009000100026869"), bytes.fromhex("0000118b")
 
@@ -136,7 +136,7 @@ def test_octets_of_vendor_options_go_by_their_enterprise():
         ({"9": {"1": {"uint8": 256}}}, ("9", "1"), "must be from 0 to 255, not 256"),
         ({"9": {"1": {"uint16s": [1, "x"]}}}, ("9", "1", 1), 'must be an integer, not "x"'),
         ({"9": {"1": {"vendor-options": {}}}}, ("9", "1"), "must be one type and its value"),
-        ({"9": {"1": {"text": "x" * 65535}}}, ("9",), "must not be longer than 65535 octets"),
+        ({"9": {"1": {"text": "x" * 65535}}}, ("9",), "must not be longer than 65535 bytes"),
     ],
 )
 def test_what_is_wrong_inside_of_vendor_options_is_said_with_its_place(value, path, complaint):
@@ -163,7 +163,7 @@ def test_no_code_has_two_names_and_none_is_the_servers_own():
 
 names = st.sampled_from([*OPTIONS6, "65000", "5", "x"]) | st.integers(-5, 70000)
 plain = st.booleans() | st.integers(-(2**33), 2**33) | st.text(max_size=5) | st.ip_addresses(v=6).map(str)
-kinds = st.sampled_from(["uint8", "text", "octets", "addresses", "strings", "domain", "domains", "word"])
+kinds = st.sampled_from(["uint8", "text", "bytes", "addresses", "strings", "domain", "domains", "word"])
 vendors = st.dictionaries(
     st.integers(0, 2**32).map(str),
     st.dictionaries(st.integers(0, 65536), st.fixed_dictionaries({"text": st.text(max_size=5)})),
@@ -177,7 +177,7 @@ values = (
 
 
 @given(st.dictionaries(names, values, max_size=3))
-def test_any_table_becomes_octets_or_is_refused(table):
+def test_any_table_becomes_bytes_or_is_refused(table):
     with contextlib.suppress(ConfigError):
         for key, octets in option_values6(table).items():
             assert octets

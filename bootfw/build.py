@@ -1,0 +1,194 @@
+"""What a configuration describes, built: plugins loaded and configured, and with the settings made a BootService."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet.interfaces import IReactorProcess
+
+from bootfw import plugins
+from bootfw.config import defaults
+from bootfw.config.configuration import Choice, Configuration, read_config
+from bootfw.config.schema import Path as Place
+from bootfw.config.settings import HTTPSettings, Settings
+from bootfw.config.state import state_directory
+from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
+from bootfw.errors import ConfigError, PluginError
+from bootfw.net.clock import monotonic
+from bootfw.net.control import SOCKET
+from bootfw.net.http.tls import tls
+from bootfw.net.workers.supervisor import Workers, usual_number
+from bootfw.service import BootService, Named
+
+
+@frozen
+class Parts:
+    """What a BootService is made of."""
+
+    settings: Settings
+    backends: tuple[Named, ...]
+    resolvers: tuple[Named, ...]
+    watchdog: Named
+    observers: tuple[Named, ...]
+    leases: Named
+    configuration: Configuration
+
+    def service(self, reactor: Any) -> BootService:
+        """The service, not started."""
+        return BootService(
+            reactor,
+            settings=self.settings,
+            backends=self.backends,
+            resolvers=self.resolvers,
+            watchdog=self.watchdog[1],
+            observers=self.observers,
+            leases=self.leases[1],
+            control=state_directory(self.settings.state_dir) / SOCKET,
+            crew=self._workers(reactor),
+        )
+
+    def _workers(self, reactor: Any) -> Workers | None:
+        """Who serves the files; None: the same process."""
+        settings = self.settings
+        count = settings.workers or usual_number()
+        serves = settings.tftp.listen or settings.http.listen
+        if count == 1 or not serves or not IReactorProcess.providedBy(reactor):
+            return None
+        return Workers(reactor, count, evolve(self.configuration, settings=settings))
+
+
+def load_parts(path: Path | str | None, environ: Mapping[str, str], reactor: Any) -> Parts:
+    """What load_config() and assemble() do, but what is wrong with settings and plugins is said together.
+
+    :raise ConfigErrors: everything that is wrong.
+    """
+    configuration, errors = read_config(path, environ)
+    parts = _assembled(configuration, reactor, errors)
+    configuration.refuse(errors)
+    assert parts is not None
+    return parts
+
+
+def assemble(configuration: Configuration, reactor: Any) -> Parts:
+    """Everything a service is made of: every plugin loaded, configured and verified.
+
+    What the configuration leaves out comes from :mod:`bootfw.config.defaults`.
+
+    :raise ConfigErrors: everything that is wrong with the plugins.
+    """
+    errors: list[ConfigError] = []
+    parts = _assembled(configuration, reactor, errors)
+    configuration.refuse(errors)
+    assert parts is not None
+    return parts
+
+
+def _assembled(configuration: Configuration, reactor: Any, errors: list[ConfigError]) -> Parts | None:
+    """See assemble(). What is wrong is added to *errors*, where the settings' own stand already; None: there are some.
+
+    What follows from another error is left out.
+    """
+    context = _context(configuration, reactor)
+    http_is_right = not any(error.path[:1] == ("http",) for error in errors)
+
+    def made(section: str, default: Callable[[], defaults.Chosen]) -> list[Named]:
+        chosen = configuration.plugins.get(section)
+        return _made(section, _default(default()) if chosen is None else chosen, context, errors)
+
+    backends = made("backend", defaults.backends)
+    resolvers = made("resolver", lambda: defaults.resolvers(backends))
+    if configuration.source is not None and http_is_right:  # else what is served is found out at the start
+        for choice in configuration.plugins.get("resolver", ()):
+            errors += _not_served(choice.options, choice.place, configuration.settings.http)
+    watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
+    observers = made("observer", lambda: defaults.OBSERVERS)
+    leases = made("leases", lambda: defaults.LEASES)
+    if configuration.settings.http.https_listen:
+        try:
+            tls().load(configuration.settings.http)
+        except ConfigError as error:
+            errors += error.under("http").each
+    if errors:
+        return None
+    return Parts(
+        configuration.settings,
+        tuple(backends),
+        tuple(resolvers),
+        watchdogs[0],
+        tuple(observers),
+        leases[0],
+        configuration,
+    )
+
+
+def lease_store(configuration: Configuration) -> Named:
+    """The store of the leases alone, for a program that is not the server. It has no reactor.
+
+    :raise ConfigErrors: what is wrong with it.
+    """
+    errors: list[ConfigError] = []
+    chosen = configuration.plugins.get("leases", _default(defaults.LEASES))
+    made = _made("leases", chosen, _context(configuration, None), errors)
+    configuration.refuse(errors)
+    return made[0]
+
+
+def build(configuration: Configuration, reactor: Any) -> BootService:
+    """The service that the configuration describes, not started.
+
+    :raise ConfigErrors: everything that is wrong with the plugins.
+    """
+    reactor = monotonic(reactor)
+    parts = assemble(configuration, reactor)
+    settings, _ = settle(configuration)
+    return evolve(parts, settings=settings).service(reactor)
+
+
+def settle(configuration: Configuration) -> tuple[Settings, Mapping[str, str]]:
+    """The settings that can be had here, found by trying the ports; and notes: service -> what to say about it."""
+    return defaults.settled(configuration.settings, configuration.given, fall_back=configuration.source is None)
+
+
+def _context(configuration: Configuration, reactor: Any) -> plugins.PluginContext:
+    state = state_directory(configuration.settings.state_dir)
+    return plugins.PluginContext(reactor, configuration.directory, state)
+
+
+def _made(
+    section: str, choices: Sequence[Choice], context: plugins.PluginContext, errors: list[ConfigError]
+) -> list[Named]:
+    """What the choices make. Names that would be the same get their position."""
+    made = []
+    often = Counter(choice.use for choice in choices)
+    for choice in choices:
+        try:
+            plugin = plugins.load(choice.use, plugins.group_of(section))
+        except PluginError as error:
+            errors.append(error.under(*choice.place, "use"))
+            continue
+        try:
+            thing = plugins.configure(plugin, choice.options, context)
+        except ConfigError as error:
+            errors += error.under(*choice.place).each
+            continue
+        made.append((choice.use if often[choice.use] == 1 else f"{choice.use}[{choice.place[-1]}]", thing))
+    return made
+
+
+def _not_served(value: Any, place: Place, http: HTTPSettings) -> Iterator[ConfigError]:
+    """An error for each name of a boot file that needs our own HTTP or HTTPS where it is off."""
+    if isinstance(value, Mapping | list):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _not_served(item, (*place, key), http)
+    elif isinstance(value, str):
+        served = {"http": http.listen, "https": http.https_listen}
+        for name in placeholders(value):
+            if not served.get(name, True):
+                key, port = LISTEN_KEYS[name], {"http": 8069, "https": 8443}[name]
+                yield ConfigError(f'{{{name}}} needs [http] {key} = ["0.0.0.0:{port}"] or the like', place)
+
+
+def _default(choices: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[Choice, ...]:
+    return tuple(Choice(use, options, ("default", index)) for index, (use, options) in enumerate(choices))

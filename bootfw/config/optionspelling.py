@@ -1,0 +1,511 @@
+"""How DHCP options are spelled in TOML: by name or number, with a value of the option's type.
+
+:func:`option_values` and :func:`option_values6` turn a table of the configuration into the bytes of DHCPv4 and DHCPv6
+options. Names follow IANA's registries "BOOTP Vendor Extensions and DHCP Options" and "DHCPv6 Option Codes", in lower
+case with dashes and without the "OPTION" of DHCPv6.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import IPv4Network
+from typing import Any
+
+from attrs import field, frozen
+
+from bootfw.config.schema import mismatches, nearest, shown
+from bootfw.errors import ConfigError, ErrorCollector, WireError
+from bootfw.lease import hexadecimal
+from bootfw.wire import options, options6
+from bootfw.wire.options import text_bytes
+from bootfw.wire.options6 import code_of, domains_bytes
+
+_LONGEST = 65535
+"""Bytes of a DHCPv6 option. A DHCPv4 message has no room for half of it."""
+
+Encoder = tuple[Any, Callable[[Any], bytes]]
+"""The annotation of what TOML holds, and what turns that into the bytes of the option."""
+
+
+def number(size: int, signed: bool = False) -> Callable[[int], bytes]:
+    """An encoder for integers of *size* bytes."""
+
+    def encode(value: int) -> bytes:
+        try:
+            return value.to_bytes(size, "big", signed=signed)
+        except OverflowError:
+            low, high = (-(1 << 8 * size - 1), (1 << 8 * size - 1) - 1) if signed else (0, (1 << 8 * size) - 1)
+            raise ValueError(f"must be from {low} to {high}, not {value}") from None
+
+    return encode
+
+
+def binary(value: str) -> bytes:
+    """The bytes of ``"0x0104"`` or ``"01:04"``. Plain text is refused: where bytes are wanted it is a mistake.
+
+    :raise ValueError: it is neither.
+    """
+    found = hexadecimal(value) if value else b""
+    if found is None:
+        raise ValueError(f'must be bytes, such as "0x0104" or "01:04", not {shown(value)}; {{text = "..."}} is text')
+    return found
+
+
+_SCHEME = re.compile(rb"[a-z][a-z0-9+.-]*:.", re.IGNORECASE)
+
+_COMMON: Mapping[str, Encoder] = {
+    "text": (str, text_bytes),
+    "boolean": (bool, lambda value: bytes((value,))),
+    "uint8": (int, number(1)),
+    "uint16": (int, number(2)),
+    "uint16s": (list[int], lambda values: b"".join(map(number(2), values))),
+    "uint32": (int, number(4)),
+    "int32": (int, number(4, signed=True)),
+    "bytes": (str, binary),
+    # Not compressed: some clients can't read that (RFC 3397), and DHCPv6 does not know it.
+    "domains": (list[str], domains_bytes),
+}
+"""Type -> encoder, of those types that DHCPv4 and DHCPv6 have in common."""
+
+
+def address_encoders(encode: Callable[[str], bytes]) -> Mapping[str, Encoder]:
+    """Those of one address, and of some, of the family that *encode* takes."""
+
+    def encode_all(value: str | list[str]) -> bytes:
+        return b"".join(map(encode, [value] if isinstance(value, str) else value))
+
+    return {"address": (str, encode), "addresses": (str | list[str], encode_all)}
+
+
+def named(listed: Mapping[str, str]) -> dict[str, tuple[int, str]]:
+    """Name -> code and type, of ``{"text": "host-name=12 ..."}``."""
+    return {
+        name: (int(code), kind)
+        for kind, names in listed.items()
+        for name, code in (x.split("=") for x in names.split())
+    }
+
+
+@frozen
+class OptionTable:
+    """The options of one family."""
+
+    names: Mapping[str, tuple[int, str]]
+    """Name -> code and type."""
+    encoders: Mapping[str, Encoder]
+    """Of each type."""
+    last: int
+    """The largest code."""
+    ours: Collection[int]
+    """Codes that are part of the conversation, and so the server's own to set."""
+    otherwise: Mapping[int, str]
+    """Of some of these, what to write instead."""
+    several: Mapping[int, Callable[[Any], Mapping[int, bytes]]] = field(factory=dict)
+    """Code -> what makes options of a value, each under a key of its own; raises ConfigError."""
+    checks: Mapping[int, Callable[[bytes], None]] = field(factory=dict)
+    """Code -> raises ValueError for bytes that no client can use. A value that says its type is not checked."""
+    _kinds: Mapping[int, str] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_kinds", dict(self.names.values()))
+
+    def values(self, table: Mapping[Any, Any]) -> dict[int, bytes]:
+        """Code -> bytes, of options by name or number.
+
+        A value is of its option's type: ``ntp-servers = ["10.77.0.1"]``. Options without a name here say theirs:
+        ``"224" = {uint16 = 7}``. A value may be bytes too, under a number that is an int.
+
+        :raise ConfigError: with the path below *table*.
+        """
+        found: dict[int, bytes] = {}
+        collector = ErrorCollector()
+        for key, value in table.items():
+            with collector.under(key):
+                made = self._options(key, value)
+                for code in found.keys() & made:
+                    raise ValueError(f"option {code_of(code)} is there twice")
+                found |= made
+        collector.finish()
+        return found
+
+    def _options(self, key: Any, value: Any) -> Mapping[int, bytes]:
+        code = int(key) if is_number(key) else self.names.get(key, (-1, ""))[0]
+        if isinstance(key, int) and code_of(key) in self.several:
+            code = code_of(key)
+        if code < 0:
+            raise ValueError(f"unknown option{nearest(str(key), self.names)}; others go by number")
+        if not 0 < code <= self.last or code in self.ours:
+            instead = self.otherwise.get(code, "the server sets it itself")
+            raise ValueError(f"option {code} can't be set here: {instead}")
+        if code in self.several:
+            return self.several[code](value)
+        if isinstance(value, bytes):
+            return {code: value}
+        kind = self._kinds.get(code)
+        encoded = typed(value, self.encoders, kind)
+        if not encoded:
+            raise ValueError("must not be empty")
+        if not isinstance(value, dict):
+            if kind == "text":
+                _refuse_bytes(value)
+            if code in self.checks:
+                self.checks[code](encoded)
+        return {code: encoded}
+
+
+def typed(value: Any, encoders: Mapping[str, Encoder], kind: str | None = None) -> bytes:
+    """The bytes of a value of type *kind*, or of one that says its type: ``{uint16 = 7}``.
+
+    :raise ConfigError, ValueError: it is no such value; the path is that below it.
+    """
+    types = ", ".join(encoders)
+    if isinstance(value, dict):
+        if value.keys() == {"octets"}:
+            raise ConfigError('is called "bytes" now', ("octets",))
+        if len(value) != 1 or not value.keys() <= encoders.keys():
+            raise ValueError(f"must be one type and its value, such as {{uint16 = 7}}; types: {types}")
+        ((kind, value),) = value.items()
+    if kind is None:
+        raise ValueError(f"must say its type, such as {{uint16 = 7}}; types: {types}")
+    wanted, encode = encoders[kind]
+    for error in mismatches(value, wanted):
+        raise error
+    encoded = encode(value)
+    if len(encoded) > _LONGEST:
+        raise ValueError(f"must not be longer than {_LONGEST} bytes")
+    return encoded
+
+
+def _refuse_bytes(value: str) -> None:
+    """:raise ValueError: *value* looks like bytes, and clients would get the digits as text."""
+    try:
+        found = hexadecimal(value)
+    except ValueError:  # a text that begins with "0x"
+        return
+    if found:
+        raise ValueError(
+            f'"{value}" looks like bytes: write {{bytes = "{value}"}} for them, {{text = "{value}"}} for the text'
+        )
+
+
+def suboptions(
+    code: int,
+    encoders: Mapping[str, Encoder],
+    last: int,
+    join: Callable[[Mapping[int, bytes]], bytes],
+    read: Callable[[bytes], Any] = len,
+) -> Callable[[Any], Mapping[int, bytes]]:
+    """For :attr:`OptionTable.several`: what makes option *code*, which consists of sub-options.
+
+    Its value is a table of them, ``{"1" = {address = "10.77.0.9"}}``, or all of it as bytes, or a value that says its
+    type. Plain text is refused.
+
+    :param last: the largest number of a sub-option.
+    :param join: sub-options by number -> the bytes of the option.
+    :param read: raises WireError for bytes that are no such option.
+    """
+    example = '{"1" = {uint16 = 7}}'
+
+    def encode(value: Any) -> dict[int, bytes]:
+        if isinstance(value, bytes):
+            return {code: value}
+        if isinstance(value, dict) and not (len(value) == 1 and value.keys() <= encoders.keys()):
+            inside: dict[int, bytes] = {}
+            for number, option in numbered(value, "the number of a sub-option", 1, last, example):
+                with under(number):
+                    inside[int(number)] = typed(option, encoders)
+            encoded = join(inside)
+        elif isinstance(value, str) and value and hexadecimal(value) is None:
+            raise ValueError(
+                f'is made of sub-options: must be a table like {example}, or bytes, such as "0x01020007" or '
+                f'"01:02:00:07", not {shown(value)}; {{text = "..."}} is text'
+            )
+        else:
+            encoded = typed(value, encoders, "bytes")
+        if not encoded:
+            raise ValueError("must not be empty")
+        if len(encoded) > _LONGEST:
+            raise ValueError(f"must not be longer than {_LONGEST} bytes")
+        try:
+            read(encoded)
+        except WireError as error:
+            raise ValueError(f"is made of sub-options, and these bytes are none: {error}") from None
+        return {code: encoded}
+
+    return encode
+
+
+def numbered(table: Any, what: str, low: int, high: int, example: str) -> Iterator[tuple[Any, Any]]:
+    """The items of *table*, whose keys are numbers from *low* to *high*, each there once.
+
+    :raise ConfigError, ValueError: they are not.
+    """
+    if not isinstance(table, dict) or not table:
+        raise ValueError(f"must be a table like {example}")
+    seen = set()
+    for key, value in table.items():
+        with under(key):
+            if not is_number(key) or not low <= int(key) <= high:
+                raise ValueError(f"must be {what}, from {low} to {high}")
+            if int(key) in seen:
+                raise ValueError(f"{int(key)} is there twice")
+        seen.add(int(key))
+        yield key, value
+
+
+def at_least(low: int, size: int) -> Callable[[bytes], None]:
+    """For :attr:`OptionTable.checks`: each number of *size* bytes is *low* or more."""
+
+    def check(encoded: bytes) -> None:
+        for at in range(0, len(encoded), size):
+            value = int.from_bytes(encoded[at : at + size])
+            if value < low:
+                raise ValueError(f"must be {low} or more, not {value}")
+
+    return check
+
+
+def url(encoded: bytes) -> None:
+    """For :attr:`OptionTable.checks`."""
+    if not _SCHEME.match(encoded):
+        found = shown(encoded.decode("utf-8", "replace"))
+        raise ValueError(f'must be a URL, such as "http://10.77.0.1/x", not {found}')
+
+
+def is_number(key: Any) -> bool:
+    """Whether *key* of a table is a number; TOML has those as text."""
+    return isinstance(key, int) or (key.isascii() and key.isdecimal())
+
+
+@contextmanager
+def under(key: Any) -> Iterator[None]:
+    """What is raised inside is about the value of *key*.
+
+    :raise ConfigError: with the path from *key* on.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise error.under(key) from None
+    except ValueError as error:
+        raise ConfigError(str(error), (key,)) from None
+
+
+_NAMES4: Mapping[str, str] = {
+    "address": "swap-server=16 broadcast-address=28 router-solicitation-address=32",
+    "addresses": "router=3 time-servers=4 name-servers=5 domain-name-server=6 log-servers=7 lpr-servers=9"
+    " nis-servers=41 ntp-servers=42 netbios-name-servers=44 netbios-dd-servers=45"
+    " x-window-font-servers=48 x-window-managers=49 nisplus-servers=65 smtp-servers=69 pop3-servers=70 nntp-servers=71"
+    " www-servers=72 irc-servers=74 capwap-controllers=138 tftp-server-address=150",
+    "address-pairs": "policy-filter=21 static-routes=33",
+    "text": "host-name=12 merit-dump-file=14 domain-name=15 root-path=17 extensions-path=18 nis-domain=40"
+    " netbios-scope=47 vendor-class-identifier=60 nisplus-domain=64 tftp-server-name=66 bootfile-name=67"
+    " posix-timezone=100 tz-database-timezone=101 captive-portal=114 pxelinux-config-file=209"
+    " pxelinux-path-prefix=210 wpad-url=252",
+    "boolean": "ip-forwarding=19 non-local-source-routing=20 all-subnets-local=27 mask-discovery=29 mask-supplier=30"
+    " router-discovery=31 trailer-encapsulation=34 ethernet-encapsulation=36 tcp-keepalive-garbage=39",
+    "uint8": "default-ip-ttl=23 default-tcp-ttl=37 netbios-node-type=46 auto-configure=116",
+    "uint16": "max-datagram-reassembly=22 interface-mtu=26",
+    "uint16s": "mtu-plateaus=25",
+    "uint32": "path-mtu-aging-timeout=24 arp-cache-timeout=35 tcp-keepalive-interval=38 ipv6-only-preferred=108"
+    " pxelinux-reboot-time=211",
+    "int32": "time-offset=2",
+    "bytes": "vendor-specific=43 ipxe-encapsulated=175 pxelinux-magic=208",
+    "domains": "domain-search=119",
+    "routes": "classless-static-routes=121 ms-classless-static-routes=249",
+}
+
+_MAGIC = bytes.fromhex("f100747e")
+"""RFC 5071 section 3."""
+
+
+def _address4(value: str) -> bytes:
+    try:
+        return options.address_bytes(value)
+    except ValueError:
+        raise ValueError(f'must be an IPv4 address, such as "10.77.0.1", not "{value}"') from None
+
+
+def _address_pairs(values: list[str]) -> bytes:
+    if len(values) % 2:
+        raise ValueError("must be pairs of addresses, and so an even number of them")
+    return b"".join(map(_address4, values))
+
+
+def _routes(values: list[str]) -> bytes:
+    """RFC 3442: the length of the prefix in bits, the significant bytes of the network, then the router."""
+    out = b""
+    for value in values:
+        network, _, router = value.partition(" ")
+        try:
+            block = IPv4Network(network)
+        except ValueError:
+            raise ValueError(
+                f'must be a network and its router, such as "10.0.0.0/8 10.77.0.1", not "{value}"'
+            ) from None
+        out += bytes((block.prefixlen,)) + block.network_address.packed[: (block.prefixlen + 7) // 8]
+        out += _address4(router.strip())
+    return out
+
+
+_ENCODERS4: Mapping[str, Encoder] = {
+    **address_encoders(_address4),
+    **_COMMON,
+    "address-pairs": (list[str], _address_pairs),
+    "routes": (list[str], _routes),
+}
+
+
+def _encapsulate(found: Mapping[int, bytes]) -> bytes:
+    return options.encapsulate(found, end=False)
+
+
+def _one_of(*allowed: int) -> Callable[[bytes], None]:
+    def check(encoded: bytes) -> None:
+        if encoded[0] not in allowed:
+            raise ValueError(f"must be one of {', '.join(map(str, allowed))}, not {encoded[0]}")
+
+    return check
+
+
+def _pxelinux_magic(encoded: bytes) -> None:
+    if encoded != _MAGIC:
+        raise ValueError(f'must be "0x{_MAGIC.hex()}", the only value that PXELINUX takes')
+
+
+OPTIONS: Mapping[str, tuple[int, str]] = named(_NAMES4)
+"""Name -> code and type."""
+
+_TABLE4 = OptionTable(
+    OPTIONS,
+    _ENCODERS4,
+    254,
+    frozenset((1, *range(50, 60), 61, 82, 90, 93, 94, 97, 118)),
+    {1: 'it follows from "network"', 51: 'it is "lease-seconds"'},
+    {
+        options.Option.VENDOR_SPECIFIC: suboptions(options.Option.VENDOR_SPECIFIC, _ENCODERS4, 254, _encapsulate),
+        options.Option.IPXE_ENCAPSULATED: suboptions(
+            options.Option.IPXE_ENCAPSULATED, _ENCODERS4, 254, _encapsulate, options.ipxe
+        ),
+    },
+    {
+        22: at_least(576, 2),
+        23: at_least(1, 1),
+        25: at_least(68, 2),
+        26: at_least(68, 2),
+        37: at_least(1, 1),
+        46: _one_of(1, 2, 4, 8),
+        114: url,
+        116: _one_of(0, 1),
+        208: _pxelinux_magic,
+        252: url,
+    },
+)
+
+
+def option_values(table: Mapping[Any, Any]) -> dict[int, bytes]:
+    """Code -> bytes, of options by name or number; see OptionTable.values().
+
+    :raise ConfigError: with the path below *table*.
+    """
+    return _TABLE4.values(table)
+
+
+_NAMES6: Mapping[str, str] = {
+    "addresses": "sip-server-a=22 dns-servers=23 nis-servers=27 nisp-servers=28 sntp-servers=31 bcmcs-server-a=34"
+    " pana-agent=40 capwap-ac=52 dhcp4-o-dhcp6-server=88",
+    "text": "new-posix-timezone=41 new-tzdb-timezone=42 bootfile-url=59 captive-portal=103 mud-url=112",
+    "uint32": "information-refresh-time=32 sol-max-rt=82 inf-max-rt=83",
+    "domain": "nis-domain-name=29 nisp-domain-name=30 lost=51 aftr-name=64 erp-local-domain-name=65",
+    "domains": "sip-server-d=21 domain-list=24 bcmcs-server-d=33",
+    "strings": "bootfile-param=60 sztp-redirect=136",
+    "bytes": "vendor-class=16 geoconf-civic=36 ntp-server=56",
+    "vendor-options": "vendor-opts=17",
+}
+
+_NTP_SERVER = 56
+"""RFC 5908."""
+
+_VENDOR_CLASS = "must be an enterprise number of four bytes, and classes, each behind its length of two bytes"
+
+
+def _address6(value: str) -> bytes:
+    try:
+        return options6.address_bytes(value)
+    except ValueError:
+        raise ValueError(f'must be an IPv6 address, such as "fd77::1", not "{value}"') from None
+
+
+def _strings(values: list[str]) -> bytes:
+    return options6.strings_bytes(map(text_bytes, values))
+
+
+_ENCODERS6: Mapping[str, Encoder] = {
+    **address_encoders(_address6),
+    **_COMMON,
+    "domain": (str, lambda value: domains_bytes([value])),
+    "strings": (list[str], _strings),
+}
+
+
+_EXAMPLE = '{"9" = {"1" = {text = "x"}}}'
+
+
+def _vendor_options(value: Any) -> dict[int, bytes]:
+    """``{"9" = {"1" = {text = "x"}}}``: by enterprise, then by number. Bytes are one option as it is on the wire."""
+    if isinstance(value, bytes):
+        return {options6.key_of(options6.Option.VENDOR_OPTIONS, value): value}
+    found: dict[int, bytes] = {}
+    for enterprise, inside in numbered(value, "an enterprise number", 1, 0xFFFFFFFF, _EXAMPLE):
+        with under(enterprise):
+            encoded = []
+            for number, option in numbered(inside, "the number of an option", 0, 65535, _EXAMPLE):
+                with under(number):
+                    encoded.append((int(number), typed(option, _ENCODERS6)))
+            data = options6.vendor_options_bytes(int(enterprise), tuple(encoded))
+            if len(data) > _LONGEST:
+                raise ValueError(f"must not be longer than {_LONGEST} bytes")
+            found[options6.key_of(options6.Option.VENDOR_OPTIONS, data)] = data
+    return found
+
+
+def _ntp_server(found: Mapping[int, bytes]) -> bytes:
+    return options6.options_bytes(found.items())
+
+
+def _vendor_class(encoded: bytes) -> None:
+    try:
+        _, classes = options6.vendor_class(encoded)
+    except WireError as error:
+        raise ValueError(f"{_VENDOR_CLASS}: {error}") from None
+    if not classes:
+        raise ValueError(f"{_VENDOR_CLASS}: there is no class")
+
+
+OPTIONS6: Mapping[str, tuple[int, str]] = named(_NAMES6)
+"""Name -> code and type."""
+
+_TABLE6 = OptionTable(
+    OPTIONS6,
+    _ENCODERS6,
+    65535,
+    # What clients, relays and other servers say, and what makes up the answer itself.
+    frozenset(
+        (*range(1, 16), 18, 19, 20, 25, 26, 37, 38, 39, 43, *range(44, 50), 53, 61, 62, 66, 67, 68, 79, 80, 81, 87, 135)
+    ),
+    {5: 'it is "pool" and "lease-seconds"', 12: "clients would pass their relays by"},
+    {
+        options6.Option.VENDOR_OPTIONS: _vendor_options,
+        _NTP_SERVER: suboptions(_NTP_SERVER, _ENCODERS6, 65535, _ntp_server, options6.read_options),
+    },
+    {options6.Option.BOOTFILE_URL: url, options6.Option.VENDOR_CLASS: _vendor_class, 103: url, 112: url},
+)
+
+
+def option_values6(table: Mapping[Any, Any]) -> dict[int, bytes]:
+    """key_of() -> bytes, of options by name or number; see OptionTable.values(). Vendor options are those of some
+    enterprises: ``vendor-opts = {"9" = {"1" = {text = "x"}, "2" = {uint16 = 7}}}`` (RFC 8415 section 21.17).
+
+    :raise ConfigError: with the path below *table*.
+    """
+    return _TABLE6.values(table)
