@@ -53,6 +53,7 @@ class MenuBackend:
     same version in its name, and with the arguments in ``KERNEL.cmdline`` or ``cmdline``; EFI
     programs, disks and CDs (``*.img``, ``*.iso``) and iPXE scripts; each to the machines that can run it, by what is in
     the file. Where there is nothing to boot, there is no menu. The files themselves come from a ``directory`` backend.
+    What is on a network file system that does not answer within a second is left out until it does.
 
     :param root: the directory, or several; relative ones are relative to the configuration file.
     :param title: of the menu.

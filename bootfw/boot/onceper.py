@@ -1,46 +1,47 @@
-"""Saying the same thing seldom."""
+"""Rate limits of log lines: the same report at most once per interval."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 from bootfw.events import Event, PluginBlocked
 
-_REMEMBERED = 1000
+_CAPACITY = 1000
+"""Subjects that are remembered; the oldest one is dropped first."""
 
 BLOCKED_SECONDS = 0.1
-"""A call of a plugin that takes longer is said in the log: meanwhile no packet is answered."""
+"""A call of a plugin that takes longer than this is reported: it blocks the reactor, so no packet is answered."""
 
 START_SECONDS = 1.0
-"""The same for the start() of a plugin, which delays the service only."""
+"""The same for the start() of a plugin, which only delays the service."""
 
 BLOCKED_AGAIN = 60.0
-"""Seconds within which that is not said again of the same plugin."""
+"""Seconds until the same plugin is reported again."""
 
 
-class Seldom:
-    """Tells whether something that was said is to be said again.
+class OncePer:
+    """Limits reports about a subject to one per interval.
 
-    :param seconds: not within this time.
+    :param seconds: the interval.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._said: OrderedDict[Hashable, float] = OrderedDict()
+        self._reported: OrderedDict[Hashable, float] = OrderedDict()
 
     def due(self, subject: Hashable, now: float) -> bool:
-        """Whether it is time to say something of *subject*, which is then taken for said."""
-        last = self._said.get(subject)
+        """Whether to report *subject* now. If so, it counts as reported."""
+        last = self._reported.get(subject)
         if last is not None and now < last + self._seconds:
             return False
-        self._said[subject] = now
-        self._said.move_to_end(subject)
-        if len(self._said) > _REMEMBERED:
-            self._said.popitem(last=False)
+        self._reported[subject] = now
+        self._reported.move_to_end(subject)
+        if len(self._reported) > _CAPACITY:
+            self._reported.popitem(last=False)
         return True
 
 
 class BlockingCalls:
-    """Publishes a PluginBlocked for calls of plugins that took long, once in BLOCKED_AGAIN seconds for each plugin.
+    """Publishes a PluginBlocked for plugin calls that block the reactor, once in BLOCKED_AGAIN seconds per plugin.
 
     :param publish: must not raise.
     :param seconds: the clock.
@@ -49,12 +50,12 @@ class BlockingCalls:
     def __init__(self, publish: Callable[[Event], None], seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self._publish = publish
-        self._seldom = Seldom(BLOCKED_AGAIN)
+        self._once_per = OncePer(BLOCKED_AGAIN)
 
     def report(self, plugin: str, doing: str, took: float) -> None:
-        """A call took that long, in seconds: more than BLOCKED_SECONDS."""
+        """Report a call that took *took* seconds, more than BLOCKED_SECONDS."""
         now = self._seconds()
-        if self._seldom.due(plugin, now):
+        if self._once_per.due(plugin, now):
             self._publish(PluginBlocked(now, plugin, doing, took))
 
 

@@ -1,4 +1,4 @@
-"""The way of an event from the code that saw it to the observers."""
+"""The queue between the code that publishes events and the observers."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,22 +13,23 @@ from bootfw.events import Event, EventsDropped
 from bootfw.interfaces import IBootObserver
 
 QUEUE_LIMIT = 10_000
-"""Events kept for slow observers; a boot makes about twenty."""
+"""Events; beyond that they are dropped and counted. A boot publishes about twenty."""
 
 EVENTS_PER_TURN = 500
-"""Then the sockets are looked at again. More than a port reads in a turn, so that a flood leaves nothing behind."""
+"""Events delivered before the reactor polls its sockets again. More than a port reads in a turn, so that the queue does
+not grow in a flood."""
 
-_Tell = Callable[[Sequence[Event]], None]
+_Deliver = Callable[[Sequence[Event]], None]
 
 
 class Publisher:
-    """Queues events and hands them to the observers in a later turn of the reactor, off the packet's path."""
+    """Queues events and delivers them to the observers in a later turn of the reactor, off the packet's path."""
 
     log = Logger()
 
     def __init__(self, reactor: Any, observers: Sequence[tuple[str, IBootObserver]] = ()) -> None:
         self._reactor = reactor
-        self._observers = [(name, self._way_to(name, observer)) for name, observer in observers]
+        self._observers = [(name, self._delivery(name, observer)) for name, observer in observers]
         self._queue: deque[Event] = deque()
         self._dropped = 0
         self._turn: IDelayedCall | None = None
@@ -49,7 +50,7 @@ class Publisher:
         """Deliver everything now; the last act of a stopping service."""
         self._cancel_turn()
         self._deliver(len(self._queue))
-        # What the delivery itself led to. That this one may do so again is no reason to go on for ever.
+        # Events that were published by the delivery itself. Not in a loop: an observer may publish one for each.
         self._deliver(len(self._queue))
         self._cancel_turn()
 
@@ -73,20 +74,20 @@ class Publisher:
         if not events:
             return
         seconds = self._reactor.seconds
-        for name, tell in self._observers:
+        for name, deliver in self._observers:
             began = seconds()
             try:
-                tell(events)
+                deliver(events)
             except Exception:
                 self.log.failure("observer {name} failed on {count} event(s)", name=name, count=len(events))
             took = seconds() - began
             if took > BLOCKED_SECONDS:
                 self._blocking.report(f"observer {name}", f"{len(events)} event(s)", took)
 
-    def _way_to(self, name: str, observer: IBootObserver) -> _Tell:
-        at_once: _Tell | None = ability(observer, "observe_many", "observe")
-        if at_once is not None:
-            return at_once
+    def _delivery(self, name: str, observer: IBootObserver) -> _Deliver:
+        many: _Deliver | None = ability(observer, "observe_many", "observe")
+        if many is not None:
+            return many
 
         def one_by_one(events: Sequence[Event]) -> None:
             for event in events:

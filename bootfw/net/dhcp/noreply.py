@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bootfw.boot.onceper import Seldom
+from bootfw.boot.onceper import OncePer
 from bootfw.dhcp.answer import Cause
 from bootfw.events import (
     AddressReleased,
@@ -29,8 +29,8 @@ class Causes:
     def __init__(self, publish: Callable[[Event], None], malformed: MalformedCounter) -> None:
         self._publish = publish
         self._malformed = malformed
-        self._seldom = Seldom(_SAID_AGAIN)
-        self._servers_seen = Seldom(_SERVER_SAID_AGAIN)
+        self._once_per = OncePer(_SAID_AGAIN)
+        self._servers_seen = OncePer(_SERVER_SAID_AGAIN)
 
     def tell(self, cause: Cause, detail: str, who: str, peer: Address, interface: str, now: float) -> None:
         """The operator, why there is no answer, or what is behind it.
@@ -44,10 +44,10 @@ class Causes:
             if self._servers_seen.due((detail, interface), now):
                 self._publish(OtherServerSeen(now, detail, interface, who))
         elif cause is Cause.EXHAUSTED:
-            if self._seldom.due((cause, detail), now):
+            if self._once_per.due((cause, detail), now):
                 self._publish(PoolExhausted(now, detail, who))
         elif cause is Cause.LIMITED:
-            if self._seldom.due((cause, detail), now):
+            if self._once_per.due((cause, detail), now):
                 self._publish(ClientsLimited(now, detail))
         elif cause is Cause.DECLINED:
             self._publish(AddressTaken(now, detail, who, True))

@@ -16,7 +16,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from bootfw.boot.clients import Clients
-from bootfw.boot.onceper import Seldom
+from bootfw.boot.onceper import OncePer
 from bootfw.events import Event, HandshakeFailed, TransferRefused
 from bootfw.interfaces import IBackend
 from bootfw.net.alarm import Alarm
@@ -191,7 +191,7 @@ class BootSite(Site):
         self._connections: set[Connection] = set()
         self._emptied: Deferred[None] | None = None
         self._publish = publish
-        self._refusals = Seldom(_SAID_AGAIN)
+        self._refusals = OncePer(_SAID_AGAIN)
         self.explain: Callable[[BaseException], str] = lambda reason: ""
         """What to say of a connection that was lost, if anything; HTTPS has something."""
 

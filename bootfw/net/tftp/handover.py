@@ -1,7 +1,7 @@
-"""Transfers that another process has begun.
+"""Transfers that another process began.
 
-When it has crashed, their clients go on asking, and one look tells how far they are. When it has handed them over, they
-go on by themselves.
+After a crash of that process, the next ACK of each client says where to continue. A transfer that was handed over
+continues at once: its whole session state is known.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,49 +17,46 @@ from bootfw.tftp.position import Position
 from bootfw.values import Address, Mode, Outcome, TransferReport, Via
 
 KEPT = 120.0
-"""Seconds that a client may be silent; one that writes to flash may pause for as long as that."""
+"""Seconds to wait for the next packet of a client; a client that writes to flash may pause for so long."""
 
 WRAP = 1 << 16
-"""Blocks after which the numbers on the wire come again (RFC 1350 has two octets for them)."""
+"""Blocks after which the numbers on the wire repeat (RFC 1350: two bytes)."""
 
 
 @frozen
 class Handover:
-    """What a process says of a transfer that it leaves to another one."""
+    """The state of a transfer that one process leaves to another."""
 
     position: Position
     raw: bytes
     """The request's datagram."""
     via: Via | None
     port: int = 0
-    """Which of the ports for TFTP it is on, in the order of the configuration."""
+    """Index of its TFTP port, in the order of the configuration."""
 
 
 @frozen
 class Orphan:
-    """A transfer without its process."""
+    """A transfer whose process is gone."""
 
     begun: TransferBegun
     position: int
-    """A block that the client had acknowledged, less than WRAP ago; 0: at its beginning."""
+    """An acknowledged block, less than WRAP blocks before the latest one; 0: the beginning."""
     handover: Handover | None = None
-    """None: its process has crashed."""
+    """None: the process crashed."""
 
     @property
     def port(self) -> int:
-        """As in Handover. After a crash that is not known: the first one, which shares its Orphans with the others."""
+        """See Handover. Unknown after a crash; then 0, since all ports of a service share their Orphans."""
         return self.handover.port if self.handover is not None else 0
 
     def block(self, number: int) -> int:
-        """The absolute number of the block that the client acknowledges.
-
-        :param number: that of the wire.
-        """
+        """The absolute number of the block that the client acknowledges as *number* on the wire."""
         return self.position + ((number - self.position) % WRAP)
 
 
 def has_changed(file: IReader, begun: TransferBegun) -> bool:
-    """Whether *file* may be another one than at the beginning: half of each would be worse than none."""
+    """Whether *file* may have changed since the transfer began: half of each version would be worse than none."""
     if begun.agreed.tsize is not None and file.size != begun.agreed.tsize:
         return True
     changed: float | None = ability(file, "changed", "read")
@@ -68,8 +65,8 @@ def has_changed(file: IReader, begun: TransferBegun) -> bool:
 
 @define(eq=False)
 class Orphans:
-    """The transfers of a process that has crashed, until their clients are heard. All ports of a service share one, so
-    that each of these transfers has one end.
+    """The transfers of a crashed process, each until the next packet of its client. All ports of a service share one
+    instance, so that the end of each transfer is published once.
 
     :param reactor: IReactorTime.
     :param publish: receives the end of each transfer that does not go on.
@@ -81,9 +78,9 @@ class Orphans:
     _timeout: IDelayedCall | None = field(default=None, init=False)
 
     def add(self, orphans: Iterable[Orphan]) -> list[tuple[TransferBegun, Handover]]:
-        """Wait for their clients, KEPT seconds at most. Uploads do not go on: what was stored is not known.
+        """Wait for packets of their clients, for KEPT seconds. Uploads end at once: what was stored is unknown.
 
-        :return: those that were handed over, which need not wait.
+        :return: those that were handed over, which can continue at once.
         """
         handed = []
         for orphan in orphans:
@@ -100,17 +97,17 @@ class Orphans:
         return handed
 
     def take(self, peer: Address) -> Orphan | None:
-        """Remove the transfer of *peer*, which has been heard, and return it; None: there is none."""
+        """Remove and return the transfer of *peer*, which has sent a packet; None: there is none."""
         return self._waiting.pop(peer, None)
 
     def ended(self, begun: TransferBegun, reason: str) -> None:
-        """Publish that this transfer does not go on."""
+        """Publish that this transfer failed."""
         now = self._reactor.seconds()
         report = TransferReport(begun.request, begun.agreed, Outcome.FAILED, reason, 0, 0, 0, begun.at, now)
         self._publish(TransferEnded(now, report))
 
     def give_up(self, reason: str) -> None:
-        """End all that are left."""
+        """Publish that all that are left failed."""
         if self._timeout is not None:
             self._timeout.cancel()
         self._timed_out(reason)

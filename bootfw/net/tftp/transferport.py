@@ -11,7 +11,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from bootfw.boot.onceper import Seldom
+from bootfw.boot.onceper import OncePer
 from bootfw.errors import TransferError
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.tftp.transfer import Transfer
@@ -105,7 +105,7 @@ def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callabl
     :param ports: (first, last) of a range; else the kernel chooses.
     """
     numbers = _Numbers(*ports) if isinstance(ports, tuple) else None
-    buffers, seldom = mmsg.Buffers(), Seldom(_AGAIN)
+    buffers, seldom = mmsg.Buffers(), OncePer(_AGAIN)
 
     def open_port(protocol: DatagramProtocol, local: str) -> Any:
         host = local or anywhere

@@ -1,6 +1,6 @@
-"""What serves the sockets of a worker in the main process, from the moment the port is open until the worker is ready.
+"""Serves a worker's sockets in the main process until the worker is ready.
 
-A worker needs most of a second to start. Until then its clients would wait, and the port would be open all the same.
+A worker needs most of a second to start. Its sockets are open before that, so clients would wait for an answer.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,32 +15,32 @@ from bootfw.net.tftp.transfer import Transfer
 from bootfw.values import Address
 
 Serve = Callable[..., tuple[Any, Any]]
-"""Called with a service, its address, a socket and where to publish: serves there, and returns (protocol, port)."""
+"""Called with (service, address, socket, publish). Starts to serve the socket and returns (protocol, port)."""
 
 
 @define(eq=False)
 class StandIn:
-    """Serves until it is asked to leave; what can't be handed over it brings to its end all the same."""
+    """Serves until leave(). Transfers on ports of their own can't be handed over, and finish here after that."""
 
     _serving: Sequence[tuple[Any, Any]]
-    """(protocol, port) each."""
+    """Pairs of (protocol, port)."""
     _left: bool = field(default=False, init=False)
 
     @property
     def busy(self) -> bool:
-        """There are transfers that another process can't go on with."""
+        """Whether there are transfers on the shared sockets that another process can't continue."""
         under_way = (transfer for tftp in self._tftps() for transfer in tftp.on_this_port)
         return any(not transfer.movable and not _is_reported(transfer) for transfer in under_way)
 
     def drain(self) -> None:
-        """Ignore new requests, which will come again, so that it is busy no more."""
+        """Drop new requests, which their clients retry, so that ``busy`` becomes false."""
         for tftp in self._tftps():
             tftp.leave()
 
     def leave(self) -> list[tuple[Address, Handover]]:
-        """Read the sockets no more.
+        """Stop reading the sockets.
 
-        :return: (peer, what is known of it) of the transfers that another process has to go on with.
+        :return: (peer, state) of each transfer that another process has to continue.
         """
         self._left = True
         here = [transfer for tftp in self._tftps() for transfer in tftp.on_this_port]
@@ -49,14 +49,14 @@ class StandIn:
             movable = [transfer for transfer in tftp.on_this_port if transfer.movable]
             moved += [(transfer.request.peer, transfer.handover(number)) for transfer in movable]
         for transfer in here:
-            transfer.finish()  # without a word: its client goes on with the worker
+            transfer.finish()  # sends nothing: the worker continues with the client
         self.drain()
         for _, port in self._serving:
             port.stopListening()
         return moved
 
     def close(self) -> Any:
-        """End what there is."""
+        """End all transfers and close all ports."""
         closing = [maybeDeferred(protocol.close) for protocol, _ in self._serving]
         if not self._left:
             closing += [maybeDeferred(port.stopListening) for _, port in self._serving]
@@ -67,5 +67,5 @@ class StandIn:
 
 
 def _is_reported(transfer: Transfer) -> bool:
-    """It is over, and only waits for a last packet that may come again."""
+    """Whether the transfer has ended, and only stays to answer a repeated last packet."""
     return transfer.session is not None and transfer.session.outcome is not None
