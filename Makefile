@@ -12,7 +12,9 @@ BIN := $(VENV)/bin
 run: $(VENV)/installed
 	exec $(BIN)/twistd --nodaemon --pidfile= bootfw
 
-test: install-clients lint types imports pytest
+# The checks run beside each other, once there is what they need.
+test: install-clients $(VENV)/installed-test
+	$(MAKE) --no-print-directory --jobs --output-sync=line lint types imports pytest
 
 firmware: install-clients $(VENV)/installed-test
 	PYTHONPATH=tests $(BIN)/python -m interop.matrix $(ARGS)
@@ -30,19 +32,22 @@ types: $(VENV)/installed-test
 imports: $(VENV)/installed-test
 	$(BIN)/lint-imports
 
-# One for each core: tests of real clients and firmware wait for most of their time, but firmware has its own patience.
-JOBS ?= $$(nproc)
+# Tests of real clients wait for most of their time. Machines under emulation are counted apart: tests/interop/slots.py.
+JOBS ?= $$((2 * $$(nproc)))
 
 pytest: $(VENV)/installed-test
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
 
-# The tests that need no real client, on each supported version of Python that is found.
-test-all:
-	for version in 3.11 3.12 3.13; do \
-	    python=$$(tools/find-python $$version) || continue; \
-	    $(MAKE) PYTHON=$$python VENV=.venv-$$version .venv-$$version/installed-test && \
-	    .venv-$$version/bin/pytest -m "not interop" || exit 1; \
-	done
+# The tests that need no real client, on each supported version of Python that is found; test-3.13 is one of them.
+VERSIONS := 3.11 3.12 3.13
+
+test-all: $(VERSIONS:%=test-%)
+
+test-3.%:
+	@if python=$$(tools/find-python 3.$*); then \
+	    $(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-3.$* .venv-3.$*/installed-test && \
+	    .venv-3.$*/bin/pytest -m "not interop" -n $(JOBS) --dist worksteal; \
+	else echo "The tests are not run on Python 3.$*."; fi
 
 $(BIN)/python:
 	python=$$(tools/find-python) && tools/create-venv $(VENV) "$$python"

@@ -13,6 +13,8 @@ from twisted.logger import globalLogPublisher
 
 from bootfw.tftp import read
 
+pytest_plugins = ["schedule"]
+
 # How fast examples come says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("bootfw", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("bootfw")

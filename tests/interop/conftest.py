@@ -5,9 +5,11 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from schedule import MACHINE
 
 from .clients import FILES, TEXT
 from .lab import Lab
+from .slots import Slot
 
 
 @pytest.hookimpl(wrapper=True)
@@ -15,17 +17,19 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.failed:
-        for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Lab):
+    for value in getattr(item, "funcargs", {}).values():
+        if isinstance(value, Lab):
+            if report.failed:
                 report.sections.extend(value.logs())
+            if value.slot is not None and value.slot.taken:
+                report.user_properties.append((MACHINE, value.slot.waited))
     return report
 
 
 @pytest.fixture
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A segment with no hosts yet, for one test."""
-    with Lab(tmp_path_factory.mktemp("lab")) as segment:
+    with Lab(tmp_path_factory.mktemp("lab"), Slot()) as segment:
         yield segment
 
 

@@ -23,6 +23,8 @@ from typing import Self, TypeVar
 
 import pytest
 
+from .slots import Slot
+
 _NAMESPACES = Path("/run/netns")
 _CLONE_NEWNET = 0x40000000  # <sched.h>; os.setns() is there from Python 3.12 on
 # <linux/if_packet.h>, <linux/if_ether.h>
@@ -222,10 +224,13 @@ class Lab:
     """A segment with its hosts; skips the test where there can be none.
 
     The bridge that is the segment lives in a namespace too: ``lab.switch``.
+
+    :param slot: what the lab's machines wait for; without one they start at once.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, slot: Slot | None = None) -> None:
         self.directory = directory
+        self.slot = slot
         self.name = f"bootfw-{os.getpid()}-{next(_serial)}"
         self.programs: list[Program] = []
         self._namespaces: list[str] = []
@@ -253,6 +258,8 @@ class Lab:
             self.programs.pop().stop()
         while self._namespaces:
             _ip("netns", "delete", self._namespaces.pop())
+        if self.slot is not None:
+            self.slot.give_back()
 
     def host(self, name: str, *addresses: str, segment: str = "br0") -> Host:
         """A new host on the segment, with these addresses (``10.77.0.1/24``)."""

@@ -32,8 +32,11 @@ def start_machine(
 ) -> Program:
     """*program* is the QEMU of an architecture, *memory* in MiB, and *options* the rest of what is in the machine."""
     need(program)
+    if lab.slot is not None:
+        lab.slot.take()
     return lab.switch.start(
-        program,
+        # Its patience is in seconds, other tests have more of it: they give way.
+        *("nice", "-n", "-5", program),
         *("-accel", "tcg", "-m", str(memory), "-nodefaults", "-no-reboot"),
         *("-display", "none", "-monitor", "none", "-serial", "stdio"),
         *options,

@@ -1,0 +1,97 @@
+"""The order of the tests: long ones first, dealt to the processes of pytest-xdist, machines under emulation to half.
+
+``pytest --record-durations`` writes ``durations.json`` anew, from what it runs; tests that it does not run keep their
+line. A test without a line is taken for a short one, which costs time only.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Generator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+_FILE = Path(__file__).with_name("durations.json")
+_LONG = 0.5
+"""Seconds; shorter tests are not recorded."""
+_T = TypeVar("_T")
+
+MACHINE = "machine"
+"""The user property of a report whose test has switched on a machine under emulation."""
+
+
+def dealt(items: Sequence[_T], seconds: dict[_T, float], machines: set[_T], processes: int) -> list[_T]:
+    """An order in which xdist's worksteal gives each process its share, the longest tests first.
+
+    xdist cuts the list into one piece for each process, and moves the ends of pieces to idle processes later. Tests
+    with machines go to half of the processes, so that the others don't wait for a machine's turn.
+    """
+    longest_first = sorted(items, key=lambda item: -seconds.get(item, 0.0))
+    few = max(1, processes // 2)
+    pieces: list[list[_T]] = [[] for _ in range(processes)]
+    turns = {True: 0, False: 0}
+    short = []
+    for item in longest_first:
+        if item not in seconds:
+            short.append(item)
+            continue
+        machine = item in machines
+        place = turns[machine] % few if machine else few + turns[machine] % (processes - few)
+        turns[machine] += 1
+        pieces[place].append(item)
+    # As xdist cuts: what is left, divided by how many processes are left. A piece that is too long runs into the next.
+    left, rest = len(items), iter(short)
+    for index, piece in enumerate(pieces):
+        share = left // (processes - index)
+        piece.extend(islice(rest, max(0, share - len(piece))))
+        left -= share
+    return [item for piece in pieces for item in piece] + list(rest)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-durations", action="store_true", help="note in tests/durations.json how long tests take")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    processes = getattr(config, "workerinput", {}).get("workercount", 0)
+    if processes > 1:
+        recorded = _recorded()
+        by_name = {item.nodeid: item for item in items}
+        seconds = {name: entry["seconds"] for name, entry in recorded.items()}
+        machines = {name for name, entry in recorded.items() if entry.get(MACHINE)}
+        items[:] = [by_name[name] for name in dealt(list(by_name), seconds, machines, processes)]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--record-durations") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Recorder())
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._machines: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._seconds[report.nodeid] += report.duration
+        waited = dict(report.user_properties).get(MACHINE)
+        if isinstance(waited, float) and report.when == "call":
+            self._machines.add(report.nodeid)
+            self._seconds[report.nodeid] -= waited
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionfinish(self) -> Generator[None, None, None]:
+        yield
+        entries = {name: entry for name, entry in _recorded().items() if name not in self._seconds}
+        for name, seconds in self._seconds.items():
+            if seconds >= _LONG:
+                entries[name] = {"seconds": round(seconds, 1)} | ({MACHINE: True} if name in self._machines else {})
+        lines = (f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in sorted(entries.items()))
+        _FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def _recorded() -> dict[str, dict[str, float]]:
+    recorded: dict[str, dict[str, float]] = json.loads(_FILE.read_text()) if _FILE.exists() else {}
+    return recorded

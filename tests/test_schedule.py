@@ -1,0 +1,47 @@
+"""The order of the tests under pytest-xdist."""
+
+from schedule import dealt
+
+
+def cut(items, processes):
+    """As xdist's worksteal does at the start."""
+    pieces = []
+    for left in range(processes, 0, -1):
+        count = len(items) // left
+        pieces.append(items[:count])
+        items = items[count:]
+    return pieces
+
+
+SHORT = [f"short {number}" for number in range(41)]
+LONG = {"boot": 30.0, "big boot": 60.0, "small boot": 20.0, "wait": 25.0, "long wait": 50.0, "pause": 1.0}
+MACHINES = {"boot", "big boot", "small boot"}
+
+
+def test_each_process_begins_with_its_longest_tests_and_machines_are_in_half_of_them():
+    names = [*SHORT[:20], *LONG, *SHORT[20:]]
+    order = dealt(names, LONG, MACHINES, 4)
+    assert sorted(order) == sorted(names)
+    first, second, third, fourth = cut(order, 4)
+    assert first[:3] == ["big boot", "small boot", "short 0"]
+    assert second[0] == "boot"
+    assert third[:3] == ["long wait", "pause", third[2]]
+    assert fourth[0] == "wait"
+    assert not MACHINES & {*third, *fourth}
+
+
+def test_no_test_is_lost_or_doubled_whatever_the_numbers():
+    for count in (0, 1, 3, 41):
+        for processes in (2, 3, 4, 5, 64):
+            for long in ({}, LONG):
+                names = [*SHORT[:count], *long]
+                assert sorted(dealt(names, LONG, MACHINES, processes)) == sorted(names)
+
+
+def test_all_tests_are_long():
+    order = dealt(list(LONG), LONG, MACHINES, 2)
+    assert order == ["big boot", "boot", "small boot", "long wait", "wait", "pause"]
+
+
+def test_lines_of_tests_that_are_gone_do_no_harm():
+    assert dealt(["a"], {"gone": 9.0}, {"gone"}, 2) == ["a"]
