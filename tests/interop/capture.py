@@ -1,5 +1,7 @@
 """What was said on the segment, as tshark reads it."""
 
+import re
+import signal
 from pathlib import Path
 
 from attrs import define
@@ -26,8 +28,14 @@ class Capture:
         return cls(host, file, recording)
 
     def stop(self) -> None:
-        """Nothing more is recorded."""
+        """Nothing more is recorded. What has been sent until now is in the file, even on a busy machine."""
+        self._recording.wait_until(self._has_all, 20, "tcpdump has written what the kernel has for it")
         self._recording.stop()
+
+    def _has_all(self) -> bool:
+        self._recording.send(signal.SIGUSR1)  # makes tcpdump print its counters
+        counts = re.findall(r"(\d+) packets? captured, (\d+) packets? received by filter", self._recording.output)
+        return bool(counts) and counts[-1][0] == counts[-1][1]
 
     def fields(self, which: str, *names: str) -> list[str]:
         """A line for each packet that the display filter *which* takes, with these fields of it, a tab between each."""
