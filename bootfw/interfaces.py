@@ -200,7 +200,7 @@ class IWatchdogPolicy(Interface):
 class ILeaseStore(Interface):
     """Where leases outlive the process. There is one for a server, and one process uses it at a time.
 
-    Reservations are kept in it too: those that are made while the server runs, not those of the configuration.
+    A store provides IReservationStore too.
     """
 
     def load() -> Any:
@@ -213,9 +213,6 @@ class ILeaseStore(Interface):
             begun anew without a word: a server that has forgotten its leases gives addresses twice.
         """
 
-    def reservations() -> Any:
-        """What save_reservations() was given last, as an iterable of Reservation. May block; called after load()."""
-
     def commit(leases: Any) -> Any:
         """Keep *leases*, a sequence of Lease. A Deferred that fires with None when all of them are durable.
 
@@ -227,14 +224,21 @@ class ILeaseStore(Interface):
             is as good as any.
         """
 
-    def save_reservations(reservations: Any) -> Any:
-        """Keep this sequence of Reservation instead of all those before. A Deferred, as of commit()."""
-
     def close() -> Any:
         """Give everything back. A Deferred that fires when all that was committed is durable or has failed.
 
         Called once after each load(), also after one that failed; nothing is called after it but load().
         """
+
+
+class IReservationStore(Interface):
+    """Where reservations outlive the process: those made while the server runs, not those of the configuration."""
+
+    def reservations() -> Any:
+        """What save_reservations() was given last, as an iterable of Reservation. May block; called after load()."""
+
+    def save_reservations(reservations: Any) -> Any:
+        """Keep this sequence of Reservation instead of all those before. A Deferred, as of ILeaseStore.commit()."""
 
 
 class IBootObserver(Interface):

@@ -23,7 +23,15 @@ from bootfw.config.schema import mismatches, nearest, spelled, unknown_keys
 from bootfw.config.state import state_directory
 from bootfw.diagnosis import cannot_import, failure, lacking, no_attribute, not_a_plugin, one_line
 from bootfw.errors import ConfigError, ConfigErrorGroup, ErrorCollector, PluginError
-from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IBootPlugin, ILeaseStore, IWatchdogPolicy
+from bootfw.interfaces import (
+    IBackend,
+    IBootFileResolver,
+    IBootObserver,
+    IBootPlugin,
+    ILeaseStore,
+    IReservationStore,
+    IWatchdogPolicy,
+)
 
 GROUPS: Mapping[str, Any] = {
     "bootfw.backends": IBackend,
@@ -33,6 +41,9 @@ GROUPS: Mapping[str, Any] = {
     "bootfw.observers": IBootObserver,
 }
 """Entry point group -> the interface of what its plugins make."""
+
+_COMPANIONS: Mapping[Any, tuple[Any, ...]] = {ILeaseStore: (IReservationStore,)}
+"""Interface -> those that have to be provided with it."""
 
 
 @frozen
@@ -106,10 +117,11 @@ def configure(plugin: IBootPlugin, options: Mapping[str, Any], context: PluginCo
         raise
     except Exception as error:
         raise PluginError(f"the plugin failed: {failure(error)}") from error
-    try:
-        verifyObject(plugin.provides, made)
-    except Invalid as error:
-        raise PluginError(lacking(plugin.provides, made, error)) from error
+    for interface in (plugin.provides, *_COMPANIONS.get(plugin.provides, ())):
+        try:
+            verifyObject(interface, made)
+        except Invalid as error:
+            raise PluginError(lacking(interface, made, error)) from error
     return made
 
 

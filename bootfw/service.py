@@ -18,7 +18,14 @@ from bootfw.boot.resolverchain import ResolverChain
 from bootfw.boot.secondstage import Loaders
 from bootfw.config.settings import ListenAddress, Settings
 from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
-from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, ILeaseStore, IWatchdogPolicy
+from bootfw.interfaces import (
+    IBackend,
+    IBootFileResolver,
+    IBootObserver,
+    ILeaseStore,
+    IReservationStore,
+    IWatchdogPolicy,
+)
 from bootfw.net.clock import hold, monotonic
 from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.dhcp.leasing import Leasing
@@ -60,7 +67,7 @@ class BootService(MultiService):
     :param backend: a backend, for when there is only one.
     :param resolvers: without any, no DHCP port is opened: there would be nothing to say.
     :param watchdog: an IWatchdogPolicy; the default is "adaptive".
-    :param leases: an ILeaseStore for ``mode = "server"``; the default is "sqlite".
+    :param leases: an ILeaseStore and IReservationStore for ``mode = "server"``; the default is "sqlite".
     :param crew: the Workers that serve the files, or in one of these what it has in common with the others; None: this
         process does it all.
     :param control: the path of the UNIX socket where the ``bootfw`` command asks what runs; None: there is none.
@@ -94,6 +101,7 @@ class BootService(MultiService):
         if "server" in (self._settings.dhcp.mode, self._settings.dhcp6.mode):
             self._leases = _default("sqlite", "bootfw.leases", reactor) if leases is None else leases
             verifyObject(ILeaseStore, self._leases)
+            verifyObject(IReservationStore, self._leases)
         self._control = control
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
         observing = [*_named(observers, IBootObserver), *listening]

@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from bootfw.config.schema import mismatches
 from bootfw.errors import ConfigError, PluginError
-from bootfw.interfaces import IBackend, IBootFileResolver, IBootPlugin, IWatchdogPolicy, IWritableBackend
+from bootfw.interfaces import IBackend, IBootFileResolver, IBootPlugin, ILeaseStore, IWatchdogPolicy, IWritableBackend
 from bootfw.plugins import PluginContext, boot_plugin, configure, kind_of, list_plugins, load, options_of
 
 CONTEXT = PluginContext(None, Path("/etc/bootfw"))
@@ -510,3 +510,24 @@ def test_mismatches_finds_every_wrong_item(right: list[int], wrong: list[str]) -
     assert [error.path for error in mismatches([*right, *wrong], list[int])] == [
         (len(right) + index,) for index in range(len(wrong))
     ]
+
+
+@implementer(ILeaseStore)
+class WithoutReservations:
+    """A lease store of before reservations had an interface of their own."""
+
+    def load(self): ...
+
+    def commit(self, leases): ...
+
+    def close(self): ...
+
+
+def test_a_lease_store_has_to_keep_reservations_too() -> None:
+    with pytest.raises(PluginError) as caught:
+        configure(boot_plugin(ILeaseStore, WithoutReservations), {}, CONTEXT)
+    assert str(caught.value) == (
+        "the plugin made something that is no IReservationStore: add @implementer(IReservationStore) above the class "
+        "WithoutReservations; the class WithoutReservations has no reservations(); the class WithoutReservations has "
+        "no save_reservations(reservations)"
+    )

@@ -22,8 +22,8 @@ from bootfw.config.configuration import Configuration, load_config
 from bootfw.errors import ConfigError, FileMissing
 from bootfw.records import Record
 from bootfw.resolvers.checks import file_name, mac_address
-from bootfw.resolvers.oneshots import FILE, OneShots
 from bootfw.resolvers.scripts import is_url
+from bootfw.stores.orders import FILE, Orders
 from bootfw.tftp.path import relative
 from bootfw.values import Client, TransferRequest
 
@@ -79,17 +79,17 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if not _runs(state):
         check_offline(state, options, bool(options.clear or options.mac))
     if options.clear:
-        _clear(mac, OneShots(state / FILE), options.json)
+        _clear(mac, Orders(state / FILE), options.json)
     elif options.mac:
         if _is_missing(file, mac, configuration):
             source = configuration.source or "the defaults"
             sys.stderr.write(f"bootfw: no backend of {source} has {printable(file)}\n")
-        _order(mac, file, OneShots(state / FILE), options.json)
+        _order(mac, file, Orders(state / FILE), options.json)
     else:
         _list(state, options.json)
 
 
-def _order(mac: str, file: str, kept: OneShots, as_json: bool) -> None:
+def _order(mac: str, file: str, kept: Orders, as_json: bool) -> None:
     kept.order(mac, file)
     if as_json:
         _print_json(attrs.asdict(kept.read()[mac], filter=_public))
@@ -97,7 +97,7 @@ def _order(mac: str, file: str, kept: OneShots, as_json: bool) -> None:
         _print(f"{mac} boots {file} next, once")
 
 
-def _clear(mac: str, kept: OneShots, as_json: bool) -> None:
+def _clear(mac: str, kept: Orders, as_json: bool) -> None:
     order = kept.read().get(mac)
     if order is None:
         raise CommandError(f"nothing is ordered for {mac}")
@@ -122,7 +122,7 @@ def _forgive(mac: str, state: Path, as_json: bool) -> None:
 
 
 def _list(state: Path, as_json: bool) -> None:
-    orders = list(OneShots(state / FILE).read().values())
+    orders = list(Orders(state / FILE).read().values())
     looping = _looping(state)
     if as_json:
         _print_json({"next": [attrs.asdict(order, filter=_public) for order in orders], "looping": looping})

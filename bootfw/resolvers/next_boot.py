@@ -29,8 +29,8 @@ from bootfw.api import (
     expand,
     ipxe_can_load,
 )
-from bootfw.resolvers.oneshots import FILE, Busy, OneShot, OneShots
 from bootfw.resolvers.scripts import is_url, script, script_path, served_path
+from bootfw.stores.orders import FILE, Busy, Order, Orders
 
 FOLDER = "next"
 """Of the scripts that lead iPXE to its file; by them it shows whose they are, however its address is known."""
@@ -49,17 +49,17 @@ class NextBoot:
     An order is used up when the machine has got the file, not when it was offered; it survives restarts.
     """
 
-    _kept: OneShots
+    _kept: Orders
     _reactor: Any
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
     _publish: Callable[[Event], None] = field(default=lambda event: None, init=False, repr=False)
-    _orders: Mapping[str, OneShot] = field(factory=dict, init=False)
+    _orders: Mapping[str, Order] = field(factory=dict, init=False)
     _version: Any = field(default=None, init=False)
     """Of the file, as it was read last."""
     _asked: dict[str, dict[str, bool]] = field(factory=dict, init=False)
     """Path -> the machines that were told of it and have not got it, in the order in which they came, each with whether
     it may be an installed system, which does not load it."""
-    _over: list[OneShot] = field(factory=list, init=False)
+    _over: list[Order] = field(factory=list, init=False)
     """Used up, and not out of the file yet."""
     _removing: bool = field(default=False, init=False)
     _running: bool = field(default=False, init=False)
@@ -68,7 +68,7 @@ class NextBoot:
     @classmethod
     def configured(cls, context: PluginContext) -> "NextBoot":
         """What boot_plugin calls."""
-        return cls(OneShots(context.state_directory / FILE), context.reactor)
+        return cls(Orders(context.state_directory / FILE), context.reactor)
 
     def start(self, publish: Callable[[Event], None]) -> None:
         """See IStartable."""
@@ -187,7 +187,7 @@ class NextBoot:
         else:
             remove()
 
-    def _removed(self, batch: list[OneShot], error: StateError | None) -> None:
+    def _removed(self, batch: list[Order], error: StateError | None) -> None:
         self._removing = False
         if error is not None:
             # They stay in _over, so that nobody boots twice while this process lives. The next one tries again.

@@ -1,1 +1,1 @@
-"""Built-in lease stores."""
+"""What outlives the process: leases, reservations and one-time boots."""

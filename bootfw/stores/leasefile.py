@@ -1,23 +1,15 @@
 """Leases in an SQLite file, one call after the other; where the calls are made from is decided elsewhere."""
 
 import json
-import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from socket import AF_INET6, inet_aton, inet_ntoa, inet_ntop, inet_pton
 
 from attrs import define
 
-from bootfw.api import Lease, LeaseState, LeaseStoreError, Reservation
-
-APPLICATION = 0x62667731
-"""SQLite's application id of our files: "bfw1"."""
-
-SCHEMA = 2
-"""SQLite's user version: grows with each change of the tables."""
+from bootfw.api import Lease, LeaseState, LeaseStoreError, Reservation, StateError
+from bootfw.stores.statefile import Format, StateFile
 
 _LEASE = """
     client BLOB NOT NULL,
@@ -31,12 +23,11 @@ _LEASE = """
     kind TEXT NOT NULL
 """
 
-IPV6_TABLE = f"CREATE TABLE lease6 (address BLOB PRIMARY KEY, {_LEASE}) WITHOUT ROWID;"
-"""What the second version has more than the first."""
+_IPV6_TABLE = f"CREATE TABLE lease6 (address BLOB PRIMARY KEY, {_LEASE}) WITHOUT ROWID;"
 
-TABLES = f"""
+_TABLES = f"""
 CREATE TABLE lease (address INTEGER PRIMARY KEY, {_LEASE});
-{IPV6_TABLE}
+{_IPV6_TABLE}
 CREATE TABLE reservation (
     position INTEGER PRIMARY KEY,
     address TEXT NOT NULL,
@@ -49,14 +40,28 @@ CREATE TABLE reservation (
 );
 """
 
+_FORMAT = Format(
+    application=0x62667731,  # "bfw1"
+    tables=_TABLES,
+    upgrades={1: _IPV6_TABLE},
+    name="a lease file",
+    advice=(
+        "Put a good copy in its place; or move it away to begin without any lease, "
+        "and then addresses that are in use may be given to others"
+    ),
+    error=LeaseStoreError,
+    busy=LeaseStoreError,
+    in_use="another process uses it; is bootfw running already?",
+)
+
 Row = tuple[int | bytes, bytes, str, bytes, str, bytes, str, float, float, str]
-"""The address is a number, that of IPv6 its octets: SQLite's numbers have 64 bits."""
+"""The address is a number, that of IPv6 16 bytes: SQLite's numbers have 64 bits."""
 
 LARGEST = 1024
 """Rows in one statement. SQLite allows 32766 values in one since 3.32, and a row has ten."""
 
 PATIENCE = 2.0
-"""Seconds to wait for another process to give the file back: ``bootfw leases`` uses it only for a moment."""
+"""Seconds to wait for another process to release the file: ``bootfw leases`` uses it only for a moment."""
 
 _COLUMNS = "address, client, mac, client_id, uuid, hostname, state, granted, expires, kind"
 _RESERVED = "address, mac, client_id, uuid, circuit_id, hostname, options"
@@ -83,27 +88,25 @@ def row_of(lease: Lease) -> Row:
 
 @define(eq=False)
 class LeaseFile:
-    """An open file. Nobody else can open it meanwhile; the lock goes with the process, however that ends.
+    """An open file. No other process can open it meanwhile; the lock goes with the process, however that ends.
 
     Every method raises LeaseStoreError for what SQLite or the disk refuses.
     """
 
     path: Path
+    _file: StateFile
     _db: sqlite3.Connection
 
     @classmethod
     def open(cls, path: Path) -> "LeaseFile":
         """Open a file that is there, and read all of it to see whether it is whole."""
-        if not path.exists():
-            raise LeaseStoreError(f"{path}: there is no such file")
-        with _explained(path):
-            # The threads that use it take turns.
-            db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        file = StateFile(path, _FORMAT)
+        db = file.connect(PATIENCE)
         try:
-            with _explained(path):
+            with file.explained():
                 # Before anything is read: then there is no shared memory, and no second process.
                 db.execute("PRAGMA locking_mode = EXCLUSIVE")
-                version = _recognize(path, db)
+                version = file.recognize(db)
                 (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
                 if mode != "wal":
                     raise LeaseStoreError(f"{path}: can't keep leases safely here: SQLite's journal is {mode}, not wal")
@@ -111,42 +114,22 @@ class LeaseFile:
                 db.execute("PRAGMA synchronous = FULL")
                 (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
-                raise _damaged(path, " ".join(found.split()))
-            if version < SCHEMA:
-                with _explained(path):
-                    db.executescript(f"BEGIN; {IPV6_TABLE} PRAGMA user_version = {SCHEMA}; COMMIT;")
+                raise file.damaged(" ".join(found.split()))
+            file.upgrade(db, version)
         except BaseException:
             db.close()
             raise
         db.text_factory = _text
-        return cls(path, db)
+        return cls(path, file, db)
 
     @classmethod
     def create(cls, path: Path) -> None:
-        """Make an empty file, for the owner of its directory only; if there is one already, that stays.
-
-        It gets its name when it is complete, so that a file that is not complete is always a damaged one.
-        """
-        with _explained(path):
-            _make_directory(path.parent)
-            fd, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            try:
-                if os.geteuid() == 0:
-                    # "twistd --uid" makes it as root, and later runs may be that user's from the start.
-                    owner = path.parent.stat()
-                    os.fchown(fd, owner.st_uid, owner.st_gid)
-                os.close(fd)
-                with closing(sqlite3.connect(scratch)) as db:
-                    db.executescript(f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA}; {TABLES}")
-                with suppress(FileExistsError):
-                    os.link(scratch, path)
-            finally:
-                os.unlink(scratch)
-            _sync(path.parent)
+        """Make an empty file; a file that exists is left as it is. See StateFile.create()."""
+        StateFile(path, _FORMAT).create()
 
     def leases(self) -> Iterator[Lease]:
         """All of them, by address, those of IPv6 last. Nothing is written while they are read."""
-        with _explained(self.path):
+        with self._file.explained():
             for table, types in (("lease", _TYPES), ("lease6", (bytes, *_TYPES[1:]))):
                 for row in self._db.execute(f"SELECT {_COLUMNS} FROM {table} ORDER BY address"):
                     number, client, mac, client_id, uuid, hostname, state, granted, expires, kind = row
@@ -159,13 +142,13 @@ class LeaseFile:
                         raise self._makes_no_sense(number) from error
                     yield Lease(address, client, mac, _STATES[state], granted, expires, client_id, uuid, hostname, kind)
 
-    def _makes_no_sense(self, number: object) -> LeaseStoreError:
+    def _makes_no_sense(self, number: object) -> StateError:
         shown = number.hex() if isinstance(number, bytes) else number
-        return _damaged(self.path, f"the lease numbered {shown} makes no sense")
+        return self._file.damaged(f"the lease numbered {shown} makes no sense")
 
     def write(self, rows: Sequence[Row]) -> None:
         """Keep the leases; they are durable when it returns. Of several for one address the last counts."""
-        with _explained(self.path):
+        with self._file.explained():
             for first in range(0, len(rows), LARGEST):
                 batch = rows[first : first + LARGEST]
                 ipv6 = [row for row in batch if type(row[0]) is bytes]
@@ -186,7 +169,7 @@ class LeaseFile:
 
     def reservations(self) -> Iterator[Reservation]:
         """All of them, in the order that they were given."""
-        with _explained(self.path):
+        with self._file.explained():
             for row in self._db.execute(f"SELECT {_RESERVED} FROM reservation ORDER BY position"):
                 address, mac, client_id, uuid, circuit_id, hostname, options = row
                 try:
@@ -194,7 +177,7 @@ class LeaseFile:
                     first, *others = mac.split() or [""]
                     yield Reservation(address, first, client_id, uuid, circuit_id, hostname, codes, tuple(others))
                 except (ValueError, AttributeError, TypeError) as error:
-                    raise _damaged(self.path, f"the reservation of {address or mac} makes no sense") from error
+                    raise self._file.damaged(f"the reservation of {address or mac} makes no sense") from error
 
     def replace_reservations(self, reservations: Sequence[Reservation]) -> None:
         """Keep these and no others; durable when it returns."""
@@ -211,7 +194,7 @@ class LeaseFile:
             )
             for position, each in enumerate(reservations)
         ]
-        with _explained(self.path):
+        with self._file.explained():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.execute("DELETE FROM reservation")
@@ -222,66 +205,13 @@ class LeaseFile:
                 raise
 
     def close(self) -> None:
-        """Give it back; what was written stays."""
-        with _explained(self.path):
+        """Release the file; what was written stays."""
+        with self._file.explained():
             self._db.close()
 
 
 _PLACES = "(?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)"
 
 
-def _recognize(path: Path, db: sqlite3.Connection) -> int:
-    """It is one of ours, and not of a later version: the version."""
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION:
-        raise _damaged(path, "it is not a lease file of bootfw")
-    if not 0 < version <= SCHEMA:
-        raise LeaseStoreError(
-            f"{path}: was written by another version of bootfw: its tables are of version {version}, "
-            f"and this one knows version {SCHEMA}"
-        )
-    return int(version)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """SQLite's errors and the system's, as what an operator has to know."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise LeaseStoreError(f"{path}: another process uses it; is bootfw running already?") from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise _damaged(path, str(error)) from error
-        raise LeaseStoreError(f"{path}: {error}") from error
-    except OSError as error:
-        raise LeaseStoreError(f"{error.filename or path}: {error.strerror}") from error
-
-
-def _damaged(path: Path, reason: str) -> LeaseStoreError:
-    return LeaseStoreError(
-        f"{path}: is damaged: {reason}. Put a good copy in its place; or move it away to begin without any lease, "
-        "and then addresses that are in use may be given to others"
-    )
-
-
-def _text(octets: bytes) -> str:
-    return octets.decode("utf-8", "surrogateescape")
-
-
-def _make_directory(directory: Path) -> None:
-    """With those above it, each durable; for the user only."""
-    if not directory.is_dir():
-        _make_directory(directory.parent)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        _sync(directory.parent)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _text(stored: bytes) -> str:
+    return stored.decode("utf-8", "surrogateescape")

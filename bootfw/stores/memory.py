@@ -7,10 +7,10 @@ from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from bootfw.api import ILeaseStore, Lease, Reservation, boot_plugin
+from bootfw.api import ILeaseStore, IReservationStore, Lease, Reservation, boot_plugin
 
 
-@implementer(ILeaseStore)
+@implementer(ILeaseStore, IReservationStore)
 @define(eq=False)
 class MemoryLeases:
     """Keeps leases as long as the process lives, and no longer: after a restart addresses may be given twice.
@@ -26,7 +26,7 @@ class MemoryLeases:
         return list(self._leases.values())
 
     def reservations(self) -> Iterable[Reservation]:
-        """See ILeaseStore."""
+        """See IReservationStore."""
         return self._reservations
 
     def commit(self, leases: Sequence[Lease]) -> "Deferred[Any]":
@@ -35,7 +35,7 @@ class MemoryLeases:
         return succeed(None)
 
     def save_reservations(self, reservations: Sequence[Reservation]) -> "Deferred[Any]":
-        """See ILeaseStore."""
+        """See IReservationStore."""
         self._reservations = tuple(reservations)
         return succeed(None)
 

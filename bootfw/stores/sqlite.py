@@ -1,4 +1,4 @@
-"""The ``sqlite`` lease store: a file in the state directory, durable before a client hears of its lease."""
+"""The ``sqlite`` lease store: a file in the state directory. Leases are durable before they are acknowledged."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from bootfw.api import ILeaseStore, Lease, LeaseStoreError, PluginContext, Reservation, boot_plugin
+from bootfw.api import ILeaseStore, IReservationStore, Lease, LeaseStoreError, PluginContext, Reservation, boot_plugin
 from bootfw.stores.leasefile import LARGEST, LeaseFile, Row, row_of
 
 FILE = "leases.sqlite"
@@ -18,7 +18,7 @@ FILE = "leases.sqlite"
 
 @frozen(eq=False)
 class _Work:
-    """Something to be made durable, and who wants to know."""
+    """A write that is pending."""
 
     answer: "Deferred[Any]"
     rows: Sequence[Row] = ()
@@ -27,13 +27,13 @@ class _Work:
     """Nothing comes after it: the file is closed."""
 
 
-@implementer(ILeaseStore)
+@implementer(ILeaseStore, IReservationStore)
 @define(eq=False)
 class SqliteLeases:
     """Keeps leases in an SQLite file.
 
     A thread writes them, and what is committed while the disk is busy becomes durable together. When the power fails
-    or the process is killed, whatever the moment, nothing is lost that a client was told of.
+    or the process is killed, whatever the moment, no lease is lost that was acknowledged.
 
     :param path: the file, on a disk of this machine; by default `leases.sqlite` in the state directory.
     """
@@ -58,7 +58,7 @@ class SqliteLeases:
         return self._file.leases()
 
     def reservations(self) -> Iterable[Reservation]:
-        """See ILeaseStore."""
+        """See IReservationStore."""
         assert self._file is not None, "load() comes first"
         return self._file.reservations()
 
@@ -67,7 +67,7 @@ class SqliteLeases:
         return self._put(_Work(Deferred(), list(map(row_of, leases))))
 
     def save_reservations(self, reservations: Sequence[Reservation]) -> "Deferred[Any]":
-        """See ILeaseStore."""
+        """See IReservationStore."""
         return self._put(_Work(Deferred(), reservations=tuple(reservations)))
 
     def close(self) -> "Deferred[Any]":
@@ -91,7 +91,7 @@ class SqliteLeases:
 
 
 def _write(reactor: Any, file: LeaseFile, queue: "SimpleQueue[_Work]") -> None:
-    """The thread: what has queued up becomes one transaction, and wakes the reactor once."""
+    """The thread: all that is queued becomes one transaction, and one wake-up of the reactor."""
     while True:
         batch = _taken(queue)
         ending = batch.pop() if batch[-1].last else None
@@ -123,7 +123,7 @@ def _write_batch(file: LeaseFile, batch: Sequence[_Work]) -> None:
 def _fault(do: Callable[..., None], *arguments: Any) -> Exception | None:
     try:
         do(*arguments)
-    except Exception as error:  # whatever it is, those who wait have to hear of it
+    except Exception as error:  # whatever it is, it has to reach the Deferreds
         return error
     return None
 

@@ -14,7 +14,7 @@ from bootfw.events import OfferMade
 from bootfw.net.pluginlifecycle import Attendants
 from bootfw.resolvers.loop_breaker import LoopBreaker
 from bootfw.resolvers.next_boot import NextBoot
-from bootfw.resolvers.oneshots import OneShots
+from bootfw.stores.orders import Orders
 from bootfw.values import BootFile, BootRequest
 
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"
@@ -51,7 +51,7 @@ def run(capsys):
 
 @pytest.fixture
 def kept(tmp_path):
-    return OneShots(tmp_path / "state" / "next-boot.sqlite")
+    return Orders(tmp_path / "state" / "next-boot.sqlite")
 
 
 def test_order_list_and_clear(run, kept):
@@ -159,7 +159,7 @@ def test_what_no_server_may_ever_read_is_not_changed(plain, here, monkeypatch, a
     )
     assert not (here / "bootfw").exists()
     assert plain("--offline", MAC, "http://x/y.ipxe")[0] == 0
-    assert list(OneShots(here / "bootfw" / "next-boot.sqlite").read()) == [MAC]
+    assert list(Orders(here / "bootfw" / "next-boot.sqlite").read()) == [MAC]
     code, out, err = plain()
     assert (code, "http://x/y.ipxe" in out) == (0, True)
     assert err == f"bootfw: no server runs with the state directory {here}/bootfw; this is what is kept there\n"
@@ -239,7 +239,7 @@ class Running:
 
     def __init__(self, reactor, state):
         self.breaker = LoopBreaker(repeats=2, reactor=reactor)
-        self.next_boot = NextBoot(OneShots(state / "next-boot.sqlite"), reactor)
+        self.next_boot = NextBoot(Orders(state / "next-boot.sqlite"), reactor)
         resolvers = [("next-boot", self.next_boot), ("loop-breaker", self.breaker)]
         self.attendants = Attendants(reactor, resolvers, [].append)
         self.attendants.start()

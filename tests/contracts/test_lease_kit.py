@@ -148,7 +148,7 @@ BROKEN = [
     (AddsReservations, "reservations_are_replaced_altogether"),
     (SortsReservations, "reservations_come_back_exactly_and_in_order"),
     (ForgetsOptions, "reservations_come_back_exactly_and_in_order"),
-    (IsNoStore, "provides_the_interface"),
+    (IsNoStore, "provides_the_interfaces"),
 ]
 
 

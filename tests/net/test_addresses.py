@@ -29,7 +29,7 @@ from bootfw.events import (
     RequestClassified,
     RequestIgnored,
 )
-from bootfw.interfaces import IBatchReceiver, ILeaseStore
+from bootfw.interfaces import IBatchReceiver, ILeaseStore, IReservationStore
 from bootfw.lease import Lease, LeaseState
 from bootfw.net.dhcp.journal import Ledger
 from bootfw.net.dhcp.server4 import AddressProtocol
@@ -50,7 +50,7 @@ FILES = {
 }
 
 
-@implementer(ILeaseStore)
+@implementer(ILeaseStore, IReservationStore)
 class Store:
     """Durable when the test says so: ``answer`` is what commit() returns, called with nothing."""
 

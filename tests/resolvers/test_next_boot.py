@@ -16,7 +16,7 @@ from bootfw.events import NextBootTaken, PluginFailed, TransferEnded
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.resolvers.next_boot import NextBoot
-from bootfw.resolvers.oneshots import OneShots
+from bootfw.stores.orders import Orders
 from bootfw.testing import ResolverContract
 from bootfw.testing.contracts.resolver import REQUESTS
 from bootfw.values import Agreed, BootRequest, Client, Outcome, TransferReport, TransferRequest
@@ -33,11 +33,11 @@ FILES = {
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> OneShots:
-    return OneShots(tmp_path / "next-boot.sqlite")
+def kept(tmp_path: Path) -> Orders:
+    return Orders(tmp_path / "next-boot.sqlite")
 
 
-def resolver(kept: OneShots) -> NextBoot:
+def resolver(kept: Orders) -> NextBoot:
     """As a start of bootfw makes it."""
     made = configure(load("next-boot", "bootfw.resolvers"), {}, PluginContext(None, Path("/"), kept.path.parent))
     assert isinstance(made, NextBoot)
@@ -47,7 +47,7 @@ def resolver(kept: OneShots) -> NextBoot:
 class Restartable(Site):
     """With iPXE for everybody, and the same state directory for each start."""
 
-    def __init__(self, kept: OneShots, **options) -> None:
+    def __init__(self, kept: Orders, **options) -> None:
         self.kept = kept
         super().__init__([], [MemoryBackend(FILES)], **options)
         self.start()

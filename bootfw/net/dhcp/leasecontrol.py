@@ -7,9 +7,9 @@ from twisted.internet.defer import Deferred
 
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.server6 import AddressServer6
-from bootfw.interfaces import ILeaseStore
 from bootfw.lease import Lease, Reservation
 from bootfw.net.control import ControlError, Operation, done
+from bootfw.net.dhcp.walltime import WallTimeLeases
 from bootfw.records import (
     Record,
     Selection,
@@ -42,7 +42,7 @@ class LeaseControl:
         self,
         reactor: Any,
         server: AddressServer,
-        store: ILeaseStore,
+        store: WallTimeLeases,
         reservations: Iterable[Reservation],
         server6: AddressServer6 | None = None,
         by_wall: Callable[[Lease], Lease] = lambda lease: lease,

@@ -7,7 +7,7 @@ from attrs import evolve
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from bootfw.interfaces import ILeaseStore
+from bootfw.interfaces import ILeaseStore, IReservationStore
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 
 CHECKED_EVERY = 60.0
@@ -16,7 +16,7 @@ CHECKED_EVERY = 60.0
 _STEP = 1.0
 
 
-@implementer(ILeaseStore)
+@implementer(ILeaseStore, IReservationStore)
 class WallTimeLeases:
     """A store whose leases come and go with times of *now*'s clock.
 
@@ -52,7 +52,7 @@ class WallTimeLeases:
         return [_counting_from(now, lease) if lease.granted > now else lease for lease in self._store.load()]
 
     def reservations(self) -> Any:
-        """See ILeaseStore."""
+        """See IReservationStore."""
         return self._store.reservations()
 
     def commit(self, leases: Sequence[Lease]) -> Any:
@@ -82,7 +82,7 @@ class WallTimeLeases:
         return evolve(lease, granted=lease.granted + shift, expires=expires)
 
     def save_reservations(self, reservations: Sequence[Reservation]) -> Any:
-        """See ILeaseStore."""
+        """See IReservationStore."""
         return self._store.save_reservations(reservations)
 
     def close(self) -> Any:

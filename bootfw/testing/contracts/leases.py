@@ -1,4 +1,4 @@
-"""ILeaseStore."""
+"""ILeaseStore and IReservationStore."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
-from bootfw.interfaces import ILeaseStore
+from bootfw.interfaces import ILeaseStore, IReservationStore
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.testing.contracts.answers import Answers
 
@@ -65,8 +65,10 @@ class LeaseStoreContract(Answers):
         assert len(found) == len(leases), "an address has several leases"
         return found
 
-    def test_provides_the_interface(self) -> None:
-        verifyObject(ILeaseStore, self.make_store())
+    def test_provides_the_interfaces(self) -> None:
+        store = self.make_store()
+        verifyObject(ILeaseStore, store)
+        verifyObject(IReservationStore, store)
 
     def test_a_new_one_is_empty(self) -> None:
         store = self.make_store()

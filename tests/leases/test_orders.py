@@ -1,4 +1,4 @@
-"""The file of one-shot next boots: real SQLite, two processes, and what can be wrong with a file."""
+"""The file of one-time boots: real SQLite, two processes, and what can be wrong with a file."""
 
 import os
 import sqlite3
@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootfw.errors import StateError
-from bootfw.resolvers.oneshots import Busy, OneShot, OneShots
+from bootfw.stores.orders import Busy, Order, Orders
 
 A, B = "52:54:00:00:00:01", "52:54:00:00:00:02"
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> OneShots:
-    return OneShots(tmp_path / "state" / "next-boot.sqlite")
+def kept(tmp_path: Path) -> Orders:
+    return Orders(tmp_path / "state" / "next-boot.sqlite")
 
 
-def files(kept: OneShots) -> dict[str, str]:
+def files(kept: Orders) -> dict[str, str]:
     return {mac: order.file for mac, order in kept.read().items()}
 
 
@@ -32,7 +32,7 @@ def test_without_a_file_nothing_is_ordered_and_looking_makes_none(kept):
 
 def test_an_order_is_kept(kept):
     kept.order(A, "install.ipxe", 5.0)
-    assert OneShots(kept.path).read() == {A: OneShot(1, A, "install.ipxe", 5.0)}
+    assert Orders(kept.path).read() == {A: Order(1, A, "install.ipxe", 5.0)}
     kept.order(A, "rescue.ipxe", 6.0)
     kept.order(B, "memtest", 7.0)
     assert files(kept) == {A: "rescue.ipxe", B: "memtest"}
@@ -64,7 +64,7 @@ def test_each_change_shows(kept):
 @given(st.lists(st.tuples(st.sampled_from([A, B]), st.text(min_size=0, max_size=3)), max_size=10))
 def test_it_is_what_a_dictionary_is(tmp_path_factory, orders):
     """An empty name: its order is used up."""
-    kept, model = OneShots(tmp_path_factory.mktemp("state") / "file"), {}
+    kept, model = Orders(tmp_path_factory.mktemp("state") / "file"), {}
     for mac, file in orders:
         if file:
             model[mac] = file
@@ -79,8 +79,8 @@ def test_another_process_writes_it_too(kept):
     kept.order(A, "one")
     program = f"""
 import pathlib
-from bootfw.resolvers.oneshots import OneShots
-kept = OneShots(pathlib.Path({str(kept.path)!r}))
+from bootfw.stores.orders import Orders
+kept = Orders(pathlib.Path({str(kept.path)!r}))
 for number in range(50):
     kept.order("process", str(number))
 """
@@ -123,8 +123,8 @@ def not_ours(path: Path) -> None:
     [
         (lambda path: path.write_bytes(b"no database at all " * 100), "is damaged: file is not a database"),
         (lambda path: path.write_bytes(path.read_bytes()[:5000]), "is damaged"),
-        (other_version, "written by another version of bootfw: its table is of version 2"),
-        (not_ours, "is no file of bootfw's next boots"),
+        (other_version, "written by another version of bootfw: its tables are of version 2"),
+        (not_ours, "it is not a file of next boots of bootfw"),
         (lambda path: (path.unlink(), path.mkdir()), "unable to open database file"),
     ],
 )
@@ -136,11 +136,25 @@ def test_a_file_that_is_not_as_it_should_be_is_told_of(kept, spoil, said):
     assert str(caught.value).startswith(str(kept.path))
 
 
-def test_a_file_that_was_cut_off_while_it_was_made_is_made_again(kept):
-    kept.path.parent.mkdir()
-    kept.path.write_bytes(b"")
+def test_the_file_gets_its_name_when_it_is_complete(kept, monkeypatch):
+    def crash(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", crash)
+        with pytest.raises(KeyboardInterrupt):
+            kept.order(A, "one")
+    assert list(kept.path.parent.iterdir()) == []
     kept.order(A, "one")
     assert files(kept) == {A: "one"}
+
+
+def test_a_file_without_tables_is_refused(kept):
+    kept.path.parent.mkdir()
+    kept.path.write_bytes(b"")
+    with pytest.raises(StateError, match="it is not a file of next boots of bootfw"):
+        kept.order(A, "one")
+    assert kept.path.read_bytes() == b""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
