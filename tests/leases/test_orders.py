@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bootfw.errors import StateError
+from bootfw.stores import orders
 from bootfw.stores.orders import Busy, Order, Orders
 
 A, B = "52:54:00:00:00:01", "52:54:00:00:00:02"
@@ -62,10 +63,10 @@ def test_each_change_shows(kept):
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([A, B]), st.text(min_size=0, max_size=3)), max_size=10))
-def test_it_is_what_a_dictionary_is(tmp_path_factory, orders):
+def test_it_is_what_a_dictionary_is(tmp_path_factory, given_orders):
     """An empty name: its order is used up."""
     kept, model = Orders(tmp_path_factory.mktemp("state") / "file"), {}
-    for mac, file in orders:
+    for mac, file in given_orders:
         if file:
             model[mac] = file
             kept.order(mac, file)
@@ -75,11 +76,14 @@ def test_it_is_what_a_dictionary_is(tmp_path_factory, orders):
         assert files(kept) == model
 
 
-def test_another_process_writes_it_too(kept):
+def test_another_process_writes_it_too(kept, monkeypatch):
+    monkeypatch.setattr(orders, "PATIENCE", 60)  # SQLite's lock is not fair, and the disk may be busy
     kept.order(A, "one")
     program = f"""
 import pathlib
+from bootfw.stores import orders
 from bootfw.stores.orders import Orders
+orders.PATIENCE = 60
 kept = Orders(pathlib.Path({str(kept.path)!r}))
 for number in range(50):
     kept.order("process", str(number))
@@ -87,7 +91,7 @@ for number in range(50):
     with subprocess.Popen([sys.executable, "-c", program]) as other:
         while other.poll() is None:
             kept.order(B, "two")
-            kept.remove([kept.read()[B]])
+            kept.remove([kept.read(60)[B]])
     assert other.returncode == 0
     assert files(kept) == {A: "one", "process": "49"}
 
