@@ -199,8 +199,10 @@ def serve(root: str) -> None:
     from bootfw.boot.resolverchain import ResolverChain
     from bootfw.dhcp.server import AddressServer
     from bootfw.dhcp.subnet import Subnet
+    from bootfw.net.dhcp.ipv4 import IPv4
     from bootfw.net.dhcp.journal import Ledger
-    from bootfw.net.dhcp.server4 import AddressProtocol
+    from bootfw.net.dhcp.server4 import Server4
+    from bootfw.net.dhcp.services import DHCPServices
     from bootfw.net.tftp.framecache import Images
     from bootfw.net.tftp.listener import TFTPProtocol
     from bootfw.net.udp.port import DatagramPort
@@ -233,10 +235,13 @@ def serve(root: str) -> None:
     protocol = TFTPProtocol(reactor, backend, Adaptive(), publisher.publish, images=Images(1 << 28))
     port = DatagramPort(reactor, protocol, "0.0.0.0", 0)
     subnet = Subnet(network="10.77.0.0/16", pool=("10.77.1.0-10.77.255.250",), relays=("127.0.0.1",))
-    addresses = AddressProtocol(
-        reactor,
-        ResolverChain(reactor, [("nobody", Nobody())], publisher.publish, 1.0),
-        publisher.publish,
+    addresses = Server4(
+        DHCPServices(
+            reactor,
+            ResolverChain(reactor, [("nobody", Nobody())], publisher.publish, 1.0),
+            publisher.publish,
+        ),
+        IPv4(),
         AddressServer([subnet]),
         Ledger(MemoryLeases(), publisher.publish, reactor),
     )

@@ -28,11 +28,13 @@ from bootfw.interfaces import (
 )
 from bootfw.net.clock import hold, monotonic
 from bootfw.net.dhcp.duid import own_duid
+from bootfw.net.dhcp.ipv4 import IPv4
+from bootfw.net.dhcp.ipv6 import IPv6
 from bootfw.net.dhcp.leasing import Leasing
-from bootfw.net.dhcp.proxy4 import BootServerProtocol, DHCPProtocol
-from bootfw.net.dhcp.proxy6 import BootServer6Protocol, DHCP6Protocol
-from bootfw.net.dhcp.server4 import AddressProtocol
-from bootfw.net.dhcp.server6 import Address6Protocol
+from bootfw.net.dhcp.proxy import Proxy4, Proxy6
+from bootfw.net.dhcp.server4 import Server4
+from bootfw.net.dhcp.server6 import Server6
+from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.http.site import BootSite
 from bootfw.net.http.tls import renewed_certificate
 from bootfw.net.http.urls import WebURLs
@@ -287,14 +289,13 @@ class BootService(MultiService):
         wanted: list[tuple[str, ListenAddress, Callable[[], Any]]] = []
         dhcp, anywhere = settings.dhcp, "0.0.0.0"
         if dhcp.mode == "server":
-            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._address_protocol))
+            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._server4))
         elif dhcp.mode == "proxy" and self._resolvers:
-            wanted.append(("dhcp", (anywhere, dhcp.server_port), partial(self._boot_protocol, DHCPProtocol)))
+            wanted.append(("dhcp", (anywhere, dhcp.server_port), self._proxy4))
         if dhcp.mode != "off" and self._resolvers:
-            # Who is shown a menu comes here with what was picked, whoever gave it its address.
-            wanted.append(
-                ("boot-server", (anywhere, dhcp.boot_server_port), partial(self._boot_protocol, BootServerProtocol))
-            )
+            # A client that was shown a menu comes here with its choice, whichever server gave it its address.
+            boot_server = partial(self._proxy4, boot_server=True)
+            wanted.append(("boot-server", (anywhere, dhcp.boot_server_port), boot_server))
         wanted += self._wanted_of_dhcp6()
         publish = self._publisher.publish
         tftp = partial(self._tftp, publish=publish, images=self._images)
@@ -308,39 +309,42 @@ class BootService(MultiService):
     def _wanted_of_dhcp6(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
         settings = self._settings.dhcp6
         if settings.mode == "server":
-            leasing = self._new_leasing()
-            protocol = partial(self._dhcp6, Address6Protocol, addresses=leasing.server6, ledger=leasing.ledger)
-            return [("dhcp6", ("::", settings.server_port), protocol)]
+            return [("dhcp6", ("::", settings.server_port), self._server6)]
         if settings.mode == "off" or not self._resolvers:
             return []
-        ports = (settings.server_port, DHCP6Protocol), (settings.boot_server_port, BootServer6Protocol)
-        return [(kind.service, ("::", port), partial(self._dhcp6, kind)) for port, kind in ports]
+        return [
+            ("dhcp6", ("::", settings.server_port), self._proxy6),
+            ("boot-server6", ("::", settings.boot_server_port), partial(self._proxy6, boot_server=True)),
+        ]
 
-    def _dhcp6(self, kind: type[DHCP6Protocol], **more: Any) -> DHCP6Protocol:
-        return kind(
-            self._reactor,
-            self._new_chain(),
-            self._publisher.publish,
-            own_duid(),
-            settings=self._settings.dhcp6,
-            interfaces=self._interfaces,
-            clients=self._clients,
-            personas=self._personas,
-            own_urls=self._urls.of,
-            hardware_address=self._kernel.hardware_address,
-            **more,
+    def _proxy4(self, *, boot_server: bool = False) -> Proxy4:
+        return Proxy4(self._dhcp_services(), IPv4(self._settings.dhcp), boot_server=boot_server)
+
+    def _proxy6(self, *, boot_server: bool = False) -> Proxy6:
+        return Proxy6(self._dhcp_services(), IPv6(own_duid(), self._settings.dhcp6), boot_server=boot_server)
+
+    def _server4(self) -> Server4:
+        leasing = self._new_leasing()
+        family = IPv4(self._settings.dhcp)
+        return Server4(
+            self._dhcp_services(), family, leasing.server, leasing.ledger, probe=leasing.probe, ping=leasing.ping
         )
 
-    def _boot_protocol(self, kind: type[DHCPProtocol]) -> DHCPProtocol:
-        return kind(
+    def _server6(self) -> Server6:
+        leasing = self._new_leasing()
+        assert leasing.server6 is not None
+        return Server6(self._dhcp_services(), IPv6(own_duid(), self._settings.dhcp6), leasing.server6, leasing.ledger)
+
+    def _dhcp_services(self) -> DHCPServices:
+        return DHCPServices(
             self._reactor,
             self._new_chain(),
             self._publisher.publish,
-            settings=self._settings.dhcp,
             interfaces=self._interfaces,
             personas=self._personas,
             clients=self._clients,
             own_urls=self._urls.of,
+            hardware_address=self._kernel.hardware_address,
         )
 
     def _new_chain(self) -> ResolverChain:
@@ -356,23 +360,6 @@ class BootService(MultiService):
             dhcp, dhcp6 = self._settings.dhcp, self._settings.dhcp6
             self._leasing = Leasing(self._reactor, self._leases, dhcp, self._publisher.publish, dhcp6)
         return self._leasing
-
-    def _address_protocol(self) -> AddressProtocol:
-        leasing = self._new_leasing()
-        return AddressProtocol(
-            self._reactor,
-            self._new_chain(),
-            self._publisher.publish,
-            leasing.server,
-            leasing.ledger,
-            settings=self._settings.dhcp,
-            interfaces=self._interfaces,
-            personas=self._personas,
-            probe=leasing.probe,
-            ping=leasing.ping,
-            clients=self._clients,
-            own_urls=self._urls.of,
-        )
 
     def _tftp(self, address: ListenAddress, publish: Any, images: Images | None) -> TFTPProtocol:
         settings = self._settings.tftp

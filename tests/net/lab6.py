@@ -2,10 +2,10 @@
 
 from attrs import define
 from bypersona import ByPersona
+from dhcpports import proxy6_port
 from firmware6 import LINK_LOCAL
 
 from bootfw.boot.resolverchain import ResolverChain
-from bootfw.net.dhcp.proxy6 import DHCP6Protocol
 from bootfw.testing import MemoryNetwork
 from bootfw.values import Via
 from bootfw.wire.dhcp6 import Message, pack, parse
@@ -33,7 +33,7 @@ class Wire:
 
 
 class Lab:
-    def __init__(self, kind=DHCP6Protocol, **options):
+    def __init__(self, kind=proxy6_port, **options):
         self.network = MemoryNetwork()
         self.events, self.sent, self.resolver = [], [], ByPersona(FILES)
         self.chain = ResolverChain(self.network.clock, [("by-persona", self.resolver)], self.events.append, 0.8)

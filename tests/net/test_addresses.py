@@ -6,6 +6,7 @@ import firmware
 import pytest
 from attrs import define, evolve
 from bypersona import ByPersona
+from dhcpports import server_port
 from leasing import pool
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import capturedLogs
@@ -32,7 +33,7 @@ from bootfw.events import (
 from bootfw.interfaces import IBatchReceiver, ILeaseStore, IReservationStore
 from bootfw.lease import Lease, LeaseState
 from bootfw.net.dhcp.journal import Ledger
-from bootfw.net.dhcp.server4 import AddressProtocol
+from bootfw.net.dhcp.server4 import Server4
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
@@ -82,7 +83,7 @@ class Lab:
     events: list[Event]
     store: Store
     addresses: AddressServer
-    protocol: AddressProtocol
+    protocol: Server4
     client: FakePeer
 
     def broadcast(self, *messages: Message | bytes) -> list[Message]:
@@ -127,7 +128,7 @@ def lab(rich):
     chain = ResolverChain(host, [("by-persona", resolver)], events.append, 0.8)
     addresses = AddressServer([pool(2)])
     ledger = Ledger(store, events.append, host)
-    protocol = AddressProtocol(host, chain, events.append, addresses, ledger, server="" if rich else SERVER)
+    protocol = server_port(host, chain, events.append, addresses, ledger, server="" if rich else SERVER)
     port = host.listenUDP(67, protocol)
     yield Lab(network, resolver, events, store, addresses, protocol, FakePeer(network.host(), 68))
     chain.cancel_all()
@@ -338,7 +339,7 @@ def test_a_system_that_requests_a_boot_file_does_not_hide_what_its_firmware_said
     lab.boots(firmware.OVMF)
     lab.boots(PLAIN)
 
-    client = lab.protocol._clients.of((FIRST, 1024))
+    client = lab.protocol.services.clients.of((FIRST, 1024))
     assert (client.architecture, client.uuid) == ("x86_64-uefi", firmware.UUID)
 
 
@@ -380,7 +381,7 @@ def test_no_such_offer_leaves_before_its_lease_is_durable(lab):
 
 
 def test_such_an_offer_is_leased_without_a_resolver_too(lab):
-    lab.protocol._chain.resolvers = ()
+    lab.protocol.services.chain.resolvers = ()
     [offer] = lab.broadcast(PI_3.message())
 
     assert offer.yiaddr == FIRST
@@ -520,7 +521,7 @@ on_our_port = pytest.mark.parametrize("rich", [True], indirect=True, ids=["our p
 
 @pytest.fixture
 def probe(lab, monkeypatch):
-    monkeypatch.setattr(lab.protocol._interfaces, "name", lambda index: "eth7")
+    monkeypatch.setattr(lab.protocol.services.interfaces, "name", lambda index: "eth7")
     lab.protocol._probe = probe = Probe()
     return probe
 
@@ -699,7 +700,7 @@ def test_a_resolver_that_refuses_costs_the_file_and_not_the_address(lab):
 
 
 def test_without_resolvers_nothing_is_said_of_files(lab):
-    lab.protocol._chain.resolvers = ()
+    lab.protocol.services.chain.resolvers = ()
     lab.boots(firmware.OVMF)
 
     assert lab.said(FileWithheld) == lab.said(RequestClassified) == []

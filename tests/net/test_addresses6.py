@@ -1,6 +1,7 @@
 """The DHCPv6 server's port: nothing is answered before its lease is kept, and boot clients get both at once."""
 
 import pytest
+from dhcpports import server6_port
 from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP, relayed
 from lab6 import DUID, Lab
 from twisted.internet.defer import Deferred, succeed
@@ -22,7 +23,6 @@ from bootfw.events import (
     RequestIgnored,
 )
 from bootfw.net.dhcp.journal import Ledger
-from bootfw.net.dhcp.server6 import Address6Protocol
 from bootfw.values import Via
 from bootfw.wire.dhcp6 import MessageType, Relay
 from bootfw.wire.options6 import (
@@ -62,7 +62,7 @@ class ServerLab(Lab):
 
         def make(reactor, chain, publish, duid, **more):
             self.ledger = Ledger(self.store, publish, reactor)
-            return Address6Protocol(reactor, chain, publish, duid, addresses=addresses, ledger=self.ledger, **more)
+            return server6_port(reactor, chain, publish, duid, addresses=addresses, ledger=self.ledger, **more)
 
         super().__init__(make, **options)
 
@@ -127,7 +127,7 @@ def test_firmware_gets_both_and_is_to_take_us(lab) -> None:
         ("ADVERTISE", address_of(offer)),
         ("REPLY", address_of(offer)),
     ]
-    assert lab.protocol._clients.of((address_of(offer), 1024)).mac == MAC
+    assert lab.protocol.services.clients.of((address_of(offer), 1024)).mac == MAC
 
 
 PLAIN = LINUX.changed({Option.OPTION_REQUEST: uint16s_bytes([23, 59])})

@@ -4,6 +4,7 @@ import firmware
 import pytest
 from attrs import define
 from bypersona import ByPersona
+from dhcpports import boot_server_port, proxy_port
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
@@ -21,7 +22,7 @@ from bootfw.events import (
     ResolverAnswered,
 )
 from bootfw.interfaces import IBatchReceiver
-from bootfw.net.dhcp.proxy4 import BootServerProtocol, DHCPProtocol
+from bootfw.net.dhcp.port import DHCPPort
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile, Via
@@ -45,7 +46,7 @@ class Lab:
     resolver: ByPersona
     events: list[Event]
     chain: ResolverChain
-    protocols: tuple[DHCPProtocol, DHCPProtocol]
+    protocols: tuple[DHCPPort, DHCPPort]
     client: FakePeer
     serves_http: bool = False
 
@@ -88,7 +89,7 @@ def lab(rich):
     chain = ResolverChain(host, [("by-persona", resolver)], events.append, 0.8)
     protocols = tuple(
         kind(host, chain, events.append, server="" if rich else SERVER, own_urls=lambda server: made.own_urls(server))
-        for kind in (DHCPProtocol, BootServerProtocol)
+        for kind in (proxy_port, boot_server_port)
     )
     ports = [host.listenUDP(port, protocol) for port, protocol in zip((67, 4011), protocols, strict=True)]
     made = Lab(network, resolver, events, chain, protocols, FakePeer(network.host(), 68))
@@ -212,7 +213,7 @@ def test_other_ports():
     host = network.host(SERVER, rich=True, privileged=False)
     settings = DHCPSettings(server_port=10067, client_port=10068, boot_server_port=14011)
     chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], lambda event: None, 0.8)
-    host.listenUDP(10067, DHCPProtocol(host, chain, lambda event: None, settings=settings))
+    host.listenUDP(10067, proxy_port(host, chain, lambda event: None, settings=settings))
     client = FakePeer(network.host(), 10068)
     relay = FakePeer(network.host("10.1.0.254"), 10067)
     client.send(firmware.BIOS_ROM.datagram(), (BROADCAST, 10067))
@@ -279,7 +280,7 @@ def test_a_bug_of_ours_does_not_cost_the_others_either():
             raise ZeroDivisionError
 
     chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], publish, 0.8)
-    protocol = DHCPProtocol(host, chain, publish)
+    protocol = proxy_port(host, chain, publish)
     host.listenUDP(67, protocol)
     way = Via(SERVER, 2, BROADCAST)
     with capturedLogs() as logs:
@@ -395,14 +396,14 @@ def test_on_twisteds_port_the_address_has_to_be_given():
     chain = ResolverChain(host, [], lambda event: None, 0.8)
 
     with pytest.raises(ValueError, match="has to be given"):
-        host.listenUDP(67, DHCPProtocol(host, chain, lambda event: None))
+        host.listenUDP(67, proxy_port(host, chain, lambda event: None))
 
 
 def test_an_address_that_is_given_wins():
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True)
     chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], lambda event: None, 0.8)
-    host.listenUDP(67, DHCPProtocol(host, chain, lambda event: None, server="192.0.2.1"))
+    host.listenUDP(67, proxy_port(host, chain, lambda event: None, server="192.0.2.1"))
     client = FakePeer(network.host(), 68)
     client.send(firmware.BIOS_ROM.datagram(), (BROADCAST, 67))
     network.advance(0.01)
@@ -425,7 +426,7 @@ def test_only_the_interfaces_that_are_named_are_served(names, answers):
     host = network.host(SERVER, rich=True)
     events = []
     chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], events.append, 0.8)
-    host.listenUDP(67, DHCPProtocol(host, chain, events.append, interfaces=Served(names)))
+    host.listenUDP(67, proxy_port(host, chain, events.append, interfaces=Served(names)))
     client = FakePeer(network.host(), 68)
     client.send(firmware.BIOS_ROM.datagram(), (BROADCAST, 67))
     network.advance(0.01)

@@ -1,6 +1,7 @@
 """The proxy's DHCPv6 ports: whole conversations, and what goes wrong."""
 
 import pytest
+from dhcpports import boot_server6_port
 from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP, relayed
 from lab6 import CLIENT, DUID, Lab
 from twisted.internet.defer import Deferred
@@ -8,7 +9,6 @@ from twisted.internet.defer import Deferred
 from bootfw.errors import BootRefused
 from bootfw.events import DatagramsMalformed, OfferMade, OfferWithheld, RequestIgnored
 from bootfw.interfaces import IBatchReceiver
-from bootfw.net.dhcp.proxy6 import BootServer6Protocol
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.values import BootFile, Via
 from bootfw.wire.dhcp6 import MessageType, Relay, pack
@@ -82,7 +82,7 @@ def test_systems_are_left_alone(lab) -> None:
 
 
 def test_the_boot_server_answers_where_it_was_asked(lab) -> None:
-    lab = Lab(BootServer6Protocol)
+    lab = Lab(boot_server6_port)
     peer = ("fd77::100", 4011, 0, 0)
     message = OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None)
     answer = lab.only(message, peer, Via("fd77::1", 2, "fd77::1"))
@@ -91,7 +91,7 @@ def test_the_boot_server_answers_where_it_was_asked(lab) -> None:
 
 
 def test_the_boot_server_leaves_alone_who_asks_another_one(lab) -> None:
-    lab = Lab(BootServer6Protocol)
+    lab = Lab(boot_server6_port)
     assert lab.heard(OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, b"other"), ia=None)) == []
     assert lab.events == []
 

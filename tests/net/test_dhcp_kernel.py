@@ -5,14 +5,13 @@ from contextlib import suppress
 
 import firmware
 import pytest
+from dhcpports import boot_server_port, proxy_port, server_port
 
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Subnet
 from bootfw.events import OfferMade, OfferWithheld, RequestIgnored
 from bootfw.net.dhcp.journal import Ledger
-from bootfw.net.dhcp.proxy4 import BootServerProtocol, DHCPProtocol
-from bootfw.net.dhcp.server4 import AddressProtocol
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.net.udp.port import listen
 from bootfw.resolvers.static import StaticResolver
@@ -29,7 +28,7 @@ def proxy(hosts, private_reactor, turn_until):
     chain = ResolverChain(private_reactor, [("static", StaticResolver("boot.file"))], lambda event: None, 0.8)
     ports = []
 
-    def start(kind=DHCPProtocol, port=67, **options):
+    def start(kind=proxy_port, port=67, **options):
         events = []
         with server.inside():
             ports.append(
@@ -103,7 +102,7 @@ def test_each_wire_hears_of_the_address_that_it_can_reach(proxy, client, run_unt
 
 
 def test_the_boot_server_answers_from_the_address_that_was_asked(proxy, client, run_until):
-    proxy(BootServerProtocol, 4011)
+    proxy(boot_server_port, 4011)
     here = client("c0", 4011)
     here.sendto(pack(firmware.asks_boot_server(firmware.OVMF), 1472), ("10.9.0.2", 4011))
     replies = []
@@ -186,7 +185,7 @@ def test_a_server_gives_addresses_of_the_network_of_its_second_address(
     ledger = Ledger(store, events.append, private_reactor)
     chain = ResolverChain(private_reactor, [("static", StaticResolver("boot.file"))], events.append, 0.8)
     with hosts[0].inside():
-        protocol = AddressProtocol(private_reactor, chain, events.append, addresses, ledger)
+        protocol = server_port(private_reactor, chain, events.append, addresses, ledger)
         port = listen(private_reactor, protocol, "0.0.0.0", 67)
     offer = offered_by(events, client("c0"), run_until, flags=BROADCAST_FLAG)
     protocol.close()

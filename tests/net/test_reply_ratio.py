@@ -6,6 +6,7 @@ import firmware
 import firmware6
 import pytest
 from bypersona import ByPersona
+from dhcpports import boot_server6_port, boot_server_port, proxy6_port, proxy_port, server6_port, server_port
 from hypothesis import example, given
 from hypothesis import strategies as st
 from lab6 import CLIENT, DUID
@@ -20,10 +21,6 @@ from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.events import OfferWithheld, RequestIgnored
 from bootfw.net.dhcp.journal import Ledger
-from bootfw.net.dhcp.proxy4 import BootServerProtocol, DHCPProtocol
-from bootfw.net.dhcp.proxy6 import BootServer6Protocol, DHCP6Protocol
-from bootfw.net.dhcp.server4 import AddressProtocol
-from bootfw.net.dhcp.server6 import Address6Protocol
 from bootfw.values import Via
 from bootfw.wire.dhcp4 import pack, parse
 from bootfw.wire.dhcp6 import MessageType, Relay
@@ -58,7 +55,7 @@ class Lab4:
         files = dict.fromkeys(NAMES, name) | {"uefi-http": "http://{server}/" + name}
         chain = ResolverChain(clock, [("by-persona", ByPersona(files))], self.events.append, 0.8)
         more = {}
-        if kind is AddressProtocol:
+        if kind is server_port:
             subnets = [
                 Subnet(network=f"10.{each}.0.0/24", pool=(f"10.{each}.0.100-10.{each}.0.200",), options=dict(options))
                 for each in (77, 78)
@@ -88,7 +85,7 @@ class ServerLab6(Lab6):
         def make(reactor, chain, publish, duid, **more):
             addresses = AddressServer6([subnet], DUID, lambda wire, now: True)
             ledger = Ledger(Store(), publish, reactor)
-            return Address6Protocol(reactor, chain, publish, duid, addresses=addresses, ledger=ledger, **more)
+            return server6_port(reactor, chain, publish, duid, addresses=addresses, ledger=ledger, **more)
 
         super().__init__(make, **options)
 
@@ -126,7 +123,7 @@ def datagram(options, **header):
 
 
 @given(
-    st.sampled_from([DHCPProtocol, BootServerProtocol, AddressProtocol]),
+    st.sampled_from([proxy_port, boot_server_port, server_port]),
     requests | st.just({}),
     configurations,
     st.sampled_from(["n", "n" * 254, "{mac}.efi"]),
@@ -135,7 +132,7 @@ def datagram(options, **header):
     st.sampled_from([("0.0.0.0", 68), ("192.0.2.1", 53)]),
 )
 @example(
-    AddressProtocol,
+    server_port,
     {53: b"\1", 57: b"\xff\xff"},
     {"224": octets(b"a" * 1100)},
     "n",
@@ -153,7 +150,7 @@ def test_a_dhcpv4_reply_is_at_most_three_times_its_request(kind, options, config
 
 def test_a_short_dhcpv4_request_gets_what_fits_of_the_configured_options():
     """The address comes before them, and those that were requested before the others."""
-    lab = Lab4(AddressProtocol, {"224": octets(b"a" * 300), "225": octets(b"b" * 300)})
+    lab = Lab4(server_port, {"224": octets(b"a" * 300), "225": octets(b"b" * 300)})
     data = datagram({53: b"\1", 57: b"\5\xdc", 55: b"\xe1"})
     [reply] = map(parse, lab.heard(data))
     assert reply.yiaddr == "10.77.0.100"
@@ -161,14 +158,14 @@ def test_a_short_dhcpv4_request_gets_what_fits_of_the_configured_options():
 
 
 def test_a_padded_dhcpv4_request_gets_all_of_them():
-    lab = Lab4(AddressProtocol, {"224": octets(b"a" * 300), "225": octets(b"b" * 300)})
+    lab = Lab4(server_port, {"224": octets(b"a" * 300), "225": octets(b"b" * 300)})
     [reply] = map(parse, lab.heard(datagram({53: b"\1", 57: b"\5\xdc", 55: b"\xe1"}).ljust(300, b"\0")))
     assert (reply.options[224], reply.options[225]) == (b"a" * 300, b"b" * 300)
 
 
 def test_without_option_57_the_bound_changes_nothing():
     """The least DHCP message has 240 bytes, and no reply to one without option 57 has more than 548."""
-    lab = Lab4(AddressProtocol, {"224": octets(b"a" * 240)})
+    lab = Lab4(server_port, {"224": octets(b"a" * 240)})
     [reply] = lab.heard(datagram({53: b"\1"}))
     assert parse(reply).options[224] == b"a" * 240
 
@@ -179,7 +176,7 @@ EVERY_CLIENT += [firmware.RASPBERRY_PI_3, firmware.RASPBERRY_PI_4, firmware.FREE
 
 @pytest.mark.parametrize("giaddr", ["0.0.0.0", "10.78.0.1"])
 @pytest.mark.parametrize("client", EVERY_CLIENT, ids=lambda client: client.name)
-@pytest.mark.parametrize("kind", [AddressProtocol, DHCPProtocol, BootServerProtocol])
+@pytest.mark.parametrize("kind", [server_port, proxy_port, boot_server_port])
 def test_every_captured_dhcpv4_client_gets_the_same_reply_however_short_its_request(kind, client, giaddr):
     """With a boot file of nearly the longest name, and without any padding beside padded to 548 bytes."""
     options = {
@@ -187,13 +184,13 @@ def test_every_captured_dhcpv4_client_gets_the_same_reply_however_short_its_requ
         "domain-name": "a" * 60,
         "ntp-servers": ["10.77.0.4", "10.77.0.5"],
     }
-    kind_of_message = {53: b"\3"} if kind is BootServerProtocol else {}
+    kind_of_message = {53: b"\3"} if kind is boot_server_port else {}
     options4 = {**client.options, **kind_of_message}
     data = datagram(options4, giaddr=giaddr, chaddr=client.chaddr, flags=client.flags) + b"\xff"
     name = "n" * 230
     replies = Lab4(kind, options, name).heard(data)
     assert replies == Lab4(kind, options, name).heard(data.ljust(548, b"\0"))
-    if kind is AddressProtocol:
+    if kind is server_port:
         assert len(replies) == 1
 
 
@@ -226,7 +223,7 @@ def test_a_dhcpv6_reply_to_an_address_that_is_not_link_local_is_at_most_three_ti
     lab = (
         ServerLab6(configured)
         if service is ServerLab6
-        else Lab6(BootServer6Protocol if service == "4011" else DHCP6Protocol)
+        else Lab6(boot_server6_port if service == "4011" else proxy6_port)
     )
     message = client.message(
         kind, *([OURS] if named else []), ia=None if kind is MessageType.INFORMATION_REQUEST else b""
@@ -299,7 +296,7 @@ def test_a_relay_with_a_link_local_address_gets_everything():
 
 
 def test_edk2_gets_its_file_from_a_global_address_on_port_4011():
-    lab = Lab6(BootServer6Protocol)
+    lab = Lab6(boot_server6_port)
     lab.resolver.files["uefi-v6"] = "n" * 220
     answer = lab.only(firmware6.OVMF.message(MessageType.REQUEST, OURS), (GLOBAL, 4011, 0, 2), SENT_TO_US)
     assert answer.first(Option.BOOTFILE_URL).endswith(b"n" * 220)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from attrs import define, field
+from dhcpports import boot_server_port, proxy_port, server_port
 from firmware import Client
 from leasing import pool
 from tftpserver import Files
@@ -12,8 +13,6 @@ from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server import AddressServer
 from bootfw.events import Event, OfferMade, TransferEnded
 from bootfw.net.dhcp.journal import Ledger
-from bootfw.net.dhcp.proxy4 import BootServerProtocol, DHCPProtocol
-from bootfw.net.dhcp.server4 import AddressProtocol
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
@@ -61,11 +60,11 @@ class Lab:
         if self.server:
             addresses = AddressServer([pool(2)])
             ledger = Ledger(MemoryLeases(), publish, host)
-            dhcp: Any = AddressProtocol(host, chain, publish, addresses, ledger, **about)
+            dhcp: Any = server_port(host, chain, publish, addresses, ledger, **about)
         else:
-            dhcp = DHCPProtocol(host, chain, publish, **about)
+            dhcp = proxy_port(host, chain, publish, **about)
         files = TFTPProtocol(host, self.backend, Adaptive(), publish, **about)
-        for port, protocol in ((67, dhcp), (4011, BootServerProtocol(host, chain, publish, **about)), (69, files)):
+        for port, protocol in ((67, dhcp), (4011, boot_server_port(host, chain, publish, **about)), (69, files)):
             self._stop.append((protocol, host.listenUDP(port, protocol)))
         self._booting = FakePeer(self.network.host(), 68)
         self._up = self.network.host(ADDRESS)

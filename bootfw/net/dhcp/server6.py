@@ -2,50 +2,52 @@
 
 from functools import partial
 from ipaddress import IPv6Address
-from typing import Any
 
-from attrs import evolve
-
+from bootfw.boot.resolverchain import Answer
 from bootfw.dhcp.answer import Cause, Silence
 from bootfw.dhcp.classify import NotOurs
 from bootfw.dhcp.classify6 import NOWHERE, link_of
 from bootfw.dhcp.reply6 import assignment6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
-from bootfw.events import FileWithheld, OfferMade, RequestClassified, RequestIgnored
+from bootfw.events import FileWithheld, OfferMade, RequestIgnored
+from bootfw.net.dhcp.ipv6 import TOO_LONG, IPv6
 from bootfw.net.dhcp.journal import Batch, Ledger
 from bootfw.net.dhcp.noreply import Causes
-from bootfw.net.dhcp.proxy6 import TOO_LONG, Asked, DHCP6Protocol
-from bootfw.values import Address, BootFile, BootRequest, Via
+from bootfw.net.dhcp.port import DHCPPort, Query
+from bootfw.net.dhcp.services import DHCPServices
+from bootfw.values import BootFile, BootRequest
 from bootfw.wire.dhcp6 import Message, MessageType
 from bootfw.wire.options6 import Option, code_of
 
 
-class Address6Protocol(DHCP6Protocol):
+class Server6(DHCPPort):
     """Gives addresses to all clients, and their boot files to those that boot.
 
     :param addresses: decides who gets which.
     :param ledger: of the store of *addresses*.
     """
 
-    def __init__(self, *arguments: Any, addresses: AddressServer6, ledger: Ledger, **more: Any) -> None:
-        super().__init__(*arguments, **more)
+    family: IPv6
+
+    def __init__(self, services: DHCPServices, family: IPv6, addresses: AddressServer6, ledger: Ledger) -> None:
+        super().__init__(services, family, family.service)
         self._addresses = addresses
         self._ledger = ledger
-        self._causes = Causes(self._publish, self._malformed)
+        self._causes = Causes(services.publish, self.malformed)
 
     def close(self) -> None:
-        """See DHCP6Protocol. Leases that were granted are committed; nobody hears of them any more."""
+        """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
         super().close()
         self._ledger.forget()
 
-    def datagrams_received(self, batch: list[tuple[bytes, Address, Via]]) -> None:
-        """See IBatchReceiver."""
-        super().datagrams_received(batch)
+    def flush(self) -> None:
+        """See DHCPPort."""
         self._ledger.flush()
 
-    def _handle(self, asked: Asked) -> None:
-        now, message = self._reactor.seconds(), asked.message
-        result = self._addresses.handle(message, self._arrival(asked), now)
+    def handle(self, query: Query) -> None:
+        """See DHCPPort."""
+        now = self.seconds()
+        result = self._addresses.handle(query.message, self._arrival(query), now)
         batch = None
         if result.commit:
             granted = result.granted if isinstance(result, Answer6) else ()
@@ -53,77 +55,69 @@ class Address6Protocol(DHCP6Protocol):
             rest = [lease for lease in result.commit if lease not in granted]
             batch = self._ledger.put([*first, *rest], bool(first))
         if result.cause is not None:
-            self._tell(result.cause, result.detail, asked, now)
+            self._report(result.cause, result.detail, query, now)
         if isinstance(result, Silence):
             return
-        request = self._boot_request(asked, result)
+        request = self._boot_request(query, result)
         if request is None:
-            self._answer_with(result, asked, batch, None, None)
+            self._answer(result, query, batch, None, None)
             return
-        if request.mac:
-            self._clients.asked(request, result.address if result.kind is MessageType.REPLY else "")
-        self._publish(RequestClassified(now, request))
-        self._resolve(asked, request, partial(self._resolved_for, result, asked, batch, request))
+        address = result.address if result.kind is MessageType.REPLY else ""
+        self.resolve(query, request, partial(self._answer_boot_client, result, query, batch, request), address)
 
-    def _arrival(self, asked: Asked) -> Arrival6:
-        place, relays = asked.place, asked.relays
-        ours = tuple(each.address for each in place.addresses) or ((place.asked,) if place.asked else ())
+    def _arrival(self, query: Query) -> Arrival6:
+        place, relays = query.place, query.relays
+        ours = tuple(each.address for each in place.addresses) or ((place.server,) if place.server else ())
         port = relays[-1].first(Option.INTERFACE_ID) if relays else None
-        return Arrival6(ours, relays, asked.mac, place.unicast, (place.interface, link_of(relays), port))
+        return Arrival6(ours, relays, query.mac, place.unicast, (place.interface, link_of(relays), port))
 
-    def _boot_request(self, asked: Asked, answer: Answer6) -> BootRequest | None:
-        """Its request for a boot file; None: it makes none, or no resolver could answer it."""
-        if not self._chain.resolvers:
+    def _boot_request(self, query: Query, answer: Answer6) -> BootRequest | None:
+        """The request for a boot file; None: there is none, or no resolver to answer it."""
+        if not self.services.chain.resolvers:
             return None
-        subnet = answer.subnet
-        if subnet is not None:
-            # Of several networks on this wire the client is on this one.
-            here = [each for each in asked.place.addresses if IPv6Address(each.address) in subnet.network]
-            asked = evolve(asked, place=evolve(asked.place, addresses=tuple(here) or asked.place.addresses))
-        found = self._classified(asked, addresses=True)
+        place, subnet = query.place, answer.subnet
+        server = place.server
+        if subnet is not None and not place.fixed:
+            # Of several networks on this link the client is in this one.
+            here = (each.address for each in place.addresses if IPv6Address(each.address) in subnet.network)
+            server = next(here, server)
+        found = self.family.classify(query, self.services, server, addresses=True)
         if isinstance(found, NotOurs):
             return None
         # An installed system keeps the file that is configured for it.
         return None if found.may_be_system and Option.BOOTFILE_URL in map(code_of, answer.told) else found
 
-    def _resolved_for(
-        self,
-        answer: Answer6,
-        asked: Asked,
-        batch: Batch | None,
-        request: BootRequest,
-        file: BootFile | None,
-        why: str,
+    def _answer_boot_client(
+        self, answer: Answer6, query: Query, batch: Batch | None, request: BootRequest, file: Answer | None, why: str
     ) -> None:
-        if file is not None and not request.server:
-            file, why = None, self._has_no_address(asked)
         if file is None:
-            self._publish(FileWithheld(self._reactor.seconds(), request, why))
-        self._answer_with(answer, asked, batch, request, file)
+            self.publish(FileWithheld(self.seconds(), request, why))
+        assert file is None or isinstance(file, BootFile)
+        self._answer(answer, query, batch, request, file)
 
-    def _answer_with(
-        self, answer: Answer6, asked: Asked, batch: Batch | None, request: BootRequest | None, file: BootFile | None
+    def _answer(
+        self, answer: Answer6, query: Query, batch: Batch | None, request: BootRequest | None, file: BootFile | None
     ) -> None:
-        reply = assignment6(asked.message, answer, self._duid, request, file, asked.relays, asked.limit())
+        family = self.family
+        reply = assignment6(query.message, answer, family.duid, request, file, query.relays, family.limit(query))
         if batch is not None:
-            batch.then(self._send_reply, reply, answer, asked, request, file)
+            batch.then(self._send_answer, reply, answer, query, request, file)
         else:
-            self._send_reply(reply, answer, asked, request, file)
+            self._send_answer(reply, answer, query, request, file)
 
-    def _send_reply(
-        self, reply: Message, answer: Answer6, asked: Asked, request: BootRequest | None, file: BootFile | None
+    def _send_answer(
+        self, reply: Message, answer: Answer6, query: Query, request: BootRequest | None, file: BootFile | None
     ) -> None:
-        to = self._answer(asked, reply)
-        now = self._reactor.seconds()
+        to = self.family.reply(self, query, reply)
         if to is None:
-            self._publish(RequestIgnored(now, asked.named(), TOO_LONG))
+            self.publish(RequestIgnored(self.seconds(), self.family.client(query), TOO_LONG))
         elif request is not None and file is not None:
-            self._publish(OfferMade(now, request, reply.kind.name, file, to, answer.address))
+            self.publish(OfferMade(self.seconds(), request, reply.kind.name, file, to, answer.address))
 
-    def _tell(self, cause: Cause, detail: str, asked: Asked, now: float) -> None:
-        """The operator, of what is behind an answer, or of why there is none."""
+    def _report(self, cause: Cause, detail: str, query: Query, now: float) -> None:
+        """Publish what is behind an answer, or why there is none."""
         if cause is Cause.OTHER_SERVER:
             detail = f"DUID {detail}"
         elif cause is Cause.ABSENT and detail == NOWHERE:
-            detail = ", ".join(each.address for each in asked.place.addresses)
-        self._causes.tell(cause, detail, asked.named(), asked.peer, asked.place.interface, now)
+            detail = ", ".join(each.address for each in query.place.addresses)
+        self._causes.tell(cause, detail, self.family.client(query), query.peer, query.place.interface, now)

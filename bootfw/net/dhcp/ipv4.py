@@ -1,0 +1,107 @@
+"""DHCPv4 on a DHCPPort: datagrams, addresses, and boot requests."""
+
+from collections.abc import Hashable
+from typing import Any
+
+from twisted.internet.interfaces import ISystemHandle
+
+from bootfw.boot.resolverchain import Answer
+from bootfw.config.settings import DHCPSettings
+from bootfw.dhcp.answer import Arrival
+from bootfw.dhcp.classify import NotOurs, classify
+from bootfw.dhcp.fitting import Withheld, fitted, fitted_menu
+from bootfw.interfaces import IViaTransport
+from bootfw.net.dhcp.port import Place, Query
+from bootfw.net.dhcp.services import DHCPServices
+from bootfw.values import Address, BootMenu, BootRequest, Via
+from bootfw.wire.dhcp4 import parse
+from bootfw.wire.iana import NETWORK_GEAR
+
+_UNSPECIFIED = "0.0.0.0"
+
+
+class IPv4:
+    """See Family.
+
+    :param server: our address for clients; "": the one that the request was sent to. It is needed on a port without
+        IViaTransport, such as Twisted's own, which can't tell.
+    """
+
+    service = "dhcp"
+    boot_service = "boot-server"
+    needless = (NETWORK_GEAR,)
+
+    def __init__(self, settings: DHCPSettings | None = None, server: str = "") -> None:
+        self.settings = settings or DHCPSettings()
+        self._server = server
+        self.socket: Any = None
+
+    def start(self, transport: Any, services: DHCPServices) -> None:
+        """See Family."""
+        if not self._server and not IViaTransport.providedBy(transport):
+            raise ValueError("on this port the server's address has to be given")
+        transport.setBroadcastAllowed(True)
+        self.socket = transport.getHandle() if ISystemHandle.providedBy(transport) else None
+
+    def stop(self) -> None:
+        """See Family."""
+
+    def place(self, via: Via | None, services: DHCPServices) -> Place:
+        """See Family."""
+        if via is None:
+            return _place("", self._server)
+        interfaces = services.interfaces
+        interface = interfaces.name(via.interface)
+        if via.destination == via.local:
+            return _place(interface, self._server or via.local, unicast=True)
+        local = "" if via.local == _UNSPECIFIED else via.local
+        known = bool(interface) and self.socket is not None
+        ours = interfaces.addresses(via.interface) if known else None
+        if ours is not None and not ours:
+            # For a broadcast the kernel then names the address of another interface.
+            local = ""
+        several = ours if ours is not None and len(ours) > 1 and not self._server else ()
+        return _place(interface, self._server or local, several)
+
+    def parse(self, data: bytes, peer: Address, via: Via | None, place: Place, services: DHCPServices) -> Query:
+        """See Family."""
+        return Query(parse(data), peer, via, place)
+
+    def client(self, query: Query) -> str:
+        """See Family."""
+        mac: str = query.message.mac
+        return mac
+
+    def key(self, query: Query) -> Hashable:
+        """See Family."""
+        return query.message.chaddr, query.message.xid
+
+    def classify(
+        self, query: Query, services: DHCPServices, server: str, *, boot_server: bool = False, addresses: bool = False
+    ) -> BootRequest | NotOurs:
+        """See Family."""
+        return classify(
+            query.message,
+            services.personas.match,
+            boot_server=boot_server,
+            addresses=addresses,
+            server=server,
+            own_urls=services.own_urls(server),
+            interface=query.place.interface,
+        )
+
+    def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Withheld:
+        """See Family."""
+        personas = services.personas
+        if isinstance(answer, BootMenu):
+            return fitted_menu(answer, request, personas.named(request.persona), personas.is_ipxe_program)
+        return fitted(answer, request, personas.is_ipxe_program)
+
+    def no_address(self, place: Place) -> str:
+        """See Family."""
+        return f"interface {place.interface or '(unknown)'} has no IPv4 address for clients to come to"
+
+
+def _place(interface: str, server: str, addresses: Any = (), *, unicast: bool = False) -> Place:
+    arrival = Arrival(server, unicast, tuple(each.address for each in addresses))
+    return Place(interface, server, addresses, unicast, arrival=arrival)

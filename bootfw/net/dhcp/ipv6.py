@@ -1,0 +1,135 @@
+"""DHCPv6 on a DHCPPort: datagrams, multicast groups, addresses, and boot requests."""
+
+from collections.abc import Hashable
+from functools import partial
+from typing import Any
+
+from twisted.internet.interfaces import ISystemHandle
+
+from bootfw.boot.resolverchain import Answer
+from bootfw.config.settings import DHCP6Settings
+from bootfw.dhcp.classify import NotOurs
+from bootfw.dhcp.classify6 import classify6
+from bootfw.dhcp.fitting import Withheld, fitted
+from bootfw.dhcp.identity6 import hardware_of
+from bootfw.dhcp.reply6 import answer_port, relays_back, reply_limit
+from bootfw.errors import WireError
+from bootfw.net.dhcp.port import DHCPPort, Place, Query
+from bootfw.net.dhcp.services import DHCPServices
+from bootfw.net.linux.groups import Groups
+from bootfw.values import Address, BootMenu, BootRequest, Via
+from bootfw.wire.dhcp6 import ALL_AGENTS, ALL_SERVERS, LARGEST, REPLY_RATIO, Message, pack, parse
+from bootfw.wire.options6 import Option
+
+_RELAY_REPLY = b"\x0d"
+
+TOO_LONG = (
+    f"the reply is longer than a datagram, or than {REPLY_RATIO} times a request from an address that is not link-local"
+)
+
+
+class IPv6:
+    """See Family.
+
+    :param duid: ours.
+    :param server: our address for clients; "": one of the interface that the request arrived on.
+    """
+
+    service = "dhcp6"
+    boot_service = "boot-server6"
+    needless = ()
+
+    def __init__(self, duid: bytes, settings: DHCP6Settings | None = None, server: str = "") -> None:
+        self.duid = duid
+        self.settings = settings or DHCP6Settings()
+        self._server = server
+        self._groups: Groups | None = None
+
+    def start(self, transport: Any, services: DHCPServices) -> None:
+        """See Family."""
+        if ISystemHandle.providedBy(transport):
+            sock: Any = transport.getHandle()
+            self._groups = Groups(services.reactor, sock, (ALL_AGENTS, ALL_SERVERS), services.interfaces)
+            self._groups.start()
+
+    def stop(self) -> None:
+        """See Family."""
+        if self._groups is not None:
+            self._groups.stop()
+            self._groups = None
+
+    def place(self, via: Via | None, services: DHCPServices) -> Place:
+        """See Family."""
+        if via is None:
+            return Place("", self._server, fixed=True)
+        unicast = not via.destination.startswith("ff")
+        fixed = self._server or (via.local if unicast and not via.destination.startswith("fe8") else "")
+        ours = services.interfaces.addresses6(via.interface)
+        server = fixed or (ours[0].address if ours else "")
+        return Place(services.interfaces.name(via.interface), server, ours, unicast, bool(fixed))
+
+    def parse(self, data: bytes, peer: Address, via: Via | None, place: Place, services: DHCPServices) -> Query:
+        """See Family."""
+        if data[:1] == _RELAY_REPLY:
+            raise WireError("a server's answer to a relay")
+        message, relays = parse(data)
+        mac = hardware_of(message, relays, peer[0], partial(services.hardware_address, peer))
+        return Query(message, peer, via, place, relays, mac, len(data))
+
+    def client(self, query: Query) -> str:
+        """See Family."""
+        return query.mac or (query.relays[-1].peer if query.relays else query.peer[0])
+
+    def key(self, query: Query) -> Hashable:
+        """See Family."""
+        message = query.message
+        return message.first(Option.CLIENT_ID), message.kind, message.xid
+
+    def classify(
+        self, query: Query, services: DHCPServices, server: str, *, boot_server: bool = False, addresses: bool = False
+    ) -> BootRequest | NotOurs:
+        """See Family."""
+        return classify6(
+            query.message,
+            query.relays,
+            services.personas.match,
+            mac=query.mac,
+            source=query.peer[0],
+            boot_server=boot_server,
+            addresses=addresses,
+            server=server,
+            own_urls=services.own_urls(server),
+            interface=query.place.interface,
+        )
+
+    def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Withheld:
+        """See Family."""
+        if isinstance(answer, BootMenu):
+            return Withheld("DHCPv6 knows no boot menus")
+        return fitted(answer, request, services.personas.is_ipxe_program)
+
+    def no_address(self, place: Place) -> str:
+        """See Family."""
+        where = place.interface or "(unknown)"
+        return f"interface {where} has no IPv6 address for clients to come to; a link-local one is not enough"
+
+    def limit(self, query: Query) -> int:
+        """Bytes that the reply should have at most; see reply_limit()."""
+        return reply_limit(query.size, query.peer[0])
+
+    def reply(self, port: DHCPPort, query: Query, reply: Message, *, boot_server: bool = False) -> Address | None:
+        """Send *reply* back the way that the request came.
+
+        :return: where it went; None: it is too long to be sent.
+        """
+        data = pack(reply, relays_back(query.relays))
+        # Requests by a relay are from a client as a rule, and the reply goes to that relay. See docs/security.md.
+        if len(data) > (LARGEST if query.relays else self.limit(query)):
+            return None
+        host, udp_port, *scope = query.peer
+        if not boot_server:
+            ports = self.settings
+            udp_port = answer_port(query.relays, udp_port, server_port=ports.server_port, client_port=ports.client_port)
+        to: Address = (host, udp_port, *scope)  # type: ignore[assignment]
+        port.send(data, to, query.via)
+        return to

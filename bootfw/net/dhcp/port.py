@@ -1,0 +1,215 @@
+"""A DHCP port: the steps that proxy and server, IPv4 and IPv6 have in common.
+
+A datagram is parsed (:class:`Family`), answered by the subclass (proxy or server), whose boot file is resolved, and the
+reply is sent the way that the request came.
+"""
+
+from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import Any, ClassVar, Protocol
+
+from attrs import define
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from bootfw.boot.resolverchain import Answer
+from bootfw.dhcp.answer import Arrival
+from bootfw.dhcp.classify import NotOurs
+from bootfw.dhcp.fitting import Withheld
+from bootfw.errors import WireError
+from bootfw.events import RequestClassified
+from bootfw.interfaces import IBatchReceiver, IViaTransport
+from bootfw.net.dhcp.pending import Undecided
+from bootfw.net.dhcp.services import DHCPServices
+from bootfw.net.malformed import MalformedCounter
+from bootfw.values import Address, BootRequest, Via
+from bootfw.wire.dhcp6 import Relay
+
+
+@define(eq=False)
+class Place:
+    """Where requests arrive: an interface, and which of our addresses there counts."""
+
+    interface: str
+    """Its name; "" when it is not known."""
+    server: str
+    """The address of ours that clients should use; "" when there is none."""
+    addresses: Sequence[Any] = ()
+    """Ours there, as bootfw.net.linux.interfaces has them. IPv4: only when there are several to choose from."""
+    unicast: bool = False
+    """The request was sent to a single address."""
+    fixed: bool = False
+    """IPv6: ``server`` is configured, or the request was sent to it."""
+    arrival: Arrival | None = None
+    """IPv4: the same for AddressServer."""
+
+
+@define(eq=False)
+class Query:
+    """A request and how it arrived."""
+
+    message: Any
+    """Of bootfw.wire.dhcp4 or bootfw.wire.dhcp6."""
+    peer: Address
+    via: Via | None
+    place: Place
+    relays: tuple[Relay, ...] = ()
+    """IPv6: those that it came by."""
+    mac: str = ""
+    """IPv6: the client's, see hardware_of()."""
+    size: int = 0
+    """Bytes of the datagram."""
+
+
+class Family(Protocol):
+    """What differs between IPv4 and IPv6."""
+
+    @property
+    def service(self) -> str:
+        """The DHCP port's name in events."""
+
+    @property
+    def boot_service(self) -> str:
+        """The name of the boot server's port."""
+
+    @property
+    def needless(self) -> Collection[str]:
+        """Architectures of clients that request a file whether or not they need one."""
+
+    def start(self, transport: Any, services: DHCPServices) -> None:
+        """Prepare the socket.
+
+        :raise ValueError: the port can't serve; the text says what is missing.
+        """
+
+    def stop(self) -> None:
+        """Leave no timer behind."""
+
+    def place(self, via: Via | None, services: DHCPServices) -> Place:
+        """Where a datagram arrived."""
+
+    def parse(self, data: bytes, peer: Address, via: Via | None, place: Place, services: DHCPServices) -> Query:
+        """The request in a datagram.
+
+        :raise WireError: it is none.
+        """
+
+    def client(self, query: Query) -> str:
+        """The client's name in events: its MAC address, or the best substitute."""
+
+    def key(self, query: Query) -> Hashable:
+        """The same for the repetitions of one request."""
+
+    def classify(
+        self, query: Query, services: DHCPServices, server: str, *, boot_server: bool = False, addresses: bool = False
+    ) -> BootRequest | NotOurs:
+        """What the client wants to boot; see classify() and classify6().
+
+        :param server: our address for this client.
+        :raise WireError: it is not a request, or its relay can't be one.
+        """
+
+    def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Withheld:
+        """A resolver's answer as this client can use it, or why it can't."""
+
+    def no_address(self, place: Place) -> str:
+        """Why clients there can't be told of a boot file, when ``place.server`` is ""."""
+
+
+@implementer(IBatchReceiver)
+class DHCPPort(DatagramProtocol):
+    """Receives requests and sends replies; subclasses decide which.
+
+    :param family: IPv4 or IPv6.
+    """
+
+    noisy = False
+    service: str
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, services: DHCPServices, family: Family, service: str) -> None:
+        self.services = services
+        self.family = family
+        self.service = service
+        self.seconds: Callable[[], float] = services.reactor.seconds
+        self.publish = services.publish
+        self.malformed = MalformedCounter(service, services.publish, services.reactor)
+        self.send: Callable[[bytes, Address, Via | None], None] = self._write
+        self._pending: Undecided[Any] = Undecided(services.chain, self._adapt, needless=family.needless)
+        self._places: dict[Via | None, Place] = {}
+        """Of this batch: the names and addresses of interfaces may differ in the next."""
+
+    def startProtocol(self) -> None:
+        """See DatagramProtocol.
+
+        :raise ValueError: the port can't tell our address, and none is given.
+        """
+        transport: Any = self.transport
+        if IViaTransport.providedBy(transport):
+            self.send = transport.write_via
+        self.family.start(transport, self.services)
+
+    def close(self) -> None:
+        """Drop the requests that are still being resolved, and leave no timer behind."""
+        self._pending.close()
+        self.malformed.stop()
+        self.family.stop()
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        """See DatagramProtocol."""
+        self.datagrams_received([(datagram, addr, None)])  # type: ignore[list-item]
+
+    def datagrams_received(self, batch: list[tuple[bytes, Address, Via]]) -> None:
+        """See IBatchReceiver."""
+        places, services, family = self._places, self.services, self.family
+        serves, parse, handle = services.interfaces.serves, family.parse, self.handle
+        places.clear()
+        for data, peer, via in batch:
+            try:
+                if not serves(via):
+                    continue
+                place = places.get(via)
+                if place is None:
+                    place = places[via] = family.place(via, services)
+                handle(parse(data, peer, via, place, services))
+            except WireError as error:
+                self.malformed.count(str(error), peer, self.seconds())
+            except Exception:
+                self.log.failure("Failed on a datagram from {peer}; the others are not affected.", peer=peer)
+        self.flush()
+
+    def handle(self, query: Query) -> None:
+        """Answer a request, or not.
+
+        :raise WireError: it is malformed.
+        """
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Called after each batch."""
+
+    def resolve(self, query: Query, request: BootRequest, done: Callable[[Any, str], None], address: str = "") -> None:
+        """Find the boot file for *request*, which came with *query*.
+
+        :param done: called with the file, or with None and the reason; not at all for a repetition while the first
+            request is pending.
+        :param address: the client's from now on; "": not known.
+        """
+        if request.mac:
+            self.services.clients.asked(request, address)
+        self.publish(RequestClassified(self.seconds(), request))
+        if request.server:
+            self._pending.resolve(self.family.key(query), request, done)
+        else:
+            done(None, self.family.no_address(query.place))
+
+    def _adapt(self, answer: Answer, request: BootRequest) -> Answer | Withheld:
+        return self.family.adapt(answer, request, self.services)
+
+    def _write(self, data: bytes, to: Address, via: Via | None) -> None:
+        """IViaTransport.write_via for other transports: what can't be sent is lost."""
+        transport: Any = self.transport
+        try:
+            transport.write(data, to)
+        except OSError as error:
+            self.log.warn("can't send to {to}: {error}", to=to, error=error)

@@ -1,0 +1,128 @@
+"""The proxy: tells boot clients of their file beside another DHCP server, and gives no addresses.
+
+It has two ports: DHCP, where clients broadcast, and the PXE boot server's (4011), where some come back to.
+"""
+
+from functools import partial
+from socket import inet_ntoa
+
+from bootfw.boot.resolverchain import Answer
+from bootfw.dhcp.classify import NotOurs
+from bootfw.dhcp.reply import reply
+from bootfw.dhcp.reply6 import proxy_reply
+from bootfw.dhcp.routing import destination
+from bootfw.events import OfferMade, OfferWithheld, RequestIgnored
+from bootfw.net.dhcp.ipv4 import IPv4
+from bootfw.net.dhcp.ipv6 import TOO_LONG, IPv6
+from bootfw.net.dhcp.port import DHCPPort, Family, Query
+from bootfw.net.dhcp.services import DHCPServices
+from bootfw.values import BootFile, BootRequest, OfferStyle
+from bootfw.wire.dhcp4 import Message, MessageType, pack, reply_size
+from bootfw.wire.options import Option
+from bootfw.wire.options6 import Option as Option6
+
+_UNSPECIFIED = "0.0.0.0"
+_REQUEST = bytes((MessageType.REQUEST,))
+
+
+class Proxy(DHCPPort):
+    """Answers boot clients and ignores all others.
+
+    :param boot_server: it is the boot server's port.
+    """
+
+    def __init__(self, services: DHCPServices, family: Family, *, boot_server: bool = False) -> None:
+        super().__init__(services, family, family.boot_service if boot_server else family.service)
+        self.boot_server = boot_server
+
+    def handle(self, query: Query) -> None:
+        """See DHCPPort."""
+        request = self.family.classify(query, self.services, self.server_for(query), boot_server=self.boot_server)
+        if not isinstance(request, NotOurs):
+            self.resolve(query, request, partial(self._resolved, query, request))
+        elif request.reason:
+            self.publish(RequestIgnored(self.seconds(), self.family.client(query), request.reason))
+
+    def server_for(self, query: Query) -> str:
+        """Our address for the sender of *query*; "" when there is none."""
+        return query.place.server
+
+    def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
+        """Send the reply that tells of *file*; what was sent, or why nothing was."""
+        raise NotImplementedError
+
+    def _resolved(self, query: Query, request: BootRequest, file: Answer | None, why: str) -> None:
+        sent = why if file is None else self.reply(query, request, file)
+        self.publish(OfferWithheld(self.seconds(), request, sent) if isinstance(sent, str) else sent)
+
+
+class Proxy4(Proxy):
+    """Answers a boot client's DISCOVER with an OFFER without an address, or on port 4011 its REQUEST with an ACK."""
+
+    family: IPv4
+
+    def __init__(self, services: DHCPServices, family: IPv4, *, boot_server: bool = False) -> None:
+        super().__init__(services, family, boot_server=boot_server)
+        self._networks: dict[str, str] = {}
+        """Interface with several addresses of ours -> the one in whose network clients last had their address."""
+
+    def server_for(self, query: Query) -> str:
+        """See Proxy. Of several, the one whose network the client is in.
+
+        A proxy does not know which address the client will be given. The address that the client had or requests
+        tells; otherwise those that other clients there have been given.
+        """
+        place, message = query.place, query.message
+        if not place.addresses:
+            return place.server
+        kind, wanted = message.options.get(Option.MESSAGE_TYPE), message.options.get(Option.REQUESTED_IP_ADDRESS, b"")
+        for known in (message.ciaddr, inet_ntoa(wanted) if len(wanted) == 4 else _UNSPECIFIED):
+            for ours in place.addresses if known != _UNSPECIFIED else ():
+                if ours.is_beside(known):
+                    if kind == _REQUEST:
+                        self._networks[place.interface] = ours.address
+                    return str(ours.address)
+        used = self._networks.get(place.interface, "")
+        return used if used in [ours.address for ours in place.addresses] else place.server
+
+    def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
+        """See Proxy."""
+        message: Message = query.message
+        persona = self.services.personas.named(request.persona)
+        # Only a client that has a file is sent to the boot server: it gives up its other ways to boot.
+        redirected = persona.offer is OfferStyle.BOOT_SERVER and not self.boot_server and isinstance(file, BootFile)
+        told = None if redirected else file
+        try:
+            data = pack(reply(message, request, told, persona), reply_size(message))
+        except ValueError as error:
+            return f"the answer can't be sent: {error}"
+        settings = self.family.settings
+        to = destination(
+            message,
+            query.peer,
+            boot_server=self.boot_server,
+            server_port=settings.server_port,
+            client_port=settings.client_port,
+        )
+        self.send(data, to, query.via)
+        return OfferMade(self.seconds(), request, "ACK" if self.boot_server else "OFFER", told, to)
+
+
+class Proxy6(Proxy):
+    """Answers a boot client's SOLICIT or INFORMATION-REQUEST, or on port 4011 the REQUEST of EDK2."""
+
+    family: IPv6
+
+    def handle(self, query: Query) -> None:
+        """See DHCPPort."""
+        if self.boot_server and query.message.first(Option6.SERVER_ID) != self.family.duid:
+            return  # for another server of the multicast group
+        super().handle(query)
+
+    def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
+        """See Proxy."""
+        assert isinstance(file, BootFile)
+        family = self.family
+        made = proxy_reply(query.message, request, file, family.duid)
+        to = family.reply(self, query, made, boot_server=self.boot_server)
+        return TOO_LONG if to is None else OfferMade(self.seconds(), request, made.kind.name, file, to)

@@ -1,0 +1,42 @@
+"""What all DHCP ports of one server share."""
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+from bootfw.boot.clients import Clients
+from bootfw.boot.resolverchain import ResolverChain
+from bootfw.events import Event
+from bootfw.net.linux.interfaces import Interfaces
+from bootfw.personas.table import Personas, stock
+from bootfw.values import Address
+
+
+def _no_urls(server: str) -> tuple[str, str]:
+    return "", ""
+
+
+def _unknown_hardware(peer: Address) -> str:
+    return ""
+
+
+@define(eq=False)
+class DHCPServices:
+    """The objects that a DHCPPort works with."""
+
+    reactor: Any
+    """An IReactorTime."""
+    chain: ResolverChain
+    """Decides what a client boots."""
+    publish: Callable[[Event], None]
+    interfaces: Interfaces = field(factory=Interfaces)
+    """Requests that arrive on other interfaces are dropped."""
+    personas: Personas = field(factory=stock)
+    """The kinds of clients; by default those that come with bootfw."""
+    clients: Clients = field(factory=Clients)
+    """Remembers which client has which address, for the file servers."""
+    own_urls: Callable[[str], tuple[str, str]] = _no_urls
+    """Called with an address of ours: the URLs of our HTTP and HTTPS servers for clients that reach us there."""
+    hardware_address: Callable[[Address], str] = _unknown_hardware
+    """The MAC address of a neighbour, from the kernel's table; "" when it has none. DHCPv6 only."""
