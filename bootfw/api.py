@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bootfw.build import build
 from bootfw.config.configuration import ConfigErrors, load_config
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.config.units import Seconds, Size
 from bootfw.dhcp.expand import check_placeholders, expand
 from bootfw.dhcp.fitting import ipxe_can_load
 from bootfw.dhcp.hostclass import HostClass
@@ -193,7 +194,9 @@ __all__ = [
     "ResolverAnswered",
     "ResolverPassedOver",
     "SecondStageFound",
+    "Seconds",
     "Settings",
+    "Size",
     "StateError",
     "Subnet",
     "Subnet6",

@@ -6,23 +6,23 @@ configuration does not name.
 
 import importlib
 import inspect
-import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-import attrs
 from attrs import field, frozen
 from zope.interface import implementer
 from zope.interface.exceptions import Invalid
 from zope.interface.interface import InterfaceClass
 from zope.interface.verify import verifyObject
 
-from bootfw.config.schema import mismatches, nearest, spelled, unknown_keys
+from bootfw.config.schema import nearest
 from bootfw.config.state import state_directory
-from bootfw.diagnosis import cannot_import, failure, lacking, no_attribute, not_a_plugin, one_line
-from bootfw.errors import ConfigError, ConfigErrorGroup, ErrorCollector, PluginError
+from bootfw.config.tables import Key, options_of, read_table
+from bootfw.diagnosis import cannot_import, failure, lacking, no_attribute, not_a_plugin
+from bootfw.errors import ConfigError, PluginError
 from bootfw.interfaces import (
     IBackend,
     IBootFileResolver,
@@ -55,23 +55,6 @@ class PluginContext:
     """Relative paths in the configuration are relative to it: where the configuration file is."""
     state_directory: Path = field(factory=state_directory)
     """Where to keep what must outlive the process; made when it is needed."""
-
-
-@frozen
-class Option:
-    """One key that a plugin takes."""
-
-    key: str
-    """As the configuration spells it."""
-    name: str
-    """The parameter in Python."""
-    annotation: Any
-    default: Any = inspect.Parameter.empty
-
-    @property
-    def required(self) -> bool:
-        """There is no default."""
-        return self.default is inspect.Parameter.empty
 
 
 @frozen
@@ -189,130 +172,21 @@ def group_of(kind: str) -> str:
     return next(group for group in GROUPS if kind_of(group) == kind)
 
 
-def options_of(cls: type) -> list[Option]:
-    """The options of a class given to :func:`boot_plugin`, in order."""
-    hook = getattr(cls, "configured", None)
-    if hook is None:
-        return list(_parameters(cls))
-    named = list(_parameters(hook))[1:]
-    if inspect.Parameter.VAR_KEYWORD not in {p.kind for p in inspect.signature(hook).parameters.values()}:
-        return named
-    return list({option.key: option for option in (*_parameters(cls), *named)}.values())
-
-
 @implementer(IBootPlugin)
 @frozen
 class _ClassPlugin:
     provides: Any
     cls: type
     summary: str
-    options: Sequence[Option] = field(init=False, repr=False)
+    options: Sequence[Key] = field(init=False, repr=False)
 
     @options.default
-    def _options(self) -> Sequence[Option]:
+    def _options(self) -> Sequence[Key]:
         return tuple(options_of(self.cls))
 
     def configure(self, options: Mapping[str, Any], context: PluginContext) -> Any:
-        collector = ErrorCollector()
-        unknown = list(unknown_keys(options, [option.key for option in self.options]))
-        collector.errors += unknown
-        arguments, complete = {}, True
-        for option in self.options:
-            if option.key in options:
-                wrong = list(mismatches(options[option.key], option.annotation, (option.key,)))
-                collector.errors += wrong
-                if not wrong:
-                    arguments[option.name] = options[option.key]
-                complete = complete and not wrong
-            elif option.required:
-                complete = False
-                if not any(f'"{option.key}"' in error.message.partition("did you mean ")[2] for error in unknown):
-                    collector.note(f'"{option.key}" is missing')
-        converted = self._converted(arguments, collector)
-        made = None
-        if complete and converted:
-            try:
-                with collector.under():
-                    made = self._make(arguments, context)
-            except Exception:
-                if not collector.errors:
-                    raise
-                # A wrong key may well be what it lacks.
-        collector.finish()
-        return made
-
-    def _converted(self, arguments: Mapping[str, Any], collector: ErrorCollector) -> bool:
-        """Whether the converters take the arguments, each asked by itself."""
-        before = len(collector.errors)
-        for name, convert in self._converters():
-            if name in arguments:
-                with collector.under(), _blaming(name):
-                    convert(arguments[name])
-        return len(collector.errors) == before
-
-    def _make(self, arguments: Mapping[str, Any], context: PluginContext) -> Any:
-        def make() -> Any:
-            hook = getattr(self.cls, "configured", None)
-            return hook(context, **arguments) if hook else self.cls(**arguments)
-
-        try:
-            return make()
-        except (ValueError, TypeError) as error:
-            # attrs does not say which field's validator it was; only now is it worth asking one by one.
-            with attrs.validators.disabled():
-                try:
-                    instance = make()
-                except (ValueError, TypeError):
-                    raise ConfigError(_reason(error)) from error
-            collector = ErrorCollector()
-            for attribute in attrs.fields(self.cls):
-                if attribute.validator is not None:
-                    with collector.under(), _blaming(attribute.alias):
-                        attribute.validator(instance, attribute, getattr(instance, attribute.name))
-            collector.finish()
-            raise ConfigError(_reason(error)) from error
-
-    def _converters(self) -> Iterator[tuple[str, Callable[[Any], Any]]]:
-        # With a hook the fields hold what the hook makes of the options.
-        if attrs.has(self.cls) and not hasattr(self.cls, "configured"):
-            for attribute in attrs.fields(self.cls):
-                if attribute.init and callable(attribute.converter):
-                    yield attribute.alias, attribute.converter
-
-
-class _blaming:
-    """A ValueError or TypeError inside is the fault of the option *name*."""
-
-    def __init__(self, name: str) -> None:
-        self._key = spelled(name)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, ConfigError):
-            # Some name their key already.
-            raise ConfigErrorGroup([one if one.path else one.under(self._key) for one in error.each]) from error
-        if isinstance(error, ValueError | TypeError):
-            raise ConfigError(_reason(error), (self._key,)) from error
-
-
-def _parameters(call: Any) -> Iterator[Option]:
-    """*call*'s parameters as options; attrs leaves a field's annotation out when an unannotated converter hides it."""
-    code = inspect.unwrap(call if not isinstance(call, type) else getattr(call, "__init__"))  # noqa: B009
-    if code is object.__init__:
-        return
-    try:
-        hints = typing.get_type_hints(code)
-    except NameError:  # a name that is only imported for type checkers
-        hints = {}
-    factories = {a.alias: a.default for a in attrs.fields(call)} if attrs.has(call) else {}
-    for parameter in inspect.signature(call).parameters.values():
-        if parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY):
-            name, default = parameter.name, parameter.default
-            if default is attrs.NOTHING:
-                default = factories[name].factory()
-            yield Option(spelled(name), name, hints.get(name, Any), default)
+        hook = getattr(self.cls, "configured", None)
+        return read_table(options, self.options, partial(hook, context) if hook else self.cls, self.cls)
 
 
 def _loaded(entry: EntryPoint) -> IBootPlugin:
@@ -354,11 +228,3 @@ def _is_kind_of(provided: Any, wanted: Any) -> bool:
 
 def _distribution(entry: EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
-
-
-def _reason(error: BaseException) -> str:
-    # The validators of attrs give the message, then the field and the value; the path names the field already.
-    text = str(error.args[0]) if error.args else one_line(error)
-    if text.startswith("'"):
-        text = text.split("' ", 1)[-1]
-    return text

@@ -121,7 +121,7 @@ class BootService(MultiService):
         self._interfaces = Interfaces(names, dropped, self._kernel)
         self._personas = stock().with_own(self._settings.persona)
         self._clients = Clients(self._kernel.hardware_address, self._telling("client"))
-        self._images = Images(self._settings.tftp.cache_octets)
+        self._images = Images(self._settings.tftp.cache_size)
         self._orphans = Orphans(reactor, self._publisher.publish)
         self._urls = WebURLs()
         self._certificate: Any = None
@@ -350,7 +350,7 @@ class BootService(MultiService):
     def _new_chain(self) -> ResolverChain:
         """One for all of DHCP, so that there is one to cancel."""
         if self._chain is None:
-            within = self._settings.dhcp.answer_within_seconds
+            within = self._settings.dhcp.resolver_timeout
             self._chain = ResolverChain(self._reactor, self._resolvers, self._publisher.publish, within, self._made)
         return self._chain
 

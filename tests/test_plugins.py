@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from zope.interface import implementer
 
 from bootfw.config.schema import mismatches
+from bootfw.config.tables import options_of
+from bootfw.config.units import Seconds, Size
 from bootfw.errors import ConfigError, PluginError
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootPlugin, ILeaseStore, IWatchdogPolicy, IWritableBackend
-from bootfw.plugins import PluginContext, boot_plugin, configure, kind_of, list_plugins, load, options_of
+from bootfw.plugins import PluginContext, boot_plugin, configure, kind_of, list_plugins, load
 
 CONTEXT = PluginContext(None, Path("/etc/bootfw"))
 
@@ -162,8 +164,9 @@ def test_all_wrong_options_are_named_together() -> None:
     assert str(caught.value).splitlines() == [
         f'txet: unknown key; known: {KNOWN}; did you mean "text"?',
         f"zzz: unknown key; known: {KNOWN}",
-        'colour: must be one of "red", "green", not "blue"',
         "some_table.K: must be lower-case",
+        "attempts: must not be zero",
+        'colour: must be one of "red", "green", not "blue"',
         "even: must be even, not 3",
     ]
     assert [error.path for error in caught.value.each][-1] == ("even",)
@@ -175,6 +178,50 @@ def test_all_validators_are_asked() -> None:
         "attempts: must not be zero",
         "sizes: Length of 'sizes' must be <= 2: 3",
     ]
+
+
+def _not_above_most(instance: Any, attribute: Any, value: int) -> None:
+    if value > instance.most:
+        raise ValueError(f"must not be more than most, {instance.most}")
+
+
+@implementer(IBackend)
+@frozen
+class Limits:
+    """Has a validator that looks at another option."""
+
+    first: int = field(validator=_not_above_most)
+    most: int = field(default=3, converter=_even)
+    wait: float = field(default=1.0, metadata={"toml": Seconds})
+    memory: int = field(default=0, validator=_not_zero, metadata={"toml": Size})
+
+    def open(self, path: str, request: Any) -> Any: ...
+
+
+LIMITS = boot_plugin(IBackend, Limits)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"first": 5, "most": 4, "memory": 1}, "first: must not be more than most, 4"),
+        # Nothing can be said about "first" while "most" is wrong.
+        ({"first": 5, "most": 3, "memory": 0}, "most: must be even, not 3\nmemory: must not be zero"),
+        ({"first": 5, "most": 6, "memory": "0 KiB"}, "memory: must not be zero"),
+    ],
+)
+def test_a_validator_may_look_at_other_options(options: Mapping[str, Any], message: str) -> None:
+    assert fails(options, LIMITS) == message
+
+
+def test_sizes_and_times_may_have_units() -> None:
+    made = configure(LIMITS, {"first": 1, "most": 2, "wait": "2 min", "memory": "1 KiB"}, CONTEXT)
+    assert (made.wait, made.memory) == (120, 1024)
+
+
+def test_an_old_key_is_an_error_that_names_the_new_one() -> None:
+    archive = load("archive", "bootfw.backends")
+    assert fails({"file": "a.tar", "unpack-octets": 1}, archive) == 'unpack-octets: is called "unpack-size" now'
 
 
 @implementer(IBackend)

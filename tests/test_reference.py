@@ -1,12 +1,13 @@
 """The reference of the configuration."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bootfw.config.reference import reference, toml
-from bootfw.config.sections import SECTIONS, Key, keys_in
+from bootfw.config.sections import SECTIONS, keys_of
+from bootfw.config.tables import Key, fields_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 
@@ -19,15 +20,15 @@ def test_every_key_is_explained() -> None:
     for section in SECTIONS:
         block = reference().split(f"## `[{section}]`")[1].split("\n## ")[0]
         explained = {line.split("|")[1].strip(" `"): line.split("|")[4] for line in block.splitlines() if "|" in line}
-        for key in every_key(SECTIONS[section], section):
+        for key in every_key(keys_of(section)):
             assert len(explained[".".join(key.path)].strip()) > 20, key.path
 
 
-def every_key(kind: type, section: str) -> Iterator[Key]:
-    for key in keys_in(kind, section):
+def every_key(keys: Iterable[Key]) -> Iterator[Key]:
+    for key in keys:
         yield key
         if key.tables is not None:
-            yield from every_key(key.tables, section)
+            yield from every_key(fields_of(key.tables))
 
 
 def test_tables_in_a_list_have_their_own_table() -> None:

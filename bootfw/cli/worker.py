@@ -92,7 +92,7 @@ class Program:
         transport.registerProducer(telling, True)
         parts = self._parts
         settings = parts.settings
-        tftp = evolve(settings.tftp, cache_octets=settings.tftp.cache_octets // self._count)
+        tftp = evolve(settings.tftp, cache_size=settings.tftp.cache_size // self._count)
         self._service = service = BootService(
             timed,
             settings=evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp),

@@ -3,12 +3,13 @@
 import itertools
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any, get_origin
 
-from bootfw.config.schema import Path, nearest
-from bootfw.config.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, Key, keys_of
+from bootfw.config.schema import RENAMED, Path, nearest
+from bootfw.config.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, keys_of, variable_of
+from bootfw.config.tables import Key
 from bootfw.errors import ConfigError
 
 PREFIX = "BOOTFW_"
@@ -23,9 +24,9 @@ _LINK = re.compile(
 """What Kubernetes sets in each container for each service of the namespace, and Docker for each link."""
 
 
-def variables() -> dict[str, Key]:
-    """The variables of the settings. Those of plugins follow the patterns of :func:`apply`."""
-    return {key.variable: key for section in SECTIONS for key in keys_of(section)}
+def variables() -> dict[str, tuple[str, Key]]:
+    """The variables of the settings, each with its section and key. Those of plugins are described in apply()."""
+    return {variable_of(section, key): (section, key) for section in SECTIONS for key in keys_of(section)}
 
 
 def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[Path, str], list[ConfigError]]:
@@ -46,8 +47,9 @@ def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[Pa
             continue
         try:
             if name in settings:
-                path: Path = (settings[name].section, *settings[name].path)
-                value = _decoded(environ[name], settings[name].annotation)
+                section, key = settings[name]
+                path: Path = (section, *key.path)
+                value = _decoded(environ[name], key.annotation)
             else:
                 path, value = _plugin_path(name, settings), _decoded(environ[name], Any)
             _put(document, path, value)
@@ -87,17 +89,25 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _plugin_path(name: str, settings: Mapping[str, Key]) -> Path:
+def _plugin_path(name: str, settings: Iterable[str]) -> Path:
     if listed := _LISTED.fullmatch(name):
         kind, index, key = listed.groups()
         return kind.lower(), int(index), key.lower().replace("_", "-")
     if single := _SINGLE.fullmatch(name):
         kind, key = single.groups()
         return kind.lower(), key.lower().replace("_", "-")
+    for old, new in RENAMED.items():
+        renamed = name.replace(_in_a_variable(old), _in_a_variable(new))
+        if renamed != name and renamed in settings:
+            raise ConfigError(f'is called "{renamed}" now')
     patterns = [f"{PREFIX}{kind.upper()}_0_USE" for kind in PLUGIN_LISTS] + [
         f"{PREFIX}{kind.upper()}_USE" for kind in PLUGIN_TABLES
     ]
     raise ConfigError(f"unknown variable{nearest(name, [*settings, *patterns])}")
+
+
+def _in_a_variable(key: str) -> str:
+    return key.upper().replace("-", "_")
 
 
 def _put(document: dict[str, Any], path: Path, value: Any) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 import attrs
 
 from bootfw.config.schema import expected
-from bootfw.config.sections import PLUGIN_LISTS, SECTIONS, TABLE_LISTS, Key, keys_in, keys_of
-from bootfw.plugins import Option, group_of, list_plugins, load
+from bootfw.config.sections import PLUGIN_LISTS, SECTIONS, TABLE_LISTS, keys_of, variable_of
+from bootfw.config.tables import Key, fields_of
+from bootfw.config.units import Seconds, Size, seconds_text, size_text
+from bootfw.plugins import group_of, list_plugins, load
 
 INTRODUCTION = """\
 # Configuration
@@ -23,7 +25,12 @@ INTRODUCTION = """\
 This page is written from the code by `python -m bootfw.config.reference`.
 
 The configuration is one TOML file, named by `twistd bootfw -c FILE`. All of it may be left out; a key that bootfw does
-not know is an error. Units stand in the names of the keys. Relative paths are relative to the directory of the file.
+not know is an error. Relative paths are relative to the directory of the file.
+
+A size is a number of bytes, or a string with a unit: `"256 MiB"` (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB). A time is a
+number of seconds, or a string with a unit: `"90 s"` (ms, s, min, h, d). Keys that have the unit in their names, such as
+`lease-seconds`, take plain numbers.
+
 `twistd bootfw --check -c FILE` reads it, loads and verifies every plugin it names, and says all that is
 wrong, each with its place and with what would be right.
 """
@@ -84,39 +91,44 @@ def reference() -> str:
     ]
     built_in = [row for row in list_plugins() if row.distribution.startswith("bootfw ")]
     parts += [_plugin(row.kind, row.name, load(row.name, group_of(row.kind))) for row in built_in]
-    rows = [f"| `{k.section}.{'.'.join(k.path)}` | `{k.variable}` |" for s in SECTIONS for k in keys_of(s)]
+    rows = [f"| `{s}.{key.key}` | `{variable_of(s, key)}` |" for s in SECTIONS for key in keys_of(s)]
     parts.append(ENVIRONMENT.format(rows="\n".join(rows)))
     return "\n".join(parts)
 
 
 def _section(section: str) -> str:
-    return f"## `[{section}]`\n\n{_keys(SECTIONS[section], section)}"
+    return f"## `[{section}]`\n\n{_keys(SECTIONS[section], keys_of(section), section)}"
 
 
 def _tables(name: str) -> str:
-    return f"{TABLES[name]}\n{_keys(TABLE_LISTS[name], name)}"
+    return f"{TABLES[name]}\n{_keys(TABLE_LISTS[name], fields_of(TABLE_LISTS[name]), name)}"
 
 
-def _keys(kind: type, section: str) -> str:
+def _keys(kind: type, keys: Sequence[Key], section: str) -> str:
     """The table of the keys, and those of the tables in it."""
     docs = _documented(kind)
-    keys = keys_in(kind, section)
-    text = _table(
-        (".".join(key.path), expected(key.annotation), _default(key), docs[key.attribute.name]) for key in keys
-    )
+    text = _table(_row(key, docs[key.attribute.name]) for key in keys)
     for key in keys:
         if key.tables is not None:
             inner = f"{section}.{key.path[-1]}"
-            text += f"\n### `[[{inner}]]`\n\n{_keys(key.tables, inner)}"
+            text += f"\n### `[[{inner}]]`\n\n{_keys(key.tables, fields_of(key.tables), inner)}"
     return text
+
+
+def _row(key: Key, doc: str) -> tuple[str, str, str, str]:
+    return key.key, expected(key.annotation), _default(key), doc
 
 
 def _default(key: Key) -> str:
     if key.required:
         return "*required*"
-    default = key.attribute.default
-    default = default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
-    return "" if default is None else toml(default)
+    if key.default is None:
+        return ""
+    if key.annotation is Size:
+        return toml(size_text(key.default))
+    if key.annotation is Seconds:
+        return toml(seconds_text(key.default))
+    return toml(key.default)
 
 
 def _plugin(kind: str, name: str, plugin: Any) -> str:
@@ -124,13 +136,8 @@ def _plugin(kind: str, name: str, plugin: Any) -> str:
     about = (inspect.getdoc(plugin.cls) or "").split("\n:param", 1)[0].strip()
     header = f"[[{kind}]]" if kind in PLUGIN_LISTS else f"[{kind}]"
     text = f'### {kind} `{name}`\n\n```toml\n{header}\nuse = "{name}"\n```\n\n{_unwrapped(about)}\n'
-    rows = [_option(option, docs.get(option.name, "")) for option in plugin.options]
+    rows = [_row(key, docs.get(key.name, "")) for key in plugin.options]
     return f"{text}\n{_table(rows)}" if rows else text
-
-
-def _option(option: Option, doc: str) -> tuple[str, str, str, str]:
-    default = "" if option.required or option.default is None else toml(option.default)
-    return option.key, expected(option.annotation), "*required*" if option.required else default, doc
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:

@@ -6,6 +6,7 @@ import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
+from bootfw.config.units import Seconds, Size
 from bootfw.errors import ConfigError
 
 Path = tuple[str | int, ...]
@@ -17,6 +18,8 @@ _NOUNS: dict[type, tuple[str, str]] = {
     str: ("a string", "strings"),
     list: ("a list", "lists"),
     dict: ("a table", "tables"),
+    Size: ("a size", "sizes"),
+    Seconds: ("a time", "times"),
     datetime.datetime: ("a date and time", "dates and times"),
     datetime.date: ("a date", "dates"),
     datetime.time: ("a time of day", "times of day"),
@@ -41,10 +44,22 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f'; did you mean "{by_spelling[close[0]]}"?' if close else ""
 
 
+RENAMED: Mapping[str, str] = {
+    "answer-within-seconds": "resolver-timeout",
+    "cache-octets": "cache-size",
+    "octets": "bytes",
+    "probe-seconds": "probe-timeout",
+    "unpack-octets": "unpack-size",
+}
+"""Old name of a key -> what it is called now. Values of the old ones are right under the new ones."""
+
+
 def unknown_keys(table: Mapping[str, Any], known: Sequence[str], path: Path = ()) -> Iterator[ConfigError]:
     """An error for each key of *table* that is not *known*."""
     for key in table:
-        if key not in known:
+        if RENAMED.get(key) in known:
+            yield ConfigError(f'is called "{RENAMED[key]}" now', (*path, key))
+        elif key not in known:
             listed = f"known: {', '.join(known)}" if known else "this table takes no keys"
             yield ConfigError(f"unknown key; {listed}{nearest(key, known)}", (*path, key))
 
@@ -69,6 +84,11 @@ def mismatches(value: Any, wanted: Any, path: Path = ()) -> Iterator[ConfigError
         elif len(arguments) == 2:
             for key, item in value.items():
                 yield from mismatches(item, arguments[1], (*path, key))
+    elif origin in (Size, Seconds):
+        try:
+            origin.read(value)
+        except ValueError as error:
+            yield ConfigError(f"{error}, not {shown(value)}", path)
     elif (origin in (str, int, float, bool)) and not _fits(value, origin):
         yield _wrong(value, wanted, path)
 

@@ -1,8 +1,7 @@
 """What can be set, as frozen values with the defaults. The configuration file is one way to make them.
 
-The string below a field is its documentation in the reference of the configuration. A field's ``metadata`` may hold
-``key``, its place in the section where that is not its name, and ``toml``, what the file holds where that is not
-its type.
+The string below a field is its documentation in the reference of the configuration. What a field's ``metadata`` may
+hold is described in :func:`bootfw.config.tables.fields_of`.
 """
 
 import ipaddress
@@ -11,6 +10,7 @@ from typing import Any
 
 from attrs import field, frozen
 
+from bootfw.config.units import Seconds, Size
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.hostclass6 import HostClass6
 from bootfw.dhcp.ranges import each
@@ -71,7 +71,7 @@ def transfer_ports(value: str | tuple[int, int]) -> str | tuple[int, int]:
 
 
 def interface_names(values: Iterable[str]) -> tuple[str, ...]:
-    """Names as the kernel allows them: up to 15 octets, without blanks and slashes."""
+    """Names as the kernel allows them: up to 15 bytes, without blanks and slashes."""
 
     def read(name: str) -> str:
         if not 0 < len(name.encode()) < 16 or "/" in name or name.split() != [name]:
@@ -130,13 +130,15 @@ class TFTPSettings:
     `"ephemeral"`: a port for each transfer, the kernel's choice (RFC 1350). `"30000-30999"`: the same, from a range."""
     writable: bool = False
     """Clients may upload; the first writable backend takes the file."""
-    max_blksize: int = field(default=1468, validator=within(8, 65464, "octets (RFC 2348)"))
-    """Octets in a block that a client may ask for (RFC 2348), 8 to 65464. Larger ones are answered with this."""
+    max_blksize: int = field(default=1468, validator=within(8, 65464, "bytes (RFC 2348)"))
+    """The largest block size in bytes that clients get (RFC 2348), 8 to 65464; those that ask for more get this."""
     max_windowsize: int = field(default=64, validator=within(1, 65535, "blocks (RFC 7440)"))
-    """Blocks in flight that a client may ask for (RFC 7440), 1 to 65535."""
-    cache_octets: int = field(default=256 * 1024 * 1024, validator=within(0, 1 << 40, "octets"))
-    """Memory for files as they go over the wire, shared by all transfers; it grows with what is asked for. What doesn't
-    fit is read from the file each time. 0: everything is."""
+    """The largest window in blocks that clients get (RFC 7440), 1 to 65535."""
+    cache_size: int = field(
+        default=256 * 1024 * 1024, validator=within(0, 1 << 40, "bytes (1 TiB)"), metadata={"toml": Size}
+    )
+    """Memory for cached files, as they go over the wire, shared by all transfers; it grows with what is requested.
+    Files that do not fit are read for each transfer. 0: no cache."""
 
 
 @frozen
@@ -152,8 +154,8 @@ class DHCPSettings:
     """UDP port that the clients are answered on."""
     boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
     """UDP port of the PXE boot server."""
-    answer_within_seconds: float = field(default=0.8, validator=within(0.05, 60, "seconds"))
-    """For the whole chain of resolvers, 0.05 to 60. iPXE asks port 4011 only twice, one second apart."""
+    resolver_timeout: float = field(default=0.8, validator=within(0.05, 60, "seconds"), metadata={"toml": Seconds})
+    """For all resolvers together, 50 ms to 60 s. iPXE sends a request to port 4011 only twice, one second apart."""
     authoritative: bool = False
     """Nobody else gives addresses here: clients with an address that is not from us are told so at once, and get theirs
     confirmed when it is free. Otherwise what we don't know is left to others."""
@@ -163,9 +165,9 @@ class DHCPSettings:
     foreign_networks: bool = False
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
     relays need not be told so."""
-    probe_seconds: float = field(default=0.2, validator=within(0, 5, "seconds"))
-    """How long an answer is waited for when an address is probed before it is offered to a new client, 0 to 5: by ARP
-    on our wires, by ping behind relays. 0: not at all. ROMs ask again after a second."""
+    probe_timeout: float = field(default=0.2, validator=within(0, 5, "seconds"), metadata={"toml": Seconds})
+    """Conflict detection: how long bootfw waits for a reply when it probes an address before it offers it to a new
+    client, 0 to 5 s; by ARP on networks of this machine, by ping behind relays. 0: no probe. ROMs retry after 1 s."""
     new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
     """Unknown clients that are given an address in a second, for each interface, and for each relay and circuit; on an
     interface or relay with more than four times as many free addresses a quarter of these. Those we know are always

@@ -334,10 +334,10 @@ def test_an_archive_that_becomes_shorter(tmp_path):
 
 def test_unpacks_so_much_only(tmp_path, errors):
     make_tar(tmp_path / "a.tar.gz", {"a": bytes(100_000)}, mode="w:gz")
-    assert content(ArchiveBackend(tmp_path / "a.tar.gz", unpack_octets=50_000), "a") == "missing"
-    assert "unpack-octets" in errors[0]
+    assert content(ArchiveBackend(tmp_path / "a.tar.gz", unpack_size=50_000), "a") == "missing"
+    assert "unpack-size" in errors[0]
     make_zip(tmp_path / "a.zip", {"a": bytes(60_000), "b": bytes(10_000)}, zipfile.ZIP_DEFLATED)
-    backend = ArchiveBackend(tmp_path / "a.zip", unpack_octets=50_000)
+    backend = ArchiveBackend(tmp_path / "a.zip", unpack_size=50_000)
     assert content(backend, "a") == "Too large to be unpacked here"
     assert content(backend, "b") == bytes(10_000)
 
@@ -353,7 +353,7 @@ def test_a_member_that_is_larger_than_it_says(tmp_path, errors):
 def test_what_was_wanted_last_is_kept(tmp_path, monkeypatch):
     files = {name: name.encode() * 30_000 for name in "abc"}
     make_zip(tmp_path / "a.zip", files, zipfile.ZIP_DEFLATED)
-    backend = ArchiveBackend(tmp_path / "a.zip", unpack_octets=70_000)
+    backend = ArchiveBackend(tmp_path / "a.zip", unpack_size=70_000)
     times = []
     monkeypatch.setattr("bootfw.backends.archive.opened.unpack", lambda *a: times.append(1) or packing.unpack(*a))
     for name in "ababcb":
@@ -526,7 +526,7 @@ def test_configured(tmp_path, context):
         ({"file": "a\0b"}, "file"),
         ({"file": "a.tar", "prefix": "../x"}, "prefix"),
         ({"file": "a.tar", "path": "x/.."}, "path"),
-        ({"file": "a.tar", "unpack-octets": -1}, "unpack-octets"),
+        ({"file": "a.tar", "unpack-size": -1}, "unpack-size"),
     ],
 )
 def test_wrong_options(context, options, key):

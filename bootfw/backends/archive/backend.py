@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bootfw.api import ConfigError, FileMissing, IBackend, IStartable, PluginContext, TransferError, boot_plugin
+from bootfw.api import ConfigError, FileMissing, IBackend, IStartable, PluginContext, Size, TransferError, boot_plugin
 from bootfw.backends.archive import iso
 from bootfw.backends.archive.contents import ArchiveError, Packed
 from bootfw.backends.archive.opened import OpenArchive, Version, open_archive, version_of
@@ -24,7 +24,7 @@ from bootfw.backends.mounts import Mounts
 from bootfw.backends.paths import components, lexical
 from bootfw.backends.refusals import refusals
 
-UNPACK_OCTETS = 4 << 30
+UNPACK_SIZE = Size(4 << 30)
 """As much as a DVD holds."""
 
 NAMED = 10
@@ -45,7 +45,7 @@ class ArchiveBackend:
     :param prefix: where its files appear, such as "debian"; "": at the top.
     :param path: the directory in the archive that is served, such as "install.amd"; "": all of it.
     :param ignore_case: where a name is not there, one that differs in upper and lower case will do.
-    :param unpack_octets: how much is kept unpacked, at most.
+    :param unpack_size: how much is kept unpacked, at most.
     :param reactor: reads and unpacks archives in its threads; None: in the caller's.
     """
 
@@ -56,7 +56,7 @@ class ArchiveBackend:
     prefix: str = ""
     path: str = ""
     ignore_case: bool = False
-    unpack_octets: int = field(default=UNPACK_OCTETS, validator=ge(0))
+    unpack_size: int = field(default=int(UNPACK_SIZE), validator=ge(0))
     _reactor: Any = None
     _mounts: Mounts = field(factory=Mounts)
     _threads: Threads | None = field(init=False)
@@ -79,7 +79,7 @@ class ArchiveBackend:
         prefix: str = "",
         path: str = "",
         ignore_case: bool = False,
-        unpack_octets: int = UNPACK_OCTETS,
+        unpack_size: Size = UNPACK_SIZE,
     ) -> "ArchiveBackend":
         """What boot_plugin calls. A relative *file* is one beside the configuration file."""
         if not file or "\0" in file:
@@ -90,7 +90,7 @@ class ArchiveBackend:
             if ".." in components(value):
                 raise ConfigError('must not hold ".."', (key,))
         reactor = context.reactor if IReactorThreads.providedBy(context.reactor) else None
-        return cls(context.directory / file, prefix, path, ignore_case, unpack_octets, reactor)
+        return cls(context.directory / file, prefix, path, ignore_case, unpack_size, reactor)
 
     def problem(self) -> str:
         """Why nothing can be served at the moment, for the operator; "" when all is well, as far as it is known."""
@@ -138,7 +138,7 @@ class ArchiveBackend:
             return self._reader(inside, place)
         if self._broken is not None and self._broken[0] == version:
             raise FileMissing()
-        opening = partial(open_archive, self.file, self.unpack_octets)
+        opening = partial(open_archive, self.file, self.unpack_size)
         return self._when_done("archive", lambda: opening, partial(self._opened, version), inside, place)
 
     def _give_back(self, archive: OpenArchive) -> None:
@@ -171,7 +171,7 @@ class ArchiveBackend:
         reader = archive.reader_of_unpacked(member)
         if reader is not None:
             return reader
-        if member.size > self.unpack_octets:
+        if member.size > self.unpack_size:
             raise TransferError("Too large to be unpacked here")
         unpacked = partial(self._unpacked, archive, member, inside)
         return self._when_done((archive, id(member)), partial(archive.unpacking, member), unpacked, inside, place)

@@ -100,10 +100,10 @@ class OpenArchive:
         return MemberReader(file, start, octets, modified or seconds, etag, seconds)
 
 
-def open_archive(path: Any, unpack_octets: int) -> OpenArchive:
+def open_archive(path: Any, unpack_size: int) -> OpenArchive:
     """Open the archive and find what is in it; takes long, and may be called in any thread.
 
-    :param unpack_octets: what may be unpacked, at most.
+    :param unpack_size: what may be unpacked, at most.
     :raise ArchiveError: it is none that can be read.
     :raise OSError: what the file system says.
     """
@@ -119,9 +119,9 @@ def open_archive(path: Any, unpack_octets: int) -> OpenArchive:
             if decompress is None:
                 stored = os.dup(fd)
             else:
-                stored = unpack(lambda: decompress(file), unpack_octets)
+                stored = unpack(lambda: decompress(file), unpack_size)
         contents = _contents(stored, decompress is not None)
-        return OpenArchive(version_of(status), contents, Unpacked(unpack_octets), fd, stored)
+        return OpenArchive(version_of(status), contents, Unpacked(unpack_size), fd, stored)
     except BaseException:
         for descriptor in (fd, stored):
             if descriptor >= 0:

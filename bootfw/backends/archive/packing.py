@@ -57,7 +57,7 @@ def unpack(opened: Callable[[], IO[bytes]], most: int) -> int:
             while data := source.read(_CHUNK):
                 octets += len(data)
                 if octets > most:
-                    raise ArchiveError(f"more than {most} octets unpacked; unpack-octets allows no more")
+                    raise ArchiveError(f"more than {most} bytes unpacked; unpack-size allows no more")
                 file.write(data)
             file.flush()
             return os.dup(file.fileno())
