@@ -100,6 +100,23 @@ def test_growth_is_a_change_where_what_was_read_before_is_another(old, size, app
     reader.close()
 
 
+@pytest.mark.parametrize("quarter", range(4))
+def test_samples_are_of_the_whole_file(old, quarter):
+    size = 1_000_000
+    old.write_bytes(bytes(size))
+    os.utime(old, (OLD, OLD))
+    reader = reader_of(old)
+    for offset in range(0, size - 1000, 1000):
+        reader.read(offset, 1000)
+    with old.open("r+b") as file:
+        file.seek(quarter * size // 4)
+        file.write(b"x" * (size // 4))
+        file.truncate(size + 1000)
+    with pytest.raises(TransferError, match="changed meanwhile"):
+        reader.verify()
+    reader.close()
+
+
 def test_growth_is_compared_with_what_was_read_without_read(old):
     reader = reader_of(old)
     reader.remember(2, memoryview(b"nten"))

@@ -205,3 +205,18 @@ def test_nor_do_two_parts_of_a_file(opened):
 def test_the_cached_number_of_blocks_is_that_of_the_block_size_and_the_size(sizes):
     for blksize, size in [*sizes, *sizes]:
         assert images._together(blksize, size) == images._together.__wrapped__(blksize, size)
+
+
+@pytest.mark.parametrize("framed_before", [True, False])
+def test_a_reader_knows_what_others_have_framed(opened, framed_before):
+    """The beginning came from frames of the old content. When the file has grown, the end is compared with that."""
+    kept = Images(ROOM)
+    first_of_end = last_together(512, 1) + 1
+    reader = opened(b"a" * 512 * (first_of_end + 2))
+    if framed_before:
+        other = FileReader(os.dup(reader.fileno()))
+        kept.piece(other, 512, 1)
+        other.close()
+    assert bytes(kept.piece(reader, 512, 1).view[4:6]) == b"aa"
+    overwrite(reader, b"b" * (reader.size + 1000))
+    assert kept.piece(reader, 512, first_of_end) is None
