@@ -22,6 +22,9 @@ from bootfw.net.http.tls import tls
 from bootfw.net.workers.supervisor import Workers, usual_number
 from bootfw.service import BootService, Named
 
+WORKER_MODULE = "bootfw.cli.worker"
+"""The program of a worker. By its name, because it is imported by another process only."""
+
 
 @frozen
 class Parts:
@@ -37,7 +40,8 @@ class Parts:
 
     def service(self, reactor: Any) -> BootService:
         """The service, not started."""
-        return BootService(
+        workers = self._workers(reactor)
+        service = BootService(
             reactor,
             settings=self.settings,
             backends=self.backends,
@@ -46,17 +50,21 @@ class Parts:
             observers=self.observers,
             leases=self.leases[1],
             control=state_directory(self.settings.state_dir) / SOCKET,
-            crew=self._workers(reactor),
+            sockets=workers,
+            broadcast=workers.broadcast if workers is not None else None,
         )
+        if workers is not None:
+            service.add_workers(workers)
+        return service
 
     def _workers(self, reactor: Any) -> Workers | None:
-        """Who serves the files; None: the same process."""
+        """The processes that serve the files; None: this process does so."""
         settings = self.settings
         count = settings.workers or usual_number()
         serves = settings.tftp.listen or settings.http.listen
         if count == 1 or not serves or not IReactorProcess.providedBy(reactor):
             return None
-        return Workers(reactor, count, evolve(self.configuration, settings=settings))
+        return Workers(reactor, count, WORKER_MODULE, evolve(self.configuration, settings=settings))
 
 
 def load_parts(path: Path | str | None, environ: Mapping[str, str], reactor: Any) -> Parts:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
@@ -41,18 +41,18 @@ from bootfw.net.http.urls import WebURLs
 from bootfw.net.linux.devices import Devices
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.net.linux.netlink import Netlink
-from bootfw.net.listening import Listening, devices_for, keep_bound, listen_for, listen_on
-from bootfw.net.pluginlifecycle import Attendants
+from bootfw.net.listening import Listening, OwnSockets, SocketSource, devices_for, keep_bound, listen_on
+from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.reachable import report_dropped, report_missing
 from bootfw.net.tftp.framecache import Images
 from bootfw.net.tftp.handover import Orphan, Orphans
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transferport import opener
 from bootfw.net.workers.supervisor import Workers
-from bootfw.net.workers.worker import Worker
-from bootfw.observe.publisher import Publisher
+from bootfw.observe.publisher import EventSink, Publisher
 from bootfw.personas.table import stock
 from bootfw.plugins import PluginContext, configure, load
+from bootfw.servicestates import Do, Input, ServiceLife
 from bootfw.values import Address
 
 Named = tuple[str, Any]
@@ -70,9 +70,11 @@ class BootService(MultiService):
     :param resolvers: without any, no DHCP port is opened: there would be nothing to say.
     :param watchdog: an IWatchdogPolicy; the default is "adaptive".
     :param leases: an ILeaseStore and IReservationStore for ``mode = "server"``; the default is "sqlite".
-    :param crew: the Workers that serve the files, or in one of these what it has in common with the others; None: this
-        process does it all.
     :param control: the path of the UNIX socket where the ``bootfw`` command asks what runs; None: there is none.
+    :param event_sink: where events go; None: to the observers.
+    :param sockets: where ports come from; None: they are opened here. Workers are one, see add_workers().
+    :param broadcast: sends (kind, values...) of what this process has learned to the others of this server, which give
+        it to their on_message(); None: there are no others.
     :raise ConfigError: the personas of the settings contradict each other.
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
     """
@@ -89,7 +91,9 @@ class BootService(MultiService):
         observers: Sequence[Any] = (),
         leases: Any = None,
         control: Path | None = None,
-        crew: Workers | Worker | None = None,
+        event_sink: EventSink | None = None,
+        sockets: SocketSource | None = None,
+        broadcast: Callable[..., None] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor = monotonic(reactor)
@@ -107,12 +111,13 @@ class BootService(MultiService):
         self._control = control
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
         observing = [*_named(observers, IBootObserver), *listening]
-        self._publisher = crew.telling if isinstance(crew, Worker) else Publisher(reactor, observing)
-        self._crew = crew
-        self._loaders = Loaders(reactor.seconds, self._telling("loader"))
-        self._attendants = Attendants(reactor, self._resolvers, self._publisher.publish)
-        self._stores = Attendants(reactor, self._backends, self._publisher.publish, "backend")
-        self._made = MadeFiles(tell=self._telling("made"))
+        self._publisher = Publisher(reactor, observing) if event_sink is None else event_sink
+        self._sockets = OwnSockets(reactor) if sockets is None else sockets
+        self._broadcast = broadcast
+        self._loaders = Loaders(reactor.seconds, self._sharing("loader"))
+        self._plugins = PluginLifecycle(reactor, self._resolvers, self._publisher.publish)
+        self._stores = PluginLifecycle(reactor, self._backends, self._publisher.publish, "backend")
+        self._made = MadeFiles(tell=self._sharing("made"))
         layers = [("what resolvers have made", self._made), *self._backends]
         self._layers = LayeredBackend(layers, self._loaders, self._publisher.publish)
         names = self._settings.interfaces
@@ -120,7 +125,7 @@ class BootService(MultiService):
         dropped = partial(report_dropped, reactor, names, self._publisher.publish)
         self._interfaces = Interfaces(names, dropped, self._kernel)
         self._personas = stock().with_own(self._settings.persona)
-        self._clients = Clients(self._kernel.hardware_address, self._telling("client"))
+        self._clients = Clients(self._kernel.hardware_address, self._sharing("client"))
         self._images = Images(self._settings.tftp.cache_size)
         self._orphans = Orphans(reactor, self._publisher.publish)
         self._urls = WebURLs()
@@ -129,28 +134,47 @@ class BootService(MultiService):
         self._leasing: Leasing | None = None
         self._open: list[tuple[Listening, Any, Any]] = []
         """(what it is, port, protocol)."""
-        self._stopping: Deferred[Any] | None = None
+        self._life = ServiceLife()
+        self._do = {Do.OPEN: self._bind, Do.RUN: self._run, Do.CLOSE: self._close, Do.RELEASE: self._release}
+        self._stopped: Deferred[None] = succeed(None)
+        """What the latest stop has returned."""
+        self._drained: Deferred[None] = succeed(None)
+        """Fires when everything that was ever closed is gone."""
         self._devices = Devices(reactor)
         self._holds = False
         """The reactor's timer."""
-        if crew is not None:
-            crew.join(
-                {"client": self._clients.heard, "loader": self._loaders.heard, "made": self._made.heard},
-                publish=self._publisher.publish,
-                lookup=self._clients.of,
-                memory=self._memory,
-                serve=self._serve,
-            )
+        self._receivers: dict[str, Callable[..., None]] = {
+            "client": self._clients.heard,
+            "loader": self._loaders.heard,
+            "made": self._made.heard,
+        }
 
-    def _telling(self, kind: str) -> Callable[..., None]:
-        crew = self._crew
-        return (lambda *values: None) if crew is None else partial(crew.tell, kind)
+    def _sharing(self, kind: str) -> Callable[..., None]:
+        return (lambda *values: None) if self._broadcast is None else partial(self._broadcast, kind)
+
+    def add_workers(self, workers: Workers) -> None:
+        """Have *workers* serve the files: started and stopped with this service, and told what it knows."""
+        workers.join(
+            self.on_message,
+            publish=self._publisher.publish,
+            lookup=self._clients.of,
+            memory=self._memory,
+            serve=self._serve,
+        )
+        workers.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def on_message(self, kind: str, values: tuple[Any, ...]) -> bool:
+        """Take what another process of this server has sent by its *broadcast*. False: it is of no known kind."""
+        receive = self._receivers.get(kind)
+        if receive is not None:
+            receive(*values)
+        return receive is not None
 
     def _memory(self) -> list[tuple[str, tuple[Any, ...]]]:
         """See Workers.join()."""
-        told: list[tuple[str, tuple[Any, ...]]] = [("client", (client,)) for client in self._clients.all()]
-        told += [("loader", pair) for pair in self._loaders.all()]
-        return told + [("made", pair) for pair in self._made.all()]
+        known: list[tuple[str, tuple[Any, ...]]] = [("client", (client,)) for client in self._clients.all()]
+        known += [("loader", pair) for pair in self._loaders.all()]
+        return known + [("made", pair) for pair in self._made.all()]
 
     def summary(self) -> list[Listening]:
         """What is bound where, now."""
@@ -164,43 +188,62 @@ class BootService(MultiService):
         :raise ConfigError: addresses are to be given on a network where we have none; the certificate can't be used.
         """
         super().privilegedStartService()  # type: ignore[no-untyped-call]
-        self._bind()
+        self._handle(Input.BIND)
 
     def startService(self) -> None:
         """Bind every port that is not bound yet.
 
         :raise CannotListenError, StateError, ConfigError: see privilegedStartService().
         """
-        self._bind()
-        super().startService()  # type: ignore[no-untyped-call]
-        if self._crew is not None:
-            self._crew.start()
+        self._handle(Input.BIND)
+        self._handle(Input.START)
 
     def stopService(self) -> "Deferred[None]":
         """End every transfer, close every port.
 
-        :return: fires when nothing is left; the same Deferred until then.
+        :return: fires when nothing is left; the same Deferred until then, or until it is started again.
         """
-        if self._stopping is not None:
-            return self._stopping
+        self._handle(Input.STOP)
+        return self._stopped
+
+    def _handle(self, event: Input) -> None:
+        """Take one input of the table, and do what follows from it."""
+        self._life.handle(event)
+        while self._life.out:
+            self._do[self._life.out.pop(0)]()
+
+    def _run(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+
+    def _close(self) -> None:
         if self._chain is not None:
             self._chain.cancel_all()
             self._chain = None
-        closing = [maybeDeferred(super().stopService)]
-        if self._crew is not None:
-            closing.append(maybeDeferred(self._crew.stop))
+        closing = [self._drained, maybeDeferred(super().stopService)]
         opened, self._open = self._open, []
         self._urls.clear()
         self._devices.stop()
         for row, port, protocol in opened:
             closing += [maybeDeferred(protocol.close), maybeDeferred(port.stopListening)]
             self._publisher.publish(ListenerClosed(self._reactor.seconds(), row.service, row.address))
-        closing += [self._attendants.close(), self._stores.close()]
+        closing += [self._plugins.close(), self._stores.close()]
         if self._leasing is not None:
             closing.append(self._leasing.close())
             self._leasing = None
-        self._stopping = stopping = DeferredList(closing).addCallback(self._stopped)
-        return stopping
+        stopped = self._stopped = Deferred()
+        self._drained = DeferredList(closing).addCallback(self._has_drained, stopped)
+
+    def _has_drained(self, results: Any, stopped: "Deferred[None]") -> None:
+        """What was closed is gone, and what was closed before it."""
+        if stopped is self._stopped:
+            self._handle(Input.DRAINED)
+        stopped.callback(None)
+
+    def _release(self) -> None:
+        self._publisher.flush()
+        if self._holds:
+            self._holds = False
+            self._reactor.let_go()
 
     def take_over(self, orphans: Sequence[Orphan]) -> None:
         """Go on with what another process has begun: its clients will be heard here."""
@@ -214,54 +257,32 @@ class BootService(MultiService):
     def _tftps(self) -> list[TFTPProtocol]:
         return [protocol for _, _, protocol in self._open if isinstance(protocol, TFTPProtocol)]
 
-    def _stopped(self, results: Any) -> None:
-        self._kernel.close()
-        self._stopping = None
-        self._publisher.flush()
-        if self._holds:
-            self._holds = False
-            self._reactor.let_go()
-
     def _bind(self) -> None:
-        if self._open:
-            return
+        """Bind every port. All or nothing: a service that says it runs while a port is missing costs a night."""
         self._holds = self._holds or hold(self._reactor)
         try:
             self._stores.start()
             if self._settings.answers_dhcp:
-                self._attendants.start()
+                self._plugins.start()
             for service, address, protocol in self._wanted():
                 for device in devices_for(self._reactor, service, address, self._settings.interfaces):
                     self._bind_one(service, address, protocol(), device)
             if self._control is not None and self._settings.answers_dhcp:
-                self._attendants.listen(self._control, self._leasing.operations if self._leasing else None)
-            if not isinstance(self._crew, Worker):
+                self._plugins.listen(self._control, self._leasing.operations if self._leasing else None)
+            if self._sockets.follow_interfaces:
                 report_missing(self._reactor, self._settings.interfaces, self._publisher.publish)
             for name, backend in self._backends:
                 problem = backend.problem() if hasattr(backend, "problem") else ""
                 if problem:
                     self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
         except BaseException:
-            # All or nothing: a service that says it runs while a port is missing costs its operator a night.
-            opened, self._open = self._open, []
-            self._urls.clear()
-            self._devices.stop()
-            for _, port, protocol in opened:
-                protocol.close()
-                port.stopListening()
-            self._attendants.close()
-            self._stores.close()
-            if self._leasing is not None:
-                self._leasing.close()
-                self._leasing = None
-            self._stopped(None)
+            self._handle(Input.FAILED)
             raise
+        self._handle(Input.BOUND)
 
     def _bind_one(self, service: str, address: ListenAddress, protocol: Any, device: str) -> None:
         try:
-            port = listen_for(
-                self._reactor, service, address, protocol, device=device, crew=self._crew, certificate=self._certificate
-            )
+            port = self._sockets.listen(service, address, protocol, device, self._certificate)
         except CannotListenError as error:
             reason = str(getattr(error, "socketError", error))
             self._publisher.publish(ListenerFailed(self._reactor.seconds(), service, address, reason))
@@ -272,8 +293,8 @@ class BootService(MultiService):
         if service in ("http", "https"):
             self._urls.listening(service, (host.host, host.port))
         bound = partial(self._publish_bound, row)
-        watched = device and not isinstance(self._crew, Worker)
-        if not watched or keep_bound(self._devices, port, address, device, bound):
+        follow = device and self._sockets.follow_interfaces
+        if not follow or keep_bound(self._devices, port, address, device, bound):
             bound()
 
     def _serve(self, service: str, address: ListenAddress, sock: Any, publish: Any) -> tuple[Any, Any]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from bootfw.tftp import read, table, write
+from bootfw import table
+from bootfw.tftp import read, write
 from bootfw.tftp.blocks import Blocks, frame
 from bootfw.tftp.position import Position
 from bootfw.values import Agreed

@@ -22,7 +22,7 @@ from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.tftp.handover import Orphan
 from bootfw.net.workers.channel import Channel, Incoming, Outgoing
 from bootfw.net.workers.supervisor import TERMINAL_SIGNALS
-from bootfw.net.workers.worker import Place, Telling, Worker
+from bootfw.net.workers.worker import EventPipe, GivenSockets, Place
 from bootfw.service import BootService
 from bootfw.values import Address
 
@@ -36,14 +36,13 @@ POSITIONS_EVERY = 0.25
 
 @define(eq=False)
 class Program:
-    """Waits to be told what to serve."""
+    """Waits for its configuration and its sockets, and serves until its pipe is closed."""
 
     channel: Channel = field(init=False)
     _parts: Parts = field(init=False)
     _count: int = field(init=False)
     """Of the workers, which share the memory for files."""
     _service: BootService | None = field(default=None, init=False)
-    _worker: Worker | None = field(default=None, init=False)
     _timed: Any = field(default=None, init=False)
     """The reactor, with our clock."""
 
@@ -65,15 +64,15 @@ class Program:
             self._prepare(*values)
         elif kind == "begin":
             self._begin(*values)
-        elif self._worker is not None:
-            self._worker.heard(kind, values)
+        elif self._service is not None:
+            self._service.on_message(kind, values)
 
     def _prepare(self, configuration: Configuration, count: int) -> None:
-        """Do what takes time, and say that it is done."""
+        """Do what takes time, and report that it is done."""
         self._timed = monotonic(reactor)
         self._parts = assemble(configuration, self._timed)
         self._count = count
-        self.channel.tell("prepared")
+        self.channel.send("prepared")
 
     def _begin(
         self,
@@ -86,10 +85,9 @@ class Program:
             sockets[name, place, device] = sock = socket.socket(fileno=descriptor)
             sock.setblocking(False)
         timed = self._timed
-        telling = Telling(timed, self.channel)
-        worker = self._worker = Worker(self.channel, telling, sockets)
+        events = EventPipe(timed, self.channel)
         transport: Any = self.channel.transport
-        transport.registerProducer(telling, True)
+        transport.registerProducer(events, True)
         parts = self._parts
         settings = parts.settings
         tftp = evolve(settings.tftp, cache_size=settings.tftp.cache_size // self._count)
@@ -98,26 +96,28 @@ class Program:
             settings=evolve(settings, dhcp=DHCPSettings(mode="off"), dhcp6=DHCP6Settings(mode="off"), tftp=tftp),
             backends=parts.backends,
             watchdog=parts.watchdog[1],
-            crew=worker,
+            event_sink=events,
+            sockets=GivenSockets(timed, sockets),
+            broadcast=self.channel.send,
         )
         service.privilegedStartService()
         service.startService()
-        for kind, told in memory:
-            worker.heard(kind, told)
+        for kind, values in memory:
+            service.on_message(kind, values)
         service.take_over(orphans)
-        timed.callLater(POSITIONS_EVERY, self._tell_positions, [])
+        timed.callLater(POSITIONS_EVERY, self._send_positions, [])
 
-    def _tell_positions(self, before: list[tuple[Address, int]]) -> None:
-        """So that nobody has to guess, if this process ends, which of the blocks with the same number it was."""
+    def _send_positions(self, before: list[tuple[Address, int]]) -> None:
+        """Should this process end, block numbers alone do not say how far its transfers were: they repeat."""
         if self._service is None:
             return
         positions = self._service.positions()
         if positions or before:
-            self.channel.tell("positions", positions)
-        self._timed.callLater(POSITIONS_EVERY, self._tell_positions, positions)
+            self.channel.send("positions", positions)
+        self._timed.callLater(POSITIONS_EVERY, self._send_positions, positions)
 
     def _end(self) -> None:
-        """Who has started this has ended, or wants this to."""
+        """The process that has started this one has ended, or ends this one."""
         service, self._service = self._service, None
         if service is None:
             self._ended(None)
@@ -135,7 +135,7 @@ class Program:
 
 @implementer(ILogObserver)
 def _complain(event: LogEvent) -> None:
-    """What is of no use to an operator is left out: what happens here is told by events."""
+    """Print warnings and errors only; all else is reported by events."""
     if event["log_level"] >= LogLevel.warn:
         sys.stderr.write(eventAsText(event, includeTimestamp=False, includeSystem=False) + "\n")
         sys.stderr.flush()

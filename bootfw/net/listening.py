@@ -4,9 +4,9 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from socket import socket
-from typing import Any
+from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import define, frozen
 from twisted.internet.interfaces import IReactorFDSet
 
 from bootfw.config.settings import ListenAddress
@@ -17,8 +17,6 @@ from bootfw.net.reachable import check_address
 from bootfw.net.udp.port import listen
 from bootfw.net.udp.sockets import bind_socket, open_socket
 from bootfw.net.workers.sharedport import SharedPort
-from bootfw.net.workers.supervisor import Workers
-from bootfw.net.workers.worker import Worker
 from bootfw.values import Address
 
 
@@ -45,37 +43,40 @@ def devices_for(reactor: Any, service: str, address: ListenAddress, interfaces: 
     return ("",)
 
 
-def listen_for(
-    reactor: Any,
-    service: str,
-    address: ListenAddress,
-    protocol: Any,
-    *,
-    device: str = "",
-    crew: Workers | Worker | None = None,
-    certificate: Any = None,
-) -> Any:
-    """A port for *protocol*, or one that the workers share.
+class SocketSource(Protocol):
+    """Where a service's ports come from."""
 
-    :param device: the interface that it is for; "": all of them. While there is none of that name the port waits.
-    :param certificate: for HTTPS.
-    :raise CannotListenError: ``socketError`` says why.
-    """
-    sock = crew.socket(service, address, device) if crew is not None else None
-    if sock is None:
-        check_address(reactor, address)
-        shared = crew.open(service, address, device) if crew is not None else None
-        if shared is not None:
-            return shared
-        if device:
-            sock = open_socket(*address, device=device)[0]
-    return listen_on(reactor, service, address, protocol, sock, certificate)
+    @property
+    def follow_interfaces(self) -> bool:
+        """Whether the service watches the interfaces that its ports are for; else another process does so."""
+
+    def listen(self, service: str, address: ListenAddress, protocol: Any, device: str, certificate: Any) -> Any:
+        """A port for *protocol*.
+
+        :param device: the interface that it is for; "": all of them. While there is none of that name the port waits.
+        :param certificate: for HTTPS.
+        :raise CannotListenError: ``socketError`` says why.
+        """
+
+
+@define(eq=False)
+class OwnSockets:
+    """Opens each port in this process."""
+
+    _reactor: Any
+    follow_interfaces: bool = True
+
+    def listen(self, service: str, address: ListenAddress, protocol: Any, device: str, certificate: Any) -> Any:
+        """See SocketSource."""
+        check_address(self._reactor, address)
+        sock = open_socket(*address, device=device)[0] if device else None
+        return listen_on(self._reactor, service, address, protocol, sock, certificate)
 
 
 def listen_on(
     reactor: Any, service: str, address: ListenAddress, protocol: Any, sock: socket | None, certificate: Any
 ) -> Any:
-    """A port for *protocol*, on a socket that is bound already or on one of its own; see listen_for()."""
+    """A port for *protocol*, on a socket that is bound already; None: on one of its own."""
     if service == "http":
         return listen_http(reactor, protocol, *address, sock)
     if service == "https":
@@ -84,7 +85,7 @@ def listen_on(
 
 
 def keep_bound(devices: Devices, port: Any, address: ListenAddress, device: str, bound: Callable[[], None]) -> bool:
-    """Have a port of listen_for() follow its interface when that appears later, or is made anew.
+    """Have a port of a SocketSource follow its interface when that appears later, or is made anew.
 
     :param bound: called when the port that waited for the interface is open.
     :return: whether it is open now.

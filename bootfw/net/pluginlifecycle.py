@@ -1,4 +1,4 @@
-"""Resolvers and backends that start and stop with the service, and where the operator asks those that run."""
+"""Plugins that start and stop with the service, and the control socket, where an operator can reach them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from bootfw.interfaces import IOperable, IStartable
 from bootfw.net.control import NoUnixSockets, Operation, listen_control
 
 
-class Attendants:
-    """Starts and closes those of the *resolvers* that want it.
+class PluginLifecycle:
+    """Starts and closes the plugins that are IStartable, and serves the control socket.
 
     :param reactor: for listen() IReactorUNIX.
     :param resolvers: (name, resolver), or the same of backends.

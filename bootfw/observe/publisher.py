@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -22,8 +22,18 @@ not grow in a flood."""
 _Deliver = Callable[[Sequence[Event]], None]
 
 
+class EventSink(Protocol):
+    """Where a service's events go."""
+
+    def publish(self, event: Event) -> None:
+        """Take one. Never blocks, never raises."""
+
+    def flush(self) -> None:
+        """Deliver everything now; the last act of a stopping service."""
+
+
 class Publisher:
-    """Queues events and delivers them to the observers in a later turn of the reactor, off the packet's path."""
+    """An EventSink: queues events, delivers them to the observers in a later turn of the reactor, off the packet's path."""
 
     log = Logger()
 

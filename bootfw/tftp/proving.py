@@ -3,11 +3,11 @@
 from functools import lru_cache
 from math import inf
 
+from bootfw.table import STAY, goes
 from bootfw.tftp.blocks import advance
 from bootfw.tftp.proof import RATIO, SENDINGS
 from bootfw.tftp.readstates import State
 from bootfw.tftp.shortway import ShortWay
-from bootfw.tftp.table import STAY, goes
 from bootfw.values import Outcome
 from bootfw.wire.tftp import option_ack
 

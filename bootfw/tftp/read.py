@@ -9,13 +9,13 @@ from secrets import randbelow
 from attrs import define, field
 
 from bootfw.errors import TransferError
+from bootfw.table import STAY, IllegalInput, Transition, goes, ignore, illegal
 from bootfw.tftp.blocks import Blocks, advance
 from bootfw.tftp.position import Continuing, Position
 from bootfw.tftp.proof import RATIO, Proof
 from bootfw.tftp.readstates import Input as Input
 from bootfw.tftp.readstates import State as State
 from bootfw.tftp.retransmit import Watchdog
-from bootfw.tftp.table import STAY, IllegalInput, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import ErrorCode
 

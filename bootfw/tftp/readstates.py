@@ -1,6 +1,6 @@
 """What a ReadSession waits for, and what can happen to it."""
 
-from bootfw.tftp.table import Key
+from bootfw.table import Key
 
 
 class State(Key):

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from attrs import define, field
 
 from bootfw.errors import TransferError
+from bootfw.table import Table, Transition, check
 from bootfw.tftp.retransmit import Patience, Watchdog
-from bootfw.tftp.table import Table, Transition, check
 from bootfw.values import Outcome
 from bootfw.wire.tftp import ErrorCode, error
 

@@ -9,11 +9,11 @@ from typing import Any
 from attrs import define, field, frozen
 
 from bootfw.errors import IllegalOperation, TransferError
+from bootfw.table import STAY, Key, Transition, goes, ignore, illegal
 from bootfw.tftp.blocks import advance, wire_number
 from bootfw.tftp.proof import SENDINGS
 from bootfw.tftp.retransmit import Watchdog
 from bootfw.tftp.session import Session
-from bootfw.tftp.table import STAY, Key, Transition, goes, ignore, illegal
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import ErrorCode, ack, option_ack
 

@@ -11,7 +11,7 @@ import pytest
 from bootfw.cli import main as command
 from bootfw.cli.running import RunningServer
 from bootfw.events import OfferMade
-from bootfw.net.pluginlifecycle import Attendants
+from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.resolvers.loop_breaker import LoopBreaker
 from bootfw.resolvers.next_boot import NextBoot
 from bootfw.stores.orders import Orders
@@ -241,9 +241,9 @@ class Running:
         self.breaker = LoopBreaker(repeats=2, reactor=reactor)
         self.next_boot = NextBoot(Orders(state / "next-boot.sqlite"), reactor)
         resolvers = [("next-boot", self.next_boot), ("loop-breaker", self.breaker)]
-        self.attendants = Attendants(reactor, resolvers, [].append)
-        self.attendants.start()
-        self.attendants.listen(state / "control.sock")
+        self.lifecycle = PluginLifecycle(reactor, resolvers, [].append)
+        self.lifecycle.start()
+        self.lifecycle.listen(state / "control.sock")
         for xid in range(4):
             request = BootRequest(OTHER, "discover", "ipxe", "x86-bios", ipxe=True, xid=xid)
             self.breaker.resolve(request)
@@ -254,7 +254,7 @@ class Running:
 def server(private_reactor, tmp_path):
     made = Running(private_reactor, tmp_path / "state")
     yield made
-    closed = made.attendants.close()
+    closed = made.lifecycle.close()
     while not closed.called:
         private_reactor.iterate(0.01)
     private_reactor.iterate(0)
@@ -295,11 +295,11 @@ def test_ordering_beside_a_server(plain, server, alongside, kept):
 
 def test_a_server_with_this_resolver_only_is_found(plain, private_reactor, tmp_path, alongside, kept):
     """It has no other operation on its control socket."""
-    attendants = Attendants(private_reactor, [("next-boot", NextBoot(kept, private_reactor))], [].append)
-    attendants.start()
-    attendants.listen(tmp_path / "state" / "control.sock")
+    lifecycle = PluginLifecycle(private_reactor, [("next-boot", NextBoot(kept, private_reactor))], [].append)
+    lifecycle.start()
+    lifecycle.listen(tmp_path / "state" / "control.sock")
     assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")[::2] == (0, "")
-    closed = attendants.close()
+    closed = lifecycle.close()
     while not closed.called:
         private_reactor.iterate(0.01)
     private_reactor.iterate(0)

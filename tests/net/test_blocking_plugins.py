@@ -19,7 +19,7 @@ from bootfw.boot.resolverchain import ResolverChain
 from bootfw.errors import FileMissing
 from bootfw.events import Event, PluginBlocked, ResolverAnswered, TransferEnded, TransferRefused
 from bootfw.interfaces import IStartable, IWritableBackend
-from bootfw.net.pluginlifecycle import Attendants
+from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.tftp.framecache import Images
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.port import DatagramPort
@@ -299,5 +299,5 @@ class SlowStart:
 def test_a_plugin_whose_start_blocks_is_named():
     clock, events = Clock(), []
     plugins = [("quick", SlowStart(clock, 0.5)), ("slow", SlowStart(clock, 3.0))]
-    Attendants(clock, plugins, events.append, "backend").start()
+    PluginLifecycle(clock, plugins, events.append, "backend").start()
     assert blocked(events) == [("backend slow", "start()", 3.0)]

@@ -93,7 +93,7 @@ def test_a_message_comes_through_and_the_end_after_it(reactor: Reactor, ends: tu
     outgoing = Outgoing(reactor, ends[1], lambda: ended.append("outgoing"))
     near.makeConnection(outgoing)
     incoming = Incoming(reactor, ends[0], far.dataReceived, lambda: ended.append("incoming"))
-    near.tell("client", 1)
+    near.send("client", 1)
     assert incoming.doRead() is None
     assert heard == [("client", (1,))]
     outgoing.loseConnection()

@@ -1,4 +1,7 @@
-"""What a worker tells, without a process: events on their way to the observers of the one that started it."""
+"""What a worker sends, without a process: events on their way to the observers of the one that started it."""
+
+import os
+import socket
 
 import pytest
 from attrs import evolve
@@ -9,7 +12,9 @@ from bootfw.events import BackendProblem, EventsDropped, ListenerBound, Transfer
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.workers.channel import Channel, packed
 from bootfw.net.workers.supervisor import with_lookup, without_lookup
-from bootfw.net.workers.worker import BEHIND, Telling, Worker
+from bootfw.net.workers.worker import BEHIND, EventPipe, GivenSockets
+from bootfw.service import BootService
+from bootfw.testing import MemoryNetwork
 from bootfw.values import Agreed, Client, Outcome, TransferReport, TransferRequest
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
@@ -30,9 +35,9 @@ class Pipe:
     """From one Channel to another, in pieces."""
 
     def __init__(self, size: int = 7) -> None:
-        self.heard: list[tuple[str, tuple]] = []
+        self.received: list[tuple[str, tuple]] = []
         self._size = size
-        self._far = Channel(lambda kind, values: self.heard.append((kind, values)))
+        self._far = Channel(lambda kind, values: self.received.append((kind, values)))
         self.near = Channel(lambda kind, values: None)
         self.near.makeConnection(self)
 
@@ -52,52 +57,52 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def telling(clock: Clock, pipe: Pipe) -> Telling:
-    return Telling(clock, pipe.near)
+def sink(clock: Clock, pipe: Pipe) -> EventPipe:
+    return EventPipe(clock, pipe.near)
 
 
 def test_a_message_arrives_whole_and_in_its_order(pipe: Pipe) -> None:
-    pipe.near.tell("client", Client("10.0.0.9"), 5)
-    pipe.near.tell_packed(packed("nothing"))
-    assert pipe.heard == [("client", (Client("10.0.0.9"), 5)), ("nothing", ())]
+    pipe.near.send("client", Client("10.0.0.9"), 5)
+    pipe.near.send_packed(packed("nothing"))
+    assert pipe.received == [("client", (Client("10.0.0.9"), 5)), ("nothing", ())]
 
 
-def test_events_of_one_turn_go_together(clock: Clock, pipe: Pipe, telling: Telling) -> None:
+def test_events_of_one_turn_go_together(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
     for event in (REFUSED, ENDED):
-        telling.publish(event)
-    assert pipe.heard == []
+        sink.publish(event)
+    assert pipe.received == []
     clock.advance(0)
-    assert pipe.heard == [("events", ([REFUSED, ENDED],))]
-    telling.publish(ENDED)
+    assert pipe.received == [("events", ([REFUSED, ENDED],))]
+    sink.publish(ENDED)
     clock.advance(0)
-    assert len(pipe.heard) == 2
+    assert len(pipe.received) == 2
 
 
-def test_that_a_transfer_begins_is_told_before_anything_else_happens(clock, pipe: Pipe, telling: Telling) -> None:
+def test_that_a_transfer_begins_is_told_before_anything_else_happens(clock, pipe: Pipe, sink: EventPipe) -> None:
     """Its client is answered next; should this process end then, the one that follows must know of it."""
-    telling.publish(ENDED)
-    telling.publish(BEGUN)
-    assert pipe.heard == [("events", ([ENDED, BEGUN],))]
+    sink.publish(ENDED)
+    sink.publish(BEGUN)
+    assert pipe.received == [("events", ([ENDED, BEGUN],))]
     clock.advance(0)
-    assert len(pipe.heard) == 1
+    assert len(pipe.received) == 1
 
 
-def test_a_client_is_answered_when_its_transfer_has_been_told(clock, pipe: Pipe, telling: Telling) -> None:
+def test_a_client_is_answered_when_its_transfer_has_been_told(clock, pipe: Pipe, sink: EventPipe) -> None:
     """One that has an answer asks no more for the file, only for what follows. Who takes over must understand that."""
     told_before_answers = []
 
     class Transport:
         def write(self, data: bytes, peer: object) -> None:
-            told_before_answers.append(len(pipe.heard))
+            told_before_answers.append(len(pipe.received))
 
-    protocol = TFTPProtocol(clock, MemoryBackend({"file": b"content"}), Fixed(), telling.publish)
+    protocol = TFTPProtocol(clock, MemoryBackend({"file": b"content"}), Fixed(), sink.publish)
     protocol.transport = Transport()
     for port, request in enumerate(
         (tftp.request(False, "file", "octet"), tftp.request(False, "file", "octet", [("tsize", "0")])), 1
     ):
         protocol.datagramReceived(request, ("10.0.0.9", port))
     assert told_before_answers == [1, 2]
-    assert [type(event) for _, (events,) in pipe.heard for event in events] == [TransferBegun, TransferBegun]
+    assert [type(event) for _, (events,) in pipe.received for event in events] == [TransferBegun, TransferBegun]
     protocol.close()
 
 
@@ -121,34 +126,59 @@ def test_nor_with_a_report() -> None:
 
 
 @pytest.mark.parametrize("event", [ListenerBound(0.0, "tftp", ("::", 69)), BackendProblem(0.0, "directory", "no")])
-def test_what_the_other_one_says_itself_is_left_out(clock: Clock, pipe: Pipe, telling: Telling, event) -> None:
-    telling.publish(event)
+def test_what_the_other_one_says_itself_is_left_out(clock: Clock, pipe: Pipe, sink: EventPipe, event) -> None:
+    sink.publish(event)
     clock.advance(0)
-    assert pipe.heard == []
+    assert pipe.received == []
 
 
-def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(clock, pipe, telling) -> None:
-    telling.publish(REFUSED)
-    telling.pauseProducing()
+def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(clock, pipe, sink) -> None:
+    sink.publish(REFUSED)
+    sink.pauseProducing()
     for number in range(BEHIND + 3):
-        telling.publish(evolve(BEGUN, at=float(number)))
+        sink.publish(evolve(BEGUN, at=float(number)))
     clock.advance(1)
-    assert pipe.heard == []
-    telling.resumeProducing()
+    assert pipe.received == []
+    sink.resumeProducing()
     clock.advance(0)
-    telling.publish(BEGUN)
+    sink.publish(BEGUN)
     clock.advance(0)
-    told = [event for _, (events,) in pipe.heard for event in events]
+    told = [event for _, (events,) in pipe.received for event in events]
     assert [event.at for event in told[:BEHIND]] == [REFUSED.at, *(float(number) for number in range(BEHIND - 1))]
     assert told[BEHIND:] == [EventsDropped(1.0, 4), BEGUN]
 
 
-def test_a_worker_hears_what_it_wants_to(pipe: Pipe) -> None:
-    worker = Worker(pipe.near, Telling(Clock(), pipe.near), {})
-    clients = []
-    worker.join({"client": clients.append}, publish=None)
-    worker.heard("client", ("one",))
-    worker.heard("of a later version", ("two",))
-    assert clients == ["one"]
-    worker.tell("loader", "10.0.0.9")
-    assert pipe.heard == [("loader", ("10.0.0.9",))]
+class Given:
+    """A reactor that adopts sockets, and remembers which."""
+
+    def __init__(self):
+        self.adopted = []
+
+    def adoptStreamPort(self, descriptor, family, factory):
+        self.adopted.append(os.fstat(descriptor).st_ino)
+        return factory
+
+
+def test_a_worker_listens_on_the_socket_that_it_was_given():
+    with socket.socket() as first, socket.socket() as second:
+        reactor = Given()
+        inode = os.fstat(second.fileno()).st_ino
+        sockets = {("http", ("::", 80), ""): first, ("http", ("0.0.0.0", 80), ""): second}
+        given = GivenSockets(reactor, sockets)
+        assert given.listen("http", ("0.0.0.0", 80), "protocol", "", None) == "protocol"
+        assert reactor.adopted == [inode]
+        with pytest.raises(KeyError):
+            given.listen("http", ("0.0.0.0", 81), "protocol", "", None)
+
+
+def test_what_one_process_learns_is_sent_to_the_others_and_taken_there():
+    sent = []
+    services = [
+        BootService(MemoryNetwork().host("10.0.0.1"), broadcast=lambda kind, *values: sent.append((kind, values)))
+        for _ in range(2)
+    ]
+    services[0]._loaders.got("10.0.0.9", "loader.efi", 0)
+    [(kind, values)] = sent
+    assert services[1].on_message(kind, values)
+    assert [path for path, _ in services[1]._loaders.all()] == ["10.0.0.9"]
+    assert not services[1].on_message("of a later version", ("two",))

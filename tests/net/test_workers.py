@@ -83,9 +83,9 @@ def events():
 @pytest.fixture
 def workers(reactor, events):
     """Two of them, started."""
-    workers = Workers(reactor, 2, None)
-    workers.join({}, publish=events.append, lookup=None, memory=list, serve=None)
-    workers.start()
+    workers = Workers(reactor, 2, "bootfw.cli.worker", None)
+    workers.join(lambda kind, values: False, publish=events.append, lookup=None, memory=list, serve=None)
+    workers.startService()
     return workers
 
 
@@ -140,7 +140,7 @@ def test_one_that_ends_before_it_has_its_sockets_is_stood_in_for(workers, reacto
 def test_one_that_has_not_begun_is_killed_at_once_and_another_has_time_to_end(workers, reactor):
     first, second = reactor.processes
     first.say("prepared")
-    stopped = workers.stop()
+    stopped = workers.stopService()
     reactor.advance(0)
     assert (first.signals, second.signals) == ([], ["KILL"])
     for process in (first, second):
@@ -151,7 +151,7 @@ def test_one_that_has_not_begun_is_killed_at_once_and_another_has_time_to_end(wo
 
 
 def test_one_that_is_prepared_while_all_are_stopped_gets_no_message(workers, reactor, stand_in):
-    workers.stop()
+    workers.stopService()
     reactor.processes[0].say("prepared")
     assert reactor.processes[0].messages == ["prepare"]
     assert stand_in.did == []

@@ -6,10 +6,10 @@ import pytest
 from driving import OACK, Mute, Reading, Waits, numbered
 
 from bootfw.errors import FileMissing, TransferError
+from bootfw.table import IllegalInput
 from bootfw.tftp import read
 from bootfw.tftp.blocks import Blocks
 from bootfw.tftp.read import Input, ReadSession, State
-from bootfw.tftp.table import IllegalInput
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import Data, Error, OptionAck
 

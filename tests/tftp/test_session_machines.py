@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bootfw.errors import DiskFull, TransferError
+from bootfw.table import IllegalInput
 from bootfw.tftp import read, write
-from bootfw.tftp.table import IllegalInput
 from bootfw.values import Agreed, Outcome
 from bootfw.wire import tftp as wire
 

@@ -4,8 +4,8 @@ import pytest
 from driving import OACK, Waits, Writing, numbered
 
 from bootfw.errors import DiskFull, TransferError
+from bootfw.table import IllegalInput
 from bootfw.tftp import write
-from bootfw.tftp.table import IllegalInput
 from bootfw.tftp.write import Input, State, Store, WriteSession
 from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import Ack, Error, OptionAck

@@ -13,7 +13,7 @@ Received = Callable[[str, tuple[Any, ...]], None]
 """Called with the kind of a message and its values."""
 
 LARGEST = 1 << 28
-"""Octets. What is told is small; a configuration and the memory that a new worker is given may be larger."""
+"""Bytes. Messages are small; a configuration, and what a new worker is to know, may be larger."""
 
 
 class Channel(Int32StringReceiver):
@@ -24,11 +24,11 @@ class Channel(Int32StringReceiver):
     def __init__(self, received: Received) -> None:
         self._received = received
 
-    def tell(self, kind: str, *values: Any) -> None:
-        """Send a message. It comes in its order, or with the other process's end not at all."""
-        self.tell_packed(packed(kind, *values))
+    def send(self, kind: str, *values: Any) -> None:
+        """Send a message. Messages arrive in order; when the other process ends, the last ones may not."""
+        self.send_packed(packed(kind, *values))
 
-    def tell_packed(self, message: bytes) -> None:
+    def send_packed(self, message: bytes) -> None:
         """Send what packed() made; for several at once."""
         self.sendString(message)  # type: ignore[no-untyped-call]
 
@@ -38,7 +38,7 @@ class Channel(Int32StringReceiver):
 
 
 def packed(kind: str, *values: Any) -> bytes:
-    """A message, as tell_packed() takes it."""
+    """A message, as send_packed() takes it."""
     return pickle.dumps((kind, values), pickle.HIGHEST_PROTOCOL)
 
 

@@ -7,10 +7,11 @@ flow changes its socket. All of a port's sockets share it by SO_REUSEPORT, so th
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import define, evolve, field
+from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import ProcessDone
 from twisted.internet.interfaces import IDelayedCall
@@ -19,19 +20,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from bootfw.events import Event, SecondStageFound, TransferBegun, TransferEnded, TransferRefused, WorkerLost
+from bootfw.net.listening import OwnSockets
+from bootfw.net.reachable import check_address
 from bootfw.net.tftp.handover import Orphan
 from bootfw.net.workers.channel import Channel, packed
 from bootfw.net.workers.sharedport import SharedPort, open_shared
 from bootfw.net.workers.standin import Serve, StandIn
 from bootfw.values import Address, Client
 
-Hear = Mapping[str, Callable[..., None]]
-"""By the kind of a message: what is done with its values."""
+OnMessage = Callable[[str, tuple[Any, ...]], bool]
+"""Takes (kind, values) of a message. False: it is of no known kind."""
 
 MOST = 4
 """Workers that are started where nobody says how many."""
-
-PROGRAM = "bootfw.cli.worker"
 
 TERMINAL_SIGNALS = signal.SIGINT, signal.SIGHUP
 """What a terminal sends to all its processes is for the main process, which ends its workers itself."""
@@ -109,7 +110,7 @@ class _Worker(ProcessProtocol):
         elif kind == "positions":
             self.positions = dict(*values)
         else:
-            self.workers.heard(self, kind, values)
+            self.workers.on_message(self, kind, values)
 
     def happened(self, events: Sequence[Event]) -> None:
         """In the process, or in what stands in for it."""
@@ -137,22 +138,25 @@ class _Pipe:
         self._transport.closeChildFD(_TO)
 
 
-@define(eq=False)
-class Workers:
-    """A number of processes that serve the files of one server.
+@define(eq=False, slots=False)
+class Workers(Service):
+    """A number of processes that serve the files of one server; the SocketSource of its BootService.
 
     :param reactor: IReactorProcess and IReactorTime.
     :param count: how many.
-    :param configuration: what a worker makes its service of; see bootfw.cli.worker.
+    :param module: what each runs, as by ``python -m``.
+    :param configuration: sent to that program, which makes its service of it. It is pickled.
     """
 
     _reactor: Any
     count: int
-    configuration: Any
+    _module: str
+    _configuration: object
+    follow_interfaces: bool = field(default=True, init=False)
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     publish: Callable[[Event], None] = field(init=False)
     lookup: Callable[[Address], Client] = field(init=False)
-    _hear: Hear = field(init=False)
+    _on_message: OnMessage = field(init=False)
     _memory: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(init=False)
     _serve: Serve = field(init=False)
     _workers: list[_Worker] = field(factory=list, init=False)
@@ -163,44 +167,39 @@ class Workers:
 
     def join(
         self,
-        hear: Hear,
+        on_message: OnMessage,
         *,
         publish: Callable[[Event], None],
         lookup: Callable[[Address], Client],
         memory: Callable[[], list[tuple[str, tuple[Any, ...]]]],
         serve: Serve,
     ) -> None:
-        """Have them work for somebody.
+        """Have them work for a BootService; see its add_workers().
 
-        :param hear: what is done with what a worker tells. The others are told too.
-        :param publish: is given what happens in them, and to them.
-        :param lookup: who asks, for the requests in these events.
-        :param memory: everything that a new worker has to be told, as it is told when it happens.
+        :param on_message: called with (kind, values) of what a worker sends; the other workers get it too, if it
+            returns True.
+        :param publish: takes the events that happen in the workers, and to them.
+        :param lookup: finds the client of an address, for the requests in these events.
+        :param memory: gives the messages from which a new worker learns what the others know.
         :param serve: serves a socket in this process, while its worker starts.
         """
-        self._hear, self.publish, self.lookup, self._memory, self._serve = hear, publish, lookup, memory, serve
+        self._on_message, self.publish, self.lookup = on_message, publish, lookup
+        self._memory, self._serve = memory, serve
 
     # Ports
 
-    def open(self, service: str, address: tuple[str, int], device: str = "") -> SharedPort | None:
-        """A port that the workers share; None: it is not theirs.
-
-        :param device: the interface that it is for; "": all of them.
-
-        :raise CannotListenError: see open_shared().
-        """
+    def listen(self, service: str, address: tuple[str, int], protocol: Any, device: str, certificate: Any) -> Any:
+        """See SocketSource. The ports of files are shared by the workers, the others are this process's own."""
         if service not in ("tftp", "http", "https"):
-            return None
+            return OwnSockets(self._reactor).listen(service, address, protocol, device, certificate)
+        check_address(self._reactor, address)
         opened = open_shared(service, *address, self.count, device)
         self._ports.append(opened)
         return opened
 
-    def socket(self, service: str, address: tuple[str, int], device: str = "") -> None:
-        """What is not theirs has none yet."""
-
     # Processes
 
-    def start(self) -> None:
+    def startService(self) -> None:
         """Start them all. Until they are ready their sockets are served here."""
         self._stopping = False
         self._workers = [_Worker(self, number) for number in range(self.count)]
@@ -216,31 +215,32 @@ class Workers:
         self._stand_ins.append(stand_in := StandIn(serving))
         return stand_in
 
-    def stop(self) -> "Deferred[Any]":
-        """Have them end their transfers and then themselves. Fires when there is none any more, and what they had to
-        tell has been published."""
+    def stopService(self) -> "Deferred[Any]":
+        """Have them end their transfers and then themselves.
+
+        :return: fires when there is none any more, and the events that they had are published.
+        """
         self._stopping = True
         workers, self._workers = self._workers, []
         stand_ins, self._stand_ins = self._stand_ins, []
         self._ports.clear()
         return DeferredList([*map(self._end, workers), *(stand_in.close() for stand_in in stand_ins)])
 
-    def tell(self, kind: str, *values: Any) -> None:
-        """Tell all of them."""
+    def broadcast(self, kind: str, *values: Any) -> None:
+        """Send a message to all of them."""
         self._pass_on(kind, values, None)
 
-    def heard(self, worker: _Worker, kind: str, values: tuple[Any, ...]) -> None:
-        """One of them has told something."""
-        if kind in self._hear:
-            self._hear[kind](*values)
+    def on_message(self, worker: _Worker, kind: str, values: tuple[Any, ...]) -> None:
+        """Take a message of one of them, and pass it on to the others."""
+        if self._on_message(kind, values):
             self._pass_on(kind, values, worker)
 
-    def _pass_on(self, kind: str, values: tuple[Any, ...], but: _Worker | None) -> None:
-        others = [worker for worker in self._workers if worker.process is not None and worker is not but]
+    def _pass_on(self, kind: str, values: tuple[Any, ...], sender: _Worker | None) -> None:
+        others = [worker for worker in self._workers if worker.process is not None and worker is not sender]
         if others:
             message = packed(kind, *values)
             for worker in others:
-                worker.channel.tell_packed(message)
+                worker.channel.send_packed(message)
 
     def _start(self, worker: _Worker) -> None:
         worker.again, worker.begun = None, False
@@ -253,11 +253,11 @@ class Workers:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL_SIGNALS)
         try:
             worker.process = self._reactor.spawnProcess(
-                worker, sys.executable, [sys.executable, "-m", PROGRAM], env=environment, childFDs=descriptors
+                worker, sys.executable, [sys.executable, "-m", self._module], env=environment, childFDs=descriptors
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        worker.channel.tell("prepare", self.configuration, self.count)
+        worker.channel.send("prepare", self._configuration, self.count)
 
     def is_prepared(self, worker: _Worker) -> None:
         """It can serve from now on: give it its sockets, as soon as what stands in for it can leave."""
@@ -282,7 +282,7 @@ class Workers:
         # What another process has begun: what was handed over goes on at once, the others when their clients are heard.
         position = worker.positions.get
         orphans = [Orphan(begun, position(peer, 0), handed.get(peer)) for peer, begun in worker.transfers.items()]
-        worker.channel.tell("begin", listening, self._memory(), orphans)
+        worker.channel.send("begin", listening, self._memory(), orphans)
 
     def has_ended(self, worker: _Worker, reason: Failure) -> None:
         """A process is gone: its successor takes over."""

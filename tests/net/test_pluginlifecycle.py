@@ -13,7 +13,7 @@ from bootfw.config.settings import DHCPSettings, Settings
 from bootfw.errors import StateError
 from bootfw.events import Event, ListenerBound
 from bootfw.interfaces import IBootFileResolver, IBootObserver, IOperable, IStartable
-from bootfw.net.pluginlifecycle import Attendants
+from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.service import BootService
 from bootfw.testing import MemoryNetwork, TFTPClient
 from bootfw.values import BootFile
@@ -119,7 +119,7 @@ def asked(alongside):
 
 
 def attendants(reactor, *resolvers):
-    return Attendants(reactor, [("r", resolver) for resolver in resolvers], [].append)
+    return PluginLifecycle(reactor, [("r", resolver) for resolver in resolvers], [].append)
 
 
 def test_the_operator_asks_it_from_the_beginning_to_the_end(private_reactor, tmp_path, asked):

@@ -1,19 +1,18 @@
-"""What the session tables are made of, and how they are drawn.
+"""What the tables of state machines are made of, and how they are drawn.
 
 A table says for every state and every input what happens: a transition, which returns the state that follows;
 ``ignore``; or ``illegal``. Each is a decision in its cell, there is no default. What a peer can do has a cell that
 never raises; ``illegal`` is for what only a mistake in our own adapter can bring about.
-
-``python -m bootfw.tftp.table > docs/machines.md`` draws both machines.
 """
 
 import enum
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
+
+from attrs import define, field
 
 Transition = Callable[[Any, Any, float], Any]
-"""(session, the input's argument, now) -> the state that follows."""
+"""(machine, the input's argument, now in seconds) -> the state that follows."""
 
 Table = Mapping[Any, Mapping[Any, Transition]]
 
@@ -31,7 +30,7 @@ class Key(enum.Enum):
 
 
 class IllegalInput(Exception):
-    """The adapter gave a session an input that can't happen in its state: a bug of ours, never the peer's doing."""
+    """The adapter gave a machine an input that can't happen in its state: a bug of ours, never the peer's doing."""
 
 
 def goes(*states: enum.Enum | None) -> Callable[[_T], _T]:
@@ -44,14 +43,14 @@ def goes(*states: enum.Enum | None) -> Callable[[_T], _T]:
     return tag
 
 
-def ignore(session: Any, argument: Any, now: float) -> Any:
+def ignore(machine: Any, argument: Any, now: float) -> Any:
     """Ignored."""
-    return session.state
+    return machine.state
 
 
-def illegal(session: Any, argument: Any, now: float) -> Any:
+def illegal(machine: Any, argument: Any, now: float) -> Any:
     """Can't happen: raises."""
-    raise IllegalInput(f"{argument!r} in {session.state}")
+    raise IllegalInput(f"{argument!r} in {machine.state}")
 
 
 def check(table: Table, states: Iterable[enum.Enum], inputs: Iterable[enum.Enum]) -> None:
@@ -66,6 +65,27 @@ def check(table: Table, states: Iterable[enum.Enum], inputs: Iterable[enum.Enum]
                 raise TypeError(f"{state} has no cell for {event}")
             if cell not in (ignore, illegal) and not hasattr(cell, "successors"):
                 raise TypeError(f"{state}, {event}: the transition does not say where it goes")
+
+
+@define(eq=False)
+class Machine:
+    """What moves by a table. It holds no timer, socket or Deferred.
+
+    The adapter tells it what happened by ``handle()``, and then does what stands in ``out``.
+    """
+
+    table: ClassVar[Table]
+
+    state: Any
+    out: list[Any] = field(factory=list, init=False)
+    """What is to be done, in order; the adapter empties it."""
+
+    def handle(self, event: enum.Enum, argument: Any = None, now: float = 0.0) -> None:
+        """Take one input.
+
+        :raise IllegalInput: it can't happen in this state.
+        """
+        self.state = self.table[self.state][event](self, argument, now)
 
 
 def drawing(table: Table, initial: Iterable[enum.Enum]) -> str:
@@ -90,31 +110,3 @@ def drawing(table: Table, initial: Iterable[enum.Enum]) -> str:
 def _said(cell: Transition) -> str:
     """The first sentence of a transition's docstring."""
     return " ".join((cell.__doc__ or "").split("\n\n")[0].split())
-
-
-def machines() -> str:
-    """docs/machines.md."""
-    from bootfw.tftp import read, write
-
-    return "\n".join(
-        [
-            "# The session machines",
-            "",
-            "Drawn from the tables in `bootfw/tftp/read.py` and `bootfw/tftp/write.py` by",
-            "`python -m bootfw.tftp.table > docs/machines.md`. A test fails when this file is not what that prints.",
-            "",
-            "## ReadSession: we send a file",
-            "",
-            drawing(read.TABLE, (read.State.NEGOTIATING, read.State.FETCHING)),
-            "## WriteSession: we receive a file",
-            "",
-            drawing(write.TABLE, (write.State.NEGOTIATING,)),
-        ]
-    )
-
-
-if __name__ == "__main__":
-    # Not this copy of the module but the one that the sessions know: `ignore` must be the same function.
-    from bootfw.tftp.table import machines as drawn
-
-    sys.stdout.write(drawn())

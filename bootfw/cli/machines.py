@@ -1,0 +1,55 @@
+"""docs/machines.md: every state machine, drawn from its table.
+
+``python -m bootfw.cli.machines > docs/machines.md``
+"""
+
+import sys
+from collections.abc import Sequence
+from enum import Enum
+
+from attrs import frozen
+
+from bootfw import servicestates
+from bootfw.table import Table, drawing
+from bootfw.tftp import read, write
+
+
+@frozen
+class Drawn:
+    """One machine."""
+
+    title: str
+    module: str
+    table: Table
+    initial: Sequence[Enum]
+
+
+MACHINES = (
+    Drawn("ReadSession: we send a file", "tftp/read", read.TABLE, (read.State.NEGOTIATING, read.State.FETCHING)),
+    Drawn("WriteSession: we receive a file", "tftp/write", write.TABLE, (write.State.NEGOTIATING,)),
+    Drawn("ServiceLife: a BootService", "servicestates", servicestates.TABLE, (servicestates.State.STOPPED,)),
+)
+
+
+def machines() -> str:
+    """docs/machines.md."""
+    lines = [
+        "# The state machines",
+        "",
+        "Drawn from their tables by `python -m bootfw.cli.machines > docs/machines.md`. A test fails when this file is",
+        "not what that prints.",
+        "",
+    ]
+    for machine in MACHINES:
+        lines += [
+            f"## {machine.title}",
+            "",
+            f"`bootfw/{machine.module}.py`",
+            "",
+            drawing(machine.table, machine.initial),
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(machines())

@@ -1,0 +1,255 @@
+"""The life of a BootService: every cell of its table has a test that is named after it; and the service by it."""
+
+import pytest
+from attrs import define, field
+from tftpserver import Files, numbered
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from bootfw import servicestates
+from bootfw.config.settings import Settings, TFTPSettings
+from bootfw.interfaces import IBackend, IStartable
+from bootfw.service import BootService
+from bootfw.servicestates import Do, Input, ServiceLife, State
+from bootfw.table import IllegalInput
+from bootfw.testing import FakePeer, MemoryNetwork
+
+
+def takes(state: State, event: Input, after: State, *out: Do) -> None:
+    life = ServiceLife(state)
+    life.handle(event)
+    assert (life.state, life.out) == (after, [*out])
+
+
+def refuses(state: State, event: Input) -> None:
+    life = ServiceLife(state)
+    with pytest.raises(IllegalInput, match=f"in {state}"):
+        life.handle(event)
+    assert (life.state, life.out) == (state, [])
+
+
+# STOPPED
+
+
+def test_it_begins_stopped() -> None:
+    assert ServiceLife().state is State.STOPPED
+
+
+def test_stopped_bind_opens_the_ports() -> None:
+    takes(State.STOPPED, Input.BIND, State.BINDING, Do.OPEN)
+
+
+def test_stopped_bound_is_illegal() -> None:
+    refuses(State.STOPPED, Input.BOUND)
+
+
+def test_stopped_failed_is_illegal() -> None:
+    refuses(State.STOPPED, Input.FAILED)
+
+
+def test_stopped_start_is_illegal() -> None:
+    refuses(State.STOPPED, Input.START)
+
+
+def test_stopped_stop_is_ignored() -> None:
+    takes(State.STOPPED, Input.STOP, State.STOPPED)
+
+
+def test_stopped_drained_is_illegal() -> None:
+    refuses(State.STOPPED, Input.DRAINED)
+
+
+# BINDING
+
+
+def test_binding_bind_is_illegal() -> None:
+    refuses(State.BINDING, Input.BIND)
+
+
+def test_binding_bound_is_bound() -> None:
+    takes(State.BINDING, Input.BOUND, State.BOUND)
+
+
+def test_binding_failed_closes_what_was_opened() -> None:
+    takes(State.BINDING, Input.FAILED, State.STOPPING, Do.CLOSE)
+
+
+def test_binding_start_is_illegal() -> None:
+    refuses(State.BINDING, Input.START)
+
+
+def test_binding_stop_is_illegal() -> None:
+    refuses(State.BINDING, Input.STOP)
+
+
+def test_binding_drained_is_of_the_stop_before() -> None:
+    takes(State.BINDING, Input.DRAINED, State.BINDING)
+
+
+# BOUND
+
+
+def test_bound_bind_is_done_already() -> None:
+    takes(State.BOUND, Input.BIND, State.BOUND)
+
+
+def test_bound_bound_is_illegal() -> None:
+    refuses(State.BOUND, Input.BOUND)
+
+
+def test_bound_failed_is_illegal() -> None:
+    refuses(State.BOUND, Input.FAILED)
+
+
+def test_bound_start_runs_it() -> None:
+    takes(State.BOUND, Input.START, State.RUNNING, Do.RUN)
+
+
+def test_bound_stop_closes() -> None:
+    takes(State.BOUND, Input.STOP, State.STOPPING, Do.CLOSE)
+
+
+def test_bound_drained_is_of_the_stop_before() -> None:
+    takes(State.BOUND, Input.DRAINED, State.BOUND)
+
+
+# RUNNING
+
+
+def test_running_bind_is_done_already() -> None:
+    takes(State.RUNNING, Input.BIND, State.RUNNING)
+
+
+def test_running_bound_is_illegal() -> None:
+    refuses(State.RUNNING, Input.BOUND)
+
+
+def test_running_failed_is_illegal() -> None:
+    refuses(State.RUNNING, Input.FAILED)
+
+
+def test_running_start_is_done_already() -> None:
+    takes(State.RUNNING, Input.START, State.RUNNING)
+
+
+def test_running_stop_closes() -> None:
+    takes(State.RUNNING, Input.STOP, State.STOPPING, Do.CLOSE)
+
+
+def test_running_drained_is_of_the_stop_before() -> None:
+    takes(State.RUNNING, Input.DRAINED, State.RUNNING)
+
+
+# STOPPING
+
+
+def test_stopping_bind_opens_the_ports_again() -> None:
+    takes(State.STOPPING, Input.BIND, State.BINDING, Do.OPEN)
+
+
+def test_stopping_bound_is_illegal() -> None:
+    refuses(State.STOPPING, Input.BOUND)
+
+
+def test_stopping_failed_is_illegal() -> None:
+    refuses(State.STOPPING, Input.FAILED)
+
+
+def test_stopping_start_is_illegal() -> None:
+    refuses(State.STOPPING, Input.START)
+
+
+def test_stopping_stop_is_under_way_already() -> None:
+    takes(State.STOPPING, Input.STOP, State.STOPPING)
+
+
+def test_stopping_drained_is_the_end() -> None:
+    takes(State.STOPPING, Input.DRAINED, State.STOPPED, Do.RELEASE)
+
+
+def test_every_cell_has_a_test_of_its_name() -> None:
+    names = [name for name in globals() if name.startswith("test_")]
+    cells = [f"test_{state.name}_{event.name}".lower() for state in State for event in Input]
+    assert [cell for cell in cells if not any(name.startswith(cell) for name in names)] == []
+
+
+def test_it_is_run_by_the_table_of_its_module() -> None:
+    assert ServiceLife.table is servicestates.TABLE
+
+
+# The service by it.
+
+
+@implementer(IBackend, IStartable)
+@define(eq=False)
+class Slow(Files):
+    """A backend whose close() takes as long as a test wants."""
+
+    closing: list = field(factory=list, init=False)
+
+    def start(self, publish):
+        pass
+
+    def close(self):
+        self.closing.append(Deferred())
+        return self.closing[-1]
+
+
+class Served:
+    """A service with a slow backend on a MemoryNetwork."""
+
+    def __init__(self):
+        self.network = MemoryNetwork()
+        self.host = self.network.host("10.0.0.1", name="server")
+        self.backend = Slow({"file": numbered(500)})
+        settings = Settings(tftp=TFTPSettings(listen=[("0.0.0.0", 69)]))
+        self.service = BootService(self.host, settings=settings, backend=self.backend)
+
+    def stop(self):
+        """What is noted when the stop's Deferred fires: the ports that are bound then."""
+        ended = []
+        self.service.stopService().addCallback(lambda result: ended.append((result, len(self.host.ports))))
+        self.network.advance(0.1)
+        return ended
+
+
+def test_a_service_that_is_started_while_it_stops_can_be_stopped_again() -> None:
+    served = Served()
+    served.service.startService()
+    first = served.stop()
+    served.service.startService()
+    assert len(served.host.ports) == 1
+    second = served.stop()
+    assert served.host.ports == []
+    assert (first, second) == ([], [])
+    served.backend.closing[1].callback(None)
+    assert (first, second) == ([], []), "the second waits for the first"
+    served.backend.closing[0].callback(None)
+    assert (first, second) == ([(None, 0)], [(None, 0)])
+    assert served.network.leaks() == []
+
+
+def test_the_end_of_a_stop_does_not_stop_what_was_started_meanwhile() -> None:
+    served = Served()
+    served.service.startService()
+    first = served.stop()
+    served.service.startService()
+    served.backend.closing[0].callback(None)
+    assert first == [(None, 1)]
+    client = FakePeer(served.network.host("10.0.0.9", name="client"))
+    client.send(b"\0\1file\0octet\0", ("10.0.0.1", 69))
+    served.network.advance(0.1)
+    assert [received.data for received in client.received] == [b"\0\3\0\1" + numbered(500)]
+    last = served.stop()
+    served.backend.closing[1].callback(None)
+    assert last == [(None, 0)]
+
+
+def test_started_twice_is_started_once() -> None:
+    served = Served()
+    served.service.startService()
+    served.service.startService()
+    assert len(served.host.ports) == 1
+    last = served.stop()
+    served.backend.closing[0].callback(None)
+    assert last == [(None, 0)]
