@@ -277,6 +277,7 @@ class BootService(MultiService):
                     self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
         except BaseException:
             self._handle(Input.FAILED)
+            self._publisher.flush()  # there may be no later turn of the reactor to deliver why
             raise
         self._handle(Input.BOUND)
 

@@ -4,11 +4,13 @@ import pytest
 from attrs import define, field
 from tftpserver import Files, numbered
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from zope.interface import implementer
 
 from bootfw import servicestates
 from bootfw.config.settings import Settings, TFTPSettings
-from bootfw.interfaces import IBackend, IStartable
+from bootfw.events import ListenerFailed
+from bootfw.interfaces import IBackend, IBootObserver, IStartable
 from bootfw.service import BootService
 from bootfw.servicestates import Do, Input, ServiceLife, State
 from bootfw.table import IllegalInput
@@ -195,15 +197,27 @@ class Slow(Files):
         return self.closing[-1]
 
 
+@implementer(IBootObserver)
+@define
+class Collector:
+    events: list
+
+    def observe(self, event):
+        self.events.append(event)
+
+
 class Served:
     """A service with a slow backend on a MemoryNetwork."""
 
-    def __init__(self):
+    def __init__(self, *listen):
+        self.events = []
         self.network = MemoryNetwork()
         self.host = self.network.host("10.0.0.1", name="server")
         self.backend = Slow({"file": numbered(500)})
-        settings = Settings(tftp=TFTPSettings(listen=[("0.0.0.0", 69)]))
-        self.service = BootService(self.host, settings=settings, backend=self.backend)
+        settings = Settings(tftp=TFTPSettings(listen=listen or [("0.0.0.0", 69)]))
+        self.service = BootService(
+            self.host, settings=settings, backend=self.backend, observers=[Collector(self.events)]
+        )
 
     def stop(self):
         """What is noted when the stop's Deferred fires: the ports that are bound then."""
@@ -242,6 +256,18 @@ def test_the_end_of_a_stop_does_not_stop_what_was_started_meanwhile() -> None:
     assert [received.data for received in client.received] == [b"\0\3\0\1" + numbered(500)]
     last = served.stop()
     served.backend.closing[1].callback(None)
+    assert last == [(None, 0)]
+
+
+def test_why_a_start_failed_is_published_before_it_raises() -> None:
+    """The program may end then, without another turn of the reactor. What is still closing is not waited for."""
+    served = Served(("0.0.0.0", 69), ("203.0.113.77", 69))
+    with pytest.raises(CannotListenError):
+        served.service.startService()
+    assert [event.address for event in served.events if isinstance(event, ListenerFailed)] == [("203.0.113.77", 69)]
+    last = served.stop()
+    assert last == []
+    served.backend.closing[0].callback(None)
     assert last == [(None, 0)]
 
 

@@ -20,6 +20,7 @@ from bootfw.errors import BootfwError, ConfigError, format_path
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
 
+
 class ConfigErrors(BootfwError):
     """Everything that is wrong with a configuration.
 

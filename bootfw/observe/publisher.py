@@ -33,7 +33,7 @@ class EventSink(Protocol):
 
 
 class Publisher:
-    """An EventSink: queues events, delivers them to the observers in a later turn of the reactor, off the packet's path."""
+    """An EventSink: delivers the events to the observers in a later turn of the reactor, off the packet's path."""
 
     log = Logger()
 
