@@ -1,54 +1,66 @@
-"""Optional attributes of plugins, and whether they are meant for the methods that are in use.
+"""Optional abilities of plugins: which of them an object has.
 
-Such an attribute says something about a method: that what ``open`` gives depends on the path only, that ``fileno()``
-reads what ``read`` does. A subclass that overrides the method inherits the attribute all the same, and a wrapper may
-delegate it, although it is no longer true. So it counts only where a class that declares it also defines the method, or
-inherits the method that is in use.
+An ability is an interface that makes a statement about a method: that what ``open`` returns depends on the path only,
+that ``fileno()`` leads to the bytes that ``read`` returns. zope.interface lets a subclass inherit the declaration even
+when it overrides that method, and a wrapper delegate it, although the statement is no longer true. So an ability counts
+only where the class that declares it also defines the method, or inherits the one that is in use.
+
+A subclass that overrides the method and for which the statement still holds declares it with ``implementer_only``:
+zope.interface drops from ``implementer`` what is inherited.
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
+
+from zope.interface import directlyProvidedBy, implementedBy
+from zope.interface.interface import InterfaceClass
+
+Ability = TypeVar("Ability")
 
 
-def ability(plugin: Any, name: str, *methods: str, default: Any = None) -> Any:
-    """The attribute *name* of *plugin*; *default* where there is none that is meant for all of these methods.
+def provides(plugin: object, ability: type[Ability]) -> TypeGuard[Ability]:
+    """Whether *plugin* has *ability*: one of the optional interfaces of bootfw.interfaces.
 
-    An attribute that the object has, not its class, is meant for a method that only one class defines. What
-    ``__getattr__`` delegates never counts.
-
-    :param methods: what the attribute says something about.
+    What ``__getattr__`` delegates does not count, nor what is inherited where the object itself has the method. What
+    one object provides and its class does not (``directlyProvides``) does.
     """
-    return getattr(plugin, name) if declares(plugin, name, *methods) else default
-
-
-def declares(plugin: Any, name: str, *methods: str) -> bool:
-    """Whether ability() would find one."""
-    kind: Any = type(plugin)
-    by_class, by_object, has_dict = _declared(kind, name, methods)
+    by_class, methods, has_dict = _declared(type(plugin), ability)  # type: ignore[arg-type]
     if has_dict:
         own = plugin.__dict__
-        replaced = [method for method in methods if method in own]
-        if replaced:
-            return name in own and len(replaced) == len(methods)
-        if name in own:
-            return by_object
+        if by_class:
+            return not any(method in own for method in methods)
+        if "__provides__" in own:
+            return _extends(directlyProvidedBy(plugin), ability)
     return by_class
 
 
+def abilities_of(plugin: object) -> list[InterfaceClass]:
+    """The interfaces that the class of *plugin*, or the object itself, declares: to be verified."""
+    return [*directlyProvidedBy(plugin), *_implemented(type(plugin))]
+
+
 @lru_cache(4096)
-def _declared(kind: Any, name: str, methods: tuple[str, ...]) -> tuple[bool, bool, bool]:
-    """(the class attribute counts, one of the object would, objects have a ``__dict__``)."""
-    declared = _positions(kind, name)
-    defined = [_positions(kind, method) for method in methods]
-    by_class = bool(declared) and all(declared[0] <= places[0] for places in defined if places)
-    by_object = by_class or all(len(places) <= 1 for places in defined)
-    return by_class, by_object, kind.__dictoffset__ != 0
+def _declared(kind: Any, ability: Any) -> tuple[bool, tuple[str, ...], bool]:
+    """(instances have the ability, the methods that it describes, instances have a ``__dict__``)."""
+    methods: tuple[str, ...] = ability.queryTaggedValue("describes", ())
+    order, has_dict = kind.__mro__, kind.__dictoffset__ != 0
+    if not _implemented(kind).isOrExtends(ability):
+        return False, methods, has_dict
+    declares = next(place for place, one in enumerate(order) if _extends(_implemented(one).declared, ability))
+    return all(declares <= _definition(order, method) for method in methods), methods, has_dict
 
 
-def _positions(kind: type, name: str) -> list[int]:
-    """Which classes define *name*, as positions in the order in which they are searched; abstract methods are none."""
-    return [
-        position
-        for position, one in enumerate(kind.__mro__)
-        if name in vars(one) and not getattr(vars(one)[name], "__isabstractmethod__", False)
-    ]
+def _implemented(kind: Any) -> Any:
+    return implementedBy(kind)  # type: ignore[no-untyped-call]
+
+
+def _extends(declared: Any, ability: Any) -> bool:
+    return any(one.isOrExtends(ability) for one in declared)
+
+
+def _definition(order: Any, method: str) -> int:
+    """The place of the class that defines *method*; abstract methods are no definition."""
+    for place, one in enumerate(order):
+        if method in vars(one) and not getattr(vars(one)[method], "__isabstractmethod__", False):
+            return place
+    return len(order)

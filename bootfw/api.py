@@ -5,6 +5,7 @@ What stands in ``__all__`` is kept: a name goes only with a changelog entry of t
 
 from typing import TYPE_CHECKING, Any
 
+from bootfw.ability import provides
 from bootfw.build import build
 from bootfw.config.configuration import ConfigErrors, load_config
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
@@ -71,14 +72,25 @@ from bootfw.events import (
 from bootfw.interfaces import (
     IAdaptiveWatchdog,
     IBackend,
+    IBatchObserver,
     IBootFileResolver,
     IBootObserver,
     IBootPlugin,
+    ICacheableReader,
+    IComparingReader,
+    IFileReader,
+    ILearningWatchdog,
     ILeaseStore,
+    IListableBackend,
     IOperable,
     IReader,
     IReservationStore,
+    ISelfChecking,
+    IShareableReader,
     IStartable,
+    ITimeoutWatchdog,
+    IUniformBackend,
+    IVerifiableReader,
     IWatchdog,
     IWatchdogPolicy,
     IWritableBackend,
@@ -151,14 +163,25 @@ __all__ = [
     "HostClass6",
     "IAdaptiveWatchdog",
     "IBackend",
+    "IBatchObserver",
     "IBootFileResolver",
     "IBootObserver",
     "IBootPlugin",
+    "ICacheableReader",
+    "IComparingReader",
+    "IFileReader",
+    "ILearningWatchdog",
     "ILeaseStore",
+    "IListableBackend",
     "IOperable",
     "IReader",
     "IReservationStore",
+    "ISelfChecking",
+    "IShareableReader",
     "IStartable",
+    "ITimeoutWatchdog",
+    "IUniformBackend",
+    "IVerifiableReader",
     "IWatchdog",
     "IWatchdogPolicy",
     "IWritableBackend",
@@ -215,6 +238,7 @@ __all__ = [
     "expand",
     "ipxe_can_load",
     "load_config",
+    "provides",
 ]
 
 

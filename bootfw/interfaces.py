@@ -1,65 +1,117 @@
 """The contracts between bootfw and its plugins. No code.
 
-Methods that may "answer later" may return the value, a Deferred of it, or be ``async def``.
-All calls come from the reactor thread; none may block it.
+Where a method may answer later, it returns the value, or an awaitable of it: a Deferred, or the coroutine of an
+``async def``. All calls come from the reactor thread; none may block it.
 
-Attributes that only some plugins have, such as ``same_for_all`` or ``fileno``, say something about a method. They count
-where the class that declares them defines that method too, or inherits it: a subclass that overrides the method
-declares them again if they still hold.
+What only some plugins can do is an interface of its own that extends the basic one: IFileReader extends IReader. It is
+declared with ``@implementer`` and verified. Such an interface makes a statement about methods of the interface that it
+extends, its tagged value ``describes``: the bytes behind ``fileno()`` are those that ``read`` returns. So a subclass
+that overrides one of these methods does not inherit the ability, and declares it again if it still holds: see
+bootfw.ability.
 """
 
-from typing import Any
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from zope.interface import Attribute, Interface
+from zope.interface import Attribute, Interface, taggedValue
+from zope.interface.interface import InterfaceClass
+
+from bootfw.values import Address, Agreed, BootFile, BootMenu, BootRequest, TransferRequest, Via
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from bootfw.events import Event
+    from bootfw.lease import Lease, Reservation
+    from bootfw.plugins import PluginContext
+
+# Readers.
 
 
 class IReader(Interface):
-    """One open file. Made by a backend for one transfer; closed exactly once by its owner.
-
-    It may have two more attributes, which let an HTTP client go on after an interruption: ``modified``, when the file
-    was last changed, in seconds since the epoch, and ``etag``, ASCII without blanks and quotes that is another one
-    whenever the content is. Without an etag one is made of ``modified`` and ``size``.
-
-    With ``changed``, the time of the latest change of the content or of what file it is, a transfer can be gone on with
-    by another process when its own has ended.
-
-    And two that let transfers of the same file share what has been read: ``fileno()``, a descriptor to read from at any
-    offset, which also is what HTTP needs to send the file without reading it (sendfile), and ``identity``, hashable,
-    another one whenever the content is, or None when that is not sure. Where the file begins at another octet of the
-    descriptor than the first, ``start`` says at which.
-
-    And ``verify()``, which raises TransferError when the content has changed since the file was opened. It is called
-    before the last bytes of an HTTP response or of a framed file leave; ``read`` of the end of the file does the same.
-
-    And ``remember(offset, data)``, for a verify() that compares: called with some of what was read of the descriptor
-    without ``read``.
-
-    And ``share()``: an IReader of the same open file for one more owner, which may be this one; close() is then called
-    once by each. Where there is it, requests that have arrived together have their file opened once.
-    """
+    """One open file. A backend makes it for one transfer; its owner closes it exactly once."""
 
     size: int | None = Attribute(
-        "Octets in the file, or None when it can't be known: then a short read is the end of the file."
+        "Bytes in the file, or None when it can't be known: then a short read is the end of the file."
     )
 
-    def read(offset: int, length: int) -> Any:
-        """Up to *length* octets from *offset* on; may answer later.
+    def read(offset: int, length: int) -> bytes | Awaitable[bytes]:
+        """Up to *length* bytes from *offset* on; may answer later.
 
-        Asked by offset because a retransmission asks for the same place again. Fewer octets than asked mean
-        the end of the file. Called with one read outstanding at most; never after close().
-        Returning bytes directly is the fast path.
+        Reads are by offset because a retransmission needs the same place again. Fewer bytes than requested mean the end
+        of the file. At most one read is outstanding; there is none after close(). Returning bytes directly is the fast
+        path.
 
         :raise OSError or TransferError: the transfer ends with an ERROR.
         """
 
     def close() -> None:
-        """Give everything back. Called exactly once, also when a late answer to read() is outstanding."""
+        """Release everything. Called exactly once, possibly while a read() is outstanding."""
+
+
+class IFileReader(IReader):
+    """A reader of bytes that are one run of an open file: they can be sent without read(), by sendfile and preadv."""
+
+    taggedValue("describes", ("read", "fileno"))
+
+    identity: Hashable | None = Attribute(
+        "Another value whenever the content is another; readers with the same one share cached frames. None: not sure."
+    )
+    start: int = Attribute("Offset in the descriptor's file where this one begins.")
+
+    def fileno() -> int:
+        """The descriptor, valid until close(); only read from, at any offset, never seeked."""
+
+
+class IShareableReader(IReader):
+    """A reader that several transfers can own. Requests that arrive in one batch have their file opened once."""
+
+    taggedValue("describes", ("read",))
+
+    def share() -> IReader:
+        """A reader of the same open file for one more owner; may be this one. Each owner calls close() once."""
+
+
+class ICacheableReader(IReader):
+    """A reader that tells one version of a file from another: downloads resume, transfers go on in another process."""
+
+    taggedValue("describes", ("read",))
+
+    etag: str | None = Attribute(
+        "ASCII without blanks and quotes; another one whenever the content is. None: made of modified and size."
+    )
+    modified: float | None = Attribute("When the content was last changed, seconds since the epoch; None: not known.")
+    changed: float | None = Attribute(
+        "When the content, or which file this is, was last changed, seconds since the epoch. None: not known, and a"
+        " transfer can't be continued by another process."
+    )
+
+
+class IVerifiableReader(IReader):
+    """A reader that notices when the file is overwritten while it is being sent."""
+
+    taggedValue("describes", ("read",))
+
+    def verify() -> None:
+        """Called before the last bytes of a response or of a cached frame leave. read() of the end does the same.
+
+        :raise TransferError: the content has changed since the file was opened.
+        """
+
+
+class IComparingReader(IVerifiableReader):
+    """A reader whose verify() compares parts of the file with what was sent of it."""
+
+    taggedValue("describes", ("read", "fileno"))
+
+    def remember(offset: int, data: bytes | memoryview) -> None:
+        """Called with some of what was read of the descriptor without read()."""
 
 
 class IWriter(Interface):
     """One file being uploaded. Nothing of it is visible under its name until finish()."""
 
-    def write(offset: int, data: bytes) -> Any:
+    def write(offset: int, data: bytes) -> Awaitable[object] | None:
         """Store *data* at *offset*; may answer later. Calls come in file order without gaps, one at a time.
 
         The block is acknowledged to the client when this has answered, not before.
@@ -67,36 +119,30 @@ class IWriter(Interface):
         :raise OSError or TransferError: the upload ends with an ERROR (ENOSPC, EDQUOT, EFBIG: code 3), then cancel().
         """
 
-    def finish() -> Any:
+    def finish() -> Awaitable[object] | None:
         """The upload is complete: make it durable and visible; may answer later. The last ACK waits for it.
 
         Called at most once; when it has answered, nothing more is called.
         """
 
     def cancel() -> None:
-        """Forget the upload and leave nothing behind.
+        """Discard the upload and leave nothing behind.
 
-        Called at most once, also while an answer of write() or finish() is outstanding, and when either has failed.
+        Called at most once, possibly while write() or finish() is outstanding, and after either has failed.
         """
 
 
+# Backends.
+
+
 class IBackend(Interface):
-    """Where files come from. Several are asked in the order of the configuration.
+    """A source of files. Several are tried in the order of the configuration."""
 
-    A backend may have a method ``problem() -> str`` as well: asked once at the start, it says in a sentence what keeps
-    it from serving anything, such as a directory that is not there; "" when all is well. It is shown, and is no error.
-
-    It may have an attribute ``same_for_all``, True: what it answers depends on the path, and on the request's
-    ``ignore_case``, not on who asks. Requests that have arrived together then make it be asked once for what it lacks,
-    and for a file whose reader can be shared.
-    """
-
-    def open(path: str, request: Any) -> Any:
-        """An IReader for *path*; may answer later.
+    def open(path: str, request: TransferRequest) -> IReader | Awaitable[IReader]:
+        """A reader of *path*; may answer later.
 
         :param path: ``TransferRequest.path``: relative, ``/`` only. ``..`` must stop at the backend's root.
-        :param request: the TransferRequest, for backends that decide by who asks.
-        :raise FileMissing: not mine; the next backend is asked, and after the last one the client gets ERROR 1.
+        :raise FileMissing: not here; the next backend is tried, and after the last one the client gets ERROR 1.
         :raise TransferError: stop here; the client gets its code. Any other exception: ERROR 0 without details,
             and the log gets the traceback.
         """
@@ -105,182 +151,270 @@ class IBackend(Interface):
 class IWritableBackend(IBackend):
     """A backend that takes uploads too."""
 
-    def create(path: str, request: Any) -> Any:
-        """An IWriter for a new file; may answer later. ``request.options`` may hold the announced tsize.
+    def create(path: str, request: TransferRequest) -> IWriter | Awaitable[IWriter]:
+        """A writer of a new file; may answer later. ``request.options`` may hold the announced tsize.
 
-        :raise FileMissing: not mine; the next writable backend is asked.
+        :raise FileMissing: not here; the next writable backend is tried.
         :raise FileAlreadyExists, AccessViolation, DiskFull: the client gets the code.
         """
 
 
+class IUniformBackend(IBackend):
+    """A backend that gives every client the same: open() depends on path and ``request.ignore_case`` only.
+
+    For requests that arrive in one batch it is then called once for a missing path, and once for a file whose reader is
+    an IShareableReader.
+    """
+
+    taggedValue("describes", ("open",))
+
+
+class IListableBackend(IBackend):
+    """A backend whose files can be listed without a client: at the start, by --check and by lint. It may block."""
+
+    taggedValue("describes", ("open",))
+
+    def has(path: str) -> bool:
+        """Whether open() may find *path*."""
+
+    def names() -> Iterable[str]:
+        """Paths of files that can be fetched, the best example first; not all of them need be listed."""
+
+
+class IBatchingBackend(IBackend):
+    """Several backends as one. It is called around the requests that arrived in one batch, to share lookups."""
+
+    taggedValue("describes", ("open",))
+
+    def begin_batch() -> None:
+        """The requests that follow arrived before any of them was answered, so results may be shared."""
+
+    def end_batch() -> None:
+        """The batch is over: forget what was shared."""
+
+    def pending_backend(answer: Awaitable[object]) -> str:
+        """The name of the backend that *answer*, a result of open() or create(), waits for; for log lines."""
+
+
+class ISelfChecking(Interface):
+    """A backend or resolver that can tell before the first request that it can't serve anything."""
+
+    def problem() -> str:
+        """What is wrong, in a sentence, such as a missing directory; "" when all is well.
+
+        Called at the start, by --check and by lint. It is shown to the operator and stops nothing.
+        """
+
+
+# Resolvers.
+
+
 class IBootFileResolver(Interface):
-    """Decides what a client loads. Several are asked in the order of the configuration."""
+    """Decides what a client loads. Several are called in the order of the configuration."""
 
-    def resolve(request: Any) -> Any:
-        """A BootFile for this BootRequest, or None: "not mine, ask the next"; may answer later.
+    def resolve(request: BootRequest) -> BootFile | BootMenu | Awaitable[BootFile | BootMenu | None] | None:
+        """What the client boots, or None: "not mine, try the next resolver"; may answer later.
 
-        A BootMenu is an answer too, for firmware that can show one; for others the next resolver is asked. When the
-        client asks for the item that was picked, its answer has to have that item again.
+        A BootMenu is for firmware that can show one; for other clients the next resolver is called. When the client
+        requests the item that was picked, the result has to have that item again.
 
-        There is a deadline: the firmware is waiting. An answer later than that is thrown away, the Deferred is
-        cancelled, and the next resolver is asked.
+        There is a deadline, because the firmware is waiting. A later result is discarded, the Deferred is cancelled,
+        and the next resolver is called.
 
-        :raise BootRefused: stop: this client gets nothing from us.
+        :raise BootRefused: stop: this client gets no answer from us.
         """
 
 
 class IStartable(Interface):
-    """A resolver or a backend may provide this as well, to do something when the service starts and stops.
+    """A resolver or a backend that does something when the service starts and stops.
 
-    (And a resolver may be an IBootObserver: then it is told what happened, as if the configuration named it as one.)
+    (A resolver may be an IBootObserver as well: it then gets the events, as if it were configured as an observer.)
     """
 
-    def start(publish: Any) -> None:
+    def start(publish: "Callable[[Event], None]") -> None:
         """The service is about to start: called before any port is open, and once more after each close().
 
-        :param publish: takes an Event, for the observers; never blocks, never raises.
-        :raise StateError: what has been kept can't be read; the service does not start.
+        :param publish: sends an event to the observers; never blocks, never raises.
+        :raise StateError: stored state can't be read; the service does not start.
         """
 
-    def close() -> Any:
+    def close() -> Awaitable[object] | None:
         """The service stops; may answer later. Called once after each start() that has returned."""
 
 
 class IOperable(Interface):
-    """A resolver may provide this as well, to be asked by the operator while it runs."""
+    """A resolver that the operator can query while it runs."""
 
-    def operations() -> Any:
-        """What may be asked on the control socket (bootfw/net/control.py): name -> callable.
+    def operations() -> Mapping[str, Callable[[Mapping[str, object]], object]]:
+        """Commands of the control socket (bootfw/net/control.py): name -> callable.
 
-        It is given what came with the question, a mapping of JSON values, and gives back an iterable of records, each a
-        mapping of JSON values; or a Deferred of one. Names are shared by all who answer there.
+        The callable gets the command's arguments, a mapping of JSON values, and returns an iterable of records, each a
+        mapping of JSON values, or a Deferred of one. Names are shared by all plugins.
         """
+
+
+# Watchdogs.
 
 
 class IWatchdog(Interface):
-    """The waits of one transfer. It only computes: no timer, no session."""
+    """The waits of one transfer. It only computes: no timer, no session.
+
+    An IAdaptiveWatchdog does not keep to a timeout that the client requests, any other does: see ITimeoutWatchdog.
+    """
 
     def wait(attempt: int) -> float | None:
-        """Seconds to wait for an answer to a sending, or None: give up now.
+        """Seconds to wait for an answer to a packet, or None: give up now.
 
-        :param attempt: how often this has been sent without an answer: 1 after the first sending, 2 after the first
-            retransmission, and so on; 1 again after progress. ``wait(1)`` is never None.
+        :param attempt: how often this packet has been sent without an answer: 1 after it was sent first, 2 after its
+            first retransmission, and so on; 1 again after progress. ``wait(1)`` is never None.
         """
-
-    # It may have an attribute ``unremarkable``: seconds up to which a round trip changes little or nothing of
-    # ``wait(1)``. It is not told of such, nor asked after it, and transfers cost less. Without one, of all. With an
-    # attribute ``unremarkable_from``, shorter ones than that are to be told as well.
-
-    # It may have an attribute ``honours_timeout``: whether it waits ``agreed.timeout`` seconds each time, as a client
-    # that requests a timeout expects. If not, that option is left out of the OACK, as RFC 2349 allows. Without the
-    # attribute an IAdaptiveWatchdog does not honour it, and any other does.
 
 
 class IAdaptiveWatchdog(IWatchdog):
-    """A watchdog that measures round trips, and waits accordingly."""
+    """A watchdog that learns from round trips."""
 
     def progressed(seconds: float | None) -> None:
         """The peer has answered with progress.
 
-        :param seconds: between sending and answer, or None when that can't be told because the datagram had been
-            sent more than once (Karn's rule, RFC 6298 section 3).
+        :param seconds: the round trip, or None when it can't be measured because the packet had been sent more than
+            once (Karn's rule, RFC 6298 section 3).
         """
+
+
+class ILearningWatchdog(IAdaptiveWatchdog):
+    """A watchdog that need not learn from every round trip. Transfers cost less, on the fast path most of all.
+
+    Round trips within these two bounds change little or nothing of ``wait(1)``: progressed() is not called for them.
+    Both may change with each call of progressed().
+    """
+
+    taggedValue("describes", ("wait", "progressed"))
+
+    unremarkable_from: float = Attribute("The lower bound, in seconds.")
+    unremarkable: float = Attribute("The upper bound, in seconds.")
+
+
+class ITimeoutWatchdog(IWatchdog):
+    """A watchdog that says whether it keeps to the timeout that a client requests (RFC 2349)."""
+
+    taggedValue("describes", ("wait",))
+
+    honours_timeout: bool = Attribute(
+        "Each wait is ``agreed.timeout`` seconds, as such a client expects. False: the option is not acknowledged."
+    )
 
 
 class IWatchdogPolicy(Interface):
-    """Makes watchdogs. The wait after the last sending is part of the policy: the session holds it like any other."""
+    """Makes watchdogs. The wait after the last packet is part of the policy, like any other."""
 
-    def begin(agreed: Any) -> IWatchdog:
-        """A watchdog for one transfer. *agreed* is its Agreed; ``agreed.timeout`` is what the client requests.
+    def begin(agreed: Agreed) -> IWatchdog:
+        """A watchdog for one transfer. The sum of its waits must be finite.
 
-        It is acknowledged if the watchdog honours it: see IWatchdog. The sum of the waits must be finite.
+        :param agreed: what was negotiated; ``agreed.timeout`` is what the client requests.
         """
 
 
+# Leases.
+
+
+class IReservationStore(Interface):
+    """Where reservations outlive the process: those that are made while the server runs, not the configuration's."""
+
+    def reservations() -> "Iterable[Reservation]":
+        """The last argument of save_reservations(). May block; called after load()."""
+
+    def save_reservations(reservations: "Sequence[Reservation]") -> "Deferred[None]":
+        """Keep *reservations* in place of all earlier ones. The Deferred fires as that of commit()."""
+
+
 class ILeaseStore(Interface):
-    """Where leases outlive the process. There is one for a server, and one process uses it at a time.
+    """Where leases outlive the process. A server has one, and one process uses it at a time.
 
     A store provides IReservationStore too.
     """
 
-    def load() -> Any:
-        """Every lease that was committed, the latest of each address, as an iterable of Lease in any order.
+    def load() -> "Iterable[Lease]":
+        """Every lease that was committed, the latest of each address, in any order.
 
         Called first, before any port is open, so it may block; and once more after each close(). The iterable is
         used up before anything else is called.
 
-        :raise LeaseStoreError: what is there can't be read, or another process uses it. It is never repaired or
-            begun anew without a word: a server that has forgotten its leases gives addresses twice.
+        :raise LeaseStoreError: the content can't be read, or another process uses it. It is never repaired or replaced
+            silently: a server that has forgotten its leases gives addresses twice.
         """
 
-    def commit(leases: Any) -> Any:
-        """Keep *leases*, a sequence of Lease. A Deferred that fires with None when all of them are durable.
+    def commit(leases: "Sequence[Lease]") -> "Deferred[None]":
+        """Keep *leases*. The Deferred fires with None when all of them are durable.
 
-        No client hears of its lease before that, so it has to be soon; calls do not wait for each other and are best
-        made durable together. They take effect in the order of the calls: a later lease of an address replaces an
-        earlier one, also within one call.
+        No client gets its lease before that, so it has to be soon; calls do not wait for each other and are best made
+        durable together. They take effect in the order of the calls: a later lease of an address replaces an earlier
+        one, also within one call.
 
-        :raise LeaseStoreError: the Deferred fails with it; these leases may have been kept or not, and the next call
-            is as good as any.
+        :raise LeaseStoreError: the Deferred fails with it. These leases may have been kept or not; the store is usable.
         """
 
-    def close() -> Any:
-        """Give everything back. A Deferred that fires when all that was committed is durable or has failed.
+    def close() -> "Deferred[None]":
+        """Release everything. The Deferred fires when all that was committed is durable or has failed.
 
         Called once after each load(), also after one that failed; nothing is called after it but load().
         """
 
 
-class IReservationStore(Interface):
-    """Where reservations outlive the process: those made while the server runs, not those of the configuration."""
-
-    def reservations() -> Any:
-        """What save_reservations() was given last, as an iterable of Reservation. May block; called after load()."""
-
-    def save_reservations(reservations: Any) -> Any:
-        """Keep this sequence of Reservation instead of all those before. A Deferred, as of ILeaseStore.commit()."""
+# Observers.
 
 
 class IBootObserver(Interface):
-    """Is told what happened."""
+    """Gets the events."""
 
-    def observe(event: Any) -> None:
-        """One of the values of bootfw.events. Called later in the same reactor, in order; must not block.
+    def observe(event: "Event") -> None:
+        """One of the values of bootfw.events. Called in a later reactor turn, in order; must not block.
 
         What it raises is logged, and it stays registered.
         """
 
-    # It may have a method ``observe_many(events)`` too: called in place of the other with those of one turn, in order.
+
+class IBatchObserver(IBootObserver):
+    """An observer that takes all events of one reactor turn together, for instance to write them in one call."""
+
+    taggedValue("describes", ("observe",))
+
+    def observe_many(events: "Sequence[Event]") -> None:
+        """These events, in order. Called in place of observe()."""
+
+
+# Plugins.
 
 
 class IBootPlugin(Interface):
     """What a plugin name in the configuration leads to: a factory. Usually made by ``bootfw.api.boot_plugin``."""
 
-    provides: Any = Attribute("The interface that configure()'s result provides, such as IBackend.")
+    provides: InterfaceClass = Attribute("The interface that configure()'s result provides, such as IBackend.")
     summary: str = Attribute("One line for --list-plugins.")
 
-    def configure(options: dict[str, Any], context: Any) -> Any:
+    def configure(options: Mapping[str, object], context: "PluginContext") -> object:
         """The configured object. *options* is the plugin's own table without ``use``; no I/O happens here.
 
-        :param context: a PluginContext: ``reactor``, and ``directory``, the path that relative paths are relative to.
         :raise ConfigError: with the path below the table, such as ``("files", "x86-bios")``.
         """
 
 
-class IBatchReceiver(Interface):
-    """A DatagramProtocol that can take what has arrived in one call. bootfw's own datagram port looks for it."""
+# Datagram ports.
 
-    def datagrams_received(batch: Any) -> None:
-        """*batch* is a list of (data, peer, via): bytes, Address, Via."""
+
+class IBatchReceiver(Interface):
+    """A DatagramProtocol that takes all datagrams of one wake-up in one call, where the port can do so."""
+
+    def datagrams_received(batch: Sequence[tuple[bytes, Address, Via]]) -> None:
+        """*batch*: (data, peer, how it arrived) of each."""
 
 
 class IViaTransport(Interface):
-    """A datagram transport that can choose where a reply leaves. bootfw's own datagram port provides it."""
+    """A datagram transport that can choose source address and interface of a reply, such as bootfw's own port."""
 
-    def write_via(data: Any, peer: Any, via: Any, segment: int = 0) -> None:
+    def write_via(data: bytes | memoryview, peer: Address, via: Via | None, segment: int = 0) -> None:
         """Send from ``via.local`` on ``via.interface`` to *peer*. What the network does not take is lost, not raised.
 
-        :param data: bytes; with *segment* > 0 a run of datagrams of that many octets each, the last may be shorter.
-        :param via: a Via, or None: the kernel chooses.
+        :param data: with *segment* > 0 a run of datagrams of that many bytes each; the last may be shorter.
+        :param via: None: the kernel chooses.
         :raise InvalidAddressError: *peer* is no numeric address of the port's family.
         """

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 from zope.interface.exceptions import Invalid
 from zope.interface.interface import InterfaceClass
 from zope.interface.verify import verifyObject
 
+from bootfw.ability import abilities_of
 from bootfw.config.schema import nearest
 from bootfw.config.state import state_directory
 from bootfw.config.tables import Key, options_of, read_table
@@ -25,13 +26,20 @@ from bootfw.diagnosis import cannot_import, failure, lacking, no_attribute, not_
 from bootfw.errors import ConfigError, PluginError
 from bootfw.interfaces import (
     IBackend,
+    IBatchObserver,
     IBootFileResolver,
     IBootObserver,
     IBootPlugin,
+    ILearningWatchdog,
     ILeaseStore,
     IReservationStore,
+    ISelfChecking,
+    ITimeoutWatchdog,
+    IUniformBackend,
+    IWatchdog,
     IWatchdogPolicy,
 )
+from bootfw.values import Agreed
 
 GROUPS: Mapping[str, Any] = {
     "bootfw.backends": IBackend,
@@ -100,12 +108,45 @@ def configure(plugin: IBootPlugin, options: Mapping[str, Any], context: PluginCo
         raise
     except Exception as error:
         raise PluginError(f"the plugin failed: {failure(error)}") from error
-    for interface in (plugin.provides, *_COMPANIONS.get(plugin.provides, ())):
+    verify(plugin.provides, made)
+    return made
+
+
+def verify(provided: Any, made: Any) -> None:
+    """Verify that *made* provides that interface, and every other one that it declares.
+
+    :raise PluginError: it does not, or has a member of an optional interface without declaring it.
+    """
+    for interface in (provided, *_COMPANIONS.get(provided, ()), *abilities_of(made)):
         try:
             verifyObject(interface, made)
         except Invalid as error:
             raise PluginError(lacking(interface, made, error)) from error
-    return made
+    members = {*dir(type(made)), *getattr(made, "__dict__", ())}
+    for member, ability in _MEMBERS.items():
+        basic: Any = ability.__bases__[0]
+        if member in members and (basic is Interface or basic.providedBy(made)) and not ability.providedBy(made):
+            raise PluginError(
+                f"the class {type(made).__name__} has {member}, which belongs to {ability.__name__}: "
+                f"add @implementer({ability.__name__}) above the class"
+            )
+    if IWatchdogPolicy.providedBy(made):
+        try:
+            watchdog = made.begin(Agreed())
+        except Exception as error:
+            raise PluginError(f"begin() failed: {failure(error)}") from error
+        if watchdog is not made:
+            verify(IWatchdog, watchdog)
+
+
+_MEMBERS: Mapping[str, InterfaceClass] = {
+    "same_for_all": IUniformBackend,
+    "problem": ISelfChecking,
+    "observe_many": IBatchObserver,
+    "unremarkable": ILearningWatchdog,
+    "honours_timeout": ITimeoutWatchdog,
+}
+"""Members that mean nothing without the interface. (Before these interfaces, the names alone did.)"""
 
 
 def load(reference: str, group: str) -> IBootPlugin:

@@ -5,13 +5,13 @@ import hashlib
 import os
 import time
 import zlib
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from attrs import define, field
 from zope.interface import implementer
 
 from bootfw.errors import TransferError
-from bootfw.interfaces import IReader
+from bootfw.interfaces import ICacheableReader, IComparingReader, IFileReader, IShareableReader
 
 _TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system that one meets (FAT)
 
@@ -19,10 +19,13 @@ _SAMPLES = 16
 """Places in a file whose content is compared before growth counts as appending."""
 
 
-@implementer(IReader)
+@implementer(ICacheableReader)
 @define(eq=False)
 class MemoryReader:
     """Reads *data*."""
+
+    modified: ClassVar[float | None] = None
+    changed: ClassVar[float | None] = None
 
     _data: bytes
     size: int = field(init=False)
@@ -32,7 +35,7 @@ class MemoryReader:
 
     @property
     def etag(self) -> str:
-        """See IReader. Costs about a millisecond a megabyte, each time."""
+        """See ICacheableReader. Costs about a millisecond per megabyte, each time."""
         return hashlib.blake2b(self._data, digest_size=16).hexdigest()
 
     def read(self, offset: int, length: int) -> bytes:
@@ -53,7 +56,7 @@ class FileVersion(NamedTuple):
     """The later one of mtime and ctime, in nanoseconds."""
 
 
-@implementer(IReader)
+@implementer(IFileReader, IShareableReader, ICacheableReader, IComparingReader)
 @define(eq=False)
 class FileReader:
     """Reads a regular file; owns the descriptor from now on.
@@ -66,17 +69,17 @@ class FileReader:
     :param fd: open for reading. The file may be renamed or removed meanwhile.
     """
 
+    start: ClassVar[int] = 0
+    etag: ClassVar[str | None] = None
+
     _fd: int
     _users: int = field(default=1, init=False)
     size: int = field(init=False)
     modified: float = field(init=False)
-    """See IReader."""
     changed: float = field(init=False)
-    """See IReader."""
     _modified_ns: int = field(init=False)
     identity: FileVersion | None = field(init=False)
-    """Another one whenever the content is, so that what was read of it can be used again. None: it has changed so
-    recently that one more change might not show in the file's times."""
+    """None: the file has changed so recently that one more change might not show in its times."""
     _samples: list[tuple[int, int, int]] = field(factory=list, init=False)
     """(offset, length, CRC) of reads."""
     _stride: int = field(default=1, init=False)
@@ -93,7 +96,7 @@ class FileReader:
         self.identity = FileVersion(status.st_dev, status.st_ino, status.st_size, changed) if settled else None
 
     def verify(self) -> None:
-        """See IReader. A file that was renamed, removed, or appended to still has this content."""
+        """See IVerifiableReader. A file that was renamed, removed, or appended to still has this content."""
         status = os.fstat(self._fd)
         if status.st_mtime_ns == self._modified_ns:
             return
@@ -103,7 +106,7 @@ class FileReader:
             raise TransferError("The file has changed meanwhile, start again")
 
     def remember(self, offset: int, data: bytes | memoryview) -> None:
-        """See IReader."""
+        """See IComparingReader."""
         self._until_sample -= 1
         if self._until_sample:
             return
@@ -114,11 +117,11 @@ class FileReader:
         self._until_sample = self._stride
 
     def fileno(self) -> int:
-        """The descriptor; only to be read from, and only until close()."""
+        """See IFileReader."""
         return self._fd
 
     def share(self) -> "FileReader":
-        """See IReader."""
+        """See IShareableReader."""
         self._users += 1
         return self
 

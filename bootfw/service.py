@@ -11,6 +11,7 @@ from twisted.internet.error import CannotListenError
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
+from bootfw.ability import abilities_of
 from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.clients import Clients
 from bootfw.boot.generated import MadeFiles
@@ -24,6 +25,7 @@ from bootfw.interfaces import (
     IBootObserver,
     ILeaseStore,
     IReservationStore,
+    ISelfChecking,
     IWatchdogPolicy,
 )
 from bootfw.net.clock import hold, monotonic
@@ -272,7 +274,7 @@ class BootService(MultiService):
             if self._sockets.follow_interfaces:
                 report_missing(self._reactor, self._settings.interfaces, self._publisher.publish)
             for name, backend in self._backends:
-                problem = backend.problem() if hasattr(backend, "problem") else ""
+                problem = backend.problem() if ISelfChecking.providedBy(backend) else ""
                 if problem:
                     self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
         except BaseException:
@@ -409,7 +411,8 @@ def _named(things: Sequence[Any], interface: type[Interface]) -> list[Named]:
     """Each with a name, and verified."""
     named = [thing if isinstance(thing, tuple) else (type(thing).__name__, thing) for thing in things]
     for _, thing in named:
-        verifyObject(interface, thing)
+        for declared in (interface, *abilities_of(thing)):
+            verifyObject(declared, thing)
     return named
 
 

@@ -12,10 +12,10 @@ from attrs import field, frozen
 from attrs.validators import gt
 from zope.interface import implementer
 
-from bootfw.api import Agreed, IWatchdog, IWatchdogPolicy, boot_plugin
+from bootfw.api import Agreed, ITimeoutWatchdog, IWatchdog, IWatchdogPolicy, boot_plugin
 
 
-@implementer(IWatchdogPolicy, IWatchdog)
+@implementer(IWatchdogPolicy, ITimeoutWatchdog)
 @frozen
 class Doubling:
     """Doubles the wait each time, up to eight seconds."""

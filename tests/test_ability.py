@@ -1,48 +1,77 @@
-"""Optional attributes of plugins count only for the methods that they were written for."""
+"""Optional abilities of plugins count only for the methods that they were declared for."""
 
 from abc import ABC, abstractmethod
 
 import pytest
-from attrs import define, field
+from attrs import define
+from zope.interface import Interface, directlyProvides, implementer, implementer_only, taggedValue
 
-from bootfw.ability import ability, declares
+from bootfw.ability import provides
 
 
+class IOpen(Interface):
+    def open():
+        """Open."""
+
+
+class IUniform(IOpen):
+    taggedValue("describes", ("open",))
+
+
+class IUniformAndMore(IUniform):
+    """An ability that extends another one describes the same."""
+
+
+class IOther(IOpen):
+    taggedValue("describes", ("open",))
+
+
+class IBoth(IOpen):
+    taggedValue("describes", ("open", "create"))
+
+
+class IOfNoMethod(IOpen):
+    """Says nothing about a method."""
+
+
+@implementer(IUniform, IBoth, IOfNoMethod)
 class Declares:
-    same = True
-
     def open(self):
         """Open."""
 
 
+@implementer(IUniformAndMore)
+class DeclaresMore(Declares):
+    """Nothing is overridden."""
+
+
+@implementer(IUniform)
 @define
 class Slotted:
-    identity: int = field(default=1, init=False)
-
-    def read(self):
-        """Read."""
-
-
-class OfObject:
-    def __init__(self):
-        self.identity = 1
-
-    def read(self):
-        """Read."""
+    def open(self):
+        """Open."""
 
 
 class Abstract(ABC):
     @abstractmethod
-    def read(self):
-        """Read."""
+    def open(self):
+        """Open."""
 
 
-class OfConcreteObject(Abstract):
-    def __init__(self):
-        self.identity = 1
+@implementer(IUniform)
+class OfAbstract(Abstract):
+    """Declares what a mixin behind it defines."""
 
-    def read(self):
-        """Read."""
+
+class Defines(OfAbstract):
+    def open(self):
+        """Open."""
+
+
+@implementer(IUniform)
+class DefinesAndDeclares(Abstract):
+    def open(self):
+        """Open."""
 
 
 class Overrides(Declares):
@@ -50,8 +79,14 @@ class Overrides(Declares):
         """Open otherwise."""
 
 
+@implementer_only(IUniform)
 class DeclaresAgain(Overrides):
-    same = True
+    """The statement is true of what is overridden too."""
+
+
+@implementer(IUniform)
+class DeclaresInherited(Overrides):
+    """zope.interface does not see this declaration."""
 
 
 class OverridesAfterwards(DeclaresAgain):
@@ -60,15 +95,16 @@ class OverridesAfterwards(DeclaresAgain):
 
 
 class OverridesSlotted(Slotted):
-    def read(self):
-        """Read otherwise."""
+    def open(self):
+        """Open otherwise."""
 
 
-class OverridesOfObject(OfObject):
-    def read(self):
-        """Read otherwise."""
+class OverridesOther(Declares):
+    def create(self):
+        """Create."""
 
 
+@implementer(IOpen)
 class Delegates:
     def __init__(self, inner):
         self._inner = inner
@@ -80,46 +116,64 @@ class Delegates:
         """Open otherwise."""
 
 
+class DelegatesAll:
+    """Does not even declare the basic interface."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+
 class DelegatesWithoutDictionary(Delegates):
     __slots__ = ()
 
 
 @pytest.mark.parametrize(
-    ("plugin", "name", "method", "counts"),
+    ("plugin", "ability", "counts"),
     [
-        (Declares(), "same", "open", True),
-        (Slotted(), "identity", "read", True),
-        (OfObject(), "identity", "read", True),
-        (OfConcreteObject(), "identity", "read", True),
-        (DeclaresAgain(), "same", "open", True),
-        (type("Renamed", (Declares,), {})(), "same", "open", True),
-        (Overrides(), "same", "open", False),
-        (OverridesAfterwards(), "same", "open", False),
-        (OverridesSlotted(), "identity", "read", False),
-        (OverridesOfObject(), "identity", "read", False),
-        (Delegates(Declares()), "same", "open", False),
-        (DelegatesWithoutDictionary(Declares()), "same", "open", False),
-        (Declares(), "other", "open", False),
+        (Declares(), IUniform, True),
+        (Declares(), IBoth, True),
+        (DeclaresMore(), IUniform, True),
+        (DeclaresMore(), IUniformAndMore, True),
+        (Slotted(), IUniform, True),
+        (DefinesAndDeclares(), IUniform, True),
+        (DeclaresAgain(), IUniform, True),
+        (type("Renamed", (Declares,), {})(), IUniform, True),
+        (Overrides(), IOfNoMethod, True),
+        (Overrides(), IUniform, False),
+        (Overrides(), IBoth, False),
+        (DeclaresAgain(), IBoth, False),
+        (DeclaresAgain(), IOfNoMethod, False),
+        (DeclaresInherited(), IUniform, False),
+        (Defines(), IUniform, False),
+        (OverridesAfterwards(), IUniform, False),
+        (OverridesSlotted(), IUniform, False),
+        (OverridesOther(), IUniform, True),
+        (OverridesOther(), IBoth, False),
+        (Delegates(Declares()), IUniform, False),
+        (DelegatesAll(Declares()), IUniform, False),
+        (DelegatesWithoutDictionary(Declares()), IUniform, False),
+        (Declares(), IOther, False),
+        (object(), IUniform, False),
     ],
-    ids=lambda value: type(value).__name__ if hasattr(value, "__dict__") or isinstance(value, Slotted) else str(value),
+    ids=lambda value: value.__name__ if isinstance(value, type(IOpen)) else type(value).__name__,
 )
-def test_it_counts_where_it_was_written_for_the_method_in_use(plugin, name, method, counts):
-    assert declares(plugin, name, method) is counts
-    assert ability(plugin, name, method, default="none") == (getattr(plugin, name) if counts else "none")
+def test_it_counts_where_it_was_declared_for_the_method_in_use(plugin, ability, counts):
+    assert provides(plugin, ability) is counts
 
 
-def test_a_method_of_the_object_needs_an_attribute_of_the_object():
+def test_a_declaration_of_the_class_is_not_for_a_method_of_the_object():
     plugin = Declares()
     plugin.open = lambda: None
-    assert not declares(plugin, "same", "open")
-    plugin.same = True
-    assert declares(plugin, "same", "open")
+    assert not provides(plugin, IUniform)
+    assert provides(plugin, IOfNoMethod)
 
 
-def test_it_is_meant_for_all_of_the_methods():
-    class OverridesOne(Declares):
-        def create(self):
-            """Create."""
-
-    assert declares(Declares(), "same", "open", "create")
-    assert not declares(OverridesOne(), "same", "open", "create")
+def test_an_object_may_declare_what_its_class_does_not():
+    plugin = Delegates(None)
+    directlyProvides(plugin, IUniformAndMore)
+    assert provides(plugin, IUniform)
+    assert not provides(plugin, IOther)
+    assert not provides(Delegates(None), IUniform)

@@ -11,10 +11,10 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.backends.menu import MenuBackend
-from bootfw.backends.mounts import Probe
 from bootfw.backends.template import TemplateBackend
 from bootfw.config import defaults
 from bootfw.config.settings import DHCP6Settings, HTTPSettings, Settings
+from bootfw.interfaces import IListableBackend
 from bootfw.plugins import PluginContext, configure, load
 
 
@@ -105,9 +105,9 @@ def test_templates_and_menus_know_what_they_make(tmp_path: Path) -> None:
     (tmp_path / "boot.ipxe.j2").write_text("")
     template, menu = TemplateBackend(tmp_path, {"a/*": "boot.ipxe.j2"}), MenuBackend([tmp_path])
     for backend, names in ((template, ["boot.ipxe", "a/b"]), (menu, ["boot.ipxe"])):
-        has = defaults.holds(backend, Probe())
-        assert has is not None
-        assert [name for name in ("boot.ipxe", "a/b", "boot.ipxe.j2", "none") if has(name)] == names
+        assert IListableBackend.providedBy(backend)
+        assert [name for name in ("boot.ipxe", "a/b", "boot.ipxe.j2", "none") if backend.has(name)] == names
+        assert list(backend.names()) == ["boot.ipxe"]
     assert defaults.example([("", menu)]) == "boot.ipxe"
 
 

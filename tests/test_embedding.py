@@ -21,7 +21,7 @@ from bootfw.events import (
     TransferEnded,
     TransferRefused,
 )
-from bootfw.interfaces import IBackend, IBootObserver
+from bootfw.interfaces import IBackend, IBootObserver, ISelfChecking
 from bootfw.resolvers.static import StaticResolver
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient, TransferFailed
@@ -187,6 +187,7 @@ def test_not_privileged():
 
 
 def test_backend_that_raises_at_the_start():
+    @implementer(ISelfChecking)
     class Broken(Files):
         def problem(self):
             raise ValueError("broken")

@@ -9,6 +9,7 @@ import pytest
 from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.logger import Logger, jsonFileLogObserver
+from zope.interface import implementer
 
 from bootfw.events import (
     AddressTaken,
@@ -18,6 +19,7 @@ from bootfw.events import (
     TransferEnded,
     TransferRefused,
 )
+from bootfw.interfaces import IBatchObserver
 from bootfw.observe import log
 from bootfw.observe.log import LogObserver
 from bootfw.observe.publisher import EVENTS_PER_TURN, QUEUE_LIMIT, Publisher
@@ -175,6 +177,7 @@ def test_an_observer_that_fails_gets_the_next_event(failures):
 
 
 def test_a_flood_is_delivered_in_turns_and_what_is_too_much_is_counted():
+    @implementer(IBatchObserver)
     class Many:
         def __init__(self):
             self.turns = []

@@ -13,7 +13,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from bootfw.api import IReader, IWriter, TransferError
+from bootfw.api import ICacheableReader, IWriter, TransferError, provides
 
 THREADS = 4
 """At work for one file system, at most."""
@@ -104,7 +104,7 @@ class Threads:
             pending.remove(call)
 
 
-@implementer(IReader)
+@implementer(ICacheableReader)
 @define(eq=False)
 class DetachedReader:
     """Reads *file* in threads.
@@ -128,9 +128,9 @@ class DetachedReader:
 
     def __attrs_post_init__(self) -> None:
         self.size = self._file.size
-        self.modified = getattr(self._file, "modified", None)
-        self.changed = getattr(self._file, "changed", None)
-        self.etag = getattr(self._file, "etag", None)
+        self.modified = self.changed = self.etag = None
+        if provides(self._file, ICacheableReader):
+            self.modified, self.changed, self.etag = self._file.modified, self._file.changed, self._file.etag
 
     def read(self, offset: int, length: int) -> Any:
         """See IReader."""

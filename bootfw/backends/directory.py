@@ -5,10 +5,11 @@ import os
 import stat
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorThreads
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.api import (
@@ -16,12 +17,15 @@ from bootfw.api import (
     ConfigError,
     FileMissing,
     FileReader,
+    IListableBackend,
+    ISelfChecking,
+    IUniformBackend,
     IWritableBackend,
     PluginContext,
     boot_plugin,
 )
 from bootfw.backends.detached import DetachedReader, DetachedWriter, Threads
-from bootfw.backends.mounts import Mounts
+from bootfw.backends.mounts import Mounts, Probe
 from bootfw.backends.openat2 import Resolve, may_have_link, resolve
 from bootfw.backends.paths import components
 from bootfw.backends.reasons import denied, denied_on_the_way, kind_of, led_astray
@@ -29,7 +33,7 @@ from bootfw.backends.refusals import refusals
 from bootfw.backends.upload import Upload
 
 
-@implementer(IWritableBackend)
+@implementer(IWritableBackend, IUniformBackend, IListableBackend, ISelfChecking)
 @define(eq=False)
 class DirectoryBackend:
     """The files below a directory.
@@ -52,14 +56,15 @@ class DirectoryBackend:
     :param reactor: what may take long is done in threads; None: in the caller's.
     """
 
-    same_for_all: ClassVar[bool] = True
-    """See IBackend."""
-
     root: Path = field(converter=Path)
     ignore_case: bool = False
     _reactor: Any = None
     _resolve: Resolve = resolve
     _mounts: Mounts = field(factory=Mounts)
+    _probe: Probe = field(factory=Probe, init=False)
+    _hung: bool = field(default=False, init=False)
+    """It has been logged that the file system does not answer."""
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _threads: Threads | None = field(init=False)
     _full: bytes = field(init=False)
     """What the full path of a file on this host begins with, without its first slash."""
@@ -77,7 +82,7 @@ class DirectoryBackend:
         return cls(context.directory / root, ignore_case, reactor)
 
     def problem(self) -> str:
-        """Why nothing can be served at the moment, for the operator; "" when all is well, as far as can be told."""
+        """See ISelfChecking. A file system that can hang is not touched."""
         if self._place() is not None:
             return ""
         try:
@@ -85,6 +90,24 @@ class DirectoryBackend:
         except OSError as error:
             return f"{self.root}: {error.strerror}"
         return "" if os.path.isdir("/proc/self/fd") else "/proc is not mounted, and files can't be opened without it"
+
+    def has(self, path: str) -> bool:
+        """See IListableBackend. False also where the file may not be seen."""
+        return not self._hangs() and os.path.isfile(self.root / path)
+
+    def names(self) -> list[str]:
+        """See IListableBackend: the files at the top."""
+        if self._hangs() or not self.root.is_dir():
+            return []
+        return sorted(file.name for file in self.root.iterdir() if file.is_file())
+
+    def _hangs(self) -> bool:
+        if not self._probe.hangs(self.root):
+            return False
+        if not self._hung:
+            self._hung = True
+            self._log.warn("{root} does not answer: boot programs there are found after a restart only", root=self.root)
+        return True
 
     def open(self, path: str, request: Any) -> Any:
         """See IBackend."""

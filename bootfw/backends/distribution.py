@@ -10,7 +10,7 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorThreads
 from zope.interface import implementer
 
-from bootfw.api import FileMissing, FileReader, IBackend, PluginContext, boot_plugin
+from bootfw.api import FileMissing, FileReader, IBackend, IListableBackend, PluginContext, boot_plugin
 from bootfw.backends.detached import DetachedReader, Threads
 from bootfw.backends.mounts import Mounts
 from bootfw.backends.paths import lexical
@@ -97,7 +97,7 @@ MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 those of pxelinux.0; the core of syslinux.efi (``ldlinux.e64``) has a suffix of its own and is there too."""
 
 
-@implementer(IBackend)
+@implementer(IListableBackend)
 @define(eq=False)
 class DistributionBackend:
     """Boot programs installed by the operating system's packages: iPXE, PXELINUX, SYSLINUX, GRUB and shim.
@@ -147,6 +147,14 @@ class DistributionBackend:
             except FileMissing:
                 continue
         raise FileMissing()
+
+    def has(self, path: str) -> bool:
+        """See IListableBackend."""
+        return any(os.path.isfile(self._below(place)) for place in _places(path))
+
+    def names(self) -> list[str]:
+        """See IListableBackend."""
+        return sorted(self.available())
 
     def available(self) -> dict[str, str]:
         """What is installed: name -> path."""

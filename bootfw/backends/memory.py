@@ -1,7 +1,7 @@
 """The ``memory`` backend: files that stand in the configuration or in a program."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import define, field
 from zope.interface import implementer
@@ -9,8 +9,10 @@ from zope.interface import implementer
 from bootfw.api import (
     FileAlreadyExists,
     FileMissing,
+    IListableBackend,
     IllegalOperation,
     IReader,
+    IUniformBackend,
     IWritableBackend,
     IWriter,
     MemoryReader,
@@ -23,7 +25,7 @@ def _contents(files: Mapping[str, bytes | str]) -> dict[str, bytes]:
     return {lexical(path): data.encode() if isinstance(data, str) else bytes(data) for path, data in files.items()}
 
 
-@implementer(IWritableBackend)
+@implementer(IWritableBackend, IUniformBackend, IListableBackend)
 @define(eq=False)
 class MemoryBackend:
     """Files that stand in the configuration.
@@ -31,9 +33,6 @@ class MemoryBackend:
     :param files: path -> content; text is served as UTF-8.
     :param writable: uploads are taken, and kept until the process ends; otherwise they are left to the next backend.
     """
-
-    same_for_all: ClassVar[bool] = True
-    """See IBackend."""
 
     files: dict[str, bytes] = field(converter=_contents, factory=dict)
     """What there is at the moment, uploads included."""
@@ -43,6 +42,14 @@ class MemoryBackend:
     def configured(cls, context: Any, files: dict[str, str], writable: bool = False) -> "MemoryBackend":
         """What boot_plugin calls: in TOML all files are text."""
         return cls(files, writable)
+
+    def has(self, path: str) -> bool:
+        """See IListableBackend."""
+        return path in self.files
+
+    def names(self) -> list[str]:
+        """See IListableBackend."""
+        return sorted(self.files)
 
     def open(self, path: str, request: Any) -> IReader:
         """See IBackend."""

@@ -16,6 +16,7 @@ from bootfw.api import (
     ConfigError,
     FileMissing,
     IBackend,
+    IListableBackend,
     IReader,
     MemoryReader,
     PluginContext,
@@ -44,7 +45,7 @@ _KINDS = ("ipxe", "pxelinux", "grub", "autoexec")
 _NO_ARCHITECTURE = ("unknown", "")
 
 
-@implementer(IBackend)
+@implementer(IListableBackend)
 @define(eq=False)
 class MenuBackend:
     """A boot menu of what lies in the boot directory, for iPXE, PXELINUX and GRUB; local boot is its default.
@@ -127,9 +128,13 @@ class MenuBackend:
         if self.default and self.default not in [image.path for image in scan(self.roots)]:
             yield Problem("[[backend]] menu, default", f"it names {self.default}, which is none of the menu's images")
 
-    def holds(self, path: str) -> bool:
-        """Whether a client may well be sent here for *path*."""
+    def has(self, path: str) -> bool:
+        """See IListableBackend. Of the menus only the one that a client may be sent to by name."""
         return path == self.script
+
+    def names(self) -> list[str]:
+        """See IListableBackend."""
+        return [self.script]
 
     def open(self, path: str, request: TransferRequest | None) -> Any:
         """See IBackend. Without *request*: as for anybody."""

@@ -16,7 +16,9 @@ from bootfw.api import (
     ErrorCollector,
     FileMissing,
     IBackend,
+    IListableBackend,
     IReader,
+    ISelfChecking,
     MemoryReader,
     PluginContext,
     TransferRequest,
@@ -45,7 +47,7 @@ def _patterns(files: Mapping[str, str]) -> dict[Pattern, str]:
     return made
 
 
-@implementer(IBackend)
+@implementer(IListableBackend, ISelfChecking)
 @define(eq=False)
 class TemplateBackend:
     """Files that are made for each client, from Jinja2 templates.
@@ -113,8 +115,13 @@ class TemplateBackend:
         if self.hosts is not None:
             yield from self.hosts.file_problems()
 
-    def holds(self, path: str) -> bool:
-        """Whether there is a template for *path*."""
+    def names(self) -> list[str]:
+        """See IListableBackend: what the templates at the top make."""
+        below = (path.name.removesuffix(SUFFIX) for path in self.root.glob(f"*{SUFFIX}"))
+        return sorted(name for name in below if self.has(name))
+
+    def has(self, path: str) -> bool:
+        """See IListableBackend."""
         try:
             self._check_is_there(*self._named(path))
         except FileMissing:

@@ -1,7 +1,7 @@
 """Several backends as one."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain, repeat
 from typing import Any
@@ -12,20 +12,23 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bootfw.ability import ability, declares
+from bootfw.ability import provides
 from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls
 from bootfw.boot.opened import objection
 from bootfw.boot.pluginresult import later
 from bootfw.boot.secondstage import Loader, Loaders
 from bootfw.errors import AccessViolation, FileMissing, TransferError
 from bootfw.events import Event, SecondStageFound
-from bootfw.interfaces import IWritableBackend
+from bootfw.interfaces import IBackend, IBatchingBackend, IShareableReader, IUniformBackend, IWritableBackend
+from bootfw.values import TransferRequest
 
 _Place = tuple[int, str]
-"""(position of a backend, the path to ask it for)."""
-_NOBODY = {"open": FileMissing, "create": AccessViolation}
-"""What is raised when no backend has answered. "File not found" would be no answer to an upload."""
-_UNKNOWN = object()
+"""(position of a backend, path to look up in it)."""
+_NOT_FOUND: dict[str, type[TransferError]] = {"open": FileMissing, "create": AccessViolation}
+"""What is raised when no backend has the file. For an upload "File not found" would be wrong."""
+_NOT_CACHED = object()
+_Cache = dict[str, IShareableReader | None]
+"""Path -> a reader that can be shared, or None: the backend does not have it."""
 
 
 @define(eq=False)
@@ -34,85 +37,86 @@ class _Search:
 
     method: str
     places: Iterator[_Place]
-    """That have not been looked at yet."""
+    """Not tried yet."""
     path: str
-    request: Any
+    request: TransferRequest
     detail: str = ""
-    """The first reason of a backend why it does not serve what is there."""
+    """The first reason that a backend gave for not serving a file that exists."""
     backend: str = ""
-    """The name of the one that was asked last, of those that answer later."""
+    """Name of the backend whose answer is pending."""
 
 
-@implementer(IWritableBackend)
+@implementer(IWritableBackend, IBatchingBackend)
 @define(eq=False)
 class LayeredBackend:
-    """Asks backends in order until one does not raise FileMissing.
+    """Tries backends in order until one does not raise FileMissing.
 
-    A backend that answers at once is answered with at once; a Deferred comes out only where one went in.
+    What a backend returns directly is returned directly; a Deferred comes out only where a backend returned one.
 
-    What a client asks for in the wrong place is looked for beside the boot program that it got last, once the backend
-    that had that program, and those before it, have been asked as the client asked.
+    A file that a client requests in the wrong place is looked up beside the boot program that it loaded last, once the
+    requested path was tried in the backend that had that program and in those before it.
 
-    :param backends: (name, backend). The name is put into the traceback of what a backend raises by mistake.
-    :param loaders: what clients have got; None: nobody remembers.
-    :param publish: is given a SecondStageFound and a PluginBlocked; must not raise.
-    :param seconds: the clock that backends are timed by.
+    :param backends: (name, backend). The name is added to the traceback of an unexpected exception.
+    :param loaders: which boot program each client loaded last; None: not known, so there are no such lookups.
+    :param publish: gets SecondStageFound and PluginBlocked events; must not raise.
+    :param seconds: the clock that calls of backends are timed by.
     """
 
-    backends: Sequence[tuple[str, Any]]
+    backends: Sequence[tuple[str, IBackend]]
     loaders: Loaders | None = None
     publish: Callable[[Event], None] | None = None
     seconds: Callable[[], float] = time.monotonic
-    _alike: Sequence[bool] = field(init=False)
-    """Which backends are ``same_for_all``."""
-    _all_alike: bool = field(init=False)
-    _nothing_known: Sequence[dict[str, Any] | None] = field(init=False)
-    _known: Sequence[dict[str, Any] | None] = field(init=False)
-    """Of each of these, while several requests are dealt with that had all arrived before: path -> a reader that can be
-    shared, or None: it is not there. Of other backends, and else, None."""
+    _uniform: Sequence[bool] = field(init=False)
+    """Which backends are an IUniformBackend."""
+    _all_uniform: bool = field(init=False)
+    _no_caches: Sequence[_Cache | None] = field(init=False)
+    _caches: Sequence[_Cache | None] = field(init=False)
+    """One for each backend that is uniform, during a batch; else None."""
     _searches: "WeakKeyDictionary[Deferred[Any], _Search]" = field(factory=WeakKeyDictionary, init=False)
-    """Those that wait for a backend."""
+    """Those with a pending backend."""
+    _verified: set[type] = field(factory=set, init=False)
+    """Classes of readers and writers whose interfaces have been verified."""
     _blocking: BlockingCalls | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._alike = [bool(ability(backend, "same_for_all", "open", default=False)) for _, backend in self.backends]
-        self._all_alike = bool(self._alike) and all(self._alike)
-        self._known = self._nothing_known = [None] * len(self.backends)
+        self._uniform = [provides(backend, IUniformBackend) for _, backend in self.backends]
+        self._all_uniform = bool(self._uniform) and all(self._uniform)
+        self._caches = self._no_caches = [None] * len(self.backends)
         clock = self.loaders.seconds if self.loaders is not None else self.seconds
         self._blocking = BlockingCalls(self.publish, clock) if self.publish is not None else None
 
-    def together(self, begins: bool) -> None:
-        """Whether what is asked from now on had all arrived before.
+    def begin_batch(self) -> None:
+        """See IBatchingBackend."""
+        self.end_batch()
+        self._caches = [{} if uniform else None for uniform in self._uniform]
 
-        What one of these requests misses need not be looked for again for the others, and what it gets is opened once.
-        """
-        known, self._known = self._known, self._nothing_known
+    def end_batch(self) -> None:
+        """See IBatchingBackend."""
+        caches, self._caches = self._caches, self._no_caches
         with ExitStack() as readers:
-            for reader in chain.from_iterable(found.values() for found in known if found):
+            for reader in chain.from_iterable(cache.values() for cache in caches if cache):
                 if reader is not None:
                     readers.callback(reader.close)
-        if begins:
-            self._known = [{} if alike else None for alike in self._alike]
 
-    def open(self, path: str, request: Any) -> Any:
+    def open(self, path: str, request: TransferRequest) -> Any:
         """See IBackend."""
         loaders = self.loaders
         loader = loaders.of(request.peer[0], path) if loaders is not None else None
         if loader is not None:
-            return self._ask("open", self._places(path, loader), path, request)
-        # The short way of what a rack misses: where the last one is known to lack it, those before it have been asked.
-        last = self._known[-1] if self._all_alike else None
-        if last and last.get(path, _UNKNOWN) is None and not request.ignore_case:
+            return self._try("open", self._places(path, loader), path, request)
+        # If the last of only uniform backends is known to miss this path, all others were tried in this batch too.
+        last = self._caches[-1] if self._all_uniform else None
+        if last and last.get(path, _NOT_CACHED) is None and not request.ignore_case:
             raise FileMissing()
-        return self._ask("open", enumerate(repeat(path, len(self.backends))), path, request)
+        return self._try("open", enumerate(repeat(path, len(self.backends))), path, request)
 
-    def create(self, path: str, request: Any) -> Any:
-        """See IWritableBackend. Backends that take no uploads are not asked.
+    def create(self, path: str, request: TransferRequest) -> Any:
+        """See IWritableBackend. Only writable backends are tried.
 
-        :raise AccessViolation: nobody takes it.
+        :raise AccessViolation: none of them takes the upload.
         """
         writable = [n for n, (_, backend) in enumerate(self.backends) if IWritableBackend.providedBy(backend)]
-        return self._ask("create", zip(writable, repeat(path)), path, request)
+        return self._try("create", zip(writable, repeat(path)), path, request)
 
     def _places(self, path: str, loader: Loader) -> Iterator[_Place]:
         every = range(len(self.backends))
@@ -122,30 +126,34 @@ class LayeredBackend:
             yield from ((position, place) for position in every)
         yield from ((position, path) for position in every[loader.backend + 1 :])
 
-    def backend_of(self, answer: "Deferred[Any]") -> str:
-        """The name of the backend that open() or create() waits for, when it has answered with this Deferred."""
-        search = self._searches.get(answer)
+    def pending_backend(self, answer: Awaitable[object]) -> str:
+        """See IBatchingBackend."""
+        search = self._searches.get(answer) if isinstance(answer, Deferred) else None
         return f"backend {search.backend}" if search is not None else "the backend"
 
-    def _ask(
-        self, method: str, places: Iterator[_Place], path: str, request: Any, search: "_Search | None" = None
+    def _try(
+        self,
+        method: str,
+        places: Iterator[_Place],
+        path: str,
+        request: TransferRequest,
+        search: _Search | None = None,
     ) -> Any:
         """Try the backends at *places*, in order.
 
-        :param search: of these same arguments; None: no backend has answered later yet. Most do not, and then the
-            request needs no such object.
+        :param search: of these same arguments; None: no backend has been pending yet. Few are, and then the request
+            needs no such object.
         """
         detail = search.detail if search is not None else ""
-        alike = method == "open" and not getattr(request, "ignore_case", False)
-        every = self._known if alike else self._nothing_known
+        caches = self._caches if method == "open" and not request.ignore_case else self._no_caches
         seconds = self.seconds
         for position, place in places:
-            known = every[position]
-            if known is not None:
-                reader = known.get(place, _UNKNOWN)
+            cache = caches[position]
+            if cache is not None:
+                reader: Any = cache.get(place, _NOT_CACHED)
                 if reader is None:
                     continue
-                if reader is not _UNKNOWN:
+                if reader is not _NOT_CACHED:
                     self._found(place, position, path, request)
                     return reader.share()
             name, backend = self.backends[position]
@@ -155,8 +163,8 @@ class LayeredBackend:
             except FileMissing as error:
                 if error.detail:
                     detail = detail or error.detail
-                elif known is not None:
-                    known[place] = None
+                elif cache is not None:
+                    cache[place] = None
                 continue
             except Exception as error:
                 error.add_note(f"The backend was {name}.")
@@ -165,23 +173,23 @@ class LayeredBackend:
                 took = seconds() - began
                 if took > BLOCKED_SECONDS and self._blocking is not None:
                     self._blocking.report(f"backend {name}", f"{method}({place!r})", took)
-            waiting = later(answer)
-            if waiting is None:
+            pending = later(answer)
+            if pending is None:
                 self._check(answer, name, method)
                 self._found(place, position, path, request)
-                if known is not None and declares(answer, "share", "read"):
-                    known[place] = answer.share()
+                if cache is not None and provides(answer, IShareableReader):
+                    cache[place] = answer.share()  # type: ignore[assignment]
                 return answer
             if search is None:
                 search = _Search(method, places, path, request)
             search.detail, search.backend = detail, name
-            return self._await(waiting, position, place, search)
-        raise _NOBODY[method](detail=detail)
+            return self._await(pending, position, place, search)
+        raise _NOT_FOUND[method](detail=detail)
 
-    def _await(self, waiting: "Deferred[Any]", position: int, place: str, search: "_Search") -> "Deferred[Any]":
-        """What the backend at *position* answers later, or those after it."""
+    def _await(self, pending: "Deferred[Any]", position: int, place: str, search: _Search) -> "Deferred[Any]":
+        """The answer of the backend at *position*, which is *pending*, or of those after it."""
         name = self.backends[position][0]
-        self._searches[waiting] = search
+        self._searches[pending] = search
 
         def came(answer: Any) -> Any:
             self._check(answer, name, search.method)
@@ -192,19 +200,19 @@ class LayeredBackend:
             error: Any = failure.value
             if isinstance(error, FileMissing):
                 search.detail = search.detail or error.detail
-                return self._ask(search.method, search.places, search.path, search.request, search)
+                return self._try(search.method, search.places, search.path, search.request, search)
             error.add_note(f"The backend was {name}.")
             return failure
 
-        return waiting.addCallbacks(came, failed)
+        return pending.addCallbacks(came, failed)
 
     def _check(self, answer: Any, name: str, method: str) -> None:
         """:raise TransferError: it is no reader or writer."""
-        wrong = objection(answer, method == "create")
+        wrong = objection(answer, method == "create", self._verified)
         if wrong:
             raise TransferError("Internal error", f"{method}() of backend {name}: {wrong}")
 
-    def _found(self, place: str, position: int, path: str, request: Any) -> None:
+    def _found(self, place: str, position: int, path: str, request: TransferRequest) -> None:
         if self.loaders is None or request.write:
             return
         self.loaders.got(request.peer[0], place, position)

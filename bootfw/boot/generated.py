@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from zope.interface import implementer
 
 from bootfw.errors import FileMissing
-from bootfw.interfaces import IBackend, IReader
+from bootfw.interfaces import IReader, IUniformBackend
 from bootfw.readers import MemoryReader
 from bootfw.tftp.path import relative
 
@@ -19,16 +19,13 @@ _EACH = 100
 """Octets that a file costs beside its content and name, about."""
 
 
-@implementer(IBackend)
+@implementer(IUniformBackend)
 class MadeFiles:
     """Keeps the content of boot files that have one. The latest of a name counts.
 
     :param limit: octets.
     :param tell: is given what heard() of another process's MadeFiles takes, when a file was made.
     """
-
-    same_for_all = True
-    """See IBackend."""
 
     def __init__(self, limit: int = OCTETS, tell: Callable[[str, bytes], None] = lambda name, content: None) -> None:
         self._limit = limit

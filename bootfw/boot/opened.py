@@ -1,17 +1,26 @@
-"""Whether what a backend gave is a reader or a writer."""
+"""Whether what a backend returned is a reader or a writer."""
 
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
+from zope.interface.exceptions import Invalid
+from zope.interface.verify import verifyObject
+
+from bootfw.ability import abilities_of
+from bootfw.diagnosis import lacks
+from bootfw.interfaces import IReader, IWriter
+
 _READER = ("read", "close")
 _WRITER = ("write", "finish", "cancel")
 
 
-def objection(answer: Any, write: bool) -> str:
+def objection(answer: Any, write: bool, verified: set[type]) -> str:
     """What is wrong with *answer*, and what would be right; "": it can be used.
 
     What can't be used is closed.
+
+    :param verified: classes whose interfaces have been verified; that of *answer* is added.
     """
     methods = _WRITER if write else _READER
     kind: Any = type(answer)
@@ -19,6 +28,11 @@ def objection(answer: Any, write: bool) -> str:
         missing = [name for name in methods if not callable(getattr(answer, name, None))]
         if missing:
             return _no_file(answer, write, missing)
+    if kind not in verified:
+        wrong = _broken_interfaces(answer, IWriter if write else IReader)
+        if wrong:
+            return _closed(answer, wrong)
+        verified.add(kind)
     if write:
         return ""
     try:
@@ -29,6 +43,17 @@ def objection(answer: Any, write: bool) -> str:
         return ""
     shown = f"{size}" if isinstance(size, int | float) else f"of type {type(size).__name__}"
     return _closed(answer, f"the size of {_described(answer)} is {shown}; it has to be a number of bytes, or None")
+
+
+def _broken_interfaces(answer: Any, basic: Any) -> str:
+    """What *answer* lacks of the optional interfaces that it declares, such as IFileReader."""
+    for interface in abilities_of(answer):
+        if interface is not basic and interface.isOrExtends(basic):
+            try:
+                verifyObject(interface, answer)
+            except Invalid as error:
+                return f"{_described(answer)} is no {interface.__name__}: {lacks(interface, answer, error)}"
+    return ""
 
 
 def _closed(answer: Any, text: str) -> str:

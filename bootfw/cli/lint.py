@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from bootfw.ability import provides
 from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
@@ -20,6 +21,7 @@ from bootfw.build import Parts, assemble
 from bootfw.cli.failure import CommandError
 from bootfw.cli.table import printable
 from bootfw.config.configuration import load_config
+from bootfw.interfaces import IListableBackend, ISelfChecking
 from bootfw.lint.entries import User
 from bootfw.lint.finding import Finding
 from bootfw.lint.rules import lint
@@ -29,8 +31,8 @@ FOUND = 1
 """Exit code: something will not boot."""
 
 _STILL = (DirectoryBackend, DistributionBackend, MemoryBackend, ArchiveBackend, MenuBackend)
-"""Backends whose files are the same for every client, and can be known without one. Of others those with a method
-``holds(path)`` say at least what they have."""
+"""Backends whose files are the same for every client, and can be known without one. Of others those that provide
+IListableBackend say at least what they have."""
 
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
@@ -91,13 +93,13 @@ def _trees(directories: Sequence[Path], parts: Parts | None, unsure: list[str]) 
     assert parts is not None
     still = [(name, backend) for name, backend in parts.backends if isinstance(backend, _STILL)]
     others = [(name, backend) for name, backend in parts.backends if not isinstance(backend, _STILL)]
-    makers = [backend.holds for _, backend in others if hasattr(backend, "holds")]
-    unsure += [name for name, backend in others if not hasattr(backend, "holds")]
+    listable = [backend for _, backend in others if provides(backend, IListableBackend)]
+    unsure += [name for name, backend in others if not provides(backend, IListableBackend)]
     for name, backend in still:
-        problem = backend.problem() if hasattr(backend, "problem") else ""
+        problem = backend.problem() if ISelfChecking.providedBy(backend) else ""
         if problem:
             raise CommandError(f"backend {name}: {problem}")
-    return [_tree(still, not unsure, lambda path: any(holds(path) for holds in makers))]
+    return [_tree(still, not unsure, lambda path: any(backend.has(path) for backend in listable))]
 
 
 _INSTALLED = [("distribution", DistributionBackend())]

@@ -1,19 +1,17 @@
 """What bootfw does where the configuration says nothing: serve what is installed, and harm nobody."""
 
 import errno
-import os
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve
-from twisted.logger import Logger
 
+from bootfw.ability import provides
 from bootfw.backends.mounts import Probe
 from bootfw.config.settings import ListenAddress, Settings
-
-_log = Logger(namespace="bootfw")
+from bootfw.interfaces import IBackend, IListableBackend
 
 Chosen = Sequence[tuple[str, Mapping[str, Any]]]
 """(plugin, options) each."""
@@ -70,20 +68,16 @@ def backends() -> Chosen:
     return [*chosen, ("distribution", {}), ("memory", {"files": {SCRIPT_NAME: SCRIPT}})]
 
 
-def resolvers(backends: Sequence[tuple[str, Any]]) -> Chosen:
+def resolvers(backends: Sequence[tuple[str, IBackend]]) -> Chosen:
     """What is ordered for the next boot, and by architecture, for those that *backends* have a program for.
 
     iPXE is sent to its script by HTTP, and by TFTP where it has no HTTP or we have none: what does not fit a client is
     left to the next resolver. What the script names relative to itself comes the same way.
     """
-    probe = Probe()
-    for _, backend in backends:
-        if _is_directory(backend) and probe.hangs(Path(backend.root)):
-            _log.warn("{root} does not answer: boot programs there are found after a restart only", root=backend.root)
-    asked = [has for _, backend in backends if (has := holds(backend, probe))]
+    listable = [backend for _, backend in backends if provides(backend, IListableBackend)]
     files = {}
     for architecture, programs in BOOT_PROGRAMS.items():
-        found = [program for has in asked for program in programs if has(program)]
+        found = [program for backend in listable for program in programs if backend.has(program)]
         if found:
             files[architecture] = found[0]
     by_http = [{"ipxe": f"{{http}}/{files['ipxe']}"}] if "ipxe" in files else []
@@ -91,40 +85,12 @@ def resolvers(backends: Sequence[tuple[str, Any]]) -> Chosen:
     return [("next-boot", {}), ("loop-breaker", {}), *chosen] if chosen else []
 
 
-def holds(backend: Any, probe: Probe) -> Callable[[str], bool] | None:
-    """A way to ask a built-in backend whether it has a file; None for others, and where the answer may never come."""
-    if hasattr(backend, "holds"):
-        has: Callable[[str], bool] = backend.holds
-        return has
-    if hasattr(backend, "available"):
-        available: Collection[str] = backend.available()
-        return available.__contains__
-    if _is_directory(backend):
-        if probe.hangs(Path(backend.root)):
-            return None
-        return lambda name: os.path.isfile(Path(backend.root) / name)  # False also where it may not be looked at
-    if hasattr(backend, "files"):
-        files: Collection[str] = backend.files
-        return files.__contains__
-    return None
-
-
-def example(backends: Sequence[tuple[str, Any]]) -> str | None:
+def example(backends: Sequence[tuple[str, IBackend]]) -> str | None:
     """The name of a file that can be fetched, for showing how."""
-    probe = Probe()
-    asked = [has for _, backend in backends if (has := holds(backend, probe))]
-    names = [name for programs in BOOT_PROGRAMS.values() for name in programs]
-    for name in names:
-        if any(has(name) for has in asked):
-            return name
-    roots = [Path(backend.root) for _, backend in backends if _is_directory(backend)]
-    there = (root for root in roots if not probe.hangs(root) and root.is_dir())
-    files = (file.name for root in there for file in sorted(root.iterdir()) if file.is_file())
-    return next(files, None)
-
-
-def _is_directory(backend: Any) -> bool:
-    return hasattr(backend, "root") and not hasattr(backend, "available") and not hasattr(backend, "holds")
+    listable = [backend for _, backend in backends if provides(backend, IListableBackend)]
+    programs = (name for names in BOOT_PROGRAMS.values() for name in names)
+    found = (name for name in programs if any(backend.has(name) for backend in listable))
+    return next(found, None) or next((name for backend in listable for name in backend.names()), None)
 
 
 def settled(

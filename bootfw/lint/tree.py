@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 
 from bootfw.errors import TransferError
 from bootfw.readers import MemoryReader
+from bootfw.values import TransferRequest
 
 HEAD = 4096
 """Octets in which everything says what it is."""
@@ -204,7 +205,7 @@ def _mode(entry: "os.DirEntry[str]") -> int:
 
 def _served(backend: Any, path: str, where: str) -> Served | None:
     def opened() -> Any:
-        return backend.open(path, None)
+        return backend.open(path, TransferRequest(path, path, ("", 0)))
 
     try:
         opened().close()

@@ -48,7 +48,7 @@ from bootfw.events import (
     TransferRefused,
     WorkerLost,
 )
-from bootfw.interfaces import IBootObserver
+from bootfw.interfaces import IBatchObserver, IBootObserver
 from bootfw.lease import NEVER, Lease
 from bootfw.plugins import boot_plugin
 from bootfw.values import Address, BootMenu, BootRequest, Outcome, TransferReport
@@ -73,7 +73,7 @@ _LEVELS = {
 """Others: warn."""
 
 
-@implementer(IBootObserver)
+@implementer(IBatchObserver)
 @define(eq=False)
 class LogObserver:
     """Writes what happened to Twisted's log, one event per boot stage and per transfer."""

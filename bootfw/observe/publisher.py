@@ -7,10 +7,10 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from bootfw.ability import ability
+from bootfw.ability import provides
 from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls
 from bootfw.events import Event, EventsDropped
-from bootfw.interfaces import IBootObserver
+from bootfw.interfaces import IBatchObserver, IBootObserver
 
 QUEUE_LIMIT = 10_000
 """Events; beyond that they are dropped and counted. A boot publishes about twenty."""
@@ -95,9 +95,8 @@ class Publisher:
                 self._blocking.report(f"observer {name}", f"{len(events)} event(s)", took)
 
     def _delivery(self, name: str, observer: IBootObserver) -> _Deliver:
-        many: _Deliver | None = ability(observer, "observe_many", "observe")
-        if many is not None:
-            return many
+        if provides(observer, IBatchObserver):
+            return observer.observe_many
 
         def one_by_one(events: Sequence[Event]) -> None:
             for event in events:

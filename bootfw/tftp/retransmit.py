@@ -6,8 +6,6 @@ from typing import Any, Protocol
 
 from attrs import define, field
 
-from bootfw.ability import declares
-
 SHORTEST_GRACE = 0.002
 """Seconds: below that, timers and schedulers are not to be relied on."""
 
@@ -17,7 +15,11 @@ class WatchdogFailed(Exception):
 
 
 class Watchdog(Protocol):
-    """The part of IWatchdog that every watchdog has; ``progressed(seconds)`` is looked for once."""
+    """An IWatchdog, for this layer, which is pure and knows no interfaces.
+
+    One with ``progressed(seconds)`` learns from round trips: from all of them, or, with the attributes of an
+    ILearningWatchdog too, from those outside of its bounds.
+    """
 
     def wait(self, attempt: int) -> float | None:
         """Seconds after sending number *attempt*; None: give up."""
@@ -38,7 +40,7 @@ class Patience:
     _learn: Callable[[float | None], None] | None = field(init=False)
     _ask: Callable[[int], float | None] = field(init=False)
     _selective: bool = field(init=False)
-    """Some round trips are not news to the watchdog."""
+    """The watchdog has bounds between which it need not learn."""
 
     def __attrs_post_init__(self) -> None:
         try:
@@ -46,7 +48,7 @@ class Patience:
             self._ask = self._watchdog.wait
         except Exception as error:
             raise WatchdogFailed from error
-        self._selective = declares(self._watchdog, "unremarkable", "wait", "progressed")
+        self._selective = hasattr(self._watchdog, "unremarkable")
 
     def first(self) -> float:
         """The wait after something has been sent for the first time."""
@@ -89,12 +91,14 @@ class Patience:
 
     @property
     def news(self) -> tuple[float, float]:
-        """A round trip outside of these two changes the wait: progressed() has to be told of it."""
+        """Bounds in seconds; a round trip outside of them may change the wait, so progressed() has to be called."""
+        if self._learn is None:
+            return 0.0, inf
         if not self._selective:
             return 0.0, 0.0
         watchdog: Any = self._watchdog
         try:
-            return getattr(watchdog, "unremarkable_from", 0.0), watchdog.unremarkable
+            return watchdog.unremarkable_from, watchdog.unremarkable
         except Exception as error:
             raise WatchdogFailed from error
 

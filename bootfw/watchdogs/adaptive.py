@@ -3,7 +3,7 @@
 from attrs import define, field, frozen
 from zope.interface import implementer
 
-from bootfw.api import Agreed, ConfigError, IAdaptiveWatchdog, IWatchdog, IWatchdogPolicy, boot_plugin
+from bootfw.api import Agreed, ConfigError, ILearningWatchdog, IWatchdog, IWatchdogPolicy, boot_plugin
 from bootfw.watchdogs.schedule import above
 
 GROWTH = 1.5
@@ -23,7 +23,7 @@ SILENCE = 6.0
 """The same for atftp and U-Boot, which wait 5 s: the wait after the quick sendings."""
 
 
-@implementer(IAdaptiveWatchdog)
+@implementer(ILearningWatchdog)
 @define(eq=False)
 class AdaptiveWatchdog:
     """The retransmission timer of RFC 6298, in seconds."""
@@ -36,9 +36,7 @@ class AdaptiveWatchdog:
     _unsure: bool = field(default=False, init=False)
     """The progress before could not be measured."""
     unremarkable_from: float = field(default=0.0, init=False)
-    """See IWatchdog."""
     unremarkable: float = field(default=0.0, init=False)
-    """See IWatchdog."""
 
     def __attrs_post_init__(self) -> None:
         self._rto = self._policy.first_seconds

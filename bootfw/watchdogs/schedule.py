@@ -1,8 +1,8 @@
 """A watchdog whose waits are known beforehand: what the non-adaptive policies make."""
 
 from collections.abc import Callable
-from math import inf, isfinite
-from typing import Any, ClassVar
+from math import isfinite
+from typing import Any
 
 from attrs import frozen
 from zope.interface import implementer
@@ -17,9 +17,6 @@ class Schedule:
 
     waits: tuple[float, ...]
     """Not empty."""
-
-    unremarkable: ClassVar[float] = inf
-    """See IWatchdog."""
 
     def wait(self, attempt: int) -> float | None:
         """See IWatchdog."""

@@ -7,7 +7,9 @@ import socket
 import pytest
 from byhand import Unused, read
 from twisted.internet.task import Clock
+from zope.interface import implementer_only
 
+from bootfw.api import IUniformBackend
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.boot.backends import LayeredBackend
 from bootfw.net.tftp.listener import TFTPProtocol
@@ -18,10 +20,9 @@ from bootfw.wire import tftp
 MISSING = tftp.error(1, "File not found")
 
 
+@implementer_only(IUniformBackend)
 class Counted(DirectoryBackend):
     """Notes what it is asked for."""
-
-    same_for_all = True
 
     def __init__(self, root):
         super().__init__(root)

@@ -7,7 +7,7 @@ from attrs import frozen
 from tftpserver import numbered
 from zope.interface import implementer
 
-from bootfw.api import IAdaptiveWatchdog, IWatchdog, IWatchdogPolicy
+from bootfw.api import IAdaptiveWatchdog, ITimeoutWatchdog, IWatchdog, IWatchdogPolicy
 from bootfw.personas.table import stock
 from bootfw.testing import LossyLink, TFTPClient
 from bootfw.watchdogs.adaptive import Adaptive
@@ -43,12 +43,21 @@ class Learning(Plain):
         pass
 
 
+@implementer(ITimeoutWatchdog)
 class Ignoring(Plain):
     honours_timeout = False
 
 
+@implementer(ITimeoutWatchdog)
 class LearningAndHonouring(Learning):
     honours_timeout = True
+
+
+class OverridesWait(Ignoring):
+    """What it inherits says nothing of its own wait."""
+
+    def wait(self, attempt):
+        return 3.0 if attempt < 5 else None
 
 
 def names(answer):
@@ -73,7 +82,7 @@ def test_a_timeout_alone_that_is_left_out_means_no_oack(serve, policy):
     assert served.peer().put("new", timeout=6) == [tftp.Ack(0)]
 
 
-@pytest.mark.parametrize("policy", [*HONOURING, Own(Plain()), Own(LearningAndHonouring())])
+@pytest.mark.parametrize("policy", [*HONOURING, Own(Plain()), Own(LearningAndHonouring()), Own(OverridesWait())])
 def test_a_watchdog_that_honours_the_timeout_acknowledges_it(serve, policy):
     served = serve({"file": CONTENT}, watchdog=policy)
 

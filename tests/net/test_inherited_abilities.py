@@ -1,4 +1,4 @@
-"""Plugins that override what an inherited attribute is about: each client gets what its plugin gives, by every path."""
+"""Plugins that override the method that an inherited ability describes: each client gets what its plugin gives."""
 
 import contextlib
 import os
@@ -7,18 +7,22 @@ import socket
 import pytest
 from byhand import Unused, read
 from twisted.internet.task import Clock
+from zope.interface import implementer
 
+from bootfw.api import ILearningWatchdog, IWatchdogPolicy
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.boot.backends import LayeredBackend
 from bootfw.config.settings import HTTPSettings
 from bootfw.events import TransferEnded
 from bootfw.net.tftp.framecache import Images
 from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.tftp.watchdog import begin_watchdog
 from bootfw.net.udp.port import DatagramPort
 from bootfw.observe.log import LogObserver
 from bootfw.observe.publisher import Publisher
 from bootfw.readers import FileReader
 from bootfw.tftp.retransmit import Patience
+from bootfw.values import Agreed
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
@@ -142,9 +146,24 @@ def test_an_observer_that_overrides_observe_is_called_for_each_event():
     assert [event.at for event in seen] == [0.0, 1.0]
 
 
+@implementer(IWatchdogPolicy)
+class Policy:
+    def __init__(self, watchdog):
+        self._watchdog = watchdog
+
+    def begin(self, agreed):
+        return self._watchdog
+
+
+def begun(watchdog):
+    return Patience(begin_watchdog(Policy(watchdog), Agreed())[1])
+
+
 @pytest.mark.parametrize("name", ["wait", "progressed"])
 def test_a_watchdog_that_overrides_its_methods_learns_of_each_round_trip(name):
+    @implementer(ILearningWatchdog)
     class Schedule:
+        unremarkable_from = 0.0
         unremarkable = 1000.0
 
         def wait(self, attempt):
@@ -166,8 +185,8 @@ def test_a_watchdog_that_overrides_its_methods_learns_of_each_round_trip(name):
             def progressed(self, seconds):
                 learnt.append(seconds)
 
-    assert Patience(Schedule()).news == (0.0, 1000.0)
-    patience = Patience(Mine())
+    assert begun(Schedule()).news == (0.0, 1000.0)
+    patience = begun(Mine())
     assert patience.news == (0.0, 0.0)
     patience.progressed(0.5)
     assert learnt == ([0.5] if name == "progressed" else [])

@@ -5,13 +5,14 @@ import traceback
 import pytest
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from zope.interface import implementer
+from zope.interface import implementer, implementer_only
 from zope.interface.verify import verifyObject
 
 from bootfw.boot.backends import LayeredBackend
 from bootfw.errors import AccessViolation, DiskFull, FileMissing
-from bootfw.interfaces import IBackend, IWritableBackend
+from bootfw.interfaces import IBackend, IShareableReader, IUniformBackend, IWritableBackend
 from bootfw.readers import MemoryReader
+from bootfw.values import TransferRequest
 
 
 @implementer(IBackend)
@@ -52,6 +53,9 @@ def layers(*backends):
     return LayeredBackend([(f"backend[{number}]", backend) for number, backend in enumerate(backends)])
 
 
+REQUEST = TransferRequest("path", "path", ("192.0.2.7", 1024))
+
+
 def result_of(deferred):
     results = []
     deferred.addBoth(results.append)
@@ -65,22 +69,22 @@ def test_provides_the_interface():
 
 def test_first_that_has_it_wins_and_answers_at_once():
     first, second, third = Backend(FileMissing()), Backend(READER), Backend("never")
-    assert layers(first, second, third).open("path", "request") is READER
-    assert first.asked == second.asked == [("path", "request")]
+    assert layers(first, second, third).open("path", REQUEST) is READER
+    assert first.asked == second.asked == [("path", REQUEST)]
     assert third.asked == []
 
 
 @pytest.mark.parametrize("backends", [(), (Backend(FileMissing()), Backend(FileMissing()))])
 def test_nobody_has_it(backends):
     with pytest.raises(FileMissing):
-        layers(*backends).open("path", None)
+        layers(*backends).open("path", REQUEST)
 
 
 @pytest.mark.parametrize("error", [AccessViolation(), OSError(5, "I/O"), ZeroDivisionError()])
 def test_other_errors_stop_the_search(error):
     last = Backend("never")
     with pytest.raises(type(error)) as caught:
-        layers(Backend(FileMissing()), Backend(error), last).open("path", None)
+        layers(Backend(FileMissing()), Backend(error), last).open("path", REQUEST)
     assert caught.value is error
     assert last.asked == []
     assert "The backend was backend[1]." in "".join(traceback.format_exception(caught.value))
@@ -88,7 +92,7 @@ def test_other_errors_stop_the_search(error):
 
 def test_late_answers():
     slow, waiting = Deferred(), Deferred()
-    answer = layers(Backend(lambda: slow), Backend(lambda: waiting), Backend(READER)).open("path", None)
+    answer = layers(Backend(lambda: slow), Backend(lambda: waiting), Backend(READER)).open("path", REQUEST)
     assert isinstance(answer, Deferred)
     slow.errback(FileMissing())
     assert not answer.called or answer.paused
@@ -103,19 +107,19 @@ def test_late_answer_of_a_coroutine():
     async def found():
         return await succeed(READER)
 
-    assert result_of(layers(Backend(missing), Backend(found)).open("path", None)) is READER
+    assert result_of(layers(Backend(missing), Backend(found)).open("path", REQUEST)) is READER
 
 
 def test_nobody_has_it_later():
     slow = Deferred()
-    answer = layers(Backend(FileMissing()), Backend(lambda: slow)).open("path", None)
+    answer = layers(Backend(FileMissing()), Backend(lambda: slow)).open("path", REQUEST)
     slow.errback(FileMissing())
     assert result_of(answer).check(FileMissing)
 
 
 def test_late_error_stops_the_search():
     slow, last = Deferred(), Backend("never")
-    answer = layers(Backend(lambda: slow), last).open("path", None)
+    answer = layers(Backend(lambda: slow), last).open("path", REQUEST)
     slow.errback(ZeroDivisionError())
     failure = result_of(answer)
     assert failure.check(ZeroDivisionError)
@@ -126,7 +130,7 @@ def test_late_error_stops_the_search():
 def test_cancelling_reaches_the_backend_that_is_asked():
     cancelled = []
     slow, second = Deferred(), Deferred(cancelled.append)
-    answer = layers(Backend(lambda: slow), Backend(lambda: second)).open("path", None)
+    answer = layers(Backend(lambda: slow), Backend(lambda: second)).open("path", REQUEST)
     slow.errback(FileMissing())
     answer.cancel()
     assert cancelled == [second]
@@ -147,9 +151,10 @@ def test_nobody_takes_the_upload(backends):
         layers(*backends).create("path", None)
 
 
+@implementer(IUniformBackend)
 @define
 class Alike(Backend):
-    same_for_all = True
+    """Gives everybody the same."""
 
 
 @define
@@ -168,7 +173,7 @@ def missed(layered, path, request):
 def test_what_one_of_many_misses_is_not_looked_for_again_for_the_others():
     first, second = Alike(FileMissing()), Alike(FileMissing())
     layered = layers(first, second)
-    layered.together(True)
+    layered.begin_batch()
     assert [missed(layered, path, Asking()) for path in ("a", "b", "a", "a")] == [None] * 4
     assert [path for path, _ in first.asked] == [path for path, _ in second.asked] == ["a", "b"]
 
@@ -177,9 +182,9 @@ def test_what_comes_later_is_looked_for_again():
     backend = Alike(FileMissing())
     layered = layers(backend)
     for _ in range(2):
-        layered.together(True)
+        layered.begin_batch()
         missed(layered, "a", Asking())
-        layered.together(False)
+        layered.end_batch()
     missed(layered, "a", Asking())
     missed(layered, "a", Asking())
     assert len(backend.asked) == 4
@@ -188,11 +193,12 @@ def test_what_comes_later_is_looked_for_again():
 def test_what_is_there_is_opened_for_each():
     backend = Alike(lambda: MemoryReader(b""))
     layered = layers(Alike(FileMissing()), backend)
-    layered.together(True)
+    layered.begin_batch()
     assert layered.open("a", Asking()) is not layered.open("a", Asking())
     assert len(backend.asked) == 2
 
 
+@implementer(IShareableReader)
 @define
 class Sharing:
     """A reader that counts its users."""
@@ -214,13 +220,13 @@ class Sharing:
 def test_what_can_be_shared_is_opened_once_and_stays_open_for_the_others():
     backend = Alike(Sharing)
     layered = layers(Alike(FileMissing()), backend)
-    layered.together(True)
+    layered.begin_batch()
     reader = layered.open("a", Asking())
     reader.close()
     assert layered.open("a", Asking()) is reader
     assert layered.open("b", Asking()) is not reader
     assert [path for path, _ in backend.asked] == ["a", "b"]
-    layered.together(False)
+    layered.end_batch()
     assert reader.users == 1
     assert layered.open("a", Asking()) is not reader
     reader.close()
@@ -235,21 +241,21 @@ def test_one_that_can_not_be_closed_keeps_nobody_from_being_closed():
 
     given = []
     layered = layers(Alike(lambda: given.append(Broken()) or given[-1]))
-    layered.together(True)
+    layered.begin_batch()
     for path in "abc":
         layered.open(path, Asking())
     with pytest.raises(OSError, match="not closed"):
-        layered.together(False)
+        layered.end_batch()
     assert [reader.users for reader in given] == [1, 1, 1]
 
 
 def test_who_may_see_something_else_does_not_share():
     last = Backend(Sharing)
     layered = layers(Alike(FileMissing()), last)
-    layered.together(True)
+    layered.begin_batch()
     assert layered.open("a", Asking()) is not layered.open("a", Asking())
     alike = layers(Alike(Sharing))
-    alike.together(True)
+    alike.begin_batch()
     reader = alike.open("a", Asking())
     assert alike.open("a", Asking(ignore_case=True)) is not reader
     assert alike.open("a", Asking()) is reader
@@ -258,7 +264,7 @@ def test_who_may_see_something_else_does_not_share():
 def test_a_backend_that_looks_at_who_asks_is_asked_each_time():
     first, looks, last = Alike(FileMissing()), Backend(FileMissing()), Alike(Sharing)
     layered = layers(first, looks, last)
-    layered.together(True)
+    layered.begin_batch()
     assert layered.open("a", Asking()) is layered.open("a", Asking())
     assert [len(backend.asked) for backend in (first, looks, last)] == [1, 2, 1]
 
@@ -266,7 +272,7 @@ def test_a_backend_that_looks_at_who_asks_is_asked_each_time():
 def test_a_backend_that_looks_at_who_asks_is_asked_though_those_behind_it_have_nothing():
     looks, last = Backend(FileMissing()), Alike(FileMissing())
     layered = layers(looks, last)
-    layered.together(True)
+    layered.begin_batch()
     assert [missed(layered, "a", Asking()) for _ in range(2)] == [None, None]
     assert [len(backend.asked) for backend in (looks, last)] == [2, 1]
 
@@ -278,7 +284,7 @@ def test_what_is_not_there_can_be_made():
             return WRITER
 
     layered = layers(Taking(FileMissing()))
-    layered.together(True)
+    layered.begin_batch()
     assert missed(layered, "a", Asking()) is None
     assert layered.create("a", Asking(write=True)) is WRITER
 
@@ -286,12 +292,13 @@ def test_what_is_not_there_can_be_made():
 def test_what_comes_later_comes_for_each():
     first, second = Alike(lambda: fail(FileMissing())), Alike(lambda: succeed(Sharing()))
     layered = layers(first, second)
-    layered.together(True)
+    layered.begin_batch()
     assert result_of(layered.open("a", Asking())) is not result_of(layered.open("a", Asking()))
     assert [len(backend.asked) for backend in (first, second)] == [2, 2]
 
 
 def test_another_spelling_may_be_there():
+    @implementer_only(IUniformBackend)
     @define
     class Lenient(Alike):
         def open(self, path, request):
@@ -300,7 +307,7 @@ def test_another_spelling_may_be_there():
             return READER
 
     layered = layers(Lenient(None))
-    layered.together(True)
+    layered.begin_batch()
     assert missed(layered, "A", Asking()) is None
     assert missed(layered, "A", Asking(ignore_case=True)) is READER
     assert missed(layered, "A", Asking()) is None

@@ -3,12 +3,14 @@
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from zope.interface import implementer, implementer_only
 
 from bootfw.backends.memory import MemoryBackend
 from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.secondstage import FORGOTTEN_AFTER, PLACES, REMEMBERED, SHIM_TAKES, Loaders
 from bootfw.errors import FileMissing
 from bootfw.events import SecondStageFound
+from bootfw.interfaces import IShareableReader, IUniformBackend
 from bootfw.readers import MemoryReader
 from bootfw.values import TransferRequest
 
@@ -230,21 +232,21 @@ def test_late_answers_count_too():
 def test_what_others_miss_at_the_same_moment_is_there_for_one_with_a_loader():
     clients = Clients(DEBIAN)
     clients.get("debian/shimx64.efi", "192.0.2.8")
-    clients.backend.together(True)
+    clients.backend.begin_batch()
 
     assert clients.get("grubx64.efi", "192.0.2.7") == ""
     assert clients.get("grubx64.efi", "192.0.2.8") == "debian/grubx64.efi"
 
 
+@implementer(IShareableReader)
 class Shared(MemoryReader):
     def share(self):
         return self
 
 
+@implementer_only(IUniformBackend)
 class Counting(MemoryBackend):
     """Its readers can be shared; notes what it is asked for."""
-
-    same_for_all = True
 
     def __init__(self, files):
         super().__init__({path: path for path in files})
@@ -269,7 +271,7 @@ def test_no_place_is_looked_at_twice_for_those_who_ask_together():
         clients.get("bios/pxelinux.0", client)
     clients.get("efi64/syslinux.efi", "c")
     backend.asked.clear()
-    clients.backend.together(True)
+    clients.backend.begin_batch()
     assert [clients.get("ldlinux.c32", client) for client in "abcd"] == [
         "bios/ldlinux.c32",
         "bios/ldlinux.c32",
@@ -286,11 +288,11 @@ def test_no_place_is_looked_at_twice_for_those_who_ask_together():
 
 def test_one_loading_makes_a_loader_for_each_who_shares_it():
     clients, backend = together("bios/pxelinux.0", "bios/ldlinux.c32")
-    clients.backend.together(True)
+    clients.backend.begin_batch()
     for client in "ab":
         clients.get("bios/pxelinux.0", client)
     assert backend.asked == ["bios/pxelinux.0"]
-    clients.backend.together(False)
+    clients.backend.end_batch()
     assert [clients.get("ldlinux.c32", client) for client in "ab"] == ["bios/ldlinux.c32"] * 2
 
 
@@ -300,5 +302,5 @@ def test_the_time_of_each_shim_ends_by_itself():
     clients.clock.advance(SHIM_TAKES)
     clients.get("debian/shimx64.efi", "b")
     clients.clock.advance(1)
-    clients.backend.together(True)
+    clients.backend.begin_batch()
     assert [clients.get("\x12USB", client) for client in "ab"] == ["", "debian/grubx64.efi"]

@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.errors import FileMissing
-from bootfw.interfaces import IBackend, IReader
+from bootfw.interfaces import IBackend, ICacheableReader, IReader
 from bootfw.net.http.site import BootSite
 
 
@@ -33,17 +33,23 @@ class Reader:
         self.closed += 1
 
 
+@implementer(ICacheableReader)
 @define(eq=False)
 class Dated(Reader):
     """Tells when the file was changed."""
 
     modified: object = 784111777.25
+    changed: object = None
+    etag: object = None
 
 
+@implementer(ICacheableReader)
 @define(eq=False)
 class Tagged(Reader):
     """Tells an etag."""
 
+    modified: object = None
+    changed: object = None
     etag: object = "one"
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import define, field
 from attrs.validators import ge
@@ -15,7 +15,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bootfw.api import ConfigError, FileMissing, IBackend, IStartable, PluginContext, Size, TransferError, boot_plugin
+from bootfw.api import (
+    ConfigError,
+    FileMissing,
+    IBackend,
+    ISelfChecking,
+    IStartable,
+    IUniformBackend,
+    PluginContext,
+    Size,
+    TransferError,
+    boot_plugin,
+)
 from bootfw.backends.archive import iso
 from bootfw.backends.archive.contents import ArchiveError, Packed
 from bootfw.backends.archive.opened import OpenArchive, Version, open_archive, version_of
@@ -31,7 +42,7 @@ NAMED = 10
 """Members that can't be served and are named in the log."""
 
 
-@implementer(IBackend, IStartable)
+@implementer(IUniformBackend, ISelfChecking, IStartable)
 @define(eq=False)
 class ArchiveBackend:
     """The files in an archive: an ISO 9660 image (Rock Ridge, UDF, Joliet), tar (also .gz, .xz, .bz2, .zst) or zip.
@@ -48,9 +59,6 @@ class ArchiveBackend:
     :param unpack_size: how much is kept unpacked, at most.
     :param reactor: reads and unpacks archives in its threads; None: in the caller's.
     """
-
-    same_for_all: ClassVar[bool] = True
-    """See IBackend."""
 
     file: Path = field(converter=Path)
     prefix: str = ""
@@ -93,7 +101,7 @@ class ArchiveBackend:
         return cls(context.directory / file, prefix, path, ignore_case, unpack_size, reactor)
 
     def problem(self) -> str:
-        """Why nothing can be served at the moment, for the operator; "" when all is well, as far as it is known."""
+        """See ISelfChecking. A file system that can hang is not touched."""
         if self._place() is not None:
             return ""
         try:

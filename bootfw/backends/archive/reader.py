@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from attrs import define, field
 from zope.interface import implementer
 
-from bootfw.api import FileReader, IReader
+from bootfw.api import FileReader, ICacheableReader, IFileReader, IVerifiableReader
 
 
-@implementer(IReader)
+@implementer(IFileReader, ICacheableReader, IVerifiableReader)
 @define(eq=False)
 class MemberReader:
     """Reads a part of a file; owns the reader of that from now on.
@@ -24,7 +24,6 @@ class MemberReader:
     modified: float
     etag: str
     changed: float
-    """See IReader, as of those above."""
     identity: tuple[int, ...] | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -32,7 +31,7 @@ class MemberReader:
         self.identity = (*of_file, self.start, self.size) if of_file is not None else None
 
     def fileno(self) -> int:
-        """See IReader: the file's, where this begins at ``start``."""
+        """See IFileReader: that of the archive."""
         return self._file.fileno()
 
     def read(self, offset: int, length: int) -> bytes:
@@ -46,7 +45,7 @@ class MemberReader:
         return data
 
     def verify(self) -> None:
-        """See IReader."""
+        """See IVerifiableReader."""
         self._file.verify()
 
     def remember(self, offset: int, data: bytes | memoryview) -> None:
@@ -58,7 +57,7 @@ class MemberReader:
         self._file.close()
 
 
-@implementer(IReader)
+@implementer(ICacheableReader, IVerifiableReader)
 @define(eq=False)
 class PiecesReader:
     """Reads several parts of a file as one.
@@ -94,7 +93,7 @@ class PiecesReader:
         return data
 
     def verify(self) -> None:
-        """See IReader."""
+        """See IVerifiableReader."""
         self._file.verify()
 
     def close(self) -> None:

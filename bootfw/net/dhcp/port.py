@@ -159,7 +159,7 @@ class DHCPPort(DatagramProtocol):
         """See DatagramProtocol."""
         self.datagrams_received([(datagram, addr, None)])  # type: ignore[list-item]
 
-    def datagrams_received(self, batch: list[tuple[bytes, Address, Via]]) -> None:
+    def datagrams_received(self, batch: Sequence[tuple[bytes, Address, Via]]) -> None:
         """See IBatchReceiver."""
         places, services, family = self._places, self.services, self.family
         serves, parse, handle = services.interfaces.serves, family.parse, self.handle

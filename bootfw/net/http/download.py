@@ -9,11 +9,11 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from bootfw.ability import ability
+from bootfw.ability import provides
 from bootfw.boot.pluginresult import content, later, traceback_of, transfer_error
 from bootfw.errors import FileMissing, TransferError
 from bootfw.events import PluginFailed, TransferBegun, TransferEnded, TransferRefused
-from bootfw.interfaces import IReader
+from bootfw.interfaces import IReader, IVerifiableReader
 from bootfw.net.http import headers
 from bootfw.net.http.mediatype import HEAD, UNKNOWN
 from bootfw.net.http.sendfile import FileSender, file_sender
@@ -199,7 +199,7 @@ class Download:
         if http.method == b"HEAD":
             self._finish(Outcome.SIZE_PROBE, "")
         else:
-            if self._stop is not None:
+            if self._stop is not None and self._reader is not None:
                 self._file = file_sender(http.transport, self._reader)
             http.registerProducer(self, True)
             self._progress()
@@ -277,9 +277,8 @@ class Download:
         wanted = self._wanted()
         try:
             data = content(answer, wanted, self._reader)
-            verify: Callable[[], None] | None = ability(self._reader, "verify", "read")
-            if verify is not None and self._offset + len(data) == self._stop:
-                verify()
+            if self._offset + len(data) == self._stop and provides(self._reader, IVerifiableReader):
+                self._reader.verify()
         except Exception as error:
             self._broken(error)
             return

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from bootfw.ability import ability
+from bootfw.ability import provides
+from bootfw.interfaces import ICacheableReader, IReader
 from bootfw.wire.http import Header, Validators, http_date
 
 _YEAR_10000 = 253402300800
@@ -19,9 +20,11 @@ def look_up(http: Any) -> Header:
     return header
 
 
-def validators_of(reader: Any, size: int | None) -> Validators:
-    """See IReader for what a reader may tell."""
-    etag, modified = ability(reader, "etag", "read"), ability(reader, "modified", "read")
+def validators_of(reader: IReader, size: int | None) -> Validators:
+    """What tells this version of a file from another: nothing, unless *reader* is an ICacheableReader."""
+    if not provides(reader, ICacheableReader):
+        return Validators("", None)
+    etag, modified = reader.etag, reader.modified
     if etag is None and modified is not None and size is not None:
         etag = f"{round(modified * 1e6):x}-{size:x}"
     if modified is not None and not 0 <= modified < _YEAR_10000:

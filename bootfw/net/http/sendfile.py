@@ -8,7 +8,8 @@ from typing import Any
 from attrs import define
 from twisted.internet.tcp import Connection
 
-from bootfw.ability import ability, declares
+from bootfw.ability import provides
+from bootfw.interfaces import IComparingReader, IFileReader, IReader
 
 MOST = 512 * 1024
 """Bytes that one connection sends in one turn of the reactor; then others are due."""
@@ -61,9 +62,9 @@ class FileSender:
         self._transport.startWriting()
 
 
-def file_sender(transport: Any, reader: Any) -> FileSender | None:
+def file_sender(transport: Any, reader: IReader) -> FileSender | None:
     """A sender of what *reader* reads; None: it is no file, or the bytes have to pass through us, as for TLS."""
-    if not isinstance(transport, Connection) or transport.TLS or not declares(reader, "fileno", "read"):
+    if not isinstance(transport, Connection) or transport.TLS or not provides(reader, IFileReader):
         return None
-    start = ability(reader, "start", "fileno", default=0)
-    return FileSender(transport, reader.fileno(), start, ability(reader, "remember", "read"))
+    fileno, start = reader.fileno(), reader.start
+    return FileSender(transport, fileno, start, reader.remember if provides(reader, IComparingReader) else None)

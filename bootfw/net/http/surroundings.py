@@ -5,9 +5,10 @@ from typing import Any
 
 from attrs import define, field
 
+from bootfw.ability import provides
 from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls, class_name
 from bootfw.events import Event
-from bootfw.interfaces import IBackend, IReader
+from bootfw.interfaces import IBackend, IBatchingBackend, IReader
 from bootfw.net.alarm import Alarm
 from bootfw.net.http.mediatype import MediaTypes
 
@@ -38,6 +39,5 @@ class Surroundings:
         return answer
 
     def backend_of(self, answer: Any) -> str:
-        """Which backend is waited for, when open() has answered with the Deferred *answer*."""
-        name: Callable[[Any], str] | None = getattr(self.backend, "backend_of", None)
-        return name(answer) if name is not None else "the backend"
+        """The name of the backend that *answer*, a Deferred that open() returned, waits for."""
+        return self.backend.pending_backend(answer) if provides(self.backend, IBatchingBackend) else "the backend"

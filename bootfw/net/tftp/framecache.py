@@ -6,13 +6,14 @@ A run of blocks is then one slice of memory: nothing is read, joined or copied f
 import ctypes
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from functools import lru_cache
 from struct import Struct
 from typing import Any
 
-from bootfw.ability import ability, declares
+from bootfw.ability import provides
 from bootfw.errors import TransferError
+from bootfw.interfaces import IComparingReader, IFileReader, IReader, IVerifiableReader
 from bootfw.readers import FileVersion
 
 PIECE = 256 * 1024
@@ -63,7 +64,7 @@ class Piece:
             _header(view, start, _DATA, block & 0xFFFF)
         payloads = [view[start + _HEADER : start + stride] for start in range(0, end, stride)]
         blksize = stride - _HEADER
-        begin = ability(reader, "start", "fileno", default=0) + (self.first - 1) * blksize
+        begin = reader.start + (self.first - 1) * blksize
         octets: int = os.preadv(reader.fileno(), payloads, begin)
         return octets == end - _HEADER * len(payloads)
 
@@ -137,13 +138,11 @@ class Images:
         while self._pieces:
             self._drop(*self._pieces.popitem())
 
-    def _is_unchanged(self, reader: Any, source: tuple[Hashable, ...]) -> bool:
+    def _is_unchanged(self, reader: IReader, source: tuple[Hashable, ...]) -> bool:
         """Whether it still reads what it did when it was opened; else what was framed of that goes."""
-        verify: Callable[[], None] | None = ability(reader, "verify", "read")
-        if verify is None:
-            return True
         try:
-            verify()
+            if provides(reader, IVerifiableReader):
+                reader.verify()
         except TransferError:
             for key in [key for key in self._pieces if key[0][:_FILE] == source[:_FILE]]:
                 self._drop(key, self._pieces.pop(key))
@@ -160,16 +159,12 @@ class Images:
         piece.lanes.clear()
 
 
-def can_be_framed(reader: Any) -> bool:
+def can_be_framed(reader: IReader) -> bool:
     """Whether pieces can be made of what *reader* reads, and used again for others who read the same."""
-    return (
-        declares(reader, "fileno", "read")
-        and ability(reader, "identity", "read") is not None
-        and reader.size is not None
-    )
+    return provides(reader, IFileReader) and reader.identity is not None and reader.size is not None
 
 
-def _source(reader: Any) -> tuple[Hashable, ...]:
+def _source(reader: IFileReader) -> tuple[Hashable, ...]:
     """What pieces are shared by: the part of a file that *reader* reads, and the version of the file.
 
     An identity that is no FileVersion would not do alone: readers of two backends may have the same one by chance.
@@ -181,18 +176,16 @@ def _source(reader: Any) -> tuple[Hashable, ...]:
     if type(identity) is FileVersion:
         return (identity,)
     status = os.fstat(reader.fileno())
-    start = ability(reader, "start", "fileno", default=0)
-    return identity, status.st_dev, status.st_ino, status.st_mtime_ns, start, reader.size
+    return identity, status.st_dev, status.st_ino, status.st_mtime_ns, reader.start, reader.size
 
 
 def _remember(reader: Any, piece: Piece) -> None:
     """Tell *reader* what was read of it, where there is more to be read."""
     if piece.first == 1 and piece.end > piece.last:
         return
-    remember: Callable[[int, memoryview], None] | None = ability(reader, "remember", "read")
-    if remember is not None:
+    if provides(reader, IComparingReader):
         assert piece.view is not None
-        remember((piece.first - 1) * (piece.stride - _HEADER), piece.view[_HEADER : piece.stride])
+        reader.remember((piece.first - 1) * (piece.stride - _HEADER), piece.view[_HEADER : piece.stride])
 
 
 def last_together(blksize: int, block: int) -> int:

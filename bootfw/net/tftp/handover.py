@@ -10,9 +10,9 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IDelayedCall
 
-from bootfw.ability import ability
+from bootfw.ability import provides
 from bootfw.events import Event, TransferBegun, TransferEnded
-from bootfw.interfaces import IReader
+from bootfw.interfaces import ICacheableReader, IReader
 from bootfw.tftp.position import Position
 from bootfw.values import Address, Mode, Outcome, TransferReport, Via
 
@@ -59,7 +59,7 @@ def has_changed(file: IReader, begun: TransferBegun) -> bool:
     """Whether *file* may have changed since the transfer began: half of each version would be worse than none."""
     if begun.agreed.tsize is not None and file.size != begun.agreed.tsize:
         return True
-    changed: float | None = ability(file, "changed", "read")
+    changed = file.changed if provides(file, ICacheableReader) else None
     return changed is None or changed >= begun.at
 
 

@@ -12,12 +12,20 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from bootfw.ability import provides
 from bootfw.boot.clients import Clients
 from bootfw.boot.pluginresult import later, traceback_of, transfer_error
 from bootfw.config.settings import TFTPSettings
 from bootfw.errors import AccessViolation, IllegalOperation, TransferError, WireError
 from bootfw.events import Event, PluginFailed, TransferBegun, TransferRefused
-from bootfw.interfaces import IBackend, IBatchReceiver, IViaTransport, IWatchdogPolicy, IWritableBackend
+from bootfw.interfaces import (
+    IBackend,
+    IBatchingBackend,
+    IBatchReceiver,
+    IViaTransport,
+    IWatchdogPolicy,
+    IWritableBackend,
+)
 from bootfw.net.alarm import Alarm
 from bootfw.net.linux.interfaces import Interfaces, fitting_blksize
 from bootfw.net.malformed import MalformedCounter
@@ -92,8 +100,7 @@ class TFTPProtocol(DatagramProtocol):
     ) -> None:
         self._reactor = reactor
         self._backend = backend
-        self._backend_of: Callable[[Any], str] = getattr(backend, "backend_of", lambda answer: "the backend")
-        self._together: Callable[[bool], None] | None = getattr(backend, "together", None)
+        self._batching = backend if provides(backend, IBatchingBackend) else None
         self._watchdog = watchdog
         self._publish = publish
         self._settings = settings or TFTPSettings()
@@ -148,14 +155,15 @@ class TFTPProtocol(DatagramProtocol):
     def datagrams_received(self, batch: Any) -> None:
         """See IBatchReceiver."""
         now = self._reactor.seconds()
-        if len(batch) == 1 or self._together is None:
+        batching = self._batching
+        if len(batch) == 1 or batching is None:
             self._received(batch, now)
             return
-        self._together(True)
+        batching.begin_batch()
         try:
             self._received(batch, now)
         finally:
-            self._together(False)
+            batching.end_batch()
 
     def _received(self, batch: Any, now: float) -> None:
         find = self._transfers.get
@@ -170,6 +178,9 @@ class TFTPProtocol(DatagramProtocol):
                     self._stray(data, peer, now)
             except Exception:
                 self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
+
+    def _pending_backend(self, answer: Any) -> str:
+        return self._batching.pending_backend(answer) if self._batching is not None else "the backend"
 
     def close(self) -> None:
         """End every transfer; their peers are told."""
@@ -298,7 +309,7 @@ class TFTPProtocol(DatagramProtocol):
         if waiting is None:
             self._opened(transfer, answer, now)
             return
-        transfer.wait_for_file(waiting, self._backend_of, self._opened, self._not_opened)
+        transfer.wait_for_file(waiting, self._pending_backend, self._opened, self._not_opened)
 
     def _opened(self, transfer: Transfer, file: Any, now: float) -> None:
         try:
@@ -307,7 +318,7 @@ class TFTPProtocol(DatagramProtocol):
             if begun is not None:
                 if has_changed(file, begun):
                     raise TransferError("The file has changed meanwhile, start again")
-                transfer.begin(begun.agreed, self._watchdog.begin(begun.agreed), now)
+                transfer.begin(begun.agreed, begin_watchdog(self._watchdog, begun.agreed)[1], now)
                 return
             if self._listen is not None:
                 self._move(transfer)

@@ -96,6 +96,7 @@ class ReadTransfer(Transfer):
 
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
         """See Transfer."""
+        assert self._reader is not None
         if self.port is None and can_be_framed(self._reader):
             self._express = self._around.express()
         super().begin(agreed, watchdog, now)

@@ -10,8 +10,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
+from bootfw.ability import provides
 from bootfw.errors import FileAlreadyExists, FileMissing, TransferError
-from bootfw.interfaces import IBackend, IReader, IWritableBackend, IWriter
+from bootfw.interfaces import IBackend, IReader, IShareableReader, IWritableBackend, IWriter
 from bootfw.testing.contracts.answers import Answers
 from bootfw.values import TransferRequest
 
@@ -107,7 +108,7 @@ class BackendContract(Answers):
         backend = self.make_backend()
         for path, data in self.files.items():
             reader = self.answer(backend.open(path, self.request(path)))
-            if hasattr(reader, "share"):
+            if provides(reader, IShareableReader):
                 other = reader.share()
                 reader.close()
                 reader = other
