@@ -316,12 +316,12 @@ def test_another_spelling_may_be_there():
 def test_the_reason_of_a_backend_before_a_deferred_and_of_one_after_it_is_kept():
     """A search begins without an object for it; what it knew by then must be in the object."""
     late, after = Deferred(), Backend(FileMissing(detail="third"))
-    answer = layers(Backend(FileMissing(detail="first")), Backend(late), after).open("path", "request")
+    answer = layers(Backend(FileMissing(detail="first")), Backend(late), after).open("path", REQUEST)
     assert after.asked == []
     late.errback(FileMissing(detail="second"))
-    assert after.asked == [("path", "request")]
+    assert after.asked == [("path", REQUEST)]
     assert result_of(answer).value.detail == "first"
     late = Deferred()
-    answer = layers(Backend(FileMissing()), Backend(late), Backend(FileMissing(detail="third"))).open("path", "request")
+    answer = layers(Backend(FileMissing()), Backend(late), Backend(FileMissing(detail="third"))).open("path", REQUEST)
     late.errback(FileMissing())
     assert result_of(answer).value.detail == "third"
