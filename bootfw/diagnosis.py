@@ -85,12 +85,8 @@ def not_a_plugin(thing: Any, wanted: Any) -> str:
 
 def lacking(interface: Any, made: Any, error: Invalid) -> str:
     """What keeps the thing that a plugin has made from being what it promises."""
-    return f"the plugin made something that is no {interface.__name__}: {lacks(interface, made, error)}"
-
-
-def lacks(interface: Any, made: Any, error: Invalid) -> str:
-    """What *made* lacks to provide *interface*, as verifyObject found."""
-    return "; ".join(_lacks(interface, type(made).__name__, error))
+    name, kind = interface.__name__, type(made).__name__
+    return f"the plugin made something that is no {name}: {'; '.join(_lacks(interface, kind, error))}"
 
 
 def _lacks(interface: Any, kind: str, error: Invalid) -> Iterable[str]:

@@ -8,7 +8,6 @@ from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from bootfw.ability import abilities_of
-from bootfw.diagnosis import lacks
 from bootfw.interfaces import IReader, IWriter
 
 _READER = ("read", "close")
@@ -52,7 +51,9 @@ def _broken_interfaces(answer: Any, basic: Any) -> str:
             try:
                 verifyObject(interface, answer)
             except Invalid as error:
-                return f"{_described(answer)} is no {interface.__name__}: {lacks(interface, answer, error)}"
+                missing = [name for name in sorted(interface.names(all=True)) if not hasattr(answer, name)]
+                reason = f"it has no {' and no '.join(missing)}" if missing else " ".join(str(error).split())
+                return f"{_described(answer)} is no {interface.__name__}: {reason}"
     return ""
 
 
