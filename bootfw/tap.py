@@ -29,7 +29,7 @@ from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.observe.log import LogObserver, at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
-from bootfw.terminal import escape_unencodable
+from bootfw.terminal import aligned, escape_unencodable
 from bootfw.values import Address
 
 WRONG = 1
@@ -109,7 +109,7 @@ class Options(usage.Options):
         if self["check"]:
             configuration, parts = _assembled(self, reactor)
             name = configuration.source or "the default configuration"
-            sys.stdout.write(f"{name}: OK\n{_aligned(_contents(parts))}\n")
+            sys.stdout.write(f"{name}: OK\n{aligned(_contents(parts))}\n")
             for problem in missing_interfaces(configuration.settings.interfaces).values():
                 sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, _INTERFACES))}\n")
             from bootfw.bootchain import ends_at_ipxe  # it knows every resolver, and a start needs few of them
@@ -181,7 +181,7 @@ class Daemon(MultiService):
         """Start, and show what can be reached."""
         super().startService()  # type: ignore[no-untyped-call]
         rows = self._boot.summary()
-        table = _aligned([(r.service, at(r.address), r.note or self._notes.get(r.service, "")) for r in rows])
+        table = aligned([(r.service, at(r.address), r.note or self._notes.get(r.service, "")) for r in rows])
         self.log.info("bootfw serves\n{table}", table=table)
         if not self._parts.resolvers and self._parts.settings.dhcp.mode == "proxy":
             self.log.warn("no resolver is named and no boot program is found, so there is no DHCP: add a [[resolver]]")
@@ -256,9 +256,4 @@ def _fetching(address: Address, parts: Parts) -> str:
 
 
 def _listed(rows: Sequence[PluginRow]) -> str:
-    return _aligned([(r.kind, r.name, r.distribution, r.summary or f"CAN'T BE USED: {r.error}") for r in rows])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return aligned([(r.kind, r.name, r.distribution, r.summary or f"CAN'T BE USED: {r.error}") for r in rows])

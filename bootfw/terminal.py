@@ -1,7 +1,9 @@
-"""The standard streams of a process, whose encoding may not have the characters of a client's name."""
+"""What a terminal can show: text in the encoding of the standard streams, tables, times."""
 
 import io
 import sys
+from collections.abc import Sequence
+from datetime import datetime
 
 
 def escape_unencodable() -> None:
@@ -9,3 +11,28 @@ def escape_unencodable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need to be."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
+
+
+def printable(text: str) -> str:
+    """*text* with escapes for what the standard output can't show. What clients call themselves may hold anything,
+    control characters of a terminal too."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    encoding = sys.stdout.encoding or "ascii"
+    return safe.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def moment(seconds: float | None) -> str:
+    """Seconds since the epoch in local time; None: "never"."""
+    if seconds is None:
+        return "never"
+    try:
+        return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, OSError, ValueError):
+        return f"{seconds:.0f}"

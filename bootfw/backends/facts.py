@@ -1,15 +1,15 @@
-"""What templates know of a request."""
+"""The variables that templates get for a request."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from bootfw.api import Client, TransferRequest
-from bootfw.backends.names import Told
+from bootfw.backends.names import Identifiers
 from bootfw.backends.sandbox import Facts, Unavailable
 
 LONGEST = 128
-"""Characters of what a client says of itself."""
+"""Most characters of a value that comes from the client."""
 
 _NO_HTTP = Unavailable(
     "server.http is empty: no HTTP is served where this client could reach it. Set [http] listen, or write "
@@ -24,15 +24,15 @@ def plain(value: str) -> str:
     return _UNSAFE.sub("_", value[:LONGEST])
 
 
-def identified(client: Client, *told: Told) -> tuple[Told, ...]:
-    """Everything that says which machine asks, the surest first: the name that it asks for, then what DHCP knows."""
-    return (*told, Told(client.mac, client.uuid or "", client.address))
+def identified(client: Client, *told: Identifiers) -> tuple[Identifiers, ...]:
+    """All identifiers of the client, the most specific first: from the file name, then from DHCP."""
+    return (*told, Identifiers(client.mac, client.uuid or "", client.address))
 
 
-def facts(path: str, request: TransferRequest, client: Client, told: tuple[Told, ...]) -> dict[str, Any]:
+def facts(path: str, request: TransferRequest, client: Client, told: tuple[Identifiers, ...]) -> dict[str, Any]:
     """The variables of a template, without ``host``.
 
-    :param client: ``request.client``, which may only be asked in the reactor's thread.
+    :param client: ``request.client``, which may only be read in the reactor's thread.
     """
     known: Mapping[str, Any] = {
         "mac": next((one.mac for one in told if one.mac), ""),

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 from twisted.logger import Logger
 
 from bootfw.backends.mistakes import Problem
-from bootfw.backends.names import Told, is_uuid, mac_address
+from bootfw.backends.names import Identifiers, is_uuid, mac_address
 
 DEFAULTS = "defaults"
 """File of what holds for every host, the unknown ones too."""
@@ -90,7 +90,7 @@ class Hosts:
         """The same, each with its file and line."""
         return [Problem(*problem.split(": ", 1)) for problem in self.problems()]
 
-    def find(self, told: Sequence[Told]) -> Mapping[str, Any]:
+    def find(self, told: Sequence[Identifiers]) -> Mapping[str, Any]:
         """What is known of the machine that is described by *told*; the defaults when it is none of ours.
 
         :return: ``name`` is in it, "" for an unknown one.
@@ -100,7 +100,7 @@ class Hosts:
             self._refresh()
             return self._found(told)
 
-    def _found(self, told: Sequence[Told]) -> Mapping[str, Any]:
+    def _found(self, told: Sequence[Identifiers]) -> Mapping[str, Any]:
         name = self._name(told)
         host = self._usable(name) if name else {}
         merged = dict(self._usable(DEFAULTS)) if DEFAULTS in self._files else {}
@@ -133,7 +133,7 @@ class Hosts:
                 self.log.error("{problem}", problem=problem)
         self._problems = tuple(problems)
 
-    def _name(self, told: Sequence[Told]) -> str:
+    def _name(self, told: Sequence[Identifiers]) -> str:
         keys = [key for one in told for key in one.keys]
         for key in keys:
             if key in self._index:

@@ -1,4 +1,4 @@
-"""What the name of a file tells: whether a pattern is for it, and which machine asks."""
+"""File names: patterns, and the identifiers of the client that a name contains."""
 
 import re
 import uuid
@@ -13,7 +13,7 @@ UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
 PLACEHOLDERS: Mapping[str, str] = {"mac": MAC, "uuid": UUID, "name": r"[^/]+"}
 """What may stand in braces in a pattern: word -> regular expression."""
 
-# PXELINUX (doc/pxelinux.txt): the hardware type, "01", stands before the MAC. U-Boot asks alike (cmd/pxe.c).
+# PXELINUX (doc/pxelinux.txt): the hardware type, "01", stands before the MAC. U-Boot does the same (cmd/pxe.c).
 # GRUB: grub-core/net/net.c (grub_net_search_config_file), "grub.cfg-01-" and the MAC.
 _SEARCHED = re.compile(
     rf"(?:^|/)(?:pxelinux\.cfg/|grub\.cfg-)(?:[0-9A-Fa-f]{{2}}-(?P<mac>{MAC})|(?P<uuid>{UUID})|(?P<ip>[0-9A-F]{{8}}))$"
@@ -21,8 +21,8 @@ _SEARCHED = re.compile(
 
 
 @frozen
-class Told:
-    """What a name tells of the machine that asks; "" where it does not."""
+class Identifiers:
+    """What identifies the client, as far as the name of its file contains it; "" where it does not."""
 
     mac: str = ""
     """Lower-case with colons."""
@@ -34,23 +34,23 @@ class Told:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Everything that may stand in a host file, the surest first."""
+        """Everything that may stand in a host file, the most specific first."""
         swapped = str(uuid.UUID(bytes_le=uuid.UUID(self.uuid).bytes)) if is_uuid(self.uuid) else ""
-        # PXELINUX prints the octets of the UUID in the order of the wire, which is not that of its text form.
+        # PXELINUX prints the bytes of the UUID in the order of the wire, which is not that of its text form.
         return tuple(key for key in (self.name, self.mac, self.uuid, swapped, self.address) if key)
 
 
-def searched(path: str) -> Told:
+def searched(path: str) -> Identifiers:
     """Names that PXELINUX, U-Boot and GRUB search for: ``pxelinux.cfg/01-52-54-00-...``, ``grub.cfg-0A4D0064``."""
     found = _SEARCHED.search(path)
     if found is None:
-        return Told()
+        return Identifiers()
     address = str(IPv4Address(int(found["ip"], 16))) if found["ip"] else ""
-    return Told(mac_address(found["mac"] or ""), (found["uuid"] or "").lower(), address)
+    return Identifiers(mac_address(found["mac"] or ""), (found["uuid"] or "").lower(), address)
 
 
 def mac_address(text: str) -> str:
-    """Lower-case with colons, whatever stands between the octets; "" when it is none."""
+    """Lower-case with colons, whatever separates the bytes; "" when it is none."""
     if not re.fullmatch(MAC, text):
         return ""
     digits = re.sub("[-:]", "", text).lower()
@@ -92,10 +92,12 @@ class Pattern:
             raise ValueError('must be a relative path, such as "pxelinux.cfg/*"')
         return re.compile("".join(parts))
 
-    def match(self, path: str) -> Told | None:
-        """What *path* tells, if it is one of these."""
+    def match(self, path: str) -> Identifiers | None:
+        """The identifiers in *path*; None: it does not match."""
         found = self._expression.fullmatch(path)
         if found is None:
             return None
         groups = found.groupdict()
-        return Told(mac_address(groups.get("mac", "")), groups.get("uuid", "").lower(), "", groups.get("name", ""))
+        return Identifiers(
+            mac_address(groups.get("mac", "")), groups.get("uuid", "").lower(), "", groups.get("name", "")
+        )

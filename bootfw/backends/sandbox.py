@@ -23,7 +23,7 @@ STEPS = 20_000
 """Turns of loops, calls, and values that filters see, in one rendering: about 0.1 s."""
 
 LARGEST = 1_048_576
-"""Octets of a rendered file, characters of a text, values in a list."""
+"""Bytes of a rendered file, characters of a text, values in a list."""
 
 _LENGTH_OF_A_STEP = 256
 """So all the texts that a rendering puts together are no longer than 5 MB."""
@@ -150,12 +150,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
         :raise TemplateError: there is none, or it is wrong, or some variable is not there.
         """
         self._budget.steps = STEPS
-        parts, octets = [], 0
+        parts, length = [], 0
         for part in self.get_template(name).generate(facts):
             data = part.encode("utf-8", "surrogateescape")
-            octets += len(data)
-            if octets > LARGEST:
-                raise TooMuchWork(f"the file would have more than {LARGEST} octets")
+            length += len(data)
+            if length > LARGEST:
+                raise TooMuchWork(f"the file would have more than {LARGEST} bytes")
             parts.append(data)
         return b"".join(parts)
 

@@ -29,7 +29,7 @@ from bootfw.backends.facts import facts, identified
 from bootfw.backends.hosts import GROUPS, HostFileError, Hosts
 from bootfw.backends.mistakes import Problem, mistake, mistakes, template_problems
 from bootfw.backends.mounts import Mounts
-from bootfw.backends.names import Pattern, Told, searched
+from bootfw.backends.names import Identifiers, Pattern, searched
 from bootfw.backends.paths import lexical
 from bootfw.backends.sandbox import Facts, Sandbox, templates_in
 
@@ -137,7 +137,7 @@ class TemplateBackend:
         if place is None:
             self._check_is_there(template, told)
         client = request.client
-        whose = identified(client, told or Told(), searched(name))
+        whose = identified(client, told or Identifiers(), searched(name))
         variables = facts(name, request, client, whose)
         if threads is None:
             return self._made(template, whose, variables)
@@ -162,7 +162,7 @@ class TemplateBackend:
             place = self._mounts.on_the_way_to(self.hosts.directory, GROUPS.encode())
         return place
 
-    def _named(self, path: str) -> tuple[str, Told | None]:
+    def _named(self, path: str) -> tuple[str, Identifiers | None]:
         """(template that makes *path* if it is there, what the pattern found in the path; None: none matches)."""
         for pattern, template in self.files.items():
             told = pattern.match(path)
@@ -173,7 +173,7 @@ class TemplateBackend:
             raise FileMissing()
         return path + SUFFIX, None
 
-    def _check_is_there(self, template: str, told: Told | None) -> None:
+    def _check_is_there(self, template: str, told: Identifiers | None) -> None:
         """:raise FileMissing: there is no such template, and no pattern of the configuration names it."""
         if told is None and not self._is_there(template):
             raise FileMissing()
@@ -184,7 +184,7 @@ class TemplateBackend:
         except (OSError, ValueError):  # ValueError: there is a NUL in it
             return False
 
-    def _made(self, template: str, whose: tuple[Told, ...], variables: dict[str, Any]) -> IReader:
+    def _made(self, template: str, whose: tuple[Identifiers, ...], variables: dict[str, Any]) -> IReader:
         try:
             variables["host"] = Facts("host", self._host(whose))
         except HostFileError as error:
@@ -192,7 +192,7 @@ class TemplateBackend:
         with mistakes(template, [self.root]):
             return MemoryReader(self._sandbox.render(template, variables))
 
-    def _host(self, whose: tuple[Told, ...]) -> Mapping[str, Any]:
+    def _host(self, whose: tuple[Identifiers, ...]) -> Mapping[str, Any]:
         if self.hosts is None:
             return {"name": ""}
         return self.hosts.find(whose)

@@ -29,11 +29,11 @@ class Foreign:
 
 
 Identify = Callable[[int, bytes, bytes], bytes]
-"""(hardware type, hardware address, client identifier) -> the client's key; b"": it can't be told."""
+"""(hardware type, hardware address, client identifier) -> the client's key; b"": unknown."""
 
 
 def identity(by_client_id: bool) -> Identify:
-    """How the server tells clients apart."""
+    """How the server distinguishes clients."""
 
     def key(hardware: int, address: bytes, client_id: bytes) -> bytes:
         options: dict[int, bytes] = {Option.CLIENT_IDENTIFIER: client_id} if client_id else {}

@@ -1,4 +1,4 @@
-"""``bootfw leases``: who has which address, and who shall have it."""
+"""``bootfw leases``: leases and reservations of the running server, or in its file."""
 
 import argparse
 import json
@@ -17,21 +17,21 @@ from bootfw.cli.isc import is_isc, read_isc
 from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
 from bootfw.cli.stored import StoredLeases, shown_reservation
-from bootfw.cli.table import aligned, moment, printable
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.lease import Reservation, duid
 from bootfw.records import STATES, Record, Selection, number, reservation_record
 from bootfw.stores.sqlite import SqliteLeases
+from bootfw.terminal import aligned, moment, printable
 
 LEFT_OUT = 3
 """Exit code of an import that has left something out."""
 
-_WHO = "an address, a MAC, a UUID, a host name, or a client identifier as 0x and hexadecimal digits"
+_WHO = "an address, a MAC, a UUID, a host name, or a client identifier (0x and hexadecimal digits)"
 
 
 def add_leases(commands: Any) -> None:
     """Add the command to those of the parser."""
-    about = "Who has which address, and who shall have it. It asks the server, or reads its file when none runs."
+    about = "Shows and changes leases and reservations: of the running server, or in its file when none runs."
     leases = commands.add_parser("leases", help="list, release, reserve, export and import leases", description=about)
     add_state_options(leases)
     leases.set_defaults(run=_list, json=False, who="", state="", network="")
@@ -43,27 +43,27 @@ def add_leases(commands: Any) -> None:
         added.set_defaults(run=run)
         return added
 
-    listing = verb("list", _list, "show the leases, one in a line")
+    listing = verb("list", _list, "show the leases, one per line")
     listing.add_argument("who", nargs="?", default="", help=_WHO)
     listing.add_argument("--state", default="", choices=STATES, help="only those in this state")
     listing.add_argument("--network", default="", metavar="NETWORK", help='only those in it, such as "10.77.0.0/24"')
     showing = verb("show", _show, "show everything about a client or an address")
     showing.add_argument("who", help=_WHO)
-    releasing = verb("release", _release, "take the lease off addresses, or their quarantine")
+    releasing = verb("release", _release, "end the lease, or the quarantine, of addresses")
     releasing.add_argument("addresses", nargs="+", metavar="ADDRESS")
     exporting = verb("export", _export, "write all leases and reservations as JSON, for import")
-    importing = verb("import", _import, "take over what another server has given; bootfw must not run")
+    importing = verb("import", _import, "import the leases of another server; bootfw must not run")
     importing.add_argument("file", help="of ISC dhcpd, of dnsmasq, or an export of bootfw; - is the standard input")
     reserved = verb("reservations", _reservations, "show the reservations")
-    reserving = verb("reserve", _reserve, "keep an address, or a name, for a client")
-    reserving.add_argument("address", nargs="?", default="", help="without one the client gets any")
+    reserving = verb("reserve", _reserve, "reserve an address, or a host name, for a client")
+    reserving.add_argument("address", nargs="?", default="", help="without it the client gets any free one")
     reserving.add_argument("--mac", action="append", default=[], help="may be repeated: more cards of the same machine")
     reserving.add_argument("--uuid", default="")
     reserving.add_argument("--client-id", default="", help="option 61, as text or as 0x and hexadecimal digits")
     reserving.add_argument("--duid", default="", help="option 1 of DHCPv6, as hexadecimal digits; for an IPv6 address")
     reserving.add_argument("--circuit-id", default="", help="of the relay's option 82, in the same way")
-    reserving.add_argument("--hostname", default="", help="the name that the client is told")
-    unreserving = verb("unreserve", _unreserve, "keep it no longer; a lease goes on until it ends")
+    reserving.add_argument("--hostname", default="", help="the host name that the client is given")
+    unreserving = verb("unreserve", _unreserve, "remove a reservation; a lease goes on until it expires")
     unreserving.add_argument("who", help=_WHO)
     for each in (listing, showing, reserved):
         each.add_argument("--json", action="store_true", help="as JSON")
@@ -97,7 +97,7 @@ def _show(options: argparse.Namespace) -> None:
         if count:
             _print("")
         shown = {**record, "granted": moment(record["granted"]), "expires": moment(record["expires"])}
-        del shown["client"]  # how we tell clients apart says nothing that the others don't
+        del shown["client"]  # the key by which clients are distinguished repeats the others
         _print(aligned([(name.replace("_", "-"), value) for name, value in shown.items() if value]))
 
 
@@ -187,9 +187,9 @@ def _unreserve(options: argparse.Namespace) -> None:
 
 def _known_by(record: Mapping[str, Any]) -> str:
     names = {"client_id": "duid" if ":" in record["address"] else "client-id", "circuit_id": "circuit-id"}
-    octets = [f"{shown} 0x{record[name]}" for name, shown in names.items() if record[name]]
+    identifiers = [f"{shown} 0x{record[name]}" for name, shown in names.items() if record[name]]
     given = [record["mac"], *record["other_macs"], record["uuid"]]
-    return ", ".join([name for name in given if name] + octets)
+    return ", ".join([name for name in given if name] + identifiers)
 
 
 def _selection(who: str, state: str = "", network: str = "") -> Selection:
@@ -204,10 +204,10 @@ def _configuration(options: argparse.Namespace) -> Configuration:
 
 
 def _source(options: argparse.Namespace, changes: bool = False, stopped: bool = False) -> RunningServer | StoredLeases:
-    """The server, or what it has left.
+    """The running server, or its lease file.
 
     :param changes: the command does not only read.
-    :param stopped: it is for servers that do not run.
+    :param stopped: it needs a server that does not run.
     """
     configuration = _configuration(options)
     state = state_of(configuration)

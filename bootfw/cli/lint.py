@@ -19,13 +19,13 @@ from bootfw.backends.menu import MenuBackend
 from bootfw.boot.backends import LayeredBackend
 from bootfw.build import Parts, assemble
 from bootfw.cli.failure import CommandError
-from bootfw.cli.table import printable
 from bootfw.config.configuration import load_config
 from bootfw.interfaces import IListableBackend, ISelfChecking
 from bootfw.lint.entries import User
 from bootfw.lint.finding import Finding
 from bootfw.lint.rules import lint
 from bootfw.lint.tree import Tree
+from bootfw.terminal import printable
 
 FOUND = 1
 """Exit code: something will not boot."""
@@ -46,7 +46,7 @@ def add_lint(commands: Any) -> None:
     """Add the command to those of the parser."""
     command = commands.add_parser("lint", help="say what in the boot directory will not boot", description=ABOUT)
     command.add_argument("-c", "--config", metavar="FILE", help="the configuration that the server runs by")
-    command.add_argument("--user", metavar="NAME", help="who has to be able to read the files (this user)")
+    command.add_argument("--user", metavar="NAME", help="the user that has to be able to read the files (this user)")
     command.add_argument("--json", action="store_true", help="as JSON")
     command.add_argument("directories", nargs="*", metavar="DIR", type=Path, help="in place of the configuration's")
     command.set_defaults(run=_lint, failed=2)

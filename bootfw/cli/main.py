@@ -11,10 +11,9 @@ from bootfw.cli.lint import add_lint
 from bootfw.cli.next import add_next
 from bootfw.cli.personas import add_personas
 from bootfw.cli.render import add_render
-from bootfw.cli.table import printable
 from bootfw.config.configuration import ConfigErrors
 from bootfw.errors import BootfwError
-from bootfw.terminal import escape_unencodable
+from bootfw.terminal import escape_unencodable, printable
 
 WRONG = 1
 """Exit code: it could not be done."""

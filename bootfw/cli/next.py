@@ -1,4 +1,4 @@
-"""``bootfw next``: what machines boot next, once, and which of them are kept from a loop."""
+"""``bootfw next``: one-time boots, and machines that are kept from a boot loop."""
 
 import argparse
 import json
@@ -17,22 +17,22 @@ from bootfw.boot.pluginresult import later
 from bootfw.build import assemble
 from bootfw.cli.failure import CommandError
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
-from bootfw.cli.table import aligned, moment, printable
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.errors import ConfigError, FileMissing
 from bootfw.records import Record
 from bootfw.resolvers.checks import file_name, mac_address
 from bootfw.resolvers.scripts import is_url
 from bootfw.stores.orders import FILE, Orders
+from bootfw.terminal import aligned, moment, printable
 from bootfw.tftp.path import relative
 from bootfw.values import Client, TransferRequest
 
 _EXAMPLES = """
 Examples:
   bootfw next 52:54:00:12:34:56 debian/install.ipxe   install it at its next boot, and not again
-  bootfw next                                         what is ordered, and who is kept from a loop
-  bootfw next --clear 52:54:00:12:34:56               it boots as always
-  bootfw next --forgive 52:54:00:12:34:56             it is no loop: let it boot from here again
+  bootfw next                                         the orders, and the machines that are kept from a loop
+  bootfw next --clear 52:54:00:12:34:56               cancel that
+  bootfw next --forgive 52:54:00:12:34:56             it was no loop: let it boot from here again
 """
 
 
@@ -41,11 +41,13 @@ def add_next(commands: Any) -> None:
     parser = commands.add_parser(
         "next",
         help="have a machine boot something else, once",
-        description="What machines boot next, once; without arguments, what is ordered and who is kept from a loop.",
+        description="Orders a one-time boot; without arguments, lists the orders and the machines kept from a loop.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("mac", nargs="?", default="", metavar="MAC", help="of the network card that it boots by")
+    parser.add_argument(
+        "mac", nargs="?", default="", metavar="MAC", help="of the network card that the machine boots from"
+    )
     parser.add_argument(
         "file",
         nargs="?",
@@ -53,16 +55,21 @@ def add_next(commands: Any) -> None:
         metavar="FILE",
         help="as a resolver would name it: a path, or a URL; what ends in .ipxe, and a URL, is for iPXE",
     )
-    parser.add_argument("--clear", metavar="MAC", default="", help="take back what is ordered for it")
-    parser.add_argument("--forgive", metavar="MAC", default="", help="keep it from its loop no longer")
+    parser.add_argument("--clear", metavar="MAC", default="", help="cancel the order for this machine")
+    parser.add_argument(
+        "--forgive",
+        metavar="MAC",
+        default="",
+        help="let a machine that is kept from a loop boot again",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_state_options(parser)
     parser.set_defaults(run=lambda options: _run(options, parser))
 
 
 def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    asked = [bool(options.mac or options.file), bool(options.clear), bool(options.forgive)]
-    if sum(asked) > 1:
+    actions = [bool(options.mac or options.file), bool(options.clear), bool(options.forgive)]
+    if sum(actions) > 1:
         parser.error("give MAC and FILE, --clear or --forgive, not several of them")
     if options.mac and not options.file:
         parser.error("FILE is missing: what should it boot?")
@@ -137,7 +144,7 @@ def _list(state: Path, as_json: bool) -> None:
 
 
 def _looping(state: Path) -> Sequence[dict[str, Any]] | None:
-    """Those that are kept from a loop; None: there is no server that could tell."""
+    """Those that are kept from a loop; None: no server runs that knows."""
     try:
         now = time.time()
         server = running(state)
@@ -185,7 +192,7 @@ def _is_missing(file: str, mac: str, configuration: Configuration) -> bool:
 
 
 def _needs_resolver(configuration: Configuration) -> None:
-    """Else the order would stand there for ever.
+    """Refuse an order that no resolver would ever look at.
 
     :raise CommandError: the configuration has resolvers, and none that looks at it.
     """
@@ -214,7 +221,7 @@ def _file(text: str) -> str:
     except (ValueError, ConfigError) as error:
         raise CommandError(f"FILE {error}") from error
     if not name.isprintable() or " " in name:
-        raise CommandError("FILE must have no blanks in it: firmware and iPXE would take it apart")
+        raise CommandError("FILE must not contain blanks: firmware and iPXE would split it")
     return name
 
 

@@ -7,12 +7,12 @@ import sys
 from typing import Any
 
 from bootfw.cli.failure import CommandError
-from bootfw.cli.table import aligned
 from bootfw.config.configuration import load_config
 from bootfw.config.schema import nearest, spelled
 from bootfw.personas.fingerprint import Fingerprint
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
+from bootfw.terminal import aligned
 from bootfw.values import OfferStyle, Option43
 
 _CONDITIONS = (
@@ -33,7 +33,7 @@ _ABOUT = ("name", "reason", "source")
 
 def add_personas(commands: Any) -> None:
     """Add the command to those of the parser."""
-    about = "The kinds of clients: how they are told, how they are treated, and where that was seen. First match first."
+    about = "The kinds of clients: how each is recognized and treated, and where that was seen. The first match counts."
     parser = commands.add_parser("personas", help="show the kinds of clients that are known", description=about)
     parser.add_argument("name", nargs="?", default="", help="show everything about this one")
     parser.add_argument("-c", "--config", metavar="FILE", default=None, help="with those of this configuration")

@@ -21,7 +21,7 @@ _PATIENCE = 30.0
 class RunningServer:
     """Asks the server behind a control socket.
 
-    :raise OSError: there is no such socket (FileNotFoundError), or nobody answers (ConnectionRefusedError).
+    :raise OSError: there is no such socket (FileNotFoundError), or no process listens on it (ConnectionRefusedError).
     """
 
     def __init__(self, path: Path) -> None:

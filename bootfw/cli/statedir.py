@@ -20,14 +20,12 @@ def add_state_options(parser: argparse.ArgumentParser, default: Any = None) -> N
 
     :param default: of each; argparse.SUPPRESS leaves it to the parser above.
     """
-    parser.add_argument(
-        "-c", "--config", metavar="FILE", default=default, help="the configuration that the server runs by"
-    )
+    parser.add_argument("-c", "--config", metavar="FILE", default=default, help="the configuration of the server")
     parser.add_argument(
         "--offline",
         action="store_true",
         default=default or False,
-        help="change what is kept for the next start, where no server runs",
+        help="change the stored state, for the next start, when no server runs",
     )
 
 
@@ -62,7 +60,7 @@ def check_offline(state: Path, options: argparse.Namespace, changes: bool, stopp
     what = f"no server runs with the state directory {state}"
     if not named and changes:
         raise CommandError(
-            f"{what}: give the configuration of yours by -c FILE, or change what is kept there by --offline"
+            f"{what}: give your server's configuration with -c FILE, or change the stored state with --offline"
         )
-    effect = "this counts from its next start on" if changes else "this is what is kept there"
+    effect = "this takes effect with its next start" if changes else "this is the stored state"
     sys.stderr.write(f"bootfw: {what}; {effect}\n")

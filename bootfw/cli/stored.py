@@ -1,4 +1,4 @@
-"""The leases of a server that does not run, in the file that it keeps them in."""
+"""The leases of a server that does not run, in its file."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ from bootfw.stores.sqlite import SqliteLeases
 
 @define
 class TakenOver:
-    """What has come from another server."""
+    """What was imported from another server."""
 
     leases: list[Lease] = field(factory=list)
     reservations: list[Reservation] = field(factory=list)
@@ -29,13 +29,13 @@ class TakenOver:
 
 
 def shown_reservation(reservation: Reservation) -> str:
-    """Its address, or whose it is."""
+    """Its address, or the identifier of its client."""
     identifier = reservation.client_id or reservation.circuit_id
     return reservation.address or reservation.mac or reservation.uuid or f"0x{identifier.hex()}"
 
 
 class StoredLeases:
-    """Reads and writes the file while nobody else does.
+    """Reads and writes the file while no other process does.
 
     :param settings: that the server runs by; its own reservations stand in there.
     """
@@ -49,14 +49,14 @@ class StoredLeases:
         self._configured6 = [host for subnet in six for host in subnet.hosts]
 
     def leases(self, selection: Selection) -> Iterable[Record]:
-        """The records of those that are meant."""
+        """The records of the leases that match."""
         now = time.time()
         # All at once: while they are looked at in a pager the server may want to start.
         with self._file() as file:
             return [lease_record(lease, now) for lease in selection.leases(file.leases(), now)]
 
     def release(self, address: str) -> None:
-        """Take the lease off an address.
+        """End the lease of an address.
 
         :raise CommandError: it has none.
         """
@@ -107,7 +107,7 @@ class StoredLeases:
         return reservation_record(found)
 
     def take_over(self, leases: Iterable[Lease], reservations: Iterable[Reservation], now: float) -> "TakenOver":
-        """Keep what another server has given. Addresses that are leased here already, and what would not go with
+        """Import what another server has given. Addresses that are leased here already, and what would not go with
         reservations that are there, stay as they are.
         """
         if not self._path.exists():

@@ -44,7 +44,7 @@ class User:
 
 
 def check_entries(tree: Tree, user: User) -> Iterator[Finding]:
-    """Links, permissions, and names that are hard to tell apart."""
+    """Links, permissions, and names that are hard to distinguish."""
     last: dict[tuple[str, str], str] = {}
     for entry in tree.entries:
         if entry.is_special:

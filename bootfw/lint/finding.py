@@ -1,4 +1,4 @@
-"""Something that will not boot."""
+"""A mistake that keeps a machine from booting."""
 
 from attrs import frozen
 
@@ -8,7 +8,7 @@ class Finding:
     """One line for the operator."""
 
     file: str
-    """Where it is on this machine; what is missing is named by who wants it."""
+    """Where it is on this machine; for a missing file, the file that refers to it."""
     rule: str
     """The same word for the same kind of thing, such as "architecture"."""
     reason: str

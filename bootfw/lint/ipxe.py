@@ -70,16 +70,16 @@ def check_ipxe(tree: Tree, file: Served) -> Iterator[Finding]:
 def check_circles(tree: Tree) -> Iterator[Finding]:
     """Scripts that go round in a circle, whatever the user does."""
     following = {file.path: (file, *after) for file in tree.files if is_script(file) and (after := _next(tree, file))}
-    told: set[str] = set()
+    reported: set[str] = set()
     for start in following:
         way: list[str] = []
         path = start
         while path in following and path not in way:
             way.append(path)
             path = following[path][2]
-        if path in way and path not in told:
+        if path in way and path not in reported:
             circle = way[way.index(path) :]
-            told.update(circle)
+            reported.update(circle)
             file, line, _ = following[path]
             others = " and ".join(circle[1:])
             yield Finding(

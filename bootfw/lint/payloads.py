@@ -32,13 +32,13 @@ def check_payload(tree: Tree, file: Served) -> Iterator[Finding]:
     elif is_linux(file):
         (sectors,) = Struct("<B").unpack_from(file.head, 0x1F1)
         (paragraphs,) = Struct("<I").unpack_from(file.head, 0x1F4)
-        octets = ((sectors or 4) + 1) * 512 + (paragraphs - 1) * _PARAGRAPH
-        if file.size < octets:
-            yield cut_off(file, octets)
+        length = ((sectors or 4) + 1) * 512 + (paragraphs - 1) * _PARAGRAPH
+        if file.size < length:
+            yield cut_off(file, length)
     else:
         program = read_program(file)
-        if program is not None and file.size < program.octets and not file.name.lower().endswith(".efi"):
-            yield cut_off(file, program.octets)
+        if program is not None and file.size < program.length and not file.name.lower().endswith(".efi"):
+            yield cut_off(file, program.length)
 
 
 def is_linux(file: Served) -> bool:

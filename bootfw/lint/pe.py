@@ -43,7 +43,7 @@ class Program:
     """Of MACHINES, or the number in hexadecimal."""
     signed: bool
     """There is a table of certificates. Whose they are, and whether a firmware knows them, is not looked at."""
-    octets: int
+    length: int
     """How long the file has to be at least."""
 
 
@@ -64,8 +64,8 @@ def read_program(file: Served) -> Program | None:
         place, size = _pair.unpack_from(head, directories + 8 * _CERTIFICATES) if count > _CERTIFICATES else (0, 0)
         end = place + size
         for number in range(sections):
-            _, _, _, octets, offset = _section.unpack_from(head, header + optional + 40 * number)
-            end = max(end, offset + octets if octets else 0)
+            _, _, _, length, offset = _section.unpack_from(head, header + optional + 40 * number)
+            end = max(end, offset + length if length else 0)
     except error:
         return None
     return Program(MACHINES.get(machine, f"{machine:#x}"), bool(size), end)

@@ -45,8 +45,8 @@ _NEEDED = re.compile(rb"\0(lib\w+\.c32)(?=\0)")
 def check_program(tree: Tree, file: Served) -> Iterator[Finding]:
     """A program's own headers against its name and directory."""
     program = read_program(file)
-    if program is not None and file.size < program.octets:
-        yield cut_off(file, program.octets)
+    if program is not None and file.size < program.length:
+        yield cut_off(file, program.length)
         return
     if _EFI.search(file.name):
         if program is None:
@@ -149,12 +149,12 @@ def kind(file: Served) -> str:
     return "text" if b"\0" not in head and head.isascii() else "a BIOS program or something else"
 
 
-def cut_off(file: Served, octets: int) -> Finding:
+def cut_off(file: Served, expected: int) -> Finding:
     """A file that is shorter than it says itself."""
     return Finding(
         file.where,
         "cut-off",
-        f"it is cut off: its headers say {octets} octets, and there are {file.size}",
+        f"it is cut off: its headers say {expected} bytes, and there are {file.size}",
         "copy or download it again",
     )
 
@@ -187,7 +187,7 @@ def _second_stage(tree: Tree, file: Served, program: Program) -> Iterator[Findin
                 found.where,
                 "unsigned",
                 f"{file.where} loads it, and with Secure Boot on refuses it: it has no signature at all",
-                "put a signed one there; it has to be signed by whom this shim trusts, mostly its own distribution",
+                "put one there that is signed with a key that this shim trusts, usually its own distribution's",
             )
 
 

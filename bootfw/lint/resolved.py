@@ -1,4 +1,4 @@
-"""What machines are told to load: is it there, and is it for them?"""
+"""Boot files that resolvers name: whether they exist, and fit the machines that get them."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,6 +101,6 @@ def _check(tree: Tree, what: str, architecture: str, name: str) -> Iterator[Find
         yield Finding(
             file.where,
             "size",
-            f"{what} names it, and {file.size} octets are more than 65,535 blocks of 512",
+            f"{what} names it, and {file.size} bytes are more than 65,535 blocks of 512",
             "firmware that knows no larger blocks can't fetch it by TFTP: load it by iPXE or GRUB",
         )

@@ -30,7 +30,7 @@ def lint(
 ) -> list[Finding]:
     """Everything that is wrong, each thing once, in the order of the files.
 
-    :param backends: those whose own files are looked at too.
+    :param backends: those whose own files are checked too.
     """
     found = {*check_entries(tree, user), *check_sources(backends)}
     for file in tree.files:

@@ -38,20 +38,20 @@ class Served:
 
     @cached_property
     def size(self) -> int:
-        """In octets."""
+        """In bytes."""
         with closing(self._open()) as reader:
             return int(reader.size or 0)
 
     @cached_property
     def head(self) -> bytes:
-        """The first HEAD octets."""
+        """The first HEAD bytes."""
         with closing(self._open()) as reader:
             return bytes(reader.read(0, HEAD))
 
-    def tail(self, octets: int) -> bytes:
-        """The last octets."""
+    def tail(self, length: int) -> bytes:
+        """The last *length* bytes."""
         with closing(self._open()) as reader:
-            return bytes(reader.read(max(0, self.size - octets), octets))
+            return bytes(reader.read(max(0, self.size - length), length))
 
     def chunks(self) -> Iterator[bytes]:
         """All of it, bit by bit."""
@@ -62,7 +62,7 @@ class Served:
                 offset += len(data)
 
     def data(self, most: int = 64 << 20) -> bytes:
-        """All of it; not more than *most* octets."""
+        """All of it; at most *most* bytes."""
         with closing(self._open()) as reader:
             return bytes(reader.read(0, most))
 
@@ -98,7 +98,7 @@ class Entry:
 
 @define(slots=False, eq=False)
 class Tree:
-    """What can be asked for, as far as it can be known without clients.
+    """All files that are served, as far as they can be known without clients.
 
     :param backend: an IBackend that answers at once: all that clients are served from, without what is made for them.
     :param roots: (directory, an IBackend of its files) of each directory that is looked through.

@@ -9,7 +9,7 @@ import pytest
 from twisted.logger import Logger, capturedLogs
 
 from bootfw.backends.hosts import HostFileError, Hosts
-from bootfw.backends.names import Told
+from bootfw.backends.names import Identifiers
 
 MAC = "52:54:00:00:00:01"
 UUID = "52420077-1234-4abc-9def-0123456789ab"
@@ -43,31 +43,31 @@ def write(directory: Path, files: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("told", "name"),
     [
-        (Told(mac=MAC), "web1"),
-        (Told(mac="52:54:00:00:00:02"), "db1"),
-        (Told(mac="52:54:00:00:00:03"), "db1"),
-        (Told(uuid=UUID), "db1"),
-        (Told(uuid="77004252-3412-bc4a-9def-0123456789ab"), "db1"),
-        (Told(mac="52:54:00:00:00:04"), "52-54-00-00-00-04"),
-        (Told(address="10.9.9.9"), "far"),
-        (Told(name="web1"), "web1"),
-        (Told(mac="52:54:00:00:00:99"), ""),
-        (Told(name="defaults"), ""),
-        (Told(name="groups/ssd"), ""),
-        (Told(), ""),
+        (Identifiers(mac=MAC), "web1"),
+        (Identifiers(mac="52:54:00:00:00:02"), "db1"),
+        (Identifiers(mac="52:54:00:00:00:03"), "db1"),
+        (Identifiers(uuid=UUID), "db1"),
+        (Identifiers(uuid="77004252-3412-bc4a-9def-0123456789ab"), "db1"),
+        (Identifiers(mac="52:54:00:00:00:04"), "52-54-00-00-00-04"),
+        (Identifiers(address="10.9.9.9"), "far"),
+        (Identifiers(name="web1"), "web1"),
+        (Identifiers(mac="52:54:00:00:00:99"), ""),
+        (Identifiers(name="defaults"), ""),
+        (Identifiers(name="groups/ssd"), ""),
+        (Identifiers(), ""),
     ],
 )
-def test_who_is_who(hosts: Hosts, told: Told, name: str) -> None:
+def test_who_is_who(hosts: Hosts, told: Identifiers, name: str) -> None:
     assert hosts.find([told])["name"] == name
     assert hosts.problems() == ()
 
 
 def test_what_is_asked_for_counts_before_what_dhcp_knows(hosts: Hosts) -> None:
-    assert hosts.find([Told(), Told(name="db1"), Told(mac=MAC)])["name"] == "db1"
+    assert hosts.find([Identifiers(), Identifiers(name="db1"), Identifiers(mac=MAC)])["name"] == "db1"
 
 
 def test_the_host_wins_over_its_groups_and_these_over_the_defaults(hosts: Hosts) -> None:
-    assert hosts.find([Told(name="db1")]) == {
+    assert hosts.find([Identifiers(name="db1")]) == {
         "name": "db1",
         "mac": ["52-54-00-00-00-02", "52:54:00:00:00:03"],
         "uuid": UUID,
@@ -76,29 +76,29 @@ def test_the_host_wins_over_its_groups_and_these_over_the_defaults(hosts: Hosts)
         "rack": 2,
         "net": {"mask": 24, "ip": "", "gateway": "10.0.0.254"},
     }
-    assert hosts.find([Told(name="web1")])["net"] == {"mask": 24, "ip": "10.0.0.1"}
-    assert hosts.find([Told()]) == {"name": "", "role": "none", "net": {"mask": 24, "ip": ""}}
+    assert hosts.find([Identifiers(name="web1")])["net"] == {"mask": 24, "ip": "10.0.0.1"}
+    assert hosts.find([Identifiers()]) == {"name": "", "role": "none", "net": {"mask": 24, "ip": ""}}
 
 
 def test_files_that_change_come_and_go_are_read_again(hosts: Hosts, tmp_path: Path) -> None:
-    assert hosts.find([Told(mac=MAC)])["role"] == "web"
+    assert hosts.find([Identifiers(mac=MAC)])["role"] == "web"
     write(tmp_path, {"web1.toml": f'mac = "{MAC}"\nrole = "mail!"\n', "new.toml": 'address = "10.0.0.77"'})
-    assert hosts.find([Told(mac=MAC)])["role"] == "mail!"
-    assert hosts.find([Told(address="10.0.0.77")])["name"] == "new"
+    assert hosts.find([Identifiers(mac=MAC)])["role"] == "mail!"
+    assert hosts.find([Identifiers(address="10.0.0.77")])["name"] == "new"
     (tmp_path / "web1.toml").unlink()
-    assert hosts.find([Told(mac=MAC)])["name"] == ""
+    assert hosts.find([Identifiers(mac=MAC)])["name"] == ""
 
 
 def test_files_are_looked_at_once_a_second(tmp_path: Path) -> None:
     write(tmp_path, FILES)
     now = [100.0]
     hosts = Hosts(tmp_path, lambda: now[0])
-    assert hosts.find([Told(mac=MAC)])["name"] == "web1"
+    assert hosts.find([Identifiers(mac=MAC)])["name"] == "web1"
     (tmp_path / "web1.toml").unlink()
     now[0] = 100.9
-    assert hosts.find([Told(mac=MAC)])["name"] == "web1"
+    assert hosts.find([Identifiers(mac=MAC)])["name"] == "web1"
     now[0] = 101.0
-    assert hosts.find([Told(mac=MAC)])["name"] == ""
+    assert hosts.find([Identifiers(mac=MAC)])["name"] == ""
 
 
 @pytest.mark.parametrize(
@@ -123,50 +123,50 @@ def test_a_broken_file_costs_its_host_and_no_other(tmp_path: Path, name: str, te
     write(tmp_path, {name: text, "other.toml": 'mac = "52:54:00:00:00:02"'})
     hosts = Hosts(tmp_path)
     with pytest.raises(HostFileError) as caught:
-        hosts.find([Told(mac=MAC)])
+        hosts.find([Identifiers(mac=MAC)])
     assert reason in str(caught.value)
     assert str(tmp_path) in str(caught.value)
-    assert hosts.find([Told(mac="52:54:00:00:00:02")])["name"] == "other"
-    assert hosts.find([Told(mac="52:54:00:00:00:09")])["name"] == ""
+    assert hosts.find([Identifiers(mac="52:54:00:00:00:02")])["name"] == "other"
+    assert hosts.find([Identifiers(mac="52:54:00:00:00:09")])["name"] == ""
     write(tmp_path, {name: 'mac = "52:54:00:00:00:01"\n' if name.endswith("toml") else f'mac: "{MAC}"\n'})
-    assert hosts.find([Told(mac=MAC)])["name"] == Path(name).stem
+    assert hosts.find([Identifiers(mac=MAC)])["name"] == Path(name).stem
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_bytes(b'mac = "52:54:00:00:00:01"\nrole = "\xff"\n')
     with pytest.raises(HostFileError, match=r"x\.toml:2: must be UTF-8"):
-        Hosts(tmp_path).find([Told(mac=MAC)])
+        Hosts(tmp_path).find([Identifiers(mac=MAC)])
 
 
 @pytest.mark.parametrize(("name", "text"), [("x.toml", f'mac = "{MAC}"\r\n'), ("x.yaml", f'mac: "{MAC}"\r\n')])
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
-    assert Hosts(tmp_path).find([Told(mac=MAC)])["name"] == "x"
+    assert Hosts(tmp_path).find([Identifiers(mac=MAC)])["name"] == "x"
 
 
 def test_a_mac_that_yaml_takes_for_a_number(tmp_path: Path) -> None:
     write(tmp_path, {"x.yaml": "mac: 52:54:00:00:00:01\n"})
     with pytest.raises(HostFileError, match=r"YAML takes .* without quotes for a number"):
-        Hosts(tmp_path).find([Told(mac=MAC)])
+        Hosts(tmp_path).find([Identifiers(mac=MAC)])
 
 
 def test_broken_defaults_cost_everybody(tmp_path: Path) -> None:
     write(tmp_path, {"defaults.toml": "["})
     with pytest.raises(HostFileError, match=r"defaults\.toml:1"):
-        Hosts(tmp_path).find([Told()])
+        Hosts(tmp_path).find([Identifiers()])
 
 
 def test_a_file_that_may_not_be_read(hosts: Hosts, tmp_path: Path) -> None:
     (tmp_path / "web1.toml").unlink()
     (tmp_path / "web1.toml").mkdir()
     with pytest.raises(HostFileError, match=r"web1\.toml: Is a directory"):
-        hosts.find([Told(name="web1")])
+        hosts.find([Identifiers(name="web1")])
 
 
 def test_two_files_for_one_machine(tmp_path: Path) -> None:
     write(tmp_path, {"a.toml": f'mac = "{MAC}"', "b.toml": f'mac = "{MAC}"', "a.yaml": "x: 1"})
     hosts = Hosts(tmp_path)
-    assert hosts.find([Told(mac=MAC)])["name"] == "a"
+    assert hosts.find([Identifiers(mac=MAC)])["name"] == "a"
     assert hosts.problems() == (
         f"{tmp_path}/a.yaml: a.toml is there as well, and that one counts",
         f"{tmp_path}/b.toml: {MAC} is that of a.toml already",
@@ -175,7 +175,7 @@ def test_two_files_for_one_machine(tmp_path: Path) -> None:
 
 def test_without_the_directory_everybody_is_unknown(tmp_path: Path) -> None:
     hosts = Hosts(tmp_path / "none")
-    assert hosts.find([Told(mac=MAC)]) == {"name": ""}
+    assert hosts.find([Identifiers(mac=MAC)]) == {"name": ""}
     assert hosts.problems() == (f"{tmp_path}/none: No such file or directory",)
 
 
@@ -184,9 +184,9 @@ def test_the_log_has_each_problem_once(tmp_path: Path) -> None:
     hosts = Hosts(tmp_path)
     with capturedLogs() as events:
         for _ in range(3):
-            hosts.find([Told()])
+            hosts.find([Identifiers()])
         write(tmp_path, {"x.toml": "x = y"})
-        hosts.find([Told()])
+        hosts.find([Identifiers()])
     assert isinstance(hosts.log, Logger)
     assert [event["problem"].startswith(f"{tmp_path}/x.toml:1: ") for event in events] == [True, True]
 
@@ -200,14 +200,14 @@ def test_without_pyyaml_a_yaml_file_says_so(hosts: Hosts, monkeypatch: pytest.Mo
     real = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(HostFileError, match=r"bootfw\[yaml\]"):
-        hosts.find([Told(name="db1")])
-    assert hosts.find([Told(mac=MAC)])["name"] == "web1"
+        hosts.find([Identifiers(name="db1")])
+    assert hosts.find([Identifiers(mac=MAC)])["name"] == "web1"
 
 
 def test_a_dangling_link_is_a_problem_of_its_own(hosts: Hosts, tmp_path: Path) -> None:
     os.symlink("nowhere", tmp_path / "gone.toml")
     assert hosts.problems() == (f"{tmp_path}/gone.toml: No such file or directory",)
-    assert hosts.find([Told(mac=MAC)])["name"] == "web1"
+    assert hosts.find([Identifiers(mac=MAC)])["name"] == "web1"
 
 
 def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
     hosts = Hosts(tmp_path)
     assert hosts.problems() == (f"{tmp_path}/web9.toml: must be a regular file",)
     with pytest.raises(HostFileError, match="regular"):
-        hosts.find([Told(name="web9")])
+        hosts.find([Identifiers(name="web9")])
 
 
 def test_a_group_that_is_missing_is_a_problem_before_its_host_comes(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bootfw.backends.names import Pattern, Told, mac_address, searched
+from bootfw.backends.names import Identifiers, Pattern, mac_address, searched
 
 MAC = "52:54:00:ab:cd:ef"
 UUID = "52420077-1234-4abc-9def-0123456789ab"
@@ -11,20 +11,20 @@ UUID = "52420077-1234-4abc-9def-0123456789ab"
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("pxelinux.cfg/01-52-54-00-ab-cd-ef", Told(mac=MAC)),
-        ("boot/pxelinux.cfg/01-52-54-00-ab-cd-ef", Told(mac=MAC)),
-        (f"pxelinux.cfg/{UUID}", Told(uuid=UUID)),
-        ("pxelinux.cfg/0A4D0064", Told(address="10.77.0.100")),
-        ("pxelinux.cfg/0A4D006", Told()),
-        ("pxelinux.cfg/default", Told()),
-        ("grub/grub.cfg-01-52-54-00-ab-cd-ef", Told(mac=MAC)),
-        ("grub.cfg-0A4D0064", Told(address="10.77.0.100")),
-        ("grub.cfg", Told()),
-        ("notpxelinux.cfg/01-52-54-00-ab-cd-ef", Told()),
-        ("pxelinux.cfg/01-52-54-00-ab-cd-ef/more", Told()),
+        ("pxelinux.cfg/01-52-54-00-ab-cd-ef", Identifiers(mac=MAC)),
+        ("boot/pxelinux.cfg/01-52-54-00-ab-cd-ef", Identifiers(mac=MAC)),
+        (f"pxelinux.cfg/{UUID}", Identifiers(uuid=UUID)),
+        ("pxelinux.cfg/0A4D0064", Identifiers(address="10.77.0.100")),
+        ("pxelinux.cfg/0A4D006", Identifiers()),
+        ("pxelinux.cfg/default", Identifiers()),
+        ("grub/grub.cfg-01-52-54-00-ab-cd-ef", Identifiers(mac=MAC)),
+        ("grub.cfg-0A4D0064", Identifiers(address="10.77.0.100")),
+        ("grub.cfg", Identifiers()),
+        ("notpxelinux.cfg/01-52-54-00-ab-cd-ef", Identifiers()),
+        ("pxelinux.cfg/01-52-54-00-ab-cd-ef/more", Identifiers()),
     ],
 )
-def test_names_that_are_searched_for(path: str, told: Told) -> None:
+def test_names_that_are_searched_for(path: str, told: Identifiers) -> None:
     assert searched(path) == told
 
 
@@ -46,19 +46,19 @@ def test_no_mac(text: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "path", "told"),
     [
-        ("boot.ipxe", "boot.ipxe", Told()),
+        ("boot.ipxe", "boot.ipxe", Identifiers()),
         ("boot.ipxe", "bootxipxe", None),
-        ("pxelinux.cfg/*", "pxelinux.cfg/default", Told()),
+        ("pxelinux.cfg/*", "pxelinux.cfg/default", Identifiers()),
         ("pxelinux.cfg/*", "pxelinux.cfg/a/b", None),
-        ("grub.cfg*", "grub.cfg", Told()),
-        ("m/{mac}.ipxe", "m/52-54-00-AB-CD-EF.ipxe", Told(mac=MAC)),
+        ("grub.cfg*", "grub.cfg", Identifiers()),
+        ("m/{mac}.ipxe", "m/52-54-00-AB-CD-EF.ipxe", Identifiers(mac=MAC)),
         ("m/{mac}.ipxe", "m/web1.ipxe", None),
-        ("m/{uuid}", f"m/{UUID.upper()}", Told(uuid=UUID)),
-        ("h/{name}/*.cfg", "h/web1/a.cfg", Told(name="web1")),
+        ("m/{uuid}", f"m/{UUID.upper()}", Identifiers(uuid=UUID)),
+        ("h/{name}/*.cfg", "h/web1/a.cfg", Identifiers(name="web1")),
         ("h/{name}", "h/a/b", None),
     ],
 )
-def test_patterns(pattern: str, path: str, told: Told | None) -> None:
+def test_patterns(pattern: str, path: str, told: Identifiers | None) -> None:
     assert Pattern(pattern).match(path) == told
 
 

@@ -150,7 +150,7 @@ def test_each_rendering_begins_with_all_its_steps() -> None:
 def test_the_largest_file_can_be_had() -> None:
     half = "{{ 'x' * " + str(LARGEST // 2) + " }}"
     assert len(rendered(half + half)) == LARGEST
-    assert f"more than {LARGEST} octets" in why_not(half + half + "x")
+    assert f"more than {LARGEST} bytes" in why_not(half + half + "x")
 
 
 def test_files_that_change_are_compiled_again(tmp_path: Path) -> None:

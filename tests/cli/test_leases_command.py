@@ -506,7 +506,7 @@ def test_what_no_server_may_ever_read_is_not_changed(stopped, tmp_path, monkeypa
     assert capsys.readouterr() == (
         "",
         f"bootfw: no server runs with the state directory {tmp_path}/bootfw: "
-        "give the configuration of yours by -c FILE, or change what is kept there by --offline\n",
+        "give your server's configuration with -c FILE, or change the stored state with --offline\n",
     )
     there = Stopped(tmp_path / "bootfw" / "leases.sqlite", capsys).kept()
     assert there == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
@@ -521,7 +521,7 @@ def test_reading_a_default_directory_without_a_server_says_which(stopped, tmp_pa
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     (tmp_path / "state").rename(tmp_path / "bootfw")
     assert command.main(["leases", *arguments]) == 0
-    said = f"bootfw: no server runs with the state directory {tmp_path}/bootfw; this is what is kept there\n"
+    said = f"bootfw: no server runs with the state directory {tmp_path}/bootfw; this is the stored state\n"
     assert capsys.readouterr().err == said
     assert command.main(["leases", *arguments, "--offline"]) == 0
     assert capsys.readouterr().err == ""
@@ -529,7 +529,7 @@ def test_reading_a_default_directory_without_a_server_says_which(stopped, tmp_pa
 
 def test_a_change_for_the_next_start_is_said_to_be_one(stopped, tmp_path, capsys):
     assert command.main(["leases", "-c", "bootfw.toml", "release", "10.0.0.100"]) == 0
-    said = f"bootfw: no server runs with the state directory {tmp_path}/state; this counts from its next start on\n"
+    said = f"bootfw: no server runs with the state directory {tmp_path}/state; this takes effect with its next start\n"
     assert capsys.readouterr().err == said
     assert command.main(["leases", "-c", "bootfw.toml"]) == 0
     (tmp_path / "x").write_text("99999999999 52:54:00:00:00:09 10.0.0.20 theirs *\n")

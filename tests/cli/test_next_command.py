@@ -86,8 +86,8 @@ def test_as_json(run, kept):
     [
         (["host", "x"], 'MAC must be a MAC address, such as "52:54:00:12:34:56", not "host"'),
         ([MAC, "{ip}"], "FILE unknown placeholder {ip}"),
-        ([MAC, "a b"], "FILE must have no blanks in it"),
-        ([MAC, "a\nchain b"], "FILE must have no blanks in it"),
+        ([MAC, "a b"], "FILE must not contain blanks"),
+        ([MAC, "a\nchain b"], "FILE must not contain blanks"),
         (["--clear", "x"], "MAC must be a MAC address"),
         (["--forgive", MAC], "no server runs with the state directory "),
     ],
@@ -154,19 +154,19 @@ def test_what_no_server_may_ever_read_is_not_changed(plain, here, monkeypatch, a
     assert plain(*arguments) == (
         1,
         "",
-        f"bootfw: no server runs with the state directory {here}/bootfw: give the configuration of yours by -c FILE, "
-        "or change what is kept there by --offline\n",
+        f"bootfw: no server runs with the state directory {here}/bootfw: give your server's configuration with -c "
+        "FILE, or change the stored state with --offline\n",
     )
     assert not (here / "bootfw").exists()
     assert plain("--offline", MAC, "http://x/y.ipxe")[0] == 0
     assert list(Orders(here / "bootfw" / "next-boot.sqlite").read()) == [MAC]
     code, out, err = plain()
     assert (code, "http://x/y.ipxe" in out) == (0, True)
-    assert err == f"bootfw: no server runs with the state directory {here}/bootfw; this is what is kept there\n"
+    assert err == f"bootfw: no server runs with the state directory {here}/bootfw; this is the stored state\n"
 
 
 def test_a_state_directory_that_is_named_may_be_prepared(plain, here, monkeypatch):
-    note = f"bootfw: no server runs with the state directory {here}/state; this counts from its next start on\n"
+    note = f"bootfw: no server runs with the state directory {here}/state; this takes effect with its next start\n"
     code, out, err = plain("-c", "bootfw.toml", MAC, "install.ipxe")
     assert (code, out, err) == (0, f"{MAC} boots install.ipxe next, once\n", note)
     assert plain("-c", "bootfw.toml", "--clear", MAC) == (0, f"{MAC} boots as always\n", note)

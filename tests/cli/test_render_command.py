@@ -51,7 +51,7 @@ def test_the_file_as_the_client_gets_it(capfdbinary: pytest.CaptureFixture[bytes
 
 
 def test_it_says_where_the_file_comes_from(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    assert render(capfdbinary, "-v", "static") == (0, "as it lies there", "bootfw: 16 octets from backend directory\n")
+    assert render(capfdbinary, "-v", "static") == (0, "as it lies there", "bootfw: 16 bytes from backend directory\n")
 
 
 def test_a_mistake_with_template_and_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from attrs import asdict, frozen
 
-from bootfw.cli.table import aligned
+from bootfw.terminal import aligned
 
 from .firmware.boots import BOOTS, Boot
 from .firmware.fetches import FETCHES, TFTP_SERVERS, Fetch, try_fetch
