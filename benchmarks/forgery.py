@@ -262,7 +262,7 @@ def _link_local() -> str:
         ["ip", "-n", f"{NAME}-forger", "-j", "address", "show", "dev", "eth0"], capture_output=True, check=True
     )
     [interface] = json.loads(told.stdout)
-    return next(each["local"] for each in interface["addr_info"] if each["local"].startswith("fe80"))
+    return next(str(each["local"]) for each in interface["addr_info"] if each["local"].startswith("fe80"))
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -177,9 +178,10 @@ class Load:
                 assert dhcp4.parse(relay.recv(2048)).message_type is dhcp4.MessageType.ACK
 
 
-def dhcp_request(mac: bytes, options: dict[int, bytes]) -> bytes:
+def dhcp_request(mac: bytes, options: Mapping[Option, bytes]) -> bytes:
     """A message of a client behind a relay that says which port its answer goes to (RFC 8357)."""
-    every = options | {
+    every: dict[int, bytes] = {
+        **options,
         Option.PARAMETER_REQUEST_LIST: bytes((1, 28, 2, 3, 15, 6, 12)),
         Option.RELAY_AGENT_INFORMATION: encapsulate({RelaySuboption.RELAY_SOURCE_PORT: bytes(2)}, end=False),
     }
@@ -191,6 +193,7 @@ def serve(root: str) -> None:
     """The counted program: it does what standard input says, and nothing else."""
     from twisted.internet.task import Clock
     from twisted.python import log
+    from zope.interface import implementer
 
     from bootfw import readers
     from bootfw.backends.directory import DirectoryBackend
@@ -199,6 +202,7 @@ def serve(root: str) -> None:
     from bootfw.boot.resolverchain import ResolverChain
     from bootfw.dhcp.server import AddressServer
     from bootfw.dhcp.subnet import Subnet
+    from bootfw.interfaces import IBootFileResolver
     from bootfw.net.dhcp.ipv4 import IPv4
     from bootfw.net.dhcp.journal import Ledger
     from bootfw.net.dhcp.server4 import Server4
@@ -219,6 +223,7 @@ def serve(root: str) -> None:
 
         removeReader = addReader
 
+    @implementer(IBootFileResolver)
     class Nobody:
         """A resolver: with one, clients that don't boot are told from those that do."""
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -55,7 +55,7 @@ class _Account:
 class Server:
     """A running server; ``with`` ends it."""
 
-    def __init__(self, name: str, command: list[str | Path], port: int, log: Path, *, tcp: bool = False) -> None:
+    def __init__(self, name: str, command: Sequence[object], port: int, log: Path, *, tcp: bool = False) -> None:
         self.name = name
         self.port = port
         with log.open("wb") as output:
@@ -63,7 +63,7 @@ class Server:
                 [str(word) for word in command],
                 stdout=output,
                 stderr=output,
-                env=_environment(Path(command[0])),
+                env=_environment(Path(str(command[0]))),
             )
         self._account = _Account(self._process.pid)
         began = time.monotonic()

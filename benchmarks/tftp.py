@@ -94,7 +94,7 @@ def show(work: str, figures: dict[str, list[Any]]) -> None:
     """The medians, as a table."""
 
     def median(name: str, value: Any) -> float:
-        return statistics.median(value(figure) for figure in figures[name])
+        return float(statistics.median(value(figure) for figure in figures[name]))
 
     compared = beside(figures)
     sys.stdout.write(f"\n{work}\n")
