@@ -181,7 +181,7 @@ class Load:
 def dhcp_request(mac: bytes, options: Mapping[Option, bytes]) -> bytes:
     """A message of a client behind a relay that says which port its answer goes to (RFC 8357)."""
     every: dict[int, bytes] = {
-        **options,
+        **{int(code): value for code, value in options.items()},
         Option.PARAMETER_REQUEST_LIST: bytes((1, 28, 2, 3, 15, 6, 12)),
         Option.RELAY_AGENT_INFORMATION: encapsulate({RelaySuboption.RELAY_SOURCE_PORT: bytes(2)}, end=False),
     }
