@@ -11,14 +11,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from webclient import Reader, Web
-from zope.interface import implementer
+from zope.interface import implementer, implementer_only
 
 from bootfw import readers
 from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.errors import FileMissing
 from bootfw.events import Event, PluginBlocked, ResolverAnswered, TransferEnded, TransferRefused
-from bootfw.interfaces import IStartable, IWritableBackend
+from bootfw.interfaces import IFileReader, IStartable, IWritableBackend
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.tftp.framecache import Images
 from bootfw.net.tftp.listener import TFTPProtocol
@@ -211,6 +211,7 @@ def test_so_is_one_that_blocks_a_download():
     assert blocked(web.events) == [("reader webclient:Reader", "read() of '/file.img'", 2.0)]
 
 
+@implementer_only(IFileReader)
 @define(eq=False)
 class SlowDescriptor(FileReader):
     """Blocks where its descriptor is read, as a disk does that has to spin up."""
