@@ -1,6 +1,6 @@
 """Who is asking: from a DHCP message to a BootRequest, or to why it is nobody of ours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from attrs import frozen
 
@@ -179,7 +179,7 @@ def _uuid(raw: bytes) -> str | None:
         return None
 
 
-def _relay_agent(message: Message) -> dict[int, bytes]:
+def _relay_agent(message: Message) -> Mapping[int, bytes]:
     # RFC 3046 section 2.1: without a relay nobody trustworthy has put it there.
     if message.giaddr == NOWHERE:
         return {}

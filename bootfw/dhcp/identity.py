@@ -1,5 +1,6 @@
 """Who a DHCP client is: the key its lease is kept under, and what else it is known by."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from attrs import define
@@ -43,7 +44,7 @@ class Client:
         return _uuid(self.machine)
 
 
-def identify(message: Message, agent: "dict[int, bytes]", by_client_id: bool = False) -> Client | None:
+def identify(message: Message, agent: Mapping[int, bytes], by_client_id: bool = False) -> Client | None:
     """The sender of *message*; None: nothing tells it from others.
 
     A client is its network interface: the ROM, iPXE and the system identify themselves differently (option 61), and

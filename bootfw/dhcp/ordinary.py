@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from bootfw.dhcp.answer import Answer
 from bootfw.dhcp.subnet import Subnet
 from bootfw.wire import options as codec
-from bootfw.wire.dhcp4 import Message, MessageType, pack_options, pack_reply, reply_size
+from bootfw.wire.dhcp4 import MINIMUM_SIZE, Message, MessageType, pack_options, pack_reply, reply_size
 from bootfw.wire.options import Option
 
 NOWHERE = "0.0.0.0"
@@ -51,7 +51,8 @@ class OrdinaryReplies:
                 packed += bytes((_AGENT, len(agent))) + agent
         ciaddr = NOWHERE if kind is _OFFER else message.ciaddr
         data = pack_reply(message, ciaddr, answer.address or NOWHERE, answer.server, packed)
-        return data if len(data) <= reply_size(message) else None
+        # Most replies have the size that is always allowed, which saves finding out the client's.
+        return data if len(data) <= MINIMUM_SIZE or len(data) <= reply_size(message) else None
 
     def _head(self, kind: MessageType, identifier: str) -> bytes:
         if len(self._heads) >= _IDENTIFIERS:  # relays may choose it

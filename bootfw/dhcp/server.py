@@ -26,7 +26,7 @@ _ANSWERS: Mapping[bytes | None, Callable[[Asking], Result]] = {
 """Option 53 -> who answers it."""
 
 _MESSAGE_TYPE, _AGENT = Option.MESSAGE_TYPE, Option.RELAY_AGENT_INFORMATION
-_NO_AGENT: dict[int, bytes] = {}
+_NO_AGENT: Mapping[int, bytes] = {}
 
 
 def _everybody(message: Message, arrival: Arrival, now: float, free: int) -> bool:
@@ -93,7 +93,8 @@ class AddressServer:
         if place is None:
             return Silence(Cause.ABSENT, arrival.server if message.giaddr == NOWHERE else message.giaddr)
         self._rules.own.add(arrival.server)
-        self._rules.own.update(arrival.addresses)
+        if arrival.addresses:
+            self._rules.own.update(arrival.addresses)
         override = agent.get(RelaySuboption.SERVER_IDENTIFIER_OVERRIDE, b"") if agent else b""  # RFC 5107
         identifier = codec.address(override) if len(override) == 4 else ""
         return answer(Asking(self._rules, message, arrival, now, client, *place, identifier))
@@ -210,7 +211,7 @@ class AddressServer:
         return None if place is None else place[0]
 
 
-def _agent(message: Message) -> dict[int, bytes]:
+def _agent(message: Message) -> Mapping[int, bytes]:
     """Option 82. Without a relay nobody trustworthy has put it there (RFC 3046 section 2.1)."""
     raw = message.options.get(_AGENT)
     return _NO_AGENT if raw is None else codec.relay_agent(raw)

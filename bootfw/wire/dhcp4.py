@@ -50,7 +50,8 @@ LARGEST_MAX_SIZE = 1472
 REPLY_RATIO = 3
 """Bytes of reply for each byte of the request, at most. Its source and its relay may be forged, and option 57 too."""
 
-_MINIMUM_SIZE = 300  # A BOOTP message (RFC 951): relays and old ROMs drop what is shorter.
+MINIMUM_SIZE = 300
+"""Bytes of a BOOTP message (RFC 951): relays and old ROMs drop what is shorter, and no reply has to be."""
 _HEADERS = 28  # IPv4 and UDP, without IP options.
 _COOKIE = b"\x63\x82\x53\x63"  # RFC 2131 section 3
 _FRAME = struct.Struct("!4BIHH4s4s4s4s16s64s128s4s")
@@ -259,8 +260,8 @@ def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
     except (OSError, struct.error) as error:
         raise ValueError(f"a header field is out of range: {error}") from error
     out = frame + pack_options(message.options) + _END_BYTE
-    if len(out) < _MINIMUM_SIZE:
-        out += bytes(_MINIMUM_SIZE - len(out))
+    if len(out) < MINIMUM_SIZE:
+        out += bytes(MINIMUM_SIZE - len(out))
     if len(out) > max_size:
         raise ValueError(f"the message has {len(out)} bytes and may have {max_size}")
     return out
@@ -295,7 +296,7 @@ def pack_reply(request: Message, ciaddr: str, yiaddr: str, siaddr: str, options:
         request.chaddr,
         _COOKIE,
     )
-    return (out + options + _END_BYTE).ljust(_MINIMUM_SIZE, b"\0")
+    return (out + options + _END_BYTE).ljust(MINIMUM_SIZE, b"\0")
 
 
 def pack_options(options: Mapping[int, bytes]) -> bytes:
@@ -343,4 +344,4 @@ def reply_size(request: Message) -> int:
         # One that fills more than a frame has come in fragments, and goes back so.
         size = min(size + added, max(LARGEST_MAX_SIZE, DEFAULT_MAX_SIZE + added))
     bound = REPLY_RATIO * request.size
-    return size if not 0 < bound < size else max(bound, _MINIMUM_SIZE)
+    return size if not 0 < bound < size else max(bound, MINIMUM_SIZE)

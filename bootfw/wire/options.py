@@ -7,7 +7,9 @@ whose name ends in ``_bytes`` is the other way round and raises ValueError: what
 import enum
 import uuid
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from socket import AF_INET, inet_ntoa, inet_pton
+from types import MappingProxyType
 
 from bootfw.errors import WireError
 
@@ -219,12 +221,14 @@ def user_classes(raw: bytes) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def relay_agent(raw: bytes) -> dict[int, bytes]:
+@lru_cache(1024)
+def relay_agent(raw: bytes) -> Mapping[int, bytes]:
     """Option 82: sub-option code to bytes (RFC 3046 section 2.0: neither pad nor end). The first of a code counts.
 
-    What follows a sub-option that is cut off can't be read and is left out.
+    What follows a sub-option that is cut off can't be read and is left out. Cached: a switch sends the same for all
+    messages from one of its ports.
     """
-    return _suboptions(raw, ends=False)[0]
+    return MappingProxyType(_suboptions(raw, ends=False)[0])
 
 
 def ipxe(raw: bytes) -> dict[int, bytes]:
