@@ -204,7 +204,7 @@ def serve(root: str) -> None:
     from bootfw.dhcp.subnet import Subnet
     from bootfw.interfaces import IBootFileResolver
     from bootfw.net.dhcp.ipv4 import IPv4
-    from bootfw.net.dhcp.journal import Ledger
+    from bootfw.net.dhcp.journal import Journal
     from bootfw.net.dhcp.server4 import Server4
     from bootfw.net.dhcp.services import DHCPServices
     from bootfw.net.tftp.framecache import Images
@@ -248,7 +248,7 @@ def serve(root: str) -> None:
         ),
         IPv4(),
         AddressServer([subnet]),
-        Ledger(MemoryLeases(), publisher.publish, reactor),
+        Journal(MemoryLeases(), publisher.publish, reactor),
     )
     dhcp_port = DatagramPort(reactor, addresses, "127.0.0.1", 0)
     for listening in (port, dhcp_port):

@@ -10,8 +10,8 @@ from bootfw.build import build
 from bootfw.config.configuration import ConfigErrors, load_config
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.config.units import Seconds, Size
+from bootfw.dhcp.bootfile import ipxe_can_load
 from bootfw.dhcp.expand import check_placeholders, expand
-from bootfw.dhcp.fitting import ipxe_can_load
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.hostclass6 import HostClass6
 from bootfw.dhcp.subnet import Host, Subnet

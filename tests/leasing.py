@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-from bootfw.dhcp.answer import Answer, Arrival, Silence
+from bootfw.dhcp.answer import Answer, Arrival, NoReply
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Subnet
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
@@ -36,7 +36,7 @@ def pool(count: int) -> Subnet:
     return subnet(pool=[f"10.77.0.100-10.77.0.{99 + count}"])
 
 
-def address(answer: Answer | Silence, kind: MessageType | None = ACK) -> str:
+def address(answer: Answer | NoReply, kind: MessageType | None = ACK) -> str:
     """yiaddr of what has to be an answer of that kind."""
     assert isinstance(answer, Answer), answer
     assert answer.kind is kind, answer
@@ -55,7 +55,7 @@ class Machine:
     giaddr: str = "0.0.0.0"
     now: float = BEGIN
 
-    def says(self, kind: int | None, options: dict[int, bytes] | None = None, **header: Any) -> Answer | Silence:
+    def says(self, kind: int | None, options: dict[int, bytes] | None = None, **header: Any) -> Answer | NoReply:
         return self.server.handle(self.message(kind, options, **header), self.arrival, self.now)
 
     def message(self, kind: int | None, options: dict[int, bytes] | None = None, **header: Any) -> Message:
@@ -71,29 +71,29 @@ class Machine:
     def mac(self) -> str:
         return self.chaddr.hex(":")
 
-    def discovers(self, wanted: str = "") -> Answer | Silence:
+    def discovers(self, wanted: str = "") -> Answer | NoReply:
         return self.says(1, {50: inet_aton(wanted)} if wanted else None)
 
-    def selects(self, wanted: str, chosen: str = SERVER) -> Answer | Silence:
+    def selects(self, wanted: str, chosen: str = SERVER) -> Answer | NoReply:
         return self.says(3, {50: inet_aton(wanted), 54: inet_aton(chosen)})
 
-    def restarts_with(self, wanted: str) -> Answer | Silence:
+    def restarts_with(self, wanted: str) -> Answer | NoReply:
         """INIT-REBOOT."""
         return self.says(3, {50: inet_aton(wanted)})
 
-    def renews(self, held: str) -> Answer | Silence:
+    def renews(self, held: str) -> Answer | NoReply:
         return self.reached_by(TO_US).says(3, ciaddr=held)
 
-    def rebinds(self, held: str) -> Answer | Silence:
+    def rebinds(self, held: str) -> Answer | NoReply:
         return self.says(3, ciaddr=held)
 
-    def declines(self, held: str, chosen: str = SERVER) -> Answer | Silence:
+    def declines(self, held: str, chosen: str = SERVER) -> Answer | NoReply:
         return self.says(4, {50: inet_aton(held), 54: inet_aton(chosen)})
 
-    def releases(self, held: str, chosen: str = SERVER) -> Answer | Silence:
+    def releases(self, held: str, chosen: str = SERVER) -> Answer | NoReply:
         return self.reached_by(TO_US).says(7, {54: inet_aton(chosen)}, ciaddr=held)
 
-    def informs(self, held: str) -> Answer | Silence:
+    def informs(self, held: str) -> Answer | NoReply:
         return self.says(8, ciaddr=held)
 
     def boots(self) -> str:
@@ -105,7 +105,7 @@ class Machine:
     def boots_and_declines(self) -> str:
         """Finds that another machine uses what it gets; the address."""
         held = self.boots()
-        assert isinstance(self.declines(held), Silence)
+        assert isinstance(self.declines(held), NoReply)
         return held
 
     def reached_by(self, arrival: Arrival) -> "Machine":

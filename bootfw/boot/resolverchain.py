@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from bootfw.boot.generated import MadeFiles
 from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls
 from bootfw.boot.pluginresult import later, traceback_of
-from bootfw.dhcp.fitting import Withheld
+from bootfw.dhcp.bootfile import Unsuitable
 from bootfw.errors import BootRefused
 from bootfw.events import Event, PluginFailed, ResolverAnswered, ResolverPassedOver
 from bootfw.interfaces import IBootFileResolver
@@ -19,7 +19,7 @@ from bootfw.values import BootFile, BootMenu, BootRequest
 
 Answer = BootFile | BootMenu
 
-Fit = Callable[[Answer, BootRequest], Answer | Withheld]
+Fit = Callable[[Answer, BootRequest], Answer | Unsuitable]
 """What a client can make of a resolver's answer."""
 
 
@@ -181,7 +181,7 @@ class _Resolution:
         except Exception as error:  # what it holds is not of the types that BootFile promises
             self._complain(error)
             return
-        if isinstance(found, Withheld):
+        if isinstance(found, Unsuitable):
             self._objection = self._objection or found.reason
         else:
             self._end(found)

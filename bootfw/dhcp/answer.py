@@ -21,7 +21,7 @@ class Arrival:
     """All of ours on that wire, where it was sent to no single one of several."""
 
 
-class Cause(enum.Enum):
+class NoReplyReason(enum.Enum):
     """Why there is no reply."""
 
     ABSENT = "no subnet is configured for where it is"
@@ -38,10 +38,10 @@ class Cause(enum.Enum):
 
 
 @frozen
-class Silence:
+class NoReply:
     """There is no reply."""
 
-    cause: Cause
+    cause: NoReplyReason
     detail: str = ""
     """EXHAUSTED, LIMITED and UNKNOWN_CLIENT: the network; OTHER_SERVER: its address; DECLINED and RELEASED: the address
     in question; others: more for the operator, or ""."""
@@ -51,7 +51,7 @@ class Silence:
 
 @define(eq=False)
 class Answer:
-    """There is a reply. :func:`bootfw.dhcp.assignment.assignment` makes the message of it."""
+    """There is a reply. :func:`bootfw.dhcp.serverreply.server_reply` makes the message of it."""
 
     kind: MessageType | None
     """OFFER, ACK or NAK; None: a BOOTP reply."""

@@ -22,11 +22,11 @@ _RELAY_SIZE = 34 + 4
 """Octets of a relay's head, and of that of the option which holds the message."""
 
 
-def proxy_reply(message: Message, request: BootRequest, file: BootFile, duid: bytes) -> Message:
+def proxy_reply6(message: Message, request: BootRequest, file: BootFile, duid: bytes) -> Message:
     """What a proxy says: no address, but where the boot file is.
 
     :param request: what classify6() made of *message*.
-    :param file: as fitted() gave it.
+    :param file: as adapt() gave it.
     :param duid: ours.
     """
     solicit = message.kind is MessageType.SOLICIT
@@ -38,7 +38,7 @@ def proxy_reply(message: Message, request: BootRequest, file: BootFile, duid: by
     return Message(MessageType.ADVERTISE if solicit else MessageType.REPLY, message.xid, tuple(options))
 
 
-def assignment6(
+def server_reply6(
     message: Message,
     answer: Answer6,
     duid: bytes,
@@ -52,7 +52,7 @@ def assignment6(
     :param answer: what AddressServer6 made of *message*.
     :param duid: ours.
     :param request: what classify6() made of *message*; None: the client does not boot.
-    :param file: as fitted() gave it; None: the client is told of none.
+    :param file: as adapt() gave it; None: the client is told of none.
     :param relays: that *message* came by.
     :param limit: bytes that the datagram should have at most, with what the relays get back.
     """

@@ -4,8 +4,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from socket import inet_aton
 
-from bootfw.dhcp.answer import Arrival, Cause, Silence
-from bootfw.dhcp.asking import NOWHERE, Admit, Asking, Result, Rules
+from bootfw.dhcp.answer import Arrival, NoReply, NoReplyReason
+from bootfw.dhcp.exchange import NOWHERE, Admit, Exchange, Result, Rules
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.identity import identify
 from bootfw.dhcp.network import Network
@@ -15,13 +15,13 @@ from bootfw.wire import options as codec
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message
 from bootfw.wire.options import Option, RelaySuboption
 
-_ANSWERS: Mapping[bytes | None, Callable[[Asking], Result]] = {
-    b"\x01": Asking.discover,
-    b"\x03": Asking.request,
-    b"\x04": Asking.decline,
-    b"\x07": Asking.release,
-    b"\x08": Asking.inform,
-    None: Asking.bootp,
+_ANSWERS: Mapping[bytes | None, Callable[[Exchange], Result]] = {
+    b"\x01": Exchange.discover,
+    b"\x03": Exchange.request,
+    b"\x04": Exchange.decline,
+    b"\x07": Exchange.release,
+    b"\x08": Exchange.inform,
+    None: Exchange.bootp,
 }
 """Option 53 -> who answers it."""
 
@@ -84,20 +84,20 @@ class AddressServer:
         """
         answer = _ANSWERS.get(message.options.get(_MESSAGE_TYPE))
         if message.op != BOOTREQUEST or answer is None:
-            return Silence(Cause.NOT_ASKED)
+            return NoReply(NoReplyReason.NOT_ASKED)
         agent = _agent(message) if message.giaddr != NOWHERE else _NO_AGENT
         client = identify(message, agent, self._by_client_id)
         if client is None:
-            return Silence(Cause.MALFORMED, "neither a hardware address nor a client identifier")
+            return NoReply(NoReplyReason.MALFORMED, "neither a hardware address nor a client identifier")
         place = self._place(message, arrival, agent)
         if place is None:
-            return Silence(Cause.ABSENT, arrival.server if message.giaddr == NOWHERE else message.giaddr)
+            return NoReply(NoReplyReason.ABSENT, arrival.server if message.giaddr == NOWHERE else message.giaddr)
         self._rules.own.add(arrival.server)
         if arrival.addresses:
             self._rules.own.update(arrival.addresses)
         override = agent.get(RelaySuboption.SERVER_IDENTIFIER_OVERRIDE, b"") if agent else b""  # RFC 5107
         identifier = codec.address(override) if len(override) == 4 else ""
-        return answer(Asking(self._rules, message, arrival, now, client, *place, identifier))
+        return answer(Exchange(self._rules, message, arrival, now, client, *place, identifier))
 
     def probed(self, address: str, in_use: bool, now: float) -> tuple[Lease, ...]:
         """An address that an answer wanted probed has been.

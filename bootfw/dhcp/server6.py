@@ -6,7 +6,7 @@ from ipaddress import IPv6Address
 from attrs import define, field, frozen
 
 from bootfw.dhcp import associations6 as ia
-from bootfw.dhcp.answer import Cause, Silence
+from bootfw.dhcp.answer import NoReply, NoReplyReason
 from bootfw.dhcp.bindings6 import FIRMWARE, SYSTEM, Bindings, Holder
 from bootfw.dhcp.classify6 import NOWHERE, link_of
 from bootfw.dhcp.hostclass6 import HostClass6
@@ -56,13 +56,13 @@ class Answer6:
     """Of *commit*, what the client did not have when it asked."""
     subnet: Subnet6 | None = None
     """Where the client is; None: it does not matter, or is not known."""
-    cause: Cause | None = None
+    cause: NoReplyReason | None = None
     """EXHAUSTED, UNKNOWN_CLIENT, RELEASED or DECLINED: for the operator to hear of, with the network or the address."""
     detail: str = ""
 
 
 @define(eq=False)
-class _Asking:
+class _Exchange:
     message: Message
     arrival: Arrival6
     now: float
@@ -109,7 +109,7 @@ class AddressServer6:
         self._bindings = [(subnet, Bindings(subnet, self._own)) for subnet in subnets]
         self._relays = {relay: pair for pair in self._bindings for relay in pair[0].relays}
 
-    def handle(self, message: Message, arrival: Arrival6, now: float) -> Answer6 | Silence:
+    def handle(self, message: Message, arrival: Arrival6, now: float) -> Answer6 | NoReply:
         """What to do about *message*.
 
         :param now: seconds since the epoch.
@@ -117,24 +117,28 @@ class AddressServer6:
         kind = message.kind
         handle = _HANDLERS.get(kind)
         if handle is None:
-            return Silence(Cause.NOT_ASKED)
+            return NoReply(NoReplyReason.NOT_ASKED)
         server = message.first(Option.SERVER_ID)
         if server is not None and server != self._duid:
-            return Silence(Cause.OTHER_SERVER if kind is MessageType.REQUEST else Cause.NOT_ASKED, server.hex())
+            return NoReply(
+                NoReplyReason.OTHER_SERVER if kind is MessageType.REQUEST else NoReplyReason.NOT_ASKED, server.hex()
+            )
         if (server is None and kind in _FOR_SERVER) or (server is not None and kind in _FOR_ANYBODY):
-            return Silence(Cause.MALFORMED, f"{kind.name} with{'out' if server is None else ''} a server identifier")
+            return NoReply(
+                NoReplyReason.MALFORMED, f"{kind.name} with{'out' if server is None else ''} a server identifier"
+            )
         self._own.update(arrival.addresses)
         place = self._place(arrival)
         if kind is MessageType.INFORMATION_REQUEST:
             return self._inform(message, place, arrival.mac)
         duid = message.first(Option.CLIENT_ID)
         if not duid:
-            return Silence(Cause.MALFORMED, f"{kind.name} without a client identifier")
+            return NoReply(NoReplyReason.MALFORMED, f"{kind.name} without a client identifier")
         if arrival.unicast and not arrival.relays and kind in _FOR_SERVER:
             return Answer6(MessageType.REPLY, (ia.status(Status.USE_MULTICAST, "not to this address"),))
         if place is None:
-            return Silence(Cause.ABSENT, link_of(arrival.relays))
-        return handle(self, _Asking(message, arrival, now, duid, *place))
+            return NoReply(NoReplyReason.ABSENT, link_of(arrival.relays))
+        return handle(self, _Exchange(message, arrival, now, duid, *place))
 
     # For the operator
 
@@ -209,17 +213,19 @@ class AddressServer6:
                     return pair
         return None
 
-    def _inform(self, message: Message, place: tuple[Subnet6, Bindings] | None, mac: str) -> Answer6 | Silence:
+    def _inform(self, message: Message, place: tuple[Subnet6, Bindings] | None, mac: str) -> Answer6 | NoReply:
         if message.first(Option.IA_NA) is not None or message.first(Option.IA_TA) is not None:
-            return Silence(Cause.MALFORMED, "INFORMATION-REQUEST with an identity association")  # section 16.12
+            return NoReply(NoReplyReason.MALFORMED, "INFORMATION-REQUEST with an identity association")  # section 16.12
         if place is None:
             return Answer6(MessageType.REPLY, ())
         subnet, bindings = place
         host = bindings.host(message.first(Option.CLIENT_ID) or b"", mac)
         return Answer6(MessageType.REPLY, (), self._told(message, subnet, host), subnet=subnet)
 
-    def _told_to(self, asking: _Asking) -> Values:
-        return self._told(asking.message, asking.subnet, asking.bindings.host(asking.duid, asking.arrival.mac))
+    def _told_to(self, exchange: _Exchange) -> Values:
+        return self._told(
+            exchange.message, exchange.subnet, exchange.bindings.host(exchange.duid, exchange.arrival.mac)
+        )
 
     def _told(self, message: Message, subnet: Subnet6, host: Host6 | None) -> Values:
         """What is configured and asked for; all of it when the client does not say what it wants."""
@@ -238,68 +244,70 @@ class AddressServer6:
             wanted = None
         return told if wanted is None else {key: value for key, value in told.items() if codec.code_of(key) in wanted}
 
-    def _solicit(self, asking: _Asking) -> Answer6 | Silence:
-        if asking.subnet.rapid_commit and asking.message.first(Option.RAPID_COMMIT) is not None:
-            answer = self._assign(asking, MessageType.REPLY)
-            if isinstance(answer, Silence) or answer.address:
+    def _solicit(self, exchange: _Exchange) -> Answer6 | NoReply:
+        if exchange.subnet.rapid_commit and exchange.message.first(Option.RAPID_COMMIT) is not None:
+            answer = self._assign(exchange, MessageType.REPLY)
+            if isinstance(answer, NoReply) or answer.address:
                 if isinstance(answer, Answer6):
                     answer.options = ((int(Option.RAPID_COMMIT), b""), *answer.options)
                 return answer
-        return self._assign(asking, MessageType.ADVERTISE)
+        return self._assign(exchange, MessageType.ADVERTISE)
 
-    def _request(self, asking: _Asking) -> Answer6 | Silence:
-        return self._assign(asking, MessageType.REPLY)
+    def _request(self, exchange: _Exchange) -> Answer6 | NoReply:
+        return self._assign(exchange, MessageType.REPLY)
 
-    def _assign(self, asking: _Asking, kind: MessageType) -> Answer6 | Silence:
-        bindings, now = asking.bindings, asking.now
+    def _assign(self, exchange: _Exchange, kind: MessageType) -> Answer6 | NoReply:
+        bindings, now = exchange.bindings, exchange.now
         answered: list[tuple[int, bytes]] = []
         commit: list[Lease] = []
         granted: list[Lease] = []
         given: list[str] = []
-        cause = Cause.EXHAUSTED
-        for association in asking.associations():
-            holder, wanted = asking.holder(association), ia.wanted(association)
-            if asking.message.kind is MessageType.REQUEST and any(not bindings.has(each) for each in wanted):
+        cause = NoReplyReason.EXHAUSTED
+        for association in exchange.associations():
+            holder, wanted = exchange.holder(association), ia.wanted(association)
+            if exchange.message.kind is MessageType.REQUEST and any(not bindings.has(each) for each in wanted):
                 # Section 18.3.2: it has moved, and is to begin anew.
                 answered.append(ia.refused(association, Status.NOT_ON_LINK, "not an address of this link"))
                 continue
             address = bindings.choose(holder, now, wanted[0] if wanted else "", given)
             if not address:
-                cause = Cause.EXHAUSTED if bindings.serves(holder) else Cause.UNKNOWN_CLIENT
-                why = "no address left" if cause is Cause.EXHAUSTED else "for known clients only"
+                cause = NoReplyReason.EXHAUSTED if bindings.serves(holder) else NoReplyReason.UNKNOWN_CLIENT
+                why = "no address left" if cause is NoReplyReason.EXHAUSTED else "for known clients only"
                 answered.append(ia.refused(association, Status.NO_ADDRESSES, why))
                 continue
             if kind is MessageType.REPLY:
-                if bindings.held_by(holder) is None and not self._admit(asking.arrival.wire, now):
-                    return Silence(Cause.LIMITED, str(asking.subnet.network), tuple(commit))
+                if bindings.held_by(holder) is None and not self._admit(exchange.arrival.wire, now):
+                    return NoReply(NoReplyReason.LIMITED, str(exchange.subnet.network), tuple(commit))
                 lease, new = bindings.grant(holder, address, now)
                 commit.append(lease)
                 granted += [lease] if new else []
             given.append(address)
-            answered.append(ia.given(association, asking.subnet, address, [each for each in wanted if each != address]))
-        answered += ia.no_prefixes(asking.message)
+            answered.append(
+                ia.given(association, exchange.subnet, address, [each for each in wanted if each != address])
+            )
+        answered += ia.no_prefixes(exchange.message)
         exhausted = bool(answered) and not given
         return Answer6(
             kind,
             tuple(answered),
-            self._told_to(asking),
+            self._told_to(exchange),
             tuple(commit),
             given[0] if given else "",
             tuple(granted),
-            asking.subnet,
+            exchange.subnet,
             cause if exhausted and kind is MessageType.ADVERTISE else None,
-            str(asking.subnet.network),
+            str(exchange.subnet.network),
         )
 
-    def _renew(self, asking: _Asking) -> Answer6 | Silence:
+    def _renew(self, exchange: _Exchange) -> Answer6 | NoReply:
         """RENEW and REBIND (sections 18.3.4 and 18.3.5)."""
-        bindings, now = asking.bindings, asking.now
-        rebinds = asking.message.kind is MessageType.REBIND
+        bindings, now = exchange.bindings, exchange.now
+        rebinds = exchange.message.kind is MessageType.REBIND
         answered: list[tuple[int, bytes]] = []
         commit: list[Lease] = []
         first = ""
-        for association in asking.associations():
-            holder, wanted = asking.holder(association), ia.wanted(association)
+        for association in exchange.associations():
+            holder, wanted = exchange.holder(association), ia.wanted(association)
             lease = bindings.held_by(holder)
             address = ""
             if lease is not None and bindings.choose(holder, now) == lease.address:
@@ -311,7 +319,7 @@ class AddressServer6:
                 commit.append(bindings.grant(holder, address, now)[0])
                 first = first or address
                 gone = [each for each in wanted if each != address]
-                answered.append(ia.given(association, asking.subnet, address, gone))
+                answered.append(ia.given(association, exchange.subnet, address, gone))
             elif gone := [each for each in wanted if not rebinds or bindings.denies(holder, each)]:
                 if lease is not None or rebinds:
                     answered.append(ia.ended(association, gone))
@@ -320,36 +328,38 @@ class AddressServer6:
             elif not rebinds:
                 answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
         if not answered and rebinds:
-            return Silence(Cause.UNKNOWN)
-        told = self._told_to(asking)
-        return Answer6(MessageType.REPLY, tuple(answered), told, tuple(commit), first, subnet=asking.subnet)
+            return NoReply(NoReplyReason.UNKNOWN)
+        told = self._told_to(exchange)
+        return Answer6(MessageType.REPLY, tuple(answered), told, tuple(commit), first, subnet=exchange.subnet)
 
-    def _confirm(self, asking: _Asking) -> Answer6 | Silence:
-        addresses = [each for association in asking.associations() for each in ia.wanted(association)]
+    def _confirm(self, exchange: _Exchange) -> Answer6 | NoReply:
+        addresses = [each for association in exchange.associations() for each in ia.wanted(association)]
         if not addresses:
-            return Silence(Cause.NOT_ASKED)
-        if all(map(asking.bindings.has, addresses)):
+            return NoReply(NoReplyReason.NOT_ASKED)
+        if all(map(exchange.bindings.has, addresses)):
             return Answer6(MessageType.REPLY, (ia.status(Status.SUCCESS, "all on this link"),))
         return Answer6(MessageType.REPLY, (ia.status(Status.NOT_ON_LINK, "not all on this link"),))
 
-    def _give_back(self, asking: _Asking) -> Answer6 | Silence:
+    def _give_back(self, exchange: _Exchange) -> Answer6 | NoReply:
         """RELEASE and DECLINE: only of what the client has (sections 18.3.7 and 18.3.8)."""
-        declines = asking.message.kind is MessageType.DECLINE
-        bindings = asking.bindings
+        declines = exchange.message.kind is MessageType.DECLINE
+        bindings = exchange.bindings
         answered: list[tuple[int, bytes]] = [ia.status(Status.SUCCESS, "done")]
         commit: list[Lease] = []
-        for association in asking.associations():
-            lease = bindings.held_by(asking.holder(association))
+        for association in exchange.associations():
+            lease = bindings.held_by(exchange.holder(association))
             if lease is None:
                 answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
             elif lease.address in ia.wanted(association):
-                commit += bindings.decline(lease, asking.now) if declines else (bindings.release(lease, asking.now),)
-        cause = (Cause.DECLINED if declines else Cause.RELEASED) if commit else None
+                commit += (
+                    bindings.decline(lease, exchange.now) if declines else (bindings.release(lease, exchange.now),)
+                )
+        cause = (NoReplyReason.DECLINED if declines else NoReplyReason.RELEASED) if commit else None
         detail = commit[0].address if commit else ""
         return Answer6(MessageType.REPLY, tuple(answered), commit=tuple(commit), cause=cause, detail=detail)
 
 
-_HANDLERS: Mapping[MessageType, Callable[[AddressServer6, _Asking], Answer6 | Silence]] = {
+_HANDLERS: Mapping[MessageType, Callable[[AddressServer6, _Exchange], Answer6 | NoReply]] = {
     MessageType.SOLICIT: AddressServer6._solicit,
     MessageType.REQUEST: AddressServer6._request,
     MessageType.CONFIRM: AddressServer6._confirm,

@@ -4,11 +4,11 @@ import firmware
 import pytest
 
 from bootfw.dhcp.answer import Answer, Arrival
-from bootfw.dhcp.assignment import assignment
+from bootfw.dhcp.bootfile import Unsuitable, adapt_menu
 from bootfw.dhcp.classify import classify
-from bootfw.dhcp.fitting import Withheld, fitted_menu
-from bootfw.dhcp.reply import reply
+from bootfw.dhcp.proxyreply import proxy_reply
 from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.serverreply import server_reply
 from bootfw.dhcp.subnet import Subnet
 from bootfw.personas.table import stock
 from bootfw.values import BootFile, BootMenu, BootMenuItem, BootRequest
@@ -37,13 +37,13 @@ SHOWN = pxe.VendorOptions(
 def fit(message: Message, boot_server: bool = False, menu: BootMenu = MENU):
     request = classify(message, PERSONAS.match, boot_server=boot_server, addresses=not boot_server, server="10.77.0.9")
     assert isinstance(request, BootRequest)
-    return request, fitted_menu(menu, request, PERSONAS.named(request.persona), PERSONAS.is_ipxe_program)
+    return request, adapt_menu(menu, request, PERSONAS.named(request.persona), PERSONAS.is_ipxe_program)
 
 
 def offered(message: Message) -> Message:
     request, menu = fit(message)
     assert isinstance(menu, BootMenu)
-    return over_the_wire(message, reply(message, request, menu, PERSONAS.named(request.persona)))
+    return over_the_wire(message, proxy_reply(message, request, menu, PERSONAS.named(request.persona)))
 
 
 def assigned(message: Message) -> Message:
@@ -52,7 +52,7 @@ def assigned(message: Message) -> Message:
         message, Arrival("10.77.0.9"), 1000.0
     )
     assert isinstance(answer, Answer)
-    return over_the_wire(message, assignment(message, answer, request, menu, PERSONAS.named(request.persona)))
+    return over_the_wire(message, server_reply(message, answer, request, menu, PERSONAS.named(request.persona)))
 
 
 def over_the_wire(message: Message, answer: Message) -> Message:
@@ -77,7 +77,7 @@ def test_a_rom_is_shown_the_menu(way):
 def test_what_is_picked_is_told_by_the_boot_server():
     message = picks(0x8001)
     request, file = fit(message, boot_server=True)
-    ack = over_the_wire(message, reply(message, request, file, PERSONAS.named(request.persona)))
+    ack = over_the_wire(message, proxy_reply(message, request, file, PERSONAS.named(request.persona)))
 
     assert (ack.file, ack.options[67], ack.options[210]) == (b"pxelinux.0", b"pxelinux.0\0", b"debian/")
     assert pxe.parse(ack.options[43]) == pxe.VendorOptions(
@@ -89,18 +89,20 @@ def test_an_item_may_be_served_by_another():
     request, file = fit(picks(0x8002), boot_server=True)
 
     assert (file.name, file.server) == (f"{firmware.UUID}/boot.0", "10.77.0.7")
-    assert reply(picks(0x8002), request, file, PERSONAS.named("pxe-bios")).siaddr == "10.77.0.7"
+    assert proxy_reply(picks(0x8002), request, file, PERSONAS.named("pxe-bios")).siaddr == "10.77.0.7"
 
 
 @pytest.mark.parametrize("item", [0, 0x8000, 0x8003, 1])
 def test_what_is_not_in_the_menu_can_t_be_picked(item):
-    assert fit(picks(item), boot_server=True)[1] == Withheld(f"it has picked item {item} from a menu; ours has no such")
+    assert fit(picks(item), boot_server=True)[1] == Unsuitable(
+        f"it has picked item {item} from a menu; ours has no such"
+    )
 
 
 def test_a_rom_that_asks_the_boot_server_of_itself_has_picked_nothing():
     found = fit(firmware.asks_boot_server(firmware.BIOS_ROM), boot_server=True)[1]
 
-    assert found == Withheld("it asks the boot server, and has picked nothing from the menu")
+    assert found == Unsuitable("it asks the boot server, and has picked nothing from the menu")
 
 
 def test_items_that_the_machine_can_t_use_are_left_out_and_the_others_keep_their_numbers():
@@ -116,7 +118,7 @@ def test_items_that_the_machine_can_t_use_are_left_out_and_the_others_keep_their
 def test_whose_menus_don_t_work_are_shown_none(client):
     found = fit(client.message())[1]
 
-    assert isinstance(found, Withheld)
+    assert isinstance(found, Unsuitable)
     assert "the menu is not shown" in found.reason
 
 
@@ -166,12 +168,12 @@ def test_pxelinux_is_told_of_its_configuration_by_a_proxy_and_by_a_server():
     menu = BootMenu((BootMenuItem("x", FILE),))
     message = picks(0x8000)
     request, file = fit(message, boot_server=True, menu=menu)
-    answers = [reply(message, request, file, PERSONAS.named("pxe-bios"))]
+    answers = [proxy_reply(message, request, file, PERSONAS.named("pxe-bios"))]
     message = firmware.BIOS_ROM.message()
     answer = AddressServer([Subnet(network="10.77.0.0/24", pool=["10.77.0.100"])]).handle(
         message, Arrival("10.77.0.9"), 1000.0
     )
-    answers.append(assignment(message, answer, request, file, PERSONAS.named("pxe-bios")))
+    answers.append(server_reply(message, answer, request, file, PERSONAS.named("pxe-bios")))
 
     for each in answers:
         assert {code: each.options.get(code) for code in TOLD} == TOLD
@@ -181,11 +183,14 @@ def test_what_is_not_set_is_not_told():
     message = firmware.BIOS_ROM.message()
     request = classify(message, PERSONAS.match, server="10.77.0.9")
 
-    assert not {208, 209, 210, 211} & reply(message, request, BootFile("x"), PERSONAS.named("pxe-bios")).options.keys()
+    assert (
+        not {208, 209, 210, 211}
+        & proxy_reply(message, request, BootFile("x"), PERSONAS.named("pxe-bios")).options.keys()
+    )
 
 
 @pytest.mark.parametrize("field", ["configfile", "pathprefix"])
 def test_texts_that_fit_no_option(field):
     menu = BootMenu((BootMenuItem("x", BootFile("pxelinux.0", **{field: "x" * 255})),))
 
-    assert fit(picks(0x8000), True, menu)[1] == Withheld(f"its {field} has a NUL, or more than 254 octets")
+    assert fit(picks(0x8000), True, menu)[1] == Unsuitable(f"its {field} has a NUL, or more than 254 octets")

@@ -4,9 +4,9 @@ import firmware
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bootfw.dhcp.bootfile import Unsuitable, adapt
 from bootfw.dhcp.classify import NotOurs, classify
-from bootfw.dhcp.fitting import Withheld, fitted
-from bootfw.dhcp.reply import reply
+from bootfw.dhcp.proxyreply import proxy_reply
 from bootfw.dhcp.routing import destination
 from bootfw.errors import WireError
 from bootfw.personas.table import stock
@@ -61,11 +61,11 @@ def test_every_answer_is_sound(message, name, server, boot_server, peer):
         return
     assert vendor_class.startswith((b"PXEClient", b"HTTPClient"))
     assert message.options[53] == b"\1" or boot_server
-    file = fitted(BootFile(name, server), request, PERSONAS.is_ipxe_program)
-    if isinstance(file, Withheld):
+    file = adapt(BootFile(name, server), request, PERSONAS.is_ipxe_program)
+    if isinstance(file, Unsuitable):
         return
     for told in (file, None):
-        answer = reply(message, request, told, PERSONAS.named(request.persona))
+        answer = proxy_reply(message, request, told, PERSONAS.named(request.persona))
         size = reply_size(message)
         data = pack(answer, 65536)
         if len(data) > size:

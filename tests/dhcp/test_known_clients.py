@@ -7,8 +7,8 @@ from leasing import BEGIN, NAK, OFFER, ROM, Machine, address, pool, server, subn
 from test_server6 import OURS, RAPID, Server, address_in, association, status_in, wants
 from test_server6 import subnet as subnet6
 
-from bootfw.dhcp.answer import Answer, Cause, Silence
-from bootfw.dhcp.assignment import assignment
+from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
+from bootfw.dhcp.serverreply import server_reply
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import ConfigError
@@ -21,8 +21,8 @@ FIRST, DOCK, OTHER = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:0
 ACK = Type.ACK
 
 
-def cause(answer) -> Cause:
-    assert isinstance(answer, Silence), answer
+def cause(answer) -> NoReplyReason:
+    assert isinstance(answer, NoReply), answer
     return answer.cause
 
 
@@ -41,7 +41,7 @@ def test_known_clients_get_addresses_of_the_pool_and_reserved_ones(known_only):
 
 def test_unknown_clients_get_none_and_that_is_the_reason(known_only):
     answer = Machine(3, known_only).discovers("10.77.0.105")
-    assert (cause(answer), answer.detail) == (Cause.UNKNOWN_CLIENT, "10.77.0.0/24")
+    assert (cause(answer), answer.detail) == (NoReplyReason.UNKNOWN_CLIENT, "10.77.0.0/24")
     assert isinstance(Machine(3, known_only).informs("10.77.0.200"), Answer)
 
 
@@ -53,7 +53,7 @@ def test_a_client_that_is_known_no_longer_keeps_its_lease_until_it_renews(known_
     known_only.unreserve(reservation)
 
     assert address(stranger.renews(held), NAK) == ""
-    assert cause(stranger.discovers()) is Cause.UNKNOWN_CLIENT
+    assert cause(stranger.discovers()) is NoReplyReason.UNKNOWN_CLIENT
 
 
 def test_in_a_shared_network_unknown_clients_get_addresses_of_the_other_subnets():
@@ -63,7 +63,7 @@ def test_in_a_shared_network_unknown_clients_get_addresses_of_the_other_subnets(
 
     assert Machine(3, dhcp).discovers("10.77.0.100").address == "10.79.0.100"
     assert Machine(1, dhcp).boots() == "10.77.0.100"
-    assert cause(Machine(4, dhcp).discovers()) is Cause.EXHAUSTED
+    assert cause(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
 
 
 def test_what_rests_is_for_known_clients_only_too():
@@ -74,7 +74,7 @@ def test_what_rests_is_for_known_clients_only_too():
     Machine(1, dhcp).boots_and_declines()
     Machine(3, dhcp).boots()
 
-    assert cause(Machine(4, dhcp).discovers()) is Cause.EXHAUSTED
+    assert cause(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
     assert Machine(1, dhcp).after(5).boots() == "10.77.0.100"
 
 
@@ -90,7 +90,7 @@ def test_by_dhcpv6_known_clients_only():
         answer = known.answer(message, mac=MAC)
         assert (answer.address, status_in(association(answer).options)) == ("", Status.NO_ADDRESSES)
         assert answer.commit == ()
-    assert known.answer(LINUX.message()).cause is Cause.UNKNOWN_CLIENT
+    assert known.answer(LINUX.message()).cause is NoReplyReason.UNKNOWN_CLIENT
 
 
 def test_by_dhcpv6_a_client_that_is_known_no_longer_is_told_to_stop_when_it_renews():
@@ -129,7 +129,7 @@ def test_the_address_passes_from_one_card_to_the_other_at_once_and_is_not_probed
 def test_no_other_client_takes_it_over(docked):
     Machine(1, docked).boots()
     assert Machine(3, docked).discovers("10.77.0.50").address == "10.77.0.100"
-    assert cause(Machine(3, docked).restarts_with("10.77.0.50")) is Cause.UNKNOWN
+    assert cause(Machine(3, docked).restarts_with("10.77.0.50")) is NoReplyReason.UNKNOWN
 
 
 def test_what_another_client_has_had_before_does_not_pass_on_before_its_lease_ends():
@@ -234,7 +234,7 @@ def test_the_reply_to_a_rapid_commit_keeps_its_mark_in_whatever_room():
         dhcp = server(subnet(rapid_commit=True, options=options))
         machine = Machine(1, dhcp, {80: b"", 55: b"\xe0\xe1"})
         dhcp.probed(machine.discovers().address, False, BEGIN)
-        reply = assignment(machine.message(1), machine.discovers())
+        reply = server_reply(machine.message(1), machine.discovers())
         assert reply.options[80] == b""
 
 

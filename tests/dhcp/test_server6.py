@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bootfw.dhcp import bindings6
-from bootfw.dhcp.answer import Cause, Silence
+from bootfw.dhcp.answer import NoReply, NoReplyReason
 from bootfw.dhcp.bindings6 import QUARANTINE_SECONDS, Bindings, Holder
 from bootfw.dhcp.hostclass6 import HostClass6
-from bootfw.dhcp.reply6 import assignment6
+from bootfw.dhcp.reply6 import server_reply6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.lease import LeaseState, Reservation
@@ -132,7 +132,7 @@ def test_rapid_commit_without_an_address_is_an_advertise() -> None:
     answer = server.answer(LINUX.message(MessageType.SOLICIT, RAPID))
     assert answer.kind is MessageType.ADVERTISE
     assert status_in(association(answer).options) == Status.NO_ADDRESSES
-    assert (answer.cause, answer.detail) == (Cause.EXHAUSTED, "fd77::/64")
+    assert (answer.cause, answer.detail) == (NoReplyReason.EXHAUSTED, "fd77::/64")
 
 
 def test_firmware_boot_program_and_system_are_one_machine(server: Server) -> None:
@@ -189,23 +189,23 @@ def test_a_request_from_another_link_is_told_so(server: Server) -> None:
 @pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE])
 def test_what_is_for_another_server_or_none(server: Server, kind: MessageType) -> None:
     other = server.handle(LINUX.message(kind, (Option.SERVER_ID, b"other")))
-    assert isinstance(other, Silence)
-    assert other.cause is (Cause.OTHER_SERVER if kind is MessageType.REQUEST else Cause.NOT_ASKED)
-    assert server.handle(LINUX.message(kind)).cause is Cause.MALFORMED
+    assert isinstance(other, NoReply)
+    assert other.cause is (NoReplyReason.OTHER_SERVER if kind is MessageType.REQUEST else NoReplyReason.NOT_ASKED)
+    assert server.handle(LINUX.message(kind)).cause is NoReplyReason.MALFORMED
 
 
 @pytest.mark.parametrize("kind", [MessageType.SOLICIT, MessageType.CONFIRM, MessageType.REBIND])
 def test_what_is_for_anybody_names_nobody(server: Server, kind: MessageType) -> None:
-    assert server.handle(LINUX.message(kind, OURS)).cause is Cause.MALFORMED
+    assert server.handle(LINUX.message(kind, OURS)).cause is NoReplyReason.MALFORMED
 
 
 @pytest.mark.parametrize("kind", [MessageType.REPLY, MessageType.ADVERTISE, MessageType.RECONFIGURE])
 def test_what_servers_send_is_not_answered(server: Server, kind: MessageType) -> None:
-    assert server.handle(LINUX.message(kind)).cause is Cause.NOT_ASKED
+    assert server.handle(LINUX.message(kind)).cause is NoReplyReason.NOT_ASKED
 
 
 def test_who_does_not_say_who_it_is_gets_no_address(server: Server) -> None:
-    assert server.handle(LINUX.changed({1: None}).message()).cause is Cause.MALFORMED
+    assert server.handle(LINUX.changed({1: None}).message()).cause is NoReplyReason.MALFORMED
 
 
 @pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE])
@@ -238,7 +238,9 @@ def test_rebinding(server: Server) -> None:
     stranger = LINUX.changed({1: b"other"})
     moved = server.answer(stranger.message(MessageType.REBIND, ia=wants("fd99::1")), mac="")
     assert address_in(moved).valid == 0
-    assert server.handle(stranger.message(MessageType.REBIND, ia=wants("fd77::9")), mac="").cause is Cause.UNKNOWN
+    assert (
+        server.handle(stranger.message(MessageType.REBIND, ia=wants("fd77::9")), mac="").cause is NoReplyReason.UNKNOWN
+    )
     taken = server.answer(stranger.message(MessageType.REBIND, ia=wants(address)), mac="")
     assert (address_in(taken).address, address_in(taken).valid) == (address, 0)
     server.answer(LINUX.message(MessageType.DECLINE, OURS, ia=wants(address)))
@@ -251,14 +253,18 @@ def test_confirm(server: Server) -> None:
     assert status_in(here.options) == Status.SUCCESS
     elsewhere = server.answer(LINUX.message(MessageType.CONFIRM, ia=wants("fd77::1ff", "fd99::1")))
     assert status_in(elsewhere.options) == Status.NOT_ON_LINK
-    assert server.handle(LINUX.message(MessageType.CONFIRM)).cause is Cause.NOT_ASKED
+    assert server.handle(LINUX.message(MessageType.CONFIRM)).cause is NoReplyReason.NOT_ASKED
 
 
 def test_release_frees_the_address_and_it_is_remembered(server: Server) -> None:
     address = server.gets(LINUX)
     answer = server.answer(LINUX.message(MessageType.RELEASE, OURS, ia=wants(address)))
     assert status_in(answer.options) == Status.SUCCESS
-    assert (answer.cause, answer.detail, answer.commit[0].state) == (Cause.RELEASED, address, LeaseState.RELEASED)
+    assert (answer.cause, answer.detail, answer.commit[0].state) == (
+        NoReplyReason.RELEASED,
+        address,
+        LeaseState.RELEASED,
+    )
     assert server.gets(LINUX) == address
 
 
@@ -273,7 +279,7 @@ def test_nobody_gives_back_what_others_have(server: Server, kind: MessageType) -
 def test_a_declined_address_rests(server: Server) -> None:
     address = server.gets(LINUX)
     answer = server.answer(LINUX.message(MessageType.DECLINE, OURS, ia=wants(address)))
-    assert (answer.cause, answer.commit[0].state) == (Cause.DECLINED, LeaseState.DECLINED)
+    assert (answer.cause, answer.commit[0].state) == (NoReplyReason.DECLINED, LeaseState.DECLINED)
     assert server.gets(LINUX) != address
     server.now += QUARANTINE_SECONDS + LEASE
     third = LINUX.changed({1: b"third"})
@@ -313,20 +319,20 @@ def test_an_address_that_rests_is_given_before_a_client_gets_none() -> None:
     given = [server.gets(LINUX.changed({1: duid}), mac="") for duid in (b"third", b"fourth")]
 
     assert given == declined
-    assert server.answer(LINUX.changed({1: b"fifth"}).message(), mac="").cause is Cause.EXHAUSTED
+    assert server.answer(LINUX.changed({1: b"fifth"}).message(), mac="").cause is NoReplyReason.EXHAUSTED
 
 
 def test_a_reserved_address_does_not_go_from_rest_to_others() -> None:
     server = Server(subnet(pool=["fd77::101"]))
     server.server.reserve(Reservation(declines(server, 1), mac="02:00:00:00:00:77"))
-    assert server.answer(LINUX.changed({1: b"other"}).message(), mac="").cause is Cause.EXHAUSTED
+    assert server.answer(LINUX.changed({1: b"other"}).message(), mac="").cause is NoReplyReason.EXHAUSTED
 
 
 def test_information_request(server: Server) -> None:
     answer = server.answer(LINUX.message(MessageType.INFORMATION_REQUEST, ia=None))
     assert (answer.kind, answer.address) == (MessageType.REPLY, "")
     assert answer.told.keys() == {Option.DNS_SERVERS, Option.DOMAIN_LIST}
-    assert server.handle(LINUX.message(MessageType.INFORMATION_REQUEST)).cause is Cause.MALFORMED
+    assert server.handle(LINUX.message(MessageType.INFORMATION_REQUEST)).cause is NoReplyReason.MALFORMED
 
 
 def test_prefixes_are_not_delegated(server: Server) -> None:
@@ -422,7 +428,7 @@ def test_vendor_options_go_over_each_other_by_enterprise() -> None:
 
     def said(client, wanted: tuple[int, ...]) -> Options:
         message = client.changed({6: uint16s_bytes(wanted)}).message()
-        answer = assignment6(message, server.answer(message), b"ours", None, None)
+        answer = server_reply6(message, server.answer(message), b"ours", None, None)
         return tuple(option for option in answer.options if option[0] == Option.VENDOR_OPTIONS)
 
     of_all = octets(4491, b"subnet"), octets(343, b"host")
@@ -454,8 +460,8 @@ def test_where_the_client_is() -> None:
     assert server.answer(message, relays=(Relay(0, "fd78::1", "fe80::1"),)).address.startswith("fd78::")
     assert server.answer(message, relays=(Relay(0, "fd99::9", "fe80::1"),)).address.startswith("fd78::")
     assert server.answer(message, relays=(Relay(0, "::", "fe80::1"),)).address.startswith("fd77::")
-    assert server.handle(message, relays=(Relay(0, "fd55::1", "fe80::1"),)).cause is Cause.ABSENT
-    assert server.handle(message, addresses=()).cause is Cause.ABSENT
+    assert server.handle(message, relays=(Relay(0, "fd55::1", "fe80::1"),)).cause is NoReplyReason.ABSENT
+    assert server.handle(message, addresses=()).cause is NoReplyReason.ABSENT
 
 
 def test_unknown_clients_may_have_to_wait(server: Server) -> None:
@@ -464,7 +470,7 @@ def test_unknown_clients_may_have_to_wait(server: Server) -> None:
     for lease in server.server.leases():
         strict.server.restore(lease)
     assert strict.gets(LINUX) == address, "not those that are known"
-    assert strict.handle(OVMF_OWN.message(MessageType.REQUEST, OURS)).cause is Cause.LIMITED
+    assert strict.handle(OVMF_OWN.message(MessageType.REQUEST, OURS)).cause is NoReplyReason.LIMITED
 
 
 def test_the_operator_takes_a_lease_off(server: Server) -> None:

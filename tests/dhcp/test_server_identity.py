@@ -4,7 +4,7 @@ import firmware
 import pytest
 from leasing import BEGIN, HERE, LEASE, NAK, OFFER, Machine, address, pool, server, subnet
 
-from bootfw.dhcp.answer import Cause, Silence
+from bootfw.dhcp.answer import NoReply, NoReplyReason
 from bootfw.dhcp.identity import identify, is_firmware
 from bootfw.dhcp.subnet import Host
 from bootfw.lease import Lease, LeaseState, Reservation
@@ -112,7 +112,7 @@ def test_a_reserved_address_of_the_pool_is_given_to_nobody_else():
     dhcp = server(subnet(pool=["10.77.0.100-10.77.0.101"], hosts=[reserved]))
 
     assert address(Machine(2, dhcp).discovers("10.77.0.100"), OFFER) == "10.77.0.101"
-    assert isinstance(Machine(3, dhcp).discovers(), Silence)
+    assert isinstance(Machine(3, dhcp).discovers(), NoReply)
     assert Machine(1, dhcp).boots() == "10.77.0.100"
 
 
@@ -157,7 +157,7 @@ def test_an_address_that_was_reserved_since_it_expired_is_given_to_nobody_else()
 
     dhcp.reserve(Reservation(address=held, mac="02:00:00:00:00:07"))
 
-    assert isinstance(stranger.discovers(), Silence)
+    assert isinstance(stranger.discovers(), NoReply)
     assert address(Machine(7, dhcp).after(LEASE + 1).discovers(), OFFER) == held
 
 
@@ -165,7 +165,7 @@ def test_what_is_reserved_no_longer_may_go_to_others_again():
     dhcp = server(pool(1))
     reservation = Reservation(address="10.77.0.100", mac="02:00:00:00:00:01")
     dhcp.reserve(reservation)
-    assert isinstance(Machine(2, dhcp).discovers(), Silence)
+    assert isinstance(Machine(2, dhcp).discovers(), NoReply)
 
     dhcp.unreserve(reservation)
 
@@ -181,7 +181,7 @@ def test_unreserving_leaves_a_lease_to_its_client():
 
     dhcp.unreserve(reservation)
 
-    assert isinstance(Machine(2, dhcp).discovers(), Silence)
+    assert isinstance(Machine(2, dhcp).discovers(), NoReply)
     assert address(machine.renews("10.77.0.100")) == "10.77.0.100"
 
 
@@ -230,7 +230,7 @@ def test_bootp_gets_what_is_reserved_and_nothing_else():
 
     assert address(machine.says(None), None) == "10.77.0.20"
     dhcp.probed("10.77.0.20", True, BEGIN)
-    assert machine.says(None).cause is Cause.UNRESERVED
+    assert machine.says(None).cause is NoReplyReason.UNRESERVED
 
 
 def test_host_options_and_names_are_told_to_their_client():
@@ -260,8 +260,8 @@ def test_strangers_can_be_kept_waiting_while_others_are_served():
         Machine(2, dhcp).selects("10.77.0.105"),
         Machine(2, dhcp).renews("10.77.0.105"),
     ):
-        assert isinstance(answer, Silence)
-        assert answer.cause is Cause.LIMITED
+        assert isinstance(answer, NoReply)
+        assert answer.cause is NoReplyReason.LIMITED
         assert answer.detail == "10.77.0.0/24"
     assert address(machine.renews(held)) == held
     assert machine.boots() == held

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from leasing import ACK, BEGIN, NAK, OFFER, ROM, SERVER, Machine
 
-from bootfw.dhcp.answer import Answer, Cause, Silence
+from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.lease import Lease, LeaseState, Reservation
@@ -92,10 +92,10 @@ class Clients(RuleBasedStateMachine):
 
     # What the model makes of answers
 
-    def sees(self, client: int, answer: Answer | Silence, asked: str = "") -> None:
+    def sees(self, client: int, answer: Answer | NoReply, asked: str = "") -> None:
         for lease in answer.commit:
             self.store[lease.address] = lease
-        if isinstance(answer, Silence):
+        if isinstance(answer, NoReply):
             return
         if answer.kind is OFFER:
             self.sees_offer(client, answer.address)
@@ -146,8 +146,8 @@ class Clients(RuleBasedStateMachine):
         stranger = not any(fate.holder == client or (fate.offered_to == client) for fate in self.model.fates.values())
         due = self.next_free() if stranger and not wanted and client not in self.reserved.values() else None
         answer = self.machine(client, rom).discovers(wanted)
-        if isinstance(answer, Silence):
-            assert answer.cause is Cause.EXHAUSTED
+        if isinstance(answer, NoReply):
+            assert answer.cause is NoReplyReason.EXHAUSTED
             assert not any(self.may_have(client, address) for address in has)
             assert self.next_free() == set()
             assert not any(
@@ -189,7 +189,7 @@ class Clients(RuleBasedStateMachine):
     @rule(client=clients)
     def selects_another_server(self, client: int) -> None:
         answer = self.machine(client).selects("192.0.2.9", chosen="192.0.2.1")
-        assert isinstance(answer, Silence)
+        assert isinstance(answer, NoReply)
         assert answer.commit == ()
         self.model.end_offers(client, self.now)
 

@@ -4,7 +4,7 @@ import pytest
 from attrs import evolve
 from leasing import BEGIN, LEASE, NAK, OFFER, SERVER, Machine, address, server, subnet
 
-from bootfw.dhcp.answer import Arrival, Cause, Silence
+from bootfw.dhcp.answer import Arrival, NoReply, NoReplyReason
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.subnet import Host, Subnet, check_together
 from bootfw.errors import ConfigError
@@ -53,15 +53,15 @@ def test_a_relay_may_select_the_link(dhcp):
 def test_a_relay_of_nowhere_is_not_answered(dhcp):
     answer = behind(dhcp, "172.16.0.1").discovers()
 
-    assert isinstance(answer, Silence)
-    assert (answer.cause, answer.detail) == (Cause.ABSENT, "172.16.0.1")
+    assert isinstance(answer, NoReply)
+    assert (answer.cause, answer.detail) == (NoReplyReason.ABSENT, "172.16.0.1")
 
 
 def test_a_wire_without_a_subnet_is_not_answered(dhcp):
     answer = Machine(1, dhcp, arrival=Arrival("192.0.2.1")).discovers()
 
-    assert isinstance(answer, Silence)
-    assert (answer.cause, answer.detail) == (Cause.ABSENT, "192.0.2.1")
+    assert isinstance(answer, NoReply)
+    assert (answer.cause, answer.detail) == (NoReplyReason.ABSENT, "192.0.2.1")
 
 
 def test_a_cut_option_of_a_relay_counts_as_none(dhcp):
@@ -100,8 +100,8 @@ def test_subnets_of_one_wire_are_used_one_after_the_other():
     assert address(ack) == "10.78.0.100"
     assert ack.options[3] == bytes((10, 78, 0, 1)), "with the router of its subnet"
     answer = third.discovers()
-    assert isinstance(answer, Silence)
-    assert (answer.cause, answer.detail) == (Cause.EXHAUSTED, "lab")
+    assert isinstance(answer, NoReply)
+    assert (answer.cause, answer.detail) == (NoReplyReason.EXHAUSTED, "lab")
 
 
 def test_a_relay_in_a_shared_network_gets_addresses_of_its_own_subnet_first():

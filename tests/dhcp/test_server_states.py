@@ -5,10 +5,10 @@ from socket import inet_aton
 import pytest
 from leasing import BEGIN, FIRMWARE_LEASE, LEASE, NAK, OFFER, ROM, SERVER, Machine, address, pool, server, subnet
 
-from bootfw.dhcp.answer import Arrival, Cause, Silence
+from bootfw.dhcp.answer import Arrival, NoReply, NoReplyReason
 from bootfw.lease import NEVER, LeaseState, Reservation
 
-UNKNOWN = Cause.UNKNOWN
+UNKNOWN = NoReplyReason.UNKNOWN
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def other(machine):
 
 
 def silent(answer):
-    assert isinstance(answer, Silence), answer
+    assert isinstance(answer, NoReply), answer
     return answer.cause
 
 
@@ -59,7 +59,7 @@ def test_an_offer_that_nobody_took_goes_to_others_in_the_end(other):
     first, second = Machine(1, dhcp), Machine(2, dhcp)
     offered = address(first.discovers(), OFFER)
 
-    assert silent(second.after(119).discovers()) is Cause.EXHAUSTED
+    assert silent(second.after(119).discovers()) is NoReplyReason.EXHAUSTED
     assert address(second.after(120).discovers(), OFFER) == offered
 
 
@@ -175,7 +175,7 @@ def test_selecting_another_server_frees_the_offer():
 
     answer = first.selects("192.0.2.9", chosen="192.0.2.1")
 
-    assert silent(answer) is Cause.OTHER_SERVER
+    assert silent(answer) is NoReplyReason.OTHER_SERVER
     assert answer.detail == "192.0.2.1"
     assert address(second.discovers(), OFFER) == "10.77.0.100"
 
@@ -224,7 +224,7 @@ def test_selecting_after_we_lost_the_offer_is_fine(machine):
 
 
 def test_selecting_without_an_address_makes_no_sense(machine):
-    assert silent(machine.says(3, {54: inet_aton(SERVER)})) is Cause.MALFORMED
+    assert silent(machine.says(3, {54: inet_aton(SERVER)})) is NoReplyReason.MALFORMED
 
 
 def test_a_server_identifier_that_is_cut_off_counts_as_absent(machine):
@@ -237,7 +237,7 @@ def test_a_request_that_names_no_address_means_the_one_that_is_due(machine, othe
     machine.discovers("10.77.0.105")
     assert address(machine.says(3, {54: inet_aton(SERVER), 50: b"\x0a\x4d"})) == "10.77.0.105"
     assert address(machine.after(60).says(3)) == "10.77.0.105"
-    assert silent(other.says(3, {54: inet_aton(SERVER)})) is Cause.MALFORMED
+    assert silent(other.says(3, {54: inet_aton(SERVER)})) is NoReplyReason.MALFORMED
 
 
 def test_what_comes_twice_counts_once(machine):
@@ -246,7 +246,7 @@ def test_what_comes_twice_counts_once(machine):
 
     assert address(machine.says(1, {50: wanted + wanted}), OFFER) == "10.77.0.105"
     assert address(machine.says(3, {50: wanted + wanted, 54: chosen + chosen})) == "10.77.0.105"
-    assert silent(machine.says(3, {50: wanted, 54: inet_aton("10.77.0.9") + chosen})) is Cause.OTHER_SERVER
+    assert silent(machine.says(3, {50: wanted, 54: inet_aton("10.77.0.9") + chosen})) is NoReplyReason.OTHER_SERVER
 
 
 @pytest.mark.parametrize("former", ["10.77.0.107", "192.168.9.9"])
@@ -335,7 +335,7 @@ def test_init_reboot_after_release_takes_the_address_again(machine):
 
 
 def test_init_reboot_without_an_address_makes_no_sense(machine):
-    assert silent(machine.says(3)) is Cause.MALFORMED
+    assert silent(machine.says(3)) is NoReplyReason.MALFORMED
 
 
 # RENEWING, REBINDING
@@ -409,7 +409,7 @@ def test_declined_addresses_rest(machine, other):
 
     answer = machine.declines(held)
 
-    assert silent(answer) is Cause.DECLINED
+    assert silent(answer) is NoReplyReason.DECLINED
     assert answer.detail == held
     assert [(lease.address, lease.state) for lease in answer.commit] == [(held, LeaseState.DECLINED)]
     assert address(machine.discovers(held), OFFER) != held
@@ -421,7 +421,7 @@ def test_an_offer_can_be_declined(machine):
     """EDK2 does that when it is not content with the ACK."""
     offered = address(machine.discovers(), OFFER)
 
-    assert silent(machine.declines(offered)) is Cause.DECLINED
+    assert silent(machine.declines(offered)) is NoReplyReason.DECLINED
 
 
 def test_whoever_was_offered_an_address_earlier_can_not_decline_it_for_its_client():
@@ -468,7 +468,7 @@ def test_an_address_that_rests_is_given_before_a_client_gets_none():
     later = [Machine(number, dhcp).after(20) for number in (4, 5, 6)]
 
     assert [machine.boots() for machine in later[:2]] == declined
-    assert silent(later[2].discovers()) is Cause.EXHAUSTED
+    assert silent(later[2].discovers()) is NoReplyReason.EXHAUSTED
     assert dhcp.lease(kept).state is LeaseState.ACTIVE
 
 
@@ -487,7 +487,7 @@ def test_where_a_probe_was_answered_a_client_gets_nothing_for_a_minute():
     taken = address(machine.discovers(), OFFER)
     dhcp.probed(taken, True, machine.now)
 
-    assert silent(machine.after(59).discovers()) is Cause.EXHAUSTED
+    assert silent(machine.after(59).discovers()) is NoReplyReason.EXHAUSTED
     again = machine.after(60).discovers()
     assert (address(again, OFFER), again.probe) == (taken, True)
 
@@ -498,14 +498,14 @@ def test_what_is_reserved_or_has_left_the_pool_does_not_go_from_rest_to_others()
     dhcp.reserve(Reservation(declined[0], mac=Machine(9, dhcp).mac))
 
     assert Machine(3, dhcp).boots() == declined[1]
-    assert silent(Machine(4, dhcp).discovers()) is Cause.EXHAUSTED
+    assert silent(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
 
 
 def test_a_resting_address_is_offered_to_one_client_at_a_time():
     dhcp = server(pool(1))
     rested = Machine(1, dhcp).boots_and_declines()
     assert address(Machine(2, dhcp).after(3601).discovers(), OFFER) == rested
-    assert silent(Machine(3, dhcp).after(3602).discovers()) is Cause.EXHAUSTED
+    assert silent(Machine(3, dhcp).after(3602).discovers()) is NoReplyReason.EXHAUSTED
 
 
 def test_nobody_declines_the_addresses_of_others(machine, other):
@@ -524,13 +524,13 @@ def test_a_released_address_is_remembered_and_may_go_to_others():
 
     answer = first.after(9).releases(held)
 
-    assert silent(answer) is Cause.RELEASED
+    assert silent(answer) is NoReplyReason.RELEASED
     assert answer.detail == held
     (lease,) = answer.commit
     assert (lease.state, lease.expires, lease.client) == (LeaseState.RELEASED, BEGIN + 9, dhcp.lease(held).client)
     assert address(second.after(10).discovers(), OFFER) != held, "those never used come first"
     assert address(first.after(10).discovers(), OFFER) == held
-    assert silent(third.after(11).discovers()) is Cause.EXHAUSTED
+    assert silent(third.after(11).discovers()) is NoReplyReason.EXHAUSTED
 
 
 def test_nobody_releases_the_addresses_of_others(machine, other):
@@ -574,7 +574,7 @@ def test_bootp_gets_an_address_for_ever_where_that_is_allowed():
 
 
 def test_bootp_is_not_given_what_it_would_never_give_back(machine):
-    assert silent(machine.says(None)) is Cause.UNRESERVED
+    assert silent(machine.says(None)) is NoReplyReason.UNRESERVED
 
 
 # Rapid restarts
@@ -615,14 +615,14 @@ def test_many_restarts_take_one_address(machine):
 
 @pytest.mark.parametrize("kind", [2, 5, 6, 9, 10, 13, 18])
 def test_what_servers_and_others_send_is_not_answered(machine, kind):
-    assert silent(machine.says(kind)) is Cause.NOT_ASKED
+    assert silent(machine.says(kind)) is NoReplyReason.NOT_ASKED
 
 
 def test_replies_are_not_answered(machine):
-    assert silent(machine.says(1, op=2)) is Cause.NOT_ASKED
+    assert silent(machine.says(1, op=2)) is NoReplyReason.NOT_ASKED
 
 
 @pytest.mark.parametrize("kind", [1, 3, None])
 def test_who_can_not_be_told_from_others_is_not_answered(machine, kind):
-    assert silent(machine.says(kind, chaddr=b"", hlen=0, htype=32)) is Cause.MALFORMED
-    assert silent(machine.says(kind, chaddr=bytes(6))) is Cause.MALFORMED
+    assert silent(machine.says(kind, chaddr=b"", hlen=0, htype=32)) is NoReplyReason.MALFORMED
+    assert silent(machine.says(kind, chaddr=bytes(6))) is NoReplyReason.MALFORMED

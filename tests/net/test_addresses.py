@@ -32,7 +32,7 @@ from bootfw.events import (
 )
 from bootfw.interfaces import IBatchReceiver, ILeaseStore, IReservationStore
 from bootfw.lease import Lease, LeaseState
-from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.journal import Journal
 from bootfw.net.dhcp.server4 import Server4
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile
@@ -127,7 +127,7 @@ def lab(rich):
     resolver, events, store = ByPersona(FILES), [], Store()
     chain = ResolverChain(host, [("by-persona", resolver)], events.append, 0.8)
     addresses = AddressServer([pool(2)])
-    ledger = Ledger(store, events.append, host)
+    ledger = Journal(store, events.append, host)
     protocol = server_port(host, chain, events.append, addresses, ledger, server="" if rich else SERVER)
     port = host.listenUDP(67, protocol)
     yield Lab(network, resolver, events, store, addresses, protocol, FakePeer(network.host(), 68))

@@ -22,7 +22,7 @@ from bootfw.events import (
     PoolExhausted,
     RequestIgnored,
 )
-from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.journal import Journal
 from bootfw.values import Via
 from bootfw.wire.dhcp6 import MessageType, Relay
 from bootfw.wire.options6 import (
@@ -61,7 +61,7 @@ class ServerLab(Lab):
         self.made = {}
 
         def make(reactor, chain, publish, duid, **more):
-            self.ledger = Ledger(self.store, publish, reactor)
+            self.ledger = Journal(self.store, publish, reactor)
             return server6_port(reactor, chain, publish, duid, addresses=addresses, ledger=self.ledger, **more)
 
         super().__init__(make, **options)

@@ -11,7 +11,7 @@ from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Subnet
 from bootfw.events import OfferMade, OfferWithheld, RequestIgnored
-from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.journal import Journal
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.net.udp.port import listen
 from bootfw.resolvers.static import StaticResolver
@@ -182,7 +182,7 @@ def test_a_server_gives_addresses_of_the_network_of_its_second_address(
     store = MemoryLeases()
     addresses = AddressServer([Subnet(network="10.99.0.0/24", pool=["10.99.0.100"])])
     events = []
-    ledger = Ledger(store, events.append, private_reactor)
+    ledger = Journal(store, events.append, private_reactor)
     chain = ResolverChain(private_reactor, [("static", StaticResolver("boot.file"))], events.append, 0.8)
     with hosts[0].inside():
         protocol = server_port(private_reactor, chain, events.append, addresses, ledger)

@@ -20,7 +20,7 @@ from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.events import OfferWithheld, RequestIgnored
-from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.journal import Journal
 from bootfw.values import Via
 from bootfw.wire.dhcp4 import pack, parse
 from bootfw.wire.dhcp6 import MessageType, Relay
@@ -60,7 +60,7 @@ class Lab4:
                 Subnet(network=f"10.{each}.0.0/24", pool=(f"10.{each}.0.100-10.{each}.0.200",), options=dict(options))
                 for each in (77, 78)
             ]
-            more = {"addresses": AddressServer(subnets), "ledger": Ledger(Store(), self.events.append, clock)}
+            more = {"addresses": AddressServer(subnets), "ledger": Journal(Store(), self.events.append, clock)}
         self.protocol = kind(clock, chain, self.events.append, server=SERVER, **more)
         self.protocol.transport = self
         self.protocol.startProtocol()
@@ -84,7 +84,7 @@ class ServerLab6(Lab6):
 
         def make(reactor, chain, publish, duid, **more):
             addresses = AddressServer6([subnet], DUID, lambda wire, now: True)
-            ledger = Ledger(Store(), publish, reactor)
+            ledger = Journal(Store(), publish, reactor)
             return server6_port(reactor, chain, publish, duid, addresses=addresses, ledger=ledger, **more)
 
         super().__init__(make, **options)

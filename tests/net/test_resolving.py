@@ -11,7 +11,7 @@ from twisted.internet.task import Clock, deferLater
 from zope.interface import implementer
 
 from bootfw.boot.resolverchain import ResolverChain
-from bootfw.dhcp.fitting import Withheld
+from bootfw.dhcp.bootfile import Unsuitable
 from bootfw.errors import BootRefused
 from bootfw.events import PluginFailed, ResolverAnswered, ResolverPassedOver
 from bootfw.interfaces import IBootFileResolver
@@ -288,7 +288,7 @@ def test_a_late_failure_within_time_is_told_of(chain):
 
 
 def no_ones(file, request):
-    return Withheld("no ones here") if file == FILE else file
+    return Unsuitable("no ones here") if file == FILE else file
 
 
 def test_an_answer_that_does_not_fit_asks_the_next(chain):
@@ -299,7 +299,10 @@ def test_an_answer_that_does_not_fit_asks_the_next(chain):
 def test_if_nothing_fits_the_first_reason_is_the_refusal(chain):
     with pytest.raises(BootRefused, match="one is not for us"):
         chain.ask(
-            Scripted(FILE), Scripted(OTHER), Scripted(None), fit=lambda file, _: Withheld(f"{file.name} is not for us")
+            Scripted(FILE),
+            Scripted(OTHER),
+            Scripted(None),
+            fit=lambda file, _: Unsuitable(f"{file.name} is not for us"),
         )
 
 

@@ -12,7 +12,7 @@ from bootfw.boot.clients import Clients
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server import AddressServer
 from bootfw.events import Event, OfferMade, TransferEnded
-from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.journal import Journal
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
@@ -59,7 +59,7 @@ class Lab:
         about = {"personas": personas, "clients": self.clients}
         if self.server:
             addresses = AddressServer([pool(2)])
-            ledger = Ledger(MemoryLeases(), publish, host)
+            ledger = Journal(MemoryLeases(), publish, host)
             dhcp: Any = server_port(host, chain, publish, addresses, ledger, **about)
         else:
             dhcp = proxy_port(host, chain, publish, **about)

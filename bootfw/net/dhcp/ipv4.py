@@ -8,8 +8,8 @@ from twisted.internet.interfaces import ISystemHandle
 from bootfw.boot.resolverchain import Answer
 from bootfw.config.settings import DHCPSettings
 from bootfw.dhcp.answer import Arrival
+from bootfw.dhcp.bootfile import Unsuitable, adapt, adapt_menu
 from bootfw.dhcp.classify import NotOurs, classify
-from bootfw.dhcp.fitting import Withheld, fitted, fitted_menu
 from bootfw.interfaces import IViaTransport
 from bootfw.net.dhcp.port import Place, Query
 from bootfw.net.dhcp.services import DHCPServices
@@ -90,12 +90,12 @@ class IPv4:
             interface=query.place.interface,
         )
 
-    def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Withheld:
+    def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Unsuitable:
         """See Family."""
         personas = services.personas
         if isinstance(answer, BootMenu):
-            return fitted_menu(answer, request, personas.named(request.persona), personas.is_ipxe_program)
-        return fitted(answer, request, personas.is_ipxe_program)
+            return adapt_menu(answer, request, personas.named(request.persona), personas.is_ipxe_program)
+        return adapt(answer, request, personas.is_ipxe_program)
 
     def no_address(self, place: Place) -> str:
         """See Family."""

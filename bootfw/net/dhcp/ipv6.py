@@ -8,9 +8,9 @@ from twisted.internet.interfaces import ISystemHandle
 
 from bootfw.boot.resolverchain import Answer
 from bootfw.config.settings import DHCP6Settings
+from bootfw.dhcp.bootfile import Unsuitable, adapt
 from bootfw.dhcp.classify import NotOurs
 from bootfw.dhcp.classify6 import classify6
-from bootfw.dhcp.fitting import Withheld, fitted
 from bootfw.dhcp.identity6 import hardware_of
 from bootfw.dhcp.reply6 import answer_port, relays_back, reply_limit
 from bootfw.errors import WireError
@@ -102,11 +102,11 @@ class IPv6:
             interface=query.place.interface,
         )
 
-    def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Withheld:
+    def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Unsuitable:
         """See Family."""
         if isinstance(answer, BootMenu):
-            return Withheld("DHCPv6 knows no boot menus")
-        return fitted(answer, request, services.personas.is_ipxe_program)
+            return Unsuitable("DHCPv6 knows no boot menus")
+        return adapt(answer, request, services.personas.is_ipxe_program)
 
     def no_address(self, place: Place) -> str:
         """See Family."""

@@ -36,7 +36,7 @@ class Batch:
             call(*arguments)
 
 
-class Ledger:
+class Journal:
     """Gathers what one turn of the reactor has changed and commits it with one call.
 
     :param clock: an IReactorTime.

@@ -24,9 +24,9 @@ from bootfw.net.control import Operation
 from bootfw.net.dhcp.arpprobe import Probe
 from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.dhcp.icmpprobe import Ping
-from bootfw.net.dhcp.journal import Ledger
+from bootfw.net.dhcp.journal import Journal
 from bootfw.net.dhcp.leasecontrol import LeaseControl, server_for
-from bootfw.net.dhcp.ratelimit import Admission
+from bootfw.net.dhcp.ratelimit import RateLimit
 from bootfw.net.dhcp.walltime import CHECKED_EVERY, WallTimeLeases
 from bootfw.net.linux.interfaces import own_addresses
 
@@ -62,12 +62,12 @@ class Leasing:
             classes=settings.classes,
             authoritative=settings.authoritative,
             by_client_id=settings.identify_by == "client-id",
-            admit=Admission(settings.new_clients_per_second or math.inf).admit,
+            admit=RateLimit(settings.new_clients_per_second or math.inf).admit,
         )
         self.server6 = server6 = _server6(dhcp6) if dhcp6 is not None and gives6 else None
         """That of DHCPv6; None: it gives no addresses."""
         self._store = store = WallTimeLeases(store, reactor.seconds, shift_of(reactor), self._leases)
-        self.ledger = Ledger(store, publish, reactor)
+        self.ledger = Journal(store, publish, reactor)
         self._clock = reactor
         self._publish = publish
         self.probe: Probe | None = None
@@ -139,7 +139,7 @@ class Leasing:
 
 
 def _server6(settings: DHCP6Settings) -> AddressServer6:
-    admission = Admission(settings.new_clients_per_second or math.inf)
+    admission = RateLimit(settings.new_clients_per_second or math.inf)
     return AddressServer6(settings.subnets, own_duid(), admission.admit6, settings.classes)
 
 

@@ -8,14 +8,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from bootfw.boot.resolverchain import Answer, ResolverChain
-from bootfw.dhcp.fitting import Withheld, http_architecture
+from bootfw.dhcp.bootfile import Unsuitable, http_architecture
 from bootfw.errors import BootRefused
 from bootfw.values import BootRequest
 
 Fitted = TypeVar("Fitted", bound=Answer)
 
 
-class Undecided(Generic[Fitted]):
+class PendingResolutions(Generic[Fitted]):
     """Asks the resolvers, and remembers for whom they have not answered yet.
 
     :param fit: what a client can make of a resolver's answer.
@@ -27,7 +27,7 @@ class Undecided(Generic[Fitted]):
     def __init__(
         self,
         chain: ResolverChain,
-        fit: Callable[[Answer, BootRequest], Fitted | Withheld],
+        fit: Callable[[Answer, BootRequest], Fitted | Unsuitable],
         needless: Collection[str] = (),
     ) -> None:
         self._chain = chain

@@ -14,12 +14,12 @@ from zope.interface import implementer
 
 from bootfw.boot.resolverchain import Answer
 from bootfw.dhcp.answer import Arrival
+from bootfw.dhcp.bootfile import Unsuitable
 from bootfw.dhcp.classify import NotOurs
-from bootfw.dhcp.fitting import Withheld
 from bootfw.errors import WireError
 from bootfw.events import RequestClassified
 from bootfw.interfaces import IBatchReceiver, IViaTransport
-from bootfw.net.dhcp.pending import Undecided
+from bootfw.net.dhcp.pending import PendingResolutions
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.malformed import MalformedCounter
 from bootfw.values import Address, BootRequest, Via
@@ -109,7 +109,7 @@ class Family(Protocol):
         :raise WireError: it is not a request, or its relay can't be one.
         """
 
-    def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Withheld:
+    def adapt(self, answer: Answer, request: BootRequest, services: DHCPServices) -> Answer | Unsuitable:
         """A resolver's answer as this client can use it, or why it can't."""
 
     def no_address(self, place: Place) -> str:
@@ -135,7 +135,9 @@ class DHCPPort(DatagramProtocol):
         self.publish = services.publish
         self.malformed = MalformedCounter(service, services.publish, services.reactor)
         self.send: Callable[[bytes, Address, Via | None], None] = self._write
-        self._pending: Undecided[Any] = Undecided(services.chain, self._adapt, needless=family.needless)
+        self._pending: PendingResolutions[Any] = PendingResolutions(
+            services.chain, self._adapt, needless=family.needless
+        )
         self._places: dict[Via | None, Place] = {}
         """Of this batch: the names and addresses of interfaces may differ in the next."""
 
@@ -203,7 +205,7 @@ class DHCPPort(DatagramProtocol):
         else:
             done(None, self.family.no_address(query.place))
 
-    def _adapt(self, answer: Answer, request: BootRequest) -> Answer | Withheld:
+    def _adapt(self, answer: Answer, request: BootRequest) -> Answer | Unsuitable:
         return self.family.adapt(answer, request, self.services)
 
     def _write(self, data: bytes, to: Address, via: Via | None) -> None:

@@ -8,8 +8,8 @@ from socket import inet_ntoa
 
 from bootfw.boot.resolverchain import Answer
 from bootfw.dhcp.classify import NotOurs
-from bootfw.dhcp.reply import reply
-from bootfw.dhcp.reply6 import proxy_reply
+from bootfw.dhcp.proxyreply import proxy_reply
+from bootfw.dhcp.reply6 import proxy_reply6
 from bootfw.dhcp.routing import destination
 from bootfw.events import OfferMade, OfferWithheld, RequestIgnored
 from bootfw.net.dhcp.ipv4 import IPv4
@@ -93,7 +93,7 @@ class Proxy4(Proxy):
         redirected = persona.offer is OfferStyle.BOOT_SERVER and not self.boot_server and isinstance(file, BootFile)
         told = None if redirected else file
         try:
-            data = pack(reply(message, request, told, persona), reply_size(message))
+            data = pack(proxy_reply(message, request, told, persona), reply_size(message))
         except ValueError as error:
             return f"the answer can't be sent: {error}"
         settings = self.family.settings
@@ -123,6 +123,6 @@ class Proxy6(Proxy):
         """See Proxy."""
         assert isinstance(file, BootFile)
         family = self.family
-        made = proxy_reply(query.message, request, file, family.duid)
+        made = proxy_reply6(query.message, request, file, family.duid)
         to = family.reply(self, query, made, boot_server=self.boot_server)
         return TOO_LONG if to is None else OfferMade(self.seconds(), request, made.kind.name, file, to)

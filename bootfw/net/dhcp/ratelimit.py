@@ -18,7 +18,7 @@ SHARE = 4
 flood, and the nearer the end, the slower it goes."""
 
 
-class Admission:
+class RateLimit:
     """Counts the unknown clients of each wire, and of each relay and circuit.
 
     :param per_second: in the long run, and at once after a second of rest; math.inf: any number.

@@ -7,21 +7,21 @@ from socket import inet_aton
 from attrs import evolve
 
 from bootfw.boot.resolverchain import Answer as Told
-from bootfw.dhcp.answer import Answer, Silence
-from bootfw.dhcp.assignment import assignment
+from bootfw.dhcp.answer import Answer, NoReply
 from bootfw.dhcp.classify import NotOurs, persona_of
 from bootfw.dhcp.identity import is_firmware
-from bootfw.dhcp.ordinary import OrdinaryReplies
+from bootfw.dhcp.replycache import ReplyCache
 from bootfw.dhcp.routing import BROADCAST, renews, server_destination
 from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.serverreply import server_reply
 from bootfw.errors import WireError
 from bootfw.events import AddressTaken, FileWithheld, OfferMade, RequestIgnored
 from bootfw.net.dhcp.arpprobe import Probe
 from bootfw.net.dhcp.conflict import Told as Used
 from bootfw.net.dhcp.icmpprobe import Ping
 from bootfw.net.dhcp.ipv4 import IPv4
-from bootfw.net.dhcp.journal import Batch, Ledger
-from bootfw.net.dhcp.noreply import Causes
+from bootfw.net.dhcp.journal import Batch, Journal
+from bootfw.net.dhcp.noreply import NoReplyReports
 from bootfw.net.dhcp.port import DHCPPort, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.values import BootRequest, Via
@@ -60,7 +60,7 @@ class Server4(DHCPPort):
         services: DHCPServices,
         family: IPv4,
         addresses: AddressServer,
-        ledger: Ledger,
+        ledger: Journal,
         *,
         probe: Probe | None = None,
         ping: Ping | None = None,
@@ -68,12 +68,12 @@ class Server4(DHCPPort):
         super().__init__(services, family, family.service)
         self._addresses = addresses
         self._ledger = ledger
-        self._ordinary = OrdinaryReplies(subnet for network in addresses.networks for subnet in network.subnets)
+        self._ordinary = ReplyCache(subnet for network in addresses.networks for subnet in network.subnets)
         self._probe = probe
         self._ping = ping
         self._probing: dict[str, Query] = {}
         """Address -> the latest request of the client that waits for its probe."""
-        self._causes = Causes(services.publish, self.malformed)
+        self._causes = NoReplyReports(services.publish, self.malformed)
 
     def close(self) -> None:
         """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
@@ -94,7 +94,7 @@ class Server4(DHCPPort):
             return
         assert place.arrival is not None
         result = self._addresses.handle(message, place.arrival, now)
-        if isinstance(result, Silence):
+        if isinstance(result, NoReply):
             if result.commit:
                 self._ledger.put(result.commit)
             self._causes.tell(result.cause, result.detail, message.mac, query.peer, place.interface, now)
@@ -212,9 +212,9 @@ class Server4(DHCPPort):
             data = self._ordinary.octets(message, answer) if request is None else None
             if data is None:
                 if request is None:
-                    made = assignment(message, answer)
+                    made = server_reply(message, answer)
                 else:
-                    made = assignment(message, answer, request, file, self.services.personas.named(request.persona))
+                    made = server_reply(message, answer, request, file, self.services.personas.named(request.persona))
                 data = pack(made, reply_size(message))
         except ValueError as error:
             if request is None or file is None:

@@ -4,15 +4,15 @@ from functools import partial
 from ipaddress import IPv6Address
 
 from bootfw.boot.resolverchain import Answer
-from bootfw.dhcp.answer import Cause, Silence
+from bootfw.dhcp.answer import NoReply, NoReplyReason
 from bootfw.dhcp.classify import NotOurs
 from bootfw.dhcp.classify6 import NOWHERE, link_of
-from bootfw.dhcp.reply6 import assignment6
+from bootfw.dhcp.reply6 import server_reply6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.events import FileWithheld, OfferMade, RequestIgnored
 from bootfw.net.dhcp.ipv6 import TOO_LONG, IPv6
-from bootfw.net.dhcp.journal import Batch, Ledger
-from bootfw.net.dhcp.noreply import Causes
+from bootfw.net.dhcp.journal import Batch, Journal
+from bootfw.net.dhcp.noreply import NoReplyReports
 from bootfw.net.dhcp.port import DHCPPort, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.values import BootFile, BootRequest
@@ -29,11 +29,11 @@ class Server6(DHCPPort):
 
     family: IPv6
 
-    def __init__(self, services: DHCPServices, family: IPv6, addresses: AddressServer6, ledger: Ledger) -> None:
+    def __init__(self, services: DHCPServices, family: IPv6, addresses: AddressServer6, ledger: Journal) -> None:
         super().__init__(services, family, family.service)
         self._addresses = addresses
         self._ledger = ledger
-        self._causes = Causes(services.publish, self.malformed)
+        self._causes = NoReplyReports(services.publish, self.malformed)
 
     def close(self) -> None:
         """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
@@ -56,7 +56,7 @@ class Server6(DHCPPort):
             batch = self._ledger.put([*first, *rest], bool(first))
         if result.cause is not None:
             self._report(result.cause, result.detail, query, now)
-        if isinstance(result, Silence):
+        if isinstance(result, NoReply):
             return
         request = self._boot_request(query, result)
         if request is None:
@@ -99,7 +99,7 @@ class Server6(DHCPPort):
         self, answer: Answer6, query: Query, batch: Batch | None, request: BootRequest | None, file: BootFile | None
     ) -> None:
         family = self.family
-        reply = assignment6(query.message, answer, family.duid, request, file, query.relays, family.limit(query))
+        reply = server_reply6(query.message, answer, family.duid, request, file, query.relays, family.limit(query))
         if batch is not None:
             batch.then(self._send_answer, reply, answer, query, request, file)
         else:
@@ -114,10 +114,10 @@ class Server6(DHCPPort):
         elif request is not None and file is not None:
             self.publish(OfferMade(self.seconds(), request, reply.kind.name, file, to, answer.address))
 
-    def _report(self, cause: Cause, detail: str, query: Query, now: float) -> None:
+    def _report(self, cause: NoReplyReason, detail: str, query: Query, now: float) -> None:
         """Publish what is behind an answer, or why there is none."""
-        if cause is Cause.OTHER_SERVER:
+        if cause is NoReplyReason.OTHER_SERVER:
             detail = f"DUID {detail}"
-        elif cause is Cause.ABSENT and detail == NOWHERE:
+        elif cause is NoReplyReason.ABSENT and detail == NOWHERE:
             detail = ", ".join(each.address for each in query.place.addresses)
         self._causes.tell(cause, detail, self.family.client(query), query.peer, query.place.interface, now)

@@ -23,37 +23,39 @@ _BACKSLASH = "\\"
 
 
 @frozen
-class Withheld:
+class Unsuitable:
     """There is no answer."""
 
     reason: str
     """For the operator, one sentence."""
 
 
-def fitted_menu(
+def adapt_menu(
     menu: BootMenu, request: BootRequest, persona: Persona, is_ipxe_program: Callable[[str], bool]
-) -> BootMenu | BootFile | Withheld:
+) -> BootMenu | BootFile | Unsuitable:
     """*menu* with those items that the client can use; the item that it has picked; or why neither is of use.
 
     :param is_ipxe_program: whether a file of that name is iPXE itself.
     """
     if request.http or persona.option_43 is not Option43.MENU:
-        return Withheld(f'the menu is not shown: that takes a persona with option-43 = "menu", not {persona.name}')
+        return Unsuitable(f'the menu is not shown: that takes a persona with option-43 = "menu", not {persona.name}')
     if request.stage != "boot-server":
-        found = [(item, item.file and fitted(item.file, request, is_ipxe_program)) for item in menu.items]
-        usable = [evolve(item, file=file) for item, file in found if not isinstance(file, Withheld)]
+        found = [(item, item.file and adapt(item.file, request, is_ipxe_program)) for item in menu.items]
+        usable = [evolve(item, file=file) for item, file in found if not isinstance(file, Unsuitable)]
         if any(item.file is not None for item in usable):
             return evolve(menu, items=usable)
-        return next((file for _, file in found if isinstance(file, Withheld)), Withheld("nothing but the disk to boot"))
+        return next(
+            (file for _, file in found if isinstance(file, Unsuitable)), Unsuitable("nothing but the disk to boot")
+        )
     for item in menu.items:
         if item.file is not None and item.type == request.boot_item:
-            return fitted(item.file, request, is_ipxe_program)
+            return adapt(item.file, request, is_ipxe_program)
     if request.boot_item is None:
-        return Withheld("it asks the boot server, and has picked nothing from the menu")
-    return Withheld(f"it has picked item {request.boot_item} from a menu; ours has no such")
+        return Unsuitable("it asks the boot server, and has picked nothing from the menu")
+    return Unsuitable(f"it has picked item {request.boot_item} from a menu; ours has no such")
 
 
-def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str], bool]) -> BootFile | Withheld:
+def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str], bool]) -> BootFile | Unsuitable:
     """*file* as the client is told of it, its placeholders filled in, or why this client can't use it.
 
     :param is_ipxe_program: whether a file of that name is iPXE itself.
@@ -62,42 +64,42 @@ def fitted(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str]
         name = expand(file.name, request)
         configfile, pathprefix = expand(file.configfile, request), expand(file.pathprefix, request)
     except BootRefused as refused:
-        return Withheld(refused.reason)
+        return Unsuitable(refused.reason)
     for what, value in (("configfile", configfile), ("pathprefix", pathprefix)):
         if len(text_bytes(value)) > NAME_MAX or "\0" in value:
-            return Withheld(f"its {what} has a NUL, or more than {NAME_MAX} octets")
+            return Unsuitable(f"its {what} has a NUL, or more than {NAME_MAX} octets")
     size = len(text_bytes(name))
     if not size or size > NAME_MAX or "\0" in name:
-        return Withheld(f"the name of the boot file has {size} octets or a NUL; there is room for 1 to {NAME_MAX}")
+        return Unsuitable(f"the name of the boot file has {size} octets or a NUL; there is room for 1 to {NAME_MAX}")
     if file.server is not None and not _is_address(file.server, request.family):
-        return Withheld(f'"{file.server}", which should serve the boot file, is no IPv{request.family} address')
+        return Unsuitable(f'"{file.server}", which should serve the boot file, is no IPv{request.family} address')
     is_url = "://" in name
     if request.http:
         if not is_url and file.server is None:
             # What is served by TFTP is served by HTTP too.
             own = request.http_url or request.https_url
             if not own:
-                return Withheld(f'"{name}" is a path, this client boots by HTTP, and {not_served("http")}')
+                return Unsuitable(f'"{name}" is a path, this client boots by HTTP, and {not_served("http")}')
             name = f"{own}/{quote(name.replace(_BACKSLASH, '/').lstrip('/'), safe=_PLAIN)}"
             if len(name) > NAME_MAX:
-                return Withheld(f'"{name}" has {len(name)} octets; there is room for {NAME_MAX}')
+                return Unsuitable(f'"{name}" has {len(name)} octets; there is room for {NAME_MAX}')
         elif not name.lower().startswith(("http://", "https://")):
             key = http_architecture(request)
-            return Withheld(
+            return Unsuitable(
                 f'"{name}" is no http:// or https:// URL, and this client boots by nothing else; '
                 f'by-architecture takes one as [resolver.files] "{key}" = "{{http}}/..."'
             )
     elif request.ipxe:
         scheme = name.partition("://")[0].lower() if is_url else "tftp"
         if not ipxe_can_load(scheme, request):
-            return Withheld(f'"{name}": this build of iPXE has no {scheme.upper()}, as its option 175 tells')
+            return Unsuitable(f'"{name}": this build of iPXE has no {scheme.upper()}, as its option 175 tells')
         if is_ipxe_program(_last_part(name)):
-            return Withheld(
+            return Unsuitable(
                 f'the client is iPXE already and would load iPXE ("{name}") for ever; give it a script, '
                 'with by-architecture as [resolver.files] "ipxe" = "..."'
             )
     elif is_url and not (request.family == 6 and name.lower().startswith("tftp://")):
-        return Withheld(f'"{name}" is a URL, and this client loads by TFTP only')
+        return Unsuitable(f'"{name}" is a URL, and this client loads by TFTP only')
     if request.family == 6 and "://" not in name:
         # DHCPv6 knows URLs only (RFC 5970 section 3.1). EDK2 and iPXE take the host as a literal.
         name = f"tftp://[{file.server or request.server}]/{name.lstrip('/')}"

@@ -11,9 +11,9 @@ from leasing import ACK, HERE, NAK, OFFER, SERVER, server, subnet
 from scapy.layers.dhcp import BOOTP, DHCP
 
 from bootfw.dhcp.answer import Answer, Arrival
-from bootfw.dhcp.assignment import assignment
 from bootfw.dhcp.classify import classify
 from bootfw.dhcp.server import AddressServer
+from bootfw.dhcp.serverreply import server_reply
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.personas.table import stock
 from bootfw.values import BootFile, BootRequest
@@ -35,9 +35,9 @@ def replied(
     assert isinstance(answer, Answer), answer
     found = classify(message, PERSONAS.match, addresses=True, server=SERVER)
     if isinstance(found, BootRequest):
-        reply = assignment(message, answer, found, file, PERSONAS.named(found.persona))
+        reply = server_reply(message, answer, found, file, PERSONAS.named(found.persona))
     else:
-        reply = assignment(message, answer)
+        reply = server_reply(message, answer)
     data = pack(reply, reply_size(message))
     assert parse(data) == reply
     bootp = BOOTP(data)
@@ -243,7 +243,7 @@ def test_every_reply_fits(sizes, requested, maximum, name, agent, identifier):
     answer = dhcp.handle(message, Arrival(SERVER, unicast=True), 1000.0)
     found = classify(message, PERSONAS.match, addresses=True, server="10.77.0.9")
 
-    reply = assignment(message, answer, found, BootFile("n" * name) if name else None)
+    reply = server_reply(message, answer, found, BootFile("n" * name) if name else None)
 
     assert len(pack(reply, reply_size(message))) <= reply_size(message)
     assert {1, 51, 53, 54} <= reply.options.keys()
@@ -374,6 +374,6 @@ def test_whatever_comes_is_answered_soundly_or_not_at_all(messages, unicast, aut
     for now, message in enumerate(messages):
         answer = dhcp.handle(message, Arrival(SERVER, unicast), float(now))
         if isinstance(answer, Answer):
-            reply = parse(pack(assignment(message, answer), 1472))
+            reply = parse(pack(server_reply(message, answer), 1472))
             assert (reply.op, reply.xid, reply.chaddr) == (2, message.xid, message.chaddr)
             assert reply.yiaddr in ("0.0.0.0", "10.77.0.100", "10.77.0.101", "10.77.0.102")

@@ -4,8 +4,8 @@ import firmware
 import pytest
 from firmware import Client
 
+from bootfw.dhcp.bootfile import Unsuitable, adapt
 from bootfw.dhcp.classify import classify
-from bootfw.dhcp.fitting import Withheld, fitted
 from bootfw.personas.table import stock
 from bootfw.values import BootFile
 
@@ -14,9 +14,9 @@ PERSONAS = stock()
 
 def fit(
     client: Client, name: str, server: str | None = None, own_urls: tuple[str, str] = ("", "")
-) -> BootFile | Withheld:
+) -> BootFile | Unsuitable:
     request = classify(client.message(), PERSONAS.match, server="10.0.0.1", own_urls=own_urls)
-    return fitted(BootFile(name, server), request, PERSONAS.is_ipxe_program)
+    return adapt(BootFile(name, server), request, PERSONAS.is_ipxe_program)
 
 
 def test_placeholders_are_filled_in_and_the_server_is_kept():
@@ -28,13 +28,13 @@ def test_placeholders_are_filled_in_and_the_server_is_kept():
 def test_a_placeholder_that_the_client_gives_nothing_for():
     found = fit(firmware.OVMF.changed({97: None}), "{uuid}.efi")
 
-    assert isinstance(found, Withheld)
+    assert isinstance(found, Unsuitable)
     assert "{uuid}" in found.reason
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "n" * 255, "ä" * 128])
 def test_a_name_that_is_none(name):
-    assert isinstance(fit(firmware.OVMF, name), Withheld)
+    assert isinstance(fit(firmware.OVMF, name), Unsuitable)
 
 
 @pytest.mark.parametrize("name", ["n" * 254, "ä" * 127])
@@ -46,7 +46,7 @@ def test_the_longest_name(name):
 def test_a_server_that_is_no_address(server):
     found = fit(firmware.OVMF, "bootx64.efi", server)
 
-    assert isinstance(found, Withheld)
+    assert isinstance(found, Unsuitable)
     assert "no IPv4 address" in found.reason
 
 
@@ -75,17 +75,17 @@ def test_http_boot_takes_a_path_from_our_own_http(name, url):
 
 def test_a_path_that_gets_too_long_as_a_url():
     found = fit(firmware.OVMF_HTTP, "n" * 250, own_urls=OWN)
-    assert isinstance(found, Withheld)
+    assert isinstance(found, Unsuitable)
     assert "room for 254" in found.reason
 
 
 def test_a_path_on_another_server_is_no_url():
-    assert isinstance(fit(firmware.OVMF_HTTP, "bootx64.efi", "10.0.0.7", OWN), Withheld)
+    assert isinstance(fit(firmware.OVMF_HTTP, "bootx64.efi", "10.0.0.7", OWN), Unsuitable)
 
 
 def test_http_boot_without_any_http_of_ours():
     found = fit(firmware.OVMF_HTTP, "bootx64.efi")
-    assert isinstance(found, Withheld)
+    assert isinstance(found, Unsuitable)
     assert "[http] listen" in found.reason
 
 
@@ -98,7 +98,7 @@ def test_others_take_a_path_by_tftp(client):
 def test_http_boot_takes_nothing_else(name):
     found = fit(firmware.OVMF_HTTP, name)
 
-    assert isinstance(found, Withheld)
+    assert isinstance(found, Unsuitable)
     assert '[resolver.files] "x86_64-uefi-http"' in found.reason
 
 
@@ -107,7 +107,7 @@ def test_the_key_for_http_boot_is_one_that_the_configuration_knows():
 
     found = fit(client, "tftp://10.0.0.1/bootx64.efi")
 
-    assert isinstance(found, Withheld)
+    assert isinstance(found, Unsuitable)
     assert '"arch-99"' in found.reason
 
 
@@ -116,7 +116,7 @@ def test_the_key_for_http_boot_is_one_that_the_configuration_knows():
 def test_pxe_firmware_knows_no_urls(client, name):
     found = fit(client, name)
 
-    assert isinstance(found, Withheld)
+    assert isinstance(found, Unsuitable)
     assert "TFTP only" in found.reason
 
 
@@ -149,7 +149,7 @@ def test_ipxe_takes_both(name):
 def test_ipxe_is_not_given_ipxe_again(name):
     found = fit(firmware.SNPONLY, name)
 
-    assert isinstance(found, Withheld)
+    assert isinstance(found, Unsuitable)
     assert '[resolver.files] "ipxe"' in found.reason
 
 

@@ -21,7 +21,7 @@ _NO_PERSONA = Persona("", OfferStyle.FILE)
 _NO_PROXY = codec.encapsulate({IPXESuboption.NO_PXEDHCP: b"\1"})
 
 
-def assignment(
+def server_reply(
     message: Message,
     answer: Answer,
     request: BootRequest | None = None,
@@ -31,7 +31,7 @@ def assignment(
     """The reply to *message*. What the client has no room for and can live without is left out; see :func:`fit`.
 
     :param request: what classify() made of *message*; None: the client does not boot.
-    :param told: as fitted() or fitted_menu() gave it; None: the client is told of no boot file.
+    :param told: as adapt() or adapt_menu() gave it; None: the client is told of no boot file.
     :param persona: the client's.
     """
     options = _echoed(message, answer)

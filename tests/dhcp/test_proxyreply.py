@@ -6,7 +6,7 @@ from firmware import Client
 from scapy.layers.dhcp import BOOTP, DHCP
 
 from bootfw.dhcp.classify import classify
-from bootfw.dhcp.reply import reply
+from bootfw.dhcp.proxyreply import proxy_reply
 from bootfw.personas.table import stock
 from bootfw.values import BootFile, BootRequest
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse, reply_size
@@ -21,7 +21,7 @@ def answered(message: Message, file: BootFile | None = FILE, boot_server: bool =
     """The reply after a trip over the wire; scapy has seen the same fields."""
     request = classify(message, PERSONAS.match, boot_server=boot_server, server="10.0.0.1")
     assert isinstance(request, BootRequest)
-    answer = reply(message, request, file, PERSONAS.named(request.persona))
+    answer = proxy_reply(message, request, file, PERSONAS.named(request.persona))
     data = pack(answer, reply_size(message))
     assert parse(data) == answer
     seen_by_scapy(data, answer)

@@ -1,4 +1,4 @@
-"""The replies that most messages get, octet for octet those of assignment(), in a fraction of the time."""
+"""The replies that most messages get, octet for octet those of server_reply(), in a fraction of the time."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ _OFFER, _ACK = MessageType.OFFER, MessageType.ACK
 _IDENTIFIERS = 256
 
 
-class OrdinaryReplies:
+class ReplyCache:
     """OFFERs and ACKs to clients that don't boot, and are told what everybody in their subnet is.
 
     :param subnets: those that the answers are of.
@@ -28,7 +28,7 @@ class OrdinaryReplies:
         self._heads: dict[tuple[MessageType, str], bytes] = {}
 
     def octets(self, message: Message, answer: Answer) -> bytes | None:
-        """What pack() makes of assignment(message, answer); None: these have to be asked."""
+        """What pack() makes of server_reply(message, answer); None: these have to be asked."""
         kind, options = answer.kind, message.options
         tail = self._tails.get(id(answer.options))
         if tail is None or (kind is not _OFFER and kind is not _ACK):

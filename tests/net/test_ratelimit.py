@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from leasing import BEGIN, HERE, Machine, pool, server
 
-from bootfw.dhcp.answer import Arrival, Cause, Silence
-from bootfw.net.dhcp.ratelimit import Admission
+from bootfw.dhcp.answer import Arrival, NoReply, NoReplyReason
+from bootfw.net.dhcp.ratelimit import RateLimit
 
 ELSEWHERE = Arrival("10.78.0.1")
 HUNDRED = pool(100)
@@ -19,7 +19,7 @@ def asked(machine: Machine) -> tuple:
 
 
 def test_what_is_saved_up_in_a_second_may_come_at_once_and_no_more():
-    admission, client = Admission(3), Machine(1, server())
+    admission, client = RateLimit(3), Machine(1, server())
     assert [admission.admit(*asked(client)) for _ in range(4)] == [True, True, True, False]
     assert not admission.admit(*asked(client.after(0.3)))
     assert admission.admit(*asked(client.after(0.34)))
@@ -27,7 +27,7 @@ def test_what_is_saved_up_in_a_second_may_come_at_once_and_no_more():
 
 @given(st.lists(st.floats(0, 2), max_size=200), st.integers(1, 20))
 def test_never_more_than_the_rate_and_one_seconds_savings(pauses, rate):
-    admission, client = Admission(rate), Machine(1, server())
+    admission, client = RateLimit(rate), Machine(1, server())
     admitted = 0
     for pause in pauses:
         client = client.after(pause)
@@ -45,21 +45,21 @@ def test_never_more_than_the_rate_and_one_seconds_savings(pauses, rate):
     ids=["wire", "relay", "circuit"],
 )
 def test_a_flood_in_one_place_costs_others_nothing(other):
-    admission, flood = Admission(1), Machine(1, server(), {82: b"\1\2xx"}, giaddr="10.77.0.3")
+    admission, flood = RateLimit(1), Machine(1, server(), {82: b"\1\2xx"}, giaddr="10.77.0.3")
     assert admission.admit(*asked(flood))
     assert not admission.admit(*asked(flood))
     assert admission.admit(*asked(other))
 
 
 def test_without_a_relay_option_82_is_the_clients_own_invention():
-    admission = Admission(1)
+    admission = RateLimit(1)
     assert admission.admit(*asked(Machine(1, server(), {82: b"\1\2aa"})))
     assert not admission.admit(*asked(Machine(2, server(), {82: b"\1\2bb"})))
 
 
 def flooded(free: int, giaddr: str = "0.0.0.0", agent: dict | None = None) -> int:
     """How many of a thousand that come at once are admitted at a rate of 5."""
-    admission, client = Admission(5), Machine(1, server(), agent or {}, giaddr=giaddr)
+    admission, client = RateLimit(5), Machine(1, server(), agent or {}, giaddr=giaddr)
     return sum(admission.admit(client.message(1), client.arrival, client.now, free) for _ in range(1000))
 
 
@@ -75,7 +75,7 @@ def test_one_port_of_a_switch_does_not_need_so_many():
 
 def test_a_flood_never_empties_a_pool_at_once():
     """Ten seconds of as many invented clients as it likes leave some addresses to others."""
-    addresses = server(HUNDRED, admit=Admission(0.1).admit)
+    addresses = server(HUNDRED, admit=RateLimit(0.1).admit)
     numbers = iter(range(100_000))
     for second in range(10):
         for _ in range(500):
@@ -85,20 +85,20 @@ def test_a_flood_never_empties_a_pool_at_once():
 
 
 def test_known_clients_are_served_whatever_the_flood():
-    addresses = server(HUNDRED, admit=Admission(5).admit)
+    addresses = server(HUNDRED, admit=RateLimit(5).admit)
     known = Machine(0, addresses)
     held = known.boots()
     results = [Machine(number, addresses, now=BEGIN + 10).discovers() for number in range(1, 50)]
 
-    limited = [result for result in results if isinstance(result, Silence)]
+    limited = [result for result in results if isinstance(result, NoReply)]
     assert len(limited) == 25  # a quarter of the hundred has gone
-    assert {result.cause for result in limited} == {Cause.LIMITED}
+    assert {result.cause for result in limited} == {NoReplyReason.LIMITED}
     assert known.after(10).renews(held).address == held
     assert known.after(10).boots() == held
 
 
 def test_places_that_are_long_gone_are_forgotten():
-    admission = Admission(1)
+    admission = RateLimit(1)
     for number in range(5000):
         admission.admit(
             Machine(number, server(), giaddr=f"10.77.{number // 250}.{number % 250}").message(1), HERE, BEGIN, 0
@@ -107,5 +107,5 @@ def test_places_that_are_long_gone_are_forgotten():
 
 
 def test_no_limit():
-    admission = Admission(math.inf)
+    admission = RateLimit(math.inf)
     assert all(admission.admit(*asked(Machine(1, server()))) for _ in range(1000))

@@ -11,11 +11,11 @@ from bootfw.wire.options import Option
 NOWHERE = "0.0.0.0"
 
 
-def reply(message: Message, request: BootRequest, told: BootFile | BootMenu | None, persona: Persona) -> Message:
+def proxy_reply(message: Message, request: BootRequest, told: BootFile | BootMenu | None, persona: Persona) -> Message:
     """The answer to *message*. It never carries an address for the client.
 
     :param request: what classify() made of *message*; ``server`` is set.
-    :param told: as fitted() or fitted_menu() gave it; None: the client is sent on to port 4011 for it.
+    :param told: as adapt() or adapt_menu() gave it; None: the client is sent on to port 4011 for it.
     :param persona: the client's.
     """
     offer = request.stage == "discover"

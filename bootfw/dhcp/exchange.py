@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from attrs import define, field
 
-from bootfw.dhcp.answer import Answer, Arrival, Cause, Silence
+from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.identity import Client, is_firmware
 from bootfw.dhcp.network import Network
@@ -24,7 +24,7 @@ _RAPID_COMMIT = Option.RAPID_COMMIT
 _OFFER, _ACK = MessageType.OFFER, MessageType.ACK
 _ACTIVE = LeaseState.ACTIVE
 
-Result = Answer | Silence
+Result = Answer | NoReply
 
 Admit = Callable[[Message, Arrival, float, int], bool]
 """Called with the time in seconds, and with how many addresses of the network are free, about."""
@@ -42,7 +42,7 @@ class Rules:
 
 
 @define(eq=False)
-class Asking:
+class Exchange:
     """A message, its sender, and where that is."""
 
     rules: Rules
@@ -60,7 +60,7 @@ class Asking:
         network, client, now = self.network, self.client, self.now
         reservation = network.reservation(client)
         binding = self._address(reservation, self._requested() or "")
-        if isinstance(binding, Silence):
+        if isinstance(binding, NoReply):
             return binding
         network.offer(binding, client, now)
         doubtful = self._doubts(binding, reservation)
@@ -86,7 +86,7 @@ class Asking:
         chosen = codec.first_address(message.options.get(_SERVER_IDENTIFIER))
         if chosen is not None and chosen != self.override and chosen not in self.rules.own:
             self.network.withdraw(self.client, self.now)
-            return Silence(Cause.OTHER_SERVER, chosen)
+            return NoReply(NoReplyReason.OTHER_SERVER, chosen)
         wanted = self._requested()
         # A client that selects an offer sends both; some fill in ciaddr too, with the address that they had before.
         selecting = chosen is not None and wanted is not None
@@ -97,29 +97,29 @@ class Asking:
             # It can only mean what we have for it: the option may be broken.
             due = self.network.choose(self.client, self.network.reservation(self.client), "", self.now)
             if due is None:
-                return Silence(Cause.MALFORMED, "a REQUEST that names no address")
+                return NoReply(NoReplyReason.MALFORMED, "a REQUEST that names no address")
             wanted = due.address
         # Who chose us, or asks us and nobody else, has the address from us even if we know nothing of it any more.
         ours = chosen is not None or (renewing and self.arrival.unicast)
         return self._judged(wanted, ours)
 
-    def release(self) -> Silence:
+    def release(self) -> NoReply:
         """The address is given back."""
         binding = self.network.find(self.message.ciaddr)
         if binding is None or not self._has(binding):
-            return Silence(Cause.UNKNOWN, self.message.ciaddr)
-        return Silence(Cause.RELEASED, binding.address, (self.network.release(binding, self.now),))
+            return NoReply(NoReplyReason.UNKNOWN, self.message.ciaddr)
+        return NoReply(NoReplyReason.RELEASED, binding.address, (self.network.release(binding, self.now),))
 
-    def decline(self) -> Silence:
+    def decline(self) -> NoReply:
         """The address is in use by somebody else."""
         wanted = self._requested()
         binding = self.network.find(wanted) if wanted else None
         client = self.client
         # Others have no say: a declined address rests for long.
         if binding is None or not (self._has(binding) or binding.offered_to == client.key):
-            return Silence(Cause.UNKNOWN, wanted or "")
+            return NoReply(NoReplyReason.UNKNOWN, wanted or "")
         declined = self.network.quarantine(binding, self.now, client.key, client.mac)
-        return Silence(Cause.DECLINED, binding.address, declined)
+        return NoReply(NoReplyReason.DECLINED, binding.address, declined)
 
     def inform(self) -> Result:
         """Everything but an address (RFC 2131 section 4.3.5)."""
@@ -132,12 +132,12 @@ class Asking:
         """BOOTP: an address for ever (RFC 1534 section 2), and no state but that."""
         reservation = self.network.reservation(self.client)
         if not self.subnet.bootp and not (reservation and reservation.address):
-            return Silence(Cause.UNRESERVED)
+            return NoReply(NoReplyReason.UNRESERVED)
         binding = self._address(reservation, "")
-        if isinstance(binding, Silence):
+        if isinstance(binding, NoReply):
             return binding
         if not self.subnet.bootp and reservation and binding.address != reservation.address:
-            return Silence(Cause.UNRESERVED, f"{reservation.address} is in use")
+            return NoReply(NoReplyReason.UNRESERVED, f"{reservation.address} is in use")
         new = not self._has(binding)
         commit = self.network.grant(binding, self._lease(binding, NEVER, "bootp"))
         options = self._options(binding.subnet.told, reservation)
@@ -146,17 +146,17 @@ class Asking:
 
     # Decisions
 
-    def _address(self, reservation: Reservation | None, wanted: str) -> Binding | Silence:
+    def _address(self, reservation: Reservation | None, wanted: str) -> Binding | NoReply:
         network, client, now = self.network, self.client, self.now
         if not network.is_for(reservation is not None):
-            return Silence(Cause.UNKNOWN_CLIENT, network.name)
+            return NoReply(NoReplyReason.UNKNOWN_CLIENT, network.name)
         known = reservation is not None or network.knows(client.key)
         if not known and not self.rules.admit(self.message, self.arrival, now, network.free()):
-            return Silence(Cause.LIMITED, network.name)
+            return NoReply(NoReplyReason.LIMITED, network.name)
         return (
             network.choose(client, reservation, wanted, now)
             or network.take(self.subnet, now, reservation is not None)
-            or Silence(Cause.EXHAUSTED, network.name)
+            or NoReply(NoReplyReason.EXHAUSTED, network.name)
         )
 
     def _judged(self, wanted: str, ours: bool) -> Result:
@@ -173,13 +173,13 @@ class Asking:
             if wanted not in network:
                 return self._nak(f"{wanted} is not of this network")
             # Another server may give addresses of the same network.
-            return self._nak(f"{wanted} is not given here") if authority else Silence(Cause.UNKNOWN, wanted)
+            return self._nak(f"{wanted} is not given here") if authority else NoReply(NoReplyReason.UNKNOWN, wanted)
         lease = binding.lease
         record = lease is not None and lease.client == key and lease.state is not LeaseState.DECLINED
         passes_on = network.passes_on(binding, client, reservation)
         if not passes_on and not network.allowed(binding, reservation):
             known_bad = record or authority or binding.pool is not None
-            return self._nak(f"{wanted} is kept for others") if known_bad else Silence(Cause.UNKNOWN, wanted)
+            return self._nak(f"{wanted} is kept for others") if known_bad else NoReply(NoReplyReason.UNKNOWN, wanted)
         if not passes_on and not binding.free_for(key, now):
             return self._nak(f"{wanted} is in use")
         if reservation is not None and self._should_move(binding, reservation):
@@ -189,10 +189,10 @@ class Asking:
             if holds is not None and holds is not binding and self._uses(holds):
                 return self._nak(f"it has {holds.address}")
             if not authority:
-                return Silence(Cause.UNKNOWN, wanted)
+                return NoReply(NoReplyReason.UNKNOWN, wanted)
             known = reservation is not None or network.knows(key)
             if not known and not self.rules.admit(self.message, self.arrival, now, network.free()):
-                return Silence(Cause.LIMITED, network.name)
+                return NoReply(NoReplyReason.LIMITED, network.name)
         return self._acked(binding, reservation)
 
     def _should_move(self, binding: Binding, reservation: Reservation) -> bool:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from leasing import BEGIN, HERE, NAK, TO_US, Machine, server, subnet
 
 from bootfw.dhcp.answer import Answer
-from bootfw.dhcp.assignment import assignment
 from bootfw.dhcp.hostclass import HostClass
-from bootfw.dhcp.ordinary import OrdinaryReplies
+from bootfw.dhcp.replycache import ReplyCache
+from bootfw.dhcp.serverreply import server_reply
 from bootfw.wire.dhcp4 import Message, pack, reply_size
 
 FULL = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"ntp-servers": ["10.77.0.3"]})
@@ -23,8 +23,8 @@ def replied(message: Message, *subnets, **rules) -> tuple[bytes | None, bytes, A
     addresses = server(*subnets, **rules)
     answer = addresses.handle(message, TO_US if message.ciaddr != "0.0.0.0" else HERE, BEGIN)
     assert isinstance(answer, Answer), answer
-    replies = OrdinaryReplies(subnets)
-    return replies.octets(message, answer), pack(assignment(message, answer), reply_size(message)), answer
+    replies = ReplyCache(subnets)
+    return replies.octets(message, answer), pack(server_reply(message, answer), reply_size(message)), answer
 
 
 machine = Machine(1, server())
@@ -87,10 +87,10 @@ def test_a_refusal_goes_the_long_way():
 
 
 def test_relays_that_choose_the_identifier_fill_no_memory():
-    replies, addresses = OrdinaryReplies([FULL]), server(FULL)
+    replies, addresses = ReplyCache([FULL]), server(FULL)
     for number in range(1000):
         chosen = bytes((10, 9, number // 256, number % 256))
         message = machine.message(1, {82: b"\x0b\4" + chosen}, giaddr="10.77.0.2")
         answer = addresses.handle(message, HERE, BEGIN)
-        assert replies.octets(message, answer) == pack(assignment(message, answer))
+        assert replies.octets(message, answer) == pack(server_reply(message, answer))
     assert len(replies._heads) <= 256
