@@ -9,6 +9,9 @@ from bootfw.wire.options import Option, RelaySuboption
 BROADCAST = "255.255.255.255"
 NOWHERE = "0.0.0.0"
 
+# An attribute of an enum costs as much as three look-ups in a dictionary, and this runs for every reply.
+_RELAY_AGENT, _RELAY_SOURCE_PORT = Option.RELAY_AGENT_INFORMATION, RelaySuboption.RELAY_SOURCE_PORT
+
 
 def destination(
     message: Message, peer: Address, *, boot_server: bool = False, server_port: int = 67, client_port: int = 68
@@ -82,5 +85,5 @@ def _relay(message: Message, peer: Address, server_port: int) -> Address:
 
 
 def _relay_chose_its_port(message: Message) -> bool:
-    agent = codec.relay_agent(message.options.get(Option.RELAY_AGENT_INFORMATION, b""))
-    return RelaySuboption.RELAY_SOURCE_PORT in agent  # RFC 8357
+    raw = message.options.get(_RELAY_AGENT)
+    return raw is not None and _RELAY_SOURCE_PORT in codec.relay_agent(raw)  # RFC 8357

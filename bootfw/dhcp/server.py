@@ -26,6 +26,7 @@ _ANSWERS: Mapping[bytes | None, Callable[[Exchange], Result]] = {
 """Option 53 -> who answers it."""
 
 _MESSAGE_TYPE, _AGENT = Option.MESSAGE_TYPE, Option.RELAY_AGENT_INFORMATION
+_IDENTIFIER_OVERRIDE, _LINK_SELECTION = RelaySuboption.SERVER_IDENTIFIER_OVERRIDE, RelaySuboption.LINK_SELECTION
 _NO_AGENT: Mapping[int, bytes] = {}
 
 
@@ -95,7 +96,7 @@ class AddressServer:
         self._rules.own.add(arrival.server)
         if arrival.addresses:
             self._rules.own.update(arrival.addresses)
-        override = agent.get(RelaySuboption.SERVER_IDENTIFIER_OVERRIDE, b"") if agent else b""  # RFC 5107
+        override = agent.get(_IDENTIFIER_OVERRIDE, b"") if agent else b""  # RFC 5107
         identifier = codec.address(override) if len(override) == 4 else ""
         return answer(Exchange(self._rules, message, arrival, now, client, *place, identifier))
 
@@ -182,7 +183,7 @@ class AddressServer:
         """Where the client is."""
         relay = message.giaddr
         if relay != NOWHERE:
-            link = agent.get(RelaySuboption.LINK_SELECTION, b"")  # RFC 3527
+            link = agent.get(_LINK_SELECTION, b"")  # RFC 3527
             if len(link) == 4:
                 relay = codec.address(link)
             return self._relays.get(relay) or self._place_of(relay)
