@@ -3,10 +3,12 @@
 import errno
 import socket
 import subprocess
+from contextlib import closing
 
 import pytest
 
 from bootfw.net.linux.netlink import (
+    NETLINK_ROUTE,
     RTMGRP_IPV4_IFADDR,
     RTMGRP_IPV6_IFADDR,
     RTMGRP_LINK,
@@ -15,6 +17,7 @@ from bootfw.net.linux.netlink import (
     ChangesLost,
     LinkChanged,
     Netlink,
+    NetlinkSocket,
 )
 
 pytestmark = pytest.mark.interop
@@ -144,8 +147,10 @@ def test_tables_are_right_after_more_changes_than_the_socket_holds(tables, wire)
     flood(wire, "n0")
     wire.ip("addr", "add", "10.98.0.7/24", "dev", "n0")
     assert "10.98.0.7" in {each.address for each in tables.addresses()}
+    wire.ip("neighbour", "replace", "10.9.0.88", "lladdr", "52:54:00:00:00:88", "dev", "s0", "nud", "permanent")
     flood(wire, "n0")
-    assert tables.hardware_address(("203.0.113.9", 1)) == "", "an answer has room all the same"
+    assert tables.hardware_address(("10.9.0.88", 1)) == "52:54:00:00:00:88", "there is room for an answer all the same"
+    wire.ip("neighbour", "del", "10.9.0.88", "dev", "s0")
     wire.ip("addr", "del", "10.98.0.7/24", "dev", "n0")
     assert "10.98.0.7" not in {each.address for each in tables.addresses()}
 
@@ -155,6 +160,25 @@ def test_a_request_does_not_hide_a_change_that_comes_with_it(tables, wire) -> No
     wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
     tables.hardware_address(("203.0.113.9", 1))
     assert tables.addresses() is not before
+
+
+def test_a_change_between_request_and_answer_counts(wire) -> None:
+    class Late(NetlinkSocket):
+        late = True
+
+        def notified(self) -> bool:
+            found = super().notified()
+            if self.late:
+                self.late = False
+                wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
+            return found
+
+    with wire.inside():
+        kernel = Late(NETLINK_ROUTE, RTMGRP_IPV4_IFADDR)
+    with closing(kernel):
+        assert kernel.dump(18, bytes(16)), "RTM_GETLINK"
+        assert kernel.notified()
+        assert not kernel.notified()
 
 
 def test_a_closed_client_opens_another_socket(tables, hosts) -> None:
