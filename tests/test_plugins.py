@@ -276,6 +276,42 @@ def test_configured_with_any_options_takes_the_fields() -> None:
     assert fails({"rot": "a"}, plugin) == 'rot: unknown key; known: root, depth; did you mean "root"?'
 
 
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError("must be absolute")
+    return value
+
+
+def _not_two(instance: Any, attribute: Any, value: int) -> None:
+    if value == 2:
+        raise ConfigError("must not be two", ("height",))
+
+
+@implementer(IBackend)
+@frozen
+class Adapting:
+    """Its fields hold what the hook makes of the options."""
+
+    root: Path = field(converter=_absolute)
+    depth: int = field(default=1, validator=_not_zero)
+    height: int = field(default=1, validator=_not_two)
+
+    @classmethod
+    def configured(cls, context: PluginContext, **options: Any) -> "Adapting":
+        return cls(**{**options, "root": context.directory / options["root"]})
+
+    def open(self, path: str, request: Any) -> Any: ...
+
+
+def test_converters_and_validators_check_what_the_hook_makes() -> None:
+    plugin = boot_plugin(IBackend, Adapting)
+    assert configure(plugin, {"root": "a"}, CONTEXT).root == Path("/etc/bootfw/a")
+    assert fails({"root": "a", "depth": 0, "height": 2}, plugin).splitlines() == [
+        "depth: must not be zero",
+        "height: must not be two",
+    ]
+
+
 @implementer(IBackend)
 class Plain:
     """A class without options."""

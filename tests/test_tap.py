@@ -19,6 +19,8 @@ from bootfw import __version__
 from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.tap import Daemon, Options, makeService
 
+BOOTFW = TWISTD.parent / "bootfw"
+
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +234,31 @@ def test_it_serves_and_shows_what_is_bound_and_how_to_fetch(config: Path) -> Non
         (hint,) = [line.partition("try it: ")[2] for line in lines if "try it: " in line]
         assert hint == f"curl -O tftp://127.0.0.1:{port}/motd"
         assert fetch(("127.0.0.1", port), "motd") == b"hello\n"
+
+
+def test_bootfw_run_serves_in_the_foreground_without_a_pid_file(config: Path) -> None:
+    with Process(BOOTFW, "run", "-c", str(config), cwd=config.parent) as process:
+        process.until("bootfw serves", "try it: curl -O tftp://127.0.0.1:")
+        assert not (config.parent / "twistd.pid").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["--check", "-c", "CONFIG"], 0, "OK"),
+        (["--check", "-c", "missing.toml"], 1, "bootfw: missing.toml: can't be read: No such file or directory"),
+        (["--nonsense"], 2, "bootfw: option --nonsense not recognized; see twistd bootfw --help"),
+        (["--version"], 0, f"bootfw {__version__}"),
+        (["--help"], 0, "Exit codes: 0 well"),
+    ],
+)
+def test_bootfw_run_takes_the_options_of_twistd_bootfw(
+    config: Path, arguments: list[str], code: int, line: str
+) -> None:
+    command = [str(config) if part == "CONFIG" else part for part in arguments]
+    ended = subprocess.run([BOOTFW, "run", *command], cwd=config.parent, env=clean(), capture_output=True, text=True)
+    assert ended.returncode == code, ended.stderr
+    assert line in ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("mode", [["-n"], []], ids=["foreground", "daemon"])

@@ -11,6 +11,7 @@ from bootfw.cli.lint import add_lint
 from bootfw.cli.next import add_next
 from bootfw.cli.personas import add_personas
 from bootfw.cli.render import add_render
+from bootfw.cli.run import add_run
 from bootfw.config.configuration import ConfigErrors
 from bootfw.errors import BootfwError
 from bootfw.terminal import escape_unencodable, printable
@@ -26,11 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         "bootfw",
-        description="Looks after a bootfw server. The server itself is started by twistd bootfw.",
+        description="Runs a bootfw server and looks after one.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bootfw {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_run(commands)
     add_leases(commands)
     add_lint(commands)
     add_personas(commands)

@@ -1,0 +1,22 @@
+"""``bootfw run``: the server in the foreground, without a pid file; what ``twistd --nodaemon bootfw`` does."""
+
+import argparse
+import sys
+from typing import Any
+
+
+def add_run(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    # No character begins an option here: all that follows belongs to bootfw.tap, --help included.
+    parser = commands.add_parser(
+        "run", help="run the server; with the options of twistd bootfw", prefix_chars="\0", add_help=False
+    )
+    parser.add_argument("arguments", nargs="*")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from twisted.scripts import twistd  # it takes a while to import, and may install a reactor
+
+    sys.argv[1:] = ["--nodaemon", "--pidfile=", "bootfw", *options.arguments]
+    twistd.run()  # type: ignore[no-untyped-call]
