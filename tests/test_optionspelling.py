@@ -162,7 +162,7 @@ values = plain | st.lists(plain, max_size=3) | st.dictionaries(kinds, plain | st
 @given(st.dictionaries(names, values, max_size=3))
 def test_any_table_becomes_bytes_or_is_refused(table):
     with contextlib.suppress(ConfigError):
-        assert all(0 < code < 255 and octets for code, octets in option_values(table).items())
+        assert all(0 < code < 255 and data for code, data in option_values(table).items())
 
 
 @pytest.mark.parametrize(

@@ -179,9 +179,9 @@ values = (
 @given(st.dictionaries(names, values, max_size=3))
 def test_any_table_becomes_bytes_or_is_refused(table):
     with contextlib.suppress(ConfigError):
-        for key, octets in option_values6(table).items():
-            assert octets
-            assert key == key_of(code_of(key), octets)
+        for key, data in option_values6(table).items():
+            assert data
+            assert key == key_of(code_of(key), data)
             assert 0 < code_of(key) < 65536
 
 
@@ -212,7 +212,7 @@ def test_scapy_reads_the_same_vendor_options():
     table = {"9": {"1": {"text": "hi"}, "2": {"uint16": 7}}, "4491": {"32": {"address": "fd77::1"}}}
     values = option_values6({"vendor-opts": table})
 
-    seen = [dhcp6.DHCP6OptVendorSpecificInfo(options_bytes([(code_of(key), octets)])) for key, octets in values.items()]
+    seen = [dhcp6.DHCP6OptVendorSpecificInfo(options_bytes([(code_of(key), data)])) for key, data in values.items()]
     assert [each.enterprisenum for each in seen] == [9, 4491]
     assert [[(one.optcode, one.optdata) for one in each.vso] for each in seen] == [
         [(1, b"hi"), (2, b"\0\7")],

@@ -1,4 +1,4 @@
-"""What bootfw does where the configuration says nothing: serve what is installed, and harm nobody."""
+"""The defaults where the configuration says nothing: serve what is installed, and disturb no other server."""
 
 import errno
 import socket
@@ -96,11 +96,11 @@ def example(backends: Sequence[tuple[str, IBackend]]) -> str | None:
 def settled(
     settings: Settings, given: Collection[tuple[str | int, ...]], fall_back: bool
 ) -> tuple[Settings, dict[str, str]]:
-    """*settings* with those ports and addresses changed that nobody asked for and that can't be had here.
+    """*settings*, with default ports and addresses that can't be bound here replaced; configured ones stay.
 
     Whether a port can be had is found by binding it, since capabilities and sysctls decide that, not the user id.
 
-    :param given: the keys that were asked for.
+    :param given: the keys that were configured.
     :param fall_back: there is no configuration file: use ports above 1024 where lower ones are not allowed, serve HTTP
         where its port is free, and be a proxy by DHCPv6 too where that can be had.
     :return: the settings, and what to say about a service.

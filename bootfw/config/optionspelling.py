@@ -96,8 +96,8 @@ class OptionTable:
     """Of each type."""
     last: int
     """The largest code."""
-    ours: Collection[int]
-    """Codes that are part of the conversation, and so the server's own to set."""
+    reserved: Collection[int]
+    """Codes that only the server sets, since they are part of the protocol."""
     otherwise: Mapping[int, str]
     """Of some of these, what to write instead."""
     several: Mapping[int, Callable[[Any], Mapping[int, bytes]]] = field(factory=dict)
@@ -134,7 +134,7 @@ class OptionTable:
             code = code_of(key)
         if code < 0:
             raise ValueError(f"unknown option{nearest(str(key), self.names)}; others go by number")
-        if not 0 < code <= self.last or code in self.ours:
+        if not 0 < code <= self.last or code in self.reserved:
             instead = self.otherwise.get(code, "the server sets it itself")
             raise ValueError(f"option {code} can't be set here: {instead}")
         if code in self.several:

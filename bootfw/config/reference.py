@@ -56,9 +56,9 @@ them all), or as `"package.module:attribute"`. The other keys of its table are i
 for iPXE that tells what is missing and goes on to the local disk |
 | `[[resolver]]` | what a client loads | any number; the first answer counts | `by-architecture`, with the boot \
 programs that the backends have |
-| `[watchdog]` | how long an answer is waited for in a transfer, and how often it is asked again | one | `adaptive` |
-| `[[observer]]` | who is told what happened | any number | `log` |
-| `[leases]` | where leases outlive the process, with `dhcp.mode = "server"` | one | `sqlite` |
+| `[watchdog]` | the timeouts and retries of a TFTP transfer | one | `adaptive` |
+| `[[observer]]` | what receives the events, such as the log | any number | `log` |
+| `[leases]` | where leases are stored, with `dhcp.mode = "server"` | one | `sqlite` |
 """
 
 ENVIRONMENT = """\

@@ -126,7 +126,8 @@ class TFTPSettings:
     )
     """Addresses and UDP ports to listen on; port 0: the kernel chooses. Empty: no TFTP."""
     ports: str | tuple[int, int] = field(default="single", converter=transfer_ports, metadata={"toml": str})
-    """`"single"`: every reply leaves from the port that was asked, which passes NAT, containers and load balancers.
+    """`"single"`: every reply leaves from the port that received the request, which works through NAT, containers and
+    load balancers.
     `"ephemeral"`: a port for each transfer, the kernel's choice (RFC 1350). `"30000-30999"`: the same, from a range."""
     writable: bool = False
     """Clients may upload; the first writable backend takes the file."""
@@ -151,20 +152,20 @@ class DHCPSettings:
     server_port: int = field(default=67, validator=_port, metadata={"key": ("ports", "server")})
     """UDP port for the clients' broadcasts."""
     client_port: int = field(default=68, validator=_port, metadata={"key": ("ports", "client")})
-    """UDP port that the clients are answered on."""
+    """UDP port of the clients, which replies are sent to."""
     boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
     """UDP port of the PXE boot server."""
     resolver_timeout: float = field(default=0.8, validator=within(0.05, 60, "seconds"), metadata={"toml": Seconds})
     """For all resolvers together, 50 ms to 60 s. iPXE sends a request to port 4011 only twice, one second apart."""
     authoritative: bool = False
-    """Nobody else gives addresses here: clients with an address that is not from us are told so at once, and get theirs
-    confirmed when it is free. Otherwise what we don't know is left to others."""
+    """This is the only DHCP server here: a client that requests an address without a lease here gets it if it is free,
+    or else a NAK at once. Otherwise such requests are ignored."""
     identify_by: str = field(default="hardware", validator=one_of("hardware", "client-id"))
-    """What tells clients apart. `"hardware"`: the address of the network card, so that firmware, boot program and
+    """What identifies a client. `"hardware"`: the address of the network card, so that firmware, boot program and
     system get one address. `"client-id"`: option 61 where it is sent (RFC 2131), for several clients on one card."""
     foreign_networks: bool = False
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
-    relays need not be told so."""
+    relays need not set this."""
     probe_timeout: float = field(default=0.2, validator=within(0, 5, "seconds"), metadata={"toml": Seconds})
     """Conflict detection: how long bootfw waits for a reply when it probes an address before it offers it to a new
     client, 0 to 5 s; by ARP on networks of this machine, by ping behind relays. 0: no probe. ROMs retry after 1 s."""
@@ -205,7 +206,7 @@ class DHCP6Settings:
     server_port: int = field(default=547, validator=_port, metadata={"key": ("ports", "server")})
     """UDP port for clients and relays."""
     client_port: int = field(default=546, validator=_port, metadata={"key": ("ports", "client")})
-    """UDP port that the clients are answered on."""
+    """UDP port of the clients, which replies are sent to."""
     boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
     """UDP port of the PXE boot server."""
     new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))
@@ -213,7 +214,7 @@ class DHCP6Settings:
     know are always served. 0: any number."""
     foreign_networks: bool = False
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
-    relays need not be told so."""
+    relays need not set this."""
     subnets: tuple[Subnet6, ...] = field(
         default=(), converter=tuple, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet6}
     )

@@ -196,7 +196,7 @@ def _made(make: Callable[..., Any], given: Mapping[str, Any], kind: type) -> Any
     except (ValueError, TypeError) as error:
         if not attrs.has(kind):
             raise ConfigError(_reason(error)) from error
-        # attrs does not tell which field's validator has refused, so they are asked one by one.
+        # attrs does not tell which field's validator has refused, so each one runs once more, by itself.
         with attrs.validators.disabled():
             try:
                 instance = make(**given)
