@@ -125,10 +125,11 @@ def test_packages_that_a_page_installs_are_extras(page: str) -> None:
 
 def test_the_plugin_of_the_howto() -> None:
     names: dict[str, Any] = {}
-    resolver, configured, contract = programs("plugins.md")
+    resolver, configured, without_ability, contract = programs("plugins.md")
     exec(resolver, names)
     assert names["plugin"].summary == "Gives one file to all machines whose MAC begins alike."
     assert "def configured(cls, context, root: str)" in configured
+    exec(without_ability, names)
     exec(contract, names)
     kit = names["TestByRack"]()
     assert isinstance(kit, ResolverContract)
