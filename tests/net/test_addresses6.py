@@ -23,6 +23,7 @@ from bootfw.events import (
     RequestIgnored,
 )
 from bootfw.net.dhcp.journal import Journal
+from bootfw.net.linux.interfaces import Interfaces, IPv6Address
 from bootfw.values import Via
 from bootfw.wire.dhcp6 import MessageType, Relay
 from bootfw.wire.options6 import (
@@ -214,6 +215,38 @@ def test_the_operator_hears_of_another_server_once(lab) -> None:
         assert lab.heard(LINUX.message(MessageType.REQUEST, (Option.SERVER_ID, b"\0\2"))) == []
     (seen,) = lab.of(OtherServerSeen)
     assert (seen.server, seen.mac) == ("DUID 0002", MAC)
+
+
+class Addressed(Interfaces):
+    """Interfaces with the addresses that a test gives them."""
+
+    here = ()
+
+    def addresses6(self, index):
+        return tuple(IPv6Address(address, 64, index) for address in self.here)
+
+
+@pytest.mark.parametrize(
+    ("destination", "local", "host"),
+    [("ff02::1:2", "", b"fd77::5"), ("fd99::5", "fd99::5", b"fd99::5")],
+    ids=["multicast", "unicast"],
+)
+def test_of_two_addresses_of_the_link_the_file_is_on_that_of_the_subnet(destination, local, host) -> None:
+    """Unless the request was sent to one of them."""
+    interfaces = Addressed()
+    interfaces.here = ("fd99::5", "fd77::5")
+    lab = ServerLab(server="", interfaces=interfaces)
+    reply = lab.only(OVMF.message(), via=Via(local, 2, destination))
+    assert reply.first(Option.BOOTFILE_URL) == b"tftp://[" + host + b"]/efi/snponly.efi"
+
+
+def test_a_change_of_address_counts_from_the_next_batch() -> None:
+    interfaces = Addressed()
+    lab = ServerLab(server="", interfaces=interfaces)
+    for address in ("fd77::5", "fd77::6"):
+        interfaces.here = (address,)
+        reply = lab.only(OVMF.message())
+        assert reply.first(Option.BOOTFILE_URL) == f"tftp://[{address}]/efi/snponly.efi".encode()
 
 
 def test_the_operator_hears_of_what_is_wrong(lab) -> None:
