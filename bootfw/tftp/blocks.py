@@ -12,7 +12,7 @@ _header = Struct("!HH").pack
 _DATA = 3
 
 
-@frozen
+@frozen(slots=False)  # with slots, each field would be set by a call
 class Blocks:
     """A run of *count* blocks beginning with block *first*."""
 

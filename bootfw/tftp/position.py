@@ -49,6 +49,7 @@ class Continuing(Proving):
 
     __slots__ = ()
 
+    _base: int
     _repeats: bool
     _nacked: int
     _doubtful: int
@@ -56,21 +57,22 @@ class Continuing(Proving):
 
     def leave(self, now: float) -> Position:
         """What another session needs to go on. It has not ended."""
-        shortest = self._patience.shortest
+        self.flight.close()
+        shortest = self._timer.shortest
         return Position(
             state=self.state,
-            acked=self.acked,
-            sent=self._sent,
+            acked=self.flight.acked,
+            sent=self.flight.sent,
             end=self._end,
             size=self.size,
             proof=self._proof,
             start_block=self._start_block,
             resent=self._resent,
             retransmitted=self.retransmitted,
-            attempt=self._patience.attempt,
-            wait=self._wait,
-            sent_ago=now - self._sent_at,
-            remaining=0.0 if self.deadline is None else max(0.0, self.deadline - now),
+            attempt=self._timer.attempt,
+            wait=self.flight.wait,
+            sent_ago=now - self.flight.sent_at,
+            remaining=0.0 if self.flight.deadline is None else max(0.0, self.flight.deadline - now),
             round_trip=shortest if shortest < inf else None,
             last_heard=self.last_heard,
             repeats=self._repeats,
@@ -86,22 +88,22 @@ class Continuing(Proving):
             self.size = position.size
         if self.size is not None:
             self._learn(self.size)
-        self.acked = self._base = position.acked
-        self._sent, self._end, self._start_block = position.sent, position.end, position.start_block
-        self._once = self._sent + 1  # The answer has waited for this process, too, and is no round trip.
+        self.flight.acked = self._base = position.acked
+        self.flight.sent, self._end, self._start_block = position.sent, position.end, position.start_block
+        self._once = self.flight.sent + 1  # The answer has waited for this process, too, and is no round trip.
         self._proof = position.proof
         self._resent, self.retransmitted = position.resent, position.retransmitted
         self._repeats, self._nacked = position.repeats, position.nacked
         self._doubtful, self._quiet = position.doubtful, position.quiet
         if position.round_trip is not None:
-            self._patience.progressed(position.round_trip)
-        self._patience.attempt, self._wait = position.attempt, position.wait
-        self.last_heard = position.last_heard
-        now, self._sent_at = self._sent_at, self._sent_at - position.sent_ago
+            self._timer.progressed(position.round_trip)
+        self._timer.attempt, self.flight.wait = position.attempt, position.wait
+        self.flight.heard_at = position.last_heard
+        now, self.flight.sent_at = self.flight.sent_at, self.flight.sent_at - position.sent_ago
         if position.state is State.FETCHING:
-            self._enter(self._fetch(self.acked + 1, self._wait))
+            self._enter(self._fetch(self.flight.acked + 1, self.flight.wait))
         else:
-            self.deadline = now + position.remaining
+            self.flight.deadline = now + position.remaining
             self._enter(position.state)
 
     # What ReadSession adds.

@@ -5,10 +5,10 @@ from math import inf
 
 from bootfw.table import STAY, goes
 from bootfw.tftp.blocks import advance
-from bootfw.tftp.proof import RATIO, SENDINGS
+from bootfw.tftp.proof import RATIO, SENDINGS, Proof
 from bootfw.tftp.readstates import State
-from bootfw.tftp.shortway import ShortWay
-from bootfw.values import Outcome
+from bootfw.tftp.session import Session
+from bootfw.values import Agreed, Outcome
 from bootfw.wire.tftp import option_ack
 
 _ACKED_RATIO = 125
@@ -27,15 +27,20 @@ one transfer in 1,000 would wait for that. The pause saves them for losses: a cl
 _option_ack = lru_cache(1024)(option_ack)  # machines that boot together get the same
 
 
-class Proving(ShortWay[State]):
+class Proving(Session[State]):
     """A part of ReadSession, and of no use without it."""
 
     __slots__ = ()
 
+    agreed: Agreed
     size: int | None
     request_bytes: int
     own_port: bool
     oack_once: bool
+    _once: int
+    _doubtful: int
+    _final: int
+    _proof: Proof | None
     _end: int
     _start_block: int
     _resent: int
@@ -44,36 +49,36 @@ class Proving(ShortWay[State]):
     def _shown(self, number: int, now: float) -> State:
         """All of the burst: go on with a larger one, or with windows; or done after the last block. A part of it: go on
         from there with a single block. Everything else is ignored."""
-        self.last_heard = now
+        self.flight.heard_at = now
         proof = self._proof
         assert proof is not None
         proof.heard()
-        block = advance(self.acked, number, self._sent - self.acked)
+        block = advance(self.flight.acked, number, self.flight.sent - self.flight.acked)
         if block is None:
-            if (number - self.acked) & 0xFFFF < 0x8000:
+            if (number - self.flight.acked) & 0xFFFF < 0x8000:
                 proof.wrong()  # It acknowledges what was not sent.
             return self.state
         # The time from the OACK to ACK 0 has the client's preparations in it, so nothing is too early for it.
-        patience = self._patience
-        waited = now - self._sent_at if self.acked > self._start_block else inf
-        early = waited < patience.soonest
+        timer = self._timer
+        waited = now - self.flight.sent_at if self.flight.acked > self._start_block else inf
+        early = waited < timer.soonest
         if block != self._end:
-            if waited < patience.shortest < inf:
+            if waited < timer.shortest < inf:
                 # EDK2 sends an ACK for each block that it does not expect. The first one was answered.
-                if block == self.acked:
+                if block == self.flight.acked:
                     return self.state
                 # Blocks of an earlier burst have arrived after all; what the timer sends next begins behind them.
                 proof.wrong()
-                self.acked = block
-                patience.progressed(None)
+                self.flight.acked = block
+                timer.progressed(None)
                 return self._close(Outcome.COMPLETE) if block == self._final else self.state
             proof.wrong()
         elif early:
             proof.wrong()
         elif proof.right():
             self._proof = None
-        if block == self.acked:
-            return self._fetch_next(patience.first())
+        if block == self.flight.acked:
+            return self._fetch_next(timer.first())
         wait = self._progress(block, now)
         return self._close(Outcome.COMPLETE) if block == self._final else self._fetch_next(wait)
 
@@ -83,16 +88,16 @@ class Proving(ShortWay[State]):
         wait, or give up."""
         if self._early(now):
             return self.state
-        wait = self._patience.again()
+        wait = self._timer.again()
         if wait is None:
             return self._give_up()
         proof = self._proof
         assert proof is not None
-        self.deadline = now + wait
-        self._once = self._sent + 1
-        attempt = self._patience.attempt
-        if proof.repeat(first=self.acked == self._start_block, attempt=attempt):
-            return self._fetch(self.acked + 1, wait)
+        self.flight.deadline = now + wait
+        self._once = self.flight.sent + 1
+        attempt = self._timer.attempt
+        if proof.repeat(first=self.flight.acked == self._start_block, attempt=attempt):
+            return self._fetch(self.flight.acked + 1, wait)
         if attempt > SENDINGS:
             # The client repeats its last ACK when nothing has come for some seconds; what we send puts that off.
             return self.state
@@ -106,16 +111,16 @@ class Proving(ShortWay[State]):
         if self._early(now):
             return self.state
         self._once = 1
-        if self.oack_once and self._patience.attempt == 1:
-            late = self._sent_at + max(_LATE, _LATE_TIMEOUTS * (self.agreed.timeout or 0))
+        if self.oack_once and self._timer.attempt == 1:
+            late = self.flight.sent_at + max(_LATE, _LATE_TIMEOUTS * (self.agreed.timeout or 0))
             if now < late:
-                self.deadline = late
+                self.flight.deadline = late
                 return self.state
-        wait = self._patience.again()
+        wait = self._timer.again()
         if wait is None:
             return self._close(Outcome.TIMED_OUT, "the OACK was not answered")
-        self.deadline = now + wait
-        if self._patience.attempt > (2 if self.oack_once else SENDINGS):
+        self.flight.deadline = now + wait
+        if self._timer.attempt > (2 if self.oack_once else SENDINGS):
             return self.state
         return self._repeat_offer(argument, now)
 
@@ -125,7 +130,7 @@ class Proving(ShortWay[State]):
         # The client's timer begins anew. A few times only, so that no client can make us wait for ever.
         self._offer()
         if self.retransmitted < SENDINGS:
-            self._sent_at = now
+            self.flight.sent_at = now
         self.retransmitted += 1
         self._once = 1
         self._doubtful = 0
@@ -145,7 +150,7 @@ class Proving(ShortWay[State]):
         """The timer may send the block again. Without windows all ACKs can be guessed, so nothing proves the peer."""
         if self.own_port and self._heard():
             return True
-        if not self.acked:
+        if not self.flight.acked:
             # The ratio is that of three sendings for an ACK of an OACK.
             received, ratio = self.request_bytes, RATIO
             if self.agreed.acknowledged:
@@ -153,8 +158,8 @@ class Proving(ShortWay[State]):
             block = min(self.agreed.blksize, self.size or self.agreed.blksize) + 4
             if self.request_bytes and (self._resent + 2) * block > ratio * received:
                 return False
-        spare = _SPARE if self._heard() and now - self._sent_at >= _SPARE_AFTER else 0
-        if self._resent >= (SENDINGS - 1) * (self.acked - self._start_block + 1) + spare:
+        spare = _SPARE if self._heard() and now - self.flight.sent_at >= _SPARE_AFTER else 0
+        if self._resent >= (SENDINGS - 1) * (self.flight.acked - self._start_block + 1) + spare:
             return False
         self._resent += 1
         return True

@@ -11,6 +11,7 @@ from attrs import define, field
 from bootfw.errors import TransferError
 from bootfw.table import STAY, IllegalInput, Transition, goes, ignore, illegal
 from bootfw.tftp.blocks import Blocks, advance
+from bootfw.tftp.flight import CLOSED
 from bootfw.tftp.position import Continuing, Position
 from bootfw.tftp.proof import RATIO, Proof
 from bootfw.tftp.readstates import Input as Input
@@ -32,8 +33,7 @@ class ReadSession(Continuing):
     size: int | None
     """Octets of the file; None: not known, then a short read ends it and sets this."""
     watchdog: Watchdog
-    last_heard: float = field(alias="now")
-    """When the peer's latest ACK came; at first, when the session began."""
+    _began: float = field(alias="now")
     resumed: int | Position | None = None
     """Where an earlier session has left the transfer, or the block that the peer has just acknowledged to one that left
     no word (0: the OACK); None: there was none."""
@@ -50,17 +50,17 @@ class ReadSession(Continuing):
     """What the adapter has to read now; set exactly while FETCHING. After FETCHED it may want again."""
     wants_octets: int = field(default=0, init=False)
     """How much that is, from ``(wants.first - 1) * blksize`` on. Not more, though a file may have grown; may be 0."""
-    acked: int = field(default=0, init=False)
-    """The last block that the peer has acknowledged, an absolute number."""
+    at_hand: int = field(default=0, init=False)
+    """What the adapter holds, framed and ready to be sent: everything from the end of what is in flight to this block.
+    A window that lies in it is sent without FETCHING; 0: nothing is."""
 
     _final: int = field(default=-1, init=False)
     """The last block of the file; -1 while that is not known."""
     _base: int = field(default=0, init=False)
     """``acked`` when the fetch began."""
-    _sent: int = field(default=0, init=False)
-    """The highest block that has been sent."""
     _once: int = field(default=0, init=False)
-    """From this block on, what is in flight was sent once only, and that at ``_sent_at`` (0: the OACK)."""
+    """From this block on, what is in flight was sent once only, and that at ``flight.sent_at`` (0: the OACK). The fast
+    path leaves it as it is: it then lies before ``flight.acked``, which means the same."""
     _repeats: bool = field(default=False, init=False)
     """This peer has repeated an ACK; perhaps it is one that answers each block it does not expect, as EDK2 does."""
     _nacked: int = field(default=-1, init=False)
@@ -79,7 +79,8 @@ class ReadSession(Continuing):
     """The value of ``acked`` at which the timer was due and the block after it was not sent again."""
 
     def __attrs_post_init__(self) -> None:
-        self._start(self.watchdog, self.last_heard)
+        self._start(self.watchdog, self._began)
+        self.flight.windowsize = self.agreed.windowsize
         if isinstance(self.resumed, Position):
             self._continue(self.resumed)
             return
@@ -88,13 +89,15 @@ class ReadSession(Continuing):
             self._proof = Proof(windowsize, self.agreed.blksize + 4, RATIO * self.request_bytes, self.randbelow)
         if self.size is not None:
             self._learn(self.size)
-        block = self.acked = self._sent = self._start_block = self.resumed or 0
+        block = self.flight.acked = self.flight.sent = self._start_block = self.resumed or 0
         if self.resumed is None and self.agreed.acknowledged:
             self._offer()
-            self.deadline = self._sent_at + self._wait
+            self.flight.deadline = self.flight.sent_at + self.flight.wait
             self._enter(State.NEGOTIATING)
         else:
-            self._enter(self._close(Outcome.COMPLETE) if 0 < self._final <= block else self._fetch_next(self._wait))
+            self._enter(
+                self._close(Outcome.COMPLETE) if 0 < self._final <= block else self._fetch_next(self.flight.wait)
+            )
 
     @property
     def octets(self) -> int:
@@ -102,15 +105,54 @@ class ReadSession(Continuing):
         octets = self.acked * self.agreed.blksize
         return octets if self.size is None else min(octets, self.size)
 
+    @property
+    def acked(self) -> int:
+        """The last block that the peer has acknowledged, an absolute number."""
+        flight = self.flight
+        return flight.acked if flight.limit == CLOSED else flight.sent - flight.windowsize
+
+    @property
+    def sent(self) -> int:
+        """The highest block that has been sent, an absolute number."""
+        return self.flight.sent
+
+    @property
+    def proven(self) -> bool:
+        """The peer gets whole windows: it has shown that it receives them, or there are none."""
+        return self._proof is None
+
+    @property
+    def steady(self) -> bool:
+        """An ACK for everything in flight means nothing but the next window: the fast path may answer it.
+
+        A whole window is in flight that was sent once, and the wait for its ACK is the usual one; so the wait after the
+        next window is the same, and no retransmission has to be remembered.
+        """
+        flight, timer = self.flight, self._timer
+        return (
+            self.state is State.AWAITING_ACK
+            and flight.sent >= self._once
+            and timer.attempt == 1
+            and flight.wait == timer.usual
+            and flight.derivable
+        )
+
+    @property
+    def unremarkable(self) -> tuple[float, float]:
+        """Bounds in seconds, both included: round trips between them teach neither the watchdog nor the timer."""
+        least, calm = self._timer.bounds
+        # A shorter one than ever before changes what comes too soon to be an answer. That matters with windows only.
+        return (max(least, self._timer.shortest) if self.flight.windowsize > 1 else least), calm
+
     # Transitions
 
     @goes(STAY, State.FETCHING)
     def _accepted(self, number: int, now: float) -> State:
         """ACK 0: the options are agreed, fetch the first window. Any other number is ignored."""
-        self.last_heard = now
+        self.flight.heard_at = now
         if number:
             return self.state
-        wait = self._patience.progressed(now - self._sent_at if self._once == 0 else None)
+        wait = self._timer.progressed(now - self.flight.sent_at if self._once == 0 else None)
         if self._proof is not None:
             self._proof.heard()
         return self._fetch_next(wait)
@@ -122,13 +164,13 @@ class ReadSession(Continuing):
 
     @goes(STAY, State.FETCHING, State.CLOSED)
     def _acked(self, number: int, now: float) -> State:
-        """Progress: fetch what follows the acknowledged block, or done after the last one. A repeated ACK makes a
-        window (never a single block) be sent again, once. Everything else is ignored."""
-        self.last_heard = now
-        block = advance(self.acked, number, self._sent - self.acked)
+        """Progress: send what follows the acknowledged block if it is at hand, else fetch it, or done after the last
+        one. A repeated ACK makes a window (never a single block) be sent again, once. Everything else is ignored."""
+        self.flight.heard_at = now
+        block = advance(self.flight.acked, number, self.flight.sent - self.flight.acked)
         if block is None:
             return self.state
-        if block == self.acked:
+        if block == self.flight.acked:
             return self._missed(now)
         # RFC 7440 section 4: an ACK inside the window asks for what follows it. But EDK2 answers old blocks, too: when
         # it gets one of those that were sent twice, it says how far it is. Then what follows is on its way, and only
@@ -140,24 +182,24 @@ class ReadSession(Continuing):
         if block == self._final:
             return self._close(Outcome.COMPLETE)
         if not echo:
-            return self._fetch(block + 1, wait)
-        wait = min(wait, self._patience.grace)
-        if self._sent == self._final:
-            self.deadline = now + wait
+            return self._send_next(wait, now) if block == self.flight.sent else self._fetch(block + 1, wait)
+        wait = min(wait, self._timer.grace)
+        if self.flight.sent == self._final:
+            self.flight.deadline = now + wait
             return self.state
-        return self._fetch(self._sent + 1, wait)
+        return self._fetch(self.flight.sent + 1, wait)
 
     @goes(STAY, State.CLOSED)
     def _acked_meanwhile(self, number: int, now: float) -> State:
         """A late answer to what is about to be sent again: progress, or done after the last block."""
-        self.last_heard = now
+        self.flight.heard_at = now
         if self._proof is not None:
             self._proof.heard()
             self._proof.wrong()
-        block = advance(self.acked, number, self._sent - self.acked)
-        if block is None or block == self.acked:
+        block = advance(self.flight.acked, number, self.flight.sent - self.flight.acked)
+        if block is None or block == self.flight.acked:
             return self.state
-        self._wait = self._progress(block, now)
+        self.flight.wait = self._progress(block, now)
         return self._close(Outcome.COMPLETE) if block == self._final else self.state
 
     @goes(STAY, State.AWAITING_ACK, State.PROVING, State.CLOSED)
@@ -170,22 +212,22 @@ class ReadSession(Continuing):
         if octets < self.wants_octets:
             blksize = self.agreed.blksize
             size = (blocks.first - 1) * blksize + octets
-            if self.size is not None or size < self._sent * blksize:
+            if self.size is not None or size < self.flight.sent * blksize:
                 return self._fail(TransferError("file changed while being sent"))
             self._learn(size)
             blocks = Blocks(blocks.first, octets // blksize + 1)
-        if self.acked != self._base:
-            return self._fetch(self.acked + 1, self._wait)
-        repeated = min(self._sent, blocks.last) - blocks.first + 1
+        if self.flight.acked != self._base:
+            return self._fetch(self.flight.acked + 1, self.flight.wait)
+        repeated = min(self.flight.sent, blocks.last) - blocks.first + 1
         if repeated > 0:
             self.retransmitted += repeated
-        self._once = self._sent + 1
-        if blocks.last > self._sent:
-            self._sent = blocks.last
-        self._sent_at = now
+        self._once = self.flight.sent + 1
+        if blocks.last > self.flight.sent:
+            self.flight.sent = blocks.last
+        self.flight.sent_at = now
         self.out.append(blocks)
         self.wants = None
-        self.deadline = now + self._wait
+        self.flight.deadline = now + self.flight.wait
         if self._proof is None:
             return State.AWAITING_ACK
         self._end = blocks.last
@@ -201,25 +243,25 @@ class ReadSession(Continuing):
         sent three times for each ACK that has come, on balance, and four times more in all; then wait."""
         if self._early(now):
             return self.state
-        wait = self._patience.again()
+        wait = self._timer.again()
         if wait is None:
             return self._give_up()
         if self.agreed.windowsize == 1 and not self._may_resend(now):
-            self._quiet = self.acked
-            self._once = self._sent + 1  # What comes now comes by the client's timer, and is no round trip.
-            self.deadline = now + wait
+            self._quiet = self.flight.acked
+            self._once = self.flight.sent + 1  # What comes now comes by the client's timer, and is no round trip.
+            self.flight.deadline = now + wait
             return self.state
         self._nacked = -1
-        self._doubtful = self._sent
-        return self._fetch(self.acked + 1, wait)
+        self._doubtful = self.flight.sent
+        return self._fetch(self.flight.acked + 1, wait)
 
     @goes(STAY, State.FETCHING)
     def _repeat_first(self, argument: None, now: float) -> State:
         """DATA 1 without an OACK has not arrived: send it again, the deadline stays. Later copies are ignored."""
-        if self.acked or self.agreed.acknowledged:
+        if self.flight.acked or self.agreed.acknowledged:
             return self.state
-        assert self.deadline is not None
-        return self._fetch(1, self.deadline - now)
+        assert self.flight.deadline is not None
+        return self._fetch(1, self.flight.deadline - now)
 
     @goes(STAY, State.CLOSED)
     def _refused(self, argument: tuple[int, str], now: float) -> State:
@@ -256,27 +298,47 @@ class ReadSession(Continuing):
         """Want the next window or burst."""
         if self._proof is not None:
             self._proof.draw()
-        return self._fetch(self.acked + 1, wait)
+        return self._fetch(self.flight.acked + 1, wait)
 
     def _fetch(self, first: int, wait: float) -> State:
         """Want everything from block *first* to the end of the window or burst."""
         blksize = self.agreed.blksize
-        last = self.acked + (self.agreed.windowsize if self._proof is None else self._proof.burst)
+        last = self.flight.acked + (self.agreed.windowsize if self._proof is None else self._proof.burst)
         if self.size is not None and last >= self._final:
             last = self._final
             self.wants_octets = self.size - (first - 1) * blksize
         else:
             self.wants_octets = (last - first + 1) * blksize
         self.wants = Blocks(first, last - first + 1)
-        self.deadline = None
-        self._base = self.acked
-        self._wait = wait
+        self.flight.deadline = None
+        self._base = self.flight.acked
+        self.flight.wait = wait
         return State.FETCHING
+
+    def _send_next(self, wait: float, now: float) -> State:
+        """Everything in flight is acknowledged: send the next window, at once if it is at hand.
+
+        Then it equals _fetch() and _fetched() with all that was wanted. The fast path does the same for whole windows.
+        """
+        flight = self.flight
+        first = flight.sent + 1
+        last = flight.sent + flight.windowsize
+        if self._final >= 0:
+            last = min(last, self._final)
+        if last > self.at_hand:
+            return self._fetch(first, wait)
+        self._once = first
+        flight.sent = last
+        flight.sent_at = now
+        flight.wait = wait
+        flight.deadline = now + wait
+        self.out.append(Blocks(first, last - first + 1))
+        return self.state
 
     def _progress(self, block: int, now: float) -> float:
         """The peer has everything up to *block*; gives the wait after the next sending."""
-        self.acked = block
-        return self._patience.progressed(now - self._sent_at if block >= self._once else None)
+        self.flight.acked = block
+        return self._timer.progressed(now - self.flight.sent_at if block >= self._once else None)
 
     def _missed(self, now: float) -> State:
         """The ACK of before has come again.
@@ -291,37 +353,37 @@ class ReadSession(Continuing):
           end of such a window is not answered.
         """
         if self.agreed.windowsize == 1:
-            if self._quiet != self.acked:
+            if self._quiet != self.flight.acked:
                 return self.state
             # The timer has stopped, so it is the client's repeated ACK that has the block sent again.
             self._quiet = -1
-            assert self.deadline is not None
-            return self._fetch(self.acked + 1, self.deadline - now)
+            assert self.flight.deadline is not None
+            return self._fetch(self.flight.acked + 1, self.flight.deadline - now)
         self._repeats = True
-        if self.acked in (self._nacked, self._doubtful) or now - self._sent_at < self._patience.soonest:
+        if self.flight.acked in (self._nacked, self._doubtful) or now - self.flight.sent_at < self._timer.soonest:
             return self.state
-        self._nacked = self.acked
-        self._doubtful = self._sent
-        return self._fetch(self.acked + 1, self._wait)
+        self._nacked = self.flight.acked
+        self._doubtful = self.flight.sent
+        return self._fetch(self.flight.acked + 1, self.flight.wait)
 
     def _heard(self) -> bool:
         """The peer has acknowledged something."""
-        return self.acked > 0 or bool(self.agreed.acknowledged)
+        return self.flight.acked > 0 or bool(self.agreed.acknowledged)
 
     def _give_up(self) -> State:
         # Many clients close their port with the last block in hand, and their last ACK is nobody's to repeat. But a
         # peer that never said a word has perhaps received nothing.
-        if self._sent == self._final and self._heard():
-            return self._close(Outcome.UNCONFIRMED, f"no ACK after block {self.acked} of {self._sent}")
-        return self._close(Outcome.TIMED_OUT, f"no ACK after block {self.acked}")
+        if self.flight.sent == self._final and self._heard():
+            return self._close(Outcome.UNCONFIRMED, f"no ACK after block {self.flight.acked} of {self.flight.sent}")
+        return self._close(Outcome.TIMED_OUT, f"no ACK after block {self.flight.acked}")
 
     def _stopped(self, code: int, text: str) -> State:
         """The peer's ERROR has ended it. It is never answered."""
         detail = f"error {code}: {text!r}"
         ended = code in (ErrorCode.NOT_DEFINED, ErrorCode.OPTION_NEGOTIATION)
-        if ended and self.acked <= 1 and self.agreed.tsize is not None:
+        if ended and self.flight.acked <= 1 and self.agreed.tsize is not None:
             return self._close(Outcome.SIZE_PROBE, detail)
-        if code == ErrorCode.NOT_DEFINED and self._sent == self._final:
+        if code == ErrorCode.NOT_DEFINED and self.flight.sent == self._final:
             # GRUB and PXELINUX close a file that they have read to its end with ERROR 0.
             return self._close(Outcome.UNCONFIRMED, detail)
         return self._close(Outcome.STOPPED_BY_PEER, detail)
@@ -376,5 +438,3 @@ TABLE: dict[State, dict[Input, Transition]] = {
 }
 
 ReadSession.run_by(TABLE, State, Input)
-ReadSession.plain = State.AWAITING_ACK
-ReadSession.offered = State.NEGOTIATING

@@ -1,10 +1,12 @@
-"""How long a session waits: it counts the sendings, asks the watchdog, and measures round trips."""
+"""The retransmission timer of a session: counts attempts, gets the waits from the watchdog, measures round trips."""
 
 from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
 
 from attrs import define, field
+
+from bootfw.tftp.flight import Flight
 
 SHORTEST_GRACE = 0.002
 """Seconds: below that, timers and schedulers are not to be relied on."""
@@ -26,29 +28,36 @@ class Watchdog(Protocol):
 
 
 @define(eq=False)
-class Patience:
+class RetransmitTimer:
     """The waits of one transfer; all times in seconds."""
 
     _watchdog: Watchdog
+    _flight: Flight
     attempt: int = field(default=1, init=False)
     """How often the newest datagrams have been sent."""
+    usual: float = field(default=0.0, init=False)
+    """The wait after the first attempt, as the watchdog gave it last."""
     soonest: float = field(default=0.0, init=False)
     """Half of the smallest round trip: what comes sooner after a sending is no answer to it. 0 before the first."""
-    grace: float = field(default=inf, init=False)
-    """Twice the latest round trip: what has not been answered by then got lost, or was not going to be answered."""
-    _shortest: float = field(default=inf, init=False)
+    shortest: float = field(default=inf, init=False)
+    """The smallest round trip."""
     _learn: Callable[[float | None], None] | None = field(init=False)
-    _ask: Callable[[int], float | None] = field(init=False)
+    _get_wait: Callable[[int], float | None] = field(init=False)
     _selective: bool = field(init=False)
     """The watchdog has bounds between which it need not learn."""
 
     def __attrs_post_init__(self) -> None:
         try:
             self._learn = getattr(self._watchdog, "progressed", None)
-            self._ask = self._watchdog.wait
+            self._get_wait = self._watchdog.wait
         except Exception as error:
             raise WatchdogFailed from error
         self._selective = hasattr(self._watchdog, "unremarkable")
+
+    @property
+    def grace(self) -> float:
+        """Twice the latest round trip: what has not been answered by then got lost, or was not going to be answered."""
+        return max(2 * self._flight.round_trip, SHORTEST_GRACE)
 
     def first(self) -> float:
         """The wait after something has been sent for the first time."""
@@ -56,15 +65,16 @@ class Patience:
         # The contract says that wait(1) is never None; if it is, we give up at once. The addition refuses what is no
         # number; a try costs nothing while nothing is raised.
         try:
-            return (self._ask(1) or 0.0) + 0.0
+            self.usual = usual = (self._get_wait(1) or 0.0) + 0.0
         except Exception as error:
             raise WatchdogFailed from error
+        return usual
 
     def again(self) -> float | None:
         """The wait after the same has been sent once more, or None: give up instead."""
         self.attempt += 1
         try:
-            wait = self._ask(self.attempt)
+            wait = self._get_wait(self.attempt)
             return None if wait is None else wait + 0.0
         except Exception as error:
             raise WatchdogFailed from error
@@ -76,21 +86,21 @@ class Patience:
             section 3).
         """
         if self._learn is not None:
-            least, calm = self.news
+            least, calm = self.bounds
             if seconds is None or not least <= seconds <= calm:
                 try:
                     self._learn(seconds)
                 except Exception as error:
                     raise WatchdogFailed from error
         if seconds is not None:
-            self.grace = max(2 * seconds, SHORTEST_GRACE)
-            if seconds < self._shortest:
-                self._shortest = seconds
+            self._flight.round_trip = seconds
+            if seconds < self.shortest:
+                self.shortest = seconds
                 self.soonest = seconds / 2
         return self.first()
 
     @property
-    def news(self) -> tuple[float, float]:
+    def bounds(self) -> tuple[float, float]:
         """Bounds in seconds; a round trip outside of them may change the wait, so progressed() has to be called."""
         if self._learn is None:
             return 0.0, inf
@@ -101,16 +111,3 @@ class Patience:
             return watchdog.unremarkable_from, watchdog.unremarkable
         except Exception as error:
             raise WatchdogFailed from error
-
-    @property
-    def shortest(self) -> float:
-        """The shortest round trip until now; a shorter one changes ``soonest``."""
-        return self._shortest
-
-    def went_on(self, seconds: float) -> float:
-        """The peer has answered, some times maybe, and nothing of it was news; gives what progressed() would.
-
-        :param seconds: the latest round trip.
-        """
-        self.grace = max(2 * seconds, SHORTEST_GRACE)
-        return self.first()

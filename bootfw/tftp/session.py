@@ -7,7 +7,8 @@ from attrs import define, field
 
 from bootfw.errors import TransferError
 from bootfw.table import Table, Transition, check
-from bootfw.tftp.retransmit import Patience, Watchdog
+from bootfw.tftp.flight import CLOSED, Flight
+from bootfw.tftp.retransmit import RetransmitTimer, Watchdog
 from bootfw.values import Outcome
 from bootfw.wire.tftp import ErrorCode, error
 
@@ -18,8 +19,8 @@ _State = TypeVar("_State", bound=enum.Enum)
 class Session(Generic[_State]):
     """Pure: it holds no timer, socket, file or Deferred.
 
-    The adapter tells it what happened by ``handle()``, and afterwards looks at what it publishes. Time is in seconds on
-    any clock that doesn't go backwards.
+    The adapter calls ``handle()`` with what happened, and afterwards looks at what the session publishes. Time is
+    in seconds on any clock that doesn't go backwards.
     """
 
     Input: ClassVar[Any]
@@ -30,8 +31,6 @@ class Session(Generic[_State]):
     state: _State = field(init=False)
     out: list[Any] = field(factory=list, init=False)
     """To be sent, in order; the adapter empties it."""
-    deadline: float | None = field(default=None, init=False)
-    """When TICK is due."""
     outcome: Outcome | None = field(default=None, init=False)
     """How it ended, once it has."""
     detail: str = field(default="", init=False)
@@ -41,11 +40,9 @@ class Session(Generic[_State]):
 
     _row: Any = field(init=False)
     """The state's row of the table."""
-    _patience: Patience = field(init=False)
-    _wait: float = field(init=False)
-    """Seconds to wait for an answer to the sending that is under way."""
-    _sent_at: float = field(init=False)
-    """When something was sent that asks for an answer."""
+    flight: Flight = field(init=False)
+    """What awaits an answer. Times, positions and the deadline are there and nowhere else."""
+    _timer: RetransmitTimer = field(init=False)
 
     @classmethod
     def run_by(cls, table: Table, states: type[enum.Enum], inputs: type[enum.Enum]) -> None:
@@ -63,16 +60,30 @@ class Session(Generic[_State]):
 
         :raise IllegalInput: the adapter is wrong. What a peer did never raises.
         """
+        # What follows may change what an ACK means; the adapter opens the fast path again when it is done.
+        self.flight.close()
         transition: Transition = self._row[event]
         after = transition(self, argument, now)
         if after is not self.state:
             self.state = after
             self._row = self._table[after]
 
+    @property
+    def deadline(self) -> float | None:
+        """When TICK is due; None: no timer runs."""
+        flight = self.flight
+        return flight.deadline if flight.limit == CLOSED else flight.sent_at + flight.wait
+
+    @property
+    def last_heard(self) -> float:
+        """When the latest DATA or ACK of the peer came; at first, when the session began."""
+        flight = self.flight
+        return flight.heard_at if flight.limit == CLOSED else flight.sent_at
+
     def _start(self, watchdog: Watchdog, now: float) -> None:
-        self._patience = Patience(watchdog)
-        self._wait = self._patience.first()
-        self._sent_at = now
+        self.flight = Flight(now, now)
+        self._timer = RetransmitTimer(watchdog, self.flight)
+        self.flight.wait = self._timer.first()
 
     def _enter(self, state: _State) -> None:
         self.state = state
@@ -80,7 +91,7 @@ class Session(Generic[_State]):
 
     def _early(self, now: float) -> bool:
         """TICK has come before its time."""
-        return self.deadline is not None and now < self.deadline
+        return self.flight.deadline is not None and now < self.flight.deadline
 
     def _fail(self, failure: TransferError, detail: str = "") -> _State:
         """Our side can't go on: tell the peer."""
@@ -99,7 +110,7 @@ class Session(Generic[_State]):
         return self._close(Outcome.CANCELLED, "the client began another transfer from the same port")
 
     def _close(self, outcome: Outcome, detail: str = "") -> _State:
-        self.deadline = None
+        self.flight.deadline = None
         self.outcome = outcome
         self.detail = detail
         closed: _State = self._closed

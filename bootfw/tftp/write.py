@@ -76,8 +76,7 @@ class WriteSession(Session[State]):
 
     agreed: Agreed
     watchdog: Watchdog
-    last_heard: float = field(alias="now")
-    """When the peer's latest DATA came; at first, when the session began."""
+    _began: float = field(alias="now")
 
     stores: Store | None = field(default=None, init=False)
     """What the adapter has to store now; set exactly while STORING. After STORED there may be another."""
@@ -98,8 +97,8 @@ class WriteSession(Session[State]):
     """The latest block that came too early while another one was being stored: it has to be sent again."""
 
     def __attrs_post_init__(self) -> None:
-        self._start(self.watchdog, self.last_heard)
-        self.deadline = self._sent_at + self._wait
+        self._start(self.watchdog, self._began)
+        self.flight.deadline = self.flight.sent_at + self.flight.wait
         self.out.append(self._opening())
         self._enter(State.NEGOTIATING)
 
@@ -112,7 +111,7 @@ class WriteSession(Session[State]):
         number, payload = argument
         if not 1 <= number <= self.agreed.windowsize:
             return self.state
-        self.last_heard = now
+        self.flight.heard_at = now
         if number == 1:
             return self._take(payload, now)
         self._lacking(1, now)
@@ -123,7 +122,7 @@ class WriteSession(Session[State]):
         """The next block is to be stored. One behind it shows a gap: ACK the last good one, once. A repeated single
         block gets its ACK again. Anything else is ignored: to a peer with windows a second ACK would mean that the next
         one got lost."""
-        self.last_heard = now
+        self.flight.heard_at = now
         number, payload = argument
         block = advance(self.stored, number, self.acked + self.agreed.windowsize - self.stored)
         if block is None:
@@ -139,7 +138,7 @@ class WriteSession(Session[State]):
     @goes(STAY, State.CLOSED)
     def _queue(self, argument: tuple[int, bytes], now: float) -> State:
         """The next block is kept until it can be stored. Nothing is acknowledged meanwhile."""
-        self.last_heard = now
+        self.flight.heard_at = now
         number, payload = argument
         block = advance(self.stored, number, self.acked + self.agreed.windowsize - self.stored)
         ahead = self.stored + len(self._backlog) + 2
@@ -165,7 +164,7 @@ class WriteSession(Session[State]):
             self._acknowledge(now)
             self.outcome = Outcome.COMPLETE
             # Two repeats of a peer whose timer is the agreed one, or 5 s as in tftp-hpa, atftp and U-Boot.
-            self.deadline = now + 2 * (self.agreed.timeout or 5) + 2
+            self.flight.deadline = now + 2 * (self.agreed.timeout or 5) + 2
             return State.LINGERING
         if self.stored - self.acked == self.agreed.windowsize:
             self._acknowledge(now)
@@ -173,7 +172,7 @@ class WriteSession(Session[State]):
             return self._store(self._backlog.pop(0))
         if self._dropped > self.stored:
             self._lacking(self.stored + 1, now)
-        self.deadline = now + self._wait
+        self.flight.deadline = now + self.flight.wait
         return State.RECEIVING
 
     @goes(STAY)
@@ -188,12 +187,12 @@ class WriteSession(Session[State]):
         """Send the OACK or ACK 0 again, three times in all, then wait; or give up."""
         if self._early(now):
             return self.state
-        wait = self._patience.again()
+        wait = self._timer.again()
         if wait is None:
             return self._close(Outcome.TIMED_OUT, "no DATA came")
-        self.deadline = now + wait
+        self.flight.deadline = now + wait
         # A client that has not got it repeats its request.
-        return self._repeat_opening(argument, now) if self._patience.attempt <= SENDINGS else self.state
+        return self._repeat_opening(argument, now) if self._timer.attempt <= SENDINGS else self.state
 
     @goes(STAY)
     def _repeat_opening(self, argument: None, now: float) -> State:
@@ -209,12 +208,12 @@ class WriteSession(Session[State]):
         """ACK the last good block again, or give up."""
         if self._early(now):
             return self.state
-        wait = self._patience.again()
+        wait = self._timer.again()
         if wait is None:
             return self._close(Outcome.TIMED_OUT, f"no DATA after block {self.stored}")
         self._missing = 0
         self._acknowledge(now)
-        self.deadline = now + wait
+        self.flight.deadline = now + wait
         return self.state
 
     @goes(STAY, State.CLOSED)
@@ -264,14 +263,14 @@ class WriteSession(Session[State]):
         if len(payload) > self.agreed.blksize:
             return self._too_long(payload)
         if self.stored == self.acked:
-            self._wait = self._patience.progressed(now - self._sent_at if self._once else None)
+            self.flight.wait = self._timer.progressed(now - self.flight.sent_at if self._once else None)
         else:
-            self._wait = self._patience.first()
+            self.flight.wait = self._timer.first()
         return self._store(payload)
 
     def _store(self, payload: bytes) -> State:
         self.stores = Store(self.octets, payload, final=len(payload) < self.agreed.blksize)
-        self.deadline = None
+        self.flight.deadline = None
         return State.STORING
 
     def _acknowledge(self, now: float) -> None:
@@ -280,7 +279,7 @@ class WriteSession(Session[State]):
         if not self._once:
             self.retransmitted += 1
         self.acked = self.stored
-        self._sent_at = now
+        self.flight.sent_at = now
         self.out.append(ack(wire_number(self.stored)))
 
     def _lacking(self, block: int, now: float) -> None:

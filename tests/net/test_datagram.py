@@ -569,7 +569,7 @@ def test_ten_thousand_sources_don_t_pile_up(listening, turn_until, peer):
     port = listening(protocol)
     for n in range(10_000):
         port.write_via(b"", (f"127.{n >> 8}.{n & 255}.1", 9), Via(f"127.0.{n >> 8}.{n & 255}", 1, ""))
-    sender = port._sender
+    sender = port.sender
     assert len(sender._destinations) <= 4096
     assert len(sender._sources) <= 4096
 

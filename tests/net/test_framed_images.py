@@ -87,7 +87,7 @@ def test_what_was_not_wanted_for_longest_makes_room(opened):
     pieces = [kept.piece(file, 1024, 1) for file in files[:3]]
     assert kept.piece(files[0], 1024, 1) is pieces[0]
     fourth = kept.piece(files[3], 1024, 1)
-    assert [piece.view is None for piece in pieces] == [False, True, False]
+    assert [piece.cached for piece in pieces] == [True, False, True]
     assert fourth.view[4] == 3
     assert kept.used <= 30_000
     kept.clear()
@@ -148,8 +148,9 @@ def test_a_file_that_was_overwritten_has_no_frames_for_who_opened_it_before(open
     first, elsewhere = kept.piece(before, 512, 1), kept.piece(other, 512, 1)
     overwrite(before, b"x" * size)
     assert kept.piece(before, 512, last_together(512, 1) + 1) is None
-    assert first.view is None
-    assert elsewhere.view is not None
+    assert not first.cached
+    assert bytes(first.view[4:8]) == bytes(4), "whoever sends from it goes on with what it was"
+    assert elsewhere.cached
     assert not kept.has(before, 512, 1)
 
 
@@ -220,3 +221,28 @@ def test_a_reader_knows_what_others_have_framed(opened, framed_before):
     assert bytes(kept.piece(reader, 512, 1).view[4:6]) == b"aa"
     overwrite(reader, b"b" * (reader.size + 1000))
     assert kept.piece(reader, 512, first_of_end) is None
+
+
+def test_frames_that_a_transfer_sends_from_are_forgotten_last_and_kept_until_it_is_done(opened):
+    kept = Images(20_000)
+    files = [opened(bytes([n]) * 8192, f"{n}") for n in range(5)]
+    held, other = (kept.piece(file, 1024, 1) for file in files[:2])
+    kept.hold(held)
+    third = kept.piece(files[2], 1024, 1)
+    assert (held.cached, other.cached, third.cached) == (True, False, True), "the oldest one is held"
+    kept.hold(third)
+    assert kept.beyond == 0
+    fourth = kept.piece(files[3], 1024, 1)
+    assert (held.cached, third.cached, fourth.cached) == (False, True, True), "all were held"
+    assert kept.beyond == held.size
+    assert kept.used == third.size + fourth.size <= 20_000
+    assert bytes(held.view[4:1028]) == bytes(1024)
+    kept.hold(held)
+    kept.release(held)
+    assert kept.beyond == held.size
+    kept.release(held)
+    assert kept.beyond == 0
+    kept.release(third)
+    assert kept.used == third.size + fourth.size
+    kept.clear()
+    assert (kept.used, kept.beyond) == (0, 0)

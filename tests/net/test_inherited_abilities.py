@@ -21,7 +21,8 @@ from bootfw.net.udp.port import DatagramPort
 from bootfw.observe.log import LogObserver
 from bootfw.observe.publisher import Publisher
 from bootfw.readers import FileReader
-from bootfw.tftp.retransmit import Patience
+from bootfw.tftp.flight import Flight
+from bootfw.tftp.retransmit import RetransmitTimer
 from bootfw.values import Agreed
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
@@ -156,7 +157,7 @@ class Policy:
 
 
 def begun(watchdog):
-    return Patience(begin_watchdog(Policy(watchdog), Agreed())[1])
+    return RetransmitTimer(begin_watchdog(Policy(watchdog), Agreed())[1], Flight(0.0, 0.0))
 
 
 @pytest.mark.parametrize("name", ["wait", "progressed"])
@@ -185,8 +186,8 @@ def test_a_watchdog_that_overrides_its_methods_learns_of_each_round_trip(name):
             def progressed(self, seconds):
                 learnt.append(seconds)
 
-    assert begun(Schedule()).news == (0.0, 1000.0)
-    patience = begun(Mine())
-    assert patience.news == (0.0, 0.0)
-    patience.progressed(0.5)
+    assert begun(Schedule()).bounds == (0.0, 1000.0)
+    timer = begun(Mine())
+    assert timer.bounds == (0.0, 0.0)
+    timer.progressed(0.5)
     assert learnt == ([0.5] if name == "progressed" else [])

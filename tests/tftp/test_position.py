@@ -185,8 +185,8 @@ def test_the_proof_of_a_peer_goes_on_where_it_was(rounds: int, seed: int) -> Non
                 before = peer
                 position = before.session.leave(before.now)
                 peer = evolve(before, resumed=position, watchdog=Waits())
-            peer.ack(peer.session._sent & 0xFFFF, at=peer.now + 0.1)
-        sizes.append(peer.session._sent)
+            peer.ack(peer.session.sent & 0xFFFF, at=peer.now + 0.1)
+        sizes.append(peer.session.sent)
     assert sizes[0] == sizes[1]
     assert sizes[1] > 100
 

@@ -408,11 +408,14 @@ def test_an_oack_answered_by_the_clients_timer_is_no_round_trip() -> None:
 
 def test_there_is_no_fast_path_before_the_proof() -> None:
     mine = reading(4)
-    assert mine.session.in_flight is None
-    assert mine.session.proceed(0, 400, 0.01) == 0
+    assert not mine.session.proven
+    mine.session.at_hand = 400
+    mine.ack(0, at=0.01)
+    assert not mine.session.steady
     proven = Reading(CONTENT, mine.agreed)
-    assert proven.session.in_flight == 0
-    assert proven.session.proceed(0, 400, 0.01) == 1
+    assert proven.session.proven
+    proven.ack(0, at=0.01)
+    assert proven.session.steady
 
 
 def test_a_late_ack_of_an_earlier_burst_counts_however_early_it_comes() -> None:
@@ -420,10 +423,10 @@ def test_a_late_ack_of_an_earlier_burst_counts_however_early_it_comes() -> None:
     mine = reading(16)
     mine.ack(0, at=0.01)
     mine.ack(1, at=0.02)
-    end = mine.session._sent
+    end = mine.session.sent
     while end < 5:  # a burst of some blocks
         mine.ack(end, at=mine.now + 0.01)
-        end = mine.session._sent
+        end = mine.session.sent
     start = mine.session.acked
     mine.ack(start + 1, at=mine.now + 0.01)
     assert mine.session._end == start + 2 < end

@@ -1,216 +1,195 @@
-"""The express way of ACKs: a port answers them with the next blocks of a framed file, and asks nobody.
+"""The fast path: an ACK for everything in flight is answered from framed memory, before the protocol sees it.
 
-A transfer that goes on as it should needs no thought: an ACK of all that is in flight is answered with the window that
-follows, and nothing is learnt from its round trip. A Lane knows of one transfer what that takes. What it has done is
-told to the session when something else happens (``Lane.account``).
+It must equal what the table does with that ACK: ReadSession._acked, then _send_next, for a whole window. In order,
+
+* ``acked`` becomes ``sent``, which becomes the end of the next window; ``heard_at`` and ``sent_at`` become now;
+* the watchdog learns nothing, because the round trip lies within ``unremarkable``; it is the latest one;
+* the deadline becomes now + ``wait``, which is the usual wait, as ``ReadSession.steady`` demands.
+
+FastPath.first_look() has this inlined, and nothing else is decided here. The state is the session's own Flight, of
+which ``acked``, ``heard_at`` and ``deadline`` follow from the other fields while it is open: they are not written here.
+``tests/net/test_fastpath.py`` compares a port with and without it over random sequences.
+
+Every other datagram is left to the protocol; the table then closes the fast path (``Flight.limit``), and the transfer
+opens it again when the session is steady.
 """
 
 from collections.abc import Callable
 from struct import Struct
+from typing import Any
 
 from bootfw.net.tftp.framecache import Piece
 from bootfw.net.udp import mmsg
 from bootfw.net.udp.packetinfo import Destination, control_message
 from bootfw.net.udp.sender import LARGEST_RUN, NOT_SEGMENTED, SEGMENTATION, SEGMENTS, Controls, Sender
+from bootfw.tftp.flight import Flight
+from bootfw.tftp.read import ReadSession
 from bootfw.values import Address, Via
 
 Take = Callable[[int, float], bool]
-"""Given (the four octets as a big-endian number, now). False: it is not for this way, and nothing has been done."""
+"""Called with (the four bytes of a datagram as a big-endian number, now). False: it is for the protocol to take."""
 
-_ACK = 4 << 16
-_LARGEST_NUMBER = 0xFFFF
-_CLOSED = -1
-_SOONEST = 1e-9  # seconds; two ACKs of one batch are never one the answer to the other
+_ACK = 4 << 16  # the opcode, where the first four bytes of a datagram are one number
+_SHORTEST = 1e-9  # seconds; of two ACKs in one batch, neither answers what was sent for the other
 
 _segment = Struct("@H").pack
 
-Left = list[tuple[int, bytes | int, "Lane | None", int]]
-"""(slot, key of the source, its lane if it is of four octets, these as a number)."""
 
+class Flow(mmsg.Prepared):
+    """One transfer on the fast path: the prepared message to its peer, and the frames that it sends from.
 
-class Lane(mmsg.Prepared):
-    """What one transfer sends next, ready to be sent.
-
-    :param take: is asked about what the lane has no answer to.
-    :param windowsize: blocks that leave together, *blksize* octets each.
+    :param flight: the state of the session, shared with it.
+    :param take: called with an ACK that needs the session.
+    :param blksize: bytes of a block.
     """
 
-    __slots__ = (
-        "_controls",
-        "_destination",
-        "_windows_possible",
-        "at",
-        "base",
-        "calm",
-        "expected",
-        "key",
-        "least",
-        "limit",
-        "piece",
-        "since",
-        "stride",
-        "take",
-        "waited",
-        "windowsize",
-    )
+    __slots__ = ("_controls", "_destination", "_segmented", "base", "flight", "key", "piece", "stride", "take")
 
-    def __init__(self, destination: Destination, controls: Controls, take: Take, blksize: int, windowsize: int) -> None:
+    def __init__(self, destination: Destination, controls: Controls, flight: Flight, take: Take, blksize: int) -> None:
         self.stride = blksize + 4
+        windowsize = flight.windowsize
         control = controls[1]
         if windowsize > 1:
             control += control_message(*SEGMENTATION, _segment(self.stride))
         super().__init__(destination.raw, control)
         self.vector[1] = self.stride * windowsize
         self.key = destination.key
+        self.flight = flight
+        self.take = take
         self._destination = destination
         self._controls = controls
-        self.take = take
-        self.windowsize = windowsize
-        self._windows_possible = windowsize <= SEGMENTS and self.stride * windowsize <= LARGEST_RUN
+        self._segmented = windowsize <= SEGMENTS and self.stride * windowsize <= LARGEST_RUN
+        """A whole window can leave as one message."""
         self.piece: Piece | None = None
-        self.expected = self.since = 0
-        """The ACK that is answered next; and the first one that has not been accounted for."""
-        self.limit = _CLOSED
-        """The last ACK that can be answered."""
+        """Holding it keeps the memory alive that ``base`` points into."""
         self.base = 0
-        """Where block n of the wire begins, less (ACK of block n - 1) times the stride."""
-        self.at = 0.0
-        """When the last window left."""
-        self.waited = 0.0
-        """The last round trip."""
-        self.least = self.calm = 0.0
-        """Seconds: shorter and longer round trips are news."""
+        """Address of the frame of block 1, if the piece reached back to it. Frame n + 1 is at ``base + n * stride``."""
 
-    def open(self, piece: Piece, sent: int, at: float, news: tuple[float, float]) -> None:
-        """From now on the ACK of all that is in flight is answered, as far as *piece* reaches.
+    def use(self, piece: Piece | None) -> None:
+        """Send from *piece* from now on. The fast path stays closed until open()."""
+        self.flight.close()
+        self.piece = piece
+        if piece is not None:
+            self.base = piece.address - (piece.first - 1) * self.stride
 
-        :param sent: the last block in flight, and the last one of its window; absolute.
-        :param at: when it left.
-        :param news: round trips below the first and above the second are for the session to see.
-        """
-        if not self._windows_possible:
+    def open(self, session: ReadSession) -> None:
+        """Answer ACKs of *session* as far as whole windows of full blocks lie in the piece. It has to be steady."""
+        piece, flight = self.piece, self.flight
+        if piece is None or not self._segmented:
             return
-        number = sent & _LARGEST_NUMBER
-        last = min(piece.last - self.windowsize - sent, _LARGEST_NUMBER - self.windowsize - number)
-        if last < 0:
-            return
-        if piece is not self.piece:
-            if self.piece is not None:
-                self.piece.lanes.discard(self)
-            self.piece = piece
-        piece.lanes.add(self)
-        self.expected = self.since = _ACK + number
-        self.limit = self.expected + last
-        self.base = piece.address + (sent + 1 - piece.first) * self.stride - self.expected * self.stride
-        self.at = at
-        self.least, self.calm = max(news[0], _SOONEST), news[1]
+        limit = piece.last - flight.windowsize
+        if piece.first - 1 <= flight.sent <= limit:
+            least, flight.calm = session.unremarkable
+            flight.least = max(least, _SHORTEST)
+            flight.limit = limit
 
-    def close(self) -> None:
-        """Answer nothing any more, until it is opened again."""
-        self.limit = _CLOSED
-
-    def has_sent(self) -> bool:
-        """There is something to account for."""
-        return self.expected != self.since
-
-    def account(self) -> int:
-        """How many windows have been sent since it was opened, and the like; it is closed now."""
-        self.limit = _CLOSED
-        windows = (self.expected - self.since) // self.windowsize
-        self.since = self.expected
-        return windows
-
-    def leave(self) -> None:
-        """The transfer is over."""
-        self.limit = _CLOSED
-        if self.piece is not None:
-            self.piece.lanes.discard(self)
-            self.piece = None
-
-    def send(self, sender: Sender, piece: Piece, first: int) -> None:
-        """Send one window, from block *first* on, an absolute number."""
-        assert piece.view is not None
-        start = (first - piece.first) * self.stride
-        run = piece.view[start : start + self.stride * self.windowsize]
+    def send_unsegmented(self, sender: Sender) -> None:
+        """Send the latest window block by block: the kernel can't send it as one message. Never try that again."""
+        flight, piece = self.flight, self.piece
+        flight.close()
+        self._segmented = False
+        assert piece is not None
+        run = piece.frames(flight.acked + 1, flight.sent)
         sender.send_to(run, self._destination, self._controls, self.stride)
 
-    def send_otherwise(self, sender: Sender) -> None:
-        """The kernel can't send the latest window in one piece; send its blocks one by one, and so from now on."""
-        self._windows_possible = False
-        piece, windowsize = self.piece, self.windowsize
-        assert piece is not None
-        self.close()
-        at = (self.base + (self.expected - windowsize) * self.stride - piece.address) // self.stride
-        self.send(sender, piece, piece.first + at)
 
-
-class Express:
-    """The lanes of a port.
-
-    What no lane answers is delivered as ever.
+class FastPath:
+    """The flows of one port; its ``first_look``.
 
     :param seconds: the clock.
+    :param sender: of the port.
     """
 
     def __init__(self, seconds: Callable[[], float], sender: Sender) -> None:
         self._seconds = seconds
-        self.sender = sender
-        self.lanes: dict[bytes | int, Lane] = {}
-        """By Destination.key of the peer. The port looks here for each datagram."""
+        self._sender = sender
+        self._flows: dict[bytes | int, Flow] = {}
+        """By Destination.key of the peer. One lookup for each datagram that arrives."""
         self._burst = mmsg.Burst()
 
-    def lane(self, peer: Address, via: Via | None, take: Take, blksize: int, windowsize: int) -> Lane:
-        """Make the lane of a transfer; *via* as for write_via()."""
-        destination, controls = self.sender.way(peer, via)
-        lane = self.lanes[destination.key] = Lane(destination, controls, take, blksize, windowsize)
-        return lane
+    def __bool__(self) -> bool:
+        """Some transfer may get an ACK soon: it is worth polling for it."""
+        return bool(self._flows)
 
-    def end(self, lane: Lane) -> None:
-        """Undo lane()."""
-        lane.leave()
-        if self.lanes.get(lane.key) is lane:
-            del self.lanes[lane.key]
+    def begin(self, peer: Address, via: Via | None, flight: Flight, take: Take, blksize: int) -> Flow:
+        """Make the flow of a transfer; *via* as for write_via()."""
+        destination, controls = self._sender.way(peer, via)
+        flow = self._flows[destination.key] = Flow(destination, controls, flight, take, blksize)
+        return flow
 
-    def answer(self, inbox: mmsg.Inbox, count: int) -> tuple[float, Left]:
-        """Answer what the lanes can of the first *count* slots; gives the time, and the others in order."""
+    def end(self, flow: Flow) -> None:
+        """The transfer is over."""
+        flow.use(None)
+        if self._flows.get(flow.key) is flow:
+            del self._flows[flow.key]
+
+    def first_look(self, inbox: mmsg.Inbox, count: int) -> list[int]:
+        """Answer what can be answered of the first *count* slots; gives the other slots, in order."""
         now = self._seconds()
-        find = self.lanes.get
+        find = self._flows.get
         headers: list[bytes] = []
-        left: Left = []
-        sent = 0
-        for i, key, length, head in inbox.heads(count):
-            lane = find(key)
-            if lane is None:
-                left.append((i, key, None, head))
-            elif head == lane.expected and head <= lane.limit and length == 4:
-                waited = now - lane.at
-                if lane.least <= waited <= lane.calm:
-                    lane.at = now
-                    lane.waited = waited
-                    lane.vector[0] = lane.base + head * lane.stride
-                    windowsize = lane.windowsize
-                    lane.expected = head + windowsize
-                    sent += windowsize
-                    headers.append(lane.header)
-                else:
-                    lane.limit = _CLOSED
-                    left.append((i, key, lane, head))
-            else:
-                # Later ones of the same peer must not overtake this one.
-                lane.limit = _CLOSED
-                left.append((i, key, lane if length == 4 else None, head))
+        left: list[tuple[int, bytes | int, Flow | None, int]] = []
+        sent_blocks = 0
+        for slot, key, length, head in inbox.heads(count):
+            flow = find(key)
+            if flow is None:
+                left.append((slot, key, None, head))
+                continue
+            flight = flow.flight
+            sent = flight.sent
+            if head == _ACK | sent & 0xFFFF and sent <= flight.limit and length == 4:
+                waited = now - flight.sent_at
+                if flight.least <= waited <= flight.calm:
+                    # The cell (AWAITING_ACK, ACK), inlined; see the top of this module.
+                    flow.vector[0] = flow.base + sent * flow.stride
+                    windowsize = flight.windowsize
+                    flight.sent = sent + windowsize
+                    flight.sent_at = now
+                    flight.round_trip = waited
+                    sent_blocks += windowsize
+                    headers.append(flow.header)
+                    continue
+            # Later ones of the same peer must not overtake this one.
+            flight.close()
+            left.append((slot, key, flow if length == 4 else None, head))
         if headers:
-            counters = self.sender.counters
+            counters = self._sender.counters
             counters.received += len(headers)
-            counters.sent += sent
-            for position, code in self._burst.send(self.sender.descriptor, headers):
-                self._not_sent(headers[position], code)
-        return now, left
+            counters.sent += sent_blocks
+            # Each flow is in it once at most: its next round trip would be 0, and less than _SHORTEST.
+            failed = self._burst.send(self._sender.descriptor, headers)
+            if failed:
+                flows = [flow for _, key, _, _ in inbox.heads(count) if (flow := find(key)) is not None]
+                owners = {id(flow.header): flow for flow in flows}
+                for position, code in failed:
+                    self._not_sent(owners[id(headers[position])], code)
+        return self._not_taken(left, now) if left else []
 
-    def _not_sent(self, header: bytes, code: int) -> None:
-        lane = next(lane for lane in self.lanes.values() if lane.header is header)
-        self.sender.counters.sent -= lane.windowsize
-        if lane.windowsize > 1 and code in NOT_SEGMENTED:
-            lane.send_otherwise(self.sender)
+    def _not_taken(self, left: "list[tuple[int, bytes | int, Flow | None, int]]", now: float) -> list[int]:
+        """Give ACKs to their transfers without a lookup of the peer's address. What follows another datagram of the
+        same peer is left to the protocol with that, so that both stay in order."""
+        slots: list[int] = []
+        passed: set[bytes | int] = set()
+        for slot, key, flow, head in left:
+            if flow is not None and key not in passed and flow.take(head, now):
+                self._sender.counters.received += 1
+            else:
+                passed.add(key)
+                slots.append(slot)
+        return slots
+
+    def _not_sent(self, flow: Flow, code: int) -> None:
+        windowsize = flow.flight.windowsize
+        self._sender.counters.sent -= windowsize
+        if windowsize > 1 and code in NOT_SEGMENTED:
+            flow.send_unsegmented(self._sender)
         else:
-            self.sender.lost(code, lane.windowsize)
+            self._sender.lost(code, windowsize)
+
+
+def attach(port: Any, seconds: Callable[[], float]) -> FastPath | None:
+    """The fast path of *port*, set as its ``first_look``; None where the port has no such hook."""
+    if not hasattr(port, "first_look"):
+        return None
+    fast_path = port.first_look = FastPath(seconds, port.sender)
+    return fast_path

@@ -37,7 +37,7 @@ class Piece:
     :param rest: octets of the file's last block, which is not full, behind them; -1: it is not here.
     """
 
-    __slots__ = ("address", "end", "first", "lanes", "last", "stride", "view")
+    __slots__ = ("address", "cached", "end", "first", "holders", "last", "size", "stride", "view")
 
     def __init__(self, first: int, count: int, blksize: int, rest: int) -> None:
         self.first = first
@@ -49,16 +49,23 @@ class Piece:
         """Octets from one block to the next."""
         size = _octets(count, blksize, rest)
         memory = (ctypes.c_char * size).from_buffer(bytearray(size))
-        self.view: memoryview | None = memoryview(memory).cast("B")
-        """The datagrams one after the other. None: the memory was needed otherwise."""
+        self.view = memoryview(memory).cast("B")
+        """The datagrams one after the other. Whoever has the piece, or a slice of this, keeps the memory alive."""
         self.address = ctypes.addressof(memory)
-        self.lanes: set[Any] = set()
-        """Each Lane that is open in it, to be closed when it goes."""
+        self.size = size + _OVERHEAD
+        """Bytes that it costs."""
+        self.holders = 0
+        """Transfers that send from it; see Images.hold()."""
+        self.cached = False
+
+    def frames(self, first: int, last: int) -> memoryview:
+        """The datagrams of blocks *first* to *last*, absolute numbers, both in this piece."""
+        start = (first - self.first) * self.stride
+        return self.view[start : start + (last - first + 1) * self.stride]
 
     def fill(self, reader: Any) -> bool:
         """Read the blocks. False: the file is shorter than it was."""
         view, stride = self.view, self.stride
-        assert view is not None
         end = len(view)
         for block, start in zip(range(self.first, self.end + 1), range(0, end, stride), strict=True):
             _header(view, start, _DATA, block & 0xFFFF)
@@ -77,19 +84,33 @@ class Images:
 
     def __init__(self, room: int) -> None:
         self.room = room
-        self._used = 0
+        self._used = self._beyond = 0
         self._pieces: OrderedDict[Any, Piece] = OrderedDict()
 
     @property
     def used(self) -> int:
-        """Octets in use."""
+        """Bytes of the pieces that are cached."""
         return self._used
+
+    @property
+    def beyond(self) -> int:
+        """Bytes of the pieces that are cached no more, but which transfers still send from: at most one piece each."""
+        return self._beyond
+
+    def hold(self, piece: Piece) -> None:
+        """A transfer sends from *piece*: it had better stay cached."""
+        piece.holders += 1
+
+    def release(self, piece: Piece) -> None:
+        """Undo hold()."""
+        piece.holders -= 1
+        if not piece.holders and not piece.cached:
+            self._beyond -= piece.size
 
     def piece(self, reader: Any, blksize: int, block: int) -> Piece | None:
         """The piece with *block*; None: there is none, read it.
 
-        To be asked once for each piece. A piece can be taken away at any time, and a client that reads on in it must
-        not have all of it made again for each block.
+        It stays what it is for as long as the caller has it; the cache only forgets it.
 
         :param reader: one that can_be_framed().
         :param block: absolute number.
@@ -116,11 +137,14 @@ class Images:
         if block > full + 1 or needed > self.room:
             return None
         while self._used + needed > self.room:
-            self._drop(*self._pieces.popitem(last=False))
+            # Those that are held would keep their memory, so others go first. A held one is one of a transfer under
+            # way, so few are passed over.
+            self._forget(next((key for key, old in self._pieces.items() if not old.holders), next(iter(self._pieces))))
         piece = Piece(first, count, blksize, rest)
         if not piece.fill(reader) or not self._is_unchanged(reader, source):
             return None
         self._pieces[key] = piece
+        piece.cached = True
         _remember(reader, piece)
         self._used += needed
         return piece
@@ -135,8 +159,8 @@ class Images:
 
     def clear(self) -> None:
         """Give the memory back."""
-        while self._pieces:
-            self._drop(*self._pieces.popitem())
+        for key in list(self._pieces):
+            self._forget(key)
 
     def _is_unchanged(self, reader: IReader, source: tuple[Hashable, ...]) -> bool:
         """Whether it still reads what it did when it was opened; else what was framed of that goes."""
@@ -145,18 +169,17 @@ class Images:
                 reader.verify()
         except TransferError:
             for key in [key for key in self._pieces if key[0][:_FILE] == source[:_FILE]]:
-                self._drop(key, self._pieces.pop(key))
+                self._forget(key)
             return False
         return True
 
-    def _drop(self, key: Any, piece: Piece) -> None:
-        assert piece.view is not None
-        self._used -= len(piece.view) + _OVERHEAD
-        # Whoever reads it at the moment looks here each time, but for the lanes.
-        piece.view = None
-        for lane in piece.lanes:
-            lane.close()
-        piece.lanes.clear()
+    def _forget(self, key: Any) -> None:
+        """Take a piece out of the cache. Its memory goes with the last transfer that sends from it."""
+        piece = self._pieces.pop(key)
+        piece.cached = False
+        self._used -= piece.size
+        if piece.holders:
+            self._beyond += piece.size
 
 
 def can_be_framed(reader: IReader) -> bool:
@@ -184,7 +207,6 @@ def _remember(reader: Any, piece: Piece) -> None:
     if piece.first == 1 and piece.end > piece.last:
         return
     if provides(reader, IComparingReader):
-        assert piece.view is not None
         reader.remember((piece.first - 1) * (piece.stride - _HEADER), piece.view[_HEADER : piece.stride])
 
 

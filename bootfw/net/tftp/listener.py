@@ -29,7 +29,7 @@ from bootfw.interfaces import (
 from bootfw.net.alarm import Alarm
 from bootfw.net.linux.interfaces import Interfaces, fitting_blksize
 from bootfw.net.malformed import MalformedCounter
-from bootfw.net.tftp.fastpath import Express
+from bootfw.net.tftp.fastpath import FastPath, attach
 from bootfw.net.tftp.framecache import Images
 from bootfw.net.tftp.handover import WRAP, Orphan, Orphans, has_changed
 from bootfw.net.tftp.parsedrequest import Asked
@@ -115,7 +115,7 @@ class TFTPProtocol(DatagramProtocol):
         self._transfers: dict[Address, Transfer] = {}
         self._asked = Cache(Asked.read)
         self._rich = False
-        self._express: Express | None = None
+        self._fast_path: FastPath | None = None
         self._around = Surroundings(
             reactor=reactor,
             alarm=Alarm(reactor, lambda transfer, now: transfer.ring(now)),
@@ -124,7 +124,7 @@ class TFTPProtocol(DatagramProtocol):
             stray=self._stray,
             ended=self._ended,
             images=images or Images(0),
-            express=lambda: self._express,
+            fast_path=lambda: self._fast_path,
             randbelow=randbelow,
         )
         self._orphans = orphans or Orphans(reactor, publish)
@@ -141,13 +141,12 @@ class TFTPProtocol(DatagramProtocol):
         self._closed = self._left = False
         self._rich = IViaTransport.providedBy(self.transport)
         if self._around.images.room:
-            open_express = getattr(self.transport, "express", None)
-            self._express = open_express(self._reactor.seconds) if open_express is not None else None
+            self._fast_path = attach(self.transport, self._reactor.seconds)
 
     def stopProtocol(self) -> None:
         if not self._left:
             self.close()
-        self._express = None
+        self._fast_path = None
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         self.datagrams_received(((datagram, addr, None),))

@@ -8,8 +8,8 @@ from bootfw.boot.onceper import BLOCKED_SECONDS
 from bootfw.boot.pluginresult import content, later
 from bootfw.events import TransferBegun
 from bootfw.interfaces import IReader
-from bootfw.net.tftp.fastpath import Express, Lane
-from bootfw.net.tftp.framecache import Piece, can_be_framed, last_together
+from bootfw.net.tftp.fastpath import FastPath, Flow
+from bootfw.net.tftp.framecache import Piece, can_be_framed
 from bootfw.net.tftp.handover import Handover, has_changed
 from bootfw.net.tftp.netascii import NetasciiReader
 from bootfw.net.tftp.transfer import Transfer
@@ -35,13 +35,13 @@ class ReadTransfer(Transfer):
     _asynchronous: bool = field(default=False, init=False)
     """The reader answers later: asking it again for a retransmission is dear."""
 
-    _express: Express | None = field(default=None, init=False)
-    """Where the express way is open."""
-    _lane: Lane | None = field(default=None, init=False)
+    _framed: bool = field(default=False, init=False)
+    """The file can be sent from the frame cache."""
     _piece: Piece | None = field(default=None, init=False)
-    """What was found last by the express way, or wasn't."""
-    _asked: int = field(default=0, init=False)
-    """Up to this block there is no use in asking for a piece."""
+    """The frames that it sends from; held in the cache."""
+    _fast_path: FastPath | None = field(default=None, init=False)
+    _flow: Flow | None = field(default=None, init=False)
+    """This transfer on the fast path; None: its port has none, or the file is not framed."""
 
     @property
     def movable(self) -> bool:
@@ -52,7 +52,6 @@ class ReadTransfer(Transfer):
 
     def handover(self, port: int) -> Handover:
         """See Transfer."""
-        self._catch_up()
         return Handover(self.session.leave(self._around.reactor.seconds()), self.raw, self.via, port)
 
     def has(self, file: Any) -> None:
@@ -83,113 +82,77 @@ class ReadTransfer(Transfer):
         opcode = data[:2]
         if opcode == b"\0\4" and len(data) >= 4:
             if self.session is not None:
-                self._ack(data[2] << 8 | data[3], now)
+                self._step(read.Input.ACK, data[2] << 8 | data[3], now)
         elif opcode == b"\0\5" and len(data) >= 4:
             self._peer_error(data, now)
         else:
             self._around.stray(data, self.request.peer, now)
 
-    def _ack(self, number: int, now: float) -> None:
-        self._step(read.Input.ACK, number, now)
-        if self._express is not None:
-            self._open_lane()
-
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
         """See Transfer."""
         assert self._reader is not None
-        if self.port is None and can_be_framed(self._reader):
-            self._express = self._around.express()
+        if self.port is None and self._around.images.room:
+            self._framed = can_be_framed(self._reader)
         super().begin(agreed, watchdog, now)
-        # Whoever asks for the size only shall not have anything read. What has been read for others is there.
-        if self._express is not None:
-            block = self.session.sent + 1
-            if self._around.images.has(self._reader, agreed.blksize, block):
-                self._open_lane()
-
-    def ring(self, now: float) -> float | None:
-        """See Transfer."""
-        lane = self._lane
-        if lane is not None and lane.has_sent():
-            # The lane is left as it is: with a thousand transfers each is looked at every few round trips.
-            deadline: float = self.session.due(lane.at)
-            if now < deadline:
-                return deadline
-        return super().ring(now)
-
-    def _open_lane(self) -> None:
-        """Have the next ACKs take the express way, if there is one for them."""
-        sent = self.session.in_flight
-        if sent is None:
-            return
-        piece = self._piece
-        windowsize = self._agreed.windowsize
-        if piece is None or piece.view is None or sent + windowsize > piece.end:
-            piece = self._next_piece()
-            if piece is None:
-                return
-        lane = self._lane
-        if lane is None:
-            assert self._express is not None
-            request, blksize = self.request, self._agreed.blksize
-            lane = self._lane = self._express.lane(request.peer, self.via, self._acknowledged, blksize, windowsize)
-        lane.open(piece, sent, self.session.sent_at, self.session.news)
-
-    def _catch_up(self) -> None:
-        lane = self._lane
-        if lane is not None:
-            windows = lane.account()
-            if windows:
-                self.session.proceeded(windows, lane.waited, lane.at)
-                self.deadline = self.session.deadline
+        if self._framed and not self._over:
+            self._fast_path = fast_path = self._around.fast_path()
+            if fast_path is not None:
+                request, flight = self.request, self.session.flight
+                flow = self._flow = fast_path.begin(request.peer, self.via, flight, self._acknowledged, agreed.blksize)
+                flow.use(self._piece)
 
     def _acknowledged(self, head: int, now: float) -> bool:
-        """The express way of an ACK that the lane has no answer to; see Take.
-
-        What it can't do goes the other way, which comes to the same.
-        """
-        self._catch_up()
+        """An ACK that the fast path did not answer; see Take."""
         if head >> 16 != _ACK or self._over:
             return False
-        session, piece, lane = self.session, self._piece, self._lane
-        try:
-            first = session.proceed(head, piece.end, now) if piece is not None and piece.view is not None else 0
-            if not first:
-                piece = self._next_piece()
-                first = session.proceed(head, piece.end, now) if piece is not None else 0
-            if not first or piece is None:
-                self._ack(head & 0xFFFF, now)
-                return True
-            assert lane is not None
-            assert self._express is not None
-            lane.send(self._express.sender, piece, first)
-            self._open_lane()
-            before = self.deadline
-            deadline = self.deadline = session.deadline
-            # A deadline that moves later needs no look: the alarm finds out by itself.
-            if before is None or deadline < before:
-                self._around.alarm.watch(self)
-        except Exception as error:
-            self._broken(error, now)
+        self._step(read.Input.ACK, head & 0xFFFF, now)
         return True
 
-    def _next_piece(self) -> Piece | None:
-        """The piece with the next window, if it is another one than before."""
-        first = self.session.sent + 1
-        if first <= self._asked:
-            return None
-        images, blksize = self._around.images, self._agreed.blksize
-        self._asked = last_together(blksize, first)
-        seconds = self._around.reactor.seconds
+    def _frames(self, first: int, last: int) -> memoryview | None:
+        """The datagrams of blocks *first* to *last*; None: the reader has to be called for them."""
+        piece = self._piece
+        if piece is None or not piece.first <= first <= piece.end:
+            if not self._framed or not self._may_load(first):
+                return None
+            piece = self._load(first)
+        return piece.frames(first, last) if piece is not None and last <= piece.end else None
+
+    def _may_load(self, block: int) -> bool:
+        """Whether a whole piece may be read for the sake of *block*: not for a peer that has only sent a request, which
+        may be forged or about the size only, nor for one that has not proven itself. What was read for others is there.
+        """
+        session = self.session
+        if not session.proven:
+            return False
+        heard = block > 1 or bool(self._agreed.acknowledged)
+        return heard or self._around.images.has(self._reader, self._agreed.blksize, block)
+
+    def _load(self, block: int) -> Piece | None:
+        """Hold the piece with *block* in the place of the one before."""
+        images, seconds = self._around.images, self._around.reactor.seconds
         began = seconds()
         try:
-            self._piece = images.piece(self._reader, blksize, first)
+            piece = images.piece(self._reader, self._agreed.blksize, block)
         except OSError:
-            # The other way will meet it as well, and tell the peer.
-            self._piece = None
+            piece = None  # The reader will meet it as well, and the peer gets an ERROR.
         took = seconds() - began
         if took > BLOCKED_SECONDS:
             self._blocked("reader", self._reader, "reading the descriptor", took)
-        return self._piece
+        # A file that has changed, or that the cache has no room for: don't try again for each block.
+        self._framed = piece is not None
+        self._hold(piece)
+        return piece
+
+    def _hold(self, piece: Piece | None) -> None:
+        images = self._around.images
+        if piece is not None:
+            images.hold(piece)
+        if self._piece is not None:
+            images.release(self._piece)
+        self._piece = piece
+        self.session.at_hand = piece.end if piece is not None else 0
+        if self._flow is not None:
+            self._flow.use(piece)
 
     def _go_on(self, now: float) -> None:
         session = self.session
@@ -199,13 +162,21 @@ class ReadTransfer(Transfer):
             wants = session.wants
             if wants is None or self._awaited is not None:
                 break
-            data = self._fetch(wants, now)
-            if data is None:
-                break
-            self._held = wants, data
-            session.handle(read.Input.FETCHED, len(data), now)
+            octets = session.wants_octets
+            # Frames are of the file as it was opened, so all that is wanted is there.
+            if self._frames(wants.first, wants.last) is not None:
+                self._held = _NOTHING_HELD
+            else:
+                data = self._fetch(wants, now)
+                if data is None:
+                    break
+                self._held = wants, data
+                octets = len(data)
+            session.handle(read.Input.FETCHED, octets, now)
         if not self._over:
             self._settle(now)
+            if self._flow is not None and session.steady:
+                self._flow.open(session)
 
     def _fetch(self, wants: Blocks, now: float) -> bytes | None:
         """The content of *wants*; None: it comes later, or the transfer has just failed."""
@@ -249,18 +220,26 @@ class ReadTransfer(Transfer):
         for item in out:
             if type(item) is Blocks:
                 blksize = self._agreed.blksize
-                self.tell(frame(item, blksize, self._held[1]), blksize + 4 if item.count > 1 else 0)
-                if not self._asynchronous:
-                    self._held = _NOTHING_HELD
+                blocks, content = self._held
+                frames: Any
+                if blocks is not None:
+                    frames = frame(item, blksize, content)
+                    if not self._asynchronous:
+                        self._held = _NOTHING_HELD
+                else:
+                    frames = self._frames(item.first, item.last)
+                    assert frames is not None, "a session sends only what was fetched or is at hand"
+                self.tell(frames, blksize + 4 if item.count > 1 else 0)
             else:
                 self.tell(item)
         out.clear()
 
     def _release(self) -> None:
-        if self._express is not None:
-            if self._lane is not None:
-                self._express.end(self._lane)
-            self._express = self._lane = self._piece = None
+        if self._fast_path is not None and self._flow is not None:
+            self._fast_path.end(self._flow)
+        self._fast_path = self._flow = None
+        if self._piece is not None:
+            self._hold(None)
         self._held = _NOTHING_HELD
         reader, self._reader = self._reader, None
         if reader is not None:

@@ -13,7 +13,7 @@ from bootfw.boot.pluginresult import traceback_of, transfer_error
 from bootfw.errors import TransferError
 from bootfw.events import Event, InternalError, PluginFailed, TransferBegun, TransferEnded
 from bootfw.net.alarm import Alarm
-from bootfw.net.tftp.fastpath import Express
+from bootfw.net.tftp.fastpath import FastPath
 from bootfw.net.tftp.framecache import Images
 from bootfw.tftp.retransmit import WatchdogFailed
 from bootfw.values import Address, Agreed, Outcome, TransferReport, TransferRequest, Treatment, Via
@@ -49,8 +49,8 @@ class Surroundings:
     ended: "Callable[[Transfer], None]"
     """Called once, when the transfer is over and has given everything back."""
     images: Images
-    express: "Callable[[], Express | None]"
-    """The way around the protocol, where its port has one."""
+    fast_path: "Callable[[], FastPath | None]"
+    """That of the listener's port, where it has one."""
     randbelow: Callable[[int], int] = randbelow
     """Random numbers that a peer can't guess."""
     blocking: BlockingCalls = field(init=False)
@@ -79,8 +79,6 @@ class Transfer:
     """The port of its own, when transfers have one."""
     port_is_secret: bool = field(default=False, init=False)
     """Only who gets its packets can know that port."""
-    deadline: float | None = field(default=None, init=False)
-    """When to ring; see Alarm."""
     _send: Send = field(init=False)
     _agreed: Agreed = field(default=_NOTHING_AGREED, init=False)
     waited: tuple[float, str] = field(default=(0.0, ""), init=False)
@@ -90,13 +88,26 @@ class Transfer:
     _began: float = field(default=0.0, init=False)
     _awaited: "Deferred[Any] | None" = field(default=None, init=False)
     """The backend's answer that is outstanding: the file, or one read or write."""
+    _answer_due: float = field(default=0.0, init=False)
+    """When that takes too long."""
     _overdue: Callable[[BaseException, float], None] = field(init=False)
-    """Is told when that takes too long."""
+    """Called when it does."""
     _reported: bool = field(default=False, init=False)
     _over: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._send = self._around.send
+
+    @property
+    def deadline(self) -> float | None:
+        """When to ring; see Alarm. That of the session, unless it waits for the backend."""
+        session = self.session
+        if self._awaited is not None and (session is None or session.outcome is None):
+            return self._answer_due
+        if session is None or self._over:
+            return None
+        deadline: float | None = session.deadline
+        return deadline
 
     @property
     def movable(self) -> bool:
@@ -140,7 +151,6 @@ class Transfer:
 
     def requested_again(self, now: float) -> bool:
         """The peer's request has come once more. False: it is no copy, the peer has started again."""
-        self._catch_up()
         session = self.session
         if session is None:
             return True
@@ -151,11 +161,10 @@ class Transfer:
         return True
 
     def ring(self, now: float) -> float | None:
-        """The deadline has come. Gives a later one if that is all that has happened."""
+        """The deadline has come. None: see Alarm."""
         if self._awaited is None:
             self._step(self.session.Input.TICK, None, now)
             return None
-        self.deadline = None
         self._stop_waiting()
         self._overdue(Overdue(f"No answer about the file within {BACKEND_PATIENCE:.0f} s"), now)
         return None
@@ -193,7 +202,7 @@ class Transfer:
         self._awaited = answer
         self._overdue = failed
         seconds = self._around.reactor.seconds
-        self.deadline = seconds() + BACKEND_PATIENCE
+        self._answer_due = seconds() + BACKEND_PATIENCE
 
         def on_value(value: Any) -> None:
             if self._awaited is not answer:
@@ -244,7 +253,6 @@ class Transfer:
         if self._over:
             return
         self._over = True
-        self.deadline = None
         self._around.alarm.forget(self)
         self._stop_waiting()
         self._leave(self._release)
@@ -259,15 +267,11 @@ class Transfer:
 
     def _step(self, event: Any, argument: Any, now: float) -> None:
         """Give the session one input, and do what it asks for."""
-        self._catch_up()
         try:
             self.session.handle(event, argument, now)
             self._go_on(now)
         except Exception as error:
             self._broken(error, now)
-
-    def _catch_up(self) -> None:
-        """Tell the session what has been done without it."""
 
     def _go_on(self, now: float) -> None:
         """Do what the session asks for until it waits."""
@@ -331,13 +335,11 @@ class Transfer:
     def _settle(self, now: float) -> None:
         """Follow the session's deadline, and its end."""
         session = self.session
-        if self._awaited is None or session.outcome is not None:
-            self.deadline = session.deadline
-        if self.deadline is not None:
-            self._around.alarm.watch(self)
+        # The alarm finds out by itself that a deadline has moved later, which is what the fast path does to it.
+        self._around.alarm.watch(self)
         if session.outcome is not None:
             self._report(session.outcome, session.detail, now)
-            if self.deadline is None:
+            if session.deadline is None:
                 self.finish()
 
     def _report(self, outcome: Outcome, detail: str, now: float) -> None:

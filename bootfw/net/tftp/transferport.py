@@ -77,6 +77,7 @@ def send(transport: Any, rich: bool, data: bytes, peer: Address, via: Via | None
     if rich:
         transport.write_via(data, peer, via, segment)
         return
+    data = bytes(data)  # frames are a memoryview
     try:
         for start in range(0, len(data), segment or len(data)):
             transport.write(data[start : start + segment] if segment else data, peer)

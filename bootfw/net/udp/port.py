@@ -7,8 +7,8 @@ protocol classes; one that provides IBatchReceiver gets its datagrams in lists, 
 import errno
 import socket
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -24,7 +24,6 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.interfaces import IBatchReceiver, IViaTransport
-from bootfw.net.tftp.fastpath import Express, Left
 from bootfw.net.udp import mmsg
 from bootfw.net.udp.packetinfo import IPV6, NOWHERE, Cache
 from bootfw.net.udp.sender import Counters, Sender
@@ -44,6 +43,19 @@ _LONGEST_REST = 256  # wake-ups
 _ANCILLARY = 64  # octets of room for control messages; packet info takes 40 at most
 
 Arrival = tuple[bytes, Address, Via]
+
+
+class FirstLook(Protocol):
+    """What a protocol may set as ``first_look`` of its port, to answer datagrams before they are delivered."""
+
+    def __bool__(self) -> bool:
+        """A datagram is expected soon: where none is there, poll for it a little."""
+
+    def first_look(self, inbox: mmsg.Inbox, count: int) -> Sequence[int]:
+        """Take what can be taken of slots 0 to *count* - 1, and count it as received.
+
+        :return: the slots that are to be delivered, in order.
+        """
 
 
 def listen(
@@ -95,6 +107,8 @@ class DatagramPort:
         buffers: mmsg.Buffers | None = None,
     ) -> None:
         self.counters = Counters()
+        self.first_look: FirstLook | None = None
+        """May be set by the protocol when it starts; until the port closes."""
         self._reactor = reactor
         self._protocol = protocol
         self._address = address
@@ -125,12 +139,11 @@ class DatagramPort:
         if not name[1]:  # it waits for its interface
             name = self._address, self._port
         self._host = IPv6Address("UDP", *name) if self._family is IPV6 else IPv4Address("UDP", *name)
-        self._sender = Sender(self._socket, self._family, self.counters, self._refused, self._buffers)
+        self.sender = Sender(self._socket, self._family, self.counters, self._refused, self._buffers)
         self._connected: Any = None
         self._inbox: mmsg.Inbox | None = None
         self._peers = Cache(self._family.read_address)
         self._vias = Cache(self._family.read_info)
-        self._express: Express | None = None
         self._missed = self._rest = 0
         self._open = self._reading = True
         try:
@@ -167,7 +180,7 @@ class DatagramPort:
         except Exception:
             self._log.failure("A protocol failed to stop.")
         self._socket.close()
-        self._inbox = self._express = None
+        self._inbox = self.first_look = None
         self._peers.clear()
         self._vias.clear()
         stopped, self._stopped = self._stopped, []
@@ -184,14 +197,6 @@ class DatagramPort:
         return bool(code)
 
     # Receiving
-
-    def express(self, seconds: Callable[[], float]) -> Express:
-        """A way around the protocol for datagrams of four octets; there is one, until the port closes.
-
-        :param seconds: the time that those are told who take them.
-        """
-        self._express = Express(seconds, self._sender)
-        return self._express
 
     def doRead(self) -> None:
         """Deliver what has arrived, up to a number that is fair to others."""
@@ -214,7 +219,7 @@ class DatagramPort:
         """
         if self._rest:
             self._rest -= 1
-        elif self._express is not None and self._express.lanes:
+        elif self.first_look:
             for left in range(looks, looks - _LOOKS, -1):
                 count = receive()
                 if count:
@@ -244,28 +249,17 @@ class DatagramPort:
             return 0
         if not count:
             return 0
-        express = self._express
-        now, left = express.answer(inbox, count) if express is not None else _nothing_answered(count)
-        if len(left) > 1:
-            self._sender.collect()
-        if left:
-            try:
-                self._deliver(self._not_taken(inbox, left, now))
-            finally:
-                self._sender.release()
+        # Answers to several datagrams leave in one system call; the only answer to one need not be collected.
+        if count > 1:
+            self.sender.collect()
+        try:
+            left = range(count) if self.first_look is None else self.first_look.first_look(inbox, count)
+            if left:
+                self._deliver([inbox.datagram(slot, self._peers, self._vias, NOWHERE) for slot in left])
+        finally:
+            if count > 1:
+                self.sender.release()
         return count
-
-    def _not_taken(self, inbox: mmsg.Inbox, left: Left, now: float) -> list[Arrival]:
-        """What no lane's transfer takes."""
-        rest: list[Arrival] = []
-        passed: set[bytes | int] = set()
-        for i, key, lane, head in left:
-            if lane is not None and key not in passed and lane.take(head, now):
-                self.counters.received += 1
-                continue
-            passed.add(key)
-            rest.append(inbox.datagram(i, self._peers, self._vias, NOWHERE))
-        return rest
 
     def _deliver(self, batch: list[Arrival]) -> None:
         if not batch:
@@ -301,20 +295,20 @@ class DatagramPort:
 
     def write(self, packet: Any, addr: Any = None) -> None:
         """Send a datagram; the kernel chooses where it leaves. Without *addr* it goes to the connected peer."""
-        self._sender.send(packet, self._connected if addr is None else addr, None, 0)
+        self.sender.send(packet, self._connected if addr is None else addr, None, 0)
 
     def write_via(self, data: Any, peer: Any, via: Via | None, segment: int = 0) -> None:
         """See IViaTransport. During a delivery of several datagrams, what is sent leaves at its end, in order.
 
         :raise InvalidAddressError: *peer* isn't a numeric address of the port's family.
         """
-        self._sender.send(data, peer, via, segment)
+        self.sender.send(data, peer, via, segment)
 
     # What else Twisted asks of a port
 
     def connect(self, host: str, port: int) -> None:
         """Have the kernel take datagrams of this peer only; ``write(data)`` then goes there."""
-        self._connected = self._sender.destination((host, port)).address
+        self._connected = self.sender.destination((host, port)).address
         self._socket.connect(self._connected)
 
     def fileno(self) -> int:
@@ -340,8 +334,3 @@ class DatagramPort:
     def logPrefix(self) -> str:
         """For the reactor's log lines."""
         return self._prefix
-
-
-def _nothing_answered(count: int) -> tuple[float, Left]:
-    """As Express.answer(), where there is none."""
-    return 0.0, [(i, b"", None, 0) for i in range(count)]
