@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import threading
 import time
 
@@ -27,8 +28,10 @@ def pytest_make_parametrize_id(config, val, argname):
 
 def pytest_generate_tests(metafunc):
     """Behaviour is tested on the first kind of port; tests marked ``every_port`` show that the others do the same."""
-    marks = metafunc.definition.iter_markers("parametrize")
-    chosen_by_the_test = {mark.args[0] for mark in marks}
+    chosen_by_the_test = set()
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0]
+        chosen_by_the_test.update(re.split(r"\s*,\s*", names) if isinstance(names, str) else names)
     everywhere = metafunc.definition.get_closest_marker("every_port") is not None
     for fixture, values in (("wire", KINDS), ("serve", PORTS)):
         if fixture in metafunc.fixturenames and fixture not in chosen_by_the_test:
