@@ -10,6 +10,7 @@ from enum import Enum
 from attrs import frozen
 
 from bootfw import servicestates
+from bootfw.net.http import downloadstates
 from bootfw.table import Table, drawing
 from bootfw.tftp import read, write
 
@@ -27,6 +28,12 @@ class Drawn:
 MACHINES = (
     Drawn("ReadSession: we send a file", "tftp/read", read.TABLE, (read.State.NEGOTIATING, read.State.FETCHING)),
     Drawn("WriteSession: we receive a file", "tftp/write", write.TABLE, (write.State.NEGOTIATING,)),
+    Drawn(
+        "DownloadStates: an HTTP download",
+        "net/http/downloadstates",
+        downloadstates.TABLE,
+        (downloadstates.State.OPENING,),
+    ),
     Drawn("ServiceLife: a BootService", "servicestates", servicestates.TABLE, (servicestates.State.STOPPED,)),
 )
 

@@ -653,7 +653,7 @@ def test_what_arrives_is_the_file_s(size, first, last, answer, takes_all):
     else:
         assert (response.status, response.body) == (206, data[first : last + 1])
     assert reader.closed == 1
-    assert len(web.site.files._around.downloads) == 0
+    assert len(web.site.files._context.downloads) == 0
 
 
 # Ends that are not the file's.

@@ -15,9 +15,10 @@ from bootfw.errors import FileMissing, TransferError
 from bootfw.events import PluginFailed, TransferBegun, TransferEnded, TransferRefused
 from bootfw.interfaces import IReader, IVerifiableReader
 from bootfw.net.http import headers
+from bootfw.net.http.downloadcontext import DownloadContext
+from bootfw.net.http.downloadstates import PATIENCE, Do, DownloadStates, Input, State
 from bootfw.net.http.mediatype import HEAD, UNKNOWN
 from bootfw.net.http.sendfile import FileSender, file_sender
-from bootfw.net.http.surroundings import Surroundings
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
 from bootfw.wire.http import Validators, failed_precondition, names_directory, requested_range
 
@@ -27,9 +28,6 @@ without a pause (its bufferSize), once there is a head before them."""
 
 TAIL = 4096
 """Bytes at the end that are always read: they leave only if the file has not changed until then."""
-
-PATIENCE = 60.0
-"""Seconds that a download may stand still, for the backend or for the client: as long as by TFTP."""
 
 _STATUSES = {1: 404, 2: 403}
 """TFTP error code -> HTTP status; others are 500."""
@@ -45,16 +43,16 @@ class Download:
 
     request: TransferRequest
     _http: Any
-    _around: Surroundings
+    _context: DownloadContext
     deadline: float | None = field(default=None, init=False)
     """When to ring; see Alarm."""
     _reader: IReader | None = field(default=None, init=False)
     _file: FileSender | None = field(default=None, init=False)
-    """The short way for what does not fit into one chunk."""
+    """Sends without a copy what does not fit into one chunk; None: everything is read."""
     _drained: bool = field(default=False, init=False)
     """Nothing that was written is left with the transport."""
     _awaited: "Deferred[Any] | None" = field(default=None, init=False)
-    """The backend's answer that is outstanding: the file, or one read."""
+    """The backend's answer that is pending: the file, or one read. To be cancelled at the end."""
     _offset: int = field(default=0, init=False)
     """Of what is read next."""
     _stop: int | None = field(default=None, init=False)
@@ -67,21 +65,19 @@ class Download:
     _waited: tuple[float, str] = field(default=(0.0, ""), init=False)
     """How long that took, and which backend it was."""
     _began: float | None = field(default=None, init=False)
-    _paused: bool = field(default=False, init=False)
-    """The transport wants no more for now."""
-    _running: bool = field(default=False, init=False)
-    """Further up the stack _go_on() is at work."""
-    _over: bool = field(default=False, init=False)
+    _states: DownloadStates = field(factory=DownloadStates, init=False)
+    _looping: bool = field(default=False, init=False)
+    """_go_on() is further up the stack, and looks at the state when it is back there."""
 
     def open(self) -> None:
         """Ask the backend for the file; all else follows."""
-        self._around.downloads.add(self)
+        self._context.downloads.add(self)
         self._progress()
         self._http.notifyFinish().addErrback(lambda _: self._lost())
         try:
             if "\0" in self.request.filename or names_directory(self.request.filename):
                 raise FileMissing()
-            answer = self._around.backend.open(self.request.path, self.request)
+            answer = self._context.backend.open(self.request.path, self.request)
             waiting = later(answer)
         except Exception as error:
             self._not_opened(error)
@@ -93,32 +89,26 @@ class Download:
             self._wait_for(waiting, self._opened_late, self._not_opened, self._close)
 
     def ring(self, now: float) -> None:
-        """It stands still."""
-        if self._began is None:
-            detail = f"{self._around.backend_of(self._opening)} has not answered"
-            self._refuse(503, "The file could not be opened in time, try again later", detail)
-        elif self._awaited is not None:
-            self._abort(Outcome.FAILED, f"the backend had not answered after {PATIENCE:.0f} s")
-        else:
-            self._abort(Outcome.TIMED_OUT, f"the client took nothing for {PATIENCE:.0f} s")
+        """It made no progress for PATIENCE."""
+        self._handle(Input.TICK)
 
     def cancel(self, reason: str) -> None:
         """Our side ends it: the connection is cut, which no client can take for the end of the file."""
-        self._abort(Outcome.CANCELLED, reason)
+        self._handle(Input.CANCEL, reason)
 
     # What the transport calls.
 
     def resumeProducing(self) -> None:
         """See IPushProducer."""
-        self._paused = False
         self._drained = True
-        if not self._over:
+        self._handle(Input.RESUME)
+        if self._states.state is not State.ENDED:
             self._progress()
             self._go_on()
 
     def pauseProducing(self) -> None:
         """See IPushProducer."""
-        self._paused = True
+        self._handle(Input.PAUSE)
 
     def stopProducing(self) -> None:
         """The connection is lost."""
@@ -127,7 +117,7 @@ class Download:
     # Opening.
 
     def _opened_late(self, reader: Any) -> None:
-        self._waited = self._now() - self._opening_since, self._around.backend_of(self._opening)
+        self._waited = self._now() - self._opening_since, self._context.backend_of(self._opening)
         self._opened(reader)
 
     def _opened(self, reader: Any) -> None:
@@ -138,7 +128,7 @@ class Download:
         except Exception as error:
             self._not_opened(error)
             return
-        kind = self._around.types.of(self.request.path, validators.etag)
+        kind = self._context.types.of(self.request.path, validators.etag)
         if kind is not None:
             self._respond(kind, validators, size)
         elif size == 0:
@@ -152,10 +142,10 @@ class Download:
 
         def read(head: Any) -> None:
             known = head if isinstance(head, bytes) else b""
-            self._respond(self._around.types.found(self.request.path, validators.etag, known), validators, size)
+            self._respond(self._context.types.found(self.request.path, validators.etag, known), validators, size)
 
         try:
-            head = self._around.read(reader, self.request.filename, 0, HEAD)
+            head = self._context.read(reader, self.request.filename, 0, HEAD)
             waiting = later(head)
         except Exception:
             read(b"")
@@ -177,7 +167,7 @@ class Download:
         elif status == 304:
             http.setResponseCode(304)
             self._begin()
-            self._finish(Outcome.COMPLETE, "not modified")
+            self._handle(Input.ANSWERED, (Outcome.COMPLETE, "not modified"))
         elif part is not None and not part:
             http.setHeader(b"Content-Range", f"bytes */{size}".encode())
             self._refuse(416, f"The file has {size} bytes")
@@ -197,8 +187,9 @@ class Download:
             http.setHeader(b"Content-Length", b"%d" % (self._stop - self._offset))
         self._begin()
         if http.method == b"HEAD":
-            self._finish(Outcome.SIZE_PROBE, "")
+            self._handle(Input.ANSWERED, (Outcome.SIZE_PROBE, ""))
         else:
+            self._handle(Input.OPENED)
             if self._stop is not None and self._reader is not None:
                 self._file = file_sender(http.transport, self._reader)
             http.registerProducer(self, True)
@@ -214,32 +205,36 @@ class Download:
             self._refuse(_STATUSES.get(told.tftp_code, 500), told.message, told.detail)
 
     def _refuse(self, status: int, message: str, detail: str = "") -> None:
+        self._handle(Input.REFUSED)
+        self._answer_error(status, message, detail)
+
+    def _answer_error(self, status: int, message: str, detail: str) -> None:
         self._release()
-        self._around.publish(TransferRefused(self._now(), self.request, status, message, detail))
+        self._context.publish(TransferRefused(self._now(), self.request, status, message, detail))
         headers.refuse(self._http, status, message)
 
     # Sending.
 
     def _begin(self) -> None:
         self._began = self._now()
-        self._around.publish(TransferBegun(self._began, self.request, Agreed()))
+        self._context.publish(TransferBegun(self._began, self.request, Agreed()))
 
     def _go_on(self) -> None:
-        """Read and write until the transport has enough, or the backend's answer has to be waited for."""
-        if self._running:
+        """Read and write until the transport has enough, or the reader answers later."""
+        if self._looping:
             return
-        self._running = True
+        self._looping = True
         try:
-            while not (self._over or self._paused or self._awaited is not None):
+            while self._states.state is State.SENDING:
                 if self._offset == self._stop:
                     self._http.unregisterProducer()
-                    self._finish(Outcome.COMPLETE, self._detail)
+                    self._handle(Input.COMPLETE, self._detail)
                 elif self._file is not None and self._drained:
                     self._send(self._file)
                 else:
                     self._read()
         finally:
-            self._running = False
+            self._looping = False
 
     def _send(self, file: FileSender) -> None:
         assert self._stop is not None
@@ -250,13 +245,13 @@ class Download:
         if not goes_on or self._offset == stop:
             self._file = None
         else:
-            self._paused = True
+            self._handle(Input.PAUSE)
             file.wait()
 
     def _read(self) -> None:
         assert self._reader is not None
         try:
-            answer = self._around.read(self._reader, self.request.filename, self._offset, self._wanted())
+            answer = self._context.read(self._reader, self.request.filename, self._offset, self._wanted())
             waiting = later(answer)
         except Exception as error:
             self._broken(error)
@@ -264,12 +259,14 @@ class Download:
         if waiting is None:
             self._write(answer)
         else:
+            self._handle(Input.WAIT)
             self._wait_for(waiting, self._came, self._broken, lambda _: None)
 
     def _wanted(self) -> int:
         return CHUNK if self._stop is None else min(CHUNK, self._stop - self._offset)
 
     def _came(self, answer: Any) -> None:
+        self._handle(Input.READ)
         self._write(answer)
         self._go_on()
 
@@ -286,7 +283,7 @@ class Download:
         self._sent += len(data)
         if len(data) < wanted:
             if self._stop is not None:
-                self._abort(Outcome.FAILED, f"the file has ended at byte {self._offset}, before its size")
+                self._handle(Input.FAILED, f"the file has ended at byte {self._offset}, before its size")
                 return
             self._stop = self._offset
         self._drained = False
@@ -297,33 +294,40 @@ class Download:
         if told is None:
             self._complain(error, "go on with")
             told = TransferError("Internal error")
-        self._abort(Outcome.FAILED, f"{told.message}: {told.detail}" if told.detail else told.message)
+        self._handle(Input.FAILED, f"{told.message}: {told.detail}" if told.detail else told.message)
 
     # Ending.
 
     def _lost(self) -> None:
-        if not self._over:
-            self._end(Outcome.STOPPED_BY_PEER, self._detail)
+        self._handle(Input.LOST, self._detail)
 
-    def _finish(self, outcome: Outcome, detail: str) -> None:
-        self._end(outcome, detail)
-        self._http.finish()
+    def _handle(self, event: Input, argument: Any = None) -> None:
+        """Take one input of the table, and do what follows from it."""
+        states = self._states
+        states.handle(event, argument)
+        while states.out:
+            do = states.out.pop(0)
+            if do is Do.REFUSE_LATE:
+                detail = f"{self._context.backend_of(self._opening)} has not answered"
+                self._answer_error(503, "The file could not be opened in time, try again later", detail)
+                continue
+            self._report()
+            if do is Do.FINISH:
+                self._http.finish()
+            elif do is Do.ABORT:
+                self._http.transport.abortConnection()
 
-    def _abort(self, outcome: Outcome, detail: str) -> None:
-        if not self._over:
-            self._end(outcome, detail)
-            self._http.transport.abortConnection()
-
-    def _end(self, outcome: Outcome, detail: str) -> None:
+    def _report(self) -> None:
         self._release()
-        if self._began is None:
+        outcome = self._states.outcome
+        if self._began is None or outcome is None:
             return
         now = self._now()
         report = TransferReport(
             request=self.request,
             agreed=Agreed(),
             outcome=outcome,
-            detail=detail,
+            detail=self._states.detail,
             octets=self._sent,
             blocks=0,
             retransmitted=0,
@@ -332,14 +336,13 @@ class Download:
             waited=self._waited[0],
             backend=self._waited[1],
         )
-        self._around.publish(TransferEnded(now, report))
+        self._context.publish(TransferEnded(now, report))
 
     def _release(self) -> None:
-        """Give everything back, once."""
-        self._over = True
+        """Give everything back."""
         self.deadline = None
-        self._around.alarm.forget(self)
-        self._around.downloads.discard(self)
+        self._context.alarm.forget(self)
+        self._context.downloads.discard(self)
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             try:
@@ -376,7 +379,7 @@ class Download:
             came(value)
 
         def on_failure(failure: Failure) -> None:
-            # What fails after the end, the cancelled answer above all, is nobody's concern any more.
+            # What fails after the end, the cancelled answer above all, is ignored.
             if self._awaited is answer:
                 self._awaited = None
                 assert failure.value is not None
@@ -386,13 +389,13 @@ class Download:
 
     def _progress(self) -> None:
         self.deadline = self._now() + PATIENCE
-        self._around.alarm.watch(self)
+        self._context.alarm.watch(self)
 
     def _complain(self, error: BaseException, doing: str) -> None:
         event = PluginFailed(
             self._now(), plugin="backend", doing=f"{doing} {self.request.filename!r}", traceback=traceback_of(error)
         )
-        self._around.publish(event)
+        self._context.publish(event)
 
     def _now(self) -> float:
-        return float(self._around.reactor.seconds())
+        return float(self._context.reactor.seconds())

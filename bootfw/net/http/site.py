@@ -20,9 +20,10 @@ from bootfw.boot.onceper import OncePer
 from bootfw.events import Event, HandshakeFailed, TransferRefused
 from bootfw.interfaces import IBackend
 from bootfw.net.alarm import Alarm
-from bootfw.net.http.download import PATIENCE, Download
+from bootfw.net.http.download import Download
+from bootfw.net.http.downloadcontext import DownloadContext
+from bootfw.net.http.downloadstates import PATIENCE
 from bootfw.net.http.headers import refuse
-from bootfw.net.http.surroundings import Surroundings
 from bootfw.net.linux.portowner import who_holds
 from bootfw.net.udp.quietport import quiet_port
 from bootfw.tftp.path import relative
@@ -61,7 +62,7 @@ class BootResource(Resource):
         own_urls: Callable[[str], tuple[str, str]] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._around = Surroundings(reactor, backend, publish)
+        self._context = DownloadContext(reactor, backend, publish)
         self._lookup = clients.of if clients is not None else None
         self._own_urls = own_urls
 
@@ -70,17 +71,17 @@ class BootResource(Resource):
         request.setHeader(b"Server", b"bootfw")
         asked = _transfer_request(request, self._lookup, self._own_urls)
         if request.method in (b"GET", b"HEAD"):
-            Download(asked, request, self._around).open()
+            Download(asked, request, self._context).open()
         else:
-            now = self._around.reactor.seconds()
-            self._around.publish(TransferRefused(now, asked, 405, "Only GET and HEAD are served"))
+            now = self._context.reactor.seconds()
+            self._context.publish(TransferRefused(now, asked, 405, "Only GET and HEAD are served"))
             request.setHeader(b"Allow", b"GET, HEAD")
             refuse(request, 405, "Only GET and HEAD are served")
         return NOT_DONE_YET
 
     def close(self) -> None:
         """End every download: the connections are cut."""
-        for download in list(self._around.downloads):
+        for download in list(self._context.downloads):
             download.cancel("the server is stopping")
 
 

@@ -14,8 +14,8 @@ from bootfw.net.http.mediatype import MediaTypes
 
 
 @define(eq=False)
-class Surroundings:
-    """The backend, and the downloads that are under way."""
+class DownloadContext:
+    """What all downloads of one site share: the backend, their alarm, and the set of those under way."""
 
     reactor: Any
     backend: IBackend
