@@ -14,7 +14,7 @@ from bootfw.net.linux.devices import Devices
 from bootfw.net.linux.interfaces import index_of
 from bootfw.net.linux.netlink import Changes
 from bootfw.net.linux.portowner import who_holds
-from bootfw.net.listening import devices_for, keep_bound, listen_for
+from bootfw.net.listening import OwnSockets, devices_for, keep_bound
 from bootfw.net.udp.sockets import open_socket
 from bootfw.net.workers.sharedport import open_shared
 from bootfw.testing import MemoryNetwork
@@ -224,7 +224,7 @@ def test_a_protocol_waits_for_its_interface_too(hosts, private_reactor, later, w
             self.heard.append(data)
 
     with hosts[0].inside():
-        port = listen_for(private_reactor, "dhcp", ("0.0.0.0", PORT), Echo(), device="s9")
+        port = OwnSockets(private_reactor).listen("dhcp", ("0.0.0.0", PORT), Echo(), "s9", None)
         bound = []
         assert not keep_bound(watched, port, ("0.0.0.0", PORT), "s9", lambda: bound.append(True))
     assert port.getHost().port == PORT
