@@ -134,7 +134,7 @@ def bootfw(work: Path) -> list[str | Path]:
     configuration = work / "bootfw.toml"
     configuration.write_text(
         f'[bootfw]\nstate-dir = "{work}"\n[tftp]\nlisten = []\n'
-        '[dhcp]\nmode = "server"\nprobe-timeout = 0\n'
+        '[dhcp]\nmode = "server"\nprobe-seconds = 0\n'
         '[[dhcp.subnet]]\nnetwork = "10.77.0.0/16"\npool = ["10.77.1.0-10.77.255.250"]\n'
         'router = "10.77.0.1"\n'
     )

@@ -374,7 +374,7 @@ class BootService(MultiService):
     def _new_chain(self) -> ResolverChain:
         """One for all of DHCP, so that there is one to cancel."""
         if self._chain is None:
-            within = self._settings.dhcp.resolver_timeout
+            within = self._settings.dhcp.answer_within_seconds
             self._chain = ResolverChain(self._reactor, self._resolvers, self._publisher.publish, within, self._made)
         return self._chain
 

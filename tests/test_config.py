@@ -28,7 +28,7 @@ max-windowsize = 16
 [dhcp]
 mode = "off"
 ports = { server = 10067, client = 10068, boot-server = 14011 }
-resolver-timeout = 2
+answer-within-seconds = 2
 
 [http]
 listen = ["0.0.0.0:8069"]
@@ -162,11 +162,14 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size"
         ("[tftp]\nmax-blksize = true", "tftp.max-blksize: must be an integer, not true"),
         ("[tftp]\nlisten = [69]", "tftp.listen[0]: must be a string, not 69"),
         (
-            '[dhcp]\nresolver-timeout = "1"',
-            'dhcp.resolver-timeout: must be a time, such as "90 s", "200 ms" or 90 (seconds), not "1"',
+            '[dhcp]\nanswer-within-seconds = "1"',
+            'dhcp.answer-within-seconds: must be a time, such as "90 s", "200 ms" or 90 (seconds), not "1"',
         ),
         # values
-        ('[dhcp]\nresolver-timeout = "61 s"', "dhcp.resolver-timeout: must be from 0.05 to 60 seconds, not 61.0"),
+        (
+            '[dhcp]\nanswer-within-seconds = "61 s"',
+            "dhcp.answer-within-seconds: must be from 0.05 to 60 seconds, not 61.0",
+        ),
         (
             '[tftp]\ncache-size = "2 TB"',
             "tftp.cache-size: must be from 0 to 1099511627776 bytes (1 TiB), not 2000000000000",
@@ -176,8 +179,6 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size"
             'tftp.cache-size: must be a size, such as "256 MiB" or 268435456 (bytes), not "256 mib"',
         ),
         ("[tftp]\ncache-octets = 1", 'tftp.cache-octets: is called "cache-size" now'),
-        ("[dhcp]\nanswer-within-seconds = 1", 'dhcp.answer-within-seconds: is called "resolver-timeout" now'),
-        ("[dhcp]\nprobe-seconds = 1", 'dhcp.probe-seconds: is called "probe-timeout" now'),
         ("[tftp]\nmax-blksize = 7", "tftp.max-blksize: must be from 8 to 65464 bytes (RFC 2348), not 7"),
         ("[tftp]\nmax-blksize = 65465", "tftp.max-blksize: must be from 8 to 65464 bytes (RFC 2348), not 65465"),
         ("[tftp]\nmax-windowsize = 0", "tftp.max-windowsize: must be from 1 to 65535 blocks (RFC 7440), not 0"),
@@ -212,8 +213,8 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size"
         ('[dhcp]\nmode = "on"', 'dhcp.mode: must be "off", "proxy" or "server", not "on"'),
         ("[dhcp]\nports = { server = 0 }", "dhcp.ports.server: must be from 1 to 65535 (a UDP port), not 0"),
         (
-            "[dhcp]\nresolver-timeout = nan",
-            'dhcp.resolver-timeout: must be a time, such as "90 s", "200 ms" or 90 (seconds), not nan',
+            "[dhcp]\nanswer-within-seconds = nan",
+            'dhcp.answer-within-seconds: must be a time, such as "90 s", "200 ms" or 90 (seconds), not nan',
         ),
         # addresses
         ('[dhcp]\nmode = "serve"', 'dhcp.mode: must be "off", "proxy" or "server", not "serve"'),

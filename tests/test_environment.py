@@ -40,11 +40,11 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_DHCP_PORTS_SERVER",
         "BOOTFW_DHCP_PORTS_CLIENT",
         "BOOTFW_DHCP_PORTS_BOOT_SERVER",
-        "BOOTFW_DHCP_RESOLVER_TIMEOUT",
+        "BOOTFW_DHCP_ANSWER_WITHIN_SECONDS",
         "BOOTFW_DHCP_AUTHORITATIVE",
         "BOOTFW_DHCP_IDENTIFY_BY",
         "BOOTFW_DHCP_FOREIGN_NETWORKS",
-        "BOOTFW_DHCP_PROBE_TIMEOUT",
+        "BOOTFW_DHCP_PROBE_SECONDS",
         "BOOTFW_DHCP_NEW_CLIENTS_PER_SECOND",
         "BOOTFW_DHCP_SUBNET",
         "BOOTFW_DHCP_CLASS",
@@ -70,11 +70,11 @@ def test_scalars() -> None:
         BOOTFW_TFTP_PORTS="30000-30999",
         BOOTFW_DHCP_MODE='"off"',
         BOOTFW_DHCP_PORTS_BOOT_SERVER="14011",
-        BOOTFW_DHCP_RESOLVER_TIMEOUT="1.5",
+        BOOTFW_DHCP_ANSWER_WITHIN_SECONDS="1.5",
         BOOTFW_STATE_DIR="/var/lib/bootfw",
     )
     assert (read.tftp.max_blksize, read.tftp.writable, read.tftp.ports) == (1400, True, (30000, 30999))
-    assert (read.dhcp.mode, read.dhcp.boot_server_port, read.dhcp.resolver_timeout) == ("off", 14011, 1.5)
+    assert (read.dhcp.mode, read.dhcp.boot_server_port, read.dhcp.answer_within_seconds) == ("off", 14011, 1.5)
     assert read.state_dir == "/var/lib/bootfw"
 
 
@@ -298,8 +298,6 @@ def test_an_option_of_a_plugin_may_be_called_like_them() -> None:
     ("old", "new"),
     [
         ("BOOTFW_TFTP_CACHE_OCTETS", "BOOTFW_TFTP_CACHE_SIZE"),
-        ("BOOTFW_DHCP_PROBE_SECONDS", "BOOTFW_DHCP_PROBE_TIMEOUT"),
-        ("BOOTFW_DHCP_ANSWER_WITHIN_SECONDS", "BOOTFW_DHCP_RESOLVER_TIMEOUT"),
     ],
 )
 def test_an_old_variable_is_an_error_that_names_the_new_one(old: str, new: str) -> None:
@@ -309,5 +307,5 @@ def test_an_old_variable_is_an_error_that_names_the_new_one(old: str, new: str) 
 
 
 def test_sizes_and_times_may_have_units() -> None:
-    settings = load_config(None, {"BOOTFW_TFTP_CACHE_SIZE": "64 MiB", "BOOTFW_DHCP_PROBE_TIMEOUT": "150 ms"}).settings
-    assert (settings.tftp.cache_size, settings.dhcp.probe_timeout) == (64 << 20, 0.15)
+    settings = load_config(None, {"BOOTFW_TFTP_CACHE_SIZE": "64 MiB", "BOOTFW_DHCP_PROBE_SECONDS": "150 ms"}).settings
+    assert (settings.tftp.cache_size, settings.dhcp.probe_seconds) == (64 << 20, 0.15)

@@ -25,7 +25,7 @@ max-blksize = "1468"
 
 [dhcp]
 mode = "server"
-probe-timeout = 9
+probe-seconds = 9
 ports = { server = 0, bootserver = 4011 }
 
 [[dhcp.subnet]]
@@ -111,7 +111,7 @@ tftp.ports: is reversed: write "30000-30999"
 tftp.max-blksize: must be an integer, not "1468"
 dhcp.ports.bootserver: unknown key; known: server, client, boot-server; did you mean "boot-server"?
 dhcp.ports.server: must be from 1 to 65535 (a UDP port), not 0
-dhcp.probe-timeout: must be from 0 to 5 seconds, not 9
+dhcp.probe-seconds: must be from 0 to 5 seconds, not 9
 dhcp.subnet[0].pool[0]: is reversed: write "10.77.0.100-10.77.0.200"
 dhcp.subnet[0].pool[1]: is not inside 10.77.0.0/24
 dhcp.subnet[0].router: 10.79.0.1 is not inside 10.77.0.0/24: its clients could not reach that router

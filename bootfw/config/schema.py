@@ -45,10 +45,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 RENAMED: Mapping[str, str] = {
-    "answer-within-seconds": "resolver-timeout",
     "cache-octets": "cache-size",
     "octets": "bytes",
-    "probe-seconds": "probe-timeout",
     "unpack-octets": "unpack-size",
 }
 """Old name of a key -> what it is called now. Values of the old ones are right under the new ones."""

@@ -155,7 +155,7 @@ class DHCPSettings:
     """UDP port of the clients, which replies are sent to."""
     boot_server_port: int = field(default=4011, validator=_port, metadata={"key": ("ports", "boot-server")})
     """UDP port of the PXE boot server."""
-    resolver_timeout: float = field(default=0.8, validator=within(0.05, 60, "seconds"), metadata={"toml": Seconds})
+    answer_within_seconds: float = field(default=0.8, validator=within(0.05, 60, "seconds"), metadata={"toml": Seconds})
     """For all resolvers together, 50 ms to 60 s. iPXE sends a request to port 4011 only twice, one second apart."""
     authoritative: bool = False
     """This is the only DHCP server here: a client that requests an address without a lease here gets it if it is free,
@@ -166,7 +166,7 @@ class DHCPSettings:
     foreign_networks: bool = False
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
     relays need not set this."""
-    probe_timeout: float = field(default=0.2, validator=within(0, 5, "seconds"), metadata={"toml": Seconds})
+    probe_seconds: float = field(default=0.2, validator=within(0, 5, "seconds"), metadata={"toml": Seconds})
     """Conflict detection: how long bootfw waits for a reply when it probes an address before it offers it to a new
     client, 0 to 5 s; by ARP on networks of this machine, by ping behind relays. 0: no probe. ROMs retry after 1 s."""
     new_clients_per_second: int = field(default=200, validator=within(0, 1000000, "clients"))

@@ -80,7 +80,7 @@ class Callout:
     """Without an answer in time, and without an earlier one: `"next"` asks the next resolver, `"local"` has the machine
     boot its own disk, `"refuse"` says nothing, so that it asks again while its iPXE has patience."""
     within_seconds: float = field(default=0.25, validator=validators.gt(0))
-    """For an answer. It has to be less than this resolver's share of `resolver-timeout` in `[dhcp]`."""
+    """For an answer. It has to be less than this resolver's share of `answer-within-seconds` in `[dhcp]`."""
     stale_seconds: float = field(default=86400.0, validator=validators.ge(0))
     """So old the API's last answer may be that is used while it does not answer."""
     _reactor: Any = None

@@ -132,7 +132,7 @@ FAR = """
 
 @pytest.mark.parametrize(
     ("dhcp", "given"),
-    [("", "10.78.0.101"), ("probe-timeout = 0", "10.78.0.100")],
+    [("", "10.78.0.101"), ("probe-seconds = 0", "10.78.0.100")],
     ids=["probed", "not probed"],
 )
 def test_an_address_that_somebody_uses_behind_a_relay(

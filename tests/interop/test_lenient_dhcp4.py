@@ -300,7 +300,7 @@ def bootfw(host: Host, directory: Path) -> Program:
         [dhcp]
         mode = "server"
         authoritative = true
-        probe-timeout = 0
+        probe-seconds = 0
         new-clients-per-second = 0
         [[dhcp.subnet]]
         network = "10.77.0.0/24"

@@ -170,7 +170,7 @@ def test_with_the_probe_off_nothing_is_opened(private_reactor, store, monkeypatc
     for way in ("Probe", "Ping"):
         monkeypatch.setattr(leasing, way, barred(way))
     with capturedLogs() as logs:
-        made = Leasing(private_reactor, store, settings(Subnet(network=HERE), probe_timeout=0), [].append)
+        made = Leasing(private_reactor, store, settings(Subnet(network=HERE), probe_seconds=0), [].append)
     assert (made.probe, made.ping, logs) == (None, None, [])
 
 

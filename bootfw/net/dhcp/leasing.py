@@ -92,8 +92,8 @@ class Leasing:
         self._checking: Any = None
         if isinstance(reactor, MonotonicReactor):
             self._check_clock()
-        if IReactorFDSet.providedBy(reactor) and settings.probe_timeout and settings.subnets:
-            self._start_probing(reactor, settings.probe_timeout)
+        if IReactorFDSet.providedBy(reactor) and settings.probe_seconds and settings.subnets:
+            self._start_probing(reactor, settings.probe_seconds)
 
     def close(self) -> "Deferred[Any]":
         """Close the store: fires when all that was committed is durable."""
