@@ -12,9 +12,9 @@ BIN := $(VENV)/bin
 run: $(VENV)/installed
 	exec $(BIN)/twistd --nodaemon --pidfile= bootfw
 
-# The checks run beside each other, once there is what they need.
+# The checks run beside each other, once there is what they need. Their output mixes, so that progress shows.
 test: install-clients $(VENV)/installed-test
-	$(MAKE) --no-print-directory --jobs --output-sync=line lint types imports pytest
+	$(MAKE) --no-print-directory --jobs lint types imports pytest
 
 firmware: install-clients $(VENV)/installed-test
 	PYTHONPATH=tests $(BIN)/python -m interop.matrix $(ARGS)
