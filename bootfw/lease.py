@@ -171,7 +171,7 @@ class Reservation:
     hostname: str = ""
     """The name that the client is told (option 12)."""
     options: Mapping[int, bytes] = field(factory=dict, hash=False)
-    """Code to octets, over those of the subnet and of the classes. For DHCPv6 see bootfw.wire.options6.key_of()."""
+    """Code to bytes, over those of the subnet and of the classes. For DHCPv6 see bootfw.wire.options6.key_of()."""
     other_macs: tuple[str, ...] = field(default=(), converter=mac_texts, metadata={"toml": list[str]})
     """More hardware addresses of the same machine, which uses one at a time: of its dock, of the cards of a bond. The
     address passes from one to the other at once."""

@@ -35,7 +35,7 @@ def shown_state(lease: Lease, now: float) -> str:
 
 
 def lease_record(lease: Lease, now: float) -> Record:
-    """*lease* with its state at *now*; octets in hexadecimal; ``expires`` None: never."""
+    """*lease* with its state at *now*; bytes in hexadecimal; ``expires`` None: never."""
     return {
         "address": lease.address,
         "state": shown_state(lease, now),
@@ -70,7 +70,7 @@ def lease_of(record: Mapping[str, Any]) -> Lease:
 
 
 def reservation_record(reservation: Reservation) -> Record:
-    """*reservation*; octets in hexadecimal, the options by their codes."""
+    """*reservation*; bytes in hexadecimal, the options by their codes."""
     return {
         "address": reservation.address,
         "mac": reservation.mac,

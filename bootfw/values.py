@@ -131,7 +131,7 @@ class TransferReport:
     detail: str
     """A sentence for the operator when there is more to say; else ""."""
     octets: int
-    """File octets that the receiver has acknowledged (read) or we have stored (write)."""
+    """File bytes that the receiver has acknowledged (read) or we have stored (write)."""
     blocks: int
     retransmitted: int
     """Datagrams sent more than once."""
@@ -186,7 +186,7 @@ class BootRequest:
     boot_item: int | None = None
     """What it has picked of a PXE boot menu, when it asks the boot server for that: a BootMenuItem's type."""
     options: Mapping[int, bytes] = field(factory=dict, repr=False, eq=False)
-    """Every option as received, code to octets. The codes of DHCPv6 are others."""
+    """Every option as received, code to bytes. The codes of DHCPv6 are others."""
     family: int = 4
     """4 or 6: by which DHCP it asks, and so by which IP it loads."""
     duid: bytes = b""
@@ -226,7 +226,7 @@ class Option43(enum.Enum):
 class Treatment:
     """How the files that a client asks for by TFTP are given to it, where that is not the usual way.
 
-    Patterns are those of the fnmatch module, for paths as in :attr:`TransferRequest.path`. An octet that is not UTF-8
+    Patterns are those of the fnmatch module, for paths as in :attr:`TransferRequest.path`. A byte that is not UTF-8
     counts as U+FFFD there.
     """
 

@@ -238,7 +238,7 @@ def _octets(path: str) -> bytes:
     if "\0" in path:
         raise FileMissing()
     try:
-        # TransferRequest.path is UTF-8 whatever the locale is; this gives back the octets that the client sent.
+        # TransferRequest.path is UTF-8 whatever the locale is; this gives back the bytes that the client sent.
         return "/".join(components(path)).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise FileMissing() from None

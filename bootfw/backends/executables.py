@@ -1,4 +1,4 @@
-"""What a file that may be booted is, by its first octets: which firmware starts it, on which processor."""
+"""What a file that may be booted is, by its first bytes: which firmware starts it, on which processor."""
 
 import io
 import struct
@@ -82,7 +82,7 @@ def read_disk(file: BinaryIO) -> Executable:
     record = file.read(512)
     if record[510:512] == b"\x55\xaa":
         types = {record[446 + 16 * number + 4] for number in range(4)}
-        # A boot record whose first octets are nothing starts nothing.
+        # A boot record whose first bytes are nothing starts nothing.
         bios = bios or (any(record[:3]) and not _only_protective(types))
         efi = efi or bool(types & {0xEE, 0xEF}) or _is_fat(record)
     # What starts by BIOS too is for PCs, and those have 64-bit UEFI.

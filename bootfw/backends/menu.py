@@ -34,7 +34,7 @@ from bootfw.backends.paths import lexical
 from bootfw.backends.sandbox import Facts, Sandbox, templates_in
 
 SECONDS = 10.0
-"""That a look at the directory is good for; meanwhile, the menu has the same octets for everybody who asks alike."""
+"""That a look at the directory is good for; meanwhile, the menu has the same bytes for everybody who asks alike."""
 
 _TEMPLATES = Path(__file__).with_name("menus")
 

@@ -23,7 +23,7 @@ _EACH = 100
 class MadeFiles:
     """Keeps the content of boot files that have one. The latest of a name counts.
 
-    :param limit: octets.
+    :param limit: bytes.
     :param tell: is given what heard() of another process's MadeFiles takes, when a file was made.
     """
 

@@ -62,7 +62,7 @@ class Answer:
     address: str = ""
     """yiaddr; "" in a NAK and in the ACK of an INFORM."""
     options: Mapping[int, bytes] = field(factory=dict)
-    """Code to octets: mask, lease time and whatever is configured, in order of importance. Not the type, the server
+    """Code to bytes: mask, lease time and whatever is configured, in order of importance. Not the type, the server
     identifier, and what is only echoed."""
     commit: tuple[Lease, ...] = ()
     """Must be durable before the reply leaves; of an ACK and a BOOTP reply the first is the client's lease."""

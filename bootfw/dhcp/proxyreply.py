@@ -39,7 +39,7 @@ def proxy_reply(message: Message, request: BootRequest, told: BootFile | BootMen
         options[Option.VENDOR_SPECIFIC] = vendor_options
     if file is not None:
         options |= server_options(file.server or server, persona) | pxelinux_options(file)
-        # The NUL is for old ROMs, and for EDK2, which would write it over the octet that follows the option.
+        # The NUL is for old ROMs, and for EDK2, which would write it over the byte that follows the option.
         options[Option.BOOTFILE_NAME] = name + b"\0"
     for code in (Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION):  # RFC 6842; RFC 3046 section 2.2
         if code in message.options and (code != Option.RELAY_AGENT_INFORMATION or message.giaddr != NOWHERE):

@@ -1,4 +1,4 @@
-"""The replies that most messages get, octet for octet those of server_reply(), in a fraction of the time."""
+"""The replies that most messages get, byte for byte those of server_reply(), in a fraction of the time."""
 
 from collections.abc import Iterable
 

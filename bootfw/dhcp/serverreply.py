@@ -87,7 +87,7 @@ def _boot_options(request: BootRequest, name: bytes, persona: Persona) -> dict[i
     Without option 60 every firmware takes the file of an answer that has an address; with it, but without option 43,
     EDK2 asks port 4011 instead (UefiPxeBcDxe/PxeBcDhcp4.c). HTTP boot wants it.
     """
-    # The NUL is for old ROMs, and for EDK2, which would write it over the octet that follows the option.
+    # The NUL is for old ROMs, and for EDK2, which would write it over the byte that follows the option.
     options: dict[int, bytes] = {Option.BOOTFILE_NAME: name + b"\0"}
     if request.http:
         options[Option.VENDOR_CLASS_IDENTIFIER] = b"HTTPClient"

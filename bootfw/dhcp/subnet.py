@@ -86,7 +86,7 @@ class Subnet:
     free: tuple[Range, ...] = field(init=False, repr=False)
     """The pool without what is excluded, in the order of the pool."""
     told: Mapping[int, bytes] = field(init=False, repr=False)
-    """Options of every client, code to octets."""
+    """Options of every client, code to bytes."""
     told_system: Mapping[int, bytes] = field(init=False, repr=False)
     """The same with the lease time of systems."""
     told_firmware: Mapping[int, bytes] = field(init=False, repr=False)

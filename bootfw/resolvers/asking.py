@@ -13,7 +13,7 @@ REDIRECTS = 3
 
 
 class TooLong(ValueError):
-    """The answer has more octets than are read."""
+    """The answer has more bytes than are read."""
 
 
 class Asker:
@@ -21,7 +21,7 @@ class Asker:
 
     :param reactor: IReactorTime and IReactorTCP.
     :param seconds: for each question, redirects included.
-    :param octets: of an answer.
+    :param bytes: of an answer.
     """
 
     def __init__(self, reactor: Any, seconds: float, octets: int) -> None:

@@ -35,7 +35,7 @@ TRAIL = 32
 _SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
 
 Got = tuple[str, int]
-"""A file's path and its octets: an edited script is another one, almost always."""
+"""A file's path and its bytes: an edited script is another one, almost always."""
 
 
 @define(eq=False)
@@ -163,7 +163,7 @@ class LoopBreaker:
         machine.seen = max(machine.seen, report.ended)
         if report.outcome in _SERVED:
             machine.served += 1
-            # Without its last ACK a transfer has fewer octets than the same one with it.
+            # Without its last ACK a transfer has fewer bytes than the same one with it.
             size = report.agreed.tsize
             machine.note((report.request.path, report.octets if size is None else size))
 

@@ -39,7 +39,7 @@ class PXEMenu:
 
     BIOS ROMs are shown it. UEFI's are left to the resolvers behind this one, since their menus seldom work, and iPXE
     has better ones in its scripts: a `[[persona]]` with `option-43 = "menu"` shows it to them as well. The machine asks
-    port 4011 for what was picked. All of the menu has to fit into 255 octets.
+    port 4011 for what was picked. All of the menu has to fit into 255 bytes.
     """
 
     items: list[dict[str, Any]]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bootfw.testing.network import MemoryHost
 
 BROADCAST = "255.255.255.255"
-_LARGEST = 65507  # octets of UDP payload in IPv4
+_LARGEST = 65507  # bytes of UDP payload in IPv4
 
 
 def is_ipv6(host: str) -> bool:

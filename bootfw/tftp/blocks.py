@@ -41,7 +41,7 @@ def advance(acked: int, number: int, limit: int) -> int | None:
 
 
 def frame(blocks: Blocks, blksize: int, data: bytes) -> bytes:
-    """The DATA datagrams of *blocks*, one after the other: each ``blksize + 4`` octets long, the last may be shorter.
+    """The DATA datagrams of *blocks*, one after the other: each ``blksize + 4`` bytes long, the last may be shorter.
 
     :param data: the content of the run; only the last block may be short of *blksize*.
     :raise ValueError: *data* doesn't fill all blocks but the last, or is too long.

@@ -33,7 +33,7 @@ def negotiate(
     An option that is unknown, malformed or out of range is left out of the OACK, which is how RFC 2347 says no. With
     nothing acknowledged there is no OACK at all: the transfer starts with DATA 1 or ACK 0.
 
-    :param size: octets of the file that is read, None when it can't be known; of no meaning for a write.
+    :param size: bytes of the file that is read, None when it can't be known; of no meaning for a write.
     """
     netascii = mode is Mode.NETASCII
     seen: set[str] = set()
@@ -53,7 +53,7 @@ def negotiate(
         elif name == "timeout" and 1 <= asked <= 255:
             answer = asked
         elif name == "tsize" and not netascii:
-            # In netascii the octets on the wire are not those of the file. A reader sends "0"; whatever number
+            # In netascii the bytes on the wire are not those of the file. A reader sends "0"; whatever number
             # it sends, it asks. A writer says what it will send.
             # curl 7.88 takes an acknowledged 0 for an illegal operation, so an empty file's size is not told.
             answer = asked if write else size or None

@@ -7,7 +7,7 @@ from attrs import define, field
 
 
 def encode(data: bytes) -> bytes:
-    """*data* of a file as it is on the wire. Each octet stands for itself, so any split of a file encodes alike."""
+    """*data* of a file as it is on the wire. Each byte stands for itself, so any split of a file encodes alike."""
     return data.replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
 
 
@@ -23,7 +23,7 @@ class NetasciiReading:
     _asked: tuple[int, int] = field(default=(0, 0), init=False)
 
     def need(self, offset: int, length: int) -> tuple[int, int]:
-        """(offset, length) to read in the file for *length* octets from *offset* on the wire.
+        """(offset, length) to read in the file for *length* bytes from *offset* on the wire.
 
         :param offset: where the latest block began, or where it ended.
         :raise ValueError: it is another one.
@@ -32,16 +32,16 @@ class NetasciiReading:
             raise ValueError(f"offset {offset} is neither the latest block nor the next")
         self._asked = (offset, length)
         place, left = self._places[offset]
-        # No octet gets shorter on the wire, so this many are always enough.
+        # No byte gets shorter on the wire, so this many are always enough.
         return place, length - len(left)
 
     def feed(self, source: bytes) -> bytes:
-        """What was read at that place, as on the wire: *length* octets, fewer at the end of the file."""
+        """What was read at that place, as on the wire: *length* bytes, fewer at the end of the file."""
         offset, length = self._asked
         place, left = self._places[offset]
         encoded = left + encode(source)
         block, rest = encoded[:length], encoded[length:]
-        # On the wire each CR begins a pair that stands for one octet of the file; a pair cut in the middle counts as
+        # On the wire each CR begins a pair that stands for one byte of the file; a pair cut in the middle counts as
         # read, and its second half is what the next block begins with.
         cut = block.endswith(b"\r")
         read = len(block) - len(left) - block.count(b"\r") + cut

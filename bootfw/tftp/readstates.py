@@ -24,7 +24,7 @@ class Input(Key):
     ACK = "ACK"
     """Block number on the wire."""
     FETCHED = "fetched"
-    """Number of octets that were read for ``wants``."""
+    """Number of bytes that were read for ``wants``."""
     FAILED = "failed"
     """A TransferError: the reader could not."""
     PEER_ERROR = "peer error"

@@ -20,7 +20,7 @@ class Stored:
     """A member that can be read where it is."""
 
     runs: tuple[tuple[int, int], ...]
-    """(offset in the archive, octets) of each piece, in the member's order."""
+    """(offset in the archive, bytes) of each piece, in the member's order."""
     modified: float
     """Seconds since the epoch; 0: the archive does not say."""
 
@@ -33,7 +33,7 @@ class Packed:
     """Octets unpacked, by the archive's own account."""
     modified: float
     open: Callable[[Any], IO[bytes]]
-    """(the archive, open for reading and seeking) -> the unpacked octets."""
+    """(the archive, open for reading and seeking) -> the unpacked bytes."""
 
 
 Member = Stored | Packed

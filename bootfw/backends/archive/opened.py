@@ -17,7 +17,7 @@ from bootfw.backends.archive.tar import is_tar, read_tar
 from bootfw.backends.archive.zip import is_zip, read_zip
 
 Version = tuple[int, int, int, int]
-"""Another one whenever the file is: device, inode, octets, nanoseconds of its latest change, of its name too."""
+"""Another one whenever the file is: device, inode, bytes, nanoseconds of its latest change, of its name too."""
 
 
 def version_of(status: os.stat_result) -> Version:

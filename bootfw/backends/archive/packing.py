@@ -74,12 +74,12 @@ def unpack(opened: Callable[[], IO[bytes]], most: int) -> int:
 class Unpacked:
     """Unpacked members of one archive; those that were wanted last are kept.
 
-    :param most: octets of all that are kept.
+    :param most: bytes of all that are kept.
     """
 
     most: int
     _kept: "OrderedDict[int, tuple[int, int]]" = field(factory=OrderedDict, init=False)
-    """By the identity of the member: (descriptor, octets)."""
+    """By the identity of the member: (descriptor, bytes)."""
 
     def find(self, member: Packed) -> int | None:
         """A descriptor of its own for the caller; None: the member has to be unpacked."""

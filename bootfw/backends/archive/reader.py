@@ -14,7 +14,7 @@ class MemberReader:
     """Reads a part of a file; owns the reader of that from now on.
 
     :param file: of the archive, which may be renamed, replaced or removed meanwhile.
-    :param start: where the part begins, in octets.
+    :param start: where the part begins, in bytes.
     :param size: of the part.
     """
 
@@ -62,7 +62,7 @@ class MemberReader:
 class PiecesReader:
     """Reads several parts of a file as one.
 
-    :param runs: (offset, octets) of each.
+    :param runs: (offset, bytes) of each.
     """
 
     _file: FileReader

@@ -19,7 +19,7 @@ _HARDWARE_LENGTH = 6
 _PACKET = struct.Struct("!HHBBH6s4s6s4s")  # RFC 826 for Ethernet and IPv4
 _HEADER = (1, 0x0800, 6, 4)
 
-# Replies only (the operation stands at octet 6): every other broadcast of a large network would wake us.
+# Replies only (the operation stands at byte 6): every other broadcast of a large network would wake us.
 _FILTER = ((0x28, 0, 0, 6), (0x15, 0, 1, _REPLY), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0))
 
 

@@ -78,7 +78,7 @@ def _opened(identifier: int) -> socket.socket:
 
 
 def _echo(identifier: int, data: bytes) -> bytes:
-    """An echo request with *data*, of an even number of octets; its sum is that of RFC 1071."""
+    """An echo request with *data*, of an even number of bytes; its sum is that of RFC 1071."""
     total = (_ECHO << 8) + identifier + sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

@@ -21,7 +21,7 @@ PIECE = 256 * 1024
 
 _WINDOWSIZE = 64
 _BLOCKS = 960  # in a piece at most: preadv(2) takes 1024 places (IOV_MAX)
-_OVERHEAD = 1024  # octets that a piece costs beside its data
+_OVERHEAD = 1024  # bytes that a piece costs beside its data
 _HEADER = 4
 _header = Struct("!HH").pack_into
 _DATA = 3
@@ -34,7 +34,7 @@ class Piece:
 
     :param first: absolute number of the first one.
     :param count: how many full ones.
-    :param rest: octets of the file's last block, which is not full, behind them; -1: it is not here.
+    :param rest: bytes of the file's last block, which is not full, behind them; -1: it is not here.
     """
 
     __slots__ = ("address", "cached", "end", "first", "holders", "last", "size", "stride", "view")
@@ -79,7 +79,7 @@ class Piece:
 class Images:
     """Pieces of framed files; those that were wanted last are kept.
 
-    :param room: octets of memory for all of them; 0: none.
+    :param room: bytes of memory for all of them; 0: none.
     """
 
     def __init__(self, room: int) -> None:

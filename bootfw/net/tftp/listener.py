@@ -67,7 +67,7 @@ class TFTPProtocol(DatagramProtocol):
     :param watchdog: IWatchdogPolicy.
     :param publish: is given each event; must not raise.
     :param listen: opens a port for each transfer; None: every reply leaves from this port.
-    :param mtu: the MTU in octets of the interface a Via names, None when unknown.
+    :param mtu: the MTU in bytes of the interface a Via names, None when unknown.
     :param interfaces: requests that come by others are ignored.
     :param images: what is kept of files that have been read; None: nothing.
     :param personas: who is treated specially; None: by those that come with bootfw.

@@ -13,7 +13,7 @@ _MODES = {"octet": Mode.OCTET, "netascii": Mode.NETASCII}
 
 @frozen
 class Asked:
-    """What the octets of a request say, whoever sent them."""
+    """What the bytes of a request say, whoever sent them."""
 
     filename: str
     path: str

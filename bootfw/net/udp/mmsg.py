@@ -94,8 +94,8 @@ AVAILABLE = _recvmmsg is not None and _sendmmsg is not None
 class _Messages:
     """BATCH message headers, each with its own memory for data, name and control.
 
-    :param size: octets of data in each.
-    :param name_length: octets of a sockaddr of the socket's family.
+    :param size: bytes of data in each.
+    :param name_length: bytes of a sockaddr of the socket's family.
     """
 
     def __init__(self, size: int, name_length: int) -> None:
@@ -130,8 +130,8 @@ class _Messages:
 class Inbox:
     """Takes what a socket has received, up to BATCH datagrams in a call.
 
-    :param name_length: octets of a sockaddr of the socket's family.
-    :param info_length: octets in the payload of the one control message that the socket asks for.
+    :param name_length: bytes of a sockaddr of the socket's family.
+    :param info_length: bytes in the payload of the one control message that the socket asks for.
     """
 
     def __init__(self, name_length: int, info_length: int) -> None:
@@ -175,9 +175,9 @@ class Inbox:
         return count
 
     def heads(self, count: int) -> Iterator[tuple[int, bytes | int, int, int]]:
-        """(slot, key of the source, length, first four octets as a big-endian number) of the first *count* slots.
+        """(slot, key of the source, length, first four bytes as a big-endian number) of the first *count* slots.
 
-        The four octets mean nothing where fewer have come.
+        The four bytes mean nothing where fewer have come.
         """
         messages = self._messages
         keys: Iterable[bytes | int]
@@ -206,7 +206,7 @@ class Inbox:
 
 
 def source_key(raw: bytes) -> bytes | int:
-    """What Inbox.heads() calls a raw sockaddr: of IPv4 the eight octets that count, as a number."""
+    """What Inbox.heads() calls a raw sockaddr: of IPv4 the eight bytes that count, as a number."""
     return int.from_bytes(raw[:8], sys.byteorder) if len(raw) == _SOCKADDR_IN else raw
 
 
@@ -230,7 +230,7 @@ class Prepared:
         self.header = _message(at, len(name), address, 1, at + _NAME if control else 0, len(control), 0, 0)
         """What a Burst takes."""
         self.vector = octets[:size].cast("L")
-        """Address of the data and its length in octets; to be set before each sending."""
+        """Address of the data and its length in bytes; to be set before each sending."""
 
 
 class Burst:
@@ -272,7 +272,7 @@ def _transmit(descriptor: int, address: int, count: int) -> list[tuple[int, int]
 class Outbox:
     """Collects datagrams and sends them in one call.
 
-    :param name_length: octets of a sockaddr of the socket's family.
+    :param name_length: bytes of a sockaddr of the socket's family.
     :param buffers: may be shared with others; None: it has its own.
     """
 
@@ -284,7 +284,7 @@ class Outbox:
     def add(self, data: Any, name: bytes, control: bytes) -> bool:
         """Take a datagram; True: this was the last one that there is room for, flush.
 
-        :param data: bytes-like, at most SLOT octets; not copied yet, so it must not change.
+        :param data: bytes-like, at most SLOT bytes; not copied yet, so it must not change.
         :param name: raw destination sockaddr.
         :param control: packed control messages; may be empty.
         """

@@ -1,4 +1,4 @@
-"""What travels beside a datagram: socket addresses and packet info (ip(7), ipv6(7)), octets to values and back."""
+"""What travels beside a datagram: socket addresses and packet info (ip(7), ipv6(7)), bytes to values and back."""
 
 import socket
 import struct

@@ -40,7 +40,7 @@ _LOOKS_PER_WAKE_UP = 512  # under a millisecond, so that other ports get their t
 _LOOKS_PER_ANSWER = 16  # what it takes, in looks
 _LONGEST_REST = 256  # wake-ups
 
-_ANCILLARY = 64  # octets of room for control messages; packet info takes 40 at most
+_ANCILLARY = 64  # bytes of room for control messages; packet info takes 40 at most
 
 Arrival = tuple[bytes, Address, Via]
 

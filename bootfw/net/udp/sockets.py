@@ -11,7 +11,7 @@ from bootfw.net.linux.devices import bind_to
 from bootfw.net.linux.portowner import who_holds
 from bootfw.net.udp.packetinfo import IPV4, IPV6, Family, invalid_address
 
-# Octets. A rack that is switched on sends some 300 requests at once; the usual 208 KiB hold about half of them, because
+# Bytes. A rack that is switched on sends some 300 requests at once; the usual 208 KiB hold about half of them, because
 # each costs its bookkeeping too.
 _BUFFER = 4 * 1024 * 1024
 
