@@ -53,6 +53,7 @@ EXECUTED = {
         ("toml", "test_the_plugin_of_the_howto_as_a_distribution"),
         ("python", "test_the_classmethod_of_the_howto"),
         ("python", "test_the_plugin_of_the_howto"),
+        ("python", "test_the_plugin_of_the_howto"),
         ("ini", "test_the_plugin_of_the_howto_as_a_distribution"),
     ],
     "pxe-menu.md": [("toml", "test_pxe_menu"), ("toml", "test_pxelinux_finds_its_configuration")],
