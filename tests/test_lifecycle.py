@@ -241,6 +241,8 @@ def test_requests_are_answered_while_the_workers_start_and_transfers_go_on(ports
             time.sleep(0.02)  # the workers need the processors, too
         for download in downloads:
             assert download.take() == content
+        # A worker that is stopped before it has read the last ACK says that it was.
+        server.until("got 'large': complete", times=len(downloads))
         server.stop()
     assert server.text.count("got 'large': complete") == len(downloads)
     assert server.text.count("ERROR") == 0

@@ -65,11 +65,11 @@ class Process:
         """What it has printed so far."""
         return self.text.splitlines()
 
-    def until(self, *wanted: str, seconds: float = 30) -> str:
-        """Read on until each of *wanted* has been printed; everything that was printed."""
+    def until(self, *wanted: str, times: int = 1, seconds: float = 30) -> str:
+        """Read on until each of *wanted* has been printed, *times* each; everything that was printed."""
         assert self._process.stdout
         end = time.monotonic() + seconds
-        while not all(text in self.text for text in wanted):
+        while not all(self.text.count(text) >= times for text in wanted):
             ready, _, _ = select.select([self._process.stdout], [], [], max(0, end - time.monotonic()))
             piece = os.read(self._process.stdout.fileno(), 65536) if ready else b""
             assert piece, f"ended or silent without {wanted!r}:\n{self.text}"

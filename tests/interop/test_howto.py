@@ -258,7 +258,7 @@ def test_readme_without_a_configuration(lab: Lab, host: Host, served: Served, tm
     """The command of "Boot a machine", and the log that it shows."""
     start_address_server(lab)
     start_router(lab)
-    assert blocks("README.md", "console")[1] == "# twistd --nodaemon bootfw\n"
+    assert blocks("README.md", "console")[1] == "# bootfw run\n"
     served.ipxe_script("boot.ipxe")
     server = start(host, served, tmp_path, "", 67, 69, 4011)
     console = start_uefi_machine(lab)
