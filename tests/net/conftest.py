@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import gc
 import os
 import shutil
 import subprocess
@@ -90,6 +91,7 @@ def web_service(private_reactor, turn_until):
     started = []
 
     def held():
+        gc.collect()  # closes what earlier tests have left to the collector
         # Twisted keeps /dev/null open, once, against the day when there is no descriptor left.
         files = sorted(file for file in _open_files() if file != "/dev/null")
         return set(private_reactor.getReaders()), private_reactor.getDelayedCalls(), files
