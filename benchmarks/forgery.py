@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from attrs import frozen
+from servers import end
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = f"forgery-{os.getpid()}"
@@ -276,12 +277,7 @@ def _running(command: Sequence[str], work: Path, log: Path) -> Iterator[None]:
         if process.poll() is not None:
             raise RuntimeError(f"{command[0]} has ended:\n{log.read_text(errors='replace')}")
     finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
 
 
 def _bound_ports() -> set[int]:

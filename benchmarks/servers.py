@@ -14,6 +14,16 @@ HERE = Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Terminate a server; kill it if it does not end within 10 s."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class _Account:
     """The kernel's account of a process and its children, those included that have ended and that nobody waited for.
 
@@ -105,12 +115,7 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
         self._account.close()
 
 

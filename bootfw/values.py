@@ -291,7 +291,7 @@ class BootFile:
     """For PXELINUX: after how long without a kernel it starts anew (RFC 5071, option 211)."""
 
 
-MENU_OCTETS = 255
+MENU_BYTES = 255
 """Of a whole menu: it has to be one option."""
 
 
@@ -337,6 +337,6 @@ class BootMenu:
         descriptions = [len(item.description.encode("utf-8", "surrogateescape")) for item in self.items]
         files = sum(1 for item in self.items if item.file is not None)
         prompt = len(self.prompt.encode("utf-8", "surrogateescape"))
-        octets = 3 + (2 + 7 * files if files else 0) + 2 + sum(3 + each for each in descriptions) + 3 + prompt + 1
-        if octets > MENU_OCTETS:
-            raise ValueError(f"the menu takes {octets} octets; there is room for {MENU_OCTETS}: use shorter texts")
+        size = 3 + (2 + 7 * files if files else 0) + 2 + sum(3 + each for each in descriptions) + 3 + prompt + 1
+        if size > MENU_BYTES:
+            raise ValueError(f"the menu takes {size} bytes; there is room for {MENU_BYTES}: use shorter texts")

@@ -9,6 +9,7 @@ import time
 import hypothesis
 import pytest
 from tftpserver import KINDS, PORTS, MemoryWire, Served, SocketWire
+from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import globalLogPublisher
 
@@ -88,6 +89,23 @@ def turn_until(private_reactor):
             private_reactor.iterate(0.01)
 
     return turn
+
+
+@pytest.fixture
+def result(turn_until):
+    """What a call returned, once its Deferred has fired; a failure is raised."""
+
+    def result(answer):
+        if not isinstance(answer, Deferred):
+            return answer
+        results = []
+        answer.addBoth(results.append)
+        turn_until(lambda: results)
+        if hasattr(results[0], "raiseException"):
+            results[0].raiseException()
+        return results[0]
+
+    return result
 
 
 @pytest.fixture

@@ -120,3 +120,8 @@ def mounted(place, files, seconds=5):
     while not os.access(os.path.join(place, next(iter(files))), os.R_OK):
         assert time.monotonic() < end
     return made
+
+
+def threads():
+    """The threads in which backends read files: those that hang are among them."""
+    return [thread for thread in threading.enumerate() if thread.name == "bootfw files"]

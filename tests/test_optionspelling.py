@@ -174,7 +174,7 @@ def test_any_table_becomes_bytes_or_is_refused(table):
         ({"1": {"uint8": 1}, "01": {"uint8": 1}}, ("01",), "1 is there twice"),
         ({"1": "10.77.0.9"}, ("1",), "must say its type, such as {uint16 = 7}"),
         ({"1": {"uint8": 256}}, ("1",), "must be from 0 to 255, not 256"),
-        ({"1": {"text": "x" * 256}}, (), "sub-option 1 of 256 octets"),
+        ({"1": {"text": "x" * 256}}, (), "sub-option 1 of 256 bytes"),
     ],
 )
 def test_what_is_wrong_inside_of_suboptions_is_said_with_its_place(value, path, complaint):

@@ -61,7 +61,7 @@ def test_values_become_bytes(key, value, code, encoded):
         ("sntp-servers", ["fd77::1%eth0"], "must be an IPv6 address"),
         ("sol-max-rt", -1, "must be from 0 to 4294967295, not -1"),
         ("bootfile-param", "x", 'must be a list of strings, not "x"'),
-        ("bootfile-param", ["x" * 65536], "a string has more than 65535 octets"),
+        ("bootfile-param", ["x" * 65536], "a string has more than 65535 bytes"),
         ("bootfile-param", [], "must not be empty"),
         ("aftr-name", "", 'must be a domain, such as "lab.example", not ""'),
         ("65000", {"text": "x" * 65536}, "must not be longer than 65535 bytes"),
@@ -82,7 +82,7 @@ def test_values_become_bytes(key, value, code, encoded):
         ("bootfile-url", "pxelinux.0", 'must be a URL, such as "http://10.77.0.1/x", not "pxelinux.0"'),
         ("mud-url", "lab.example", "must be a URL"),
         ("new-tzdb-timezone", "55:54:43", '"55:54:43" looks like bytes: write {bytes = "55:54:43"} for them'),
-        (17, b"\0\0\0", "vendor options begin with an enterprise number of four octets"),
+        (17, b"\0\0\0", "vendor options begin with an enterprise number of four bytes"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(key, value, complaint):

@@ -44,7 +44,7 @@ class MadeFiles:
             raise TypeError(f'the content of "{name}" is a {type(content).__name__}, not bytes')
         path = _path(name)
         if _cost(path, content) > self._limit:
-            raise ValueError(f'the content of "{name}" has {len(content)} octets; there is room for {self._limit}')
+            raise ValueError(f'the content of "{name}" has {len(content)} bytes; there is room for {self._limit}')
         self.heard(path, content)
         self._tell(path, content)
 

@@ -61,7 +61,7 @@ def _render(options: argparse.Namespace) -> int:
         except FileMissing:
             continue
         except TransferError as error:
-            reason = f"{error.detail}; the client is told: {error}" if error.detail else str(error)
+            reason = f"{error.detail}; the client gets: {error}" if error.detail else str(error)
             sys.stderr.write(f"bootfw: {printable(f'backend {name}: {reason}')}\n")
             return NOT_MADE
         if options.verbose:

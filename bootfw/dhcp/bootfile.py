@@ -67,10 +67,10 @@ def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str],
         return Unsuitable(refused.reason)
     for what, value in (("configfile", configfile), ("pathprefix", pathprefix)):
         if len(text_bytes(value)) > NAME_MAX or "\0" in value:
-            return Unsuitable(f"its {what} has a NUL, or more than {NAME_MAX} octets")
+            return Unsuitable(f"its {what} has a NUL, or more than {NAME_MAX} bytes")
     size = len(text_bytes(name))
     if not size or size > NAME_MAX or "\0" in name:
-        return Unsuitable(f"the name of the boot file has {size} octets or a NUL; there is room for 1 to {NAME_MAX}")
+        return Unsuitable(f"the name of the boot file has {size} bytes or a NUL; there is room for 1 to {NAME_MAX}")
     if file.server is not None and not _is_address(file.server, request.family):
         return Unsuitable(f'"{file.server}", which should serve the boot file, is no IPv{request.family} address')
     is_url = "://" in name
@@ -82,7 +82,7 @@ def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str],
                 return Unsuitable(f'"{name}" is a path, this client boots by HTTP, and {not_served("http")}')
             name = f"{own}/{quote(name.replace(_BACKSLASH, '/').lstrip('/'), safe=_PLAIN)}"
             if len(name) > NAME_MAX:
-                return Unsuitable(f'"{name}" has {len(name)} octets; there is room for {NAME_MAX}')
+                return Unsuitable(f'"{name}" has {len(name)} bytes; there is room for {NAME_MAX}')
         elif not name.lower().startswith(("http://", "https://")):
             key = http_architecture(request)
             return Unsuitable(

@@ -48,7 +48,7 @@ def frame(blocks: Blocks, blksize: int, data: bytes) -> bytes:
     """
     first, count = blocks.first, blocks.count
     if not 0 <= len(data) - (count - 1) * blksize <= blksize:
-        raise ValueError(f"{len(data)} octets don't make {count} blocks of {blksize}")
+        raise ValueError(f"{len(data)} bytes don't make {count} blocks of {blksize}")
     if count == 1:
         return _header(_DATA, first & 0xFFFF) + data
     pieces = []

@@ -208,7 +208,7 @@ class ReadSession(Continuing):
         blocks = self.wants
         assert blocks is not None
         if octets > self.wants_octets:
-            raise IllegalInput(f"{octets} octets for {blocks}, {self.wants_octets} were wanted")
+            raise IllegalInput(f"{octets} bytes for {blocks}, {self.wants_octets} were wanted")
         if octets < self.wants_octets:
             blksize = self.agreed.blksize
             size = (blocks.first - 1) * blksize + octets

@@ -291,7 +291,7 @@ class WriteSession(Session[State]):
     def _too_long(self, payload: bytes) -> State:
         return self._fail(
             IllegalOperation("Block is longer than agreed"),
-            f"the client sent a block of {len(payload)} octets, {self.agreed.blksize} were agreed",
+            f"the client sent a block of {len(payload)} bytes, {self.agreed.blksize} were agreed",
         )
 
     def _stopped(self, code: int, text: str) -> State:

@@ -199,7 +199,7 @@ def machine_uuid(raw: bytes) -> str:
     On the wire the first three groups are little-endian, as in the SMBIOS table; this turns them round.
     """
     if len(raw) != 17 or raw[0] != 0:
-        raise WireError("not a machine identifier of type 0 and 16 octets")
+        raise WireError("not a machine identifier of type 0 and 16 bytes")
     return str(uuid.UUID(bytes_le=raw[1:]))
 
 
@@ -251,7 +251,7 @@ def encapsulate(suboptions: Mapping[int, bytes], end: bool = True) -> bytes:
     out = bytearray()
     for code, value in suboptions.items():
         if not _PAD < code < _END or len(value) > 255:
-            raise ValueError(f"sub-option {code} of {len(value)} octets")
+            raise ValueError(f"sub-option {code} of {len(value)} bytes")
         out.append(code)
         out.append(len(value))
         out += value

@@ -258,7 +258,7 @@ def strings_bytes(values: Iterable[bytes]) -> bytes:
     try:
         return b"".join(len(value).to_bytes(2, "big") + value for value in values)
     except OverflowError:
-        raise ValueError("a string has more than 65535 octets") from None
+        raise ValueError("a string has more than 65535 bytes") from None
 
 
 def vendor_class(raw: bytes) -> tuple[int, tuple[bytes, ...]]:
@@ -294,7 +294,7 @@ def key_of(code: int, value: bytes) -> int:
     if code != Option.VENDOR_OPTIONS:
         return code
     if len(value) < 4:
-        raise ValueError("vendor options begin with an enterprise number of four octets")
+        raise ValueError("vendor options begin with an enterprise number of four bytes")
     return int.from_bytes(value[:4], "big") << 16 | code
 
 

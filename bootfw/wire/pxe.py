@@ -115,7 +115,7 @@ def parse(raw: bytes) -> VendorOptions:
     if prompt == b"":
         raise WireError("PXE menu prompt without a timeout")
     if item is not None and len(item) != 4:
-        raise WireError("PXE boot item is not four octets")
+        raise WireError("PXE boot item is not four bytes")
     return VendorOptions(
         discovery_control=None if control is None else DiscoveryControl(control[0]),
         boot_servers=_read_boot_servers(servers),

@@ -113,7 +113,7 @@ def parse(data: bytes) -> Packet:
     if opcode not in (Opcode.DATA, Opcode.ACK, Opcode.ERROR):
         raise WireError(f"unknown opcode {opcode}")
     if len(data) < 4:
-        raise WireError(f"{Opcode(opcode).name} of {len(data)} octets")
+        raise WireError(f"{Opcode(opcode).name} of {len(data)} bytes")
     number = int.from_bytes(data[2:4], "big")
     if opcode == Opcode.DATA:
         return Data(number, data[4:])

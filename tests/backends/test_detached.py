@@ -6,8 +6,8 @@ import threading
 
 import pytest
 from descriptors import open_descriptors
-from hangingfs import mounted
-from twisted.internet.defer import CancelledError, Deferred
+from hangingfs import mounted, threads
+from twisted.internet.defer import CancelledError
 
 from bootfw.api import FileMissing, TransferError
 from bootfw.backends import detached
@@ -38,21 +38,6 @@ def backend(root, private_reactor):
 
 
 @pytest.fixture
-def result(turn_until):
-    def result(answer):
-        if not isinstance(answer, Deferred):
-            return answer
-        results = []
-        answer.addBoth(results.append)
-        turn_until(lambda: results)
-        if hasattr(results[0], "raiseException"):
-            results[0].raiseException()
-        return results[0]
-
-    return result
-
-
-@pytest.fixture
 def end(private_reactor, turn_until):
     """Turns until no thread is left, and none follows from what they did."""
 
@@ -68,10 +53,6 @@ def end(private_reactor, turn_until):
 def all_threads_end(end):
     yield
     end()
-
-
-def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "bootfw files"]
 
 
 def content(reader, result):

@@ -57,7 +57,7 @@ def test_it_says_where_the_file_comes_from(capfdbinary: pytest.CaptureFixture[by
 def test_a_mistake_with_template_and_line(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     code, out, err = render(capfdbinary, "bad", "--mac", MAC)
     assert (code, out) == (1, "")
-    assert err.startswith('bootfw: backend template: bad.j2:2: host has no "role"; it has mac, name; the client is')
+    assert err.startswith('bootfw: backend template: bad.j2:2: host has no "role"; it has mac, name; the client gets')
 
 
 def test_a_broken_host_file(capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path) -> None:

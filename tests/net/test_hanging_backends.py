@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from descriptors import open_descriptors
-from hangingfs import mounted
+from hangingfs import mounted, threads
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 
@@ -55,25 +55,6 @@ def remote(tmp_path, pool, private_reactor, turn_until):
         turn_until(lambda: not threads())
         private_reactor.iterate(0)
     made.close()
-
-
-def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "bootfw files"]
-
-
-@pytest.fixture
-def result(turn_until):
-    def result(answer):
-        if not isinstance(answer, Deferred):
-            return answer
-        results = []
-        answer.addBoth(results.append)
-        turn_until(lambda: results)
-        if hasattr(results[0], "raiseException"):
-            results[0].raiseException()
-        return results[0]
-
-    return result
 
 
 def archive(root, reactor):

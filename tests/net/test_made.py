@@ -49,5 +49,5 @@ def test_what_was_made_longest_ago_is_forgotten_first():
 
 
 def test_what_is_larger_than_all_that_is_kept_is_an_error():
-    with pytest.raises(ValueError, match='the content of "a" has 400 octets; there is room for 330'):
+    with pytest.raises(ValueError, match='the content of "a" has 400 bytes; there is room for 330'):
         MadeFiles(limit=330).keep("a", bytes(400))

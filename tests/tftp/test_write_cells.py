@@ -100,7 +100,7 @@ def test_negotiating_data_too_long_is_refused() -> None:
     writing = negotiating()
     assert writing.data(1, b"123456789") == [Error(4, "Block is longer than agreed")]
     assert ended(writing) is Outcome.FAILED
-    assert writing.session.detail == "the client sent a block of 9 octets, 8 were agreed"
+    assert writing.session.detail == "the client sent a block of 9 bytes, 8 were agreed"
     assert writing.content == b""
 
 

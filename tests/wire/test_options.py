@@ -148,9 +148,9 @@ def test_relay_sub_options_have_no_end() -> None:
         (options.address_bytes, "10.77.0.1\0", "null"),
         (options.addresses_bytes, ["10.77.0.1", ""], "'' is no IPv4 address"),
         (options.machine_uuid_bytes, "no uuid", "UUID"),
-        (options.encapsulate, {0: b""}, "sub-option 0 of 0 octets"),
-        (options.encapsulate, {255: b""}, "sub-option 255 of 0 octets"),
-        (options.encapsulate, {6: bytes(256)}, "sub-option 6 of 256 octets"),
+        (options.encapsulate, {0: b""}, "sub-option 0 of 0 bytes"),
+        (options.encapsulate, {255: b""}, "sub-option 255 of 0 bytes"),
+        (options.encapsulate, {6: bytes(256)}, "sub-option 6 of 256 bytes"),
     ],
 )
 def test_a_mistake_of_ours_raises(write: object, value: object, reason: str) -> None:

@@ -218,7 +218,7 @@ class ArchiveBackend:
         self._working.discard(what)
         waiting = self._waiting.pop(what)
         if not waiting and isinstance(outcome, OpenArchive):
-            self._give_back(outcome)  # the service has stopped meanwhile, or it is opened again when somebody asks
+            self._give_back(outcome)  # the service has stopped meanwhile, or it is opened again with the next request
             return
         try:
             done(outcome)
