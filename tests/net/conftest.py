@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -91,10 +92,10 @@ def web_service(private_reactor, turn_until):
     started = []
 
     def held():
-        gc.collect()  # closes what earlier tests have left to the collector
+        gc.collect()  # closes what is in cycles only
         # Twisted keeps /dev/null open, once, against the day when there is no descriptor left.
-        files = sorted(file for file in _open_files() if file != "/dev/null")
-        return set(private_reactor.getReaders()), private_reactor.getDelayedCalls(), files
+        files = (file for file in _open_files() if file != "/dev/null")
+        return Counter([*private_reactor.getReaders(), *private_reactor.getDelayedCalls(), *files])
 
     before = held()
 
@@ -112,7 +113,8 @@ def web_service(private_reactor, turn_until):
         service.stopService().addBoth(stopped.append)
         turn_until(lambda stopped=stopped: stopped)
     private_reactor.iterate(0)
-    assert held() == before
+    # What earlier tests have left may be closed meanwhile, by the garbage collector or by a thread that ends.
+    assert held() <= before
 
 
 @pytest.fixture
