@@ -23,7 +23,7 @@ SILENCE = 100.0
 """Seconds: longer than the patience of each of these servers."""
 
 FILE = "initrd.gz"
-OCTETS = 4_000_000
+SIZE = 4_000_000
 
 
 def request(name: str, *options: tuple[str, int], write: bool = False) -> bytes:
@@ -154,7 +154,7 @@ def tftp(names: list[str], scratch: Path) -> bool:
     """Print the table of TFTP; whether bootfw has kept its bounds."""
     root = scratch / "root"
     root.mkdir()
-    (root / FILE).write_bytes(os.urandom(OCTETS))
+    (root / FILE).write_bytes(os.urandom(SIZE))
     running = []
     try:
         for number, name in enumerate(names):

@@ -88,7 +88,7 @@ def hexadecimal(value: str) -> bytes | None:
         raise ValueError(f'must be text, or "0x" and pairs of hexadecimal digits, not "{value}"') from None
 
 
-def octets(value: str | bytes) -> bytes:
+def to_bytes(value: str | bytes) -> bytes:
     """Text as UTF-8; hexadecimal digits, see :func:`hexadecimal`, as those bytes.
 
     :raise ValueError: the digits are none.
@@ -162,11 +162,11 @@ class Reservation:
     """The address, in the pool or not. Empty: any of the pool."""
     mac: str = field(default="", converter=_mac)
     """Its hardware address."""
-    client_id: bytes = field(default=b"", converter=octets, metadata={"toml": str})
+    client_id: bytes = field(default=b"", converter=to_bytes, metadata={"toml": str})
     """Option 61 with the type in front: `"0x01525400123456"` or `"01:52:54:00:12:34:56"`; other values are text."""
     uuid: str = field(default="", converter=_uuid)
     """Of the machine, as dmidecode shows it; boot firmware tells it (option 97), and few systems do."""
-    circuit_id: bytes = field(default=b"", converter=octets, metadata={"toml": str})
+    circuit_id: bytes = field(default=b"", converter=to_bytes, metadata={"toml": str})
     """Where it is plugged in, as its relay tells (option 82 sub-option 1): text, or bytes: `"0x0a01"` or `"0a:01"`."""
     hostname: str = ""
     """The name that the client is told (option 12)."""

@@ -130,7 +130,7 @@ class TransferReport:
     outcome: Outcome
     detail: str
     """A sentence for the operator when there is more to say; else ""."""
-    octets: int
+    bytes_transferred: int
     """File bytes that the receiver has acknowledged (read) or we have stored (write)."""
     blocks: int
     retransmitted: int

@@ -40,23 +40,23 @@ class Mute:
         return self.seconds[attempt - 1] if attempt <= len(self.seconds) else None
 
 
-def numbered(octets: int) -> bytes:
+def numbered(size: int) -> bytes:
     """Content in which no two places look alike."""
-    return b"".join(number.to_bytes(4, "big") for number in range(octets // 4 + 1))[:octets]
+    return b"".join(number.to_bytes(4, "big") for number in range(size // 4 + 1))[:size]
 
 
 def step(session: Any, event: Any, argument: Any, now: float) -> None:
     """One input, with everything checked that must hold after each."""
     before, outcome = session.state, session.outcome
     cell = session._table[before][event]
-    acked, octets = session.acked, session.octets
+    acked, size = session.acked, session.bytes_transferred
     session.handle(event, argument, now)
     if cell is table.ignore:
         assert session.state is before
     else:
         assert session.state in [before if state is table.STAY else state for state in cell.successors]
     assert session.acked >= acked
-    assert session.octets >= octets
+    assert session.bytes_transferred >= size
     if outcome is not None:
         assert session.outcome is outcome
     hold(session)
@@ -73,7 +73,7 @@ def hold(session: Any) -> None:
             blksize = session.agreed.blksize
             assert 1 <= session.wants.count <= session.agreed.windowsize
             assert session.wants.last <= session.acked + session.agreed.windowsize
-            assert (session.wants.count - 1) * blksize <= session.wants_octets <= session.wants.count * blksize
+            assert (session.wants.count - 1) * blksize <= session.wanted_bytes <= session.wants.count * blksize
     else:
         assert (session.stores is not None) == (state == "STORING")
         assert (session.deadline is None) == (state in ("STORING", "CLOSED"))
@@ -98,7 +98,7 @@ class Reading:
     session: read.ReadSession = field(init=False)
     sent: list[wire.Packet] = field(factory=list, init=False)
     fetched: list[tuple[int, int]] = field(factory=list, init=False)
-    """(offset, octets) of every read."""
+    """(offset, length) of every read."""
     datagrams: list[bytes] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -147,8 +147,8 @@ class Reading:
         wants = self.session.wants
         assert wants is not None
         offset = (wants.first - 1) * self.agreed.blksize
-        self._held = self.content[offset : offset + self.session.wants_octets]
-        self.fetched.append((offset, self.session.wants_octets))
+        self._held = self.content[offset : offset + self.session.wanted_bytes]
+        self.fetched.append((offset, self.session.wanted_bytes))
         step(self.session, read.Input.FETCHED, len(self._held), self.now)
 
     def _go_on(self) -> None:

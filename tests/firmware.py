@@ -106,7 +106,7 @@ RASPBERRY_PI_3 = Client(
     },
     chaddr=PI_3_MAC,
 )
-# eeprom-bootloader.adoc: option 97 is "RPi4", the board, four octets of the MAC and the serial number.
+# eeprom-bootloader.adoc: option 97 is "RPi4", the board, four bytes of the MAC and the serial number.
 PI_4_MAC = bytes.fromhex("dca6320136c2")
 RASPBERRY_PI_4 = Client(
     "Raspberry Pi 4",

@@ -31,7 +31,7 @@ class Client:
     def message(
         self, kind: MessageType = MessageType.SOLICIT, *more: tuple[int, bytes], ia: bytes | None = b""
     ) -> Message:
-        """:param ia: what is in the identity association, as octets; None: there is none."""
+        """:param ia: what is in the identity association, as bytes; None: there is none."""
         options = dict(self.options)
         if ia is not None:
             options[Option.IA_NA] = identity_association_bytes(IdentityAssociation(self.iaid)) + ia

@@ -252,9 +252,9 @@ class Peer:
             assert self.say(*run) == [tftp.Ack(end & 0xFFFF)]
 
 
-def numbered(octets: int) -> bytes:
+def numbered(size: int) -> bytes:
     """Content in which no two places look alike."""
-    return b"".join(number.to_bytes(4, "big") for number in range(octets // 4 + 1))[:octets]
+    return b"".join(number.to_bytes(4, "big") for number in range(size // 4 + 1))[:size]
 
 
 # Ways for a plugin to answer. Each is given what there is to do, as a function.

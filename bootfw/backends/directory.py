@@ -111,7 +111,7 @@ class DirectoryBackend:
 
     def open(self, path: str, request: Any) -> Any:
         """See IBackend."""
-        name = _octets(path)
+        name = _encoded(path)
         ignore_case = self.ignore_case or getattr(request, "ignore_case", False)
         place = self._place(name, ignore_case)
         if place is None or self._threads is None:
@@ -121,7 +121,7 @@ class DirectoryBackend:
 
     def create(self, path: str, request: Any) -> Any:
         """See IWritableBackend."""
-        name = _octets(path)
+        name = _encoded(path)
         place = self._place(name)
         if place is None or self._threads is None:
             return self._create(name, request, self._reactor)
@@ -234,7 +234,7 @@ def _folded(name: bytes) -> str:
 
 
 @lru_cache(4096)
-def _octets(path: str) -> bytes:
+def _encoded(path: str) -> bytes:
     if "\0" in path:
         raise FileMissing()
     try:

@@ -150,9 +150,9 @@ def line(label: str, size: int) -> str:
     return f"{label} {'.' * (WIDTH - len(label) - len(end) - 2)} {end}"
 
 
-def amount(octets: int) -> str:
+def amount(size: int) -> str:
     """``38 MB``, ``1.4 GB``: two digits at least, in powers of 1000."""
-    value, unit = float(octets), 0
+    value, unit = float(size), 0
     while value >= 999.5 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1
     return f"{value:.1f} {_UNITS[unit]}" if unit and value < 9.95 else f"{value:.0f} {_UNITS[unit]}"

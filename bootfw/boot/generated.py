@@ -12,7 +12,7 @@ from bootfw.interfaces import IReader, IUniformBackend
 from bootfw.readers import MemoryReader
 from bootfw.tftp.path import relative
 
-OCTETS = 64 << 20
+SIZE = 64 << 20
 """That are kept; a script has about a thousand. Those that were made longest ago are forgotten first."""
 
 _EACH = 100
@@ -27,11 +27,11 @@ class MadeFiles:
     :param tell: is given what heard() of another process's MadeFiles takes, when a file was made.
     """
 
-    def __init__(self, limit: int = OCTETS, tell: Callable[[str, bytes], None] = lambda name, content: None) -> None:
+    def __init__(self, limit: int = SIZE, tell: Callable[[str, bytes], None] = lambda name, content: None) -> None:
         self._limit = limit
         self._tell = tell
         self._files: OrderedDict[str, bytes] = OrderedDict()
-        self._octets = 0
+        self._size = 0
 
     def keep(self, name: str, content: bytes) -> None:
         """Serve *content* as *name*.
@@ -52,11 +52,11 @@ class MadeFiles:
         """*content* is served at *path*."""
         before = self._files.pop(path, None)
         if before is not None:
-            self._octets -= _cost(path, before)
+            self._size -= _cost(path, before)
         self._files[path] = content
-        self._octets += _cost(path, content)
-        while self._octets > self._limit:
-            self._octets -= _cost(*self._files.popitem(last=False))
+        self._size += _cost(path, content)
+        while self._size > self._limit:
+            self._size -= _cost(*self._files.popitem(last=False))
 
     def all(self) -> Iterator[tuple[str, bytes]]:
         """Everything that is kept, as heard() takes it."""

@@ -140,7 +140,7 @@ def _numbers(raw: bytes) -> tuple[int, ...]:
 
 def _uuid(duid: bytes, ipxe: bool) -> str | None:
     """Of the machine, as dmidecode shows it. EDK2 sends it as the SMBIOS table has it, iPXE in network order."""
-    octets = codec.duid_machine(duid)
-    if not octets:
+    machine = codec.duid_machine(duid)
+    if not machine:
         return None
-    return str(UUID(bytes=octets) if ipxe else UUID(bytes_le=octets))
+    return str(UUID(bytes=machine) if ipxe else UUID(bytes_le=machine))

@@ -33,8 +33,8 @@ def hardware_of(
     found = _of_interface_id(source) or ("" if relays else neighbour())
     if found:
         return found
-    kind, octets = codec.duid_hardware(message.first(Option.CLIENT_ID) or b"")
-    return octets.hex(":") if kind == ETHERNET and len(octets) == 6 else ""
+    kind, hardware = codec.duid_hardware(message.first(Option.CLIENT_ID) or b"")
+    return hardware.hex(":") if kind == ETHERNET and len(hardware) == 6 else ""
 
 
 def is_firmware(message: Message) -> bool:
@@ -66,10 +66,10 @@ def user_classes(message: Message) -> tuple[bytes, ...]:
 
 def _ethernet(raw: bytes | None) -> str:
     try:
-        kind, octets = codec.link_layer_address(raw or b"")
+        kind, hardware = codec.link_layer_address(raw or b"")
     except WireError:
         return ""
-    return octets.hex(":") if kind == ETHERNET and len(octets) == 6 else ""
+    return hardware.hex(":") if kind == ETHERNET and len(hardware) == 6 else ""
 
 
 def _of_interface_id(address: str) -> str:

@@ -27,7 +27,7 @@ class ReplyCache:
         self._tails = {id(options): (options, pack_options(options)) for options in told}
         self._heads: dict[tuple[MessageType, str], bytes] = {}
 
-    def octets(self, message: Message, answer: Answer) -> bytes | None:
+    def reply(self, message: Message, answer: Answer) -> bytes | None:
         """What pack() makes of server_reply(message, answer); None: these have to be asked."""
         kind, options = answer.kind, message.options
         tail = self._tails.get(id(answer.options))

@@ -15,7 +15,7 @@ def _raspberry_pi(item: str) -> bytes:
     return pxe.pack(VendorOptions(control, menu=(MenuItem(0, item),), prompt=MenuPrompt(0, "PXE")))
 
 
-_OCTETS = {
+_OPTION_43 = {
     Option43.NONE: b"",
     Option43.USE_BOOT_FILE: USE_BOOT_FILE,
     Option43.MENU: USE_BOOT_FILE,
@@ -26,7 +26,7 @@ _OCTETS = {
 
 def option_43(persona: Persona) -> bytes:
     """What *persona* has beside its boot file; empty: nothing."""
-    return _OCTETS[persona.option_43]
+    return _OPTION_43[persona.option_43]
 
 
 def menu_option_43(menu: BootMenu, server: str) -> bytes:

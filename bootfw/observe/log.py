@@ -112,7 +112,7 @@ class LogObserver:
             upload=request.write,
             outcome=report.outcome.name,
             detail=report.detail,
-            bytes=report.octets,
+            bytes=report.bytes_transferred,
             seconds=report.ended - report.began,
             waited=report.waited,
             backend=report.backend,
@@ -227,7 +227,7 @@ def transfer_line(report: TransferReport) -> str:
     text = (
         f"{request.protocol} {at(request.peer)} {'put' if request.write else 'got'} {request.filename!r}: "
         f"{report.outcome.value}{f' ({report.detail})' if report.detail else ''}, "
-        f"{report.octets} bytes in {report.ended - report.began:.2f} s"
+        f"{report.bytes_transferred} bytes in {report.ended - report.began:.2f} s"
     )
     if report.waited >= WORTH_SAYING:
         text += f" after {report.waited:.2f} s of waiting for {report.backend or 'the backend'}"

@@ -24,10 +24,10 @@ class Asker:
     :param bytes: of an answer.
     """
 
-    def __init__(self, reactor: Any, seconds: float, octets: int) -> None:
+    def __init__(self, reactor: Any, seconds: float, limit: int) -> None:
         self._reactor = reactor
         self._seconds = seconds
-        self._octets = octets
+        self._limit = limit
         self._agent: Any = None
 
     def ask(self, url: str) -> "Deferred[tuple[int, bytes]]":
@@ -44,9 +44,9 @@ class Asker:
         return asked.addTimeout(self._seconds, self._reactor)
 
     def _read(self, response: Any) -> "Deferred[tuple[int, bytes]]":
-        body = _Body(self._octets)
+        body = _Body(self._limit)
         response.deliverBody(body)
-        return body.whole.addCallback(lambda octets: (response.code, octets))
+        return body.whole.addCallback(lambda body: (response.code, body))
 
 
 class _Body(Protocol):
@@ -64,7 +64,7 @@ class _Body(Protocol):
         if self._length <= self._limit:
             self._parts.append(data)
         elif not self.whole.called:
-            self.whole.errback(TooLong(f"the answer has more than {self._limit} octets"))
+            self.whole.errback(TooLong(f"the answer has more than {self._limit} bytes"))
             self._stop()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

@@ -90,7 +90,7 @@ class Callout:
     """By MAC."""
     _kept: "OrderedDict[str, _Kept]" = field(factory=OrderedDict, init=False, repr=False)
     """By MAC; the latest last."""
-    _octets: int = field(default=0, init=False)
+    _size: int = field(default=0, init=False)
 
     @_asker.default
     def _made_asker(self) -> Asker:
@@ -154,13 +154,13 @@ class Callout:
     def _keep(self, mac: str, answer: BootAnswer | None) -> None:
         before = self._kept.pop(mac, None)
         if before is not None:
-            self._octets -= len(before.answer.script)
+            self._size -= len(before.answer.script)
         if answer is None:
             return
         self._kept[mac] = _Kept(answer, self._reactor.seconds())
-        self._octets += len(answer.script)
-        while self._octets > KEPT:
-            self._octets -= len(self._kept.popitem(last=False)[1].answer.script)
+        self._size += len(answer.script)
+        while self._size > KEPT:
+            self._size -= len(self._kept.popitem(last=False)[1].answer.script)
 
     def _decided(self, answer: BootAnswer | None, request: BootRequest) -> BootFile | None:
         if answer is None:

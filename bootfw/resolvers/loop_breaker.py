@@ -165,7 +165,7 @@ class LoopBreaker:
             machine.served += 1
             # Without its last ACK a transfer has fewer bytes than the same one with it.
             size = report.agreed.tsize
-            machine.note((report.request.path, report.octets if size is None else size))
+            machine.note((report.request.path, report.bytes_transferred if size is None else size))
 
     def _offered(self, event: OfferMade) -> None:
         """What others serve is never seen; then what is offered has to do."""

@@ -75,9 +75,9 @@ class Proof:
         self.balance += RATIO * _ACK_BYTES
         self._blocks += SENDINGS
 
-    def sent(self, blocks: int, octets: int) -> None:
+    def sent(self, blocks: int, length: int) -> None:
         """They have been sent."""
-        self.balance -= octets + 4 * blocks
+        self.balance -= length + 4 * blocks
         self._blocks -= blocks
 
     def right(self) -> bool:

@@ -48,7 +48,7 @@ class ReadSession(Continuing):
 
     wants: Blocks | None = field(default=None, init=False)
     """What the adapter has to read now; set exactly while FETCHING. After FETCHED it may want again."""
-    wants_octets: int = field(default=0, init=False)
+    wanted_bytes: int = field(default=0, init=False)
     """How much that is, from ``(wants.first - 1) * blksize`` on. Not more, though a file may have grown; may be 0."""
     at_hand: int = field(default=0, init=False)
     """What the adapter holds, framed and ready to be sent: everything from the end of what is in flight to this block.
@@ -100,10 +100,10 @@ class ReadSession(Continuing):
             )
 
     @property
-    def octets(self) -> int:
+    def bytes_transferred(self) -> int:
         """Octets of the file that the peer has acknowledged."""
-        octets = self.acked * self.agreed.blksize
-        return octets if self.size is None else min(octets, self.size)
+        length = self.acked * self.agreed.blksize
+        return length if self.size is None else min(length, self.size)
 
     @property
     def acked(self) -> int:
@@ -203,19 +203,19 @@ class ReadSession(Continuing):
         return self._close(Outcome.COMPLETE) if block == self._final else self.state
 
     @goes(STAY, State.AWAITING_ACK, State.PROVING, State.CLOSED)
-    def _fetched(self, octets: int, now: float) -> State:
+    def _fetched(self, length: int, now: float) -> State:
         """Send the window or burst; fetch anew when the peer has moved on meanwhile; fail when the file has shrunk."""
         blocks = self.wants
         assert blocks is not None
-        if octets > self.wants_octets:
-            raise IllegalInput(f"{octets} bytes for {blocks}, {self.wants_octets} were wanted")
-        if octets < self.wants_octets:
+        if length > self.wanted_bytes:
+            raise IllegalInput(f"{length} bytes for {blocks}, {self.wanted_bytes} were wanted")
+        if length < self.wanted_bytes:
             blksize = self.agreed.blksize
-            size = (blocks.first - 1) * blksize + octets
+            size = (blocks.first - 1) * blksize + length
             if self.size is not None or size < self.flight.sent * blksize:
                 return self._fail(TransferError("file changed while being sent"))
             self._learn(size)
-            blocks = Blocks(blocks.first, octets // blksize + 1)
+            blocks = Blocks(blocks.first, length // blksize + 1)
         if self.flight.acked != self._base:
             return self._fetch(self.flight.acked + 1, self.flight.wait)
         repeated = min(self.flight.sent, blocks.last) - blocks.first + 1
@@ -231,7 +231,7 @@ class ReadSession(Continuing):
         if self._proof is None:
             return State.AWAITING_ACK
         self._end = blocks.last
-        self._proof.sent(blocks.count, octets)
+        self._proof.sent(blocks.count, length)
         # A peer sends an ACK by itself at the end, and after a window, which a repeated one need not be for it.
         if repeated > 0 or (blocks.count < self.agreed.windowsize and blocks.last != self._final):
             self._mark()
@@ -306,9 +306,9 @@ class ReadSession(Continuing):
         last = self.flight.acked + (self.agreed.windowsize if self._proof is None else self._proof.burst)
         if self.size is not None and last >= self._final:
             last = self._final
-            self.wants_octets = self.size - (first - 1) * blksize
+            self.wanted_bytes = self.size - (first - 1) * blksize
         else:
-            self.wants_octets = (last - first + 1) * blksize
+            self.wanted_bytes = (last - first + 1) * blksize
         self.wants = Blocks(first, last - first + 1)
         self.flight.deadline = None
         self._base = self.flight.acked

@@ -84,7 +84,7 @@ class WriteSession(Session[State]):
     """The last block that is safe, an absolute number."""
     acked: int = field(default=0, init=False)
     """The last block that has been acknowledged."""
-    octets: int = field(default=0, init=False)
+    bytes_transferred: int = field(default=0, init=False)
     """How much is safe."""
 
     _once: bool = field(default=True, init=False)
@@ -159,7 +159,7 @@ class WriteSession(Session[State]):
         assert store is not None
         self.stores = None
         self.stored += 1
-        self.octets += len(store.payload)
+        self.bytes_transferred += len(store.payload)
         if store.final:
             self._acknowledge(now)
             self.outcome = Outcome.COMPLETE
@@ -269,7 +269,7 @@ class WriteSession(Session[State]):
         return self._store(payload)
 
     def _store(self, payload: bytes) -> State:
-        self.stores = Store(self.octets, payload, final=len(payload) < self.agreed.blksize)
+        self.stores = Store(self.bytes_transferred, payload, final=len(payload) < self.agreed.blksize)
         self.flight.deadline = None
         return State.STORING
 

@@ -1,4 +1,4 @@
-"""Files that look bootable in their first octets."""
+"""Files that look bootable in their first bytes."""
 
 import struct
 

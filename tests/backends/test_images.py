@@ -1,4 +1,4 @@
-"""What there is to boot: files by their first octets, kernels with their initial RAM disks."""
+"""What there is to boot: files by their first bytes, kernels with their initial RAM disks."""
 
 import gzip
 import io

@@ -256,7 +256,7 @@ def test_words_of_grub() -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "shown"),
+    ("size", "shown"),
     [
         (0, "0 B"),
         (999, "999 B"),
@@ -266,8 +266,8 @@ def test_words_of_grub() -> None:
         (1_440_000_000, "1.4 GB"),
     ],
 )
-def test_amounts(octets: int, shown: str) -> None:
-    assert amount(octets) == shown
+def test_amounts(size: int, shown: str) -> None:
+    assert amount(size) == shown
 
 
 def test_lines_are_as_wide_as_each_other() -> None:

@@ -15,22 +15,22 @@ from bootfw.wire.dhcp4 import Message, pack, parse, reply_size
 
 PERSONAS = stock()
 
-octets = st.binary(max_size=40)
+raw = st.binary(max_size=40)
 addresses = st.ip_addresses(v=4).map(str) | st.just("0.0.0.0")
 words = st.sampled_from([b"PXEClient", b"HTTPClient", b"U-Boot", b"iPXE", b"udhcp", b""])
 vendor_classes = st.tuples(words, st.sampled_from([b"", b":Arch:00000", b":Arch:00007:UNDI:003000", b":Arch:99999:"]))
 interesting = st.fixed_dictionaries(
     {53: st.sampled_from([b"\1", b"\3", b"\x08"])},
     optional={
-        43: octets | st.just(firmware.BOOT_ITEM),
-        57: st.binary(min_size=2, max_size=2) | octets,
-        60: vendor_classes.map(b"".join) | octets,
+        43: raw | st.just(firmware.BOOT_ITEM),
+        57: st.binary(min_size=2, max_size=2) | raw,
+        60: vendor_classes.map(b"".join) | raw,
         61: st.binary(max_size=300),
-        77: octets | st.just(b"iPXE"),
+        77: raw | st.just(b"iPXE"),
         82: st.binary(max_size=300),
-        93: st.sampled_from([b"\0\0", b"\0\7", b"\0\x10", b"\0\x0b"]) | octets,
-        97: octets | st.just(firmware.UUID_ON_THE_WIRE),
-        175: octets,
+        93: st.sampled_from([b"\0\0", b"\0\7", b"\0\x10", b"\0\x0b"]) | raw,
+        97: raw | st.just(firmware.UUID_ON_THE_WIRE),
+        175: raw,
     },
 )
 messages = st.builds(

@@ -117,7 +117,7 @@ def test_a_name_that_is_too_long_for_the_header_stands_in_the_option_only(length
 
 
 def test_a_long_name_for_a_client_that_takes_no_more_than_all_do():
-    """RFC 2131: 576 octets of IP datagram, and so 548 of message."""
+    """RFC 2131: 576 bytes of IP datagram, and so 548 of message."""
     offer = offered(firmware.BIOS_ROM.changed({57: None}), BootFile("n" * 230))
 
     assert 500 < len(pack(offer)) <= 548

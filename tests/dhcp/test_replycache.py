@@ -24,7 +24,7 @@ def replied(message: Message, *subnets, **rules) -> tuple[bytes | None, bytes, A
     answer = addresses.handle(message, TO_US if message.ciaddr != "0.0.0.0" else HERE, BEGIN)
     assert isinstance(answer, Answer), answer
     replies = ReplyCache(subnets)
-    return replies.octets(message, answer), pack(server_reply(message, answer), reply_size(message)), answer
+    return replies.reply(message, answer), pack(server_reply(message, answer), reply_size(message)), answer
 
 
 machine = Machine(1, server())
@@ -47,10 +47,10 @@ def test_both_ways_lead_to_the_same_bytes(message, options, flags, giaddr, long)
     message = evolve(message, options={**message.options, **options}, flags=flags, giaddr=giaddr)
     configured = LONG if long else FULL
     try:
-        short, octets, _ = replied(message, configured)
+        short, packed, _ = replied(message, configured)
     except ValueError:
         return  # nothing of it can be sent
-    assert short in (None, octets)
+    assert short in (None, packed)
 
 
 @pytest.mark.parametrize("options", [{}, {61: b"\1abcdef"}, {12: b"name"}, {60: b"PXEClient"}])
@@ -61,8 +61,8 @@ def test_what_is_ordinary_goes_the_short_way(options, giaddr):
         machine.message(3, {**options, 50: inet_aton("10.77.0.103"), 54: inet_aton("10.77.0.1")}, giaddr=giaddr),
         machine.message(8, {**options, 82: b"\1\4port"}, ciaddr="10.77.0.9", giaddr=giaddr),
     ):
-        short, octets, _ = replied(message, FULL)
-        assert short == octets
+        short, packed, _ = replied(message, FULL)
+        assert short == packed
 
 
 @pytest.mark.parametrize(
@@ -92,5 +92,5 @@ def test_relays_that_choose_the_identifier_fill_no_memory():
         chosen = bytes((10, 9, number // 256, number % 256))
         message = machine.message(1, {82: b"\x0b\4" + chosen}, giaddr="10.77.0.2")
         answer = addresses.handle(message, HERE, BEGIN)
-        assert replies.octets(message, answer) == pack(server_reply(message, answer))
+        assert replies.reply(message, answer) == pack(server_reply(message, answer))
     assert len(replies._heads) <= 256

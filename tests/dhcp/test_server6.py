@@ -417,7 +417,7 @@ def test_vendor_options_go_over_each_other_by_enterprise() -> None:
     def vendor(enterprise: int, value: str) -> dict[str, object]:
         return {"vendor-opts": {str(enterprise): {"1": {"text": value}}}}
 
-    def octets(enterprise: int, value: bytes) -> bytes:
+    def packed(enterprise: int, value: bytes) -> bytes:
         return vendor_options_bytes(enterprise, ((1, value),))
 
     both = {"vendor-opts": vendor(9, "subnet")["vendor-opts"] | vendor(4491, "subnet")["vendor-opts"]}
@@ -431,9 +431,9 @@ def test_vendor_options_go_over_each_other_by_enterprise() -> None:
         answer = server_reply6(message, server.answer(message), b"ours", None, None)
         return tuple(option for option in answer.options if option[0] == Option.VENDOR_OPTIONS)
 
-    of_all = octets(4491, b"subnet"), octets(343, b"host")
-    assert said(LINUX, (23, 17)) == ((17, octets(9, b"subnet")), *((17, each) for each in of_all))
-    assert said(IPXE, (17,)) == ((17, octets(9, b"ipxe")), *((17, each) for each in of_all))
+    of_all = packed(4491, b"subnet"), packed(343, b"host")
+    assert said(LINUX, (23, 17)) == ((17, packed(9, b"subnet")), *((17, each) for each in of_all))
+    assert said(IPXE, (17,)) == ((17, packed(9, b"ipxe")), *((17, each) for each in of_all))
     assert said(LINUX, (23,)) == ()
 
 

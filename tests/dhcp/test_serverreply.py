@@ -333,9 +333,9 @@ def test_a_relay_that_stands_for_the_server_is_no_next_server():
 # Anything
 
 
-octets = st.binary(max_size=20)
+binary = st.binary(max_size=20)
 addresses = st.sampled_from(["0.0.0.0", "10.77.0.1", "10.77.0.100", "10.77.0.101", "255.255.255.255", "127.0.0.1"])
-raw_addresses = addresses.map(lambda text: bytes(map(int, text.split(".")))) | octets
+raw_addresses = addresses.map(lambda text: bytes(map(int, text.split(".")))) | binary
 anything = st.builds(
     Message,
     op=st.sampled_from([1, 1, 1, 2]),
@@ -352,13 +352,13 @@ anything = st.builds(
             53: st.sampled_from([bytes((kind,)) for kind in MessageType]),
             50: raw_addresses,
             54: raw_addresses,
-            55: octets,
-            57: octets,
-            60: octets | st.just(b"PXEClient"),
-            61: octets,
-            77: octets | st.just(b"iPXE"),
-            82: octets | st.builds(lambda raw: b"\x05\4\x0a\x4d\0\1\x0b\4" + raw[:4], raw_addresses),
-            97: octets,
+            55: binary,
+            57: binary,
+            60: binary | st.just(b"PXEClient"),
+            61: binary,
+            77: binary | st.just(b"iPXE"),
+            82: binary | st.builds(lambda raw: b"\x05\4\x0a\x4d\0\1\x0b\4" + raw[:4], raw_addresses),
+            97: binary,
         },
     ),
 )

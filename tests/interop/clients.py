@@ -10,7 +10,7 @@ from attrs import frozen
 from bootfw.values import Address
 
 FILES = {"empty": 0, "one-block": 512, "1MB": 1_000_000, "40MB": 40_000_000}
-"""What they fetch: name and octets. 40 MB are more than 65,535 blocks of 512: the block number rolls over."""
+"""What they fetch: name and bytes. 40 MB are more than 65,535 blocks of 512: the block number rolls over."""
 
 TEXT = "text"
 """The file to fetch in netascii."""
@@ -73,7 +73,7 @@ def _tftpy(server: Address, remote: str, local: Path) -> list[str]:
 
 
 HPA = Client("tftp-hpa", "tftp", _hpa("get", "-m", "binary"), _hpa("put", "-m", "binary"))
-"""No options at all: blocks of 512 octets, one by one."""
+"""No options at all: blocks of 512 bytes, one by one."""
 
 HPA_NETASCII = Client("tftp-hpa-netascii", "tftp", _hpa("get", "-m", "ascii"), _hpa("put", "-m", "ascii"))
 
@@ -99,7 +99,7 @@ BUSYBOX_JUMBO = Client("busybox-jumbo", "busybox", _busybox("-g", 8192), _busybo
 CURL = Client("curl", "curl", _curl_get, _curl_put)
 
 CURL_WITHOUT_OPTIONS = Client("curl-no-options", "curl", lambda *args: [*_curl_get(*args), "--tftp-no-options"])
-"""curl takes an acknowledged ``tsize`` of 0 for an illegal one, so this is how it fetches a file of 0 octets."""
+"""curl takes an acknowledged ``tsize`` of 0 for an illegal one, so this is how it fetches a file of 0 bytes."""
 
 CURL_NOT_FOUND = 68
 """The exit code of curl for ERROR 1; its message may be one of getpeername() instead."""

@@ -35,7 +35,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with FILES, of random octets, and TEXT, of letters and line ends in any order."""
+    """A directory with FILES, of random bytes, and TEXT, of letters and line ends in any order."""
     root = tmp_path_factory.mktemp("served")
     for name, size in FILES.items():
         (root / name).write_bytes(random.randbytes(size))

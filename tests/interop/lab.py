@@ -293,7 +293,7 @@ class Lab:
         return host, cable
 
     def use_jumbo_frames(self, *hosts: Host) -> None:
-        """An MTU of 9000 octets on the way between these hosts."""
+        """An MTU of 9000 bytes on the way between these hosts."""
         for host in hosts:
             self.switch.ip("link", "set", host.name, "mtu", "9000")
             host.ip("link", "set", "eth0", "mtu", "9000")

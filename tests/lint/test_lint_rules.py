@@ -334,9 +334,9 @@ def test_other_resolvers(tmp_path):
 
 
 def test_too_large_for_small_blocks(tmp_path):
-    for octets, findings in ((65535 * 512 - 1, []), (65535 * 512, [("large.0", "size")])):
+    for length, findings in ((65535 * 512 - 1, []), (65535 * 512, [("large.0", "size")])):
         with (tmp_path / "large.0").open("wb") as file:
-            file.truncate(octets)
+            file.truncate(length)
         assert found(tmp_path, {}, [StaticResolver("large.0")]) == findings
 
 

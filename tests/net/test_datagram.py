@@ -188,7 +188,7 @@ def test_a_burst_of_a_thousand_requests_waits_for_a_busy_process(listening, turn
 @pytest.mark.parametrize("address", LOOPBACKS)
 @pytest.mark.parametrize("count", [1, 3])
 def test_d1_the_largest_datagrams_arrive_whole(listening, turn_until, peer, address, count):
-    """peers.md D1: a limit of 8192 octets made an upload of 8188 octets out of a larger one."""
+    """peers.md D1: a limit of 8192 bytes made an upload of 8188 bytes out of a larger one."""
     protocol = Batches()
     port = listening(protocol, address)
     client = peer(address)
@@ -322,7 +322,7 @@ def test_a_batch_receiver_that_raises_keeps_its_port_and_its_answers(listening, 
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_what_cannot_be_sent_is_counted_and_the_rest_is_sent(listening, turn_until, peer, batched):
-    """Port 0 is nobody's (EINVAL); 70,000 octets are no datagram (EMSGSIZE)."""
+    """Port 0 is nobody's (EINVAL); 70,000 bytes are no datagram (EMSGSIZE)."""
 
     def answer(transport, data, peer, via):
         transport.write_via(b"to nobody", (peer[0], 0), via)

@@ -516,7 +516,7 @@ class Driven:
             if session.wants is None or not fetch:
                 break
             self.load(session.wants.first)
-            session.handle(Input.FETCHED, session.wants_octets, self.now)
+            session.handle(Input.FETCHED, session.wanted_bytes, self.now)
         if self.flow is not None and session.steady:
             self.flow.open(session)
 
@@ -638,7 +638,7 @@ def state_of(session):
     """All that a session knows, but what there is of it while it waits for the reader only."""
     flight = session.flight
     names = [name for cls in type(session).__mro__ for name in getattr(cls, "__slots__", ())]
-    left_out = {"__weakref__", "watchdog", "_timer", "flight", "_row", "wants_octets", "at_hand", "_base", "_once"}
+    left_out = {"__weakref__", "watchdog", "_timer", "flight", "_row", "wanted_bytes", "at_hand", "_base", "_once"}
     state = {name: getattr(session, name) for name in names if name not in left_out}
     state["_proof"] = repr(session._proof)
     # The fast path leaves `_once` behind what is acknowledged, which means the same.

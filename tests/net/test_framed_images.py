@@ -39,15 +39,15 @@ def opened(tmp_path, settled):
         reader.close()
 
 
-@given(size=st.integers(0, 3000), blksize=st.integers(8, 700), block=st.integers(1, 400), octets=st.integers(100, 2000))
-def test_a_piece_is_the_frames_of_its_blocks(size, blksize, block, octets):
+@given(size=st.integers(0, 3000), blksize=st.integers(8, 700), block=st.integers(1, 400), most=st.integers(100, 2000))
+def test_a_piece_is_the_frames_of_its_blocks(size, blksize, block, most):
     content = bytes(i % 251 for i in range(size))
     fd = os.memfd_create("test")
     os.write(fd, content)
     reader = FileReader(fd)
     reader.identity = (1,)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "PIECE", octets)
+        patch.setattr(images, "PIECE", most)
         piece = Images(ROOM).piece(reader, blksize, block)
         together = last_together(blksize, block)
     reader.close()

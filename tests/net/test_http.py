@@ -49,7 +49,8 @@ def test_what_observers_are_told():
     assert web.kinds == ["TransferBegun", "TransferEnded"]
     assert (web.events[0].request, web.events[0].agreed) == (asked, Agreed())
     report = web.report
-    assert (report.request, report.outcome, report.octets, report.detail) == (asked, Outcome.COMPLETE, 1000, "")
+    assert (report.request, report.outcome) == (asked, Outcome.COMPLETE)
+    assert (report.bytes_transferred, report.detail) == (1000, "")
     line = "http 10.9.0.9:4000 got '/boot/vmlinuz': complete, 1000 bytes in 0.00 s"
     assert transfer_line(report) == line
 
@@ -192,7 +193,7 @@ def test_head_says_what_get_would_say_and_reads_nothing():
         del response.headers["Date"]
     assert (head.status, head.headers, head.body) == (200, get.headers, b"")
     assert (reader.reads, reader.closed) == ([], 1)
-    assert (web.report.outcome, web.report.octets) == (Outcome.SIZE_PROBE, 0)
+    assert (web.report.outcome, web.report.bytes_transferred) == (Outcome.SIZE_PROBE, 0)
 
 
 def test_a_file_without_a_size_is_sent_in_chunks():
@@ -203,7 +204,7 @@ def test_a_file_without_a_size_is_sent_in_chunks():
     assert response.headers["Transfer-Encoding"] == "chunked"
     assert "Content-Length" not in response.headers
     assert "Accept-Ranges" not in response.headers
-    assert (web.report.outcome, web.report.octets) == (Outcome.COMPLETE, len(data))
+    assert (web.report.outcome, web.report.bytes_transferred) == (Outcome.COMPLETE, len(data))
 
 
 def test_a_file_without_a_size_ends_with_the_connection_for_an_old_client():
@@ -268,7 +269,7 @@ def test_a_range(text, first, last):
     assert response.body == THOUSAND[first : last + 1]
     assert reader.reads == [(first, last - first + 1)]
     assert web.report.detail == f"bytes {first}-{last} of 1000"
-    assert web.report.octets == last - first + 1
+    assert web.report.bytes_transferred == last - first + 1
 
 
 def test_a_range_beyond_the_end():
@@ -677,7 +678,7 @@ def test_the_client_goes_away():
     assert gone(web, wire)
     assert reader.closed == 1
     assert web.report.outcome is Outcome.STOPPED_BY_PEER
-    assert 0 < web.report.octets < 10 * CHUNK
+    assert 0 < web.report.bytes_transferred < 10 * CHUNK
 
 
 def test_the_client_goes_away_while_a_read_is_outstanding():

@@ -159,7 +159,7 @@ def test_a_hundred_clients_at_once(serve, turn_until, tmp_path):
         for client in list(received):
             with contextlib.suppress(BlockingIOError):
                 received[client] += client.recv(1_000_000)
-        return all(octets.endswith(data) for octets in received.values())
+        return all(part.endswith(data) for part in received.values())
 
     turn_until(all_have_it)
     for client in clients:
@@ -214,7 +214,7 @@ def test_curl_fetches_ranges(files, curl, turn_until):
         assert curl("-f", "-r", text, f"{url}/a") == (0, expected)
     assert curl("-f", "-r", "10-", f"{url}/a") == (22, b"")
     turn_until(lambda: len(observer.reports) == 4)
-    assert [report.octets for report in observer.reports] == [3, 3, 2, 10]
+    assert [report.bytes_transferred for report in observer.reports] == [3, 3, 2, 10]
 
 
 @pytest.mark.interop
@@ -264,9 +264,9 @@ def test_curl_fetches_the_end_of_a_file_beyond_4_gib(files, curl):
     assert f"Content-Length: {5 * 2**30 + 7}\r\n".encode() in output
     assert curl("-f", "-r", f"{5 * 2**30 - 2}-", f"{url}/disk.img") == (0, b"\0\0the end")
     assert curl("-f", "-r", "-7", f"{url}/disk.img") == (0, b"the end")
-    for octets in (f"-{300_007}", f"{2**32 - 100_000}-{2**32 + 100_000}"):  # by sendfile
-        code, output = curl("-f", "-r", octets, f"{url}/disk.img")
-        assert (code, output.removesuffix(b"the end")) == (0, bytes(300_000 if octets[0] == "-" else 200_001))
+    for part in (f"-{300_007}", f"{2**32 - 100_000}-{2**32 + 100_000}"):  # by sendfile
+        code, output = curl("-f", "-r", part, f"{url}/disk.img")
+        assert (code, output.removesuffix(b"the end")) == (0, bytes(300_000 if part[0] == "-" else 200_001))
 
 
 @pytest.mark.interop
@@ -301,7 +301,7 @@ def test_wget_fetches_and_goes_on(files, run_client, turn_until, tmp_path):
         assert run_client("wget", "--quiet", "--continue", "--output-document", got, f"{url}/a") == (0, b"")
         assert got.read_bytes() == data
     turn_until(lambda: len(observer.reports) == 2)
-    assert [report.octets for report in observer.reports] == [1_000_000, 600_000]
+    assert [report.bytes_transferred for report in observer.reports] == [1_000_000, 600_000]
 
 
 @pytest.mark.interop
@@ -312,5 +312,5 @@ def test_wget_fetches_only_what_is_newer(files, run_client, turn_until, tmp_path
     for _ in range(2):
         assert run_client("wget", "--quiet", "-N", "--directory-prefix", tmp_path, f"{url}/a") == (0, b"")
     turn_until(lambda: len(observer.reports) == 2)
-    assert [report.octets for report in observer.reports] == [7, 0]
+    assert [report.bytes_transferred for report in observer.reports] == [7, 0]
     assert (tmp_path / "a").stat().st_mtime == 1_700_000_000

@@ -286,9 +286,9 @@ def test_a_client_with_nothing_newer_than_tls_1_1(web_service, alongside, turn_u
     assert said(observer, HandshakeFailed)[0].reason.startswith("it has no TLS 1.2 (")
 
 
-def _speak(address, octets):
+def _speak(address, data):
     with socket.create_connection(address, timeout=5) as sock:
-        sock.sendall(octets)
+        sock.sendall(data)
         with contextlib.suppress(ConnectionResetError):
             while sock.recv(10_000):
                 pass

@@ -52,7 +52,7 @@ def test_an_ack_is_answered_with_the_next_block_and_so_on_to_the_end(direct):
     assert direct.say(tftp.ack(5)) == [tftp.data(6, b"")]
     assert direct.say(tftp.ack(6)) == []
     (end,) = [event for event in direct.events if isinstance(event, TransferEnded)]
-    assert (end.report.outcome, end.report.octets) == (Outcome.COMPLETE, 5000)
+    assert (end.report.outcome, end.report.bytes_transferred) == (Outcome.COMPLETE, 5000)
     assert end.report.began == pytest.approx(end.at - 1)
     # That it had begun is known.
     assert not [event for event in direct.events if isinstance(event, TransferBegun)]

@@ -1,4 +1,4 @@
-"""Socket addresses and packet info, octets to values and back."""
+"""Socket addresses and packet info, bytes to values and back."""
 
 import socket
 import struct

@@ -124,16 +124,16 @@ def test_after_the_close_nobody_is_told_anything(ping, private_reactor):
     assert told == []
 
 
-def checksum(octets: bytes) -> int:
+def checksum(data: bytes) -> int:
     """RFC 1071, as it stands there."""
-    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
 
 
 def reply(question: bytes, kind: int = 0, flipped: tuple[int, ...] = ()) -> bytes:
-    """The reply to an echo request, with the octets at these places changed."""
+    """The reply to an echo request, with the bytes at these places changed."""
     made = bytearray(question)
     made[0] = kind
     for place in flipped:

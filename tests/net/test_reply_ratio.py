@@ -37,7 +37,7 @@ OURS = (int(Option.SERVER_ID), DUID)
 RELAYED_BY = (RELAY, 547, 0, 0)
 
 
-def octets(value):
+def as_hex(value):
     """*value* as a configuration has it."""
     return {"bytes": "0x" + value.hex()}
 
@@ -92,7 +92,7 @@ class ServerLab6(Lab6):
 
 configurations = st.dictionaries(
     st.sampled_from(["vendor-specific", "224", "225", "226"]),
-    st.integers(1, 1200).map(lambda size: octets(b"a" * size)),
+    st.integers(1, 1200).map(lambda size: as_hex(b"a" * size)),
 )
 values = st.binary(max_size=60)
 requests = st.fixed_dictionaries(
@@ -134,7 +134,7 @@ def datagram(options, **header):
 @example(
     server_port,
     {53: b"\1", 57: b"\xff\xff"},
-    {"224": octets(b"a" * 1100)},
+    {"224": as_hex(b"a" * 1100)},
     "n",
     "10.78.0.1",
     "0.0.0.0",
@@ -150,7 +150,7 @@ def test_a_dhcpv4_reply_is_at_most_three_times_its_request(kind, options, config
 
 def test_a_short_dhcpv4_request_gets_what_fits_of_the_configured_options():
     """The address comes before them, and those that were requested before the others."""
-    lab = Lab4(server_port, {"224": octets(b"a" * 300), "225": octets(b"b" * 300)})
+    lab = Lab4(server_port, {"224": as_hex(b"a" * 300), "225": as_hex(b"b" * 300)})
     data = datagram({53: b"\1", 57: b"\5\xdc", 55: b"\xe1"})
     [reply] = map(parse, lab.heard(data))
     assert reply.yiaddr == "10.77.0.100"
@@ -158,14 +158,14 @@ def test_a_short_dhcpv4_request_gets_what_fits_of_the_configured_options():
 
 
 def test_a_padded_dhcpv4_request_gets_all_of_them():
-    lab = Lab4(server_port, {"224": octets(b"a" * 300), "225": octets(b"b" * 300)})
+    lab = Lab4(server_port, {"224": as_hex(b"a" * 300), "225": as_hex(b"b" * 300)})
     [reply] = map(parse, lab.heard(datagram({53: b"\1", 57: b"\5\xdc", 55: b"\xe1"}).ljust(300, b"\0")))
     assert (reply.options[224], reply.options[225]) == (b"a" * 300, b"b" * 300)
 
 
 def test_without_option_57_the_bound_changes_nothing():
     """The least DHCP message has 240 bytes, and no reply to one without option 57 has more than 548."""
-    lab = Lab4(server_port, {"224": octets(b"a" * 240)})
+    lab = Lab4(server_port, {"224": as_hex(b"a" * 240)})
     [reply] = lab.heard(datagram({53: b"\1"}))
     assert parse(reply).options[224] == b"a" * 240
 

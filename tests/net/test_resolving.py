@@ -405,7 +405,7 @@ def test_a_file_that_comes_with_the_answer_is_kept_under_the_name_that_the_clien
     assert chain.chain.made.open("told", None).read(0, 100) == b"#!ipxe"
 
 
-@pytest.mark.parametrize("content", ["text", bytes(65 << 20)], ids=["no octets", "too many"])
+@pytest.mark.parametrize("content", ["text", bytes(65 << 20)], ids=["no bytes", "too many"])
 def test_one_that_can_not_be_kept_is_the_resolvers_fault(chain, content):
     assert chain.ask(Scripted(BootFile("one", content=content)), Scripted(OTHER)) == OTHER
     [event] = chain.said(PluginFailed)

@@ -74,7 +74,7 @@ def window(count, segment, last):
 @pytest.mark.parametrize("segment", [1460, 1472])
 @pytest.mark.parametrize("count", [2, 44, 45, 64, 65, 200])
 def test_a_window_is_few_calls_and_arrives_as_datagrams(sockets, count, segment):
-    """44 blocks of these sizes are what fits into 65,507 octets."""
+    """44 blocks of these sizes are what fits into 65,507 bytes."""
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
     blocks, data = window(count, segment, 10)
@@ -164,7 +164,7 @@ def test_a_kernel_without_segmentation_is_never_asked(sockets):
 
 
 def test_segments_above_what_is_ever_sent_at_once(sockets):
-    """blksize 65464 (RFC 2348) makes datagrams of 65,468 octets: one fits into a call."""
+    """blksize 65464 (RFC 2348) makes datagrams of 65,468 bytes: one fits into a call."""
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
     blocks, data = window(2, 65468, 7)
@@ -202,7 +202,7 @@ def test_collected_datagrams_wait_for_release(sockets):
 
 
 def test_a_slot_keeps_nothing_of_the_datagram_before(sockets):
-    """Neither octets nor control messages."""
+    """Neither bytes nor control messages."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("0.0.0.0", 0))
     with sock:

@@ -26,7 +26,7 @@ SETTINGS = HTTPSettings((("127.0.0.1", 0),))
 
 @pytest.fixture
 def sent(monkeypatch):
-    """(offset, octets) of each call that sent something."""
+    """(offset, length) of each call that sent something."""
     calls = []
     sendfile = os.sendfile
 
@@ -65,10 +65,10 @@ def connected(service, **headers):
         yield sock
 
 
-def read(sock, octets=10_000_000):
-    """What is there, *octets* at most; None: the server has closed."""
+def read(sock, length=10_000_000):
+    """What is there, *length* at most; None: the server has closed."""
     try:
-        return sock.recv(octets) or None
+        return sock.recv(length) or None
     except BlockingIOError:
         return b""
 
@@ -92,10 +92,10 @@ def test_all_but_the_first_chunk(serve, turn_until, sent, file):
     with connected(service) as sock:
         assert read_all(sock, turn_until, len(content)) == content
     assert sent[0][0] == CHUNK
-    assert sum(octets for _, octets in sent) == len(content) - CHUNK - TAIL
+    assert sum(length for _, length in sent) == len(content) - CHUNK - TAIL
     turn_until(lambda: observer.reports)
     (report,) = observer.reports
-    assert (report.outcome, report.octets) == (Outcome.COMPLETE, len(content))
+    assert (report.outcome, report.bytes_transferred) == (Outcome.COMPLETE, len(content))
 
 
 def test_a_range(serve, turn_until, sent, file):
@@ -103,7 +103,7 @@ def test_a_range(serve, turn_until, sent, file):
     service, _ = serve(DirectoryBackend(root))
     with connected(service, Range="bytes=1000001-3000000") as sock:
         assert read_all(sock, turn_until, 2_000_000) == content[1_000_001:3_000_001]
-    assert sum(octets for _, octets in sent) == 2_000_000 - CHUNK - TAIL
+    assert sum(length for _, length in sent) == 2_000_000 - CHUNK - TAIL
 
 
 def test_a_small_file_leaves_with_its_head(serve, turn_until, sent, file):
@@ -163,7 +163,7 @@ def test_a_slow_client_is_sent_no_more_than_its_connection_takes(serve, private_
             before = len(sent)
             for _ in range(20):
                 private_reactor.iterate(0.005)
-        assert sum(octets for _, octets in sent) < len(content) * 5
+        assert sum(length for _, length in sent) < len(content) * 5
         calls = len(sent)
         for _ in range(20):
             private_reactor.iterate(0)
@@ -212,7 +212,7 @@ def test_a_file_that_becomes_shorter_is_never_passed_off_as_whole(serve, turn_un
         turn_until(ended)
     (report,) = observer.reports
     assert report.outcome is Outcome.FAILED
-    assert report.octets <= 20_000_000
+    assert report.bytes_transferred <= 20_000_000
 
 
 @pytest.mark.parametrize("more", [0, 1000], ids=["as large", "larger"])
@@ -249,7 +249,7 @@ def test_a_file_that_becomes_longer_is_sent_as_it_was(serve, turn_until, sent, f
             more.write(bytes(1_000_000))
         assert read_all(sock, turn_until, len(content)) == content
     turn_until(lambda: observer.reports)
-    assert observer.reports[0].octets == len(content)
+    assert observer.reports[0].bytes_transferred == len(content)
 
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.EIO, errno.ENOSYS])

@@ -176,7 +176,7 @@ def test_full_disk(serve, number, way):
     peer.put("file", windowsize=4)
     run = [tftp.data(number, numbered(512)) for number in range(1, 5)]
     assert peer.say(*run) == [tftp.Error(3, "Disk full or allocation exceeded")]
-    assert served.reports[0].octets == 1024
+    assert served.reports[0].bytes_transferred == 1024
     assert served.reports[0].detail == "Disk full or allocation exceeded"
 
 
@@ -410,7 +410,7 @@ def test_end_while_writing(serve, cancellable, ending):
     end(served, peer, ending)
     assert served.backend.writers[0].cancelled == 1
     assert served.backend.all_given_back()
-    assert served.reports[0].octets == 0
+    assert served.reports[0].bytes_transferred == 0
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -25,7 +25,7 @@ def test_download(serve, size, options):
     served = serve({"a/file": content})
     assert served.peer().download("a/file", **options) == content
     assert served.outcomes == ["COMPLETE"]
-    assert served.reports[0].octets == size
+    assert served.reports[0].bytes_transferred == size
 
 
 @pytest.mark.every_port
@@ -67,7 +67,7 @@ def test_upload(serve, size, options):
     served.peer().upload("a/file", numbered(size), **options)
     assert served.backend.files == {"a/file": numbered(size)}
     assert served.outcomes == ["COMPLETE"]
-    assert served.reports[0].octets == size
+    assert served.reports[0].bytes_transferred == size
 
 
 @pytest.mark.parametrize("way", ANSWERS)
@@ -194,7 +194,7 @@ def test_client_that_stops_is_no_size_probe(serve):
     assert peer.say(tftp.error(3, "memory full")) == []
     assert served.outcomes == ["STOPPED_BY_PEER"]
     assert served.reports[0].detail == "error 3: 'memory full'"
-    assert served.reports[0].octets == 1024
+    assert served.reports[0].bytes_transferred == 1024
 
 
 def test_uploads_are_off_by_default(serve):

@@ -79,7 +79,7 @@ class Wire(StringTransport):
         self.clock = clock
         self.protocol = protocol
         self.takes_all = True
-        self.held = 0  # octets written that the client has not taken
+        self.held = 0  # bytes written that the client has not taken
         self.aborted = False
         self.gone = False
 
@@ -171,15 +171,15 @@ class Web:
 
 
 def request(method="GET", target="/file.img", version="1.1", body=b"", **headers):
-    """The octets of one; headers as ``If_Match`` for ``If-Match``."""
+    """The bytes of one; headers as ``If_Match`` for ``If-Match``."""
     lines = [f"{method} {target} HTTP/{version}", "Host: 10.9.0.1:8069"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body
 
 
-def parse(octets, head=False):
-    """The first response of *octets*, and what follows it."""
-    start, _, rest = octets.partition(b"\r\n\r\n")
+def parse(received, head=False):
+    """The first response of *received*, and what follows it."""
+    start, _, rest = received.partition(b"\r\n\r\n")
     line, *fields = start.decode().split("\r\n")
     headers = dict(field.split(": ", 1) for field in fields)
     assert len(headers) == len(fields)
@@ -193,13 +193,13 @@ def parse(octets, head=False):
     return Response(status, headers, rest[:length]), rest[length:]
 
 
-def _chunks(octets):
+def _chunks(received):
     body = b""
     while True:
-        size, _, octets = octets.partition(b"\r\n")
+        size, _, received = received.partition(b"\r\n")
         length = int(size, 16)
-        body += octets[:length]
-        assert octets[length : length + 2] == b"\r\n"
-        octets = octets[length + 2 :]
+        body += received[:length]
+        assert received[length : length + 2] == b"\r\n"
+        received = received[length + 2 :]
         if not length:
-            return body, octets
+            return body, received

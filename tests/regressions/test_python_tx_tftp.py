@@ -12,7 +12,7 @@ from bootfw.wire import tftp
 
 @pytest.mark.every_port
 def test_d1_large_blocks_are_not_cut_off(serve):
-    """Twisted's port cuts at 8192 octets by default; a block of 8192 then passed for a short last one."""
+    """Twisted's port cuts at 8192 bytes by default; a block of 8192 then passed for a short last one."""
     content = numbered(3 * 8192 + 5)
     served = serve({}, max_blksize=65464)
     served.peer().upload("file", content, blksize=8192)

@@ -179,7 +179,7 @@ def test_case_10_u_boot_is_silent_for_five_seconds(serve):
 
 
 class Endless:
-    """Content with a period that has nothing to do with block numbers, as if it were *size* octets."""
+    """Content with a period that has nothing to do with block numbers, as if it were *size* bytes."""
 
     PERIOD = 1_000_003
 
@@ -323,7 +323,7 @@ ODD = {
     "repeated option": (b"\0\1file\0octet\0blksize\x0064\0BlkSize\x00128\0", "64"),
     "option without value": (b"\0\1file\0octet\0blksize\x0064\0tsize\0", "64"),
     "no NUL at the end": (b"\0\1file\0octet\0blksize\x0064", "64"),
-    "more than 512 octets": (b"\0\1file\0octet\0x\0" + b"y" * 600 + b"\0blksize\x0064\0", "64"),
+    "more than 512 bytes": (b"\0\1file\0octet\0x\0" + b"y" * 600 + b"\0blksize\x0064\0", "64"),
 }
 
 

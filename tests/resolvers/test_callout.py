@@ -177,7 +177,7 @@ def test_an_ipxe_without_https_is_told_to_the_operator(api):
 FAILURES = {
     "error": (answered(500, b""), "it answers 500"),
     "malformed": (answered(200, b"<html>"), "the answer is no JSON"),
-    "too long": (answered(200, b"x" * 70_000), "the answer has more than 65536 octets"),
+    "too long": (answered(200, b"x" * 70_000), "the answer has more than 65536 bytes"),
     "cut off": (b'HTTP/1.0 200 X\r\nContent-Length: 100\r\n\r\n{"kernel"', "its answer was cut off"),
     "nothing": (b"", "its answer was cut off"),
     "no http": (b"SSH-2.0-OpenSSH\r\n", "its answer was cut off"),
@@ -302,7 +302,7 @@ def test_what_is_kept_is_bounded(api, monkeypatch):
     for number in range(6):
         assert api.wait(resolver.resolve(evolve(IPXE, mac=f"02:00:00:00:00:0{number}")))
     assert [mac[-1] for mac in resolver._kept] == ["3", "4", "5"]
-    assert resolver._octets == 318
+    assert resolver._size == 318
 
 
 # Options

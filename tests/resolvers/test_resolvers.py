@@ -179,12 +179,12 @@ def test_by_relay():
     assert resolver.resolve(asked_by()) is None
 
 
-@pytest.mark.parametrize(("written", "octets"), [("ge-1/0/1", b"ge-1/0/1"), ("0x0004abCD", b"\0\4\xab\xcd")])
-def test_by_circuit_id(written, octets):
+@pytest.mark.parametrize(("written", "circuit_id"), [("ge-1/0/1", b"ge-1/0/1"), ("0x0004abCD", b"\0\4\xab\xcd")])
+def test_by_circuit_id(written, circuit_id):
     resolver = made("by-client", clients=[{"circuit-id": written, "file": "x"}])
 
-    assert resolver.resolve(asked_by(circuit_id=octets)) == BootFile("x")
-    assert resolver.resolve(asked_by(circuit_id=octets + b"2")) is None
+    assert resolver.resolve(asked_by(circuit_id=circuit_id)) == BootFile("x")
+    assert resolver.resolve(asked_by(circuit_id=circuit_id + b"2")) is None
     assert resolver.resolve(asked_by()) is None
 
 

@@ -198,7 +198,7 @@ def test_case_10_ack_of_a_window_lost_and_a_client_that_is_silent_for_5_seconds(
 
 @pytest.mark.parametrize("windowsize", [1, 16])
 def test_case_11_roll_over_three_times_with_acks_repeated(windowsize: int) -> None:
-    """200,000 blocks: 100 MB at 512 octets each."""
+    """200,000 blocks: 100 MB at 512 bytes each."""
     size = 8 * 200_000 + 5
     content = numbered(size)
     reading = Reading(content, Agreed(8, windowsize))
@@ -222,7 +222,7 @@ def test_case_11_roll_over_three_times_with_acks_repeated(windowsize: int) -> No
     assert received == content
     assert numbers == set(range(65536))
     assert reading.session.outcome is Outcome.COMPLETE
-    assert (reading.session.acked, reading.session.octets) == (200_001, size)
+    assert (reading.session.acked, reading.session.bytes_transferred) == (200_001, size)
 
 
 def test_case_11_roll_over_while_receiving_with_each_block_repeated() -> None:
@@ -277,7 +277,7 @@ def test_case_13_sizes(size: int, lengths: list[int], windowsize: int, known: bo
         packets += reading.ack(len(packets))
     assert packets == [Data(at + 1, content[8 * at : 8 * at + n]) for at, n in enumerate(lengths)]
     assert reading.session.outcome is Outcome.COMPLETE
-    assert (reading.session.acked, reading.session.octets) == (len(lengths), size)
+    assert (reading.session.acked, reading.session.bytes_transferred) == (len(lengths), size)
 
 
 @pytest.mark.parametrize("silence", [6.0, 10.5, 50.0])
@@ -347,8 +347,8 @@ def test_case_18_values_that_make_no_sense(option: tuple[str, str]) -> None:
 
 
 def test_case_19_unknown_repeated_and_odd_options() -> None:
-    octets = b"\0\1f\0octet\0rollover\x000\0blksize\x00600\0BLKSIZE\x00700\0tsize"
-    packet = wire.parse(octets)
+    data = b"\0\1f\0octet\0rollover\x000\0blksize\x00600\0BLKSIZE\x00700\0tsize"
+    packet = wire.parse(data)
     assert isinstance(packet, wire.Request)
     agreed = negotiate(packet.options, write=False, mode=Mode.OCTET, size=20, limits=Limits(1468, 64))
     assert agreed.acknowledged == (("blksize", "600"),)
@@ -402,7 +402,7 @@ def test_case_24_file_grows_while_it_is_sent() -> None:
     for block in (1, 2):
         reading.ack(block)
         packets += reading.fetch()
-    assert packets[-1] == Data(3, numbered(20)[16:]), "the client was told 20 octets"
+    assert packets[-1] == Data(3, numbered(20)[16:]), "the client was told 20 bytes"
     reading.ack(3)
     assert reading.session.outcome is Outcome.COMPLETE
 

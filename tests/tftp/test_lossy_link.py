@@ -57,7 +57,7 @@ links = st.builds(
     policies=st.tuples(*[st.sampled_from(list(POLICIES.values()))] * 2),
     windowsize=st.integers(1, 16),
     timeout=st.none() | st.integers(1, 5),
-    octets=st.integers(0, 600),
+    size=st.integers(0, 600),
     known=st.booleans(),
     oack=st.booleans(),
     fetch_seconds=st.sampled_from([0.0, 0.0, 0.002, 0.08]),
@@ -68,18 +68,18 @@ def test_the_file_arrives_intact_or_both_give_up(
     policies: tuple[Fixed, Fixed],
     windowsize: int,
     timeout: int | None,
-    octets: int,
+    size: int,
     known: bool,
     oack: bool,
     fetch_seconds: float,
     store_seconds: float,
 ) -> None:
-    content = numbered(octets)
+    content = numbered(size)
     agreed = Agreed(8, windowsize, timeout, acknowledged=OACK if oack else ())
     plain = Agreed(8, windowsize, timeout)
     reading = Reading(content, agreed, policies[0].begin(agreed), known, lazy=fetch_seconds > 0)
     writing = Writing(plain, policies[1].begin(plain), lazy=store_seconds > 0)
-    blocks = octets // 8 + 1
+    blocks = size // 8 + 1
     # Each policy has at most 15 sendings for one step; a step is at least one block or the OACK.
     exchange = Exchange(Sender(reading, fetch_seconds), Receiver(writing, store_seconds), link)
     exchange.run(until=100.0 * (blocks + 2), most=16 * windowsize * (blocks + 2) * 4)
@@ -115,18 +115,18 @@ def test_5_percent_loss_both_ways_with_duplicates_and_reordering(policy: str, wi
 
 
 @settings(max_examples=100, deadline=None)
-@given(link=links, client=st.sampled_from([EDK2, UBoot]), windowsize=st.integers(1, 16), octets=st.integers(0, 900))
+@given(link=links, client=st.sampled_from([EDK2, UBoot]), windowsize=st.integers(1, 16), size=st.integers(0, 900))
 def test_firmware_gets_its_file_or_we_give_up(
-    link: BadLink, client: type[Firmware], windowsize: int, octets: int
+    link: BadLink, client: type[Firmware], windowsize: int, size: int
 ) -> None:
-    content = numbered(octets)
+    content = numbered(size)
     agreed = Agreed(8, windowsize, acknowledged=OACK)
     reading = Reading(content, agreed, POLICIES["adaptive"].begin(agreed))
     firmware = client(windowsize)
     sender = Sender(reading)
     # Firmware never gives up here: it is switched off when our side is done.
     exchange = Exchange(sender, Supervised(firmware, sender), link)
-    blocks = octets // 8 + 1
+    blocks = size // 8 + 1
     exchange.run(until=100.0 * (blocks + 2), most=100 * windowsize * (blocks + 2))
     assert content.startswith(bytes(firmware.content))
     assert reading.session.outcome in (Outcome.COMPLETE, Outcome.UNCONFIRMED, Outcome.TIMED_OUT)
@@ -198,14 +198,14 @@ waits = st.lists(st.floats(0, 100), max_size=6).map(tuple)
 
 
 @settings(deadline=None)
-@given(link=links, ours=waits, theirs=waits, windowsize=st.integers(1, 4), octets=st.integers(0, 100))
+@given(link=links, ours=waits, theirs=waits, windowsize=st.integers(1, 4), size=st.integers(0, 100))
 def test_any_policy_with_finite_waits_terminates(
-    link: BadLink, ours: tuple[float, ...], theirs: tuple[float, ...], windowsize: int, octets: int
+    link: BadLink, ours: tuple[float, ...], theirs: tuple[float, ...], windowsize: int, size: int
 ) -> None:
-    content = numbered(octets)
+    content = numbered(size)
     reading = Reading(content, Agreed(8, windowsize, acknowledged=OACK), Waits(ours))
     writing = Writing(Agreed(8, windowsize), Waits(theirs))
-    blocks = octets // 8 + 1
+    blocks = size // 8 + 1
     Exchange(Sender(reading), Receiver(writing), link).run(until=1300.0 * (blocks + 2), most=200 * (blocks + 2))
     assert reading.session.outcome is not None
     assert writing.session.state is State.CLOSED

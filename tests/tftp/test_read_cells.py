@@ -270,7 +270,7 @@ def test_fetching_ack_of_the_last_block_completes() -> None:
     reading = refetching(windowsize=4)
     assert reading.ack(3) == []
     assert ended(reading) is Outcome.COMPLETE
-    assert reading.session.octets == 20
+    assert reading.session.bytes_transferred == 20
 
 
 def test_fetching_fetched_sends_the_window() -> None:
@@ -297,10 +297,10 @@ def test_fetching_fetched_short_ends_a_file_of_unknown_size() -> None:
     assert ended(reading) is Outcome.COMPLETE
 
 
-@pytest.mark.parametrize("octets", [0, 15, 19])
-def test_fetching_fetched_short_of_the_known_size_fails(octets: int) -> None:
+@pytest.mark.parametrize("length", [0, 15, 19])
+def test_fetching_fetched_short_of_the_known_size_fails(length: int) -> None:
     reading = fetching(windowsize=4)
-    reading.give(Input.FETCHED, octets)
+    reading.give(Input.FETCHED, length)
     assert reading.session.outcome is Outcome.FAILED
     assert reading.session.detail == "file changed while being sent"
 
@@ -381,7 +381,7 @@ def test_awaiting_ack_ack_brings_the_next_block() -> None:
     reading = awaiting()
     assert reading.ack(1, at=0.5) == [BLOCK[1]]
     assert reading.session.deadline == 1.5
-    assert reading.session.octets == 8
+    assert reading.session.bytes_transferred == 8
     assert reading.watchdog.samples == [0.5]
 
 
@@ -389,7 +389,7 @@ def test_awaiting_ack_ack_of_the_last_block_completes() -> None:
     reading = awaiting(acked=2)
     assert reading.ack(3) == []
     assert ended(reading) is Outcome.COMPLETE
-    assert (reading.session.acked, reading.session.octets, reading.session.detail) == (3, 20, "")
+    assert (reading.session.acked, reading.session.bytes_transferred, reading.session.detail) == (3, 20, "")
 
 
 @pytest.mark.parametrize("number", [0, 1, 65535, 4, 5, 32768])
@@ -564,7 +564,7 @@ def test_awaiting_ack_tick_gives_up_on_the_last_ack_without_complaint() -> None:
     reading = awaiting(acked=2)
     assert [bool(reading.tick()) for _ in range(3)] == [True, True, False]
     assert ended(reading) is Outcome.UNCONFIRMED
-    assert (reading.session.acked, reading.session.octets) == (2, 16)
+    assert (reading.session.acked, reading.session.bytes_transferred) == (2, 16)
 
 
 def test_awaiting_ack_tick_gives_up_on_the_last_window_without_complaint() -> None:
@@ -771,7 +771,7 @@ def test_it_goes_on_behind_what_was_acknowledged(agreed: Agreed, known: bool) ->
     assert reading.ack(2) == [BLOCK[2]]
     assert reading.ack(3) == []
     assert ended(reading) is Outcome.COMPLETE
-    assert reading.session.octets == len(CONTENT)
+    assert reading.session.bytes_transferred == len(CONTENT)
 
 
 def test_it_goes_on_with_a_window() -> None:

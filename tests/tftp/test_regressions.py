@@ -44,7 +44,7 @@ def test_lp_1155556_oack_answered_late(policy: Any, patience: float, at: float) 
         assert reading.ack(2) == [Data(3, CONTENT[16:])]
         reading.ack(3)
         assert reading.session.outcome is Outcome.COMPLETE
-        assert reading.session.octets == len(CONTENT)
+        assert reading.session.bytes_transferred == len(CONTENT)
     else:
         assert reading.session.outcome is Outcome.TIMED_OUT
         assert reading.ack(0, at=at) == []
@@ -152,11 +152,11 @@ def test_d6_the_same_request_twice_is_one_transfer() -> None:
 
 
 @pytest.mark.parametrize(
-    "octets", [b"", b"\0", b"\0\0", b"\0\1", b"\0\1f\0", b"\0\x09rest", b"\0\3\0", b"\xff" * 40, b"\0\1noterminator"]
+    "data", [b"", b"\0", b"\0\0", b"\0\1", b"\0\1f\0", b"\0\x09rest", b"\0\3\0", b"\xff" * 40, b"\0\1noterminator"]
 )
-def test_d7_a_malformed_packet_is_one_error_of_one_kind(octets: bytes) -> None:
+def test_d7_a_malformed_packet_is_one_error_of_one_kind(data: bytes) -> None:
     with pytest.raises(WireError):
-        wire.parse(octets)
+        wire.parse(data)
 
 
 def test_d7_a_repeated_option_and_an_odd_field_are_no_malformed_request() -> None:

@@ -21,16 +21,16 @@ class ReadMachine(RuleBasedStateMachine):
     """A ReadSession of a small file."""
 
     @initialize(
-        octets=st.integers(0, 80),
+        size=st.integers(0, 80),
         windowsize=st.integers(1, 6),
         oack=st.booleans(),
         tsize=st.booleans(),
         known=st.booleans(),
         lazy=st.booleans(),
     )
-    def begin(self, octets: int, windowsize: int, oack: bool, tsize: bool, known: bool, lazy: bool) -> None:
-        self.content = numbered(octets)
-        agreed = Agreed(8, windowsize, tsize=octets if tsize else None, acknowledged=OACK if oack else ())
+    def begin(self, size: int, windowsize: int, oack: bool, tsize: bool, known: bool, lazy: bool) -> None:
+        self.content = numbered(size)
+        agreed = Agreed(8, windowsize, tsize=size if tsize else None, acknowledged=OACK if oack else ())
         self.reading = Reading(self.content, agreed, Waits((1.0, 2.0)), known, lazy)
         self.session = self.reading.session
         self.ticks = 0
@@ -101,16 +101,16 @@ class ReadMachine(RuleBasedStateMachine):
     @invariant()
     def complete_means_all_of_it(self) -> None:
         if self.session.outcome is Outcome.COMPLETE:
-            assert self.session.octets == len(self.content)
+            assert self.session.bytes_transferred == len(self.content)
             assert self.session.acked == len(self.content) // 8 + 1
 
 
 class WriteMachine(RuleBasedStateMachine):
     """A WriteSession of a small file."""
 
-    @initialize(octets=st.integers(0, 80), windowsize=st.integers(1, 6), oack=st.booleans(), lazy=st.booleans())
-    def begin(self, octets: int, windowsize: int, oack: bool, lazy: bool) -> None:
-        self.content = numbered(octets)
+    @initialize(size=st.integers(0, 80), windowsize=st.integers(1, 6), oack=st.booleans(), lazy=st.booleans())
+    def begin(self, size: int, windowsize: int, oack: bool, lazy: bool) -> None:
+        self.content = numbered(size)
         self.writing = Writing(Agreed(8, windowsize, acknowledged=OACK if oack else ()), Waits((1.0, 2.0)), lazy)
         self.session = self.writing.session
         self.writing.take()
@@ -187,7 +187,7 @@ class WriteMachine(RuleBasedStateMachine):
     def what_is_stored_is_right(self) -> None:
         if hasattr(self, "writing"):
             assert self.content.startswith(bytes(self.writing.content))
-            assert self.session.octets == len(self.writing.content)
+            assert self.session.bytes_transferred == len(self.writing.content)
             if self.session.outcome is Outcome.COMPLETE:
                 assert self.writing.content == self.content
                 assert self.writing.finished

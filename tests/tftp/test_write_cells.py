@@ -165,7 +165,7 @@ def test_receiving_data_in_order_is_stored_and_acknowledged() -> None:
     writing = receiving()
     assert writing.data(2, BLOCK[2]) == [Ack(2)]
     assert writing.content == CONTENT[:16]
-    assert (writing.session.stored, writing.session.acked, writing.session.octets) == (2, 2, 16)
+    assert (writing.session.stored, writing.session.acked, writing.session.bytes_transferred) == (2, 2, 16)
 
 
 def test_receiving_data_of_a_window_gets_one_ack() -> None:
@@ -371,7 +371,7 @@ def test_storing_failed_tells_the_peer_and_acknowledges_nothing() -> None:
     writing = storing()
     assert writing.give(Input.FAILED, DiskFull()) == [Error(3, "Disk full or allocation exceeded")]
     assert ended(writing) is Outcome.FAILED
-    assert (writing.session.acked, writing.session.octets) == (0, 0)
+    assert (writing.session.acked, writing.session.bytes_transferred) == (0, 0)
 
 
 def test_storing_peer_error_stops_it() -> None:
@@ -440,7 +440,7 @@ def complete_after(event: Input, argument: object = None) -> bool:
     writing = lingering()
     assert writing.session.outcome is Outcome.COMPLETE
     assert writing.give(event, argument) == []
-    return ended(writing) is Outcome.COMPLETE and writing.session.octets == 20
+    return ended(writing) is Outcome.COMPLETE and writing.session.bytes_transferred == 20
 
 
 def test_lingering_peer_error_changes_nothing() -> None:

@@ -348,11 +348,11 @@ def test_a_longer_message_is_not_padded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "pieces"),
+    ("length", "pieces"),
     [(0, [0]), (254, [254]), (255, [255]), (256, [255, 1]), (510, [255, 255]), (600, [255, 255, 90])],
 )
-def test_a_long_option_is_split(octets: int, pieces: list[int]) -> None:
-    value = bytes(at % 251 for at in range(octets))
+def test_a_long_option_is_split(length: int, pieces: list[int]) -> None:
+    value = bytes(at % 251 for at in range(length))
     sent = sent_options(pack(reply(options={43: value}), LARGEST_MAX_SIZE))
 
     assert [(code, len(part)) for code, part in sent[:-1]] == [(43, length) for length in pieces]
@@ -431,7 +431,7 @@ def test_a_mistake_of_ours_raises(fields: dict[str, object], reason: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("option", "octets"),
+    ("option", "length"),
     [
         (None, 548),
         (b"", 548),
@@ -447,10 +447,10 @@ def test_a_mistake_of_ours_raises(fields: dict[str, object], reason: str) -> Non
         (struct.pack("!H", 0xFF00), 1472),  # EDK2's REQUEST
     ],
 )
-def test_reply_size(option: bytes | None, octets: int) -> None:
+def test_reply_size(option: bytes | None, length: int) -> None:
     request = Message(op=BOOTREQUEST, xid=1, chaddr=MAC, options={} if option is None else {57: option})
 
-    assert reply_size(request) == octets
+    assert reply_size(request) == length
 
 
 @pytest.mark.parametrize(

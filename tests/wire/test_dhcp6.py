@@ -26,7 +26,7 @@ from bootfw.wire.options6 import (
 )
 
 SOLICIT = Message(MessageType.SOLICIT, 0xABCDEF, ((1, b"\0\3\0\1RT\0\0\0\1"), (14, b"")))
-SOLICIT_OCTETS = bytes.fromhex("01abcdef 0001000a 00030001525400000001 000e0000")
+SOLICIT_DATA = bytes.fromhex("01abcdef 0001000a 00030001525400000001 000e0000")
 
 inner_kinds = st.sampled_from([kind for kind in MessageType if "RELAY" not in kind.name])
 addresses = st.ip_addresses(v=6).map(lambda value: inet_ntop(AF_INET6, value.packed))
@@ -39,8 +39,8 @@ relay_lists = st.lists(st.builds(Relay, st.integers(0, 255), addresses, addresse
 
 
 def test_a_message_is_its_bytes() -> None:
-    assert pack(SOLICIT) == SOLICIT_OCTETS
-    assert parse(SOLICIT_OCTETS) == (SOLICIT, ())
+    assert pack(SOLICIT) == SOLICIT_DATA
+    assert parse(SOLICIT_DATA) == (SOLICIT, ())
 
 
 def test_relays_are_told_the_last_one_first() -> None:

@@ -74,7 +74,7 @@ def test_preconditions_on_a_file_that_nothing_is_known_of(headers, status):
 
 
 @pytest.mark.parametrize(
-    ("text", "octets"),
+    ("text", "expected"),
     [
         (None, None),
         ("bytes=0-0", range(1)),
@@ -100,15 +100,15 @@ def test_preconditions_on_a_file_that_nothing_is_known_of(headers, status):
         (f"bytes=0-{'9' * 5000}", None),
     ],
 )
-def test_ranges(text, octets):
+def test_ranges(text, expected):
     found = requested_range(asked(Range=text), HERE, 1000)
-    assert (found is None) == (octets is None)
-    assert found is None or list(found) == list(octets)
+    assert (found is None) == (expected is None)
+    assert found is None or list(found) == list(expected)
 
 
-@pytest.mark.parametrize(("text", "octets"), [("bytes=0-", range(0)), ("bytes=-5", None), ("bytes=-0", range(0))])
-def test_ranges_of_an_empty_file(text, octets):
-    assert requested_range(asked(Range=text), HERE, 0) == octets
+@pytest.mark.parametrize(("text", "expected"), [("bytes=0-", range(0)), ("bytes=-5", None), ("bytes=-0", range(0))])
+def test_ranges_of_an_empty_file(text, expected):
+    assert requested_range(asked(Range=text), HERE, 0) == expected
 
 
 @pytest.mark.parametrize(

@@ -52,15 +52,15 @@ PARTS = [
 ]
 
 
-@pytest.mark.parametrize(("value", "octets"), PARTS)
-def test_packing(value: VendorOptions, octets: str) -> None:
-    assert pack(value) == bytes.fromhex(octets)
+@pytest.mark.parametrize(("value", "hex_data"), PARTS)
+def test_packing(value: VendorOptions, hex_data: str) -> None:
+    assert pack(value) == bytes.fromhex(hex_data)
 
 
-@pytest.mark.parametrize(("value", "octets"), PARTS)
-def test_parsing(value: VendorOptions, octets: str) -> None:
-    assert parse(bytes.fromhex(octets)) == value
-    assert parse(bytes.fromhex(octets)[:-1]) == value  # the end missing
+@pytest.mark.parametrize(("value", "hex_data"), PARTS)
+def test_parsing(value: VendorOptions, hex_data: str) -> None:
+    assert parse(bytes.fromhex(hex_data)) == value
+    assert parse(bytes.fromhex(hex_data)[:-1]) == value  # the end missing
 
 
 def test_a_control_byte_may_have_bits_without_a_name() -> None:
@@ -74,7 +74,7 @@ def test_pads_and_what_follows_the_end_are_skipped() -> None:
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "hex_data",
     [
         "06",
         "0601",
@@ -98,9 +98,9 @@ def test_pads_and_what_follows_the_end_are_skipped() -> None:
         "5261737062657272792050692042 6f6f74",
     ],
 )
-def test_a_malformed_option_is_refused(octets: str) -> None:
+def test_a_malformed_option_is_refused(hex_data: str) -> None:
     with pytest.raises(WireError):
-        parse(bytes.fromhex(octets))
+        parse(bytes.fromhex(hex_data))
 
 
 @pytest.mark.parametrize(

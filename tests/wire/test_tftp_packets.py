@@ -24,11 +24,11 @@ CAPTURED = {
 }
 
 
-@pytest.mark.parametrize("octets", CAPTURED)
-def test_requests_of_real_clients(octets: bytes) -> None:
-    packet = CAPTURED[octets]
-    assert tftp.parse(octets) == packet
-    assert tftp.request(packet.write, packet.filename, packet.mode, packet.options) == octets
+@pytest.mark.parametrize("data", CAPTURED)
+def test_requests_of_real_clients(data: bytes) -> None:
+    packet = CAPTURED[data]
+    assert tftp.parse(data) == packet
+    assert tftp.request(packet.write, packet.filename, packet.mode, packet.options) == data
 
 
 def test_exact_bytes() -> None:
@@ -74,15 +74,15 @@ def test_option_without_value_is_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "options"),
+    ("data", "options"),
     [
         (b"\0\1f\0octet", ()),
         (b"\0\1f\0octet\0tsize\x000", (("tsize", "0"),)),
         (b"\0\1f\0octet\0tsize\0", ()),
     ],
 )
-def test_missing_last_nul_is_tolerated(octets: bytes, options: tftp.Options) -> None:
-    assert tftp.parse(octets) == Request(False, "f", "octet", options)
+def test_missing_last_nul_is_tolerated(data: bytes, options: tftp.Options) -> None:
+    assert tftp.parse(data) == Request(False, "f", "octet", options)
 
 
 def test_empty_value_is_kept() -> None:
@@ -107,20 +107,20 @@ def test_empty_file_name_is_parsed() -> None:
 
 
 def test_eight_bit_name_survives() -> None:
-    octets = b"\0\1gr\xfc\xdf.txt\0octet\0"
-    packet = tftp.parse(octets)
+    data = b"\0\1gr\xfc\xdf.txt\0octet\0"
+    packet = tftp.parse(data)
     assert isinstance(packet, Request)
     assert packet.filename == "gr\udcfc\udcdf.txt"
-    assert tftp.request(False, packet.filename, "octet") == octets
+    assert tftp.request(False, packet.filename, "octet") == data
 
 
 def test_ack_with_a_fifth_byte() -> None:
     assert tftp.parse(b"\0\4\0\7\x10") == Ack(7)
 
 
-@pytest.mark.parametrize("octets", [b"\0\5\0\0", b"\0\5\0\0\0", b"\0\5\0\0\0junk"])
-def test_error_without_text_or_with_junk_behind_it(octets: bytes) -> None:
-    assert tftp.parse(octets) == Error(0, "")
+@pytest.mark.parametrize("data", [b"\0\5\0\0", b"\0\5\0\0\0", b"\0\5\0\0\0junk"])
+def test_error_without_text_or_with_junk_behind_it(data: bytes) -> None:
+    assert tftp.parse(data) == Error(0, "")
 
 
 def test_error_of_unknown_code() -> None:
@@ -128,7 +128,7 @@ def test_error_of_unknown_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "data",
     [
         b"",
         b"\0",
@@ -148,16 +148,16 @@ def test_error_of_unknown_code() -> None:
         b"\0\2file\0",
     ],
 )
-def test_malformed(octets: bytes) -> None:
+def test_malformed(data: bytes) -> None:
     with pytest.raises(WireError):
-        tftp.parse(octets)
+        tftp.parse(data)
 
 
 def test_each_truncation_of_a_request() -> None:
-    octets = b"\0\1undionly.kpxe\0octet\0blksize\x001432\0tsize\x000\0"
-    for end in range(len(octets)):
+    data = b"\0\1undionly.kpxe\0octet\0blksize\x001432\0tsize\x000\0"
+    for end in range(len(data)):
         try:
-            packet = tftp.parse(octets[:end])
+            packet = tftp.parse(data[:end])
         except WireError:
             assert end <= len(b"\0\1undionly.kpxe\0")
         else:
@@ -165,9 +165,9 @@ def test_each_truncation_of_a_request() -> None:
             assert packet.filename == "undionly.kpxe"
 
 
-def parses_or_says_no(octets: bytes) -> bool:
+def parses_or_says_no(data: bytes) -> bool:
     try:
-        packet = tftp.parse(octets)
+        packet = tftp.parse(data)
     except WireError:
         return True
     return isinstance(packet, Request | Data | Ack | Error | OptionAck)
@@ -176,8 +176,8 @@ def parses_or_says_no(octets: bytes) -> bool:
 @given(st.binary(max_size=600))
 @example(b"\0\1\xff\0\xff\0\xff\0\xff")
 @example(b"\0\6" + b"\0" * 40)
-def test_nothing_but_wire_error_comes_out(octets: bytes) -> None:
-    assert parses_or_says_no(octets)
+def test_nothing_but_wire_error_comes_out(data: bytes) -> None:
+    assert parses_or_says_no(data)
 
 
 @given(st.integers(0, 7), st.binary(max_size=100))
@@ -186,8 +186,8 @@ def test_nothing_but_wire_error_comes_out_behind_an_opcode(opcode: int, rest: by
 
 
 def field_texts(least: int = 0) -> st.SearchStrategy[str]:
-    octets = st.binary(min_size=least, max_size=20).filter(lambda text: b"\0" not in text)
-    return octets.map(lambda text: text.decode("utf-8", "surrogateescape"))
+    data = st.binary(min_size=least, max_size=20).filter(lambda text: b"\0" not in text)
+    return data.map(lambda text: text.decode("utf-8", "surrogateescape"))
 
 
 option_lists = st.lists(
@@ -202,8 +202,8 @@ def test_request_round_trip(write: bool, filename: str, mode: str, options: tftp
     packet = tftp.parse(tftp.request(write, filename, mode, options))
     assert isinstance(packet, Request)
     assert (packet.write, packet.filename, packet.options) == (write, filename, options)
-    octets = mode.encode("utf-8", "surrogateescape")
-    assert packet.mode.encode("utf-8", "surrogateescape") == octets.lower()
+    data = mode.encode("utf-8", "surrogateescape")
+    assert packet.mode.encode("utf-8", "surrogateescape") == data.lower()
 
 
 @given(option_lists)
@@ -227,10 +227,10 @@ def test_error_round_trip(code: int, message: str) -> None:
 @example("a\0b")
 @example("\udcff\ud800")
 def test_error_takes_any_message_and_fits_512_bytes(message: str) -> None:
-    octets = tftp.error(0, message)
-    assert len(octets) <= 512
-    assert octets.count(0, 4) == 1
-    assert octets.endswith(b"\0")
+    data = tftp.error(0, message)
+    assert len(data) <= 512
+    assert data.count(0, 4) == 1
+    assert data.endswith(b"\0")
 
 
 def test_a_field_with_nul_is_our_mistake() -> None:
@@ -244,7 +244,7 @@ def test_a_block_number_beyond_16_bits_is_our_mistake() -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "belongs"),
+    ("data", "belongs"),
     [
         (b"\0\3\0\1", True),
         (b"\0\4\0\1", True),
@@ -256,8 +256,8 @@ def test_a_block_number_beyond_16_bits_is_our_mistake() -> None:
         (b"", False),
     ],
 )
-def test_is_datagram(octets: bytes, belongs: bool) -> None:
-    assert tftp.is_datagram(octets) is belongs
+def test_is_datagram(data: bytes, belongs: bool) -> None:
+    assert tftp.is_datagram(data) is belongs
 
 
 def test_scapy_reads_what_we_write() -> None:

@@ -63,7 +63,7 @@ def _contents(image: Any, size: int) -> Contents:
             contents.link(name, _text(record.rock_ridge.symlink_path()))
             continue
         runs = tuple(_udf_runs(image, record) if view == "udf_path" else _runs(record))
-        if all(offset + octets <= end for offset, octets in runs):
+        if all(offset + length <= end for offset, length in runs):
             contents.add(name, Stored(runs, 0.0))
     return contents
 
@@ -116,7 +116,7 @@ def _udf_runs(image: Any, entry: Any) -> Iterator[tuple[int, int]]:
     start = image.udf_main_descs.partitions[0].part_start_location
     left = entry.get_data_length()
     for piece in entry.alloc_descs:
-        octets = min(piece.extent_length & 0x3FFFFFFF, left)
-        if octets:
-            yield (start + piece.log_block_num) * _BLOCK + piece.offset, octets
-        left -= octets
+        length = min(piece.extent_length & 0x3FFFFFFF, left)
+        if length:
+            yield (start + piece.log_block_num) * _BLOCK + piece.offset, length
+        left -= length

@@ -92,12 +92,12 @@ class OpenArchive:
 
     def _reader(self, fd: int, runs: tuple[tuple[int, int], ...], modified: float, more: int = 0) -> IReader:
         _, inode, size, changed = self.version
-        (start, octets), seconds = runs[0], changed / 1e9
+        (start, length), seconds = runs[0], changed / 1e9
         etag = f"{inode:x}-{size:x}-{changed:x}-{start:x}-{more:x}"
         file = FileReader(fd)
         if len(runs) > 1:
             return PiecesReader(file, runs, modified or seconds, etag, seconds)
-        return MemberReader(file, start, octets, modified or seconds, etag, seconds)
+        return MemberReader(file, start, length, modified or seconds, etag, seconds)
 
 
 def open_archive(path: Any, unpack_size: int) -> OpenArchive:

@@ -53,10 +53,10 @@ def unpack(opened: Callable[[], IO[bytes]], most: int) -> int:
     try:
         place = DIRECTORY if os.path.isdir(DIRECTORY) else None
         with opened() as source, tempfile.TemporaryFile(dir=place) as file:
-            octets = 0
+            length = 0
             while data := source.read(_CHUNK):
-                octets += len(data)
-                if octets > most:
+                length += len(data)
+                if length > most:
                     raise ArchiveError(f"more than {most} bytes unpacked; unpack-size allows no more")
                 file.write(data)
             file.flush()
@@ -91,10 +91,10 @@ class Unpacked:
 
     def keep(self, member: Packed, descriptor: int) -> None:
         """Take over a descriptor. Transfers of what has to go for it have their own, and go on."""
-        octets = os.fstat(descriptor).st_size
-        while self._kept and octets + sum(size for _, size in self._kept.values()) > self.most:
+        length = os.fstat(descriptor).st_size
+        while self._kept and length + sum(size for _, size in self._kept.values()) > self.most:
             os.close(self._kept.popitem(last=False)[1][0])
-        self._kept[id(member)] = descriptor, octets
+        self._kept[id(member)] = descriptor, length
 
     def close(self) -> None:
         """Give everything back."""

@@ -73,7 +73,7 @@ class PiecesReader:
     size: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.size = sum(octets for _, octets in self._runs)
+        self.size = sum(extent for _, extent in self._runs)
 
     def read(self, offset: int, length: int) -> bytes:
         """See IReader.
@@ -81,13 +81,13 @@ class PiecesReader:
         :raise OSError: see MemberReader.read().
         """
         data = b""
-        for start, octets in self._runs:
-            if 0 <= offset < octets and length > 0:
-                piece = self._file.read(start + offset, min(length, octets - offset))
+        for start, extent in self._runs:
+            if 0 <= offset < extent and length > 0:
+                piece = self._file.read(start + offset, min(length, extent - offset))
                 data += piece
                 offset += len(piece)
                 length -= len(piece)
-            offset -= octets
+            offset -= extent
         if offset + length >= 0:
             self.verify()
         return data

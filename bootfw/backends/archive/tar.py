@@ -39,7 +39,7 @@ def read_tar(file: Any, size: int) -> Contents:
                     else:
                         contents.add(member.name, original)
                 elif member.isreg():
-                    if member.offset_data + _octets(member) > size:
+                    if member.offset_data + _stored_size(member) > size:
                         contents.left_out[member.name] = "it lies behind the end of the archive"
                     elif member.issparse():
                         contents.add(member.name, Packed(member.size, float(member.mtime), partial(_sparse, member)))
@@ -58,7 +58,7 @@ def read_tar(file: Any, size: int) -> Contents:
     return contents
 
 
-def _octets(member: tarfile.TarInfo) -> int:
+def _stored_size(member: tarfile.TarInfo) -> int:
     """How long it is in the archive."""
     extents: Any = member.sparse  # (offset in the file, bytes) of what is stored, whatever typeshed says
     return sum(size for _, size in extents) if member.issparse() else member.size

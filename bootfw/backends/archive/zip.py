@@ -62,7 +62,7 @@ def _add(contents: Contents, archive: zipfile.ZipFile, file: Any, info: zipfile.
         contents.link(info.filename, archive.read(info).decode("utf-8", "surrogateescape"))
         return ""
     member = _member(file, info)
-    if isinstance(member, Stored) and any(offset + octets > size for offset, octets in member.runs):
+    if isinstance(member, Stored) and any(offset + length > size for offset, length in member.runs):
         return "it lies behind the end of the archive"
     contents.add(info.filename, member)
     return ""

@@ -133,8 +133,8 @@ def attach_filter(sock: socket.socket, program: Sequence[tuple[int, int, int, in
     :raise OSError: the kernel is not Linux, or has none of these; *sock* is closed then.
     """
     try:
-        octets = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*instruction) for instruction in program))
-        filtered = struct.pack("@HP", len(program), ctypes.addressof(octets))
+        instructions = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*instruction) for instruction in program))
+        filtered = struct.pack("@HP", len(program), ctypes.addressof(instructions))
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filtered)
     except OSError:
         sock.close()

@@ -209,7 +209,7 @@ class Server4(DHCPPort):
     ) -> None:
         message = query.message
         try:
-            data = self._ordinary.octets(message, answer) if request is None else None
+            data = self._ordinary.reply(message, answer) if request is None else None
             if data is None:
                 if request is None:
                     made = server_reply(message, answer)

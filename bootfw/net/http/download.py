@@ -328,7 +328,7 @@ class Download:
             agreed=Agreed(),
             outcome=outcome,
             detail=self._states.detail,
-            octets=self._sent,
+            bytes_transferred=self._sent,
             blocks=0,
             retransmitted=0,
             began=self._began,

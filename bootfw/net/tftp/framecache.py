@@ -47,7 +47,7 @@ class Piece:
         """The last block."""
         self.stride = blksize + _HEADER
         """Octets from one block to the next."""
-        size = _octets(count, blksize, rest)
+        size = _frames_size(count, blksize, rest)
         memory = (ctypes.c_char * size).from_buffer(bytearray(size))
         self.view = memoryview(memory).cast("B")
         """The datagrams one after the other. Whoever has the piece, or a slice of this, keeps the memory alive."""
@@ -72,8 +72,8 @@ class Piece:
         payloads = [view[start + _HEADER : start + stride] for start in range(0, end, stride)]
         blksize = stride - _HEADER
         begin = reader.start + (self.first - 1) * blksize
-        octets: int = os.preadv(reader.fileno(), payloads, begin)
-        return octets == end - _HEADER * len(payloads)
+        length: int = os.preadv(reader.fileno(), payloads, begin)
+        return length == end - _HEADER * len(payloads)
 
 
 class Images:
@@ -133,7 +133,7 @@ class Images:
         if first + count <= full + 1:
             rest = -1
         count = min(count, full - first + 1)
-        needed = _octets(count, blksize, rest) + _OVERHEAD
+        needed = _frames_size(count, blksize, rest) + _OVERHEAD
         if block > full + 1 or needed > self.room:
             return None
         while self._used + needed > self.room:
@@ -216,7 +216,7 @@ def last_together(blksize: int, block: int) -> int:
     return block + count - 1 - (block - 1) % count
 
 
-def _octets(count: int, blksize: int, rest: int) -> int:
+def _frames_size(count: int, blksize: int, rest: int) -> int:
     """See Piece."""
     return count * (blksize + _HEADER) + (_HEADER + rest if rest >= 0 else 0)
 

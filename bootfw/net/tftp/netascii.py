@@ -22,20 +22,20 @@ class NetasciiReader:
 
     def read(self, offset: int, length: int) -> Any:
         """See IReader."""
-        place, octets = self._reading.need(offset, length)
+        place, wanted = self._reading.need(offset, length)
         if self._reader.size is not None:
-            octets = min(octets, self._reader.size - place)
-        if octets <= 0:
+            wanted = min(wanted, self._reader.size - place)
+        if wanted <= 0:
             return self._reading.feed(b"")
-        answer = self._reader.read(place, octets)
+        answer = self._reader.read(place, wanted)
         waiting = later(answer)
         if waiting is None:
-            return self._translated(answer, octets)
-        return waiting.addCallback(self._translated, octets)
+            return self._translated(answer, wanted)
+        return waiting.addCallback(self._translated, wanted)
 
-    def _translated(self, answer: Any, octets: int) -> bytes:
-        source = content(answer, octets, self._reader)
-        if len(source) < octets and self._reader.size is not None:
+    def _translated(self, answer: Any, wanted: int) -> bytes:
+        source = content(answer, wanted, self._reader)
+        if len(source) < wanted and self._reader.size is not None:
             raise TransferError("file changed while being sent")
         return self._reading.feed(source)
 

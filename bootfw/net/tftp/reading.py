@@ -162,7 +162,7 @@ class ReadTransfer(Transfer):
             wants = session.wants
             if wants is None or self._awaited is not None:
                 break
-            octets = session.wants_octets
+            length = session.wanted_bytes
             # Frames are of the file as it was opened, so all that is wanted is there.
             if self._frames(wants.first, wants.last) is not None:
                 self._held = _NOTHING_HELD
@@ -171,8 +171,8 @@ class ReadTransfer(Transfer):
                 if data is None:
                     break
                 self._held = wants, data
-                octets = len(data)
-            session.handle(read.Input.FETCHED, octets, now)
+                length = len(data)
+            session.handle(read.Input.FETCHED, length, now)
         if not self._over:
             self._settle(now)
             if self._flow is not None and session.steady:
@@ -183,22 +183,22 @@ class ReadTransfer(Transfer):
         held, data = self._held
         if held == wants:
             return data
-        octets = self.session.wants_octets
-        if not octets:
+        length = self.session.wanted_bytes
+        if not length:
             return b""
         assert self._reader is not None
         seconds = self._around.reactor.seconds
         began = seconds()
         try:
-            answer = self._reader.read((wants.first - 1) * self._agreed.blksize, octets)
+            answer = self._reader.read((wants.first - 1) * self._agreed.blksize, length)
             took = seconds() - began
             if took > BLOCKED_SECONDS:
                 self._blocked("reader", self._reader, "read()", took)
-            if type(answer) is bytes and len(answer) <= octets:
+            if type(answer) is bytes and len(answer) <= length:
                 return answer
             waiting = later(answer)
             if waiting is None:
-                return content(answer, octets, self._reader)
+                return content(answer, length, self._reader)
         except Exception as error:
             self._failed(error, now)
             return None
@@ -208,7 +208,7 @@ class ReadTransfer(Transfer):
 
     def _fetched(self, answer: Any, now: float) -> None:
         try:
-            data = content(answer, self.session.wants_octets, self._reader)
+            data = content(answer, self.session.wanted_bytes, self._reader)
         except Exception as error:
             self._failed(error, now)
             return

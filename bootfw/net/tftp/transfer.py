@@ -352,7 +352,7 @@ class Transfer:
             agreed=self._agreed,
             outcome=outcome,
             detail=detail,
-            octets=session.octets if session is not None else 0,
+            bytes_transferred=session.bytes_transferred if session is not None else 0,
             blocks=session.acked if session is not None else 0,
             retransmitted=session.retransmitted if session is not None else 0,
             began=self._began,

@@ -30,7 +30,7 @@ SLOT = 2048
 
 _LARGEST_SLOT = 65536  # room for the largest datagram, and a multiple of what the slots are looked at by
 _SOCKADDR_IN = 16
-_FOUR_OCTETS = [Struct(f"!{count}I") for count in range(BATCH + 1)]
+_LENGTHS = [Struct(f"!{count}I") for count in range(BATCH + 1)]
 _NAME = 32  # room for a name: sockaddr_in6 takes 28
 _CONTROL = 64  # room for control messages: in6_pktinfo and its cmsghdr take 40
 _INFO = socket.CMSG_LEN(0)  # where the payload of a control message begins
@@ -141,7 +141,7 @@ class Inbox:
         self._control_lengths = memoryview(array("L", [_CONTROL] * BATCH))
         self._used = 0
         self._keys = self._messages.names.cast("Q")
-        self._octets = self._messages.data.cast("I")
+        self._words = self._messages.data.cast("I")
 
     def receive(
         self, descriptor: int, peers: Mapping[bytes, Peer], infos: Mapping[bytes, Info], unknown: Info
@@ -187,8 +187,8 @@ class Inbox:
             names, length = messages.names, self._name_length
             keys = [bytes(names[start : start + length]) for start in range(0, count * _NAME, _NAME)]
         lengths = messages.ints[_LENGTH : count * _INTS : _INTS].tolist()
-        octets = self._octets[: count * _LARGEST_SLOT // 4 : _LARGEST_SLOT // 4].tobytes()
-        return zip(range(count), keys, lengths, _FOUR_OCTETS[count].unpack(octets), strict=True)
+        raw = self._words[: count * _LARGEST_SLOT // 4 : _LARGEST_SLOT // 4].tobytes()
+        return zip(range(count), keys, lengths, _LENGTHS[count].unpack(raw), strict=True)
 
     def datagram(
         self, i: int, peers: Mapping[bytes, Peer], infos: Mapping[bytes, Info], unknown: Info
@@ -222,14 +222,14 @@ class Prepared:
     def __init__(self, name: bytes, control: bytes) -> None:
         size = ctypes.sizeof(_Vector)
         memory = (ctypes.c_char * (size + _NAME + len(control)))()
-        octets = memoryview(memory).cast("B")  # keeps the memory alive
-        octets[size : size + len(name)] = name
-        octets[size + _NAME :] = control
+        raw = memoryview(memory).cast("B")  # keeps the memory alive
+        raw[size : size + len(name)] = name
+        raw[size + _NAME :] = control
         address = ctypes.addressof(memory)
         at = address + size
         self.header = _message(at, len(name), address, 1, at + _NAME if control else 0, len(control), 0, 0)
         """What a Burst takes."""
-        self.vector = octets[:size].cast("L")
+        self.vector = raw[:size].cast("L")
         """Address of the data and its length in bytes; to be set before each sending."""
 
 
@@ -238,7 +238,7 @@ class Burst:
 
     def __init__(self) -> None:
         messages = (_Message * BATCH)()
-        self._octets = memoryview(messages).cast("B")
+        self._words = memoryview(messages).cast("B")
         self._address = ctypes.addressof(messages)
 
     def send(self, descriptor: int, headers: list[bytes]) -> list[tuple[int, int]]:
@@ -247,8 +247,8 @@ class Burst:
         :param headers: of each message; what its vector points to is in its place until this returns.
         :return: (position, errno) of each that did not leave.
         """
-        octets = b"".join(headers)
-        self._octets[: len(octets)] = octets
+        raw = b"".join(headers)
+        self._words[: len(raw)] = raw
         return _transmit(descriptor, self._address, len(headers))
 
 
@@ -304,8 +304,8 @@ class Outbox:
         starts = array("L", accumulate(lengths[:-1], initial=messages.start))
         messages.vectors[: _VECTOR_SIZES * count : _VECTOR_SIZES] = starts
         messages.vectors[1 : _VECTOR_SIZES * count : _VECTOR_SIZES] = lengths
-        octets = b"".join(data)
-        messages.data[: len(octets)] = octets
+        raw = b"".join(data)
+        messages.data[: len(raw)] = raw
         messages.names[: _NAME * count] = b"".join([name.ljust(_NAME) for name in names])
         if any(controls):
             messages.controls[: _CONTROL * count] = b"".join([control.ljust(_CONTROL) for control in controls])

@@ -81,7 +81,7 @@ class BackendContract(Answers):
         for path, data in self.files.items():
             reader = self.answer(backend.open(path, self.request(path)))
             verifyObject(IReader, reader)
-            assert reader.size in (None, len(data)), f"{path}: size {reader.size} of {len(data)} octets"
+            assert reader.size in (None, len(data)), f"{path}: size {reader.size} of {len(data)} bytes"
             reader.close()
 
     def test_reads_any_place_in_any_order_and_again(self) -> None:
@@ -92,7 +92,7 @@ class BackendContract(Answers):
             for offset in (0, end // 2, 0, end, max(end - 1, 0), 1, end // 2, end + 1000):
                 for length in (1, 512, end + 1):
                     found = self.answer(reader.read(offset, length))
-                    assert bytes(found) == data[offset : offset + length], f"{path}: {length} octets from {offset}"
+                    assert bytes(found) == data[offset : offset + length], f"{path}: {length} bytes from {offset}"
             reader.close()
 
     def test_two_readers_of_a_file_do_not_disturb_each_other(self) -> None:

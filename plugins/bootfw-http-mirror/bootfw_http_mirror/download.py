@@ -21,7 +21,7 @@ class Download(TimeoutMixin, Protocol):
     """Writes the body of a response into a file, and wakes those who wait for a part of it.
 
     :param fd: where to write; it is owned from now on, and closed when the last reader has gone.
-    :param size: octets that will come; None: not known.
+    :param size: bytes that will come; None: not known.
     :param ended: called once, with whether the file is complete.
     """
 
@@ -48,7 +48,7 @@ class Download(TimeoutMixin, Protocol):
         self._close_unused()
 
     def wait_for(self, end: int) -> "Deferred[None]":
-        """Fires when *end* octets are there, or the file is at its end."""
+        """Fires when *end* bytes are there, or the file is at its end."""
         waiting: Deferred[None] = Deferred(self.stop_waiting)
         self._waiting.append((end, waiting))
         return waiting

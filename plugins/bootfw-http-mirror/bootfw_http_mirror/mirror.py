@@ -61,7 +61,7 @@ class MirrorBackend:
     :param url: what the paths are appended to, such as ``http://mirror.example/boot/``; http or https.
     :param cache: the directory for the fetched files; one for each mirror. Relative to the configuration's.
     :param cache_megabytes: the files in it go, the least recently used first, when they are more than that (10^6
-        octets).
+        bytes).
     :param fresh_seconds: a file is not asked about again for so long.
     :param timeout_seconds: to connect, to be answered, and between two pieces of a file.
     """

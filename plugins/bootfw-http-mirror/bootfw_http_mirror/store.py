@@ -21,7 +21,7 @@ class Entry:
     """What is known of a stored file."""
 
     name: str
-    octets: int
+    size: int
     etag: str = ""
     last_modified: str = ""
 
@@ -31,7 +31,7 @@ class Store:
     """Files by name. One process uses a directory at a time.
 
     :param directory: made when there is none. What was left unfinished in it is removed.
-    :param limit: octets of all files together; those used least recently go first.
+    :param limit: bytes of all files together; those used least recently go first.
     """
 
     directory: Path
@@ -58,7 +58,7 @@ class Store:
         if entry is None:
             return None
         try:
-            whole = self._data(name).stat().st_size == entry.octets
+            whole = self._data(name).stat().st_size == entry.size
         except OSError:
             whole = False
         if not whole:
@@ -81,10 +81,10 @@ class Store:
     def keep(self, part: Path, entry: Entry) -> None:
         """*part* is complete and becomes the file of that entry; one that is larger than everything goes."""
         self.forget(entry.name)
-        if entry.octets > self.limit:
+        if entry.size > self.limit:
             part.unlink()
             return
-        self._make_room(entry.octets)
+        self._make_room(entry.size)
         # Without its note a file counts as absent, so that a crash in between can't pair it with the old one.
         part.rename(self._data(entry.name))
         note = self._note(entry.name)
@@ -102,13 +102,13 @@ class Store:
         for path in (self._note(name), self._data(name)):
             path.unlink(missing_ok=True)
 
-    def _make_room(self, octets: int) -> None:
-        total = octets + sum(entry.octets for entry in self._entries.values())
+    def _make_room(self, size: int) -> None:
+        total = size + sum(entry.size for entry in self._entries.values())
         for entry in list(self._entries.values()):
             if total <= self.limit:
                 return
             self.forget(entry.name)
-            total -= entry.octets
+            total -= entry.size
 
     def _data(self, name: str) -> Path:
         return self.directory / (PREFIX + hashlib.sha256(os.fsencode(name)).hexdigest())

@@ -100,7 +100,7 @@ def _options6(files: Mapping[str, str]) -> list[str]:
     if not name.endswith("-http"):
         return [f"--dhcp-option=option6:bootfile-url,tftp://[{SERVER6}]/{file}"]
     url = file.replace("{http}", f"http://[{SERVER6}]")
-    # A vendor class of no enterprise, with one text of 10 octets.
+    # A vendor class of no enterprise, with one text of 10 bytes.
     return [f"--dhcp-option=option6:bootfile-url,{url}", f"--dhcp-option=option6:16,00:00:00:00:00:0a:{_HTTP_CLIENT}"]
 
 

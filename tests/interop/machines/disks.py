@@ -10,7 +10,7 @@ _PRINTS = bytes.fromhex("31c0 8ed8 be197c fc ac 84c0 7409 b40e bb0700 cd10 ebf2 
 
 
 def boot_sector(message: str) -> bytes:
-    """512 octets that print *message*: the first ones of a disk, or a CD's boot image (no emulation)."""
+    """512 bytes that print *message*: the first ones of a disk, or a CD's boot image (no emulation)."""
     # SeaBIOS keeps the last character of the console back until another one follows.
     program = _PRINTS + message.encode() + b".\0"
     return program.ljust(510, b"\0") + b"\x55\xaa"
