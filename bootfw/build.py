@@ -19,7 +19,7 @@ from bootfw.errors import ConfigError, PluginError
 from bootfw.net.clock import monotonic
 from bootfw.net.control import SOCKET
 from bootfw.net.http.tls import tls
-from bootfw.net.workers.supervisor import Workers, usual_number
+from bootfw.net.workers.supervisor import Workers, default_worker_count
 from bootfw.service import BootService, Named
 
 WORKER_MODULE = "bootfw.cli.worker"
@@ -60,7 +60,7 @@ class Parts:
     def _workers(self, reactor: Any) -> Workers | None:
         """The processes that serve the files; None: this process does so."""
         settings = self.settings
-        count = settings.workers or usual_number()
+        count = settings.workers or default_worker_count()
         serves = settings.tftp.listen or settings.http.listen
         if count == 1 or not serves or not IReactorProcess.providedBy(reactor):
             return None

@@ -14,9 +14,9 @@ from zope.interface.verify import verifyObject
 from bootfw.ability import abilities_of
 from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.clients import Clients
-from bootfw.boot.generated import MadeFiles
+from bootfw.boot.generated import GeneratedFiles
 from bootfw.boot.resolverchain import ResolverChain
-from bootfw.boot.secondstage import Loaders
+from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.config.settings import ListenAddress, Settings
 from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.interfaces import (
@@ -45,7 +45,7 @@ from bootfw.net.linux.interfaces import Interfaces
 from bootfw.net.linux.netlink import Netlink
 from bootfw.net.listening import Listening, OwnSockets, SocketSource, devices_for, keep_bound, listen_on
 from bootfw.net.pluginlifecycle import PluginLifecycle
-from bootfw.net.reachable import report_dropped, report_missing
+from bootfw.net.reachability import report_dropped, report_missing
 from bootfw.net.tftp.framecache import Images
 from bootfw.net.tftp.handover import Orphan, Orphans
 from bootfw.net.tftp.listener import TFTPProtocol
@@ -116,12 +116,12 @@ class BootService(MultiService):
         self._publisher = Publisher(reactor, observing) if event_sink is None else event_sink
         self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._broadcast = broadcast
-        self._loaders = Loaders(reactor.seconds, self._sharing("loader"))
+        self._second_stage = SecondStageFinder(reactor.seconds, self._sharing("boot-program"))
         self._plugins = PluginLifecycle(reactor, self._resolvers, self._publisher.publish)
         self._stores = PluginLifecycle(reactor, self._backends, self._publisher.publish, "backend")
-        self._made = MadeFiles(tell=self._sharing("made"))
-        layers = [("what resolvers have made", self._made), *self._backends]
-        self._layers = LayeredBackend(layers, self._loaders, self._publisher.publish)
+        self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
+        layers = [("generated files", self._generated), *self._backends]
+        self._layers = LayeredBackend(layers, self._second_stage, self._publisher.publish)
         names = self._settings.interfaces
         self._kernel = Netlink()
         dropped = partial(report_dropped, reactor, names, self._publisher.publish)
@@ -146,9 +146,9 @@ class BootService(MultiService):
         self._holds = False
         """The reactor's timer."""
         self._receivers: dict[str, Callable[..., None]] = {
-            "client": self._clients.heard,
-            "loader": self._loaders.heard,
-            "made": self._made.heard,
+            "client": self._clients.on_message,
+            "boot-program": self._second_stage.on_message,
+            "generated": self._generated.on_message,
         }
 
     def _sharing(self, kind: str) -> Callable[..., None]:
@@ -159,7 +159,7 @@ class BootService(MultiService):
         workers.join(
             self.on_message,
             publish=self._publisher.publish,
-            lookup=self._clients.of,
+            lookup=self._clients.lookup,
             memory=self._memory,
             serve=self._serve,
         )
@@ -175,8 +175,8 @@ class BootService(MultiService):
     def _memory(self) -> list[tuple[str, tuple[Any, ...]]]:
         """See Workers.join()."""
         known: list[tuple[str, tuple[Any, ...]]] = [("client", (client,)) for client in self._clients.all()]
-        known += [("loader", pair) for pair in self._loaders.all()]
-        return known + [("made", pair) for pair in self._made.all()]
+        known += [("boot-program", pair) for pair in self._second_stage.all()]
+        return known + [("generated", pair) for pair in self._generated.all()]
 
     def summary(self) -> list[Listening]:
         """What is bound where, now."""
@@ -375,7 +375,9 @@ class BootService(MultiService):
         """One for all of DHCP, so that there is one to cancel."""
         if self._chain is None:
             within = self._settings.dhcp.answer_within_seconds
-            self._chain = ResolverChain(self._reactor, self._resolvers, self._publisher.publish, within, self._made)
+            self._chain = ResolverChain(
+                self._reactor, self._resolvers, self._publisher.publish, within, self._generated
+            )
         return self._chain
 
     def _new_leasing(self) -> Leasing:

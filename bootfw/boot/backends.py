@@ -13,16 +13,16 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.ability import provides
+from bootfw.boot.filecontract import contract_violation
 from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls
-from bootfw.boot.opened import objection
-from bootfw.boot.pluginresult import later
-from bootfw.boot.secondstage import Loader, Loaders
+from bootfw.boot.pluginresult import as_deferred
+from bootfw.boot.secondstage import BootProgram, SecondStageFinder
 from bootfw.errors import AccessViolation, FileMissing, TransferError
 from bootfw.events import Event, SecondStageFound
 from bootfw.interfaces import IBackend, IBatchingBackend, IShareableReader, IUniformBackend, IWritableBackend
 from bootfw.values import TransferRequest
 
-_Place = tuple[int, str]
+_Candidate = tuple[int, str]
 """(position of a backend, path to look up in it)."""
 _NOT_FOUND: dict[str, type[TransferError]] = {"open": FileMissing, "create": AccessViolation}
 """What is raised when no backend has the file. For an upload "File not found" would be wrong."""
@@ -36,7 +36,7 @@ class _Search:
     """One request on its way through the backends, once it waits for one of them."""
 
     method: str
-    places: Iterator[_Place]
+    candidates: Iterator[_Candidate]
     """Not tried yet."""
     path: str
     request: TransferRequest
@@ -57,13 +57,13 @@ class LayeredBackend:
     requested path was tried in the backend that had that program and in those before it.
 
     :param backends: (name, backend). The name is added to the traceback of an unexpected exception.
-    :param loaders: which boot program each client loaded last; None: not known, so there are no such lookups.
+    :param second_stage: which boot program each client loaded last; None: not known, so there are no such lookups.
     :param publish: gets SecondStageFound and PluginBlocked events; must not raise.
     :param seconds: the clock that calls of backends are timed by.
     """
 
     backends: Sequence[tuple[str, IBackend]]
-    loaders: Loaders | None = None
+    second_stage: SecondStageFinder | None = None
     publish: Callable[[Event], None] | None = None
     seconds: Callable[[], float] = time.monotonic
     _uniform: Sequence[bool] = field(init=False)
@@ -82,7 +82,7 @@ class LayeredBackend:
         self._uniform = [provides(backend, IUniformBackend) for _, backend in self.backends]
         self._all_uniform = bool(self._uniform) and all(self._uniform)
         self._caches = self._no_caches = [None] * len(self.backends)
-        clock = self.loaders.seconds if self.loaders is not None else self.seconds
+        clock = self.second_stage.seconds if self.second_stage is not None else self.seconds
         self._blocking = BlockingCalls(self.publish, clock) if self.publish is not None else None
 
     def begin_batch(self) -> None:
@@ -100,10 +100,10 @@ class LayeredBackend:
 
     def open(self, path: str, request: TransferRequest) -> Any:
         """See IBackend."""
-        loaders = self.loaders
-        loader = loaders.of(request.peer[0], path) if loaders is not None else None
-        if loader is not None:
-            return self._try("open", self._places(path, loader), path, request)
+        second_stage = self.second_stage
+        program = second_stage.last_program(request.peer[0], path) if second_stage is not None else None
+        if program is not None:
+            return self._try("open", self._candidates(path, program), path, request)
         # If the last of only uniform backends is known to miss this path, all others were tried in this batch too.
         last = self._caches[-1] if self._all_uniform else None
         if last and last.get(path, _NOT_CACHED) is None and not request.ignore_case:
@@ -118,13 +118,13 @@ class LayeredBackend:
         writable = [n for n, (_, backend) in enumerate(self.backends) if IWritableBackend.providedBy(backend)]
         return self._try("create", zip(writable, repeat(path)), path, request)
 
-    def _places(self, path: str, loader: Loader) -> Iterator[_Place]:
+    def _candidates(self, path: str, program: BootProgram) -> Iterator[_Candidate]:
         every = range(len(self.backends))
-        yield from ((position, path) for position in every[: loader.backend + 1])
-        assert self.loaders is not None
-        for place in loader.places(path, self.loaders.seconds()):
-            yield from ((position, place) for position in every)
-        yield from ((position, path) for position in every[loader.backend + 1 :])
+        yield from ((position, path) for position in every[: program.backend + 1])
+        assert self.second_stage is not None
+        for candidate in program.candidates(path, self.second_stage.seconds()):
+            yield from ((position, candidate) for position in every)
+        yield from ((position, path) for position in every[program.backend + 1 :])
 
     def pending_backend(self, answer: Awaitable[object]) -> str:
         """See IBatchingBackend."""
@@ -134,12 +134,12 @@ class LayeredBackend:
     def _try(
         self,
         method: str,
-        places: Iterator[_Place],
+        candidates: Iterator[_Candidate],
         path: str,
         request: TransferRequest,
         search: _Search | None = None,
     ) -> Any:
-        """Try the backends at *places*, in order.
+        """Try the backends at *candidates*, in order.
 
         :param search: of these same arguments; None: no backend has been pending yet. Few are, and then the request
             needs no such object.
@@ -147,24 +147,24 @@ class LayeredBackend:
         detail = search.detail if search is not None else ""
         caches = self._caches if method == "open" and not request.ignore_case else self._no_caches
         seconds = self.seconds
-        for position, place in places:
+        for position, candidate in candidates:
             cache = caches[position]
             if cache is not None:
-                reader: Any = cache.get(place, _NOT_CACHED)
+                reader: Any = cache.get(candidate, _NOT_CACHED)
                 if reader is None:
                     continue
                 if reader is not _NOT_CACHED:
-                    self._found(place, position, path, request)
+                    self._found(candidate, position, path, request)
                     return reader.share()
             name, backend = self.backends[position]
             began = seconds()
             try:
-                answer = getattr(backend, method)(place, request)
+                answer = getattr(backend, method)(candidate, request)
             except FileMissing as error:
                 if error.detail:
                     detail = detail or error.detail
                 elif cache is not None:
-                    cache[place] = None
+                    cache[candidate] = None
                 continue
             except Exception as error:
                 error.add_note(f"The backend was {name}.")
@@ -172,35 +172,35 @@ class LayeredBackend:
             finally:
                 took = seconds() - began
                 if took > BLOCKED_SECONDS and self._blocking is not None:
-                    self._blocking.report(f"backend {name}", f"{method}({place!r})", took)
-            pending = later(answer)
+                    self._blocking.report(f"backend {name}", f"{method}({candidate!r})", took)
+            pending = as_deferred(answer)
             if pending is None:
                 self._check(answer, name, method)
-                self._found(place, position, path, request)
+                self._found(candidate, position, path, request)
                 if cache is not None and provides(answer, IShareableReader):
-                    cache[place] = answer.share()  # type: ignore[assignment]
+                    cache[candidate] = answer.share()  # type: ignore[assignment]
                 return answer
             if search is None:
-                search = _Search(method, places, path, request)
+                search = _Search(method, candidates, path, request)
             search.detail, search.backend = detail, name
-            return self._await(pending, position, place, search)
+            return self._await(pending, position, candidate, search)
         raise _NOT_FOUND[method](detail=detail)
 
-    def _await(self, pending: "Deferred[Any]", position: int, place: str, search: _Search) -> "Deferred[Any]":
+    def _await(self, pending: "Deferred[Any]", position: int, candidate: str, search: _Search) -> "Deferred[Any]":
         """The answer of the backend at *position*, which is *pending*, or of those after it."""
         name = self.backends[position][0]
         self._searches[pending] = search
 
         def came(answer: Any) -> Any:
             self._check(answer, name, search.method)
-            self._found(place, position, search.path, search.request)
+            self._found(candidate, position, search.path, search.request)
             return answer
 
         def failed(failure: Failure) -> Any:
             error: Any = failure.value
             if isinstance(error, FileMissing):
                 search.detail = search.detail or error.detail
-                return self._try(search.method, search.places, search.path, search.request, search)
+                return self._try(search.method, search.candidates, search.path, search.request, search)
             error.add_note(f"The backend was {name}.")
             return failure
 
@@ -208,13 +208,13 @@ class LayeredBackend:
 
     def _check(self, answer: Any, name: str, method: str) -> None:
         """:raise TransferError: it is no reader or writer."""
-        wrong = objection(answer, method == "create", self._verified)
+        wrong = contract_violation(answer, method == "create", self._verified)
         if wrong:
             raise TransferError("Internal error", f"{method}() of backend {name}: {wrong}")
 
-    def _found(self, place: str, position: int, path: str, request: TransferRequest) -> None:
-        if self.loaders is None or request.write:
+    def _found(self, candidate: str, position: int, path: str, request: TransferRequest) -> None:
+        if self.second_stage is None or request.write:
             return
-        self.loaders.got(request.peer[0], place, position)
-        if place != path and self.publish is not None:
-            self.publish(SecondStageFound(self.loaders.seconds(), request, place))
+        self.second_stage.remember(request.peer[0], candidate, position)
+        if candidate != path and self.publish is not None:
+            self.publish(SecondStageFound(self.second_stage.seconds(), request, candidate))

@@ -18,22 +18,22 @@ class Clients:
     A proxy does not learn the address that another server gives; then the kernel knows whose it is.
 
     :param hardware_address: that of a peer on our wires, lower-case with colons, "" when not known. None: nobody's is.
-    :param tell: is given what heard() of another process's Clients takes, when a machine has asked.
+    :param broadcast: is given what on_message() of another process's Clients takes, when a machine has asked.
     """
 
     def __init__(
         self,
         hardware_address: Callable[[Address], str] | None = None,
-        tell: Callable[[Client], None] = lambda client: None,
+        broadcast: Callable[[Client], None] = lambda client: None,
     ) -> None:
         self._hardware_address = hardware_address
-        self._tell = tell
+        self._broadcast = broadcast
         self._machines: dict[str, Client] = {}
         """By MAC; the latest last."""
         self._macs: dict[str, str] = {}
         """Address -> MAC; the latest last."""
 
-    def asked(self, request: BootRequest, address: str = "") -> None:
+    def remember(self, request: BootRequest, address: str = "") -> None:
         """A machine has asked for its boot file.
 
         :param address: that it gets with the answer; "": it has one already, or gets it elsewhere.
@@ -57,10 +57,10 @@ class Clients:
                 client = evolve(client, uuid=before.uuid)
             if client.architecture == "unknown":
                 client = evolve(client, architecture=before.architecture)
-        self.heard(client)
-        self._tell(client)
+        self.on_message(client)
+        self._broadcast(client)
 
-    def heard(self, client: Client) -> None:
+    def on_message(self, client: Client) -> None:
         """A machine has told who it is. Without an address it keeps the one that it has."""
         mac = client.mac
         self._machines.pop(mac, None)
@@ -72,13 +72,13 @@ class Clients:
             _bound(self._macs)
 
     def all(self) -> Iterator[Client]:
-        """Everything that is remembered, as heard() takes it."""
+        """Everything that is remembered, as on_message() takes it."""
         yield from self._machines.values()
         for address, mac in self._macs.items():
             if mac in self._machines:
                 yield evolve(self._machines[mac], address=address)
 
-    def of(self, peer: Address) -> Client:
+    def lookup(self, peer: Address) -> Client:
         """Who *peer* is. Asks the kernel, so it is nothing to be done for every datagram."""
         address = peer[0]
         # What the wire says now is newer than any lease.

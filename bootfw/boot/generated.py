@@ -20,16 +20,16 @@ _EACH = 100
 
 
 @implementer(IUniformBackend)
-class MadeFiles:
+class GeneratedFiles:
     """Keeps the content of boot files that have one. The latest of a name counts.
 
     :param limit: bytes.
-    :param tell: is given what heard() of another process's MadeFiles takes, when a file was made.
+    :param broadcast: is given what on_message() of another process's GeneratedFiles takes, when a file was made.
     """
 
-    def __init__(self, limit: int = SIZE, tell: Callable[[str, bytes], None] = lambda name, content: None) -> None:
+    def __init__(self, limit: int = SIZE, broadcast: Callable[[str, bytes], None] = lambda name, content: None) -> None:
         self._limit = limit
-        self._tell = tell
+        self._broadcast = broadcast
         self._files: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
 
@@ -45,10 +45,10 @@ class MadeFiles:
         path = _path(name)
         if _cost(path, content) > self._limit:
             raise ValueError(f'the content of "{name}" has {len(content)} bytes; there is room for {self._limit}')
-        self.heard(path, content)
-        self._tell(path, content)
+        self.on_message(path, content)
+        self._broadcast(path, content)
 
-    def heard(self, path: str, content: bytes) -> None:
+    def on_message(self, path: str, content: bytes) -> None:
         """*content* is served at *path*."""
         before = self._files.pop(path, None)
         if before is not None:
@@ -59,7 +59,7 @@ class MadeFiles:
             self._size -= _cost(*self._files.popitem(last=False))
 
     def all(self) -> Iterator[tuple[str, bytes]]:
-        """Everything that is kept, as heard() takes it."""
+        """Everything that is kept, as on_message() takes it."""
         yield from self._files.items()
 
     def open(self, path: str, request: Any) -> IReader:

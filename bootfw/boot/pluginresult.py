@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
 
 
-def later(answer: Any) -> "Deferred[Any] | None":
+def as_deferred(answer: Any) -> "Deferred[Any] | None":
     """A Deferred if *answer* is one or a coroutine; None: it is the value itself."""
     if isinstance(answer, Deferred):
         return answer
@@ -20,7 +20,7 @@ def later(answer: Any) -> "Deferred[Any] | None":
     return None
 
 
-def content(answer: Any, length: int, reader: Any) -> bytes:
+def checked_bytes(answer: Any, length: int, reader: Any) -> bytes:
     """What ``reader.read()`` returned, as bytes.
 
     :param length: how many bytes it may return.

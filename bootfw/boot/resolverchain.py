@@ -8,9 +8,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from bootfw.boot.generated import MadeFiles
+from bootfw.boot.generated import GeneratedFiles
 from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls
-from bootfw.boot.pluginresult import later, traceback_of
+from bootfw.boot.pluginresult import as_deferred, traceback_of
 from bootfw.dhcp.bootfile import Unsuitable
 from bootfw.errors import BootRefused
 from bootfw.events import Event, PluginFailed, ResolverAnswered, ResolverPassedOver
@@ -33,7 +33,7 @@ class ResolverChain:
     :param resolvers: (name, resolver).
     :param publish: is given what each resolver did.
     :param within_seconds: for all of them together.
-    :param made: is given the files that resolvers answer with; None: nobody serves them.
+    :param generated: is given the files that resolvers answer with; None: nobody serves them.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class ResolverChain:
         resolvers: Sequence[tuple[str, IBootFileResolver]],
         publish: Callable[[Event], None],
         within_seconds: float,
-        made: MadeFiles | None = None,
+        generated: GeneratedFiles | None = None,
     ) -> None:
         self.reactor = reactor
         self.resolvers = tuple(resolvers)
         self.publish = publish
         self.within_seconds = within_seconds
-        self.made = MadeFiles() if made is None else made
+        self.generated = GeneratedFiles() if generated is None else generated
         self._waiting: set[_Resolution] = set()
         self._blocking = BlockingCalls(publish, reactor.seconds)
 
@@ -124,7 +124,7 @@ class _Resolution:
                 continue
             finally:
                 self.chain.note(resolvers[self._asked - 1][0], self.request, self._began)
-            waiting = later(answer)
+            waiting = as_deferred(answer)
             if waiting is None:
                 self._answered(answer)
             else:
@@ -177,7 +177,7 @@ class _Resolution:
         try:
             found = self.fit(answer, self.request)
             if isinstance(found, BootFile) and found.content is not None:
-                self.chain.made.keep(found.name, found.content)
+                self.chain.generated.keep(found.name, found.content)
         except Exception as error:  # what it holds is not of the types that BootFile promises
             self._complain(error)
             return

@@ -13,16 +13,16 @@ from itertools import islice
 
 from attrs import define, field
 
-REMEMBERED = 4096
+MAX_CLIENTS = 4096
 """Clients; the one that has been silent the longest is forgotten first."""
 
-FORGOTTEN_AFTER = 3600.0
+FORGET_AFTER = 3600.0
 """Seconds of silence. A GRUB menu may wait for somebody to come back from lunch."""
 
 SHIM_TAKES = 60.0
 """Seconds in which a shim asks for its second stage: it only tries some optional files before."""
 
-PLACES = 12
+MAX_CANDIDATES = 12
 """Places that are looked at for one name, at most."""
 
 _PROGRAMS = (".efi", ".efi.signed", ".0", ".kpxe", ".kkpxe", ".pxe", ".n12")
@@ -37,7 +37,7 @@ _ARCHITECTURES = ("x64", "aa64", "ia32", "arm", "riscv64", "loongarch64")  # UEF
 
 
 @define(eq=False)
-class Loader:
+class BootProgram:
     """A boot program that a client has got."""
 
     path: str
@@ -45,16 +45,17 @@ class Loader:
     backend: int
     """Position of the backend that had it."""
     shim: bool
-    got: float
+    loaded: float
     """Seconds on the clock."""
-    used: float
+    last_request: float
     """When the client asked for anything the last time."""
 
-    def places(self, path: str, now: float) -> Iterator[str]:
+    def candidates(self, path: str, now: float) -> Iterator[str]:
         """Where *path*, which is missing, may lie instead; the likeliest first."""
-        return islice(dict.fromkeys(place for place in self._places(path, now) if place != path), PLACES)
+        others = (candidate for candidate in self._every_candidate(path, now) if candidate != path)
+        return islice(dict.fromkeys(others), MAX_CANDIDATES)
 
-    def _places(self, path: str, now: float) -> Iterator[str]:
+    def _every_candidate(self, path: str, now: float) -> Iterator[str]:
         directory = self.path.rpartition("/")[0]
         parts = directory.split("/") if directory else []
         theirs = _THEIRS.search(path) is not None
@@ -69,61 +70,61 @@ class Loader:
             asked = path.split("/")
             for start in range(1, len(asked)):
                 yield "/".join([*parts, *asked[start:]])
-        if self.shim and not path.lower().endswith((".efi", ".signed")) and now - self.got <= SHIM_TAKES:
+        if self.shim and not path.lower().endswith((".efi", ".signed")) and now - self.loaded <= SHIM_TAKES:
             known = _ARCHITECTURE.search(self.path)
             for architecture in (known[1].lower(),) if known else _ARCHITECTURES:
                 yield "/".join([*parts, f"grub{architecture}.efi"])
 
 
 @define(eq=False)
-class Loaders:
+class SecondStageFinder:
     """The loaders of all clients, by their addresses.
 
     :param seconds: the clock.
-    :param tell: is given what heard() of another process's Loaders takes, when that has changed.
+    :param broadcast: is given what on_message() of another process's SecondStageFinder takes, when that has changed.
     """
 
     seconds: Callable[[], float]
-    tell: Callable[[str, Loader], None] = lambda client, loader: None
-    _known: "OrderedDict[str, Loader]" = field(factory=OrderedDict, init=False)
+    broadcast: Callable[[str, BootProgram], None] = lambda client, program: None
+    _known: "OrderedDict[str, BootProgram]" = field(factory=OrderedDict, init=False)
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def all(self) -> Iterator[tuple[str, Loader]]:
-        """Everything that is remembered, as heard() takes it."""
+    def all(self) -> Iterator[tuple[str, BootProgram]]:
+        """Everything that is remembered, as on_message() takes it."""
         yield from self._known.items()
 
-    def of(self, client: str, path: str) -> Loader | None:
+    def last_program(self, client: str, path: str) -> BootProgram | None:
         """What *client*, which asks for *path* now, got last; None: nothing that is remembered."""
-        loader = self._known.get(client)
-        if loader is None:
+        program = self._known.get(client)
+        if program is None:
             return None
         now = self.seconds()
-        if now - loader.used > FORGOTTEN_AFTER:
+        if now - program.last_request > FORGET_AFTER:
             del self._known[client]
             return None
-        loader.used = now
+        program.last_request = now
         self._known.move_to_end(client)
         # Whatever its file is called: nobody else asks for these.
-        if not loader.shim and path.rpartition("/")[2].startswith(("revocations", "shim_certificate")):
-            loader.shim = True
-            self.tell(client, loader)
-        return loader
+        if not program.shim and path.rpartition("/")[2].startswith(("revocations", "shim_certificate")):
+            program.shim = True
+            self.broadcast(client, program)
+        return program
 
-    def got(self, client: str, path: str, backend: int) -> None:
+    def remember(self, client: str, path: str, backend: int) -> None:
         """*client* gets *path* from the backend at that position."""
         if not path.lower().endswith(_PROGRAMS) or path.rpartition("/")[2].lower().startswith(_NO_PROGRAMS):
             return
         now = self.seconds()
-        loader = Loader(path, backend, _SHIM.search(path) is not None, now, now)
-        self.heard(client, loader)
-        self.tell(client, loader)
+        program = BootProgram(path, backend, _SHIM.search(path) is not None, now, now)
+        self.on_message(client, program)
+        self.broadcast(client, program)
 
-    def heard(self, client: str, loader: Loader) -> None:
-        """*client* has got *loader*."""
+    def on_message(self, client: str, program: BootProgram) -> None:
+        """*client* has got *program*."""
         known, now = self._known, self.seconds()
-        known[client] = loader
+        known[client] = program
         known.move_to_end(client)
-        while len(known) > REMEMBERED or now - next(iter(known.values())).used > FORGOTTEN_AFTER:
+        while len(known) > MAX_CLIENTS or now - next(iter(known.values())).last_request > FORGET_AFTER:
             known.popitem(last=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from bootfw.boot.pluginresult import later
+from bootfw.boot.pluginresult import as_deferred
 from bootfw.build import assemble
 from bootfw.cli.failure import CommandError
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
@@ -180,7 +180,7 @@ def _is_missing(file: str, mac: str, configuration: Configuration) -> bool:
         for _, backend in backends:
             with suppress(FileMissing):
                 opening = backend.open(path, request)
-                pending = later(opening)
+                pending = as_deferred(opening)
                 if pending is None:
                     opening.close()
                 else:

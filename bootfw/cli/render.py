@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from bootfw.backends.names import is_uuid, mac_address
-from bootfw.boot.pluginresult import later
+from bootfw.boot.pluginresult import as_deferred
 from bootfw.build import assemble
 from bootfw.cli.failure import CommandError
 from bootfw.config import defaults
@@ -76,13 +76,13 @@ def _render(options: argparse.Namespace) -> int:
 
 def _content(name: str, backend: Any, request: TransferRequest) -> bytes:
     reader = backend.open(request.path, request)
-    if later(reader) is not None:
+    if as_deferred(reader) is not None:
         raise CommandError(f"backend {name} answers in its own time: only a server can ask it")
     try:
         data = b""
         while True:
             block = reader.read(len(data), 1 << 20)
-            if later(block) is not None:
+            if as_deferred(block) is not None:
                 raise CommandError(f"backend {name} reads in its own time: only a server can ask it")
             if not block:
                 return data

@@ -22,7 +22,7 @@ from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.tftp.handover import Orphan
 from bootfw.net.workers.channel import Channel, Incoming, Outgoing
 from bootfw.net.workers.supervisor import TERMINAL_SIGNALS
-from bootfw.net.workers.worker import EventPipe, GivenSockets, Place
+from bootfw.net.workers.worker import EventPipe, GivenSockets, PortKey
 from bootfw.service import BootService
 from bootfw.values import Address
 
@@ -80,7 +80,7 @@ class Program:
         memory: Sequence[tuple[str, tuple[Any, ...]]],
         orphans: Sequence[Orphan],
     ) -> None:
-        sockets: dict[Place, socket.socket] = {}
+        sockets: dict[PortKey, socket.socket] = {}
         for name, place, device, descriptor in listening:
             sockets[name, place, device] = sock = socket.socket(fileno=descriptor)
             sock.setblocking(False)

@@ -13,7 +13,7 @@ from bootfw.config.settings import ListenAddress
 from bootfw.net.http.site import listen_http
 from bootfw.net.linux.devices import Bound, Devices
 from bootfw.net.linux.interfaces import index_of
-from bootfw.net.reachable import check_address
+from bootfw.net.reachability import check_address
 from bootfw.net.udp.port import listen
 from bootfw.net.udp.sockets import bind_socket, open_socket
 from bootfw.net.workers.sharedport import SharedPort

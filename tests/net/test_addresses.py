@@ -339,7 +339,7 @@ def test_a_system_that_requests_a_boot_file_does_not_hide_what_its_firmware_said
     lab.boots(firmware.OVMF)
     lab.boots(PLAIN)
 
-    client = lab.protocol.services.clients.of((FIRST, 1024))
+    client = lab.protocol.services.clients.lookup((FIRST, 1024))
     assert (client.architecture, client.uuid) == ("x86_64-uefi", firmware.UUID)
 
 

@@ -128,7 +128,7 @@ def test_firmware_gets_both_and_is_to_take_us(lab) -> None:
         ("ADVERTISE", address_of(offer)),
         ("REPLY", address_of(offer)),
     ]
-    assert lab.protocol.services.clients.of((address_of(offer), 1024)).mac == MAC
+    assert lab.protocol.services.clients.lookup((address_of(offer), 1024)).mac == MAC
 
 
 PLAIN = LINUX.changed({Option.OPTION_REQUEST: uint16s_bytes([23, 59])})

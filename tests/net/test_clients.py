@@ -18,61 +18,61 @@ PEER = ("10.77.0.100", 2070)
 
 def test_a_machine_is_known_by_the_address_it_gets_with_the_answer() -> None:
     clients = Clients()
-    clients.asked(FIRMWARE, "10.77.0.100")
-    assert clients.of(PEER) == Client(
+    clients.remember(FIRMWARE, "10.77.0.100")
+    assert clients.lookup(PEER) == Client(
         "10.77.0.100", MAC, UUID, "x86_64-uefi", "uefi", "PXEClient:Arch:00007:UNDI:003000"
     )
 
 
 def test_a_machine_is_known_by_the_address_it_asks_with() -> None:
     clients = Clients()
-    clients.asked(evolve(FIRMWARE, stage="boot-server", client_address="10.77.0.100"))
-    assert clients.of(PEER).mac == MAC
+    clients.remember(evolve(FIRMWARE, stage="boot-server", client_address="10.77.0.100"))
+    assert clients.lookup(PEER).mac == MAC
 
 
 def test_no_address_is_nobodys() -> None:
     clients = Clients()
-    clients.asked(FIRMWARE)
-    assert clients.of(("0.0.0.0", 68)) == Client("0.0.0.0")
+    clients.remember(FIRMWARE)
+    assert clients.lookup(("0.0.0.0", 68)) == Client("0.0.0.0")
 
 
 def test_the_kernel_knows_whose_an_address_is_that_another_server_gave() -> None:
     clients = Clients({PEER: MAC}.get)
-    clients.asked(FIRMWARE)
-    assert clients.of(PEER).architecture == "x86_64-uefi"
-    assert clients.of(PEER).address == "10.77.0.100"
+    clients.remember(FIRMWARE)
+    assert clients.lookup(PEER).architecture == "x86_64-uefi"
+    assert clients.lookup(PEER).address == "10.77.0.100"
 
 
 def test_the_kernel_is_believed_before_an_older_packet() -> None:
     other = "52:54:00:00:00:02"
     clients = Clients({PEER: other}.get)
-    clients.asked(FIRMWARE, "10.77.0.100")
-    assert clients.of(PEER) == Client("10.77.0.100", other)
+    clients.remember(FIRMWARE, "10.77.0.100")
+    assert clients.lookup(PEER) == Client("10.77.0.100", other)
 
 
 def test_behind_a_router_it_is_what_dhcp_told() -> None:
     clients = Clients(lambda peer: "")
-    clients.asked(FIRMWARE, "10.77.0.100")
-    assert clients.of(PEER).mac == MAC
+    clients.remember(FIRMWARE, "10.77.0.100")
+    assert clients.lookup(PEER).mac == MAC
 
 
 def test_an_address_that_another_machine_gets_is_its_own() -> None:
     clients = Clients()
-    clients.asked(FIRMWARE, "10.77.0.100")
-    clients.asked(evolve(FIRMWARE, mac="52:54:00:00:00:02", persona="ipxe", ipxe=True), "10.77.0.100")
-    assert (clients.of(PEER).mac, clients.of(PEER).ipxe) == ("52:54:00:00:00:02", True)
+    clients.remember(FIRMWARE, "10.77.0.100")
+    clients.remember(evolve(FIRMWARE, mac="52:54:00:00:00:02", persona="ipxe", ipxe=True), "10.77.0.100")
+    assert (clients.lookup(PEER).mac, clients.lookup(PEER).ipxe) == ("52:54:00:00:00:02", True)
 
 
 def test_a_later_stage_that_tells_less_takes_nothing_away() -> None:
     clients = Clients()
-    clients.asked(FIRMWARE, "10.77.0.100")
-    clients.asked(BootRequest(MAC, "request", "ipxe", "unknown", ipxe=True))
-    known = clients.of(PEER)
+    clients.remember(FIRMWARE, "10.77.0.100")
+    clients.remember(BootRequest(MAC, "request", "ipxe", "unknown", ipxe=True))
+    known = clients.lookup(PEER)
     assert (known.uuid, known.architecture, known.persona, known.ipxe) == (UUID, "x86_64-uefi", "ipxe", True)
 
 
 def test_who_was_never_seen_is_an_address() -> None:
-    assert Clients().of(("fd77::9", 2070, 0, 0)) == Client("fd77::9")
+    assert Clients().lookup(("fd77::9", 2070, 0, 0)) == Client("fd77::9")
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=40))
@@ -84,14 +84,14 @@ def test_the_latest_are_remembered(asked: list[tuple[int, int]]) -> None:
         clients = Clients()
         for machine, address in asked:
             mac, ip = f"52:54:00:00:00:{machine:02x}", f"10.77.0.{address}"
-            clients.asked(evolve(FIRMWARE, mac=mac), ip)
+            clients.remember(evolve(FIRMWARE, mac=mac), ip)
             machines = [*(known for known in machines if known != mac), mac][-5:]
             addresses.pop(ip, None)
             addresses[ip] = mac
             addresses = dict(list(addresses.items())[-5:])
         for address in range(10):
             ip = f"10.77.0.{address}"
-            found = clients.of((ip, 2070))
+            found = clients.lookup((ip, 2070))
             mac = addresses.get(ip, "")
             assert (found.mac, found.architecture) == (mac, "x86_64-uefi" if mac in machines else "unknown")
     finally:
@@ -101,19 +101,19 @@ def test_the_latest_are_remembered(asked: list[tuple[int, int]]) -> None:
 def test_what_one_has_heard_another_can_be_told() -> None:
     """All of it at once, or each as it comes."""
     told: list[Client] = []
-    clients = Clients(tell=told.append)
-    clients.asked(FIRMWARE, "10.77.0.100")
-    clients.asked(evolve(FIRMWARE, mac="52:54:00:00:00:02", uuid=None))
-    clients.asked(evolve(FIRMWARE, persona="ipxe"), "10.77.0.101")
+    clients = Clients(broadcast=told.append)
+    clients.remember(FIRMWARE, "10.77.0.100")
+    clients.remember(evolve(FIRMWARE, mac="52:54:00:00:00:02", uuid=None))
+    clients.remember(evolve(FIRMWARE, persona="ipxe"), "10.77.0.101")
     everything, each = Clients(), Clients()
     for client in clients.all():
-        everything.heard(client)
+        everything.on_message(client)
     for client in told:
-        each.heard(client)
+        each.on_message(client)
     for other in (everything, each):
         for address in ("10.77.0.100", "10.77.0.101", "10.77.0.102"):
-            assert other.of((address, 2070)) == clients.of((address, 2070))
-    assert Clients({PEER: "52:54:00:00:00:02"}.get).of(PEER).persona == ""
+            assert other.lookup((address, 2070)) == clients.lookup((address, 2070))
+    assert Clients({PEER: "52:54:00:00:00:02"}.get).lookup(PEER).persona == ""
     assert len(told) == 3
 
 

@@ -402,7 +402,7 @@ def test_a_file_that_comes_with_the_answer_is_kept_under_the_name_that_the_clien
 
     found = chain.ask(Scripted(BootFile("one", content=b"#!ipxe")), fit=named)
     assert found == BootFile("told", content=b"#!ipxe")
-    assert chain.chain.made.open("told", None).read(0, 100) == b"#!ipxe"
+    assert chain.chain.generated.open("told", None).read(0, 100) == b"#!ipxe"
 
 
 @pytest.mark.parametrize("content", ["text", bytes(65 << 20)], ids=["no bytes", "too many"])

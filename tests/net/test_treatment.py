@@ -188,7 +188,7 @@ def test_a_machine_that_dhcp_told_of(start):
         clients=clients,
         personas=Personas((Rule(name="rom", vendor_class="PXE", offer="file", refuse_options=["blksize"]),)),
     )
-    clients.asked(BootRequest("52:54:00:00:00:01", "discover", "rom", "x86-bios", client_address="10.0.0.9"))
+    clients.remember(BootRequest("52:54:00:00:00:01", "discover", "rom", "x86-bios", client_address="10.0.0.9"))
 
     assert served.peer(9).ask("file", blksize=1400) == [tftp.Data(1, numbered(512))]
     assert served.peer(8).ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
@@ -213,7 +213,7 @@ def test_windows_finds_its_files_in_any_case(serve, tmp_path):
 def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_room_for(serve, persona):
     """U-Boot 2023.01 on qemu-arm64, with tftpwindowsize 32: the 32nd block in flight was the last thing it heard of."""
     clients = Clients()
-    clients.asked(
+    clients.remember(
         BootRequest(
             "52:54:00:00:00:01", "discover", persona, "arm64-uboot", vendor_class="U-Boot", client_address="10.0.0.9"
         )
@@ -226,7 +226,7 @@ def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_r
 
 def test_u_boot_is_not_waited_for_by_a_policy_that_keeps_to_timeouts_if_dhcp_knows_it(serve):
     clients = Clients()
-    clients.asked(
+    clients.remember(
         BootRequest(
             "52:54:00:00:00:01", "discover", "u-boot", "arm64-uboot", vendor_class="U-Boot", client_address="10.0.0.9"
         )

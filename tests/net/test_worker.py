@@ -12,7 +12,7 @@ from bootfw.events import BackendProblem, EventsDropped, ListenerBound, Transfer
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.workers.channel import Channel, packed
 from bootfw.net.workers.supervisor import with_lookup, without_lookup
-from bootfw.net.workers.worker import BEHIND, EventPipe, GivenSockets
+from bootfw.net.workers.worker import MAX_QUEUED, EventPipe, GivenSockets
 from bootfw.service import BootService
 from bootfw.testing import MemoryNetwork
 from bootfw.values import Agreed, Client, Outcome, TransferReport, TransferRequest
@@ -135,7 +135,7 @@ def test_what_the_other_one_says_itself_is_left_out(clock: Clock, pipe: Pipe, si
 def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(clock, pipe, sink) -> None:
     sink.publish(REFUSED)
     sink.pauseProducing()
-    for number in range(BEHIND + 3):
+    for number in range(MAX_QUEUED + 3):
         sink.publish(evolve(BEGUN, at=float(number)))
     clock.advance(1)
     assert pipe.received == []
@@ -144,8 +144,11 @@ def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(cloc
     sink.publish(BEGUN)
     clock.advance(0)
     told = [event for _, (events,) in pipe.received for event in events]
-    assert [event.at for event in told[:BEHIND]] == [REFUSED.at, *(float(number) for number in range(BEHIND - 1))]
-    assert told[BEHIND:] == [EventsDropped(1.0, 4), BEGUN]
+    assert [event.at for event in told[:MAX_QUEUED]] == [
+        REFUSED.at,
+        *(float(number) for number in range(MAX_QUEUED - 1)),
+    ]
+    assert told[MAX_QUEUED:] == [EventsDropped(1.0, 4), BEGUN]
 
 
 class Given:
@@ -177,8 +180,8 @@ def test_what_one_process_learns_is_sent_to_the_others_and_taken_there():
         BootService(MemoryNetwork().host("10.0.0.1"), broadcast=lambda kind, *values: sent.append((kind, values)))
         for _ in range(2)
     ]
-    services[0]._loaders.got("10.0.0.9", "loader.efi", 0)
+    services[0]._second_stage.remember("10.0.0.9", "loader.efi", 0)
     [(kind, values)] = sent
     assert services[1].on_message(kind, values)
-    assert [path for path, _ in services[1]._loaders.all()] == ["10.0.0.9"]
+    assert [path for path, _ in services[1]._second_stage.all()] == ["10.0.0.9"]
     assert not services[1].on_message("of a later version", ("two",))

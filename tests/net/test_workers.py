@@ -53,8 +53,8 @@ class Reactor(Clock):
 
 
 @define(eq=False)
-class StandIn:
-    """Takes the place of a StandIn, for a port that is none."""
+class InterimServer:
+    """Takes the place of a InterimServer, for a port that is none."""
 
     busy: bool = False
     did: list = field(factory=list)
@@ -90,51 +90,51 @@ def workers(reactor, events):
 
 
 @pytest.fixture
-def stand_in(workers):
+def interim(workers):
     """What stands in for the first of them."""
-    workers._workers[0].stand_in = stand_in = StandIn()
-    return stand_in
+    workers._workers[0].interim = interim = InterimServer()
+    return interim
 
 
-def test_one_gets_its_sockets_when_it_is_prepared_and_what_stands_in_for_it_has_left(workers, reactor, stand_in):
+def test_one_gets_its_sockets_when_it_is_prepared_and_what_stands_in_for_it_has_left(workers, reactor, interim):
     first, second = reactor.processes
     assert (first.messages, second.messages) == (["prepare"], ["prepare"])
     first.say("prepared")
     assert (first.messages, second.messages) == (["prepare", "begin"], ["prepare"])
-    assert stand_in.did == ["leave"]
+    assert interim.did == ["leave"]
 
 
-def test_what_can_not_be_handed_over_is_waited_for(workers, reactor, stand_in):
-    stand_in.busy = True
+def test_what_can_not_be_handed_over_is_waited_for(workers, reactor, interim):
+    interim.busy = True
     reactor.processes[0].say("prepared")
     reactor.pump([0.1] * 40)
-    assert (reactor.processes[0].messages, stand_in.did) == (["prepare"], [])
-    stand_in.busy = False
+    assert (reactor.processes[0].messages, interim.did) == (["prepare"], [])
+    interim.busy = False
     reactor.advance(0.1)
-    assert (reactor.processes[0].messages, stand_in.did) == (["prepare", "begin"], ["leave"])
+    assert (reactor.processes[0].messages, interim.did) == (["prepare", "begin"], ["leave"])
 
 
-def test_what_never_ends_is_drained_and_left_at_last(workers, reactor, stand_in):
-    stand_in.busy = True
+def test_what_never_ends_is_drained_and_left_at_last(workers, reactor, interim):
+    interim.busy = True
     reactor.processes[0].say("prepared")
     reactor.pump([0.1] * 70)
-    assert set(stand_in.did) == {"drain"}
+    assert set(interim.did) == {"drain"}
     reactor.pump([0.1] * 600)
-    assert stand_in.did[-1] == "leave"
+    assert interim.did[-1] == "leave"
     assert reactor.processes[0].messages == ["prepare", "begin"]
 
 
-def test_one_that_ends_before_it_has_its_sockets_is_stood_in_for(workers, reactor, stand_in, events):
-    stand_in.busy = True
+def test_one_that_ends_before_it_has_its_sockets_is_stood_in_for(workers, reactor, interim, events):
+    interim.busy = True
     reactor.processes[0].say("prepared")
     reactor.processes[0].end()
     reactor.advance(1)
     assert events[0].transfers == 0
     assert len(reactor.processes) == 3
-    assert stand_in.did == []
-    stand_in.busy = False
+    assert interim.did == []
+    interim.busy = False
     reactor.processes[2].say("prepared")
-    assert (reactor.processes[2].messages, stand_in.did) == (["prepare", "begin"], ["leave"])
+    assert (reactor.processes[2].messages, interim.did) == (["prepare", "begin"], ["leave"])
 
 
 def test_one_that_has_not_begun_is_killed_at_once_and_another_has_time_to_end(workers, reactor):
@@ -150,8 +150,8 @@ def test_one_that_has_not_begun_is_killed_at_once_and_another_has_time_to_end(wo
     assert (first.signals, second.signals) == ([], ["KILL"])
 
 
-def test_one_that_is_prepared_while_all_are_stopped_gets_no_message(workers, reactor, stand_in):
+def test_one_that_is_prepared_while_all_are_stopped_gets_no_message(workers, reactor, interim):
     workers.stopService()
     reactor.processes[0].say("prepared")
     assert reactor.processes[0].messages == ["prepare"]
-    assert stand_in.did == []
+    assert interim.did == []

@@ -13,7 +13,7 @@ from bootfw.events import (
     PoolExhausted,
     RequestIgnored,
 )
-from bootfw.net.malformed import MalformedCounter
+from bootfw.net.malformedcounter import MalformedCounter
 from bootfw.values import Address
 
 _SAID_AGAIN = 60.0

@@ -21,7 +21,7 @@ from bootfw.events import RequestClassified
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.dhcp.pending import PendingResolutions
 from bootfw.net.dhcp.services import DHCPServices
-from bootfw.net.malformed import MalformedCounter
+from bootfw.net.malformedcounter import MalformedCounter
 from bootfw.values import Address, BootRequest, Via
 from bootfw.wire.dhcp6 import Relay
 
@@ -198,7 +198,7 @@ class DHCPPort(DatagramProtocol):
         :param address: the client's from now on; "": not known.
         """
         if request.mac:
-            self.services.clients.asked(request, address)
+            self.services.clients.remember(request, address)
         self.publish(RequestClassified(self.seconds(), request))
         if request.server:
             self._pending.resolve(self.family.key(query), request, done)

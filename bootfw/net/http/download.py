@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.ability import provides
-from bootfw.boot.pluginresult import content, later, traceback_of, transfer_error
+from bootfw.boot.pluginresult import as_deferred, checked_bytes, traceback_of, transfer_error
 from bootfw.errors import FileMissing, TransferError
 from bootfw.events import PluginFailed, TransferBegun, TransferEnded, TransferRefused
 from bootfw.interfaces import IReader, IVerifiableReader
@@ -78,7 +78,7 @@ class Download:
             if "\0" in self.request.filename or names_directory(self.request.filename):
                 raise FileMissing()
             answer = self._context.backend.open(self.request.path, self.request)
-            waiting = later(answer)
+            waiting = as_deferred(answer)
         except Exception as error:
             self._not_opened(error)
             return
@@ -146,7 +146,7 @@ class Download:
 
         try:
             head = self._context.read(reader, self.request.filename, 0, HEAD)
-            waiting = later(head)
+            waiting = as_deferred(head)
         except Exception:
             read(b"")
             return
@@ -252,7 +252,7 @@ class Download:
         assert self._reader is not None
         try:
             answer = self._context.read(self._reader, self.request.filename, self._offset, self._wanted())
-            waiting = later(answer)
+            waiting = as_deferred(answer)
         except Exception as error:
             self._broken(error)
             return
@@ -273,7 +273,7 @@ class Download:
     def _write(self, answer: Any) -> None:
         wanted = self._wanted()
         try:
-            data = content(answer, wanted, self._reader)
+            data = checked_bytes(answer, wanted, self._reader)
             if self._offset + len(data) == self._stop and provides(self._reader, IVerifiableReader):
                 self._reader.verify()
         except Exception as error:

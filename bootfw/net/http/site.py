@@ -63,7 +63,7 @@ class BootResource(Resource):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._context = DownloadContext(reactor, backend, publish)
-        self._lookup = clients.of if clients is not None else None
+        self._lookup = clients.lookup if clients is not None else None
         self._own_urls = own_urls
 
     def render(self, request: Any) -> Any:

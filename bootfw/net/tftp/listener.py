@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from bootfw.ability import provides
 from bootfw.boot.clients import Clients
-from bootfw.boot.pluginresult import later, traceback_of, transfer_error
+from bootfw.boot.pluginresult import as_deferred, traceback_of, transfer_error
 from bootfw.config.settings import TFTPSettings
 from bootfw.errors import AccessViolation, IllegalOperation, TransferError, WireError
 from bootfw.events import Event, PluginFailed, TransferBegun, TransferRefused
@@ -28,7 +28,7 @@ from bootfw.interfaces import (
 )
 from bootfw.net.alarm import Alarm
 from bootfw.net.linux.interfaces import Interfaces, fitting_blksize
-from bootfw.net.malformed import MalformedCounter
+from bootfw.net.malformedcounter import MalformedCounter
 from bootfw.net.tftp.fastpath import FastPath, attach
 from bootfw.net.tftp.framecache import Images
 from bootfw.net.tftp.handover import WRAP, Orphan, Orphans, has_changed
@@ -109,7 +109,7 @@ class TFTPProtocol(DatagramProtocol):
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
         self._personas = personas or stock()
-        self._lookup = clients.of if clients is not None else None
+        self._lookup = clients.lookup if clients is not None else None
         self._own_urls = own_urls
         self._malformed = MalformedCounter("tftp", publish, reactor)
         self._transfers: dict[Address, Transfer] = {}
@@ -304,7 +304,7 @@ class TFTPProtocol(DatagramProtocol):
 
     def _open(self, transfer: Transfer, answer: Any, now: float) -> None:
         self._transfers[transfer.request.peer] = transfer
-        waiting = later(answer)
+        waiting = as_deferred(answer)
         if waiting is None:
             self._opened(transfer, answer, now)
             return

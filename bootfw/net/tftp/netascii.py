@@ -5,7 +5,7 @@ from typing import Any
 from attrs import define, field
 from zope.interface import implementer
 
-from bootfw.boot.pluginresult import content, later
+from bootfw.boot.pluginresult import as_deferred, checked_bytes
 from bootfw.errors import TransferError
 from bootfw.interfaces import IReader, IWriter
 from bootfw.tftp.netascii import NetasciiReading, NetasciiWriting
@@ -28,13 +28,13 @@ class NetasciiReader:
         if wanted <= 0:
             return self._reading.feed(b"")
         answer = self._reader.read(place, wanted)
-        waiting = later(answer)
+        waiting = as_deferred(answer)
         if waiting is None:
             return self._translated(answer, wanted)
         return waiting.addCallback(self._translated, wanted)
 
     def _translated(self, answer: Any, wanted: int) -> bytes:
-        source = content(answer, wanted, self._reader)
+        source = checked_bytes(answer, wanted, self._reader)
         if len(source) < wanted and self._reader.size is not None:
             raise TransferError("file changed while being sent")
         return self._reading.feed(source)

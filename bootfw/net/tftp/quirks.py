@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve
 from twisted.python.failure import Failure
 
-from bootfw.boot.pluginresult import later
+from bootfw.boot.pluginresult import as_deferred
 from bootfw.errors import FileMissing
 from bootfw.interfaces import IBackend
 from bootfw.personas.table import legible
@@ -60,7 +60,7 @@ def _first(
         except FileMissing as missing:
             reason = reason or missing.detail
             continue
-        waiting = later(answer)
+        waiting = as_deferred(answer)
         if waiting is None:
             return answer
 

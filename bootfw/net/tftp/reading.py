@@ -5,7 +5,7 @@ from typing import Any
 from attrs import define, field
 
 from bootfw.boot.onceper import BLOCKED_SECONDS
-from bootfw.boot.pluginresult import content, later
+from bootfw.boot.pluginresult import as_deferred, checked_bytes
 from bootfw.events import TransferBegun
 from bootfw.interfaces import IReader
 from bootfw.net.tftp.fastpath import FastPath, Flow
@@ -196,9 +196,9 @@ class ReadTransfer(Transfer):
                 self._blocked("reader", self._reader, "read()", took)
             if type(answer) is bytes and len(answer) <= length:
                 return answer
-            waiting = later(answer)
+            waiting = as_deferred(answer)
             if waiting is None:
-                return content(answer, length, self._reader)
+                return checked_bytes(answer, length, self._reader)
         except Exception as error:
             self._failed(error, now)
             return None
@@ -208,7 +208,7 @@ class ReadTransfer(Transfer):
 
     def _fetched(self, answer: Any, now: float) -> None:
         try:
-            data = content(answer, self.session.wanted_bytes, self._reader)
+            data = checked_bytes(answer, self.session.wanted_bytes, self._reader)
         except Exception as error:
             self._failed(error, now)
             return

@@ -5,7 +5,7 @@ from typing import Any
 from attrs import define, field
 
 from bootfw.boot.onceper import BLOCKED_SECONDS
-from bootfw.boot.pluginresult import later
+from bootfw.boot.pluginresult import as_deferred
 from bootfw.net.tftp.netascii import NetasciiWriter
 from bootfw.net.tftp.transfer import Transfer
 from bootfw.tftp import write
@@ -75,7 +75,7 @@ class WriteTransfer(Transfer):
             if self._netascii is not None:
                 self._netascii.final = store.final
             if store.payload or self._netascii is not None:
-                waiting = later(self._timed("write", store.offset, store.payload))
+                waiting = as_deferred(self._timed("write", store.offset, store.payload))
                 if waiting is not None:
                     self.wait_for(waiting, self._written, self._failed)
                     return False
@@ -95,7 +95,7 @@ class WriteTransfer(Transfer):
 
     def _finish(self, now: float) -> bool:
         """The whole file has come: make it visible. False: that takes its time."""
-        waiting = later(self._timed("finish"))
+        waiting = as_deferred(self._timed("finish"))
         if waiting is None:
             self._writer = None
             return True

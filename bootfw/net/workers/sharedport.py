@@ -16,7 +16,7 @@ class SharedPort:
     """One socket for each process, all of the same port."""
 
     service: str
-    asked: tuple[str, int]
+    configured: tuple[str, int]
     """Address and port as configured."""
     sockets: list[socket.socket]
     device: str = ""
@@ -27,7 +27,7 @@ class SharedPort:
         first = self.sockets[0]
         address = IPv6Address if first.family == socket.AF_INET6 else IPv4Address
         where = first.getsockname()
-        where = where if where[1] else self.asked  # one that waits for its interface has no address
+        where = where if where[1] else self.configured  # one that waits for its interface has no address
         return address("UDP" if first.type == socket.SOCK_DGRAM else "TCP", *where)
 
     def stopListening(self) -> None:
@@ -45,7 +45,7 @@ def open_shared(service: str, address: str, port: int, count: int, device: str =
     :param device: as for open_socket().
     :raise CannotListenError: ``socketError`` says why.
     """
-    asked = address, port
+    configured = address, port
     sockets: list[socket.socket] = []
     try:
         for _ in range(count):
@@ -59,7 +59,7 @@ def open_shared(service: str, address: str, port: int, count: int, device: str =
     except BaseException:
         _close(sockets)
         raise
-    return SharedPort(service, asked, sockets, device)
+    return SharedPort(service, configured, sockets, device)
 
 
 def _open(service: str, address: str, port: int, *, shared: bool, device: str) -> socket.socket:

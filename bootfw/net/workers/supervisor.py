@@ -21,17 +21,17 @@ from twisted.python.failure import Failure
 
 from bootfw.events import Event, SecondStageFound, TransferBegun, TransferEnded, TransferRefused, WorkerLost
 from bootfw.net.listening import OwnSockets
-from bootfw.net.reachable import check_address
+from bootfw.net.reachability import check_address
 from bootfw.net.tftp.handover import Orphan
 from bootfw.net.workers.channel import Channel, packed
+from bootfw.net.workers.interim import InterimServer, Serve
 from bootfw.net.workers.sharedport import SharedPort, open_shared
-from bootfw.net.workers.standin import Serve, StandIn
 from bootfw.values import Address, Client
 
 OnMessage = Callable[[str, tuple[Any, ...]], bool]
 """Takes (kind, values) of a message. False: it is of no known kind."""
 
-MOST = 4
+MAX_DEFAULT_WORKERS = 4
 """Workers that are started where nobody says how many."""
 
 TERMINAL_SIGNALS = signal.SIGINT, signal.SIGHUP
@@ -54,9 +54,9 @@ _PATIENCE = 5.0
 """Seconds that workers have to end by themselves."""
 
 
-def usual_number() -> int:
-    """One for each processor that we may use, up to MOST."""
-    return min(len(os.sched_getaffinity(0)), MOST)
+def default_worker_count() -> int:
+    """One for each processor that we may use, up to MAX_DEFAULT_WORKERS."""
+    return min(len(os.sched_getaffinity(0)), MAX_DEFAULT_WORKERS)
 
 
 @define(eq=False)
@@ -68,7 +68,7 @@ class _Worker(ProcessProtocol):
     channel: Channel = field(init=False)
     process: Any = None
     """None: there is none now."""
-    stand_in: StandIn | None = None
+    interim: InterimServer | None = None
     """Serves its sockets while the first process starts; None: it does so itself."""
     begun: bool = False
     """The process has been given its sockets."""
@@ -161,7 +161,7 @@ class Workers(Service):
     _serve: Serve = field(init=False)
     _workers: list[_Worker] = field(factory=list, init=False)
     _ports: list[SharedPort] = field(factory=list, init=False)
-    _stand_ins: list[StandIn] = field(factory=list, init=False)
+    _interim_servers: list[InterimServer] = field(factory=list, init=False)
     """Those that have left, too: they may have transfers on ports of their own."""
     _stopping: bool = field(default=False, init=False)
 
@@ -204,16 +204,16 @@ class Workers(Service):
         self._stopping = False
         self._workers = [_Worker(self, number) for number in range(self.count)]
         for worker in self._workers:
-            worker.stand_in = self._stand_in(worker)
+            worker.interim = self._start_interim(worker)
             self._start(worker)
 
-    def _stand_in(self, worker: _Worker) -> StandIn:
+    def _start_interim(self, worker: _Worker) -> InterimServer:
         def publish(event: Event) -> None:
             worker.happened((without_lookup(event),))
 
-        serving = [self._serve(p.service, p.asked, p.sockets[worker.number].dup(), publish) for p in self._ports]
-        self._stand_ins.append(stand_in := StandIn(serving))
-        return stand_in
+        serving = [self._serve(p.service, p.configured, p.sockets[worker.number].dup(), publish) for p in self._ports]
+        self._interim_servers.append(interim := InterimServer(serving))
+        return interim
 
     def stopService(self) -> "Deferred[Any]":
         """Have them end their transfers and then themselves.
@@ -222,9 +222,9 @@ class Workers(Service):
         """
         self._stopping = True
         workers, self._workers = self._workers, []
-        stand_ins, self._stand_ins = self._stand_ins, []
+        interim_servers, self._interim_servers = self._interim_servers, []
         self._ports.clear()
-        return DeferredList([*map(self._end, workers), *(stand_in.close() for stand_in in stand_ins)])
+        return DeferredList([*map(self._end, workers), *(interim.close() for interim in interim_servers)])
 
     def broadcast(self, kind: str, *values: Any) -> None:
         """Send a message to all of them."""
@@ -264,21 +264,21 @@ class Workers(Service):
         worker.again = None
         if self._stopping:
             return
-        if worker.stand_in is not None:
+        if worker.interim is not None:
             waited = self._reactor.seconds() - worker.began
-            if worker.stand_in.busy and waited < _HANDED_OVER_WITHIN:
+            if worker.interim.busy and waited < _HANDED_OVER_WITHIN:
                 if waited > _DRAINED_AFTER:
-                    worker.stand_in.drain()
+                    worker.interim.drain()
                 worker.again = self._reactor.callLater(_LOOKED_AT_AGAIN, self.is_prepared, worker)
                 return
-            handed = dict(worker.stand_in.leave())
+            handed = dict(worker.interim.leave())
             worker.positions = {peer: handover.position.acked for peer, handover in handed.items()}
             worker.transfers = {peer: worker.transfers[peer] for peer in handed if peer in worker.transfers}
-            worker.stand_in = None
+            worker.interim = None
         else:
             handed = {}
         worker.begun = True
-        listening = [(p.service, p.asked, p.device, _FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
+        listening = [(p.service, p.configured, p.device, _FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
         # What another process has begun: what was handed over goes on at once, the others when their clients are heard.
         position = worker.positions.get
         orphans = [Orphan(begun, position(peer, 0), handed.get(peer)) for peer, begun in worker.transfers.items()]
@@ -297,7 +297,7 @@ class Workers(Service):
         soon = now - worker.began < _SOON
         worker.failures = worker.failures + 1 if soon else 0
         why = "it ended by itself" if isinstance(reason.value, ProcessDone) else reason.getErrorMessage().rstrip(".")
-        self.publish(WorkerLost(now, worker.number, why, len(worker.transfers) if worker.stand_in is None else 0))
+        self.publish(WorkerLost(now, worker.number, why, len(worker.transfers) if worker.interim is None else 0))
         wait = min(2.0 ** (worker.failures - 2), _LONGEST_WAIT) if worker.failures > 1 else 0.0
         worker.again = self._reactor.callLater(wait, self._start, worker)
 

@@ -12,10 +12,10 @@ from bootfw.net.listening import listen_on
 from bootfw.net.workers.channel import Channel
 from bootfw.net.workers.supervisor import without_lookup
 
-Place = tuple[str, tuple[str, int], str]
+PortKey = tuple[str, tuple[str, int], str]
 """(service, (address, port) as configured, interface or "")."""
 
-_OURS_ALONE = (BackendProblem, ListenerBound, ListenerClosed)
+_NOT_SENT = (BackendProblem, ListenerBound, ListenerClosed)
 """Events that the process that has started this one publishes itself."""
 
 
@@ -24,7 +24,7 @@ class GivenSockets:
     """The SocketSource of a worker: it was given every socket by the process that has started it."""
 
     _reactor: Any
-    _sockets: Mapping[Place, socket.socket]
+    _sockets: Mapping[PortKey, socket.socket]
     follow_interfaces: bool = field(default=False, init=False)
 
     def listen(self, service: str, address: tuple[str, int], protocol: Any, device: str, certificate: Any) -> Any:
@@ -34,7 +34,7 @@ class GivenSockets:
         )
 
 
-BEHIND = 20_000
+MAX_QUEUED = 20_000
 """Events that are queued while the other process does not read."""
 
 
@@ -55,9 +55,9 @@ class EventPipe:
 
     def publish(self, event: Event) -> None:
         """Never blocks, never raises; beyond the limit the event is dropped and that is counted."""
-        if isinstance(event, _OURS_ALONE):
+        if isinstance(event, _NOT_SENT):
             return
-        if len(self._events) >= BEHIND:
+        if len(self._events) >= MAX_QUEUED:
             self._dropped += 1
             return
         self._events.append(without_lookup(event))

@@ -7,7 +7,7 @@ from zope.interface import implementer, implementer_only
 
 from bootfw.backends.memory import MemoryBackend
 from bootfw.boot.backends import LayeredBackend
-from bootfw.boot.secondstage import FORGOTTEN_AFTER, PLACES, REMEMBERED, SHIM_TAKES, Loaders
+from bootfw.boot.secondstage import FORGET_AFTER, MAX_CANDIDATES, MAX_CLIENTS, SHIM_TAKES, SecondStageFinder
 from bootfw.errors import FileMissing
 from bootfw.events import SecondStageFound
 from bootfw.interfaces import IShareableReader, IUniformBackend
@@ -21,9 +21,9 @@ class Clients:
     def __init__(self, *backends):
         self.clock = Clock()
         self.events = []
-        self.loaders = Loaders(self.clock.seconds)
+        self.programs = SecondStageFinder(self.clock.seconds)
         layers = [(f"backend[{n}]", MemoryBackend({path: path for path in files})) for n, files in enumerate(backends)]
-        self.backend = LayeredBackend(layers, self.loaders, self.events.append)
+        self.backend = LayeredBackend(layers, self.programs, self.events.append)
 
     def get(self, path, client="192.0.2.7", protocol="tftp"):
         """What is got: the files hold their own paths. "" when there is none."""
@@ -167,21 +167,21 @@ def test_forgets_the_silent():
     clients = Clients(DEBIAN)
     clients.get("debian/shimx64.efi")
     for _ in range(3):
-        clients.clock.advance(FORGOTTEN_AFTER)
+        clients.clock.advance(FORGET_AFTER)
         assert clients.get("vmlinuz") == "debian/vmlinuz"
-    clients.clock.advance(FORGOTTEN_AFTER + 1)
+    clients.clock.advance(FORGET_AFTER + 1)
     assert clients.get("vmlinuz") == ""
     clients.get("debian/shimx64.efi")
-    clients.clock.advance(FORGOTTEN_AFTER + 1)
+    clients.clock.advance(FORGET_AFTER + 1)
     clients.get("debian/shimx64.efi", "192.0.2.8")
-    assert len(clients.loaders) == 1
+    assert len(clients.programs) == 1
 
 
 def test_remembers_so_many():
     clients = Clients(DEBIAN)
-    for number in range(REMEMBERED + 10):
+    for number in range(MAX_CLIENTS + 10):
         clients.get("debian/shimx64.efi", f"client {number}")
-    assert len(clients.loaders) == REMEMBERED
+    assert len(clients.programs) == MAX_CLIENTS
     assert clients.get("vmlinuz", "client 9") == ""
     assert clients.get("vmlinuz", "client 10") == "debian/vmlinuz"
 
@@ -190,7 +190,7 @@ def test_other_files_are_not_remembered():
     clients = Clients(("a/vmlinuz", "a/initrd.img", "a/mmx64.efi", "a/revocations.efi", "a/b"))
     for path in ("a/vmlinuz", "a/initrd.img", "a/mmx64.efi", "a/revocations.efi"):
         clients.get(path)
-    assert len(clients.loaders) == 0
+    assert len(clients.programs) == 0
     assert clients.get("b") == ""
 
 
@@ -200,12 +200,12 @@ def test_looks_at_so_many_places_only():
             asked.append(path)
             raise FileMissing
 
-    asked, loaders = [], Loaders(Clock().seconds)
-    loaders.got("192.0.2.7", "/".join("x" * 50) + "/core.efi", 0)
+    asked, programs = [], SecondStageFinder(Clock().seconds)
+    programs.remember("192.0.2.7", "/".join("x" * 50) + "/core.efi", 0)
     path = "/".join("y" * 50) + ".mod"
     with pytest.raises(FileMissing):
-        LayeredBackend([("nothing", Nothing())], loaders).open(path, TransferRequest(path, path, ("192.0.2.7", 2070)))
-    assert len(asked) == 1 + PLACES
+        LayeredBackend([("nothing", Nothing())], programs).open(path, TransferRequest(path, path, ("192.0.2.7", 2070)))
+    assert len(asked) == 1 + MAX_CANDIDATES
 
 
 def test_late_answers_count_too():
@@ -216,7 +216,7 @@ def test_late_answers_count_too():
             return answer
 
     waiting, found, events = [], [], []
-    backend = LayeredBackend([("late", Late())], Loaders(Clock().seconds), events.append)
+    backend = LayeredBackend([("late", Late())], SecondStageFinder(Clock().seconds), events.append)
     shim, grub = (TransferRequest(path, path, ("192.0.2.7", 2070)) for path in ("a/shimx64.efi", "grubx64.efi"))
     backend.open(shim.path, shim)
     waiting.pop()[1].callback(MemoryReader(b"shim"))
@@ -258,10 +258,10 @@ class Counting(MemoryBackend):
 
 
 def together(*files):
-    """Clients whose requests have all arrived before; some of them have got loaders."""
+    """Clients whose requests have all arrived before; some of them have got programs."""
     clients = Clients()
     backend = Counting(files)
-    clients.backend = LayeredBackend([("counting", backend)], clients.loaders, clients.events.append)
+    clients.backend = LayeredBackend([("counting", backend)], clients.programs, clients.events.append)
     return clients, backend
 
 

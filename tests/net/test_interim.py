@@ -16,7 +16,7 @@ from bootfw.interfaces import IBootObserver
 from bootfw.net.tftp.handover import Orphan
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transferport import opener
-from bootfw.net.workers.standin import StandIn
+from bootfw.net.workers.interim import InterimServer
 from bootfw.readers import MemoryReader
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient
@@ -42,7 +42,7 @@ def most(below):
 
 
 class Server:
-    """A port on a MemoryNetwork, served by a StandIn and then by a worker's protocol."""
+    """A port on a MemoryNetwork, served by a InterimServer and then by a worker's protocol."""
 
     def __init__(self, backend, **more):
         self.network = MemoryNetwork()
@@ -52,7 +52,7 @@ class Server:
         self._more = {"settings": TFTPSettings(writable=True), "randbelow": most, **more}
         self._backend = backend
         protocol = self.serving = self._protocol()
-        self.stand_in = StandIn([(protocol, self.host.listenUDP(69, protocol))])
+        self.interim = InterimServer([(protocol, self.host.listenUDP(69, protocol))])
 
     def _protocol(self):
         return TFTPProtocol(self.host, self._backend, Fixed(), self.events.append, **self._more)
@@ -63,7 +63,7 @@ class Server:
 
     def hand_over(self, positions=None):
         """The worker is ready."""
-        positions = self.stand_in.leave() if positions is None else positions
+        positions = self.interim.leave() if positions is None else positions
         self.network.advance(0)
         worker = self.serving = self._protocol()
         self.host.listenUDP(69, worker)
@@ -94,7 +94,7 @@ def test_a_transfer_goes_on_where_it_was(directory):
     server = Server(directory)
     download = server.client().download("file")
     server.network.advance(0.02)
-    assert not server.stand_in.busy
+    assert not server.interim.busy
     ((_, handover),) = server.hand_over()
     assert 0 < handover.position.acked < len(CONTENT) // 512
     assert server.received(download) == CONTENT
@@ -116,9 +116,9 @@ def test_what_is_made_for_the_client_is_waited_for():
     server = Server(MemoryBackend({"file": CONTENT}))
     download = server.client().download("file")
     server.network.advance(0.02)
-    assert server.stand_in.busy
+    assert server.interim.busy
     assert server.received(download) == CONTENT
-    assert not server.stand_in.busy
+    assert not server.interim.busy
 
 
 def test_an_answer_that_is_outstanding_is_waited_for():
@@ -131,15 +131,15 @@ def test_an_answer_that_is_outstanding_is_waited_for():
     server = Server(Slow({}))
     download = server.client().download("file")
     server.network.advance(0.02)
-    assert server.stand_in.busy
+    assert server.interim.busy
     answer.callback(MemoryReader(b"late"))
     assert server.received(download) == b"late"
-    assert not server.stand_in.busy
+    assert not server.interim.busy
 
 
 def test_while_it_is_drained_requests_are_left_to_the_worker(directory):
     server = Server(directory)
-    server.stand_in.drain()
+    server.interim.drain()
     download = server.client().download("file")
     server.network.advance(0.02)
     assert server.events == []
@@ -157,7 +157,7 @@ def test_a_transfer_on_a_port_of_its_own_is_brought_to_its_end(directory):
     network_listen["open"] = opener(server.host, "0.0.0.0", "ephemeral")
     download = server.client().download("file")
     server.network.advance(0.02)
-    assert not server.stand_in.busy
+    assert not server.interim.busy
     assert server.hand_over() == []
     assert server.received(download) == CONTENT
     assert server.ends() == [Outcome.COMPLETE]
@@ -167,7 +167,7 @@ def test_when_the_service_stops_its_clients_are_told(directory):
     server = Server(directory)
     download = server.client().download("file")
     server.network.advance(0.02)
-    server.stand_in.close()
+    server.interim.close()
     assert "server is stopping" in str(server.network.result_of(download.addErrback(lambda failure: failure.value)))
     server.network.advance(1)
     assert server.network.leaks() == []
@@ -177,12 +177,12 @@ def test_an_upload_is_waited_for_until_it_is_stored():
     server = Server(Files({}))
     upload = server.client().upload("new", CONTENT)
     server.network.advance(0.02)
-    assert server.stand_in.busy
+    assert server.interim.busy
     server.network.result_of(upload)
     assert server.ends() == [Outcome.COMPLETE]
-    ((protocol, _),) = server.stand_in._serving
+    ((protocol, _),) = server.interim._serving
     assert protocol.transfers == 1, "its last block may come again"
-    assert not server.stand_in.busy
+    assert not server.interim.busy
     assert server.hand_over() == []
 
 
@@ -319,7 +319,7 @@ def test_a_file_that_has_changed_ends_it_at_once(tmp_path):
     server = Server(DirectoryBackend(tmp_path))
     download = server.client().download("file")
     server.network.advance(0.02)
-    positions = server.stand_in.leave()
+    positions = server.interim.leave()
     (tmp_path / "file").unlink()
     server.hand_over(positions)
     failure = server.network.result_of(download.addErrback(lambda failure: failure.value))
@@ -336,10 +336,10 @@ def test_with_several_ports_each_transfer_goes_on_at_its_own(tmp_path):
     events = []
     protocols = [TFTPProtocol(host, DirectoryBackend(tmp_path), Fixed(), events.append) for _ in listen]
     ports = [host.listenUDP(port, tftp, address) for tftp, (address, port) in zip(protocols, listen, strict=True)]
-    stand_in = StandIn(list(zip(protocols, ports, strict=True)))
+    interim = InterimServer(list(zip(protocols, ports, strict=True)))
     downloads = [TFTPClient(network.host(f"10.0.0.{9 + i}"), to).download("file") for i, to in enumerate(listen)]
     network.advance(0.02)
-    handed = stand_in.leave()
+    handed = interim.leave()
     network.advance(0)
 
     recorder = Observer()

@@ -19,7 +19,7 @@ Serve = Callable[..., tuple[Any, Any]]
 
 
 @define(eq=False)
-class StandIn:
+class InterimServer:
     """Serves until leave(). Transfers on ports of their own can't be handed over, and finish here after that."""
 
     _serving: Sequence[tuple[Any, Any]]

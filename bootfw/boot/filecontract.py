@@ -14,7 +14,7 @@ _READER = ("read", "close")
 _WRITER = ("write", "finish", "cancel")
 
 
-def objection(answer: Any, write: bool, verified: set[type]) -> str:
+def contract_violation(answer: Any, write: bool, verified: set[type]) -> str:
     """What is wrong with *answer*, and what would be right; "": it can be used.
 
     What can't be used is closed.

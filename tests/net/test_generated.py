@@ -1,0 +1,53 @@
+"""Files that resolvers have generated, and that clients get by the names that they were told."""
+
+import pytest
+
+from bootfw.boot.generated import GeneratedFiles
+from bootfw.errors import FileMissing
+
+
+def content(generated: GeneratedFiles, path: str) -> bytes | None:
+    try:
+        reader = generated.open(path, None)
+    except FileMissing:
+        return None
+    return reader.read(0, reader.size)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("next/a.ipxe", "next/a.ipxe"),
+        ("/next//./a.ipxe", "next/a.ipxe"),
+        ("http://10.0.0.1:8069/next/a%20b.ipxe?mac=1#x", "next/a b.ipxe"),
+        ("next/100%25.ipxe", "next/100%25.ipxe"),
+    ],
+)
+def test_a_file_has_the_path_that_a_client_asks_for(name, path):
+    generated = GeneratedFiles()
+    generated.keep(name, b"#!ipxe")
+    assert content(generated, path) == b"#!ipxe"
+    assert content(generated, "next") is None
+
+
+def test_the_latest_of_a_name_counts():
+    generated = GeneratedFiles()
+    generated.keep("a", b"one")
+    generated.keep("a", b"two")
+    assert content(generated, "a") == b"two"
+
+
+def test_what_was_made_longest_ago_is_forgotten_first():
+    generated = GeneratedFiles(limit=330)
+    for name in ("a", "b", "c", "a"):
+        generated.keep(name, b"12345")
+    generated.keep("d", b"12345")
+    assert [content(generated, name) for name in "abcd"] == [b"12345", None, b"12345", b"12345"]
+    for _ in range(1000):  # what is replaced does not count twice
+        generated.keep("a", b"12345")
+    assert [content(generated, name) for name in "acd"] == [b"12345"] * 3
+
+
+def test_what_is_larger_than_all_that_is_kept_is_an_error():
+    with pytest.raises(ValueError, match='the content of "a" has 400 bytes; there is room for 330'):
+        GeneratedFiles(limit=330).keep("a", bytes(400))
