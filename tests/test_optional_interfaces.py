@@ -231,7 +231,7 @@ def test_a_writer_is_verified_too() -> None:
 
     with pytest.raises(TransferError) as caught:
         LayeredBackend([("broken", Broken())]).create("a", REQUEST)
-    assert "Lacking is no IMore: it has no more" in str(caught.value.detail)
+    assert "Lacking does not implement IMore: it has no more" in str(caught.value.detail)
 
 
 def test_the_readers_of_the_api_have_what_they_declare(tmp_path: Any) -> None:

@@ -1,4 +1,4 @@
-"""Several backends as one."""
+"""Several backends as one, in the order of the configuration."""
 
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ _Cache = dict[str, IShareableReader | None]
 
 @define(eq=False)
 class _Search:
-    """One request on its way through the backends, once it waits for one of them."""
+    """The lookup of one request, once a backend has returned a Deferred."""
 
     method: str
     candidates: Iterator[_Candidate]
@@ -141,8 +141,8 @@ class LayeredBackend:
     ) -> Any:
         """Try the backends at *candidates*, in order.
 
-        :param search: of these same arguments; None: no backend has been pending yet. Few are, and then the request
-            needs no such object.
+        :param search: the same arguments as an object; None until a backend returns a Deferred, since most requests
+            are answered without one.
         """
         detail = search.detail if search is not None else ""
         caches = self._caches if method == "open" and not request.ignore_case else self._no_caches
@@ -187,7 +187,7 @@ class LayeredBackend:
         raise _NOT_FOUND[method](detail=detail)
 
     def _await(self, pending: "Deferred[Any]", position: int, candidate: str, search: _Search) -> "Deferred[Any]":
-        """The answer of the backend at *position*, which is *pending*, or of those after it."""
+        """Return the result of the backend at *position*, which is *pending*, or of those after it."""
         name = self.backends[position][0]
         self._searches[pending] = search
 
@@ -207,7 +207,7 @@ class LayeredBackend:
         return pending.addCallbacks(came, failed)
 
     def _check(self, answer: Any, name: str, method: str) -> None:
-        """:raise TransferError: it is no reader or writer."""
+        """:raise TransferError: *answer* is not a reader or writer."""
         wrong = contract_violation(answer, method == "create", self._verified)
         if wrong:
             raise TransferError("Internal error", f"{method}() of backend {name}: {wrong}")

@@ -1,4 +1,4 @@
-"""Who is behind an address: what machines have told by DHCP, for those that serve them files."""
+"""Maps the address of a TFTP or HTTP client to the machine behind it, as DHCP has seen that machine."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,18 +7,20 @@ from attrs import evolve
 from bootfw.values import Address, BootRequest, Client
 
 MACHINES = 65536
-"""That are remembered; those that have asked longest ago are forgotten first."""
+"""How many are remembered; the one whose last DHCP request is the oldest is dropped first."""
 
-_NOWHERE = ("", "0.0.0.0", "::")
+_NO_ADDRESS = ("", "0.0.0.0", "::")
 
 
 class Clients:
-    """The machines that have asked for a boot file, and which of them has which address.
+    """The machines that have requested a boot file, and which of them has which address.
 
-    A proxy does not learn the address that another server gives; then the kernel knows whose it is.
+    A proxy does not learn the address that another DHCP server assigns. The kernel's neighbour table then has the MAC
+    for it.
 
-    :param hardware_address: that of a peer on our wires, lower-case with colons, "" when not known. None: nobody's is.
-    :param broadcast: is given what on_message() of another process's Clients takes, when a machine has asked.
+    :param hardware_address: returns the MAC of a peer on a directly connected network, lower-case with colons, or ""
+        if it is not known. None: it is never known.
+    :param broadcast: sends a client to the on_message() of the other processes of this server.
     """
 
     def __init__(
@@ -29,20 +31,20 @@ class Clients:
         self._hardware_address = hardware_address
         self._broadcast = broadcast
         self._machines: dict[str, Client] = {}
-        """By MAC; the latest last."""
+        """By MAC; the most recent last."""
         self._macs: dict[str, str] = {}
-        """Address -> MAC; the latest last."""
+        """Address -> MAC; the most recent last."""
 
     def remember(self, request: BootRequest, address: str = "") -> None:
-        """A machine has asked for its boot file.
+        """Store the machine behind a DHCP request for a boot file.
 
-        :param address: that it gets with the answer; "": it has one already, or gets it elsewhere.
+        :param address: the one that the reply assigns; "": the client has one, or gets it from another server.
         """
         mac = request.mac
         before = self._machines.get(mac)
         address = address or request.client_address
         client = Client(
-            "" if address in _NOWHERE else address,
+            "" if address in _NO_ADDRESS else address,
             mac=mac,
             uuid=request.uuid,
             architecture=request.architecture,
@@ -52,7 +54,7 @@ class Clients:
             http=request.http,
         )
         if before is not None:
-            # A later stage may leave out what the firmware has told: the machine is still the same.
+            # A later boot stage may leave out options that the firmware sent; the machine is still the same.
             if client.uuid is None:
                 client = evolve(client, uuid=before.uuid)
             if client.architecture == "unknown":
@@ -61,7 +63,7 @@ class Clients:
         self._broadcast(client)
 
     def on_message(self, client: Client) -> None:
-        """A machine has told who it is. Without an address it keeps the one that it has."""
+        """Store a client that this process or another one has learned of. Without an address it keeps its old one."""
         mac = client.mac
         self._machines.pop(mac, None)
         self._machines[mac] = client
@@ -72,16 +74,16 @@ class Clients:
             _bound(self._macs)
 
     def all(self) -> Iterator[Client]:
-        """Everything that is remembered, as on_message() takes it."""
+        """Yield everything that is stored, as arguments of on_message()."""
         yield from self._machines.values()
         for address, mac in self._macs.items():
             if mac in self._machines:
                 yield evolve(self._machines[mac], address=address)
 
     def lookup(self, peer: Address) -> Client:
-        """Who *peer* is. Asks the kernel, so it is nothing to be done for every datagram."""
+        """Return the client at *peer*. Costs a system call, so it is not for every datagram."""
         address = peer[0]
-        # What the wire says now is newer than any lease.
+        # The kernel's answer is newer than any request that we have seen.
         mac = self._hardware_address(peer) if self._hardware_address is not None else ""
         mac = mac or self._macs.get(address, "")
         machine = self._machines.get(mac)

@@ -1,4 +1,4 @@
-"""Whether what a backend returned is a reader or a writer."""
+"""Checks that what a backend returned is a reader or a writer, once for each class."""
 
 from contextlib import suppress
 from functools import lru_cache
@@ -15,10 +15,11 @@ _WRITER = ("write", "finish", "cancel")
 
 
 def contract_violation(answer: Any, write: bool, verified: set[type]) -> str:
-    """What is wrong with *answer*, and what would be right; "": it can be used.
+    """Return what is wrong with *answer* and what would be right, or "" if it can be used.
 
-    What can't be used is closed.
+    An answer that can't be used is closed.
 
+    :param write: whether it has to be a writer.
     :param verified: classes whose interfaces have been verified; that of *answer* is added.
     """
     methods = _WRITER if write else _READER
@@ -45,7 +46,7 @@ def contract_violation(answer: Any, write: bool, verified: set[type]) -> str:
 
 
 def _broken_interfaces(answer: Any, basic: Any) -> str:
-    """What *answer* lacks of the optional interfaces that it declares, such as IFileReader."""
+    """Return what *answer* lacks of the optional interfaces that it declares, such as IFileReader."""
     for interface in abilities_of(answer):
         if interface is not basic and interface.isOrExtends(basic):
             try:
@@ -53,7 +54,7 @@ def _broken_interfaces(answer: Any, basic: Any) -> str:
             except Invalid as error:
                 missing = [name for name in sorted(interface.names(all=True)) if not hasattr(answer, name)]
                 reason = f"it has no {' and no '.join(missing)}" if missing else " ".join(str(error).split())
-                return f"{_described(answer)} is no {interface.__name__}: {reason}"
+                return f"{_described(answer)} does not implement {interface.__name__}: {reason}"
     return ""
 
 
@@ -70,15 +71,14 @@ def _has(kind: Any, methods: tuple[str, ...]) -> bool:
 
 def _no_file(answer: Any, write: bool, missing: list[str]) -> str:
     if answer is None:
-        return "it gave None; where there is no such file it has to raise FileMissing()"
+        return "it returned None; if there is no such file it has to raise FileMissing()"
     if isinstance(answer, bytes | bytearray | memoryview):
-        return f'it gave {type(answer).__name__}; right is a reader, such as MemoryReader(b"...")'
+        return f'it returned {type(answer).__name__}, not a reader such as MemoryReader(b"...")'
     if isinstance(answer, str):
-        return 'it gave str; right is a reader, such as MemoryReader("...".encode())'
+        return 'it returned str, not a reader such as MemoryReader("...".encode())'
     kind = "writer" if write else "reader"
-    return (
-        f"it gave {_described(answer)}, which has no {' and no '.join(missing)}(); right is a {kind} (I{kind.title()})"
-    )
+    lacks = " and no ".join(missing)
+    return f"it returned {_described(answer)}, which has no {lacks}(), so it is not a {kind} (I{kind.title()})"
 
 
 def _described(answer: Any) -> str:

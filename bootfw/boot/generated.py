@@ -1,4 +1,4 @@
-"""Files that resolvers have made for clients, served under the names that the clients were told."""
+"""Files that resolvers generated, served under the names that the DHCP replies gave to the clients."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -12,22 +12,24 @@ from bootfw.interfaces import IReader, IUniformBackend
 from bootfw.readers import MemoryReader
 from bootfw.tftp.path import relative
 
-SIZE = 64 << 20
-"""That are kept; a script has about a thousand. Those that were made longest ago are forgotten first."""
+MAX_SIZE = 64 << 20
+"""Bytes of all files together; a boot script has about a thousand. The oldest ones are dropped first."""
 
-_EACH = 100
-"""Octets that a file costs beside its content and name, about."""
+_OVERHEAD = 100
+"""Bytes of memory that a file takes in addition to its content and name, about."""
 
 
 @implementer(IUniformBackend)
 class GeneratedFiles:
-    """Keeps the content of boot files that have one. The latest of a name counts.
+    """Stores the content that resolvers returned with a boot file. A new file replaces one of the same name.
 
-    :param limit: bytes.
-    :param broadcast: is given what on_message() of another process's GeneratedFiles takes, when a file was made.
+    :param limit: bytes of all files together.
+    :param broadcast: sends a file to the on_message() of the other processes of this server.
     """
 
-    def __init__(self, limit: int = SIZE, broadcast: Callable[[str, bytes], None] = lambda name, content: None) -> None:
+    def __init__(
+        self, limit: int = MAX_SIZE, broadcast: Callable[[str, bytes], None] = lambda name, content: None
+    ) -> None:
         self._limit = limit
         self._broadcast = broadcast
         self._files: OrderedDict[str, bytes] = OrderedDict()
@@ -36,9 +38,9 @@ class GeneratedFiles:
     def keep(self, name: str, content: bytes) -> None:
         """Serve *content* as *name*.
 
-        :param name: as the client is told it: a path, or a URL of ours.
-        :raise TypeError: it is no bytes.
-        :raise ValueError: it is longer than all that is kept.
+        :param name: as in the DHCP reply: a path, or a URL on this server.
+        :raise TypeError: *content* is not bytes.
+        :raise ValueError: *content* is larger than the limit.
         """
         if not isinstance(content, bytes):
             raise TypeError(f'the content of "{name}" is a {type(content).__name__}, not bytes')
@@ -49,7 +51,7 @@ class GeneratedFiles:
         self._broadcast(path, content)
 
     def on_message(self, path: str, content: bytes) -> None:
-        """*content* is served at *path*."""
+        """Store a file that this process or another one has generated."""
         before = self._files.pop(path, None)
         if before is not None:
             self._size -= _cost(path, before)
@@ -59,7 +61,7 @@ class GeneratedFiles:
             self._size -= _cost(*self._files.popitem(last=False))
 
     def all(self) -> Iterator[tuple[str, bytes]]:
-        """Everything that is kept, as on_message() takes it."""
+        """Yield everything that is stored, as arguments of on_message()."""
         yield from self._files.items()
 
     def open(self, path: str, request: Any) -> IReader:
@@ -75,4 +77,4 @@ def _path(name: str) -> str:
 
 
 def _cost(path: str, content: bytes) -> int:
-    return len(path) + len(content) + _EACH
+    return len(path) + len(content) + _OVERHEAD

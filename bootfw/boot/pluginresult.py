@@ -1,4 +1,4 @@
-"""What a plugin gave back: the value itself, or something that will bring it."""
+"""The result of a plugin call: a value, a Deferred or coroutine of one, or an exception."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
 
 
 def as_deferred(answer: Any) -> "Deferred[Any] | None":
-    """A Deferred if *answer* is one or a coroutine; None: it is the value itself."""
+    """Return *answer* as a Deferred if it is one or a coroutine, or None if it is a plain value."""
     if isinstance(answer, Deferred):
         return answer
     if iscoroutine(answer):
@@ -21,15 +21,15 @@ def as_deferred(answer: Any) -> "Deferred[Any] | None":
 
 
 def checked_bytes(answer: Any, length: int, reader: Any) -> bytes:
-    """What ``reader.read()`` returned, as bytes.
+    """Return *answer*, the result of ``reader.read()``, as bytes.
 
-    :param length: how many bytes it may return.
-    :raise TransferError: it returned something else. The detail names the reader, and what would be right.
+    :param length: how many bytes were requested.
+    :raise TransferError: *answer* is not bytes, or is longer. The detail names the reader.
     """
     if not isinstance(answer, bytes | bytearray | memoryview):
         wrong = f"returned {type(answer).__name__} instead of bytes"
     elif len(answer) > length:
-        wrong = f"returned {len(answer)} bytes where {length} are the most"
+        wrong = f"returned {len(answer)} bytes; at most {length} were requested"
     else:
         return bytes(answer)
     kind = type(reader)
@@ -49,7 +49,7 @@ _BY_ERRNO: dict[int | None, type[TransferError]] = {
 
 
 def transfer_error(error: BaseException) -> TransferError | None:
-    """What the peer is told of *error*; None: it is nobody's doing but a bug's, and the log needs its traceback."""
+    """Return the error to send to the client, or None if *error* is a bug, whose traceback belongs in the log."""
     if isinstance(error, TransferError):
         return error
     if isinstance(error, OSError):
@@ -59,5 +59,5 @@ def transfer_error(error: BaseException) -> TransferError | None:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The whole traceback, for a PluginFailed event."""
+    """Format the whole traceback, for a PluginFailed event."""
     return "".join(traceback.format_exception(error))

@@ -1,4 +1,4 @@
-"""Which boot program each client got last, and where the files that it asks for in the wrong place may lie.
+"""Finds the files that boot programs request at the wrong path, by the program that the client loaded last.
 
 A boot program looks for its next files beside itself, but often does not know where it is: shim and GRUB lose the
 directory behind a proxyDHCP server (rhboot/shim #300, #524, #710; rhboot/grub2 efinet.c copies one character of it),
@@ -14,23 +14,23 @@ from itertools import islice
 from attrs import define, field
 
 MAX_CLIENTS = 4096
-"""Clients; the one that has been silent the longest is forgotten first."""
+"""Clients that are remembered; the one whose last request is the oldest is dropped first."""
 
 FORGET_AFTER = 3600.0
-"""Seconds of silence. A GRUB menu may wait for somebody to come back from lunch."""
+"""Seconds without a request. A GRUB menu may wait as long as a person takes to choose."""
 
-SHIM_TAKES = 60.0
-"""Seconds in which a shim asks for its second stage: it only tries some optional files before."""
+SHIM_SECONDS = 60.0
+"""A shim requests its second stage within this time: it only tries some optional files before."""
 
 MAX_CANDIDATES = 12
-"""Places that are looked at for one name, at most."""
+"""Paths that are tried for one request, at most."""
 
 _PROGRAMS = (".efi", ".efi.signed", ".0", ".kpxe", ".kkpxe", ".pxe", ".n12")
-# Certificates and revocation lists in the shape of programs (shim.c, load_certs), and MokManager: they load nothing.
+# Certificates and revocation lists in the format of programs (shim.c, load_certs), and MokManager: they load nothing.
 _NO_PROGRAMS = ("revocations", "shim_certificate", "mmx64", "mmia32", "mmaa64", "mmarm")
-# What boot programs load of their own: SYSLINUX's modules, GRUB's modules, lists, fonts, translations and
+# Files that belong to a boot program: SYSLINUX's modules, GRUB's modules, lists, fonts, translations and
 # configurations (net/net.c tries grub.cfg-MAC and -IP), and shim's second stage.
-_THEIRS = re.compile(r"(\.(efi|signed|c32|e32|e64|mod|lst|pf2|mo|gmo)|(^|/)grub\.cfg(-[^/]*)?)\Z", re.IGNORECASE)
+_PROGRAM_FILES = re.compile(r"(\.(efi|signed|c32|e32|e64|mod|lst|pf2|mo|gmo)|(^|/)grub\.cfg(-[^/]*)?)\Z", re.IGNORECASE)
 _SHIM = re.compile(r"(^|/)[^/]*shim[^/]*\Z", re.IGNORECASE)
 _ARCHITECTURE = re.compile(r"(x64|ia32|aa64|arm|riscv64|loongarch64)\.efi(\.signed)?\Z", re.IGNORECASE)
 _ARCHITECTURES = ("x64", "aa64", "ia32", "arm", "riscv64", "loongarch64")  # UEFI 2.10 section 3.5.1.1
@@ -38,39 +38,39 @@ _ARCHITECTURES = ("x64", "aa64", "ia32", "arm", "riscv64", "loongarch64")  # UEF
 
 @define(eq=False)
 class BootProgram:
-    """A boot program that a client has got."""
+    """A boot program that a client has loaded."""
 
     path: str
-    """Where it was found."""
+    """In the backend."""
     backend: int
-    """Position of the backend that had it."""
+    """Position of the backend that has it."""
     shim: bool
     loaded: float
-    """Seconds on the clock."""
+    """When, in seconds of the clock."""
     last_request: float
-    """When the client asked for anything the last time."""
+    """When the client last requested any file."""
 
     def candidates(self, path: str, now: float) -> Iterator[str]:
-        """Where *path*, which is missing, may lie instead; the likeliest first."""
+        """Yield the paths where *path*, which does not exist, may be; the most likely first."""
         others = (candidate for candidate in self._every_candidate(path, now) if candidate != path)
         return islice(dict.fromkeys(others), MAX_CANDIDATES)
 
     def _every_candidate(self, path: str, now: float) -> Iterator[str]:
         directory = self.path.rpartition("/")[0]
         parts = directory.split("/") if directory else []
-        theirs = _THEIRS.search(path) is not None
-        # Asked from the root, or from the top of a tree that lies further down here.
+        own = _PROGRAM_FILES.search(path) is not None
+        # Relative to the root, or to the top of a tree that is in a subdirectory here.
         for depth in range(len(parts), 0, -1):
             yield "/".join([*parts[:depth], path])
-        # The directory twice.
+        # With the directory twice.
         if directory and path.startswith(f"{directory}/{directory}/"):
             yield path[len(directory) + 1 :]
-        # Asked in a directory that is somewhere else here, or not at all.
-        if theirs:
-            asked = path.split("/")
-            for start in range(1, len(asked)):
-                yield "/".join([*parts, *asked[start:]])
-        if self.shim and not path.lower().endswith((".efi", ".signed")) and now - self.loaded <= SHIM_TAKES:
+        # In a directory that is somewhere else here, or does not exist.
+        if own:
+            requested = path.split("/")
+            for start in range(1, len(requested)):
+                yield "/".join([*parts, *requested[start:]])
+        if self.shim and not path.lower().endswith((".efi", ".signed")) and now - self.loaded <= SHIM_SECONDS:
             known = _ARCHITECTURE.search(self.path)
             for architecture in (known[1].lower(),) if known else _ARCHITECTURES:
                 yield "/".join([*parts, f"grub{architecture}.efi"])
@@ -78,10 +78,10 @@ class BootProgram:
 
 @define(eq=False)
 class SecondStageFinder:
-    """The loaders of all clients, by their addresses.
+    """Remembers the last boot program of each client, by the client's address.
 
     :param seconds: the clock.
-    :param broadcast: is given what on_message() of another process's SecondStageFinder takes, when that has changed.
+    :param broadcast: sends (client, program) to the on_message() of the other processes of this server.
     """
 
     seconds: Callable[[], float]
@@ -92,11 +92,14 @@ class SecondStageFinder:
         return len(self._known)
 
     def all(self) -> Iterator[tuple[str, BootProgram]]:
-        """Everything that is remembered, as on_message() takes it."""
+        """Yield everything that is stored, as arguments of on_message()."""
         yield from self._known.items()
 
     def last_program(self, client: str, path: str) -> BootProgram | None:
-        """What *client*, which asks for *path* now, got last; None: nothing that is remembered."""
+        """Return the program that *client* loaded last, or None if there is none or it is too old.
+
+        :param path: what the client requests now.
+        """
         program = self._known.get(client)
         if program is None:
             return None
@@ -106,14 +109,17 @@ class SecondStageFinder:
             return None
         program.last_request = now
         self._known.move_to_end(client)
-        # Whatever its file is called: nobody else asks for these.
+        # Only a shim requests these files, so it is one whatever its own file is called.
         if not program.shim and path.rpartition("/")[2].startswith(("revocations", "shim_certificate")):
             program.shim = True
             self.broadcast(client, program)
         return program
 
     def remember(self, client: str, path: str, backend: int) -> None:
-        """*client* gets *path* from the backend at that position."""
+        """Store that *client* loads *path*, if that is a boot program.
+
+        :param backend: the position of the backend that has it.
+        """
         if not path.lower().endswith(_PROGRAMS) or path.rpartition("/")[2].lower().startswith(_NO_PROGRAMS):
             return
         now = self.seconds()
@@ -122,7 +128,7 @@ class SecondStageFinder:
         self.broadcast(client, program)
 
     def on_message(self, client: str, program: BootProgram) -> None:
-        """*client* has got *program*."""
+        """Store a program that a client has loaded from this process or from another one."""
         known, now = self._known, self.seconds()
         known[client] = program
         known.move_to_end(client)

@@ -1,4 +1,4 @@
-"""What is bound where, and how each service is."""
+"""Which ports a service listens on, and where their sockets come from."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from bootfw.values import Address
 
 @frozen
 class Listening:
-    """One line of what is bound where."""
+    """A port that is open: the service, and its address."""
 
     service: str
     address: Address
@@ -34,9 +34,10 @@ _ANY = ("0.0.0.0", "::")
 
 
 def devices_for(reactor: Any, service: str, address: ListenAddress, interfaces: Sequence[str]) -> Sequence[str]:
-    """The interfaces that *service* has a socket for each; "": it has one for all.
+    """Return the interfaces for which *service* opens a socket each; "" stands for one socket for all of them.
 
-    An address of this host is nobody else's, so it needs none; HTTP is reached by such addresses only.
+    A socket is bound to an interface only if it listens on every address: a specific address of this host belongs to
+    one interface anyway. HTTP needs no such socket, since its connections use the address that the client chose.
     """
     if service in _UDP and address[0] in _ANY and IReactorFDSet.providedBy(reactor) and sys.platform == "linux":
         return interfaces or ("",)
@@ -44,17 +45,17 @@ def devices_for(reactor: Any, service: str, address: ListenAddress, interfaces: 
 
 
 class SocketSource(Protocol):
-    """Where a service's ports come from."""
+    """Opens the ports of a service."""
 
     @property
     def follow_interfaces(self) -> bool:
-        """Whether the service watches the interfaces that its ports are for; else another process does so."""
+        """Whether the service rebinds its ports when their interfaces appear; otherwise another process does."""
 
     def listen(self, service: str, address: ListenAddress, protocol: Any, device: str, certificate: Any) -> Any:
-        """A port for *protocol*.
+        """Open a port for *protocol*.
 
-        :param device: the interface that it is for; "": all of them. While there is none of that name the port waits.
-        :param certificate: for HTTPS.
+        :param device: the interface that it is bound to; "": all of them. The interface need not exist yet.
+        :param certificate: for HTTPS; None otherwise.
         :raise CannotListenError: ``socketError`` says why.
         """
 
@@ -76,7 +77,10 @@ class OwnSockets:
 def listen_on(
     reactor: Any, service: str, address: ListenAddress, protocol: Any, sock: socket | None, certificate: Any
 ) -> Any:
-    """A port for *protocol*, on a socket that is bound already; None: on one of its own."""
+    """Open a port for *protocol*.
+
+    :param sock: a socket that is bound already; None: a new one.
+    """
     if service == "http":
         return listen_http(reactor, protocol, *address, sock)
     if service == "https":
@@ -85,10 +89,10 @@ def listen_on(
 
 
 def keep_bound(devices: Devices, port: Any, address: ListenAddress, device: str, bound: Callable[[], None]) -> bool:
-    """Have a port of a SocketSource follow its interface when that appears later, or is made anew.
+    """Rebind a port when its interface appears or is recreated.
 
-    :param bound: called when the port that waited for the interface is open.
-    :return: whether it is open now.
+    :param bound: called when a port whose interface did not exist yet is bound.
+    :return: whether it is bound now.
     """
     index = index_of(device)
     sockets = port.sockets if isinstance(port, SharedPort) else [port.getHandle()]

@@ -1,4 +1,4 @@
-"""Counting what can't be understood, and saying it seldom."""
+"""Counts malformed datagrams and reports them at a limited rate."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,13 @@ from bootfw.events import DatagramsMalformed, Event
 from bootfw.values import Address
 
 INTERVAL = 1.0
-"""Seconds between two events of one service."""
+"""Minimum seconds between two events of one service."""
 
 
 class MalformedCounter:
-    """Publishes at most one DatagramsMalformed a second, with the number since the last one.
+    """Publishes at most one DatagramsMalformed event per INTERVAL, with the number of datagrams since the last one.
 
+    :param service: its name in the events.
     :param clock: an IReactorTime.
     """
 
@@ -21,33 +22,33 @@ class MalformedCounter:
         self._publish = publish
         self._clock = clock
         self.total = 0
-        self._unsaid = 0
+        self._unreported = 0
         self._latest: tuple[str, Address] = ("", ("", 0))
         self._next = 0.0
-        self._call: Any = None
+        self._timer: Any = None
 
     def count(self, reason: str, peer: Address, now: float) -> None:
-        """One more. What comes within the second after an event is said when that is over."""
+        """Count a datagram. It is reported now, or at the end of the interval that the last event began."""
         self.total += 1
-        self._unsaid += 1
+        self._unreported += 1
         self._latest = (reason, peer)
-        if self._call is not None:
+        if self._timer is not None:
             return
         if now >= self._next:
-            self._say()
+            self._report()
         else:
-            self._call = self._clock.callLater(self._next - now, self._say)
+            self._timer = self._clock.callLater(self._next - now, self._report)
 
     def stop(self) -> None:
-        """Say what has not been said, and leave no timer behind."""
-        if self._call is not None:
-            self._call.cancel()
-            self._say()
+        """Report what has not been reported, and cancel the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._report()
 
-    def _say(self) -> None:
-        self._call = None
+    def _report(self) -> None:
+        self._timer = None
         now = self._clock.seconds()
         self._next = now + INTERVAL
         reason, peer = self._latest
-        self._publish(DatagramsMalformed(now, self._service, self._unsaid, reason, peer))
-        self._unsaid = 0
+        self._publish(DatagramsMalformed(now, self._service, self._unreported, reason, peer))
+        self._unreported = 0

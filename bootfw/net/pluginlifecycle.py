@@ -1,4 +1,4 @@
-"""Plugins that start and stop with the service, and the control socket, where an operator can reach them."""
+"""Starts and closes the plugins of a service, and opens the control socket for those with operator commands."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,9 +19,9 @@ class PluginLifecycle:
     """Starts and closes the plugins that are IStartable, and serves the control socket.
 
     :param reactor: for listen() IReactorUNIX.
-    :param resolvers: (name, resolver), or the same of backends.
-    :param publish: what they publish events by.
-    :param kind: what the log calls them.
+    :param plugins: (name, plugin).
+    :param publish: takes the events of the plugins.
+    :param kind: "resolver" or "backend", for the log.
     """
 
     _log = Logger(namespace="bootfw")
@@ -29,46 +29,46 @@ class PluginLifecycle:
     def __init__(
         self,
         reactor: Any,
-        resolvers: Sequence[tuple[str, Any]],
+        plugins: Sequence[tuple[str, Any]],
         publish: Callable[[Event], None],
         kind: str = "resolver",
     ) -> None:
         self._reactor = reactor
-        self._named = resolvers
-        self._resolvers = [resolver for _, resolver in resolvers]
+        self._plugins = plugins
         self._publish = publish
         self._kind = kind
         self._started: list[Any] = []
         self._port: Any = None
 
     def start(self) -> None:
-        """Start them; those that are started already stay so.
+        """Start the plugins that are IStartable, once.
 
-        :raise StateError: see IStartable; those before it are started.
+        :raise StateError: from IStartable.start(); the plugins before that one stay started until close().
         """
         if self._started:
             return
         seconds = self._reactor.seconds
-        for name, resolver in self._named:
-            if not IStartable.providedBy(resolver):
+        for name, plugin in self._plugins:
+            if not IStartable.providedBy(plugin):
                 continue
             began = seconds()
-            resolver.start(self._publish)
-            self._started.append(resolver)
+            plugin.start(self._publish)
+            self._started.append(plugin)
             took = seconds() - began
             if took > START_SECONDS:
                 self._publish(PluginBlocked(seconds(), f"{self._kind} {name}", "start()", took))
 
     def listen(self, path: Path, more: Mapping[str, Operation] | None = None) -> None:
-        """Answer the operator, if there is anything to be asked.
+        """Open the control socket, if there is an operation to serve.
 
-        :param more: what may be asked beside what the resolvers answer. With it the socket has to be there, unless
-            this process can have none at all; a proxy goes on without one, and says so.
-        :raise StateError: it can't be had.
+        :param more: operations in addition to those of the plugins. With them the socket is required, unless this
+            process may not use UNIX sockets at all; without them its absence is only logged.
+        :raise StateError: a required socket can't be opened.
         """
         operations = dict(more or {})
-        for resolver in filter(IOperable.providedBy, self._resolvers):
-            operations.update(resolver.operations())
+        for _, plugin in self._plugins:
+            if IOperable.providedBy(plugin):
+                operations.update(plugin.operations())
         if not operations:
             return
         try:
@@ -85,8 +85,11 @@ class PluginLifecycle:
             )
 
     def close(self) -> "Deferred[Any]":
-        """Answer nobody any more, and close what was started."""
-        closing = [maybeDeferred(resolver.close) for resolver in self._started]
+        """Close the control socket and the plugins that were started.
+
+        :return: fires when all of them are closed.
+        """
+        closing = [maybeDeferred(plugin.close) for plugin in self._started]
         self._started = []
         if self._port is not None:
             closing.append(maybeDeferred(self._port.stopListening))

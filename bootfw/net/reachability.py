@@ -1,6 +1,6 @@
-"""Whether clients can reach what listens: its address and its interfaces, and what is said where they can't.
+"""Checks that clients can reach a listener by its address and its interfaces, and reports why not.
 
-An in-memory reactor has addresses and interfaces of its own, so nothing is checked there.
+An in-memory reactor has addresses and interfaces of its own, so nothing is checked for it.
 """
 
 import errno
@@ -18,9 +18,11 @@ Publish = Callable[[Event], None]
 
 
 def check_address(reactor: Any, address: ListenAddress) -> None:
-    """A UDP socket can be bound to an address that is not there (IP_FREEBIND), where no request would ever arrive.
+    """Refuse an address that no interface of this host has.
 
-    :raise CannotListenError: this host does not have it.
+    A UDP socket can be bound to it (IP_FREEBIND), but would never receive a request.
+
+    :raise CannotListenError: ``socketError`` says why.
     """
     reason = unusable_address(address[0]) if IReactorFDSet.providedBy(reactor) else ""
     if reason:
@@ -28,14 +30,17 @@ def check_address(reactor: Any, address: ListenAddress) -> None:
 
 
 def report_missing(reactor: Any, names: Sequence[str], publish: Publish) -> None:
-    """Publish which of the listed interfaces don't exist. They are served from when they do."""
+    """Publish which of the configured interfaces don't exist. They are served as soon as they do."""
     missing = missing_interfaces(names) if IReactorFDSet.providedBy(reactor) else {}
     for name, problem in missing.items():
-        waiting = f"{problem}; bootfw waits for it and serves no client there until then"
-        publish(InterfaceProblem(reactor.seconds(), name, waiting))
+        publish(
+            InterfaceProblem(
+                reactor.seconds(), name, f"{problem}; bootfw waits for it and serves no client there until then"
+            )
+        )
 
 
 def report_dropped(reactor: Any, names: Sequence[str], publish: Publish, interface: str) -> None:
-    """Publish that a request has come by an interface that is not served: the first one there."""
+    """Publish that a request arrived on an interface that is not served; called once for each interface."""
     problem = f"requests that arrive on it are dropped: [bootfw] interfaces lists {', '.join(names)} only"
     publish(InterfaceProblem(reactor.seconds(), interface, problem))

@@ -63,7 +63,7 @@ class Server:
 
     def hand_over(self, positions=None):
         """The worker is ready."""
-        positions = self.interim.leave() if positions is None else positions
+        positions = self.interim.hand_over() if positions is None else positions
         self.network.advance(0)
         worker = self.serving = self._protocol()
         self.host.listenUDP(69, worker)
@@ -319,7 +319,7 @@ def test_a_file_that_has_changed_ends_it_at_once(tmp_path):
     server = Server(DirectoryBackend(tmp_path))
     download = server.client().download("file")
     server.network.advance(0.02)
-    positions = server.interim.leave()
+    positions = server.interim.hand_over()
     (tmp_path / "file").unlink()
     server.hand_over(positions)
     failure = server.network.result_of(download.addErrback(lambda failure: failure.value))
@@ -339,7 +339,7 @@ def test_with_several_ports_each_transfer_goes_on_at_its_own(tmp_path):
     interim = InterimServer(list(zip(protocols, ports, strict=True)))
     downloads = [TFTPClient(network.host(f"10.0.0.{9 + i}"), to).download("file") for i, to in enumerate(listen)]
     network.advance(0.02)
-    handed = interim.leave()
+    handed = interim.hand_over()
     network.advance(0)
 
     recorder = Observer()

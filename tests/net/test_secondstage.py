@@ -7,7 +7,7 @@ from zope.interface import implementer, implementer_only
 
 from bootfw.backends.memory import MemoryBackend
 from bootfw.boot.backends import LayeredBackend
-from bootfw.boot.secondstage import FORGET_AFTER, MAX_CANDIDATES, MAX_CLIENTS, SHIM_TAKES, SecondStageFinder
+from bootfw.boot.secondstage import FORGET_AFTER, MAX_CANDIDATES, MAX_CLIENTS, SHIM_SECONDS, SecondStageFinder
 from bootfw.errors import FileMissing
 from bootfw.events import SecondStageFound
 from bootfw.interfaces import IShareableReader, IUniformBackend
@@ -118,7 +118,7 @@ def test_only_a_shim_that_has_just_come_gets_a_grub_for_a_strange_name():
     assert clients.get("debian/?USB") == ""
     clients.get("debian/shimx64.efi")
     assert clients.get("debian/other.efi") == ""
-    clients.clock.advance(SHIM_TAKES + 1)
+    clients.clock.advance(SHIM_SECONDS + 1)
     assert clients.get("debian/?USB") == ""
 
 
@@ -299,7 +299,7 @@ def test_one_loading_makes_a_loader_for_each_who_shares_it():
 def test_the_time_of_each_shim_ends_by_itself():
     clients, _ = together(*DEBIAN)
     clients.get("debian/shimx64.efi", "a")
-    clients.clock.advance(SHIM_TAKES)
+    clients.clock.advance(SHIM_SECONDS)
     clients.get("debian/shimx64.efi", "b")
     clients.clock.advance(1)
     clients.backend.begin_batch()

@@ -59,8 +59,8 @@ class InterimServer:
     busy: bool = False
     did: list = field(factory=list)
 
-    def leave(self):
-        self.did.append("leave")
+    def hand_over(self):
+        self.did.append("hand over")
         return []
 
     def drain(self):
@@ -101,7 +101,7 @@ def test_one_gets_its_sockets_when_it_is_prepared_and_what_stands_in_for_it_has_
     assert (first.messages, second.messages) == (["prepare"], ["prepare"])
     first.say("prepared")
     assert (first.messages, second.messages) == (["prepare", "begin"], ["prepare"])
-    assert interim.did == ["leave"]
+    assert interim.did == ["hand over"]
 
 
 def test_what_can_not_be_handed_over_is_waited_for(workers, reactor, interim):
@@ -111,7 +111,7 @@ def test_what_can_not_be_handed_over_is_waited_for(workers, reactor, interim):
     assert (reactor.processes[0].messages, interim.did) == (["prepare"], [])
     interim.busy = False
     reactor.advance(0.1)
-    assert (reactor.processes[0].messages, interim.did) == (["prepare", "begin"], ["leave"])
+    assert (reactor.processes[0].messages, interim.did) == (["prepare", "begin"], ["hand over"])
 
 
 def test_what_never_ends_is_drained_and_left_at_last(workers, reactor, interim):
@@ -120,7 +120,7 @@ def test_what_never_ends_is_drained_and_left_at_last(workers, reactor, interim):
     reactor.pump([0.1] * 70)
     assert set(interim.did) == {"drain"}
     reactor.pump([0.1] * 600)
-    assert interim.did[-1] == "leave"
+    assert interim.did[-1] == "hand over"
     assert reactor.processes[0].messages == ["prepare", "begin"]
 
 
@@ -134,7 +134,7 @@ def test_one_that_ends_before_it_has_its_sockets_is_stood_in_for(workers, reacto
     assert interim.did == []
     interim.busy = False
     reactor.processes[2].say("prepared")
-    assert (reactor.processes[2].messages, interim.did) == (["prepare", "begin"], ["leave"])
+    assert (reactor.processes[2].messages, interim.did) == (["prepare", "begin"], ["hand over"])
 
 
 def test_one_that_has_not_begun_is_killed_at_once_and_another_has_time_to_end(workers, reactor):

@@ -63,10 +63,10 @@ def refusal(answer, method="open"):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"content", 'gave bytes; right is a reader, such as MemoryReader(b"...")'),
-        ("content", 'gave str; right is a reader, such as MemoryReader("...".encode())'),
+        (b"content", 'returned bytes, not a reader such as MemoryReader(b"...")'),
+        ("content", 'returned str, not a reader such as MemoryReader("...".encode())'),
         (None, "gave None; where there is no such file it has to raise FileMissing()"),
-        (7, "gave a int, which has no read and no close(); right is a reader (IReader)"),
+        (7, "returned a int, which has no read and no close(), so it is not a reader (IReader)"),
         (Unsized(), "test_wrong_answers.Unsized has no size; without a known one it has to be None"),
     ],
 )

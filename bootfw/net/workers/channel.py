@@ -1,4 +1,4 @@
-"""Messages between the processes of one server: pickled, each behind its length. Both ends run the same code."""
+"""Messages between the processes of one server: pickled, each after its length. Both ends run the same code."""
 
 import os
 import pickle
@@ -10,26 +10,26 @@ from twisted.internet.abstract import FileDescriptor
 from twisted.protocols.basic import Int32StringReceiver
 
 Received = Callable[[str, tuple[Any, ...]], None]
-"""Called with the kind of a message and its values."""
+"""Takes the kind of a message and its values."""
 
-LARGEST = 1 << 28
-"""Bytes. Messages are small; a configuration, and what a new worker is to know, may be larger."""
+MAX_MESSAGE = 1 << 28
+"""Bytes. Messages are small, but the configuration and the state for a new worker may be large."""
 
 
 class Channel(Int32StringReceiver):
-    """One end. Over pipes, so that nobody else can be at the other one."""
+    """One end of a connection. It runs over pipes, so that only the two processes can have its ends."""
 
-    MAX_LENGTH = LARGEST
+    MAX_LENGTH = MAX_MESSAGE
 
     def __init__(self, received: Received) -> None:
         self._received = received
 
     def send(self, kind: str, *values: Any) -> None:
-        """Send a message. Messages arrive in order; when the other process ends, the last ones may not."""
+        """Send a message. Messages arrive in order; the last ones may be lost if the other process ends."""
         self.send_packed(packed(kind, *values))
 
     def send_packed(self, message: bytes) -> None:
-        """Send what packed() made; for several at once."""
+        """Send the result of packed(), which can go to several channels."""
         self.sendString(message)  # type: ignore[no-untyped-call]
 
     def stringReceived(self, string: bytes) -> None:
@@ -38,14 +38,14 @@ class Channel(Int32StringReceiver):
 
 
 def packed(kind: str, *values: Any) -> bytes:
-    """A message, as send_packed() takes it."""
+    """Serialize a message for send_packed()."""
     return pickle.dumps((kind, values), pickle.HIGHEST_PROTOCOL)
 
 
 class _Pipe(FileDescriptor):
-    """An end of a pipe that this process was started with.
+    """An end of a pipe that this process inherited.
 
-    :param lost: called once, when it has been closed at either end.
+    :param lost: called once, when either end has been closed.
     """
 
     connected = 1
@@ -69,7 +69,7 @@ class _Pipe(FileDescriptor):
 
 
 class Incoming(_Pipe):
-    """One that is read."""
+    """The reading end of a pipe."""
 
     def __init__(
         self, reactor: Any, descriptor: int, received: Callable[[bytes], None], lost: Callable[[], None]
@@ -84,16 +84,16 @@ class Incoming(_Pipe):
 
 
 class Outgoing(_Pipe):
-    """One that is written to, and no later than that: what is in a pipe outlives the process that wrote it.
+    """The writing end of a pipe. write() reaches the pipe at once, so its data outlives this process.
 
-    Only while it is full, what is written waits here.
+    Data is buffered only while the pipe is full.
     """
 
     def write(self, data: bytes) -> None:
         """See ITransport."""
         super().write(data)
         if self.connected:
-            # Should it be broken, it will be so yet when the reactor asks.
+            # An error is left to the reactor, which will write again and get it too.
             self.doWrite()  # type: ignore[no-untyped-call]
 
     def writeSomeData(self, data: bytes) -> Any:

@@ -1,6 +1,6 @@
 """Serves a worker's sockets in the main process until the worker is ready.
 
-A worker needs most of a second to start. Its sockets are open before that, so clients would wait for an answer.
+A worker takes most of a second to start. Its sockets are open before that, so clients would wait for a reply.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ Serve = Callable[..., tuple[Any, Any]]
 
 @define(eq=False)
 class InterimServer:
-    """Serves until leave(). Transfers on ports of their own can't be handed over, and finish here after that."""
+    """Serves until hand_over(). Transfers on ports of their own can't be handed over, and finish here after that."""
 
     _serving: Sequence[tuple[Any, Any]]
     """Pairs of (protocol, port)."""
@@ -37,7 +37,7 @@ class InterimServer:
         for tftp in self._tftps():
             tftp.leave()
 
-    def leave(self) -> list[tuple[Address, Handover]]:
+    def hand_over(self) -> list[tuple[Address, Handover]]:
         """Stop reading the sockets.
 
         :return: (peer, state) of each transfer that another process has to continue.

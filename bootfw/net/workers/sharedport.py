@@ -1,4 +1,4 @@
-"""A port that several processes have in common."""
+"""A port that several processes share by SO_REUSEPORT."""
 
 import socket
 from typing import Any
@@ -13,34 +13,34 @@ from bootfw.net.udp.sockets import open_socket
 
 @define(eq=False)
 class SharedPort:
-    """One socket for each process, all of the same port."""
+    """One socket for each process, all bound to the same port."""
 
     service: str
     configured: tuple[str, int]
     """Address and port as configured."""
     sockets: list[socket.socket]
     device: str = ""
-    """The interface that it is for; "": all of them."""
+    """The interface that it is bound to; "": all of them."""
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """See IListeningPort."""
         first = self.sockets[0]
         address = IPv6Address if first.family == socket.AF_INET6 else IPv4Address
         where = first.getsockname()
-        where = where if where[1] else self.configured  # one that waits for its interface has no address
+        where = where if where[1] else self.configured  # it is unbound until its interface exists
         return address("UDP" if first.type == socket.SOCK_DGRAM else "TCP", *where)
 
     def stopListening(self) -> None:
-        """See IListeningPort. The port stays with the processes that have it."""
+        """See IListeningPort. The port stays open in the processes that have its sockets."""
         for sock in self.sockets:
             sock.close()
 
 
 def open_shared(service: str, address: str, port: int, count: int, device: str = "") -> SharedPort:
-    """Sockets for *count* processes.
+    """Open a socket for each of *count* processes.
 
-    The first is bound alone, so that a port of somebody else's is never shared by mistake: not even with another
-    server of ours, which would have SO_REUSEPORT too.
+    The first is bound without SO_REUSEPORT, so that a port of another program is never shared by mistake, not even
+    that of another bootfw, whose sockets have SO_REUSEPORT too.
 
     :param device: as for open_socket().
     :raise CannotListenError: ``socketError`` says why.

@@ -271,7 +271,7 @@ class Workers(Service):
                     worker.interim.drain()
                 worker.again = self._reactor.callLater(_LOOKED_AT_AGAIN, self.is_prepared, worker)
                 return
-            handed = dict(worker.interim.leave())
+            handed = dict(worker.interim.hand_over())
             worker.positions = {peer: handover.position.acked for peer, handover in handed.items()}
             worker.transfers = {peer: worker.transfers[peer] for peer in handed if peer in worker.transfers}
             worker.interim = None

@@ -1,4 +1,4 @@
-"""A worker's side: its sockets come from the process that has started it, and its events go there."""
+"""Connects the BootService of a worker to the main process: where its sockets come from and its events go."""
 
 import socket
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ from bootfw.net.workers.channel import Channel
 from bootfw.net.workers.supervisor import without_lookup
 
 PortKey = tuple[str, tuple[str, int], str]
-"""(service, (address, port) as configured, interface or "")."""
+"""(service, (address, port) as configured, interface or ""). Identifies a port."""
 
 _NOT_SENT = (BackendProblem, ListenerBound, ListenerClosed)
-"""Events that the process that has started this one publishes itself."""
+"""Events that the main process publishes itself."""
 
 
 @define(eq=False)
 class GivenSockets:
-    """The SocketSource of a worker: it was given every socket by the process that has started it."""
+    """The SocketSource of a worker: every socket was opened by the main process."""
 
     _reactor: Any
     _sockets: Mapping[PortKey, socket.socket]
@@ -35,15 +35,15 @@ class GivenSockets:
 
 
 MAX_QUEUED = 20_000
-"""Events that are queued while the other process does not read."""
+"""Events that are queued while the main process does not read."""
 
 
 @define(eq=False)
 class EventPipe:
-    """The EventSink of a worker: sends its events to the process that has the observers.
+    """The EventSink of a worker: sends its events to the main process, which has the observers.
 
-    Events are sent once in a turn of the reactor, except that a transfer begins: that is sent before its client is
-    answered. Should this process end then, its successor must know what the client will go on with.
+    Events are sent once per turn of the reactor, except TransferBegun, which is sent before the client gets its reply:
+    if this process dies then, its successor must know the transfer that the client will continue.
     """
 
     _reactor: IReactorTime
@@ -54,7 +54,7 @@ class EventPipe:
     _dropped: int = field(default=0, init=False)
 
     def publish(self, event: Event) -> None:
-        """Never blocks, never raises; beyond the limit the event is dropped and that is counted."""
+        """See EventSink. Beyond MAX_QUEUED events are dropped and counted."""
         if isinstance(event, _NOT_SENT):
             return
         if len(self._events) >= MAX_QUEUED:
@@ -79,7 +79,7 @@ class EventPipe:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is queued now."""
+        """Send the queued events now."""
         if self._dropped:
             self._events.append(EventsDropped(self._reactor.seconds(), self._dropped))
             self._dropped = 0
@@ -94,11 +94,11 @@ class EventPipe:
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Send what was queued."""
+        """Send the queued events."""
         self._paused = False
         if self._events:
             self._send_soon()
 
     def stopProducing(self) -> None:
-        """The other process has ended."""
+        """Queue the events: the main process has ended."""
         self._paused = True
