@@ -204,7 +204,7 @@ def test_a_reader_that_lacks_what_it_declares_is_refused_by_name(reader: Any) ->
     for _ in range(2):
         with pytest.raises(TransferError) as caught:
             layered.open("a", REQUEST)
-        assert f"Lacking is no {reader.__name__}: it has no " in str(caught.value.detail)
+        assert f"Lacking does not implement {reader.__name__}: it has no " in str(caught.value.detail)
     assert len(closed) == 2
 
 

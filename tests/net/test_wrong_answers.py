@@ -65,7 +65,7 @@ def refusal(answer, method="open"):
     [
         (b"content", 'returned bytes, not a reader such as MemoryReader(b"...")'),
         ("content", 'returned str, not a reader such as MemoryReader("...".encode())'),
-        (None, "gave None; where there is no such file it has to raise FileMissing()"),
+        (None, "returned None; if there is no such file it has to raise FileMissing()"),
         (7, "returned a int, which has no read and no close(), so it is not a reader (IReader)"),
         (Unsized(), "test_wrong_answers.Unsized has no size; without a known one it has to be None"),
     ],
@@ -85,9 +85,8 @@ def test_a_size_that_is_none_closes_the_reader(size):
 
 
 def test_no_writer():
-    assert (
-        "gave a bootfw.readers.MemoryReader, which has no write and no" in refusal(MemoryReader(b""), "create").detail
-    )
+    detail = refusal(MemoryReader(b""), "create").detail
+    assert "returned a bootfw.readers.MemoryReader, which has no write and no" in detail
 
 
 @pytest.mark.parametrize("size", [None, 0, 7])
