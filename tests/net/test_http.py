@@ -713,7 +713,7 @@ def test_a_file_that_has_become_shorter_is_never_passed_off_as_whole(later):
     assert gone(web, wire)
     assert reader.closed == 1
     assert web.report.outcome is Outcome.FAILED
-    assert web.report.detail == "the file has ended at byte 100000, before its size"
+    assert web.report.detail == "the file ended at byte 100000, before its size"
     assert reader.reads == [(0, CHUNK), (CHUNK, CHUNK)]
 
 

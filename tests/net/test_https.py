@@ -198,7 +198,7 @@ def test_a_half_renewed_certificate_changes_nothing(settings, authority, tmp_pat
         assert certificate.serverConnectionForTLS(None).get_context() is before
     (problem,) = [event for event in events if isinstance(event, CertificateProblem)]
     assert "does not belong to" in problem.problem
-    assert problem.problem.endswith("the one before stays in use")
+    assert problem.problem.endswith("the previous one stays in use")
     write(tmp_path, chain, key)
     assert certificate.serverConnectionForTLS(None).get_context() is not before
     assert names == [("boot.example", "127.0.0.1"), ("renewed.example", "127.0.0.1")]
@@ -239,7 +239,7 @@ def test_an_expired_certificate_is_a_warning(settings, authority, tmp_path):
     certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None)
     certificate.serverConnectionForTLS(None)
     assert [type(event) for event in events] == [CertificateLoaded, CertificateProblem]
-    assert "has expired on " in events[1].problem
+    assert "expired on " in events[1].problem
 
 
 def test_a_certificate_that_expires_while_we_run(settings):
@@ -250,7 +250,7 @@ def test_a_certificate_that_expires_while_we_run(settings):
     now[0] += 31 * DAY.total_seconds()
     certificate.serverConnectionForTLS(None)
     certificate.serverConnectionForTLS(None)
-    assert [event.problem.partition(" on ")[0] for event in events[1:]] == ["has expired"]
+    assert [event.problem.partition(" on ")[0] for event in events[1:]] == ["expired"]
     now[0] -= 100 * DAY.total_seconds()
     certificate.serverConnectionForTLS(None)
     assert "is not valid before" in events[-1].problem
@@ -272,7 +272,7 @@ def test_a_client_that_does_not_trust_us(web_service, alongside, turn_until, set
     turn_until(lambda: said(observer, HandshakeFailed))
     (event,) = said(observer, HandshakeFailed)
     assert event.peer[0] == "127.0.0.1"
-    assert event.reason.startswith("it does not trust who issued the certificate (")
+    assert event.reason.startswith("it does not trust the issuer of the certificate (")
 
 
 def test_a_client_with_nothing_newer_than_tls_1_1(web_service, alongside, turn_until, settings, authority):
@@ -375,7 +375,7 @@ def test_the_paths_are_relative_to_the_configuration(settings, tmp_path):
     )
 
 
-@pytest.mark.parametrize(("days", "said"), [(30, ""), (-1, ": WARNING, has expired on ")])
+@pytest.mark.parametrize(("days", "said"), [(30, ""), (-1, ": WARNING, expired on ")])
 def test_check_shows_the_certificate(settings, authority, tmp_path, capsys, days, said):
     write(tmp_path, *authority.issue("127.0.0.1", "boot.example", days=days))
     (tmp_path / "bootfw.toml").write_text(

@@ -32,20 +32,20 @@ class Certificate:
     ends: datetime
 
     def problem(self, now: float) -> str:
-        """Why clients will refuse it, in the operator's words; "" when it is valid.
+        """Why clients will refuse it, for the operator; "" when it is valid.
 
         :param now: seconds since the epoch.
         """
         moment = datetime.fromtimestamp(now, UTC)
         if moment > self.ends:
-            return f"has expired on {self.ends:%Y-%m-%d %H:%M} UTC: clients refuse it"
+            return f"expired on {self.ends:%Y-%m-%d %H:%M} UTC: clients refuse it"
         return f"is not valid before {self.begins:%Y-%m-%d %H:%M} UTC" if moment < self.begins else ""
 
 
 def load(settings: HTTPSettings) -> Certificate:
-    """What ``certificate`` and ``key`` name.
+    """Load the files that ``certificate`` and ``key`` name.
 
-    :raise ConfigError: with the key in its path, as below ``[http]``.
+    :raise ConfigError: its path is the key below ``[http]`` that is wrong.
     """
     chain_path, key_path = settings.certificate, settings.key or settings.certificate
     key_setting = "key" if settings.key else "certificate"
@@ -65,14 +65,14 @@ def load(settings: HTTPSettings) -> Certificate:
 
 @implementer(IOpenSSLServerConnectionCreator)
 class RenewedCertificate:
-    """Hands out the certificate as its files have it. A renewal needs no restart: connections begin with the new one.
+    """The certificate for new connections, reloaded when its files change: a renewal needs no restart.
 
-    What can't be used is told once, and the one before stays: the two files are not replaced at the same moment, and
-    by then we may have lost the right to read the key.
+    A new certificate that can't be used is reported once, and the previous one stays: the two files are not replaced at
+    the same moment, and after privileges were dropped we may not be allowed to read the key.
 
     :param reactor: IReactorTime.
-    :param publish: is given a CertificateLoaded or CertificateProblem.
-    :param renewed: is given the names of each certificate.
+    :param publish: called with a CertificateLoaded or CertificateProblem.
+    :param renewed: called with the names of each certificate that is loaded.
     :param wall: the time of day, in seconds since the epoch.
     :raise ConfigError: see load().
     """
@@ -91,7 +91,7 @@ class RenewedCertificate:
         self._renewed = renewed
         self._wall = wall
         self._seen = self._state()
-        self._said = ""
+        self._reported = ""
         self._take(load(settings))
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
@@ -101,14 +101,14 @@ class RenewedCertificate:
         return SSL.Connection(self._current.context, None)
 
     def renew(self) -> None:
-        """Look whether there is a new one."""
+        """Reload the certificate if a file has changed."""
         state = self._state()
         if state != self._seen:
             self._seen = state
             try:
                 self._take(load(self._settings))
             except ConfigError as error:
-                self._say(f"{error.message}; the one before stays in use")
+                self._report(f"{error.message}; the previous one stays in use")
 
     def around(self, site: Any) -> Any:
         """A factory that serves *site* by TLS."""
@@ -119,7 +119,7 @@ class RenewedCertificate:
 
     def _take(self, certificate: Certificate) -> None:
         self._current = certificate
-        self._said = ""
+        self._reported = ""
         ends = certificate.ends.timestamp()
         self._publish(CertificateLoaded(self._reactor.seconds(), self._settings.certificate, certificate.names, ends))
         self._renewed(certificate.names)
@@ -128,15 +128,15 @@ class RenewedCertificate:
     def _check(self) -> None:
         problem = self._current.problem(self._wall())
         if problem:
-            self._say(problem)
+            self._report(problem)
 
-    def _say(self, problem: str) -> None:
-        if problem != self._said:
-            self._said = problem
+    def _report(self, problem: str) -> None:
+        if problem != self._reported:
+            self._reported = problem
             self._publish(CertificateProblem(self._reactor.seconds(), self._settings.certificate, problem))
 
     def _state(self) -> list[tuple[int, ...]]:
-        """Another one whenever one of the files is. certbot's are symbolic links that come to lead elsewhere."""
+        """Identity of both files; it differs after each change. certbot's are symbolic links whose targets change."""
         found: list[tuple[int, ...]] = []
         for path in (self._settings.certificate, self._settings.key or self._settings.certificate):
             try:
@@ -148,7 +148,7 @@ class RenewedCertificate:
 
 
 _REFUSALS = {
-    "unknown ca": "it does not trust who issued the certificate",
+    "unknown ca": "it does not trust the issuer of the certificate",
     "certificate expired": "it takes the certificate for expired; is its clock right?",
     "bad certificate": "it refuses the certificate; is it for the name or address in the URL?",
     "certificate unknown": "it refuses the certificate; is it for the name or address in the URL?",
@@ -159,13 +159,13 @@ _REFUSALS = {
 
 
 def refusal(error: BaseException) -> str:
-    """What kept a client from being served by TLS, for the operator; "" when it was something else."""
+    """Why a TLS handshake failed, for the operator; "" when the connection ended for another reason."""
     entries = error.args[0] if isinstance(error, SSL.Error) and error.args else None
     if not entries or not isinstance(entries, list):
         return ""
-    said = str(entries[-1][-1])
-    meaning = next((text for words, text in _REFUSALS.items() if words in said), "")
-    return f"{meaning} ({said})" if meaning else said
+    reason = str(entries[-1][-1])
+    meaning = next((text for words, text in _REFUSALS.items() if words in reason), "")
+    return f"{meaning} ({reason})" if meaning else reason
 
 
 def _read(path: str, setting: str) -> bytes:
@@ -189,7 +189,7 @@ def _key(pem: bytes, path: str, setting: str) -> Any:
         return load_pem_private_key(pem, password=None)
     except TypeError as error:
         raise ConfigError(
-            f'the key in "{path}" is encrypted, and nobody is there to give the password', (setting,)
+            f'the key in "{path}" is encrypted, and a server can not be given the password', (setting,)
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         missing = ', which needs a key = "...pem" beside it' if setting == "certificate" else ""

@@ -1,4 +1,7 @@
-"""One file on its way to an HTTP client."""
+"""One download by HTTP: a GET or HEAD request, from the opening of its file to the end of its response.
+
+Its states and what may happen in each are the table of downloadstates.py; this module does what the table says.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,11 +26,12 @@ from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
 from bootfw.wire.http import Validators, failed_precondition, names_directory, requested_range
 
 CHUNK = 65536
-"""Bytes that are read at once, and the measure of what a download holds in memory. More than the transport takes
-without a pause (its bufferSize), once there is a head before them."""
+"""Bytes per read, which bounds what a download holds in memory. With the response's header it is more than the
+transport's bufferSize, so that each write makes the transport pause us until it has sent it."""
 
 TAIL = 4096
-"""Bytes at the end that are always read: they leave only if the file has not changed until then."""
+"""Bytes at the end that are read and never sent by sendfile(2): they are sent only if the file is still unchanged, so
+that a changed file never makes a complete response."""
 
 _STATUSES = {1: 404, 2: 403}
 """TFTP error code -> HTTP status; others are 500."""
@@ -36,41 +40,41 @@ _STATUSES = {1: 404, 2: 403}
 @implementer(IPushProducer)
 @define(eq=False)
 class Download:
-    """Answers one GET or HEAD: opens the file, sends what is asked of it, closes it.
+    """Answers one GET or HEAD: opens the file, sends the requested part, closes it.
 
-    :param http: the request, as twisted.web has it.
+    :param http: twisted.web's request.
     """
 
     request: TransferRequest
     _http: Any
     _context: DownloadContext
     deadline: float | None = field(default=None, init=False)
-    """When to ring; see Alarm."""
+    """When the alarm calls ring(); None: not watched."""
     _reader: IReader | None = field(default=None, init=False)
     _file: FileSender | None = field(default=None, init=False)
-    """Sends without a copy what does not fit into one chunk; None: everything is read."""
+    """Sends by sendfile(2) all but the last TAIL bytes; None: the rest is read and written."""
     _drained: bool = field(default=False, init=False)
-    """Nothing that was written is left with the transport."""
+    """The transport has sent everything that was written to it."""
     _awaited: "Deferred[Any] | None" = field(default=None, init=False)
-    """The backend's answer that is pending: the file, or one read. To be cancelled at the end."""
+    """The pending Deferred of the backend, for the file or for one read. Cancelled when the download ends first."""
     _offset: int = field(default=0, init=False)
-    """Of what is read next."""
+    """Offset of the next read."""
     _stop: int | None = field(default=None, init=False)
-    """Where to end; None: the size is not known yet."""
+    """Offset at which the response ends; None: the size is not known yet."""
     _sent: int = field(default=0, init=False)
     _detail: str = field(default="", init=False)
     _opening: "Deferred[Any] | None" = field(default=None, init=False)
-    """What the backend answered with when it was to open the file."""
+    """The Deferred that the backend's open() returned; None: it answered at once."""
     _opening_since: float = field(default=0.0, init=False)
     _waited: tuple[float, str] = field(default=(0.0, ""), init=False)
-    """How long that took, and which backend it was."""
+    """(seconds that open() took, name of the backend), for the report."""
     _began: float | None = field(default=None, init=False)
     _states: DownloadStates = field(factory=DownloadStates, init=False)
     _looping: bool = field(default=False, init=False)
-    """_go_on() is further up the stack, and looks at the state when it is back there."""
+    """_go_on() is running further up the stack and will look at the state again: a nested call returns at once."""
 
     def open(self) -> None:
-        """Ask the backend for the file; all else follows."""
+        """Have the backend open the file, and answer as soon as it has."""
         self._context.downloads.add(self)
         self._progress()
         self._http.notifyFinish().addErrback(lambda _: self._lost())
@@ -89,14 +93,17 @@ class Download:
             self._wait_for(waiting, self._opened_late, self._not_opened, self._close)
 
     def ring(self, now: float) -> None:
-        """It made no progress for PATIENCE."""
+        """No progress was made for PATIENCE seconds."""
         self._handle(Input.TICK)
 
     def cancel(self, reason: str) -> None:
-        """Our side ends it: the connection is cut, which no client can take for the end of the file."""
+        """End it from our side. The connection is reset, which no client takes for the end of the file.
+
+        :param reason: for the report.
+        """
         self._handle(Input.CANCEL, reason)
 
-    # What the transport calls.
+    # Called by the transport.
 
     def resumeProducing(self) -> None:
         """See IPushProducer."""
@@ -137,10 +144,12 @@ class Download:
             self._look_inside(reader, validators, size)
 
     def _look_inside(self, reader: Any, validators: Validators, size: int | None) -> None:
-        """Find the media type by the first bytes. What can't be read here fails again, and is reported, when it is
-        sent."""
+        """Find the media type by the file's first bytes.
 
-        def read(head: Any) -> None:
+        A read that fails is not reported here: it fails again, and is reported, when the body is sent.
+        """
+
+        def on_head(head: Any) -> None:
             known = head if isinstance(head, bytes) else b""
             self._respond(self._context.types.found(self.request.path, validators.etag, known), validators, size)
 
@@ -148,12 +157,12 @@ class Download:
             head = self._context.read(reader, self.request.filename, 0, HEAD)
             waiting = as_deferred(head)
         except Exception:
-            read(b"")
+            on_head(b"")
             return
         if waiting is None:
-            read(head)
+            on_head(head)
         else:
-            self._wait_for(waiting, read, lambda _: read(b""), lambda _: None)
+            self._wait_for(waiting, on_head, lambda _: on_head(b""), lambda _: None)
 
     def _respond(self, kind: bytes, validators: Validators, size: int | None) -> None:
         http = self._http
@@ -163,7 +172,7 @@ class Download:
         # RFC 9110 section 14.2: a range is for GET only.
         part = requested_range(header, validators, size) if size is not None and http.method == b"GET" else None
         if status == 412:
-            self._refuse(412, "The file is another one by now")
+            self._refuse(412, "The file has changed")
         elif status == 304:
             http.setResponseCode(304)
             self._begin()
@@ -197,12 +206,12 @@ class Download:
             self._go_on()
 
     def _not_opened(self, error: BaseException) -> None:
-        told = transfer_error(error)
-        if told is None:
-            self._complain(error, "open")
+        known = transfer_error(error)
+        if known is None:
+            self._report_failure(error, "open")
             self._refuse(500, "Internal error")
         else:
-            self._refuse(_STATUSES.get(told.tftp_code, 500), told.message, told.detail)
+            self._refuse(_STATUSES.get(known.tftp_code, 500), known.message, known.detail)
 
     def _refuse(self, status: int, message: str, detail: str = "") -> None:
         self._handle(Input.REFUSED)
@@ -220,7 +229,7 @@ class Download:
         self._context.publish(TransferBegun(self._began, self.request, Agreed()))
 
     def _go_on(self) -> None:
-        """Read and write until the transport has enough, or the reader answers later."""
+        """Read and write until the transport pauses us or the reader returns a Deferred."""
         if self._looping:
             return
         self._looping = True
@@ -254,18 +263,18 @@ class Download:
             answer = self._context.read(self._reader, self.request.filename, self._offset, self._wanted())
             waiting = as_deferred(answer)
         except Exception as error:
-            self._broken(error)
+            self._read_failed(error)
             return
         if waiting is None:
             self._write(answer)
         else:
             self._handle(Input.WAIT)
-            self._wait_for(waiting, self._came, self._broken, lambda _: None)
+            self._wait_for(waiting, self._on_read, self._read_failed, lambda _: None)
 
     def _wanted(self) -> int:
         return CHUNK if self._stop is None else min(CHUNK, self._stop - self._offset)
 
-    def _came(self, answer: Any) -> None:
+    def _on_read(self, answer: Any) -> None:
         self._handle(Input.READ)
         self._write(answer)
         self._go_on()
@@ -277,24 +286,24 @@ class Download:
             if self._offset + len(data) == self._stop and provides(self._reader, IVerifiableReader):
                 self._reader.verify()
         except Exception as error:
-            self._broken(error)
+            self._read_failed(error)
             return
         self._offset += len(data)
         self._sent += len(data)
         if len(data) < wanted:
             if self._stop is not None:
-                self._handle(Input.FAILED, f"the file has ended at byte {self._offset}, before its size")
+                self._handle(Input.FAILED, f"the file ended at byte {self._offset}, before its size")
                 return
             self._stop = self._offset
         self._drained = False
         self._http.write(data)
 
-    def _broken(self, error: BaseException) -> None:
-        told = transfer_error(error)
-        if told is None:
-            self._complain(error, "go on with")
-            told = TransferError("Internal error")
-        self._handle(Input.FAILED, f"{told.message}: {told.detail}" if told.detail else told.message)
+    def _read_failed(self, error: BaseException) -> None:
+        known = transfer_error(error)
+        if known is None:
+            self._report_failure(error, "go on with")
+            known = TransferError("Internal error")
+        self._handle(Input.FAILED, f"{known.message}: {known.detail}" if known.detail else known.message)
 
     # Ending.
 
@@ -302,7 +311,7 @@ class Download:
         self._handle(Input.LOST, self._detail)
 
     def _handle(self, event: Input, argument: Any = None) -> None:
-        """Take one input of the table, and do what follows from it."""
+        """Give the table one input, and do what it says."""
         states = self._states
         states.handle(event, argument)
         while states.out:
@@ -339,7 +348,7 @@ class Download:
         self._context.publish(TransferEnded(now, report))
 
     def _release(self) -> None:
-        """Give everything back."""
+        """Close the file, cancel what is pending, and leave the alarm and the set of downloads."""
         self.deadline = None
         self._context.alarm.forget(self)
         self._context.downloads.discard(self)
@@ -348,7 +357,7 @@ class Download:
             try:
                 awaited.cancel()
             except Exception as error:  # out of the canceller of the plugin's own Deferred
-                self._complain(error, "give up")
+                self._report_failure(error, "give up")
         reader, self._reader = self._reader, None
         if reader is not None:
             self._close(reader)
@@ -357,33 +366,34 @@ class Download:
         try:
             reader.close()
         except Exception as error:
-            self._complain(error, "close")
+            self._report_failure(error, "close")
 
-    # What the others use.
+    # Shared by opening and sending.
 
     def _wait_for(
         self,
         answer: "Deferred[Any]",
-        came: Callable[[Any], None],
-        failed: Callable[[BaseException], None],
-        unwanted: Callable[[Any], None],
+        on_result: Callable[[Any], None],
+        on_error: Callable[[BaseException], None],
+        dispose: Callable[[Any], None],
     ) -> None:
+        """When *answer* fires call *on_result* or *on_error*; *dispose* with a result that comes after the end."""
         self._awaited = answer
 
         def on_value(value: Any) -> None:
             if self._awaited is not answer:
-                unwanted(value)
+                dispose(value)
                 return
             self._awaited = None
             self._progress()
-            came(value)
+            on_result(value)
 
         def on_failure(failure: Failure) -> None:
-            # What fails after the end, the cancelled answer above all, is ignored.
+            # A failure after the end is ignored: most are our own cancel().
             if self._awaited is answer:
                 self._awaited = None
                 assert failure.value is not None
-                failed(failure.value)
+                on_error(failure.value)
 
         answer.addCallbacks(on_value, on_failure)
 
@@ -391,7 +401,7 @@ class Download:
         self.deadline = self._now() + PATIENCE
         self._context.alarm.watch(self)
 
-    def _complain(self, error: BaseException, doing: str) -> None:
+    def _report_failure(self, error: BaseException, doing: str) -> None:
         event = PluginFailed(
             self._now(), plugin="backend", doing=f"{doing} {self.request.filename!r}", traceback=traceback_of(error)
         )

@@ -34,13 +34,13 @@ _EFI_APPLICATION = 10
 
 @define(eq=False)
 class MediaTypes:
-    """Knows the types of files, so that each state of a file is looked into once."""
+    """Media types of files; a file is read for its type once per version."""
 
     _found: dict[tuple[str, str], bytes] = field(factory=dict, init=False)
     """Path and entity tag -> type; the oldest comes first."""
 
     def of(self, path: str, etag: str) -> bytes | None:
-        """The type of that state of a file; None: it has to be looked into."""
+        """The type of that version of a file; None: its first bytes are needed."""
         return _BY_NAME.get(PurePosixPath(path).suffix.lower()) or self._found.get((path, etag))
 
     def found(self, path: str, etag: str, head: bytes) -> bytes:

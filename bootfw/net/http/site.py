@@ -31,22 +31,22 @@ from bootfw.values import Address, Client, TransferRequest
 from bootfw.wire.http import encode_target
 
 GRACE = 1.0
-"""Seconds that a connection has to send what is left when it is closed."""
+"""Seconds that a closing connection has to send what is left."""
 
 BACKLOG = 512
-"""Connections that wait to be accepted: a rack that is switched on comes all at once."""
+"""Connections that may wait to be accepted: a rack that is powered on connects at once."""
 
-_SAID_AGAIN = 60.0
-"""Seconds until it is said again that a client can't be served by HTTPS."""
+_REPORT_AGAIN = 60.0
+"""Seconds until the same failure of the same client's TLS handshakes is reported again."""
 
 _ABSOLUTE = re.compile(rb"\Ahttps?://[^/]*", re.IGNORECASE)
 
 
 class BootResource(Resource):
-    """Serves files by GET and HEAD (RFC 9110), with ranges; it may stand anywhere in an application's own site.
+    """Serves files by GET and HEAD (RFC 9110), with ranges; an application can put it anywhere in its own site.
 
     :param reactor: IReactorTime.
-    :param publish: is given each event; must not raise.
+    :param publish: called with each event; must not raise.
     :param clients: what backends are told of who asks; None: the address only.
     :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours.
     """
@@ -86,7 +86,7 @@ class BootResource(Resource):
 
 
 class Connection(HTTPChannel):
-    """A client's connection. Its deadline is for a whole request to come; a Download has its own."""
+    """A client's connection. Its deadline is for the next request to be complete; a Download has its own."""
 
     deadline: float | None = None
 
@@ -113,7 +113,7 @@ class Connection(HTTPChannel):
         super().lineReceived(line)  # type: ignore[no-untyped-call]
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Answer, and close the connection; LineReceiver would only do the latter."""
+        """Answer with an error and close; LineReceiver would close without an answer."""
         status = b"414 URI Too Long" if self._next_is_request_line else b"400 Bad Request"
         transport: Any = self.transport
         transport.write(b"HTTP/1.1 %s\r\nConnection: close\r\n\r\n" % status)
@@ -126,12 +126,12 @@ class Connection(HTTPChannel):
         super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def requestDone(self, request: Any) -> None:
-        """It is answered; the next one may be here already."""
+        """It is answered. The next request may have arrived already."""
         self.factory.idle(self)
         super().requestDone(request)  # type: ignore[no-untyped-call]
 
     def ring(self, now: float) -> None:
-        """No request has come, or what was left to send is stuck."""
+        """The deadline has passed: no request came, or the client does not take the rest of the response."""
         transport: Any = self.transport
         if transport.disconnecting:
             transport.abortConnection()
@@ -139,7 +139,7 @@ class Connection(HTTPChannel):
             self.leave(now)
 
     def leave(self, now: float) -> None:
-        """Close, in GRACE at the latest."""
+        """Close; reset it if the rest is not sent within GRACE seconds."""
         transport: Any = self.transport
         if not transport.disconnecting:
             self.loseConnection()  # type: ignore[no-untyped-call]
@@ -147,10 +147,10 @@ class Connection(HTTPChannel):
 
 
 class FileRequest(Request):
-    """A request whose body, if it has one, is of no interest."""
+    """A request whose body, if any, is dropped."""
 
     def gotLength(self, length: int | None) -> None:
-        """Keep no room for it: Twisted would put it into a file."""
+        """Do not store a body: Twisted would write it to a temporary file."""
         self.content = io.BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
@@ -166,10 +166,10 @@ class FileRequest(Request):
 
 
 class BootSite(Site):
-    """A site of its own for a BootResource. Connections are bounded in time, and it writes no log.
+    """A site with a BootResource as its root. Idle connections are closed; there is no access log.
 
     :param reactor: IReactorTime.
-    :param publish: is given each event; must not raise.
+    :param publish: called with each event; must not raise.
     :param clients: see BootResource.
     :param own_urls: see BootResource.
     """
@@ -192,12 +192,12 @@ class BootSite(Site):
         self._connections: set[Connection] = set()
         self._emptied: Deferred[None] | None = None
         self._publish = publish
-        self._refusals = OncePer(_SAID_AGAIN)
+        self._refusals = OncePer(_REPORT_AGAIN)
         self.explain: Callable[[BaseException], str] = lambda reason: ""
-        """What to say of a connection that was lost, if anything; HTTPS has something."""
+        """Gives the failure of a TLS handshake from the reason of connectionLost(); "" where it was none."""
 
     def close(self) -> "Deferred[None]":
-        """Cut what is under way, close the other connections.
+        """Reset connections with a download, close the others.
 
         :return: fires when there is no connection any more.
         """
@@ -216,11 +216,11 @@ class BootSite(Site):
         self.idle(connection)
 
     def idle(self, connection: "Connection") -> None:
-        """A connection is to bring its next request."""
+        """Start the wait for the next request."""
         self.wait(connection, self._clock.seconds() + PATIENCE)
 
     def wait(self, connection: "Connection", until: float) -> None:
-        """Ring when nothing has become of a connection."""
+        """Have the alarm call ring() of the connection at *until*."""
         connection.deadline = until
         self._alarm.watch(connection)
 
@@ -238,20 +238,20 @@ class BootSite(Site):
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)
 
-    # Twisted's own log of accesses, with its timer: observers are told more than it would say.
+    # Twisted's access log and its timer are not used: events say more.
 
     def startFactory(self) -> None:
-        """No log is opened."""
+        """Open no access log."""
 
     def stopFactory(self) -> None:
-        """None is closed."""
+        """Close none."""
 
 
 def listen_http(reactor: Any, factory: Any, address: str, port: int, sock: socket.socket | None = None) -> Any:
     """Have *factory* listen on a TCP port.
 
     :param reactor: an IReactorSocket.
-    :param sock: is it already, as made by open_stream_socket(); it is closed, the port has its own.
+    :param sock: a listening socket of open_stream_socket(); it is closed, the port uses a duplicate.
     :return: an IListeningPort.
     :raise CannotListenError: ``socketError`` says why.
     """
@@ -262,7 +262,7 @@ def listen_http(reactor: Any, factory: Any, address: str, port: int, sock: socke
 def open_stream_socket(address: str, port: int, *, shared: bool = False) -> socket.socket:
     """A listening, non-blocking TCP socket. "::" is IPv6 only, so that "0.0.0.0" can have the same port.
 
-    :param shared: the port is one that others of our processes have too (SO_REUSEPORT).
+    :param shared: other processes of ours listen on the same port (SO_REUSEPORT).
     :raise CannotListenError: ``socketError`` says why.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -274,8 +274,8 @@ def open_stream_socket(address: str, port: int, *, shared: bool = False) -> sock
             reason += f" by {who_holds(port, family, 'tcp') or 'another program'}"
         elif error.errno == errno.EACCES:
             reason += ": this port needs root or CAP_NET_BIND_SERVICE"
-        told = OSError(error.errno, reason)
-        raise CannotListenError(address, port, told) from error  # type: ignore[no-untyped-call]
+        explained = OSError(error.errno, reason)
+        raise CannotListenError(address, port, explained) from error  # type: ignore[no-untyped-call]
     sock.setblocking(False)
     return sock
 
