@@ -11,7 +11,7 @@ from bootfw.backends.sandbox import Facts, Unavailable
 LONGEST = 128
 """Most characters of a value that comes from the client."""
 
-_NO_HTTP = Unavailable(
+_NO_HTTP = (
     "server.http is empty: no HTTP is served where this client could reach it. Set [http] listen, or write "
     "server.http or server.tftp"
 )
@@ -20,23 +20,24 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9 .:,_/+=@()-]")
 
 
 def plain(value: str) -> str:
-    """What comes from the wire, fit for every script: it can't end a line or a string, nor name a variable."""
+    """*value*, which comes from the wire, fit for any script: it ends no line or string, and names no variable."""
     return _UNSAFE.sub("_", value[:LONGEST])
 
 
-def identified(client: Client, *told: Identifiers) -> tuple[Identifiers, ...]:
+def identified(client: Client, *from_path: Identifiers) -> tuple[Identifiers, ...]:
     """All identifiers of the client, the most specific first: from the file name, then from DHCP."""
-    return (*told, Identifiers(client.mac, client.uuid or "", client.address))
+    return (*from_path, Identifiers(client.mac, client.uuid or "", client.address))
 
 
-def facts(path: str, request: TransferRequest, client: Client, told: tuple[Identifiers, ...]) -> dict[str, Any]:
+def facts(path: str, request: TransferRequest, client: Client, identifiers: tuple[Identifiers, ...]) -> dict[str, Any]:
     """The variables of a template, without ``host``.
 
     :param client: ``request.client``, which may only be read in the reactor's thread.
+    :param identifiers: see :func:`identified`.
     """
     known: Mapping[str, Any] = {
-        "mac": next((one.mac for one in told if one.mac), ""),
-        "uuid": client.uuid or next((one.uuid for one in told if one.uuid), ""),
+        "mac": next((one.mac for one in identifiers if one.mac), ""),
+        "uuid": client.uuid or next((one.uuid for one in identifiers if one.uuid), ""),
         "address": client.address,
         "architecture": client.architecture,
         "persona": client.persona,
@@ -53,13 +54,13 @@ def facts(path: str, request: TransferRequest, client: Client, told: tuple[Ident
     }
 
 
-def server(request: TransferRequest) -> dict[str, str]:
-    """Where the client that sent *request* reaches this server; Unavailable what is not known or not served."""
+def server(request: TransferRequest) -> dict[str, Any]:
+    """How the client that sent *request* reaches this server: text, or Unavailable."""
     address = request.local
     in_url = f"[{address}]" if ":" in address else address
     unknown = Unavailable("the address of this server is not known here, so it is empty")
     return {
         "address": address or unknown,
         "tftp": f"tftp://{in_url}" if address else unknown,
-        "http": request.http_url or _NO_HTTP,
+        "http": request.http_url or Unavailable(_NO_HTTP),
     }

@@ -1,4 +1,4 @@
-"""What is wrong with a template, for its author; its client is told next to nothing."""
+"""What is wrong with a template. The log has the details; the client gets one short message."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,26 +15,26 @@ from bootfw.backends.sandbox import Sandbox
 
 @frozen
 class Problem:
-    """What is wrong with a file of the operator's, found without a client."""
+    """A mistake in a file of the operator, found without a client."""
 
     where: str
     """The file, and if known its line."""
     reason: str
 
 
-_TOLD = "This file could not be made; the log of the server says why"
+_MESSAGE = "This file could not be made; the log of the server says why"
 
 
 def mistake(detail: str) -> TransferError:
     """The error for a file that can't be made."""
-    return TransferError(_TOLD, detail)
+    return TransferError(_MESSAGE, detail)
 
 
 @contextmanager
 def mistakes(template: str, directories: Sequence[Path]) -> Iterator[None]:
     """Whatever *template* raises becomes a TransferError; its detail names the template and the line.
 
-    :param directories: where templates are.
+    :param directories: where templates are searched for.
     """
     try:
         yield
@@ -50,13 +50,13 @@ def mistakes(template: str, directories: Sequence[Path]) -> Iterator[None]:
     except RecursionError as error:
         raise mistake(f"{template}: it includes or calls itself without end") from error
     except Exception as error:
-        # Whatever an expression comes to, it is the template's doing: 1 // 0, "a" + 1.
+        # An expression may raise anything: 1 // 0, "a" + 1.
         where = _place(error.__traceback__, directories) or template
         raise mistake(f"{where}: {error or type(error).__name__}") from error
 
 
 def template_problems(sandbox: Sandbox, root: Path, names: Iterable[str]) -> Iterator[Problem]:
-    """Mistakes in the templates *names* below *root*, and in those that they include, which no client gets over."""
+    """Mistakes in the templates *names* below *root*, and in those that they include, that every client would meet."""
     waiting, seen = sorted(names, reverse=True), set(names)
     while waiting:
         name = waiting.pop()
@@ -81,7 +81,7 @@ def template_problems(sandbox: Sandbox, root: Path, names: Iterable[str]) -> Ite
 
 
 def _included(template: nodes.Template) -> Iterator[tuple[int, str]]:
-    """(line, name) of the templates that have to be there."""
+    """(line, name) of the templates that have to exist."""
     for node in template.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
         named = getattr(node, "template", None)
         if isinstance(named, nodes.Const) and isinstance(named.value, str) and not getattr(node, "ignore_missing", 0):

@@ -1,128 +1,93 @@
-"""Jinja2 for templates that may take anything the host file or the client says: it reads, and its work is bounded.
+"""Renders Jinja2 templates: jinja2's immutable sandbox, with limits on time and memory. ADR 11 has the reasons."""
 
-jinja2's sandbox keeps a template from what it should not touch. It does not keep it from being busy for ever or from
-filling the memory, so here every turn of a loop and every call is counted, values are bounded, and only filters and
-methods are there whose result is no larger than that.
-"""
-
-import functools
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateRuntimeError, TemplateSyntaxError, nodes
 from jinja2.exceptions import SecurityError
-from jinja2.filters import FILTERS
 from jinja2.loaders import BaseLoader
 from jinja2.runtime import Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-STEPS = 20_000
-"""Turns of loops, calls, and values that filters see, in one rendering: about 0.1 s."""
+LONGEST = 0.5
+"""Seconds of processor time for one rendering. A menu of 100 images takes about 0.005."""
 
 LARGEST = 1_048_576
-"""Bytes of a rendered file, characters of a text, values in a list."""
+"""Bytes of a rendered file, and size of a value: characters of text, items of a list, bits of a number."""
 
-_LENGTH_OF_A_STEP = 256
-"""So all the texts that a rendering puts together are no longer than 5 MB."""
+MOST_MADE = 32 * LARGEST
+"""Size of all values together that operators, macros, blocks and ``join`` make in one rendering."""
 
-# fmt: off
-_FILTERS = (
-    "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last",
-    "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "round", "select", "selectattr",
-    "sort", "sum", "title", "trim", "truncate", "unique", "upper", "urlencode",
+# Padding and formatting take a width, and a template may read that out of a path. Random values would make the second
+# request for a file differ from the first.
+_LEFT_OUT_FILTERS = ("batch", "center", "format", "indent", "random", "slice")
+_LEFT_OUT_METHODS = frozenset(
+    ("center", "encode", "expandtabs", "format", "format_map", "ljust", "rjust", "to_bytes", "zfill")
 )
 
-_OF_TEXTS = (
-    "capitalize", "casefold", "count", "endswith", "find", "index", "isalnum", "isalpha", "isascii", "isdecimal",
-    "isdigit", "islower", "isnumeric", "isspace", "istitle", "isupper", "lower", "lstrip", "partition", "removeprefix",
-    "removesuffix", "rfind", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase",
-    "title", "upper",
-)
-# fmt: on
 
-_METHODS: Mapping[type, frozenset[str]] = {
-    str: frozenset(_OF_TEXTS),
-    dict: frozenset(("get", "items", "keys", "values")),
-    list: frozenset(("count", "index")),
-    tuple: frozenset(("count", "index")),
-    int: frozenset(),
-    float: frozenset(),
-}
-
-
-class TooMuchWork(TemplateRuntimeError):
-    """A template that would take too long, or too much memory."""
+class LimitExceeded(TemplateRuntimeError):
+    """A rendering would take too much time or memory."""
 
 
 class Facts(dict[str, Any]):
-    """A table that templates know by a name of its own.
+    """A table with the name that error messages call it by.
 
-    :param called: such as "client".
+    :param name: such as "client".
     """
 
-    def __init__(self, called: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
         super().__init__(values)
-        self.called = called
+        self._name = name
 
 
-class Unavailable(str):
-    """An empty text that stands for the beginning of a URL which there is not; with a path behind it, it is an error.
+class Unavailable(Undefined):
+    """A variable without a value: false, and equal to "", but an error with *hint* as its message when it is printed.
 
-    :param reason: why, for the author of the template.
+    :param hint: why there is no value, and what to do about it.
     """
 
-    def __new__(cls, reason: str) -> "Unavailable":
-        """See str."""
-        made = super().__new__(cls)
-        made.reason = reason
-        return made
+    __slots__ = ()
+    __str__ = Undefined._fail_with_undefined_error
+    __hash__ = Undefined.__hash__
 
-    reason: str
+    def __eq__(self, other: object) -> bool:
+        return other == ""
 
 
 class _Undefined(StrictUndefined):
-    """Says what is not there in the words of who writes templates."""
+    """Names the table that lacks the key, and the keys that it has."""
 
     @property
     def _undefined_message(self) -> str:
         table = self._undefined_obj
         if self._undefined_hint or not isinstance(table, dict):
             return str(super()._undefined_message)
-        where = table.called if isinstance(table, Facts) else "the table"
+        where = table._name if isinstance(table, Facts) else "the table"
         return f'{where} has no "{self._undefined_name}"; it has {", ".join(map(str, table)) or "nothing"}'
 
 
-class _Budget(threading.local):
-    """What is left for the rendering of this thread."""
+class _Spent(threading.local):
+    """What the rendering in this thread may still use."""
 
-    steps = STEPS
-
-    def spend(self, steps: int = 1) -> None:
-        self.steps -= steps
-        if self.steps < 0:
-            raise TooMuchWork(f"the template takes more than {STEPS} steps")
-
-    def spend_on(self, length: int) -> None:
-        """A value of that length is about to be made."""
-        if length > LARGEST:
-            raise TooMuchWork(f"a value would be longer than {LARGEST}")
-        self.spend(length // _LENGTH_OF_A_STEP)
+    until = float("inf")
+    """When its processor time is up, on the clock of the thread."""
+    left = MOST_MADE
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """Compiles and renders templates. Compiled ones are kept until their file changes.
+    """Compiles and renders templates. A compiled template is cached until its file changes. Thread-safe.
 
-    Safe to be used from several threads.
-
-    :param loader: where templates come from by name.
+    :param loader: finds templates by name.
+    :param longest: seconds of processor time for one rendering.
     """
 
     intercepted_binops = frozenset(("+", "*", "**", "%"))
 
-    def __init__(self, loader: BaseLoader) -> None:
+    def __init__(self, loader: BaseLoader, longest: float = LONGEST) -> None:
         super().__init__(
             loader=loader,
             undefined=_Undefined,
@@ -132,159 +97,107 @@ class Sandbox(ImmutableSandboxedEnvironment):
             keep_trailing_newline=True,
             finalize=text,
         )
-        self._budget = _Budget()
-        own: dict[str, Callable[..., Any]] = {
-            "_each": self._each,
-            "_joined": self._joined,
-            "_before_path": _before_path,
-            "join": self._join,
-            "replace": self._replace,
-            "tojson": self._tojson,
-        }
-        self.filters = {name: self._counted(FILTERS[name]) for name in _FILTERS} | own
-        self.globals = {"dict": dict, "range": self._range, "namespace": self.globals["namespace"]}
+        self._longest = longest
+        self._spent = _Spent()
+        for name in _LEFT_OUT_FILTERS:
+            del self.filters[name]
+        del self.globals["lipsum"]
+        self.filters |= {"_each": self._each, "_joined": self._joined, "join": self._join, "tojson": self._tojson}
 
     def render(self, name: str, facts: Mapping[str, Any]) -> bytes:
         """The template *name* with these variables.
 
-        :raise TemplateError: there is none, or it is wrong, or some variable is not there.
+        :raise TemplateError: it does not exist, it is wrong, or a variable is undefined.
         """
-        self._budget.steps = STEPS
+        template = self.get_template(name)
+        self._spent.until, self._spent.left = time.thread_time() + self._longest, MOST_MADE
         parts, length = [], 0
-        for part in self.get_template(name).generate(facts):
+        for part in template.generate(facts):
             data = part.encode("utf-8", "surrogateescape")
             length += len(data)
             if length > LARGEST:
-                raise TooMuchWork(f"the file would have more than {LARGEST} bytes")
+                raise LimitExceeded(f"the file would have more than {LARGEST} bytes")
             parts.append(data)
         return b"".join(parts)
 
-    # What jinja2 asks.
+    # jinja2's hooks.
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        """As jinja2 does, with each loop's turns counted, and nothing put together that is not bounded."""
+        """Wrap what loops iterate over, and what ``~`` joins: jinja2 has no hook for these."""
         template = super()._parse(source, name, filename)
-        for loop in list(template.find_all(nodes.For)):
+        for loop in template.find_all(nodes.For):
             loop.iter = _filtered(loop.iter, "_each")
-        for concat in list(template.find_all(nodes.Concat)):
-            # The node becomes a call of a filter; who holds it does not know its kind.
-            parts = nodes.List(concat.nodes, lineno=concat.lineno)
-            concat.nodes = [_filtered(parts, "_joined")]
-        for output in list(template.find_all(nodes.Output)):
-            for index, (part, behind) in enumerate(pairwise(output.nodes)):
-                if isinstance(behind, nodes.TemplateData) and behind.data.startswith("/"):
-                    output.nodes[index] = (
-                        part if isinstance(part, nodes.TemplateData) else _filtered(part, "_before_path")
-                    )
+        for concat in template.find_all(nodes.Concat):
+            concat.nodes = [_filtered(nodes.List(concat.nodes, lineno=concat.lineno), "_joined")]
         return template
 
-    def concat(self, parts: Iterable[str]) -> str:
-        """What the body of a macro or of a block comes to."""
-        kept = list(parts)
-        self._budget.spend_on(sum(map(len, kept)))
-        return "".join(kept)
-
     def call(self, context: Any, obj: Any, *arguments: Any, **named: Any) -> Any:
-        """A template calls something."""
-        self._budget.spend()
+        """A template calls a macro, a function or a method."""
+        self._check_time()
         return super().call(context, obj, *arguments, **named)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """One of the operators that can make much of little."""
-        for operand in (left, right):
-            if isinstance(operand, Undefined):
-                str(operand)  # raises, and says which
-        _check_url(left, right)
-        self._check_growth(operator, left, right)
+        """An operator whose result may be larger than its operands."""
+        if operator == "%" and isinstance(left, str):
+            raise SecurityError("text is put together by ~ and join, not by %")
+        size = _size(left) + _size(right)
+        if operator == "**" and isinstance(right, int):
+            size = _size(left) * right
+        elif operator == "*" and isinstance(left, int) != isinstance(right, int):
+            size = _size(left) * right if isinstance(right, int) else _size(right) * left
+        self._spend(size)
         return super().call_binop(context, operator, left, right)
 
+    def concat(self, parts: Iterable[str]) -> str:
+        """Join the output of a macro or a block."""
+        return self._joined(list(parts))
+
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """What of *obj* a template may see."""
-        if not super().is_safe_attribute(obj, attr, value):
-            return False
-        for kind, names in _METHODS.items():
-            if isinstance(obj, kind):
-                return attr in names
-        return True
+        """Whether a template may read this attribute."""
+        left_out = isinstance(obj, str | int) and attr in _LEFT_OUT_METHODS
+        return not left_out and super().is_safe_attribute(obj, attr, value)
 
-    def wrap_str_format(self, value: Any) -> Any:
-        """``"{:999999}".format`` and the like."""
-        if isinstance(getattr(value, "__self__", None), str) and value.__name__ in ("format", "format_map"):
-            raise SecurityError("texts are put together by ~ and join, not by format")
-        return None
+    def wrap_str_format(self, value: Any) -> None:
+        """jinja2's own format is left out like the other methods that pad."""
 
-    def _check_growth(self, operator: str, left: Any, right: Any) -> None:
-        if operator == "%":
-            if isinstance(left, str):
-                raise SecurityError("texts are put together by ~ and join, not by %")
-        elif isinstance(left, list | tuple) or isinstance(right, list | tuple):
-            # What is then done with its values is not counted everywhere, so they are counted here.
-            self._budget.spend(_length(left, right))
-        elif isinstance(left, str) or isinstance(right, str):
-            self._budget.spend_on(_length(left, right))
-        elif operator != "+" and isinstance(left, int) and isinstance(right, int):
-            bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
-            if bits > 128:
-                raise TooMuchWork("a number would have more than 128 bits")
+    # Limits.
 
-    # Filters and functions.
+    def _check_time(self) -> None:
+        if time.thread_time() > self._spent.until:
+            raise LimitExceeded(f"rendering takes more than {self._longest} s of processor time")
 
-    def _counted(self, filter: Callable[..., Any]) -> Callable[..., Any]:
-        """*filter*, which costs as much as it is given."""
+    def _spend(self, size: int) -> None:
+        """Account for a value of that size, before it is made."""
+        if size > LARGEST:
+            raise LimitExceeded(f"a value would be larger than {LARGEST}")
+        self._spent.left -= size
+        if self._spent.left < 0:
+            raise LimitExceeded(f"the values of one rendering would be larger than {MOST_MADE} together")
 
-        @functools.wraps(filter)  # also what jinja2 has noted of it: that it wants the environment, say
-        def counted(*arguments: Any, **named: Any) -> Any:
-            for argument in arguments:
-                if isinstance(argument, list | tuple | dict | range):
-                    self._budget.spend(len(argument))
-                elif isinstance(argument, str):
-                    self._budget.spend_on(len(argument))
-            return filter(*arguments, **named)
-
-        return counted
+    # Filters.
 
     def _each(self, values: Iterable[Any]) -> Iterator[Any]:
         for value in values:
-            self._budget.spend()
+            self._check_time()
             yield value
 
-    def _range(self, *arguments: int) -> range:
-        made = range(*arguments)
-        if len(made) > STEPS:
-            raise TooMuchWork(f"a range of {len(made)} numbers is longer than {STEPS}")
-        return made
-
     def _join(self, values: Iterable[Any], separator: str = "", attribute: str | None = None) -> str:
-        """As jinja2's: the values as one text."""
-        if attribute is not None:
-            values = [self.getitem(value, attribute) for value in values]
-        parts: list[Any] = []
-        for value in self._each(values):
-            if parts:
-                parts.append(separator)
-            parts.append(value)
-        return self._joined(parts)
+        """As jinja2's, but every value has to be printable, as it has to be in ``{{ }}``."""
+        items = values if attribute is None else (self.getitem(value, attribute) for value in values)
+        return self._joined(list(items), separator)
 
-    def _joined(self, parts: Sequence[Any]) -> str:
-        for left, right in pairwise(parts):
-            _check_url(left, right)
-        return self.concat([str(text(part)) for part in parts])
-
-    def _replace(self, value: Any, old: str, new: str) -> str:
-        """As jinja2's, for every occurrence."""
-        whole = str(text(value))
-        self._budget.spend_on(len(whole) + whole.count(old) * len(new))
-        return whole.replace(old, new)
+    def _joined(self, values: Sequence[Any], separator: str = "") -> str:
+        parts = [str(text(value)) for value in values]
+        self._spend(sum(map(len, parts)) + len(separator) * len(parts))
+        return separator.join(parts)
 
     def _tojson(self, value: Any) -> str:
-        """JSON on one line, keys sorted."""
-        if isinstance(value, Undefined):
-            str(value)
+        """JSON on one line with sorted keys. jinja2's escapes it for HTML."""
         return self.concat(self._each(json.JSONEncoder(sort_keys=True, default=_as_json).iterencode(value)))
 
 
 def text(value: Any) -> Any:
-    """*value* as it stands in the file. What has no plain text there is a mistake, not "[1, 2]" or "None"."""
+    """*value* as ``{{ }}`` prints it. A list, a table or null is a mistake there: it would print "[1, 2]" or "None"."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float | Undefined):
@@ -293,29 +206,17 @@ def text(value: Any) -> Any:
         raise TemplateRuntimeError("there is nothing to print here: the value is null")
     kinds: dict[type, str] = {list: "a list", tuple: "a list", dict: "a table", Facts: "a table"}
     kind = kinds.get(type(value), f"a {type(value).__name__}")
-    raise TemplateRuntimeError(f"{kind} can't be printed as it is; filters such as join and tojson make a text of it")
-
-
-def _check_url(left: Any, right: Any) -> None:
-    """Whether *right* may stand behind *left*."""
-    if isinstance(left, Unavailable) and isinstance(right, str) and right.startswith("/"):
-        raise TemplateRuntimeError(left.reason)
-
-
-def _before_path(value: Any) -> Any:
-    """*value*, behind which the template has a slash."""
-    _check_url(value, "/")
-    return value
+    raise TemplateRuntimeError(f"{kind} can't be printed as it is; filters such as join and tojson make text of it")
 
 
 def templates_in(directory: Any) -> BaseLoader:
-    """Templates that are files below *directory*; those that change are read again."""
+    """Templates that are files below *directory*, read again when they change."""
     return FileSystemLoader(directory, encoding="utf-8-sig")
 
 
 def _as_json(value: Any) -> Any:
     if isinstance(value, Undefined):
-        str(value)
+        str(value)  # raises, and names the variable
     raise TemplateRuntimeError(f"a {type(value).__name__} can't be JSON")
 
 
@@ -323,13 +224,21 @@ def _filtered(node: Any, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
-def _length(left: Any, right: Any) -> int:
-    """Of what becomes of a text or list and another one (+), or a number (*)."""
-    sizes = [len(operand) if isinstance(operand, str | list | tuple) else operand for operand in (left, right)]
-    if not all(isinstance(size, int) for size in sizes):
-        return 0  # Python will say what is wrong with it
-    numbers = [operand for operand in (left, right) if isinstance(operand, int)]
-    return int(sizes[0] * sizes[1] if numbers else sizes[0] + sizes[1])
+def _size(value: Any) -> int:
+    if isinstance(value, int):
+        return value.bit_length()
+    return len(value) if isinstance(value, str | list | tuple) else 0
 
 
-__all__ = ["LARGEST", "STEPS", "Sandbox", "TemplateRuntimeError", "TemplateSyntaxError", "TooMuchWork", "templates_in"]
+__all__ = [
+    "LARGEST",
+    "LONGEST",
+    "MOST_MADE",
+    "Facts",
+    "LimitExceeded",
+    "Sandbox",
+    "TemplateRuntimeError",
+    "TemplateSyntaxError",
+    "Unavailable",
+    "templates_in",
+]

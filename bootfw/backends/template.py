@@ -1,4 +1,4 @@
-"""The ``template`` backend: files that are made for each client."""
+"""The ``template`` backend: files that are rendered for each client."""
 
 import os
 import stat
@@ -50,18 +50,18 @@ def _patterns(files: Mapping[str, str]) -> dict[Pattern, str]:
 @implementer(IListableBackend, ISelfChecking)
 @define(eq=False)
 class TemplateBackend:
-    """Files that are made for each client, from Jinja2 templates.
+    """Files that are rendered for each client, from Jinja2 templates.
 
-    ``boot.ipxe.j2`` makes ``boot.ipxe``, ``pxelinux.cfg/default.j2`` makes ``pxelinux.cfg/default``, whoever asks.
-    Templates know ``client``, ``server``, ``host``, ``path`` and ``protocol``; docs/howto/templates.md tells more.
+    ``boot.ipxe.j2`` makes ``boot.ipxe``, ``pxelinux.cfg/default.j2`` makes ``pxelinux.cfg/default``, for any
+    client. Templates have ``client``, ``server``, ``host``, ``path`` and ``protocol``: docs/howto/templates.md.
 
     :param root: the directory of the templates.
-    :param files: pattern of paths -> the template below ``root`` that makes them; asked in order, before the template
+    :param files: pattern of paths -> the template below ``root`` that makes them; tried in order, before the template
         of the same name. ``*`` stands for anything but ``/``; ``{mac}``, ``{uuid}`` and ``{name}`` say whose host file
         it is.
-    :param hosts: the directory of the host files, TOML or YAML: ``web1.toml`` is what templates know as ``host`` when
-        the machine with its ``mac``, ``uuid`` or ``address`` asks.
-    :param reactor: makes files in its threads; None: in the caller's.
+    :param hosts: the directory of the host files, TOML or YAML: ``web1.toml`` is ``host`` in templates for
+        the machine with its ``mac``, ``uuid`` or ``address``.
+    :param reactor: renders in its threads; None: in the calling thread.
     """
 
     root: Path = field(converter=Path)
@@ -81,7 +81,7 @@ class TemplateBackend:
     def configured(
         cls, context: PluginContext, root: str, files: dict[str, str] | None = None, hosts: str | None = None
     ) -> "TemplateBackend":
-        """What boot_plugin calls. Relative paths are relative to the configuration file."""
+        """Called by boot_plugin. Relative paths are relative to the configuration file."""
         for key, path in (("root", root), ("hosts", hosts)):
             if path is not None and (not path or "\0" in path):
                 raise ConfigError("must be the path of a directory", (key,))
@@ -92,12 +92,12 @@ class TemplateBackend:
     def problem(self) -> str:
         """What is wrong with the directories, the templates that are named and the host files; "" when all is well.
 
-        Nothing is looked at on a file system that can hang.
+        File systems that can hang are not read.
         """
         if self._reactor is not None and any(map(self._place, ("", *self.files.values()))):
             return ""
         wrong = [] if os.path.isdir(self.root) else [f"{self.root}: there is no such directory"]
-        absent = [name for name in self.files.values() if not self._is_there(name)]
+        absent = [name for name in self.files.values() if not self._exists(name)]
         wrong += [f"{self.root / name}: there is no such file" for name in absent]
         if self.hosts is not None:
             wrong += self.hosts.problems()
@@ -107,23 +107,23 @@ class TemplateBackend:
         """What is wrong with the templates and the host files, each with its file and line."""
         if not os.path.isdir(self.root):
             yield Problem(str(self.root), "there is no such directory")
-        absent = [name for name in self.files.values() if not self._is_there(name)]
+        absent = [name for name in self.files.values() if not self._exists(name)]
         yield from (Problem(str(self.root / name), "there is no such file") for name in dict.fromkeys(absent))
-        named = {name for name in self.files.values() if self._is_there(name)}
+        named = {name for name in self.files.values() if self._exists(name)}
         below = {path.relative_to(self.root).as_posix() for path in self.root.rglob(f"*{SUFFIX}")}
-        yield from template_problems(self._sandbox, self.root, named | {name for name in below if self._is_there(name)})
+        yield from template_problems(self._sandbox, self.root, named | {name for name in below if self._exists(name)})
         if self.hosts is not None:
             yield from self.hosts.file_problems()
 
     def names(self) -> list[str]:
-        """See IListableBackend: what the templates at the top make."""
+        """See IListableBackend: the files of the templates in the root directory itself."""
         below = (path.name.removesuffix(SUFFIX) for path in self.root.glob(f"*{SUFFIX}"))
         return sorted(name for name in below if self.has(name))
 
     def has(self, path: str) -> bool:
         """See IListableBackend."""
         try:
-            self._check_is_there(*self._named(path))
+            self._check_exists(*self._template_of(path))
         except FileMissing:
             return False
         return True
@@ -131,29 +131,29 @@ class TemplateBackend:
     def open(self, path: str, request: TransferRequest) -> Any:
         """See IBackend."""
         name = lexical(path)
-        template, told = self._named(name)
+        template, identifiers = self._template_of(name)
         threads = self._threads
         place = self._place(template) if threads is not None else None
         if place is None:
-            self._check_is_there(template, told)
+            self._check_exists(template, identifiers)
         client = request.client
-        whose = identified(client, told or Identifiers(), searched(name))
-        variables = facts(name, request, client, whose)
+        known = identified(client, identifiers or Identifiers(), searched(name))
+        variables = facts(name, request, client, known)
         if threads is None:
-            return self._made(template, whose, variables)
+            return self._render(template, known, variables)
         if place is None and not self._mounts.hanging():
             pool = self._reactor.getThreadPool()
-            return deferToThreadPool(self._reactor, pool, self._made, template, whose, variables)
+            return deferToThreadPool(self._reactor, pool, self._render, template, known, variables)
 
         def make() -> IReader:
-            self._check_is_there(template, told)
-            return self._made(template, whose, variables)
+            self._check_exists(template, identifiers)
+            return self._render(template, known, variables)
 
-        # It may include a template of a file system that hangs, even when it is not there itself.
+        # A template on a local file system may include one of a file system that hangs.
         return threads.call(place or self.root, make)
 
     def _place(self, template: str) -> bytes | None:
-        """Where the file system is mounted that making this has to wait for; None: none that can hang."""
+        """The mount point of a file system that can hang and that rendering reads from; None: there is none."""
         try:
             place = self._mounts.on_the_way_to(self.root, template.encode("utf-8", "surrogateescape"))
         except UnicodeEncodeError:
@@ -162,44 +162,44 @@ class TemplateBackend:
             place = self._mounts.on_the_way_to(self.hosts.directory, GROUPS.encode())
         return place
 
-    def _named(self, path: str) -> tuple[str, Identifiers | None]:
-        """(template that makes *path* if it is there, what the pattern found in the path; None: none matches)."""
+    def _template_of(self, path: str) -> tuple[str, Identifiers | None]:
+        """(template of *path*, which may not exist; what the pattern matched in the path, None if none matches)."""
         for pattern, template in self.files.items():
-            told = pattern.match(path)
-            if told is not None:
-                return template, told
+            identifiers = pattern.match(path)
+            if identifiers is not None:
+                return template, identifiers
         hidden = any(part.startswith((".", "_")) for part in path.split("/"))
         if not path or hidden or "\0" in path:
             raise FileMissing()
         return path + SUFFIX, None
 
-    def _check_is_there(self, template: str, told: Identifiers | None) -> None:
+    def _check_exists(self, template: str, identifiers: Identifiers | None) -> None:
         """:raise FileMissing: there is no such template, and no pattern of the configuration names it."""
-        if told is None and not self._is_there(template):
+        if identifiers is None and not self._exists(template):
             raise FileMissing()
 
-    def _is_there(self, template: str) -> bool:
+    def _exists(self, template: str) -> bool:
         try:
             return stat.S_ISREG(os.stat(self.root / template).st_mode)
         except (OSError, ValueError):  # ValueError: there is a NUL in it
             return False
 
-    def _made(self, template: str, whose: tuple[Identifiers, ...], variables: dict[str, Any]) -> IReader:
+    def _render(self, template: str, known: tuple[Identifiers, ...], variables: dict[str, Any]) -> IReader:
         try:
-            variables["host"] = Facts("host", self._host(whose))
+            variables["host"] = Facts("host", self._host(known))
         except HostFileError as error:
             raise mistake(str(error)) from error
         with mistakes(template, [self.root]):
             return MemoryReader(self._sandbox.render(template, variables))
 
-    def _host(self, whose: tuple[Identifiers, ...]) -> Mapping[str, Any]:
+    def _host(self, known: tuple[Identifiers, ...]) -> Mapping[str, Any]:
         if self.hosts is None:
             return {"name": ""}
-        return self.hosts.find(whose)
+        return self.hosts.find(known)
 
 
 def _decline() -> NoReturn:
-    """For templates: the file is not mine, ask the next backend."""
+    """For templates: leave the file to the next backend."""
     raise FileMissing()
 
 

@@ -65,7 +65,7 @@ def backend(root: Path, templates: dict[str, str], context: Any = None, **option
 EVERYTHING = """\
 {{ client.mac }} {{ client.uuid }} {{ client.address }} {{ client.architecture }} {{ client.persona }}
 {{ client.vendor_class }} {{ client.ipxe }} {{ client.http }}
-{{ server.address }} {{ server.tftp }} {{ server.http }} {{ path }} {{ protocol }} {{ host.name }}
+{{ server.address }} {{ server.tftp }} {{ server.http or "" }} {{ path }} {{ protocol }} {{ host.name }}
 """
 
 
@@ -93,6 +93,7 @@ def test_nothing_is_undefined_of_a_client_that_nobody_knows(root: Path) -> None:
         'kernel {{ server.http + "/vmlinuz" }}',
         'kernel {{ [server.http, "vmlinuz"]|join("/") }}',
         "{% if true %}kernel {{ server['http'] }}/vmlinuz{% endif %}",
+        "set base {{ server.http }}",
         "{% macro url(base) %}{{ base }}/vmlinuz{% endmacro %}kernel {{ url(server.http) }}",
     ],
 )
@@ -101,9 +102,7 @@ def test_a_url_of_http_that_is_not_served_is_an_error(root: Path, line: str) -> 
     with pytest.raises(TransferError) as caught:
         made(made_by, "boot.ipxe")
     assert caught.value.detail.startswith("boot.ipxe.j2:2: server.http is empty: no HTTP is served")
-    assert "http://10.0.0.1:8069/vmlinuz" in made(
-        made_by, "boot.ipxe", own_urls=lambda local: (f"http://{local}:8069", "")
-    )
+    assert "http://10.0.0.1:8069" in made(made_by, "boot.ipxe", own_urls=lambda local: (f"http://{local}:8069", ""))
 
 
 @pytest.mark.parametrize(
@@ -113,13 +112,13 @@ def test_a_url_of_http_that_is_not_served_is_an_error(root: Path, line: str) -> 
         ("{% if server.http %}{{ server.http }}/x{% else %}none{% endif %}", "none"),
         ('{{ server.http|default("none", true) }}/x', "none/x"),
         ('{{ server.http == "" }}', "true"),
-        ("-{{ server.http }}-", "--"),
-        ('{{ server.http ~ "x" }}', "x"),
         ("{{ client.uuid }}/x", "52420077-1234-4abc-9def-0123456789ab/x"),
         ("{{ host.name }}/x {{ [host.name, path]|join('/') }}", "/x /f"),
     ],
 )
-def test_what_may_stand_before_a_slash(root: Path, line: str, text: str) -> None:
+def test_no_http_and_empty_values_are_no_errors_where_the_template_allows_for_them(
+    root: Path, line: str, text: str
+) -> None:
     assert made(backend(root, {"f.j2": line}), "f") == text
 
 
@@ -218,6 +217,10 @@ def test_the_same_facts_make_the_same_bytes(root: Path) -> None:
 @pytest.mark.parametrize(
     ("template", "detail"),
     [
+        (
+            "a\n{{ server.http }}\n",
+            "t.j2:2: server.http is empty: no HTTP is served where this client could reach it. Set",
+        ),
         ("#!ipxe\n\n{{ client.serial }}\n", 't.j2:3: client has no "serial"; it has mac, uuid, address'),
         ("#!ipxe\n{{ nope }}\n", "t.j2:2: 'nope' is undefined"),
         ("a\n{% if %}\n", "t.j2:2: Expected an expression"),
@@ -230,11 +233,11 @@ def test_the_same_facts_make_the_same_bytes(root: Path) -> None:
         ("a\n{% include 'bad' %}\n", "bad:1: unexpected '}'"),
         ("a\n{% include 'latin' %}\n", "must be UTF-8"),
         ("{% include 't.j2' %}", "t.j2: it includes or calls itself without end"),
-        ("a\n{% for i in range(10 ** 9) %}{% endfor %}", "t.j2:2: a range of 1000000000 numbers"),
+        ("a\n{% for i in range(10 ** 9) %}{% endfor %}", "t.j2:2: Range too big"),
         ("{% macro m() %}\n\n{{ x.y }}{% endmacro %}\n{{ m() }}", "t.j2:3: 'x' is undefined"),
     ],
 )
-def test_a_mistake_is_told_with_template_and_line(root: Path, template: str, detail: str) -> None:
+def test_a_mistake_is_reported_with_template_and_line(root: Path, template: str, detail: str) -> None:
     made_by = backend(root, {"t.j2": template, "part": "\n{{ nope }}", "bad": "{{ } }}"})
     (root / "latin").write_bytes(b"\xff")
     with pytest.raises(TransferError) as caught:
