@@ -18,7 +18,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp import mmsg
 from bootfw.net.udp.port import DatagramPort
@@ -122,8 +122,10 @@ def main() -> int:
         sys.stdout.write(f"{'at once':>8} {'bootfw':>8} {'kernel':>8}   microseconds of CPU per packet\n")
         for at_once in (1, 4, 16, 64, 200):
             reactor = Reactor()
-            images = Images(0 if asked.plain else 1 << 28)
-            protocol = TFTPProtocol(reactor, DirectoryBackend(root), Adaptive(), lambda event: None, images=images)
+            frame_cache = FrameCache(0 if asked.plain else 1 << 28)
+            protocol = TFTPProtocol(
+                reactor, DirectoryBackend(root), Adaptive(), lambda event: None, frame_cache=frame_cache
+            )
             port = DatagramPort(reactor, protocol, "127.0.0.1", 0)
             port.startListening()
             clients = [Client(port._socket.getsockname()) for _ in range(at_once)]

@@ -207,7 +207,7 @@ def serve(root: str) -> None:
     from bootfw.net.dhcp.journal import Journal
     from bootfw.net.dhcp.server4 import Server4
     from bootfw.net.dhcp.services import DHCPServices
-    from bootfw.net.tftp.framecache import Images
+    from bootfw.net.tftp.framecache import FrameCache
     from bootfw.net.tftp.listener import TFTPProtocol
     from bootfw.net.udp.port import DatagramPort
     from bootfw.observe.log import LogObserver
@@ -237,7 +237,7 @@ def serve(root: str) -> None:
     publisher = Publisher(reactor, [("log", LogObserver())])
     # valgrind does not know openat2(2) before version 3.20.
     backend = LayeredBackend([("directory", DirectoryBackend(root, resolve=walk))])
-    protocol = TFTPProtocol(reactor, backend, Adaptive(), publisher.publish, images=Images(1 << 28))
+    protocol = TFTPProtocol(reactor, backend, Adaptive(), publisher.publish, frame_cache=FrameCache(1 << 28))
     port = DatagramPort(reactor, protocol, "0.0.0.0", 0)
     subnet = Subnet(network="10.77.0.0/16", pool=("10.77.1.0-10.77.255.250",), relays=("127.0.0.1",))
     addresses = Server4(

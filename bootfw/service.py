@@ -46,8 +46,8 @@ from bootfw.net.linux.netlink import Netlink
 from bootfw.net.listening import Listening, OwnSockets, SocketSource, devices_for, keep_bound, listen_on
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.reachability import report_dropped, report_missing
-from bootfw.net.tftp.framecache import Images
-from bootfw.net.tftp.handover import Orphan, Orphans
+from bootfw.net.tftp.framecache import FrameCache
+from bootfw.net.tftp.handover import AdoptedTransfer, AdoptedTransfers
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transferport import opener
 from bootfw.net.workers.supervisor import Workers
@@ -128,8 +128,8 @@ class BootService(MultiService):
         self._interfaces = Interfaces(names, dropped, self._kernel)
         self._personas = stock().with_own(self._settings.persona)
         self._clients = Clients(self._kernel.hardware_address, self._sharing("client"))
-        self._images = Images(self._settings.tftp.cache_size)
-        self._orphans = Orphans(reactor, self._publisher.publish)
+        self._frame_cache = FrameCache(self._settings.tftp.cache_size)
+        self._adopted_transfers = AdoptedTransfers(reactor, self._publisher.publish)
         self._urls = WebURLs()
         self._certificate: Any = None
         self._chain: ResolverChain | None = None
@@ -247,10 +247,10 @@ class BootService(MultiService):
             self._holds = False
             self._reactor.let_go()
 
-    def take_over(self, orphans: Sequence[Orphan]) -> None:
+    def take_over(self, adopted: Sequence[AdoptedTransfer]) -> None:
         """Go on with what another process has begun: its clients will be heard here."""
         for number, tftp in enumerate(self._tftps()):
-            tftp.take_over([orphan for orphan in orphans if orphan.port == number])
+            tftp.take_over([transfer for transfer in adopted if transfer.port == number])
 
     def positions(self) -> list[tuple[Address, int]]:
         """See TFTPProtocol."""
@@ -322,7 +322,7 @@ class BootService(MultiService):
             wanted.append(("boot-server", (anywhere, dhcp.boot_server_port), boot_server))
         wanted += self._wanted_of_dhcp6()
         publish = self._publisher.publish
-        tftp = partial(self._tftp, publish=publish, images=self._images)
+        tftp = partial(self._tftp, publish=publish, frame_cache=self._frame_cache)
         wanted.extend(("tftp", address, partial(tftp, address)) for address in settings.tftp.listen)
         wanted.extend(("http", address, partial(self._http, publish)) for address in settings.http.listen)
         if settings.http.https_listen:
@@ -387,7 +387,7 @@ class BootService(MultiService):
             self._leasing = Leasing(self._reactor, self._leases, dhcp, self._publisher.publish, dhcp6)
         return self._leasing
 
-    def _tftp(self, address: ListenAddress, publish: Any, images: Images | None) -> TFTPProtocol:
+    def _tftp(self, address: ListenAddress, publish: Any, frame_cache: FrameCache | None) -> TFTPProtocol:
         settings = self._settings.tftp
         return TFTPProtocol(
             self._reactor,
@@ -398,11 +398,11 @@ class BootService(MultiService):
             listen=None if settings.ports == "single" else opener(self._reactor, address[0], settings.ports),
             mtu=self._interfaces.mtu,
             interfaces=self._interfaces,
-            images=images,
+            frame_cache=frame_cache,
             personas=self._personas,
             clients=self._clients,
             own_urls=self._urls.of,
-            orphans=self._orphans,
+            adopted=self._adopted_transfers,
         )
 
     def _http(self, publish: Any) -> BootSite:

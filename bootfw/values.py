@@ -223,7 +223,7 @@ class Option43(enum.Enum):
 
 
 @frozen
-class Treatment:
+class TFTPQuirks:
     """How the files that a client asks for by TFTP are given to it, where that is not the usual way.
 
     Patterns are those of the fnmatch module, for paths as in :attr:`TransferRequest.path`. A byte that is not UTF-8

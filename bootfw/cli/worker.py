@@ -19,7 +19,7 @@ from bootfw.config.configuration import Configuration
 from bootfw.config.settings import DHCP6Settings, DHCPSettings
 from bootfw.net.clock import monotonic
 from bootfw.net.linux.openfiles import allow_many_files
-from bootfw.net.tftp.handover import Orphan
+from bootfw.net.tftp.handover import AdoptedTransfer
 from bootfw.net.workers.channel import Channel, Incoming, Outgoing
 from bootfw.net.workers.supervisor import TERMINAL_SIGNALS
 from bootfw.net.workers.worker import EventPipe, GivenSockets, PortKey
@@ -78,7 +78,7 @@ class Program:
         self,
         listening: Sequence[tuple[str, tuple[str, int], str, int]],
         memory: Sequence[tuple[str, tuple[Any, ...]]],
-        orphans: Sequence[Orphan],
+        adopted: Sequence[AdoptedTransfer],
     ) -> None:
         sockets: dict[PortKey, socket.socket] = {}
         for name, place, device, descriptor in listening:
@@ -104,7 +104,7 @@ class Program:
         service.startService()
         for kind, values in memory:
             service.on_message(kind, values)
-        service.take_over(orphans)
+        service.take_over(adopted)
         timed.callLater(POSITIONS_EVERY, self._send_positions, [])
 
     def _send_positions(self, before: list[tuple[Address, int]]) -> None:

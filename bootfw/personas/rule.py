@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from bootfw.errors import ConfigError
 from bootfw.personas.fingerprint import Fingerprint
-from bootfw.values import Client, OfferStyle, Option43, Persona, Treatment
+from bootfw.values import Client, OfferStyle, Option43, Persona, TFTPQuirks
 from bootfw.wire.iana import ARCHITECTURES, NETWORK_GEAR
 from bootfw.wire.options import Option
 
@@ -327,9 +327,9 @@ class Rule:
         )
 
     @property
-    def treatment(self) -> Treatment | None:
+    def quirks(self) -> TFTPQuirks | None:
         """What TFTP goes by; None: the usual."""
-        treatment = Treatment(
+        quirks = TFTPQuirks(
             self.refuse_options,
             self.max_blksize,
             self.max_windowsize,
@@ -340,4 +340,4 @@ class Rule:
             bool(self.oack_once),
             self.name,
         )
-        return None if treatment == Treatment() else treatment
+        return None if quirks == TFTPQuirks() else quirks

@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 
 from bootfw.errors import ConfigError
 from bootfw.personas.rule import Rule
-from bootfw.values import Persona, TransferRequest, Treatment
+from bootfw.values import Persona, TFTPQuirks, TransferRequest
 
 _REMEMBERED = 256
 """Combinations of TFTP options. There are about a dozen, unless a client invents some."""
@@ -30,11 +30,11 @@ Name = re.Pattern[str]
 class _Left:
     """The rules that the options of a request leave over, with the files that they are for."""
 
-    rules: tuple[tuple[Rule, Name | None, Treatment | None], ...] = ()
+    rules: tuple[tuple[Rule, Name | None, TFTPQuirks | None], ...] = ()
     """Those with more conditions than the options."""
     names: Name | None = None
     """What is not of these is of none of *rules*; None: it is not so simple."""
-    rest: Treatment | None = None
+    rest: TFTPQuirks | None = None
     """Of whoever fits none of *rules*."""
 
 
@@ -51,7 +51,7 @@ class Personas:
     _plain: tuple[frozenset[int], ...] = field(init=False, repr=False, eq=False)
     """What has to be requested of those that may hold for a client that sends no option that tells boot clients."""
     _named: Mapping[str, Persona] = field(init=False, repr=False, eq=False)
-    _of_tftp: tuple[tuple[Rule, Name | None, Treatment | None], ...] = field(init=False, repr=False, eq=False)
+    _of_tftp: tuple[tuple[Rule, Name | None, TFTPQuirks | None], ...] = field(init=False, repr=False, eq=False)
     _by_options: dict[Options, _Left] = field(factory=dict, init=False, repr=False, eq=False)
     """TFTP options as they came -> what they leave."""
 
@@ -74,11 +74,11 @@ class Personas:
         return {persona.name: persona for _, persona in self._of_dhcp}
 
     @_of_tftp.default
-    def _tftp_rules(self) -> tuple[tuple[Rule, Name | None, Treatment | None], ...]:
+    def _tftp_rules(self) -> tuple[tuple[Rule, Name | None, TFTPQuirks | None], ...]:
         return tuple(
-            (rule, rule.files, rule.treatment)
+            (rule, rule.files, rule.quirks)
             for rule in self.rules
-            if rule.treatment or rule.tftp_files or rule.tftp_ports or rule.tftp_options is not None
+            if rule.quirks or rule.tftp_files or rule.tftp_ports or rule.tftp_options is not None
         )
 
     def match(
@@ -115,7 +115,7 @@ class Personas:
         """The persona called *name*."""
         return self._named[name]
 
-    def treatment(self, request: TransferRequest) -> Treatment | None:
+    def quirks(self, request: TransferRequest) -> TFTPQuirks | None:
         """How a transfer is done; None: as usual, which is quickly found out."""
         left = self._by_options.get(request.options) or self._left_by(request.options)
         if not left.rules:
@@ -124,7 +124,7 @@ class Personas:
         if left.names is not None and not left.names.match(name):
             return left.rest
         client = None
-        for rule, names, treatment in left.rules:
+        for rule, names, quirks in left.rules:
             if names is not None and not names.match(name):
                 continue
             if rule.tftp_ports and request.peer[1] not in rule.tftp_ports:
@@ -133,7 +133,7 @@ class Personas:
                 client = client or request.client
                 if not rule.is_client(client):
                     continue
-            return treatment
+            return quirks
         return left.rest
 
     def _left_by(self, options: Options) -> _Left:
@@ -150,9 +150,9 @@ class Personas:
             if each[0].tftp_options is None or each[0].tftp_options.fits(options, in_order=in_order)
         ]
         rest = None
-        for position, (rule, name, treatment) in enumerate(rules):
+        for position, (rule, name, quirks) in enumerate(rules):
             if name is None and not rule.tftp_ports and not rule.needs_client:
-                rest = treatment
+                rest = quirks
                 del rules[position:]
                 break
         while rest is None and rules and rules[-1][2] is None:

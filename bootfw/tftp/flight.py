@@ -38,8 +38,8 @@ class Flight:
     """The highest block that has been sent."""
     limit: int = CLOSED
     """The last block whose ACK the fast path may answer; CLOSED: none."""
-    least: float = 0.0
-    calm: float = 0.0
+    min_round_trip: float = 0.0
+    max_round_trip: float = 0.0
     """Bounds of the round trips that the watchdog need not learn of."""
 
     @property

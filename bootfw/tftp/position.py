@@ -17,7 +17,7 @@ class Position:
     acked: int
     sent: int
     """The highest block that has been sent."""
-    end: int
+    burst_end: int
     """The last block of the burst in flight, where the peer has to prove itself."""
     size: int | None
     """Bytes of the file, if the session knew or found out."""
@@ -38,10 +38,10 @@ class Position:
     round_trip: float | None
     """The shortest one; None: none was measured."""
     last_heard: float
-    repeats: bool
-    nacked: int
-    doubtful: int
-    quiet: int
+    repeats_acks: bool
+    resent_at: int
+    resent_end: int
+    paused_at: int
 
 
 class Continuing(Proving):
@@ -49,13 +49,13 @@ class Continuing(Proving):
 
     __slots__ = ()
 
-    _base: int
-    _repeats: bool
-    _nacked: int
-    _doubtful: int
-    _quiet: int
+    _acked_before_fetch: int
+    _repeats_acks: bool
+    _resent_at: int
+    _resent_end: int
+    _paused_at: int
 
-    def leave(self, now: float) -> Position:
+    def position(self, now: float) -> Position:
         """What another session needs to go on. It has not ended."""
         self.flight.close()
         shortest = self._timer.shortest
@@ -63,7 +63,7 @@ class Continuing(Proving):
             state=self.state,
             acked=self.flight.acked,
             sent=self.flight.sent,
-            end=self._end,
+            burst_end=self._burst_end,
             size=self.size,
             proof=self._proof,
             start_block=self._start_block,
@@ -75,10 +75,10 @@ class Continuing(Proving):
             remaining=0.0 if self.flight.deadline is None else max(0.0, self.flight.deadline - now),
             round_trip=shortest if shortest < inf else None,
             last_heard=self.last_heard,
-            repeats=self._repeats,
-            nacked=self._nacked,
-            doubtful=self._doubtful,
-            quiet=self._quiet,
+            repeats_acks=self._repeats_acks,
+            resent_at=self._resent_at,
+            resent_end=self._resent_end,
+            paused_at=self._paused_at,
         )
 
     def _continue(self, position: Position) -> None:
@@ -87,14 +87,15 @@ class Continuing(Proving):
         if self.size is None:
             self.size = position.size
         if self.size is not None:
-            self._learn(self.size)
-        self.flight.acked = self._base = position.acked
-        self.flight.sent, self._end, self._start_block = position.sent, position.end, position.start_block
-        self._once = self.flight.sent + 1  # The answer has waited for this process, too, and is no round trip.
+            self._set_size(self.size)
+        self.flight.acked = self._acked_before_fetch = position.acked
+        self.flight.sent, self._burst_end, self._start_block = position.sent, position.burst_end, position.start_block
+        # The answer has waited for this process, too, and is no round trip.
+        self._sent_once_from = self.flight.sent + 1
         self._proof = position.proof
         self._resent, self.retransmitted = position.resent, position.retransmitted
-        self._repeats, self._nacked = position.repeats, position.nacked
-        self._doubtful, self._quiet = position.doubtful, position.quiet
+        self._repeats_acks, self._resent_at = position.repeats_acks, position.resent_at
+        self._resent_end, self._paused_at = position.resent_end, position.paused_at
         if position.round_trip is not None:
             self._timer.progressed(position.round_trip)
         self._timer.attempt, self.flight.wait = position.attempt, position.wait
@@ -108,5 +109,5 @@ class Continuing(Proving):
 
     # What ReadSession adds.
 
-    def _learn(self, size: int) -> None:
+    def _set_size(self, size: int) -> None:
         raise NotImplementedError

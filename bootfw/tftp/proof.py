@@ -70,7 +70,7 @@ class Proof:
         self._choices = 1 if self._single else max(self._most, fits)
         self.burst = 1 + self._randbelow(self._choices)
 
-    def heard(self) -> None:
+    def ack_received(self) -> None:
         """An ACK has come, of whatever."""
         self.balance += RATIO * _ACK_BYTES
         self._blocks += SENDINGS
@@ -80,7 +80,7 @@ class Proof:
         self.balance -= length + 4 * blocks
         self._blocks -= blocks
 
-    def right(self) -> bool:
+    def burst_confirmed(self) -> bool:
         """The whole burst was acknowledged. True: this was no guess, or only with a small chance."""
         if self._single:
             self._single -= 1
@@ -89,7 +89,7 @@ class Proof:
         self._most = min(GROWTH * self._most, LARGEST, self.windowsize)
         return self._odds >= SAFETY * self.windowsize
 
-    def wrong(self) -> None:
+    def burst_failed(self) -> None:
         """Something else was acknowledged: a block was lost, or this is a guess. Who guesses must not try often."""
         if self._choices > 1:
             self._single = self._penalty

@@ -37,53 +37,53 @@ class Proving(Session[State]):
     request_bytes: int
     own_port: bool
     oack_once: bool
-    _once: int
-    _doubtful: int
-    _final: int
+    _sent_once_from: int
+    _resent_end: int
+    _last_block: int
     _proof: Proof | None
-    _end: int
+    _burst_end: int
     _start_block: int
     _resent: int
 
     @goes(STAY, State.FETCHING, State.CLOSED)
-    def _shown(self, number: int, now: float) -> State:
+    def _burst_acked(self, number: int, now: float) -> State:
         """All of the burst: go on with a larger one, or with windows; or done after the last block. A part of it: go on
         from there with a single block. Everything else is ignored."""
         self.flight.heard_at = now
         proof = self._proof
         assert proof is not None
-        proof.heard()
+        proof.ack_received()
         block = advance(self.flight.acked, number, self.flight.sent - self.flight.acked)
         if block is None:
             if (number - self.flight.acked) & 0xFFFF < 0x8000:
-                proof.wrong()  # It acknowledges what was not sent.
+                proof.burst_failed()  # It acknowledges what was not sent.
             return self.state
         # The time from the OACK to ACK 0 has the client's preparations in it, so nothing is too early for it.
         timer = self._timer
         waited = now - self.flight.sent_at if self.flight.acked > self._start_block else inf
         early = waited < timer.soonest
-        if block != self._end:
+        if block != self._burst_end:
             if waited < timer.shortest < inf:
                 # EDK2 sends an ACK for each block that it does not expect. The first one was answered.
                 if block == self.flight.acked:
                     return self.state
                 # Blocks of an earlier burst have arrived after all; what the timer sends next begins behind them.
-                proof.wrong()
+                proof.burst_failed()
                 self.flight.acked = block
                 timer.progressed(None)
-                return self._close(Outcome.COMPLETE) if block == self._final else self.state
-            proof.wrong()
+                return self._close(Outcome.COMPLETE) if block == self._last_block else self.state
+            proof.burst_failed()
         elif early:
-            proof.wrong()
-        elif proof.right():
+            proof.burst_failed()
+        elif proof.burst_confirmed():
             self._proof = None
         if block == self.flight.acked:
             return self._fetch_next(timer.first())
         wait = self._progress(block, now)
-        return self._close(Outcome.COMPLETE) if block == self._final else self._fetch_next(wait)
+        return self._close(Outcome.COMPLETE) if block == self._last_block else self._fetch_next(wait)
 
     @goes(STAY, State.FETCHING, State.CLOSED)
-    def _inquire(self, argument: None, now: float) -> State:
+    def _resend_burst(self, argument: None, now: float) -> State:
         """Send the burst again if that is little enough for a peer that may not be there, or only the marker; later
         wait, or give up."""
         if self._early(now):
@@ -94,23 +94,23 @@ class Proving(Session[State]):
         proof = self._proof
         assert proof is not None
         self.flight.deadline = now + wait
-        self._once = self.flight.sent + 1
+        self._sent_once_from = self.flight.sent + 1
         attempt = self._timer.attempt
         if proof.repeat(first=self.flight.acked == self._start_block, attempt=attempt):
             return self._fetch(self.flight.acked + 1, wait)
         if attempt > SENDINGS:
             # The client repeats its last ACK when nothing has come for some seconds; what we send puts that off.
             return self.state
-        self._mark()
+        self._send_marker()
         return self.state
 
     @goes(STAY, State.CLOSED)
-    def _offer_again(self, argument: None, now: float) -> State:
+    def _oack_timed_out(self, argument: None, now: float) -> State:
         """Send the OACK again, three times in all, then wait; or give up. Where a second OACK may end the client: once,
         when its own timer has had two turns."""
         if self._early(now):
             return self.state
-        self._once = 1
+        self._sent_once_from = 1
         if self.oack_once and self._timer.attempt == 1:
             late = self.flight.sent_at + max(_LATE, _LATE_TIMEOUTS * (self.agreed.timeout or 0))
             if now < late:
@@ -122,33 +122,33 @@ class Proving(Session[State]):
         self.flight.deadline = now + wait
         if self._timer.attempt > (2 if self.oack_once else SENDINGS):
             return self.state
-        return self._repeat_offer(argument, now)
+        return self._resend_oack(argument, now)
 
     @goes(STAY)
-    def _repeat_offer(self, argument: None, now: float) -> State:
+    def _resend_oack(self, argument: None, now: float) -> State:
         """Send the OACK again; the deadline stays."""
         # The client's timer begins anew. A few times only, so that no client can make us wait for ever.
-        self._offer()
+        self._send_oack()
         if self.retransmitted < SENDINGS:
             self.flight.sent_at = now
         self.retransmitted += 1
-        self._once = 1
-        self._doubtful = 0
+        self._sent_once_from = 1
+        self._resent_end = 0
         return self.state
 
-    def _offer(self) -> None:
+    def _send_oack(self) -> None:
         oack = _option_ack(self.agreed.acknowledged)
         self.out.append(oack)
         if self._proof is not None:
             self._proof.balance -= len(oack)
 
-    def _mark(self) -> None:
+    def _send_marker(self) -> None:
         assert self._proof is not None
-        self.out.append(self._proof.marker(self._end))
+        self.out.append(self._proof.marker(self._burst_end))
 
     def _may_resend(self, now: float) -> bool:
         """The timer may send the block again. Without windows all ACKs can be guessed, so nothing proves the peer."""
-        if self.own_port and self._heard():
+        if self.own_port and self._peer_has_acked():
             return True
         if not self.flight.acked:
             # The ratio is that of three sendings for an ACK of an OACK.
@@ -158,7 +158,7 @@ class Proving(Session[State]):
             block = min(self.agreed.blksize, self.size or self.agreed.blksize) + 4
             if self.request_bytes and (self._resent + 2) * block > ratio * received:
                 return False
-        spare = _SPARE if self._heard() and now - self.flight.sent_at >= _SPARE_AFTER else 0
+        spare = _SPARE if self._peer_has_acked() and now - self.flight.sent_at >= _SPARE_AFTER else 0
         if self._resent >= (SENDINGS - 1) * (self.flight.acked - self._start_block + 1) + spare:
             return False
         self._resent += 1
@@ -166,7 +166,7 @@ class Proving(Session[State]):
 
     # What ReadSession adds.
 
-    def _heard(self) -> bool:
+    def _peer_has_acked(self) -> bool:
         raise NotImplementedError
 
     def _progress(self, block: int, now: float) -> float:

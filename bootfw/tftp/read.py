@@ -42,7 +42,7 @@ class ReadSession(Continuing):
     own_port: bool = False
     """The transfer has a port that can't be guessed, so an ACK that comes there proves that our packets arrive."""
     oack_once: bool = False
-    """A second OACK may end the client: the timer sends it once more only, and late. See Treatment."""
+    """A second OACK may end the client: the timer sends it once more only, and late. See TFTPQuirks."""
     randbelow: Callable[[int], int] = randbelow
     """Random numbers that a peer can't guess."""
 
@@ -50,32 +50,32 @@ class ReadSession(Continuing):
     """What the adapter has to read now; set exactly while FETCHING. After FETCHED it may want again."""
     wanted_bytes: int = field(default=0, init=False)
     """How much that is, from ``(wants.first - 1) * blksize`` on. Not more, though a file may have grown; may be 0."""
-    at_hand: int = field(default=0, init=False)
+    cached_through: int = field(default=0, init=False)
     """What the adapter holds, framed and ready to be sent: everything from the end of what is in flight to this block.
     A window that lies in it is sent without FETCHING; 0: nothing is."""
 
-    _final: int = field(default=-1, init=False)
+    _last_block: int = field(default=-1, init=False)
     """The last block of the file; -1 while that is not known."""
-    _base: int = field(default=0, init=False)
+    _acked_before_fetch: int = field(default=0, init=False)
     """``acked`` when the fetch began."""
-    _once: int = field(default=0, init=False)
+    _sent_once_from: int = field(default=0, init=False)
     """From this block on, what is in flight was sent once only, and that at ``flight.sent_at`` (0: the OACK). The fast
     path leaves it as it is: it then lies before ``flight.acked``, which means the same."""
-    _repeats: bool = field(default=False, init=False)
+    _repeats_acks: bool = field(default=False, init=False)
     """This peer has repeated an ACK; perhaps it is one that answers each block it does not expect, as EDK2 does."""
-    _nacked: int = field(default=-1, init=False)
+    _resent_at: int = field(default=-1, init=False)
     """The value of ``acked`` at which a repeated ACK has been answered with the window."""
-    _doubtful: int = field(default=-1, init=False)
+    _resent_end: int = field(default=-1, init=False)
     """The end of the latest window that was sent again although it may have arrived (0: the OACK)."""
     _proof: Proof | None = field(default=None, init=False)
     """None: the peer has proven itself, or there are no windows."""
-    _end: int = field(default=0, init=False)
+    _burst_end: int = field(default=0, init=False)
     """The last block of the burst that is in flight."""
     _start_block: int = field(default=0, init=False)
     """``acked`` when the session began."""
     _resent: int = field(default=0, init=False)
     """Blocks that the timer has sent again, of a transfer without windows."""
-    _quiet: int = field(default=-1, init=False)
+    _paused_at: int = field(default=-1, init=False)
     """The value of ``acked`` at which the timer was due and the block after it was not sent again."""
 
     def __attrs_post_init__(self) -> None:
@@ -88,15 +88,15 @@ class ReadSession(Continuing):
         if windowsize > 1 and not self.own_port:
             self._proof = Proof(windowsize, self.agreed.blksize + 4, RATIO * self.request_bytes, self.randbelow)
         if self.size is not None:
-            self._learn(self.size)
+            self._set_size(self.size)
         block = self.flight.acked = self.flight.sent = self._start_block = self.resumed or 0
         if self.resumed is None and self.agreed.acknowledged:
-            self._offer()
+            self._send_oack()
             self.flight.deadline = self.flight.sent_at + self.flight.wait
             self._enter(State.NEGOTIATING)
         else:
             self._enter(
-                self._close(Outcome.COMPLETE) if 0 < self._final <= block else self._fetch_next(self.flight.wait)
+                self._close(Outcome.COMPLETE) if 0 < self._last_block <= block else self._fetch_next(self.flight.wait)
             )
 
     @property
@@ -131,18 +131,18 @@ class ReadSession(Continuing):
         flight, timer = self.flight, self._timer
         return (
             self.state is State.AWAITING_ACK
-            and flight.sent >= self._once
+            and flight.sent >= self._sent_once_from
             and timer.attempt == 1
             and flight.wait == timer.usual
             and flight.derivable
         )
 
     @property
-    def unremarkable(self) -> tuple[float, float]:
+    def ignored_round_trips(self) -> tuple[float, float]:
         """Bounds in seconds, both included: round trips between them teach neither the watchdog nor the timer."""
-        least, calm = self._timer.bounds
+        least, most = self._timer.bounds
         # A shorter one than ever before changes what comes too soon to be an answer. That matters with windows only.
-        return (max(least, self._timer.shortest) if self.flight.windowsize > 1 else least), calm
+        return (max(least, self._timer.shortest) if self.flight.windowsize > 1 else least), most
 
     # Transitions
 
@@ -152,9 +152,9 @@ class ReadSession(Continuing):
         self.flight.heard_at = now
         if number:
             return self.state
-        wait = self._timer.progressed(now - self.flight.sent_at if self._once == 0 else None)
+        wait = self._timer.progressed(now - self.flight.sent_at if self._sent_once_from == 0 else None)
         if self._proof is not None:
-            self._proof.heard()
+            self._proof.ack_received()
         return self._fetch_next(wait)
 
     @goes(State.CLOSED)
@@ -171,20 +171,20 @@ class ReadSession(Continuing):
         if block is None:
             return self.state
         if block == self.flight.acked:
-            return self._missed(now)
+            return self._ack_repeated(now)
         # RFC 7440 section 4: an ACK inside the window asks for what follows it. But EDK2 answers old blocks, too: when
         # it gets one of those that were sent twice, it says how far it is. Then what follows is on its way, and only
         # the window's new end is missing; all of it sent again would be answered in the same way, for ever. If a block
         # did get lost, EDK2 repeats this ACK. Others don't: atftp says so once, and then is silent. So a round trip
         # later it is taken for what it says.
-        echo = self._repeats and block < self._once
+        echo = self._repeats_acks and block < self._sent_once_from
         wait = self._progress(block, now)
-        if block == self._final:
+        if block == self._last_block:
             return self._close(Outcome.COMPLETE)
         if not echo:
             return self._send_next(wait, now) if block == self.flight.sent else self._fetch(block + 1, wait)
         wait = min(wait, self._timer.grace)
-        if self.flight.sent == self._final:
+        if self.flight.sent == self._last_block:
             self.flight.deadline = now + wait
             return self.state
         return self._fetch(self.flight.sent + 1, wait)
@@ -194,13 +194,13 @@ class ReadSession(Continuing):
         """A late answer to what is about to be sent again: progress, or done after the last block."""
         self.flight.heard_at = now
         if self._proof is not None:
-            self._proof.heard()
-            self._proof.wrong()
+            self._proof.ack_received()
+            self._proof.burst_failed()
         block = advance(self.flight.acked, number, self.flight.sent - self.flight.acked)
         if block is None or block == self.flight.acked:
             return self.state
         self.flight.wait = self._progress(block, now)
-        return self._close(Outcome.COMPLETE) if block == self._final else self.state
+        return self._close(Outcome.COMPLETE) if block == self._last_block else self.state
 
     @goes(STAY, State.AWAITING_ACK, State.PROVING, State.CLOSED)
     def _fetched(self, length: int, now: float) -> State:
@@ -214,14 +214,14 @@ class ReadSession(Continuing):
             size = (blocks.first - 1) * blksize + length
             if self.size is not None or size < self.flight.sent * blksize:
                 return self._fail(TransferError("file changed while being sent"))
-            self._learn(size)
+            self._set_size(size)
             blocks = Blocks(blocks.first, length // blksize + 1)
-        if self.flight.acked != self._base:
+        if self.flight.acked != self._acked_before_fetch:
             return self._fetch(self.flight.acked + 1, self.flight.wait)
         repeated = min(self.flight.sent, blocks.last) - blocks.first + 1
         if repeated > 0:
             self.retransmitted += repeated
-        self._once = self.flight.sent + 1
+        self._sent_once_from = self.flight.sent + 1
         if blocks.last > self.flight.sent:
             self.flight.sent = blocks.last
         self.flight.sent_at = now
@@ -230,11 +230,11 @@ class ReadSession(Continuing):
         self.flight.deadline = now + self.flight.wait
         if self._proof is None:
             return State.AWAITING_ACK
-        self._end = blocks.last
+        self._burst_end = blocks.last
         self._proof.sent(blocks.count, length)
         # A peer sends an ACK by itself at the end, and after a window, which a repeated one need not be for it.
-        if repeated > 0 or (blocks.count < self.agreed.windowsize and blocks.last != self._final):
-            self._mark()
+        if repeated > 0 or (blocks.count < self.agreed.windowsize and blocks.last != self._last_block):
+            self._send_marker()
         return State.PROVING
 
     @goes(STAY, State.FETCHING, State.CLOSED)
@@ -247,12 +247,13 @@ class ReadSession(Continuing):
         if wait is None:
             return self._give_up()
         if self.agreed.windowsize == 1 and not self._may_resend(now):
-            self._quiet = self.flight.acked
-            self._once = self.flight.sent + 1  # What comes now comes by the client's timer, and is no round trip.
+            self._paused_at = self.flight.acked
+            # What comes now comes by the client's timer, and is no round trip.
+            self._sent_once_from = self.flight.sent + 1
             self.flight.deadline = now + wait
             return self.state
-        self._nacked = -1
-        self._doubtful = self.flight.sent
+        self._resent_at = -1
+        self._resent_end = self.flight.sent
         return self._fetch(self.flight.acked + 1, wait)
 
     @goes(STAY, State.FETCHING)
@@ -268,7 +269,7 @@ class ReadSession(Continuing):
         """The peer ends the transfer. ERROR 5 is ignored once the peer has acknowledged something."""
         # RFC 1350 section 4: "unknown transfer ID" goes to a stranger and leaves the transfer alone. A peer that
         # has acknowledged something knows us, so it is not about this transfer. Before that, the stranger is us.
-        if argument[0] == ErrorCode.UNKNOWN_TID and self._heard():
+        if argument[0] == ErrorCode.UNKNOWN_TID and self._peer_has_acked():
             return self.state
         return self._stopped(*argument)
 
@@ -289,10 +290,10 @@ class ReadSession(Continuing):
 
     # What they have in common
 
-    def _learn(self, size: int) -> None:
+    def _set_size(self, size: int) -> None:
         self.size = size
         # The last block is the one that is not full: after an exact multiple of blksize it is empty.
-        self._final = size // self.agreed.blksize + 1
+        self._last_block = size // self.agreed.blksize + 1
 
     def _fetch_next(self, wait: float) -> State:
         """Want the next window or burst."""
@@ -304,14 +305,14 @@ class ReadSession(Continuing):
         """Want everything from block *first* to the end of the window or burst."""
         blksize = self.agreed.blksize
         last = self.flight.acked + (self.agreed.windowsize if self._proof is None else self._proof.burst)
-        if self.size is not None and last >= self._final:
-            last = self._final
+        if self.size is not None and last >= self._last_block:
+            last = self._last_block
             self.wanted_bytes = self.size - (first - 1) * blksize
         else:
             self.wanted_bytes = (last - first + 1) * blksize
         self.wants = Blocks(first, last - first + 1)
         self.flight.deadline = None
-        self._base = self.flight.acked
+        self._acked_before_fetch = self.flight.acked
         self.flight.wait = wait
         return State.FETCHING
 
@@ -323,11 +324,11 @@ class ReadSession(Continuing):
         flight = self.flight
         first = flight.sent + 1
         last = flight.sent + flight.windowsize
-        if self._final >= 0:
-            last = min(last, self._final)
-        if last > self.at_hand:
+        if self._last_block >= 0:
+            last = min(last, self._last_block)
+        if last > self.cached_through:
             return self._fetch(first, wait)
-        self._once = first
+        self._sent_once_from = first
         flight.sent = last
         flight.sent_at = now
         flight.wait = wait
@@ -338,9 +339,9 @@ class ReadSession(Continuing):
     def _progress(self, block: int, now: float) -> float:
         """The peer has everything up to *block*; gives the wait after the next sending."""
         self.flight.acked = block
-        return self._timer.progressed(now - self.flight.sent_at if block >= self._once else None)
+        return self._timer.progressed(now - self.flight.sent_at if block >= self._sent_once_from else None)
 
-    def _missed(self, now: float) -> State:
+    def _ack_repeated(self, now: float) -> State:
         """The ACK of before has come again.
 
         With single blocks it is never answered (Sorcerer's Apprentice, RFC 1123 section 4.2.3.1). With windows it means
@@ -353,27 +354,27 @@ class ReadSession(Continuing):
           end of such a window is not answered.
         """
         if self.agreed.windowsize == 1:
-            if self._quiet != self.flight.acked:
+            if self._paused_at != self.flight.acked:
                 return self.state
             # The timer has stopped, so it is the client's repeated ACK that has the block sent again.
-            self._quiet = -1
+            self._paused_at = -1
             assert self.flight.deadline is not None
             return self._fetch(self.flight.acked + 1, self.flight.deadline - now)
-        self._repeats = True
-        if self.flight.acked in (self._nacked, self._doubtful) or now - self.flight.sent_at < self._timer.soonest:
+        self._repeats_acks = True
+        if self.flight.acked in (self._resent_at, self._resent_end) or now - self.flight.sent_at < self._timer.soonest:
             return self.state
-        self._nacked = self.flight.acked
-        self._doubtful = self.flight.sent
+        self._resent_at = self.flight.acked
+        self._resent_end = self.flight.sent
         return self._fetch(self.flight.acked + 1, self.flight.wait)
 
-    def _heard(self) -> bool:
+    def _peer_has_acked(self) -> bool:
         """The peer has acknowledged something."""
         return self.flight.acked > 0 or bool(self.agreed.acknowledged)
 
     def _give_up(self) -> State:
         # Many clients close their port with the last block in hand, and their last ACK is nobody's to repeat. But a
         # peer that never said a word has perhaps received nothing.
-        if self.flight.sent == self._final and self._heard():
+        if self.flight.sent == self._last_block and self._peer_has_acked():
             return self._close(Outcome.UNCONFIRMED, f"no ACK after block {self.flight.acked} of {self.flight.sent}")
         return self._close(Outcome.TIMED_OUT, f"no ACK after block {self.flight.acked}")
 
@@ -383,7 +384,7 @@ class ReadSession(Continuing):
         ended = code in (ErrorCode.NOT_DEFINED, ErrorCode.OPTION_NEGOTIATION)
         if ended and self.flight.acked <= 1 and self.agreed.tsize is not None:
             return self._close(Outcome.SIZE_PROBE, detail)
-        if code == ErrorCode.NOT_DEFINED and self.flight.sent == self._final:
+        if code == ErrorCode.NOT_DEFINED and self.flight.sent == self._last_block:
             # GRUB and PXELINUX close a file that they have read to its end with ERROR 0.
             return self._close(Outcome.UNCONFIRMED, detail)
         return self._close(Outcome.STOPPED_BY_PEER, detail)
@@ -399,8 +400,8 @@ TABLE: dict[State, dict[Input, Transition]] = {
         Input.FETCHED: illegal,
         Input.FAILED: illegal,
         Input.PEER_ERROR: ReadSession._declined,
-        Input.REQUESTED: ReadSession._repeat_offer,
-        Input.TICK: ReadSession._offer_again,
+        Input.REQUESTED: ReadSession._resend_oack,
+        Input.TICK: ReadSession._oack_timed_out,
         Input.CANCEL: ReadSession._cancelled,
         Input.REPLACED: ReadSession._replaced,
     },
@@ -425,16 +426,16 @@ TABLE: dict[State, dict[Input, Transition]] = {
         Input.REPLACED: ReadSession._replaced,
     },
     State.PROVING: {
-        Input.ACK: ReadSession._shown,
+        Input.ACK: ReadSession._burst_acked,
         Input.FETCHED: illegal,
         Input.FAILED: illegal,
         Input.PEER_ERROR: ReadSession._refused,
         Input.REQUESTED: ignore,
-        Input.TICK: ReadSession._inquire,
+        Input.TICK: ReadSession._resend_burst,
         Input.CANCEL: ReadSession._cancelled,
         Input.REPLACED: ReadSession._replaced,
     },
     State.CLOSED: dict.fromkeys(Input, ignore),
 }
 
-ReadSession.run_by(TABLE, State, Input)
+ReadSession.use_table(TABLE, State, Input)

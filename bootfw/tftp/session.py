@@ -45,7 +45,7 @@ class Session(Generic[_State]):
     _timer: RetransmitTimer = field(init=False)
 
     @classmethod
-    def run_by(cls, table: Table, states: type[enum.Enum], inputs: type[enum.Enum]) -> None:
+    def use_table(cls, table: Table, states: type[enum.Enum], inputs: type[enum.Enum]) -> None:
         """Make *table* the one that is executed.
 
         :raise TypeError: it has a hole.

@@ -348,4 +348,4 @@ TABLE: dict[State, dict[Input, Transition]] = {
     State.CLOSED: dict.fromkeys(Input, ignore),
 }
 
-WriteSession.run_by(TABLE, State, Input)
+WriteSession.use_table(TABLE, State, Input)

@@ -26,7 +26,7 @@ from bootfw.api import ConfigError, FileMissing, FileReader, IStartable, PluginC
 from bootfw.backends.archive import packing
 from bootfw.backends.archive.backend import ArchiveBackend, plugin
 from bootfw.backends.archive.reader import PiecesReader
-from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.framecache import FrameCache
 
 FILES = {"install/vmlinuz": b"kernel", "install/initrd.gz": b"initrd" * 1000, "readme": b"read me"}
 
@@ -441,10 +441,10 @@ def test_a_file_in_pieces(tmp_path):
 
 @pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "stored.zip"])
 def test_transfers_share_what_has_been_read_of_a_member(tmp_path, kind):
-    """By the framed images of net/tftp/framecache.py, which read at the place in the archive."""
+    """By the frame cache of net/tftp/framecache.py, which read at the place in the archive."""
     files = {name: name.encode() * 5000 for name in "ab"}
     MAKERS[kind](tmp_path / kind, files)
-    backend, images = ArchiveBackend(tmp_path / kind), Images(1 << 20)
+    backend, frame_cache = ArchiveBackend(tmp_path / kind), FrameCache(1 << 20)
     with (
         closing(backend.open("a", None)) as a,
         closing(backend.open("b", None)) as b,
@@ -454,10 +454,10 @@ def test_transfers_share_what_has_been_read_of_a_member(tmp_path, kind):
         # A file that has only just become this one may change once more without a trace: it has no identity yet.
         for reader in (a, b, c):
             reader.identity = (1, reader.start, reader.size)
-        piece = images.piece(b, 512, 1)
-        assert bytes(piece.view[:516]) == b"\0\3\0\1" + b"b" * 512
-        assert images.piece(c, 512, 2) is piece
-        assert images.piece(a, 512, 1) is not piece
+        chunk = frame_cache.chunk(b, 512, 1)
+        assert bytes(chunk.view[:516]) == b"\0\3\0\1" + b"b" * 512
+        assert frame_cache.chunk(c, 512, 2) is chunk
+        assert frame_cache.chunk(a, 512, 1) is not chunk
 
 
 def test_members_are_told_apart(tmp_path, monkeypatch):

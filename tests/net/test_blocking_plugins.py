@@ -20,7 +20,7 @@ from bootfw.errors import FileMissing
 from bootfw.events import Event, PluginBlocked, ResolverAnswered, TransferEnded, TransferRefused
 from bootfw.interfaces import IFileReader, IStartable, IWritableBackend
 from bootfw.net.pluginlifecycle import PluginLifecycle
-from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.port import DatagramPort
 from bootfw.observe.log import LogObserver, transfer_line
@@ -229,7 +229,7 @@ def test_so_is_one_whose_descriptor_blocks(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(bytes(5000))
     clock, events = Clock(), []
     file = SlowDescriptor(os.open(tmp_path / "file", os.O_RDONLY), clock)
-    protocol = TFTPProtocol(clock, Opens(file), Adaptive(), events.append, images=Images(1 << 20))
+    protocol = TFTPProtocol(clock, Opens(file), Adaptive(), events.append, frame_cache=FrameCache(1 << 20))
     port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
     port.startListening()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

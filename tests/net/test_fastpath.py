@@ -18,9 +18,9 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.errors import TransferError
 from bootfw.events import TransferEnded
 from bootfw.net.linux.openfiles import allow_many_files
-from bootfw.net.tftp import framecache as images
+from bootfw.net.tftp import framecache
 from bootfw.net.tftp.fastpath import FastPath
-from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.packetinfo import Destination
 from bootfw.net.udp.port import DatagramPort
@@ -44,7 +44,7 @@ BLKSIZES = (None, 8, 64, 600)
 def small_pieces_of_files_that_are_never_too_new():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "_TICK", -1)
-        patch.setattr(images, "PIECE", 500)
+        patch.setattr(framecache, "CHUNK_SIZE", 500)
         yield
 
 
@@ -52,7 +52,7 @@ def small_pieces_of_files_that_are_never_too_new():
 class Server:
     """A real port and clients on loopback; virtual time."""
 
-    images: Images
+    frame_cache: FrameCache
     policy: object
     root: str
     address: str = "127.0.0.1"
@@ -68,7 +68,12 @@ class Server:
     def __attrs_post_init__(self):
         backend = DirectoryBackend(self.root)
         self.protocol = TFTPProtocol(
-            self.clock, backend, self.policy, self.events.append, images=self.images, randbelow=lambda below: below - 1
+            self.clock,
+            backend,
+            self.policy,
+            self.events.append,
+            frame_cache=self.frame_cache,
+            randbelow=lambda below: below - 1,
         )
         self.port = DatagramPort(Unused(), self.protocol, self.address, 0)
         self.port.startListening()
@@ -161,7 +166,7 @@ changes = st.sampled_from([*[None] * 20, "evicted", "overwritten", "cancelled"])
 @given(
     begins=st.lists(requests, min_size=CLIENTS, max_size=CLIENTS),
     course=st.lists(st.tuples(steps, changes), max_size=30),
-    room=st.sampled_from([2000, 8000, 1 << 20]),
+    capacity=st.sampled_from([2000, 8000, 1 << 20]),
     policy=policies,
     address=st.sampled_from(["127.0.0.1", "0.0.0.0", "::1"]),
 )
@@ -190,9 +195,9 @@ changes = st.sampled_from([*[None] * 20, "evicted", "overwritten", "cancelled"])
     Adaptive(),
     "127.0.0.1",
 )
-def test_with_and_without_are_the_same(root, begins, course, room, policy, address):
+def test_with_and_without_are_the_same(root, begins, course, capacity, policy, address):
     """With the fast path, with its frames only, and with neither: each datagram, deadline, report and count."""
-    fast, framed, plain = (Server(Images(size), policy, root, address) for size in (room, room, 0))
+    fast, framed, plain = (Server(FrameCache(size), policy, root, address) for size in (capacity, capacity, 0))
     servers = [fast, framed, plain]
     framed.port.first_look = None
     original = {size: Path(root, f"{size}").read_bytes() for size in SIZES}
@@ -208,7 +213,7 @@ def test_with_and_without_are_the_same(root, begins, course, room, policy, addre
             outcomes = []
             for server in servers:
                 if change == "evicted":
-                    server.images.clear()
+                    server.frame_cache.clear()
                 elif change == "cancelled":
                     for transfer in server.protocol.on_this_port[:1]:
                         transfer.cancel("enough", server.clock.seconds())
@@ -216,7 +221,7 @@ def test_with_and_without_are_the_same(root, begins, course, room, policy, addre
                 server.clock.advance(wait)
                 outcomes.append(server.seen())
                 if not changed:
-                    assert server.images.beyond <= CLIENTS * 2500
+                    assert server.frame_cache.evicted_in_use <= CLIENTS * 2500
             assert outcomes[0] == outcomes[1]
             if changed:
                 if plain in servers:
@@ -224,11 +229,11 @@ def test_with_and_without_are_the_same(root, begins, course, room, policy, addre
                     plain.close()
             else:
                 assert outcomes[0] == outcomes[2]
-        assert fast.images.used <= room
+        assert fast.frame_cache.used <= capacity
     finally:
         for server in servers:
             server.close()
-            assert server.images.beyond == 0
+            assert server.frame_cache.evicted_in_use == 0
         if changed:
             for size, content in original.items():
                 Path(root, f"{size}").write_bytes(content)
@@ -242,7 +247,7 @@ def test_it_is_taken(root, address, window, round_trip, monkeypatch):
     # Windows of such small blocks could all be sent to a peer that has proven nothing; then there is no express way.
     monkeypatch.setattr(read_session, "RATIO", 1)
     monkeypatch.setattr(proof, "RATIO", 1)
-    server = Server(Images(1 << 20), Adaptive(), root, address)
+    server = Server(FrameCache(1 << 20), Adaptive(), root, address)
     calls = []
     handle = ReadSession.handle
     monkeypatch.setattr(ReadSession, "handle", lambda *arguments: calls.append(1) or handle(*arguments))
@@ -296,7 +301,7 @@ class Watched(Server):
 @pytest.fixture
 def watched(root):
     """The first client's transfer is under way."""
-    server = Watched(Images(1 << 20), Adaptive(), root)
+    server = Watched(FrameCache(1 << 20), Adaptive(), root)
     server.send([(0, request(64 * 40, 8, None))])
     for _ in range(3):
         server.took()
@@ -348,7 +353,7 @@ def test_nobody_is_looked_for_where_no_transfer_is_under_way(watched):
 
 
 def test_a_transfer_that_has_ended_takes_nothing_any_more(root):
-    server = Server(Images(1 << 20), Adaptive(), root)
+    server = Server(FrameCache(1 << 20), Adaptive(), root)
     try:
         for _ in range(2):
             server.send([(0, request(4000, 64, 1)), (1, request(4000, 64, 1))])
@@ -371,7 +376,7 @@ def test_more_transfers_than_files_are_usually_open(root):
     if before[1] < 2 * count + 100:
         pytest.skip("this machine allows too few open files")
     allow_many_files()
-    server = Server(Images(1 << 20), Adaptive(), root, count=count)
+    server = Server(FrameCache(1 << 20), Adaptive(), root, count=count)
     try:
         content = [b""] * count
         for number in range(count):
@@ -383,7 +388,7 @@ def test_more_transfers_than_files_are_usually_open(root):
             server.send([(number, 0) for number in range(count)])
         assert set(content) == {Path(root, "4000").read_bytes()}
         assert [event.report.outcome for event in server.ended()] == [Outcome.COMPLETE] * count
-        assert server.images.used < 20_000
+        assert server.frame_cache.used < 20_000
     finally:
         server.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -405,8 +410,8 @@ class Broken:
 
 def test_a_broken_watchdog_ends_its_transfer_and_no_other(root):
     seen = []
-    for room in (1 << 20, 0):
-        server = Server(Images(room), Broken(), root)
+    for capacity in (1 << 20, 0):
+        server = Server(FrameCache(capacity), Broken(), root)
         try:
             server.send([(0, request(4000, 64, None))])
             for _ in range(6):
@@ -449,7 +454,7 @@ class Outgoing:
     counters: Counters = field(factory=Counters)
     descriptor: int = -1
 
-    def way(self, peer, via):
+    def route(self, peer, via):
         return Destination(ADDRESS, bytes(16), KEY, False), ([], b"")
 
     def send(self, descriptor, headers):
@@ -462,10 +467,10 @@ class Driven:
 
     session: ReadSession
     content: bytes
-    cache: Images | None
+    cache: FrameCache | None
     now: float = 0.0
     datagrams: list = field(factory=list)
-    piece: object = None
+    chunk: object = None
     flow: object = None
     path: FastPath = None
     reader: FileReader = None
@@ -477,7 +482,7 @@ class Driven:
             return
         self.path = FastPath(lambda: self.now, Outgoing())
         self.path._burst = self.path._sender
-        self.flow = self.path.begin(ADDRESS, None, self.session.flight, self.take, 8)
+        self.flow = self.path.add(ADDRESS, None, self.session.flight, self.take, 8)
         descriptor = os.memfd_create("content")
         os.write(descriptor, self.content)
         self.reader = FileReader(descriptor)
@@ -503,7 +508,7 @@ class Driven:
     def give(self, event, argument, fetch=True):
         self.handled = True
         if not fetch:
-            self.session.at_hand = 0
+            self.session.cached_through = 0
         self.session.handle(event, argument, self.now)
         self.go_on(fetch)
 
@@ -523,14 +528,14 @@ class Driven:
     def load(self, block):
         if self.cache is None:
             return
-        self.piece = self.cache.piece(self.reader, 8, block)
-        self.session.at_hand = self.piece.end
-        self.flow.use(self.piece)
+        self.chunk = self.cache.chunk(self.reader, 8, block)
+        self.session.cached_through = self.chunk.last
+        self.flow.use(self.chunk)
 
     def frames(self, blocks):
         first, last = blocks.first, blocks.last
-        if self.piece is not None and self.piece.first <= first and last <= self.piece.end:
-            data = bytes(self.piece.frames(first, last))
+        if self.chunk is not None and self.chunk.first <= first and last <= self.chunk.last:
+            data = bytes(self.chunk.frames(first, last))
         else:
             data = frame(blocks, 8, self.content[(first - 1) * 8 : last * 8])
         return [data[start : start + 12] for start in range(0, len(data), 12)]
@@ -583,7 +588,7 @@ def test_the_session_is_in_the_same_state_either_way(monkeypatch):
         start = 65530 if begins == "near the wrap" else None
         content = bytes(i % 251 for i in range(size + (start or 0) * 8))
         both = []
-        for cache in (None, Images(1 << 20)):
+        for cache in (None, FrameCache(1 << 20)):
             session = ReadSession(
                 agreed,
                 len(content),
@@ -638,11 +643,21 @@ def state_of(session):
     """All that a session knows, but what there is of it while it waits for the reader only."""
     flight = session.flight
     names = [name for cls in type(session).__mro__ for name in getattr(cls, "__slots__", ())]
-    left_out = {"__weakref__", "watchdog", "_timer", "flight", "_row", "wanted_bytes", "at_hand", "_base", "_once"}
+    left_out = {
+        "__weakref__",
+        "watchdog",
+        "_timer",
+        "flight",
+        "_row",
+        "wanted_bytes",
+        "cached_through",
+        "_acked_before_fetch",
+        "_sent_once_from",
+    }
     state = {name: getattr(session, name) for name in names if name not in left_out}
     state["_proof"] = repr(session._proof)
-    # The fast path leaves `_once` behind what is acknowledged, which means the same.
-    state["once"] = max(session._once, session.acked + 1)
+    # The fast path leaves `_sent_once_from` behind what is acknowledged, which means the same.
+    state["once"] = max(session._sent_once_from, session.acked + 1)
     timer, watchdog = session._timer, session.watchdog
     return (
         state,

@@ -14,7 +14,7 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.boot.backends import LayeredBackend
 from bootfw.config.settings import HTTPSettings
 from bootfw.events import TransferEnded
-from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.watchdog import begin_watchdog
 from bootfw.net.udp.port import DatagramPort
@@ -59,7 +59,7 @@ def serve():
 
     def serve(backend):
         layered = LayeredBackend([("plugin", backend)])
-        protocol = TFTPProtocol(Clock(), layered, Adaptive(), lambda event: None, images=Images(1 << 20))
+        protocol = TFTPProtocol(Clock(), layered, Adaptive(), lambda event: None, frame_cache=FrameCache(1 << 20))
         port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
         port.startListening()
         opened.append((protocol, port))

@@ -13,7 +13,7 @@ from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
 from bootfw.events import TransferBegun, TransferEnded
 from bootfw.interfaces import IBootObserver
-from bootfw.net.tftp.handover import Orphan
+from bootfw.net.tftp.handover import AdoptedTransfer
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transferport import opener
 from bootfw.net.workers.interim import InterimServer
@@ -68,7 +68,9 @@ class Server:
         worker = self.serving = self._protocol()
         self.host.listenUDP(69, worker)
         begun = {event.request.peer: event for event in self.events if isinstance(event, TransferBegun)}
-        worker.take_over([Orphan(begun[peer], 0, pickle.loads(pickle.dumps(handed))) for peer, handed in positions])
+        worker.take_over(
+            [AdoptedTransfer(begun[peer], 0, pickle.loads(pickle.dumps(handed))) for peer, handed in positions]
+        )
         return positions
 
     def client(self, options=None, **more):
@@ -348,7 +350,7 @@ def test_with_several_ports_each_transfer_goes_on_at_its_own(tmp_path):
     service.privilegedStartService()
     service.startService()
     begun = {event.request.peer: event for event in events}
-    service.take_over([Orphan(begun[peer], 0, handover) for peer, handover in handed])
+    service.take_over([AdoptedTransfer(begun[peer], 0, handover) for peer, handover in handed])
     assert [network.result_of(download).data for download in downloads] == [CONTENT] * 2
     network.advance(600)
     ended = [event.report for event in recorder.events if isinstance(event, TransferEnded)]
@@ -372,7 +374,7 @@ def test_a_transfer_of_a_crashed_worker_has_one_end_however_many_ports_there_are
     peers = [FakePeer(network.host(f"10.0.0.{9 + i}"), 2000) for i in range(3)]
     requests = [TransferRequest("file", "file", (f"10.0.0.{9 + i}", 2000)) for i in range(3)]
     began = network.clock.seconds() - 1
-    service.take_over([Orphan(TransferBegun(began, request, Agreed()), 0) for request in requests])
+    service.take_over([AdoptedTransfer(TransferBegun(began, request, Agreed()), 0) for request in requests])
     for peer, server in zip(peers, listen, strict=False):
         for block in range(1, len(CONTENT) // 512 + 2):
             peer.send(tftp.ack(block), server)

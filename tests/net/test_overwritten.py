@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from bootfw import readers
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.events import TransferEnded
-from bootfw.net.tftp.framecache import Images
+from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.port import DatagramPort
 from bootfw.values import Outcome
@@ -19,17 +19,19 @@ from bootfw.wire import tftp
 
 
 @pytest.mark.parametrize("size", [5_000, 5_120, 700_000])
-@pytest.mark.parametrize("room", [0, 1 << 20], ids=["read", "framed"])
+@pytest.mark.parametrize("capacity", [0, 1 << 20], ids=["read", "framed"])
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("change", ["as large", "larger", "appended"])
-def test_it_ends_with_an_error(tmp_path, monkeypatch, size, room, cached, change):
+def test_it_ends_with_an_error(tmp_path, monkeypatch, size, capacity, cached, change):
     """But not when it was only appended to."""
     new = {"as large": b"b" * size, "larger": b"b" * (size + 3000), "appended": b"a" * size + b"b" * 3000}[change]
     monkeypatch.setattr(readers, "_TICK", -1)
     path, events = tmp_path / "file", []
     path.write_bytes(b"a" * size)
     os.utime(path, (1, 1))
-    protocol = TFTPProtocol(Clock(), DirectoryBackend(tmp_path), Adaptive(), events.append, images=Images(room))
+    protocol = TFTPProtocol(
+        Clock(), DirectoryBackend(tmp_path), Adaptive(), events.append, frame_cache=FrameCache(capacity)
+    )
     port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
     port.startListening()
 
@@ -58,7 +60,7 @@ def test_it_ends_with_an_error(tmp_path, monkeypatch, size, room, cached, change
             assert download(None) == (b"a" * size, None)
         received, error = download(1)
         # Frames of before are as good as the file of before: then it has all of that, and nothing of the new one.
-        assert error is not None or change == "appended" or (room and (cached or size < 256 * 1024))
+        assert error is not None or change == "appended" or (capacity and (cached or size < 256 * 1024))
         assert error is None or change != "appended"
         if error is None:
             assert received == b"a" * size

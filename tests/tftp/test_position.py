@@ -29,7 +29,7 @@ def reading(windowsize: int = 1, **more: object) -> Reading:
 
 def after(before: Reading, watchdog: object = None) -> Reading:
     """What continues *before*, a second later, in another process."""
-    position = pickle.loads(pickle.dumps(before.session.leave(before.now)))
+    position = pickle.loads(pickle.dumps(before.session.position(before.now)))
     watchdog = watchdog or Waits()
     return evolve(before, resumed=position, now=before.now + 1, watchdog=watchdog)
 
@@ -183,7 +183,7 @@ def test_the_proof_of_a_peer_goes_on_where_it_was(rounds: int, seed: int) -> Non
         for turn in range(20):
             if left and turn == rounds:
                 before = peer
-                position = before.session.leave(before.now)
+                position = before.session.position(before.now)
                 peer = evolve(before, resumed=position, watchdog=Waits())
             peer.ack(peer.session.sent & 0xFFFF, at=peer.now + 0.1)
         sizes.append(peer.session.sent)
@@ -194,7 +194,7 @@ def test_the_proof_of_a_peer_goes_on_where_it_was(rounds: int, seed: int) -> Non
 def test_the_size_of_a_burst_is_still_what_proves() -> None:
     """An ACK of only a part of it is a wrong answer."""
     before = Reading(numbered(40_000), Agreed(512, 16), request_bytes=49, randbelow=most)
-    end = before.session._end
+    end = before.session._burst_end
     assert end > 2
     assert before.session.state is State.PROVING
     now = after(before)

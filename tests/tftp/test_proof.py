@@ -326,7 +326,7 @@ def test_an_ack_of_what_was_not_sent_begins_the_proof_anew() -> None:
     mine = reading(4)
     mine.ack(0, at=0.01)
     mine.ack(1, at=0.02)
-    end = mine.session._end
+    end = mine.session._burst_end
     assert mine.ack(end + 1, at=0.03) == []
     assert mine.session.state is State.PROVING
     assert mine.session._proof is not None
@@ -364,10 +364,10 @@ def test_sizes_of_bursts() -> None:
     for _ in range(4):
         proof.draw()
         proof.balance -= proof.burst * 1412
-        proven.append(proof.right())
+        proven.append(proof.burst_confirmed())
     assert sizes == [1, 4, 16, LARGEST]
     assert proven == [False, False, False, True]
-    proof.wrong()
+    proof.burst_failed()
     proof.draw()
     assert sizes[-1] == 1
 
@@ -384,9 +384,9 @@ def test_who_was_wrong_is_sent_single_blocks_for_longer_each_time() -> None:
     for _ in range(5):
         begin = len(below)
         while proof.draw() or below[-1] == 1:  # type: ignore[func-returns-value]
-            assert not proof.right()
+            assert not proof.burst_confirmed()
         waits.append(len(below) - begin - 1)
-        proof.wrong()
+        proof.burst_failed()
     assert waits == [1, 2, 3, 5, 5]
 
 
@@ -394,7 +394,7 @@ def test_an_answer_too_early_to_be_one_is_no_proof() -> None:
     mine = reading(4)
     mine.ack(0, at=0.01)
     mine.ack(1, at=0.02)
-    blocks = [packet for packet in mine.ack(mine.session._end, at=0.0201) if isinstance(packet, Data)]
+    blocks = [packet for packet in mine.ack(mine.session._burst_end, at=0.0201) if isinstance(packet, Data)]
     assert len(blocks) == 2, "a block and its marker"
 
 
@@ -409,7 +409,7 @@ def test_an_oack_answered_by_the_clients_timer_is_no_round_trip() -> None:
 def test_there_is_no_fast_path_before_the_proof() -> None:
     mine = reading(4)
     assert not mine.session.proven
-    mine.session.at_hand = 400
+    mine.session.cached_through = 400
     mine.ack(0, at=0.01)
     assert not mine.session.steady
     proven = Reading(CONTENT, mine.agreed)
@@ -429,7 +429,7 @@ def test_a_late_ack_of_an_earlier_burst_counts_however_early_it_comes() -> None:
         end = mine.session.sent
     start = mine.session.acked
     mine.ack(start + 1, at=mine.now + 0.01)
-    assert mine.session._end == start + 2 < end
+    assert mine.session._burst_end == start + 2 < end
     for _ in range(2):
         mine.tick()
         assert mine.ack(end, at=mine.now) == []

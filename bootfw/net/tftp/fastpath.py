@@ -18,7 +18,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
-from bootfw.net.tftp.framecache import Piece
+from bootfw.net.tftp.framecache import Chunk
 from bootfw.net.udp import mmsg
 from bootfw.net.udp.packetinfo import Destination, control_message
 from bootfw.net.udp.sender import LARGEST_RUN, NOT_SEGMENTED, SEGMENTATION, SEGMENTS, Controls, Sender
@@ -26,11 +26,11 @@ from bootfw.tftp.flight import Flight
 from bootfw.tftp.read import ReadSession
 from bootfw.values import Address, Via
 
-Take = Callable[[int, float], bool]
+TakeACK = Callable[[int, float], bool]
 """Called with (the four bytes of a datagram as a big-endian number, now). False: it is for the protocol to take."""
 
 _ACK = 4 << 16  # the opcode, where the first four bytes of a datagram are one number
-_SHORTEST = 1e-9  # seconds; of two ACKs in one batch, neither answers what was sent for the other
+_MIN_ROUND_TRIP = 1e-9  # seconds; of two ACKs in one batch, neither answers what was sent for the other
 
 _segment = Struct("@H").pack
 
@@ -43,9 +43,11 @@ class Flow(mmsg.Prepared):
     :param blksize: bytes of a block.
     """
 
-    __slots__ = ("_controls", "_destination", "_segmented", "base", "flight", "key", "piece", "stride", "take")
+    __slots__ = ("_controls", "_destination", "_segmented", "chunk", "flight", "frame_base", "key", "stride", "take")
 
-    def __init__(self, destination: Destination, controls: Controls, flight: Flight, take: Take, blksize: int) -> None:
+    def __init__(
+        self, destination: Destination, controls: Controls, flight: Flight, take: TakeACK, blksize: int
+    ) -> None:
         self.stride = blksize + 4
         windowsize = flight.windowsize
         control = controls[1]
@@ -60,36 +62,36 @@ class Flow(mmsg.Prepared):
         self._controls = controls
         self._segmented = windowsize <= SEGMENTS and self.stride * windowsize <= LARGEST_RUN
         """A whole window can leave as one message."""
-        self.piece: Piece | None = None
+        self.chunk: Chunk | None = None
         """Holding it keeps the memory alive that ``base`` points into."""
-        self.base = 0
+        self.frame_base = 0
         """Address of the frame of block 1, if the piece reached back to it. Frame n + 1 is at ``base + n * stride``."""
 
-    def use(self, piece: Piece | None) -> None:
+    def use(self, chunk: Chunk | None) -> None:
         """Send from *piece* from now on. The fast path stays closed until open()."""
         self.flight.close()
-        self.piece = piece
-        if piece is not None:
-            self.base = piece.address - (piece.first - 1) * self.stride
+        self.chunk = chunk
+        if chunk is not None:
+            self.frame_base = chunk.address - (chunk.first - 1) * self.stride
 
     def open(self, session: ReadSession) -> None:
         """Answer ACKs of *session* as far as whole windows of full blocks lie in the piece. It has to be steady."""
-        piece, flight = self.piece, self.flight
-        if piece is None or not self._segmented:
+        chunk, flight = self.chunk, self.flight
+        if chunk is None or not self._segmented:
             return
-        limit = piece.last - flight.windowsize
-        if piece.first - 1 <= flight.sent <= limit:
-            least, flight.calm = session.unremarkable
-            flight.least = max(least, _SHORTEST)
+        limit = chunk.last_full - flight.windowsize
+        if chunk.first - 1 <= flight.sent <= limit:
+            min_round_trip, flight.max_round_trip = session.ignored_round_trips
+            flight.min_round_trip = max(min_round_trip, _MIN_ROUND_TRIP)
             flight.limit = limit
 
     def send_unsegmented(self, sender: Sender) -> None:
         """Send the latest window block by block: the kernel can't send it as one message. Never try that again."""
-        flight, piece = self.flight, self.piece
+        flight, chunk = self.flight, self.chunk
         flight.close()
         self._segmented = False
-        assert piece is not None
-        run = piece.frames(flight.acked + 1, flight.sent)
+        assert chunk is not None
+        run = chunk.frames(flight.acked + 1, flight.sent)
         sender.send_to(run, self._destination, self._controls, self.stride)
 
 
@@ -111,13 +113,13 @@ class FastPath:
         """Some transfer may get an ACK soon: it is worth polling for it."""
         return bool(self._flows)
 
-    def begin(self, peer: Address, via: Via | None, flight: Flight, take: Take, blksize: int) -> Flow:
+    def add(self, peer: Address, via: Via | None, flight: Flight, take: TakeACK, blksize: int) -> Flow:
         """Make the flow of a transfer; *via* as for write_via()."""
-        destination, controls = self._sender.way(peer, via)
+        destination, controls = self._sender.route(peer, via)
         flow = self._flows[destination.key] = Flow(destination, controls, flight, take, blksize)
         return flow
 
-    def end(self, flow: Flow) -> None:
+    def remove(self, flow: Flow) -> None:
         """The transfer is over."""
         flow.use(None)
         if self._flows.get(flow.key) is flow:
@@ -128,20 +130,20 @@ class FastPath:
         now = self._seconds()
         find = self._flows.get
         headers: list[bytes] = []
-        left: list[tuple[int, bytes | int, Flow | None, int]] = []
+        unhandled: list[tuple[int, bytes | int, Flow | None, int]] = []
         sent_blocks = 0
         for slot, key, length, head in inbox.heads(count):
             flow = find(key)
             if flow is None:
-                left.append((slot, key, None, head))
+                unhandled.append((slot, key, None, head))
                 continue
             flight = flow.flight
             sent = flight.sent
             if head == _ACK | sent & 0xFFFF and sent <= flight.limit and length == 4:
                 waited = now - flight.sent_at
-                if flight.least <= waited <= flight.calm:
+                if flight.min_round_trip <= waited <= flight.max_round_trip:
                     # The cell (AWAITING_ACK, ACK), inlined; see the top of this module.
-                    flow.vector[0] = flow.base + sent * flow.stride
+                    flow.vector[0] = flow.frame_base + sent * flow.stride
                     windowsize = flight.windowsize
                     flight.sent = sent + windowsize
                     flight.sent_at = now
@@ -151,7 +153,7 @@ class FastPath:
                     continue
             # Later ones of the same peer must not overtake this one.
             flight.close()
-            left.append((slot, key, flow if length == 4 else None, head))
+            unhandled.append((slot, key, flow if length == 4 else None, head))
         if headers:
             counters = self._sender.counters
             counters.received += len(headers)
@@ -162,23 +164,23 @@ class FastPath:
                 flows = [flow for _, key, _, _ in inbox.heads(count) if (flow := find(key)) is not None]
                 owners = {id(flow.header): flow for flow in flows}
                 for position, code in failed:
-                    self._not_sent(owners[id(headers[position])], code)
-        return self._not_taken(left, now) if left else []
+                    self._send_failed(owners[id(headers[position])], code)
+        return self._dispatch(unhandled, now) if unhandled else []
 
-    def _not_taken(self, left: "list[tuple[int, bytes | int, Flow | None, int]]", now: float) -> list[int]:
+    def _dispatch(self, unhandled: "list[tuple[int, bytes | int, Flow | None, int]]", now: float) -> list[int]:
         """Give ACKs to their transfers without a lookup of the peer's address. What follows another datagram of the
         same peer is left to the protocol with that, so that both stay in order."""
         slots: list[int] = []
-        passed: set[bytes | int] = set()
-        for slot, key, flow, head in left:
-            if flow is not None and key not in passed and flow.take(head, now):
+        delivered: set[bytes | int] = set()
+        for slot, key, flow, head in unhandled:
+            if flow is not None and key not in delivered and flow.take(head, now):
                 self._sender.counters.received += 1
             else:
-                passed.add(key)
+                delivered.add(key)
                 slots.append(slot)
         return slots
 
-    def _not_sent(self, flow: Flow, code: int) -> None:
+    def _send_failed(self, flow: Flow, code: int) -> None:
         windowsize = flow.flight.windowsize
         self._sender.counters.sent -= windowsize
         if windowsize > 1 and code in NOT_SEGMENTED:

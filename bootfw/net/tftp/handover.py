@@ -16,7 +16,7 @@ from bootfw.interfaces import ICacheableReader, IReader
 from bootfw.tftp.position import Position
 from bootfw.values import Address, Mode, Outcome, TransferReport, Via
 
-KEPT = 120.0
+KEEP_SECONDS = 120.0
 """Seconds to wait for the next packet of a client; a client that writes to flash may pause for so long."""
 
 WRAP = 1 << 16
@@ -36,10 +36,10 @@ class Handover:
 
 
 @frozen
-class Orphan:
+class AdoptedTransfer:
     """A transfer whose process is gone."""
 
-    begun: TransferBegun
+    begun_event: TransferBegun
     position: int
     """An acknowledged block, less than WRAP blocks before the latest one; 0: the beginning."""
     handover: Handover | None = None
@@ -47,7 +47,7 @@ class Orphan:
 
     @property
     def port(self) -> int:
-        """See Handover. Unknown after a crash; then 0, since all ports of a service share their Orphans."""
+        """See Handover. Unknown after a crash; then 0, since all ports of a service share their AdoptedTransfers."""
         return self.handover.port if self.handover is not None else 0
 
     def block(self, number: int) -> int:
@@ -55,16 +55,16 @@ class Orphan:
         return self.position + ((number - self.position) % WRAP)
 
 
-def has_changed(file: IReader, begun: TransferBegun) -> bool:
+def has_changed(file: IReader, begun_event: TransferBegun) -> bool:
     """Whether *file* may have changed since the transfer began: half of each version would be worse than none."""
-    if begun.agreed.tsize is not None and file.size != begun.agreed.tsize:
+    if begun_event.agreed.tsize is not None and file.size != begun_event.agreed.tsize:
         return True
     changed = file.changed if provides(file, ICacheableReader) else None
-    return changed is None or changed >= begun.at
+    return changed is None or changed >= begun_event.at
 
 
 @define(eq=False)
-class Orphans:
+class AdoptedTransfers:
     """The transfers of a crashed process, each until the next packet of its client. All ports of a service share one
     instance, so that the end of each transfer is published once.
 
@@ -74,36 +74,38 @@ class Orphans:
 
     _reactor: Any
     _publish: Callable[[Event], None]
-    _waiting: dict[Address, Orphan] = field(factory=dict, init=False)
+    _waiting: dict[Address, AdoptedTransfer] = field(factory=dict, init=False)
     _timeout: IDelayedCall | None = field(default=None, init=False)
 
-    def add(self, orphans: Iterable[Orphan]) -> list[tuple[TransferBegun, Handover]]:
+    def add(self, adopted: Iterable[AdoptedTransfer]) -> list[tuple[TransferBegun, Handover]]:
         """Wait for packets of their clients, for KEPT seconds. Uploads end at once: what was stored is unknown.
 
         :return: those that were handed over, which can continue at once.
         """
         handed = []
-        for orphan in orphans:
-            request = orphan.begun.request
-            if orphan.handover is not None:
-                handed.append((orphan.begun, orphan.handover))
+        for transfer in adopted:
+            request = transfer.begun_event.request
+            if transfer.handover is not None:
+                handed.append((transfer.begun_event, transfer.handover))
             elif request.write or request.mode is not Mode.OCTET:
-                self.ended(orphan.begun, "its worker ended")
+                self.publish_failed(transfer.begun_event, "its worker ended")
             else:
-                self._waiting[request.peer] = orphan
+                self._waiting[request.peer] = transfer
         if self._waiting and self._timeout is None:
             reason = "its worker ended, and the client was not heard again"
-            self._timeout = self._reactor.callLater(KEPT, self._timed_out, reason)
+            self._timeout = self._reactor.callLater(KEEP_SECONDS, self._timed_out, reason)
         return handed
 
-    def take(self, peer: Address) -> Orphan | None:
+    def take(self, peer: Address) -> AdoptedTransfer | None:
         """Remove and return the transfer of *peer*, which has sent a packet; None: there is none."""
         return self._waiting.pop(peer, None)
 
-    def ended(self, begun: TransferBegun, reason: str) -> None:
+    def publish_failed(self, begun_event: TransferBegun, reason: str) -> None:
         """Publish that this transfer failed."""
         now = self._reactor.seconds()
-        report = TransferReport(begun.request, begun.agreed, Outcome.FAILED, reason, 0, 0, 0, begun.at, now)
+        report = TransferReport(
+            begun_event.request, begun_event.agreed, Outcome.FAILED, reason, 0, 0, 0, begun_event.at, now
+        )
         self._publish(TransferEnded(now, report))
 
     def give_up(self, reason: str) -> None:
@@ -115,5 +117,5 @@ class Orphans:
     def _timed_out(self, reason: str) -> None:
         self._timeout = None
         waiting, self._waiting = self._waiting, {}
-        for orphan in waiting.values():
-            self.ended(orphan.begun, reason)
+        for transfer in waiting.values():
+            self.publish_failed(transfer.begun_event, reason)

@@ -30,19 +30,19 @@ from bootfw.net.alarm import Alarm
 from bootfw.net.linux.interfaces import Interfaces, fitting_blksize
 from bootfw.net.malformedcounter import MalformedCounter
 from bootfw.net.tftp.fastpath import FastPath, attach
-from bootfw.net.tftp.framecache import Images
-from bootfw.net.tftp.handover import WRAP, Orphan, Orphans, has_changed
-from bootfw.net.tftp.parsedrequest import Asked
-from bootfw.net.tftp.quirks import capped, open_treated, wanted
+from bootfw.net.tftp.framecache import FrameCache
+from bootfw.net.tftp.handover import WRAP, AdoptedTransfer, AdoptedTransfers, has_changed
+from bootfw.net.tftp.parsedrequest import ParsedRequest
+from bootfw.net.tftp.quirks import allowed_options, capped_limits, open_with_quirks
 from bootfw.net.tftp.reading import ReadTransfer
-from bootfw.net.tftp.transfer import Surroundings, Transfer
+from bootfw.net.tftp.transfer import Transfer, TransferContext
 from bootfw.net.tftp.transferport import TransferProtocol, bindable, is_for_many, send
 from bootfw.net.tftp.watchdog import begin_watchdog
 from bootfw.net.tftp.writing import WriteTransfer
 from bootfw.net.udp.packetinfo import Cache
 from bootfw.personas.table import Personas, stock
 from bootfw.tftp.negotiation import Limits, negotiate
-from bootfw.values import Address, TransferRequest, Treatment, Via
+from bootfw.values import Address, TFTPQuirks, TransferRequest, Via
 from bootfw.wire import tftp as wire
 
 Listen = Callable[[DatagramProtocol, str], Any]
@@ -74,7 +74,7 @@ class TFTPProtocol(DatagramProtocol):
     :param clients: what backends are told of who asks; None: the address only.
     :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours.
     :param randbelow: random numbers that a peer can't guess.
-    :param orphans: those of all ports of the service; None: this port has its own.
+    :param adopted: those of all ports of the service; None: this port has its own.
     """
 
     noisy = False
@@ -91,12 +91,12 @@ class TFTPProtocol(DatagramProtocol):
         listen: Listen | None = None,
         mtu: Callable[[Via], int | None] | None = None,
         interfaces: Interfaces | None = None,
-        images: Images | None = None,
+        frame_cache: FrameCache | None = None,
         personas: Personas | None = None,
         clients: Clients | None = None,
         own_urls: Callable[[str], tuple[str, str]] | None = None,
         randbelow: Callable[[int], int] = randbelow,
-        orphans: Orphans | None = None,
+        adopted: AdoptedTransfers | None = None,
     ) -> None:
         self._reactor = reactor
         self._backend = backend
@@ -109,26 +109,26 @@ class TFTPProtocol(DatagramProtocol):
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
         self._personas = personas or stock()
-        self._lookup = clients.lookup if clients is not None else None
+        self._client_of = clients.lookup if clients is not None else None
         self._own_urls = own_urls
         self._malformed = MalformedCounter("tftp", publish, reactor)
         self._transfers: dict[Address, Transfer] = {}
-        self._asked = Cache(Asked.read)
-        self._rich = False
+        self._parsed = Cache(ParsedRequest.parse)
+        self._takes_via = False
         self._fast_path: FastPath | None = None
-        self._around = Surroundings(
+        self._context = TransferContext(
             reactor=reactor,
             alarm=Alarm(reactor, lambda transfer, now: transfer.ring(now)),
             publish=publish,
             send=self._write,
-            stray=self._stray,
-            ended=self._ended,
-            images=images or Images(0),
+            on_stray=self._on_stray,
+            on_finished=self._on_finished,
+            frame_cache=frame_cache or FrameCache(0),
             fast_path=lambda: self._fast_path,
             randbelow=randbelow,
         )
-        self._orphans = orphans or Orphans(reactor, publish)
-        self._closed = self._left = False
+        self._adopted = adopted or AdoptedTransfers(reactor, publish)
+        self._closed = self._draining = False
 
     @property
     def transfers(self) -> int:
@@ -138,13 +138,13 @@ class TFTPProtocol(DatagramProtocol):
     # What the transport calls.
 
     def startProtocol(self) -> None:
-        self._closed = self._left = False
-        self._rich = IViaTransport.providedBy(self.transport)
-        if self._around.images.room:
+        self._closed = self._draining = False
+        self._takes_via = IViaTransport.providedBy(self.transport)
+        if self._context.frame_cache.capacity:
             self._fast_path = attach(self.transport, self._reactor.seconds)
 
     def stopProtocol(self) -> None:
-        if not self._left:
+        if not self._draining:
             self.close()
         self._fast_path = None
 
@@ -174,7 +174,7 @@ class TFTPProtocol(DatagramProtocol):
                 elif transfer is not None and transfer.port is None:
                     transfer.datagram(data, now)
                 elif not self._resume(data, peer, via, now):
-                    self._stray(data, peer, now)
+                    self._on_stray(data, peer, now)
             except Exception:
                 self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
 
@@ -187,11 +187,11 @@ class TFTPProtocol(DatagramProtocol):
         now = self._reactor.seconds()
         for transfer in list(self._transfers.values()):
             transfer.cancel("the server is stopping", now)
-        self._orphans.give_up("the server is stopping")
-        self._around.alarm.stop()
+        self._adopted.give_up("the server is stopping")
+        self._context.alarm.stop()
         self._malformed.stop()
 
-    def _stray(self, data: bytes, peer: Address, now: float) -> None:
+    def _on_stray(self, data: bytes, peer: Address, now: float) -> None:
         """Neither a request nor part of a transfer on this port: what is well-formed is a late datagram. No answer.
 
         An ERROR 5 would be due by RFC 1350, but on this port it would let a forged sender address be told.
@@ -205,12 +205,12 @@ class TFTPProtocol(DatagramProtocol):
 
     def _requested(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
         # RFC 1123 section 4.2.3.5: a broadcast request is silently ignored.
-        if self._closed or self._left or (via is not None and is_for_many(via)) or not self._interfaces.serves(via):
+        if self._closed or self._draining or (via is not None and is_for_many(via)) or not self._interfaces.serves(via):
             return
-        if known is not None and known.raw == data and known.requested_again(now):
+        if known is not None and known.raw == data and known.request_repeated(now):
             return
         try:
-            asked = self._asked[data] if len(data) <= _REMEMBERED else Asked.read(data)
+            parsed = self._parsed[data] if len(data) <= _REMEMBERED else ParsedRequest.parse(data)
         except WireError as error:
             self._malformed.count(str(error), peer, now)
             reply = wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request")
@@ -219,24 +219,24 @@ class TFTPProtocol(DatagramProtocol):
             return
         if known is not None:
             known.replace(now)
-        orphan = self._orphans.take(peer)
-        if orphan is not None:
-            self._orphans.ended(orphan.begun, "the client began anew")
-        request = asked.by(peer, via, self._lookup, self._own_urls)
-        treatment = self._personas.treatment(request)
-        if asked.mode is None:
-            told = IllegalOperation(f"Mode {asked.mode_name[:20]!r} is not served")
-            self._refuse(request, via, told, now, treatment)
+        adopted = self._adopted.take(peer)
+        if adopted is not None:
+            self._adopted.publish_failed(adopted.begun_event, "the client began anew")
+        request = parsed.for_peer(peer, via, self._client_of, self._own_urls)
+        quirks = self._personas.quirks(request)
+        if parsed.mode is None:
+            refusal = IllegalOperation(f"Mode {parsed.mode_name[:20]!r} is not served")
+            self._refuse(request, via, refusal, now, quirks)
             return
-        if treatment is not None and treatment.ignore_case:
+        if quirks is not None and quirks.ignore_case:
             request = evolve(request, ignore_case=True)
         try:
-            answer = self._ask(request, treatment)
+            answer = self._open_file(request, quirks)
         except Exception as error:
-            self._refuse(request, via, self._told(request, error, now), now, treatment)
+            self._refuse(request, via, self._client_error(request, error, now), now, quirks)
             return
         kind = WriteTransfer if request.write else ReadTransfer
-        self._open(kind(request, data, via, self._around, treatment), answer, now)
+        self._await_file(kind(request, data, via, self._context, quirks), answer, now)
 
     # What another process has begun.
 
@@ -250,80 +250,80 @@ class TFTPProtocol(DatagramProtocol):
         """The transfers that have no port of their own."""
         return [transfer for transfer in self._transfers.values() if transfer.port is None]
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Take no more requests; when the port is closed, transfers on ports of their own are brought to their end."""
-        self._left = True
+        self._draining = True
 
-    def take_over(self, orphans: Iterable[Orphan]) -> None:
+    def take_over(self, adopted: Iterable[AdoptedTransfer]) -> None:
         """Go on with what has been handed over, and with the others as soon as their clients are heard. Where transfers
         have ports of their own, that is never.
 
         Those that end otherwise are published as well, so that each has one end.
         """
-        for begun, handover in self._orphans.add(orphans):
-            self._continue(begun, handover.raw, handover.via, handover.position, self._reactor.seconds())
+        for begun_event, handover in self._adopted.add(adopted):
+            self._continue(begun_event, handover.raw, handover.via, handover.position, self._reactor.seconds())
         if self._listen is not None:
-            self._orphans.give_up("its worker ended")
+            self._adopted.give_up("its worker ended")
 
     def _resume(self, data: bytes, peer: Address, via: Via | None, now: float) -> bool:
-        """Whether it was of an orphan."""
-        orphan = self._orphans.take(peer)
-        if orphan is None:
+        """Go on with an adopted transfer, if *data* is of one."""
+        adopted = self._adopted.take(peer)
+        if adopted is None:
             return False
         if data[:2] != _ACK or len(data) < 4:
-            self._orphans.ended(orphan.begun, "its worker ended, and then the client")
+            self._adopted.publish_failed(adopted.begun_event, "its worker ended, and then the client")
             return True
-        self._continue(orphan.begun, b"", via, orphan.block(data[2] << 8 | data[3]), now)
+        self._continue(adopted.begun_event, b"", via, adopted.block(data[2] << 8 | data[3]), now)
         return True
 
-    def _continue(self, begun: TransferBegun, raw: bytes, via: Via | None, resumed: Any, now: float) -> None:
-        request = evolve(begun.request, lookup=self._lookup, own_urls=self._own_urls)
-        transfer = ReadTransfer(request, raw, via, self._around, self._personas.treatment(request))
-        transfer.begun, transfer.resumed = begun, resumed
+    def _continue(self, begun_event: TransferBegun, raw: bytes, via: Via | None, resumed: Any, now: float) -> None:
+        request = evolve(begun_event.request, lookup=self._client_of, own_urls=self._own_urls)
+        transfer = ReadTransfer(request, raw, via, self._context, self._personas.quirks(request))
+        transfer.begun_event, transfer.resumed = begun_event, resumed
         try:
-            answer = self._ask(request, transfer.treatment)
+            answer = self._open_file(request, transfer.quirks)
         except Exception as error:
             self._not_opened(transfer, error, now)
         else:
-            self._open(transfer, answer, now)
+            self._await_file(transfer, answer, now)
 
     # Files.
 
-    def _ask(self, request: TransferRequest, treatment: Treatment | None) -> Any:
+    def _open_file(self, request: TransferRequest, quirks: TFTPQuirks | None) -> Any:
         """What the backend answers.
 
         :raise Exception: see IBackend.
         """
         if not request.write:
-            if treatment is None:
+            if quirks is None:
                 return self._backend.open(request.path, request)
-            return open_treated(self._backend, request, treatment)
+            return open_with_quirks(self._backend, request, quirks)
         if self._settings.writable and IWritableBackend.providedBy(self._backend):
             return self._backend.create(request.path, request)
         raise AccessViolation("Uploads are not allowed")
 
-    def _open(self, transfer: Transfer, answer: Any, now: float) -> None:
+    def _await_file(self, transfer: Transfer, answer: Any, now: float) -> None:
         self._transfers[transfer.request.peer] = transfer
         waiting = as_deferred(answer)
         if waiting is None:
             self._opened(transfer, answer, now)
             return
-        transfer.wait_for_file(waiting, self._pending_backend, self._opened, self._not_opened)
+        transfer.await_file(waiting, self._pending_backend, self._opened, self._not_opened)
 
     def _opened(self, transfer: Transfer, file: Any, now: float) -> None:
         try:
-            transfer.has(file)
-            begun = transfer.begun
-            if begun is not None:
-                if has_changed(file, begun):
+            transfer.file_opened(file)
+            begun_event = transfer.begun_event
+            if begun_event is not None:
+                if has_changed(file, begun_event):
                     raise TransferError("The file has changed meanwhile, start again")
-                transfer.begin(begun.agreed, begin_watchdog(self._watchdog, begun.agreed)[1], now)
+                transfer.begin(begun_event.agreed, begin_watchdog(self._watchdog, begun_event.agreed)[1], now)
                 return
             if self._listen is not None:
-                self._move(transfer)
-            request, treatment = transfer.request, transfer.treatment
+                self._give_own_port(transfer)
+            request, quirks = transfer.request, transfer.quirks
             agreed = _negotiate(
-                request.options if treatment is None else wanted(request.options, treatment),
+                request.options if quirks is None else allowed_options(request.options, quirks),
                 write=request.write,
                 mode=request.mode,
                 size=None if request.write else file.size,
@@ -337,29 +337,29 @@ class TFTPProtocol(DatagramProtocol):
         transfer.begin(agreed, watchdog, now)
 
     def _not_opened(self, transfer: Transfer, error: BaseException, now: float) -> None:
-        told = self._told(transfer.request, error, now)
-        if transfer.begun is None:
-            self._refuse(transfer.request, transfer.via, told, now, transfer.treatment)
+        refusal = self._client_error(transfer.request, error, now)
+        if transfer.begun_event is None:
+            self._refuse(transfer.request, transfer.via, refusal, now, transfer.quirks)
         else:
-            self._write(wire.error(told.tftp_code, told.message), transfer.request.peer, transfer.via, 0)
-            self._orphans.ended(transfer.begun, told.message)
+            self._write(wire.error(refusal.tftp_code, refusal.message), transfer.request.peer, transfer.via, 0)
+            self._adopted.publish_failed(transfer.begun_event, refusal.message)
         transfer.finish()
 
-    def _told(self, request: TransferRequest, error: BaseException, now: float) -> TransferError:
-        """What the peer is told; a bug's traceback goes to the log."""
-        told = transfer_error(error)
-        if told is None:
-            told = TransferError("Internal error")
+    def _client_error(self, request: TransferRequest, error: BaseException, now: float) -> TransferError:
+        """The error to send to the client. A bug in the backend is published with its traceback."""
+        known = transfer_error(error)
+        if known is None:
+            known = TransferError("Internal error")
             doing = f"open {request.filename!r}"
             self._publish(PluginFailed(now, plugin="backend", doing=doing, traceback=traceback_of(error)))
-        return told
+        return known
 
     def _refuse(
-        self, request: TransferRequest, via: Via | None, told: TransferError, now: float, treatment: Treatment | None
+        self, request: TransferRequest, via: Via | None, refusal: TransferError, now: float, quirks: TFTPQuirks | None
     ) -> None:
-        self._write(wire.error(told.tftp_code, told.message), request.peer, via, 0)
-        persona = treatment.persona if treatment is not None else ""
-        self._publish(TransferRefused(now, request, told.tftp_code, told.message, told.detail, persona))
+        self._write(wire.error(refusal.tftp_code, refusal.message), request.peer, via, 0)
+        persona = quirks.persona if quirks is not None else ""
+        self._publish(TransferRefused(now, request, refusal.tftp_code, refusal.message, refusal.detail, persona))
 
     def _limits(self, transfer: Transfer) -> Limits:
         via = transfer.via
@@ -374,18 +374,18 @@ class TFTPProtocol(DatagramProtocol):
         limits = self._usual_limits
         if max_blksize != limits.max_blksize:
             limits = Limits(max_blksize, limits.max_windowsize)
-        return limits if transfer.treatment is None else capped(limits, transfer.treatment)
+        return limits if transfer.quirks is None else capped_limits(limits, transfer.quirks)
 
-    def _ended(self, transfer: Transfer) -> None:
+    def _on_finished(self, transfer: Transfer) -> None:
         if self._transfers.get(transfer.request.peer) is transfer:
             del self._transfers[transfer.request.peer]
 
     # Sending.
 
     def _write(self, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
-        send(self.transport, self._rich, data, peer, via, segment)
+        send(self.transport, self._takes_via, data, peer, via, segment)
 
-    def _move(self, transfer: Transfer) -> None:
+    def _give_own_port(self, transfer: Transfer) -> None:
         """Give a transfer a port of its own (RFC 1350 section 4: the server chooses its TID)."""
         assert self._listen is not None
         own = TransferProtocol(self._reactor, transfer)
@@ -396,4 +396,4 @@ class TFTPProtocol(DatagramProtocol):
             number = getattr(error.socketError, "errno", None)
             reason = os.strerror(number) if number else "it can't be opened"
             raise TransferError(f"No port for the transfer: {reason}") from error
-        transfer.move(port, own.send, secret=not isinstance(self._settings.ports, tuple))
+        transfer.use_port(port, own.send, unguessable=not isinstance(self._settings.ports, tuple))

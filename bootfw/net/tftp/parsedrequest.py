@@ -12,7 +12,7 @@ _MODES = {"octet": Mode.OCTET, "netascii": Mode.NETASCII}
 
 
 @frozen
-class Asked:
+class ParsedRequest:
     """What the bytes of a request say, whoever sent them."""
 
     filename: str
@@ -24,14 +24,14 @@ class Asked:
     options: tuple[tuple[str, str], ...]
 
     @classmethod
-    def read(cls, data: bytes) -> "Asked":
+    def parse(cls, data: bytes) -> "ParsedRequest":
         """:raise WireError: it can't be understood."""
         packet = wire.parse(data)
         assert isinstance(packet, wire.Request)
         filename, mode = packet.filename, packet.mode
         return cls(filename, relative(filename), packet.write, _MODES.get(mode), mode, packet.options)
 
-    def by(
+    def for_peer(
         self,
         peer: Address,
         via: Via | None,

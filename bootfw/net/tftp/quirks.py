@@ -1,4 +1,4 @@
-"""What is done otherwise for clients that need it; see bootfw.values.Treatment. The others don't come here."""
+"""What is done otherwise for clients that need it; see bootfw.values.TFTPQuirks. The others don't come here."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from bootfw.personas.table import legible
 from bootfw.readers import MemoryReader
 from bootfw.tftp.negotiation import Limits
 from bootfw.tftp.path import relative
-from bootfw.values import TransferRequest, Treatment
+from bootfw.values import TFTPQuirks, TransferRequest
 
 _NO_TEXT = re.compile("[\x01-\x1f\x7f\udc80-\udcff]")
 """Control characters, and bytes that are not UTF-8."""
@@ -23,35 +23,35 @@ _NO_TEXT = re.compile("[\x01-\x1f\x7f\udc80-\udcff]")
 _END_OPTION = "\udcff"
 
 
-def wanted(options: tuple[tuple[str, str], ...], treatment: Treatment) -> tuple[tuple[str, str], ...]:
+def allowed_options(options: tuple[tuple[str, str], ...], quirks: TFTPQuirks) -> tuple[tuple[str, str], ...]:
     """*options* without those that the client must not get."""
-    if not treatment.refuse_options:
+    if not quirks.refuse_options:
         return options
-    return tuple(option for option in options if option[0].lower() not in treatment.refuse_options)
+    return tuple(option for option in options if option[0].lower() not in quirks.refuse_options)
 
 
-def capped(limits: Limits, treatment: Treatment) -> Limits:
+def capped_limits(limits: Limits, quirks: TFTPQuirks) -> Limits:
     """*limits*, and no more than the client can do."""
-    if treatment.max_blksize is None and treatment.max_windowsize is None:
+    if quirks.max_blksize is None and quirks.max_windowsize is None:
         return limits
     return Limits(
-        min(limits.max_blksize, treatment.max_blksize or limits.max_blksize),
-        min(limits.max_windowsize, treatment.max_windowsize or limits.max_windowsize),
+        min(limits.max_blksize, quirks.max_blksize or limits.max_blksize),
+        min(limits.max_windowsize, quirks.max_windowsize or limits.max_windowsize),
     )
 
 
-def open_treated(backend: IBackend, request: TransferRequest, treatment: Treatment) -> Any:
+def open_with_quirks(backend: IBackend, request: TransferRequest, quirks: TFTPQuirks) -> Any:
     """What IBackend.open answers; where it has no such file, what stands in its place.
 
     :raise FileMissing: nothing does.
     """
-    if not (treatment.instead or treatment.empty_when_missing or treatment.cut_names):
+    if not (quirks.instead or quirks.empty_when_missing or quirks.cut_names):
         return backend.open(request.path, request)
-    return _first(backend, [request.path, *_instead(request.path, treatment)], request, treatment)
+    return _open_first(backend, [request.path, *_alternatives(request.path, quirks)], request, quirks)
 
 
-def _first(
-    backend: IBackend, paths: list[str], request: TransferRequest, treatment: Treatment, reason: str = ""
+def _open_first(
+    backend: IBackend, paths: list[str], request: TransferRequest, quirks: TFTPQuirks, reason: str = ""
 ) -> Any:
     for position, path in enumerate(paths):
         try:
@@ -64,25 +64,25 @@ def _first(
         if waiting is None:
             return answer
 
-        def failed(failure: Failure, rest: list[str] = paths[position + 1 :], reason: str = reason) -> Any:
+        def failed(failure: Failure, remaining: list[str] = paths[position + 1 :], reason: str = reason) -> Any:
             if not isinstance(failure.value, FileMissing):
                 return failure
-            return _first(backend, rest, request, treatment, reason or failure.value.detail)
+            return _open_first(backend, remaining, request, quirks, reason or failure.value.detail)
 
         return waiting.addErrback(failed)
     path = legible(request.path)
-    if any(fnmatchcase(path, pattern) for pattern in treatment.empty_when_missing):
+    if any(fnmatchcase(path, pattern) for pattern in quirks.empty_when_missing):
         return MemoryReader(b"")
     raise FileMissing(detail=reason)
 
 
-def _instead(path: str, treatment: Treatment) -> Iterator[str]:
-    if treatment.cut_names:
+def _alternatives(path: str, quirks: TFTPQuirks) -> Iterator[str]:
+    if quirks.cut_names:
         for cut in _without_tail(path):
             path = cut
             yield path
     shown = legible(path)
-    for pattern, others in treatment.instead.items():
+    for pattern, others in quirks.instead.items():
         if fnmatchcase(shown, pattern):
             for other in others:
                 yield relative(other.replace("{path}", path).replace("{name}", path.rpartition("/")[2]))

@@ -9,7 +9,7 @@ from bootfw.boot.pluginresult import as_deferred, checked_bytes
 from bootfw.events import TransferBegun
 from bootfw.interfaces import IReader
 from bootfw.net.tftp.fastpath import FastPath, Flow
-from bootfw.net.tftp.framecache import Piece, can_be_framed
+from bootfw.net.tftp.framecache import Chunk, is_cacheable
 from bootfw.net.tftp.handover import Handover, has_changed
 from bootfw.net.tftp.netascii import NetasciiReader
 from bootfw.net.tftp.transfer import Transfer
@@ -20,7 +20,7 @@ from bootfw.values import Agreed, Mode
 
 _ACK = 4
 
-_NOTHING_HELD: tuple[Blocks | None, bytes] = (None, b"")
+_NOTHING_FETCHED: tuple[Blocks | None, bytes] = (None, b"")
 
 
 @define(eq=False)
@@ -30,35 +30,35 @@ class ReadTransfer(Transfer):
     resumed: int | Position | None = field(default=None, init=False)
     """See ReadSession."""
     _reader: IReader | None = field(default=None, init=False)
-    _held: tuple[Blocks | None, bytes] = field(default=_NOTHING_HELD, init=False)
+    _fetched_content: tuple[Blocks | None, bytes] = field(default=_NOTHING_FETCHED, init=False)
     """The blocks that were fetched last, until they are sent; of a reader that answers later, until others are."""
     _asynchronous: bool = field(default=False, init=False)
     """The reader answers later: asking it again for a retransmission is dear."""
 
-    _framed: bool = field(default=False, init=False)
+    _cacheable: bool = field(default=False, init=False)
     """The file can be sent from the frame cache."""
-    _piece: Piece | None = field(default=None, init=False)
+    _chunk: Chunk | None = field(default=None, init=False)
     """The frames that it sends from; held in the cache."""
     _fast_path: FastPath | None = field(default=None, init=False)
     _flow: Flow | None = field(default=None, init=False)
     """This transfer on the fast path; None: its port has none, or the file is not framed."""
 
     @property
-    def movable(self) -> bool:
+    def can_hand_over(self) -> bool:
         """See Transfer."""
         if self.session is None or self._reader is None or self.request.mode is not Mode.OCTET:
             return False
-        return not has_changed(self._reader, TransferBegun(self._began, self.request, self._agreed))
+        return not has_changed(self._reader, TransferBegun(self._started_at, self.request, self._agreed))
 
     def handover(self, port: int) -> Handover:
         """See Transfer."""
-        return Handover(self.session.leave(self._around.reactor.seconds()), self.raw, self.via, port)
+        return Handover(self.session.position(self._context.reactor.seconds()), self.raw, self.via, port)
 
-    def has(self, file: Any) -> None:
+    def file_opened(self, file: Any) -> None:
         """See Transfer."""
         self._reader = NetasciiReader(file) if self.request.mode is Mode.NETASCII else file
 
-    def give_back(self, file: Any) -> None:
+    def discard_file(self, file: Any) -> None:
         """See Transfer."""
         file.close()
 
@@ -72,9 +72,9 @@ class ReadTransfer(Transfer):
             now,
             self.resumed,
             len(self.raw),
-            self.port_is_secret,
-            self.treatment is not None and self.treatment.oack_once,
-            self._around.randbelow,
+            self.port_is_unguessable,
+            self.quirks is not None and self.quirks.oack_once,
+            self._context.randbelow,
         )
 
     def datagram(self, data: bytes, now: float) -> None:
@@ -82,40 +82,40 @@ class ReadTransfer(Transfer):
         opcode = data[:2]
         if opcode == b"\0\4" and len(data) >= 4:
             if self.session is not None:
-                self._step(read.Input.ACK, data[2] << 8 | data[3], now)
+                self._handle(read.Input.ACK, data[2] << 8 | data[3], now)
         elif opcode == b"\0\5" and len(data) >= 4:
-            self._peer_error(data, now)
+            self._error_received(data, now)
         else:
-            self._around.stray(data, self.request.peer, now)
+            self._context.on_stray(data, self.request.peer, now)
 
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
         """See Transfer."""
         assert self._reader is not None
-        if self.port is None and self._around.images.room:
-            self._framed = can_be_framed(self._reader)
+        if self.port is None and self._context.frame_cache.capacity:
+            self._cacheable = is_cacheable(self._reader)
         super().begin(agreed, watchdog, now)
-        if self._framed and not self._over:
-            self._fast_path = fast_path = self._around.fast_path()
+        if self._cacheable and not self._done:
+            self._fast_path = fast_path = self._context.fast_path()
             if fast_path is not None:
                 request, flight = self.request, self.session.flight
-                flow = self._flow = fast_path.begin(request.peer, self.via, flight, self._acknowledged, agreed.blksize)
-                flow.use(self._piece)
+                flow = self._flow = fast_path.add(request.peer, self.via, flight, self._take_ack, agreed.blksize)
+                flow.use(self._chunk)
 
-    def _acknowledged(self, head: int, now: float) -> bool:
+    def _take_ack(self, head: int, now: float) -> bool:
         """An ACK that the fast path did not answer; see Take."""
-        if head >> 16 != _ACK or self._over:
+        if head >> 16 != _ACK or self._done:
             return False
-        self._step(read.Input.ACK, head & 0xFFFF, now)
+        self._handle(read.Input.ACK, head & 0xFFFF, now)
         return True
 
     def _frames(self, first: int, last: int) -> memoryview | None:
         """The datagrams of blocks *first* to *last*; None: the reader has to be called for them."""
-        piece = self._piece
-        if piece is None or not piece.first <= first <= piece.end:
-            if not self._framed or not self._may_load(first):
+        chunk = self._chunk
+        if chunk is None or not chunk.first <= first <= chunk.last:
+            if not self._cacheable or not self._may_load(first):
                 return None
-            piece = self._load(first)
-        return piece.frames(first, last) if piece is not None and last <= piece.end else None
+            chunk = self._load(first)
+        return chunk.frames(first, last) if chunk is not None and last <= chunk.last else None
 
     def _may_load(self, block: int) -> bool:
         """Whether a whole piece may be read for the sake of *block*: not for a peer that has only sent a request, which
@@ -125,69 +125,69 @@ class ReadTransfer(Transfer):
         if not session.proven:
             return False
         heard = block > 1 or bool(self._agreed.acknowledged)
-        return heard or self._around.images.has(self._reader, self._agreed.blksize, block)
+        return heard or self._context.frame_cache.contains(self._reader, self._agreed.blksize, block)
 
-    def _load(self, block: int) -> Piece | None:
+    def _load(self, block: int) -> Chunk | None:
         """Hold the piece with *block* in the place of the one before."""
-        images, seconds = self._around.images, self._around.reactor.seconds
+        frame_cache, seconds = self._context.frame_cache, self._context.reactor.seconds
         began = seconds()
         try:
-            piece = images.piece(self._reader, self._agreed.blksize, block)
+            chunk = frame_cache.chunk(self._reader, self._agreed.blksize, block)
         except OSError:
-            piece = None  # The reader will meet it as well, and the peer gets an ERROR.
+            chunk = None  # The reader will meet it as well, and the peer gets an ERROR.
         took = seconds() - began
         if took > BLOCKED_SECONDS:
             self._blocked("reader", self._reader, "reading the descriptor", took)
         # A file that has changed, or that the cache has no room for: don't try again for each block.
-        self._framed = piece is not None
-        self._hold(piece)
-        return piece
+        self._cacheable = chunk is not None
+        self._use_chunk(chunk)
+        return chunk
 
-    def _hold(self, piece: Piece | None) -> None:
-        images = self._around.images
-        if piece is not None:
-            images.hold(piece)
-        if self._piece is not None:
-            images.release(self._piece)
-        self._piece = piece
-        self.session.at_hand = piece.end if piece is not None else 0
+    def _use_chunk(self, chunk: Chunk | None) -> None:
+        frame_cache = self._context.frame_cache
+        if chunk is not None:
+            frame_cache.hold(chunk)
+        if self._chunk is not None:
+            frame_cache.release(self._chunk)
+        self._chunk = chunk
+        self.session.cached_through = chunk.last if chunk is not None else 0
         if self._flow is not None:
-            self._flow.use(piece)
+            self._flow.use(chunk)
 
-    def _go_on(self, now: float) -> None:
+    def _advance(self, now: float) -> None:
         session = self.session
         while True:
             if session.out:
                 self._send_out()
             wants = session.wants
-            if wants is None or self._awaited is not None:
+            if wants is None or self._pending is not None:
                 break
             length = session.wanted_bytes
             # Frames are of the file as it was opened, so all that is wanted is there.
             if self._frames(wants.first, wants.last) is not None:
-                self._held = _NOTHING_HELD
+                self._fetched_content = _NOTHING_FETCHED
             else:
                 data = self._fetch(wants, now)
                 if data is None:
                     break
-                self._held = wants, data
+                self._fetched_content = wants, data
                 length = len(data)
             session.handle(read.Input.FETCHED, length, now)
-        if not self._over:
+        if not self._done:
             self._settle(now)
             if self._flow is not None and session.steady:
                 self._flow.open(session)
 
     def _fetch(self, wants: Blocks, now: float) -> bytes | None:
         """The content of *wants*; None: it comes later, or the transfer has just failed."""
-        held, data = self._held
+        held, data = self._fetched_content
         if held == wants:
             return data
         length = self.session.wanted_bytes
         if not length:
             return b""
         assert self._reader is not None
-        seconds = self._around.reactor.seconds
+        seconds = self._context.reactor.seconds
         began = seconds()
         try:
             answer = self._reader.read((wants.first - 1) * self._agreed.blksize, length)
@@ -200,47 +200,47 @@ class ReadTransfer(Transfer):
             if waiting is None:
                 return checked_bytes(answer, length, self._reader)
         except Exception as error:
-            self._failed(error, now)
+            self._file_failed(error, now)
             return None
         self._asynchronous = True
-        self.wait_for(waiting, self._fetched, self._failed)
+        self.await_result(waiting, self._fetched, self._file_failed)
         return None
 
     def _fetched(self, answer: Any, now: float) -> None:
         try:
             data = checked_bytes(answer, self.session.wanted_bytes, self._reader)
         except Exception as error:
-            self._failed(error, now)
+            self._file_failed(error, now)
             return
-        self._held = self.session.wants, data
-        self._step(read.Input.FETCHED, len(data), now)
+        self._fetched_content = self.session.wants, data
+        self._handle(read.Input.FETCHED, len(data), now)
 
     def _send_out(self) -> None:
         out = self.session.out
         for item in out:
             if type(item) is Blocks:
                 blksize = self._agreed.blksize
-                blocks, content = self._held
+                blocks, content = self._fetched_content
                 frames: Any
                 if blocks is not None:
                     frames = frame(item, blksize, content)
                     if not self._asynchronous:
-                        self._held = _NOTHING_HELD
+                        self._fetched_content = _NOTHING_FETCHED
                 else:
                     frames = self._frames(item.first, item.last)
                     assert frames is not None, "a session sends only what was fetched or is at hand"
-                self.tell(frames, blksize + 4 if item.count > 1 else 0)
+                self.send(frames, blksize + 4 if item.count > 1 else 0)
             else:
-                self.tell(item)
+                self.send(item)
         out.clear()
 
     def _release(self) -> None:
         if self._fast_path is not None and self._flow is not None:
-            self._fast_path.end(self._flow)
+            self._fast_path.remove(self._flow)
         self._fast_path = self._flow = None
-        if self._piece is not None:
-            self._hold(None)
-        self._held = _NOTHING_HELD
+        if self._chunk is not None:
+            self._use_chunk(None)
+        self._fetched_content = _NOTHING_FETCHED
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.close()

@@ -41,10 +41,10 @@ class TransferProtocol(DatagramProtocol):
         self._reactor = reactor
         self._transfer = transfer
         self._peer = transfer.request.peer
-        self._rich = False
+        self._takes_via = False
 
     def startProtocol(self) -> None:
-        self._rich = IViaTransport.providedBy(self.transport)
+        self._takes_via = IViaTransport.providedBy(self.transport)
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         self.datagrams_received(((datagram, addr, None),))
@@ -64,17 +64,17 @@ class TransferProtocol(DatagramProtocol):
 
     def send(self, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
         """See Send."""
-        send(self.transport, self._rich, data, peer, via, segment)
+        send(self.transport, self._takes_via, data, peer, via, segment)
 
 
 _UNKNOWN_TID = wire.error(wire.ErrorCode.UNKNOWN_TID, "Unknown transfer ID")
 
 
-def send(transport: Any, rich: bool, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
+def send(transport: Any, takes_via: bool, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
     """Send by whatever *transport* can do. What can't be sent counts as lost on the wire; the timers repair it."""
     if transport is None:
         return
-    if rich:
+    if takes_via:
         transport.write_via(data, peer, via, segment)
         return
     data = bytes(data)  # frames are a memoryview
@@ -106,7 +106,7 @@ def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callabl
     :param ports: (first, last) of a range; else the kernel chooses.
     """
     numbers = _Numbers(*ports) if isinstance(ports, tuple) else None
-    buffers, seldom = mmsg.Buffers(), OncePer(_AGAIN)
+    buffers, once_per = mmsg.Buffers(), OncePer(_AGAIN)
 
     def open_port(protocol: DatagramProtocol, local: str) -> Any:
         host = local or anywhere
@@ -128,7 +128,7 @@ def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callabl
 
     def too_many() -> TransferError:
         detail = ""
-        if seldom.due("descriptors", reactor.seconds()):
+        if once_per.due("descriptors", reactor.seconds()):
             limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             detail = (
                 f"all but {SPARE} of {limit} descriptors are in use, and each transfer has its own port; raise "

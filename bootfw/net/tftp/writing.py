@@ -22,15 +22,15 @@ class WriteTransfer(Transfer):
     """The same, as the backend made it."""
     _netascii: NetasciiWriter | None = field(default=None, init=False)
     """The same, in a netascii transfer."""
-    _going_on: bool = field(default=False, init=False)
+    _advancing: bool = field(default=False, init=False)
 
-    def has(self, file: Any) -> None:
+    def file_opened(self, file: Any) -> None:
         """See Transfer."""
         self._writer = self._plugin = file
         if self.request.mode is Mode.NETASCII:
             self._writer = self._netascii = NetasciiWriter(file)
 
-    def give_back(self, file: Any) -> None:
+    def discard_file(self, file: Any) -> None:
         """See Transfer."""
         file.cancel()
 
@@ -42,30 +42,30 @@ class WriteTransfer(Transfer):
         opcode = data[:2]
         if opcode == b"\0\3" and len(data) >= 4:
             if self.session is not None:
-                self._step(write.Input.DATA, (data[2] << 8 | data[3], data[4:]), now)
+                self._handle(write.Input.DATA, (data[2] << 8 | data[3], data[4:]), now)
         elif opcode == b"\0\5" and len(data) >= 4:
-            self._peer_error(data, now)
+            self._error_received(data, now)
         else:
-            self._around.stray(data, self.request.peer, now)
+            self._context.on_stray(data, self.request.peer, now)
 
-    def _go_on(self, now: float) -> None:
-        if self._going_on:
+    def _advance(self, now: float) -> None:
+        if self._advancing:
             # A Deferred that had its answer already: the loop below sees to it, however many blocks are queued.
             return
-        self._going_on = True
+        self._advancing = True
         session = self.session
         try:
-            while not self._over:
+            while not self._done:
                 for datagram in session.out:
-                    self.tell(datagram)
+                    self.send(datagram)
                 session.out.clear()
-                if session.stores is None or self._awaited is not None:
+                if session.stores is None or self._pending is not None:
                     break
                 if self._write(now):
                     session.handle(write.Input.STORED, None, now)
         finally:
-            self._going_on = False
-        if not self._over:
+            self._advancing = False
+        if not self._done:
             self._settle(now)
 
     def _write(self, now: float) -> bool:
@@ -77,21 +77,21 @@ class WriteTransfer(Transfer):
             if store.payload or self._netascii is not None:
                 waiting = as_deferred(self._timed("write", store.offset, store.payload))
                 if waiting is not None:
-                    self.wait_for(waiting, self._written, self._failed)
+                    self.await_result(waiting, self._written, self._file_failed)
                     return False
             return not store.final or self._finish(now)
         except Exception as error:
-            self._failed(error, now)
+            self._file_failed(error, now)
             return False
 
     def _written(self, answer: Any, now: float) -> None:
         try:
             done = not self.session.stores.final or self._finish(now)
         except Exception as error:
-            self._failed(error, now)
+            self._file_failed(error, now)
             return
         if done:
-            self._step(write.Input.STORED, None, now)
+            self._handle(write.Input.STORED, None, now)
 
     def _finish(self, now: float) -> bool:
         """The whole file has come: make it visible. False: that takes its time."""
@@ -99,16 +99,16 @@ class WriteTransfer(Transfer):
         if waiting is None:
             self._writer = None
             return True
-        self.wait_for(waiting, self._finished, self._failed)
+        self.await_result(waiting, self._finished, self._file_failed)
         return False
 
     def _finished(self, answer: Any, now: float) -> None:
         self._writer = None
-        self._step(write.Input.STORED, None, now)
+        self._handle(write.Input.STORED, None, now)
 
     def _timed(self, method: str, *arguments: Any) -> Any:
         """Call *method* of the writer."""
-        writer, seconds = self._writer, self._around.reactor.seconds
+        writer, seconds = self._writer, self._context.reactor.seconds
         began = seconds()
         answer = getattr(writer, method)(*arguments)
         took = seconds() - began

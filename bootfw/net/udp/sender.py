@@ -73,7 +73,7 @@ class Sender:
         self._sources = Cache(self._from_source)
         self._wires = Cache(self._from_wire)
 
-    def way(self, peer: Address, via: Via | None) -> tuple[Destination, Controls]:
+    def route(self, peer: Address, via: Via | None) -> tuple[Destination, Controls]:
         """What is worth being looked up once for many datagrams to the same peer; arguments as for send()."""
         destination = self._destinations[peer]
         return destination, self._controls_for(destination, via)

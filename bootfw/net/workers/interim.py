@@ -30,12 +30,12 @@ class InterimServer:
     def busy(self) -> bool:
         """Whether there are transfers on the shared sockets that another process can't continue."""
         under_way = (transfer for tftp in self._tftps() for transfer in tftp.on_this_port)
-        return any(not transfer.movable and not _is_reported(transfer) for transfer in under_way)
+        return any(not transfer.can_hand_over and not _is_reported(transfer) for transfer in under_way)
 
     def drain(self) -> None:
         """Drop new requests, which their clients retry, so that ``busy`` becomes false."""
         for tftp in self._tftps():
-            tftp.leave()
+            tftp.drain()
 
     def hand_over(self) -> list[tuple[Address, Handover]]:
         """Stop reading the sockets.
@@ -46,7 +46,7 @@ class InterimServer:
         here = [transfer for tftp in self._tftps() for transfer in tftp.on_this_port]
         moved = []
         for number, tftp in enumerate(self._tftps()):
-            movable = [transfer for transfer in tftp.on_this_port if transfer.movable]
+            movable = [transfer for transfer in tftp.on_this_port if transfer.can_hand_over]
             moved += [(transfer.request.peer, transfer.handover(number)) for transfer in movable]
         for transfer in here:
             transfer.finish()  # sends nothing: the worker continues with the client

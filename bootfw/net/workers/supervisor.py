@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from bootfw.events import Event, SecondStageFound, TransferBegun, TransferEnded, TransferRefused, WorkerLost
 from bootfw.net.listening import OwnSockets
 from bootfw.net.reachability import check_address
-from bootfw.net.tftp.handover import Orphan
+from bootfw.net.tftp.handover import AdoptedTransfer
 from bootfw.net.workers.channel import Channel, packed
 from bootfw.net.workers.interim import InterimServer, Serve
 from bootfw.net.workers.sharedport import SharedPort, open_shared
@@ -281,8 +281,10 @@ class Workers(Service):
         listening = [(p.service, p.configured, p.device, _FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
         # What another process has begun: what was handed over goes on at once, the others when their clients are heard.
         position = worker.positions.get
-        orphans = [Orphan(begun, position(peer, 0), handed.get(peer)) for peer, begun in worker.transfers.items()]
-        worker.channel.send("begin", listening, self._memory(), orphans)
+        adopted = [
+            AdoptedTransfer(begun, position(peer, 0), handed.get(peer)) for peer, begun in worker.transfers.items()
+        ]
+        worker.channel.send("begin", listening, self._memory(), adopted)
 
     def has_ended(self, worker: _Worker, reason: Failure) -> None:
         """A process is gone: its successor takes over."""

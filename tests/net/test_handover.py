@@ -12,7 +12,7 @@ from tftpserver import Direct, numbered
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.events import TransferBegun, TransferEnded
-from bootfw.net.tftp.handover import KEPT, Orphan
+from bootfw.net.tftp.handover import KEEP_SECONDS, AdoptedTransfer
 from bootfw.values import Agreed, Mode, Outcome, TransferRequest
 from bootfw.wire import tftp
 
@@ -31,8 +31,8 @@ def direct(tmp_path):
     return direct
 
 
-def orphan(direct: Direct, position: int = 0, **changed) -> Orphan:
-    return Orphan(TransferBegun(direct.clock.seconds() - 1, REQUEST, evolve(AGREED, **changed)), position)
+def adopted(direct: Direct, position: int = 0, **changed) -> AdoptedTransfer:
+    return AdoptedTransfer(TransferBegun(direct.clock.seconds() - 1, REQUEST, evolve(AGREED, **changed)), position)
 
 
 def ends(direct: Direct) -> list[tuple[Outcome, str]]:
@@ -44,7 +44,7 @@ def data(block: int) -> bytes:
 
 
 def test_an_ack_is_answered_with_the_next_block_and_so_on_to_the_end(direct):
-    direct.protocol.take_over([orphan(direct)])
+    direct.protocol.take_over([adopted(direct)])
     assert direct.take() == []
     assert direct.say(tftp.ack(2)) == [data(3)]
     assert direct.say(tftp.ack(3)) == [data(4)]
@@ -59,12 +59,12 @@ def test_an_ack_is_answered_with_the_next_block_and_so_on_to_the_end(direct):
 
 
 def test_the_ack_of_an_oack(direct):
-    direct.protocol.take_over([orphan(direct)])
+    direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(0)) == [data(1)]
 
 
 def test_the_ack_of_the_last_block(direct):
-    direct.protocol.take_over([orphan(direct)])
+    direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(6)) == []
     assert ends(direct) == [(Outcome.COMPLETE, "")]
     assert direct.protocol.transfers == 0
@@ -72,7 +72,7 @@ def test_the_ack_of_the_last_block(direct):
 
 def test_a_window(direct):
     """Its client has to prove anew that our packets reach it: the ACK that revives a transfer may be a forged one."""
-    direct.protocol.take_over([orphan(direct, windowsize=3)])
+    direct.protocol.take_over([adopted(direct, windowsize=3)])
     block, marker = direct.say(tftp.ack(1))
     assert block == data(2)
     assert (len(marker), marker[:2]) == (4, b"\0\3")
@@ -89,7 +89,7 @@ def test_a_window(direct):
 
 @pytest.mark.parametrize("windowsize", [1, 3])
 def test_a_forged_ack_gets_three_blocks_at_most(direct, windowsize):
-    direct.protocol.take_over([orphan(direct, windowsize=windowsize)])
+    direct.protocol.take_over([adopted(direct, windowsize=windowsize)])
     sent = direct.say(tftp.ack(1))
     for _ in range(100):
         direct.clock.advance(1)
@@ -100,7 +100,7 @@ def test_a_forged_ack_gets_three_blocks_at_most(direct, windowsize):
 
 
 def test_what_is_sent_is_sent_again(direct):
-    direct.protocol.take_over([orphan(direct)])
+    direct.protocol.take_over([adopted(direct)])
     direct.say(tftp.ack(2))
     direct.clock.advance(1.01)
     assert direct.take() == [data(3)]
@@ -108,26 +108,26 @@ def test_what_is_sent_is_sent_again(direct):
 
 @given(st.integers(0, 10_000_000), st.integers(0, 65535))
 def test_the_position_tells_which_of_the_blocks_with_that_number_it_is(position, ahead):
-    found = Orphan(TransferBegun(0.0, REQUEST, AGREED), position)
+    found = AdoptedTransfer(TransferBegun(0.0, REQUEST, AGREED), position)
     assert found.block((position + ahead) & 0xFFFF) == position + ahead
 
 
 def test_a_client_that_begins_anew(direct):
-    direct.protocol.take_over([orphan(direct)])
+    direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.request(False, "file", "octet")) == [tftp.data(1, CONTENT[:512])]
     assert ends(direct) == [(Outcome.FAILED, "the client began anew")]
 
 
 def test_a_client_that_gives_up(direct):
-    direct.protocol.take_over([orphan(direct)])
+    direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.error(0, "bye")) == []
     assert ends(direct) == [(Outcome.FAILED, "its worker ended, and then the client")]
     assert direct.say(tftp.ack(2)) == []
 
 
 def test_a_client_that_is_not_heard_again(direct):
-    direct.protocol.take_over([orphan(direct)])
-    direct.clock.advance(KEPT - 1)
+    direct.protocol.take_over([adopted(direct)])
+    direct.clock.advance(KEEP_SECONDS - 1)
     assert ends(direct) == []
     direct.clock.advance(1)
     assert ends(direct) == [(Outcome.FAILED, "its worker ended, and the client was not heard again")]
@@ -135,7 +135,7 @@ def test_a_client_that_is_not_heard_again(direct):
 
 
 def test_a_server_that_stops(direct):
-    direct.protocol.take_over([orphan(direct)])
+    direct.protocol.take_over([adopted(direct)])
     direct.protocol.close()
     assert ends(direct) == [(Outcome.FAILED, "the server is stopping")]
     assert direct.clock.getDelayedCalls() == []
@@ -145,7 +145,7 @@ def test_a_server_that_stops(direct):
 def test_what_can_not_be_gone_on_with(direct, changed):
     """Nobody knows what of an upload was stored, or where in a translated file a block begins."""
     begun = TransferBegun(direct.clock.seconds(), evolve(REQUEST, **changed), AGREED)
-    direct.protocol.take_over([Orphan(begun, 0)])
+    direct.protocol.take_over([AdoptedTransfer(begun, 0)])
     assert ends(direct) == [(Outcome.FAILED, "its worker ended")]
     assert direct.say(tftp.ack(2)) == []
 
@@ -158,27 +158,27 @@ def changed_since(direct, path):
 def test_a_file_that_is_another_one_by_now(direct, tmp_path):
     begun = TransferBegun(time.time() - 5, REQUEST, AGREED)
     changed_since(direct, tmp_path / "file")
-    direct.protocol.take_over([Orphan(begun, 0)])
+    direct.protocol.take_over([AdoptedTransfer(begun, 0)])
     assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
     assert ends(direct) == [(Outcome.FAILED, CHANGED)]
 
 
 def test_a_file_of_another_size(direct):
-    direct.protocol.take_over([orphan(direct, tsize=4000)])
+    direct.protocol.take_over([adopted(direct, tsize=4000)])
     assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
     assert ends(direct) == [(Outcome.FAILED, CHANGED)]
 
 
 def test_a_file_of_which_nobody_knows_when_it_changed():
     direct = Direct(MemoryBackend({"file": CONTENT}))
-    direct.protocol.take_over([orphan(direct)])
+    direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
     assert ends(direct) == [(Outcome.FAILED, CHANGED)]
 
 
 def test_a_file_that_has_gone(direct, tmp_path):
     (tmp_path / "file").unlink()
-    direct.protocol.take_over([orphan(direct)])
+    direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(2)) == [tftp.error(1, "File not found")]
     assert ends(direct) == [(Outcome.FAILED, "File not found")]
 
@@ -188,7 +188,7 @@ def test_a_file_that_stands_in_the_place_of_another(direct, tmp_path):
     (tmp_path / "grub").mkdir()
     (tmp_path / "file").rename(tmp_path / "grub/grub.cfg")
     asked = evolve(REQUEST, filename="/grub.cfg", path="grub.cfg", options=(("blksize", "1024"), ("tsize", "0")))
-    direct.protocol.take_over([Orphan(TransferBegun(direct.clock.seconds() - 1, asked, AGREED), 0)])
+    direct.protocol.take_over([AdoptedTransfer(TransferBegun(direct.clock.seconds() - 1, asked, AGREED), 0)])
     assert direct.say(tftp.ack(5)) == [tftp.data(6, b"")]
     assert direct.say(tftp.ack(6)) == []
     (end,) = [event for event in direct.events if isinstance(event, TransferEnded)]
@@ -196,7 +196,9 @@ def test_a_file_that_stands_in_the_place_of_another(direct, tmp_path):
 
 
 def test_other_clients_are_strangers_still(direct):
-    direct.protocol.take_over([Orphan(TransferBegun(0.0, evolve(REQUEST, peer=("10.0.0.8", 2000)), AGREED), 0)])
+    direct.protocol.take_over(
+        [AdoptedTransfer(TransferBegun(0.0, evolve(REQUEST, peer=("10.0.0.8", 2000)), AGREED), 0)]
+    )
     assert direct.say(tftp.ack(2)) == []
     assert direct.protocol.transfers == 0
 
@@ -204,6 +206,6 @@ def test_other_clients_are_strangers_still(direct):
 def test_positions_are_told_when_numbers_come_again(direct, tmp_path):
     with (tmp_path / "file").open("r+b") as file:
         file.truncate(1000 * 300_000)
-    direct.protocol.take_over([orphan(direct, position=65536 * 3)])
+    direct.protocol.take_over([adopted(direct, position=65536 * 3)])
     assert direct.say(tftp.ack(2)) == [tftp.data(3, bytes(1000))]
     assert direct.protocol.positions() == [(Direct.PEER, 65536 * 3 + 2)]

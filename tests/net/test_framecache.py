@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from bootfw import readers
 from bootfw.backends.archive.reader import MemberReader
-from bootfw.net.tftp import framecache as images
-from bootfw.net.tftp.framecache import Images, last_together
+from bootfw.net.tftp import framecache
+from bootfw.net.tftp.framecache import FrameCache, last_in_chunk
 from bootfw.net.udp.sender import LARGEST_RUN
 from bootfw.readers import FileReader
 from bootfw.tftp.blocks import Blocks, frame
 
-ROOM = 1 << 20
+CAPACITY = 1 << 20
 
 
 @pytest.fixture
@@ -47,76 +47,76 @@ def test_a_piece_is_the_frames_of_its_blocks(size, blksize, block, most):
     reader = FileReader(fd)
     reader.identity = (1,)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "PIECE", most)
-        piece = Images(ROOM).piece(reader, blksize, block)
-        together = last_together(blksize, block)
+        patch.setattr(framecache, "CHUNK_SIZE", most)
+        chunk = FrameCache(CAPACITY).chunk(reader, blksize, block)
+        chunk_end = last_in_chunk(blksize, block)
     reader.close()
     final = size // blksize + 1
     if block > final:
-        assert piece is None
+        assert chunk is None
         return
-    assert piece.first <= block <= piece.end == min(together, final)
-    assert piece.last == min(together, final - 1)
-    data = content[(piece.first - 1) * blksize : piece.end * blksize]
-    assert bytes(piece.view) == frame(Blocks(piece.first, piece.end - piece.first + 1), blksize, data)
+    assert chunk.first <= block <= chunk.last == min(chunk_end, final)
+    assert chunk.last_full == min(chunk_end, final - 1)
+    data = content[(chunk.first - 1) * blksize : chunk.last * blksize]
+    assert bytes(chunk.view) == frame(Blocks(chunk.first, chunk.last - chunk.first + 1), blksize, data)
 
 
 def test_numbers_wrap(opened):
-    kept = Images(ROOM)
+    cache = FrameCache(CAPACITY)
     reader = opened(bytes(8 * 70_000))
-    piece = kept.piece(reader, 8, 65536)
-    at = (65536 - piece.first) * piece.stride
-    assert bytes(piece.view[at - 12 : at + 16])[:4] == b"\0\3\xff\xff"
-    assert bytes(piece.view[at : at + 4]) == b"\0\3\0\0"
-    assert bytes(piece.view[at + 12 : at + 16]) == b"\0\3\0\1"
+    chunk = cache.chunk(reader, 8, 65536)
+    at = (65536 - chunk.first) * chunk.stride
+    assert bytes(chunk.view[at - 12 : at + 16])[:4] == b"\0\3\xff\xff"
+    assert bytes(chunk.view[at : at + 4]) == b"\0\3\0\0"
+    assert bytes(chunk.view[at + 12 : at + 16]) == b"\0\3\0\1"
 
 
 def test_it_is_read_once_for_all_who_read_the_same(opened):
-    kept = Images(ROOM)
+    cache = FrameCache(CAPACITY)
     one, other = opened(bytes(5000)), opened(bytes(5000), "other")
     again = FileReader(os.dup(one.fileno()))
-    assert kept.piece(one, 512, 1) is kept.piece(again, 512, 9)
-    assert kept.piece(one, 512, 1) is not kept.piece(other, 512, 1)
-    assert kept.piece(one, 512, 1) is not kept.piece(one, 600, 1)
+    assert cache.chunk(one, 512, 1) is cache.chunk(again, 512, 9)
+    assert cache.chunk(one, 512, 1) is not cache.chunk(other, 512, 1)
+    assert cache.chunk(one, 512, 1) is not cache.chunk(one, 600, 1)
     again.close()
 
 
 def test_what_was_not_wanted_for_longest_makes_room(opened):
-    kept = Images(30_000)
+    cache = FrameCache(30_000)
     files = [opened(bytes([n]) * 8192, f"{n}") for n in range(4)]
-    pieces = [kept.piece(file, 1024, 1) for file in files[:3]]
-    assert kept.piece(files[0], 1024, 1) is pieces[0]
-    fourth = kept.piece(files[3], 1024, 1)
-    assert [piece.cached for piece in pieces] == [True, False, True]
+    chunks = [cache.chunk(file, 1024, 1) for file in files[:3]]
+    assert cache.chunk(files[0], 1024, 1) is chunks[0]
+    fourth = cache.chunk(files[3], 1024, 1)
+    assert [chunk.cached for chunk in chunks] == [True, False, True]
     assert fourth.view[4] == 3
-    assert kept.used <= 30_000
-    kept.clear()
-    assert kept.used == 0
+    assert cache.used <= 30_000
+    cache.clear()
+    assert cache.used == 0
 
 
 def test_what_does_not_fit_is_not_kept(opened):
     reader = opened(bytes(8192))
-    assert Images(8192).piece(reader, 1024, 1) is None
-    assert Images(0).piece(reader, 1024, 1) is None
+    assert FrameCache(8192).chunk(reader, 1024, 1) is None
+    assert FrameCache(0).chunk(reader, 1024, 1) is None
 
 
 def test_a_changed_file_is_another_one(opened, tmp_path):
-    kept = Images(ROOM)
+    cache = FrameCache(CAPACITY)
     before = opened(b"old!" * 1000)
-    old = kept.piece(before, 512, 1)
+    old = cache.chunk(before, 512, 1)
     os.utime(tmp_path / "file", ns=(1, 1))
     after = opened(b"new!" * 1000)
     assert before.identity != after.identity
-    assert bytes(kept.piece(after, 512, 1).view[4:8]) == b"new!"
+    assert bytes(cache.chunk(after, 512, 1).view[4:8]) == b"new!"
     assert bytes(old.view[4:8]) == b"old!"
 
 
 def test_a_file_that_has_become_shorter_is_left_to_its_reader(opened, tmp_path):
-    kept = Images(ROOM)
+    cache = FrameCache(CAPACITY)
     reader = opened(bytes(8192))
     os.truncate(tmp_path / "file", 3000)
-    assert kept.piece(reader, 1024, 1) is None
-    assert kept.used == 0
+    assert cache.chunk(reader, 1024, 1) is None
+    assert cache.used == 0
 
 
 def test_what_has_just_changed_has_no_identity(tmp_path):
@@ -131,8 +131,8 @@ def test_what_has_just_changed_has_no_identity(tmp_path):
 def test_a_window_lies_in_one_piece(blksize, windowsize, windows_before):
     assume(windowsize * (blksize + 4) <= LARGEST_RUN)
     first = windows_before * windowsize + 1
-    assert last_together(blksize, first) >= first + windowsize - 1
-    assert images._together(blksize, images.PIECE) * (blksize + 4) < 1.5 * images.PIECE
+    assert last_in_chunk(blksize, first) >= first + windowsize - 1
+    assert framecache._blocks_per_chunk(blksize, framecache.CHUNK_SIZE) * (blksize + 4) < 1.5 * framecache.CHUNK_SIZE
 
 
 def overwrite(reader, content):
@@ -142,24 +142,24 @@ def overwrite(reader, content):
 
 
 def test_a_file_that_was_overwritten_has_no_frames_for_who_opened_it_before(opened):
-    kept = Images(ROOM)
-    size = 2 * 512 * last_together(512, 1)
+    cache = FrameCache(CAPACITY)
+    size = 2 * 512 * last_in_chunk(512, 1)
     before, other = opened(bytes(size)), opened(bytes(1000), "other")
-    first, elsewhere = kept.piece(before, 512, 1), kept.piece(other, 512, 1)
+    first, elsewhere = cache.chunk(before, 512, 1), cache.chunk(other, 512, 1)
     overwrite(before, b"x" * size)
-    assert kept.piece(before, 512, last_together(512, 1) + 1) is None
+    assert cache.chunk(before, 512, last_in_chunk(512, 1) + 1) is None
     assert not first.cached
     assert bytes(first.view[4:8]) == bytes(4), "whoever sends from it goes on with what it was"
     assert elsewhere.cached
-    assert not kept.has(before, 512, 1)
+    assert not cache.contains(before, 512, 1)
 
 
 def test_the_last_frames_are_not_given_to_who_may_have_read_others_before(opened):
-    kept = Images(ROOM)
+    cache = FrameCache(CAPACITY)
     reader = opened(bytes(1000))
-    assert kept.piece(reader, 512, 1) is kept.piece(reader, 512, 1)
+    assert cache.chunk(reader, 512, 1) is cache.chunk(reader, 512, 1)
     overwrite(reader, b"x" * 1000)
-    assert kept.piece(reader, 512, 1) is None
+    assert cache.chunk(reader, 512, 1) is None
 
 
 @define(eq=False)
@@ -178,71 +178,73 @@ def numbered(path):
 def test_two_backends_of_one_class_do_not_share_frames_by_chance(tmp_path):
     (tmp_path / "a").write_bytes(b"a" * 5000)
     (tmp_path / "b").write_bytes(b"b" * 5000)
-    kept = Images(ROOM)
+    cache = FrameCache(CAPACITY)
     one, other, again = numbered(tmp_path / "a"), numbered(tmp_path / "b"), numbered(tmp_path / "a")
-    assert bytes(kept.piece(one, 512, 1).view[4:8]) == b"aaaa"
-    assert not kept.has(other, 512, 1)
-    assert bytes(kept.piece(other, 512, 1).view[4:8]) == b"bbbb"
-    assert kept.piece(again, 512, 1) is kept.piece(one, 512, 1)
+    assert bytes(cache.chunk(one, 512, 1).view[4:8]) == b"aaaa"
+    assert not cache.contains(other, 512, 1)
+    assert bytes(cache.chunk(other, 512, 1).view[4:8]) == b"bbbb"
+    assert cache.chunk(again, 512, 1) is cache.chunk(one, 512, 1)
     overwrite(again, b"c" * 5000)
     newest = numbered(tmp_path / "a")
-    assert bytes(kept.piece(newest, 512, 1).view[4:8]) == b"cccc"
+    assert bytes(cache.chunk(newest, 512, 1).view[4:8]) == b"cccc"
     for reader in (one, other, again, newest):
         reader.close()
 
 
 def test_nor_do_two_parts_of_a_file(opened):
-    kept = Images(ROOM)
+    cache = FrameCache(CAPACITY)
     file = opened(b"a" * 5000 + b"b" * 5000)
     parts = [MemberReader(file.share(), start, 5000, 0.0, "", 0.0) for start in (0, 5000)]
     for part in parts:
         part.identity = 1
-    assert [bytes(kept.piece(part, 512, 1).view[4:6]) for part in parts] == [b"aa", b"bb"]
+    assert [bytes(cache.chunk(part, 512, 1).view[4:6]) for part in parts] == [b"aa", b"bb"]
     for part in parts:
         part.close()
 
 
-@given(st.lists(st.tuples(st.integers(8, 65464), st.sampled_from([500, images.PIECE])), min_size=1, max_size=20))
+@given(
+    st.lists(st.tuples(st.integers(8, 65464), st.sampled_from([500, framecache.CHUNK_SIZE])), min_size=1, max_size=20)
+)
 def test_the_cached_number_of_blocks_is_that_of_the_block_size_and_the_size(sizes):
     for blksize, size in [*sizes, *sizes]:
-        assert images._together(blksize, size) == images._together.__wrapped__(blksize, size)
+        assert framecache._blocks_per_chunk(blksize, size) == framecache._blocks_per_chunk.__wrapped__(blksize, size)
 
 
 @pytest.mark.parametrize("framed_before", [True, False])
 def test_a_reader_knows_what_others_have_framed(opened, framed_before):
     """The beginning came from frames of the old content. When the file has grown, the end is compared with that."""
-    kept = Images(ROOM)
-    first_of_end = last_together(512, 1) + 1
+    cache = FrameCache(CAPACITY)
+    first_of_end = last_in_chunk(512, 1) + 1
     reader = opened(b"a" * 512 * (first_of_end + 2))
     if framed_before:
         other = FileReader(os.dup(reader.fileno()))
-        kept.piece(other, 512, 1)
+        cache.chunk(other, 512, 1)
         other.close()
-    assert bytes(kept.piece(reader, 512, 1).view[4:6]) == b"aa"
+    assert bytes(cache.chunk(reader, 512, 1).view[4:6]) == b"aa"
     overwrite(reader, b"b" * (reader.size + 1000))
-    assert kept.piece(reader, 512, first_of_end) is None
+    assert cache.chunk(reader, 512, first_of_end) is None
 
 
 def test_frames_that_a_transfer_sends_from_are_forgotten_last_and_kept_until_it_is_done(opened):
-    kept = Images(20_000)
+    cache = FrameCache(20_000)
     files = [opened(bytes([n]) * 8192, f"{n}") for n in range(5)]
-    held, other = (kept.piece(file, 1024, 1) for file in files[:2])
-    kept.hold(held)
-    third = kept.piece(files[2], 1024, 1)
+    held, other = (cache.chunk(file, 1024, 1) for file in files[:2])
+    cache.hold(held)
+    third = cache.chunk(files[2], 1024, 1)
     assert (held.cached, other.cached, third.cached) == (True, False, True), "the oldest one is held"
-    kept.hold(third)
-    assert kept.beyond == 0
-    fourth = kept.piece(files[3], 1024, 1)
+    cache.hold(third)
+    assert cache.evicted_in_use == 0
+    fourth = cache.chunk(files[3], 1024, 1)
     assert (held.cached, third.cached, fourth.cached) == (False, True, True), "all were held"
-    assert kept.beyond == held.size
-    assert kept.used == third.size + fourth.size <= 20_000
+    assert cache.evicted_in_use == held.size
+    assert cache.used == third.size + fourth.size <= 20_000
     assert bytes(held.view[4:1028]) == bytes(1024)
-    kept.hold(held)
-    kept.release(held)
-    assert kept.beyond == held.size
-    kept.release(held)
-    assert kept.beyond == 0
-    kept.release(third)
-    assert kept.used == third.size + fourth.size
-    kept.clear()
-    assert (kept.used, kept.beyond) == (0, 0)
+    cache.hold(held)
+    cache.release(held)
+    assert cache.evicted_in_use == held.size
+    cache.release(held)
+    assert cache.evicted_in_use == 0
+    cache.release(third)
+    assert cache.used == third.size + fourth.size
+    cache.clear()
+    assert (cache.used, cache.evicted_in_use) == (0, 0)
