@@ -1,22 +1,26 @@
-"""A reactor that knows one thing: calls from threads, made when the test waits for them."""
+"""A reactor with callFromThread() only: calls from threads are made when the test waits for them."""
 
+from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Any
+
+from twisted.internet.defer import Deferred
 
 
 class Callbacks:
-    def __init__(self):
-        self.calls = SimpleQueue()
+    def __init__(self) -> None:
+        self.calls: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
         self.turns = 0
 
-    def callFromThread(self, call, *arguments):
+    def callFromThread(self, call: Callable[..., object], *arguments: Any) -> None:
         self.calls.put((call, arguments))
 
-    def turn(self):
+    def turn(self) -> None:
         """Make the next call, waiting for it."""
         call, arguments = self.calls.get(timeout=30)
         self.turns += 1
         call(*arguments)
 
-    def wait(self, deferred):
+    def wait(self, deferred: Deferred[Any]) -> None:
         while not deferred.called:
             self.turn()

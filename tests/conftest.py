@@ -5,31 +5,37 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
-from tftpserver import KINDS, PORTS, MemoryWire, Served, SocketWire
+from tftpserver import KINDS, PORTS, MemoryWire, Serve, Served, SocketWire, Wire
+from turning import Alongside, Result, RunReactor, TurnUntil
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from bootfw.tftp import read
 
 pytest_plugins = ["schedule"]
+_T = TypeVar("_T")
 
 # How fast examples come says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("bootfw", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("bootfw")
 
 
-def pytest_make_parametrize_id(config, val, argname):
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Long bytes by the name of their argument: gzip's hold the time, and all processes have to agree on names."""
     return argname if isinstance(val, bytes) and len(val) > 16 else None
 
 
-def pytest_generate_tests(metafunc):
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Behaviour is tested on the first kind of port; tests marked ``every_port`` show that the others do the same."""
-    chosen_by_the_test = set()
+    chosen_by_the_test: set[str] = set()
     for mark in metafunc.definition.iter_markers("parametrize"):
         names = mark.args[0]
         chosen_by_the_test.update(re.split(r"\s*,\s*", names) if isinstance(names, str) else names)
@@ -40,7 +46,9 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Real clients, firmware and namespaces may be missing on a machine, but not in CI."""
     report = yield
     if report.skipped and os.environ.get("CI") == "true" and item.get_closest_marker("interop"):
@@ -51,7 +59,7 @@ def pytest_runtest_makereport(item, call):
 
 
 @contextlib.contextmanager
-def _running(reactor):
+def _running(reactor: EPollReactor) -> Iterator[EPollReactor]:
     reactor.startRunning(installSignalHandlers=False)
     try:
         yield reactor
@@ -67,7 +75,7 @@ def _running(reactor):
 
 
 @pytest.fixture
-def private_reactor():
+def private_reactor() -> Iterator[EPollReactor]:
     """A reactor that is not the global one. It turns when the test says so."""
     with _running(EPollReactor()) as reactor:
         yield reactor
@@ -79,10 +87,10 @@ def private_reactor():
 
 
 @pytest.fixture
-def turn_until(private_reactor):
+def turn_until(private_reactor: EPollReactor) -> TurnUntil:
     """Turn the private reactor until something is so; fail after some *seconds*."""
 
-    def turn(condition, seconds=5):
+    def turn(condition: Callable[[], object], seconds: float = 5) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it did not come"
@@ -92,16 +100,16 @@ def turn_until(private_reactor):
 
 
 @pytest.fixture
-def result(turn_until):
+def result(turn_until: TurnUntil) -> Result:
     """What a call returned, once its Deferred has fired; a failure is raised."""
 
-    def result(answer):
+    def result(answer: Any) -> Any:
         if not isinstance(answer, Deferred):
             return answer
-        results = []
+        results: list[Any] = []
         answer.addBoth(results.append)
         turn_until(lambda: results)
-        if hasattr(results[0], "raiseException"):
+        if isinstance(results[0], Failure):
             results[0].raiseException()
         return results[0]
 
@@ -109,13 +117,14 @@ def result(turn_until):
 
 
 @pytest.fixture
-def alongside(turn_until):
+def alongside(turn_until: TurnUntil) -> Alongside:
     """Runs something that blocks in a thread, while the reactor turns."""
 
-    def run(function, *arguments):
-        results, errors = [], []
+    def run(function: Callable[..., _T], *arguments: Any) -> _T:
+        results: list[_T] = []
+        errors: list[Exception] = []
 
-        def work():
+        def work() -> None:
             try:
                 results.append(function(*arguments))
             except Exception as error:
@@ -132,28 +141,33 @@ def alongside(turn_until):
 
 
 @pytest.fixture
-def run_reactor():
+def run_reactor() -> RunReactor:
     """A context manager that starts a given reactor and cleans up behind it."""
     return _running
 
 
-@pytest.fixture
-def failures():
-    """Every traceback that went to Twisted's log. A test that provokes one takes it out."""
-    found = []
+@implementer(ILogObserver)
+class _Failures:
+    def __init__(self) -> None:
+        self.found: list[BaseException] = []
 
-    def note(event):
+    def __call__(self, event: LogEvent) -> None:
         if "log_failure" in event:
-            found.append(event["log_failure"].value)
-
-    globalLogPublisher.addObserver(note)
-    yield found
-    globalLogPublisher.removeObserver(note)
-    assert found == []
+            self.found.append(event["log_failure"].value)
 
 
 @pytest.fixture
-def wire(request):
+def failures() -> Iterator[list[BaseException]]:
+    """Every traceback that went to Twisted's log. A test that provokes one takes it out."""
+    observer = _Failures()
+    globalLogPublisher.addObserver(observer)
+    yield observer.found
+    globalLogPublisher.removeObserver(observer)
+    assert observer.found == []
+
+
+@pytest.fixture
+def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
     """One of the KINDS of port that a protocol can stand on."""
     if request.param.startswith("memory"):
         yield MemoryWire(rich=request.param == "memory-rich")
@@ -164,11 +178,11 @@ def wire(request):
 
 
 @pytest.fixture
-def start(wire, failures):
+def start(wire: Wire, failures: list[BaseException]) -> Iterator[Serve]:
     """Starts a Served on the wire. After the test it is stopped, and has to leave nothing behind."""
-    started = []
+    started: list[Served] = []
 
-    def begin(*arguments, **options):
+    def begin(*arguments: Any, **options: Any) -> Served:
         started.append(Served(wire, *arguments, **options))
         return started[-1]
 
@@ -178,12 +192,12 @@ def start(wire, failures):
 
 
 @pytest.fixture
-def serve(request, start):
+def serve(request: pytest.FixtureRequest, start: Serve) -> Serve:
     """The same, with one of the choices of PORTS."""
     return lambda *arguments, **options: start(*arguments, ports=request.param, **options)
 
 
 @pytest.fixture
-def proven_peers(monkeypatch):
+def proven_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Peers with windows have proven themselves: it is about what comes then."""
     monkeypatch.setattr(read, "Proof", lambda *arguments: None)

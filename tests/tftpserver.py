@@ -131,6 +131,10 @@ class SocketWire:
             sock.close()
 
 
+Wire = MemoryWire | SocketWire
+"""The fixture ``wire``."""
+
+
 @define(eq=False)
 class _Arrival:
     data: bytes
@@ -178,7 +182,8 @@ class Peer:
 
     @property
     def address(self) -> tuple[str, int]:
-        return self._socket.address
+        address: tuple[str, int] = self._socket.address
+        return address
 
     def close(self) -> None:
         self._socket.close()
@@ -238,6 +243,7 @@ class Peer:
         [got] = self.put(filename, mode, **options)
         agreed = {}
         if options:
+            assert isinstance(got, tftp.OptionAck), got
             agreed = {name.lower(): int(value) for name, value in got.options}
         else:
             assert got == tftp.Ack(0)
@@ -341,7 +347,8 @@ class Reader:
 
     @property
     def size(self) -> int | None:
-        return self._files.way("size")(lambda: len(self.content))
+        size: int | None = self._files.way("size")(lambda: len(self.content))
+        return size
 
     def read(self, offset: int, length: int) -> Any:
         assert not self.closed
@@ -481,7 +488,8 @@ class Served:
 
     @property
     def now(self) -> float:
-        return self.wire.clock.seconds()
+        now: float = self.wire.clock.seconds()
+        return now
 
     def of(self, kind: type[Event]) -> list[Any]:
         """The events of that kind."""
@@ -520,6 +528,10 @@ class Served:
         gc.collect(1)  # a failure that nobody has seen is logged when its Deferred goes
 
 
+Serve = Callable[..., Served]
+"""The fixtures ``start`` and ``serve``: a Served of these arguments, without its wire."""
+
+
 def blocks(packets: Iterable[Any]) -> list[int]:
     """The numbers of DATA or ACK packets."""
     return [packet.block for packet in packets]
@@ -538,13 +550,13 @@ class Direct:
         self.protocol = TFTPProtocol(
             self.clock, backend, Fixed([1.0, 3.0, 7.0]), self.events.append, settings=TFTPSettings(writable=True)
         )
-        self.protocol.makeConnection(self)
+        self.protocol.transport = self
         self._out: list[bytes] = []
 
-    def write_via(self, data: bytes, peer: Any, via: Any, segment: int = 0) -> None:
+    def write_via(self, data: bytes | memoryview, peer: Any, via: Any, segment: int = 0) -> None:
         assert (peer, via) == (self.PEER, self.VIA)
         size = segment or len(data)
-        self._out += [data[start : start + size] for start in range(0, len(data), size)]
+        self._out += [bytes(data[start : start + size]) for start in range(0, len(data), size)]
 
     def say(self, data: bytes) -> list[bytes]:
         """Give it a datagram, and give what it sends."""

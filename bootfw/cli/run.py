@@ -19,4 +19,4 @@ def _run(options: argparse.Namespace) -> None:
     from twisted.scripts import twistd  # it takes a while to import, and may install a reactor
 
     sys.argv[1:] = ["--nodaemon", "--pidfile=", "bootfw", *options.arguments]
-    twistd.run()  # type: ignore[no-untyped-call]
+    twistd.run()

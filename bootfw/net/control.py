@@ -85,7 +85,7 @@ class ControlProtocol(LineOnlyReceiver):
             records = list(islice(self._records, _AT_ONCE))
         except Exception:
             self.transport.unregisterProducer()
-            self._refuse(Failure())  # type: ignore[no-untyped-call]
+            self._refuse(Failure())
             return
         self._count += len(records)
         self._send(*({"record": record} for record in records))
@@ -116,7 +116,7 @@ class ControlProtocol(LineOnlyReceiver):
         self.transport.registerProducer(self, False)
 
     def _refuse(self, failure: Failure) -> None:
-        if failure.check(ControlError, StateError):  # type: ignore[no-untyped-call]
+        if failure.check(ControlError, StateError):
             self._end({"error": str(failure.value)})
         else:
             self.log.failure("A question of {program} failed", failure, program="the bootfw command")
@@ -183,7 +183,7 @@ def listen_control(reactor: Any, path: Path, operations: Mapping[str, Operation]
 
 def _can_not(path: Path, code: int | None) -> CannotListenError:
     fault = OSError(code, os.strerror(code or 0))
-    return CannotListenError(None, os.fspath(path), fault)  # type: ignore[no-untyped-call]
+    return CannotListenError(None, os.fspath(path), fault)
 
 
 def done(answer: "Deferred[Any]", *records: Mapping[str, Any]) -> "Deferred[Any]":

@@ -26,7 +26,7 @@ def check_address(reactor: Any, address: ListenAddress) -> None:
     """
     reason = unusable_address(address[0]) if IReactorFDSet.providedBy(reactor) else ""
     if reason:
-        raise CannotListenError(*address, OSError(errno.EADDRNOTAVAIL, reason))  # type: ignore[no-untyped-call]
+        raise CannotListenError(*address, OSError(errno.EADDRNOTAVAIL, reason))
 
 
 def report_missing(reactor: Any, names: Sequence[str], publish: Publish) -> None:

@@ -36,7 +36,7 @@ class Asker:
         The Deferred fails with TooLong, TimeoutError, or what Twisted's client and the system say: see why().
         """
         if self._agent is None:
-            agent = Agent(self._reactor, connectTimeout=self._seconds)  # type: ignore[no-untyped-call]
+            agent = Agent(self._reactor, connectTimeout=self._seconds)
             self._agent = RedirectAgent(agent, REDIRECTS)
         headers = Headers({"User-Agent": ["bootfw"], "Accept": ["application/json"]})
         asked: Deferred[Any] = self._agent.request(b"GET", url.encode("ascii"), headers)
@@ -71,7 +71,7 @@ class _Body(Protocol):
         """See IProtocol."""
         if self.whole.called:
             return
-        if reason.check(ResponseDone, PotentialDataLoss):  # type: ignore[no-untyped-call]
+        if reason.check(ResponseDone, PotentialDataLoss):
             self.whole.callback(b"".join(self._parts))
         else:
             self.whole.errback(reason)
@@ -84,8 +84,8 @@ class _Body(Protocol):
 
 def why(failure: Failure) -> str:
     """The failure of a question, for the operator."""
-    if failure.check(TimeoutError):  # type: ignore[no-untyped-call]
+    if failure.check(TimeoutError):
         return "it has not answered in time"
-    if failure.check(ResponseFailed, PartialDownloadError):  # type: ignore[no-untyped-call]
+    if failure.check(ResponseFailed, PartialDownloadError):
         return "its answer was cut off"
     return str(failure.getErrorMessage())

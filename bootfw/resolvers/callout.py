@@ -171,7 +171,7 @@ class Callout:
         return script("callout", answer.script, request)
 
     def _failed(self, failure: Failure, request: BootRequest) -> BootFile | None:
-        if failure.check(CancelledError):  # type: ignore[no-untyped-call]
+        if failure.check(CancelledError):
             failure.raiseException()
         reason = why(failure)
         kept = self._kept.get(request.mac)

@@ -236,7 +236,7 @@ class MemoryHost:
     @staticmethod
     def _cannot_listen(interface: str, port: int, number: int) -> CannotListenError:
         reason = OSError(number, os.strerror(number))
-        return CannotListenError(interface, port, reason)  # type: ignore[no-untyped-call]
+        return CannotListenError(interface, port, reason)
 
     def _ephemeral(self) -> int:
         taken = {port.port for port in self.ports}

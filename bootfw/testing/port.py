@@ -89,9 +89,7 @@ class MemoryPort:
         assert addr in (None, destination)
         peer = ("255.255.255.255" if destination[0] == "<broadcast>" else destination[0], destination[1])
         if is_ipv6(peer[0]) != self.ipv6:
-            raise error.InvalidAddressError(  # type: ignore[no-untyped-call]
-                peer[0], "the address is not of the port's family"
-            )
+            raise error.InvalidAddressError(peer[0], "the address is not of the port's family")
         if len(packet) > _LARGEST:
             raise error.MessageLengthError("message too long")
         if peer[0] == BROADCAST and not self._broadcast:

@@ -1,5 +1,6 @@
 """What was said on the segment, as tshark reads it."""
 
+import os
 import re
 import signal
 from pathlib import Path
@@ -41,7 +42,8 @@ class Capture:
         """A line for each packet that the display filter *which* takes, with these fields of it, a tab between each."""
         words = [word for name in names for word in ("-e", name)]
         shown = self._host.run(
-            *("tshark", "-o", "udp.check_checksum:TRUE", "-r", self._file, "-Y", which, "-T", "fields", *words),
+            *("tshark", "-o", "udp.check_checksum:TRUE", "-r", os.fspath(self._file), "-Y", which, "-T", "fields"),
+            *words,
             seconds=60,
         )
         assert shown.exit_code == 0, shown.output

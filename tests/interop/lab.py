@@ -141,7 +141,7 @@ class Program:
 
 
 def _bound_ports(pid: int) -> set[int]:
-    ports = set()
+    ports: set[int] = set()
     for table in ("udp", "udp6"):
         with contextlib.suppress(OSError), open(f"/proc/{pid}/net/{table}") as lines:
             next(lines)

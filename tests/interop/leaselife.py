@@ -48,5 +48,6 @@ class LeaseLife:
         program = Path(sys.executable).with_name("bootfw")
         done = self.server.run(program, "leases", "list", "--json", "-c", configuration, seconds=20)
         assert done.exit_code == 0, done.output
-        [lease] = json.loads(done.output)
+        leases: list[dict[str, Any]] = json.loads(done.output)
+        [lease] = leases
         return lease

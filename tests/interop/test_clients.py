@@ -84,7 +84,7 @@ def writable(lab: Lab, server: Host, tmp_path_factory: pytest.TempPathFactory) -
 def fetch(station: Host, tmp_path: Path) -> Fetch:
     """``fetch(client, (address, port), name)``: what the client stored."""
 
-    def run(client: Client, address: tuple[str, int], name: str) -> bytes:
+    def run(client: Client, address: Address, name: str) -> bytes:
         need(client.program)
         local = tmp_path / "fetched"
         done = station.run(*client.get(address, name, local), seconds=SECONDS)
@@ -107,12 +107,14 @@ def test_a_file_arrives_over_ipv6(fetch: Fetch, single_port: int, served: Path, 
 
 
 @by_name
-def test_a_file_arrives_from_a_port_of_its_own(fetch: Fetch, port_per_transfer, served: Path, client: Client) -> None:
+def test_a_file_arrives_from_a_port_of_its_own(
+    fetch: Fetch, port_per_transfer: tuple[str, int], served: Path, client: Client
+) -> None:
     _, port = port_per_transfer
     assert fetch(client, (SERVER, port), "1MB") == (served / "1MB").read_bytes()
 
 
-def test_the_port_of_a_transfer_is_the_one_configured(station: Host, port_per_transfer) -> None:
+def test_the_port_of_a_transfer_is_the_one_configured(station: Host, port_per_transfer: tuple[str, int]) -> None:
     ports, port = port_per_transfer
     with station.udp_socket() as client:
         client.sendto(b"\0\1empty\0octet\0", (SERVER, port))
@@ -137,7 +139,9 @@ def test_the_answer_leaves_from_the_address_that_was_asked(station: Host, single
 
 
 @pytest.mark.parametrize("address", [SECOND_ADDRESS, SECOND_ADDRESS_IPV6])
-def test_a_port_per_transfer_keeps_the_address_that_was_asked(station: Host, port_per_transfer, address: str) -> None:
+def test_a_port_per_transfer_keeps_the_address_that_was_asked(
+    station: Host, port_per_transfer: tuple[str, int], address: str
+) -> None:
     _, port = port_per_transfer
     with station.udp_socket("::" if ":" in address else "") as client:
         client.sendto(b"\0\1empty\0octet\0", (address, port))
@@ -177,6 +181,7 @@ def test_an_upload_is_stored_intact(
     station: Host, writable: tuple[Path, int], served: Path, client: Client, name: str
 ) -> None:
     need(client.program)
+    assert client.put is not None
     root, port = writable
     stored = f"{client.name}-{name}"
     done = station.run(*client.put((SERVER, port), stored, served / name), seconds=SECONDS)
@@ -187,6 +192,7 @@ def test_an_upload_is_stored_intact(
 @pytest.mark.parametrize("client", [HPA, ATFTP, BUSYBOX, CURL], ids=lambda client: client.name)
 def test_an_upload_is_refused_unless_writable(station: Host, single_port: int, served: Path, client: Client) -> None:
     need(client.program)
+    assert client.put is not None
     station.run(*client.put((SERVER, single_port), "upload", served / "one-block"), seconds=5)
     assert sorted(path.name for path in served.iterdir()) == sorted([*FILES, TEXT])
 
@@ -197,6 +203,7 @@ def test_netascii_arrives_as_it_was(fetch: Fetch, single_port: int, served: Path
 
 def test_netascii_is_stored_as_it_was(station: Host, writable: tuple[Path, int], served: Path) -> None:
     need(HPA_NETASCII.program)
+    assert HPA_NETASCII.put is not None
     root, port = writable
     done = station.run(*HPA_NETASCII.put((SERVER, port), TEXT, served / TEXT), seconds=SECONDS)
     assert done.exit_code == 0, done.output

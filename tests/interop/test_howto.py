@@ -80,7 +80,8 @@ def linux(served: Served, kernel: str, initrd: str) -> None:
 def test_addresses(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     start_router(lab)
     served.ipxe_script("boot.ipxe")
-    server = start(host, served, tmp_path, *blocks("addresses.md", "toml"))
+    [configuration] = blocks("addresses.md", "toml")
+    server = start(host, served, tmp_path, configuration)
     console = start_bios_machine(lab, cards=(Card("e1000", mac=MAC),))
     console.wait_for(served.marker, SECONDS)
     assert "got 'boot.ipxe': complete" in server.output or "got '/boot.ipxe': complete" in server.output
@@ -94,7 +95,8 @@ def test_callout(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     lab.host("api", "10.0.0.5/24").start(sys.executable, "-u", EXAMPLES / "boot_api.py", "8000")
     linux(served, "debian/linux", "debian/initrd.gz")
     (served.root / "boot.ipxe").write_text("#!ipxe\necho the script for the others\n")
-    start(host, served, tmp_path, *blocks("callout.md", "toml"), 67, 69, 4011)
+    [configuration] = blocks("callout.md", "toml")
+    start(host, served, tmp_path, configuration, 67, 69, 4011)
     machine, other = (start_bios_machine(lab, cards=(Card("e1000", mac=mac),)) for mac in (MAC, "52:54:00:77:05:02"))
     machine.wait_for(served.marker, SECONDS)
     assert "Installing build-7" in machine.output
@@ -268,7 +270,8 @@ def test_readme_without_a_configuration(lab: Lab, host: Host, served: Served, tm
     for line in log.splitlines():
         pattern = re.sub(r"52:54:00:00:00:01", r"[\\w:]{17}", re.escape(line))
         pattern = re.sub(r"(?<=[ :.])\d+(?=[ :.,\\])", r"\\d+", pattern)
-        server.wait_until(lambda sought=pattern: re.search(sought, server.output) is not None, 10, line)
+        sought = re.compile(pattern)
+        server.wait_until(lambda: sought.search(server.output) is not None, 10, line)  # noqa: B023
 
 
 def test_readme_configuration(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def selecting(name: str, options: Callable[[Client], bytes], not_answered: str =
     """After a DISCOVER and its OFFER."""
 
     def build(client: Client) -> Sent:
-        filled = {key: client.address if value == "offered" else value for key, value in header.items()}
+        filled: dict[str, Any] = {key: client.address if value == "offered" else value for key, value in header.items()}
         return client.says(option(53, bytes((REQUEST,))) + options(client), **filled)
 
     return Case(name, build, ACK, not_answered, selects=True)

@@ -245,8 +245,8 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]
         f"http {{ access_log off; default_type application/octet-stream; {temporary}\n"
         f"server {{ listen 127.0.0.1:{theirs}; root {root}; }} }}\n"
     )
-    bootfw = [TWISTD, "--nodaemon", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
-    nginx = [program, "-e", work / "nginx.err", "-c", work / "nginx.conf"]
+    bootfw: list[str | Path] = [TWISTD, "--nodaemon", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
+    nginx: list[str | Path] = [program, "-e", work / "nginx.err", "-c", work / "nginx.conf"]
     with ExitStack() as running:
         for command in (bootfw, nginx):
             log = running.enter_context((work / f"{Path(command[0]).name}.log").open("wb"))

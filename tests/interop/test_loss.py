@@ -101,6 +101,7 @@ def test_an_upload_is_stored_intact(
     lab: Lab, server: Host, station: Host, served: Path, tmp_path: Path, client: Client
 ) -> None:
     need(client.program)
+    assert client.put is not None
     start(lab, server, tmp_path, writable="true")
     run(station, client.put((SERVER, 69), "upload", served / "1MB"))
     assert (tmp_path / "upload").read_bytes() == (served / "1MB").read_bytes()

@@ -115,7 +115,11 @@ def test_transfers_go_on_when_their_worker_is_killed(lab: Lab, server: Host, sta
         return 8 * sum(copy.stat().st_size for copy in copies if copy.exists()) // (6 * LARGE)
 
     for number, pid in enumerate(workers_of(service), 1):
-        wait_until(lambda sought=number: eighths() >= sought, SECONDS, f"{number} of 8 parts of the files are there")
+        wait_until(
+            lambda: eighths() >= number,  # noqa: B023
+            SECONDS,
+            f"{number} of 8 parts of the files are there",
+        )
         os.kill(pid, signal.SIGKILL)
     content = (root / "large").read_bytes()
     for number, fetch in enumerate(fetches):

@@ -5,6 +5,9 @@ import gzip
 import os
 import random
 import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from bootprograms import AA64, COM32, IA32, INITRD, X64, kernel, module, pe, pxelinux, shim, syslinux_efi
@@ -14,25 +17,35 @@ from hypothesis import strategies as st
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.boot.backends import LayeredBackend
+from bootfw.interfaces import IBootFileResolver
 from bootfw.lint.entries import User
 from bootfw.lint.rules import lint
 from bootfw.lint.tree import Tree
+from bootfw.readers import FileReader
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.resolvers.by_client import ByClient
 from bootfw.resolvers.pxe_menu import PXEMenu
 from bootfw.resolvers.static import StaticResolver
+from bootfw.values import TransferRequest
 
 ROOT = User("root", 0, frozenset({0}))
 
 
-def tree_of(root, complete=True, **more):
+def tree_of(root: Path, complete: bool = True, **more: bytes) -> Tree:
     directory = DirectoryBackend(root)
     return Tree(
         LayeredBackend([("directory", directory), ("memory", MemoryBackend(more))]), [(root, directory)], complete
     )
 
 
-def found(root, files, resolvers=(), complete=True, user=ROOT, **more):
+def found(
+    root: Path,
+    files: Mapping[str, bytes | str],
+    resolvers: Sequence[IBootFileResolver] = (),
+    complete: bool = True,
+    user: User = ROOT,
+    **more: bytes,
+) -> list[tuple[str, str]]:
     """(file, rule) of all that is found; files are named below the root, with their lines."""
     for path, data in files.items():
         place = root / path
@@ -46,7 +59,7 @@ def found(root, files, resolvers=(), complete=True, user=ROOT, **more):
     return [(finding.file.removeprefix(f"{root}/"), finding.rule) for finding in findings]
 
 
-CASES = {
+CASES: dict[str, tuple[dict[str, bytes | str], list[tuple[str, str]]]] = {
     "nothing": ({}, []),
     # Programs, by their names and directories.
     "programs for their machines": (
@@ -270,19 +283,19 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_cases(tmp_path, case):
+def test_cases(tmp_path: Path, case: str) -> None:
     files, findings = CASES[case]
     assert found(tmp_path, files) == findings
 
 
-def test_the_right_spelling_is_named(tmp_path):
+def test_the_right_spelling_is_named(tmp_path: Path) -> None:
     found(tmp_path, {"pxelinux.cfg/default": "label a\nkernel X/VMLINUZ\n", "x/vmlinuz": kernel()})
     (finding,) = lint(tree_of(tmp_path), [], ROOT)
     assert "x/vmlinuz" in finding.remedy
 
 
-def test_missing_files_are_not_reported_where_they_may_be_made(tmp_path):
-    files = {
+def test_missing_files_are_not_reported_where_they_may_be_made(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {
         "pxelinux.cfg/default": "label a\nkernel gone\n",
         "grub.cfg": "linux /gone\n",
         "boot.ipxe": "#!ipxe\nchain gone\n",
@@ -296,12 +309,12 @@ def test_missing_files_are_not_reported_where_they_may_be_made(tmp_path):
     assert len(found(tmp_path, {}, [resolver])) == 8
 
 
-def test_files_of_other_backends_count(tmp_path):
+def test_files_of_other_backends_count(tmp_path: Path) -> None:
     files = {"pxelinux.cfg/default": "label a\nkernel made\n", "boot.ipxe": "#!ipxe\nchain made\n"}
     assert found(tmp_path, files, made=b"x") == []
 
 
-def test_one_program_under_several_names(tmp_path):
+def test_one_program_under_several_names(tmp_path: Path) -> None:
     """As in the tree of Debian's installer: a link at the top, with what it needs beside the link."""
     (tmp_path / "di").mkdir()
     (tmp_path / "pxelinux.0").symlink_to("di/pxelinux.0")
@@ -322,25 +335,27 @@ def test_one_program_under_several_names(tmp_path):
         ({"ipxe": "boot.ipxe"}, {"boot.ipxe": "#!ipxe\n"}, []),
     ],
 )
-def test_what_machines_are_told_to_load(tmp_path, files, programs, findings):
+def test_what_machines_are_told_to_load(
+    tmp_path: Path, files: dict[str, Any], programs: dict[str, bytes | str], findings: list[tuple[str, str]]
+) -> None:
     got = found(tmp_path, programs, [ByArchitecture(files)])
     assert [rule for _, rule in got] == [rule for _, rule in findings]
     assert [file for file, _ in got if not file.startswith("[[")] == [f for f, _ in findings if not f.startswith("[[")]
 
 
-def test_other_resolvers(tmp_path):
+def test_other_resolvers(tmp_path: Path) -> None:
     resolvers = [StaticResolver("gone"), ByClient([{"mac": "52:54:00:00:00:01", "file": "gone too"}])]
     assert [rule for _, rule in found(tmp_path, {}, resolvers)] == ["missing", "missing"]
 
 
-def test_too_large_for_small_blocks(tmp_path):
+def test_too_large_for_small_blocks(tmp_path: Path) -> None:
     for length, findings in ((65535 * 512 - 1, []), (65535 * 512, [("large.0", "size")])):
         with (tmp_path / "large.0").open("wb") as file:
             file.truncate(length)
         assert found(tmp_path, {}, [StaticResolver("large.0")]) == findings
 
 
-def test_pxe_menus_tables_and_pxelinux_configurations(tmp_path):
+def test_pxe_menus_tables_and_pxelinux_configurations(tmp_path: Path) -> None:
     resolvers = [
         PXEMenu([{"description": "Disk"}, {"description": "Rescue", "file": "gone.0"}]),
         ByArchitecture({"x86-bios": {"file": "b/pxelinux.0", "pathprefix": "b/", "configfile": "own.cfg"}}),
@@ -349,7 +364,7 @@ def test_pxe_menus_tables_and_pxelinux_configurations(tmp_path):
         StaticResolver("b/pxelinux.0", pathprefix="no/", configfile="own.cfg"),
         ByClient([{"mac": "52:54:00:00:00:01", "file": "{mac}.0"}, {"mac": "52:54:00:00:00:02", "file": "far.0"}]),
     ]
-    files = {"b/pxelinux.0": pxelinux("4.07"), "b/own.cfg": "", "b/beside.cfg": ""}
+    files: dict[str, bytes | str] = {"b/pxelinux.0": pxelinux("4.07"), "b/own.cfg": "", "b/beside.cfg": ""}
     found(tmp_path, files)
     findings = lint(tree_of(tmp_path), [(type(each).__name__, each) for each in resolvers], ROOT)
     assert [(finding.file, finding.rule) for finding in findings] == [
@@ -360,7 +375,7 @@ def test_pxe_menus_tables_and_pxelinux_configurations(tmp_path):
     assert [finding.reason.split()[-5] for finding in findings] == ["far.0,", "gone.0,", "no/own.cfg,"]
 
 
-def test_what_another_server_has_is_not_looked_for_here(tmp_path):
+def test_what_another_server_has_is_not_looked_for_here(tmp_path: Path) -> None:
     elsewhere = "10.0.0.5"
     resolvers = [
         StaticResolver("a.0", server=elsewhere, configfile="a.cfg"),
@@ -372,7 +387,7 @@ def test_what_another_server_has_is_not_looked_for_here(tmp_path):
     assert found(tmp_path, {}, resolvers) == []
 
 
-def test_links_that_can_t_be_followed(tmp_path):
+def test_links_that_can_t_be_followed(tmp_path: Path) -> None:
     for name, target in (
         ("loop", "loop"),
         ("one", "two"),
@@ -391,7 +406,7 @@ def test_links_that_can_t_be_followed(tmp_path):
     assert all("in a circle" in reasons[name] for name in ("loop", "one", "two", "d"))
 
 
-def test_directories_are_looked_through_once_however_many_links_lead_to_them(tmp_path):
+def test_directories_are_looked_through_once_however_many_links_lead_to_them(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "again").symlink_to(".")
     (tmp_path / "d/up").symlink_to("..")
@@ -399,7 +414,7 @@ def test_directories_are_looked_through_once_however_many_links_lead_to_them(tmp
     assert [entry.path for entry in tree_of(tmp_path).entries] == ["again", "d", "d/up", "d/wrong.ipxe"]
 
 
-def test_what_is_no_file(tmp_path):
+def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "vmlinuz")
     os.mkfifo(tmp_path / "grub.cfg")
     (tmp_path / "initrd").symlink_to("vmlinuz")
@@ -410,7 +425,7 @@ def test_what_is_no_file(tmp_path):
         assert found(tmp_path, {"wrong.ipxe": "x"}) == [*special, ("wrong.ipxe", "script")]
 
 
-def test_a_deep_tree_is_looked_through(tmp_path):
+def test_a_deep_tree_is_looked_through(tmp_path: Path) -> None:
     place = str(tmp_path)
     for _ in range(1200):
         place += "/d"
@@ -421,11 +436,11 @@ def test_a_deep_tree_is_looked_through(tmp_path):
         place = os.path.dirname(place)
 
 
-def test_a_directory_that_can_t_be_listed(tmp_path, monkeypatch):
+def test_a_directory_that_can_t_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "closed").mkdir()
     scandir = os.scandir
 
-    def refusing(path):
+    def refusing(path: Path) -> Iterator[os.DirEntry[str]]:
         if str(path).endswith("/closed"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return scandir(path)
@@ -435,22 +450,22 @@ def test_a_directory_that_can_t_be_listed(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("good", [0, 1 << 20])
-def test_a_file_on_a_bad_sector(tmp_path, good):
+def test_a_file_on_a_bad_sector(tmp_path: Path, good: int) -> None:
     """The rest is looked at all the same, and nothing else is said of the file."""
     found(tmp_path, {"vmlinuz.gz": gzip.compress(random.Random(1).randbytes(3 << 20)), "wrong.ipxe": "x"})
     found(tmp_path, {"boot.ipxe": "#!ipxe\nkernel vmlinuz.gz\n"})
     directory = DirectoryBackend(tmp_path)
 
     class BadDisk:
-        def open(self, path, request):
+        def open(self, path: str, request: TransferRequest) -> object:
             reader = directory.open(path, request)
             return BadSector(reader) if path == "vmlinuz.gz" else reader
 
     class BadSector:
-        def __init__(self, reader):
+        def __init__(self, reader: FileReader) -> None:
             self.size, self.close, self._reader = reader.size, reader.close, reader
 
-        def read(self, offset, length):
+        def read(self, offset: int, length: int) -> bytes:
             if offset + length > good:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return self._reader.read(offset, length)
@@ -466,7 +481,7 @@ def test_a_file_on_a_bad_sector(tmp_path, good):
     assert "Input/output error" in findings[0].reason
 
 
-def test_links(tmp_path):
+def test_links(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "d").mkdir(parents=True)
     (tmp_path / "outside").write_bytes(b"x")
@@ -481,12 +496,13 @@ def test_links(tmp_path):
     assert "leads out" in out.reason
 
 
-def test_a_link_that_leads_out_to_what_is_served_all_the_same(tmp_path):
+def test_a_link_that_leads_out_to_what_is_served_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "ipxe.efi").symlink_to("/boot/ipxe.efi")
-    assert found(tmp_path, {}, **{"ipxe.efi": pe(X64)}) == []
+    served: dict[str, Any] = {"ipxe.efi": pe(X64)}
+    assert found(tmp_path, {}, **served) == []
 
 
-def test_permissions(tmp_path):
+def test_permissions(tmp_path: Path) -> None:
     for name, mode in (("all", 0o644), ("owner", 0o600), ("group", 0o640), ("d", 0o700)):
         if name == "d":
             (tmp_path / name).mkdir()
@@ -524,6 +540,6 @@ PIECES = [
     ),
     st.integers(0, 3000),
 )
-def test_nothing_makes_it_stumble(tmp_path_factory, files, cut):
+def test_nothing_makes_it_stumble(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], cut: int) -> None:
     root = tmp_path_factory.mktemp("tree")
     found(root, {name: data[:cut] for name, data in files.items()})

@@ -1,7 +1,6 @@
 """Two hosts on two wires, for tests of what only a kernel can show; services for HTTP."""
 
 import contextlib
-import ctypes
 import gc
 import os
 import shutil
@@ -9,39 +8,18 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from attrs import frozen
 from descriptors import open_descriptors
-from webservice import Observer
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 
-from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
+from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.service import BootService
 
-_CLONE_NEWNET = 0x40000000  # <sched.h>; Python has os.setns() from 3.12 on
-
-
-@frozen
-class Host:
-    """A network namespace."""
-
-    name: str
-
-    def ip(self, *words: str) -> None:
-        """Run ip(8) in it."""
-        subprocess.run(["ip", "-n", self.name, *words], check=True, capture_output=True, text=True)
-
-    @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
-        """Sockets that are made meanwhile belong to it."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{self.name}") as there:
-            if libc.setns(there.fileno(), _CLONE_NEWNET):
-                raise OSError(ctypes.get_errno(), "setns")
-            try:
-                yield
-            finally:
-                libc.setns(before.fileno(), _CLONE_NEWNET)
+from .namespaces import Host
+from .webservice import Curl, Observer, RunClient, WebService
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +33,7 @@ def hosts() -> Iterator[tuple[Host, Host]]:
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("network namespaces need root and ip(8)")
     server, client = Host(f"bootfw-udp-s{os.getpid()}"), Host(f"bootfw-udp-c{os.getpid()}")
-    made = []
+    made: list[Host] = []
     try:
         for host in (server, client):
             added = subprocess.run(["ip", "netns", "add", host.name], capture_output=True, text=True)
@@ -77,29 +55,29 @@ def hosts() -> Iterator[tuple[Host, Host]]:
             subprocess.run(["ip", "netns", "delete", host.name], check=True)
 
 
-def _open_files():
+def _open_files() -> Iterator[str]:
     for number in open_descriptors():
         with contextlib.suppress(FileNotFoundError):  # the one that listed them
             yield os.readlink(f"/proc/self/fd/{number}")
 
 
 @pytest.fixture
-def web_service(private_reactor, turn_until):
+def web_service(private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[WebService]:
     """Starts a BootService with HTTP only, of a backend and HTTPSettings, as (service, observer).
 
     After the test nothing of it may be left.
     """
-    started = []
+    started: list[BootService] = []
 
-    def held():
+    def held() -> "Counter[object]":
         gc.collect()  # closes what is in cycles only
         # Twisted keeps /dev/null open, once, against the day when there is no descriptor left.
         files = (file for file in _open_files() if file != "/dev/null")
-        return Counter([*private_reactor.getReaders(), *private_reactor.getDelayedCalls(), *files])
+        return Counter[object]([*private_reactor.getReaders(), *private_reactor.getDelayedCalls(), *files])
 
     before = held()
 
-    def start(backend, http):
+    def start(backend: Any, http: HTTPSettings) -> tuple[BootService, Observer]:
         observer = Observer()
         settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"), http=http)
         service = BootService(private_reactor, settings=settings, backend=backend, observers=[observer])
@@ -109,34 +87,35 @@ def web_service(private_reactor, turn_until):
 
     yield start
     for service in started:
-        stopped = []
+        stopped: list[object] = []
         service.stopService().addBoth(stopped.append)
-        turn_until(lambda stopped=stopped: stopped)
+        turn_until(lambda: stopped)  # noqa: B023 (it is called in this turn of the loop)
     private_reactor.iterate(0)
     # What earlier tests have left may be closed meanwhile, by the garbage collector or by a thread that ends.
     assert held() <= before
 
 
 @pytest.fixture
-def run_client(turn_until):
+def run_client(turn_until: TurnUntil) -> RunClient:
     """Runs a program while the reactor turns, as (exit code, output)."""
 
-    def run(program, *words, seconds=15):
+    def run(program: str, *words: object, seconds: float = 15) -> tuple[int, bytes]:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed: tools/install-clients installs it on Debian")
         clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         process = subprocess.Popen([program, *map(str, words)], stdout=subprocess.PIPE, env=clean)
-        output = []
-        reading = threading.Thread(target=lambda: output.append(process.stdout.read()))
+        assert process.stdout is not None
+        pipe, output = process.stdout, list[bytes]()
+        reading = threading.Thread(target=lambda: output.append(pipe.read()))
         reading.start()
         turn_until(lambda: process.poll() is not None and not reading.is_alive(), seconds)
-        process.stdout.close()
+        pipe.close()
         return process.returncode, output[0]
 
     return run
 
 
 @pytest.fixture
-def curl(run_client):
+def curl(run_client: RunClient) -> Curl:
     """Runs curl."""
     return lambda *words: run_client("curl", "--silent", "--max-time", "10", *words)

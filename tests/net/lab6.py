@@ -1,7 +1,6 @@
 """A DHCPv6 protocol without a network, and what clients hear of it."""
 
 from attrs import define
-from bypersona import ByPersona
 from dhcpports import proxy6_port
 from firmware6 import LINK_LOCAL
 
@@ -10,6 +9,8 @@ from bootfw.testing import MemoryNetwork
 from bootfw.values import Via
 from bootfw.wire.dhcp6 import Message, pack, parse
 from bootfw.wire.options6 import Option
+
+from .bypersona import ByPersona
 
 DUID = b"\0\3\0\1RT\0\0\0\1"
 CLIENT = (LINK_LOCAL, 546, 0, 2)

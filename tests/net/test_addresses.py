@@ -5,7 +5,6 @@ from socket import inet_aton
 import firmware
 import pytest
 from attrs import define, evolve
-from bypersona import ByPersona
 from dhcpports import server_port
 from leasing import pool
 from twisted.internet.defer import Deferred, fail, succeed
@@ -37,6 +36,8 @@ from bootfw.net.dhcp.server4 import Server4
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
+
+from .bypersona import ByPersona
 
 SERVER, RELAY, BROADCAST = "10.77.0.1", "10.78.0.1", "255.255.255.255"
 FIRST = "10.77.0.100"

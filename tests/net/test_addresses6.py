@@ -3,7 +3,6 @@
 import pytest
 from dhcpports import server6_port
 from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP, relayed
-from lab6 import DUID, Lab
 from twisted.internet.defer import Deferred, succeed
 
 from bootfw.dhcp.server6 import AddressServer6
@@ -35,6 +34,8 @@ from bootfw.wire.options6 import (
     options_bytes,
     uint16s_bytes,
 )
+
+from .lab6 import DUID, Lab
 
 OURS = (Option.SERVER_ID, DUID)
 

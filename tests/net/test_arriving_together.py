@@ -5,7 +5,6 @@ import os
 import socket
 
 import pytest
-from byhand import Unused, read
 from twisted.internet.task import Clock
 from zope.interface import implementer_only
 
@@ -16,6 +15,8 @@ from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.port import DatagramPort
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
+
+from .byhand import Unused, read
 
 MISSING = tftp.error(1, "File not found")
 

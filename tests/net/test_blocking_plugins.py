@@ -5,12 +5,10 @@ import socket
 
 import pytest
 from attrs import define
-from byhand import Unused, read
 from tftpserver import Direct
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
-from webclient import Reader, Web
 from zope.interface import implementer, implementer_only
 
 from bootfw import readers
@@ -30,6 +28,9 @@ from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile, BootRequest, TransferRequest
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
+
+from .byhand import Unused, read
+from .webclient import Reader, Web
 
 REQUEST = TransferRequest("file", "file", ("192.0.2.7", 2070))
 

@@ -6,7 +6,6 @@ import socket
 
 import pytest
 from descriptors import open_descriptors
-from recorders import Batches, Echo
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.error import CannotListenError, InvalidAddressError
 from twisted.internet.interfaces import IListeningPort, IReadDescriptor, ISystemHandle, IUDPTransport
@@ -22,6 +21,8 @@ from bootfw.net.udp import port as datagram
 from bootfw.net.udp.port import DatagramPort, listen
 from bootfw.testing import MemoryNetwork
 from bootfw.values import Via
+
+from .recorders import Batches, Echo
 
 LOOPBACKS = ["127.0.0.1", "::1"]
 ADDRESSES = ["127.0.0.1", "0.0.0.0", "::1", "::"]

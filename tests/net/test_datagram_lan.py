@@ -4,11 +4,12 @@ import contextlib
 import socket
 
 import pytest
-from recorders import Batches, Echo
 
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.net.udp.port import listen
 from bootfw.values import Via
+
+from .recorders import Batches, Echo
 
 pytestmark = pytest.mark.interop
 

@@ -3,7 +3,6 @@
 import firmware
 import pytest
 from attrs import define
-from bypersona import ByPersona
 from dhcpports import boot_server_port, proxy_port
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
@@ -27,6 +26,8 @@ from bootfw.net.linux.interfaces import Interfaces
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile, Via
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
+
+from .bypersona import ByPersona
 
 SERVER = "10.0.0.1"
 BROADCAST = "255.255.255.255"

@@ -3,7 +3,6 @@
 import pytest
 from dhcpports import boot_server6_port
 from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP, relayed
-from lab6 import CLIENT, DUID, Lab
 from twisted.internet.defer import Deferred
 
 from bootfw.errors import BootRefused
@@ -13,6 +12,8 @@ from bootfw.net.linux.interfaces import Interfaces
 from bootfw.values import BootFile, Via
 from bootfw.wire.dhcp6 import MessageType, Relay, pack
 from bootfw.wire.options6 import Option, vendor_class
+
+from .lab6 import CLIENT, DUID, Lab
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from attrs import define, evolve, field
-from byhand import Unused, read
 from hypothesis import example, given, seed, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
@@ -34,6 +33,8 @@ from bootfw.values import Agreed, Outcome
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
+
+from .byhand import Unused, read
 
 CLIENTS = 3
 SIZES = (0, 63, 64, 4000, 64 * 40)

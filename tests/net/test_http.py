@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import globalLogPublisher
-from webclient import Backend, Dated, Reader, Tagged, Web, parse, request
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
 from bootfw.net.http.download import CHUNK
 from bootfw.observe.log import transfer_line
 from bootfw.readers import MemoryReader
 from bootfw.values import Agreed, Outcome, TransferRequest
+
+from .webclient import Backend, Dated, Reader, Tagged, Web, parse, request
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 TAG = f'"{784111777250000:x}-3e8"'

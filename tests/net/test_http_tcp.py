@@ -9,8 +9,6 @@ import pytest
 from archives import make_tar
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from webclient import Backend, Reader, request
-from webservice import where
 
 from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
@@ -18,6 +16,9 @@ from bootfw.config.settings import HTTPSettings
 from bootfw.net.http.site import listen_http
 from bootfw.observe.log import transfer_line
 from bootfw.values import Outcome
+
+from .webclient import Backend, Reader, request
+from .webservice import where
 
 pytestmark = pytest.mark.usefixtures("failures")
 

@@ -16,8 +16,6 @@ from certificates import DAY, Authority, pem_of
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
-from webclient import Backend, Reader
-from webservice import where
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.build import assemble
@@ -29,6 +27,9 @@ from bootfw.net.http.certificate import RenewedCertificate, load
 from bootfw.observe.log import LogObserver
 from bootfw.tap import Options
 from bootfw.values import Outcome
+
+from .webclient import Backend, Reader
+from .webservice import where
 
 pytestmark = pytest.mark.usefixtures("failures")
 

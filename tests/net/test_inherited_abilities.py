@@ -5,7 +5,6 @@ import os
 import socket
 
 import pytest
-from byhand import Unused, read
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -26,6 +25,8 @@ from bootfw.tftp.retransmit import RetransmitTimer
 from bootfw.values import Agreed
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
+
+from .byhand import Unused, read
 
 OLD = 1_000_000_000
 

@@ -4,7 +4,6 @@ import os
 import socket
 
 import pytest
-from byhand import Unused, read
 from twisted.internet.task import Clock
 
 from bootfw import readers
@@ -16,6 +15,8 @@ from bootfw.net.udp.port import DatagramPort
 from bootfw.values import Outcome
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
+
+from .byhand import Unused, read
 
 
 @pytest.mark.parametrize("size", [5_000, 5_120, 700_000])

@@ -5,12 +5,9 @@ import struct
 import firmware
 import firmware6
 import pytest
-from bypersona import ByPersona
 from dhcpports import boot_server6_port, boot_server_port, proxy6_port, proxy_port, server6_port, server_port
 from hypothesis import example, given
 from hypothesis import strategies as st
-from lab6 import CLIENT, DUID
-from lab6 import Lab as Lab6
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
@@ -26,6 +23,10 @@ from bootfw.wire.dhcp4 import pack, parse
 from bootfw.wire.dhcp6 import MessageType, Relay
 from bootfw.wire.dhcp6 import pack as pack6
 from bootfw.wire.options6 import Option
+
+from .bypersona import ByPersona
+from .lab6 import CLIENT, DUID
+from .lab6 import Lab as Lab6
 
 RATIO = 3
 BOOTP_MINIMUM = 300

@@ -8,8 +8,6 @@ import struct
 
 import pytest
 from attrs import define
-from webclient import Backend, request
-from webservice import where
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.config.settings import HTTPSettings
@@ -18,6 +16,9 @@ from bootfw.net.http.download import CHUNK, TAIL
 from bootfw.net.http.sendfile import MOST, FileSender, file_sender
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.values import Outcome
+
+from .webclient import Backend, request
+from .webservice import where
 
 pytestmark = pytest.mark.usefixtures("failures")
 

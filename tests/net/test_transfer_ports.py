@@ -6,11 +6,12 @@ import socket
 import tracemalloc
 
 import pytest
-from recorders import Echo
 from twisted.internet.protocol import DatagramProtocol
 
 from bootfw.errors import TransferError
 from bootfw.net.tftp.transferport import SPARE, opener
+
+from .recorders import Echo
 
 
 @pytest.fixture

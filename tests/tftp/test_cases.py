@@ -4,8 +4,8 @@ The numbers are those of the project's list of sharp tests; the others need an a
 """
 
 import pytest
-from driving import OACK, Reading, Waits, numbered
-from exchange import EDK2, GRUB, Exchange, Firmware, Receiver, Sender, UBoot, Writing, perfect
+from driving import OACK, Reading, Waits, Writing, numbered
+from exchange import EDK2, GRUB, Exchange, Firmware, Receiver, Sender, UBoot, perfect
 
 from bootfw.tftp.negotiation import Limits, negotiate
 from bootfw.tftp.path import relative
@@ -108,7 +108,7 @@ def test_case_09_first_block_of_a_window_lost_and_three_equal_acks() -> None:
 
 def test_case_09_in_real_time_with_edk2() -> None:
     agreed = Agreed(8, 4, acknowledged=OACK)
-    lost = []
+    lost: list[bytes] = []
 
     def lossy(datagram: bytes) -> list[float]:
         if datagram[:4] == b"\0\3\0\x05" and not lost:
@@ -134,7 +134,7 @@ def test_case_09_a_copy_of_an_ack_made_by_the_network_is_no_answer_to_the_window
 def test_case_09_a_window_sent_twice_is_not_echoed_for_ever() -> None:
     """One ACK is late, the timer sends its window again, and EDK2 answers each old block."""
     agreed = Agreed(8, 4, acknowledged=OACK)
-    late = []
+    late: list[bytes] = []
 
     def slow(datagram: bytes) -> list[float]:
         if datagram == wire.ack(40) and not late:
@@ -152,7 +152,7 @@ def test_case_09_a_window_sent_twice_is_not_echoed_for_ever() -> None:
 def test_case_09_one_late_block_costs_one_window_and_no_more(client: type[Firmware], windowsize: int) -> None:
     """It is not lost, so what is sent again for it is old, and EDK2 answers each old block."""
     agreed = Agreed(8, windowsize, acknowledged=OACK)
-    late = []
+    late: list[bytes] = []
 
     def overtaken(datagram: bytes) -> list[float]:
         if datagram[:4] == b"\0\3\0\x16" and not late:
@@ -167,7 +167,7 @@ def test_case_09_one_late_block_costs_one_window_and_no_more(client: type[Firmwa
 
 def test_case_09_block_lost_twice_is_told_again_by_edk2() -> None:
     agreed = Agreed(8, 8, acknowledged=OACK)
-    lost = []
+    lost: list[bytes] = []
 
     def lossy(datagram: bytes) -> list[float]:
         if datagram[:4] == b"\0\3\0\x14" and len(lost) < 2:
@@ -182,7 +182,7 @@ def test_case_09_block_lost_twice_is_told_again_by_edk2() -> None:
 
 def test_case_10_ack_of_a_window_lost_and_a_client_that_is_silent_for_5_seconds() -> None:
     agreed = Agreed(8, 4, acknowledged=OACK)
-    lost = []
+    lost: list[bytes] = []
 
     def lossy(datagram: bytes) -> list[float]:
         if datagram == wire.ack(8) and not lost:

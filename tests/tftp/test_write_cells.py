@@ -14,8 +14,8 @@ CONTENT = numbered(20)
 BLOCK = {1: CONTENT[:8], 2: CONTENT[8:16], 3: CONTENT[16:]}
 
 
-def negotiating(windowsize: int = 1, oack: bool = True, **more: object) -> Writing:
-    writing = Writing(Agreed(8, windowsize, acknowledged=OACK if oack else ()), **more)  # type: ignore[arg-type]
+def negotiating(windowsize: int = 1, oack: bool = True, lazy: bool = False) -> Writing:
+    writing = Writing(Agreed(8, windowsize, acknowledged=OACK if oack else ()), lazy=lazy)
     assert writing.session.state is State.NEGOTIATING
     assert writing.take() == [OptionAck(OACK) if oack else Ack(0)]
     return writing
@@ -39,7 +39,7 @@ def storing(windowsize: int = 1) -> Writing:
 
 
 def lingering(**timeout: int) -> Writing:
-    writing = Writing(Agreed(8, acknowledged=OACK, **timeout))  # type: ignore[arg-type]
+    writing = Writing(Agreed(8, acknowledged=OACK, **timeout))
     for block, payload in BLOCK.items():
         writing.data(block, payload)
     assert writing.session.state is State.LINGERING

@@ -191,7 +191,9 @@ def test_adaptive_finds_a_round_trip_that_has_become_slower(slower: float) -> No
             waited += more
         sent += attempt
         watchdog.progressed(slower if attempt == 1 else None)
-    assert watchdog.wait(1) > slower
+    waited = watchdog.wait(1)
+    assert waited is not None
+    assert waited > slower
     assert sent <= 12 + 3 * 12
 
 
@@ -202,7 +204,7 @@ def test_adaptive_is_patient_for_a_minute_whatever_it_has_learned(samples: list[
         for attempt in range(1, asked + 1):
             watchdog.wait(attempt)
         watchdog.progressed(sample)
-    found = []
+    found: list[float] = []
     while (seconds := watchdog.wait(len(found) + 1)) is not None:
         found.append(seconds)
     assert 60 <= sum(found) <= 75

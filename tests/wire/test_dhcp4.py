@@ -1,6 +1,7 @@
 """DHCPv4 messages: exact bytes both ways, every malformed case, the order and the size of what we send."""
 
 import struct
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -190,8 +191,9 @@ def test_of_an_overload_of_two_bytes_the_first_counts(overload: str) -> None:
 def test_an_option_past_the_end_of_an_overloaded_field_is_ignored(where: str) -> None:
     vend = DISCOVER + bytes((52, 1, 1 if where == "file" else 2)) + END
     cut = {"file": bytes(122) + b"\x0c\1h\x43\2x", "sname": bytes(58) + b"\x0c\1h\x42\2x"}[where]
+    data = frame(vend, file=cut) if where == "file" else frame(vend, sname=cut)
 
-    assert parse(frame(vend, **{where: cut})).options == {53: b"\1", 12: b"h"}
+    assert parse(data).options == {53: b"\1", 12: b"h"}
 
 
 def test_a_field_of_options_needs_no_end() -> None:
@@ -310,14 +312,14 @@ def test_what_has_no_kind_or_no_sender_is_refused(data: bytes, reason: str) -> N
 # What we send
 
 
-def reply(**fields: object) -> Message:
-    options = fields.pop("options", {53: b"\2"})
-    return evolve(Message(op=BOOTREPLY, xid=1, chaddr=MAC), options=options, **fields)
+def reply(**fields: Any) -> Message:
+    return evolve(Message(op=BOOTREPLY, xid=1, chaddr=MAC), **{"options": {53: b"\2"}, **fields})
 
 
 def sent_options(data: bytes) -> list[tuple[int, bytes]]:
     """Codes and bytes one by one, nothing joined, END included."""
-    found, at = [], 240
+    found: list[tuple[int, bytes]] = []
+    at = 240
     while data[at] != 255:
         if data[at] == 0:
             found.append((0, b""))

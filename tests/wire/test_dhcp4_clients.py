@@ -181,7 +181,7 @@ def test_padded_to_the_bootp_size_it_says_the_same(capture: Capture) -> None:
 
 @each_client
 def test_of_a_message_cut_anywhere_the_whole_options_are_read(capture: Capture) -> None:
-    ends = [(240, {})]
+    ends: list[tuple[int, dict[int, bytes]]] = [(240, {})]
     for code, value in capture.options:
         at, before = ends[-1]
         ends.append((at + 2 + len(value), {**before, code: value}))

@@ -1,6 +1,8 @@
 """DHCPv6 messages: exact bytes both ways, every malformed case, and what holds for all of them."""
 
+from collections.abc import Callable
 from socket import AF_INET6, inet_ntop
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -104,7 +106,7 @@ def test_an_option_that_is_cut_off_is_ignored(rest: bytes) -> None:
         lambda: pack(SOLICIT, [Relay(0, "::", "::")], MessageType.REPLY),
     ],
 )
-def test_what_the_wire_can_not_carry_is_the_callers_mistake(wrong) -> None:
+def test_what_the_wire_can_not_carry_is_the_callers_mistake(wrong: Callable[..., Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         wrong()
 

@@ -36,7 +36,9 @@ BOTH_WAYS: list[tuple[Callable[[Any], bytes], Callable[[bytes], Any], st.SearchS
 
 
 @pytest.mark.parametrize(("write", "read", "values"), BOTH_WAYS)
-def test_what_is_written_is_read_back(write, read, values) -> None:
+def test_what_is_written_is_read_back(
+    write: Callable[..., Any], read: Callable[..., Any], values: st.SearchStrategy[Any]
+) -> None:
     @given(values)
     def holds(value: Any) -> None:
         assert read(write(value)) == value
@@ -45,7 +47,7 @@ def test_what_is_written_is_read_back(write, read, values) -> None:
 
 
 @pytest.mark.parametrize("read", [read for _, read, _ in BOTH_WAYS] + [codec.link_layer_address])
-def test_any_bytes_are_understood_or_refused(read) -> None:
+def test_any_bytes_are_understood_or_refused(read: Callable[..., Any]) -> None:
     @given(st.binary(max_size=80))
     def holds(raw: bytes) -> None:
         try:

@@ -224,7 +224,7 @@ class ArchiveBackend:
             done(outcome)
             result: Any = None
         except Exception as error:
-            result = Failure(error)  # type: ignore[no-untyped-call]
+            result = Failure(error)
         while waiting:
             waiting.pop(0).callback(result)
 

@@ -114,6 +114,6 @@ class Journal:
         self._under_way.discard(batch)
         batch.durable = False
         batch.waiting.clear()
-        if failure.check(LeaseStoreError) is None:  # type: ignore[no-untyped-call]
+        if failure.check(LeaseStoreError) is None:
             self._log.failure("The lease store failed.", failure)
         self._publish(LeasesNotKept(self._clock.seconds(), len(batch.leases), str(failure.value)))

@@ -179,7 +179,7 @@ def control_message(level: int, type: int, payload: bytes) -> bytes:
 
 def invalid_address(address: str, reason: str) -> InvalidAddressError:
     """What Twisted's own ports raise for an address that isn't numeric or of the wrong family."""
-    return InvalidAddressError(address, reason)  # type: ignore[no-untyped-call]
+    return InvalidAddressError(address, reason)
 
 
 def _packed(family: socket.AddressFamily, host: str) -> bytes:

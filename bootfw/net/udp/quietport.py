@@ -12,7 +12,7 @@ _SILENT = {"log_format": ""}
 
 def quiet_port(listen: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """The port that *listen* returns for these arguments; it logs neither its start nor its end."""
-    port = callWithContext(_SILENT, listen, *arguments, **options)  # type: ignore[no-untyped-call]
+    port = callWithContext(_SILENT, listen, *arguments, **options)
     if isinstance(port, Port):
         close = port.connectionLost
         port.connectionLost = lambda reason: callWithContext(_SILENT, close, reason)  # type: ignore

@@ -123,4 +123,4 @@ def _explained(error: OSError, family: Family, port: int, device: str) -> OSErro
 
 
 def _cannot_listen(address: str, port: int, error: OSError) -> CannotListenError:
-    return CannotListenError(address, port, error)  # type: ignore[no-untyped-call]
+    return CannotListenError(address, port, error)

@@ -54,7 +54,7 @@ class _Pipe(FileDescriptor):
         super().__init__(reactor)
         self._descriptor = descriptor
         self._lost = lost
-        fdesc.setNonBlocking(descriptor)  # type: ignore[no-untyped-call]
+        fdesc.setNonBlocking(descriptor)
 
     def fileno(self) -> int:
         """See IFileDescriptor."""
@@ -80,7 +80,7 @@ class Incoming(_Pipe):
 
     def doRead(self) -> Any:
         """See IReadDescriptor."""
-        return fdesc.readFromFD(self._descriptor, self._received)  # type: ignore[no-untyped-call]
+        return fdesc.readFromFD(self._descriptor, self._received)
 
 
 class Outgoing(_Pipe):
@@ -98,4 +98,4 @@ class Outgoing(_Pipe):
 
     def writeSomeData(self, data: bytes) -> Any:
         """See FileDescriptor."""
-        return fdesc.writeToFD(self._descriptor, data)  # type: ignore[no-untyped-call]
+        return fdesc.writeToFD(self._descriptor, data)

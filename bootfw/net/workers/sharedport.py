@@ -55,7 +55,7 @@ def open_shared(service: str, address: str, port: int, count: int, device: str =
                 sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as error:
         _close(sockets)
-        raise CannotListenError(address, port, error) from error  # type: ignore[no-untyped-call]
+        raise CannotListenError(address, port, error) from error
     except BaseException:
         _close(sockets)
         raise

@@ -81,7 +81,7 @@ class MirrorBackend:
 
     @agent.default
     def _agent(self) -> IAgent:
-        agent = Agent(self.reactor, connectTimeout=self.timeout_seconds)  # type: ignore[no-untyped-call]
+        agent = Agent(self.reactor, connectTimeout=self.timeout_seconds)
         return RedirectAgent(agent)
 
     @classmethod
@@ -144,7 +144,7 @@ class MirrorBackend:
             return self._stale(name, entry, type(failed).__name__)
         if response.code == 200:
             return self._fetch(name, response).reader
-        response.deliverBody(_Unwanted())  # type: ignore[no-untyped-call]
+        response.deliverBody(_Unwanted())
         if response.code == 304 and entry is not None:
             self._checked[name] = self.reactor.seconds()
             return lambda: self._stored(name)

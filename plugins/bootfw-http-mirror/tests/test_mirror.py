@@ -312,5 +312,6 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
 def test_options() -> None:
     options = {"url": "http://a/", "cache": "c", "cache-megabytes": 1, "fresh-seconds": 0, "timeout-seconds": 2.5}
     made = plugin.configure(options, PluginContext(Clock(), Path("/etc/bootfw")))
+    assert isinstance(made, MirrorBackend)
     assert (made.url, made.cache, made.cache_megabytes) == ("http://a/", Path("/etc/bootfw/c"), 1)
     assert (made.fresh_seconds, made.timeout_seconds) == (0, 2.5)
