@@ -275,7 +275,7 @@ def open_stream_socket(address: str, port: int, *, shared: bool = False) -> sock
         elif error.errno == errno.EACCES:
             reason += ": this port needs root or CAP_NET_BIND_SERVICE"
         explained = OSError(error.errno, reason)
-        raise CannotListenError(address, port, explained) from error  # type: ignore[no-untyped-call]
+        raise CannotListenError(address, port, explained) from error
     sock.setblocking(False)
     return sock
 
