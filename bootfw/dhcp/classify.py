@@ -8,14 +8,12 @@ from bootfw.errors import WireError
 from bootfw.values import BootRequest, OfferStyle, Persona
 from bootfw.wire import options as codec
 from bootfw.wire import pxe
-from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
+from bootfw.wire.dhcp4 import BOOTREQUEST, UNSPECIFIED, Message, MessageType
 from bootfw.wire.iana import architecture_name
 from bootfw.wire.options import Option, RelaySuboption
 
 Match = Callable[..., Persona | None]
 """Personas.match. None: no boot client."""
-
-NOWHERE = "0.0.0.0"
 
 # PXE specification 2.1, section 2.2.3: a boot server is asked by REQUEST; INFORM is what some boot programs use.
 _BOOT_SERVER_TYPES = frozenset((MessageType.REQUEST, MessageType.INFORM))
@@ -66,7 +64,7 @@ def classify(
         return NotOurs("BOOTP, which knows no proxy")
     elif kind is not MessageType.DISCOVER:
         return NotOurs("")
-    if message.giaddr != NOWHERE:
+    if message.giaddr != UNSPECIFIED:
         _check_relay(message.giaddr, server)
 
     options = message.options
@@ -181,6 +179,6 @@ def _uuid(raw: bytes) -> str | None:
 
 def _relay_agent(message: Message) -> Mapping[int, bytes]:
     # RFC 3046 section 2.1: without a relay nobody trustworthy has put it there.
-    if message.giaddr == NOWHERE:
+    if message.giaddr == UNSPECIFIED:
         return {}
     return codec.relay_agent(message.options.get(Option.RELAY_AGENT_INFORMATION, b""))

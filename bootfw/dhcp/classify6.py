@@ -8,11 +8,9 @@ from bootfw.dhcp.identity6 import user_classes, vendor_class
 from bootfw.errors import WireError
 from bootfw.values import BootRequest, OfferStyle, Persona
 from bootfw.wire import options6 as codec
-from bootfw.wire.dhcp6 import Message, MessageType, Relay
+from bootfw.wire.dhcp6 import UNSPECIFIED, Message, MessageType, Relay
 from bootfw.wire.options import text
 from bootfw.wire.options6 import Option
-
-NOWHERE = "::"
 
 _PROXIED = (MessageType.SOLICIT, MessageType.INFORMATION_REQUEST)
 _ANSWERED = (*_PROXIED, MessageType.REQUEST)
@@ -32,7 +30,7 @@ def classify6(
     match: Callable[..., Persona | None],
     *,
     mac: str = "",
-    source: str = NOWHERE,
+    source: str = UNSPECIFIED,
     boot_server: bool = False,
     addresses: bool = False,
     server: str = "",
@@ -114,12 +112,12 @@ def link_of(relays: Sequence[Relay]) -> str:
     """
     for relay in reversed(relays):
         if (
-            relay.link != NOWHERE
+            relay.link != UNSPECIFIED
             and relay.link != "::1"
             and not relay.link.startswith(("fe8", "fe9", "fea", "feb", "ff"))
         ):
             return relay.link
-    return NOWHERE
+    return UNSPECIFIED
 
 
 def _told(relays: Sequence[Relay], code: int) -> bytes | None:

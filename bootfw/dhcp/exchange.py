@@ -12,10 +12,8 @@ from bootfw.dhcp.pool import Binding
 from bootfw.dhcp.subnet import Subnet
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.wire import options as codec
-from bootfw.wire.dhcp4 import Message, MessageType
+from bootfw.wire.dhcp4 import UNSPECIFIED, Message, MessageType
 from bootfw.wire.options import Option
-
-NOWHERE = "0.0.0.0"
 
 _HOST_NAME = Option.HOST_NAME
 _REQUESTED = Option.REQUESTED_IP_ADDRESS
@@ -90,7 +88,7 @@ class Exchange:
         wanted = self._requested()
         # A client that selects an offer sends both; some fill in ciaddr too, with the address that they had before.
         selecting = chosen is not None and wanted is not None
-        renewing = message.ciaddr != NOWHERE and not selecting
+        renewing = message.ciaddr != UNSPECIFIED and not selecting
         if renewing:
             wanted = message.ciaddr
         if wanted is None:
@@ -295,7 +293,7 @@ class Exchange:
         """
         if binding.probed or self._uses(binding) or self.network.passes_on(binding, self.client, reservation):
             return False
-        if self.message.giaddr == NOWHERE:
+        if self.message.giaddr == UNSPECIFIED:
             return True
         return not self._has(binding) and (reservation is None or reservation.address != binding.address)
 

@@ -10,8 +10,6 @@ from bootfw.wire import options as codec
 from bootfw.wire.dhcp4 import Message
 from bootfw.wire.options import Option, RelaySuboption
 
-NOWHERE = "0.0.0.0"
-
 _BOOT_CLASSES = (b"PXEClient", b"HTTPClient", b"U-Boot")
 _BY_HARDWARE, _BY_CLIENT_ID = b"h", b"i"
 

@@ -5,10 +5,8 @@ from bootfw.dhcp.vendor import menu_option_43, option_43, pxelinux_options, serv
 from bootfw.values import BootFile, BootMenu, BootRequest, Persona
 from bootfw.wire import options as codec
 from bootfw.wire import pxe
-from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, Message, MessageType
+from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, UNSPECIFIED, Message, MessageType
 from bootfw.wire.options import Option
-
-NOWHERE = "0.0.0.0"
 
 
 def proxy_reply(message: Message, request: BootRequest, told: BootFile | BootMenu | None, persona: Persona) -> Message:
@@ -42,7 +40,7 @@ def proxy_reply(message: Message, request: BootRequest, told: BootFile | BootMen
         # The NUL is for old ROMs, and for EDK2, which would write it over the byte that follows the option.
         options[Option.BOOTFILE_NAME] = name + b"\0"
     for code in (Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION):  # RFC 6842; RFC 3046 section 2.2
-        if code in message.options and (code != Option.RELAY_AGENT_INFORMATION or message.giaddr != NOWHERE):
+        if code in message.options and (code != Option.RELAY_AGENT_INFORMATION or message.giaddr != UNSPECIFIED):
             options[code] = message.options[code]
     fit(options, message)
     return Message(
@@ -52,7 +50,7 @@ def proxy_reply(message: Message, request: BootRequest, told: BootFile | BootMen
         xid=message.xid,
         # Whoever has no address yet can only be reached by everybody's; a relay goes by this flag too.
         flags=message.flags | (BROADCAST_FLAG if offer else 0),
-        ciaddr=NOWHERE if offer else message.ciaddr,
+        ciaddr=UNSPECIFIED if offer else message.ciaddr,
         # iPXE loads nothing while it is zero, not even by URL; UEFI asks it for port 4011.
         siaddr=(file.server if file else None) or server,
         giaddr=message.giaddr,

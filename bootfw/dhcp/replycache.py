@@ -5,10 +5,8 @@ from collections.abc import Iterable
 from bootfw.dhcp.answer import Answer
 from bootfw.dhcp.subnet import Subnet
 from bootfw.wire import options as codec
-from bootfw.wire.dhcp4 import MINIMUM_SIZE, Message, MessageType, pack_options, pack_reply, reply_size
+from bootfw.wire.dhcp4 import MINIMUM_SIZE, UNSPECIFIED, Message, MessageType, pack_options, pack_reply, reply_size
 from bootfw.wire.options import Option
-
-NOWHERE = "0.0.0.0"
 
 _CLIENT_ID, _AGENT = int(Option.CLIENT_IDENTIFIER), int(Option.RELAY_AGENT_INFORMATION)
 _OFFER, _ACK = MessageType.OFFER, MessageType.ACK
@@ -43,14 +41,14 @@ class ReplyCache:
                 return None
             packed += bytes((_CLIENT_ID, len(identifier))) + identifier
         packed += tail[1]
-        if message.giaddr != NOWHERE:
+        if message.giaddr != UNSPECIFIED:
             agent = options.get(_AGENT)
             if agent is not None:
                 if len(agent) > 255:
                     return None
                 packed += bytes((_AGENT, len(agent))) + agent
-        ciaddr = NOWHERE if kind is _OFFER else message.ciaddr
-        data = pack_reply(message, ciaddr, answer.address or NOWHERE, answer.server, packed)
+        ciaddr = UNSPECIFIED if kind is _OFFER else message.ciaddr
+        data = pack_reply(message, ciaddr, answer.address or UNSPECIFIED, answer.server, packed)
         # Most replies have the size that is always allowed, which saves finding out the client's.
         return data if len(data) <= MINIMUM_SIZE or len(data) <= reply_size(message) else None
 

@@ -3,12 +3,10 @@
 from bootfw.dhcp.answer import Answer
 from bootfw.values import Address
 from bootfw.wire import options as codec
-from bootfw.wire.dhcp4 import BROADCAST_FLAG, ETHERNET, Message, MessageType
+from bootfw.wire.dhcp4 import BROADCAST_FLAG, ETHERNET, UNSPECIFIED, Message, MessageType
 from bootfw.wire.options import Option, RelaySuboption
 
 BROADCAST = "255.255.255.255"
-NOWHERE = "0.0.0.0"
-
 # An attribute of an enum costs as much as three look-ups in a dictionary, and this runs for every reply.
 _RELAY_AGENT, _RELAY_SOURCE_PORT = Option.RELAY_AGENT_INFORMATION, RelaySuboption.RELAY_SOURCE_PORT
 
@@ -24,12 +22,12 @@ def destination(
     """
     if boot_server:
         # EDK2 asks from port 4011 and iPXE from 68; each listens there only.
-        if peer[0] != NOWHERE:
+        if peer[0] != UNSPECIFIED:
             return peer[0], peer[1]
-        if message.ciaddr != NOWHERE and not message.flags & BROADCAST_FLAG:
+        if message.ciaddr != UNSPECIFIED and not message.flags & BROADCAST_FLAG:
             return message.ciaddr, peer[1]
         return BROADCAST, client_port
-    if message.giaddr != NOWHERE:
+    if message.giaddr != UNSPECIFIED:
         return _relay(message, peer, server_port)
     # A proxy's client has no address yet, and its offer gives it none.
     return BROADCAST, client_port
@@ -43,13 +41,13 @@ def server_destination(
     :param peer: where *message* came from.
     :return: and whether the client there can't answer ARP yet: who can't do without that broadcasts instead.
     """
-    if message.giaddr != NOWHERE:
+    if message.giaddr != UNSPECIFIED:
         return _relay(message, peer, server_port), False
     if answer.kind is MessageType.NAK:
         return (BROADCAST, client_port), False
-    if message.ciaddr != NOWHERE and _uses_ciaddr(message, peer):
+    if message.ciaddr != UNSPECIFIED and _uses_ciaddr(message, peer):
         return (message.ciaddr, peer[1] if peer[0] == message.ciaddr else client_port), False
-    if not answer.address and peer[0] != NOWHERE:
+    if not answer.address and peer[0] != UNSPECIFIED:
         return (peer[0], peer[1]), False  # an INFORM that does not say who sends it
     if not answer.address or message.flags & BROADCAST_FLAG or message.htype != ETHERNET or message.hlen != 6:
         return (BROADCAST, client_port), False
@@ -59,7 +57,7 @@ def server_destination(
 def renews(message: Message) -> bool:
     """It is the REQUEST of a client that has its address and wants to keep it (RFC 2131 section 4.3.2)."""
     return (
-        message.ciaddr != NOWHERE
+        message.ciaddr != UNSPECIFIED
         and message.message_type is MessageType.REQUEST
         and codec.first_address(message.options.get(Option.SERVER_IDENTIFIER)) is None
     )

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from socket import inet_aton
 
 from bootfw.dhcp.answer import Arrival, NoReply, NoReplyReason
-from bootfw.dhcp.exchange import NOWHERE, Admit, Exchange, Result, Rules
+from bootfw.dhcp.exchange import Admit, Exchange, Result, Rules
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.identity import identify
 from bootfw.dhcp.network import Network
 from bootfw.dhcp.subnet import Subnet
 from bootfw.lease import Lease, Reservation
 from bootfw.wire import options as codec
-from bootfw.wire.dhcp4 import BOOTREQUEST, Message
+from bootfw.wire.dhcp4 import BOOTREQUEST, UNSPECIFIED, Message
 from bootfw.wire.options import Option, RelaySuboption
 
 _ANSWERS: Mapping[bytes | None, Callable[[Exchange], Result]] = {
@@ -86,13 +86,13 @@ class AddressServer:
         answer = _ANSWERS.get(message.options.get(_MESSAGE_TYPE))
         if message.op != BOOTREQUEST or answer is None:
             return NoReply(NoReplyReason.NOT_ASKED)
-        agent = _agent(message) if message.giaddr != NOWHERE else _NO_AGENT
+        agent = _agent(message) if message.giaddr != UNSPECIFIED else _NO_AGENT
         client = identify(message, agent, self._by_client_id)
         if client is None:
             return NoReply(NoReplyReason.MALFORMED, "neither a hardware address nor a client identifier")
         place = self._place(message, arrival, agent)
         if place is None:
-            return NoReply(NoReplyReason.ABSENT, arrival.server if message.giaddr == NOWHERE else message.giaddr)
+            return NoReply(NoReplyReason.ABSENT, arrival.server if message.giaddr == UNSPECIFIED else message.giaddr)
         self._rules.own.add(arrival.server)
         if arrival.addresses:
             self._rules.own.update(arrival.addresses)
@@ -182,12 +182,12 @@ class AddressServer:
     def _place(self, message: Message, arrival: Arrival, agent: Mapping[int, bytes]) -> tuple[Network, Subnet] | None:
         """Where the client is."""
         relay = message.giaddr
-        if relay != NOWHERE:
+        if relay != UNSPECIFIED:
             link = agent.get(_LINK_SELECTION, b"")  # RFC 3527
             if len(link) == 4:
                 relay = codec.address(link)
             return self._relays.get(relay) or self._place_of(relay)
-        if arrival.unicast and message.ciaddr != NOWHERE:
+        if arrival.unicast and message.ciaddr != UNSPECIFIED:
             # It renews through routers, which tell nothing: its address does (RFC 2131 section 4.3.2).
             place = self._place_of(message.ciaddr)
             if place is not None:

@@ -8,14 +8,14 @@ from attrs import define, field, frozen
 from bootfw.dhcp import associations6 as ia
 from bootfw.dhcp.answer import NoReply, NoReplyReason
 from bootfw.dhcp.bindings6 import FIRMWARE, SYSTEM, Bindings, Holder
-from bootfw.dhcp.classify6 import NOWHERE, link_of
+from bootfw.dhcp.classify6 import link_of
 from bootfw.dhcp.hostclass6 import HostClass6
 from bootfw.dhcp.identity6 import is_firmware
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import WireError
 from bootfw.lease import Lease, Reservation
 from bootfw.wire import options6 as codec
-from bootfw.wire.dhcp6 import Message, MessageType, Relay
+from bootfw.wire.dhcp6 import UNSPECIFIED, Message, MessageType, Relay
 from bootfw.wire.options6 import IdentityAssociation, Option, Options, Status, Values
 
 _FOR_SERVER = frozenset((MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE))
@@ -206,7 +206,7 @@ class AddressServer6:
         link = link_of(arrival.relays)
         if link in self._relays:
             return self._relays[link]
-        for address in (link,) if link != NOWHERE else arrival.addresses:
+        for address in (link,) if link != UNSPECIFIED else arrival.addresses:
             number = IPv6Address(address)
             for pair in self._bindings:
                 if number in pair[0].network:

@@ -7,10 +7,8 @@ from bootfw.dhcp.room import fit
 from bootfw.dhcp.vendor import menu_option_43, option_43, pxelinux_options, server_options
 from bootfw.values import BootFile, BootMenu, BootRequest, OfferStyle, Persona
 from bootfw.wire import options as codec
-from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, Message, MessageType
+from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, UNSPECIFIED, Message, MessageType
 from bootfw.wire.options import IPXESuboption, Option
-
-NOWHERE = "0.0.0.0"
 
 # In an answer to firmware these speak of booting. What an operator has for other devices there stops ROMs for minutes.
 _OF_BOOTING = frozenset((Option.VENDOR_SPECIFIC, Option.VENDOR_CLASS_IDENTIFIER, Option.BOOTFILE_NAME))
@@ -61,8 +59,8 @@ def server_reply(
         message,
         options,
         flags=message.flags,
-        ciaddr=NOWHERE if answer.kind is MessageType.OFFER else message.ciaddr,
-        yiaddr=answer.address or NOWHERE,
+        ciaddr=UNSPECIFIED if answer.kind is MessageType.OFFER else message.ciaddr,
+        yiaddr=answer.address or UNSPECIFIED,
         # GRUB loads from whoever stands here beside its address; iPXE loads nothing while it is zero.
         siaddr=(file.server if file else None) or answer.server,
         # iPXE reads this before option 67 and EDK2 after it, so they must not differ; U-Boot reads nothing else.
@@ -76,7 +74,7 @@ def _echoed(message: Message, answer: Answer) -> dict[int, bytes]:
         options[Option.MESSAGE_TYPE] = bytes((answer.kind,))
         options[Option.SERVER_IDENTIFIER] = codec.address_bytes(answer.identifier)
     for code in (Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION):  # RFC 6842; RFC 3046 section 2.2
-        if code in message.options and (code != Option.RELAY_AGENT_INFORMATION or message.giaddr != NOWHERE):
+        if code in message.options and (code != Option.RELAY_AGENT_INFORMATION or message.giaddr != UNSPECIFIED):
             options[code] = message.options[code]
     return options
 
@@ -104,9 +102,9 @@ def _reply(
     options: dict[int, bytes],
     *,
     flags: int,
-    ciaddr: str = NOWHERE,
-    yiaddr: str = NOWHERE,
-    siaddr: str = NOWHERE,
+    ciaddr: str = UNSPECIFIED,
+    yiaddr: str = UNSPECIFIED,
+    siaddr: str = UNSPECIFIED,
     file: bytes = b"",
 ) -> Message:
     return Message(

@@ -35,6 +35,9 @@ BOOTREQUEST = 1
 BOOTREPLY = 2
 BROADCAST_FLAG = 0x8000
 
+UNSPECIFIED = "0.0.0.0"
+"""An address field of the header that holds none (RFC 2131 section 2)."""
+
 ETHERNET = 1
 """The htype of Ethernet."""
 
@@ -72,7 +75,6 @@ _MESSAGE_TYPE = int(Option.MESSAGE_TYPE)
 _BOOTFILE_NAME = int(Option.BOOTFILE_NAME)
 _RELAY_AGENT = int(Option.RELAY_AGENT_INFORMATION)
 _MAXIMUM_SIZE = int(Option.MAXIMUM_MESSAGE_SIZE)
-_NOWHERE = "0.0.0.0"
 
 
 class MessageType(enum.IntEnum):
@@ -114,10 +116,10 @@ class Message:
     secs: int = 0
     """Seconds since the client began, as it says: some count otherwise."""
     flags: int = 0
-    ciaddr: str = "0.0.0.0"
-    yiaddr: str = "0.0.0.0"
-    siaddr: str = "0.0.0.0"
-    giaddr: str = "0.0.0.0"
+    ciaddr: str = UNSPECIFIED
+    yiaddr: str = UNSPECIFIED
+    siaddr: str = UNSPECIFIED
+    giaddr: str = UNSPECIFIED
     chaddr: bytes
     """hlen bytes, without the padding of the field."""
     sname: bytes = b""
@@ -339,7 +341,7 @@ def reply_size(request: Message) -> int:
     if raw is not None:
         with suppress(WireError):
             size = min(max_message_size(raw) - _HEADERS, LARGEST_MAX_SIZE)
-    if request.giaddr != _NOWHERE and _RELAY_AGENT in options:
+    if request.giaddr != UNSPECIFIED and _RELAY_AGENT in options:
         added = option_size(_RELAY_AGENT, options[_RELAY_AGENT])
         # One that fills more than a frame has come in fragments, and goes back so.
         size = min(size + added, max(LARGEST_MAX_SIZE, DEFAULT_MAX_SIZE + added))

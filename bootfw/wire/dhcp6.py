@@ -30,6 +30,9 @@ ALL_AGENTS = "ff02::1:2"
 ALL_SERVERS = "ff05::1:3"
 """Where relays send to that know no server."""
 
+UNSPECIFIED = "::"
+"""No address (RFC 4291 section 2.5.2)."""
+
 MOST_RELAYS = 32
 
 LARGEST = 1452

@@ -502,7 +502,7 @@ class Ping:
     def __init__(self):
         self.asked = {}
 
-    def ask(self, address, told):
+    def start(self, address, told):
         assert address not in self.asked, "it is being asked for already"
         self.asked[address] = told
 
@@ -511,9 +511,9 @@ class Ping:
 
 
 class Probe(Ping):
-    def ask(self, address, told, *, interface, server, client):
+    def start(self, address, told, *, interface, server, client):
         assert (interface, server, client[0] & 1) == ("eth7", SERVER, 0)
-        super().ask(address, told)
+        super().start(address, told)
 
 
 on_our_port = pytest.mark.parametrize("rich", [True], indirect=True, ids=["our port"])

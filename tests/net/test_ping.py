@@ -8,10 +8,9 @@ import struct
 
 import pytest
 
-from bootfw.net.dhcp.conflict import Questions
-from bootfw.net.dhcp.icmpprobe import Ping
+from bootfw.net.dhcp.conflict import IcmpProbe, PendingProbes
 
-CLIENT, NOBODY, NO_WAY = "10.9.0.9", "10.9.0.77", "192.0.2.9"
+CLIENT, UNUSED, NO_WAY = "10.9.0.9", "10.9.0.77", "192.0.2.9"
 FAR = "10.99.0.5"
 """Behind the client, which is the router to it."""
 SECONDS = 0.3
@@ -38,7 +37,7 @@ def setting(host, name: str, value: str) -> None:
 
 
 @contextlib.contextmanager
-def nobody_special():
+def unprivileged():
     """Have no capabilities meanwhile."""
     os.seteuid(65534)
     try:
@@ -53,8 +52,8 @@ def ping(request, routed, private_reactor):
     with server.inside(), contextlib.ExitStack() as stack:
         if request.param == "ping socket":
             setting(server, "ping_group_range", "0 2147483647")
-            stack.enter_context(nobody_special())
-        made = Ping(private_reactor, SECONDS)
+            stack.enter_context(unprivileged())
+        made = IcmpProbe(private_reactor, SECONDS)
     yield made
     made.close()
     setting(server, "ping_group_range", "1 0")
@@ -62,66 +61,66 @@ def ping(request, routed, private_reactor):
 
 @pytest.mark.parametrize("address", [CLIENT, FAR], ids=["beside us", "behind a router"])
 def test_that_somebody_uses_an_address_is_told_at_once_and_not_who(ping, private_reactor, turn_until, address):
-    told = []
+    results = []
     began = private_reactor.seconds()
-    ping.ask(address, told.append)
-    assert told == []
-    turn_until(lambda: told)
+    ping.start(address, results.append)
+    assert results == []
+    turn_until(lambda: results)
 
-    assert told == [""]
+    assert results == [""]
     assert private_reactor.seconds() < began + SECONDS
     assert private_reactor.getDelayedCalls() == []
 
 
-def test_nobody_uses_an_address_when_the_time_is_over(ping, private_reactor, turn_until):
-    told = []
+def test_an_address_is_free_when_no_reply_comes_before_the_timeout(ping, private_reactor, turn_until):
+    results = []
     began = private_reactor.seconds()
-    for address in (NOBODY, "10.99.0.6"):
-        ping.ask(address, told.append)
-    turn_until(lambda: len(told) == 2)
+    for address in (UNUSED, "10.99.0.6"):
+        ping.start(address, results.append)
+    turn_until(lambda: len(results) == 2)
 
-    assert told == [None, None]
+    assert results == [None, None]
     assert SECONDS - 0.01 <= private_reactor.seconds() - began < 2 * SECONDS
 
 
 def test_where_there_is_no_way_nothing_is_waited_for(ping, private_reactor, turn_until):
-    told = []
+    results = []
     began = private_reactor.seconds()
-    ping.ask(NO_WAY, told.append)
-    assert told == []
-    turn_until(lambda: told)
+    ping.start(NO_WAY, results.append)
+    assert results == []
+    turn_until(lambda: results)
 
-    assert told == [None]
+    assert results == [None]
     assert private_reactor.seconds() < began + SECONDS
 
 
 def test_an_address_can_be_asked_for_again(ping, turn_until):
     for _ in range(2):
-        told = []
-        ping.ask(FAR, told.append)
-        turn_until(lambda told=told: told)
-        assert told == [""]
+        results = []
+        ping.start(FAR, results.append)
+        turn_until(lambda results=results: results)
+        assert results == [""]
 
 
-def test_the_echoes_of_others_do_not_wake_us(ping, routed, private_reactor, turn_until):
-    [reader] = (reader for reader in private_reactor.getReaders() if isinstance(reader, Questions))
+def test_replies_to_other_processes_do_not_wake_us(ping, routed, private_reactor, turn_until):
+    [reader] = (reader for reader in private_reactor.getReaders() if isinstance(reader, PendingProbes))
     with routed[0].inside():
-        other = Ping(private_reactor, SECONDS)
-    told = []
-    other.ask(CLIENT, told.append)
-    turn_until(lambda: told)
+        other = IcmpProbe(private_reactor, SECONDS)
+    results = []
+    other.start(CLIENT, results.append)
+    turn_until(lambda: results)
     other.close()
 
-    assert told == [""]
+    assert results == [""]
     assert select.select([reader.fileno()], [], [], 0)[0] == []
 
 
-def test_after_the_close_nobody_is_told_anything(ping, private_reactor):
-    told = []
-    ping.ask(CLIENT, told.append)
+def test_close_drops_pending_probes(ping, private_reactor):
+    results = []
+    ping.start(CLIENT, results.append)
     ping.close()
     assert private_reactor.getDelayedCalls() == []
-    assert told == []
+    assert results == []
 
 
 def checksum(data: bytes) -> int:
@@ -173,22 +172,22 @@ def test_an_answer_is_one_to_the_question(ping, routed, turn_until, source, how,
         with ear:
             ear.bind((source, 0))
             ear.settimeout(5)
-            told = []
+            results = []
             with client.inside(), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as hearing:
                 hearing.bind((CLIENT, 0))
                 hearing.settimeout(5)
-                ping.ask(CLIENT, told.append)
+                ping.start(CLIENT, results.append)
                 packet, (server, _) = hearing.recvfrom(2048)
             question = packet[(packet[0] & 15) * 4 :]
             assert (question[0], question[1], checksum(question)) == (8, 0, 0)
             ear.sendto(reply(question, **how), (server, 0))
-            turn_until(lambda: told)
+            turn_until(lambda: results)
     finally:
         setting(client, "icmp_echo_ignore_all", "0")
-    assert told == [user]
+    assert results == [user]
 
 
-def test_who_may_not_ask_is_told_that(routed, private_reactor):
-    with routed[0].inside(), nobody_special(), pytest.raises(PermissionError):
-        Ping(private_reactor, SECONDS)
+def test_without_the_right_to_ping_it_raises(routed, private_reactor):
+    with routed[0].inside(), unprivileged(), pytest.raises(PermissionError):
+        IcmpProbe(private_reactor, SECONDS)
     assert private_reactor.getDelayedCalls() == []

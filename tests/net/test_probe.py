@@ -5,11 +5,11 @@ import subprocess
 
 import pytest
 
-from bootfw.net.dhcp.arpprobe import Probe
+from bootfw.net.dhcp.conflict import ArpProbe
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.values import Via
 
-SERVER, CLIENT, NOBODY = "10.9.0.1", "10.9.0.9", "10.9.0.77"
+SERVER, CLIENT, UNUSED = "10.9.0.1", "10.9.0.9", "10.9.0.77"
 STRANGER = b"\2\0\0\0\0\1"
 
 
@@ -17,7 +17,7 @@ STRANGER = b"\2\0\0\0\0\1"
 def probe(hosts, private_reactor):
     server, _ = hosts
     with server.inside():
-        made = Probe(private_reactor, 0.3)
+        made = ArpProbe(private_reactor, 0.3)
     yield made
     made.close()
 
@@ -28,57 +28,61 @@ def mac(host, interface: str) -> str:
 
 
 def test_who_uses_an_address_is_named_at_once(hosts, probe, private_reactor, turn_until):
-    told = []
+    results = []
     began = private_reactor.seconds()
-    probe.ask(CLIENT, told.append, interface="s0", server=SERVER, client=STRANGER)
-    assert told == []
-    turn_until(lambda: told)
+    probe.start(CLIENT, results.append, interface="s0", server=SERVER, client=STRANGER)
+    assert results == []
+    turn_until(lambda: results)
 
-    assert told == [mac(hosts[1], "c0")]
+    assert results == [mac(hosts[1], "c0")]
     assert private_reactor.seconds() < began + 0.3
 
 
-def test_nobody_uses_an_address_when_the_time_is_over(probe, private_reactor, turn_until):
-    told = []
+def test_an_address_is_free_when_no_reply_comes_before_the_timeout(probe, private_reactor, turn_until):
+    results = []
     began = private_reactor.seconds()
-    for address in (NOBODY, "10.9.0.78"):
-        probe.ask(address, told.append, interface="s0", server=SERVER, client=STRANGER)
-    turn_until(lambda: len(told) == 2)
+    for address in (UNUSED, "10.9.0.78"):
+        probe.start(address, results.append, interface="s0", server=SERVER, client=STRANGER)
+    turn_until(lambda: len(results) == 2)
 
-    assert told == [None, None]
+    assert results == [None, None]
     assert 0.29 <= private_reactor.seconds() - began < 0.6
 
 
 def test_the_client_itself_may_use_it(hosts, probe, turn_until):
-    told = []
-    probe.ask(
-        CLIENT, told.append, interface="s0", server=SERVER, client=bytes.fromhex(mac(hosts[1], "c0").replace(":", ""))
+    results = []
+    probe.start(
+        CLIENT,
+        results.append,
+        interface="s0",
+        server=SERVER,
+        client=bytes.fromhex(mac(hosts[1], "c0").replace(":", "")),
     )
-    turn_until(lambda: told)
-    assert told == [None]
+    turn_until(lambda: results)
+    assert results == [None]
 
 
 def test_what_another_wire_has_does_not_count(probe, turn_until):
-    told = []
-    probe.ask("10.9.1.77", told.append, interface="s1", server="10.9.1.1", client=STRANGER)
-    turn_until(lambda: told)
-    assert told == [None]
+    results = []
+    probe.start("10.9.1.77", results.append, interface="s1", server="10.9.1.1", client=STRANGER)
+    turn_until(lambda: results)
+    assert results == [None]
 
 
 @pytest.mark.parametrize("interface", ["lo", "gone"])
 def test_a_wire_without_arp_has_no_users(probe, turn_until, interface):
-    told = []
-    probe.ask(CLIENT, told.append, interface=interface, server=SERVER, client=STRANGER)
-    turn_until(lambda: told)
-    assert told == [None]
+    results = []
+    probe.start(CLIENT, results.append, interface=interface, server=SERVER, client=STRANGER)
+    turn_until(lambda: results)
+    assert results == [None]
 
 
-def test_after_the_close_nobody_is_told_anything(probe, private_reactor):
-    told = []
-    probe.ask(CLIENT, told.append, interface="s0", server=SERVER, client=STRANGER)
+def test_close_drops_pending_probes(probe, private_reactor):
+    results = []
+    probe.start(CLIENT, results.append, interface="s0", server=SERVER, client=STRANGER)
     probe.close()
     assert private_reactor.getDelayedCalls() == []
-    assert told == []
+    assert results == []
 
 
 def test_a_datagram_reaches_who_answers_no_arp(hosts):
@@ -89,11 +93,11 @@ def test_a_datagram_reaches_who_answers_no_arp(hosts):
     with server.inside():
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         via = Via(SERVER, socket.if_nametoindex("s0"), SERVER)
-        assert Interfaces().set_neighbour(NOBODY, hardware, via)
+        assert Interfaces().set_neighbour(UNUSED, hardware, via)
     with ear, sock:
         ear.bind(("c0", 0x0800))
         ear.settimeout(5)
-        sock.sendto(b"for you", (NOBODY, 68))
+        sock.sendto(b"for you", (UNUSED, 68))
         while True:
             packet, (_, _, kind, _, _) = ear.recvfrom(2048)
             if packet.endswith(b"for you"):
@@ -105,7 +109,7 @@ def test_a_neighbour_of_no_interface_is_refused(hosts):
     server, _ = hosts
     with server.inside():
         for index in (0, 9999):
-            assert not Interfaces().set_neighbour(NOBODY, STRANGER, Via(SERVER, index, SERVER))
+            assert not Interfaces().set_neighbour(UNUSED, STRANGER, Via(SERVER, index, SERVER))
 
 
 def arp_answers(host, address: str) -> None:
@@ -127,28 +131,28 @@ def proxy(hosts):
 def test_hardware_that_answers_for_one_address_after_the_other_proves_nothing(
     hosts, private_reactor, turn_until, proxy
 ):
-    found, said = [], []
+    found, results = [], []
     with hosts[0].inside():
-        probe = Probe(private_reactor, 0.1, lambda *seen: found.append(seen))
+        probe = ArpProbe(private_reactor, 0.1, lambda *seen: found.append(seen))
     for number, address in enumerate(proxy, 1):
-        probe.ask(address, said.append, interface="s0", server=SERVER, client=STRANGER)
-        turn_until(lambda number=number: len(said) == number)
+        probe.start(address, results.append, interface="s0", server=SERVER, client=STRANGER)
+        turn_until(lambda number=number: len(results) == number)
     probe.close()
 
     who = mac(hosts[1], "c0")
-    assert said == [who, who, who] + [None] * 7
+    assert results == [who, who, who] + [None] * 7
     assert found == [("s0", who, tuple(proxy[:4]))]
 
 
 def test_a_machine_with_several_addresses_is_no_proxy(hosts, private_reactor, turn_until, proxy):
-    found, said = [], []
+    found, results = [], []
     with hosts[0].inside():
-        probe = Probe(private_reactor, 0.05, lambda *seen: found.append(seen))
-    asked = [*proxy[:3], NOBODY, *proxy[3:6], NOBODY, *proxy[6:9]]
+        probe = ArpProbe(private_reactor, 0.05, lambda *seen: found.append(seen))
+    asked = [*proxy[:3], UNUSED, *proxy[3:6], UNUSED, *proxy[6:9]]
     for number, address in enumerate(asked, 1):
-        probe.ask(address, said.append, interface="s0", server=SERVER, client=STRANGER)
-        turn_until(lambda number=number: len(said) == number)
+        probe.start(address, results.append, interface="s0", server=SERVER, client=STRANGER)
+        turn_until(lambda number=number: len(results) == number)
     probe.close()
 
-    assert [user is not None for user in said] == [address != NOBODY for address in asked]
+    assert [user is not None for user in results] == [address != UNUSED for address in asked]
     assert found == []

@@ -1,9 +1,15 @@
-"""Addresses that it is asked for whether somebody uses them: what the ways to ask have in common."""
+"""Address conflict detection: is an address in use already, before a client is offered it (RFC 2131 section 3.1)?
+
+ArpProbe asks on our own links, where no firewall drops the probe; IcmpProbe asks through routers.
+"""
 
 import ctypes
+import errno
+import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import define
@@ -12,87 +18,111 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.net.alarm import Alarm
+from bootfw.net.dhcp.proxyarp import ProxyARP
+from bootfw.net.linux.netlink import Netlink
 
-Told = Callable[[str | None], None]
-"""Called with the MAC address of who uses the address, with "": somebody whose MAC is not known, or with None: nobody
-answered."""
+Done = Callable[[str | None], None]
+"""Called with the MAC address of the host that uses the address, with "" when a host uses it whose MAC address is not
+known, or with None when no host has replied within the timeout."""
+
+_BATCH = 64
+"""Datagrams that are read in one turn of the reactor."""
 
 _SO_ATTACH_FILTER = 26
 _INSTRUCTION = struct.Struct("@HBBI")
-_AT_ONCE = 64
+
+_ETH_P_ARP = 0x0806
+_ARPHRD_ETHER = 1
+_ETHERNET_BROADCAST = b"\xff" * 6
+_ETHERNET_ADDRESS_SIZE = 6
+_ARP_REQUEST, _ARP_REPLY = 1, 2
+_ARP = struct.Struct("!HHBBH6s4s6s4s")  # RFC 826 for Ethernet and IPv4
+_ARP_HEADER = (1, 0x0800, 6, 4)
+
+# Replies only (the operation stands at byte 6): every other broadcast of a large network would wake us.
+_ARP_FILTER = ((0x28, 0, 0, 6), (0x15, 0, 1, _ARP_REPLY), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0))
+
+_ECHO = 8
+_COOKIE_SIZE = 16
+_ICMP_HEADER = struct.Struct("!BBHHH")  # RFC 792: type, code, checksum, identifier, sequence number
 
 
 @define(eq=False)
-class _Question:
+class _Probe:
+    """One that waits for its reply."""
+
     address: str
-    wire: str
+    interface: str
     client: bytes | None
-    told: Told
+    done: Done
     deadline: float
 
 
 @implementer(IReadDescriptor)
-class Questions:
-    """Those that are open, and the socket that the answers come in by. One timer waits for all.
+class PendingProbes:
+    """What the two kinds of probes share: the socket that replies arrive on, and one timer for all timeouts.
 
     :param reactor: IReactorFDSet and IReactorTime.
-    :param seconds: how long an answer is waited for.
-    :param sock: does not block; is closed with this.
-    :param heard: called with each datagram and where it is from, as recvfrom() has it.
-    :param way: what asking by that socket is called.
+    :param timeout: seconds that a reply is waited for.
+    :param sock: a non-blocking socket; it is closed with this.
+    :param received: called with each datagram and its sender, as recvfrom() has it.
+    :param kind: what a probe by that socket is called in the log.
     """
 
     _log = Logger(namespace="bootfw")
 
     def __init__(
-        self, reactor: Any, seconds: float, sock: socket.socket, heard: Callable[[bytes, Any], None], way: str
+        self, reactor: Any, timeout: float, sock: socket.socket, received: Callable[[bytes, Any], None], kind: str
     ) -> None:
         self._reactor = reactor
-        self._seconds = seconds
+        self._timeout = timeout
         self._socket = sock
-        self._heard = heard
-        self._way = way
-        self._open: dict[tuple[str, str], _Question] = {}
-        self._alarm: Alarm[_Question] = Alarm(reactor, self._ring)
+        self._received = received
+        self._kind = kind
+        self._pending: dict[tuple[str, str], _Probe] = {}
+        self._alarm: Alarm[_Probe] = Alarm(reactor, self._timed_out)
         reactor.addReader(self)
 
-    def ask(
-        self, address: str, send: Callable[[], object], told: Told, *, wire: str = "", client: bytes | None = None
+    def start(
+        self, address: str, send: Callable[[], object], done: Done, *, interface: str = "", client: bytes | None = None
     ) -> None:
-        """Ask for *address*.
+        """Probe *address*.
 
-        :param send: sends the question; an OSError means that it can't be asked, so that no answer is waited for.
-        :param told: called once, never before this returns; not at all after close().
-        :param wire: an answer has to come from there.
-        :param client: an answer by this one does not count.
+        :param send: sends the probe. When it raises OSError no reply can come: *done* is called in the next turn.
+        :param done: called once, never before this returns; not at all after close().
+        :param interface: replies on others don't count.
+        :param client: replies by this hardware address don't count.
         """
-        seconds = self._seconds
+        timeout = self._timeout
         try:
             send()
         except OSError as error:
-            seconds = 0.0
-            self._log.debug("{address}: no {way}: {error}", address=address, way=self._way, error=error)
-        question = _Question(address, wire, client, told, self._reactor.seconds() + seconds)
-        self._open[address, wire] = question
-        self._alarm.watch(question)
+            timeout = 0.0
+            self._log.debug("{address}: no {kind}: {error}", address=address, kind=self._kind, error=error)
+        probe = _Probe(address, interface, client, done, self._reactor.seconds() + timeout)
+        self._pending[address, interface] = probe
+        self._alarm.watch(probe)
 
-    def waits(self, address: str, wire: str = "", sender: bytes = b"") -> bool:
-        """Whether an answer by *sender* for *address* would count."""
-        question = self._open.get((address, wire))
-        return question is not None and sender != question.client
+    def is_pending(self, address: str, interface: str = "", sender: bytes = b"") -> bool:
+        """Whether a reply by *sender* for *address* counts."""
+        probe = self._pending.get((address, interface))
+        return probe is not None and sender != probe.client
 
-    def answered(self, address: str, wire: str = "", sender: bytes = b"") -> None:
-        """Somebody uses *address*: *sender*, if it is known who."""
-        if not self.waits(address, wire, sender):
+    def replied(self, address: str, interface: str = "", sender: bytes = b"") -> None:
+        """A host uses *address*.
+
+        :param sender: its hardware address; b"": it is not known.
+        """
+        if not self.is_pending(address, interface, sender):
             return
-        question = self._open.pop((address, wire))
-        self._alarm.forget(question)
-        question.told(sender.hex(":"))
+        probe = self._pending.pop((address, interface))
+        self._alarm.forget(probe)
+        probe.done(sender.hex(":"))
 
     def close(self) -> None:
-        """Wait for nothing any more."""
+        """Drop all pending probes, and close the socket."""
         self._alarm.stop()
-        self._open.clear()
+        self._pending.clear()
         if self.fileno() >= 0:
             self._reactor.removeReader(self)
             self._socket.close()
@@ -105,12 +135,12 @@ class Questions:
 
     def doRead(self) -> None:
         """See IReadDescriptor."""
-        for _ in range(_AT_ONCE):
+        for _ in range(_BATCH):
             try:
                 packet, sender = self._socket.recvfrom(2048)
             except OSError:
                 return
-            self._heard(packet, sender)
+            self._received(packet, sender)
 
     def connectionLost(self, reason: Any) -> None:
         """See IFileDescriptor."""
@@ -118,19 +148,152 @@ class Questions:
 
     def logPrefix(self) -> str:
         """See ILoggingContext."""
-        return self._way
+        return self._kind
 
-    def _ring(self, question: _Question, now: float) -> None:
-        if self._open.get((question.address, question.wire)) is question:
-            del self._open[question.address, question.wire]
-            question.told(None)
+    def _timed_out(self, probe: _Probe, now: float) -> None:
+        if self._pending.get((probe.address, probe.interface)) is probe:
+            del self._pending[probe.address, probe.interface]
+            probe.done(None)
+
+
+class ArpProbe:
+    """Probes addresses on the links of this machine (RFC 5227 section 2.1.1).
+
+    :param reactor: IReactorFDSet and IReactorTime.
+    :param timeout: seconds that a reply is waited for.
+    :param proxy_found: see ProxyARP; replies by such equipment don't count.
+    :raise OSError: this process may not (CAP_NET_RAW, AF_NETLINK), or this is not Linux.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        timeout: float,
+        proxy_found: Callable[[str, str, tuple[str, ...]], None] = lambda interface, mac, addresses: None,
+    ) -> None:
+        self._clock = reactor
+        self._proxies = ProxyARP(proxy_found)
+        self._kernel = Netlink()
+        self._kernel.links()
+        kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_PACKET, kind, socket.htons(_ETH_P_ARP))
+        attach_filter(self._socket, _ARP_FILTER)
+        self._probes = PendingProbes(reactor, timeout, self._socket, self._received, "ARP probe")
+
+    def start(self, address: str, done: Done, *, interface: str, server: str, client: bytes) -> None:
+        """Probe *address* on *interface*.
+
+        :param done: called once, never before this returns; not at all after close().
+        :param server: our address there.
+        :param client: hardware address of the client that is to be offered the address, which may well use it already.
+        """
+
+        def send() -> None:
+            link = self._kernel.link(interface)
+            if link is None or len(link.hardware) != _ETHERNET_ADDRESS_SIZE:
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+            sender, target = socket.inet_aton(server), socket.inet_aton(address)
+            packet = _ARP.pack(*_ARP_HEADER, _ARP_REQUEST, link.hardware, sender, bytes(6), target)
+            self._socket.sendto(packet, (interface, _ETH_P_ARP, 0, _ARPHRD_ETHER, _ETHERNET_BROADCAST))
+
+        def finished(user: str | None) -> None:
+            if user is None:
+                self._proxies.unanswered(interface)
+            done(user)
+
+        self._probes.start(address, send, finished, interface=interface, client=client)
+
+    def close(self) -> None:
+        """Drop all pending probes, and close the sockets."""
+        self._probes.close()
+        self._kernel.close()
+
+    def _received(self, packet: bytes, sender: Any) -> None:
+        if len(packet) < _ARP.size:
+            return
+        *header, operation, hardware, packed, _, _ = _ARP.unpack_from(packet)
+        if tuple(header) != _ARP_HEADER or operation != _ARP_REPLY:
+            return
+        address, interface = socket.inet_ntoa(packed), sender[0]
+        if self._probes.is_pending(address, interface, hardware) and self._proxies.answered(
+            interface, hardware, address, self._clock.seconds()
+        ):
+            self._probes.replied(address, interface, hardware)
+
+
+class IcmpProbe:
+    """Probes addresses wherever packets are routed to, by ICMP echo (RFC 792): for clients behind relays.
+
+    Every probe is the same packet: the source address of a reply tells what it is about, and the packet holds a secret
+    that only hosts which got a probe can send back. A reply to an earlier probe of an address is as good as one to the
+    latest. It says that a host has the address, and not which host.
+
+    :param reactor: IReactorFDSet and IReactorTime.
+    :param timeout: seconds that a reply is waited for.
+    :raise OSError: the kernel allows it neither by CAP_NET_RAW nor by net.ipv4.ping_group_range.
+    """
+
+    def __init__(self, reactor: Any, timeout: float) -> None:
+        identifier = int.from_bytes(os.urandom(2), "big")
+        self._cookie = os.urandom(_COOKIE_SIZE)
+        self._packet = _echo(identifier, self._cookie)
+        self._socket = _icmp_socket(identifier)
+        self._probes = PendingProbes(reactor, timeout, self._socket, self._received, "ping")
+
+    def start(self, address: str, done: Done) -> None:
+        """Probe *address*.
+
+        :param done: called once, never before this returns; not at all after close(). Without a route to the address it
+            is called in the next turn of the reactor.
+        """
+        self._probes.start(address, partial(self._socket.sendto, self._packet, (address, 0)), done)
+
+    def close(self) -> None:
+        """Drop all pending probes, and close the socket."""
+        self._probes.close()
+
+    def _received(self, packet: bytes, sender: Any) -> None:
+        # The kernel has checked that it is an echo reply, and its identifier.
+        if packet.endswith(self._cookie):
+            self._probes.replied(sender[0])
+
+
+def _icmp_socket(identifier: int) -> socket.socket:
+    """A socket that receives replies to echoes of *identifier* only, or of another one that the kernel puts there."""
+    flags = socket.SOCK_NONBLOCK
+    try:
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW | flags, socket.IPPROTO_ICMP)
+    except PermissionError:
+        # A ping socket has an identifier of its own: icmp(7).
+        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | flags, socket.IPPROTO_ICMP)
+    attach_filter(
+        raw,
+        (
+            (0xB1, 0, 0, 0),  # X: the length of the IP header
+            (0x48, 0, 0, 0),  # type and code
+            (0x15, 0, 3, 0),  # echo reply, else drop
+            (0x48, 0, 0, 4),
+            (0x15, 0, 1, identifier),
+            (0x06, 0, 0, 0xFFFF),
+            (0x06, 0, 0, 0),
+        ),
+    )
+    return raw
+
+
+def _echo(identifier: int, data: bytes) -> bytes:
+    """An echo request with *data*, of an even number of bytes; its checksum is that of RFC 1071."""
+    total = (_ECHO << 8) + identifier + sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return _ICMP_HEADER.pack(_ECHO, 0, ~total & 0xFFFF, identifier, 0) + data
 
 
 def attach_filter(sock: socket.socket, program: Sequence[tuple[int, int, int, int]]) -> None:
-    """Let through to *sock* only what a BPF program does (bpf(4)), so that nothing else wakes us.
+    """Let only packets that a BPF program accepts through to *sock* (bpf(4)), so that no others wake us.
 
     :param program: code, offset if true, offset if false, and operand of each instruction.
-    :raise OSError: the kernel is not Linux, or has none of these; *sock* is closed then.
+    :raise OSError: the kernel is not Linux, or has no filters; *sock* is closed then.
     """
     try:
         instructions = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*instruction) for instruction in program))

@@ -14,10 +14,8 @@ from bootfw.interfaces import IViaTransport
 from bootfw.net.dhcp.port import Place, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.values import Address, BootMenu, BootRequest, Via
-from bootfw.wire.dhcp4 import parse
+from bootfw.wire.dhcp4 import UNSPECIFIED, parse
 from bootfw.wire.iana import NETWORK_GEAR
-
-_UNSPECIFIED = "0.0.0.0"
 
 
 class IPv4:
@@ -54,7 +52,7 @@ class IPv4:
         interface = interfaces.name(via.interface)
         if via.destination == via.local:
             return _place(interface, self._server or via.local, unicast=True)
-        local = "" if via.local == _UNSPECIFIED else via.local
+        local = "" if via.local == UNSPECIFIED else via.local
         known = bool(interface) and self.socket is not None
         ours = interfaces.addresses(via.interface) if known else None
         if ours is not None and not ours:

@@ -21,9 +21,8 @@ from bootfw.interfaces import ILeaseStore
 from bootfw.lease import Lease, LeaseState
 from bootfw.net.clock import MonotonicReactor, shift_of
 from bootfw.net.control import Operation
-from bootfw.net.dhcp.arpprobe import Probe
+from bootfw.net.dhcp.conflict import ArpProbe, IcmpProbe
 from bootfw.net.dhcp.duid import own_duid
-from bootfw.net.dhcp.icmpprobe import Ping
 from bootfw.net.dhcp.journal import Journal
 from bootfw.net.dhcp.leasecontrol import LeaseControl, server_for
 from bootfw.net.dhcp.ratelimit import RateLimit
@@ -70,8 +69,8 @@ class Leasing:
         self.ledger = Journal(store, publish, reactor)
         self._clock = reactor
         self._publish = publish
-        self.probe: Probe | None = None
-        self.ping: Ping | None = None
+        self.probe: ArpProbe | None = None
+        self.ping: IcmpProbe | None = None
         try:
             for lease in store.load():
                 self.server.restore(lease)
@@ -127,11 +126,11 @@ class Leasing:
     def _start_probing(self, reactor: Any, seconds: float) -> None:
         barred = []
         try:
-            self.probe = Probe(reactor, seconds, self.proxy_found)
+            self.probe = ArpProbe(reactor, seconds, self.proxy_found)
         except OSError as error:
             barred.append(f"on our wires, by ARP ({error.strerror})")
         try:
-            self.ping = Ping(reactor, seconds)
+            self.ping = IcmpProbe(reactor, seconds)
         except OSError as error:
             barred.append(f"behind relays, by ping ({error.strerror})")
         if barred:

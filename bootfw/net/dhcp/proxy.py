@@ -17,11 +17,10 @@ from bootfw.net.dhcp.ipv6 import TOO_LONG, IPv6
 from bootfw.net.dhcp.port import DHCPPort, Family, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.values import BootFile, BootRequest, OfferStyle
-from bootfw.wire.dhcp4 import Message, MessageType, pack, reply_size
+from bootfw.wire.dhcp4 import UNSPECIFIED, Message, MessageType, pack, reply_size
 from bootfw.wire.options import Option
 from bootfw.wire.options6 import Option as Option6
 
-_UNSPECIFIED = "0.0.0.0"
 _REQUEST = bytes((MessageType.REQUEST,))
 
 
@@ -76,8 +75,8 @@ class Proxy4(Proxy):
         if not place.addresses:
             return place.server
         kind, wanted = message.options.get(Option.MESSAGE_TYPE), message.options.get(Option.REQUESTED_IP_ADDRESS, b"")
-        for known in (message.ciaddr, inet_ntoa(wanted) if len(wanted) == 4 else _UNSPECIFIED):
-            for ours in place.addresses if known != _UNSPECIFIED else ():
+        for known in (message.ciaddr, inet_ntoa(wanted) if len(wanted) == 4 else UNSPECIFIED):
+            for ours in place.addresses if known != UNSPECIFIED else ():
                 if ours.is_beside(known):
                     if kind == _REQUEST:
                         self._networks[place.interface] = ours.address

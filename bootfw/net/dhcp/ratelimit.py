@@ -5,10 +5,9 @@ from collections.abc import Hashable
 from math import inf
 
 from bootfw.dhcp.answer import Arrival
-from bootfw.wire.dhcp4 import Message
+from bootfw.wire.dhcp4 import UNSPECIFIED, Message
 from bootfw.wire.options import Option
 
-_NOWHERE = "0.0.0.0"
 _AGENT = Option.RELAY_AGENT_INFORMATION
 _PLACES = 4096
 
@@ -38,7 +37,7 @@ class RateLimit:
         most = self._per_second
         if most == inf:
             return True
-        circuit = message.options.get(_AGENT, b"") if message.giaddr != _NOWHERE else b""
+        circuit = message.options.get(_AGENT, b"") if message.giaddr != UNSPECIFIED else b""
         if not circuit:  # else it is a single port of a switch
             most = max(most, free / SHARE)
         return self._take((arrival.server, message.giaddr, circuit), most, now)

@@ -16,19 +16,16 @@ from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.serverreply import server_reply
 from bootfw.errors import WireError
 from bootfw.events import AddressTaken, FileWithheld, OfferMade, RequestIgnored
-from bootfw.net.dhcp.arpprobe import Probe
-from bootfw.net.dhcp.conflict import Told as Used
-from bootfw.net.dhcp.icmpprobe import Ping
+from bootfw.net.dhcp.conflict import ArpProbe, Done, IcmpProbe
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.journal import Batch, Journal
 from bootfw.net.dhcp.noreply import NoReplyReports
 from bootfw.net.dhcp.port import DHCPPort, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.values import BootRequest, Via
-from bootfw.wire.dhcp4 import Message, MessageType, pack, reply_size
+from bootfw.wire.dhcp4 import UNSPECIFIED, Message, MessageType, pack, reply_size
 from bootfw.wire.options import Option
 
-_UNSPECIFIED = "0.0.0.0"
 _MASK = 1
 _RAPID_COMMIT = Option.RAPID_COMMIT
 _PARAMETERS, _BOOTFILE_NAME = Option.PARAMETER_REQUEST_LIST, Option.BOOTFILE_NAME
@@ -62,8 +59,8 @@ class Server4(DHCPPort):
         addresses: AddressServer,
         ledger: Journal,
         *,
-        probe: Probe | None = None,
-        ping: Ping | None = None,
+        probe: ArpProbe | None = None,
+        ping: IcmpProbe | None = None,
     ) -> None:
         super().__init__(services, family, family.service)
         self._addresses = addresses
@@ -130,13 +127,13 @@ class Server4(DHCPPort):
             probe(address, partial(self._probed, address))
         return True
 
-    def _probe_for(self, query: Query, server: str) -> Callable[[str, Used], None] | None:
+    def _probe_for(self, query: Query, server: str) -> Callable[[str, Done], None] | None:
         message, interface = query.message, query.place.interface
-        if message.giaddr != _UNSPECIFIED:
-            return None if self._ping is None else self._ping.ask
+        if message.giaddr != UNSPECIFIED:
+            return None if self._ping is None else self._ping.start
         if self._probe is None or not interface:
             return None
-        return partial(self._probe.ask, interface=interface, server=server, client=message.chaddr)
+        return partial(self._probe.start, interface=interface, server=server, client=message.chaddr)
 
     def _probed(self, address: str, user: str | None) -> None:
         query = self._probing.pop(address, None)

@@ -6,7 +6,7 @@ from ipaddress import IPv6Address
 from bootfw.boot.resolverchain import Answer
 from bootfw.dhcp.answer import NoReply, NoReplyReason
 from bootfw.dhcp.classify import NotOurs
-from bootfw.dhcp.classify6 import NOWHERE, link_of
+from bootfw.dhcp.classify6 import link_of
 from bootfw.dhcp.reply6 import server_reply6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.events import FileWithheld, OfferMade, RequestIgnored
@@ -16,7 +16,7 @@ from bootfw.net.dhcp.noreply import NoReplyReports
 from bootfw.net.dhcp.port import DHCPPort, Query
 from bootfw.net.dhcp.services import DHCPServices
 from bootfw.values import BootFile, BootRequest
-from bootfw.wire.dhcp6 import Message, MessageType
+from bootfw.wire.dhcp6 import UNSPECIFIED, Message, MessageType
 from bootfw.wire.options6 import Option, code_of
 
 
@@ -118,6 +118,6 @@ class Server6(DHCPPort):
         """Publish what is behind an answer, or why there is none."""
         if cause is NoReplyReason.OTHER_SERVER:
             detail = f"DUID {detail}"
-        elif cause is NoReplyReason.ABSENT and detail == NOWHERE:
+        elif cause is NoReplyReason.ABSENT and detail == UNSPECIFIED:
             detail = ", ".join(each.address for each in query.place.addresses)
         self._causes.tell(cause, detail, self.family.client(query), query.peer, query.place.interface, now)

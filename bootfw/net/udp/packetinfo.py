@@ -11,7 +11,7 @@ from twisted.internet.error import InvalidAddressError
 from bootfw.net.udp.mmsg import source_key
 from bootfw.values import Address, Via
 
-NOWHERE = Via("", 0, "")
+UNKNOWN_VIA = Via("", 0, "")
 """How a datagram arrived that came without packet info."""
 
 _LIMIT = 4096

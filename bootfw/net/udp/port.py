@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.udp import mmsg
-from bootfw.net.udp.packetinfo import IPV6, NOWHERE, Cache
+from bootfw.net.udp.packetinfo import IPV6, UNKNOWN_VIA, Cache
 from bootfw.net.udp.sender import Counters, Sender
 from bootfw.net.udp.sockets import family_of, open_socket
 from bootfw.values import Address, Via
@@ -235,7 +235,7 @@ class DatagramPort:
         except OSError as error:
             self._failed_to_receive(error.errno)
             return 0
-        self._deliver([(bytes(room[0][:length]), peer, self._vias[ancillary[0][2]] if ancillary else NOWHERE)])
+        self._deliver([(bytes(room[0][:length]), peer, self._vias[ancillary[0][2]] if ancillary else UNKNOWN_VIA)])
         return 1
 
     def _receive_many(self) -> int:
@@ -255,7 +255,7 @@ class DatagramPort:
         try:
             left = range(count) if self.first_look is None else self.first_look.first_look(inbox, count)
             if left:
-                self._deliver([inbox.datagram(slot, self._peers, self._vias, NOWHERE) for slot in left])
+                self._deliver([inbox.datagram(slot, self._peers, self._vias, UNKNOWN_VIA) for slot in left])
         finally:
             if count > 1:
                 self.sender.release()
