@@ -10,7 +10,7 @@ from bootfw.build import build
 from bootfw.config.configuration import ConfigErrors, load_config
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.config.units import Seconds, Size
-from bootfw.dhcp.bootfile import ipxe_can_load
+from bootfw.dhcp.bootfile import IPXE_LOCAL_BOOT, ipxe_can_load
 from bootfw.dhcp.expand import check_placeholders, expand
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.hostclass6 import HostClass6
@@ -78,29 +78,37 @@ from bootfw.interfaces import (
     IBootPlugin,
     ICacheableReader,
     IComparingReader,
+    IDirectoryBackend,
     IFileReader,
     ILearningWatchdog,
     ILeaseStore,
+    ILintable,
     IListableBackend,
+    IListableResolver,
     IOperable,
     IReader,
     IReservationStore,
+    ISelectiveResolver,
     ISelfChecking,
     IShareableReader,
     IStartable,
+    IStaticBackend,
     ITimeoutWatchdog,
     IUniformBackend,
+    IUniformResolver,
     IVerifiableReader,
     IWatchdog,
     IWatchdogPolicy,
     IWritableBackend,
     IWriter,
 )
-from bootfw.lease import NEVER, Lease, LeaseState, Reservation
+from bootfw.lease import NEVER, Lease, LeaseState, Reservation, mac_text, uuid_text
+from bootfw.net.linux.mounts import MountProbe, MountTable
 from bootfw.observe.log import LogObserver
 from bootfw.plugins import PluginContext, boot_plugin
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.service import BootService
+from bootfw.tftp.path import relative as relative_path
 from bootfw.values import (
     Address,
     Agreed,
@@ -109,19 +117,23 @@ from bootfw.values import (
     BootMenuItem,
     BootRequest,
     Client,
+    Finding,
+    ListedBootFile,
     Mode,
     Outcome,
     TransferReport,
     TransferRequest,
     Via,
 )
-from bootfw.wire.iana import ARCHITECTURES
+from bootfw.wire.iana import ARCHITECTURES, NETWORK_GEAR
 
 if TYPE_CHECKING:
     from bootfw.backends.directory import DirectoryBackend
 
 __all__ = [
     "ARCHITECTURES",
+    "IPXE_LOCAL_BOOT",
+    "NETWORK_GEAR",
     "NEVER",
     "AccessViolation",
     "Address",
@@ -155,6 +167,7 @@ __all__ = [
     "FileMissing",
     "FileReader",
     "FileWithheld",
+    "Finding",
     "HTTPSettings",
     "HandshakeFailed",
     "Host",
@@ -169,18 +182,24 @@ __all__ = [
     "IBootPlugin",
     "ICacheableReader",
     "IComparingReader",
+    "IDirectoryBackend",
     "IFileReader",
     "ILearningWatchdog",
     "ILeaseStore",
+    "ILintable",
     "IListableBackend",
+    "IListableResolver",
     "IOperable",
     "IReader",
     "IReservationStore",
+    "ISelectiveResolver",
     "ISelfChecking",
     "IShareableReader",
     "IStartable",
+    "IStaticBackend",
     "ITimeoutWatchdog",
     "IUniformBackend",
+    "IUniformResolver",
     "IVerifiableReader",
     "IWatchdog",
     "IWatchdogPolicy",
@@ -193,6 +212,7 @@ __all__ = [
     "LeaseState",
     "LeaseStoreError",
     "LeasesNotKept",
+    "ListedBootFile",
     "ListenerBound",
     "ListenerClosed",
     "ListenerFailed",
@@ -200,6 +220,8 @@ __all__ = [
     "LoopBroken",
     "MemoryReader",
     "Mode",
+    "MountProbe",
+    "MountTable",
     "NextBootTaken",
     "OfferMade",
     "OfferWithheld",
@@ -238,7 +260,10 @@ __all__ = [
     "expand",
     "ipxe_can_load",
     "load_config",
+    "mac_text",
     "provides",
+    "relative_path",
+    "uuid_text",
 ]
 
 

@@ -1,41 +1,35 @@
-"""What a machine loads after iPXE, as far as the configuration decides that."""
+"""Whether the configuration has clients load iPXE and gives that iPXE nothing to go on with."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+from bootfw.ability import provides
 from bootfw.config.settings import Settings
+from bootfw.errors import BootRefused
+from bootfw.interfaces import IBootFileResolver, ISelectiveResolver, IUniformResolver
 from bootfw.personas.table import stock
-from bootfw.resolvers.by_architecture import ByArchitecture
-from bootfw.resolvers.by_client import ByClient
-from bootfw.resolvers.callout import Callout
-from bootfw.resolvers.loop_breaker import LoopBreaker
-from bootfw.resolvers.next_boot import NextBoot
-from bootfw.resolvers.pxe_menu import PXEMenu
-from bootfw.resolvers.static import StaticResolver
-from bootfw.values import BootRequest
+from bootfw.values import BootFile, BootRequest
 
 _ARCHITECTURES = ("x86-bios", "x86-uefi", "x86_64-uefi", "arm64-uefi")
 
-_FOR_EVERY_MACHINE = (ByArchitecture, StaticResolver)
-_FOR_SOME_MACHINES = (ByClient, Callout, LoopBreaker, NextBoot, PXEMenu)
-"""Others are plugins, of which it is not known what they answer."""
 
+def ends_at_ipxe(resolvers: Sequence[tuple[str, IBootFileResolver]], settings: Settings) -> Iterator[str]:
+    """A sentence for each architecture whose clients load iPXE, which is then sent iPXE again, or nothing.
 
-def ends_at_ipxe(resolvers: Sequence[tuple[str, Any]], settings: Settings) -> Iterator[str]:
-    """A sentence for each architecture whose machines get iPXE, and then nothing that iPXE can go on with.
+    No sentence when a resolver is neither an IUniformResolver nor an ISelectiveResolver: what it answers is not known.
 
     :param resolvers: (name, resolver), in their order.
     """
     if settings.dhcp.mode == settings.dhcp6.mode == "off":
         return
     is_ipxe_program = stock().with_own(settings.persona).is_ipxe_program
-    if not all(isinstance(resolver, (*_FOR_EVERY_MACHINE, *_FOR_SOME_MACHINES)) for _, resolver in resolvers):
+    uniform = [resolver for _, resolver in resolvers if provides(resolver, IUniformResolver)]
+    selective = [resolver for _, resolver in resolvers if provides(resolver, ISelectiveResolver)]
+    if len(uniform) + len(selective) < len(resolvers):
         return
-    usual = [resolver for _, resolver in resolvers if isinstance(resolver, _FOR_EVERY_MACHINE)]
     for architecture in _ARCHITECTURES:
-        program = next(_names(usual, architecture, ipxe=False), "")
+        program = next(_names(uniform, architecture, ipxe=False), "")
         if is_ipxe_program(_last_part(program)) and all(
-            is_ipxe_program(_last_part(name)) for name in _names(usual, architecture, ipxe=True)
+            is_ipxe_program(_last_part(name)) for name in _names(uniform, architecture, ipxe=True)
         ):
             yield (
                 f"{architecture} machines load {program}, which is iPXE, and iPXE is then given nothing to go on with: "
@@ -43,11 +37,15 @@ def ends_at_ipxe(resolvers: Sequence[tuple[str, Any]], settings: Settings) -> It
             )
 
 
-def _names(resolvers: Sequence[Any], architecture: str, *, ipxe: bool) -> Iterator[str]:
+def _names(resolvers: Sequence[IUniformResolver], architecture: str, *, ipxe: bool) -> Iterator[str]:
+    """The boot files that *resolvers* have for a client of *architecture*, in order."""
     request = BootRequest("", "discover", "ipxe" if ipxe else "", architecture, ipxe=ipxe)
     for resolver in resolvers:
-        file = resolver.resolve(request)
-        if file is not None:
+        try:
+            file = resolver.resolve(request)
+        except BootRefused:
+            return
+        if isinstance(file, BootFile):
             yield file.name
 
 

@@ -16,9 +16,21 @@ from typing import TYPE_CHECKING
 from zope.interface import Attribute, Interface, taggedValue
 from zope.interface.interface import InterfaceClass
 
-from bootfw.values import Address, Agreed, BootFile, BootMenu, BootRequest, TransferRequest, Via
+from bootfw.values import (
+    Address,
+    Agreed,
+    BootFile,
+    BootMenu,
+    BootRequest,
+    Finding,
+    ListedBootFile,
+    TransferRequest,
+    Via,
+)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from twisted.internet.defer import Deferred
 
     from bootfw.events import Event
@@ -169,6 +181,26 @@ class IUniformBackend(IBackend):
     taggedValue("describes", ("open",))
 
 
+class IStaticBackend(IUniformBackend):
+    """A uniform backend whose files can be read without a server: ``bootfw lint`` reads them.
+
+    Where the PluginContext has no reactor (None), open() and the methods of its readers return their results directly.
+    """
+
+    taggedValue("describes", ("open",))
+
+
+class IDirectoryBackend(IStaticBackend):
+    """A static backend that serves the files of one directory of this host under their own paths.
+
+    ``bootfw lint`` walks that directory, and checks links, permissions and the spelling of names there.
+    """
+
+    taggedValue("describes", ("open",))
+
+    root: "Path" = Attribute("The directory. It need not exist.")
+
+
 class IListableBackend(IBackend):
     """A backend whose files can be listed without a client: at the start, by --check and by lint. It may block."""
 
@@ -197,13 +229,20 @@ class IBatchingBackend(IBackend):
 
 
 class ISelfChecking(Interface):
-    """A backend or resolver that can tell before the first request that it can't serve anything."""
+    """A backend or resolver that knows before the first request that it can't serve anything."""
 
     def problem() -> str:
         """What is wrong, in a sentence, such as a missing directory; "" when all is well.
 
         Called at the start, by --check and by lint. It is shown to the operator and stops nothing.
         """
+
+
+class ILintable(Interface):
+    """A backend or resolver that checks the files it works from, such as templates, for ``bootfw lint``."""
+
+    def lint() -> Iterable[Finding]:
+        """The mistakes in these files. It may block; no server runs."""
 
 
 # Resolvers.
@@ -223,6 +262,32 @@ class IBootFileResolver(Interface):
 
         :raise BootRefused: stop: this client gets no answer from us.
         """
+
+
+class IUniformResolver(IBootFileResolver):
+    """A resolver that answers by ``architecture``, ``ipxe`` and ``http`` of the request only, and directly.
+
+    --check and lint call resolve() without a client, to find architectures whose clients load iPXE and nothing else.
+    """
+
+    taggedValue("describes", ("resolve",))
+
+
+class ISelectiveResolver(IBootFileResolver):
+    """A resolver that answers for selected clients only: those that its options or an operator name, or that an API
+    knows. What the other clients load is decided by the other resolvers.
+    """
+
+    taggedValue("describes", ("resolve",))
+
+
+class IListableResolver(IBootFileResolver):
+    """A resolver whose options name boot files: lint checks that they exist and fit the client's architecture."""
+
+    taggedValue("describes", ("resolve",))
+
+    def boot_files() -> Iterable[ListedBootFile]:
+        """These files. Placeholders in their names are not filled in."""
 
 
 class IStartable(Interface):

@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from bootfw import __version__
+from bootfw.bootchain import ends_at_ipxe
 from bootfw.build import Parts, load_parts, settle
 from bootfw.config import defaults
 from bootfw.config.configuration import ConfigErrors, Configuration
@@ -112,8 +113,6 @@ class Options(usage.Options):
             sys.stdout.write(f"{name}: OK\n{aligned(_contents(parts))}\n")
             for problem in missing_interfaces(configuration.settings.interfaces).values():
                 sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, _INTERFACES))}\n")
-            from bootfw.bootchain import ends_at_ipxe  # it knows every resolver, and a start needs few of them
-
             for problem in ends_at_ipxe(parts.resolvers, parts.settings):
                 sys.stdout.write(f"WARNING: {configuration.where(ConfigError(problem, ('resolver',)))}\n")
             raise SystemExit(0)

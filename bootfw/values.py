@@ -291,6 +291,17 @@ class BootFile:
     """For PXELINUX: after how long without a kernel it starts anew (RFC 5071, option 211)."""
 
 
+@frozen
+class ListedBootFile:
+    """A boot file that a resolver may answer with, for :meth:`bootfw.interfaces.IListableResolver.boot_files`."""
+
+    file: BootFile
+    architecture: str = ""
+    """The only architecture of wire/iana.py whose clients get it, or "ipxe"; "" when clients of several may."""
+    place: str = ""
+    """Where the resolver's options name it, such as ``clients[3]``; "" when it has one file only."""
+
+
 MENU_BYTES = 255
 """Of a whole menu: it has to be one option."""
 
@@ -340,3 +351,17 @@ class BootMenu:
         size = 3 + (2 + 7 * files if files else 0) + 2 + sum(3 + each for each in descriptions) + 3 + prompt + 1
         if size > MENU_BYTES:
             raise ValueError(f"the menu takes {size} bytes; there is room for {MENU_BYTES}: use shorter texts")
+
+
+@frozen(order=True)
+class Finding:
+    """A mistake that keeps a machine from booting: a line of ``bootfw lint``."""
+
+    file: str
+    """Path on this host, with ``:LINE`` behind it if known. For a missing file, the file that names it."""
+    rule: str
+    """A word for mistakes of this kind, such as "architecture"."""
+    reason: str
+    """What is wrong, one sentence without a full stop."""
+    remedy: str
+    """What would be right."""

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from zope.interface import implementer
 
-from bootfw.api import BootFile, Settings
+from bootfw.api import BootFile, BootRefused, BootRequest, ISelectiveResolver, IUniformResolver, Settings
 from bootfw.bootchain import ends_at_ipxe
 from bootfw.config.settings import DHCPSettings
 from bootfw.resolvers.by_architecture import ByArchitecture
@@ -17,10 +18,40 @@ SOME = ByClient([{"mac": "52:54:00:00:00:01", "file": "boot.ipxe"}])
 
 
 class Plugin:
-    """What it answers is its own affair."""
+    """It may answer by anything."""
 
     def resolve(self, request: Any) -> BootFile | None:
-        raise AssertionError("--check must not ask it")
+        raise AssertionError("--check must not call it")
+
+
+@implementer(ISelectiveResolver)
+class Selective(Plugin):
+    """It answers for few clients."""
+
+
+@implementer(IUniformResolver)
+class Uniform:
+    """It sends iPXE to a script."""
+
+    def resolve(self, request: BootRequest) -> BootFile | None:
+        return BootFile("site.ipxe") if request.ipxe else None
+
+
+@implementer(IUniformResolver)
+class Refusing:
+    """It refuses clients that are iPXE."""
+
+    def resolve(self, request: BootRequest) -> BootFile | None:
+        if request.ipxe:
+            raise BootRefused("no iPXE here")
+        return None
+
+
+class Overriding(Uniform):
+    """The statement of its base class is not true of its own method."""
+
+    def resolve(self, request: BootRequest) -> BootFile | None:
+        raise AssertionError("--check must not call it")
 
 
 @pytest.mark.parametrize(
@@ -40,6 +71,10 @@ class Plugin:
         ([ByArchitecture({"x86-bios": "undionly.kpxe"}), ByArchitecture({"ipxe": "boot.ipxe"})], []),
         ([ByArchitecture({"x86-bios": "pxelinux.0", "x86_64-uefi": "grubx64.efi"})], []),
         ([Plugin(), ByArchitecture({"x86-bios": "undionly.kpxe"})], []),
+        ([Selective(), ByArchitecture({"x86-bios": "undionly.kpxe"})], ["x86-bios"]),
+        ([Uniform(), ByArchitecture({"x86-bios": "undionly.kpxe"})], []),
+        ([Refusing(), ByArchitecture({"x86-bios": "undionly.kpxe"})], ["x86-bios"]),
+        ([Overriding(), ByArchitecture({"x86-bios": "undionly.kpxe"})], []),
     ],
 )
 def test_which_machines_end_at_ipxe(resolvers: list[Any], architectures: list[str]) -> None:

@@ -17,23 +17,24 @@ from bootfw.api import (
     ConfigError,
     FileMissing,
     FileReader,
+    IDirectoryBackend,
     IListableBackend,
     ISelfChecking,
-    IUniformBackend,
     IWritableBackend,
+    MountProbe,
+    MountTable,
     PluginContext,
     boot_plugin,
+    relative_path,
 )
 from bootfw.backends.detached import DetachedReader, DetachedWriter, Threads
-from bootfw.backends.mounts import Mounts, Probe
 from bootfw.backends.openat2 import Resolve, may_have_link, resolve
-from bootfw.backends.paths import components
 from bootfw.backends.reasons import denied, denied_on_the_way, kind_of, led_astray
 from bootfw.backends.refusals import refusals
 from bootfw.backends.upload import Upload
 
 
-@implementer(IWritableBackend, IUniformBackend, IListableBackend, ISelfChecking)
+@implementer(IWritableBackend, IDirectoryBackend, IListableBackend, ISelfChecking)
 @define(eq=False)
 class DirectoryBackend:
     """The files below a directory.
@@ -60,8 +61,8 @@ class DirectoryBackend:
     ignore_case: bool = False
     _reactor: Any = None
     _resolve: Resolve = resolve
-    _mounts: Mounts = field(factory=Mounts)
-    _probe: Probe = field(factory=Probe, init=False)
+    _mounts: MountTable = field(factory=MountTable)
+    _probe: MountProbe = field(factory=MountProbe, init=False)
     _hung: bool = field(default=False, init=False)
     """It has been logged that the file system does not answer."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
@@ -239,7 +240,7 @@ def _encoded(path: str) -> bytes:
         raise FileMissing()
     try:
         # TransferRequest.path is UTF-8 whatever the locale is; this gives back the bytes that the client sent.
-        return "/".join(components(path)).encode("utf-8", "surrogateescape")
+        return relative_path(path).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise FileMissing() from None
 

@@ -10,9 +10,17 @@ from attrs import define, field
 from twisted.internet.interfaces import IReactorThreads
 from zope.interface import implementer
 
-from bootfw.api import FileMissing, FileReader, IBackend, IListableBackend, PluginContext, boot_plugin
+from bootfw.api import (
+    FileMissing,
+    FileReader,
+    IBackend,
+    IListableBackend,
+    IStaticBackend,
+    MountTable,
+    PluginContext,
+    boot_plugin,
+)
 from bootfw.backends.detached import DetachedReader, Threads
-from bootfw.backends.mounts import Mounts
 from bootfw.backends.paths import lexical
 from bootfw.backends.refusals import refusals
 
@@ -97,7 +105,7 @@ MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 those of pxelinux.0; the core of syslinux.efi (``ldlinux.e64``) has a suffix of its own and is there too."""
 
 
-@implementer(IListableBackend)
+@implementer(IStaticBackend, IListableBackend)
 @define(eq=False)
 class DistributionBackend:
     """Boot programs installed by the operating system's packages: iPXE, PXELINUX, SYSLINUX, GRUB and shim.
@@ -111,7 +119,7 @@ class DistributionBackend:
 
     root: Path = field(default=Path("/"), converter=Path)
     _reactor: Any = None
-    _mounts: Mounts = field(factory=Mounts)
+    _mounts: MountTable = field(factory=MountTable)
     _threads: Threads | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.logger import Logger
 
-from bootfw.backends.mistakes import Problem
+from bootfw.api import Finding
+from bootfw.backends.mistakes import source_finding
 from bootfw.backends.names import Identifiers, is_uuid, mac_address
 
 DEFAULTS = "defaults"
@@ -86,9 +87,9 @@ class Hosts:
             self._refresh()
             return self._problems
 
-    def file_problems(self) -> list[Problem]:
-        """The same, each with its file and line."""
-        return [Problem(*problem.split(": ", 1)) for problem in self.problems()]
+    def lint(self) -> list[Finding]:
+        """The same as problems(), as findings."""
+        return [source_finding(*problem.split(": ", 1)) for problem in self.problems()]
 
     def find(self, told: Sequence[Identifiers]) -> Mapping[str, Any]:
         """What is known of the machine that is described by *told*; the defaults when it is none of ours.

@@ -12,7 +12,7 @@ from bootfw.api import (
     IListableBackend,
     IllegalOperation,
     IReader,
-    IUniformBackend,
+    IStaticBackend,
     IWritableBackend,
     IWriter,
     MemoryReader,
@@ -25,7 +25,7 @@ def _contents(files: Mapping[str, bytes | str]) -> dict[str, bytes]:
     return {lexical(path): data.encode() if isinstance(data, str) else bytes(data) for path, data in files.items()}
 
 
-@implementer(IWritableBackend, IUniformBackend, IListableBackend)
+@implementer(IWritableBackend, IStaticBackend, IListableBackend)
 @define(eq=False)
 class MemoryBackend:
     """Files that stand in the configuration.

@@ -15,10 +15,13 @@ from zope.interface import implementer
 from bootfw.api import (
     ConfigError,
     FileMissing,
+    Finding,
     IBackend,
+    ILintable,
     IListableBackend,
     IReader,
     MemoryReader,
+    MountProbe,
     PluginContext,
     TransferRequest,
     boot_plugin,
@@ -27,8 +30,7 @@ from bootfw.backends.detached import Threads
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
 from bootfw.backends.facts import plain, server
 from bootfw.backends.images import IMAGES, Kernels, scan
-from bootfw.backends.mistakes import Problem, mistakes, template_problems
-from bootfw.backends.mounts import Probe
+from bootfw.backends.mistakes import mistakes, source_finding, template_findings
 from bootfw.backends.offers import Offers, grub_words
 from bootfw.backends.paths import lexical
 from bootfw.backends.sandbox import Facts, Sandbox, templates_in
@@ -45,7 +47,7 @@ _KINDS = ("ipxe", "pxelinux", "grub", "autoexec")
 _NO_ARCHITECTURE = ("unknown", "")
 
 
-@implementer(IListableBackend)
+@implementer(IListableBackend, ILintable)
 @define(eq=False)
 class MenuBackend:
     """A boot menu of what lies in the boot directory, for iPXE, PXELINUX and GRUB; local boot is its default.
@@ -76,7 +78,7 @@ class MenuBackend:
     _distribution: DistributionBackend = field(factory=DistributionBackend)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _kernels: Kernels = field(factory=Kernels, init=False)
-    _probe: Probe = field(factory=Probe, init=False)
+    _probe: MountProbe = field(factory=MountProbe, init=False)
     _directories: Sequence[Path] = field(init=False)
     _sandbox: Sandbox = field(init=False)
     _threads: Threads | None = field(init=False)
@@ -118,15 +120,17 @@ class MenuBackend:
         roots = [context.directory / name for name in names]
         return cls(roots, plain(title), timeout_seconds, default, script, own, reactor)
 
-    def file_problems(self) -> Iterator[Problem]:
-        """What is wrong with the templates of one's own, and with the default."""
+    def lint(self) -> Iterator[Finding]:
+        """See ILintable: the mistakes in the site's own templates, and a default that does not exist."""
         if self.templates is not None:
             if not os.path.isdir(self.templates):
-                yield Problem(str(self.templates), "there is no such directory")
+                yield source_finding(str(self.templates), "there is no such directory")
             own = [f"{kind}.j2" for kind in _KINDS if os.path.isfile(self.templates / f"{kind}.j2")]
-            yield from template_problems(self._sandbox, self.templates, own)
+            yield from template_findings(self._sandbox, self.templates, own)
         if self.default and self.default not in [image.path for image in scan(self.roots)]:
-            yield Problem("[[backend]] menu, default", f"it names {self.default}, which is none of the menu's images")
+            yield source_finding(
+                "[[backend]] menu, default", f"it names {self.default}, which is none of the menu's images"
+            )
 
     def has(self, path: str) -> bool:
         """See IListableBackend. Of the menus only the one that a client may be sent to by name."""

@@ -6,21 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from attrs import frozen
 from jinja2 import TemplateNotFound, TemplateSyntaxError, nodes
 
-from bootfw.api import FileMissing, TransferError
+from bootfw.api import FileMissing, Finding, TransferError
 from bootfw.backends.sandbox import Sandbox
-
-
-@frozen
-class Problem:
-    """A mistake in a file of the operator, found without a client."""
-
-    where: str
-    """The file, and if known its line."""
-    reason: str
-
 
 _MESSAGE = "This file could not be made; the log of the server says why"
 
@@ -28,6 +17,14 @@ _MESSAGE = "This file could not be made; the log of the server says why"
 def mistake(detail: str) -> TransferError:
     """The error for a file that can't be made."""
     return TransferError(_MESSAGE, detail)
+
+
+def source_finding(file: str, reason: str) -> Finding:
+    """A mistake in a file that others are made from, for ``bootfw lint``.
+
+    :param file: path, with ``:LINE`` behind it if known.
+    """
+    return Finding(file, "source", reason, "correct it; bootfw render shows what a client gets")
 
 
 @contextmanager
@@ -55,29 +52,29 @@ def mistakes(template: str, directories: Sequence[Path]) -> Iterator[None]:
         raise mistake(f"{where}: {error or type(error).__name__}") from error
 
 
-def template_problems(sandbox: Sandbox, root: Path, names: Iterable[str]) -> Iterator[Problem]:
+def template_findings(sandbox: Sandbox, root: Path, names: Iterable[str]) -> Iterator[Finding]:
     """Mistakes in the templates *names* below *root*, and in those that they include, that every client would meet."""
-    waiting, seen = sorted(names, reverse=True), set(names)
-    while waiting:
-        name = waiting.pop()
+    pending, seen = sorted(names, reverse=True), set(names)
+    while pending:
+        name = pending.pop()
         try:
             with mistakes(name, [root]):
                 sandbox.get_template(name)
                 source = (root / name).read_text("utf-8")
                 included = _included(sandbox.parse(source, name, str(root / name)))
         except OSError as error:
-            yield Problem(str(root / name), error.strerror or str(error))
+            yield source_finding(str(root / name), error.strerror or str(error))
             continue
         except TransferError as error:
             where, _, reason = (error.detail or str(error)).partition(": ")
-            yield Problem(str(root / where), reason)
+            yield source_finding(str(root / where), reason)
             continue
         for line, other in included:
             if not os.path.isfile(root / other):
-                yield Problem(f"{root / name}:{line}", f"there is no template {other}")
+                yield source_finding(f"{root / name}:{line}", f"there is no template {other}")
             elif other not in seen:
                 seen.add(other)
-                waiting.append(other)
+                pending.append(other)
 
 
 def _included(template: nodes.Template) -> Iterator[tuple[int, str]]:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from attrs import field, frozen
 
+from bootfw.api import IPXE_LOCAL_BOOT
 from bootfw.backends.facts import plain
 from bootfw.backends.images import Image
 from bootfw.backends.sandbox import Facts
@@ -77,6 +78,7 @@ class Offers:
                 if any(can(image, platform) for platform in ("pcbios", "efi"))
             ],
             "memdisk_url": f"{base}/memdisk",
+            "local_boot": IPXE_LOCAL_BOOT,
         }
 
     def for_grub(self, default: str) -> dict[str, Any]:

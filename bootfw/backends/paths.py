@@ -1,16 +1,16 @@
 """Paths as clients write them."""
 
+from bootfw.api import relative_path
+
 
 def components(path: str) -> list[str]:
-    """The parts of *path* without empty ones and ``.``; ``\\`` separates as ``/`` does (Windows boot manager).
-
-    ``TransferRequest.path`` is in this form already; an embedder may call a backend with anything.
-    """
-    return [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
+    """The parts of *path*, see relative_path(). An embedder may call a backend with any string."""
+    found = relative_path(path)
+    return found.split("/") if found else []
 
 
 def lexical(path: str) -> str:
-    """*path* in one spelling: ``..`` takes the part before it away and stops at the root."""
+    """*path* in one spelling: relative_path() of it with each ``..`` resolved, which stops at the root."""
     kept: list[str] = []
     for part in components(path):
         if part != "..":

@@ -15,11 +15,14 @@ from bootfw.api import (
     ConfigError,
     ErrorCollector,
     FileMissing,
+    Finding,
     IBackend,
+    ILintable,
     IListableBackend,
     IReader,
     ISelfChecking,
     MemoryReader,
+    MountTable,
     PluginContext,
     TransferRequest,
     boot_plugin,
@@ -27,8 +30,7 @@ from bootfw.api import (
 from bootfw.backends.detached import Threads
 from bootfw.backends.facts import facts, identified
 from bootfw.backends.hosts import GROUPS, HostFileError, Hosts
-from bootfw.backends.mistakes import Problem, mistake, mistakes, template_problems
-from bootfw.backends.mounts import Mounts
+from bootfw.backends.mistakes import mistake, mistakes, source_finding, template_findings
 from bootfw.backends.names import Identifiers, Pattern, searched
 from bootfw.backends.paths import lexical
 from bootfw.backends.sandbox import Facts, Sandbox, templates_in
@@ -47,7 +49,7 @@ def _patterns(files: Mapping[str, str]) -> dict[Pattern, str]:
     return made
 
 
-@implementer(IListableBackend, ISelfChecking)
+@implementer(IListableBackend, ISelfChecking, ILintable)
 @define(eq=False)
 class TemplateBackend:
     """Files that are rendered for each client, from Jinja2 templates.
@@ -68,7 +70,7 @@ class TemplateBackend:
     files: Mapping[Pattern, str] = field(factory=dict, converter=_patterns)
     hosts: Hosts | None = None
     _reactor: Any = None
-    _mounts: Mounts = field(factory=Mounts)
+    _mounts: MountTable = field(factory=MountTable)
     _threads: Threads | None = field(init=False)
     _sandbox: Sandbox = field(init=False)
 
@@ -103,17 +105,17 @@ class TemplateBackend:
             wrong += self.hosts.problems()
         return "; ".join(wrong)
 
-    def file_problems(self) -> Iterator[Problem]:
-        """What is wrong with the templates and the host files, each with its file and line."""
+    def lint(self) -> Iterator[Finding]:
+        """See ILintable: the mistakes in the templates and the host files."""
         if not os.path.isdir(self.root):
-            yield Problem(str(self.root), "there is no such directory")
+            yield source_finding(str(self.root), "there is no such directory")
         absent = [name for name in self.files.values() if not self._exists(name)]
-        yield from (Problem(str(self.root / name), "there is no such file") for name in dict.fromkeys(absent))
+        yield from (source_finding(str(self.root / name), "there is no such file") for name in dict.fromkeys(absent))
         named = {name for name in self.files.values() if self._exists(name)}
         below = {path.relative_to(self.root).as_posix() for path in self.root.rglob(f"*{SUFFIX}")}
-        yield from template_problems(self._sandbox, self.root, named | {name for name in below if self._exists(name)})
+        yield from template_findings(self._sandbox, self.root, named | {name for name in below if self._exists(name)})
         if self.hosts is not None:
-            yield from self.hosts.file_problems()
+            yield from self.hosts.lint()
 
     def names(self) -> list[str]:
         """See IListableBackend: the files of the templates in the root directory itself."""

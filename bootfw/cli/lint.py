@@ -11,28 +11,22 @@ from typing import Any
 import attrs
 
 from bootfw.ability import provides
-from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
-from bootfw.backends.memory import MemoryBackend
-from bootfw.backends.menu import MenuBackend
 from bootfw.boot.backends import LayeredBackend
+from bootfw.bootchain import ends_at_ipxe
 from bootfw.build import Parts, assemble
 from bootfw.cli.failure import CommandError
 from bootfw.config.configuration import load_config
-from bootfw.interfaces import IListableBackend, ISelfChecking
+from bootfw.interfaces import IBackend, IDirectoryBackend, IListableBackend, ISelfChecking, IStaticBackend
 from bootfw.lint.entries import User
-from bootfw.lint.finding import Finding
 from bootfw.lint.rules import lint
 from bootfw.lint.tree import Tree
 from bootfw.terminal import printable
+from bootfw.values import Finding
 
 FOUND = 1
 """Exit code: something will not boot."""
-
-_STILL = (DirectoryBackend, DistributionBackend, MemoryBackend, ArchiveBackend, MenuBackend)
-"""Backends whose files are the same for every client, and can be known without one. Of others those that provide
-IListableBackend say at least what they have."""
 
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
@@ -60,12 +54,10 @@ def _lint(options: argparse.Namespace) -> int:
     unsure: list[str] = []
     findings: list[Finding] = []
     for tree in _trees(options.directories, parts, unsure):
-        # What machines load, and what files are made from, concerns the server's own directories.
+        # Resolvers and templates refer to the files of the configuration, not to those of directories that are named.
         own = parts if parts is not None and not options.directories else None
         findings += lint(tree, own.resolvers if own else (), user, own.backends if own else ())
     if parts is not None and not options.directories:
-        from bootfw.bootchain import ends_at_ipxe  # it knows every resolver, and other commands need few of them
-
         sentences = ends_at_ipxe(parts.resolvers, parts.settings)
         findings += [Finding("[[resolver]]", "ipxe", *sentence.split(": ", 1)) for sentence in sentences]
     if options.json:
@@ -91,24 +83,28 @@ def _trees(directories: Sequence[Path], parts: Parts | None, unsure: list[str]) 
         # As if each were the boot directory of a server that has no configuration.
         return [_tree([("directory", DirectoryBackend(each)), *_INSTALLED], True) for each in directories]
     assert parts is not None
-    still = [(name, backend) for name, backend in parts.backends if isinstance(backend, _STILL)]
-    others = [(name, backend) for name, backend in parts.backends if not isinstance(backend, _STILL)]
-    listable = [backend for _, backend in others if provides(backend, IListableBackend)]
-    unsure += [name for name, backend in others if not provides(backend, IListableBackend)]
-    for name, backend in still:
+    static, listable = [], []
+    for name, backend in parts.backends:
+        if provides(backend, IStaticBackend):
+            static.append((name, backend))
+        elif provides(backend, IListableBackend):
+            listable.append(backend)
+        else:
+            unsure.append(name)
+    for name, backend in static:
         problem = backend.problem() if ISelfChecking.providedBy(backend) else ""
         if problem:
             raise CommandError(f"backend {name}: {problem}")
-    return [_tree(still, not unsure, lambda path: any(backend.has(path) for backend in listable))]
+    return [_tree(static, not unsure, lambda path: any(backend.has(path) for backend in listable))]
 
 
 _INSTALLED = [("distribution", DistributionBackend())]
 
 
 def _tree(
-    backends: Sequence[tuple[str, Any]], complete: bool, makes: Callable[[str], bool] = lambda path: False
+    backends: Sequence[tuple[str, IBackend]], complete: bool, makes: Callable[[str], bool] = lambda path: False
 ) -> Tree:
-    roots = [(each.root, each) for _, each in backends if isinstance(each, DirectoryBackend)]
+    roots = [(each.root, each) for _, each in backends if provides(each, IDirectoryBackend)]
     return Tree(LayeredBackend(backends), roots, complete, makes)
 
 
@@ -121,6 +117,8 @@ def _show(findings: Sequence[Finding], unsure: Sequence[str]) -> None:
         sys.stdout.write(f"{' ' * width}  {printable(finding.reason)}\n")
         sys.stdout.write(f"{' ' * width}  -> {printable(finding.remedy)}\n")
     if unsure:
-        sys.stdout.write(f"What {', '.join(unsure)} would make is not known here: missing files are not reported.\n")
+        sys.stdout.write(
+            f"Missing files are not reported: only a running server knows what {', '.join(unsure)} serves.\n"
+        )
     count = len(findings)
     sys.stdout.write(f"{count or 'no'} finding{'' if count == 1 else 's'}\n")

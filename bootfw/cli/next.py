@@ -19,8 +19,9 @@ from bootfw.cli.failure import CommandError
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.errors import ConfigError, FileMissing
+from bootfw.lease import mac_text
 from bootfw.records import Record
-from bootfw.resolvers.checks import file_name, mac_address
+from bootfw.resolvers.checks import file_name
 from bootfw.resolvers.scripts import is_url
 from bootfw.stores.orders import FILE, Orders
 from bootfw.terminal import aligned, moment, printable
@@ -210,7 +211,7 @@ def _public(attribute: Any, value: Any) -> bool:
 
 def _mac(text: str) -> str:
     try:
-        return mac_address(text)
+        return mac_text(text)
     except ValueError as error:
         raise CommandError(f"MAC {error}") from error
 

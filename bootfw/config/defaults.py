@@ -9,9 +9,10 @@ from typing import Any
 from attrs import evolve
 
 from bootfw.ability import provides
-from bootfw.backends.mounts import Probe
 from bootfw.config.settings import ListenAddress, Settings
+from bootfw.dhcp.bootfile import IPXE_LOCAL_BOOT
 from bootfw.interfaces import IBackend, IListableBackend
+from bootfw.net.linux.mounts import MountProbe
 
 Chosen = Sequence[tuple[str, Mapping[str, Any]]]
 """(plugin, options) each."""
@@ -21,8 +22,6 @@ ROOTS = ("/srv/boot", "/srv/tftp", "/var/lib/tftpboot")
 
 SCRIPT_NAME = "boot.ipxe"
 
-# An iPXE that was started by UEFI has to fail for the firmware to go on with its next boot option: after success
-# UEFI 2.10 section 3.1.1 shows the boot menu and waits.
 SCRIPT = f"""#!ipxe
 echo
 echo bootfw is here, but it has no {SCRIPT_NAME} of yours to give to this machine:
@@ -31,9 +30,7 @@ echo
 echo Put your own script on the server as {ROOTS[0]}/{SCRIPT_NAME} and it is loaded in place of this one.
 echo
 prompt --key s --timeout 5000 The local disk is next. Press s for the iPXE shell instead. && shell ||
-iseq ${{platform}} efi && exit 1 ||
-exit 0
-"""
+{IPXE_LOCAL_BOOT}"""
 
 WATCHDOG: Chosen = [("adaptive", {})]
 
@@ -59,7 +56,7 @@ HIGH = 10000
 
 def backends() -> Chosen:
     """The directories that exist, a menu of them, what the distribution has installed, a script that does no harm."""
-    probe = Probe()
+    probe = MountProbe()
     # What does not answer is there, and perhaps answers later.
     roots = [root for root in ROOTS if probe.hangs(Path(root)) or Path(root).is_dir()]
     chosen: list[tuple[str, Mapping[str, Any]]] = [("directory", {"root": root}) for root in roots]

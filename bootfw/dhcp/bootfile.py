@@ -21,6 +21,14 @@ _PLAIN = "/:@!$&'()*+,;=~"
 
 _BACKSLASH = "\\"
 
+# UEFI goes on with its next boot option only if iPXE fails; after success it shows its boot menu and waits (UEFI 2.10
+# section 3.1.1).
+IPXE_LOCAL_BOOT = """\
+iseq ${platform} efi && exit 1 ||
+exit 0
+"""
+"""The last lines of an iPXE script that leaves the machine to its local disk."""
+
 
 @frozen
 class Unsuitable:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from bootfw.backends.openat2 import resolve
-from bootfw.lint.finding import Finding
 from bootfw.lint.tree import Entry, Tree
+from bootfw.values import Finding
 
 
 @frozen

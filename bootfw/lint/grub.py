@@ -4,10 +4,10 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from bootfw.lint.finding import Finding
 from bootfw.lint.references import absent, local, without_initrd
 from bootfw.lint.tree import Served, Tree
 from bootfw.tftp.path import relative
+from bootfw.values import Finding
 
 _CONFIGURATION = re.compile(r"grub\.cfg(-[0-9A-Fa-f-]+)?\Z")
 _KERNEL = ("linux", "linux16", "linuxefi")

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
-from bootfw.lint.finding import Finding
 from bootfw.lint.references import absent, local, without_initrd
 from bootfw.lint.tree import Served, Tree
 from bootfw.tftp.path import relative
+from bootfw.values import Finding
 
 _MAGIC = re.compile(rb"#!(ipxe|gpxe)[ \t\r\n]|#!(ipxe|gpxe)\Z")
 _LOADING = ("chain", "kernel", "initrd", "module", "imgfetch", "imgload", "imgselect", "boot", "autoboot", "shim")

@@ -5,10 +5,10 @@ import zlib
 from collections.abc import Iterator
 from struct import Struct
 
-from bootfw.lint.finding import Finding
 from bootfw.lint.pe import read_program
 from bootfw.lint.programs import cut_off
 from bootfw.lint.tree import HEAD, Served, Tree
+from bootfw.values import Finding
 
 _PAYLOAD = re.compile(r"(vmlinu[xz]|linux|bzImage|kernel|initrd|initramfs|netboot|.*\.(gz|img|xz)\Z)", re.IGNORECASE)
 _GZIP = b"\x1f\x8b\x08"

@@ -4,10 +4,10 @@ from collections.abc import Generator, Iterator
 
 from attrs import define, field
 
-from bootfw.lint.finding import Finding
 from bootfw.lint.references import absent, local, without_initrd
 from bootfw.lint.tree import Served, Tree
 from bootfw.tftp.path import relative
+from bootfw.values import Finding
 
 _NESTED = 16  # as deep as PXELINUX includes, com32/elflink/ldlinux/readconfig.c MAX_INCLUDE_DEPTH
 _EXTENSIONS = ("", ".0", ".bin", ".bs", ".bss", ".c32", ".cbt", ".com", ".img")

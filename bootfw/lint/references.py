@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 
-from bootfw.lint.finding import Finding
 from bootfw.lint.payloads import is_linux
 from bootfw.lint.tree import Served, Tree
 from bootfw.tftp.path import relative
+from bootfw.values import Finding
 
 _OURS = re.compile(r"(?:tftp|https?)://\$\{next-server\}(?::\d+)?/", re.IGNORECASE)
 _FOREIGN = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)

@@ -1,14 +1,15 @@
-"""Boot files that resolvers name: whether they exist, and fit the machines that get them."""
+"""Boot files that resolvers name: whether they exist, and fit the clients that get them."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from bootfw.lint.finding import Finding
+from bootfw.ability import provides
+from bootfw.interfaces import IBootFileResolver, IListableResolver
 from bootfw.lint.pe import read_program
 from bootfw.lint.programs import LARGEST, NAMES, kind
 from bootfw.lint.tree import Tree
 from bootfw.tftp.path import relative
+from bootfw.values import BootFile, Finding
 
 _MACHINES = {
     "x86-uefi": "ia32",
@@ -22,42 +23,25 @@ _OURS = re.compile(r"(?:\{https?\}|(?:tftp|https?)://\{server\}(?::\d+)?)/", re.
 _DISK = re.compile(r"\.(iso|img)\Z", re.IGNORECASE)  # UEFI HTTP boot takes these for disks (UEFI 2.10 section 24.7.3)
 
 
-def check_resolvers(tree: Tree, resolvers: Sequence[tuple[str, Any]]) -> Iterator[Finding]:
-    """The files of the built-in resolvers."""
+def check_resolvers(tree: Tree, resolvers: Sequence[tuple[str, IBootFileResolver]]) -> Iterator[Finding]:
+    """Check the files of the resolvers that list them."""
     for name, resolver in resolvers:
-        server = getattr(resolver, "server", None)
-        for architecture, entry, file in _named(resolver):
-            what = f"[[resolver]] {name}" + (f", {entry}" if entry else "")
-            if file.get("server", server) is None:  # else another server has it
-                yield from _check(tree, what, architecture.removesuffix("-http"), file["file"])
-                yield from _check_configuration(tree, what, file)
+        if not provides(resolver, IListableResolver):
+            continue
+        for listed in resolver.boot_files():
+            if listed.file.server is not None or listed.file.content is not None:
+                continue  # another server or the resolver itself has it
+            what = f"[[resolver]] {name}" + (f", {listed.place}" if listed.place else "")
+            yield from _check(tree, what, listed.architecture.removesuffix("-http"), listed.file.name)
+            yield from _check_configuration(tree, what, listed.file)
 
 
-def _named(resolver: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(architecture or "", which of its entries or "", boot file) of what a resolver may answer with."""
-    files = getattr(resolver, "files", None)
-    if isinstance(files, dict):
-        for architecture, file in files.items():
-            yield architecture, architecture, file if isinstance(file, dict) else {"file": file}
-    if isinstance(getattr(resolver, "file", None), str):
-        keys = ("file", "server", "configfile", "pathprefix")
-        yield "", "", {key: value for key in keys if (value := getattr(resolver, key, None))}
-    for name in ("clients", "items"):
-        entries = getattr(resolver, name, None)
-        if isinstance(entries, list | tuple):
-            for index, entry in enumerate(entries):
-                if isinstance(entry, dict) and "file" in entry:
-                    title = entry.get("description")
-                    yield "", f"{name}[{index}]" + (f' "{title}"' if title else ""), entry
-
-
-def _check_configuration(tree: Tree, what: str, file: Mapping[str, Any]) -> Iterator[Finding]:
-    """PXELINUX' configuration file (RFC 5071): below the prefix, else beside the program."""
-    name = file.get("configfile", "")
-    path = file.get("pathprefix", "") + name
-    if not name or not tree.complete or any(sign in path + file["file"] for sign in ("{", "$", "::", "://")):
+def _check_configuration(tree: Tree, what: str, file: BootFile) -> Iterator[Finding]:
+    """The configuration file of PXELINUX (RFC 5071): below the prefix, else beside the program."""
+    path = file.pathprefix + file.configfile
+    if not file.configfile or not tree.complete or any(sign in path + file.name for sign in ("{", "$", "::", "://")):
         return
-    if tree.nearest(relative(path), "" if path.startswith("/") else relative(file["file"]).rpartition("/")[0]) is None:
+    if tree.nearest(relative(path), "" if path.startswith("/") else relative(file.name).rpartition("/")[0]) is None:
         yield Finding(what, "missing", f"its configfile is {path}, which is not there", "put it there")
 
 

@@ -1,18 +1,18 @@
 """All rules together."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
+from bootfw.ability import provides
+from bootfw.interfaces import IBackend, IBootFileResolver, ILintable
 from bootfw.lint.entries import User, check_entries
-from bootfw.lint.finding import Finding
 from bootfw.lint.grub import check_grub
 from bootfw.lint.ipxe import check_circles, check_ipxe
 from bootfw.lint.payloads import check_payload
 from bootfw.lint.programs import check_module, check_program, check_syslinux
 from bootfw.lint.pxelinux import check_pxelinux
 from bootfw.lint.resolved import check_resolvers
-from bootfw.lint.sources import check_sources
 from bootfw.lint.tree import Served, Tree
+from bootfw.values import Finding
 
 FILE_RULES: Sequence[Callable[[Tree, Served], Iterator[Finding]]] = (
     check_program,
@@ -26,13 +26,19 @@ FILE_RULES: Sequence[Callable[[Tree, Served], Iterator[Finding]]] = (
 
 
 def lint(
-    tree: Tree, resolvers: Sequence[tuple[str, Any]], user: User, backends: Sequence[tuple[str, Any]] = ()
+    tree: Tree,
+    resolvers: Sequence[tuple[str, IBootFileResolver]],
+    user: User,
+    backends: Sequence[tuple[str, IBackend]] = (),
 ) -> list[Finding]:
-    """Everything that is wrong, each thing once, in the order of the files.
+    """All findings, each once, in the order of the files.
 
-    :param backends: those whose own files are checked too.
+    :param backends: (name, backend) of those that may check files of their own, as *resolvers* may.
     """
-    found = {*check_entries(tree, user), *check_sources(backends)}
+    found = set(check_entries(tree, user))
+    for _, plugin in (*backends, *resolvers):
+        if provides(plugin, ILintable):
+            found.update(plugin.lint())
     for file in tree.files:
         if file.damage:
             found.add(_damaged(file, file.damage))

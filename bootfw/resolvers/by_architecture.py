@@ -9,16 +9,19 @@ from zope.interface import implementer
 
 from bootfw.api import (
     ARCHITECTURES,
+    NETWORK_GEAR,
     BootFile,
     BootRequest,
     ConfigError,
     ErrorCollector,
     IBootFileResolver,
+    IListableResolver,
+    IUniformResolver,
+    ListedBootFile,
     boot_plugin,
 )
 from bootfw.resolvers.checks import (
     BOOT_FILE_KEYS,
-    NETWORK_GEAR,
     boot_file,
     file_name,
     optional_ipv4_address,
@@ -27,7 +30,7 @@ from bootfw.resolvers.checks import (
 
 IPXE = "ipxe"
 UNKNOWN = "unknown"
-"""Of a client that does not say."""
+"""The architecture of a client that sends none."""
 
 # In the order of the registry, which has the usual ones first.
 _KNOWN = tuple(dict.fromkeys((IPXE, *ARCHITECTURES.values(), NETWORK_GEAR, UNKNOWN)))
@@ -35,19 +38,19 @@ _HTTP = "-http"
 
 
 def _files(table: Mapping[str, Any], server: str | None) -> Mapping[str, BootFile]:
-    told, collector = {}, ErrorCollector()
+    read, collector = {}, ErrorCollector()
     for name, file in table.items():
         if name not in _KNOWN and not _is_number(name):
             error = ConfigError(f"no such architecture; near to it: {', '.join(_near(name))}", ("files", name))
             collector.errors.append(error)
         with collector.under("files", name):
             if isinstance(file, str):
-                told[name] = BootFile(file_name(file), server)
+                read[name] = BootFile(file_name(file), server)
             else:
                 collector.errors += unknown_keys(file, BOOT_FILE_KEYS, "files", name)
-                told[name] = boot_file({"server": server, **file} if server else file)
+                read[name] = boot_file({"server": server, **file} if server else file)
     collector.finish()
-    return told
+    return read
 
 
 def _is_number(name: str) -> bool:
@@ -63,7 +66,7 @@ def _near(name: str) -> list[str]:
     return [f'"{by_spelling[known]}"' for known in (inside or close or by_spelling)]
 
 
-@implementer(IBootFileResolver)
+@implementer(IUniformResolver, IListableResolver)
 @frozen
 class ByArchitecture:
     """A boot file for each kind of machine.
@@ -79,11 +82,15 @@ class ByArchitecture:
     reboot-seconds = 300, server = "..." }`; the middle ones are for PXELINUX (RFC 5071)."""
     server: str | None = field(default=None, converter=optional_ipv4_address)
     """IPv4 address of the TFTP server; this one when omitted."""
-    _told: Mapping[str, BootFile] = field(init=False, repr=False)
+    _read: Mapping[str, BootFile] = field(init=False, repr=False)
 
-    @_told.default
+    @_read.default
     def _checked(self) -> Mapping[str, BootFile]:
         return _files(self.files, self.server)
+
+    def boot_files(self) -> Iterator[ListedBootFile]:
+        """See IListableResolver."""
+        return (ListedBootFile(file, architecture, architecture) for architecture, file in self._read.items())
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""
@@ -91,11 +98,11 @@ class ByArchitecture:
 
     def _choices(self, request: BootRequest) -> Iterator[BootFile]:
         architecture = request.architecture.removesuffix(_HTTP)
-        if request.ipxe and IPXE in self._told:
-            yield self._told[IPXE]
-        if request.http and architecture + _HTTP in self._told:
-            yield self._told[architecture + _HTTP]
-        plain = self._told.get(architecture)
+        if request.ipxe and IPXE in self._read:
+            yield self._read[IPXE]
+        if request.http and architecture + _HTTP in self._read:
+            yield self._read[architecture + _HTTP]
+        plain = self._read.get(architecture)
         if plain is not None:
             yield plain
 

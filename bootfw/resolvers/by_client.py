@@ -1,8 +1,7 @@
 """The ``by-client`` resolver: a boot file for this one machine, or for those behind one relay."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from attrs import field, frozen
 from zope.interface import implementer
@@ -13,17 +12,15 @@ from bootfw.api import (
     ConfigError,
     ErrorCollector,
     IBootFileResolver,
+    IListableResolver,
+    ISelectiveResolver,
+    ListedBootFile,
     Reservation,
     boot_plugin,
+    mac_text,
+    uuid_text,
 )
-from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, ipv4_address, mac_address, unknown_keys
-
-
-def _uuid(value: str) -> str:
-    try:
-        return str(UUID(value))
-    except ValueError:
-        raise ValueError(f'must be a UUID, such as dmidecode shows, not "{value}"') from None
+from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, ipv4_address, unknown_keys
 
 
 def _circuit_id(value: str) -> bytes:
@@ -33,8 +30,8 @@ def _circuit_id(value: str) -> bytes:
 
 
 _CONDITIONS: Mapping[str, Callable[[str], Any]] = {
-    "mac": mac_address,
-    "uuid": _uuid,
+    "mac": mac_text,
+    "uuid": uuid_text,
     "relay": ipv4_address,
     "circuit-id": _circuit_id,
     "persona": str,
@@ -44,7 +41,7 @@ _KNOWN = (*_CONDITIONS, *BOOT_FILE_KEYS)
 
 @frozen
 class _Client:
-    """One entry; a condition that is None is not one."""
+    """One entry. A condition that is None always holds."""
 
     file: BootFile
     mac: str | None
@@ -53,7 +50,7 @@ class _Client:
     circuit_id: bytes | None
     persona: str | None
 
-    def is_asking(self, request: BootRequest) -> bool:
+    def matches(self, request: BootRequest) -> bool:
         return (
             self.mac in (None, request.mac)
             and self.uuid in (None, request.uuid)
@@ -83,7 +80,7 @@ def _clients(entries: Sequence[Mapping[str, Any]]) -> tuple[_Client, ...]:
     return tuple(clients)
 
 
-@implementer(IBootFileResolver)
+@implementer(ISelectiveResolver, IListableResolver)
 @frozen
 class ByClient:
     """A boot file for this one machine, or for those behind one relay."""
@@ -98,10 +95,15 @@ class ByClient:
     def _checked(self) -> tuple[_Client, ...]:
         return _clients(self.clients)
 
+    def boot_files(self) -> Iterator[ListedBootFile]:
+        """See IListableResolver."""
+        for index, client in enumerate(self._read):
+            yield ListedBootFile(client.file, place=f"clients[{index}]")
+
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""
         for client in self._read:
-            if client.is_asking(request):
+            if client.matches(request):
                 return client.file
         return None
 

@@ -19,25 +19,26 @@ from bootfw.api import (
     ConfigError,
     Event,
     IBootFileResolver,
+    ISelectiveResolver,
     IStartable,
     PluginContext,
     boot_plugin,
     ipxe_can_load,
 )
-from bootfw.resolvers.asking import Asker, why
 from bootfw.resolvers.bootapi import BootAnswer, boot_answer
+from bootfw.resolvers.httpclient import HTTPClient, reason_of
 from bootfw.resolvers.scripts import local_boot, script
 
-ANSWER = 64 << 10
-"""Octets of an answer."""
+BODY_MAX = 64 << 10
+"""Bytes of an answer at most."""
 
-KEPT = 16 << 20
-"""Octets of the answers that are kept for when the API does not answer; the oldest are forgotten first."""
+CACHE_MAX = 16 << 20
+"""Bytes of cached answers at most; the oldest are evicted first."""
 
-PATIENCE = 5.0
-"""Seconds until a question is given up. What comes after its client was answered is kept for the client's next try."""
+REQUEST_SECONDS = 5.0
+"""Timeout of a request to the API. An answer after ``within_seconds`` is cached for the next try of its client."""
 
-_NOT_MINE = 404
+_NOT_FOUND = 404
 
 
 def _url(value: str) -> str:
@@ -52,49 +53,50 @@ def _url(value: str) -> str:
 
 
 @frozen
-class _Kept:
+class _Cached:
     answer: BootAnswer
     at: float
 
 
 @define(eq=False)
-class _Question:
-    """One that is under way; all who ask about the machine meanwhile wait for its answer."""
+class _Query:
+    """A pending request to the API. All DHCP requests of its machine that arrive meanwhile wait for it."""
 
-    asked: "Deferred[Any] | None" = None
+    response: "Deferred[Any] | None" = None
     waiting: "list[Deferred[BootAnswer | None]]" = field(factory=list)
 
 
-@implementer(IBootFileResolver, IStartable)
+@implementer(ISelectiveResolver, IStartable)
 @define(eq=False)
 class Callout:
     """An HTTP API says what iPXE boots: `GET {url}/v1/boot/{mac}`, in the style of Pixiecore's API mode.
 
-    404 is "not mine", and the next resolver is asked. Who is not iPXE yet is left to the next resolver too, which has
-    to give it iPXE. While the API does not answer, its last answer about the machine is used, and the log says so.
+    After a 404 the next resolver is called. So it is for a client that is not iPXE yet: that resolver has to name iPXE
+    for it. While the API does not answer, its last answer about the machine is used, and the log says so.
     """
 
     url: str = field(converter=_url)
     """Of the API, without `/v1`."""
     fallback: Literal["next", "local", "refuse"] = "next"
-    """Without an answer in time, and without an earlier one: `"next"` asks the next resolver, `"local"` has the machine
-    boot its own disk, `"refuse"` says nothing, so that it asks again while its iPXE has patience."""
+    """Without an answer in time, and without an earlier one: `"next"` calls the next resolver, `"local"` has the
+    machine boot its own disk, `"refuse"` sends no answer, so that its iPXE retries for a while."""
     within_seconds: float = field(default=0.25, validator=validators.gt(0))
-    """For an answer. It has to be less than this resolver's share of `answer-within-seconds` in `[dhcp]`."""
+    """Timeout of an answer. It has to be less than this resolver's share of `answer-within-seconds` in `[dhcp]`."""
     stale_seconds: float = field(default=86400.0, validator=validators.ge(0))
-    """So old the API's last answer may be that is used while it does not answer."""
+    """How old the API's last answer may be to be used while the API does not answer."""
     _reactor: Any = None
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
-    _asker: Asker = field(init=False, repr=False)
-    _questions: dict[str, _Question] = field(factory=dict, init=False, repr=False)
+    _client: HTTPClient = field(init=False, repr=False)
+    _queries: dict[str, _Query] = field(factory=dict, init=False, repr=False)
     """By MAC."""
-    _kept: "OrderedDict[str, _Kept]" = field(factory=OrderedDict, init=False, repr=False)
+    _cache: "OrderedDict[str, _Cached]" = field(factory=OrderedDict, init=False, repr=False)
     """By MAC; the latest last."""
-    _size: int = field(default=0, init=False)
+    _cache_size: int = field(default=0, init=False)
+    """In bytes."""
 
-    @_asker.default
-    def _made_asker(self) -> Asker:
-        return Asker(self._reactor, PATIENCE, ANSWER)
+    @_client.default
+    def _new_client(self) -> HTTPClient:
+        return HTTPClient(self._reactor, REQUEST_SECONDS, BODY_MAX)
 
     @classmethod
     def configured(
@@ -112,57 +114,57 @@ class Callout:
         """See IStartable."""
 
     def close(self) -> None:
-        """See IStartable: nothing is asked any more."""
-        for question in list(self._questions.values()):
-            if question.asked is not None:
-                question.asked.cancel()
+        """See IStartable: pending requests are cancelled."""
+        for query in list(self._queries.values()):
+            if query.response is not None:
+                query.response.cancel()
 
     def resolve(self, request: BootRequest) -> "Deferred[BootFile | None] | None":
         """See IBootFileResolver."""
         if not request.ipxe or not request.mac:
             return None
         waiting: Deferred[Any] = Deferred()
-        question = self._questions.get(request.mac)
-        if question is None:
-            question = self._questions[request.mac] = _Question()
-            question.waiting.append(waiting)
-            question.asked = self._asker.ask(f"{self.url}/v1/boot/{request.mac}")
-            question.asked.addCallback(self._read)
-            question.asked.addBoth(self._answered, request.mac, question)
+        query = self._queries.get(request.mac)
+        if query is None:
+            query = self._queries[request.mac] = _Query()
+            query.waiting.append(waiting)
+            query.response = self._client.get(f"{self.url}/v1/boot/{request.mac}")
+            query.response.addCallback(self._read)
+            query.response.addBoth(self._answered, request.mac, query)
         else:
-            question.waiting.append(waiting)
+            query.waiting.append(waiting)
         waiting.addTimeout(self.within_seconds, self._reactor)
-        return waiting.addCallbacks(self._decided, self._failed, (request,), {}, (request,))
+        return waiting.addCallbacks(self._boot_file, self._failed, (request,), {}, (request,))
 
-    def _read(self, came: tuple[int, bytes]) -> BootAnswer | None:
-        code, body = came
-        if code == _NOT_MINE:
+    def _read(self, response: tuple[int, bytes]) -> BootAnswer | None:
+        code, body = response
+        if code == _NOT_FOUND:
             return None
         if code != 200:
             raise ValueError(f"it answers {code}")
         return boot_answer(body, self.url)
 
-    def _answered(self, result: Any, mac: str, question: _Question) -> None:
-        """Keep it, whether somebody still waits or not."""
-        del self._questions[mac]
+    def _answered(self, result: Any, mac: str, query: _Query) -> None:
+        """Cache the answer, whether it came in time or not, and pass it to those that still wait."""
+        del self._queries[mac]
         if not isinstance(result, Failure):
-            self._keep(mac, result)
-        for waiting in question.waiting:
+            self._store(mac, result)
+        for waiting in query.waiting:
             if not waiting.called:
                 waiting.callback(result)
 
-    def _keep(self, mac: str, answer: BootAnswer | None) -> None:
-        before = self._kept.pop(mac, None)
+    def _store(self, mac: str, answer: BootAnswer | None) -> None:
+        before = self._cache.pop(mac, None)
         if before is not None:
-            self._size -= len(before.answer.script)
+            self._cache_size -= len(before.answer.script)
         if answer is None:
             return
-        self._kept[mac] = _Kept(answer, self._reactor.seconds())
-        self._size += len(answer.script)
-        while self._size > KEPT:
-            self._size -= len(self._kept.popitem(last=False)[1].answer.script)
+        self._cache[mac] = _Cached(answer, self._reactor.seconds())
+        self._cache_size += len(answer.script)
+        while self._cache_size > CACHE_MAX:
+            self._cache_size -= len(self._cache.popitem(last=False)[1].answer.script)
 
-    def _decided(self, answer: BootAnswer | None, request: BootRequest) -> BootFile | None:
+    def _boot_file(self, answer: BootAnswer | None, request: BootRequest) -> BootFile | None:
         if answer is None:
             return None
         missing = [scheme for scheme in sorted(answer.schemes) if not ipxe_can_load(scheme, request)]
@@ -173,10 +175,10 @@ class Callout:
     def _failed(self, failure: Failure, request: BootRequest) -> BootFile | None:
         if failure.check(CancelledError):
             failure.raiseException()
-        reason = why(failure)
-        kept = self._kept.get(request.mac)
-        age = self._reactor.seconds() - kept.at if kept is not None else 0.0
-        if kept is None or age > self.stale_seconds:
+        reason = reason_of(failure)
+        cached = self._cache.get(request.mac)
+        age = self._reactor.seconds() - cached.at if cached is not None else 0.0
+        if cached is None or age > self.stale_seconds:
             return self._fall_back(reason, request)
         self._log.warn(
             "callout {mac}: {url}: {reason}. Its answer of {age:.0f} s ago is used",
@@ -185,16 +187,20 @@ class Callout:
             reason=reason,
             age=age,
         )
-        return self._decided(kept.answer, request)
+        return self._boot_file(cached.answer, request)
 
     def _fall_back(self, reason: str, request: BootRequest) -> BootFile | None:
-        said = {"next": "the next resolver is asked", "local": "it boots its own disk", "refuse": "it is not answered"}
+        consequences = {
+            "next": "the next resolver is called",
+            "local": "it boots its own disk",
+            "refuse": "it is not answered",
+        }
         self._log.warn(
             "callout {mac}: {url}: {reason}; {then}",
             mac=request.mac,
             url=self.url,
             reason=reason,
-            then=said[self.fallback],
+            then=consequences[self.fallback],
         )
         if self.fallback == "local":
             return local_boot(request, f"{self.url}: {reason}")

@@ -1,25 +1,10 @@
 """What options of several resolvers have to be; for attrs converters."""
 
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
 from bootfw.api import BootFile, ConfigError, ErrorCollector, check_placeholders
-
-NETWORK_GEAR = "network-gear"
-"""The architecture of switches and routers, which load a configuration and no boot program."""
-_MAC = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(?:\1[0-9a-f]{2}){4}|(?:[0-9a-f]{4}\.){2}[0-9a-f]{4}", re.IGNORECASE)
-
-
-def mac_address(value: str) -> str:
-    """Lower-case with colons, as BootRequest has it.
-
-    :raise ValueError: *value* is none.
-    """
-    if not _MAC.fullmatch(value):
-        raise ValueError(f'must be a MAC address, such as "52:54:00:12:34:56", not "{value}"')
-    return bytes.fromhex(re.sub("[:.-]", "", value)).hex(":")
 
 
 def file_name(value: str) -> str:

@@ -14,6 +14,7 @@ from bootfw.api import (
     IBootFileResolver,
     IBootObserver,
     IOperable,
+    ISelectiveResolver,
     IStartable,
     LoopBroken,
     NextBootTaken,
@@ -65,7 +66,7 @@ class _Machine:
             self.got.setdefault(got)
 
 
-@implementer(IBootFileResolver, IBootObserver, IStartable, IOperable)
+@implementer(ISelectiveResolver, IBootObserver, IStartable, IOperable)
 @define(eq=False)
 class LoopBreaker:
     """Sends a machine that boots the same again and again, and comes back each time, to its own disk for a while.

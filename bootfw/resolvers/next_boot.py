@@ -18,6 +18,7 @@ from bootfw.api import (
     IBootFileResolver,
     IBootObserver,
     IOperable,
+    ISelectiveResolver,
     IStartable,
     NextBootTaken,
     Outcome,
@@ -29,7 +30,7 @@ from bootfw.api import (
     expand,
     ipxe_can_load,
 )
-from bootfw.resolvers.scripts import is_url, script, script_path, served_path
+from bootfw.resolvers.scripts import is_url, requested_path, script, script_path
 from bootfw.stores.orders import FILE, Busy, Order, Orders
 
 FOLDER = "next"
@@ -41,7 +42,7 @@ _GLANCE = 0.05
 _SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
 
 
-@implementer(IBootFileResolver, IStartable, IBootObserver, IOperable)
+@implementer(ISelectiveResolver, IStartable, IBootObserver, IOperable)
 @define(eq=False)
 class NextBoot:
     """What `bootfw next` has ordered for a machine: it gets that file once, and then what the other resolvers say.
@@ -119,7 +120,7 @@ class NextBoot:
             return None
         found = _answer(name, request)
         if found is not None:
-            machines = self._asked.setdefault(served_path(found.name), {})
+            machines = self._asked.setdefault(requested_path(found.name), {})
             machines[request.mac] = machines.get(request.mac, True) and request.may_be_system
         return found
 
@@ -207,9 +208,9 @@ def _answer(name: str, request: BootRequest) -> BootFile | None:
     """The BootFile for *name*, or None: this client can't load it, but what it becomes after this stage can."""
     if request.ipxe:
         # By a script of its own: that its file came from elsewhere, or by another's address, doesn't matter then.
-        there = name if is_url(name) else f"/{served_path(name)}"
+        there = name if is_url(name) else f"/{requested_path(name)}"
         return script(FOLDER, f"#!ipxe\nchain --autofree --replace {there}\n", request)
-    if served_path(name).lower().endswith(".ipxe"):
+    if requested_path(name).lower().endswith(".ipxe"):
         return None
     if not is_url(name):
         return BootFile(name)

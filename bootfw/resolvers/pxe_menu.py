@@ -1,5 +1,6 @@
 """The ``pxe-menu`` resolver: a menu that the machine's own firmware shows."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from attrs import field, frozen
@@ -11,6 +12,9 @@ from bootfw.api import (
     BootRequest,
     ErrorCollector,
     IBootFileResolver,
+    IListableResolver,
+    IUniformResolver,
+    ListedBootFile,
     boot_plugin,
 )
 from bootfw.resolvers.checks import BOOT_FILE_KEYS, boot_file, unknown_keys
@@ -32,7 +36,7 @@ def _item(entry: Any, index: int) -> BootMenuItem:
     return BootMenuItem(description, file)
 
 
-@implementer(IBootFileResolver)
+@implementer(IUniformResolver, IListableResolver)
 @frozen
 class PXEMenu:
     """A boot menu that the machine's own firmware shows, with a prompt before it.
@@ -59,6 +63,12 @@ class PXEMenu:
                 items.append(_item(entry, index))
         collector.finish()
         return BootMenu(items, self.prompt, self.timeout_seconds)
+
+    def boot_files(self) -> Iterator[ListedBootFile]:
+        """See IListableResolver."""
+        for index, item in enumerate(self._menu.items):
+            if item.file is not None:
+                yield ListedBootFile(item.file, place=f'items[{index}] "{item.description}"')
 
     def resolve(self, request: BootRequest) -> BootMenu | None:
         """See IBootFileResolver."""

@@ -2,7 +2,7 @@
 
 from urllib.parse import unquote, urlsplit
 
-from bootfw.api import BootFile, BootRefused, BootRequest, ipxe_can_load
+from bootfw.api import IPXE_LOCAL_BOOT, BootFile, BootRefused, BootRequest, ipxe_can_load, relative_path
 
 
 def script(folder: str, text: str, request: BootRequest) -> BootFile:
@@ -30,10 +30,7 @@ def local_boot(request: BootRequest, reason: str) -> BootFile:
     """
     if not request.ipxe:
         raise BootRefused(f"it shall boot its own disk: {reason}")
-    # An iPXE that was started by UEFI has to fail for the firmware to go on with its next boot option: after success
-    # UEFI 2.10 section 3.1.1 shows the boot menu and waits.
-    lines = ("#!ipxe", f"echo bootfw: {shown(reason)}", "iseq ${platform} efi && exit 1 ||", "exit 0", "")
-    return script("local", "\n".join(lines), request)
+    return script("local", f"#!ipxe\necho bootfw: {shown(reason)}\n{IPXE_LOCAL_BOOT}", request)
 
 
 def shown(text: str) -> str:
@@ -47,7 +44,6 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
-def served_path(name: str) -> str:
-    """What a client asks for that was told *name*: a path, or a URL; relative, without empty and ``.`` parts."""
-    path = unquote(urlsplit(name).path) if is_url(name) else name
-    return "/".join(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
+def requested_path(name: str) -> str:
+    """The TransferRequest.path of a client whose boot file is *name*, a path or a URL."""
+    return relative_path(unquote(urlsplit(name).path) if is_url(name) else name)

@@ -1,15 +1,22 @@
 """The ``static`` resolver: one boot file for everybody."""
 
-from typing import Any
-
 from attrs import field, frozen
 from zope.interface import implementer
 
-from bootfw.api import BootFile, IBootFileResolver, boot_plugin
-from bootfw.resolvers.checks import NETWORK_GEAR, file_name, optional_ipv4_address, placeholders, seconds
+from bootfw.api import (
+    NETWORK_GEAR,
+    BootFile,
+    BootRequest,
+    IBootFileResolver,
+    IListableResolver,
+    IUniformResolver,
+    ListedBootFile,
+    boot_plugin,
+)
+from bootfw.resolvers.checks import file_name, optional_ipv4_address, placeholders, seconds
 
 
-@implementer(IBootFileResolver)
+@implementer(IUniformResolver, IListableResolver)
 @frozen
 class StaticResolver:
     """One boot file for everybody but network gear, which boots no program."""
@@ -27,10 +34,15 @@ class StaticResolver:
     reboot_seconds: int | None = field(default=None, converter=seconds)
     """For PXELINUX: after how long without a kernel it starts anew (option 211)."""
 
-    def resolve(self, request: Any) -> BootFile | None:
+    def boot_files(self) -> list[ListedBootFile]:
+        """See IListableResolver."""
+        return [ListedBootFile(self._boot_file())]
+
+    def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""
-        if request.architecture == NETWORK_GEAR:
-            return None
+        return None if request.architecture == NETWORK_GEAR else self._boot_file()
+
+    def _boot_file(self) -> BootFile:
         return BootFile(
             self.file,
             self.server,

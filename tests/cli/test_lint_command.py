@@ -110,7 +110,65 @@ def test_what_plugins_make_is_not_missing(lint, tmp_path, boot, monkeypatch):
     code, out, _ = lint("-c", tmp_path / "bootfw.toml")
     assert code == 0
     assert "made:plugin" in out
-    assert "missing files are not reported" in out
+    assert "Missing files are not reported" in out
+
+
+PLUGINS = """
+from attrs import define, field
+from pathlib import Path
+from zope.interface import implementer
+from bootfw.api import (
+    BootFile, FileMissing, Finding, IBackend, IBootFileResolver, IDirectoryBackend, ILintable, IListableResolver,
+    ListedBootFile, MemoryReader, boot_plugin,
+)
+
+@implementer(IDirectoryBackend, ILintable)
+@define
+class Files:
+    root: Path = field(converter=Path)
+
+    def open(self, path, request):
+        if not (self.root / path).is_file():
+            raise FileMissing()
+        return MemoryReader((self.root / path).read_bytes())
+
+    def lint(self):
+        yield Finding("index.db", "index", "it is empty", "build it")
+
+@implementer(IListableResolver, ILintable)
+class Chooser:
+    def resolve(self, request):
+        return None
+
+    def boot_files(self):
+        yield ListedBootFile(BootFile("grubx64.efi"), "x86_64-uefi", "row 1")
+        yield ListedBootFile(BootFile("gone.efi"), place="row 2")
+        yield ListedBootFile(BootFile("elsewhere.efi", server="10.0.0.5"))
+        yield ListedBootFile(BootFile("made.ipxe", content=b"#!ipxe"))
+
+    def lint(self):
+        yield Finding("rows.csv:3", "row", "it has no MAC", "add it")
+
+files = boot_plugin(IBackend, Files)
+chooser = boot_plugin(IBootFileResolver, Chooser)
+"""
+
+
+def test_plugins_have_the_abilities_of_the_built_in_ones(lint, tmp_path, boot, monkeypatch):
+    (tmp_path / "site_plugins.py").write_text(PLUGINS)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "bootfw.toml").write_text(
+        f'[[backend]]\nuse = "site_plugins:files"\nroot = "{boot}"\n[[resolver]]\nuse = "site_plugins:chooser"\n'
+    )
+    code, out, _ = lint("-c", tmp_path / "bootfw.toml", "--json")
+    assert code == 1
+    assert [(found["file"].removeprefix(f"{boot}/"), found["rule"]) for found in json.loads(out)] == [
+        ("grubx64.efi", "architecture"),
+        ("grubx64.efi", "architecture"),
+        ("[[resolver]] site_plugins:chooser, row 2", "missing"),
+        ("index.db", "index"),
+        ("rows.csv:3", "row"),
+    ]
 
 
 def test_what_templates_and_menus_make_is_there(lint, tmp_path, boot):

@@ -168,7 +168,7 @@ def test_an_ipxe_without_https_is_told_to_the_operator(api):
     asking = evolve(IPXE, options={175: ipxe_features(0x13, 0x15)})
     with capturedLogs() as logs:
         assert api.wait(api.resolver().resolve(asking)) is None
-    assert "this build of iPXE has no HTTPS, which its answer needs; the next resolver is asked" in said(logs)[0]
+    assert "this build of iPXE has no HTTPS, which its answer needs; the next resolver is called" in said(logs)[0]
     assert api.wait(api.resolver().resolve(IPXE)).name == NAME
 
 
@@ -205,7 +205,7 @@ def test_while_it_is_down(api):
         assert api.wait(resolver.resolve(IPXE)) == good
         assert api.wait(resolver.resolve(evolve(IPXE, mac="02:00:00:00:00:01"))) is None
     assert ["refused" in line for line in said(logs)] == [True, True]
-    assert said(logs)[1].endswith("the next resolver is asked")
+    assert said(logs)[1].endswith("the next resolver is called")
 
 
 def test_an_old_answer_is_not_used_for_ever(api):
@@ -250,12 +250,12 @@ def test_a_slow_answer_is_there_for_the_next_try(api):
         assert api.wait(resolver.resolve(IPXE)) is None
     assert "it has not answered in time" in said(logs)[0]
     api.go.set()
-    api.turn(lambda: not resolver._questions)
+    api.turn(lambda: not resolver._queries)
     api.go.clear()
     assert api.wait(resolver.resolve(IPXE)).name == NAME
     assert len(api.asked) == 2
     api.go.set()
-    api.turn(lambda: not resolver._questions)
+    api.turn(lambda: not resolver._queries)
 
 
 def test_a_machine_is_asked_about_once_at_a_time(api):
@@ -280,8 +280,8 @@ def test_who_is_passed_over_gets_no_answer_and_nothing_is_logged(api):
     asking.cancel()
     assert len(results) == 1
     api.go.set()
-    api.turn(lambda: not resolver._questions)
-    assert MAC in resolver._kept
+    api.turn(lambda: not resolver._queries)
+    assert MAC in resolver._cache
 
 
 def test_close_ends_what_is_under_way(api):
@@ -290,19 +290,19 @@ def test_close_ends_what_is_under_way(api):
     asking = resolver.resolve(IPXE)
     api.turn(lambda: api.asked)
     resolver.close()
-    assert not resolver._questions
+    assert not resolver._queries
     assert not isinstance(api.wait(asking), Deferred)
     api.turn(lambda: not api.reactor.getDelayedCalls())
 
 
 def test_what_is_kept_is_bounded(api, monkeypatch):
-    monkeypatch.setattr(callout, "KEPT", 400)
+    monkeypatch.setattr(callout, "CACHE_MAX", 400)
     resolver = api.resolver()
     api.raw = answered(200, json.dumps({"ipxe-script": "#!ipxe" + "x" * 100}).encode())
     for number in range(6):
         assert api.wait(resolver.resolve(evolve(IPXE, mac=f"02:00:00:00:00:0{number}")))
-    assert [mac[-1] for mac in resolver._kept] == ["3", "4", "5"]
-    assert resolver._size == 318
+    assert [mac[-1] for mac in resolver._cache] == ["3", "4", "5"]
+    assert resolver._cache_size == 318
 
 
 # Options

@@ -21,7 +21,8 @@ from bootfw.api import (
     IBackend,
     ISelfChecking,
     IStartable,
-    IUniformBackend,
+    IStaticBackend,
+    MountTable,
     PluginContext,
     Size,
     TransferError,
@@ -31,7 +32,6 @@ from bootfw.backends.archive import iso
 from bootfw.backends.archive.contents import ArchiveError, Packed
 from bootfw.backends.archive.opened import OpenArchive, Version, open_archive, version_of
 from bootfw.backends.detached import DetachedReader, Threads
-from bootfw.backends.mounts import Mounts
 from bootfw.backends.paths import components, lexical
 from bootfw.backends.refusals import refusals
 
@@ -42,7 +42,7 @@ NAMED = 10
 """Members that can't be served and are named in the log."""
 
 
-@implementer(IUniformBackend, ISelfChecking, IStartable)
+@implementer(IStaticBackend, ISelfChecking, IStartable)
 @define(eq=False)
 class ArchiveBackend:
     """The files in an archive: an ISO 9660 image (Rock Ridge, UDF, Joliet), tar (also .gz, .xz, .bz2, .zst) or zip.
@@ -66,7 +66,7 @@ class ArchiveBackend:
     ignore_case: bool = False
     unpack_size: int = field(default=int(UNPACK_SIZE), validator=ge(0))
     _reactor: Any = None
-    _mounts: Mounts = field(factory=Mounts)
+    _mounts: MountTable = field(factory=MountTable)
     _threads: Threads | None = field(init=False)
     _archive: OpenArchive | None = field(default=None, init=False)
     _broken: tuple[Version, str] | None = field(default=None, init=False)

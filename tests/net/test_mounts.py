@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bootfw.backends.mounts import Mounts
+from bootfw.net.linux.mounts import MountTable
 
 TABLE = r"""
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -24,7 +24,7 @@ def mounts(tmp_path):
     (tmp_path / "root" / "directory").mkdir(parents=True)
     table = tmp_path / "mountinfo"
     table.write_text(TABLE.strip().format(top=tmp_path))
-    return Mounts(table, lambda: 0.0)
+    return MountTable(table, lambda: 0.0)
 
 
 def test_what_is_on_no_disk_can_hang(mounts, tmp_path):
@@ -75,7 +75,7 @@ def test_the_root_may_be_on_one(mounts, tmp_path, root):
 def test_what_is_mounted_later_is_seen(tmp_path):
     table, now = tmp_path / "mountinfo", 0.0
     table.write_text("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
-    mounts = Mounts(table, lambda: now)
+    mounts = MountTable(table, lambda: now)
     assert mounts.hanging() == frozenset()
     table.write_text("22 1 8:1 / /mnt rw - nfs server:/ rw\n")
     now = 1.0
@@ -83,4 +83,4 @@ def test_what_is_mounted_later_is_seen(tmp_path):
 
 
 def test_without_a_table_nothing_is_known_to_hang(tmp_path):
-    assert Mounts(tmp_path / "missing").on_the_way_to(Path("/"), b"file") is None
+    assert MountTable(tmp_path / "missing").on_the_way_to(Path("/"), b"file") is None

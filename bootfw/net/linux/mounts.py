@@ -1,7 +1,7 @@
-"""File systems that can keep a caller waiting without end, as the kernel's table of mounts has them.
+"""Mounted file systems that can hang, read from the kernel's table of mounts.
 
-A network file system whose server is gone, and one in user space whose program stands still, answer nothing and fail
-nothing: whoever opens or reads a file there waits, and can't be interrupted.
+A network file system whose server is gone, and a FUSE file system whose program is stopped, return neither data nor an
+error. A thread that opens or reads a file there blocks and can't be interrupted.
 """
 
 import contextlib
@@ -23,23 +23,24 @@ _LOCAL = frozenset(
     )
 )
 # fmt: on
-"""File systems that wait for a disk at most. Any other one is taken for one that can hang."""
+"""Types of file systems that wait for a local disk at most. Any other type is treated as one that can hang."""
 
 _NO_FILES = ("/proc/", "/sys/", "/dev/")
-"""Below these are no files to serve, but mounts of many types (binfmt_misc by autofs, cgroup ...)."""
+"""Directories that hold no files to serve, but mounts of many types (binfmt_misc by autofs, cgroup ...)."""
 
 _AGE = 1.0
-"""Seconds after which the table is read again."""
+"""Seconds until the table is read again."""
 
 _LINKS = 40  # the kernel's own limit, path_resolution(7)
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
 @define(eq=False)
-class Mounts:
+class MountTable:
     """The mount points of file systems that can hang.
 
-    :param table: as /proc/self/mountinfo, see proc(5). Where there is none, no file system is known to hang.
+    :param table: a file in the format of /proc/self/mountinfo, see proc(5). If it can't be read, no file system counts
+        as one that can hang.
     """
 
     _table: Path = Path("/proc/self/mountinfo")
@@ -48,7 +49,7 @@ class Mounts:
     _hanging: frozenset[bytes] = field(default=frozenset(), init=False)
 
     def hanging(self) -> frozenset[bytes]:
-        """The mount points. ``/`` is none: without it nothing works at all."""
+        """The mount points. ``/`` is left out: without it nothing works at all."""
         now = self._seconds()
         if self._read_at is None or now - self._read_at >= _AGE:
             self._read_at = now
@@ -59,11 +60,11 @@ class Mounts:
         return self._hanging
 
     def on_the_way_to(self, root: Path, name: bytes = b"", ignore_case: bool = False) -> bytes | None:
-        """The first of the mount points that opening *name* below *root* leads to; None: it leads to none.
+        """The first mount point on the path to *name* below *root*; None: there is none, and opening it can't hang.
 
-        Links are followed as in a directory that nothing leads out of. What is behind a mount point is not looked at.
+        Symbolic links are followed as if *root* were ``/``. Nothing behind a mount point is accessed.
 
-        :param ignore_case: the name may be spelled otherwise.
+        :param ignore_case: the name may differ in upper and lower case.
         """
         hanging = self.hanging()
         if not hanging:
@@ -79,22 +80,22 @@ class Mounts:
 
 
 PROBE_SECONDS = 1.0
-"""Within which a file system has to answer, or it hangs."""
+"""Timeout of a probe. A file system that has not answered by then hangs."""
 
 _ANSWERED = 10.0
-"""Seconds for which an answer counts."""
+"""Seconds for which the result of a probe is cached."""
 
 
 @define(eq=False)
-class Probe:
-    """Tells which file systems hang at the moment. May be used in any thread, by one at a time."""
+class MountProbe:
+    """Finds out which file systems hang at the moment. Any thread may use it, one at a time."""
 
-    _mounts: Mounts = field(factory=Mounts)
+    _mounts: MountTable = field(factory=MountTable)
     _seconds: Callable[[], float] = time.monotonic
     _answered: dict[bytes, float] = field(factory=dict, init=False)
-    """Mount point -> when it has answered."""
-    _asking: dict[bytes, threading.Thread] = field(factory=dict, init=False)
-    """Threads that may wait for ever, one for each mount point at most."""
+    """Mount point -> time of its last answer."""
+    _probing: dict[bytes, threading.Thread] = field(factory=dict, init=False)
+    """Mount point -> the thread that waits for its answer, perhaps for ever; one for each at most."""
 
     def hangs(self, path: Path) -> bool:
         """Whether *path* is on, or leads to, a file system that does not answer. Blocks for PROBE_SECONDS at most."""
@@ -104,23 +105,22 @@ class Probe:
         now = self._seconds()
         if place in self._answered and now - self._answered[place] < _ANSWERED:
             return False
-        asking = self._asking.get(place)
-        if asking is None:
-            asking = self._asking[place] = threading.Thread(
-                target=_ask, args=(place,), name="bootfw probe", daemon=True
-            )
-            asking.start()
-            asking.join(PROBE_SECONDS)
-        if asking.is_alive():
+        thread = self._probing.get(place)
+        if thread is None:
+            thread = threading.Thread(target=_probe, args=(place,), name="bootfw probe", daemon=True)
+            self._probing[place] = thread
+            thread.start()
+            thread.join(PROBE_SECONDS)
+        if thread.is_alive():
             return True
-        del self._asking[place]
+        del self._probing[place]
         self._answered[place] = now
         return False
 
 
-def _ask(place: bytes) -> None:
-    # Asks the server each time, other than stat(2), which an NFS client may answer by itself.
-    with contextlib.suppress(OSError):  # an answer, too
+def _probe(place: bytes) -> None:
+    # statvfs(3) asks the server each time; an NFS client may answer stat(2) from its cache.
+    with contextlib.suppress(OSError):  # an error is an answer, too
         os.statvfs(place)
 
 
@@ -140,7 +140,8 @@ def _mount_points(table: bytes) -> "set[bytes]":
 
 
 def _walk(top: bytes, path: bytes, mount: Callable[[bytes], bytes | None]) -> tuple[bytes | None, bytes]:
-    """(the first mount point, where *path* leads) from *top* on, where absolute links begin and ``..`` stops."""
+    """(the first mount point on *path*, the directory that the walk reached). Absolute links begin at *top*, and ``..``
+    stops there."""
     pending = path.split(b"/")[::-1]
     place, links = top, 0
     while pending:
@@ -157,7 +158,7 @@ def _walk(top: bytes, path: bytes, mount: Callable[[bytes], bytes | None]) -> tu
             return found, place
         try:
             target = os.readlink(below)
-        except OSError:  # it is none, or is not there
+        except OSError:  # no link, or missing
             place = below
             continue
         links += 1

@@ -1,4 +1,4 @@
-"""One HTTP question, with bounds: twisted.web's client, for resolvers that ask elsewhere."""
+"""An HTTP client for resolvers that query a server: GET requests with a timeout and a limit, by twisted.web."""
 
 from typing import Any
 
@@ -10,18 +10,19 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
 REDIRECTS = 3
+"""Redirects of one request that are followed at most."""
 
 
-class TooLong(ValueError):
-    """The answer has more bytes than are read."""
+class ResponseTooLong(ValueError):
+    """The body of a response has more bytes than the limit."""
 
 
-class Asker:
-    """Asks by GET. A connection is for one question: it is made anew, so that none has gone stale.
+class HTTPClient:
+    """Sends GET requests. Each has a connection of its own: a kept one may have been closed by the server meanwhile.
 
     :param reactor: IReactorTime and IReactorTCP.
-    :param seconds: for each question, redirects included.
-    :param bytes: of an answer.
+    :param seconds: timeout of a request, redirects included.
+    :param limit: bytes of a body at most.
     """
 
     def __init__(self, reactor: Any, seconds: float, limit: int) -> None:
@@ -30,51 +31,51 @@ class Asker:
         self._limit = limit
         self._agent: Any = None
 
-    def ask(self, url: str) -> "Deferred[tuple[int, bytes]]":
-        """Status and body; cancelling it closes the connection.
+    def get(self, url: str) -> "Deferred[tuple[int, bytes]]":
+        """Request *url*. The Deferred fires with status and body; cancelling it closes the connection.
 
-        The Deferred fails with TooLong, TimeoutError, or what Twisted's client and the system say: see why().
+        It fails with ResponseTooLong, TimeoutError, or an error of twisted.web or of the system: see reason_of().
         """
         if self._agent is None:
             agent = Agent(self._reactor, connectTimeout=self._seconds)
             self._agent = RedirectAgent(agent, REDIRECTS)
         headers = Headers({"User-Agent": ["bootfw"], "Accept": ["application/json"]})
-        asked: Deferred[Any] = self._agent.request(b"GET", url.encode("ascii"), headers)
-        asked.addCallback(self._read)
-        return asked.addTimeout(self._seconds, self._reactor)
+        response: Deferred[Any] = self._agent.request(b"GET", url.encode("ascii"), headers)
+        response.addCallback(self._read)
+        return response.addTimeout(self._seconds, self._reactor)
 
     def _read(self, response: Any) -> "Deferred[tuple[int, bytes]]":
         body = _Body(self._limit)
         response.deliverBody(body)
-        return body.whole.addCallback(lambda body: (response.code, body))
+        return body.complete.addCallback(lambda data: (response.code, data))
 
 
 class _Body(Protocol):
-    """Collects a body."""
+    """Collects the body of a response."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._parts: list[bytes] = []
         self._length = 0
-        self.whole: Deferred[bytes] = Deferred(lambda _: self._stop())
+        self.complete: Deferred[bytes] = Deferred(lambda _: self._stop())
 
     def dataReceived(self, data: bytes) -> None:
         """See IProtocol."""
         self._length += len(data)
         if self._length <= self._limit:
             self._parts.append(data)
-        elif not self.whole.called:
-            self.whole.errback(TooLong(f"the answer has more than {self._limit} bytes"))
+        elif not self.complete.called:
+            self.complete.errback(ResponseTooLong(f"the answer has more than {self._limit} bytes"))
             self._stop()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See IProtocol."""
-        if self.whole.called:
+        if self.complete.called:
             return
         if reason.check(ResponseDone, PotentialDataLoss):
-            self.whole.callback(b"".join(self._parts))
+            self.complete.callback(b"".join(self._parts))
         else:
-            self.whole.errback(reason)
+            self.complete.errback(reason)
 
     def _stop(self) -> None:
         transport: Any = self.transport
@@ -82,8 +83,8 @@ class _Body(Protocol):
             transport.stopProducing()
 
 
-def why(failure: Failure) -> str:
-    """The failure of a question, for the operator."""
+def reason_of(failure: Failure) -> str:
+    """Why a request failed, as a part of a sentence for the operator."""
     if failure.check(TimeoutError):
         return "it has not answered in time"
     if failure.check(ResponseFailed, PartialDownloadError):
