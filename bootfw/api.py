@@ -12,8 +12,7 @@ from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Se
 from bootfw.config.units import Seconds, Size
 from bootfw.dhcp.bootfile import IPXE_LOCAL_BOOT, ipxe_can_load
 from bootfw.dhcp.expand import check_placeholders, expand
-from bootfw.dhcp.hostclass import HostClass
-from bootfw.dhcp.hostclass6 import HostClass6
+from bootfw.dhcp.hostclass import HostClass, HostClass6
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import (

@@ -14,7 +14,7 @@ from zope.interface.exceptions import (  # type: ignore[attr-defined]
     MultipleInvalid,
 )
 
-from bootfw.config.schema import nearest
+from bootfw.errors import nearest
 
 _SITE = os.sep + "site-packages" + os.sep
 _OWN = os.path.dirname(os.path.abspath(__file__))

@@ -1,7 +1,10 @@
 """One error tree. What is raised inside bootfw or by a plugin on purpose derives from BootfwError."""
 
-from collections.abc import Iterable, Iterator
+import datetime
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 
 class BootfwError(Exception):
@@ -165,3 +168,34 @@ def format_path(path: Iterable[str | int]) -> str:
         else:
             text += f".{part}" if text else part
     return text
+
+
+def spelled(name: str) -> str:
+    """A Python name as the configuration spells it: ``max_blksize`` is ``max-blksize``."""
+    return name.replace("_", "-")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``; did you mean "files"?``, or nothing when no known name is like *word*."""
+    by_spelling = {spelled(name.lower()): name for name in known}
+    close = difflib.get_close_matches(spelled(word.lower()), by_spelling, n=1, cutoff=0.6)
+    return f'; did you mean "{by_spelling[close[0]]}"?' if close else ""
+
+
+_KINDS: Mapping[type, str] = {
+    dict: "a table",
+    datetime.datetime: "a date and time",
+    datetime.date: "a date",
+    datetime.time: "a time of day",
+}
+
+
+def shown(value: Any) -> str:
+    """A value of the configuration, for a message: short values literally, others by kind."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"' if len(value) <= 60 else "a string"
+    if isinstance(value, int | float):
+        return str(value)
+    return _KINDS.get(type(value)) or f"a {type(value).__name__}"

@@ -19,11 +19,10 @@ from zope.interface.interface import InterfaceClass
 from zope.interface.verify import verifyObject
 
 from bootfw.ability import abilities_of
-from bootfw.config.schema import nearest
 from bootfw.config.state import state_directory
 from bootfw.config.tables import Key, options_of, read_table
 from bootfw.diagnosis import cannot_import, failure, lacking, no_attribute, not_a_plugin
-from bootfw.errors import ConfigError, PluginError
+from bootfw.errors import ConfigError, PluginError, nearest
 from bootfw.interfaces import (
     IBackend,
     IBatchObserver,

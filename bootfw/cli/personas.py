@@ -8,7 +8,7 @@ from typing import Any
 
 from bootfw.cli.failure import CommandError
 from bootfw.config.configuration import load_config
-from bootfw.config.schema import nearest, spelled
+from bootfw.errors import nearest, spelled
 from bootfw.personas.fingerprint import Fingerprint
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any, get_origin
 
-from bootfw.config.schema import RENAMED, Path, nearest
+from bootfw.config.schema import RENAMED, Path
 from bootfw.config.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, keys_of, variable_of
 from bootfw.config.tables import Key
-from bootfw.errors import ConfigError
+from bootfw.errors import ConfigError, nearest
 
 PREFIX = "BOOTFW_"
 _LISTED = re.compile(rf"{PREFIX}({'|'.join(PLUGIN_LISTS)})_(\d+)_(\w+)", re.IGNORECASE)

@@ -1,13 +1,12 @@
 """What a TOML value may be, taken from Python annotations, and how that is said when it is something else."""
 
 import datetime
-import difflib
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from bootfw.config.units import Seconds, Size
-from bootfw.errors import ConfigError
+from bootfw.errors import ConfigError, nearest, shown
 
 Path = tuple[str | int, ...]
 
@@ -27,21 +26,9 @@ _NOUNS: dict[type, tuple[str, str]] = {
 _LISTS = (list, tuple, set, frozenset, Sequence, Iterable)
 
 
-def spelled(name: str) -> str:
-    """A Python name as the configuration spells it: ``max_blksize`` is ``max-blksize``."""
-    return name.replace("_", "-")
-
-
 def quoted(names: Iterable[str]) -> str:
     """``"single", "ephemeral"``: names as they stand in TOML."""
     return ", ".join(f'"{name}"' for name in names)
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``; did you mean "files"?``, or nothing when no known name is like *word*."""
-    by_spelling = {spelled(name.lower()): name for name in known}
-    close = difflib.get_close_matches(spelled(word.lower()), by_spelling, n=1, cutoff=0.6)
-    return f'; did you mean "{by_spelling[close[0]]}"?' if close else ""
 
 
 RENAMED: Mapping[str, str] = {
@@ -104,17 +91,6 @@ def expected(wanted: Any) -> str:
     if origin in (dict, Mapping):
         return f"a table of {_plural(arguments[1])}" if len(arguments) == 2 else "a table"
     return _NOUNS.get(origin, ("a value", "values"))[0]
-
-
-def shown(value: Any) -> str:
-    """What was found, for a message: short values literally, others by kind."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f'"{value}"' if len(value) <= 60 else "a string"
-    if isinstance(value, int | float):
-        return str(value)
-    return _NOUNS.get(type(value), (f"a {type(value).__name__}", ""))[0]
 
 
 def _fits(value: Any, kind: type) -> bool:

@@ -11,8 +11,7 @@ from typing import Any
 from attrs import field, frozen
 
 from bootfw.config.units import Seconds, Size
-from bootfw.dhcp.hostclass import HostClass
-from bootfw.dhcp.hostclass6 import HostClass6
+from bootfw.dhcp.hostclass import HostClass, HostClass6
 from bootfw.dhcp.ranges import each
 from bootfw.dhcp.subnet import Subnet, check_together
 from bootfw.dhcp.subnet6 import Subnet6, check_together6

@@ -14,9 +14,9 @@ from typing import Any
 import attrs
 from attrs import NOTHING, frozen
 
-from bootfw.config.schema import mismatches, spelled, unknown_keys
+from bootfw.config.schema import mismatches, unknown_keys
 from bootfw.config.units import Seconds, Size
-from bootfw.errors import ConfigError, ConfigErrorGroup, ErrorCollector
+from bootfw.errors import ConfigError, ConfigErrorGroup, ErrorCollector, spelled
 
 
 @frozen

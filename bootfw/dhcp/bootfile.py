@@ -70,11 +70,13 @@ def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str],
     """
     try:
         name = expand(file.name, request)
-        configfile, pathprefix = expand(file.configfile, request), expand(file.pathprefix, request)
+        # Most files have neither of these, which are for PXELINUX.
+        configfile = file.configfile and expand(file.configfile, request)
+        pathprefix = file.pathprefix and expand(file.pathprefix, request)
     except BootRefused as refused:
         return Unsuitable(refused.reason)
     for what, value in (("configfile", configfile), ("pathprefix", pathprefix)):
-        if len(text_bytes(value)) > NAME_MAX or "\0" in value:
+        if value and (len(text_bytes(value)) > NAME_MAX or "\0" in value):
             return Unsuitable(f"its {what} has a NUL, or more than {NAME_MAX} bytes")
     size = len(text_bytes(name))
     if not size or size > NAME_MAX or "\0" in name:

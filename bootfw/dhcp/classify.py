@@ -1,36 +1,68 @@
-"""Who is asking: from a DHCP message to a BootRequest, or to why it is nobody of ours."""
+"""Classification: from a DHCP message to a BootRequest, or to the reason why bootfw does not answer it.
 
-from collections.abc import Callable, Mapping
+DHCPv4 and DHCPv6 share the traits of a client, the match with a persona, and what follows from that.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
+from uuid import UUID
 
 from attrs import frozen
 
+from bootfw.dhcp.identity import machine_uuid, user_classes6, vendor_class6
 from bootfw.errors import WireError
 from bootfw.values import BootRequest, OfferStyle, Persona
-from bootfw.wire import options as codec
-from bootfw.wire import pxe
-from bootfw.wire.dhcp4 import BOOTREQUEST, UNSPECIFIED, Message, MessageType
+from bootfw.wire import dhcp4, dhcp6, options6, pxe
+from bootfw.wire.dhcp4 import BOOTREQUEST
+from bootfw.wire.dhcp6 import Relay
 from bootfw.wire.iana import architecture_name
-from bootfw.wire.options import Option, RelaySuboption
+from bootfw.wire.options import Option, RelaySuboption, architectures, relay_agent, text, user_classes
+from bootfw.wire.options6 import Option as Option6
 
 Match = Callable[..., Persona | None]
 """Personas.match. None: no boot client."""
 
-# PXE specification 2.1, section 2.2.3: a boot server is asked by REQUEST; INFORM is what some boot programs use.
-_BOOT_SERVER_TYPES = frozenset((MessageType.REQUEST, MessageType.INFORM))
+# PXE specification 2.1, section 2.2.3: clients send a boot server a REQUEST; some boot programs send INFORM.
+_BOOT_SERVER_TYPES = frozenset((dhcp4.MessageType.REQUEST, dhcp4.MessageType.INFORM))
+_SERVER_TYPES = _BOOT_SERVER_TYPES | {dhcp4.MessageType.DISCOVER, None}
 
-_ANSWERED_TYPES = _BOOT_SERVER_TYPES | {MessageType.DISCOVER, None}
+_PROXY_TYPES6 = frozenset((dhcp6.MessageType.SOLICIT, dhcp6.MessageType.INFORMATION_REQUEST))
+_SERVER_TYPES6 = _PROXY_TYPES6 | {dhcp6.MessageType.REQUEST}
+
+_LINK_LOCAL_OR_MULTICAST = ("fe8", "fe9", "fea", "feb", "ff")
+"""How such addresses begin."""
+
+IPXE_HAS_NO_PROXY = (
+    "iPXE takes its boot file from the DHCPv6 server that gives it its address, and from no proxy; let that server "
+    "name it (option 59), or give no addresses by DHCPv6 (router advertisements with O and without M)"
+)
+
+_CACHED = 256
+"""Different clients, by what they say of their kind. There are some dozens, unless a client invents some."""
 
 
 @frozen
 class NotOurs:
-    """A message that is not ours to answer."""
+    """A message that bootfw does not answer."""
 
     reason: str
-    """For the operator; "" when there is nothing to tell, as of the rest of a conversation with a DHCP server."""
+    """For the operator; "" when there is nothing to report, such as a conversation with another DHCP server."""
+
+
+@frozen
+class Traits:
+    """What a client says of its kind."""
+
+    vendor_class: str
+    architecture_codes: tuple[int, ...]
+    user_classes: tuple[str, ...]
+    ipxe: bool
+    architecture: str
+    """Its name; "unknown" when the client does not say."""
 
 
 def classify(
-    message: Message,
+    message: dhcp4.Message,
     match: Match,
     *,
     boot_server: bool = False,
@@ -39,15 +71,15 @@ def classify(
     own_urls: tuple[str, str] = ("", ""),
     interface: str = "",
 ) -> BootRequest | NotOurs:
-    """What *message* asks of a proxy.
+    """What *message* requests of a proxy, or of a server.
 
-    A malformed option never costs a client its boot: it counts as absent.
+    A malformed option counts as absent: it never costs a client its boot.
 
-    :param boot_server: it came to the boot server's port, 4011.
-    :param addresses: we are no proxy but give the addresses too: then REQUEST, INFORM and BOOTP matter as well, and
-        clients that can't live with a second server.
-    :param server: our address on the wire it came by.
-    :param own_urls: where our own HTTP and HTTPS are reached from there; see BootRequest.
+    :param boot_server: it arrived on the boot server's port, 4011.
+    :param addresses: we are a server, and no proxy: then REQUEST, INFORM and BOOTP count too, and so do clients that
+        don't work with a proxy.
+    :param server: our address on the link that it arrived on.
+    :param own_urls: of our HTTP and HTTPS servers as this client reaches them; see BootRequest.
     :raise WireError: it is no request at all, or came by a relay that can't be one.
     """
     if message.op != BOOTREQUEST:
@@ -58,41 +90,50 @@ def classify(
             name = kind.name if kind else "BOOTP"
             return NotOurs(f"{name} on the boot server's port, where REQUEST and INFORM are answered")
     elif addresses:
-        if kind not in _ANSWERED_TYPES:
+        if kind not in _SERVER_TYPES:
             return NotOurs("")
     elif kind is None:
         return NotOurs("BOOTP, which knows no proxy")
-    elif kind is not MessageType.DISCOVER:
+    elif kind is not dhcp4.MessageType.DISCOVER:
         return NotOurs("")
-    if message.giaddr != UNSPECIFIED:
-        _check_relay(message.giaddr, server)
-
-    options = message.options
-    traits = _Traits.of(message)
-    vendor_class, architecture = traits.vendor_class, traits.architecture
-    persona = traits.persona(message, match)
-    if persona is None or (persona.may_be_system and persona.offer is OfferStyle.NONE and not addresses):
-        said = f"its vendor class is {vendor_class[:60]!r}" if vendor_class else "it has no vendor class (option 60)"
-        advice = f"; {persona.reason}" if persona else ""
-        return NotOurs(f"not a client that a proxy can boot: {said}{advice}")
-    if persona.offer is OfferStyle.NONE and not addresses:
-        return NotOurs(persona.reason)
-    relay = _relay_agent(message)
+    options, giaddr, mac = message.options, message.giaddr, message.mac
+    agent: Mapping[int, bytes] = {}
+    if giaddr != dhcp4.UNSPECIFIED:
+        _check_relay(giaddr, server)
+        # Only a relay can be trusted with this option (RFC 3046 section 2.1).
+        agent = relay_agent(options.get(Option.RELAY_AGENT_INFORMATION, b""))
+    traits = _traits4(
+        options.get(Option.VENDOR_CLASS_IDENTIFIER, b""),
+        options.get(Option.CLIENT_SYSTEM_ARCHITECTURE, b""),
+        options.get(Option.USER_CLASS, b""),
+        Option.IPXE_ENCAPSULATED in options,
+    )
+    persona = match(
+        traits.vendor_class,
+        traits.architecture,
+        traits.ipxe,
+        user_classes=traits.user_classes,
+        mac=mac,
+        requested=options.get(Option.PARAMETER_REQUEST_LIST, b""),
+        bootp=kind is None,
+    )
+    if persona is None or (persona.offer is OfferStyle.NONE and not addresses):
+        return _not_booted(persona, traits.vendor_class, "that a proxy can boot", Option.VENDOR_CLASS_IDENTIFIER)
     return BootRequest(
-        mac=message.mac,
+        mac=mac,
         stage="boot-server" if boot_server else "request" if kind in _BOOT_SERVER_TYPES else "discover",
         persona=persona.name,
-        architecture=persona.architecture or architecture,
+        architecture=persona.architecture or traits.architecture,
         architecture_codes=traits.architecture_codes,
-        uuid=_uuid(options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"")),
-        vendor_class=vendor_class,
+        uuid=machine_uuid(options.get(Option.CLIENT_MACHINE_IDENTIFIER, b"")) or None,
+        vendor_class=traits.vendor_class,
         user_classes=traits.user_classes,
         ipxe=traits.ipxe,
-        http=vendor_class.startswith("HTTPClient"),
+        http=traits.vendor_class.startswith("HTTPClient"),
         client_address=message.ciaddr,
-        relay_address=message.giaddr,
-        circuit_id=relay.get(RelaySuboption.CIRCUIT_ID),
-        remote_id=relay.get(RelaySuboption.REMOTE_ID),
+        relay_address=giaddr,
+        circuit_id=agent.get(RelaySuboption.CIRCUIT_ID),
+        remote_id=agent.get(RelaySuboption.REMOTE_ID),
         server=server,
         http_url=own_urls[0],
         https_url=own_urls[1],
@@ -104,65 +145,125 @@ def classify(
     )
 
 
-def persona_of(message: Message, match: Match) -> Persona | None:
-    """The persona of the sender of *message*; None: it has none."""
-    return _Traits.of(message).persona(message, match)
+def classify6(
+    message: dhcp6.Message,
+    relays: Sequence[Relay],
+    match: Match,
+    *,
+    mac: str = "",
+    source: str = dhcp6.UNSPECIFIED,
+    boot_server: bool = False,
+    addresses: bool = False,
+    server: str = "",
+    own_urls: tuple[str, str] = ("", ""),
+    interface: str = "",
+) -> BootRequest | NotOurs:
+    """What *message* requests; see classify().
+
+    :param mac: of hardware_of().
+    :param source: the client's link-local address.
+    """
+    kind = message.kind
+    if boot_server:
+        if kind is not dhcp6.MessageType.REQUEST:
+            return NotOurs(f"{kind.name} on the boot server's port, where REQUEST is answered")
+    elif kind not in (_SERVER_TYPES6 if addresses else _PROXY_TYPES6):
+        return NotOurs("")
+    codes = _uint16s(message.first(Option6.CLIENT_ARCHITECTURE) or b"")
+    traits = _traits(vendor_class6(message), codes, user_classes6(message))
+    duid = message.first(Option6.CLIENT_ID) or b""
+    persona = match(
+        # Builds of iPXE before 2015 send a user class only.
+        traits.vendor_class or ("PXEClient" if traits.ipxe else ""),
+        traits.architecture,
+        traits.ipxe,
+        user_classes=traits.user_classes,
+        mac=mac,
+        requested=_uint16s(message.first(Option6.OPTION_REQUEST) or b""),
+        dhcp_version=6,
+    )
+    if persona is None or (persona.offer is OfferStyle.NONE and not addresses):
+        return _not_booted(persona, traits.vendor_class, "that boots by DHCPv6", Option6.VENDOR_CLASS)
+    if not addresses and traits.ipxe and kind is dhcp6.MessageType.SOLICIT:
+        return NotOurs(IPXE_HAS_NO_PROXY)
+    return BootRequest(
+        mac=mac,
+        stage="boot-server" if boot_server else "discover" if kind is dhcp6.MessageType.SOLICIT else "request",
+        persona=persona.name,
+        architecture=persona.architecture or traits.architecture,
+        architecture_codes=traits.architecture_codes,
+        uuid=_duid_uuid(duid, traits.ipxe),
+        vendor_class=traits.vendor_class,
+        user_classes=traits.user_classes,
+        ipxe=traits.ipxe,
+        http=traits.vendor_class.startswith("HTTPClient"),
+        client_address=relays[-1].peer if relays else source,
+        relay_address=link_of(relays),
+        circuit_id=_innermost(relays, Option6.INTERFACE_ID),
+        remote_id=_innermost(relays, Option6.REMOTE_ID),
+        server=server,
+        http_url=own_urls[0],
+        https_url=own_urls[1],
+        interface=interface,
+        xid=message.xid,
+        options=dict(reversed(message.options)),
+        family=6,
+        duid=duid,
+        may_be_system=persona.may_be_system,
+    )
 
 
-@frozen
-class _Traits:
-    """The parts of one message by which personas are recognized."""
-
-    vendor_class: str
-    architecture_codes: tuple[int, ...]
-    architecture: str
-    user_classes: tuple[str, ...]
-    ipxe: bool
-
-    @classmethod
-    def of(cls, message: Message) -> "_Traits":
-        options = message.options
-        vendor_class = codec.text(options.get(Option.VENDOR_CLASS_IDENTIFIER, b""))
-        codes = _architectures(options.get(Option.CLIENT_SYSTEM_ARCHITECTURE, b""))
-        user_classes = tuple(map(codec.text, codec.user_classes(options.get(Option.USER_CLASS, b""))))
-        ipxe = "iPXE" in user_classes or Option.IPXE_ENCAPSULATED in options
-        return cls(vendor_class, codes, architecture_of(codes, vendor_class), user_classes, ipxe)
-
-    def persona(self, message: Message, match: Match) -> Persona | None:
-        return match(
-            self.vendor_class,
-            self.architecture,
-            self.ipxe,
-            user_classes=self.user_classes,
-            mac=message.mac,
-            requested=message.options.get(Option.PARAMETER_REQUEST_LIST, b""),
-            bootp=message.message_type is None,
-        )
+# What both have in common
 
 
-def _check_relay(giaddr: str, server: str) -> None:
-    first = int(giaddr.partition(".")[0])
-    # Answering these would be answering ourselves or everybody: ourselves, loopback, multicast and above.
-    if giaddr == server or first == 127 or first >= 224:
-        raise WireError(f"{giaddr} can't be a relay")
-
-
-def _architectures(raw: bytes) -> tuple[int, ...]:
+@lru_cache(_CACHED)
+def _traits4(vendor_class: bytes, raw_architectures: bytes, user_class: bytes, ipxe: bool) -> Traits:
+    """Cached: all clients of a kind send the same."""
     try:
-        return codec.architectures(raw)
+        codes = architectures(raw_architectures)
     except WireError:
-        return ()
+        codes = ()
+    return _traits(vendor_class, codes, user_classes(user_class), ipxe)
 
 
-def architecture_of(codes: tuple[int, ...], vendor_class: str) -> str:
-    """The name of the best of *codes*, or of what *vendor_class* says when there are none; "unknown"."""
+def _traits(vendor_class: bytes, codes: tuple[int, ...], user_classes: Collection[bytes], ipxe: bool = False) -> Traits:
+    vendor, classes = text(vendor_class), tuple(map(text, user_classes))
+    return Traits(vendor, codes, classes, ipxe or "iPXE" in classes, _architecture(codes, vendor))
+
+
+def _architecture(codes: Sequence[int], vendor_class: str) -> str:
+    """The name of the first of *codes*, else of the one in *vendor_class*; "unknown"."""
     if codes:
         return architecture_name(codes[0])
-    # "PXEClient:Arch:00007:UNDI:003010" says it too (PXE specification 2.1, section 2.2.2).
+    # "PXEClient:Arch:00007:UNDI:003010" has it too (PXE specification 2.1, section 2.2.2).
     words = vendor_class.split(":", 3)
     if len(words) > 2 and words[1] == "Arch" and len(words[2]) == 5 and words[2].isascii() and words[2].isdecimal():
         return architecture_name(int(words[2]))
     return "unknown"
+
+
+def _not_booted(persona: Persona | None, vendor_class: str, clients: str, option: int) -> NotOurs:
+    """Why a client is not told of a boot file.
+
+    :param persona: None, or one with no offer.
+    :param clients: those that are.
+    :param option: of the vendor class.
+    """
+    if persona is not None and not persona.may_be_system:
+        return NotOurs(persona.reason)
+    said = f"its vendor class is {vendor_class[:60]!r}" if vendor_class else f"it has no vendor class (option {option})"
+    advice = f"; {persona.reason}" if persona else ""
+    return NotOurs(f"not a client {clients}: {said}{advice}")
+
+
+# DHCPv4
+
+
+def _check_relay(giaddr: str, server: str) -> None:
+    first = int(giaddr.partition(".")[0])
+    # A reply to these would go to ourselves (also loopback) or to everybody (multicast and above).
+    if giaddr == server or first == 127 or first >= 224:
+        raise WireError(f"{giaddr} can't be a relay")
 
 
 def _boot_item(raw: bytes) -> int | None:
@@ -170,15 +271,40 @@ def _boot_item(raw: bytes) -> int | None:
     return None if item is None else item.type
 
 
-def _uuid(raw: bytes) -> str | None:
+# DHCPv6
+
+
+def link_of(relays: Sequence[Relay]) -> str:
+    """An address on the client's link, of the innermost relay that has one; "::" when none has.
+
+    Switches that relay give none (RFC 6221), and a link-local one does not tell which link that is.
+    """
+    for relay in reversed(relays):
+        link = relay.link
+        if link not in (dhcp6.UNSPECIFIED, "::1") and not link.startswith(_LINK_LOCAL_OR_MULTICAST):
+            return link
+    return dhcp6.UNSPECIFIED
+
+
+def _innermost(relays: Sequence[Relay], code: int) -> bytes | None:
+    """The option of the relay that is nearest to the client and has it."""
+    for relay in reversed(relays):
+        value = relay.first(code)
+        if value is not None:
+            return value
+    return None
+
+
+def _uint16s(raw: bytes) -> tuple[int, ...]:
     try:
-        return codec.machine_uuid(raw)
+        return options6.uint16s(raw)
     except WireError:
+        return ()
+
+
+def _duid_uuid(duid: bytes, ipxe: bool) -> str | None:
+    """The machine's UUID as dmidecode shows it. EDK2 sends it as in the SMBIOS table, iPXE in network order."""
+    machine = options6.duid_machine(duid)
+    if not machine:
         return None
-
-
-def _relay_agent(message: Message) -> Mapping[int, bytes]:
-    # RFC 3046 section 2.1: without a relay nobody trustworthy has put it there.
-    if message.giaddr == UNSPECIFIED:
-        return {}
-    return codec.relay_agent(message.options.get(Option.RELAY_AGENT_INFORMATION, b""))
+    return str(UUID(bytes=machine) if ipxe else UUID(bytes_le=machine))

@@ -1,19 +1,20 @@
-"""Kinds of clients that are told options of their own."""
+"""Classes of clients that get options of their own."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from attrs import field, frozen
 
-from bootfw.config.optionspelling import option_values
-from bootfw.wire import options as codec
-from bootfw.wire.dhcp4 import Message
-from bootfw.wire.options import Option
+from bootfw.dhcp.identity import user_classes6, vendor_class6
+from bootfw.dhcp.optionvalues import option_values, option_values6
+from bootfw.wire import dhcp4, dhcp6
+from bootfw.wire.options import Option, text_bytes, user_classes
+from bootfw.wire.options6 import Values
 
 
 @frozen(kw_only=True)
 class ClientClass:
-    """What clients of a kind say of themselves, by DHCPv4 or DHCPv6."""
+    """The condition, which is the same by DHCPv4 and DHCPv6."""
 
     vendor_class: str = ""
     """What the client's vendor class (option 60, by DHCPv6 16) begins with, such as `"PXEClient"`."""
@@ -26,8 +27,8 @@ class ClientClass:
     def __attrs_post_init__(self) -> None:
         if not (self.vendor_class or self.user_class):
             raise ValueError("needs vendor-class, user-class or both")
-        object.__setattr__(self, "_vendor_class", codec.text_bytes(self.vendor_class))
-        object.__setattr__(self, "_user_class", codec.text_bytes(self.user_class))
+        object.__setattr__(self, "_vendor_class", text_bytes(self.vendor_class))
+        object.__setattr__(self, "_user_class", text_bytes(self.user_class))
 
 
 @frozen(kw_only=True)
@@ -39,9 +40,23 @@ class HostClass(ClientClass):
     )
     """Options by name or number, over those of the subnet."""
 
-    def has(self, message: Message) -> bool:
+    def has(self, message: dhcp4.Message) -> bool:
         """Whether the sender is of this class."""
         options = message.options
-        if not options.get(Option.VENDOR_CLASS_IDENTIFIER, b"").startswith(self._vendor_class):
-            return False
-        return not self._user_class or self._user_class in codec.user_classes(options.get(Option.USER_CLASS, b""))
+        return options.get(Option.VENDOR_CLASS_IDENTIFIER, b"").startswith(self._vendor_class) and (
+            not self._user_class or self._user_class in user_classes(options.get(Option.USER_CLASS, b""))
+        )
+
+
+@frozen(kw_only=True)
+class HostClass6(ClientClass):
+    """``[[dhcp6.class]]``"""
+
+    options: Values = field(factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]})
+    """Options by name or number, over those of the subnet."""
+
+    def has(self, message: dhcp6.Message) -> bool:
+        """Whether the sender is of this class."""
+        return vendor_class6(message).startswith(self._vendor_class) and (
+            not self._user_class or self._user_class in user_classes6(message)
+        )

@@ -1,16 +1,23 @@
-"""Who a DHCP client is: the key its lease is kept under, and what else it is known by."""
+"""Who a DHCP client is: the key of its lease, its hardware address, and whether it is firmware."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from socket import AF_INET6, inet_pton
 
 from attrs import define
 
 from bootfw.errors import WireError
-from bootfw.wire import options as codec
-from bootfw.wire.dhcp4 import Message
+from bootfw.wire import dhcp4, dhcp6, options6
+from bootfw.wire import options as options4
+from bootfw.wire.dhcp4 import ETHERNET
+from bootfw.wire.dhcp6 import Relay
 from bootfw.wire.options import Option, RelaySuboption
+from bootfw.wire.options6 import Option as Option6
 
 _BOOT_CLASSES = (b"PXEClient", b"HTTPClient", b"U-Boot")
+"""How the vendor class of a boot program begins."""
+_IPXE_CLASS = b"iPXE"
+
 _BY_HARDWARE, _BY_CLIENT_ID = b"h", b"i"
 
 # An attribute of an enum costs as much as three look-ups in a dictionary, and this runs for every message.
@@ -22,10 +29,12 @@ _USER_CLASS = Option.USER_CLASS
 _IPXE = Option.IPXE_ENCAPSULATED
 _CIRCUIT_ID = RelaySuboption.CIRCUIT_ID
 
+# DHCPv4
+
 
 @define(eq=False)
 class Client:
-    """The sender of a message."""
+    """The sender of a DHCPv4 message."""
 
     key: bytes
     """The same through ROM, boot program and operating system, whose client identifiers differ."""
@@ -39,10 +48,10 @@ class Client:
     @property
     def uuid(self) -> str:
         """Option 97 in SMBIOS text form; "" when absent or malformed."""
-        return _uuid(self.machine)
+        return machine_uuid(self.machine)
 
 
-def identify(message: Message, agent: Mapping[int, bytes], by_client_id: bool = False) -> Client | None:
+def identify(message: dhcp4.Message, agent: Mapping[int, bytes], by_client_id: bool = False) -> Client | None:
     """The sender of *message*; None: nothing tells it from others.
 
     A client is its network interface: the ROM, iPXE and the system identify themselves differently (option 61), and
@@ -64,20 +73,96 @@ def identify(message: Message, agent: Mapping[int, bytes], by_client_id: bool = 
     return Client(key, message.mac, client_id, machine, agent.get(_CIRCUIT_ID, b"") if agent else b"")
 
 
-def is_firmware(message: Message) -> bool:
-    """It is boot firmware or a boot program, and will be gone soon."""
+def is_firmware(message: dhcp4.Message) -> bool:
+    """Whether the sender is boot firmware or a boot program, which will be gone soon."""
     options = message.options
     return (
         _ARCHITECTURE in options
         or _IPXE in options
         or options.get(_VENDOR_CLASS, b"").startswith(_BOOT_CLASSES)
-        or options.get(_USER_CLASS) == b"iPXE"
+        or options.get(_USER_CLASS) == _IPXE_CLASS
     )
 
 
 @lru_cache(1024)
-def _uuid(raw: bytes) -> str:
+def machine_uuid(raw: bytes) -> str:
+    """Option 97 in SMBIOS text form; "" when absent or malformed. Cached: a client sends it in every message."""
     try:
-        return codec.machine_uuid(raw)
+        return options4.machine_uuid(raw)
     except WireError:
         return ""
+
+
+# DHCPv6
+
+
+def hardware_of(
+    message: dhcp6.Message, relays: Sequence[Relay], source: str, neighbour: Callable[[], str] = lambda: ""
+) -> str:
+    """The MAC address of the interface that sent *message*, lower-case with colons; "" when it can't be known.
+
+    The DUID comes last: it may be made of another card of the machine, and a copied disk image takes it along.
+
+    :param relays: as parse() gives them.
+    :param source: the source address of the datagram.
+    :param neighbour: looks *source* up in the kernel's neighbour table; only for clients on our links.
+    """
+    if relays:
+        # The innermost relay that names it (RFC 6939); a switch in between may know what a router does not see.
+        for relay in reversed(relays):
+            named = _ethernet(relay.first(Option6.CLIENT_LINK_LAYER_ADDRESS))
+            if named:
+                return named
+        source = relays[-1].peer
+    found = _of_interface_id(source) or ("" if relays else neighbour())
+    if found:
+        return found
+    kind, hardware = options6.duid_hardware(message.first(Option6.CLIENT_ID) or b"")
+    return hardware.hex(":") if kind == ETHERNET and len(hardware) == 6 else ""
+
+
+def is_firmware6(message: dhcp6.Message) -> bool:
+    """Whether the sender is boot firmware or a boot program, which another DUID will follow."""
+    return (
+        message.first(Option6.CLIENT_ARCHITECTURE) is not None
+        or vendor_class6(message).startswith(_BOOT_CLASSES)
+        or _IPXE_CLASS in user_classes6(message)
+    )
+
+
+def vendor_class6(message: dhcp6.Message) -> bytes:
+    """The first of the vendor classes; b"" when there is none. All firmware uses Intel's enterprise number, 343, so the
+    number is ignored."""
+    try:
+        _, classes = options6.vendor_class(message.first(Option6.VENDOR_CLASS) or b"")
+    except WireError:
+        return b""
+    return classes[0] if classes else b""
+
+
+def user_classes6(message: dhcp6.Message) -> tuple[bytes, ...]:
+    """The user classes; all of a malformed option is one class."""
+    raw = message.first(Option6.USER_CLASS) or b""
+    try:
+        return options6.strings(raw)
+    except WireError:
+        return (raw,)
+
+
+def _ethernet(raw: bytes | None) -> str:
+    try:
+        kind, hardware = options6.link_layer_address(raw or b"")
+    except WireError:
+        return ""
+    return hardware.hex(":") if kind == ETHERNET and len(hardware) == 6 else ""
+
+
+def _of_interface_id(address: str) -> str:
+    """The MAC address that a link-local address was made of (RFC 4291 appendix A), as all firmware does."""
+    try:
+        packed = inet_pton(AF_INET6, address.partition("%")[0])
+    except OSError:
+        return ""
+    if packed[:8] != b"\xfe\x80" + bytes(6) or packed[11:13] != b"\xff\xfe":
+        return ""
+    return (bytes((packed[8] ^ 2,)) + packed[9:11] + packed[13:]).hex(":")

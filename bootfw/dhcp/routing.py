@@ -79,9 +79,6 @@ def _uses_ciaddr(message: Message, peer: Address) -> bool:
 
 
 def _relay(message: Message, peer: Address, server_port: int) -> Address:
-    return message.giaddr, peer[1] if _relay_chose_its_port(message) else server_port
-
-
-def _relay_chose_its_port(message: Message) -> bool:
     raw = message.options.get(_RELAY_AGENT)
-    return raw is not None and _RELAY_SOURCE_PORT in codec.relay_agent(raw)  # RFC 8357
+    chose_port = raw is not None and _RELAY_SOURCE_PORT in codec.relay_agent(raw)  # RFC 8357
+    return message.giaddr, peer[1] if chose_port else server_port

@@ -8,9 +8,9 @@ from attrs import define, field, frozen
 from bootfw.dhcp import associations6 as ia
 from bootfw.dhcp.answer import NoReply, NoReplyReason
 from bootfw.dhcp.bindings6 import FIRMWARE, SYSTEM, Bindings, Holder
-from bootfw.dhcp.classify6 import link_of
-from bootfw.dhcp.hostclass6 import HostClass6
-from bootfw.dhcp.identity6 import is_firmware
+from bootfw.dhcp.classify import link_of
+from bootfw.dhcp.hostclass import HostClass6
+from bootfw.dhcp.identity import is_firmware6
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import WireError
 from bootfw.lease import Lease, Reservation
@@ -80,7 +80,7 @@ class _Exchange:
 
     def holder(self, association: IdentityAssociation) -> Holder:
         """Who it is for."""
-        kind = FIRMWARE if is_firmware(self.message) else SYSTEM
+        kind = FIRMWARE if is_firmware6(self.message) else SYSTEM
         return Holder(self.duid, association.iaid, self.arrival.mac, kind)
 
 

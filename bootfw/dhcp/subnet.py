@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from bootfw.config.optionspelling import option_values
+from bootfw.dhcp.optionvalues import option_values
 from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, check_renewal, each, ranges4, without
 from bootfw.errors import ErrorCollector
 from bootfw.lease import Reservation, address_text, known_by

@@ -1,7 +1,7 @@
 """One persona as a table of stock.toml or of the configuration describes it: what has to hold, and what follows."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
 from typing import Any, Literal
 
@@ -263,29 +263,6 @@ class Rule:
         merged = attrs.evolve(base, **said)
         merged.check()
         return merged
-
-    def holds(
-        self,
-        vendor_class: str,
-        architecture: str,
-        ipxe: bool,
-        user_classes: Collection[str],
-        mac: str,
-        requested: Collection[int],
-        boot_file_requested: bool,
-        dhcp_version: int,
-    ) -> bool:
-        """Whether a client of DHCP is of this kind."""
-        return (
-            vendor_class.startswith(self.vendor_class)
-            and (not self.architectures or architecture in self.architectures)
-            and (self.ipxe is None or self.ipxe == ipxe)
-            and (not self.oui or mac.startswith(self.oui))
-            and (not self.user_class or self.user_class in user_classes)
-            and all(code in requested for code in self.requested)
-            and (self.boot_file_requested is None or self.boot_file_requested == boot_file_requested)
-            and (self.dhcp_version is None or self.dhcp_version == dhcp_version)
-        )
 
     @property
     def files(self) -> "re.Pattern[str] | None":

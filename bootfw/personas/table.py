@@ -101,9 +101,19 @@ class Personas:
         :param bootp: it speaks BOOTP, and so can't request an option.
         :param dhcp_version: 4 or 6.
         """
-        file = bootp or not _OF_BOOT_FILE[dhcp_version].isdisjoint(requested)
+        boot_file_requested = bootp or not _OF_BOOT_FILE[dhcp_version].isdisjoint(requested)
         for rule, persona in self._of_dhcp:
-            if rule.holds(vendor_class, architecture, ipxe, user_classes, mac, requested, file, dhcp_version):
+            # Not a method of Rule: a call for each of a dozen rules is a tenth of what a DISCOVER costs.
+            if (
+                vendor_class.startswith(rule.vendor_class)
+                and (not rule.architectures or architecture in rule.architectures)
+                and (rule.ipxe is None or rule.ipxe == ipxe)
+                and (not rule.oui or mac.startswith(rule.oui))
+                and (not rule.user_class or rule.user_class in user_classes)
+                and rule.requested.issubset(requested)
+                and (rule.boot_file_requested is None or rule.boot_file_requested == boot_file_requested)
+                and (rule.dhcp_version is None or rule.dhcp_version == dhcp_version)
+            ):
                 return persona
         return None
 

@@ -15,9 +15,8 @@ from firmware6 import (
     XID,
 )
 
-from bootfw.dhcp.classify import NotOurs
-from bootfw.dhcp.classify6 import IPXE_HAS_NO_PROXY, classify6, link_of
-from bootfw.dhcp.identity6 import hardware_of, is_firmware
+from bootfw.dhcp.classify import IPXE_HAS_NO_PROXY, NotOurs, classify6, link_of
+from bootfw.dhcp.identity import hardware_of, is_firmware6
 from bootfw.personas.table import stock
 from bootfw.values import BootRequest
 from bootfw.wire.dhcp6 import Message, MessageType, Relay
@@ -152,8 +151,8 @@ def test_the_hardware_address() -> None:
 
 
 def test_firmware_is_known_from_systems() -> None:
-    assert is_firmware(OVMF.message())
-    assert is_firmware(IPXE.message())
-    assert is_firmware(OVMF.changed({61: None}).message())
-    assert not is_firmware(OVMF_OWN.message())
-    assert not is_firmware(LINUX.message())
+    assert is_firmware6(OVMF.message())
+    assert is_firmware6(IPXE.message())
+    assert is_firmware6(OVMF.changed({61: None}).message())
+    assert not is_firmware6(OVMF_OWN.message())
+    assert not is_firmware6(LINUX.message())

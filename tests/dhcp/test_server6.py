@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from bootfw.dhcp import bindings6
 from bootfw.dhcp.answer import NoReply, NoReplyReason
 from bootfw.dhcp.bindings6 import QUARANTINE_SECONDS, Bindings, Holder
-from bootfw.dhcp.hostclass6 import HostClass6
+from bootfw.dhcp.hostclass import HostClass6
 from bootfw.dhcp.reply6 import server_reply6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.dhcp.subnet6 import Host6, Subnet6

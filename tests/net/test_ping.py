@@ -60,7 +60,7 @@ def ping(request, routed, private_reactor):
 
 
 @pytest.mark.parametrize("address", [CLIENT, FAR], ids=["beside us", "behind a router"])
-def test_that_somebody_uses_an_address_is_told_at_once_and_not_who(ping, private_reactor, turn_until, address):
+def test_a_reply_ends_the_probe_at_once_without_a_mac_address(ping, private_reactor, turn_until, address):
     results = []
     began = private_reactor.seconds()
     ping.start(address, results.append)

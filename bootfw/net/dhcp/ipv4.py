@@ -101,5 +101,5 @@ class IPv4:
 
 
 def _place(interface: str, server: str, addresses: Any = (), *, unicast: bool = False) -> Place:
-    arrival = Arrival(server, unicast, tuple(each.address for each in addresses))
+    arrival = Arrival(server, unicast, tuple(each.address for each in addresses) if addresses else ())
     return Place(interface, server, addresses, unicast, arrival=arrival)

@@ -9,9 +9,8 @@ from twisted.internet.interfaces import ISystemHandle
 from bootfw.boot.resolverchain import Answer
 from bootfw.config.settings import DHCP6Settings
 from bootfw.dhcp.bootfile import Unsuitable, adapt
-from bootfw.dhcp.classify import NotOurs
-from bootfw.dhcp.classify6 import classify6
-from bootfw.dhcp.identity6 import hardware_of
+from bootfw.dhcp.classify import NotOurs, classify6
+from bootfw.dhcp.identity import hardware_of
 from bootfw.dhcp.reply6 import answer_port, relays_back, reply_limit
 from bootfw.errors import WireError
 from bootfw.net.dhcp.port import DHCPPort, Place, Query

@@ -166,6 +166,7 @@ class DHCPPort(DatagramProtocol):
         places, services, family = self._places, self.services, self.family
         serves, parse, handle = services.interfaces.serves, family.parse, self.handle
         places.clear()
+        now = self.seconds()
         for data, peer, via in batch:
             try:
                 if not serves(via):
@@ -173,14 +174,14 @@ class DHCPPort(DatagramProtocol):
                 place = places.get(via)
                 if place is None:
                     place = places[via] = family.place(via, services)
-                handle(parse(data, peer, via, place, services))
+                handle(parse(data, peer, via, place, services), now)
             except WireError as error:
-                self.malformed.count(str(error), peer, self.seconds())
+                self.malformed.count(str(error), peer, now)
             except Exception:
                 self.log.failure("Failed on a datagram from {peer}; the others are not affected.", peer=peer)
         self.flush()
 
-    def handle(self, query: Query) -> None:
+    def handle(self, query: Query, now: float) -> None:
         """Answer a request, or not.
 
         :raise WireError: it is malformed.
@@ -190,7 +191,9 @@ class DHCPPort(DatagramProtocol):
     def flush(self) -> None:
         """Called after each batch."""
 
-    def resolve(self, query: Query, request: BootRequest, done: Callable[[Any, str], None], address: str = "") -> None:
+    def resolve(
+        self, query: Query, request: BootRequest, now: float, done: Callable[[Any, str], None], address: str = ""
+    ) -> None:
         """Find the boot file for *request*, which came with *query*.
 
         :param done: called with the file, or with None and the reason; not at all for a repetition while the first
@@ -199,7 +202,7 @@ class DHCPPort(DatagramProtocol):
         """
         if request.mac:
             self.services.clients.remember(request, address)
-        self.publish(RequestClassified(self.seconds(), request))
+        self.publish(RequestClassified(now, request))
         if request.server:
             self._pending.resolve(self.family.key(query), request, done)
         else:

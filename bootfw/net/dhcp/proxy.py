@@ -34,13 +34,13 @@ class Proxy(DHCPPort):
         super().__init__(services, family, family.boot_service if boot_server else family.service)
         self.boot_server = boot_server
 
-    def handle(self, query: Query) -> None:
+    def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
         request = self.family.classify(query, self.services, self.server_for(query), boot_server=self.boot_server)
         if not isinstance(request, NotOurs):
-            self.resolve(query, request, partial(self._resolved, query, request))
+            self.resolve(query, request, now, partial(self._resolved, query, request))
         elif request.reason:
-            self.publish(RequestIgnored(self.seconds(), self.family.client(query), request.reason))
+            self.publish(RequestIgnored(now, self.family.client(query), request.reason))
 
     def server_for(self, query: Query) -> str:
         """Our address for the sender of *query*; "" when there is none."""
@@ -112,11 +112,11 @@ class Proxy6(Proxy):
 
     family: IPv6
 
-    def handle(self, query: Query) -> None:
+    def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
         if self.boot_server and query.message.first(Option6.SERVER_ID) != self.family.duid:
             return  # for another server of the multicast group
-        super().handle(query)
+        super().handle(query, now)
 
     def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
         """See Proxy."""

@@ -8,7 +8,7 @@ from attrs import evolve
 
 from bootfw.boot.resolverchain import Answer as Told
 from bootfw.dhcp.answer import Answer, NoReply
-from bootfw.dhcp.classify import NotOurs, persona_of
+from bootfw.dhcp.classify import NotOurs
 from bootfw.dhcp.identity import is_firmware
 from bootfw.dhcp.replycache import ReplyCache
 from bootfw.dhcp.routing import BROADCAST, renews, server_destination
@@ -82,9 +82,9 @@ class Server4(DHCPPort):
         """See DHCPPort."""
         self._ledger.flush()
 
-    def handle(self, query: Query) -> None:
+    def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
-        now, message, place = self.seconds(), query.message, query.place
+        message, place = query.message, query.place
         if not place.server:
             reason = f"interface {place.interface or '(unknown)'} has no IPv4 address to answer from"
             self.publish(RequestIgnored(now, message.mac, reason))
@@ -103,16 +103,17 @@ class Server4(DHCPPort):
             if _RAPID_COMMIT in message.options:
                 # It can't be probed, so that it can be leased at once.
                 self._addresses.probed(result.address, False, now)
-                self.handle(query)
+                self.handle(query, now)
                 return
-        if result.kind is _OFFER and is_firmware(message) and self._takes_offer(message):
-            batch = self._leased(result, query)
-        request = None if result.kind is _NAK else self._boot_request(query, result)
-        if request is None:
-            self._answer(result, query, batch)
-        else:
-            done = partial(self._answer_boot_client, result, query, batch, request)
-            self.resolve(query, request, done, result.address)
+        request = None if result.kind is _NAK else self._classified(query, result)
+        if request is not None:
+            if result.kind is _OFFER and self._takes_offer(request, message):
+                batch = self._leased(result, query, now)
+            if self._boots(request, message, result):
+                done = partial(self._answer_boot_client, result, query, batch, request)
+                self.resolve(query, request, now, done, result.address)
+                return
+        self._answer(result, query, batch)
 
     # Conflict detection
 
@@ -145,17 +146,37 @@ class Server4(DHCPPort):
             self._ledger.put(changed)
         if user is not None:
             self.publish(AddressTaken(now, address, user, False))
-        self.handle(query)
+        self.handle(query, now)
         self._ledger.flush()
 
     # Boot files
 
-    def _takes_offer(self, message: Message) -> bool:
-        """The client will use the address of an OFFER without a REQUEST."""
-        persona = persona_of(message, self.services.personas.match)
-        return persona is not None and persona.takes_offer
+    def _classified(self, query: Query, answer: Answer) -> BootRequest | None:
+        """The request for a boot file, by what the client says of its kind; None: it is none."""
+        options, services = query.message.options, self.services
+        if _IDENTIFYING.isdisjoint(options) and not (
+            services.chain.resolvers
+            and services.personas.may_be_plain(options.get(_PARAMETERS, b""), answer.kind is None)
+        ):
+            return None
+        try:
+            found = self.family.classify(query, services, answer.server, addresses=True)
+        except WireError:
+            return None
+        return None if isinstance(found, NotOurs) else found
 
-    def _leased(self, offer: Answer, query: Query) -> Batch | None:
+    def _takes_offer(self, request: BootRequest, message: Message) -> bool:
+        """The client will use the address of an OFFER without a REQUEST."""
+        return self.services.personas.named(request.persona).takes_offer and is_firmware(message)
+
+    def _boots(self, request: BootRequest, message: Message, answer: Answer) -> bool:
+        """Whether the resolvers choose a boot file for the client."""
+        if not self.services.chain.resolvers:
+            return False
+        # An installed system boots nothing when it renews, and keeps the file that is configured for it.
+        return not (request.may_be_system and (renews(message) or _BOOTFILE_NAME in answer.options))
+
+    def _leased(self, offer: Answer, query: Query, now: float) -> Batch | None:
         """Lease what is offered, in place of the REQUEST that the client never sends; None: it can't be."""
         selects: dict[int, bytes] = {
             Option.MESSAGE_TYPE: bytes((MessageType.REQUEST,)),
@@ -164,28 +185,8 @@ class Server4(DHCPPort):
         }
         message = evolve(query.message, options={**query.message.options, **selects})
         assert query.place.arrival is not None
-        result = self._addresses.handle(message, query.place.arrival, self.seconds())
+        result = self._addresses.handle(message, query.place.arrival, now)
         return self._ledger.put(result.commit, isinstance(result, Answer) and result.new) if result.commit else None
-
-    def _boot_request(self, query: Query, answer: Answer) -> BootRequest | None:
-        """The request for a boot file; None: there is none, or no resolver to answer it."""
-        message, services = query.message, self.services
-        options = message.options
-        if not services.chain.resolvers or (
-            _IDENTIFYING.isdisjoint(options)
-            and not services.personas.may_be_plain(options.get(_PARAMETERS, b""), answer.kind is None)
-        ):
-            return None
-        try:
-            found = self.family.classify(query, services, answer.server, addresses=True)
-        except WireError:
-            return None
-        if isinstance(found, NotOurs):
-            return None
-        # An installed system boots nothing when it renews, and keeps the file that is configured for it.
-        if found.may_be_system and (renews(message) or _BOOTFILE_NAME in answer.options):
-            return None
-        return found
 
     # Replies
 

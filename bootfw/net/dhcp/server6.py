@@ -5,8 +5,7 @@ from ipaddress import IPv6Address
 
 from bootfw.boot.resolverchain import Answer
 from bootfw.dhcp.answer import NoReply, NoReplyReason
-from bootfw.dhcp.classify import NotOurs
-from bootfw.dhcp.classify6 import link_of
+from bootfw.dhcp.classify import NotOurs, link_of
 from bootfw.dhcp.reply6 import server_reply6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.events import FileWithheld, OfferMade, RequestIgnored
@@ -44,9 +43,8 @@ class Server6(DHCPPort):
         """See DHCPPort."""
         self._ledger.flush()
 
-    def handle(self, query: Query) -> None:
+    def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
-        now = self.seconds()
         result = self._addresses.handle(query.message, self._arrival(query), now)
         batch = None
         if result.commit:
@@ -63,7 +61,8 @@ class Server6(DHCPPort):
             self._answer(result, query, batch, None, None)
             return
         address = result.address if result.kind is MessageType.REPLY else ""
-        self.resolve(query, request, partial(self._answer_boot_client, result, query, batch, request), address)
+        done = partial(self._answer_boot_client, result, query, batch, request)
+        self.resolve(query, request, now, done, address)
 
     def _arrival(self, query: Query) -> Arrival6:
         place, relays = query.place, query.relays

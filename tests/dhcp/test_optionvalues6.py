@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scapy.layers import dhcp6
 from scapy.layers.dhcp6 import dhcp6opts_by_code
 
-from bootfw.config.optionspelling import OPTIONS6, option_values6
+from bootfw.dhcp.optionvalues import OPTIONS6, option_values6
 from bootfw.errors import ConfigError
 from bootfw.wire.options6 import Option, code_of, key_of, options_bytes
 

@@ -1,6 +1,6 @@
-"""How DHCP options are spelled in TOML: by name or number, with a value of the option's type.
+"""DHCP options as an operator writes them: by name or number, with a value of the option's type.
 
-:func:`option_values` and :func:`option_values6` turn a table of the configuration into the bytes of DHCPv4 and DHCPv6
+:func:`option_values` and :func:`option_values6` turn a table of such options into the bytes of DHCPv4 and DHCPv6
 options. Names follow IANA's registries "BOOTP Vendor Extensions and DHCP Options" and "DHCPv6 Option Codes", in lower
 case with dashes and without the "OPTION" of DHCPv6.
 """
@@ -13,8 +13,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from bootfw.config.schema import mismatches, nearest, shown
-from bootfw.errors import ConfigError, ErrorCollector, WireError
+from bootfw.errors import ConfigError, ErrorCollector, WireError, nearest, shown
 from bootfw.lease import hexadecimal
 from bootfw.wire import options, options6
 from bootfw.wire.options import text_bytes
@@ -23,8 +22,44 @@ from bootfw.wire.options6 import code_of, domains_bytes
 _LONGEST = 65535
 """Bytes of a DHCPv6 option. A DHCPv4 message has no room for half of it."""
 
-Encoder = tuple[Any, Callable[[Any], bytes]]
-"""The annotation of what TOML holds, and what turns that into the bytes of the option."""
+_NOUNS: Mapping[type, tuple[str, str]] = {
+    str: ("a string", "strings"),
+    int: ("an integer", "integers"),
+    bool: ("true or false", "booleans"),
+}
+
+
+@frozen
+class OptionType:
+    """The type of an option's value."""
+
+    kind: type
+    """str, int or bool."""
+    encode: Callable[[Any], bytes]
+    """The bytes of the option; raises ValueError."""
+    single: bool = True
+    """The value may be one of *kind*."""
+    many: bool = False
+    """The value may be a list of *kind*."""
+
+    def check(self, value: Any) -> None:
+        """:raise ConfigError: *value* is of another type, or an item of the list is."""
+        if self.many and isinstance(value, list):
+            for index, item in enumerate(value):
+                if not self._is_item(item):
+                    raise ConfigError(f"must be {_NOUNS[self.kind][0]}, not {shown(item)}", (index,))
+        elif not (self.single and self._is_item(value)):
+            one, several = _NOUNS[self.kind]
+            forms = ([one] if self.single else []) + ([f"a list of {several}"] if self.many else [])
+            raise ConfigError(f"must be {' or '.join(forms)}, not {shown(value)}")
+
+    def _is_item(self, value: Any) -> bool:
+        # True and False are integers to Python.
+        return isinstance(value, self.kind) and (self.kind is bool or not isinstance(value, bool))
+
+
+def _list_of(kind: type, encode: Callable[[Any], bytes]) -> OptionType:
+    return OptionType(kind, encode, single=False, many=True)
 
 
 def number(size: int, signed: bool = False) -> Callable[[int], bytes]:
@@ -53,28 +88,28 @@ def binary(value: str) -> bytes:
 
 _SCHEME = re.compile(rb"[a-z][a-z0-9+.-]*:.", re.IGNORECASE)
 
-_COMMON: Mapping[str, Encoder] = {
-    "text": (str, text_bytes),
-    "boolean": (bool, lambda value: bytes((value,))),
-    "uint8": (int, number(1)),
-    "uint16": (int, number(2)),
-    "uint16s": (list[int], lambda values: b"".join(map(number(2), values))),
-    "uint32": (int, number(4)),
-    "int32": (int, number(4, signed=True)),
-    "bytes": (str, binary),
+_COMMON: Mapping[str, OptionType] = {
+    "text": OptionType(str, text_bytes),
+    "boolean": OptionType(bool, lambda value: bytes((value,))),
+    "uint8": OptionType(int, number(1)),
+    "uint16": OptionType(int, number(2)),
+    "uint16s": _list_of(int, lambda values: b"".join(map(number(2), values))),
+    "uint32": OptionType(int, number(4)),
+    "int32": OptionType(int, number(4, signed=True)),
+    "bytes": OptionType(str, binary),
     # Not compressed: some clients can't read that (RFC 3397), and DHCPv6 does not know it.
-    "domains": (list[str], domains_bytes),
+    "domains": _list_of(str, domains_bytes),
 }
-"""Type -> encoder, of those types that DHCPv4 and DHCPv6 have in common."""
+"""The types that DHCPv4 and DHCPv6 have in common, by name."""
 
 
-def address_encoders(encode: Callable[[str], bytes]) -> Mapping[str, Encoder]:
-    """Those of one address, and of some, of the family that *encode* takes."""
+def address_types(encode: Callable[[str], bytes]) -> Mapping[str, OptionType]:
+    """The types of one address and of several, which *encode* turns into bytes."""
 
     def encode_all(value: str | list[str]) -> bytes:
         return b"".join(map(encode, [value] if isinstance(value, str) else value))
 
-    return {"address": (str, encode), "addresses": (str | list[str], encode_all)}
+    return {"address": OptionType(str, encode), "addresses": OptionType(str, encode_all, many=True)}
 
 
 def named(listed: Mapping[str, str]) -> dict[str, tuple[int, str]]:
@@ -92,7 +127,7 @@ class OptionTable:
 
     names: Mapping[str, tuple[int, str]]
     """Name -> code and type."""
-    encoders: Mapping[str, Encoder]
+    types: Mapping[str, OptionType]
     """Of each type."""
     last: int
     """The largest code."""
@@ -142,7 +177,7 @@ class OptionTable:
         if isinstance(value, bytes):
             return {code: value}
         kind = self._kinds.get(code)
-        encoded = typed(value, self.encoders, kind)
+        encoded = typed(value, self.types, kind)
         if not encoded:
             raise ValueError("must not be empty")
         if not isinstance(value, dict):
@@ -153,24 +188,22 @@ class OptionTable:
         return {code: encoded}
 
 
-def typed(value: Any, encoders: Mapping[str, Encoder], kind: str | None = None) -> bytes:
+def typed(value: Any, types: Mapping[str, OptionType], kind: str | None = None) -> bytes:
     """The bytes of a value of type *kind*, or of one that says its type: ``{uint16 = 7}``.
 
     :raise ConfigError, ValueError: it is no such value; the path is that below it.
     """
-    types = ", ".join(encoders)
+    names = ", ".join(types)
     if isinstance(value, dict):
         if value.keys() == {"octets"}:
             raise ConfigError('is called "bytes" now', ("octets",))
-        if len(value) != 1 or not value.keys() <= encoders.keys():
-            raise ValueError(f"must be one type and its value, such as {{uint16 = 7}}; types: {types}")
+        if len(value) != 1 or not value.keys() <= types.keys():
+            raise ValueError(f"must be one type and its value, such as {{uint16 = 7}}; types: {names}")
         ((kind, value),) = value.items()
     if kind is None:
-        raise ValueError(f"must say its type, such as {{uint16 = 7}}; types: {types}")
-    wanted, encode = encoders[kind]
-    for error in mismatches(value, wanted):
-        raise error
-    encoded = encode(value)
+        raise ValueError(f"must say its type, such as {{uint16 = 7}}; types: {names}")
+    types[kind].check(value)
+    encoded = types[kind].encode(value)
     if len(encoded) > _LONGEST:
         raise ValueError(f"must not be longer than {_LONGEST} bytes")
     return encoded
@@ -190,7 +223,7 @@ def _refuse_bytes(value: str) -> None:
 
 def suboptions(
     code: int,
-    encoders: Mapping[str, Encoder],
+    types: Mapping[str, OptionType],
     last: int,
     join: Callable[[Mapping[int, bytes]], bytes],
     read: Callable[[bytes], Any] = len,
@@ -209,11 +242,11 @@ def suboptions(
     def encode(value: Any) -> dict[int, bytes]:
         if isinstance(value, bytes):
             return {code: value}
-        if isinstance(value, dict) and not (len(value) == 1 and value.keys() <= encoders.keys()):
+        if isinstance(value, dict) and not (len(value) == 1 and value.keys() <= types.keys()):
             inside: dict[int, bytes] = {}
             for number, option in numbered(value, "the number of a sub-option", 1, last, example):
                 with under(number):
-                    inside[int(number)] = typed(option, encoders)
+                    inside[int(number)] = typed(option, types)
             encoded = join(inside)
         elif isinstance(value, str) and value and hexadecimal(value) is None:
             raise ValueError(
@@ -221,7 +254,7 @@ def suboptions(
                 f'"01:02:00:07", not {shown(value)}; {{text = "..."}} is text'
             )
         else:
-            encoded = typed(value, encoders, "bytes")
+            encoded = typed(value, types, "bytes")
         if not encoded:
             raise ValueError("must not be empty")
         if len(encoded) > _LONGEST:
@@ -348,11 +381,11 @@ def _routes(values: list[str]) -> bytes:
     return out
 
 
-_ENCODERS4: Mapping[str, Encoder] = {
-    **address_encoders(_address4),
+_TYPES4: Mapping[str, OptionType] = {
+    **address_types(_address4),
     **_COMMON,
-    "address-pairs": (list[str], _address_pairs),
-    "routes": (list[str], _routes),
+    "address-pairs": _list_of(str, _address_pairs),
+    "routes": _list_of(str, _routes),
 }
 
 
@@ -378,14 +411,14 @@ OPTIONS: Mapping[str, tuple[int, str]] = named(_NAMES4)
 
 _TABLE4 = OptionTable(
     OPTIONS,
-    _ENCODERS4,
+    _TYPES4,
     254,
     frozenset((1, *range(50, 60), 61, 82, 90, 93, 94, 97, 118)),
     {1: 'it follows from "network"', 51: 'it is "lease-seconds"'},
     {
-        options.Option.VENDOR_SPECIFIC: suboptions(options.Option.VENDOR_SPECIFIC, _ENCODERS4, 254, _encapsulate),
+        options.Option.VENDOR_SPECIFIC: suboptions(options.Option.VENDOR_SPECIFIC, _TYPES4, 254, _encapsulate),
         options.Option.IPXE_ENCAPSULATED: suboptions(
-            options.Option.IPXE_ENCAPSULATED, _ENCODERS4, 254, _encapsulate, options.ipxe
+            options.Option.IPXE_ENCAPSULATED, _TYPES4, 254, _encapsulate, options.ipxe
         ),
     },
     {
@@ -440,11 +473,11 @@ def _strings(values: list[str]) -> bytes:
     return options6.strings_bytes(map(text_bytes, values))
 
 
-_ENCODERS6: Mapping[str, Encoder] = {
-    **address_encoders(_address6),
+_TYPES6: Mapping[str, OptionType] = {
+    **address_types(_address6),
     **_COMMON,
-    "domain": (str, lambda value: domains_bytes([value])),
-    "strings": (list[str], _strings),
+    "domain": OptionType(str, lambda value: domains_bytes([value])),
+    "strings": _list_of(str, _strings),
 }
 
 
@@ -461,7 +494,7 @@ def _vendor_options(value: Any) -> dict[int, bytes]:
             encoded = []
             for number, option in numbered(inside, "the number of an option", 0, 65535, _EXAMPLE):
                 with under(number):
-                    encoded.append((int(number), typed(option, _ENCODERS6)))
+                    encoded.append((int(number), typed(option, _TYPES6)))
             data = options6.vendor_options_bytes(int(enterprise), tuple(encoded))
             if len(data) > _LONGEST:
                 raise ValueError(f"must not be longer than {_LONGEST} bytes")
@@ -487,7 +520,7 @@ OPTIONS6: Mapping[str, tuple[int, str]] = named(_NAMES6)
 
 _TABLE6 = OptionTable(
     OPTIONS6,
-    _ENCODERS6,
+    _TYPES6,
     65535,
     # What clients, relays and other servers say, and what makes up the answer itself.
     frozenset(
@@ -496,7 +529,7 @@ _TABLE6 = OptionTable(
     {5: 'it is "pool" and "lease-seconds"', 12: "clients would pass their relays by"},
     {
         options6.Option.VENDOR_OPTIONS: _vendor_options,
-        _NTP_SERVER: suboptions(_NTP_SERVER, _ENCODERS6, 65535, _ntp_server, options6.read_options),
+        _NTP_SERVER: suboptions(_NTP_SERVER, _TYPES6, 65535, _ntp_server, options6.read_options),
     },
     {options6.Option.BOOTFILE_URL: url, options6.Option.VENDOR_CLASS: _vendor_class, 103: url, 112: url},
 )

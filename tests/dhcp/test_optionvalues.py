@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bootfw.config.optionspelling import OPTIONS, option_values
+from bootfw.dhcp.optionvalues import OPTIONS, option_values
 from bootfw.errors import ConfigError
 from bootfw.wire.options import Option
 
