@@ -54,6 +54,18 @@ def test_size_that_raises(serve):
     still_serves(served)
 
 
+@pytest.mark.parametrize("after", range(4))
+def test_size_that_raises_later_is_a_failure_of_the_backend(serve, after):
+    served = serve(Files({"file": numbered(600)}, {"size": Raising(ValueError(SECRET), after=after)}))
+    peer = served.peer()
+    if peer.ask("file", tsize=0) == [INTERNAL]:
+        complaint(served, "open 'file'")
+    else:
+        peer.say(tftp.ack(0))
+    assert served.of(InternalError) == []
+    still_serves(served)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
 def test_read_that_raises(serve, way, mode):
@@ -72,7 +84,7 @@ def test_read_that_answers_with_nonsense(serve, answer, mode):
     served = serve(Files({"file": numbered(512)}, {"read": lambda call: answer}))
     assert served.peer().ask("file", mode) == [INTERNAL]
     [report] = served.reports
-    kind = "NoneType" if answer is None else "600 bytes where" if isinstance(answer, bytes) else type(answer).__name__
+    kind = "NoneType" if answer is None else "600 bytes;" if isinstance(answer, bytes) else type(answer).__name__
     assert report.detail.startswith(f"Internal error: read() of tftpserver.Reader returned {kind}")
     assert served.of(PluginFailed) == []
     still_serves(served)

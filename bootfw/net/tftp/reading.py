@@ -30,6 +30,7 @@ class ReadTransfer(Transfer):
     resumed: int | Position | None = field(default=None, init=False)
     """See ReadSession."""
     _reader: IReader | None = field(default=None, init=False)
+    _size: int | None = field(default=None, init=False)
     _fetched_content: tuple[Blocks | None, bytes] = field(default=_NOTHING_FETCHED, init=False)
     """The blocks that were fetched last, until they are sent; of a reader that answers later, until others are."""
     _asynchronous: bool = field(default=False, init=False)
@@ -56,18 +57,20 @@ class ReadTransfer(Transfer):
 
     def file_opened(self, file: Any) -> None:
         """See Transfer."""
-        self._reader = NetasciiReader(file) if self.request.mode is Mode.NETASCII else file
+        self._reader = reader = NetasciiReader(file) if self.request.mode is Mode.NETASCII else file
+        # Attributes of a plugin's reader may raise. Here the listener reports that as a failure of the backend.
+        self._size = reader.size
+        self._cacheable = bool(self._context.frame_cache.capacity) and is_cacheable(reader)
 
     def discard_file(self, file: Any) -> None:
         """See Transfer."""
         file.close()
 
     def _make_session(self, watchdog: Any, now: float) -> read.ReadSession:
-        assert self._reader is not None
         # By position, as each transfer makes one: keywords are slower.
         return read.ReadSession(
             self._agreed,
-            self._reader.size,
+            self._size,
             watchdog,
             now,
             self.resumed,
@@ -90,9 +93,8 @@ class ReadTransfer(Transfer):
 
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
         """See Transfer."""
-        assert self._reader is not None
-        if self.port is None and self._context.frame_cache.capacity:
-            self._cacheable = is_cacheable(self._reader)
+        if self.port is not None:
+            self._cacheable = False
         super().begin(agreed, watchdog, now)
         if self._cacheable and not self._done:
             self._fast_path = fast_path = self._context.fast_path()
