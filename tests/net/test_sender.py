@@ -236,9 +236,9 @@ def test_an_outbox_says_when_it_is_full(sockets):
 
 def test_an_inbox_raises_what_is_not_emptiness(sockets):
     inbox = mmsg.Inbox(IPV4.name_length, IPV4.info_length)
-    assert inbox.receive(sockets[0].fileno(), {}, {}, None) == []
+    assert inbox.take(sockets[0].fileno()) == 0
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
-        inbox.receive(-1, {}, {}, None)
+        inbox.take(-1)
     assert caught.value.errno == errno.EBADF
 
 
@@ -249,4 +249,5 @@ def test_an_inbox_without_packet_info_says_unknown(sockets):
         sockets[1].setsockopt(IPV4.level, IPV4.type, number)
         sockets[0].sendto(b"x", sockets[1].getsockname())
         infos = Cache(lambda info: IPV4.read_info(info).local)
-        assert inbox.receive(sockets[1].fileno(), peers, infos, "unknown") == [(b"x", "peer", expected)]
+        assert inbox.take(sockets[1].fileno()) == 1
+        assert inbox.datagram(0, peers, infos, "unknown") == (b"x", "peer", expected)

@@ -143,17 +143,6 @@ class Inbox:
         self._keys = self._messages.names.cast("Q")
         self._words = self._messages.data.cast("I")
 
-    def receive(
-        self, descriptor: int, peers: Mapping[bytes, Peer], infos: Mapping[bytes, Info], unknown: Info
-    ) -> list[tuple[bytes, Peer, Info]]:
-        """The datagrams that are there, in order of arrival; an empty list when there is none.
-
-        :param peers: asked for each datagram by its raw source sockaddr.
-        :param infos: asked by the payload of the control message; a datagram without one gets *unknown*.
-        :raise OSError: anything but EAGAIN and EINTR.
-        """
-        return [self.datagram(i, peers, infos, unknown) for i in range(self.take(descriptor))]
-
     def take(self, descriptor: int) -> int:
         """Take what is there: how many datagrams. They stay in their slots until the next call.
 
@@ -193,7 +182,11 @@ class Inbox:
     def datagram(
         self, i: int, peers: Mapping[bytes, Peer], infos: Mapping[bytes, Info], unknown: Info
     ) -> tuple[bytes, Peer, Info]:
-        """What is in slot *i*; see receive()."""
+        """Return the data, source and packet info of slot *i*.
+
+        :param peers: maps a raw source sockaddr to what is returned as the source.
+        :param infos: maps the payload of the control message; a datagram without one gets *unknown*.
+        """
         messages = self._messages
         start = _NAME * i
         peer = peers[bytes(messages.names[start : start + self._name_length])]
