@@ -20,13 +20,30 @@ from bootfw.values import Outcome
 from .webclient import Backend, request
 from .webservice import where
 
-pytestmark = pytest.mark.usefixtures("failures")
+pytestmark = pytest.mark.usefixtures("failures", "bounded")
+
+MAX_CALLS = 10_000
+"""Calls of sendfile in one test, far more than any of them needs. A download that never pauses would go on for ever."""
 
 SETTINGS = HTTPSettings((("127.0.0.1", 0),))
 
 
 @pytest.fixture
-def sent(monkeypatch):
+def bounded(monkeypatch):
+    """A loop that calls sendfile for ever fails the test."""
+    sendfile, calls = os.sendfile, []
+
+    def counted(out, source, offset, count):
+        calls.append(offset)
+        if len(calls) > MAX_CALLS:
+            pytest.fail("the download does not pause when the connection takes no more")
+        return sendfile(out, source, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", counted)
+
+
+@pytest.fixture
+def sent(monkeypatch, bounded):
     """(offset, length) of each call that sent something."""
     calls = []
     sendfile = os.sendfile
