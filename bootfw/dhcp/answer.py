@@ -51,7 +51,7 @@ class NoReply:
 
 @define(eq=False)
 class Answer:
-    """There is a reply. :func:`bootfw.dhcp.serverreply.server_reply` makes the message of it."""
+    """There is a reply. :func:`bootfw.dhcp.reply.server_reply` makes the message of it."""
 
     kind: MessageType | None
     """OFFER, ACK or NAK; None: a BOOTP reply."""

@@ -1,4 +1,4 @@
-"""Whether a boot file is of any use to the client that it was chosen for."""
+"""A resolver's choice as the client can use it, or why the client can't use it."""
 
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, inet_pton
@@ -13,7 +13,7 @@ from bootfw.wire.iana import architecture_codes
 from bootfw.wire.options import IPXESuboption, Option, ipxe, text_bytes
 
 NAME_MAX = 254
-"""Octets of a name, beside its NUL. EDK2 and iPXE don't join split options, so one of them has to hold it."""
+"""Bytes of a name, beside its NUL. EDK2 and iPXE don't join split options, so one of them has to hold it."""
 
 
 _PLAIN = "/:@!$&'()*+,;=~"
@@ -41,7 +41,7 @@ class Unsuitable:
 def adapt_menu(
     menu: BootMenu, request: BootRequest, persona: Persona, is_ipxe_program: Callable[[str], bool]
 ) -> BootMenu | BootFile | Unsuitable:
-    """*menu* with those items that the client can use; the item that it has picked; or why neither is of use.
+    """*menu* with the items that the client can use; the file of the item that it has picked; or why it can use none.
 
     :param is_ipxe_program: whether a file of that name is iPXE itself.
     """
@@ -59,12 +59,13 @@ def adapt_menu(
         if item.file is not None and item.type == request.boot_item:
             return adapt(item.file, request, is_ipxe_program)
     if request.boot_item is None:
-        return Unsuitable("it asks the boot server, and has picked nothing from the menu")
+        return Unsuitable("its request to the boot server names no item of the menu")
     return Unsuitable(f"it has picked item {request.boot_item} from a menu; ours has no such")
 
 
 def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str], bool]) -> BootFile | Unsuitable:
-    """*file* as the client is told of it, its placeholders filled in, or why this client can't use it.
+    """*file* with its placeholders filled in and its name in the form that the client loads, or why the client can't
+    use it.
 
     :param is_ipxe_program: whether a file of that name is iPXE itself.
     """
@@ -102,7 +103,7 @@ def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str],
     elif request.ipxe:
         scheme = name.partition("://")[0].lower() if is_url else "tftp"
         if not ipxe_can_load(scheme, request):
-            return Unsuitable(f'"{name}": this build of iPXE has no {scheme.upper()}, as its option 175 tells')
+            return Unsuitable(f'"{name}": this build of iPXE has no {scheme.upper()}, by its option 175')
         if is_ipxe_program(_last_part(name)):
             return Unsuitable(
                 f'the client is iPXE already and would load iPXE ("{name}") for ever; give it a script, '
@@ -127,16 +128,16 @@ _FEATURES = range(0x10, 0x50)  # iPXE, src/include/ipxe/features.h
 
 
 def ipxe_can_load(scheme: str, request: BootRequest) -> bool:
-    """Whether this iPXE has a protocol built in, as its option 175 says; true when that says nothing of features.
+    """Whether this iPXE has a protocol built in, by its option 175; true when that option lists no features.
 
     :param scheme: "http", "https" or "tftp", in lower case.
     """
     try:
-        told = ipxe(request.options.get(Option.IPXE_ENCAPSULATED, b""))
+        features = ipxe(request.options.get(Option.IPXE_ENCAPSULATED, b""))
     except WireError:
         return True
-    knows = _SCHEMES.get(scheme)
-    return knows is None or knows in told or not any(code in _FEATURES for code in told)
+    feature = _SCHEMES.get(scheme)
+    return feature is None or feature in features or not any(code in _FEATURES for code in features)
 
 
 def _is_address(text: str, family: int) -> bool:

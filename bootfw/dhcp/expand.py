@@ -27,7 +27,7 @@ _PLACEHOLDER = re.compile(r"(?<!\$)\{([^{}]*)\}")
 def expand(text: str, request: BootRequest) -> str:
     """*text* with its PLACEHOLDERS filled in; all else stays.
 
-    :raise BootRefused: the client has not told what a placeholder stands for, or we don't serve it.
+    :raise BootRefused: the request does not have what a placeholder stands for, or we don't serve it.
     """
 
     def value(match: "re.Match[str]") -> str:
@@ -45,7 +45,7 @@ def expand(text: str, request: BootRequest) -> str:
 
 
 def not_served(scheme: str) -> str:
-    """What an operator is told when a client would need our own HTTP or HTTPS."""
+    """The reason for the operator when a client would need our own HTTP or HTTPS, and we have none."""
     return f"no {scheme.upper()} is served where this client could reach it: set [http] {LISTEN_KEYS[scheme]}"
 
 

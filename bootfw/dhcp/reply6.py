@@ -1,4 +1,4 @@
-"""The DHCPv6 answer to a boot client, and how it goes back."""
+"""DHCPv6 replies of a proxy and of a server, and how they go back."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,11 +19,11 @@ _OF_BOOTING = frozenset((Option.VENDOR_CLASS, Option.BOOTFILE_URL, Option.BOOTFI
 _LINK_LOCAL = frozenset(("fe8", "fe9", "fea", "feb"))
 
 _RELAY_SIZE = 34 + 4
-"""Octets of a relay's head, and of that of the option which holds the message."""
+"""Bytes of a relay's header, and of the header of the option that holds the message."""
 
 
 def proxy_reply6(message: Message, request: BootRequest, file: BootFile, duid: bytes) -> Message:
-    """What a proxy says: no address, but where the boot file is.
+    """The reply of a proxy: no address, but where the boot file is.
 
     :param request: what classify6() made of *message*.
     :param file: as adapt() gave it.
@@ -32,7 +32,7 @@ def proxy_reply6(message: Message, request: BootRequest, file: BootFile, duid: b
     solicit = message.kind is MessageType.SOLICIT
     options = [*identifiers(message, duid)]
     if solicit and not request.http:
-        # EDK2 takes this for a proxy's offer (UefiPxeBcDxe/PxeBcDhcp6.c) and asks port 4011 of the host in the URL.
+        # EDK2 takes this for a proxy's offer (UefiPxeBcDxe/PxeBcDhcp6.c) and goes on at port 4011 of the URL's host.
         options.append((Option.VENDOR_CLASS, vendor_class_bytes(INTEL, [b"PXEClient"])))
     options += boot_options(request, file)
     return Message(MessageType.ADVERTISE if solicit else MessageType.REPLY, message.xid, tuple(options))
@@ -47,28 +47,28 @@ def server_reply6(
     relays: Sequence[Relay] = (),
     limit: int = LARGEST,
 ) -> Message:
-    """What a server that gives addresses says. Configured options that there is no room for are left out.
+    """The reply of a server that gives addresses. Configured options that there is no room for are left out.
 
     :param answer: what AddressServer6 made of *message*.
     :param duid: ours.
     :param request: what classify6() made of *message*; None: the client does not boot.
-    :param file: as adapt() gave it; None: the client is told of none.
+    :param file: as adapt() gave it; None: the reply names none.
     :param relays: that *message* came by.
     :param limit: bytes that the datagram should have at most, with what the relays get back.
     """
     head, tail = [*identifiers(message, duid), *answer.options], list[tuple[int, bytes]]()
-    told = [(code_of(key), value) for key, value in answer.told.items()]
+    configured = [(code_of(key), value) for key, value in answer.told.items()]
     if request is not None and file is not None:
         tail += boot_options(request, file)
         # What an operator has for other devices there would make two files of one.
-        told = [option for option in told if option[0] not in _OF_BOOTING]
+        configured = [option for option in configured if option[0] not in _OF_BOOTING]
         if answer.kind is MessageType.ADVERTISE and answer.address and not request.may_be_system:
-            # The firmware would wait for seconds, and then might take an address of somebody who knows no file.
+            # Else the firmware waits for seconds, and then may take the address of a server that names no file.
             tail.append((int(Option.PREFERENCE), _TAKE_ME))
     room = limit - 4 - sum(_RELAY_SIZE + _size(relay.options) for relay in relays_back(relays))
     room -= _size((*head, *tail))
     fitting = list[tuple[int, bytes]]()
-    for option in told:
+    for option in configured:
         size = _size((option,))
         if size <= room:
             room -= size
@@ -98,14 +98,15 @@ def _size(options: Options) -> int:
 
 
 def identifiers(message: Message, duid: bytes) -> Options:
-    """Whose answer it is, and to whom. An INFORMATION-REQUEST need not say who asks (RFC 8415 section 18.2.6)."""
+    """The identifiers of server and client. An INFORMATION-REQUEST may have no client identifier (RFC 8415 section
+    18.2.6)."""
     client = message.first(Option.CLIENT_ID)
     ours = (int(Option.SERVER_ID), duid)
     return (ours,) if client is None else ((int(Option.CLIENT_ID), client), ours)
 
 
 def boot_options(request: BootRequest, file: BootFile) -> Options:
-    """What tells a client of its file. Old iPXE uses it without having asked for it (option 6).
+    """The options that name the boot file. Old iPXE uses them without having requested them (option 6).
 
     Option 60 is left out: EDK2 gives up when its first parameter is not a number.
     """
@@ -117,7 +118,7 @@ def boot_options(request: BootRequest, file: BootFile) -> Options:
 
 
 def relays_back(relays: Iterable[Relay]) -> tuple[Relay, ...]:
-    """The relays of a request as the answer names them (RFC 8415 section 19.3): with the options that they put there,
+    """The relays of a request as they stand in the reply (RFC 8415 section 19.3): with the options that they put there,
     which they may want back, but for the client's own address (RFC 6939)."""
     return tuple(
         Relay(
@@ -131,7 +132,7 @@ def relays_back(relays: Iterable[Relay]) -> tuple[Relay, ...]:
 
 
 def answer_port(relays: Sequence[Relay], source_port: int, *, server_port: int, client_port: int = CLIENT_PORT) -> int:
-    """The UDP port that the answer goes to, at the address that the message came from."""
+    """The UDP port that the reply goes to, at the address that the message came from."""
     if not relays:
         return client_port
     return source_port if relays[0].first(Option.RELAY_SOURCE_PORT) is not None else server_port  # RFC 8357

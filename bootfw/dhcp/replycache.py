@@ -1,4 +1,7 @@
-"""The replies that most messages get, byte for byte those of server_reply(), in a fraction of the time."""
+"""Replies without a boot file from parts that are packed once, byte for byte those of server_reply().
+
+Most replies are the same for all clients of a subnet, but for the address and what they echo.
+"""
 
 from collections.abc import Iterable
 
@@ -14,19 +17,19 @@ _IDENTIFIERS = 256
 
 
 class ReplyCache:
-    """OFFERs and ACKs to clients that don't boot, and are told what everybody in their subnet is.
+    """OFFERs and ACKs to clients that don't boot, and get the options of their subnet only.
 
-    :param subnets: those that the answers are of.
+    :param subnets: all that answers can be for.
     """
 
     def __init__(self, subnets: Iterable[Subnet]) -> None:
-        told = [told for subnet in subnets for told in (subnet.told, subnet.told_system, subnet.told_firmware)]
-        # By what they are and not by what they hold: a client's own options are of another dictionary.
-        self._tails = {id(options): (options, pack_options(options)) for options in told}
+        every = [options for subnet in subnets for options in (subnet.told, subnet.told_system, subnet.told_firmware)]
+        # By identity, which costs nothing: Exchange makes a new dictionary when a client gets options of its own.
+        self._tails = {id(options): (options, pack_options(options)) for options in every}
         self._heads: dict[tuple[MessageType, str], bytes] = {}
 
     def reply(self, message: Message, answer: Answer) -> bytes | None:
-        """What pack() makes of server_reply(message, answer); None: these have to be asked."""
+        """What pack() makes of server_reply(message, answer); None: it is not cached, so call these."""
         kind, options = answer.kind, message.options
         tail = self._tails.get(id(answer.options))
         if tail is None or (kind is not _OFFER and kind is not _ACK):
@@ -49,7 +52,7 @@ class ReplyCache:
                 packed += bytes((_AGENT, len(agent))) + agent
         ciaddr = UNSPECIFIED if kind is _OFFER else message.ciaddr
         data = pack_reply(message, ciaddr, answer.address or UNSPECIFIED, answer.server, packed)
-        # Most replies have the size that is always allowed, which saves finding out the client's.
+        # Most replies have the size that is always allowed, so the limit of this client is not computed.
         return data if len(data) <= MINIMUM_SIZE or len(data) <= reply_size(message) else None
 
     def _head(self, kind: MessageType, identifier: str) -> bytes:

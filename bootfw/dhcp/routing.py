@@ -1,4 +1,4 @@
-"""Where a reply goes (RFC 2131 section 4.1)."""
+"""The destination of a DHCPv4 reply (RFC 2131 section 4.1)."""
 
 from bootfw.dhcp.answer import Answer
 from bootfw.values import Address
@@ -21,7 +21,7 @@ def destination(
     :param server_port: where relays listen.
     """
     if boot_server:
-        # EDK2 asks from port 4011 and iPXE from 68; each listens there only.
+        # EDK2 sends from port 4011 and iPXE from 68; each listens on that port only.
         if peer[0] != UNSPECIFIED:
             return peer[0], peer[1]
         if message.ciaddr != UNSPECIFIED and not message.flags & BROADCAST_FLAG:
@@ -36,10 +36,11 @@ def destination(
 def server_destination(
     message: Message, answer: Answer, peer: Address, *, server_port: int = 67, client_port: int = 68
 ) -> tuple[Address, bool]:
-    """Where *answer*, that of a server which gives addresses, goes.
+    """Where *answer* of a server to *message* goes.
 
     :param peer: where *message* came from.
-    :return: and whether the client there can't answer ARP yet: who can't do without that broadcasts instead.
+    :return: the destination, and whether the client does not answer ARP there yet. A server that can't set its
+        neighbour table broadcasts instead.
     """
     if message.giaddr != UNSPECIFIED:
         return _relay(message, peer, server_port), False
@@ -48,14 +49,14 @@ def server_destination(
     if message.ciaddr != UNSPECIFIED and _uses_ciaddr(message, peer):
         return (message.ciaddr, peer[1] if peer[0] == message.ciaddr else client_port), False
     if not answer.address and peer[0] != UNSPECIFIED:
-        return (peer[0], peer[1]), False  # an INFORM that does not say who sends it
+        return (peer[0], peer[1]), False  # an INFORM without ciaddr
     if not answer.address or message.flags & BROADCAST_FLAG or message.htype != ETHERNET or message.hlen != 6:
         return (BROADCAST, client_port), False
     return (answer.address, client_port), True
 
 
 def renews(message: Message) -> bool:
-    """It is the REQUEST of a client that has its address and wants to keep it (RFC 2131 section 4.3.2)."""
+    """Whether *message* is a client's REQUEST to keep the address that it has (RFC 2131 section 4.3.2)."""
     return (
         message.ciaddr != UNSPECIFIED
         and message.message_type is MessageType.REQUEST
@@ -64,7 +65,7 @@ def renews(message: Message) -> bool:
 
 
 def _uses_ciaddr(message: Message, peer: Address) -> bool:
-    """The client has configured ciaddr, and answers ARP for it.
+    """Whether the client has configured ciaddr, and answers ARP for it.
 
     That holds for a renewal, an INFORM and BOOTP. In a DISCOVER, and in a REQUEST that selects an offer (option 54),
     ciaddr must be empty (RFC 2131 section 4.4.1); some clients put a former address there, and can't be reached by it.
@@ -73,7 +74,7 @@ def _uses_ciaddr(message: Message, peer: Address) -> bool:
         return True
     kind = message.message_type
     if kind is MessageType.REQUEST:
-        # It renews and names the server, which it should not: its own address is then the source of the message.
+        # A renewal that names the server, which it should not: the client sends it from its own address.
         return peer[0] == message.ciaddr and Option.REQUESTED_IP_ADDRESS not in message.options
     return kind is not MessageType.DISCOVER
 

@@ -120,7 +120,7 @@ class Rule:
     """Another persona's name, or that of the built-in one that this replaces: what is not said here is as there,
     conditions too."""
 
-    # Who it is, by DHCP.
+    # Conditions, by DHCP.
     vendor_class: str = ""
     """The vendor class (option 60) begins with it, such as `"PXEClient"`."""
     architectures: frozenset[str] = field(default=frozenset(), converter=_architectures, metadata={"toml": list[str]})
@@ -140,7 +140,7 @@ class Rule:
     dhcp_version: int | None = field(default=None, validator=_at_least(4, 6))
     """The version of DHCP that it asks by, 4 or 6. Left out: either."""
 
-    # Who it is, by TFTP.
+    # Conditions, by TFTP.
     tftp_options: Fingerprint | None = field(default=None, converter=_fingerprint, metadata={"toml": list[str]})
     """The options of its requests by TFTP are one of these: names, with the value where it matters, such as
     `"tsize blksize=1468 windowsize=4"`. In another order they are the same, unless a persona that is known by its
@@ -153,7 +153,7 @@ class Rule:
     personas: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
     """It was one of these by DHCP; only for what is recognized by TFTP."""
 
-    # What follows, by DHCP.
+    # Treatment, by DHCP.
     offer: OfferStyle | None = field(
         default=None, converter=_offer, metadata={"toml": Literal["file", "boot-server", "none"]}
     )
@@ -177,11 +177,11 @@ class Rule:
     """It uses the address of an OFFER and sends no REQUEST for it: where bootfw gives the addresses, the OFFER counts
     as a lease of `firmware-lease-seconds`."""
 
-    # What follows, by TFTP.
+    # Treatment, by TFTP.
     refuse_options: frozenset[str] = field(default=frozenset(), converter=_lower, metadata={"toml": list[str]})
     """TFTP options that it must not get, such as `"blksize"` for a ROM that asks for it and can't do it."""
     max_blksize: int | None = field(default=None, validator=_at_least(8, 65464))
-    """Octets in a block, 8 to 65464, where `tftp.max-blksize` is too much for it."""
+    """Bytes in a block, 8 to 65464, where `tftp.max-blksize` is too much for it."""
     max_windowsize: int | None = field(default=None, validator=_at_least(1, 65535))
     """Blocks in flight, 1 to 65535, where `tftp.max-windowsize` is too much for it."""
     empty_when_missing: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
@@ -215,7 +215,7 @@ class Rule:
                     key = name.replace("_", "-")
                     raise ConfigError('is of no use without "offer"', (key,))
             if not self._has_conditions():
-                raise ConfigError("it has no condition, and would be everybody", ())
+                raise ConfigError("has no condition, and would match every client", ())
             return
         if self.personas:
             raise ConfigError('is only for what is recognized by TFTP, without "offer"', ("personas",))
@@ -271,13 +271,13 @@ class Rule:
 
     @property
     def needs_client(self) -> bool:
-        """Who asks by TFTP matters, and not only what it asks for."""
+        """Whether the rule depends on the client of a TFTP request, and not on the request alone."""
         return self.offer is not None or bool(
             self.vendor_class or self.architectures or self.oui or self.personas or self.ipxe is not None
         )
 
     def is_client(self, client: Client) -> bool:
-        """Whether a machine that asks by TFTP is of this kind."""
+        """Whether the client of a TFTP request is of this kind."""
         if self.offer is not None:
             return client.persona == self.name
         return (

@@ -68,4 +68,4 @@ def test_a_configuration_that_is_wrong(capsys, tmp_path):
     path.write_text('[[persona]]\nname = "x"\n')
 
     assert main(["personas", "-c", str(path)]) == 1
-    assert capsys.readouterr().err == f"bootfw: {path}: persona[0]: it has no condition, and would be everybody\n"
+    assert capsys.readouterr().err == f"bootfw: {path}: persona[0]: has no condition, and would match every client\n"

@@ -6,9 +6,8 @@ import pytest
 from bootfw.dhcp.answer import Answer, Arrival
 from bootfw.dhcp.bootfile import Unsuitable, adapt_menu
 from bootfw.dhcp.classify import classify
-from bootfw.dhcp.proxyreply import proxy_reply
+from bootfw.dhcp.reply import proxy_reply, server_reply
 from bootfw.dhcp.server import AddressServer
-from bootfw.dhcp.serverreply import server_reply
 from bootfw.dhcp.subnet import Subnet
 from bootfw.personas.table import stock
 from bootfw.values import BootFile, BootMenu, BootMenuItem, BootRequest
@@ -102,7 +101,7 @@ def test_what_is_not_in_the_menu_can_t_be_picked(item):
 def test_a_rom_that_asks_the_boot_server_of_itself_has_picked_nothing():
     found = fit(firmware.asks_boot_server(firmware.BIOS_ROM), boot_server=True)[1]
 
-    assert found == Unsuitable("it asks the boot server, and has picked nothing from the menu")
+    assert found == Unsuitable("its request to the boot server names no item of the menu")
 
 
 def test_items_that_the_machine_can_t_use_are_left_out_and_the_others_keep_their_numbers():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bootfw.dhcp.bootfile import Unsuitable, adapt
 from bootfw.dhcp.classify import NotOurs, classify
-from bootfw.dhcp.proxyreply import proxy_reply
+from bootfw.dhcp.reply import proxy_reply
 from bootfw.dhcp.routing import destination
 from bootfw.errors import WireError
 from bootfw.personas.table import stock

@@ -8,7 +8,7 @@ from test_server6 import OURS, RAPID, Server, address_in, association, status_in
 from test_server6 import subnet as subnet6
 
 from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
-from bootfw.dhcp.serverreply import server_reply
+from bootfw.dhcp.reply import server_reply
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import ConfigError

@@ -6,7 +6,7 @@ from firmware import Client
 from scapy.layers.dhcp import BOOTP, DHCP
 
 from bootfw.dhcp.classify import classify
-from bootfw.dhcp.proxyreply import proxy_reply
+from bootfw.dhcp.reply import proxy_reply
 from bootfw.personas.table import stock
 from bootfw.values import BootFile, BootRequest
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse, reply_size

@@ -10,8 +10,8 @@ from leasing import BEGIN, HERE, NAK, TO_US, Machine, server, subnet
 
 from bootfw.dhcp.answer import Answer
 from bootfw.dhcp.hostclass import HostClass
+from bootfw.dhcp.reply import server_reply
 from bootfw.dhcp.replycache import ReplyCache
-from bootfw.dhcp.serverreply import server_reply
 from bootfw.wire.dhcp4 import Message, pack, reply_size
 
 FULL = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"ntp-servers": ["10.77.0.3"]})
@@ -55,7 +55,7 @@ def test_both_ways_lead_to_the_same_bytes(message, options, flags, giaddr, long)
 
 @pytest.mark.parametrize("options", [{}, {61: b"\1abcdef"}, {12: b"name"}, {60: b"PXEClient"}])
 @pytest.mark.parametrize("giaddr", ["0.0.0.0", "10.77.0.2"])
-def test_what_is_ordinary_goes_the_short_way(options, giaddr):
+def test_replies_with_the_options_of_the_subnet_only_are_cached(options, giaddr):
     for message in (
         machine.message(1, options, giaddr=giaddr),
         machine.message(3, {**options, 50: inet_aton("10.77.0.103"), 54: inet_aton("10.77.0.1")}, giaddr=giaddr),

@@ -12,8 +12,8 @@ from scapy.layers.dhcp import BOOTP, DHCP
 
 from bootfw.dhcp.answer import Answer, Arrival
 from bootfw.dhcp.classify import classify
+from bootfw.dhcp.reply import server_reply
 from bootfw.dhcp.server import AddressServer
-from bootfw.dhcp.serverreply import server_reply
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.personas.table import stock
 from bootfw.values import BootFile, BootRequest

@@ -1,4 +1,4 @@
-"""The requests whose boot file is not known yet, by either version of DHCP."""
+"""Boot requests that resolvers have not answered yet, by either version of DHCP."""
 
 from collections.abc import Callable, Collection, Hashable
 from typing import Any, Generic, TypeVar
@@ -12,14 +12,14 @@ from bootfw.dhcp.bootfile import Unsuitable, http_architecture
 from bootfw.errors import BootRefused
 from bootfw.values import BootRequest
 
-Fitted = TypeVar("Fitted", bound=Answer)
+Adapted = TypeVar("Adapted", bound=Answer)
 
 
-class PendingResolutions(Generic[Fitted]):
-    """Asks the resolvers, and remembers for whom they have not answered yet.
+class PendingResolutions(Generic[Adapted]):
+    """Calls the resolver chain, once for all repetitions of a request.
 
-    :param fit: what a client can make of a resolver's answer.
-    :param needless: architectures that ask for a file whether there is one or not.
+    :param adapt: a resolver's answer as the client can use it, or why it can't.
+    :param needless: architectures of clients that request a file whether or not they need one.
     """
 
     _log = Logger()
@@ -27,38 +27,38 @@ class PendingResolutions(Generic[Fitted]):
     def __init__(
         self,
         chain: ResolverChain,
-        fit: Callable[[Answer, BootRequest], Fitted | Unsuitable],
+        adapt: Callable[[Answer, BootRequest], Adapted | Unsuitable],
         needless: Collection[str] = (),
     ) -> None:
         self._chain = chain
-        self._fit = fit
+        self._adapt = adapt
         self._needless = needless
         self._resolving: dict[Hashable, Deferred[Any]] = {}
 
-    def resolve(self, key: Hashable, request: BootRequest, told: Callable[[Fitted | None, str], None]) -> None:
+    def resolve(self, key: Hashable, request: BootRequest, done: Callable[[Adapted | None, str], None]) -> None:
         """Find the boot file for *request*.
 
-        :param key: the same when a client repeats itself.
-        :param told: called with it, or with None and the reason; not at all for a client that repeats itself.
-            The reason is "" when nobody has a file, and the client is of those that need none.
+        :param key: the same for the repetitions of one request.
+        :param done: called with the file, or with None and the reason; not at all for a repetition while the first
+            request is pending. The reason is "" when no resolver has a file for a client that needs none.
         """
         if key in self._resolving:
-            return  # The answer to the first of these is on its way.
+            return  # The reply to the first of these will follow.
         try:
-            found = self._chain.resolve(request, self._fit)
+            found = self._chain.resolve(request, self._adapt)
         except BootRefused as refused:
-            told(None, refused.reason)
+            done(None, refused.reason)
             return
         if not isinstance(found, Deferred):
-            told(found, "" if found else self._nobody_has_a_file(request))
+            done(found, "" if found else self._no_file(request))
             return
         self._resolving[key] = found
         found.addBoth(self._resolved, key)
-        found.addCallback(lambda file: told(file, "" if file else self._nobody_has_a_file(request)))
-        found.addErrback(self._unanswered, told)
+        found.addCallback(lambda file: done(file, "" if file else self._no_file(request)))
+        found.addErrback(self._failed, done)
 
     def close(self) -> None:
-        """Tell nobody what is still being resolved."""
+        """Cancel what is still being resolved; no callback is called for it."""
         resolving, self._resolving = self._resolving, {}
         for waiting in resolving.values():
             waiting.cancel()
@@ -67,14 +67,14 @@ class PendingResolutions(Generic[Fitted]):
         self._resolving.pop(key, None)
         return result
 
-    def _unanswered(self, failure: Failure, told: Callable[[Fitted | None, str], None]) -> None:
+    def _failed(self, failure: Failure, done: Callable[[Adapted | None, str], None]) -> None:
         error = failure.value
         if isinstance(error, BootRefused):
-            told(None, error.reason)
+            done(None, error.reason)
         elif not isinstance(error, CancelledError):
             self._log.failure("Failed to answer a boot client.", failure)
 
-    def _nobody_has_a_file(self, request: BootRequest) -> str:
+    def _no_file(self, request: BootRequest) -> str:
         if request.architecture in self._needless:
             return ""
         if not self._chain.resolvers:

@@ -113,7 +113,7 @@ class Family(Protocol):
         """A resolver's answer as this client can use it, or why it can't."""
 
     def no_address(self, place: Place) -> str:
-        """Why clients there can't be told of a boot file, when ``place.server`` is ""."""
+        """Why replies there can't name a boot file, when ``place.server`` is ""."""
 
 
 @implementer(IBatchReceiver)

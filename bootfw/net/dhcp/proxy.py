@@ -1,4 +1,4 @@
-"""The proxy: tells boot clients of their file beside another DHCP server, and gives no addresses.
+"""The proxy: names boot clients their file beside another DHCP server, and gives no addresses.
 
 It has two ports: DHCP, where clients broadcast, and the PXE boot server's (4011), where some come back to.
 """
@@ -8,7 +8,7 @@ from socket import inet_ntoa
 
 from bootfw.boot.resolverchain import Answer
 from bootfw.dhcp.classify import NotOurs
-from bootfw.dhcp.proxyreply import proxy_reply
+from bootfw.dhcp.reply import proxy_reply
 from bootfw.dhcp.reply6 import proxy_reply6
 from bootfw.dhcp.routing import destination
 from bootfw.events import OfferMade, OfferWithheld, RequestIgnored
@@ -47,7 +47,7 @@ class Proxy(DHCPPort):
         return query.place.server
 
     def reply(self, query: Query, request: BootRequest, file: Answer) -> OfferMade | str:
-        """Send the reply that tells of *file*; what was sent, or why nothing was."""
+        """Send the reply that names *file*; what was sent, or why nothing was."""
         raise NotImplementedError
 
     def _resolved(self, query: Query, request: BootRequest, file: Answer | None, why: str) -> None:
@@ -68,8 +68,8 @@ class Proxy4(Proxy):
     def server_for(self, query: Query) -> str:
         """See Proxy. Of several, the one whose network the client is in.
 
-        A proxy does not know which address the client will be given. The address that the client had or requests
-        tells; otherwise those that other clients there have been given.
+        A proxy does not know which address the client will be given: the guess is the network of the address that the
+        client had or requests, otherwise that of the last client there.
         """
         place, message = query.place, query.message
         if not place.addresses:
@@ -90,9 +90,9 @@ class Proxy4(Proxy):
         persona = self.services.personas.named(request.persona)
         # Only a client that has a file is sent to the boot server: it gives up its other ways to boot.
         redirected = persona.offer is OfferStyle.BOOT_SERVER and not self.boot_server and isinstance(file, BootFile)
-        told = None if redirected else file
+        choice = None if redirected else file
         try:
-            data = pack(proxy_reply(message, request, told, persona), reply_size(message))
+            data = pack(proxy_reply(message, request, choice, persona), reply_size(message))
         except ValueError as error:
             return f"the answer can't be sent: {error}"
         settings = self.family.settings
@@ -104,7 +104,7 @@ class Proxy4(Proxy):
             client_port=settings.client_port,
         )
         self.send(data, to, query.via)
-        return OfferMade(self.seconds(), request, "ACK" if self.boot_server else "OFFER", told, to)
+        return OfferMade(self.seconds(), request, "ACK" if self.boot_server else "OFFER", choice, to)
 
 
 class Proxy6(Proxy):

@@ -11,10 +11,10 @@ _MOST = 256
 
 
 class ProxyARP:
-    """Tells an answer that proves that an address is in use from one that proves nothing.
+    """Decides whether an ARP reply proves that an address is in use, or comes from such equipment.
 
-    :param found: called with the interface, the hardware address and the addresses that it was taken to use until now,
-        once for each that is found.
+    :param found: called once for each such device, with the interface, its hardware address, and the addresses that
+        were taken for its own before.
     """
 
     def __init__(self, found: Callable[[str, str, tuple[str, ...]], None]) -> None:

@@ -6,14 +6,14 @@ from socket import inet_aton
 
 from attrs import evolve
 
-from bootfw.boot.resolverchain import Answer as Told
+from bootfw.boot.resolverchain import Answer as Choice
 from bootfw.dhcp.answer import Answer, NoReply
 from bootfw.dhcp.classify import NotOurs
 from bootfw.dhcp.identity import is_firmware
+from bootfw.dhcp.reply import server_reply
 from bootfw.dhcp.replycache import ReplyCache
 from bootfw.dhcp.routing import BROADCAST, renews, server_destination
 from bootfw.dhcp.server import AddressServer
-from bootfw.dhcp.serverreply import server_reply
 from bootfw.errors import WireError
 from bootfw.events import AddressTaken, FileWithheld, OfferMade, RequestIgnored
 from bootfw.net.dhcp.conflict import ArpProbe, Done, IcmpProbe
@@ -44,7 +44,7 @@ _IDENTIFYING = frozenset(
 class Server4(DHCPPort):
     """Gives addresses to all clients, and their boot files to those that boot.
 
-    :param addresses: decides who gets which.
+    :param addresses: decides which client gets which address.
     :param ledger: of the store of *addresses*.
     :param probe: detects conflicts on our own links; None: addresses are offered there without a check.
     :param ping: the same for clients behind relays.
@@ -65,12 +65,12 @@ class Server4(DHCPPort):
         super().__init__(services, family, family.service)
         self._addresses = addresses
         self._ledger = ledger
-        self._ordinary = ReplyCache(subnet for network in addresses.networks for subnet in network.subnets)
+        self._reply_cache = ReplyCache(subnet for network in addresses.networks for subnet in network.subnets)
         self._probe = probe
         self._ping = ping
         self._probing: dict[str, Query] = {}
         """Address -> the latest request of the client that waits for its probe."""
-        self._causes = NoReplyReports(services.publish, self.malformed)
+        self._no_reply = NoReplyReports(services.publish, self.malformed)
 
     def close(self) -> None:
         """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
@@ -94,7 +94,7 @@ class Server4(DHCPPort):
         if isinstance(result, NoReply):
             if result.commit:
                 self._ledger.put(result.commit)
-            self._causes.tell(result.cause, result.detail, message.mac, query.peer, place.interface, now)
+            self._no_reply.report(result.cause, result.detail, message.mac, query.peer, place.interface, now)
             return
         batch = self._ledger.put(result.commit, result.new) if result.commit else None
         if result.probe:
@@ -191,7 +191,7 @@ class Server4(DHCPPort):
     # Replies
 
     def _answer_boot_client(
-        self, answer: Answer, query: Query, batch: Batch | None, request: BootRequest, file: Told | None, why: str
+        self, answer: Answer, query: Query, batch: Batch | None, request: BootRequest, file: Choice | None, why: str
     ) -> None:
         if file is None and why:
             self.publish(FileWithheld(self.seconds(), request, why))
@@ -203,11 +203,11 @@ class Server4(DHCPPort):
         query: Query,
         batch: Batch | None,
         request: BootRequest | None = None,
-        file: Told | None = None,
+        file: Choice | None = None,
     ) -> None:
         message = query.message
         try:
-            data = self._ordinary.reply(message, answer) if request is None else None
+            data = self._reply_cache.reply(message, answer) if request is None else None
             if data is None:
                 if request is None:
                     made = server_reply(message, answer)
@@ -226,7 +226,7 @@ class Server4(DHCPPort):
             self._send_answer(data, answer, query, request, file)
 
     def _send_answer(
-        self, data: bytes, answer: Answer, query: Query, request: BootRequest | None, file: Told | None
+        self, data: bytes, answer: Answer, query: Query, request: BootRequest | None, file: Choice | None
     ) -> None:
         settings, message = self.family.settings, query.message
         to, lacks_arp = server_destination(

@@ -22,7 +22,7 @@ from bootfw.wire.options6 import Option, code_of
 class Server6(DHCPPort):
     """Gives addresses to all clients, and their boot files to those that boot.
 
-    :param addresses: decides who gets which.
+    :param addresses: decides which client gets which address.
     :param ledger: of the store of *addresses*.
     """
 
@@ -32,7 +32,7 @@ class Server6(DHCPPort):
         super().__init__(services, family, family.service)
         self._addresses = addresses
         self._ledger = ledger
-        self._causes = NoReplyReports(services.publish, self.malformed)
+        self._no_reply = NoReplyReports(services.publish, self.malformed)
 
     def close(self) -> None:
         """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
@@ -119,4 +119,4 @@ class Server6(DHCPPort):
             detail = f"DUID {detail}"
         elif cause is NoReplyReason.ABSENT and detail == UNSPECIFIED:
             detail = ", ".join(each.address for each in query.place.addresses)
-        self._causes.tell(cause, detail, self.family.client(query), query.peer, query.place.interface, now)
+        self._no_reply.report(cause, detail, self.family.client(query), query.peer, query.place.interface, now)

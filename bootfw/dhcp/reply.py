@@ -1,0 +1,245 @@
+"""DHCPv4 replies: of a proxy, of the boot server on port 4011, and of a server that gives addresses."""
+
+from collections.abc import Mapping
+
+from bootfw.dhcp.answer import Answer
+from bootfw.dhcp.room import fit
+from bootfw.values import BootFile, BootMenu, BootRequest, OfferStyle, Option43, Persona
+from bootfw.wire import options as codec
+from bootfw.wire import pxe
+from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, UNSPECIFIED, Message, MessageType
+from bootfw.wire.options import IPXESuboption, Option
+from bootfw.wire.pxe import BootServers, DiscoveryControl, MenuItem, MenuPrompt, VendorOptions
+
+# In a reply to firmware these speak of booting. What an operator has for other devices there stops ROMs for minutes.
+_OF_BOOTING = frozenset((Option.VENDOR_SPECIFIC, Option.VENDOR_CLASS_IDENTIFIER, Option.BOOTFILE_NAME))
+
+_NO_PERSONA = Persona("", OfferStyle.FILE)
+
+# iPXE then takes our file at once; else it waits two seconds for a proxy (src/net/udp/dhcp.c).
+_NO_PROXY = codec.encapsulate({IPXESuboption.NO_PXEDHCP: b"\1"})
+
+
+def proxy_reply(
+    message: Message, request: BootRequest, choice: BootFile | BootMenu | None, persona: Persona
+) -> Message:
+    """The reply of a proxy or a boot server to *message*. It never carries an address for the client.
+
+    :param request: what classify() made of *message*; ``server`` is set.
+    :param choice: of adapt() or adapt_menu(); None: the client is sent to port 4011 for its boot file.
+    :param persona: the client's.
+    """
+    offer = request.stage == "discover"
+    server = request.server
+    file = choice if isinstance(choice, BootFile) else None
+    name = codec.text_bytes(file.name) if file else b""
+    options: dict[int, bytes] = {
+        Option.MESSAGE_TYPE: bytes((MessageType.OFFER if offer else MessageType.ACK,)),
+        # iPXE recognizes a proxy by its identifier and compares it on port 4011 (src/net/udp/dhcp.c).
+        Option.SERVER_IDENTIFIER: codec.address_bytes(server),
+        # A prefix would do for most; iPXE's menus want it exactly.
+        Option.VENDOR_CLASS_IDENTIFIER: b"HTTPClient" if request.http else b"PXEClient",
+    }
+    if request.uuid is not None:
+        options[Option.CLIENT_MACHINE_IDENTIFIER] = message.options[Option.CLIENT_MACHINE_IDENTIFIER]
+    if isinstance(choice, BootMenu):
+        options[Option.VENDOR_SPECIFIC] = _menu(choice, server)
+    elif file is not None and not request.http:
+        vendor_options = _proxy_option_43(message, request, persona)
+        if vendor_options:
+            options[Option.VENDOR_SPECIFIC] = vendor_options
+    if file is not None:
+        options |= _file_options(file, server, persona)
+        options[Option.BOOTFILE_NAME] = _terminated(name)
+    options |= _echoed(message)
+    fit(options, message)
+    return _reply(
+        message,
+        options,
+        # A client without an address can only be reached by broadcast; a relay goes by this flag too.
+        flags=message.flags | (BROADCAST_FLAG if offer else 0),
+        ciaddr=UNSPECIFIED if offer else message.ciaddr,
+        # iPXE loads nothing while it is zero, not even by URL; UEFI sends its requests for port 4011 there.
+        siaddr=(file.server if file else None) or server,
+        name=name,
+    )
+
+
+def server_reply(
+    message: Message,
+    answer: Answer,
+    request: BootRequest | None = None,
+    choice: BootFile | BootMenu | None = None,
+    persona: Persona = _NO_PERSONA,
+) -> Message:
+    """The reply of a server to *message*: OFFER, ACK, NAK, or BOOTP's.
+
+    What the client has no room for and can live without is left out; see :func:`fit`.
+
+    :param request: what classify() made of *message*; None: the client does not boot.
+    :param choice: of adapt() or adapt_menu(); None: the reply names no boot file.
+    :param persona: the client's.
+    """
+    options: dict[int, bytes] = {}
+    if answer.kind is not None:
+        options[Option.MESSAGE_TYPE] = bytes((answer.kind,))
+        options[Option.SERVER_IDENTIFIER] = codec.address_bytes(answer.identifier)
+    options |= _echoed(message)
+    if answer.kind is MessageType.NAK:
+        options[Option.MESSAGE] = codec.text_bytes(answer.message)
+        fit(options, message)
+        # Else a relay sends it to an address that the client does not have (RFC 2131 section 4.3.2).
+        return _reply(message, options, flags=message.flags | BROADCAST_FLAG)
+    configured: Mapping[int, bytes] = answer.options
+    file, name = choice if isinstance(choice, BootFile) else None, b""
+    if request is not None:
+        if request.uuid is not None:
+            options[Option.CLIENT_MACHINE_IDENTIFIER] = message.options[Option.CLIENT_MACHINE_IDENTIFIER]
+        if choice is not None and not request.may_be_system:
+            configured = {code: value for code, value in configured.items() if code not in _OF_BOOTING}
+        if isinstance(choice, BootMenu):
+            options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
+            options[Option.VENDOR_SPECIFIC] = _menu(choice, answer.server)
+        if file is not None:
+            name = codec.text_bytes(file.name)
+            options |= _boot_options(request, name, persona)
+            options |= _file_options(file, answer.server, persona)
+        if request.ipxe and choice is not None and not request.http:
+            options[Option.IPXE_ENCAPSULATED] = _NO_PROXY
+    fit(options, message, configured)
+    return _reply(
+        message,
+        options,
+        flags=message.flags,
+        ciaddr=UNSPECIFIED if answer.kind is MessageType.OFFER else message.ciaddr,
+        yiaddr=answer.address or UNSPECIFIED,
+        # GRUB loads from the server that stands here beside its address; iPXE loads nothing while it is zero.
+        siaddr=(file.server if file else None) or answer.server,
+        name=name,
+    )
+
+
+# Parts of both
+
+
+def _reply(
+    message: Message,
+    options: dict[int, bytes],
+    *,
+    flags: int,
+    ciaddr: str = UNSPECIFIED,
+    yiaddr: str = UNSPECIFIED,
+    siaddr: str = UNSPECIFIED,
+    name: bytes = b"",
+) -> Message:
+    return Message(
+        op=BOOTREPLY,
+        htype=message.htype,
+        hlen=message.hlen,
+        xid=message.xid,
+        flags=flags,
+        ciaddr=ciaddr,
+        yiaddr=yiaddr,
+        siaddr=siaddr,
+        giaddr=message.giaddr,
+        chaddr=message.chaddr,
+        # iPXE reads this before option 67 and EDK2 after it, so they must not differ; U-Boot reads nothing else.
+        file=name if len(name) <= FILE_MAX else b"",
+        options=options,
+    )
+
+
+def _echoed(message: Message) -> dict[int, bytes]:
+    """What a reply repeats of its request: option 61 (RFC 6842), and of a relay option 82 (RFC 3046 section 2.2)."""
+    options: dict[int, bytes] = {}
+    for code in (Option.CLIENT_IDENTIFIER, Option.RELAY_AGENT_INFORMATION):
+        if code in message.options and (code != Option.RELAY_AGENT_INFORMATION or message.giaddr != UNSPECIFIED):
+            options[code] = message.options[code]
+    return options
+
+
+def _file_options(file: BootFile, server: str, persona: Persona) -> dict[int, bytes]:
+    """What goes with the name of *file*: the TFTP server, for clients that ignore siaddr, and what PXELINUX reads
+    (RFC 5071).
+
+    :param server: where there is none in *file*.
+    """
+    options: dict[int, bytes] = {}
+    if persona.tftp_server_options:
+        server = file.server or server
+        if Option.TFTP_SERVER_NAME in persona.tftp_server_options:
+            options[Option.TFTP_SERVER_NAME] = codec.text_bytes(server)
+        if Option.TFTP_SERVER_ADDRESS in persona.tftp_server_options:
+            options[Option.TFTP_SERVER_ADDRESS] = codec.address_bytes(server)
+    if file.configfile:
+        options[Option.PXELINUX_CONFIG_FILE] = codec.text_bytes(file.configfile)
+    if file.pathprefix:
+        options[Option.PXELINUX_PATH_PREFIX] = codec.text_bytes(file.pathprefix)
+    if file.reboot_seconds is not None:
+        options[Option.PXELINUX_REBOOT_TIME] = codec.uint32_bytes(file.reboot_seconds)
+    return options
+
+
+def _terminated(name: bytes) -> bytes:
+    """Option 67 with a NUL, for old ROMs, and for EDK2, which would write it over the byte that follows the option."""
+    return name + b"\0"
+
+
+def _boot_options(request: BootRequest, name: bytes, persona: Persona) -> dict[int, bytes]:
+    """What makes a client that has its address from us load *name*.
+
+    Without option 60 every firmware takes the file of a reply that has an address; with it, but without option 43,
+    EDK2 sends a request to port 4011 instead (UefiPxeBcDxe/PxeBcDhcp4.c). HTTP boot wants it.
+    """
+    options: dict[int, bytes] = {Option.BOOTFILE_NAME: _terminated(name)}
+    if request.http:
+        options[Option.VENDOR_CLASS_IDENTIFIER] = b"HTTPClient"
+        return options
+    vendor_options = _OPTION_43[persona.option_43]
+    if vendor_options:
+        options[Option.VENDOR_CLASS_IDENTIFIER] = b"PXEClient"
+        options[Option.VENDOR_SPECIFIC] = vendor_options
+    return options
+
+
+# Option 43
+
+_USE_BOOT_FILE = pxe.pack(VendorOptions(discovery_control=DiscoveryControl.USE_BOOT_FILE))
+
+
+def _raspberry_pi(item: str) -> bytes:
+    """A menu of one item, chosen at once; raspberrypi/documentation issue 1686: it has to be a whole menu."""
+    control = DiscoveryControl.NO_BROADCAST | DiscoveryControl.NO_MULTICAST
+    return pxe.pack(VendorOptions(control, menu=(MenuItem(0, item),), prompt=MenuPrompt(0, "PXE")))
+
+
+_OPTION_43 = {
+    Option43.NONE: b"",
+    Option43.USE_BOOT_FILE: _USE_BOOT_FILE,
+    Option43.MENU: _USE_BOOT_FILE,
+    Option43.RASPBERRY_PI: _raspberry_pi("Raspberry Pi Boot"),
+    Option43.RASPBERRY_PI_3: _raspberry_pi("Raspberry Pi Boot   "),
+}
+"""What goes with a boot file; b"": no option 43."""
+
+
+def _proxy_option_43(message: Message, request: BootRequest, persona: Persona) -> bytes:
+    to_boot_server = request.stage == "boot-server"
+    item = pxe.boot_item(message.options.get(Option.VENDOR_SPECIFIC, b"")) if to_boot_server else None
+    if item is not None:
+        # Without this bit EDK2 takes such a reply for an order to boot from the disk (UefiPxeBcDxe/PxeBcBoot.c).
+        return pxe.pack(VendorOptions(discovery_control=DiscoveryControl.USE_BOOT_FILE, boot_item=item))
+    return _OPTION_43[persona.option_43]
+
+
+def _menu(menu: BootMenu, server: str) -> bytes:
+    """*menu*; the client sends *server* a request for the item that is picked."""
+    files = [BootServers(item.type, (server,)) for item in menu.items if item.file is not None]
+    return pxe.pack(
+        VendorOptions(
+            DiscoveryControl.NO_BROADCAST | DiscoveryControl.NO_MULTICAST,
+            boot_servers=tuple(files),
+            menu=tuple(MenuItem(item.type, item.description) for item in menu.items),
+            prompt=MenuPrompt(menu.timeout_seconds, menu.prompt),
+        )
+    )
