@@ -11,6 +11,7 @@ from attrs import frozen
 
 from bootfw import servicestates
 from bootfw.net.http import downloadstates
+from bootfw.net.workers import workerstates
 from bootfw.table import Table, drawing
 from bootfw.tftp import read, write
 
@@ -33,6 +34,12 @@ MACHINES = (
         "net/http/downloadstates",
         downloadstates.TABLE,
         (downloadstates.State.OPENING,),
+    ),
+    Drawn(
+        "WorkerStates: a process that serves files",
+        "net/workers/workerstates",
+        workerstates.TABLE,
+        (workerstates.State.STOPPED,),
     ),
     Drawn("ServiceLife: a BootService", "servicestates", servicestates.TABLE, (servicestates.State.STOPPED,)),
 )

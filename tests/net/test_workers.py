@@ -1,4 +1,6 @@
-"""Workers as the main process sees them, without a process: when they get their sockets, and how they end."""
+"""The main process's side of workers, with fake processes: when they get their sockets, and how they are replaced."""
+
+import errno
 
 import pytest
 from attrs import define, field
@@ -13,14 +15,14 @@ TO, FROM = 3, 4
 
 
 class Process:
-    """A child: the messages that it has got, and what has been done to it."""
+    """A child process: the messages and signals that it has received."""
 
     def __init__(self, protocol):
         self.messages = []
         self.signals = []
         self.open = {TO}
         self._channel = Channel(lambda kind, values: self.messages.append(kind))
-        self.protocol = protocol
+        self._protocol = protocol
         protocol.makeConnection(self)
 
     def writeToChild(self, descriptor, data):
@@ -36,25 +38,34 @@ class Process:
 
     def say(self, kind, *values):
         message = packed(kind, *values)
-        self.protocol.childDataReceived(FROM, len(message).to_bytes(4, "big") + message)
+        self._protocol.childDataReceived(FROM, len(message).to_bytes(4, "big") + message)
+
+    def disconnect(self):
+        """Its end of the pipe is closed, and the reactor has found out."""
+        self.open.discard(TO)
+        self._protocol.childConnectionLost(TO)
 
     def end(self):
-        self.protocol.processEnded(Failure(ProcessTerminated(1)))
+        self._protocol.processEnded(Failure(ProcessTerminated(1)))
 
 
 class Reactor(Clock):
     def __init__(self):
         super().__init__()
         self.processes = []
+        self.error = None
+        """What spawnProcess() raises."""
 
     def spawnProcess(self, protocol, *arguments, **options):
+        if self.error is not None:
+            raise self.error
         self.processes.append(process := Process(protocol))
         return process
 
 
 @define(eq=False)
 class InterimServer:
-    """Takes the place of a InterimServer, for a port that is none."""
+    """Replaces an InterimServer: there are no ports."""
 
     busy: bool = False
     did: list = field(factory=list)
@@ -91,12 +102,12 @@ def workers(reactor, events):
 
 @pytest.fixture
 def interim(workers):
-    """What stands in for the first of them."""
+    """The interim server of the first of them."""
     workers._workers[0].interim = interim = InterimServer()
     return interim
 
 
-def test_one_gets_its_sockets_when_it_is_prepared_and_what_stands_in_for_it_has_left(workers, reactor, interim):
+def test_a_process_gets_its_sockets_when_it_and_the_interim_server_are_ready(workers, reactor, interim):
     first, second = reactor.processes
     assert (first.messages, second.messages) == (["prepare"], ["prepare"])
     first.say("prepared")
@@ -104,7 +115,7 @@ def test_one_gets_its_sockets_when_it_is_prepared_and_what_stands_in_for_it_has_
     assert interim.did == ["hand over"]
 
 
-def test_what_can_not_be_handed_over_is_waited_for(workers, reactor, interim):
+def test_transfers_that_can_not_be_handed_over_delay_it(workers, reactor, interim):
     interim.busy = True
     reactor.processes[0].say("prepared")
     reactor.pump([0.1] * 40)
@@ -114,7 +125,7 @@ def test_what_can_not_be_handed_over_is_waited_for(workers, reactor, interim):
     assert (reactor.processes[0].messages, interim.did) == (["prepare", "begin"], ["hand over"])
 
 
-def test_what_never_ends_is_drained_and_left_at_last(workers, reactor, interim):
+def test_an_interim_server_with_such_transfers_is_drained_and_in_the_end_hands_over(workers, reactor, interim):
     interim.busy = True
     reactor.processes[0].say("prepared")
     reactor.pump([0.1] * 70)
@@ -124,7 +135,7 @@ def test_what_never_ends_is_drained_and_left_at_last(workers, reactor, interim):
     assert reactor.processes[0].messages == ["prepare", "begin"]
 
 
-def test_one_that_ends_before_it_has_its_sockets_is_stood_in_for(workers, reactor, interim, events):
+def test_the_interim_server_continues_while_a_process_that_never_served_is_replaced(workers, reactor, interim, events):
     interim.busy = True
     reactor.processes[0].say("prepared")
     reactor.processes[0].end()
@@ -137,7 +148,7 @@ def test_one_that_ends_before_it_has_its_sockets_is_stood_in_for(workers, reacto
     assert (reactor.processes[2].messages, interim.did) == (["prepare", "begin"], ["hand over"])
 
 
-def test_one_that_has_not_begun_is_killed_at_once_and_another_has_time_to_end(workers, reactor):
+def test_at_a_stop_a_process_that_serves_has_time_to_end_and_another_is_killed(workers, reactor):
     first, second = reactor.processes
     first.say("prepared")
     stopped = workers.stopService()
@@ -150,8 +161,64 @@ def test_one_that_has_not_begun_is_killed_at_once_and_another_has_time_to_end(wo
     assert (first.signals, second.signals) == ([], ["KILL"])
 
 
-def test_one_that_is_prepared_while_all_are_stopped_gets_no_message(workers, reactor, interim):
+def test_a_process_that_is_prepared_after_a_stop_gets_no_message(workers, reactor, interim):
     workers.stopService()
     reactor.processes[0].say("prepared")
     assert reactor.processes[0].messages == ["prepare"]
     assert interim.did == []
+
+
+def test_a_message_goes_to_the_processes_that_serve(workers, reactor):
+    first, second = reactor.processes
+    first.say("prepared")
+    workers.broadcast("client", "value")
+    assert (first.messages, second.messages) == (["prepare", "begin", "client"], ["prepare"])
+
+
+def test_a_message_is_not_sent_to_a_process_that_is_about_to_end(workers, reactor):
+    """Between the end of its pipes and the report of its end Twisted has no pipe to write to."""
+    first, second = reactor.processes
+    for process in (first, second):
+        process.say("prepared")
+    first.disconnect()
+    workers.broadcast("client", "value")
+    assert second.messages == ["prepare", "begin", "client"]
+    first.end()
+    reactor.advance(0)
+    assert len(reactor.processes) == 3
+
+
+def test_a_process_that_closes_its_pipe_and_does_not_end_is_killed_and_replaced(workers, reactor, events):
+    first = reactor.processes[0]
+    first.say("prepared")
+    first.disconnect()
+    reactor.pump([1.0] * 4)
+    assert first.signals == []
+    reactor.pump([1.0] * 5)
+    assert first.signals == ["KILL"]
+    first.end()
+    reactor.advance(0)
+    assert len(reactor.processes) == 3
+    assert [event.worker for event in events] == [0]
+
+
+def test_where_no_process_can_be_created_it_is_tried_again_later(workers, reactor, events):
+    first = reactor.processes[0]
+    reactor.error = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    first.end()
+    reactor.pump([0.1] * 20)
+    assert [event.reason for event in events[1:]] == [
+        "it can't be started: Resource temporarily unavailable",
+        "it can't be started: Resource temporarily unavailable",
+    ]
+    reactor.error = None
+    reactor.pump([0.1] * 30)
+    assert len(reactor.processes) == 3
+    assert reactor.processes[2].messages == ["prepare"]
+
+
+def test_a_stop_while_no_process_runs_is_complete_at_once_and_leaves_no_timer(workers, reactor):
+    for process in reactor.processes:
+        process.end()
+    assert workers.stopService().called
+    assert reactor.getDelayedCalls() == []

@@ -1,0 +1,282 @@
+"""A worker as a table: no process, starting, ready, serving, disconnected, waiting for its next start, stopping."""
+
+from enum import Enum
+from typing import Any, ClassVar
+
+from attrs import define, field
+
+from bootfw.table import STAY, Key, Machine, Table, check, goes, ignore, illegal
+
+EARLY_EXIT = 10.0
+"""Seconds. A process that ends sooner after its start is replaced after a wait, which grows with each one."""
+MAX_WAIT = 30.0
+"""Seconds between two starts, at most."""
+
+DRAIN_AFTER = 5.0
+"""Seconds from the start of a process. If the interim server still has transfers that it can't hand over, it accepts no
+new ones from now on."""
+HAND_OVER_AFTER = 60.0
+"""Seconds from the start of a process. The interim server hands over now, and such transfers are lost."""
+CHECK_EVERY = 0.02
+"""Seconds between two looks at the transfers of the interim server."""
+
+EXIT_WITHIN = 5.0
+"""Seconds that a process has to end its transfers and then itself, before it is killed."""
+
+
+class State(Key):
+    """What a worker does."""
+
+    STOPPED = "stopped"
+    """There is no process, and none is wanted."""
+    STARTING = "starting"
+    """The process loads its configuration and its plugins."""
+    READY = "ready"
+    """The process can serve, but the interim server still has transfers that it can't hand over."""
+    SERVING = "serving"
+    """The process has its sockets."""
+    DISCONNECTED = "disconnected"
+    """The process has closed its end of the pipe, so it is about to end."""
+    RESTARTING = "restarting"
+    """There is no process until the deadline."""
+    STOPPING = "stopping"
+    """The process was told to end."""
+
+
+class Input(Key):
+    """What can happen to it."""
+
+    START = "start"
+    """The service starts."""
+    SPAWN_FAILED = "spawn failed"
+    """The process can't be created. The argument says why."""
+    PREPARED = "prepared"
+    """The process reports that it can serve."""
+    BUSY = "busy"
+    """After CHECK: the interim server has transfers that it can't hand over."""
+    FREE = "free"
+    """After CHECK: it has none, or there is no interim server."""
+    DISCONNECTED = "disconnected"
+    """The pipe to the process is closed."""
+    EXITED = "exited"
+    """The process has ended. The argument says why."""
+    TICK = "tick"
+    """The deadline has passed."""
+    STOP = "stop"
+    """The service stops."""
+
+
+class Do(Enum):
+    """What is to be done."""
+
+    SPAWN = "spawn"
+    """Create the process; then SPAWN_FAILED if that fails."""
+    CHECK = "check"
+    """Look at the interim server's transfers; then BUSY or FREE."""
+    DRAIN = "drain"
+    """Have the interim server accept no new transfers."""
+    BEGIN = "begin"
+    """Stop the interim server, and send the process what it needs to serve and to continue transfers."""
+    REPORT = "report"
+    """Publish that the worker was lost, for ``reason``."""
+    CLOSE = "close"
+    """Close the pipe to the process, which tells it to end."""
+    KILL = "kill"
+    """Kill the process."""
+    STOPPED = "stopped"
+    """The stop is complete."""
+
+
+@goes(State.STARTING)
+def start(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Create the process."""
+    worker.started, worker.deadline = now, None
+    worker.out.append(Do.SPAWN)
+    return State.STARTING
+
+
+@goes(State.RESTARTING)
+def restart(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Report the loss. Start again at once, or after a wait if this has happened soon after several starts."""
+    worker.failures = worker.failures + 1 if now - worker.started < EARLY_EXIT else 0
+    wait = min(2.0 ** (worker.failures - 2), MAX_WAIT) if worker.failures > 1 else 0.0
+    worker.deadline = now + wait
+    worker.reason = argument
+    worker.out.append(Do.REPORT)
+    return State.RESTARTING
+
+
+@goes(State.READY)
+def prepared(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Look whether the interim server can hand over."""
+    worker.deadline = None
+    worker.out.append(Do.CHECK)
+    return State.READY
+
+
+@goes(State.READY, State.SERVING)
+def wait_for_transfers(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Look again soon; drain the interim server after a while, and in the end hand over all the same."""
+    waited = now - worker.started
+    if waited >= HAND_OVER_AFTER:
+        return begin(worker, argument, now)
+    if waited > DRAIN_AFTER:
+        worker.out.append(Do.DRAIN)
+    worker.deadline = now + CHECK_EVERY
+    return State.READY
+
+
+@goes(State.SERVING)
+def begin(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Give the process its sockets."""
+    worker.deadline = None
+    worker.out.append(Do.BEGIN)
+    return State.SERVING
+
+
+@goes(State.DISCONNECTED)
+def disconnected(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Send nothing more; the process is given time to end."""
+    worker.deadline = now + EXIT_WITHIN
+    return State.DISCONNECTED
+
+
+@goes(STAY)
+def kill(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Kill the process, which has not ended in time."""
+    worker.deadline = None
+    worker.out.append(Do.KILL)
+    state: State = worker.state
+    return state
+
+
+@goes(State.STOPPING)
+def stop_now(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Tell the process to end, and kill it in the next turn: it has no transfers, and may not read for a while."""
+    worker.deadline = now
+    worker.out.append(Do.CLOSE)
+    return State.STOPPING
+
+
+@goes(State.STOPPING)
+def stop(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Tell the process to end, which gives it time for its transfers."""
+    worker.deadline = now + EXIT_WITHIN
+    worker.out.append(Do.CLOSE)
+    return State.STOPPING
+
+
+@goes(State.STOPPING)
+def await_exit(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Wait for the process, which is about to end already."""
+    return State.STOPPING
+
+
+@goes(State.STOPPED)
+def stopped(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """There is no process any more."""
+    worker.deadline = None
+    worker.out.append(Do.STOPPED)
+    return State.STOPPED
+
+
+# Twisted reports the exit of a process after everything that it has written and after its pipes, so nothing follows.
+TABLE: Table = {
+    State.STOPPED: {
+        Input.START: start,
+        Input.SPAWN_FAILED: illegal,
+        Input.PREPARED: illegal,
+        Input.BUSY: illegal,
+        Input.FREE: illegal,
+        Input.DISCONNECTED: illegal,
+        Input.EXITED: illegal,
+        Input.TICK: illegal,
+        Input.STOP: ignore,
+    },
+    State.STARTING: {
+        Input.START: illegal,
+        Input.SPAWN_FAILED: restart,
+        Input.PREPARED: prepared,
+        Input.BUSY: illegal,
+        Input.FREE: illegal,
+        Input.DISCONNECTED: disconnected,
+        Input.EXITED: restart,
+        Input.TICK: illegal,
+        Input.STOP: stop_now,
+    },
+    State.READY: {
+        Input.START: illegal,
+        Input.SPAWN_FAILED: illegal,
+        Input.PREPARED: ignore,
+        Input.BUSY: wait_for_transfers,
+        Input.FREE: begin,
+        Input.DISCONNECTED: disconnected,
+        Input.EXITED: restart,
+        Input.TICK: prepared,
+        Input.STOP: stop_now,
+    },
+    State.SERVING: {
+        Input.START: illegal,
+        Input.SPAWN_FAILED: illegal,
+        Input.PREPARED: ignore,
+        Input.BUSY: illegal,
+        Input.FREE: illegal,
+        Input.DISCONNECTED: disconnected,
+        Input.EXITED: restart,
+        Input.TICK: illegal,
+        Input.STOP: stop,
+    },
+    State.DISCONNECTED: {
+        Input.START: illegal,
+        Input.SPAWN_FAILED: illegal,
+        # It was written to the other pipe before.
+        Input.PREPARED: ignore,
+        Input.BUSY: illegal,
+        Input.FREE: illegal,
+        Input.DISCONNECTED: illegal,
+        Input.EXITED: restart,
+        Input.TICK: kill,
+        Input.STOP: await_exit,
+    },
+    State.RESTARTING: {
+        Input.START: illegal,
+        Input.SPAWN_FAILED: illegal,
+        Input.PREPARED: illegal,
+        Input.BUSY: illegal,
+        Input.FREE: illegal,
+        Input.DISCONNECTED: illegal,
+        Input.EXITED: illegal,
+        Input.TICK: start,
+        Input.STOP: stopped,
+    },
+    State.STOPPING: {
+        Input.START: illegal,
+        Input.SPAWN_FAILED: illegal,
+        Input.PREPARED: ignore,
+        Input.BUSY: illegal,
+        Input.FREE: illegal,
+        Input.DISCONNECTED: ignore,
+        Input.EXITED: stopped,
+        Input.TICK: kill,
+        Input.STOP: ignore,
+    },
+}
+
+check(TABLE, State, Input)
+
+
+@define(eq=False)
+class WorkerStates(Machine):
+    """The states of one worker, over all its processes."""
+
+    table: ClassVar[Table] = TABLE
+
+    state: State = field(default=State.STOPPED)
+    deadline: float | None = field(default=None, init=False)
+    """When to give TICK, in seconds of the clock; None: never."""
+    started: float = field(default=0.0, init=False)
+    """When the latest process was created."""
+    failures: int = field(default=0, init=False)
+    """How many processes in a row have ended soon after their start."""
+    reason: str = field(default="", init=False)
+    """Why the latest process was lost."""

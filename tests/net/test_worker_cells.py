@@ -1,0 +1,274 @@
+"""WorkerStates: every cell of its table has a test that is named after it."""
+
+import pytest
+
+from bootfw.net.workers import workerstates
+from bootfw.net.workers.workerstates import (
+    CHECK_EVERY,
+    DRAIN_AFTER,
+    EARLY_EXIT,
+    EXIT_WITHIN,
+    HAND_OVER_AFTER,
+    MAX_WAIT,
+    Do,
+    Input,
+    State,
+    WorkerStates,
+)
+from bootfw.table import IllegalInput
+
+NOW = 1000.0
+
+
+def in_state(state: State, started: float = NOW - 1, deadline: float | None = None) -> WorkerStates:
+    worker = WorkerStates(state)
+    worker.started, worker.deadline = started, deadline
+    return worker
+
+
+def takes(
+    worker: WorkerStates, event: Input, after: State, *out: Do, argument: object = None, deadline: float | None = None
+) -> None:
+    worker.handle(event, argument, NOW)
+    assert (worker.state, worker.out, worker.deadline) == (after, [*out], deadline)
+
+
+def refuses(state: State, event: Input) -> None:
+    worker = in_state(state)
+    with pytest.raises(IllegalInput, match=f"in {state}"):
+        worker.handle(event, None, NOW)
+    assert (worker.state, worker.out, worker.deadline) == (state, [], None)
+
+
+# STOPPED
+
+
+def test_it_is_stopped_at_first() -> None:
+    assert WorkerStates().state is State.STOPPED
+
+
+def test_stopped_start_creates_a_process() -> None:
+    worker = WorkerStates()
+    takes(worker, Input.START, State.STARTING, Do.SPAWN)
+    assert worker.started == NOW
+
+
+def test_stopped_stop_is_done_already() -> None:
+    takes(in_state(State.STOPPED), Input.STOP, State.STOPPED)
+
+
+# STARTING
+
+
+def test_starting_spawn_failed_is_a_lost_worker_that_is_started_again() -> None:
+    worker = in_state(State.STARTING)
+    takes(worker, Input.SPAWN_FAILED, State.RESTARTING, Do.REPORT, argument="no memory", deadline=NOW)
+    assert (worker.reason, worker.failures) == ("no memory", 1)
+
+
+def test_starting_prepared_looks_at_the_interim_server() -> None:
+    takes(in_state(State.STARTING), Input.PREPARED, State.READY, Do.CHECK)
+
+
+def test_starting_disconnected_waits_for_the_exit() -> None:
+    takes(in_state(State.STARTING), Input.DISCONNECTED, State.DISCONNECTED, deadline=NOW + EXIT_WITHIN)
+
+
+def test_starting_exited_is_a_lost_worker_that_is_started_again() -> None:
+    takes(in_state(State.STARTING), Input.EXITED, State.RESTARTING, Do.REPORT, argument="why", deadline=NOW)
+
+
+def test_starting_stop_kills_in_the_next_turn() -> None:
+    takes(in_state(State.STARTING), Input.STOP, State.STOPPING, Do.CLOSE, deadline=NOW)
+
+
+# READY
+
+
+def test_ready_prepared_is_repeated() -> None:
+    takes(in_state(State.READY, deadline=NOW + 1), Input.PREPARED, State.READY, deadline=NOW + 1)
+
+
+def test_ready_busy_looks_again_soon() -> None:
+    takes(in_state(State.READY, NOW - DRAIN_AFTER), Input.BUSY, State.READY, deadline=NOW + CHECK_EVERY)
+
+
+def test_ready_busy_drains_the_interim_server_after_a_while() -> None:
+    worker = in_state(State.READY, NOW - DRAIN_AFTER - 0.1)
+    takes(worker, Input.BUSY, State.READY, Do.DRAIN, deadline=NOW + CHECK_EVERY)
+
+
+def test_ready_busy_hands_over_in_the_end() -> None:
+    takes(in_state(State.READY, NOW - HAND_OVER_AFTER, NOW), Input.BUSY, State.SERVING, Do.BEGIN)
+
+
+def test_ready_free_hands_over() -> None:
+    takes(in_state(State.READY, deadline=NOW), Input.FREE, State.SERVING, Do.BEGIN)
+
+
+def test_ready_disconnected_waits_for_the_exit() -> None:
+    takes(in_state(State.READY, deadline=NOW), Input.DISCONNECTED, State.DISCONNECTED, deadline=NOW + EXIT_WITHIN)
+
+
+def test_ready_exited_is_a_lost_worker_that_is_started_again() -> None:
+    worker = in_state(State.READY, deadline=NOW + CHECK_EVERY)
+    takes(worker, Input.EXITED, State.RESTARTING, Do.REPORT, argument="why", deadline=NOW)
+
+
+def test_ready_tick_looks_again() -> None:
+    takes(in_state(State.READY, deadline=NOW), Input.TICK, State.READY, Do.CHECK)
+
+
+def test_ready_stop_kills_in_the_next_turn() -> None:
+    takes(in_state(State.READY, deadline=NOW + 1), Input.STOP, State.STOPPING, Do.CLOSE, deadline=NOW)
+
+
+# SERVING
+
+
+def test_serving_prepared_is_repeated() -> None:
+    takes(in_state(State.SERVING), Input.PREPARED, State.SERVING)
+
+
+def test_serving_disconnected_waits_for_the_exit() -> None:
+    takes(in_state(State.SERVING), Input.DISCONNECTED, State.DISCONNECTED, deadline=NOW + EXIT_WITHIN)
+
+
+def test_serving_exited_is_a_lost_worker_that_is_started_again() -> None:
+    worker = in_state(State.SERVING)
+    takes(worker, Input.EXITED, State.RESTARTING, Do.REPORT, argument="killed", deadline=NOW)
+    assert worker.reason == "killed"
+
+
+def test_serving_exited_waits_longer_each_time_until_a_process_lasts() -> None:
+    worker, waits = in_state(State.STARTING), []
+    for _ in range(8):
+        worker.started = NOW - EARLY_EXIT + 0.1
+        worker.handle(Input.EXITED, "why", NOW)
+        assert worker.deadline is not None
+        waits.append(worker.deadline - NOW)
+        worker.handle(Input.TICK, None, NOW)
+    assert waits == [0, 1, 2, 4, 8, 16, MAX_WAIT, MAX_WAIT]
+    worker.started = NOW - EARLY_EXIT
+    worker.handle(Input.EXITED, "why", NOW)
+    assert (worker.deadline, worker.failures) == (NOW, 0)
+
+
+def test_serving_stop_gives_time_for_the_transfers() -> None:
+    takes(in_state(State.SERVING), Input.STOP, State.STOPPING, Do.CLOSE, deadline=NOW + EXIT_WITHIN)
+
+
+# DISCONNECTED
+
+
+def test_disconnected_prepared_was_written_before() -> None:
+    takes(in_state(State.DISCONNECTED, deadline=NOW + 1), Input.PREPARED, State.DISCONNECTED, deadline=NOW + 1)
+
+
+def test_disconnected_exited_is_a_lost_worker_that_is_started_again() -> None:
+    worker = in_state(State.DISCONNECTED, deadline=NOW + 1)
+    takes(worker, Input.EXITED, State.RESTARTING, Do.REPORT, argument="why", deadline=NOW)
+
+
+def test_disconnected_tick_kills() -> None:
+    takes(in_state(State.DISCONNECTED, deadline=NOW), Input.TICK, State.DISCONNECTED, Do.KILL)
+
+
+def test_disconnected_stop_waits_no_longer() -> None:
+    takes(in_state(State.DISCONNECTED, deadline=NOW + 1), Input.STOP, State.STOPPING, deadline=NOW + 1)
+
+
+# RESTARTING
+
+
+def test_restarting_tick_creates_a_process() -> None:
+    worker = in_state(State.RESTARTING, deadline=NOW)
+    takes(worker, Input.TICK, State.STARTING, Do.SPAWN)
+    assert worker.started == NOW
+
+
+def test_restarting_stop_is_complete() -> None:
+    takes(in_state(State.RESTARTING, deadline=NOW + 1), Input.STOP, State.STOPPED, Do.STOPPED)
+
+
+# STOPPING
+
+
+def test_stopping_prepared_comes_too_late() -> None:
+    takes(in_state(State.STOPPING, deadline=NOW + 1), Input.PREPARED, State.STOPPING, deadline=NOW + 1)
+
+
+def test_stopping_disconnected_is_our_own_doing() -> None:
+    takes(in_state(State.STOPPING, deadline=NOW + 1), Input.DISCONNECTED, State.STOPPING, deadline=NOW + 1)
+
+
+def test_stopping_exited_is_complete() -> None:
+    takes(in_state(State.STOPPING, deadline=NOW + 1), Input.EXITED, State.STOPPED, Do.STOPPED, argument="why")
+
+
+def test_stopping_tick_kills() -> None:
+    takes(in_state(State.STOPPING, deadline=NOW), Input.TICK, State.STOPPING, Do.KILL)
+
+
+def test_stopping_stop_is_under_way_already() -> None:
+    takes(in_state(State.STOPPING, deadline=NOW + 1), Input.STOP, State.STOPPING, deadline=NOW + 1)
+
+
+# What can't happen
+
+ILLEGAL = [
+    (State.STOPPED, Input.SPAWN_FAILED),
+    (State.STOPPED, Input.PREPARED),
+    (State.STOPPED, Input.BUSY),
+    (State.STOPPED, Input.FREE),
+    (State.STOPPED, Input.DISCONNECTED),
+    (State.STOPPED, Input.EXITED),
+    (State.STOPPED, Input.TICK),
+    (State.STARTING, Input.START),
+    (State.STARTING, Input.BUSY),
+    (State.STARTING, Input.FREE),
+    (State.STARTING, Input.TICK),
+    (State.READY, Input.START),
+    (State.READY, Input.SPAWN_FAILED),
+    (State.SERVING, Input.START),
+    (State.SERVING, Input.SPAWN_FAILED),
+    (State.SERVING, Input.BUSY),
+    (State.SERVING, Input.FREE),
+    (State.SERVING, Input.TICK),
+    (State.DISCONNECTED, Input.START),
+    (State.DISCONNECTED, Input.SPAWN_FAILED),
+    (State.DISCONNECTED, Input.BUSY),
+    (State.DISCONNECTED, Input.FREE),
+    (State.DISCONNECTED, Input.DISCONNECTED),
+    (State.RESTARTING, Input.START),
+    (State.RESTARTING, Input.SPAWN_FAILED),
+    (State.RESTARTING, Input.PREPARED),
+    (State.RESTARTING, Input.BUSY),
+    (State.RESTARTING, Input.FREE),
+    (State.RESTARTING, Input.DISCONNECTED),
+    (State.RESTARTING, Input.EXITED),
+    (State.STOPPING, Input.START),
+    (State.STOPPING, Input.SPAWN_FAILED),
+    (State.STOPPING, Input.BUSY),
+    (State.STOPPING, Input.FREE),
+]
+
+
+@pytest.mark.parametrize(("state", "event"), ILLEGAL)
+def test_illegal(state: State, event: Input) -> None:
+    refuses(state, event)
+
+
+def test_every_cell_has_a_test() -> None:
+    names = [name for name in globals() if name.startswith("test_")]
+
+    def is_tested(state: State, event: Input) -> bool:
+        if (state, event) in ILLEGAL:
+            return True
+        return any(name.startswith(f"test_{state.name}_{event.name}_".lower()) for name in names)
+
+    assert [(state, event) for state in State for event in Input if not is_tested(state, event)] == []
+
+
+def test_it_is_run_by_the_table_of_its_module() -> None:
+    assert WorkerStates.table is workerstates.TABLE
