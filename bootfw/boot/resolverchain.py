@@ -1,4 +1,4 @@
-"""The chain of resolvers: who is asked, for how long, and what becomes of the answers."""
+"""Asks the resolvers of the configuration in their order for the boot file of a request."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from bootfw.boot.generated import GeneratedFiles
 from bootfw.boot.onceper import BLOCKED_SECONDS, BlockingCalls
 from bootfw.boot.pluginresult import as_deferred, traceback_of
+from bootfw.boot.resolutionstates import Do, Input, ResolutionStates, State
 from bootfw.dhcp.bootfile import Unsuitable
 from bootfw.errors import BootRefused
 from bootfw.events import Event, PluginFailed, ResolverAnswered, ResolverPassedOver
@@ -20,20 +21,24 @@ from bootfw.values import BootFile, BootMenu, BootRequest
 Answer = BootFile | BootMenu
 
 Fit = Callable[[Answer, BootRequest], Answer | Unsuitable]
-"""What a client can make of a resolver's answer."""
+"""Adapts a resolver's answer to what the client can use."""
+
+Verdict = Answer | Unsuitable | BootRefused | None
+"""What a resolver's call means: an answer, one that can't be used, a refusal; None: it has no answer, or has failed."""
 
 
 class ResolverChain:
     """Asks resolvers in their order until one has a boot file.
 
-    A resolver that answers later gets its share of the time that is left: that time divided by the number of those
-    not asked yet, itself included. Who is late is cancelled and passed over.
+    A resolver that returns a Deferred gets its share of the time that is left: that time divided by the number of
+    resolvers that have not answered, itself included. When that is over its Deferred is cancelled, and the next one is
+    asked.
 
     :param reactor: an IReactorTime.
     :param resolvers: (name, resolver).
-    :param publish: is given what each resolver did.
+    :param publish: takes the events about what each resolver did; must not raise.
     :param within_seconds: for all of them together.
-    :param generated: is given the files that resolvers answer with; None: nobody serves them.
+    :param generated: stores the files that resolvers return with their content; None: in this object only.
     """
 
     def __init__(
@@ -49,187 +54,233 @@ class ResolverChain:
         self.publish = publish
         self.within_seconds = within_seconds
         self.generated = GeneratedFiles() if generated is None else generated
-        self._waiting: set[_Resolution] = set()
+        self._pending: set[_PendingResolution] = set()
         self._blocking = BlockingCalls(publish, reactor.seconds)
 
     def resolve(self, request: BootRequest, fit: Fit = lambda file, request: file) -> Any:
-        """What *request* is told, or None: nobody has a file. A Deferred of it when a resolver answers later.
+        """Return the boot file or menu for *request*, None if no resolver has one, or a Deferred of either.
 
-        An answer that does not fit is taken for "not mine"; if nothing better comes, the first one's reason is the
-        refusal.
+        A Deferred is returned only if a resolver has returned one that has not fired. An answer that does not fit
+        counts as none; if no other resolver has one, the reason of the first is the refusal.
 
-        :raise BootRefused: a resolver said so, or no answer fits; or the Deferred fails with it.
+        :raise BootRefused: a resolver refuses, or no answer fits. A Deferred fails with it.
         """
-        resolution = _Resolution(self, request, fit)
-        resolution.ask()
-        if not resolution.ended:
-            self._waiting.add(resolution)
-            return resolution.later().addBoth(self._ended, resolution)
-        if isinstance(resolution.outcome, BootRefused):
-            raise resolution.outcome
-        return resolution.outcome
+        ends = self.reactor.seconds() + self.within_seconds
+        objection = ""
+        for number in range(len(self.resolvers)):
+            verdict = self.ask(number, request, fit)
+            if verdict is None:
+                continue
+            if isinstance(verdict, _Call):
+                # Most resolvers answer at once, so the table and its timer are for the others only.
+                states = ResolutionStates(len(self.resolvers), ends, number, objection)
+                pending = _PendingResolution(self, request, fit, states, verdict)
+                self._pending.add(pending)
+                pending.handle(Input.WAIT)
+                return pending.result
+            if isinstance(verdict, Unsuitable):
+                objection = objection or verdict.reason
+                continue
+            if isinstance(verdict, BootRefused):
+                raise verdict
+            return verdict
+        if objection:
+            raise BootRefused(objection)
+        return None
 
     def cancel_all(self) -> None:
-        """Cancel what is outstanding: the Deferreds fail with CancelledError, and no timer is left."""
-        for resolution in list(self._waiting):
-            resolution.cancel()
+        """Cancel every pending resolution: their Deferreds fail with CancelledError, and no timer is left."""
+        for pending in list(self._pending):
+            pending.handle(Input.CANCEL)
 
-    def note(self, name: str, request: BootRequest, began: float) -> None:
-        """A call of the resolver *name* is over that *began* then; say so if nothing else was answered for long."""
+    # The rest is for _PendingResolution.
+
+    def ask(self, number: int, request: BootRequest, fit: Fit) -> "Verdict | _Call":
+        """Call the resolver at position *number*."""
+        name, resolver = self.resolvers[number]
+        began = self.reactor.seconds()
+        try:
+            answer: Any = resolver.resolve(request)
+            deferred = as_deferred(answer)
+        except Exception as error:
+            answer, deferred = Failure(error), None  # type: ignore[no-untyped-call]
         took = self.reactor.seconds() - began
         if took > BLOCKED_SECONDS:
             doing = f"resolve() for {request.mac or request.client_address}"
             self._blocking.report(f"resolver {name}", doing, took)
+        if deferred is None:
+            return self.verdict(number, request, fit, answer, began)
+        call = _Call(number, began, deferred)
+        deferred.addBoth(call.fired)
+        return call if call.result is _PENDING else self.verdict(number, request, fit, call.result, began)
 
-    def _ended(self, result: Any, resolution: "_Resolution") -> Any:
-        self._waiting.discard(resolution)
-        return result
+    def verdict(self, number: int, request: BootRequest, fit: Fit, result: Any, began: float) -> Verdict:
+        """Report what the resolver at position *number* has returned, and return what it means.
+
+        :param result: it, or a Failure.
+        :param began: when the resolver was called.
+        """
+        if isinstance(result, Failure):
+            if isinstance(result.value, BootRefused):
+                return result.value
+            self.report_failure(number, request, result.value)
+            return None
+        if result is not None and not isinstance(result, Answer):
+            wrong = f"the answer is a {type(result).__name__}, and no BootFile, BootMenu or None"
+            self.report_failure(number, request, TypeError(wrong))
+            return None
+        now = self.reactor.seconds()
+        self.publish(ResolverAnswered(now, request, self.resolvers[number][0], result, now - began))
+        if result is None:
+            return None
+        try:
+            fitted = fit(result, request)
+            if isinstance(fitted, BootFile) and fitted.content is not None:
+                self.generated.keep(fitted.name, fitted.content)
+        except Exception as error:  # the answer has values of other types than BootFile declares
+            self.report_failure(number, request, error)
+            return None
+        return fitted
+
+    def report_failure(self, number: int, request: BootRequest, error: BaseException | None) -> None:
+        """Publish that the resolver at position *number* has raised *error*."""
+        assert error is not None
+        doing = f"resolve the boot file of {request.mac}"
+        name = self.resolvers[number][0]
+        self.publish(PluginFailed(self.reactor.seconds(), name, doing, traceback_of(error)))
+
+    def forget(self, pending: "_PendingResolution") -> None:
+        """Drop a resolution that is over."""
+        self._pending.discard(pending)
+
+
+_PENDING: Any = object()
 
 
 @define(eq=False)
-class _Resolution:
-    """One request on its way along the chain."""
+class _Call:
+    """The Deferred that a resolver has returned."""
 
-    chain: ResolverChain
-    request: BootRequest
-    fit: Fit
-    ended: bool = field(default=False, init=False)
-    outcome: Answer | BootRefused | None = field(default=None, init=False)
-    _deadline: float = field(init=False)
-    _asked: int = field(default=0, init=False)
-    """Number of resolvers; its answers are known from late ones by it."""
-    _began: float = field(default=0.0, init=False)
-    _pending: "Deferred[Any] | None" = field(default=None, init=False)
+    number: int
+    """The position of the resolver."""
+    began: float
+    """When it was called."""
+    deferred: "Deferred[Any]"
+    result: Any = field(default=_PENDING, init=False)
+    """What the Deferred fired with while no resolution waited for it."""
+    waiting: "_PendingResolution | None" = field(default=None, init=False)
+
+    def fired(self, result: Any) -> None:
+        """Take the result, or a Failure."""
+        if self.waiting is None:
+            self.result = result
+        else:
+            self.waiting.fired(result)
+
+
+@define(eq=False)
+class _PendingResolution:
+    """Runs the resolution of one request as ResolutionStates says."""
+
+    _chain: ResolverChain
+    _request: BootRequest
+    _fit: Fit
+    _states: ResolutionStates
+    _call: _Call | None
+    """What is waited for; None: the result is there, or the call was withdrawn."""
+    result: "Deferred[Answer | None]" = field(init=False)
+    """Fires with the outcome. Cancelling it cancels the resolution."""
     _timer: IDelayedCall | None = field(default=None, init=False)
-    _objection: str = field(default="", init=False)
-    _result: "Deferred[Answer | None] | None" = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._deadline = self.chain.reactor.seconds() + self.chain.within_seconds
+        self.result = Deferred(lambda _: self.handle(Input.CANCEL))
+        if self._call is not None:
+            self._call.waiting = self
 
-    def ask(self) -> None:
-        """Ask the next resolver, and the next, until one has answered or has to be waited for."""
-        resolvers = self.chain.resolvers
-        while not self.ended and self._pending is None:
-            if self._asked == len(resolvers):
-                self._end(BootRefused(self._objection) if self._objection else None)
-                return
-            resolver = resolvers[self._asked][1]
-            self._asked += 1
-            self._began = self.chain.reactor.seconds()
-            try:
-                answer = resolver.resolve(self.request)
-            except Exception as error:
-                self._failed(error)
-                continue
-            finally:
-                self.chain.note(resolvers[self._asked - 1][0], self.request, self._began)
-            waiting = as_deferred(answer)
-            if waiting is None:
-                self._answered(answer)
-            else:
-                self._wait(waiting)
+    def handle(self, event: Input, argument: Any = None) -> None:
+        """Take one input of the table, and do what follows from it, which may be further inputs."""
+        states, seconds = self._states, self._chain.reactor.seconds
+        inputs: list[tuple[Input, Any]] = [(event, argument)]
+        while inputs:
+            states.handle(*inputs.pop(), seconds())
+            while states.out:
+                what = states.out.pop(0)
+                if what is Do.ASK:
+                    inputs.append(self._ask())
+                elif what is Do.WITHDRAW:
+                    self._withdraw()
+                elif what is Do.REPORT_LATE:
+                    self._report_late()
+                else:
+                    self._finish()
+        self._set_timer()
 
-    def later(self) -> "Deferred[Answer | None]":
-        """What the outcome will come by, since ask() could not bring it."""
-        self._result = Deferred(lambda _: self.cancel())
-        return self._result
+    def fired(self, result: Any) -> None:
+        """Take the result of the call, or a Failure."""
+        call = self._release_call()
+        assert call is not None
+        verdict = self._chain.verdict(call.number, self._request, self._fit, result, call.began)
+        self.handle(*_input(verdict))
 
-    def cancel(self) -> None:
-        """Ask no further; the result fails with CancelledError."""
-        if self.ended:
-            return
-        self.ended = True
-        self._give_up(self._stop_waiting())
-        if self._result is not None:
-            self._result.errback(CancelledError())
+    def _ask(self) -> tuple[Input, Any]:
+        verdict = self._chain.ask(self._states.number, self._request, self._fit)
+        if not isinstance(verdict, _Call):
+            return _input(verdict)
+        self._call, verdict.waiting = verdict, self
+        return Input.WAIT, None
 
-    def _wait(self, waiting: "Deferred[Any]") -> None:
-        number = self._asked
-        self._pending = waiting
-        waiting.addCallbacks(self._came, self._came, callbackArgs=(number,), errbackArgs=(number,))
-        if self._pending is waiting:
-            left = max(0.0, self._deadline - self._began)
-            share = left / (len(self.chain.resolvers) - number + 1)
-            self._timer = self.chain.reactor.callLater(share, self._passed_over)
+    def _release_call(self) -> _Call | None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.waiting = None
+        return call
 
-    def _came(self, result: Any, number: int) -> None:
-        if self._pending is None or number != self._asked:
-            return  # Too late: somebody else was asked, or nobody waits any more.
-        asking = self._timer is not None
-        self._stop_waiting()
-        if isinstance(result, Failure):
-            assert result.value is not None
-            self._failed(result.value)
-        else:
-            self._answered(result)
-        if asking:  # Otherwise ask() is still running further up the stack.
-            self.ask()
-
-    def _answered(self, answer: Any) -> None:
-        now = self.chain.reactor.seconds()
-        if answer is not None and not isinstance(answer, Answer):
-            self._failed(TypeError(f"the answer is a {type(answer).__name__}, and no BootFile, BootMenu or None"))
-            return
-        self.chain.publish(ResolverAnswered(now, self.request, self._name, answer, now - self._began))
-        if answer is None:
+    def _withdraw(self) -> None:
+        call = self._release_call()
+        if call is None:
             return
         try:
-            found = self.fit(answer, self.request)
-            if isinstance(found, BootFile) and found.content is not None:
-                self.chain.generated.keep(found.name, found.content)
-        except Exception as error:  # what it holds is not of the types that BootFile promises
-            self._complain(error)
-            return
-        if isinstance(found, Unsuitable):
-            self._objection = self._objection or found.reason
+            call.deferred.cancel()
+        except Exception as error:  # from the canceller of the plugin's Deferred
+            self._chain.report_failure(call.number, self._request, error)
+
+    def _report_late(self) -> None:
+        assert self._call is not None
+        now = self._chain.reactor.seconds()
+        name = self._chain.resolvers[self._call.number][0]
+        self._chain.publish(ResolverPassedOver(now, self._request, name, now - self._call.began))
+
+    def _finish(self) -> None:
+        self._chain.forget(self)
+        self._set_timer()
+        states = self._states
+        if states.state is State.CANCELLED:
+            self.result.errback(CancelledError())
+        elif states.state is State.REFUSED:
+            self.result.errback(states.outcome)
         else:
-            self._end(found)
+            self.result.callback(states.outcome)
 
-    def _failed(self, error: BaseException) -> None:
-        if isinstance(error, BootRefused):
-            self._end(error)
-        else:
-            self._complain(error)
-
-    def _complain(self, error: BaseException) -> None:
-        now = self.chain.reactor.seconds()
-        doing = f"resolve the boot file of {self.request.mac}"
-        self.chain.publish(PluginFailed(now, self._name, doing, traceback_of(error)))
-
-    def _passed_over(self) -> None:
-        self._timer = None
-        waiting = self._stop_waiting()
-        now = self.chain.reactor.seconds()
-        self.chain.publish(ResolverPassedOver(now, self.request, self._name, now - self._began))
-        self._give_up(waiting)
-        self.ask()
-
-    def _give_up(self, waiting: "Deferred[Any] | None") -> None:
-        if waiting is None:
-            return
-        try:
-            waiting.cancel()
-        except Exception as error:  # out of the canceller of the plugin's own Deferred
-            self._complain(error)
-
-    def _stop_waiting(self) -> "Deferred[Any] | None":
-        waiting, self._pending = self._pending, None
+    def _set_timer(self) -> None:
+        """Have one delayed call if there is a deadline, and none otherwise."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        return waiting
+        deadline = self._states.deadline
+        if deadline is not None:
+            reactor = self._chain.reactor
+            self._timer = reactor.callLater(max(0.0, deadline - reactor.seconds()), self._tick)
 
-    def _end(self, outcome: Answer | BootRefused | None) -> None:
-        self.ended = True
-        self.outcome = outcome
-        if self._result is None:
-            return
-        if isinstance(outcome, BootRefused):
-            self._result.errback(outcome)
-        else:
-            self._result.callback(outcome)
+    def _tick(self) -> None:
+        self._timer = None
+        self.handle(Input.TICK)
 
-    @property
-    def _name(self) -> str:
-        return self.chain.resolvers[self._asked - 1][0]
+
+def _input(verdict: Verdict) -> tuple[Input, Any]:
+    if verdict is None:
+        return Input.PASSED, ""
+    if isinstance(verdict, Unsuitable):
+        return Input.PASSED, verdict.reason
+    if isinstance(verdict, BootRefused):
+        return Input.REFUSED, verdict
+    return Input.FOUND, verdict

@@ -10,6 +10,7 @@ from enum import Enum
 from attrs import frozen
 
 from bootfw import servicestates
+from bootfw.boot import resolutionstates
 from bootfw.net.http import downloadstates
 from bootfw.net.workers import workerstates
 from bootfw.table import Table, drawing
@@ -34,6 +35,12 @@ MACHINES = (
         "net/http/downloadstates",
         downloadstates.TABLE,
         (downloadstates.State.OPENING,),
+    ),
+    Drawn(
+        "ResolutionStates: a boot file that resolvers have not found at once",
+        "boot/resolutionstates",
+        resolutionstates.TABLE,
+        (resolutionstates.State.ASKING,),
     ),
     Drawn(
         "WorkerStates: a process that serves files",

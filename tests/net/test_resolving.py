@@ -393,6 +393,58 @@ def test_many_at_once_do_not_mix(chain):
     assert results == [[FILE], [OTHER], [None]]
 
 
+@pytest.mark.parametrize("returns", [Deferred, lambda: FILE, lambda: None], ids=["a Deferred", "an answer", "nothing"])
+def test_a_resolver_may_end_everything_while_it_is_called(chain, returns):
+    """As one does that stops the service. What it returns after that is cancelled or dropped."""
+    cancelled = []
+
+    def stop():
+        chain.chain.cancel_all()
+        answer = returns()
+        if isinstance(answer, Deferred):
+            answer.addErrback(cancelled.append)
+        return answer
+
+    first, last = Deferred(), Scripted(OTHER)
+    chain.ask(Scripted(first), Scripted(stop), last)
+    first.callback(None)
+
+    assert isinstance(chain.error, CancelledError)
+    assert last.asked == []
+    assert len(cancelled) == (returns is Deferred)
+
+
+def test_a_canceller_may_end_everything(chain):
+    last = Scripted(OTHER)
+    chain.ask(Scripted(Deferred(lambda _: chain.chain.cancel_all())), last, seconds=0.8)
+
+    chain.clock.advance(0.4)
+
+    assert isinstance(chain.error, CancelledError)
+    assert last.asked == []
+
+
+def test_many_that_answer_at_once_after_one_that_did_not(chain):
+    """They are asked in a loop, not by a call within a call."""
+    first = Deferred()
+    chain.ask(Scripted(first), *[Scripted(None) for _ in range(2000)], Scripted(FILE))
+
+    first.callback(None)
+
+    assert chain.results == [FILE]
+
+
+def test_who_is_late_is_reported_by_its_own_name_and_so_is_its_canceller(chain):
+    def canceller(_):
+        raise ZeroDivisionError
+
+    chain.ask(Scripted(None), Scripted(Deferred(canceller)), Scripted(FILE), seconds=0.8)
+    chain.clock.advance(0.4)
+
+    assert [event.resolver for event in chain.said(ResolverPassedOver)] == ["r1"]
+    assert [event.plugin for event in chain.said(PluginFailed)] == ["r1"]
+
+
 # Files that come with the answer
 
 

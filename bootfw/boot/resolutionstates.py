@@ -1,0 +1,196 @@
+"""A pending resolution as a table: a resolver is called, or is waited for; answered, refused, cancelled.
+
+There is one for a request only once a resolver has returned a Deferred that has not fired; see ResolverChain.
+"""
+
+from enum import Enum
+from typing import Any, ClassVar
+
+from attrs import define, field
+
+from bootfw.errors import BootRefused
+from bootfw.table import Key, Machine, Table, check, goes, ignore, illegal
+
+
+class State(Key):
+    """What a resolution does."""
+
+    ASKING = "asking"
+    """The resolver at position ``number`` is being called."""
+    WAITING = "waiting"
+    """That resolver has returned a Deferred, which has not fired."""
+    ANSWERED = "answered"
+    """``outcome`` is the answer; None if no resolver has one."""
+    REFUSED = "refused"
+    """``outcome`` is a BootRefused."""
+    CANCELLED = "cancelled"
+    """The result is not wanted any more."""
+
+
+class Input(Key):
+    """What can happen to it."""
+
+    WAIT = "wait"
+    """The resolver has returned a Deferred."""
+    FOUND = "found"
+    """The resolver's answer can be used. The argument is it."""
+    PASSED = "passed"
+    """The resolver has no answer, or has failed. The argument says why its answer can't be used; "": it has none."""
+    REFUSED = "refused"
+    """The resolver refuses. The argument is the BootRefused."""
+    TICK = "tick"
+    """The deadline has passed."""
+    CANCEL = "cancel"
+    """The service stops, or the result is not wanted any more."""
+
+
+class Do(Enum):
+    """What is to be done."""
+
+    ASK = "ask"
+    """Call the resolver at position ``number``; then WAIT, FOUND, PASSED or REFUSED."""
+    REPORT_LATE = "report late"
+    """Publish that the resolver is passed over."""
+    WITHDRAW = "withdraw"
+    """Cancel the resolver's Deferred, and ignore its result."""
+    FINISH = "finish"
+    """Deliver the outcome, or the cancellation."""
+
+
+@goes(State.WAITING)
+def wait(resolution: "ResolutionStates", argument: Any, now: float) -> State:
+    """Wait for the resolver's share of the time that is left, which is divided evenly by those without an answer."""
+    left = max(0.0, resolution.ends - now)
+    resolution.deadline = now + left / (resolution.count - resolution.number)
+    return State.WAITING
+
+
+@goes(State.ANSWERED)
+def answer(resolution: "ResolutionStates", argument: Any, now: float) -> State:
+    """Deliver the answer."""
+    resolution.deadline = None
+    resolution.outcome = argument
+    resolution.out.append(Do.FINISH)
+    return State.ANSWERED
+
+
+@goes(State.REFUSED)
+def refuse(resolution: "ResolutionStates", argument: Any, now: float) -> State:
+    """Deliver the refusal."""
+    resolution.deadline = None
+    resolution.outcome = argument
+    resolution.out.append(Do.FINISH)
+    return State.REFUSED
+
+
+@goes(State.ASKING, State.ANSWERED, State.REFUSED)
+def ask_next(resolution: "ResolutionStates", argument: Any, now: float) -> State:
+    """Ask the next resolver. After the last one, refuse if an answer could not be used; else there is none."""
+    resolution.deadline = None
+    resolution.objection = resolution.objection or argument
+    resolution.number += 1
+    if resolution.number < resolution.count:
+        resolution.out.append(Do.ASK)
+        return State.ASKING
+    if resolution.objection:
+        return refuse(resolution, BootRefused(resolution.objection), now)
+    return answer(resolution, None, now)
+
+
+@goes(State.ASKING, State.ANSWERED, State.REFUSED)
+def pass_over(resolution: "ResolutionStates", argument: Any, now: float) -> State:
+    """The resolver is late: report and withdraw its call, and ask the next one."""
+    resolution.out += [Do.REPORT_LATE, Do.WITHDRAW]
+    return ask_next(resolution, "", now)
+
+
+@goes(State.CANCELLED)
+def cancel(resolution: "ResolutionStates", argument: Any, now: float) -> State:
+    """Ask no further resolver."""
+    # A plugin may cancel from within a call that was to be followed by another one.
+    resolution.out[:] = [Do.FINISH]
+    return State.CANCELLED
+
+
+@goes(State.CANCELLED)
+def cancel_call(resolution: "ResolutionStates", argument: Any, now: float) -> State:
+    """Withdraw the resolver's call, and ask no further one."""
+    resolution.deadline = None
+    resolution.out += [Do.WITHDRAW, Do.FINISH]
+    return State.CANCELLED
+
+
+@goes(State.CANCELLED)
+def withdraw(resolution: "ResolutionStates", argument: Any, now: float) -> State:
+    """The resolution was cancelled during this resolver's call: withdraw it."""
+    resolution.out.append(Do.WITHDRAW)
+    return State.CANCELLED
+
+
+# The result of a call that was withdrawn is no input.
+TABLE: Table = {
+    State.ASKING: {
+        Input.WAIT: wait,
+        Input.FOUND: answer,
+        Input.PASSED: ask_next,
+        Input.REFUSED: refuse,
+        Input.TICK: illegal,
+        Input.CANCEL: cancel,
+    },
+    State.WAITING: {
+        Input.WAIT: illegal,
+        Input.FOUND: answer,
+        Input.PASSED: ask_next,
+        Input.REFUSED: refuse,
+        Input.TICK: pass_over,
+        Input.CANCEL: cancel_call,
+    },
+    State.ANSWERED: {
+        Input.WAIT: illegal,
+        Input.FOUND: illegal,
+        Input.PASSED: illegal,
+        Input.REFUSED: illegal,
+        Input.TICK: illegal,
+        Input.CANCEL: ignore,
+    },
+    State.REFUSED: {
+        Input.WAIT: illegal,
+        Input.FOUND: illegal,
+        Input.PASSED: illegal,
+        Input.REFUSED: illegal,
+        Input.TICK: illegal,
+        Input.CANCEL: ignore,
+    },
+    # A resolver may cancel the resolution, for example by a stop of the service, and then return.
+    State.CANCELLED: {
+        Input.WAIT: withdraw,
+        Input.FOUND: ignore,
+        Input.PASSED: ignore,
+        Input.REFUSED: ignore,
+        Input.TICK: illegal,
+        Input.CANCEL: ignore,
+    },
+}
+
+check(TABLE, State, Input)
+
+
+@define(eq=False)
+class ResolutionStates(Machine):
+    """The states of one resolution, from the first resolver on that has not answered at once."""
+
+    table: ClassVar[Table] = TABLE
+
+    count: int
+    """Number of resolvers."""
+    ends: float
+    """When the client has to be answered, in seconds of the clock."""
+    number: int
+    """Position of the resolver that is asked."""
+    objection: str
+    """Why the first answer that can't be used can't be; "": there was none."""
+    state: State = field(default=State.ASKING)
+    deadline: float | None = field(default=None, init=False)
+    """When to give TICK, in seconds of the clock; None: never."""
+    outcome: Any = field(default=None, init=False)
+    """A BootFile, BootMenu, BootRefused or None."""

@@ -1,0 +1,225 @@
+"""ResolutionStates: every cell of its table has a test that is named after it."""
+
+import pytest
+
+from bootfw.boot import resolutionstates
+from bootfw.boot.resolutionstates import Do, Input, ResolutionStates, State
+from bootfw.errors import BootRefused
+from bootfw.table import IllegalInput
+from bootfw.values import BootFile
+
+NOW = 1000.0
+FILE = BootFile("one")
+REFUSAL = BootRefused("not today")
+
+
+def resolving(
+    state: State, number: int = 0, objection: str = "", count: int = 3, left: float = 0.9
+) -> ResolutionStates:
+    """One of three resolvers; *left* seconds until the client has to be answered."""
+    resolution = ResolutionStates(3, NOW + left, number, objection, state)
+    if state is State.WAITING:
+        resolution.deadline = NOW + 0.3
+    return resolution
+
+
+def takes(
+    resolution: ResolutionStates, event: Input, after: State, *out: Do, argument: object = None, deadline: object = None
+) -> None:
+    resolution.handle(event, argument, NOW)
+    assert (resolution.state, resolution.out, resolution.deadline) == (after, [*out], deadline)
+
+
+def refuses(state: State, event: Input) -> None:
+    resolution = resolving(state)
+    with pytest.raises(IllegalInput, match=f"in {state}"):
+        resolution.handle(event, None, NOW)
+    assert (resolution.state, resolution.out) == (state, [])
+
+
+# ASKING
+
+
+@pytest.mark.parametrize(("number", "seconds"), [(0, 0.3), (1, 0.45), (2, 0.9)])
+def test_asking_wait_is_for_a_share_of_the_time(number: int, seconds: float) -> None:
+    resolution = resolving(State.ASKING, number)
+    takes(resolution, Input.WAIT, State.WAITING, deadline=pytest.approx(NOW + seconds))
+
+
+def test_asking_wait_ends_at_once_if_no_time_is_left() -> None:
+    takes(resolving(State.ASKING, left=-1.0), Input.WAIT, State.WAITING, deadline=NOW)
+
+
+def test_asking_found_delivers_the_answer() -> None:
+    resolution = resolving(State.ASKING)
+    takes(resolution, Input.FOUND, State.ANSWERED, Do.FINISH, argument=FILE)
+    assert resolution.outcome is FILE
+
+
+def test_asking_passed_asks_the_next() -> None:
+    resolution = resolving(State.ASKING, 1)
+    takes(resolution, Input.PASSED, State.ASKING, Do.ASK, argument="")
+    assert (resolution.number, resolution.objection) == (2, "")
+
+
+def test_asking_passed_by_the_last_is_no_answer() -> None:
+    resolution = resolving(State.ASKING, 2)
+    takes(resolution, Input.PASSED, State.ANSWERED, Do.FINISH, argument="")
+    assert resolution.outcome is None
+
+
+def test_asking_passed_by_the_last_with_an_objection_is_a_refusal() -> None:
+    resolution = resolving(State.ASKING, 2, "the first")
+    takes(resolution, Input.PASSED, State.REFUSED, Do.FINISH, argument="the last")
+    assert isinstance(resolution.outcome, BootRefused)
+    assert resolution.outcome.reason == "the first"
+
+
+def test_asking_refused_delivers_the_refusal() -> None:
+    resolution = resolving(State.ASKING)
+    takes(resolution, Input.REFUSED, State.REFUSED, Do.FINISH, argument=REFUSAL)
+    assert resolution.outcome is REFUSAL
+
+
+def test_asking_tick_is_illegal() -> None:
+    refuses(State.ASKING, Input.TICK)
+
+
+def test_asking_cancel_replaces_what_was_to_be_done() -> None:
+    resolution = resolving(State.ASKING)
+    resolution.out.append(Do.ASK)
+    takes(resolution, Input.CANCEL, State.CANCELLED, Do.FINISH)
+
+
+# WAITING
+
+
+def test_waiting_wait_is_illegal() -> None:
+    refuses(State.WAITING, Input.WAIT)
+
+
+def test_waiting_found_delivers_the_answer() -> None:
+    resolution = resolving(State.WAITING)
+    takes(resolution, Input.FOUND, State.ANSWERED, Do.FINISH, argument=FILE)
+    assert resolution.outcome is FILE
+
+
+def test_waiting_passed_asks_the_next() -> None:
+    resolution = resolving(State.WAITING)
+    takes(resolution, Input.PASSED, State.ASKING, Do.ASK, argument="it does not fit")
+    assert (resolution.number, resolution.objection) == (1, "it does not fit")
+
+
+def test_waiting_passed_by_the_last_is_no_answer() -> None:
+    takes(resolving(State.WAITING, 2), Input.PASSED, State.ANSWERED, Do.FINISH, argument="")
+
+
+def test_waiting_refused_delivers_the_refusal() -> None:
+    takes(resolving(State.WAITING), Input.REFUSED, State.REFUSED, Do.FINISH, argument=REFUSAL)
+
+
+def test_waiting_tick_asks_the_next() -> None:
+    resolution = resolving(State.WAITING)
+    takes(resolution, Input.TICK, State.ASKING, Do.REPORT_LATE, Do.WITHDRAW, Do.ASK)
+    assert resolution.number == 1
+
+
+def test_waiting_tick_for_the_last_is_no_answer() -> None:
+    takes(resolving(State.WAITING, 2), Input.TICK, State.ANSWERED, Do.REPORT_LATE, Do.WITHDRAW, Do.FINISH)
+
+
+def test_waiting_tick_for_the_last_with_an_objection_is_a_refusal() -> None:
+    resolution = resolving(State.WAITING, 2, "the first")
+    takes(resolution, Input.TICK, State.REFUSED, Do.REPORT_LATE, Do.WITHDRAW, Do.FINISH)
+
+
+def test_waiting_cancel_withdraws_the_call() -> None:
+    takes(resolving(State.WAITING), Input.CANCEL, State.CANCELLED, Do.WITHDRAW, Do.FINISH)
+
+
+# ANSWERED and REFUSED
+
+
+def test_answered_wait_is_illegal() -> None:
+    refuses(State.ANSWERED, Input.WAIT)
+
+
+def test_answered_found_is_illegal() -> None:
+    refuses(State.ANSWERED, Input.FOUND)
+
+
+def test_answered_passed_is_illegal() -> None:
+    refuses(State.ANSWERED, Input.PASSED)
+
+
+def test_answered_refused_is_illegal() -> None:
+    refuses(State.ANSWERED, Input.REFUSED)
+
+
+def test_answered_tick_is_illegal() -> None:
+    refuses(State.ANSWERED, Input.TICK)
+
+
+def test_answered_cancel_comes_too_late() -> None:
+    takes(resolving(State.ANSWERED), Input.CANCEL, State.ANSWERED)
+
+
+def test_refused_wait_is_illegal() -> None:
+    refuses(State.REFUSED, Input.WAIT)
+
+
+def test_refused_found_is_illegal() -> None:
+    refuses(State.REFUSED, Input.FOUND)
+
+
+def test_refused_passed_is_illegal() -> None:
+    refuses(State.REFUSED, Input.PASSED)
+
+
+def test_refused_refused_is_illegal() -> None:
+    refuses(State.REFUSED, Input.REFUSED)
+
+
+def test_refused_tick_is_illegal() -> None:
+    refuses(State.REFUSED, Input.TICK)
+
+
+def test_refused_cancel_comes_too_late() -> None:
+    takes(resolving(State.REFUSED), Input.CANCEL, State.REFUSED)
+
+
+# CANCELLED
+
+
+def test_cancelled_wait_withdraws_the_call() -> None:
+    takes(resolving(State.CANCELLED), Input.WAIT, State.CANCELLED, Do.WITHDRAW)
+
+
+def test_cancelled_found_comes_too_late() -> None:
+    takes(resolving(State.CANCELLED), Input.FOUND, State.CANCELLED, argument=FILE)
+
+
+def test_cancelled_passed_asks_nobody() -> None:
+    takes(resolving(State.CANCELLED), Input.PASSED, State.CANCELLED, argument="")
+
+
+def test_cancelled_refused_comes_too_late() -> None:
+    takes(resolving(State.CANCELLED), Input.REFUSED, State.CANCELLED, argument=REFUSAL)
+
+
+def test_cancelled_tick_is_illegal() -> None:
+    refuses(State.CANCELLED, Input.TICK)
+
+
+def test_cancelled_cancel_is_done_already() -> None:
+    takes(resolving(State.CANCELLED), Input.CANCEL, State.CANCELLED)
+
+
+def test_every_cell_has_a_test_of_its_name() -> None:
+    names = [name for name in globals() if name.startswith("test_")]
+    cells = [f"test_{state.name}_{event.name}_".lower() for state in State for event in Input]
+    assert [cell for cell in cells if not any(name.startswith(cell) for name in names)] == []
+
+
+def test_it_is_run_by_the_table_of_its_module() -> None:
+    assert ResolutionStates.table is resolutionstates.TABLE
