@@ -103,7 +103,7 @@ class ResolverChain:
             answer: Any = resolver.resolve(request)
             deferred = as_deferred(answer)
         except Exception as error:
-            answer, deferred = Failure(error), None  # type: ignore[no-untyped-call]
+            answer, deferred = Failure(error), None
         took = self.reactor.seconds() - began
         if took > BLOCKED_SECONDS:
             doing = f"resolve() for {request.mac or request.client_address}"
