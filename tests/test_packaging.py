@@ -1,5 +1,7 @@
 """What is installed, in environments of its own: the wheel, the editable install, and a plugin's distribution."""
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,11 +24,15 @@ pytestmark = pytest.mark.skipif(
 
 
 class Environment:
-    """A fresh virtual environment."""
+    """A virtual environment."""
 
     def __init__(self, path: Path) -> None:
-        venv.create(path)
         self.bin = path / "bin"
+
+    @classmethod
+    def create(cls, path: Path) -> "Environment":
+        venv.create(path)
+        return cls(path)
 
     def run(self, program: str, *arguments: str | Path, cwd: Path) -> str:
         """What *program* of this environment prints."""
@@ -67,17 +74,42 @@ def wheel_of(root: Path, where: Path) -> Path:
     return wheel
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return wheel_of(ROOT, tmp_path_factory.mktemp("wheels"))
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A directory of this test run, the same one in all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "packaging"
+    path.mkdir(exist_ok=True)
+    return path
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """bootfw from its wheel, and nothing else."""
-    environment = Environment(tmp_path_factory.mktemp("installed"))
-    environment.pip("install", wheel)
-    return environment
+@contextlib.contextmanager
+def alone(shared: Path, name: str) -> Iterator[bool]:
+    """Holds the lock of what is made once for all processes; true for the one that has to make it."""
+    with open(shared / f"{name}.lock", "a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = shared / f"{name}.done"
+        yield not done.exists()
+        done.touch()
+
+
+@pytest.fixture(scope="session")
+def wheel(shared: Path) -> Path:
+    with alone(shared, "wheel") as first:
+        if first:
+            (shared / "wheels").mkdir(exist_ok=True)
+            wheel_of(ROOT, shared / "wheels")
+    (wheel,) = (shared / "wheels").glob("bootfw-[0-9]*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, shared: Path) -> Environment:
+    """bootfw from its wheel, and nothing else. Tests don't change it."""
+    with alone(shared, "installed") as first:
+        if first:
+            Environment.create(shared / "installed").pip("install", wheel)
+    return Environment(shared / "installed")
 
 
 def plugins_of(environment: Environment, cwd: Path) -> dict[str, str]:
@@ -149,7 +181,7 @@ def test_the_example_is_right_for_the_wheel(installed: Environment, tmp_path: Pa
 
 def test_an_editable_install_brings_the_same(tmp_path: Path) -> None:
     source = source_of(ROOT, tmp_path / "checkout")
-    environment = Environment(tmp_path / "environment")
+    environment = Environment.create(tmp_path / "environment")
     environment.pip("install", "--editable", source)
     assert "twistd [options] bootfw" in environment.run("twistd", "bootfw", "--help", cwd=tmp_path)
     assert plugins_of(environment, tmp_path) == dict.fromkeys(BUILT_IN, "bootfw")
@@ -157,7 +189,7 @@ def test_an_editable_install_brings_the_same(tmp_path: Path) -> None:
 
 def test_the_mirror_works_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
     """The boundary of the public names: a plugin of its own distribution, its own tests, and bootfw's wheel."""
-    environment = Environment(tmp_path / "environment")
+    environment = Environment.create(tmp_path / "environment")
     environment.pip("install", wheel, wheel_of(PLUGIN, tmp_path), "pytest")
     found = plugins_of(environment, tmp_path)
     assert found == {**dict.fromkeys(BUILT_IN, "bootfw"), "backend http-mirror": "bootfw-http-mirror"}

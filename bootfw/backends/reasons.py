@@ -67,13 +67,13 @@ def denied(path: str, status: os.stat_result) -> str:
 
 
 def denied_on_the_way(root: Path, name: bytes) -> str:
-    """Which directory on the way to *name* may not be entered; "": that can't be told."""
-    place = os.path.realpath(os.fsencode(root))
+    """The first directory on the way to *name* that this process may not enter; "" if it can't be found out."""
+    place = os.fsencode(root)
     parts = name.split(b"/")
     for part in (b"", *parts) if b".." not in parts else ():
         place = os.path.join(place, part) if part else place
         try:
-            status = os.lstat(place)
+            status = os.stat(place)
         except OSError:
             break
         if stat.S_ISDIR(status.st_mode) and not os.access(place, os.X_OK, effective_ids=True):

@@ -132,7 +132,9 @@ def test_what_the_other_one_says_itself_is_left_out(clock: Clock, pipe: Pipe, si
     assert pipe.received == []
 
 
-def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(clock, pipe, sink) -> None:
+def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(clock) -> None:
+    pipe = Pipe(65536)
+    sink = EventPipe(clock, pipe.near)
     sink.publish(REFUSED)
     sink.pauseProducing()
     for number in range(MAX_QUEUED + 3):
