@@ -22,6 +22,7 @@ from bootfw.values import (
     BootFile,
     BootMenu,
     BootRequest,
+    Client,
     Finding,
     ListedBootFile,
     TransferRequest,
@@ -179,6 +180,13 @@ class IUniformBackend(IBackend):
     """
 
     taggedValue("describes", ("open",))
+
+
+class IPerClientBackend(IBackend):
+    """A backend whose files depend on the client: ``client`` and ``http_url`` of its requests are filled in.
+
+    It can't be an IUniformBackend as well.
+    """
 
 
 class IStaticBackend(IUniformBackend):
@@ -435,6 +443,17 @@ class IBootObserver(Interface):
         """One of the values of bootfw.events. Called in a later reactor turn, in order; must not block.
 
         What it raises is logged, and it stays registered.
+        """
+
+
+class IClientAware(Interface):
+    """An observer or resolver that needs to know which client is at an address, such as the peer of a transfer."""
+
+    def set_client_lookup(lookup: Callable[[Address], Client]) -> None:
+        """Called once, before start() and before the first event.
+
+        :param lookup: returns the client at an address, in the reactor's thread; all but its address may be empty. It
+            costs a system call, so it is not for every event.
         """
 
 

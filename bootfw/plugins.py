@@ -18,7 +18,7 @@ from zope.interface.exceptions import Invalid
 from zope.interface.interface import InterfaceClass
 from zope.interface.verify import verifyObject
 
-from bootfw.ability import abilities_of
+from bootfw.ability import abilities_of, provides
 from bootfw.config.state import state_directory
 from bootfw.config.tables import Key, options_of, read_table
 from bootfw.diagnosis import cannot_import, failure, lacking, no_attribute, not_a_plugin
@@ -31,6 +31,7 @@ from bootfw.interfaces import (
     IBootPlugin,
     ILearningWatchdog,
     ILeaseStore,
+    IPerClientBackend,
     IReservationStore,
     ISelfChecking,
     ITimeoutWatchdog,
@@ -129,6 +130,10 @@ def verify(provided: Any, made: Any) -> None:
                 f"the class {type(made).__name__} has {member}, which belongs to {ability.__name__}: "
                 f"add @implementer({ability.__name__}) above the class"
             )
+    if provides(made, IUniformBackend) and provides(made, IPerClientBackend):
+        raise PluginError(
+            f"the class {type(made).__name__} is an IUniformBackend and an IPerClientBackend: declare one of the two"
+        )
     if IWatchdogPolicy.providedBy(made):
         try:
             watchdog = made.begin(Agreed())

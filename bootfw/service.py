@@ -11,7 +11,7 @@ from twisted.internet.error import CannotListenError
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
-from bootfw.ability import abilities_of
+from bootfw.ability import abilities_of, provides
 from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.clients import Clients
 from bootfw.boot.generated import GeneratedFiles
@@ -23,6 +23,7 @@ from bootfw.interfaces import (
     IBackend,
     IBootFileResolver,
     IBootObserver,
+    IClientAware,
     ILeaseStore,
     IReservationStore,
     ISelfChecking,
@@ -121,7 +122,6 @@ class BootService(MultiService):
         self._stores = PluginLifecycle(reactor, self._backends, self._publisher.publish, "backend")
         self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
         layers = [("generated files", self._generated), *self._backends]
-        self._layers = LayeredBackend(layers, self._second_stage, self._publisher.publish)
         names = self._settings.interfaces
         self._kernel = Netlink()
         dropped = partial(report_dropped, reactor, names, self._publisher.publish)
@@ -131,6 +131,16 @@ class BootService(MultiService):
         self._frame_cache = FrameCache(self._settings.tftp.cache_size)
         self._adopted_transfers = AdoptedTransfers(reactor, self._publisher.publish)
         self._urls = WebURLs()
+        self._layers = LayeredBackend(
+            layers,
+            self._second_stage,
+            self._publisher.publish,
+            client_at=self._clients.lookup,
+            own_urls=self._urls.of,
+        )
+        for plugin in {id(plugin): plugin for _, plugin in (*observing, *self._resolvers)}.values():
+            if provides(plugin, IClientAware):
+                plugin.set_client_lookup(self._clients.lookup)
         self._certificate: Any = None
         self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
@@ -159,7 +169,6 @@ class BootService(MultiService):
         workers.join(
             self.on_message,
             publish=self._publisher.publish,
-            lookup=self._clients.lookup,
             memory=self._memory,
             serve=self._serve,
         )
@@ -401,12 +410,11 @@ class BootService(MultiService):
             frame_cache=frame_cache,
             personas=self._personas,
             clients=self._clients,
-            own_urls=self._urls.of,
             adopted=self._adopted_transfers,
         )
 
     def _http(self, publish: Any) -> BootSite:
-        return BootSite(self._reactor, self._layers, publish, self._clients, self._urls.of)
+        return BootSite(self._reactor, self._layers, publish, self._clients)
 
 
 def _named(things: Sequence[Any], interface: type[Interface]) -> list[Named]:

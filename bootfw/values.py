@@ -1,7 +1,7 @@
 """Frozen values that travel between the layers."""
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from attrs import evolve, field, frozen
 
@@ -33,7 +33,7 @@ class Mode(enum.Enum):
 
 @frozen
 class Client:
-    """The machine behind an address, as far as it has told who it is: see :attr:`TransferRequest.client`."""
+    """The machine at an address, as far as DHCP has seen it: see :attr:`TransferRequest.client`."""
 
     address: str = ""
     """IPv4 or IPv6, that it has now."""
@@ -72,18 +72,12 @@ class TransferRequest:
     ignore_case: bool = False
     """Where there is no such file, one whose name differs in upper and lower case will do: the client is one that
     does not mind (Windows)."""
-    lookup: Callable[[Address], Client] | None = field(default=None, repr=False, eq=False)
-    own_urls: Callable[[str], tuple[str, str]] | None = field(default=None, repr=False, eq=False)
-
-    @property
-    def client(self) -> Client:
-        """Who asks. Looked up each time, in the reactor's thread; so it costs nothing where nobody wants to know."""
-        return self.lookup(self.peer) if self.lookup is not None else Client(self.peer[0])
-
-    @property
-    def http_url(self) -> str:
-        """Where the same files are served by HTTP, such as ``http://10.77.0.1:8069``; "" when they are not."""
-        return self.own_urls(self.local)[0] if self.own_urls is not None else ""
+    client: Client = Client()
+    """The machine that sent it. The lookup costs a system call, so it is made for an IPerClientBackend only: elsewhere,
+    in events too, this is empty."""
+    http_url: str = ""
+    """Where that machine reaches the same files by HTTP, such as ``http://10.77.0.1:8069``; "" when they are not
+    served. For an IPerClientBackend only, as *client*."""
 
 
 @frozen

@@ -8,7 +8,6 @@ import firmware
 from attrs import define, field
 from zope.interface import implementer
 
-from bootfw.boot.clients import Clients
 from bootfw.events import Event
 from bootfw.interfaces import IBootObserver
 from bootfw.service import BootService
@@ -41,7 +40,7 @@ class Site:
         recorder = _Recorder(self.events)
         self.service = BootService(host, resolvers=self.resolvers, backends=self.backends, observers=[recorder])
         # The kernel's table of neighbours is not of this network.
-        self.service._clients = Clients(lambda peer: self.machines.get(peer[0], "") if self.known else "")
+        self.service._clients._hardware_address = lambda peer: self.machines.get(peer[0], "") if self.known else ""
         self.service.startService()
 
     def stop(self) -> None:

@@ -74,6 +74,7 @@ class Overriding(Uniform):
         ([Selective(), ByArchitecture({"x86-bios": "undionly.kpxe"})], ["x86-bios"]),
         ([Uniform(), ByArchitecture({"x86-bios": "undionly.kpxe"})], []),
         ([Refusing(), ByArchitecture({"x86-bios": "undionly.kpxe"})], ["x86-bios"]),
+        ([Refusing(), ByArchitecture({"x86-bios": "undionly.kpxe", "ipxe": "boot.ipxe"})], ["x86-bios"]),
         ([Overriding(), ByArchitecture({"x86-bios": "undionly.kpxe"})], []),
     ],
 )

@@ -21,7 +21,7 @@ from bootfw.events import (
     TransferEnded,
     TransferRefused,
 )
-from bootfw.interfaces import IBackend, IBootObserver, ISelfChecking
+from bootfw.interfaces import IBootObserver, IPerClientBackend, ISelfChecking
 from bootfw.resolvers.static import StaticResolver
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient, TransferFailed
@@ -286,9 +286,9 @@ def test_client_is_told_why(rich, ports):
     assert embedded.leaks() == []
 
 
-@implementer(IBackend)
-class Asked:
-    """Has no file, and remembers who asked."""
+@implementer(IPerClientBackend)
+class Recording:
+    """Has no file, and records the clients of its requests."""
 
     def __init__(self):
         self.clients = []
@@ -298,9 +298,9 @@ class Asked:
         raise FileMissing(path)
 
 
-def test_a_backend_is_told_who_asks():
+def test_a_backend_that_needs_the_client_gets_it():
     """Port 4011 is asked by a machine that has its address from elsewhere; then it fetches a file from there."""
-    backend = Asked()
+    backend = Recording()
     embedded = Embedded(True, backend=backend, resolvers=[StaticResolver("file")])
     embedded.service.startService()
     peer = embedded.peer()

@@ -23,6 +23,7 @@ from bootfw.api import (
     IFileReader,
     ILearningWatchdog,
     IListableBackend,
+    IPerClientBackend,
     IReader,
     IShareableReader,
     IUniformBackend,
@@ -65,6 +66,11 @@ class Undeclared(Files):
 class UndeclaredOfObject(Files):
     def __init__(self) -> None:
         self.same_for_all = True
+
+
+@implementer(IUniformBackend, IPerClientBackend)
+class Contradicting(Files):
+    """Its files can't be the same for every client and depend on it."""
 
 
 class NoBackendButFiles(Files):
@@ -135,6 +141,7 @@ def never() -> None:
     [
         (IBackend, MisspelledNames(), "is no IListableBackend: the class MisspelledNames has no names()"),
         (IBackend, Undeclared(), "the class Undeclared has same_for_all, which belongs to IUniformBackend: "),
+        (IBackend, Contradicting(), "the class Contradicting is an IUniformBackend and an IPerClientBackend: "),
         (IBackend, UndeclaredOfObject(), "the class UndeclaredOfObject has same_for_all, which belongs to "),
         (IBootObserver, Observer(), "add @implementer(IBatchObserver) above the class"),
         (IBootObserver, Misspelled(), "is no IBatchObserver: the class Misspelled has no observe_many(events)"),

@@ -29,12 +29,12 @@ def identified(client: Client, *from_path: Identifiers) -> tuple[Identifiers, ..
     return (*from_path, Identifiers(client.mac, client.uuid or "", client.address))
 
 
-def facts(path: str, request: TransferRequest, client: Client, identifiers: tuple[Identifiers, ...]) -> dict[str, Any]:
+def facts(path: str, request: TransferRequest, identifiers: tuple[Identifiers, ...]) -> dict[str, Any]:
     """The variables of a template, without ``host``.
 
-    :param client: ``request.client``, which may only be read in the reactor's thread.
     :param identifiers: see :func:`identified`.
     """
+    client = request.client
     known: Mapping[str, Any] = {
         "mac": next((one.mac for one in identifiers if one.mac), ""),
         "uuid": client.uuid or next((one.uuid for one in identifiers if one.uuid), ""),

@@ -19,6 +19,7 @@ from bootfw.api import (
     IBackend,
     ILintable,
     IListableBackend,
+    IPerClientBackend,
     IReader,
     MemoryReader,
     MountProbe,
@@ -47,7 +48,7 @@ _KINDS = ("ipxe", "pxelinux", "grub", "autoexec")
 _NO_ARCHITECTURE = ("unknown", "")
 
 
-@implementer(IListableBackend, ILintable)
+@implementer(IPerClientBackend, IListableBackend, ILintable)
 @define(eq=False)
 class MenuBackend:
     """A boot menu of what lies in the boot directory, for iPXE, PXELINUX and GRUB; local boot is its default.

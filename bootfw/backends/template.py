@@ -19,6 +19,7 @@ from bootfw.api import (
     IBackend,
     ILintable,
     IListableBackend,
+    IPerClientBackend,
     IReader,
     ISelfChecking,
     MemoryReader,
@@ -49,7 +50,7 @@ def _patterns(files: Mapping[str, str]) -> dict[Pattern, str]:
     return made
 
 
-@implementer(IListableBackend, ISelfChecking, ILintable)
+@implementer(IPerClientBackend, IListableBackend, ISelfChecking, ILintable)
 @define(eq=False)
 class TemplateBackend:
     """Files that are rendered for each client, from Jinja2 templates.
@@ -138,9 +139,8 @@ class TemplateBackend:
         place = self._place(template) if threads is not None else None
         if place is None:
             self._check_exists(template, identifiers)
-        client = request.client
-        known = identified(client, identifiers or Identifiers(), searched(name))
-        variables = facts(name, request, client, known)
+        known = identified(request.client, identifiers or Identifiers(), searched(name))
+        variables = facts(name, request, known)
         if threads is None:
             return self._render(template, known, variables)
         if place is None and not self._mounts.hanging():

@@ -7,7 +7,7 @@ from itertools import chain, repeat
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from attrs import define, field
+from attrs import define, evolve, field
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -19,8 +19,15 @@ from bootfw.boot.pluginresult import as_deferred
 from bootfw.boot.secondstage import BootProgram, SecondStageFinder
 from bootfw.errors import AccessViolation, FileMissing, TransferError
 from bootfw.events import Event, SecondStageFound
-from bootfw.interfaces import IBackend, IBatchingBackend, IShareableReader, IUniformBackend, IWritableBackend
-from bootfw.values import TransferRequest
+from bootfw.interfaces import (
+    IBackend,
+    IBatchingBackend,
+    IPerClientBackend,
+    IShareableReader,
+    IUniformBackend,
+    IWritableBackend,
+)
+from bootfw.values import Address, Client, TransferRequest
 
 _Candidate = tuple[int, str]
 """(position of a backend, path to look up in it)."""
@@ -60,15 +67,23 @@ class LayeredBackend:
     :param second_stage: which boot program each client loaded last; None: not known, so there are no such lookups.
     :param publish: gets SecondStageFound and PluginBlocked events; must not raise.
     :param seconds: the clock that calls of backends are timed by.
+    :param client_at: looks up the client at an address, for backends that are an IPerClientBackend; None: a client is
+        its address.
+    :param own_urls: our own HTTP and HTTPS URLs as reached by clients of a local address, for the same backends; None:
+        there are none.
     """
 
     backends: Sequence[tuple[str, IBackend]]
     second_stage: SecondStageFinder | None = None
     publish: Callable[[Event], None] | None = None
     seconds: Callable[[], float] = time.monotonic
+    client_at: Callable[[Address], Client] | None = None
+    own_urls: Callable[[str], tuple[str, str]] | None = None
     _uniform: Sequence[bool] = field(init=False)
     """Which backends are an IUniformBackend."""
     _all_uniform: bool = field(init=False)
+    _per_client: Sequence[bool] = field(init=False)
+    """Which backends are an IPerClientBackend."""
     _no_caches: Sequence[_Cache | None] = field(init=False)
     _caches: Sequence[_Cache | None] = field(init=False)
     """One for each backend that is uniform, during a batch; else None."""
@@ -81,6 +96,7 @@ class LayeredBackend:
     def __attrs_post_init__(self) -> None:
         self._uniform = [provides(backend, IUniformBackend) for _, backend in self.backends]
         self._all_uniform = bool(self._uniform) and all(self._uniform)
+        self._per_client = [provides(backend, IPerClientBackend) for _, backend in self.backends]
         self._caches = self._no_caches = [None] * len(self.backends)
         clock = self.second_stage.seconds if self.second_stage is not None else self.seconds
         self._blocking = BlockingCalls(self.publish, clock) if self.publish is not None else None
@@ -156,6 +172,8 @@ class LayeredBackend:
                 if reader is not _NOT_CACHED:
                     self._found(candidate, position, path, request)
                     return reader.share()
+            elif self._per_client[position]:
+                request = self._with_client(request)
             name, backend = self.backends[position]
             began = seconds()
             try:
@@ -206,6 +224,13 @@ class LayeredBackend:
 
         return pending.addCallbacks(came, failed)
 
+    def _with_client(self, request: TransferRequest) -> TransferRequest:
+        """*request* with its client and our URL filled in, unless they are already."""
+        if request.client.address:
+            return request
+        client = self.client_at(request.peer) if self.client_at is not None else Client(request.peer[0])
+        return evolve(request, client=client, http_url=self.own_urls(request.local)[0] if self.own_urls else "")
+
     def _check(self, answer: Any, name: str, method: str) -> None:
         """:raise TransferError: *answer* is not a reader or writer."""
         wrong = contract_violation(answer, method == "create", self._verified)
@@ -218,3 +243,10 @@ class LayeredBackend:
         self.second_stage.remember(request.peer[0], candidate, position)
         if candidate != path and self.publish is not None:
             self.publish(SecondStageFound(self.second_stage.seconds(), request, candidate))
+
+
+def with_client_lookup(backend: IBackend, client_at: Callable[[Address], Client] | None) -> IBackend:
+    """*backend*, wrapped in a LayeredBackend that fills in the client if it is an IPerClientBackend."""
+    if not provides(backend, IPerClientBackend):
+        return backend
+    return LayeredBackend([(type(backend).__name__, backend)], client_at=client_at)

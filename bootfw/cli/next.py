@@ -173,8 +173,7 @@ def _is_missing(file: str, mac: str, configuration: Configuration) -> bool:
     if is_url(name) or "{" in name:
         return False
     path = relative(name)
-    client = Client(address="", mac=mac)
-    request = TransferRequest(filename=name, path=path, peer=("", 0), lookup=lambda _: client)
+    request = TransferRequest(filename=name, path=path, peer=("", 0), client=Client(mac=mac))
     # Whatever else is wrong with the configuration or a plugin is for "twistd bootfw --check" to say.
     try:
         backends = assemble(configuration, None).backends

@@ -108,14 +108,15 @@ def _request(options: argparse.Namespace, configuration: Configuration) -> Trans
         http=options.http,
     )
     peer: Address = (options.address, 0)
+    server = options.server or _own_address(options.address)
     return TransferRequest(
         filename=options.path,
         path=relative(options.path),
         peer=peer,
-        local=options.server or _own_address(options.address),
+        local=server,
         protocol="http" if options.http else "tftp",
-        lookup=lambda _: client,
-        own_urls=_urls(configuration).of,
+        client=client,
+        http_url=_urls(configuration).of(server)[0],
     )
 
 

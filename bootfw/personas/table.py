@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
@@ -12,7 +12,7 @@ from attrs import evolve, field, frozen
 
 from bootfw.errors import ConfigError
 from bootfw.personas.rule import Rule
-from bootfw.values import Persona, TFTPQuirks, TransferRequest
+from bootfw.values import Address, Client, Persona, TFTPQuirks, TransferRequest
 
 _REMEMBERED = 256
 """Combinations of TFTP options. There are about a dozen, unless a client invents some."""
@@ -125,8 +125,14 @@ class Personas:
         """The persona called *name*."""
         return self._named[name]
 
-    def quirks(self, request: TransferRequest) -> TFTPQuirks | None:
-        """How a transfer is done; None: as usual, which is quickly found out."""
+    def quirks(
+        self, request: TransferRequest, client_at: Callable[[Address], Client] | None = None
+    ) -> TFTPQuirks | None:
+        """How a transfer differs from the usual; None: not at all, which is the fast path.
+
+        :param client_at: looks up the client at an address, for the rules that go by it; None: only its address is
+            known.
+        """
         left = self._by_options.get(request.options) or self._left_by(request.options)
         if not left.rules:
             return left.rest
@@ -140,7 +146,8 @@ class Personas:
             if rule.tftp_ports and request.peer[1] not in rule.tftp_ports:
                 continue
             if rule.needs_client:
-                client = client or request.client
+                if client is None:
+                    client = client_at(request.peer) if client_at is not None else Client(request.peer[0])
                 if not rule.is_client(client):
                     continue
             return quirks

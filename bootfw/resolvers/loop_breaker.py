@@ -8,11 +8,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.api import (
+    Address,
     BootFile,
     BootRequest,
+    Client,
     Event,
     IBootFileResolver,
     IBootObserver,
+    IClientAware,
     IOperable,
     ISelectiveResolver,
     IStartable,
@@ -66,7 +69,7 @@ class _Machine:
             self.got.setdefault(got)
 
 
-@implementer(ISelectiveResolver, IBootObserver, IStartable, IOperable)
+@implementer(ISelectiveResolver, IClientAware, IBootObserver, IStartable, IOperable)
 @define(eq=False)
 class LoopBreaker:
     """Sends a machine that boots the same again and again, and comes back each time, to its own disk for a while.
@@ -83,6 +86,7 @@ class LoopBreaker:
     """For so long it boots its own disk; `bootfw next` ends that at once, with `--forgive` or with another file."""
     _reactor: Any = None
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
+    _client_at: Callable[[Address], Client] = field(default=lambda peer: Client(peer[0]), init=False, repr=False)
     _publish: Callable[[Event], None] = field(default=lambda event: None, init=False, repr=False)
     _machines: dict[str, _Machine] = field(factory=dict, init=False, repr=False)
     """By MAC; the latest last."""
@@ -93,6 +97,10 @@ class LoopBreaker:
     ) -> "LoopBreaker":
         """What boot_plugin calls."""
         return cls(repeats, within_seconds, local_seconds, context.reactor)
+
+    def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
+        """See IClientAware."""
+        self._client_at = lookup
 
     def start(self, publish: Callable[[Event], None]) -> None:
         """See IStartable."""
@@ -126,9 +134,10 @@ class LoopBreaker:
         """See IBootObserver."""
         if isinstance(event, TransferEnded):
             request = event.report.request
-            machine = self._machines.get(request.client.mac) if self._machines and not request.write else None
-            if machine is not None:
-                self._ended(machine, event.report)
+            if self._machines and not request.write:
+                machine = self._machines.get(self._client_at(request.peer).mac)
+                if machine is not None:
+                    self._ended(machine, event.report)
         elif isinstance(event, OfferMade):
             self._offered(event)
         elif isinstance(event, NextBootTaken):

@@ -11,12 +11,15 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.api import (
+    Address,
     BootFile,
     BootRefused,
     BootRequest,
+    Client,
     Event,
     IBootFileResolver,
     IBootObserver,
+    IClientAware,
     IOperable,
     ISelectiveResolver,
     IStartable,
@@ -42,7 +45,7 @@ _GLANCE = 0.05
 _SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
 
 
-@implementer(ISelectiveResolver, IStartable, IBootObserver, IOperable)
+@implementer(ISelectiveResolver, IClientAware, IStartable, IBootObserver, IOperable)
 @define(eq=False)
 class NextBoot:
     """What `bootfw next` has ordered for a machine: it gets that file once, and then what the other resolvers say.
@@ -53,6 +56,7 @@ class NextBoot:
     _kept: Orders
     _reactor: Any
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
+    _client_at: Callable[[Address], Client] = field(default=lambda peer: Client(peer[0]), init=False, repr=False)
     _publish: Callable[[Event], None] = field(default=lambda event: None, init=False, repr=False)
     _orders: Mapping[str, Order] = field(factory=dict, init=False)
     _version: Any = field(default=None, init=False)
@@ -70,6 +74,10 @@ class NextBoot:
     def configured(cls, context: PluginContext) -> "NextBoot":
         """What boot_plugin calls."""
         return cls(Orders(context.state_directory / FILE), context.reactor)
+
+    def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
+        """See IClientAware."""
+        self._client_at = lookup
 
     def start(self, publish: Callable[[Event], None]) -> None:
         """See IStartable."""
@@ -138,7 +146,7 @@ class NextBoot:
         if path != script_path(FOLDER, mac):
             # The same file for several machines. Who can't be told by its address, behind a router, is taken for the
             # one that has waited longest: to boot an installer once too little is better than once too often.
-            mac = report.request.client.mac or mac
+            mac = self._client_at(report.request.peer).mac or mac
         if mac not in machines:
             return
         del machines[mac]

@@ -60,7 +60,7 @@ def asked(
         path,
         path,
         ("10.0.0.9", 2070),
-        **{"local": "10.0.0.1", "lookup": lambda peer: client, "own_urls": lambda local: (http, ""), **more},
+        **{"local": "10.0.0.1", "client": client, "http_url": http, **more},
     )
 
 

@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def request(path: str, client: Client = CLIENT, **more: Any) -> TransferRequest:
-    return TransferRequest(path, path, (client.address, 2070), local="10.0.0.1", lookup=lambda peer: client, **more)
+    return TransferRequest(path, path, (client.address, 2070), local="10.0.0.1", client=client, **more)
 
 
 def made(backend: Any, path: str, client: Client = CLIENT, **more: Any) -> str:
@@ -70,7 +70,7 @@ EVERYTHING = """\
 
 
 def test_what_templates_know(root: Path) -> None:
-    text = made(backend(root, {"all.j2": EVERYTHING}), "all", own_urls=lambda local: (f"http://{local}:8069", ""))
+    text = made(backend(root, {"all.j2": EVERYTHING}), "all", http_url="http://10.0.0.1:8069")
     assert text == (
         f"{MAC} 52420077-1234-4abc-9def-0123456789ab 10.0.0.9 x86_64-uefi ipxe\n"
         "PXEClient:Arch:00007 true false\n"
@@ -79,7 +79,9 @@ def test_what_templates_know(root: Path) -> None:
 
 
 def test_nothing_is_undefined_of_a_client_that_nobody_knows(root: Path) -> None:
-    asked = TransferRequest("all", "all", ("2001:db8::9", 2070, 0, 0), local="2001:db8::1")
+    asked = TransferRequest(
+        "all", "all", ("2001:db8::9", 2070, 0, 0), local="2001:db8::1", client=Client("2001:db8::9")
+    )
     data = backend(root, {"all.j2": EVERYTHING}).open("all", asked).read(0, 1000)
     assert data == b"  2001:db8::9 unknown \n false false\n2001:db8::1 tftp://[2001:db8::1]  all tftp \n"
 
@@ -102,7 +104,7 @@ def test_a_url_of_http_that_is_not_served_is_an_error(root: Path, line: str) -> 
     with pytest.raises(TransferError) as caught:
         made(made_by, "boot.ipxe")
     assert caught.value.detail.startswith("boot.ipxe.j2:2: server.http is empty: no HTTP is served")
-    assert "http://10.0.0.1:8069" in made(made_by, "boot.ipxe", own_urls=lambda local: (f"http://{local}:8069", ""))
+    assert "http://10.0.0.1:8069" in made(made_by, "boot.ipxe", http_url="http://10.0.0.1:8069")
 
 
 @pytest.mark.parametrize(

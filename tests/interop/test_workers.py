@@ -175,23 +175,24 @@ def test_a_second_server_can_not_have_the_ports_too(lab: Lab, server: Host, root
 
 
 OBSERVER = """
-from attrs import define
-from bootfw.api import IBootObserver, TransferEnded, boot_plugin
+from bootfw.api import IBootObserver, IClientAware, TransferEnded, boot_plugin
 from zope.interface import implementer
 
-@implementer(IBootObserver)
-@define(eq=False)
+@implementer(IBootObserver, IClientAware)
 class Observer:
+    def set_client_lookup(self, lookup):
+        self.lookup = lookup
+
     def observe(self, event):
         if isinstance(event, TransferEnded):
-            print("observed", event.report.request.client.mac, flush=True)
+            print("observed", self.lookup(event.report.request.peer).mac, flush=True)
 
 plugin = boot_plugin(IBootObserver, Observer)
 """
 
 
-def test_observers_see_who_asked(lab: Lab, server: Host, station: Host, root: Path) -> None:
-    """Their process is not the one that was asked."""
+def test_observers_find_the_client_of_a_transfer(lab: Lab, server: Host, station: Host, root: Path) -> None:
+    """Their process is not the one that serves the file."""
     (lab.directory / "watching.py").write_text(OBSERVER)
     path = lab.directory / "observed.toml"
     path.write_text(configuration(root) + '[[observer]]\nuse = "watching:plugin"\n')

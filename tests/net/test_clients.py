@@ -1,12 +1,25 @@
 """Who is behind an address, from what DHCP has told and what the kernel knows."""
 
+from typing import Any
+
+import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import fail, maybeDeferred
+from twisted.internet.task import Clock
+from zope.interface import implementer
 
+from bootfw.backends.memory import MemoryBackend
 from bootfw.boot import clients as module
+from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.clients import Clients
-from bootfw.values import BootRequest, Client, TransferRequest
+from bootfw.errors import FileMissing
+from bootfw.interfaces import IBackend, IPerClientBackend
+from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.values import Address, BootRequest, Client, TransferRequest
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.wire import tftp
 
 MAC = "52:54:00:00:00:01"
 UUID = "00112233-4455-6677-8899-aabbccddeeff"
@@ -117,18 +130,93 @@ def test_what_one_has_heard_another_can_be_told() -> None:
     assert len(told) == 3
 
 
-def test_a_request_looks_its_client_up_when_asked() -> None:
-    looked = []
+@implementer(IBackend)
+class Files:
+    """Keeps the requests and has none of the files; *late*: it says so by a Deferred."""
 
-    def look(peer):
-        looked.append(peer)
+    def __init__(self, late: bool = False) -> None:
+        self.requests: list[TransferRequest] = []
+        self.late = late
+
+    def open(self, path: str, request: TransferRequest) -> Any:
+        self.requests.append(request)
+        if self.late:
+            return fail(FileMissing())
+        raise FileMissing
+
+
+class Transport:
+    def write(self, data: bytes, peer: Address) -> None:
+        """The client gets its answer."""
+
+
+@implementer(IPerClientBackend)
+class PerClientFiles(Files):
+    """Needs the client."""
+
+
+def own_urls(local: str) -> tuple[str, str]:
+    return f"http://{local}:8069", f"https://{local}:8443"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_client_is_looked_up_once_and_for_the_backends_that_need_it_only(late: bool) -> None:
+    first, second, third, last = Files(), PerClientFiles(late), PerClientFiles(), Files()
+    layers = [("first", first), ("second", second), ("third", third), ("last", last)]
+    looked_up: list[Address] = []
+
+    def client_at(peer: Address) -> Client:
+        looked_up.append(peer)
         return Client(peer[0], MAC)
 
-    request = TransferRequest("a", "a", PEER, lookup=look)
-    assert not looked
-    assert request.client == Client("10.77.0.100", MAC)
-    assert looked == [PEER]
+    layered = LayeredBackend(layers, client_at=client_at, own_urls=own_urls)
+    request = TransferRequest("a", "a", PEER, local="10.77.0.1")
+    opening = maybeDeferred(layered.open, "a", request)
+    opening.addErrback(lambda failure: failure.trap(FileMissing))
+    assert opening.called
+    assert first.requests == [request]
+    assert looked_up == [PEER]
+    filled = evolve(request, client=Client("10.77.0.100", MAC), http_url="http://10.77.0.1:8069")
+    assert second.requests == third.requests == [filled]
 
 
-def test_a_request_of_nobody_in_particular_has_an_address() -> None:
-    assert TransferRequest("a", "a", PEER).client == Client("10.77.0.100")
+def test_nothing_is_looked_up_for_backends_that_do_not_need_the_client() -> None:
+    def client_at(peer: Address) -> Client:
+        raise AssertionError("the lookup costs a system call")
+
+    layered = LayeredBackend([("files", Files()), ("memory", MemoryBackend({"b": b"x"}))], client_at=client_at)
+    layered.begin_batch()
+    layered.open("b", TransferRequest("b", "b", PEER)).close()
+    layered.end_batch()
+    with pytest.raises(FileMissing):
+        layered.open("a", TransferRequest("a", "a", PEER))
+
+
+def test_a_subclass_needs_the_client_too() -> None:
+    class Sub(PerClientFiles):
+        def open(self, path: str, request: TransferRequest) -> Any:
+            return super().open(path, request)
+
+    files = Sub()
+    with pytest.raises(FileMissing):
+        LayeredBackend([("files", files)], client_at=lambda peer: Client(peer[0], MAC)).open(
+            "a", TransferRequest("a", "a", PEER)
+        )
+    assert files.requests[0].client.mac == MAC
+
+
+def test_without_a_lookup_a_client_is_its_address() -> None:
+    files = PerClientFiles()
+    with pytest.raises(FileMissing):
+        LayeredBackend([("files", files)]).open("a", TransferRequest("a", "a", PEER))
+    assert (files.requests[0].client, files.requests[0].http_url) == (Client("10.77.0.100"), "")
+
+
+def test_a_listener_finds_the_client_for_a_backend_of_its_own() -> None:
+    """An embedder may give a protocol or a resource one backend, without a BootService."""
+    files, clients = PerClientFiles(), Clients({PEER: MAC}.get)
+    protocol = TFTPProtocol(Clock(), files, Fixed(), lambda event: None, clients=clients)
+    protocol.makeConnection(Transport())
+    protocol.datagramReceived(tftp.request(False, "a", "octet"), PEER)
+    assert [request.client.mac for request in files.requests] == [MAC]
+    protocol.close()

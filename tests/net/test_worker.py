@@ -11,7 +11,6 @@ from bootfw.backends.memory import MemoryBackend
 from bootfw.events import BackendProblem, EventsDropped, ListenerBound, TransferBegun, TransferEnded, TransferRefused
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.workers.channel import Channel, packed
-from bootfw.net.workers.supervisor import with_lookup, without_lookup
 from bootfw.net.workers.worker import MAX_QUEUED, EventPipe, GivenSockets
 from bootfw.service import BootService
 from bootfw.testing import MemoryNetwork
@@ -19,13 +18,7 @@ from bootfw.values import Agreed, Client, Outcome, TransferReport, TransferReque
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 
-REQUEST = TransferRequest(
-    "file",
-    "file",
-    ("10.0.0.9", 2070),
-    lookup=lambda peer: Client(peer[0]),
-    own_urls=lambda server: (f"http://{server}", ""),  # no function can go to another process
-)
+REQUEST = TransferRequest("file", "file", ("10.0.0.9", 2070))
 BEGUN = TransferBegun(1.0, REQUEST, Agreed())
 REFUSED = TransferRefused(2.0, REQUEST, 1, "File not found")
 ENDED = TransferEnded(3.0, TransferReport(REQUEST, Agreed(), Outcome.COMPLETE, "", 5, 1, 0, 1.0, 3.0))
@@ -104,25 +97,6 @@ def test_a_client_is_answered_when_its_transfer_has_been_told(clock, pipe: Pipe,
     assert told_before_answers == [1, 2]
     assert [type(event) for _, (events,) in pipe.received for event in events] == [TransferBegun, TransferBegun]
     protocol.close()
-
-
-@pytest.mark.parametrize("event", [BEGUN, REFUSED])
-def test_who_asks_is_not_sent_along(event) -> None:
-    bare = without_lookup(evolve(event, request=evolve(event.request, own_urls=lambda local: ("", ""))))
-    assert bare.request.lookup is bare.request.own_urls is None
-    assert without_lookup(event) == event
-
-
-@pytest.mark.parametrize("event", [BEGUN, REFUSED, ENDED])
-def test_where_it_arrives_it_is_known_who_asks(event) -> None:
-    known = with_lookup(without_lookup(event), lambda peer: Client(peer[0], "52:54:00:00:00:01"))
-    request = known.report.request if isinstance(known, TransferEnded) else known.request
-    assert request.client == Client("10.0.0.9", "52:54:00:00:00:01")
-
-
-def test_nor_with_a_report() -> None:
-    assert without_lookup(ENDED).report.request.lookup is None
-    assert without_lookup(ENDED) == ENDED
 
 
 @pytest.mark.parametrize("event", [ListenerBound(0.0, "tftp", ("::", 69)), BackendProblem(0.0, "directory", "no")])

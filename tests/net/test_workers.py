@@ -95,7 +95,7 @@ def events():
 def workers(reactor, events):
     """Two of them, started."""
     workers = Workers(reactor, 2, "bootfw.cli.worker", None)
-    workers.join(lambda kind, values: False, publish=events.append, lookup=None, memory=list, serve=None)
+    workers.join(lambda kind, values: False, publish=events.append, memory=list, serve=None)
     workers.startService()
     return workers
 

@@ -131,7 +131,7 @@ def test_stock_by_what_else_a_client_tells(client, persona):
     ],
 )
 def test_stock_by_tftp(options, filename, quirks):
-    found = stock().quirks(asks(options, filename, Client()))
+    found = stock().quirks(*asks(options, filename, Client()))
 
     assert (found.persona if found else None) == quirks
     assert found == (quirks and next(rule for rule in stock().rules if rule.name == quirks).quirks)
@@ -145,7 +145,7 @@ def listed(persona: str) -> list[str]:
 
 def claimed_by(options: str) -> str:
     """The persona that is known by just these options in just this order."""
-    pairs = asks(options).options
+    pairs = asks(options)[0].options
     return next((r.name for r in stock().rules if r.tftp_options is not None and r.tftp_options.lists(pairs)), "")
 
 
@@ -153,14 +153,14 @@ def claimed_by(options: str) -> str:
 def test_the_order_of_its_options_does_not_change_the_treatment_of_a_client_that_repeats_itself(text):
     words = [word if "=" in word else f"{word}=7" for word in text.split()]
     for order in permutations(words):
-        assert stock().quirks(asks(" ".join(order), client=Client())) == TFTPQuirks(oack_once=True), order
+        assert stock().quirks(*asks(" ".join(order), client=Client())) == TFTPQuirks(oack_once=True), order
 
 
 @pytest.mark.parametrize("value", [7, 512, 1400, 1428, 65464])
 def test_of_the_three_options_of_curl_and_atftp_the_order_of_atftp_alone_is_its_own(value):
     """curl waits for its OACK to be repeated, and atftp gives up when it is."""
     found_quirks = {
-        order: stock().quirks(asks(" ".join(order), client=Client()))
+        order: stock().quirks(*asks(" ".join(order), client=Client()))
         for order in permutations(("tsize=0", f"blksize={value}", "timeout=6"))
     }
     assert found_quirks.pop(("tsize=0", "timeout=6", f"blksize={value}")) == TFTPQuirks(oack_once=True)
@@ -176,32 +176,32 @@ def test_firmware_keeps_its_treatment_in_its_own_order(persona):
     (port, *_) = [*rule.tftp_ports, 51234]
     for text in listed(persona):
         assert claimed_by(text) == persona
-        found = stock().quirks(asks(text, "kernel", Client(), port))
+        found = stock().quirks(*asks(text, "kernel", Client(), port))
         assert found == rule.quirks, text
         for order in permutations(text.split()):
             other = claimed_by(" ".join(order)) or persona
-            found = stock().quirks(asks(" ".join(order), "kernel", Client(), port))
+            found = stock().quirks(*asks(" ".join(order), "kernel", Client(), port))
             assert found == next(rule.quirks for rule in stock().rules if rule.name == other), order
 
 
 def test_an_option_that_is_there_twice_is_not_two_options():
-    assert stock().quirks(asks("windowsize=4 windowsize=4")) is None
+    assert stock().quirks(*asks("windowsize=4 windowsize=4")) is None
 
 
 def test_a_rule_for_some_machines_takes_no_order_from_the_others():
     personas = own({"name": "x", "oui": ["00:a0:c9"], "tftp-options": ["windowsize blksize"], "max-blksize": 512})
 
-    assert personas.quirks(asks("windowsize=4 blksize=1428", client=Client())) == TFTPQuirks(oack_once=True)
+    assert personas.quirks(*asks("windowsize=4 blksize=1428", client=Client())) == TFTPQuirks(oack_once=True)
     machine = Client(mac="00:a0:c9:00:00:01")
     for options in ("windowsize=4 blksize=1428", "blksize=1428 windowsize=4"):
         expected = TFTPQuirks(max_blksize=512) if options.startswith("w") else TFTPQuirks(oack_once=True)
-        assert personas.quirks(asks(options, client=machine)) == expected
+        assert personas.quirks(*asks(options, client=machine)) == expected
 
 
 @pytest.mark.parametrize(("port", "persona"), [(2001, None), (2002, "repeats-itself"), (51234, "repeats-itself")])
 def test_slof_and_atftp_differ_by_the_port_only(port, persona):
     """SLOF never repeats ACK 0, and atftp does not survive that we repeat the OACK."""
-    found = stock().quirks(asks("blksize=1428", "kernel", port=port))
+    found = stock().quirks(*asks("blksize=1428", "kernel", port=port))
 
     assert (found.persona if found else None) == persona
 
@@ -211,20 +211,19 @@ def test_u_boot_by_the_vendor_class_that_it_sent(options):
     """Its variables change every value that it sends by TFTP."""
     u_boot = Client(vendor_class="U-Boot.armv8", persona="u-boot")
 
-    assert stock().quirks(asks(options, "kernel", u_boot)) == TFTPQuirks(frozenset({"timeout"}), max_windowsize=8)
-    assert stock().quirks(asks("tsize=0 blksize=1468", "kernel", u_boot)) is None
+    assert stock().quirks(*asks(options, "kernel", u_boot)) == TFTPQuirks(frozenset({"timeout"}), max_windowsize=8)
+    assert stock().quirks(*asks("tsize=0 blksize=1468", "kernel", u_boot)) is None
 
 
-def asks(options: str = "", filename: str = "file", client: Client | None = None, port: int = 51234) -> TransferRequest:
+def asks(options: str = "", filename: str = "file", client: Client | None = None, port: int = 51234) -> Any:
     pairs = tuple(tuple(word.split("=")) for word in options.split())
 
-    def lookup(peer):
-        assert client is not None, "nobody has to know who asks"
+    def client_at(peer):
+        assert client is not None, "the client must not be looked up"
         return client
 
-    return TransferRequest(
-        filename, filename.replace("\\", "/").lstrip("/"), ("10.0.0.9", port), options=pairs, lookup=lookup
-    )
+    path = filename.replace("\\", "/").lstrip("/")
+    return TransferRequest(filename, path, ("10.0.0.9", port), options=pairs), client_at
 
 
 def test_stock_is_written_as_an_operator_would():
@@ -243,7 +242,7 @@ def test_stock_says_where_each_quirk_was_seen():
 
 
 def test_a_request_without_options_or_persona_asks_nobody_who_it_is():
-    assert stock().quirks(asks("tsize=0 blksize=1468")) is None
+    assert stock().quirks(*asks("tsize=0 blksize=1468")) is None
 
 
 def test_the_first_that_holds_decides():
@@ -327,26 +326,26 @@ def own(*entries: dict[str, Any]) -> Personas:
 def test_a_machine_by_its_mac():
     personas = own(OLD_ROM)
 
-    quirks = personas.quirks(asks("blksize=1456", client=Client(mac="00:a0:c9:00:00:01")))
+    quirks = personas.quirks(*asks("blksize=1456", client=Client(mac="00:a0:c9:00:00:01")))
     assert quirks == TFTPQuirks(refuse_options=frozenset({"blksize"}))
-    assert personas.quirks(asks("blksize=1456", client=Client(mac="00:a0:ca:00:00:01"))) is None
-    assert personas.quirks(asks("blksize=1456", client=Client())) is None
+    assert personas.quirks(*asks("blksize=1456", client=Client(mac="00:a0:ca:00:00:01"))) is None
+    assert personas.quirks(*asks("blksize=1456", client=Client())) is None
 
 
 def test_a_machine_by_the_port_that_it_asks_from():
     personas = own({"name": "x", "tftp-ports": [2001, 2002], "oack-once": True})
 
-    assert personas.quirks(asks("blksize=1456", port=2002)) == TFTPQuirks(oack_once=True)
-    assert personas.quirks(asks("blksize=1456", port=2003)) is None
+    assert personas.quirks(*asks("blksize=1456", port=2002)) == TFTPQuirks(oack_once=True)
+    assert personas.quirks(*asks("blksize=1456", port=2003)) is None
 
 
 def test_a_machine_by_the_persona_that_it_had_by_dhcp():
     personas = own({"name": "x", "personas": ["uefi"], "tftp-files": ["*.efi"], "max-blksize": 1024})
     uefi = Client(persona="uefi")
 
-    assert personas.quirks(asks("blksize=1468", "grubx64.efi", uefi)) == TFTPQuirks(max_blksize=1024)
-    assert personas.quirks(asks("blksize=1468", "kernel", uefi)) is None
-    assert personas.quirks(asks("blksize=1468", "grubx64.efi", Client(persona="ipxe"))) is None
+    assert personas.quirks(*asks("blksize=1468", "grubx64.efi", uefi)) == TFTPQuirks(max_blksize=1024)
+    assert personas.quirks(*asks("blksize=1468", "kernel", uefi)) is None
+    assert personas.quirks(*asks("blksize=1468", "grubx64.efi", Client(persona="ipxe"))) is None
 
 
 @pytest.mark.parametrize(
@@ -360,16 +359,16 @@ def test_a_machine_by_the_persona_that_it_had_by_dhcp():
 def test_a_machine_by_what_it_has_told_by_dhcp(condition, client):
     personas = own({"name": "x", "max-windowsize": 4, **condition})
 
-    assert personas.quirks(asks("windowsize=8 tsize=1", client=client)) == TFTPQuirks(max_windowsize=4)
-    assert personas.quirks(asks("windowsize=8 tsize=1", client=Client())) is None
+    assert personas.quirks(*asks("windowsize=8 tsize=1", client=client)) == TFTPQuirks(max_windowsize=4)
+    assert personas.quirks(*asks("windowsize=8 tsize=1", client=Client())) is None
 
 
 def test_a_persona_of_dhcp_is_that_of_its_transfers_too():
     personas = own({**BIOS, "refuse-options": ["tsize"]})
 
-    assert personas.quirks(asks("tsize=0", client=Client(persona="bios"))).refuse_options == {"tsize"}
+    assert personas.quirks(*asks("tsize=0", client=Client(persona="bios"))).refuse_options == {"tsize"}
     assert (
-        personas.quirks(asks("blksize=9 tsize=0", client=Client(vendor_class="PXEClient", architecture="x86-bios")))
+        personas.quirks(*asks("blksize=9 tsize=0", client=Client(vendor_class="PXEClient", architecture="x86-bios")))
         is None
     )
 
@@ -377,14 +376,14 @@ def test_a_persona_of_dhcp_is_that_of_its_transfers_too():
 def test_one_that_needs_nothing_special_hides_what_comes_after_it():
     plain = {"name": "plain", "tftp-options": ["... msftwindow"], "tftp-files": ["*.wim"]}
 
-    assert own(plain).quirks(asks("msftwindow=31416", "boot.wim")) is None
-    assert own(plain).quirks(asks("msftwindow=31416", "boot.sdi")).ignore_case
+    assert own(plain).quirks(*asks("msftwindow=31416", "boot.wim")) is None
+    assert own(plain).quirks(*asks("msftwindow=31416", "boot.sdi")).ignore_case
 
 
 def test_many_kinds_of_options_fill_no_memory():
     personas = own(OLD_ROM)
     for size in range(2000):
-        assert personas.quirks(asks(f"blksize={size} tsize=1", client=Client())) is None
+        assert personas.quirks(*asks(f"blksize={size} tsize=1", client=Client())) is None
 
     assert len(personas._by_options) <= 256
 
@@ -434,7 +433,7 @@ def test_one_that_ours_leaves_alone_is_offered_a_file():
 def test_like_one_of_the_operator_s_own():
     personas = own(OLD_ROM, {"name": "other", "like": "old-rom", "oui": ["00:01"]})
 
-    assert personas.quirks(asks("blksize=8", client=Client(mac="00:01:00:00:00:01"))).refuse_options == {"blksize"}
+    assert personas.quirks(*asks("blksize=8", client=Client(mac="00:01:00:00:00:01"))).refuse_options == {"blksize"}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from bootfw.resolvers.next_boot import NextBoot
 from bootfw.stores.orders import Orders
 from bootfw.testing import ResolverContract
 from bootfw.testing.contracts.resolver import REQUESTS
-from bootfw.values import Agreed, BootRequest, Client, Outcome, TransferReport, TransferRequest
+from bootfw.values import Address, Agreed, BootRequest, Client, Outcome, TransferReport, TransferRequest
 
 OTHER = "52:54:00:00:00:01"
 SCRIPT = "next/52-54-00-12-34-56.ipxe"
@@ -37,10 +37,18 @@ def kept(tmp_path: Path) -> Orders:
     return Orders(tmp_path / "next-boot.sqlite")
 
 
+ADDRESSES = {MAC_TEXT: "10.0.0.9", OTHER: "10.0.0.8"}
+
+
+def client_at(peer: Address) -> Client:
+    return Client(peer[0], next((mac for mac, address in ADDRESSES.items() if address == peer[0]), ""))
+
+
 def resolver(kept: Orders) -> NextBoot:
     """As a start of bootfw makes it."""
     made = configure(load("next-boot", "bootfw.resolvers"), {}, PluginContext(None, Path("/"), kept.path.parent))
     assert isinstance(made, NextBoot)
+    made.set_client_lookup(client_at)
     return made
 
 
@@ -178,13 +186,13 @@ def test_only_the_whole_file_uses_it_up(kept, outcome):
     made.resolve(BIOS)
 
     def ended(outcome, **about):
-        request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1), lookup=lambda peer: Client(mac=MAC_TEXT))
+        request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1))
         return TransferEnded(0, TransferReport(evolve(request, **about), Agreed(), outcome, "", 1, 1, 0, 0, 0))
 
     made.observe(ended(outcome))
     made.observe(ended(Outcome.COMPLETE, write=True))
     made.observe(ended(Outcome.COMPLETE, path="other"))
-    made.observe(ended(Outcome.COMPLETE, lookup=lambda peer: Client(mac=OTHER)))
+    made.observe(ended(Outcome.COMPLETE, peer=("10.0.0.8", 1)))
     assert kept.read()
     made.observe(ended(Outcome.UNCONFIRMED))
     assert not kept.read()
@@ -233,7 +241,7 @@ def test_a_board_that_only_requests_a_boot_file_uses_its_order_up(kept):
     made = resolver(kept)
     board = evolve(BIOS, persona="plain", architecture="unknown", may_be_system=True)
     assert made.resolve(board).name == "pxelinux.0"
-    request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1), lookup=lambda peer: Client(mac=MAC_TEXT))
+    request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1))
     made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
 
     assert made.resolve(board) is None
@@ -283,11 +291,12 @@ def test_it_is_used_up_in_a_thread_and_close_waits_for_it(kept, private_reactor)
     made = configure(
         load("next-boot", "bootfw.resolvers"), {}, PluginContext(private_reactor, Path("/"), kept.path.parent)
     )
+    made.set_client_lookup(client_at)
     said = []
     made.start(said.append)
     for mac in (MAC_TEXT, OTHER):
         made.resolve(evolve(BIOS, mac=mac))
-        request = TransferRequest("pxelinux.0", "pxelinux.0", ("", 1), lookup=lambda peer, mac=mac: Client(mac=mac))
+        request = TransferRequest("pxelinux.0", "pxelinux.0", (ADDRESSES[mac], 1))
         made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
         assert made.resolve(evolve(BIOS, mac=mac)) is None
     closed = made.close()
@@ -308,7 +317,7 @@ def test_what_comes_after_close_is_on_disk_at_once(kept, private_reactor):
     made.start([].append)
     made.resolve(BIOS)
     assert made.close().called
-    request = TransferRequest("pxelinux.0", "pxelinux.0", ("", 1), lookup=lambda peer: Client(mac=MAC_TEXT))
+    request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1))
     made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
     assert kept.read() == {}
 
@@ -321,7 +330,7 @@ def test_a_used_up_order_does_not_come_back_while_somebody_writes(kept):
     made = resolver(kept)
     made.start([].append)
     made.resolve(BIOS)
-    request = TransferRequest("pxelinux.0", "pxelinux.0", ("", 1), lookup=lambda peer: Client(mac=MAC_TEXT))
+    request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1))
     made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
     writer = sqlite3.connect(kept.path, isolation_level=None)
     writer.execute("BEGIN EXCLUSIVE")
@@ -355,7 +364,7 @@ def test_an_order_that_can_not_be_taken_out_is_used_up_all_the_same(kept):
     good = kept.path.read_bytes()
     kept.path.write_bytes(b"x" * 1000)
     with capturedLogs() as logs:
-        request = TransferRequest("pxelinux.0", "pxelinux.0", ("", 1), lookup=lambda peer: Client(mac=MAC_TEXT))
+        request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1))
         made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
         assert made.resolve(BIOS) is None
     assert "not for the next start" in logs[0]["log_format"]

@@ -15,6 +15,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from bootfw.boot.backends import with_client_lookup
 from bootfw.boot.clients import Clients
 from bootfw.boot.onceper import OncePer
 from bootfw.events import Event, HandshakeFailed, TransferRefused
@@ -27,7 +28,7 @@ from bootfw.net.http.headers import refuse
 from bootfw.net.linux.portowner import who_holds
 from bootfw.net.udp.quietport import quiet_port
 from bootfw.tftp.path import relative
-from bootfw.values import Address, Client, TransferRequest
+from bootfw.values import Address, TransferRequest
 from bootfw.wire.http import encode_target
 
 GRACE = 1.0
@@ -47,8 +48,7 @@ class BootResource(Resource):
 
     :param reactor: IReactorTime.
     :param publish: called with each event; must not raise.
-    :param clients: what backends are told of who asks; None: the address only.
-    :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours.
+    :param clients: finds the client at an address, for the backend; None: a client is its address.
     """
 
     isLeaf = True
@@ -59,17 +59,15 @@ class BootResource(Resource):
         backend: IBackend,
         publish: Callable[[Event], None],
         clients: Clients | None = None,
-        own_urls: Callable[[str], tuple[str, str]] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        backend = with_client_lookup(backend, clients.lookup if clients is not None else None)
         self._context = DownloadContext(reactor, backend, publish)
-        self._lookup = clients.lookup if clients is not None else None
-        self._own_urls = own_urls
 
     def render(self, request: Any) -> Any:
         """See IResource."""
         request.setHeader(b"Server", b"bootfw")
-        asked = _transfer_request(request, self._lookup, self._own_urls)
+        asked = _transfer_request(request)
         if request.method in (b"GET", b"HEAD"):
             Download(asked, request, self._context).open()
         else:
@@ -171,7 +169,6 @@ class BootSite(Site):
     :param reactor: IReactorTime.
     :param publish: called with each event; must not raise.
     :param clients: see BootResource.
-    :param own_urls: see BootResource.
     """
 
     noisy = False
@@ -183,9 +180,8 @@ class BootSite(Site):
         backend: IBackend,
         publish: Callable[[Event], None],
         clients: Clients | None = None,
-        own_urls: Callable[[str], tuple[str, str]] | None = None,
     ) -> None:
-        self.files = BootResource(reactor, backend, publish, clients, own_urls)
+        self.files = BootResource(reactor, backend, publish, clients)
         super().__init__(self.files, FileRequest, reactor=reactor, timeout=None)  # type: ignore[no-untyped-call]
         self._clock = reactor
         self._alarm = Alarm(reactor, Connection.ring)
@@ -280,9 +276,7 @@ def open_stream_socket(address: str, port: int, *, shared: bool = False) -> sock
     return sock
 
 
-def _transfer_request(
-    request: Any, lookup: Callable[[Address], Client] | None, own_urls: Callable[[str], tuple[str, str]] | None
-) -> TransferRequest:
+def _transfer_request(request: Any) -> TransferRequest:
     filename = "/" + b"/".join(request.postpath).decode("utf-8", "surrogateescape")
     return TransferRequest(
         filename=filename,
@@ -291,8 +285,6 @@ def _transfer_request(
         local=_address(request.getHost())[0],
         write=request.method in (b"PUT", b"POST"),
         protocol="https" if request.isSecure() else "http",
-        lookup=lookup,
-        own_urls=own_urls,
     )
 
 

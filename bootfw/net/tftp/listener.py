@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.ability import provides
+from bootfw.boot.backends import with_client_lookup
 from bootfw.boot.clients import Clients
 from bootfw.boot.pluginresult import as_deferred, traceback_of, transfer_error
 from bootfw.config.settings import TFTPSettings
@@ -71,8 +72,7 @@ class TFTPProtocol(DatagramProtocol):
     :param interfaces: requests that come by others are ignored.
     :param images: what is kept of files that have been read; None: nothing.
     :param personas: who is treated specially; None: by those that come with bootfw.
-    :param clients: what backends are told of who asks; None: the address only.
-    :param own_urls: where our own HTTP and HTTPS are reached by who has come to that address of ours.
+    :param clients: finds the client at an address, for backends and personas; None: a client is its address.
     :param randbelow: random numbers that a peer can't guess.
     :param adopted: those of all ports of the service; None: this port has its own.
     """
@@ -94,12 +94,12 @@ class TFTPProtocol(DatagramProtocol):
         frame_cache: FrameCache | None = None,
         personas: Personas | None = None,
         clients: Clients | None = None,
-        own_urls: Callable[[str], tuple[str, str]] | None = None,
         randbelow: Callable[[int], int] = randbelow,
         adopted: AdoptedTransfers | None = None,
     ) -> None:
         self._reactor = reactor
-        self._backend = backend
+        self._client_at = clients.lookup if clients is not None else None
+        self._backend = backend = with_client_lookup(backend, self._client_at)
         self._batching = backend if provides(backend, IBatchingBackend) else None
         self._watchdog = watchdog
         self._publish = publish
@@ -109,8 +109,6 @@ class TFTPProtocol(DatagramProtocol):
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
         self._personas = personas or stock()
-        self._client_of = clients.lookup if clients is not None else None
-        self._own_urls = own_urls
         self._malformed = MalformedCounter("tftp", publish, reactor)
         self._transfers: dict[Address, Transfer] = {}
         self._parsed = Cache(ParsedRequest.parse)
@@ -222,8 +220,8 @@ class TFTPProtocol(DatagramProtocol):
         adopted = self._adopted.take(peer)
         if adopted is not None:
             self._adopted.publish_failed(adopted.begun_event, "the client began anew")
-        request = parsed.for_peer(peer, via, self._client_of, self._own_urls)
-        quirks = self._personas.quirks(request)
+        request = parsed.for_peer(peer, via)
+        quirks = self._personas.quirks(request, self._client_at)
         if parsed.mode is None:
             refusal = IllegalOperation(f"Mode {parsed.mode_name[:20]!r} is not served")
             self._refuse(request, via, refusal, now, quirks)
@@ -277,8 +275,9 @@ class TFTPProtocol(DatagramProtocol):
         return True
 
     def _continue(self, begun_event: TransferBegun, raw: bytes, via: Via | None, resumed: Any, now: float) -> None:
-        request = evolve(begun_event.request, lookup=self._client_of, own_urls=self._own_urls)
-        transfer = ReadTransfer(request, raw, via, self._context, self._personas.quirks(request))
+        request = begun_event.request
+        quirks = self._personas.quirks(request, self._client_at)
+        transfer = ReadTransfer(request, raw, via, self._context, quirks)
         transfer.begun_event, transfer.resumed = begun_event, resumed
         try:
             answer = self._open_file(request, transfer.quirks)

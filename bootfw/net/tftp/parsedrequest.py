@@ -1,11 +1,9 @@
 """A request's datagram, made into what a backend is told."""
 
-from collections.abc import Callable
-
 from attrs import frozen
 
 from bootfw.tftp.path import relative
-from bootfw.values import Address, Client, Mode, TransferRequest, Via
+from bootfw.values import Address, Mode, TransferRequest, Via
 from bootfw.wire import tftp as wire
 
 _MODES = {"octet": Mode.OCTET, "netascii": Mode.NETASCII}
@@ -31,25 +29,7 @@ class ParsedRequest:
         filename, mode = packet.filename, packet.mode
         return cls(filename, relative(filename), packet.write, _MODES.get(mode), mode, packet.options)
 
-    def for_peer(
-        self,
-        peer: Address,
-        via: Via | None,
-        lookup: Callable[[Address], Client] | None = None,
-        own_urls: Callable[[str], tuple[str, str]] | None = None,
-    ) -> TransferRequest:
+    def for_peer(self, peer: Address, via: Via | None) -> TransferRequest:
         """The request of *peer*."""
         local = via.local if via is not None else ""
-        return TransferRequest(
-            self.filename,
-            self.path,
-            peer,
-            local,
-            self.write,
-            self.mode or Mode.OCTET,
-            self.options,
-            "tftp",
-            False,
-            lookup,
-            own_urls,
-        )
+        return TransferRequest(self.filename, self.path, peer, local, self.write, self.mode or Mode.OCTET, self.options)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from attrs import define, evolve, field
+from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import ProcessDone, ProcessExitedAlready
@@ -20,7 +20,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from bootfw.events import Event, SecondStageFound, TransferBegun, TransferEnded, TransferRefused, WorkerLost
+from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused, WorkerLost
 from bootfw.net.alarm import Alarm
 from bootfw.net.listening import OwnSockets
 from bootfw.net.reachability import check_address
@@ -29,7 +29,7 @@ from bootfw.net.workers.channel import Channel, packed
 from bootfw.net.workers.interim import InterimServer, Serve
 from bootfw.net.workers.sharedport import SharedPort, open_shared
 from bootfw.net.workers.workerstates import Do, Input, State, WorkerStates
-from bootfw.values import Address, Client
+from bootfw.values import Address
 
 OnMessage = Callable[[str, tuple[Any, ...]], bool]
 """Takes (kind, values) of a message. Returns False if it does not know the kind."""
@@ -125,7 +125,7 @@ class _Worker(ProcessProtocol):
                 self._transfers[event.request.peer] = event
             elif type(event) is TransferRefused:
                 self._transfers.pop(event.request.peer, None)
-            self._workers.publish(with_lookup(event, self._workers.lookup))
+            self._workers.publish(event)
 
     # What the process does.
 
@@ -238,7 +238,6 @@ class Workers(Service):
     follow_interfaces: bool = field(default=True, init=False)
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     publish: Callable[[Event], None] = field(init=False)
-    lookup: Callable[[Address], Client] = field(init=False)
     _on_message: OnMessage = field(init=False)
     _memory: Callable[[], list[tuple[str, tuple[Any, ...]]]] = field(init=False)
     _serve: Serve = field(init=False)
@@ -256,7 +255,6 @@ class Workers(Service):
         on_message: OnMessage,
         *,
         publish: Callable[[Event], None],
-        lookup: Callable[[Address], Client],
         memory: Callable[[], list[tuple[str, tuple[Any, ...]]]],
         serve: Serve,
     ) -> None:
@@ -265,11 +263,10 @@ class Workers(Service):
         :param on_message: takes (kind, values) of what a worker has broadcast. The other workers get it too if this
             returns True.
         :param publish: takes the events of the workers, and those about them.
-        :param lookup: returns the client at an address, for the requests in these events.
         :param memory: returns the messages from which a new worker learns what the others know.
         :param serve: serves a socket in this process, while its worker starts.
         """
-        self._on_message, self.publish, self.lookup = on_message, publish, lookup
+        self._on_message, self.publish = on_message, publish
         self._memory, self._serve = memory, serve
 
     # Ports
@@ -294,7 +291,7 @@ class Workers(Service):
 
     def _start_interim(self, worker: _Worker) -> InterimServer:
         def publish(event: Event) -> None:
-            worker.publish((without_lookup(event),))
+            worker.publish((event,))
 
         serving = [self._serve(p.service, p.configured, p.sockets[worker.number].dup(), publish) for p in self._ports]
         self._interim_servers.append(interim := InterimServer(serving))
@@ -358,18 +355,3 @@ class Workers(Service):
         """Return what a process needs to serve: (its ports and their descriptors, what the other workers know)."""
         ports = [(p.service, p.configured, p.device, _FIRST_SOCKET + n) for n, p in enumerate(self._ports)]
         return ports, self._memory()
-
-
-def without_lookup(event: Event) -> Event:
-    """Return *event* as it can go to another process, which has its own lookup of clients."""
-    return with_lookup(event, None)
-
-
-def with_lookup(event: Event, lookup: Callable[[Address], Client] | None) -> Event:
-    """Return *event* with that lookup of its client, and without a lookup of our URLs, which only backends need."""
-    if type(event) is TransferEnded:
-        request = evolve(event.report.request, lookup=lookup, own_urls=None)
-        return evolve(event, report=evolve(event.report, request=request))
-    if isinstance(event, (TransferBegun, TransferRefused, SecondStageFound)):
-        return evolve(event, request=evolve(event.request, lookup=lookup, own_urls=None))
-    return event

@@ -10,7 +10,6 @@ from twisted.internet.interfaces import IReactorTime
 from bootfw.events import BackendProblem, Event, EventsDropped, ListenerBound, ListenerClosed, TransferBegun
 from bootfw.net.listening import listen_on
 from bootfw.net.workers.channel import Channel
-from bootfw.net.workers.supervisor import without_lookup
 
 PortKey = tuple[str, tuple[str, int], str]
 """(service, (address, port) as configured, interface or ""). Identifies a port."""
@@ -60,7 +59,7 @@ class EventPipe:
         if len(self._events) >= MAX_QUEUED:
             self._dropped += 1
             return
-        self._events.append(without_lookup(event))
+        self._events.append(event)
         if self._paused:
             return
         if type(event) is TransferBegun:
