@@ -464,7 +464,7 @@ def test_like_one_of_the_operator_s_own():
         ([{**OLD_ROM, "offer": "file"}], "persona[0].offer: needs vendor-class"),
         ([{**OLD_ROM, "option-43": "menu"}], 'persona[0].option-43: is of no use without "offer"'),
         ([{**OLD_ROM, "user-class": "x"}], 'persona[0].user-class: is of no use without "offer"'),
-        ([{"name": "x", "max-blksize": 512}], "persona[0]: it has no condition"),
+        ([{"name": "x", "max-blksize": 512}], "persona[0]: has no condition"),
         ([{**OLD_ROM, "max-blksize": 7}], "persona[0].max-blksize: must be from 8 to 65464, not 7"),
         ([{**OLD_ROM, "tftp-options": ["=5"]}], 'persona[0].tftp-options: "=5" has no name'),
         ([{**OLD_ROM, "tftp-ports": [65536]}], "persona[0].tftp-ports: 65536 is no UDP port"),
