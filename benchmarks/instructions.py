@@ -212,7 +212,7 @@ def serve(root: str) -> None:
     from bootfw.net.udp.port import DatagramPort
     from bootfw.observe.log import LogObserver
     from bootfw.observe.publisher import Publisher
-    from bootfw.stores.memory import MemoryLeases
+    from bootfw.stores.memory import MemoryStore
     from bootfw.watchdogs.adaptive import Adaptive
 
     class Reactor(Clock):
@@ -248,7 +248,7 @@ def serve(root: str) -> None:
         ),
         IPv4(),
         AddressServer([subnet]),
-        Journal(MemoryLeases(), publisher.publish, reactor),
+        Journal(MemoryStore(), publisher.publish, reactor),
     )
     dhcp_port = DatagramPort(reactor, addresses, "127.0.0.1", 0)
     for listening in (port, dhcp_port):

@@ -16,6 +16,7 @@ from bootfw.config.settings import HTTPSettings, Settings
 from bootfw.config.state import state_directory
 from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
 from bootfw.errors import ConfigError, PluginError
+from bootfw.interfaces import IOrderStore
 from bootfw.net.clock import monotonic
 from bootfw.net.control import SOCKET
 from bootfw.net.http.tls import tls
@@ -35,7 +36,7 @@ class Parts:
     resolvers: tuple[Named, ...]
     watchdog: Named
     observers: tuple[Named, ...]
-    leases: Named
+    store: Named
     configuration: Configuration
 
     def service(self, reactor: Any) -> BootService:
@@ -48,7 +49,7 @@ class Parts:
             resolvers=self.resolvers,
             watchdog=self.watchdog[1],
             observers=self.observers,
-            leases=self.leases[1],
+            store=self.store[1],
             control=state_directory(self.settings.state_dir) / SOCKET,
             sockets=workers,
             broadcast=workers.broadcast if workers is not None else None,
@@ -99,6 +100,10 @@ def _assembled(configuration: Configuration, reactor: Any, errors: list[ConfigEr
     What follows from another error is left out.
     """
     context = _context(configuration, reactor)
+    store_errors: list[ConfigError] = []
+    stores = _made("store", _chosen_store(configuration), context, store_errors)
+    if stores:
+        context = evolve(context, orders=_order_store(stores[0], context)[1])
     http_is_right = not any(error.path[:1] == ("http",) for error in errors)
 
     def made(section: str, default: Callable[[], defaults.Chosen]) -> list[Named]:
@@ -112,7 +117,7 @@ def _assembled(configuration: Configuration, reactor: Any, errors: list[ConfigEr
             errors += _not_served(choice.options, choice.place, configuration.settings.http)
     watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
     observers = made("observer", lambda: defaults.OBSERVERS)
-    leases = made("leases", lambda: defaults.LEASES)
+    errors += store_errors
     if configuration.settings.http.https_listen:
         try:
             tls().load(configuration.settings.http)
@@ -126,21 +131,40 @@ def _assembled(configuration: Configuration, reactor: Any, errors: list[ConfigEr
         tuple(resolvers),
         watchdogs[0],
         tuple(observers),
-        leases[0],
+        stores[0],
         configuration,
     )
 
 
 def lease_store(configuration: Configuration) -> Named:
-    """The store of the leases alone, for a program that is not the server. It has no reactor.
+    """The store alone, without a reactor, for a program that is not the server.
 
     :raise ConfigErrors: what is wrong with it.
     """
     errors: list[ConfigError] = []
-    chosen = configuration.plugins.get("leases", _default(defaults.LEASES))
-    made = _made("leases", chosen, _context(configuration, None), errors)
+    made = _made("store", _chosen_store(configuration), _context(configuration, None), errors)
     configuration.refuse(errors)
     return made[0]
+
+
+def order_store(configuration: Configuration) -> Named:
+    """The store of the orders alone, without a reactor, for a program that is not the server.
+
+    :raise ConfigErrors: what is wrong with the configured store.
+    """
+    return _order_store(lease_store(configuration), _context(configuration, None))
+
+
+def _chosen_store(configuration: Configuration) -> Sequence[Choice]:
+    return configuration.plugins.get("store", _default(defaults.STORE))
+
+
+def _order_store(store: Named, context: plugins.PluginContext) -> Named:
+    """*store*, or the default where that keeps no orders."""
+    if IOrderStore.providedBy(store[1]):
+        return store
+    ((use, options),) = defaults.STORE
+    return use, plugins.configure(plugins.load(use, plugins.group_of("store")), options, context)
 
 
 def build(configuration: Configuration, reactor: Any) -> BootService:

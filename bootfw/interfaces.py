@@ -403,7 +403,7 @@ class IReservationStore(Interface):
 class ILeaseStore(Interface):
     """Where leases outlive the process. A server has one, and one process uses it at a time.
 
-    A store provides IReservationStore too.
+    A store provides IReservationStore too, and may be an IOrderStore and an IOfflineStore.
     """
 
     def load() -> "Iterable[Lease]":
@@ -431,6 +431,46 @@ class ILeaseStore(Interface):
 
         Called once after each load(), also after one that failed; nothing is called after it but load().
         """
+
+
+class IOfflineStore(ILeaseStore):
+    """A lease store that the ``bootfw`` command can read and change while no server runs.
+
+    It is then made without a reactor (``PluginContext.reactor`` is None): every method may block, and the Deferreds
+    that it returns have fired.
+    """
+
+    def exists() -> bool:
+        """Whether there is anything to load; otherwise load() makes an empty store."""
+
+
+class IOrderStore(Interface):
+    """Where orders outlive the process: what a machine boots next, or that it boots its own disk for a while.
+
+    An order is a mapping of JSON values, stored by the MAC of its machine. There are several kinds of orders, and each
+    kind has one user, such as the resolver ``next-boot``.
+    """
+
+    def load_orders(kind: str) -> Mapping[str, Mapping[str, object]]:
+        """The orders of that kind, by MAC.
+
+        Called before any port is open, so it may block; and once more after each close_orders().
+
+        :raise StateError: they can't be read, or another process uses them.
+        """
+
+    def save_orders(kind: str, orders: "Mapping[str, Mapping[str, object] | None]") -> "Deferred[None]":
+        """Keep *orders* in place of earlier ones for the same machines; None removes one. Others stay.
+
+        The Deferred fires with None when that is durable. Calls take effect in their order. One may come after
+        close_orders(), with what happened while everything ended: it is durable when the call returns, or when the
+        store is closed by the last of its users.
+
+        :raise StateError: the Deferred fails with it.
+        """
+
+    def close_orders(kind: str) -> "Deferred[None]":
+        """Release what load_orders() has taken. The Deferred fires when all that was saved is durable or has failed."""
 
 
 # Observers.

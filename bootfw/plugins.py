@@ -31,6 +31,7 @@ from bootfw.interfaces import (
     IBootPlugin,
     ILearningWatchdog,
     ILeaseStore,
+    IOrderStore,
     IPerClientBackend,
     IReservationStore,
     ISelfChecking,
@@ -45,7 +46,7 @@ GROUPS: Mapping[str, Any] = {
     "bootfw.backends": IBackend,
     "bootfw.resolvers": IBootFileResolver,
     "bootfw.watchdogs": IWatchdogPolicy,
-    "bootfw.leases": ILeaseStore,
+    "bootfw.stores": ILeaseStore,
     "bootfw.observers": IBootObserver,
 }
 """Entry point group -> the interface of what its plugins make."""
@@ -63,6 +64,8 @@ class PluginContext:
     """Relative paths in the configuration are relative to it: where the configuration file is."""
     state_directory: Path = field(factory=state_directory)
     """Where to keep what must outlive the process; made when it is needed."""
+    orders: IOrderStore | None = None
+    """Where resolvers keep orders for machines; None: they last as long as the process."""
 
 
 @frozen
@@ -189,7 +192,7 @@ def _unknown(reference: str, group: str) -> str:
 
 def _section(group: str) -> str:
     kind = kind_of(group)
-    return f"[{kind}]" if group in ("bootfw.watchdogs", "bootfw.leases") else f"[[{kind}]]"
+    return f"[{kind}]" if group in ("bootfw.watchdogs", "bootfw.stores") else f"[[{kind}]]"
 
 
 def list_plugins() -> list[PluginRow]:
@@ -208,8 +211,7 @@ def list_plugins() -> list[PluginRow]:
 
 def kind_of(group: str) -> str:
     """``bootfw.backends`` holds plugins of the kind "backend": the section of the configuration that names them."""
-    kind = group.removeprefix("bootfw.")
-    return kind if kind == "leases" else kind.removesuffix("s")
+    return group.removeprefix("bootfw.").removesuffix("s")
 
 
 def group_of(kind: str) -> str:

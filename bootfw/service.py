@@ -72,7 +72,7 @@ class BootService(MultiService):
     :param backend: a backend, for when there is only one.
     :param resolvers: without any, no DHCP port is opened: there would be nothing to say.
     :param watchdog: an IWatchdogPolicy; the default is "adaptive".
-    :param leases: an ILeaseStore and IReservationStore for ``mode = "server"``; the default is "sqlite".
+    :param store: an ILeaseStore and IReservationStore for ``mode = "server"``; the default is "sqlite".
     :param control: the path of the UNIX socket where the ``bootfw`` command asks what runs; None: there is none.
     :param event_sink: where events go; None: to the observers.
     :param sockets: where ports come from; None: they are opened here. Workers are one, see add_workers().
@@ -92,7 +92,7 @@ class BootService(MultiService):
         resolvers: Sequence[Any] = (),
         watchdog: Any = None,
         observers: Sequence[Any] = (),
-        leases: Any = None,
+        store: Any = None,
         control: Path | None = None,
         event_sink: EventSink | None = None,
         sockets: SocketSource | None = None,
@@ -106,11 +106,11 @@ class BootService(MultiService):
         self._resolvers = _named(resolvers, IBootFileResolver)
         self._watchdog = _default("adaptive", "bootfw.watchdogs", reactor) if watchdog is None else watchdog
         verifyObject(IWatchdogPolicy, self._watchdog)
-        self._leases = leases
+        self._store = store
         if "server" in (self._settings.dhcp.mode, self._settings.dhcp6.mode):
-            self._leases = _default("sqlite", "bootfw.leases", reactor) if leases is None else leases
-            verifyObject(ILeaseStore, self._leases)
-            verifyObject(IReservationStore, self._leases)
+            self._store = _default("sqlite", "bootfw.stores", reactor) if store is None else store
+            verifyObject(ILeaseStore, self._store)
+            verifyObject(IReservationStore, self._store)
         self._control = control
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
         observing = [*_named(observers, IBootObserver), *listening]
@@ -393,7 +393,7 @@ class BootService(MultiService):
         """One for both families: they have one store."""
         if self._leasing is None:
             dhcp, dhcp6 = self._settings.dhcp, self._settings.dhcp6
-            self._leasing = Leasing(self._reactor, self._leases, dhcp, self._publisher.publish, dhcp6)
+            self._leasing = Leasing(self._reactor, self._store, dhcp, self._publisher.publish, dhcp6)
         return self._leasing
 
     def _tftp(self, address: ListenAddress, publish: Any, frame_cache: FrameCache | None) -> TFTPProtocol:

@@ -228,7 +228,7 @@ def _contents(parts: Parts) -> list[tuple[str, str]]:
     networks = [str(each.network) for each in dhcp.subnets] + [str(each.network) for each in dhcp6.subnets]
     given = [
         ("addresses", ", ".join(networks)),
-        ("leases", parts.leases[0]),
+        ("leases", parts.store[0]),
     ]
     return [
         *(given if "server" in (dhcp.mode, dhcp6.mode) else []),

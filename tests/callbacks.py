@@ -5,8 +5,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from zope.interface import implementer
 
 
+@implementer(IReactorFromThreads)
 class Callbacks:
     def __init__(self) -> None:
         self.calls: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()

@@ -1,11 +1,15 @@
 """A reactor of one's own, TFTP servers on each kind of port, what is logged as a failure, and what CI may not skip."""
 
+import configparser
 import contextlib
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 
 import hypothesis
@@ -26,6 +30,17 @@ _T = TypeVar("_T")
 # How fast examples come says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("bootfw", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("bootfw")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """An editable installation keeps the entry points of the day it was made; without the new ones much fails."""
+    declared = configparser.ConfigParser()
+    declared.read(Path(__file__).parent.parent / "setup.cfg")
+    missing = [group for group in declared["options.entry_points"] if not entry_points(group=group)]
+    if missing:
+        raise pytest.UsageError(
+            f"bootfw is installed without {', '.join(missing)}: run make {Path(sys.prefix).name}/installed-test"
+        )
 
 
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:

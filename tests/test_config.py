@@ -127,7 +127,7 @@ def test_an_absolute_state_dir_stays(load: Any) -> None:
     assert load('[bootfw]\nstate-dir = "/var/lib/bootfw"').settings.state_dir == "/var/lib/bootfw"
 
 
-SECTIONS = "bootfw, tftp, dhcp, dhcp6, http, persona, backend, resolver, observer, watchdog, leases"
+SECTIONS = "bootfw, tftp, dhcp, dhcp6, http, persona, backend, resolver, observer, watchdog, store"
 A_TIME = 'must be a time, such as "90 s", "200 ms" or 90 (seconds)'
 
 TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size"
@@ -294,7 +294,8 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size"
         ('[backend]\nuse = "directory"', "backend: must be a list of tables: write [[backend]]"),
         ('[[watchdog]]\nuse = "hpa"', "watchdog: there is only one: write [watchdog]"),
         ('[[resolver]]\nuse = "static"\n[[resolver]]', 'resolver[1]: "use" is missing: it names the plugin'),
-        ('[[leases]]\nuse = "memory"', "leases: there is only one: write [leases]"),
+        ('[[store]]\nuse = "memory"', "store: there is only one: write [store]"),
+        ('[leases]\nuse = "memory"', 'leases: is called "store" now'),
         ("[watchdog]\nuse = 1", "watchdog.use: must be a string, not 1"),
         ("backend = [1]", "backend[0]: must be a table, not 1"),
     ],
@@ -376,7 +377,7 @@ def test_any_text_is_a_listen_address_or_a_value_error(text: str) -> None:
 
 
 WORDS = (
-    "bootfw tftp dhcp http backend resolver watchdog leases observer use "
+    "bootfw tftp dhcp http backend resolver watchdog store observer use "
     "listen ports server mode interfaces state-dir subnet class network pool router host mac options x"
 )
 

@@ -239,7 +239,7 @@ def service(name: str, address: str = "10.96.0.7", host: str = "10.96.0.7") -> d
 
 @pytest.mark.parametrize(
     "name",
-    ["BOOTFW", "BOOTFW_TFTP", "BOOTFW_DHCP", "BOOTFW_HTTP", "BOOTFW_WATCHDOG", "BOOTFW_LEASES", "BOOTFW_BACKEND_0"],
+    ["BOOTFW", "BOOTFW_TFTP", "BOOTFW_DHCP", "BOOTFW_HTTP", "BOOTFW_WATCHDOG", "BOOTFW_STORE", "BOOTFW_BACKEND_0"],
 )
 def test_variables_of_a_kubernetes_service_are_no_configuration(name: str) -> None:
     """Each container of a namespace has them for each service, whatever it is called."""

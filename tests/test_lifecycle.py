@@ -66,7 +66,7 @@ def test_the_log_has_no_lines_of_twisted_about_ports_and_factories(workers: int,
         server.until("https listens on")
         server.stop()
         lines = server.lines
-    assert (tmp_path / "state" / "leases.sqlite").exists(), "the control socket is part of it"
+    assert (tmp_path / "state" / "bootfw.sqlite").exists(), "the control socket is part of it"
     assert [line for line in lines if not own(line)] == []
     assert sum("has left" in line for line in lines) == 4
 

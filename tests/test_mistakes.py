@@ -95,7 +95,7 @@ seconds = [1, "x"]
 [[observer]]
 use = "bootfw.backends.memory:plugin"
 
-[leases]
+[store]
 use = "sqlite3"
 """
 
@@ -142,7 +142,7 @@ resolver[2].clients[1]: needs at least one of mac, uuid, relay, circuit-id, pers
 resolver[2].clients[1].file: unknown placeholder {x}
 watchdog.seconds[1]: must be a number, not "x"
 observer[0].use: "bootfw.backends.memory:plugin" makes IWritableBackend, but observer needs IBootObserver
-leases.use: no plugin "sqlite3"; known: memory, sqlite; did you mean "sqlite"?
+store.use: no plugin "sqlite3"; known: memory, sqlite; did you mean "sqlite"?
 """
 
 

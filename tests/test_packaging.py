@@ -136,8 +136,8 @@ BUILT_IN = [
     "watchdog exponential",
     "watchdog fixed",
     "watchdog hpa",
-    "leases memory",
-    "leases sqlite",
+    "store memory",
+    "store sqlite",
     "observer log",
 ]
 

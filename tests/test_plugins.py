@@ -505,7 +505,7 @@ def test_list_plugins_shows_broken_ones_too(distribution: Callable[..., None]) -
     assert (good.distribution, good.summary, good.error) == ("acme-boot 1.2", "Asks the inventory.", "")
     assert (broken.distribution, broken.summary) == ("acme-boot 1.2", "")
     assert "acme_database" in broken.error
-    assert {kind for kind, _ in rows} == {"backend", "resolver", "watchdog", "leases", "observer"}
+    assert {kind for kind, _ in rows} == {"backend", "resolver", "watchdog", "store", "observer"}
 
 
 def test_every_built_in_loads_and_has_a_summary() -> None:
@@ -529,15 +529,15 @@ def test_every_built_in_loads_and_has_a_summary() -> None:
         "watchdog exponential",
         "watchdog fixed",
         "watchdog hpa",
-        "leases memory",
-        "leases sqlite",
+        "store memory",
+        "store sqlite",
         "observer log",
     ]
 
 
 def test_kinds_are_the_sections_of_the_configuration() -> None:
     assert kind_of("bootfw.watchdogs") == "watchdog"
-    assert kind_of("bootfw.leases") == "leases"
+    assert kind_of("bootfw.stores") == "store"
 
 
 # What TOML may hold

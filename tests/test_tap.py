@@ -83,7 +83,7 @@ def test_check_says_what_would_run(capsys: pytest.CaptureFixture[str], config: P
 
 def test_check_shows_where_addresses_are_given(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(
-        '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[leases]\nuse = "memory"\n'
+        '[dhcp]\nmode = "server"\n[[dhcp.subnet]]\nnetwork = "10.77.0.0/24"\n[store]\nuse = "memory"\n'
         '[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\n'
     )
     code, out, _ = ends(capsys, "--check", "-c", str(tmp_path / "bootfw.toml"))
@@ -296,7 +296,7 @@ def test_a_server_that_may_not_give_addresses_says_why_in_one_line(
         f'[[dhcp.subnet]]\nnetwork = "{network}"\n'
     )
     if leases is not None:
-        (tmp_path / "leases.sqlite").write_bytes(leases)
+        (tmp_path / "bootfw.sqlite").write_bytes(leases)
     command = [str(TWISTD), "-n", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
     done = subprocess.run(command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=30, check=False)
     assert done.returncode == 1

@@ -14,13 +14,13 @@ from bootfw.cli.dnsmasq import is_dnsmasq, read_dnsmasq
 from bootfw.cli.failure import CommandError
 from bootfw.cli.foreign import Foreign, exported, identity
 from bootfw.cli.isc import is_isc, read_isc
+from bootfw.cli.offline import OfflineLeases, shown_reservation
 from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
-from bootfw.cli.stored import StoredLeases, shown_reservation
 from bootfw.config.configuration import Configuration, load_config
+from bootfw.interfaces import IOfflineStore
 from bootfw.lease import Reservation, duid
 from bootfw.records import STATES, Record, Selection, number, reservation_record
-from bootfw.stores.sqlite import SqliteLeases
 from bootfw.terminal import aligned, moment, printable
 
 LEFT_OUT = 3
@@ -203,7 +203,7 @@ def _configuration(options: argparse.Namespace) -> Configuration:
     return load_config(options.config, os.environ)
 
 
-def _source(options: argparse.Namespace, changes: bool = False, stopped: bool = False) -> RunningServer | StoredLeases:
+def _source(options: argparse.Namespace, changes: bool = False, stopped: bool = False) -> RunningServer | OfflineLeases:
     """The running server, or its lease file.
 
     :param changes: the command does not only read.
@@ -215,12 +215,12 @@ def _source(options: argparse.Namespace, changes: bool = False, stopped: bool = 
     if server is not None:
         return server
     name, store = lease_store(configuration)
-    if not isinstance(store, SqliteLeases):
+    if not IOfflineStore.providedBy(store):
         raise CommandError(
             f'no server runs with the state directory {state}, and without one the leases of "{name}" can\'t be seen'
         )
     check_offline(state, options, changes, stopped)
-    return StoredLeases(store, configuration.settings)
+    return OfflineLeases(store, configuration.settings)
 
 
 def _sorted(records: Iterable[Record]) -> Sequence[Record]:

@@ -11,19 +11,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from bootfw.boot.pluginresult import as_deferred
-from bootfw.build import assemble
+from bootfw.build import assemble, order_store
 from bootfw.cli.failure import CommandError
+from bootfw.cli.offline import OfflineOrders
+from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.errors import ConfigError, FileMissing
+from bootfw.interfaces import IOfflineStore
 from bootfw.lease import mac_text
 from bootfw.records import Record
 from bootfw.resolvers.checks import file_name
 from bootfw.resolvers.scripts import is_url
-from bootfw.stores.orders import FILE, Orders
 from bootfw.terminal import aligned, moment, printable
 from bootfw.tftp.path import relative
 from bootfw.values import Client, TransferRequest
@@ -84,34 +84,47 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         if options.mac:
             _needs_resolver(configuration)
             file = _file(options.file)
-    if not _runs(state):
-        check_offline(state, options, bool(options.clear or options.mac))
+    orders = _source(configuration, state, options)
     if options.clear:
-        _clear(mac, Orders(state / FILE), options.json)
+        _clear(mac, orders, options.json)
     elif options.mac:
         if _is_missing(file, mac, configuration):
             source = configuration.source or "the defaults"
             sys.stderr.write(f"bootfw: no backend of {source} has {printable(file)}\n")
-        _order(mac, file, Orders(state / FILE), options.json)
+        _order(mac, file, orders, options.json)
     else:
-        _list(state, options.json)
+        _list(orders, options.json)
 
 
-def _order(mac: str, file: str, kept: Orders, as_json: bool) -> None:
-    kept.order(mac, file)
+def _source(configuration: Configuration, state: Path, options: argparse.Namespace) -> RunningServer | OfflineOrders:
+    """The running server, or its store."""
+    server = running(state)
+    if server is not None:
+        return server
+    name, store = order_store(configuration)
+    offline = IOfflineStore.providedBy(store)
+    if not offline:
+        raise CommandError(
+            f'no server runs with the state directory {state}, and without one the orders in "{name}" can\'t be reached'
+        )
+    check_offline(state, options, bool(options.clear or options.mac))
+    return OfflineOrders(store)
+
+
+def _order(mac: str, file: str, orders: RunningServer | OfflineOrders, as_json: bool) -> None:
+    order = orders.order(mac, file)
     if as_json:
-        _print_json(attrs.asdict(kept.read()[mac], filter=_public))
+        _print_json(order)
     else:
         _print(f"{mac} boots {file} next, once")
 
 
-def _clear(mac: str, kept: Orders, as_json: bool) -> None:
-    order = kept.read().get(mac)
+def _clear(mac: str, orders: RunningServer | OfflineOrders, as_json: bool) -> None:
+    order = orders.cancel(mac)
     if order is None:
         raise CommandError(f"nothing is ordered for {mac}")
-    kept.remove([order])
     if as_json:
-        _print_json(attrs.asdict(order, filter=_public))
+        _print_json(order)
     else:
         _print(f"{mac} boots as always")
 
@@ -129,14 +142,19 @@ def _forgive(mac: str, state: Path, as_json: bool) -> None:
         _print(f"{mac} boots from here again")
 
 
-def _list(state: Path, as_json: bool) -> None:
-    orders = list(Orders(state / FILE).read().values())
-    looping = _looping(state)
+def _list(source: RunningServer | OfflineOrders, as_json: bool) -> None:
+    looping = _looping(source) if isinstance(source, RunningServer) else None
+    try:
+        orders = source.next_boots()
+    except CommandError:
+        if looping is None:
+            raise
+        orders = ()  # a server without this resolver
     if as_json:
-        _print_json({"next": [attrs.asdict(order, filter=_public) for order in orders], "looping": looping})
+        _print_json({"next": list(orders), "looping": looping})
         return
     rows = [("MAC", "NEXT BOOT", "SINCE")]
-    rows += [(order.mac, order.file, moment(order.ordered)) for order in orders]
+    rows += [(order["mac"], order["file"], moment(order["ordered"])) for order in orders]
     _print(aligned(rows))
     if looping:
         table = [("LOOPING", "TIMES", "ITS OWN DISK UNTIL", "GOT")]
@@ -144,27 +162,18 @@ def _list(state: Path, as_json: bool) -> None:
         _print("\n" + aligned(table))
 
 
-def _looping(state: Path) -> Sequence[dict[str, Any]] | None:
-    """Those that are kept from a loop; None: no server runs that knows."""
+def _looping(server: RunningServer) -> Sequence[dict[str, Any]] | None:
+    """The machines that are kept from a loop; None: the server has no such resolver."""
     try:
         now = time.time()
-        server = running(state)
-        return None if server is None else [_shown(record, now) for record in server.ask("looping")]
-    except (PermissionError, CommandError):
+        return [_shown(record, now) for record in server.ask("looping")]
+    except CommandError:
         return None
 
 
 def _shown(record: Record, now: float) -> dict[str, Any]:
     """With a time of the clock in place of the seconds from now on."""
     return {**{key: value for key, value in record.items() if key != "seconds"}, "until": now + record["seconds"]}
-
-
-def _runs(state: Path) -> bool:
-    """Whether a server runs with *state*; one whose socket this user may not open does."""
-    try:
-        return running(state) is not None
-    except PermissionError:
-        return True
 
 
 def _is_missing(file: str, mac: str, configuration: Configuration) -> bool:
@@ -202,10 +211,6 @@ def _needs_resolver(configuration: Configuration) -> None:
             f"{configuration.source or 'the configuration'} has resolvers, but none that asks for it: begin them with "
             '[[resolver]] use = "next-boot"'
         )
-
-
-def _public(attribute: Any, value: Any) -> bool:
-    return bool(attribute.name != "number")
 
 
 def _mac(text: str) -> str:

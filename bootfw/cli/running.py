@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from bootfw.cli.failure import CommandError
-from bootfw.cli.stored import TakenOver
+from bootfw.cli.offline import TakenOver
 from bootfw.lease import Lease, Reservation
 from bootfw.records import Record, Selection, reservation_record
 
@@ -59,8 +59,24 @@ class RunningServer:
         (record,) = self.ask("unreserve", who=who)
         return record
 
+    def next_boots(self) -> Sequence[Record]:
+        """What machines boot next, once."""
+        return list(self.ask("next"))
+
+    def order(self, mac: str, file: str) -> Record:
+        """Have a machine boot *file* next, in place of what was ordered before."""
+        (record,) = self.ask("order", mac=mac, file=file)
+        return record
+
+    def cancel(self, mac: str) -> Record | None:
+        """Take an order back.
+
+        :return: the one that it was; None: there is none.
+        """
+        return next(iter(list(self.ask("cancel", mac=mac))), None)
+
     def take_over(self, leases: Iterable[Lease], reservations: Iterable[Reservation], now: float) -> TakenOver:
-        """See StoredLeases.
+        """See OfflineLeases.
 
         :raise CommandError: always.
         """

@@ -36,7 +36,7 @@ WATCHDOG: Chosen = [("adaptive", {})]
 
 OBSERVERS: Chosen = [("log", {})]
 
-LEASES: Chosen = [("sqlite", {})]
+STORE: Chosen = [("sqlite", {})]
 
 BOOT_PROGRAMS: Mapping[str, Sequence[str]] = {
     "x86-bios": ("undionly.kpxe", "lpxelinux.0", "pxelinux.0"),

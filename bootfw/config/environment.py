@@ -100,6 +100,9 @@ def _plugin_path(name: str, settings: Iterable[str]) -> Path:
         renamed = name.replace(_in_a_variable(old), _in_a_variable(new))
         if renamed != name and renamed in settings:
             raise ConfigError(f'is called "{renamed}" now')
+    old, _, key = name.removeprefix(PREFIX).partition("_")
+    if RENAMED.get(old.lower()) in PLUGIN_TABLES:
+        raise ConfigError(f'is called "{PREFIX}{RENAMED[old.lower()].upper()}_{key}" now')
     patterns = [f"{PREFIX}{kind.upper()}_0_USE" for kind in PLUGIN_LISTS] + [
         f"{PREFIX}{kind.upper()}_USE" for kind in PLUGIN_TABLES
     ]

@@ -58,7 +58,7 @@ for iPXE that tells what is missing and goes on to the local disk |
 programs that the backends have |
 | `[watchdog]` | the timeouts and retries of a TFTP transfer | one | `adaptive` |
 | `[[observer]]` | what receives the events, such as the log | any number | `log` |
-| `[leases]` | where leases are stored, with `dhcp.mode = "server"` | one | `sqlite` |
+| `[store]` | where leases, reservations and orders such as one-time boots are stored | one | `sqlite` |
 """
 
 ENVIRONMENT = """\
@@ -72,7 +72,7 @@ upper case and with underscores for dashes; the keys of `[bootfw]` go without th
 {rows}
 | option of the first backend | `BOOTFW_BACKEND_0_ROOT`, `BOOTFW_BACKEND_0_USE`; `_1_` is the second |
 | option of the first resolver, observer | `BOOTFW_RESOLVER_0_FILES`, `BOOTFW_OBSERVER_0_USE` |
-| option of the watchdog, of the leases' store | `BOOTFW_WATCHDOG_USE`, `BOOTFW_LEASES_USE` |
+| option of the watchdog, of the store | `BOOTFW_WATCHDOG_USE`, `BOOTFW_STORE_USE` |
 
 A value is read as TOML, and taken as a string when it is none: `1400`, `true`, `/srv/boot`, `[1, 3, 7]`,
 `{{"x86-bios" = "undionly.kpxe"}}`. The lists of the settings may be given with commas: `eth0,eth1`. A number goes over

@@ -33,6 +33,7 @@ def quoted(names: Iterable[str]) -> str:
 
 RENAMED: Mapping[str, str] = {
     "cache-octets": "cache-size",
+    "leases": "store",
     "octets": "bytes",
     "unpack-octets": "unpack-size",
 }

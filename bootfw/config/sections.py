@@ -22,7 +22,7 @@ TABLE_LISTS: Mapping[str, type] = {"persona": Rule}
 PLUGIN_LISTS = ("backend", "resolver", "observer")
 """Lists of plugin tables, ``[[backend]]``."""
 
-PLUGIN_TABLES = ("watchdog", "leases")
+PLUGIN_TABLES = ("watchdog", "store")
 """Single plugin tables, ``[watchdog]``."""
 
 

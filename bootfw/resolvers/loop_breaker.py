@@ -1,10 +1,13 @@
 """The ``loop-breaker`` resolver: a machine that gets nowhere boots its own disk. The rule: docs/adr/0008-loops.md."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field, validators
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.api import (
@@ -17,6 +20,7 @@ from bootfw.api import (
     IBootObserver,
     IClientAware,
     IOperable,
+    IOrderStore,
     ISelectiveResolver,
     IStartable,
     LoopBroken,
@@ -24,11 +28,16 @@ from bootfw.api import (
     OfferMade,
     Outcome,
     PluginContext,
+    StateError,
     TransferEnded,
     TransferReport,
     boot_plugin,
 )
 from bootfw.resolvers.scripts import is_url, local_boot
+from bootfw.stores.memory import MemoryStore
+
+LOOPS = "loop"
+"""The kind of these orders in the store: a machine boots its own disk until a time."""
 
 MACHINES = 65536
 """That are remembered; those that have asked longest ago are forgotten first."""
@@ -85,6 +94,7 @@ class LoopBreaker:
     local_seconds: float = field(default=600.0, validator=validators.gt(0))
     """For so long it boots its own disk; `bootfw next` ends that at once, with `--forgive` or with another file."""
     _reactor: Any = None
+    _store: IOrderStore = field(factory=MemoryStore)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
     _client_at: Callable[[Address], Client] = field(default=lambda peer: Client(peer[0]), init=False, repr=False)
     _publish: Callable[[Event], None] = field(default=lambda event: None, init=False, repr=False)
@@ -96,7 +106,7 @@ class LoopBreaker:
         cls, context: PluginContext, repeats: int = 5, within_seconds: float = 300.0, local_seconds: float = 600.0
     ) -> "LoopBreaker":
         """What boot_plugin calls."""
-        return cls(repeats, within_seconds, local_seconds, context.reactor)
+        return cls(repeats, within_seconds, local_seconds, context.reactor, context.orders or MemoryStore())
 
     def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
         """See IClientAware."""
@@ -105,10 +115,24 @@ class LoopBreaker:
     def start(self, publish: Callable[[Event], None]) -> None:
         """See IStartable."""
         self._publish = publish
+        now, wall = self._reactor.seconds(), time.time()
+        over = []
+        for mac, order in self._store.load_orders(LOOPS).items():
+            try:
+                machine = _restored(order, now, wall)
+            except (KeyError, TypeError, ValueError) as error:
+                raise StateError(f"the stored loop of {mac} makes no sense: {order!r}") from error
+            if machine.local_until > now:
+                self._machines[mac] = machine
+            else:
+                over.append(mac)
+        if over:
+            self._save(dict.fromkeys(over))
 
-    def close(self) -> None:
-        """See IStartable. All is forgotten."""
+    def close(self) -> "Deferred[None]":
+        """See IStartable. Only the machines that are in a loop are remembered."""
         self._machines.clear()
+        return self._store.close_orders(LOOPS)
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""
@@ -119,6 +143,8 @@ class LoopBreaker:
         now = self._reactor.seconds()
         machine = self._machines.pop(request.mac, None)
         if machine is None or 0 < machine.local_until <= now:
+            if machine is not None:
+                self._save({request.mac: None})
             machine = _Machine(now)
         self._machines[request.mac] = machine
         if len(self._machines) > MACHINES:
@@ -141,7 +167,9 @@ class LoopBreaker:
         elif isinstance(event, OfferMade):
             self._offered(event)
         elif isinstance(event, NextBootTaken):
-            self._machines.pop(event.mac, None)
+            machine = self._machines.pop(event.mac, None)
+            if machine is not None and machine.local_until:
+                self._save({event.mac: None})
 
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
         """See IOperable."""
@@ -191,8 +219,16 @@ class LoopBreaker:
     def _break(self, machine: _Machine, request: BootRequest, now: float) -> None:
         files = tuple(name for name, _ in machine.trail)
         machine.local_until = now + self.local_seconds
-        machine.reason = f"it has got the same {machine.times} times in a row and come back: {', '.join(files)}"
+        machine.reason = _reason(machine.times, files)
+        until = time.time() + self.local_seconds
+        self._save({request.mac: {"files": files, "times": machine.times, "until": until}})
         self._publish(LoopBroken(now, request, files, machine.times, machine.local_until))
+
+    def _save(self, orders: Mapping[str, Mapping[str, object] | None]) -> None:
+        self._store.save_orders(LOOPS, orders).addErrback(self._not_saved)
+
+    def _not_saved(self, failure: Failure) -> None:
+        self._log.error("which machines are in a loop is not known after a restart: {why}", why=failure.value)
 
     def _looping(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         now = self._reactor.seconds()
@@ -206,8 +242,24 @@ class LoopBreaker:
         if machine is None or machine.local_until <= now:
             return ()
         del self._machines[mac]
+        self._save({mac: None})
         self._log.info("dhcp {mac} is forgiven its loop and boots from here again", mac=mac)
         return (_record(mac, machine, now),)
+
+
+def _reason(times: int, files: Sequence[str]) -> str:
+    return f"it has got the same {times} times in a row and come back: {', '.join(files)}"
+
+
+def _restored(order: Mapping[str, Any], now: float, wall: float) -> _Machine:
+    """The machine that a stored order is for.
+
+    :param now: the time of the reactor's clock, and *wall* that of the system's.
+    """
+    files, times = [str(name) for name in order["files"]], int(order["times"])
+    trail = tuple((name, 0) for name in files)
+    until = now + float(order["until"]) - wall
+    return _Machine(now, trail=trail, times=times, local_until=until, reason=_reason(times, files))
 
 
 def _record(mac: str, machine: _Machine, now: float) -> Mapping[str, Any]:

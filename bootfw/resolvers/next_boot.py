@@ -1,13 +1,13 @@
 """The ``next-boot`` resolver: what ``bootfw next`` has ordered for a machine, once."""
 
+import time
 from collections.abc import Callable, Mapping
-from threading import Thread
 from typing import Any
 
-from attrs import define, field
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorFromThreads
+from attrs import asdict, define, field, frozen
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.api import (
@@ -16,11 +16,13 @@ from bootfw.api import (
     BootRefused,
     BootRequest,
     Client,
+    ConfigError,
     Event,
     IBootFileResolver,
     IBootObserver,
     IClientAware,
     IOperable,
+    IOrderStore,
     ISelectiveResolver,
     IStartable,
     NextBootTaken,
@@ -32,17 +34,30 @@ from bootfw.api import (
     boot_plugin,
     expand,
     ipxe_can_load,
+    mac_text,
 )
+from bootfw.resolvers.checks import file_name
 from bootfw.resolvers.scripts import is_url, requested_path, script, script_path
-from bootfw.stores.orders import FILE, Busy, Order, Orders
+from bootfw.stores.memory import MemoryStore
+
+ORDERS = "next-boot"
+"""The kind of these orders in the store."""
 
 FOLDER = "next"
-"""Of the scripts that lead iPXE to its file; by them it shows whose they are, however its address is known."""
-
-_GLANCE = 0.05
-"""Seconds that a client's answer may wait for somebody who writes into the file."""
+"""The directory of the scripts that lead iPXE to its file. Each has the machine's MAC in its name, so a request for it
+shows which machine it is, however its address is known."""
 
 _SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
+
+
+@frozen
+class Order:
+    """What a machine boots next."""
+
+    mac: str
+    file: str
+    ordered: float
+    """Seconds since the epoch."""
 
 
 @implementer(ISelectiveResolver, IClientAware, IStartable, IBootObserver, IOperable)
@@ -53,27 +68,20 @@ class NextBoot:
     An order is used up when the machine has got the file, not when it was offered; it survives restarts.
     """
 
-    _kept: Orders
-    _reactor: Any
+    _store: IOrderStore = field(factory=MemoryStore)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
     _client_at: Callable[[Address], Client] = field(default=lambda peer: Client(peer[0]), init=False, repr=False)
     _publish: Callable[[Event], None] = field(default=lambda event: None, init=False, repr=False)
-    _orders: Mapping[str, Order] = field(factory=dict, init=False)
-    _version: Any = field(default=None, init=False)
-    """Of the file, as it was read last."""
-    _asked: dict[str, dict[str, bool]] = field(factory=dict, init=False)
-    """Path -> the machines that were told of it and have not got it, in the order in which they came, each with whether
+    _orders: dict[str, Order] = field(factory=dict, init=False)
+    """By MAC."""
+    _offered: dict[str, dict[str, bool]] = field(factory=dict, init=False)
+    """Path -> the machines that were offered it and have not got it, in the order in which they came, each with whether
     it may be an installed system, which does not load it."""
-    _over: list[Order] = field(factory=list, init=False)
-    """Used up, and not out of the file yet."""
-    _removing: bool = field(default=False, init=False)
-    _running: bool = field(default=False, init=False)
-    _closing: "Deferred[None] | None" = field(default=None, init=False)
 
     @classmethod
     def configured(cls, context: PluginContext) -> "NextBoot":
-        """What boot_plugin calls."""
-        return cls(Orders(context.state_directory / FILE), context.reactor)
+        """Called by boot_plugin."""
+        return cls(context.orders or MemoryStore())
 
     def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
         """See IClientAware."""
@@ -82,33 +90,47 @@ class NextBoot:
     def start(self, publish: Callable[[Event], None]) -> None:
         """See IStartable."""
         self._publish = publish
-        self._version = self._kept.version()
-        self._orders = self._kept.read()
-        self._running = True
+        self._orders = load_next_boots(self._store)
 
     def close(self) -> "Deferred[None]":
-        """See IStartable: fires when what is used up is out of the file."""
-        self._running = False
-        if not self._removing:
-            return succeed(None)
-        self._closing = Deferred()
-        return self._closing
+        """See IStartable: fires when used up orders are out of the store."""
+        return self._store.close_orders(ORDERS)
 
     def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
-        """See IOperable. With it ``bootfw next`` knows that a server looks at the file."""
-        return {"next": self._ordered}
+        """See IOperable."""
+        return {"next": self._list, "order": self._order, "cancel": self._cancel}
 
-    def _ordered(self, given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """What machines boot next, as this process knows it."""
-        self._look()
-        orders = [order for order in self._orders.values() if order not in self._over]
-        return [{"mac": order.mac, "file": order.file, "ordered": order.ordered} for order in orders]
+    def _list(self, given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        return [asdict(order) for order in self._orders.values()]
+
+    def _order(self, given: Mapping[str, Any]) -> "Deferred[list[Mapping[str, Any]]]":
+        try:
+            order = Order(mac_text(str(given.get("mac"))), file_name(str(given.get("file"))), time.time())
+        except (ValueError, ConfigError) as error:
+            raise StateError(str(error)) from error
+
+        def saved(_: object) -> list[Mapping[str, Any]]:
+            self._orders[order.mac] = order
+            return [asdict(order)]
+
+        return save_next_boot(self._store, order).addCallback(saved)
+
+    def _cancel(self, given: Mapping[str, Any]) -> "Deferred[list[Mapping[str, Any]]] | list[Mapping[str, Any]]":
+        order = self._orders.get(str(given.get("mac")))
+        if order is None:
+            return []
+
+        def saved(_: object) -> list[Mapping[str, Any]]:
+            if self._orders.get(order.mac) is order:
+                del self._orders[order.mac]
+            return [asdict(order)]
+
+        return self._store.save_orders(ORDERS, {order.mac: None}).addCallback(saved)
 
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""
-        self._look()
         order = self._orders.get(request.mac)
-        if order is None or order in self._over:
+        if order is None:
             return None
         try:
             name = expand(order.file, request)
@@ -128,88 +150,57 @@ class NextBoot:
             return None
         found = _answer(name, request)
         if found is not None:
-            machines = self._asked.setdefault(requested_path(found.name), {})
+            machines = self._offered.setdefault(requested_path(found.name), {})
             machines[request.mac] = machines.get(request.mac, True) and request.may_be_system
         return found
 
     def observe(self, event: Event) -> None:
         """See IBootObserver."""
-        if isinstance(event, TransferEnded) and event.report.request.path in self._asked:
+        if isinstance(event, TransferEnded) and event.report.request.path in self._offered:
             report = event.report
             if report.outcome in _SERVED and not report.request.write:
-                self._got(report)
+                self._served(report)
 
-    def _got(self, report: TransferReport) -> None:
+    def _served(self, report: TransferReport) -> None:
         path = report.request.path
-        machines = self._asked[path]
+        machines = self._offered[path]
         mac = min(machines, key=machines.__getitem__)
         if path != script_path(FOLDER, mac):
-            # The same file for several machines. Who can't be told by its address, behind a router, is taken for the
-            # one that has waited longest: to boot an installer once too little is better than once too often.
+            # The same file for several machines. A client whose MAC is not known, behind a router, counts as the
+            # machine that has waited longest: to boot an installer once too little is better than once too often.
             mac = self._client_at(report.request.peer).mac or mac
         if mac not in machines:
             return
         del machines[mac]
         if not machines:
-            del self._asked[path]
-        order = self._orders.get(mac)
-        if order is None or order in self._over:
+            del self._offered[path]
+        order = self._orders.pop(mac, None)
+        if order is None:
             return
         self._publish(NextBootTaken(report.ended, mac, order.file))
-        self._over.append(order)
-        if not self._removing:
-            self._remove()
+        self._store.save_orders(ORDERS, {mac: None}).addErrback(self._not_removed)
 
-    def _look(self) -> None:
-        """See whether somebody has changed the file."""
-        version = self._kept.version()
-        if version == self._version:
-            return
+    def _not_removed(self, failure: Failure) -> None:
+        self._log.error("a next boot is used up, but not for the next start of bootfw: {why}", why=failure.value)
+
+
+def load_next_boots(store: IOrderStore) -> dict[str, Order]:
+    """The one-time boots in a store, by MAC.
+
+    :raise StateError: they can't be read.
+    """
+    orders = {}
+    for mac, order in store.load_orders(ORDERS).items():
         try:
-            self._orders = self._kept.read(_GLANCE)
-        except Busy:
-            return  # the next one who asks looks again
-        except StateError as error:
-            self._log.error("next boots stay as they were: {error}", error=error)
-        self._version = version
+            orders[mac] = Order(mac, str(order["file"]), float(str(order["ordered"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise StateError(f"the stored next boot of {mac} makes no sense: {order!r}") from error
+    return orders
 
-    def _remove(self) -> None:
-        """Take what is used up out of the file, in a thread: a disk takes its time."""
-        batch = list(self._over)
-        # What comes after close() has to be on disk before the process ends.
-        threaded = self._running and IReactorFromThreads.providedBy(self._reactor)
 
-        def remove() -> None:
-            error = None
-            try:
-                self._kept.remove(batch)
-            except StateError as caught:
-                error = caught
-            if threaded:
-                self._reactor.callFromThread(self._removed, batch, error)
-            else:
-                self._removed(batch, error)
-
-        self._removing = True
-        if threaded:
-            Thread(target=remove, name="next-boot", daemon=True).start()
-        else:
-            remove()
-
-    def _removed(self, batch: list[Order], error: StateError | None) -> None:
-        self._removing = False
-        if error is not None:
-            # They stay in _over, so that nobody boots twice while this process lives. The next one tries again.
-            self._log.error("next boots are used up, but not for the next start of bootfw: {error}", error=error)
-        else:
-            del self._over[: len(batch)]
-            self._orders = {mac: order for mac, order in self._orders.items() if order not in batch}
-            if self._over:
-                self._remove()
-                return
-        closing, self._closing = self._closing, None
-        if closing is not None:
-            closing.callback(None)
+def save_next_boot(store: IOrderStore, order: Order) -> "Deferred[None]":
+    """Keep a one-time boot in place of an earlier one of that machine."""
+    return store.save_orders(ORDERS, {order.mac: {"file": order.file, "ordered": order.ordered}})
 
 
 def _answer(name: str, request: BootRequest) -> BootFile | None:
@@ -222,7 +213,7 @@ def _answer(name: str, request: BootRequest) -> BootFile | None:
         return None
     if not is_url(name):
         return BootFile(name)
-    # Of what other servers give to firmware we would never learn.
+    # What other servers give to firmware is never seen here.
     own = [url for url in (request.http_url, request.https_url) if url]
     return BootFile(name) if request.http and any(name.startswith(f"{url}/") for url in own) else None
 

@@ -1,1 +1,1 @@
-"""What outlives the process: leases, reservations and one-time boots."""
+"""What outlives the process: leases, reservations, and orders such as one-time boots."""

@@ -1,18 +1,18 @@
-"""The ``memory`` lease store: for trying things out."""
+"""The ``memory`` store: for trying things out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from bootfw.api import ILeaseStore, IReservationStore, Lease, Reservation, boot_plugin
+from bootfw.api import ILeaseStore, IOrderStore, IReservationStore, Lease, Reservation, boot_plugin
 
 
-@implementer(ILeaseStore, IReservationStore)
+@implementer(ILeaseStore, IReservationStore, IOrderStore)
 @define(eq=False)
-class MemoryLeases:
+class MemoryStore:
     """Keeps leases as long as the process lives, and no longer: after a restart addresses may be given twice.
 
     For trying bootfw out, for tests, and where every client boots anew with the server.
@@ -20,6 +20,8 @@ class MemoryLeases:
 
     _leases: dict[str, Lease] = field(factory=dict, init=False, repr=False)
     _reservations: Sequence[Reservation] = field(default=(), init=False, repr=False)
+    _orders: dict[str, dict[str, Mapping[str, object]]] = field(factory=dict, init=False, repr=False)
+    """Kind -> MAC -> order."""
 
     def load(self) -> Iterable[Lease]:
         """See ILeaseStore."""
@@ -43,5 +45,22 @@ class MemoryLeases:
         """See ILeaseStore."""
         return succeed(None)
 
+    def load_orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
+        """See IOrderStore."""
+        return dict(self._orders.get(kind, {}))
 
-plugin = boot_plugin(ILeaseStore, MemoryLeases)
+    def save_orders(self, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[Any]":
+        """See IOrderStore."""
+        kept = self._orders.setdefault(kind, {})
+        for mac, order in orders.items():
+            kept.pop(mac, None)
+            if order is not None:
+                kept[mac] = order
+        return succeed(None)
+
+    def close_orders(self, kind: str) -> "Deferred[Any]":
+        """See IOrderStore."""
+        return succeed(None)
+
+
+plugin = boot_plugin(ILeaseStore, MemoryStore)

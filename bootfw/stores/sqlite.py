@@ -1,6 +1,6 @@
-"""The ``sqlite`` lease store: a file in the state directory. Leases are durable before they are acknowledged."""
+"""The ``sqlite`` store: one file in the state directory. Leases are durable before they are acknowledged."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -8,103 +8,201 @@ from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
 from zope.interface import implementer
 
-from bootfw.api import ILeaseStore, IReservationStore, Lease, LeaseStoreError, PluginContext, Reservation, boot_plugin
-from bootfw.stores.leasefile import LARGEST, LeaseFile, Row, row_of
+from bootfw.api import (
+    ILeaseStore,
+    IOfflineStore,
+    IOrderStore,
+    IReservationStore,
+    Lease,
+    LeaseStoreError,
+    PluginContext,
+    Reservation,
+    boot_plugin,
+)
+from bootfw.stores.oldfiles import LEASES, NEXT_BOOTS, import_old
+from bootfw.stores.statefile import MAX_ROWS, Row, StateFile, row_of
 
-FILE = "leases.sqlite"
+FILE = "bootfw.sqlite"
+"""Its name in the state directory."""
+
+_LEASES = "leases"
+"""The user of the file that load() and close() stand for; the others are the kinds of orders."""
 
 
 @frozen(eq=False)
-class _Work:
+class _Write:
     """A write that is pending."""
 
-    answer: "Deferred[Any]"
+    answer: "Deferred[Any]" = field(factory=Deferred)
     rows: Sequence[Row] = ()
     reservations: Sequence[Reservation] | None = None
+    orders: tuple[str, Mapping[str, Mapping[str, object] | None]] | None = None
     last: bool = False
     """Nothing comes after it: the file is closed."""
 
 
-@implementer(ILeaseStore, IReservationStore)
+@implementer(IOfflineStore, IReservationStore, IOrderStore)
 @define(eq=False)
-class SqliteLeases:
-    """Keeps leases in an SQLite file.
+class SqliteStore:
+    """Keeps leases, reservations and orders in an SQLite file.
 
     A thread writes them, and what is committed while the disk is busy becomes durable together. When the power fails
     or the process is killed, whatever the moment, no lease is lost that was acknowledged.
 
-    :param path: the file, on a disk of this machine; by default `leases.sqlite` in the state directory.
+    :param path: the file, on a disk of this machine; by default `bootfw.sqlite` in the state directory.
     """
 
     path: Path = field(converter=Path)
-    _reactor: Any
-    _file: LeaseFile | None = field(default=None, init=False)
-    _queue: "SimpleQueue[_Work] | None" = field(default=None, init=False, repr=False)
-    """To the thread; None: there is none yet."""
+    _reactor: Any = None
+    """Without one that has threads every call blocks."""
+    _old_files: Sequence[Path] = ()
+    """Files of earlier versions, which are imported when the state file is opened."""
+    _file: StateFile | None = field(default=None, init=False)
+    _users: set[str] = field(factory=set, init=False, repr=False)
+    """Who has loaded and not closed. The file is opened for the first and closed after the last."""
+    _queue: "SimpleQueue[_Write] | None" = field(default=None, init=False, repr=False)
+    """To the thread; None: there is no thread."""
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
 
     @classmethod
-    def configured(cls, context: PluginContext, path: str = "") -> "SqliteLeases":
-        """What boot_plugin calls. A relative *path* is one beside the configuration file."""
-        return cls(context.directory / path if path else context.state_directory / FILE, context.reactor)
+    def configured(cls, context: PluginContext, path: str = "") -> "SqliteStore":
+        """Called by boot_plugin. A relative *path* is one beside the configuration file."""
+        state = context.state_directory
+        if path:
+            return cls(context.directory / path, context.reactor, [state / NEXT_BOOTS])
+        return cls(state / FILE, context.reactor, [state / LEASES, state / NEXT_BOOTS])
+
+    def exists(self) -> bool:
+        """See IOfflineStore."""
+        return self.path.exists() or any(old.exists() for old in self._old_files)
 
     def load(self) -> Iterable[Lease]:
         """See ILeaseStore."""
-        assert self._file is None, "it is loaded already"
-        if not self.path.exists():
-            LeaseFile.create(self.path)
-        self._file = LeaseFile.open(self.path)
-        return self._file.leases()
+        return self._open(_LEASES).leases()
+
+    def commit(self, leases: Sequence[Lease]) -> "Deferred[Any]":
+        """See ILeaseStore."""
+        return self._put(_LEASES, _Write(rows=list(map(row_of, leases))))
+
+    def close(self) -> "Deferred[Any]":
+        """See ILeaseStore."""
+        return self._close(_LEASES)
 
     def reservations(self) -> Iterable[Reservation]:
         """See IReservationStore."""
         assert self._file is not None, "load() comes first"
         return self._file.reservations()
 
-    def commit(self, leases: Sequence[Lease]) -> "Deferred[Any]":
-        """See ILeaseStore."""
-        return self._put(_Work(Deferred(), list(map(row_of, leases))))
-
     def save_reservations(self, reservations: Sequence[Reservation]) -> "Deferred[Any]":
         """See IReservationStore."""
-        return self._put(_Work(Deferred(), reservations=tuple(reservations)))
+        return self._put(_LEASES, _Write(reservations=tuple(reservations)))
 
-    def close(self) -> "Deferred[Any]":
-        """See ILeaseStore."""
+    def load_orders(self, kind: str) -> Mapping[str, Mapping[str, object]]:
+        """See IOrderStore. The file is made with the first order: a proxy may have no directory that it can write."""
+        if self._file is None and not self.exists():
+            self._users.add(kind)
+            return {}
+        return self._open(kind).orders(kind)
+
+    def save_orders(self, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> "Deferred[Any]":
+        """See IOrderStore."""
+        write = _Write(orders=(kind, orders))
+        if self._file is not None:
+            return self._write(write)
+        late = kind not in self._users
+        try:
+            self._open(kind)
+        except LeaseStoreError as error:
+            return fail(error)
+        finally:
+            if late:
+                self._users.discard(kind)
+        if not late:
+            return self._write(write)
+        # It came after close_orders(), and the process may end at any moment.
+        file, self._file = self._file, None
+        assert file is not None
+        fault = _fault(_write_batch, file, [write])
+        return _answered(write.answer, _fault(file.close) or fault)
+
+    def close_orders(self, kind: str) -> "Deferred[Any]":
+        """See IOrderStore."""
+        return self._close(kind)
+
+    def _open(self, user: str) -> StateFile:
+        """The open file, for one more user."""
+        assert user not in self._users or self._file is None, "it is loaded already"
+        self._users.add(user)
+        if self._file is None:
+            if not self.path.exists():
+                StateFile.create(self.path)
+            file = StateFile.open(self.path)
+            try:
+                for old in self._old_files:
+                    if old.exists():
+                        renamed = import_old(file.connection, old)
+                        self._log.info(
+                            "{old} was imported into {path}, and renamed to {renamed}",
+                            old=old,
+                            path=self.path,
+                            renamed=renamed.name,
+                        )
+            except BaseException:
+                file.close()
+                raise
+            self._file = file
+        return self._file
+
+    def _close(self, user: str) -> "Deferred[Any]":
+        self._users.discard(user)
         if self._file is None:
             return succeed(None)
-        closed = self._put(_Work(Deferred(), last=True))
+        if self._users:
+            return self._write(_Write())  # fires after all that was put before it
+        if self._queue is None:
+            file, self._file = self._file, None
+            return _answered(Deferred(), _fault(file.close))
+        closed = self._write(_Write(last=True))
         self._file = self._queue = None
         return closed
 
-    def _put(self, work: _Work) -> "Deferred[Any]":
-        if self._file is None:
-            # What an operator asked for may come while everything ends.
+    def _put(self, user: str, write: _Write) -> "Deferred[Any]":
+        if user not in self._users or self._file is None:
+            # A command of the operator may come while everything ends.
             return fail(LeaseStoreError(f"{self.path}: is closed"))
+        return self._write(write)
+
+    def _write(self, write: _Write) -> "Deferred[Any]":
+        assert self._file is not None
+        if not IReactorFromThreads.providedBy(self._reactor):
+            return _answered(write.answer, _fault(_write_batch, self._file, [write]))
         if self._queue is None:
             self._queue = SimpleQueue()
             # A daemon thread: a process that ends without close() has to be able to end.
-            Thread(target=_write, args=(self._reactor, self._file, self._queue), name="leases", daemon=True).start()
-        self._queue.put(work)
-        return work.answer
+            Thread(target=_run, args=(self._reactor, self._file, self._queue), name="store", daemon=True).start()
+        self._queue.put(write)
+        return write.answer
 
 
-def _write(reactor: Any, file: LeaseFile, queue: "SimpleQueue[_Work]") -> None:
+def _run(reactor: Any, file: StateFile, queue: "SimpleQueue[_Write]") -> None:
     """The thread: all that is queued becomes one transaction, and one wake-up of the reactor."""
     while True:
-        batch = _taken(queue)
-        ending = batch.pop() if batch[-1].last else None
-        reactor.callFromThread(_answer, batch, _fault(_write_batch, file, batch))
-        if ending is not None:
-            reactor.callFromThread(_answer, [ending], _fault(file.close))
+        batch = _next_batch(queue)
+        closing = batch.pop() if batch[-1].last else None
+        reactor.callFromThread(_answer_all, batch, _fault(_write_batch, file, batch))
+        if closing is not None:
+            reactor.callFromThread(_answer_all, [closing], _fault(file.close))
             return
 
 
-def _taken(queue: "SimpleQueue[_Work]") -> list[_Work]:
+def _next_batch(queue: "SimpleQueue[_Write]") -> list[_Write]:
     batch = [queue.get()]
     rows = len(batch[0].rows)
-    while rows < LARGEST and not batch[-1].last:
+    while rows < MAX_ROWS and not batch[-1].last:
         try:
             batch.append(queue.get_nowait())
         except Empty:
@@ -113,11 +211,14 @@ def _taken(queue: "SimpleQueue[_Work]") -> list[_Work]:
     return batch
 
 
-def _write_batch(file: LeaseFile, batch: Sequence[_Work]) -> None:
-    file.write([row for work in batch for row in work.rows])
-    reservations = [work.reservations for work in batch if work.reservations is not None]
+def _write_batch(file: StateFile, batch: Sequence[_Write]) -> None:
+    file.write_leases([row for write in batch for row in write.rows])
+    reservations = [write.reservations for write in batch if write.reservations is not None]
     if reservations:
         file.replace_reservations(reservations[-1])
+    for write in batch:
+        if write.orders is not None:
+            file.write_orders(*write.orders)
 
 
 def _fault(do: Callable[..., None], *arguments: Any) -> Exception | None:
@@ -128,12 +229,17 @@ def _fault(do: Callable[..., None], *arguments: Any) -> Exception | None:
     return None
 
 
-def _answer(batch: Sequence[_Work], fault: Exception | None) -> None:
-    for work in batch:
-        if fault is None:
-            work.answer.callback(None)
-        else:
-            work.answer.errback(fault)
+def _answer_all(batch: Sequence[_Write], fault: Exception | None) -> None:
+    for write in batch:
+        _answered(write.answer, fault)
 
 
-plugin = boot_plugin(ILeaseStore, SqliteLeases)
+def _answered(answer: "Deferred[Any]", fault: Exception | None) -> "Deferred[Any]":
+    if fault is None:
+        answer.callback(None)
+    else:
+        answer.errback(fault)
+    return answer
+
+
+plugin = boot_plugin(ILeaseStore, SqliteStore)

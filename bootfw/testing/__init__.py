@@ -7,6 +7,7 @@ stands in for a reactor, and time passes only when the test says so.
 from bootfw.testing.contracts import (
     BackendContract,
     LeaseStoreContract,
+    OrderStoreContract,
     ResolverContract,
     WatchdogContract,
     WritableBackendContract,
@@ -26,6 +27,7 @@ __all__ = [
     "MemoryHost",
     "MemoryNetwork",
     "MemoryPort",
+    "OrderStoreContract",
     "Received",
     "ResolverContract",
     "RichMemoryPort",

@@ -25,8 +25,8 @@ from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.net.control import listen_control
 from bootfw.net.dhcp.leasecontrol import LeaseControl
 from bootfw.records import lease_record
-from bootfw.stores.leasefile import LeaseFile, row_of
-from bootfw.stores.sqlite import SqliteLeases
+from bootfw.stores.sqlite import SqliteStore
+from bootfw.stores.statefile import StateFile, row_of
 
 NOW = 1_763_640_000.0
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"
@@ -66,10 +66,10 @@ def _configured(here):
 @pytest.fixture
 def path(tmp_path):
     """Of the file that a server has left."""
-    path = tmp_path / "state" / "leases.sqlite"
-    LeaseFile.create(path)
-    file = LeaseFile.open(path)
-    file.write(list(map(row_of, [ACTIVE, EXPIRED, DECLINED, UNKNOWN])))
+    path = tmp_path / "state" / "bootfw.sqlite"
+    StateFile.create(path)
+    file = StateFile.open(path)
+    file.write_leases(list(map(row_of, [ACTIVE, EXPIRED, DECLINED, UNKNOWN])))
     file.replace_reservations([ADDED])
     file.close()
     return path
@@ -90,7 +90,7 @@ class Stopped:
 
     def kept(self):
         """The leases and reservations in the file."""
-        file = LeaseFile.open(self.path)
+        file = StateFile.open(self.path)
         found = {lease.address: lease for lease in file.leases()}, list(file.reservations())
         file.close()
         return found
@@ -103,7 +103,7 @@ class Running(Stopped):
         super().__init__(path, capsys)
         self.reactor = reactor
         self.alongside = alongside
-        self.store = SqliteLeases(path, reactor)
+        self.store = SqliteStore(path, reactor)
         leases = list(self.store.load())
         added = list(self.store.reservations())
         subnet = Subnet(network="10.0.0.0/24", pool=["10.0.0.9-10.0.0.100"], hosts=[CONFIGURED])
@@ -310,7 +310,7 @@ def test_an_export_can_be_taken_over_elsewhere(place, tmp_path, capsys):
     (tmp_path / "other.toml").write_text(CONFIG.replace('"state"', '"other"'))
     assert command.main(["leases", "-c", "other.toml", "import", "export.json"]) == 0
     assert capsys.readouterr().out == "4 leases and 1 reservations are taken over\n"
-    there = Stopped(tmp_path / "other" / "leases.sqlite", capsys)
+    there = Stopped(tmp_path / "other" / "bootfw.sqlite", capsys)
     assert there.kept() == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
 
 
@@ -467,8 +467,8 @@ def test_many_leases(running_server):
 )
 def test_names_are_shown_as_far_as_the_terminal_can(path, tmp_path, encoding, name):
     """Control characters never reach it."""
-    file = LeaseFile.open(path)
-    file.write([row_of(evolve(ACTIVE, hostname="k\xfc\u4e2d\x1b[2J"))])
+    file = StateFile.open(path)
+    file.write_leases([row_of(evolve(ACTIVE, hostname="k\xfc\u4e2d\x1b[2J"))])
     file.close()
     locale = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
 
@@ -508,7 +508,7 @@ def test_what_no_server_may_ever_read_is_not_changed(stopped, tmp_path, monkeypa
         f"bootfw: no server runs with the state directory {tmp_path}/bootfw: "
         "give your server's configuration with -c FILE, or change the stored state with --offline\n",
     )
-    there = Stopped(tmp_path / "bootfw" / "leases.sqlite", capsys).kept()
+    there = Stopped(tmp_path / "bootfw" / "bootfw.sqlite", capsys).kept()
     assert there == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
     for offline in (["--offline", *arguments], [*arguments, "--offline"]):
         command.main(["leases", *offline])
@@ -557,24 +557,24 @@ def test_no_file(stopped):
 def test_there_has_been_no_server(tmp_path, capsys):
     code, out, err = Stopped(None, capsys).run("list")
     assert (code, out) == (1, "")
-    assert err == f"bootfw: {tmp_path}/state/leases.sqlite: there is no such file\n"
+    assert err == "bootfw: no leases are stored: no server has run with this state directory and configuration\n"
     assert not (tmp_path / "state").exists()
 
 
 def test_the_configuration_is_wrong(stopped, tmp_path):
-    (tmp_path / "bootfw.toml").write_text("[dhcp]\nmode = 1\n[leases]\nuse = 'none'")
+    (tmp_path / "bootfw.toml").write_text("[dhcp]\nmode = 1\n[store]\nuse = 'none'")
     assert stopped.run("list") == (1, "", "bootfw: bootfw.toml: dhcp.mode: must be a string, not 1\n")
 
 
 def test_the_store_is_wrong(stopped, tmp_path):
-    (tmp_path / "bootfw.toml").write_text(CONFIG + "[leases]\nuse = 'sqlight'")
+    (tmp_path / "bootfw.toml").write_text(CONFIG + "[store]\nuse = 'sqlight'")
     code, _, err = stopped.run("list")
     assert code == 1
-    assert err.startswith('bootfw: bootfw.toml: leases.use: no plugin "sqlight"; known: ')
+    assert err.startswith('bootfw: bootfw.toml: store.use: no plugin "sqlight"; known: ')
 
 
 def test_a_store_that_can_not_be_read_from_outside(stopped, tmp_path):
-    (tmp_path / "bootfw.toml").write_text(CONFIG + "[leases]\nuse = 'memory'")
+    (tmp_path / "bootfw.toml").write_text(CONFIG + "[store]\nuse = 'memory'")
     assert stopped.run("list") == (
         1,
         "",
@@ -584,8 +584,8 @@ def test_a_store_that_can_not_be_read_from_outside(stopped, tmp_path):
 
 
 def test_the_file_is_in_use(stopped, monkeypatch):
-    monkeypatch.setattr("bootfw.stores.leasefile.PATIENCE", 0)
-    file = LeaseFile.open(stopped.path)
+    monkeypatch.setattr("bootfw.stores.statefile.LOCK_TIMEOUT", 0)
+    file = StateFile.open(stopped.path)
     assert stopped.run("list") == (
         1,
         "",

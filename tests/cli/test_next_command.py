@@ -9,12 +9,14 @@ import time
 import pytest
 
 from bootfw.cli import main as command
+from bootfw.cli.failure import CommandError
+from bootfw.cli.offline import OfflineOrders
 from bootfw.cli.running import RunningServer
 from bootfw.events import OfferMade
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.resolvers.loop_breaker import LoopBreaker
 from bootfw.resolvers.next_boot import NextBoot
-from bootfw.stores.orders import Orders
+from bootfw.stores.sqlite import SqliteStore
 from bootfw.values import BootFile, BootRequest
 
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"
@@ -49,18 +51,30 @@ def run(capsys):
     return run
 
 
+class State:
+    """The state file, while no server runs."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def read(self):
+        """MAC -> file."""
+        return {order["mac"]: order["file"] for order in OfflineOrders(SqliteStore(self.path)).next_boots()}
+
+
 @pytest.fixture
 def kept(tmp_path):
-    return Orders(tmp_path / "state" / "next-boot.sqlite")
+    return State(tmp_path / "state" / "bootfw.sqlite")
 
 
-def test_order_list_and_clear(run, kept):
+def test_order_list_and_clear(run, monkeypatch):
     assert run("52-54-00-12-34-56", "debian/install.ipxe") == (
         0,
         "52:54:00:12:34:56 boots debian/install.ipxe next, once\n",
         "",
     )
-    kept.order(MAC, "debian/install.ipxe", 1_763_640_000.0)
+    monkeypatch.setattr("time.time", lambda: 1_763_640_000.0)
+    run(MAC, "debian/install.ipxe")
     assert run() == (
         0,
         "MAC                NEXT BOOT            SINCE\n52:54:00:12:34:56  debian/install.ipxe  2025-11-20 12:00:00\n",
@@ -96,7 +110,7 @@ def test_what_can_not_be_done(run, kept, arguments, said):
     code, out, err = run(*arguments)
     assert (code, out) == (1, "")
     assert err.startswith(f"bootfw: {said}")
-    assert kept.version() is None
+    assert not kept.path.exists()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +129,7 @@ def test_where_no_resolver_would_ask_for_it_nothing_can_be_ordered(run, kept, tm
     assert err == (
         'bootfw: bootfw.toml has resolvers, but none that asks for it: begin them with [[resolver]] use = "next-boot"\n'
     )
-    assert kept.version() is None
+    assert not kept.path.exists()
 
 
 def test_the_defaults_ask_for_it(run, tmp_path, capsys, kept):
@@ -129,7 +143,7 @@ def test_a_damaged_file_is_told_of(run, kept):
     kept.path.write_bytes(b"x" * 1000)
     code, _, err = run()
     assert code == 1
-    assert "next-boot.sqlite: is damaged" in err
+    assert "bootfw.sqlite: is damaged" in err
 
 
 # Whose state it is
@@ -159,7 +173,7 @@ def test_what_no_server_may_ever_read_is_not_changed(plain, here, monkeypatch, a
     )
     assert not (here / "bootfw").exists()
     assert plain("--offline", MAC, "http://x/y.ipxe")[0] == 0
-    assert list(Orders(here / "bootfw" / "next-boot.sqlite").read()) == [MAC]
+    assert list(State(here / "bootfw" / "bootfw.sqlite").read()) == [MAC]
     code, out, err = plain()
     assert (code, "http://x/y.ipxe" in out) == (0, True)
     assert err == f"bootfw: no server runs with the state directory {here}/bootfw; this is the stored state\n"
@@ -191,7 +205,7 @@ def test_a_file_that_no_backend_has_is_warned_of(run, kept, file, warned):
     code, out, err = run(MAC, file)
     assert (code, out) == (0, f"{MAC} boots {file} next, once\n")
     assert err == (f"bootfw: no backend of bootfw.toml has {file}\n" if warned else "")
-    assert kept.read()[MAC].file == file
+    assert kept.read()[MAC] == file
 
 
 WAITING = """
@@ -238,8 +252,9 @@ class Running:
     """A server with a machine that is in a loop."""
 
     def __init__(self, reactor, state):
-        self.breaker = LoopBreaker(repeats=2, reactor=reactor)
-        self.next_boot = NextBoot(Orders(state / "next-boot.sqlite"), reactor)
+        store = SqliteStore(state / "bootfw.sqlite", reactor)
+        self.breaker = LoopBreaker(repeats=2, reactor=reactor, store=store)
+        self.next_boot = NextBoot(store)
         resolvers = [("next-boot", self.next_boot), ("loop-breaker", self.breaker)]
         self.lifecycle = PluginLifecycle(reactor, resolvers, [].append)
         self.lifecycle.start()
@@ -286,20 +301,91 @@ def test_forgive_as_json(run, server, alongside):
     assert json.loads(alongside(run, "--forgive", OTHER, "--json")[1])["mac"] == OTHER
 
 
-def test_ordering_beside_a_server(plain, server, alongside, kept):
-    assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")[::2] == (0, "")
-    assert list(kept.read()) == [MAC]
-    [record] = alongside(lambda: list(RunningServer(kept.path.parent / "control.sock").ask("next")))
+def test_an_order_for_a_running_server(plain, server, alongside, tmp_path):
+    assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe") == (
+        0,
+        f"{MAC} boots install.ipxe next, once\n",
+        "",
+    )
+    [record] = alongside(lambda: list(RunningServer(tmp_path / "state" / "control.sock").ask("next")))
     assert (record["mac"], record["file"]) == (MAC, "install.ipxe")
+    assert json.loads(alongside(plain, "-c", "bootfw.toml", "--json")[1])["next"] == [record]
+    assert json.loads(alongside(plain, "-c", "bootfw.toml", "--clear", MAC, "--json")[1]) == record
+    code, _, err = alongside(plain, "-c", "bootfw.toml", "--clear", MAC)
+    assert (code, err) == (1, f"bootfw: nothing is ordered for {MAC}\n")
 
 
-def test_a_server_with_this_resolver_only_is_found(plain, private_reactor, tmp_path, alongside, kept):
+def test_what_a_server_refuses(server, alongside, tmp_path):
+    """A command of another version may ask for it."""
+    with pytest.raises(CommandError, match="unknown placeholder"):
+        alongside(RunningServer(tmp_path / "state" / "control.sock").order, MAC, "{nope}")
+
+
+@pytest.fixture
+def serving(private_reactor, tmp_path):
+    """Run a server with these resolvers."""
+    running = []
+
+    def serving(*resolvers):
+        lifecycle = PluginLifecycle(private_reactor, resolvers, [].append)
+        lifecycle.start()
+        lifecycle.listen(tmp_path / "state" / "control.sock")
+        running.append(lifecycle)
+
+    yield serving
+    for lifecycle in running:
+        closed = lifecycle.close()
+        while not closed.called:
+            private_reactor.iterate(0.01)
+        private_reactor.iterate(0)
+
+
+def test_a_server_with_this_resolver_only_is_found(plain, private_reactor, alongside, kept, serving):
     """It has no other operation on its control socket."""
-    lifecycle = PluginLifecycle(private_reactor, [("next-boot", NextBoot(kept, private_reactor))], [].append)
-    lifecycle.start()
-    lifecycle.listen(tmp_path / "state" / "control.sock")
+    serving(("next-boot", NextBoot(SqliteStore(kept.path, private_reactor))))
     assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")[::2] == (0, "")
-    closed = lifecycle.close()
-    while not closed.called:
-        private_reactor.iterate(0.01)
-    private_reactor.iterate(0)
+
+
+def test_a_server_that_takes_no_orders(plain, private_reactor, alongside, serving):
+    """Its configuration has changed since it was started."""
+    serving(("loop-breaker", LoopBreaker(reactor=private_reactor)))
+    code, _, err = alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")
+    assert (code, err.startswith('bootfw: this server does not answer "order"')) == (1, True)
+    assert alongside(plain, "-c", "bootfw.toml")[:2] == (0, "MAC  NEXT BOOT  SINCE\n")
+
+
+def test_a_store_that_can_not_be_reached_without_a_server(run, tmp_path):
+    (tmp_path / "bootfw.toml").write_text(CONFIG + '[store]\nuse = "memory"\n')
+    assert run(MAC, "install.ipxe") == (
+        1,
+        "",
+        f"bootfw: no server runs with the state directory {tmp_path}/state, "
+        'and without one the orders in "memory" can\'t be reached\n',
+    )
+
+
+ONLY_LEASES = """
+from attrs import define
+from twisted.internet.defer import succeed
+from zope.interface import implementer
+from bootfw.api import ILeaseStore, IReservationStore, boot_plugin
+
+@implementer(ILeaseStore, IReservationStore)
+@define
+class Store:
+    def load(self): return []
+    def reservations(self): return []
+    def commit(self, leases): return succeed(None)
+    def save_reservations(self, reservations): return succeed(None)
+    def close(self): return succeed(None)
+
+plugin = boot_plugin(ILeaseStore, Store)
+"""
+
+
+def test_beside_a_store_for_leases_only_orders_are_in_the_default_one(run, kept, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "onlyleases.py").write_text(ONLY_LEASES)
+    (tmp_path / "bootfw.toml").write_text(CONFIG + '[store]\nuse = "onlyleases:plugin"\n')
+    assert run(MAC, "install.ipxe")[0] == 0
+    assert kept.read() == {MAC: "install.ipxe"}

@@ -4,17 +4,17 @@ import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
-from bootfw.stores.memory import MemoryLeases
+from bootfw.stores.memory import MemoryStore
 from bootfw.testing import LeaseStoreContract
 from bootfw.testing.contracts.leases import LEASES
 
 
-class Forgetful(MemoryLeases):
+class Forgetful(MemoryStore):
     def load(self):
         return []
 
 
-class Changed(MemoryLeases):
+class Changed(MemoryStore):
     """What it gives back is not what it was given."""
 
     changes = {}
@@ -36,56 +36,56 @@ class KeepsTextOfClients(Changed):
     changes = {"client": lambda client: client.decode("utf-8", "replace").encode()}
 
 
-class KeepsTheFirst(MemoryLeases):
+class KeepsTheFirst(MemoryStore):
     def commit(self, leases):
         known = {lease.address for lease in self.load()}
         return super().commit([lease for lease in leases if lease.address not in known])
 
 
-class KeepsTheFirstOfACall(MemoryLeases):
+class KeepsTheFirstOfACall(MemoryStore):
     def commit(self, leases):
         return super().commit(list(reversed(leases)))
 
 
-class KeepsAll(MemoryLeases):
+class KeepsAll(MemoryStore):
     def load(self):
         return [*super().load(), *super().load()]
 
 
-class TakesFew(MemoryLeases):
+class TakesFew(MemoryStore):
     def commit(self, leases):
         return super().commit(leases[:1000])
 
 
-class AnswersAtOnce(MemoryLeases):
+class AnswersAtOnce(MemoryStore):
     def commit(self, leases):
         super().commit(leases)
 
 
-class AnswersWithACount(MemoryLeases):
+class AnswersWithACount(MemoryStore):
     def commit(self, leases):
         return super().commit(leases).addCallback(lambda _: len(leases))
 
 
-class NeverAnswers(MemoryLeases):
+class NeverAnswers(MemoryStore):
     def commit(self, leases):
         super().commit(leases)
         return Deferred()
 
 
-class ClosesTooSoon(MemoryLeases):
+class ClosesTooSoon(MemoryStore):
     """As if the disk were slower than close()."""
 
     def commit(self, leases):
         return Deferred() if leases else super().commit(leases)
 
 
-class IsNotNew(MemoryLeases):
+class IsNotNew(MemoryStore):
     def load(self):
         return [*super().load(), LEASES[0]]
 
 
-class CanNotBeClosed(MemoryLeases):
+class CanNotBeClosed(MemoryStore):
     loaded = False
 
     def load(self):
@@ -97,7 +97,7 @@ class CanNotBeClosed(MemoryLeases):
         return super().close()
 
 
-class WaitsForTheOneBefore(MemoryLeases):
+class WaitsForTheOneBefore(MemoryStore):
     """Takes no leases while others are on their way."""
 
     under_way = 0
@@ -109,17 +109,17 @@ class WaitsForTheOneBefore(MemoryLeases):
         return super().commit(leases)
 
 
-class AddsReservations(MemoryLeases):
+class AddsReservations(MemoryStore):
     def save_reservations(self, reservations):
         return super().save_reservations([*self.reservations(), *reservations])
 
 
-class SortsReservations(MemoryLeases):
+class SortsReservations(MemoryStore):
     def save_reservations(self, reservations):
         return super().save_reservations(sorted(reservations, key=lambda each: each.address))
 
 
-class ForgetsOptions(MemoryLeases):
+class ForgetsOptions(MemoryStore):
     def reservations(self):
         return [evolve(each, options={}) for each in super().reservations()]
 

@@ -3,14 +3,14 @@
 import pytest
 from callbacks import Callbacks
 
-from bootfw.stores.memory import MemoryLeases
-from bootfw.stores.sqlite import SqliteLeases
+from bootfw.stores.memory import MemoryStore
+from bootfw.stores.sqlite import SqliteStore
 from bootfw.testing import LeaseStoreContract
 
 
 class TestMemory(LeaseStoreContract):
     def make_store(self):
-        return MemoryLeases()
+        return MemoryStore()
 
 
 class TestSqlite(LeaseStoreContract):
@@ -20,7 +20,7 @@ class TestSqlite(LeaseStoreContract):
         self.reactor = Callbacks()
 
     def make_store(self):
-        return SqliteLeases(self.directory / "state" / "leases.sqlite", self.reactor)
+        return SqliteStore(self.directory / "state" / "bootfw.sqlite", self.reactor)
 
     def wait(self, deferred):
         self.reactor.wait(deferred)

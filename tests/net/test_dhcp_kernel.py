@@ -15,7 +15,7 @@ from bootfw.net.dhcp.journal import Journal
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.net.udp.port import listen
 from bootfw.resolvers.static import StaticResolver
-from bootfw.stores.memory import MemoryLeases
+from bootfw.stores.memory import MemoryStore
 from bootfw.wire.dhcp4 import BROADCAST_FLAG, Message, pack, parse
 
 SO_BINDTODEVICE = 25
@@ -179,7 +179,7 @@ def test_a_proxy_names_its_address_in_the_clients_network(proxy, client, run_unt
 def test_a_server_gives_addresses_of_the_network_of_its_second_address(
     hosts, private_reactor, client, run_until, second, turn_until
 ):
-    store = MemoryLeases()
+    store = MemoryStore()
     addresses = AddressServer([Subnet(network="10.99.0.0/24", pool=["10.99.0.100"])])
     events = []
     ledger = Journal(store, events.append, private_reactor)

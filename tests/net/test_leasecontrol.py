@@ -14,7 +14,7 @@ from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.net.control import ControlError
 from bootfw.net.dhcp.leasecontrol import LeaseControl
 from bootfw.records import reservation_record
-from bootfw.stores.memory import MemoryLeases
+from bootfw.stores.memory import MemoryStore
 
 NOW = 1_763_640_000.0
 MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"
@@ -31,7 +31,7 @@ class Place:
     def __init__(self, *added):
         clock = Clock()
         clock.advance(NOW)
-        self.store = MemoryLeases()
+        self.store = MemoryStore()
         self.store.save_reservations(added)
         subnet = Subnet(network="10.0.0.0/24", pool=["10.0.0.10-10.0.0.20"], hosts=[CONFIGURED])
         self.server = AddressServer([subnet], [LEASE, EXPIRED, RELEASED], added)
@@ -152,7 +152,7 @@ def test_a_reservation_that_does_not_go(place, given, text):
 
 
 def test_a_reservation_that_can_not_be_kept_does_not_count(place, monkeypatch):
-    monkeypatch.setattr(MemoryLeases, "save_reservations", lambda store, all: fail(LeaseStoreError("disk full")))
+    monkeypatch.setattr(MemoryStore, "save_reservations", lambda store, all: fail(LeaseStoreError("disk full")))
     with pytest.raises(LeaseStoreError, match="disk full"):
         place.ask("reserve", **reservation_record(ADDED))
     assert place.reserved() == {"10.0.0.5"}
@@ -161,7 +161,7 @@ def test_a_reservation_that_can_not_be_kept_does_not_count(place, monkeypatch):
 def test_each_family_has_reservations_of_its_own():
     clock = Clock()
     clock.advance(NOW)
-    store = MemoryLeases()
+    store = MemoryStore()
     four = AddressServer([Subnet(network="10.0.0.0/24", hosts=[Host(address="10.0.0.5", mac=OTHER)])])
     hosts = [Host6(address="fd77::5", mac=OTHER), Host6(mac=MAC, options={"sol-max-rt": 60})]
     six = AddressServer6([Subnet6(network="fd77::/64", hosts=hosts)], b"\0\1us")
@@ -201,7 +201,7 @@ def test_an_address_of_no_subnet_is_refused_as_such_whoever_it_is_for(place):
 
 def test_without_a_subnet_of_ipv4_nothing_of_ipv4_is_reserved():
     six = AddressServer6([Subnet6(network="fd77::/64")], b"\0\1us")
-    control = LeaseControl(Clock(), AddressServer([]), MemoryLeases(), (), six)
+    control = LeaseControl(Clock(), AddressServer([]), MemoryStore(), (), six)
     with pytest.raises(ControlError, match=r"^a reservation without an address is of no subnet$"):
         control.reserve({"mac": MAC})
     with pytest.raises(ControlError, match=r"^fd78::6 is of no subnet$"):

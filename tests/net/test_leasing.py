@@ -16,7 +16,7 @@ from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.net.dhcp import leasing
 from bootfw.net.dhcp.leasing import Leasing
 from bootfw.service import BootService
-from bootfw.stores.memory import MemoryLeases
+from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.wire.dhcp4 import pack, parse
 
@@ -32,7 +32,7 @@ def host():
 
 @pytest.fixture
 def store():
-    return MemoryLeases()
+    return MemoryStore()
 
 
 def test_what_the_store_knows_the_server_knows(host, store):
@@ -61,7 +61,7 @@ def test_the_rules_of_the_configuration_are_the_servers(host, store):
     assert [lease.client for lease in server.leases()] == [b"i\0one"]
 
 
-class Closing(MemoryLeases):
+class Closing(MemoryStore):
     def close(self):
         self.closed = True
         return succeed(None)
@@ -253,7 +253,7 @@ def test_the_service_gives_addresses_is_stopped_and_goes_on_where_it_was():
     service = BootService(
         network.host(SERVER, rich=True),
         settings=Settings(dhcp=settings()),
-        leases=MemoryLeases(),
+        store=MemoryStore(),
     )
     client = FakePeer(network.host(), 68)
     offered = []

@@ -10,7 +10,7 @@ from bootfw.dhcp.server import AddressServer
 from bootfw.interfaces import ILeaseStore
 from bootfw.lease import NEVER, Lease, LeaseState
 from bootfw.net.dhcp.walltime import WallTimeLeases
-from bootfw.stores.memory import MemoryLeases
+from bootfw.stores.memory import MemoryStore
 
 HOUR, YEAR = 3600.0, 365 * 86400.0
 
@@ -23,7 +23,7 @@ class Place:
     shift: float = 0.0
 
     def __attrs_post_init__(self):
-        self.kept = MemoryLeases()
+        self.kept = MemoryStore()
         self.server = AddressServer([], [])
         self.store = WallTimeLeases(self.kept, lambda: self.now, lambda: self.shift, lambda: self.server.leases())
 

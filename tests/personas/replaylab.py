@@ -17,7 +17,7 @@ from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
 from bootfw.resolvers.by_architecture import ByArchitecture
-from bootfw.stores.memory import MemoryLeases
+from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import TransferReport
 from bootfw.watchdogs.adaptive import Adaptive
@@ -59,7 +59,7 @@ class Lab:
         about = {"personas": personas, "clients": self.clients}
         if self.server:
             addresses = AddressServer([pool(2)])
-            ledger = Journal(MemoryLeases(), publish, host)
+            ledger = Journal(MemoryStore(), publish, host)
             dhcp: Any = server_port(host, chain, publish, addresses, ledger, **about)
         else:
             dhcp = proxy_port(host, chain, publish, **about)

@@ -6,17 +6,19 @@ import pytest
 from attrs import evolve
 from booting import Machine, Site
 from firmware import BIOS_ROM, IPXE_ROM, MAC_TEXT, OVMF, SNPONLY
+from twisted.internet.defer import fail
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from bootfw.backends.memory import MemoryBackend
-from bootfw.errors import ConfigError
+from bootfw.errors import ConfigError, LeaseStoreError, StateError
 from bootfw.events import LoopBroken, NextBootTaken, OfferMade, OfferWithheld, PluginFailed
 from bootfw.observe.log import LogObserver
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.resolvers import loop_breaker
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.resolvers.loop_breaker import LoopBreaker
+from bootfw.stores.memory import MemoryStore
 from bootfw.testing import ResolverContract
 from bootfw.values import BootFile, BootRequest
 
@@ -34,10 +36,15 @@ POST = 40.0
 """Seconds that a firmware needs from reset to its DISCOVER."""
 
 
+class Store(MemoryStore):
+    """One whose methods can be replaced."""
+
+
 class Guarded(Site):
     def __init__(self, files=CHOICE, **options) -> None:
         super().__init__([], [MemoryBackend(dict(FILES))])
-        self.breaker = LoopBreaker(**options, reactor=self.network.clock)
+        self.store = Store()
+        self.breaker = LoopBreaker(**options, reactor=self.network.clock, store=self.store)
         self.resolvers = [self.breaker, ByArchitecture(files)]
         self.start()
 
@@ -269,11 +276,52 @@ def test_by_another_next_boot(site):
     assert machine.boots(BIOS_ROM) == b"iPXE"
 
 
-def test_by_a_restart(site):
+def test_a_restart_does_not_end_it(site):
     machine = looping(site)
     site.stop()
     site.start()
-    assert machine.boots(BIOS_ROM) == b"iPXE"
+    assert machine.asks(BIOS_ROM) is None
+    [record] = site.breaker.operations()["looping"]({})
+    assert (record["mac"], record["files"], record["times"]) == (MAC_TEXT, ["undionly.kpxe", "boot.ipxe"], 5)
+    assert record["seconds"] == pytest.approx(600, abs=60)  # the system's clock has not moved with the test's
+
+
+@pytest.mark.parametrize("forgiven", ["by the operator", "by another next boot", "by time"])
+def test_what_has_ended_it_ends_it_for_the_next_start_too(site, forgiven):
+    machine = looping(site)
+    if forgiven == "by the operator":
+        site.breaker.operations()["forgive"]({"mac": MAC_TEXT})
+    elif forgiven == "by another next boot":
+        site.breaker.observe(NextBootTaken(0, MAC_TEXT, "rescue.ipxe"))
+    else:
+        site.pass_time(600)
+        machine.asks(BIOS_ROM)
+    assert site.store.load_orders(loop_breaker.LOOPS) == {}
+
+
+def test_a_loop_that_was_over_before_the_start_is_removed():
+    store = MemoryStore()
+    store.save_orders(loop_breaker.LOOPS, {MAC_TEXT: {"files": ["x"], "times": 5, "until": 1.0}})
+    made = LoopBreaker(reactor=Clock(), store=store)
+    made.start([].append)
+    assert list(made.operations()["looping"]({})) == []
+    assert store.load_orders(loop_breaker.LOOPS) == {}
+
+
+@pytest.mark.parametrize("order", [{}, [], {"files": ["x"], "times": "often", "until": 1.0}])
+def test_a_stored_loop_that_makes_no_sense_keeps_bootfw_from_starting(order):
+    store = MemoryStore()
+    store.save_orders(loop_breaker.LOOPS, {OTHER: order})
+    with pytest.raises(StateError, match=f"the stored loop of {OTHER} makes no sense"):
+        LoopBreaker(reactor=Clock(), store=store).start([].append)
+
+
+def test_a_loop_that_can_not_be_stored_is_broken_all_the_same(site):
+    site.store.save_orders = lambda kind, orders: fail(LeaseStoreError("the disk is full"))
+    with capturedLogs() as logs:
+        machine = looping(site)
+    assert machine.asks(BIOS_ROM) is None
+    assert [event["why"].args for event in logs if "after a restart" in event["log_format"]] == [("the disk is full",)]
 
 
 # Bounds and options

@@ -1,6 +1,5 @@
 """One-shot next boots: who gets the file, when it is used up, and that a restart changes nothing."""
 
-import sqlite3
 import time
 from pathlib import Path
 
@@ -8,15 +7,18 @@ import pytest
 from attrs import evolve
 from booting import Machine, Site
 from firmware import BIOS_ROM, IPXE_ROM, MAC_TEXT, OVMF, OVMF_HTTP, SNPONLY, ipxe_features
+from twisted.internet.defer import fail, maybeDeferred
 from twisted.logger import capturedLogs
 
 from bootfw.backends.memory import MemoryBackend
-from bootfw.errors import StateError
+from bootfw.cli.offline import OfflineOrders
+from bootfw.errors import LeaseStoreError, StateError
 from bootfw.events import NextBootTaken, PluginFailed, TransferEnded
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.resolvers.by_architecture import ByArchitecture
-from bootfw.resolvers.next_boot import NextBoot
-from bootfw.stores.orders import Orders
+from bootfw.resolvers.next_boot import ORDERS, NextBoot, Order, save_next_boot
+from bootfw.stores.memory import MemoryStore
+from bootfw.stores.sqlite import SqliteStore
 from bootfw.testing import ResolverContract
 from bootfw.testing.contracts.resolver import REQUESTS
 from bootfw.values import Address, Agreed, BootRequest, Client, Outcome, TransferReport, TransferRequest
@@ -32,9 +34,25 @@ FILES = {
 }
 
 
+class State:
+    """A state directory, and the orders in it as a program that is not the server sees them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def store(self, reactor=None) -> SqliteStore:
+        return SqliteStore(self.path, reactor)
+
+    def order(self, mac: str, file: str) -> None:
+        OfflineOrders(self.store()).order(mac, file)
+
+    def read(self) -> dict[str, str]:
+        return {order["mac"]: order["file"] for order in OfflineOrders(self.store()).next_boots()}
+
+
 @pytest.fixture
-def kept(tmp_path: Path) -> Orders:
-    return Orders(tmp_path / "next-boot.sqlite")
+def kept(tmp_path: Path) -> State:
+    return State(tmp_path / "bootfw.sqlite")
 
 
 ADDRESSES = {MAC_TEXT: "10.0.0.9", OTHER: "10.0.0.8"}
@@ -44,26 +62,55 @@ def client_at(peer: Address) -> Client:
     return Client(peer[0], next((mac for mac, address in ADDRESSES.items() if address == peer[0]), ""))
 
 
-def resolver(kept: Orders) -> NextBoot:
+def resolver(kept: State, reactor=None) -> NextBoot:
     """As a start of bootfw makes it."""
-    made = configure(load("next-boot", "bootfw.resolvers"), {}, PluginContext(None, Path("/"), kept.path.parent))
+    context = PluginContext(reactor, Path("/"), kept.path.parent, kept.store(reactor))
+    made = configure(load("next-boot", "bootfw.resolvers"), {}, context)
     assert isinstance(made, NextBoot)
     made.set_client_lookup(client_at)
     return made
 
 
+@pytest.fixture
+def started(kept):
+    """Makes resolvers that have started, and closes them."""
+    made = []
+
+    def started() -> NextBoot:
+        made.append(resolver(kept))
+        made[-1].start([].append)
+        return made[-1]
+
+    yield started
+    for each in made:
+        each.close()
+
+
+def ended(mac: str = MAC_TEXT, outcome: Outcome = Outcome.COMPLETE, **about) -> TransferEnded:
+    """A client has got pxelinux.0, or what *about* says."""
+    request = TransferRequest("pxelinux.0", "pxelinux.0", (ADDRESSES[mac], 1))
+    return TransferEnded(0, TransferReport(evolve(request, **about), Agreed(), outcome, "", 1, 1, 0, 0, 0))
+
+
 class Restartable(Site):
     """With iPXE for everybody, and the same state directory for each start."""
 
-    def __init__(self, kept: Orders, **options) -> None:
+    def __init__(self, kept: State, **options) -> None:
         self.kept = kept
         super().__init__([], [MemoryBackend(FILES)], **options)
         self.start()
 
     def start(self) -> None:
         files = {"x86-bios": "undionly.kpxe", "x86_64-uefi": "snponly.efi", "ipxe": "boot.ipxe"}
-        self.resolvers = [resolver(self.kept), ByArchitecture(files)]
+        self.next_boot = resolver(self.kept)
+        self.resolvers = [self.next_boot, ByArchitecture(files)]
         super().start()
+
+    def order(self, mac: str, file: str) -> None:
+        self.network.result_of(self.next_boot.operations()["order"]({"mac": mac, "file": file}))
+
+    def left(self) -> list[str]:
+        return [order["mac"] for order in self.next_boot.operations()["next"]({})]
 
 
 @pytest.fixture
@@ -83,7 +130,10 @@ HTTP = evolve(BIOS, persona="uefi-http", architecture="x86_64-uefi-http", http=T
 
 def chains_to(kept, request) -> str | None:
     """What the script says that it is told of, or the name of the file itself."""
-    found = resolver(kept).resolve(request)
+    made = resolver(kept)
+    made.start([].append)
+    found = made.resolve(request)
+    made.close()
     if found is None or found.content is None:
         return found and found.name
     assert found.name.endswith(SCRIPT)
@@ -112,23 +162,25 @@ def test_who_can_load_it_is_told_of_it(kept, file, bios, ipxe, http):
     assert chains_to(kept, evolve(BIOS, mac=OTHER)) is None
 
 
-def test_ipxe_gets_its_script_by_http_where_it_can(kept):
+def test_ipxe_gets_its_script_by_http_where_it_can(kept, started):
     kept.order(MAC_TEXT, "install.ipxe")
+    made = started()
     can, can_not = ipxe_features(0x13), ipxe_features(0x15)
     asks = evolve(IPXE, http_url="http://10.0.0.1:8069")
-    assert resolver(kept).resolve(evolve(asks, options={175: can})).name == f"http://10.0.0.1:8069/{SCRIPT}"
-    assert resolver(kept).resolve(evolve(asks, options={175: can_not})).name == SCRIPT
+    assert made.resolve(evolve(asks, options={175: can})).name == f"http://10.0.0.1:8069/{SCRIPT}"
+    assert made.resolve(evolve(asks, options={175: can_not})).name == SCRIPT
 
 
 @pytest.mark.parametrize(
     ("file", "reason"), [("https://10.0.0.9/x", "its iPXE has no HTTPS"), ("{uuid}.ipxe", "this client does not tell")]
 )
-def test_what_this_ipxe_can_not_load_stays_ordered_and_is_told_of(kept, file, reason):
+def test_what_this_ipxe_can_not_load_stays_ordered_and_is_logged(kept, started, file, reason):
     kept.order(MAC_TEXT, file)
+    made = started()
     with capturedLogs() as logs:
-        assert resolver(kept).resolve(evolve(IPXE, options={175: ipxe_features(0x15)})) is None
+        assert made.resolve(evolve(IPXE, options={175: ipxe_features(0x15)})) is None
     assert reason in logs[0]["log_format"].format(**logs[0])
-    assert kept.read()
+    assert len(made.operations()["next"]({})) == 1
 
 
 # When it is used up
@@ -137,12 +189,12 @@ def test_what_this_ipxe_can_not_load_stays_ordered_and_is_told_of(kept, file, re
 def test_install_once_then_as_always(site):
     """A BIOS that has to become iPXE first."""
     machine = Machine(site)
-    site.kept.order(MAC_TEXT, "install.ipxe")
+    site.order(MAC_TEXT, "install.ipxe")
     assert machine.boots(BIOS_ROM) == b"iPXE"
     assert machine.boots(IPXE_ROM) == b"#!ipxe\nchain --autofree --replace /install.ipxe\n"
     assert machine.gets("install.ipxe") == b"install"
     assert [(event.mac, event.file) for event in site.said(NextBootTaken)] == [(MAC_TEXT, "install.ipxe")]
-    assert site.kept.read() == {}
+    assert site.left() == []
     for _ in range(2):
         assert machine.boots(BIOS_ROM) == b"iPXE"
         assert machine.boots(IPXE_ROM) == b"as always"
@@ -150,7 +202,7 @@ def test_install_once_then_as_always(site):
 
 def test_a_program_is_loaded_by_the_firmware_itself(site):
     machine = Machine(site)
-    site.kept.order(MAC_TEXT, "pxelinux.0")
+    site.order(MAC_TEXT, "pxelinux.0")
     assert machine.boots(BIOS_ROM) == b"pxelinux"
     assert site.said(NextBootTaken)
     assert machine.boots(BIOS_ROM) == b"iPXE"
@@ -159,18 +211,18 @@ def test_a_program_is_loaded_by_the_firmware_itself(site):
 def test_offers_do_not_use_it_up(site):
     """A DISCOVER repeated, an offer lost, a machine switched off in the middle: the file was not loaded."""
     machine = Machine(site)
-    site.kept.order(MAC_TEXT, "install.ipxe")
+    site.order(MAC_TEXT, "install.ipxe")
     for _ in range(3):
         assert machine.asks(BIOS_ROM) == "undionly.kpxe"
         for _ in range(4):
             assert machine.asks(IPXE_ROM, xid=7) == SCRIPT
     assert machine.gets(SCRIPT)
-    assert site.kept.read() == {}
+    assert site.left() == []
 
 
 def test_the_detour_to_port_4011_gets_the_same(site):
     machine = Machine(site)
-    site.kept.order(MAC_TEXT, "pxelinux.0")
+    site.order(MAC_TEXT, "pxelinux.0")
     assert machine.asks(OVMF) == ""
     assert machine.asks_boot_server(OVMF) == "pxelinux.0"
     assert machine.asks_boot_server(OVMF) == "pxelinux.0"
@@ -179,30 +231,26 @@ def test_the_detour_to_port_4011_gets_the_same(site):
 
 
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o not in (Outcome.COMPLETE, Outcome.UNCONFIRMED)])
-def test_only_the_whole_file_uses_it_up(kept, outcome):
+def test_only_the_whole_file_uses_it_up(kept, started, outcome):
     """A size probe of UEFI is one of the others."""
     kept.order(MAC_TEXT, "pxelinux.0")
-    made = resolver(kept)
+    made = started()
     made.resolve(BIOS)
-
-    def ended(outcome, **about):
-        request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1))
-        return TransferEnded(0, TransferReport(evolve(request, **about), Agreed(), outcome, "", 1, 1, 0, 0, 0))
-
-    made.observe(ended(outcome))
-    made.observe(ended(Outcome.COMPLETE, write=True))
-    made.observe(ended(Outcome.COMPLETE, path="other"))
-    made.observe(ended(Outcome.COMPLETE, peer=("10.0.0.8", 1)))
-    assert kept.read()
-    made.observe(ended(Outcome.UNCONFIRMED))
-    assert not kept.read()
+    made.observe(ended(outcome=outcome))
+    made.observe(ended(write=True))
+    made.observe(ended(path="other"))
+    made.observe(ended(OTHER))
+    assert made.resolve(BIOS)
+    made.observe(ended(outcome=Outcome.UNCONFIRMED))
     assert made.resolve(BIOS) is None
+    made.close()
+    assert kept.read() == {}
 
 
 def test_of_several_with_the_same_file_each_uses_up_its_own(site):
     first, second = Machine(site), Machine(site, OTHER, "10.0.0.8")
-    site.kept.order(MAC_TEXT, "pxelinux.0")
-    site.kept.order(OTHER, "pxelinux.0")
+    site.order(MAC_TEXT, "pxelinux.0")
+    site.order(OTHER, "pxelinux.0")
     assert first.asks(BIOS_ROM) == second.asks(BIOS_ROM) == "pxelinux.0"
     assert second.gets("pxelinux.0")
     assert [event.mac for event in site.said(NextBootTaken)] == [OTHER]
@@ -214,42 +262,41 @@ def test_behind_a_router_nobody_installs_for_ever(kept, failures):
     """There a proxy does not learn whose address it is. Scripts have their own names; else who waits longest has it."""
     site = Restartable(kept, known=False)
     first, second = Machine(site), Machine(site, OTHER, "10.0.0.8")
-    kept.order(MAC_TEXT, "install.ipxe")
-    kept.order(OTHER, "pxelinux.0")
+    site.order(MAC_TEXT, "install.ipxe")
+    site.order(OTHER, "pxelinux.0")
     assert second.boots(BIOS_ROM) == b"pxelinux"
     assert [event.mac for event in site.said(NextBootTaken)] == [OTHER]
     assert first.boots(SNPONLY).startswith(b"#!ipxe\nchain")
-    assert kept.read() == {}
     site.stop()
+    assert kept.read() == {}
 
 
-def test_a_system_that_requests_a_boot_file_uses_nothing_up(kept):
+def test_a_system_that_requests_a_boot_file_uses_nothing_up(kept, started):
     """The reply to its DHCP request names the file, but it loads nothing."""
     kept.order(OTHER, "pxelinux.0")
     kept.order(MAC_TEXT, "pxelinux.0")
-    made = resolver(kept)
+    made = started()
     made.resolve(evolve(BIOS, mac=OTHER, persona="plain", architecture="unknown", may_be_system=True))
     made.resolve(BIOS)
     behind_a_router = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.254", 1))
     made.observe(TransferEnded(0, TransferReport(behind_a_router, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
 
-    assert list(kept.read()) == [OTHER]
+    assert [order["mac"] for order in made.operations()["next"]({})] == [OTHER]
 
 
-def test_a_board_that_only_requests_a_boot_file_uses_its_order_up(kept):
+def test_a_board_that_only_requests_a_boot_file_uses_its_order_up(kept, started):
     kept.order(MAC_TEXT, "pxelinux.0")
-    made = resolver(kept)
+    made = started()
     board = evolve(BIOS, persona="plain", architecture="unknown", may_be_system=True)
     assert made.resolve(board).name == "pxelinux.0"
-    request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1))
-    made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
+    made.observe(ended())
 
     assert made.resolve(board) is None
 
 
 def test_uefi_gets_ipxe_and_then_the_script(site):
     machine = Machine(site)
-    site.kept.order(MAC_TEXT, "install.ipxe")
+    site.order(MAC_TEXT, "install.ipxe")
     assert machine.asks_boot_server(OVMF) == "snponly.efi"
     assert machine.gets("snponly.efi") == b"iPXE"
     assert machine.boots(SNPONLY).endswith(b"/install.ipxe\n")
@@ -262,7 +309,7 @@ def test_uefi_gets_ipxe_and_then_the_script(site):
 @pytest.mark.parametrize("moment", ["before", "asked", "chained"])
 def test_it_survives_a_restart(site, moment):
     machine = Machine(site)
-    site.kept.order(MAC_TEXT, "install.ipxe")
+    site.order(MAC_TEXT, "install.ipxe")
     if moment != "before":
         machine.boots(BIOS_ROM)
     if moment == "chained":
@@ -277,7 +324,7 @@ def test_it_survives_a_restart(site, moment):
 
 def test_what_was_got_in_the_last_moment_is_used_up(site):
     machine = Machine(site)
-    site.kept.order(MAC_TEXT, "pxelinux.0")
+    site.order(MAC_TEXT, "pxelinux.0")
     name = machine.asks(BIOS_ROM)
     machine.gets(name)
     site.stop()
@@ -288,55 +335,75 @@ def test_what_was_got_in_the_last_moment_is_used_up(site):
 def test_it_is_used_up_in_a_thread_and_close_waits_for_it(kept, private_reactor):
     kept.order(MAC_TEXT, "pxelinux.0")
     kept.order(OTHER, "pxelinux.0")
-    made = configure(
-        load("next-boot", "bootfw.resolvers"), {}, PluginContext(private_reactor, Path("/"), kept.path.parent)
-    )
-    made.set_client_lookup(client_at)
-    said = []
-    made.start(said.append)
+    made, events = resolver(kept, private_reactor), []
+    made.start(events.append)
     for mac in (MAC_TEXT, OTHER):
         made.resolve(evolve(BIOS, mac=mac))
-        request = TransferRequest("pxelinux.0", "pxelinux.0", (ADDRESSES[mac], 1))
-        made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
+        made.observe(ended(mac))
         assert made.resolve(evolve(BIOS, mac=mac)) is None
     closed = made.close()
     end = time.monotonic() + 10
     while not closed.called:
         assert time.monotonic() < end
         private_reactor.iterate(0.01)
+    private_reactor.iterate(0)
     assert kept.read() == {}
-    assert len(said) == 2
+    assert len(events) == 2
 
 
 def test_what_comes_after_close_is_on_disk_at_once(kept, private_reactor):
     """The process may end before a thread would."""
     kept.order(MAC_TEXT, "pxelinux.0")
-    made = configure(
-        load("next-boot", "bootfw.resolvers"), {}, PluginContext(private_reactor, Path("/"), kept.path.parent)
-    )
+    made = resolver(kept, private_reactor)
     made.start([].append)
     made.resolve(BIOS)
     assert made.close().called
-    request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1))
-    made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
+    made.observe(ended())
     assert kept.read() == {}
 
 
-# What can go wrong
+# What an operator does meanwhile
 
 
-def test_a_used_up_order_does_not_come_back_while_somebody_writes(kept):
-    kept.order(MAC_TEXT, "pxelinux.0")
-    made = resolver(kept)
-    made.start([].append)
-    made.resolve(BIOS)
-    request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1))
-    made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
-    writer = sqlite3.connect(kept.path, isolation_level=None)
-    writer.execute("BEGIN EXCLUSIVE")
+def answer(operation) -> list:
+    found = []
+    maybeDeferred(operation).addCallback(found.extend)
+    return found
+
+
+def test_an_order_counts_at_once_and_is_stored(kept, started):
+    made = started()
+    operations = made.operations()
     assert made.resolve(BIOS) is None
-    writer.execute("ROLLBACK")
-    writer.close()
+    for file in ("pxelinux.0", "memtest"):
+        [record] = answer(lambda file=file: operations["order"]({"mac": MAC_TEXT, "file": file}))
+        assert (record["mac"], record["file"]) == (MAC_TEXT, file)
+        assert record["ordered"] == pytest.approx(time.time(), abs=60)
+        assert made.resolve(BIOS).name == file
+    assert answer(lambda: operations["next"]({})) == [record]
+    made.close()
+    assert kept.read() == {MAC_TEXT: "memtest"}
+
+
+def test_an_order_can_be_taken_back(kept, started):
+    kept.order(MAC_TEXT, "pxelinux.0")
+    made = started()
+    cancel = made.operations()["cancel"]
+    assert answer(lambda: cancel({"mac": OTHER})) == []
+    [record] = answer(lambda: cancel({"mac": MAC_TEXT}))
+    assert record["file"] == "pxelinux.0"
+    assert made.resolve(BIOS) is None
+    made.close()
+    assert kept.read() == {}
+
+
+@pytest.mark.parametrize("given", [{}, {"mac": MAC_TEXT, "file": "{nope}"}, {"mac": "host", "file": "x"}])
+def test_an_order_that_makes_no_sense_is_refused(started, given):
+    with pytest.raises(StateError):
+        started().operations()["order"](given)
+
+
+# What can go wrong
 
 
 def test_a_damaged_file_keeps_bootfw_from_starting(kept):
@@ -345,43 +412,41 @@ def test_a_damaged_file_keeps_bootfw_from_starting(kept):
         resolver(kept).start([].append)
 
 
-def test_a_file_that_is_damaged_later_changes_nothing_and_is_told_of_once(kept):
-    kept.order(MAC_TEXT, "pxelinux.0")
-    made = resolver(kept)
-    assert made.resolve(BIOS)
-    kept.path.write_bytes(b"x" * 1000)
-    with capturedLogs() as logs:
-        assert made.resolve(BIOS)
-        assert made.resolve(BIOS)
-    assert len(logs) == 1
+@pytest.mark.parametrize("order", [{}, [], {"file": "x", "ordered": "yesterday"}])
+def test_a_stored_order_that_makes_no_sense_keeps_bootfw_from_starting(order):
+    store = MemoryStore()
+    store.save_orders(ORDERS, {MAC_TEXT: {"file": "x", "ordered": 1.0}, OTHER: order})
+    with pytest.raises(StateError, match=f"the stored next boot of {OTHER} makes no sense"):
+        NextBoot(store).start([].append)
 
 
-def test_an_order_that_can_not_be_taken_out_is_used_up_all_the_same(kept):
-    kept.order(MAC_TEXT, "pxelinux.0")
-    made = resolver(kept)
-    made.start([].append)
-    made.resolve(BIOS)
-    good = kept.path.read_bytes()
-    kept.path.write_bytes(b"x" * 1000)
-    with capturedLogs() as logs:
-        request = TransferRequest("pxelinux.0", "pxelinux.0", ("10.0.0.9", 1))
-        made.observe(TransferEnded(0, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1, 1, 0, 0, 0)))
-        assert made.resolve(BIOS) is None
-    assert "not for the next start" in logs[0]["log_format"]
-    kept.path.write_bytes(good)
-    assert made.resolve(BIOS) is None  # it stands there again, but this process knows better
+class Full(MemoryStore):
+    """Has no room for changes."""
+
+    def save_orders(self, kind, orders):
+        return fail(LeaseStoreError("the disk is full"))
 
 
-def test_what_is_ordered_or_taken_back_while_it_runs_counts_at_once(kept):
-    made = resolver(kept)
-    made.start([].append)
+def test_an_order_that_can_not_be_stored_is_refused_and_not_obeyed():
+    made = NextBoot(Full())
+    failures = []
+    made.operations()["order"]({"mac": MAC_TEXT, "file": "x"}).addErrback(failures.append)
+    assert str(failures[0].value) == "the disk is full"
     assert made.resolve(BIOS) is None
-    kept.order(MAC_TEXT, "pxelinux.0")
+
+
+def test_an_order_that_can_not_be_removed_is_used_up_all_the_same():
+    store = Full()
+    MemoryStore.save_orders(store, ORDERS, {MAC_TEXT: {"file": "pxelinux.0", "ordered": 1.0}})
+    made = NextBoot(store)
+    made.set_client_lookup(client_at)
+    made.start([].append)
     assert made.resolve(BIOS).name == "pxelinux.0"
-    kept.order(MAC_TEXT, "memtest")
-    assert made.resolve(BIOS).name == "memtest"
-    kept.remove(kept.read().values())
+    with capturedLogs() as logs:
+        made.observe(ended())
+    assert "not for the next start" in logs[0]["log_format"]
     assert made.resolve(BIOS) is None
+    assert answer(lambda: made.operations()["next"]({})) == []
 
 
 @pytest.mark.parametrize("file", ["install.ipxe", "pxelinux.0", "http://{server}/x"])
@@ -389,9 +454,11 @@ class TestContract(ResolverContract):
     requests = tuple(evolve(request, mac=MAC_TEXT) for request in REQUESTS)
 
     @pytest.fixture(autouse=True)
-    def _ordered(self, kept, file):
-        kept.order(MAC_TEXT, file)
-        self.kept = kept
+    def _ordered(self, file):
+        self.store = MemoryStore()
+        save_next_boot(self.store, Order(MAC_TEXT, file, 1.0))
 
     def make_resolver(self):
-        return resolver(self.kept)
+        made = NextBoot(self.store)
+        made.start([].append)
+        return made

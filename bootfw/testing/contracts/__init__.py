@@ -10,7 +10,15 @@ unittest or trial, and say how the thing is made::
 
 from bootfw.testing.contracts.backend import BackendContract, WritableBackendContract
 from bootfw.testing.contracts.leases import LeaseStoreContract
+from bootfw.testing.contracts.orders import OrderStoreContract
 from bootfw.testing.contracts.resolver import ResolverContract
 from bootfw.testing.contracts.watchdog import WatchdogContract
 
-__all__ = ["BackendContract", "LeaseStoreContract", "ResolverContract", "WatchdogContract", "WritableBackendContract"]
+__all__ = [
+    "BackendContract",
+    "LeaseStoreContract",
+    "OrderStoreContract",
+    "ResolverContract",
+    "WatchdogContract",
+    "WritableBackendContract",
+]

@@ -9,7 +9,7 @@ from callbacks import Callbacks
 from bootfw.dhcp.answer import Arrival
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Subnet
-from bootfw.stores.sqlite import SqliteLeases
+from bootfw.stores.sqlite import SqliteStore
 from bootfw.testing.contracts.leases import LEASES
 from bootfw.wire.dhcp4 import BOOTREQUEST, Message, MessageType
 from bootfw.wire.options import Option
@@ -33,7 +33,7 @@ def lease_of(turn, address):
 def commit_for_ever(path, first, pipe):
     """Commit first, first + 1 and so on; send the number of each that is durable."""
     reactor = Callbacks()
-    store = SqliteLeases(path, reactor)
+    store = SqliteStore(path, reactor)
     list(store.load())
     waiting = set()
     while True:
@@ -57,7 +57,7 @@ def mac_of(client):
 def serve_for_ever(path, seed, pipe):
     """Give addresses to clients who come by chance; send (client, address) when the ACK would leave."""
     reactor, chance = Callbacks(), random.Random(seed)
-    store = SqliteLeases(path, reactor)
+    store = SqliteStore(path, reactor)
     server = AddressServer([Subnet(network="10.1.0.0/23", pool=["10.1.0.10-10.1.1.200"])], store.load())
     arrival = Arrival(OURS)
     waiting = set()

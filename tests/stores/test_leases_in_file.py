@@ -12,19 +12,19 @@ from attrs import evolve
 
 from bootfw.api import LeaseStoreError
 from bootfw.records import number
-from bootfw.stores import leasefile
-from bootfw.stores.leasefile import LeaseFile, row_of
+from bootfw.stores import statefile
+from bootfw.stores.statefile import StateFile, row_of
 from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
 
 
 @pytest.fixture
 def path(tmp_path):
     """Of a file with leases that has been closed."""
-    path = tmp_path / "state" / "leases.sqlite"
-    LeaseFile.create(path)
-    file = LeaseFile.open(path)
+    path = tmp_path / "state" / "bootfw.sqlite"
+    StateFile.create(path)
+    file = StateFile.open(path)
     many = [evolve(LEASES[0], address=f"10.0.{high}.{low}") for high in range(10) for low in range(100, 200)]
-    file.write(list(map(row_of, [*LEASES, *many])))
+    file.write_leases(list(map(row_of, [*LEASES, *many])))
     file.replace_reservations(RESERVATIONS)
     file.close()
     return path
@@ -33,7 +33,7 @@ def path(tmp_path):
 def refused(path):
     """What an operator is told."""
     with pytest.raises(LeaseStoreError) as caught:
-        list(LeaseFile.open(path).leases())
+        list(StateFile.open(path).leases())
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
     return text.removeprefix(f"{path}: ")
@@ -49,16 +49,16 @@ def edited(path):
 def test_it_is_for_its_owner_only_and_nothing_is_left_beside_it(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert [each.name for each in path.parent.iterdir()] == ["leases.sqlite"]
+    assert [each.name for each in path.parent.iterdir()] == ["bootfw.sqlite"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_what_root_makes_is_for_the_owner_of_the_directory(tmp_path):
     os.chown(tmp_path, 65534, 65533)
-    path = tmp_path / "leases.sqlite"
-    LeaseFile.create(path)
-    file = LeaseFile.open(path)
-    file.write(list(map(row_of, LEASES)))
+    path = tmp_path / "bootfw.sqlite"
+    StateFile.create(path)
+    file = StateFile.open(path)
+    file.write_leases(list(map(row_of, LEASES)))
     assert {(each.stat().st_uid, each.stat().st_gid) for each in tmp_path.iterdir()} == {(65534, 65533)}
     assert len(list(tmp_path.iterdir())) == 2
     file.close()
@@ -66,13 +66,13 @@ def test_what_root_makes_is_for_the_owner_of_the_directory(tmp_path):
 
 def test_making_it_leaves_one_that_is_there(path):
     before = path.read_bytes()
-    LeaseFile.create(path)
+    StateFile.create(path)
     assert path.read_bytes() == before
-    assert [each.name for each in path.parent.iterdir()] == ["leases.sqlite"]
+    assert [each.name for each in path.parent.iterdir()] == ["bootfw.sqlite"]
 
 
 def test_leases_come_by_address(path):
-    file = LeaseFile.open(path)
+    file = StateFile.open(path)
     addresses = [number(lease.address) for lease in file.leases()]
     assert addresses == sorted(addresses)
     assert len(addresses) == 1000 + len(LEASES)
@@ -81,18 +81,18 @@ def test_leases_come_by_address(path):
 
 def test_each_write_is_synced(path):
     """All that can be seen of it without pulling the plug."""
-    file = LeaseFile.open(path)
-    assert file._db.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert file._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    file = StateFile.open(path)
+    assert file.connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert file.connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     file.close()
 
 
 def test_nobody_else_opens_it_meanwhile(path, monkeypatch):
-    monkeypatch.setattr(leasefile, "PATIENCE", 0)
-    file = LeaseFile.open(path)
+    monkeypatch.setattr(statefile, "LOCK_TIMEOUT", 0)
+    file = StateFile.open(path)
     assert refused(path) == "another process uses it; is bootfw running already?"
     file.close()
-    LeaseFile.open(path).close()
+    StateFile.open(path).close()
 
 
 def test_there_is_no_file(tmp_path):
@@ -103,7 +103,7 @@ def test_there_is_no_file(tmp_path):
 def test_its_place_is_no_directory(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LeaseStoreError, match=re.escape(f"{tmp_path / 'file'}: ")):
-        LeaseFile.create(tmp_path / "file" / "state" / "leases.sqlite")
+        StateFile.create(tmp_path / "file" / "state" / "bootfw.sqlite")
 
 
 DAMAGED = r"is damaged: .*\. Put a good copy in its place; or move it away to begin without any lease, .*"
@@ -111,36 +111,37 @@ DAMAGED = r"is damaged: .*\. Put a good copy in its place; or move it away to be
 
 @pytest.mark.parametrize("content", [b"", b"leases", b"SQLite format 3\0", os.urandom(100_000)])
 def test_something_else_is_in_its_place(tmp_path, content):
-    path = tmp_path / "leases.sqlite"
+    path = tmp_path / "bootfw.sqlite"
     path.write_bytes(content)
     assert re.fullmatch(DAMAGED, refused(path))
     assert path.read_bytes() == content
 
 
 def test_it_is_a_database_of_others(tmp_path):
-    path = tmp_path / "leases.sqlite"
+    path = tmp_path / "bootfw.sqlite"
     with edited(path) as db:
         db.execute("CREATE TABLE lease (address)")
-    assert "it is not a lease file of bootfw" in refused(path)
+    assert "it is not a state file of bootfw" in refused(path)
 
 
 def test_it_is_of_a_later_version(path):
     with edited(path) as db:
-        db.execute("PRAGMA user_version = 3")
+        db.execute("PRAGMA user_version = 4")
     assert refused(path) == (
-        "was written by another version of bootfw: its tables are of version 3, and this one knows version 2"
+        "was written by another version of bootfw: its tables are of version 4, and this one knows version 3"
     )
 
 
 def test_one_of_the_first_version_learns_of_ipv6(path):
     with edited(path) as db:
         db.execute("DROP TABLE lease6")
+        db.execute("DROP TABLE machine_order")
         db.execute("PRAGMA user_version = 1")
-    file = LeaseFile.open(path)
+    file = StateFile.open(path)
     before = list(file.leases())
-    file.write(list(map(row_of, LEASES)))
+    file.write_leases(list(map(row_of, LEASES)))
     file.close()
-    file = LeaseFile.open(path)
+    file = StateFile.open(path)
     assert len(before) == 1000 + len([each for each in LEASES if ":" not in each.address])
     assert {lease.address for lease in file.leases()} >= {lease.address for lease in LEASES}
     file.close()
@@ -187,7 +188,7 @@ def test_a_lease_makes_no_sense(path, change):
 def test_a_reservation_makes_no_sense(path, change):
     with edited(path) as db:
         db.execute(f"UPDATE reservation SET {change} WHERE position = 0")
-    file = LeaseFile.open(path)
+    file = StateFile.open(path)
     with pytest.raises(LeaseStoreError, match=DAMAGED):
         list(file.reservations())
     file.close()
@@ -201,12 +202,12 @@ def test_a_table_is_missing(path):
 
 def test_the_disk_is_full(path):
     """What was kept stays, and when there is room again everything goes on."""
-    file = LeaseFile.open(path)
+    file = StateFile.open(path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(LeaseStoreError, match="disk"):
-            file.write([row_of(evolve(LEASES[0], hostname="a" * 10_000))])
+            file.write_leases([row_of(evolve(LEASES[0], hostname="a" * 10_000))])
         with pytest.raises(LeaseStoreError, match="disk"):
             file.replace_reservations([evolve(RESERVATIONS[0], hostname="a" * 10_000)])
     finally:
@@ -214,8 +215,8 @@ def test_the_disk_is_full(path):
     assert {lease.address: lease for lease in file.leases()}[LEASES[0].address] == LEASES[0]
     assert list(file.reservations()) == list(RESERVATIONS)
     changed = evolve(LEASES[0], hostname="changed")
-    file.write([row_of(changed)])
+    file.write_leases([row_of(changed)])
     file.close()
-    file = LeaseFile.open(path)
+    file = StateFile.open(path)
     assert {lease.address: lease for lease in file.leases()}[changed.address] == changed
     file.close()

@@ -14,7 +14,7 @@ from twisted.internet.defer import DeferredList
 from bootfw.api import ConfigError, Lease, LeaseState, LeaseStoreError, PluginContext
 from bootfw.plugins import configure
 from bootfw.stores import sqlite
-from bootfw.stores.sqlite import SqliteLeases
+from bootfw.stores.sqlite import SqliteStore
 from bootfw.testing.contracts.leases import LEASES
 
 
@@ -25,13 +25,13 @@ def reactor():
 
 @pytest.fixture
 def store(tmp_path, reactor):
-    store = SqliteLeases(tmp_path / "leases.sqlite", reactor)
+    store = SqliteStore(tmp_path / "bootfw.sqlite", reactor)
     list(store.load())
     return store
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "leases"]
+    return [thread for thread in threading.enumerate() if thread.name == "store"]
 
 
 def closed(store, reactor):
@@ -71,7 +71,7 @@ def test_it_leaves_nothing_behind(store, reactor):
     closed(store, reactor)
     thread.join(10)
     assert threads() == []
-    assert [path.name for path in store.path.parent.iterdir()] == ["leases.sqlite"]
+    assert [path.name for path in store.path.parent.iterdir()] == ["bootfw.sqlite"]
 
 
 def test_without_a_commit_there_is_no_thread(store, reactor):
@@ -80,9 +80,9 @@ def test_without_a_commit_there_is_no_thread(store, reactor):
 
 
 def test_two_servers_can_not_use_one_file(store, reactor, monkeypatch):
-    monkeypatch.setattr("bootfw.stores.leasefile.PATIENCE", 0)
+    monkeypatch.setattr("bootfw.stores.statefile.LOCK_TIMEOUT", 0)
     with pytest.raises(LeaseStoreError, match="is bootfw running already"):
-        SqliteLeases(store.path, reactor).load()
+        SqliteStore(store.path, reactor).load()
     closed(store, reactor)
 
 
@@ -125,10 +125,10 @@ LEASE = st.builds(
 @given(st.lists(st.lists(LEASE, max_size=8), max_size=8), st.integers(1, 8))
 def test_it_is_what_a_dictionary_is(tmp_path_factory, commits, largest):
     reactor = Callbacks()
-    store = SqliteLeases(tmp_path_factory.mktemp("state") / "leases.sqlite", reactor)
+    store = SqliteStore(tmp_path_factory.mktemp("state") / "bootfw.sqlite", reactor)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bootfw.stores.leasefile.LARGEST", largest)
-        patch.setattr(sqlite, "LARGEST", largest)
+        patch.setattr("bootfw.stores.statefile.MAX_ROWS", largest)
+        patch.setattr(sqlite, "MAX_ROWS", largest)
         list(store.load())
         reactor.wait(DeferredList([store.commit(leases) for leases in commits]))
         closed(store, reactor)
@@ -143,7 +143,7 @@ CONTEXT = PluginContext(None, Path("/etc/bootfw"), Path("/var/lib/bootfw"))
 @pytest.mark.parametrize(
     ("options", "path"),
     [
-        ({}, "/var/lib/bootfw/leases.sqlite"),
+        ({}, "/var/lib/bootfw/bootfw.sqlite"),
         ({"path": "leases"}, "/etc/bootfw/leases"),
         ({"path": "/srv/leases"}, "/srv/leases"),
     ],

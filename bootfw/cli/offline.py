@@ -1,19 +1,22 @@
-"""The leases of a server that does not run, in its file."""
+"""The leases and orders of a server that does not run, in its store."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any
 
-from attrs import define, evolve, field
+from attrs import asdict, define, evolve, field
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from bootfw.cli.failure import CommandError
 from bootfw.config.settings import Settings
 from bootfw.dhcp.subnet6 import Host6
+from bootfw.interfaces import IOrderStore
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.records import Record, Selection, clashing, lease_record, reservation_record, reserved_for
-from bootfw.stores.leasefile import LeaseFile, row_of
-from bootfw.stores.sqlite import SqliteLeases
+from bootfw.resolvers.next_boot import ORDERS, Order, load_next_boots, save_next_boot
 
 
 @define
@@ -34,14 +37,15 @@ def shown_reservation(reservation: Reservation) -> str:
     return reservation.address or reservation.mac or reservation.uuid or f"0x{identifier.hex()}"
 
 
-class StoredLeases:
-    """Reads and writes the file while no other process does.
+class OfflineLeases:
+    """Reads and changes the leases and reservations in a store that no server uses.
 
-    :param settings: that the server runs by; its own reservations stand in there.
+    :param store: IOfflineStore and IReservationStore.
+    :param settings: those of the server; they have its configured reservations.
     """
 
-    def __init__(self, store: SqliteLeases, settings: Settings) -> None:
-        self._path = store.path
+    def __init__(self, store: Any, settings: Settings) -> None:
+        self._store = store
         four, six = settings.dhcp.subnets, settings.dhcp6.subnets
         self._networks: list[IPv4Network | IPv6Network] = [subnet.network for subnet in four]
         self._networks += [subnet.network for subnet in six]
@@ -51,9 +55,9 @@ class StoredLeases:
     def leases(self, selection: Selection) -> Iterable[Record]:
         """The records of the leases that match."""
         now = time.time()
-        # All at once: while they are looked at in a pager the server may want to start.
-        with self._file() as file:
-            return [lease_record(lease, now) for lease in selection.leases(file.leases(), now)]
+        # A list, not an iterator: the server may start while somebody reads them in a pager.
+        with self._loaded() as leases:
+            return [lease_record(lease, now) for lease in selection.leases(leases, now)]
 
     def release(self, address: str) -> None:
         """End the lease of an address.
@@ -61,16 +65,16 @@ class StoredLeases:
         :raise CommandError: it has none.
         """
         now = time.time()
-        with self._file() as file:
-            leases = [lease for lease in file.leases() if lease.address == address and lease.expires > now]
-            if not leases:
+        with self._loaded() as leases:
+            found = [lease for lease in leases if lease.address == address and lease.expires > now]
+            if not found:
                 raise CommandError(f"{address} is not leased")
-            file.write([row_of(evolve(lease, state=LeaseState.RELEASED, expires=now)) for lease in leases])
+            done(self._store.commit([evolve(lease, state=LeaseState.RELEASED, expires=now) for lease in found]))
 
     def reservations(self) -> Sequence[Record]:
         """All of them."""
-        with self._file() as file:
-            stored = list(file.reservations())
+        with self._loaded():
+            stored = list(self._store.reservations())
         every = [*self._configured, *(host.reservation() for host in self._configured6)]
         configured = [{**reservation_record(each), "origin": "configuration"} for each in every]
         return [*configured, *({**reservation_record(each), "origin": "command"} for each in stored)]
@@ -80,10 +84,10 @@ class StoredLeases:
 
         :raise CommandError: it does not go with those that are there.
         """
-        with self._file() as file:
-            stored = list(file.reservations())
+        with self._loaded():
+            stored = list(self._store.reservations())
             self._check(reservation, self._others(reservation, stored))
-            file.replace_reservations([*stored, reservation])
+            done(self._store.save_reservations([*stored, reservation]))
 
     def unreserve(self, who: str) -> Record:
         """Take one back.
@@ -91,8 +95,8 @@ class StoredLeases:
         :return: the one that it was.
         :raise CommandError: there is none, or it is of the configuration.
         """
-        with self._file() as file:
-            stored = list(file.reservations())
+        with self._loaded():
+            stored = list(self._store.reservations())
             try:
                 found = reserved_for(who, stored)
             except ValueError as error:
@@ -103,18 +107,16 @@ class StoredLeases:
                 )
                 where = "the configuration reserves that: take it out there" if configured else "nothing is reserved"
                 raise CommandError(f"{who}: {where}")
-            file.replace_reservations([each for each in stored if each is not found])
+            done(self._store.save_reservations([each for each in stored if each is not found]))
         return reservation_record(found)
 
     def take_over(self, leases: Iterable[Lease], reservations: Iterable[Reservation], now: float) -> "TakenOver":
         """Import what another server has given. Addresses that are leased here already, and what would not go with
         reservations that are there, stay as they are.
         """
-        if not self._path.exists():
-            LeaseFile.create(self._path)
         taken = TakenOver()
-        with self._file() as file:
-            ours = {lease.address for lease in file.leases() if lease.expires > now}
+        with self._loaded(create=True) as stored_leases:
+            ours = {lease.address for lease in stored_leases if lease.expires > now}
             for lease in leases:
                 if not self._serves(lease.address):
                     taken.left_out.append(f"the lease of {lease.address}: that is of no subnet of the configuration")
@@ -122,8 +124,8 @@ class StoredLeases:
                     taken.ours += 1
                 else:
                     taken.leases.append(lease)
-            file.write(list(map(row_of, taken.leases)))
-            stored = list(file.reservations())
+            done(self._store.commit(taken.leases))
+            stored = list(self._store.reservations())
             for each in reservations:
                 others = self._others(each, stored)
                 if reservation_record(each) in map(reservation_record, others):
@@ -135,7 +137,7 @@ class StoredLeases:
                 else:
                     taken.reservations.append(each)
                     stored.append(each)
-            file.replace_reservations(stored)
+            done(self._store.save_reservations(stored))
         return taken
 
     def _check(self, reservation: Reservation, others: Sequence[Reservation]) -> None:
@@ -165,9 +167,61 @@ class StoredLeases:
         return [*configured, *(each for each in stored if each.family == reservation.family)]
 
     @contextmanager
-    def _file(self) -> Iterator[LeaseFile]:
-        file = LeaseFile.open(self._path)
+    def _loaded(self, create: bool = False) -> Iterator[list[Lease]]:
+        """The stored leases; the store is open meanwhile.
+
+        :param create: make an empty store where there is none.
+        :raise CommandError: there is none.
+        """
+        if not create and not self._store.exists():
+            raise CommandError("no leases are stored: no server has run with this state directory and configuration")
         try:
-            yield file
+            yield list(self._store.load())
         finally:
-            file.close()
+            done(self._store.close())
+
+
+class OfflineOrders:
+    """Reads and changes the one-time boots in a store that no server uses."""
+
+    def __init__(self, store: IOrderStore) -> None:
+        self._store = store
+
+    def next_boots(self) -> Sequence[Record]:
+        """What machines boot next, once."""
+        with self._loaded() as orders:
+            return [asdict(order) for order in orders.values()]
+
+    def order(self, mac: str, file: str) -> Record:
+        """Have a machine boot *file* next, in place of what was ordered before."""
+        order = Order(mac, file, time.time())
+        with self._loaded():
+            done(save_next_boot(self._store, order))
+        return asdict(order)
+
+    def cancel(self, mac: str) -> Record | None:
+        """Take an order back.
+
+        :return: the one that it was; None: there is none.
+        """
+        with self._loaded() as orders:
+            if mac not in orders:
+                return None
+            done(self._store.save_orders(ORDERS, {mac: None}))
+            return asdict(orders[mac])
+
+    @contextmanager
+    def _loaded(self) -> Iterator[dict[str, Order]]:
+        try:
+            yield load_next_boots(self._store)
+        finally:
+            done(self._store.close_orders(ORDERS))
+
+
+def done(answer: "Deferred[Any]") -> None:
+    """Raise what a call of a store without a reactor has failed with."""
+    failures: list[Failure] = []
+    answer.addErrback(failures.append)
+    assert answer.called, "a store for use without a reactor must not answer later"
+    for failure in failures:
+        failure.raiseException()

@@ -10,7 +10,7 @@ import time
 import committing
 import pytest
 
-from bootfw.stores.leasefile import LeaseFile
+from bootfw.stores.statefile import StateFile
 
 LIFE = 0.1
 """Seconds that a process has at the most, from its start or, three times of four, from its first report."""
@@ -53,7 +53,7 @@ def kept(path):
     """What is in the file, by address."""
     if not path.exists():
         return {}
-    file = LeaseFile.open(path)
+    file = StateFile.open(path)
     found = {lease.address: lease for lease in file.leases()}
     file.close()
     return found
@@ -61,7 +61,7 @@ def kept(path):
 
 def test_no_address_is_given_twice_and_no_lease_that_a_client_was_told_of_is_lost(processes, tmp_path):
     chance = random.Random(8)
-    path, told = tmp_path / "state" / "leases.sqlite", {}
+    path, told = tmp_path / "state" / "bootfw.sqlite", {}
     for kill in range(200):
         for client, address in killed(committing.serve_for_ever, processes, path, kill, kill, chance.uniform(0, LIFE)):
             assert told.setdefault(client, address) == address
@@ -77,7 +77,7 @@ def test_nothing_reported_durable_is_lost_and_nothing_is_torn(processes, tmp_pat
     turn, durable, total = 0, {}, 0
     for kill in range(50):
         if kill % 10 == 0:
-            path, durable = tmp_path / str(kill) / "leases.sqlite", {}
+            path, durable = tmp_path / str(kill) / "bootfw.sqlite", {}
         reported = killed(committing.commit_for_ever, processes, path, kill, turn, chance.uniform(0, LIFE))
         total += len(reported)
         for number in reported:

@@ -1,0 +1,196 @@
+"""The files of earlier versions: their content is imported at the first start, whenever that is interrupted."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from twisted.logger import capturedLogs
+
+from bootfw.api import LeaseStoreError, PluginContext
+from bootfw.plugins import configure
+from bootfw.stores import sqlite, statefile
+from bootfw.stores.sqlite import SqliteStore
+from bootfw.stores.statefile import StateFile, row_of
+from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
+
+A, B = "52:54:00:00:00:01", "52:54:00:00:00:02"
+
+
+def old_leases(path: Path, leases=LEASES, reservations=RESERVATIONS, version: int = 2) -> None:
+    """A file as version 1 or 2 of the schema had it."""
+    StateFile.create(path)
+    file = StateFile.open(path)
+    file.write_leases(list(map(row_of, leases)))
+    file.replace_reservations(reservations)
+    file.close()
+    with closing(sqlite3.connect(path)) as db:
+        for table in ("lease6", "machine_order")[version - 1 :]:
+            db.execute(f"DROP TABLE {table}")
+        db.execute(f"PRAGMA user_version = {version}")
+        db.commit()
+
+
+def old_next_boots(path: Path, *orders: tuple[str, str, float]) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            "PRAGMA application_id = 1650882354; PRAGMA user_version = 1; CREATE TABLE one_shot "
+            "(number INTEGER PRIMARY KEY AUTOINCREMENT, mac TEXT NOT NULL UNIQUE, file TEXT NOT NULL, ordered REAL)"
+        )
+        db.executemany("INSERT INTO one_shot (mac, file, ordered) VALUES (?, ?, ?)", orders)
+        db.commit()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state directory with both files."""
+    old_leases(tmp_path / "leases.sqlite")
+    old_next_boots(tmp_path / "next-boot.sqlite", (A, "install.ipxe", 5.5), (B, "memtest", 6.0))
+    return tmp_path
+
+
+def configured(state: Path, **options) -> SqliteStore:
+    store = configure(sqlite.plugin, options, PluginContext(None, state, state))
+    assert isinstance(store, SqliteStore)
+    return store
+
+
+def content(store: SqliteStore):
+    leases = {lease.address: lease for lease in store.load()}
+    found = leases, list(store.reservations()), store.load_orders("next-boot")
+    store.close()
+    store.close_orders("next-boot")
+    return found
+
+
+EVERYTHING = (
+    {lease.address: lease for lease in LEASES},
+    list(RESERVATIONS),
+    {A: {"file": "install.ipxe", "ordered": 5.5}, B: {"file": "memtest", "ordered": 6.0}},
+)
+
+
+def test_all_is_imported_and_the_old_files_are_renamed(state):
+    with capturedLogs() as logs:
+        assert content(configured(state)) == EVERYTHING
+    names = {"bootfw.sqlite", "leases.sqlite.imported", "next-boot.sqlite.imported"}
+    assert {path.name for path in state.iterdir()} == names
+    assert [event["log_format"].format(**event) for event in logs] == [
+        f"{state}/{name} was imported into {state}/bootfw.sqlite, and renamed to {name}.imported"
+        for name in ("leases.sqlite", "next-boot.sqlite")
+    ]
+    with capturedLogs() as logs:
+        assert content(configured(state)) == EVERYTHING
+    assert logs == []
+
+
+def test_orders_alone_bring_in_everything_too(state):
+    """A proxy loads no leases; a server of the same directory may come later."""
+    store = configured(state)
+    assert store.load_orders("next-boot") == EVERYTHING[2]
+    store.close_orders("next-boot")
+    assert content(configured(state)) == EVERYTHING
+
+
+def test_leases_without_ipv6(tmp_path):
+    old_leases(tmp_path / "leases.sqlite", version=1)
+    leases, reservations, orders = content(configured(tmp_path))
+    assert leases == {lease.address: lease for lease in LEASES if ":" not in lease.address}
+    assert (reservations, orders) == (list(RESERVATIONS), {})
+
+
+def test_a_configured_file_is_upgraded_where_it_is(state):
+    """Leases of another file are none of its business, as before; next boots have always been in the directory."""
+    (state / "leases.sqlite").rename(state / "mine.sqlite")
+    old_leases(state / "leases.sqlite", leases=[evolve(LEASES[0], address="10.9.9.9")])
+    assert content(configured(state, path="mine.sqlite")) == EVERYTHING
+    names = {"mine.sqlite", "leases.sqlite", "next-boot.sqlite.imported"}
+    assert {path.name for path in state.iterdir()} == names
+
+
+def test_what_an_earlier_version_has_written_since_is_imported_too(state):
+    """Somebody has gone back to it for a while."""
+    content(configured(state))
+    kept, renewed, new = LEASES[0], evolve(LEASES[1], granted=2e9), evolve(LEASES[0], address="10.9.9.9")
+    older = evolve(kept, granted=1.0, hostname="older")
+    old_leases(state / "leases.sqlite", [older, renewed, new], [RESERVATIONS[0], evolve(RESERVATIONS[0], hostname="x")])
+    old_next_boots(state / "next-boot.sqlite", (A, "rescue.ipxe", 7.0))
+    leases, reservations, orders = content(configured(state))
+    assert (leases[kept.address], leases[renewed.address], leases[new.address]) == (kept, renewed, new)
+    assert reservations == [*RESERVATIONS, evolve(RESERVATIONS[0], hostname="x")]
+    assert orders[A]["file"] == "rescue.ipxe"
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+from pathlib import Path
+from bootfw.stores import oldfiles
+from bootfw.stores.sqlite import SqliteStore
+
+def kill(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+moment, state = sys.argv[1], Path(sys.argv[2])
+if moment == "before the rename":
+    os.rename = kill
+elif moment == "after the rename":
+    oldfiles.sync_directory = kill
+else:
+    class Killing:
+        def __init__(self, db):
+            self.db = db
+        def __enter__(self):
+            self.db.execute("BEGIN IMMEDIATE")
+        def __exit__(self, *error):
+            kill()
+    oldfiles.transaction = Killing
+SqliteStore(state / "bootfw.sqlite", None, [state / "leases.sqlite", state / "next-boot.sqlite"]).load_orders("loop")
+"""
+
+
+@pytest.mark.parametrize("moment", ["before the commit", "before the rename", "after the rename"])
+def test_a_start_that_is_killed_in_between_is_as_if_it_had_not_been(state, moment):
+    for _ in range(3):
+        killed = subprocess.run([sys.executable, "-c", KILLED, moment, str(state)], timeout=60, check=False)
+        if killed.returncode == 0:
+            break
+        assert killed.returncode == -signal.SIGKILL
+    assert content(configured(state)) == EVERYTHING
+    assert not (state / "leases.sqlite").exists()
+    assert not (state / "next-boot.sqlite").exists()
+
+
+def test_an_old_file_that_is_damaged_is_named_and_stays(state):
+    os.truncate(state / "leases.sqlite", 9000)
+    before = (state / "leases.sqlite").read_bytes()
+    with pytest.raises(LeaseStoreError, match=f"^{state}/leases.sqlite: is damaged: "):
+        configured(state).load()
+    assert (state / "leases.sqlite").read_bytes() == before
+
+
+def test_an_old_file_of_another_program_is_named(state):
+    with closing(sqlite3.connect(state / "next-boot.sqlite")) as db:
+        db.execute("PRAGMA application_id = 7")
+    with pytest.raises(LeaseStoreError, match=r"next-boot.sqlite: is damaged: it is not a file of an earlier version"):
+        configured(state).load()
+
+
+def test_an_old_version_that_still_runs_is_not_robbed(state, monkeypatch):
+    monkeypatch.setattr(statefile, "LOCK_TIMEOUT", 0)
+    with closing(sqlite3.connect(state / "leases.sqlite", isolation_level=None)) as running:
+        running.execute("PRAGMA locking_mode = EXCLUSIVE")
+        running.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LeaseStoreError, match=r"leases.sqlite: another process uses it"):
+            configured(state).load()
+    assert content(configured(state)) == EVERYTHING
+
+
+def test_without_old_files_nothing_is_said(tmp_path):
+    with capturedLogs() as logs:
+        assert content(configured(tmp_path)) == ({}, [], {})
+    assert logs == []
