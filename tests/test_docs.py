@@ -58,7 +58,7 @@ def test_the_modules_that_a_page_names_exist(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
     # Neither files like bootfw.toml nor keys of the section [bootfw], which stand beside their variables.
     names = re.findall(r"(?<![\w./-])bootfw(?:\.\w+)+(?!\w*[-\w]*` \| `BOOTFW_)", text)
-    assert [name for name in names if not name.endswith((".toml", ".service")) and not is_there(name)] == []
+    assert [name for name in names if not name.endswith((".toml", ".service", ".sqlite")) and not is_there(name)] == []
 
 
 def is_there(name: str) -> bool:
