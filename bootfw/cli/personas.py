@@ -69,8 +69,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _said(rule: Rule) -> dict[str, Any]:
-    """What a rule says, as the configuration would."""
-    return {spelled(name): _plain(value) for name, value in rule.said().items()}
+    """The fields of a rule, as the configuration has them."""
+    return {spelled(name): _plain(value) for name, value in rule.given().items()}
 
 
 def _plain(value: Any) -> Any:

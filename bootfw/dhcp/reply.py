@@ -50,7 +50,7 @@ def proxy_reply(
             options[Option.VENDOR_SPECIFIC] = vendor_options
     if file is not None:
         options |= _file_options(file, server, persona)
-        options[Option.BOOTFILE_NAME] = _terminated(name)
+        options[Option.BOOTFILE_NAME] = name + b"\0"  # see _boot_options()
     options |= _echoed(message)
     fit(options, message)
     return _reply(
@@ -180,18 +180,14 @@ def _file_options(file: BootFile, server: str, persona: Persona) -> dict[int, by
     return options
 
 
-def _terminated(name: bytes) -> bytes:
-    """Option 67 with a NUL, for old ROMs, and for EDK2, which would write it over the byte that follows the option."""
-    return name + b"\0"
-
-
 def _boot_options(request: BootRequest, name: bytes, persona: Persona) -> dict[int, bytes]:
     """What makes a client that has its address from us load *name*.
 
     Without option 60 every firmware takes the file of a reply that has an address; with it, but without option 43,
     EDK2 sends a request to port 4011 instead (UefiPxeBcDxe/PxeBcDhcp4.c). HTTP boot wants it.
     """
-    options: dict[int, bytes] = {Option.BOOTFILE_NAME: _terminated(name)}
+    # The NUL is for old ROMs, and for EDK2, which would write it over the byte that follows the option.
+    options: dict[int, bytes] = {Option.BOOTFILE_NAME: name + b"\0"}
     if request.http:
         options[Option.VENDOR_CLASS_IDENTIFIER] = b"HTTPClient"
         return options

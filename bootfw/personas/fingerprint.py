@@ -1,11 +1,11 @@
-"""Clients recognized by the options of their TFTP requests."""
+"""Recognition of clients by the options of their TFTP requests."""
 
 from collections.abc import Iterable
 
 from attrs import frozen
 
 OTHERS = "..."
-"""In front: other options may be there as well."""
+"""At the beginning: other options may be there as well."""
 
 
 @frozen
@@ -14,10 +14,13 @@ class RequestedOptions:
 
     options: tuple[tuple[str, str | None], ...]
     others: bool
-    """Others may be there, and the order does not matter."""
+    """Other options may be there too, and the order does not matter."""
 
     def fits(self, options: tuple[tuple[str, str], ...], *, in_order: bool) -> bool:
-        """Whether *options*, as the client wrote them, are these."""
+        """Whether the request has these options.
+
+        :param options: as the client sent them.
+        """
         if self.others or not in_order:
             there = {name.lower(): value for name, value in options}
             return (self.others or len(options) == len(self.options)) and all(
@@ -31,9 +34,9 @@ class RequestedOptions:
 
 @frozen
 class Fingerprint:
-    """Ways to ask of one client."""
+    """The sets of options that one kind of client sends."""
 
-    ways: tuple[RequestedOptions, ...]
+    sets: tuple[RequestedOptions, ...]
 
     @classmethod
     def read(cls, texts: Iterable[str]) -> "Fingerprint":
@@ -44,20 +47,20 @@ class Fingerprint:
         return cls(tuple(map(_read_one, texts)))
 
     def fits(self, options: tuple[tuple[str, str], ...], *, in_order: bool) -> bool:
-        """Whether *options* are one of the ways.
+        """Whether *options* are one of the sets.
 
         :param in_order: they have to stand in that order, too.
         """
-        return any(way.fits(options, in_order=in_order) for way in self.ways)
+        return any(each.fits(options, in_order=in_order) for each in self.sets)
 
     def lists(self, options: tuple[tuple[str, str], ...]) -> bool:
-        """Whether one of the ways is *options* in just this order."""
-        return any(not way.others and way.fits(options, in_order=True) for way in self.ways)
+        """Whether one of the sets is *options* in just this order."""
+        return any(not each.others and each.fits(options, in_order=True) for each in self.sets)
 
     @property
     def texts(self) -> list[str]:
         """What read() takes."""
-        return list(map(_shown, self.ways))
+        return list(map(_shown, self.sets))
 
 
 def _read_one(text: str) -> RequestedOptions:
@@ -72,6 +75,6 @@ def _read_one(text: str) -> RequestedOptions:
     return RequestedOptions(tuple(options), others)
 
 
-def _shown(way: RequestedOptions) -> str:
-    words = [name if value is None else f"{name}={value}" for name, value in way.options]
-    return " ".join([OTHERS, *words] if way.others else words)
+def _shown(requested: RequestedOptions) -> str:
+    words = [name if value is None else f"{name}={value}" for name, value in requested.options]
+    return " ".join([OTHERS, *words] if requested.others else words)

@@ -1,4 +1,4 @@
-"""One persona as a table of stock.toml or of the configuration describes it: what has to hold, and what follows."""
+"""One persona, as a table of stock.toml or of the configuration: its conditions, and how the client is treated."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ _OF_DHCP = (
     "tftp_server_options",
     "takes_offer",
 )
-"""Of no meaning without an offer."""
+"""Fields that have no meaning without an offer."""
 
 
 def _ouis(values: Iterable[str]) -> tuple[str, ...]:
@@ -200,11 +200,11 @@ class Rule:
     once, after 12 s or 2.4 times the `timeout` that it requests: later than two turns of its own timer."""
 
     source: str = ""
-    """Where the quirk was seen, for whoever comes after you."""
+    """Where the quirk was seen, for the next reader of the configuration."""
 
     def __attrs_post_init__(self) -> None:
         if self.like:
-            return  # What is not said is not known yet.
+            return  # The fields that are not given are not known yet; see over().
         self.check()
 
     def check(self) -> None:
@@ -245,28 +245,28 @@ class Rule:
             or self.tftp_options is not None
         )
 
-    def said(self) -> dict[str, Any]:
-        """The fields that say something, ``name`` first. ``like`` is none: what it stands for has been taken over."""
-        unsaid = Rule(name=self.name, like="?")
+    def given(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, ``name`` first, without ``like``, which over() has applied."""
+        default = Rule(name=self.name, like="?")
         values = {a.name: getattr(self, a.name) for a in attrs.fields(Rule) if a.name != "like"}
-        return {name: value for name, value in values.items() if name == "name" or value != getattr(unsaid, name)}
+        return {name: value for name, value in values.items() if name == "name" or value != getattr(default, name)}
 
     def over(self, base: "Rule") -> "Rule":
-        """This with what it does not say taken from *base*.
+        """This rule with the fields that are not given taken from *base*.
 
         :raise ConfigError: the parts don't fit together.
         """
-        said = {**self.said(), "like": self.like}
-        if "offer" in said and said["offer"] is not base.offer:
-            # What went with the other way of offering.
-            said = {"reason": "", "option_43": None} | said
-        merged = attrs.evolve(base, **said)
+        given = {**self.given(), "like": self.like}
+        if "offer" in given and given["offer"] is not base.offer:
+            # These belong to the offer of *base*.
+            given = {"reason": "", "option_43": None} | given
+        merged = attrs.evolve(base, **given)
         merged.check()
         return merged
 
     @property
     def files(self) -> "re.Pattern[str] | None":
-        """What the name of a file has to match; None: any is right."""
+        """The pattern that the name of the file has to match; None: any name does."""
         return re.compile("|".join(map(translate, self.tftp_files))) if self.tftp_files else None
 
     @property

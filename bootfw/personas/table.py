@@ -1,4 +1,4 @@
-"""The table of personas, and the match of a client with it."""
+"""The table of personas, and which of them a client has."""
 
 import re
 import tomllib
@@ -14,46 +14,46 @@ from bootfw.errors import ConfigError
 from bootfw.personas.rule import Rule
 from bootfw.values import Address, Client, Persona, TFTPQuirks, TransferRequest
 
-_REMEMBERED = 256
-"""Combinations of TFTP options. There are about a dozen, unless a client invents some."""
+_CACHED = 256
+"""Combinations of TFTP options that are kept. There are about a dozen, unless a client invents some."""
 
 Options = tuple[tuple[str, str], ...]
 
-_OF_BOOT_FILE = {4: frozenset((66, 67)), 6: frozenset((59,))}
+_BOOT_FILE_OPTIONS = {4: frozenset((66, 67)), 6: frozenset((59,))}
 """Version of DHCP -> the options that name the boot file, or its server."""
 
 Name = re.Pattern[str]
-"""What a file's name has to match."""
+"""A pattern for the names of files."""
 
 
 @frozen
-class _Left:
-    """The rules that the options of a request leave over, with the files that they are for."""
+class _Candidates:
+    """The rules that requests with certain TFTP options can match."""
 
     rules: tuple[tuple[Rule, Name | None, TFTPQuirks | None], ...] = ()
-    """Those with more conditions than the options."""
+    """The rules that have more conditions than the options, in order, each with the files that it is for."""
     names: Name | None = None
-    """What is not of these is of none of *rules*; None: it is not so simple."""
-    rest: TFTPQuirks | None = None
-    """Of whoever fits none of *rules*."""
+    """A name that does not match this matches none of *rules*; None: a rule is for files of any name."""
+    otherwise: TFTPQuirks | None = None
+    """The quirks of a request that matches none of *rules*."""
 
 
 @frozen
 class Personas:
-    """What kinds of clients there are. The first rule that holds decides."""
+    """The known kinds of clients. The first rule whose conditions hold decides."""
 
     rules: tuple[Rule, ...]
     ipxe_programs: tuple[str, ...] = ()
-    """Patterns for names of files that are iPXE, in lower case."""
+    """Patterns for the names of files that are iPXE, in lower case."""
     not_ipxe_programs: tuple[str, ...] = ()
-    """Patterns for names that are none of these after all."""
+    """Exceptions from these."""
     _of_dhcp: tuple[tuple[Rule, Persona], ...] = field(init=False, repr=False, eq=False)
     _plain: tuple[frozenset[int], ...] = field(init=False, repr=False, eq=False)
-    """What has to be requested of those that may hold for a client that sends no option that tells boot clients."""
+    """What a client has to request for each rule that can hold without an option that identifies boot clients."""
     _named: Mapping[str, Persona] = field(init=False, repr=False, eq=False)
     _of_tftp: tuple[tuple[Rule, Name | None, TFTPQuirks | None], ...] = field(init=False, repr=False, eq=False)
-    _by_options: dict[Options, _Left] = field(factory=dict, init=False, repr=False, eq=False)
-    """TFTP options as they came -> what they leave."""
+    _by_options: dict[Options, _Candidates] = field(factory=dict, init=False, repr=False, eq=False)
+    """TFTP options as the client sent them -> the rules that they leave. A cache."""
 
     @_of_dhcp.default
     def _dhcp_rules(self) -> tuple[tuple[Rule, Persona], ...]:
@@ -66,7 +66,7 @@ class Personas:
             for rule, _ in self._of_dhcp
             if not (rule.vendor_class or rule.user_class or rule.ipxe)
             and (not rule.architectures or "unknown" in rule.architectures)
-            for one in ([{code} for code in _OF_BOOT_FILE[4]] if rule.boot_file_requested else [frozenset[int]()])
+            for one in ([{code} for code in _BOOT_FILE_OPTIONS[4]] if rule.boot_file_requested else [frozenset[int]()])
         )
 
     @_named.default
@@ -93,7 +93,7 @@ class Personas:
         bootp: bool = False,
         dhcp_version: int = 4,
     ) -> Persona | None:
-        """The persona of a client of DHCP; None: it has none.
+        """The persona of a DHCP client; None: it has none.
 
         :param vendor_class: option 60; by DHCPv6 the first data of option 16.
         :param mac: lower-case with colons; "" when not known.
@@ -101,7 +101,7 @@ class Personas:
         :param bootp: it speaks BOOTP, and so can't request an option.
         :param dhcp_version: 4 or 6.
         """
-        boot_file_requested = bootp or not _OF_BOOT_FILE[dhcp_version].isdisjoint(requested)
+        boot_file_requested = bootp or not _BOOT_FILE_OPTIONS[dhcp_version].isdisjoint(requested)
         for rule, persona in self._of_dhcp:
             # Not a method of Rule: a call for each of a dozen rules is a tenth of what a DISCOVER costs.
             if (
@@ -118,7 +118,10 @@ class Personas:
         return None
 
     def may_be_plain(self, requested: Collection[int], bootp: bool = False) -> bool:
-        """Whether a client of DHCPv4 may have a persona that sends no option which tells boot clients. Quick."""
+        """Whether a DHCPv4 client may have a persona although it sends no option that identifies it (60, 77, 93, 175).
+
+        Most clients have none, and this is much quicker than match().
+        """
         return bootp or any(map(frozenset(requested).issuperset, self._plain))
 
     def named(self, name: str) -> Persona:
@@ -133,14 +136,14 @@ class Personas:
         :param client_at: looks up the client at an address, for the rules that go by it; None: only its address is
             known.
         """
-        left = self._by_options.get(request.options) or self._left_by(request.options)
-        if not left.rules:
-            return left.rest
+        candidates = self._by_options.get(request.options) or self._candidates(request.options)
+        if not candidates.rules:
+            return candidates.otherwise
         name = legible(request.filename).lstrip("/")
-        if left.names is not None and not left.names.match(name):
-            return left.rest
+        if candidates.names is not None and not candidates.names.match(name):
+            return candidates.otherwise
         client = None
-        for rule, names, quirks in left.rules:
+        for rule, names, quirks in candidates.rules:
             if names is not None and not names.match(name):
                 continue
             if rule.tftp_ports and request.peer[1] not in rule.tftp_ports:
@@ -151,9 +154,9 @@ class Personas:
                 if not rule.is_client(client):
                     continue
             return quirks
-        return left.rest
+        return candidates.otherwise
 
-    def _left_by(self, options: Options) -> _Left:
+    def _candidates(self, options: Options) -> _Candidates:
         # The order counts only where a rule lists just this one: GRUB and a Raspberry Pi send the same in two orders.
         # A rule for some machines or files lists it for these alone.
         in_order = any(
@@ -166,28 +169,28 @@ class Personas:
             for each in self._of_tftp
             if each[0].tftp_options is None or each[0].tftp_options.fits(options, in_order=in_order)
         ]
-        rest = None
+        otherwise = None
         for position, (rule, name, quirks) in enumerate(rules):
             if name is None and not rule.tftp_ports and not rule.needs_client:
-                rest = quirks
+                otherwise = quirks
                 del rules[position:]
                 break
-        while rest is None and rules and rules[-1][2] is None:
+        while otherwise is None and rules and rules[-1][2] is None:
             del rules[-1]
         every = [names.pattern for _, names, _ in rules if names is not None]
         names = re.compile("|".join(every)) if len(every) == len(rules) else None
-        if len(self._by_options) >= _REMEMBERED:
+        if len(self._by_options) >= _CACHED:
             self._by_options.clear()
-        self._by_options[options] = left = _Left(tuple(rules), names, rest)
-        return left
+        self._by_options[options] = found = _Candidates(tuple(rules), names, otherwise)
+        return found
 
     def is_ipxe_program(self, name: str) -> bool:
-        """Whether a file called *name*, without directories, is iPXE that would load the same once more."""
+        """Whether a file called *name*, without directories, is iPXE, which would load the same file again for ever."""
         name = name.lower()
         return _matches(name, self.ipxe_programs) and not _matches(name, self.not_ipxe_programs)
 
     def with_own(self, own: Sequence[Rule]) -> "Personas":
-        """These and those of an operator: of the same name in their place, others before them.
+        """These and an operator's: one of the same name replaces one of these, others come before them.
 
         :raise ConfigError: they contradict each other; the path begins with the position in *own*.
         """

@@ -73,7 +73,7 @@ def test_a_rom_is_shown_the_menu(way):
     assert (offer.file, offer.siaddr) == (b"", "10.77.0.9")
 
 
-def test_what_is_picked_is_told_by_the_boot_server():
+def test_the_boot_server_names_the_file_of_the_picked_item():
     message = picks(0x8001)
     request, file = fit(message, boot_server=True)
     ack = over_the_wire(message, proxy_reply(message, request, file, PERSONAS.named(request.persona)))
@@ -163,7 +163,7 @@ FILE = BootFile("pxelinux.0", configfile="conf/{mac}", pathprefix="http://{serve
 TOLD = {209: b"conf/52:54:00:12:34:56", 210: b"http://10.77.0.9/", 211: b"\0\0\1\x2c"}
 
 
-def test_pxelinux_is_told_of_its_configuration_by_a_proxy_and_by_a_server():
+def test_a_proxy_and_a_server_send_the_options_of_pxelinux():
     menu = BootMenu((BootMenuItem("x", FILE),))
     message = picks(0x8000)
     request, file = fit(message, boot_server=True, menu=menu)
@@ -178,7 +178,7 @@ def test_pxelinux_is_told_of_its_configuration_by_a_proxy_and_by_a_server():
         assert {code: each.options.get(code) for code in TOLD} == TOLD
 
 
-def test_what_is_not_set_is_not_told():
+def test_options_of_pxelinux_that_are_not_set_are_not_sent():
     message = firmware.BIOS_ROM.message()
     request = classify(message, PERSONAS.match, server="10.77.0.9")
 

@@ -191,7 +191,7 @@ def test_firmware_is_given_ipxe(client):
         ((), "http://x/y", True),
     ],
 )
-def test_ipxe_is_not_told_to_use_a_protocol_that_it_lacks(features, name, fits):
+def test_ipxe_gets_no_url_of_a_protocol_that_it_lacks(features, name, fits):
     client = firmware.IPXE_ROM.changed({175: firmware.ipxe_features(*features)})
 
     found = fit(client, name)

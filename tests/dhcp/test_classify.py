@@ -56,7 +56,7 @@ def test_ordinary_clients_are_left_alone(client):
     assert "not a client that a proxy can boot" in left_alone(client)
 
 
-def test_what_an_ordinary_client_says_of_itself_is_told():
+def test_the_reason_names_the_vendor_class():
     assert "'udhcp 1.35.0'" in left_alone(firmware.UDHCPC)
     assert "no vendor class" in left_alone(firmware.DHCLIENT)
 
@@ -105,7 +105,7 @@ def test_what_a_client_says_of_itself_can_forge_no_log_line():
 
 
 @pytest.mark.parametrize("client", firmware.U_BOOTS, ids=lambda client: client.name)
-def test_u_boot_is_left_to_who_gives_it_an_address(client):
+def test_a_proxy_leaves_u_boot_to_its_dhcp_server(client):
     assert "U-Boot" in left_alone(client)
 
 
@@ -122,7 +122,7 @@ def test_bootp_is_left_alone():
 
 @pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.INFORM])
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
-def test_the_boot_server_is_asked_by_request_and_inform(client, kind):
+def test_the_boot_server_answers_request_and_inform(client, kind):
     message = firmware.asks_boot_server(client.changed({}))
     message.options[53] = bytes((kind,))
 
@@ -260,7 +260,7 @@ def test_only_pxe_clients_are_ipxe_to_us():
 @pytest.mark.parametrize(
     ("kind", "stage"), [(b"\1", "discover"), (b"\3", "request"), (b"\x08", "request"), (None, "discover")]
 )
-def test_a_server_of_addresses_is_asked_all_along(kind, stage):
+def test_a_server_classifies_discover_request_inform_and_bootp(kind, stage):
     message = firmware.OVMF.changed({53: kind}).message()
 
     found = classify(message, MATCH, addresses=True, server="10.0.0.1")
@@ -270,14 +270,14 @@ def test_a_server_of_addresses_is_asked_all_along(kind, stage):
 
 
 @pytest.mark.parametrize("kind", [MessageType.DECLINE, MessageType.RELEASE, MessageType.OFFER])
-def test_a_server_of_addresses_is_not_asked_for_a_file_by(kind):
+def test_a_server_does_not_classify(kind):
     message = firmware.OVMF.changed({53: bytes((kind,))}).message()
 
     assert classify(message, MATCH, addresses=True, server="10.0.0.1") == NotOurs("")
 
 
 @pytest.mark.parametrize("client", firmware.U_BOOTS, ids=lambda client: client.name)
-def test_who_can_not_live_with_a_second_server_boots_from_the_only_one(client):
+def test_a_client_that_works_with_no_proxy_boots_from_the_server(client):
     found = classify(client.message(), MATCH, addresses=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)

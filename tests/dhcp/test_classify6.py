@@ -32,7 +32,7 @@ def asks(message, relays=(), **how) -> BootRequest:
     return found
 
 
-def test_ovmf_is_what_it_says() -> None:
+def test_ovmf_is_classified() -> None:
     request = asks(OVMF.message(), mac=MAC, source=LINK_LOCAL, server="fd77::1", interface="eth0")
     assert (request.mac, request.stage, request.persona, request.family) == (MAC, "discover", "uefi-v6", 6)
     assert (request.architecture, request.architecture_codes, request.http, request.ipxe) == (
@@ -51,7 +51,7 @@ def test_ipxe_writes_its_uuid_the_other_way_round() -> None:
     assert (request.uuid, request.ipxe, request.persona, request.stage) == (UUID, True, "ipxe", "request")
 
 
-def test_http_boot_is_told_by_the_vendor_class() -> None:
+def test_http_boot_is_recognized_by_the_vendor_class() -> None:
     request = asks(OVMF_HTTP.message())
     assert (request.http, request.persona, request.architecture) == (True, "uefi-http", "x86_64-uefi-http")
 
@@ -80,7 +80,7 @@ def test_the_first_of_an_option_counts() -> None:
         (OVMF.message(MessageType.RENEW), ""),
     ],
 )
-def test_who_is_left_alone_by_a_proxy(message, reason) -> None:
+def test_a_proxy_does_not_answer(message, reason) -> None:
     found = classify6(message, (), MATCH)
     assert isinstance(found, NotOurs)
     assert found.reason == reason or (reason and reason in found.reason)

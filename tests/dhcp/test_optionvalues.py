@@ -88,6 +88,7 @@ def test_values_become_bytes(key, value, code, encoded):
         ("interface-mtu", 65536, "must be from 0 to 65535, not 65536"),
         ("time-offset", 2**31, "must be from -2147483648 to 2147483647, not 2147483648"),
         ("interface-mtu", "1400", 'must be an integer, not "1400"'),
+        ("interface-mtu", True, "must be an integer, not true"),
         ("ntp-servers", ["10.77.0"], 'must be an IPv4 address, such as "10.77.0.1", not "10.77.0"'),
         ("ntp-servers", [], "must not be empty"),
         ("tftp-server-name", "", "must not be empty"),
@@ -124,7 +125,7 @@ def test_values_become_bytes(key, value, code, encoded):
         ("domain-search", ["x" * 64], "must be a domain"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(key, value, complaint):
+def test_an_error_names_its_place(key, value, complaint):
     with pytest.raises(ConfigError) as caught:
         option_values({key: value})
 

@@ -85,7 +85,7 @@ def test_values_become_bytes(key, value, code, encoded):
         (17, b"\0\0\0", "vendor options begin with an enterprise number of four bytes"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(key, value, complaint):
+def test_an_error_names_its_place(key, value, complaint):
     with pytest.raises(ConfigError) as caught:
         option_values6({key: value})
 

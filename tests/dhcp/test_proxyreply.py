@@ -60,7 +60,7 @@ def test_every_offer(client):
     assert not {1, 3, 6, 50, 51, 58, 59} & offer.options.keys()
 
 
-def test_a_bios_rom_gets_the_file_in_the_offer_and_is_told_to_use_it():
+def test_a_bios_rom_gets_the_file_in_the_offer_with_use_boot_file():
     offer = offered(firmware.BIOS_ROM)
 
     assert offer.options[60] == b"PXEClient"

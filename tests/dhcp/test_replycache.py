@@ -75,12 +75,12 @@ def test_replies_with_the_options_of_the_subnet_only_are_cached(options, giaddr)
     ],
     ids=["classes", "long identifier", "more than fits", "BOOTP"],
 )
-def test_what_is_not_goes_the_long_way(message, subnets, rules):
+def test_other_replies_are_not_cached(message, subnets, rules):
     short, _, _ = replied(message, *subnets, **rules)
     assert short is None
 
 
-def test_a_refusal_goes_the_long_way():
+def test_a_nak_is_not_cached():
     short, _, answer = replied(machine.message(3, {50: inet_aton("192.168.1.7")}), FULL)
     assert answer.kind is NAK
     assert short is None

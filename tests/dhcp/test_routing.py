@@ -11,7 +11,7 @@ BROADCAST = "255.255.255.255"
 
 
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
-def test_an_offer_is_for_everybody_whatever_the_flag_says(client):
+def test_an_offer_is_broadcast_whatever_the_flag(client):
     assert destination(client.message(), ("0.0.0.0", 68)) == (BROADCAST, 68)
 
 
@@ -27,7 +27,7 @@ def test_a_relay_gets_it_on_the_servers_port():
     assert destination(message, ("10.1.0.253", 1067)) == ("10.1.0.254", 67)
 
 
-def test_a_relay_that_asked_for_its_own_port_gets_it_there():
+def test_a_relay_that_chose_its_port_gets_the_reply_there():
     """RFC 8357."""
     message = firmware.OVMF.changed({82: bytes((1, 1)) + b"x" + bytes((19, 0))}).message(giaddr="10.1.0.254")
 
@@ -41,7 +41,7 @@ def test_malformed_relay_information_asks_for_no_port():
 
 
 @pytest.mark.parametrize("port", [4011, 68, 40000])
-def test_the_boot_server_answers_where_it_was_asked_from(port):
+def test_the_boot_server_replies_to_the_sender(port):
     """EDK2: 4011 to 4011; iPXE: from 68."""
     message = firmware.asks_boot_server(firmware.OVMF)
 

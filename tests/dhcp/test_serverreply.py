@@ -57,7 +57,7 @@ EVERYBODY = [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, *firmware.ORDINARY_CLIEN
 
 
 @pytest.mark.parametrize("client", EVERYBODY, ids=lambda client: client.name)
-def test_every_client_is_told_the_same_in_offer_and_ack(client):
+def test_offer_and_ack_have_the_same_options(client):
     dhcp = server(FULL)
     offer = replied(client.message(), FILE, dhcp)
     ack = replied(requesting(client), FILE, dhcp)
@@ -86,7 +86,7 @@ def test_no_client_is_sent_to_port_4011(client):
 
 
 @pytest.mark.parametrize("client", [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS], ids=lambda client: client.name)
-def test_boot_clients_are_told_their_file_in_both_places(client):
+def test_the_file_of_a_boot_client_stands_in_the_header_and_in_option_67(client):
     offer = replied(client.message(), FILE)
 
     assert offer.options[67] == b"boot.file\0"
@@ -115,21 +115,21 @@ def test_a_client_that_may_be_a_system_keeps_what_is_configured_for_it():
 
 
 @pytest.mark.parametrize("client", OTHERS, ids=lambda client: client.name)
-def test_others_are_told_of_no_file(client):
+def test_a_reply_to_others_names_no_file(client):
     offer = replied(client.message(), FILE)
 
     assert not {43, 60, 67, 97, 175} & offer.options.keys()
     assert offer.file == b""
 
 
-def test_a_bios_rom_is_told_to_use_the_file():
+def test_a_bios_rom_gets_use_boot_file():
     offer = replied(firmware.BIOS_ROM.message(), FILE)
 
     assert (offer.options[60], offer.options[43]) == (b"PXEClient", USE_BOOT_FILE)
 
 
 @pytest.mark.parametrize("client", [firmware.OVMF, *firmware.U_BOOTS], ids=lambda client: client.name)
-def test_who_takes_a_file_from_its_dhcp_server_is_told_no_more(client):
+def test_a_client_that_takes_the_file_of_its_dhcp_server_gets_no_option_43(client):
     assert not {43, 60, 175} & replied(client.message(), FILE).options.keys()
 
 
@@ -169,14 +169,14 @@ def test_what_is_configured_for_other_devices_does_not_reach_firmware_that_boots
     assert replied(firmware.DHCLIENT.message(), None, dhcp).options[43] == bytes.fromhex("f1040a4d0001")
 
 
-def test_a_configured_file_is_told_when_no_resolver_has_one():
+def test_a_configured_file_is_sent_when_no_resolver_has_one():
     dhcp = server(subnet(options={"bootfile-name": "configured"}))
 
     assert replied(firmware.OVMF.message(), None, dhcp).options[67] == b"configured"
     assert replied(firmware.OVMF.message(), FILE, dhcp).options[67] == b"boot.file\0"
 
 
-def test_what_does_not_fit_is_left_out_and_that_nobody_asked_for_first():
+def test_what_does_not_fit_is_left_out_and_what_is_not_requested_first():
     many = {str(code): {"text": "x" * 60} for code in (224, 225, 226, 227, 228)}
     dhcp = server(subnet(options={**many, "ntp-servers": "10.77.0.3", "domain-name": "lab"}))
     small = firmware.UDHCPC.changed({57: None, 55: bytes((1, 3, 15, 227, 42))}).message()
@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_left_out_and_that_nobody_asked_for_first():
     assert {224, 225, 226, 227, 228} <= replied(firmware.DHCPCD.message(), None, dhcp).options.keys()
 
 
-def test_an_echoed_client_identifier_goes_last():
+def test_an_echoed_client_identifier_is_dropped_last():
     """The longer it is, the more it displaces; and when there is no room for it, the rest is there again."""
     dhcp = server(subnet(options={"ntp-servers": "10.77.0.3", "224": {"text": "x" * 30}}))
     kept = []
@@ -203,7 +203,7 @@ def test_an_echoed_client_identifier_goes_last():
     assert set(kept[first_without:]) == {kept[0] - {61}}
 
 
-def test_a_nak_goes_without_its_reason_before_it_goes_without_the_client_identifier():
+def test_a_nak_drops_its_reason_before_the_client_identifier():
     asks = {53: b"\3", 50: bytes((192, 168, 1, 5))}
     long, longer = (firmware.DHCLIENT.changed({**asks, 61: b"c" * length}).message() for length in (280, 320))
 
@@ -254,7 +254,7 @@ def test_every_reply_fits(sizes, requested, maximum, name, agent, identifier):
 # NAK, INFORM, BOOTP, relays
 
 
-def test_a_nak_says_why_and_no_more():
+def test_a_nak_has_a_reason_and_no_other_options():
     message = firmware.DHCPCD.changed({53: b"\3", 50: bytes((192, 168, 1, 5))}).message()
 
     nak = replied(message)

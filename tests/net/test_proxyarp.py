@@ -26,7 +26,7 @@ def test_the_fourth_in_a_row_proves_nothing():
     assert wire.found == [("eth0", "02:00:00:00:00:01", tuple(numbered(MANY)))]
 
 
-def test_one_machine_at_one_address_is_asked_as_often_as_one_likes():
+def test_many_replies_for_one_address_are_no_proxy_arp():
     wire = Wire()
     assert all(wire.answers(HOST, *numbered(1) * 10))
     assert wire.found == []

@@ -241,7 +241,7 @@ def test_stock_says_where_each_quirk_was_seen():
     assert all(rule.source for rule in stock().rules)
 
 
-def test_a_request_without_options_or_persona_asks_nobody_who_it_is():
+def test_a_request_without_options_is_matched_without_a_lookup_of_its_client():
     assert stock().quirks(*asks("tsize=0 blksize=1468")) is None
 
 
@@ -254,7 +254,7 @@ def test_the_first_that_holds_decides():
 
 
 @pytest.mark.parametrize(("wanted", "ipxe", "holds"), [(True, True, True), (True, False, False), (False, True, False)])
-def test_ipxe_can_be_asked_for_and_against(wanted, ipxe, holds):
+def test_a_rule_can_require_or_exclude_ipxe(wanted, ipxe, holds):
     personas = read({"persona": [{"name": "x", "vendor-class": "P", "offer": "file", "ipxe": wanted}]})
 
     assert (personas.match("P", "unknown", ipxe) is not None) is holds
@@ -267,7 +267,7 @@ def test_all_requested_options_have_to_be_there():
     assert personas.match(requested=b"\1\x96\x42").name == "x"
 
 
-def test_who_sends_nothing_of_booting_may_have_a_persona_all_the_same():
+def test_a_client_without_an_identifying_option_may_have_a_persona():
     for requested in (b"\1\3\x96", b"\1\x42", b"\1\x43"):
         assert stock().may_be_plain(requested)
     assert stock().may_be_plain(b"", bootp=True)
@@ -356,7 +356,7 @@ def test_a_machine_by_the_persona_that_it_had_by_dhcp():
         ({"ipxe": True}, Client(ipxe=True)),
     ],
 )
-def test_a_machine_by_what_it_has_told_by_dhcp(condition, client):
+def test_a_transfer_is_matched_by_what_its_client_sent_by_dhcp(condition, client):
     personas = own({"name": "x", "max-windowsize": 4, **condition})
 
     assert personas.quirks(*asks("windowsize=8 tsize=1", client=client)) == TFTPQuirks(max_windowsize=4)
@@ -400,7 +400,7 @@ def test_one_of_the_same_name_takes_the_place_of_ours():
     assert len(personas.rules) == len(stock().rules)
 
 
-def test_others_are_asked_before_ours_in_their_order():
+def test_rules_of_the_operator_come_before_ours_in_their_order():
     one = {"name": "one", "vendor-class": "PXEClient", "oui": ["00:11"], "offer": "file"}
     personas = own(one, {**one, "name": "two", "oui": ["00"]})
 
@@ -409,7 +409,7 @@ def test_others_are_asked_before_ours_in_their_order():
     assert personas.match("PXEClient", "x86_64-uefi", mac="01:12:22:33:44:55").name == "uefi"
 
 
-def test_what_is_not_said_is_as_in_the_one_that_it_is_like():
+def test_fields_that_are_not_given_are_those_of_the_rule_that_it_is_like():
     personas = own({"name": "hp", "like": "uefi", "oui": ["00:11"], "offer": "file"})
 
     assert personas.match("PXEClient", "x86_64-uefi", mac="00:11:22:33:44:55").offer is OfferStyle.FILE
@@ -475,7 +475,7 @@ def test_like_one_of_the_operator_s_own():
         ([{"name": "x", "like": "uefi", "offer": "none"}], "persona[0].reason: must be there"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(entries, error, tmp_path, monkeypatch):
+def test_an_error_names_its_place(entries, error, tmp_path, monkeypatch):
     monkeypatch.setattr("bootfw.config.configuration._read", lambda source: {"persona": entries})
 
     with pytest.raises(ConfigErrors) as caught:
