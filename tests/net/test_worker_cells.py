@@ -47,10 +47,8 @@ def test_it_is_stopped_at_first() -> None:
     assert WorkerStates().state is State.STOPPED
 
 
-def test_stopped_start_creates_a_process() -> None:
-    worker = WorkerStates()
-    takes(worker, Input.START, State.STARTING, Do.SPAWN)
-    assert worker.started == NOW
+def test_stopped_start_waits_for_a_turn_of_the_reactor() -> None:
+    takes(WorkerStates(), Input.START, State.SCHEDULED, deadline=NOW)
 
 
 def test_stopped_stop_is_done_already() -> None:
@@ -62,7 +60,7 @@ def test_stopped_stop_is_done_already() -> None:
 
 def test_starting_spawn_failed_is_a_lost_worker_that_is_started_again() -> None:
     worker = in_state(State.STARTING)
-    takes(worker, Input.SPAWN_FAILED, State.RESTARTING, Do.REPORT, argument="no memory", deadline=NOW)
+    takes(worker, Input.SPAWN_FAILED, State.SCHEDULED, Do.REPORT, argument="no memory", deadline=NOW)
     assert (worker.reason, worker.failures) == ("no memory", 1)
 
 
@@ -75,7 +73,7 @@ def test_starting_disconnected_waits_for_the_exit() -> None:
 
 
 def test_starting_exited_is_a_lost_worker_that_is_started_again() -> None:
-    takes(in_state(State.STARTING), Input.EXITED, State.RESTARTING, Do.REPORT, argument="why", deadline=NOW)
+    takes(in_state(State.STARTING), Input.EXITED, State.SCHEDULED, Do.REPORT, argument="why", deadline=NOW)
 
 
 def test_starting_stop_kills_in_the_next_turn() -> None:
@@ -112,7 +110,7 @@ def test_ready_disconnected_waits_for_the_exit() -> None:
 
 def test_ready_exited_is_a_lost_worker_that_is_started_again() -> None:
     worker = in_state(State.READY, deadline=NOW + CHECK_EVERY)
-    takes(worker, Input.EXITED, State.RESTARTING, Do.REPORT, argument="why", deadline=NOW)
+    takes(worker, Input.EXITED, State.SCHEDULED, Do.REPORT, argument="why", deadline=NOW)
 
 
 def test_ready_tick_looks_again() -> None:
@@ -136,7 +134,7 @@ def test_serving_disconnected_waits_for_the_exit() -> None:
 
 def test_serving_exited_is_a_lost_worker_that_is_started_again() -> None:
     worker = in_state(State.SERVING)
-    takes(worker, Input.EXITED, State.RESTARTING, Do.REPORT, argument="killed", deadline=NOW)
+    takes(worker, Input.EXITED, State.SCHEDULED, Do.REPORT, argument="killed", deadline=NOW)
     assert worker.reason == "killed"
 
 
@@ -167,7 +165,7 @@ def test_disconnected_prepared_was_written_before() -> None:
 
 def test_disconnected_exited_is_a_lost_worker_that_is_started_again() -> None:
     worker = in_state(State.DISCONNECTED, deadline=NOW + 1)
-    takes(worker, Input.EXITED, State.RESTARTING, Do.REPORT, argument="why", deadline=NOW)
+    takes(worker, Input.EXITED, State.SCHEDULED, Do.REPORT, argument="why", deadline=NOW)
 
 
 def test_disconnected_tick_kills() -> None:
@@ -178,17 +176,17 @@ def test_disconnected_stop_waits_no_longer() -> None:
     takes(in_state(State.DISCONNECTED, deadline=NOW + 1), Input.STOP, State.STOPPING, deadline=NOW + 1)
 
 
-# RESTARTING
+# SCHEDULED
 
 
-def test_restarting_tick_creates_a_process() -> None:
-    worker = in_state(State.RESTARTING, deadline=NOW)
+def test_scheduled_tick_creates_a_process() -> None:
+    worker = in_state(State.SCHEDULED, deadline=NOW)
     takes(worker, Input.TICK, State.STARTING, Do.SPAWN)
     assert worker.started == NOW
 
 
-def test_restarting_stop_is_complete() -> None:
-    takes(in_state(State.RESTARTING, deadline=NOW + 1), Input.STOP, State.STOPPED, Do.STOPPED)
+def test_scheduled_stop_is_complete() -> None:
+    takes(in_state(State.SCHEDULED, deadline=NOW + 1), Input.STOP, State.STOPPED, Do.STOPPED)
 
 
 # STOPPING
@@ -240,13 +238,13 @@ ILLEGAL = [
     (State.DISCONNECTED, Input.BUSY),
     (State.DISCONNECTED, Input.FREE),
     (State.DISCONNECTED, Input.DISCONNECTED),
-    (State.RESTARTING, Input.START),
-    (State.RESTARTING, Input.SPAWN_FAILED),
-    (State.RESTARTING, Input.PREPARED),
-    (State.RESTARTING, Input.BUSY),
-    (State.RESTARTING, Input.FREE),
-    (State.RESTARTING, Input.DISCONNECTED),
-    (State.RESTARTING, Input.EXITED),
+    (State.SCHEDULED, Input.START),
+    (State.SCHEDULED, Input.SPAWN_FAILED),
+    (State.SCHEDULED, Input.PREPARED),
+    (State.SCHEDULED, Input.BUSY),
+    (State.SCHEDULED, Input.FREE),
+    (State.SCHEDULED, Input.DISCONNECTED),
+    (State.SCHEDULED, Input.EXITED),
     (State.STOPPING, Input.START),
     (State.STOPPING, Input.SPAWN_FAILED),
     (State.STOPPING, Input.BUSY),

@@ -97,6 +97,7 @@ def workers(reactor, events):
     workers = Workers(reactor, 2, "bootfw.cli.worker", None)
     workers.join(lambda kind, values: False, publish=events.append, memory=list, serve=None)
     workers.startService()
+    reactor.advance(0)
     return workers
 
 
@@ -113,6 +114,16 @@ def test_a_process_gets_its_sockets_when_it_and_the_interim_server_are_ready(wor
     first.say("prepared")
     assert (first.messages, second.messages) == (["prepare", "begin"], ["prepare"])
     assert interim.did == ["hand over"]
+
+
+def test_no_process_is_created_before_the_reactor_turns(reactor):
+    """Until then SIGTERM ends the main process without its handler, and workers would keep its ports for a while."""
+    workers = Workers(reactor, 2, "bootfw.cli.worker", None)
+    workers.join(lambda kind, values: False, publish=lambda event: None, lookup=None, memory=list, serve=None)
+    workers.startService()
+    assert reactor.processes == []
+    reactor.advance(0)
+    assert len(reactor.processes) == 2
 
 
 def test_transfers_that_can_not_be_handed_over_delay_it(workers, reactor, interim):

@@ -1,4 +1,4 @@
-"""A worker as a table: no process, starting, ready, serving, disconnected, waiting for its next start, stopping."""
+"""A worker as a table: no process, scheduled, starting, ready, serving, disconnected, stopping."""
 
 from enum import Enum
 from typing import Any, ClassVar
@@ -29,6 +29,8 @@ class State(Key):
 
     STOPPED = "stopped"
     """There is no process, and none is wanted."""
+    SCHEDULED = "scheduled"
+    """There is no process; one is created at the deadline."""
     STARTING = "starting"
     """The process loads its configuration and its plugins."""
     READY = "ready"
@@ -37,8 +39,6 @@ class State(Key):
     """The process has its sockets."""
     DISCONNECTED = "disconnected"
     """The process has closed its end of the pipe, so it is about to end."""
-    RESTARTING = "restarting"
-    """There is no process until the deadline."""
     STOPPING = "stopping"
     """The process was told to end."""
 
@@ -87,6 +87,17 @@ class Do(Enum):
     """The stop is complete."""
 
 
+@goes(State.SCHEDULED)
+def schedule(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Create the process in a turn of the reactor, and not before its first one.
+
+    Until the reactor handles SIGTERM, the signal would end this process alone, and its workers would hold their sockets
+    while a server that is started next can't open them.
+    """
+    worker.deadline = now
+    return State.SCHEDULED
+
+
 @goes(State.STARTING)
 def start(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Create the process."""
@@ -95,7 +106,7 @@ def start(worker: "WorkerStates", argument: Any, now: float) -> State:
     return State.STARTING
 
 
-@goes(State.RESTARTING)
+@goes(State.SCHEDULED)
 def restart(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Report the loss. Start again at once, or after a wait if this has happened soon after several starts."""
     worker.failures = worker.failures + 1 if now - worker.started < EARLY_EXIT else 0
@@ -103,7 +114,7 @@ def restart(worker: "WorkerStates", argument: Any, now: float) -> State:
     worker.deadline = now + wait
     worker.reason = argument
     worker.out.append(Do.REPORT)
-    return State.RESTARTING
+    return State.SCHEDULED
 
 
 @goes(State.READY)
@@ -183,7 +194,7 @@ def stopped(worker: "WorkerStates", argument: Any, now: float) -> State:
 # Twisted reports the exit of a process after everything that it has written and after its pipes, so nothing follows.
 TABLE: Table = {
     State.STOPPED: {
-        Input.START: start,
+        Input.START: schedule,
         Input.SPAWN_FAILED: illegal,
         Input.PREPARED: illegal,
         Input.BUSY: illegal,
@@ -192,6 +203,17 @@ TABLE: Table = {
         Input.EXITED: illegal,
         Input.TICK: illegal,
         Input.STOP: ignore,
+    },
+    State.SCHEDULED: {
+        Input.START: illegal,
+        Input.SPAWN_FAILED: illegal,
+        Input.PREPARED: illegal,
+        Input.BUSY: illegal,
+        Input.FREE: illegal,
+        Input.DISCONNECTED: illegal,
+        Input.EXITED: illegal,
+        Input.TICK: start,
+        Input.STOP: stopped,
     },
     State.STARTING: {
         Input.START: illegal,
@@ -237,17 +259,6 @@ TABLE: Table = {
         Input.EXITED: restart,
         Input.TICK: kill,
         Input.STOP: await_exit,
-    },
-    State.RESTARTING: {
-        Input.START: illegal,
-        Input.SPAWN_FAILED: illegal,
-        Input.PREPARED: illegal,
-        Input.BUSY: illegal,
-        Input.FREE: illegal,
-        Input.DISCONNECTED: illegal,
-        Input.EXITED: illegal,
-        Input.TICK: start,
-        Input.STOP: stopped,
     },
     State.STOPPING: {
         Input.START: illegal,
