@@ -1,4 +1,4 @@
-"""What an AddressServer makes of a message: an answer, or why there is none."""
+"""What an AddressServer decides about a message: its answer, or why there is no reply."""
 
 import enum
 from collections.abc import Mapping
@@ -14,27 +14,27 @@ class Arrival:
     """How a message reached us."""
 
     server: str
-    """Our address on that wire, or the one a relay sent it to: the server identifier of the answer."""
+    """Our address on that link, or the one that a relay sent it to: the server identifier of the answer."""
     unicast: bool = False
-    """It was sent to our address, and not to everybody's."""
+    """It was sent to our address, and not by broadcast."""
     addresses: tuple[str, ...] = ()
-    """All of ours on that wire, where it was sent to no single one of several."""
+    """All of ours on that link, when there are several and it was sent by broadcast."""
 
 
 class NoReplyReason(enum.Enum):
     """Why there is no reply."""
 
-    ABSENT = "no subnet is configured for where it is"
+    ABSENT = "no subnet is configured for its link"
     EXHAUSTED = "the pool has no address left"
     LIMITED = "too many new clients at once"
     OTHER_SERVER = "it took the offer of another server"
-    UNKNOWN = "we know nothing of its address, and are not told to be authoritative"
+    UNKNOWN = "its address is not known here, and this server is not authoritative"
     UNKNOWN_CLIENT = "only known clients are given an address there, and nothing is reserved for it"
     UNRESERVED = "BOOTP, and no address is reserved for it"
-    DECLINED = "it declined the address: somebody else uses it"
+    DECLINED = "it declined the address: another machine uses it"
     RELEASED = "it gave the address back"
-    MALFORMED = "the message makes no sense"
-    NOT_ASKED = "the message asks nothing of a server"
+    MALFORMED = "the message is malformed"
+    NOT_ASKED = "the message is not for a server"
 
 
 @frozen
@@ -46,7 +46,7 @@ class NoReply:
     """EXHAUSTED, LIMITED and UNKNOWN_CLIENT: the network; OTHER_SERVER: its address; DECLINED and RELEASED: the address
     in question; others: more for the operator, or ""."""
     commit: tuple[Lease, ...] = ()
-    """To be stored; nothing waits for it."""
+    """To be stored; no reply waits for it."""
 
 
 @define(eq=False)
@@ -56,7 +56,7 @@ class Answer:
     kind: MessageType | None
     """OFFER, ACK or NAK; None: a BOOTP reply."""
     server: str
-    """Our address, to be the next server."""
+    """Our address, for siaddr: the next server."""
     identifier: str = ""
     """The server identifier (option 54): our address, or the one its relay wants there; "" for BOOTP."""
     address: str = ""
@@ -67,10 +67,10 @@ class Answer:
     commit: tuple[Lease, ...] = ()
     """Must be durable before the reply leaves; of an ACK and a BOOTP reply the first is the client's lease."""
     new: bool = False
-    """The client did not have this address when it asked; false for a renewal."""
+    """The client did not have this address before; false for a renewal."""
     probe: bool = False
-    """Somebody may use the address who has no right to it: probe it before this OFFER leaves, then tell
-    :meth:`~bootfw.dhcp.server.AddressServer.probed`. What the client itself answers does not count."""
+    """Another machine may use the address: probe it before this OFFER leaves, then call
+    :meth:`~bootfw.dhcp.server.AddressServer.probed`. A reply by the client itself does not count."""
     reservation: Reservation | None = None
     message: str = ""
     """Of a NAK: for the client and the operator."""

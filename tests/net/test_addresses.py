@@ -730,7 +730,7 @@ def test_who_is_on_a_wire_without_a_subnet_is_left_alone(lab):
     assert lab.broadcast(firmware.DHCLIENT.message()) == []
 
     [event] = lab.said(RequestIgnored)
-    assert event.reason == f"no subnet is configured for where it is: {SERVER}"
+    assert event.reason == f"no subnet is configured for its link: {SERVER}"
 
 
 def test_what_makes_no_sense_is_counted(lab):

@@ -262,7 +262,7 @@ def test_the_operator_hears_of_what_is_wrong(lab) -> None:
     assert [each.network for each in strict.of(ClientsLimited)] == ["fd77::/64"]
     elsewhere = ServerLab(server="fd99::1")
     assert elsewhere.heard(LINUX.message()) == []
-    assert "no subnet is configured for where it is" in elsewhere.of(RequestIgnored)[0].reason
+    assert "no subnet is configured for its link" in elsewhere.of(RequestIgnored)[0].reason
 
 
 def test_an_address_is_offered_to_the_address_that_asked(lab) -> None:

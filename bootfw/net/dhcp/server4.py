@@ -218,7 +218,7 @@ class Server4(DHCPPort):
             if request is None or file is None:
                 self.publish(RequestIgnored(self.seconds(), message.mac, f"no answer can be sent: {error}"))
             else:
-                self._answer_boot_client(answer, query, batch, request, None, f"it can't be told of its file: {error}")
+                self._answer_boot_client(answer, query, batch, request, None, f"the reply can't name it: {error}")
             return
         if batch is not None:
             batch.then(self._send_answer, data, answer, query, request, file)
