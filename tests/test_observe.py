@@ -8,7 +8,8 @@ import attrs
 import pytest
 from attrs import evolve
 from twisted.internet.task import Clock
-from twisted.logger import Logger, jsonFileLogObserver
+from twisted.logger import Logger, eventAsText, formatEvent, jsonFileLogObserver
+from twisted.logger._flatten import flattenEvent
 from zope.interface import implementer
 
 from bootfw.events import (
@@ -116,6 +117,29 @@ def test_as_json_a_transfer_is_one_record_with_its_fields():
     }
     assert second["peer"] == "10.0.0.1:2"
     assert (third["peer"], third["code"], third["message"], third["count"]) == ("10.0.0.1:3", 1, "File not found", 2)
+
+
+@pytest.mark.parametrize("event", [ended(1, Outcome.FAILED), evolve(refused(2, "/{a}!{"), detail="no {b}")])
+def test_an_event_is_what_twisted_s_logger_would_have_made_of_it(event, monkeypatch):
+    monkeypatch.setattr(log, "time", lambda: 7.0)
+    monkeypatch.setattr("twisted.logger._logger.time", lambda: 7.0)
+    events = []
+    observer = LogObserver()
+    observer.log = Logger(namespace="bootfw", observer=events.append)
+    observer.observe(event)
+
+    def emit(observer, level, line, **fields):
+        observer.log.emit(level, "{line}", line=line, **fields)
+
+    monkeypatch.setattr(LogObserver, "_emit", emit)
+    observer.observe(event)
+    ours, twisted_s = events
+    assert formatEvent(ours) == formatEvent(twisted_s) == ours["line"]
+    assert eventAsText(ours) == eventAsText(twisted_s)
+    flattenEvent(twisted_s)
+    for each in events:
+        del each["log_logger"]
+    assert ours == twisted_s
 
 
 def test_every_line_finds_its_fields_in_its_event():

@@ -7,6 +7,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from string import Formatter
+from time import time
 from typing import Any
 
 from attrs import define, evolve, field, frozen
@@ -102,10 +103,9 @@ class LogObserver:
 
     def _ended(self, report: TransferReport) -> None:
         request, agreed = report.request, report.agreed
-        self.log.emit(
+        self._emit(
             _LEVELS.get(report.outcome, LogLevel.warn),
-            "{line}",
-            line=transfer_line(report),
+            transfer_line(report),
             protocol=request.protocol,
             peer=at(request.peer),
             filename=request.filename,
@@ -124,10 +124,9 @@ class LogObserver:
 
     def _refused(self, event: Any, count: int) -> None:
         request = event.request
-        self.log.emit(
+        self._emit(
             LogLevel.error if event.detail else LogLevel.info,
-            "{line}",
-            line=refused_line(event, count),
+            refused_line(event, count),
             protocol=request.protocol,
             peer=at(request.peer),
             filename=request.filename,
@@ -138,6 +137,25 @@ class LogObserver:
             persona=event.persona,
             count=count,
         )
+
+    def _emit(self, level: Any, line: str, **fields: object) -> None:
+        """Do what ``log.emit(level, "{line}", line=line, **fields)`` does, with less work for each transfer.
+
+        Twisted's formatting is most of what a log event costs. An event that has been flattened, as Twisted does it for
+        JSON, is formatted by joining its parts, so this adds what flattenEvent() would.
+        """
+        log = self.log
+        fields.update(
+            line=line,
+            log_logger=log,
+            log_level=level,
+            log_namespace=log.namespace,
+            log_source=log.source,
+            log_format="{line}",
+            log_time=time(),
+            log_flattened={"line!s:": line, "line!:": line},
+        )
+        log.observer(fields)
 
     def _write(self, line: "_Line", event: Event) -> None:
         if line.fact is not None:
