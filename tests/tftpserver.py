@@ -550,7 +550,7 @@ class Direct:
         self.protocol = TFTPProtocol(
             self.clock, backend, Fixed([1.0, 3.0, 7.0]), self.events.append, settings=TFTPSettings(writable=True)
         )
-        self.protocol.transport = self
+        self.protocol.makeConnection(self)
         self._out: list[bytes] = []
 
     def write_via(self, data: bytes | memoryview, peer: Any, via: Any, segment: int = 0) -> None:

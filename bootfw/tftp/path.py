@@ -8,4 +8,4 @@ def relative(filename: str) -> str:
     nothing was named.
     """
     parts = filename.replace("\\", "/").split("/")
-    return "/".join(part for part in parts if part not in ("", "."))
+    return "/".join([part for part in parts if part not in ("", ".")])

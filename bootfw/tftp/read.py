@@ -132,7 +132,6 @@ class ReadSession(Continuing):
         return (
             self.state is State.AWAITING_ACK
             and flight.sent >= self._sent_once_from
-            and timer.attempt == 1
             and flight.wait == timer.usual
             and flight.derivable
         )
@@ -146,15 +145,17 @@ class ReadSession(Continuing):
 
     # Transitions
 
-    @goes(STAY, State.FETCHING)
+    @goes(STAY, State.FETCHING, State.AWAITING_ACK)
     def _accepted(self, number: int, now: float) -> State:
-        """ACK 0: the options are agreed, fetch the first window. Any other number is ignored."""
+        """ACK 0: the options are agreed, send the first window if it is cached, else fetch it. Any other number is
+        ignored."""
         self.flight.heard_at = now
         if number:
             return self.state
         wait = self._timer.progressed(now - self.flight.sent_at if self._sent_once_from == 0 else None)
-        if self._proof is not None:
-            self._proof.ack_received()
+        if self._proof is None:
+            return self._send_next(wait, now)
+        self._proof.ack_received()
         return self._fetch_next(wait)
 
     @goes(State.CLOSED)
@@ -164,7 +165,7 @@ class ReadSession(Continuing):
 
     @goes(STAY, State.FETCHING, State.CLOSED)
     def _acked(self, number: int, now: float) -> State:
-        """Progress: send what follows the acknowledged block if it is at hand, else fetch it, or done after the last
+        """Progress: send what follows the acknowledged block if it is cached, else fetch it, or done after the last
         one. A repeated ACK makes a window (never a single block) be sent again, once. Everything else is ignored."""
         self.flight.heard_at = now
         block = advance(self.flight.acked, number, self.flight.sent - self.flight.acked)
@@ -334,7 +335,7 @@ class ReadSession(Continuing):
         flight.wait = wait
         flight.deadline = now + wait
         self.out.append(Blocks(first, last - first + 1))
-        return self.state
+        return State.AWAITING_ACK
 
     def _progress(self, block: int, now: float) -> float:
         """The peer has everything up to *block*; gives the wait after the next sending."""

@@ -15,7 +15,7 @@ from bootfw import readers
 from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.errors import FileMissing
-from bootfw.events import Event, PluginBlocked, ResolverAnswered, TransferEnded, TransferRefused
+from bootfw.events import Event, PluginBlocked, PluginFailed, ResolverAnswered, TransferEnded, TransferRefused
 from bootfw.interfaces import IFileReader, IStartable, IWritableBackend
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.tftp.framecache import FrameCache
@@ -25,7 +25,7 @@ from bootfw.observe.log import LogObserver, transfer_line
 from bootfw.observe.publisher import Publisher
 from bootfw.readers import FileReader, MemoryReader
 from bootfw.testing import FakePeer, MemoryNetwork
-from bootfw.values import BootFile, BootRequest, TransferRequest
+from bootfw.values import BootFile, BootRequest, Outcome, TransferRequest
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
@@ -241,6 +241,37 @@ def test_so_is_one_whose_descriptor_blocks(tmp_path, monkeypatch):
     protocol.close()
     port.connectionLost()
     assert blocked(events) == [(f"reader {__name__}:SlowDescriptor", "reading the descriptor of 'file'", 2.0)]
+
+
+@implementer_only(IFileReader)
+@define(eq=False)
+class BrokenDescriptor(FileReader):
+    """Its descriptor can't be used, and it says so in its own way."""
+
+    def fileno(self):
+        raise ValueError("no descriptor")
+
+
+@pytest.mark.parametrize("options", [[], [("blksize", "512")]])
+def test_a_reader_whose_descriptor_fails_is_reported_and_read_by_its_read(tmp_path, monkeypatch, options):
+    monkeypatch.setattr(readers, "_TICK", -1)
+    (tmp_path / "file").write_bytes(bytes(700))
+    events = []
+    file = BrokenDescriptor(os.open(tmp_path / "file", os.O_RDONLY))
+    protocol = TFTPProtocol(Clock(), Opens(file), Adaptive(), events.append, frame_cache=FrameCache(1 << 20))
+    port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
+    port.startListening()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", port.getHost().port))
+        for datagram in (tftp.request(False, "file", "octet", options), *map(tftp.ack, range(0 if options else 1, 3))):
+            client.send(datagram)
+            read(port, 1)
+    protocol.close()
+    port.connectionLost()
+    failures = [event for event in events if isinstance(event, PluginFailed)]
+    assert [(event.plugin, event.doing) for event in failures] == [("backend", "read the descriptor of 'file'")]
+    assert "no descriptor" in failures[0].traceback
+    assert [event.report.outcome for event in events if isinstance(event, TransferEnded)] == [Outcome.COMPLETE]
 
 
 @pytest.mark.parametrize("mode", ["octet", "netascii"])

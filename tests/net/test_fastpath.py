@@ -28,6 +28,7 @@ from bootfw.readers import FileReader
 from bootfw.tftp import proof
 from bootfw.tftp import read as read_session
 from bootfw.tftp.blocks import Blocks, frame
+from bootfw.tftp.flight import CLOSED, Flight
 from bootfw.tftp.read import Input, ReadSession, State
 from bootfw.values import Agreed, Outcome
 from bootfw.watchdogs.adaptive import Adaptive
@@ -497,6 +498,8 @@ class Driven:
         if self.path is None:
             self.give(Input.ACK, number)
             return
+        if self.session.state is State.NEGOTIATING and self.session.proven:
+            self.load(1)
         before, self.handled = self.session.sent, False
         assert self.path.first_look(Inbox(4 << 16 | number), 1) == []
         if not self.handled:
@@ -584,6 +587,7 @@ def test_the_session_is_in_the_same_state_either_way(monkeypatch):
         begins=st.sampled_from(["offered", "unproven", "at once", "near the wrap"]),
     )
     @example(4, 4000, [((Input.ACK, 0), 0.001, False)] * 60, Adaptive(), "offered")
+    @example(3, 4000, [((Input.ACK, 0), 0.001, False)] * 60, Adaptive(), "offered")
     def compare(window, size, course, policy, begins):
         agreed = Agreed(blksize=8, windowsize=window, acknowledged=(("blksize", "8"),) if begins == "offered" else ())
         start = 65530 if begins == "near the wrap" else None
@@ -642,6 +646,29 @@ def test_the_session_is_in_the_same_state_either_way(monkeypatch):
     closed = {(State.CLOSED, event) for event in (Input.FETCHED, Input.FAILED)}
     assert {(state, event) for state in State for event in Input} - illegal - closed == reached - closed
     assert fast == {True, False}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"acked": 3}, {"heard_at": 1.5}, {"deadline": 3.5}, {"deadline": None}, {"sent": 9}, {"wait": 0.5}]
+)
+def test_a_flight_is_opened_only_where_the_fields_that_are_not_written_follow_from_the_others(changed):
+    flight = Flight(heard_at=2.0, sent_at=2.0, wait=1.0, deadline=3.0, windowsize=4, acked=4, sent=8)
+    assert flight.derivable
+    for name, value in changed.items():
+        setattr(flight, name, value)
+    assert not flight.derivable
+
+
+def test_frames_of_another_chunk_close_the_fast_path_until_it_is_opened_again():
+    session = ReadSession(Agreed(blksize=8), 4000, Fixed([1.0]).begin(Agreed()), 0.0)
+    driven = Driven(session, bytes(4000), FrameCache(1 << 20))
+    driven.go_on()
+    driven.ack(1)
+    driven.ack(2)
+    assert session.flight.limit > 0
+    driven.load(100)
+    assert session.flight.limit == CLOSED
+    driven.reader.close()
 
 
 def state_of(session):

@@ -89,7 +89,7 @@ def test_a_client_is_answered_when_its_transfer_has_been_told(clock, pipe: Pipe,
             told_before_answers.append(len(pipe.received))
 
     protocol = TFTPProtocol(clock, MemoryBackend({"file": b"content"}), Fixed(), sink.publish)
-    protocol.transport = Transport()
+    protocol.makeConnection(Transport())
     for port, request in enumerate(
         (tftp.request(False, "file", "octet"), tftp.request(False, "file", "octet", [("tsize", "0")])), 1
     ):

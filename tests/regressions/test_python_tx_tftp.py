@@ -26,7 +26,6 @@ def test_d1_blocks_fit_the_port(private_reactor):
     protocol = TFTPProtocol(private_reactor, backend, Fixed(), lambda event: None, settings=settings)
     port = private_reactor.listenUDP(0, protocol, "127.0.0.1")
     sent = []
-    protocol.transport = port
     port.write = lambda data, peer: sent.append(tftp.parse(data))
     for write in (True, False):
         request = tftp.request(write, "new" if write else "file", "octet", [("blksize", "9000")])

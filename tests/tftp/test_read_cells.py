@@ -77,6 +77,26 @@ def test_negotiating_ack_0_starts_the_transfer() -> None:
     assert reading.session.last_heard == 0.25
 
 
+@pytest.mark.parametrize(("windowsize", "cached_through", "count"), [(1, 1, 1), (2, 2, 2), (2, 40, 2)])
+def test_negotiating_ack_0_sends_a_cached_window_without_fetching(
+    windowsize: int, cached_through: int, count: int
+) -> None:
+    reading = Reading(CONTENT, Agreed(8, windowsize, acknowledged=OACK), lazy=True)
+    session = reading.session
+    session.out.clear()
+    session.cached_through = cached_through
+    session.handle(Input.ACK, 0, 0.25)
+    assert (session.state, session.out, session.wants) == (State.AWAITING_ACK, [Blocks(1, count)], None)
+    assert (session.deadline, session.sent, session.acked) == (1.25, count, 0)
+
+
+def test_negotiating_ack_0_fetches_a_window_of_which_only_a_part_is_cached() -> None:
+    reading = Reading(CONTENT, Agreed(8, 2, acknowledged=OACK), lazy=True)
+    reading.session.cached_through = 1
+    reading.session.handle(Input.ACK, 0, 0.25)
+    assert (reading.session.state, reading.session.wants) == (State.FETCHING, Blocks(1, 2))
+
+
 @pytest.mark.parametrize("number", [1, 2, 65535])
 def test_negotiating_ack_of_anything_else_is_ignored(number: int) -> None:
     reading = negotiating()

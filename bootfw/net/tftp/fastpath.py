@@ -121,7 +121,6 @@ class FastPath:
 
     def remove(self, flow: Flow) -> None:
         """The transfer is over."""
-        flow.use(None)
         if self._flows.get(flow.key) is flow:
             del self._flows[flow.key]
 

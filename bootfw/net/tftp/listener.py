@@ -23,21 +23,20 @@ from bootfw.interfaces import (
     IBackend,
     IBatchingBackend,
     IBatchReceiver,
-    IViaTransport,
     IWatchdogPolicy,
     IWritableBackend,
 )
 from bootfw.net.alarm import Alarm
 from bootfw.net.linux.interfaces import Interfaces, fitting_blksize
 from bootfw.net.malformedcounter import MalformedCounter
-from bootfw.net.tftp.fastpath import FastPath, attach
+from bootfw.net.tftp.fastpath import attach
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.handover import WRAP, AdoptedTransfer, AdoptedTransfers, has_changed
 from bootfw.net.tftp.parsedrequest import ParsedRequest
 from bootfw.net.tftp.quirks import allowed_options, capped_limits, open_with_quirks
 from bootfw.net.tftp.reading import ReadTransfer
-from bootfw.net.tftp.transfer import Transfer, TransferContext
-from bootfw.net.tftp.transferport import TransferProtocol, bindable, is_for_many, send
+from bootfw.net.tftp.transfer import Transfer, TransferContext, send_nothing
+from bootfw.net.tftp.transferport import TransferProtocol, bindable, is_for_many, sender_of
 from bootfw.net.tftp.watchdog import begin_watchdog
 from bootfw.net.tftp.writing import WriteTransfer
 from bootfw.net.udp.packetinfo import Cache
@@ -112,17 +111,13 @@ class TFTPProtocol(DatagramProtocol):
         self._malformed = MalformedCounter("tftp", publish, reactor)
         self._transfers: dict[Address, Transfer] = {}
         self._parsed = Cache(ParsedRequest.parse)
-        self._takes_via = False
-        self._fast_path: FastPath | None = None
         self._context = TransferContext(
             reactor=reactor,
             alarm=Alarm(reactor, lambda transfer, now: transfer.ring(now)),
             publish=publish,
-            send=self._write,
             on_stray=self._on_stray,
             on_finished=self._on_finished,
             frame_cache=frame_cache or FrameCache(0),
-            fast_path=lambda: self._fast_path,
             randbelow=randbelow,
         )
         self._adopted = adopted or AdoptedTransfers(reactor, publish)
@@ -137,14 +132,16 @@ class TFTPProtocol(DatagramProtocol):
 
     def startProtocol(self) -> None:
         self._closed = self._draining = False
-        self._takes_via = IViaTransport.providedBy(self.transport)
-        if self._context.frame_cache.capacity:
-            self._fast_path = attach(self.transport, self._reactor.seconds)
+        context = self._context
+        context.send = sender_of(self.transport)
+        if context.frame_cache.capacity:
+            context.fast_path = attach(self.transport, self._reactor.seconds)
 
     def stopProtocol(self) -> None:
+        self._context.send = send_nothing
         if not self._draining:
             self.close()
-        self._fast_path = None
+        self._context.fast_path = None
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         self.datagrams_received(((datagram, addr, None),))
@@ -213,7 +210,7 @@ class TFTPProtocol(DatagramProtocol):
             self._malformed.count(str(error), peer, now)
             reply = wire.error(wire.ErrorCode.ILLEGAL_OPERATION, "Malformed request")
             if known is None and len(reply) <= 4 * len(data):
-                self._write(reply, peer, via, 0)
+                self._context.send(reply, peer, via, 0)
             return
         if known is not None:
             known.replace(now)
@@ -340,7 +337,7 @@ class TFTPProtocol(DatagramProtocol):
         if transfer.begun_event is None:
             self._refuse(transfer.request, transfer.via, refusal, now, transfer.quirks)
         else:
-            self._write(wire.error(refusal.tftp_code, refusal.message), transfer.request.peer, transfer.via, 0)
+            self._context.send(wire.error(refusal.tftp_code, refusal.message), transfer.request.peer, transfer.via, 0)
             self._adopted.publish_failed(transfer.begun_event, refusal.message)
         transfer.finish()
 
@@ -356,7 +353,7 @@ class TFTPProtocol(DatagramProtocol):
     def _refuse(
         self, request: TransferRequest, via: Via | None, refusal: TransferError, now: float, quirks: TFTPQuirks | None
     ) -> None:
-        self._write(wire.error(refusal.tftp_code, refusal.message), request.peer, via, 0)
+        self._context.send(wire.error(refusal.tftp_code, refusal.message), request.peer, via, 0)
         persona = quirks.persona if quirks is not None else ""
         self._publish(TransferRefused(now, request, refusal.tftp_code, refusal.message, refusal.detail, persona))
 
@@ -378,11 +375,6 @@ class TFTPProtocol(DatagramProtocol):
     def _on_finished(self, transfer: Transfer) -> None:
         if self._transfers.get(transfer.request.peer) is transfer:
             del self._transfers[transfer.request.peer]
-
-    # Sending.
-
-    def _write(self, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
-        send(self.transport, self._takes_via, data, peer, via, segment)
 
     def _give_own_port(self, transfer: Transfer) -> None:
         """Give a transfer a port of its own (RFC 1350 section 4: the server chooses its TID)."""

@@ -19,6 +19,7 @@ from bootfw.tftp.position import Position
 from bootfw.values import Agreed, Mode
 
 _ACK = 4
+_NEGOTIATING = read.State.NEGOTIATING
 
 _NOTHING_FETCHED: tuple[Blocks | None, bytes] = (None, b"")
 
@@ -85,7 +86,7 @@ class ReadTransfer(Transfer):
         opcode = data[:2]
         if opcode == b"\0\4" and len(data) >= 4:
             if self.session is not None:
-                self._handle(read.Input.ACK, data[2] << 8 | data[3], now)
+                self._ack_received(data[2] << 8 | data[3], now)
         elif opcode == b"\0\5" and len(data) >= 4:
             self._error_received(data, now)
         else:
@@ -97,27 +98,35 @@ class ReadTransfer(Transfer):
             self._cacheable = False
         super().begin(agreed, watchdog, now)
         if self._cacheable and not self._done:
-            self._fast_path = fast_path = self._context.fast_path()
+            self._fast_path = fast_path = self._context.fast_path
             if fast_path is not None:
                 request, flight = self.request, self.session.flight
                 flow = self._flow = fast_path.add(request.peer, self.via, flight, self._take_ack, agreed.blksize)
-                flow.use(self._chunk)
+                if self._chunk is not None:
+                    flow.use(self._chunk)
 
     def _take_ack(self, head: int, now: float) -> bool:
         """An ACK that the fast path did not answer; see Take."""
         if head >> 16 != _ACK or self._done:
             return False
-        self._handle(read.Input.ACK, head & 0xFFFF, now)
+        self._ack_received(head & 0xFFFF, now)
         return True
 
-    def _frames(self, first: int, last: int) -> memoryview | None:
-        """The datagrams of blocks *first* to *last*; None: the reader has to be called for them."""
+    def _ack_received(self, number: int, now: float) -> None:
+        session = self.session
+        if session.state is _NEGOTIATING and self._chunk is None and self._cacheable and self._may_load(1):
+            # With its frames at hand the session sends the first window at once, without FETCHING.
+            self._load(1)
+        self._handle(read.Input.ACK, number, now)
+
+    def _chunk_of(self, first: int, last: int) -> Chunk | None:
+        """Return the chunk with all of blocks *first* to *last*; None: the reader has to be called for them."""
         chunk = self._chunk
         if chunk is None or not chunk.first <= first <= chunk.last:
             if not self._cacheable or not self._may_load(first):
                 return None
             chunk = self._load(first)
-        return chunk.frames(first, last) if chunk is not None and last <= chunk.last else None
+        return chunk if chunk is not None and last <= chunk.last else None
 
     def _may_load(self, block: int) -> bool:
         """Whether a whole piece may be read for the sake of *block*: not for a peer that has only sent a request, which
@@ -137,6 +146,10 @@ class ReadTransfer(Transfer):
             chunk = frame_cache.chunk(self._reader, self._agreed.blksize, block)
         except OSError:
             chunk = None  # The reader will meet it as well, and the peer gets an ERROR.
+        except Exception as error:
+            # Whatever else is raised is raised by the reader, a plugin.
+            self._report_plugin_failure("backend", "read the descriptor of", error, seconds())
+            chunk = None
         took = seconds() - began
         if took > BLOCKED_SECONDS:
             self._blocked("reader", self._reader, "reading the descriptor", took)
@@ -166,7 +179,7 @@ class ReadTransfer(Transfer):
                 break
             length = session.wanted_bytes
             # Frames are of the file as it was opened, so all that is wanted is there.
-            if self._frames(wants.first, wants.last) is not None:
+            if self._chunk_of(wants.first, wants.last) is not None:
                 self._fetched_content = _NOTHING_FETCHED
             else:
                 data = self._fetch(wants, now)
@@ -229,8 +242,10 @@ class ReadTransfer(Transfer):
                     if not self._asynchronous:
                         self._fetched_content = _NOTHING_FETCHED
                 else:
-                    frames = self._frames(item.first, item.last)
-                    assert frames is not None, "a session sends only what was fetched or is at hand"
+                    last = item.last
+                    chunk = self._chunk_of(item.first, last)
+                    assert chunk is not None, "a session sends only what was fetched or is cached"
+                    frames = chunk.frames(item.first, last)
                 self.send(frames, blksize + 4 if item.count > 1 else 0)
             else:
                 self.send(item)

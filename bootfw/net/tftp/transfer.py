@@ -4,7 +4,7 @@ from collections.abc import Callable
 from secrets import randbelow
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -36,23 +36,28 @@ class BackendTimeout(TransferError):
     """A backend has not answered in time."""
 
 
-@frozen
+def send_nothing(data: bytes, peer: Address, via: Via | None, segment: int) -> None:
+    """Send as a port that is not open does."""
+
+
+@define(eq=False)
 class TransferContext:
     """What all transfers of one listener share."""
 
     reactor: Any
     alarm: "Alarm[Transfer]"
     publish: Callable[[Event], None]
-    send: Send
     on_stray: Callable[[bytes, Address, float], None]
     """Called with (data, peer, now) of what no transfer can make use of: it may be malformed."""
     on_finished: "Callable[[Transfer], None]"
     """Called once, when the transfer is over and has given everything back."""
     frame_cache: FrameCache
-    fast_path: "Callable[[], FastPath | None]"
-    """That of the listener's port, where it has one."""
     randbelow: Callable[[int], int] = randbelow
     """Random numbers that a peer can't guess."""
+    send: Send = field(default=send_nothing, init=False)
+    """Set by the listener while its port is open, and so is the next."""
+    fast_path: FastPath | None = field(default=None, init=False)
+    """None: that port has none."""
     blocking: BlockingCalls = field(init=False)
 
     @blocking.default
@@ -79,7 +84,8 @@ class Transfer:
     """The port of its own, when transfers have one."""
     port_is_unguessable: bool = field(default=False, init=False)
     """Only who gets its packets can know that port."""
-    _send: Send = field(init=False)
+    _own_send: Send | None = field(default=None, init=False)
+    """None: the listener's port is used."""
     _agreed: Agreed = field(default=_NOTHING_AGREED, init=False)
     backend_wait: tuple[float, str] = field(default=(0.0, ""), init=False)
     """How long the backend of that name took to open the file."""
@@ -94,9 +100,6 @@ class Transfer:
     """Called when it does."""
     _reported: bool = field(default=False, init=False)
     _done: bool = field(default=False, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._send = self._context.send
 
     @property
     def deadline(self) -> float | None:
@@ -143,7 +146,7 @@ class Transfer:
 
         :param secret: the kernel has chosen its number; those of a range can be guessed.
         """
-        self.port, self._send, self.port_is_unguessable = port, send, unguessable
+        self.port, self._own_send, self.port_is_unguessable = port, send, unguessable
 
     def datagram(self, data: bytes, now: float) -> None:
         """Something of the peer that is not a request."""
@@ -186,7 +189,7 @@ class Transfer:
 
     def send(self, data: bytes, segment: int = 0) -> None:
         """Send to the peer."""
-        self._send(data, self.request.peer, self.via, segment)
+        (self._own_send or self._context.send)(data, self.request.peer, self.via, segment)
 
     def await_result(
         self,

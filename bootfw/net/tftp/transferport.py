@@ -3,6 +3,7 @@
 import errno
 import resource
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -14,7 +15,7 @@ from zope.interface import implementer
 from bootfw.boot.onceper import OncePer
 from bootfw.errors import TransferError
 from bootfw.interfaces import IBatchReceiver, IViaTransport
-from bootfw.net.tftp.transfer import Transfer
+from bootfw.net.tftp.transfer import Send, Transfer, send_nothing
 from bootfw.net.udp import mmsg
 from bootfw.net.udp.port import listen
 from bootfw.values import Address, Via
@@ -41,10 +42,13 @@ class TransferProtocol(DatagramProtocol):
         self._reactor = reactor
         self._transfer = transfer
         self._peer = transfer.request.peer
-        self._takes_via = False
+        self._send: Send = send_nothing
 
     def startProtocol(self) -> None:
-        self._takes_via = IViaTransport.providedBy(self.transport)
+        self._send = sender_of(self.transport)
+
+    def stopProtocol(self) -> None:
+        self._send = send_nothing
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         self.datagrams_received(((datagram, addr, None),))
@@ -64,19 +68,20 @@ class TransferProtocol(DatagramProtocol):
 
     def send(self, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
         """See Send."""
-        send(self.transport, self._takes_via, data, peer, via, segment)
+        self._send(data, peer, via, segment)
 
 
 _UNKNOWN_TID = wire.error(wire.ErrorCode.UNKNOWN_TID, "Unknown transfer ID")
 
 
-def send(transport: Any, takes_via: bool, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
-    """Send by whatever *transport* can do. What can't be sent counts as lost on the wire; the timers repair it."""
-    if transport is None:
-        return
-    if takes_via:
-        transport.write_via(data, peer, via, segment)
-        return
+def sender_of(transport: Any) -> Send:
+    """Return the function that sends by *transport*. What can't be sent counts as lost on the wire."""
+    send: Send = transport.write_via if IViaTransport.providedBy(transport) else partial(_write_each, transport)
+    return send
+
+
+def _write_each(transport: Any, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
+    """Send by a transport that knows neither arrival addresses nor runs of datagrams."""
     data = bytes(data)  # frames are a memoryview
     try:
         for start in range(0, len(data), segment or len(data)):

@@ -76,7 +76,9 @@ class Sender:
     def route(self, peer: Address, via: Via | None) -> tuple[Destination, Controls]:
         """What is worth being looked up once for many datagrams to the same peer; arguments as for send()."""
         destination = self._destinations[peer]
-        return destination, self._controls_for(destination, via)
+        if via is None:
+            return destination, _NOTHING
+        return destination, (self._wires if destination.needs_interface else self._sources)[via]
 
     def destination(self, peer: Address) -> Destination:
         """:raise InvalidAddressError: it isn't a numeric address of the port's family."""
@@ -93,8 +95,7 @@ class Sender:
 
     def send(self, data: Any, peer: Address, via: Via | None, segment: int) -> None:
         """See IViaTransport.write_via."""
-        destination = self._destinations[peer]
-        controls = self._controls_for(destination, via)
+        destination, controls = self.route(peer, via)
         self.send_to(data, destination, controls, segment)
 
     def send_to(self, data: Any, destination: Destination, controls: Controls, segment: int) -> None:
@@ -105,11 +106,6 @@ class Sender:
             self._collect(data, destination, controls)
         else:
             self._send(data, destination, controls)
-
-    def _controls_for(self, destination: Destination, via: Via | None) -> Controls:
-        if via is None:
-            return _NOTHING
-        return (self._wires if destination.needs_interface else self._sources)[via]
 
     def _send(self, data: Any, destination: Destination, controls: Controls) -> None:
         ancillary, _ = controls
