@@ -44,7 +44,15 @@ from bootfw.net.http.urls import WebURLs
 from bootfw.net.linux.devices import Devices
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.net.linux.netlink import Netlink
-from bootfw.net.listening import Listening, OwnSockets, SocketSource, devices_for, keep_bound, listen_on
+from bootfw.net.listening import (
+    Listening,
+    OwnSockets,
+    SocketSource,
+    devices_for,
+    finish_closing,
+    keep_bound,
+    listen_on,
+)
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.reachability import report_dropped, report_missing
 from bootfw.net.tftp.framecache import FrameCache
@@ -146,6 +154,8 @@ class BootService(MultiService):
         self._leasing: Leasing | None = None
         self._open: list[tuple[Listening, Any, Any]] = []
         """(what it is, port, protocol)."""
+        self._closing: list[Any] = []
+        """The ports of the latest stop, which may not have closed their sockets."""
         self._life = ServiceLife()
         self._do = {Do.OPEN: self._bind, Do.RUN: self._run, Do.CLOSE: self._close, Do.RELEASE: self._release}
         self._stopped: Deferred[None] = succeed(None)
@@ -232,6 +242,7 @@ class BootService(MultiService):
             self._chain = None
         closing = [self._drained, maybeDeferred(super().stopService)]
         opened, self._open = self._open, []
+        self._closing = [port for _, port, _ in opened]
         self._urls.clear()
         self._devices.stop()
         for row, port, protocol in opened:
@@ -251,6 +262,7 @@ class BootService(MultiService):
         stopped.callback(None)
 
     def _release(self) -> None:
+        self._closing = []
         self._publisher.flush()
         if self._holds:
             self._holds = False
@@ -271,6 +283,9 @@ class BootService(MultiService):
     def _bind(self) -> None:
         """Bind every port. All or nothing: a service that says it runs while a port is missing costs a night."""
         self._holds = self._holds or hold(self._reactor)
+        closing, self._closing = self._closing, []
+        for port in closing:
+            finish_closing(port)
         try:
             self._stores.start()
             if self._settings.answers_dhcp:

@@ -1,5 +1,8 @@
 """The life of a BootService: every cell of its table has a test that is named after it; and the service by it."""
 
+import socket
+from contextlib import ExitStack, suppress
+
 import pytest
 from attrs import define, field
 from tftpserver import Files, numbered
@@ -8,9 +11,9 @@ from twisted.internet.error import CannotListenError
 from zope.interface import implementer
 
 from bootfw import servicestates
-from bootfw.config.settings import Settings, TFTPSettings
+from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.events import ListenerFailed
-from bootfw.interfaces import IBackend, IBootObserver, IStartable
+from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IOperable, IStartable
 from bootfw.service import BootService
 from bootfw.servicestates import Do, Input, ServiceLife, State
 from bootfw.table import IllegalInput
@@ -269,6 +272,66 @@ def test_why_a_start_failed_is_published_before_it_raises() -> None:
     assert last == []
     served.backend.closing[0].callback(None)
     assert last == [(None, 0)]
+
+
+def test_a_restart_in_the_same_turn_has_its_ports_and_its_control_socket_again(
+    private_reactor, turn_until, tmp_path
+) -> None:
+    """Their sockets are closed in the next turn only, unless somebody wants the address before."""
+    with ExitStack() as probes:
+        free = [probes.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2)]
+        for sock in free:
+            sock.bind(("127.0.0.1", 0))
+        ports = [sock.getsockname()[1] for sock in free]
+        tcp = probes.enter_context(socket.socket())
+        tcp.bind(("127.0.0.1", 0))
+        address = tcp.getsockname()
+    settings = Settings(
+        dhcp=DHCPSettings(mode="proxy", server_port=ports[0], boot_server_port=ports[1]),
+        tftp=TFTPSettings(listen=[address]),
+        http=HTTPSettings(listen=[address]),
+    )
+    control, events = tmp_path / "control.sock", []
+    service = BootService(
+        private_reactor,
+        settings=settings,
+        backend=Files({"file": b"content"}),
+        resolvers=[Operable()],
+        control=control,
+        observers=[Collector(events)],
+    )
+    service.startService()
+    stops = [service.stopService()]
+    service.startService()
+    try:
+        turn_until(lambda: stops[0].called)
+        with socket.create_connection(address) as client:
+            client.sendall(b"GET /file HTTP/1.0\r\n\r\n")
+            client.setblocking(False)
+            received = bytearray()
+            turn_until(lambda: _receive(client, received).endswith(b"content"))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(control))
+    finally:
+        stops.append(service.stopService())
+        turn_until(lambda: stops[1].called)
+    assert not control.exists()
+    assert [event for event in events if isinstance(event, ListenerFailed)] == []
+
+
+def _receive(client: socket.socket, received: bytearray) -> bytearray:
+    with suppress(BlockingIOError):
+        received += client.recv(1000)
+    return received
+
+
+@implementer(IBootFileResolver, IOperable)
+class Operable:
+    def resolve(self, request):
+        return None
+
+    def operations(self):
+        return {"look": lambda given: []}
 
 
 def test_started_twice_is_started_once() -> None:

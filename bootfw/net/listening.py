@@ -7,7 +7,9 @@ from socket import socket
 from typing import Any, Protocol
 
 from attrs import define, frozen
-from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.python.failure import Failure
 
 from bootfw.config.settings import ListenAddress
 from bootfw.net.http.site import listen_http
@@ -100,3 +102,15 @@ def keep_bound(devices: Devices, port: Any, address: ListenAddress, device: str,
         bind = partial(bind_socket, sock, *address, device)
         devices.add(Bound(sock, device, bind, bound if sock is sockets[0] else lambda: None, index))
     return index != 0
+
+
+def finish_closing(port: Any) -> None:
+    """Close the socket of *port* now, after stopListening().
+
+    Twisted's ports and ours close it in the next turn of the reactor, and until then nobody can listen on its address.
+    The ports of an in-memory reactor are closed already.
+
+    :param port: IListeningPort; None: there is none.
+    """
+    if IReadDescriptor.providedBy(port):
+        port.connectionLost(Failure(ConnectionDone()))

@@ -13,6 +13,7 @@ from bootfw.errors import StateError
 from bootfw.events import Event, PluginBlocked
 from bootfw.interfaces import IOperable, IStartable
 from bootfw.net.control import NoUnixSockets, Operation, listen_control
+from bootfw.net.listening import finish_closing
 
 
 class PluginLifecycle:
@@ -39,6 +40,9 @@ class PluginLifecycle:
         self._kind = kind
         self._started: list[Any] = []
         self._port: Any = None
+        """Of the control socket."""
+        self._closing: Any = None
+        """That of the latest stop, which may not have closed its socket."""
 
     def start(self) -> None:
         """Start the plugins that are IStartable, once.
@@ -73,6 +77,7 @@ class PluginLifecycle:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            finish_closing(self._closing)
             self._port = listen_control(self._reactor, path, operations)
         except (CannotListenError, OSError, NoUnixSockets) as error:
             reason = getattr(error, "socketError", error)
@@ -93,5 +98,5 @@ class PluginLifecycle:
         self._started = []
         if self._port is not None:
             closing.append(maybeDeferred(self._port.stopListening))
-            self._port = None
+            self._port, self._closing = None, self._port
         return DeferredList(closing, consumeErrors=True)

@@ -1,10 +1,11 @@
 """The main process's side of workers, with fake processes: when they get their sockets, and how they are replaced."""
 
 import errno
+import socket
 
 import pytest
 from attrs import define, field
-from twisted.internet.error import ProcessTerminated
+from twisted.internet.error import CannotListenError, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -233,3 +234,51 @@ def test_a_stop_while_no_process_runs_is_complete_at_once_and_leaves_no_timer(wo
         process.end()
     assert workers.stopService().called
     assert reactor.getDelayedCalls() == []
+
+
+class Served:
+    """The protocol and the port of an interim server that serves nothing."""
+
+    def close(self):
+        pass
+
+    def stopListening(self):
+        pass
+
+
+def test_a_restart_has_the_port_while_the_processes_before_it_end():
+    def serve(service, address, sock, publish):
+        sock.close()
+        return Served(), Served()
+
+    def workers_on(reactor):
+        workers = Workers(reactor, 2, "bootfw.cli.worker", None)
+        workers.join(lambda kind, values: False, publish=lambda event: None, lookup=None, memory=list, serve=serve)
+        return workers
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        address = free.getsockname()
+    reactor = Reactor()
+    workers = workers_on(reactor)
+    first = workers.listen("tftp", address, None, "", None)
+    inherited = [sock.dup() for sock in first.sockets]  # as a process has them
+    workers.startService()
+    stopped = workers.stopService()
+    first.stopListening()
+
+    second = workers.listen("tftp", address, None, "", None)
+    workers.startService()
+    assert not stopped.called
+    for process in reactor.processes[:2]:
+        process.end()
+    assert stopped.called
+    second.stopListening()
+
+    # Only then: the port of another program is never shared.
+    with pytest.raises(CannotListenError):
+        workers.listen("tftp", address, None, "", None)
+    with pytest.raises(CannotListenError):
+        workers_on(reactor).listen("tftp", address, None, "", None)
+    for sock in inherited:
+        sock.close()

@@ -11,9 +11,17 @@ _SILENT = {"log_format": ""}
 
 
 def quiet_port(listen: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """The port that *listen* returns for these arguments; it logs neither its start nor its end."""
+    """The port that *listen* returns for these arguments; it logs neither its start nor its end.
+
+    Its connectionLost() may be called before the reactor does so, and is then not repeated.
+    """
     port = callWithContext(_SILENT, listen, *arguments, **options)
     if isinstance(port, Port):
         close = port.connectionLost
-        port.connectionLost = lambda reason: callWithContext(_SILENT, close, reason)  # type: ignore
+
+        def close_once(reason: Any) -> None:
+            if port.connected:
+                callWithContext(_SILENT, close, reason)
+
+        port.connectionLost = close_once  # type: ignore
     return port

@@ -36,20 +36,23 @@ class SharedPort:
             sock.close()
 
 
-def open_shared(service: str, address: str, port: int, count: int, device: str = "") -> SharedPort:
+def open_shared(
+    service: str, address: str, port: int, count: int, device: str = "", *, replaces: bool = False
+) -> SharedPort:
     """Open a socket for each of *count* processes.
 
     The first is bound without SO_REUSEPORT, so that a port of another program is never shared by mistake, not even
     that of another bootfw, whose sockets have SO_REUSEPORT too.
 
     :param device: as for open_socket().
+    :param replaces: processes of ours that are about to end may still have sockets of this port.
     :raise CannotListenError: ``socketError`` says why.
     """
     configured = address, port
     sockets: list[socket.socket] = []
     try:
         for _ in range(count):
-            sockets.append(_open(service, address, port, shared=bool(sockets), device=device))
+            sockets.append(_open(service, address, port, shared=replaces or bool(sockets), device=device))
             if len(sockets) == 1:
                 port = sockets[0].getsockname()[1] or port
                 sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

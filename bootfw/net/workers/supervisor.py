@@ -243,6 +243,8 @@ class Workers(Service):
     _serve: Serve = field(init=False)
     _workers: list[_Worker] = field(factory=list, init=False)
     _ports: list[SharedPort] = field(factory=list, init=False)
+    _closing: list[SharedPort] = field(factory=list, init=False)
+    """Ports of earlier processes that have not all ended."""
     _interim_servers: list[InterimServer] = field(factory=list, init=False)
     """Also those that have handed over: they may have transfers on ports of their own."""
     _alarm: "Alarm[_Worker]" = field(init=False)
@@ -276,7 +278,8 @@ class Workers(Service):
         if service not in ("tftp", "http", "https"):
             return OwnSockets(self.reactor).listen(service, address, protocol, device, certificate)
         check_address(self.reactor, address)
-        opened = open_shared(service, *address, self.count, device)
+        replaces = any((service, address, device) == (p.service, p.configured, p.device) for p in self._closing)
+        opened = open_shared(service, *address, self.count, device, replaces=replaces)
         self._ports.append(opened)
         return opened
 
@@ -304,9 +307,14 @@ class Workers(Service):
         """
         workers, self._workers = self._workers, []
         interim_servers, self._interim_servers = self._interim_servers, []
-        self._ports.clear()
+        ports, self._ports = self._ports, []
+        self._closing += ports
         closing = [interim.close() for interim in interim_servers]
-        return DeferredList([worker.stop() for worker in workers] + closing)
+        return DeferredList([worker.stop() for worker in workers] + closing).addCallback(self._has_stopped, ports)
+
+    def _has_stopped(self, results: Any, ports: Sequence[SharedPort]) -> None:
+        for port in ports:
+            self._closing.remove(port)
 
     def broadcast(self, kind: str, *values: Any) -> None:
         """Send a message to all workers."""
