@@ -21,9 +21,9 @@ class LeaseState(enum.Enum):
 
     ACTIVE = "active"
     DECLINED = "declined"
-    """Somebody else uses the address; nobody gets it before ``expires``."""
+    """Another machine uses the address (quarantine); no client gets it before ``expires``."""
     RELEASED = "released"
-    """Given back; it is remembered for the client until somebody else needs it."""
+    """Given back; the client keeps its claim until another client needs the address."""
 
 
 @frozen
@@ -33,8 +33,8 @@ class Lease:
     address: str
     """Dotted quad, or IPv6 in its usual spelling."""
     client: bytes
-    """Who has it, as :mod:`bootfw.dhcp.identity` and, by DHCPv6, :class:`bootfw.dhcp.bindings6.Holder` name clients;
-    empty when nobody known has."""
+    """Key of the client that has it, of :class:`bootfw.dhcp.identity.Client` or, by DHCPv6,
+    :class:`bootfw.dhcp.computedchoice.Holder`; empty when the client is not known."""
     mac: str
     """Lower-case with colons; "" when the hardware has none."""
     state: LeaseState

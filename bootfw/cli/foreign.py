@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from attrs import field, frozen
 
 from bootfw.cli.failure import CommandError
-from bootfw.dhcp.bindings6 import SYSTEM, Holder
+from bootfw.dhcp.computedchoice import SYSTEM, Holder
 from bootfw.dhcp.identity import identify
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.records import lease_of, reservation_of

@@ -14,7 +14,7 @@ from bootfw.config.units import Seconds, Size
 from bootfw.dhcp.hostclass import HostClass, HostClass6
 from bootfw.dhcp.ranges import each
 from bootfw.dhcp.subnet import Subnet, check_together
-from bootfw.dhcp.subnet6 import Subnet6, check_together6
+from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError
 from bootfw.personas.rule import Rule
 
@@ -225,7 +225,7 @@ class DHCP6Settings:
 
     def __attrs_post_init__(self) -> None:
         self.check_table({"mode": self.mode, "subnet": self.subnets})
-        check_together6(self.subnets)
+        check_together(self.subnets)
 
     @staticmethod
     def check_table(table: Mapping[str, Any]) -> None:

@@ -1,14 +1,16 @@
-"""One message of a client, and what it is answered: RFC 2131 section 4.3, case by case."""
+"""One message of a DHCPv4 client and the answer to it: RFC 2131 section 4.3, case by case."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from attrs import define, field
+from attrs import define
 
 from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
 from bootfw.dhcp.hostclass import HostClass
 from bootfw.dhcp.identity import Client, is_firmware
-from bootfw.dhcp.network import Network
+from bootfw.dhcp.leasebook import QUARANTINE_SECONDS, LeaseBook
+from bootfw.dhcp.offers import Offers
 from bootfw.dhcp.pool import Binding
+from bootfw.dhcp.ranges import number_of, text_of
 from bootfw.dhcp.subnet import Subnet
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.wire import options as codec
@@ -25,7 +27,8 @@ _ACTIVE = LeaseState.ACTIVE
 Result = Answer | NoReply
 
 Admit = Callable[[Message, Arrival, float, int], bool]
-"""Called with the time in seconds, and with how many addresses of the network are free, about."""
+"""Whether an unknown client is given an address: called with the time in seconds, and with how many addresses of the
+network are free, about."""
 
 
 @define(eq=False)
@@ -35,7 +38,7 @@ class Rules:
     authoritative: bool
     classes: Sequence[HostClass]
     admit: Admit
-    own: set[str] = field(factory=set)
+    own: Collection[str]
     """Our addresses, as far as they have been seen."""
 
 
@@ -48,19 +51,19 @@ class Exchange:
     arrival: Arrival
     now: float
     client: Client
-    network: Network
+    book: LeaseBook[Subnet, Offers]
     subnet: Subnet
     override: str
     """The server identifier (option 54) that the relay wants; "" when it is our address."""
 
     def discover(self) -> Result:
         """INIT: an offer, which is kept for the client for a while."""
-        network, client, now = self.network, self.client, self.now
-        reservation = network.reservation(client)
-        binding = self._address(reservation, self._requested() or "")
+        offers = self.book.choice
+        reservation = offers.reservation(self.client)
+        binding = self._address(reservation, self._requested())
         if isinstance(binding, NoReply):
             return binding
-        network.offer(binding, client, now)
+        offers.offer(binding, self.client, self.now)
         doubtful = self._doubts(binding, reservation)
         if binding.subnet.rapid_commit and _RAPID_COMMIT in self.message.options and not doubtful:
             answer = self._acked(binding, reservation)
@@ -83,124 +86,121 @@ class Exchange:
         message = self.message
         chosen = codec.first_address(message.options.get(_SERVER_IDENTIFIER))
         if chosen is not None and chosen != self.override and chosen not in self.rules.own:
-            self.network.withdraw(self.client, self.now)
+            self.book.choice.withdraw(self.client, self.now)
             return NoReply(NoReplyReason.OTHER_SERVER, chosen)
         wanted = self._requested()
         # A client that selects an offer sends both; some fill in ciaddr too, with the address that they had before.
         selecting = chosen is not None and wanted is not None
         renewing = message.ciaddr != UNSPECIFIED and not selecting
         if renewing:
-            wanted = message.ciaddr
+            wanted = number_of(message.ciaddr)
         if wanted is None:
             # It can only mean what we have for it: the option may be broken.
-            due = self.network.choose(self.client, self.network.reservation(self.client), "", self.now)
+            due = self.book.preferred(self.client, self.book.choice.reservation(self.client), None, self.now)
             if due is None:
                 return NoReply(NoReplyReason.MALFORMED, "a REQUEST that names no address")
-            wanted = due.address
-        # Who chose us, or asks us and nobody else, has the address from us even if we know nothing of it any more.
+            wanted = due.number
+        # A client that chose us, or sends to us only, has the address from us even if we have no record of it any more.
         ours = chosen is not None or (renewing and self.arrival.unicast)
         return self._judged(wanted, ours)
 
     def release(self) -> NoReply:
         """The address is given back."""
-        binding = self.network.find(self.message.ciaddr)
+        binding = self.book.find(number_of(self.message.ciaddr))
         if binding is None or not self._has(binding):
             return NoReply(NoReplyReason.UNKNOWN, self.message.ciaddr)
-        return NoReply(NoReplyReason.RELEASED, binding.address, (self.network.release(binding, self.now),))
+        return NoReply(NoReplyReason.RELEASED, binding.address, (self.book.release(binding, self.now),))
 
     def decline(self) -> NoReply:
-        """The address is in use by somebody else."""
+        """Another machine uses the address."""
         wanted = self._requested()
-        binding = self.network.find(wanted) if wanted else None
-        client = self.client
-        # Others have no say: a declined address rests for long.
+        binding = self.book.find(wanted) if wanted is not None else None
+        client, now = self.client, self.now
+        # Only the client that has the address may decline it: a quarantine is long.
         if binding is None or not (self._has(binding) or binding.offered_to == client.key):
-            return NoReply(NoReplyReason.UNKNOWN, wanted or "")
-        declined = self.network.quarantine(binding, self.now, client.key, client.mac)
-        return NoReply(NoReplyReason.DECLINED, binding.address, declined)
+            return NoReply(NoReplyReason.UNKNOWN, "" if wanted is None else text_of(wanted, 4))
+        lease = Lease(binding.address, client.key, client.mac, LeaseState.DECLINED, now, now + QUARANTINE_SECONDS)
+        return NoReply(NoReplyReason.DECLINED, binding.address, self.book.quarantine(binding, lease))
 
     def inform(self) -> Result:
         """Everything but an address (RFC 2131 section 4.3.5)."""
-        reservation = self.network.reservation(self.client)
+        reservation = self.book.choice.reservation(self.client)
         options = self._options(self.subnet.told, reservation)
         server = self._server(self.subnet)
         return Answer(_ACK, server, self.override or server, options=options, reservation=reservation)
 
     def bootp(self) -> Result:
         """BOOTP: an address for ever (RFC 1534 section 2), and no state but that."""
-        reservation = self.network.reservation(self.client)
+        reservation = self.book.choice.reservation(self.client)
         if not self.subnet.bootp and not (reservation and reservation.address):
             return NoReply(NoReplyReason.UNRESERVED)
-        binding = self._address(reservation, "")
+        binding = self._address(reservation, None)
         if isinstance(binding, NoReply):
             return binding
         if not self.subnet.bootp and reservation and binding.address != reservation.address:
             return NoReply(NoReplyReason.UNRESERVED, f"{reservation.address} is in use")
         new = not self._has(binding)
-        commit = self.network.grant(binding, self._lease(binding, NEVER, "bootp"))
+        commit = self.book.grant(binding, self._lease(binding, NEVER, "bootp"))
         options = self._options(binding.subnet.told, reservation)
         server = self._server(binding.subnet)
         return Answer(None, server, "", binding.address, options, commit, new, reservation=reservation)
 
     # Decisions
 
-    def _address(self, reservation: Reservation | None, wanted: str) -> Binding | NoReply:
-        network, client, now = self.network, self.client, self.now
-        if not network.is_for(reservation is not None):
-            return NoReply(NoReplyReason.UNKNOWN_CLIENT, network.name)
-        known = reservation is not None or network.knows(client.key)
-        if not known and not self.rules.admit(self.message, self.arrival, now, network.free()):
-            return NoReply(NoReplyReason.LIMITED, network.name)
-        return (
-            network.choose(client, reservation, wanted, now)
-            or network.take(self.subnet, now, reservation is not None)
-            or NoReply(NoReplyReason.EXHAUSTED, network.name)
-        )
+    def _address(self, reservation: Reservation | None, wanted: int | None) -> Binding[Subnet] | NoReply:
+        book, client, now = self.book, self.client, self.now
+        if not book.serves(reservation is not None):
+            return NoReply(NoReplyReason.UNKNOWN_CLIENT, book.name)
+        known = reservation is not None or book.choice.knows(client)
+        if not known and not self.rules.admit(self.message, self.arrival, now, book.free()):
+            return NoReply(NoReplyReason.LIMITED, book.name)
+        found = book.choose(client, reservation, wanted, self.subnet, now)
+        return found or NoReply(NoReplyReason.EXHAUSTED, book.name)
 
-    def _judged(self, wanted: str, ours: bool) -> Result:
-        """An ACK for *wanted* if it is right, a NAK if that is surely wrong, and else nothing.
+    def _judged(self, wanted: int, ours: bool) -> Result:
+        """An ACK if the client may have *wanted*, a NAK if it surely may not, or else nothing.
 
         :param ours: the client takes us for the server that gave it the address.
         """
-        network, client, now = self.network, self.client, self.now
+        book, client, now = self.book, self.client, self.now
         key = client.key
-        binding = network.find(wanted)
-        reservation = network.reservation(client)
+        binding = book.find(wanted)
+        reservation = book.choice.reservation(client)
         authority = ours or self.rules.authoritative
         if binding is None:
-            if wanted not in network:
-                return self._nak(f"{wanted} is not of this network")
+            address = text_of(wanted, 4)
+            if wanted not in book:
+                return self._nak(f"{address} is not of this network")
             # Another server may give addresses of the same network.
-            return self._nak(f"{wanted} is not given here") if authority else NoReply(NoReplyReason.UNKNOWN, wanted)
+            return self._nak(f"{address} is not given here") if authority else NoReply(NoReplyReason.UNKNOWN, address)
+        address = binding.address
         lease = binding.lease
         record = lease is not None and lease.client == key and lease.state is not LeaseState.DECLINED
-        passes_on = network.passes_on(binding, client, reservation)
-        if not passes_on and not network.allowed(binding, reservation):
+        passes_on = book.choice.passes_on(binding, client, reservation)
+        if not passes_on and not book.allowed(binding, reservation):
             known_bad = record or authority or binding.pool is not None
-            return self._nak(f"{wanted} is kept for others") if known_bad else NoReply(NoReplyReason.UNKNOWN, wanted)
+            return self._nak(f"{address} is kept for others") if known_bad else NoReply(NoReplyReason.UNKNOWN, address)
         if not passes_on and not binding.free_for(key, now):
-            return self._nak(f"{wanted} is in use")
+            return self._nak(f"{address} is in use")
         if reservation is not None and self._should_move(binding, reservation):
             return self._nak(f"{reservation.address} is reserved for it")
         if not record and not passes_on and binding.offered_to != key:
-            holds = network.leased_to(key)
+            holds = book.leased.get(key)
             if holds is not None and holds is not binding and self._uses(holds):
                 return self._nak(f"it has {holds.address}")
             if not authority:
-                return NoReply(NoReplyReason.UNKNOWN, wanted)
-            known = reservation is not None or network.knows(key)
-            if not known and not self.rules.admit(self.message, self.arrival, now, network.free()):
-                return NoReply(NoReplyReason.LIMITED, network.name)
+                return NoReply(NoReplyReason.UNKNOWN, address)
+            known = reservation is not None or book.choice.knows(client)
+            if not known and not self.rules.admit(self.message, self.arrival, now, book.free()):
+                return NoReply(NoReplyReason.LIMITED, book.name)
         return self._acked(binding, reservation)
 
-    def _should_move(self, binding: Binding, reservation: Reservation) -> bool:
-        """The client has not got what is reserved for it, although that can be had."""
-        if not reservation.address or reservation.address == binding.address:
-            return False
-        kept = self.network.find(reservation.address)
-        return kept is not None and kept.free_for(self.client.key, self.now)
+    def _should_move(self, binding: Binding[Subnet], reservation: Reservation) -> bool:
+        """The address that is reserved for the client is another one than *binding*, and is free."""
+        reserved = self.book.reserved.get(reservation.address)
+        return reserved is not None and reserved is not binding and reserved.free_for(self.client.key, self.now)
 
-    def _acked(self, binding: Binding, reservation: Reservation | None) -> Answer:
+    def _acked(self, binding: Binding[Subnet], reservation: Reservation | None) -> Answer:
         now, subnet = self.now, binding.subnet
         if is_firmware(self.message):
             kind, expires, told = "firmware", now + subnet.firmware_lease_seconds, subnet.told_firmware
@@ -209,9 +209,9 @@ class Exchange:
         new = not self._has(binding)
         lease = binding.lease
         if lease is not None and not new and lease.expires > expires:
-            # What the system was promised holds while its machine starts again.
+            # The lease of the system goes on while its machine restarts.
             kind, expires = lease.kind, lease.expires
-        commit = self.network.grant(binding, self._lease(binding, expires, kind))
+        commit = self.book.grant(binding, self._lease(binding, expires, kind))
         options = self._options(told, reservation)
         server = self._server(subnet)
         return Answer(
@@ -232,7 +232,7 @@ class Exchange:
     # Parts
 
     def _server(self, subnet: Subnet) -> str:
-        """Our address as the client is told: of several on its wire the one that is in its subnet."""
+        """Our address for the client: of several on its wire the one that is in its subnet."""
         arrival = self.arrival
         if arrival.addresses:
             for address in arrival.addresses:
@@ -240,14 +240,14 @@ class Exchange:
                     return address
         return arrival.server
 
-    def _lease(self, binding: Binding, expires: float, kind: str) -> Lease:
+    def _lease(self, binding: Binding[Subnet], expires: float, kind: str) -> Lease:
         client = self.client
         client_id, uuid = client.client_id, client.uuid
         name = self.message.options.get(_HOST_NAME)
         hostname = "" if name is None else codec.text(name)
         before = binding.lease
         if before is not None and before.client == client.key:
-            # The ROM tells its UUID and the system its name.
+            # The ROM sends its UUID, and the system its name.
             client_id, uuid = client_id or before.client_id, uuid or before.uuid
             hostname = hostname or before.hostname
         return Lease(
@@ -272,30 +272,33 @@ class Exchange:
     def _told(self, subnet: Subnet) -> Mapping[int, bytes]:
         return subnet.told_firmware if is_firmware(self.message) else subnet.told_system
 
-    def _has(self, binding: Binding) -> bool:
+    def _has(self, binding: Binding[Subnet]) -> bool:
         """The address is leased to the client, or was and is nobody else's."""
         lease = binding.lease
         return lease is not None and lease.client == self.client.key and lease.state is _ACTIVE
 
-    def _uses(self, binding: Binding) -> bool:
+    def _uses(self, binding: Binding[Subnet]) -> bool:
         """The address is leased to the client now."""
         lease = binding.lease
         return lease is not None and self._has(binding) and lease.expires > self.now
 
-    def _doubts(self, binding: Binding, reservation: Reservation | None) -> bool:
-        """Whether to ask before the offer if somebody else uses the address.
+    def _doubts(self, binding: Binding[Subnet], reservation: Reservation | None) -> bool:
+        """Whether to probe the address before it is offered (conflict detection).
 
-        On our wire an answer tells whose it is. Behind a relay it does not, and the client itself may be who answers: a
-        client has to stop when its lease is over (RFC 2131 section 4.4.5), but a system goes on that was told its
-        address by a boot program, or that is given by DHCP now what it had before. Asked about an address that was its
-        own last, or is reserved for it, it would lose it to itself, with what hangs on it: a root by NFS or iSCSI. So
-        there only what is new to a client is asked for, as ISC dhcpd does with what is reserved.
+        On our wire the reply to a probe shows whose it is. Behind a relay it does not, and the client itself may reply:
+        a client has to stop when its lease has ended (RFC 2131 section 4.4.5), but a system goes on that got its
+        address from a boot program, or had the same one before it used DHCP. A probe of the address that was its own
+        last, or is reserved for it, would take that address away from it, with what depends on it: a root by NFS or
+        iSCSI. So behind a relay only addresses that are new to the client are probed; ISC dhcpd does the same with
+        reserved ones.
         """
-        if binding.probed or self._uses(binding) or self.network.passes_on(binding, self.client, reservation):
+        if binding.probed or self._uses(binding) or self.book.choice.passes_on(binding, self.client, reservation):
             return False
         if self.message.giaddr == UNSPECIFIED:
             return True
         return not self._has(binding) and (reservation is None or reservation.address != binding.address)
 
-    def _requested(self) -> str | None:
-        return codec.first_address(self.message.options.get(_REQUESTED))
+    def _requested(self) -> int | None:
+        """Option 50. One that is sent twice has eight bytes (RFC 3396), and means its first address."""
+        raw = self.message.options.get(_REQUESTED)
+        return int.from_bytes(raw[:4], "big") if raw is not None and len(raw) >= 4 else None

@@ -1,8 +1,9 @@
-"""Ranges of addresses as they are configured, of either version of IP: numbers from then on."""
+"""Addresses as numbers: ranges of them as they are configured, of either version of IP, and what to check of them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from socket import AF_INET, AF_INET6, inet_aton, inet_ntop, inet_pton
 from typing import Any, TypeVar
 
 from bootfw.errors import ConfigError, ErrorCollector
@@ -11,6 +12,23 @@ T = TypeVar("T")
 
 Range = tuple[int, int]
 """First and last address as numbers, both included."""
+
+
+def number_of(address: str) -> int:
+    """An IPv4 or IPv6 address as a number.
+
+    :raise OSError: it is none.
+    """
+    return int.from_bytes(inet_pton(AF_INET6, address) if ":" in address else inet_aton(address), "big")
+
+
+def text_of(number: int, version: int) -> str:
+    """The address that *number* is, by version 4 or 6 of IP."""
+    return (
+        inet_ntop(AF_INET, number.to_bytes(4, "big"))
+        if version == 4
+        else inet_ntop(AF_INET6, number.to_bytes(16, "big"))
+    )
 
 
 def each(convert: Callable[[Any], T], values: Iterable[Any]) -> tuple[T, ...]:
@@ -66,7 +84,7 @@ def _range(
 
 
 def without(ranges: Iterable[Range], taken: Iterable[Range]) -> tuple[Range, ...]:
-    """What is left of *ranges*, in their order."""
+    """*ranges* without the addresses of *taken*, in the order of *ranges*."""
     left = list(ranges)
     for first, last in taken:
         left = [part for low, high in left for part in ((low, min(high, first - 1)), (max(low, last + 1), high))]
@@ -75,9 +93,9 @@ def without(ranges: Iterable[Range], taken: Iterable[Range]) -> tuple[Range, ...
 
 
 def check_inside(network: IPv4Network | IPv6Network, table: Mapping[str, Any]) -> None:
-    """That all addresses of a subnet that have to be in its network are.
+    """Check that pool, exclusions, routers and hosts of a subnet are inside its *network*.
 
-    :param table: the subnet as it is configured, or read: what is no address in it is left to other checks.
+    :param table: the subnet, as its table or converted; values that are no addresses are left to other checks.
     :raise ConfigError: something is outside; the path is that below *table*.
     """
     collector = ErrorCollector()
@@ -107,7 +125,7 @@ def _listed(value: Any) -> Iterable[Any]:
 
 
 def _outside(address: Any, network: IPv4Network | IPv6Network) -> bool:
-    """Whether it is an address, and elsewhere."""
+    """Whether *address* is an address that is not in *network*."""
     try:
         return isinstance(address, str) and ip_address(address) not in network
     except ValueError:
@@ -115,9 +133,9 @@ def _outside(address: Any, network: IPv4Network | IPv6Network) -> bool:
 
 
 def check_renewal(renew: int, rebind: int, lease: int) -> None:
-    """That times of renewal come one after the other; 0: the usual part of the lease.
+    """Check that T1 comes before T2, and T2 before the end of the lease, in seconds; 0: the usual part of the lease.
 
-    :raise ConfigError: they don't; the path is that of the key.
+    :raise ConfigError: they do not; the path is that of the key.
     """
     for key, value in (("renew-seconds", renew), ("rebind-seconds", rebind)):
         if value < 0 or value >= lease:
@@ -127,9 +145,9 @@ def check_renewal(renew: int, rebind: int, lease: int) -> None:
 
 
 def check_lease_time(instance: Any, attribute: Any, value: int) -> None:
-    """A validator of attrs for how long an address is given for.
+    """An attrs validator for lease times.
 
-    :raise ValueError: that is less than a minute or more than a year.
+    :raise ValueError: *value* is less than a minute or more than a year.
     """
     if not 60 <= value <= 31536000:
         raise ValueError(f"must be from 60 to 31536000 seconds, not {value}")

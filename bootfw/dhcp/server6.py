@@ -1,27 +1,29 @@
-"""Who gets which IPv6 address, and what is said to it (RFC 8415 section 18.3). No clock, no socket, no store."""
+"""The DHCPv6 server without its sockets and its store: which client gets which address (RFC 8415 section 18.3)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from ipaddress import IPv6Address
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from bootfw.dhcp import associations6 as ia
 from bootfw.dhcp.answer import NoReply, NoReplyReason
-from bootfw.dhcp.bindings6 import FIRMWARE, SYSTEM, Bindings, Holder
 from bootfw.dhcp.classify import link_of
+from bootfw.dhcp.computedchoice import FIRMWARE, SYSTEM, ComputedChoice, Holder
 from bootfw.dhcp.hostclass import HostClass6
 from bootfw.dhcp.identity import is_firmware6
+from bootfw.dhcp.leasebook import QUARANTINE_SECONDS, LeaseBook, LeaseBooks
+from bootfw.dhcp.pool import Binding
+from bootfw.dhcp.ranges import number_of
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import WireError
-from bootfw.lease import Lease, Reservation
+from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.wire import options6 as codec
 from bootfw.wire.dhcp6 import UNSPECIFIED, Message, MessageType, Relay
 from bootfw.wire.options6 import IdentityAssociation, Option, Options, Status, Values
 
 _FOR_SERVER = frozenset((MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE))
-"""They name the server that they are for."""
-_FOR_ANYBODY = frozenset((MessageType.SOLICIT, MessageType.CONFIRM, MessageType.REBIND))
-"""They name none."""
+"""Messages that name the server that they are for."""
+_FOR_ANY_SERVER = frozenset((MessageType.SOLICIT, MessageType.CONFIRM, MessageType.REBIND))
+"""Messages that name no server."""
 
 
 @frozen
@@ -67,11 +69,11 @@ class _Exchange:
     arrival: Arrival6
     now: float
     duid: bytes
+    book: LeaseBook[Subnet6, ComputedChoice]
     subnet: Subnet6
-    bindings: Bindings
 
     def associations(self) -> Iterator[IdentityAssociation]:
-        """Those that make sense."""
+        """Those that are well formed."""
         for raw in self.message.every(Option.IA_NA)[: ia.MOST_ASSOCIATIONS]:
             try:
                 yield codec.identity_association(raw)
@@ -79,18 +81,18 @@ class _Exchange:
                 continue
 
     def holder(self, association: IdentityAssociation) -> Holder:
-        """Who it is for."""
+        """What an address for it is leased to."""
         kind = FIRMWARE if is_firmware6(self.message) else SYSTEM
         return Holder(self.duid, association.iaid, self.arrival.mac, kind)
 
 
-class AddressServer6:
-    """Gives addresses of its subnets. Every lease that an answer brings has to be stored before the answer leaves.
+class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
+    """Gives addresses by DHCPv6. Every lease that an answer brings has to be stored before the answer leaves.
 
-    A SOLICIT changes nothing: what it is offered is chosen by what the machine is, so that the REQUEST gets the same
-    without anything having been kept for it, unless somebody else was quicker.
+    A SOLICIT changes nothing: the address that it is offered is computed from the identity of the machine, so that the
+    REQUEST gets the same although nothing was remembered, unless another client was quicker.
 
-    :param duid: ours.
+    :param duid: that of this server.
     :param admit: whether one more unknown client is given an address now: called with its wire and the time.
     :param classes: options for kinds of clients, the later ones over the earlier.
     """
@@ -102,12 +104,10 @@ class AddressServer6:
         admit: Callable[[object, float], bool] = lambda wire, now: True,
         classes: Sequence[HostClass6] = (),
     ) -> None:
+        super().__init__(subnets, ComputedChoice)
         self._duid = duid
         self._admit = admit
         self._classes = tuple(classes)
-        self._own: set[str] = set()
-        self._bindings = [(subnet, Bindings(subnet, self._own)) for subnet in subnets]
-        self._relays = {relay: pair for pair in self._bindings for relay in pair[0].relays}
 
     def handle(self, message: Message, arrival: Arrival6, now: float) -> Answer6 | NoReply:
         """What to do about *message*.
@@ -123,11 +123,11 @@ class AddressServer6:
             return NoReply(
                 NoReplyReason.OTHER_SERVER if kind is MessageType.REQUEST else NoReplyReason.NOT_ASKED, server.hex()
             )
-        if (server is None and kind in _FOR_SERVER) or (server is not None and kind in _FOR_ANYBODY):
+        if (server is None and kind in _FOR_SERVER) or (server is not None and kind in _FOR_ANY_SERVER):
             return NoReply(
                 NoReplyReason.MALFORMED, f"{kind.name} with{'out' if server is None else ''} a server identifier"
             )
-        self._own.update(arrival.addresses)
+        self.own.update(arrival.addresses)
         place = self._place(arrival)
         if kind is MessageType.INFORMATION_REQUEST:
             return self._inform(message, place, arrival.mac)
@@ -140,103 +140,50 @@ class AddressServer6:
             return NoReply(NoReplyReason.ABSENT, link_of(arrival.relays))
         return handle(self, _Exchange(message, arrival, now, duid, *place))
 
-    # For the operator
-
-    def leases(self) -> Iterator[Lease]:
-        """Every lease that is known, expired ones too, in no order."""
-        for _, bindings in self._bindings:
-            yield from bindings.leases()
-
-    def restore(self, lease: Lease) -> bool:
-        """Take over a lease that was granted before, over what is known of its address.
-
-        :return: false: the address is of no subnet.
-        """
-        bindings = self._bindings_of(lease.address)
-        if bindings is None:
-            return False
-        bindings.put(lease)
-        return True
-
-    def release(self, address: str, now: float) -> tuple[Lease, ...]:
-        """Take the lease or the quarantine off *address*.
-
-        :return: to be stored; empty: there was none.
-        """
-        bindings = self._bindings_of(address)
-        lease = bindings.lease(address) if bindings is not None else None
-        return () if bindings is None or lease is None else (bindings.release(lease, now),)
-
-    def reservations(self) -> Iterator[Reservation]:
-        """Everything that is reserved now, each once."""
-        for _, bindings in self._bindings:
-            yield from (host.reservation() for host in bindings.hosts())
-
-    def serves(self, address: str) -> bool:
-        """Whether *address* is in a subnet."""
-        return self._bindings_of(address) is not None
-
     def reserve(self, reservation: Reservation) -> None:
-        """Reserve from now on; what is reserved for the same client or the same address is replaced.
+        """See LeaseBooks.
 
-        A lease that somebody else has for the address ends when it is to be renewed.
-
-        :raise ValueError: the address is of no subnet, or it is none for DHCPv6.
+        :raise ValueError: the address is in no subnet, or it is not for DHCPv6.
         """
-        host, bindings = Host6.of(reservation), self._bindings_of(reservation.address)
-        if bindings is None:
-            raise ValueError(f"{reservation.address} is of no subnet")
-        bindings.reserve(host)
+        super().reserve(Host6.of(reservation).reservation())
 
     def unreserve(self, reservation: Reservation) -> None:
-        """Reserve it no longer. A lease of it goes on until it ends."""
-        bindings = self._bindings_of(reservation.address)
-        if bindings is not None:
-            gone = Host6.of(reservation)
-            for host in [each for each in bindings.hosts() if each == gone]:
-                bindings.unreserve(host)
+        """See LeaseBooks."""
+        super().unreserve(Host6.of(reservation).reservation())
 
-    def _bindings_of(self, address: str) -> Bindings | None:
-        if ":" not in address:
-            return None
-        return next((bindings for _, bindings in self._bindings if bindings.has(address)), None)
-
-    def _place(self, arrival: Arrival6) -> tuple[Subnet6, Bindings] | None:
+    def _place(self, arrival: Arrival6) -> tuple[LeaseBook[Subnet6, ComputedChoice], Subnet6] | None:
         """Where the client is."""
         link = link_of(arrival.relays)
-        if link in self._relays:
-            return self._relays[link]
-        for address in (link,) if link != UNSPECIFIED else arrival.addresses:
-            number = IPv6Address(address)
-            for pair in self._bindings:
-                if number in pair[0].network:
-                    return pair
-        return None
+        if link in self.relays:
+            return self.relays[link]
+        places = map(self.place_of, (link,) if link != UNSPECIFIED else arrival.addresses)
+        return next(filter(None, places), None)
 
-    def _inform(self, message: Message, place: tuple[Subnet6, Bindings] | None, mac: str) -> Answer6 | NoReply:
+    def _inform(
+        self, message: Message, place: tuple[LeaseBook[Subnet6, ComputedChoice], Subnet6] | None, mac: str
+    ) -> Answer6 | NoReply:
         if message.first(Option.IA_NA) is not None or message.first(Option.IA_TA) is not None:
             return NoReply(NoReplyReason.MALFORMED, "INFORMATION-REQUEST with an identity association")  # section 16.12
         if place is None:
             return Answer6(MessageType.REPLY, ())
-        subnet, bindings = place
-        host = bindings.host(message.first(Option.CLIENT_ID) or b"", mac)
-        return Answer6(MessageType.REPLY, (), self._told(message, subnet, host), subnet=subnet)
+        book, subnet = place
+        reservation = book.choice.reserved_for(message.first(Option.CLIENT_ID) or b"", mac)
+        return Answer6(MessageType.REPLY, (), self._told(message, subnet, reservation), subnet=subnet)
 
     def _told_to(self, exchange: _Exchange) -> Values:
-        return self._told(
-            exchange.message, exchange.subnet, exchange.bindings.host(exchange.duid, exchange.arrival.mac)
-        )
+        reservation = exchange.book.choice.reserved_for(exchange.duid, exchange.arrival.mac)
+        return self._told(exchange.message, exchange.subnet, reservation)
 
-    def _told(self, message: Message, subnet: Subnet6, host: Host6 | None) -> Values:
-        """What is configured and asked for; all of it when the client does not say what it wants."""
+    def _told(self, message: Message, subnet: Subnet6, reservation: Reservation | None) -> Values:
+        """The configured options that the client requests; all of them when it has no option 6."""
         told = subnet.told
-        if self._classes or host is not None:
+        if self._classes or reservation is not None:
             told = dict(told)
             for host_class in self._classes:
                 if host_class.has(message):
                     told.update(host_class.options)
-            if host is not None:
-                told.update(host.options)
+            if reservation is not None:
+                told.update(reservation.options)
         raw = message.first(Option.OPTION_REQUEST)
         try:
             wanted = None if raw is None else codec.uint16s(raw)
@@ -257,31 +204,36 @@ class AddressServer6:
         return self._assign(exchange, MessageType.REPLY)
 
     def _assign(self, exchange: _Exchange, kind: MessageType) -> Answer6 | NoReply:
-        bindings, now = exchange.bindings, exchange.now
+        book, now = exchange.book, exchange.now
         answered: list[tuple[int, bytes]] = []
         commit: list[Lease] = []
         granted: list[Lease] = []
-        given: list[str] = []
+        given: dict[int, str] = {}
         cause = NoReplyReason.EXHAUSTED
         for association in exchange.associations():
             holder, wanted = exchange.holder(association), ia.wanted(association)
-            if exchange.message.kind is MessageType.REQUEST and any(not bindings.has(each) for each in wanted):
-                # Section 18.3.2: it has moved, and is to begin anew.
+            numbers = [number_of(each) for each in wanted]
+            if exchange.message.kind is MessageType.REQUEST and any(each not in book for each in numbers):
+                # Section 18.3.2: the client has moved, and is to begin anew.
                 answered.append(ia.refused(association, Status.NOT_ON_LINK, "not an address of this link"))
                 continue
-            address = bindings.choose(holder, now, wanted[0] if wanted else "", given)
-            if not address:
-                cause = NoReplyReason.EXHAUSTED if bindings.serves(holder) else NoReplyReason.UNKNOWN_CLIENT
-                why = "no address left" if cause is NoReplyReason.EXHAUSTED else "for known clients only"
+            reservation = book.choice.reservation(holder)
+            first = numbers[0] if numbers else None
+            binding = book.choose(holder, reservation, first, exchange.subnet, now, given)
+            if binding is None:
+                serves = book.serves(reservation is not None)
+                cause = NoReplyReason.EXHAUSTED if serves else NoReplyReason.UNKNOWN_CLIENT
+                why = "no address left" if serves else "for known clients only"
                 answered.append(ia.refused(association, Status.NO_ADDRESSES, why))
                 continue
             if kind is MessageType.REPLY:
-                if bindings.held_by(holder) is None and not self._admit(exchange.arrival.wire, now):
-                    return NoReply(NoReplyReason.LIMITED, str(exchange.subnet.network), tuple(commit))
-                lease, new = bindings.grant(holder, address, now)
-                commit.append(lease)
+                if holder.key not in book.leased and not self._admit(exchange.arrival.wire, now):
+                    return NoReply(NoReplyReason.LIMITED, book.name, tuple(commit))
+                new = not _has(holder, binding.lease, now)
+                lease = _lease(holder, binding, now)
+                commit += book.grant(binding, lease)
                 granted += [lease] if new else []
-            given.append(address)
+            address = given[binding.number] = binding.address
             answered.append(
                 ia.given(association, exchange.subnet, address, [each for each in wanted if each != address])
             )
@@ -292,36 +244,41 @@ class AddressServer6:
             tuple(answered),
             self._told_to(exchange),
             tuple(commit),
-            given[0] if given else "",
+            next(iter(given.values()), ""),
             tuple(granted),
             exchange.subnet,
             cause if exhausted and kind is MessageType.ADVERTISE else None,
-            str(exchange.subnet.network),
+            book.name,
         )
 
     def _renew(self, exchange: _Exchange) -> Answer6 | NoReply:
         """RENEW and REBIND (sections 18.3.4 and 18.3.5)."""
-        bindings, now = exchange.bindings, exchange.now
+        book, now = exchange.book, exchange.now
         rebinds = exchange.message.kind is MessageType.REBIND
         answered: list[tuple[int, bytes]] = []
         commit: list[Lease] = []
         first = ""
         for association in exchange.associations():
             holder, wanted = exchange.holder(association), ia.wanted(association)
-            lease = bindings.held_by(holder)
-            address = ""
-            if lease is not None and bindings.choose(holder, now) == lease.address:
-                address = lease.address
-            elif lease is None:
-                # We have forgotten it, or somebody else has given it.
-                address = next((each for each in wanted if bindings.grantable(holder, each, now)), "")
-            if address:
-                commit.append(bindings.grant(holder, address, now)[0])
+            reservation = book.choice.reservation(holder)
+            held = book.leased.get(holder.key)
+            binding = None
+            if held is not None:
+                if book.preferred(holder, reservation, None, now) is held:
+                    binding = held
+            else:
+                # Our record of it is lost, or another server has given it.
+                found = (book.find(number_of(each)) for each in wanted)
+                may_have = (each for each in found if each and book.may_have(each, holder, reservation, now))
+                binding = next(may_have, None)
+            if binding is not None:
+                commit += book.grant(binding, _lease(holder, binding, now))
+                address = binding.address
                 first = first or address
                 gone = [each for each in wanted if each != address]
                 answered.append(ia.given(association, exchange.subnet, address, gone))
-            elif gone := [each for each in wanted if not rebinds or bindings.denies(holder, each)]:
-                if lease is not None or rebinds:
+            elif gone := [each for each in wanted if not rebinds or _is_wrong(book, holder, each)]:
+                if held is not None or rebinds:
                     answered.append(ia.ended(association, gone))
                 else:
                     answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
@@ -336,27 +293,58 @@ class AddressServer6:
         addresses = [each for association in exchange.associations() for each in ia.wanted(association)]
         if not addresses:
             return NoReply(NoReplyReason.NOT_ASKED)
-        if all(map(exchange.bindings.has, addresses)):
+        if all(number_of(each) in exchange.book for each in addresses):
             return Answer6(MessageType.REPLY, (ia.status(Status.SUCCESS, "all on this link"),))
         return Answer6(MessageType.REPLY, (ia.status(Status.NOT_ON_LINK, "not all on this link"),))
 
     def _give_back(self, exchange: _Exchange) -> Answer6 | NoReply:
         """RELEASE and DECLINE: only of what the client has (sections 18.3.7 and 18.3.8)."""
         declines = exchange.message.kind is MessageType.DECLINE
-        bindings = exchange.bindings
+        book, now = exchange.book, exchange.now
         answered: list[tuple[int, bytes]] = [ia.status(Status.SUCCESS, "done")]
         commit: list[Lease] = []
         for association in exchange.associations():
-            lease = bindings.held_by(exchange.holder(association))
-            if lease is None:
+            binding = book.leased.get(exchange.holder(association).key)
+            if binding is None or binding.lease is None:
                 answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
-            elif lease.address in ia.wanted(association):
-                commit += (
-                    bindings.decline(lease, exchange.now) if declines else (bindings.release(lease, exchange.now),)
-                )
+            elif binding.address in ia.wanted(association):
+                if declines:
+                    # The DUID has declined it: a client has as many identity associations as it likes.
+                    end = now + QUARANTINE_SECONDS
+                    lease = evolve(binding.lease, client=b"", state=LeaseState.DECLINED, granted=now, expires=end)
+                    commit += book.quarantine(binding, lease)
+                else:
+                    commit.append(book.release(binding, now))
         cause = (NoReplyReason.DECLINED if declines else NoReplyReason.RELEASED) if commit else None
         detail = commit[0].address if commit else ""
         return Answer6(MessageType.REPLY, tuple(answered), commit=tuple(commit), cause=cause, detail=detail)
+
+
+def _has(holder: Holder, lease: Lease | None, now: float) -> bool:
+    return lease is not None and lease.client == holder.key and lease.state is LeaseState.ACTIVE and lease.expires > now
+
+
+def _lease(holder: Holder, binding: Binding[Subnet6], now: float) -> Lease:
+    return Lease(
+        address=binding.address,
+        client=holder.key,
+        mac=holder.mac,
+        state=LeaseState.ACTIVE,
+        granted=now,
+        expires=now + binding.subnet.lease_seconds,
+        client_id=holder.duid,
+        kind=holder.kind,
+    )
+
+
+def _is_wrong(book: LeaseBook[Subnet6, ComputedChoice], holder: Holder, address: str) -> bool:
+    """*holder*, which may not have the address, is surely wrong to use it: it is not of this network, or it is in
+    quarantine, or we have leased it to another client."""
+    number = number_of(address)
+    binding = book.find(number)
+    return number not in book or (
+        binding is not None and binding.lease is not None and binding.lease.client != holder.key
+    )
 
 
 _HANDLERS: Mapping[MessageType, Callable[[AddressServer6, _Exchange], Answer6 | NoReply]] = {

@@ -1,14 +1,14 @@
-"""Subnets as they are configured: which addresses may be given, and what is told with them."""
+"""Subnets as they are configured: which addresses are given to clients, and with which options."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import field, frozen
 
 from bootfw.dhcp.optionvalues import option_values
-from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, check_renewal, each, ranges4, without
+from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, check_renewal, each, number_of, ranges4, without
 from bootfw.errors import ErrorCollector
 from bootfw.lease import Reservation, address_text, known_by
 from bootfw.wire.options import Option, address_bytes, addresses_bytes, text_bytes, uint32_bytes
@@ -27,6 +27,69 @@ def addresses(values: str | Iterable[str]) -> tuple[str, ...]:
     return (address_text(values),) if isinstance(values, str) else each(address_text, values)
 
 
+class AnySubnet:
+    """What the subnets of DHCPv4 and DHCPv6 have in common. Options, lease times and hosts are spelled differently."""
+
+    __slots__ = ()
+
+    network: IPv4Network | IPv6Network
+    pool: tuple[Range, ...]
+    exclude: tuple[Range, ...]
+    lease_seconds: int
+    renew_seconds: int
+    rebind_seconds: int
+    known_clients_only: bool
+    relays: tuple[str, ...]
+    hosts: tuple[Any, ...]
+    free: tuple[Range, ...]
+    """The pool without addresses that must not be given, in the order of the pool."""
+
+    read_network: ClassVar[Callable[..., IPv4Network | IPv6Network]]
+    host_keys: ClassVar[Mapping[str, str]] = {}
+    """Key of known_by() -> that of the configuration, where they differ."""
+
+    @classmethod
+    def check_table(cls, table: Mapping[str, Any]) -> None:
+        """Check how the values of a table fit together, whether or not each is right.
+
+        :raise ConfigError: they do not, with the path below *table*.
+        """
+        try:
+            own = cls.read_network(table.get("network", ""))
+        except (ValueError, TypeError):
+            return
+        check_inside(own, table)
+
+    def __attrs_post_init__(self) -> None:
+        given = {"pool": self.pool, "exclude": self.exclude, "router": self.routers(), "host": self.hosts}
+        self.check_table({"network": self.network, **given})
+        check_renewal(self.renew_seconds, self.rebind_seconds, self.lease_seconds)
+        taken = [*self.exclude, *((number, number) for number in map(number_of, self.routers()))]
+        taken += [(number, number) for number in self.no_hosts()]
+        object.__setattr__(self, "free", without(self.pool, taken))
+
+    @property
+    def wire(self) -> str:
+        """The name of the network that clients are in: the same for subnets that share a wire."""
+        return str(self.network)
+
+    def contains(self, address: str) -> bool:
+        """Whether *address* is in the network."""
+        return number_of(address) & int(self.network.netmask) == int(self.network.network_address)
+
+    def routers(self) -> tuple[str, ...]:
+        """Addresses of routers, which no client gets."""
+        return ()
+
+    def no_hosts(self) -> Sequence[int]:
+        """Addresses of the network that belong to no host."""
+        raise NotImplementedError
+
+    def reservations(self) -> Sequence[Reservation]:
+        """What is configured for single clients, in the order of ``hosts``."""
+        raise NotImplementedError
+
+
 @frozen(kw_only=True)
 class Host(Reservation):
     """``[[dhcp.subnet.host]]``"""
@@ -38,8 +101,10 @@ class Host(Reservation):
 
 
 @frozen(kw_only=True, eq=False)
-class Subnet:
+class Subnet(AnySubnet):
     """``[[dhcp.subnet]]``"""
+
+    read_network = staticmethod(network)
 
     network: IPv4Network = field(converter=network, metadata={"toml": str})
     """The network, such as `"10.77.0.0/24"`."""
@@ -84,45 +149,37 @@ class Subnet:
     """What is reserved for single clients, `[[dhcp.subnet.host]]`; see below."""
 
     free: tuple[Range, ...] = field(init=False, repr=False)
-    """The pool without what is excluded, in the order of the pool."""
+    """See AnySubnet."""
     told: Mapping[int, bytes] = field(init=False, repr=False)
-    """Options of every client, code to bytes."""
+    """Options for all clients, code to bytes."""
     told_system: Mapping[int, bytes] = field(init=False, repr=False)
     """The same with the lease time of systems."""
     told_firmware: Mapping[int, bytes] = field(init=False, repr=False)
     """The same with the lease time of boot firmware."""
 
-    @staticmethod
-    def check_table(table: Mapping[str, Any]) -> None:
-        """Check a subnet of which some value is wrong: whether the others fit together.
-
-        :raise ConfigError: they don't, with the path below *table*.
-        """
-        try:
-            own = network(table.get("network", ""))
-        except (ValueError, TypeError):
-            return
-        check_inside(own, table)
-
     def __attrs_post_init__(self) -> None:
-        given = {"pool": self.pool, "exclude": self.exclude, "router": self.router, "host": self.hosts}
-        self.check_table({"network": self.network, **given})
-        object.__setattr__(self, "free", self._free())
+        super().__attrs_post_init__()
         told = self._told()
         object.__setattr__(self, "told", told)
-        check_renewal(self.renew_seconds, self.rebind_seconds, self.lease_seconds)
         object.__setattr__(self, "told_system", self._times(self.lease_seconds) | told)
         object.__setattr__(self, "told_firmware", self._times(self.firmware_lease_seconds) | told)
 
-    def contains(self, address: str) -> bool:
-        """Whether *address* is of the network."""
-        return IPv4Address(address) in self.network
+    @property
+    def wire(self) -> str:
+        """See AnySubnet."""
+        return self.shared_network or str(self.network)
 
-    def _free(self) -> tuple[Range, ...]:
-        taken = [*self.exclude, *((number, number) for number in map(int, map(IPv4Address, self.router)))]
-        if self.network.prefixlen < 31:  # RFC 3021: a pair has neither
-            taken += [(int(self.network[0]),) * 2, (int(self.network[-1]),) * 2]
-        return without(self.pool, taken)
+    def routers(self) -> tuple[str, ...]:
+        """See AnySubnet."""
+        return self.router
+
+    def no_hosts(self) -> Sequence[int]:
+        """The network and its broadcast address; a network of two addresses has neither (RFC 3021)."""
+        return (int(self.network[0]), int(self.network[-1])) if self.network.prefixlen < 31 else ()
+
+    def reservations(self) -> Sequence[Reservation]:
+        """See AnySubnet."""
+        return self.hosts
 
     def _times(self, lease_seconds: int) -> dict[int, bytes]:
         times: dict[int, bytes] = {Option.LEASE_TIME: uint32_bytes(lease_seconds)}
@@ -142,25 +199,24 @@ class Subnet:
         return told | dict(self.options)
 
 
-def check_together(subnets: Sequence[Subnet]) -> None:
+def check_together(subnets: Sequence[AnySubnet]) -> None:
     """:raise ConfigError: two of *subnets* contradict each other; the path begins with "subnet" and the later one."""
     collector = ErrorCollector()
-    places = sorted(enumerate(subnets), key=lambda place: place[1].network)
+    places = sorted(enumerate(subnets), key=lambda place: (int(place[1].network[0]), int(place[1].network[-1])))
     for (one, first), (other, second) in pairwise(places):
-        if first.network.overlaps(second.network):
-            later = max(one, other)
-            earlier = subnets[min(one, other)].network
-            collector.note(f"{subnets[later].network} overlaps {earlier}", "subnet", later, "network")
+        if int(second.network[0]) <= int(first.network[-1]):
+            later, earlier = max(one, other), min(one, other)
+            collector.note(f"{subnets[later].network} overlaps {subnets[earlier].network}", "subnet", later, "network")
     seen: set[tuple[str, ...]] = set()
     for index, subnet in enumerate(subnets):
-        wire = subnet.shared_network or str(subnet.network)
         for at, relay in enumerate(subnet.relays):
             if ("relay", relay) in seen:
                 collector.note(f"{relay} is a relay of another subnet already", "subnet", index, "relays", at)
             seen.add(("relay", relay))
-        for at, host in enumerate(subnet.hosts):
+        for at, host in enumerate(subnet.reservations()):
             for key, value in known_by(host):
-                if (wire, key, str(value)) in seen:
-                    collector.note("there is a host with the same one already", "subnet", index, "host", at, key)
-                seen.add((wire, key, str(value)))
+                if (subnet.wire, key, str(value)) in seen:
+                    spelled = subnet.host_keys.get(key, key)
+                    collector.note("there is a host with the same one already", "subnet", index, "host", at, spelled)
+                seen.add((subnet.wire, key, str(value)))
     collector.finish()

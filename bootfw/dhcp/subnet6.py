@@ -1,14 +1,15 @@
-"""IPv6 subnets as they are configured: which addresses may be given, and what is told with them."""
+"""IPv6 subnets as they are configured: which addresses are given to clients, and with which options."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, IPv6Network
+from types import MappingProxyType
 from typing import Any
 
 from attrs import field, frozen
 
 from bootfw.dhcp.optionvalues import option_values6
-from bootfw.dhcp.ranges import Range, check_inside, check_lease_time, check_renewal, each, ranges6, without
-from bootfw.errors import ErrorCollector
+from bootfw.dhcp.ranges import Range, check_lease_time, each, ranges6
+from bootfw.dhcp.subnet import AnySubnet
 from bootfw.lease import Reservation, mac_text, mac_texts
 from bootfw.lease import duid as _duid
 from bootfw.wire.options6 import Option, Values, addresses_bytes, domains_bytes
@@ -106,8 +107,11 @@ class Host6:
 
 
 @frozen(kw_only=True, eq=False)
-class Subnet6:
+class Subnet6(AnySubnet):
     """``[[dhcp6.subnet]]``"""
+
+    read_network = staticmethod(network6)
+    host_keys = MappingProxyType({"client-id": "duid"})
 
     network: IPv6Network = field(converter=network6, metadata={"toml": str})
     """The network, such as `"fd77::/64"`. Routers have to advertise it, with the flag M."""
@@ -145,31 +149,15 @@ class Subnet6:
     times: tuple[int, int] = field(init=False, repr=False)
     """T1 and T2."""
     free: tuple[Range, ...] = field(init=False, repr=False)
-    """The pool without what is excluded, in the order of the pool."""
+    """See AnySubnet."""
     told: Values = field(init=False, repr=False)
-    """Options of every client that wants them."""
-
-    @staticmethod
-    def check_table(table: Mapping[str, Any]) -> None:
-        """Check a subnet of which some value is wrong: whether the others fit together.
-
-        :raise ConfigError: they don't, with the path below *table*.
-        """
-        try:
-            own = network6(table.get("network", ""))
-        except (ValueError, TypeError):
-            return
-        check_inside(own, table)
+    """Options for all clients that request them."""
 
     def __attrs_post_init__(self) -> None:
-        self.check_table({"network": self.network, "pool": self.pool, "exclude": self.exclude, "host": self.hosts})
-        check_renewal(self.renew_seconds, self.rebind_seconds, self.lease_seconds)
+        super().__attrs_post_init__()
         renew, rebind = self.lease_seconds * 3 // 8, self.lease_seconds * 3 // 5
         renew = self.renew_seconds or min(renew, self.rebind_seconds or renew)
         object.__setattr__(self, "times", (renew, self.rebind_seconds or max(rebind, renew)))
-        # The first address is that of any router (RFC 4291 section 2.6.1).
-        taken = [*self.exclude, (int(self.network[0]),) * 2]
-        object.__setattr__(self, "free", without(self.pool, taken))
         told: dict[int, bytes] = {}
         if self.dns:
             told[Option.DNS_SERVERS] = addresses_bytes(self.dns)
@@ -177,23 +165,10 @@ class Subnet6:
             told[Option.DOMAIN_LIST] = domains_bytes(self.domain)
         object.__setattr__(self, "told", told | dict(self.options))
 
+    def no_hosts(self) -> Sequence[int]:
+        """The anycast address of the routers (RFC 4291 section 2.6.1)."""
+        return (int(self.network[0]),)
 
-def check_together6(subnets: Sequence[Subnet6]) -> None:
-    """:raise ConfigError: two of *subnets* contradict each other; the path begins with "subnet" and the later one."""
-    collector = ErrorCollector()
-    seen: set[tuple[str, object]] = set()
-    for index, subnet in enumerate(subnets):
-        for earlier in subnets[:index]:
-            if subnet.network.overlaps(earlier.network):
-                collector.note(f"{subnet.network} overlaps {earlier.network}", "subnet", index, "network")
-        for at, relay in enumerate(subnet.relays):
-            if ("relay", relay) in seen:
-                collector.note(f"{relay} is a relay of another subnet already", "subnet", index, "relays", at)
-            seen.add(("relay", relay))
-        for at, host in enumerate(subnet.hosts):
-            macs = (("mac", mac) for mac in host.macs)
-            for key, value in (("address", host.address), *macs, ("duid", host.duid)):
-                if value and (str(index) + key, value) in seen:
-                    collector.note("there is a host with the same one already", "subnet", index, "host", at, key)
-                seen.add((str(index) + key, value))
-    collector.finish()
+    def reservations(self) -> Sequence[Reservation]:
+        """See AnySubnet."""
+        return tuple(host.reservation() for host in self.hosts)

@@ -13,7 +13,7 @@ from bootfw.cli.dnsmasq import is_dnsmasq, read_dnsmasq
 from bootfw.cli.failure import CommandError
 from bootfw.cli.foreign import exported, identity
 from bootfw.cli.isc import is_isc, read_isc
-from bootfw.dhcp.bindings6 import Holder
+from bootfw.dhcp.computedchoice import Holder
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.records import lease_record, reservation_record
 from bootfw.testing.contracts.leases import LEASES, RESERVATIONS

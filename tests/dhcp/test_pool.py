@@ -10,23 +10,36 @@ from leasing import BEGIN, Machine, address, pool, server, subnet
 
 from bootfw.dhcp.identity import identify
 from bootfw.dhcp.pool import Binding, Pool
+from bootfw.dhcp.ranges import text_of
+from bootfw.dhcp.subnet import Subnet
 from bootfw.lease import Lease, LeaseState
 from bootfw.wire.dhcp4 import MessageType
 
 OFFER = MessageType.OFFER
 
 
-def everyones(address: str) -> bool:
-    return True
+class Taking(Pool):
+    """A pool whose addresses are entered in the book when they are chosen, as the lease book does."""
+
+    def __init__(self, of: Subnet):
+        self.bindings: dict[int, Binding[Subnet]] = {}
+        super().__init__(of, self.bindings, ())
+
+    def take(self, now: float) -> Binding[Subnet] | None:
+        binding = self.next(now)
+        if binding is not None:
+            self.bindings[binding.number] = binding
+            binding.free_entry = None
+        return binding
 
 
 def addresses_of(changed: dict[str, object]) -> list[str]:
     """What a pool gives when nothing is ever given back."""
-    found, bindings = [], {}
-    line = Pool(subnet(**changed), everyones)
-    while (binding := line.take(0.0, bindings)) is not None:
+    found = []
+    line = Taking(subnet(**changed))
+    while (binding := line.take(0.0)) is not None:
         found.append(binding.address)
-    assert list(bindings) == found
+    assert [text_of(number, 4) for number in line.bindings] == found
     return found
 
 
@@ -56,9 +69,9 @@ def test_a_pair_of_addresses_are_both_hosts():
 
 
 def test_a_pool_of_all_addresses_costs_nothing_to_make():
-    line = Pool(subnet(network="10.0.0.0/8", pool=["10.0.0.0/8"], router=()), everyones)
+    line = Taking(subnet(network="10.0.0.0/8", pool=["10.0.0.0/8"], router=()))
 
-    assert line.take(0.0, {}).address == "10.0.0.1"
+    assert line.take(0.0).address == "10.0.0.1"
 
 
 def test_what_was_never_leased_comes_before_what_was():
@@ -119,7 +132,7 @@ def test_renewals_pay_for_their_own_upkeep():
         for machine, kept in zip(machines, held, strict=True):
             machine.after(seconds).renews(kept)
 
-    (line,) = dhcp.networks[0]._pools.values()
+    ((line,),) = dhcp.books[0].pools.values()
     assert line._queue[0][0] > machines[0].now + 6000
 
 
@@ -151,7 +164,7 @@ def test_an_exchange_costs_the_same_beside_any_number_of_leases():
         return [
             calls_of(machine.discovers),
             calls_of(machine.boots),
-            calls_of(lambda: machine.after(9).renews(dhcp.networks[0].leased_to(identity).address)),
+            calls_of(lambda: machine.after(9).renews(dhcp.books[0].leased[identity].address)),
         ]
 
     assert cost(3000) == cost(30)
@@ -173,8 +186,8 @@ moves = st.lists(
 @given(moves, st.integers(0, 700))
 def test_free_addresses_come_in_the_order_in_which_they_became_free(steps, later):
     """Whatever happened to them before."""
-    line, bindings, now = Pool(pool(5), everyones), {}, 100.0
-    ready = [line.take(now, bindings) for _ in range(5)]
+    line, now = Taking(pool(5)), 100.0
+    ready = [line.take(now) for _ in range(5)]
     for binding in ready:
         lease(binding, now, 1.0)
         line.enter(binding, now)
@@ -183,7 +196,7 @@ def test_free_addresses_come_in_the_order_in_which_they_became_free(steps, later
         before = binding.free_at()
         now += passing
         if move == "take":
-            taken = line.take(now, bindings)
+            taken = line.take(now)
             if taken is not None:
                 taken.offered_until = now + lasting
                 line.enter(taken, now)
@@ -202,7 +215,7 @@ def test_free_addresses_come_in_the_order_in_which_they_became_free(steps, later
 
     free = sorted((b for b in ready if b.free_at() <= now), key=Binding.free_at)
     taken = []
-    while (binding := line.take(now, bindings)) is not None:
+    while (binding := line.take(now)) is not None:
         taken.append(binding)
     assert [b.free_at() for b in taken] == [b.free_at() for b in free]
     assert {b.address for b in taken} == {b.address for b in free}
@@ -213,21 +226,21 @@ def lease(binding: Binding, now: float, seconds: float) -> None:
 
 
 def test_giving_and_taking_back_for_ever_takes_no_more_room():
-    line, bindings, now = Pool(pool(10), everyones), {}, 0.0
+    line, now = Taking(pool(10)), 0.0
     for _ in range(2000):
         now += 0.1
-        binding = line.take(now, bindings)
+        binding = line.take(now)
         for seconds in (3600.0, 0.0):
             lease(binding, now, seconds)
             line.enter(binding, now)
 
-    assert len(bindings) == 10
+    assert len(line.bindings) == 10
     assert len(line._queue) + len(line._expired) < 100
 
 
 def test_how_many_are_free():
     dhcp = server()
-    network = dhcp.networks[0]
+    network = dhcp.books[0]
     assert network.free() == 10
     held = Machine(1, dhcp).boots()
     Machine(2, dhcp).discovers()

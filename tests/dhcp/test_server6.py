@@ -3,18 +3,17 @@
 import pytest
 from attrs import evolve
 from firmware6 import IPXE, LINUX, MAC, OVMF, OVMF_OWN
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from bootfw.dhcp import bindings6
+from bootfw.dhcp import computedchoice
 from bootfw.dhcp.answer import NoReply, NoReplyReason
-from bootfw.dhcp.bindings6 import QUARANTINE_SECONDS, Bindings, Holder
+from bootfw.dhcp.computedchoice import ComputedChoice, Holder
 from bootfw.dhcp.hostclass import HostClass6
+from bootfw.dhcp.leasebook import QUARANTINE_SECONDS, LeaseBook
+from bootfw.dhcp.ranges import text_of
 from bootfw.dhcp.reply6 import server_reply6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.dhcp.subnet6 import Host6, Subnet6
-from bootfw.lease import LeaseState, Reservation
+from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.wire.dhcp6 import MessageType, Relay
 from bootfw.wire.options6 import (
     IAAddress,
@@ -372,19 +371,53 @@ def test_a_reservation_of_the_operator_counts_at_once() -> None:
 
 
 def test_an_address_that_is_reserved_no_longer_is_of_the_pool_again(monkeypatch) -> None:
-    monkeypatch.setattr(bindings6, "_TRIES", 0)  # addresses are taken in their order only
-    bindings = Bindings(subnet(pool=["fd77::2-fd77::3"]))
-    host = Host6(address="fd77::2", duid=b"x")
-    bindings.reserve(host)
-    for number in range(2):
-        address = bindings.choose(holder(number), NOW)
-        if address:
-            bindings.grant(holder(number), address, NOW)
-        assert address == ("fd77::3" if number == 0 else "")
-    bindings.unreserve(host)
-    assert bindings.choose(holder(1), NOW) == "fd77::2"
-    bindings.grant(holder(1), "fd77::2", NOW)
-    assert bindings.choose(holder(2), NOW) == ""
+    monkeypatch.setattr(computedchoice, "_ATTEMPTS", 0)  # addresses are taken in their order only
+    book = Book(subnet(pool=["fd77::2-fd77::3"]))
+    reservation = Reservation("fd77::2", client_id=b"x")
+    book.reserve(reservation)
+    assert book.leases_to(0, NOW) == "fd77::3"
+    assert book.chooses(1, NOW) == ""
+    book.unreserve(reservation)
+    assert book.leases_to(1, NOW) == "fd77::2"
+    assert book.chooses(2, NOW) == ""
+
+
+def test_a_reserved_address_is_not_taken_from_another_machine(server: Server) -> None:
+    other = LINUX.changed({1: b"other"})
+    held = server.gets(other, mac="52:54:00:00:00:09")
+    server.server.reserve(Reservation(held, mac=MAC))
+    assert server.gets(LINUX) != held
+    renewal = server.answer(other.message(MessageType.RENEW, OURS, ia=wants(held)), mac="52:54:00:00:00:09")
+    assert address_in(renewal).valid == 0
+    server.now += LEASE
+    assert server.gets(LINUX) == held
+
+
+def test_a_reserved_address_that_was_declined_is_its_clients_again_after_the_quarantine() -> None:
+    server = Server(subnet(hosts=[Host6(address="fd77::42", mac=MAC)]))
+    assert server.gets(LINUX) == "fd77::42"
+    server.answer(LINUX.message(MessageType.DECLINE, OURS, ia=wants("fd77::42")))
+    assert server.gets(LINUX) != "fd77::42"
+    server.now += QUARANTINE_SECONDS
+    assert server.gets(LINUX) == "fd77::42"
+
+
+def test_associations_of_one_message_get_what_is_left_of_the_pool(monkeypatch) -> None:
+    monkeypatch.setattr(computedchoice, "_ATTEMPTS", 0)
+    server = Server(subnet(pool=["fd77::2-fd77::4"]))
+    more = [(Option.IA_NA, identity_association_bytes(IdentityAssociation(iaid))) for iaid in (98, 99)]
+    offer = server.answer(LINUX.message(MessageType.SOLICIT, *more))
+    assert [status_in(each.options) for each in associations(offer) if not has_address(each)] == []
+    reply = server.answer(LINUX.message(MessageType.REQUEST, OURS, *more))
+    assert [lease.address for lease in reply.commit] == ["fd77::2", "fd77::3", "fd77::4"]
+
+
+def associations(answer: Answer6) -> list[IdentityAssociation]:
+    return [identity_association(raw) for code, raw in answer.options if code == Option.IA_NA]
+
+
+def has_address(found: IdentityAssociation) -> bool:
+    return any(code == Option.IA_ADDRESS for code, _ in found.options)
 
 
 def told(server: Server, client, kind=MessageType.SOLICIT, **how) -> dict[int, bytes]:
@@ -482,93 +515,44 @@ def test_the_operator_takes_a_lease_off(server: Server) -> None:
     assert not server.server.restore(evolve(released, address="10.0.0.1"))
 
 
-def holder(number: int) -> Holder:
-    return Holder(f"client {number}".encode(), number, "", "system")
+class Book(LeaseBook):
+    """A lease book of DHCPv6 and its clients, by number."""
+
+    def __init__(self, of: Subnet6, own=()):
+        super().__init__([of], own, ComputedChoice)
+
+    def find_for(self, number: int, now: float, besides=()):
+        holder = Holder(f"client {number}".encode(), number, "", "system")
+        return holder, self.choose(holder, None, None, self.subnets[0], now, besides)
+
+    def chooses(self, number: int, now: float, besides=()) -> str:
+        _, binding = self.find_for(number, now, besides)
+        return "" if binding is None else binding.address
+
+    def leases_to(self, number: int, now: float) -> str:
+        holder, binding = self.find_for(number, now)
+        self.grant(binding, Lease(binding.address, holder.key, "", LeaseState.ACTIVE, now, now + LEASE, holder.duid))
+        return binding.address
 
 
 def test_the_pool_is_given_to_its_end_and_then_what_ended_first() -> None:
-    bindings = Bindings(subnet(pool=["fd77::-fd77::5"], exclude=["fd77::3"]), {"fd77::4"})
-    given = []
-    for number in range(3):
-        address = bindings.choose(holder(number), NOW + number)
-        bindings.grant(holder(number), address, NOW + number)
-        given.append(address)
+    book = Book(subnet(pool=["fd77::-fd77::5"], exclude=["fd77::3"]), {"fd77::4"})
+    given = [book.leases_to(number, NOW + number) for number in range(3)]
     assert sorted(given) == ["fd77::1", "fd77::2", "fd77::5"]
-    assert bindings.choose(holder(9), NOW + 9) == ""
-    bindings.grant(holder(0), given[0], NOW + 100)
-    assert bindings.choose(holder(9), NOW + LEASE + 50) == given[1]
-    assert bindings.choose(holder(9), NOW + LEASE + 50, "", [given[1]]) == given[2]
+    assert book.chooses(9, NOW + 9) == ""
+    assert book.leases_to(0, NOW + 100) == given[0]
+    assert book.chooses(9, NOW + LEASE + 50) == given[1]
+    second = next(number for number in book.bindings if text_of(number, 6) == given[1])
+    assert book.chooses(9, NOW + LEASE + 50, [second]) == given[2]
 
 
 def test_memory_has_an_end_though_the_pool_has_none(monkeypatch) -> None:
-    monkeypatch.setattr(bindings6, "PLENTY", 3)
-    bindings = Bindings(subnet())
+    monkeypatch.setattr(computedchoice, "MOST_REMEMBERED", 3)
+    book = Book(subnet())
     for number in range(20):
-        now = NOW + number * (LEASE + 1)
-        bindings.grant(holder(number), bindings.choose(holder(number), now), now)
-    assert len(list(bindings.leases())) == 3
+        book.leases_to(number, NOW + number * (LEASE + 1))
+    assert len(list(book.leases())) == 3
     late = NOW + 19 * (LEASE + 1)
     for number in range(20, 30):
-        bindings.grant(holder(number), bindings.choose(holder(number), late), late)
-    assert len(list(bindings.leases())) == 11, "whoever has one keeps it"
-
-
-RESTING = holder(99)
-
-
-class Pools(RuleBasedStateMachine):
-    """No client is given what another one has, nor an address that rests while there is another."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = NOW
-        self.bindings = Bindings(
-            subnet(pool=["fd77::1-fd77::4"], hosts=[Host6(address="fd77::2", duid=b"client 0")]), ()
-        )
-        self.model: dict[str, tuple[Holder, float]] = {}
-
-    @rule(number=st.integers(0, 6), wanted=st.sampled_from(["", "fd77::1", "fd77::2", "fd77::9"]))
-    def asks(self, number, wanted):
-        who = holder(number)
-        address = self.bindings.choose(who, self.now, wanted)
-        if not address:
-            assert self.busy() == {"fd77::1", "fd77::3", "fd77::4"}
-            assert RESTING not in [owner for each, (owner, _) in self.model.items() if each in self.busy()]
-            return
-        assert address in {"fd77::1", "fd77::3", "fd77::4"} or (address == "fd77::2" and number == 0)
-        owner, end = self.model.get(address, (who, 0))
-        if owner == RESTING and end > self.now:
-            assert self.busy() == {"fd77::1", "fd77::3", "fd77::4"}, "there is another one"
-        else:
-            assert owner == who or end <= self.now
-        self.bindings.grant(who, address, self.now)
-        self.model[address] = who, self.now + LEASE
-
-    @rule(number=st.integers(0, 6), declines=st.booleans())
-    def gives_back(self, number, declines):
-        lease = self.bindings.held_by(holder(number))
-        if lease is None:
-            return
-        if declines:
-            _, *ended = self.bindings.decline(lease, self.now)
-            self.model[lease.address] = RESTING, self.now + QUARANTINE_SECONDS
-            for each in ended:
-                self.model[each.address] = RESTING, 0
-        else:
-            self.bindings.release(lease, self.now)
-            self.model[lease.address] = holder(number), 0
-
-    def busy(self):
-        return {each for each, (_, end) in self.model.items() if end > self.now and each != "fd77::2"}
-
-    @rule(seconds=st.sampled_from([1, 600, LEASE]))
-    def waits(self, seconds):
-        self.now += seconds
-
-    @invariant()
-    def each_lease_is_of_its_own_address(self):
-        assert len({lease.address for lease in self.bindings.leases()}) == len(list(self.bindings.leases()))
-
-
-TestPools = Pools.TestCase
-TestPools.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+        book.leases_to(number, late)
+    assert len(list(book.leases())) == 11, "whoever has one keeps it"

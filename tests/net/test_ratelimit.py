@@ -80,7 +80,7 @@ def test_a_flood_never_empties_a_pool_at_once():
     for second in range(10):
         for _ in range(500):
             Machine(next(numbers), addresses, now=BEGIN + second).discovers()
-    network = addresses.networks[0]
+    network = addresses.books[0]
     assert network.free() == pytest.approx(100 * 0.75**10, abs=3)
 
 

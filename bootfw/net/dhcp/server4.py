@@ -65,7 +65,7 @@ class Server4(DHCPPort):
         super().__init__(services, family, family.service)
         self._addresses = addresses
         self._ledger = ledger
-        self._reply_cache = ReplyCache(subnet for network in addresses.networks for subnet in network.subnets)
+        self._reply_cache = ReplyCache(subnet for book in addresses.books for subnet in book.subnets)
         self._probe = probe
         self._ping = ping
         self._probing: dict[str, Query] = {}
