@@ -151,14 +151,14 @@ def barred(way: str):
 @pytest.mark.parametrize(
     ("ways", "said"),
     [
-        (["Probe"], ["on our wires, by ARP (no Probe)"]),
-        (["Ping"], ["behind relays, by ping (no Ping)"]),
-        (["Probe", "Ping"], ["on our wires, by ARP (no Probe); behind relays, by ping (no Ping)"]),
+        (["ArpProbe"], ["on our wires, by ARP (no ArpProbe)"]),
+        (["IcmpProbe"], ["behind relays, by ping (no IcmpProbe)"]),
+        (["ArpProbe", "IcmpProbe"], ["on our wires, by ARP (no ArpProbe); behind relays, by ping (no IcmpProbe)"]),
     ],
     ids=["no ARP", "no ping", "neither"],
 )
 def test_where_nothing_is_probed_is_said_once(private_reactor, store, monkeypatch, ways, said):
-    for way in ("Probe", "Ping"):
+    for way in ("ArpProbe", "IcmpProbe"):
         monkeypatch.setattr(leasing, way, barred(way) if way in ways else lambda *arguments: None)
     with capturedLogs() as logs:
         Leasing(private_reactor, store, settings(Subnet(network=HERE)), [].append)
@@ -167,7 +167,7 @@ def test_where_nothing_is_probed_is_said_once(private_reactor, store, monkeypatc
 
 
 def test_with_the_probe_off_nothing_is_opened(private_reactor, store, monkeypatch):
-    for way in ("Probe", "Ping"):
+    for way in ("ArpProbe", "IcmpProbe"):
         monkeypatch.setattr(leasing, way, barred(way))
     with capturedLogs() as logs:
         made = Leasing(private_reactor, store, settings(Subnet(network=HERE), probe_seconds=0), [].append)
@@ -184,8 +184,8 @@ def test_what_was_opened_to_probe_is_closed(private_reactor, store, monkeypatch)
         def close(self):
             closed.append(self)
 
-    monkeypatch.setattr(leasing, "Probe", Asking)
-    monkeypatch.setattr(leasing, "Ping", Asking)
+    monkeypatch.setattr(leasing, "ArpProbe", Asking)
+    monkeypatch.setattr(leasing, "IcmpProbe", Asking)
     made = Leasing(private_reactor, store, settings(Subnet(network=HERE)), [].append)
     made.close()
     assert closed == [made.probe, made.ping]
