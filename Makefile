@@ -16,7 +16,11 @@ run: $(VENV)/installed
 test: install-clients $(VENV)/installed-test
 	$(MAKE) --no-print-directory --jobs lint types imports pytest
 
+# First the tests that `make test` leaves out; the matrix has those of test_firmware and test_loss.
 firmware: install-clients $(VENV)/installed-test
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m firmware --ignore-glob="*/test_firmware.py" --ignore-glob="*/test_loss.py"
+endif
 	PYTHONPATH=tests $(BIN)/python -m interop.matrix $(ARGS)
 
 install-clients:

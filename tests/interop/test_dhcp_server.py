@@ -149,6 +149,7 @@ def test_an_address_that_somebody_uses_behind_a_relay(
     assert ("10.78.0.100 is used by somebody without a lease: a ping is answered" in bootfw.output) == (not dhcp)
 
 
+@pytest.mark.firmware  # as bios-ipxe
 def test_a_pxe_rom_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path) -> None:
     marker = f"marker-{secrets.token_hex(8)}"
     (tmp_path / "boot.ipxe").write_text(f"#!ipxe\necho {marker}\n")
@@ -171,6 +172,7 @@ def test_a_pxe_rom_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path
     assert "ACK of 10.77.0.100" in bootfw.output
 
 
+@pytest.mark.firmware  # as test_menu.test_uefi_boots_the_default_entry_by_ipxe
 def test_uefi_boots_from_nobody_else(lab: Lab, server: Host, tmp_path: Path) -> None:
     """EDK2 takes the file of the server's offer, and iPXE, which that is, its script."""
     program = Path("/usr/lib/ipxe/snponly.efi")

@@ -158,6 +158,7 @@ def test_the_menu(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
     start(host, served, tmp_path, blocks("templates.md", "toml")[0], 67, 69, 4011)
     console = start_bios_machine(lab, "e1000")
     console.wait_for("Lab 3", SECONDS)
+    console.type("\r")  # the menu would wait for 10 s
     console.wait_for(served.marker, SECONDS)
 
 

@@ -124,6 +124,7 @@ def test_uefi_boots_the_default_entry_by_ipxe(lab: Lab, root: Path, marker: str)
     assert marker in console.output
 
 
+@pytest.mark.firmware  # the menu: ..._a_disk_by_memdisk; PXELINUX with Linux: bios-pxelinux-linux
 def test_pxelinux_boots_the_default_entry(lab: Lab, root: Path, marker: str) -> None:
     need("/usr/lib/PXELINUX/pxelinux.0")
     need("/usr/lib/syslinux/modules/bios/menu.c32")
@@ -134,6 +135,7 @@ def test_pxelinux_boots_the_default_entry(lab: Lab, root: Path, marker: str) -> 
     assert marker in console.output
 
 
+@pytest.mark.firmware  # its menu: ..._goes_on_to_the_local_disk; GRUB of UEFI with Linux: uefi-grub-linux
 def test_grub_boots_the_default_entry(lab: Lab, root: Path, marker: str) -> None:
     grub = "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi"
     need(grub)
@@ -152,8 +154,11 @@ def test_pxelinux_boots_a_disk_by_memdisk(lab: Lab, tmp_path: Path, marker: str,
     root = tmp_path / "boot"
     root.mkdir()
     (root / name).write_bytes(disk(marker) if name.endswith(".img") else cd(tmp_path, marker))
-    serve(lab, root, {"x86-bios": "pxelinux.0"}, menu(root, timeout_seconds=2, default=name))
-    start_bios_machine(lab, "e1000").wait_for(marker, SECONDS)
+    need("/usr/lib/syslinux/modules/bios/menu.c32")
+    serve(lab, root, {"x86-bios": "pxelinux.0"}, menu(root, timeout_seconds=2, default=name, title="Rack 7"))
+    console = start_bios_machine(lab, "e1000")
+    console.wait_for("Rack 7", SECONDS)
+    console.wait_for(marker, SECONDS)
 
 
 def grub(root: Path, platform: str, marker: str, of: str = "") -> str:
@@ -180,6 +185,7 @@ def test_grub_on_a_bios_goes_on_to_the_local_disk(lab: Lab, root: Path, marker: 
     console.wait_for("No bootable device", 30, "the machine tries its own disk")
 
 
+@pytest.mark.firmware  # the same, and uefi-arm64-grub
 def test_grub_on_arm64_boots_the_default_entry(lab: Lab, tmp_path: Path, marker: str) -> None:
     root = boot_directory(tmp_path, marker, "arm64", "ttyAMA0")
     image = grub(root, "arm64-efi", marker, "arm64")

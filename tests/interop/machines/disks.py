@@ -6,7 +6,7 @@ from pathlib import Path
 from ..lab import need
 
 _PRINTS = bytes.fromhex("31c0 8ed8 be197c fc ac 84c0 7409 b40e bb0700 cd10 ebf2 f4 ebfd")
-"""At 0000:7C00: each octet of what stands behind it is written by INT 10h function 0Eh, up to a NUL."""
+"""At 0000:7C00: writes each byte of what follows by INT 10h function 0Eh, up to a NUL."""
 
 
 def boot_sector(message: str) -> bytes:
@@ -16,9 +16,9 @@ def boot_sector(message: str) -> bytes:
     return program.ljust(510, b"\0") + b"\x55\xaa"
 
 
-def disk(message: str, megabytes: int = 8) -> bytes:
-    """A hard disk."""
-    return boot_sector(message).ljust(megabytes << 20, b"\0")
+def disk(message: str) -> bytes:
+    """A floppy disk of 1.44 MB: PXELINUX loads a larger one for a minute."""
+    return boot_sector(message).ljust(1440 << 10, b"\0")
 
 
 def cd(scratch: Path, message: str) -> bytes:
