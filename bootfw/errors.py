@@ -111,7 +111,7 @@ class LeaseStoreError(StateError):
 class TransferError(BootfwError):
     """A file can't be given or taken. ``tftp_code`` is the code of the ERROR packet (RFC 1350 section 5).
 
-    :param message: told to the peer, so it holds no path of the host and no internals.
+    :param message: sent to the peer, so it holds no path of the host and no internals.
     :param detail: for the operator only: the log has it with the refusal.
     """
 
@@ -125,7 +125,7 @@ class TransferError(BootfwError):
 
 
 class FileMissing(TransferError):
-    """There is no such file. A backend raises it for "not mine": the next backend is tried."""
+    """There is no such file. After it the next backend is tried."""
 
     tftp_code = 1
     summary = "File not found"

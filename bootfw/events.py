@@ -28,7 +28,7 @@ class ListenerBound(Event):
 
 @frozen
 class ListenerFailed(Event):
-    """A service can't be reached at this address; ``reason`` says why and, where known, who holds it."""
+    """A service can't be reached at this address; ``reason`` says why and, where known, which program has it."""
 
     service: str
     address: Address
@@ -51,7 +51,7 @@ class WorkerLost(Event):
     """Its number, from 0 on."""
     reason: str
     transfers: int
-    """That were under way in it. They go on as soon as their clients are heard again."""
+    """Transfers that it had begun. Its successor continues each as soon as the client sends something."""
 
 
 @frozen
@@ -102,14 +102,14 @@ class HandshakeFailed(Event):
 
 @frozen
 class RequestClassified(Event):
-    """A DHCP packet is a boot client's; once per stage, retransmissions included."""
+    """A DHCP packet of a boot client was received; retransmissions count, too."""
 
     request: BootRequest
 
 
 @frozen
 class RequestIgnored(Event):
-    """A DHCP packet is not ours to answer. Not an error: most of these are ordinary clients."""
+    """A DHCP packet is not answered. Not an error: most of these are from ordinary clients."""
 
     mac: str
     reason: str
@@ -117,7 +117,7 @@ class RequestIgnored(Event):
 
 @frozen
 class ResolverAnswered(Event):
-    """A resolver was called; ``answer`` None means "not mine"."""
+    """A resolver was called; ``answer`` None: the next one is called."""
 
     request: BootRequest
     resolver: str
@@ -145,7 +145,7 @@ class PluginFailed(Event):
 
 @frozen
 class InternalError(Event):
-    """We have a bug: it ended what is named, and the service went on. ``traceback`` is for the log only."""
+    """A bug of bootfw ended what ``doing`` names; the service went on. ``traceback`` is for the log only."""
 
     doing: str
     traceback: str
@@ -168,10 +168,10 @@ class OfferMade(Event):
     message: str
     """ "OFFER" or "ACK"."""
     file: BootFile | BootMenu | None
-    """None: the client is sent on to port 4011 for it."""
+    """None: the client requests it of port 4011."""
     destination: Address
     address: str = ""
-    """What the client is given with it; "": a proxy gives none."""
+    """The address that it assigns; "": a proxy assigns none."""
 
 
 @frozen
@@ -192,7 +192,7 @@ class FileWithheld(Event):
 
 @frozen
 class AddressesGranted(Event):
-    """Clients got addresses that they did not have before, and the store has the leases. Renewals are not told.
+    """Clients got addresses that they did not have before, and the store has the leases. Renewals are left out.
 
     There are at most two a second, each with all since the last one.
     """
@@ -210,28 +210,28 @@ class AddressReleased(Event):
 
 @frozen
 class AddressTaken(Event):
-    """Somebody without a lease uses an address of ours; it rests for a while."""
+    """A host without a lease uses an address of the pool, which is not offered for a while."""
 
     address: str
     mac: str
-    """Of who uses it, or of the client that found out; "": it answered a ping, which does not tell."""
+    """Of that host, or of the client that has declined it; "": not known, since the host answered a ping."""
     declined: bool
-    """The client found out; else it was probed before it was offered."""
+    """A client has declined it; else a probe before the offer was answered."""
 
 
 @frozen
 class ProxyARPSeen(Event):
-    """Equipment answers ARP for each address that is probed; its answers count for nothing from now on."""
+    """Equipment answers ARP for each address that is probed; its answers are ignored from now on."""
 
     interface: str
     mac: str
     addresses: tuple[str, ...]
-    """That it was taken to use until now."""
+    """Addresses that counted as in use because of it."""
 
 
 @frozen
 class PoolExhausted(Event):
-    """A client can't be given an address, for there is none left; at most one event a minute for each network."""
+    """The pool has no address left for a client; at most one event a minute for each network."""
 
     network: str
     mac: str
@@ -239,19 +239,19 @@ class PoolExhausted(Event):
 
 @frozen
 class ClientsLimited(Event):
-    """More unknown clients ask at once than are given addresses; at most one event a minute for each network."""
+    """More unknown clients request addresses at once than get one; at most one event a minute for each network."""
 
     network: str
 
 
 @frozen
 class OtherServerSeen(Event):
-    """Another DHCP server gives addresses on a wire of ours; at most one event in ten minutes for each."""
+    """Another DHCP server assigns addresses on a network of ours; at most one event in ten minutes for each."""
 
     server: str
     interface: str
     mac: str
-    """Of the client that takes its offer."""
+    """Of the client that accepts its offer."""
 
 
 @frozen
@@ -264,7 +264,7 @@ class LeasesNotKept(Event):
 
 @frozen
 class NextBootTaken(Event):
-    """A machine has got what was ordered for its next boot; that order is used up."""
+    """A machine has loaded the file that was ordered for its next boot; that order is used up."""
 
     mac: str
     file: str
@@ -273,7 +273,7 @@ class NextBootTaken(Event):
 
 @frozen
 class LoopBroken(Event):
-    """A machine has booted the same thing again and again, and is sent to its own disk for a while."""
+    """A machine has booted the same files again and again, and boots its own disk for a while."""
 
     request: BootRequest
     files: tuple[str, ...]
@@ -318,7 +318,7 @@ class TransferRefused(Event):
     detail: str = ""
     """What is wrong on our side, for the operator; "" when it is the request that is."""
     persona: str = ""
-    """Name of the persona whose client is treated otherwise than usual by TFTP; else ""."""
+    """Name of the persona whose quirks the answer followed; "": none."""
 
 
 @frozen
@@ -335,6 +335,6 @@ class DatagramsMalformed(Event):
 
 @frozen
 class EventsDropped(Event):
-    """Observers could not keep up: *count* events were thrown away."""
+    """Observers could not keep up: *count* events were dropped."""
 
     count: int

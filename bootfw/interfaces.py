@@ -260,7 +260,7 @@ class IBootFileResolver(Interface):
     """Decides what a client loads. Several are called in the order of the configuration."""
 
     def resolve(request: BootRequest) -> BootFile | BootMenu | Awaitable[BootFile | BootMenu | None] | None:
-        """What the client boots, or None: "not mine, try the next resolver"; may answer later.
+        """What the client boots, or None: the next resolver is called; may answer later.
 
         A BootMenu is for firmware that can show one; for other clients the next resolver is called. When the client
         requests the item that was picked, the result has to have that item again.

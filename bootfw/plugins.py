@@ -178,7 +178,7 @@ def load(reference: str, group: str) -> IBootPlugin:
 
 
 def _unknown(reference: str, group: str) -> str:
-    """No plugin of that group has that name: why, and which might be meant."""
+    """The message for a name that no plugin of the group has, with close names."""
     for other in GROUPS:
         if reference in entry_points(group=other).names:
             return f'"{reference}" is a plugin of the kind {kind_of(other)}: write it under {_section(other)}'

@@ -1,4 +1,4 @@
-"""Leases and reservations as plain data that JSON can hold, and which of them are meant.
+"""Leases and reservations as plain data for JSON, and the selection of some of them.
 
 This is what ``bootfw leases --json`` prints and what goes over the control socket.
 """
@@ -135,9 +135,9 @@ def reserved_for(who: str, reservations: Iterable[Reservation]) -> Reservation |
 
 
 def _names(who: str) -> set[str | bytes]:
-    """Everything that an operator may mean by it."""
+    """Every spelling under which a lease may have it."""
     if not who:
-        return set()  # what is empty names nobody
+        return set()  # empty values match no client
     names: set[str | bytes] = {who.lower()}
     for spelling in (mac_text, uuid_text):
         try:
@@ -153,10 +153,10 @@ def _names(who: str) -> set[str | bytes]:
 
 @frozen
 class Selection:
-    """Which leases are meant: those that fit everything that is said."""
+    """Selects leases: those that match every field."""
 
     who: str = ""
-    """An address, MAC, UUID, client id ("0x" and hexadecimal digits) or host name; "": anybody."""
+    """An address, MAC, UUID, client id ("0x" and hexadecimal digits) or host name; "": any client."""
     state: str = ""
     """One of STATES; "": any."""
     network: str = ""
@@ -169,7 +169,7 @@ class Selection:
         _names(self.who)
 
     def leases(self, leases: Iterable[Lease], now: float) -> Iterator[Lease]:
-        """Those of *leases* that are meant; *now* in seconds since the epoch."""
+        """Those of *leases* that match; *now* in seconds since the epoch."""
         names = _names(self.who)
         first, last = self._bounds()
         for lease in leases:

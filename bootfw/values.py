@@ -18,7 +18,7 @@ class Via:
     interface: int
     """Index of the interface it arrived on; 0 when not known."""
     destination: str
-    """Destination in the datagram's IP header: tells broadcast and multicast; "" when not known."""
+    """Destination in the IP header, from which broadcast and multicast are known; "" when not known."""
 
 
 class Mode(enum.Enum):
@@ -40,21 +40,21 @@ class Client:
     mac: str = ""
     """Lower-case with colons; "" when not known."""
     uuid: str | None = None
-    """Option 97 in SMBIOS text form, lower-case; None when it has not told."""
+    """Option 97 in SMBIOS text form, lower-case; None when it has not sent it."""
     architecture: str = "unknown"
     """Of wire/iana.py, such as "x86_64-uefi"."""
     persona: str = ""
     """Of its latest request for a boot file; "" when there was none."""
     vendor_class: str = ""
     ipxe: bool = False
-    """It was iPXE that asked last."""
+    """Its latest DHCP request was from iPXE."""
     http: bool = False
     """It boots by HTTP: option 60 begins with "HTTPClient"."""
 
 
 @frozen(slots=False)  # with slots, each field would be set by a call
 class TransferRequest:
-    """A file is asked for, or offered to us."""
+    """A request to read a file or to write one, by TFTP or HTTP."""
 
     filename: str
     """As the client wrote it, UTF-8 with surrogateescape."""
@@ -63,15 +63,15 @@ class TransferRequest:
     ``..`` parts are left in: a backend stops them at its root."""
     peer: Address
     local: str = ""
-    """Our address that was asked; "" when not known."""
+    """Our address that the request was sent to; "" when not known."""
     write: bool = False
     mode: Mode = Mode.OCTET
     options: tuple[tuple[str, str], ...] = ()
     """Options in the client's order and spelling (RFC 2347), each name once."""
     protocol: str = "tftp"
     ignore_case: bool = False
-    """Where there is no such file, one whose name differs in upper and lower case will do: the client is one that
-    does not mind (Windows)."""
+    """If the file does not exist, one whose name differs in upper and lower case is served: this client (Windows)
+    ignores case."""
     client: Client = Client()
     """The machine that sent it. The lookup costs a system call, so it is made for an IPerClientBackend only: elsewhere,
     in events too, this is empty."""
@@ -82,18 +82,18 @@ class TransferRequest:
 
 @frozen
 class Agreed:
-    """What negotiation came to; the defaults are RFC 1350 without options."""
+    """The result of negotiation; the defaults are RFC 1350 without options."""
 
     blksize: int = 512
-    """Octets in a full DATA block (RFC 2348)."""
+    """Bytes in a full DATA block (RFC 2348)."""
     windowsize: int = 1
     """Blocks in flight before an ACK is due (RFC 7440)."""
     timeout: int | None = None
-    """Seconds between retransmissions that the client requests (RFC 2349), acknowledged or not; None: no wish."""
+    """Seconds between retransmissions that the client requests (RFC 2349), acknowledged or not; None: not requested."""
     tsize: int | None = None
-    """Octets of the file when both sides know it (RFC 2349)."""
+    """Bytes of the file when both sides know it (RFC 2349)."""
     acknowledged: tuple[tuple[str, str], ...] = ()
-    """What the OACK says, in the client's order and spelling; empty: no OACK is sent."""
+    """The options of the OACK, in the client's order and spelling; empty: no OACK is sent."""
 
 
 class Outcome(enum.Enum):
@@ -112,7 +112,7 @@ class Outcome(enum.Enum):
     FAILED = "failed"
     """Our side could not read or store the file."""
     CANCELLED = "cancelled"
-    """Our side ended it: shutdown, or the client began something else on the same port."""
+    """Our side ended it: shutdown, or the client sent another request from the same port."""
 
 
 @frozen(slots=False)  # with slots, each field would be set by a call
@@ -132,11 +132,11 @@ class TransferReport:
     began: float
     ended: float
     persona: str = ""
-    """Name of the persona whose client was treated otherwise than usual by TFTP; else ""."""
+    """Name of the persona whose quirks the transfer followed; "": none."""
     waited: float = 0.0
     """How long a backend took to open the file, before the transfer began."""
     backend: str = ""
-    """Which one that was; "" when it answered at once."""
+    """Name of that backend; "" when it returned the reader directly."""
 
 
 @frozen
@@ -162,43 +162,43 @@ class BootRequest:
     http: bool = False
     """The client boots by HTTP (option 60 begins with "HTTPClient")."""
     client_address: str = "0.0.0.0"
-    """ciaddr; by DHCPv6 the link-local address that it asks from."""
+    """ciaddr; by DHCPv6 the link-local address that the request comes from."""
     relay_address: str = "0.0.0.0"
-    """giaddr; 0.0.0.0, by DHCPv6 ::, when the client is on our wire."""
+    """giaddr; 0.0.0.0, by DHCPv6 ::, when the client is on a network of ours."""
     circuit_id: bytes | None = None
     """Option 82 sub-option 1 (RFC 3046), only when a relay is in the way; by DHCPv6 its interface id, option 18."""
     remote_id: bytes | None = None
     """Option 82 sub-option 2; by DHCPv6 option 37."""
     server: str = ""
-    """Our address on the wire the request came by, IPv6 without brackets; ``{server}`` in a name has them."""
+    """Our address on the network the request came by, IPv6 without brackets; ``{server}`` in a name has them."""
     http_url: str = ""
-    """How it reaches our own HTTP, such as "http://10.77.0.1:8069"; "": not at all."""
+    """Our own HTTP as this client reaches it, such as "http://10.77.0.1:8069"; "": it is not served."""
     https_url: str = ""
     """The same for HTTPS."""
     interface: str = ""
     xid: int = 0
     boot_item: int | None = None
-    """What it has picked of a PXE boot menu, when it asks the boot server for that: a BootMenuItem's type."""
+    """The type of the BootMenuItem that was picked, when the client requests it of the boot server."""
     options: Mapping[int, bytes] = field(factory=dict, repr=False, eq=False)
-    """Every option as received, code to bytes. The codes of DHCPv6 are others."""
+    """Every option as received, code to bytes. DHCPv6 has codes of its own."""
     family: int = 4
-    """4 or 6: by which DHCP it asks, and so by which IP it loads."""
+    """4 or 6: the version of DHCP, and so of IP, that it uses."""
     duid: bytes = b""
-    """Who it says it is by DHCPv6. Firmware, boot program and system say different things."""
+    """Its identifier by DHCPv6. Firmware, boot program and system send different ones."""
     may_be_system: bool = False
-    """It requests a boot file and shows no other sign of booting: an installed system may be configured to do so."""
+    """Its request for a boot file is the only sign that it boots; an installed system may send one, too."""
 
 
 class OfferStyle(enum.Enum):
-    """Where a proxy tells a client of its boot file. What works is up to the firmware, so it is persona data."""
+    """The message by which a proxy names the boot file. What works depends on the firmware, so it is persona data."""
 
     FILE = "file"
     """In the OFFER."""
     BOOT_SERVER = "boot-server"
-    """The OFFER names a boot server only; the client asks that on port 4011. A server that gives the address names the
-    file all the same."""
+    """The OFFER names a boot server only; the client sends a request to its port 4011. A server that assigns
+    the address names the file all the same."""
     NONE = "none"
-    """Not at all: the client can't live with a second server."""
+    """None: the client fails when a second server answers."""
 
 
 class Option43(enum.Enum):
@@ -218,7 +218,7 @@ class Option43(enum.Enum):
 
 @frozen
 class TFTPQuirks:
-    """How the files that a client asks for by TFTP are given to it, where that is not the usual way.
+    """How transfers by TFTP differ from the usual for a client with quirks.
 
     Patterns are those of the fnmatch module, for paths as in :attr:`TransferRequest.path`. A byte that is not UTF-8
     counts as U+FFFD there.
@@ -227,7 +227,7 @@ class TFTPQuirks:
     refuse_options: frozenset[str] = frozenset()
     """Lower-case names of options that are left out of the OACK."""
     max_blksize: int | None = None
-    """Octets."""
+    """Bytes."""
     max_windowsize: int | None = None
     """Blocks."""
     empty_when_missing: tuple[str, ...] = ()
@@ -246,7 +246,7 @@ class TFTPQuirks:
 
 @frozen
 class Persona:
-    """A kind of client, and how it wants to be treated."""
+    """A kind of client, and what it needs from a DHCP server."""
 
     name: str
     offer: OfferStyle
@@ -254,21 +254,21 @@ class Persona:
     reason: str = ""
     """For the operator: why there is no offer, when there is none."""
     architecture: str = ""
-    """What it is, whatever it says of itself; "": what it says."""
+    """Its architecture, whatever it sends; "": the one that it sends."""
     tftp_server_options: tuple[int, ...] = ()
     """Options that its TFTP server is named in, beside siaddr: 66, 150."""
     takes_offer: bool = False
     """It uses the address of an OFFER and sends no REQUEST for it."""
     may_be_system: bool = False
-    """Nothing but its request for a boot file tells it from an installed system."""
+    """Its request for a boot file is the only difference from an installed system."""
 
 
 @frozen
 class BootFile:
-    """What a client is told to load."""
+    """The file that a client loads."""
 
     name: str
-    """A path for TFTP or an absolute URL; by DHCPv6 a path is told as a URL of TFTP. ``{http}``, ``{https}``,
+    """A path for TFTP or an absolute URL; by DHCPv6 a path is sent as a URL of TFTP. ``{http}``, ``{https}``,
     ``{server}``, ``{mac}``, ``{uuid}`` and ``{architecture}`` are filled in; ``{http}`` begins a URL of our own
     HTTP."""
     server: str | None = None
@@ -297,12 +297,12 @@ class ListedBootFile:
 
 
 MENU_BYTES = 255
-"""Of a whole menu: it has to be one option."""
+"""Bytes of a whole menu at most: it has to be one option."""
 
 
 @frozen
 class BootMenuItem:
-    """A line of a PXE boot menu."""
+    """An entry of a PXE boot menu."""
 
     description: str
     file: BootFile | None = None
@@ -327,7 +327,7 @@ class BootMenu:
     """
 
     items: tuple[BootMenuItem, ...] = field(converter=_typed)
-    """The first is taken when nobody picks another one."""
+    """The first is the default."""
     prompt: str = ""
     """Shown before the menu opens."""
     timeout_seconds: int = 10

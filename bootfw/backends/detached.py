@@ -1,7 +1,7 @@
-"""Files that are opened, read and written in threads of their own, because their file system may hang.
+"""Opens, reads and writes files in threads of their own, because their file system may hang.
 
-Such a thread can't be interrupted, and may never come back. So there are only a few for each file system: what hangs
-holds up itself, and nothing else. They are daemon threads: the process ends without them.
+Such a thread can't be interrupted, and may never return. So each file system has a few threads of its own: one that
+hangs delays its own files only. They are daemon threads: the process ends without them.
 """
 
 import threading
@@ -16,13 +16,13 @@ from zope.interface import implementer
 from bootfw.api import ICacheableReader, IWriter, TransferError, provides
 
 THREADS = 4
-"""At work for one file system, at most."""
+"""Threads for one file system at most."""
 
 PENDING = 1000
-"""Calls that wait for one of them, at most."""
+"""Calls that wait for a thread at most, for each file system."""
 
 AHEAD = 64 * 1024
-"""Bytes that are read at once: a thread for each block of a transfer would cost more than the block."""
+"""Bytes of a read-ahead: a call of a thread for each block of a transfer would cost more than the block."""
 
 
 @define(eq=False)
@@ -35,7 +35,7 @@ class _Call:
 
 @define(eq=False)
 class Threads:
-    """Calls functions in threads, for each file system in its own.
+    """Calls functions in threads; each file system has its own.
 
     :param reactor: an IReactorFromThreads.
     """
@@ -109,7 +109,7 @@ class Threads:
 class DetachedReader:
     """Reads *file* in threads.
 
-    :param file: answers at once, and is not used otherwise any more.
+    :param file: a reader that returns its results directly. Only this object uses it from now on.
     :param place: see Threads.
     """
 
@@ -121,7 +121,7 @@ class DetachedReader:
     changed: float | None = field(init=False)
     etag: str | None = field(init=False)
     _lock: Any = field(factory=threading.Lock, init=False)
-    """Holds whoever uses the file: close() must not come between two calls of one read()."""
+    """Held while the file is used: close() must wait for the end of a read()."""
     _begin: int = field(default=0, init=False)
     """Where _data begins in the file."""
     _data: bytes = field(default=b"", init=False)
@@ -184,7 +184,7 @@ class DetachedWriter:
         return self._threads.call(self._place, lambda: self._locked(self._finish))
 
     def cancel(self) -> None:
-        """See IWriter. A finish() that is at work already goes on."""
+        """See IWriter. A finish() that has begun is completed."""
         self._cancelled = True
         cancelling = self._threads.call(self._place, lambda: self._locked(self._file.cancel), must_run=True)
         cancelling.addErrback(lambda _: None)

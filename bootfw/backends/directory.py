@@ -28,9 +28,9 @@ from bootfw.api import (
     relative_path,
 )
 from bootfw.backends.detached import DetachedReader, DetachedWriter, Threads
+from bootfw.backends.explain import explain_denial, explain_link, explain_path_denial, special_kind
 from bootfw.backends.openat2 import Resolve, may_have_link, resolve
-from bootfw.backends.reasons import denied, denied_on_the_way, kind_of, led_astray
-from bootfw.backends.refusals import refusals
+from bootfw.backends.oserrors import as_transfer_errors
 from bootfw.backends.upload import Upload
 
 
@@ -43,7 +43,7 @@ class DirectoryBackend:
     regular files are files; anything else counts as missing and is never opened. The directory is looked up for every
     file, so it may be replaced by another one at any time.
 
-    What lies on a network file system or on FUSE is opened and read in threads: where that hangs, only the requests for
+    Files on a network file system or on FUSE are opened and read in threads: while that hangs, only the requests for
     its own files wait.
 
     A client may request a file by its full path on this host, too, as dnsmasq and atftpd allow: where there is no
@@ -52,9 +52,9 @@ class DirectoryBackend:
     An upload never replaces a file. The directories that its path needs are made once it is complete.
 
     :param root: the directory.
-    :param ignore_case: where a name is not there, one that differs in upper and lower case will do; of several the
-        first in byte order. Windows gets that anyway, for its ``\\Boot\\BCD``.
-    :param reactor: what may take long is done in threads; None: in the caller's.
+    :param ignore_case: for a name that does not exist, one that differs in upper and lower case is served; of several
+        the first in byte order. Windows gets that in any case, for its ``\\Boot\\BCD``.
+    :param reactor: slow operations run in its threads; None: in the calling thread.
     """
 
     root: Path = field(converter=Path)
@@ -64,11 +64,11 @@ class DirectoryBackend:
     _mounts: MountTable = field(factory=MountTable)
     _probe: MountProbe = field(factory=MountProbe, init=False)
     _hung: bool = field(default=False, init=False)
-    """It has been logged that the file system does not answer."""
+    """A warning has been logged that the file system does not answer."""
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _threads: Threads | None = field(init=False)
     _full: bytes = field(init=False)
-    """What the full path of a file on this host begins with, without its first slash."""
+    """The root as full paths on this host begin with it, without the first slash."""
 
     def __attrs_post_init__(self) -> None:
         self._threads = Threads(self._reactor) if self._reactor is not None else None
@@ -83,7 +83,7 @@ class DirectoryBackend:
         return cls(context.directory / root, ignore_case, reactor)
 
     def problem(self) -> str:
-        """See ISelfChecking. A file system that can hang is not touched."""
+        """See ISelfChecking. A file system that can hang is not accessed."""
         if self._place() is not None:
             return ""
         try:
@@ -134,29 +134,29 @@ class DirectoryBackend:
         return None if self._threads is None else self._mounts.on_the_way_to(self.root, name, ignore_case)
 
     def _open(self, name: bytes, ignore_case: bool) -> FileReader:
-        with refusals(), _Opened(self.root) as root:
+        with as_transfer_errors(), _Opened(self.root) as root:
             try:
                 found = self._find(root, name, ignore_case)
             except FileNotFoundError:
                 if may_have_link(root, name):
-                    raise FileMissing(detail=led_astray(self.root, name)) from None
+                    raise FileMissing(detail=explain_link(self.root, name)) from None
                 raise
             except PermissionError as error:
-                raise AccessViolation(detail=denied_on_the_way(self.root, name)) from error
+                raise AccessViolation(detail=explain_path_denial(self.root, name)) from error
             except OSError as error:
                 if error.errno == errno.ELOOP:
-                    raise FileMissing(detail=led_astray(self.root, name)) from error
+                    raise FileMissing(detail=explain_link(self.root, name)) from error
                 raise
             try:
-                # Looked at before it is opened: opening a device does something, and a FIFO waits.
+                # Checked before it is opened: opening a device has effects, and opening a FIFO blocks.
                 status = os.fstat(found)
                 if not stat.S_ISREG(status.st_mode):
-                    kind = kind_of(status.st_mode)
+                    kind = special_kind(status.st_mode)
                     raise FileMissing(detail=f"{self._shown(name)} is {kind}, and no regular file" if kind else "")
-                # O_NONBLOCK: somebody's lease (F_SETLEASE) on the file would hold us up.
+                # O_NONBLOCK: open() would wait for another process that has a lease (F_SETLEASE) on the file.
                 return FileReader(os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
             except PermissionError as error:
-                raise AccessViolation(detail=denied(self._shown(name), status)) from error
+                raise AccessViolation(detail=explain_denial(self._shown(name), status)) from error
             finally:
                 os.close(found)
 
@@ -164,7 +164,7 @@ class DirectoryBackend:
         return os.fsdecode(os.path.join(os.fsencode(self.root), name))
 
     def _create(self, name: bytes, request: Any, reactor: Any) -> Upload:
-        with refusals(), _Opened(self.root) as root:
+        with as_transfer_errors(), _Opened(self.root) as root:
             try:
                 return Upload.begin(lambda part: self._resolve(root, part), name, _announced(request), reactor)
             except PermissionError as error:
@@ -188,7 +188,7 @@ class DirectoryBackend:
         return self._resolve(root, self._respelled(root, name))
 
     def _respelled(self, root: int, name: bytes) -> bytes:
-        # Each look-up begins at the root again: a spelling is found here, but never a way out.
+        # Each lookup begins at the root again, so that no spelling leads out of it.
         known: list[bytes] = []
         for part in name.split(b"/"):
             try:
@@ -215,7 +215,7 @@ class DirectoryBackend:
 
 
 class _Opened:
-    """In its context the directory is open, as something to look names up in."""
+    """In its context the directory is open as an O_PATH descriptor, for lookups below it."""
 
     __slots__ = ("_fd", "_path")
 

@@ -21,8 +21,8 @@ from bootfw.api import (
     boot_plugin,
 )
 from bootfw.backends.detached import DetachedReader, Threads
+from bootfw.backends.oserrors import as_transfer_errors
 from bootfw.backends.paths import lexical
-from bootfw.backends.refusals import refusals
 
 # Where they are by the packages' own file lists: Debian 12 (ipxe, pxelinux, syslinux-common, syslinux-efi,
 # grub-efi-*-bin, grub-efi-*-signed, shim-signed, shim-helpers-*), Fedora 43 (ipxe.spec, syslinux.spec; shim and GRUB
@@ -59,7 +59,7 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "syslinux32.efi": ("/usr/lib/SYSLINUX.EFI/efi32/syslinux.efi", "/usr/lib/syslinux/efi32/syslinux.efi"),
     "shimx64.efi": ("/usr/lib/shim/shimx64.efi.signed", "/boot/efi/EFI/fedora/shimx64.efi"),
     "shimaa64.efi": ("/usr/lib/shim/shimaa64.efi.signed", "/boot/efi/EFI/fedora/shimaa64.efi"),
-    # MokManager; shim asks for it when a key is to be enrolled.
+    # MokManager; shim loads it when a key is to be enrolled.
     "mmx64.efi": ("/usr/lib/shim/mmx64.efi.signed", "/boot/efi/EFI/fedora/mmx64.efi"),
     "mmaa64.efi": ("/usr/lib/shim/mmaa64.efi.signed", "/boot/efi/EFI/fedora/mmaa64.efi"),
     "grubnetia32.efi": ("/usr/lib/grub/i386-efi/monolithic/grubnetia32.efi",),
@@ -102,7 +102,7 @@ MODULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("efi64/", ".e64", _EFI64),
 )
 """(prefix, suffix, directories): SYSLINUX modules. The same names exist for BIOS and UEFI, so without a prefix they are
-those of pxelinux.0; the core of syslinux.efi (``ldlinux.e64``) has a suffix of its own and is there too."""
+those of pxelinux.0; the core of syslinux.efi (``ldlinux.e64``) has a suffix of its own and is found as well."""
 
 
 @implementer(IStaticBackend, IListableBackend)
@@ -110,11 +110,11 @@ those of pxelinux.0; the core of syslinux.efi (``ldlinux.e64``) has a suffix of 
 class DistributionBackend:
     """Boot programs installed by the operating system's packages: iPXE, PXELINUX, SYSLINUX, GRUB and shim.
 
-    They have one name each wherever a distribution puts them: PROGRAMS, ALIASES and MODULES above. Nothing else can
-    be asked for.
+    They have one name each wherever a distribution puts them: PROGRAMS, ALIASES and MODULES above. No other
+    file is served.
 
-    :param root: where those paths begin.
-    :param reactor: what lies on a file system that can hang is read in threads; None: in the caller's.
+    :param root: prefix of those paths.
+    :param reactor: files on a file system that can hang are read in its threads; None: in the calling thread.
     """
 
     root: Path = field(default=Path("/"), converter=Path)
@@ -150,7 +150,7 @@ class DistributionBackend:
         """The first that exists."""
         for place in _places(name):
             try:
-                with refusals():
+                with as_transfer_errors():
                     return self._opened(place)
             except FileMissing:
                 continue

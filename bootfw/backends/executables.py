@@ -1,4 +1,4 @@
-"""What a file that may be booted is, by its first bytes: which firmware starts it, on which processor."""
+"""Reads from a file's first bytes which firmware can start it, and on which processor."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ PE_MACHINES: Mapping[int, str] = {
 }
 
 _EFI_APPLICATION = 10
-"""Subsystem in the optional header of a PE file; others are drivers and programs for Windows."""
+"""Subsystem in the optional header of a PE file. Other values are drivers and programs for Windows."""
 
 _HEAD = 4096
 """Bytes in which a program says what it is."""
@@ -29,7 +29,7 @@ _HEAD = 4096
 _GZIP = b"\x1f\x8b\x08"
 
 _SECTOR = 2048
-"""Octets; of a CD."""
+"""Bytes in a sector of a CD."""
 
 
 @frozen

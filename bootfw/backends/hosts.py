@@ -1,4 +1,4 @@
-"""What the site says of its machines: one TOML or YAML file for each."""
+"""The host files: what the site configures for a machine, in one TOML or YAML file for each."""
 
 import os
 import re
@@ -17,10 +17,10 @@ from bootfw.backends.mistakes import source_finding
 from bootfw.backends.names import Identifiers, is_uuid, mac_address
 
 DEFAULTS = "defaults"
-"""File of what holds for every host, the unknown ones too."""
+"""Name of the file for every host, unknown ones too."""
 
 GROUPS = "groups"
-"""Directory of what holds for the hosts whose ``groups`` name it."""
+"""Directory of the files for the hosts whose ``groups`` name them."""
 
 _SUFFIXES = (".toml", ".yaml", ".yml")
 
@@ -61,13 +61,13 @@ class Hosts:
     """The files of a directory: ``web1.toml`` or ``web1.yaml`` is the host "web1".
 
     ``mac``, ``uuid`` and ``address`` in it, each one value or a list, say which machine it is. All else is for the
-    templates. ``defaults.toml`` holds for everybody, ``groups/rack1.toml`` for the hosts with ``groups = ["rack1"]``;
+    templates. ``defaults.toml`` holds for every host, ``groups/rack1.toml`` for the hosts with ``groups = ["rack1"]``;
     the later of defaults, groups and host wins, tables are merged.
 
-    What changes is read again. A file that is wrong costs its host only, and is told of in the log once. Any thread may
-    ask; it reads from the disk.
+    A file that changes is read again. A mistake in a file affects its host only, and is logged once. Any thread may
+    use this object; it reads from the disk.
 
-    :param seconds: a clock; files are looked at once a second at most. None: each time.
+    :param seconds: a clock; files are checked for changes once a second at most. None: each time.
     """
 
     directory: Path
@@ -82,7 +82,7 @@ class Hosts:
     _problems: tuple[str, ...] = field(default=(), init=False)
 
     def problems(self) -> tuple[str, ...]:
-        """What is wrong with the files at the moment."""
+        """The mistakes in the files as they are now."""
         with self._lock:
             self._refresh()
             return self._problems
@@ -91,18 +91,18 @@ class Hosts:
         """The same as problems(), as findings."""
         return [source_finding(*problem.split(": ", 1)) for problem in self.problems()]
 
-    def find(self, told: Sequence[Identifiers]) -> Mapping[str, Any]:
-        """What is known of the machine that is described by *told*; the defaults when it is none of ours.
+    def find(self, identifiers: Sequence[Identifiers]) -> Mapping[str, Any]:
+        """The values for the machine with these identifiers; the defaults if no file is for it.
 
         :return: ``name`` is in it, "" for an unknown one.
         :raise HostFileError: its file, or one that it needs, is wrong.
         """
         with self._lock:
             self._refresh()
-            return self._found(told)
+            return self._found(identifiers)
 
-    def _found(self, told: Sequence[Identifiers]) -> Mapping[str, Any]:
-        name = self._name(told)
+    def _found(self, identifiers: Sequence[Identifiers]) -> Mapping[str, Any]:
+        name = self._name(identifiers)
         host = self._usable(name) if name else {}
         merged = dict(self._usable(DEFAULTS)) if DEFAULTS in self._files else {}
         for group in _texts(host.get("groups", ())):
@@ -121,7 +121,7 @@ class Hosts:
         problems: list[str] = []
         for name, stamp in self._stamps(problems):
             if name in found:
-                problems.append(f"{stamp.path}: {found[name].stamp.path.name} is there as well, and that one counts")
+                problems.append(f"{stamp.path}: {found[name].stamp.path.name} exists as well, and is used instead")
                 continue
             known = self._files.get(name)
             found[name] = known if known is not None and known.stamp == stamp else _read(stamp)
@@ -134,8 +134,8 @@ class Hosts:
                 self.log.error("{problem}", problem=problem)
         self._problems = tuple(problems)
 
-    def _name(self, told: Sequence[Identifiers]) -> str:
-        keys = [key for one in told for key in one.keys]
+    def _name(self, identifiers: Sequence[Identifiers]) -> str:
+        keys = [key for one in identifiers for key in one.keys]
         for key in keys:
             if key in self._index:
                 return self._index[key]
@@ -249,7 +249,7 @@ def _check(path: Path, data: Any) -> None:
 
 
 def _index(files: Mapping[str, _Read]) -> tuple[dict[str, str], list[str]]:
-    """Who is who; and what two files claim, of which the first has it."""
+    """(identifier -> host, a sentence for each identifier that two files claim; the first file has it)."""
     index: dict[str, str] = {}
     clashes = []
     hosts = {name: read for name, read in files.items() if name != DEFAULTS and not name.startswith(f"{GROUPS}/")}
@@ -262,7 +262,7 @@ def _index(files: Mapping[str, _Read]) -> tuple[dict[str, str], list[str]]:
         for key in filter(None, keys):
             owner = index.setdefault(key, name)
             if owner != name:
-                clashes.append(f"{read.stamp.path}: {key} is that of {files[owner].stamp.path.name} already")
+                clashes.append(f"{read.stamp.path}: {key} is claimed by {files[owner].stamp.path.name} already")
     return index, clashes
 
 

@@ -1,4 +1,4 @@
-"""What there is to boot in a directory: kernels with their initial RAM disks, EFI programs, disks, iPXE scripts."""
+"""Finds the images to boot in a directory: kernels with their initial RAM disks, EFI programs, disks, iPXE scripts."""
 
 import os
 import re
@@ -13,13 +13,13 @@ from bootfw.backends.distribution import ALIASES, PROGRAMS
 from bootfw.backends.executables import Executable, read_disk, read_executable
 
 ENTRIES = 20_000
-"""Of directories, that are looked at; what comes after them is not offered."""
+"""Directory entries of one scan at most; images behind them are left out of the menu."""
 
 DEPTH = 6
-"""Directories below the root."""
+"""Levels of directories below the root that are scanned."""
 
 IMAGES = 200
-"""That are offered: more is no menu."""
+"""Entries of a menu at most: more can't be used as one."""
 
 _NAMED_KERNEL = re.compile(r"^(vmlinu[xz]|bzimage|[bz]?image|linux|kernel|memtest.*?)([-._].*)?$|\.efi$", re.IGNORECASE)
 """Names of kernels and EFI programs. A file with another name is one when its content leaves no doubt."""
@@ -45,7 +45,7 @@ _NO_KERNELS = re.compile(r"(memdisk|wimboot)\Z|\.(lkrn|exe)\Z", re.IGNORECASE)
 _SCRIPTS = frozenset(("boot.ipxe", "autoexec.ipxe"))
 
 _ARGUMENTS_MAX = 2048
-"""Octets of a kernel's arguments: as many as an x86 kernel takes in (COMMAND_LINE_SIZE)."""
+"""Bytes of a kernel's arguments: as many as an x86 kernel accepts (COMMAND_LINE_SIZE)."""
 
 
 @frozen
@@ -55,11 +55,11 @@ class Image:
     kind: str
     """ "linux", "efi", "disk" or "script"."""
     path: str
-    """As clients ask for it."""
+    """As clients request it."""
     label: str
     """In ASCII, unique in its directory."""
     size: int
-    """Octets, with what comes with it."""
+    """Bytes, those of the initial RAM disk included."""
     runs: Executable = field(factory=Executable)
     initrd: str = ""
     """Path of the initial RAM disk; "": there is none."""
@@ -82,12 +82,12 @@ class Image:
 
 @define(eq=False)
 class Kernels:
-    """Finds Linux kernels that have any name. What each file is, is kept from one look to the next."""
+    """Finds Linux kernels under any name. The kind of each file is cached from one scan to the next."""
 
     _known: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
-    """Device, inode, time of the last change and size -> what it is."""
+    """Device, inode, time of the last change and size -> what the file is."""
     _seen: dict[tuple[int, int, int, int], Executable] = field(factory=dict, init=False)
-    """Those of the look that is under way."""
+    """Those of the scan that runs."""
 
     def read(self, path: Path, status: os.stat_result) -> Executable:
         """What *path* is; a default Executable: no kernel for sure."""
@@ -101,13 +101,13 @@ class Kernels:
         return found
 
     def end(self) -> None:
-        """The look is over: forget what was not there."""
+        """The scan is over: drop the files that it has not seen."""
         self._known, self._seen = self._seen, {}
 
 
 @define
 class _Scan:
-    """One look at the roots."""
+    """One scan of the roots."""
 
     entries: int = 0
     seen: set[str] = field(factory=set)
@@ -118,7 +118,7 @@ class _Scan:
     hangs: Callable[[Path], bool] = lambda directory: False
 
     def directory(self, directory: Path, prefix: str) -> Iterator[Image]:
-        """What is in one, and below."""
+        """The images in a directory, and below it."""
         names: dict[str, os.stat_result] = {}
         below = []
         try:
@@ -195,19 +195,19 @@ def scan(
     :param kernels: keeps what files are for the next look.
     :param hangs: whether a path is to be left out, because its file system does not answer.
     """
-    looking = _Scan(kernels=kernels or Kernels(), hangs=hangs)
+    scanning = _Scan(kernels=kernels or Kernels(), hangs=hangs)
     try:
-        return _found(looking, roots)
+        return _found(scanning, roots)
     finally:
-        looking.kernels.end()
+        scanning.kernels.end()
 
 
-def _found(looking: _Scan, roots: Iterable[Path]) -> tuple[Image, ...]:
+def _found(scanning: _Scan, roots: Iterable[Path]) -> tuple[Image, ...]:
     found: list[Image] = []
     for root in roots:
-        if looking.hangs(root):
+        if scanning.hangs(root):
             continue
-        for image in looking.directory(root, ""):
+        for image in scanning.directory(root, ""):
             found.append(image)
             if len(found) == IMAGES:
                 return _sorted(found)
@@ -249,7 +249,7 @@ def _status(entry: "os.DirEntry[str]") -> os.stat_result | None:
 
 def _read(path: Path, read: Callable[[BinaryIO], Executable]) -> Executable:
     try:
-        # O_NONBLOCK: somebody's lease (F_SETLEASE) on the file would hold us up.
+        # O_NONBLOCK: open() would wait for another process that has a lease (F_SETLEASE) on the file.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb") as file:
             return read(file)

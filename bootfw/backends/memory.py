@@ -1,4 +1,4 @@
-"""The ``memory`` backend: files that stand in the configuration or in a program."""
+"""The ``memory`` backend: files whose content is in the configuration or in a program."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,14 +28,14 @@ def _contents(files: Mapping[str, bytes | str]) -> dict[str, bytes]:
 @implementer(IWritableBackend, IStaticBackend, IListableBackend)
 @define(eq=False)
 class MemoryBackend:
-    """Files that stand in the configuration.
+    """Files whose content is in the configuration.
 
     :param files: path -> content; text is served as UTF-8.
-    :param writable: uploads are taken, and kept until the process ends; otherwise they are left to the next backend.
+    :param writable: uploads are accepted, and kept until the process ends; otherwise the next backend gets them.
     """
 
     files: dict[str, bytes] = field(converter=_contents, factory=dict)
-    """What there is at the moment, uploads included."""
+    """The files that exist now, uploads included."""
     writable: bool = False
 
     @classmethod

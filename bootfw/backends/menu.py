@@ -1,4 +1,4 @@
-"""The ``menu`` backend: a boot menu of what lies in the boot directory."""
+"""The ``menu`` backend: a boot menu of the images in the boot directory."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,15 +29,15 @@ from bootfw.api import (
 )
 from bootfw.backends.detached import Threads
 from bootfw.backends.distribution import PROGRAMS, DistributionBackend
-from bootfw.backends.facts import plain, server
 from bootfw.backends.images import IMAGES, Kernels, scan
+from bootfw.backends.menucontents import MenuContents, grub_words
 from bootfw.backends.mistakes import mistakes, source_finding, template_findings
-from bootfw.backends.offers import Offers, grub_words
 from bootfw.backends.paths import lexical
 from bootfw.backends.sandbox import Facts, Sandbox, templates_in
+from bootfw.backends.variables import plain, server
 
 SECONDS = 10.0
-"""That a look at the directory is good for; meanwhile, the menu has the same bytes for everybody who asks alike."""
+"""How long the result of a scan is cached. Meanwhile the menu has the same bytes for all clients of a kind."""
 
 _TEMPLATES = Path(__file__).with_name("menus")
 
@@ -51,7 +51,7 @@ _NO_ARCHITECTURE = ("unknown", "")
 @implementer(IPerClientBackend, IListableBackend, ILintable)
 @define(eq=False)
 class MenuBackend:
-    """A boot menu of what lies in the boot directory, for iPXE, PXELINUX and GRUB; local boot is its default.
+    """A boot menu of the images in the boot directory, for iPXE, PXELINUX and GRUB; local boot is its default.
 
     Offered are Linux kernels, whatever they are called, with the ``initrd`` or ``initramfs`` beside them that has the
     same version in its name, and with the arguments in ``KERNEL.cmdline`` or ``cmdline``; EFI
@@ -63,8 +63,8 @@ class MenuBackend:
     :param title: of the menu.
     :param timeout_seconds: until the default is booted.
     :param default: the path of the image that is booted after that; "": the local disk.
-    :param script: the name of the menu for iPXE. ``autoexec.ipxe``, which iPXE asks for by itself, does what DHCP
-        tells, and leads there where DHCP tells nothing or would have iPXE loaded once more.
+    :param script: the name of the menu for iPXE. ``autoexec.ipxe``, which iPXE requests by itself, boots what
+        DHCP names, and chains to this menu where DHCP names nothing, or iPXE once more.
     :param templates: a directory whose ``ipxe.j2``, ``pxelinux.j2``, ``grub.j2`` or ``autoexec.j2`` take the place of
         ours.
     """
@@ -83,12 +83,12 @@ class MenuBackend:
     _directories: Sequence[Path] = field(init=False)
     _sandbox: Sandbox = field(init=False)
     _threads: Threads | None = field(init=False)
-    _offers: Offers | None = field(default=None, init=False)
-    _looked: float = field(default=0.0, init=False)
-    _waiting: "list[Deferred[Offers]] | None" = field(default=None, init=False)
-    """For the look that is under way; None: there is none."""
+    _contents: MenuContents | None = field(default=None, init=False)
+    _scanned_at: float = field(default=0.0, init=False)
+    _waiting: "list[Deferred[MenuContents]] | None" = field(default=None, init=False)
+    """They wait for the scan that runs; None: none runs."""
     _menus: dict[tuple[str, ...], bytes] = field(factory=dict, init=False)
-    """Made from ``_offers``."""
+    """Rendered from ``_contents``."""
 
     def __attrs_post_init__(self) -> None:
         self._threads = Threads(self._reactor) if self._reactor is not None else None
@@ -142,53 +142,53 @@ class MenuBackend:
         return [self.script]
 
     def open(self, path: str, request: TransferRequest | None) -> Any:
-        """See IBackend. Without *request*: as for anybody."""
+        """See IBackend. Without *request*, the menu for an unknown client."""
         make = self._maker(lexical(path), request or TransferRequest(path, path, ("", 0)))
         if self._reactor is None:
-            return make(self._noted(self._look()))
-        if self._offers is not None and 0 <= self._reactor.seconds() - self._looked < SECONDS:
-            return make(self._offers)
-        return self._look_later().addCallback(make)
+            return make(self._updated(self._scan()))
+        if self._contents is not None and 0 <= self._reactor.seconds() - self._scanned_at < SECONDS:
+            return make(self._contents)
+        return self._scan_later().addCallback(make)
 
-    def _maker(self, path: str, request: TransferRequest) -> Callable[[Offers], IReader]:
-        """What makes *path*.
+    def _maker(self, path: str, request: TransferRequest) -> Callable[[MenuContents], IReader]:
+        """The function that renders *path*.
 
         :raise FileMissing: it is no menu.
         """
         directory, _, name = path.rpartition("/")
         if path == self.script:
-            return lambda offers: self._ipxe(offers, request)
+            return lambda contents: self._ipxe(contents, request)
         if name == "autoexec.ipxe":
-            return lambda offers: self._autoexec(offers, request)
+            return lambda contents: self._autoexec(contents, request)
         if name == "grub.cfg":
-            return lambda offers: self._made(offers, "grub", lambda: offers.for_grub(self.default))
+            return lambda contents: self._menu(contents, "grub", lambda: contents.for_grub(self.default))
         if name == "default" and directory.endswith("pxelinux.cfg"):
             # SYSLINUX for UEFI, and U-Boot, ask for the same name.
             of_bios = request.client.architecture in (*_NO_ARCHITECTURE, "x86-bios")
             if of_bios and not directory.startswith(("efi32/", "efi64/")):
-                return lambda offers: self._made(offers, "pxelinux", lambda: offers.for_pxelinux(self.default))
+                return lambda contents: self._menu(contents, "pxelinux", lambda: contents.for_pxelinux(self.default))
         raise FileMissing()
 
-    def _ipxe(self, offers: Offers, request: TransferRequest) -> IReader:
+    def _ipxe(self, contents: MenuContents, request: TransferRequest) -> IReader:
         # What came by HTTP may have come by a proxy or by NAT: keep to that way.
         base = request.http_url if request.protocol == "tftp" else ""
         by_http = bool(base) or request.protocol != "tftp"
-        facts = partial(offers.for_ipxe, base, by_http, self.default)
-        return self._made(offers, "ipxe", facts, base, request.protocol)
+        variables = partial(contents.for_ipxe, base, by_http, self.default)
+        return self._menu(contents, "ipxe", variables, base, request.protocol)
 
-    def _autoexec(self, offers: Offers, request: TransferRequest) -> IReader:
-        if not request.local or not (offers.images or self.script in offers.programs):
+    def _autoexec(self, contents: MenuContents, request: TransferRequest) -> IReader:
+        if not request.local or not (contents.images or self.script in contents.programs):
             raise FileMissing()
         programs = ["autoexec.ipxe", *(name for name in PROGRAMS if name.startswith(("ipxe", "snponly", "undionly")))]
-        facts = {"server": Facts("server", server(request)), "script": self.script, "programs": programs}
-        return MemoryReader(self._rendered("autoexec", facts))
+        variables = {"server": Facts("server", server(request)), "script": self.script, "programs": programs}
+        return MemoryReader(self._rendered("autoexec", variables))
 
-    def _made(self, offers: Offers, kind: str, facts: Callable[[], Mapping[str, Any]], *more: str) -> IReader:
-        if not offers.images:
+    def _menu(self, contents: MenuContents, kind: str, content: Callable[[], Mapping[str, Any]], *more: str) -> IReader:
+        if not contents.images:
             raise FileMissing()
         data = self._menus.get((kind, *more))
         if data is None:
-            variables = {"title": self.title, "timeout_seconds": self.timeout_seconds, **facts()}
+            variables = {"title": self.title, "timeout_seconds": self.timeout_seconds, **content()}
             data = self._menus[kind, *more] = self._rendered(kind, variables)
         return MemoryReader(data)
 
@@ -196,10 +196,10 @@ class MenuBackend:
         with mistakes(f"{kind}.j2", self._directories):
             return self._sandbox.render(f"{kind}.j2", variables)
 
-    # Looking.
+    # The scan of the directories.
 
-    def _look(self) -> Offers:
-        """Read the directories but those on file systems that hang. May block."""
+    def _scan(self) -> MenuContents:
+        """Scan the directories, without those on file systems that hang. May block."""
         images = scan(self.roots, self._kernels, self._probe.hangs)
         roots = [root for root in self.roots if not self._probe.hangs(root)]
         own = [root for root in roots if any(os.path.isfile(root / name) for name in ("pxelinux.0", "lpxelinux.0"))]
@@ -209,32 +209,32 @@ class MenuBackend:
             for name in (*_PROGRAMS, self.script)
             if name in installed or any(os.path.isfile(root / name) for root in roots)
         ]
-        return Offers(images, frozenset(there))
+        return MenuContents(images, frozenset(there))
 
-    def _noted(self, offers: Offers) -> Offers:
-        if offers != self._offers:
-            if len(offers.images) == IMAGES:
+    def _updated(self, contents: MenuContents) -> MenuContents:
+        if contents != self._contents:
+            if len(contents.images) == IMAGES:
                 self._log.warn("the boot menu has {count} entries, and there is more to boot", count=IMAGES)
             self._menus.clear()
-            self._offers = offers
-        return offers
+            self._contents = contents
+        return contents
 
-    def _look_later(self) -> "Deferred[Offers]":
-        """The next look, one for all who wait for it."""
-        waiter: Deferred[Offers] = Deferred()
+    def _scan_later(self) -> "Deferred[MenuContents]":
+        """The result of the next scan, which is one for all requests that wait."""
+        waiter: Deferred[MenuContents] = Deferred()
         if self._waiting is not None:
             self._waiting.append(waiter)
             return waiter
         self._waiting = [waiter]
         assert self._threads is not None
-        # Not in the reactor's pool: a directory that hangs would keep a thread from all others, and from stopping.
-        self._threads.call("menu", self._look).addBoth(self._seen)
+        # Not in the reactor's pool: a directory that hangs would block one of its threads, and the reactor's stop.
+        self._threads.call("menu", self._scan).addBoth(self._scanned)
         return waiter
 
-    def _seen(self, result: Any) -> None:
-        if isinstance(result, Offers):
-            self._noted(result)
-            self._looked = self._reactor.seconds()
+    def _scanned(self, result: Any) -> None:
+        if isinstance(result, MenuContents):
+            self._updated(result)
+            self._scanned_at = self._reactor.seconds()
         waiting, self._waiting = self._waiting or [], None
         for waiter in waiting:
             waiter.callback(result)

@@ -11,7 +11,7 @@ MAC = r"[0-9A-Fa-f]{2}(?:[-:]?[0-9A-Fa-f]{2}){5}"
 UUID = r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"
 
 PLACEHOLDERS: Mapping[str, str] = {"mac": MAC, "uuid": UUID, "name": r"[^/]+"}
-"""What may stand in braces in a pattern: word -> regular expression."""
+"""Placeholders of a pattern, without their braces: word -> regular expression."""
 
 # PXELINUX (doc/pxelinux.txt): the hardware type, "01", stands before the MAC. U-Boot does the same (cmd/pxe.c).
 # GRUB: grub-core/net/net.c (grub_net_search_config_file), "grub.cfg-01-" and the MAC.
@@ -22,7 +22,7 @@ _SEARCHED = re.compile(
 
 @frozen
 class Identifiers:
-    """What identifies the client, as far as the name of its file contains it; "" where it does not."""
+    """The identifiers of a client that the path of its file contains; "" for those that it does not."""
 
     mac: str = ""
     """Lower-case with colons."""
@@ -34,7 +34,7 @@ class Identifiers:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Everything that may stand in a host file, the most specific first."""
+        """All of them as host files spell them, the most specific first."""
         swapped = str(uuid.UUID(bytes_le=uuid.UUID(self.uuid).bytes)) if is_uuid(self.uuid) else ""
         # PXELINUX prints the bytes of the UUID in the order of the wire, which is not that of its text form.
         return tuple(key for key in (self.name, self.mac, self.uuid, swapped, self.address) if key)
@@ -83,7 +83,7 @@ class Pattern:
             elif not part.startswith("{"):
                 parts.append(re.escape(part))
             elif word in words or word not in PLACEHOLDERS:
-                why = "is there twice" if word in words else "is unknown"
+                why = "occurs twice" if word in words else "is unknown"
                 raise ValueError(f"{part} {why}; a pattern may have *, {', '.join(f'{{{w}}}' for w in PLACEHOLDERS)}")
             else:
                 words.add(word)

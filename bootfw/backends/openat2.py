@@ -1,4 +1,4 @@
-"""Finding a file below a directory that nothing leads out of.
+"""Resolves a path below a directory so that no link and no ``..`` leads out of it.
 
 ``openat2`` does it in the kernel (Linux 5.6). Where it is missing or a sandbox forbids it, ``walk`` gives the same
 answers, component by component: absolute symbolic links start at the root again, and ``..`` stops there.
@@ -38,7 +38,7 @@ _HOW_SIZE = ctypes.sizeof(_HOW)
 
 
 def resolve(root: int, path: bytes) -> int:
-    """The best Resolve there is here."""
+    """The Resolve of this module: openat2(), or walk() where the kernel does not allow it."""
     try:
         return openat2(root, path)
     except OSError as error:
@@ -67,7 +67,7 @@ def may_have_link(root: int, path: bytes) -> bool:
     """Whether a symbolic link may be among the reasons why *path* could not be resolved. One system call."""
     fd: int = _syscall(_SYSCALL, root, path or b".", _WITHOUT_LINKS_AT, _HOW_SIZE)
     if fd >= 0:
-        os.close(fd)  # it has come meanwhile
+        os.close(fd)  # it has been created meanwhile
         return False
     return ctypes.get_errno() not in (errno.ENOENT, errno.ENOTDIR)
 

@@ -29,12 +29,12 @@ from bootfw.api import (
     boot_plugin,
 )
 from bootfw.backends.detached import Threads
-from bootfw.backends.facts import facts, identified
 from bootfw.backends.hosts import GROUPS, HostFileError, Hosts
 from bootfw.backends.mistakes import mistake, mistakes, source_finding, template_findings
 from bootfw.backends.names import Identifiers, Pattern, searched
 from bootfw.backends.paths import lexical
 from bootfw.backends.sandbox import Facts, Sandbox, templates_in
+from bootfw.backends.variables import identified, template_variables
 
 SUFFIX = ".j2"
 
@@ -140,7 +140,7 @@ class TemplateBackend:
         if place is None:
             self._check_exists(template, identifiers)
         known = identified(request.client, identifiers or Identifiers(), searched(name))
-        variables = facts(name, request, known)
+        variables = template_variables(name, request, known)
         if threads is None:
             return self._render(template, known, variables)
         if place is None and not self._mounts.hanging():

@@ -1,4 +1,4 @@
-"""A file on its way into a directory."""
+"""Writes an uploaded file into a directory."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
 from bootfw.api import DiskFull, FileAlreadyExists, FileMissing, IllegalOperation, IWriter
-from bootfw.backends.refusals import refusals
+from bootfw.backends.oserrors import as_transfer_errors
 
 Find = Callable[[bytes], int]
 """Path below the root -> an O_PATH descriptor."""
@@ -66,7 +66,7 @@ class Upload:
     def write(self, offset: int, data: bytes) -> None:
         """See IWriter."""
         left = memoryview(data)
-        with refusals():
+        with as_transfer_errors():
             while left:
                 written = os.pwrite(self._file, left, offset)
                 left, offset = left[written:], offset + written
@@ -97,7 +97,7 @@ class Upload:
 
     def _finish(self) -> None:
         try:
-            with refusals():
+            with as_transfer_errors():
                 self._store()
         except BaseException:
             self._forget()
@@ -113,7 +113,7 @@ class Upload:
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=way[-1])
                     made.append((os.rmdir, part, way[-1]))
-                # Not followed: what is there instead of our new directory is somebody else's.
+                # No link is followed: it would not be the directory that we have just made.
                 flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
                 way.append(os.open(part, flags, dir_fd=way[-1]))
             if self._cancelled:
@@ -136,7 +136,7 @@ class Upload:
             # linkat() can't replace anything: EEXIST.
             os.link(f"/proc/self/fd/{self._file}", self._name, dst_dir_fd=directory, follow_symlinks=True)
             return
-        # FAT has no links: take the name first, then replace what is ours already.
+        # FAT has no links: create the name first, and then replace this file of our own.
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
         os.close(os.open(self._name, flags, dir_fd=directory))
         try:

@@ -31,8 +31,8 @@ FOUND = 1
 _BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
 
 ABOUT = """
-Reads the boot directories, those of the configuration or those that are named, and says what will not boot and why.
-It changes nothing and asks no server. Exit codes: 0 nothing found, 1 something found, 2 it could not be done.
+Reads the boot directories, those of the configuration or those that are named, and reports what will not boot and why.
+It changes nothing and needs no server. Exit codes: 0 nothing found, 1 something found, 2 it could not be done.
 """
 
 

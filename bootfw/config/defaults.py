@@ -18,7 +18,7 @@ Chosen = Sequence[tuple[str, Mapping[str, Any]]]
 """(plugin, options) each."""
 
 ROOTS = ("/srv/boot", "/srv/tftp", "/var/lib/tftpboot")
-"""Where boot files are kept: our own place, Debian's and Arch's, Fedora's."""
+"""Directories of boot files: our own default, that of Debian and Arch, that of Fedora."""
 
 SCRIPT_NAME = "boot.ipxe"
 
@@ -55,9 +55,9 @@ HIGH = 10000
 
 
 def backends() -> Chosen:
-    """The directories that exist, a menu of them, what the distribution has installed, a script that does no harm."""
+    """The directories that exist, a menu of them, the distribution's programs, a script for the local disk."""
     probe = MountProbe()
-    # What does not answer is there, and perhaps answers later.
+    # A file system that hangs may answer later: its directory counts as one that exists.
     roots = [root for root in ROOTS if probe.hangs(Path(root)) or Path(root).is_dir()]
     chosen: list[tuple[str, Mapping[str, Any]]] = [("directory", {"root": root}) for root in roots]
     if roots:
@@ -134,7 +134,7 @@ def _fault(address: ListenAddress, kind: int = socket.SOCK_DGRAM) -> int:
     try:
         with socket.socket(family, kind) as probe:
             if kind == socket.SOCK_STREAM:
-                # Connections that linger from our last run (TIME_WAIT) are no fault; somebody who listens is.
+                # Connections of our last run (TIME_WAIT) do not matter; a program that listens does.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -1,4 +1,4 @@
-"""What will not boot, and why, read off the files themselves.
+"""Rules that find boot files which will not boot, from the files themselves.
 
-Each rule is a generator of Findings. A rule that can't be sure says nothing: what is reported has to be worth a look.
+Each rule is a generator of Findings. A rule that is not sure reports nothing.
 """

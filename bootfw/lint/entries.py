@@ -1,4 +1,4 @@
-"""Names in directories: can they be got at all?"""
+"""Entries of directories: can clients get them at all?"""
 
 import errno
 import grp
@@ -16,7 +16,7 @@ from bootfw.values import Finding
 
 @frozen
 class User:
-    """Who the server runs as."""
+    """The user that the server runs as."""
 
     name: str
     uid: int
@@ -24,7 +24,7 @@ class User:
 
     @classmethod
     def current(cls) -> "User":
-        """The one that runs this program."""
+        """The user that runs this program."""
         return cls("this user", os.geteuid(), frozenset({os.getegid(), *os.getgroups()}))
 
     @classmethod

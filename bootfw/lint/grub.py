@@ -15,13 +15,13 @@ _INITRD = ("initrd", "initrd16", "initrdefi")
 _FILES = (*_KERNEL, *_INITRD, "chainloader", "multiboot", "multiboot2", "devicetree")
 """Not source and configfile: what they don't find is passed over, and distributions count on it."""
 _ELSEWHERE = ("search", "search.fs_uuid", "search.file", "search.fs_label", "loopback", "root", "set_root")
-"""After these a path need not be one of ours."""
+"""After these a path need not be on this server."""
 _NETWORK = re.compile(r"\((tftp|http|pxe)[^)]*\)|\(?\$\{?root\}?\)?(?=/)")
 _PREFIX = re.compile(r"\$\{?prefix\}?/")
 
 
 def check_grub(tree: Tree, file: Served) -> Iterator[Finding]:
-    """What a configuration names has to be there."""
+    """Files that a configuration names and that do not exist."""
     if not _CONFIGURATION.match(file.name) or not tree.complete:
         return
     text = file.data(1 << 20).decode("utf-8", "replace").replace("\\\n", "  ")
@@ -65,7 +65,7 @@ def _words(line: str) -> list[str]:
 
 
 def _names(words: list[str]) -> list[str]:
-    """The files that a statement names, as far as they are ours for sure."""
+    """The files of this server that a statement names; those that are not sure are left out."""
     named = [word for word in words[1:] if not word.startswith("--")]
     if words[0] not in _INITRD:
         named = named[:1]

@@ -1,4 +1,4 @@
-"""Kernels and what is loaded with them: is all of it there?"""
+"""Kernels and initial RAM disks: are they complete?"""
 
 import re
 import zlib
@@ -18,7 +18,7 @@ _PARAGRAPH = 16
 
 
 def check_payload(tree: Tree, file: Served) -> Iterator[Finding]:
-    """Is it shorter than it says?"""
+    """A file that is shorter than its headers say."""
     if not _PAYLOAD.match(file.name) and not is_linux(file):
         return
     if file.head.startswith(_GZIP):

@@ -1,4 +1,4 @@
-"""Boot programs: are they for the machine that gets them, and is there what they load next?"""
+"""Boot programs: do they fit the machine that gets them, and does the file exist that they load next?"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ _BIOS = re.compile(r"\.(0|kpxe|kkpxe|pxe)\Z|\A(pxelinux|lpxelinux)\.0|\Agrldr\Z"
 _EFI = re.compile(r"\.efi(\.signed)?\Z", re.IGNORECASE)
 
 LARGEST = 65535 * 512 - 1
-"""Octets that fit into 65,535 blocks of 512, the last one not full."""
+"""Bytes that fit into 65,535 blocks of 512, the last one not full."""
 
 _SYSLINUX = re.compile(rb"(?:PXELINUX|Syslinux) (\d+)\.\d+ ")
 _ELF = {b"\x7fELF\1": "32-bit", b"\x7fELF\2": "64-bit"}

@@ -17,7 +17,7 @@ _DIRECTORY = "pxelinux.cfg"
 
 
 def check_pxelinux(tree: Tree, file: Served) -> Iterator[Finding]:
-    """What a configuration names has to be there."""
+    """Files that a configuration names and that do not exist."""
     above, _, last = file.directory.rpartition("/")
     if last == _DIRECTORY and tree.complete:
         yield from _Reading(tree, above).read(file, 0)

@@ -16,7 +16,7 @@ from bootfw.readers import MemoryReader
 from bootfw.values import TransferRequest
 
 HEAD = 4096
-"""Octets in which everything says what it is."""
+"""Bytes at the beginning of a file from which its kind is known."""
 
 _CHUNK = 1 << 20
 
@@ -26,13 +26,13 @@ class Served:
     """A file as a client gets it."""
 
     path: str
-    """What a client asks for."""
+    """The path that a client requests."""
     where: str
     """For the operator."""
     _open: Callable[[], Any]
-    """Answers with an IReader at once."""
+    """Returns an IReader directly."""
     is_made: bool = False
-    """For each client that asks, so that nothing is known of it but that it is there."""
+    """It is made for each client, so that its content is not known here."""
     damage: str = ""
     """Why its first bytes can't be read; then nothing is known of it either."""
 
@@ -132,7 +132,7 @@ class Tree:
         return served
 
     def find(self, path: str) -> Served | None:
-        """What a client gets that asks for *path*; None: nothing."""
+        """The file that a client gets for *path*; None: there is none."""
         if path not in self._known:
             found = _served(self.backend, path, self._where(path))
             if found is None and self.makes(path):
@@ -142,7 +142,7 @@ class Tree:
 
     def nearest(self, path: str, directory: str) -> Served | None:
         """*path* in the directory, or in one above it: a tree that has been moved further down still boots, because
-        what its loader asks for is looked for around the loader (net/loaders.py)."""
+        the files of its loader are looked up beside the loader (boot/secondstage.py)."""
         parts = directory.split("/") if directory else []
         for depth in range(len(parts), -1, -1):
             found = self.find("/".join([*parts[:depth], path]))

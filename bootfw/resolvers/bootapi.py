@@ -1,5 +1,5 @@
-"""What a boot API in the style of Pixiecore answers (danderson/netboot, pixiecore/README.api.md), and the iPXE script
-that it comes to."""
+"""Parses the answer of a boot API in the style of Pixiecore (danderson/netboot, pixiecore/README.api.md) into an iPXE
+script."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from attrs import frozen
 from bootfw.resolvers.scripts import shown
 
 SCHEMES = ("http", "https", "tftp")
-"""By which iPXE may be told to load."""
+"""Schemes of the URLs that iPXE may load."""
 
 _URL = re.compile(r'\{\{\s*URL\s+"([^"]*)"\s*\}\}')
 """The one template that Pixiecore knows in a command line."""
@@ -20,12 +20,12 @@ _URL = re.compile(r'\{\{\s*URL\s+"([^"]*)"\s*\}\}')
 
 @frozen
 class BootAnswer:
-    """What a machine shall boot."""
+    """What a machine boots."""
 
     script: str
     """For iPXE."""
     schemes: frozenset[str] = frozenset()
-    """That this iPXE has to know."""
+    """URL schemes that its iPXE has to support."""
 
 
 def boot_answer(body: bytes, api: str) -> BootAnswer:

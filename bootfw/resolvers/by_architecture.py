@@ -71,7 +71,7 @@ def _near(name: str) -> list[str]:
 class ByArchitecture:
     """A boot file for each kind of machine.
 
-    iPXE gets the file of "ipxe"; without one, that of the machine it runs on. A machine that boots by HTTP gets the
+    iPXE gets the file of "ipxe"; without one, that of its architecture. A machine that boots by HTTP gets the
     file of its architecture with "-http", or else that of the architecture itself: a path is fetched from our own HTTP.
     """
 

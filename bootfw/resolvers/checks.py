@@ -1,4 +1,4 @@
-"""What options of several resolvers have to be; for attrs converters."""
+"""Checks of options that several resolvers have, as attrs converters."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from ipaddress import IPv4Address
@@ -36,7 +36,7 @@ def seconds(value: int | None) -> int | None:
 
 
 def boot_file(table: Mapping[str, Any], *path: str | int) -> BootFile:
-    """The boot file that a table describes: ``file`` and perhaps more. Its other keys are none of ours.
+    """The boot file that a table describes: ``file`` and perhaps more. Other keys are ignored.
 
     :param path: of the table, for errors.
     :raise ConfigError: what is wrong.

@@ -1,4 +1,4 @@
-"""The ``loop-breaker`` resolver: a machine that gets nowhere boots its own disk. The rule: docs/adr/0008-loops.md."""
+"""The ``loop-breaker`` resolver: a machine in a boot loop boots its own disk. The rule: docs/adr/0008-loops.md."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,10 +40,10 @@ LOOPS = "loop"
 """The kind of these orders in the store: a machine boots its own disk until a time."""
 
 MACHINES = 65536
-"""That are remembered; those that have asked longest ago are forgotten first."""
+"""Machines that are remembered at most; the one whose last request is the oldest is dropped first."""
 
 TRAIL = 32
-"""Files of one round that are compared."""
+"""Files of one round that are compared at most."""
 
 _SERVED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
 
@@ -53,18 +53,18 @@ Got = tuple[str, int]
 
 @define(eq=False)
 class _Machine:
-    """One machine, and the round that it is in: from one asking to the same asking again, with files between."""
+    """A machine and its current round: from one DHCP request to the next of the same kind, with files between."""
 
     seen: float
-    """When there was last anything of it."""
-    asked: dict[str, tuple[int, int, int]] = field(factory=dict)
-    """Kind of asking -> its xid, and what ``served`` and ``offered`` were then."""
+    """Time of its last request or transfer."""
+    requested: dict[str, tuple[int, int, int]] = field(factory=dict)
+    """Kind of DHCP request -> its xid, and ``served`` and ``offered`` at that time."""
     got: dict[Got, None] = field(factory=dict)
     """In this round, in order."""
     served: int = 0
-    """How many files it has got from us."""
+    """Files that it has loaded from this server."""
     offered: int = 0
-    """How often it was told of a file that others serve."""
+    """Answers that named a file of another server."""
     trail: tuple[Got, ...] = ()
     """Of the round before."""
     times: int = 0
@@ -73,7 +73,7 @@ class _Machine:
     reason: str = ""
 
     def note(self, got: Got) -> None:
-        """It has got this in this round."""
+        """Add a file to this round."""
         if len(self.got) < TRAIL:
             self.got.setdefault(got)
 
@@ -81,18 +81,18 @@ class _Machine:
 @implementer(ISelectiveResolver, IClientAware, IBootObserver, IStartable, IOperable)
 @define(eq=False)
 class LoopBreaker:
-    """Sends a machine that boots the same again and again, and comes back each time, to its own disk for a while.
+    """Has a machine that boots the same files again and again boot its own disk for a while.
 
-    It counts boots in which the machine got the same files, of the same size, and came back so soon that nobody can
-    have used it. Retries, size probes, and boots in which it got nothing do not count.
+    It counts boots in which the machine loaded the same files, of the same size, and came back so soon that nothing was
+    installed or used. Retries, size probes, and boots in which it loaded nothing do not count.
     """
 
     repeats: int = field(default=5, validator=validators.ge(2))
     """Such boots in a row; the next one is of its own disk."""
     within_seconds: float = field(default=300.0, validator=validators.gt(0))
-    """From the end of the last file to the next asking: a machine that stays away longer has got somewhere."""
+    """From the end of the last file to the next DHCP request: a machine that stays away longer has booted."""
     local_seconds: float = field(default=600.0, validator=validators.gt(0))
-    """For so long it boots its own disk; `bootfw next` ends that at once, with `--forgive` or with another file."""
+    """How long it boots its own disk; `bootfw next` ends that at once, with `--forgive` or with another file."""
     _reactor: Any = None
     _store: IOrderStore = field(factory=MemoryStore)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False, repr=False)
@@ -137,9 +137,9 @@ class LoopBreaker:
     def resolve(self, request: BootRequest) -> BootFile | None:
         """See IBootFileResolver."""
         if not request.mac:
-            return None  # by DHCPv6 it may not be known, and then one can't be told from another
+            return None  # by DHCPv6 it may not be known, and machines can't be told apart
         if request.may_be_system:
-            return None  # its firmware has booted it, and that is no loop, however often it wants an address
+            return None  # an installed system that renews its address is no loop
         now = self._reactor.seconds()
         machine = self._machines.pop(request.mac, None)
         if machine is None or 0 < machine.local_until <= now:
@@ -150,7 +150,7 @@ class LoopBreaker:
         if len(self._machines) > MACHINES:
             del self._machines[next(iter(self._machines))]
         if not machine.local_until:
-            self._asks(machine, request, now)
+            self._requested(machine, request, now)
             if machine.times < self.repeats:
                 return None
             self._break(machine, request, now)
@@ -175,13 +175,13 @@ class LoopBreaker:
         """See IOperable."""
         return {"looping": self._looping, "forgive": self._forgive}
 
-    def _asks(self, machine: _Machine, request: BootRequest, now: float) -> None:
-        """See whether a round is over, and whether it was like the one before."""
+    def _requested(self, machine: _Machine, request: BootRequest, now: float) -> None:
+        """Count the round that this request ends, if it ends one."""
         kind = "ipxe" if request.ipxe else "http" if request.http else "pxe"
-        now_asked = (request.xid, machine.served, machine.offered)
-        xid, served, offered = before = machine.asked.get(kind, now_asked)
-        # With a file between it is a new asking, also where all of a firmware's have one xid. Whether it took what
-        # others serve can't be seen; then only another xid is another asking.
+        this_request = (request.xid, machine.served, machine.offered)
+        xid, served, offered = before = machine.requested.get(kind, this_request)
+        # After a file it is a new round, also for firmware that always sends one xid. Whether a client has loaded a
+        # file of another server can't be seen; then only another xid begins a new round.
         if machine.served > served or (machine.offered > offered and request.xid != xid):
             trail = tuple(machine.got)
             if now - machine.seen > self.within_seconds:
@@ -192,9 +192,9 @@ class LoopBreaker:
                 machine.times = 1
             machine.trail = trail
             machine.got.clear()
-            machine.asked.clear()
-            before = now_asked
-        machine.asked[kind] = before
+            machine.requested.clear()
+            before = this_request
+        machine.requested[kind] = before
         machine.seen = now
 
     def _ended(self, machine: _Machine, report: TransferReport) -> None:
@@ -206,7 +206,7 @@ class LoopBreaker:
             machine.note((report.request.path, report.bytes_transferred if size is None else size))
 
     def _offered(self, event: OfferMade) -> None:
-        """What others serve is never seen; then what is offered has to do."""
+        """Transfers of other servers are not seen; for their files the offer counts instead."""
         file, machine = event.file, self._machines.get(event.request.mac)
         if machine is None or not isinstance(file, BootFile) or machine.local_until:
             return

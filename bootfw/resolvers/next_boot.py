@@ -1,4 +1,4 @@
-"""The ``next-boot`` resolver: what ``bootfw next`` has ordered for a machine, once."""
+"""The ``next-boot`` resolver: a machine boots once what ``bootfw next`` has ordered for it."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -63,7 +63,7 @@ class Order:
 @implementer(ISelectiveResolver, IClientAware, IStartable, IBootObserver, IOperable)
 @define(eq=False)
 class NextBoot:
-    """What `bootfw next` has ordered for a machine: it gets that file once, and then what the other resolvers say.
+    """What `bootfw next` has ordered for a machine: it gets that file once, and then those of the other resolvers.
 
     An order is used up when the machine has got the file, not when it was offered; it survives restarts.
     """
@@ -206,7 +206,7 @@ def save_next_boot(store: IOrderStore, order: Order) -> "Deferred[None]":
 def _answer(name: str, request: BootRequest) -> BootFile | None:
     """The BootFile for *name*, or None: this client can't load it, but what it becomes after this stage can."""
     if request.ipxe:
-        # By a script of its own: that its file came from elsewhere, or by another's address, doesn't matter then.
+        # A script of its own shows that this machine has it, wherever its file comes from.
         there = name if is_url(name) else f"/{requested_path(name)}"
         return script(FOLDER, f"#!ipxe\nchain --autofree --replace {there}\n", request)
     if requested_path(name).lower().endswith(".ipxe"):

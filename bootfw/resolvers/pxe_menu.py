@@ -42,13 +42,13 @@ class PXEMenu:
     """A boot menu that the machine's own firmware shows, with a prompt before it.
 
     BIOS ROMs are shown it. UEFI's are left to the resolvers behind this one, since their menus seldom work, and iPXE
-    has better ones in its scripts: a `[[persona]]` with `option-43 = "menu"` shows it to them as well. The machine asks
-    port 4011 for what was picked. All of the menu has to fit into 255 bytes.
+    has better ones in its scripts: a `[[persona]]` with `option-43 = "menu"` shows it to them as well. The machine
+    requests the item that was picked of port 4011. All of the menu has to fit into 255 bytes.
     """
 
     items: list[dict[str, Any]]
-    """Tables with `description`, and the `file` that it loads; without one it goes on to its disk. The first is taken
-    when nobody picks another. They may have `server`, `configfile`, `pathprefix` and `reboot-seconds` as well."""
+    """Tables with `description`, and the `file` that it loads; without one it goes on to its disk. The first is the
+    default. They may have `server`, `configfile`, `pathprefix` and `reboot-seconds` as well."""
     prompt: str = "Press F8 for other ways to boot"
     """Stands on the screen before the menu opens."""
     timeout_seconds: int = 10

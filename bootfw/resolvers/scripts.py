@@ -1,4 +1,4 @@
-"""iPXE scripts that resolvers make, the one that has a machine boot its own disk among them."""
+"""iPXE scripts of resolvers; one of them boots the local disk."""
 
 from urllib.parse import unquote, urlsplit
 
@@ -16,12 +16,12 @@ def script(folder: str, text: str, request: BootRequest) -> BootFile:
 
 
 def script_path(folder: str, mac: str) -> str:
-    """Where it is served."""
+    """The path that it is served under."""
     return f"{folder}/{mac.replace(':', '-')}.ipxe"
 
 
 def local_boot(request: BootRequest, reason: str) -> BootFile:
-    """What has the machine go on to its own disk.
+    """The answer after which the machine boots its own disk.
 
     iPXE gets a script that leaves it; other firmware gets no boot file and so tries what comes next in its order.
 
@@ -40,7 +40,7 @@ def shown(text: str) -> str:
 
 
 def is_url(name: str) -> bool:
-    """It is no path."""
+    """Whether *name* is a URL, and no path."""
     return "://" in name
 
 

@@ -1,4 +1,4 @@
-"""The ``static`` resolver: one boot file for everybody."""
+"""The ``static`` resolver: one boot file for every client."""
 
 from attrs import field, frozen
 from zope.interface import implementer
@@ -19,7 +19,7 @@ from bootfw.resolvers.checks import file_name, optional_ipv4_address, placeholde
 @implementer(IUniformResolver, IListableResolver)
 @frozen
 class StaticResolver:
-    """One boot file for everybody but network gear, which boots no program."""
+    """One boot file for every client but network gear, which boots no program."""
 
     file: str = field(converter=file_name)
     """Path for TFTP or absolute URL. `{http}`, `{https}` (the beginning of our own URLs), `{server}`, `{mac}`, `{uuid}`

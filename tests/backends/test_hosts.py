@@ -169,7 +169,7 @@ def test_two_files_for_one_machine(tmp_path: Path) -> None:
     assert hosts.find([Identifiers(mac=MAC)])["name"] == "a"
     assert hosts.problems() == (
         f"{tmp_path}/a.yaml: a.toml is there as well, and that one counts",
-        f"{tmp_path}/b.toml: {MAC} is that of a.toml already",
+        f"{tmp_path}/b.toml: {MAC} is claimed by a.toml already",
     )
 
 

@@ -13,7 +13,7 @@ from bootfw.api import Client, ConfigError, FileMissing, PluginContext, Transfer
 from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.images import scan
 from bootfw.backends.menu import SECONDS, MenuBackend, plugin
-from bootfw.backends.offers import WIDTH, amount, grub_words, line
+from bootfw.backends.menucontents import WIDTH, amount, grub_words, line
 from bootfw.plugins import configure
 
 FILES = {

@@ -23,9 +23,9 @@ from bootfw.api import (
     TransferRefused,
     TransferRequest,
 )
-from bootfw.backends.facts import LONGEST, plain
 from bootfw.backends.memory import MemoryBackend
 from bootfw.backends.template import plugin
+from bootfw.backends.variables import LONGEST, plain
 from bootfw.plugins import configure
 from bootfw.testing import MemoryNetwork, TFTPClient
 from bootfw.testing.tftp import TransferFailed

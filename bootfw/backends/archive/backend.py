@@ -32,8 +32,8 @@ from bootfw.backends.archive import iso
 from bootfw.backends.archive.contents import ArchiveError, Packed
 from bootfw.backends.archive.opened import OpenArchive, Version, open_archive, version_of
 from bootfw.backends.detached import DetachedReader, Threads
+from bootfw.backends.oserrors import as_transfer_errors
 from bootfw.backends.paths import components, lexical
-from bootfw.backends.refusals import refusals
 
 UNPACK_SIZE = Size(4 << 30)
 """As much as a DVD holds."""
@@ -48,16 +48,16 @@ class ArchiveBackend:
     """The files in an archive: an ISO 9660 image (Rock Ridge, UDF, Joliet), tar (also .gz, .xz, .bz2, .zst) or zip.
 
     Nothing is unpacked that can be read in place: an image, a plain tar, and what zip has stored without compression.
-    The rest is unpacked when it is wanted, once for all, into a file without a name in /var/tmp. The archive is opened
-    when the first file is asked for, and again when another one has taken its place; a transfer that is under way
-    keeps the old one. Symbolic links are followed inside the archive, and none leads out.
+    The rest is unpacked at its first request, once for all clients, into a file without a name in /var/tmp. The archive
+    is opened when the first file is requested, and again after it was replaced; a transfer that has begun keeps the old
+    one. Symbolic links are followed inside the archive, and none leads out.
 
     :param file: the archive; what it is is found by what it holds.
     :param prefix: where its files appear, such as "debian"; "": at the top.
     :param path: the directory in the archive that is served, such as "install.amd"; "": all of it.
-    :param ignore_case: where a name is not there, one that differs in upper and lower case will do.
-    :param unpack_size: how much is kept unpacked, at most.
-    :param reactor: reads and unpacks archives in its threads; None: in the caller's.
+    :param ignore_case: for a name that does not exist, one that differs in upper and lower case is served.
+    :param unpack_size: how much is kept unpacked at most.
+    :param reactor: reads and unpacks archives in its threads; None: in the calling thread.
     """
 
     file: Path = field(converter=Path)
@@ -72,7 +72,7 @@ class ArchiveBackend:
     _broken: tuple[Version, str] | None = field(default=None, init=False)
     """A version that can't be read, and why."""
     _waiting: "dict[Any, list[Deferred[Any]]]" = field(factory=dict, init=False)
-    """What a thread is at work on, and who waits for it."""
+    """Job of a thread -> the requests that wait for it."""
     _working: set[Any] = field(factory=set, init=False)
     _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
 
@@ -113,7 +113,7 @@ class ArchiveBackend:
         return "" if os.access(self.file, os.R_OK) else f"{self.file}: may not be read"
 
     def start(self, publish: Any) -> None:
-        """See IStartable: nothing is opened before it is asked for."""
+        """See IStartable: the archive is opened at the first request."""
 
     def close(self) -> None:
         """See IStartable."""
@@ -134,7 +134,7 @@ class ArchiveBackend:
         return None if self._threads is None else self._mounts.on_the_way_to(self.file)
 
     def _version(self) -> Version:
-        with refusals():
+        with as_transfer_errors():
             return version_of(os.stat(self.file))
 
     def _open(self, version: Version, inside: str, place: bytes | None) -> Any:
@@ -159,12 +159,12 @@ class ArchiveBackend:
 
     def _inside(self, path: str) -> str:
         """The path in the archive."""
-        asked, prefix = lexical(path), lexical(self.prefix)
+        name, prefix = lexical(path), lexical(self.prefix)
         if prefix:
-            if not asked.startswith(f"{prefix}/"):
+            if not name.startswith(f"{prefix}/"):
                 raise FileMissing()
-            asked = asked.removeprefix(f"{prefix}/")
-        return f"{lexical(self.path)}/{asked}"
+            name = name.removeprefix(f"{prefix}/")
+        return f"{lexical(self.path)}/{name}"
 
     def _reader(self, inside: str, place: bytes | None) -> Any:
         archive = self._archive
@@ -192,16 +192,16 @@ class ArchiveBackend:
         inside: str,
         place: bytes | None,
     ) -> Any:
-        """A reader, once *what* has been done in a thread, which it is once for all who wait.
+        """A reader, once the job *what* is done in a thread: one job for all requests that wait for it.
 
-        :param make: makes the work; called when there is nobody at it.
-        :param done: is given what the work brought, or the error.
+        :param make: returns the job; called when none runs.
+        :param done: called with the result of the job, or its error.
         """
         if self._reactor is None:
             done(_outcome(make()))
             return self._reader(inside, None)
         waiting = self._waiting.setdefault(what, [])
-        # Who gives up is not waited for any more; the work goes on for the others.
+        # A request that is cancelled waits no longer; the job goes on for the others.
         waiter: Deferred[Any] = Deferred(waiting.remove)
         waiting.append(waiter)
         if what not in self._working:
@@ -231,7 +231,7 @@ class ArchiveBackend:
     def _opened(self, version: Version, outcome: Any) -> None:
         self.close()
         if isinstance(outcome, ArchiveError):
-            # Its files count as missing, so that other backends are asked.
+            # Its files count as missing, so that the next backend is tried.
             self._log.error("backend archive: {file}: {reason}", file=self.file, reason=outcome)
             self._broken = version, str(outcome)
             return
@@ -268,7 +268,7 @@ def _outcome(work: Callable[[], Any]) -> Any:
 
 def _value(outcome: Any) -> Any:
     if isinstance(outcome, Exception):
-        with refusals():
+        with as_transfer_errors():
             raise outcome
     return outcome
 

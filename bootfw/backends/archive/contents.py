@@ -30,7 +30,7 @@ class Packed:
     """A member that has to be unpacked first."""
 
     size: int
-    """Octets unpacked, by the archive's own account."""
+    """Bytes unpacked, according to the archive."""
     modified: float
     open: Callable[[Any], IO[bytes]]
     """(the archive, open for reading and seeking) -> the unpacked bytes."""

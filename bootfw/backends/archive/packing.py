@@ -1,4 +1,4 @@
-"""What is compressed is unpacked once, into a file without a name, and read there by all who want it."""
+"""Unpacks a compressed member once, into a file without a name, which all its readers share."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""What the prose of the interfaces promises, as tests for any implementation.
+"""Tests that any implementation of an interface has to pass: they check what the docstrings of the interfaces promise.
 
 Each kit is a class without a base: mix it into a test class of pytest, or with ``unittest.TestCase`` into one of
 unittest or trial, and say how the thing is made::

@@ -1,4 +1,4 @@
-"""Answers that may come later."""
+"""Results that may be Deferreds."""
 
 from inspect import iscoroutine
 from typing import Any
@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 
 
 class Answers:
-    """The part of a kit that waits."""
+    """The part of a kit that waits for results."""
 
     def wait(self, deferred: "Deferred[Any]") -> None:
         """Called with a Deferred that has no result yet; returns when it has.

@@ -16,7 +16,7 @@ from bootfw.interfaces import IBackend, IReader, IShareableReader, IWritableBack
 from bootfw.testing.contracts.answers import Answers
 from bootfw.values import TransferRequest
 
-NOWHERE = (
+MISSING_PATHS = (
     "",
     "..",
     "no-such-file",
@@ -45,7 +45,7 @@ def _descriptors() -> set[tuple[str, str]]:
 
 
 class BackendContract(Answers):
-    """What every backend does. Override ``make_backend``, and ``files`` when it can't serve just anything."""
+    """The tests of every backend. Override ``make_backend``, and ``files`` when it can't serve just anything."""
 
     files: Mapping[str, bytes] = {
         "boot.ipxe": b"#!ipxe\nshell\n",
@@ -59,7 +59,7 @@ class BackendContract(Answers):
         raise NotImplementedError
 
     def request(self, path: str, write: bool = False) -> TransferRequest:
-        """What comes with open() and create()."""
+        """The request that open() and create() get."""
         return TransferRequest(path, path, ("192.0.2.9", 2070), local="192.0.2.1", write=write)
 
     def fetch(self, backend: Any, path: str) -> bytes:
@@ -122,13 +122,13 @@ class BackendContract(Answers):
             given = reader.read(0, 512)
             reader.close()
             if isinstance(given, Deferred):
-                given.addErrback(lambda _: None)  # whatever comes now, nobody waits for it
+                given.addErrback(lambda _: None)  # the result is not needed any more
                 given.cancel()
             elif iscoroutine(given):
                 given.close()
 
     def test_missing_files_are_missing_files(self) -> None:
-        """Anything else would keep the next backend from being asked."""
+        """After another error the next backend would not be tried."""
         backend = self.make_backend()
         for path in ("no-such-file", "no-such-directory/no-such-file"):
             error = self.refusal(backend.open, path, self.request(path))
@@ -136,7 +136,7 @@ class BackendContract(Answers):
 
     def test_paths_that_lead_nowhere_are_refused_as_transfers_are(self) -> None:
         backend = self.make_backend()
-        for path in NOWHERE:
+        for path in MISSING_PATHS:
             error = self.refusal(backend.open, path, self.request(path))
             assert isinstance(error, TransferError), f"{path!r}: {error!r}"
 
@@ -156,9 +156,9 @@ class BackendContract(Answers):
             assert found == data, f"../../../../{path} is another file"
 
     def test_messages_are_fit_for_the_peer(self) -> None:
-        """ERROR packets hold them: short, and no path of ours."""
+        """They are sent in ERROR packets: short, and without a path of this host."""
         backend = self.make_backend()
-        for path in NOWHERE:
+        for path in MISSING_PATHS:
             error = self.refusal(backend.open, path, self.request(path))
             message = getattr(error, "message", "")
             assert 0 < len(message) <= 200, repr(message)
@@ -170,7 +170,7 @@ class BackendContract(Answers):
         for path in self.files:
             self.fetch(backend, path)
         before = _descriptors()
-        for path in (*self.files, *NOWHERE):
+        for path in (*self.files, *MISSING_PATHS):
             try:
                 self.fetch(backend, path)
             except TransferError:
@@ -179,7 +179,7 @@ class BackendContract(Answers):
 
 
 class WritableBackendContract(BackendContract):
-    """What a backend that takes uploads does beside that."""
+    """The tests of a backend that accepts uploads."""
 
     def upload(self, backend: Any, path: str, *blocks: bytes) -> Any:
         """A writer that has got *blocks* and is not finished."""

@@ -68,7 +68,7 @@ class ResolverContract(Answers):
                 try:
                     assert expand(found.name, request), f"{request}: a file without a name"
                 except BootRefused:
-                    continue  # this client does not tell its UUID, for instance
+                    continue  # this client sends no UUID, for instance
 
     def test_refusals_say_why(self) -> None:
         resolver = self.make_resolver()

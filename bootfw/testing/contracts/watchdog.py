@@ -19,10 +19,10 @@ AGREED = (
 
 
 class WatchdogContract:
-    """What every watchdog policy does. Override ``make_policy``."""
+    """The tests of every watchdog policy. Override ``make_policy``."""
 
     longest_patience = 4 * 3600.0
-    """Seconds without an answer after which any transfer must be over, also with a client that asked for 255 s."""
+    """Seconds without an answer after which any transfer must be over, also with a client that requested 255 s."""
     most_attempts = 10_000
 
     def make_policy(self) -> Any:

@@ -1,4 +1,4 @@
-"""The variables that templates get for a request."""
+"""The variables of templates for a request."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from bootfw.backends.names import Identifiers
 from bootfw.backends.sandbox import Facts, Unavailable
 
 LONGEST = 128
-"""Most characters of a value that comes from the client."""
+"""Characters of a value of the client at most; the rest is cut off."""
 
 _NO_HTTP = (
     "server.http is empty: no HTTP is served where this client could reach it. Set [http] listen, or write "
@@ -29,7 +29,7 @@ def identified(client: Client, *from_path: Identifiers) -> tuple[Identifiers, ..
     return (*from_path, Identifiers(client.mac, client.uuid or "", client.address))
 
 
-def facts(path: str, request: TransferRequest, identifiers: tuple[Identifiers, ...]) -> dict[str, Any]:
+def template_variables(path: str, request: TransferRequest, identifiers: tuple[Identifiers, ...]) -> dict[str, Any]:
     """The variables of a template, without ``host``.
 
     :param identifiers: see :func:`identified`.

@@ -1,4 +1,4 @@
-"""What a client is told when the file system says no."""
+"""The error that a client gets for an error of the file system."""
 
 import errno
 import os
@@ -20,8 +20,8 @@ _BY_ERRNO: dict[int | None, type[TransferError]] = {
 }
 
 
-class Refusals:
-    """In its context OSErrors that are about the request become TransferErrors; what is wrong with the disk stays."""
+class _TransferErrors:
+    """In its context an OSError about the request becomes a TransferError. Errors of the disk stay OSErrors."""
 
     __slots__ = ()
 
@@ -34,15 +34,18 @@ class Refusals:
 
 
 def _detail(error: OSError) -> str:
-    """What was refused to us. That a file is not there needs no reason, and neither does a full disk."""
+    """The path and user of a denied access; "" for a missing file or a full disk, which explain themselves."""
     if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or error.filename is None:
         return ""
     return f"{os.fsdecode(error.filename)}: {error.strerror} for uid {os.geteuid()}"
 
 
-_refusals = Refusals()
+_context = _TransferErrors()
 
 
-def refusals() -> Refusals:
-    """Not made by contextlib: requests for files that are not there are as frequent as others."""
-    return _refusals
+def as_transfer_errors() -> _TransferErrors:
+    """A context manager that turns an OSError about the request into a TransferError.
+
+    One object without state serves all: requests for missing files are frequent, and contextlib's cost more.
+    """
+    return _context

@@ -1,4 +1,4 @@
-"""Why a file that is there is not served, for the operator. The client learns nothing of it."""
+"""Explains to the operator why a file that exists is not served. Nothing of it is sent to the client."""
 
 import os
 import stat
@@ -13,10 +13,10 @@ _KINDS = (
 )
 
 
-def led_astray(root: Path, name: bytes) -> str:
-    """Which symbolic link keeps *name*, which is missing below *root*, from being found; "": none does.
+def explain_link(root: Path, name: bytes) -> str:
+    """The symbolic link that keeps *name* from being found below *root*, and what is wrong with it; "": there is none.
 
-    Only names of real directories are looked at: no link is followed by the kernel.
+    The kernel follows no link meanwhile: only real directories are read.
     """
     top = os.path.realpath(os.fsencode(root))
     pending = name.split(b"/")[::-1]
@@ -24,7 +24,7 @@ def led_astray(root: Path, name: bytes) -> str:
     for _ in range(_LINKS):
         found = _next_link(top, place, pending)
         if found is None:
-            return f"{link}: nothing is there" if link else ""
+            return f"{link}: its target does not exist" if link else ""
         place, at, target = found
         link = f"{os.fsdecode(at)} -> {os.fsdecode(target)}"
         if target.startswith(b"/"):
@@ -49,7 +49,7 @@ def _next_link(top: bytes, place: bytes, pending: list[bytes]) -> tuple[bytes, b
         below = os.path.join(place, name)
         try:
             return place, below, os.readlink(below)
-        except OSError:  # it is none, or is not there
+        except OSError:  # no link, or missing
             place = below
     return None
 
@@ -58,15 +58,15 @@ def _is_below(path: bytes, top: bytes) -> bool:
     return path == top or path.startswith(top.rstrip(b"/") + b"/")
 
 
-def denied(path: str, status: os.stat_result) -> str:
-    """Who may not read or enter *path*, and who may."""
+def explain_denial(path: str, status: os.stat_result) -> str:
+    """The user who may not read or enter *path*, and its mode and owner."""
     return (
         f"{path}: permission denied for uid {os.geteuid()}, gid {os.getegid()}: "
         f"mode {stat.S_IMODE(status.st_mode):04o}, owner uid {status.st_uid}, gid {status.st_gid}"
     )
 
 
-def denied_on_the_way(root: Path, name: bytes) -> str:
+def explain_path_denial(root: Path, name: bytes) -> str:
     """The first directory on the way to *name* that this process may not enter; "" if it can't be found out."""
     place = os.fsencode(root)
     parts = name.split(b"/")
@@ -77,10 +77,10 @@ def denied_on_the_way(root: Path, name: bytes) -> str:
         except OSError:
             break
         if stat.S_ISDIR(status.st_mode) and not os.access(place, os.X_OK, effective_ids=True):
-            return denied(os.fsdecode(place), status)
+            return explain_denial(os.fsdecode(place), status)
     return ""
 
 
-def kind_of(mode: int) -> str:
-    """What a file of this mode is that is neither a regular one nor a directory; "": it is one of these."""
+def special_kind(mode: int) -> str:
+    """The kind of a special file of this mode, such as "a FIFO"; "": it is a regular file or a directory."""
     return next((kind for is_kind, kind in _KINDS if is_kind(mode)), "")

@@ -1,4 +1,4 @@
-"""What a menu offers: images in the words of iPXE, PXELINUX and GRUB, for each kind of machine what it can run."""
+"""The entries of a boot menu: for each kind of machine the images that it can run, as variables of the templates."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,9 +9,9 @@ from urllib.parse import quote
 from attrs import field, frozen
 
 from bootfw.api import IPXE_LOCAL_BOOT
-from bootfw.backends.facts import plain
 from bootfw.backends.images import Image
 from bootfw.backends.sandbox import Facts
+from bootfw.backends.variables import plain
 
 MACHINES: Sequence[tuple[str, str, str, str]] = (
     ("pcbios", "x86_64", "x86_64", "x86_64"),
@@ -29,7 +29,7 @@ WIDTH = 66
 """Of a line: 80 columns, less the frames of the menus, and what iPXE says of its timeout."""
 
 MEMDISK_MAX = 512_000_000
-"""Octets of a disk that is held in memory."""
+"""Bytes of a disk image that memdisk loads into memory."""
 
 _IN_A_WORD = re.compile(r"([^A-Za-z0-9_./:=,@%+-])")
 _UNUSABLE_FOR_PXELINUX = re.compile(r"[^!-+\--~]")
@@ -38,11 +38,11 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @frozen
-class Offers:
-    """The images of one look at the boot directory.
+class MenuContents:
+    """The images that one scan of the boot directories has found.
 
-    :param programs: what can be had beside them: "memdisk", "menu.c32", "vesamenu.c32", the menu's own name if a file
-        has it.
+    :param programs: files beside them that menus need, if they exist: "memdisk", "menu.c32", "vesamenu.c32", and the
+        script's own name if a file has it.
     """
 
     images: Sequence[Image] = ()
@@ -56,9 +56,9 @@ class Offers:
     def for_ipxe(self, base: str, by_http: bool, default: str) -> dict[str, Any]:
         """The variables of ipxe.j2.
 
-        :param base: what stands before the paths: a URL without path, or "" for where the script itself comes from.
-        :param by_http: the images come by HTTP, of which iPXE can make a disk.
-        :param default: path of the image that is booted by itself; "" is the local disk.
+        :param base: prefix of the paths: a URL without path, or "" for the server that the script comes from.
+        :param by_http: the images are loaded by HTTP: then iPXE can attach one as a disk.
+        :param default: path of the image that is booted after the timeout; "": the local disk.
         """
         memdisk = "memdisk" in self.programs
 
@@ -89,7 +89,7 @@ class Offers:
         }
 
     def for_pxelinux(self, default: str) -> dict[str, Any]:
-        """The variables of pxelinux.j2: what runs on a PC with a BIOS."""
+        """The variables of pxelinux.j2, with the images that a PC with a BIOS can run."""
         memdisk = "memdisk" in self.programs
         images = [
             image
@@ -146,7 +146,7 @@ class Offers:
 
 
 def line(label: str, size: int) -> str:
-    """An entry of a menu: the label, and how much has to be fetched."""
+    """A line of a menu: the label, and the size of the download."""
     end = amount(size)
     label = plain(label)[: WIDTH - len(end) - 5]
     return f"{label} {'.' * (WIDTH - len(label) - len(end) - 2)} {end}"
@@ -161,7 +161,7 @@ def amount(size: int) -> str:
 
 
 def grub_words(text: str, also: str = "") -> str:
-    """*text* as GRUB reads it again; blanks separate words, unless *also* has one."""
+    """*text* escaped for GRUB. Blanks separate words, unless *also* is a blank."""
     return _IN_A_WORD.sub(lambda found: found[0] if found[0] == " " != also else f"\\{found[0]}", text)
 
 

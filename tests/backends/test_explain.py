@@ -56,7 +56,7 @@ def test_an_absolute_link_to_a_file_inside(backend):
 
 def test_a_link_to_nothing(backend):
     (backend.root / "linked").symlink_to("missing")
-    assert refused(backend, "linked") == f"{backend.root}/linked -> missing: nothing is there"
+    assert refused(backend, "linked") == f"{backend.root}/linked -> missing: its target does not exist"
 
 
 def test_links_in_a_circle(backend):
