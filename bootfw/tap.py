@@ -56,12 +56,12 @@ Every key of the file can be given as a variable too, which wins over the file:
 BOOTFW_TFTP_MAX_BLKSIZE=1400, BOOTFW_INTERFACES=eth0,eth1, BOOTFW_BACKEND_0_ROOT=/srv/boot.
 
 Examples:
-  twistd --nodaemon bootfw                           try it, the log on the terminal
-  twistd bootfw -c /etc/bootfw.toml                  in the background
-  twistd bootfw --check -c bootfw.toml               is the file right?
-  twistd bootfw --list-plugins                       what can be named in "use"
+  {{foreground:<50}} try it, the log on the terminal
+  {{server:<50}} serve
+  {{check:<50}} is the file right?
+  {{plugins:<50}} what can be named in "use"
 
-Exit codes: 0 well, 1 the configuration is wrong or a port can't be had, 2 no such option.
+Exit codes: 0 success, 1 the configuration is wrong or a port can't be bound, 2 no such option.
 """
 
 
@@ -71,6 +71,9 @@ _HANGUP = "SIGHUP is ignored: bootfw can't reload its configuration while it run
 class Options(usage.Options):
     """The options after ``twistd bootfw``."""
 
+    command = "twistd bootfw"
+    """What the user has typed before the options."""
+    foreground = "twistd --nodaemon bootfw"
     synopsis = "[options]"
     longdesc = "Network boot services: proxyDHCP, TFTP and HTTP."
     optParameters = [["config", "c", None, "The configuration, a TOML file."]]
@@ -81,15 +84,15 @@ class Options(usage.Options):
     ]
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        """As usual, but a mistake ends with one line and a code: twistd prints everything and exits with 0."""
+        """Parse; a mistake ends the process with one line and a code, where twistd prints its help and exits with 0."""
         escape_unencodable()
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
-            _give_up([f"{error}; see twistd bootfw --help"], MISUSED)
+            _give_up([f"{error}; see {self.command} --help"], MISUSED)
 
     def parseArgs(self, *arguments: str) -> None:
-        """There are none."""
+        """Refuse arguments: there are none."""
         if arguments:
             raise usage.UsageError(f'unexpected "{arguments[0]}"')
 
@@ -99,7 +102,7 @@ class Options(usage.Options):
         raise SystemExit(0)
 
     def postOptions(self) -> None:
-        """Do here what ends at once."""
+        """Do what needs no server: --list-plugins and --check end the process."""
         if self["json"] and not self["list-plugins"]:
             raise usage.UsageError("--json is for --list-plugins")
         if self["list-plugins"]:
@@ -128,7 +131,19 @@ class Options(usage.Options):
 
     def getUsage(self, width: int | None = None) -> str:
         """What ``--help`` prints."""
-        return str(super().getUsage(width)) + EPILOG
+        return str(super().getUsage(width)) + EPILOG.format(
+            foreground=self.foreground,
+            server=f"{self.command} -c /etc/bootfw.toml",
+            check=f"{self.command} --check -c bootfw.toml",
+            plugins=f"{self.command} --list-plugins",
+        )
+
+
+class RunOptions(Options):
+    """The same options after ``bootfw run``."""
+
+    command = foreground = "bootfw run"
+    synopsis = "Usage: bootfw run [options]"
 
 
 def makeService(options: Options) -> IService:

@@ -179,7 +179,7 @@ def test_help_shows_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) 
     assert code == 0
     assert "--check" in out
     assert "twistd bootfw --check -c bootfw.toml" in out
-    assert "Exit codes: 0 well, 1 " in out
+    assert "Exit codes: 0 success, 1 " in out
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,9 +247,11 @@ def test_bootfw_run_serves_in_the_foreground_without_a_pid_file(config: Path) ->
     [
         (["--check", "-c", "CONFIG"], 0, "OK"),
         (["--check", "-c", "missing.toml"], 1, "bootfw: missing.toml: can't be read: No such file or directory"),
-        (["--nonsense"], 2, "bootfw: option --nonsense not recognized; see twistd bootfw --help"),
+        (["--nonsense"], 2, "bootfw: option --nonsense not recognized; see bootfw run --help"),
+        (["start"], 2, 'bootfw: unexpected "start"; see bootfw run --help'),
         (["--version"], 0, f"bootfw {__version__}"),
-        (["--help"], 0, "Exit codes: 0 well"),
+        (["--help"], 0, "Usage: bootfw run [options]\n"),
+        (["--help"], 0, "  bootfw run --check -c bootfw.toml "),
     ],
 )
 def test_bootfw_run_takes_the_options_of_twistd_bootfw(
@@ -259,6 +261,7 @@ def test_bootfw_run_takes_the_options_of_twistd_bootfw(
     ended = subprocess.run([BOOTFW, "run", *command], cwd=config.parent, env=clean(), capture_output=True, text=True)
     assert ended.returncode == code, ended.stderr
     assert line in ended.stdout + ended.stderr
+    assert "twistd" not in ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("mode", [["-n"], []], ids=["foreground", "daemon"])

@@ -183,7 +183,7 @@ def _is_missing(file: str, mac: str, configuration: Configuration) -> bool:
         return False
     path = relative(name)
     request = TransferRequest(filename=name, path=path, peer=("", 0), client=Client(mac=mac))
-    # Whatever else is wrong with the configuration or a plugin is for "twistd bootfw --check" to say.
+    # Whatever else is wrong with the configuration or a plugin is for "bootfw run --check" to say.
     try:
         backends = assemble(configuration, None).backends
         for _, backend in backends:

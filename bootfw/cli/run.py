@@ -9,14 +9,18 @@ def add_run(commands: Any) -> None:
     """Add the command to those of the parser."""
     # No character begins an option here: all that follows belongs to bootfw.tap, --help included.
     parser = commands.add_parser(
-        "run", help="run the server; with the options of twistd bootfw", prefix_chars="\0", add_help=False
+        "run", help="run the server in the foreground", prefix_chars="\0", add_help=False
     )
     parser.add_argument("arguments", nargs="*")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
-    from twisted.scripts import twistd  # it takes a while to import, and may install a reactor
+    from twisted.scripts import twistd  # these take a while to import, and install a reactor
 
+    from bootfw.tap import RunOptions
+
+    # Misuse, --help and --check end here, before twistd would answer in the name of "twistd bootfw".
+    RunOptions().parseOptions(options.arguments)
     sys.argv[1:] = ["--nodaemon", "--pidfile=", "bootfw", *options.arguments]
     twistd.run()

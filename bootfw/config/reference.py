@@ -24,14 +24,14 @@ INTRODUCTION = """\
 
 This page is written from the code by `python -m bootfw.config.reference`.
 
-The configuration is one TOML file, named by `twistd bootfw -c FILE`. All of it may be left out; a key that bootfw does
+The configuration is one TOML file, named by `bootfw run -c FILE`. All of it may be left out; a key that bootfw does
 not know is an error. Relative paths are relative to the directory of the file.
 
 A size is a number of bytes, or a string with a unit: `"256 MiB"` (B, KiB, MiB, GiB, TiB, kB, MB, GB, TB). A time is a
 number of seconds, or a string with a unit: `"90 s"` (ms, s, min, h, d). Keys that have the unit in their names, such as
 `lease-seconds`, take plain numbers.
 
-`twistd bootfw --check -c FILE` reads it, loads and verifies every plugin it names, and says all that is
+`bootfw run --check -c FILE` reads it, loads and verifies every plugin it names, and says all that is
 wrong, each with its place and with what would be right.
 """
 
@@ -46,7 +46,7 @@ Machines that need to be treated specially; [how to](howto/personas.md). `bootfw
 PLUGINS = """\
 ## Plugins
 
-A plugin is named by `use`: by the name that it was installed under (`twistd bootfw --list-plugins` shows
+A plugin is named by `use`: by the name that it was installed under (`bootfw run --list-plugins` shows
 them all), or as `"package.module:attribute"`. The other keys of its table are its own. Each kind has its place:
 
 | Section | What it decides | How many | When there is none |
