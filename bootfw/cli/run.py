@@ -8,9 +8,7 @@ from typing import Any
 def add_run(commands: Any) -> None:
     """Add the command to those of the parser."""
     # No character begins an option here: all that follows belongs to bootfw.tap, --help included.
-    parser = commands.add_parser(
-        "run", help="run the server in the foreground", prefix_chars="\0", add_help=False
-    )
+    parser = commands.add_parser("run", help="run the server in the foreground", prefix_chars="\0", add_help=False)
     parser.add_argument("arguments", nargs="*")
     parser.set_defaults(run=_run)
 
@@ -21,6 +19,6 @@ def _run(options: argparse.Namespace) -> None:
     from bootfw.tap import RunOptions
 
     # Misuse, --help and --check end here, before twistd would answer in the name of "twistd bootfw".
-    RunOptions().parseOptions(options.arguments)
+    RunOptions().parseOptions(options.arguments)  # type: ignore[no-untyped-call]
     sys.argv[1:] = ["--nodaemon", "--pidfile=", "bootfw", *options.arguments]
     twistd.run()
