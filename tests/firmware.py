@@ -1,5 +1,6 @@
 """Messages of real clients, rebuilt from captures of Debian 12's builds under QEMU 7.2."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import evolve, frozen
@@ -30,13 +31,19 @@ class Client:
 
     def message(self, **header: Any) -> Message:
         """Its DISCOVER, or something else by other *header* fields."""
-        fields = {"op": BOOTREQUEST, "xid": XID, "chaddr": self.chaddr, "flags": self.flags, "options": self.options}
+        fields: dict[str, Any] = {
+            "op": BOOTREQUEST,
+            "xid": XID,
+            "chaddr": self.chaddr,
+            "flags": self.flags,
+            "options": self.options,
+        }
         return Message(**(fields | header))
 
     def datagram(self, **header: Any) -> bytes:
         return pack(self.message(**header), 1472)
 
-    def changed(self, options: dict[int, bytes | None]) -> "Client":
+    def changed(self, options: Mapping[int, bytes | None]) -> "Client":
         """The same with other options; None: without that one."""
         merged = {**self.options, **options}
         return evolve(self, options={code: value for code, value in merged.items() if value is not None})

@@ -241,7 +241,7 @@ class Peer:
     def upload(self, filename: str, content: bytes, mode: str = "octet", **options: Any) -> None:
         """The whole file."""
         [got] = self.put(filename, mode, **options)
-        agreed = {}
+        agreed: dict[str, int] = {}
         if options:
             assert isinstance(got, tftp.OptionAck), got
             agreed = {name.lower(): int(value) for name, value in got.options}
@@ -341,7 +341,7 @@ class Reader:
     """Counts, and notices what its owner does wrong."""
 
     _files: "Files"
-    content: bytes
+    content: Any
     closed: int = 0
     reads: list[tuple[int, int]] = field(factory=list)
 
@@ -406,7 +406,8 @@ class Files:
         "cancel".
     """
 
-    files: dict[str, bytes] = field(factory=dict)
+    files: dict[str, Any] = field(factory=dict)
+    """Name to content: bytes, or what can be measured and sliced like them."""
     ways: dict[str, Callable[[Callable[[], Any]], Any]] = field(factory=dict)
     readers: list[Reader] = field(factory=list)
     writers: list[Writer] = field(factory=list)

@@ -90,6 +90,10 @@ class AnySubnet:
         raise NotImplementedError
 
 
+def _reservations(values: Iterable[Reservation]) -> tuple[Reservation, ...]:
+    return tuple(values)
+
+
 @frozen(kw_only=True)
 class Host(Reservation):
     """``[[dhcp.subnet.host]]``"""
@@ -144,7 +148,7 @@ class Subnet(AnySubnet):
     says its type: `"224" = {uint16 = 7}`. Bytes are `"0x0104"` or `"01:04"`; sub-options are a table:
     `vendor-specific = {"1" = {address = "10.77.0.9"}}`."""
     hosts: tuple[Reservation, ...] = field(
-        default=(), converter=tuple, metadata={"key": ("host",), "toml": list[dict[str, Any]], "tables": Host}
+        default=(), converter=_reservations, metadata={"key": ("host",), "toml": list[dict[str, Any]], "tables": Host}
     )
     """What is reserved for single clients, `[[dhcp.subnet.host]]`; see below."""
 

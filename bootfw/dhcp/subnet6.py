@@ -106,6 +106,10 @@ class Host6:
         )
 
 
+def _hosts(values: Iterable[Host6]) -> tuple[Host6, ...]:
+    return tuple(values)
+
+
 @frozen(kw_only=True, eq=False)
 class Subnet6(AnySubnet):
     """``[[dhcp6.subnet]]``"""
@@ -142,7 +146,7 @@ class Subnet6(AnySubnet):
     that has no name here says its type: `"65000" = {uint16 = 7}`. Vendors' own go by their enterprise numbers:
     `vendor-opts = {"9" = {"1" = {text = "x"}}}`."""
     hosts: tuple[Host6, ...] = field(
-        default=(), converter=tuple, metadata={"key": ("host",), "toml": list[dict[str, Any]], "tables": Host6}
+        default=(), converter=_hosts, metadata={"key": ("host",), "toml": list[dict[str, Any]], "tables": Host6}
     )
     """What is reserved for single clients, `[[dhcp6.subnet.host]]`; see below."""
 

@@ -130,7 +130,7 @@ host odd {
 """
 
 
-def test_isc():
+def test_isc() -> None:
     found = read_isc(ISC, NOW, HARDWARE)
     active = LeaseState.ACTIVE
     ten = NOW - 7200
@@ -206,7 +206,7 @@ lease 10.55.0.11 {
 """
 
 
-def test_isc_as_dhcpd_4_4_3_wrote_it_for_udhcpc():
+def test_isc_as_dhcpd_4_4_3_wrote_it_for_udhcpc() -> None:
     found = read_isc(WRITTEN_BY_ISC, NOW, HARDWARE)
     assert found.left_out == ()
     named, odd = found.leases.values()
@@ -225,26 +225,26 @@ ENTRY = """lease 10.0.0.%d {
 """
 
 
-def entry(number, more=""):
+def entry(number: int, more: str = "") -> str:
     """The declaration of a lease, seven lines with one line more."""
     return ENTRY % (number, number, more)
 
 
-def read(text):
+def read(text: str) -> tuple[list[int], list[str], list[str]]:
     """(last bytes of the addresses, host names of the reservations, what is left out)."""
     found = read_isc(text, NOW, HARDWARE)
     addresses = [int(address.rpartition(".")[2]) for address in found.leases]
     return addresses, [each.hostname for each in found.reservations], list(found.left_out)
 
 
-def test_nul_bytes_between_declarations():
+def test_nul_bytes_between_declarations() -> None:
     """A crash leaves them where a block of the file has not reached the disk."""
     lost = "as a crash leaves them; what was there is lost"
     assert read(entry(1) + "\0" * 200 + entry(2)) == ([1, 2], [], [f"line 7: 200 NUL bytes, {lost}"])
     assert read(entry(1) + "\0\n") == ([1], [], [f"line 7: 1 NUL byte, {lost}"])
 
 
-def test_nul_bytes_inside_of_a_declaration():
+def test_nul_bytes_inside_of_a_declaration() -> None:
     """They may hold its end and the beginning of another one, so it can't be relied on."""
     holed = entry(2)[:60] + "\0" * 50 + entry(3)[40:]
     addresses, _, left_out = read(entry(1) + holed + entry(4))
@@ -253,18 +253,18 @@ def test_nul_bytes_inside_of_a_declaration():
     assert left_out[1].startswith("line 9: 50 NUL bytes")
 
 
-def test_nul_bytes_inside_of_a_string():
+def test_nul_bytes_inside_of_a_string() -> None:
     """They may hold the end of the declaration, whatever the statement is."""
     addresses, _, left_out = read(entry(1) + entry(2, '  set x = "a\0\0b";\n  set y = "c\0d";\n') + entry(3))
     assert addresses == [1, 3]
     assert left_out == ['line 7: lease 10.0.0.2 is not taken over: line 12 can\'t be read: set x = "a\0\0b";']
 
 
-def test_what_was_wrong_before_counts_no_more():
+def test_what_was_wrong_before_counts_no_more() -> None:
     assert read(entry(1).replace("13:00:00", "soon") + entry(1)) == ([1], [], [])
 
 
-def test_what_is_damaged_leaves_what_was_said_before():
+def test_what_is_damaged_leaves_what_was_said_before() -> None:
     addresses, _, left_out = read(entry(1) + entry(1, ' uid "x;\n') + entry(2))
     assert addresses == [1, 2]
     assert left_out == ["line 7: lease 10.0.0.1 is not taken over: line 12 can't be read: uid \"x;"]
@@ -290,7 +290,7 @@ def test_what_is_damaged_leaves_what_was_said_before():
         ("  cltt", "line 7: lease 10.0.0.2 is not taken over: there is no ; after {} on line 12"),
     ],
 )
-def test_a_line_that_is_damaged(line, said):
+def test_a_line_that_is_damaged(line: str, said: str) -> None:
     """Where it only names the client, the lease is taken over without it; what is not understood is named."""
     excerpt = line.strip() if "can't" in said else line.strip().rstrip(";")
     addresses, _, left_out = read(entry(1) + entry(2, f"{line}\n") + entry(3))
@@ -299,7 +299,7 @@ def test_a_line_that_is_damaged(line, said):
 
 
 @pytest.mark.parametrize("state", ["binding state strange", "binding active", "hardware ethernet", "hardware tin 1"])
-def test_a_statement_that_is_damaged(state):
+def test_a_statement_that_is_damaged(state: str) -> None:
     damaged = entry(2).replace("binding state active", state).replace("hardware ethernet 52:54:00:00:00:02", "", 0)
     if state.startswith("hardware"):
         damaged = entry(2).replace("hardware ethernet 52:54:00:00:00:02", state)
@@ -308,7 +308,7 @@ def test_a_statement_that_is_damaged(state):
     assert read(entry(1) + damaged) == ([1], [], [said])
 
 
-def test_a_brace_that_is_missing():
+def test_a_brace_that_is_missing() -> None:
     assert read(entry(1)[:-2] + entry(2)) == (
         [2],
         [],
@@ -329,11 +329,11 @@ def test_a_brace_that_is_missing():
         ('lease "10', "line 7 can't be read: lease \"10"),
     ],
 )
-def test_a_file_that_is_cut_off(text, said):
+def test_a_file_that_is_cut_off(text: str, said: str) -> None:
     assert read(entry(1) + text) == ([1], [], [said])
 
 
-def test_declarations_that_are_not_taken_over_are_named():
+def test_declarations_that_are_not_taken_over_are_named() -> None:
     """Those that an omapi client has added, and those of a configuration file that was given by mistake."""
     text = (
         'group "lab" {\n  dynamic;\n}\nsubclass "x" 1:2 {\n}\nsubnet 10.0.0.0 netmask 255.255.255.0 {\n'
@@ -353,14 +353,14 @@ def test_declarations_that_are_not_taken_over_are_named():
     )
 
 
-def test_line_ends_and_names_of_windows():
+def test_line_ends_and_names_of_windows() -> None:
     text = entry(1, '  client-hostname "k\udcfc";\n').replace("\n", "\r\n") + entry(2, '  client-hostname "kü";\n')
     found = read_isc(text, NOW, HARDWARE)
     assert [lease.hostname for lease in found.leases.values()] == ["k\udcfc", "kü"]
     assert found.left_out == ()
 
 
-def test_a_lease_that_is_reserved():
+def test_a_lease_that_is_reserved() -> None:
     found = read_isc(entry(1, "  reserved;\n") + entry(2, "  reserved;\n") + entry(2), NOW, HARDWARE)
     assert found.reservations == (Reservation("10.0.0.1", mac="52:54:00:00:00:01"),)
     assert len(found.leases) == 2
@@ -384,7 +384,7 @@ lease 10.0.0.2 {
 """
 
 
-def test_openbsd():
+def test_openbsd() -> None:
     found = read_isc(OPENBSD, NOW, HARDWARE)
     assert found.left_out == ()
     assert found.leases == {
@@ -426,7 +426,7 @@ host node4 {
 """
 
 
-def test_hosts_as_xcat_adds_them():
+def test_hosts_as_xcat_adds_them() -> None:
     found = read_isc(XCAT, NOW, HARDWARE)
     assert found.reservations == (
         Reservation("10.0.0.59", mac="52:54:00:aa:00:01", hostname="node1"),
@@ -471,7 +471,7 @@ ia-na "\001\000\000\000" {
 
 
 @pytest.mark.parametrize(("order", "iaid"), [("little", 0x01020304), ("big", 0x04030201)])
-def test_isc_of_ipv6(order, iaid):
+def test_isc_of_ipv6(order: str, iaid: int) -> None:
     found = read_isc(ISC6.replace("little", order), NOW, HARDWARE)
     duid = b"\0\1\0\1abcd" + bytes.fromhex(MAC.replace(":", ""))
     key = Holder(duid, iaid, MAC, "system").key
@@ -487,13 +487,13 @@ def test_isc_of_ipv6(order, iaid):
 
 
 @given(st.text(st.sampled_from('lease host {};"\\#\n 10.0.0.1 uid hardware ethernet ends epoch never:7')))
-def test_isc_whatever_it_is(text):
+def test_isc_whatever_it_is(text: str) -> None:
     with contextlib.suppress(CommandError):
         read_isc(text, NOW, HARDWARE)
 
 
 @given(st.integers(0, len(ISC)))
-def test_isc_cut_off(end):
+def test_isc_cut_off(end: int) -> None:
     found = read_isc(ISC[:end], NOW, HARDWARE)
     if re.sub(r"#.*", "", ISC[:end]).rstrip()[-1:] not in ("", "}", ";"):
         assert found.left_out
@@ -501,7 +501,7 @@ def test_isc_cut_off(end):
 
 
 @given(st.integers(0, len(ISC)), st.integers(1, 300))
-def test_isc_with_a_hole(begin, size):
+def test_isc_with_a_hole(begin: int, size: int) -> None:
     """No lease comes to be that was not there, and the hole is named."""
     found = read_isc(ISC[:begin] + "\0" * size + ISC[begin + size :], NOW, HARDWARE)
     assert found.left_out
@@ -525,7 +525,7 @@ duid 00:01:00:01:2c:bd:04:ee:52:54:00:12:34:56
 """
 
 
-def test_dnsmasq():
+def test_dnsmasq() -> None:
     found = read_dnsmasq(DNSMASQ, NOW, HARDWARE)
     active, until = LeaseState.ACTIVE, NOW + 3600
     own_id = b"\1RT\0\x124V"
@@ -548,7 +548,7 @@ def test_dnsmasq():
     )
 
 
-def test_dnsmasq_as_2_90_wrote_it_for_udhcpc():
+def test_dnsmasq_as_2_90_wrote_it_for_udhcpc() -> None:
     found = read_dnsmasq(
         "1795192021 02:00:00:00:00:77 10.55.0.14 * *\n"
         "1795192018 e6:e1:89:a9:dd:eb 10.55.0.49 pc1 01:e6:e1:89:a9:dd:eb\n",
@@ -564,7 +564,7 @@ def test_dnsmasq_as_2_90_wrote_it_for_udhcpc():
 DUID = "00:01:00:01:2c:bd:04:ee:52:54:00:12:34:56"
 
 
-def test_dnsmasq_of_ipv6():
+def test_dnsmasq_of_ipv6() -> None:
     found = read_dnsmasq(
         f"duid 00:01:00:01:2c:bd:04:ee:52:54:00:00:00:01\r\n"
         f"1763643600 4294967295 fd00:0::10 pc {DUID}\r\n"
@@ -593,18 +593,18 @@ def test_dnsmasq_of_ipv6():
     )
 
 
-def test_a_duid_of_other_hardware_names_no_mac():
+def test_a_duid_of_other_hardware_names_no_mac() -> None:
     for duid in ("00:03:00:20:52:54:00:12:34:56", "00:03:00:01:52:54:00:12:34", "00:02:00:00:ab:11:52:54"):
         found = read_dnsmasq(f"1763643600 1 fd00::10 * {duid}\n", NOW, HARDWARE)
         assert (found.leases["fd00::10"].mac, found.left_out) == ("", ())
 
 
-def test_dnsmasq_without_a_clock_writes_how_long_leases_are_for():
+def test_dnsmasq_without_a_clock_writes_how_long_leases_are_for() -> None:
     found = read_dnsmasq("43200 52:54:00:12:34:56 10.0.0.10 * *\n", NOW, HARDWARE)
     assert found.leases["10.0.0.10"].expires == NOW + 43200
 
 
-def test_dnsmasq_damaged():
+def test_dnsmasq_damaged() -> None:
     line = "1763643600 52:54:00:12:34:56 10.0.0.{} * *\n"
     text = "\0\0" + line.format(1) + line.format(2) + line.format(3) + line.format(2)
     assert is_dnsmasq(text)
@@ -616,13 +616,13 @@ def test_dnsmasq_damaged():
     )
 
 
-def test_clients_are_told_apart_as_the_server_does():
+def test_clients_are_told_apart_as_the_server_does() -> None:
     found = read_dnsmasq(DNSMASQ, NOW, identity(by_client_id=True))
     assert found.leases["10.0.0.10"].client == b"i\1RT\0\x124V"
     assert found.leases["10.0.0.11"].client == b"h\1RT\0\0\0\1"
 
 
-def test_which_is_which():
+def test_which_is_which() -> None:
     assert is_isc(ISC)
     assert not is_dnsmasq(ISC)
     assert is_dnsmasq(DNSMASQ)
@@ -633,7 +633,7 @@ def test_which_is_which():
         assert not is_dnsmasq(text)
 
 
-def test_our_own_export():
+def test_our_own_export() -> None:
     document = {
         "leases": [lease_record(lease, 0.0) for lease in LEASES],
         "reservations": [
@@ -653,6 +653,6 @@ def test_our_own_export():
      '{"leases": [], "reservations": [{"origin": "command", "mac": "x"}]}',
      '{"leases": [], "reservations": [{"origin": "elsewhere", "mac": "52:54:00:00:00:01"}]}'],
 )  # fmt: skip
-def test_an_export_that_is_none(text):
+def test_an_export_that_is_none(text: str) -> None:
     with pytest.raises(CommandError, match="this is no export of bootfw"):
         exported(text)

@@ -9,10 +9,14 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from attrs import evolve
+from narrowing import present
+from turning import Alongside
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.cli import main as command
 from bootfw.cli import running
@@ -24,6 +28,7 @@ from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.net.control import listen_control
 from bootfw.net.dhcp.leasecontrol import LeaseControl
+from bootfw.net.dhcp.walltime import WallTimeLeases
 from bootfw.records import lease_record
 from bootfw.stores.sqlite import SqliteStore
 from bootfw.stores.statefile import StateFile, row_of
@@ -59,12 +64,12 @@ network = "fd77::/64"
 
 
 @pytest.fixture(autouse=True)
-def _configured(here):
+def _configured(here: Path) -> None:
     (here / "bootfw.toml").write_text(CONFIG)
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     """Of the file that a server has left."""
     path = tmp_path / "state" / "bootfw.sqlite"
     StateFile.create(path)
@@ -78,17 +83,17 @@ def path(tmp_path):
 class Stopped:
     """The command where no server runs."""
 
-    def __init__(self, path, capsys):
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.path = path
         self.capsys = capsys
 
-    def run(self, *arguments):
+    def run(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, and what it prints."""
         code = command.main(["leases", *arguments, "-c", "bootfw.toml", "--offline"])
         printed = self.capsys.readouterr()
         return code, printed.out, printed.err
 
-    def kept(self):
+    def kept(self) -> tuple[dict[str, Lease], list[Reservation]]:
         """The leases and reservations in the file."""
         file = StateFile.open(self.path)
         found = {lease.address: lease for lease in file.leases()}, list(file.reservations())
@@ -99,7 +104,13 @@ class Stopped:
 class Running(Stopped):
     """The same where one runs."""
 
-    def __init__(self, path, capsys, reactor, alongside):
+    def __init__(
+        self,
+        path: Path,
+        capsys: pytest.CaptureFixture[str],
+        reactor: EPollReactor,
+        alongside: Alongside,
+    ) -> None:
         super().__init__(path, capsys)
         self.reactor = reactor
         self.alongside = alongside
@@ -109,16 +120,17 @@ class Running(Stopped):
         subnet = Subnet(network="10.0.0.0/24", pool=["10.0.0.9-10.0.0.100"], hosts=[CONFIGURED])
         self.server = AddressServer([subnet], leases, added)
         server6 = AddressServer6([Subnet6(network="fd77::/64")], b"\0\3\0\1RT\0\0\0\1")
-        operations = LeaseControl(reactor, self.server, self.store, added, server6).operations()
+        store = WallTimeLeases(self.store, reactor.seconds, lambda: 0.0, self.server.leases)
+        operations = LeaseControl(reactor, self.server, store, added, server6).operations()
         self.port = listen_control(reactor, path.parent / "control.sock", operations)
 
-    def run(self, *arguments):
+    def run(self, *arguments: str) -> tuple[int, str, str]:
         return self.alongside(super().run, *arguments)
 
-    def stop(self):
+    def stop(self) -> None:
         if self.port is None:
             return
-        ended = []
+        ended: list[None] = []
         self.port.stopListening()
         self.port = None
         self.store.close().addBoth(ended.append)
@@ -126,18 +138,20 @@ class Running(Stopped):
             self.reactor.iterate(0.01)
         assert ended == [None]
 
-    def kept(self):
+    def kept(self) -> tuple[dict[str, Lease], list[Reservation]]:
         self.stop()
         return super().kept()
 
 
 @pytest.fixture
-def stopped(path, capsys):
+def stopped(path: Path, capsys: pytest.CaptureFixture[str]) -> Stopped:
     return Stopped(path, capsys)
 
 
 @pytest.fixture
-def running_server(path, capsys, private_reactor, alongside):
+def running_server(
+    path: Path, capsys: pytest.CaptureFixture[str], private_reactor: EPollReactor, alongside: Alongside
+) -> Iterator[Running]:
     made = Running(path, capsys, private_reactor, alongside)
     yield made
     made.stop()
@@ -145,9 +159,10 @@ def running_server(path, capsys, private_reactor, alongside):
 
 
 @pytest.fixture(params=["stopped", "running_server"])
-def place(request):
+def place(request: pytest.FixtureRequest) -> Stopped | Running:
     """Both."""
-    return request.getfixturevalue(request.param)
+    where: Stopped | Running = request.getfixturevalue(request.param)
+    return where
 
 
 TABLE = """\
@@ -160,11 +175,11 @@ ADDRESS     STATE     CLIENT             NAME       UNTIL                KIND
 
 
 @pytest.mark.parametrize("verb", [[], ["list"]])
-def test_a_table(place, verb):
+def test_a_table(place: Stopped | Running, verb: list[str]) -> None:
     assert place.run(*verb) == (0, TABLE, "")
 
 
-def listed(place, *arguments):
+def listed(place: Stopped | Running, *arguments: str) -> list[str]:
     code, out, err = place.run("list", *arguments)
     assert (code, err) == (0, "")
     return [line.split()[0] for line in out.splitlines()[1:]]
@@ -181,11 +196,11 @@ def listed(place, *arguments):
         (["10.0.0.10", "--state", "active"], []),
     ],
 )
-def test_a_choice(place, arguments, addresses):
+def test_a_choice(place: Stopped | Running, arguments: list[str], addresses: list[str]) -> None:
     assert listed(place, *arguments) == addresses
 
 
-def test_as_json(place):
+def test_as_json(place: Stopped | Running) -> None:
     code, out, _ = place.run("list", "--json")
     assert code == 0
     assert [(r["address"], r["state"], r["expires"]) for r in json.loads(out)] == [
@@ -209,14 +224,14 @@ expires    never
 """
 
 
-def test_everything_about_one(place):
+def test_everything_about_one(place: Stopped | Running) -> None:
     assert place.run("show", MAC) == (0, SHOWN, "")
     _, out, _ = place.run("show", "10.0.0.9", "--json")
     assert [record["client"] for record in json.loads(out)] == [ACTIVE.client.hex()]
     assert place.run("show", "10.0.0.12") == (1, "", "bootfw: 10.0.0.12 has no lease\n")
 
 
-def test_release(place):
+def test_release(place: Stopped | Running) -> None:
     assert place.run("release", "10.0.0.9", "10.0.0.100") == (
         0,
         "10.0.0.9 is released\n10.0.0.100 is released\n",
@@ -232,7 +247,7 @@ def test_release(place):
     assert leases["10.0.0.9"].client == ACTIVE.client
 
 
-def test_what_is_not_leased(place):
+def test_what_is_not_leased(place: Stopped | Running) -> None:
     assert place.run("release", "10.0.0.99") == (1, "", "bootfw: 10.0.0.99 is not leased\n")
 
 
@@ -243,12 +258,12 @@ ADDRESS   CLIENT             NAME  FROM
 """
 
 
-def test_reservations(place):
+def test_reservations(place: Stopped | Running) -> None:
     assert place.run("reservations") == (0, RESERVED, "")
     assert [r["address"] for r in json.loads(place.run("reservations", "--json")[1])] == ["10.0.0.5", "10.0.0.6"]
 
 
-def test_reserve_and_unreserve(place):
+def test_reserve_and_unreserve(place: Stopped | Running) -> None:
     assert place.run("reserve", "10.0.0.7", "--uuid", UUID) == (0, "10.0.0.7 is reserved\n", "")
     assert place.run("reserve", "--client-id", "0x01ff", "--hostname", "x") == (0, "a place is reserved\n", "")
     assert place.run("unreserve", "10.0.0.6") == (0, "10.0.0.6 is reserved no longer\n", "")
@@ -257,7 +272,7 @@ def test_reserve_and_unreserve(place):
     assert reservations == [Reservation("10.0.0.7", uuid=UUID)]
 
 
-def test_reserve_and_unreserve_of_ipv6(place):
+def test_reserve_and_unreserve_of_ipv6(place: Stopped | Running) -> None:
     assert place.run("reserve", "FD77:0::7", "--mac", MAC) == (0, "fd77::7 is reserved\n", ""), "beside that of IPv4"
     assert place.run("reserve", "fd77::8", "--duid", "0x0003") == (0, "fd77::8 is reserved\n", "")
     shown = place.run("reservations")[1].splitlines()
@@ -298,12 +313,14 @@ def test_reserve_and_unreserve_of_ipv6(place):
         (["list", "--network", "10.0.0"], 'must be a network, such as "10.77.0.0/24", not "10.0.0"'),
     ],
 )
-def test_what_does_not_go(place, arguments, reason):
+def test_what_does_not_go(place: Stopped | Running, arguments: list[str], reason: str) -> None:
     assert place.run(*arguments) == (1, "", f"bootfw: {reason}\n")
     assert place.kept()[1] == [ADDED]
 
 
-def test_an_export_can_be_taken_over_elsewhere(place, tmp_path, capsys):
+def test_an_export_can_be_taken_over_elsewhere(
+    place: Stopped | Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, _ = place.run("export")
     assert code == 0
     (tmp_path / "export.json").write_text(out)
@@ -314,7 +331,9 @@ def test_an_export_can_be_taken_over_elsewhere(place, tmp_path, capsys):
     assert there.kept() == ({lease.address: lease for lease in (ACTIVE, EXPIRED, DECLINED, UNKNOWN)}, [ADDED])
 
 
-def test_what_is_taken_over_may_be_of_ipv6(place, tmp_path, capsys):
+def test_what_is_taken_over_may_be_of_ipv6(
+    place: Stopped | Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     six = evolve(ACTIVE, address="fd77::9")
     for name, address in (("inside", "fd77::9"), ("outside", "fd78::9")):
         (tmp_path / f"{name}.json").write_text(
@@ -338,7 +357,7 @@ nonsense
 """
 
 
-def test_import(stopped, tmp_path):
+def test_import(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "dnsmasq.leases").write_text(DNSMASQ)
     assert stopped.run("import", "dnsmasq.leases") == (
         3,
@@ -354,7 +373,7 @@ def test_import(stopped, tmp_path):
     assert reservations == [ADDED]
 
 
-def test_import_of_both_families(stopped, tmp_path):
+def test_import_of_both_families(stopped: Stopped, tmp_path: Path) -> None:
     duid = "00:03:00:01:52:54:00:00:00:09"
     (tmp_path / "dnsmasq.leases").write_text(f"duid 00:01\n99999999999 7 fd77::9 pc {duid}\n")
     assert stopped.run("import", "dnsmasq.leases") == (0, "1 leases and 0 reservations are taken over\n", "")
@@ -383,7 +402,7 @@ host new {{
 """
 
 
-def test_import_of_reservations(stopped, tmp_path):
+def test_import_of_reservations(stopped: Stopped, tmp_path: Path) -> None:
     """One that is there already is not lost; one that can't be is named."""
     (tmp_path / "dhcpd.leases").write_text(HOSTS)
     assert stopped.run("import", "dhcpd.leases") == (
@@ -395,7 +414,9 @@ def test_import_of_reservations(stopped, tmp_path):
     assert stopped.kept()[1] == [ADDED, Reservation(mac="52:54:00:00:00:06")]
 
 
-def test_a_reservation_without_an_address_needs_a_subnet_of_ipv4(tmp_path, capsys):
+def test_a_reservation_without_an_address_needs_a_subnet_of_ipv4(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "six.toml").write_text(
         '[bootfw]\nstate-dir = "six"\n[dhcp6]\nmode = "server"\n[[dhcp6.subnet]]\nnetwork = "fd77::/64"\n'
     )
@@ -406,7 +427,9 @@ def test_a_reservation_without_an_address_needs_a_subnet_of_ipv4(tmp_path, capsy
     )
 
 
-def test_import_of_an_export_names_what_the_other_configuration_reserves(place, tmp_path, capsys):
+def test_import_of_an_export_names_what_the_other_configuration_reserves(
+    place: Stopped | Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "export.json").write_bytes(b"\xef\xbb\xbf" + place.run("export")[1].encode())
     other = CONFIG.replace('"state"', '"other"').replace("10.0.0.5", "10.0.0.7")
     (tmp_path / "other.toml").write_text(other)
@@ -417,13 +440,13 @@ def test_import_of_an_export_names_what_the_other_configuration_reserves(place, 
     )
 
 
-def test_import_from_a_file_of_windows(stopped, tmp_path):
+def test_import_from_a_file_of_windows(stopped: Stopped, tmp_path: Path) -> None:
     text = f"\ufefflease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n}}\n".replace("\n", "\r\n")
     (tmp_path / "dhcpd.leases").write_bytes(text.encode())
     assert stopped.run("import", "dhcpd.leases") == (0, "1 leases and 0 reservations are taken over\n", "")
 
 
-def test_import_from_standard_input(stopped, monkeypatch):
+def test_import_from_standard_input(stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f'lease 10.0.0.20 {{\n ends never;\n hardware ethernet {OTHER};\n client-hostname "kü";\n}}\n'
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode()), "ascii"))
     assert stopped.run("import", "-") == (0, "1 leases and 0 reservations are taken over\n", "")
@@ -431,14 +454,14 @@ def test_import_from_standard_input(stopped, monkeypatch):
     assert (leases["10.0.0.20"].client, leases["10.0.0.20"].expires) == (EXPIRED.client, NEVER)
 
 
-def test_clients_are_told_apart_as_the_configuration_says(stopped, tmp_path):
+def test_clients_are_told_apart_as_the_configuration_says(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG.replace("[dhcp]\n", '[dhcp]\nidentify-by = "client-id"\n'))
     (tmp_path / "dnsmasq.leases").write_text(f"99999999999 {OTHER} 10.0.0.20 * 01:02\n")
     assert stopped.run("import", "dnsmasq.leases")[0] == 0
     assert stopped.kept()[0]["10.0.0.20"].client == b"i\1\2"
 
 
-def test_nothing_is_taken_over_while_it_runs(running_server, tmp_path):
+def test_nothing_is_taken_over_while_it_runs(running_server: Running, tmp_path: Path) -> None:
     (tmp_path / "dnsmasq.leases").write_text(DNSMASQ)
     assert running_server.run("import", "dnsmasq.leases") == (
         1,
@@ -447,7 +470,7 @@ def test_nothing_is_taken_over_while_it_runs(running_server, tmp_path):
     )
 
 
-def test_many_leases(running_server):
+def test_many_leases(running_server: Running) -> None:
     many = [evolve(ACTIVE, address=f"10.0.0.{number}") for number in range(10, 101)]
     for lease in many:
         running_server.server.restore(lease)
@@ -465,14 +488,14 @@ def test_many_leases(running_server):
         ("utf-8", "k\xfc\u4e2d\\x1b[2J"),
     ],
 )
-def test_names_are_shown_as_far_as_the_terminal_can(path, tmp_path, encoding, name):
+def test_names_are_shown_as_far_as_the_terminal_can(path: Path, tmp_path: Path, encoding: str, name: str) -> None:
     """Control characters never reach it."""
     file = StateFile.open(path)
     file.write_leases([row_of(evolve(ACTIVE, hostname="k\xfc\u4e2d\x1b[2J"))])
     file.close()
     locale = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
 
-    def run(*arguments):
+    def run(*arguments: str) -> tuple[int, str, str]:
         program = [sys.executable, "-m", "bootfw.cli.main", "leases", "-c", "bootfw.toml", *arguments]
         done = subprocess.run(program, cwd=tmp_path, env=locale, capture_output=True, timeout=60)
         return done.returncode, done.stdout.decode(encoding), done.stderr.decode(encoding)
@@ -496,7 +519,13 @@ def test_names_are_shown_as_far_as_the_terminal_can(path, tmp_path, encoding, na
     "arguments",
     [["release", "10.0.0.100"], ["reserve", "10.0.0.7", "--uuid", UUID], ["unreserve", MAC], ["import", "x"]],
 )
-def test_what_no_server_may_ever_read_is_not_changed(stopped, tmp_path, monkeypatch, capsys, arguments):
+def test_what_no_server_may_ever_read_is_not_changed(
+    stopped: Stopped,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
     """The server runs by a configuration that has not been given."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("os.geteuid", lambda: 1000)
@@ -516,7 +545,13 @@ def test_what_no_server_may_ever_read_is_not_changed(stopped, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("arguments", [[], ["list"], ["show", MAC], ["reservations"], ["export"]])
-def test_reading_a_default_directory_without_a_server_says_which(stopped, tmp_path, monkeypatch, capsys, arguments):
+def test_reading_a_default_directory_without_a_server_says_which(
+    stopped: Stopped,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     (tmp_path / "state").rename(tmp_path / "bootfw")
@@ -527,7 +562,9 @@ def test_reading_a_default_directory_without_a_server_says_which(stopped, tmp_pa
     assert capsys.readouterr().err == ""
 
 
-def test_a_change_for_the_next_start_is_said_to_be_one(stopped, tmp_path, capsys):
+def test_a_change_for_the_next_start_is_said_to_be_one(
+    stopped: Stopped, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command.main(["leases", "-c", "bootfw.toml", "release", "10.0.0.100"]) == 0
     said = f"bootfw: no server runs with the state directory {tmp_path}/state; this takes effect with its next start\n"
     assert capsys.readouterr().err == said
@@ -541,7 +578,7 @@ def test_a_change_for_the_next_start_is_said_to_be_one(stopped, tmp_path, capsys
 
 
 @pytest.mark.parametrize("content", ["", "x\n"])
-def test_no_lease_file(stopped, tmp_path, content):
+def test_no_lease_file(stopped: Stopped, tmp_path: Path, content: str) -> None:
     (tmp_path / "file").write_text(content)
     assert stopped.run("import", "file") == (
         1,
@@ -550,30 +587,30 @@ def test_no_lease_file(stopped, tmp_path, content):
     )
 
 
-def test_no_file(stopped):
+def test_no_file(stopped: Stopped) -> None:
     assert stopped.run("import", "none") == (1, "", "bootfw: none: No such file or directory\n")
 
 
-def test_there_has_been_no_server(tmp_path, capsys):
-    code, out, err = Stopped(None, capsys).run("list")
+def test_there_has_been_no_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = Stopped(tmp_path / "state/leases.sqlite", capsys).run("list")
     assert (code, out) == (1, "")
     assert err == "bootfw: no leases are stored: no server has run with this state directory and configuration\n"
     assert not (tmp_path / "state").exists()
 
 
-def test_the_configuration_is_wrong(stopped, tmp_path):
+def test_the_configuration_is_wrong(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text("[dhcp]\nmode = 1\n[store]\nuse = 'none'")
     assert stopped.run("list") == (1, "", "bootfw: bootfw.toml: dhcp.mode: must be a string, not 1\n")
 
 
-def test_the_store_is_wrong(stopped, tmp_path):
+def test_the_store_is_wrong(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG + "[store]\nuse = 'sqlight'")
     code, _, err = stopped.run("list")
     assert code == 1
     assert err.startswith('bootfw: bootfw.toml: store.use: no plugin "sqlight"; known: ')
 
 
-def test_a_store_that_can_not_be_read_from_outside(stopped, tmp_path):
+def test_a_store_that_can_not_be_read_from_outside(stopped: Stopped, tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG + "[store]\nuse = 'memory'")
     assert stopped.run("list") == (
         1,
@@ -583,7 +620,7 @@ def test_a_store_that_can_not_be_read_from_outside(stopped, tmp_path):
     )
 
 
-def test_the_file_is_in_use(stopped, monkeypatch):
+def test_the_file_is_in_use(stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.stores.statefile.LOCK_TIMEOUT", 0)
     file = StateFile.open(stopped.path)
     assert stopped.run("list") == (
@@ -594,25 +631,25 @@ def test_the_file_is_in_use(stopped, monkeypatch):
     file.close()
 
 
-def test_a_socket_without_a_server_is_none(stopped):
+def test_a_socket_without_a_server_is_none(stopped: Stopped) -> None:
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(stopped.path.parent / "control.sock"))
     assert listed(stopped) == ["10.0.0.9", "10.0.0.10", "10.0.0.11", "10.0.0.100"]
 
 
-def test_the_server_does_not_answer(running_server, monkeypatch):
+def test_the_server_does_not_answer(running_server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "_PATIENCE", 0.05)
     printed = Stopped.run(running_server, "list")  # while the reactor stands still
     assert printed == (1, "", "bootfw: bootfw has not answered for 0 seconds\n")
 
 
-def test_the_server_ends_meanwhile(stopped):
+def test_the_server_ends_meanwhile(stopped: Stopped) -> None:
     """It has taken the question, and is gone."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(stopped.path.parent / "control.sock"))
         server.listen()
 
-        def end():
+        def end() -> None:
             for _ in range(2):  # the command looks first whether somebody is there
                 server.accept()[0].close()
 
@@ -625,7 +662,7 @@ def test_the_server_ends_meanwhile(stopped):
 @pytest.mark.parametrize(
     "arguments", [[], ["leases", "lost"], ["leases", "list", "--state", "lost"], ["leases", "release"], ["--none"]]
 )
-def test_misuse(arguments, capsys):
+def test_misuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command.main(arguments)
     assert caught.value.code == 2
@@ -635,18 +672,25 @@ def test_misuse(arguments, capsys):
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["leases", "--help"], ["leases", "reserve", "--help"], ["--version"]]
 )
-def test_help(arguments, capsys):
+def test_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         command.main(arguments)
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith(("usage: bootfw", "bootfw 0"))
 
 
-def test_the_page_tells_of_every_verb_and_of_no_other():
+def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The commands below a command."""
+    [action] = present(parser._subparsers)._group_actions
+    assert isinstance(action, argparse._SubParsersAction)
+    return dict(action.choices)
+
+
+def test_the_page_tells_of_every_verb_and_of_no_other() -> None:
     page = (Path(__file__).parents[2] / "docs" / "howto" / "leases.md").read_text()
     parser = argparse.ArgumentParser()
     add_leases(parser.add_subparsers())
-    leases = next(iter(parser._subparsers._group_actions)).choices["leases"]
-    verbs = set(next(iter(leases._subparsers._group_actions)).choices)
+    leases = _choices(parser)["leases"]
+    verbs = set(_choices(leases))
     told = set(re.findall(r"bootfw leases (?:-c \S+ )?([a-z]+)", page)) | set(re.findall(r"`([a-z]+)` makes", page))
     assert told - {"is"} == verbs

@@ -2,22 +2,25 @@
 
 import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from archives import make_tar
 from bootprograms import IA32, pe, pxelinux
+from narrowing import of_type
 
 from bootfw.cli import main as command
 from bootfw.tap import Options
 
 
 @pytest.fixture
-def lint(capsys, bare):
-    def run(*arguments):
+def lint(capsys: pytest.CaptureFixture[str], bare: None) -> Callable[..., tuple[int, str, str]]:
+    def run(*arguments: Path | str) -> tuple[int, str, str]:
         try:
             code = command.main(["lint", *map(str, arguments)])
         except SystemExit as end:
-            code = end.code
+            code = of_type(int, end.code)
         output = capsys.readouterr()
         return code, output.out, output.err
 
@@ -25,18 +28,18 @@ def lint(capsys, bare):
 
 
 @pytest.fixture
-def boot(tmp_path):
+def boot(tmp_path: Path) -> Path:
     directory = tmp_path / "boot"
     directory.mkdir()
     (directory / "grubx64.efi").write_bytes(pe(IA32))
     return directory
 
 
-def test_a_clean_directory(lint, tmp_path):
+def test_a_clean_directory(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     assert lint(tmp_path) == (0, "no findings\n", "")
 
 
-def test_findings(lint, boot):
+def test_findings(lint: Callable[..., tuple[int, str, str]], boot: Path) -> None:
     code, out, err = lint(boot)
     assert (code, err) == (1, "")
     assert out.splitlines() == [
@@ -47,7 +50,7 @@ def test_findings(lint, boot):
     ]
 
 
-def test_as_json(lint, boot):
+def test_as_json(lint: Callable[..., tuple[int, str, str]], boot: Path) -> None:
     code, out, _ = lint("--json", boot)
     (found,) = json.loads(out)
     assert code == 1
@@ -56,7 +59,9 @@ def test_as_json(lint, boot):
     assert set(found) == {"file", "rule", "reason", "remedy"}
 
 
-def test_colours_are_for_terminals(lint, boot, monkeypatch):
+def test_colours_are_for_terminals(
+    lint: Callable[..., tuple[int, str, str]], boot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert "\x1b[1m" in lint(boot)[1]
@@ -64,7 +69,7 @@ def test_colours_are_for_terminals(lint, boot, monkeypatch):
     assert "\x1b" not in lint(boot)[1]
 
 
-def test_names_give_a_terminal_no_orders(lint, tmp_path):
+def test_names_give_a_terminal_no_orders(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     (tmp_path / "\x1b[2Jx.efi").write_bytes(b"")
     code, out, _ = lint(tmp_path)
     assert code == 1
@@ -72,7 +77,9 @@ def test_names_give_a_terminal_no_orders(lint, tmp_path):
     assert r"\x1b[2Jx.efi" in out
 
 
-def test_the_directories_of_the_configuration(lint, tmp_path, boot):
+def test_the_directories_of_the_configuration(
+    lint: Callable[..., tuple[int, str, str]], tmp_path: Path, boot: Path
+) -> None:
     make_tar(tmp_path / "debian.tar", {"vmlinuz": b"x"})
     (boot / "pxelinux.cfg").mkdir()
     (boot / "pxelinux.cfg/default").write_text("label a\nkernel debian/vmlinuz\nlabel b\nkernel gone\n")
@@ -91,7 +98,9 @@ def test_the_directories_of_the_configuration(lint, tmp_path, boot):
     ]
 
 
-def test_what_plugins_make_is_not_missing(lint, tmp_path, boot, monkeypatch):
+def test_what_plugins_make_is_not_missing(
+    lint: Callable[..., tuple[int, str, str]], tmp_path: Path, boot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (boot / "grubx64.efi").write_bytes(pe())
     (boot / "pxelinux.0").write_bytes(pxelinux())
     (tmp_path / "made.py").write_text(
@@ -154,7 +163,9 @@ chooser = boot_plugin(IBootFileResolver, Chooser)
 """
 
 
-def test_plugins_have_the_abilities_of_the_built_in_ones(lint, tmp_path, boot, monkeypatch):
+def test_plugins_have_the_abilities_of_the_built_in_ones(
+    lint: Callable[..., tuple[int, str, str]], tmp_path: Path, boot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "site_plugins.py").write_text(PLUGINS)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "bootfw.toml").write_text(
@@ -171,7 +182,9 @@ def test_plugins_have_the_abilities_of_the_built_in_ones(lint, tmp_path, boot, m
     ]
 
 
-def test_what_templates_and_menus_make_is_there(lint, tmp_path, boot):
+def test_what_templates_and_menus_make_is_there(
+    lint: Callable[..., tuple[int, str, str]], tmp_path: Path, boot: Path
+) -> None:
     (boot / "grubx64.efi").write_bytes(pe())
     (boot / "more.ipxe").write_text("#!ipxe\nchain made.ipxe\nchain menu.ipxe\nchain gone.ipxe\n")
     (tmp_path / "templates").mkdir()
@@ -196,24 +209,24 @@ def test_what_templates_and_menus_make_is_there(lint, tmp_path, boot):
         (["--colour"], "usage"),
     ],
 )
-def test_what_can_not_be_done(lint, arguments, said):
+def test_what_can_not_be_done(lint: Callable[..., tuple[int, str, str]], arguments: list[str], said: str) -> None:
     code, out, err = lint(*arguments)
     assert (code, out) == (2, "")
     assert said in err
 
 
-def test_a_boot_directory_that_is_not_there(lint, tmp_path):
+def test_a_boot_directory_that_is_not_there(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text('[[backend]]\nuse = "directory"\nroot = "gone"\n')
     code, _, err = lint("-c", tmp_path / "bootfw.toml")
     assert code == 2
     assert re.search(r"gone: No such file", err)
 
 
-def test_other_commands_fail_as_before(capsys):
+def test_other_commands_fail_as_before(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["leases", "-c", "/nowhere.toml"]) == 1
 
 
-def test_the_menu_is_known_as_what_it_makes(lint, tmp_path):
+def test_the_menu_is_known_as_what_it_makes(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     """So a directory without a script of its own is whole, and missing files are still reported."""
     boot = tmp_path / "boot"
     boot.mkdir()
@@ -226,8 +239,8 @@ def test_the_menu_is_known_as_what_it_makes(lint, tmp_path):
     assert "not known here" not in out
 
 
-def test_templates_host_files_and_the_menu(lint, tmp_path):
-    files = {
+def test_templates_host_files_and_the_menu(lint: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
         "boot/kernel": "no kernel",
         "templates/good.j2": "{{ client.mac }} {% include '_part.txt' %} {% include 'maybe' ignore missing %}",
         "templates/_part.txt": "{{ 1 }}",
@@ -284,7 +297,9 @@ def test_templates_host_files_and_the_menu(lint, tmp_path):
     assert found["hosts/web2.toml"].endswith('for group "rack1"')
 
 
-def test_a_directory_that_is_named_concerns_no_templates(lint, tmp_path):
+def test_a_directory_that_is_named_concerns_no_templates(
+    lint: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     assert lint(tmp_path) == (0, "no findings\n", "")
 
 
@@ -299,7 +314,9 @@ IPXE_AND_NOTHING = """
 """
 
 
-def test_machines_that_would_end_at_ipxe(lint, tmp_path, capsys):
+def test_machines_that_would_end_at_ipxe(
+    lint: Callable[..., tuple[int, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     configuration = tmp_path / "bootfw.toml"
     configuration.write_text(IPXE_AND_NOTHING)
     code, out, _ = lint("-c", configuration)

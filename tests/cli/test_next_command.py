@@ -5,8 +5,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from turning import Alongside
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.cli import main as command
 from bootfw.cli.failure import CommandError
@@ -35,15 +40,15 @@ files = { "debian/install.ipxe" = "#!ipxe", "install.ipxe" = "#!ipxe" }
 
 
 @pytest.fixture(autouse=True)
-def _configured(here):
+def _configured(here: Path) -> None:
     (here / "bootfw.toml").write_text(CONFIG)
 
 
 @pytest.fixture
-def run(capsys):
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Exit code, and what it prints."""
 
-    def run(*arguments):
+    def run(*arguments: str) -> tuple[int, str, str]:
         code = command.main(["next", "-c", "bootfw.toml", "--offline", *arguments])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
@@ -54,20 +59,20 @@ def run(capsys):
 class State:
     """The state file, while no server runs."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self):
+    def read(self) -> dict[str, str]:
         """MAC -> file."""
         return {order["mac"]: order["file"] for order in OfflineOrders(SqliteStore(self.path)).next_boots()}
 
 
 @pytest.fixture
-def kept(tmp_path):
+def kept(tmp_path: Path) -> State:
     return State(tmp_path / "state" / "bootfw.sqlite")
 
 
-def test_order_list_and_clear(run, monkeypatch):
+def test_order_list_and_clear(run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("52-54-00-12-34-56", "debian/install.ipxe") == (
         0,
         "52:54:00:12:34:56 boots debian/install.ipxe next, once\n",
@@ -85,7 +90,7 @@ def test_order_list_and_clear(run, monkeypatch):
     assert run() == (0, "MAC  NEXT BOOT  SINCE\n", "")
 
 
-def test_as_json(run, kept):
+def test_as_json(run: Callable[..., tuple[int, str, str]], kept: State) -> None:
     code, out, _ = run(MAC, "http://{server}/x?mac={mac}", "--json")
     order = json.loads(out)
     assert (code, order["mac"], order["file"]) == (0, MAC, "http://{server}/x?mac={mac}")
@@ -106,7 +111,9 @@ def test_as_json(run, kept):
         (["--forgive", MAC], "no server runs with the state directory "),
     ],
 )
-def test_what_can_not_be_done(run, kept, arguments, said):
+def test_what_can_not_be_done(
+    run: Callable[..., tuple[int, str, str]], kept: State, arguments: list[str], said: str
+) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (1, "")
     assert err.startswith(f"bootfw: {said}")
@@ -116,13 +123,15 @@ def test_what_can_not_be_done(run, kept, arguments, said):
 @pytest.mark.parametrize(
     "arguments", [[MAC], [MAC, "x", "--clear", MAC], ["--clear", MAC, "--forgive", MAC], ["--clear"], [MAC, "x", "y"]]
 )
-def test_misuse(run, arguments):
+def test_misuse(run: Callable[..., tuple[int, str, str]], arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run(*arguments)
     assert ended.value.code == 2
 
 
-def test_where_no_resolver_would_ask_for_it_nothing_can_be_ordered(run, kept, tmp_path):
+def test_where_no_resolver_would_ask_for_it_nothing_can_be_ordered(
+    run: Callable[..., tuple[int, str, str]], kept: State, tmp_path: Path
+) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG.replace('"next-boot"', '"static"\nfile = "x"'))
     code, _, err = run(MAC, "install.ipxe")
     assert code == 1
@@ -132,13 +141,15 @@ def test_where_no_resolver_would_ask_for_it_nothing_can_be_ordered(run, kept, tm
     assert not kept.path.exists()
 
 
-def test_the_defaults_ask_for_it(run, tmp_path, capsys, kept):
+def test_the_defaults_ask_for_it(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: State
+) -> None:
     (tmp_path / "bootfw.toml").write_text('[bootfw]\nstate-dir = "state"\n')
     assert run(MAC, "install.ipxe")[0] == 0
     assert list(kept.read()) == [MAC]
 
 
-def test_a_damaged_file_is_told_of(run, kept):
+def test_a_damaged_file_is_told_of(run: Callable[..., tuple[int, str, str]], kept: State) -> None:
     kept.path.parent.mkdir()
     kept.path.write_bytes(b"x" * 1000)
     code, _, err = run()
@@ -150,10 +161,10 @@ def test_a_damaged_file_is_told_of(run, kept):
 
 
 @pytest.fixture
-def plain(capsys):
+def plain(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """The command without --offline."""
 
-    def plain(*arguments):
+    def plain(*arguments: str) -> tuple[int, str, str]:
         code = command.main(["next", *arguments])
         return code, *capsys.readouterr()
 
@@ -161,7 +172,9 @@ def plain(capsys):
 
 
 @pytest.mark.parametrize("arguments", [[MAC, "x.ipxe"], ["--clear", MAC]])
-def test_what_no_server_may_ever_read_is_not_changed(plain, here, monkeypatch, arguments):
+def test_what_no_server_may_ever_read_is_not_changed(
+    plain: Callable[..., tuple[int, str, str]], here: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
     """The server runs by a configuration that has not been given."""
     monkeypatch.setenv("XDG_STATE_HOME", str(here))
     monkeypatch.setattr("os.geteuid", lambda: 1000)
@@ -179,7 +192,9 @@ def test_what_no_server_may_ever_read_is_not_changed(plain, here, monkeypatch, a
     assert err == f"bootfw: no server runs with the state directory {here}/bootfw; this is the stored state\n"
 
 
-def test_a_state_directory_that_is_named_may_be_prepared(plain, here, monkeypatch):
+def test_a_state_directory_that_is_named_may_be_prepared(
+    plain: Callable[..., tuple[int, str, str]], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     note = f"bootfw: no server runs with the state directory {here}/state; this takes effect with its next start\n"
     code, out, err = plain("-c", "bootfw.toml", MAC, "install.ipxe")
     assert (code, out, err) == (0, f"{MAC} boots install.ipxe next, once\n", note)
@@ -201,7 +216,9 @@ def test_a_state_directory_that_is_named_may_be_prepared(plain, here, monkeypatc
         ("{mac}/none.ipxe", False),
     ],
 )
-def test_a_file_that_no_backend_has_is_warned_of(run, kept, file, warned):
+def test_a_file_that_no_backend_has_is_warned_of(
+    run: Callable[..., tuple[int, str, str]], kept: State, file: str, warned: bool
+) -> None:
     code, out, err = run(MAC, file)
     assert (code, out) == (0, f"{MAC} boots {file} next, once\n")
     assert err == (f"bootfw: no backend of bootfw.toml has {file}\n" if warned else "")
@@ -230,7 +247,13 @@ plugin = boot_plugin(IBackend, Waiting)
         'use = "waiting:plugin"',
     ],
 )
-def test_what_can_not_be_known_is_not_warned_of(run, kept, tmp_path, monkeypatch, backend):
+def test_what_can_not_be_known_is_not_warned_of(
+    run: Callable[..., tuple[int, str, str]],
+    kept: State,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "waiting.py").write_text(WAITING)
     (tmp_path / "bootfw.toml").write_text(CONFIG.partition("[[backend]]")[0] + f"[[backend]]\n{backend}\n")
@@ -238,7 +261,7 @@ def test_what_can_not_be_known_is_not_warned_of(run, kept, tmp_path, monkeypatch
     assert run(MAC, "x.ipxe") == (0, f"{MAC} boots x.ipxe next, once\n", "")
 
 
-def test_a_file_whose_name_the_terminal_can_not_show(here):
+def test_a_file_whose_name_the_terminal_can_not_show(here: Path) -> None:
     locale = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C.UTF-8"}
     program = [sys.executable, "-m", "bootfw.cli.main", "next", "-c", "bootfw.toml", "--offline", MAC, "k\xfc.ipxe"]
     done = subprocess.run(program, env=locale, capture_output=True, timeout=60)
@@ -251,12 +274,12 @@ def test_a_file_whose_name_the_terminal_can_not_show(here):
 class Running:
     """A server with a machine that is in a loop."""
 
-    def __init__(self, reactor, state):
+    def __init__(self, reactor: EPollReactor, state: Path) -> None:
         store = SqliteStore(state / "bootfw.sqlite", reactor)
         self.breaker = LoopBreaker(repeats=2, reactor=reactor, store=store)
         self.next_boot = NextBoot(store)
         resolvers = [("next-boot", self.next_boot), ("loop-breaker", self.breaker)]
-        self.lifecycle = PluginLifecycle(reactor, resolvers, [].append)
+        self.lifecycle = PluginLifecycle(reactor, resolvers, lambda event: None)
         self.lifecycle.start()
         self.lifecycle.listen(state / "control.sock")
         for xid in range(4):
@@ -266,7 +289,7 @@ class Running:
 
 
 @pytest.fixture
-def server(private_reactor, tmp_path):
+def server(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Running]:
     made = Running(private_reactor, tmp_path / "state")
     yield made
     closed = made.lifecycle.close()
@@ -275,7 +298,9 @@ def server(private_reactor, tmp_path):
     private_reactor.iterate(0)
 
 
-def test_who_is_kept_from_a_loop_is_shown(run, server, alongside):
+def test_who_is_kept_from_a_loop_is_shown(
+    run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside
+) -> None:
     code, out, err = alongside(run)
     assert (code, err) == (0, "")
     heading, line = out.splitlines()[-2:]
@@ -291,17 +316,19 @@ def test_who_is_kept_from_a_loop_is_shown(run, server, alongside):
     }
 
 
-def test_forgive(run, server, alongside):
+def test_forgive(run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside) -> None:
     assert alongside(run, "--forgive", OTHER) == (0, f"{OTHER} boots from here again\n", "")
     assert alongside(run, "--forgive", OTHER) == (1, "", f"bootfw: {OTHER} is not kept from a loop\n")
     assert "LOOPING" not in alongside(run)[1]
 
 
-def test_forgive_as_json(run, server, alongside):
+def test_forgive_as_json(run: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside) -> None:
     assert json.loads(alongside(run, "--forgive", OTHER, "--json")[1])["mac"] == OTHER
 
 
-def test_an_order_for_a_running_server(plain, server, alongside, tmp_path):
+def test_an_order_for_a_running_server(
+    plain: Callable[..., tuple[int, str, str]], server: Running, alongside: Alongside, tmp_path: Path
+) -> None:
     assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe") == (
         0,
         f"{MAC} boots install.ipxe next, once\n",
@@ -315,19 +342,19 @@ def test_an_order_for_a_running_server(plain, server, alongside, tmp_path):
     assert (code, err) == (1, f"bootfw: nothing is ordered for {MAC}\n")
 
 
-def test_what_a_server_refuses(server, alongside, tmp_path):
+def test_what_a_server_refuses(server: Running, alongside: Alongside, tmp_path: Path) -> None:
     """A command of another version may ask for it."""
     with pytest.raises(CommandError, match="unknown placeholder"):
         alongside(RunningServer(tmp_path / "state" / "control.sock").order, MAC, "{nope}")
 
 
 @pytest.fixture
-def serving(private_reactor, tmp_path):
+def serving(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Callable[..., None]]:
     """Run a server with these resolvers."""
-    running = []
+    running: list[PluginLifecycle] = []
 
-    def serving(*resolvers):
-        lifecycle = PluginLifecycle(private_reactor, resolvers, [].append)
+    def serving(*resolvers: Any) -> None:
+        lifecycle = PluginLifecycle(private_reactor, resolvers, lambda event: None)
         lifecycle.start()
         lifecycle.listen(tmp_path / "state" / "control.sock")
         running.append(lifecycle)
@@ -340,13 +367,24 @@ def serving(private_reactor, tmp_path):
         private_reactor.iterate(0)
 
 
-def test_a_server_with_this_resolver_only_is_found(plain, private_reactor, alongside, kept, serving):
+def test_a_server_with_this_resolver_only_is_found(
+    plain: Callable[..., tuple[int, str, str]],
+    private_reactor: EPollReactor,
+    alongside: Alongside,
+    kept: State,
+    serving: Callable[..., None],
+) -> None:
     """It has no other operation on its control socket."""
     serving(("next-boot", NextBoot(SqliteStore(kept.path, private_reactor))))
     assert alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")[::2] == (0, "")
 
 
-def test_a_server_that_takes_no_orders(plain, private_reactor, alongside, serving):
+def test_a_server_that_takes_no_orders(
+    plain: Callable[..., tuple[int, str, str]],
+    private_reactor: EPollReactor,
+    alongside: Alongside,
+    serving: Callable[..., None],
+) -> None:
     """Its configuration has changed since it was started."""
     serving(("loop-breaker", LoopBreaker(reactor=private_reactor)))
     code, _, err = alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")
@@ -354,7 +392,9 @@ def test_a_server_that_takes_no_orders(plain, private_reactor, alongside, servin
     assert alongside(plain, "-c", "bootfw.toml")[:2] == (0, "MAC  NEXT BOOT  SINCE\n")
 
 
-def test_a_store_that_can_not_be_reached_without_a_server(run, tmp_path):
+def test_a_store_that_can_not_be_reached_without_a_server(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     (tmp_path / "bootfw.toml").write_text(CONFIG + '[store]\nuse = "memory"\n')
     assert run(MAC, "install.ipxe") == (
         1,
@@ -383,7 +423,9 @@ plugin = boot_plugin(ILeaseStore, Store)
 """
 
 
-def test_beside_a_store_for_leases_only_orders_are_in_the_default_one(run, kept, tmp_path, monkeypatch):
+def test_beside_a_store_for_leases_only_orders_are_in_the_default_one(
+    run: Callable[..., tuple[int, str, str]], kept: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "onlyleases.py").write_text(ONLY_LEASES)
     (tmp_path / "bootfw.toml").write_text(CONFIG + '[store]\nuse = "onlyleases:plugin"\n')

@@ -1,6 +1,7 @@
 """``bootfw personas`` as an operator uses it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from bootfw.personas.table import read, stock
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path: Path) -> str:
     path = tmp_path / "bootfw.toml"
     path.write_text(
         '[[persona]]\nname = "old-rom"\noui = ["00:a0:c9"]\nrefuse-options = ["blksize"]\n'
@@ -18,12 +19,12 @@ def config(tmp_path):
     return str(path)
 
 
-def shown(capsys, *arguments: str) -> str:
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["personas", *arguments]) == 0
     return capsys.readouterr().out
 
 
-def test_the_table(capsys):
+def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     head, *lines = shown(capsys).splitlines()
 
     assert head.split() == ["PERSONA", "WHO", "TREATMENT"]
@@ -34,7 +35,7 @@ def test_the_table(capsys):
     assert "as usual" in next(line for line in lines if line.startswith("shim "))
 
 
-def test_those_of_a_configuration_stand_where_they_are_asked(capsys, config):
+def test_those_of_a_configuration_stand_where_they_are_asked(capsys: pytest.CaptureFixture[str], config: str) -> None:
     lines = shown(capsys, "-c", config).splitlines()
 
     assert lines[1].startswith("old-rom*")
@@ -42,14 +43,14 @@ def test_those_of_a_configuration_stand_where_they_are_asked(capsys, config):
     assert lines[-1] == "* of the configuration"
 
 
-def test_one(capsys):
+def test_one(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "raspberry-pi-3")
 
     assert "oui                  b8:27:eb\n" in text
     assert "Seen: raspberrypi/documentation" in text
 
 
-def test_json_has_all_of_it_and_can_be_read_again(capsys, config):
+def test_json_has_all_of_it_and_can_be_read_again(capsys: pytest.CaptureFixture[str], config: str) -> None:
     told = json.loads(shown(capsys, "--json"))
 
     assert {one.pop("from") for one in told} == {"bootfw"}
@@ -58,12 +59,12 @@ def test_json_has_all_of_it_and_can_be_read_again(capsys, config):
     assert (froms["old-rom"], froms["uefi"], froms["ipxe"]) == ("configuration", "configuration", "bootfw")
 
 
-def test_one_that_there_is_not(capsys):
+def test_one_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["personas", "rasberry-pi"]) == 1
     assert capsys.readouterr().err == 'bootfw: there is no persona "rasberry-pi"; did you mean "raspberry-pi"?\n'
 
 
-def test_a_configuration_that_is_wrong(capsys, tmp_path):
+def test_a_configuration_that_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_text('[[persona]]\nname = "x"\n')
 

@@ -93,6 +93,6 @@ def test_a_configuration_that_is_wrong(capfdbinary: pytest.CaptureFixture[bytes]
 def test_as_a_program(tmp_path: Path) -> None:
     """The bytes are not touched on their way, and no reactor is needed."""
     (tmp_path / "boot/binary").write_bytes(bytes(range(256)))
-    command = [Path(sys.executable).with_name("bootfw"), "render", "-c", "bootfw.toml", "binary"]
+    command = [str(Path(sys.executable).with_name("bootfw")), "render", "-c", "bootfw.toml", "binary"]
     done = subprocess.run(command, capture_output=True, timeout=60, check=True)
     assert done.stdout == bytes(range(256))

@@ -1,7 +1,12 @@
 """PXE boot menus: what a ROM is shown, and what it gets for what it picks. By a proxy and by a server of addresses."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import firmware
 import pytest
+from attrs import evolve
+from narrowing import of_type
 
 from bootfw.dhcp.answer import Answer, Arrival
 from bootfw.dhcp.bootfile import Unsuitable, adapt_menu
@@ -33,7 +38,9 @@ SHOWN = pxe.VendorOptions(
 )
 
 
-def fit(message: Message, boot_server: bool = False, menu: BootMenu = MENU):
+def fit(
+    message: Message, boot_server: bool = False, menu: BootMenu = MENU
+) -> tuple[BootRequest, BootMenu | BootFile | Unsuitable]:
     request = classify(message, PERSONAS.match, boot_server=boot_server, addresses=not boot_server, server="10.77.0.9")
     assert isinstance(request, BootRequest)
     return request, adapt_menu(menu, request, PERSONAS.named(request.persona), PERSONAS.is_ipxe_program)
@@ -51,7 +58,9 @@ def assigned(message: Message) -> Message:
         message, Arrival("10.77.0.9"), 1000.0
     )
     assert isinstance(answer, Answer)
-    return over_the_wire(message, server_reply(message, answer, request, menu, PERSONAS.named(request.persona)))
+    return over_the_wire(
+        message, server_reply(message, answer, request, of_type(BootMenu, menu), PERSONAS.named(request.persona))
+    )
 
 
 def over_the_wire(message: Message, answer: Message) -> Message:
@@ -64,7 +73,7 @@ def picks(item: int) -> Message:
 
 
 @pytest.mark.parametrize("way", [offered, assigned])
-def test_a_rom_is_shown_the_menu(way):
+def test_a_rom_is_shown_the_menu(way: Callable[[Message], Message]) -> None:
     offer = way(firmware.BIOS_ROM.message())
 
     assert offer.options[60] == b"PXEClient"
@@ -73,10 +82,12 @@ def test_a_rom_is_shown_the_menu(way):
     assert (offer.file, offer.siaddr) == (b"", "10.77.0.9")
 
 
-def test_the_boot_server_names_the_file_of_the_picked_item():
+def test_the_boot_server_names_the_file_of_the_picked_item() -> None:
     message = picks(0x8001)
     request, file = fit(message, boot_server=True)
-    ack = over_the_wire(message, proxy_reply(message, request, file, PERSONAS.named(request.persona)))
+    ack = over_the_wire(
+        message, proxy_reply(message, request, of_type(BootFile, file), PERSONAS.named(request.persona))
+    )
 
     assert (ack.file, ack.options[67], ack.options[210]) == (b"pxelinux.0", b"pxelinux.0\0", b"debian/")
     assert pxe.parse(ack.options[43]) == pxe.VendorOptions(
@@ -84,37 +95,39 @@ def test_the_boot_server_names_the_file_of_the_picked_item():
     )
 
 
-def test_an_item_may_be_served_by_another():
+def test_an_item_may_be_served_by_another() -> None:
     request, file = fit(picks(0x8002), boot_server=True)
 
+    assert isinstance(file, BootFile)
     assert (file.name, file.server) == (f"{firmware.UUID}/boot.0", "10.77.0.7")
     assert proxy_reply(picks(0x8002), request, file, PERSONAS.named("pxe-bios")).siaddr == "10.77.0.7"
 
 
 @pytest.mark.parametrize("item", [0, 0x8000, 0x8003, 1])
-def test_what_is_not_in_the_menu_can_t_be_picked(item):
+def test_what_is_not_in_the_menu_can_t_be_picked(item: int) -> None:
     assert fit(picks(item), boot_server=True)[1] == Unsuitable(
         f"it has picked item {item} from a menu; ours has no such"
     )
 
 
-def test_a_rom_that_asks_the_boot_server_of_itself_has_picked_nothing():
+def test_a_rom_that_asks_the_boot_server_of_itself_has_picked_nothing() -> None:
     found = fit(firmware.asks_boot_server(firmware.BIOS_ROM), boot_server=True)[1]
 
     assert found == Unsuitable("its request to the boot server names no item of the menu")
 
 
-def test_items_that_the_machine_can_t_use_are_left_out_and_the_others_keep_their_numbers():
+def test_items_that_the_machine_can_t_use_are_left_out_and_the_others_keep_their_numbers() -> None:
     menu = fit(firmware.BIOS_ROM.changed({97: None}).message())[1]
 
-    assert [(item.description, item.type) for item in menu.items] == [("Disk", 0), ("Linux", 0x8001)]
+    assert [(item.description, item.type) for item in of_type(BootMenu, menu).items] == [("Disk", 0), ("Linux", 0x8001)]
     only = BootMenu((MENU.items[0], MENU.items[2]))
     found = fit(firmware.BIOS_ROM.changed({97: None}).message(), menu=only)[1]
+    assert isinstance(found, Unsuitable)
     assert "which this client does not tell" in found.reason
 
 
 @pytest.mark.parametrize("client", [firmware.OVMF, firmware.IPXE_ROM, firmware.OVMF_HTTP], ids=lambda c: c.name)
-def test_whose_menus_don_t_work_are_shown_none(client):
+def test_whose_menus_don_t_work_are_shown_none(client: firmware.Client) -> None:
     found = fit(client.message())[1]
 
     assert isinstance(found, Unsuitable)
@@ -129,14 +142,14 @@ def test_whose_menus_don_t_work_are_shown_none(client):
         ((BootMenuItem("x" * 250),), {}, "the menu takes 262 bytes; there is room for 255: use shorter texts"),
     ],
 )
-def test_menus_that_can_t_be(items, more, message):
+def test_menus_that_can_t_be(items: tuple[BootMenuItem, ...], more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BootMenu(items, **more)
 
 
 @pytest.mark.parametrize("length", range(1, 60, 3))
 @pytest.mark.parametrize("files", range(8))
-def test_every_menu_that_can_be_fits_into_its_option(length, files):
+def test_every_menu_that_can_be_fits_into_its_option(length: int, files: int) -> None:
     items = [BootMenuItem("x" * length, BootFile("f")) for _ in range(files)] + [BootMenuItem("ü" * 5)]
     try:
         menu = BootMenu(items, "p" * length)
@@ -147,7 +160,7 @@ def test_every_menu_that_can_be_fits_into_its_option(length, files):
     assert len(pxe.pack(shown(menu.items, menu.prompt))) <= 255
 
 
-def shown(items, prompt: str) -> pxe.VendorOptions:
+def shown(items: Sequence[BootMenuItem] | tuple[BootMenuItem, ...], prompt: str) -> pxe.VendorOptions:
     return pxe.VendorOptions(
         pxe.DiscoveryControl.NO_BROADCAST,
         tuple(pxe.BootServers(1, ("10.0.0.1",)) for item in items if item.file),
@@ -163,33 +176,36 @@ FILE = BootFile("pxelinux.0", configfile="conf/{mac}", pathprefix="http://{serve
 TOLD = {209: b"conf/52:54:00:12:34:56", 210: b"http://10.77.0.9/", 211: b"\0\0\1\x2c"}
 
 
-def test_a_proxy_and_a_server_send_the_options_of_pxelinux():
+def test_a_proxy_and_a_server_send_the_options_of_pxelinux() -> None:
     menu = BootMenu((BootMenuItem("x", FILE),))
     message = picks(0x8000)
     request, file = fit(message, boot_server=True, menu=menu)
-    answers = [proxy_reply(message, request, file, PERSONAS.named("pxe-bios"))]
+    answers = [proxy_reply(message, request, of_type(BootFile, file), PERSONAS.named("pxe-bios"))]
     message = firmware.BIOS_ROM.message()
     answer = AddressServer([Subnet(network="10.77.0.0/24", pool=["10.77.0.100"])]).handle(
         message, Arrival("10.77.0.9"), 1000.0
     )
-    answers.append(server_reply(message, answer, request, file, PERSONAS.named("pxe-bios")))
+    answers.append(
+        server_reply(message, of_type(Answer, answer), request, of_type(BootFile, file), PERSONAS.named("pxe-bios"))
+    )
 
     for each in answers:
         assert {code: each.options.get(code) for code in TOLD} == TOLD
 
 
-def test_options_of_pxelinux_that_are_not_set_are_not_sent():
+def test_options_of_pxelinux_that_are_not_set_are_not_sent() -> None:
     message = firmware.BIOS_ROM.message()
     request = classify(message, PERSONAS.match, server="10.77.0.9")
 
     assert (
         not {208, 209, 210, 211}
-        & proxy_reply(message, request, BootFile("x"), PERSONAS.named("pxe-bios")).options.keys()
+        & proxy_reply(message, of_type(BootRequest, request), BootFile("x"), PERSONAS.named("pxe-bios")).options.keys()
     )
 
 
 @pytest.mark.parametrize("field", ["configfile", "pathprefix"])
-def test_texts_that_fit_no_option(field):
-    menu = BootMenu((BootMenuItem("x", BootFile("pxelinux.0", **{field: "x" * 255})),))
+def test_texts_that_fit_no_option(field: str) -> None:
+    too_long: dict[str, Any] = {field: "x" * 255}
+    menu = BootMenu((BootMenuItem("x", evolve(BootFile("pxelinux.0"), **too_long)),))
 
     assert fit(picks(0x8000), True, menu)[1] == Unsuitable(f"its {field} has a NUL, or more than 254 bytes")

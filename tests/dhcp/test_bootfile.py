@@ -3,11 +3,12 @@
 import firmware
 import pytest
 from firmware import Client
+from narrowing import of_type
 
 from bootfw.dhcp.bootfile import Unsuitable, adapt
 from bootfw.dhcp.classify import classify
 from bootfw.personas.table import stock
-from bootfw.values import BootFile
+from bootfw.values import BootFile, BootRequest
 
 PERSONAS = stock()
 
@@ -16,16 +17,16 @@ def fit(
     client: Client, name: str, server: str | None = None, own_urls: tuple[str, str] = ("", "")
 ) -> BootFile | Unsuitable:
     request = classify(client.message(), PERSONAS.match, server="10.0.0.1", own_urls=own_urls)
-    return adapt(BootFile(name, server), request, PERSONAS.is_ipxe_program)
+    return adapt(BootFile(name, server), of_type(BootRequest, request), PERSONAS.is_ipxe_program)
 
 
-def test_placeholders_are_filled_in_and_the_server_is_kept():
+def test_placeholders_are_filled_in_and_the_server_is_kept() -> None:
     assert fit(firmware.OVMF, "{server}/{mac}.efi", "10.0.0.7") == BootFile(
         "10.0.0.1/52:54:00:12:34:56.efi", "10.0.0.7"
     )
 
 
-def test_a_placeholder_that_the_client_gives_nothing_for():
+def test_a_placeholder_that_the_client_gives_nothing_for() -> None:
     found = fit(firmware.OVMF.changed({97: None}), "{uuid}.efi")
 
     assert isinstance(found, Unsuitable)
@@ -33,17 +34,17 @@ def test_a_placeholder_that_the_client_gives_nothing_for():
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "n" * 255, "ä" * 128])
-def test_a_name_that_is_none(name):
+def test_a_name_that_is_none(name: str) -> None:
     assert isinstance(fit(firmware.OVMF, name), Unsuitable)
 
 
 @pytest.mark.parametrize("name", ["n" * 254, "ä" * 127])
-def test_the_longest_name(name):
+def test_the_longest_name(name: str) -> None:
     assert fit(firmware.OVMF, name) == BootFile(name)
 
 
 @pytest.mark.parametrize("server", ["", "boot.example", "fd77::1", "10.0.0"])
-def test_a_server_that_is_no_address(server):
+def test_a_server_that_is_no_address(server: str) -> None:
     found = fit(firmware.OVMF, "bootx64.efi", server)
 
     assert isinstance(found, Unsuitable)
@@ -51,7 +52,7 @@ def test_a_server_that_is_no_address(server):
 
 
 @pytest.mark.parametrize("name", ["http://10.0.0.1/x.efi", "HTTPS://boot.example/x.efi"])
-def test_http_boot_takes_urls(name):
+def test_http_boot_takes_urls(name: str) -> None:
     assert fit(firmware.OVMF_HTTP, name) == BootFile(name)
 
 
@@ -68,41 +69,41 @@ OWN = "http://10.0.0.1:8069", "https://boot.example:8443"
         ("ä.efi", "%C3%A4.efi"),
     ],
 )
-def test_http_boot_takes_a_path_from_our_own_http(name, url):
+def test_http_boot_takes_a_path_from_our_own_http(name: str, url: str) -> None:
     assert fit(firmware.OVMF_HTTP, name, own_urls=OWN) == BootFile(f"{OWN[0]}/{url}")
     assert fit(firmware.OVMF_HTTP, name, own_urls=("", OWN[1])) == BootFile(f"{OWN[1]}/{url}")
 
 
-def test_a_path_that_gets_too_long_as_a_url():
+def test_a_path_that_gets_too_long_as_a_url() -> None:
     found = fit(firmware.OVMF_HTTP, "n" * 250, own_urls=OWN)
     assert isinstance(found, Unsuitable)
     assert "room for 254" in found.reason
 
 
-def test_a_path_on_another_server_is_no_url():
+def test_a_path_on_another_server_is_no_url() -> None:
     assert isinstance(fit(firmware.OVMF_HTTP, "bootx64.efi", "10.0.0.7", OWN), Unsuitable)
 
 
-def test_http_boot_without_any_http_of_ours():
+def test_http_boot_without_any_http_of_ours() -> None:
     found = fit(firmware.OVMF_HTTP, "bootx64.efi")
     assert isinstance(found, Unsuitable)
     assert "[http] listen" in found.reason
 
 
 @pytest.mark.parametrize("client", [firmware.OVMF, firmware.IPXE_ROM], ids=lambda client: client.name)
-def test_others_take_a_path_by_tftp(client):
+def test_others_take_a_path_by_tftp(client: Client) -> None:
     assert fit(client, "bootx64.efi", own_urls=OWN) == BootFile("bootx64.efi")
 
 
 @pytest.mark.parametrize("name", ["tftp://10.0.0.1/bootx64.efi", "/srv/http://x"])
-def test_http_boot_takes_nothing_else(name):
+def test_http_boot_takes_nothing_else(name: str) -> None:
     found = fit(firmware.OVMF_HTTP, name)
 
     assert isinstance(found, Unsuitable)
     assert '[resolver.files] "x86_64-uefi-http"' in found.reason
 
 
-def test_the_key_for_http_boot_is_one_that_the_configuration_knows():
+def test_the_key_for_http_boot_is_one_that_the_configuration_knows() -> None:
     client = firmware.edk2(99, "HTTPClient")
 
     found = fit(client, "tftp://10.0.0.1/bootx64.efi")
@@ -113,7 +114,7 @@ def test_the_key_for_http_boot_is_one_that_the_configuration_knows():
 
 @pytest.mark.parametrize("client", [firmware.BIOS_ROM, firmware.OVMF], ids=lambda client: client.name)
 @pytest.mark.parametrize("name", ["http://10.0.0.1/boot.ipxe", "tftp://10.0.0.1/x.efi"])
-def test_pxe_firmware_knows_no_urls(client, name):
+def test_pxe_firmware_knows_no_urls(client: Client, name: str) -> None:
     found = fit(client, name)
 
     assert isinstance(found, Unsuitable)
@@ -123,7 +124,7 @@ def test_pxe_firmware_knows_no_urls(client, name):
 @pytest.mark.parametrize(
     "name", ["boot.ipxe", "http://10.0.0.1/boot.ipxe", "tftp://10.0.0.1/x", "pxelinux.0", "ftp://x/y"]
 )
-def test_ipxe_takes_both(name):
+def test_ipxe_takes_both(name: str) -> None:
     assert fit(firmware.IPXE_ROM, name) == BootFile(name)
 
 
@@ -146,7 +147,7 @@ def test_ipxe_takes_both(name):
         "http://10.0.0.1/undionly.kpxe#top",
     ],
 )
-def test_ipxe_is_not_given_ipxe_again(name):
+def test_ipxe_is_not_given_ipxe_again(name: str) -> None:
     found = fit(firmware.SNPONLY, name)
 
     assert isinstance(found, Unsuitable)
@@ -166,12 +167,12 @@ def test_ipxe_is_not_given_ipxe_again(name):
         "netboot.xyz.efi",
     ],
 )
-def test_ipxe_is_given_all_else(name):
+def test_ipxe_is_given_all_else(name: str) -> None:
     assert fit(firmware.SNPONLY, name) == BootFile(name)
 
 
 @pytest.mark.parametrize("client", [firmware.BIOS_ROM, firmware.OVMF], ids=lambda client: client.name)
-def test_firmware_is_given_ipxe(client):
+def test_firmware_is_given_ipxe(client: Client) -> None:
     assert fit(client, "snponly.efi") == BootFile("snponly.efi")
 
 
@@ -191,15 +192,17 @@ def test_firmware_is_given_ipxe(client):
         ((), "http://x/y", True),
     ],
 )
-def test_ipxe_gets_no_url_of_a_protocol_that_it_lacks(features, name, fits):
+def test_ipxe_gets_no_url_of_a_protocol_that_it_lacks(features: tuple[int, ...], name: str, fits: bool) -> None:
     client = firmware.IPXE_ROM.changed({175: firmware.ipxe_features(*features)})
 
     found = fit(client, name)
 
-    assert isinstance(found, BootFile) is fits
-    assert fits or "option 175" in found.reason
+    if fits:
+        assert isinstance(found, BootFile)
+    else:
+        assert "option 175" in of_type(Unsuitable, found).reason
 
 
 @pytest.mark.parametrize("raw", [None, b"", b"\x13\x05"])
-def test_ipxe_that_does_not_tell_its_protocols_is_believed_to_have_them(raw):
+def test_ipxe_that_does_not_tell_its_protocols_is_believed_to_have_them(raw: bytes | None) -> None:
     assert fit(firmware.IPXE_ROM.changed({175: raw}), "http://x/y") == BootFile("http://x/y")

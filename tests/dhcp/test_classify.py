@@ -1,7 +1,10 @@
 """Who is asking, told by what real clients send."""
 
+from typing import Any
+
 import firmware
 import pytest
+from attrs import evolve
 from firmware import Client
 
 from bootfw.dhcp.classify import NotOurs, classify
@@ -14,13 +17,13 @@ from bootfw.wire.dhcp4 import BOOTREPLY, MessageType
 MATCH = stock().match
 
 
-def classified(client: Client, **header) -> BootRequest:
+def classified(client: Client, **header: Any) -> BootRequest:
     found = classify(client.message(**header), MATCH, server="10.0.0.1", interface="eth0")
     assert isinstance(found, BootRequest)
     return found
 
 
-def left_alone(client: Client, **header) -> str:
+def left_alone(client: Client, **header: Any) -> str:
     found = classify(client.message(**header), MATCH, server="10.0.0.1", interface="eth0")
     assert isinstance(found, NotOurs)
     return found.reason
@@ -41,7 +44,7 @@ def left_alone(client: Client, **header) -> str:
     ],
     ids=lambda value: getattr(value, "name", str(value)),
 )
-def test_boot_clients(client, persona, architecture, ipxe, http):
+def test_boot_clients(client: Client, persona: str, architecture: str, ipxe: bool, http: bool) -> None:
     found = classified(client)
 
     assert (found.persona, found.architecture, found.ipxe, found.http) == (persona, architecture, ipxe, http)
@@ -52,18 +55,20 @@ def test_boot_clients(client, persona, architecture, ipxe, http):
 
 
 @pytest.mark.parametrize("client", firmware.ORDINARY_CLIENTS, ids=lambda client: client.name)
-def test_ordinary_clients_are_left_alone(client):
+def test_ordinary_clients_are_left_alone(client: Client) -> None:
     assert "not a client that a proxy can boot" in left_alone(client)
 
 
-def test_the_reason_names_the_vendor_class():
+def test_the_reason_names_the_vendor_class() -> None:
     assert "'udhcp 1.35.0'" in left_alone(firmware.UDHCPC)
     assert "no vendor class" in left_alone(firmware.DHCLIENT)
 
 
 @pytest.mark.parametrize("requested", [b"\1\3\x42", b"\1\3\x43", b"\x43\x42"])
 @pytest.mark.parametrize("vendor_class", [None, b"a telephone"])
-def test_a_client_that_requests_a_boot_file_is_booted_by_a_server_and_not_by_a_proxy(requested, vendor_class):
+def test_a_client_that_requests_a_boot_file_is_booted_by_a_server_and_not_by_a_proxy(
+    requested: bytes, vendor_class: bytes | None
+) -> None:
     client = firmware.DHCLIENT.changed({55: requested, 60: vendor_class})
     found = classify(client.message(), MATCH, addresses=True, server="10.0.0.1")
 
@@ -73,7 +78,7 @@ def test_a_client_that_requests_a_boot_file_is_booted_by_a_server_and_not_by_a_p
     assert "let the DHCP server that gives it its address" in left_alone(client)
 
 
-def test_bootp_is_booted_by_a_server_and_not_by_a_proxy():
+def test_bootp_is_booted_by_a_server_and_not_by_a_proxy() -> None:
     found = classify(firmware.DHCLIENT.message(options={}), MATCH, addresses=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)
@@ -81,7 +86,7 @@ def test_bootp_is_booted_by_a_server_and_not_by_a_proxy():
     assert "BOOTP" in left_alone(firmware.DHCLIENT.changed({53: None, 55: b"\x43"}))
 
 
-def test_an_operator_may_have_a_proxy_boot_clients_that_only_request_a_file():
+def test_an_operator_may_have_a_proxy_boot_clients_that_only_request_a_file() -> None:
     boards = Rule(name="boards", like="plain", oui=["52:54:00"], offer="file")
     match = stock().with_own([boards]).match
     client = firmware.DHCLIENT.changed({55: b"\x43"})
@@ -92,12 +97,12 @@ def test_an_operator_may_have_a_proxy_boot_clients_that_only_request_a_file():
     assert isinstance(classify(client.message(chaddr=b"\2\0\0\0\0\1"), match, server="10.0.0.1"), NotOurs)
 
 
-def test_firmware_is_no_installed_system():
+def test_firmware_is_no_installed_system() -> None:
     for client in firmware.BOOT_CLIENTS:
         assert not classified(client).may_be_system
 
 
-def test_what_a_client_says_of_itself_can_forge_no_log_line():
+def test_what_a_client_says_of_itself_can_forge_no_log_line() -> None:
     reason = left_alone(firmware.UDHCPC.changed({60: b"x\n2026 dhcp all is well\x1b[2J" + b"y" * 200}))
 
     assert reason.isprintable()
@@ -105,26 +110,26 @@ def test_what_a_client_says_of_itself_can_forge_no_log_line():
 
 
 @pytest.mark.parametrize("client", firmware.U_BOOTS, ids=lambda client: client.name)
-def test_a_proxy_leaves_u_boot_to_its_dhcp_server(client):
+def test_a_proxy_leaves_u_boot_to_its_dhcp_server(client: Client) -> None:
     assert "U-Boot" in left_alone(client)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MessageType if kind is not MessageType.DISCOVER])
-def test_the_rest_of_a_conversation_with_a_dhcp_server_is_passed_over_in_silence(kind):
+def test_the_rest_of_a_conversation_with_a_dhcp_server_is_passed_over_in_silence(kind: MessageType) -> None:
     client = firmware.OVMF.changed({53: bytes((kind,))})
 
     assert left_alone(client) == ""
 
 
-def test_bootp_is_left_alone():
+def test_bootp_is_left_alone() -> None:
     assert "BOOTP" in left_alone(firmware.BIOS_ROM.changed({53: None}))
 
 
 @pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.INFORM])
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
-def test_the_boot_server_answers_request_and_inform(client, kind):
-    message = firmware.asks_boot_server(client.changed({}))
-    message.options[53] = bytes((kind,))
+def test_the_boot_server_answers_request_and_inform(client: Client, kind: MessageType) -> None:
+    message = firmware.asks_boot_server(client)
+    message = evolve(message, options={**message.options, 53: bytes((kind,))})
 
     found = classify(message, MATCH, boot_server=True, server="10.0.0.1")
 
@@ -133,21 +138,21 @@ def test_the_boot_server_answers_request_and_inform(client, kind):
 
 
 @pytest.mark.parametrize("kind", set(MessageType) - {MessageType.REQUEST, MessageType.INFORM})
-def test_the_boot_server_answers_nothing_else(kind):
+def test_the_boot_server_answers_nothing_else(kind: MessageType) -> None:
     found = classify(firmware.OVMF.changed({53: bytes((kind,))}).message(), MATCH, boot_server=True)
 
     assert isinstance(found, NotOurs)
     assert kind.name in found.reason
 
 
-def test_a_boot_item_of_ipxe_with_the_bare_vendor_class():
+def test_a_boot_item_of_ipxe_with_the_bare_vendor_class() -> None:
     found = classify(firmware.ipxe_asks_for_boot_item(), MATCH, boot_server=True)
 
     assert isinstance(found, BootRequest)
     assert (found.persona, found.xid, found.vendor_class) == ("ipxe", 0, "PXEClient")
 
 
-def test_a_reply_is_no_request():
+def test_a_reply_is_no_request() -> None:
     with pytest.raises(WireError, match="not a request"):
         classify(firmware.OVMF.message(op=BOOTREPLY), MATCH)
 
@@ -155,7 +160,7 @@ def test_a_reply_is_no_request():
 # Relays
 
 
-def test_a_relayed_client():
+def test_a_relayed_client() -> None:
     agent = bytes((1, 4)) + b"ge-1" + bytes((2, 3)) + b"sw7"
 
     found = classified(firmware.OVMF.changed({82: agent}), giaddr="10.1.0.254")
@@ -163,20 +168,20 @@ def test_a_relayed_client():
     assert (found.relay_address, found.circuit_id, found.remote_id) == ("10.1.0.254", b"ge-1", b"sw7")
 
 
-def test_relay_information_without_a_relay_is_not_believed():
+def test_relay_information_without_a_relay_is_not_believed() -> None:
     found = classified(firmware.OVMF.changed({82: bytes((1, 1)) + b"x"}))
 
     assert (found.relay_address, found.circuit_id) == ("0.0.0.0", None)
 
 
-def test_malformed_relay_information_counts_as_absent():
+def test_malformed_relay_information_counts_as_absent() -> None:
     found = classified(firmware.OVMF.changed({82: bytes((1, 200)) + b"x"}), giaddr="10.1.0.254")
 
     assert found.circuit_id is None
 
 
 @pytest.mark.parametrize("giaddr", ["10.0.0.1", "127.0.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"])
-def test_an_address_that_can_be_no_relay_is_refused(giaddr):
+def test_an_address_that_can_be_no_relay_is_refused(giaddr: str) -> None:
     with pytest.raises(WireError, match="relay"):
         classify(firmware.OVMF.message(giaddr=giaddr), MATCH, server="10.0.0.1")
 
@@ -185,7 +190,7 @@ def test_an_address_that_can_be_no_relay_is_refused(giaddr):
 
 
 @pytest.mark.parametrize("raw", [None, b"", b"\0", b"\0\7\0"])
-def test_without_a_usable_option_93_the_vendor_class_tells_the_architecture(raw):
+def test_without_a_usable_option_93_the_vendor_class_tells_the_architecture(raw: bytes | None) -> None:
     found = classified(firmware.OVMF.changed({93: raw}))
 
     assert (found.architecture, found.architecture_codes, found.persona) == ("x86_64-uefi", (), "uefi")
@@ -202,57 +207,57 @@ def test_without_a_usable_option_93_the_vendor_class_tells_the_architecture(raw)
         b"PXEClient:x:00007",
     ],
 )
-def test_a_client_that_does_not_say_what_it_is_counts_as_a_bios(vendor_class):
+def test_a_client_that_does_not_say_what_it_is_counts_as_a_bios(vendor_class: bytes) -> None:
     found = classified(firmware.BIOS_ROM.changed({93: None, 60: vendor_class}))
 
     assert (found.architecture, found.persona) == ("unknown", "pxe-bios")
 
 
-def test_an_architecture_from_after_our_time_is_booted_like_uefi():
+def test_an_architecture_from_after_our_time_is_booted_like_uefi() -> None:
     found = classified(firmware.edk2(99))
 
     assert (found.architecture, found.persona) == ("arch-99", "uefi")
 
 
-def test_architecture_9_is_x64_too():
+def test_architecture_9_is_x64_too() -> None:
     assert classified(firmware.edk2(9)).architecture == "x86_64-uefi"
 
 
-def test_of_several_architectures_the_first_counts():
+def test_of_several_architectures_the_first_counts() -> None:
     found = classified(firmware.OVMF.changed({93: b"\0\x0b\0\7"}))
 
     assert (found.architecture, found.architecture_codes) == ("arm64-uefi", (11, 7))
 
 
-def test_the_vendor_class_decides_between_pxe_and_http():
+def test_the_vendor_class_decides_between_pxe_and_http() -> None:
     assert classified(firmware.edk2(7, "HTTPClient")).http
     assert not classified(firmware.edk2(16, "PXEClient")).http
 
 
 @pytest.mark.parametrize("raw", [None, b"", b"\0" * 16, b"\1" + bytes(16), b"\0" * 18])
-def test_a_machine_without_a_usable_uuid_is_served(raw):
+def test_a_machine_without_a_usable_uuid_is_served(raw: bytes | None) -> None:
     assert classified(firmware.OVMF.changed({97: raw})).uuid is None
 
 
 @pytest.mark.parametrize("raw", [b"iPXE", b"\4iPXE", b"\3foo\4iPXE"])
-def test_ipxe_by_its_user_class(raw):
+def test_ipxe_by_its_user_class(raw: bytes) -> None:
     found = classified(firmware.BIOS_ROM.changed({77: raw}))
 
     assert (found.ipxe, found.persona) == (True, "ipxe")
 
 
-def test_ipxe_by_its_own_option():
+def test_ipxe_by_its_own_option() -> None:
     assert classified(firmware.BIOS_ROM.changed({175: b""})).ipxe
 
 
 @pytest.mark.parametrize("raw", [b"", b"\0", b"iPXE-like", b"\xff\xfe\0\n"])
-def test_another_user_class_is_not_ipxe(raw):
+def test_another_user_class_is_not_ipxe(raw: bytes) -> None:
     found = classified(firmware.BIOS_ROM.changed({77: raw}))
 
     assert (found.ipxe, found.persona) == (False, "pxe-bios")
 
 
-def test_only_pxe_clients_are_ipxe_to_us():
+def test_only_pxe_clients_are_ipxe_to_us() -> None:
     """Its proxy offers need option 60, and 175 is a private number that others use too."""
     assert "not a client" in left_alone(firmware.UDHCPC.changed({175: b"\1\1\1", 77: b"iPXE"}))
 
@@ -260,7 +265,7 @@ def test_only_pxe_clients_are_ipxe_to_us():
 @pytest.mark.parametrize(
     ("kind", "stage"), [(b"\1", "discover"), (b"\3", "request"), (b"\x08", "request"), (None, "discover")]
 )
-def test_a_server_classifies_discover_request_inform_and_bootp(kind, stage):
+def test_a_server_classifies_discover_request_inform_and_bootp(kind: bytes | None, stage: str) -> None:
     message = firmware.OVMF.changed({53: kind}).message()
 
     found = classify(message, MATCH, addresses=True, server="10.0.0.1")
@@ -270,14 +275,14 @@ def test_a_server_classifies_discover_request_inform_and_bootp(kind, stage):
 
 
 @pytest.mark.parametrize("kind", [MessageType.DECLINE, MessageType.RELEASE, MessageType.OFFER])
-def test_a_server_does_not_classify(kind):
+def test_a_server_does_not_classify(kind: MessageType) -> None:
     message = firmware.OVMF.changed({53: bytes((kind,))}).message()
 
     assert classify(message, MATCH, addresses=True, server="10.0.0.1") == NotOurs("")
 
 
 @pytest.mark.parametrize("client", firmware.U_BOOTS, ids=lambda client: client.name)
-def test_a_client_that_works_with_no_proxy_boots_from_the_server(client):
+def test_a_client_that_works_with_no_proxy_boots_from_the_server(client: Client) -> None:
     found = classify(client.message(), MATCH, addresses=True, server="10.0.0.1")
 
     assert isinstance(found, BootRequest)

@@ -1,5 +1,7 @@
 """Who asks by DHCPv6, and what is made of it."""
 
+from typing import Any
+
 import pytest
 from firmware6 import (
     DUID_OF_EDK2,
@@ -26,7 +28,7 @@ MATCH = stock().match
 OTHER = "52:54:00:00:00:09"
 
 
-def asks(message, relays=(), **how) -> BootRequest:
+def asks(message: Message, relays: tuple[Relay, ...] = (), **how: Any) -> BootRequest:
     found = classify6(message, relays, MATCH, **how)
     assert isinstance(found, BootRequest)
     return found
@@ -80,7 +82,7 @@ def test_the_first_of_an_option_counts() -> None:
         (OVMF.message(MessageType.RENEW), ""),
     ],
 )
-def test_a_proxy_does_not_answer(message, reason) -> None:
+def test_a_proxy_does_not_answer(message: Message, reason: str) -> None:
     found = classify6(message, (), MATCH)
     assert isinstance(found, NotOurs)
     assert found.reason == reason or (reason and reason in found.reason)
@@ -127,7 +129,7 @@ def test_what_relays_tell() -> None:
         ([], "::"),
     ],
 )
-def test_the_innermost_link_that_is_one_counts(links, link) -> None:
+def test_the_innermost_link_that_is_one_counts(links: list[str], link: str) -> None:
     assert link_of([Relay(0, each, "fe80::9") for each in links]) == link
 
 

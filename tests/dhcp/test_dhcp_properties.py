@@ -51,7 +51,9 @@ servers = st.none() | st.ip_addresses(v=4).map(str)
 
 @given(messages, names, servers, st.booleans(), st.tuples(addresses, st.integers(1, 65535)))
 @example(firmware.OVMF.message(), "x", None, False, ("0.0.0.0", 68))
-def test_every_answer_is_sound(message, name, server, boot_server, peer):
+def test_every_answer_is_sound(
+    message: Message, name: str, server: str | None, boot_server: bool, peer: tuple[str, int]
+) -> None:
     try:
         request = classify(message, PERSONAS.match, boot_server=boot_server, server="10.0.0.1")
     except WireError:
@@ -78,13 +80,15 @@ def test_every_answer_is_sound(message, name, server, boot_server, peer):
         assert not {1, 13, 50, 51, 58, 59} & answer.options.keys()
         assert answer.options[60] in (b"PXEClient", b"HTTPClient")
         assert vendor_class.startswith(answer.options[60])
-    host, port = destination(message, peer, boot_server=boot_server)
+    host, port, *_ = destination(message, peer, boot_server=boot_server)
     assert port
     assert host in ("255.255.255.255", message.giaddr, message.ciaddr, peer[0])
 
 
 @given(st.sampled_from(firmware.ORDINARY_CLIENTS + firmware.U_BOOTS), st.booleans(), messages)
-def test_strangers_get_no_answer_whatever_else_they_say(client, boot_server, other):
+def test_strangers_get_no_answer_whatever_else_they_say(
+    client: firmware.Client, boot_server: bool, other: Message
+) -> None:
     options = {**other.options, **client.options}
     if 60 not in client.options:
         options.pop(60, None)
@@ -94,7 +98,7 @@ def test_strangers_get_no_answer_whatever_else_they_say(client, boot_server, oth
 
 
 @given(st.sampled_from(firmware.BOOT_CLIENTS), messages)
-def test_no_other_option_costs_a_boot_client_its_boot(client, other):
+def test_no_other_option_costs_a_boot_client_its_boot(client: firmware.Client, other: Message) -> None:
     kept = {code: client.options[code] for code in (53, 60)}
     message = client.message(options={**other.options, **kept}, flags=other.flags)
 

@@ -1,5 +1,7 @@
 """Placeholders in names of boot files."""
 
+from typing import Any
+
 import pytest
 from attrs import evolve
 
@@ -32,35 +34,37 @@ REQUEST = BootRequest(
         ("{}{other}{{server}}{", "{}{other}{10.0.0.1}{"),
     ],
 )
-def test_expand(text, expanded):
+def test_expand(text: str, expanded: str) -> None:
     assert expand(text, REQUEST) == expanded
 
 
 @pytest.mark.parametrize(("placeholder", "absent"), [("uuid", None), ("mac", ""), ("server", "")])
-def test_what_a_client_does_not_tell_is_not_made_up(placeholder, absent):
+def test_what_a_client_does_not_tell_is_not_made_up(placeholder: str, absent: str | None) -> None:
+    untold: dict[str, Any] = {placeholder: absent}
     with pytest.raises(BootRefused, match=f"needs {{{placeholder}}}"):
-        expand(f"x/{{{placeholder}}}.ipxe", evolve(REQUEST, **{placeholder: absent}))
+        expand(f"x/{{{placeholder}}}.ipxe", evolve(REQUEST, **untold))
 
 
 @pytest.mark.parametrize(("name", "key"), [("http", "listen"), ("https", "https-listen")])
-def test_what_is_not_served_is_named_with_the_key_that_would_serve_it(name, key):
+def test_what_is_not_served_is_named_with_the_key_that_would_serve_it(name: str, key: str) -> None:
+    unserved: dict[str, Any] = {f"{name}_url": ""}
     with pytest.raises(BootRefused, match=rf"needs {{{name}}}, and no {name.upper()} is served .* \[http\] {key}$"):
-        expand(f"{{{name}}}/boot.ipxe", evolve(REQUEST, **{f"{name}_url": ""}))
+        expand(f"{{{name}}}/boot.ipxe", evolve(REQUEST, **unserved))
 
 
-def test_placeholders_are_found():
+def test_placeholders_are_found() -> None:
     assert placeholders("{http}/{mac}?{other}&${https}") == ["http", "mac"]
 
 
 @pytest.mark.parametrize(
     "text", ["boot.ipxe", "{server}/{mac}/{uuid}/{architecture}", "${net0/mac}{server}", "{", "a}b"]
 )
-def test_known_placeholders_pass_the_check(text):
+def test_known_placeholders_pass_the_check(text: str) -> None:
     check_placeholders(text)
 
 
 @pytest.mark.parametrize("text", ["{ip}", "{}", "{Server}", "{server }", "x{server}{mac-hyphen}"])
-def test_an_unknown_placeholder_is_named_with_those_that_are_known(text):
+def test_an_unknown_placeholder_is_named_with_those_that_are_known(text: str) -> None:
     with pytest.raises(ConfigError, match="unknown placeholder") as caught:
         check_placeholders(text)
 

@@ -1,14 +1,19 @@
 """Known clients only, several cards of one machine, times of renewal, rapid commit: by both versions of DHCP."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from attrs import evolve
 from firmware6 import LINUX, MAC
 from leasing import BEGIN, NAK, OFFER, ROM, Machine, address, pool, server, subnet
+from narrowing import of_type
 from test_server6 import OURS, RAPID, Server, address_in, association, status_in, wants
 from test_server6 import subnet as subnet6
 
 from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
 from bootfw.dhcp.reply import server_reply
+from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import ConfigError
@@ -21,7 +26,7 @@ FIRST, DOCK, OTHER = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:0
 ACK = Type.ACK
 
 
-def cause(answer) -> NoReplyReason:
+def cause(answer: Answer | NoReply) -> NoReplyReason:
     assert isinstance(answer, NoReply), answer
     return answer.cause
 
@@ -30,22 +35,23 @@ def cause(answer) -> NoReplyReason:
 
 
 @pytest.fixture
-def known_only():
+def known_only() -> AddressServer:
     return server(subnet(known_clients_only=True, hosts=[Host(mac=FIRST), Host(mac=DOCK, address="10.77.0.50")]))
 
 
-def test_known_clients_get_addresses_of_the_pool_and_reserved_ones(known_only):
+def test_known_clients_get_addresses_of_the_pool_and_reserved_ones(known_only: AddressServer) -> None:
     assert Machine(1, known_only).boots() == "10.77.0.100"
     assert Machine(2, known_only).boots() == "10.77.0.50"
 
 
-def test_unknown_clients_get_none_and_that_is_the_reason(known_only):
+def test_unknown_clients_get_none_and_that_is_the_reason(known_only: AddressServer) -> None:
     answer = Machine(3, known_only).discovers("10.77.0.105")
+    assert isinstance(answer, NoReply)
     assert (cause(answer), answer.detail) == (NoReplyReason.UNKNOWN_CLIENT, "10.77.0.0/24")
     assert isinstance(Machine(3, known_only).informs("10.77.0.200"), Answer)
 
 
-def test_a_client_that_is_known_no_longer_keeps_its_lease_until_it_renews(known_only):
+def test_a_client_that_is_known_no_longer_keeps_its_lease_until_it_renews(known_only: AddressServer) -> None:
     stranger = Machine(3, known_only)
     reservation = Reservation(mac=OTHER)
     known_only.reserve(reservation)
@@ -56,17 +62,17 @@ def test_a_client_that_is_known_no_longer_keeps_its_lease_until_it_renews(known_
     assert cause(stranger.discovers()) is NoReplyReason.UNKNOWN_CLIENT
 
 
-def test_in_a_shared_network_unknown_clients_get_addresses_of_the_other_subnets():
+def test_in_a_shared_network_unknown_clients_get_addresses_of_the_other_subnets() -> None:
     known = subnet(pool=["10.77.0.100"], known_clients_only=True, shared_network="lab", hosts=[Host(mac=FIRST)])
     guests = Subnet(network="10.79.0.0/24", pool=["10.79.0.100"], shared_network="lab")
     dhcp = server(known, guests)
 
-    assert Machine(3, dhcp).discovers("10.77.0.100").address == "10.79.0.100"
+    assert of_type(Answer, Machine(3, dhcp).discovers("10.77.0.100")).address == "10.79.0.100"
     assert Machine(1, dhcp).boots() == "10.77.0.100"
     assert cause(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
 
 
-def test_what_rests_is_for_known_clients_only_too():
+def test_what_rests_is_for_known_clients_only_too() -> None:
     dhcp = server(
         subnet(pool=["10.77.0.100"], known_clients_only=True, shared_network="lab", hosts=[Host(mac=FIRST)]),
         Subnet(network="10.79.0.0/24", pool=["10.79.0.100"], shared_network="lab"),
@@ -78,7 +84,7 @@ def test_what_rests_is_for_known_clients_only_too():
     assert Machine(1, dhcp).after(5).boots() == "10.77.0.100"
 
 
-def test_by_dhcpv6_known_clients_only():
+def test_by_dhcpv6_known_clients_only() -> None:
     known = Server(subnet6(known_clients_only=True, hosts=[Host6(duid=b"known")]))
     client = LINUX.changed({1: b"known"})
     assert known.gets(client, mac="") != ""
@@ -93,7 +99,7 @@ def test_by_dhcpv6_known_clients_only():
     assert known.answer(LINUX.message()).cause is NoReplyReason.UNKNOWN_CLIENT
 
 
-def test_by_dhcpv6_a_client_that_is_known_no_longer_is_told_to_stop_when_it_renews():
+def test_by_dhcpv6_a_client_that_is_known_no_longer_is_told_to_stop_when_it_renews() -> None:
     known = Server(subnet6(known_clients_only=True))
     reservation = Reservation("fd77::77", mac=MAC)
     known.server.reserve(reservation)
@@ -109,37 +115,39 @@ def test_by_dhcpv6_a_client_that_is_known_no_longer_is_told_to_stop_when_it_rene
 
 
 @pytest.fixture
-def docked():
+def docked() -> AddressServer:
     return server(subnet(hosts=[Host(address="10.77.0.50", mac=FIRST, other_macs=[DOCK])]))
 
 
-def test_the_address_passes_from_one_card_to_the_other_at_once_and_is_not_probed(docked):
+def test_the_address_passes_from_one_card_to_the_other_at_once_and_is_not_probed(docked: AddressServer) -> None:
     notebook, dock = Machine(1, docked), Machine(2, docked)
     assert notebook.boots() == "10.77.0.50"
 
     offer = dock.after(10).discovers()
 
+    assert isinstance(offer, Answer)
     assert (address(offer, OFFER), offer.probe) == ("10.77.0.50", False)
     ack = dock.after(10).selects("10.77.0.50")
+    assert isinstance(ack, Answer)
     assert (address(ack), ack.commit[0].mac, ack.new) == ("10.77.0.50", DOCK, True)
     assert address(notebook.after(20).restarts_with("10.77.0.50")) == "10.77.0.50"
     assert [lease.mac for lease in docked.leases() if lease.state is LeaseState.ACTIVE] == [FIRST]
 
 
-def test_no_other_client_takes_it_over(docked):
+def test_no_other_client_takes_it_over(docked: AddressServer) -> None:
     Machine(1, docked).boots()
-    assert Machine(3, docked).discovers("10.77.0.50").address == "10.77.0.100"
+    assert of_type(Answer, Machine(3, docked).discovers("10.77.0.50")).address == "10.77.0.100"
     assert cause(Machine(3, docked).restarts_with("10.77.0.50")) is NoReplyReason.UNKNOWN
 
 
-def test_what_another_client_has_had_before_does_not_pass_on_before_its_lease_ends():
+def test_what_another_client_has_had_before_does_not_pass_on_before_its_lease_ends() -> None:
     dhcp = server()
     held = Machine(3, dhcp).boots()
     dhcp.reserve(Reservation(held, mac=FIRST, other_macs=[DOCK]))
-    assert Machine(1, dhcp).discovers().address != held
+    assert of_type(Answer, Machine(1, dhcp).discovers()).address != held
 
 
-def test_two_clients_of_one_reservation_by_anything_else_do_not_take_it_from_each_other():
+def test_two_clients_of_one_reservation_by_anything_else_do_not_take_it_from_each_other() -> None:
     dhcp = server(subnet(hosts=[Host(address="10.77.0.50", mac=FIRST, uuid="00000000-0000-0000-0000-000000000001")]))
     assert Machine(1, dhcp).boots() == "10.77.0.50"
     other = Machine(2, dhcp, {97: bytes(16) + b"\1"})
@@ -147,20 +155,21 @@ def test_two_clients_of_one_reservation_by_anything_else_do_not_take_it_from_eac
     assert address(other.discovers(), OFFER) == "10.77.0.100"
 
 
-def test_what_another_machine_uses_does_not_pass_on(docked):
+def test_what_another_machine_uses_does_not_pass_on(docked: AddressServer) -> None:
     offered = Machine(1, docked).discovers()
+    assert isinstance(offered, Answer)
     docked.probed(offered.address, True, BEGIN)
-    assert Machine(2, docked).discovers().address == "10.77.0.100"
+    assert of_type(Answer, Machine(2, docked).discovers()).address == "10.77.0.100"
 
 
-def test_by_dhcpv6_any_card_of_the_machine_has_its_address():
+def test_by_dhcpv6_any_card_of_the_machine_has_its_address() -> None:
     docked = Server(subnet6(hosts=[Host6(address="fd77::50", mac="02:00:00:00:00:99", other_macs=[MAC])]))
     assert docked.gets(LINUX) == "fd77::50"
     assert docked.gets(LINUX.changed({1: b"another"}), mac="02:00:00:00:00:99") == "fd77::50"
 
 
 @pytest.mark.parametrize("kind", [Host, Host6])
-def test_cards_are_a_list_and_no_card_is_of_two_hosts(kind):
+def test_cards_are_a_list_and_no_card_is_of_two_hosts(kind: type[Host] | type[Host6]) -> None:
     with pytest.raises(ValueError, match="must be a list"):
         kind(mac=FIRST, other_macs=DOCK)
     assert kind(other_macs=["02-00-00-00-00-02"]).macs == (DOCK,)
@@ -169,17 +178,20 @@ def test_cards_are_a_list_and_no_card_is_of_two_hosts(kind):
 # T1 and T2
 
 
-def test_times_of_renewal_are_left_to_clients_that_are_told_none():
-    assert {58, 59}.isdisjoint(Machine(1, server()).discovers().options)
+def test_times_of_renewal_are_left_to_clients_that_are_told_none() -> None:
+    assert {58, 59}.isdisjoint(of_type(Answer, Machine(1, server()).discovers()).options)
 
 
-def test_times_of_renewal_are_told_with_the_lease_and_to_firmware_where_they_fit():
+def test_times_of_renewal_are_told_with_the_lease_and_to_firmware_where_they_fit() -> None:
     dhcp = server(subnet(renew_seconds=900, rebind_seconds=1800))
-    system, rom = Machine(1, dhcp).discovers().options, Machine(2, dhcp, ROM).discovers().options
+    system, rom = (
+        of_type(Answer, Machine(1, dhcp).discovers()).options,
+        of_type(Answer, Machine(2, dhcp, ROM).discovers()).options,
+    )
 
     assert [int.from_bytes(system[code], "big") for code in (51, 58, 59)] == [3600, 900, 1800]
     assert {58, 59}.isdisjoint(rom)
-    short = Machine(2, server(subnet(renew_seconds=100, rebind_seconds=1800)), ROM).discovers().options
+    short = of_type(Answer, Machine(2, server(subnet(renew_seconds=100, rebind_seconds=1800)), ROM).discovers()).options
     assert 59 not in short
     assert int.from_bytes(short[58], "big") == 100
 
@@ -188,7 +200,7 @@ def test_times_of_renewal_are_told_with_the_lease_and_to_firmware_where_they_fit
 @pytest.mark.parametrize(
     ("renew", "rebind", "key"), [(3600, 0, "renew"), (-1, 0, "renew"), (0, 3600, "rebind"), (900, 900, "rebind")]
 )
-def test_times_of_renewal_come_one_after_the_other(make, renew, rebind, key):
+def test_times_of_renewal_come_one_after_the_other(make: Callable[..., Any], renew: int, rebind: int, key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make(renew_seconds=renew, rebind_seconds=rebind)
     assert caught.value.path == (f"{key}-seconds",)
@@ -199,7 +211,7 @@ def test_times_of_renewal_come_one_after_the_other(make, renew, rebind, key):
     [({}, (1350, 2160)), ({"renew_seconds": 100}, (100, 2160)), ({"renew_seconds": 3000}, (3000, 3000)),
      ({"rebind_seconds": 200}, (200, 200)), ({"renew_seconds": 60, "rebind_seconds": 90}, (60, 90))],
 )  # fmt: skip
-def test_by_dhcpv6_t1_never_comes_after_t2(times, told):
+def test_by_dhcpv6_t1_never_comes_after_t2(times: dict[str, int], told: tuple[int, int]) -> None:
     answered = association(Server(subnet6(**times)).answer(LINUX.message()))
     assert (answered.t1, answered.t2) == told
 
@@ -207,53 +219,57 @@ def test_by_dhcpv6_t1_never_comes_after_t2(times, told):
 # Rapid commit
 
 
-def rapid(number: int, dhcp) -> Machine:
+def rapid(number: int, dhcp: AddressServer) -> Machine:
     return Machine(number, dhcp, {80: b""})
 
 
-def test_a_client_that_wants_rapid_commit_has_its_address_with_the_first_answer():
+def test_a_client_that_wants_rapid_commit_has_its_address_with_the_first_answer() -> None:
     dhcp = server(subnet(rapid_commit=True))
     machine = rapid(1, dhcp)
     offer = machine.discovers()
+    assert isinstance(offer, Answer)
     assert (offer.kind, offer.probe) == (OFFER, True)
     dhcp.probed(offer.address, False, BEGIN)
 
     answer = machine.discovers()
 
+    assert isinstance(answer, Answer)
     assert (address(answer), answer.options[80], answer.new) == ("10.77.0.100", b"", True)
     assert [lease.address for lease in answer.commit] == ["10.77.0.100"]
     assert address(machine.after(100).renews("10.77.0.100")) == "10.77.0.100"
     again = machine.after(200).discovers()
+    assert isinstance(again, Answer)
     assert (address(again), again.new) == ("10.77.0.100", False)
 
 
-def test_the_reply_to_a_rapid_commit_keeps_its_mark_in_whatever_room():
+def test_the_reply_to_a_rapid_commit_keeps_its_mark_in_whatever_room() -> None:
     for size in range(1, 40):
         values = {"224": 250, "225": size}
         options = {code: {"bytes": "0x" + "00" * length} for code, length in values.items()}
         dhcp = server(subnet(rapid_commit=True, options=options))
         machine = Machine(1, dhcp, {80: b"", 55: b"\xe0\xe1"})
-        dhcp.probed(machine.discovers().address, False, BEGIN)
-        reply = server_reply(machine.message(1), machine.discovers())
+        dhcp.probed(of_type(Answer, machine.discovers()).address, False, BEGIN)
+        reply = server_reply(machine.message(1), of_type(Answer, machine.discovers()))
         assert reply.options[80] == b""
 
 
-def test_without_being_asked_or_allowed_nothing_is_committed_rapidly():
+def test_without_being_asked_or_allowed_nothing_is_committed_rapidly() -> None:
     allowed, usual = server(subnet(rapid_commit=True)), server()
     for machine in (Machine(1, allowed), rapid(1, usual)):
-        machine.server.probed(machine.discovers().address, False, BEGIN)
+        machine.server.probed(of_type(Answer, machine.discovers()).address, False, BEGIN)
         answer = machine.discovers()
+        assert isinstance(answer, Answer)
         assert (answer.kind, answer.commit) == (OFFER, ())
         assert 80 not in answer.options
 
 
-def test_by_dhcpv6_rapid_commit_can_be_left_out():
+def test_by_dhcpv6_rapid_commit_can_be_left_out() -> None:
     answer = Server(subnet6(rapid_commit=False)).answer(LINUX.message(MessageType.SOLICIT, RAPID))
     assert (answer.kind, answer.commit) == (MessageType.ADVERTISE, ())
     assert Option.RAPID_COMMIT not in dict(answer.options)
 
 
-def test_pools_and_subnets_are_as_before_without_any_of_it():
+def test_pools_and_subnets_are_as_before_without_any_of_it() -> None:
     assert (pool(1).known_clients_only, pool(1).rapid_commit) == (False, False)
     plain = Subnet6(network="fd77::/64")
     assert (plain.known_clients_only, plain.rapid_commit, plain.times) == (False, True, (1350, 2160))

@@ -1,6 +1,7 @@
 """Options that an operator sets."""
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -65,7 +66,7 @@ from bootfw.wire.options import Option
         ("interface-mtu", {"uint16": 1}, 26, "0001"),
     ],
 )
-def test_values_become_bytes(key, value, code, encoded):
+def test_values_become_bytes(key: str, value: Any, code: int, encoded: str) -> None:
     assert option_values({key: value}) == {code: bytes.fromhex(encoded)}
 
 
@@ -125,7 +126,7 @@ def test_values_become_bytes(key, value, code, encoded):
         ("domain-search", ["x" * 64], "must be a domain"),
     ],
 )
-def test_an_error_names_its_place(key, value, complaint):
+def test_an_error_names_its_place(key: str, value: Any, complaint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         option_values({key: value})
 
@@ -133,19 +134,19 @@ def test_an_error_names_its_place(key, value, complaint):
     assert caught.value.path == (key,)
 
 
-def test_the_same_option_by_name_and_number_is_refused():
+def test_the_same_option_by_name_and_number_is_refused() -> None:
     with pytest.raises(ConfigError, match="26 is there twice"):
         option_values({"interface-mtu": 1400, "26": 1400})
 
 
-def test_a_place_inside_a_value_is_named():
+def test_a_place_inside_a_value_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
         option_values({"ntp-servers": ["10.77.0.1", 3]})
 
     assert caught.value.path == ("ntp-servers", 1)
 
 
-def test_names_are_those_of_the_codes():
+def test_names_are_those_of_the_codes() -> None:
     """Where the wire has a name for it too."""
     codes = {code: name for name, (code, _) in OPTIONS.items()}
     named = {option: codes[option] for option in Option if option in codes}
@@ -161,7 +162,7 @@ values = plain | st.lists(plain, max_size=3) | st.dictionaries(kinds, plain | st
 
 
 @given(st.dictionaries(names, values, max_size=3))
-def test_any_table_becomes_bytes_or_is_refused(table):
+def test_any_table_becomes_bytes_or_is_refused(table: dict[Any, Any]) -> None:
     with contextlib.suppress(ConfigError):
         assert all(0 < code < 255 and data for code, data in option_values(table).items())
 
@@ -178,7 +179,9 @@ def test_any_table_becomes_bytes_or_is_refused(table):
         ({"1": {"text": "x" * 256}}, (), "sub-option 1 of 256 bytes"),
     ],
 )
-def test_what_is_wrong_inside_of_suboptions_is_said_with_its_place(value, path, complaint):
+def test_what_is_wrong_inside_of_suboptions_is_said_with_its_place(
+    value: Any, path: tuple[str | int, ...], complaint: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         option_values({"vendor-specific": value})
 
@@ -186,7 +189,7 @@ def test_what_is_wrong_inside_of_suboptions_is_said_with_its_place(value, path, 
     assert caught.value.path == ("vendor-specific", *path)
 
 
-def test_the_old_name_of_the_type_bytes_is_an_error_that_names_the_new_one():
+def test_the_old_name_of_the_type_bytes_is_an_error_that_names_the_new_one() -> None:
     with pytest.raises(ConfigError) as caught:
         option_values({"224": {"octets": "0x0104"}})
     assert str(caught.value) == '224.octets: is called "bytes" now'

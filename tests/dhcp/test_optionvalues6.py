@@ -1,6 +1,7 @@
 """Options of DHCPv6 that an operator sets."""
 
 import contextlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,7 @@ ONE, TWO = "fd77" + "00" * 13 + "01", "fd77" + "00" * 13 + "02"
         ("captive-portal", {"text": "x"}, 103, "78"),
     ],
 )
-def test_values_become_bytes(key, value, code, encoded):
+def test_values_become_bytes(key: str | int, value: Any, code: int, encoded: str) -> None:
     assert option_values6({key: value}) == {code: bytes.fromhex(encoded)}
 
 
@@ -85,7 +86,7 @@ def test_values_become_bytes(key, value, code, encoded):
         (17, b"\0\0\0", "vendor options begin with an enterprise number of four bytes"),
     ],
 )
-def test_an_error_names_its_place(key, value, complaint):
+def test_an_error_names_its_place(key: str | int, value: Any, complaint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         option_values6({key: value})
 
@@ -97,7 +98,7 @@ CISCO, CABLELABS = 9 << 16 | 17, 4491 << 16 | 17
 
 
 @pytest.mark.parametrize("name", ["vendor-opts", "17", 17])
-def test_vendor_options_are_an_option_for_each_enterprise(name):
+def test_vendor_options_are_an_option_for_each_enterprise(name: str | int) -> None:
     table = {
         "9": {"1": {"text": "hi"}, "65535": {"uint16": 7}},
         "4491": {"32": {"addresses": ["fd77::1", "fd77::2"]}, "0": {"bytes": ""}},
@@ -110,7 +111,7 @@ def test_vendor_options_are_an_option_for_each_enterprise(name):
     }
 
 
-def test_bytes_of_vendor_options_go_by_their_enterprise():
+def test_bytes_of_vendor_options_go_by_their_enterprise() -> None:
     """As a reservation has them that a program has made, and as it is kept."""
     cisco, cablelabs = bytes.fromhex("00000009000100026869"), bytes.fromhex("0000118b")
 
@@ -139,7 +140,9 @@ def test_bytes_of_vendor_options_go_by_their_enterprise():
         ({"9": {"1": {"text": "x" * 65535}}}, ("9",), "must not be longer than 65535 bytes"),
     ],
 )
-def test_what_is_wrong_inside_of_vendor_options_is_said_with_its_place(value, path, complaint):
+def test_what_is_wrong_inside_of_vendor_options_is_said_with_its_place(
+    value: Any, path: tuple[str | int, ...], complaint: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         option_values6({"vendor-opts": value})
 
@@ -147,13 +150,13 @@ def test_what_is_wrong_inside_of_vendor_options_is_said_with_its_place(value, pa
     assert caught.value.path == ("vendor-opts", *path)
 
 
-def test_an_enterprise_has_one_option():
+def test_an_enterprise_has_one_option() -> None:
     with pytest.raises(ConfigError, match="option 17 is there twice") as caught:
         option_values6({"vendor-opts": {"9": {"1": {"text": "a"}}}, 17: bytes.fromhex("00000009")})
     assert caught.value.path == (17,)
 
 
-def test_no_code_has_two_names_and_none_is_the_servers_own():
+def test_no_code_has_two_names_and_none_is_the_servers_own() -> None:
     assert len(dict(OPTIONS6.values())) == len(OPTIONS6)
     assert OPTIONS6["dns-servers"][0] == Option.DNS_SERVERS
     for name in OPTIONS6:
@@ -177,7 +180,7 @@ values = (
 
 
 @given(st.dictionaries(names, values, max_size=3))
-def test_any_table_becomes_bytes_or_is_refused(table):
+def test_any_table_becomes_bytes_or_is_refused(table: dict[Any, Any]) -> None:
     with contextlib.suppress(ConfigError):
         for key, data in option_values6(table).items():
             assert data
@@ -198,7 +201,7 @@ SAMPLES = {
 @pytest.mark.parametrize(
     "name", [name for name, (code, kind) in OPTIONS6.items() if code in dhcp6opts_by_code and kind in SAMPLES]
 )
-def test_scapy_reads_the_same(name):
+def test_scapy_reads_the_same(name: str) -> None:
     """An oracle for what stands in the option of each code."""
     code, kind = OPTIONS6[name]
     value, expected = SAMPLES[kind]
@@ -208,7 +211,7 @@ def test_scapy_reads_the_same(name):
     assert (seen.optcode, read if isinstance(read, list) else [read]) == (code, expected)
 
 
-def test_scapy_reads_the_same_vendor_options():
+def test_scapy_reads_the_same_vendor_options() -> None:
     table = {"9": {"1": {"text": "hi"}, "2": {"uint16": 7}}, "4491": {"32": {"address": "fd77::1"}}}
     values = option_values6({"vendor-opts": table})
 

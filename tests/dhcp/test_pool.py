@@ -3,10 +3,12 @@
 import gc
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 from leasing import BEGIN, Machine, address, pool, server, subnet
+from narrowing import present
 
 from bootfw.dhcp.identity import identify
 from bootfw.dhcp.pool import Binding, Pool
@@ -18,10 +20,10 @@ from bootfw.wire.dhcp4 import MessageType
 OFFER = MessageType.OFFER
 
 
-class Taking(Pool):
+class Taking(Pool[Subnet]):
     """A pool whose addresses are entered in the book when they are chosen, as the lease book does."""
 
-    def __init__(self, of: Subnet):
+    def __init__(self, of: Subnet) -> None:
         self.bindings: dict[int, Binding[Subnet]] = {}
         super().__init__(of, self.bindings, ())
 
@@ -33,7 +35,7 @@ class Taking(Pool):
         return binding
 
 
-def addresses_of(changed: dict[str, object]) -> list[str]:
+def addresses_of(changed: dict[str, Any]) -> list[str]:
     """What a pool gives when nothing is ever given back."""
     found = []
     line = Taking(subnet(**changed))
@@ -43,7 +45,7 @@ def addresses_of(changed: dict[str, object]) -> list[str]:
     return found
 
 
-def test_addresses_come_in_the_order_of_the_pool():
+def test_addresses_come_in_the_order_of_the_pool() -> None:
     assert addresses_of({"pool": ["10.77.0.20-10.77.0.21", "10.77.0.5", "10.77.0.8/31"]}) == [
         "10.77.0.20",
         "10.77.0.21",
@@ -53,8 +55,8 @@ def test_addresses_come_in_the_order_of_the_pool():
     ]
 
 
-def test_nobody_gets_a_router_an_excluded_address_or_one_that_is_no_hosts():
-    changed = {
+def test_nobody_gets_a_router_an_excluded_address_or_one_that_is_no_hosts() -> None:
+    changed: dict[str, Any] = {
         "pool": ["10.77.0.0/29", "10.77.0.254-10.77.0.255"],
         "router": "10.77.0.1",
         "exclude": ["10.77.0.3-10.77.0.4"],
@@ -63,18 +65,18 @@ def test_nobody_gets_a_router_an_excluded_address_or_one_that_is_no_hosts():
     assert addresses_of(changed) == ["10.77.0.2", "10.77.0.5", "10.77.0.6", "10.77.0.7", "10.77.0.254"]
 
 
-def test_a_pair_of_addresses_are_both_hosts():
+def test_a_pair_of_addresses_are_both_hosts() -> None:
     """RFC 3021."""
     assert addresses_of({"network": "10.77.0.2/31", "pool": ["10.77.0.2/31"]}) == ["10.77.0.2", "10.77.0.3"]
 
 
-def test_a_pool_of_all_addresses_costs_nothing_to_make():
+def test_a_pool_of_all_addresses_costs_nothing_to_make() -> None:
     line = Taking(subnet(network="10.0.0.0/8", pool=["10.0.0.0/8"], router=()))
 
-    assert line.take(0.0).address == "10.0.0.1"
+    assert present(line.take(0.0)).address == "10.0.0.1"
 
 
-def test_what_was_never_leased_comes_before_what_was():
+def test_what_was_never_leased_comes_before_what_was() -> None:
     dhcp = server(pool(3))
     first, second, third = (Machine(number, dhcp) for number in (1, 2, 3))
     leased = first.boots()
@@ -87,7 +89,7 @@ def test_what_was_never_leased_comes_before_what_was():
     assert address(Machine(5, dhcp, now=later.now).discovers(), OFFER) == leased
 
 
-def test_the_address_that_expired_first_is_taken_first():
+def test_the_address_that_expired_first_is_taken_first() -> None:
     dhcp = server(pool(4))
     machines = [Machine(number, dhcp).after(10 * number) for number in range(4)]
     held = [machine.boots() for machine in machines]
@@ -99,7 +101,7 @@ def test_the_address_that_expired_first_is_taken_first():
     assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [held[n] for n in (2, 1, 3, 0)]
 
 
-def test_who_comes_back_after_its_lease_expired_keeps_its_place_behind_the_others():
+def test_who_comes_back_after_its_lease_expired_keeps_its_place_behind_the_others() -> None:
     dhcp = server(pool(2))
     first, second = Machine(1, dhcp), Machine(2, dhcp).after(1)
     held = [first.boots(), second.boots()]
@@ -113,7 +115,7 @@ def test_who_comes_back_after_its_lease_expired_keeps_its_place_behind_the_other
     assert [address(stranger.discovers(), OFFER) for stranger in strangers] == [held[1], held[0]]
 
 
-def test_a_free_address_is_found_behind_any_number_that_were_renewed():
+def test_a_free_address_is_found_behind_any_number_that_were_renewed() -> None:
     dhcp = server(pool(30))
     machines = [Machine(number, dhcp).after(number) for number in range(30)]
     held = [machine.boots() for machine in machines]
@@ -123,7 +125,7 @@ def test_a_free_address_is_found_behind_any_number_that_were_renewed():
     assert address(Machine(99, dhcp).after(3700).discovers(), OFFER) == held[-1]
 
 
-def test_renewals_pay_for_their_own_upkeep():
+def test_renewals_pay_for_their_own_upkeep() -> None:
     """So that the one who then needs an address does not pay for thousands at once."""
     dhcp = server(pool(30))
     machines = [Machine(number, dhcp) for number in range(30)]
@@ -154,13 +156,13 @@ def calls_of(use: Callable[[], object]) -> int:
     return count
 
 
-def test_an_exchange_costs_the_same_beside_any_number_of_leases():
+def test_an_exchange_costs_the_same_beside_any_number_of_leases() -> None:
     def cost(leases: int) -> list[int]:
         dhcp = server(subnet(network="10.77.0.0/16", pool=["10.77.0.10-10.77.255.250"]))
         for number in range(leases):
             Machine(number, dhcp).boots()
         machine = Machine(99999, dhcp)
-        identity = identify(machine.message(1), {}).key
+        identity = present(identify(machine.message(1), {})).key
         return [
             calls_of(machine.discovers),
             calls_of(machine.boots),
@@ -184,10 +186,12 @@ moves = st.lists(
 @example([(0, "take", 1, 1), (2, "lease", 1, 0), (2, "release", 1, 0)], 0)
 @example([(0, "renew", 1, 1), (2, "lease", 1, 0), (2, "release", 1, 0)], 0)
 @given(moves, st.integers(0, 700))
-def test_free_addresses_come_in_the_order_in_which_they_became_free(steps, later):
+def test_free_addresses_come_in_the_order_in_which_they_became_free(
+    steps: list[tuple[int, str, int, int]], later: int
+) -> None:
     """Whatever happened to them before."""
     line, now = Taking(pool(5)), 100.0
-    ready = [line.take(now) for _ in range(5)]
+    ready = [present(line.take(now)) for _ in range(5)]
     for binding in ready:
         lease(binding, now, 1.0)
         line.enter(binding, now)
@@ -206,30 +210,28 @@ def test_free_addresses_come_in_the_order_in_which_they_became_free(steps, later
         elif move == "withdraw":
             binding.offered_until = min(binding.offered_until, now)
         elif move == "release":
-            lease(binding, now, min(0.0, binding.lease.expires - now))
-        elif move == "lease" or binding.lease.expires > now:
+            lease(binding, now, min(0.0, present(binding.lease).expires - now))
+        elif move == "lease" or present(binding.lease).expires > now:
             lease(binding, now, lasting)
         if binding.free_at() != before:
             line.enter(binding, now)
     now += later
 
-    free = sorted((b for b in ready if b.free_at() <= now), key=Binding.free_at)
-    taken = []
-    while (binding := line.take(now)) is not None:
-        taken.append(binding)
-    assert [b.free_at() for b in taken] == [b.free_at() for b in free]
-    assert {b.address for b in taken} == {b.address for b in free}
+    free = sorted((b for b in ready if b.free_at() <= now), key=lambda b: b.free_at())
+    given = list(iter(lambda: line.take(now), None))
+    assert [b.free_at() for b in given] == [b.free_at() for b in free]
+    assert {b.address for b in given} == {b.address for b in free}
 
 
-def lease(binding: Binding, now: float, seconds: float) -> None:
+def lease(binding: Binding[Subnet], now: float, seconds: float) -> None:
     binding.lease = Lease(binding.address, b"x", "", LeaseState.ACTIVE, now, now + seconds)
 
 
-def test_giving_and_taking_back_for_ever_takes_no_more_room():
+def test_giving_and_taking_back_for_ever_takes_no_more_room() -> None:
     line, now = Taking(pool(10)), 0.0
     for _ in range(2000):
         now += 0.1
-        binding = line.take(now)
+        binding = present(line.take(now))
         for seconds in (3600.0, 0.0):
             lease(binding, now, seconds)
             line.enter(binding, now)
@@ -238,7 +240,7 @@ def test_giving_and_taking_back_for_ever_takes_no_more_room():
     assert len(line._queue) + len(line._expired) < 100
 
 
-def test_how_many_are_free():
+def test_how_many_are_free() -> None:
     dhcp = server()
     network = dhcp.books[0]
     assert network.free() == 10

@@ -1,8 +1,12 @@
 """The replies, to each client in the form that it understands; scapy reads along."""
 
+from typing import Any
+
 import firmware
 import pytest
+from attrs import evolve
 from firmware import Client
+from narrowing import of_type
 from scapy.layers.dhcp import BOOTP, DHCP
 
 from bootfw.dhcp.classify import classify
@@ -37,7 +41,7 @@ def seen_by_scapy(data: bytes, answer: Message) -> None:
     assert "end" in names
 
 
-def offered(client: Client, file: BootFile | None = FILE, **header) -> Message:
+def offered(client: Client, file: BootFile | None = FILE, **header: Any) -> Message:
     return answered(client.message(**header), file)
 
 
@@ -46,7 +50,7 @@ def acknowledged(message: Message) -> Message:
 
 
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
-def test_every_offer(client):
+def test_every_offer(client: Client) -> None:
     offer = offered(client)
 
     assert offer.message_type is MessageType.OFFER
@@ -60,7 +64,7 @@ def test_every_offer(client):
     assert not {1, 3, 6, 50, 51, 58, 59} & offer.options.keys()
 
 
-def test_a_bios_rom_gets_the_file_in_the_offer_with_use_boot_file():
+def test_a_bios_rom_gets_the_file_in_the_offer_with_use_boot_file() -> None:
     offer = offered(firmware.BIOS_ROM)
 
     assert offer.options[60] == b"PXEClient"
@@ -72,7 +76,7 @@ def test_a_bios_rom_gets_the_file_in_the_offer_with_use_boot_file():
 @pytest.mark.parametrize(
     "client", [firmware.OVMF, firmware.OVMF_IA32, firmware.AAVMF_32, firmware.AAVMF], ids=lambda client: client.name
 )
-def test_uefi_is_sent_on_to_the_boot_server(client):
+def test_uefi_is_sent_on_to_the_boot_server(client: Client) -> None:
     offer = offered(client, None)
 
     assert offer.options[60] == b"PXEClient"
@@ -81,7 +85,7 @@ def test_uefi_is_sent_on_to_the_boot_server(client):
 
 
 @pytest.mark.parametrize("client", [firmware.IPXE_ROM, firmware.SNPONLY], ids=lambda client: client.name)
-def test_ipxe_gets_the_file_without_vendor_options(client):
+def test_ipxe_gets_the_file_without_vendor_options(client: Client) -> None:
     offer = offered(client, BootFile("http://10.0.0.1/boot.ipxe"))
 
     assert offer.options[60] == b"PXEClient"
@@ -91,7 +95,7 @@ def test_ipxe_gets_the_file_without_vendor_options(client):
 
 
 @pytest.mark.parametrize("client", [firmware.OVMF_HTTP, firmware.AAVMF_HTTP], ids=lambda client: client.name)
-def test_http_boot_gets_its_own_class_and_the_url(client):
+def test_http_boot_gets_its_own_class_and_the_url(client: Client) -> None:
     offer = offered(client, BootFile("http://10.0.0.1/x.efi"))
 
     assert offer.options[60] == b"HTTPClient"
@@ -99,7 +103,7 @@ def test_http_boot_gets_its_own_class_and_the_url(client):
     assert offer.options[67] == b"http://10.0.0.1/x.efi\0"
 
 
-def test_another_server_serves_the_file_but_is_not_the_proxy():
+def test_another_server_serves_the_file_but_is_not_the_proxy() -> None:
     offer = offered(firmware.IPXE_ROM, BootFile("boot.ipxe", "10.0.0.7"))
 
     assert offer.siaddr == "10.0.0.7"
@@ -107,7 +111,7 @@ def test_another_server_serves_the_file_but_is_not_the_proxy():
 
 
 @pytest.mark.parametrize(("length", "in_header"), [(127, True), (128, False), (254, False)])
-def test_a_name_that_is_too_long_for_the_header_stands_in_the_option_only(length, in_header):
+def test_a_name_that_is_too_long_for_the_header_stands_in_the_option_only(length: int, in_header: bool) -> None:
     name = "n" * length
 
     offer = offered(firmware.IPXE_ROM, BootFile(name))
@@ -116,7 +120,7 @@ def test_a_name_that_is_too_long_for_the_header_stands_in_the_option_only(length
     assert offer.file == (name.encode() if in_header else b"")
 
 
-def test_a_long_name_for_a_client_that_takes_no_more_than_all_do():
+def test_a_long_name_for_a_client_that_takes_no_more_than_all_do() -> None:
     """RFC 2131: 576 bytes of IP datagram, and so 548 of message."""
     offer = offered(firmware.BIOS_ROM.changed({57: None}), BootFile("n" * 230))
 
@@ -124,19 +128,19 @@ def test_a_long_name_for_a_client_that_takes_no_more_than_all_do():
 
 
 @pytest.mark.parametrize(("raw", "size"), [(None, 548), (b"\0\x64", 548), (b"\5\xc0", 1444), (b"\xff\0", 1472)])
-def test_how_much_a_client_takes(raw, size):
+def test_how_much_a_client_takes(raw: bytes | None, size: int) -> None:
     assert reply_size(firmware.OVMF.changed({57: raw}).message()) == size
 
 
 @pytest.mark.parametrize("raw", [None, b"\1" + bytes(16), b"\0" * 5])
-def test_a_uuid_that_is_none_is_not_repeated(raw):
+def test_a_uuid_that_is_none_is_not_repeated(raw: bytes | None) -> None:
     assert 97 not in offered(firmware.OVMF.changed({97: raw})).options
 
 
 # By a relay
 
 
-def test_relay_information_comes_back_unchanged_and_last():
+def test_relay_information_comes_back_unchanged_and_last() -> None:
     agent = bytes((1, 4)) + b"ge-1"
     message = firmware.OVMF.changed({82: agent}).message(giaddr="10.1.0.254")
 
@@ -146,7 +150,7 @@ def test_relay_information_comes_back_unchanged_and_last():
     assert pack(offer, 1472).rstrip(b"\0").endswith(bytes((82, 6)) + agent + b"\xff")
 
 
-def test_relay_information_without_a_relay_is_not_repeated():
+def test_relay_information_without_a_relay_is_not_repeated() -> None:
     assert 82 not in offered(firmware.OVMF.changed({82: bytes((1, 1)) + b"x"})).options
 
 
@@ -154,7 +158,7 @@ def test_relay_information_without_a_relay_is_not_repeated():
 
 
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
-def test_every_ack_of_the_boot_server(client):
+def test_every_ack_of_the_boot_server(client: Client) -> None:
     message = firmware.asks_boot_server(client)
 
     ack = acknowledged(message)
@@ -166,15 +170,15 @@ def test_every_ack_of_the_boot_server(client):
     assert (ack.file, ack.options[67]) == (b"boot.file", b"boot.file\0")
 
 
-def test_uefi_gets_its_file_from_the_boot_server_without_vendor_options():
+def test_uefi_gets_its_file_from_the_boot_server_without_vendor_options() -> None:
     assert 43 not in acknowledged(firmware.asks_boot_server(firmware.OVMF)).options
 
 
-def test_a_bios_rom_at_the_boot_server():
+def test_a_bios_rom_at_the_boot_server() -> None:
     assert acknowledged(firmware.asks_boot_server(firmware.BIOS_ROM)).options[43] == USE_BOOT_FILE
 
 
-def test_the_boot_item_is_repeated_byte_by_byte():
+def test_the_boot_item_is_repeated_byte_by_byte() -> None:
     ack = acknowledged(firmware.ipxe_asks_for_boot_item())
 
     assert ack.xid == 0
@@ -182,33 +186,33 @@ def test_the_boot_item_is_repeated_byte_by_byte():
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x47", b"\x47\x02\0\0\xff", b"garbage"])
-def test_malformed_vendor_options_ask_for_no_boot_item(raw):
+def test_malformed_vendor_options_ask_for_no_boot_item(raw: bytes) -> None:
     message = firmware.asks_boot_server(firmware.OVMF)
-    message.options[43] = raw
+    message = evolve(message, options={**message.options, 43: raw})
 
     assert 43 not in acknowledged(message).options
 
 
-def test_http_boot_knows_no_boot_items():
+def test_http_boot_knows_no_boot_items() -> None:
     message = firmware.asks_boot_server(firmware.OVMF_HTTP)
-    message.options[43] = firmware.BOOT_ITEM
+    message = evolve(message, options={**message.options, 43: firmware.BOOT_ITEM})
 
     assert 43 not in acknowledged(message).options
 
 
-def test_an_offer_repeats_no_address_of_old():
+def test_an_offer_repeats_no_address_of_old() -> None:
     assert offered(firmware.BIOS_ROM, ciaddr="10.0.0.9").ciaddr == "0.0.0.0"
 
 
-def test_an_offer_repeats_no_boot_item():
+def test_an_offer_repeats_no_boot_item() -> None:
     client = firmware.OVMF.changed({43: firmware.BOOT_ITEM})
 
     assert 43 not in offered(client, None).options
 
 
-def test_each_style_of_the_stock_personas_has_been_tried():
+def test_each_style_of_the_stock_personas_has_been_tried() -> None:
     clients = [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, firmware.RASPBERRY_PI_3, firmware.RASPBERRY_PI_4]
-    tried = {classify(c.message(), PERSONAS.match, addresses=True).persona for c in clients}
+    tried = {of_type(BootRequest, classify(c.message(), PERSONAS.match, addresses=True)).persona for c in clients}
     ways = {(PERSONAS.named(name).offer, PERSONAS.named(name).option_43) for name in tried}
 
     assert ways == {(rule.offer, rule.option_43) for rule in PERSONAS.rules if rule.offer is not None}

@@ -1,79 +1,83 @@
 """Where replies go."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import firmware
 import pytest
 
 from bootfw.dhcp.answer import Answer
 from bootfw.dhcp.routing import destination, server_destination
+from bootfw.values import Address
 from bootfw.wire.dhcp4 import MessageType
 
 BROADCAST = "255.255.255.255"
 
 
 @pytest.mark.parametrize("client", firmware.BOOT_CLIENTS, ids=lambda client: client.name)
-def test_an_offer_is_broadcast_whatever_the_flag(client):
+def test_an_offer_is_broadcast_whatever_the_flag(client: firmware.Client) -> None:
     assert destination(client.message(), ("0.0.0.0", 68)) == (BROADCAST, 68)
 
 
-def test_an_offer_to_a_client_that_has_an_address_of_old():
+def test_an_offer_to_a_client_that_has_an_address_of_old() -> None:
     message = firmware.IPXE_ROM.message(ciaddr="10.0.0.9")
 
     assert destination(message, ("10.0.0.9", 68)) == (BROADCAST, 68)
 
 
-def test_a_relay_gets_it_on_the_servers_port():
+def test_a_relay_gets_it_on_the_servers_port() -> None:
     message = firmware.OVMF.message(giaddr="10.1.0.254")
 
     assert destination(message, ("10.1.0.253", 1067)) == ("10.1.0.254", 67)
 
 
-def test_a_relay_that_chose_its_port_gets_the_reply_there():
+def test_a_relay_that_chose_its_port_gets_the_reply_there() -> None:
     """RFC 8357."""
     message = firmware.OVMF.changed({82: bytes((1, 1)) + b"x" + bytes((19, 0))}).message(giaddr="10.1.0.254")
 
     assert destination(message, ("10.1.0.254", 40067)) == ("10.1.0.254", 40067)
 
 
-def test_malformed_relay_information_asks_for_no_port():
+def test_malformed_relay_information_asks_for_no_port() -> None:
     message = firmware.OVMF.changed({82: bytes((19, 5))}).message(giaddr="10.1.0.254")
 
     assert destination(message, ("10.1.0.254", 40067)) == ("10.1.0.254", 67)
 
 
 @pytest.mark.parametrize("port", [4011, 68, 40000])
-def test_the_boot_server_replies_to_the_sender(port):
+def test_the_boot_server_replies_to_the_sender(port: int) -> None:
     """EDK2: 4011 to 4011; iPXE: from 68."""
     message = firmware.asks_boot_server(firmware.OVMF)
 
     assert destination(message, ("10.0.0.9", port), boot_server=True) == ("10.0.0.9", port)
 
 
-def test_the_boot_server_believes_the_source_more_than_ciaddr():
+def test_the_boot_server_believes_the_source_more_than_ciaddr() -> None:
     message = firmware.asks_boot_server(firmware.OVMF, ciaddr="192.168.1.1")
 
     assert destination(message, ("10.0.0.9", 4011), boot_server=True) == ("10.0.0.9", 4011)
 
 
-def test_without_a_source_ciaddr_has_to_do():
+def test_without_a_source_ciaddr_has_to_do() -> None:
     message = firmware.asks_boot_server(firmware.OVMF)
 
     assert destination(message, ("0.0.0.0", 4011), boot_server=True) == ("10.0.0.9", 4011)
 
 
-def test_without_any_address_everybody_hears_it():
+def test_without_any_address_everybody_hears_it() -> None:
     message = firmware.asks_boot_server(firmware.OVMF, ciaddr="0.0.0.0")
 
     assert destination(message, ("0.0.0.0", 4011), boot_server=True) == (BROADCAST, 68)
 
 
-def test_ports_that_are_not_the_usual_ones():
+def test_ports_that_are_not_the_usual_ones() -> None:
     relayed = firmware.OVMF.message(giaddr="10.1.0.254")
 
     assert destination(firmware.OVMF.message(), ("0.0.0.0", 68), client_port=10068) == (BROADCAST, 10068)
     assert destination(relayed, ("10.1.0.254", 67), server_port=10067) == ("10.1.0.254", 10067)
 
 
-def test_the_boot_server_honours_the_broadcast_flag():
+def test_the_boot_server_honours_the_broadcast_flag() -> None:
     message = firmware.asks_boot_server(firmware.OVMF, flags=0x8000)
 
     assert destination(message, ("0.0.0.0", 4011), boot_server=True) == (BROADCAST, 68)
@@ -89,7 +93,9 @@ ASKED_BY = {MessageType.OFFER: b"\1", MessageType.ACK: b"\3", MessageType.NAK: b
 SELECTING = {50: bytes((10, 0, 0, 100)), 54: bytes((10, 0, 0, 1))}
 
 
-def destination_of(kind, address, peer, options, **header):
+def destination_of(
+    kind: MessageType | None, address: str, peer: Address, options: Mapping[int, bytes], **header: Any
+) -> tuple[Address, bool]:
     asked = {53: ASKED_BY[kind], **options}
     message = firmware.DHCLIENT.changed(asked).message(**header)
     return server_destination(message, Answer(kind, "10.0.0.1", "10.0.0.1", address), peer)
@@ -114,7 +120,13 @@ def destination_of(kind, address, peer, options, **header):
         (MessageType.OFFER, {"giaddr": "10.9.0.1"}, OFFERED, ("10.9.0.1", 1067), (("10.9.0.1", 67), False)),
     ],
 )
-def test_the_destination_of_a_servers_reply(kind, header, address, peer, expected):
+def test_the_destination_of_a_servers_reply(
+    kind: MessageType | None,
+    header: dict[str, str | int | bytes],
+    address: str,
+    peer: tuple[str, int],
+    expected: tuple[tuple[str, int], bool],
+) -> None:
     assert destination_of(kind, address, peer, {}, **header) == expected
 
 
@@ -127,14 +139,18 @@ def test_the_destination_of_a_servers_reply(kind, header, address, peer, expecte
         (("0.0.0.0", 68), {"ciaddr": HELD}, ((HELD, 68), False)),
     ],
 )
-def test_the_destination_of_the_answer_to_an_inform(peer, header, expected):
+def test_the_destination_of_the_answer_to_an_inform(
+    peer: tuple[str, int], header: dict[str, str], expected: tuple[tuple[str, int], bool]
+) -> None:
     assert destination_of(MessageType.ACK, "", peer, {53: b"\x08"}, **header) == expected
 
 
 @pytest.mark.parametrize(("kind", "options"), [(MessageType.OFFER, {}), (MessageType.ACK, SELECTING)])
 @pytest.mark.parametrize("peer", ["0.0.0.0", HELD])
 @pytest.mark.parametrize("former", [HELD, OFFERED, "192.168.9.9"])
-def test_a_client_without_an_address_is_not_sent_to_by_its_former_one(kind, options, peer, former):
+def test_a_client_without_an_address_is_not_sent_to_by_its_former_one(
+    kind: MessageType, options: dict[int, bytes], peer: str, former: str
+) -> None:
     answered = destination_of(kind, OFFERED, (peer, 68), options, ciaddr=former)
     everybody = destination_of(kind, OFFERED, (peer, 68), options, ciaddr=former, flags=0x8000)
 
@@ -150,5 +166,7 @@ def test_a_client_without_an_address_is_not_sent_to_by_its_former_one(kind, opti
     ],
     ids=["names the server, from its address", "names the server, from nowhere", "names no server"],
 )
-def test_a_renewal_is_answered_at_the_address_that_is_in_use(options, peer, expected):
+def test_a_renewal_is_answered_at_the_address_that_is_in_use(
+    options: dict[int, bytes], peer: str, expected: tuple[tuple[str, int], bool]
+) -> None:
     assert destination_of(MessageType.ACK, HELD, (peer, 68), options, ciaddr=HELD) == expected

@@ -1,20 +1,25 @@
 """The DHCPv6 server: what each message gets, and that one machine keeps one address."""
 
+from collections.abc import Collection
+from typing import Any
+
 import pytest
 from attrs import evolve
-from firmware6 import IPXE, LINUX, MAC, OVMF, OVMF_OWN
+from firmware6 import IPXE, LINUX, MAC, OVMF, OVMF_OWN, Client
+from narrowing import present
 
 from bootfw.dhcp import computedchoice
 from bootfw.dhcp.answer import NoReply, NoReplyReason
 from bootfw.dhcp.computedchoice import ComputedChoice, Holder
 from bootfw.dhcp.hostclass import HostClass6
 from bootfw.dhcp.leasebook import QUARANTINE_SECONDS, LeaseBook
+from bootfw.dhcp.pool import Binding
 from bootfw.dhcp.ranges import text_of
 from bootfw.dhcp.reply6 import server_reply6
 from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.lease import Lease, LeaseState, Reservation
-from bootfw.wire.dhcp6 import MessageType, Relay
+from bootfw.wire.dhcp6 import Message, MessageType, Relay
 from bootfw.wire.options6 import (
     IAAddress,
     IdentityAssociation,
@@ -39,7 +44,7 @@ LEASE = 3600
 RAPID = (Option.RAPID_COMMIT, b"")
 
 
-def subnet(**more) -> Subnet6:
+def subnet(**more: Any) -> Subnet6:
     return Subnet6(
         **{"network": "fd77::/64", "pool": ["fd77::100-fd77::1ff"], "dns": "fd77::1", "domain": "lab.example"} | more
     )
@@ -50,20 +55,20 @@ def wants(*addresses: str) -> bytes:
 
 
 class Server:
-    def __init__(self, *subnets: Subnet6, **more):
+    def __init__(self, *subnets: Subnet6, **more: Any) -> None:
         self.server = AddressServer6(subnets or (subnet(),), DUID, **more)
         self.now = NOW
         self.arrival = Arrival6(("fd77::1",), (), MAC)
 
-    def handle(self, message, **how):
+    def handle(self, message: Message, **how: Any) -> Answer6 | NoReply:
         return self.server.handle(message, evolve(self.arrival, **how), self.now)
 
-    def answer(self, message, **how) -> Answer6:
+    def answer(self, message: Message, **how: Any) -> Answer6:
         answer = self.handle(message, **how)
         assert isinstance(answer, Answer6)
         return answer
 
-    def gets(self, client, mac=MAC, wanted="") -> str:
+    def gets(self, client: Client, mac: str = MAC, wanted: str = "") -> str:
         """The address that it has after SOLICIT and REQUEST."""
         offer = self.answer(client.message(), mac=mac)
         assert offer.commit == ()
@@ -73,15 +78,15 @@ class Server:
 
 
 def association(answer: Answer6) -> IdentityAssociation:
-    return identity_association(first(answer.options, Option.IA_NA))
+    return identity_association(present(first(answer.options, Option.IA_NA)))
 
 
 def address_in(answer: Answer6) -> IAAddress:
-    return ia_address(first(association(answer).options, Option.IA_ADDRESS))
+    return ia_address(present(first(association(answer).options, Option.IA_ADDRESS)))
 
 
-def status_in(options) -> Status:
-    return status(first(options, Option.STATUS_CODE))[0]
+def status_in(options: Options) -> int:
+    return status(present(first(options, Option.STATUS_CODE)))[0]
 
 
 @pytest.fixture
@@ -336,7 +341,7 @@ def test_information_request(server: Server) -> None:
 
 def test_prefixes_are_not_delegated(server: Server) -> None:
     answer = server.answer(LINUX.message(MessageType.SOLICIT, (Option.IA_PD, bytes(12))))
-    assert status_in(identity_association(first(answer.options, Option.IA_PD)).options) == Status.NO_PREFIXES
+    assert status_in(identity_association(present(first(answer.options, Option.IA_PD))).options) == Status.NO_PREFIXES
 
 
 def test_reservations() -> None:
@@ -370,7 +375,7 @@ def test_a_reservation_of_the_operator_counts_at_once() -> None:
             server.server.reserve(wrong)
 
 
-def test_an_address_that_is_reserved_no_longer_is_of_the_pool_again(monkeypatch) -> None:
+def test_an_address_that_is_reserved_no_longer_is_of_the_pool_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(computedchoice, "_ATTEMPTS", 0)  # addresses are taken in their order only
     book = Book(subnet(pool=["fd77::2-fd77::3"]))
     reservation = Reservation("fd77::2", client_id=b"x")
@@ -402,7 +407,7 @@ def test_a_reserved_address_that_was_declined_is_its_clients_again_after_the_qua
     assert server.gets(LINUX) == "fd77::42"
 
 
-def test_associations_of_one_message_get_what_is_left_of_the_pool(monkeypatch) -> None:
+def test_associations_of_one_message_get_what_is_left_of_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(computedchoice, "_ATTEMPTS", 0)
     server = Server(subnet(pool=["fd77::2-fd77::4"]))
     more = [(Option.IA_NA, identity_association_bytes(IdentityAssociation(iaid))) for iaid in (98, 99)]
@@ -420,7 +425,7 @@ def has_address(found: IdentityAssociation) -> bool:
     return any(code == Option.IA_ADDRESS for code, _ in found.options)
 
 
-def told(server: Server, client, kind=MessageType.SOLICIT, **how) -> dict[int, bytes]:
+def told(server: Server, client: Client, kind: MessageType = MessageType.SOLICIT, **how: Any) -> dict[int, bytes]:
     return dict(server.answer(client.changed({6: None}).message(kind, **how)).told)
 
 
@@ -447,7 +452,7 @@ def test_options_of_subnet_classes_and_host_go_over_each_other() -> None:
 
 
 def test_vendor_options_go_over_each_other_by_enterprise() -> None:
-    def vendor(enterprise: int, value: str) -> dict[str, object]:
+    def vendor(enterprise: int, value: str) -> dict[str, dict[str, Any]]:
         return {"vendor-opts": {str(enterprise): {"1": {"text": value}}}}
 
     def packed(enterprise: int, value: bytes) -> bytes:
@@ -459,7 +464,7 @@ def test_vendor_options_go_over_each_other_by_enterprise() -> None:
         classes=[HostClass6(user_class="iPXE", options=vendor(9, "ipxe"))],
     )
 
-    def said(client, wanted: tuple[int, ...]) -> Options:
+    def said(client: Client, wanted: tuple[int, ...]) -> Options:
         message = client.changed({6: uint16s_bytes(wanted)}).message()
         answer = server_reply6(message, server.answer(message), b"ours", None, None)
         return tuple(option for option in answer.options if option[0] == Option.VENDOR_OPTIONS)
@@ -515,22 +520,25 @@ def test_the_operator_takes_a_lease_off(server: Server) -> None:
     assert not server.server.restore(evolve(released, address="10.0.0.1"))
 
 
-class Book(LeaseBook):
+class Book(LeaseBook[Subnet6, ComputedChoice]):
     """A lease book of DHCPv6 and its clients, by number."""
 
-    def __init__(self, of: Subnet6, own=()):
+    def __init__(self, of: Subnet6, own: Collection[str] = ()) -> None:
         super().__init__([of], own, ComputedChoice)
 
-    def find_for(self, number: int, now: float, besides=()):
+    def find_for(
+        self, number: int, now: float, besides: Collection[int] = ()
+    ) -> tuple[Holder, Binding[Subnet6] | None]:
         holder = Holder(f"client {number}".encode(), number, "", "system")
         return holder, self.choose(holder, None, None, self.subnets[0], now, besides)
 
-    def chooses(self, number: int, now: float, besides=()) -> str:
+    def chooses(self, number: int, now: float, besides: Collection[int] = ()) -> str:
         _, binding = self.find_for(number, now, besides)
         return "" if binding is None else binding.address
 
     def leases_to(self, number: int, now: float) -> str:
         holder, binding = self.find_for(number, now)
+        assert binding is not None
         self.grant(binding, Lease(binding.address, holder.key, "", LeaseState.ACTIVE, now, now + LEASE, holder.duid))
         return binding.address
 
@@ -546,7 +554,7 @@ def test_the_pool_is_given_to_its_end_and_then_what_ended_first() -> None:
     assert book.chooses(9, NOW + LEASE + 50, [second]) == given[2]
 
 
-def test_memory_has_an_end_though_the_pool_has_none(monkeypatch) -> None:
+def test_memory_has_an_end_though_the_pool_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(computedchoice, "MOST_REMEMBERED", 3)
     book = Book(subnet())
     for number in range(20):

@@ -1,13 +1,17 @@
 """Who is the same client, and what is reserved for it."""
 
+from typing import Any
+
 import firmware
 import pytest
 from leasing import BEGIN, HERE, LEASE, NAK, OFFER, Machine, address, pool, server, subnet
+from narrowing import of_type, present
 
-from bootfw.dhcp.answer import NoReply, NoReplyReason
+from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
 from bootfw.dhcp.identity import identify, is_firmware
 from bootfw.dhcp.subnet import Host
 from bootfw.lease import Lease, LeaseState, Reservation
+from bootfw.wire.dhcp4 import Message
 
 MACHINE_ID = firmware.UUID_ON_THE_WIRE
 UUID = firmware.UUID
@@ -21,21 +25,21 @@ def circuit(raw: bytes) -> dict[int, bytes]:
 
 
 @pytest.mark.parametrize("client_id", [None, b"\0" + MACHINE_ID[1:], b"\1\2\0\0\0\0\1", b"\xff" + bytes(18)])
-def test_rom_boot_program_and_system_are_one_client(client_id):
+def test_rom_boot_program_and_system_are_one_client(client_id: bytes | None) -> None:
     machine = Machine(1, server())
     held = machine.sending({97: MACHINE_ID}).boots()
 
     assert machine.sending({} if client_id is None else {61: client_id}).boots() == held
 
 
-def test_two_interfaces_of_one_machine_are_two_clients():
+def test_two_interfaces_of_one_machine_are_two_clients() -> None:
     dhcp = server()
     told = {97: MACHINE_ID, 61: MACHINE_ID}
 
     assert Machine(1, dhcp, told).boots() != Machine(2, dhcp, told).boots()
 
 
-def test_by_client_id_two_clients_of_one_interface_are_two():
+def test_by_client_id_two_clients_of_one_interface_are_two() -> None:
     dhcp = server(by_client_id=True)
     one, other, neither = (Machine(1, dhcp, options) for options in ({61: b"\0a"}, {61: b"\0b"}, {}))
 
@@ -43,38 +47,38 @@ def test_by_client_id_two_clients_of_one_interface_are_two():
     assert Machine(2, dhcp, {61: b"\0a"}).boots() == one.boots()
 
 
-def test_infiniband_is_known_by_its_client_id():
+def test_infiniband_is_known_by_its_client_id() -> None:
     """RFC 4390: there is no room for its hardware address."""
     dhcp = server()
     one, other = Machine(1, dhcp, {61: b"\xff" + bytes(20)}), Machine(1, dhcp, {61: b"\xff" + bytes(19) + b"\1"})
-    header = {"htype": 32, "hlen": 0, "chaddr": b""}
+    header: dict[str, Any] = {"htype": 32, "hlen": 0, "chaddr": b""}
 
     offers = [address(machine.says(1, **header), OFFER) for machine in (one, other, one)]
 
     assert offers[0] == offers[2] != offers[1]
 
 
-def test_a_client_id_is_never_taken_for_a_hardware_address():
+def test_a_client_id_is_never_taken_for_a_hardware_address() -> None:
     dhcp = server()
     machine = Machine(1, dhcp)
-    key = identify(machine.message(1), {}).key
+    key = present(identify(machine.message(1), {})).key
 
     other = Machine(2, dhcp, {61: key[1:]}).message(1, htype=32, hlen=0, chaddr=b"")
 
-    assert identify(other, {}).key != key
+    assert present(identify(other, {})).key != key
 
 
 @pytest.mark.parametrize("client", [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS], ids=lambda client: client.name)
-def test_firmware_is_seen_as_such(client):
+def test_firmware_is_seen_as_such(client: firmware.Client) -> None:
     assert is_firmware(client.message())
 
 
 @pytest.mark.parametrize("client", firmware.ORDINARY_CLIENTS, ids=lambda client: client.name)
-def test_systems_are_not_firmware(client):
+def test_systems_are_not_firmware(client: firmware.Client) -> None:
     assert not is_firmware(client.message())
 
 
-def test_a_machine_without_a_vendor_class_is_firmware_by_its_architecture():
+def test_a_machine_without_a_vendor_class_is_firmware_by_its_architecture() -> None:
     """SLOF and the loader of s390x tell it in their REQUEST only."""
     assert is_firmware(firmware.SLOF.changed({93: b"\0\x0c"}).message())
 
@@ -92,7 +96,7 @@ def test_a_machine_without_a_vendor_class_is_firmware_by_its_architecture():
     ],
     ids=lambda value: str(next(iter(value), "")),
 )
-def test_a_reserved_address_is_its_clients(known_by, options):
+def test_a_reserved_address_is_its_clients(known_by: dict[str, Any], options: dict[int, bytes]) -> None:
     dhcp = server(subnet(hosts=[Host(address="10.77.0.20", **known_by)]))
 
     assert Machine(1, dhcp, options, giaddr="10.77.0.1").boots() == "10.77.0.20"
@@ -100,14 +104,14 @@ def test_a_reserved_address_is_its_clients(known_by, options):
     assert address(Machine(2, dhcp).selects("10.77.0.20"), NAK) == ""
 
 
-def test_a_circuit_id_without_a_relay_is_nobodys():
+def test_a_circuit_id_without_a_relay_is_nobodys() -> None:
     """RFC 3046 section 2.1: the client has put it there."""
     dhcp = server(subnet(hosts=[Host(address="10.77.0.20", circuit_id="port 7")]))
 
     assert Machine(1, dhcp, circuit(b"port 7")).boots() == "10.77.0.100"
 
 
-def test_a_reserved_address_of_the_pool_is_given_to_nobody_else():
+def test_a_reserved_address_of_the_pool_is_given_to_nobody_else() -> None:
     reserved = Host(address="10.77.0.100", mac="02:00:00:00:00:01")
     dhcp = server(subnet(pool=["10.77.0.100-10.77.0.101"], hosts=[reserved]))
 
@@ -116,7 +120,7 @@ def test_a_reserved_address_of_the_pool_is_given_to_nobody_else():
     assert Machine(1, dhcp).boots() == "10.77.0.100"
 
 
-def test_a_client_moves_to_what_is_reserved_for_it_when_it_renews():
+def test_a_client_moves_to_what_is_reserved_for_it_when_it_renews() -> None:
     dhcp = server()
     machine = Machine(1, dhcp)
     held = machine.boots()
@@ -124,6 +128,7 @@ def test_a_client_moves_to_what_is_reserved_for_it_when_it_renews():
 
     nak = machine.after(9).renews(held)
     assert address(nak, NAK) == ""
+    assert isinstance(nak, Answer)
     assert nak.message == "10.77.0.20 is reserved for it"
     offered = address(machine.after(9).discovers(), OFFER)
     ack = machine.after(9).selects(offered)
@@ -136,7 +141,7 @@ def test_a_client_moves_to_what_is_reserved_for_it_when_it_renews():
     assert address(Machine(2, dhcp).after(9).discovers(held), OFFER) == held
 
 
-def test_a_client_keeps_its_address_while_somebody_uses_the_reserved_one():
+def test_a_client_keeps_its_address_while_somebody_uses_the_reserved_one() -> None:
     dhcp = server()
     machine, squatter = Machine(1, dhcp), Machine(2, dhcp)
     taken, held = squatter.boots(), machine.boots()
@@ -148,7 +153,7 @@ def test_a_client_keeps_its_address_while_somebody_uses_the_reserved_one():
     assert address(machine.after(1800 + LEASE).discovers(), OFFER) == taken
 
 
-def test_an_address_that_was_reserved_since_it_expired_is_given_to_nobody_else():
+def test_an_address_that_was_reserved_since_it_expired_is_given_to_nobody_else() -> None:
     dhcp = server(pool(1))
     held = Machine(1, dhcp).boots()
     stranger = Machine(2, dhcp).after(LEASE + 1)
@@ -161,7 +166,7 @@ def test_an_address_that_was_reserved_since_it_expired_is_given_to_nobody_else()
     assert address(Machine(7, dhcp).after(LEASE + 1).discovers(), OFFER) == held
 
 
-def test_what_is_reserved_no_longer_may_go_to_others_again():
+def test_what_is_reserved_no_longer_may_go_to_others_again() -> None:
     dhcp = server(pool(1))
     reservation = Reservation(address="10.77.0.100", mac="02:00:00:00:00:01")
     dhcp.reserve(reservation)
@@ -172,7 +177,7 @@ def test_what_is_reserved_no_longer_may_go_to_others_again():
     assert address(Machine(2, dhcp).discovers(), OFFER) == "10.77.0.100"
 
 
-def test_unreserving_leaves_a_lease_to_its_client():
+def test_unreserving_leaves_a_lease_to_its_client() -> None:
     dhcp = server(pool(1))
     reservation = Reservation(address="10.77.0.100", mac="02:00:00:00:00:01")
     dhcp.reserve(reservation)
@@ -185,7 +190,7 @@ def test_unreserving_leaves_a_lease_to_its_client():
     assert address(machine.renews("10.77.0.100")) == "10.77.0.100"
 
 
-def test_a_reservation_replaces_the_one_for_the_same_client():
+def test_a_reservation_replaces_the_one_for_the_same_client() -> None:
     configured = Host(address="10.77.0.20", mac="02:00:00:00:00:01")
     stored = Reservation(address="10.77.0.21", mac="02:00:00:00:00:01")
 
@@ -196,7 +201,7 @@ def test_a_reservation_replaces_the_one_for_the_same_client():
     assert Machine(2, dhcp).boots() == "10.77.0.20", "which is kept for nobody now"
 
 
-def test_reservations_are_listed_once():
+def test_reservations_are_listed_once() -> None:
     dhcp = server(subnet(hosts=[Host(address="10.77.0.20", mac="02:00:00:00:00:01", uuid=UUID)]))
     nameless = Reservation(mac="02:00:00:00:00:02", hostname="two")
     dhcp.reserve(nameless)
@@ -204,7 +209,7 @@ def test_reservations_are_listed_once():
     assert [found.mac for found in dhcp.reservations()] == ["02:00:00:00:00:01", "02:00:00:00:00:02"]
 
 
-def test_reserving_what_is_of_no_subnet_is_refused():
+def test_reserving_what_is_of_no_subnet_is_refused() -> None:
     with pytest.raises(ValueError, match=r"192\.0\.2\.1 is of no subnet"):
         server().reserve(Reservation(address="192.0.2.1", mac="02:00:00:00:00:01"))
 
@@ -219,35 +224,36 @@ def test_reserving_what_is_of_no_subnet_is_refused():
         ({"client_id": "0xabc"}, "hexadecimal"),
     ],
 )
-def test_a_reservation_for_nobody_or_nonsense_is_refused(fields, complaint):
+def test_a_reservation_for_nobody_or_nonsense_is_refused(fields: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Reservation(**fields)
 
 
-def test_bootp_gets_what_is_reserved_and_nothing_else():
+def test_bootp_gets_what_is_reserved_and_nothing_else() -> None:
     dhcp = server(subnet(hosts=[Host(address="10.77.0.20", mac="02:00:00:00:00:01")]))
     machine = Machine(1, dhcp)
 
     assert address(machine.says(None), None) == "10.77.0.20"
     dhcp.probed("10.77.0.20", True, BEGIN)
-    assert machine.says(None).cause is NoReplyReason.UNRESERVED
+    assert of_type(NoReply, machine.says(None)).cause is NoReplyReason.UNRESERVED
 
 
-def test_host_options_and_names_are_told_to_their_client():
+def test_host_options_and_names_are_told_to_their_client() -> None:
     host = Host(mac="02:00:00:00:00:01", hostname="node1", options={"interface-mtu": 1400, "router": "10.77.0.2"})
     dhcp = server(subnet(hosts=[host]))
 
     offer = Machine(1, dhcp).discovers()
 
+    assert isinstance(offer, Answer)
     assert offer.reservation is host
     assert (offer.options[12], offer.options[26], offer.options[3]) == (b"node1", b"\5\x78", bytes((10, 77, 0, 2)))
-    assert not {12, 26} & Machine(2, dhcp).discovers().options.keys()
+    assert not {12, 26} & of_type(Answer, Machine(2, dhcp).discovers()).options.keys()
 
 
 # Limits
 
 
-def test_strangers_can_be_kept_waiting_while_others_are_served():
+def test_strangers_can_be_kept_waiting_while_others_are_served() -> None:
     open_to_strangers = [True]
     dhcp = server(subnet(hosts=[Host(mac="02:00:00:00:00:09")]), admit=lambda *_: open_to_strangers[0])
     machine = Machine(1, dhcp)
@@ -268,9 +274,14 @@ def test_strangers_can_be_kept_waiting_while_others_are_served():
     assert address(Machine(9, dhcp).discovers(), OFFER)
 
 
-def test_who_has_lost_its_address_to_another_is_a_stranger_again():
-    asked = []
-    dhcp = server(pool(1), admit=lambda message, *_: bool(asked.append(message.mac)) or True)
+def test_who_has_lost_its_address_to_another_is_a_stranger_again() -> None:
+    asked: list[str] = []
+
+    def admit(message: Message, *_: object) -> bool:
+        asked.append(message.mac)
+        return True
+
+    dhcp = server(pool(1), admit=admit)
     first, second = Machine(1, dhcp), Machine(2, dhcp)
     first.boots()
     second.after(LEASE + 1).boots()
@@ -280,21 +291,31 @@ def test_who_has_lost_its_address_to_another_is_a_stranger_again():
     assert asked == [first.mac, second.mac, first.mac]
 
 
-def test_who_has_declined_is_a_stranger_again():
+def test_who_has_declined_is_a_stranger_again() -> None:
     """So that nobody gets through the pool faster than strangers do."""
-    asked = []
+    asked: list[int] = []
+
+    def admit(*_: object) -> bool:
+        asked.append(1)
+        return True
+
     before = server()
     Machine(1, before).declines(Machine(1, before).boots())
-    machine = Machine(1, server(leases=before.leases(), admit=lambda *_: bool(asked.append(1)) or True))
-    machine.declines(machine.discovers().address)
+    machine = Machine(1, server(leases=before.leases(), admit=admit))
+    machine.declines(of_type(Answer, machine.discovers()).address)
     machine.discovers()
 
     assert asked == [1, 1]
 
 
-def test_admission_is_told_who_asks_from_where():
-    asked = []
-    dhcp = server(admit=lambda *facts: bool(asked.append(facts)) or True)
+def test_admission_is_told_who_asks_from_where() -> None:
+    asked: list[tuple[Any, ...]] = []
+
+    def admit(*facts: Any) -> bool:
+        asked.append(facts)
+        return True
+
+    dhcp = server(admit=admit)
     Machine(1, dhcp).boots()
 
     ((message, arrival, now, free),) = asked
@@ -305,7 +326,7 @@ def test_admission_is_told_who_asks_from_where():
 # Leases from before
 
 
-def test_leases_go_on_where_they_were():
+def test_leases_go_on_where_they_were() -> None:
     before = server()
     held = [Machine(number, before).boots() for number in range(1, 6)]
     Machine(1, before).releases(held[0])
@@ -320,8 +341,8 @@ def test_leases_go_on_where_they_were():
     assert Machine(9, after).boots() not in held
 
 
-def test_of_several_leases_of_a_client_the_one_that_lasts_longest_is_its_address():
-    key = identify(Machine(1, server()).message(1), {}).key
+def test_of_several_leases_of_a_client_the_one_that_lasts_longest_is_its_address() -> None:
+    key = present(identify(Machine(1, server()).message(1), {})).key
     leases = [
         Lease(f"10.77.0.10{n}", key, "02:00:00:00:00:01", LeaseState.ACTIVE, BEGIN, BEGIN + expires)
         for n, expires in enumerate((50, 100, 70))
@@ -330,7 +351,7 @@ def test_of_several_leases_of_a_client_the_one_that_lasts_longest_is_its_address
     assert address(Machine(1, server(leases=leases)).discovers(), OFFER) == "10.77.0.101"
 
 
-def test_leases_of_other_networks_are_left_alone():
+def test_leases_of_other_networks_are_left_alone() -> None:
     lease = Lease("192.0.2.1", b"x", "", LeaseState.ACTIVE, BEGIN, BEGIN + 60)
     dhcp = server()
 
@@ -340,11 +361,11 @@ def test_leases_of_other_networks_are_left_alone():
     assert dhcp.release("192.0.2.1", BEGIN) == ()
 
 
-def test_an_imported_lease_replaces_what_is_known():
+def test_an_imported_lease_replaces_what_is_known() -> None:
     dhcp = server()
     machine, other = Machine(1, dhcp), Machine(2, dhcp)
     held = machine.boots()
-    key = identify(other.message(1), {}).key
+    key = present(identify(other.message(1), {})).key
 
     assert dhcp.restore(Lease(held, key, other.mac, LeaseState.ACTIVE, BEGIN, BEGIN + 60))
 
@@ -352,7 +373,7 @@ def test_an_imported_lease_replaces_what_is_known():
     assert address(other.renews(held)) == held
 
 
-def test_the_operator_takes_leases_and_quarantines_back():
+def test_the_operator_takes_leases_and_quarantines_back() -> None:
     dhcp = server(pool(2))
     machine = Machine(1, dhcp)
     held = machine.boots()

@@ -1,27 +1,31 @@
 """Where a client is: on our wire, behind a relay, in one subnet of several."""
 
+from typing import Any
+
 import pytest
 from attrs import evolve
 from leasing import BEGIN, LEASE, NAK, OFFER, SERVER, Machine, address, server, subnet
+from narrowing import of_type
 
-from bootfw.dhcp.answer import Arrival, NoReply, NoReplyReason
+from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
 from bootfw.dhcp.hostclass import HostClass
+from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Host, Subnet, check_together
 from bootfw.errors import ConfigError
 
-FAR = {"network": "10.78.0.0/24", "pool": ["10.78.0.100-10.78.0.101"], "router": "10.78.0.1"}
+FAR: dict[str, Any] = {"network": "10.78.0.0/24", "pool": ["10.78.0.100-10.78.0.101"], "router": "10.78.0.1"}
 
 
-def far(**changed: object) -> Subnet:
+def far(**changed: Any) -> Subnet:
     return Subnet(**{**FAR, **changed})
 
 
 @pytest.fixture
-def dhcp():
+def dhcp() -> AddressServer:
     return server(subnet(), far(relays=["192.168.9.1"]))
 
 
-def behind(dhcp, giaddr, options=None, number=1):
+def behind(dhcp: AddressServer, giaddr: str, options: dict[int, bytes] | None = None, number: int = 1) -> Machine:
     return Machine(number, dhcp, options or {}, Arrival(SERVER, unicast=True), giaddr)
 
 
@@ -30,55 +34,57 @@ def agent(**suboptions: bytes) -> dict[int, bytes]:
     return {82: b"".join(bytes((codes[name], len(raw))) + raw for name, raw in suboptions.items())}
 
 
-def test_a_client_of_a_relay_is_where_the_relay_is(dhcp):
+def test_a_client_of_a_relay_is_where_the_relay_is(dhcp: AddressServer) -> None:
     machine = behind(dhcp, "10.78.0.1")
 
     offer = machine.discovers()
 
     assert address(offer, OFFER) == "10.78.0.100"
+    assert isinstance(offer, Answer)
     assert offer.options[3] == bytes((10, 78, 0, 1))
     assert machine.boots() == "10.78.0.100"
 
 
-def test_a_relay_may_have_an_address_of_its_own(dhcp):
+def test_a_relay_may_have_an_address_of_its_own(dhcp: AddressServer) -> None:
     assert behind(dhcp, "192.168.9.1").boots() == "10.78.0.100"
 
 
-def test_a_relay_may_select_the_link(dhcp):
+def test_a_relay_may_select_the_link(dhcp: AddressServer) -> None:
     """RFC 3527."""
     assert behind(dhcp, SERVER, agent(link=bytes((10, 78, 0, 0)))).boots() == "10.78.0.100"
     assert behind(dhcp, "10.78.0.1", agent(link=b"\x0a"), 2).boots() == "10.78.0.101"
 
 
-def test_a_relay_of_nowhere_is_not_answered(dhcp):
+def test_a_relay_of_nowhere_is_not_answered(dhcp: AddressServer) -> None:
     answer = behind(dhcp, "172.16.0.1").discovers()
 
     assert isinstance(answer, NoReply)
     assert (answer.cause, answer.detail) == (NoReplyReason.ABSENT, "172.16.0.1")
 
 
-def test_a_wire_without_a_subnet_is_not_answered(dhcp):
+def test_a_wire_without_a_subnet_is_not_answered(dhcp: AddressServer) -> None:
     answer = Machine(1, dhcp, arrival=Arrival("192.0.2.1")).discovers()
 
     assert isinstance(answer, NoReply)
     assert (answer.cause, answer.detail) == (NoReplyReason.ABSENT, "192.0.2.1")
 
 
-def test_a_cut_option_of_a_relay_counts_as_none(dhcp):
+def test_a_cut_option_of_a_relay_counts_as_none(dhcp: AddressServer) -> None:
     assert address(behind(dhcp, "10.78.0.1", {82: b"\1\x09x"}).discovers(), OFFER) == "10.78.0.100"
 
 
-def test_a_relay_may_stand_for_the_server(dhcp):
+def test_a_relay_may_stand_for_the_server(dhcp: AddressServer) -> None:
     """RFC 5107: renewals go through it then."""
     machine = behind(dhcp, "10.78.0.1", agent(override=bytes((10, 78, 0, 1))))
 
     offer = machine.discovers()
 
+    assert isinstance(offer, Answer)
     assert (offer.identifier, offer.server) == ("10.78.0.1", SERVER)
     assert address(machine.selects(offer.address, chosen="10.78.0.1")) == offer.address
 
 
-def test_a_client_that_moves_has_a_lease_in_each_network(dhcp):
+def test_a_client_that_moves_has_a_lease_in_each_network(dhcp: AddressServer) -> None:
     at_home, away = Machine(1, dhcp), behind(dhcp, "10.78.0.1")
     held = at_home.boots()
 
@@ -91,27 +97,28 @@ def test_a_client_that_moves_has_a_lease_in_each_network(dhcp):
 # Shared networks
 
 
-def test_subnets_of_one_wire_are_used_one_after_the_other():
+def test_subnets_of_one_wire_are_used_one_after_the_other() -> None:
     dhcp = server(subnet(pool=["10.77.0.100"], shared_network="lab"), far(shared_network="lab", pool=["10.78.0.100"]))
     first, second, third = (Machine(number, dhcp) for number in (1, 2, 3))
 
     assert first.boots() == "10.77.0.100"
     ack = second.selects(address(second.discovers(), OFFER))
     assert address(ack) == "10.78.0.100"
+    assert isinstance(ack, Answer)
     assert ack.options[3] == bytes((10, 78, 0, 1)), "with the router of its subnet"
     answer = third.discovers()
     assert isinstance(answer, NoReply)
     assert (answer.cause, answer.detail) == (NoReplyReason.EXHAUSTED, "lab")
 
 
-def test_a_relay_in_a_shared_network_gets_addresses_of_its_own_subnet_first():
+def test_a_relay_in_a_shared_network_gets_addresses_of_its_own_subnet_first() -> None:
     dhcp = server(subnet(shared_network="lab"), far(shared_network="lab"))
 
     assert behind(dhcp, "10.78.0.1").boots() == "10.78.0.100"
     assert behind(dhcp, SERVER, number=2).boots() == "10.77.0.100"
 
 
-def test_a_client_of_a_shared_network_keeps_its_address_of_either_subnet():
+def test_a_client_of_a_shared_network_keeps_its_address_of_either_subnet() -> None:
     dhcp = server(subnet(shared_network="lab"), far(shared_network="lab"))
     machine = Machine(1, dhcp)
 
@@ -120,7 +127,7 @@ def test_a_client_of_a_shared_network_keeps_its_address_of_either_subnet():
     assert address(machine.restarts_with("10.78.0.101")) == "10.78.0.101"
 
 
-def test_our_own_address_is_given_to_nobody():
+def test_our_own_address_is_given_to_nobody() -> None:
     dhcp = server(subnet(pool=["10.77.0.1-10.77.0.3"], router=()))
 
     assert Machine(1, dhcp).boots() == "10.77.0.2"
@@ -131,7 +138,7 @@ def test_our_own_address_is_given_to_nobody():
 # Options
 
 
-def test_classes_are_told_their_options():
+def test_classes_are_told_their_options() -> None:
     classes = [
         HostClass(vendor_class="PXEClient", options={"tftp-server-name": "a", "interface-mtu": 1400}),
         HostClass(vendor_class="PXEClient", user_class="iPXE", options={"tftp-server-name": "b"}),
@@ -139,8 +146,8 @@ def test_classes_are_told_their_options():
     ]
     dhcp = server(subnet(options={"interface-mtu": 1500}), classes=classes)
 
-    def told(options):
-        found = Machine(1, dhcp, options).discovers().options
+    def told(options: dict[int, bytes]) -> tuple[bytes | None, bytes, bytes | None]:
+        found = of_type(Answer, Machine(1, dhcp, options).discovers()).options
         return found.get(66), found[26], found.get(224)
 
     assert told({}) == (None, b"\5\xdc", None)
@@ -149,28 +156,28 @@ def test_classes_are_told_their_options():
     assert told({77: b"\3lab"}) == (None, b"\5\xdc", b"\7")
 
 
-def test_a_class_of_nobody_is_refused():
+def test_a_class_of_nobody_is_refused() -> None:
     with pytest.raises(ValueError, match="vendor-class, user-class"):
         HostClass(options={"interface-mtu": 1400})
 
 
-def test_what_one_client_is_told_changes_nothing_for_the_next():
+def test_what_one_client_is_told_changes_nothing_for_the_next() -> None:
     host = Host(mac="02:00:00:00:00:01", options={"router": "10.77.0.9"})
     dhcp = server(subnet(hosts=[host]))
     Machine(1, dhcp).discovers()
 
-    assert Machine(2, dhcp).discovers().options[3] == bytes((10, 77, 0, 1))
+    assert of_type(Answer, Machine(2, dhcp).discovers()).options[3] == bytes((10, 77, 0, 1))
 
 
-def test_lease_times_are_the_subnets():
+def test_lease_times_are_the_subnets() -> None:
     dhcp = server(subnet(lease_seconds=7200, firmware_lease_seconds=60))
     machine = Machine(1, dhcp)
 
-    assert machine.discovers().options[51] == bytes((0, 0, 28, 32))
-    assert machine.sending({93: b"\0\7"}).discovers().options[51] == bytes((0, 0, 0, 60))
+    assert of_type(Answer, machine.discovers()).options[51] == bytes((0, 0, 28, 32))
+    assert of_type(Answer, machine.sending({93: b"\0\7"}).discovers()).options[51] == bytes((0, 0, 0, 60))
 
 
-def test_everything_of_a_subnet_is_told():
+def test_everything_of_a_subnet_is_told() -> None:
     found = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"ntp-servers": "10.77.0.3"}).told
 
     assert found == {
@@ -209,7 +216,9 @@ KEPT = Host(mac="02:00:00:00:00:01", address="10.77.0.100")
         "out of the pool",
     ],
 )
-def test_behind_a_relay_only_what_is_new_to_the_client_is_probed(giaddr, hosts, before, doubtful):
+def test_behind_a_relay_only_what_is_new_to_the_client_is_probed(
+    giaddr: str, hosts: list[Host], before: float | None, doubtful: str
+) -> None:
     """*before*: so many seconds ago it has got the address that it is offered."""
     machine = Machine(1, server(subnet(hosts=hosts, relays=["192.168.9.1"])), giaddr=giaddr)
     if before is not None:
@@ -218,25 +227,26 @@ def test_behind_a_relay_only_what_is_new_to_the_client_is_probed(giaddr, hosts, 
     offer = machine.discovers()
 
     assert before is None or address(offer, OFFER) == held
+    assert isinstance(offer, Answer)
     assert offer.probe == (doubtful == "everywhere" or (doubtful == "on our wire" and giaddr == "0.0.0.0"))
 
 
-def test_what_a_client_behind_a_relay_gave_back_is_probed(dhcp):
+def test_what_a_client_behind_a_relay_gave_back_is_probed(dhcp: AddressServer) -> None:
     machine = behind(dhcp, "10.78.0.1")
     held = machine.boots()
     machine.releases(held)
 
     assert address(machine.discovers(), OFFER) == held
-    assert machine.discovers().probe
+    assert of_type(Answer, machine.discovers()).probe
 
 
-def test_another_address_than_the_reserved_one_is_probed_behind_a_relay():
+def test_another_address_than_the_reserved_one_is_probed_behind_a_relay() -> None:
     dhcp = server(subnet(hosts=[KEPT]))
     machine = behind(dhcp, "10.77.0.9")
     dhcp.probed("10.77.0.100", True, BEGIN)
 
     assert address(machine.discovers(), OFFER) == "10.77.0.101"
-    assert machine.discovers().probe
+    assert of_type(Answer, machine.discovers()).probe
 
 
 # Contradictions
@@ -267,14 +277,14 @@ def test_another_address_than_the_reserved_one_is_probed_behind_a_relay():
         ),
     ],
 )
-def test_contradictions_are_named(subnets, path, complaint):
+def test_contradictions_are_named(subnets: list[Subnet], path: tuple[str | int, ...], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint) as caught:
         check_together(subnets)
 
     assert caught.value.path == path
 
 
-def test_a_client_may_have_an_address_in_each_of_several_networks():
+def test_a_client_may_have_an_address_in_each_of_several_networks() -> None:
     check_together([subnet(hosts=[Host(mac="02:00:00:00:00:01")]), far(hosts=[Host(mac="02:00:00:00:00:01")])])
 
 
@@ -283,41 +293,44 @@ def test_a_client_may_have_an_address_in_each_of_several_networks():
 BOTH = Arrival("192.168.1.1", addresses=("192.168.1.1", "10.77.0.1", "10.79.0.1"))
 
 
-def test_of_several_addresses_of_ours_that_in_the_subnet_counts():
+def test_of_several_addresses_of_ours_that_in_the_subnet_counts() -> None:
     machine = Machine(1, server(), arrival=BOTH)
 
     offer = machine.discovers()
 
+    assert isinstance(offer, Answer)
     assert (offer.address, offer.server, offer.identifier) == ("10.77.0.100", SERVER, SERVER)
     ack = machine.selects(offer.address)
+    assert isinstance(ack, Answer)
     assert (ack.address, ack.server, ack.identifier) == ("10.77.0.100", SERVER, SERVER)
-    assert machine.informs("10.77.0.100").identifier == SERVER
-    assert machine.restarts_with("10.99.0.1").identifier == SERVER
+    assert of_type(Answer, machine.informs("10.77.0.100")).identifier == SERVER
+    assert of_type(Answer, machine.restarts_with("10.99.0.1")).identifier == SERVER
 
 
-def test_on_a_shared_network_it_is_the_one_beside_the_clients_address():
+def test_on_a_shared_network_it_is_the_one_beside_the_clients_address() -> None:
     one = subnet(pool=["10.77.0.100"], shared_network="lab")
     other = Subnet(network="10.79.0.0/24", pool=["10.79.0.100"], shared_network="lab")
     dhcp = server(one, other)
 
     offers = [Machine(number, dhcp, arrival=BOTH).discovers() for number in (1, 2)]
 
-    assert [(offer.address, offer.server) for offer in offers] == [
+    assert [(of_type(Answer, offer).address, of_type(Answer, offer).server) for offer in offers] == [
         ("10.77.0.100", "10.77.0.1"),
         ("10.79.0.100", "10.79.0.1"),
     ]
     assert address(Machine(2, dhcp, arrival=BOTH).selects("10.79.0.100", chosen="10.79.0.1")) == "10.79.0.100"
 
 
-def test_no_client_gets_another_address_of_ours():
+def test_no_client_gets_another_address_of_ours() -> None:
     dhcp = server(subnet(pool=["10.77.0.1-10.77.0.3"], router=()))
     ours = Arrival("10.77.0.1", addresses=("10.77.0.1", "10.77.0.2"))
 
-    assert Machine(1, dhcp, arrival=ours).discovers().address == "10.77.0.3"
+    assert of_type(Answer, Machine(1, dhcp, arrival=ours).discovers()).address == "10.77.0.3"
 
 
-def test_what_a_relay_wants_as_identifier_stays():
+def test_what_a_relay_wants_as_identifier_stays() -> None:
     agent = {82: bytes((11, 4, 10, 77, 0, 254))}
     dhcp = server()
     offer = Machine(1, dhcp, agent, Arrival(SERVER, unicast=True), "10.77.0.254").discovers()
+    assert isinstance(offer, Answer)
     assert (offer.server, offer.identifier) == (SERVER, "10.77.0.254")

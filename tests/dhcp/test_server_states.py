@@ -4,25 +4,26 @@ from socket import inet_aton
 
 import pytest
 from leasing import BEGIN, FIRMWARE_LEASE, LEASE, NAK, OFFER, ROM, SERVER, Machine, address, pool, server, subnet
+from narrowing import of_type, present
 
-from bootfw.dhcp.answer import Arrival, NoReply, NoReplyReason
+from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
 from bootfw.lease import NEVER, LeaseState, Reservation
 
 UNKNOWN = NoReplyReason.UNKNOWN
 
 
 @pytest.fixture
-def machine():
+def machine() -> Machine:
     return Machine(1, server())
 
 
 @pytest.fixture
-def other(machine):
+def other(machine: Machine) -> Machine:
     """Another machine on the same wire."""
     return Machine(2, machine.server)
 
 
-def silent(answer):
+def silent(answer: Answer | NoReply) -> NoReplyReason:
     assert isinstance(answer, NoReply), answer
     return answer.cause
 
@@ -30,17 +31,18 @@ def silent(answer):
 # INIT
 
 
-def test_discover_gets_an_offer(machine):
+def test_discover_gets_an_offer(machine: Machine) -> None:
     offer = machine.discovers()
 
     assert address(offer, OFFER) == "10.77.0.100"
+    assert isinstance(offer, Answer)
     assert offer.identifier == offer.server == SERVER
     assert offer.options == {51: bytes((0, 0, 14, 16)), 1: bytes((255, 255, 255, 0)), 3: bytes((10, 77, 0, 1))}
     assert offer.commit == ()
     assert offer.new
 
 
-def test_an_offer_is_kept_for_its_client(machine, other):
+def test_an_offer_is_kept_for_its_client(machine: Machine, other: Machine) -> None:
     offered = address(machine.discovers(), OFFER)
 
     assert address(other.discovers(), OFFER) != offered
@@ -48,13 +50,13 @@ def test_an_offer_is_kept_for_its_client(machine, other):
     assert address(machine.after(11).selects(offered)) == offered
 
 
-def test_discover_with_another_xid_gets_the_same_offer(machine):
+def test_discover_with_another_xid_gets_the_same_offer(machine: Machine) -> None:
     offered = address(machine.discovers(), OFFER)
 
     assert address(machine.says(1, xid=77), OFFER) == offered
 
 
-def test_an_offer_that_nobody_took_goes_to_others_in_the_end(other):
+def test_an_offer_that_nobody_took_goes_to_others_in_the_end(other: Machine) -> None:
     dhcp = server(pool(1))
     first, second = Machine(1, dhcp), Machine(2, dhcp)
     offered = address(first.discovers(), OFFER)
@@ -63,65 +65,67 @@ def test_an_offer_that_nobody_took_goes_to_others_in_the_end(other):
     assert address(second.after(120).discovers(), OFFER) == offered
 
 
-def test_discover_is_offered_what_it_wants_if_that_is_free(machine, other):
+def test_discover_is_offered_what_it_wants_if_that_is_free(machine: Machine, other: Machine) -> None:
     assert address(machine.discovers("10.77.0.107"), OFFER) == "10.77.0.107"
     assert address(other.discovers("10.77.0.107"), OFFER) == "10.77.0.100"
 
 
 @pytest.mark.parametrize("wanted", ["10.77.0.99", "10.78.0.100", "10.77.0.1", "255.255.255.255", "0.0.0.0"])
-def test_discover_is_not_offered_what_is_not_ours_to_give(machine, wanted):
+def test_discover_is_not_offered_what_is_not_ours_to_give(machine: Machine, wanted: str) -> None:
     assert address(machine.discovers(wanted), OFFER) == "10.77.0.100"
 
 
-def test_discover_with_a_cut_wish_is_one_without(machine):
+def test_discover_with_a_cut_wish_is_one_without(machine: Machine) -> None:
     assert address(machine.says(1, {50: b"\x0a\x4d\0"}), OFFER) == "10.77.0.100"
 
 
-def test_discover_of_who_has_a_lease_is_offered_that(machine, other):
+def test_discover_of_who_has_a_lease_is_offered_that(machine: Machine, other: Machine) -> None:
     held = machine.boots()
     other.boots()
 
     offer = machine.after(60).discovers("10.77.0.105")
 
     assert address(offer, OFFER) == held
+    assert isinstance(offer, Answer)
     assert not offer.new
 
 
-def test_discover_of_who_had_a_lease_is_offered_that_again(machine, other):
+def test_discover_of_who_had_a_lease_is_offered_that_again(machine: Machine, other: Machine) -> None:
     held = machine.boots()
 
     assert address(other.after(LEASE + 1).discovers(), OFFER) != held
     assert address(machine.after(LEASE + 2).discovers(), OFFER) == held
 
 
-def test_an_offer_does_not_lengthen_a_lease(machine):
+def test_an_offer_does_not_lengthen_a_lease(machine: Machine) -> None:
     held = machine.boots()
     machine.after(LEASE - 1).discovers()
 
-    assert machine.server.lease(held).expires == BEGIN + LEASE
+    assert present(machine.server.lease(held)).expires == BEGIN + LEASE
 
 
 # Probing
 
 
-def test_an_address_is_probed_until_that_is_done(machine):
+def test_an_address_is_probed_until_that_is_done(machine: Machine) -> None:
     offered = machine.discovers()
+    assert isinstance(offered, Answer)
     assert offered.probe
-    assert machine.discovers().probe
+    assert of_type(Answer, machine.discovers()).probe
 
     assert machine.server.probed(offered.address, False, BEGIN + 1) == ()
 
-    assert not machine.after(1).discovers().probe
+    assert not of_type(Answer, machine.after(1).discovers()).probe
 
 
-def test_who_may_be_using_its_address_is_not_probed_at_it(machine):
+def test_who_may_be_using_its_address_is_not_probed_at_it(machine: Machine) -> None:
     machine.boots()
 
-    assert not machine.after(60).discovers().probe
-    assert machine.after(LEASE + 1).discovers().probe
+    assert not of_type(Answer, machine.after(60).discovers()).probe
+    assert of_type(Answer, machine.after(LEASE + 1).discovers()).probe
 
 
-def test_an_address_in_use_rests_and_another_is_offered(machine, other):
+def test_an_address_in_use_rests_and_another_is_offered(machine: Machine, other: Machine) -> None:
     taken = address(machine.discovers(), OFFER)
 
     (declined,) = machine.server.probed(taken, True, BEGIN)
@@ -134,7 +138,7 @@ def test_an_address_in_use_rests_and_another_is_offered(machine, other):
     assert address(Machine(3, machine.server, now=BEGIN + 3601).discovers(taken), OFFER) == taken
 
 
-def test_a_probe_of_an_unknown_address_changes_nothing(machine):
+def test_a_probe_of_an_unknown_address_changes_nothing(machine: Machine) -> None:
     assert machine.server.probed("192.0.2.1", True, BEGIN) == ()
     assert machine.server.probed("10.77.0.5", True, BEGIN) == ()
     assert list(machine.server.leases()) == []
@@ -143,7 +147,7 @@ def test_a_probe_of_an_unknown_address_changes_nothing(machine):
 # SELECTING
 
 
-def test_selecting_gets_an_ack_and_a_lease(machine):
+def test_selecting_gets_an_ack_and_a_lease(machine: Machine) -> None:
     offered = address(machine.discovers(), OFFER)
 
     ack = machine.after(4).selects(offered)
@@ -152,23 +156,25 @@ def test_selecting_gets_an_ack_and_a_lease(machine):
     (lease,) = ack.commit
     assert (lease.address, lease.mac, lease.state, lease.kind) == (offered, machine.mac, LeaseState.ACTIVE, "system")
     assert (lease.granted, lease.expires) == (BEGIN + 4, BEGIN + 4 + LEASE)
+    assert isinstance(ack, Answer)
     assert ack.new
-    assert ack.options == machine.after(5).discovers().options
+    assert ack.options == of_type(Answer, machine.after(5).discovers()).options
     assert machine.server.lease(offered) is lease
 
 
-def test_selecting_repeated_gets_the_same_ack_and_is_stored_again(machine):
+def test_selecting_repeated_gets_the_same_ack_and_is_stored_again(machine: Machine) -> None:
     offered = address(machine.discovers(), OFFER)
     machine.selects(offered)
 
     again = machine.after(1).selects(offered)
 
     assert address(again) == offered
+    assert isinstance(again, Answer)
     assert not again.new
     assert len(again.commit) == 1
 
 
-def test_selecting_another_server_frees_the_offer():
+def test_selecting_another_server_frees_the_offer() -> None:
     dhcp = server(pool(1))
     first, second = Machine(1, dhcp), Machine(2, dhcp)
     first.discovers()
@@ -176,71 +182,73 @@ def test_selecting_another_server_frees_the_offer():
     answer = first.selects("192.0.2.9", chosen="192.0.2.1")
 
     assert silent(answer) is NoReplyReason.OTHER_SERVER
+    assert isinstance(answer, NoReply)
     assert answer.detail == "192.0.2.1"
     assert address(second.discovers(), OFFER) == "10.77.0.100"
 
 
-def test_selecting_another_server_keeps_the_lease_that_is_there(machine):
+def test_selecting_another_server_keeps_the_lease_that_is_there(machine: Machine) -> None:
     held = machine.boots()
 
     machine.selects("192.0.2.9", chosen="192.0.2.1")
 
-    assert machine.server.lease(held).state is LeaseState.ACTIVE
+    assert present(machine.server.lease(held)).state is LeaseState.ACTIVE
 
 
-def test_selecting_by_another_address_of_ours_is_selecting_us(machine):
+def test_selecting_by_another_address_of_ours_is_selecting_us(machine: Machine) -> None:
     machine.server.handle(Machine(9, machine.server).message(8, ciaddr=SERVER), Arrival("10.77.0.2"), BEGIN)
     offered = address(machine.discovers(), OFFER)
 
     assert address(machine.selects(offered, chosen="10.77.0.2")) == offered
 
 
-def test_selecting_an_address_of_somebody_else_gets_a_nak(machine, other):
+def test_selecting_an_address_of_somebody_else_gets_a_nak(machine: Machine, other: Machine) -> None:
     held = other.boots()
 
     nak = machine.selects(held)
 
     assert address(nak, NAK) == ""
+    assert isinstance(nak, Answer)
     assert nak.message == f"{held} is in use"
     assert nak.commit == ()
 
 
-def test_selecting_an_address_offered_to_somebody_else_gets_a_nak(machine, other):
+def test_selecting_an_address_offered_to_somebody_else_gets_a_nak(machine: Machine, other: Machine) -> None:
     offered = address(other.discovers(), OFFER)
 
     assert address(machine.selects(offered), NAK) == ""
 
 
 @pytest.mark.parametrize("wanted", ["10.77.0.5", "10.78.0.5", "10.77.0.1"])
-def test_selecting_an_address_that_is_not_given_gets_a_nak(machine, wanted):
+def test_selecting_an_address_that_is_not_given_gets_a_nak(machine: Machine, wanted: str) -> None:
     assert address(machine.selects(wanted), NAK) == ""
 
 
-def test_selecting_after_we_lost_the_offer_is_fine(machine):
+def test_selecting_after_we_lost_the_offer_is_fine(machine: Machine) -> None:
     """We have been started anew in between."""
     offered = address(machine.discovers(), OFFER)
 
     assert address(Machine(1, server()).selects(offered)) == offered
 
 
-def test_selecting_without_an_address_makes_no_sense(machine):
+def test_selecting_without_an_address_makes_no_sense(machine: Machine) -> None:
     assert silent(machine.says(3, {54: inet_aton(SERVER)})) is NoReplyReason.MALFORMED
 
 
-def test_a_server_identifier_that_is_cut_off_counts_as_absent(machine):
+def test_a_server_identifier_that_is_cut_off_counts_as_absent(machine: Machine) -> None:
     offered = address(machine.discovers(), OFFER)
 
     assert address(machine.says(3, {54: b"\x0a", 50: inet_aton(offered)})) == offered
 
 
-def test_a_request_that_names_no_address_means_the_one_that_is_due(machine, other):
+def test_a_request_that_names_no_address_means_the_one_that_is_due(machine: Machine, other: Machine) -> None:
     machine.discovers("10.77.0.105")
     assert address(machine.says(3, {54: inet_aton(SERVER), 50: b"\x0a\x4d"})) == "10.77.0.105"
     assert address(machine.after(60).says(3)) == "10.77.0.105"
     assert silent(other.says(3, {54: inet_aton(SERVER)})) is NoReplyReason.MALFORMED
 
 
-def test_what_comes_twice_counts_once(machine):
+def test_what_comes_twice_counts_once(machine: Machine) -> None:
     """RFC 3396 makes one value of eight bytes of them."""
     wanted, chosen = inet_aton("10.77.0.105"), inet_aton(SERVER)
 
@@ -250,76 +258,77 @@ def test_what_comes_twice_counts_once(machine):
 
 
 @pytest.mark.parametrize("former", ["10.77.0.107", "192.168.9.9"])
-def test_selecting_with_a_former_address_in_ciaddr_is_selecting(machine, former):
+def test_selecting_with_a_former_address_in_ciaddr_is_selecting(machine: Machine, former: str) -> None:
     offered = address(machine.says(1, ciaddr=former), OFFER)
 
     assert address(machine.says(3, {50: inet_aton(offered), 54: inet_aton(SERVER)}, ciaddr=former)) == offered
     assert machine.server.lease(former) is None
 
 
-def test_who_renews_and_names_another_address_renews(machine):
+def test_who_renews_and_names_another_address_renews(machine: Machine) -> None:
     held = machine.boots()
 
     assert address(machine.after(60).says(3, {50: inet_aton("10.77.0.107")}, ciaddr=held)) == held
 
 
-def test_who_renews_may_name_the_server(machine):
+def test_who_renews_may_name_the_server(machine: Machine) -> None:
     held = machine.boots()
 
     assert address(machine.after(60).says(3, {54: inet_aton(SERVER)}, ciaddr=held)) == held
 
 
-def test_selecting_what_was_not_offered_while_it_has_another_gets_a_nak(machine):
+def test_selecting_what_was_not_offered_while_it_has_another_gets_a_nak(machine: Machine) -> None:
     held = machine.boots()
 
-    assert machine.after(10).selects("10.77.0.105").message == f"it has {held}"
-    assert machine.server.lease(held).state is LeaseState.ACTIVE
+    assert of_type(Answer, machine.after(10).selects("10.77.0.105")).message == f"it has {held}"
+    assert present(machine.server.lease(held)).state is LeaseState.ACTIVE
 
 
 # INIT-REBOOT
 
 
-def test_init_reboot_with_its_own_address_gets_an_ack(machine):
+def test_init_reboot_with_its_own_address_gets_an_ack(machine: Machine) -> None:
     held = machine.boots()
 
     ack = machine.after(1800).restarts_with(held)
 
     assert address(ack) == held
-    assert machine.server.lease(held).expires == BEGIN + 1800 + LEASE
+    assert present(machine.server.lease(held)).expires == BEGIN + 1800 + LEASE
 
 
-def test_init_reboot_with_its_expired_address_gets_an_ack(machine):
+def test_init_reboot_with_its_expired_address_gets_an_ack(machine: Machine) -> None:
     held = machine.boots()
 
     assert address(machine.after(LEASE * 10).restarts_with(held)) == held
 
 
-def test_init_reboot_from_another_network_gets_a_nak(machine):
+def test_init_reboot_from_another_network_gets_a_nak(machine: Machine) -> None:
     nak = machine.restarts_with("192.168.1.5")
 
     assert address(nak, NAK) == ""
+    assert isinstance(nak, Answer)
     assert nak.message == "192.168.1.5 is not of this network"
 
 
-def test_init_reboot_with_an_address_of_somebody_else_gets_a_nak(machine, other):
+def test_init_reboot_with_an_address_of_somebody_else_gets_a_nak(machine: Machine, other: Machine) -> None:
     held = other.boots()
 
     assert address(machine.restarts_with(held), NAK) == ""
 
 
-def test_init_reboot_of_who_has_another_address_gets_a_nak(machine):
+def test_init_reboot_of_who_has_another_address_gets_a_nak(machine: Machine) -> None:
     held = machine.boots()
 
-    assert machine.restarts_with("10.77.0.107").message == f"it has {held}"
+    assert of_type(Answer, machine.restarts_with("10.77.0.107")).message == f"it has {held}"
 
 
-def test_init_reboot_of_a_stranger_is_not_answered(machine):
+def test_init_reboot_of_a_stranger_is_not_answered(machine: Machine) -> None:
     """Another server may have given it the address (RFC 2131 section 4.3.2)."""
     assert silent(machine.restarts_with("10.77.0.105")) is UNKNOWN
     assert silent(machine.restarts_with("10.77.0.5")) is UNKNOWN
 
 
-def test_init_reboot_of_a_stranger_is_answered_where_we_are_authoritative():
+def test_init_reboot_of_a_stranger_is_answered_where_we_are_authoritative() -> None:
     machine = Machine(1, server(authoritative=True))
 
     assert address(machine.restarts_with("10.77.0.105")) == "10.77.0.105"
@@ -327,31 +336,32 @@ def test_init_reboot_of_a_stranger_is_answered_where_we_are_authoritative():
     assert address(Machine(2, machine.server).restarts_with("10.77.0.5"), NAK) == ""
 
 
-def test_init_reboot_after_release_takes_the_address_again(machine):
+def test_init_reboot_after_release_takes_the_address_again(machine: Machine) -> None:
     held = machine.boots()
     machine.releases(held)
 
     assert address(machine.after(5).restarts_with(held)) == held
 
 
-def test_init_reboot_without_an_address_makes_no_sense(machine):
+def test_init_reboot_without_an_address_makes_no_sense(machine: Machine) -> None:
     assert silent(machine.says(3)) is NoReplyReason.MALFORMED
 
 
 # RENEWING, REBINDING
 
 
-def test_renewing_lengthens_the_lease(machine):
+def test_renewing_lengthens_the_lease(machine: Machine) -> None:
     held = machine.boots()
 
     ack = machine.after(LEASE / 2).renews(held)
 
     assert address(ack) == held
+    assert isinstance(ack, Answer)
     assert not ack.new
     assert ack.commit[0].expires == BEGIN + LEASE / 2 + LEASE
 
 
-def test_renewing_what_is_somebody_elses_by_now_gets_a_nak():
+def test_renewing_what_is_somebody_elses_by_now_gets_a_nak() -> None:
     dhcp = server(pool(1))
     first, second = Machine(1, dhcp), Machine(2, dhcp, now=BEGIN + LEASE + 1)
     held = first.boots()
@@ -360,21 +370,21 @@ def test_renewing_what_is_somebody_elses_by_now_gets_a_nak():
     assert address(first.after(LEASE + 2).renews(held), NAK) == ""
 
 
-def test_renewing_after_we_lost_the_lease_gets_it_back(machine):
+def test_renewing_after_we_lost_the_lease_gets_it_back(machine: Machine) -> None:
     assert address(machine.renews("10.77.0.105")) == "10.77.0.105"
 
 
-def test_rebinding_lengthens_the_lease(machine):
+def test_rebinding_lengthens_the_lease(machine: Machine) -> None:
     held = machine.boots()
 
     assert address(machine.after(LEASE * 0.9).rebinds(held)) == held
 
 
-def test_rebinding_of_a_stranger_is_not_answered(machine):
+def test_rebinding_of_a_stranger_is_not_answered(machine: Machine) -> None:
     assert silent(machine.rebinds("10.77.0.105")) is UNKNOWN
 
 
-def test_rebinding_on_another_wire_gets_a_nak():
+def test_rebinding_on_another_wire_gets_a_nak() -> None:
     """Its broadcast is heard where it is now, and not where its address is from."""
     dhcp = server(subnet(), subnet(network="10.78.0.0/24", pool=["10.78.0.100-10.78.0.109"], router="10.78.0.1"))
     machine = Machine(1, dhcp)
@@ -383,7 +393,7 @@ def test_rebinding_on_another_wire_gets_a_nak():
     assert address(machine.reached_by(Arrival("10.78.0.1")).rebinds(held), NAK) == ""
 
 
-def test_renewing_through_a_router_is_judged_by_its_address():
+def test_renewing_through_a_router_is_judged_by_its_address() -> None:
     dhcp = server(subnet(), subnet(network="10.78.0.0/24", pool=["10.78.0.100-10.78.0.109"], router="10.78.0.1"))
     machine = Machine(1, dhcp, arrival=Arrival(SERVER, unicast=True), giaddr="10.78.0.1")
     held = machine.boots()
@@ -392,7 +402,7 @@ def test_renewing_through_a_router_is_judged_by_its_address():
     assert address(Machine(1, dhcp).renews(held)) == held
 
 
-def test_renewing_an_address_that_is_no_longer_given_gets_a_nak(machine):
+def test_renewing_an_address_that_is_no_longer_given_gets_a_nak(machine: Machine) -> None:
     held = machine.boots()
     leases = list(machine.server.leases())
     smaller = server(subnet(pool=["10.77.0.105-10.77.0.109"]), leases=leases)
@@ -404,12 +414,13 @@ def test_renewing_an_address_that_is_no_longer_given_gets_a_nak(machine):
 # DECLINE, RELEASE, INFORM
 
 
-def test_declined_addresses_rest(machine, other):
+def test_declined_addresses_rest(machine: Machine, other: Machine) -> None:
     held = machine.boots()
 
     answer = machine.declines(held)
 
     assert silent(answer) is NoReplyReason.DECLINED
+    assert isinstance(answer, NoReply)
     assert answer.detail == held
     assert [(lease.address, lease.state) for lease in answer.commit] == [(held, LeaseState.DECLINED)]
     assert address(machine.discovers(held), OFFER) != held
@@ -417,14 +428,14 @@ def test_declined_addresses_rest(machine, other):
     assert address(machine.restarts_with(held), NAK) == ""
 
 
-def test_an_offer_can_be_declined(machine):
+def test_an_offer_can_be_declined(machine: Machine) -> None:
     """EDK2 does that when it is not content with the ACK."""
     offered = address(machine.discovers(), OFFER)
 
     assert silent(machine.declines(offered)) is NoReplyReason.DECLINED
 
 
-def test_whoever_was_offered_an_address_earlier_can_not_decline_it_for_its_client():
+def test_whoever_was_offered_an_address_earlier_can_not_decline_it_for_its_client() -> None:
     dhcp = server(authoritative=True)
     earlier, client = Machine(1, dhcp), Machine(2, dhcp).after(120)
     offered = address(earlier.discovers(), OFFER)
@@ -433,7 +444,7 @@ def test_whoever_was_offered_an_address_earlier_can_not_decline_it_for_its_clien
     assert silent(earlier.after(121).declines(offered)) is UNKNOWN
 
 
-def test_one_client_has_three_addresses_rest_and_no_more():
+def test_one_client_has_three_addresses_rest_and_no_more() -> None:
     dhcp = server(pool(5))
     broken = Machine(1, dhcp)
     declined = [broken.after(seconds).boots_and_declines() for seconds in range(5)]
@@ -442,7 +453,7 @@ def test_one_client_has_three_addresses_rest_and_no_more():
     assert {Machine(number, dhcp, now=BEGIN + 10).boots() for number in (2, 3)} == set(declined[:2])
 
 
-def test_the_end_of_a_rest_is_stored_with_the_decline(machine):
+def test_the_end_of_a_rest_is_stored_with_the_decline(machine: Machine) -> None:
     first, _, _ = (machine.after(seconds).boots_and_declines() for seconds in range(3))
     fourth = machine.boots()
 
@@ -451,7 +462,7 @@ def test_the_end_of_a_rest_is_stored_with_the_decline(machine):
     assert (ended.address, ended.client, ended.state) == (first, b"", LeaseState.RELEASED)
 
 
-def test_what_a_client_declined_before_a_restart_still_counts(machine):
+def test_what_a_client_declined_before_a_restart_still_counts(machine: Machine) -> None:
     declined = [machine.after(seconds).boots_and_declines() for seconds in range(3)]
     restarted = server(leases=list(machine.server.leases()))
 
@@ -460,7 +471,7 @@ def test_what_a_client_declined_before_a_restart_still_counts(machine):
     assert [lease.address for lease in restarted.leases() if lease.state is LeaseState.DECLINED] == declined[1:]
 
 
-def test_an_address_that_rests_is_given_before_a_client_gets_none():
+def test_an_address_that_rests_is_given_before_a_client_gets_none() -> None:
     dhcp = server(pool(3))
     declined = [Machine(number, dhcp).after(number).boots_and_declines() for number in (1, 2)]
     kept = Machine(3, dhcp).boots()
@@ -469,10 +480,10 @@ def test_an_address_that_rests_is_given_before_a_client_gets_none():
 
     assert [machine.boots() for machine in later[:2]] == declined
     assert silent(later[2].discovers()) is NoReplyReason.EXHAUSTED
-    assert dhcp.lease(kept).state is LeaseState.ACTIVE
+    assert present(dhcp.lease(kept)).state is LeaseState.ACTIVE
 
 
-def test_the_only_client_of_a_small_pool_gets_what_it_declined():
+def test_the_only_client_of_a_small_pool_gets_what_it_declined() -> None:
     dhcp = server(pool(2))
     broken = Machine(1, dhcp)
     first, second = (broken.after(seconds).boots_and_declines() for seconds in range(2))
@@ -480,7 +491,7 @@ def test_the_only_client_of_a_small_pool_gets_what_it_declined():
     assert [broken.after(seconds).boots_and_declines() for seconds in (3, 4)] == [first, second]
 
 
-def test_where_a_probe_was_answered_a_client_gets_nothing_for_a_minute():
+def test_where_a_probe_was_answered_a_client_gets_nothing_for_a_minute() -> None:
     """Each probe of such an address costs time, and is answered again as a rule."""
     dhcp = server(pool(1))
     machine = Machine(1, dhcp)
@@ -489,10 +500,11 @@ def test_where_a_probe_was_answered_a_client_gets_nothing_for_a_minute():
 
     assert silent(machine.after(59).discovers()) is NoReplyReason.EXHAUSTED
     again = machine.after(60).discovers()
+    assert isinstance(again, Answer)
     assert (address(again, OFFER), again.probe) == (taken, True)
 
 
-def test_what_is_reserved_or_has_left_the_pool_does_not_go_from_rest_to_others():
+def test_what_is_reserved_or_has_left_the_pool_does_not_go_from_rest_to_others() -> None:
     dhcp = server(pool(2))
     declined = [Machine(number, dhcp).boots_and_declines() for number in (1, 2)]
     dhcp.reserve(Reservation(declined[0], mac=Machine(9, dhcp).mac))
@@ -501,23 +513,23 @@ def test_what_is_reserved_or_has_left_the_pool_does_not_go_from_rest_to_others()
     assert silent(Machine(4, dhcp).discovers()) is NoReplyReason.EXHAUSTED
 
 
-def test_a_resting_address_is_offered_to_one_client_at_a_time():
+def test_a_resting_address_is_offered_to_one_client_at_a_time() -> None:
     dhcp = server(pool(1))
     rested = Machine(1, dhcp).boots_and_declines()
     assert address(Machine(2, dhcp).after(3601).discovers(), OFFER) == rested
     assert silent(Machine(3, dhcp).after(3602).discovers()) is NoReplyReason.EXHAUSTED
 
 
-def test_nobody_declines_the_addresses_of_others(machine, other):
+def test_nobody_declines_the_addresses_of_others(machine: Machine, other: Machine) -> None:
     held = machine.boots()
 
     assert silent(other.declines(held)) is UNKNOWN
     assert silent(other.declines("10.77.0.109")) is UNKNOWN
     assert silent(other.says(4)) is UNKNOWN
-    assert machine.server.lease(held).state is LeaseState.ACTIVE
+    assert present(machine.server.lease(held)).state is LeaseState.ACTIVE
 
 
-def test_a_released_address_is_remembered_and_may_go_to_others():
+def test_a_released_address_is_remembered_and_may_go_to_others() -> None:
     dhcp = server(pool(2))
     first, second, third = (Machine(number, dhcp) for number in (1, 2, 3))
     held = first.boots()
@@ -525,33 +537,39 @@ def test_a_released_address_is_remembered_and_may_go_to_others():
     answer = first.after(9).releases(held)
 
     assert silent(answer) is NoReplyReason.RELEASED
+    assert isinstance(answer, NoReply)
     assert answer.detail == held
     (lease,) = answer.commit
-    assert (lease.state, lease.expires, lease.client) == (LeaseState.RELEASED, BEGIN + 9, dhcp.lease(held).client)
+    assert (lease.state, lease.expires, lease.client) == (
+        LeaseState.RELEASED,
+        BEGIN + 9,
+        present(dhcp.lease(held)).client,
+    )
     assert address(second.after(10).discovers(), OFFER) != held, "those never used come first"
     assert address(first.after(10).discovers(), OFFER) == held
     assert silent(third.after(11).discovers()) is NoReplyReason.EXHAUSTED
 
 
-def test_nobody_releases_the_addresses_of_others(machine, other):
+def test_nobody_releases_the_addresses_of_others(machine: Machine, other: Machine) -> None:
     held = machine.boots()
 
     assert silent(other.releases(held)) is UNKNOWN
     assert silent(other.releases("10.77.0.109")) is UNKNOWN
-    assert machine.server.lease(held).state is LeaseState.ACTIVE
+    assert present(machine.server.lease(held)).state is LeaseState.ACTIVE
 
 
-def test_a_repeated_release_changes_nothing(machine):
+def test_a_repeated_release_changes_nothing(machine: Machine) -> None:
     held = machine.boots()
     machine.releases(held)
 
     assert silent(machine.releases(held)) is UNKNOWN
 
 
-def test_inform_is_told_everything_but_an_address(machine):
+def test_inform_is_told_everything_but_an_address(machine: Machine) -> None:
     ack = machine.informs("10.77.0.9")
 
     assert address(ack) == ""
+    assert isinstance(ack, Answer)
     assert ack.options == {1: bytes((255, 255, 255, 0)), 3: bytes((10, 77, 0, 1))}
     assert ack.commit == ()
     assert list(machine.server.leases()) == []
@@ -560,12 +578,13 @@ def test_inform_is_told_everything_but_an_address(machine):
 # BOOTP
 
 
-def test_bootp_gets_an_address_for_ever_where_that_is_allowed():
+def test_bootp_gets_an_address_for_ever_where_that_is_allowed() -> None:
     machine = Machine(1, server(subnet(bootp=True)))
 
     answer = machine.says(None)
 
     assert address(answer, None) == "10.77.0.100"
+    assert isinstance(answer, Answer)
     assert answer.identifier == ""
     assert not {51, 53, 54} & answer.options.keys()
     (lease,) = answer.commit
@@ -573,38 +592,40 @@ def test_bootp_gets_an_address_for_ever_where_that_is_allowed():
     assert address(machine.after(1e6).says(None), None) == "10.77.0.100"
 
 
-def test_bootp_is_not_given_what_it_would_never_give_back(machine):
+def test_bootp_is_not_given_what_it_would_never_give_back(machine: Machine) -> None:
     assert silent(machine.says(None)) is NoReplyReason.UNRESERVED
 
 
 # Rapid restarts
 
 
-def test_rom_ipxe_and_system_get_one_address_with_their_own_times(machine):
+def test_rom_ipxe_and_system_get_one_address_with_their_own_times(machine: Machine) -> None:
     rom = machine.sending({**ROM, 61: b"\0" + bytes(16), 97: b"\0" + bytes(range(16))})
     system = machine.after(30).sending({61: b"\xff" + bytes(18), 12: b"node7"})
 
     held = rom.boots()
-    assert machine.server.lease(held).expires == BEGIN + FIRMWARE_LEASE
-    assert machine.server.lease(held).kind == "firmware"
+    assert present(machine.server.lease(held)).expires == BEGIN + FIRMWARE_LEASE
+    assert present(machine.server.lease(held)).kind == "firmware"
     assert system.boots() == held
     lease = machine.server.lease(held)
+    assert lease is not None
     assert (lease.expires, lease.kind) == (BEGIN + 30 + LEASE, "system")
     assert (lease.uuid, lease.hostname) == ("03020100-0504-0706-0809-0a0b0c0d0e0f", "node7")
 
 
-def test_what_the_system_was_promised_holds_while_its_machine_starts_again(machine):
+def test_what_the_system_was_promised_holds_while_its_machine_starts_again(machine: Machine) -> None:
     held = machine.boots()
     rom = machine.after(60).sending(ROM)
 
     ack = rom.selects(address(rom.discovers(), OFFER))
 
+    assert isinstance(ack, Answer)
     assert ack.options[51] == int(FIRMWARE_LEASE).to_bytes(4, "big")
-    assert machine.server.lease(held).expires == BEGIN + LEASE
-    assert machine.server.lease(held).kind == "system"
+    assert present(machine.server.lease(held)).expires == BEGIN + LEASE
+    assert present(machine.server.lease(held)).kind == "system"
 
 
-def test_many_restarts_take_one_address(machine):
+def test_many_restarts_take_one_address(machine: Machine) -> None:
     held = {machine.after(seconds).sending(ROM if seconds % 2 else {}).boots() for seconds in range(50)}
 
     assert len(held) == 1
@@ -614,15 +635,15 @@ def test_many_restarts_take_one_address(machine):
 
 
 @pytest.mark.parametrize("kind", [2, 5, 6, 9, 10, 13, 18])
-def test_what_servers_and_others_send_is_not_answered(machine, kind):
+def test_what_servers_and_others_send_is_not_answered(machine: Machine, kind: int) -> None:
     assert silent(machine.says(kind)) is NoReplyReason.NOT_ASKED
 
 
-def test_replies_are_not_answered(machine):
+def test_replies_are_not_answered(machine: Machine) -> None:
     assert silent(machine.says(1, op=2)) is NoReplyReason.NOT_ASKED
 
 
 @pytest.mark.parametrize("kind", [1, 3, None])
-def test_who_can_not_be_told_from_others_is_not_answered(machine, kind):
+def test_who_can_not_be_told_from_others_is_not_answered(machine: Machine, kind: int | None) -> None:
     assert silent(machine.says(kind, chaddr=b"", hlen=0, htype=32)) is NoReplyReason.MALFORMED
     assert silent(machine.says(kind, chaddr=bytes(6))) is NoReplyReason.MALFORMED

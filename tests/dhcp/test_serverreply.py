@@ -8,6 +8,7 @@ from firmware import Client
 from hypothesis import given
 from hypothesis import strategies as st
 from leasing import ACK, HERE, NAK, OFFER, SERVER, server, subnet
+from narrowing import of_type
 from scapy.layers.dhcp import BOOTP, DHCP
 
 from bootfw.dhcp.answer import Answer, Arrival
@@ -57,7 +58,7 @@ EVERYBODY = [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, *firmware.ORDINARY_CLIEN
 
 
 @pytest.mark.parametrize("client", EVERYBODY, ids=lambda client: client.name)
-def test_offer_and_ack_have_the_same_options(client):
+def test_offer_and_ack_have_the_same_options(client: Client) -> None:
     dhcp = server(FULL)
     offer = replied(client.message(), FILE, dhcp)
     ack = replied(requesting(client), FILE, dhcp)
@@ -66,7 +67,7 @@ def test_offer_and_ack_have_the_same_options(client):
     assert offer.yiaddr == ack.yiaddr == "10.77.0.100"
     assert offer.siaddr == ack.siaddr == SERVER
     assert offer.file == ack.file
-    assert offer.options | {53: b""} == ack.options | {53: b""}
+    assert {**offer.options, 53: b""} == {**ack.options, 53: b""}
     assert (offer.xid, offer.chaddr, offer.htype, offer.hlen) == (firmware.XID, firmware.MAC, 1, 6)
     assert (offer.flags, offer.secs, offer.hops, offer.ciaddr) == (client.flags, 0, 0, "0.0.0.0")
     assert offer.options[1] == bytes((255, 255, 255, 0)), "EDK2 reads it in the OFFER"
@@ -77,7 +78,7 @@ def test_offer_and_ack_have_the_same_options(client):
 
 
 @pytest.mark.parametrize("client", EVERYBODY, ids=lambda client: client.name)
-def test_no_client_is_sent_to_port_4011(client):
+def test_no_client_is_sent_to_port_4011(client: Client) -> None:
     """EDK2 goes there when it finds option 60 without option 43 (UefiPxeBcDxe/PxeBcDhcp4.c)."""
     offer = replied(client.message(), FILE)
 
@@ -86,7 +87,7 @@ def test_no_client_is_sent_to_port_4011(client):
 
 
 @pytest.mark.parametrize("client", [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS], ids=lambda client: client.name)
-def test_the_file_of_a_boot_client_stands_in_the_header_and_in_option_67(client):
+def test_the_file_of_a_boot_client_stands_in_the_header_and_in_option_67(client: Client) -> None:
     offer = replied(client.message(), FILE)
 
     assert offer.options[67] == b"boot.file\0"
@@ -97,7 +98,7 @@ def test_the_file_of_a_boot_client_stands_in_the_header_and_in_option_67(client)
 OTHERS = [client for client in firmware.ORDINARY_CLIENTS if client is not firmware.SLOF]
 
 
-def test_a_client_that_requests_a_boot_file_gets_it_with_its_server_and_nothing_of_pxe():
+def test_a_client_that_requests_a_boot_file_gets_it_with_its_server_and_nothing_of_pxe() -> None:
     offer = replied(firmware.DHCLIENT.changed({55: b"\1\3\x42\x43"}).message(), FILE)
 
     assert (offer.options[67], offer.file, offer.options[66]) == (b"boot.file\0", b"boot.file", SERVER.encode())
@@ -105,7 +106,7 @@ def test_a_client_that_requests_a_boot_file_gets_it_with_its_server_and_nothing_
     assert offer.options[51] == (3600).to_bytes(4, "big")
 
 
-def test_a_client_that_may_be_a_system_keeps_what_is_configured_for_it():
+def test_a_client_that_may_be_a_system_keeps_what_is_configured_for_it() -> None:
     configured = {"vendor-specific": "0xf1040a4d0001", "vendor-class-identifier": "AP", "tftp-server-name": "10.77.0.9"}
     dhcp = server(subnet(options=configured))
     offer = replied(firmware.DHCLIENT.changed({55: b"\x2b\x42\x43"}).message(), FILE, dhcp)
@@ -115,25 +116,25 @@ def test_a_client_that_may_be_a_system_keeps_what_is_configured_for_it():
 
 
 @pytest.mark.parametrize("client", OTHERS, ids=lambda client: client.name)
-def test_a_reply_to_others_names_no_file(client):
+def test_a_reply_to_others_names_no_file(client: Client) -> None:
     offer = replied(client.message(), FILE)
 
     assert not {43, 60, 67, 97, 175} & offer.options.keys()
     assert offer.file == b""
 
 
-def test_a_bios_rom_gets_use_boot_file():
+def test_a_bios_rom_gets_use_boot_file() -> None:
     offer = replied(firmware.BIOS_ROM.message(), FILE)
 
     assert (offer.options[60], offer.options[43]) == (b"PXEClient", USE_BOOT_FILE)
 
 
 @pytest.mark.parametrize("client", [firmware.OVMF, *firmware.U_BOOTS], ids=lambda client: client.name)
-def test_a_client_that_takes_the_file_of_its_dhcp_server_gets_no_option_43(client):
+def test_a_client_that_takes_the_file_of_its_dhcp_server_gets_no_option_43(client: Client) -> None:
     assert not {43, 60, 175} & replied(client.message(), FILE).options.keys()
 
 
-def test_http_boot_is_named():
+def test_http_boot_is_named() -> None:
     offer = replied(firmware.OVMF_HTTP.message(), BootFile("http://10.77.0.1/boot.efi"))
 
     assert offer.options[60] == b"HTTPClient"
@@ -141,18 +142,18 @@ def test_http_boot_is_named():
 
 
 @pytest.mark.parametrize("client", [firmware.IPXE_ROM, firmware.SNPONLY], ids=lambda client: client.name)
-def test_ipxe_waits_for_no_proxy_when_it_has_its_file(client):
+def test_ipxe_waits_for_no_proxy_when_it_has_its_file(client: Client) -> None:
     assert replied(client.message(), FILE).options[175] == b"\xb0\1\1\xff"
     assert 175 not in replied(client.message()).options
 
 
-def test_a_file_may_be_served_by_another():
+def test_a_file_may_be_served_by_another() -> None:
     offer = replied(firmware.OVMF.message(), BootFile("x", "10.77.0.9"))
 
     assert (offer.siaddr, offer.options[54]) == ("10.77.0.9", bytes((10, 77, 0, 1)))
 
 
-def test_a_long_name_stands_in_the_option_only():
+def test_a_long_name_stands_in_the_option_only() -> None:
     offer = replied(firmware.OVMF.message(), BootFile("n" * 200))
 
     assert (offer.options[67], offer.file) == (b"n" * 200 + b"\0", b"")
@@ -161,7 +162,7 @@ def test_a_long_name_stands_in_the_option_only():
 # What an operator has configured
 
 
-def test_what_is_configured_for_other_devices_does_not_reach_firmware_that_boots():
+def test_what_is_configured_for_other_devices_does_not_reach_firmware_that_boots() -> None:
     """Option 43 of a wireless controller stops ROMs for minutes."""
     dhcp = server(subnet(options={"vendor-specific": "0xf1040a4d0001", "vendor-class-identifier": "AP"}))
 
@@ -169,14 +170,14 @@ def test_what_is_configured_for_other_devices_does_not_reach_firmware_that_boots
     assert replied(firmware.DHCLIENT.message(), None, dhcp).options[43] == bytes.fromhex("f1040a4d0001")
 
 
-def test_a_configured_file_is_sent_when_no_resolver_has_one():
+def test_a_configured_file_is_sent_when_no_resolver_has_one() -> None:
     dhcp = server(subnet(options={"bootfile-name": "configured"}))
 
     assert replied(firmware.OVMF.message(), None, dhcp).options[67] == b"configured"
     assert replied(firmware.OVMF.message(), FILE, dhcp).options[67] == b"boot.file\0"
 
 
-def test_what_does_not_fit_is_left_out_and_what_is_not_requested_first():
+def test_what_does_not_fit_is_left_out_and_what_is_not_requested_first() -> None:
     many = {str(code): {"text": "x" * 60} for code in (224, 225, 226, 227, 228)}
     dhcp = server(subnet(options={**many, "ntp-servers": "10.77.0.3", "domain-name": "lab"}))
     small = firmware.UDHCPC.changed({57: None, 55: bytes((1, 3, 15, 227, 42))}).message()
@@ -188,7 +189,7 @@ def test_what_does_not_fit_is_left_out_and_what_is_not_requested_first():
     assert {224, 225, 226, 227, 228} <= replied(firmware.DHCPCD.message(), None, dhcp).options.keys()
 
 
-def test_an_echoed_client_identifier_is_dropped_last():
+def test_an_echoed_client_identifier_is_dropped_last() -> None:
     """The longer it is, the more it displaces; and when there is no room for it, the rest is there again."""
     dhcp = server(subnet(options={"ntp-servers": "10.77.0.3", "224": {"text": "x" * 30}}))
     kept = []
@@ -203,7 +204,7 @@ def test_an_echoed_client_identifier_is_dropped_last():
     assert set(kept[first_without:]) == {kept[0] - {61}}
 
 
-def test_a_nak_drops_its_reason_before_the_client_identifier():
+def test_a_nak_drops_its_reason_before_the_client_identifier() -> None:
     asks = {53: b"\3", 50: bytes((192, 168, 1, 5))}
     long, longer = (firmware.DHCLIENT.changed({**asks, 61: b"c" * length}).message() for length in (280, 320))
 
@@ -211,7 +212,7 @@ def test_a_nak_drops_its_reason_before_the_client_identifier():
     assert replied(longer).options.keys() == {53, 54, 56}
 
 
-def test_what_a_relay_added_comes_back_whole_however_much_that_is():
+def test_what_a_relay_added_comes_back_whole_however_much_that_is() -> None:
     for length in (100, 255, 300, 900, 1400):
         agent = bytes((1, 255)) + bytes(length)
         client = firmware.BIOS_ROM.changed({57: None, 61: b"c" * 200, 82: agent})
@@ -220,7 +221,7 @@ def test_what_a_relay_added_comes_back_whole_however_much_that_is():
         assert offer.options[61] == b"c" * 200
 
 
-def test_a_configured_boot_file_counts_with_its_pad():
+def test_a_configured_boot_file_counts_with_its_pad() -> None:
     """It is one byte longer on the wire than other options are."""
     for length in range(200, 270):
         dhcp = server(subnet(options={"bootfile-name": "n" * length, "224": {"text": "x" * 20}}))
@@ -235,7 +236,9 @@ def test_a_configured_boot_file_counts_with_its_pad():
     st.integers(0, 600),
     st.integers(0, 400),
 )
-def test_every_reply_fits(sizes, requested, maximum, name, agent, identifier):
+def test_every_reply_fits(
+    sizes: list[int], requested: bytes, maximum: int, name: int, agent: int, identifier: int
+) -> None:
     """Whatever is sent and configured, the client learns its address and its file."""
     dhcp = server(subnet(options={200 + at: b"x" * size for at, size in enumerate(sizes)}))
     options = {57: maximum.to_bytes(2, "big"), 55: requested, 82: b"c" * agent, 61: b"i" * identifier}
@@ -243,7 +246,9 @@ def test_every_reply_fits(sizes, requested, maximum, name, agent, identifier):
     answer = dhcp.handle(message, Arrival(SERVER, unicast=True), 1000.0)
     found = classify(message, PERSONAS.match, addresses=True, server="10.77.0.9")
 
-    reply = server_reply(message, answer, found, BootFile("n" * name) if name else None)
+    reply = server_reply(
+        message, of_type(Answer, answer), of_type(BootRequest, found), BootFile("n" * name) if name else None
+    )
 
     assert len(pack(reply, reply_size(message))) <= reply_size(message)
     assert {1, 51, 53, 54} <= reply.options.keys()
@@ -254,7 +259,7 @@ def test_every_reply_fits(sizes, requested, maximum, name, agent, identifier):
 # NAK, INFORM, BOOTP, relays
 
 
-def test_a_nak_has_a_reason_and_no_other_options():
+def test_a_nak_has_a_reason_and_no_other_options() -> None:
     message = firmware.DHCPCD.changed({53: b"\3", 50: bytes((192, 168, 1, 5))}).message()
 
     nak = replied(message)
@@ -269,7 +274,7 @@ def test_a_nak_has_a_reason_and_no_other_options():
     assert (nak.yiaddr, nak.siaddr, nak.ciaddr) == ("0.0.0.0", "0.0.0.0", "0.0.0.0")
 
 
-def test_a_relay_broadcasts_a_nak():
+def test_a_relay_broadcasts_a_nak() -> None:
     message = firmware.DHCLIENT.changed({53: b"\3", 50: bytes((192, 168, 1, 5))}).message(giaddr="10.77.0.2")
 
     nak = replied(message)
@@ -277,7 +282,7 @@ def test_a_relay_broadcasts_a_nak():
     assert (nak.flags, nak.giaddr) == (0x8000, "10.77.0.2")
 
 
-def test_inform_is_answered_without_an_address():
+def test_inform_is_answered_without_an_address() -> None:
     message = firmware.DHCPCD.changed({53: b"\x08"}).message(ciaddr="10.77.0.9")
 
     ack = replied(message)
@@ -286,7 +291,7 @@ def test_inform_is_answered_without_an_address():
     assert 51 not in ack.options
 
 
-def test_an_ack_of_a_renewal_has_the_client_s_address_twice():
+def test_an_ack_of_a_renewal_has_the_client_s_address_twice() -> None:
     message = firmware.DHCPCD.changed({53: b"\3"}).message(ciaddr="10.77.0.105")
 
     ack = replied(message, arrival=Arrival(SERVER, unicast=True))
@@ -294,7 +299,7 @@ def test_an_ack_of_a_renewal_has_the_client_s_address_twice():
     assert (ack.yiaddr, ack.ciaddr) == ("10.77.0.105", "10.77.0.105")
 
 
-def test_bootp_is_answered_without_a_type():
+def test_bootp_is_answered_without_a_type() -> None:
     reserved = Host(address="10.77.0.20", mac=firmware.MAC_TEXT)
     message = firmware.BIOS_ROM.message(options={})
 
@@ -305,7 +310,7 @@ def test_bootp_is_answered_without_a_type():
     assert len(pack(reply)) == 300
 
 
-def test_what_a_relay_added_is_sent_back_and_last():
+def test_what_a_relay_added_is_sent_back_and_last() -> None:
     agent = b"\1\4eth0\2\2ab"
     message = firmware.DHCLIENT.changed({82: agent}).message(giaddr="10.77.0.2")
 
@@ -315,13 +320,13 @@ def test_what_a_relay_added_is_sent_back_and_last():
     assert list(parse(pack(offer)).options)[-1] == 82
 
 
-def test_what_no_relay_added_is_not_sent_back():
+def test_what_no_relay_added_is_not_sent_back() -> None:
     message = firmware.DHCLIENT.changed({82: b"\1\4eth0"}).message()
 
     assert 82 not in replied(message).options
 
 
-def test_a_relay_that_stands_for_the_server_is_no_next_server():
+def test_a_relay_that_stands_for_the_server_is_no_next_server() -> None:
     """RFC 5107."""
     message = firmware.OVMF.changed({82: b"\x0b\4" + bytes((10, 77, 0, 9))}).message(giaddr="10.77.0.9")
 
@@ -365,7 +370,9 @@ anything = st.builds(
 
 
 @given(st.lists(anything, max_size=12), st.booleans(), st.booleans(), st.booleans())
-def test_whatever_comes_is_answered_soundly_or_not_at_all(messages, unicast, authoritative, by_client_id):
+def test_whatever_comes_is_answered_soundly_or_not_at_all(
+    messages: list[Message], unicast: bool, authoritative: bool, by_client_id: bool
+) -> None:
     dhcp = server(
         Subnet(network="10.77.0.0/24", pool=["10.77.0.100-10.77.0.102"], bootp=True),
         authoritative=authoritative,

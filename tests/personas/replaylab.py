@@ -6,6 +6,7 @@ from attrs import define, field
 from dhcpports import boot_server_port, proxy_port, server_port
 from firmware import Client
 from leasing import pool
+from narrowing import of_type
 from tftpserver import Files
 
 from bootfw.boot.clients import Clients
@@ -19,7 +20,7 @@ from bootfw.personas.table import stock
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork
-from bootfw.values import TransferReport
+from bootfw.values import Address, TransferReport
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import dhcp4, tftp
 from bootfw.wire.dhcp4 import Message, MessageType
@@ -56,7 +57,7 @@ class Lab:
         host = self.network.host(SERVER, rich=True)
         publish, personas = self.events.append, stock().with_own(self.own)
         chain = ResolverChain(host, [("by-architecture", ByArchitecture(dict(FILES)))], publish, 0.8)
-        about = {"personas": personas, "clients": self.clients}
+        about: dict[str, Any] = {"personas": personas, "clients": self.clients}
         if self.server:
             addresses = AddressServer([pool(2)])
             ledger = Journal(MemoryStore(), publish, host)
@@ -120,7 +121,7 @@ class Asking:
     _peer: FakePeer
     heard: list[tftp.Packet] = field(factory=list)
     """In answer to what it has said last."""
-    _tid: tuple[str, int] = (SERVER, 69)
+    _tid: Address = (SERVER, 69)
 
     def say(self, *datagrams: bytes) -> list[tftp.Packet]:
         for datagram in datagrams:
@@ -137,7 +138,7 @@ class Asking:
         if isinstance(self.heard[0], tftp.OptionAck):
             self.say(tftp.ack(0) + tail)
         while True:
-            heard = self.heard
+            heard = [of_type(tftp.Data, packet) for packet in self.heard]
             if heard[-1].block != block + len(heard):
                 # Out of order: it is answered at once (RFC 7440 section 4), and comes behind what is in order.
                 assert heard.pop().payload == b""

@@ -1,18 +1,21 @@
 """The personas that come with bootfw, and those of an operator."""
 
 import tomllib
+from collections.abc import Callable
 from importlib.resources import files
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
+from narrowing import present
 
 from bootfw.config.configuration import ConfigErrors, load_config
 from bootfw.config.sections import read_tables
 from bootfw.errors import ConfigError
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import Personas, read, stock
-from bootfw.values import Client, OfferStyle, Option43, TFTPQuirks, TransferRequest
+from bootfw.values import Address, Client, OfferStyle, Option43, TFTPQuirks, TransferRequest
 
 BIOS = {"name": "bios", "vendor-class": "PXEClient", "architectures": ["x86-bios"], "offer": "file"}
 PI = "b8:27:eb:12:34:56"
@@ -20,7 +23,7 @@ PI = "b8:27:eb:12:34:56"
 
 def matched(*client: Any, **more: Any) -> str | None:
     persona = stock().match(*client, **more)
-    return persona and persona.name
+    return persona.name if persona else None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,7 @@ def matched(*client: Any, **more: Any) -> str | None:
         (("MSFT 5.0", "unknown"), None),
     ],
 )
-def test_stock(client, persona):
+def test_stock(client: tuple[str | bool, ...], persona: str | None) -> None:
     assert matched(*client) == persona
 
 
@@ -75,7 +78,9 @@ def test_stock(client, persona):
         ({"vendor_class": "PXEClient", "architecture": "x86-bios", "requested": b"\x96"}, "pxe-bios"),
     ],
 )
-def test_stock_by_what_else_a_client_tells(client, persona):
+def test_stock_by_what_else_a_client_tells(
+    client: dict[str, tuple[str | int, ...] | str | int | bytes], persona: str | None
+) -> None:
     assert matched(**client) == persona
 
 
@@ -130,7 +135,7 @@ def test_stock_by_what_else_a_client_tells(client, persona):
         ("tsize=0 blksize=1228 windowsize=4", "bootx64.efi", None),
     ],
 )
-def test_stock_by_tftp(options, filename, quirks):
+def test_stock_by_tftp(options: str, filename: str, quirks: str | None) -> None:
     found = stock().quirks(*asks(options, filename, Client()))
 
     assert (found.persona if found else None) == quirks
@@ -150,14 +155,14 @@ def claimed_by(options: str) -> str:
 
 
 @pytest.mark.parametrize("text", sorted({*listed("repeats-itself")} - {"tsize=0 timeout blksize"}))
-def test_the_order_of_its_options_does_not_change_the_treatment_of_a_client_that_repeats_itself(text):
+def test_the_order_of_its_options_does_not_change_the_treatment_of_a_client_that_repeats_itself(text: str) -> None:
     words = [word if "=" in word else f"{word}=7" for word in text.split()]
     for order in permutations(words):
         assert stock().quirks(*asks(" ".join(order), client=Client())) == TFTPQuirks(oack_once=True), order
 
 
 @pytest.mark.parametrize("value", [7, 512, 1400, 1428, 65464])
-def test_of_the_three_options_of_curl_and_atftp_the_order_of_atftp_alone_is_its_own(value):
+def test_of_the_three_options_of_curl_and_atftp_the_order_of_atftp_alone_is_its_own(value: int) -> None:
     """curl waits for its OACK to be repeated, and atftp gives up when it is."""
     found_quirks = {
         order: stock().quirks(*asks(" ".join(order), client=Client()))
@@ -171,7 +176,7 @@ def test_of_the_three_options_of_curl_and_atftp_the_order_of_atftp_alone_is_its_
     "persona",
     ["grub", "pxelinux", "shim", "uefi-tftp", "u-boot-defaults", "slof", "raspberry-pi-tftp", "lwip", "pxe-rom-tftp"],
 )
-def test_firmware_keeps_its_treatment_in_its_own_order(persona):
+def test_firmware_keeps_its_treatment_in_its_own_order(persona: str) -> None:
     (rule,) = (rule for rule in stock().rules if rule.name == persona)
     (port, *_) = [*rule.tftp_ports, 51234]
     for text in listed(persona):
@@ -184,11 +189,11 @@ def test_firmware_keeps_its_treatment_in_its_own_order(persona):
             assert found == next(rule.quirks for rule in stock().rules if rule.name == other), order
 
 
-def test_an_option_that_is_there_twice_is_not_two_options():
+def test_an_option_that_is_there_twice_is_not_two_options() -> None:
     assert stock().quirks(*asks("windowsize=4 windowsize=4")) is None
 
 
-def test_a_rule_for_some_machines_takes_no_order_from_the_others():
+def test_a_rule_for_some_machines_takes_no_order_from_the_others() -> None:
     personas = own({"name": "x", "oui": ["00:a0:c9"], "tftp-options": ["windowsize blksize"], "max-blksize": 512})
 
     assert personas.quirks(*asks("windowsize=4 blksize=1428", client=Client())) == TFTPQuirks(oack_once=True)
@@ -199,7 +204,7 @@ def test_a_rule_for_some_machines_takes_no_order_from_the_others():
 
 
 @pytest.mark.parametrize(("port", "persona"), [(2001, None), (2002, "repeats-itself"), (51234, "repeats-itself")])
-def test_slof_and_atftp_differ_by_the_port_only(port, persona):
+def test_slof_and_atftp_differ_by_the_port_only(port: int, persona: str | None) -> None:
     """SLOF never repeats ACK 0, and atftp does not survive that we repeat the OACK."""
     found = stock().quirks(*asks("blksize=1428", "kernel", port=port))
 
@@ -207,7 +212,7 @@ def test_slof_and_atftp_differ_by_the_port_only(port, persona):
 
 
 @pytest.mark.parametrize("options", ["timeout=1 blksize=1468", "timeout=5 tsize=0 blksize=1024 windowsize=32"])
-def test_u_boot_by_the_vendor_class_that_it_sent(options):
+def test_u_boot_by_the_vendor_class_that_it_sent(options: str) -> None:
     """Its variables change every value that it sends by TFTP."""
     u_boot = Client(vendor_class="U-Boot.armv8", persona="u-boot")
 
@@ -215,10 +220,12 @@ def test_u_boot_by_the_vendor_class_that_it_sent(options):
     assert stock().quirks(*asks("tsize=0 blksize=1468", "kernel", u_boot)) is None
 
 
-def asks(options: str = "", filename: str = "file", client: Client | None = None, port: int = 51234) -> Any:
-    pairs = tuple(tuple(word.split("=")) for word in options.split())
+def asks(
+    options: str = "", filename: str = "file", client: Client | None = None, port: int = 51234
+) -> tuple[TransferRequest, Callable[[Address], Client]]:
+    pairs = tuple((name, value) for name, _, value in (word.partition("=") for word in options.split()))
 
-    def client_at(peer):
+    def client_at(peer: Address) -> Client:
         assert client is not None, "the client must not be looked up"
         return client
 
@@ -226,7 +233,7 @@ def asks(options: str = "", filename: str = "file", client: Client | None = None
     return TransferRequest(filename, path, ("10.0.0.9", port), options=pairs), client_at
 
 
-def test_stock_is_written_as_an_operator_would():
+def test_stock_is_written_as_an_operator_would() -> None:
     """Types and keys are checked for the configuration only."""
     table = tomllib.loads(files("bootfw.personas").joinpath("stock.toml").read_text())
     errors: list[ConfigError] = []
@@ -237,37 +244,37 @@ def test_stock_is_written_as_an_operator_would():
     assert errors == []
 
 
-def test_stock_says_where_each_quirk_was_seen():
+def test_stock_says_where_each_quirk_was_seen() -> None:
     assert all(rule.source for rule in stock().rules)
 
 
-def test_a_request_without_options_is_matched_without_a_lookup_of_its_client():
+def test_a_request_without_options_is_matched_without_a_lookup_of_its_client() -> None:
     assert stock().quirks(*asks("tsize=0 blksize=1468")) is None
 
 
-def test_the_first_that_holds_decides():
+def test_the_first_that_holds_decides() -> None:
     rest = {"name": "rest", "offer": "boot-server", "vendor-class": "PXE"}
     personas = read({"persona": [BIOS, rest, {**rest, "name": "late"}]})
 
-    assert personas.match("PXEClient", "x86-bios", False).name == "bios"
-    assert personas.match("PXEClient", "x86-uefi", False).name == "rest"
+    assert present(personas.match("PXEClient", "x86-bios", False)).name == "bios"
+    assert present(personas.match("PXEClient", "x86-uefi", False)).name == "rest"
 
 
 @pytest.mark.parametrize(("wanted", "ipxe", "holds"), [(True, True, True), (True, False, False), (False, True, False)])
-def test_a_rule_can_require_or_exclude_ipxe(wanted, ipxe, holds):
+def test_a_rule_can_require_or_exclude_ipxe(wanted: bool, ipxe: bool, holds: bool) -> None:
     personas = read({"persona": [{"name": "x", "vendor-class": "P", "offer": "file", "ipxe": wanted}]})
 
     assert (personas.match("P", "unknown", ipxe) is not None) is holds
 
 
-def test_all_requested_options_have_to_be_there():
+def test_all_requested_options_have_to_be_there() -> None:
     personas = read({"persona": [{"name": "x", "requested": [66, 150], "offer": "file"}]})
 
     assert personas.match(requested=b"\x42") is None
-    assert personas.match(requested=b"\1\x96\x42").name == "x"
+    assert present(personas.match(requested=b"\1\x96\x42")).name == "x"
 
 
-def test_a_client_without_an_identifying_option_may_have_a_persona():
+def test_a_client_without_an_identifying_option_may_have_a_persona() -> None:
     for requested in (b"\1\3\x96", b"\1\x42", b"\1\x43"):
         assert stock().may_be_plain(requested)
     assert stock().may_be_plain(b"", bootp=True)
@@ -275,27 +282,27 @@ def test_a_client_without_an_identifying_option_may_have_a_persona():
     assert not read({"persona": [BIOS]}).may_be_plain(b"\x42\x43\x96")
 
 
-def test_a_request_for_a_boot_file_goes_with_other_conditions():
+def test_a_request_for_a_boot_file_goes_with_other_conditions() -> None:
     board = {"name": "board", "boot-file-requested": True, "requested": [12], "oui": ["02:00:00"], "offer": "file"}
     others = {"name": "others", "boot-file-requested": False, "requested": [12], "offer": "file"}
     personas = read({"persona": [board, others]})
 
-    assert personas.match(requested=b"\x0c\x43", mac="02:00:00:00:00:01").name == "board"
+    assert present(personas.match(requested=b"\x0c\x43", mac="02:00:00:00:00:01")).name == "board"
     assert personas.match(requested=b"\x43", mac="02:00:00:00:00:01") is None
     assert personas.match(requested=b"\x0c\x43", mac="04:00:00:00:00:01") is None
-    assert personas.match(requested=b"\x0c").name == "others"
+    assert present(personas.match(requested=b"\x0c")).name == "others"
     assert [personas.may_be_plain(codes) for codes in (b"\x0c", b"\x43", b"\x0c\x42")] == [True, False, True]
     assert (personas.named("board").may_be_system, personas.named("others").may_be_system) == (True, False)
 
 
-def test_of_ours_only_the_boot_rom_of_pi_3_takes_an_offer_for_a_lease():
+def test_of_ours_only_the_boot_rom_of_pi_3_takes_an_offer_for_a_lease() -> None:
     rules = [rule for rule in stock().rules if rule.offer is not None]
 
     assert [rule.name for rule in rules if rule.persona.takes_offer] == ["raspberry-pi-3"]
     assert [rule.name for rule in rules if rule.persona.may_be_system] == ["plain"]
 
 
-def test_names_of_ipxe_programs_and_their_exceptions():
+def test_names_of_ipxe_programs_and_their_exceptions() -> None:
     personas = read({"ipxe-programs": {"names": ["*.kpxe"], "except": ["own*"]}})
 
     assert [personas.is_ipxe_program(name) for name in ("a.kpxe", "A.KPXE", "own.kpxe", "a.0")] == [
@@ -306,7 +313,7 @@ def test_names_of_ipxe_programs_and_their_exceptions():
     ]
 
 
-def test_an_empty_table():
+def test_an_empty_table() -> None:
     assert read({}) == Personas(())
 
 
@@ -323,7 +330,7 @@ def own(*entries: dict[str, Any]) -> Personas:
     return stock().with_own(rules)
 
 
-def test_a_machine_by_its_mac():
+def test_a_machine_by_its_mac() -> None:
     personas = own(OLD_ROM)
 
     quirks = personas.quirks(*asks("blksize=1456", client=Client(mac="00:a0:c9:00:00:01")))
@@ -332,14 +339,14 @@ def test_a_machine_by_its_mac():
     assert personas.quirks(*asks("blksize=1456", client=Client())) is None
 
 
-def test_a_machine_by_the_port_that_it_asks_from():
+def test_a_machine_by_the_port_that_it_asks_from() -> None:
     personas = own({"name": "x", "tftp-ports": [2001, 2002], "oack-once": True})
 
     assert personas.quirks(*asks("blksize=1456", port=2002)) == TFTPQuirks(oack_once=True)
     assert personas.quirks(*asks("blksize=1456", port=2003)) is None
 
 
-def test_a_machine_by_the_persona_that_it_had_by_dhcp():
+def test_a_machine_by_the_persona_that_it_had_by_dhcp() -> None:
     personas = own({"name": "x", "personas": ["uefi"], "tftp-files": ["*.efi"], "max-blksize": 1024})
     uefi = Client(persona="uefi")
 
@@ -356,31 +363,31 @@ def test_a_machine_by_the_persona_that_it_had_by_dhcp():
         ({"ipxe": True}, Client(ipxe=True)),
     ],
 )
-def test_a_transfer_is_matched_by_what_its_client_sent_by_dhcp(condition, client):
+def test_a_transfer_is_matched_by_what_its_client_sent_by_dhcp(condition: dict[str, Any], client: Client) -> None:
     personas = own({"name": "x", "max-windowsize": 4, **condition})
 
     assert personas.quirks(*asks("windowsize=8 tsize=1", client=client)) == TFTPQuirks(max_windowsize=4)
     assert personas.quirks(*asks("windowsize=8 tsize=1", client=Client())) is None
 
 
-def test_a_persona_of_dhcp_is_that_of_its_transfers_too():
+def test_a_persona_of_dhcp_is_that_of_its_transfers_too() -> None:
     personas = own({**BIOS, "refuse-options": ["tsize"]})
 
-    assert personas.quirks(*asks("tsize=0", client=Client(persona="bios"))).refuse_options == {"tsize"}
+    assert present(personas.quirks(*asks("tsize=0", client=Client(persona="bios")))).refuse_options == {"tsize"}
     assert (
         personas.quirks(*asks("blksize=9 tsize=0", client=Client(vendor_class="PXEClient", architecture="x86-bios")))
         is None
     )
 
 
-def test_one_that_needs_nothing_special_hides_what_comes_after_it():
+def test_one_that_needs_nothing_special_hides_what_comes_after_it() -> None:
     plain = {"name": "plain", "tftp-options": ["... msftwindow"], "tftp-files": ["*.wim"]}
 
     assert own(plain).quirks(*asks("msftwindow=31416", "boot.wim")) is None
-    assert own(plain).quirks(*asks("msftwindow=31416", "boot.sdi")).ignore_case
+    assert present(own(plain).quirks(*asks("msftwindow=31416", "boot.sdi"))).ignore_case
 
 
-def test_many_kinds_of_options_fill_no_memory():
+def test_many_kinds_of_options_fill_no_memory() -> None:
     personas = own(OLD_ROM)
     for size in range(2000):
         assert personas.quirks(*asks(f"blksize={size} tsize=1", client=Client())) is None
@@ -391,49 +398,52 @@ def test_many_kinds_of_options_fill_no_memory():
 # An operator's
 
 
-def test_one_of_the_same_name_takes_the_place_of_ours():
+def test_one_of_the_same_name_takes_the_place_of_ours() -> None:
     personas = own({"name": "uefi", "vendor-class": "PXEClient", "offer": "file", "option-43": "use-boot-file"})
 
     uefi = personas.match("PXEClient", "x86_64-uefi")
+    assert uefi is not None
     assert (uefi.offer, uefi.option_43) == (OfferStyle.FILE, Option43.USE_BOOT_FILE)
-    assert personas.match("PXEClient", "x86-bios").name == "pxe-bios"
+    assert present(personas.match("PXEClient", "x86-bios")).name == "pxe-bios"
     assert len(personas.rules) == len(stock().rules)
 
 
-def test_rules_of_the_operator_come_before_ours_in_their_order():
+def test_rules_of_the_operator_come_before_ours_in_their_order() -> None:
     one = {"name": "one", "vendor-class": "PXEClient", "oui": ["00:11"], "offer": "file"}
     personas = own(one, {**one, "name": "two", "oui": ["00"]})
 
-    assert personas.match("PXEClient", "x86_64-uefi", mac="00:11:22:33:44:55").name == "one"
-    assert personas.match("PXEClient", "x86_64-uefi", mac="00:12:22:33:44:55").name == "two"
-    assert personas.match("PXEClient", "x86_64-uefi", mac="01:12:22:33:44:55").name == "uefi"
+    assert present(personas.match("PXEClient", "x86_64-uefi", mac="00:11:22:33:44:55")).name == "one"
+    assert present(personas.match("PXEClient", "x86_64-uefi", mac="00:12:22:33:44:55")).name == "two"
+    assert present(personas.match("PXEClient", "x86_64-uefi", mac="01:12:22:33:44:55")).name == "uefi"
 
 
-def test_fields_that_are_not_given_are_those_of_the_rule_that_it_is_like():
+def test_fields_that_are_not_given_are_those_of_the_rule_that_it_is_like() -> None:
     personas = own({"name": "hp", "like": "uefi", "oui": ["00:11"], "offer": "file"})
 
-    assert personas.match("PXEClient", "x86_64-uefi", mac="00:11:22:33:44:55").offer is OfferStyle.FILE
+    assert present(personas.match("PXEClient", "x86_64-uefi", mac="00:11:22:33:44:55")).offer is OfferStyle.FILE
     assert personas.match("", "x86_64-uefi", mac="00:11:22:33:44:55") is None
-    assert personas.match("PXEClient", "x86_64-uefi").offer is OfferStyle.BOOT_SERVER
+    assert present(personas.match("PXEClient", "x86_64-uefi")).offer is OfferStyle.BOOT_SERVER
 
 
-def test_ours_with_one_thing_changed():
+def test_ours_with_one_thing_changed() -> None:
     personas = own({"name": "pxe-bios", "like": "pxe-bios", "option-43": "none"})
 
-    assert personas.match("PXEClient", "x86-bios").option_43 is Option43.NONE
-    assert personas.match("PXEClient", "x86_64-uefi").name == "uefi"
+    assert present(personas.match("PXEClient", "x86-bios")).option_43 is Option43.NONE
+    assert present(personas.match("PXEClient", "x86_64-uefi")).name == "uefi"
 
 
-def test_one_that_ours_leaves_alone_is_offered_a_file():
+def test_one_that_ours_leaves_alone_is_offered_a_file() -> None:
     personas = own({"name": "u-boot", "like": "u-boot", "offer": "file"})
 
-    assert personas.match("U-Boot", "unknown").reason == ""
+    assert present(personas.match("U-Boot", "unknown")).reason == ""
 
 
-def test_like_one_of_the_operator_s_own():
+def test_like_one_of_the_operator_s_own() -> None:
     personas = own(OLD_ROM, {"name": "other", "like": "old-rom", "oui": ["00:01"]})
 
-    assert personas.quirks(*asks("blksize=8", client=Client(mac="00:01:00:00:00:01"))).refuse_options == {"blksize"}
+    assert present(personas.quirks(*asks("blksize=8", client=Client(mac="00:01:00:00:00:01")))).refuse_options == {
+        "blksize"
+    }
 
 
 @pytest.mark.parametrize(
@@ -475,7 +485,9 @@ def test_like_one_of_the_operator_s_own():
         ([{"name": "x", "like": "uefi", "offer": "none"}], "persona[0].reason: must be there"),
     ],
 )
-def test_an_error_names_its_place(entries, error, tmp_path, monkeypatch):
+def test_an_error_names_its_place(
+    entries: list[dict[str, Any]], error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bootfw.config.configuration._read", lambda source: {"persona": entries})
 
     with pytest.raises(ConfigErrors) as caught:
@@ -487,7 +499,7 @@ def test_an_error_names_its_place(entries, error, tmp_path, monkeypatch):
     assert end in caught.value.lines[0]
 
 
-def test_the_configuration_reaches_the_settings(tmp_path):
+def test_the_configuration_reaches_the_settings(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.toml"
     path.write_text('[[persona]]\nname = "old-rom"\noui = ["00:a0:c9"]\nrefuse-options = ["BLKSIZE"]\n')
 

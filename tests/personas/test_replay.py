@@ -4,6 +4,8 @@ Where each packet comes from stands at its test and in tests/firmware.py. They m
 server and TFTP, with the personas that come with bootfw.
 """
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from socket import inet_aton
 
 import firmware
@@ -16,26 +18,32 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.events import RequestIgnored
 from bootfw.personas.rule import Rule
 from bootfw.wire import pxe, tftp
-from bootfw.wire.dhcp4 import MessageType
+from bootfw.wire.dhcp4 import Message, MessageType
 
 MISSING = [tftp.Error(1, "File not found")]
 
 
-@pytest.fixture
-def lab():
-    started = []
+StartLab = Callable[..., Lab]
+"""Starts a Lab with these files and personas."""
 
-    def start(files=(), *, server: bool = False, own: tuple[Rule, ...] = ()) -> Lab:
+
+@pytest.fixture
+def start() -> Iterator[StartLab]:
+    started: list[Lab] = []
+
+    def begin(
+        files: dict[str, bytes] | tuple[()] | DirectoryBackend = (), *, server: bool = False, own: tuple[Rule, ...] = ()
+    ) -> Lab:
         backend = Files(dict(files)) if isinstance(files, dict | tuple) else files
         started.append(Lab(backend, server, own))
         return started[-1]
 
-    yield start
+    yield begin
     for made in started:
         made.stop()
 
 
-def request(client: firmware.Client, offer) -> object:
+def request(client: firmware.Client, offer: Message) -> Message:
     """The REQUEST that takes *offer*."""
     chosen = {53: firmware.REQUEST, 50: inet_aton(offer.yiaddr), 54: inet_aton(SERVER)}
     return client.message(options={**client.options, **chosen})
@@ -45,10 +53,10 @@ def request(client: firmware.Client, offer) -> object:
 
 
 @pytest.mark.parametrize("server", [False, True], ids=["proxy", "server"])
-def test_a_pi_3_boots_by_the_offer_alone(lab, server):
+def test_a_pi_3_boots_by_the_offer_alone(start: StartLab, server: bool) -> None:
     """It goes by option 43, takes address and next server out of the OFFER and never sends a REQUEST."""
     files = {"bootcode.bin": numbered(52_480), "start.elf": numbered(1000), "config.txt": b"x"}
-    lab = lab(files, server=server)
+    lab = start(files, server=server)
 
     offer = lab.discovers(firmware.RASPBERRY_PI_3)
     assert b"Raspberry Pi Boot   " in offer.options[43]
@@ -71,8 +79,8 @@ def test_a_pi_3_boots_by_the_offer_alone(lab, server):
     assert lab.outcomes == ["STOPPED_BY_PEER", "COMPLETE", "COMPLETE", "COMPLETE"]
 
 
-def test_a_pi_3_asks_five_times_and_gets_the_same_address(lab):
-    lab = lab(server=True)
+def test_a_pi_3_asks_five_times_and_gets_the_same_address(start: StartLab) -> None:
+    lab = start(server=True)
 
     offers = []
     for _ in range(5):
@@ -85,9 +93,9 @@ def test_a_pi_3_asks_five_times_and_gets_the_same_address(lab):
 
 
 @pytest.mark.parametrize("prefix", ["9ffefdef/", "dc-a6-32-01-36-c2/"])
-def test_a_pi_4_has_a_directory_of_its_own(lab, prefix):
+def test_a_pi_4_has_a_directory_of_its_own(start: StartLab, prefix: str) -> None:
     """It is found by start4.elf or start.elf in it, by serial number or by MAC."""
-    lab = lab({f"{prefix}start4.elf": numbered(3000), f"{prefix}config.txt": b"x"}, server=True)
+    lab = start({f"{prefix}start4.elf": numbered(3000), f"{prefix}config.txt": b"x"}, server=True)
 
     offer = lab.discovers(firmware.RASPBERRY_PI_4)
     assert pxe.parse(offer.options[43]).menu == (pxe.MenuItem(0, "Raspberry Pi Boot"),)
@@ -101,8 +109,8 @@ def test_a_pi_4_has_a_directory_of_its_own(lab, prefix):
     assert lab.file(f"{prefix}config.txt", *options).rest(1024) == b"x"
 
 
-def test_a_pi_with_uefi_on_it_is_a_uefi_machine(lab):
-    lab = lab()
+def test_a_pi_with_uefi_on_it_is_a_uefi_machine(start: StartLab) -> None:
+    lab = start()
     client = evolve(firmware.AAVMF, chaddr=firmware.PI_4_MAC)
 
     lab.says(client.message())  # by-architecture has no file for arm64 here
@@ -114,7 +122,7 @@ def test_a_pi_with_uefi_on_it_is_a_uefi_machine(lab):
 
 
 @pytest.fixture
-def windows(tmp_path):
+def windows(tmp_path: Path) -> DirectoryBackend:
     (tmp_path / "boot/Fonts").mkdir(parents=True)
     (tmp_path / "sources").mkdir()
     (tmp_path / "boot/bcd").write_bytes(numbered(20_000))
@@ -123,8 +131,10 @@ def windows(tmp_path):
     return DirectoryBackend(tmp_path)
 
 
-def test_windows_is_declined_its_window_and_goes_on_with_the_usual_one(lab, windows):
-    lab = lab(windows)
+def test_windows_is_declined_its_window_and_goes_on_with_the_usual_one(
+    start: StartLab, windows: DirectoryBackend
+) -> None:
+    lab = start(windows)
     asked = (("tsize", "0"), ("blksize", "1456"), ("windowsize", "4"), ("msftwindow", "31416"))
 
     asking = lab.file("\\Boot\\BCD", *asked)
@@ -134,9 +144,9 @@ def test_windows_is_declined_its_window_and_goes_on_with_the_usual_one(lab, wind
     assert [report.persona for report in lab.reports] == ["windows", ""]
 
 
-def test_an_ack_of_five_bytes_is_an_ack(lab, windows):
+def test_an_ack_of_five_bytes_is_an_ack(start: StartLab, windows: DirectoryBackend) -> None:
     """Of a client that takes its window to be granted all the same."""
-    lab = lab(windows)
+    lab = start(windows)
     asking = lab.file("\\sources\\boot.wim", ("blksize", "1456"), ("windowsize", "4"), ("msftwindow", "31416"))
 
     assert asking.rest(1456, 4, tail=b"\4") == numbered(100_000)
@@ -145,16 +155,16 @@ def test_an_ack_of_five_bytes_is_an_ack(lab, windows):
 @pytest.mark.parametrize(
     "name", ["\\Boot\\Fonts\\wgl4_boot.ttf", "/Boot\\fonts\\WGL4_BOOT.TTF", "Boot\\\\Fonts\\wgl4_boot.ttf"]
 )
-def test_windows_writes_paths_in_its_own_way(lab, windows, name):
-    assert lab(windows).file(name, ("tsize", "0"), ("blksize", "1456")).rest(1456) == b"font"
+def test_windows_writes_paths_in_its_own_way(start: StartLab, windows: DirectoryBackend, name: str) -> None:
+    assert start(windows).file(name, ("tsize", "0"), ("blksize", "1456")).rest(1456) == b"font"
 
 
 # BIOS ROMs: the syslinux list, February 2008; bugs.uclibc.org 6146; netboot.xyz issue 1198
 
 
-def test_a_rom_asks_for_the_size_first(lab):
+def test_a_rom_asks_for_the_size_first(start: StartLab) -> None:
     """3Com and Intel: RRQ with tsize, ERROR, RRQ with blksize 1456, twice since the first answer took long."""
-    lab = lab({"pxelinux.0": numbered(26_460)})
+    lab = start({"pxelinux.0": numbered(26_460)})
 
     offer = lab.discovers(firmware.BIOS_ROM)
     assert (offer.options[43], offer.file) == (b"\6\1\x08\xff", b"pxelinux.0")
@@ -166,18 +176,18 @@ def test_a_rom_asks_for_the_size_first(lab):
 
 
 @pytest.mark.parametrize("name", [b"pxelinux.0\xff", b"/pxelinux.0\xff\xd13*G"])
-def test_a_rom_reads_on_behind_the_name(lab, name):
+def test_a_rom_reads_on_behind_the_name(start: StartLab, name: bytes) -> None:
     """From a DHCP server that ends it with no NUL."""
-    lab = lab({"pxelinux.0": numbered(600)})
+    lab = start({"pxelinux.0": numbered(600)})
 
     text = name.decode("utf-8", "surrogateescape")
     assert lab.file(text, ("tsize", "0")).heard == [tftp.OptionAck((("tsize", "600"),))]
 
 
-def test_a_rom_that_can_t_do_the_block_size_that_it_asks_for(lab):
+def test_a_rom_that_can_t_do_the_block_size_that_it_asks_for(start: StartLab) -> None:
     """dnsmasq has --tftp-no-blocksize for such; here they are those of one maker, and nobody else is slowed down."""
     rom = Rule(name="old-rom", oui=("00:a0:c9",), refuse_options=["blksize"])
-    lab = lab({"pxelinux.0": numbered(2000)}, server=True, own=(rom,))
+    lab = start({"pxelinux.0": numbered(2000)}, server=True, own=(rom,))
     client = evolve(firmware.BIOS_ROM, chaddr=bytes.fromhex("00a0c9000001"))
 
     offer = lab.discovers(client)
@@ -190,16 +200,18 @@ def test_a_rom_that_can_t_do_the_block_size_that_it_asks_for(lab):
 
 
 @pytest.mark.parametrize("client", firmware.NETWORK_GEAR, ids=lambda client: client.name)
-def test_a_proxy_leaves_network_gear_alone(lab, client):
-    lab = lab()
+def test_a_proxy_leaves_network_gear_alone(start: StartLab, client: firmware.Client) -> None:
+    lab = start()
 
     assert lab.says(client.message()) == []
     assert "network gear" in next(event.reason for event in lab.events if isinstance(event, RequestIgnored))
 
 
 @pytest.mark.parametrize("client", firmware.NETWORK_GEAR, ids=lambda client: client.name)
-def test_network_gear_is_told_its_server_in_each_way_and_no_boot_program(lab, client):
-    lab = lab({"network-confg": b"hostname switch\n"}, server=True)
+def test_network_gear_is_told_its_server_in_each_way_and_no_boot_program(
+    start: StartLab, client: firmware.Client
+) -> None:
+    lab = start({"network-confg": b"hostname switch\n"}, server=True)
 
     offer = lab.discovers(client)
     [ack] = lab.says(request(client, offer))
@@ -210,9 +222,11 @@ def test_network_gear_is_told_its_server_in_each_way_and_no_boot_program(lab, cl
     assert lab.file("network-confg").rest(512) == b"hostname switch\n"
 
 
-def test_network_gear_that_nobody_has_a_configuration_for_gets_its_address_and_no_word(lab, monkeypatch):
+def test_network_gear_that_nobody_has_a_configuration_for_gets_its_address_and_no_word(
+    start: StartLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("replaylab.FILES", {"unknown": "undionly.kpxe", "x86-bios": "pxelinux.0"})
-    lab = lab(server=True)
+    lab = start(server=True)
 
     offer = lab.discovers(firmware.CISCO_TELEPHONE)
     assert offer.yiaddr == ADDRESS
@@ -223,13 +237,13 @@ def test_network_gear_that_nobody_has_a_configuration_for_gets_its_address_and_n
 # FreeBSD's loader: stand/libsa/bootp.c
 
 
-def test_a_proxy_leaves_freebsd_s_loader_alone(lab):
+def test_a_proxy_leaves_freebsd_s_loader_alone(start: StartLab) -> None:
     """It would take the OFFER of a proxy for one with an address."""
-    assert lab().says(firmware.FREEBSD_LOADER.message()) == []
+    assert start().says(firmware.FREEBSD_LOADER.message()) == []
 
 
-def test_freebsd_s_loader_gets_its_address_and_its_files(lab):
-    lab = lab({"boot/kernel/kernel": numbered(5000)}, server=True)
+def test_freebsd_s_loader_gets_its_address_and_its_files(start: StartLab) -> None:
+    lab = start({"boot/kernel/kernel": numbered(5000)}, server=True)
     offer = lab.discovers(firmware.FREEBSD_LOADER)
     [ack] = lab.says(request(firmware.FREEBSD_LOADER, offer))
 
@@ -247,8 +261,8 @@ def test_freebsd_s_loader_gets_its_address_and_its_files(lab):
     [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS, *firmware.NETWORK_GEAR, firmware.FREEBSD_LOADER],
     ids=lambda client: client.name,
 )
-def test_a_server_names_no_pxe_without_saying_what_to_do(lab, client):
+def test_a_server_names_no_pxe_without_saying_what_to_do(start: StartLab, client: firmware.Client) -> None:
     """Option 60 "PXEClient" without option 43 sends EDK2 to port 4011 (UefiPxeBcDxe/PxeBcDhcp4.c)."""
-    offer = lab(server=True).discovers(client)
+    offer = start(server=True).discovers(client)
 
     assert (offer.options.get(60) == b"PXEClient") <= (43 in offer.options)

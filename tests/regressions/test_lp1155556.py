@@ -5,11 +5,14 @@ PXELINUX acknowledges an OACK only when it first reads the file. The server of t
 owned: an ACK that came in it met a timer which had fired already.
 """
 
+from collections.abc import Sequence
 from itertools import count
+from typing import Any
 
 import pytest
-from tftpserver import numbered
+from tftpserver import MemoryWire, Serve, Served, blocks, numbered
 
+from bootfw.interfaces import IWatchdogPolicy
 from bootfw.values import Agreed
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.watchdogs.exponential import Exponential
@@ -30,7 +33,7 @@ DELAYS = [0.5, 2.5, 4.5, 4.78, 6, 10.5]
 every_policy = pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 
 
-def give_up_after(policy):
+def give_up_after(policy: IWatchdogPolicy) -> float:
     """Seconds from the first sending until a policy gives up."""
     watchdog = policy.begin(Agreed())
     waits = (watchdog.wait(attempt) for attempt in count(1))
@@ -41,23 +44,23 @@ def give_up_after(policy):
 
 
 @pytest.mark.parametrize(("policy", "seconds"), list(zip(POLICIES, PATIENCE, strict=True)))
-def test_patience(policy, seconds):
+def test_patience(policy: IWatchdogPolicy, seconds: int) -> None:
     assert seconds <= give_up_after(policy) <= 2 * seconds
 
 
-def reaching(delays):
+def reaching(delays: Sequence[float]) -> pytest.MarkDecorator:
     """(policy, delay) where the policy is still waiting then."""
     pairs = [(policy, delay) for policy in POLICIES for delay in delays if delay < give_up_after(policy)]
     return pytest.mark.parametrize(("policy", "delay"), pairs, ids=str)
 
 
-def wait_since(served, delay):
+def wait_since(served: Served, delay: float) -> None:
     """Until *delay* seconds after the transfer began."""
     served.advance(served.events[0].at + delay - served.now)
 
 
 @reaching(DELAYS)
-def test_oack_that_is_answered_late(serve, policy, delay):
+def test_oack_that_is_answered_late(serve: Serve, policy: IWatchdogPolicy, delay: float) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
     assert peer.ask("file", tsize=0) == [OACK]
@@ -74,7 +77,7 @@ def test_oack_that_is_answered_late(serve, policy, delay):
 
 @reaching(DELAYS)
 @pytest.mark.parametrize("options", [{}, {"tsize": 513}])
-def test_upload_that_begins_late(serve, policy, delay, options):
+def test_upload_that_begins_late(serve: Serve, policy: IWatchdogPolicy, delay: float, options: dict[str, Any]) -> None:
     served = serve(watchdog=policy)
     peer = served.peer()
     [answer] = peer.put("file", **options)
@@ -88,14 +91,14 @@ def test_upload_that_begins_late(serve, policy, delay, options):
 
 
 @reaching(DELAYS)
-def test_block_that_is_acknowledged_late(serve, policy, delay):
+def test_block_that_is_acknowledged_late(serve: Serve, policy: IWatchdogPolicy, delay: float) -> None:
     """The same pause in the middle of the file."""
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
     peer.ask("file", tsize=0)
     peer.say(tftp.ack(0))
     served.advance(delay - 0.01)
-    assert {packet.block for packet in peer.take()} <= {1}
+    assert set(blocks(peer.take())) <= {1}
     assert peer.say(tftp.ack(1)) == [tftp.Data(2, CONTENT[512:1024])]
     peer.say(tftp.ack(2))
     peer.say(tftp.ack(3))
@@ -103,7 +106,7 @@ def test_block_that_is_acknowledged_late(serve, policy, delay):
 
 
 @every_policy
-def test_oack_that_is_answered_when_the_policy_has_given_up(serve, policy):
+def test_oack_that_is_answered_when_the_policy_has_given_up(serve: Serve, policy: IWatchdogPolicy) -> None:
     """Silence, nothing left, and a new request works."""
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
@@ -122,7 +125,7 @@ def test_oack_that_is_answered_when_the_policy_has_given_up(serve, policy):
 @pytest.mark.every_port
 @pytest.mark.parametrize("instant", [1.0, 4.0])
 @pytest.mark.parametrize("wire", ["memory-stock", "memory-rich"], indirect=True)
-def test_answer_at_the_very_instant_of_a_repetition(serve, wire, instant):
+def test_answer_at_the_very_instant_of_a_repetition(serve: Serve, wire: MemoryWire, instant: float) -> None:
     """Whichever comes first, block 1 is sent."""
     served = serve({"file": CONTENT})
     peer = served.peer()

@@ -4,9 +4,14 @@ import errno
 import os
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from tftpserver import Files, Pending, at_once, blocks, numbered
+from narrowing import present
+from tftpserver import Files, MemoryWire, Pending, Serve, SocketWire, Wire, at_once, blocks, numbered
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.net.tftp.listener import TFTPProtocol
@@ -18,7 +23,7 @@ from bootfw.wire import tftp
 FILE = numbered(20 * 512)
 
 
-def block(number):
+def block(number: int) -> tftp.Data:
     return tftp.Data(number, FILE[(number - 1) * 512 : number * 512])
 
 
@@ -29,22 +34,23 @@ def block(number):
     "value", ["abc", "-1", "0", "9" * 300, "18446744073709551616", "1" * 300, "0x200", "5 12", "+9"]
 )
 @pytest.mark.parametrize("name", ["blksize", "windowsize", "timeout"])
-def test_value_that_makes_no_sense_is_never_echoed(serve, name, value):
+def test_value_that_makes_no_sense_is_never_echoed(serve: Serve, name: str, value: str) -> None:
     """dnsmasq acknowledges blksize "abc" as 1."""
     served = serve({"file": FILE})
-    assert served.peer().ask("file", **{name: value}, tsize=0) == [tftp.OptionAck((("tsize", "10240"),))]
+    options: dict[str, Any] = {name: value, "tsize": 0}
+    assert served.peer().ask("file", **options) == [tftp.OptionAck((("tsize", "10240"),))]
 
 
 @pytest.mark.parametrize("value", ["-1", "abc", "9" * 300, "99999999999999999999999"])
 @pytest.mark.parametrize("write", [False, True])
-def test_tsize_that_makes_no_sense(serve, write, value):
+def test_tsize_that_makes_no_sense(serve: Serve, write: bool, value: str) -> None:
     """tftpd-hpa answers -1 with 2^64 - 1."""
     served = serve({"file": FILE})
     [answer] = served.peer().ask("new" if write else "file", write=write, tsize=value)
     assert answer == (tftp.Ack(0) if write else block(1))
 
 
-def test_option_named_twice_is_acknowledged_once(serve):
+def test_option_named_twice_is_acknowledged_once(serve: Serve) -> None:
     served = serve({"file": FILE})
     request = tftp.request(False, "file", "octet", [("blksize", "64"), ("BLKSIZE", "128"), ("blksize", "256")])
     assert served.peer().say(request) == [tftp.OptionAck((("blksize", "64"),))]
@@ -55,7 +61,7 @@ def test_option_named_twice_is_acknowledged_once(serve):
 
 @pytest.mark.parametrize("code", [0, 1, 4, 5, 8, 99, 65535])
 @pytest.mark.parametrize("text", [b"text\0", b"", b"no NUL", b"\xff\xfe\0"])
-def test_error_is_never_answered_with_an_error(serve, code, text):
+def test_error_is_never_answered_with_an_error(serve: Serve, code: int, text: bytes) -> None:
     """CVE-2024-2169: two servers that do so keep each other busy for ever."""
     served = serve({"file": FILE})
     error = b"\0\5" + code.to_bytes(2, "big") + text
@@ -73,10 +79,10 @@ def test_error_is_never_answered_with_an_error(serve, code, text):
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("datagram", [b"\0\5", b"\0\5\0", tftp.error(4, "Illegal TFTP operation")])
-def test_two_servers_do_not_talk_to_each_other(start, wire, datagram):
+def test_two_servers_do_not_talk_to_each_other(start: Serve, wire: Wire, datagram: bytes) -> None:
     """A forged ERROR with the one's address as its sender, sent to the other."""
     one, two = start({}), start({})
-    one.protocol.transport.write(datagram, two.address)
+    present(one.protocol.transport).write(datagram, two.address)
     wire.advance(5)
     for served in (one, two):
         assert len(served.events) <= 1
@@ -86,7 +92,7 @@ def test_two_servers_do_not_talk_to_each_other(start, wire, datagram):
 # Files
 
 
-def test_fifo_device_and_directory_do_not_hang(serve, tmp_path):
+def test_fifo_device_and_directory_do_not_hang(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "fifo")
     names = ["directory", "fifo"]
@@ -100,7 +106,7 @@ def test_fifo_device_and_directory_do_not_hang(serve, tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KiB."""
     place = tmp_path / "disk"
     place.mkdir()
@@ -113,7 +119,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{}, {"blksize": 1400, "windowsize": 8}])
-def test_full_disk(serve, small_disk, options):
+def test_full_disk(serve: Serve, small_disk: Path, options: dict[str, Any]) -> None:
     """Two of our peers acknowledge to the end and lose data without a word."""
     served = serve(DirectoryBackend(small_disk))
     peer = served.peer()
@@ -125,7 +131,7 @@ def test_full_disk(serve, small_disk, options):
         got = peer.say(*run)
         if isinstance(got[-1], tftp.Error):
             break
-        acked = got[-1].block
+        acked = blocks(got)[-1]
     assert got[-1] == tftp.Error(3, "Disk full or allocation exceeded")
     assert 40 * 1024 < acked * blksize <= 64 * 1024
     assert served.outcomes == ["FAILED"]
@@ -135,17 +141,17 @@ def test_full_disk(serve, small_disk, options):
     assert (small_disk / "small").read_bytes() == b"x" * 1000
 
 
-def test_announced_size_that_does_not_fit(serve, small_disk):
+def test_announced_size_that_does_not_fit(serve: Serve, small_disk: Path) -> None:
     served = serve(DirectoryBackend(small_disk))
     assert served.peer().put("large", tsize=65_537 * 2) == [tftp.Error(3, "Disk full or allocation exceeded")]
     assert served.peer().put("small", tsize=100) == [tftp.OptionAck((("tsize", "100"),))]
     served.stop()
 
 
-def test_disk_that_is_full_when_the_file_is_finished(serve):
+def test_disk_that_is_full_when_the_file_is_finished(serve: Serve) -> None:
     """The last block is not acknowledged either."""
 
-    def full(call):
+    def full(call: Callable[[], None]) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     served = serve(Files({}, {"finish": full}))
@@ -160,7 +166,7 @@ def test_disk_that_is_full_when_the_file_is_finished(serve):
 @pytest.mark.parametrize("window", [1, 4])
 @pytest.mark.parametrize("ahead", [1, 2, 100, 40_000])
 @pytest.mark.usefixtures("proven_peers")
-def test_ack_from_the_future_skips_nothing(serve, window, ahead):
+def test_ack_from_the_future_skips_nothing(serve: Serve, window: int, ahead: int) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     peer.ask("file", windowsize=window)
@@ -172,16 +178,16 @@ def test_ack_from_the_future_skips_nothing(serve, window, ahead):
 @pytest.mark.every_port
 @pytest.mark.parametrize("options", [{}, {"tsize": 0}, {"windowsize": 4}])
 @pytest.mark.usefixtures("proven_peers")
-def test_late_copy_of_the_request(serve, options):
+def test_late_copy_of_the_request(serve: Serve, options: dict[str, Any]) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     got = peer.ask("file", **options)
     if options:
         got = peer.say(tftp.ack(0))
-    tid, last = peer.tid, got[-1].block
+    tid, last = peer.tid, blocks(got)[-1]
     while got := peer.say(tftp.ack(last), to=tid):
-        assert [packet.block for packet in got] == list(range(last + 1, last + 1 + len(got)))
-        last = got[-1].block
+        assert blocks(got) == list(range(last + 1, last + 1 + len(got)))
+        last = blocks(got)[-1]
         assert peer.ask("file", **options) == []
     assert last == 21
     assert served.outcomes == ["COMPLETE"]
@@ -190,7 +196,7 @@ def test_late_copy_of_the_request(serve, options):
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("options", [{}, {"tsize": 0}])
-def test_late_copy_of_an_upload_request(serve, options):
+def test_late_copy_of_an_upload_request(serve: Serve, options: dict[str, Any]) -> None:
     served = serve()
     peer = served.peer()
     peer.put("file", **options)
@@ -211,7 +217,7 @@ STAGES = {"the OACK": 0, "ACK 0": 1, "ACK 1": 2, "ACK 5": 6}
 @pytest.mark.parametrize("said", STAGES.values(), ids=STAGES)
 @pytest.mark.parametrize("options", [{"tsize": 0}, {"windowsize": 4}])
 @pytest.mark.usefixtures("proven_peers")
-def test_client_that_starts_again_from_the_same_port(serve, said, options):
+def test_client_that_starts_again_from_the_same_port(serve: Serve, said: int, options: dict[str, Any]) -> None:
     """Firmware numbers its ports from the same start after each reset. It is served at once, not after our patience."""
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
@@ -228,7 +234,7 @@ def test_client_that_starts_again_from_the_same_port(serve, said, options):
 
 
 @pytest.mark.every_port
-def test_client_without_options_that_starts_again(serve):
+def test_client_without_options_that_starts_again(serve: Serve) -> None:
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
     for said in (0, 1, 5):
@@ -245,7 +251,7 @@ def test_client_without_options_that_starts_again(serve):
 
 @pytest.mark.parametrize("sent", [0, 1, 3])
 @pytest.mark.parametrize("options", [{"tsize": 0}, {"windowsize": 16}])
-def test_upload_that_starts_again_from_the_same_port(serve, sent, options):
+def test_upload_that_starts_again_from_the_same_port(serve: Serve, sent: int, options: dict[str, Any]) -> None:
     """Also in the middle of a window, when nothing has been acknowledged yet."""
     served = serve(watchdog=Adaptive())
     peer = served.peer()
@@ -261,7 +267,7 @@ def test_upload_that_starts_again_from_the_same_port(serve, sent, options):
 
 
 @pytest.mark.every_port
-def test_another_file_from_the_same_port(serve):
+def test_another_file_from_the_same_port(serve: Serve) -> None:
     """At once, and the old transfer ends without a word."""
     served = serve({"file": FILE, "other": b"other"})
     peer = served.peer()
@@ -275,7 +281,7 @@ def test_another_file_from_the_same_port(serve):
 
 
 @pytest.mark.every_port
-def test_malformed_request_does_not_end_a_transfer(serve):
+def test_malformed_request_does_not_end_a_transfer(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     peer.ask("file")
@@ -284,7 +290,7 @@ def test_malformed_request_does_not_end_a_transfer(serve):
 
 
 @pytest.mark.every_port
-def test_slow_file_is_not_asked_for_twice(serve):
+def test_slow_file_is_not_asked_for_twice(serve: Serve) -> None:
     """The client repeats its request while the backend is still looking for the file."""
     pending = Pending()
     ways = iter([pending])
@@ -303,9 +309,10 @@ def test_slow_file_is_not_asked_for_twice(serve):
 
 
 @pytest.mark.parametrize("options", [[], [("tsize", "0"), ("blksize", "1468")]])
-def test_burst_of_three_hundred_requests(private_reactor, options):
+def test_burst_of_three_hundred_requests(private_reactor: EPollReactor, options: list[tuple[str, str]]) -> None:
     """A rack is switched on. All are in the socket's buffer before the server gets to read the first."""
-    protocol = TFTPProtocol(private_reactor, Files({"file": FILE}), Fixed(), lambda event: None)
+    backend = Files({"file": FILE})
+    protocol = TFTPProtocol(private_reactor, backend, Fixed(), lambda event: None)
     port = listen(private_reactor, protocol, "127.0.0.1", 0)
     address = ("127.0.0.1", port.getHost().port)
     request = tftp.request(False, "file", "octet", options)
@@ -325,13 +332,15 @@ def test_burst_of_three_hundred_requests(private_reactor, options):
     protocol.close()
     port.stopListening()
     private_reactor.iterate(0)
-    assert protocol._backend.all_given_back()
+    assert backend.all_given_back()
 
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
 @pytest.mark.usefixtures("proven_peers")
-def test_reply_leaves_from_the_address_that_was_asked_on_a_wildcard_socket(serve, wire):
+def test_reply_leaves_from_the_address_that_was_asked_on_a_wildcard_socket(
+    serve: Serve, wire: MemoryWire | SocketWire
+) -> None:
     served = serve({"file": FILE})
     for number in (1, 2):
         served.address = (wire.address(number), served.address[1])

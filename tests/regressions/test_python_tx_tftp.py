@@ -1,7 +1,10 @@
 """What is wrong in python-tx-tftp, which this project replaces: D1 to D11 of our study of it, each by its number."""
 
+from typing import Any
+
 import pytest
-from tftpserver import Direct, Files, Pending, numbered
+from tftpserver import Direct, Files, MemoryWire, Pending, Serve, SocketWire, numbered
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.config.settings import TFTPSettings
 from bootfw.events import DatagramsMalformed, PluginFailed
@@ -11,7 +14,7 @@ from bootfw.wire import tftp
 
 
 @pytest.mark.every_port
-def test_d1_large_blocks_are_not_cut_off(serve):
+def test_d1_large_blocks_are_not_cut_off(serve: Serve) -> None:
     """Twisted's port cuts at 8192 bytes by default; a block of 8192 then passed for a short last one."""
     content = numbered(3 * 8192 + 5)
     served = serve({}, max_blksize=65464)
@@ -19,14 +22,14 @@ def test_d1_large_blocks_are_not_cut_off(serve):
     assert served.backend.files["file"] == content
 
 
-def test_d1_blocks_fit_the_port(private_reactor):
+def test_d1_blocks_fit_the_port(private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch) -> None:
     """With Twisted's defaults nothing larger is agreed than it can take in."""
     backend = Files({"file": b""})
     settings = TFTPSettings(writable=True, max_blksize=65464)
     protocol = TFTPProtocol(private_reactor, backend, Fixed(), lambda event: None, settings=settings)
     port = private_reactor.listenUDP(0, protocol, "127.0.0.1")
-    sent = []
-    port.write = lambda data, peer: sent.append(tftp.parse(data))
+    sent: list[tftp.Packet] = []
+    monkeypatch.setattr(port, "write", lambda data, peer: sent.append(tftp.parse(data)))
     for write in (True, False):
         request = tftp.request(write, "new" if write else "file", "octet", [("blksize", "9000")])
         protocol.datagramReceived(request, ("127.0.0.1", 2000 + write))
@@ -36,19 +39,20 @@ def test_d1_blocks_fit_the_port(private_reactor):
     private_reactor.iterate(0)
 
 
-def test_d2_upload_goes_on_behind_block_65535():
+def test_d2_upload_goes_on_behind_block_65535() -> None:
     last = 65_540
-    direct = Direct(Files())
+    files = Files()
+    direct = Direct(files)
     direct.say(tftp.request(True, "file", "octet", [("blksize", "8")]))
     for number in range(1, last):
         assert direct.say(tftp.data(number & 0xFFFF, number.to_bytes(8, "big"))) == [tftp.ack(number & 0xFFFF)]
     assert direct.say(tftp.data(last & 0xFFFF, b"")) == [tftp.ack(last & 0xFFFF)]
-    stored = direct.protocol._backend.files["file"]
+    stored = files.files["file"]
     assert stored == b"".join(number.to_bytes(8, "big") for number in range(1, last))
     direct.protocol.close()
 
 
-def test_d3_repeated_ack_just_behind_the_rollover():
+def test_d3_repeated_ack_just_behind_the_rollover() -> None:
     content = numbered(8 * 65_545)
     direct = Direct(Files({"file": content}))
     direct.say(tftp.request(False, "file", "octet", [("blksize", "8")]))
@@ -61,7 +65,7 @@ def test_d3_repeated_ack_just_behind_the_rollover():
 
 
 @pytest.mark.parametrize("options", [{"multicast": ""}, {"msftwindow": 31416}, {"rollover": 0, "nonsense": "x"}])
-def test_d4_only_unknown_options_mean_no_oack(serve, options):
+def test_d4_only_unknown_options_mean_no_oack(serve: Serve, options: dict[str, Any]) -> None:
     served = serve({"file": b"content"})
     assert served.peer().ask("file", **options) == [tftp.Data(1, b"content")]
     assert served.peer().put("new", **options) == [tftp.Ack(0)]
@@ -69,7 +73,7 @@ def test_d4_only_unknown_options_mean_no_oack(serve, options):
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("cancellable", [True, False])
-def test_d5_error_of_the_client_while_a_read_is_in_flight(serve, cancellable):
+def test_d5_error_of_the_client_while_a_read_is_in_flight(serve: Serve, cancellable: bool) -> None:
     pending = Pending(cancellable)
     served = serve(Files({"file": numbered(600)}, {"read": pending}))
     peer = served.peer()
@@ -87,7 +91,7 @@ def test_d5_error_of_the_client_while_a_read_is_in_flight(serve, cancellable):
 @pytest.mark.every_port
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("options", [{}, {"tsize": 0}])
-def test_d6_same_request_twice_is_one_session(serve, write, options):
+def test_d6_same_request_twice_is_one_session(serve: Serve, write: bool, options: dict[str, Any]) -> None:
     served = serve({"file": numbered(600)})
     peer = served.peer()
     first = peer.ask("new" if write else "file", write=write, **options)
@@ -100,7 +104,7 @@ def test_d6_same_request_twice_is_one_session(serve, write, options):
 MALFORMED = [b"", b"\0", b"\0\1", b"\0\1file", b"\0\1file\0", b"\0\2file\0", b"\0\0", b"\0\7", b"\0\3\0", b"\xff" * 600]
 
 
-def test_d7_malformed_datagrams_cost_one_event(serve):
+def test_d7_malformed_datagrams_cost_one_event(serve: Serve) -> None:
     """No traceback, and the requests among them are answered."""
     served = serve()
     peer = served.peer()
@@ -114,14 +118,14 @@ def test_d7_malformed_datagrams_cost_one_event(serve):
     assert {event.peer for event in found} == {peer.address}
 
 
-def test_d7_duplicate_option_and_odd_fields_are_served(serve):
+def test_d7_duplicate_option_and_odd_fields_are_served(serve: Serve) -> None:
     served = serve({"file": b"content"})
     request = b"\0\1file\0octet\0blksize\x001024\0BLKSIZE\x00512\0tsize"
     assert served.peer().say(request) == [tftp.OptionAck((("blksize", "1024"),))]
 
 
 @pytest.mark.every_port
-def test_d8_last_ack_of_an_upload_is_sent_once(serve):
+def test_d8_last_ack_of_an_upload_is_sent_once(serve: Serve) -> None:
     served = serve()
     peer = served.peer()
     peer.upload("file", b"content")
@@ -130,7 +134,7 @@ def test_d8_last_ack_of_an_upload_is_sent_once(serve):
 
 
 @pytest.mark.parametrize("number", [8, 9])
-def test_d9_stranger_is_told_and_the_peer_is_not(start, number):
+def test_d9_stranger_is_told_and_the_peer_is_not(start: Serve, number: int) -> None:
     """From another host with the same port, and from another port of the same host."""
     served = start({"file": numbered(1000)}, ports="ephemeral")
     peer = served.peer()
@@ -146,7 +150,7 @@ def test_d9_stranger_is_told_and_the_peer_is_not(start, number):
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("number", [8, 9])
-def test_d9_stranger_to_the_single_port_is_ignored(start, number):
+def test_d9_stranger_to_the_single_port_is_ignored(start: Serve, number: int) -> None:
     """There a forged sender address must not be told anything: it would be a reflector."""
     served = start({"file": numbered(1000)})
     peer = served.peer()
@@ -160,7 +164,7 @@ def test_d9_stranger_to_the_single_port_is_ignored(start, number):
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
-def test_d10_reply_leaves_from_the_address_that_was_asked(serve, wire):
+def test_d10_reply_leaves_from_the_address_that_was_asked(serve: Serve, wire: MemoryWire | SocketWire) -> None:
     served = serve({"file": numbered(1000)})
     served.address = (wire.address(2), served.address[1])
     peer = served.peer()
@@ -183,7 +187,7 @@ def test_d10_reply_leaves_from_the_address_that_was_asked(serve, wire):
     ],
 )
 @pytest.mark.parametrize("wire", ["memory-rich", "socket-own"], indirect=True)
-def test_d11_blksize_fits_the_interface(serve, mtu, max_blksize, agreed):
+def test_d11_blksize_fits_the_interface(serve: Serve, mtu: int | None, max_blksize: int, agreed: int) -> None:
     """Unless more was set on purpose."""
     served = serve({"file": b""}, mtu=lambda via: mtu, max_blksize=max_blksize)
     assert served.peer().ask("file", blksize=65464) == [tftp.OptionAck((("blksize", str(agreed)),))]

@@ -2,14 +2,17 @@
 
 import os
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
-from tftpserver import Direct, Files, blocks, numbered
+from narrowing import of_type
+from tftpserver import Direct, Files, MemoryWire, Serve, Wire, blocks, numbered
 
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.events import DatagramsMalformed, PluginFailed
+from bootfw.events import DatagramsMalformed, PluginFailed, TransferEnded
 from bootfw.testing import TFTPClient
-from bootfw.values import Via
+from bootfw.values import Address, Via
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
@@ -19,16 +22,16 @@ with_packet_info = pytest.mark.parametrize("wire", ["memory-rich", "socket-own"]
 FILE = numbered(20 * 512)
 
 
-def block(number, blksize=512):
+def block(number: int, blksize: int = 512) -> tftp.Data:
     return tftp.Data(number, FILE[(number - 1) * blksize : number * blksize])
 
 
-def run(first, last):
+def run(first: int, last: int) -> list[tftp.Data]:
     return [block(number) for number in range(first, last + 1)]
 
 
 @pytest.mark.every_port
-def test_case_01_request_three_times_before_any_reply(serve, wire):
+def test_case_01_request_three_times_before_any_reply(serve: Serve, wire: Wire) -> None:
     """One transfer, one TID, the OACK repeated from the same port."""
     served = serve({"file": FILE})
     peer = served.peer()
@@ -40,7 +43,7 @@ def test_case_01_request_three_times_before_any_reply(serve, wire):
 
 
 @pytest.mark.every_port
-def test_case_01_without_options(serve):
+def test_case_01_without_options(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     request = tftp.request(False, "file", "octet")
@@ -50,7 +53,7 @@ def test_case_01_without_options(serve):
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("options", [{}, {"tsize": 0}])
-def test_case_02_request_again_after_the_first_ack(serve, options):
+def test_case_02_request_again_after_the_first_ack(serve: Serve, options: dict[str, Any]) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     peer.ask("file", **options)
@@ -66,7 +69,7 @@ def test_case_02_request_again_after_the_first_ack(serve, options):
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("number", [8, 9])
-def test_case_03_stranger_gets_error_5(start, number):
+def test_case_03_stranger_gets_error_5(start: Serve, number: int) -> None:
     served = start({"file": FILE}, ports="ephemeral")
     peer = served.peer()
     peer.ask("file")
@@ -81,7 +84,7 @@ def test_case_03_stranger_gets_error_5(start, number):
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("code", [0, 5, 8])
-def test_case_04_error_of_a_stranger(serve, code):
+def test_case_04_error_of_a_stranger(serve: Serve, code: int) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     peer.ask("file")
@@ -90,7 +93,7 @@ def test_case_04_error_of_a_stranger(serve, code):
 
 
 @pytest.mark.every_port
-def test_case_05_old_ack_a_hundred_times(serve):
+def test_case_05_old_ack_a_hundred_times(serve: Serve) -> None:
     """Sorcerer's Apprentice: no DATA is sent for it."""
     served = serve({"file": FILE})
     peer = served.peer()
@@ -103,11 +106,11 @@ def test_case_05_old_ack_a_hundred_times(serve):
 class Doubling:
     """A link that delivers everything twice, and counts the DATA that were sent."""
 
-    def __init__(self, gap):
+    def __init__(self, gap: float) -> None:
         self.gap = gap
         self.data = 0
 
-    def __call__(self, datagram, source, destination):
+    def __call__(self, datagram: bytes, source: Address, destination: Address) -> tuple[float, float]:
         self.data += datagram.startswith(b"\0\3")
         return 0.0005, 0.0005 + self.gap
 
@@ -116,7 +119,9 @@ class Doubling:
 @pytest.mark.parametrize("gap", [0, 0.0001, 0.0007])
 @pytest.mark.parametrize(("window", "at_most"), [(1, 202), (4, 201 * 1.5), (16, 201 * 1.5)])
 @pytest.mark.usefixtures("proven_peers")
-def test_case_06_everything_duplicated_does_not_double_the_traffic(serve, wire, gap, window, at_most):
+def test_case_06_everything_duplicated_does_not_double_the_traffic(
+    serve: Serve, wire: MemoryWire, gap: float, window: int, at_most: float
+) -> None:
     """One block at a time each is sent once, and block 1 again for the copy of the request. With windows a second ACK
     may ask again, but that does not multiply."""
     content = numbered(200 * 512)
@@ -131,7 +136,7 @@ def test_case_06_everything_duplicated_does_not_double_the_traffic(serve, wire, 
 
 
 @pytest.mark.every_port
-def test_case_07_ack_for_the_future(serve):
+def test_case_07_ack_for_the_future(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     peer.ask("file")
@@ -141,7 +146,7 @@ def test_case_07_ack_for_the_future(serve):
 
 @pytest.mark.every_port
 @pytest.mark.usefixtures("proven_peers")
-def test_case_08_ack_in_the_middle_of_a_window(serve):
+def test_case_08_ack_in_the_middle_of_a_window(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     peer.ask("file", windowsize=8)
@@ -151,7 +156,7 @@ def test_case_08_ack_in_the_middle_of_a_window(serve):
 
 
 @pytest.mark.usefixtures("proven_peers")
-def test_case_09_edk2_says_three_times_that_the_first_block_is_missing(serve):
+def test_case_09_edk2_says_three_times_that_the_first_block_is_missing(serve: Serve) -> None:
     served = serve({"file": FILE})
     peer = served.peer()
     peer.ask("file", windowsize=4)
@@ -163,14 +168,14 @@ def test_case_09_edk2_says_three_times_that_the_first_block_is_missing(serve):
 
 @pytest.mark.every_port
 @pytest.mark.usefixtures("proven_peers")
-def test_case_10_u_boot_is_silent_for_five_seconds(serve):
+def test_case_10_u_boot_is_silent_for_five_seconds(serve: Serve) -> None:
     """It ignores what it has already, and repeats a lost ACK only then."""
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
     peer.ask("file", windowsize=4)
     assert peer.say(tftp.ack(0)) == run(1, 4)
     served.advance(5)
-    assert {packet.block for packet in peer.take()} == {1, 2, 3, 4}
+    assert set(blocks(peer.take())) == {1, 2, 3, 4}
     assert peer.say(tftp.ack(4)) == run(5, 8)
     served.advance(12)
     peer.take()
@@ -183,21 +188,21 @@ class Endless:
 
     PERIOD = 1_000_003
 
-    def __init__(self, size):
+    def __init__(self, size: int) -> None:
         self._twice = random.Random(0).randbytes(self.PERIOD) * 2
         self.size = size
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, wanted):
+    def __getitem__(self, wanted: slice) -> bytes:
         start = wanted.start % self.PERIOD
         return self._twice[start : start + min(wanted.stop, self.size) - wanted.start]
 
 
 @pytest.mark.parametrize("window", [1, 16])
 @pytest.mark.usefixtures("proven_peers")
-def test_case_11_a_hundred_mebibytes_in_blocks_of_512(window):
+def test_case_11_a_hundred_mebibytes_in_blocks_of_512(window: int) -> None:
     """Block numbers wrap three times, from 65535 to 0."""
     content = Endless(100 << 20)
     direct = Direct(Files({"file": content}))
@@ -210,16 +215,16 @@ def test_case_11_a_hundred_mebibytes_in_blocks_of_512(window):
         acked += len(got)
         got = direct.say(tftp.ack(acked & 0xFFFF))
     assert acked == last
-    assert direct.events[-1].report.outcome.name == "COMPLETE"
+    assert of_type(TransferEnded, direct.events[-1]).report.outcome.name == "COMPLETE"
 
 
 @pytest.mark.usefixtures("proven_peers")
-def test_case_12_loss_where_the_numbers_wrap():
+def test_case_12_loss_where_the_numbers_wrap() -> None:
     """Block 65536 (0 on the wire) is lost, and an ACK of 65534 comes late: no jump of 65536 blocks."""
     content = Endless(8 * 70_000)
     direct = Direct(Files({"file": content}))
 
-    def data(*numbers):
+    def data(*numbers: int) -> list[bytes]:
         return [tftp.data(number & 0xFFFF, content[(number - 1) * 8 : number * 8]) for number in numbers]
 
     direct.say(tftp.request(False, "file", "octet", [("blksize", "8"), ("windowsize", "2")]))
@@ -238,18 +243,20 @@ def test_case_12_loss_where_the_numbers_wrap():
 
 @pytest.mark.every_port
 @pytest.mark.parametrize(("size", "sizes"), [(0, [0]), (1024, [512, 512, 0]), (1, [1]), (512, [512, 0])])
-def test_case_13_the_last_block_is_short(serve, size, sizes):
+def test_case_13_the_last_block_is_short(serve: Serve, size: int, sizes: list[int]) -> None:
     served = serve({"file": numbered(size)})
     peer = served.peer()
     got = peer.ask("file")
     for number, expected in enumerate(sizes, 1):
-        assert [(packet.block, len(packet.payload)) for packet in got] == [(number, expected)]
+        [packet] = got
+        assert isinstance(packet, tftp.Data)
+        assert (packet.block, len(packet.payload)) == (number, expected)
         got = peer.say(tftp.ack(number))
     assert got == []
     assert served.outcomes == ["COMPLETE"]
 
 
-def test_case_14_pxelinux_takes_six_seconds_to_answer_the_oack(serve):
+def test_case_14_pxelinux_takes_six_seconds_to_answer_the_oack(serve: Serve) -> None:
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
     oack = tftp.OptionAck((("tsize", "10240"), ("blksize", "1408")))
@@ -261,7 +268,7 @@ def test_case_14_pxelinux_takes_six_seconds_to_answer_the_oack(serve):
 
 @pytest.mark.parametrize("window", [1, 4])
 @pytest.mark.usefixtures("proven_peers")
-def test_case_15_pause_of_forty_seconds(serve, window):
+def test_case_15_pause_of_forty_seconds(serve: Serve, window: int) -> None:
     """GRUB verifies, others write flash. What was sent before is known: the client goes on where it was."""
     served = serve({"file": FILE}, watchdog=Adaptive())
     peer = served.peer()
@@ -273,7 +280,7 @@ def test_case_15_pause_of_forty_seconds(serve, window):
 
 
 @pytest.mark.every_port
-def test_case_16_a_thousand_size_probes(start):
+def test_case_16_a_thousand_size_probes(start: Serve) -> None:
     """No leak, and no failure that would be worth a warning."""
     served = start({"file": FILE})
     peer = served.peer()
@@ -287,7 +294,7 @@ def test_case_16_a_thousand_size_probes(start):
     assert served.wire.clock.getDelayedCalls() == []
 
 
-def test_case_17_last_ack_is_lost_and_the_client_gone(serve):
+def test_case_17_last_ack_is_lost_and_the_client_gone(serve: Serve) -> None:
     """A success: the port is closed after the waits."""
     served = serve({"file": FILE[:600]})
     peer = served.peer()
@@ -308,14 +315,15 @@ OUT_OF_RANGE = [
 
 
 @pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE)
-def test_case_18_option_out_of_range(serve, name, value):
+def test_case_18_option_out_of_range(serve: Serve, name: str, value: str) -> None:
     """It is left out of the OACK, which another option asks for; alone, there is no OACK."""
+    strange: dict[str, Any] = {name: value}
     served = serve({"file": FILE[:100]})
     if name == "timeout":
         assert served.peer().ask("file", timeout=value, blksize=64) == [tftp.OptionAck((("blksize", "64"),))]
     else:
-        assert served.peer().ask("file", **{name: value}, timeout=9) == [tftp.OptionAck((("timeout", "9"),))]
-    assert served.peer().ask("file", **{name: value}) == [tftp.Data(1, FILE[:100])]
+        assert served.peer().ask("file", timeout=9, **strange) == [tftp.OptionAck((("timeout", "9"),))]
+    assert served.peer().ask("file", **strange) == [tftp.Data(1, FILE[:100])]
 
 
 ODD = {
@@ -328,19 +336,19 @@ ODD = {
 
 
 @pytest.mark.parametrize(("request_", "blksize"), ODD.values(), ids=ODD)
-def test_case_19_odd_requests(serve, request_, blksize):
+def test_case_19_odd_requests(serve: Serve, request_: bytes, blksize: str) -> None:
     served = serve({"file": FILE})
     assert served.peer().say(request_) == [tftp.OptionAck((("blksize", blksize),))]
 
 
-def test_case_20_capitals(serve):
+def test_case_20_capitals(serve: Serve) -> None:
     served = serve({"file": FILE[:64]})
     peer = served.peer()
     assert peer.ask("file", "OcTeT", BLKSIZE=64, TSize=0) == [tftp.OptionAck((("BLKSIZE", "64"), ("TSize", "64")))]
     assert peer.download("file", "NetASCII") == FILE[:64].replace(b"\r", b"\r\0").replace(b"\n", b"\r\n")
 
 
-def test_case_21_the_oack_holds_what_was_asked_for(serve):
+def test_case_21_the_oack_holds_what_was_asked_for(serve: Serve) -> None:
     served = serve({"file": FILE})
     assert served.peer().ask("file", blksize=100) == [tftp.OptionAck((("blksize", "100"),))]
     assert served.peer().ask("file", windowsize=2) == [tftp.OptionAck((("windowsize", "2"),))]
@@ -348,7 +356,7 @@ def test_case_21_the_oack_holds_what_was_asked_for(serve):
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("options", [{}, {"tsize": 0, "blksize": 1468}])
-def test_case_22_missing_file(serve, options):
+def test_case_22_missing_file(serve: Serve, options: dict[str, Any]) -> None:
     served = serve()
     peer = served.peer()
     for _ in range(3):
@@ -360,7 +368,7 @@ def test_case_22_missing_file(serve, options):
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Path:
     """A directory with all that is no file in it, and a secret beside it."""
     (tmp_path / "secret").write_bytes(b"secret")
     root = tmp_path / "root"
@@ -398,7 +406,7 @@ FORBIDDEN = [
 
 @pytest.mark.parametrize("name", FORBIDDEN)
 @pytest.mark.parametrize("write", [False, True])
-def test_case_23_no_way_out(serve, root, name, write):
+def test_case_23_no_way_out(serve: Serve, root: Path, name: str, write: bool) -> None:
     """Never a byte, and nothing hangs."""
     served = serve(DirectoryBackend(root))
     [answer] = served.peer().ask(name, write=write)
@@ -411,7 +419,7 @@ def test_case_23_no_way_out(serve, root, name, write):
     assert served.of(PluginFailed) == []
 
 
-def test_case_23_nul_ends_the_name(serve, root):
+def test_case_23_nul_ends_the_name(serve: Serve, root: Path) -> None:
     served = serve(DirectoryBackend(root))
     assert served.peer().say(b"\0\1a/b/c\0../../secret\0octet\0") == [
         tftp.Error(4, "Mode '../../secret' is not served")
@@ -419,13 +427,13 @@ def test_case_23_nul_ends_the_name(serve, root):
 
 
 @pytest.mark.parametrize("name", ["a/b/c", "/a/b/c", "//a///b/c", "a\\b\\c", "a/./b/c", "a/b/../b/c", "../a/b/c"])
-def test_case_23_ways_to_write_a_name(serve, root, name):
+def test_case_23_ways_to_write_a_name(serve: Serve, root: Path, name: str) -> None:
     """``..`` stops at the root."""
     assert serve(DirectoryBackend(root)).peer().download(name) == b"content"
 
 
 @pytest.mark.every_port
-def test_case_24_file_is_truncated_meanwhile(serve, tmp_path):
+def test_case_24_file_is_truncated_meanwhile(serve: Serve, tmp_path: Path) -> None:
     """An ERROR, no silent end."""
     (tmp_path / "file").write_bytes(FILE)
     served = serve(DirectoryBackend(tmp_path))
@@ -439,7 +447,7 @@ def test_case_24_file_is_truncated_meanwhile(serve, tmp_path):
     assert served.of(PluginFailed) == []
 
 
-def test_case_24_file_is_replaced_meanwhile(serve, tmp_path):
+def test_case_24_file_is_replaced_meanwhile(serve: Serve, tmp_path: Path) -> None:
     """The one that was opened is served to its end."""
     (tmp_path / "file").write_bytes(FILE[:1500])
     served = serve(DirectoryBackend(tmp_path))
@@ -453,7 +461,7 @@ def test_case_24_file_is_replaced_meanwhile(serve, tmp_path):
     assert served.peer().download("file") == b"other"
 
 
-def test_case_25_netascii_with_cr_at_the_edge_of_a_block(serve):
+def test_case_25_netascii_with_cr_at_the_edge_of_a_block(serve: Serve) -> None:
     served = serve({"file": b"x" * 511 + b"\r" + b"y" * 510 + b"\nz"})
     peer = served.peer()
     assert peer.ask("file", "netascii") == [tftp.Data(1, b"x" * 511 + b"\r")]
@@ -466,7 +474,7 @@ def test_case_25_netascii_with_cr_at_the_edge_of_a_block(serve):
 
 @pytest.mark.every_port
 @with_packet_info
-def test_case_26_request_to_a_secondary_address(serve, wire):
+def test_case_26_request_to_a_secondary_address(serve: Serve, wire: Wire) -> None:
     served = serve({"file": FILE})
     served.address = (wire.address(2), served.address[1])
     peer = served.peer()
@@ -477,7 +485,7 @@ def test_case_26_request_to_a_secondary_address(serve, wire):
 @pytest.mark.every_port
 @with_packet_info
 @pytest.mark.parametrize("write", [False, True])
-def test_case_27_request_by_broadcast(serve, wire, write):
+def test_case_27_request_by_broadcast(serve: Serve, wire: Wire, write: bool) -> None:
     served = serve({"file": FILE})
     peer = served.peer(port=5000)
     for name in ("file", "missing"):
@@ -487,19 +495,20 @@ def test_case_27_request_by_broadcast(serve, wire, write):
     assert peer.ask("file") == [block(1)]
 
 
-def test_case_27_request_by_multicast():
+def test_case_27_request_by_multicast() -> None:
     """For a group the kernel names no address of ours. Every host is in ff02::1."""
     direct = Direct(Files({"file": FILE}))
     request = tftp.request(False, "file", "octet")
     direct.protocol.datagrams_received([(request, ("fe80::9", 2000, 0, 2), Via("", 2, "ff02::1"))])
     assert direct.protocol.transfers == 0
-    assert direct.events == direct.take() == []
+    assert direct.events == []
+    assert direct.take() == []
 
 
 @pytest.mark.parametrize(
     "datagram", [b"", b"\0", b"\0\1", b"\0\3", b"\0\4\0", b"\0\5\0", b"\0\0", b"\0\7abc", b"\xff\xff" * 300]
 )
-def test_case_28_runts_and_unknown_opcodes(serve, datagram):
+def test_case_28_runts_and_unknown_opcodes(serve: Serve, datagram: bytes) -> None:
     """Dropped or ERROR 4, counted; also in the middle of a transfer, which goes on."""
     served = serve({"file": FILE})
     assert served.peer().say(datagram) in ([], [tftp.Error(4, "Malformed request")])
@@ -516,7 +525,7 @@ def test_case_28_runts_and_unknown_opcodes(serve, datagram):
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("datagram", [tftp.data(1, b"x"), tftp.ack(0), tftp.option_ack([("blksize", "8")])])
-def test_case_28_part_of_no_transfer(serve, datagram):
+def test_case_28_part_of_no_transfer(serve: Serve, datagram: bytes) -> None:
     """Well-formed and late: no answer, and not malformed."""
     served = serve({"file": FILE})
     assert served.peer().say(datagram) == []

@@ -1,6 +1,7 @@
 """What a boot API answers, and the script that it comes to."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,13 @@ from bootfw.resolvers.bootapi import BootAnswer, boot_answer
 API = "http://10.0.0.5:8000"
 
 
-def script(document, api: str = API) -> list[str]:
+def script(
+    document: dict[str, list[str] | dict[str, dict[str, str] | str | bool] | str | None], api: str = API
+) -> list[str]:
     return boot_answer(json.dumps(document).encode(), api).script.splitlines()
 
 
-def test_the_examples_of_pixiecores_readme():
+def test_the_examples_of_pixiecores_readme() -> None:
     assert script({"kernel": "/kernel", "initrd": ["/initrd.0", "/initrd.1"]}) == [
         "#!ipxe",
         "kernel --name kernel http://10.0.0.5:8000/kernel",
@@ -41,7 +44,7 @@ def test_the_examples_of_pixiecores_readme():
         ("tftp://10.0.0.7/k", "tftp://10.0.0.7/k"),
     ],
 )
-def test_where_a_url_leads(written, meant):
+def test_where_a_url_leads(written: str, meant: str) -> None:
     assert script({"kernel": written}, "http://bar.com/baz")[1] == f"kernel --name kernel {meant}"
 
 
@@ -58,16 +61,16 @@ def test_where_a_url_leads(written, meant):
         ("root=${net0/ip}", " root=${net0/ip}"),
     ],
 )
-def test_command_lines(written, meant):
+def test_command_lines(written: dict[str, dict[str, str] | str | bool] | str | None, meant: str) -> None:
     assert script({"kernel": "/k", "cmdline": written})[-1] == f"boot kernel{meant}"
 
 
-def test_a_message_is_shown_and_does_nothing_else():
+def test_a_message_is_shown_and_does_nothing_else() -> None:
     lines = script({"kernel": "/k", "message": "Installing\nbuild-7 || shell ${mac}"})
     assert lines[1:3] == ["echo Installing", "echo build-7 shell $ {mac}"]
 
 
-def test_a_script_is_taken_as_it_is():
+def test_a_script_is_taken_as_it_is() -> None:
     assert boot_answer(b'{"ipxe-script": "#!ipxe\\nshell\\n"}', API) == BootAnswer("#!ipxe\nshell\n")
 
 
@@ -96,7 +99,7 @@ def test_a_script_is_taken_as_it_is():
         (b'{"ipxe-script": "shell"}', 'must be a string that begins with "#!ipxe"'),
     ],
 )
-def test_what_is_wrong_is_said(body, said):
+def test_what_is_wrong_is_said(body: bytes, said: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 the message is what matters
         boot_answer(body, API)
     assert said in str(caught.value)
@@ -112,7 +115,7 @@ JSON = st.recursive(
 @given(
     st.dictionaries(st.sampled_from(["kernel", "initrd", "cmdline", "message", "ipxe-script"]), JSON | st.just("/k"))
 )
-def test_nothing_else_comes_out_and_a_script_has_one_command_a_line(document):
+def test_nothing_else_comes_out_and_a_script_has_one_command_a_line(document: dict[str, Any]) -> None:
     try:
         found = boot_answer(json.dumps(document).encode(), API)
     except ValueError:

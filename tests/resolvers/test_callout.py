@@ -1,19 +1,22 @@
 """The ``callout`` resolver and a real HTTP server."""
 
-import importlib
 import json
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
 from firmware import ipxe_features
+from narrowing import of_type, present
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import LogEvent, capturedLogs
 from twisted.python.failure import Failure
 
 from bootfw.errors import BootRefused, ConfigError
@@ -21,7 +24,7 @@ from bootfw.plugins import PluginContext, configure, load
 from bootfw.resolvers import callout
 from bootfw.resolvers.callout import Callout
 from bootfw.testing import ResolverContract
-from bootfw.values import BootRequest
+from bootfw.values import BootFile, BootRequest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MAC = "52:54:00:12:34:56"
@@ -32,18 +35,20 @@ NAME = "callout/52-54-00-12-34-56.ipxe"
 class API:
     """The example's server; each answer can be made to wait, or to be something else."""
 
-    def __init__(self, reactor, module):
+    def __init__(self, reactor: EPollReactor) -> None:
+        from boot_api import BootAPI  # the examples have just been put on the path
+
         self.reactor = reactor
-        self.asked = []
+        self.asked: list[str] = []
         self.go = threading.Event()
         self.go.set()
-        self.raw = None
-        self.then = None
+        self.raw: bytes | None = None
+        self.then: bytes | None = None
         """The same, from the second on."""
         api = self
 
-        class Handler(module.BootAPI):
-            def do_GET(self):
+        class Handler(BootAPI):
+            def do_GET(self) -> None:
                 api.asked.append(self.path)
                 api.go.wait(10)
                 if api.raw is None:
@@ -52,7 +57,7 @@ class API:
                     raw, api.raw = api.raw, api.then or api.raw
                     self.wfile.write(raw)
 
-            def log_message(self, *arguments):
+            def log_message(self, *arguments: object) -> None:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -61,15 +66,14 @@ class API:
         self.thread.start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
-    def stop(self):
-        if self.thread is not None:
+    def stop(self) -> None:
+        if self.thread.is_alive():
             self.go.set()
             self.server.shutdown()
             self.server.server_close()
             self.thread.join()
-            self.thread = None
 
-    def resolver(self, **options) -> Callout:
+    def resolver(self, **options: Any) -> Callout:
         made = configure(
             load("callout", "bootfw.resolvers"),
             {"url": self.url, "within-seconds": 5.0, **options},
@@ -78,21 +82,21 @@ class API:
         assert isinstance(made, Callout)
         return made
 
-    def wait(self, answer):
+    def wait(self, answer: Deferred[BootFile | None] | None) -> BootFile | BaseException | None:
         """What it comes to; a BootRefused as a value."""
-        results = []
+        results: list[BootFile | Failure | None] = []
         maybeDeferred(lambda: answer).addBoth(results.append)
         self.turn(lambda: results)
         if isinstance(results[0], Failure):
             return results[0].value
         return results[0]
 
-    def is_alone(self):
+    def is_alone(self) -> bool:
         """No connection is left."""
         left = {*self.reactor.getReaders(), *self.reactor.getWriters()}
         return left <= set(self.reactor._internalReaders)
 
-    def turn(self, until):
+    def turn(self, until: Callable[..., Any]) -> None:
         end = time.monotonic() + 10
         while not until():
             assert time.monotonic() < end, "it did not come"
@@ -100,9 +104,9 @@ class API:
 
 
 @pytest.fixture
-def api(private_reactor, monkeypatch, failures):
+def api(private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch, failures: list[BaseException]) -> Iterator[API]:
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    made = API(private_reactor, importlib.import_module("boot_api"))
+    made = API(private_reactor)
     yield made
     made.stop()
     made.turn(lambda: not private_reactor.getDelayedCalls() and made.is_alone())
@@ -113,18 +117,19 @@ def answered(status: int, body: bytes, *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def said(logs) -> list[str]:
+def said(logs: Sequence[LogEvent]) -> list[str]:
     return [event["log_format"].format(**event) for event in logs if event["log_namespace"] == "bootfw"]
 
 
 # What it answers
 
 
-def test_a_machine_boots_what_the_api_says(api):
+def test_a_machine_boots_what_the_api_says(api: API) -> None:
     found = api.wait(api.resolver().resolve(IPXE))
     assert api.asked == [f"/v1/boot/{MAC}"]
+    assert isinstance(found, BootFile)
     assert found.name == NAME
-    assert found.content.decode().splitlines() == [
+    assert present(found.content).decode().splitlines() == [
         "#!ipxe",
         "echo Installing build-7",
         "kernel --name kernel http://10.77.0.1:8069/debian/linux",
@@ -133,43 +138,45 @@ def test_a_machine_boots_what_the_api_says(api):
     ]
 
 
-def test_a_script_of_the_apis_own(api):
+def test_a_script_of_the_apis_own(api: API) -> None:
     found = api.wait(api.resolver().resolve(evolve(IPXE, mac="52:54:00:12:34:57")))
-    assert found.content.startswith(b"#!ipxe\nsanboot")
+    assert isinstance(found, BootFile)
+    assert present(found.content).startswith(b"#!ipxe\nsanboot")
 
 
-def test_404_is_not_mine(api):
+def test_404_is_not_mine(api: API) -> None:
     with capturedLogs() as logs:
         assert api.wait(api.resolver(fallback="local").resolve(evolve(IPXE, mac="02:00:00:00:00:01"))) is None
     assert said(logs) == []
 
 
-def test_who_is_not_ipxe_yet_is_left_to_the_next_and_not_asked_about(api):
+def test_who_is_not_ipxe_yet_is_left_to_the_next_and_not_asked_about(api: API) -> None:
     assert api.resolver().resolve(evolve(IPXE, ipxe=False)) is None
     assert api.asked == []
 
 
 @pytest.mark.parametrize("url", ["{}", "{}/", "{}/v1", "{}/api"])
-def test_the_url(api, url):
+def test_the_url(api: API, url: str) -> None:
     api.wait(api.resolver(url=url.format(api.url)).resolve(IPXE))
     assert api.asked == [f"{'/api' if 'api' in url else ''}/v1/boot/{MAC}"]
 
 
-def test_it_follows_a_redirect(api):
+def test_it_follows_a_redirect(api: API) -> None:
     api.raw = answered(302, b"", f"Location: {api.url}/elsewhere")
     api.then = answered(200, b'{"kernel": "/k"}')
     found = api.wait(api.resolver().resolve(IPXE))
     assert api.asked == [f"/v1/boot/{MAC}", "/elsewhere"]
-    assert f"kernel --name kernel {api.url}/k\n".encode() in found.content
+    assert isinstance(found, BootFile)
+    assert f"kernel --name kernel {api.url}/k\n".encode() in present(found.content)
 
 
-def test_an_ipxe_without_https_is_told_to_the_operator(api):
+def test_an_ipxe_without_https_is_told_to_the_operator(api: API) -> None:
     api.raw = answered(200, b'{"kernel": "https://files.local/k"}')
     asking = evolve(IPXE, options={175: ipxe_features(0x13, 0x15)})
     with capturedLogs() as logs:
         assert api.wait(api.resolver().resolve(asking)) is None
     assert "this build of iPXE has no HTTPS, which its answer needs; the next resolver is called" in said(logs)[0]
-    assert api.wait(api.resolver().resolve(IPXE)).name == NAME
+    assert of_type(BootFile, api.wait(api.resolver().resolve(IPXE))).name == NAME
 
 
 # When the API fails
@@ -186,7 +193,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("how", FAILURES)
-def test_the_last_answer_is_used_while_it_fails_and_the_log_says_so(api, how):
+def test_the_last_answer_is_used_while_it_fails_and_the_log_says_so(api: API, how: str) -> None:
     resolver = api.resolver()
     good = api.wait(resolver.resolve(IPXE))
     api.raw, reason = FAILURES[how]
@@ -197,7 +204,7 @@ def test_the_last_answer_is_used_while_it_fails_and_the_log_says_so(api, how):
     assert line.endswith("Its answer of 0 s ago is used")
 
 
-def test_while_it_is_down(api):
+def test_while_it_is_down(api: API) -> None:
     resolver = api.resolver()
     good = api.wait(resolver.resolve(IPXE))
     api.stop()
@@ -208,7 +215,7 @@ def test_while_it_is_down(api):
     assert said(logs)[1].endswith("the next resolver is called")
 
 
-def test_an_old_answer_is_not_used_for_ever(api):
+def test_an_old_answer_is_not_used_for_ever(api: API) -> None:
     resolver = api.resolver(**{"stale-seconds": 0.01})
     assert api.wait(resolver.resolve(IPXE))
     end = time.monotonic() + 0.05
@@ -217,7 +224,7 @@ def test_an_old_answer_is_not_used_for_ever(api):
     assert api.wait(resolver.resolve(IPXE)) is None
 
 
-def test_404_ends_the_use_of_the_last_answer(api):
+def test_404_ends_the_use_of_the_last_answer(api: API) -> None:
     resolver = api.resolver()
     assert api.wait(resolver.resolve(IPXE))
     api.raw = answered(404, b"")
@@ -227,14 +234,15 @@ def test_404_ends_the_use_of_the_last_answer(api):
 
 
 @pytest.mark.parametrize("fallback", ["next", "local", "refuse"])
-def test_the_fallback(api, fallback):
+def test_the_fallback(api: API, fallback: str) -> None:
     api.raw = answered(500, b"")
     found = api.wait(api.resolver(fallback=fallback).resolve(IPXE))
     if fallback == "next":
         assert found is None
     elif fallback == "local":
-        assert found.content.endswith(b"exit 0\n")
-        assert b"it answers 500" in found.content
+        assert isinstance(found, BootFile)
+        assert present(found.content).endswith(b"exit 0\n")
+        assert b"it answers 500" in present(found.content)
     else:
         assert isinstance(found, BootRefused)
         assert found.reason == f"{api.url}: it answers 500"
@@ -243,7 +251,7 @@ def test_the_fallback(api, fallback):
 # When it is slow
 
 
-def test_a_slow_answer_is_there_for_the_next_try(api):
+def test_a_slow_answer_is_there_for_the_next_try(api: API) -> None:
     resolver = api.resolver(**{"within-seconds": 0.05})
     api.go.clear()
     with capturedLogs() as logs:
@@ -252,30 +260,31 @@ def test_a_slow_answer_is_there_for_the_next_try(api):
     api.go.set()
     api.turn(lambda: not resolver._queries)
     api.go.clear()
-    assert api.wait(resolver.resolve(IPXE)).name == NAME
+    assert of_type(BootFile, api.wait(resolver.resolve(IPXE))).name == NAME
     assert len(api.asked) == 2
     api.go.set()
     api.turn(lambda: not resolver._queries)
 
 
-def test_a_machine_is_asked_about_once_at_a_time(api):
+def test_a_machine_is_asked_about_once_at_a_time(api: API) -> None:
     resolver = api.resolver()
     api.go.clear()
     asking = [resolver.resolve(IPXE) for _ in range(5)]
     other = resolver.resolve(evolve(IPXE, mac="52:54:00:12:34:57"))
     api.turn(lambda: len(api.asked) == 2)
     api.go.set()
-    assert {api.wait(each).name for each in asking} == {NAME}
-    assert api.wait(other).name != NAME
+    assert {of_type(BootFile, api.wait(each)).name for each in asking} == {NAME}
+    assert of_type(BootFile, api.wait(other)).name != NAME
     assert len(api.asked) == 2
 
 
-def test_who_is_passed_over_gets_no_answer_and_nothing_is_logged(api):
+def test_who_is_passed_over_gets_no_answer_and_nothing_is_logged(api: API) -> None:
     """The chain's deadline was shorter."""
     resolver = api.resolver()
     api.go.clear()
     asking = resolver.resolve(IPXE)
-    results = []
+    results: list[Failure] = []
+    assert asking is not None
     asking.addErrback(results.append)
     asking.cancel()
     assert len(results) == 1
@@ -284,7 +293,7 @@ def test_who_is_passed_over_gets_no_answer_and_nothing_is_logged(api):
     assert MAC in resolver._cache
 
 
-def test_close_ends_what_is_under_way(api):
+def test_close_ends_what_is_under_way(api: API) -> None:
     resolver = api.resolver()
     api.go.clear()
     asking = resolver.resolve(IPXE)
@@ -295,7 +304,7 @@ def test_close_ends_what_is_under_way(api):
     api.turn(lambda: not api.reactor.getDelayedCalls())
 
 
-def test_what_is_kept_is_bounded(api, monkeypatch):
+def test_what_is_kept_is_bounded(api: API, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callout, "CACHE_MAX", 400)
     resolver = api.resolver()
     api.raw = answered(200, json.dumps({"ipxe-script": "#!ipxe" + "x" * 100}).encode())
@@ -321,41 +330,41 @@ def test_what_is_kept_is_bounded(api, monkeypatch):
         ({"url": "http://x", "stale-seconds": -1.0}, "stale-seconds: must be >= 0"),
     ],
 )
-def test_options(options, said):
+def test_options(options: dict[str, str | float], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         configure(load("callout", "bootfw.resolvers"), options, PluginContext(Clock(), Path("/")))
     assert said in str(caught.value)
 
 
-def test_https_needs_its_library(monkeypatch):
+def test_https_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callout, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"url: https needs pyOpenSSL: pip install bootfw\[tls\]"):
         configure(load("callout", "bootfw.resolvers"), {"url": "https://x"}, PluginContext(Clock(), Path("/")))
 
 
-def test_a_port_where_nobody_listens(private_reactor):
+def test_a_port_where_nobody_listens(private_reactor: EPollReactor) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     made = Callout(f"http://127.0.0.1:{port}", "refuse", 5.0, 0.0, private_reactor)
-    results = []
-    made.resolve(IPXE).addErrback(results.append)
+    results: list[Failure] = []
+    present(made.resolve(IPXE)).addErrback(results.append)
     end = time.monotonic() + 5
     while not results:
         assert time.monotonic() < end
         private_reactor.iterate(0.01)
-    assert "refused" in results[0].value.reason
+    assert "refused" in of_type(BootRefused, results[0].value).reason
 
 
 class TestContract(ResolverContract):
     @pytest.fixture(autouse=True)
-    def _api(self, api):
+    def _api(self, api: API) -> None:
         self.api = api
 
-    def make_resolver(self):
+    def make_resolver(self) -> Callout:
         return self.api.resolver()
 
-    def answer(self, answer):
+    def answer(self, answer: Deferred[Any] | None) -> BootFile | None:
         found = self.api.wait(answer)
-        if isinstance(found, Exception):
+        if isinstance(found, BaseException):
             raise found
         return found

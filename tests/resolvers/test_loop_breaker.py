@@ -1,11 +1,14 @@
 """Which machines are in a loop, which are not, and how it ends."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
 from booting import Machine, Site
 from firmware import BIOS_ROM, IPXE_ROM, MAC_TEXT, OVMF, SNPONLY
+from narrowing import present
 from twisted.internet.defer import fail
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
@@ -41,11 +44,11 @@ class Store(MemoryStore):
 
 
 class Guarded(Site):
-    def __init__(self, files=CHOICE, **options) -> None:
+    def __init__(self, files: Mapping[str, str | dict[str, Any]] = CHOICE, **options: Any) -> None:
         super().__init__([], [MemoryBackend(dict(FILES))])
         self.store = Store()
         self.breaker = LoopBreaker(**options, reactor=self.network.clock, store=self.store)
-        self.resolvers = [self.breaker, ByArchitecture(files)]
+        self.resolvers = [self.breaker, ByArchitecture(dict(files))]
         self.start()
 
     def pass_time(self, seconds: float) -> None:
@@ -53,7 +56,7 @@ class Guarded(Site):
 
 
 @pytest.fixture
-def site(failures):
+def site(failures: list[BaseException]) -> Iterator[Guarded]:
     made = Guarded()
     yield made
     made.stop()
@@ -67,17 +70,17 @@ def whole_boot(machine: Machine, *files: str, stays: float = POST) -> bytes | No
     last = machine.boots(BIOS_ROM)
     if last == b"iPXE":
         last = machine.boots(IPXE_ROM)
-        if b"echo bootfw" not in last:
+        if b"echo bootfw" not in present(last):
             for name in files:
                 machine.gets(name)
-    machine.site.pass_time(stays)
+    machine.site.network.advance(stays)
     return last
 
 
 # Loops
 
 
-def test_ipxe_that_asks_for_its_script_again_and_again(site):
+def test_ipxe_that_asks_for_its_script_again_and_again(site: Guarded) -> None:
     """A chain loop: no firmware between, a second each."""
     machine = Machine(site)
     assert machine.boots(BIOS_ROM) == b"iPXE"
@@ -88,6 +91,7 @@ def test_ipxe_that_asks_for_its_script_again_and_again(site):
         script = machine.boots(IPXE_ROM)
         [event] = site.said(LoopBroken)
         LogObserver().observe(event)
+    assert script is not None
     assert script.splitlines()[-2:] == [b"iseq ${platform} efi && exit 1 ||", b"exit 0"]
     assert b"echo bootfw: it has got the same 5 times in a row and come back: boot.ipxe" in script
     assert (event.request.mac, event.files, event.times) == (MAC_TEXT, ("boot.ipxe",), 5)
@@ -96,7 +100,7 @@ def test_ipxe_that_asks_for_its_script_again_and_again(site):
     assert len(site.said(LoopBroken)) == 1
 
 
-def test_a_kernel_that_crashes_and_resets(site):
+def test_a_kernel_that_crashes_and_resets(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(5):
         assert whole_boot(machine, "vmlinuz", "initrd") == b"#!ipxe"
@@ -107,17 +111,17 @@ def test_a_kernel_that_crashes_and_resets(site):
     assert "it shall boot its own disk: it has got the same 5 times" in site.said(OfferWithheld)[-1].reason
 
 
-def test_a_loader_that_crashes_on_uefi(site):
+def test_a_loader_that_crashes_on_uefi(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(5):
         assert machine.asks(OVMF) == ""
-        assert machine.gets(machine.asks_boot_server(OVMF)) == b"iPXE"
+        assert machine.gets(present(machine.asks_boot_server(OVMF))) == b"iPXE"
         site.pass_time(POST)
     assert machine.asks(OVMF) is None
     assert len(site.said(LoopBroken)) == 1
 
 
-def test_an_installer_that_takes_an_hour_where_it_is_told_so(failures):
+def test_an_installer_that_takes_an_hour_where_it_is_told_so(failures: list[BaseException]) -> None:
     site = Guarded(repeats=2, within_seconds=7200)
     machine = Machine(site)
     for _ in range(2):
@@ -126,16 +130,16 @@ def test_an_installer_that_takes_an_hour_where_it_is_told_so(failures):
     site.stop()
 
 
-def test_a_firmware_whose_transactions_all_have_one_number(site):
+def test_a_firmware_whose_transactions_all_have_one_number(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(5):
-        machine.gets(machine.asks(BIOS_ROM, xid=7))
+        machine.gets(present(machine.asks(BIOS_ROM, xid=7)))
         site.pass_time(POST)
     assert machine.asks(BIOS_ROM, xid=7) is None
 
 
 @pytest.mark.parametrize("file", ["http://10.0.0.7/x.ipxe", "elsewhere"])
-def test_what_others_serve_is_not_seen_and_counts_when_it_is_offered(failures, file):
+def test_what_others_serve_is_not_seen_and_counts_when_it_is_offered(failures: list[BaseException], file: str) -> None:
     site = Guarded({"ipxe": file})
     if file == "elsewhere":
         site.stop()
@@ -153,14 +157,14 @@ def test_what_others_serve_is_not_seen_and_counts_when_it_is_offered(failures, f
 # No loops
 
 
-def test_a_diskless_machine_that_boots_the_same_every_day(site):
+def test_a_diskless_machine_that_boots_the_same_every_day(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(30):
         assert whole_boot(machine, "vmlinuz", "initrd", stays=24 * 3600) == b"#!ipxe"
     assert site.said(LoopBroken) == []
 
 
-def test_a_machine_that_is_used_for_some_minutes_and_reset(site):
+def test_a_machine_that_is_used_for_some_minutes_and_reset(site: Guarded) -> None:
     """A test rig, all day."""
     machine = Machine(site)
     for _ in range(60):
@@ -168,7 +172,7 @@ def test_a_machine_that_is_used_for_some_minutes_and_reset(site):
     assert site.said(LoopBroken) == []
 
 
-def test_a_few_resets_by_hand(site):
+def test_a_few_resets_by_hand(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(3):
         for _ in range(5):
@@ -177,16 +181,16 @@ def test_a_few_resets_by_hand(site):
     assert site.said(LoopBroken) == []
 
 
-def test_somebody_who_tries_out_a_script(site):
+def test_somebody_who_tries_out_a_script(site: Guarded) -> None:
     """Edited, reset, edited, reset."""
     machine = Machine(site)
     for version in range(20):
         site.backends[0].files["boot.ipxe"] = b"#!ipxe" + b"\n" * version
-        assert whole_boot(machine, "vmlinuz").startswith(b"#!ipxe")
+        assert present(whole_boot(machine, "vmlinuz")).startswith(b"#!ipxe")
     assert site.said(LoopBroken) == []
 
 
-def test_retries_of_one_attempt(site):
+def test_retries_of_one_attempt(site: Guarded) -> None:
     machine = Machine(site)
     machine.boots(BIOS_ROM)
     for _ in range(20):
@@ -194,7 +198,7 @@ def test_retries_of_one_attempt(site):
     assert machine.gets("boot.ipxe")
 
 
-def test_a_machine_that_is_answered_and_never_gets_its_file(site):
+def test_a_machine_that_is_answered_and_never_gets_its_file(site: Guarded) -> None:
     """Something is between us. To take its answer away would not help it."""
     machine = Machine(site)
     for _ in range(20):
@@ -203,7 +207,7 @@ def test_a_machine_that_is_answered_and_never_gets_its_file(site):
         site.pass_time(30)
 
 
-def test_size_probes_are_no_files(site):
+def test_size_probes_are_no_files(site: Guarded) -> None:
     """UEFI asks for the size first, and is switched off then; a probe is a sign of life, but not a boot."""
     machine = Machine(site)
     for _ in range(10):
@@ -213,7 +217,7 @@ def test_size_probes_are_no_files(site):
     assert site.said(LoopBroken) == []
 
 
-def test_progress_begins_the_count_anew(site):
+def test_progress_begins_the_count_anew(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(4):
         whole_boot(machine, "vmlinuz")
@@ -223,7 +227,7 @@ def test_progress_begins_the_count_anew(site):
     assert whole_boot(machine) is None
 
 
-def test_another_machine_is_another_matter(site):
+def test_another_machine_is_another_matter(site: Guarded) -> None:
     first, second = Machine(site), Machine(site, OTHER, "10.0.0.8")
     for _ in range(3):
         whole_boot(first, "vmlinuz")
@@ -234,7 +238,7 @@ def test_another_machine_is_another_matter(site):
 # How it ends
 
 
-def looping(site) -> Machine:
+def looping(site: Guarded) -> Machine:
     machine = Machine(site)
     for _ in range(6):
         whole_boot(machine)
@@ -242,7 +246,7 @@ def looping(site) -> Machine:
     return machine
 
 
-def test_by_time(site):
+def test_by_time(site: Guarded) -> None:
     machine = looping(site)
     site.pass_time(500)
     assert machine.asks(BIOS_ROM) is None
@@ -253,7 +257,7 @@ def test_by_time(site):
     assert len(site.said(LoopBroken)) == 2
 
 
-def test_by_the_operator(site):
+def test_by_the_operator(site: Guarded) -> None:
     machine = looping(site)
     operations = site.breaker.operations()
     [record] = operations["looping"]({})
@@ -270,13 +274,13 @@ def test_by_the_operator(site):
     assert machine.boots(BIOS_ROM) == b"iPXE"
 
 
-def test_by_another_next_boot(site):
+def test_by_another_next_boot(site: Guarded) -> None:
     machine = looping(site)
     site.breaker.observe(NextBootTaken(0, MAC_TEXT, "rescue.ipxe"))
     assert machine.boots(BIOS_ROM) == b"iPXE"
 
 
-def test_a_restart_does_not_end_it(site):
+def test_a_restart_does_not_end_it(site: Guarded) -> None:
     machine = looping(site)
     site.stop()
     site.start()
@@ -287,7 +291,7 @@ def test_a_restart_does_not_end_it(site):
 
 
 @pytest.mark.parametrize("forgiven", ["by the operator", "by another next boot", "by time"])
-def test_what_has_ended_it_ends_it_for_the_next_start_too(site, forgiven):
+def test_what_has_ended_it_ends_it_for_the_next_start_too(site: Guarded, forgiven: str) -> None:
     machine = looping(site)
     if forgiven == "by the operator":
         site.breaker.operations()["forgive"]({"mac": MAC_TEXT})
@@ -299,25 +303,25 @@ def test_what_has_ended_it_ends_it_for_the_next_start_too(site, forgiven):
     assert site.store.load_orders(loop_breaker.LOOPS) == {}
 
 
-def test_a_loop_that_was_over_before_the_start_is_removed():
+def test_a_loop_that_was_over_before_the_start_is_removed() -> None:
     store = MemoryStore()
     store.save_orders(loop_breaker.LOOPS, {MAC_TEXT: {"files": ["x"], "times": 5, "until": 1.0}})
     made = LoopBreaker(reactor=Clock(), store=store)
-    made.start([].append)
+    made.start(lambda event: None)
     assert list(made.operations()["looping"]({})) == []
     assert store.load_orders(loop_breaker.LOOPS) == {}
 
 
 @pytest.mark.parametrize("order", [{}, [], {"files": ["x"], "times": "often", "until": 1.0}])
-def test_a_stored_loop_that_makes_no_sense_keeps_bootfw_from_starting(order):
+def test_a_stored_loop_that_makes_no_sense_keeps_bootfw_from_starting(order: Any) -> None:
     store = MemoryStore()
     store.save_orders(loop_breaker.LOOPS, {OTHER: order})
     with pytest.raises(StateError, match=f"the stored loop of {OTHER} makes no sense"):
-        LoopBreaker(reactor=Clock(), store=store).start([].append)
+        LoopBreaker(reactor=Clock(), store=store).start(lambda event: None)
 
 
-def test_a_loop_that_can_not_be_stored_is_broken_all_the_same(site):
-    site.store.save_orders = lambda kind, orders: fail(LeaseStoreError("the disk is full"))
+def test_a_loop_that_can_not_be_stored_is_broken_all_the_same(site: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.store, "save_orders", lambda kind, orders: fail(LeaseStoreError("the disk is full")))
     with capturedLogs() as logs:
         machine = looping(site)
     assert machine.asks(BIOS_ROM) is None
@@ -327,7 +331,7 @@ def test_a_loop_that_can_not_be_stored_is_broken_all_the_same(site):
 # Bounds and options
 
 
-def test_machines_are_forgotten_when_there_are_too_many(monkeypatch):
+def test_machines_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_breaker, "MACHINES", 3)
     made = LoopBreaker(reactor=Clock())
     for number in (1, 2, 3, 1, 4):
@@ -335,13 +339,13 @@ def test_machines_are_forgotten_when_there_are_too_many(monkeypatch):
     assert [mac[-1] for mac in made._machines] == ["3", "1", "4"]
 
 
-def test_who_can_not_be_told_from_others_is_no_loop():
+def test_who_can_not_be_told_from_others_is_no_loop() -> None:
     made = LoopBreaker(reactor=Clock())
     for _ in range(50):
         assert made.resolve(BootRequest("", "discover", "uefi-v6", "x86_64-uefi", family=6)) is None
 
 
-def test_a_round_with_a_thousand_files_costs_no_more(site):
+def test_a_round_with_a_thousand_files_costs_no_more(site: Guarded) -> None:
     machine = Machine(site)
     for number in range(100):
         site.backends[0].files[f"package{number}"] = b"x"
@@ -365,13 +369,13 @@ def test_a_round_with_a_thousand_files_costs_no_more(site):
         ({"repeats": "3"}, "repeats: must be an integer"),
     ],
 )
-def test_options(options, said):
+def test_options(options: dict[str, float | str], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         configure(load("loop-breaker", "bootfw.resolvers"), options, PluginContext(Clock(), Path("/")))
     assert said in str(caught.value)
 
 
-def test_offers_of_nothing_are_nothing():
+def test_offers_of_nothing_are_nothing() -> None:
     made = LoopBreaker(reactor=Clock())
     request = BootRequest(MAC_TEXT, "discover", "ipxe", "x86-bios", ipxe=True)
     made.observe(OfferMade(0, request, "OFFER", BootFile("http://10.0.0.7/x"), ("", 68)))
@@ -381,18 +385,18 @@ def test_offers_of_nothing_are_nothing():
 
 
 class TestContract(ResolverContract):
-    def make_resolver(self):
+    def make_resolver(self) -> LoopBreaker:
         return LoopBreaker(reactor=Clock())
 
 
-def test_ipxe_for_uefi_fails_so_that_its_firmware_goes_on(site):
+def test_ipxe_for_uefi_fails_so_that_its_firmware_goes_on(site: Guarded) -> None:
     machine = Machine(site)
     for _ in range(6):
         script = machine.boots(SNPONLY)
-    assert b"exit 1" in script
+    assert b"exit 1" in present(script)
 
 
-def test_a_system_that_requests_a_boot_file_makes_no_loop_of_its_boots():
+def test_a_system_that_requests_a_boot_file_makes_no_loop_of_its_boots() -> None:
     """A diskless machine whose system asks for its address once more, seconds after its firmware has booted it."""
     breaker = LoopBreaker(reactor=Clock())
     system = BootRequest(MAC_TEXT, "discover", "plain", "unknown", may_be_system=True)

@@ -1,19 +1,25 @@
 """One-shot next boots: who gets the file, when it is used up, and that a restart changes nothing."""
 
 import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
 from booting import Machine, Site
 from firmware import BIOS_ROM, IPXE_ROM, MAC_TEXT, OVMF, OVMF_HTTP, SNPONLY, ipxe_features
-from twisted.internet.defer import fail, maybeDeferred
+from narrowing import present
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
 
 from bootfw.backends.memory import MemoryBackend
 from bootfw.cli.offline import OfflineOrders
 from bootfw.errors import LeaseStoreError, StateError
-from bootfw.events import NextBootTaken, PluginFailed, TransferEnded
+from bootfw.events import Event, NextBootTaken, PluginFailed, TransferEnded
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.resolvers.by_architecture import ByArchitecture
 from bootfw.resolvers.next_boot import ORDERS, NextBoot, Order, save_next_boot
@@ -40,7 +46,7 @@ class State:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def store(self, reactor=None) -> SqliteStore:
+    def store(self, reactor: EPollReactor | None = None) -> SqliteStore:
         return SqliteStore(self.path, reactor)
 
     def order(self, mac: str, file: str) -> None:
@@ -62,7 +68,7 @@ def client_at(peer: Address) -> Client:
     return Client(peer[0], next((mac for mac, address in ADDRESSES.items() if address == peer[0]), ""))
 
 
-def resolver(kept: State, reactor=None) -> NextBoot:
+def resolver(kept: State, reactor: EPollReactor | None = None) -> NextBoot:
     """As a start of bootfw makes it."""
     context = PluginContext(reactor, Path("/"), kept.path.parent, kept.store(reactor))
     made = configure(load("next-boot", "bootfw.resolvers"), {}, context)
@@ -72,13 +78,13 @@ def resolver(kept: State, reactor=None) -> NextBoot:
 
 
 @pytest.fixture
-def started(kept):
+def started(kept: State) -> Iterator[Callable[[], NextBoot]]:
     """Makes resolvers that have started, and closes them."""
-    made = []
+    made: list[NextBoot] = []
 
     def started() -> NextBoot:
         made.append(resolver(kept))
-        made[-1].start([].append)
+        made[-1].start(lambda event: None)
         return made[-1]
 
     yield started
@@ -86,7 +92,7 @@ def started(kept):
         each.close()
 
 
-def ended(mac: str = MAC_TEXT, outcome: Outcome = Outcome.COMPLETE, **about) -> TransferEnded:
+def ended(mac: str = MAC_TEXT, outcome: Outcome = Outcome.COMPLETE, **about: Any) -> TransferEnded:
     """A client has got pxelinux.0, or what *about* says."""
     request = TransferRequest("pxelinux.0", "pxelinux.0", (ADDRESSES[mac], 1))
     return TransferEnded(0, TransferReport(evolve(request, **about), Agreed(), outcome, "", 1, 1, 0, 0, 0))
@@ -95,13 +101,17 @@ def ended(mac: str = MAC_TEXT, outcome: Outcome = Outcome.COMPLETE, **about) -> 
 class Restartable(Site):
     """With iPXE for everybody, and the same state directory for each start."""
 
-    def __init__(self, kept: State, **options) -> None:
+    def __init__(self, kept: State, **options: Any) -> None:
         self.kept = kept
         super().__init__([], [MemoryBackend(FILES)], **options)
         self.start()
 
     def start(self) -> None:
-        files = {"x86-bios": "undionly.kpxe", "x86_64-uefi": "snponly.efi", "ipxe": "boot.ipxe"}
+        files: dict[str, str | dict[str, Any]] = {
+            "x86-bios": "undionly.kpxe",
+            "x86_64-uefi": "snponly.efi",
+            "ipxe": "boot.ipxe",
+        }
         self.next_boot = resolver(self.kept)
         self.resolvers = [self.next_boot, ByArchitecture(files)]
         super().start()
@@ -114,7 +124,7 @@ class Restartable(Site):
 
 
 @pytest.fixture
-def site(kept, failures):
+def site(kept: State, failures: list[BaseException]) -> Iterator[Restartable]:
     made = Restartable(kept)
     yield made
     made.stop()
@@ -128,14 +138,14 @@ IPXE = evolve(BIOS, persona="ipxe", ipxe=True)
 HTTP = evolve(BIOS, persona="uefi-http", architecture="x86_64-uefi-http", http=True, http_url="http://10.0.0.1:8069")
 
 
-def chains_to(kept, request) -> str | None:
+def chains_to(kept: State, request: BootRequest) -> str | None:
     """What the script says that it is told of, or the name of the file itself."""
     made = resolver(kept)
-    made.start([].append)
+    made.start(lambda event: None)
     found = made.resolve(request)
     made.close()
     if found is None or found.content is None:
-        return found and found.name
+        return found.name if found else None
     assert found.name.endswith(SCRIPT)
     return found.content.decode().removeprefix("#!ipxe\nchain --autofree --replace ").rstrip("\n")
 
@@ -156,25 +166,29 @@ def chains_to(kept, request) -> str | None:
         ("{http}/grub.efi", None, None, "http://10.0.0.1:8069/grub.efi"),
     ],
 )
-def test_who_can_load_it_is_told_of_it(kept, file, bios, ipxe, http):
+def test_who_can_load_it_is_told_of_it(
+    kept: State, file: str, bios: str | None, ipxe: str | None, http: str | None
+) -> None:
     kept.order(MAC_TEXT, file)
     assert [chains_to(kept, request) for request in (BIOS, IPXE, HTTP)] == [bios, ipxe, http]
     assert chains_to(kept, evolve(BIOS, mac=OTHER)) is None
 
 
-def test_ipxe_gets_its_script_by_http_where_it_can(kept, started):
+def test_ipxe_gets_its_script_by_http_where_it_can(kept: State, started: Callable[[], NextBoot]) -> None:
     kept.order(MAC_TEXT, "install.ipxe")
     made = started()
     can, can_not = ipxe_features(0x13), ipxe_features(0x15)
     asks = evolve(IPXE, http_url="http://10.0.0.1:8069")
-    assert made.resolve(evolve(asks, options={175: can})).name == f"http://10.0.0.1:8069/{SCRIPT}"
-    assert made.resolve(evolve(asks, options={175: can_not})).name == SCRIPT
+    assert present(made.resolve(evolve(asks, options={175: can}))).name == f"http://10.0.0.1:8069/{SCRIPT}"
+    assert present(made.resolve(evolve(asks, options={175: can_not}))).name == SCRIPT
 
 
 @pytest.mark.parametrize(
     ("file", "reason"), [("https://10.0.0.9/x", "its iPXE has no HTTPS"), ("{uuid}.ipxe", "this client does not tell")]
 )
-def test_what_this_ipxe_can_not_load_stays_ordered_and_is_logged(kept, started, file, reason):
+def test_what_this_ipxe_can_not_load_stays_ordered_and_is_logged(
+    kept: State, started: Callable[[], NextBoot], file: str, reason: str
+) -> None:
     kept.order(MAC_TEXT, file)
     made = started()
     with capturedLogs() as logs:
@@ -186,7 +200,7 @@ def test_what_this_ipxe_can_not_load_stays_ordered_and_is_logged(kept, started, 
 # When it is used up
 
 
-def test_install_once_then_as_always(site):
+def test_install_once_then_as_always(site: Restartable) -> None:
     """A BIOS that has to become iPXE first."""
     machine = Machine(site)
     site.order(MAC_TEXT, "install.ipxe")
@@ -200,7 +214,7 @@ def test_install_once_then_as_always(site):
         assert machine.boots(IPXE_ROM) == b"as always"
 
 
-def test_a_program_is_loaded_by_the_firmware_itself(site):
+def test_a_program_is_loaded_by_the_firmware_itself(site: Restartable) -> None:
     machine = Machine(site)
     site.order(MAC_TEXT, "pxelinux.0")
     assert machine.boots(BIOS_ROM) == b"pxelinux"
@@ -208,7 +222,7 @@ def test_a_program_is_loaded_by_the_firmware_itself(site):
     assert machine.boots(BIOS_ROM) == b"iPXE"
 
 
-def test_offers_do_not_use_it_up(site):
+def test_offers_do_not_use_it_up(site: Restartable) -> None:
     """A DISCOVER repeated, an offer lost, a machine switched off in the middle: the file was not loaded."""
     machine = Machine(site)
     site.order(MAC_TEXT, "install.ipxe")
@@ -220,7 +234,7 @@ def test_offers_do_not_use_it_up(site):
     assert site.left() == []
 
 
-def test_the_detour_to_port_4011_gets_the_same(site):
+def test_the_detour_to_port_4011_gets_the_same(site: Restartable) -> None:
     machine = Machine(site)
     site.order(MAC_TEXT, "pxelinux.0")
     assert machine.asks(OVMF) == ""
@@ -231,7 +245,7 @@ def test_the_detour_to_port_4011_gets_the_same(site):
 
 
 @pytest.mark.parametrize("outcome", [o for o in Outcome if o not in (Outcome.COMPLETE, Outcome.UNCONFIRMED)])
-def test_only_the_whole_file_uses_it_up(kept, started, outcome):
+def test_only_the_whole_file_uses_it_up(kept: State, started: Callable[[], NextBoot], outcome: Outcome) -> None:
     """A size probe of UEFI is one of the others."""
     kept.order(MAC_TEXT, "pxelinux.0")
     made = started()
@@ -247,7 +261,7 @@ def test_only_the_whole_file_uses_it_up(kept, started, outcome):
     assert kept.read() == {}
 
 
-def test_of_several_with_the_same_file_each_uses_up_its_own(site):
+def test_of_several_with_the_same_file_each_uses_up_its_own(site: Restartable) -> None:
     first, second = Machine(site), Machine(site, OTHER, "10.0.0.8")
     site.order(MAC_TEXT, "pxelinux.0")
     site.order(OTHER, "pxelinux.0")
@@ -258,7 +272,7 @@ def test_of_several_with_the_same_file_each_uses_up_its_own(site):
     assert [event.mac for event in site.said(NextBootTaken)] == [OTHER, MAC_TEXT]
 
 
-def test_behind_a_router_nobody_installs_for_ever(kept, failures):
+def test_behind_a_router_nobody_installs_for_ever(kept: State, failures: list[BaseException]) -> None:
     """There a proxy does not learn whose address it is. Scripts have their own names; else who waits longest has it."""
     site = Restartable(kept, known=False)
     first, second = Machine(site), Machine(site, OTHER, "10.0.0.8")
@@ -266,12 +280,12 @@ def test_behind_a_router_nobody_installs_for_ever(kept, failures):
     site.order(OTHER, "pxelinux.0")
     assert second.boots(BIOS_ROM) == b"pxelinux"
     assert [event.mac for event in site.said(NextBootTaken)] == [OTHER]
-    assert first.boots(SNPONLY).startswith(b"#!ipxe\nchain")
+    assert present(first.boots(SNPONLY)).startswith(b"#!ipxe\nchain")
     site.stop()
     assert kept.read() == {}
 
 
-def test_a_system_that_requests_a_boot_file_uses_nothing_up(kept, started):
+def test_a_system_that_requests_a_boot_file_uses_nothing_up(kept: State, started: Callable[[], NextBoot]) -> None:
     """The reply to its DHCP request names the file, but it loads nothing."""
     kept.order(OTHER, "pxelinux.0")
     kept.order(MAC_TEXT, "pxelinux.0")
@@ -284,22 +298,22 @@ def test_a_system_that_requests_a_boot_file_uses_nothing_up(kept, started):
     assert [order["mac"] for order in made.operations()["next"]({})] == [OTHER]
 
 
-def test_a_board_that_only_requests_a_boot_file_uses_its_order_up(kept, started):
+def test_a_board_that_only_requests_a_boot_file_uses_its_order_up(kept: State, started: Callable[[], NextBoot]) -> None:
     kept.order(MAC_TEXT, "pxelinux.0")
     made = started()
     board = evolve(BIOS, persona="plain", architecture="unknown", may_be_system=True)
-    assert made.resolve(board).name == "pxelinux.0"
+    assert present(made.resolve(board)).name == "pxelinux.0"
     made.observe(ended())
 
     assert made.resolve(board) is None
 
 
-def test_uefi_gets_ipxe_and_then_the_script(site):
+def test_uefi_gets_ipxe_and_then_the_script(site: Restartable) -> None:
     machine = Machine(site)
     site.order(MAC_TEXT, "install.ipxe")
     assert machine.asks_boot_server(OVMF) == "snponly.efi"
     assert machine.gets("snponly.efi") == b"iPXE"
-    assert machine.boots(SNPONLY).endswith(b"/install.ipxe\n")
+    assert present(machine.boots(SNPONLY)).endswith(b"/install.ipxe\n")
     assert machine.asks(OVMF_HTTP) is None
 
 
@@ -307,7 +321,7 @@ def test_uefi_gets_ipxe_and_then_the_script(site):
 
 
 @pytest.mark.parametrize("moment", ["before", "asked", "chained"])
-def test_it_survives_a_restart(site, moment):
+def test_it_survives_a_restart(site: Restartable, moment: str) -> None:
     machine = Machine(site)
     site.order(MAC_TEXT, "install.ipxe")
     if moment != "before":
@@ -316,26 +330,26 @@ def test_it_survives_a_restart(site, moment):
         machine.asks(IPXE_ROM)
     site.stop()
     site.start()
-    assert machine.boots(IPXE_ROM).endswith(b"/install.ipxe\n")
+    assert present(machine.boots(IPXE_ROM)).endswith(b"/install.ipxe\n")
     site.stop()
     site.start()
     assert machine.boots(IPXE_ROM) == b"as always"
 
 
-def test_what_was_got_in_the_last_moment_is_used_up(site):
+def test_what_was_got_in_the_last_moment_is_used_up(site: Restartable) -> None:
     machine = Machine(site)
     site.order(MAC_TEXT, "pxelinux.0")
     name = machine.asks(BIOS_ROM)
-    machine.gets(name)
+    machine.gets(present(name))
     site.stop()
     assert site.kept.read() == {}
     site.start()
 
 
-def test_it_is_used_up_in_a_thread_and_close_waits_for_it(kept, private_reactor):
+def test_it_is_used_up_in_a_thread_and_close_waits_for_it(kept: State, private_reactor: EPollReactor) -> None:
     kept.order(MAC_TEXT, "pxelinux.0")
     kept.order(OTHER, "pxelinux.0")
-    made, events = resolver(kept, private_reactor), []
+    made, events = resolver(kept, private_reactor), list[Event]()
     made.start(events.append)
     for mac in (MAC_TEXT, OTHER):
         made.resolve(evolve(BIOS, mac=mac))
@@ -351,11 +365,11 @@ def test_it_is_used_up_in_a_thread_and_close_waits_for_it(kept, private_reactor)
     assert len(events) == 2
 
 
-def test_what_comes_after_close_is_on_disk_at_once(kept, private_reactor):
+def test_what_comes_after_close_is_on_disk_at_once(kept: State, private_reactor: EPollReactor) -> None:
     """The process may end before a thread would."""
     kept.order(MAC_TEXT, "pxelinux.0")
     made = resolver(kept, private_reactor)
-    made.start([].append)
+    made.start(lambda event: None)
     made.resolve(BIOS)
     assert made.close().called
     made.observe(ended())
@@ -365,27 +379,27 @@ def test_what_comes_after_close_is_on_disk_at_once(kept, private_reactor):
 # What an operator does meanwhile
 
 
-def answer(operation) -> list:
-    found = []
+def answer(operation: Callable[[], Any]) -> list[Any]:
+    found: list[Any] = []
     maybeDeferred(operation).addCallback(found.extend)
     return found
 
 
-def test_an_order_counts_at_once_and_is_stored(kept, started):
+def test_an_order_counts_at_once_and_is_stored(kept: State, started: Callable[[], NextBoot]) -> None:
     made = started()
     operations = made.operations()
     assert made.resolve(BIOS) is None
     for file in ("pxelinux.0", "memtest"):
-        [record] = answer(lambda file=file: operations["order"]({"mac": MAC_TEXT, "file": file}))
+        [record] = answer(partial(operations["order"], {"mac": MAC_TEXT, "file": file}))
         assert (record["mac"], record["file"]) == (MAC_TEXT, file)
         assert record["ordered"] == pytest.approx(time.time(), abs=60)
-        assert made.resolve(BIOS).name == file
+        assert present(made.resolve(BIOS)).name == file
     assert answer(lambda: operations["next"]({})) == [record]
     made.close()
     assert kept.read() == {MAC_TEXT: "memtest"}
 
 
-def test_an_order_can_be_taken_back(kept, started):
+def test_an_order_can_be_taken_back(kept: State, started: Callable[[], NextBoot]) -> None:
     kept.order(MAC_TEXT, "pxelinux.0")
     made = started()
     cancel = made.operations()["cancel"]
@@ -398,7 +412,7 @@ def test_an_order_can_be_taken_back(kept, started):
 
 
 @pytest.mark.parametrize("given", [{}, {"mac": MAC_TEXT, "file": "{nope}"}, {"mac": "host", "file": "x"}])
-def test_an_order_that_makes_no_sense_is_refused(started, given):
+def test_an_order_that_makes_no_sense_is_refused(started: Callable[[], NextBoot], given: dict[str, str]) -> None:
     with pytest.raises(StateError):
         started().operations()["order"](given)
 
@@ -406,42 +420,42 @@ def test_an_order_that_makes_no_sense_is_refused(started, given):
 # What can go wrong
 
 
-def test_a_damaged_file_keeps_bootfw_from_starting(kept):
+def test_a_damaged_file_keeps_bootfw_from_starting(kept: State) -> None:
     kept.path.write_bytes(b"x" * 1000)
     with pytest.raises(StateError, match="is damaged"):
-        resolver(kept).start([].append)
+        resolver(kept).start(lambda event: None)
 
 
 @pytest.mark.parametrize("order", [{}, [], {"file": "x", "ordered": "yesterday"}])
-def test_a_stored_order_that_makes_no_sense_keeps_bootfw_from_starting(order):
+def test_a_stored_order_that_makes_no_sense_keeps_bootfw_from_starting(order: Any) -> None:
     store = MemoryStore()
     store.save_orders(ORDERS, {MAC_TEXT: {"file": "x", "ordered": 1.0}, OTHER: order})
     with pytest.raises(StateError, match=f"the stored next boot of {OTHER} makes no sense"):
-        NextBoot(store).start([].append)
+        NextBoot(store).start(lambda event: None)
 
 
 class Full(MemoryStore):
     """Has no room for changes."""
 
-    def save_orders(self, kind, orders):
+    def save_orders(self, kind: str, orders: Mapping[str, Any]) -> Deferred[None]:
         return fail(LeaseStoreError("the disk is full"))
 
 
-def test_an_order_that_can_not_be_stored_is_refused_and_not_obeyed():
+def test_an_order_that_can_not_be_stored_is_refused_and_not_obeyed() -> None:
     made = NextBoot(Full())
-    failures = []
+    failures: list[Failure] = []
     made.operations()["order"]({"mac": MAC_TEXT, "file": "x"}).addErrback(failures.append)
     assert str(failures[0].value) == "the disk is full"
     assert made.resolve(BIOS) is None
 
 
-def test_an_order_that_can_not_be_removed_is_used_up_all_the_same():
+def test_an_order_that_can_not_be_removed_is_used_up_all_the_same() -> None:
     store = Full()
     MemoryStore.save_orders(store, ORDERS, {MAC_TEXT: {"file": "pxelinux.0", "ordered": 1.0}})
     made = NextBoot(store)
     made.set_client_lookup(client_at)
-    made.start([].append)
-    assert made.resolve(BIOS).name == "pxelinux.0"
+    made.start(lambda event: None)
+    assert present(made.resolve(BIOS)).name == "pxelinux.0"
     with capturedLogs() as logs:
         made.observe(ended())
     assert "not for the next start" in logs[0]["log_format"]
@@ -454,11 +468,11 @@ class TestContract(ResolverContract):
     requests = tuple(evolve(request, mac=MAC_TEXT) for request in REQUESTS)
 
     @pytest.fixture(autouse=True)
-    def _ordered(self, file):
+    def _ordered(self, file: str) -> None:
         self.store = MemoryStore()
         save_next_boot(self.store, Order(MAC_TEXT, file, 1.0))
 
-    def make_resolver(self):
+    def make_resolver(self) -> NextBoot:
         made = NextBoot(self.store)
-        made.start([].append)
+        made.start(lambda event: None)
         return made

@@ -1,6 +1,7 @@
 """The built-in resolvers, configured as the configuration file does it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
@@ -14,25 +15,26 @@ from bootfw.wire.iana import ARCHITECTURES
 CONTEXT = PluginContext(Clock(), Path("/etc/bootfw"))
 
 
-def made(name: str, **options):
-    return configure(
+def made(name: str, **options: Any) -> IBootFileResolver:
+    resolver: IBootFileResolver = configure(
         load(name, "bootfw.resolvers"), {key.replace("_", "-"): value for key, value in options.items()}, CONTEXT
     )
+    return resolver
 
 
-def complaint(name: str, **options) -> str:
+def complaint(name: str, **options: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         made(name, **options)
     return str(caught.value)
 
 
-def asked_by(architecture: str = "x86-bios", **about) -> BootRequest:
+def asked_by(architecture: str = "x86-bios", **about: Any) -> BootRequest:
     fields = {"mac": "52:54:00:12:34:56", "stage": "discover", "persona": "uefi", "server": "10.0.0.1"} | about
     return BootRequest(architecture=architecture, **fields)
 
 
 @pytest.mark.parametrize("name", ["static", "by-architecture", "by-client", "pxe-menu"])
-def test_the_plugin_says_what_it_is(name):
+def test_the_plugin_says_what_it_is(name: str) -> None:
     plugin = load(name, "bootfw.resolvers")
 
     assert plugin.provides is IBootFileResolver
@@ -42,7 +44,7 @@ def test_the_plugin_says_what_it_is(name):
 # static
 
 
-def test_static_gives_everybody_the_same():
+def test_static_gives_everybody_the_same() -> None:
     assert made("static", file="pxelinux.0").resolve(asked_by()) == BootFile("pxelinux.0")
     assert made("static", file="{mac}", server="10.0.0.7").resolve(asked_by()) == BootFile("{mac}", "10.0.0.7")
 
@@ -58,7 +60,7 @@ def test_static_gives_everybody_the_same():
         ({"file": "x", "srever": "10.0.0.1"}, 'did you mean "server"'),
     ],
 )
-def test_static_options(options, said):
+def test_static_options(options: dict[str, str], said: str) -> None:
     assert said in complaint("static", **options)
 
 
@@ -96,12 +98,12 @@ FILES = {
     ],
     ids=str,
 )
-def test_by_architecture(client, file):
+def test_by_architecture(client: BootRequest, file: str | None) -> None:
     assert made("by-architecture", files=FILES).resolve(client) == (file and BootFile(file))
 
 
 @pytest.mark.parametrize("architecture", ["x86-bios", "x86_64-uefi", "unknown", "arch-7777"])
-def test_ipxe_gets_its_own_file_first(architecture):
+def test_ipxe_gets_its_own_file_first(architecture: str) -> None:
     resolver = made("by-architecture", files={**FILES, "ipxe": "boot.ipxe"}, server="10.0.0.7")
 
     assert resolver.resolve(asked_by(architecture, ipxe=True)) == BootFile("boot.ipxe", "10.0.0.7")
@@ -109,7 +111,7 @@ def test_ipxe_gets_its_own_file_first(architecture):
 
 
 @pytest.mark.parametrize("name", [*sorted(set(ARCHITECTURES.values())), "ipxe", "unknown", "arch-200"])
-def test_every_architecture_can_be_named(name):
+def test_every_architecture_can_be_named(name: str) -> None:
     made("by-architecture", files={name: "x"})
 
 
@@ -127,7 +129,7 @@ def test_every_architecture_can_be_named(name):
         ("zzz", '"x86_64-uefi"'),
     ],
 )
-def test_an_unknown_architecture_is_told_what_is_near(wrong, right):
+def test_an_unknown_architecture_is_told_what_is_near(wrong: str, right: str) -> None:
     said = complaint("by-architecture", files={wrong: "x"})
 
     assert said.startswith(f"files.{wrong}: no such architecture")
@@ -145,7 +147,7 @@ def test_an_unknown_architecture_is_told_what_is_near(wrong, right):
         ({"files": {}, "server": "x"}, "server: must be an IPv4 address"),
     ],
 )
-def test_by_architecture_options(options, said):
+def test_by_architecture_options(options: dict[str, dict[str, int | str] | str], said: str) -> None:
     assert said in complaint("by-architecture", **options)
 
 
@@ -157,7 +159,7 @@ UUID = "52420077-1234-4abc-9def-0123456789ab"
 @pytest.mark.parametrize(
     "spelling", ["52:54:00:ab:cd:ef", "52-54-00-AB-CD-EF", "525400abcdef", "5254.00AB.CDEF", "52:54:00:AB:cd:ef"]
 )
-def test_a_mac_may_be_spelled_in_every_usual_way(spelling):
+def test_a_mac_may_be_spelled_in_every_usual_way(spelling: str) -> None:
     resolver = made("by-client", clients=[{"mac": spelling, "file": "x"}])
 
     assert resolver.resolve(asked_by(mac="52:54:00:ab:cd:ef")) == BootFile("x")
@@ -165,14 +167,14 @@ def test_a_mac_may_be_spelled_in_every_usual_way(spelling):
 
 
 @pytest.mark.parametrize("spelling", [UUID, UUID.upper(), UUID.replace("-", "")])
-def test_a_uuid_too(spelling):
+def test_a_uuid_too(spelling: str) -> None:
     resolver = made("by-client", clients=[{"uuid": spelling, "file": "x"}])
 
     assert resolver.resolve(asked_by(uuid=UUID)) == BootFile("x")
     assert resolver.resolve(asked_by(uuid=None)) is None
 
 
-def test_by_relay():
+def test_by_relay() -> None:
     resolver = made("by-client", clients=[{"relay": "10.1.0.254", "file": "x", "server": "10.1.0.1"}])
 
     assert resolver.resolve(asked_by(relay_address="10.1.0.254")) == BootFile("x", "10.1.0.1")
@@ -180,7 +182,7 @@ def test_by_relay():
 
 
 @pytest.mark.parametrize(("written", "circuit_id"), [("ge-1/0/1", b"ge-1/0/1"), ("0x0004abCD", b"\0\4\xab\xcd")])
-def test_by_circuit_id(written, circuit_id):
+def test_by_circuit_id(written: str, circuit_id: bytes) -> None:
     resolver = made("by-client", clients=[{"circuit-id": written, "file": "x"}])
 
     assert resolver.resolve(asked_by(circuit_id=circuit_id)) == BootFile("x")
@@ -188,7 +190,7 @@ def test_by_circuit_id(written, circuit_id):
     assert resolver.resolve(asked_by()) is None
 
 
-def test_all_that_an_entry_says_must_hold_and_the_first_one_counts():
+def test_all_that_an_entry_says_must_hold_and_the_first_one_counts() -> None:
     mac = "52:54:00:12:34:56"
     resolver = made(
         "by-client",
@@ -205,7 +207,7 @@ def test_all_that_an_entry_says_must_hold_and_the_first_one_counts():
     assert resolver.resolve(asked_by()) == BootFile("mac")
 
 
-def test_without_clients_it_is_nobodys():
+def test_without_clients_it_is_nobodys() -> None:
     assert made("by-client", clients=[]).resolve(asked_by()) is None
 
 
@@ -232,11 +234,11 @@ GOOD = {"mac": "525400abcdef", "file": "x"}
         ("x", "clients[1]: must be a table"),
     ],
 )
-def test_by_client_options(entry, said):
+def test_by_client_options(entry: dict[str, str | int] | str, said: str) -> None:
     assert said in complaint("by-client", clients=[GOOD, entry])
 
 
-def test_by_client_goes_by_the_persona_too():
+def test_by_client_goes_by_the_persona_too() -> None:
     resolver = made("by-client", clients=[{"persona": "network-gear", "file": "switch.cfg"}])
 
     assert resolver.resolve(asked_by(persona="network-gear")) == BootFile("switch.cfg")
@@ -257,11 +259,13 @@ TOLD = BootFile("pxelinux.0", configfile="own.cfg", pathprefix="{http}/debian/",
         ("by-architecture", {"files": {"x86-bios": {"file": "pxelinux.0", **PXELINUX}}}),
     ],
 )
-def test_pxelinux_is_told_more(name, options):
+def test_pxelinux_is_told_more(
+    name: str, options: dict[str, list[dict[str, str | int]] | dict[str, dict[str, str | int]] | str | int]
+) -> None:
     assert made(name, **options).resolve(asked_by()) == TOLD
 
 
-def test_a_file_of_by_architecture_may_have_a_server_of_its_own():
+def test_a_file_of_by_architecture_may_have_a_server_of_its_own() -> None:
     files = {"x86-bios": {"file": "a", "server": "10.0.0.8"}, "ipxe": {"file": "b"}}
     resolver = made("by-architecture", files=files, server="10.0.0.7")
 
@@ -280,7 +284,7 @@ def test_a_file_of_by_architecture_may_have_a_server_of_its_own():
         ({"file": "x", "reboot": 1}, ".reboot: unknown key; known: "),
     ],
 )
-def test_tables_that_describe_no_boot_file(table, said):
+def test_tables_that_describe_no_boot_file(table: dict[str, str | int], said: str) -> None:
     assert said in complaint("by-architecture", files={"x86-bios": table})
     assert said.removeprefix(".") in complaint("by-client", clients=[{"mac": "52:54:00:12:34:56", **table}])
     assert said.removeprefix(".") in complaint("pxe-menu", items=[{"description": "x", **table}])
@@ -289,7 +293,7 @@ def test_tables_that_describe_no_boot_file(table, said):
 # pxe-menu
 
 
-def test_a_menu():
+def test_a_menu() -> None:
     items = [{"description": "Disk"}, {"description": "Linux", "file": "pxelinux.0", **PXELINUX}]
     resolver = made("pxe-menu", items=items, prompt="F8", timeout_seconds=5)
 
@@ -310,5 +314,5 @@ def test_a_menu():
         ({"items": [{"description": "a"}], "timeout_seconds": 256}, "a menu waits 0 to 255 seconds, not 256"),
     ],
 )
-def test_menus_that_can_t_be(options, said):
+def test_menus_that_can_t_be(options: dict[str, list[dict[str, str]] | int], said: str) -> None:
     assert said in complaint("pxe-menu", **options)

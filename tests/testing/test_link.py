@@ -10,12 +10,12 @@ HERE, THERE = ("10.0.0.1", 1), ("10.0.0.2", 2)
 
 
 @given(st.integers())
-def test_same_seed_same_fate(seed):
+def test_same_seed_same_fate(seed: int) -> None:
     one, other = (LossyLink(seed, 0.3, 0.3, 0.3) for _ in range(2))
     assert [one(b"a", HERE, THERE) for _ in range(50)] == [other(b"b", THERE, HERE) for _ in range(50)]
 
 
-def test_rates_are_what_they_say():
+def test_rates_are_what_they_say() -> None:
     link = LossyLink(1, drop=0.1, duplicate=0.2, reorder=0.3, delay=0.01)
     fates = [link(b"", HERE, THERE) for _ in range(10_000)]
     arrived = [fate for fate in fates if fate]
@@ -26,12 +26,12 @@ def test_rates_are_what_they_say():
     assert all(0.02 <= delay <= 0.05 for delay in held)
 
 
-def test_good_link_only_delays():
+def test_good_link_only_delays() -> None:
     link = LossyLink(1, 0, 0, 0, delay=0.5)
     assert [link(b"", HERE, THERE) for _ in range(100)] == [[0.5]] * 100
 
 
-def test_changing_one_rate_leaves_the_rest_alone():
+def test_changing_one_rate_leaves_the_rest_alone() -> None:
     calm, busy = LossyLink(7, drop=0.2, duplicate=0), LossyLink(7, drop=0.2, duplicate=1)
     for _ in range(200):
         assert bool(calm(b"", HERE, THERE)) == bool(busy(b"", HERE, THERE))

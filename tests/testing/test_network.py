@@ -1,5 +1,8 @@
 """The in-memory network: what our other tests believe about it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, InvalidAddressError, MessageLengthError
@@ -11,28 +14,28 @@ from zope.interface.verify import verifyObject
 
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.testing import FakePeer, MemoryNetwork, Received
-from bootfw.values import Via
+from bootfw.values import Address, Via
 
 
 @implementer(IBatchReceiver)
 class Batches(DatagramProtocol):
     noisy = False
 
-    def __init__(self):
-        self.batches = []
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[bytes, Address, Via | None]]] = []
 
-    def datagrams_received(self, batch):
-        self.batches.append(batch)
+    def datagrams_received(self, batch: Sequence[tuple[bytes, Address, Via | None]]) -> None:
+        self.batches.append(list(batch))
 
 
-def pair(**kwargs):
+def pair(**kwargs: Any) -> tuple[MemoryNetwork, FakePeer, FakePeer]:
     network = MemoryNetwork(**kwargs)
     one = FakePeer(network.host("10.0.0.1"), 69)
     two = FakePeer(network.host("10.0.0.2"))
     return network, one, two
 
 
-def test_datagram_arrives_with_source_and_time():
+def test_datagram_arrives_with_source_and_time() -> None:
     network, one, two = pair(delay=0.25)
     two.send(b"hello", ("10.0.0.1", 69))
     assert one.received == []
@@ -41,7 +44,7 @@ def test_datagram_arrives_with_source_and_time():
     assert network.clock.seconds() == 1
 
 
-def test_hosts_are_reactors_and_ports_transports():
+def test_hosts_are_reactors_and_ports_transports() -> None:
     network = MemoryNetwork()
     for rich in (False, True):
         host = network.host(rich=rich)
@@ -53,11 +56,12 @@ def test_hosts_are_reactors_and_ports_transports():
     verifyObject(IViaTransport, port)
 
 
-def test_calls_happen_at_their_own_time_within_one_advance():
+def test_calls_happen_at_their_own_time_within_one_advance() -> None:
     network = MemoryNetwork()
-    host, times = network.host("10.0.0.1"), []
+    host = network.host("10.0.0.1")
+    times: list[float] = []
 
-    def tick():
+    def tick() -> None:
         times.append(host.seconds())
         if len(times) < 3:
             host.callLater(0.1, tick)
@@ -67,7 +71,7 @@ def test_calls_happen_at_their_own_time_within_one_advance():
     assert times == pytest.approx([0.1, 0.2, 0.3])
 
 
-def test_clock_of_the_test_may_be_advanced_itself():
+def test_clock_of_the_test_may_be_advanced_itself() -> None:
     clock = Clock()
     _, one, two = pair(clock=clock)
     two.send(b"x", ("10.0.0.1", 69))
@@ -75,7 +79,7 @@ def test_clock_of_the_test_may_be_advanced_itself():
     assert [received.data for received in one.received] == [b"x"]
 
 
-def test_link_decides_how_often_and_when():
+def test_link_decides_how_often_and_when() -> None:
     network, one, two = pair(link=lambda data, source, destination: {b"twice": (0.3, 0.1)}.get(data, ()))
     two.send(b"twice", ("10.0.0.1", 69))
     two.send(b"never", ("10.0.0.1", 69))
@@ -84,7 +88,7 @@ def test_link_decides_how_often_and_when():
     assert (network.sent, network.delivered, network.lost) == (2, 2, 1)
 
 
-def test_nobody_listening_is_silence():
+def test_nobody_listening_is_silence() -> None:
     network, one, _ = pair()
     one.send(b"x", ("10.0.0.2", 9))
     one.send(b"x", ("10.9.9.9", 9))
@@ -92,7 +96,7 @@ def test_nobody_listening_is_silence():
     assert network.lost == 2
 
 
-def test_broadcast_reaches_every_wildcard_port_and_its_sender():
+def test_broadcast_reaches_every_wildcard_port_and_its_sender() -> None:
     network = MemoryNetwork()
     peers = [FakePeer(network.host(f"10.0.0.{number}"), 67) for number in (1, 2)]
     bound = FakePeer(network.host("10.0.0.3"), 67, "10.0.0.3")
@@ -104,7 +108,7 @@ def test_broadcast_reaches_every_wildcard_port_and_its_sender():
     assert bound.received == []
 
 
-def test_broadcast_needs_permission():
+def test_broadcast_needs_permission() -> None:
     port = MemoryNetwork().host("10.0.0.1").listenUDP(0, DatagramProtocol())
     with pytest.raises(PermissionError):
         port.write(b"x", ("255.255.255.255", 67))
@@ -112,7 +116,7 @@ def test_broadcast_needs_permission():
     port.write(b"x", ("<broadcast>", 67))
 
 
-def test_stock_port_answers_from_the_first_address():
+def test_stock_port_answers_from_the_first_address() -> None:
     network = MemoryNetwork()
     server = FakePeer(network.host("10.0.0.1", "10.0.0.2"), 69, answer=lambda received: received.data)
     client = FakePeer(network.host("10.0.0.9"))
@@ -132,7 +136,9 @@ def test_stock_port_answers_from_the_first_address():
         ("fe80::2", "fe80::2", ("fe80::9", 32768, 0, 2)),
     ],
 )
-def test_rich_port_tells_the_arrival_address_and_answers_from_it(asked, arrived_at, client_address):
+def test_rich_port_tells_the_arrival_address_and_answers_from_it(
+    asked: str, arrived_at: str, client_address: Address
+) -> None:
     network = MemoryNetwork()
     host = network.host("10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2", "fe80::2", rich=True)
     protocol = Batches()
@@ -145,6 +151,7 @@ def test_rich_port_tells_the_arrival_address_and_answers_from_it(asked, arrived_
     network.advance(1)
     via = Via(arrived_at, 2, asked)
     assert protocol.batches == [[(b"x", client_address, via), (b"y", client_address, via)]]
+    assert IViaTransport.providedBy(protocol.transport)
     protocol.transport.write_via(b"aabbc", client_address, via, 2)
     protocol.transport.write_via(b"", client_address, None)
     network.advance(1)
@@ -153,15 +160,16 @@ def test_rich_port_tells_the_arrival_address_and_answers_from_it(asked, arrived_
     assert {each.peer for each in received[:3]} == {(arrived_at, 69)}
 
 
-def test_write_via_never_raises():
+def test_write_via_never_raises() -> None:
     network = MemoryNetwork()
     port = network.host("10.0.0.1", rich=True).listenUDP(69, DatagramProtocol())
+    assert IViaTransport.providedBy(port)
     port.write_via(b"x", ("10.0.0.2", 9), Via("10.7.7.7", 2, ""))
     port.write_via(bytes(65508), ("10.0.0.2", 9), None)
     assert (network.sent, network.lost) == (0, 2)
 
 
-def test_what_listen_refuses():
+def test_what_listen_refuses() -> None:
     network = MemoryNetwork()
     host = network.host("10.0.0.1", "10.0.0.2", privileged=False)
     host.listenUDP(6900, DatagramProtocol(), "10.0.0.1")
@@ -173,14 +181,14 @@ def test_what_listen_refuses():
             host.listenUDP(port, DatagramProtocol(), interface)
 
 
-def test_ephemeral_ports_differ():
+def test_ephemeral_ports_differ() -> None:
     host = MemoryNetwork().host("10.0.0.1")
     host.listenUDP(32769, DatagramProtocol())
     ports = [host.listenUDP(0, DatagramProtocol()).getHost().port for _ in range(3)]
     assert ports == [32768, 32770, 32771]
 
 
-def test_connected_port_hears_its_peer_only():
+def test_connected_port_hears_its_peer_only() -> None:
     network, one, two = pair()
     stranger = FakePeer(network.host("10.0.0.3"))
     one._port.connect(*two.address)
@@ -190,12 +198,12 @@ def test_connected_port_hears_its_peer_only():
     assert [received.peer for received in one.received] == [two.address]
 
 
-def test_large_datagrams_are_cut_as_by_recvfrom():
+def test_large_datagrams_are_cut_as_by_recvfrom() -> None:
     network, _, two = pair()
-    received = []
+    received: list[bytes] = []
 
     class Small(DatagramProtocol):
-        def datagramReceived(self, datagram, addr):
+        def datagramReceived(self, datagram: bytes, addr: Address) -> None:
             received.append(datagram)
 
     network.hosts[0].listenUDP(70, Small(), maxPacketSize=100)
@@ -204,7 +212,7 @@ def test_large_datagrams_are_cut_as_by_recvfrom():
     assert received == [bytes(100)]
 
 
-def test_what_write_refuses():
+def test_what_write_refuses() -> None:
     port = MemoryNetwork().host("10.0.0.1").listenUDP(0, DatagramProtocol())
     with pytest.raises(MessageLengthError):
         port.write(bytes(65508), ("10.0.0.2", 9))
@@ -212,7 +220,7 @@ def test_what_write_refuses():
         port.write(b"", ("fd00::1", 9))
 
 
-def test_stopping_takes_a_turn_and_leaves_nothing():
+def test_stopping_takes_a_turn_and_leaves_nothing() -> None:
     network, one, two = pair()
     protocol = one._port.protocol
     port = protocol.transport
@@ -234,7 +242,7 @@ def test_stopping_takes_a_turn_and_leaves_nothing():
     assert network.leaks() == []
 
 
-def test_leaks_are_ports_and_calls_but_not_datagrams_on_their_way():
+def test_leaks_are_ports_and_calls_but_not_datagrams_on_their_way() -> None:
     network, one, two = pair()
     two.send(b"x", one.address)
     call = network.hosts[0].callLater(5, print)
@@ -243,15 +251,19 @@ def test_leaks_are_ports_and_calls_but_not_datagrams_on_their_way():
     assert [leak.split(":")[0] for leak in network.leaks()] == ["host1", "host2"]
 
 
-def test_what_a_protocol_raises_comes_out_of_advance():
+def test_what_a_protocol_raises_comes_out_of_advance() -> None:
     network, one, two = pair()
-    one.answer = lambda received: 1 / 0
+
+    def fail(received: Received) -> bytes | None:
+        raise ZeroDivisionError
+
+    one.answer = fail
     two.send(b"x", one.address)
     with pytest.raises(ZeroDivisionError):
         network.advance(1)
 
 
-def test_run_until_stops_at_the_event_and_says_what_is_pending():
+def test_run_until_stops_at_the_event_and_says_what_is_pending() -> None:
     network, one, two = pair(delay=0.5)
     two.send(b"x", one.address)
     network.run_until(lambda: one.received)
@@ -260,9 +272,9 @@ def test_run_until_stops_at_the_event_and_says_what_is_pending():
         network.run_until(lambda: False, 3)
 
 
-def test_result_of_returns_or_raises():
+def test_result_of_returns_or_raises() -> None:
     network = MemoryNetwork()
-    good, bad = Deferred(), Deferred()
+    good, bad = Deferred[str](), Deferred[str]()
     network.clock.callLater(2, good.callback, "fine")
     network.clock.callLater(4, bad.errback, ValueError("no"))
     assert network.result_of(good) == "fine"
@@ -270,7 +282,7 @@ def test_result_of_returns_or_raises():
         network.result_of(bad)
 
 
-def test_two_hosts_cannot_have_one_address():
+def test_two_hosts_cannot_have_one_address() -> None:
     network = MemoryNetwork()
     network.host("10.0.0.1")
     with pytest.raises(ValueError, match=r"10\.0\.0\.1"):

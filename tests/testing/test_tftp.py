@@ -1,8 +1,14 @@
 """The fake TFTP client, against peers played by hand."""
 
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
 import pytest
+from narrowing import of_type
 
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient, TransferFailed
+from bootfw.testing.peer import Received
 from bootfw.wire import tftp
 
 SERVER = ("10.0.0.1", 69)
@@ -11,32 +17,33 @@ SERVER = ("10.0.0.1", 69)
 class Played:
     """A network with a server that follows a script: a function from packet to replies."""
 
-    def __init__(self, script, **options):
+    def __init__(self, script: Callable[[tftp.Packet], list[bytes]], **options: Any) -> None:
         self.network = MemoryNetwork()
         self.script = script
-        self.asked = []
+        self.asked: list[tuple[float, tftp.Packet]] = []
         self.server = FakePeer(self.network.host("10.0.0.1"), 69, answer=self._answer)
         self.client = TFTPClient(self.network.host("10.0.0.9"), SERVER, **options)
 
-    def _answer(self, received):
+    def _answer(self, received: Received) -> None:
         packet = tftp.parse(received.data)
         self.asked.append((round(received.at, 3), packet))
         for reply in self.script(packet):
             self.server.send(reply, received.peer)
 
-    def packets(self):
+    def packets(self) -> list[tftp.Packet]:
         return [packet for _, packet in self.asked]
 
 
-def blocks(data, blksize, window=1):
+def blocks(data: bytes, blksize: int, window: int = 1) -> Callable[[tftp.Packet], list[bytes]]:
     """A script that serves *data* after the request's options are acknowledged as they are."""
 
-    def block(number):
+    def block(number: int) -> bytes:
         return tftp.data(number & 0xFFFF, data[(number - 1) * blksize : number * blksize])
 
-    def script(packet):
+    def script(packet: tftp.Packet) -> list[bytes]:
         if isinstance(packet, tftp.Request):
             return [tftp.option_ack(packet.options)] if packet.options else [block(1)]
+        assert isinstance(packet, tftp.Ack)
         last = len(data) // blksize + 1
         return [block(number) for number in range(packet.block + 1, min(packet.block + window, last) + 1)]
 
@@ -45,7 +52,7 @@ def blocks(data, blksize, window=1):
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 1024, 5000])
 @pytest.mark.parametrize("window", [1, 4])
-def test_download(size, window):
+def test_download(size: int, window: int) -> None:
     data = bytes(number % 251 for number in range(size))
     options = {"windowsize": window} if window > 1 else {}
     played = Played(blocks(data, 512, window), options=options)
@@ -55,8 +62,11 @@ def test_download(size, window):
     assert played.packets()[0] == tftp.Request(False, "file", "octet", tuple((k, str(v)) for k, v in options.items()))
     last = size // 512 + 1
     expected = [*range(0, last, window), last] if window > 1 else list(range(1, last + 1))
-    assert [packet.block for packet in played.packets()[1:]] == expected
-    assert (result.accepted, result.received) == (played.packets()[0].options, last + (window > 1))
+    assert [of_type(tftp.Ack, packet).block for packet in played.packets()[1:]] == expected
+    assert (result.accepted, result.received) == (
+        of_type(tftp.Request, played.packets()[0]).options,
+        last + (window > 1),
+    )
     played.server.close()
     played.network.advance(0)
     assert played.network.leaks() == []
@@ -64,13 +74,14 @@ def test_download(size, window):
 
 @pytest.mark.parametrize("size", [0, 1, 8, 100])
 @pytest.mark.parametrize("window", [1, 4])
-def test_upload(size, window):
+def test_upload(size: int, window: int) -> None:
     data = bytes(range(size))
-    stored = []
+    stored: list[bytes] = []
 
-    def script(packet):
+    def script(packet: tftp.Packet) -> list[bytes]:
         if isinstance(packet, tftp.Request):
             return [tftp.option_ack(packet.options)]
+        assert isinstance(packet, tftp.Data)
         if packet.block == len(stored) + 1:
             stored.append(packet.payload)
         full = len(packet.payload) == 8 and len(stored) % window
@@ -82,22 +93,23 @@ def test_upload(size, window):
     assert result.sent == 1 + size // 8 + 1
 
 
-def test_block_numbers_wrap():
+def test_block_numbers_wrap() -> None:
     data = bytes(8 * 65_540 + 3)
     played = Played(lambda packet: [], options={"blksize": 8})
     last = len(data) // 8 + 1
 
-    def script(packet, state={"at": 0}):  # noqa: B006
+    numbers = iter(range(1, last + 1))
+
+    def script(packet: tftp.Packet) -> list[bytes]:
         if isinstance(packet, tftp.Request):
             return [tftp.option_ack(packet.options)]
-        number = state["at"] = state["at"] + 1
-        return [tftp.data(number & 0xFFFF, data[8 * number - 8 : 8 * number])] if number <= last else []
+        return [tftp.data(number & 0xFFFF, data[8 * number - 8 : 8 * number]) for number in islice(numbers, 1)]
 
     played.script = script
     assert played.network.result_of(played.client.download("file"), 600).data == data
 
 
-def test_lost_datagrams_are_asked_for_again():
+def test_lost_datagrams_are_asked_for_again() -> None:
     data = bytes(5000)
     played = Played(blocks(data, 512))
     count = iter(range(1000))
@@ -105,10 +117,10 @@ def test_lost_datagrams_are_asked_for_again():
     assert played.network.result_of(played.client.download("file")).data == data
 
 
-def test_gap_in_a_window_is_complained_about_once():
+def test_gap_in_a_window_is_complained_about_once() -> None:
     sent = []
 
-    def script(packet):
+    def script(packet: tftp.Packet) -> list[bytes]:
         sent.append(packet)
         if isinstance(packet, tftp.Request):
             return [tftp.option_ack(packet.options)]
@@ -119,10 +131,10 @@ def test_gap_in_a_window_is_complained_about_once():
     played = Played(script, options={"blksize": 8, "windowsize": 4})
     played.client.download("file").addErrback(lambda _: None)
     played.network.advance(1)
-    assert [packet.block for packet in sent[1:]] == [0, 0]
+    assert [of_type(tftp.Ack, packet).block for packet in sent[1:]] == [0, 0]
 
 
-def test_silence_is_given_up():
+def test_silence_is_given_up() -> None:
     played = Played(lambda packet: [], retry=3, attempts=4)
     with pytest.raises(TransferFailed, match="no answer to 4 sendings") as caught:
         played.network.result_of(played.client.download("file"))
@@ -133,14 +145,14 @@ def test_silence_is_given_up():
     assert played.network.leaks() == []
 
 
-def test_error_of_the_server():
+def test_error_of_the_server() -> None:
     played = Played(lambda packet: [tftp.error(1, "no such file")])
     with pytest.raises(TransferFailed, match="ERROR 1: no such file") as caught:
         played.network.result_of(played.client.download("file"))
     assert caught.value.code == 1
 
 
-def test_pauses_are_deaf_and_silent():
+def test_pauses_are_deaf_and_silent() -> None:
     played = Played(blocks(bytes(600), 512), options={"tsize": 0}, pause=lambda block: {0: 4.78, 1: 40}.get(block, 0))
     result = played.network.result_of(played.client.download("file"))
     assert len(result.data) == 600
@@ -148,7 +160,7 @@ def test_pauses_are_deaf_and_silent():
     assert [at for at, _ in played.asked] == pytest.approx([0.001, 4.783, 44.785, 44.787])
 
 
-def test_only_the_address_that_was_asked_is_heard():
+def test_only_the_address_that_was_asked_is_heard() -> None:
     played = Played(lambda packet: [])
     other = FakePeer(played.network.host("10.0.0.2"), 69)
     done = played.client.download("file")
@@ -163,13 +175,13 @@ def test_only_the_address_that_was_asked_is_heard():
     assert [received.data for received in elsewhere.received] == [tftp.ack(1)]
 
 
-def test_malformed_answer_is_a_failure():
+def test_malformed_answer_is_a_failure() -> None:
     played = Played(lambda packet: [b"\0\x09"])
     with pytest.raises(TransferFailed, match="malformed"):
         played.network.result_of(played.client.download("file"))
 
 
-def test_over_ipv6():
+def test_over_ipv6() -> None:
     network = MemoryNetwork()
     FakePeer(network.host("fd00::1"), 69, "::", answer=lambda received: tftp.data(1, b"six"))
     client = TFTPClient(network.host("fd00::9", rich=True), ("fd00::1", 69))

@@ -1,19 +1,24 @@
 """The fakes against the real server: files of a real directory over a bad network."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from bootfw.api import TFTPSettings
 from bootfw.backends.directory import DirectoryBackend
+from bootfw.events import Event
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.testing import LossyLink, MemoryNetwork, TFTPClient, TransferFailed
+from bootfw.testing.network import MemoryHost
 from bootfw.watchdogs.adaptive import Adaptive
 
 
 @pytest.fixture(params=[False, True], ids=["stock", "rich"])
-def served(request, tmp_path):
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[MemoryNetwork, MemoryHost, Path]]:
     network = MemoryNetwork()
     host = network.host("10.0.0.1", "fd00::1", rich=request.param)
-    events = []
+    events: list[Event] = []
     settings = TFTPSettings(writable=True)
     for interface in ("", "::"):
         protocol = TFTPProtocol(host, DirectoryBackend(tmp_path), Adaptive(), events.append, settings=settings)
@@ -27,7 +32,9 @@ def served(request, tmp_path):
 
 @pytest.mark.parametrize("server", ["10.0.0.1", "fd00::1"])
 @pytest.mark.parametrize("windowsize", [1, 16])
-def test_files_arrive_over_a_bad_network(served, windowsize, server):
+def test_files_arrive_over_a_bad_network(
+    served: tuple[MemoryNetwork, MemoryHost, Path], windowsize: int, server: str
+) -> None:
     network, host, root = served
     data = bytes(number * number % 251 for number in range(200_001))
     (root / "file").write_bytes(data)
@@ -43,7 +50,7 @@ def test_files_arrive_over_a_bad_network(served, windowsize, server):
     assert network.link.dropped
 
 
-def test_refusals_arrive(served):
+def test_refusals_arrive(served: tuple[MemoryNetwork, MemoryHost, Path]) -> None:
     network, host, root = served
     (root / "taken").write_bytes(b"")
     client = TFTPClient(host, ("10.0.0.1", 69))
