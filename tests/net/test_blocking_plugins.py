@@ -199,7 +199,7 @@ def test_a_reader_that_blocks_is_named_once_a_minute():
         direct.say(tftp.ack(1))
         direct.say(tftp.ack(2))
         backend.file.closed = 0
-    assert blocked(direct.events) == [("reader webclient:Reader", "read() of 'file-0'", 2.0)]
+    assert blocked(direct.events) == [(f"reader {Reader.__module__}:Reader", "read() of 'file-0'", 2.0)]
 
 
 def test_so_is_one_that_blocks_a_download():
@@ -209,7 +209,7 @@ def test_so_is_one_that_blocks_a_download():
 
     web = Web(Reader(bytes(1000), answer))
     assert web.get().body == bytes(1000)
-    assert blocked(web.events) == [("reader webclient:Reader", "read() of '/file.img'", 2.0)]
+    assert blocked(web.events) == [(f"reader {Reader.__module__}:Reader", "read() of '/file.img'", 2.0)]
 
 
 @implementer_only(IFileReader)

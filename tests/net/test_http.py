@@ -731,9 +731,13 @@ def _fails(error):
         (_fails(OSError(errno.EIO, "no")), "Input/output error", False),
         (_fails(TransferError("Upstream is down")), "Upstream is down", False),
         (_fails(ZeroDivisionError()), "Internal error", True),
-        (lambda data: "text", "Internal error: read() of webclient.Reader returned str instead of bytes", False),
-        (lambda data: data + b"x", "Internal error: read() of webclient.Reader returned", False),
-        (lambda data: succeed(None), "Internal error: read() of webclient.Reader returned NoneType", False),
+        (
+            lambda data: "text",
+            f"Internal error: read() of {Reader.__module__}.Reader returned str instead of bytes",
+            False,
+        ),
+        (lambda data: data + b"x", f"Internal error: read() of {Reader.__module__}.Reader returned", False),
+        (lambda data: succeed(None), f"Internal error: read() of {Reader.__module__}.Reader returned NoneType", False),
     ],
 )
 @pytest.mark.parametrize("size", [1000, None])

@@ -80,7 +80,7 @@ def test_no_reader(answer, said, late):
 @pytest.mark.parametrize("size", ["7", -1, 7.5])
 def test_a_size_that_is_none_closes_the_reader(size):
     reader = Sized(size)
-    assert "the size of a test_wrong_answers.Sized is" in refusal(reader).detail
+    assert f"the size of a {__name__}.Sized is" in refusal(reader).detail
     assert reader.closed == 1
 
 
