@@ -1,4 +1,4 @@
-"""What stands in an answer for each identity association of a message (RFC 8415 section 21.4)."""
+"""The options of an answer for each identity association of a message (RFC 8415 section 21.4)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -9,11 +9,11 @@ from bootfw.wire.dhcp6 import Message
 from bootfw.wire.options6 import IAAddress, IdentityAssociation, Option, Status
 
 MOST_ASSOCIATIONS = 16
-"""In one message; what comes after them is not answered."""
+"""Identity associations of one message that are answered; later ones are ignored."""
 
 
 def wanted(association: IdentityAssociation) -> list[str]:
-    """The addresses that the client names in it."""
+    """The addresses that the client names in an association."""
     found = []
     for code, raw in association.options:
         if code == Option.IA_ADDRESS:
@@ -25,9 +25,9 @@ def wanted(association: IdentityAssociation) -> list[str]:
 
 
 def given(association: IdentityAssociation, subnet: Subnet6, address: str, gone: Sequence[str]) -> tuple[int, bytes]:
-    """It is to use *address*.
+    """The association has *address*.
 
-    :param gone: that the client named and is to use no longer; iPXE reads the first address only.
+    :param gone: addresses that the client named and has to stop using. They come last: iPXE reads the first one only.
     """
     valid = subnet.lease_seconds
     preferred = valid * 3 // 4
@@ -36,12 +36,15 @@ def given(association: IdentityAssociation, subnet: Subnet6, address: str, gone:
 
 
 def ended(association: IdentityAssociation, gone: Sequence[str]) -> tuple[int, bytes]:
-    """It is to use none of its addresses any longer."""
+    """The client has to stop using all addresses of the association."""
     return _association(association.iaid, 0, 0, map(_ia_address, map(IAAddress, gone)))
 
 
 def refused(association: IdentityAssociation, code: Status, why: str) -> tuple[int, bytes]:
-    """It gets nothing."""
+    """The association gets no address.
+
+    :param why: for people who read a capture.
+    """
     return _association(association.iaid, 0, 0, [status(code, why)])
 
 
@@ -54,12 +57,12 @@ def _ia_address(address: IAAddress) -> tuple[int, bytes]:
 
 
 def status(code: Status, why: str) -> tuple[int, bytes]:
-    """What became of the message, or of the association that it stands in."""
+    """The status of a message, or of the association that it is inside."""
     return int(Option.STATUS_CODE), codec.status_bytes(code, why)
 
 
 def no_prefixes(message: Message) -> Iterator[tuple[int, bytes]]:
-    """There is no prefix delegation here, and a client that wants one is told so."""
+    """NoPrefixAvail for each prefix delegation that the client requests."""
     for raw in message.every(Option.IA_PD)[:MOST_ASSOCIATIONS]:
         try:
             iaid = codec.identity_association(raw).iaid

@@ -1,4 +1,4 @@
-"""How many options a reply has room for, and which of them go first when there is too little."""
+"""Which options a reply has room for, and which of them are left out first."""
 
 from collections.abc import Mapping
 
@@ -8,8 +8,8 @@ from bootfw.wire.options import Option
 _BESIDE_OPTIONS = 241
 """Bytes of the header and of the END."""
 
-_NEEDED, _LAST, _ASKED, _OTHERS = 0, 1, 4, 5
-"""A client can't do without the first; the second are dropped only when nothing else is left."""
+_NEEDED, _LAST, _REQUESTED, _OTHERS = 0, 1, 4, 5
+"""Ranks: a client needs the first; the second are left out only when no other option is left."""
 
 _RANKS: Mapping[int, int] = {
     Option.LEASE_TIME: _NEEDED,
@@ -26,8 +26,8 @@ _RANKS: Mapping[int, int] = {
 def fit(options: dict[int, bytes], message: Message, configured: Mapping[int, bytes] | None = None) -> None:
     """Add *configured* to the *options* of the reply to *message*, and leave out what there is no room for.
 
-    What was configured and is not requested goes first, an echoed option 61 last. What else is in *options* stays: the
-    reply is of no use without it. Option 82 is never dropped (RFC 3046 section 2.2).
+    Configured options that are not requested are left out first, an echoed option 61 last. Other *options* stay: the
+    reply is of no use without them. Option 82 is never dropped (RFC 3046 section 2.2).
     """
     configured = configured or {}
     room = reply_size(message) - _BESIDE_OPTIONS
@@ -39,7 +39,8 @@ def fit(options: dict[int, bytes], message: Message, configured: Mapping[int, by
     requested = message.options.get(Option.PARAMETER_REQUEST_LIST, b"")
     ranked = [(_RANKS.get(code, _NEEDED), code, value) for code, value in options.items() if code not in configured]
     ranked += [
-        (_RANKS.get(code, _ASKED if code in requested else _OTHERS), code, value) for code, value in configured.items()
+        (_RANKS.get(code, _REQUESTED if code in requested else _OTHERS), code, value)
+        for code, value in configured.items()
     ]
     options.clear()
     for rank, code, value in sorted(ranked, key=lambda entry: entry[0]):

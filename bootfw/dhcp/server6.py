@@ -28,38 +28,38 @@ _FOR_ANY_SERVER = frozenset((MessageType.SOLICIT, MessageType.CONFIRM, MessageTy
 
 @frozen
 class Arrival6:
-    """How a message reached us."""
+    """How a message was received."""
 
     addresses: tuple[str, ...]
-    """Ours on that wire."""
+    """Our addresses on that wire."""
     relays: tuple[Relay, ...] = ()
     mac: str = ""
-    """Of hardware_of()."""
+    """The client's hardware address, see hardware_of()."""
     unicast: bool = False
     """It was sent to an address of ours."""
     wire: object = None
-    """What tells this interface from others."""
+    """Identifies the interface."""
 
 
 @define(eq=False)
 class Answer6:
-    """There is an answer."""
+    """An ADVERTISE or a REPLY."""
 
     kind: MessageType
     options: Options
     """In order, without the identifiers of client and server."""
     told: Values = field(factory=dict)
-    """What is configured and the client wants; what there is no room for is left out."""
+    """Configured options that the client requests, if there is room for them."""
     commit: tuple[Lease, ...] = ()
-    """Must be durable before the answer leaves."""
+    """Leases that must be durable before the answer is sent."""
     address: str = ""
-    """The first that the client is given or offered; "": none."""
+    """The first address that the client is given or offered; "": none."""
     granted: tuple[Lease, ...] = ()
-    """Of *commit*, what the client did not have when it asked."""
+    """Those of *commit* that the client did not have before."""
     subnet: Subnet6 | None = None
-    """Where the client is; None: it does not matter, or is not known."""
+    """The client's; None: it does not matter, or is not known."""
     cause: NoReplyReason | None = None
-    """EXHAUSTED, UNKNOWN_CLIENT, RELEASED or DECLINED: for the operator to hear of, with the network or the address."""
+    """EXHAUSTED, UNKNOWN_CLIENT, RELEASED or DECLINED, to be reported; *detail* is the network or the address."""
     detail: str = ""
 
 

@@ -1,4 +1,4 @@
-"""The way of leases to the store: a batch at a time, and no reply before its lease is there."""
+"""Commits leases to the store, a batch at a time; no reply is sent before its lease is durable."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ from bootfw.events import AddressesGranted, Event, LeasesNotKept
 from bootfw.interfaces import ILeaseStore
 from bootfw.lease import Lease
 
-TOLD_AGAIN = 0.5
-"""Seconds between two events of granted addresses: a line for each of thousands would cost more than they do."""
+EVENT_INTERVAL = 0.5
+"""Seconds between two AddressesGranted events: a log line for each of thousands of leases would cost more than they."""
 
 
 class Batch:
-    """Leases that are committed together, and what waits for them."""
+    """Leases that are committed together, and the calls that wait for them."""
 
     __slots__ = ("durable", "granted", "leases", "waiting")
 
@@ -26,10 +26,10 @@ class Batch:
         self.granted: list[Lease] = []
         self.waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.durable: bool | None = None
-        """None: not known yet; false: the store failed."""
+        """None: the commit goes on; false: the store failed."""
 
     def then(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Call when all of the batch is durable; at once when it is. Never when the store has failed."""
+        """Call *call* when all of the batch is durable, at once if it is; never when the store has failed."""
         if self.durable is None:
             self.waiting.append((call, arguments))
         elif self.durable:
@@ -37,7 +37,7 @@ class Batch:
 
 
 class Journal:
-    """Gathers what one turn of the reactor has changed and commits it with one call.
+    """Collects the leases that change in one turn of the reactor, and commits them with one call.
 
     :param clock: an IReactorTime.
     """
@@ -50,9 +50,9 @@ class Journal:
         self._clock = clock
         self._batch = Batch()
         self._under_way: set[Batch] = set()
-        self._untold: list[Lease] = []
+        self._unreported: list[Lease] = []
         """Granted since the last event."""
-        self._telling: Any = None
+        self._next_event: Any = None
 
     def put(self, leases: Sequence[Lease], new: bool = False) -> Batch:
         """Commit *leases* with the next flush().
@@ -66,7 +66,7 @@ class Journal:
         return batch
 
     def flush(self) -> None:
-        """Hand over what has gathered."""
+        """Commit what was put since the last call."""
         batch = self._batch
         if not batch.leases:
             return
@@ -77,14 +77,14 @@ class Journal:
         committed.addErrback(lambda failure: self._log.failure("Failed to go on after a commit.", failure))
 
     def forget(self) -> None:
-        """Commit what has gathered, and let nobody wait for anything any more. Leaves no timer behind."""
+        """Commit what was put, and drop all calls that wait. Leaves no timer behind."""
         self.flush()
         for batch in self._under_way:
             batch.waiting.clear()
             batch.granted.clear()
-        if self._telling is not None:
-            self._telling.cancel()
-            self._tell()
+        if self._next_event is not None:
+            self._next_event.cancel()
+            self._report()
 
     def _durable(self, _: object, batch: Batch) -> None:
         self._under_way.discard(batch)
@@ -93,22 +93,22 @@ class Journal:
             call(*arguments)
         batch.waiting.clear()
         if batch.granted:
-            self._untold += batch.granted
-            if self._telling is None:
-                self._tell()
-                self._telling = self._clock.callLater(TOLD_AGAIN, self._tell_rest)
+            self._unreported += batch.granted
+            if self._next_event is None:
+                self._report()
+                self._next_event = self._clock.callLater(EVENT_INTERVAL, self._report_rest)
 
-    def _tell_rest(self) -> None:
-        self._telling = None
-        if self._untold:
-            self._tell()
-            self._telling = self._clock.callLater(TOLD_AGAIN, self._tell_rest)
+    def _report_rest(self) -> None:
+        self._next_event = None
+        if self._unreported:
+            self._report()
+            self._next_event = self._clock.callLater(EVENT_INTERVAL, self._report_rest)
 
-    def _tell(self) -> None:
-        self._telling = None
-        untold, self._untold = self._untold, []
-        if untold:
-            self._publish(AddressesGranted(self._clock.seconds(), tuple(untold)))
+    def _report(self) -> None:
+        self._next_event = None
+        granted, self._unreported = self._unreported, []
+        if granted:
+            self._publish(AddressesGranted(self._clock.seconds(), tuple(granted)))
 
     def _failed(self, failure: Failure, batch: Batch) -> None:
         self._under_way.discard(batch)

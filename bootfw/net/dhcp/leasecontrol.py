@@ -1,4 +1,4 @@
-"""What ``bootfw leases`` may ask of the running server."""
+"""The operations of ``bootfw leases`` on the running server."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,18 +24,18 @@ from bootfw.records import (
 def server_for(
     reservation: Reservation, server: AddressServer, server6: AddressServer6 | None
 ) -> AddressServer | AddressServer6:
-    """That of its family; without one for IPv6 that of IPv4, which says that it has no such subnet."""
+    """The server of the reservation's address family; without DHCPv6 that of DHCPv4, which has no such subnet."""
     return server if reservation.family == 4 or server6 is None else server6
 
 
 class LeaseControl:
-    """Looks into an AddressServer, and changes it and its store together.
+    """Shows the leases and reservations of the address servers, and changes servers and store together.
 
     :param reactor: IReactorTime.
-    :param server6: that of DHCPv6, if there is one.
-    :param by_wall: gives a lease times of the wall clock, for people.
-    :param reservations: what the store keeps; the server has them already. Those of the configuration are not among
-        them, and can't be taken back while the server runs.
+    :param server6: the server of DHCPv6, if there is one.
+    :param by_wall: converts the times of a lease to the wall clock.
+    :param reservations: those of the store, which the servers have already. Reservations of the configuration are not
+        among them, and can't be removed while the server runs.
     """
 
     def __init__(
@@ -65,18 +65,18 @@ class LeaseControl:
         }
 
     def leases(self, given: Mapping[str, Any]) -> Iterator[Record]:
-        """Those of a Selection, in no order."""
+        """The leases that match a Selection, in no order."""
         try:
             selection = Selection(**given)
         except (AttributeError, TypeError, ValueError) as error:
             raise ControlError(str(error)) from error
         now = self._reactor.seconds()
-        # As they are now: clients go on while they are told.
+        # A copy: leases change while the reply is sent.
         every = [lease for server in self._servers() for lease in server.leases()]
         return (self._record(lease, now) for lease in selection.leases(every, now))
 
     def release(self, given: Mapping[str, Any]) -> "Deferred[Any]":
-        """Take the lease off an ``address``, or its quarantine."""
+        """End the lease or the quarantine of ``address``."""
         now = self._reactor.seconds()
         address = str(given.get("address"))
         released = [lease for server in self._servers() for lease in server.release(address, now)]
@@ -85,7 +85,7 @@ class LeaseControl:
         return done(self._store.commit(released), *(self._record(lease, now) for lease in released))
 
     def reservations(self, given: Mapping[str, Any]) -> Sequence[Record]:
-        """All of them, each with its ``origin``: where it has to be taken back."""
+        """All reservations, each with its ``origin``: where it has to be removed."""
         return [
             {**reservation_record(each), "origin": "command" if each in self._reservations else "configuration"}
             for server in self._servers()
@@ -93,7 +93,7 @@ class LeaseControl:
         ]
 
     def reserve(self, given: Mapping[str, Any]) -> "Deferred[Any]":
-        """Add a reservation; it counts at once."""
+        """Add a reservation, from now on."""
         try:
             reservation = reservation_of(given)
             server = self._server if reservation.family == 4 else self._server6
@@ -107,11 +107,11 @@ class LeaseControl:
             raise ControlError(str(error)) from error
         self._reservations.append(reservation)
         saved = self._store.save_reservations(tuple(self._reservations))
-        saved.addErrback(self._take_back, reservation)
+        saved.addErrback(self._remove, reservation)
         return done(saved, reservation_record(reservation))
 
     def unreserve(self, given: Mapping[str, Any]) -> "Deferred[Any]":
-        """Take back the reservation of ``who``: its address or anything that its client is known by."""
+        """Remove the reservation of ``who``: its address, or anything that identifies its client."""
         who = str(given.get("who"))
         try:
             found = reserved_for(who, self._reservations)
@@ -121,7 +121,7 @@ class LeaseControl:
             configured = any(reserved_for(who, server.reservations()) for server in self._servers())
             where = "the configuration reserves that: take it out there" if configured else "nothing is reserved"
             raise ControlError(f"{who}: {where}")
-        self._take_back(None, found)
+        self._remove(None, found)
         return done(self._store.save_reservations(tuple(self._reservations)), reservation_record(found))
 
     def _record(self, lease: Lease, now: float) -> Record:
@@ -131,7 +131,7 @@ class LeaseControl:
     def _servers(self) -> Sequence[AddressServer | AddressServer6]:
         return [self._server] if self._server6 is None else [self._server, self._server6]
 
-    def _take_back(self, result: Any, reservation: Reservation) -> Any:
+    def _remove(self, result: Any, reservation: Reservation) -> Any:
         self._reservations.remove(reservation)
         server_for(reservation, self._server, self._server6).unreserve(reservation)
         return result

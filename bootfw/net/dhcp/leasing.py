@@ -1,4 +1,4 @@
-"""The leases of a running server: out of the store, into it, and for the operator to see."""
+"""The leases of a running server: loaded from the store, committed to it, and shown to the operator."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,8 +13,7 @@ from twisted.logger import Logger
 from bootfw.config.settings import DHCP6Settings, DHCPSettings
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.server6 import AddressServer6
-from bootfw.dhcp.subnet import Subnet
-from bootfw.dhcp.subnet6 import Subnet6
+from bootfw.dhcp.subnet import AnySubnet
 from bootfw.errors import ConfigError
 from bootfw.events import Event, ProxyARPSeen
 from bootfw.interfaces import ILeaseStore
@@ -31,11 +30,11 @@ from bootfw.net.linux.interfaces import own_addresses
 
 
 class Leasing:
-    """An AddressServer that knows what the store knows, and tells it what changes.
+    """The address servers of both versions of DHCP with the store of their leases.
 
     :param reactor: IReactorTime.
-    :param settings: of DHCPv4; without subnets it gives no addresses.
-    :param dhcp6: if it gives addresses, their leases are in the same store.
+    :param settings: of DHCPv4; without subnets no addresses are given.
+    :param dhcp6: of DHCPv6; in server mode its leases are in the same store.
     :raise ConfigError: a pool is on a network where we have no address.
     :raise LeaseStoreError: see ILeaseStore.load().
     """
@@ -64,7 +63,7 @@ class Leasing:
             admit=RateLimit(settings.new_clients_per_second or math.inf).admit,
         )
         self.server6 = server6 = _server6(dhcp6) if dhcp6 is not None and gives6 else None
-        """That of DHCPv6; None: it gives no addresses."""
+        """The server of DHCPv6; None: it gives no addresses."""
         self._store = store = WallTimeLeases(store, reactor.seconds, shift_of(reactor), self._leases)
         self.ledger = Journal(store, publish, reactor)
         self._clock = reactor
@@ -84,7 +83,7 @@ class Leasing:
                     self._log.warn("a reservation that was made while running is passed over: {error}", error=error)
             control = LeaseControl(reactor, self.server, store, kept, server6, store.by_wall)
             self.operations: Mapping[str, Operation] = control.operations()
-            """What an operator may ask."""
+            """The operations of ``bootfw leases``."""
         except BaseException:
             store.close()
             raise
@@ -99,9 +98,9 @@ class Leasing:
         if self._checking is not None:
             self._checking.cancel()
             self._checking = None
-        for asking in (self.probe, self.ping):
-            if asking is not None:
-                asking.close()
+        for probe in (self.probe, self.ping):
+            if probe is not None:
+                probe.close()
         return maybeDeferred(self._store.close)
 
     def _leases(self) -> Iterator[Lease]:
@@ -114,7 +113,10 @@ class Leasing:
         self._checking = self._clock.callLater(CHECKED_EVERY, self._check_clock)
 
     def proxy_found(self, interface: str, mac: str, addresses: Sequence[str]) -> None:
-        """What *mac* answered for was no proof: these of *addresses* that rest because of it rest no longer."""
+        """End the quarantine of those of *addresses* where the only reply to a probe was from *mac*.
+
+        The machine does proxy ARP, so that its replies are no proof that an address is in use.
+        """
         now = self._clock.seconds()
         for address in addresses:
             lease = self.server.lease(address)
@@ -142,18 +144,17 @@ def _server6(settings: DHCP6Settings) -> AddressServer6:
     return AddressServer6(settings.subnets, own_duid(), admission.admit6, settings.classes)
 
 
-def _check_networks(section: str, subnets: Sequence[Subnet | Subnet6], own: frozenset[str] | None) -> None:
-    """Catch a wrong digit in the configuration, which would leave clients with addresses that reach no server.
+def _check_networks(section: str, subnets: Sequence[AnySubnet], own: frozenset[str] | None) -> None:
+    """Find a wrong digit in the configuration, which would leave clients with addresses that reach no server.
 
     :param own: the addresses of this host; None: they are not known, so nothing is checked.
-    :raise ConfigError: there is a pool for clients that can't be on any wire of ours.
+    :raise ConfigError: a subnet has neither an address of this host nor a relay.
     """
     if own is None:
         return
     wires: dict[str, list[int]] = {}
     for index, subnet in enumerate(subnets):
-        shared = subnet.shared_network if isinstance(subnet, Subnet) else ""
-        wires.setdefault(shared or str(subnet.network), []).append(index)
+        wires.setdefault(subnet.wire, []).append(index)
     for listed in wires.values():
         here = any(address in subnets[index].network for index in listed for address in map(ip_address, own))
         if not here and not any(subnets[index].relays for index in listed):

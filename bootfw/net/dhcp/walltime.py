@@ -1,4 +1,4 @@
-"""The times of leases: in the store by the wall clock, which people read; in memory by a clock that is never set."""
+"""The times of leases: in the store by the wall clock, for people; in memory by a clock that is never set."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,14 +11,15 @@ from bootfw.interfaces import ILeaseStore, IReservationStore
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 
 CHECKED_EVERY = 60.0
-"""Seconds after which at the latest it is noticed that the clock was set."""
+"""Seconds between two checks whether the clock was set."""
 
 _STEP = 1.0
+"""Seconds by which the clock differs after it was set; less is drift."""
 
 
 @implementer(ILeaseStore, IReservationStore)
 class WallTimeLeases:
-    """A store whose leases come and go with times of *now*'s clock.
+    """A store of leases that converts their times between *now*'s clock and the wall clock.
 
     When the wall clock has been set, every lease is stored again, so that after a restart each ends when its client
     expects it.
@@ -43,7 +44,7 @@ class WallTimeLeases:
         self._shift = shift
         self._every = every
         self._used = 0.0
-        """The shift that the store's times are by."""
+        """The shift that times in the store were converted by."""
 
     def load(self) -> Iterable[Lease]:
         """See ILeaseStore. A lease that was granted in the future was stored before the clock was set back: it counts
@@ -69,7 +70,7 @@ class WallTimeLeases:
         return self._store.commit([self.by_wall(lease) for lease in leases] if self._used else leases)
 
     def check(self) -> None:
-        """See whether the clock was set."""
+        """Store all leases again if the clock was set."""
         if abs(self._shift() - self._used) >= _STEP:
             self.commit(()).addErrback(lambda failure: self._log.failure("Leases can't be stored again.", failure))
 
