@@ -175,7 +175,7 @@ class BootService(MultiService):
         return (lambda *values: None) if self._broadcast is None else partial(self._broadcast, kind)
 
     def add_workers(self, workers: Workers) -> None:
-        """Have *workers* serve the files: started and stopped with this service, and told what it knows."""
+        """Have *workers* serve the files. They start and stop with this service, and share what it learns."""
         workers.join(
             self.on_message,
             publish=self._publisher.publish,
@@ -269,7 +269,7 @@ class BootService(MultiService):
             self._reactor.let_go()
 
     def take_over(self, adopted: Sequence[AdoptedTransfer]) -> None:
-        """Go on with what another process has begun: its clients will be heard here."""
+        """Continue transfers that another process has begun: their clients' packets arrive here."""
         for number, tftp in enumerate(self._tftps()):
             tftp.take_over([transfer for transfer in adopted if transfer.port == number])
 

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from bootfw import servicestates
 from bootfw.boot import resolutionstates
+from bootfw.net import controlstates
 from bootfw.net.http import downloadstates
 from bootfw.net.workers import workerstates
 from bootfw.table import Table, drawing
@@ -47,6 +48,12 @@ MACHINES = (
         "net/workers/workerstates",
         workerstates.TABLE,
         (workerstates.State.STOPPED,),
+    ),
+    Drawn(
+        "ControlStates: a connection to the control socket",
+        "net/controlstates",
+        controlstates.TABLE,
+        (controlstates.State.RECEIVING,),
     ),
     Drawn("ServiceLife: a BootService", "servicestates", servicestates.TABLE, (servicestates.State.STOPPED,)),
 )

@@ -1,6 +1,6 @@
 """The program of a worker: ``python -m bootfw.cli.worker``, started by bootfw.net.workers.supervisor only.
 
-It serves the files of a configuration on sockets that it is given, and ends when the one that started it does.
+It serves files on the sockets that the main process has opened, and ends with the main process.
 """
 
 import signal
@@ -27,27 +27,27 @@ from bootfw.service import BootService
 from bootfw.values import Address
 
 _FROM, _TO = 3, 4
-"""Descriptors: of the pipe that is read, and of the one that is written."""
+"""Descriptors: the pipe that this process reads, and the one that it writes."""
 
 
 POSITIONS_EVERY = 0.25
-"""Seconds in which no transfer gets through all 65,536 numbers."""
+"""Seconds. In this time no transfer sends 65,536 blocks, after which the block numbers of TFTP repeat."""
 
 
 @define(eq=False)
 class Program:
-    """Waits for its configuration and its sockets, and serves until its pipe is closed."""
+    """Receives its configuration and then its sockets, and serves until its pipe is closed."""
 
     channel: Channel = field(init=False)
     _parts: Parts = field(init=False)
     _count: int = field(init=False)
-    """Of the workers, which share the memory for files."""
+    """How many workers share the memory for cached files."""
     _service: BootService | None = field(default=None, init=False)
     _timed: Any = field(default=None, init=False)
-    """The reactor, with our clock."""
+    """The reactor, with a monotonic clock."""
 
     def run(self) -> int:
-        """Until the pipe is closed; the exit code."""
+        """Run until the pipe is closed, and return the exit code."""
         globalLogBeginner.beginLoggingTo([_complain], redirectStandardIO=False)
         allow_many_files()
         for number in TERMINAL_SIGNALS:
@@ -68,7 +68,7 @@ class Program:
             self._service.on_message(kind, values)
 
     def _prepare(self, configuration: Configuration, count: int) -> None:
-        """Do what takes time, and report that it is done."""
+        """Load the plugins, which takes time, and report that it is done."""
         self._timed = monotonic(reactor)
         self._parts = assemble(configuration, self._timed)
         self._count = count
@@ -108,7 +108,7 @@ class Program:
         timed.callLater(POSITIONS_EVERY, self._send_positions, [])
 
     def _send_positions(self, before: list[tuple[Address, int]]) -> None:
-        """Should this process end, block numbers alone do not say how far its transfers were: they repeat."""
+        """Report how far the transfers are. A successor of this process sees block numbers only, and these repeat."""
         if self._service is None:
             return
         positions = self._service.positions()
@@ -117,7 +117,7 @@ class Program:
         self._timed.callLater(POSITIONS_EVERY, self._send_positions, positions)
 
     def _end(self) -> None:
-        """The process that has started this one has ended, or ends this one."""
+        """End: the main process has ended, or wants this one to."""
         service, self._service = self._service, None
         if service is None:
             self._ended(None)

@@ -1,7 +1,8 @@
-"""The control socket: an operator's program asks one thing in a line of JSON and is answered in lines of JSON.
+"""The control socket: an operator's program sends one request as a line of JSON, and gets lines of JSON back.
 
-The question is ``{"do": NAME, "with": {...}}``. The answer is any number of ``{"record": {...}}`` and a last line,
-``{"done": COUNT}`` or ``{"error": TEXT}``. Who may open the socket may ask everything: it is for its owner only.
+The request is ``{"do": NAME, "with": {...}}``. The response is any number of ``{"record": {...}}`` and a last line,
+``{"done": COUNT}`` or ``{"error": TEXT}``. There is no authentication beside the mode of the socket, which only its
+owner can open.
 """
 
 import errno
@@ -25,19 +26,20 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.errors import BootfwError, StateError
+from bootfw.net.controlstates import ControlStates, Do, Input
 from bootfw.net.udp.quietport import quiet_port
 
 SOCKET = "control.sock"
 """Its name in the state directory."""
 
 Operation = Callable[[Mapping[str, Any]], Any]
-"""What is ``with`` -> an iterable of records, or a Deferred of one."""
+"""Takes the value of ``with``. Returns an iterable of records, or a Deferred of one."""
 
 _AT_ONCE = 100
-"""Records that are written before other things have their turn: about a millisecond of work."""
+"""Records that are written in one turn of the reactor: about a millisecond of work."""
 
 _LONGEST_PATH = 107
-"""Octets in the path of a UNIX socket on Linux (unix(7))."""
+"""Bytes in the path of a UNIX socket on Linux (unix(7))."""
 
 
 class NoUnixSockets(BootfwError):
@@ -45,12 +47,12 @@ class NoUnixSockets(BootfwError):
 
 
 class ControlError(BootfwError):
-    """What is asked can't be done; the message is for who asked."""
+    """A request can't be fulfilled. The message goes to the operator."""
 
 
 @implementer(IPullProducer)
 class ControlProtocol(LineOnlyReceiver):
-    """One connection: one question."""
+    """Runs one connection, which is for one request, as ControlStates says."""
 
     delimiter = b"\n"
     transport: Any
@@ -58,76 +60,95 @@ class ControlProtocol(LineOnlyReceiver):
 
     def __init__(self, operations: Mapping[str, Operation]) -> None:
         self._operations = operations
-        self._asked = False
+        self._states = ControlStates()
         self._records: Iterator[Mapping[str, Any]] = iter(())
         self._count = 0
+        self._do = {
+            Do.CALL: self._call,
+            Do.SEND: lambda: self.transport.registerProducer(self, False),
+            Do.SEND_MORE: self._send_more,
+            Do.STOP_SENDING: lambda: self.transport.unregisterProducer(),
+            Do.CLOSE: self._close,
+            Do.RELEASE: self._release,
+        }
 
     def lineReceived(self, line: bytes) -> None:
         """See LineOnlyReceiver."""
-        if self._asked:
-            return
-        self._asked = True
-        asked = maybeDeferred(self._do, line)
-        asked.addCallback(self._begin)
-        asked.addErrback(self._refuse)
+        self._handle(Input.LINE, line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
         """See LineOnlyReceiver."""
-        self._end({"error": "that is too long"})
+        self._handle(Input.TOO_LONG)
 
     def connectionLost(self, reason: Any = None) -> None:
         """See IProtocol."""
-        self.stopProducing()
+        self._handle(Input.LOST)
 
     def resumeProducing(self) -> None:
         """See IPullProducer."""
-        try:
-            records = list(islice(self._records, _AT_ONCE))
-        except Exception:
-            self.transport.unregisterProducer()
-            self._refuse(Failure())
-            return
-        self._count += len(records)
-        self._send(*({"record": record} for record in records))
-        if len(records) < _AT_ONCE:
-            self.transport.unregisterProducer()
-            self._end({"done": self._count})
+        self._handle(Input.PULL)
 
     def stopProducing(self) -> None:
         """See IProducer."""
-        self._records = iter(())
+        self._handle(Input.LOST)
 
-    def _do(self, line: bytes) -> Any:
+    def _handle(self, event: Input, argument: Any = None) -> None:
+        """Take one input of the table, and do what follows from it."""
+        self._states.handle(event, argument)
+        while self._states.out:
+            self._do[self._states.out.pop(0)]()
+
+    def _call(self) -> None:
+        answer = maybeDeferred(self._run, self._states.request)
+        answer.addCallback(self._returned)
+        answer.addErrback(self._failed)
+
+    def _run(self, line: bytes) -> Any:
         try:
-            question = json.loads(line)
-            name, given = question["do"], question.get("with", {})
+            request = json.loads(line)
+            name, given = request["do"], request.get("with", {})
             operation = self._operations.get(name)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise ControlError("this server does not know what is asked; is it of another version?") from None
+            raise ControlError("this server does not understand the request; is it of another version?") from None
         if operation is None:
             raise ControlError(
-                f'this server does not answer "{name}": its configuration has nothing to do with it, '
+                f'this server has no operation "{name}": its configuration has nothing to do with it, '
                 "or it is of another version"
             )
         return operation(given)
 
-    def _begin(self, records: Iterable[Mapping[str, Any]]) -> None:
+    def _returned(self, records: Iterable[Mapping[str, Any]]) -> None:
         self._records = iter(records)
-        self.transport.registerProducer(self, False)
+        self._handle(Input.RECORDS)
 
-    def _refuse(self, failure: Failure) -> None:
+    def _failed(self, failure: Failure) -> None:
         if failure.check(ControlError, StateError):
-            self._end({"error": str(failure.value)})
+            reason = str(failure.value)
         else:
-            self.log.failure("A question of {program} failed", failure, program="the bootfw command")
-            self._end({"error": "it failed in the server; its log has more"})
+            self.log.failure("A request of {program} failed", failure, program="the bootfw command")
+            reason = "it failed in the server; its log has more"
+        self._handle(Input.REFUSED, reason)
+
+    def _send_more(self) -> None:
+        try:
+            records = list(islice(self._records, _AT_ONCE))
+        except Exception:
+            self._failed(Failure())
+            return
+        self._count += len(records)
+        self._send(*({"record": record} for record in records))
+        if len(records) < _AT_ONCE:
+            self._handle(Input.LAST, self._count)
+
+    def _close(self) -> None:
+        self._send(self._states.last_line)
+        self.transport.loseConnection()
+
+    def _release(self) -> None:
+        self._records = iter(())
 
     def _send(self, *messages: Mapping[str, Any]) -> None:
         self.transport.write(b"".join(json.dumps(message).encode() + b"\n" for message in messages))
-
-    def _end(self, message: Mapping[str, Any]) -> None:
-        self._send(message)
-        self.transport.loseConnection()
 
 
 class ControlFactory(Factory):
@@ -144,17 +165,17 @@ class ControlFactory(Factory):
 
 
 def listen_control(reactor: Any, path: Path, operations: Mapping[str, Operation]) -> Any:
-    """Listen on a UNIX socket that only the owner of its directory can open. The directory must be there.
+    """Listen on a UNIX socket that only the owner of its directory can open. The directory must exist.
 
-    A socket that a killed process has left is replaced.
+    A socket that no process listens on any more is replaced.
 
     :param reactor: IReactorUNIX.
     :return: IListeningPort.
-    :raise CannotListenError: it can't be had, or another process answers there.
+    :raise CannotListenError: the socket can't be created, or another process listens on it.
     :raise NoUnixSockets: a sandbox forbids them.
     """
-    # Not Twisted's wantPID: it takes the process of its lock for alive when there is one of that number, and in a
-    # container every bootfw is number 1.
+    # Not Twisted's wantPID: it believes that the process which left a lock is alive if there is one of its number, and
+    # in a container every bootfw is number 1.
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise _can_not(path, errno.ENAMETOOLONG)
     try:
@@ -175,7 +196,7 @@ def listen_control(reactor: Any, path: Path, operations: Mapping[str, Operation]
             raise _can_not(path, errno.EADDRINUSE)
     port = quiet_port(reactor.listenUNIX, os.fspath(path), ControlFactory(operations), mode=0o600)
     if os.geteuid() == 0:
-        # "twistd --uid" gives root up after this, and who owns the directory is who looks after the server.
+        # "twistd --uid" gives root up after this. The owner of the directory is the account of the server's operator.
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
     return port
@@ -187,5 +208,5 @@ def _can_not(path: Path, code: int | None) -> CannotListenError:
 
 
 def done(answer: "Deferred[Any]", *records: Mapping[str, Any]) -> "Deferred[Any]":
-    """*records*, when *answer* has come."""
+    """Return a Deferred of *records* that fires with *answer*."""
     return answer.addCallback(lambda _: records)

@@ -388,7 +388,7 @@ def test_a_server_that_takes_no_orders(
     """Its configuration has changed since it was started."""
     serving(("loop-breaker", LoopBreaker(reactor=private_reactor)))
     code, _, err = alongside(plain, "-c", "bootfw.toml", MAC, "install.ipxe")
-    assert (code, err.startswith('bootfw: this server does not answer "order"')) == (1, True)
+    assert (code, err.startswith('bootfw: this server has no operation "order"')) == (1, True)
     assert alongside(plain, "-c", "bootfw.toml")[:2] == (0, "MAC  NEXT BOOT  SINCE\n")
 
 

@@ -1,4 +1,4 @@
-"""The control socket: questions and answers, and who may ask."""
+"""The control socket: requests and responses, and who can open it."""
 
 import errno
 import json
@@ -97,17 +97,19 @@ def test_our_own_mistakes_are_in_the_log(operation, failures):
 @pytest.mark.parametrize("question", [b"\n", b"{\n", b"[]\n", b"1\n", b'"do"\n', b"{}\n", b'{"do": []}\n', b"\xff\n"])
 def test_what_it_does_not_know(question):
     asked = Asked({"list": lambda given: []}, question)
-    assert asked.take() == [{"error": "this server does not know what is asked; is it of another version?"}]
+    assert asked.take() == [{"error": "this server does not understand the request; is it of another version?"}]
 
 
 def test_what_this_server_has_nothing_to_do_with():
     [answer] = Asked({"list": lambda given: []}, {"do": "none"}).take()
-    assert answer["error"].startswith('this server does not answer "none": its configuration has nothing to do with it')
+    assert answer["error"].startswith(
+        'this server has no operation "none": its configuration has nothing to do with it'
+    )
 
 
 def test_a_question_without_end():
     asked = Asked({}, b"x" * 100_000)
-    assert asked.take() == [{"error": "that is too long"}]
+    assert asked.take() == [{"error": "the request is too long"}]
     assert asked.transport.disconnecting
 
 
@@ -119,6 +121,24 @@ def test_one_question_is_all():
     later.callback([])
     assert len(calls) == 1
     assert asked.take() == [{"done": 0}]
+
+
+def test_a_second_request_without_end_breaks_the_answer_off():
+    asked = Asked({"count": lambda given: iter([{}] * 1000)}, {"do": "count"})
+    assert len(asked.take()) == 100
+    asked.protocol.dataReceived(b"x" * 20_000)
+    assert asked.transport.producer is None
+    assert asked.take() == [{"error": "the request is too long"}]
+    assert asked.transport.disconnecting
+
+
+def test_an_answer_for_a_client_that_is_gone_is_dropped():
+    later = Deferred()
+    asked = Asked({"release": lambda given: later}, {"do": "release"})
+    asked.protocol.connectionLost(None)
+    later.callback([{"a": 1}])
+    assert asked.transport.producer is None
+    assert asked.transport.value() == b""
 
 
 def test_it_goes_away_in_the_middle():

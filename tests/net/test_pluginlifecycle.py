@@ -129,7 +129,7 @@ def test_the_operator_asks_it_from_the_beginning_to_the_end(private_reactor, tmp
     running.listen(path)
     assert asked(path, "life") == [{"record": {"life": ["start"]}}, {"done": 1}]
     [refusal] = asked(path, "leases")
-    assert refusal["error"].startswith('this server does not answer "leases"')
+    assert refusal["error"].startswith('this server has no operation "leases"')
 
     closed = running.close()
     while not closed.called:

@@ -120,7 +120,7 @@ def test_a_process_gets_its_sockets_when_it_and_the_interim_server_are_ready(wor
 def test_no_process_is_created_before_the_reactor_turns(reactor):
     """Until then SIGTERM ends the main process without its handler, and workers would keep its ports for a while."""
     workers = Workers(reactor, 2, "bootfw.cli.worker", None)
-    workers.join(lambda kind, values: False, publish=lambda event: None, lookup=None, memory=list, serve=None)
+    workers.join(lambda kind, values: False, publish=lambda event: None, memory=list, serve=None)
     workers.startService()
     assert reactor.processes == []
     reactor.advance(0)
@@ -253,7 +253,7 @@ def test_a_restart_has_the_port_while_the_processes_before_it_end():
 
     def workers_on(reactor):
         workers = Workers(reactor, 2, "bootfw.cli.worker", None)
-        workers.join(lambda kind, values: False, publish=lambda event: None, lookup=None, memory=list, serve=serve)
+        workers.join(lambda kind, values: False, publish=lambda event: None, memory=list, serve=serve)
         return workers
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
@@ -264,6 +264,7 @@ def test_a_restart_has_the_port_while_the_processes_before_it_end():
     first = workers.listen("tftp", address, None, "", None)
     inherited = [sock.dup() for sock in first.sockets]  # as a process has them
     workers.startService()
+    reactor.advance(0)
     stopped = workers.stopService()
     first.stopListening()
 

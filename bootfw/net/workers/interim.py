@@ -6,7 +6,7 @@ A worker takes most of a second to start. Its sockets are open before that, so c
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import DeferredList, maybeDeferred
 
 from bootfw.net.tftp.handover import Handover
@@ -24,7 +24,6 @@ class InterimServer:
 
     _serving: Sequence[tuple[Any, Any]]
     """Pairs of (protocol, port)."""
-    _left: bool = field(default=False, init=False)
 
     @property
     def busy(self) -> bool:
@@ -42,7 +41,6 @@ class InterimServer:
 
         :return: (peer, state) of each transfer that another process has to continue.
         """
-        self._left = True
         here = [transfer for tftp in self._tftps() for transfer in tftp.on_this_port]
         moved = []
         for number, tftp in enumerate(self._tftps()):
@@ -58,8 +56,7 @@ class InterimServer:
     def close(self) -> Any:
         """End all transfers and close all ports."""
         closing = [maybeDeferred(protocol.close) for protocol, _ in self._serving]
-        if not self._left:
-            closing += [maybeDeferred(port.stopListening) for _, port in self._serving]
+        closing += [maybeDeferred(port.stopListening) for _, port in self._serving]
         return DeferredList(closing)
 
     def _tftps(self) -> list[TFTPProtocol]:
