@@ -27,10 +27,10 @@ from bootfw.tftp.read import ReadSession
 from bootfw.values import Address, Via
 
 TakeACK = Callable[[int, float], bool]
-"""Called with (the four bytes of a datagram as a big-endian number, now). False: it is for the protocol to take."""
+"""Called with (first four bytes of a datagram as a big-endian number, now). Returns False if it is not an ACK for it."""
 
 _ACK = 4 << 16  # the opcode, where the first four bytes of a datagram are one number
-_MIN_ROUND_TRIP = 1e-9  # seconds; of two ACKs in one batch, neither answers what was sent for the other
+_MIN_ROUND_TRIP = 1e-9  # seconds; the second of two ACKs in one batch cannot answer what the first made us send
 
 _segment = Struct("@H").pack
 
@@ -39,7 +39,7 @@ class Flow(mmsg.Prepared):
     """One transfer on the fast path: the prepared message to its peer, and the frames that it sends from.
 
     :param flight: the state of the session, shared with it.
-    :param take: called with an ACK that needs the session.
+    :param take: called with an ACK that the fast path leaves to the session.
     :param blksize: bytes of a block.
     """
 
@@ -86,7 +86,7 @@ class Flow(mmsg.Prepared):
             flight.limit = limit
 
     def send_unsegmented(self, sender: Sender) -> None:
-        """Send the latest window block by block: the kernel can't send it as one message. Never try that again."""
+        """Send the latest window block by block, since the kernel can't send it as one message; do so from now on."""
         flight, chunk = self.flight, self.chunk
         flight.close()
         self._segmented = False
@@ -96,7 +96,7 @@ class Flow(mmsg.Prepared):
 
 
 class FastPath:
-    """The flows of one port; its ``first_look``.
+    """Answers ACKs for the transfers of one port, before the protocol sees them. Set as the port's ``first_look``.
 
     :param seconds: the clock.
     :param sender: of the port.
@@ -106,26 +106,26 @@ class FastPath:
         self._seconds = seconds
         self._sender = sender
         self._flows: dict[bytes | int, Flow] = {}
-        """By Destination.key of the peer. One lookup for each datagram that arrives."""
+        """By Destination.key of the peer: one dictionary lookup for each datagram that arrives."""
         self._burst = mmsg.Burst()
 
     def __bool__(self) -> bool:
-        """Some transfer may get an ACK soon: it is worth polling for it."""
+        """Whether a transfer may get an ACK soon, so that the port should poll for it."""
         return bool(self._flows)
 
     def add(self, peer: Address, via: Via | None, flight: Flight, take: TakeACK, blksize: int) -> Flow:
-        """Make the flow of a transfer; *via* as for write_via()."""
+        """Add a transfer; *via* as for write_via()."""
         destination, controls = self._sender.route(peer, via)
         flow = self._flows[destination.key] = Flow(destination, controls, flight, take, blksize)
         return flow
 
     def remove(self, flow: Flow) -> None:
-        """The transfer is over."""
+        """Remove a transfer that has ended."""
         if self._flows.get(flow.key) is flow:
             del self._flows[flow.key]
 
     def first_look(self, inbox: mmsg.Inbox, count: int) -> list[int]:
-        """Answer what can be answered of the first *count* slots; gives the other slots, in order."""
+        """Answer what can be answered of the first *count* slots. Returns the other slots, in order."""
         now = self._seconds()
         find = self._flows.get
         headers: list[bytes] = []
@@ -150,7 +150,7 @@ class FastPath:
                     sent_blocks += windowsize
                     headers.append(flow.header)
                     continue
-            # Later ones of the same peer must not overtake this one.
+            # Closed at once, so that a later ACK of the same peer in this batch does not overtake this datagram.
             flight.close()
             unhandled.append((slot, key, flow if length == 4 else None, head))
         if headers:
@@ -167,8 +167,10 @@ class FastPath:
         return self._dispatch(unhandled, now) if unhandled else []
 
     def _dispatch(self, unhandled: "list[tuple[int, bytes | int, Flow | None, int]]", now: float) -> list[int]:
-        """Give ACKs to their transfers without a lookup of the peer's address. What follows another datagram of the
-        same peer is left to the protocol with that, so that both stay in order."""
+        """Give ACKs to their transfers, without another lookup of the peer. Returns the slots for the protocol.
+
+        Once a datagram of a peer goes to the protocol, so do those behind it: its datagrams stay in order.
+        """
         slots: list[int] = []
         delivered: set[bytes | int] = set()
         for slot, key, flow, head in unhandled:
@@ -189,7 +191,7 @@ class FastPath:
 
 
 def attach(port: Any, seconds: Callable[[], float]) -> FastPath | None:
-    """The fast path of *port*, set as its ``first_look``; None where the port has no such hook."""
+    """Set the ``first_look`` of *port* and return it; None: the port has no such hook."""
     if not hasattr(port, "first_look"):
         return None
     fast_path = port.first_look = FastPath(seconds, port.sender)

@@ -1,6 +1,6 @@
-"""Files as they go over the wire: blocks with their headers between them, shared by all who read the same file.
+"""The frame cache: files framed as DATA datagrams, shared by all transfers of the same file.
 
-A run of blocks is then one slice of memory: nothing is read, joined or copied for it.
+A window is one slice of a chunk's memory, so nothing is read, joined or copied to send it.
 """
 
 import ctypes
@@ -17,24 +17,24 @@ from bootfw.interfaces import IComparingReader, IFileReader, IReader, IVerifiabl
 from bootfw.readers import FileVersion
 
 CHUNK_SIZE = 256 * 1024
-"""Octets of a chunk, about. Read at once, so it is what one client may make the others wait for."""
+"""Bytes of a chunk, about. A chunk is read in one system call, during which all other clients wait."""
 
 _WINDOWSIZE = 64
-_MAX_BLOCKS = 960  # in a chunk at most: preadv(2) takes 1024 places (IOV_MAX)
-_OVERHEAD = 1024  # bytes that a chunk costs beside its data
+_MAX_BLOCKS = 960  # per chunk at most: preadv(2) takes 1024 buffers (IOV_MAX)
+_OVERHEAD = 1024  # bytes that a chunk needs beside its data
 _HEADER = 4
 _header = Struct("!HH").pack_into
 _DATA = 3
 _FILE_ITEMS = 3
-"""Items of a _file_key() that say which file it is."""
+"""Leading items of a _file_key() that identify the file; the others identify a part of it."""
 
 
 class Chunk:
     """Consecutive blocks of a file, framed as DATA.
 
-    :param first: absolute number of the first one.
-    :param count: how many full ones.
-    :param tail: bytes of the file's last block, which is not full, behind them; -1: it is not here.
+    :param first: absolute number of the first block.
+    :param count: number of full blocks.
+    :param tail: bytes of the file's last, short block, which follows them; -1: this chunk does not reach it.
     """
 
     __slots__ = ("address", "cached", "first", "holders", "last", "last_full", "size", "stride", "view")
@@ -46,25 +46,25 @@ class Chunk:
         self.last = self.last_full + (tail >= 0)
         """The last block."""
         self.stride = blksize + _HEADER
-        """Octets from one block to the next."""
+        """Bytes from one frame to the next."""
         size = _frames_size(count, blksize, tail)
         memory = (ctypes.c_char * size).from_buffer(bytearray(size))
         self.view = memoryview(memory).cast("B")
-        """The datagrams one after the other. Whoever has the chunk, or a slice of this, keeps the memory alive."""
+        """The datagrams, one after the other. A reference to the chunk or to a slice of this keeps the memory alive."""
         self.address = ctypes.addressof(memory)
         self.size = size + _OVERHEAD
-        """Bytes that it costs."""
+        """Bytes, with overhead."""
         self.holders = 0
         """Transfers that send from it; see FrameCache.hold()."""
         self.cached = False
 
     def frames(self, first: int, last: int) -> memoryview:
-        """The datagrams of blocks *first* to *last*, absolute numbers, both in this chunk."""
+        """Return the datagrams of blocks *first* to *last*, absolute numbers; both are in this chunk."""
         start = (first - self.first) * self.stride
         return self.view[start : start + (last - first + 1) * self.stride]
 
     def fill(self, reader: Any) -> bool:
-        """Read the blocks. False: the file is shorter than it was."""
+        """Read the blocks, all by one preadv(2) into their places. Returns False if the file has become shorter."""
         view, stride = self.view, self.stride
         end = len(view)
         for block, start in zip(range(self.first, self.last + 1), range(0, end, stride), strict=True):
@@ -77,9 +77,11 @@ class Chunk:
 
 
 class FrameCache:
-    """Pieces of framed files; those that were wanted last are kept.
+    """Least-recently-used cache of chunks.
 
-    :param capacity: bytes of memory for all of them; 0: none.
+    Eviction only forgets a chunk. A transfer that sends from it holds a reference, and its memory goes with the last one.
+
+    :param capacity: bytes of all cached chunks together; 0: nothing is cached.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -94,11 +96,11 @@ class FrameCache:
 
     @property
     def evicted_in_use(self) -> int:
-        """Bytes of the chunks that are cached no more, but which transfers still send from: at most one chunk each."""
+        """Bytes of evicted chunks that transfers still send from: at most one chunk for each transfer."""
         return self._evicted_in_use
 
     def hold(self, chunk: Chunk) -> None:
-        """A transfer sends from *chunk*: it had better stay cached."""
+        """Count a transfer that sends from *chunk*. Chunks that are not held are evicted first."""
         chunk.holders += 1
 
     def release(self, chunk: Chunk) -> None:
@@ -122,7 +124,8 @@ class FrameCache:
         key = (file_key, blksize, number)
         chunk = self._chunks.get(key)
         if chunk is not None:
-            # What was read of it before and what was framed is of one file, if that is still so at the end.
+            # A file may be overwritten during a transfer. Its last chunk is given out only if the reader still sees
+            # the version that was opened, so no client gets a complete file that is mixed from two versions.
             if chunk.last > chunk.last_full and not self._is_unchanged(reader, file_key):
                 return None
             self._chunks.move_to_end(key)
@@ -137,8 +140,8 @@ class FrameCache:
         if block > full + 1 or needed > self.capacity:
             return None
         while self._used + needed > self.capacity:
-            # Those that are held would keep their memory, so others go first. A held one is one of a transfer under
-            # way, so few are passed over.
+            # Evicting a held chunk frees no memory, so others go first. The scan is short: only chunks of running
+            # transfers are held.
             self._evict(next((key for key, old in self._chunks.items() if not old.holders), next(iter(self._chunks))))
         chunk = Chunk(first, count, blksize, tail)
         if not chunk.fill(reader) or not self._is_unchanged(reader, file_key):
@@ -150,7 +153,7 @@ class FrameCache:
         return chunk
 
     def contains(self, reader: Any, blksize: int, block: int) -> bool:
-        """Whether chunk() would have nothing to read."""
+        """Return whether chunk() would find *block* in the cache."""
         try:
             file_key = _file_key(reader)
         except OSError:
@@ -163,7 +166,7 @@ class FrameCache:
             self._evict(key)
 
     def _is_unchanged(self, reader: IReader, file_key: tuple[Hashable, ...]) -> bool:
-        """Whether it still reads what it did when it was opened; else what was framed of that goes."""
+        """Return whether the reader still sees the version that was opened. If not, evict all chunks of that version."""
         try:
             if provides(reader, IVerifiableReader):
                 reader.verify()
@@ -174,7 +177,7 @@ class FrameCache:
         return True
 
     def _evict(self, key: Any) -> None:
-        """Take a chunk out of the cache. Its memory goes with the last transfer that sends from it."""
+        """Remove a chunk from the cache. Transfers that hold it go on sending from it."""
         chunk = self._chunks.pop(key)
         chunk.cached = False
         self._used -= chunk.size
@@ -183,14 +186,14 @@ class FrameCache:
 
 
 def is_cacheable(reader: IReader) -> bool:
-    """Whether chunks can be made of what *reader* reads, and used again for others who read the same."""
+    """Return whether the file of *reader* can be framed from its descriptor and shared with other readers of it."""
     return provides(reader, IFileReader) and reader.identity is not None and reader.size is not None
 
 
 def _file_key(reader: IFileReader) -> tuple[Hashable, ...]:
-    """What chunks are shared by: the part of a file that *reader* reads, and the version of the file.
+    """Return what identifies the content of *reader*: the file, its version, and the part of it that is read.
 
-    An identity that is no FileVersion would not do alone: readers of two backends may have the same one by chance.
+    A FileVersion is unique. Any other identity is unique within its backend only, so what fstat(2) says is added.
 
     :return: at most _FILE items that say which file it is, and others.
     :raise OSError: the descriptor can't be used.
@@ -203,7 +206,7 @@ def _file_key(reader: IFileReader) -> tuple[Hashable, ...]:
 
 
 def _record_sample(reader: Any, chunk: Chunk) -> None:
-    """Tell *reader* what was read of it, where there is more to be read."""
+    """Report to *reader* what was read of its file, so that it can notice a later overwrite."""
     if chunk.first == 1 and chunk.last > chunk.last_full:
         return
     if provides(reader, IComparingReader):
@@ -211,7 +214,7 @@ def _record_sample(reader: Any, chunk: Chunk) -> None:
 
 
 def last_in_chunk(blksize: int, block: int) -> int:
-    """The last block that is in one chunk with *block*, an absolute number, if the file is long enough."""
+    """Return the last block of the chunk that *block* is in, an absolute number, if the file is long enough."""
     count = _blocks_per_chunk(blksize, CHUNK_SIZE)
     return block + count - 1 - (block - 1) % count
 
@@ -223,9 +226,9 @@ def _frames_size(count: int, blksize: int, tail: int) -> int:
 
 @lru_cache(256)
 def _blocks_per_chunk(blksize: int, size: int) -> int:
-    """Blocks in a chunk of about *size* bytes: a multiple of the usual window sizes, so that windows lie in one chunk.
+    """Return the number of blocks in a chunk of about *size* bytes.
 
-    Cached: each transfer needs it several times, and most clients request one of a few block sizes.
+    It is a multiple of the usual window sizes, so a window never straddles two chunks and can leave in one system call.
     """
     count = max(1, min(_MAX_BLOCKS, size // (blksize + _HEADER)))
     windowsize = min(_WINDOWSIZE, 1 << count.bit_length() - 1)
