@@ -1,4 +1,8 @@
-"""One timer for many owners of deadlines."""
+"""One timer for many deadlines.
+
+Thousands of transfers move their deadlines with every packet. A delayed call for each would cost more than the packet;
+here a deadline that moves later costs one dictionary lookup, and the heap finds out when the old time has come.
+"""
 
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
@@ -14,7 +18,7 @@ _DEAD_TOLERATED = 64
 
 
 class Watched(Protocol):
-    """What an Alarm watches; hashed by identity."""
+    """An owner of a deadline; hashed by identity."""
 
     @property
     def deadline(self) -> float | None:
@@ -25,7 +29,7 @@ Owner = TypeVar("Owner", bound=Watched)
 
 
 class _Entry(Generic[Owner]):
-    """An owner's place in the heap. Its owner is taken away when the place is given up."""
+    """An owner's entry in the heap. Without an owner it is dead, and is dropped when it comes up."""
 
     __slots__ = ("owner", "when")
 
@@ -35,10 +39,7 @@ class _Entry(Generic[Owner]):
 
 
 class Alarm(Generic[Owner]):
-    """Rings for owners whose deadline has come, with one delayed call for all of them.
-
-    A deadline that moves later, which is what progress does, costs one dictionary look-up: the entry in the heap stays
-    where it is, and is moved on when its time comes.
+    """Calls *ring* for owners whose deadlines have come, with one delayed call for all of them.
 
     :param clock: an IReactorTime.
     :param ring: called as ``ring(owner, now)``. The owner is then no longer watched, until watch() is called for it
@@ -51,7 +52,7 @@ class Alarm(Generic[Owner]):
         self._clock = clock
         self._ring = ring
         self._heap: list[tuple[float, int, _Entry[Owner]]] = []
-        """Tuples are compared without a call; no two have the same number."""
+        """(time, serial number, entry). The number is unique, so entries are never compared."""
         self._entries: dict[Owner, _Entry[Owner]] = {}
         self._order = 0
         self._call: Any = None
@@ -59,7 +60,7 @@ class Alarm(Generic[Owner]):
         self._ringing = False
 
     def watch(self, owner: Owner) -> None:
-        """Look at *owner*'s deadline, which is new or has changed. To be called after each change."""
+        """Watch *owner*. To be called after each change of its deadline; a later deadline costs nothing now."""
         deadline = owner.deadline
         if deadline is None:
             return
@@ -73,7 +74,7 @@ class Alarm(Generic[Owner]):
             self._arm()
 
     def forget(self, owner: Owner) -> None:
-        """Watch *owner* no more, and hold no reference to it. An owner that is not watched is fine."""
+        """Stop watching *owner* and drop the reference to it. No error if it is not watched."""
         entry = self._entries.pop(owner, None)
         if entry is None:
             return
@@ -106,7 +107,7 @@ class Alarm(Generic[Owner]):
         heapify(self._heap)
 
     def _arm(self) -> None:
-        """Have the one delayed call come no later than the earliest entry."""
+        """Schedule the delayed call for the earliest entry, unless it comes earlier already."""
         if not self._entries:
             self._heap.clear()
             return
@@ -151,5 +152,5 @@ class Alarm(Generic[Owner]):
         try:
             return self._ring(owner, now)
         except Exception:
-            self._log.failure("An alarm's ring failed; the other owners are not affected.")
+            self._log.failure("Unexpected error when a deadline came; other deadlines are not affected.")
             return None

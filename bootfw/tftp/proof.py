@@ -1,4 +1,4 @@
-"""Whether a peer gets what it is sent, or only guesses the numbers that it acknowledges.
+"""Proof that a peer receives what it is sent, and does not just guess the numbers that it acknowledges.
 
 A request and an ACK can carry the address of somebody else. Block 1 is always block 1, so a window that is sent for an
 ACK of 0 may go to a host that never sent that ACK. Until a peer with windows has acknowledged what it can't have
@@ -37,7 +37,7 @@ _DATA = 3
 
 @define(eq=False)
 class Proof:
-    """What a peer with windows has shown of itself."""
+    """How far a peer with windows has proven itself."""
 
     windowsize: int
     _packet: int
@@ -71,17 +71,17 @@ class Proof:
         self.burst = 1 + self._randbelow(self._choices)
 
     def ack_received(self) -> None:
-        """An ACK has come, of whatever."""
+        """Count an ACK, whatever it acknowledges."""
         self.balance += RATIO * _ACK_BYTES
         self._blocks += SENDINGS
 
     def sent(self, blocks: int, length: int) -> None:
-        """They have been sent."""
+        """Count what has been sent."""
         self.balance -= length + 4 * blocks
         self._blocks -= blocks
 
     def burst_confirmed(self) -> bool:
-        """The whole burst was acknowledged. True: this was no guess, or only with a small chance."""
+        """Count an ACK of the whole burst. Returns whether the peer is proven now."""
         if self._single:
             self._single -= 1
             return False
@@ -90,7 +90,7 @@ class Proof:
         return self._odds >= SAFETY * self.windowsize
 
     def burst_failed(self) -> None:
-        """Something else was acknowledged: a block was lost, or this is a guess. Who guesses must not try often."""
+        """Count an ACK of something else: a block was lost, or the peer guesses, and must not try often."""
         if self._choices > 1:
             self._single = self._penalty
             self._penalty = min(2 * self._penalty, GROWTH)

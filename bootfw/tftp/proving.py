@@ -1,4 +1,4 @@
-"""What a ReadSession does before its peer has proven itself: what is sent, and what is not sent again."""
+"""The transitions of a ReadSession whose peer has not proven itself: what is sent, and how often again."""
 
 from functools import lru_cache
 from math import inf
@@ -58,7 +58,8 @@ class Proving(Session[State]):
             if (number - self.flight.acked) & 0xFFFF < 0x8000:
                 proof.burst_failed()  # It acknowledges what was not sent.
             return self.state
-        # The time from the OACK to ACK 0 has the client's preparations in it, so nothing is too early for it.
+        # The time from the OACK to ACK 0 includes the client's preparations: it is no round trip to compare with, so
+        # the ACK of the first burst is never too early.
         timer = self._timer
         waited = now - self.flight.sent_at if self.flight.acked > self._start_block else inf
         early = waited < timer.soonest
@@ -164,7 +165,7 @@ class Proving(Session[State]):
         self._resent += 1
         return True
 
-    # What ReadSession adds.
+    # Defined by ReadSession.
 
     def _peer_has_acked(self) -> bool:
         raise NotImplementedError

@@ -1,6 +1,6 @@
 """The session that sends a file (RRQ): RFC 1350, 2347, 7440, and RFC 1123 section 4.2.3.
 
-It is told what happened by ``handle()`` and publishes what is to be done. It never raises on what a peer does.
+``handle()`` takes what happened, and the session publishes what to do. Nothing that a peer does raises.
 """
 
 from collections.abc import Callable
@@ -31,12 +31,12 @@ class ReadSession(Continuing):
 
     agreed: Agreed
     size: int | None
-    """Octets of the file; None: not known, then a short read ends it and sets this."""
+    """Bytes of the file; None: not known, then a short read ends the file and sets this."""
     watchdog: Watchdog
     _began: float = field(alias="now")
     resumed: int | Position | None = None
-    """Where an earlier session has left the transfer, or the block that the peer has just acknowledged to one that left
-    no word (0: the OACK); None: there was none."""
+    """The position of a session in another process; after a crash, the block that the peer has just acknowledged (0: the
+    OACK). None: the transfer begins here."""
     request_bytes: int = 0
     """Length of the request's datagram; what is sent before the peer has proven itself is in proportion to it."""
     own_port: bool = False
@@ -47,12 +47,12 @@ class ReadSession(Continuing):
     """Random numbers that a peer can't guess."""
 
     wants: Blocks | None = field(default=None, init=False)
-    """What the adapter has to read now; set exactly while FETCHING. After FETCHED it may want again."""
+    """What the adapter has to read now; set exactly while FETCHING. FETCHED may set it again."""
     wanted_bytes: int = field(default=0, init=False)
     """How much that is, from ``(wants.first - 1) * blksize`` on. Not more, though a file may have grown; may be 0."""
     cached_through: int = field(default=0, init=False)
-    """What the adapter holds, framed and ready to be sent: everything from the end of what is in flight to this block.
-    A window that lies in it is sent without FETCHING; 0: nothing is."""
+    """Set by the adapter: everything after what is in flight, up to this block, is framed and is sent without FETCHING. 0:
+    nothing is."""
 
     _last_block: int = field(default=-1, init=False)
     """The last block of the file; -1 while that is not known."""
@@ -101,7 +101,7 @@ class ReadSession(Continuing):
 
     @property
     def bytes_transferred(self) -> int:
-        """Octets of the file that the peer has acknowledged."""
+        """Bytes of the file that the peer has acknowledged."""
         length = self.acked * self.agreed.blksize
         return length if self.size is None else min(length, self.size)
 
@@ -118,7 +118,7 @@ class ReadSession(Continuing):
 
     @property
     def proven(self) -> bool:
-        """The peer gets whole windows: it has shown that it receives them, or there are none."""
+        """Whether whole windows are sent: the peer has shown that it receives them, or there are no windows."""
         return self._proof is None
 
     @property
@@ -289,7 +289,7 @@ class ReadSession(Continuing):
         """End without a word: the peer's port belongs to another transfer now."""
         return self._replace()
 
-    # What they have in common
+    # Shared by transitions
 
     def _set_size(self, size: int) -> None:
         self.size = size
@@ -318,7 +318,7 @@ class ReadSession(Continuing):
         return State.FETCHING
 
     def _send_next(self, wait: float, now: float) -> State:
-        """Everything in flight is acknowledged: send the next window, at once if it is at hand.
+        """Everything in flight is acknowledged: send the next window, at once if it is cached.
 
         Then it equals _fetch() and _fetched() with all that was wanted. The fast path does the same for whole windows.
         """

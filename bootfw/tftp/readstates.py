@@ -9,13 +9,13 @@ class State(Key):
     NEGOTIATING = "negotiating"
     """The OACK is out, ACK 0 is awaited (RFC 2347)."""
     FETCHING = "fetching"
-    """The adapter owes us the content of ``wants``."""
+    """The adapter reads the content of ``wants``."""
     AWAITING_ACK = "awaiting ACK"
     """A window is in flight."""
     PROVING = "proving"
-    """A burst is in flight: its ACK shows whether the peer gets what it is sent. See bootfw.tftp.proof."""
+    """A burst is in flight: its ACK shows whether the peer receives what it is sent. See bootfw.tftp.proof."""
     CLOSED = "closed"
-    """It is over; ``outcome`` says how."""
+    """The transfer has ended; ``outcome`` says how."""
 
 
 class Input(Key):
@@ -26,7 +26,7 @@ class Input(Key):
     FETCHED = "fetched"
     """Number of bytes that were read for ``wants``."""
     FAILED = "failed"
-    """A TransferError: the reader could not."""
+    """A TransferError of the reader."""
     PEER_ERROR = "peer error"
     """(code, text) of the peer's ERROR."""
     REQUESTED = "requested"

@@ -1,4 +1,7 @@
-"""The retransmission timer of a session: counts attempts, gets the waits from the watchdog, measures round trips."""
+"""The retransmission timer of a session: counts attempts, asks the watchdog for waits, measures round trips.
+
+It holds no delayed call: the session publishes a deadline, and the adapter's Alarm calls back.
+"""
 
 from collections.abc import Callable
 from math import inf
@@ -13,7 +16,7 @@ SHORTEST_GRACE = 0.002
 
 
 class WatchdogFailed(Exception):
-    """The watchdog raised, or gave something that is no number of seconds. The cause says what."""
+    """The watchdog raised, or returned something that is no number of seconds; see ``__cause__``."""
 
 
 class Watchdog(Protocol):
@@ -38,13 +41,13 @@ class RetransmitTimer:
     usual: float = field(default=0.0, init=False)
     """The wait after the first attempt, as the watchdog gave it last."""
     soonest: float = field(default=0.0, init=False)
-    """Half of the smallest round trip: what comes sooner after a sending is no answer to it. 0 before the first."""
+    """Half of the shortest round trip: an ACK sooner after a sending can't be an answer to it. At first 0."""
     shortest: float = field(default=inf, init=False)
-    """The smallest round trip."""
+    """The shortest round trip."""
     _learn: Callable[[float | None], None] | None = field(init=False)
     _get_wait: Callable[[int], float | None] = field(init=False)
     _selective: bool = field(init=False)
-    """The watchdog has bounds between which it need not learn."""
+    """The watchdog is an ILearningWatchdog: round trips within its bounds need not be reported."""
 
     def __attrs_post_init__(self) -> None:
         try:
@@ -56,14 +59,14 @@ class RetransmitTimer:
 
     @property
     def grace(self) -> float:
-        """Twice the latest round trip: what has not been answered by then got lost, or was not going to be answered."""
+        """Twice the latest round trip: an answer that has not come by then is not on its way."""
         return max(2 * self._flight.round_trip, SHORTEST_GRACE)
 
     def first(self) -> float:
-        """The wait after something has been sent for the first time."""
+        """Start attempt 1; returns the wait after it."""
         self.attempt = 1
-        # The contract says that wait(1) is never None; if it is, we give up at once. The addition refuses what is no
-        # number; a try costs nothing while nothing is raised.
+        # By contract wait(1) is never None; if it is, the wait is 0 and the transfer is given up at once. Adding 0.0
+        # raises for anything but a number, which is cheaper than a check of the type.
         try:
             self.usual = usual = (self._get_wait(1) or 0.0) + 0.0
         except Exception as error:
@@ -71,7 +74,7 @@ class RetransmitTimer:
         return usual
 
     def again(self) -> float | None:
-        """The wait after the same has been sent once more, or None: give up instead."""
+        """Start the next attempt; returns the wait after it. None: give up instead."""
         self.attempt += 1
         try:
             wait = self._get_wait(self.attempt)
@@ -80,7 +83,7 @@ class RetransmitTimer:
             raise WatchdogFailed from error
 
     def progressed(self, seconds: float | None) -> float:
-        """The peer has answered; gives the wait after what is sent next.
+        """Take an answer of the peer; returns the wait after what is sent next.
 
         :param seconds: the round trip; None when the answer can't be matched to one sending (Karn's rule, RFC 6298
             section 3).
@@ -101,7 +104,7 @@ class RetransmitTimer:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Bounds in seconds; a round trip outside of them may change the wait, so progressed() has to be called."""
+        """Bounds in seconds, both included. Only round trips outside of them may change the wait, and are reported."""
         if self._learn is None:
             return 0.0, inf
         if not self._selective:

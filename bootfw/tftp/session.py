@@ -1,4 +1,4 @@
-"""What both sessions have in common: what they publish, and how a table moves them."""
+"""The base of both sessions: what they publish, and how their table moves them."""
 
 import enum
 from typing import Any, ClassVar, Generic, TypeVar
@@ -30,7 +30,7 @@ class Session(Generic[_State]):
 
     state: _State = field(init=False)
     out: list[Any] = field(factory=list, init=False)
-    """To be sent, in order; the adapter empties it."""
+    """To be sent, in order. The adapter clears it."""
     outcome: Outcome | None = field(default=None, init=False)
     """How it ended, once it has."""
     detail: str = field(default="", init=False)
@@ -41,12 +41,12 @@ class Session(Generic[_State]):
     _row: Any = field(init=False)
     """The state's row of the table."""
     flight: Flight = field(init=False)
-    """What awaits an answer. Times, positions and the deadline are there and nowhere else."""
+    """What is in flight. Its times, positions and deadline are stored there and nowhere else."""
     _timer: RetransmitTimer = field(init=False)
 
     @classmethod
     def use_table(cls, table: Table, states: type[enum.Enum], inputs: type[enum.Enum]) -> None:
-        """Make *table* the one that is executed.
+        """Have sessions of this class run by *table*.
 
         :raise TypeError: it has a hole.
         """
@@ -60,7 +60,7 @@ class Session(Generic[_State]):
 
         :raise IllegalInput: the adapter is wrong. What a peer did never raises.
         """
-        # What follows may change what an ACK means; the adapter opens the fast path again when it is done.
+        # The input may change what an ACK means. The adapter opens the fast path again if the session is steady then.
         self.flight.close()
         transition: Transition = self._row[event]
         after = transition(self, argument, now)
@@ -94,19 +94,19 @@ class Session(Generic[_State]):
         return self.flight.deadline is not None and now < self.flight.deadline
 
     def _fail(self, failure: TransferError, detail: str = "") -> _State:
-        """Our side can't go on: tell the peer."""
+        """End with an ERROR: our side failed."""
         self.out.append(error(failure.tftp_code, failure.message))
         if not detail:
             detail = f"{failure.message}: {failure.detail}" if failure.detail else failure.message
         return self._close(Outcome.FAILED, detail)
 
     def _cancel(self, reason: str) -> _State:
-        """Our side doesn't want to go on: tell the peer."""
+        """End with an ERROR: our side cancels."""
         self.out.append(error(ErrorCode.NOT_DEFINED, reason))
         return self._close(Outcome.CANCELLED, reason)
 
     def _replace(self) -> _State:
-        """The peer's port belongs to another transfer now: not a word."""
+        """End without an ERROR: the peer's port belongs to another transfer now."""
         return self._close(Outcome.CANCELLED, "the client began another transfer from the same port")
 
     def _close(self, outcome: Outcome, detail: str = "") -> _State:

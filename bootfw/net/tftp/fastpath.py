@@ -27,7 +27,7 @@ from bootfw.tftp.read import ReadSession
 from bootfw.values import Address, Via
 
 TakeACK = Callable[[int, float], bool]
-"""Called with (first four bytes of a datagram as a big-endian number, now). Returns False if it is not an ACK for it."""
+"""Called with (first four bytes of a datagram, big-endian, now). Returns False if the transfer can't use it."""
 
 _ACK = 4 << 16  # the opcode, where the first four bytes of a datagram are one number
 _MIN_ROUND_TRIP = 1e-9  # seconds; the second of two ACKs in one batch cannot answer what the first made us send
@@ -65,7 +65,7 @@ class Flow(mmsg.Prepared):
         self.chunk: Chunk | None = None
         """Holding it keeps the memory alive that ``base`` points into."""
         self.frame_base = 0
-        """Address of the frame of block 1, if the piece reached back to it. Frame n + 1 is at ``base + n * stride``."""
+        """Where frame 1 would be if the chunk began there: frame n + 1 is at ``frame_base + n * stride``."""
 
     def use(self, chunk: Chunk | None) -> None:
         """Send from *piece* from now on. The fast path stays closed until open()."""
@@ -75,7 +75,7 @@ class Flow(mmsg.Prepared):
             self.frame_base = chunk.address - (chunk.first - 1) * self.stride
 
     def open(self, session: ReadSession) -> None:
-        """Answer ACKs of *session* as far as whole windows of full blocks lie in the piece. It has to be steady."""
+        """Answer ACKs from now on, up to the last whole window of full blocks in the chunk. *session* is steady."""
         chunk, flight = self.chunk, self.flight
         if chunk is None or not self._segmented:
             return
@@ -157,7 +157,8 @@ class FastPath:
             counters = self._sender.counters
             counters.received += len(headers)
             counters.sent += sent_blocks
-            # Each flow is in it once at most: its next round trip would be 0, and less than _SHORTEST.
+            # Each flow is in it at most once, so no vector is overwritten before sendmmsg(2) has read it: a second ACK
+            # in this batch has a round trip of 0, less than _MIN_ROUND_TRIP.
             failed = self._burst.send(self._sender.descriptor, headers)
             if failed:
                 flows = [flow for _, key, _, _ in inbox.heads(count) if (flow := find(key)) is not None]

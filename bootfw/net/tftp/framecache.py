@@ -79,7 +79,7 @@ class Chunk:
 class FrameCache:
     """Least-recently-used cache of chunks.
 
-    Eviction only forgets a chunk. A transfer that sends from it holds a reference, and its memory goes with the last one.
+    Eviction only forgets a chunk: transfers that send from it hold references, and its memory goes with the last one.
 
     :param capacity: bytes of all cached chunks together; 0: nothing is cached.
     """
@@ -110,9 +110,7 @@ class FrameCache:
             self._evicted_in_use -= chunk.size
 
     def chunk(self, reader: Any, blksize: int, block: int) -> Chunk | None:
-        """The chunk with *block*; None: there is none, read it.
-
-        It stays what it is for as long as the caller has it; the cache only forgets it.
+        """Return the chunk with *block*, from the cache or read now; None: it can't be cached, call the reader.
 
         :param reader: one that can_be_framed().
         :param block: absolute number.
@@ -166,7 +164,7 @@ class FrameCache:
             self._evict(key)
 
     def _is_unchanged(self, reader: IReader, file_key: tuple[Hashable, ...]) -> bool:
-        """Return whether the reader still sees the version that was opened. If not, evict all chunks of that version."""
+        """Return whether the reader still sees the version that was opened. If not, evict all chunks of it."""
         try:
             if provides(reader, IVerifiableReader):
                 reader.verify()
@@ -228,7 +226,7 @@ def _frames_size(count: int, blksize: int, tail: int) -> int:
 def _blocks_per_chunk(blksize: int, size: int) -> int:
     """Return the number of blocks in a chunk of about *size* bytes.
 
-    It is a multiple of the usual window sizes, so a window never straddles two chunks and can leave in one system call.
+    It is a multiple of the usual window sizes, so that no window straddles two chunks.
     """
     count = max(1, min(_MAX_BLOCKS, size // (blksize + _HEADER)))
     windowsize = min(_WINDOWSIZE, 1 << count.bit_length() - 1)

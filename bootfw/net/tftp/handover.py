@@ -1,7 +1,7 @@
-"""Transfers that another process began.
+"""Adopted transfers: those that another process began and this one continues.
 
-After a crash of that process, the next ACK of each client says where to continue. A transfer that was handed over
-continues at once: its whole session state is known.
+A transfer that was handed over continues at once, because its whole session state is known. After a crash of its
+process, the next ACK of its client says where to continue.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,15 +17,15 @@ from bootfw.tftp.position import Position
 from bootfw.values import Address, Mode, Outcome, TransferReport, Via
 
 KEEP_SECONDS = 120.0
-"""Seconds to wait for the next packet of a client; a client that writes to flash may pause for so long."""
+"""Seconds to wait for the next datagram of a client. One that writes to flash may pause for so long."""
 
 WRAP = 1 << 16
-"""Blocks after which the numbers on the wire repeat (RFC 1350: two bytes)."""
+"""Number of blocks after which wire numbers repeat (RFC 1350: two bytes)."""
 
 
 @frozen
 class Handover:
-    """The state of a transfer that one process leaves to another."""
+    """The state of a transfer, as one process hands it over to another."""
 
     position: Position
     raw: bytes
@@ -37,26 +37,26 @@ class Handover:
 
 @frozen
 class AdoptedTransfer:
-    """A transfer whose process is gone."""
+    """A transfer whose process has ended."""
 
     begun_event: TransferBegun
     position: int
-    """An acknowledged block, less than WRAP blocks before the latest one; 0: the beginning."""
+    """A block that the client has acknowledged, fewer than WRAP blocks before the latest one; 0: none."""
     handover: Handover | None = None
     """None: the process crashed."""
 
     @property
     def port(self) -> int:
-        """See Handover. Unknown after a crash; then 0, since all ports of a service share their AdoptedTransfers."""
+        """See Handover. After a crash it is not known, and 0: all ports of a service share their AdoptedTransfers."""
         return self.handover.port if self.handover is not None else 0
 
     def block(self, number: int) -> int:
-        """The absolute number of the block that the client acknowledges as *number* on the wire."""
+        """Return the absolute number of the block that the client acknowledges as *number* on the wire."""
         return self.position + ((number - self.position) % WRAP)
 
 
 def has_changed(file: IReader, begun_event: TransferBegun) -> bool:
-    """Whether *file* may have changed since the transfer began: half of each version would be worse than none."""
+    """Return whether *file* may have changed since the transfer began: half of each version is worse than none."""
     if begun_event.agreed.tsize is not None and file.size != begun_event.agreed.tsize:
         return True
     changed = file.changed if provides(file, ICacheableReader) else None
@@ -65,11 +65,12 @@ def has_changed(file: IReader, begun_event: TransferBegun) -> bool:
 
 @define(eq=False)
 class AdoptedTransfers:
-    """The transfers of a crashed process, each until the next packet of its client. All ports of a service share one
-    instance, so that the end of each transfer is published once.
+    """Adopted transfers of crashed processes that wait for the next datagram of their clients.
+
+    All ports of a service share one instance, so that the end of each transfer is published once.
 
     :param reactor: IReactorTime.
-    :param publish: receives the end of each transfer that does not go on.
+    :param publish: called with the TransferEnded of each transfer that can't be continued.
     """
 
     _reactor: Any
@@ -80,7 +81,7 @@ class AdoptedTransfers:
     def add(self, adopted: Iterable[AdoptedTransfer]) -> list[tuple[TransferBegun, Handover]]:
         """Wait for packets of their clients, for KEPT seconds. Uploads end at once: what was stored is unknown.
 
-        :return: those that were handed over, which can continue at once.
+        :return: the transfers that were handed over, to be continued at once.
         """
         handed = []
         for transfer in adopted:
@@ -97,7 +98,7 @@ class AdoptedTransfers:
         return handed
 
     def take(self, peer: Address) -> AdoptedTransfer | None:
-        """Remove and return the transfer of *peer*, which has sent a packet; None: there is none."""
+        """Remove and return the transfer of *peer*, which has sent a datagram; None: there is none."""
         return self._waiting.pop(peer, None)
 
     def publish_failed(self, begun_event: TransferBegun, reason: str) -> None:
@@ -109,7 +110,7 @@ class AdoptedTransfers:
         self._publish(TransferEnded(now, report))
 
     def give_up(self, reason: str) -> None:
-        """Publish that all that are left failed."""
+        """Publish that all that still wait failed."""
         if self._timeout is not None:
             self._timeout.cancel()
         self._timed_out(reason)

@@ -1,4 +1,4 @@
-"""TFTP on UDP: who a datagram is for, and what becomes of a request. The sessions themselves are in bootfw.tftp."""
+"""The TFTP listener: dispatches datagrams to transfers and opens files. The sessions are in bootfw.tftp."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -59,21 +59,21 @@ _ACK = b"\0\4"
 class TFTPProtocol(DatagramProtocol):
     """Serves TFTP (RFC 1350, 2347, 2348, 2349, 7440) on one port.
 
-    It runs on any datagram transport. On one that provides IViaTransport, replies leave from the address that was
-    asked, and a window leaves in one call.
+    It runs on any datagram transport. On one that provides IViaTransport, replies leave from the address that
+    the request came to, and a window leaves in one call.
 
     :param reactor: IReactorTime.
     :param backend: IBackend; uploads need an IWritableBackend.
     :param watchdog: IWatchdogPolicy.
-    :param publish: is given each event; must not raise.
+    :param publish: called with each event; must not raise.
     :param listen: opens a port for each transfer; None: every reply leaves from this port.
     :param mtu: the MTU in bytes of the interface a Via names, None when unknown.
     :param interfaces: requests that come by others are ignored.
     :param images: what is kept of files that have been read; None: nothing.
-    :param personas: who is treated specially; None: by those that come with bootfw.
+    :param personas: whose quirks apply; None: those that come with bootfw.
     :param clients: finds the client at an address, for backends and personas; None: a client is its address.
     :param randbelow: random numbers that a peer can't guess.
-    :param adopted: those of all ports of the service; None: this port has its own.
+    :param adopted: the adopted transfers of all ports of the service; None: this port has its own.
     """
 
     noisy = False
@@ -171,13 +171,13 @@ class TFTPProtocol(DatagramProtocol):
                 elif not self._resume(data, peer, via, now):
                     self._on_stray(data, peer, now)
             except Exception:
-                self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
+                self._log.failure("Unexpected error for a datagram of {peer}.", peer=peer)
 
     def _pending_backend(self, answer: Any) -> str:
         return self._batching.pending_backend(answer) if self._batching is not None else "the backend"
 
     def close(self) -> None:
-        """End every transfer; their peers are told."""
+        """End every transfer, with an ERROR to each peer."""
         self._closed = True
         now = self._reactor.seconds()
         for transfer in list(self._transfers.values()):
@@ -187,9 +187,9 @@ class TFTPProtocol(DatagramProtocol):
         self._malformed.stop()
 
     def _on_stray(self, data: bytes, peer: Address, now: float) -> None:
-        """Neither a request nor part of a transfer on this port: what is well-formed is a late datagram. No answer.
+        """Count a datagram that belongs to no transfer, if it is malformed; a well-formed one is late. Never answered.
 
-        An ERROR 5 would be due by RFC 1350, but on this port it would let a forged sender address be told.
+        RFC 1350 asks for ERROR 5; but on this port a forged datagram would have it sent to somebody else.
         """
         try:
             wire.parse(data)
@@ -233,7 +233,7 @@ class TFTPProtocol(DatagramProtocol):
         kind = WriteTransfer if request.write else ReadTransfer
         self._await_file(kind(request, data, via, self._context, quirks), answer, now)
 
-    # What another process has begun.
+    # Adopted transfers.
 
     def positions(self) -> list[tuple[Address, int]]:
         """(peer, the block that it has acknowledged) of the transfers whose numbers on the wire will come again."""
@@ -246,7 +246,7 @@ class TFTPProtocol(DatagramProtocol):
         return [transfer for transfer in self._transfers.values() if transfer.port is None]
 
     def drain(self) -> None:
-        """Take no more requests; when the port is closed, transfers on ports of their own are brought to their end."""
+        """Drop requests from now on. Transfers on their own ports finish even after this port has closed."""
         self._draining = True
 
     def take_over(self, adopted: Iterable[AdoptedTransfer]) -> None:
@@ -286,7 +286,7 @@ class TFTPProtocol(DatagramProtocol):
     # Files.
 
     def _open_file(self, request: TransferRequest, quirks: TFTPQuirks | None) -> Any:
-        """What the backend answers.
+        """Call the backend: returns a reader or writer, or a Deferred of one.
 
         :raise Exception: see IBackend.
         """

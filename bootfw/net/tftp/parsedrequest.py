@@ -1,4 +1,4 @@
-"""A request's datagram, made into what a backend is told."""
+"""RRQ and WRQ datagrams, parsed into the requests that backends get."""
 
 from attrs import frozen
 
@@ -11,7 +11,7 @@ _MODES = {"octet": Mode.OCTET, "netascii": Mode.NETASCII}
 
 @frozen
 class ParsedRequest:
-    """What the bytes of a request say, whoever sent them."""
+    """The content of a request, without its sender. Machines that boot alike send the same bytes, so it is cached."""
 
     filename: str
     path: str
@@ -23,13 +23,16 @@ class ParsedRequest:
 
     @classmethod
     def parse(cls, data: bytes) -> "ParsedRequest":
-        """:raise WireError: it can't be understood."""
+        """Parse a datagram.
+
+        :raise WireError: it is malformed.
+        """
         packet = wire.parse(data)
         assert isinstance(packet, wire.Request)
         filename, mode = packet.filename, packet.mode
         return cls(filename, relative(filename), packet.write, _MODES.get(mode), mode, packet.options)
 
     def for_peer(self, peer: Address, via: Via | None) -> TransferRequest:
-        """The request of *peer*."""
+        """Return the request as sent by *peer*."""
         local = via.local if via is not None else ""
         return TransferRequest(self.filename, self.path, peer, local, self.write, self.mode or Mode.OCTET, self.options)

@@ -1,4 +1,4 @@
-"""What is done otherwise for clients that need it; see bootfw.values.TFTPQuirks. The others don't come here."""
+"""Workarounds for clients with TFTPQuirks (bootfw.values). Requests of other clients never come here."""
 
 import re
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ _END_OPTION = "\udcff"
 
 
 def allowed_options(options: tuple[tuple[str, str], ...], quirks: TFTPQuirks) -> tuple[tuple[str, str], ...]:
-    """*options* without those that the client must not get."""
+    """Return *options* without those that the server must refuse to this client."""
     if not quirks.refuse_options:
         return options
     return tuple(option for option in options if option[0].lower() not in quirks.refuse_options)
 
 
 def capped_limits(limits: Limits, quirks: TFTPQuirks) -> Limits:
-    """*limits*, and no more than the client can do."""
+    """Return *limits*, lowered to what the client can do."""
     if quirks.max_blksize is None and quirks.max_windowsize is None:
         return limits
     return Limits(
@@ -41,9 +41,9 @@ def capped_limits(limits: Limits, quirks: TFTPQuirks) -> Limits:
 
 
 def open_with_quirks(backend: IBackend, request: TransferRequest, quirks: TFTPQuirks) -> Any:
-    """What IBackend.open answers; where it has no such file, what stands in its place.
+    """Open the file, or the first alternative that exists where it is missing.
 
-    :raise FileMissing: nothing does.
+    :raise FileMissing: neither exists.
     """
     if not (quirks.instead or quirks.empty_when_missing or quirks.cut_names):
         return backend.open(request.path, request)

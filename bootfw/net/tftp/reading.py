@@ -26,24 +26,24 @@ _NOTHING_FETCHED: tuple[Blocks | None, bytes] = (None, b"")
 
 @define(eq=False)
 class ReadTransfer(Transfer):
-    """Does the reading that a ReadSession asks for, and sends its blocks."""
+    """Reads the blocks that a ReadSession wants, and sends what it publishes."""
 
     resumed: int | Position | None = field(default=None, init=False)
     """See ReadSession."""
     _reader: IReader | None = field(default=None, init=False)
     _size: int | None = field(default=None, init=False)
     _fetched_content: tuple[Blocks | None, bytes] = field(default=_NOTHING_FETCHED, init=False)
-    """The blocks that were fetched last, until they are sent; of a reader that answers later, until others are."""
+    """Blocks read last, with their content, until they are sent, or, of an asynchronous reader, until others are."""
     _asynchronous: bool = field(default=False, init=False)
-    """The reader answers later: asking it again for a retransmission is dear."""
+    """The reader returns Deferreds, so its content is kept for a retransmission."""
 
     _cacheable: bool = field(default=False, init=False)
     """The file can be sent from the frame cache."""
     _chunk: Chunk | None = field(default=None, init=False)
-    """The frames that it sends from; held in the cache."""
+    """The chunk that it sends from; it counts as held in the cache."""
     _fast_path: FastPath | None = field(default=None, init=False)
     _flow: Flow | None = field(default=None, init=False)
-    """This transfer on the fast path; None: its port has none, or the file is not framed."""
+    """This transfer on the fast path; None: its port has none, or the file can't be framed."""
 
     @property
     def can_hand_over(self) -> bool:
@@ -106,7 +106,7 @@ class ReadTransfer(Transfer):
                     flow.use(self._chunk)
 
     def _take_ack(self, head: int, now: float) -> bool:
-        """An ACK that the fast path did not answer; see Take."""
+        """Take an ACK that the fast path did not answer; see TakeACK."""
         if head >> 16 != _ACK or self._done:
             return False
         self._ack_received(head & 0xFFFF, now)
@@ -129,8 +129,10 @@ class ReadTransfer(Transfer):
         return chunk if chunk is not None and last <= chunk.last else None
 
     def _may_load(self, block: int) -> bool:
-        """Whether a whole piece may be read for the sake of *block*: not for a peer that has only sent a request, which
-        may be forged or about the size only, nor for one that has not proven itself. What was read for others is there.
+        """Return whether the chunk with *block* may be read for this peer.
+
+        Not for one that has only sent a request, which may be forged or a size probe, nor for one that has not proven
+        that it receives what it is sent; unless the chunk is cached already.
         """
         session = self.session
         if not session.proven:
@@ -145,7 +147,7 @@ class ReadTransfer(Transfer):
         try:
             chunk = frame_cache.chunk(self._reader, self._agreed.blksize, block)
         except OSError:
-            chunk = None  # The reader will meet it as well, and the peer gets an ERROR.
+            chunk = None  # read() of the reader meets the same error, and the peer gets an ERROR.
         except Exception as error:
             # Whatever else is raised is raised by the reader, a plugin.
             self._report_plugin_failure("backend", "read the descriptor of", error, seconds())
@@ -153,7 +155,7 @@ class ReadTransfer(Transfer):
         took = seconds() - began
         if took > BLOCKED_SECONDS:
             self._blocked("reader", self._reader, "reading the descriptor", took)
-        # A file that has changed, or that the cache has no room for: don't try again for each block.
+        # A file that has changed, or is too large for the cache, is not tried again for each block.
         self._cacheable = chunk is not None
         self._use_chunk(chunk)
         return chunk
@@ -178,7 +180,7 @@ class ReadTransfer(Transfer):
             if wants is None or self._pending is not None:
                 break
             length = session.wanted_bytes
-            # Frames are of the file as it was opened, so all that is wanted is there.
+            # Frames are made of the whole file as it was opened, so none of the wanted bytes is missing.
             if self._chunk_of(wants.first, wants.last) is not None:
                 self._fetched_content = _NOTHING_FETCHED
             else:
@@ -194,7 +196,7 @@ class ReadTransfer(Transfer):
                 self._flow.open(session)
 
     def _fetch(self, wants: Blocks, now: float) -> bytes | None:
-        """The content of *wants*; None: it comes later, or the transfer has just failed."""
+        """Return the content of *wants*; None: it is pending, or the transfer has just failed."""
         held, data = self._fetched_content
         if held == wants:
             return data

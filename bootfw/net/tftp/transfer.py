@@ -1,4 +1,4 @@
-"""One transfer: a session between a peer and an open file. What sending and receiving have in common."""
+"""A transfer connects a session to its peer, its file and its timer. This is the base of reading and writing."""
 
 from collections.abc import Callable
 from secrets import randbelow
@@ -25,11 +25,12 @@ Send = Callable[[bytes, Address, Via | None, int], None]
 _NOTHING_AGREED = Agreed()
 
 RESTART_SILENCE = 1.0
-"""Seconds without a word from a peer whose transfer is under way, after which a copy of its request means that it has
-started again. A late copy on the wire is milliseconds old; a client that uses its port again has rebooted meanwhile."""
+"""Seconds of silence after which a copy of the request of a running transfer means that the client has started again.
+
+A duplicate on the wire arrives milliseconds late; a client that reuses its port has rebooted."""
 
 BACKEND_TIMEOUT = 60.0
-"""Seconds that a backend may take for one answer. No client waits longer, and what is never answered must not stay."""
+"""Seconds that a backend may take for one result. No client waits longer, and a result may never come."""
 
 
 class BackendTimeout(TransferError):
@@ -48,9 +49,9 @@ class TransferContext:
     alarm: "Alarm[Transfer]"
     publish: Callable[[Event], None]
     on_stray: Callable[[bytes, Address, float], None]
-    """Called with (data, peer, now) of what no transfer can make use of: it may be malformed."""
+    """Called with (data, peer, now) of a datagram that no transfer can use: it may be malformed."""
     on_finished: "Callable[[Transfer], None]"
-    """Called once, when the transfer is over and has given everything back."""
+    """Called once, when the transfer has ended and released its resources."""
     frame_cache: FrameCache
     randbelow: Callable[[int], int] = randbelow
     """Random numbers that a peer can't guess."""
@@ -67,9 +68,9 @@ class TransferContext:
 
 @define(eq=False)
 class Transfer:
-    """What reading and writing have in common.
+    """Base of ReadTransfer and WriteTransfer.
 
-    It begins without a session: the file is being opened. ``begin()`` ends that.
+    It has no session while the file is being opened; ``begin()`` makes it.
     """
 
     request: TransferRequest
@@ -78,32 +79,32 @@ class Transfer:
     via: Via | None
     _context: TransferContext
     quirks: TFTPQuirks | None = None
-    """What this client needs; None: the usual."""
+    """None: the client has none."""
     session: Any = field(default=None, init=False)
     port: Any = field(default=None, init=False)
-    """The port of its own, when transfers have one."""
+    """Its own port, where each transfer has one."""
     port_is_unguessable: bool = field(default=False, init=False)
-    """Only who gets its packets can know that port."""
+    """Only a host that receives its datagrams can know that port."""
     _own_send: Send | None = field(default=None, init=False)
     """None: the listener's port is used."""
     _agreed: Agreed = field(default=_NOTHING_AGREED, init=False)
     backend_wait: tuple[float, str] = field(default=(0.0, ""), init=False)
     """How long the backend of that name took to open the file."""
     begun_event: TransferBegun | None = field(default=None, init=False)
-    """By another process; None: it begins here."""
+    """Published by the process that began the transfer; None: it begins here."""
     _started_at: float = field(default=0.0, init=False)
     _pending: "Deferred[Any] | None" = field(default=None, init=False)
-    """The backend's answer that is outstanding: the file, or one read or write."""
+    """The pending result of the backend: the opened file, or that of one read or write."""
     _pending_deadline: float = field(default=0.0, init=False)
-    """When that takes too long."""
+    """When the wait for it times out."""
     _on_backend_timeout: Callable[[BaseException, float], None] = field(init=False)
-    """Called when it does."""
+    """Called then."""
     _reported: bool = field(default=False, init=False)
     _done: bool = field(default=False, init=False)
 
     @property
     def deadline(self) -> float | None:
-        """When to ring; see Alarm. That of the session, unless it waits for the backend."""
+        """When ring() is due; see Alarm. The deadline of the session, or of the backend while its result is pending."""
         session = self.session
         if self._pending is not None and (session is None or session.outcome is None):
             return self._pending_deadline
@@ -114,21 +115,21 @@ class Transfer:
 
     @property
     def can_hand_over(self) -> bool:
-        """Another process can go on with it: see AdoptedTransfer."""
+        """Whether another process can continue it: see AdoptedTransfer."""
         return False
 
     def handover(self, port: int) -> Any:
-        """What another process goes on with; see Handover. Only where it is ``movable``."""
+        """Return the state for another process. Only where ``can_hand_over`` is true."""
         raise NotImplementedError
 
-    # What the listener tells it.
+    # Called by the listener.
 
     def file_opened(self, file: Any) -> None:
-        """The backend has opened the file: from now on it is ours to give back."""
+        """Take *file*, which the backend has opened. The transfer closes it."""
         raise NotImplementedError
 
     def begin(self, agreed: Agreed, watchdog: Any, now: float) -> None:
-        """Make the session, and do what it asks for."""
+        """Make the session and act on what it publishes."""
         self._agreed = agreed
         self._started_at = now if self.begun_event is None else self.begun_event.at
         try:
@@ -138,33 +139,33 @@ class Transfer:
             self._session_raised(error, now)
 
     def discard_file(self, file: Any) -> None:
-        """The backend has opened the file when nobody waited for it any more."""
+        """Close or cancel *file*, which was opened after the transfer had ended."""
         raise NotImplementedError
 
     def use_port(self, port: Any, send: Send, *, unguessable: bool) -> None:
-        """From now on everything goes through a port of its own.
+        """Send and receive on the transfer's own port from now on.
 
         :param secret: the kernel has chosen its number; those of a range can be guessed.
         """
         self.port, self._own_send, self.port_is_unguessable = port, send, unguessable
 
     def datagram(self, data: bytes, now: float) -> None:
-        """Something of the peer that is not a request."""
+        """Take a datagram of the peer that is no request."""
         raise NotImplementedError
 
     def request_repeated(self, now: float) -> bool:
-        """The peer's request has come once more. False: it is no copy, the peer has started again."""
+        """Take another copy of the request. Returns False if the client has started again: it begins a new transfer."""
         session = self.session
         if session is None:
             return True
-        # A peer that has said nothing but its request may well repeat it for as long as it likes.
+        # A client that has sent nothing but its request may repeat it for as long as it likes.
         if session.last_heard > self._started_at and now - session.last_heard >= RESTART_SILENCE:
             return False
         self._handle(session.Input.REQUESTED, None, now)
         return True
 
     def ring(self, now: float) -> float | None:
-        """The deadline has come. None: see Alarm."""
+        """Act on the deadline. Returns None: see Alarm."""
         if self._pending is None:
             self._handle(self.session.Input.TICK, None, now)
             return None
@@ -173,7 +174,7 @@ class Transfer:
         return None
 
     def cancel(self, reason: str, now: float) -> None:
-        """Our side ends it, and the peer is told why."""
+        """End the transfer from our side, with an ERROR that says why."""
         if self.session is None:
             self.send(wire.error(wire.ErrorCode.NOT_DEFINED, reason))
             self.finish()
@@ -181,7 +182,7 @@ class Transfer:
             self._handle(self.session.Input.CANCEL, reason, now)
 
     def replace(self, now: float) -> None:
-        """The peer has begun something else from the same port: this ends without a word."""
+        """End without an ERROR: the client has begun another transfer from the same port."""
         if self.session is None:
             self.finish()
         else:
@@ -216,7 +217,7 @@ class Transfer:
             on_result(value, seconds())
 
         def on_failure(failure: Failure) -> None:
-            # What fails after the end, the cancelled answer above all, is nobody's concern any more.
+            # Failures after the end are dropped: most are the CancelledError of our own cancel().
             if self._pending is answer:
                 self._pending = None
                 assert failure.value is not None
@@ -233,10 +234,10 @@ class Transfer:
         opened: "Callable[[Any, Any, float], None]",
         not_opened: "Callable[[Any, BaseException, float], None]",
     ) -> None:
-        """Wait for what a backend opens, and note how long that takes.
+        """Wait until a backend has opened the file, and note how long it takes.
 
-        :param backend_of: which backend *answer* is of.
-        :param opened, not_opened: called with this transfer, what came of it, and the time.
+        :param backend_of: returns the name of the backend whose result is pending.
+        :param opened, not_opened: called with this transfer, the file or the exception, and the time.
         """
         began = self._context.reactor.seconds()
 
@@ -252,7 +253,7 @@ class Transfer:
         self.await_result(answer, on_result, failed, self.discard_file)
 
     def finish(self) -> None:
-        """Give everything back, once."""
+        """Release everything, once."""
         if self._done:
             return
         self._done = True
@@ -263,13 +264,13 @@ class Transfer:
             self.port.stopListening()
         self._context.on_finished(self)
 
-    # What the kinds of transfer share.
+    # For subclasses.
 
     def _make_session(self, watchdog: Any, now: float) -> Any:
         raise NotImplementedError
 
     def _handle(self, event: Any, argument: Any, now: float) -> None:
-        """Give the session one input, and do what it asks for."""
+        """Give the session one input and act on what it publishes."""
         try:
             self.session.handle(event, argument, now)
             self._advance(now)
@@ -277,11 +278,11 @@ class Transfer:
             self._session_raised(error, now)
 
     def _advance(self, now: float) -> None:
-        """Do what the session asks for until it waits."""
+        """Do what the session publishes until it waits for its peer or for the file."""
         raise NotImplementedError
 
     def _release(self) -> None:
-        """Give the file back."""
+        """Close or cancel the file."""
         raise NotImplementedError
 
     def _error_received(self, data: bytes, now: float) -> None:
@@ -293,11 +294,11 @@ class Transfer:
             self._handle(self.session.Input.PEER_ERROR, (packet.code, packet.message), now)
 
     def _blocked(self, kind: str, plugin: object, doing: str, took: float) -> None:
-        """A call of a reader or writer took long: more than BLOCKED_SECONDS."""
+        """Report a call of a reader or writer that took more than BLOCKED_SECONDS."""
         self._context.blocking.report(f"{kind} {class_name(plugin)}", f"{doing} of {self.request.filename!r}", took)
 
     def _file_failed(self, error: BaseException, now: float) -> None:
-        """The file's side could not: the peer gets the error's code; a bug's traceback goes to the log."""
+        """The reader or writer failed: send its error to the client, and publish the traceback of a bug."""
         reported = transfer_error(error)
         if reported is None:
             self._report_plugin_failure("backend", "go on with", error, now)
@@ -318,14 +319,14 @@ class Transfer:
         self.finish()
 
     def _abandon_pending(self) -> None:
-        """Whatever is outstanding is not wanted any more."""
+        """Drop the pending result."""
         pending, self._pending = self._pending, None
-        # Cancelling a Deferred that can't be makes Twisted throw its late answer away: an open file that nobody closes.
+        # If a Deferred without a canceller is cancelled, Twisted drops its late result: a file that is never closed.
         if pending is not None and pending._canceller is not None:
             self._run_cleanup(pending.cancel)
 
     def _run_cleanup(self, action: Callable[..., Any], *arguments: Any) -> None:
-        """Give something back. Should that fail, it must not keep the rest from being given back."""
+        """Call a plugin to release something. If it raises, that is reported, and the cleanup continues."""
         try:
             action(*arguments)
         except Exception as error:
@@ -336,7 +337,7 @@ class Transfer:
         self._context.publish(PluginFailed(now, plugin=plugin, doing=what, traceback=traceback_of(error)))
 
     def _settle(self, now: float) -> None:
-        """Follow the session's deadline, and its end."""
+        """Update the alarm; report the session's outcome, once; finish when no timer of it runs."""
         session = self.session
         # The alarm finds out by itself that a deadline has moved later, which is what the fast path does to it.
         self._context.alarm.watch(self)

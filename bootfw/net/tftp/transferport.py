@@ -22,10 +22,10 @@ from bootfw.values import Address, Via
 from bootfw.wire import tftp as wire
 
 SPARE = 64
-"""Descriptors that ports of transfers leave for files, connections and other ports."""
+"""File descriptors that transfer ports leave to files, connections and other ports."""
 
 _AGAIN = 60.0
-"""Seconds within which the log does not say again that they are used up."""
+"""Seconds until the log repeats that descriptors are used up."""
 
 _REQUESTS = (b"\0\1", b"\0\2")
 _ERROR = b"\0\5"
@@ -33,7 +33,7 @@ _ERROR = b"\0\5"
 
 @implementer(IBatchReceiver)
 class TransferProtocol(DatagramProtocol):
-    """The port of one transfer. Strangers are told that it isn't theirs (RFC 1350 section 4)."""
+    """The port of one transfer. Other peers get ERROR 5 (RFC 1350 section 4)."""
 
     noisy = False
     _log = Logger()
@@ -64,7 +64,7 @@ class TransferProtocol(DatagramProtocol):
                 elif data[:2] != _ERROR and len(data) >= 4:
                     self.send(_UNKNOWN_TID, peer, via, 0)
             except Exception:
-                self._log.failure("A datagram of {peer} could not be dealt with.", peer=peer)
+                self._log.failure("Unexpected error for a datagram of {peer}.", peer=peer)
 
     def send(self, data: bytes, peer: Address, via: Via | None, segment: int) -> None:
         """See Send."""
@@ -91,7 +91,7 @@ def _write_each(transport: Any, data: bytes, peer: Address, via: Via | None, seg
 
 
 def bindable(via: Via | None) -> str:
-    """The address that was asked, as a socket can be bound to it; "" when not known."""
+    """Return the local address that the request came to, in a form that a socket can bind; "" when not known."""
     if via is None:
         return ""
     # A link-local address is one of an interface (RFC 4007 section 6).
@@ -100,15 +100,15 @@ def bindable(via: Via | None) -> str:
 
 
 def is_for_many(via: Via) -> bool:
-    """It was sent by broadcast or multicast."""
+    """Return whether the datagram was sent by broadcast or multicast."""
     return via.destination not in ("", via.local)
 
 
 def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callable[[DatagramProtocol, str], Any]:
-    """What opens a port for a transfer: given its protocol and our address that was asked, "" when not known.
+    """Return a function that opens a port for one transfer, given its protocol and the local address, "" if not known.
 
-    :param anywhere: the address where that is not known.
-    :param ports: (first, last) of a range; else the kernel chooses.
+    :param anywhere: the address to bind then.
+    :param ports: (first, last) of a range; otherwise the kernel chooses.
     """
     numbers = _Numbers(*ports) if isinstance(ports, tuple) else None
     buffers, once_per = mmsg.Buffers(), OncePer(_AGAIN)
@@ -145,20 +145,20 @@ def opener(reactor: Any, anywhere: str, ports: str | tuple[int, int]) -> Callabl
 
 
 def _leaves_descriptors(port: Any) -> bool:
-    """Whether enough are left when *port* is open. The kernel gives the lowest number that is free."""
+    """Return whether SPARE descriptors are left beside *port*. The kernel assigns the lowest free number."""
     descriptor = port.fileno() if hasattr(port, "fileno") else -1
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return bool(limit == resource.RLIM_INFINITY or descriptor < limit - SPARE)
 
 
 class _Numbers:
-    """The ports of a range, taken in turn, so that one that has just been closed rests."""
+    """The ports of a range, in turn, so that a port is reused as late as possible."""
 
     def __init__(self, first: int, last: int) -> None:
         self._first, self._count, self._next = first, last - first + 1, 0
 
     def all_once(self) -> Any:
-        """Each number once, beginning behind the one that was given last."""
+        """Yield each number once, beginning after the one that was used last."""
         for _ in range(self._count):
             number = self._first + self._next
             self._next = (self._next + 1) % self._count

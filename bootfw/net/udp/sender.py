@@ -32,20 +32,23 @@ _NOTHING: Controls = ([], b"")
 
 @define
 class Counters:
-    """What has gone through a port since it was made, in datagrams unless said otherwise."""
+    """What has gone through a port since it was made, in datagrams unless stated otherwise."""
 
     received: int = 0
     batches: int = 0
     """Deliveries to the protocol."""
     sent: int = 0
     send_errors: int = 0
-    """Datagrams that the kernel did not take: lost, as if on the wire."""
+    """Datagrams that the kernel did not accept. They count as lost on the wire."""
     receive_errors: int = 0
     """Errors that the socket reported in place of a datagram."""
 
 
 class Sender:
-    """The sending half of a port. What the kernel doesn't take is counted, never raised.
+    """The sending half of a port. What the kernel doesn't accept is counted, never raised.
+
+    Between collect() and release() small datagrams wait in the outbox, so that one system call sends them all. A run of
+    frames flushes the outbox first: datagrams leave in the order in which they were sent.
 
     :param sock: bound.
     :param buffers: see Outbox.
@@ -74,7 +77,7 @@ class Sender:
         self._wires = Cache(self._from_wire)
 
     def route(self, peer: Address, via: Via | None) -> tuple[Destination, Controls]:
-        """What is worth being looked up once for many datagrams to the same peer; arguments as for send()."""
+        """Look up how to send to *peer*, once for many datagrams; arguments as for send()."""
         destination = self._destinations[peer]
         if via is None:
             return destination, _NOTHING
@@ -85,7 +88,7 @@ class Sender:
         return self._destinations[peer]
 
     def collect(self) -> None:
-        """From now on what is sent waits for release()."""
+        """Collect what is sent until release()."""
         self.collecting = mmsg.AVAILABLE
 
     def release(self) -> None:
@@ -99,7 +102,7 @@ class Sender:
         self.send_to(data, destination, controls, segment)
 
     def send_to(self, data: Any, destination: Destination, controls: Controls, segment: int) -> None:
-        """The same, for one who has looked up how."""
+        """Send to where route() has been looked up."""
         if 0 < segment < len(data):
             self._send_run(memoryview(data), destination, controls, segment)
         elif self.collecting:
@@ -135,13 +138,13 @@ class Sender:
             self.lost(code)
 
     def lost(self, code: int | None, count: int = 1) -> None:
-        """Count what the kernel did not take."""
+        """Count datagrams that the kernel did not accept."""
         self.counters.send_errors += count
         if code == errno.ECONNREFUSED:
             self._refused()
 
     def _send_run(self, data: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
-        """A run of datagrams: by UDP_SEGMENT where kernel and path take it, else each by itself."""
+        """Send a run of datagrams: by UDP_SEGMENT where kernel and path support it, else one by one."""
         self.flush()
         at_once = segment * max(1, min(SEGMENTS, LARGEST_RUN // segment))
         for start in range(0, len(data), at_once):
@@ -162,8 +165,8 @@ class Sender:
                 return
             lost_before = self.counters.send_errors
             self._send_each(run, destination, controls, segment)
-            # It is the kernel or the device only if the same datagrams do pass one by one: then there is no use in
-            # asking again.
+            # If the same datagrams pass one by one, kernel or device do not support it: don't try again. EMSGSIZE is
+            # about the MTU of this path, and says nothing about others.
             if error.errno != errno.EMSGSIZE and self.counters.send_errors == lost_before:
                 self._segmentation = False
         else:
@@ -176,7 +179,7 @@ class Sender:
         self.flush()
 
     def _from_source(self, via: Via) -> Controls:
-        """Leave from the address that was asked, by whatever route leads to the peer.
+        """Leave from the address that the request came to, by whatever route leads to the peer.
 
         Pinning the interface as well would break asymmetric routing.
         """
@@ -185,7 +188,7 @@ class Sender:
         return self._controls(self._family.info(via, False))
 
     def _from_wire(self, via: Via) -> Controls:
-        """Leave from the address and on the interface that was asked."""
+        """Leave from the address and on the interface that the request came to."""
         return self._controls(self._family.info(via, True))
 
     def _controls(self, info: bytes) -> Controls:
@@ -196,7 +199,7 @@ class Sender:
 
 
 def _has_segmentation(sock: socket.socket) -> bool:
-    """Whether the kernel knows UDP_SEGMENT. One that doesn't (before 4.18) ignores it and sends a single datagram."""
+    """Return whether the kernel has UDP_SEGMENT. Without it (before 4.18) a run would leave as one datagram."""
     try:
         sock.getsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT)
     except OSError:
