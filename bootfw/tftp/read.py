@@ -35,8 +35,8 @@ class ReadSession(Continuing):
     watchdog: Watchdog
     _began: float = field(alias="now")
     resumed: int | Position | None = None
-    """The position of a session in another process; after a crash, the block that the peer has just acknowledged (0: the
-    OACK). None: the transfer begins here."""
+    """The position of a session in another process; after a crash, the block that the peer has just acknowledged (0:
+    the OACK). None: the transfer begins here."""
     request_bytes: int = 0
     """Length of the request's datagram; what is sent before the peer has proven itself is in proportion to it."""
     own_port: bool = False
@@ -51,8 +51,8 @@ class ReadSession(Continuing):
     wanted_bytes: int = field(default=0, init=False)
     """How much that is, from ``(wants.first - 1) * blksize`` on. Not more, though a file may have grown; may be 0."""
     cached_through: int = field(default=0, init=False)
-    """Set by the adapter: everything after what is in flight, up to this block, is framed and is sent without FETCHING. 0:
-    nothing is."""
+    """Set by the adapter: everything after what is in flight, up to this block, is framed and is sent without FETCHING.
+    0: nothing is."""
 
     _last_block: int = field(default=-1, init=False)
     """The last block of the file; -1 while that is not known."""
