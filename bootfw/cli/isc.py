@@ -23,14 +23,12 @@ from bootfw.cli.declarations import (
     unquoted,
 )
 from bootfw.cli.foreign import Foreign, Identify, ipv6_lease
+from bootfw.dhcp.leasebook import QUARANTINE_SECONDS
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.wire.dhcp4 import ETHERNET
 
 HARDWARE: Mapping[str, int] = {"ethernet": ETHERNET, "token-ring": 6, "fddi": 8, "infiniband": 32}
 """As dhcpd writes it -> htype (RFC 1700)."""
-
-QUARANTINE = 3600.0
-"""Seconds that an abandoned address rests from now on: dhcpd keeps it for ever."""
 
 _STATES = ("active", "free", "released", "expired", "abandoned", "reset", "backup", "bootp")
 _NAMES = (["supersede", "host-name", "="], ["supersede", "option", "host-name", "="], ["option", "host-name"])
@@ -130,7 +128,8 @@ class _Found:
         """None: no client has it; a text: why its client can't be kept."""
         state = _state(said)
         if state == "abandoned":
-            return Lease(address, b"", "", LeaseState.DECLINED, self._now, self._now + QUARANTINE)
+            # dhcpd keeps an abandoned address out of use for ever.
+            return Lease(address, b"", "", LeaseState.DECLINED, self._now, self._now + QUARANTINE_SECONDS)
         hardware, mac = _hardware(said)
         client_id = _identifier(said.get("uid"))
         client = self._identify(hardware, mac, client_id)
@@ -172,7 +171,7 @@ class _Found:
             said = _by_name(inside)
             state = _state(said)
             if state == "abandoned":
-                resting = LeaseState.DECLINED, self._now, self._now + QUARANTINE
+                resting = LeaseState.DECLINED, self._now, self._now + QUARANTINE_SECONDS
                 leases[address] = Lease(address, b"", "", *resting)
                 continue
             _, expires = self._times(said, state)
