@@ -281,7 +281,7 @@ def test_another_archive_takes_its_place(tmp_path, kind):
     assert content(backend, "a") == "missing"
 
 
-def test_opened_when_the_first_file_is_asked_for(tmp_path):
+def test_opened_when_the_first_file_is_requested(tmp_path):
     backend = ArchiveBackend(tmp_path / "later.tar")
     assert content(backend, "readme") == "missing"
     make_tar(tmp_path / "later.tar", FILES)
@@ -388,7 +388,7 @@ def test_threads_do_the_long_work_once_for_all(tmp_path, kind):
     assert threads.work() == 0
 
 
-def test_who_gives_up_leaves_nothing_open(tmp_path):
+def test_a_cancelled_request_leaves_nothing_open(tmp_path):
     make_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_DEFLATED)
     threads = Threads()
     backend = ArchiveBackend(tmp_path / "a.zip", reactor=threads)
@@ -460,7 +460,7 @@ def test_transfers_share_what_has_been_read_of_a_member(tmp_path, kind):
         assert frame_cache.chunk(a, 512, 1) is not chunk
 
 
-def test_members_are_told_apart(tmp_path, monkeypatch):
+def test_members_are_distinguished(tmp_path, monkeypatch):
     make_tar(tmp_path / "a.tar", {"a": b"1", "b": b"2", "empty": b""})
     monkeypatch.setattr("time.time_ns", lambda: 1 << 62)
     backend = ArchiveBackend(tmp_path / "a.tar")

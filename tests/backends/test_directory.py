@@ -223,7 +223,7 @@ def test_nothing_is_left_open(backend):
     assert open_descriptors() == before
 
 
-def test_case_is_kept_unless_asked(backend):
+def test_case_matters_unless_it_is_ignored(backend):
     with pytest.raises(FileMissing):
         backend.open("A/B", None)
 

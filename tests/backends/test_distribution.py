@@ -153,7 +153,7 @@ def test_nothing_installed(tmp_path):
         chr(0xD800) + ".c32",
     ],
 )
-def test_nothing_else_can_be_asked_for(tmp_path, name):
+def test_no_other_file_is_served(tmp_path, name):
     backend = installed(tmp_path, DEBIAN + "/etc/passwd /usr/lib/syslinux/mbr/x.c32 /usr/lib/syslinux/modules/x.c32")
     (tmp_path / "usr/lib/syslinux/memdisk").unlink()
     modules = tmp_path / "usr/lib/syslinux/modules/bios"

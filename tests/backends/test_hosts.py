@@ -57,12 +57,12 @@ def write(directory: Path, files: dict[str, str]) -> None:
         (Identifiers(), ""),
     ],
 )
-def test_who_is_who(hosts: Hosts, told: Identifiers, name: str) -> None:
+def test_hosts_are_found_by_their_identifiers(hosts: Hosts, told: Identifiers, name: str) -> None:
     assert hosts.find([told])["name"] == name
     assert hosts.problems() == ()
 
 
-def test_what_is_asked_for_counts_before_what_dhcp_knows(hosts: Hosts) -> None:
+def test_the_requested_name_counts_before_what_dhcp_knows(hosts: Hosts) -> None:
     assert hosts.find([Identifiers(), Identifiers(name="db1"), Identifiers(mac=MAC)])["name"] == "db1"
 
 

@@ -1,4 +1,4 @@
-"""The menu backend: who gets which menu, what it says, and how it is looked for."""
+"""The menu backend: which clients get which menu, its entries, and how images are found."""
 
 import re
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def menu(root: Path, **options: Any) -> Any:
     return made
 
 
-def asked(
+def transfer_request(
     path: str, *, http: str = "http://10.0.0.1:8069", architecture: str = "unknown", **more: Any
 ) -> TransferRequest:
     client = Client("10.0.0.9", architecture=architecture)
@@ -65,7 +65,7 @@ def asked(
 
 
 def text(backend: Any, path: str, **more: Any) -> str:
-    data: bytes = backend.open(path, asked(path, **more)).read(0, 1 << 20)
+    data: bytes = backend.open(path, transfer_request(path, **more)).read(0, 1 << 20)
     return data.decode("ascii")
 
 
@@ -222,7 +222,7 @@ def test_the_modules_of_the_distribution_are_those_of_its_own_pxelinux(root: Pat
         ("sub/boot.ipxe", "unknown"),
     ],
 )
-def test_who_gets_no_menu(root: Path, path: str, architecture: str) -> None:
+def test_clients_that_get_no_menu(root: Path, path: str, architecture: str) -> None:
     with pytest.raises(FileMissing):
         text(menu(root), path, architecture=architecture)
 
@@ -349,25 +349,25 @@ def looks(root: Path, private_reactor: Any, monkeypatch: pytest.MonkeyPatch) -> 
     pool.stop()
 
 
-def test_a_look_is_for_all_who_wait_and_good_for_a_while(root: Path, looks: Looks) -> None:
+def test_one_scan_serves_all_that_wait_and_is_cached_for_a_while(root: Path, looks: Looks) -> None:
     backend = looks.backend
-    first, second = looks.got(*(backend.open("boot.ipxe", asked("boot.ipxe")) for _ in range(2)))
+    first, second = looks.got(*(backend.open("boot.ipxe", transfer_request("boot.ipxe")) for _ in range(2)))
     assert first == second
     assert looks.count == 1
     fill(root, {"new.ipxe": b"#!ipxe\n"})
     looks.now += SECONDS - 0.1
-    assert backend.open("boot.ipxe", asked("boot.ipxe")).read(0, 1 << 20) == first
+    assert backend.open("boot.ipxe", transfer_request("boot.ipxe")).read(0, 1 << 20) == first
     looks.now += 0.2
-    (third,) = looks.got(backend.open("boot.ipxe", asked("boot.ipxe")))
+    (third,) = looks.got(backend.open("boot.ipxe", transfer_request("boot.ipxe")))
     assert looks.count == 2
     assert b"new.ipxe" in third
     with pytest.raises(FileMissing):
-        backend.open("nope", asked("nope"))
+        backend.open("nope", transfer_request("nope"))
 
 
-def test_who_has_gone_does_not_keep_the_others_from_their_menu(looks: Looks) -> None:
+def test_a_cancelled_request_does_not_keep_the_others_from_their_menu(looks: Looks) -> None:
     backend = looks.backend
-    gone, stays = (backend.open("boot.ipxe", asked("boot.ipxe")) for _ in range(2))
+    gone, stays = (backend.open("boot.ipxe", transfer_request("boot.ipxe")) for _ in range(2))
     gone.addErrback(lambda failure: None)
     gone.cancel()
     (data,) = looks.got(stays)

@@ -178,7 +178,7 @@ def test_other_errors_are_not_walked_around(monkeypatch, tree):
     assert look(resolve, tree, b"file") == "EACCES"
 
 
-def test_the_kernel_is_asked_again_a_bounded_number_of_times(monkeypatch, tree):
+def test_the_system_call_is_repeated_a_bounded_number_of_times(monkeypatch, tree):
     calls = []
 
     def busy(*arguments):

@@ -78,7 +78,7 @@ def test_what_templates_know(root: Path) -> None:
     )
 
 
-def test_nothing_is_undefined_of_a_client_that_nobody_knows(root: Path) -> None:
+def test_nothing_is_undefined_for_an_unknown_client(root: Path) -> None:
     asked = TransferRequest(
         "all", "all", ("2001:db8::9", 2070, 0, 0), local="2001:db8::1", client=Client("2001:db8::9")
     )
@@ -177,7 +177,7 @@ def test_host_files(root: Path) -> None:
     assert made(made_by, "h/web2", Client("10.0.0.8")) == " none"
 
 
-def test_the_name_that_is_asked_for_says_whose_file_it_is(root: Path) -> None:
+def test_the_requested_name_selects_the_host_file(root: Path) -> None:
     hosts = root.parent / "hosts"
     hosts.mkdir()
     (hosts / "web1.toml").write_text(f'mac = "{MAC}"\n')
@@ -263,7 +263,7 @@ def test_a_template_that_is_named_but_not_there(root: Path) -> None:
     assert caught.value.detail == "y.j2, named in the configuration: there is no template y.j2"
 
 
-def test_a_broken_host_file_is_told_of_and_costs_its_host_only(root: Path) -> None:
+def test_a_broken_host_file_is_logged_and_affects_its_host_only(root: Path) -> None:
     hosts = root.parent / "hosts"
     hosts.mkdir()
     (hosts / "web1.toml").write_text(f'mac = "{MAC}"\nrole = \n')

@@ -185,7 +185,7 @@ def test_paths_that_can_not_be_written(backend, tmp_path, path, error):
     assert open_descriptors() == before
 
 
-def test_somebody_puts_a_link_where_a_directory_was_to_be_made(backend, tmp_path):
+def test_a_link_appears_where_a_directory_was_to_be_made(backend, tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     backend.root = root

@@ -335,7 +335,7 @@ def test_one_program_under_several_names(tmp_path: Path) -> None:
         ({"ipxe": "boot.ipxe"}, {"boot.ipxe": "#!ipxe\n"}, []),
     ],
 )
-def test_what_machines_are_told_to_load(
+def test_boot_files_of_resolvers(
     tmp_path: Path, files: dict[str, Any], programs: dict[str, bytes | str], findings: list[tuple[str, str]]
 ) -> None:
     got = found(tmp_path, programs, [ByArchitecture(files)])

@@ -150,7 +150,7 @@ def test_404_is_not_mine(api: API) -> None:
     assert said(logs) == []
 
 
-def test_who_is_not_ipxe_yet_is_left_to_the_next_and_not_asked_about(api: API) -> None:
+def test_a_client_that_is_not_ipxe_is_left_to_the_next_resolver_without_a_query(api: API) -> None:
     assert api.resolver().resolve(evolve(IPXE, ipxe=False)) is None
     assert api.asked == []
 
@@ -170,7 +170,7 @@ def test_it_follows_a_redirect(api: API) -> None:
     assert f"kernel --name kernel {api.url}/k\n".encode() in present(found.content)
 
 
-def test_an_ipxe_without_https_is_told_to_the_operator(api: API) -> None:
+def test_an_ipxe_without_https_is_reported_to_the_operator(api: API) -> None:
     api.raw = answered(200, b'{"kernel": "https://files.local/k"}')
     asking = evolve(IPXE, options={175: ipxe_features(0x13, 0x15)})
     with capturedLogs() as logs:
@@ -266,7 +266,7 @@ def test_a_slow_answer_is_there_for_the_next_try(api: API) -> None:
     api.turn(lambda: not resolver._queries)
 
 
-def test_a_machine_is_asked_about_once_at_a_time(api: API) -> None:
+def test_one_query_at_a_time_for_a_machine(api: API) -> None:
     resolver = api.resolver()
     api.go.clear()
     asking = [resolver.resolve(IPXE) for _ in range(5)]
@@ -278,7 +278,7 @@ def test_a_machine_is_asked_about_once_at_a_time(api: API) -> None:
     assert len(api.asked) == 2
 
 
-def test_who_is_passed_over_gets_no_answer_and_nothing_is_logged(api: API) -> None:
+def test_a_cancelled_resolution_gets_no_answer_and_nothing_is_logged(api: API) -> None:
     """The chain's deadline was shorter."""
     resolver = api.resolver()
     api.go.clear()
@@ -342,7 +342,7 @@ def test_https_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
         configure(load("callout", "bootfw.resolvers"), {"url": "https://x"}, PluginContext(Clock(), Path("/")))
 
 
-def test_a_port_where_nobody_listens(private_reactor: EPollReactor) -> None:
+def test_a_port_that_no_server_listens_on(private_reactor: EPollReactor) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     made = Callout(f"http://127.0.0.1:{port}", "refuse", 5.0, 0.0, private_reactor)

@@ -121,7 +121,7 @@ def test_a_loader_that_crashes_on_uefi(site: Guarded) -> None:
     assert len(site.said(LoopBroken)) == 1
 
 
-def test_an_installer_that_takes_an_hour_where_it_is_told_so(failures: list[BaseException]) -> None:
+def test_an_installer_that_takes_an_hour_with_a_longer_limit(failures: list[BaseException]) -> None:
     site = Guarded(repeats=2, within_seconds=7200)
     machine = Machine(site)
     for _ in range(2):
@@ -181,7 +181,7 @@ def test_a_few_resets_by_hand(site: Guarded) -> None:
     assert site.said(LoopBroken) == []
 
 
-def test_somebody_who_tries_out_a_script(site: Guarded) -> None:
+def test_an_operator_tries_out_a_script(site: Guarded) -> None:
     """Edited, reset, edited, reset."""
     machine = Machine(site)
     for version in range(20):
@@ -339,7 +339,7 @@ def test_machines_are_forgotten_when_there_are_too_many(monkeypatch: pytest.Monk
     assert [mac[-1] for mac in made._machines] == ["3", "1", "4"]
 
 
-def test_who_can_not_be_told_from_others_is_no_loop() -> None:
+def test_a_machine_without_a_known_mac_is_no_loop() -> None:
     made = LoopBreaker(reactor=Clock())
     for _ in range(50):
         assert made.resolve(BootRequest("", "discover", "uefi-v6", "x86_64-uefi", family=6)) is None

@@ -166,7 +166,7 @@ def chains_to(kept: State, request: BootRequest) -> str | None:
         ("{http}/grub.efi", None, None, "http://10.0.0.1:8069/grub.efi"),
     ],
 )
-def test_who_can_load_it_is_told_of_it(
+def test_a_client_that_can_load_it_is_offered_it(
     kept: State, file: str, bios: str | None, ipxe: str | None, http: str | None
 ) -> None:
     kept.order(MAC_TEXT, file)
@@ -272,7 +272,7 @@ def test_of_several_with_the_same_file_each_uses_up_its_own(site: Restartable) -
     assert [event.mac for event in site.said(NextBootTaken)] == [OTHER, MAC_TEXT]
 
 
-def test_behind_a_router_nobody_installs_for_ever(kept: State, failures: list[BaseException]) -> None:
+def test_behind_a_router_no_machine_installs_for_ever(kept: State, failures: list[BaseException]) -> None:
     """There a proxy does not learn whose address it is. Scripts have their own names; else who waits longest has it."""
     site = Restartable(kept, known=False)
     first, second = Machine(site), Machine(site, OTHER, "10.0.0.8")

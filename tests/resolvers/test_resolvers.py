@@ -129,7 +129,7 @@ def test_every_architecture_can_be_named(name: str) -> None:
         ("zzz", '"x86_64-uefi"'),
     ],
 )
-def test_an_unknown_architecture_is_told_what_is_near(wrong: str, right: str) -> None:
+def test_the_error_for_an_unknown_architecture_names_close_ones(wrong: str, right: str) -> None:
     said = complaint("by-architecture", files={wrong: "x"})
 
     assert said.startswith(f"files.{wrong}: no such architecture")
@@ -207,7 +207,7 @@ def test_all_that_an_entry_says_must_hold_and_the_first_one_counts() -> None:
     assert resolver.resolve(asked_by()) == BootFile("mac")
 
 
-def test_without_clients_it_is_nobodys() -> None:
+def test_without_entries_no_client_matches() -> None:
     assert made("by-client", clients=[]).resolve(asked_by()) is None
 
 
@@ -259,7 +259,7 @@ TOLD = BootFile("pxelinux.0", configfile="own.cfg", pathprefix="{http}/debian/",
         ("by-architecture", {"files": {"x86-bios": {"file": "pxelinux.0", **PXELINUX}}}),
     ],
 )
-def test_pxelinux_is_told_more(
+def test_pxelinux_gets_more_options(
     name: str, options: dict[str, list[dict[str, str | int]] | dict[str, dict[str, str | int]] | str | int]
 ) -> None:
     assert made(name, **options).resolve(asked_by()) == TOLD

@@ -1,4 +1,4 @@
-"""A bootfw backend that gives files from a web server and keeps them in a cache on disk.
+"""A bootfw backend that serves files of a web server, and caches them on disk.
 
 It imports nothing of bootfw but ``bootfw.api``: it is also the example of a plugin in a distribution of its own.
 """

@@ -1,4 +1,4 @@
-"""One file on its way from the web server, readable while it comes."""
+"""A file that is being downloaded, and can be read meanwhile."""
 
 import os
 from collections.abc import Callable
@@ -18,9 +18,9 @@ LOST = "The file could not be fetched completely"
 
 
 class Download(TimeoutMixin, Protocol):
-    """Writes the body of a response into a file, and wakes those who wait for a part of it.
+    """Writes the body of a response into a file, and wakes the readers that wait for a part of it.
 
-    :param fd: where to write; it is owned from now on, and closed when the last reader has gone.
+    :param fd: the file. This object owns it, and closes it after the last reader was closed.
     :param size: bytes that will come; None: not known.
     :param ended: called once, with whether the file is complete.
     """
@@ -35,38 +35,38 @@ class Download(TimeoutMixin, Protocol):
         self.size = size
         self.received = 0
         self.complete: bool | None = None
-        """None: still coming."""
+        """None: it is still being downloaded."""
 
     def reader(self) -> "GrowingReader":
-        """One more reader of the file."""
+        """Another reader of the file."""
         self._readers += 1
         return GrowingReader(self)
 
     def forget_reader(self) -> None:
-        """A reader has gone."""
+        """A reader was closed."""
         self._readers -= 1
         self._close_unused()
 
     def wait_for(self, end: int) -> "Deferred[None]":
-        """Fires when *end* bytes are there, or the file is at its end."""
+        """Fires when *end* bytes have arrived, or the download has ended."""
         waiting: Deferred[None] = Deferred(self.stop_waiting)
         self._waiting.append((end, waiting))
         return waiting
 
     def stop_waiting(self, unwanted: "Deferred[None]") -> None:
-        """It is not to be fired."""
+        """*unwanted* is no longer to be fired."""
         self._waiting = [(end, waiting) for end, waiting in self._waiting if waiting is not unwanted]
 
     def read(self, offset: int, length: int) -> bytes:
-        """What has arrived of that part."""
+        """The bytes of that part that have arrived."""
         return os.pread(self._fd, max(0, min(length, self.received - offset)), offset)
 
     def connectionMade(self) -> None:
-        """The body begins."""
+        """See IProtocol: the body begins."""
         self.setTimeout(self._timeout)  # type: ignore[no-untyped-call]
 
     def dataReceived(self, data: bytes) -> None:
-        """More of it."""
+        """See IProtocol."""
         if self.complete is not None:
             return
         self.resetTimeout()  # type: ignore[no-untyped-call]
@@ -83,12 +83,12 @@ class Download(TimeoutMixin, Protocol):
         self._wake(self.received)
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
-        """No more of it. Only with a length, or chunks, is it known that this was all."""
+        """See IProtocol: the body ends. Only with a length, or chunks, is it known to be complete."""
         if self.complete is None:
             self._end(isinstance(reason.value, ResponseDone) and self.size in (None, self.received))
 
     def timeoutConnection(self) -> None:
-        """Nothing has come for too long."""
+        """See TimeoutMixin: no data has arrived for too long."""
         if self.complete is None:
             self._end(False)
             self._hang_up()
@@ -119,7 +119,7 @@ class Download(TimeoutMixin, Protocol):
 @implementer(IReader)
 @define(eq=False)
 class GrowingReader:
-    """Reads what a download has brought, and waits for the rest."""
+    """Reads what has arrived of a download, and waits for the rest."""
 
     _download: Download
     size: int | None = field(init=False)

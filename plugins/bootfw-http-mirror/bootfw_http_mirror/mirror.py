@@ -43,27 +43,26 @@ UNREACHABLE = (
     SchemeNotSupported,
     NotImplementedError,  # a redirection to https without pyOpenSSL
 )
-"""What twisted.web's agent fails with when it is not our fault."""
+"""Errors of twisted.web's agent when the server can't be reached or breaks off."""
 
 Source = Callable[[], IReader]
-"""Opens one more reader of a file that was found."""
+"""Returns another reader of a file that was found."""
 
 
 @implementer(IBackend)
 @define(eq=False)
 class MirrorBackend:
-    """Files below a URL, kept in a cache on disk.
+    """Files below a URL, cached on disk.
 
-    A file that is asked for by many at once is fetched once, and they read it while it comes. A stored file is served
-    again after the web server has said that it is still the same; when the server can't be reached it is served as it
-    is. What the server has not is left to the next backend.
+    A file that many clients request at once is downloaded once, and they read it while it arrives. A cached file is
+    served again after the web server has confirmed that it has not changed, or while the server can't be reached. For a
+    file that the server does not have the next backend is tried.
 
-    :param url: what the paths are appended to, such as ``http://mirror.example/boot/``; http or https.
-    :param cache: the directory for the fetched files; one for each mirror. Relative to the configuration's.
-    :param cache_megabytes: the files in it go, the least recently used first, when they are more than that (10^6
-        bytes).
-    :param fresh_seconds: a file is not asked about again for so long.
-    :param timeout_seconds: to connect, to be answered, and between two pieces of a file.
+    :param url: prefix of the paths, such as ``http://mirror.example/boot/``; http or https.
+    :param cache: the directory of the cache; one for each mirror. Relative to the configuration's.
+    :param cache_megabytes: size of the cache in 10^6 bytes; beyond it the least recently used files are evicted.
+    :param fresh_seconds: how long a cached file is served without a request to the server.
+    :param timeout_seconds: timeout of the connection, of the answer, and between two pieces of a file.
     """
 
     reactor: Any
@@ -76,7 +75,7 @@ class MirrorBackend:
     log: Logger = field(init=False, factory=Logger)
     _store: Store | None = field(init=False, default=None)
     _checked: dict[str, float] = field(init=False, factory=dict)
-    _asking: "dict[str, list[Deferred[Source]]]" = field(init=False, factory=dict)
+    _pending: "dict[str, list[Deferred[Source]]]" = field(init=False, factory=dict)
     _downloads: dict[str, Download] = field(init=False, factory=dict)
 
     @agent.default
@@ -121,25 +120,24 @@ class MirrorBackend:
             return download.reader()
         if self.reactor.seconds() - self._checked.get(name, float("-inf")) < self.fresh_seconds and store.find(name):
             return self._stored(name)
-        waiting: Deferred[Source] = Deferred(lambda cancelled: self._asking[name].remove(cancelled))
-        if name in self._asking:
-            self._asking[name].append(waiting)
+        waiting: Deferred[Source] = Deferred(lambda cancelled: self._pending[name].remove(cancelled))
+        if name in self._pending:
+            self._pending[name].append(waiting)
         else:
-            self._asking[name] = [waiting]
-            asking = ensureDeferred(self._find(name))
-            asking.addBoth(self._tell, name)
+            self._pending[name] = [waiting]
+            ensureDeferred(self._find(name)).addBoth(self._answer, name)
         return waiting.addCallback(lambda source: source())
 
-    def _tell(self, found: Any, name: str) -> None:
-        while self._asking[name]:
-            self._asking[name].pop(0).callback(found)
-        del self._asking[name]
+    def _answer(self, found: Any, name: str) -> None:
+        while self._pending[name]:
+            self._pending[name].pop(0).callback(found)
+        del self._pending[name]
 
     async def _find(self, name: str) -> Source:
         store = self._opened_store()
         entry = store.find(name)
         try:
-            response = await self._ask(name, entry)
+            response = await self._request(name, entry)
         except UNREACHABLE as failed:
             return self._stale(name, entry, type(failed).__name__)
         if response.code == 200:
@@ -153,15 +151,15 @@ class MirrorBackend:
             raise FileMissing
         return self._stale(name, entry, f"answer {response.code}")
 
-    def _ask(self, name: str, entry: Entry | None) -> "Deferred[IResponse]":
+    def _request(self, name: str, entry: Entry | None) -> "Deferred[IResponse]":
         headers = Headers({"User-Agent": ["bootfw-http-mirror"]})
         if entry is not None and entry.etag:
             headers.addRawHeader("If-None-Match", entry.etag)
         if entry is not None and entry.last_modified:
             headers.addRawHeader("If-Modified-Since", entry.last_modified)
         url = self.url.rstrip("/") + "/" + quote(os.fsencode(name))
-        asked = self.agent.request(b"GET", url.encode("ascii"), headers, None)
-        return asked.addTimeout(self.timeout_seconds, self.reactor)
+        response = self.agent.request(b"GET", url.encode("ascii"), headers, None)
+        return response.addTimeout(self.timeout_seconds, self.reactor)
 
     def _fetch(self, name: str, response: IResponse) -> Download:
         store = self._opened_store()
@@ -184,7 +182,7 @@ class MirrorBackend:
                 self._checked[name] = self.reactor.seconds()
 
         download = self._downloads[name] = Download(self.reactor, fd, length, self.timeout_seconds, ended)
-        # Not at once: those who asked get their readers first, and the file is closed when it has come and has none.
+        # In the next turn: waiting requests get their readers first, since a complete file without readers is closed.
         self.reactor.callLater(0, response.deliverBody, download)
         return download
 
@@ -205,7 +203,7 @@ class MirrorBackend:
 
 
 class _Unwanted(Protocol):
-    """The body of an answer that says enough without it."""
+    """Drops the body of a response."""
 
     def connectionMade(self) -> None:
         if self.transport is not None:
@@ -213,7 +211,7 @@ class _Unwanted(Protocol):
 
 
 def relative(path: str) -> str:
-    """*path* without anything that leads out of the URL: ``..`` stops at its root."""
+    """*path* in one spelling, so that none leads out of the URL: ``..`` stops at its root."""
     parts: list[str] = []
     for part in path.replace("\\", "/").split("/"):
         if part == "..":

@@ -1,4 +1,4 @@
-"""The files that have been fetched, in a directory, up to a limit."""
+"""The cached files, in a directory, up to a limit."""
 
 import contextlib
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 from attrs import asdict, define, field, frozen
 
 PREFIX = "bootfw-mirror-"
-"""Of every file of ours: nothing else in the directory is touched, whatever directory it is."""
+"""Prefix of every file of the cache: no other file in the directory is touched."""
 
 PART = ".part"
 NOTE = ".json"
@@ -31,13 +31,13 @@ class Store:
     """Files by name. One process uses a directory at a time.
 
     :param directory: made when there is none. What was left unfinished in it is removed.
-    :param limit: bytes of all files together; those used least recently go first.
+    :param limit: bytes of all files together; the least recently used are evicted first.
     """
 
     directory: Path
     limit: int
     _entries: dict[str, Entry] = field(init=False, factory=dict)
-    """The one that was used last stands last."""
+    """By name; the most recently used last."""
 
     def __attrs_post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -93,11 +93,11 @@ class Store:
         self._entries[entry.name] = entry
 
     def discard(self, part: Path) -> None:
-        """*part* is not wanted."""
+        """Delete *part*."""
         part.unlink(missing_ok=True)
 
     def forget(self, name: str) -> None:
-        """There is no such file any more."""
+        """Drop the file *name*."""
         self._entries.pop(name, None)
         for path in (self._note(name), self._data(name)):
             path.unlink(missing_ok=True)

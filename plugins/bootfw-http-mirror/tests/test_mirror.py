@@ -69,7 +69,7 @@ def test_everybody_who_asks_meanwhile_shares_one_download(
         reader.close()
 
 
-def test_one_who_gives_up_asking_disturbs_nobody(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
+def test_a_cancelled_request_does_not_disturb_others(mirror: MirrorBackend, upstream: Upstream, clock: Clock) -> None:
     first, second = mirror.open("k", None), mirror.open("k", None)
     first.addErrback(lambda failure: None)  # type: ignore[union-attr]
     first.cancel()  # type: ignore[union-attr]
