@@ -449,7 +449,7 @@ def test_subnets_hosts_and_classes_are_read(tmp_path: Path) -> None:
     (subnet,) = dhcp.subnets
     assert subnet.free == ((172818532, 172818581), (172818583, 172818632), (172818672, 172818679))
     assert (subnet.lease_seconds, subnet.firmware_lease_seconds) == (7200, 600)
-    assert subnet.told[224] == b"\0\7"
+    assert subnet.reply_options[224] == b"\0\7"
     (host,) = subnet.hosts
     assert (host.address, host.mac, host.hostname) == ("10.77.0.10", "52:54:00:12:34:56", "node1")
     assert host.options == {26: b"\5\x78"}
@@ -482,9 +482,9 @@ def test_options_of_dhcp6_are_read(tmp_path: Path) -> None:
     dhcp6 = load_config(path, {}).settings.dhcp6
 
     (subnet,) = dhcp6.subnets
-    assert subnet.told == {code: bytes.fromhex("fd77" + "00" * 13 + end) for code, end in ((23, "01"), (31, "03"))} | {
-        65000: b"\0\7"
-    }
+    assert subnet.reply_options == {
+        code: bytes.fromhex("fd77" + "00" * 13 + end) for code, end in ((23, "01"), (31, "03"))
+    } | {65000: b"\0\7"}
     assert (subnet.hosts[0].address, subnet.hosts[0].options) == ("", {60: b"\0\5quiet"})
     assert dhcp6.classes[0].options == {82: bytes((0, 0, 0, 60))}
 

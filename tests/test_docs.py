@@ -41,7 +41,7 @@ def test_the_configuration_shown_for_a_server_of_addresses_is_right(tmp_path: Pa
     (shown,) = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/howto/addresses.md").read_text(), re.S)
     path = tmp_path / "shown.toml"
     path.write_text(shown)
-    assert load_config(path, {}).settings.dhcp.subnets[0].told[3] == bytes((10, 77, 0, 1))
+    assert load_config(path, {}).settings.dhcp.subnets[0].reply_options[3] == bytes((10, 77, 0, 1))
 
 
 PACKAGES = sorted(path.name for path in (ROOT / "bootfw").iterdir() if (path / "__init__.py").is_file())

@@ -5,13 +5,16 @@ from collections.abc import Mapping
 
 from attrs import define, field, frozen
 
+from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.lease import Lease, Reservation
-from bootfw.wire.dhcp4 import MessageType
+from bootfw.wire import dhcp4, dhcp6
+from bootfw.wire.dhcp6 import Relay
+from bootfw.wire.options6 import Options, Values
 
 
 @frozen
 class Arrival:
-    """How a message reached us."""
+    """How a DHCPv4 message reached us."""
 
     server: str
     """Our address on that link, or the one that a relay sent it to: the server identifier of the answer."""
@@ -19,6 +22,21 @@ class Arrival:
     """It was sent to our address, and not by broadcast."""
     addresses: tuple[str, ...] = ()
     """All of ours on that link, when there are several and it was sent by broadcast."""
+
+
+@frozen
+class Arrival6:
+    """How a DHCPv6 message reached us."""
+
+    addresses: tuple[str, ...]
+    """Ours on that link."""
+    relays: tuple[Relay, ...] = ()
+    mac: str = ""
+    """Of hardware_of()."""
+    unicast: bool = False
+    """It was sent to an address of ours, and not by multicast."""
+    wire: object = None
+    """Identifies the interface, or the relay and its port."""
 
 
 class NoReplyReason(enum.Enum):
@@ -51,9 +69,9 @@ class NoReply:
 
 @define(eq=False)
 class Answer:
-    """There is a reply. :func:`bootfw.dhcp.reply.server_reply` makes the message of it."""
+    """A DHCPv4 server's decision to reply. :func:`bootfw.dhcp.reply.server_reply` makes the message of it."""
 
-    kind: MessageType | None
+    kind: dhcp4.MessageType | None
     """OFFER, ACK or NAK; None: a BOOTP reply."""
     server: str
     """Our address, for siaddr: the next server."""
@@ -74,3 +92,25 @@ class Answer:
     reservation: Reservation | None = None
     message: str = ""
     """Of a NAK: for the client and the operator."""
+
+
+@define(eq=False)
+class Answer6:
+    """A DHCPv6 server's decision to reply. :func:`bootfw.dhcp.reply6.server_reply6` makes the message of it."""
+
+    kind: dhcp6.MessageType
+    options: Options
+    """In order, without the identifiers of client and server."""
+    configured: Values = field(factory=dict)
+    """The configured options that the client requests; those that there is no room for are left out."""
+    commit: tuple[Lease, ...] = ()
+    """Must be durable before the reply leaves."""
+    address: str = ""
+    """The first that the client is given or offered; "": none."""
+    granted: tuple[Lease, ...] = ()
+    """Those of *commit* that the client did not have before."""
+    subnet: Subnet6 | None = None
+    """The client's; None: it does not matter, or is not known."""
+    cause: NoReplyReason | None = None
+    """EXHAUSTED, UNKNOWN_CLIENT, RELEASED or DECLINED, to be reported; *detail* is the network or the address."""
+    detail: str = ""

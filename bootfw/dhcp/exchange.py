@@ -75,14 +75,14 @@ class Exchange:
             server,
             self.override or server,
             binding.address,
-            self._options(self._told(binding.subnet), reservation),
+            self._options(self._subnet_options(binding.subnet), reservation),
             new=not self._has(binding),
             probe=doubtful,
             reservation=reservation,
         )
 
     def request(self) -> Result:
-        """SELECTING, INIT-REBOOT, RENEWING or REBINDING: told apart as RFC 2131 section 4.3.2 has it."""
+        """SELECTING, INIT-REBOOT, RENEWING or REBINDING: distinguished as RFC 2131 section 4.3.2 has it."""
         message = self.message
         chosen = codec.first_address(message.options.get(_SERVER_IDENTIFIER))
         if chosen is not None and chosen != self.override and chosen not in self.rules.own:
@@ -125,7 +125,7 @@ class Exchange:
     def inform(self) -> Result:
         """Everything but an address (RFC 2131 section 4.3.5)."""
         reservation = self.book.choice.reservation(self.client)
-        options = self._options(self.subnet.told, reservation)
+        options = self._options(self.subnet.reply_options, reservation)
         server = self._server(self.subnet)
         return Answer(_ACK, server, self.override or server, options=options, reservation=reservation)
 
@@ -141,7 +141,7 @@ class Exchange:
             return NoReply(NoReplyReason.UNRESERVED, f"{reservation.address} is in use")
         new = not self._has(binding)
         commit = self.book.grant(binding, self._lease(binding, NEVER, "bootp"))
-        options = self._options(binding.subnet.told, reservation)
+        options = self._options(binding.subnet.reply_options, reservation)
         server = self._server(binding.subnet)
         return Answer(None, server, "", binding.address, options, commit, new, reservation=reservation)
 
@@ -203,16 +203,16 @@ class Exchange:
     def _acked(self, binding: Binding[Subnet], reservation: Reservation | None) -> Answer:
         now, subnet = self.now, binding.subnet
         if is_firmware(self.message):
-            kind, expires, told = "firmware", now + subnet.firmware_lease_seconds, subnet.told_firmware
+            kind, expires, configured = "firmware", now + subnet.firmware_lease_seconds, subnet.firmware_options
         else:
-            kind, expires, told = "system", now + subnet.lease_seconds, subnet.told_system
+            kind, expires, configured = "system", now + subnet.lease_seconds, subnet.system_options
         new = not self._has(binding)
         lease = binding.lease
         if lease is not None and not new and lease.expires > expires:
             # The lease of the system goes on while its machine restarts.
             kind, expires = lease.kind, lease.expires
         commit = self.book.grant(binding, self._lease(binding, expires, kind))
-        options = self._options(told, reservation)
+        options = self._options(configured, reservation)
         server = self._server(subnet)
         return Answer(
             _ACK,
@@ -255,11 +255,11 @@ class Exchange:
             client_id, uuid, hostname, kind,
         )  # fmt: skip
 
-    def _options(self, told: Mapping[int, bytes], reservation: Reservation | None) -> Mapping[int, bytes]:
-        """*told*, and over it what classes and the reservation say."""
+    def _options(self, configured: Mapping[int, bytes], reservation: Reservation | None) -> Mapping[int, bytes]:
+        """*configured*, overridden by the options of classes, and these by those of the reservation."""
         if not self.rules.classes and reservation is None:
-            return told
-        options = dict(told)
+            return configured
+        options = dict(configured)
         for host_class in self.rules.classes:
             if host_class.has(self.message):
                 options.update(host_class.options)
@@ -269,8 +269,8 @@ class Exchange:
             options.update(reservation.options)
         return options
 
-    def _told(self, subnet: Subnet) -> Mapping[int, bytes]:
-        return subnet.told_firmware if is_firmware(self.message) else subnet.told_system
+    def _subnet_options(self, subnet: Subnet) -> Mapping[int, bytes]:
+        return subnet.firmware_options if is_firmware(self.message) else subnet.system_options
 
     def _has(self, binding: Binding[Subnet]) -> bool:
         """The address is leased to the client, or was and is nobody else's."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from bootfw.dhcp.server6 import Answer6
+from bootfw.dhcp.answer import Answer6
 from bootfw.values import BootFile, BootRequest
 from bootfw.wire.dhcp6 import CLIENT_PORT, LARGEST, REPLY_RATIO, Message, MessageType, Relay
 from bootfw.wire.options import text_bytes
@@ -57,7 +57,7 @@ def server_reply6(
     :param limit: bytes that the datagram should have at most, with what the relays get back.
     """
     head, tail = [*identifiers(message, duid), *answer.options], list[tuple[int, bytes]]()
-    configured = [(code_of(key), value) for key, value in answer.told.items()]
+    configured = [(code_of(key), value) for key, value in answer.configured.items()]
     if request is not None and file is not None:
         tail += boot_options(request, file)
         # What an operator has for other devices there would make two files of one.

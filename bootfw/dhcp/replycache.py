@@ -23,7 +23,11 @@ class ReplyCache:
     """
 
     def __init__(self, subnets: Iterable[Subnet]) -> None:
-        every = [options for subnet in subnets for options in (subnet.told, subnet.told_system, subnet.told_firmware)]
+        every = [
+            options
+            for subnet in subnets
+            for options in (subnet.reply_options, subnet.system_options, subnet.firmware_options)
+        ]
         # By identity, which costs nothing: Exchange makes a new dictionary when a client gets options of its own.
         self._tails = {id(options): (options, pack_options(options)) for options in every}
         self._heads: dict[tuple[MessageType, str], bytes] = {}

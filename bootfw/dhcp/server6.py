@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve
 
 from bootfw.dhcp import associations6 as ia
-from bootfw.dhcp.answer import NoReply, NoReplyReason
+from bootfw.dhcp.answer import Answer6, Arrival6, NoReply, NoReplyReason
 from bootfw.dhcp.classify import link_of
 from bootfw.dhcp.computedchoice import FIRMWARE, SYSTEM, ComputedChoice, Holder
 from bootfw.dhcp.hostclass import HostClass6
@@ -17,50 +17,13 @@ from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.errors import WireError
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.wire import options6 as codec
-from bootfw.wire.dhcp6 import UNSPECIFIED, Message, MessageType, Relay
-from bootfw.wire.options6 import IdentityAssociation, Option, Options, Status, Values
+from bootfw.wire.dhcp6 import UNSPECIFIED, Message, MessageType
+from bootfw.wire.options6 import IdentityAssociation, Option, Status, Values
 
 _FOR_SERVER = frozenset((MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE))
 """Messages that name the server that they are for."""
 _FOR_ANY_SERVER = frozenset((MessageType.SOLICIT, MessageType.CONFIRM, MessageType.REBIND))
 """Messages that name no server."""
-
-
-@frozen
-class Arrival6:
-    """How a message was received."""
-
-    addresses: tuple[str, ...]
-    """Our addresses on that wire."""
-    relays: tuple[Relay, ...] = ()
-    mac: str = ""
-    """The client's hardware address, see hardware_of()."""
-    unicast: bool = False
-    """It was sent to an address of ours."""
-    wire: object = None
-    """Identifies the interface."""
-
-
-@define(eq=False)
-class Answer6:
-    """An ADVERTISE or a REPLY."""
-
-    kind: MessageType
-    options: Options
-    """In order, without the identifiers of client and server."""
-    told: Values = field(factory=dict)
-    """Configured options that the client requests, if there is room for them."""
-    commit: tuple[Lease, ...] = ()
-    """Leases that must be durable before the answer is sent."""
-    address: str = ""
-    """The first address that the client is given or offered; "": none."""
-    granted: tuple[Lease, ...] = ()
-    """Those of *commit* that the client did not have before."""
-    subnet: Subnet6 | None = None
-    """The client's; None: it does not matter, or is not known."""
-    cause: NoReplyReason | None = None
-    """EXHAUSTED, UNKNOWN_CLIENT, RELEASED or DECLINED, to be reported; *detail* is the network or the address."""
-    detail: str = ""
 
 
 @define(eq=False)
@@ -168,28 +131,32 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
             return Answer6(MessageType.REPLY, ())
         book, subnet = place
         reservation = book.choice.reserved_for(message.first(Option.CLIENT_ID) or b"", mac)
-        return Answer6(MessageType.REPLY, (), self._told(message, subnet, reservation), subnet=subnet)
+        return Answer6(MessageType.REPLY, (), self._configured(message, subnet, reservation), subnet=subnet)
 
-    def _told_to(self, exchange: _Exchange) -> Values:
+    def _configured_for(self, exchange: _Exchange) -> Values:
         reservation = exchange.book.choice.reserved_for(exchange.duid, exchange.arrival.mac)
-        return self._told(exchange.message, exchange.subnet, reservation)
+        return self._configured(exchange.message, exchange.subnet, reservation)
 
-    def _told(self, message: Message, subnet: Subnet6, reservation: Reservation | None) -> Values:
+    def _configured(self, message: Message, subnet: Subnet6, reservation: Reservation | None) -> Values:
         """The configured options that the client requests; all of them when it has no option 6."""
-        told = subnet.told
+        configured = subnet.reply_options
         if self._classes or reservation is not None:
-            told = dict(told)
+            configured = dict(configured)
             for host_class in self._classes:
                 if host_class.has(message):
-                    told.update(host_class.options)
+                    configured.update(host_class.options)
             if reservation is not None:
-                told.update(reservation.options)
+                configured.update(reservation.options)
         raw = message.first(Option.OPTION_REQUEST)
         try:
             wanted = None if raw is None else codec.uint16s(raw)
         except WireError:
             wanted = None
-        return told if wanted is None else {key: value for key, value in told.items() if codec.code_of(key) in wanted}
+        return (
+            configured
+            if wanted is None
+            else {key: value for key, value in configured.items() if codec.code_of(key) in wanted}
+        )
 
     def _solicit(self, exchange: _Exchange) -> Answer6 | NoReply:
         if exchange.subnet.rapid_commit and exchange.message.first(Option.RAPID_COMMIT) is not None:
@@ -242,7 +209,7 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
         return Answer6(
             kind,
             tuple(answered),
-            self._told_to(exchange),
+            self._configured_for(exchange),
             tuple(commit),
             next(iter(given.values()), ""),
             tuple(granted),
@@ -286,8 +253,8 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
                 answered.append(ia.refused(association, Status.NO_BINDING, "not known here"))
         if not answered and rebinds:
             return NoReply(NoReplyReason.UNKNOWN)
-        told = self._told_to(exchange)
-        return Answer6(MessageType.REPLY, tuple(answered), told, tuple(commit), first, subnet=exchange.subnet)
+        configured = self._configured_for(exchange)
+        return Answer6(MessageType.REPLY, tuple(answered), configured, tuple(commit), first, subnet=exchange.subnet)
 
     def _confirm(self, exchange: _Exchange) -> Answer6 | NoReply:
         addresses = [each for association in exchange.associations() for each in ia.wanted(association)]

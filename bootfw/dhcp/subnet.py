@@ -130,7 +130,7 @@ class Subnet(AnySubnet):
     """When clients renew their lease with us (option 58, T1). 0: it is left to them; they take half of the lease."""
     rebind_seconds: int = 0
     """When clients that could not renew ask any server (option 59, T2). 0: it is left to them; they take seven eighths.
-    Firmware is told neither where it is not less than its lease time."""
+    Firmware gets neither where it is not less than its lease time."""
     known_clients_only: bool = False
     """Addresses are given to clients with a `[[dhcp.subnet.host]]` or a reservation only, with an address or without
     one. In a shared network the others get addresses of its other subnets."""
@@ -154,19 +154,19 @@ class Subnet(AnySubnet):
 
     free: tuple[Range, ...] = field(init=False, repr=False)
     """See AnySubnet."""
-    told: Mapping[int, bytes] = field(init=False, repr=False)
+    reply_options: Mapping[int, bytes] = field(init=False, repr=False)
     """Options for all clients, code to bytes."""
-    told_system: Mapping[int, bytes] = field(init=False, repr=False)
+    system_options: Mapping[int, bytes] = field(init=False, repr=False)
     """The same with the lease time of systems."""
-    told_firmware: Mapping[int, bytes] = field(init=False, repr=False)
+    firmware_options: Mapping[int, bytes] = field(init=False, repr=False)
     """The same with the lease time of boot firmware."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        told = self._told()
-        object.__setattr__(self, "told", told)
-        object.__setattr__(self, "told_system", self._times(self.lease_seconds) | told)
-        object.__setattr__(self, "told_firmware", self._times(self.firmware_lease_seconds) | told)
+        configured = self._reply_options()
+        object.__setattr__(self, "reply_options", configured)
+        object.__setattr__(self, "system_options", self._times(self.lease_seconds) | configured)
+        object.__setattr__(self, "firmware_options", self._times(self.firmware_lease_seconds) | configured)
 
     @property
     def wire(self) -> str:
@@ -192,15 +192,15 @@ class Subnet(AnySubnet):
                 times[code] = uint32_bytes(value)
         return times
 
-    def _told(self) -> dict[int, bytes]:
-        told: dict[int, bytes] = {Option.SUBNET_MASK: address_bytes(str(self.network.netmask))}
+    def _reply_options(self) -> dict[int, bytes]:
+        configured: dict[int, bytes] = {Option.SUBNET_MASK: address_bytes(str(self.network.netmask))}
         if self.router:
-            told[Option.ROUTER] = addresses_bytes(self.router)
+            configured[Option.ROUTER] = addresses_bytes(self.router)
         if self.dns:
-            told[Option.DOMAIN_NAME_SERVER] = addresses_bytes(self.dns)
+            configured[Option.DOMAIN_NAME_SERVER] = addresses_bytes(self.dns)
         if self.domain:
-            told[Option.DOMAIN_NAME] = text_bytes(self.domain)
-        return told | dict(self.options)
+            configured[Option.DOMAIN_NAME] = text_bytes(self.domain)
+        return configured | dict(self.options)
 
 
 def check_together(subnets: Sequence[AnySubnet]) -> None:

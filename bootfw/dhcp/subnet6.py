@@ -90,7 +90,7 @@ class Host6:
         if reservation.family != 6:
             raise ValueError(f"{reservation.address or 'a reservation without an address'} is not of IPv6")
         if reservation.uuid or reservation.circuit_id or reservation.hostname:
-            raise ValueError("by DHCPv6 a client is known by its MAC and its DUID, and is told no name")
+            raise ValueError("by DHCPv6 a client is known by its MAC and its DUID, and gets no name")
         return cls(
             address=reservation.address,
             mac=reservation.mac,
@@ -154,7 +154,7 @@ class Subnet6(AnySubnet):
     """T1 and T2."""
     free: tuple[Range, ...] = field(init=False, repr=False)
     """See AnySubnet."""
-    told: Values = field(init=False, repr=False)
+    reply_options: Values = field(init=False, repr=False)
     """Options for all clients that request them."""
 
     def __attrs_post_init__(self) -> None:
@@ -162,12 +162,12 @@ class Subnet6(AnySubnet):
         renew, rebind = self.lease_seconds * 3 // 8, self.lease_seconds * 3 // 5
         renew = self.renew_seconds or min(renew, self.rebind_seconds or renew)
         object.__setattr__(self, "times", (renew, self.rebind_seconds or max(rebind, renew)))
-        told: dict[int, bytes] = {}
+        configured: dict[int, bytes] = {}
         if self.dns:
-            told[Option.DNS_SERVERS] = addresses_bytes(self.dns)
+            configured[Option.DNS_SERVERS] = addresses_bytes(self.dns)
         if self.domain:
-            told[Option.DOMAIN_LIST] = domains_bytes(self.domain)
-        object.__setattr__(self, "told", told | dict(self.options))
+            configured[Option.DOMAIN_LIST] = domains_bytes(self.domain)
+        object.__setattr__(self, "reply_options", configured | dict(self.options))
 
     def no_hosts(self) -> Sequence[int]:
         """The anycast address of the routers (RFC 4291 section 2.6.1)."""

@@ -293,7 +293,7 @@ def test_reserve_and_unreserve_of_ipv6(place: Stopped | Running) -> None:
         (["reserve", "fd77::7", "--duid", "x"], 'must be a DUID, such as "0x00030001525400123456", not "x"'),
         (
             ["reserve", "fd77::7", "--uuid", UUID],
-            "by DHCPv6 a client is known by its MAC and its DUID, and is told no name",
+            "by DHCPv6 a client is known by its MAC and its DUID, and gets no name",
         ),
         (["reserve", "fd77::7", "--client-id", "x"], "--client-id goes with an IPv4 address; by DHCPv6 it is --duid"),
         (["reserve", "10.0.0.7", "--duid", "x"], "--duid goes with an IPv6 address"),

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from leasing import BEGIN, ROM, SERVER, Machine
 
-from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
+from bootfw.dhcp.answer import Answer, Answer6, Arrival6, NoReply, NoReplyReason
 from bootfw.dhcp.server import AddressServer
-from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
+from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.lease import Lease, LeaseState, Reservation

@@ -9,14 +9,14 @@ from firmware6 import IPXE, LINUX, MAC, OVMF, OVMF_OWN, Client
 from narrowing import present
 
 from bootfw.dhcp import computedchoice
-from bootfw.dhcp.answer import NoReply, NoReplyReason
+from bootfw.dhcp.answer import Answer6, Arrival6, NoReply, NoReplyReason
 from bootfw.dhcp.computedchoice import ComputedChoice, Holder
 from bootfw.dhcp.hostclass import HostClass6
 from bootfw.dhcp.leasebook import QUARANTINE_SECONDS, LeaseBook
 from bootfw.dhcp.pool import Binding
 from bootfw.dhcp.ranges import text_of
 from bootfw.dhcp.reply6 import server_reply6
-from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
+from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet6 import Host6, Subnet6
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.wire.dhcp6 import Message, MessageType, Relay
@@ -103,7 +103,7 @@ def test_solicit_is_advertised_an_address_and_nothing_is_kept(server: Server) ->
     assert (given.preferred, given.valid) == (2700, 3600)
     held = association(answer)
     assert (held.iaid, held.t1, held.t2) == (LINUX.iaid, 1350, 2160)
-    assert answer.told == {
+    assert answer.configured == {
         Option.DNS_SERVERS: bytes.fromhex("fd77" + "00" * 13 + "01"),
         Option.DOMAIN_LIST: b"\3lab\7example\0",
     }
@@ -119,9 +119,9 @@ def test_request_gets_what_was_advertised_as_a_lease(server: Server) -> None:
 
 def test_only_what_is_asked_for_is_told(server: Server) -> None:
     answer = server.answer(LINUX.changed({6: uint16s_bytes([24])}).message())
-    assert answer.told.keys() == {Option.DOMAIN_LIST}
+    assert answer.configured.keys() == {Option.DOMAIN_LIST}
     answer = server.answer(LINUX.changed({6: None}).message())
-    assert answer.told.keys() == {Option.DNS_SERVERS, Option.DOMAIN_LIST}
+    assert answer.configured.keys() == {Option.DNS_SERVERS, Option.DOMAIN_LIST}
 
 
 def test_rapid_commit_is_one_exchange(server: Server) -> None:
@@ -335,7 +335,7 @@ def test_a_reserved_address_does_not_go_from_rest_to_others() -> None:
 def test_information_request(server: Server) -> None:
     answer = server.answer(LINUX.message(MessageType.INFORMATION_REQUEST, ia=None))
     assert (answer.kind, answer.address) == (MessageType.REPLY, "")
-    assert answer.told.keys() == {Option.DNS_SERVERS, Option.DOMAIN_LIST}
+    assert answer.configured.keys() == {Option.DNS_SERVERS, Option.DOMAIN_LIST}
     assert server.handle(LINUX.message(MessageType.INFORMATION_REQUEST)).cause is NoReplyReason.MALFORMED
 
 
@@ -425,8 +425,8 @@ def has_address(found: IdentityAssociation) -> bool:
     return any(code == Option.IA_ADDRESS for code, _ in found.options)
 
 
-def told(server: Server, client: Client, kind: MessageType = MessageType.SOLICIT, **how: Any) -> dict[int, bytes]:
-    return dict(server.answer(client.changed({6: None}).message(kind, **how)).told)
+def configured(server: Server, client: Client, kind: MessageType = MessageType.SOLICIT, **how: Any) -> dict[int, bytes]:
+    return dict(server.answer(client.changed({6: None}).message(kind, **how)).configured)
 
 
 def test_options_of_subnet_classes_and_host_go_over_each_other() -> None:
@@ -442,13 +442,13 @@ def test_options_of_subnet_classes_and_host_go_over_each_other() -> None:
     )
     here = bytes.fromhex("fd77" + "00" * 13 + "01")
 
-    assert told(server, OVMF_OWN) == {23: here, 31: here, 65001: b"subnet"}
-    assert told(server, OVMF) == {23: here, 31: here, 65000: b"pxe", 65001: b"pxe"}
-    assert told(server, IPXE) == {23: here, 31: here, 65001: b"ipxe"}
+    assert configured(server, OVMF_OWN) == {23: here, 31: here, 65001: b"subnet"}
+    assert configured(server, OVMF) == {23: here, 31: here, 65000: b"pxe", 65001: b"pxe"}
+    assert configured(server, IPXE) == {23: here, 31: here, 65001: b"ipxe"}
     of_host = {23: bytes.fromhex("fd77" + "00" * 13 + "53"), 31: here, 65001: b"host"}
-    assert told(server, LINUX) == of_host
-    assert told(server, LINUX, MessageType.INFORMATION_REQUEST, ia=None) == of_host
-    assert told(server, OVMF_OWN) == {23: here, 31: here, 65001: b"subnet"}, "nothing has been written over"
+    assert configured(server, LINUX) == of_host
+    assert configured(server, LINUX, MessageType.INFORMATION_REQUEST, ia=None) == of_host
+    assert configured(server, OVMF_OWN) == {23: here, 31: here, 65001: b"subnet"}, "nothing has been written over"
 
 
 def test_vendor_options_go_over_each_other_by_enterprise() -> None:
@@ -488,7 +488,7 @@ def test_a_reservation_with_the_bytes_of_a_vendor_option_can_be_taken_back() -> 
 def test_a_host_without_an_address_gets_any() -> None:
     server = Server(subnet(hosts=[Host6(mac=MAC, options={"65001": {"uint8": 1}})]))
     assert server.gets(LINUX).startswith("fd77::1")
-    assert told(server, LINUX)[65001] == b"\1"
+    assert configured(server, LINUX)[65001] == b"\1"
 
 
 def test_where_the_client_is() -> None:

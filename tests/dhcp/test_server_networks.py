@@ -177,8 +177,9 @@ def test_lease_times_are_the_subnets() -> None:
     assert of_type(Answer, machine.sending({93: b"\0\7"}).discovers()).options[51] == bytes((0, 0, 0, 60))
 
 
-def test_everything_of_a_subnet_is_told() -> None:
-    found = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"ntp-servers": "10.77.0.3"}).told
+def test_a_reply_has_all_options_of_its_subnet() -> None:
+    made = subnet(dns=["10.77.0.1", "10.77.0.2"], domain="lab.example", options={"ntp-servers": "10.77.0.3"})
+    found = made.reply_options
 
     assert found == {
         1: bytes((255, 255, 255, 0)),

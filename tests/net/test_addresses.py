@@ -33,6 +33,8 @@ from bootfw.interfaces import IBatchReceiver, ILeaseStore, IReservationStore
 from bootfw.lease import Lease, LeaseState
 from bootfw.net.dhcp.journal import Journal
 from bootfw.net.dhcp.server4 import Server4
+from bootfw.personas.rule import Rule
+from bootfw.personas.table import stock
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
@@ -242,11 +244,20 @@ def test_who_asks_for_the_rest_only_gets_that(lab):
     assert lab.store.commits == []
 
 
-def test_a_wrong_address_is_refused_to_everybodys_ears(lab):
+def test_a_nak_for_a_wrong_address_is_broadcast(lab):
     [nak] = lab.broadcast(firmware.DHCLIENT.message(options={53: REQUEST, 50: inet_aton("192.168.1.7")}))
 
     assert nak.message_type is MessageType.NAK
     assert b"192.168.1.7" in nak.options[56]
+
+
+def test_a_nak_costs_no_resolver_a_call(lab):
+    [nak] = lab.broadcast(
+        firmware.OVMF.message(options={**firmware.OVMF.options, 53: REQUEST, 50: inet_aton("192.168.1.7")})
+    )
+
+    assert nak.message_type is MessageType.NAK
+    assert lab.said(RequestClassified) == []
 
 
 def test_an_address_that_is_given_back_is_stored_as_that(lab):
@@ -409,6 +420,15 @@ def test_a_client_that_takes_offers_and_sends_a_request_all_the_same_is_leased_o
     lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
     assert lab.boots(PI_3)[1].yiaddr == FIRST
     assert [[lease.address for lease in commit] for commit in lab.store.commits] == [[FIRST], [FIRST]]
+
+
+def test_an_offer_to_an_installed_system_is_not_leased_whatever_its_persona(lab):
+    own = Rule(name="plain", like="plain", takes_offer=True)
+    lab.protocol.services.personas = stock().with_own((own,))
+    [offer] = lab.broadcast(PLAIN.message())
+
+    assert offer.yiaddr == FIRST
+    assert lab.store.commits == []
 
 
 def test_what_is_offered_to_others_is_not_leased(lab):

@@ -4,10 +4,10 @@ from functools import partial
 from ipaddress import IPv6Address
 
 from bootfw.boot.resolverchain import Answer
-from bootfw.dhcp.answer import NoReply, NoReplyReason
+from bootfw.dhcp.answer import Answer6, Arrival6, NoReply, NoReplyReason
 from bootfw.dhcp.classify import NotOurs, link_of
 from bootfw.dhcp.reply6 import server_reply6
-from bootfw.dhcp.server6 import AddressServer6, Answer6, Arrival6
+from bootfw.dhcp.server6 import AddressServer6
 from bootfw.events import FileWithheld, OfferMade, RequestIgnored
 from bootfw.net.dhcp.ipv6 import TOO_LONG, IPv6
 from bootfw.net.dhcp.journal import Batch, Journal
@@ -84,7 +84,7 @@ class Server6(DHCPPort):
         if isinstance(found, NotOurs):
             return None
         # An installed system keeps the file that is configured for it.
-        return None if found.may_be_system and Option.BOOTFILE_URL in map(code_of, answer.told) else found
+        return None if found.may_be_system and Option.BOOTFILE_URL in map(code_of, answer.configured) else found
 
     def _answer_boot_client(
         self, answer: Answer6, query: Query, batch: Batch | None, request: BootRequest, file: Answer | None, why: str
