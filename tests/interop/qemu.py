@@ -11,6 +11,9 @@ from attrs import frozen
 
 from .lab import Lab, Program, need
 
+SECONDS = 300
+"""Patience with a machine, while other tests keep the cores busy. It costs time only when a test fails."""
+
 _serial = itertools.count(1)
 
 

@@ -10,11 +10,10 @@ import pytest
 from .lab import Lab, need
 from .machines.bios import start_bios_machine
 from .machines.linux import initramfs, linux_kernel
+from .qemu import SECONDS
 from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
-
-SECONDS = 90
 
 
 def test_a_rom_boots_linux_out_of_an_image(lab: Lab, tmp_path: Path) -> None:

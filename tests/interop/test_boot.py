@@ -5,11 +5,10 @@ import pytest
 from .firmware.servers import start_address_server, start_router
 from .lab import Lab
 from .machines.bios import start_bios_machine
+from .qemu import SECONDS
 from .service import BOOTFW
 
 pytestmark = pytest.mark.interop
-
-SECONDS = 90
 
 
 def test_without_a_configuration_a_machine_is_greeted_and_goes_on(lab: Lab) -> None:

@@ -10,12 +10,11 @@ from .firmware.files import Served
 from .firmware.servers import start_router
 from .lab import Lab
 from .machines.bios import start_bios_machine
-from .qemu import Card
+from .qemu import SECONDS, Card
 from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
 
-SECONDS = 120
 MAC, STRANGER = "52:54:00:77:05:01", "52:54:00:77:05:02"
 
 API = f"""\

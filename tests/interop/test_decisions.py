@@ -10,12 +10,11 @@ import pytest
 from .firmware.servers import start_address_server, start_router
 from .lab import Host, Lab, Program
 from .machines.bios import start_bios_machine
-from .qemu import Card
+from .qemu import SECONDS, Card
 from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
 
-SECONDS = 90
 MAC = "52:54:00:77:01:01"
 BOOTFW = Path(sys.executable).with_name("bootfw")
 
@@ -97,7 +96,7 @@ def test_a_machine_installs_once_and_then_boots_as_always(site: Site) -> None:
 def test_a_chain_that_leads_to_itself_is_broken_and_told_of(site: Site) -> None:
     (site.root / "boot.ipxe").write_text("#!ipxe\necho once more\nautoboot\n")
     machine = site.machine()
-    machine.wait_until(lambda: "No bootable device" in machine.output, 3 * SECONDS, "the machine tries its own disk")
+    machine.wait_until(lambda: "No bootable device" in machine.output, SECONDS, "the machine tries its own disk")
     assert machine.output.count("once more") in (5, 6)
     assert "bootfw: it has got the same 5 times in a row and come back: boot.ipxe" in machine.output
     assert f"{MAC} (ipxe, x86-bios, on eth0) has got the same 5 times in a row" in site.server.output

@@ -11,12 +11,11 @@ import pytest
 
 from .lab import Lab, Program, need
 from .machines.uefi import start_uefi_machine
-from .qemu import Card
+from .qemu import SECONDS, Card
 from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
 
-SECONDS = 120
 GRUB = Path("/usr/lib/grub/x86_64-efi")
 
 
@@ -90,4 +89,4 @@ def test_uefi_boots_by_http(lab: Lab, root: Path, marker: str) -> None:
     start_router(lab, "--dhcp-range=fd77::100,fd77::200,64,1h")
     start_proxy(lab, root, {"x86_64-uefi-http": "says.efi"})
     console = start_uefi_machine(lab, pxe4=False, pxe6=False)
-    console.wait_until(lambda: marker in console.output, SECONDS * 2, "GRUB's marker on the console")
+    console.wait_until(lambda: marker in console.output, SECONDS, "GRUB's marker on the console")

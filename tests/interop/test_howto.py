@@ -18,12 +18,11 @@ from .firmware.servers import start_address_server, start_address_server6, start
 from .lab import Host, Lab, Program, need, wait_until
 from .machines.bios import start_bios_machine
 from .machines.uefi import start_uefi_machine
-from .qemu import Card
+from .qemu import SECONDS, Card
 from .service import BOOTFW
 
 pytestmark = pytest.mark.interop
 
-SECONDS = 120
 MAC = "52:54:00:12:34:56"
 """The machine of the pages."""
 

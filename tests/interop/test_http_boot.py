@@ -13,11 +13,10 @@ import pytest
 
 from .lab import Host, Lab, need
 from .machines.uefi import start_uefi_machine
+from .qemu import SECONDS
 from .service import BOOTFW, start_bootfw
 
 pytestmark = pytest.mark.interop
-
-SECONDS = 120
 
 
 @pytest.fixture

@@ -16,12 +16,11 @@ from .machines.bios import start_bios_machine
 from .machines.disks import cd, disk
 from .machines.linux import busybox, initramfs, linux_kernel
 from .machines.uefi import start_uefi_machine
-from .qemu import Card
+from .qemu import SECONDS, Card
 from .service import BOOTFW, start_bootfw
 
 pytestmark = pytest.mark.interop
 
-SECONDS = 120
 DOWN, ENTER = "\x1b[B", "\r"
 KERNEL = "debian/vmlinuz"
 
@@ -101,7 +100,7 @@ def test_without_a_configuration_there_is_a_menu_of_the_boot_directory(lab: Lab,
     server.wait_until_bound(67, 69, 4011)
     console = start_bios_machine(lab, "e1000")
     console.wait_for("Boot from the local disk", SECONDS)
-    console.wait_for("vmlinuz (6", 10)
+    console.wait_for("vmlinuz (6", SECONDS)
     console.type(DOWN)
     console.type(ENTER)
     assert console.wait(SECONDS) == 0
@@ -112,7 +111,7 @@ def test_the_local_disk_is_next_when_nobody_chooses(lab: Lab, root: Path) -> Non
     serve(lab, root, {"ipxe": "boot.ipxe"}, menu(root, timeout_seconds=2))
     console = start_bios_machine(lab, "e1000")
     console.wait_for("vmlinuz (6", SECONDS)
-    console.wait_for("No bootable device", 30, "the machine tries its own disk")
+    console.wait_for("No bootable device", SECONDS, "the machine tries its own disk")
 
 
 def test_uefi_boots_the_default_entry_by_ipxe(lab: Lab, root: Path, marker: str) -> None:
@@ -182,7 +181,7 @@ def test_grub_on_a_bios_goes_on_to_the_local_disk(lab: Lab, root: Path, marker: 
     serve(lab, root, {"x86-bios": image}, menu(root, timeout_seconds=2))
     console = start_bios_machine(lab, "e1000", memory=512)
     console.wait_for("vmlinuz (6", SECONDS)
-    console.wait_for("No bootable device", 30, "the machine tries its own disk")
+    console.wait_for("No bootable device", SECONDS, "the machine tries its own disk")
 
 
 @pytest.mark.firmware  # the same, and uefi-arm64-grub
@@ -218,7 +217,7 @@ def test_grub_of_uefi_goes_on_to_the_local_disk(
     card = Card("virtio-net-pci", "romfile=,bootindex=1")
     console = start_uefi_machine(lab, kind, cards=(card,), memory=1024, disk=tmp_path / "disk")
     console.wait_for("Boot from the local disk", SECONDS)
-    console.wait_for(marker, 40, "what is on the disk")
+    console.wait_for(marker, SECONDS, "what is on the disk")
 
 
 def test_autoexec_breaks_the_loop_of_a_server_that_knows_one_file(lab: Lab, root: Path, marker: str) -> None:

@@ -13,11 +13,11 @@ import pytest
 from .firmware.servers import start_address_server, start_router
 from .lab import Lab, need
 from .machines.bios import start_bios_machine
+from .qemu import SECONDS
 from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
 
-SECONDS = 90
 
 PROMPT = "Press F8 for the menu of this lab"
 SERVER = """

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from .lab import Lab, need
+from .qemu import SECONDS
 
 pytestmark = pytest.mark.interop
 
 PROJECT = Path(__file__).parents[2]
-SECONDS = 120
 """The environment is made first where there is none."""
 
 

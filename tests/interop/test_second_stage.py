@@ -12,11 +12,11 @@ import pytest
 
 from .lab import Lab, Program, need
 from .machines.uefi import start_uefi_machine
+from .qemu import SECONDS
 from .service import start_bootfw
 
 pytestmark = pytest.mark.interop
 
-SECONDS = 120
 
 SHIM = "/usr/lib/shim/shimx64.efi.signed"
 GRUB = "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"
