@@ -1,4 +1,4 @@
-"""What a configuration describes, built: plugins loaded and configured, and with the settings made a BootService."""
+"""Builds what a configuration describes: the plugins, loaded and configured, and a BootService of them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorProcess
 from bootfw import plugins
 from bootfw.config import defaults
 from bootfw.config.configuration import Choice, Configuration, read_config
-from bootfw.config.schema import Path as Place
+from bootfw.config.schema import KeyPath
 from bootfw.config.settings import HTTPSettings, Settings
 from bootfw.config.state import state_directory
 from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
@@ -69,7 +69,7 @@ class Parts:
 
 
 def load_parts(path: Path | str | None, environ: Mapping[str, str], reactor: Any) -> Parts:
-    """What load_config() and assemble() do, but what is wrong with settings and plugins is said together.
+    """load_config() and assemble() in one, so that errors of settings and of plugins are reported together.
 
     :raise ConfigErrors: everything that is wrong.
     """
@@ -95,16 +95,16 @@ def assemble(configuration: Configuration, reactor: Any) -> Parts:
 
 
 def _assembled(configuration: Configuration, reactor: Any, errors: list[ConfigError]) -> Parts | None:
-    """See assemble(). What is wrong is added to *errors*, where the settings' own stand already; None: there are some.
+    """See assemble(). Errors are added to *errors*, which has those of the settings already; None: there are errors.
 
-    What follows from another error is left out.
+    Errors that follow from other errors are left out.
     """
     context = _context(configuration, reactor)
     store_errors: list[ConfigError] = []
     stores = _made("store", _chosen_store(configuration), context, store_errors)
     if stores:
         context = evolve(context, orders=_order_store(stores[0], context)[1])
-    http_is_right = not any(error.path[:1] == ("http",) for error in errors)
+    http_is_valid = not any(error.path[:1] == ("http",) for error in errors)
 
     def made(section: str, default: Callable[[], defaults.Chosen]) -> list[Named]:
         chosen = configuration.plugins.get(section)
@@ -112,7 +112,7 @@ def _assembled(configuration: Configuration, reactor: Any, errors: list[ConfigEr
 
     backends = made("backend", defaults.backends)
     resolvers = made("resolver", lambda: defaults.resolvers(backends))
-    if configuration.source is not None and http_is_right:  # else what is served is found out at the start
+    if configuration.source is not None and http_is_valid:  # else what is served is found out at the start
         for choice in configuration.plugins.get("resolver", ()):
             errors += _not_served(choice.options, choice.place, configuration.settings.http)
     watchdogs = made("watchdog", lambda: defaults.WATCHDOG)
@@ -191,9 +191,9 @@ def _context(configuration: Configuration, reactor: Any) -> plugins.PluginContex
 def _made(
     section: str, choices: Sequence[Choice], context: plugins.PluginContext, errors: list[ConfigError]
 ) -> list[Named]:
-    """What the choices make. Names that would be the same get their position."""
+    """The plugins' products, each with its name; equal names get their position."""
     made = []
-    often = Counter(choice.use for choice in choices)
+    uses = Counter(choice.use for choice in choices)
     for choice in choices:
         try:
             plugin = plugins.load(choice.use, plugins.group_of(section))
@@ -205,11 +205,11 @@ def _made(
         except ConfigError as error:
             errors += error.under(*choice.place).each
             continue
-        made.append((choice.use if often[choice.use] == 1 else f"{choice.use}[{choice.place[-1]}]", thing))
+        made.append((choice.use if uses[choice.use] == 1 else f"{choice.use}[{choice.place[-1]}]", thing))
     return made
 
 
-def _not_served(value: Any, place: Place, http: HTTPSettings) -> Iterator[ConfigError]:
+def _not_served(value: Any, place: KeyPath, http: HTTPSettings) -> Iterator[ConfigError]:
     """An error for each name of a boot file that needs our own HTTP or HTTPS where it is off."""
     if isinstance(value, Mapping | list):
         for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):

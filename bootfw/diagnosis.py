@@ -64,16 +64,17 @@ def cannot_import(error: BaseException, reference: str) -> str:
 
 
 def no_attribute(module: Any, attribute: str) -> str:
-    """A module has no plugin of that name."""
+    """The message for a module that has no attribute of that name."""
     names = [name for name in vars(module) if not name.startswith("_")]
     near = nearest(attribute, names)
     return f'{module.__name__} has no "{attribute}"{near or "; a module names its plugin: plugin = boot_plugin(...)"}'
 
 
 def not_a_plugin(thing: Any, wanted: Any) -> str:
-    """What an operator has named is no plugin.
+    """The message for an object that is named as a plugin and is not one.
 
-    :param wanted: the interface of what it ought to make.
+
+    :param wanted: the interface that a plugin of this kind provides.
     """
     if isinstance(thing, type):
         return f"is a class, not a plugin; name boot_plugin({wanted.__name__}, {thing.__name__}) instead"
@@ -84,9 +85,9 @@ def not_a_plugin(thing: Any, wanted: Any) -> str:
 
 
 def lacking(interface: Any, made: Any, error: Invalid) -> str:
-    """What keeps the thing that a plugin has made from being what it promises."""
+    """Why an object that a plugin has made does not keep to its interface."""
     name, kind = interface.__name__, type(made).__name__
-    return f"the plugin made something that is no {name}: {'; '.join(_lacks(interface, kind, error))}"
+    return f"the plugin made an object that does not provide {name}: {'; '.join(_lacks(interface, kind, error))}"
 
 
 def _lacks(interface: Any, kind: str, error: Invalid) -> Iterable[str]:

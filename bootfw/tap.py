@@ -152,7 +152,7 @@ def makeService(options: Options) -> IService:
     configuration, parts = _assembled(options, timed)
     settings, notes = settle(configuration)
     parts = attrs.evolve(parts, settings=settings)
-    sys.excepthook = _saying_once(sys.excepthook)
+    sys.excepthook = _without_known_tracebacks(sys.excepthook)
     allow_many_files()
     return Daemon(parts.service(timed), parts, notes)
 
@@ -170,7 +170,7 @@ class Daemon(MultiService):
         boot.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
-        """Bind the ports, while root still. What keeps it from that is said in one line."""
+        """Bind the ports, while root still. An error is logged in one line."""
         self._ignore_hangup()
         try:
             super().privilegedStartService()  # type: ignore[no-untyped-call]
@@ -219,8 +219,8 @@ def _give_up(lines: Iterable[str], code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def _saying_once(previous: Callable[..., Any]) -> Callable[..., Any]:
-    """An excepthook without a traceback for what an operator did and the log has said.
+def _without_known_tracebacks(previous: Callable[..., Any]) -> Callable[..., Any]:
+    """An excepthook that prints no traceback for errors of the operator, which the log has.
 
     twistd gives no other way to end a start: it cleans up after an exception, and re-raises it.
     """

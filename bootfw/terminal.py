@@ -1,4 +1,4 @@
-"""What a terminal can show: text in the encoding of the standard streams, tables, times."""
+"""Output for a terminal: tables, times, and text that the encoding of the standard streams can hold."""
 
 import io
 import sys
@@ -7,22 +7,24 @@ from datetime import datetime
 
 
 def escape_unencodable() -> None:
-    """Have the standard streams write escapes for what their encoding does not have: an error would lose the line."""
+    """Make the standard streams escape characters that their encoding lacks; an error would lose the whole line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as they need to be."""
+    """*rows* as lines, in columns that are as wide as their longest cell."""
     shown = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in shown)
 
 
 def printable(text: str) -> str:
-    """*text* with escapes for what the standard output can't show. What clients call themselves may hold anything,
-    control characters of a terminal too."""
+    """*text* with escapes for what the standard output can't show, and for control characters.
+
+    The host name that a client sends may hold anything, also control sequences of a terminal.
+    """
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     encoding = sys.stdout.encoding or "ascii"
     return safe.encode(encoding, "backslashreplace").decode(encoding)

@@ -295,7 +295,7 @@ def error_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             PRELUDE + "class A:\n    def resolve(self, request): ...\nplugin = boot_plugin(IBootFileResolver, A)",
             '"acme_boot:plugin"',
             "[[resolver]]",
-            "that is no IBootFileResolver: add @implementer(IBootFileResolver) above the class A",
+            "that does not provide IBootFileResolver: add @implementer(IBootFileResolver) above the class A",
         ),
         (
             PRELUDE + "@implementer(IBootFileResolver)\nclass A: ...\nplugin = boot_plugin(IBootFileResolver, A)",

@@ -139,12 +139,16 @@ def never() -> None:
 @pytest.mark.parametrize(
     ("provided", "made", "message"),
     [
-        (IBackend, MisspelledNames(), "is no IListableBackend: the class MisspelledNames has no names()"),
+        (IBackend, MisspelledNames(), "does not provide IListableBackend: the class MisspelledNames has no names()"),
         (IBackend, Undeclared(), "the class Undeclared has same_for_all, which belongs to IUniformBackend: "),
         (IBackend, Contradicting(), "the class Contradicting is an IUniformBackend and an IPerClientBackend: "),
         (IBackend, UndeclaredOfObject(), "the class UndeclaredOfObject has same_for_all, which belongs to "),
         (IBootObserver, Observer(), "add @implementer(IBatchObserver) above the class"),
-        (IBootObserver, Misspelled(), "is no IBatchObserver: the class Misspelled has no observe_many(events)"),
+        (
+            IBootObserver,
+            Misspelled(),
+            "IBatchObserver: the class Misspelled has no observe_many(events)",
+        ),
         (
             IWatchdogPolicy,
             Policy(WithTimeout),
@@ -152,7 +156,11 @@ def never() -> None:
         ),
         (IWatchdogPolicy, Policy(Learning), "the class Learning has unremarkable, which belongs to ILearningWatchdog"),
         (IWatchdogPolicy, Policy(HalfLearning), "the class HalfLearning has no unremarkable_from"),
-        (IWatchdogPolicy, Policy(object), "is no IWatchdog: add @implementer(IWatchdog) above the class object"),
+        (
+            IWatchdogPolicy,
+            Policy(object),
+            "IWatchdog: add @implementer(IWatchdog) above the class object",
+        ),
         (IWatchdogPolicy, Policy(never), "begin() failed: ValueError: no watchdog today"),
     ],
     ids=lambda value: type(value).__name__,

@@ -345,8 +345,8 @@ class Broken:
 @pytest.mark.parametrize(
     ("cls", "message"),
     [
-        (Nothing, "the plugin made something that is no IBackend: "),
-        (WithoutOpen, "the plugin made something that is no IBackend: "),
+        (Nothing, "the plugin made an object that does not provide IBackend: "),
+        (WithoutOpen, "the plugin made an object that does not provide IBackend: "),
         (Broken, "the plugin failed: ZeroDivisionError: of its own"),
     ],
 )
@@ -610,7 +610,7 @@ def test_a_lease_store_has_to_keep_reservations_too() -> None:
     with pytest.raises(PluginError) as caught:
         configure(boot_plugin(ILeaseStore, WithoutReservations), {}, CONTEXT)
     assert str(caught.value) == (
-        "the plugin made something that is no IReservationStore: add @implementer(IReservationStore) above the class "
-        "WithoutReservations; the class WithoutReservations has no reservations(); the class WithoutReservations has "
+        "the plugin made an object that does not provide IReservationStore: add @implementer(IReservationStore) above "
+        "the class WithoutReservations; the class WithoutReservations has no reservations(); the class WithoutReservations has "
         "no save_reservations(reservations)"
     )

@@ -3,7 +3,7 @@
 import re
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-from bootfw.cli.foreign import Foreign, Identify, ipv6_lease
+from bootfw.cli.leaseimport import Identify, ImportedLeases, ipv6_lease
 from bootfw.lease import NEVER, Lease, LeaseState
 from bootfw.wire.dhcp4 import ETHERNET
 
@@ -27,14 +27,14 @@ _EARLIEST = 10 * 365 * 86400.0
 
 
 def is_dnsmasq(text: str) -> bool:
-    """*text* looks like it."""
+    """Whether *text* looks like such a file."""
     return any(
         _LINE.fullmatch(line) or _LINE6.fullmatch(line) or line.startswith("duid ")
         for line in map(str.rstrip, text.split("\n"))
     )
 
 
-def read_dnsmasq(text: str, now: float, identify: Identify) -> Foreign:
+def read_dnsmasq(text: str, now: float, identify: Identify) -> ImportedLeases:
     """The leases of both families.
 
     It has no times of granting: *now* is taken.
@@ -46,12 +46,12 @@ def read_dnsmasq(text: str, now: float, identify: Identify) -> Foreign:
             try:
                 found.add(number, line)
             except (OSError, ValueError):
-                found.left_out.append(f"line {number} is no lease: {line[:60]}")
-    return Foreign(found.leases, (), tuple(found.left_out))
+                found.left_out.append(f"line {number} is not a lease: {line[:60]}")
+    return ImportedLeases(found.leases, (), tuple(found.left_out))
 
 
 class _Leases:
-    """What the lines so far say."""
+    """The result of the lines so far."""
 
     def __init__(self, now: float, identify: Identify) -> None:
         self._now = now
@@ -63,7 +63,7 @@ class _Leases:
     def add(self, number: int, line: str) -> None:
         """Read one line.
 
-        :raise OSError, ValueError: it is no lease.
+        :raise OSError, ValueError: it is not a lease.
         """
         four, six = _LINE.fullmatch(line), _LINE6.fullmatch(line)
         if four is not None:

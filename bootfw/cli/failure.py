@@ -1,4 +1,4 @@
-"""What a command can't do."""
+"""The error of a command."""
 
 from bootfw.errors import BootfwError
 

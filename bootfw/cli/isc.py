@@ -12,17 +12,17 @@ from typing import Literal
 
 from attrs import define, field
 
-from bootfw.cli.declarations import (
+from bootfw.cli.iscsyntax import (
     IDENTITY,
     LEASE_STATEMENTS,
     NOT_NEEDED,
     Block,
-    Declarations,
+    DeclarationReader,
     Statement,
     shown,
     unquoted,
 )
-from bootfw.cli.foreign import Foreign, Identify, ipv6_lease
+from bootfw.cli.leaseimport import Identify, ImportedLeases, ipv6_lease
 from bootfw.dhcp.leasebook import QUARANTINE_SECONDS
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.wire.dhcp4 import ETHERNET
@@ -36,36 +36,36 @@ _BOOT_FILE = "a boot file for one machine belongs into the configuration, to the
 
 
 def is_isc(text: str) -> bool:
-    """*text* looks like it."""
+    """Whether *text* looks like such a file."""
     return bool(re.search(r"^(lease|host|server-duid|authoring-byte-order|ia-\w\w)\s.*[{;]\s*(#.*)?$", text, re.M))
 
 
-def read_isc(text: str, now: float, identify: Identify) -> Foreign:
+def read_isc(text: str, now: float, identify: Identify) -> ImportedLeases:
     """The leases of both families, and the hosts that were added while it ran (omapi).
 
     An active lease stays active, an abandoned address is declined, and of the others the client is remembered.
     """
     big_endian = re.search(r"^authoring-byte-order\s+big-endian", text, re.MULTILINE) is not None
-    found = _Found(now, identify, "big" if big_endian else "little")
+    found = _Import(now, identify, "big" if big_endian else "little")
     # Names may be in any encoding: from here on each character is a byte.
     text = text.encode("utf-8", "surrogateescape").decode("latin-1")
-    for declaration in Declarations(found.leave_out).read(text):
+    for declaration in DeclarationReader(found.leave_out).read(text):
         found.add(declaration)
     left_out = sorted(line for lines in found.left_out.values() for line in lines)
-    return Foreign(found.leases, tuple(found.hosts.values()), tuple(_line(*each) for each in left_out))
+    return ImportedLeases(found.leases, tuple(found.hosts.values()), tuple(_line(*each) for each in left_out))
 
 
-def _line(number: int, said: str) -> str:
-    return f"line {number} {said}" if said.startswith("can't") else f"line {number}: {said}"
+def _line(number: int, text: str) -> str:
+    return f"line {number} {text}" if text.startswith("can't") else f"line {number}: {text}"
 
 
-class _Unclear(ValueError):
-    """What a declaration says can't be taken over; the message says why."""
+class _InvalidDeclaration(ValueError):
+    """A declaration can't be imported; the message says why."""
 
 
 @define
-class _Found:
-    """What the declarations so far come to."""
+class _Import:
+    """The result of the declarations so far."""
 
     _now: float
     _identify: Identify
@@ -81,7 +81,7 @@ class _Found:
         self.left_out.setdefault(of, []).append((line, what))
 
     def add(self, block: Block) -> None:
-        """What is said last counts; what is damaged changes nothing."""
+        """Add a declaration: the last one counts; a damaged one changes nothing."""
         match block.words:
             case ["lease", address]:
                 self._declared(f"lease {address}", block, lambda: self._lease(address, block))
@@ -101,16 +101,16 @@ class _Found:
         self.left_out.pop(what, None)
         try:
             if block.damage:
-                raise _Unclear(block.damage)
+                raise _InvalidDeclaration(block.damage)
             read()
         except (IndexError, OSError, ValueError) as error:
-            reason = str(error) if isinstance(error, _Unclear) else "it can't be understood"
+            reason = str(error) if isinstance(error, _InvalidDeclaration) else "it is not valid"
             self.leave_out(block.line, f"{block} is not taken over: {reason}", what)
 
     def _lease(self, address: str, block: Block) -> None:
         _address(AF_INET, address)
-        said = _by_name(block)
-        lease = self._lease_of(address, said)
+        statements = _by_name(block)
+        lease = self._lease_of(address, statements)
         self.leases.pop(address, None)
         if isinstance(lease, str):
             self.leave_out(block.line, f"{block} is not taken over: {lease}", f"lease {address}")
@@ -121,21 +121,21 @@ class _Found:
         for statement in _not_understood(block):
             self.leave_out(statement.line, f"{block} is taken over without {statement}", f"lease {address}")
         self.hosts.pop(f"lease {address}", None)
-        if "reserved" in said and lease.client:
+        if "reserved" in statements and lease.client:
             self.hosts[f"lease {address}"] = Reservation(address, mac=_mac_or_nothing(lease), client_id=lease.client_id)
 
-    def _lease_of(self, address: str, said: Mapping[str, Statement]) -> Lease | str | None:
+    def _lease_of(self, address: str, statements: Mapping[str, Statement]) -> Lease | str | None:
         """None: no client has it; a text: why its client can't be kept."""
-        state = _state(said)
+        state = _state(statements)
         if state == "abandoned":
             # dhcpd keeps an abandoned address out of use for ever.
             return Lease(address, b"", "", LeaseState.DECLINED, self._now, self._now + QUARANTINE_SECONDS)
-        hardware, mac = _hardware(said)
-        client_id = _identifier(said.get("uid"))
+        hardware, mac = _hardware(statements)
+        client_id = _identifier(statements.get("uid"))
         client = self._identify(hardware, mac, client_id)
         if not client:
             return "it has no client: no hardware address and no client identifier" if state == "active" else None
-        granted, expires = self._times(said, state)
+        granted, expires = self._times(statements, state)
         return Lease(
             address,
             client,
@@ -144,14 +144,14 @@ class _Found:
             granted,
             expires,
             client_id,
-            hostname=_text(said.get("client-hostname")),
+            hostname=_text(statements.get("client-hostname")),
             kind="system",
         )
 
-    def _times(self, said: Mapping[str, Statement], state: str) -> tuple[float, float]:
+    def _times(self, statements: Mapping[str, Statement], state: str) -> tuple[float, float]:
         """When it was granted, and when it ends or has ended."""
-        granted = _time(said.get("cltt") or said.get("starts")) or self._now
-        expires = _time(said.get("ends"))
+        granted = _time(statements.get("cltt") or statements.get("starts")) or self._now
+        expires = _time(statements.get("ends"))
         if state != "active":
             expires = min(expires or self._now, self._now)
         return granted, NEVER if expires is None else expires
@@ -161,40 +161,40 @@ class _Found:
         name = unquoted(key).encode("latin-1")
         iaid, duid = name[:4], name[4:]
         if not duid:
-            raise _Unclear("its name holds no DUID")
+            raise _InvalidDeclaration("its name holds no DUID")
         heard = _time(_by_name(block).get("cltt")) or self._now
         leases = {}
         for inside in block.items:
             if not isinstance(inside, Block) or inside.words[:1] != ["iaaddr"]:
                 continue
             address = _address(AF_INET6, inside.words[1])
-            said = _by_name(inside)
-            state = _state(said)
+            statements = _by_name(inside)
+            state = _state(statements)
             if state == "abandoned":
                 resting = LeaseState.DECLINED, self._now, self._now + QUARANTINE_SECONDS
                 leases[address] = Lease(address, b"", "", *resting)
                 continue
-            _, expires = self._times(said, state)
+            _, expires = self._times(statements, state)
             kept = LeaseState.RELEASED if state == "released" else LeaseState.ACTIVE
             number = int.from_bytes(iaid, self._byte_order)
             leases[address] = ipv6_lease(address, duid, number, heard, expires, state=kept)
         self.leases |= leases
 
     def _host(self, name: str, block: Block) -> None:
-        said = _by_name(block)
+        statements = _by_name(block)
         self.hosts.pop(name, None)
-        if "deleted" in said:
+        if "deleted" in statements:
             return
-        _, mac = _hardware(said)
+        _, mac = _hardware(statements)
         try:
             reservation = Reservation(
-                _fixed_address(said.get("fixed-address")),
+                _fixed_address(statements.get("fixed-address")),
                 mac=mac.hex(":"),
-                client_id=_identifier(said.get("uid")),
+                client_id=_identifier(statements.get("uid")),
                 hostname=_host_name(block),
             )
         except ValueError as error:
-            raise _Unclear(str(error)) from error
+            raise _InvalidDeclaration(str(error)) from error
         self.hosts[name] = reservation
         for statement in _unknown(block, {"dynamic", "hardware", "fixed-address", "uid"}):
             if not _is_host_name(statement):
@@ -215,31 +215,33 @@ def _not_understood(block: Block) -> Iterator[Statement | Block]:
 def _by_name(block: Block) -> dict[str, Statement]:
     """The statements by their first word.
 
-    :raise _Unclear: one that may be there only once is there twice.
+    :raise _InvalidDeclaration: one that may be there only once is there twice.
     """
     statements: dict[str, Statement] = {}
     for item in block.items:
         if isinstance(item, Block) or not item.words:
             continue
         if item.words[0] in IDENTITY and item.words[0] in statements:
-            raise _Unclear(f"{item.words[0]} is there twice, on lines {statements[item.words[0]].line} and {item.line}")
+            raise _InvalidDeclaration(
+                f"{item.words[0]} is given twice, on lines {statements[item.words[0]].line} and {item.line}"
+            )
         statements[item.words[0]] = item
     return statements
 
 
-def _state(said: Mapping[str, Statement]) -> str:
+def _state(statements: Mapping[str, Statement]) -> str:
     """The binding state; OpenBSD's dhcpd has only "abandoned"."""
-    statement = said.get("binding")
+    statement = statements.get("binding")
     if statement is None:
-        return "abandoned" if "abandoned" in said else "active"
+        return "abandoned" if "abandoned" in statements else "active"
     match statement.words:
         case ["binding", "state", state] if state in _STATES:
             return "active" if state == "bootp" else state
-    raise _Unclear(f"line {statement.line}: {statement}")
+    raise _InvalidDeclaration(f"line {statement.line}: {statement}")
 
 
-def _hardware(said: Mapping[str, Statement]) -> tuple[int, bytes]:
-    statement = said.get("hardware")
+def _hardware(statements: Mapping[str, Statement]) -> tuple[int, bytes]:
+    statement = statements.get("hardware")
     if statement is None:
         return ETHERNET, b""
     try:
@@ -247,7 +249,7 @@ def _hardware(said: Mapping[str, Statement]) -> tuple[int, bytes]:
         # Others are written as "unknown-37".
         return HARDWARE.get(kind) or int(kind.removeprefix("unknown-")), _hex(digits)
     except ValueError as error:
-        raise _Unclear(f"line {statement.line}: {statement}") from error
+        raise _InvalidDeclaration(f"line {statement.line}: {statement}") from error
 
 
 def _hex(text: str) -> bytes:
@@ -263,7 +265,7 @@ def _identifier(statement: Statement | None) -> bytes:
         _, value = statement.words
         return unquoted(value).encode("latin-1") if value.startswith('"') else _hex(value)
     except ValueError as error:
-        raise _Unclear(f"line {statement.line}: {statement}") from error
+        raise _InvalidDeclaration(f"line {statement.line}: {statement}") from error
 
 
 def _fixed_address(statement: Statement | None) -> str:
@@ -271,8 +273,8 @@ def _fixed_address(statement: Statement | None) -> str:
         return ""
     addresses = [each for each in "".join(statement.words[1:]).split(",") if each]
     if len(addresses) > 1:
-        said = f"it has {len(addresses)} addresses, {' and '.join(addresses)}, and a reservation has one"
-        raise _Unclear(f"{said}: add those that you want by bootfw leases reserve")
+        reason = f"it has {len(addresses)} addresses, {' and '.join(addresses)}, and a reservation has one"
+        raise _InvalidDeclaration(f"{reason}: add those that you want by bootfw leases reserve")
     return addresses[0] if addresses else ""
 
 
@@ -297,7 +299,7 @@ def _as_text(word: str) -> str:
 
 
 def _time(statement: Statement | None) -> float | None:
-    """``4 2026/11/19 12:00:00`` in UTC, or ``epoch 1763553600``; None: "never", or nothing is said."""
+    """``4 2026/11/19 12:00:00`` in UTC, or ``epoch 1763553600``; None: "never", or no statement."""
     if statement is None:
         return None
     try:
@@ -310,14 +312,14 @@ def _time(statement: Statement | None) -> float | None:
                 return datetime.strptime(f"{day} {moment}", "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
     except ValueError:
         pass
-    raise _Unclear(f"line {statement.line}: {statement}")
+    raise _InvalidDeclaration(f"line {statement.line}: {statement}")
 
 
 def _address(family: int, text: str) -> str:
     try:
         return inet_ntop(family, inet_pton(family, text))
     except OSError:
-        raise _Unclear(f"{shown(text)} is no IPv{4 if family == AF_INET else 6} address") from None
+        raise _InvalidDeclaration(f"{shown(text)} is not an IPv{4 if family == AF_INET else 6} address") from None
 
 
 def _mac_or_nothing(lease: Lease) -> str:

@@ -1,4 +1,4 @@
-"""``bootfw leases``: leases and reservations of the running server, or in its file."""
+"""``bootfw leases``: leases and reservations of the running server, or in its store."""
 
 import argparse
 import json
@@ -12,8 +12,8 @@ from typing import Any
 from bootfw.build import lease_store
 from bootfw.cli.dnsmasq import is_dnsmasq, read_dnsmasq
 from bootfw.cli.failure import CommandError
-from bootfw.cli.foreign import Foreign, exported, identity
 from bootfw.cli.isc import is_isc, read_isc
+from bootfw.cli.leaseimport import ImportedLeases, exported, identity
 from bootfw.cli.offline import OfflineLeases, shown_reservation
 from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
@@ -31,7 +31,7 @@ _WHO = "an address, a MAC, a UUID, a host name, or a client identifier (0x and h
 
 def add_leases(commands: Any) -> None:
     """Add the command to those of the parser."""
-    about = "Shows and changes leases and reservations: of the running server, or in its file when none runs."
+    about = "Shows and changes leases and reservations: of the running server, or in its store when none runs."
     leases = commands.add_parser("leases", help="list, release, reserve, export and import leases", description=about)
     add_state_options(leases)
     leases.set_defaults(run=_list, json=False, who="", state="", network="")
@@ -120,7 +120,7 @@ def _import(options: argparse.Namespace) -> int:
     now = time.time()
     # A lease file has bytes in it that are no text.
     data = sys.stdin.buffer.read() if options.file == "-" else Path(options.file).read_bytes()
-    found = _foreign(data.decode("utf-8-sig", "surrogateescape"), now, dhcp.identify_by == "client-id")
+    found = _imported(data.decode("utf-8-sig", "surrogateescape"), now, dhcp.identify_by == "client-id")
     taken = _source(options, True, True).take_over(found.leases.values(), found.reservations, now)
     hosts = [host for subnet in dhcp.subnets for host in subnet.hosts]
     ours = [*hosts, *(host.reservation() for subnet in dhcp6.subnets for host in subnet.hosts)]
@@ -137,14 +137,14 @@ def _import(options: argparse.Namespace) -> int:
     return LEFT_OUT if left_out else 0
 
 
-def _foreign(text: str, now: float, by_client_id: bool) -> Foreign:
+def _imported(text: str, now: float, by_client_id: bool) -> ImportedLeases:
     if text.lstrip().startswith("{"):
         return exported(text)
     if is_dnsmasq(text):
         return read_dnsmasq(text, now, identity(by_client_id))
     if is_isc(text):
         return read_isc(text, now, identity(by_client_id))
-    raise CommandError("this is no lease file of ISC dhcpd or dnsmasq, and no export of bootfw")
+    raise CommandError("this is neither a lease file of ISC dhcpd or dnsmasq nor an export of bootfw")
 
 
 def _reservations(options: argparse.Namespace) -> None:
@@ -204,10 +204,10 @@ def _configuration(options: argparse.Namespace) -> Configuration:
 
 
 def _source(options: argparse.Namespace, changes: bool = False, stopped: bool = False) -> RunningServer | OfflineLeases:
-    """The running server, or its lease file.
+    """The running server, or its store.
 
     :param changes: the command does not only read.
-    :param stopped: it needs a server that does not run.
+    :param stopped: the command needs a server that does not run.
     """
     configuration = _configuration(options)
     state = state_of(configuration)
@@ -217,7 +217,7 @@ def _source(options: argparse.Namespace, changes: bool = False, stopped: bool = 
     name, store = lease_store(configuration)
     if not IOfflineStore.providedBy(store):
         raise CommandError(
-            f'no server runs with the state directory {state}, and without one the leases of "{name}" can\'t be seen'
+            f'no server runs with the state directory {state}, and without one the leases in "{name}" can\'t be reached'
         )
     check_offline(state, options, changes, stopped)
     return OfflineLeases(store, configuration.settings)

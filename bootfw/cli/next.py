@@ -133,7 +133,7 @@ def _forgive(mac: str, state: Path, as_json: bool) -> None:
     server = running(state)
     if server is None:
         raise CommandError(f"no server runs with the state directory {state}, so no machine is kept from a loop")
-    records = list(server.ask("forgive", mac=mac))
+    records = list(server.call("forgive", mac=mac))
     if not records:
         raise CommandError(f"{mac} is not kept from a loop")
     if as_json:
@@ -166,7 +166,7 @@ def _looping(server: RunningServer) -> Sequence[dict[str, Any]] | None:
     """The machines that are kept from a loop; None: the server has no such resolver."""
     try:
         now = time.time()
-        return [_shown(record, now) for record in server.ask("looping")]
+        return [_shown(record, now) for record in server.call("looping")]
     except CommandError:
         return None
 

@@ -52,11 +52,11 @@ def _run(options: argparse.Namespace) -> None:
             raise CommandError(f'there is no persona "{options.name}"{nearest(options.name, known)}')
         rules = tuple(chosen)
     if options.json:
-        shown = [{**_said(rule), "from": "configuration" if rule.name in own else "bootfw"} for rule in rules]
+        shown = [{**_keys_of(rule), "from": "configuration" if rule.name in own else "bootfw"} for rule in rules]
         _print(json.dumps(shown, indent=2))
     elif options.name:
         [rule] = rules
-        rows = [(key, _text(value)) for key, value in _said(rule).items() if key not in ("name", "source")]
+        rows = [(key, _text(value)) for key, value in _keys_of(rule).items() if key not in ("name", "source")]
         _print(aligned(rows))
         if rule.source:
             _print(f"\nSeen: {' '.join(rule.source.split())}")
@@ -68,7 +68,7 @@ def _run(options: argparse.Namespace) -> None:
             _print("* of the configuration")
 
 
-def _said(rule: Rule) -> dict[str, Any]:
+def _keys_of(rule: Rule) -> dict[str, Any]:
     """The fields of a rule, as the configuration has them."""
     return {spelled(name): _plain(value) for name, value in rule.given().items()}
 
@@ -86,7 +86,7 @@ def _plain(value: Any) -> Any:
 def _of(rule: Rule, conditions: bool) -> str:
     words = [
         f"{key}: {_text(value)}"
-        for key, value in _said(rule).items()
+        for key, value in _keys_of(rule).items()
         if (key.replace("-", "_") in _CONDITIONS) is conditions and key not in _ABOUT
     ]
     return "; ".join(words) or "as usual"

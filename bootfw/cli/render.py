@@ -77,13 +77,13 @@ def _render(options: argparse.Namespace) -> int:
 def _content(name: str, backend: Any, request: TransferRequest) -> bytes:
     reader = backend.open(request.path, request)
     if as_deferred(reader) is not None:
-        raise CommandError(f"backend {name} answers in its own time: only a server can ask it")
+        raise CommandError(f"backend {name} answers asynchronously: only a server can use it")
     try:
         data = b""
         while True:
             block = reader.read(len(data), 1 << 20)
             if as_deferred(block) is not None:
-                raise CommandError(f"backend {name} reads in its own time: only a server can ask it")
+                raise CommandError(f"backend {name} reads asynchronously: only a server can use it")
             if not block:
                 return data
             data += block
@@ -94,9 +94,9 @@ def _content(name: str, backend: Any, request: TransferRequest) -> bytes:
 def _request(options: argparse.Namespace, configuration: Configuration) -> TransferRequest:
     mac = mac_address(options.mac)
     if options.mac and not mac:
-        raise CommandError(f'--mac {options.mac}: no MAC; write it as in "52:54:00:12:34:56"')
+        raise CommandError(f'--mac {options.mac}: is not a MAC address, such as "52:54:00:12:34:56"')
     if options.uuid and not is_uuid(options.uuid):
-        raise CommandError(f"--uuid {options.uuid}: no UUID")
+        raise CommandError(f"--uuid {options.uuid}: is not a UUID")
     client = Client(
         address=options.address,
         mac=mac,

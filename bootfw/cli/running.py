@@ -14,7 +14,7 @@ from bootfw.cli.offline import TakenOver
 from bootfw.lease import Lease, Reservation
 from bootfw.records import Record, Selection, reservation_record
 
-_PATIENCE = 30.0
+_ANSWER_TIMEOUT = 30.0
 """Seconds between two lines of an answer."""
 
 
@@ -30,25 +30,25 @@ class RunningServer:
 
     def leases(self, selection: Selection) -> Iterable[Record]:
         """The records of those that are meant."""
-        return self.ask("leases", **attrs.asdict(selection))
+        return self.call("leases", **attrs.asdict(selection))
 
     def release(self, address: str) -> None:
         """Take the lease off an address.
 
         :raise CommandError: it has none.
         """
-        list(self.ask("release", address=address))
+        list(self.call("release", address=address))
 
     def reservations(self) -> Sequence[Record]:
         """All of them."""
-        return list(self.ask("reservations"))
+        return list(self.call("reservations"))
 
     def reserve(self, reservation: Reservation) -> None:
         """Add one.
 
         :raise CommandError: it does not go with those that are there.
         """
-        list(self.ask("reserve", **reservation_record(reservation)))
+        list(self.call("reserve", **reservation_record(reservation)))
 
     def unreserve(self, who: str) -> Record:
         """Take one back.
@@ -56,16 +56,16 @@ class RunningServer:
         :return: the one that it was.
         :raise CommandError: there is none, or it is of the configuration.
         """
-        (record,) = self.ask("unreserve", who=who)
+        (record,) = self.call("unreserve", who=who)
         return record
 
     def next_boots(self) -> Sequence[Record]:
         """What machines boot next, once."""
-        return list(self.ask("next"))
+        return list(self.call("next"))
 
     def order(self, mac: str, file: str) -> Record:
         """Have a machine boot *file* next, in place of what was ordered before."""
-        (record,) = self.ask("order", mac=mac, file=file)
+        (record,) = self.call("order", mac=mac, file=file)
         return record
 
     def cancel(self, mac: str) -> Record | None:
@@ -73,7 +73,7 @@ class RunningServer:
 
         :return: the one that it was; None: there is none.
         """
-        return next(iter(list(self.ask("cancel", mac=mac))), None)
+        return next(iter(list(self.call("cancel", mac=mac))), None)
 
     def take_over(self, leases: Iterable[Lease], reservations: Iterable[Reservation], now: float) -> TakenOver:
         """See OfflineLeases.
@@ -84,7 +84,7 @@ class RunningServer:
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(_PATIENCE)
+        connection.settimeout(_ANSWER_TIMEOUT)
         try:
             connection.connect(os.fspath(self._path))
         except OSError as error:
@@ -92,7 +92,7 @@ class RunningServer:
             raise type(error)(error.errno, error.strerror, os.fspath(self._path)) from error
         return connection
 
-    def ask(self, name: str, **given: Any) -> Iterator[Record]:
+    def call(self, name: str, **given: Any) -> Iterator[Record]:
         """The records that the server answers with.
 
         :raise CommandError: it refuses, or does not answer to the end.
@@ -109,7 +109,7 @@ class RunningServer:
                         return
                     yield answer["record"]
         except TimeoutError:
-            raise CommandError(f"bootfw has not answered for {_PATIENCE:.0f} seconds") from None
+            raise CommandError(f"bootfw has not answered for {_ANSWER_TIMEOUT:.0f} seconds") from None
         except ConnectionError:
             pass
         raise CommandError("bootfw ended in the middle of its answer")

@@ -12,8 +12,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from bootfw.config import environment
-from bootfw.config.schema import Path as Place
-from bootfw.config.schema import mismatches, unknown_keys
+from bootfw.config.schema import KeyPath, mismatches, unknown_keys
 from bootfw.config.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, TABLE_LISTS, read_section, read_tables
 from bootfw.config.settings import HTTPSettings, Settings
 from bootfw.errors import BootfwError, ConfigError, format_path
@@ -38,24 +37,24 @@ class Choice:
 
     use: str
     options: Mapping[str, Any]
-    place: Place
+    place: KeyPath
     """Of its table: ``("resolver", 1)``."""
 
 
 @frozen
 class Configuration:
-    """What the file and the environment say, read and checked as far as that goes without the plugins."""
+    """The content of the file and the environment, checked as far as that goes without the plugins."""
 
     settings: Settings
     plugins: Mapping[str, tuple[Choice, ...]]
-    """Section -> what it names, such as "resolver"; a section that is not there is left to the defaults."""
+    """Section, such as "resolver" -> the plugins that it names; a section that is missing gets the defaults."""
     directory: Path
     """Relative paths are relative to it."""
     source: Path | None
     """The file; None: there is none."""
-    origins: Mapping[Place, str]
-    """What came from the environment: place -> variable."""
-    given: frozenset[Place]
+    origins: Mapping[KeyPath, str]
+    """Path of a key -> the environment variable that set it."""
+    given: frozenset[KeyPath]
     """The keys of settings that were given, such as ``("tftp", "listen")``."""
 
     def where(self, error: ConfigError) -> str:
@@ -67,7 +66,7 @@ class Configuration:
         return f"{self.source}: {error}" if self.source else str(error)
 
     def refuse(self, errors: Iterable[ConfigError]) -> None:
-        """Raise what is wrong, if anything is.
+        """Raise the errors, if there are any.
 
         :raise ConfigErrors: there are errors.
         """
@@ -100,7 +99,7 @@ def read_config(path: Path | str | None, environ: Mapping[str, str]) -> tuple[Co
     directory = Path.cwd() if source is None else source.absolute().parent
     settings = _settings(document, directory, errors)
     chosen = {section: _choices(section, document[section], errors) for section in PLUGIN_LISTS if section in document}
-    chosen |= {section: _only(section, document[section], errors) for section in PLUGIN_TABLES if section in document}
+    chosen |= {section: _single(section, document[section], errors) for section in PLUGIN_TABLES if section in document}
     return Configuration(settings, chosen, directory, source, origins, frozenset(_given(document))), errors
 
 
@@ -133,7 +132,7 @@ def _settings(document: Mapping[str, Any], directory: Path, errors: list[ConfigE
     own: Settings = read.pop("bootfw")
     if own.state_dir:
         own = evolve(own, state_dir=str(directory / own.state_dir))
-    read["http"] = _located(read["http"], directory)
+    read["http"] = _with_absolute_paths(read["http"], directory)
     return evolve(own, **read, persona=_personas(document.get("persona", []), errors))
 
 
@@ -148,13 +147,13 @@ def _personas(tables: Any, errors: list[ConfigError]) -> tuple[Rule, ...]:
     return rules
 
 
-def _located(http: HTTPSettings, directory: Path) -> HTTPSettings:
-    """With paths that are right wherever the process goes."""
+def _with_absolute_paths(http: HTTPSettings, directory: Path) -> HTTPSettings:
+    """With paths that do not depend on the working directory."""
     paths = {"certificate": http.certificate, "key": http.key}
     return evolve(http, **{name: str(directory / path) for name, path in paths.items() if path})
 
 
-def _given(document: Mapping[str, Any]) -> list[Place]:
+def _given(document: Mapping[str, Any]) -> list[KeyPath]:
     tables = [(section, document[section]) for section in SECTIONS if isinstance(document.get(section), dict)]
     return [(section, key) for section, table in tables for key in table]
 
@@ -167,7 +166,7 @@ def _choices(section: str, tables: Any, errors: list[ConfigError]) -> tuple[Choi
     return tuple(choice for choice in chosen if choice)
 
 
-def _only(section: str, table: Any, errors: list[ConfigError]) -> tuple[Choice, ...]:
+def _single(section: str, table: Any, errors: list[ConfigError]) -> tuple[Choice, ...]:
     if isinstance(table, list):
         errors.append(ConfigError(f"there is only one: write [{section}]", (section,)))
         return ()
@@ -175,7 +174,7 @@ def _only(section: str, table: Any, errors: list[ConfigError]) -> tuple[Choice, 
     return (choice,) if choice else ()
 
 
-def _choice(table: Any, place: Place, errors: list[ConfigError]) -> Choice | None:
+def _choice(table: Any, place: KeyPath, errors: list[ConfigError]) -> Choice | None:
     wrong = list(mismatches(table, dict, place))
     if not wrong and "use" not in table:
         wrong = [ConfigError('"use" is missing: it names the plugin', place)]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Any, get_origin
 
-from bootfw.config.schema import RENAMED, Path
+from bootfw.config.schema import RENAMED, KeyPath
 from bootfw.config.sections import PLUGIN_LISTS, PLUGIN_TABLES, SECTIONS, keys_of, variable_of
 from bootfw.config.tables import Key
 from bootfw.errors import ConfigError, nearest
@@ -29,26 +29,26 @@ def variables() -> dict[str, tuple[str, Key]]:
     return {variable_of(section, key): (section, key) for section in SECTIONS for key in keys_of(section)}
 
 
-def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[Path, str], list[ConfigError]]:
+def apply(environ: Mapping[str, str], document: dict[str, Any]) -> tuple[dict[KeyPath, str], list[ConfigError]]:
     """Put the variables of *environ* that begin with ``BOOTFW_`` into *document*, over what the file says.
 
     ``BOOTFW_<KEY>`` is a key of ``[bootfw]``, ``BOOTFW_<SECTION>_<KEY>`` of another section,
     ``BOOTFW_WATCHDOG_<KEY>`` and ``BOOTFW_RESOLVER_<n>_<KEY>`` an option of a plugin, counted from 0.
     Dashes are underscores. A value is TOML, or else a string; a list may also be given with commas.
-    What an orchestrator sets by itself because a service is called "bootfw" is no configuration.
+    Variables that an orchestrator sets because a service is called "bootfw" are skipped.
 
     :return: path -> variable that set it; and the errors, whose path is the name of the variable.
     """
-    origins: dict[Path, str] = {}
+    origins: dict[KeyPath, str] = {}
     errors: list[ConfigError] = []
     settings = variables()
-    for name in sorted(environ, key=_naturally):
+    for name in sorted(environ, key=_natural_key):
         if not name.startswith(PREFIX) or _is_service_link(name, environ):
             continue
         try:
             if name in settings:
                 section, key = settings[name]
-                path: Path = (section, *key.path)
+                path: KeyPath = (section, *key.path)
                 value = _decoded(environ[name], key.annotation)
             else:
                 path, value = _plugin_path(name, settings), _decoded(environ[name], Any)
@@ -89,7 +89,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _plugin_path(name: str, settings: Iterable[str]) -> Path:
+def _plugin_path(name: str, settings: Iterable[str]) -> KeyPath:
     if listed := _LISTED.fullmatch(name):
         kind, index, key = listed.groups()
         return kind.lower(), int(index), key.lower().replace("_", "-")
@@ -113,8 +113,8 @@ def _in_a_variable(key: str) -> str:
     return key.upper().replace("-", "_")
 
 
-def _put(document: dict[str, Any], path: Path, value: Any) -> None:
-    """Set *path*. What is in the way and no table is left for the errors of the file to name."""
+def _put(document: dict[str, Any], path: KeyPath, value: Any) -> None:
+    """Set *path*. A value in the way that is not a table is left alone: the checks of the document report it."""
     place: Any = document
     for part, following in itertools.pairwise(path):
         empty: Any = [] if isinstance(following, int) else {}
@@ -146,6 +146,6 @@ def _decoded(text: str, wanted: Any) -> Any:
     return value
 
 
-def _naturally(name: str) -> list[Any]:
-    """So that plugin 10 comes after plugin 9."""
+def _natural_key(name: str) -> list[Any]:
+    """A sort key by which plugin 10 comes after plugin 9."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

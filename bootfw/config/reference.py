@@ -149,7 +149,7 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def toml(value: Any) -> str:
-    """*value* as the file would have it."""
+    """*value* as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | bytes):
@@ -166,7 +166,7 @@ def toml(value: Any) -> str:
 
 
 def _documented(cls: type) -> dict[str, str]:
-    """Field -> what it is for."""
+    """Field -> its description."""
     found: dict[str, str] = {}
     for part in reversed([kind for kind in cls.__mro__ if attrs.has(kind)] or [cls]):
         found |= _documented_in(part)

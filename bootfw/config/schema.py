@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from bootfw.config.units import Seconds, Size
 from bootfw.errors import ConfigError, nearest, shown
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 _NOUNS: dict[type, tuple[str, str]] = {
     bool: ("true or false", "booleans"),
@@ -40,7 +40,7 @@ RENAMED: Mapping[str, str] = {
 """Old name of a key -> what it is called now. Values of the old ones are right under the new ones."""
 
 
-def unknown_keys(table: Mapping[str, Any], known: Sequence[str], path: Path = ()) -> Iterator[ConfigError]:
+def unknown_keys(table: Mapping[str, Any], known: Sequence[str], path: KeyPath = ()) -> Iterator[ConfigError]:
     """An error for each key of *table* that is not *known*."""
     for key in table:
         if RENAMED.get(key) in known:
@@ -50,7 +50,7 @@ def unknown_keys(table: Mapping[str, Any], known: Sequence[str], path: Path = ()
             yield ConfigError(f"unknown key; {listed}{nearest(key, known)}", (*path, key))
 
 
-def mismatches(value: Any, wanted: Any, path: Path = ()) -> Iterator[ConfigError]:
+def mismatches(value: Any, wanted: Any, path: KeyPath = ()) -> Iterator[ConfigError]:
     """An error for each place in *value*, as TOML gave it, that does not fit the annotation *wanted*.
 
     An annotation that says nothing about TOML (a class of one's own, Any) accepts everything.
@@ -100,11 +100,11 @@ def _fits(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-def _wrong(value: Any, wanted: Any, path: Path) -> ConfigError:
+def _wrong(value: Any, wanted: Any, path: KeyPath) -> ConfigError:
     return ConfigError(f"must be {expected(wanted)}, not {shown(value)}", path)
 
 
-def _no_member(value: Any, members: Sequence[Any], path: Path) -> Iterator[ConfigError]:
+def _no_member(value: Any, members: Sequence[Any], path: KeyPath) -> Iterator[ConfigError]:
     complaints = [list(mismatches(value, member, path)) for member in members]
     if not all(complaints):
         return
@@ -116,7 +116,7 @@ def _no_member(value: Any, members: Sequence[Any], path: Path) -> Iterator[Confi
         yield ConfigError(f"must be {' or '.join(expected(member) for member in members)}, not {shown(value)}", path)
 
 
-def _in_list(value: Any, origin: Any, arguments: Sequence[Any], path: Path) -> Iterator[ConfigError]:
+def _in_list(value: Any, origin: Any, arguments: Sequence[Any], path: KeyPath) -> Iterator[ConfigError]:
     if not isinstance(value, list):
         yield ConfigError(f"must be {expected(origin[*arguments] if arguments else origin)}, not {shown(value)}", path)
         return

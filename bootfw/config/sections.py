@@ -38,7 +38,7 @@ def keys_of(section: str) -> list[Key]:
 
 
 def read_section(section: str, table: Any, errors: list[ConfigError]) -> Any:
-    """What *table* makes of the section's class, or None. What is wrong with it is added to *errors*."""
+    """The section's settings, or None when *table* is wrong; errors are added to *errors*."""
     kind = SECTIONS[section]
     try:
         return read_table(table, keys_of(section), kind, kind)
@@ -48,7 +48,7 @@ def read_section(section: str, table: Any, errors: list[ConfigError]) -> Any:
 
 
 def read_tables(name: str, tables: Any, errors: list[ConfigError]) -> tuple[Any, ...]:
-    """What the tables of a list make, without those that are wrong, which is added to *errors*."""
+    """An object for each table of a list, without those that are wrong; errors are added to *errors*."""
     if not isinstance(tables, list):
         errors.append(ConfigError(f"must be a list of tables: write [[{name}]]", (name,)))
         return ()

@@ -176,16 +176,16 @@ def _converted(key: Key, value: Any) -> Any:
     """:raise ConfigError: the field's converter refuses *value*."""
     if key.attribute is None or not callable(key.attribute.converter):
         return value
-    with _blaming(key):
+    with _errors_about(key):
         return key.attribute.converter(value)
 
 
 def _validate(key: Key, converted: Mapping[str, Any]) -> None:
-    """Ask the field's validator, which may look at the other fields; those that are wrong are not there.
+    """Call the field's validator, which may look at the other fields; those that are wrong are not there.
 
     :raise ConfigError: it refuses the value.
     """
-    with _blaming(key), suppress(AttributeError):
+    with _errors_about(key), suppress(AttributeError):
         key.attribute.validator(SimpleNamespace(**converted), key.attribute, converted[key.name])
 
 
@@ -205,14 +205,14 @@ def _made(make: Callable[..., Any], given: Mapping[str, Any], kind: type) -> Any
         collector = ErrorCollector()
         for key in fields_of(kind):
             if key.attribute.validator is not None:
-                with collector.under(), _blaming(attrs.evolve(key, in_table=True)):
+                with collector.under(), _errors_about(attrs.evolve(key, in_table=True)):
                     key.attribute.validator(instance, key.attribute, getattr(instance, key.attribute.name))
         collector.finish()
         raise ConfigError(_reason(error)) from error
 
 
 @contextmanager
-def _blaming(key: Key) -> Iterator[None]:
+def _errors_about(key: Key) -> Iterator[None]:
     """An error inside is about the value of *key*.
 
     :raise ConfigError: with the path below the table.

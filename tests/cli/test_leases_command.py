@@ -362,7 +362,7 @@ def test_import(stopped: Stopped, tmp_path: Path) -> None:
     assert stopped.run("import", "dnsmasq.leases") == (
         3,
         "1 leases and 0 reservations are taken over, 1 were ours\n",
-        "left out: line 4 is no lease: nonsense\n"
+        "left out: line 4 is not a lease: nonsense\n"
         "left out: the lease of 10.0.1.8: that is of no subnet of the configuration\n",
     )
     leases, reservations = stopped.kept()
@@ -583,7 +583,7 @@ def test_no_lease_file(stopped: Stopped, tmp_path: Path, content: str) -> None:
     assert stopped.run("import", "file") == (
         1,
         "",
-        "bootfw: this is no lease file of ISC dhcpd or dnsmasq, and no export of bootfw\n",
+        "bootfw: this is neither a lease file of ISC dhcpd or dnsmasq nor an export of bootfw\n",
     )
 
 
@@ -616,7 +616,7 @@ def test_a_store_that_can_not_be_read_from_outside(stopped: Stopped, tmp_path: P
         1,
         "",
         f"bootfw: no server runs with the state directory {tmp_path}/state, "
-        'and without one the leases of "memory" can\'t be seen\n',
+        'and without one the leases in "memory" can\'t be reached\n',
     )
 
 
@@ -638,7 +638,7 @@ def test_a_socket_without_a_server_is_none(stopped: Stopped) -> None:
 
 
 def test_the_server_does_not_answer(running_server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_PATIENCE", 0.05)
+    monkeypatch.setattr(running, "_ANSWER_TIMEOUT", 0.05)
     printed = Stopped.run(running_server, "list")  # while the reactor stands still
     assert printed == (1, "", "bootfw: bootfw has not answered for 0 seconds\n")
 

@@ -334,7 +334,7 @@ def test_an_order_for_a_running_server(
         f"{MAC} boots install.ipxe next, once\n",
         "",
     )
-    [record] = alongside(lambda: list(RunningServer(tmp_path / "state" / "control.sock").ask("next")))
+    [record] = alongside(lambda: list(RunningServer(tmp_path / "state" / "control.sock").call("next")))
     assert (record["mac"], record["file"]) == (MAC, "install.ipxe")
     assert json.loads(alongside(plain, "-c", "bootfw.toml", "--json")[1])["next"] == [record]
     assert json.loads(alongside(plain, "-c", "bootfw.toml", "--clear", MAC, "--json")[1]) == record

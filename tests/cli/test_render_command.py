@@ -73,8 +73,8 @@ def test_what_nobody_has(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("x", "--mac", "52:54"), '--mac 52:54: no MAC; write it as in "52:54:00:12:34:56"'),
-        (("x", "--uuid", "1"), "--uuid 1: no UUID"),
+        (("x", "--mac", "52:54"), '--mac 52:54: is not a MAC address, such as "52:54:00:12:34:56"'),
+        (("x", "--uuid", "1"), "--uuid 1: is not a UUID"),
     ],
 )
 def test_options_that_are_wrong(

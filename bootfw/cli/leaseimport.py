@@ -1,4 +1,4 @@
-"""What the lease files of other servers, and our own export, say."""
+"""Leases and reservations that are imported: from other servers' lease files, or from our own export."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from bootfw.wire.options6 import duid_hardware
 
 
 @frozen
-class Foreign:
+class ImportedLeases:
     """Leases and reservations, and what was left out of them."""
 
     leases: Mapping[str, Lease] = field(factory=dict)
@@ -33,7 +33,7 @@ Identify = Callable[[int, bytes, bytes], bytes]
 
 
 def identity(by_client_id: bool) -> Identify:
-    """How the server distinguishes clients."""
+    """The function that makes a client's key as the server does."""
 
     def key(hardware: int, address: bytes, client_id: bytes) -> bytes:
         options: dict[int, bytes] = {Option.CLIENT_IDENTIFIER: client_id} if client_id else {}
@@ -53,22 +53,22 @@ def ipv6_lease(
     hostname: str = "",
     state: LeaseState = LeaseState.ACTIVE,
 ) -> Lease:
-    """What DHCPv6 has given to a client.
+    """A lease of DHCPv6.
 
     :raise ValueError: *iaid* has more than 32 bits.
     """
     if not 0 <= iaid < 1 << 32:
-        raise ValueError(f"{iaid} is no IAID")
+        raise ValueError(f"{iaid} is not an IAID")
     kind, hardware = duid_hardware(duid)
     mac = hardware.hex(":") if kind == ETHERNET and len(hardware) == 6 else ""
     holder = Holder(duid, iaid, mac, SYSTEM)
     return Lease(address, holder.key, mac, state, granted, expires, duid, hostname=hostname, kind=SYSTEM)
 
 
-def exported(text: str) -> Foreign:
-    """What ``bootfw leases export`` has written.
+def exported(text: str) -> ImportedLeases:
+    """Read what ``bootfw leases export`` has written.
 
-    :raise CommandError: it has not.
+    :raise CommandError: it is something else.
     """
     try:
         document = json.loads(text)
@@ -78,8 +78,8 @@ def exported(text: str) -> Foreign:
             fields = {name: value for name, value in record.items() if name != "origin"}
             reservations[record["origin"]].append(reservation_of(fields))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CommandError(f"this is no export of bootfw: {type(error).__name__}: {error}") from error
-    return Foreign(
+        raise CommandError(f"this is not an export of bootfw: {type(error).__name__}: {error}") from error
+    return ImportedLeases(
         {lease.address: lease for lease in leases},
         tuple(reservations["command"]),
         configured=tuple(reservations["configuration"]),

@@ -17,10 +17,10 @@ _LETTERS = {"t": "\t", "r": "\r", "n": "\n", "b": "\b"}
 
 _DECLARATIONS = ("lease", "host", "ia-na", "ia-ta", "ia-pd")
 NOT_NEEDED = ("authoring-byte-order", "server-duid", "failover")
-"""Of the server itself."""
+"""Declarations of the server itself."""
 
 IDENTITY = ("hardware", "uid", "starts", "ends", "cltt", "binding", "iaaddr", "abandoned", "reserved")
-"""Without one of these, or with two of them, a declaration says something else."""
+"""Statements that decide whose lease it is and for how long: a declaration with a damaged one is not used."""
 LEASE_STATEMENTS = {
     *IDENTITY,
     *("next", "rewind", "tstp", "tsfp", "atsfp", "timestamp", "client-hostname", "hostname", "dynamic-bootp", "bootp"),
@@ -49,13 +49,13 @@ class Block:
     words: list[str]
     items: "list[Statement | Block]" = field(factory=list)
     damage: str = ""
-    """Why it can't be relied on."""
+    """Why it can't be used; "": it is whole."""
 
     def __str__(self) -> str:
         return shown(" ".join(self.words))
 
 
-class Declarations:
+class DeclarationReader:
     """Reads them, and goes on behind what is damaged.
 
     :param leave_out: is called with a line's number and what is wrong there.
@@ -104,7 +104,7 @@ class Declarations:
 
     def _closed(self, number: int) -> Iterator[Block]:
         if not self._open:
-            self._leave_out(number, "} belongs to nothing")
+            self._leave_out(number, "} is not inside a declaration")
         elif self._words:
             self._damage(f"there is no ; after {shown(' '.join(self._words))} on line {self._line}")
         self._words, self._line = [], 0
@@ -119,7 +119,7 @@ class Declarations:
         if self._open:
             self._open[-1].items.append(statement)
         elif statement.words and statement.words[0] not in NOT_NEEDED:
-            self._leave_out(statement.line, f"{statement} belongs to nothing")
+            self._leave_out(statement.line, f"{statement} is not inside a declaration")
 
     def _hole(self, number: int, size: int) -> None:
         lost = "as a crash leaves them; what was there is lost"

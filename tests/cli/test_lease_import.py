@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from bootfw.cli.dnsmasq import is_dnsmasq, read_dnsmasq
 from bootfw.cli.failure import CommandError
-from bootfw.cli.foreign import exported, identity
 from bootfw.cli.isc import is_isc, read_isc
+from bootfw.cli.leaseimport import exported, identity
 from bootfw.dhcp.computedchoice import Holder
 from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.records import lease_record, reservation_record
@@ -167,7 +167,7 @@ def test_isc() -> None:
     assert found.left_out == (
         "line 70: lease 10.0.0.17 is not taken over: it has no client: no hardware address and no client identifier",
         "line 74: lease 10.0.0.18 is not taken over: line 75: ends 4 soon",
-        "line 78: lease nowhere is not taken over: nowhere is no IPv4 address",
+        "line 78: lease nowhere is not taken over: nowhere is not an IPv4 address",
         "line 102: host odd is not taken over: needs at least one of mac, client-id, uuid, circuit-id",
     )
 
@@ -284,7 +284,7 @@ def test_what_is_damaged_leaves_what_was_said_before() -> None:
         ('  colour "green;', "line 7: lease 10.0.0.2 is not taken over: line 12 can't be read: {}"),
         (
             "  hardware ethernet 52:54:00:00:00:09;",
-            "line 7: lease 10.0.0.2 is not taken over: hardware is there twice, on lines 11 and 12",
+            "line 7: lease 10.0.0.2 is not taken over: hardware is given twice, on lines 11 and 12",
         ),
         ("  cltt sometime;", "line 7: lease 10.0.0.2 is not taken over: line 12: {}"),
         ("  cltt", "line 7: lease 10.0.0.2 is not taken over: there is no ; after {} on line 12"),
@@ -314,8 +314,8 @@ def test_a_brace_that_is_missing() -> None:
         [],
         ["line 1: lease 10.0.0.1 is not taken over: there is no } before lease 10.0.0.2 on line 6"],
     )
-    assert read(entry(1) + "}\n" + entry(2)) == ([1, 2], [], ["line 7: } belongs to nothing"])
-    assert read("ends never;\n" + entry(2)) == ([2], [], ["line 1: ends never belongs to nothing"])
+    assert read(entry(1) + "}\n" + entry(2)) == ([1, 2], [], ["line 7: } is not inside a declaration"])
+    assert read("ends never;\n" + entry(2)) == ([2], [], ["line 1: ends never is not inside a declaration"])
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_declarations_that_are_not_taken_over_are_named() -> None:
             'line 1: group "lab" is not taken over',
             'line 4: subclass "x" 1:2 is not taken over',
             "line 6: subnet 10.0.0.0 netmask 255.255.255.0 is not taken over",
-            "line 13: option x 1 belongs to nothing",
+            "line 13: option x 1 is not inside a declaration",
             "line 14: a block without a name is not taken over",
             "line 16: lease is not taken over",
         ],
@@ -543,8 +543,8 @@ def test_dnsmasq() -> None:
     }
     assert found.left_out == (
         "line 5: 10.0.0.14 has no client: no hardware address and no client identifier",
-        "line 6 is no lease: something else",
-        "line 7 is no lease: 1763643600 52:54:00:00:00:05 10.0.0.999 * *",
+        "line 6 is not a lease: something else",
+        "line 7 is not a lease: 1763643600 52:54:00:00:00:05 10.0.0.999 * *",
     )
 
 
@@ -587,9 +587,9 @@ def test_dnsmasq_of_ipv6() -> None:
     }
     assert found.left_out == (
         "line 3: fd00::11 is a temporary address (IA_TA), and bootfw gives none",
-        f"line 4 is no lease: 1763643600 4294967296 fd00::12 * {DUID}"[:80],
+        f"line 4 is not a lease: 1763643600 4294967296 fd00::12 * {DUID}"[:83],
         "line 5: fd00::13 has no client: no DUID",
-        f"line 6 is no lease: 1763643600 7 fd00::x * {DUID}"[:80],
+        f"line 6 is not a lease: 1763643600 7 fd00::x * {DUID}"[:83],
     )
 
 
@@ -611,7 +611,7 @@ def test_dnsmasq_damaged() -> None:
     found = read_dnsmasq(text, NOW, HARDWARE)
     assert list(found.leases) == ["10.0.0.2", "10.0.0.3"]
     assert found.left_out == (
-        "line 1 is no lease: \0\x001763643600 52:54:00:12:34:56 10.0.0.1 * *",
+        "line 1 is not a lease: \0\x001763643600 52:54:00:12:34:56 10.0.0.1 * *",
         "line 2: 10.0.0.2 comes again on line 4, and that counts",
     )
 
@@ -654,5 +654,5 @@ def test_our_own_export() -> None:
      '{"leases": [], "reservations": [{"origin": "elsewhere", "mac": "52:54:00:00:00:01"}]}'],
 )  # fmt: skip
 def test_an_export_that_is_none(text: str) -> None:
-    with pytest.raises(CommandError, match="this is no export of bootfw"):
+    with pytest.raises(CommandError, match="this is not an export of bootfw"):
         exported(text)
