@@ -611,6 +611,6 @@ def test_a_lease_store_has_to_keep_reservations_too() -> None:
         configure(boot_plugin(ILeaseStore, WithoutReservations), {}, CONTEXT)
     assert str(caught.value) == (
         "the plugin made an object that does not provide IReservationStore: add @implementer(IReservationStore) above "
-        "the class WithoutReservations; the class WithoutReservations has no reservations(); the class WithoutReservations has "
-        "no save_reservations(reservations)"
+        "the class WithoutReservations; the class WithoutReservations has no reservations(); the class "
+        "WithoutReservations has no save_reservations(reservations)"
     )
