@@ -195,7 +195,7 @@ def test_the_log_of_the_howto(tmp_path: Path) -> None:
         assert fetch(("127.0.0.1", port), "motd") == b"hello"
         running.until("got 'motd': complete")
         running.send(signal.SIGTERM)
-        assert f"tftp has left 127.0.0.1:{port}" in running.rest()
+        assert f"tftp no longer listens on 127.0.0.1:{port}" in running.rest()
 
 
 def test_the_test_of_the_howto() -> None:

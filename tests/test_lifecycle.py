@@ -68,7 +68,7 @@ def test_the_log_has_no_lines_of_twisted_about_ports_and_factories(workers: int,
         lines = server.lines
     assert (tmp_path / "state" / "bootfw.sqlite").exists(), "the control socket is part of it"
     assert [line for line in lines if not own(line)] == []
-    assert sum("has left" in line for line in lines) == 4
+    assert sum("no longer listens on" in line for line in lines) == 4
 
 
 @pytest.mark.parametrize("workers", [1, 2])

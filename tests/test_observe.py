@@ -84,7 +84,7 @@ def test_those_who_are_treated_otherwise_share_no_line_with_others(written):
 def test_how_it_is_known_that_an_address_is_taken(written, mac, declined, how):
     observer, found = written
     observer.observe(AddressTaken(1.0, "10.78.0.100", mac, declined))
-    assert found == [("warn", f"dhcp 10.78.0.100 is used by somebody without a lease: {how}")]
+    assert found == [("warn", f"dhcp 10.78.0.100 is in use without a lease: {how}")]
 
 
 def test_each_transfer_is_a_log_event_of_its_own_in_their_order(written):
@@ -96,7 +96,7 @@ def test_each_transfer_is_a_log_event_of_its_own_in_their_order(written):
         ("info", "10.0.0.1:1"),
         ("info", "10.0.0.1:2"),
         ("error", "10.0.0.1:3"),
-        ("info", "has"),
+        ("info", "no"),
         ("info", "10.0.0.1:4"),
     ]
 
@@ -163,7 +163,7 @@ def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(written)
     observer.observe_many([*ignored, ignored[1]])
     assert len(found) == log.REMEMBERED + 1
     observer.observe(ignored[0])
-    assert found[-1] == ("info", "dhcp mac 0 is left alone: no PXE")
+    assert found[-1] == ("info", "dhcp mac 0 ignored: no PXE")
     assert len(found) == log.REMEMBERED + 2
 
 

@@ -55,10 +55,10 @@ from bootfw.plugins import boot_plugin
 from bootfw.values import Address, BootMenu, BootRequest, Outcome, TransferReport
 
 REMEMBERED = 1000
-"""Facts of each kind that are logged once only: an office network's leases must not fill the log."""
+"""Facts of each kind that are remembered, so that they are logged once: repeated ones must not fill the log."""
 
 GRANTED_SINGLY = 4
-"""Leases of one batch that have a line each; when a rack comes up, a batch has one line."""
+"""Up to this many leases of one batch have a line each; when a rack comes up, a batch has one line."""
 
 WORTH_SAYING = 0.1
 """Seconds of waiting for a backend."""
@@ -84,11 +84,11 @@ class LogObserver:
     """By the kind of the event: what was logged latest; see _Line.fact."""
 
     def observe(self, event: Event) -> None:
-        """Log *event*; kinds without a line are passed over."""
+        """Log *event*; kinds without a line are skipped."""
         self.observe_many((event,))
 
     def observe_many(self, events: Sequence[Event]) -> None:
-        """Log several. Clients that are refused the same file for the same reason share one line, with their number."""
+        """Log several events. Requests for a file that were refused for the same reason share a line, with a count."""
         refused = Counter(_refusal(event) for event in events if type(event) is TransferRefused)
         for event in events:
             kind = type(event)
@@ -289,7 +289,7 @@ def _stage(event: Any) -> str:
 
 def _offered(event: OfferMade) -> str:
     if event.file is None:
-        return "asks it to come to the boot server port for the file"
+        return "sends it to the boot server port for the file"
     if isinstance(event.file, BootMenu):
         return f"shows a menu of {len(event.file.items)}"
     return f"boots {event.file.name!r}" + (f" from {event.file.server}" if event.file.server else "")
@@ -322,7 +322,7 @@ _LINES: dict[type[Event], _Line] = {
         note=lambda event: f" ({event.note})" if event.note else "",
     ),
     ListenerFailed: _line(_error, "{service} can't listen on {where}: {reason}", where=_address),
-    ListenerClosed: _line(_info, "{service} has left {where}", where=_address),
+    ListenerClosed: _line(_info, "{service} no longer listens on {where}", where=_address),
     BackendProblem: _line(_warn, "backend {backend}: {problem}"),
     InterfaceProblem: _line(
         _warn,
@@ -337,10 +337,8 @@ _LINES: dict[type[Event], _Line] = {
         ends=lambda event: f"{datetime.fromtimestamp(event.ends, UTC):%Y-%m-%d}",
     ),
     CertificateProblem: _line(_warn, "https certificate {path}: {problem}"),
-    HandshakeFailed: _line(_warn, "https {peer} can't be served: {reason}", peer=_peer),
-    RequestIgnored: _line(
-        _info, "dhcp {mac} is left alone: {reason}", fact=lambda event: ((event.mac, event.reason), None)
-    ),
+    HandshakeFailed: _line(_warn, "https {peer}: no connection: {reason}", peer=_peer),
+    RequestIgnored: _line(_info, "dhcp {mac} ignored: {reason}", fact=lambda event: ((event.mac, event.reason), None)),
     OfferMade: _line(
         _info,
         "dhcp {client} {stage}: {message} to {where}, {what}",
@@ -354,30 +352,28 @@ _LINES: dict[type[Event], _Line] = {
     FileWithheld: _line(
         _warn, "dhcp {client} {stage}: an address but no boot file: {reason}", client=_client, stage=_stage
     ),
-    AddressesGranted: _line(_info, "dhcp gives {what}", split=_granted_singly, what=_granted),
-    AddressReleased: _line(_info, "dhcp {mac} gives {address} back"),
-    AddressTaken: _line(_warn, "dhcp {address} is used by somebody without a lease: {how}", how=_taken),
+    AddressesGranted: _line(_info, "dhcp leases {what}", split=_granted_singly, what=_granted),
+    AddressReleased: _line(_info, "dhcp {mac} releases {address}"),
+    AddressTaken: _line(_warn, "dhcp {address} is in use without a lease: {how}", how=_taken),
     ProxyARPSeen: _line(
         _warn,
-        "dhcp {mac} on {interface} answers ARP for one address after the other, {addresses}: that proves nothing, "
-        "and its answers are ignored; look for proxy ARP there",
+        "dhcp {mac} on {interface} answers ARP for one address after the other, {addresses}: its answers are ignored; "
+        "check that device for proxy ARP",
         addresses=lambda event: ", ".join(event.addresses),
     ),
-    PoolExhausted: _line(_error, "dhcp {network} has no address left, and {mac} asks for one: enlarge its pool"),
-    ClientsLimited: _line(_warn, "dhcp {network}: too many unknown clients at once, some have to wait"),
+    PoolExhausted: _line(_error, "dhcp {network} has no free address for {mac}: enlarge its pool"),
+    ClientsLimited: _line(_warn, "dhcp {network}: too many new clients at once, some have to wait"),
     OtherServerSeen: _line(
         _warn,
-        "dhcp another server, {server}, gives addresses on {interface}: {mac} takes its offer",
-        interface=lambda event: event.interface or "the same wire",
+        "dhcp another DHCP server, {server}, is on {interface}: {mac} accepts its offer",
+        interface=lambda event: event.interface or "the same network",
     ),
-    LeasesNotKept: _line(_error, "dhcp {count} lease(s) can't be kept, so their clients are not answered: {reason}"),
-    NextBootTaken: _line(
-        _info, "dhcp {mac} has got what was ordered for its next boot, {file!r}: the order is used up"
-    ),
+    LeasesNotKept: _line(_error, "dhcp {count} lease(s) can't be stored, so their clients get no answer: {reason}"),
+    NextBootTaken: _line(_info, "dhcp {mac}: one-time boot {file!r} served, entry removed"),
     LoopBroken: _line(
         _warn,
-        "dhcp {client} has got the same {times} times in a row and come back each time: {files}. "
-        'It is sent to its own disk for {seconds:.0f} s; "bootfw next --forgive {mac}" ends that',
+        "dhcp {client}: boot loop: it loaded the same files {times} times in a row: {files}. "
+        'It boots its own disk for {seconds:.0f} s; "bootfw next --forgive {mac}" ends that',
         client=_client,
         files=lambda event: ", ".join(map(repr, event.files)),
         seconds=lambda event: event.until - event.at,
@@ -385,19 +381,19 @@ _LINES: dict[type[Event], _Line] = {
     ),
     ResolverPassedOver: _line(
         _warn,
-        "dhcp {client}: resolver {resolver} had not answered after {seconds:.2f} s and was passed over",
+        "dhcp {client}: resolver {resolver} had not answered after {seconds:.2f} s and was skipped",
         client=_client,
     ),
     PluginBlocked: _line(
         _warn,
-        "{plugin} took {seconds:.2f} s for {doing}, and nothing else was answered meanwhile: "
-        "it must answer later, as with deferToThread",
+        "{plugin} blocked the server for {seconds:.2f} s in {doing}: "
+        "it has to return a Deferred, such as deferToThread makes",
     ),
     PluginFailed: _line(_error, "{plugin} failed to {doing}:\n{traceback}"),
     InternalError: _line(_error, "internal error of bootfw, please report it: it failed to {doing}:\n{traceback}"),
     SecondStageFound: _line(
         _info,
-        "{protocol} {peer} asks for {filename!r}, which is not there, and gets {path!r}, after the loader it had",
+        "{protocol} {peer} requested {filename!r}, which is missing, and gets {path!r}, beside its boot program",
         protocol=lambda event: event.request.protocol,
         peer=lambda event: at(event.request.peer),
         filename=lambda event: event.request.filename,

@@ -26,7 +26,7 @@ class EventSink(Protocol):
     """Where a service's events go."""
 
     def publish(self, event: Event) -> None:
-        """Take one. Never blocks, never raises."""
+        """Queue an event. Never blocks, never raises."""
 
     def flush(self) -> None:
         """Deliver everything now; the last act of a stopping service."""

@@ -82,8 +82,8 @@ def test_a_machine_installs_once_and_then_boots_as_always(site: Site) -> None:
     first.wait_until(lambda: "from beside it" in first.output, SECONDS, "what the installer loads by a relative name")
     assert marker in first.output
     first.stop()
-    said = f"{MAC} has got what was ordered for its next boot"
-    site.server.wait_until(lambda: said in site.server.output, 10, "the order is used up")
+    said = f"{MAC}: one-time boot"
+    site.server.wait_until(lambda: said in site.server.output, 10, "the one-time boot is logged")
     assert json.loads(site.command("--json")) == {"next": [], "looping": []}
     site.server.stop()
     site.start()
@@ -99,6 +99,8 @@ def test_a_chain_that_leads_to_itself_is_broken_and_told_of(site: Site) -> None:
     machine.wait_until(lambda: "No bootable device" in machine.output, SECONDS, "the machine tries its own disk")
     assert machine.output.count("once more") in (5, 6)
     assert "bootfw: it has got the same 5 times in a row and come back: boot.ipxe" in machine.output
-    assert f"{MAC} (ipxe, x86-bios, on eth0) has got the same 5 times in a row" in site.server.output
+    assert (
+        f"{MAC} (ipxe, x86-bios, on eth0): boot loop: it loaded the same files 5 times in a row" in site.server.output
+    )
     assert [each["mac"] for each in json.loads(site.command("--json"))["looping"]] == [MAC]
     assert site.command("--forgive", MAC) == f"{MAC} boots from here again\n"

@@ -66,7 +66,7 @@ def test_dhcpcd_has_its_address_with_the_first_answer(lab: Lab, server: Host, tm
     text = program.output
     assert "acknowledged 10.77.0." in text
     assert "REQUEST" not in text
-    bootfw.wait_for("dhcp gives 10.77.0.", 5)
+    bootfw.wait_for("dhcp leases 10.77.0.", 5)
 
 
 def test_an_address_that_somebody_uses_is_not_offered(lab: Lab, server: Host) -> None:
@@ -77,7 +77,7 @@ def test_an_address_that_somebody_uses_is_not_offered(lab: Lab, server: Host) ->
     done = client.run("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", seconds=20)
 
     assert "lease of 10.77.0.101 obtained" in done.output
-    assert "10.77.0.100 is used by somebody without a lease" in bootfw.output
+    assert "10.77.0.100 is in use without a lease" in bootfw.output
 
 
 _SCRIPT = """#!/bin/sh
@@ -146,7 +146,7 @@ def test_an_address_that_somebody_uses_behind_a_relay(
     done = client.run("busybox", "udhcpc", "-f", "-q", "-n", "-i", "eth0", "-s", "/bin/true", seconds=20)
 
     assert f"lease of {given} obtained" in done.output
-    assert ("10.78.0.100 is used by somebody without a lease: a ping is answered" in bootfw.output) == (not dhcp)
+    assert ("10.78.0.100 is in use without a lease: a ping is answered" in bootfw.output) == (not dhcp)
 
 
 @pytest.mark.firmware  # as bios-ipxe

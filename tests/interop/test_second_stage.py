@@ -71,7 +71,7 @@ def test_grub_asks_where_it_was_built_for(lab: Lab, root: Path, marker: str) -> 
     console = start_uefi_machine(lab, "x86_64-secure")
     console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
     said(server, "'debian/grubx64.efi': complete")
-    said(server, "asks for '/grub/grub.cfg', which is not there, and gets 'debian/grub.cfg'")
+    said(server, "requested '/grub/grub.cfg', which is missing, and gets 'debian/grub.cfg'")
 
 
 def test_by_http(lab: Lab, root: Path, marker: str) -> None:
@@ -92,7 +92,7 @@ def test_by_http(lab: Lab, root: Path, marker: str) -> None:
     console = start_uefi_machine(lab, pxe4=False)
     console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
     said(server, "got '/debian//grubx64.efi': complete")
-    said(server, "asks for '/grub/grub.cfg', which is not there, and gets 'debian/grub.cfg'")
+    said(server, "requested '/grub/grub.cfg', which is missing, and gets 'debian/grub.cfg'")
 
 
 def test_a_tree_of_grub_that_lies_further_down(lab: Lab, tmp_path: Path, marker: str) -> None:

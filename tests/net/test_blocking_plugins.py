@@ -95,7 +95,7 @@ def test_the_log_says_what_to_do():
     finally:
         globalLogPublisher.removeObserver(lines.append)
     [line] = [line["log_format"].format(**line) for line in lines]
-    assert line.startswith("backend slow took 3.00 s for open('file')")
+    assert line.startswith("backend slow blocked the server for 3.00 s in open('file')")
     assert "deferToThread" in line
 
 
