@@ -113,7 +113,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--rounds", type=int, default=200)
     options.add_argument("--profile", action="store_true", help="show where the time goes, by cProfile")
-    options.add_argument("--plain", action="store_true", help="without images, so without the express way")
+    options.add_argument("--plain", action="store_true", help="without a frame cache, so without the fast path")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as root:
         with open(os.path.join(root, "file"), "wb") as file:

@@ -1,6 +1,6 @@
-"""The time that everything waits by: CLOCK_MONOTONIC, whatever is done to the clock of the machine.
+"""A reactor with a monotonic clock.
 
-Twisted's reactors go by the wall clock: when that is set back by an hour, no delayed call comes for an hour.
+Twisted's reactors schedule by the wall clock: when that is set back by an hour, no delayed call comes for an hour.
 """
 
 import ctypes

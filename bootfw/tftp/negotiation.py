@@ -15,7 +15,7 @@ class Limits:
     """What we are willing to run with: the settings, and what the client's network can carry."""
 
     max_blksize: int
-    """Octets."""
+    """Bytes."""
     max_windowsize: int
     """Blocks."""
 

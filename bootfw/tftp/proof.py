@@ -1,6 +1,6 @@
 """Proof that a peer receives what it is sent, and does not just guess the numbers that it acknowledges.
 
-A request and an ACK can carry the address of somebody else. Block 1 is always block 1, so a window that is sent for an
+A request and an ACK can carry a forged source address. Block 1 is always block 1, so a window that is sent for an
 ACK of 0 may go to a host that never sent that ACK. Until a peer with windows has acknowledged what it can't have
 guessed, it is sent *bursts*: a random number of blocks, fewer than a window, and behind them a *marker*, an empty DATA
 with a number that is far out of order. RFC 7440 section 4 wants that answered at once with an ACK of the last block in

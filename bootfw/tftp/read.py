@@ -373,7 +373,7 @@ class ReadSession(Continuing):
         return self.flight.acked > 0 or bool(self.agreed.acknowledged)
 
     def _give_up(self) -> State:
-        # Many clients close their port with the last block in hand, and their last ACK is nobody's to repeat. But a
+        # Many clients close their port with the last block in hand, and a lost last ACK is never repeated. But a
         # peer that never said a word has perhaps received nothing.
         if self.flight.sent == self._last_block and self._peer_has_acked():
             return self._close(Outcome.UNCONFIRMED, f"no ACK after block {self.flight.acked} of {self.flight.sent}")

@@ -60,7 +60,7 @@ class Store:
     """One block to be stored."""
 
     offset: int
-    """Octets before it in what was received. In a netascii transfer the file's own offset is another one."""
+    """Bytes before it in what was received. In a netascii transfer the file's own offset is another one."""
     payload: bytes
     final: bool
     """It is the last one: finish the file before answering STORED."""

@@ -119,7 +119,7 @@ class Server:
         ports = {client.getsockname(): number for number, client in enumerate(self.clients)}
         deadlines = {ports[peer]: transfer.deadline for peer, transfer in self.protocol._transfers.items()}
         reports = [(ports[e.report.request.peer], evolve(e.report, request=None)) for e in self.ended()]
-        # Those of one batch end in an order that nobody is promised.
+        # Those of one batch end in an order that is not defined.
         reports.sort(key=lambda report: report[0])
         return self.took(), self.heard, deadlines, reports, self.port.counters.sent, self.port.counters.received
 
@@ -140,7 +140,7 @@ def request(size, blksize, window):
 
 
 again = st.sampled_from([request(4000, 64, 1), request(4000, 64, None), request(4000, 64, 2)])
-"""What somebody else has had most likely, so that a piece of it is there."""
+"""Requests that most examples have in common, so that a chunk of the file is cached."""
 requests = st.builds(request, st.sampled_from(SIZES), st.sampled_from(BLKSIZES), st.sampled_from([None, 1, 2, 5]))
 acks = st.sampled_from([0, 0, 0, 0, 0, 0, 0, 0, 1, -1, 2, -2, 300])
 others = st.sampled_from(
@@ -246,7 +246,7 @@ def test_with_and_without_are_the_same(root, begins, course, capacity, policy, a
 @pytest.mark.parametrize("round_trip", [0.0, 0.001, 0.015])
 def test_it_is_taken(root, address, window, round_trip, monkeypatch):
     """Without this, the comparison could be one of the same with the same."""
-    # Windows of such small blocks could all be sent to a peer that has proven nothing; then there is no express way.
+    # Windows of such small blocks could all be sent to a peer that has proven nothing; then the fast path is not used.
     monkeypatch.setattr(read_session, "RATIO", 1)
     monkeypatch.setattr(proof, "RATIO", 1)
     server = Server(FrameCache(1 << 20), Adaptive(), root, address)
@@ -264,7 +264,7 @@ def test_it_is_taken(root, address, window, round_trip, monkeypatch):
             server.send([(number, 0) for number in range(CLIENTS)])
         assert set(content) == {Path(root, f"{64 * 40}").read_bytes()}
         assert all(event.report.outcome is Outcome.COMPLETE for event in server.ended())
-        # 321 blocks; without the express way there would be a delivery to the protocol for each round.
+        # 321 blocks; without the fast path there would be a delivery to the protocol for each round.
         assert server.port.counters.batches - deliveries < (80 if window is None else 40)
         # The session is called at the end of each piece only, unless there is something to learn; not when a deadline
         # comes that has moved on meanwhile, as it does with the longest of these round trips.
@@ -348,7 +348,7 @@ def test_one_that_answers_again_is_looked_for_as_before(watched):
     assert len(watched.wake_up()) == 34
 
 
-def test_nobody_is_looked_for_where_no_transfer_is_under_way(watched):
+def test_a_port_does_not_poll_when_no_transfer_is_under_way(watched):
     watched.watch()
     watched.wake_up(tftp.error(0, "enough"))
     assert watched.wake_up(request(5, None, None)) == [1, 0]

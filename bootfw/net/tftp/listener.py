@@ -51,7 +51,7 @@ Listen = Callable[[DatagramProtocol, str], Any]
 _negotiate = lru_cache(1024)(negotiate)  # machines that boot together ask for the same
 _REQUESTS = (b"\0\1", b"\0\2")
 _REMEMBERED = 512
-"""Octets of a request (RFC 2347) that is not parsed each time: machines that boot together ask for the same."""
+"""Bytes of a request (RFC 2347). Up to that it is parsed once: machines that boot together send the same."""
 _ACK = b"\0\4"
 
 
@@ -189,7 +189,7 @@ class TFTPProtocol(DatagramProtocol):
     def _on_stray(self, data: bytes, peer: Address, now: float) -> None:
         """Count a datagram that belongs to no transfer, if it is malformed; a well-formed one is late. Never answered.
 
-        RFC 1350 asks for ERROR 5; but on this port a forged datagram would have it sent to somebody else.
+        RFC 1350 asks for ERROR 5; but on this port a forged datagram would have it sent to another host.
         """
         try:
             wire.parse(data)

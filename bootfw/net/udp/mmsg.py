@@ -23,10 +23,10 @@ BATCH = 64
 """Datagrams in one call. More gains nothing that can be measured, and the first answer would wait for them."""
 
 LARGEST = 65535
-"""Octets. The length field of UDP can't tell more (RFC 768), so nothing that arrives is ever cut."""
+"""Bytes. The length field of UDP has 16 bits (RFC 768), so no datagram is ever truncated."""
 
 SLOT = 2048
-"""Octets that an Outbox takes as one datagram: more than an Ethernet frame carries."""
+"""Bytes that an Outbox takes as one datagram: more than an Ethernet frame carries."""
 
 _LARGEST_SLOT = 65536  # room for the largest datagram, and a multiple of what the slots are looked at by
 _SOCKADDR_IN = 16

@@ -58,12 +58,12 @@ class Family(Protocol):
 
     number: socket.AddressFamily
     name_length: int
-    """Octets of a sockaddr."""
+    """Bytes of a sockaddr."""
     level: int
     """Of the packet info's control message."""
     type: int
     info_length: int
-    """Octets of packet info."""
+    """Bytes of packet info."""
 
     def read_address(self, raw: bytes) -> Address:
         """A struct sockaddr as the socket module gives it."""

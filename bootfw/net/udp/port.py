@@ -126,7 +126,7 @@ class DatagramPort:
     # Its life
 
     def startListening(self) -> None:
-        """Bind, and tell the protocol.
+        """Bind, and connect the protocol.
 
         :raise CannotListenError: as open_socket().
         """
@@ -212,7 +212,7 @@ class DatagramPort:
             looks -= _LOOKS_PER_ANSWER
 
     def _look(self, receive: Callable[[], int], looks: int) -> tuple[int, int]:
-        """Look whether a client answers at once. Where none does, the next wake-ups do without.
+        """Poll for the answer of a near client. After polls without one, the next wake-ups do not poll.
 
         :param looks: how many there may be.
         :return: how many datagrams have come, and how many looks are left.
