@@ -203,7 +203,7 @@ def test_the_menu_has_what_is_elsewhere(tmp_path, remote, private_reactor, resul
     assert b"shell.ipxe" in shown
     assert [thread.name for thread in threading.enumerate()].count("bootfw probe") == 1
     began = time.monotonic()
-    backend._look()
+    backend._scan()
     assert time.monotonic() - began < 0.5, "it is asked once, and not again while that is not answered"
     remote.answer()
 
