@@ -67,7 +67,7 @@ from bootfw.servicestates import Do, Input, ServiceLife
 from bootfw.values import Address
 
 Named = tuple[str, Any]
-"""What a plugin made, and the name that the log calls it by."""
+"""(name for the log, plugin)."""
 
 
 class BootService(MultiService):
@@ -78,7 +78,7 @@ class BootService(MultiService):
     :param reactor: IReactorUDP and IReactorTime; for HTTP IReactorSocket too.
     :param settings: what the configuration's sections hold; the default listens on the well-known ports.
     :param backend: a backend, for when there is only one.
-    :param resolvers: without any, no DHCP port is opened: there would be nothing to say.
+    :param resolvers: without any, a proxy opens no DHCP port: it would have no answer.
     :param watchdog: an IWatchdogPolicy; the default is "adaptive".
     :param store: an ILeaseStore and IReservationStore for ``mode = "server"``; the default is "sqlite".
     :param control: the path of the UNIX socket where the ``bootfw`` command asks what runs; None: there is none.
@@ -153,18 +153,18 @@ class BootService(MultiService):
         self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
         self._open: list[tuple[Listening, Any, Any]] = []
-        """(what it is, port, protocol)."""
+        """(service and address, port, protocol)."""
         self._closing: list[Any] = []
         """The ports of the latest stop, which may not have closed their sockets."""
         self._life = ServiceLife()
         self._do = {Do.OPEN: self._bind, Do.RUN: self._run, Do.CLOSE: self._close, Do.RELEASE: self._release}
         self._stopped: Deferred[None] = succeed(None)
-        """What the latest stop has returned."""
+        """The result of the latest stopService()."""
         self._drained: Deferred[None] = succeed(None)
-        """Fires when everything that was ever closed is gone."""
+        """Fires when everything that any stop has closed is closed."""
         self._devices = Devices(reactor)
         self._holds = False
-        """The reactor's timer."""
+        """Whether this service holds the reactor's monotonic clock; see hold()."""
         self._receivers: dict[str, Callable[..., None]] = {
             "client": self._clients.on_message,
             "boot-program": self._second_stage.on_message,
@@ -185,7 +185,7 @@ class BootService(MultiService):
         workers.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def on_message(self, kind: str, values: tuple[Any, ...]) -> bool:
-        """Take what another process of this server has sent by its *broadcast*. False: it is of no known kind."""
+        """Take what another process of this server has broadcast. Returns False if the kind is unknown."""
         receive = self._receivers.get(kind)
         if receive is not None:
             receive(*values)
@@ -198,15 +198,15 @@ class BootService(MultiService):
         return known + [("generated", pair) for pair in self._generated.all()]
 
     def summary(self) -> list[Listening]:
-        """What is bound where, now."""
+        """Return the ports that are open."""
         return [row for row, _, _ in self._open]
 
     def privilegedStartService(self) -> None:
-        """Bind every port, while root still.
+        """Bind every port, before the process gives up root.
 
-        :raise CannotListenError: one can't be had; then none is.
-        :raise StateError: the leases, or what a resolver has kept, can't be read; the control socket can't be opened.
-        :raise ConfigError: addresses are to be given on a network where we have none; the certificate can't be used.
+        :raise CannotListenError: a port can't be bound; then none is.
+        :raise StateError: the leases or the state of a plugin can't be read; the control socket can't be opened.
+        :raise ConfigError: a subnet is on no network of this host; the certificate can't be used.
         """
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._handle(Input.BIND)
@@ -222,7 +222,7 @@ class BootService(MultiService):
     def stopService(self) -> "Deferred[None]":
         """End every transfer, close every port.
 
-        :return: fires when nothing is left; the same Deferred until then, or until it is started again.
+        :return: fires when everything is closed. Until then, or until the next start, it is the same Deferred.
         """
         self._handle(Input.STOP)
         return self._stopped
@@ -256,7 +256,7 @@ class BootService(MultiService):
         self._drained = DeferredList(closing).addCallback(self._has_drained, stopped)
 
     def _has_drained(self, results: Any, stopped: "Deferred[None]") -> None:
-        """What was closed is gone, and what was closed before it."""
+        """Everything is closed that this stop and those before it have closed."""
         if stopped is self._stopped:
             self._handle(Input.DRAINED)
         stopped.callback(None)
@@ -281,7 +281,7 @@ class BootService(MultiService):
         return [protocol for _, _, protocol in self._open if isinstance(protocol, TFTPProtocol)]
 
     def _bind(self) -> None:
-        """Bind every port. All or nothing: a service that says it runs while a port is missing costs a night."""
+        """Bind every port or none: a service that runs without one of its ports is hard to diagnose."""
         self._holds = self._holds or hold(self._reactor)
         closing, self._closing = self._closing, []
         for port in closing:
@@ -303,7 +303,7 @@ class BootService(MultiService):
                     self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
         except BaseException:
             self._handle(Input.FAILED)
-            self._publisher.flush()  # there may be no later turn of the reactor to deliver why
+            self._publisher.flush()  # the reactor may not turn again, and the events say why
             raise
         self._handle(Input.BOUND)
 
@@ -325,7 +325,7 @@ class BootService(MultiService):
             bound()
 
     def _serve(self, service: str, address: ListenAddress, sock: Any, publish: Any) -> tuple[Any, Any]:
-        """See Workers.join(). What is read of files is not kept: the worker will do so."""
+        """See Workers.join(). There is no frame cache: the worker will have one."""
         protocol: Any = self._tftp(address, publish, None) if service == "tftp" else self._http(publish)
         return protocol, listen_on(self._reactor, service, address, protocol, sock, self._certificate)
 
@@ -341,7 +341,7 @@ class BootService(MultiService):
         elif dhcp.mode == "proxy" and self._resolvers:
             wanted.append(("dhcp", (anywhere, dhcp.server_port), self._proxy4))
         if dhcp.mode != "off" and self._resolvers:
-            # A client that was shown a menu comes here with its choice, whichever server gave it its address.
+            # A client that has shown a boot menu sends its choice here, whichever server assigned its address.
             boot_server = partial(self._proxy4, boot_server=True)
             wanted.append(("boot-server", (anywhere, dhcp.boot_server_port), boot_server))
         wanted += self._wanted_of_dhcp6()
@@ -396,7 +396,7 @@ class BootService(MultiService):
         )
 
     def _new_chain(self) -> ResolverChain:
-        """One for all of DHCP, so that there is one to cancel."""
+        """Return the chain that all DHCP ports share, so that a stop cancels one."""
         if self._chain is None:
             within = self._settings.dhcp.answer_within_seconds
             self._chain = ResolverChain(
@@ -405,7 +405,7 @@ class BootService(MultiService):
         return self._chain
 
     def _new_leasing(self) -> Leasing:
-        """One for both families: they have one store."""
+        """Return the leasing that IPv4 and IPv6 share: they have one store."""
         if self._leasing is None:
             dhcp, dhcp6 = self._settings.dhcp, self._settings.dhcp6
             self._leasing = Leasing(self._reactor, self._store, dhcp, self._publisher.publish, dhcp6)
@@ -433,7 +433,7 @@ class BootService(MultiService):
 
 
 def _named(things: Sequence[Any], interface: type[Interface]) -> list[Named]:
-    """Each with a name, and verified."""
+    """Return (name, thing) for each, with its interfaces verified."""
     named = [thing if isinstance(thing, tuple) else (type(thing).__name__, thing) for thing in things]
     for _, thing in named:
         for declared in (interface, *abilities_of(thing)):

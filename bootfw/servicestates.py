@@ -22,11 +22,11 @@ class Input(Key):
     """What can happen to it."""
 
     BIND = "bind"
-    """Its ports are wanted: privilegedStartService() or startService()."""
+    """privilegedStartService() or startService(): its ports are to be bound."""
     BOUND = "bound"
     """Every port is bound."""
     FAILED = "failed"
-    """A port, a plugin or the state can't be had."""
+    """A port can't be bound, a plugin can't be started, or the state can't be read."""
     START = "start"
     """startService(), after BIND."""
     STOP = "stop"
@@ -45,7 +45,7 @@ class Do(Enum):
     CLOSE = "close"
     """Close what is open; then DRAINED, sooner or later."""
     RELEASE = "release"
-    """Nothing is left: deliver the last events, and give the timer back."""
+    """Everything is closed: deliver the last events, and give the clock back."""
 
 
 @goes(State.BINDING)
@@ -57,7 +57,7 @@ def open_ports(life: "ServiceLife", argument: Any, now: float) -> State:
 
 @goes(State.BOUND)
 def have_bound(life: "ServiceLife", argument: Any, now: float) -> State:
-    """Every port is there."""
+    """Every port is bound."""
     return State.BOUND
 
 
@@ -77,7 +77,7 @@ def close(life: "ServiceLife", argument: Any, now: float) -> State:
 
 @goes(State.STOPPED)
 def release(life: "ServiceLife", argument: Any, now: float) -> State:
-    """Nothing is left: deliver the last events, and give the timer back."""
+    """Everything is closed: deliver the last events, and give the clock back."""
     life.out.append(Do.RELEASE)
     return State.STOPPED
 

@@ -186,7 +186,7 @@ class ResolutionStates(Machine):
     ends: float
     """When the client has to be answered, in seconds of the clock."""
     number: int
-    """Position of the resolver that is asked."""
+    """Position of the resolver that is called or waited for."""
     objection: str
     """Why the first answer that can't be used can't be; "": there was none."""
     state: State = field(default=State.ASKING)

@@ -107,7 +107,7 @@ def keep_bound(devices: Devices, port: Any, address: ListenAddress, device: str,
 def finish_closing(port: Any) -> None:
     """Close the socket of *port* now, after stopListening().
 
-    Twisted's ports and ours close it in the next turn of the reactor, and until then nobody can listen on its address.
+    Twisted's ports and ours close it in the next turn of the reactor, and until then its address is in use.
     The ports of an in-memory reactor are closed already.
 
     :param port: IListeningPort; None: there is none.

@@ -147,7 +147,7 @@ def begin(worker: "WorkerStates", argument: Any, now: float) -> State:
 
 @goes(State.DISCONNECTED)
 def disconnected(worker: "WorkerStates", argument: Any, now: float) -> State:
-    """Send nothing more; the process is given time to end."""
+    """Send nothing more, and give the process time to end."""
     worker.deadline = now + EXIT_WITHIN
     return State.DISCONNECTED
 
