@@ -5,6 +5,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import pycdlib
 import zstandard
@@ -12,7 +13,9 @@ import zstandard
 Files = Mapping[str, bytes]
 
 
-def make_tar(path: Path, files: Files, links: Mapping[str, str] = {}, mode: str = "w") -> None:
+def make_tar(
+    path: Path, files: Files, links: Mapping[str, str] = {}, mode: Literal["w", "w:gz", "w:bz2", "w:xz"] = "w"
+) -> None:
     with tarfile.open(path, mode) as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(f"./{name}")
@@ -47,7 +50,7 @@ def make_iso(path: Path, files: Files, links: Mapping[str, str] = {}, view: str 
     )
     plain: dict[str, str] = {"": ""}
 
-    def names(name: str, plain_name: str, last: str) -> dict[str, str]:
+    def names(name: str, plain_name: str, last: str) -> dict[str, Any]:
         named = {"iso_path": plain_name}
         if view == "rock ridge":
             named["rr_name"] = last

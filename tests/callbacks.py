@@ -1,6 +1,7 @@
 """A reactor with callFromThread() only: calls from threads are made when the test waits for them."""
 
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -15,8 +16,8 @@ class Callbacks:
         self.calls: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
         self.turns = 0
 
-    def callFromThread(self, call: Callable[..., object], *arguments: Any) -> None:
-        self.calls.put((call, arguments))
+    def callFromThread(self, callable: Callable[..., object], *args: object, **kwargs: object) -> None:
+        self.calls.put((partial(callable, **kwargs), args))
 
     def turn(self) -> None:
         """Make the next call, waiting for it."""

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from cryptography.x509.general_name import DNSName, IPAddress
+from cryptography.x509.name import Name
 
 DAY = datetime.timedelta(days=1)
 _SIGNS_CERTIFICATES = x509.KeyUsage(
@@ -30,7 +32,7 @@ _SIGNS_CERTIFICATES = x509.KeyUsage(
 class Authority:
     """Issues certificates. Its own is ``pem``, and ``der``."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         # Firmware of before 2023 knows no elliptic curves.
         self._key = rsa.generate_private_key(65537, 2048)
         self._name = _named("an authority")
@@ -38,13 +40,20 @@ class Authority:
         self.pem = self._certificate.public_bytes(Encoding.PEM)
         self.der = self._certificate.public_bytes(Encoding.DER)
 
-    def issue(self, *names, days=30, curve=False, bits=2048):
+    def issue(self, *names: str, days: int = 30, curve: bool = False, bits: int = 2048) -> tuple[bytes, bytes]:
         """(certificate with its issuer's, key), both PEM, for host names and addresses; *days* < 0: it has expired."""
         key = ec.generate_private_key(ec.SECP256R1()) if curve else rsa.generate_private_key(65537, bits)
         certificate = self._issue(_named("a server"), key, names, days, False)
         return certificate.public_bytes(Encoding.PEM) + self.pem, pem_of(key)
 
-    def _issue(self, subject, key, names, days, authority):
+    def _issue(
+        self,
+        subject: Name,
+        key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+        names: tuple[str, ...],
+        days: int,
+        authority: bool,
+    ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
         made = (
             x509.CertificateBuilder()
@@ -67,17 +76,17 @@ class Authority:
         return made.sign(self._key, hashes.SHA256())
 
 
-def pem_of(key, password=None):
+def pem_of(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, password: bytes | None = None) -> bytes:
     """A private key as a file has it."""
     encryption = NoEncryption() if password is None else BestAvailableEncryption(password)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
-def _named(name):
+def _named(name: str) -> Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
 
 
-def _alternative(name):
+def _alternative(name: str) -> IPAddress | DNSName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

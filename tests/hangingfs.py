@@ -10,6 +10,8 @@ import select
 import struct
 import threading
 import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +32,7 @@ class HangingFileSystem:
     :param files: name -> content.
     """
 
-    def __init__(self, place, files):
+    def __init__(self, place: Path, files: Mapping[str, bytes]) -> None:
         self.place = place
         self._files = list(files.items())
         self._answers = threading.Event()
@@ -42,19 +44,19 @@ class HangingFileSystem:
         if libc.mount(b"hanging", os.fsencode(place), b"fuse", 0, options.encode()):
             os.close(self._device)
             pytest.skip(f"no FUSE here: {os.strerror(ctypes.get_errno())}")
-        self._unmount = lambda: libc.umount2(os.fsencode(place), _MNT_DETACH)
+        self._unmount: Callable[[], object] = lambda: libc.umount2(os.fsencode(place), _MNT_DETACH)
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
-    def hang(self):
+    def hang(self) -> None:
         """Answer nothing from now on."""
         self._answers.clear()
 
-    def answer(self):
+    def answer(self) -> None:
         """Answer again."""
         self._answers.set()
 
-    def close(self):
+    def close(self) -> None:
         """Unmount it. Whoever waits for it gets an error."""
         self._closed = True
         self._answers.set()
@@ -62,7 +64,7 @@ class HangingFileSystem:
         self._thread.join()
         os.close(self._device)
 
-    def _serve(self):
+    def _serve(self) -> None:
         while not self._closed:
             if not self._answers.wait(_LIMIT):
                 self._answers.set()
@@ -81,10 +83,10 @@ class HangingFileSystem:
             try:
                 error, answer = 0, self._answer(opcode, node, request[_HEADER.size :])
             except OSError as failed:
-                error, answer = failed.errno, b""
+                error, answer = failed.errno or errno.EIO, b""
             os.write(self._device, struct.pack("<IiQ", 16 + len(answer), -error, unique) + answer)
 
-    def _answer(self, opcode, node, body):
+    def _answer(self, opcode: int, node: int, body: bytes) -> bytes:
         if opcode == _INIT:
             return struct.pack("<IIIIHHIIHH8I", 7, 31, 0, 0, 0, 0, 1 << 16, 1, 0, 0, *[0] * 8)
         if opcode == _LOOKUP:
@@ -105,13 +107,13 @@ class HangingFileSystem:
             return b""
         raise OSError(errno.ENOSYS, "")
 
-    def _attributes(self, node):
+    def _attributes(self, node: int) -> bytes:
         size = 0 if node == _ROOT else len(self._files[node - 2][1])
         mode = 0o40755 if node == _ROOT else 0o100644
         return struct.pack("<6Q10I", node, size, 0, *[1_000_000_000] * 3, *[0] * 3, mode, 1, 0, 0, 0, 4096, 0)
 
 
-def mounted(place, files, seconds=5):
+def mounted(place: Path, files: Mapping[str, bytes], seconds: int = 5) -> HangingFileSystem:
     """A HangingFileSystem that answers. Skips where only root may mount one."""
     if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
         pytest.skip("a file system in user space needs root and /dev/fuse")
@@ -122,6 +124,6 @@ def mounted(place, files, seconds=5):
     return made
 
 
-def threads():
+def threads() -> list[threading.Thread]:
     """The threads in which backends read files: those that hang are among them."""
     return [thread for thread in threading.enumerate() if thread.name == "bootfw files"]

@@ -1,6 +1,7 @@
 """Optional abilities of plugins count only for the methods that they were declared for."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import pytest
 from attrs import define
@@ -10,7 +11,7 @@ from bootfw.ability import provides
 
 
 class IOpen(Interface):
-    def open():
+    def open() -> None:
         """Open."""
 
 
@@ -36,7 +37,7 @@ class IOfNoMethod(IOpen):
 
 @implementer(IUniform, IBoth, IOfNoMethod)
 class Declares:
-    def open(self):
+    def open(self) -> None:
         """Open."""
 
 
@@ -48,13 +49,13 @@ class DeclaresMore(Declares):
 @implementer(IUniform)
 @define
 class Slotted:
-    def open(self):
+    def open(self) -> None:
         """Open."""
 
 
 class Abstract(ABC):
     @abstractmethod
-    def open(self):
+    def open(self) -> None:
         """Open."""
 
 
@@ -64,18 +65,18 @@ class OfAbstract(Abstract):
 
 
 class Defines(OfAbstract):
-    def open(self):
+    def open(self) -> None:
         """Open."""
 
 
 @implementer(IUniform)
 class DefinesAndDeclares(Abstract):
-    def open(self):
+    def open(self) -> None:
         """Open."""
 
 
 class Overrides(Declares):
-    def open(self):
+    def open(self) -> None:
         """Open otherwise."""
 
 
@@ -90,39 +91,39 @@ class DeclaresInherited(Overrides):
 
 
 class OverridesAfterwards(DeclaresAgain):
-    def open(self):
+    def open(self) -> None:
         """Open otherwise."""
 
 
 class OverridesSlotted(Slotted):
-    def open(self):
+    def open(self) -> None:
         """Open otherwise."""
 
 
 class OverridesOther(Declares):
-    def create(self):
+    def create(self) -> None:
         """Create."""
 
 
 @implementer(IOpen)
 class Delegates:
-    def __init__(self, inner):
+    def __init__(self, inner: Declares | None) -> None:
         self._inner = inner
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def open(self):
+    def open(self) -> None:
         """Open otherwise."""
 
 
 class DelegatesAll:
     """Does not even declare the basic interface."""
 
-    def __init__(self, inner):
+    def __init__(self, inner: Declares) -> None:
         self._inner = inner
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
 
@@ -160,18 +161,18 @@ class DelegatesWithoutDictionary(Delegates):
     ],
     ids=lambda value: value.__name__ if isinstance(value, type(IOpen)) else type(value).__name__,
 )
-def test_it_counts_where_it_was_declared_for_the_method_in_use(plugin, ability, counts):
+def test_it_counts_where_it_was_declared_for_the_method_in_use(plugin: object, ability: Any, counts: bool) -> None:
     assert provides(plugin, ability) is counts
 
 
-def test_a_declaration_of_the_class_is_not_for_a_method_of_the_object():
+def test_a_declaration_of_the_class_is_not_for_a_method_of_the_object(monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = Declares()
-    plugin.open = lambda: None
+    monkeypatch.setattr(plugin, "open", lambda: None)
     assert not provides(plugin, IUniform)
     assert provides(plugin, IOfNoMethod)
 
 
-def test_an_object_may_declare_what_its_class_does_not():
+def test_an_object_may_declare_what_its_class_does_not() -> None:
     plugin = Delegates(None)
     directlyProvides(plugin, IUniformAndMore)
     assert provides(plugin, IUniform)

@@ -69,7 +69,8 @@ def test_ipxe_goes_on_by_http_first(debian: DistributionBackend) -> None:
 
 
 def test_without_any_program_there_is_no_resolver(tmp_path: Path) -> None:
-    assert defaults.resolvers([("directory", DirectoryBackend(tmp_path)), ("other", object())]) == []
+    other: Any = object()
+    assert defaults.resolvers([("directory", DirectoryBackend(tmp_path)), ("other", other)]) == []
 
 
 def test_the_programs_are_known_to_the_distribution_backend_or_of_another_common_name() -> None:

@@ -2,18 +2,22 @@
 
 import errno
 import socket
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from attrs import define, field
 from firmware import MAC_TEXT, OVMF, UUID, asks_boot_server
-from tftpserver import Files, Peer, Pending, at_once, numbered
+from tftpserver import Files, Peer, Pending, at_once, blocks, numbered
 from twisted.application.service import MultiService
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
 from zope.interface import Invalid, implementer
 
 from bootfw.config.settings import Settings, TFTPSettings
 from bootfw.errors import FileMissing
 from bootfw.events import (
+    Event,
     ListenerBound,
     ListenerClosed,
     ListenerFailed,
@@ -25,7 +29,7 @@ from bootfw.interfaces import IBootObserver, IPerClientBackend, ISelfChecking
 from bootfw.resolvers.static import StaticResolver
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient, TransferFailed
-from bootfw.values import Client
+from bootfw.values import Client, TransferRequest
 from bootfw.wire import tftp
 from bootfw.wire.dhcp4 import pack
 
@@ -35,19 +39,21 @@ SERVER = ("10.0.0.1", 69)
 @implementer(IBootObserver)
 @define(eq=False)
 class Observer:
-    events: list = field(factory=list)
+    events: list[Event] = field(factory=list)
 
-    def observe(self, event):
+    def observe(self, event: Event) -> None:
         self.events.append(event)
 
-    def of(self, kind):
+    def of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
 
 class Embedded:
     """A network with a BootService on one host of it."""
 
-    def __init__(self, rich=True, ports="single", backend=None, **options):
+    def __init__(
+        self, rich: bool = True, ports: tuple[int, int] | str = "single", backend: Any = None, **options: Any
+    ) -> None:
         self.network = MemoryNetwork()
         self.host = self.network.host("10.0.0.1", "fd00::1", name="server", rich=rich)
         self.backend = Files({"file": numbered(5000)}) if backend is None else backend
@@ -60,40 +66,41 @@ class Embedded:
 
     # A Peer takes this for its wire.
 
-    def socket(self, number, port=0):
+    def socket(self, number: int, port: int = 0) -> FakePeer:
         return FakePeer(self._client, port)
 
-    def settle(self):
+    def settle(self) -> None:
         self.network.advance(0.005)
 
-    def peer(self):
+    def peer(self) -> Peer:
         return Peer(self, SERVER)
 
-    def client(self, server=SERVER):
+    def client(self, server: tuple[str, int] = SERVER) -> TFTPClient:
         return TFTPClient(self._client, server)
 
-    def stop(self):
+    def stop(self) -> None:
         self.network.result_of(self.service.stopService())
 
-    def leaks(self):
+    def leaks(self) -> list[str]:
         self.network.advance(0)
         return [leak for leak in self.network.leaks() if not leak.startswith("client")]
 
 
 @pytest.fixture(params=["single", "ephemeral", (30000, 30099)], ids=["single", "ephemeral", "range"])
-def ports(request):
-    return request.param
+def ports(request: pytest.FixtureRequest) -> tuple[int, int] | str:
+    ports: tuple[int, int] | str = request.param
+    return ports
 
 
 @pytest.fixture(params=[False, True], ids=["stock", "rich"])
-def rich(request):
-    return request.param
+def rich(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
 
 
-def test_start_stop_start(rich, ports, failures):
+def test_start_stop_start(rich: bool, ports: tuple[int, int] | str, failures: list[BaseException]) -> None:
     """With transfers in every stage: being opened, waiting for a block, lingering, and a client that has gone."""
     pending = Pending()
-    ways = iter([at_once, pending])
+    ways: Iterator[Callable[[Callable[[], Any]], Any]] = iter([at_once, pending])
     backend = Files({"file": numbered(5000)}, {"open": lambda call: next(ways, at_once)(call)})
     # Without packet info proxyDHCP does not know what address to tell its clients.
     embedded = Embedded(rich, ports, backend, resolvers=[StaticResolver("file")] if rich else [])
@@ -123,7 +130,7 @@ def test_start_stop_start(rich, ports, failures):
     assert embedded.observer.of(PluginFailed) == []
 
 
-def test_stopping_twice_is_stopping_once():
+def test_stopping_twice_is_stopping_once() -> None:
     embedded = Embedded()
     embedded.service.startService()
     first = embedded.service.stopService()
@@ -134,13 +141,13 @@ def test_stopping_twice_is_stopping_once():
     assert len(embedded.observer.of(ListenerClosed)) == len(embedded.observer.of(ListenerBound)) == 2
 
 
-def test_never_started():
+def test_never_started() -> None:
     embedded = Embedded()
     embedded.stop()
     assert embedded.leaks() == []
 
 
-def test_ports_are_bound_once_by_both_ways_to_start():
+def test_ports_are_bound_once_by_both_ways_to_start() -> None:
     """As ``twistd`` does: while root still, and then in earnest."""
     embedded = Embedded()
     parent = MultiService()
@@ -155,7 +162,7 @@ def test_ports_are_bound_once_by_both_ways_to_start():
     assert embedded.leaks() == []
 
 
-def test_port_in_use():
+def test_port_in_use() -> None:
     """All or nothing; what was bound before is given back, and it can be tried again."""
     embedded = Embedded(resolvers=[StaticResolver("file")])
     blocker = FakePeer(embedded.host, 69, "::")
@@ -177,7 +184,7 @@ def test_port_in_use():
     assert embedded.leaks() == []
 
 
-def test_not_privileged():
+def test_not_privileged() -> None:
     embedded = Embedded()
     embedded.host.privileged = False
     with pytest.raises(CannotListenError) as caught:
@@ -186,10 +193,10 @@ def test_not_privileged():
     assert embedded.leaks() == []
 
 
-def test_backend_that_raises_at_the_start():
+def test_backend_that_raises_at_the_start() -> None:
     @implementer(ISelfChecking)
     class Broken(Files):
-        def problem(self):
+        def problem(self) -> str:
             raise ValueError("broken")
 
     embedded = Embedded(backend=Broken())
@@ -199,7 +206,7 @@ def test_backend_that_raises_at_the_start():
     assert embedded.service.summary() == []
 
 
-def test_objects_that_keep_to_no_interface_are_refused():
+def test_objects_that_keep_to_no_interface_are_refused() -> None:
     network = MemoryNetwork()
     for options in (
         {"backend": object()},
@@ -211,11 +218,11 @@ def test_objects_that_keep_to_no_interface_are_refused():
             BootService(network.host(), **options)
 
 
-def test_range_of_ports_that_is_exhausted(rich):
+def test_range_of_ports_that_is_exhausted(rich: bool) -> None:
     embedded = Embedded(rich, ports=(30000, 30001))
     embedded.service.startService()
     peers = [embedded.peer() for _ in range(2)]
-    assert [peer.ask("file")[0].block for peer in peers] == [1, 1]
+    assert [blocks(peer.ask("file"))[0] for peer in peers] == [1, 1]
     assert {peer.tid[1] for peer in peers} == {30000, 30001}
     full = tftp.Error(0, "Every transfer port is in use, try again later")
     assert embedded.peer().ask("file") == [full]
@@ -230,7 +237,7 @@ def test_range_of_ports_that_is_exhausted(rich):
     assert embedded.backend.all_given_back()
 
 
-def test_ports_of_a_range_are_taken_in_turn():
+def test_ports_of_a_range_are_taken_in_turn() -> None:
     """A port that has just been closed rests: what still comes for it is not taken for somebody else's."""
     embedded = Embedded(ports=(30000, 30003))
     embedded.service.startService()
@@ -243,7 +250,7 @@ def test_ports_of_a_range_are_taken_in_turn():
     embedded.stop()
 
 
-def test_observers_are_told_in_order_and_before_the_end():
+def test_observers_are_told_in_order_and_before_the_end() -> None:
     embedded = Embedded()
     embedded.service.startService()
     embedded.peer().ask("file")
@@ -254,7 +261,7 @@ def test_observers_are_told_in_order_and_before_the_end():
 
 
 @pytest.mark.parametrize(("interfaces", "served"), [((), True), (("lo",), True), (("other0",), False)])
-def test_interfaces_that_are_served(private_reactor, interfaces, served):
+def test_interfaces_that_are_served(private_reactor: EPollReactor, interfaces: tuple[str, ...], served: bool) -> None:
     settings = Settings(interfaces=interfaces, tftp=TFTPSettings(listen=["127.0.0.1:0"]))
     service = BootService(private_reactor, settings=settings, backend=Files({"file": b"x"}))
     service.startService()
@@ -269,7 +276,7 @@ def test_interfaces_that_are_served(private_reactor, interfaces, served):
         else:
             with pytest.raises(BlockingIOError):
                 sock.recv(100)
-    stopped = []
+    stopped: list[None] = []
     service.stopService().addCallback(stopped.append)
     for _ in range(5):
         private_reactor.iterate(0)
@@ -277,7 +284,7 @@ def test_interfaces_that_are_served(private_reactor, interfaces, served):
     assert private_reactor.getDelayedCalls() == []
 
 
-def test_client_is_told_why(rich, ports):
+def test_client_is_told_why(rich: bool, ports: tuple[int, int] | str) -> None:
     embedded = Embedded(rich, ports)
     embedded.service.startService()
     with pytest.raises(TransferFailed, match="ERROR 1: File not found"):
@@ -290,15 +297,15 @@ def test_client_is_told_why(rich, ports):
 class Recording:
     """Has no file, and records the clients of its requests."""
 
-    def __init__(self):
-        self.clients = []
+    def __init__(self) -> None:
+        self.clients: list[Client] = []
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> Any:
         self.clients.append(request.client)
         raise FileMissing(path)
 
 
-def test_a_backend_that_needs_the_client_gets_it():
+def test_a_backend_that_needs_the_client_gets_it() -> None:
     """Port 4011 is asked by a machine that has its address from elsewhere; then it fetches a file from there."""
     backend = Recording()
     embedded = Embedded(True, backend=backend, resolvers=[StaticResolver("file")])

@@ -7,18 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from narrowing import present
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 VERSION = "{}.{}".format(*sys.version_info)
 
 
 @pytest.mark.interop
-def test_nothing_costs_much_more_than_it_did():
+def test_nothing_costs_much_more_than_it_did() -> None:
     if shutil.which("valgrind") is None:
         pytest.skip("valgrind is not installed")
     spec = importlib.util.spec_from_file_location("instructions", BENCHMARKS / "instructions.py")
-    instructions = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(instructions)
+    instructions = importlib.util.module_from_spec(present(spec))
+    assert spec is not None
+    present(spec.loader).exec_module(instructions)
     recorded = json.loads(instructions.RECORDED.read_text()).get(VERSION)
     if recorded is None:
         pytest.skip(f"nothing is recorded for Python {VERSION}: python -P benchmarks/instructions.py --record")

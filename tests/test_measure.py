@@ -33,7 +33,7 @@ class Thing:
 
 
 def measure(*arguments: Path) -> dict[str, float]:
-    command = [sys.executable, ROOT / "tools/measure", "--json", *arguments]
+    command = [sys.executable, str(ROOT / "tools/measure"), "--json", *map(str, arguments)]
     figures: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return figures
 

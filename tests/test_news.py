@@ -14,16 +14,16 @@ TYPES = [
 NAME = re.compile(rf"(\d+|\+[\w-]+)\.({'|'.join(TYPES)})(\.\d+)?\.md")
 
 
-def words(text):
+def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_each_fragment_is_named_as_the_readme_says():
+def test_each_fragment_is_named_as_the_readme_says() -> None:
     assert [path.name for path in FRAGMENTS if NAME.fullmatch(path.name) is None] == []
 
 
-def test_each_fragment_is_in_the_changelog():
-    command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "1", "--dir", ROOT]
+def test_each_fragment_is_in_the_changelog() -> None:
+    command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "1", "--dir", str(ROOT)]
     changelog = words(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     missing = [
         path.name for path in FRAGMENTS if ".misc." not in path.name and words(path.read_text()) not in changelog

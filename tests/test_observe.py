@@ -2,19 +2,24 @@
 
 import io
 import json
+from collections.abc import Callable, Sequence
 from string import Formatter
+from typing import Any, cast
 
 import attrs
 import pytest
 from attrs import evolve
+from narrowing import of_type
 from twisted.internet.task import Clock
-from twisted.logger import Logger, eventAsText, formatEvent, jsonFileLogObserver
+from twisted.logger import ILogObserver, LogEvent, Logger, eventAsText, formatEvent, jsonFileLogObserver
 from twisted.logger._flatten import flattenEvent
-from zope.interface import implementer
+from zope.interface import implementer, provider
 
 from bootfw.events import (
     AddressTaken,
     CertificateLoaded,
+    Event,
+    EventsDropped,
     ListenerClosed,
     RequestIgnored,
     TransferEnded,
@@ -29,41 +34,52 @@ from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
 REQUEST = TransferRequest("/a", "a", ("10.0.0.1", 2000))
 
 
-def ended(port, outcome=Outcome.COMPLETE):
+def ended(port: int, outcome: Outcome = Outcome.COMPLETE) -> TransferEnded:
     request = evolve(REQUEST, peer=("10.0.0.1", port))
     return TransferEnded(1.0, TransferReport(request, Agreed(), outcome, "", 9, 1, 0, 0.0, 1.0))
 
 
-def refused(port, filename="/a"):
+def refused(port: int, filename: str = "/a") -> TransferRefused:
     return TransferRefused(1.0, evolve(REQUEST, peer=("10.0.0.1", port), filename=filename), 1, "File not found")
 
 
+Written = tuple[LogObserver, list[tuple[str, str]]]
+
+
+def _calls(function: Callable[[LogEvent], object]) -> ILogObserver:
+    @provider(ILogObserver)
+    def observer(event: LogEvent) -> None:
+        function(event)
+
+    return cast(ILogObserver, observer)
+
+
 @pytest.fixture
-def written():
+def written() -> Written:
     """(observer, [(level, text)] of what it has written)."""
-    found = []
+    found: list[tuple[str, str]] = []
     observer = LogObserver()
     observer.log = Logger(
         namespace="bootfw",
-        observer=lambda event: found.append((event["log_level"].name, event["log_format"].format(**event))),
+        observer=_calls(lambda event: found.append((event["log_level"].name, event["log_format"].format(**event)))),
     )
     return observer, found
 
 
-def test_one_transfer_is_one_line(written):
+def test_one_transfer_is_one_line(written: Written) -> None:
     observer, found = written
     observer.observe(ended(1))
     assert found == [("info", "tftp 10.0.0.1:1 got '/a': complete, 9 bytes in 1.00 s, blksize 512")]
 
 
-def test_the_persona_of_a_special_treatment_is_named(written):
+def test_the_persona_of_a_special_treatment_is_named(written: Written) -> None:
     observer, found = written
     event = ended(1)
     observer.observe(evolve(event, report=evolve(event.report, persona="u-boot-tftp")))
     assert found[0][1].endswith(", blksize 512, treated as u-boot-tftp")
 
 
-def test_those_who_are_treated_otherwise_share_no_line_with_others(written):
+def test_those_who_are_treated_otherwise_share_no_line_with_others(written: Written) -> None:
     observer, found = written
     grub = [evolve(refused(port), persona="grub") for port in (2, 3)]
     observer.observe_many([refused(1), *grub, refused(4)])
@@ -81,13 +97,13 @@ def test_those_who_are_treated_otherwise_share_no_line_with_others(written):
         ("02:00:00:00:00:01", True, "02:00:00:00:00:01 has declined it"),
     ],
 )
-def test_how_it_is_known_that_an_address_is_taken(written, mac, declined, how):
+def test_how_it_is_known_that_an_address_is_taken(written: Written, mac: str, declined: bool, how: str) -> None:
     observer, found = written
     observer.observe(AddressTaken(1.0, "10.78.0.100", mac, declined))
     assert found == [("warn", f"dhcp 10.78.0.100 is in use without a lease: {how}")]
 
 
-def test_each_transfer_is_a_log_event_of_its_own_in_their_order(written):
+def test_each_transfer_is_a_log_event_of_its_own_in_their_order(written: Written) -> None:
     observer, found = written
     observer.observe_many(
         [ended(1), refused(2), ended(3, Outcome.FAILED), ListenerClosed(1.0, "tftp", ("::", 69)), ended(4)]
@@ -101,7 +117,7 @@ def test_each_transfer_is_a_log_event_of_its_own_in_their_order(written):
     ]
 
 
-def test_as_json_a_transfer_is_one_record_with_its_fields():
+def test_as_json_a_transfer_is_one_record_with_its_fields() -> None:
     records = io.StringIO()
     observer = LogObserver()
     observer.log = Logger(namespace="bootfw", observer=jsonFileLogObserver(records, ""))
@@ -120,15 +136,15 @@ def test_as_json_a_transfer_is_one_record_with_its_fields():
 
 
 @pytest.mark.parametrize("event", [ended(1, Outcome.FAILED), evolve(refused(2, "/{a}!{"), detail="no {b}")])
-def test_an_event_is_what_twisted_s_logger_would_have_made_of_it(event, monkeypatch):
+def test_an_event_is_what_twisted_s_logger_would_have_made_of_it(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "time", lambda: 7.0)
     monkeypatch.setattr("twisted.logger._logger.time", lambda: 7.0)
-    events = []
+    events: list[LogEvent] = []
     observer = LogObserver()
-    observer.log = Logger(namespace="bootfw", observer=events.append)
+    observer.log = Logger(namespace="bootfw", observer=_calls(events.append))
     observer.observe(event)
 
-    def emit(observer, level, line, **fields):
+    def emit(observer: LogObserver, level: Any, line: str, **fields: Any) -> None:
         observer.log.emit(level, "{line}", line=line, **fields)
 
     monkeypatch.setattr(LogObserver, "_emit", emit)
@@ -142,7 +158,7 @@ def test_an_event_is_what_twisted_s_logger_would_have_made_of_it(event, monkeypa
     assert ours == twisted_s
 
 
-def test_every_line_finds_its_fields_in_its_event():
+def test_every_line_finds_its_fields_in_its_event() -> None:
     for kind, line in log._LINES.items():
         attributes = {attribute.name for attribute in attrs.fields(kind)}
         named = {name for _, name, _, _ in Formatter().parse(line.text) if name}
@@ -150,14 +166,14 @@ def test_every_line_finds_its_fields_in_its_event():
         assert set(line.computed) <= named, kind
 
 
-def test_a_fact_is_logged_again_only_when_it_has_changed(written):
+def test_a_fact_is_logged_again_only_when_it_has_changed(written: Written) -> None:
     observer, found = written
     first, second = (CertificateLoaded(1.0, "a.pem", ("boot.example",), ends) for ends in (0.0, 86400.0))
     observer.observe_many([first, first, second, second, first])
     assert [text[-10:] for _, text in found] == ["1970-01-01", "1970-01-02", "1970-01-01"]
 
 
-def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(written):
+def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(written: Written) -> None:
     observer, found = written
     ignored = [RequestIgnored(1.0, f"mac {number}", "no PXE") for number in range(log.REMEMBERED + 1)]
     observer.observe_many([*ignored, ignored[1]])
@@ -167,7 +183,7 @@ def test_a_client_that_is_ignored_is_logged_again_when_it_was_forgotten(written)
     assert len(found) == log.REMEMBERED + 2
 
 
-def test_those_who_are_refused_the_same_share_a_line(written):
+def test_those_who_are_refused_the_same_share_a_line(written: Written) -> None:
     observer, found = written
     observer.observe_many([refused(1), refused(2, "/b"), refused(3), refused(4)])
     assert [text for _, text in found] == [
@@ -179,16 +195,16 @@ def test_those_who_are_refused_the_same_share_a_line(written):
 class Failing:
     """Fails on every second event."""
 
-    def __init__(self):
-        self.seen = []
+    def __init__(self) -> None:
+        self.seen: list[Event] = []
 
-    def observe(self, event):
+    def observe(self, event: TransferEnded) -> None:
         self.seen.append(event)
         if len(self.seen) % 2:
             raise ValueError("as asked")
 
 
-def test_an_observer_that_fails_gets_the_next_event(failures):
+def test_an_observer_that_fails_gets_the_next_event(failures: list[BaseException]) -> None:
     clock, observer = Clock(), Failing()
     publisher = Publisher(clock, [("failing", observer)])
     events = [ended(port) for port in range(5)]
@@ -200,14 +216,14 @@ def test_an_observer_that_fails_gets_the_next_event(failures):
     failures.clear()
 
 
-def test_a_flood_is_delivered_in_turns_and_what_is_too_much_is_counted():
+def test_a_flood_is_delivered_in_turns_and_what_is_too_much_is_counted() -> None:
     @implementer(IBatchObserver)
     class Many:
-        def __init__(self):
-            self.turns = []
+        def __init__(self) -> None:
+            self.turns: list[list[Event]] = []
 
-        def observe_many(self, events):
-            self.turns.append(events)
+        def observe_many(self, events: Sequence[Event]) -> None:
+            self.turns.append(list(events))
 
     clock, observer = Clock(), Many()
     publisher = Publisher(clock, [("many", observer)])
@@ -216,7 +232,7 @@ def test_a_flood_is_delivered_in_turns_and_what_is_too_much_is_counted():
     clock.advance(0)
     first, *others = observer.turns
     assert len(first) == EVENTS_PER_TURN + 1
-    assert first[-1].count == 7
+    assert of_type(EventsDropped, first[-1]).count == 7
     assert {len(events) for events in others} == {EVENTS_PER_TURN}
     assert sum(map(len, observer.turns)) == QUEUE_LIMIT + 1
     publisher.publish(ended(1))

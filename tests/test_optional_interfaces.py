@@ -51,7 +51,7 @@ class Files:
 
 
 @implementer(IListableBackend)
-class MisspelledNames(Files):
+class MisspelledNames(Files):  # type: ignore[misc]  # on purpose
     def has(self, path: str) -> bool:
         return False
 
@@ -89,7 +89,7 @@ class Observer:
 
 
 @implementer(IBatchObserver)
-class Misspelled:
+class Misspelled:  # type: ignore[misc]  # on purpose
     def observe(self, event: object) -> None:
         """Observe."""
 
@@ -116,7 +116,7 @@ class Learning(Watchdog):
 
 
 @implementer(ILearningWatchdog)
-class HalfLearning(Watchdog):
+class HalfLearning(Watchdog):  # type: ignore[misc]  # on purpose
     unremarkable = 1.0
 
     def progressed(self, seconds: float | None) -> None:
@@ -229,7 +229,7 @@ def test_a_writer_is_verified_too() -> None:
             """More."""
 
     @implementer(IMore)
-    class Lacking:
+    class Lacking:  # type: ignore[misc]  # on purpose
         def write(self, offset: int, data: bytes) -> None:
             """Store."""
 

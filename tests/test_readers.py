@@ -1,6 +1,7 @@
 """The readers for backends."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from bootfw.readers import FileReader, MemoryReader
 
 
 @given(st.binary(max_size=200), st.integers(0, 250), st.integers(1, 250))
-def test_both_read_what_a_slice_is(data, offset, length):
+def test_both_read_what_a_slice_is(data: bytes, offset: int, length: int) -> None:
     fd = os.memfd_create("test")
     os.write(fd, data)
     from_file, from_memory = FileReader(fd), MemoryReader(data)
@@ -27,7 +28,7 @@ def test_both_read_what_a_slice_is(data, offset, length):
         from_memory.close()
 
 
-def test_file_is_closed_once_and_never_somebody_else_s():
+def test_file_is_closed_once_and_never_somebody_else_s() -> None:
     reader = FileReader(os.memfd_create("test"))
     reader.close()
     other = os.memfd_create("other")  # has the same number now
@@ -36,7 +37,7 @@ def test_file_is_closed_once_and_never_somebody_else_s():
     os.close(other)
 
 
-def test_a_shared_file_is_closed_with_its_last_user():
+def test_a_shared_file_is_closed_with_its_last_user() -> None:
     fd = os.memfd_create("test")
     os.write(fd, b"abc")
     reader = FileReader(fd)
@@ -52,7 +53,7 @@ def test_a_shared_file_is_closed_with_its_last_user():
 
 
 @pytest.fixture
-def old(tmp_path):
+def old(tmp_path: Path) -> Path:
     """A file that was written long ago."""
     path = tmp_path / "file"
     path.write_bytes(b"content")
@@ -63,11 +64,11 @@ def old(tmp_path):
 OLD = 1_000_000_000
 
 
-def reader_of(path):
+def reader_of(path: Path) -> FileReader:
     return FileReader(os.open(path, os.O_RDONLY))
 
 
-def test_the_end_of_a_file_that_was_overwritten_is_not_read(old):
+def test_the_end_of_a_file_that_was_overwritten_is_not_read(old: Path) -> None:
     reader = reader_of(old)
     old.write_bytes(b"another")
     assert reader.read(0, 3) == b"ano"
@@ -80,7 +81,7 @@ def test_the_end_of_a_file_that_was_overwritten_is_not_read(old):
 
 @pytest.mark.parametrize("size", [7, 20_000, 1_000_000])
 @pytest.mark.parametrize("appended", [True, False])
-def test_growth_is_a_change_where_what_was_read_before_is_another(old, size, appended):
+def test_growth_is_a_change_where_what_was_read_before_is_another(old: Path, size: int, appended: bool) -> None:
     """The times of the file are the same for both."""
     content = bytes(n % 251 for n in range(size))
     old.write_bytes(content)
@@ -101,7 +102,7 @@ def test_growth_is_a_change_where_what_was_read_before_is_another(old, size, app
 
 
 @pytest.mark.parametrize("quarter", range(4))
-def test_samples_are_of_the_whole_file(old, quarter):
+def test_samples_are_of_the_whole_file(old: Path, quarter: int) -> None:
     size = 1_000_000
     old.write_bytes(bytes(size))
     os.utime(old, (OLD, OLD))
@@ -117,7 +118,7 @@ def test_samples_are_of_the_whole_file(old, quarter):
     reader.close()
 
 
-def test_growth_is_compared_with_what_was_read_without_read(old):
+def test_growth_is_compared_with_what_was_read_without_read(old: Path) -> None:
     reader = reader_of(old)
     reader.remember(2, memoryview(b"nten"))
     with old.open("ab") as file:
@@ -130,7 +131,7 @@ def test_growth_is_compared_with_what_was_read_without_read(old):
 
 
 @pytest.mark.parametrize("change", ["nothing", "renamed", "removed", "replaced", "mode", "appended"])
-def test_what_keeps_the_content_is_no_change(old, change):
+def test_what_keeps_the_content_is_no_change(old: Path, change: str) -> None:
     reader = reader_of(old)
     if change == "renamed":
         old.rename(old.with_name("other"))

@@ -26,7 +26,7 @@ LEASE = LEASES[0]
 
 
 @pytest.mark.parametrize("lease", LEASES)
-def test_leases_go_through_json_and_back(lease):
+def test_leases_go_through_json_and_back(lease: Lease) -> None:
     assert lease_of(json.loads(json.dumps(lease_record(lease, 0.0)))) == lease
 
 
@@ -44,13 +44,13 @@ def test_leases_go_through_json_and_back(lease):
         ("", b""),
     ],
 )
-def test_client_and_circuit_ids_are_text_or_hexadecimal(written, read):
+def test_client_and_circuit_ids_are_text_or_hexadecimal(written: str, read: bytes) -> None:
     reservation = Reservation(mac="52:54:00:12:34:56", client_id=written, circuit_id=written)
     assert (reservation.client_id, reservation.circuit_id) == (read, read)
 
 
 @pytest.mark.parametrize("written", ["0x00030001525400123456", "00:03:00:01:52:54:00:12:34:56"])
-def test_a_duid_is_bytes(written):
+def test_a_duid_is_bytes(written: str) -> None:
     assert Host6(duid=written).duid == bytes.fromhex("00030001525400123456")
     assert Host6(mac="52:54:00:12:34:56", duid="").duid == b""
     with pytest.raises(ValueError, match='must be a DUID, such as "0x00030001525400123456", not "laptop"'):
@@ -58,13 +58,13 @@ def test_a_duid_is_bytes(written):
 
 
 @pytest.mark.parametrize("who", ["0x01525400123456", "01:52:54:00:12:34:56"])
-def test_a_client_id_is_looked_up_in_both_spellings(who):
+def test_a_client_id_is_looked_up_in_both_spellings(who: str) -> None:
     lease = evolve(LEASE, client_id=b"\1RT\0\x124V")
     assert list(Selection(who=who).leases([lease, evolve(LEASE, client_id=b"x")], 0.0)) == [lease]
 
 
 @pytest.mark.parametrize("reservation", RESERVATIONS)
-def test_reservations_go_through_json_and_back(reservation):
+def test_reservations_go_through_json_and_back(reservation: Reservation) -> None:
     assert reservation_of(json.loads(json.dumps(reservation_record(reservation)))) == reservation
 
 
@@ -79,7 +79,7 @@ def test_reservations_go_through_json_and_back(reservation):
         (LeaseState.RELEASED, 0, "released"),
     ],
 )
-def test_a_state_is_of_a_moment(state, left, shown):
+def test_a_state_is_of_a_moment(state: LeaseState, left: int, shown: str) -> None:
     assert shown_state(evolve(LEASE, state=state, expires=100.0 + left), 100.0) == shown
     assert shown in STATES
 
@@ -88,7 +88,7 @@ def test_a_state_is_of_a_moment(state, left, shown):
     st.lists(st.builds(evolve, st.sampled_from(LEASES), expires=st.sampled_from([0.0, 50.0, NEVER])), max_size=8),
     st.sampled_from(["", *STATES]),
 )
-def test_states_part_all_leases(leases, state):
+def test_states_part_all_leases(leases: list[Lease], state: str) -> None:
     parts = [list(Selection(state=each).leases(leases, 10.0)) for each in STATES]
     assert [[lease for lease in leases if shown_state(lease, 10.0) == each] for each in STATES] == parts
     assert sum(map(len, parts)) == len(leases)
@@ -104,12 +104,12 @@ def test_states_part_all_leases(leases, state):
         ("0.0.0.0/0", ["10.0.0.127", "10.0.0.128", "10.0.0.255", "10.0.1.0"]),
     ],
 )
-def test_a_network_has_its_first_and_last_address(network, inside):
+def test_a_network_has_its_first_and_last_address(network: str, inside: list[str]) -> None:
     leases = [evolve(LEASE, address=each) for each in ("10.0.0.127", "10.0.0.128", "10.0.0.255", "10.0.1.0")]
     assert [lease.address for lease in Selection(network=network).leases(leases, 0.0)] == inside
 
 
-def test_nobody_is_known_by_nothing():
+def test_nobody_is_known_by_nothing() -> None:
     """A lease without a MAC is not that of everybody who has none."""
     bare = Lease("10.0.0.1", b"", "", LeaseState.DECLINED, 0.0, 1.0)
     assert list(Selection(who="0x").leases([bare], 0.0)) == []
@@ -123,7 +123,7 @@ KEPT = Reservation("10.0.0.5", mac="52:54:00:12:34:56", client_id=b"\1a", uuid=U
 @pytest.mark.parametrize(
     "who", ["10.0.0.5", "5254.0012.3456", "0x0161", "0x6530", "00000000000000000000000000000001", "pc", "PC"]
 )
-def test_who_a_reservation_is_for(who):
+def test_who_a_reservation_is_for(who: str) -> None:
     assert reserved_for(who, [Reservation("10.0.0.6", mac="52:54:00:00:00:01"), KEPT]) is KEPT
 
 
@@ -137,9 +137,9 @@ def test_who_a_reservation_is_for(who):
         (Reservation("", circuit_id=b"e0"), "circuit-id 0x6530"),
     ],
 )
-def test_what_clashes(new, kind):
+def test_what_clashes(new: Reservation, kind: str) -> None:
     assert clashing(new, [KEPT]) == f"{kind} is reserved already; take that back first"
 
 
-def test_what_does_not_clash():
+def test_what_does_not_clash() -> None:
     assert clashing(Reservation("", mac="52:54:00:00:00:01", hostname="Pc"), [KEPT, Reservation("", uuid=UUID)]) == ""

@@ -1,14 +1,16 @@
 """The order of the tests under pytest-xdist."""
 
+from collections.abc import Sequence
+
 from schedule import dealt
 
 
-def cut(items, processes):
+def cut(items: Sequence[str], processes: int) -> list[list[str]]:
     """As xdist's worksteal does at the start."""
     pieces = []
     for left in range(processes, 0, -1):
         count = len(items) // left
-        pieces.append(items[:count])
+        pieces.append(list(items[:count]))
         items = items[count:]
     return pieces
 
@@ -18,7 +20,7 @@ LONG = {"boot": 30.0, "big boot": 60.0, "small boot": 20.0, "wait": 25.0, "long 
 MACHINES = {"boot", "big boot", "small boot"}
 
 
-def test_each_process_begins_with_its_longest_tests_and_machines_are_in_half_of_them():
+def test_each_process_begins_with_its_longest_tests_and_machines_are_in_half_of_them() -> None:
     names = [*SHORT[:20], *LONG, *SHORT[20:]]
     order = dealt(names, LONG, MACHINES, 4)
     assert sorted(order) == sorted(names)
@@ -30,7 +32,7 @@ def test_each_process_begins_with_its_longest_tests_and_machines_are_in_half_of_
     assert not MACHINES & {*third, *fourth}
 
 
-def test_no_test_is_lost_or_doubled_whatever_the_numbers():
+def test_no_test_is_lost_or_doubled_whatever_the_numbers() -> None:
     for count in (0, 1, 3, 41):
         for processes in (2, 3, 4, 5, 64):
             for long in ({}, LONG):
@@ -38,10 +40,10 @@ def test_no_test_is_lost_or_doubled_whatever_the_numbers():
                 assert sorted(dealt(names, LONG, MACHINES, processes)) == sorted(names)
 
 
-def test_all_tests_are_long():
+def test_all_tests_are_long() -> None:
     order = dealt(list(LONG), LONG, MACHINES, 2)
     assert order == ["big boot", "boot", "small boot", "long wait", "wait", "pause"]
 
 
-def test_lines_of_tests_that_are_gone_do_no_harm():
+def test_lines_of_tests_that_are_gone_do_no_harm() -> None:
     assert dealt(["a"], {"gone": 9.0}, {"gone"}, 2) == ["a"]

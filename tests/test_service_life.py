@@ -1,23 +1,29 @@
 """The life of a BootService: every cell of its table has a test that is named after it; and the service by it."""
 
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import define, field
 from tftpserver import Files, numbered
+from turning import TurnUntil
 from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
 from zope.interface import implementer
 
 from bootfw import servicestates
 from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
-from bootfw.events import ListenerFailed
+from bootfw.events import Event, ListenerFailed
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IOperable, IStartable
 from bootfw.service import BootService
 from bootfw.servicestates import Do, Input, ServiceLife, State
 from bootfw.table import IllegalInput
 from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.values import BootRequest
 
 
 def takes(state: State, event: Input, after: State, *out: Do) -> None:
@@ -190,12 +196,12 @@ def test_it_is_run_by_the_table_of_its_module() -> None:
 class Slow(Files):
     """A backend whose close() takes as long as a test wants."""
 
-    closing: list = field(factory=list, init=False)
+    closing: list[Deferred[Any]] = field(factory=list, init=False)
 
-    def start(self, publish):
+    def start(self, publish: Callable[..., Any]) -> None:
         pass
 
-    def close(self):
+    def close(self) -> Deferred[Any]:
         self.closing.append(Deferred())
         return self.closing[-1]
 
@@ -203,17 +209,17 @@ class Slow(Files):
 @implementer(IBootObserver)
 @define
 class Collector:
-    events: list
+    events: list[Event]
 
-    def observe(self, event):
+    def observe(self, event: Event) -> None:
         self.events.append(event)
 
 
 class Served:
     """A service with a slow backend on a MemoryNetwork."""
 
-    def __init__(self, *listen):
-        self.events = []
+    def __init__(self, *listen: tuple[str, int]) -> None:
+        self.events: list[Event] = []
         self.network = MemoryNetwork()
         self.host = self.network.host("10.0.0.1", name="server")
         self.backend = Slow({"file": numbered(500)})
@@ -222,9 +228,9 @@ class Served:
             self.host, settings=settings, backend=self.backend, observers=[Collector(self.events)]
         )
 
-    def stop(self):
+    def stop(self) -> list[tuple[object, int]]:
         """What is noted when the stop's Deferred fires: the ports that are bound then."""
-        ended = []
+        ended: list[tuple[object, int]] = []
         self.service.stopService().addCallback(lambda result: ended.append((result, len(self.host.ports))))
         self.network.advance(0.1)
         return ended
@@ -275,7 +281,7 @@ def test_why_a_start_failed_is_published_before_it_raises() -> None:
 
 
 def test_a_restart_in_the_same_turn_has_its_ports_and_its_control_socket_again(
-    private_reactor, turn_until, tmp_path
+    private_reactor: EPollReactor, turn_until: TurnUntil, tmp_path: Path
 ) -> None:
     """Their sockets are closed in the next turn only, unless somebody wants the address before."""
     with ExitStack() as probes:
@@ -291,7 +297,7 @@ def test_a_restart_in_the_same_turn_has_its_ports_and_its_control_socket_again(
         tftp=TFTPSettings(listen=[address]),
         http=HTTPSettings(listen=[address]),
     )
-    control, events = tmp_path / "control.sock", []
+    control, events = tmp_path / "control.sock", list[Event]()
     service = BootService(
         private_reactor,
         settings=settings,
@@ -327,10 +333,10 @@ def _receive(client: socket.socket, received: bytearray) -> bytearray:
 
 @implementer(IBootFileResolver, IOperable)
 class Operable:
-    def resolve(self, request):
+    def resolve(self, request: BootRequest) -> None:
         return None
 
-    def operations(self):
+    def operations(self) -> dict[str, Callable[[Any], list[Any]]]:
         return {"look": lambda given: []}
 
 

@@ -19,7 +19,7 @@ from bootfw.config.state import state_directory
         (0, "", "/srv/state", "/srv/state"),
     ],
 )
-def test_the_directory(monkeypatch, user, xdg, configured, where):
+def test_the_directory(monkeypatch: pytest.MonkeyPatch, user: int, xdg: str, configured: str, where: str) -> None:
     monkeypatch.setattr("os.geteuid", lambda: user)
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("XDG_STATE_HOME", xdg)

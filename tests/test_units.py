@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ def test_times(spelled: object, seconds: float) -> None:
     assert Seconds.read(spelled) == seconds
 
 
-WRONG = [
+WRONG: list[Any] = [
     True,
     -1,
     math.nan,

@@ -2,32 +2,34 @@
 
 import enum
 import pickle
+from typing import Any
 
 import attrs
 import pytest
 
 from bootfw.values import Agreed, Mode, Outcome, TransferReport, TransferRequest
 
-REQUEST = TransferRequest("file", "file", Mode.OCTET, (("blksize", "1408"),), ("192.0.2.1", 2000))
+REQUEST = TransferRequest("file", "file", ("192.0.2.1", 2000), mode=Mode.OCTET, options=(("blksize", "1408"),))
 REPORT = TransferReport(REQUEST, Agreed(), Outcome.COMPLETE, "", 10, 1, 0, 1.0, 2.0)
 
 
 @pytest.mark.parametrize("value", [REQUEST, REPORT], ids=["request", "report"])
-def test_a_value_without_slots_is_what_one_with_slots_was(value):
+def test_a_value_without_slots_is_what_one_with_slots_was(value: TransferRequest | TransferReport) -> None:
     """Frozen, equal and hashed by its fields, copied by evolve() and by pickle, and without other attributes."""
     name = attrs.fields(type(value))[0].name
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         setattr(value, name, "other")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        value.another = "attribute"
+        setattr(value, "another", "attribute")  # noqa: B010 (it has none)
     assert attrs.evolve(value) == value
     assert hash(attrs.evolve(value)) == hash(value)
     assert pickle.loads(pickle.dumps(value)) == value
     assert list(vars(value)) == [field.name for field in attrs.fields(type(value))]
 
 
-def test_outcomes_are_found_as_those_of_any_enumeration():
-    usual = enum.Enum("Usual", [(outcome.name, outcome.value) for outcome in Outcome])
+def test_outcomes_are_found_as_those_of_any_enumeration() -> None:
+    names = [(outcome.name, outcome.value) for outcome in Outcome]
+    usual: Any = enum.Enum("Usual", names)  # type: ignore[misc]  # its members are not literals
     table = {outcome: outcome.name for outcome in Outcome}
     for outcome in Outcome:
         assert table[pickle.loads(pickle.dumps(outcome))] == usual(outcome.value).name

@@ -16,7 +16,7 @@ STALE = 1.25
 """A figure that has moved further than this factor has to be written down anew."""
 
 
-def documented():
+def documented() -> dict[str, dict[str, int]]:
     rows = {}
     for line in (ROOT / "docs/architecture.md").read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -25,10 +25,10 @@ def documented():
     return rows
 
 
-def test_the_documented_walks_are_those_of_this_code():
+def test_the_documented_walks_are_those_of_this_code() -> None:
     if not (shutil.which("unshare") and shutil.which("ip")):
         pytest.skip("needs unshare and ip")
-    command = [sys.executable, ROOT / "tools/walk", "--json"]
+    command = [sys.executable, str(ROOT / "tools/walk"), "--json"]
     measured = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
     written = documented()
     assert written.keys() == measured.keys()

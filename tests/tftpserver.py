@@ -551,7 +551,8 @@ class Direct:
         self.protocol = TFTPProtocol(
             self.clock, backend, Fixed([1.0, 3.0, 7.0]), self.events.append, settings=TFTPSettings(writable=True)
         )
-        self.protocol.makeConnection(self)
+        transport: Any = self  # write_via() is all that the protocol calls
+        self.protocol.makeConnection(transport)
         self._out: list[bytes] = []
 
     def write_via(self, data: bytes | memoryview, peer: Any, via: Any, segment: int = 0) -> None:

@@ -4,12 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.interfaces import IReactorThreads
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 
-@implementer(IReactorThreads)
 @define(eq=False)
 class Threads:
     """As much of a reactor as deferToThreadPool() needs, and its pool."""

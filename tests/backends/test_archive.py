@@ -12,7 +12,10 @@ import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 from archives import MAKERS, make_iso, make_tar, make_zip
@@ -32,7 +35,7 @@ FILES = {"install/vmlinuz": b"kernel", "install/initrd.gz": b"initrd" * 1000, "r
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _nothing_is_left_to_other_tests():
+def _nothing_is_left_to_other_tests() -> Iterator[None]:
     """What has failed keeps its frames, and the archives in them, until it is collected."""
     yield
     gc.collect()
@@ -58,10 +61,10 @@ def content(backend, path):
 
 
 @pytest.fixture
-def errors(monkeypatch):
+def errors(monkeypatch: pytest.MonkeyPatch):
     said = []
 
-    def error(self, text, **values):
+    def error(self, text, **values: Any) -> None:
         said.append(text.format(**values))
 
     monkeypatch.setattr("twisted.logger.Logger.error", error)
@@ -77,7 +80,7 @@ def _is_open(fd):
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_prefix_and_path(tmp_path, kind):
+def test_prefix_and_path(tmp_path: Path, kind) -> None:
     files = {"install/sub/vmlinuz": b"kernel", "readme": b"read me"}
     MAKERS[kind](tmp_path / kind, files)
     backend = ArchiveBackend(tmp_path / kind, prefix="/debian/12/", path="install")
@@ -102,7 +105,7 @@ LINKS = {
 
 
 @pytest.mark.parametrize("kind", ["links.iso", "links.tar", "links.zip"])
-def test_links_are_followed_inside(tmp_path, kind):
+def test_links_are_followed_inside(tmp_path: Path, kind) -> None:
     if kind == "links.iso":
         make_iso(tmp_path / kind, FILES, LINKS)
     elif kind == "links.tar":
@@ -123,7 +126,7 @@ def test_links_are_followed_inside(tmp_path, kind):
         assert content(backend, path) == "missing", path
 
 
-def test_hard_links_in_a_tar(tmp_path):
+def test_hard_links_in_a_tar(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", FILES)
     with tarfile.open(tmp_path / "a.tar", "a") as archive:
         for name, target in (("linux", "./install/vmlinuz"), ("nothing", "not/there")):
@@ -136,14 +139,14 @@ def test_hard_links_in_a_tar(tmp_path):
 
 
 @pytest.fixture
-def warnings(monkeypatch):
+def warnings(monkeypatch: pytest.MonkeyPatch):
     said = []
     monkeypatch.setattr("twisted.logger.Logger.warn", lambda self, text, **values: said.append(text.format(**values)))
     return said
 
 
 @pytest.mark.parametrize("options", [[], ["--gzip"], ["--format=posix"], ["--format=gnu", "--xz"]], ids=" ".join)
-def test_a_sparse_member_is_served_with_its_holes(tmp_path, warnings, options):
+def test_a_sparse_member_is_served_with_its_holes(tmp_path: Path, warnings, options) -> None:
     """As ``tar --sparse`` packs disk images."""
     data = bytes(1 << 20) + b"middle" * 1000 + bytes(1 << 20) + b"end"
     with (tmp_path / "disk.img").open("wb") as file:
@@ -161,7 +164,7 @@ def test_a_sparse_member_is_served_with_its_holes(tmp_path, warnings, options):
     assert warnings == []
 
 
-def test_a_sparse_member_of_an_archive_that_was_cut_off(tmp_path, errors):
+def test_a_sparse_member_of_an_archive_that_was_cut_off(tmp_path: Path, errors) -> None:
     with (tmp_path / "disk.img").open("wb") as file:
         file.seek(1 << 20)
         file.write(b"x" * 100_000)
@@ -171,7 +174,7 @@ def test_a_sparse_member_of_an_archive_that_was_cut_off(tmp_path, errors):
     assert len(errors) == 1
 
 
-def test_hard_links_that_come_before_their_file_and_links_to_nothing(tmp_path, warnings):
+def test_hard_links_that_come_before_their_file_and_links_to_nothing(tmp_path: Path, warnings) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name, target in (("linux", "./install/vmlinuz"), ("nothing", "not/there")):
             member = tarfile.TarInfo(name)
@@ -187,7 +190,7 @@ def test_hard_links_that_come_before_their_file_and_links_to_nothing(tmp_path, w
     assert said.endswith("nothing is not served: it is a hard link to not/there, which is not in the archive")
 
 
-def patch_zip(path, name, *, flags=0, method=None):
+def patch_zip(path, name, *, flags: int = 0, method=None) -> None:
     """Change both headers of a member: its flags, its compression method."""
     data = bytearray(path.read_bytes())
     for signature, at, name_at in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
@@ -200,7 +203,7 @@ def patch_zip(path, name, *, flags=0, method=None):
     path.write_bytes(data)
 
 
-def test_members_of_a_zip_that_can_t_be_read_are_named_and_the_others_served(tmp_path, warnings, errors):
+def test_members_of_a_zip_that_can_t_be_read_are_named_and_the_others_served(tmp_path: Path, warnings, errors) -> None:
     names = ("secret", "deflate64", "damaged", "good")
     make_zip(tmp_path / "a.zip", {name: name.encode() * 100 for name in names})
     patch_zip(tmp_path / "a.zip", "secret", flags=1)
@@ -221,7 +224,7 @@ def test_members_of_a_zip_that_can_t_be_read_are_named_and_the_others_served(tmp
     assert errors == []
 
 
-def test_a_packed_member_whose_header_is_damaged_fails_alone(tmp_path, errors):
+def test_a_packed_member_whose_header_is_damaged_fails_alone(tmp_path: Path, errors) -> None:
     make_zip(tmp_path / "a.zip", {"bad": b"bad" * 1000, "good": b"good" * 1000}, zipfile.ZIP_DEFLATED)
     data = bytearray((tmp_path / "a.zip").read_bytes())
     data[:4] = b"PK\x03\x04"
@@ -233,7 +236,7 @@ def test_a_packed_member_whose_header_is_damaged_fails_alone(tmp_path, errors):
     assert len(errors) == 1
 
 
-def test_only_some_members_that_are_left_out_are_named(tmp_path, warnings):
+def test_only_some_members_that_are_left_out_are_named(tmp_path: Path, warnings) -> None:
     make_zip(tmp_path / "a.zip", {f"file{number:02}": b"x" for number in range(15)} | {"good": b"good"})
     for number in range(15):
         patch_zip(tmp_path / "a.zip", f"file{number:02}", flags=1)
@@ -242,20 +245,20 @@ def test_only_some_members_that_are_left_out_are_named(tmp_path, warnings):
     assert warnings[-1].endswith("5 more members are not served")
 
 
-def test_a_packed_zip_inside_gzip(tmp_path):
+def test_a_packed_zip_inside_gzip(tmp_path: Path) -> None:
     make_zip(tmp_path / "a.zip", {"good": b"good" * 1000}, zipfile.ZIP_DEFLATED)
     (tmp_path / "a.zip.gz").write_bytes(gzip.compress((tmp_path / "a.zip").read_bytes()))
     assert content(ArchiveBackend(tmp_path / "a.zip.gz"), "good") == b"good" * 1000
 
 
-def test_members_that_lead_out_are_left_out(tmp_path):
+def test_members_that_lead_out_are_left_out(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", {"../../evil": b"evil", "good": b"good"})
     backend = ArchiveBackend(tmp_path / "a.tar")
     assert content(backend, "good") == b"good"
     assert content(backend, "evil") == content(backend, "../../evil") == "missing"
 
 
-def test_case(tmp_path):
+def test_case(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", {"Boot/BCD": b"bcd"})
     assert content(ArchiveBackend(tmp_path / "a.tar"), "boot/bcd") == "missing"
     assert content(ArchiveBackend(tmp_path / "a.tar", ignore_case=True), "BOOT/bcd") == b"bcd"
@@ -264,7 +267,7 @@ def test_case(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "a.tar.gz", "deflated.zip"])
-def test_another_archive_takes_its_place(tmp_path, kind):
+def test_another_archive_takes_its_place(tmp_path: Path, kind) -> None:
     path, new = tmp_path / kind, tmp_path / "new"
     MAKERS[kind](path, {"a": b"old" * 1000, "gone": b"x"})
     backend = ArchiveBackend(path)
@@ -281,7 +284,7 @@ def test_another_archive_takes_its_place(tmp_path, kind):
     assert content(backend, "a") == "missing"
 
 
-def test_opened_when_the_first_file_is_requested(tmp_path):
+def test_opened_when_the_first_file_is_requested(tmp_path: Path) -> None:
     backend = ArchiveBackend(tmp_path / "later.tar")
     assert content(backend, "readme") == "missing"
     make_tar(tmp_path / "later.tar", FILES)
@@ -302,7 +305,7 @@ def test_opened_when_the_first_file_is_requested(tmp_path):
         ("descriptor.iso", bytes(32768) + b"\1CD001\1" + bytes(5000)),
     ],
 )
-def test_what_can_not_be_read_is_said_once_and_its_files_are_missing(tmp_path, errors, name, data):
+def test_what_can_not_be_read_is_said_once_and_its_files_are_missing(tmp_path: Path, errors, name, data) -> None:
     (tmp_path / name).write_bytes(data)
     backend = ArchiveBackend(tmp_path / name)
     before = open_files()
@@ -314,7 +317,7 @@ def test_what_can_not_be_read_is_said_once_and_its_files_are_missing(tmp_path, e
     assert content(backend, "a") == b"repaired"
 
 
-def test_what_lies_behind_the_end_is_left_out(tmp_path):
+def test_what_lies_behind_the_end_is_left_out(tmp_path: Path) -> None:
     """A download that has been cut off."""
     make_iso(tmp_path / "a.iso", {"first": b"1" * 5000, "second": b"2" * 500_000})
     whole = (tmp_path / "a.iso").read_bytes()
@@ -324,7 +327,7 @@ def test_what_lies_behind_the_end_is_left_out(tmp_path):
     assert content(backend, "second") == "missing"
 
 
-def test_an_archive_that_becomes_shorter(tmp_path):
+def test_an_archive_that_becomes_shorter(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", {"a": b"x" * 5000})
     with closing(ArchiveBackend(tmp_path / "a.tar").open("a", None)) as reader:
         os.truncate(tmp_path / "a.tar", 1000)
@@ -332,7 +335,7 @@ def test_an_archive_that_becomes_shorter(tmp_path):
             reader.read(0, 5000)
 
 
-def test_unpacks_so_much_only(tmp_path, errors):
+def test_unpacks_so_much_only(tmp_path: Path, errors) -> None:
     make_tar(tmp_path / "a.tar.gz", {"a": bytes(100_000)}, mode="w:gz")
     assert content(ArchiveBackend(tmp_path / "a.tar.gz", unpack_size=50_000), "a") == "missing"
     assert "unpack-size" in errors[0]
@@ -342,7 +345,7 @@ def test_unpacks_so_much_only(tmp_path, errors):
     assert content(backend, "b") == bytes(10_000)
 
 
-def test_a_member_that_is_larger_than_it_says(tmp_path, errors):
+def test_a_member_that_is_larger_than_it_says(tmp_path: Path, errors) -> None:
     make_zip(tmp_path / "a.zip", {"a": bytes(60_000)}, zipfile.ZIP_DEFLATED)
     data = (tmp_path / "a.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(data.replace((60_000).to_bytes(4, "little"), (60).to_bytes(4, "little")))
@@ -350,7 +353,7 @@ def test_a_member_that_is_larger_than_it_says(tmp_path, errors):
     assert "a.zip" in errors[0]
 
 
-def test_what_was_wanted_last_is_kept(tmp_path, monkeypatch):
+def test_what_was_wanted_last_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {name: name.encode() * 30_000 for name in "abc"}
     make_zip(tmp_path / "a.zip", files, zipfile.ZIP_DEFLATED)
     backend = ArchiveBackend(tmp_path / "a.zip", unpack_size=70_000)
@@ -368,7 +371,7 @@ def test_what_was_wanted_last_is_kept(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["a.tar.gz", "deflated.zip", "rock-ridge.iso"])
-def test_threads_do_the_long_work_once_for_all(tmp_path, kind):
+def test_threads_do_the_long_work_once_for_all(tmp_path: Path, kind) -> None:
     MAKERS[kind](tmp_path / kind, FILES)
     threads = Threads()
     backend = ArchiveBackend(tmp_path / kind, reactor=threads)
@@ -388,7 +391,7 @@ def test_threads_do_the_long_work_once_for_all(tmp_path, kind):
     assert threads.work() == 0
 
 
-def test_a_cancelled_request_leaves_nothing_open(tmp_path):
+def test_a_cancelled_request_leaves_nothing_open(tmp_path: Path) -> None:
     make_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_DEFLATED)
     threads = Threads()
     backend = ArchiveBackend(tmp_path / "a.zip", reactor=threads)
@@ -404,7 +407,7 @@ def test_a_cancelled_request_leaves_nothing_open(tmp_path):
     assert content(backend, "readme") == b"read me"
 
 
-def test_replaced_while_a_thread_unpacks(tmp_path):
+def test_replaced_while_a_thread_unpacks(tmp_path: Path) -> None:
     make_zip(tmp_path / "a.zip", {"a": b"old"}, zipfile.ZIP_DEFLATED)
     threads = Threads()
     backend = ArchiveBackend(tmp_path / "a.zip", reactor=threads)
@@ -427,7 +430,7 @@ def test_replaced_while_a_thread_unpacks(tmp_path):
         os.fstat(unpacked)
 
 
-def test_a_file_in_pieces(tmp_path):
+def test_a_file_in_pieces(tmp_path: Path) -> None:
     """As ISO 9660 has those of 4 GB and more, and UDF those of 1 GB."""
     (tmp_path / "a").write_bytes(b"..abc...defgh.ij.")
     file = FileReader(os.open(tmp_path / "a", os.O_RDONLY))
@@ -440,7 +443,7 @@ def test_a_file_in_pieces(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "stored.zip"])
-def test_transfers_share_what_has_been_read_of_a_member(tmp_path, kind):
+def test_transfers_share_what_has_been_read_of_a_member(tmp_path: Path, kind) -> None:
     """By the frame cache of net/tftp/framecache.py, which read at the place in the archive."""
     files = {name: name.encode() * 5000 for name in "ab"}
     MAKERS[kind](tmp_path / kind, files)
@@ -455,12 +458,13 @@ def test_transfers_share_what_has_been_read_of_a_member(tmp_path, kind):
         for reader in (a, b, c):
             reader.identity = (1, reader.start, reader.size)
         chunk = frame_cache.chunk(b, 512, 1)
+        assert chunk is not None
         assert bytes(chunk.view[:516]) == b"\0\3\0\1" + b"b" * 512
         assert frame_cache.chunk(c, 512, 2) is chunk
         assert frame_cache.chunk(a, 512, 1) is not chunk
 
 
-def test_members_are_distinguished(tmp_path, monkeypatch):
+def test_members_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tar(tmp_path / "a.tar", {"a": b"1", "b": b"2", "empty": b""})
     monkeypatch.setattr("time.time_ns", lambda: 1 << 62)
     backend = ArchiveBackend(tmp_path / "a.tar")
@@ -477,7 +481,7 @@ def _xorriso(image, tree):
     return ["xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-o", image, tree]
 
 
-def _genisoimage(*options):
+def _genisoimage(*options: Any):
     return lambda image, tree: ["genisoimage", "-quiet", *options, "-o", image, tree]
 
 
@@ -486,7 +490,7 @@ def _genisoimage(*options):
     [_xorriso, _genisoimage("-R", "-J"), _genisoimage("-R", "-D"), _genisoimage("-J"), _genisoimage("-udf", "-J")],
     ids=["xorriso", "rock-ridge-and-joliet", "rock-ridge", "joliet", "udf"],
 )
-def test_images_of_others(tmp_path, command):
+def test_images_of_others(tmp_path: Path, command) -> None:
     line = command(tmp_path / "a.iso", tmp_path / "tree")
     if shutil.which(line[0]) is None:
         pytest.skip(f"{line[0]} is not installed")
@@ -508,11 +512,11 @@ def test_images_of_others(tmp_path, command):
 
 
 @pytest.fixture
-def context(tmp_path):
+def context(tmp_path: Path):
     return PluginContext(None, tmp_path)
 
 
-def test_configured(tmp_path, context):
+def test_configured(tmp_path: Path, context) -> None:
     make_tar(tmp_path / "a.tar", FILES)
     backend = plugin.configure({"file": "a.tar", "prefix": "x", "path": "install"}, context)
     assert content(backend, "x/vmlinuz") == b"kernel"
@@ -529,26 +533,26 @@ def test_configured(tmp_path, context):
         ({"file": "a.tar", "unpack-size": -1}, "unpack-size"),
     ],
 )
-def test_wrong_options(context, options, key):
+def test_wrong_options(context, options, key) -> None:
     with pytest.raises(ConfigError) as caught:
         plugin.configure(options, context)
     assert caught.value.path == (key,)
 
 
-def test_images_need_pycdlib(context, monkeypatch):
+def test_images_need_pycdlib(context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycdlib", None)
     with pytest.raises(ConfigError, match=r"bootfw\[iso\]"):
         plugin.configure({"file": "a.iso"}, context)
 
 
-def test_tars_of_zstd_need_zstandard(tmp_path, monkeypatch, errors):
+def test_tars_of_zstd_need_zstandard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors) -> None:
     MAKERS["a.tar.zst"](tmp_path / "a.tar.zst", FILES)
     monkeypatch.setitem(sys.modules, "zstandard", None)
     assert content(ArchiveBackend(tmp_path / "a.tar.zst"), "readme") == "missing"
     assert "bootfw[zstd]" in errors[0]
 
 
-def test_a_backend_that_is_not_needed_any_more_keeps_nothing_open(tmp_path):
+def test_a_backend_that_is_not_needed_any_more_keeps_nothing_open(tmp_path: Path) -> None:
     make_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_DEFLATED)
     gc.collect()
     before = open_files()
@@ -557,7 +561,7 @@ def test_a_backend_that_is_not_needed_any_more_keeps_nothing_open(tmp_path):
     assert open_files() == before
 
 
-def test_a_service_that_stops_keeps_nothing_open_and_may_start_again(tmp_path):
+def test_a_service_that_stops_keeps_nothing_open_and_may_start_again(tmp_path: Path) -> None:
     make_zip(tmp_path / "a.zip", FILES, zipfile.ZIP_DEFLATED)
     backend = ArchiveBackend(tmp_path / "a.zip")
     verifyObject(IStartable, backend)
@@ -569,7 +573,7 @@ def test_a_service_that_stops_keeps_nothing_open_and_may_start_again(tmp_path):
         assert open_files() == before
 
 
-def test_stopped_while_a_thread_opens_it(tmp_path):
+def test_stopped_while_a_thread_opens_it(tmp_path: Path) -> None:
     make_tar(tmp_path / "a.tar", FILES)
     threads, before = Threads(), open_files()
     backend = ArchiveBackend(tmp_path / "a.tar", reactor=threads)
@@ -582,6 +586,6 @@ def test_stopped_while_a_thread_opens_it(tmp_path):
     assert content(backend, "readme") == b"read me"
 
 
-def test_problems(tmp_path):
+def test_problems(tmp_path: Path) -> None:
     assert "No such file" in ArchiveBackend(tmp_path / "a.iso").problem()
     assert "no file" in ArchiveBackend(tmp_path).problem()

@@ -3,22 +3,28 @@
 import errno
 import os
 import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from descriptors import open_descriptors
-from hangingfs import mounted, threads
+from hangingfs import HangingFileSystem, mounted, threads
+from turning import Result, TurnUntil
 from twisted.internet.defer import CancelledError
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.api import FileMissing, TransferError
 from bootfw.backends import detached
 from bootfw.backends.detached import DetachedReader, Threads
 from bootfw.backends.directory import DirectoryBackend
+from bootfw.interfaces import ICacheableReader
 
 CONTENT = bytes(range(256)) * 1000
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Path:
     (tmp_path / "root" / "remote").mkdir(parents=True)
     (tmp_path / "root" / "local").write_bytes(b"local")
     (tmp_path / "root" / "link").symlink_to("remote/file")
@@ -26,22 +32,22 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def remote(root, all_threads_end):
+def remote(root: Path, all_threads_end: None) -> Iterator[HangingFileSystem]:
     made = mounted(root / "remote", {"file": CONTENT, **{f"f{number}": b"x" for number in range(20)}})
     yield made
     made.close()
 
 
 @pytest.fixture
-def backend(root, private_reactor):
+def backend(root: Path, private_reactor: EPollReactor) -> DirectoryBackend:
     return DirectoryBackend(root, reactor=private_reactor)
 
 
 @pytest.fixture
-def end(private_reactor, turn_until):
+def end(private_reactor: EPollReactor, turn_until: TurnUntil) -> Callable[[], None]:
     """Turns until no thread is left, and none follows from what they did."""
 
-    def end():
+    def end() -> None:
         for _ in range(3):
             turn_until(lambda: not threads())
             private_reactor.iterate(0)
@@ -50,12 +56,12 @@ def end(private_reactor, turn_until):
 
 
 @pytest.fixture(autouse=True)
-def all_threads_end(end):
+def all_threads_end(end: Callable[[], None]) -> Iterator[None]:
     yield
     end()
 
 
-def content(reader, result):
+def content(reader: ICacheableReader, result: Callable[[Any], DetachedReader | bytes]) -> bytes:
     data = b""
     while block := result(reader.read(len(data), 1000)):
         data += block
@@ -63,7 +69,9 @@ def content(reader, result):
     return data
 
 
-def test_it_is_read_as_any_other(remote, backend, result, end):
+def test_it_is_read_as_any_other(
+    remote: HangingFileSystem, backend: DirectoryBackend, result: Result, end: Callable[[], None]
+) -> None:
     before = open_descriptors()
     reader = result(backend.open("remote/file", None))
     assert isinstance(reader, DetachedReader)
@@ -77,7 +85,9 @@ def test_it_is_read_as_any_other(remote, backend, result, end):
 
 
 @pytest.mark.parametrize("path", ["remote/file", "link", "Remote/file"])
-def test_only_requests_for_its_files_wait(remote, backend, result, end, path):
+def test_only_requests_for_its_files_wait(
+    remote: HangingFileSystem, backend: DirectoryBackend, result: Result, end: Callable[[], None], path: str
+) -> None:
     backend.ignore_case = True
     remote.hang()
     waiting = [backend.open(path, None), *(backend.open(f"remote/f{number}", None) for number in range(10))]
@@ -94,7 +104,9 @@ def test_only_requests_for_its_files_wait(remote, backend, result, end, path):
     end()
 
 
-def test_two_that_hang_do_not_wait_for_each_other(remote, root, backend, result):
+def test_two_that_hang_do_not_wait_for_each_other(
+    remote: HangingFileSystem, root: Path, backend: DirectoryBackend, result: Result
+) -> None:
     (root / "other").mkdir()
     other = mounted(root / "other", {"file": b"other"})
     try:
@@ -108,7 +120,9 @@ def test_two_that_hang_do_not_wait_for_each_other(remote, root, backend, result)
         other.close()
 
 
-def test_a_file_that_is_open_already_may_hang(remote, backend, result):
+def test_a_file_that_is_open_already_may_hang(
+    remote: HangingFileSystem, backend: DirectoryBackend, result: Result
+) -> None:
     reader = result(backend.open("remote/file", None))
     assert result(reader.read(0, 512)) == CONTENT[:512]
     remote.hang()
@@ -120,7 +134,9 @@ def test_a_file_that_is_open_already_may_hang(remote, backend, result):
     reader.close()
 
 
-def test_the_root_itself_may_hang(remote, root, private_reactor, result):
+def test_the_root_itself_may_hang(
+    remote: HangingFileSystem, root: Path, private_reactor: EPollReactor, result: Result
+) -> None:
     backend = DirectoryBackend(root / "remote", reactor=private_reactor)
     remote.hang()
     assert backend.problem() == ""
@@ -129,7 +145,9 @@ def test_the_root_itself_may_hang(remote, root, private_reactor, result):
     assert content(result(opening), result) == CONTENT
 
 
-def test_a_request_that_is_given_up_leaves_nothing_open(remote, backend, end):
+def test_a_request_that_is_given_up_leaves_nothing_open(
+    remote: HangingFileSystem, backend: DirectoryBackend, end: Callable[[], None]
+) -> None:
     before = open_descriptors()
     remote.hang()
     waiting = [backend.open(f"remote/f{number}", None) for number in range(10)]
@@ -141,7 +159,9 @@ def test_a_request_that_is_given_up_leaves_nothing_open(remote, backend, end):
     assert open_descriptors() == before
 
 
-def test_no_more_than_some_wait(remote, backend, end, monkeypatch):
+def test_no_more_than_some_wait(
+    remote: HangingFileSystem, backend: DirectoryBackend, end: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(detached, "PENDING", 2)
     remote.hang()
     waiting = [backend.open(f"remote/f{number}", None) for number in range(detached.THREADS + 2)]
@@ -157,22 +177,24 @@ def test_no_more_than_some_wait(remote, backend, end, monkeypatch):
 class Recording:
     """A writer that notes its calls, and the threads that they come from."""
 
-    def __init__(self):
-        self.calls = []
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, bytes] | str] = []
 
-    def write(self, offset, data):
+    def write(self, offset: int, data: bytes) -> None:
         self.calls.append((offset, data))
         assert threading.current_thread() in threads()
 
-    def finish(self):
+    def finish(self) -> None:
         self.calls.append("finish")
 
-    def cancel(self):
+    def cancel(self) -> None:
         self.calls.append("cancel")
 
 
 @pytest.mark.parametrize("ending", ["finish", "cancel"])
-def test_uploads_are_written_in_threads(private_reactor, result, end, ending):
+def test_uploads_are_written_in_threads(
+    private_reactor: EPollReactor, result: Result, end: Callable[[], None], ending: str
+) -> None:
     writer = Recording()
     detached_writer = detached.DetachedWriter(writer, Threads(private_reactor), "place")
     result(detached_writer.write(0, b"a"))
@@ -182,7 +204,9 @@ def test_uploads_are_written_in_threads(private_reactor, result, end, ending):
     assert writer.calls == [(0, b"a"), (1, b"b"), ending]
 
 
-def test_a_directory_that_takes_no_uploads_says_so(remote, backend, result):
+def test_a_directory_that_takes_no_uploads_says_so(
+    remote: HangingFileSystem, backend: DirectoryBackend, result: Result
+) -> None:
     with pytest.raises((TransferError, OSError)) as refused:
         result(backend.create("remote/new", None))
     assert not isinstance(refused.value, OSError) or refused.value.errno in (errno.ENOSYS, errno.EIO)

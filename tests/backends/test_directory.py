@@ -6,7 +6,10 @@ import os
 import socket
 import stat
 import struct
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 from descriptors import open_descriptors
@@ -18,7 +21,7 @@ from bootfw.backends.openat2 import openat2, walk
 
 
 @pytest.fixture(params=[openat2, walk], ids=["openat2", "walk"])
-def backend(request, tmp_path):
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> DirectoryBackend:
     (tmp_path / "secret").write_bytes(b"secret")
     root = tmp_path / "root"
     (root / "a").mkdir(parents=True)
@@ -28,7 +31,7 @@ def backend(request, tmp_path):
     return DirectoryBackend(root, resolve=request.param)
 
 
-def fetch(backend, path):
+def fetch(backend: DirectoryBackend, path: str) -> bytes:
     reader = backend.open(path, None)
     try:
         return reader.read(0, 1 << 20)
@@ -36,7 +39,7 @@ def fetch(backend, path):
         reader.close()
 
 
-def test_provides_the_interface(backend):
+def test_provides_the_interface(backend: DirectoryBackend) -> None:
     verifyObject(IWritableBackend, backend)
 
 
@@ -44,11 +47,11 @@ def test_provides_the_interface(backend):
     "path",
     ["a/b", "/a/b", "//a///b", "a\\b", "\\a\\b", "a/./b", "./a/b", "a/../a/b", "../a/b", "..\\..\\a/b"],
 )
-def test_spellings_of_one_file(backend, path):
+def test_spellings_of_one_file(backend: DirectoryBackend, path: str) -> None:
     assert fetch(backend, path) == b"content"
 
 
-def test_absolute_paths_are_below_the_root(backend):
+def test_absolute_paths_are_below_the_root(backend: DirectoryBackend) -> None:
     assert fetch(backend, "/etc/hosts") == b"ours"
 
 
@@ -78,26 +81,28 @@ def test_absolute_paths_are_below_the_root(backend):
         "x/" * 3000,
     ],
 )
-def test_paths_that_lead_nowhere(backend, path):
+def test_paths_that_lead_nowhere(backend: DirectoryBackend, path: str) -> None:
     with pytest.raises(FileMissing):
         backend.open(path, None)
 
 
 @pytest.mark.parametrize("target", ["../secret", "/etc/passwd", "../../../../etc/passwd", "loop", "/proc/self/fd/0"])
-def test_links_lead_nowhere_outside(backend, target):
+def test_links_lead_nowhere_outside(backend: DirectoryBackend, target: str) -> None:
     (backend.root / "loop").symlink_to(target)
     with pytest.raises(FileMissing):
         backend.open("loop", None)
 
 
 @pytest.mark.parametrize("target", ["a/b", "/a/b", "../a/b", "a/../../a/b"])
-def test_links_inside_are_followed_as_if_the_root_were_the_root(backend, target):
+def test_links_inside_are_followed_as_if_the_root_were_the_root(backend: DirectoryBackend, target: str) -> None:
     (backend.root / "link").symlink_to(target)
     assert fetch(backend, "link") == b"content"
 
 
 @pytest.mark.parametrize("slash", ["", "/", "//"])
-def test_the_full_path_of_a_file_is_that_file_where_there_is_none_below_the_root(backend, slash):
+def test_the_full_path_of_a_file_is_that_file_where_there_is_none_below_the_root(
+    backend: DirectoryBackend, slash: str
+) -> None:
     full = f"{slash}{str(backend.root).lstrip('/')}"
     assert fetch(backend, f"{full}/a/b") == b"content"
     for path in (full, f"{full}/", f"{full}/none", f"{full}x/a/b", f"{full}/secret", f"{full}/{full}/a/b"):
@@ -110,19 +115,19 @@ def test_the_full_path_of_a_file_is_that_file_where_there_is_none_below_the_root
     assert fetch(backend, f"{full}/a/b") == b"below the root"
 
 
-def test_root_may_be_a_link(backend, tmp_path):
+def test_root_may_be_a_link(backend: DirectoryBackend, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("root")
     assert fetch(DirectoryBackend(tmp_path / "link"), "a/b") == b"content"
 
 
-def test_8_bit_names_are_the_bytes_that_the_client_sent(backend):
+def test_8_bit_names_are_the_bytes_that_the_client_sent(backend: DirectoryBackend) -> None:
     name = b"gr\xfc\xdfe.cfg"
     with open(os.path.join(os.fsencode(backend.root), name), "wb") as file:
         file.write(b"latin-1")
     assert fetch(backend, name.decode("utf-8", "surrogateescape")) == b"latin-1"
 
 
-def opened(watched, call):
+def opened(watched: Path, call: Callable[..., Any]) -> int:
     """How often the file *watched* was opened during call()."""
     libc = ctypes.CDLL(None)
     watch = libc.inotify_init1(os.O_NONBLOCK)
@@ -137,10 +142,10 @@ def opened(watched, call):
         os.close(watch)
 
 
-def test_fifo_is_neither_waited_for_nor_opened(backend):
+def test_fifo_is_neither_waited_for_nor_opened(backend: DirectoryBackend) -> None:
     os.mkfifo(backend.root / "fifo")
 
-    def ask():
+    def ask() -> None:
         with pytest.raises(FileMissing):
             backend.open("fifo", None)
 
@@ -148,21 +153,21 @@ def test_fifo_is_neither_waited_for_nor_opened(backend):
     assert opened(backend.root / "a" / "b", lambda: fetch(backend, "a/b")) == 1
 
 
-def test_device_is_not_opened(backend):
+def test_device_is_not_opened(backend: DirectoryBackend) -> None:
     device = backend.root / "zero"
     try:
         os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 5))
     except PermissionError:
         pytest.skip("making a device needs CAP_MKNOD")
 
-    def ask():
+    def ask() -> None:
         with pytest.raises(FileMissing):
             backend.open("zero", None)
 
     assert opened(device, ask) == 0
 
 
-def test_socket_is_missing(backend, monkeypatch):
+def test_socket_is_missing(backend: DirectoryBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(backend.root)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("socket")
@@ -171,7 +176,7 @@ def test_socket_is_missing(backend, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read")
-def test_unreadable_file_and_directory_are_access_violations(backend):
+def test_unreadable_file_and_directory_are_access_violations(backend: DirectoryBackend) -> None:
     (backend.root / "private").write_bytes(b"x")
     (backend.root / "private").chmod(0)
     (backend.root / "a").chmod(0)
@@ -187,7 +192,7 @@ def test_unreadable_file_and_directory_are_access_violations(backend):
         os.seteuid(0)
 
 
-def test_open_file_stays_what_it_was(backend):
+def test_open_file_stays_what_it_was(backend: DirectoryBackend) -> None:
     """protocols.md 7 #24."""
     path = backend.root / "a" / "b"
     reader = backend.open("a/b", None)
@@ -199,7 +204,7 @@ def test_open_file_stays_what_it_was(backend):
     reader.close()
 
 
-def test_file_that_shrinks_is_an_error_and_one_that_grows_is_not_read_further(backend):
+def test_file_that_shrinks_is_an_error_and_one_that_grows_is_not_read_further(backend: DirectoryBackend) -> None:
     """protocols.md 7 #24: no silent truncation."""
     reader = backend.open("a/b", None)
     with open(backend.root / "a" / "b", "ab") as file:
@@ -214,7 +219,7 @@ def test_file_that_shrinks_is_an_error_and_one_that_grows_is_not_read_further(ba
     reader.close()
 
 
-def test_nothing_is_left_open(backend):
+def test_nothing_is_left_open(backend: DirectoryBackend) -> None:
     before = open_descriptors()
     os.mkfifo(backend.root / "fifo")
     for path in ("a/b", "a", "fifo", "missing", "a/b/c"):
@@ -223,12 +228,12 @@ def test_nothing_is_left_open(backend):
     assert open_descriptors() == before
 
 
-def test_case_matters_unless_it_is_ignored(backend):
+def test_case_matters_unless_it_is_ignored(backend: DirectoryBackend) -> None:
     with pytest.raises(FileMissing):
         backend.open("A/B", None)
 
 
-def test_ignoring_case(backend):
+def test_ignoring_case(backend: DirectoryBackend) -> None:
     backend.ignore_case = True
     boot = backend.root / "boot"
     boot.mkdir()
@@ -246,7 +251,7 @@ def test_ignoring_case(backend):
 
 
 @pytest.mark.parametrize("path", ["../SECRET", "OUT", "UP/SECRET", "A/../../SECRET", "LOOP/X"])
-def test_ignoring_case_opens_no_way_out(backend, path):
+def test_ignoring_case_opens_no_way_out(backend: DirectoryBackend, path: str) -> None:
     backend.ignore_case = True
     (backend.root / "out").symlink_to("../secret")
     (backend.root / "up").symlink_to("..")
@@ -255,14 +260,14 @@ def test_ignoring_case_opens_no_way_out(backend, path):
         backend.open(path, None)
 
 
-def test_ignoring_case_sees_through_links_and_dots(backend):
+def test_ignoring_case_sees_through_links_and_dots(backend: DirectoryBackend) -> None:
     backend.ignore_case = True
     (backend.root / "link").symlink_to("/a")
     assert fetch(backend, "LINK/B") == b"content"
     assert fetch(backend, "A/../LINK/../A/B") == b"content"
 
 
-def test_missing_root_is_a_missing_file_and_a_problem(tmp_path):
+def test_missing_root_is_a_missing_file_and_a_problem(tmp_path: Path) -> None:
     backend = DirectoryBackend(tmp_path / "missing")
     with pytest.raises(FileMissing):
         backend.open("x", None)
@@ -276,7 +281,7 @@ def test_missing_root_is_a_missing_file_and_a_problem(tmp_path):
     assert fetch(backend, "x") == b"now"
 
 
-def test_configured_relative_to_the_configuration(tmp_path):
+def test_configured_relative_to_the_configuration(tmp_path: Path) -> None:
     context = PluginContext(reactor=None, directory=tmp_path)
     assert plugin.configure({"root": "boot"}, context).root == tmp_path / "boot"
     made = plugin.configure({"root": "/srv/boot", "ignore-case": True}, context)
@@ -295,7 +300,7 @@ def test_configured_relative_to_the_configuration(tmp_path):
         ({"root": "x", "reactor": "y"}, ("reactor",)),
     ],
 )
-def test_wrong_options(tmp_path, options, path):
+def test_wrong_options(tmp_path: Path, options: dict[str, str | int], path: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError) as caught:
         plugin.configure(options, PluginContext(reactor=None, directory=tmp_path))
     assert caught.value.path == path

@@ -1,6 +1,7 @@
 """The distribution backend: what packages have installed, under one name each."""
 
 import os
+from pathlib import Path
 
 import pytest
 from descriptors import open_descriptors
@@ -36,7 +37,7 @@ ARCH = """
 """
 
 
-def installed(root, files):
+def installed(root: Path, files: str) -> DistributionBackend:
     """A backend on a tree in which the content of each file is its own path."""
     for path in files.split():
         place = root / path[1:]
@@ -45,7 +46,7 @@ def installed(root, files):
     return DistributionBackend(root)
 
 
-def fetch(backend, name):
+def fetch(backend: DistributionBackend, name: str) -> str:
     reader = backend.open(name, None)
     try:
         return reader.read(0, 1 << 20).decode()
@@ -107,7 +108,7 @@ def fetch(backend, name):
     ],
     ids=["debian", "fedora", "arch"],
 )
-def test_names_of_a_distribution(tmp_path, files, expected):
+def test_names_of_a_distribution(tmp_path: Path, files: str, expected: dict[str, str]) -> None:
     backend = installed(tmp_path, files)
     available = backend.available()
     for name, path in expected.items():
@@ -117,12 +118,12 @@ def test_names_of_a_distribution(tmp_path, files, expected):
         assert str(tmp_path / fetch(backend, name)[1:]) == place
 
 
-def test_unsigned_grub_is_what_shim_gets_where_there_is_no_other(tmp_path):
+def test_unsigned_grub_is_what_shim_gets_where_there_is_no_other(tmp_path: Path) -> None:
     unsigned = "/usr/lib/grub/x86_64-efi/monolithic/grubnetx64.efi"
     assert fetch(installed(tmp_path, unsigned), "grubx64.efi") == unsigned
 
 
-def test_nothing_installed(tmp_path):
+def test_nothing_installed(tmp_path: Path) -> None:
     backend = DistributionBackend(tmp_path)
     assert backend.available() == {}
     for name in (*PROGRAMS, *ALIASES, "menu.c32"):
@@ -153,7 +154,7 @@ def test_nothing_installed(tmp_path):
         chr(0xD800) + ".c32",
     ],
 )
-def test_no_other_file_is_served(tmp_path, name):
+def test_no_other_file_is_served(tmp_path: Path, name) -> None:
     backend = installed(tmp_path, DEBIAN + "/etc/passwd /usr/lib/syslinux/mbr/x.c32 /usr/lib/syslinux/modules/x.c32")
     (tmp_path / "usr/lib/syslinux/memdisk").unlink()
     modules = tmp_path / "usr/lib/syslinux/modules/bios"
@@ -166,7 +167,7 @@ def test_no_other_file_is_served(tmp_path, name):
     assert name not in backend.available()
 
 
-def test_spelling_of_clients(tmp_path):
+def test_spelling_of_clients(tmp_path: Path) -> None:
     backend = installed(tmp_path, DEBIAN)
     for name in ("/pxelinux.0", "//pxelinux.0", "../pxelinux.0", "x/../pxelinux.0"):
         assert fetch(backend, name) == "/usr/lib/PXELINUX/pxelinux.0"
@@ -174,7 +175,7 @@ def test_spelling_of_clients(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read")
-def test_unreadable_program(tmp_path):
+def test_unreadable_program(tmp_path: Path) -> None:
     """Fedora's EFI system partition is root's alone."""
     backend = installed(tmp_path, FEDORA)
     (tmp_path / "boot/efi").chmod(0o700)
@@ -191,7 +192,7 @@ def test_unreadable_program(tmp_path):
         os.seteuid(0)
 
 
-def test_table_is_consistent():
+def test_table_is_consistent() -> None:
     for name, places in PROGRAMS.items():
         assert places, name
         assert all(place.startswith("/") for place in places)
@@ -200,7 +201,7 @@ def test_table_is_consistent():
     assert len({(prefix, suffix) for prefix, suffix, _ in MODULES}) == len(MODULES)
 
 
-def test_configured(tmp_path):
+def test_configured(tmp_path: Path) -> None:
     context = PluginContext(reactor=None, directory=tmp_path)
     made = plugin.configure({}, context)
     verifyObject(IBackend, made)

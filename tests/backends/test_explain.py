@@ -11,7 +11,7 @@ from bootfw.backends.openat2 import openat2, walk
 
 
 @pytest.fixture(params=[openat2, walk], ids=["openat2", "walk"])
-def backend(request, tmp_path):
+def backend(request: pytest.FixtureRequest, tmp_path: Path):
     root = tmp_path / "root"
     (root / "directory").mkdir(parents=True)
     (root / "file").write_bytes(b"content")
@@ -19,7 +19,7 @@ def backend(request, tmp_path):
     return DirectoryBackend(root, resolve=request.param)
 
 
-def refused(backend, path, kind=FileMissing):
+def refused(backend: DirectoryBackend, path: str, kind: type[FileMissing] | type[AccessViolation] = FileMissing) -> str:
     with pytest.raises(kind) as caught:
         backend.open(path, None)
     assert caught.value.message == kind.summary
@@ -36,48 +36,48 @@ def refused(backend, path, kind=FileMissing):
         ("linked", "directory/../../../elsewhere", "linked/file"),
     ],
 )
-def test_a_link_that_leads_out(backend, link, target, path):
+def test_a_link_that_leads_out(backend: DirectoryBackend, link: str, target: str, path: str) -> None:
     (backend.root / link).symlink_to(target)
     said = refused(backend, path)
     assert said.startswith(f"{backend.root / link} -> {target} leads out of {backend.root}; ")
     assert "[[backend]]" in said
 
 
-def test_a_link_behind_a_link(backend):
+def test_a_link_behind_a_link(backend: DirectoryBackend) -> None:
     (backend.root / "first").symlink_to("second")
     (backend.root / "second").symlink_to("/srv/elsewhere")
     assert refused(backend, "first").startswith(f"{backend.root}/second -> /srv/elsewhere leads out of")
 
 
-def test_an_absolute_link_to_a_file_inside(backend):
+def test_an_absolute_link_to_a_file_inside(backend: DirectoryBackend) -> None:
     (backend.root / "linked").symlink_to(backend.root / "file")
     assert refused(backend, "linked").endswith("make it a relative one")
 
 
-def test_a_link_to_nothing(backend):
+def test_a_link_to_nothing(backend: DirectoryBackend) -> None:
     (backend.root / "linked").symlink_to("missing")
     assert refused(backend, "linked") == f"{backend.root}/linked -> missing: its target does not exist"
 
 
-def test_links_in_a_circle(backend):
+def test_links_in_a_circle(backend: DirectoryBackend) -> None:
     (backend.root / "one").symlink_to("two")
     (backend.root / "two").symlink_to("one")
     assert refused(backend, "one").endswith(": links lead in a circle")
 
 
 @pytest.mark.parametrize("path", ["missing", "missing/file", "file/below", "directory", "../../missing", ""])
-def test_what_is_just_not_there_needs_no_reason(backend, path):
+def test_what_is_just_not_there_needs_no_reason(backend: DirectoryBackend, path: str) -> None:
     (backend.root / "linked").symlink_to("/srv/elsewhere")
     assert refused(backend, path) == ""
 
 
-def test_a_fifo(backend):
+def test_a_fifo(backend: DirectoryBackend) -> None:
     os.mkfifo(backend.root / "fifo")
     assert refused(backend, "fifo") == f"{backend.root}/fifo is a FIFO, and no regular file"
 
 
 @pytest.fixture(params=[openat2, walk], ids=["openat2", "walk"])
-def backend_of_another_user(request, tmp_path, monkeypatch):
+def backend_of_another_user(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Files belong to root, and we do not. The path is relative: directories above may be closed to us."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
@@ -95,17 +95,17 @@ def backend_of_another_user(request, tmp_path, monkeypatch):
     os.setegid(0)
 
 
-def test_a_file_that_may_not_be_read(backend_of_another_user):
+def test_a_file_that_may_not_be_read(backend_of_another_user) -> None:
     detail = refused(backend_of_another_user, "file", AccessViolation)
     assert detail == "root/file: permission denied for uid 65534, gid 65534: mode 0600, owner uid 0, gid 0"
 
 
-def test_a_directory_that_may_not_be_entered(backend_of_another_user):
+def test_a_directory_that_may_not_be_entered(backend_of_another_user) -> None:
     detail = refused(backend_of_another_user, "directory/file", AccessViolation)
     assert detail.startswith("root/directory: permission denied for uid 65534")
 
 
-def test_an_upload_that_may_not_be_made(backend_of_another_user):
+def test_an_upload_that_may_not_be_made(backend_of_another_user) -> None:
     request = TransferRequest("new", "new", ("192.0.2.7", 2070), write=True)
     with pytest.raises(AccessViolation) as caught:
         backend_of_another_user.create("new", request)

@@ -1,5 +1,7 @@
 """The memory backend."""
 
+from pathlib import Path
+
 import pytest
 
 from bootfw.api import (
@@ -13,11 +15,11 @@ from bootfw.api import (
 from bootfw.backends.memory import MemoryBackend, plugin
 
 
-def fetch(backend, path):
+def fetch(backend: MemoryBackend, path: str) -> bytes:
     return backend.open(path, None).read(0, 100)
 
 
-def test_text_is_utf_8_and_bytes_are_themselves():
+def test_text_is_utf_8_and_bytes_are_themselves() -> None:
     backend = MemoryBackend({"boot.ipxe": "#!ipxe\n# ü", "raw": b"\xff"})
     assert fetch(backend, "boot.ipxe") == b"#!ipxe\n# \xc3\xbc"
     assert fetch(backend, "raw") == b"\xff"
@@ -25,29 +27,29 @@ def test_text_is_utf_8_and_bytes_are_themselves():
 
 @pytest.mark.parametrize("known", ["a/b", "/a/b", "a\\b", "a//./b"])
 @pytest.mark.parametrize("asked", ["a/b", "\\a\\b", "../a/b", "../../a/b", "a/x/../b", "//a/b"])
-def test_spellings_of_one_file(known, asked):
+def test_spellings_of_one_file(known: str, asked: str) -> None:
     assert fetch(MemoryBackend({known: "x"}), asked) == b"x"
 
 
 @pytest.mark.parametrize("path", ["", "..", "a", "A/B", "a/b/c", "a/b/..", "b"])
-def test_others_are_missing(path):
+def test_others_are_missing(path: str) -> None:
     with pytest.raises(FileMissing):
         MemoryBackend({"a/b": "x"}).open(path, None)
 
 
-def test_reader_keeps_what_it_opened():
+def test_reader_keeps_what_it_opened() -> None:
     backend = MemoryBackend({"a": "old"})
     reader = backend.open("a", None)
     backend.files["a"] = b"new"
     assert (reader.size, reader.read(1, 9), reader.read(3, 9)) == (3, b"ld", b"")
 
 
-def test_uploads_are_left_to_others_by_default():
+def test_uploads_are_left_to_others_by_default() -> None:
     with pytest.raises(FileMissing):
         MemoryBackend({}).create("x", None)
 
 
-def test_upload_appears_when_it_is_finished():
+def test_upload_appears_when_it_is_finished() -> None:
     backend = MemoryBackend(writable=True)
     writer = backend.create("/a\\b", None)
     writer.write(0, b"one")
@@ -58,7 +60,7 @@ def test_upload_appears_when_it_is_finished():
     assert fetch(backend, "a/b") == b"onetwo"
 
 
-def test_cancelled_upload_leaves_nothing():
+def test_cancelled_upload_leaves_nothing() -> None:
     backend = MemoryBackend(writable=True)
     writer = backend.create("x", None)
     writer.write(0, b"one")
@@ -66,7 +68,7 @@ def test_cancelled_upload_leaves_nothing():
     assert backend.files == {}
 
 
-def test_nothing_is_replaced():
+def test_nothing_is_replaced() -> None:
     backend = MemoryBackend({"x": "old"}, writable=True)
     with pytest.raises(FileAlreadyExists):
         backend.create("y/../x", None)
@@ -78,7 +80,7 @@ def test_nothing_is_replaced():
         backend.create("..", None)
 
 
-def test_configured(tmp_path):
+def test_configured(tmp_path: Path) -> None:
     context = PluginContext(reactor=None, directory=tmp_path)
     backend = plugin.configure({"files": {"a": "text"}, "writable": True}, context)
     assert (backend.files, backend.writable) == ({"a": b"text"}, True)
@@ -93,5 +95,5 @@ def test_configured(tmp_path):
         assert caught.value.path == path
 
 
-def test_memory_reader_is_public():
+def test_memory_reader_is_public() -> None:
     assert MemoryReader(b"abc").read(1, 1) == b"b"

@@ -4,6 +4,9 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from descriptors import open_descriptors
@@ -17,12 +20,12 @@ WAYS = [openat2, walk]
 
 
 @pytest.fixture(params=WAYS, ids=["openat2", "walk"])
-def way(request):
+def way(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return request.param
 
 
 @pytest.fixture
-def tree(tmp_path):
+def tree(tmp_path: Path) -> Path:
     """A root, a secret beside it, and links of every kind."""
     (tmp_path / "secret").write_text("secret")
     root = tmp_path / "root"
@@ -46,7 +49,7 @@ def tree(tmp_path):
     return root
 
 
-def look(way, root, path):
+def look(way: Callable[..., Any], root: Path, path: bytes) -> str:
     """Content of the file; "dir"; or the errno's name."""
     fd = os.open(root, os.O_PATH)
     try:
@@ -99,11 +102,11 @@ def look(way, root, path):
         ("x" * 256, "ENAMETOOLONG"),
     ],
 )
-def test_look_up(way, tree, path, expected):
+def test_look_up(way: Callable[..., Any], tree: Path, path: str, expected: str) -> None:
     assert look(way, tree, path.encode()) == expected
 
 
-def test_forty_links_are_followed_and_one_more_is_not(way, tmp_path):
+def test_forty_links_are_followed_and_one_more_is_not(way: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "0").write_text("end")
     for number in range(1, 42):
         (tmp_path / str(number)).symlink_to(str(number - 1))
@@ -111,7 +114,7 @@ def test_forty_links_are_followed_and_one_more_is_not(way, tmp_path):
     assert look(way, tmp_path, b"41") == "ELOOP"
 
 
-def test_no_descriptor_is_left_open(way, tree):
+def test_no_descriptor_is_left_open(way: Callable[..., Any], tree: Path) -> None:
     before = open_descriptors()
     for path in (b"dir/../sub/up", b"absolute", b"loop", b"file/x", b"missing/a/b", b"..", b"sub/far"):
         look(way, tree, path)
@@ -127,7 +130,7 @@ NODES = st.dictionaries(
 )
 
 
-def build(root, nodes):
+def build(root: str, nodes: Mapping[str, str]) -> None:
     for path, kind in sorted(nodes.items()):
         where = os.path.join(root, path)
         try:
@@ -147,7 +150,7 @@ def build(root, nodes):
 @settings(max_examples=150, deadline=None)
 @given(NODES, PATHS)
 @example({"a/b": "-> /c/../a/c", "a/c": "file"}, "a/b")
-def test_both_ways_agree_on_any_tree(nodes, path):
+def test_both_ways_agree_on_any_tree(nodes: dict[str, str], path: str) -> None:
     with tempfile.TemporaryDirectory() as outside:
         # A file of each name lies beside the root, so that a way out would find something.
         for name in "abc":
@@ -161,8 +164,8 @@ def test_both_ways_agree_on_any_tree(nodes, path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM, errno.EAGAIN])
-def test_walks_where_the_kernel_can_not(monkeypatch, tree, number):
-    def refuse(root, path):
+def test_walks_where_the_kernel_can_not(monkeypatch: pytest.MonkeyPatch, tree: Path, number: int) -> None:
+    def refuse(root: int, path: bytes) -> None:
         raise OSError(number, "")
 
     monkeypatch.setattr(module, "openat2", refuse)
@@ -170,18 +173,18 @@ def test_walks_where_the_kernel_can_not(monkeypatch, tree, number):
     assert look(resolve, tree, b"host") == "ENOENT"
 
 
-def test_other_errors_are_not_walked_around(monkeypatch, tree):
-    def refuse(root, path):
+def test_other_errors_are_not_walked_around(monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
+    def refuse(root: int, path: bytes) -> None:
         raise OSError(errno.EACCES, "")
 
     monkeypatch.setattr(module, "openat2", refuse)
     assert look(resolve, tree, b"file") == "EACCES"
 
 
-def test_the_system_call_is_repeated_a_bounded_number_of_times(monkeypatch, tree):
+def test_the_system_call_is_repeated_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch, tree: Path):
     calls = []
 
-    def busy(*arguments):
+    def busy(*arguments: int | bytes) -> int:
         calls.append(arguments)
         module.ctypes.set_errno(errno.EAGAIN)
         return -1
@@ -192,7 +195,7 @@ def test_the_system_call_is_repeated_a_bounded_number_of_times(monkeypatch, tree
     assert look(resolve, tree, b"file") == "file"
 
 
-def test_magic_links_lead_nowhere():
+def test_magic_links_lead_nowhere() -> None:
     with tempfile.TemporaryFile("w+") as secret:
         for way in WAYS:
             assert look(way, "/proc", f"self/fd/{secret.fileno()}".encode()) in ("ELOOP", "ENOENT")

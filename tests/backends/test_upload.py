@@ -5,7 +5,10 @@ import os
 import resource
 import stat
 import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from descriptors import open_descriptors
@@ -27,20 +30,20 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.openat2 import openat2, walk
 
 
-def wrq(path, *options):
+def wrq(path: str, *options: Any) -> TransferRequest:
     return TransferRequest(path, path, ("10.0.0.9", 1069), write=True, options=options)
 
 
-def everything(root):
+def everything(root: Path) -> list[str]:
     return sorted(os.path.join(where, name) for where, _, files in os.walk(root) for name in files)
 
 
 @pytest.fixture(params=["nameless", "named"])
-def scratch(request, monkeypatch):
+def scratch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both kinds of temporary file."""
     if request.param == "named":
 
-        def open_without_tmpfile(path, flags, *arguments, **keywords):
+        def open_without_tmpfile(path: bytes, flags: int, *arguments: int, **keywords: Any) -> int:
             if flags & os.O_TMPFILE == os.O_TMPFILE:
                 raise OSError(errno.EOPNOTSUPP, "")
             return os.open(path, flags, *arguments, **keywords)
@@ -48,7 +51,7 @@ def scratch(request, monkeypatch):
         class Os:
             open = staticmethod(open_without_tmpfile)
 
-            def __getattr__(self, name):
+            def __getattr__(self, name: str) -> int | Callable[..., Any]:
                 return getattr(os, name)
 
         monkeypatch.setattr(module, "os", Os())
@@ -56,11 +59,11 @@ def scratch(request, monkeypatch):
 
 
 @pytest.fixture(params=[openat2, walk], ids=["openat2", "walk"])
-def backend(request, tmp_path, scratch):
+def backend(request: pytest.FixtureRequest, tmp_path: Path, scratch: str) -> DirectoryBackend:
     return DirectoryBackend(tmp_path, resolve=request.param)
 
 
-def upload(backend, path, *blocks):
+def upload(backend: DirectoryBackend, path: str, *blocks: bytes) -> module.Upload:
     writer = backend.create(path, wrq(path))
     offset = 0
     for block in blocks:
@@ -69,7 +72,7 @@ def upload(backend, path, *blocks):
     return writer
 
 
-def test_upload_appears_when_it_is_finished(backend, tmp_path, scratch):
+def test_upload_appears_when_it_is_finished(backend: DirectoryBackend, tmp_path: Path, scratch: str) -> None:
     before = open_descriptors()
     writer = upload(backend, "new.cfg", b"first ", b"second")
     verifyObject(IWriter, writer)
@@ -82,12 +85,12 @@ def test_upload_appears_when_it_is_finished(backend, tmp_path, scratch):
     assert open_descriptors() == before
 
 
-def test_empty_upload(backend, tmp_path):
+def test_empty_upload(backend: DirectoryBackend, tmp_path: Path) -> None:
     upload(backend, "empty").finish()
     assert (tmp_path / "empty").read_bytes() == b""
 
 
-def test_mode_is_the_umask_s(backend, tmp_path):
+def test_mode_is_the_umask_s(backend: DirectoryBackend, tmp_path: Path) -> None:
     old = os.umask(0o027)
     try:
         upload(backend, "x").finish()
@@ -96,14 +99,14 @@ def test_mode_is_the_umask_s(backend, tmp_path):
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
 
 
-def test_cancelled_upload_leaves_nothing(backend, tmp_path):
+def test_cancelled_upload_leaves_nothing(backend: DirectoryBackend, tmp_path: Path) -> None:
     before = open_descriptors()
     upload(backend, "a/b/c", b"data").cancel()
     assert os.listdir(tmp_path) == []
     assert open_descriptors() == before
 
 
-def test_directories_are_made_at_the_end(backend, tmp_path):
+def test_directories_are_made_at_the_end(backend: DirectoryBackend, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     writer = upload(backend, "/a/b\\c/d", b"data")
     assert not (tmp_path / "a" / "b").exists()
@@ -111,7 +114,7 @@ def test_directories_are_made_at_the_end(backend, tmp_path):
     assert everything(tmp_path) == [str(tmp_path / "a" / "b" / "c" / "d")]
 
 
-def test_two_uploads_into_one_new_directory(backend, tmp_path):
+def test_two_uploads_into_one_new_directory(backend: DirectoryBackend, tmp_path: Path) -> None:
     one, other = upload(backend, "dir/one", b"1"), upload(backend, "dir/other", b"2")
     one.finish()
     other.finish()
@@ -119,7 +122,7 @@ def test_two_uploads_into_one_new_directory(backend, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["file", "dir", "fifo", "link", "dangling"])
-def test_nothing_is_replaced(backend, tmp_path, what):
+def test_nothing_is_replaced(backend: DirectoryBackend, tmp_path: Path, what: str) -> None:
     path = tmp_path / "taken"
     {
         "file": lambda: path.write_bytes(b"old"),
@@ -142,7 +145,7 @@ def test_nothing_is_replaced(backend, tmp_path, what):
     assert open_descriptors() == before
 
 
-def test_quicker_upload_wins(backend, tmp_path):
+def test_quicker_upload_wins(backend: DirectoryBackend, tmp_path: Path) -> None:
     slow, quick = upload(backend, "dir/x", b"slow"), upload(backend, "dir/x", b"quick")
     quick.finish()
     with pytest.raises(FileAlreadyExists):
@@ -153,7 +156,7 @@ def test_quicker_upload_wins(backend, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["../x", "/../x", "..\\x", "up/x", "abs/x"])
-def test_uploads_stay_below_the_root(tmp_path, path):
+def test_uploads_stay_below_the_root(tmp_path: Path, path: str) -> None:
     root = tmp_path / "root"
     (root / "sub").mkdir(parents=True)
     (root / "up").symlink_to("..")
@@ -176,7 +179,9 @@ def test_uploads_stay_below_the_root(tmp_path, path):
         ("x" * 256, FileMissing),
     ],
 )
-def test_paths_that_can_not_be_written(backend, tmp_path, path, error):
+def test_paths_that_can_not_be_written(
+    backend: DirectoryBackend, tmp_path: Path, path: str, error: type[IllegalOperation] | type[FileMissing]
+) -> None:
     (tmp_path / "file").write_bytes(b"")
     before = open_descriptors()
     with pytest.raises(error):
@@ -185,7 +190,7 @@ def test_paths_that_can_not_be_written(backend, tmp_path, path, error):
     assert open_descriptors() == before
 
 
-def test_a_link_appears_where_a_directory_was_to_be_made(backend, tmp_path):
+def test_a_link_appears_where_a_directory_was_to_be_made(backend: DirectoryBackend, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     backend.root = root
@@ -198,10 +203,12 @@ def test_a_link_appears_where_a_directory_was_to_be_made(backend, tmp_path):
     assert os.listdir(root) == ["a"]
 
 
-def test_failed_finish_takes_back_what_it_made(backend, tmp_path, monkeypatch):
+def test_failed_finish_takes_back_what_it_made(
+    backend: DirectoryBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = upload(backend, "a/b/x", b"data")
 
-    def fail(directory):
+    def fail(directory: int) -> None:
         raise OSError(errno.EIO, "")
 
     monkeypatch.setattr(module, "_sync", fail)
@@ -212,7 +219,7 @@ def test_failed_finish_takes_back_what_it_made(backend, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not write")
-def test_directory_that_may_not_be_written(backend, tmp_path):
+def test_directory_that_may_not_be_written(backend: DirectoryBackend, tmp_path: Path) -> None:
     for path in (tmp_path, *tmp_path.parents):
         if str(path).startswith("/tmp/"):
             path.chmod(0o755)
@@ -225,7 +232,7 @@ def test_directory_that_may_not_be_written(backend, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may write but not read")
-def test_drop_box(backend, tmp_path):
+def test_drop_box(backend: DirectoryBackend, tmp_path: Path) -> None:
     for path in (tmp_path, *tmp_path.parents):
         if str(path).startswith("/tmp/"):
             path.chmod(0o755)
@@ -239,7 +246,7 @@ def test_drop_box(backend, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tsize", "TSize"])
-def test_announced_size_that_does_not_fit(backend, tmp_path, name):
+def test_announced_size_that_does_not_fit(backend: DirectoryBackend, tmp_path: Path, name: str) -> None:
     space = os.statvfs(tmp_path)
     too_much = space.f_blocks * space.f_frsize
     with pytest.raises(DiskFull):
@@ -249,11 +256,11 @@ def test_announced_size_that_does_not_fit(backend, tmp_path, name):
 
 
 @pytest.mark.parametrize("size", ["", "-1", "abc", "9" * 300, "٣"])
-def test_announced_sizes_that_say_nothing(backend, size):
+def test_announced_sizes_that_say_nothing(backend: DirectoryBackend, size: str) -> None:
     backend.create("x", wrq("x", ("tsize", size))).cancel()
 
 
-def test_file_size_limit_is_a_full_disk(backend, tmp_path):
+def test_file_size_limit_is_a_full_disk(backend: DirectoryBackend, tmp_path: Path) -> None:
     writer = backend.create("x", wrq("x"))
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
@@ -267,7 +274,7 @@ def test_file_size_limit_is_a_full_disk(backend, tmp_path):
 
 
 @contextmanager
-def small_disk(path, size):
+def small_disk(path: Path, size: int) -> Iterator[Path]:
     path.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True, text=True)
     if made.returncode:
@@ -278,7 +285,7 @@ def small_disk(path, size):
         subprocess.run(["umount", path], check=True)
 
 
-def test_full_disk(backend, tmp_path):
+def test_full_disk(backend: DirectoryBackend, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 65536) as disk:
         backend.root = disk
         with pytest.raises(DiskFull):
@@ -301,23 +308,23 @@ def test_full_disk(backend, tmp_path):
 class Threads:
     """As much of a reactor as deferToThreadPool() needs; its one thread works when run() is called."""
 
-    def getThreadPool(self):
+    def getThreadPool(self) -> "Threads":
         return self
 
-    def callInThreadWithCallback(self, done, call):
+    def callInThreadWithCallback(self, done: Callable[..., Any], call: Callable[..., Any]) -> None:
         self.call, self.done = call, done
 
-    def callFromThread(self, call, *arguments):
+    def callFromThread(self, call: Callable[..., Any], *arguments: Failure | None) -> None:
         call(*arguments)
 
-    def run(self):
+    def run(self) -> None:
         try:
             self.done(True, self.call())
         except Exception:
             self.done(False, Failure())
 
 
-def test_finish_answers_later_from_a_thread_of_the_reactor(tmp_path, scratch):
+def test_finish_answers_later_from_a_thread_of_the_reactor(tmp_path: Path, scratch: str) -> None:
     reactor = Threads()
     waiting = upload(DirectoryBackend(tmp_path, reactor=reactor), "x", b"data").finish()
     assert not waiting.called
@@ -327,7 +334,7 @@ def test_finish_answers_later_from_a_thread_of_the_reactor(tmp_path, scratch):
     assert waiting.result is None
 
 
-def test_cancelled_while_a_thread_finishes_it(tmp_path, scratch):
+def test_cancelled_while_a_thread_finishes_it(tmp_path: Path, scratch: str) -> None:
     """The client is gone, or we are shutting down: the thread's descriptors must stay its own."""
     before = open_descriptors()
     reactor = Threads()
@@ -341,20 +348,20 @@ def test_cancelled_while_a_thread_finishes_it(tmp_path, scratch):
     assert open_descriptors() == before
 
 
-def test_content_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
+def test_content_is_on_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def sync(fd):
+    def sync(fd: int) -> None:
         calls.append(os.readlink(f"/proc/self/fd/{fd}"))
 
-    def named(*arguments, **keywords):
+    def named(*arguments: str | bytes, **keywords: Any) -> None:
         calls.append("link")
         os.link(*arguments, **keywords)
 
     class Os:
         fsync, link = staticmethod(sync), staticmethod(named)
 
-        def __getattr__(self, name):
+        def __getattr__(self, name: str) -> int | Callable[..., Any]:
             return getattr(os, name)
 
     monkeypatch.setattr(module, "os", Os())

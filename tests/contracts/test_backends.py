@@ -3,7 +3,9 @@
 import gc
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from archives import MAKERS
@@ -21,20 +23,21 @@ from bootfw.backends.openat2 import walk
 from bootfw.backends.template import TemplateBackend
 from bootfw.boot.backends import LayeredBackend
 from bootfw.testing import BackendContract, WritableBackendContract
+from bootfw.values import TransferRequest
 
 
 class TestMemory(WritableBackendContract):
-    def make_backend(self):
+    def make_backend(self) -> MemoryBackend:
         return MemoryBackend(self.files, writable=True)
 
 
 class TestMemoryReadOnly(BackendContract):
-    def make_backend(self):
+    def make_backend(self) -> MemoryBackend:
         return MemoryBackend(self.files)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _nothing_is_left_to_other_tests():
+def _nothing_is_left_to_other_tests() -> Iterator[None]:
     """What has failed keeps its frames, and the archives in them, until it is collected."""
     yield
     gc.collect()
@@ -44,10 +47,10 @@ class InDirectories:
     """Gives each test directories of its own."""
 
     @pytest.fixture(autouse=True)
-    def _directory(self, tmp_path):
+    def _directory(self, tmp_path: Path) -> None:
         self.directory = tmp_path
 
-    def new_directory(self, files):
+    def new_directory(self, files: Mapping[str, bytes]) -> Path:
         made = Path(tempfile.mkdtemp(dir=self.directory))
         for path, data in files.items():
             place = made / path
@@ -57,24 +60,24 @@ class InDirectories:
 
 
 class TestDirectory(InDirectories, WritableBackendContract):
-    def make_backend(self):
+    def make_backend(self) -> DirectoryBackend:
         return DirectoryBackend(self.new_directory(self.files))
 
 
 class TestDirectoryWithoutOpenat2(InDirectories, WritableBackendContract):
-    def make_backend(self):
+    def make_backend(self) -> DirectoryBackend:
         return DirectoryBackend(self.new_directory(self.files), resolve=walk)
 
 
 class TestDirectoryIgnoringCase(InDirectories, WritableBackendContract):
-    def make_backend(self):
+    def make_backend(self) -> DirectoryBackend:
         return DirectoryBackend(self.new_directory(self.files), ignore_case=True)
 
 
 class TestDistribution(InDirectories, BackendContract):
     files = {"pxelinux.0": b"pxelinux", "efi64/menu.c32": bytes(3000)}
 
-    def make_backend(self):
+    def make_backend(self) -> DistributionBackend:
         installed = {
             "usr/lib/PXELINUX/pxelinux.0": self.files["pxelinux.0"],
             "usr/lib/syslinux/modules/efi64/menu.c32": self.files["efi64/menu.c32"],
@@ -86,7 +89,7 @@ class InArchives(InDirectories):
     """Makes each test an archive."""
 
     @pytest.fixture(autouse=True)
-    def archive(self, request, _directory):
+    def archive(self, request: pytest.FixtureRequest, _directory: None) -> None:
         self.path = self.directory / request.param
         # What plain ISO 9660 can spell.
         if request.param == "plain.iso":
@@ -96,24 +99,24 @@ class InArchives(InDirectories):
 
 @pytest.mark.parametrize("archive", MAKERS, indirect=True)
 class TestArchive(InArchives, BackendContract):
-    def make_backend(self):
+    def make_backend(self) -> ArchiveBackend:
         return ArchiveBackend(self.path)
 
 
 @pytest.mark.parametrize("archive", ["rock-ridge.iso", "a.tar.gz", "deflated.zip"], indirect=True)
 class TestArchiveInThreads(InArchives, BackendContract):
-    def make_backend(self):
+    def make_backend(self) -> ArchiveBackend:
         self.threads = Threads()
         return ArchiveBackend(self.path, reactor=self.threads)
 
-    def wait(self, deferred):
+    def wait(self, deferred: Deferred[Any]) -> None:
         self.threads.work()
 
 
 class TestTemplate(InDirectories, BackendContract):
     files = {"boot.ipxe": b"#!ipxe\nshell\n", "empty": b"", "deep/er/down": b"0 1 2 3 4 " * 20}
 
-    def make_backend(self):
+    def make_backend(self) -> TemplateBackend:
         templates = {
             "boot.ipxe.j2": b"#!ipxe\n{{ 'shell' }}\n",
             "empty.j2": b"{# nothing #}",
@@ -123,7 +126,7 @@ class TestTemplate(InDirectories, BackendContract):
 
 
 class TestLayers(BackendContract):
-    def make_backend(self):
+    def make_backend(self) -> LayeredBackend:
         layers = [(name, MemoryBackend({name: data})) for name, data in self.files.items()]
         return LayeredBackend(layers)
 
@@ -132,47 +135,47 @@ class TestLayers(BackendContract):
 class LateReader:
     """Answers in the other ways that a reader may."""
 
-    def __init__(self, clock, data):
+    def __init__(self, clock: Clock, data: bytes) -> None:
         self.clock, self.reader, self.size = clock, MemoryReader(data), None
 
-    def read(self, offset, length):
+    def read(self, offset: int, length: int) -> Any:
         if offset % 2:
             return self._read(offset, length)
         return deferLater(self.clock, 0.1, self.reader.read, offset, length)
 
-    async def _read(self, offset, length):
+    async def _read(self, offset: int, length: int) -> bytes:
         return self.reader.read(offset, length)
 
-    def close(self):
+    def close(self) -> None:
         self.reader.close()
 
 
 @implementer(IWriter)
 class LateWriter:
-    def __init__(self, clock, writer):
+    def __init__(self, clock: Clock, writer) -> None:
         self.clock, self.writer = clock, writer
 
-    def write(self, offset, data):
+    def write(self, offset: int, data: bytes) -> Deferred[Any]:
         return deferLater(self.clock, 0.1, self.writer.write, offset, data)
 
-    def finish(self):
+    def finish(self) -> Deferred[Any]:
         return deferLater(self.clock, 0.1, self.writer.finish)
 
-    def cancel(self):
+    def cancel(self) -> None:
         self.writer.cancel()
 
 
 @implementer(IWritableBackend)
 class LateBackend:
-    def __init__(self, clock, backend):
+    def __init__(self, clock: Clock, backend: MemoryBackend) -> None:
         self.clock, self.backend = clock, backend
 
-    async def open(self, path, request):
+    async def open(self, path: str, request: TransferRequest) -> LateReader:
         await succeed(None)
         self.backend.open(path, request).close()
         return LateReader(self.clock, self.backend.files[path.removeprefix("../../../../")])
 
-    def create(self, path, request) -> Deferred:
+    def create(self, path: str, request: TransferRequest) -> Deferred:
         later = deferLater(self.clock, 0.1, self.backend.create, path, request)
         return later.addCallback(lambda writer: LateWriter(self.clock, writer))
 
@@ -180,11 +183,11 @@ class LateBackend:
 class TestLateAnswers(WritableBackendContract):
     """The kit itself waits for what comes later, and LayeredBackend passes it on."""
 
-    def make_backend(self):
+    def make_backend(self) -> LayeredBackend:
         self.clock = Clock()
         return LayeredBackend([("late", LateBackend(self.clock, MemoryBackend(self.files, writable=True)))])
 
-    def wait(self, deferred):
+    def wait(self, deferred: Deferred[Any]) -> None:
         self.clock.pump([0.1] * 10)
 
 
@@ -192,10 +195,10 @@ class TestLateAnswers(WritableBackendContract):
 class ClosingBackend:
     """What opens a file closes *other*, or leaves a descriptor open."""
 
-    def __init__(self, backend, other=None):
+    def __init__(self, backend: MemoryBackend, other: int | None = None) -> None:
         self.backend, self.other, self.left = backend, other, []
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> MemoryReader:
         if self.other is None:
             self.left.append(os.open("/dev/null", os.O_RDONLY))
         elif len(self.left) == 3:  # the kit has fetched its three files, and has looked what is open
@@ -204,19 +207,19 @@ class ClosingBackend:
         return self.backend.open(path, request)
 
 
-def test_a_descriptor_of_another_test_that_is_closed_meanwhile_is_no_leak():
+def test_a_descriptor_of_another_test_that_is_closed_meanwhile_is_no_leak() -> None:
     class Kit(BackendContract):
-        def make_backend(self):
+        def make_backend(self) -> ClosingBackend:
             return ClosingBackend(MemoryBackend(self.files), os.open("/dev/null", os.O_RDONLY))
 
     Kit().test_nothing_is_left_open()
 
 
-def test_a_descriptor_that_is_left_open_is_a_leak():
-    backends = []
+def test_a_descriptor_that_is_left_open_is_a_leak() -> None:
+    backends: list[ClosingBackend] = []
 
     class Kit(BackendContract):
-        def make_backend(self):
+        def make_backend(self) -> ClosingBackend:
             backends.append(ClosingBackend(MemoryBackend(self.files)))
             return backends[-1]
 

@@ -1,9 +1,13 @@
 """The kit for lease stores notices each promise that is broken."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred
 
+from bootfw.lease import Lease, Reservation
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import LeaseStoreContract
 from bootfw.testing.contracts.leases import LEASES
@@ -19,7 +23,7 @@ class Changed(MemoryStore):
 
     changes = {}
 
-    def load(self):
+    def load(self) -> list[Lease]:
         changes = self.changes.items()
         return [evolve(each, **{n: change(getattr(each, n)) for n, change in changes}) for each in super().load()]
 
@@ -37,38 +41,38 @@ class KeepsTextOfClients(Changed):
 
 
 class KeepsTheFirst(MemoryStore):
-    def commit(self, leases):
+    def commit(self, leases: Sequence[Lease] | tuple[Lease, Lease]) -> Deferred[None]:
         known = {lease.address for lease in self.load()}
         return super().commit([lease for lease in leases if lease.address not in known])
 
 
 class KeepsTheFirstOfACall(MemoryStore):
-    def commit(self, leases):
+    def commit(self, leases: tuple[Lease, Lease]) -> Deferred[None]:
         return super().commit(list(reversed(leases)))
 
 
 class KeepsAll(MemoryStore):
-    def load(self):
+    def load(self) -> list[Lease]:
         return [*super().load(), *super().load()]
 
 
 class TakesFew(MemoryStore):
-    def commit(self, leases):
+    def commit(self, leases: Sequence[Lease] | tuple[()]) -> Deferred[None]:
         return super().commit(leases[:1000])
 
 
 class AnswersAtOnce(MemoryStore):
-    def commit(self, leases):
+    def commit(self, leases) -> None:
         super().commit(leases)
 
 
 class AnswersWithACount(MemoryStore):
-    def commit(self, leases):
+    def commit(self, leases) -> Deferred[int]:
         return super().commit(leases).addCallback(lambda _: len(leases))
 
 
 class NeverAnswers(MemoryStore):
-    def commit(self, leases):
+    def commit(self, leases: tuple[()]) -> Deferred[Any]:
         super().commit(leases)
         return Deferred()
 
@@ -76,12 +80,12 @@ class NeverAnswers(MemoryStore):
 class ClosesTooSoon(MemoryStore):
     """As if the disk were slower than close()."""
 
-    def commit(self, leases):
+    def commit(self, leases: tuple[Lease, ...]) -> Deferred[None]:
         return Deferred() if leases else super().commit(leases)
 
 
 class IsNotNew(MemoryStore):
-    def load(self):
+    def load(self) -> list[Lease]:
         return [*super().load(), LEASES[0]]
 
 
@@ -102,7 +106,7 @@ class WaitsForTheOneBefore(MemoryStore):
 
     under_way = 0
 
-    def commit(self, leases):
+    def commit(self, leases: Sequence[Lease] | tuple[()]) -> Deferred[None]:
         type(self).under_way += 1
         if len(leases) == 1 and self.under_way > 10:
             return Deferred()
@@ -110,17 +114,17 @@ class WaitsForTheOneBefore(MemoryStore):
 
 
 class AddsReservations(MemoryStore):
-    def save_reservations(self, reservations):
+    def save_reservations(self, reservations: tuple[Reservation, ...]) -> Deferred[None]:
         return super().save_reservations([*self.reservations(), *reservations])
 
 
 class SortsReservations(MemoryStore):
-    def save_reservations(self, reservations):
+    def save_reservations(self, reservations: tuple[Reservation, ...]) -> Deferred[None]:
         return super().save_reservations(sorted(reservations, key=lambda each: each.address))
 
 
 class ForgetsOptions(MemoryStore):
-    def reservations(self):
+    def reservations(self) -> list[Reservation]:
         return [evolve(each, options={}) for each in super().reservations()]
 
 
@@ -153,7 +157,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("store", "promise"), BROKEN)
-def test_a_broken_promise_is_noticed(store, promise):
+def test_a_broken_promise_is_noticed(store: object, promise: str) -> None:
     kit = LeaseStoreContract()
     kit.make_store = store
     test = getattr(kit, f"test_{promise}")
@@ -161,7 +165,7 @@ def test_a_broken_promise_is_noticed(store, promise):
         test()
 
 
-def test_each_test_of_the_kit_can_fail():
+def test_each_test_of_the_kit_can_fail() -> None:
     named = {f"test_{promise}" for _, promise in BROKEN}
     kit = {name for name in dir(LeaseStoreContract) if name.startswith("test_")}
     assert kit == named

@@ -1,7 +1,11 @@
 """The built-in lease stores keep the contract that the kit checks for strangers."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from callbacks import Callbacks
+from twisted.internet.defer import Deferred
 
 from bootfw.stores.memory import MemoryStore
 from bootfw.stores.sqlite import SqliteStore
@@ -9,18 +13,18 @@ from bootfw.testing import LeaseStoreContract
 
 
 class TestMemory(LeaseStoreContract):
-    def make_store(self):
+    def make_store(self) -> MemoryStore:
         return MemoryStore()
 
 
 class TestSqlite(LeaseStoreContract):
     @pytest.fixture(autouse=True)
-    def _directory(self, tmp_path):
+    def _directory(self, tmp_path: Path) -> None:
         self.directory = tmp_path
         self.reactor = Callbacks()
 
-    def make_store(self):
+    def make_store(self) -> SqliteStore:
         return SqliteStore(self.directory / "state" / "bootfw.sqlite", self.reactor)
 
-    def wait(self, deferred):
+    def wait(self, deferred: Deferred[Any]) -> None:
         self.reactor.wait(deferred)

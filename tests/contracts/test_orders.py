@@ -1,7 +1,11 @@
 """The built-in stores keep orders as the kit demands of any store."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from callbacks import Callbacks
+from twisted.internet.defer import Deferred
 
 from bootfw.stores.memory import MemoryStore
 from bootfw.stores.sqlite import SqliteStore
@@ -10,29 +14,29 @@ from bootfw.testing.contracts.leases import LEASES
 
 
 class TestMemory(OrderStoreContract):
-    def make_store(self):
+    def make_store(self) -> MemoryStore:
         return MemoryStore()
 
 
 class TestSqlite(OrderStoreContract):
     @pytest.fixture(autouse=True)
-    def _directory(self, tmp_path):
+    def _directory(self, tmp_path: Path) -> None:
         self.directory = tmp_path
         self.reactor = Callbacks()
 
-    def make_store(self):
+    def make_store(self) -> SqliteStore:
         return SqliteStore(self.directory / "state" / "bootfw.sqlite", self.reactor)
 
-    def wait(self, deferred):
+    def wait(self, deferred: Deferred[Any]) -> None:
         self.reactor.wait(deferred)
 
-    def test_looking_makes_no_file(self):
+    def test_looking_makes_no_file(self) -> None:
         store = self.make_store()
         store.load_orders("one")
         self.answer(store.close_orders("one"))
         assert not (self.directory / "state").exists()
 
-    def test_leases_and_orders_share_the_file(self):
+    def test_leases_and_orders_share_the_file(self) -> None:
         """It is open until the last of them is closed."""
         store = self.make_store()
         store.load_orders("one")
@@ -47,7 +51,7 @@ class TestSqlite(OrderStoreContract):
         self.answer(store.close())
         self.answer(store.close_orders("one"))
 
-    def test_an_order_while_the_leases_are_being_closed(self):
+    def test_an_order_while_the_leases_are_being_closed(self) -> None:
         store = self.make_store()
         list(store.load())
         store.load_orders("one")
@@ -64,8 +68,8 @@ class TestSqlite(OrderStoreContract):
 class TestWithoutReactor(TestSqlite):
     """As the ``bootfw`` command uses it: each call blocks."""
 
-    def make_store(self):
+    def make_store(self) -> SqliteStore:
         return SqliteStore(self.directory / "state" / "bootfw.sqlite")
 
-    def wait(self, deferred):
+    def wait(self, deferred: Any) -> None:
         raise AssertionError("a call has not blocked")

@@ -1,5 +1,9 @@
 """The built-in resolvers keep the contract that the kit checks for strangers."""
 
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 import pytest
 
 from bootfw.api import PluginContext
@@ -10,14 +14,14 @@ from bootfw.testing import ResolverContract
 class Configured(ResolverContract):
     """Through the door that the configuration uses."""
 
-    module = None
-    options = {}
+    module: ModuleType
+    options: dict[str, Any] = {}
 
     @pytest.fixture(autouse=True)
-    def _context(self, tmp_path):
+    def _context(self, tmp_path: Path) -> None:
         self.context = PluginContext(reactor=None, directory=tmp_path)
 
-    def make_resolver(self):
+    def make_resolver(self) -> Any:
         return self.module.plugin.configure(self.options, self.context)
 
 

@@ -1,5 +1,9 @@
 """The built-in watchdog policies keep the contract that the kit checks for strangers."""
 
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
 import pytest
 
 from bootfw.api import PluginContext
@@ -10,14 +14,14 @@ from bootfw.watchdogs import adaptive, exponential, fixed, hpa
 class Configured(WatchdogContract):
     """Through the door that the configuration uses."""
 
-    module = None
-    options = {}
+    module: ModuleType
+    options: dict[str, Any] = {}
 
     @pytest.fixture(autouse=True)
-    def _context(self, tmp_path):
+    def _context(self, tmp_path: Path) -> None:
         self.context = PluginContext(reactor=None, directory=tmp_path)
 
-    def make_policy(self):
+    def make_policy(self) -> Any:
         return self.module.plugin.configure(self.options, self.context)
 
 

@@ -1,9 +1,13 @@
 """A resolver that has a file for each persona."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from bootfw.interfaces import IBootFileResolver
-from bootfw.values import BootFile
+from bootfw.values import BootFile, BootRequest
 
 
 @implementer(IBootFileResolver)
@@ -13,11 +17,11 @@ class ByPersona:
     ``asked`` has all requests.
     """
 
-    def __init__(self, files):
+    def __init__(self, files: Mapping[str, str]) -> None:
         self.files = dict(files)
-        self.asked = []
+        self.asked: list[BootRequest] = []
 
-    def resolve(self, request):
+    def resolve(self, request: BootRequest) -> BootFile | Deferred[Any] | None:
         self.asked.append(request)
         answer = self.files.get(request.persona)
         if callable(answer):

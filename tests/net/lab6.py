@@ -1,13 +1,17 @@
 """A DHCPv6 protocol without a network, and what clients hear of it."""
 
+from collections.abc import Callable
+from typing import Any
+
 from attrs import define
 from dhcpports import proxy6_port
 from firmware6 import LINK_LOCAL
 
 from bootfw.boot.resolverchain import ResolverChain
+from bootfw.events import Event
 from bootfw.testing import MemoryNetwork
 from bootfw.values import Via
-from bootfw.wire.dhcp6 import Message, pack, parse
+from bootfw.wire.dhcp6 import Message, Relay, pack, parse
 from bootfw.wire.options6 import Option
 
 from .bypersona import ByPersona
@@ -29,12 +33,12 @@ class Wire:
 
     sent: list
 
-    def write(self, data, to):
+    def write(self, data: bytes, to: tuple[str, int, int, int]) -> None:
         self.sent.append((*parse(data), to))
 
 
 class Lab:
-    def __init__(self, kind=proxy6_port, **options):
+    def __init__(self, kind: Callable[..., Any] = proxy6_port, **options: Any) -> None:
         self.network = MemoryNetwork()
         self.events, self.sent, self.resolver = [], [], ByPersona(FILES)
         self.chain = ResolverChain(self.network.clock, [("by-persona", self.resolver)], self.events.append, 0.8)
@@ -43,14 +47,16 @@ class Lab:
         self.protocol.transport = Wire(self.sent)
         self.protocol.startProtocol()
 
-    def heard(self, message: Message | bytes, peer=CLIENT, via=GROUP):
+    def heard(
+        self, message: Message | bytes, peer: tuple[str, int, int, int] = CLIENT, via: Via = GROUP
+    ) -> list[tuple[Message, tuple[Relay, ...], tuple[str, int, int, int]]]:
         """What is answered: (message, relays, destination) each."""
         data = message if isinstance(message, bytes) else pack(message)
         self.protocol.datagrams_received([(data, peer, via)])
         heard, self.sent[:] = list(self.sent), []
         return heard
 
-    def only(self, message, peer=CLIENT, via=GROUP):
+    def only(self, message: Message, peer: tuple[str, int, int, int] = CLIENT, via: Via = GROUP) -> Message:
         ((answer, relays, to),) = self.heard(message, peer, via)
         assert (answer.xid, answer.first(Option.CLIENT_ID), answer.first(Option.SERVER_ID)) == (
             message.xid,
@@ -60,5 +66,5 @@ class Lab:
         assert (relays, to) == ((), peer)
         return answer
 
-    def of(self, kind):
+    def of(self, kind: object) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -1,9 +1,14 @@
 """Datagram protocols that write down what happens to them."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from narrowing import present
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from bootfw.interfaces import IBatchReceiver
+from bootfw.values import Via
 
 
 class Echo(DatagramProtocol):
@@ -11,24 +16,24 @@ class Echo(DatagramProtocol):
 
     noisy = False
 
-    def __init__(self):
-        self.received = []
-        self.life = []
+    def __init__(self) -> None:
+        self.received: list[tuple[bytes, tuple[str | int, ...]]] = []
+        self.life: list[str] = []
         self.refusals = 0
 
-    def startProtocol(self):
+    def startProtocol(self) -> None:
         self.life.append("started")
 
-    def stopProtocol(self):
+    def stopProtocol(self) -> None:
         self.life.append("stopped")
 
-    def datagramReceived(self, datagram, addr):
+    def datagramReceived(self, datagram: bytes, addr: tuple[str | int, ...]) -> None:
         self.received.append((datagram, addr))
         if datagram == b"crash":
             raise ValueError("as asked")
-        self.transport.write(datagram, addr)
+        present(self.transport).write(datagram, addr)
 
-    def connectionRefused(self):
+    def connectionRefused(self) -> None:
         self.refusals += 1
 
 
@@ -38,16 +43,18 @@ class Batches(DatagramProtocol):
 
     noisy = False
 
-    def __init__(self, answer=lambda transport, data, peer, via: transport.write_via(data, peer, via)):
+    def __init__(
+        self, answer: Callable[..., Any] = lambda transport, data, peer, via: transport.write_via(data, peer, via)
+    ) -> None:
         self.answer = answer
-        self.batches = []
+        self.batches: list[list[tuple[bytes, tuple[str | int, ...], Via]]] = []
 
     @property
-    def received(self):
+    def received(self) -> list[tuple[bytes, tuple[str | int, ...], Via]]:
         """All datagrams as (data, peer, via)."""
         return [arrival for batch in self.batches for arrival in batch]
 
-    def datagrams_received(self, batch):
+    def datagrams_received(self, batch: Sequence[tuple[bytes, tuple[str | int, ...], Via]]) -> None:
         self.batches.append(list(batch))
         for data, peer, via in batch:
             self.answer(self.transport, data, peer, via)

@@ -1,6 +1,8 @@
 """The DHCP server's port, on Twisted's kind of port and on our own: whole conversations, and what goes wrong."""
 
+from collections.abc import Callable, Iterator, Sequence
 from socket import inet_aton
+from typing import Any
 
 import firmware
 import pytest
@@ -36,7 +38,7 @@ from bootfw.net.dhcp.server4 import Server4
 from bootfw.personas.rule import Rule
 from bootfw.personas.table import stock
 from bootfw.testing import FakePeer, MemoryNetwork
-from bootfw.values import BootFile
+from bootfw.values import BootFile, BootRequest
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
 
 from .bypersona import ByPersona
@@ -58,7 +60,7 @@ FILES = {
 class Store:
     """Durable when the test says so: ``answer`` is what commit() returns, called with nothing."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.commits: list[list[Lease]] = []
         self.answer = lambda: succeed(None)
 
@@ -68,7 +70,7 @@ class Store:
     def reservations(self):
         return []
 
-    def commit(self, leases):
+    def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
         self.commits.append(list(leases))
         return self.answer()
 
@@ -119,15 +121,17 @@ def selecting(client: firmware.Client, offer: Message, server: str = SERVER) -> 
 
 
 @pytest.fixture(params=[True, False], ids=["our port", "Twisted's port"])
-def rich(request) -> bool:
+def rich(request: pytest.FixtureRequest) -> bool:
     return request.param
 
 
 @pytest.fixture
-def lab(rich):
+def lab(rich: bool) -> Iterator[Lab]:
     network = MemoryNetwork()
     host = network.host(SERVER, rich=rich)
-    resolver, events, store = ByPersona(FILES), [], Store()
+    resolver = ByPersona(FILES)
+    events: list[Event] = []
+    store = Store()
     chain = ResolverChain(host, [("by-persona", resolver)], events.append, 0.8)
     addresses = AddressServer([pool(2)])
     ledger = Journal(store, events.append, host)
@@ -142,7 +146,7 @@ def lab(rich):
     assert network.leaks() == []
 
 
-def test_the_protocol_takes_batches(lab):
+def test_the_protocol_takes_batches(lab: Lab) -> None:
     verifyObject(IBatchReceiver, lab.protocol)
 
 
@@ -150,7 +154,7 @@ def test_the_protocol_takes_batches(lab):
 
 
 @pytest.mark.parametrize("client", [*firmware.BOOT_CLIENTS, *firmware.U_BOOTS], ids=lambda client: client.name)
-def test_firmware_gets_its_address_and_its_file_in_one_conversation(lab, client):
+def test_firmware_gets_its_address_and_its_file_in_one_conversation(lab: Lab, client: firmware.Client) -> None:
     offer, ack = lab.boots(client)
 
     assert (offer.message_type, ack.message_type) == (MessageType.OFFER, MessageType.ACK)
@@ -180,7 +184,7 @@ def test_firmware_gets_its_address_and_its_file_in_one_conversation(lab, client)
     [firmware.DHCLIENT, firmware.UDHCPC, firmware.DHCPCD, firmware.SYSLINUX_EFI],
     ids=lambda client: client.name,
 )
-def test_a_system_gets_an_address_and_no_file(lab, client):
+def test_a_system_gets_an_address_and_no_file(lab: Lab, client: firmware.Client) -> None:
     offer, ack = lab.boots(client)
 
     assert offer.yiaddr == ack.yiaddr == FIRST
@@ -191,7 +195,7 @@ def test_a_system_gets_an_address_and_no_file(lab, client):
     assert lab.said(RequestClassified) == lab.said(RequestIgnored) == []
 
 
-def test_slof_says_what_it_is_in_its_request_only_and_boots_from_the_ack(lab):
+def test_slof_says_what_it_is_in_its_request_only_and_boots_from_the_ack(lab: Lab) -> None:
     [offer] = lab.broadcast(firmware.SLOF.message())
     request = selecting(firmware.SLOF.changed({93: b"\0\x0c"}), offer)
     [ack] = lab.broadcast(request)
@@ -200,20 +204,20 @@ def test_slof_says_what_it_is_in_its_request_only_and_boots_from_the_ack(lab):
     assert (ack.yiaddr, ack.siaddr, ack.file) == (FIRST, SERVER, b"grub.elf")
 
 
-def test_who_boots_by_http_is_told_a_url_as_an_http_client(lab):
+def test_who_boots_by_http_is_told_a_url_as_an_http_client(lab: Lab) -> None:
     for reply in lab.boots(firmware.OVMF_HTTP):
         assert reply.options[60] == b"HTTPClient"
         assert reply.options[67].rstrip(b"\0") == b"http://10.77.0.1/snponly.efi"
 
 
-def test_rom_ipxe_and_system_keep_one_address(lab):
+def test_rom_ipxe_and_system_keep_one_address(lab: Lab) -> None:
     addresses = {lab.boots(client)[1].yiaddr for client in (firmware.BIOS_ROM, firmware.IPXE_ROM, firmware.DHCPCD)}
 
     assert addresses == {FIRST}
     assert len(lab.said(AddressesGranted)) == 1
 
 
-def test_who_renews_is_answered_where_it_is(lab):
+def test_who_renews_is_answered_where_it_is(lab: Lab) -> None:
     lab.boots(firmware.DHCLIENT)
     here = FakePeer(lab.network.host(FIRST), 68)
     options = {**firmware.DHCLIENT.options, 53: REQUEST}
@@ -226,7 +230,7 @@ def test_who_renews_is_answered_where_it_is(lab):
 
 
 @pytest.mark.parametrize("former", [FIRST, "10.77.0.9", "192.168.9.9"])
-def test_a_former_address_in_ciaddr_does_not_keep_the_answers_away(lab, former):
+def test_a_former_address_in_ciaddr_does_not_keep_the_answers_away(lab: Lab, former: str) -> None:
     [offer] = lab.broadcast(firmware.DHCLIENT.message(ciaddr=former))
     [ack] = lab.broadcast(evolve(selecting(firmware.DHCLIENT, offer), ciaddr=former))
 
@@ -234,7 +238,7 @@ def test_a_former_address_in_ciaddr_does_not_keep_the_answers_away(lab, former):
     assert (ack.message_type, ack.yiaddr) == (MessageType.ACK, FIRST)
 
 
-def test_who_asks_for_the_rest_only_gets_that(lab):
+def test_who_asks_for_the_rest_only_gets_that(lab: Lab) -> None:
     here = FakePeer(lab.network.host("10.77.0.9"), 68)
     here.send(pack(firmware.DHCLIENT.message(ciaddr="10.77.0.9", options={53: INFORM})), (SERVER, 67))
 
@@ -244,14 +248,14 @@ def test_who_asks_for_the_rest_only_gets_that(lab):
     assert lab.store.commits == []
 
 
-def test_a_nak_for_a_wrong_address_is_broadcast(lab):
+def test_a_nak_for_a_wrong_address_is_broadcast(lab: Lab) -> None:
     [nak] = lab.broadcast(firmware.DHCLIENT.message(options={53: REQUEST, 50: inet_aton("192.168.1.7")}))
 
     assert nak.message_type is MessageType.NAK
     assert b"192.168.1.7" in nak.options[56]
 
 
-def test_a_nak_costs_no_resolver_a_call(lab):
+def test_a_nak_costs_no_resolver_a_call(lab: Lab) -> None:
     [nak] = lab.broadcast(
         firmware.OVMF.message(options={**firmware.OVMF.options, 53: REQUEST, 50: inet_aton("192.168.1.7")})
     )
@@ -260,7 +264,7 @@ def test_a_nak_costs_no_resolver_a_call(lab):
     assert lab.said(RequestClassified) == []
 
 
-def test_an_address_that_is_given_back_is_stored_as_that(lab):
+def test_an_address_that_is_given_back_is_stored_as_that(lab: Lab) -> None:
     lab.boots(firmware.DHCLIENT)
     lab.broadcast(firmware.DHCLIENT.message(ciaddr=FIRST, options={53: RELEASE, 54: inet_aton(SERVER)}))
 
@@ -271,7 +275,7 @@ def test_an_address_that_is_given_back_is_stored_as_that(lab):
     assert [(event.address, event.mac) for event in lab.said(AddressReleased)] == [(FIRST, firmware.MAC_TEXT)]
 
 
-def test_an_address_that_somebody_else_uses_is_given_to_nobody(lab):
+def test_an_address_that_somebody_else_uses_is_given_to_nobody(lab: Lab) -> None:
     lab.boots(firmware.DHCLIENT)
     lab.broadcast(firmware.DHCLIENT.message(options={53: DECLINE, 50: inet_aton(FIRST), 54: inet_aton(SERVER)}))
     offer, _ = lab.boots(firmware.DHCLIENT)
@@ -280,7 +284,7 @@ def test_an_address_that_somebody_else_uses_is_given_to_nobody(lab):
     assert [(event.address, event.declined) for event in lab.said(AddressTaken)] == [(FIRST, True)]
 
 
-def test_a_relay_is_answered_at_its_port(lab):
+def test_a_relay_is_answered_at_its_port(lab: Lab) -> None:
     lab.addresses = lab.protocol._addresses = AddressServer([evolve(pool(2), relays=[RELAY])])
     relay = FakePeer(lab.network.host(RELAY), 67)
     relay.send(firmware.OVMF.datagram(giaddr=RELAY, hops=1), (SERVER, 67))
@@ -294,7 +298,7 @@ def test_a_relay_is_answered_at_its_port(lab):
 PLAIN = firmware.DHCLIENT.changed({55: b"\1\3\x42\x43"})
 
 
-def test_a_client_that_requests_a_boot_file_gets_it(lab):
+def test_a_client_that_requests_a_boot_file_gets_it(lab: Lab) -> None:
     lab.resolver.files["plain"] = "board.bin"
     offer, ack = lab.boots(PLAIN)
 
@@ -308,14 +312,14 @@ def test_a_client_that_requests_a_boot_file_gets_it(lab):
     assert [lease.kind for commit in lab.store.commits for lease in commit] == ["system"]
 
 
-def test_a_requested_boot_file_that_no_resolver_has_is_logged(lab):
+def test_a_requested_boot_file_that_no_resolver_has_is_logged(lab: Lab) -> None:
     offer, _ = lab.boots(PLAIN)
 
     assert (offer.yiaddr, offer.file) == (FIRST, b"")
     assert '"unknown"' in lab.said(FileWithheld)[0].reason
 
 
-def test_bootp_gets_its_file(lab):
+def test_bootp_gets_its_file(lab: Lab) -> None:
     lab.addresses = lab.protocol._addresses = AddressServer([evolve(pool(2), bootp=True)])
     lab.resolver.files["plain"] = "board.bin"
     [reply] = lab.broadcast(firmware.DHCLIENT.message(options={}))
@@ -324,7 +328,7 @@ def test_bootp_gets_its_file(lab):
     assert [(e.message, e.file.name) for e in lab.said(OfferMade)] == [("BOOTP reply", "board.bin")]
 
 
-def test_the_renewal_of_an_installed_system_calls_no_resolver(lab):
+def test_the_renewal_of_an_installed_system_calls_no_resolver(lab: Lab) -> None:
     lab.resolver.files["plain"] = "board.bin"
     lab.boots(PLAIN)
     calls = len(lab.resolver.asked)
@@ -336,7 +340,7 @@ def test_the_renewal_of_an_installed_system_calls_no_resolver(lab):
     assert len(lab.resolver.asked) == calls
 
 
-def test_a_configured_boot_file_is_sent_as_before(lab):
+def test_a_configured_boot_file_is_sent_as_before(lab: Lab) -> None:
     phones = evolve(pool(2), options={"bootfile-name": "phone.cfg", "tftp-server-name": "10.77.0.9"})
     lab.addresses = lab.protocol._addresses = AddressServer([phones])
     lab.resolver.files["plain"] = "board.bin"
@@ -347,7 +351,7 @@ def test_a_configured_boot_file_is_sent_as_before(lab):
     assert lab.resolver.asked == []
 
 
-def test_a_system_that_requests_a_boot_file_does_not_hide_what_its_firmware_said(lab):
+def test_a_system_that_requests_a_boot_file_does_not_hide_what_its_firmware_said(lab: Lab) -> None:
     lab.boots(firmware.OVMF)
     lab.boots(PLAIN)
 
@@ -364,7 +368,7 @@ PI_3 = firmware.Client(
 )
 
 
-def test_what_is_offered_to_a_client_that_takes_offers_is_leased(lab):
+def test_what_is_offered_to_a_client_that_takes_offers_is_leased(lab: Lab) -> None:
     lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
     [offer] = lab.broadcast(PI_3.message())
 
@@ -381,7 +385,7 @@ def test_what_is_offered_to_a_client_that_takes_offers_is_leased(lab):
     assert lab.broadcast(other.message())[0].yiaddr == FIRST
 
 
-def test_no_such_offer_leaves_before_its_lease_is_durable(lab):
+def test_no_such_offer_leaves_before_its_lease_is_durable(lab: Lab) -> None:
     lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
     durable = Deferred()
     lab.store.answer = lambda: durable
@@ -392,7 +396,7 @@ def test_no_such_offer_leaves_before_its_lease_is_durable(lab):
     assert offer.message_type is MessageType.OFFER
 
 
-def test_such_an_offer_is_leased_without_a_resolver_too(lab):
+def test_such_an_offer_is_leased_without_a_resolver_too(lab: Lab) -> None:
     lab.protocol.services.chain.resolvers = ()
     [offer] = lab.broadcast(PI_3.message())
 
@@ -400,7 +404,7 @@ def test_such_an_offer_is_leased_without_a_resolver_too(lab):
     assert [lease.address for commit in lab.store.commits for lease in commit] == [FIRST]
 
 
-def test_a_client_that_takes_offers_and_repeats_itself_keeps_its_address(lab):
+def test_a_client_that_takes_offers_and_repeats_itself_keeps_its_address(lab: Lab) -> None:
     lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
     for _ in range(3):
         assert [offer.yiaddr for offer in lab.broadcast(PI_3.message())] == [FIRST]
@@ -409,20 +413,20 @@ def test_a_client_that_takes_offers_and_repeats_itself_keeps_its_address(lab):
     assert lab.boots(evolve(firmware.DHCLIENT, chaddr=PI_3.chaddr))[1].yiaddr == FIRST
 
 
-def test_a_former_address_in_ciaddr_does_not_keep_a_client_from_what_it_takes(lab):
+def test_a_former_address_in_ciaddr_does_not_keep_a_client_from_what_it_takes(lab: Lab) -> None:
     [offer] = lab.broadcast(PI_3.message(ciaddr="192.168.9.9"))
 
     assert offer.yiaddr == FIRST
     assert [lease.address for commit in lab.store.commits for lease in commit] == [FIRST]
 
 
-def test_a_client_that_takes_offers_and_sends_a_request_all_the_same_is_leased_once_for_each(lab):
+def test_a_client_that_takes_offers_and_sends_a_request_all_the_same_is_leased_once_for_each(lab: Lab) -> None:
     lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
     assert lab.boots(PI_3)[1].yiaddr == FIRST
     assert [[lease.address for lease in commit] for commit in lab.store.commits] == [[FIRST], [FIRST]]
 
 
-def test_an_offer_to_an_installed_system_is_not_leased_whatever_its_persona(lab):
+def test_an_offer_to_an_installed_system_is_not_leased_whatever_its_persona(lab: Lab) -> None:
     own = Rule(name="plain", like="plain", takes_offer=True)
     lab.protocol.services.personas = stock().with_own((own,))
     [offer] = lab.broadcast(PLAIN.message())
@@ -431,7 +435,7 @@ def test_an_offer_to_an_installed_system_is_not_leased_whatever_its_persona(lab)
     assert lab.store.commits == []
 
 
-def test_what_is_offered_to_others_is_not_leased(lab):
+def test_what_is_offered_to_others_is_not_leased(lab: Lab) -> None:
     lab.broadcast(firmware.BIOS_ROM.message(), firmware.DHCLIENT.message())
 
     assert lab.store.commits == []
@@ -440,7 +444,7 @@ def test_what_is_offered_to_others_is_not_leased(lab):
 # No reply before the lease is there
 
 
-def test_no_ack_leaves_before_its_lease_is_durable(lab):
+def test_no_ack_leaves_before_its_lease_is_durable(lab: Lab) -> None:
     durable = Deferred()
     lab.store.answer = lambda: durable
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
@@ -453,7 +457,7 @@ def test_no_ack_leaves_before_its_lease_is_durable(lab):
     assert len(lab.said(AddressesGranted)) == 1
 
 
-def test_no_ack_leaves_before_file_and_lease_are_there_whichever_is_later(lab):
+def test_no_ack_leaves_before_file_and_lease_are_there_whichever_is_later(lab: Lab) -> None:
     for file_first in (True, False):
         durable, file = Deferred(), Deferred()
         lab.resolver.files["uefi"] = "first.efi"
@@ -469,7 +473,7 @@ def test_no_ack_leaves_before_file_and_lease_are_there_whichever_is_later(lab):
         assert (ack.message_type, ack.file) == (MessageType.ACK, b"late.efi")
 
 
-def test_a_store_that_fails_costs_the_ack_and_is_said(lab):
+def test_a_store_that_fails_costs_the_ack_and_is_said(lab: Lab) -> None:
     lab.store.answer = lambda: fail(LeaseStoreError("the disk is full"))
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
     assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
@@ -481,7 +485,7 @@ def test_a_store_that_fails_costs_the_ack_and_is_said(lab):
     assert ack.yiaddr == FIRST
 
 
-def test_a_store_that_breaks_is_logged_with_its_traceback(lab):
+def test_a_store_that_breaks_is_logged_with_its_traceback(lab: Lab) -> None:
     lab.store.answer = lambda: fail(ZeroDivisionError("oops"))
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
     with capturedLogs() as logs:
@@ -489,7 +493,7 @@ def test_a_store_that_breaks_is_logged_with_its_traceback(lab):
     assert [event["log_failure"].type for event in logs if "log_failure" in event] == [ZeroDivisionError]
 
 
-def test_what_arrives_together_is_committed_together(lab, rich):
+def test_what_arrives_together_is_committed_together(lab: Lab, rich: bool) -> None:
     clients = [evolve(firmware.DHCLIENT, options={**firmware.DHCLIENT.options, 12: name}) for name in (b"a", b"b")]
     macs = [bytes((2, 0, 0, 0, 0, number)) for number in (1, 2)]
     offers = lab.broadcast(*(c.message(chaddr=mac) for c, mac in zip(clients, macs, strict=True)))
@@ -502,7 +506,7 @@ def test_what_arrives_together_is_committed_together(lab, rich):
     assert sum(len(event.leases) for event in lab.said(AddressesGranted)) == 2
 
 
-def test_nobody_hears_of_leases_that_become_durable_after_the_close(lab):
+def test_nobody_hears_of_leases_that_become_durable_after_the_close(lab: Lab) -> None:
     durable = Deferred()
     lab.store.answer = lambda: durable
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
@@ -519,19 +523,19 @@ def test_nobody_hears_of_leases_that_become_durable_after_the_close(lab):
 class Ping:
     """What it is asked stays open until the test answers."""
 
-    def __init__(self):
-        self.asked = {}
+    def __init__(self) -> None:
+        self.asked: dict[str, Callable[..., Any]] = {}
 
-    def start(self, address, told):
+    def start(self, address, told) -> None:
         assert address not in self.asked, "it is being asked for already"
         self.asked[address] = told
 
-    def answer(self, address, user=None):
+    def answer(self, address: str, user: str | None = None) -> None:
         self.asked.pop(address)(user)
 
 
 class Probe(Ping):
-    def start(self, address, told, *, interface, server, client):
+    def start(self, address, told, *, interface, server, client: firmware.Client) -> None:
         assert (interface, server, client[0] & 1) == ("eth7", SERVER, 0)
         super().start(address, told)
 
@@ -541,14 +545,14 @@ on_our_port = pytest.mark.parametrize("rich", [True], indirect=True, ids=["our p
 
 
 @pytest.fixture
-def probe(lab, monkeypatch):
+def probe(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Probe:
     monkeypatch.setattr(lab.protocol.services.interfaces, "name", lambda index: "eth7")
     lab.protocol._probe = probe = Probe()
     return probe
 
 
 @on_our_port
-def test_an_address_is_probed_before_it_is_offered(lab, probe):
+def test_an_address_is_probed_before_it_is_offered(lab: Lab, probe: Probe) -> None:
     assert lab.broadcast(firmware.IPXE_ROM.message()) == []
     probe.answer(FIRST)
 
@@ -560,7 +564,7 @@ def test_an_address_is_probed_before_it_is_offered(lab, probe):
 
 
 @on_our_port
-def test_an_address_in_use_is_never_offered_and_the_next_is_probed(lab, probe):
+def test_an_address_in_use_is_never_offered_and_the_next_is_probed(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message())
     probe.answer(FIRST, "02:00:00:00:00:66")
     assert lab.heard() == []
@@ -575,7 +579,7 @@ def test_an_address_in_use_is_never_offered_and_the_next_is_probed(lab, probe):
 
 
 @on_our_port
-def test_an_offer_that_counts_as_a_lease_is_probed_before(lab, probe):
+def test_an_offer_that_counts_as_a_lease_is_probed_before(lab: Lab, probe: Probe) -> None:
     lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
     assert lab.broadcast(PI_3.message()) == []
     assert lab.store.commits == []
@@ -588,7 +592,7 @@ def test_an_offer_that_counts_as_a_lease_is_probed_before(lab, probe):
 
 
 @on_our_port
-def test_when_every_address_is_in_use_that_is_said(lab, probe):
+def test_when_every_address_is_in_use_that_is_said(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message())
     for address in (FIRST, "10.77.0.101"):
         probe.answer(address, "02:00:00:00:00:66")
@@ -597,7 +601,7 @@ def test_when_every_address_is_in_use_that_is_said(lab, probe):
 
 
 @on_our_port
-def test_a_client_that_repeats_itself_meanwhile_is_answered_once_and_by_its_latest(lab, probe):
+def test_a_client_that_repeats_itself_meanwhile_is_answered_once_and_by_its_latest(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message(xid=1))
     lab.broadcast(firmware.IPXE_ROM.message(xid=2))
     probe.answer(FIRST)
@@ -607,7 +611,7 @@ def test_a_client_that_repeats_itself_meanwhile_is_answered_once_and_by_its_late
 
 
 @on_our_port
-def test_a_probe_holds_up_nobody_else(lab, probe):
+def test_a_probe_holds_up_nobody_else(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message(chaddr=b"\2\0\0\0\0\1"))
     lab.broadcast(firmware.IPXE_ROM.message(chaddr=b"\2\0\0\0\0\2"))
     probe.answer("10.77.0.101")
@@ -617,7 +621,7 @@ def test_a_probe_holds_up_nobody_else(lab, probe):
 
 
 @on_our_port
-def test_who_has_its_address_already_is_not_kept_waiting(lab, probe):
+def test_who_has_its_address_already_is_not_kept_waiting(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message())
     probe.answer(FIRST)
     [offer] = lab.heard()
@@ -627,19 +631,19 @@ def test_who_has_its_address_already_is_not_kept_waiting(lab, probe):
 
 
 @pytest.fixture
-def relay(lab):
+def relay(lab: Lab) -> FakePeer:
     """One that knows where we are, and we where it is."""
     lab.protocol._addresses = AddressServer([evolve(pool(2), relays=[RELAY])])
     return FakePeer(lab.network.host(RELAY), 67)
 
 
 @pytest.fixture
-def ping(lab):
+def ping(lab: Lab) -> Ping:
     lab.protocol._ping = ping = Ping()
     return ping
 
 
-def test_an_address_behind_a_relay_is_asked_for_by_ping(lab, ping, relay):
+def test_an_address_behind_a_relay_is_asked_for_by_ping(lab: Lab, ping: Ping, relay: FakePeer) -> None:
     relay.send(firmware.OVMF.datagram(giaddr=RELAY, hops=1), (SERVER, 67))
     assert lab.heard(relay) == []
     ping.answer(FIRST)
@@ -648,7 +652,7 @@ def test_an_address_behind_a_relay_is_asked_for_by_ping(lab, ping, relay):
     assert lab.said(AddressTaken) == []
 
 
-def test_an_address_behind_a_relay_that_answers_is_never_offered(lab, ping, relay):
+def test_an_address_behind_a_relay_that_answers_is_never_offered(lab: Lab, ping: Ping, relay: FakePeer) -> None:
     relay.send(firmware.OVMF.datagram(giaddr=RELAY, hops=1), (SERVER, 67))
     assert lab.heard(relay) == []
     ping.answer(FIRST, "")
@@ -661,18 +665,18 @@ def test_an_address_behind_a_relay_that_answers_is_never_offered(lab, ping, rela
 
 
 @on_our_port
-def test_a_relays_clients_are_not_asked_for_on_our_wire(lab, probe, relay):
+def test_a_relays_clients_are_not_asked_for_on_our_wire(lab: Lab, probe: Probe, relay: FakePeer) -> None:
     relay.send(firmware.OVMF.datagram(giaddr=RELAY, hops=1), (SERVER, 67))
     assert len(lab.heard(relay)) == 1
 
 
 @on_our_port
-def test_clients_on_our_wire_are_not_asked_for_by_ping(lab, ping):
+def test_clients_on_our_wire_are_not_asked_for_by_ping(lab: Lab, ping: Ping) -> None:
     assert len(lab.broadcast(firmware.OVMF.message())) == 1
 
 
 @on_our_port
-def test_a_probe_that_ends_after_the_close_does_nothing(lab, probe):
+def test_a_probe_that_ends_after_the_close_does_nothing(lab: Lab, probe: Probe) -> None:
     lab.broadcast(firmware.IPXE_ROM.message())
     lab.protocol.close()
     probe.answer(FIRST)
@@ -682,7 +686,7 @@ def test_a_probe_that_ends_after_the_close_does_nothing(lab, probe):
 # What the operator hears
 
 
-def test_a_flood_of_grants_is_told_twice_a_second_and_nothing_is_left_untold(lab):
+def test_a_flood_of_grants_is_told_twice_a_second_and_nothing_is_left_untold(lab: Lab) -> None:
     lab.protocol._addresses = AddressServer([pool(100)])
 
     def boot(number: int) -> None:
@@ -701,7 +705,7 @@ def test_a_flood_of_grants_is_told_twice_a_second_and_nothing_is_left_untold(lab
     assert [len(event.leases) for event in lab.said(AddressesGranted)] == [1, 4, 1]
 
 
-def test_a_boot_client_without_a_file_gets_its_address_all_the_same(lab):
+def test_a_boot_client_without_a_file_gets_its_address_all_the_same(lab: Lab) -> None:
     lab.resolver.files["uefi"] = None
     offer, ack = lab.boots(firmware.OVMF)
 
@@ -710,8 +714,8 @@ def test_a_boot_client_without_a_file_gets_its_address_all_the_same(lab):
     assert lab.said(OfferMade) == []
 
 
-def test_a_resolver_that_refuses_costs_the_file_and_not_the_address(lab):
-    def refuse(request):
+def test_a_resolver_that_refuses_costs_the_file_and_not_the_address(lab: Lab) -> None:
+    def refuse(request: BootRequest) -> None:
         raise BootRefused("not on Sundays")
 
     lab.resolver.files["uefi"] = refuse
@@ -720,14 +724,14 @@ def test_a_resolver_that_refuses_costs_the_file_and_not_the_address(lab):
     assert lab.said(FileWithheld)[0].reason == "not on Sundays"
 
 
-def test_without_resolvers_nothing_is_said_of_files(lab):
+def test_without_resolvers_nothing_is_said_of_files(lab: Lab) -> None:
     lab.protocol.services.chain.resolvers = ()
     lab.boots(firmware.OVMF)
 
     assert lab.said(FileWithheld) == lab.said(RequestClassified) == []
 
 
-def test_another_server_is_named_once(lab):
+def test_another_server_is_named_once(lab: Lab) -> None:
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
     for _ in range(2):
         assert lab.broadcast(selecting(firmware.DHCLIENT, offer, "10.77.0.66")) == []
@@ -739,13 +743,13 @@ def test_another_server_is_named_once(lab):
     assert len(lab.said(OtherServerSeen)) == 2
 
 
-def test_an_empty_pool_is_said_once_a_minute(lab):
+def test_an_empty_pool_is_said_once_a_minute(lab: Lab) -> None:
     for number in range(5):
         lab.broadcast(firmware.DHCLIENT.message(chaddr=bytes((2, 0, 0, 0, 0, number))))
     assert [event.network for event in lab.said(PoolExhausted)] == ["10.77.0.0/24"]
 
 
-def test_who_is_on_a_wire_without_a_subnet_is_left_alone(lab):
+def test_who_is_on_a_wire_without_a_subnet_is_left_alone(lab: Lab) -> None:
     lab.protocol._addresses = AddressServer([])
     assert lab.broadcast(firmware.DHCLIENT.message()) == []
 
@@ -753,18 +757,18 @@ def test_who_is_on_a_wire_without_a_subnet_is_left_alone(lab):
     assert event.reason == f"no subnet is configured for its link: {SERVER}"
 
 
-def test_what_makes_no_sense_is_counted(lab):
+def test_what_makes_no_sense_is_counted(lab: Lab) -> None:
     assert lab.broadcast(b"\1\1", firmware.DHCLIENT.message(options={53: REQUEST})) == []
     lab.network.advance(1)
     assert sum(event.count for event in lab.said(DatagramsMalformed)) == 2
 
 
-def test_the_replies_of_servers_are_none_of_our_business(lab):
+def test_the_replies_of_servers_are_none_of_our_business(lab: Lab) -> None:
     assert lab.broadcast(firmware.DHCLIENT.message(op=2, options={53: b"\2"})) == []
     assert lab.events == []
 
 
-def test_a_boot_file_without_room_is_left_out_and_the_address_is_sent(lab):
+def test_a_boot_file_without_room_is_left_out_and_the_address_is_sent(lab: Lab) -> None:
     lab.resolver.files["pxe-bios"] = BootFile("n" * 250, configfile="c" * 250, pathprefix="p" * 250)
     offer, ack = lab.boots(firmware.BIOS_ROM.changed({57: None}))
 
@@ -774,7 +778,7 @@ def test_a_boot_file_without_room_is_left_out_and_the_address_is_sent(lab):
 
 
 @pytest.mark.parametrize("length", [255, 256, 300, 1000])
-def test_a_client_with_a_long_identifier_gets_an_address_and_a_file(lab, length):
+def test_a_client_with_a_long_identifier_gets_an_address_and_a_file(lab: Lab, length: int) -> None:
     lab.resolver.files["pxe-bios"] = "n" * 250
     for client in (firmware.DHCLIENT, firmware.BIOS_ROM.changed({57: None})):
         offer, ack = lab.boots(client.changed({61: b"\0" + b"c" * length}))
@@ -784,7 +788,9 @@ def test_a_client_with_a_long_identifier_gets_an_address_and_a_file(lab, length)
 
 
 @on_our_port
-def test_rapid_commit_is_done_at_once_where_there_is_no_probe_and_after_it_where_there_is(lab, probe):
+def test_rapid_commit_is_done_at_once_where_there_is_no_probe_and_after_it_where_there_is(
+    lab: Lab, probe: Probe
+) -> None:
     """RFC 4039."""
     lab.protocol._addresses = AddressServer([evolve(pool(2), rapid_commit=True)])
     client = firmware.DHCPCD.message(options={**firmware.DHCPCD.options, 80: b""})

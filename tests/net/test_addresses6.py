@@ -1,10 +1,16 @@
 """The DHCPv6 server's port: nothing is answered before its lease is kept, and boot clients get both at once."""
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import pytest
 from dhcpports import server6_port
 from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP, relayed
+from narrowing import present
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 
+from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import LeaseStoreError
@@ -21,10 +27,12 @@ from bootfw.events import (
     PoolExhausted,
     RequestIgnored,
 )
+from bootfw.lease import Lease
 from bootfw.net.dhcp.journal import Journal
+from bootfw.net.dhcp.server6 import Server6
 from bootfw.net.linux.interfaces import Interfaces, IPv6Address
 from bootfw.values import Via
-from bootfw.wire.dhcp6 import MessageType, Relay
+from bootfw.wire.dhcp6 import Message, MessageType, Relay
 from bootfw.wire.options6 import (
     IAAddress,
     Option,
@@ -43,11 +51,11 @@ OURS = (Option.SERVER_ID, DUID)
 class Store:
     """A lease store that takes its time, if told."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.slow = False
         self.committed, self.waiting = [], []
 
-    def commit(self, leases):
+    def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
         self.committed += leases
         if not self.slow:
             return succeed(None)
@@ -56,13 +64,21 @@ class Store:
 
 
 class ServerLab(Lab):
-    def __init__(self, pool=("fd77::100-fd77::1ff",), admit=lambda wire, now: True, configured=(), **options):
+    def __init__(
+        self,
+        pool: tuple[str, ...] = ("fd77::100-fd77::1ff",),
+        admit: Callable[..., Any] = lambda wire, now: True,
+        configured: dict[str, list[str] | dict[str, str] | str | int] | tuple[()] = (),
+        **options: Any,
+    ) -> None:
         self.store = Store()
         subnet = Subnet6(network="fd77::/64", pool=pool, options=dict(configured))
         addresses = AddressServer6([subnet], DUID, admit)
         self.made = {}
 
-        def make(reactor, chain, publish, duid, **more):
+        def make(
+            reactor: Clock, chain: ResolverChain, publish: Callable[..., Any], duid: bytes, **more: Any
+        ) -> Server6:
             self.ledger = Journal(self.store, publish, reactor)
             return server6_port(reactor, chain, publish, duid, addresses=addresses, ledger=self.ledger, **more)
 
@@ -70,7 +86,7 @@ class ServerLab(Lab):
 
 
 @pytest.fixture
-def lab():
+def lab() -> Iterator[ServerLab]:
     lab = ServerLab()
     yield lab
     lab.chain.cancel_all()
@@ -78,8 +94,8 @@ def lab():
     assert lab.network.clock.getDelayedCalls() == []
 
 
-def address_of(answer) -> str:
-    held = identity_association(answer.first(Option.IA_NA))
+def address_of(answer: Message) -> str:
+    held = identity_association(present(answer.first(Option.IA_NA)))
     return next(ia_address(raw).address for code, raw in held.options if code == Option.IA_ADDRESS)
 
 
@@ -87,7 +103,7 @@ def wants(address: str) -> bytes:
     return options_bytes([(5, ia_address_bytes(IAAddress(address)))])
 
 
-def test_a_system_gets_an_address(lab) -> None:
+def test_a_system_gets_an_address(lab: ServerLab) -> None:
     offer = lab.only(LINUX.message())
     reply = lab.only(LINUX.message(MessageType.REQUEST, OURS, ia=wants(address_of(offer))))
     assert address_of(reply) == address_of(offer)
@@ -98,7 +114,7 @@ def test_a_system_gets_an_address(lab) -> None:
     assert lab.of(AddressesGranted)[0].leases == (lease,)
 
 
-def test_nobody_hears_of_a_lease_that_is_not_kept_yet(lab) -> None:
+def test_nobody_hears_of_a_lease_that_is_not_kept_yet(lab: ServerLab) -> None:
     lab.store.slow = True
     assert lab.heard(LINUX.message(MessageType.REQUEST, OURS)) == []
     lab.store.waiting[0].callback(None)
@@ -106,7 +122,7 @@ def test_nobody_hears_of_a_lease_that_is_not_kept_yet(lab) -> None:
     assert reply.kind is MessageType.REPLY
 
 
-def test_nobody_hears_of_a_lease_that_can_not_be_kept(lab) -> None:
+def test_nobody_hears_of_a_lease_that_can_not_be_kept(lab: ServerLab) -> None:
     lab.store.slow = True
     lab.heard(LINUX.message(MessageType.REQUEST, OURS))
     lab.store.waiting[0].errback(LeaseStoreError("the disk is full"))
@@ -114,7 +130,7 @@ def test_nobody_hears_of_a_lease_that_can_not_be_kept(lab) -> None:
     assert lab.of(LeasesNotKept)[0].reason == "the disk is full"
 
 
-def test_firmware_gets_both_and_is_to_take_us(lab) -> None:
+def test_firmware_gets_both_and_is_to_take_us(lab: ServerLab) -> None:
     offer = lab.only(OVMF.message())
     assert address_of(offer)
     assert offer.first(Option.BOOTFILE_URL) == b"tftp://[fd77::1]/efi/snponly.efi"
@@ -135,7 +151,7 @@ def test_firmware_gets_both_and_is_to_take_us(lab) -> None:
 PLAIN = LINUX.changed({Option.OPTION_REQUEST: uint16s_bytes([23, 59])})
 
 
-def test_a_client_that_only_requests_a_boot_file_gets_it_and_may_take_another_server(lab) -> None:
+def test_a_client_that_only_requests_a_boot_file_gets_it_and_may_take_another_server(lab: ServerLab) -> None:
     lab.resolver.files["plain"] = "board.bin"
     offer = lab.only(PLAIN.message())
     reply = lab.only(PLAIN.message(MessageType.REQUEST, OURS, ia=wants(address_of(offer))))
@@ -155,14 +171,14 @@ def test_a_client_that_may_be_a_system_gets_the_configured_boot_file() -> None:
     lab.protocol.close()
 
 
-def test_http_boot(lab) -> None:
+def test_http_boot(lab: ServerLab) -> None:
     offer = lab.only(OVMF_HTTP.message())
     assert address_of(offer)
     assert offer.first(Option.VENDOR_CLASS)[6:] == b"HTTPClient"
     assert offer.first(Option.BOOTFILE_URL) == b"http://[fd77::1]:8069/x.efi"
 
 
-def test_ipxe_uses_one_transaction_for_both(lab) -> None:
+def test_ipxe_uses_one_transaction_for_both(lab: ServerLab) -> None:
     offer = lab.only(IPXE.message())
     reply = lab.only(IPXE.message(MessageType.REQUEST, OURS, ia=wants(address_of(offer))))
     assert reply.first(Option.BOOTFILE_URL) == f"http://[fd77::1]:8069/{MAC}.ipxe".encode()
@@ -194,7 +210,7 @@ def test_options_that_there_is_no_room_for_are_left_out() -> None:
     assert (answer.first(65000), answer.first(65001)) == (b"x" * 800, None)
 
 
-def test_without_a_file_it_gets_its_address_all_the_same(lab) -> None:
+def test_without_a_file_it_gets_its_address_all_the_same(lab: ServerLab) -> None:
     lab.resolver.files.clear()
     offer = lab.only(OVMF.message())
     assert address_of(offer)
@@ -202,7 +218,7 @@ def test_without_a_file_it_gets_its_address_all_the_same(lab) -> None:
     assert "no resolver has a file for it" in lab.of(FileWithheld)[0].reason
 
 
-def test_the_operator_hears_of_what_is_given_back(lab) -> None:
+def test_the_operator_hears_of_what_is_given_back(lab: ServerLab) -> None:
     address = address_of(lab.only(LINUX.message(MessageType.REQUEST, OURS)))
     lab.only(LINUX.message(MessageType.RELEASE, OURS, ia=wants(address)))
     assert [(each.address, each.mac) for each in lab.of(AddressReleased)] == [(address, MAC)]
@@ -211,7 +227,7 @@ def test_the_operator_hears_of_what_is_given_back(lab) -> None:
     assert [(each.address, each.declined) for each in lab.of(AddressTaken)] == [(address, True)]
 
 
-def test_the_operator_hears_of_another_server_once(lab) -> None:
+def test_the_operator_hears_of_another_server_once(lab: ServerLab) -> None:
     for _ in range(3):
         assert lab.heard(LINUX.message(MessageType.REQUEST, (Option.SERVER_ID, b"\0\2"))) == []
     (seen,) = lab.of(OtherServerSeen)
@@ -223,7 +239,7 @@ class Addressed(Interfaces):
 
     here = ()
 
-    def addresses6(self, index):
+    def addresses6(self, index: int) -> tuple[IPv6Address, ...]:
         return tuple(IPv6Address(address, 64, index) for address in self.here)
 
 
@@ -232,7 +248,9 @@ class Addressed(Interfaces):
     [("ff02::1:2", "", b"fd77::5"), ("fd99::5", "fd99::5", b"fd99::5")],
     ids=["multicast", "unicast"],
 )
-def test_of_two_addresses_of_the_link_the_file_is_on_that_of_the_subnet(destination, local, host) -> None:
+def test_of_two_addresses_of_the_link_the_file_is_on_that_of_the_subnet(
+    destination: str, local: str, host: bytes
+) -> None:
     """Unless the request was sent to one of them."""
     interfaces = Addressed()
     interfaces.here = ("fd99::5", "fd77::5")
@@ -250,7 +268,7 @@ def test_a_change_of_address_counts_from_the_next_batch() -> None:
         assert reply.first(Option.BOOTFILE_URL) == f"tftp://[{address}]/efi/snponly.efi".encode()
 
 
-def test_the_operator_hears_of_what_is_wrong(lab) -> None:
+def test_the_operator_hears_of_what_is_wrong(lab: ServerLab) -> None:
     assert lab.heard(LINUX.message(MessageType.RENEW)) == []
     assert lab.of(DatagramsMalformed)[0].reason == "RENEW without a server identifier"
     full = ServerLab(pool=())
@@ -265,6 +283,6 @@ def test_the_operator_hears_of_what_is_wrong(lab) -> None:
     assert "no subnet is configured for its link" in elsewhere.of(RequestIgnored)[0].reason
 
 
-def test_an_address_is_offered_to_the_address_that_asked(lab) -> None:
+def test_an_address_is_offered_to_the_address_that_asked(lab: ServerLab) -> None:
     ((_, _, to),) = lab.heard(LINUX.message())
     assert to == (LINK_LOCAL, 546, 0, 2)

@@ -2,11 +2,14 @@
 
 import gc
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from attrs import define
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.base import DelayedCall
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
@@ -24,7 +27,7 @@ class CountingClock(Clock):
 
     made = 0
 
-    def callLater(self, when, what, *a, **kw):
+    def callLater(self, when: float, what: Callable[..., Any], *a: Any, **kw: Any) -> DelayedCall:
         self.made += 1
         return super().callLater(when, what, *a, **kw)
 
@@ -32,21 +35,21 @@ class CountingClock(Clock):
 class Rung:
     """Records who was rung for, and when; then does what the test wants."""
 
-    def __init__(self, then=lambda owner, now: None):
-        self.calls = []
+    def __init__(self, then: Callable[..., Any] = lambda owner, now: None) -> None:
+        self.calls: list[tuple[Owner, float]] = []
         self.then = then
 
-    def __call__(self, owner, now):
+    def __call__(self, owner: Owner, now: float) -> float | None:
         self.calls.append((owner, now))
         return self.then(owner, now)
 
 
 @pytest.fixture
-def clock():
+def clock() -> Clock:
     return Clock()
 
 
-def test_rings_when_the_deadline_comes_and_only_once(clock):
+def test_rings_when_the_deadline_comes_and_only_once(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     owner = Owner(2.0)
@@ -59,7 +62,7 @@ def test_rings_when_the_deadline_comes_and_only_once(clock):
     assert len(ring.calls) == 1
 
 
-def test_nothing_is_left_when_the_last_one_has_rung_early(clock):
+def test_nothing_is_left_when_the_last_one_has_rung_early(clock: Clock) -> None:
     alarm = Alarm(clock, Rung())
     owner = Owner(60.0)
     alarm.watch(owner)
@@ -69,7 +72,7 @@ def test_nothing_is_left_when_the_last_one_has_rung_early(clock):
     assert clock.getDelayedCalls() == []
 
 
-def test_a_deadline_that_moved_later_is_kept_without_being_told_twice(clock):
+def test_a_deadline_that_moved_later_is_kept_without_being_told_twice(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
@@ -83,7 +86,7 @@ def test_a_deadline_that_moved_later_is_kept_without_being_told_twice(clock):
     assert ring.calls == [(owner, 4.0)]
 
 
-def test_a_deadline_that_moves_later_costs_neither_a_delayed_call_nor_heap(clock):
+def test_a_deadline_that_moves_later_costs_neither_a_delayed_call_nor_heap(clock: Clock) -> None:
     alarm = Alarm(clock, Rung())
     owner = Owner(1.0)
     alarm.watch(owner)
@@ -96,8 +99,8 @@ def test_a_deadline_that_moves_later_costs_neither_a_delayed_call_nor_heap(clock
     assert len(alarm._heap) == 1
 
 
-def test_whoever_is_rung_for_may_have_a_later_deadline(clock):
-    def found(owner, now):
+def test_whoever_is_rung_for_may_have_a_later_deadline(clock: Clock) -> None:
+    def found(owner: Owner, now: float) -> float | None:
         owner.deadline = now + 2 if now < 5 else None
         return owner.deadline
 
@@ -113,8 +116,8 @@ def test_whoever_is_rung_for_may_have_a_later_deadline(clock):
     assert clock.getDelayedCalls() == []
 
 
-def test_a_later_deadline_that_watch_was_told_of_as_well_rings_once(clock):
-    def found(owner, now):
+def test_a_later_deadline_that_watch_was_told_of_as_well_rings_once(clock: Clock) -> None:
+    def found(owner: Owner, now: float) -> float | None:
         owner.deadline = 2.0 if now < 2 else None
         alarm.watch(owner)
         return owner.deadline
@@ -127,7 +130,7 @@ def test_a_later_deadline_that_watch_was_told_of_as_well_rings_once(clock):
     assert ring.calls == [(owner, 1.0), (owner, 2.0)]
 
 
-def test_whoever_is_forgotten_after_a_later_deadline_is_not_rung_for(clock):
+def test_whoever_is_forgotten_after_a_later_deadline_is_not_rung_for(clock: Clock) -> None:
     ring = Rung(lambda owner, now: now + 1)
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
@@ -139,7 +142,7 @@ def test_whoever_is_forgotten_after_a_later_deadline_is_not_rung_for(clock):
     assert clock.getDelayedCalls() == []
 
 
-def test_a_deadline_that_moved_earlier_is_kept(clock):
+def test_a_deadline_that_moved_earlier_is_kept(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     owner = Owner(10.0)
@@ -152,7 +155,7 @@ def test_a_deadline_that_moved_earlier_is_kept(clock):
     assert len(ring.calls) == 1
 
 
-def test_an_owner_without_a_deadline_is_not_rung_for(clock):
+def test_an_owner_without_a_deadline_is_not_rung_for(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     owner = Owner(1.0)
@@ -168,7 +171,7 @@ def test_an_owner_without_a_deadline_is_not_rung_for(clock):
     assert ring.calls == [(owner, 6.0)]
 
 
-def test_nothing_watched_costs_no_delayed_call(clock):
+def test_nothing_watched_costs_no_delayed_call(clock: Clock) -> None:
     alarm = Alarm(clock, Rung())
     assert clock.getDelayedCalls() == []
     owners = [Owner(float(n)) for n in range(5)]
@@ -180,7 +183,7 @@ def test_nothing_watched_costs_no_delayed_call(clock):
     assert clock.getDelayedCalls() == []
 
 
-def test_a_forgotten_owner_is_not_rung_for_and_may_be_forgotten_again(clock):
+def test_a_forgotten_owner_is_not_rung_for_and_may_be_forgotten_again(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     gone, stays = Owner(1.0), Owner(1.0)
@@ -192,7 +195,7 @@ def test_a_forgotten_owner_is_not_rung_for_and_may_be_forgotten_again(clock):
     assert ring.calls == [(stays, 1.0)]
 
 
-def test_a_deadline_in_the_past_rings_in_the_next_turn(clock):
+def test_a_deadline_in_the_past_rings_in_the_next_turn(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     clock.advance(10)
@@ -202,7 +205,7 @@ def test_a_deadline_in_the_past_rings_in_the_next_turn(clock):
     assert [now for _, now in ring.calls] == [10.0]
 
 
-def test_stop_forgets_all_and_the_alarm_can_be_used_again(clock):
+def test_stop_forgets_all_and_the_alarm_can_be_used_again(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     alarm.watch(Owner(1.0))
@@ -217,8 +220,8 @@ def test_stop_forgets_all_and_the_alarm_can_be_used_again(clock):
     assert ring.calls == [(owner, 6.0)]
 
 
-def test_ring_may_watch_again_with_the_next_deadline(clock):
-    def again(owner, now):
+def test_ring_may_watch_again_with_the_next_deadline(clock: Clock) -> None:
+    def again(owner: Owner, now: float) -> None:
         owner.deadline = now + 1
         alarm.watch(owner)
 
@@ -230,8 +233,8 @@ def test_ring_may_watch_again_with_the_next_deadline(clock):
     assert len(clock.getDelayedCalls()) == 1
 
 
-def test_owners_that_watch_again_while_others_are_due_don_t_wake_the_reactor_for_nothing():
-    def again(owner, now):
+def test_owners_that_watch_again_while_others_are_due_don_t_wake_the_reactor_for_nothing() -> None:
+    def again(owner: Owner, now: float) -> None:
         owner.deadline = now + 10
         alarm.watch(owner)
 
@@ -244,7 +247,7 @@ def test_owners_that_watch_again_while_others_are_due_don_t_wake_the_reactor_for
     assert clock.made == 2
 
 
-def test_ring_may_forget_another_that_is_due_too(clock):
+def test_ring_may_forget_another_that_is_due_too(clock: Clock) -> None:
     first, second = Owner(1.0), Owner(1.0)
     ring = Rung(lambda owner, now: alarm.forget(second))
     alarm = Alarm(clock, ring)
@@ -255,7 +258,7 @@ def test_ring_may_forget_another_that_is_due_too(clock):
     assert clock.getDelayedCalls() == []
 
 
-def test_ring_may_stop_the_alarm(clock):
+def test_ring_may_stop_the_alarm(clock: Clock) -> None:
     ring = Rung(lambda owner, now: alarm.stop())
     alarm = Alarm(clock, ring)
     for _ in range(3):
@@ -265,8 +268,8 @@ def test_ring_may_stop_the_alarm(clock):
     assert clock.getDelayedCalls() == []
 
 
-def test_a_ring_that_raises_is_logged_and_the_others_still_ring(clock):
-    def fail(owner, now):
+def test_a_ring_that_raises_is_logged_and_the_others_still_ring(clock: Clock) -> None:
+    def fail(owner: Owner, now: float) -> None:
         if owner.name == "bad":
             raise ValueError("no")
 
@@ -283,13 +286,13 @@ def test_a_ring_that_raises_is_logged_and_the_others_still_ring(clock):
     assert event["log_failure"].check(ValueError)
 
 
-def test_many_due_at_once_share_the_reactor_with_others(clock):
+def test_many_due_at_once_share_the_reactor_with_others(clock: Clock) -> None:
     ring = Rung()
     alarm = Alarm(clock, ring)
     owners = [Owner(1.0) for _ in range(1000)]
     for owner in owners:
         alarm.watch(owner)
-    seen = []
+    seen: list[int] = []
     clock.callLater(1, lambda: clock.callLater(0, lambda: seen.append(len(ring.calls))))
     clock.advance(1)
     clock.advance(0)
@@ -297,7 +300,7 @@ def test_many_due_at_once_share_the_reactor_with_others(clock):
     assert 0 < seen[0] < 1000
 
 
-def test_forgotten_owners_are_let_go_at_once_and_their_places_soon(clock):
+def test_forgotten_owners_are_let_go_at_once_and_their_places_soon(clock: Clock) -> None:
     """Ten thousand transfers begin and end while a deadline of the first is far away."""
     alarm = Alarm(clock, Rung())
     alarm.watch(Owner(1e6))
@@ -313,7 +316,7 @@ def test_forgotten_owners_are_let_go_at_once_and_their_places_soon(clock):
     assert len(alarm._heap) <= 100
 
 
-def test_a_crowd_that_leaves_takes_its_places_along(clock):
+def test_a_crowd_that_leaves_takes_its_places_along(clock: Clock) -> None:
     """What stays rings on time: the order survives the sweeping."""
     ring = Rung()
     alarm = Alarm(clock, ring)
@@ -329,7 +332,7 @@ def test_a_crowd_that_leaves_takes_its_places_along(clock):
     assert ring.calls == [(owner, owner.deadline) for owner in sorted(stay, key=lambda owner: owner.deadline)]
 
 
-def test_an_owner_that_moves_earlier_again_and_again_leaves_no_trail(clock):
+def test_an_owner_that_moves_earlier_again_and_again_leaves_no_trail(clock: Clock) -> None:
     alarm = Alarm(clock, Rung())
     owner = Owner()
     for n in range(10_000):
@@ -351,15 +354,19 @@ _STEPS = st.one_of(
 
 @settings(max_examples=300, deadline=None)
 @given(steps=st.lists(_STEPS, max_size=60), after_ring=st.lists(_TIMES, max_size=20))
-def test_rings_as_a_model_without_a_heap_does(steps, after_ring):
+def test_rings_as_a_model_without_a_heap_does(
+    steps: list[tuple[str | float | None, ...]], after_ring: list[float | None]
+) -> None:
     """After each ring the owner gets the next of *after_ring* as its wait, None for no more."""
     clock = Clock()
     owners = [Owner() for _ in range(5)]
     waits = iter(after_ring)
-    rung, expected_waits, expected = [], iter(after_ring), []
+    rung: list[tuple[int, float]] = []
+    expected_waits = iter(after_ring)
+    expected: list[tuple[int, float]] = []
     watched = {}
 
-    def ring(owner, now):
+    def ring(owner: Owner, now: float) -> None:
         rung.append((owners.index(owner), now))
         wait = next(waits, None)
         owner.deadline = None if wait is None else now + max(wait, 0.25)

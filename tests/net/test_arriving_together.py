@@ -3,6 +3,8 @@
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from twisted.internet.task import Clock
@@ -13,6 +15,8 @@ from bootfw.backends.directory import DirectoryBackend
 from bootfw.boot.backends import LayeredBackend
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.port import DatagramPort
+from bootfw.readers import FileReader
+from bootfw.values import TransferRequest
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
@@ -25,11 +29,11 @@ MISSING = tftp.error(1, "File not found")
 class Counted(DirectoryBackend):
     """Notes what it is asked for."""
 
-    def __init__(self, root):
+    def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.asked = []
+        self.asked: list[str] = []
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> FileReader:
         self.asked.append(path)
         return super().open(path, request)
 
@@ -37,15 +41,15 @@ class Counted(DirectoryBackend):
 class Served:
     """Clients, and a directory that is served to them."""
 
-    def __init__(self, root):
+    def __init__(self, root: Path) -> None:
         self.directory = Counted(root)
         backend = LayeredBackend([("directory", self.directory)])
         self.protocol = TFTPProtocol(Clock(), backend, Adaptive(), lambda event: None)
         self.port = DatagramPort(Unused(), self.protocol, "127.0.0.1", 0)
         self.port.startListening()
-        self.sockets = []
+        self.sockets: list[socket.socket] = []
 
-    def ask(self, *names):
+    def ask(self, *names: str) -> list[bytes]:
         """One client for each name, all at once; gives what each gets."""
         clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in names]
         self.sockets += clients
@@ -54,14 +58,14 @@ class Served:
         read(self.port, len(names))
         return [client.recv(600) for client in clients]
 
-    def acknowledged(self, client, block):
+    def acknowledged(self, client: socket.socket, block: int) -> bytes | None:
         """What is sent for an ACK, if anything."""
         client.sendto(tftp.ack(block), ("127.0.0.1", self.port.getHost().port))
         read(self.port, 1)
         with contextlib.suppress(BlockingIOError):
             return client.recv(600, socket.MSG_DONTWAIT)
 
-    def close(self):
+    def close(self) -> None:
         self.protocol.close()
         self.port.connectionLost()
         for client in self.sockets:
@@ -69,18 +73,18 @@ class Served:
 
 
 @pytest.fixture
-def served(tmp_path):
+def served(tmp_path: Path) -> Iterator[Served]:
     served = Served(tmp_path)
     yield served
     served.close()
 
 
-def test_one_look_for_all(served):
+def test_one_look_for_all(served: Served) -> None:
     assert served.ask(*["pxelinux.cfg/default"] * 20, "other") == [MISSING] * 21
     assert served.directory.asked == ["pxelinux.cfg/default", "other"]
 
 
-def test_what_appears_is_there_for_the_next(served, tmp_path):
+def test_what_appears_is_there_for_the_next(served: Served, tmp_path: Path) -> None:
     assert served.ask("a", "a") == [MISSING] * 2
     (tmp_path / "a").write_bytes(b"now")
     assert served.ask("a", "a") == [b"\0\3\0\1now"] * 2
@@ -90,7 +94,7 @@ def test_what_appears_is_there_for_the_next(served, tmp_path):
     assert served.ask("a") == [b"\0\3\0\1again"]
 
 
-def test_one_opening_for_all(served, tmp_path):
+def test_one_opening_for_all(served: Served, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(1000))
     before = os.listdir("/proc/self/fd")
     first = b"\0\3\0\1" + bytes(512)
@@ -106,7 +110,7 @@ def test_one_opening_for_all(served, tmp_path):
     assert len(os.listdir("/proc/self/fd")) == len(before) + len(clients)
 
 
-def test_what_is_not_wanted_any_more_is_closed_with_the_batch(served, tmp_path):
+def test_what_is_not_wanted_any_more_is_closed_with_the_batch(served: Served, tmp_path: Path) -> None:
     """The first one's transfer has ended when the second one's begins."""
     (tmp_path / "a").write_bytes(b"now")
     before = len(os.listdir("/proc/self/fd"))
@@ -122,7 +126,7 @@ def test_what_is_not_wanted_any_more_is_closed_with_the_batch(served, tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before + 1
 
 
-def test_a_replaced_file_is_another_one_for_the_next(served, tmp_path):
+def test_a_replaced_file_is_another_one_for_the_next(served: Served, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"now")
     assert served.ask("a", "a") == [b"\0\3\0\1now"] * 2
     (tmp_path / "b").write_bytes(b"then")

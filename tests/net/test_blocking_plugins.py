@@ -2,6 +2,9 @@
 
 import os
 import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import define
@@ -43,18 +46,18 @@ class Slow:
     seconds: float
     answer: object = FileMissing
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> MemoryReader:
         self.clock.advance(self.seconds)
         if self.answer is FileMissing:
             raise FileMissing()
         return self.answer
 
-    def resolve(self, request):
+    def resolve(self, request: BootRequest) -> BootFile | None:
         self.clock.advance(self.seconds)
         return self.answer
 
 
-def attempt(backend):
+def attempt(backend: LayeredBackend) -> None:
     try:
         backend.open("file", REQUEST)
     except FileMissing:
@@ -62,8 +65,9 @@ def attempt(backend):
 
 
 @pytest.mark.parametrize("answer", [MemoryReader(b""), FileMissing])
-def test_a_backend_that_blocks_is_named_once_a_minute(answer):
-    clock, events = Clock(), []
+def test_a_backend_that_blocks_is_named_once_a_minute(answer: MemoryReader | type[FileMissing]) -> None:
+    clock = Clock()
+    events: list[Event] = []
     slow, quick = Slow(clock, 3.0, answer), Slow(clock, 0.05)
     layered = LayeredBackend([("quick", quick), ("slow", slow)], None, events.append, clock.seconds)
     for _ in range(5):
@@ -75,8 +79,9 @@ def test_a_backend_that_blocks_is_named_once_a_minute(answer):
     assert len(events) == 2
 
 
-def test_a_resolver_that_blocks_is_named():
-    clock, events = Clock(), []
+def test_a_resolver_that_blocks_is_named() -> None:
+    clock = Clock()
+    events: list[Event] = []
     resolvers = [("quick", Slow(clock, 0.05, None)), ("slow", Slow(clock, 3.0, BootFile("a", server="192.0.2.1")))]
     chain = ResolverChain(clock, resolvers, events.append, 0.8)
     for _ in range(2):
@@ -86,8 +91,8 @@ def test_a_resolver_that_blocks_is_named():
     assert len([event for event in events if isinstance(event, ResolverAnswered)]) == 4
 
 
-def test_the_log_says_what_to_do():
-    lines = []
+def test_the_log_says_what_to_do() -> None:
+    lines: list[dict[str, object]] = []
     observer = LogObserver()
     globalLogPublisher.addObserver(lines.append)
     try:
@@ -105,7 +110,7 @@ class Late:
 
     answers: list
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> Deferred[Any]:
         answer = Deferred()
         self.answers.append(answer)
         return answer
@@ -113,7 +118,9 @@ class Late:
 
 @pytest.fixture
 def late():
-    network, events, answers = MemoryNetwork(), [], []
+    network = MemoryNetwork()
+    events: list[Event] = []
+    answers: list[Deferred[None]] = []
     layered = LayeredBackend([("first", Late(answers)), ("second", Late(answers))])
     protocol = TFTPProtocol(network.clock, layered, Adaptive(), events.append)
     network.host("192.0.2.1").listenUDP(69, protocol)
@@ -125,7 +132,7 @@ def late():
     network.advance(1.0)
 
 
-def test_the_wait_for_a_backend_is_in_the_line_of_the_transfer(late):
+def test_the_wait_for_a_backend_is_in_the_line_of_the_transfer(late) -> None:
     network, answers, peer, events = late
     network.advance(2.0)
     answers[0].errback(FileMissing())
@@ -139,7 +146,7 @@ def test_the_wait_for_a_backend_is_in_the_line_of_the_transfer(late):
     assert " s of waiting for backend second" in transfer_line(report)
 
 
-def test_a_backend_that_never_answers_is_named(late):
+def test_a_backend_that_never_answers_is_named(late) -> None:
     network, answers, _, events = late
     answers[0].errback(FileMissing())
     network.advance(61.0)
@@ -147,7 +154,7 @@ def test_a_backend_that_never_answers_is_named(late):
     assert refused.detail == "backend second has not answered"
 
 
-def blocked(events):
+def blocked(events: Sequence[Event]):
     return [(e.plugin, e.doing, pytest.approx(e.seconds)) for e in events if isinstance(e, PluginBlocked)]
 
 
@@ -158,16 +165,16 @@ class SlowWriter:
     clock: Clock
     method: str
 
-    def write(self, offset, data):
+    def write(self, offset: int, data: bytes) -> None:
         self._take("write")
 
-    def finish(self):
+    def finish(self) -> None:
         self._take("finish")
 
-    def cancel(self):
+    def cancel(self) -> None:
         self._take("cancel")
 
-    def _take(self, method):
+    def _take(self, method: str) -> None:
         if method == self.method:
             self.clock.advance(2.0)
 
@@ -179,17 +186,17 @@ class Opens:
 
     file: object = None
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> "Reader | SlowDescriptor | SlowWriter":
         return self.file
 
     create = open
 
 
-def test_a_reader_that_blocks_is_named_once_a_minute():
+def test_a_reader_that_blocks_is_named_once_a_minute() -> None:
     backend = Opens()
     direct = Direct(backend)
 
-    def answer(data):
+    def answer(data: bytes) -> bytes:
         direct.clock.advance(2.0)
         return data
 
@@ -202,8 +209,8 @@ def test_a_reader_that_blocks_is_named_once_a_minute():
     assert blocked(direct.events) == [(f"reader {Reader.__module__}:Reader", "read() of 'file-0'", 2.0)]
 
 
-def test_so_is_one_that_blocks_a_download():
-    def answer(data):
+def test_so_is_one_that_blocks_a_download() -> None:
+    def answer(data: bytes) -> bytes:
         web.clock.advance(2.0)
         return data
 
@@ -219,16 +226,17 @@ class SlowDescriptor(FileReader):
 
     clock: Clock
 
-    def fileno(self):
+    def fileno(self) -> int:
         self.clock.advance(2.0)
         return super().fileno()
 
 
-def test_so_is_one_whose_descriptor_blocks(tmp_path, monkeypatch):
+def test_so_is_one_whose_descriptor_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read by what keeps frames."""
     monkeypatch.setattr(readers, "_TICK", -1)
     (tmp_path / "file").write_bytes(bytes(5000))
-    clock, events = Clock(), []
+    clock = Clock()
+    events: list[Event] = []
     file = SlowDescriptor(os.open(tmp_path / "file", os.O_RDONLY), clock)
     protocol = TFTPProtocol(clock, Opens(file), Adaptive(), events.append, frame_cache=FrameCache(1 << 20))
     port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
@@ -248,12 +256,14 @@ def test_so_is_one_whose_descriptor_blocks(tmp_path, monkeypatch):
 class BrokenDescriptor(FileReader):
     """Its descriptor can't be used, and it says so in its own way."""
 
-    def fileno(self):
+    def fileno(self) -> None:
         raise ValueError("no descriptor")
 
 
 @pytest.mark.parametrize("options", [[], [("blksize", "512")]])
-def test_a_reader_whose_descriptor_fails_is_reported_and_read_by_its_read(tmp_path, monkeypatch, options):
+def test_a_reader_whose_descriptor_fails_is_reported_and_read_by_its_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options
+) -> None:
     monkeypatch.setattr(readers, "_TICK", -1)
     (tmp_path / "file").write_bytes(bytes(700))
     events = []
@@ -276,7 +286,7 @@ def test_a_reader_whose_descriptor_fails_is_reported_and_read_by_its_read(tmp_pa
 
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
 @pytest.mark.parametrize("method", ["write", "finish", "cancel"])
-def test_a_writer_that_blocks_is_named(method, mode):
+def test_a_writer_that_blocks_is_named(method: str, mode: str) -> None:
     backend = Opens()
     direct = Direct(backend)
     backend.file = SlowWriter(direct.clock, method)
@@ -288,15 +298,15 @@ def test_a_writer_that_blocks_is_named(method, mode):
 class SlowObserver:
     """Blocks for each event."""
 
-    def __init__(self, clock):
+    def __init__(self, clock: Clock) -> None:
         self.clock, self.seen = clock, []
 
-    def observe(self, event):
+    def observe(self, event: Event | PluginBlocked) -> None:
         self.seen.append(event)
         self.clock.advance(2.0)
 
 
-def test_an_observer_that_blocks_is_named_once_a_minute():
+def test_an_observer_that_blocks_is_named_once_a_minute() -> None:
     clock = Clock()
     slow = SlowObserver(clock)
     publisher = Publisher(clock, [("slow", slow)])
@@ -306,7 +316,7 @@ def test_an_observer_that_blocks_is_named_once_a_minute():
     assert blocked(slow.seen) == [("observer slow", "1 event(s)", 2.0)]
 
 
-def test_an_observer_that_blocks_at_the_end_is_named_too():
+def test_an_observer_that_blocks_at_the_end_is_named_too() -> None:
     clock = Clock()
     slow = SlowObserver(clock)
     publisher = Publisher(clock, [("slow", slow)])
@@ -322,15 +332,16 @@ class SlowStart:
     clock: Clock
     seconds: float
 
-    def start(self, publish):
+    def start(self, publish: Callable[..., Any]) -> None:
         self.clock.advance(self.seconds)
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
-def test_a_plugin_whose_start_blocks_is_named():
-    clock, events = Clock(), []
+def test_a_plugin_whose_start_blocks_is_named() -> None:
+    clock = Clock()
+    events: list[Event] = []
     plugins = [("quick", SlowStart(clock, 0.5)), ("slow", SlowStart(clock, 3.0))]
     PluginLifecycle(clock, plugins, events.append, "backend").start()
     assert blocked(events) == [("backend slow", "start()", 3.0)]

@@ -68,7 +68,7 @@ def test_what_a_full_pipe_does_not_take_follows(reactor: Reactor, ends: tuple[in
 
 
 def test_a_producer_is_paused_while_it_is_full(reactor: Reactor, ends: tuple[int, int]) -> None:
-    told = []
+    told: list[str] = []
 
     class Producer:
         def pauseProducing(self) -> None:
@@ -88,7 +88,8 @@ def test_a_producer_is_paused_while_it_is_full(reactor: Reactor, ends: tuple[int
 
 
 def test_a_message_comes_through_and_the_end_after_it(reactor: Reactor, ends: tuple[int, int]) -> None:
-    heard, ended = [], []
+    heard: list[tuple[str, tuple[int]]] = []
+    ended: list[str] = []
     near, far = Channel(lambda *message: None), Channel(lambda *message: heard.append(message))
     outgoing = Outgoing(reactor, ends[1], lambda: ended.append("outgoing"))
     near.makeConnection(outgoing)

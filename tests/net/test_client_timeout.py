@@ -1,15 +1,17 @@
 """The timeout that a client requests (RFC 2349): acknowledged only by a server that waits exactly that long."""
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import pytest
 from attrs import frozen
-from tftpserver import numbered
+from tftpserver import Serve, Wire, numbered
 from zope.interface import implementer
 
 from bootfw.api import IAdaptiveWatchdog, ITimeoutWatchdog, IWatchdog, IWatchdogPolicy
 from bootfw.personas.table import stock
 from bootfw.testing import LossyLink, TFTPClient
+from bootfw.values import Agreed
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.watchdogs.exponential import Exponential
 from bootfw.watchdogs.fixed import Fixed
@@ -27,19 +29,19 @@ class Own:
 
     watchdog: object
 
-    def begin(self, agreed):
+    def begin(self, agreed: Agreed) -> object:
         return self.watchdog
 
 
 @implementer(IWatchdog)
 class Plain:
-    def wait(self, attempt):
+    def wait(self, attempt: int) -> float:
         return 2.0 if attempt < 5 else None
 
 
 @implementer(IAdaptiveWatchdog)
 class Learning(Plain):
-    def progressed(self, seconds):
+    def progressed(self, seconds) -> None:
         pass
 
 
@@ -56,18 +58,18 @@ class LearningAndHonouring(Learning):
 class OverridesWait(Ignoring):
     """What it inherits says nothing of its own wait."""
 
-    def wait(self, attempt):
+    def wait(self, attempt: int) -> float:
         return 3.0 if attempt < 5 else None
 
 
-def names(answer):
+def names(answer: Sequence[tftp.OptionAck]) -> list[str]:
     [packet] = answer
     assert isinstance(packet, tftp.OptionAck), packet
     return [name for name, _ in packet.options]
 
 
 @pytest.mark.parametrize("policy", [Adaptive(), Own(Learning()), Own(Ignoring())])
-def test_a_watchdog_that_measures_leaves_the_timeout_out_of_the_oack(serve, policy):
+def test_a_watchdog_that_measures_leaves_the_timeout_out_of_the_oack(serve: Serve, policy: Adaptive | Own) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
 
     assert names(served.peer().ask("file", blksize=1400, TimeOut=6, tsize=0)) == ["blksize", "tsize"]
@@ -75,7 +77,7 @@ def test_a_watchdog_that_measures_leaves_the_timeout_out_of_the_oack(serve, poli
 
 
 @pytest.mark.parametrize("policy", [Adaptive(), Own(Learning())])
-def test_a_timeout_alone_that_is_left_out_means_no_oack(serve, policy):
+def test_a_timeout_alone_that_is_left_out_means_no_oack(serve: Serve, policy: Adaptive | Own) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
 
     assert served.peer().ask("file", timeout=6) == [tftp.Data(1, CONTENT[:512])]
@@ -83,7 +85,9 @@ def test_a_timeout_alone_that_is_left_out_means_no_oack(serve, policy):
 
 
 @pytest.mark.parametrize("policy", [*HONOURING, Own(Plain()), Own(LearningAndHonouring()), Own(OverridesWait())])
-def test_a_watchdog_that_honours_the_timeout_acknowledges_it(serve, policy):
+def test_a_watchdog_that_honours_the_timeout_acknowledges_it(
+    serve: Serve, policy: Fixed | HPA | Exponential | Own
+) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
 
     assert names(served.peer().ask("file", blksize=1400, timeout=6)) == ["blksize", "timeout"]
@@ -91,7 +95,7 @@ def test_a_watchdog_that_honours_the_timeout_acknowledges_it(serve, policy):
 
 
 @pytest.mark.parametrize("policy", HONOURING)
-def test_what_is_acknowledged_is_every_wait(serve, policy):
+def test_what_is_acknowledged_is_every_wait(serve: Serve, policy) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
     peer.ask("file", timeout=6)
@@ -103,7 +107,7 @@ def test_what_is_acknowledged_is_every_wait(serve, policy):
     assert peer.take() == [tftp.Data(1, CONTENT[:512])]
 
 
-def test_what_is_left_out_does_not_slow_down_retransmission(serve):
+def test_what_is_left_out_does_not_slow_down_retransmission(serve: Serve) -> None:
     served = serve({"file": CONTENT}, watchdog=Adaptive())
     peer = served.peer()
     peer.ask("file", timeout=255, blksize=512)
@@ -115,7 +119,7 @@ def test_what_is_left_out_does_not_slow_down_retransmission(serve):
 
 @pytest.mark.parametrize("timeout", [1, 2, 6, 255])
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_lossy_link_costs_no_client_timeout(serve, wire, timeout, seed):
+def test_a_lossy_link_costs_no_client_timeout(serve: Serve, wire: Wire, timeout: int, seed: int) -> None:
     """400 blocks at 5 % loss: 40 of them are lost once or more, which took 40 timeouts."""
     content = numbered(200_000)
     served = serve({"file": content}, watchdog=Adaptive())
@@ -130,7 +134,7 @@ def test_a_lossy_link_costs_no_client_timeout(serve, wire, timeout, seed):
 @pytest.mark.parametrize("policy", [Adaptive(), *HONOURING], ids=lambda policy: type(policy).__name__)
 @pytest.mark.parametrize("size", [512, 1428, 1468])
 @pytest.mark.parametrize("windowsize", [None, 16])
-def test_the_order_of_the_options_makes_no_difference(serve, policy, size, windowsize):
+def test_the_order_of_the_options_makes_no_difference(serve: Serve, policy, size: int, windowsize: int | None) -> None:
     served = serve({"file": CONTENT}, watchdog=policy, personas=stock())
     options = {"tsize": 0, "blksize": size, "timeout": 2} | ({"windowsize": windowsize} if windowsize else {})
     answers = set()

@@ -1,8 +1,11 @@
 """Delayed calls by a clock that is never set, on a real reactor."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IReactorFDSet, IReactorTime
 from twisted.internet.task import Clock
@@ -16,7 +19,7 @@ from bootfw.testing import MemoryNetwork
 class Wall:
     """The clock of a machine, which is set now and then."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.time = 1_700_000_000.0
 
     def __call__(self) -> float:
@@ -24,12 +27,12 @@ class Wall:
 
 
 @pytest.fixture
-def wall():
+def wall() -> Wall:
     return Wall()
 
 
 @pytest.fixture
-def reactor(private_reactor, wall):
+def reactor(private_reactor: EPollReactor, wall: Wall) -> Iterator[MonotonicReactor]:
     """Whose calls are made by CLOCK_MONOTONIC. After the test nothing of it is left."""
     before = set(private_reactor.getReaders()), os.listdir("/proc/self/fd")
     made = MonotonicReactor(private_reactor, wall=wall)
@@ -40,8 +43,8 @@ def reactor(private_reactor, wall):
     assert private_reactor.getDelayedCalls() == []
 
 
-def test_calls_are_made_in_the_order_of_their_times(reactor, turn_until):
-    called = []
+def test_calls_are_made_in_the_order_of_their_times(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
+    called: list[float] = []
     for delay in (0.02, 0, 0.01, 0):
         reactor.callLater(delay, called.append, delay)
     turn_until(lambda: len(called) == 4)
@@ -49,7 +52,7 @@ def test_calls_are_made_in_the_order_of_their_times(reactor, turn_until):
     assert called == [0, 0, 0.01, 0.02]
 
 
-def test_seconds_are_those_of_the_wall_clock_until_that_is_set(private_reactor, wall):
+def test_seconds_are_those_of_the_wall_clock_until_that_is_set(private_reactor: EPollReactor, wall: Wall) -> None:
     now = [5.0]
     reactor = MonotonicReactor(private_reactor, lambda: now[0], wall)
     assert (reactor.seconds(), shift_of(reactor)()) == (1_700_000_000.0, 0.0)
@@ -60,8 +63,10 @@ def test_seconds_are_those_of_the_wall_clock_until_that_is_set(private_reactor, 
 
 
 @pytest.mark.parametrize("step", [-86400.0, 86400.0])
-def test_no_call_comes_sooner_or_later_because_the_clock_is_set(reactor, wall, turn_until, step):
-    called = []
+def test_no_call_comes_sooner_or_later_because_the_clock_is_set(
+    reactor: MonotonicReactor, wall: Wall, turn_until: TurnUntil, step: float
+) -> None:
+    called: list[str] = []
     reactor.callLater(3600, called.append, "later")
     reactor.callLater(0.02, called.append, "soon")
     wall.time += step
@@ -70,8 +75,8 @@ def test_no_call_comes_sooner_or_later_because_the_clock_is_set(reactor, wall, t
     assert called == ["soon"]
 
 
-def test_a_call_is_cancelled_once_and_not_after_it_was_made(reactor, turn_until):
-    called = []
+def test_a_call_is_cancelled_once_and_not_after_it_was_made(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
+    called: list[int] = []
     made, cancelled = reactor.callLater(0, called.append, 1), reactor.callLater(0, called.append, 2)
     cancelled.cancel()
     turn_until(lambda: called)
@@ -83,8 +88,8 @@ def test_a_call_is_cancelled_once_and_not_after_it_was_made(reactor, turn_until)
     assert called == [1]
 
 
-def test_a_call_can_be_moved_either_way(reactor, turn_until):
-    called = []
+def test_a_call_can_be_moved_either_way(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
+    called: list[str] = []
     sooner, later = reactor.callLater(600, called.append, "sooner"), reactor.callLater(0, called.append, "later")
     later.reset(0.03)
     sooner.reset(0.01)
@@ -94,8 +99,8 @@ def test_a_call_can_be_moved_either_way(reactor, turn_until):
     assert reactor.getDelayedCalls() == []
 
 
-def test_a_call_that_is_moved_back_and_forth_is_made_once(reactor, turn_until):
-    called = []
+def test_a_call_that_is_moved_back_and_forth_is_made_once(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
+    called: list[int] = []
     call = reactor.callLater(0.02, called.append, 1)
     for delay in (0.01, 5, 0.005, 3, 0.001):
         call.reset(delay)
@@ -105,8 +110,10 @@ def test_a_call_that_is_moved_back_and_forth_is_made_once(reactor, turn_until):
     assert called == [1, 2]
 
 
-def test_a_call_that_is_moved_to_a_later_time_in_the_end_does_not_come_before(reactor, turn_until):
-    called = []
+def test_a_call_that_is_moved_to_a_later_time_in_the_end_does_not_come_before(
+    reactor: MonotonicReactor, turn_until: TurnUntil
+) -> None:
+    called: list[str] = []
     call = reactor.callLater(0.02, called.append, "moved")
     call.reset(0.01)
     call.reset(60)
@@ -116,24 +123,26 @@ def test_a_call_that_is_moved_to_a_later_time_in_the_end_does_not_come_before(re
     assert called == ["other"]
 
 
-def test_what_is_scheduled_meanwhile_comes_in_a_later_turn(reactor, private_reactor, turn_until):
+def test_what_is_scheduled_meanwhile_comes_in_a_later_turn(
+    reactor: MonotonicReactor, private_reactor: EPollReactor, turn_until: TurnUntil
+) -> None:
     """So that calls which schedule themselves leave the sockets their turn."""
-    called = []
+    called: list[object] = []
 
-    def again():
+    def again() -> None:
         called.append(len(called))
         reactor.callLater(0, again)
 
     read, write = os.pipe()
     os.write(write, b"x")
-    seen = []
+    seen: list[int] = []
 
     class Pipe:
         fileno = staticmethod(lambda: read)
         logPrefix = staticmethod(lambda: "pipe")
         connectionLost = staticmethod(lambda reason: None)
 
-        def doRead(self):
+        def doRead(self) -> None:
             seen.append(len(called))
             private_reactor.removeReader(self)
 
@@ -146,8 +155,8 @@ def test_what_is_scheduled_meanwhile_comes_in_a_later_turn(reactor, private_reac
     assert seen[0] < 10
 
 
-def test_a_call_that_fails_is_logged_and_the_others_are_made(reactor, turn_until):
-    called = []
+def test_a_call_that_fails_is_logged_and_the_others_are_made(reactor: MonotonicReactor, turn_until: TurnUntil) -> None:
+    called: list[int] = []
     with capturedLogs() as logs:
         reactor.callLater(0, lambda: 1 / 0)
         reactor.callLater(0, called.append, 1)
@@ -156,7 +165,7 @@ def test_a_call_that_fails_is_logged_and_the_others_are_made(reactor, turn_until
     assert [event["log_failure"].type for event in logs] == [ZeroDivisionError]
 
 
-def test_cancelled_calls_take_no_room(reactor):
+def test_cancelled_calls_take_no_room(reactor: MonotonicReactor) -> None:
     kept = reactor.callLater(60, print)
     for _ in range(1000):
         reactor.callLater(30, print).cancel()
@@ -165,7 +174,9 @@ def test_cancelled_calls_take_no_room(reactor):
     assert len(reactor._queue) < 100
 
 
-def test_only_who_holds_the_timer_leaves_it_among_the_descriptors(reactor, private_reactor):
+def test_only_who_holds_the_timer_leaves_it_among_the_descriptors(
+    reactor: MonotonicReactor, private_reactor: EPollReactor
+) -> None:
     before = set(private_reactor.getReaders())
     reactor.callLater(60, print).cancel()
     assert set(private_reactor.getReaders()) == before
@@ -178,8 +189,10 @@ def test_only_who_holds_the_timer_leaves_it_among_the_descriptors(reactor, priva
     assert set(private_reactor.getReaders()) == before
 
 
-def test_a_pending_call_keeps_the_timer_after_its_holder_has_gone(reactor, private_reactor, turn_until):
-    called = []
+def test_a_pending_call_keeps_the_timer_after_its_holder_has_gone(
+    reactor: MonotonicReactor, private_reactor: EPollReactor, turn_until: TurnUntil
+) -> None:
+    called: list[int] = []
     reactor.hold()
     reactor.callLater(0.01, called.append, 1)
     reactor.let_go()
@@ -188,13 +201,13 @@ def test_a_pending_call_keeps_the_timer_after_its_holder_has_gone(reactor, priva
     assert called == [1]
 
 
-def test_everything_else_is_the_reactors(reactor, private_reactor):
+def test_everything_else_is_the_reactors(reactor: MonotonicReactor, private_reactor: EPollReactor) -> None:
     assert verifyObject(IReactorTime, reactor)
     assert IReactorFDSet.providedBy(reactor)
     assert reactor.getReaders() == private_reactor.getReaders()
 
 
-def test_a_fake_keeps_its_time(private_reactor):
+def test_a_fake_keeps_its_time(private_reactor: EPollReactor) -> None:
     clock, host = Clock(), MemoryNetwork().host("10.0.0.1")
     assert monotonic(clock) is clock
     assert monotonic(host) is host

@@ -5,11 +5,16 @@ import json
 import os
 import socket
 import stat
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
+from narrowing import present
 from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.testing import StringTransport
+from twisted.internet.unix import Port
 from twisted.python.failure import Failure
 
 from bootfw.errors import LeaseStoreError
@@ -19,13 +24,13 @@ from bootfw.net.control import ControlError, ControlFactory, listen_control
 class Asked:
     """A connection with one question."""
 
-    def __init__(self, operations, question):
+    def __init__(self, operations: Mapping[str, object], question: dict[str, dict[str, int] | str] | bytes) -> None:
         self.transport = StringTransport()
         self.protocol = ControlFactory(operations).buildProtocol(None)
         self.protocol.makeConnection(self.transport)
         self.protocol.dataReceived(question if isinstance(question, bytes) else json.dumps(question).encode() + b"\n")
 
-    def take(self):
+    def take(self) -> list[dict[str, dict[str, int] | int | str]]:
         """What has come since."""
         if self.transport.producer is not None:
             assert self.transport.streaming is False
@@ -35,14 +40,14 @@ class Asked:
         return [json.loads(line) for line in lines]
 
 
-def refusing(error):
-    def operation(given):
+def refusing(error: ZeroDivisionError | ControlError | LeaseStoreError):
+    def operation(given) -> None:
         raise error
 
     return operation
 
 
-def test_it_answers_with_records_and_closes():
+def test_it_answers_with_records_and_closes() -> None:
     asked = Asked({"count": lambda given: [{"n": n} for n in range(given["to"])]}, {"do": "count", "with": {"to": 2}})
     assert asked.take() == [{"record": {"n": 0}}, {"record": {"n": 1}}, {"done": 2}]
     assert asked.transport.disconnecting
@@ -50,7 +55,7 @@ def test_it_answers_with_records_and_closes():
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
-def test_long_answers_come_in_portions(count):
+def test_long_answers_come_in_portions(count: int) -> None:
     """No more at a time than the other side takes."""
     asked = Asked({"count": lambda given: iter([{}] * count)}, {"do": "count"})
     portions = []
@@ -60,7 +65,7 @@ def test_long_answers_come_in_portions(count):
     assert max(map(len, portions)) <= 101
 
 
-def test_it_answers_when_the_answer_comes():
+def test_it_answers_when_the_answer_comes() -> None:
     later = Deferred()
     asked = Asked({"release": lambda given: later}, {"do": "release"})
     assert asked.transport.value() == b""
@@ -69,7 +74,7 @@ def test_it_answers_when_the_answer_comes():
 
 
 @pytest.mark.parametrize("error", [ControlError("no"), LeaseStoreError("no")])
-def test_it_says_why_not(error):
+def test_it_says_why_not(error: ControlError | LeaseStoreError) -> None:
     asked = Asked({"release": refusing(error)}, {"do": "release"})
     assert asked.take() == [{"error": "no"}]
     assert asked.transport.disconnecting
@@ -79,13 +84,13 @@ def test_it_says_why_not(error):
     assert asked.take() == [{"error": "no"}]
 
 
-def broken(given):
+def broken(given) -> Iterator[dict[str, int]]:
     yield {"n": 1}
     raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("operation", [refusing(ZeroDivisionError()), broken])
-def test_our_own_mistakes_are_in_the_log(operation, failures):
+def test_our_own_mistakes_are_in_the_log(operation, failures: list[BaseException]) -> None:
     asked = Asked({"list": operation}, {"do": "list"})
     assert asked.take() == [{"error": "it failed in the server; its log has more"}]
     assert asked.transport.disconnecting
@@ -95,25 +100,25 @@ def test_our_own_mistakes_are_in_the_log(operation, failures):
 
 
 @pytest.mark.parametrize("question", [b"\n", b"{\n", b"[]\n", b"1\n", b'"do"\n', b"{}\n", b'{"do": []}\n', b"\xff\n"])
-def test_what_it_does_not_know(question):
+def test_what_it_does_not_know(question: bytes) -> None:
     asked = Asked({"list": lambda given: []}, question)
     assert asked.take() == [{"error": "this server does not understand the request; is it of another version?"}]
 
 
-def test_what_this_server_has_nothing_to_do_with():
+def test_what_this_server_has_nothing_to_do_with() -> None:
     [answer] = Asked({"list": lambda given: []}, {"do": "none"}).take()
     assert answer["error"].startswith(
         'this server has no operation "none": its configuration has nothing to do with it'
     )
 
 
-def test_a_question_without_end():
+def test_a_question_without_end() -> None:
     asked = Asked({}, b"x" * 100_000)
     assert asked.take() == [{"error": "the request is too long"}]
     assert asked.transport.disconnecting
 
 
-def test_one_question_is_all():
+def test_one_question_is_all() -> None:
     calls = []
     later = Deferred()
     asked = Asked({"list": lambda given: calls.append(given) or later}, b'{"do": "list"}\n{"do": "list"}\n')
@@ -123,7 +128,7 @@ def test_one_question_is_all():
     assert asked.take() == [{"done": 0}]
 
 
-def test_a_second_request_without_end_breaks_the_answer_off():
+def test_a_second_request_without_end_breaks_the_answer_off() -> None:
     asked = Asked({"count": lambda given: iter([{}] * 1000)}, {"do": "count"})
     assert len(asked.take()) == 100
     asked.protocol.dataReceived(b"x" * 20_000)
@@ -132,7 +137,7 @@ def test_a_second_request_without_end_breaks_the_answer_off():
     assert asked.transport.disconnecting
 
 
-def test_an_answer_for_a_client_that_is_gone_is_dropped():
+def test_an_answer_for_a_client_that_is_gone_is_dropped() -> None:
     later = Deferred()
     asked = Asked({"release": lambda given: later}, {"do": "release"})
     asked.protocol.connectionLost(None)
@@ -141,12 +146,12 @@ def test_an_answer_for_a_client_that_is_gone_is_dropped():
     assert asked.transport.value() == b""
 
 
-def test_it_goes_away_in_the_middle():
+def test_it_goes_away_in_the_middle() -> None:
     given = iter([{}] * 1000)
     asked = Asked({"list": lambda _: given}, {"do": "list"})
     asked.take()
     asked.protocol.connectionLost(None)
-    asked.transport.producer.resumeProducing()
+    present(asked.transport.producer).resumeProducing()
     assert len(list(given)) == 900
 
 
@@ -154,10 +159,10 @@ def test_it_goes_away_in_the_middle():
 
 
 @pytest.fixture
-def listen(private_reactor, tmp_path):
+def listen(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Callable[..., Port]]:
     ports = []
 
-    def begin(path=tmp_path / "control.sock"):
+    def begin(path: Path = tmp_path / "control.sock") -> Port:
         ports.append(listen_control(private_reactor, path, {}))
         return ports[-1]
 
@@ -167,7 +172,7 @@ def listen(private_reactor, tmp_path):
     private_reactor.iterate(0)
 
 
-def test_it_is_for_its_owner_only(listen, tmp_path):
+def test_it_is_for_its_owner_only(listen: Callable[..., Port], tmp_path: Path) -> None:
     listen()
     status = (tmp_path / "control.sock").stat()
     assert stat.S_ISSOCK(status.st_mode)
@@ -175,20 +180,20 @@ def test_it_is_for_its_owner_only(listen, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_what_root_makes_is_for_the_owner_of_the_directory(listen, tmp_path):
+def test_what_root_makes_is_for_the_owner_of_the_directory(listen: Callable[..., Port], tmp_path: Path) -> None:
     os.chown(tmp_path, 65534, 65533)
     listen()
     status = (tmp_path / "control.sock").stat()
     assert (status.st_uid, status.st_gid) == (65534, 65533)
 
 
-def test_a_socket_that_was_left_is_replaced(listen, tmp_path):
+def test_a_socket_that_was_left_is_replaced(listen: Callable[..., Port], tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as killed:
         killed.bind(str(tmp_path / "control.sock"))
     listen()
 
 
-def test_another_server_answers_there(listen, tmp_path):
+def test_another_server_answers_there(listen: Callable[..., Port], tmp_path: Path) -> None:
     listen()
     with pytest.raises(CannotListenError) as caught:
         listen()
@@ -197,7 +202,7 @@ def test_another_server_answers_there(listen, tmp_path):
         client.connect(str(tmp_path / "control.sock"))  # the first is still there
 
 
-def test_what_is_no_socket_stays(listen, tmp_path):
+def test_what_is_no_socket_stays(listen: Callable[..., Port], tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     path.write_text("precious")
     with pytest.raises(CannotListenError) as caught:
@@ -206,7 +211,7 @@ def test_what_is_no_socket_stays(listen, tmp_path):
     assert path.read_text() == "precious"
 
 
-def test_a_path_can_be_too_long(listen, tmp_path):
+def test_a_path_can_be_too_long(listen: Callable[..., Port], tmp_path: Path) -> None:
     path = tmp_path / ("d" * 100) / "control.sock"
     os.mkdir(path.parent)
     with pytest.raises(CannotListenError) as caught:
@@ -214,7 +219,7 @@ def test_a_path_can_be_too_long(listen, tmp_path):
     assert caught.value.socketError.errno == errno.ENAMETOOLONG
 
 
-def test_its_directory_is_missing(listen, tmp_path):
+def test_its_directory_is_missing(listen: Callable[..., Port], tmp_path: Path) -> None:
     with pytest.raises(CannotListenError) as caught:
         listen(tmp_path / "none" / "control.sock")
     assert caught.value.socketError.errno == errno.ENOENT

@@ -3,10 +3,14 @@
 import errno
 import os
 import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 from descriptors import open_descriptors
+from narrowing import present
+from turning import RunReactor, TurnUntil
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError, InvalidAddressError
 from twisted.internet.interfaces import IListeningPort, IReadDescriptor, ISystemHandle, IUDPTransport
 from twisted.internet.pollreactor import PollReactor
@@ -20,7 +24,7 @@ from bootfw.net.udp import mmsg
 from bootfw.net.udp import port as datagram
 from bootfw.net.udp.port import DatagramPort, listen
 from bootfw.testing import MemoryNetwork
-from bootfw.values import Via
+from bootfw.values import Address, Via
 
 from .recorders import Batches, Echo
 
@@ -29,11 +33,11 @@ ADDRESSES = ["127.0.0.1", "0.0.0.0", "::1", "::"]
 
 
 @pytest.fixture
-def peer():
+def peer() -> Iterator[Callable[..., socket.socket]]:
     """Makes client sockets, on an address of their own, that wait a second for what they are sent."""
     made = []
 
-    def make(host="127.0.0.1", room=1 << 22):
+    def make(host: str = "127.0.0.1", room: int = 1 << 22) -> socket.socket:
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         made.append(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
@@ -46,38 +50,38 @@ def peer():
         sock.close()
 
 
-def loopback_of(address):
+def loopback_of(address: str) -> str:
     return "::1" if ":" in address else "127.0.0.1"
 
 
-def ports_of(reactor):
+def ports_of(reactor: EPollReactor):
     return [reader for reader in reactor.getReaders() if isinstance(reader, DatagramPort)]
 
 
-def at(port):
+def at(port: DatagramPort) -> tuple[str, int]:
     """Where a port that listens on loopback or everywhere is reached."""
     host = port.getHost()
     return loopback_of(host.host), host.port
 
 
 @pytest.fixture
-def listening(private_reactor, turn_until):
+def listening(private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[Callable[..., DatagramPort]]:
     """listen() on the private reactor; what is still open at the end is closed, and must then be gone."""
     ports = []
 
-    def start(protocol, address="127.0.0.1", port=0):
+    def start(protocol: Echo | Batches, address: str = "127.0.0.1", port: int = 0) -> DatagramPort:
         ports.append(listen(private_reactor, protocol, address, port))
         return ports[-1]
 
     yield start
-    stopped = []
+    stopped: list[None] = []
     for port in ports:
         port.stopListening().addCallback(stopped.append)
     turn_until(lambda: len(stopped) == len(ports))
     assert ports_of(private_reactor) == []
 
 
-def test_provides_what_twisted_and_bootfw_ask_of_a_port(listening):
+def test_provides_what_twisted_and_bootfw_ask_of_a_port(listening: Callable[..., DatagramPort]) -> None:
     port = listening(Echo())
     for interface in (IReadDescriptor, IListeningPort, IUDPTransport, ISystemHandle, IViaTransport):
         assert verifyObject(interface, port)
@@ -90,7 +94,13 @@ def test_provides_what_twisted_and_bootfw_ask_of_a_port(listening):
 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("count", [1, 2, 200])
-def test_an_ordinary_protocol_works_unchanged(listening, turn_until, peer, address, count):
+def test_an_ordinary_protocol_works_unchanged(
+    listening: Callable[..., DatagramPort],
+    turn_until: TurnUntil,
+    peer: Callable[..., socket.socket],
+    address: str,
+    count: int,
+) -> None:
     protocol = Echo()
     port = listening(protocol, address)
     client = peer(loopback_of(address))
@@ -104,7 +114,13 @@ def test_an_ordinary_protocol_works_unchanged(listening, turn_until, peer, addre
 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("count", [1, 2, 200])
-def test_batches_tell_how_each_datagram_came(listening, turn_until, peer, address, count):
+def test_batches_tell_how_each_datagram_came(
+    listening: Callable[..., DatagramPort],
+    turn_until: TurnUntil,
+    peer: Callable[..., socket.socket],
+    address: str,
+    count: int,
+) -> None:
     protocol = Batches()
     port = listening(protocol, address)
     client = peer(loopback_of(address))
@@ -119,7 +135,11 @@ def test_batches_tell_how_each_datagram_came(listening, turn_until, peer, addres
 
 
 @pytest.mark.parametrize("make", [SelectReactor, PollReactor, AsyncioSelectorReactor])
-def test_works_on_other_reactors(run_reactor, peer, make):
+def test_works_on_other_reactors(
+    run_reactor: RunReactor,
+    peer: Callable[..., socket.socket],
+    make: type[SelectReactor] | type[PollReactor] | type[AsyncioSelectorReactor],
+) -> None:
     with run_reactor(make()) as reactor:
         protocol = Echo()
         port = listen(reactor, protocol, "127.0.0.1", 0)
@@ -135,7 +155,7 @@ def test_works_on_other_reactors(run_reactor, peer, make):
         assert protocol.life == ["started", "stopped"]
 
 
-def test_a_reactor_without_descriptors_makes_its_own_port():
+def test_a_reactor_without_descriptors_makes_its_own_port() -> None:
     network = MemoryNetwork()
     protocol = Echo()
     port = listen(network.host("10.0.0.1"), protocol, "10.0.0.1", 69)
@@ -144,7 +164,9 @@ def test_a_reactor_without_descriptors_makes_its_own_port():
     assert protocol.transport is not None
 
 
-def test_one_datagram_alone_is_one_delivery_and_a_queue_is_few(listening, turn_until, peer):
+def test_one_datagram_alone_is_one_delivery_and_a_queue_is_few(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
     protocol = Batches()
     port = listening(protocol)
     client = peer()
@@ -161,19 +183,26 @@ def test_one_datagram_alone_is_one_delivery_and_a_queue_is_few(listening, turn_u
     assert port.counters.batches == len(protocol.batches)
 
 
-def test_a_flood_does_not_keep_the_reactor_from_its_timers(listening, private_reactor, turn_until, peer):
+def test_a_flood_does_not_keep_the_reactor_from_its_timers(
+    listening: Callable[..., DatagramPort],
+    private_reactor: EPollReactor,
+    turn_until: TurnUntil,
+    peer: Callable[..., socket.socket],
+) -> None:
     protocol = Batches(answer=lambda *_: None)
     port = listening(protocol)
     client = peer()
     for _ in range(1000):
         client.sendto(b"flood", at(port))
-    seen = []
+    seen: list[int] = []
     private_reactor.callLater(0, lambda: private_reactor.callLater(0, lambda: seen.append(len(protocol.received))))
     turn_until(lambda: len(protocol.received) == 1000)
     assert 0 < seen[0] < 600
 
 
-def test_a_burst_of_a_thousand_requests_waits_for_a_busy_process(listening, turn_until, peer):
+def test_a_burst_of_a_thousand_requests_waits_for_a_busy_process(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
     """Issue 2 item 13: the usual receive buffer holds some 270 datagrams of a request's size."""
     protocol = Batches(answer=lambda *_: None)
     port = listening(protocol, "0.0.0.0")
@@ -188,7 +217,13 @@ def test_a_burst_of_a_thousand_requests_waits_for_a_busy_process(listening, turn
 
 @pytest.mark.parametrize("address", LOOPBACKS)
 @pytest.mark.parametrize("count", [1, 3])
-def test_d1_the_largest_datagrams_arrive_whole(listening, turn_until, peer, address, count):
+def test_d1_the_largest_datagrams_arrive_whole(
+    listening: Callable[..., DatagramPort],
+    turn_until: TurnUntil,
+    peer: Callable[..., socket.socket],
+    address: str,
+    count: int,
+) -> None:
     """peers.md D1: a limit of 8192 bytes made an upload of 8188 bytes out of a larger one."""
     protocol = Batches()
     port = listening(protocol, address)
@@ -203,7 +238,9 @@ def test_d1_the_largest_datagrams_arrive_whole(listening, turn_until, peer, addr
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_empty_datagrams_are_datagrams(listening, turn_until, peer, count):
+def test_empty_datagrams_are_datagrams(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket], count: int
+) -> None:
     protocol = Batches()
     port = listening(protocol)
     client = peer()
@@ -213,7 +250,12 @@ def test_empty_datagrams_are_datagrams(listening, turn_until, peer, count):
     assert [client.recv(10) for _ in range(count)] == [b"", b"x", b""][-count:]
 
 
-def test_without_recvmmsg_and_sendmmsg_all_is_the_same(listening, turn_until, peer, monkeypatch):
+def test_without_recvmmsg_and_sendmmsg_all_is_the_same(
+    listening: Callable[..., DatagramPort],
+    turn_until: TurnUntil,
+    peer: Callable[..., socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(mmsg, "AVAILABLE", False)
     protocol = Batches(lambda transport, data, peer, via: transport.write_via(data * 3, peer, via, len(data)))
     port = listening(protocol, "0.0.0.0")
@@ -224,10 +266,12 @@ def test_without_recvmmsg_and_sendmmsg_all_is_the_same(listening, turn_until, pe
     assert [client.recv(10) for _ in range(900)] == [b"%03d" % n for n in range(300) for _ in range(3)]
 
 
-def test_answers_in_a_batch_leave_together_at_its_end(listening, turn_until, peer):
+def test_answers_in_a_batch_leave_together_at_its_end(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
     sent = []
 
-    def answer(transport, data, peer, via):
+    def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
         transport.write_via(data, peer, via)
         sent.append(port.counters.sent)
 
@@ -241,10 +285,12 @@ def test_answers_in_a_batch_leave_together_at_its_end(listening, turn_until, pee
     assert port.counters.sent == 4
 
 
-def test_answers_in_a_batch_keep_their_order_whatever_their_kind(listening, turn_until, peer):
+def test_answers_in_a_batch_keep_their_order_whatever_their_kind(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
     """Small ones are collected; windows and large blocks leave by calls of their own."""
 
-    def answer(transport, data, peer, via):
+    def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
         transport.write_via(b"before", peer, via)
         transport.write_via(b"window" * 3, peer, via, 6)
         transport.write_via(b"after", peer, via)
@@ -262,7 +308,9 @@ def test_answers_in_a_batch_keep_their_order_whatever_their_kind(listening, turn
     assert port.counters.sent == 21
 
 
-def test_more_answers_than_a_batch_holds(listening, turn_until, peer):
+def test_more_answers_than_a_batch_holds(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
     protocol = Batches(lambda transport, data, peer, via: [transport.write_via(data, peer, via) for _ in range(100)])
     port = listening(protocol)
     client = peer()
@@ -272,10 +320,12 @@ def test_more_answers_than_a_batch_holds(listening, turn_until, peer):
     assert [client.recv(10) for _ in range(500)] == [b"%d" % n for n in range(5) for _ in range(100)]
 
 
-def test_any_buffer_can_be_sent(listening, turn_until, peer):
+def test_any_buffer_can_be_sent(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
     image = memoryview(b"0123456789" * 10)
 
-    def answer(transport, data, peer, via):
+    def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
         transport.write_via(image[10:20], peer, via)
         transport.write_via(bytearray(b"bytearray"), peer, via)
         transport.write_via(image[10:35], peer, via, 10)
@@ -290,7 +340,9 @@ def test_any_buffer_can_be_sent(listening, turn_until, peer):
     assert [client.recv(100) for _ in range(20)] == expected * 4
 
 
-def test_a_protocol_that_raises_loses_one_datagram_only(listening, turn_until, peer):
+def test_a_protocol_that_raises_loses_one_datagram_only(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
     protocol = Echo()
     port = listening(protocol)
     client = peer()
@@ -302,8 +354,10 @@ def test_a_protocol_that_raises_loses_one_datagram_only(listening, turn_until, p
     assert [event["log_failure"].type for event in logged if "log_failure" in event] == [ValueError, ValueError]
 
 
-def test_a_batch_receiver_that_raises_keeps_its_port_and_its_answers(listening, turn_until, peer):
-    def answer(transport, data, peer, via):
+def test_a_batch_receiver_that_raises_keeps_its_port_and_its_answers(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
+    def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
         transport.write_via(data, peer, via)
         if data == b"crash":
             raise ValueError("as asked")
@@ -322,10 +376,12 @@ def test_a_batch_receiver_that_raises_keeps_its_port_and_its_answers(listening, 
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_what_cannot_be_sent_is_counted_and_the_rest_is_sent(listening, turn_until, peer, batched):
+def test_what_cannot_be_sent_is_counted_and_the_rest_is_sent(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket], batched: bool
+) -> None:
     """Port 0 is nobody's (EINVAL); 70,000 bytes are no datagram (EMSGSIZE)."""
 
-    def answer(transport, data, peer, via):
+    def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
         transport.write_via(b"to nobody", (peer[0], 0), via)
         transport.write_via(bytes(70_000), peer, via)
         transport.write_via(b"to you", peer, via)
@@ -342,7 +398,7 @@ def test_what_cannot_be_sent_is_counted_and_the_rest_is_sent(listening, turn_unt
     assert port.counters.sent == count
 
 
-def test_a_broadcast_that_is_not_allowed_is_a_lost_datagram(listening):
+def test_a_broadcast_that_is_not_allowed_is_a_lost_datagram(listening: Callable[..., DatagramPort]) -> None:
     port = listening(Echo())
     port.setBroadcastAllowed(False)
     port.write(b"x", ("127.255.255.255", 9))
@@ -359,14 +415,18 @@ def test_a_broadcast_that_is_not_allowed_is_a_lost_datagram(listening):
         ("::1", "::1%no"),
     ],
 )
-def test_sending_to_what_is_no_address_of_the_family_is_the_callers_mistake(listening, address, target):
+def test_sending_to_what_is_no_address_of_the_family_is_the_callers_mistake(
+    listening: Callable[..., DatagramPort], address: str, target: str
+) -> None:
     port = listening(Echo(), address)
     with pytest.raises(InvalidAddressError):
         port.write(b"x", (target, 9))
 
 
 @pytest.mark.parametrize("address", LOOPBACKS)
-def test_a_connected_port_hears_its_peer_only(listening, turn_until, peer, address):
+def test_a_connected_port_hears_its_peer_only(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket], address: str
+) -> None:
     protocol = Echo()
     port = listening(protocol, address)
     client, stranger = peer(address), peer(address)
@@ -380,7 +440,9 @@ def test_a_connected_port_hears_its_peer_only(listening, turn_until, peer, addre
     assert client.recv(100) == b"without an address"
 
 
-def test_a_connected_port_survives_a_peer_that_is_gone(listening, turn_until, peer):
+def test_a_connected_port_survives_a_peer_that_is_gone(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
     """The reactor sees the ICMP error as the end of the descriptor; the port goes on."""
     protocol = Echo()
     port = listening(protocol)
@@ -399,11 +461,13 @@ def test_a_connected_port_survives_a_peer_that_is_gone(listening, turn_until, pe
     assert protocol.life == ["started"]
 
 
-def test_a_protocol_may_stop_its_port_when_its_peer_is_gone(private_reactor, turn_until, peer):
-    stopped = []
+def test_a_protocol_may_stop_its_port_when_its_peer_is_gone(
+    private_reactor: EPollReactor, turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
+    stopped: list[None] = []
 
     class Done(Echo):
-        def connectionRefused(self):
+        def connectionRefused(self) -> None:
             self.transport.stopListening().addCallback(stopped.append)
 
     protocol = Done()
@@ -417,7 +481,9 @@ def test_a_protocol_may_stop_its_port_when_its_peer_is_gone(private_reactor, tur
     assert protocol.life == ["started", "stopped"]
 
 
-def test_sending_to_a_peer_that_is_gone_tells_a_connected_protocol(listening, peer):
+def test_sending_to_a_peer_that_is_gone_tells_a_connected_protocol(
+    listening: Callable[..., DatagramPort], peer: Callable[..., socket.socket]
+) -> None:
     protocol = Echo()
     port = listening(protocol)
     client = peer()
@@ -429,7 +495,9 @@ def test_sending_to_a_peer_that_is_gone_tells_a_connected_protocol(listening, pe
     assert port.counters.send_errors == 1
 
 
-def test_a_peer_that_is_gone_is_nothing_to_a_port_for_all(listening, turn_until, peer):
+def test_a_peer_that_is_gone_is_nothing_to_a_port_for_all(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
     protocol = Echo()
     port = listening(protocol)
     gone, stays = peer(), peer()
@@ -442,7 +510,7 @@ def test_a_peer_that_is_gone_is_nothing_to_a_port_for_all(listening, turn_until,
     assert protocol.refusals == 0
 
 
-def test_a_taken_port_says_who_has_it(listening, private_reactor):
+def test_a_taken_port_says_who_has_it(listening: Callable[..., DatagramPort], private_reactor: EPollReactor) -> None:
     port = listening(Echo())
     with pytest.raises(CannotListenError) as caught:
         listen(private_reactor, Echo(), *at(port))
@@ -451,11 +519,11 @@ def test_a_taken_port_says_who_has_it(listening, private_reactor):
     assert caught.value.port == at(port)[1]
 
 
-def test_a_protocol_that_fails_to_start_leaves_no_socket(private_reactor):
+def test_a_protocol_that_fails_to_start_leaves_no_socket(private_reactor: EPollReactor) -> None:
     class Broken(DatagramProtocol):
         noisy = False
 
-        def startProtocol(self):
+        def startProtocol(self) -> None:
             raise ValueError("no")
 
     port = DatagramPort(private_reactor, Broken(), "127.0.0.1", 0)
@@ -465,15 +533,17 @@ def test_a_protocol_that_fails_to_start_leaves_no_socket(private_reactor):
     assert ports_of(private_reactor) == []
 
 
-def test_start_stop_start_leaves_nothing_behind(private_reactor, turn_until, peer):
-    def descriptors():
+def test_start_stop_start_leaves_nothing_behind(
+    private_reactor: EPollReactor, turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
+    def descriptors() -> int:
         return len(open_descriptors())
 
     protocol = Echo()
     port = DatagramPort(private_reactor, protocol, "127.0.0.1", 0)
     client = peer()
     before = descriptors()
-    stopped = []
+    stopped: list[None] = []
     for _ in range(3):
         port.startListening()
         for n in range(3):
@@ -493,30 +563,30 @@ def test_start_stop_start_leaves_nothing_behind(private_reactor, turn_until, pee
     assert protocol.life == ["started", "stopped"] * 3
 
 
-def test_a_protocol_may_stop_its_port_before_it_reads(private_reactor, turn_until):
-    stopped = []
+def test_a_protocol_may_stop_its_port_before_it_reads(private_reactor: EPollReactor, turn_until: TurnUntil) -> None:
+    stopped: list[None] = []
 
     class Hesitant(DatagramProtocol):
         noisy = False
 
-        def startProtocol(self):
-            self.transport.stopListening().addCallback(stopped.append)
+        def startProtocol(self) -> None:
+            present(present(self.transport).stopListening()).addCallback(stopped.append)
 
     listen(private_reactor, Hesitant(), "127.0.0.1", 0)
     assert ports_of(private_reactor) == []
     turn_until(lambda: stopped)
 
 
-def test_stopping_what_never_ran_is_done_at_once(private_reactor):
+def test_stopping_what_never_ran_is_done_at_once(private_reactor: EPollReactor) -> None:
     port = DatagramPort(private_reactor, Echo(), "127.0.0.1", 0)
-    done = []
+    done: list[None] = []
     port.stopListening().addCallback(done.append)
     assert done == [None]
 
 
-def test_what_is_sent_after_the_end_is_a_lost_datagram(private_reactor, turn_until):
+def test_what_is_sent_after_the_end_is_a_lost_datagram(private_reactor: EPollReactor, turn_until: TurnUntil) -> None:
     port = listen(private_reactor, Echo(), "127.0.0.1", 0)
-    stopped = []
+    stopped: list[None] = []
     port.stopListening().addCallback(stopped.append)
     turn_until(lambda: stopped)
     port.write(b"late", ("127.0.0.1", 9))
@@ -525,27 +595,31 @@ def test_what_is_sent_after_the_end_is_a_lost_datagram(private_reactor, turn_unt
     assert port.counters.sent == 0
 
 
-def test_last_words_can_be_said_while_stopping(private_reactor, turn_until, peer):
+def test_last_words_can_be_said_while_stopping(
+    private_reactor: EPollReactor, turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
     client = peer()
 
     class Polite(DatagramProtocol):
         noisy = False
 
-        def startProtocol(self):
+        def startProtocol(self) -> None:
             self.way_out = self.transport
 
-        def stopProtocol(self):
-            self.way_out.write(b"bye", client.getsockname())
+        def stopProtocol(self) -> None:
+            present(self.way_out).write(b"bye", client.getsockname())
 
     port = listen(private_reactor, Polite(), "127.0.0.1", 0)
-    stopped = []
+    stopped: list[None] = []
     port.stopListening().addCallback(stopped.append)
     turn_until(lambda: stopped)
     assert client.recv(10) == b"bye"
 
 
-def test_a_protocol_may_stop_its_port_from_within_a_delivery(private_reactor, turn_until, peer):
-    stopped = []
+def test_a_protocol_may_stop_its_port_from_within_a_delivery(
+    private_reactor: EPollReactor, turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
+    stopped: list[None] = []
     protocol = Batches(lambda transport, *_: port.stopListening().addCallback(stopped.append))
     port = listen(private_reactor, protocol, "127.0.0.1", 0)
     client = peer()
@@ -556,7 +630,7 @@ def test_a_protocol_may_stop_its_port_from_within_a_delivery(private_reactor, tu
     assert ports_of(private_reactor) == []
 
 
-def test_the_end_of_the_reactor_ends_the_port(private_reactor):
+def test_the_end_of_the_reactor_ends_the_port(private_reactor: EPollReactor) -> None:
     protocol = Echo()
     port = listen(private_reactor, protocol, "127.0.0.1", 0)
     private_reactor.disconnectAll()
@@ -564,7 +638,9 @@ def test_the_end_of_the_reactor_ends_the_port(private_reactor):
     assert port.fileno() == -1
 
 
-def test_ten_thousand_sources_don_t_pile_up(listening, turn_until, peer):
+def test_ten_thousand_sources_don_t_pile_up(
+    listening: Callable[..., DatagramPort], turn_until: TurnUntil, peer: Callable[..., socket.socket]
+) -> None:
     """Sources can be forged: what is remembered of them is bounded."""
     protocol = Batches()
     port = listening(protocol)
@@ -575,5 +651,5 @@ def test_ten_thousand_sources_don_t_pile_up(listening, turn_until, peer):
     assert len(sender._sources) <= 4096
 
 
-def test_the_fairness_cap_is_a_multiple_of_the_batch():
+def test_the_fairness_cap_is_a_multiple_of_the_batch() -> None:
     assert datagram._PER_WAKE_UP % mmsg.BATCH == 0

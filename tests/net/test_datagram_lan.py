@@ -2,13 +2,17 @@
 
 import contextlib
 import socket
+from collections.abc import Callable, Iterator
 
 import pytest
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.net.linux.interfaces import Interfaces
-from bootfw.net.udp.port import listen
-from bootfw.values import Via
+from bootfw.net.udp.port import DatagramPort, listen
+from bootfw.values import Address, Via
 
+from .namespaces import Host
 from .recorders import Batches, Echo
 
 pytestmark = pytest.mark.interop
@@ -18,30 +22,35 @@ CLIENT_PORT = 10068
 
 
 @pytest.fixture
-def serve(hosts, private_reactor, turn_until):
+def serve(
+    hosts: tuple[Host, Host], private_reactor: EPollReactor, turn_until: TurnUntil
+) -> Iterator[Callable[[Batches | Echo, str], DatagramPort]]:
     """listen() on the server."""
     server, _ = hosts
     ports = []
 
-    def start(protocol, address):
+    def start(protocol: Batches | Echo, address: str) -> DatagramPort:
         with server.inside():
             ports.append(listen(private_reactor, protocol, address, PORT))
-        return ports[-1]
+        port: DatagramPort = ports[-1]
+        return port
 
     yield start
-    stopped = []
+    stopped: list[None] = []
     for port in ports:
         port.stopListening().addCallback(stopped.append)
     turn_until(lambda: len(stopped) == len(ports))
 
 
 @pytest.fixture
-def client(hosts):
+def client(hosts: tuple[Host, Host]) -> Iterator[Callable[..., socket.socket]]:
     """Makes a socket of the client: bound to an interface, and connected when it is told to whom."""
     _, host = hosts
     with contextlib.ExitStack() as made:
 
-        def make(interface, *, family=socket.AF_INET, to=None):
+        def make(
+            interface: str, *, family: socket.AddressFamily = socket.AF_INET, to: tuple[str, int] | None = None
+        ) -> socket.socket:
             with host.inside():
                 sock = made.enter_context(socket.socket(family, socket.SOCK_DGRAM))
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
@@ -58,18 +67,18 @@ def client(hosts):
 
 
 @pytest.fixture
-def index(hosts):
+def index(hosts: tuple[Host, Host]) -> Callable[[str], int]:
     """Interface number on the server."""
     server, _ = hosts
 
-    def of(name):
+    def of(name: str) -> int:
         with server.inside():
             return socket.if_nametoindex(name)
 
     return of
 
 
-def nothing_comes(sock):
+def nothing_comes(sock: socket.socket) -> bool:
     sock.settimeout(0.05)
     with contextlib.suppress(TimeoutError):
         return not sock.recv(100)
@@ -79,8 +88,14 @@ def nothing_comes(sock):
 @pytest.mark.parametrize(("wildcard", "asked"), [("0.0.0.0", "10.9.0.2"), ("::", "fd00:9::2")])
 @pytest.mark.parametrize("count", [1, 5])
 def test_the_answer_leaves_from_the_secondary_address_that_was_asked(
-    serve, client, index, turn_until, wildcard, asked, count
-):
+    serve: Callable[[Batches | Echo, str], DatagramPort],
+    client: Callable[..., socket.socket],
+    index: Callable[[str], int],
+    turn_until: TurnUntil,
+    wildcard: str,
+    asked: str,
+    count: int,
+) -> None:
     """A connected socket, as a boot ROM does, takes answers from that address only. Alone and in a batch."""
     protocol = Batches()
     serve(protocol, wildcard)
@@ -93,7 +108,13 @@ def test_the_answer_leaves_from_the_secondary_address_that_was_asked(
 
 
 @pytest.mark.parametrize(("wildcard", "asked"), [("0.0.0.0", "10.9.0.2"), ("::", "fd00:9::2")])
-def test_a_window_leaves_from_the_address_that_was_asked(serve, client, turn_until, wildcard, asked):
+def test_a_window_leaves_from_the_address_that_was_asked(
+    serve: Callable[[Batches | Echo, str], DatagramPort],
+    client: Callable[..., socket.socket],
+    turn_until: TurnUntil,
+    wildcard: str,
+    asked: str,
+) -> None:
     """UDP_SEGMENT over veth: 40 blocks of the largest size that fits the frame."""
     segment = 1500 - (48 if ":" in asked else 28)
     protocol = Batches(lambda transport, data, peer, via: transport.write_via(data * segment * 40, peer, via, segment))
@@ -109,7 +130,14 @@ def test_a_window_leaves_from_the_address_that_was_asked(serve, client, turn_unt
 
 @pytest.mark.parametrize(("wildcard", "asked"), [("0.0.0.0", "10.9.0.2"), ("::", "fd00:9::2")])
 @pytest.mark.parametrize("size", [4000, 65000])
-def test_blocks_larger_than_the_mtu_are_fragmented(serve, client, turn_until, wildcard, asked, size):
+def test_blocks_larger_than_the_mtu_are_fragmented(
+    serve: Callable[[Batches | Echo, str], DatagramPort],
+    client: Callable[..., socket.socket],
+    turn_until: TurnUntil,
+    wildcard: str,
+    asked: str,
+    size: int,
+) -> None:
     protocol = Batches(lambda transport, data, peer, via: transport.write_via(data * size * 3, peer, via, size))
     port = serve(protocol, wildcard)
     sock = client("c0", family=socket.AF_INET6 if ":" in asked else socket.AF_INET, to=(asked, PORT))
@@ -119,10 +147,15 @@ def test_blocks_larger_than_the_mtu_are_fragmented(serve, client, turn_until, wi
     assert port.counters.send_errors == 0
 
 
-def test_a_broadcast_is_told_from_a_unicast_and_answered_on_its_wire(serve, client, index, turn_until):
+def test_a_broadcast_is_told_from_a_unicast_and_answered_on_its_wire(
+    serve: Callable[[Batches | Echo, str], DatagramPort],
+    client: Callable[..., socket.socket],
+    index: Callable[[str], int],
+    turn_until: TurnUntil,
+) -> None:
     """A DHCP client without an address: everything is broadcast, and each wire is another network."""
 
-    def answer(transport, data, peer, via):
+    def answer(transport: DatagramPort, data: bytes, peer: Address, via: Via) -> None:
         transport.write_via(b"you are on " + via.local.encode(), ("255.255.255.255", CLIENT_PORT), via)
 
     protocol = Batches(answer)
@@ -138,7 +171,12 @@ def test_a_broadcast_is_told_from_a_unicast_and_answered_on_its_wire(serve, clie
         assert nothing_comes(socks[other])
 
 
-def test_a_broadcast_of_one_network_is_told_too(serve, client, index, turn_until):
+def test_a_broadcast_of_one_network_is_told_too(
+    serve: Callable[[Batches | Echo, str], DatagramPort],
+    client: Callable[..., socket.socket],
+    index: Callable[[str], int],
+    turn_until: TurnUntil,
+) -> None:
     protocol = Batches(lambda *_: None)
     serve(protocol, "0.0.0.0")
     client("c1").sendto(b"x", ("10.9.1.255", PORT))
@@ -146,7 +184,12 @@ def test_a_broadcast_of_one_network_is_told_too(serve, client, index, turn_until
     assert protocol.received[0][2] == Via("10.9.1.1", index("s1"), "10.9.1.255")
 
 
-def test_an_ipv6_group_is_told_and_answered_on_its_wire(serve, client, index, turn_until):
+def test_an_ipv6_group_is_told_and_answered_on_its_wire(
+    serve: Callable[[Batches | Echo, str], DatagramPort],
+    client: Callable[..., socket.socket],
+    index: Callable[[str], int],
+    turn_until: TurnUntil,
+) -> None:
     """DHCPv6 is asked on a group; the answer leaves from an address that the kernel chooses on that wire."""
     protocol = Batches()
     serve(protocol, "::")
@@ -162,7 +205,15 @@ def test_an_ipv6_group_is_told_and_answered_on_its_wire(serve, client, index, tu
 
 @pytest.mark.parametrize("make", [Batches, Echo])
 @pytest.mark.parametrize("wire", [0, 1])
-def test_link_local_peers_are_told_apart_by_their_scope(serve, client, hosts, index, turn_until, make, wire):
+def test_link_local_peers_are_told_apart_by_their_scope(
+    serve: Callable[[Batches | Echo, str], DatagramPort],
+    client: Callable[..., socket.socket],
+    hosts: tuple[Host, Host],
+    index: Callable[[str], int],
+    turn_until: TurnUntil,
+    make: type[Batches] | type[Echo],
+    wire: int,
+) -> None:
     """The same two addresses are on both wires. An ordinary protocol finds its way back as well."""
     protocol = make()
     serve(protocol, "::")
@@ -177,7 +228,11 @@ def test_link_local_peers_are_told_apart_by_their_scope(serve, client, hosts, in
     assert nothing_comes(socks[1 - wire])
 
 
-def test_an_answer_takes_the_route_to_the_peer_not_the_wire_it_was_asked_by(serve, client, index):
+def test_an_answer_takes_the_route_to_the_peer_not_the_wire_it_was_asked_by(
+    serve: Callable[[Batches | Echo, str], DatagramPort],
+    client: Callable[..., socket.socket],
+    index: Callable[[str], int],
+) -> None:
     """Asymmetric routing: asked on one wire, from the other network."""
     port = serve(Echo(), "0.0.0.0")
     sock = client("c0")
@@ -190,7 +245,14 @@ def test_an_answer_takes_the_route_to_the_peer_not_the_wire_it_was_asked_by(serv
     [("0.0.0.0", "255.255.255.255"), ("0.0.0.0", "224.0.0.1"), ("::", "ff02::1"), ("::", "fe80::9")],
 )
 @pytest.mark.parametrize("wire", [0, 1])
-def test_without_an_address_of_ours_the_interface_alone_says_where(serve, client, index, wildcard, target, wire):
+def test_without_an_address_of_ours_the_interface_alone_says_where(
+    serve: Callable[[Batches | Echo, str], DatagramPort],
+    client: Callable[..., socket.socket],
+    index: Callable[[str], int],
+    wildcard: str,
+    target: str,
+    wire: int,
+) -> None:
     port = serve(Echo(), wildcard)
     family = socket.AF_INET6 if ":" in target else socket.AF_INET
     socks = [client(f"c{n}", family=family) for n in (0, 1)]
@@ -200,7 +262,14 @@ def test_without_an_address_of_ours_the_interface_alone_says_where(serve, client
 
 
 @pytest.mark.parametrize(("address", "width"), [("10.9.0.77", 24), ("fd00:9::77", 64)])
-def test_an_address_that_comes_later_is_served(serve, client, hosts, turn_until, address, width):
+def test_an_address_that_comes_later_is_served(
+    serve: Callable[[Batches | Echo, str], DatagramPort],
+    client: Callable[..., socket.socket],
+    hosts: tuple[Host, Host],
+    turn_until: TurnUntil,
+    address: str,
+    width: int,
+) -> None:
     server, _ = hosts
     protocol = Echo()
     serve(protocol, address)
@@ -214,7 +283,12 @@ def test_an_address_that_comes_later_is_served(serve, client, hosts, turn_until,
         server.ip("address", "delete", f"{address}/{width}", "dev", "s0")
 
 
-def test_an_address_that_goes_is_a_lost_datagram(serve, client, hosts, turn_until):
+def test_an_address_that_goes_is_a_lost_datagram(
+    serve: Callable[[Batches | Echo, str], DatagramPort],
+    client: Callable[..., socket.socket],
+    hosts: tuple[Host, Host],
+    turn_until: TurnUntil,
+) -> None:
     server, _ = hosts
     protocol = Batches(lambda *_: None)
     port = serve(protocol, "0.0.0.0")
@@ -230,7 +304,7 @@ def test_an_address_that_goes_is_a_lost_datagram(serve, client, hosts, turn_unti
     assert port.counters.send_errors == 4
 
 
-def test_the_mtu_of_the_interface_a_datagram_came_by(hosts, index):
+def test_the_mtu_of_the_interface_a_datagram_came_by(hosts: tuple[Host, Host], index: Callable[[str], int]) -> None:
     server, _ = hosts
     mtu = Interfaces().mtu
     via = Via("10.9.1.1", index("s1"), "10.9.1.1")

@@ -1,5 +1,7 @@
 """The proxy's ports, on Twisted's kind of port and on our own: whole conversations, and what goes wrong."""
 
+from collections.abc import Iterator
+
 import firmware
 import pytest
 from attrs import define
@@ -24,7 +26,7 @@ from bootfw.interfaces import IBatchReceiver
 from bootfw.net.dhcp.port import DHCPPort
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.testing import FakePeer, MemoryNetwork
-from bootfw.values import BootFile, Via
+from bootfw.values import BootFile, BootRequest, Via
 from bootfw.wire.dhcp4 import Message, MessageType, pack, parse
 
 from .bypersona import ByPersona
@@ -78,15 +80,16 @@ class Lab:
 
 
 @pytest.fixture(params=[True, False], ids=["our port", "Twisted's port"])
-def rich(request) -> bool:
+def rich(request: pytest.FixtureRequest) -> bool:
     return request.param
 
 
 @pytest.fixture
-def lab(rich):
+def lab(rich: bool) -> Iterator[Lab]:
     network = MemoryNetwork()
     host = network.host(SERVER, "10.0.0.2", rich=rich)
-    resolver, events = ByPersona(FILES), []
+    resolver = ByPersona(FILES)
+    events: list[Event] = []
     chain = ResolverChain(host, [("by-persona", resolver)], events.append, 0.8)
     protocols = tuple(
         kind(host, chain, events.append, server="" if rich else SERVER, own_urls=lambda server: made.own_urls(server))
@@ -109,7 +112,7 @@ def boot_client(lab: Lab, port: int) -> FakePeer:
     return FakePeer(lab.network.host("10.0.0.9"), port)
 
 
-def test_the_protocols_take_batches(lab):
+def test_the_protocols_take_batches(lab: Lab) -> None:
     for protocol in lab.protocols:
         verifyObject(IBatchReceiver, protocol)
 
@@ -117,7 +120,7 @@ def test_the_protocols_take_batches(lab):
 # Conversations
 
 
-def test_a_bios_rom_boots_by_the_offer_alone(lab):
+def test_a_bios_rom_boots_by_the_offer_alone(lab: Lab) -> None:
     [offer] = lab.broadcast(firmware.BIOS_ROM.message())
 
     assert offer.message_type is MessageType.OFFER
@@ -127,7 +130,7 @@ def test_a_bios_rom_boots_by_the_offer_alone(lab):
     assert (event.message, event.file, event.destination) == ("OFFER", BootFile("pxelinux.0"), (BROADCAST, 68))
 
 
-def test_the_rom_of_qemu_is_ipxe_and_loads_pxelinux(lab):
+def test_the_rom_of_qemu_is_ipxe_and_loads_pxelinux(lab: Lab) -> None:
     lab.resolver.files["ipxe"] = "pxelinux.0"
 
     [offer] = lab.broadcast(firmware.IPXE_ROM.message())
@@ -136,7 +139,7 @@ def test_the_rom_of_qemu_is_ipxe_and_loads_pxelinux(lab):
     assert 43 not in offer.options
 
 
-def test_uefi_boots_by_the_detour(lab):
+def test_uefi_boots_by_the_detour(lab: Lab) -> None:
     [offer] = lab.broadcast(firmware.OVMF.message())
 
     assert (offer.siaddr, offer.file) == (SERVER, b"")
@@ -157,7 +160,7 @@ def test_uefi_boots_by_the_detour(lab):
     assert [event.request.stage for event in lab.said(RequestClassified)] == ["discover", "boot-server"]
 
 
-def test_ipxe_asks_the_boot_server_from_port_68(lab):
+def test_ipxe_asks_the_boot_server_from_port_68(lab: Lab) -> None:
     machine = boot_client(lab, 68)
     machine.send(pack(firmware.ipxe_asks_for_boot_item(), 1472), (SERVER, 4011))
 
@@ -167,7 +170,7 @@ def test_ipxe_asks_the_boot_server_from_port_68(lab):
     assert ack.options[43] == b"\6\1\x08" + firmware.BOOT_ITEM
 
 
-def test_http_boot(lab):
+def test_http_boot(lab: Lab) -> None:
     [offer] = lab.broadcast(firmware.OVMF_HTTP.message())
 
     assert offer.options[60] == b"HTTPClient"
@@ -175,14 +178,14 @@ def test_http_boot(lab):
     assert lab.said(OfferMade)[0].file == BootFile("http://10.0.0.1/x")
 
 
-def test_uefi_then_ipxe_is_a_chain_of_two(lab):
+def test_uefi_then_ipxe_is_a_chain_of_two(lab: Lab) -> None:
     lab.broadcast(firmware.OVMF.message())
     [offer] = lab.broadcast(firmware.SNPONLY.message())
 
     assert offer.file == b"boot.ipxe"
 
 
-def test_a_relayed_client_is_answered_through_its_relay(lab):
+def test_a_relayed_client_is_answered_through_its_relay(lab: Lab) -> None:
     relay = FakePeer(lab.network.host("10.1.0.254"), 67)
     agent = bytes((1, 4)) + b"ge-1"
     message = firmware.OVMF.changed({82: agent}).message(giaddr="10.1.0.254", hops=1)
@@ -197,7 +200,7 @@ def test_a_relayed_client_is_answered_through_its_relay(lab):
 
 
 @pytest.mark.parametrize("rich", [True], ids=["our port"])
-def test_a_reply_leaves_from_the_address_that_was_asked(lab):
+def test_a_reply_leaves_from_the_address_that_was_asked(lab: Lab) -> None:
     machine = boot_client(lab, 4011)
     machine.send(pack(firmware.asks_boot_server(firmware.OVMF), 1472), ("10.0.0.2", 4011))
     lab.network.advance(0.01)
@@ -209,7 +212,7 @@ def test_a_reply_leaves_from_the_address_that_was_asked(lab):
     assert (ack.siaddr, ack.options[54]) == ("10.0.0.2", bytes((10, 0, 0, 2)))
 
 
-def test_other_ports():
+def test_other_ports() -> None:
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True, privileged=False)
     settings = DHCPSettings(server_port=10067, client_port=10068, boot_server_port=14011)
@@ -229,7 +232,7 @@ def test_other_ports():
 
 
 @pytest.mark.parametrize("client", firmware.ORDINARY_CLIENTS + firmware.U_BOOTS, ids=lambda client: client.name)
-def test_other_clients_are_left_alone(lab, client):
+def test_other_clients_are_left_alone(lab: Lab, client: firmware.Client) -> None:
     assert lab.broadcast(client.message()) == []
 
     [event] = lab.events
@@ -238,14 +241,14 @@ def test_other_clients_are_left_alone(lab, client):
     assert lab.resolver.asked == []
 
 
-def test_the_request_to_the_dhcp_server_is_passed_over_in_silence(lab):
+def test_the_request_to_the_dhcp_server_is_passed_over_in_silence(lab: Lab) -> None:
     client = firmware.OVMF.changed({53: b"\3", 54: bytes((10, 0, 0, 254)), 50: bytes((10, 0, 0, 9))})
 
     assert lab.broadcast(client.message()) == []
     assert lab.events == []
 
 
-def test_malformed_datagrams_are_counted_and_told_of_once_a_second(lab):
+def test_malformed_datagrams_are_counted_and_told_of_once_a_second(lab: Lab) -> None:
     for data in (b"", b"x" * 100, firmware.OVMF.datagram()[:235], b"\2" + firmware.OVMF.datagram()[1:]):
         assert lab.broadcast(data) == []
     lab.network.advance(1)
@@ -256,7 +259,7 @@ def test_malformed_datagrams_are_counted_and_told_of_once_a_second(lab):
     assert lab.broadcast(firmware.BIOS_ROM.message())
 
 
-def test_closing_tells_of_the_rest_of_the_malformed(lab):
+def test_closing_tells_of_the_rest_of_the_malformed(lab: Lab) -> None:
     for _ in range(3):
         lab.broadcast(b"x")
     lab.protocols[0].close()
@@ -265,17 +268,17 @@ def test_closing_tells_of_the_rest_of_the_malformed(lab):
     assert not [call for call in lab.network.leaks() if "pending" in call]
 
 
-def test_one_bad_datagram_does_not_cost_the_others_in_its_batch(lab):
+def test_one_bad_datagram_does_not_cost_the_others_in_its_batch(lab: Lab) -> None:
     lab.client.send(b"x", (BROADCAST, 67))
     assert len(lab.broadcast(firmware.BIOS_ROM.message())) == 1
 
 
-def test_a_bug_of_ours_does_not_cost_the_others_either():
+def test_a_bug_of_ours_does_not_cost_the_others_either() -> None:
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True)
     published = []
 
-    def publish(event):
+    def publish(event: RequestClassified | ResolverAnswered | OfferMade) -> None:
         published.append(event)
         if len(published) == 1:
             raise ZeroDivisionError
@@ -296,7 +299,7 @@ def test_a_bug_of_ours_does_not_cost_the_others_either():
 # Withheld
 
 
-def test_no_resolver_has_a_file(lab):
+def test_no_resolver_has_a_file(lab: Lab) -> None:
     lab.resolver.files.clear()
 
     assert lab.broadcast(firmware.OVMF.message()) == []
@@ -312,28 +315,28 @@ def test_no_resolver_has_a_file(lab):
     ],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_the_reason_names_the_key_that_would_help(lab, client, key):
+def test_the_reason_names_the_key_that_would_help(lab: Lab, client: firmware.Client, key: str) -> None:
     lab.resolver.files.clear()
     lab.broadcast(client.message())
 
     assert f'"{key}"' in lab.reason
 
 
-def test_there_is_no_resolver(lab):
+def test_there_is_no_resolver(lab: Lab) -> None:
     lab.chain.resolvers = ()
     lab.broadcast(firmware.OVMF.message())
 
     assert "[[resolver]]" in lab.reason
 
 
-def test_uefi_is_not_sent_on_to_a_boot_server_that_has_nothing(lab):
+def test_uefi_is_not_sent_on_to_a_boot_server_that_has_nothing(lab: Lab) -> None:
     del lab.resolver.files["uefi"]
 
     assert lab.broadcast(firmware.OVMF.message()) == []
 
 
-def test_a_resolver_refuses(lab):
-    def refuse(request):
+def test_a_resolver_refuses(lab: Lab) -> None:
+    def refuse(request: BootRequest) -> None:
         raise BootRefused("the machine is to be scrapped")
 
     lab.resolver.files["uefi"] = refuse
@@ -342,21 +345,21 @@ def test_a_resolver_refuses(lab):
     assert lab.reason == "the machine is to be scrapped"
 
 
-def test_ipxe_is_not_given_ipxe(lab):
+def test_ipxe_is_not_given_ipxe(lab: Lab) -> None:
     lab.resolver.files["ipxe"] = "undionly.kpxe"
 
     assert lab.broadcast(firmware.IPXE_ROM.message()) == []
     assert '[resolver.files] "ipxe"' in lab.reason
 
 
-def test_http_boot_is_not_given_a_path(lab):
+def test_http_boot_is_not_given_a_path(lab: Lab) -> None:
     lab.resolver.files["uefi-http"] = "bootx64.efi"
 
     assert lab.broadcast(firmware.OVMF_HTTP.message()) == []
     assert "[http] listen" in lab.reason
 
 
-def test_http_boot_takes_a_path_from_our_own_http(lab):
+def test_http_boot_takes_a_path_from_our_own_http(lab: Lab) -> None:
     lab.resolver.files["uefi-http"] = "bootx64.efi"
     lab.serves_http = True
 
@@ -365,7 +368,7 @@ def test_http_boot_takes_a_path_from_our_own_http(lab):
     assert (offer.options[60], offer.options[67]) == (b"HTTPClient", b"http://10.0.0.1:8069/bootx64.efi\0")
 
 
-def test_an_answer_that_is_too_large_is_not_cut(lab):
+def test_an_answer_that_is_too_large_is_not_cut(lab: Lab) -> None:
     lab.resolver.files["pxe-bios"] = BootFile("n" * 250, configfile="c" * 250, pathprefix="p" * 250)
     client = firmware.BIOS_ROM.changed({57: None})
 
@@ -374,7 +377,7 @@ def test_an_answer_that_is_too_large_is_not_cut(lab):
 
 
 @pytest.mark.parametrize("length", [255, 300])
-def test_a_client_with_a_long_identifier_gets_its_file(lab, length):
+def test_a_client_with_a_long_identifier_gets_its_file(lab: Lab, length: int) -> None:
     lab.resolver.files["pxe-bios"] = "n" * 254
     [offer] = lab.broadcast(firmware.BIOS_ROM.changed({57: None, 61: b"x" * length}).message())
 
@@ -383,7 +386,7 @@ def test_a_client_with_a_long_identifier_gets_its_file(lab, length):
 
 
 @pytest.mark.parametrize("rich", [True], ids=["our port"])
-def test_an_interface_without_an_address(lab):
+def test_an_interface_without_an_address(lab: Lab) -> None:
     lab.network.hosts[0].addresses.clear()
 
     assert lab.broadcast(firmware.BIOS_ROM.message()) == []
@@ -391,7 +394,7 @@ def test_an_interface_without_an_address(lab):
     assert lab.resolver.asked == []
 
 
-def test_on_twisteds_port_the_address_has_to_be_given():
+def test_on_twisteds_port_the_address_has_to_be_given() -> None:
     network = MemoryNetwork()
     host = network.host(SERVER)
     chain = ResolverChain(host, [], lambda event: None, 0.8)
@@ -400,7 +403,7 @@ def test_on_twisteds_port_the_address_has_to_be_given():
         host.listenUDP(67, proxy_port(host, chain, lambda event: None))
 
 
-def test_an_address_that_is_given_wins():
+def test_an_address_that_is_given_wins() -> None:
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True)
     chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], lambda event: None, 0.8)
@@ -422,10 +425,10 @@ class Served(Interfaces):
 
 
 @pytest.mark.parametrize(("names", "answers"), [((), 1), (("eth0",), 1), (("eth1",), 0)])
-def test_only_the_interfaces_that_are_named_are_served(names, answers):
+def test_only_the_interfaces_that_are_named_are_served(names: tuple[str, ...], answers: int) -> None:
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True)
-    events = []
+    events: list[Event] = []
     chain = ResolverChain(host, [("by-persona", ByPersona(FILES))], events.append, 0.8)
     host.listenUDP(67, proxy_port(host, chain, events.append, interfaces=Served(names)))
     client = FakePeer(network.host(), 68)
@@ -440,7 +443,7 @@ def test_only_the_interfaces_that_are_named_are_served(names, answers):
 # Resolvers that answer later
 
 
-def test_a_client_that_repeats_itself_is_answered_once(lab):
+def test_a_client_that_repeats_itself_is_answered_once(lab: Lab) -> None:
     waiting = Deferred()
     lab.resolver.files["pxe-bios"] = lambda request: waiting
     for _ in range(3):
@@ -454,7 +457,7 @@ def test_a_client_that_repeats_itself_is_answered_once(lab):
     assert len(lab.said(OfferMade)) == 1
 
 
-def test_after_that_it_may_ask_again(lab):
+def test_after_that_it_may_ask_again(lab: Lab) -> None:
     first = Deferred()
     lab.resolver.files["pxe-bios"] = lambda request: first
     lab.broadcast(firmware.BIOS_ROM.message())
@@ -465,7 +468,7 @@ def test_after_that_it_may_ask_again(lab):
     assert len(lab.broadcast(firmware.BIOS_ROM.message())) == 1
 
 
-def test_two_clients_and_two_boots_of_one_do_not_wait_for_each_other(lab):
+def test_two_clients_and_two_boots_of_one_do_not_wait_for_each_other(lab: Lab) -> None:
     lab.resolver.files["pxe-bios"] = lambda request: Deferred()
     lab.broadcast(firmware.BIOS_ROM.message())
     lab.broadcast(firmware.BIOS_ROM.message(xid=5))
@@ -474,7 +477,7 @@ def test_two_clients_and_two_boots_of_one_do_not_wait_for_each_other(lab):
     assert len(lab.resolver.asked) == 3
 
 
-def test_a_resolver_that_is_too_slow(lab):
+def test_a_resolver_that_is_too_slow(lab: Lab) -> None:
     lab.resolver.files["pxe-bios"] = lambda request: Deferred()
     lab.broadcast(firmware.BIOS_ROM.message())
     lab.network.advance(0.8)
@@ -484,7 +487,7 @@ def test_a_resolver_that_is_too_slow(lab):
     assert len(lab.resolver.asked) == 2
 
 
-def test_a_late_refusal(lab):
+def test_a_late_refusal(lab: Lab) -> None:
     waiting = Deferred()
     lab.resolver.files["pxe-bios"] = lambda request: waiting
     lab.broadcast(firmware.BIOS_ROM.message())
@@ -494,7 +497,7 @@ def test_a_late_refusal(lab):
     assert lab.reason == "no"
 
 
-def test_closing_ends_what_is_being_resolved(lab):
+def test_closing_ends_what_is_being_resolved(lab: Lab) -> None:
     lab.resolver.files["pxe-bios"] = lambda request: Deferred()
     lab.broadcast(firmware.BIOS_ROM.message())
     with capturedLogs() as logs:
@@ -505,7 +508,7 @@ def test_closing_ends_what_is_being_resolved(lab):
     assert not [call for call in lab.network.leaks() if "pending" in call]
 
 
-def test_what_is_published_of_one_offer(lab):
+def test_what_is_published_of_one_offer(lab: Lab) -> None:
     lab.broadcast(firmware.BIOS_ROM.message())
 
     assert [type(event) for event in lab.events] == [RequestClassified, ResolverAnswered, OfferMade]

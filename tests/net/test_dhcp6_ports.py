@@ -1,5 +1,7 @@
 """The proxy's DHCPv6 ports: whole conversations, and what goes wrong."""
 
+from collections.abc import Callable, Iterator
+
 import pytest
 from dhcpports import boot_server6_port
 from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP, relayed
@@ -9,7 +11,7 @@ from bootfw.errors import BootRefused
 from bootfw.events import DatagramsMalformed, OfferMade, OfferWithheld, RequestIgnored
 from bootfw.interfaces import IBatchReceiver
 from bootfw.net.linux.interfaces import Interfaces
-from bootfw.values import BootFile, Via
+from bootfw.values import BootFile, BootRequest, Via
 from bootfw.wire.dhcp6 import MessageType, Relay, pack
 from bootfw.wire.options6 import Option, vendor_class
 
@@ -17,7 +19,7 @@ from .lab6 import CLIENT, DUID, Lab
 
 
 @pytest.fixture
-def lab():
+def lab() -> Iterator[Lab]:
     lab = Lab()
     yield lab
     lab.chain.cancel_all()
@@ -25,11 +27,11 @@ def lab():
     assert lab.network.clock.getDelayedCalls() == []
 
 
-def test_it_takes_batches(lab) -> None:
+def test_it_takes_batches(lab: Lab) -> None:
     assert IBatchReceiver.providedBy(lab.protocol)
 
 
-def test_edk2_is_advertised_a_boot_server_and_no_address(lab) -> None:
+def test_edk2_is_advertised_a_boot_server_and_no_address(lab: Lab) -> None:
     answer = lab.only(OVMF.message())
     assert answer.kind is MessageType.ADVERTISE
     assert answer.first(Option.IA_NA) is None
@@ -41,7 +43,7 @@ def test_edk2_is_advertised_a_boot_server_and_no_address(lab) -> None:
     assert made.request.mac == MAC
 
 
-def test_edk2_boots_by_http_without_a_boot_server(lab) -> None:
+def test_edk2_boots_by_http_without_a_boot_server(lab: Lab) -> None:
     answer = lab.only(OVMF_HTTP.message())
     assert answer.kind is MessageType.ADVERTISE
     assert answer.first(Option.BOOTFILE_URL) == b"http://[fd77::1]:8069/x.efi"
@@ -50,20 +52,20 @@ def test_edk2_boots_by_http_without_a_boot_server(lab) -> None:
     assert vendor_class(raw) == (343, (b"HTTPClient",))
 
 
-def test_ipxe_without_an_address_is_left_to_the_other_server(lab) -> None:
+def test_ipxe_without_an_address_is_left_to_the_other_server(lab: Lab) -> None:
     assert lab.heard(IPXE.message()) == []
     (ignored,) = lab.of(RequestIgnored)
     assert "from no proxy" in ignored.reason
 
 
-def test_ipxe_that_has_an_address_by_itself_is_told_its_file(lab) -> None:
+def test_ipxe_that_has_an_address_by_itself_is_told_its_file(lab: Lab) -> None:
     answer = lab.only(IPXE.message(MessageType.INFORMATION_REQUEST, ia=None))
     assert answer.kind is MessageType.REPLY
     assert answer.first(Option.BOOTFILE_URL) == f"http://[fd77::1]:8069/{MAC}.ipxe".encode()
     assert answer.first(Option.VENDOR_CLASS) is None
 
 
-def test_who_does_not_say_who_it_is_gets_an_answer_all_the_same(lab) -> None:
+def test_who_does_not_say_who_it_is_gets_an_answer_all_the_same(lab: Lab) -> None:
     message = IPXE.changed({1: None}).message(MessageType.INFORMATION_REQUEST, ia=None)
     ((answer, _, _),) = lab.heard(message)
     assert answer.first(Option.CLIENT_ID) is None
@@ -71,18 +73,18 @@ def test_who_does_not_say_who_it_is_gets_an_answer_all_the_same(lab) -> None:
 
 
 @pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.CONFIRM])
-def test_the_rest_is_for_the_server_that_gives_addresses(lab, kind) -> None:
+def test_the_rest_is_for_the_server_that_gives_addresses(lab: Lab, kind: MessageType) -> None:
     assert lab.heard(OVMF.message(kind, (Option.SERVER_ID, b"other"))) == []
     assert lab.events == []
 
 
-def test_systems_are_left_alone(lab) -> None:
+def test_systems_are_left_alone(lab: Lab) -> None:
     assert lab.heard(LINUX.message()) == []
     assert lab.heard(LINUX.message(MessageType.INFORMATION_REQUEST, ia=None)) == []
     assert [event.mac for event in lab.of(RequestIgnored)] == [MAC, MAC]
 
 
-def test_the_boot_server_answers_where_it_was_asked(lab) -> None:
+def test_the_boot_server_answers_where_it_was_asked(lab: Lab) -> None:
     lab = Lab(boot_server6_port)
     peer = ("fd77::100", 4011, 0, 0)
     message = OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, DUID), ia=None)
@@ -91,13 +93,13 @@ def test_the_boot_server_answers_where_it_was_asked(lab) -> None:
     assert answer.first(Option.VENDOR_CLASS) is None
 
 
-def test_the_boot_server_leaves_alone_who_asks_another_one(lab) -> None:
+def test_the_boot_server_leaves_alone_who_asks_another_one(lab: Lab) -> None:
     lab = Lab(boot_server6_port)
     assert lab.heard(OVMF.message(MessageType.REQUEST, (Option.SERVER_ID, b"other"), ia=None)) == []
     assert lab.events == []
 
 
-def test_relays_get_back_what_they_sent(lab) -> None:
+def test_relays_get_back_what_they_sent(lab: Lab) -> None:
     inner = Relay(0, "::", LINK_LOCAL, ((18, b"port 3"), (79, b"\0\1RT\0\0\0\x09")))
     outer = Relay(1, "fd78::1", "fe80::1", ((37, b"\0\0\0\x09id"), (38, b"subscriber")))
     peer = ("fd78::1", 51000, 0, 0)
@@ -108,13 +110,13 @@ def test_relays_get_back_what_they_sent(lab) -> None:
     assert lab.resolver.asked[0].mac == "52:54:00:00:00:09"
 
 
-def test_a_relay_may_want_its_source_port_back(lab) -> None:
+def test_a_relay_may_want_its_source_port_back(lab: Lab) -> None:
     relay = Relay(0, "fd78::1", LINK_LOCAL, ((135, b"\0\0"),))
     ((_, _, to),) = lab.heard(relayed(OVMF.message(), relay), ("fd78::1", 51000, 0, 0))
     assert to == ("fd78::1", 51000, 0, 0)
 
 
-def test_answers_to_relays_and_rubbish_are_counted(lab) -> None:
+def test_answers_to_relays_and_rubbish_are_counted(lab: Lab) -> None:
     assert lab.heard(pack(OVMF.message(), [Relay(0, "::", "::")])) == []
     assert lab.heard(b"\1") == []
     assert lab.of(DatagramsMalformed)[0].reason == "a server's answer to a relay"
@@ -133,8 +135,8 @@ def test_messages_by_other_interfaces_are_ignored() -> None:
     assert lab.events == []
 
 
-def test_a_client_that_repeats_itself_is_answered_once(lab) -> None:
-    answers = []
+def test_a_client_that_repeats_itself_is_answered_once(lab: Lab) -> None:
+    answers: list[Deferred[None]] = []
     lab.resolver.files["uefi-v6"] = lambda request: answers.append(Deferred()) or answers[-1]
     assert lab.heard(OVMF.message()) == []
     assert lab.heard(OVMF.message()) == []
@@ -144,7 +146,7 @@ def test_a_client_that_repeats_itself_is_answered_once(lab) -> None:
     assert answer.first(Option.BOOTFILE_URL) == b"tftp://[fd77::1]/late.efi"
 
 
-def _refuses(request):
+def _refuses(request: BootRequest) -> None:
     raise BootRefused("not today")
 
 
@@ -158,7 +160,9 @@ def _refuses(request):
         ("{nobody}", None),
     ],
 )
-def test_what_edk2_can_not_have(lab, file, reason) -> None:
+def test_what_edk2_can_not_have(
+    lab: Lab, file: str | BootFile | Callable[[BootRequest], None] | None, reason: str | None
+) -> None:
     lab.resolver.files["uefi-v6"] = file
     heard = lab.heard(OVMF.message())
     if reason is None:
@@ -168,7 +172,7 @@ def test_what_edk2_can_not_have(lab, file, reason) -> None:
         assert reason in lab.of(OfferWithheld)[0].reason
 
 
-def test_another_server_can_have_the_file(lab) -> None:
+def test_another_server_can_have_the_file(lab: Lab) -> None:
     lab.resolver.files["uefi-v6"] = BootFile("x.efi", server="fd77::9")
     assert lab.only(OVMF.message()).first(Option.BOOTFILE_URL) == b"tftp://[fd77::9]/x.efi"
     lab.resolver.files["uefi-v6"] = BootFile("tftp://[fd77::8]/y.efi")
@@ -177,7 +181,7 @@ def test_another_server_can_have_the_file(lab) -> None:
 
 def test_closing_cancels_what_is_resolved() -> None:
     lab = Lab()
-    cancelled = []
+    cancelled: list[Deferred[None]] = []
     lab.resolver.files["uefi-v6"] = lambda request: Deferred(cancelled.append)
     lab.heard(OVMF.message())
     lab.protocol.close()

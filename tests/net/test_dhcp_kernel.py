@@ -1,34 +1,41 @@
 """The proxy on a real kernel: broadcasts on two wires, an unnumbered interface, the choice of interfaces."""
 
 import socket
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import firmware
 import pytest
 from dhcpports import boot_server_port, proxy_port, server_port
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.subnet import Subnet
-from bootfw.events import OfferMade, OfferWithheld, RequestIgnored
+from bootfw.events import Event, OfferMade, OfferWithheld, RequestIgnored
 from bootfw.net.dhcp.journal import Journal
+from bootfw.net.dhcp.proxy import Proxy4
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.net.udp.port import listen
 from bootfw.resolvers.static import StaticResolver
 from bootfw.stores.memory import MemoryStore
 from bootfw.wire.dhcp4 import BROADCAST_FLAG, Message, pack, parse
 
+from .namespaces import Host
+
 SO_BINDTODEVICE = 25
 
 
 @pytest.fixture
-def proxy(hosts, private_reactor, turn_until):
+def proxy(hosts: tuple[Host, Host], private_reactor: EPollReactor, turn_until: TurnUntil):
     """Starts the proxy on both ports of the server; what it is called with goes to the protocols."""
     server, _ = hosts
     chain = ResolverChain(private_reactor, [("static", StaticResolver("boot.file"))], lambda event: None, 0.8)
     ports = []
 
-    def start(kind=proxy_port, port=67, **options):
+    def start(kind: Callable[..., Proxy4] = proxy_port, port: int = 67, **options: Any):
         events = []
         with server.inside():
             ports.append(
@@ -42,11 +49,11 @@ def proxy(hosts, private_reactor, turn_until):
 
 
 @pytest.fixture
-def run_until(hosts, turn_until):
+def run_until(hosts: tuple[Host, Host], turn_until: TurnUntil) -> Callable[[Callable[..., Any]], None]:
     """Turn the reactor in the server's namespace, where the names of interfaces are its own."""
     server, _ = hosts
 
-    def run(condition):
+    def run(condition: Callable[..., Any]) -> None:
         with server.inside():
             turn_until(condition)
 
@@ -54,7 +61,7 @@ def run_until(hosts, turn_until):
 
 
 @pytest.fixture
-def client(hosts):
+def client(hosts: tuple[Host, Host]) -> Iterator[Callable[..., socket.socket]]:
     """Makes sockets of the client, one bound to each wire."""
     _, client = hosts
     made = []
@@ -84,12 +91,18 @@ def received(sock: socket.socket) -> list[tuple[Message, tuple[str, int]]]:
 
 
 @pytest.mark.parametrize(("interface", "address"), [("c0", "10.9.0.1"), ("c1", "10.9.1.1")])
-def test_each_wire_hears_of_the_address_that_it_can_reach(proxy, client, run_until, interface, address):
+def test_each_wire_hears_of_the_address_that_it_can_reach(
+    proxy,
+    client: Callable[..., socket.socket],
+    run_until: Callable[[Callable[..., Any]], None],
+    interface: str,
+    address: str,
+) -> None:
     events = proxy()
     here = client(interface)
     other = client("c1" if interface == "c0" else "c0")
     here.sendto(firmware.IPXE_ROM.datagram(), ("255.255.255.255", 67))
-    replies = []
+    replies: list[tuple[Message, tuple[str, int]]] = []
     run_until(lambda: replies.extend(received(here)) or replies)
 
     [(offer, peer)] = replies
@@ -101,11 +114,13 @@ def test_each_wire_hears_of_the_address_that_it_can_reach(proxy, client, run_unt
     assert made.request.interface == interface.replace("c", "s")
 
 
-def test_the_boot_server_answers_from_the_address_that_was_asked(proxy, client, run_until):
+def test_the_boot_server_answers_from_the_address_that_was_asked(
+    proxy, client: Callable[..., socket.socket], run_until: Callable[[Callable[..., Any]], None]
+) -> None:
     proxy(boot_server_port, 4011)
     here = client("c0", 4011)
     here.sendto(pack(firmware.asks_boot_server(firmware.OVMF), 1472), ("10.9.0.2", 4011))
-    replies = []
+    replies: list[tuple[Message, tuple[str, int]]] = []
     run_until(lambda: replies.extend(received(here)) or replies)
 
     [(ack, peer)] = replies
@@ -113,7 +128,9 @@ def test_the_boot_server_answers_from_the_address_that_was_asked(proxy, client, 
     assert (ack.siaddr, ack.file) == ("10.9.0.2", b"boot.file")
 
 
-def test_interfaces_that_are_not_named_are_not_served(proxy, client, run_until):
+def test_interfaces_that_are_not_named_are_not_served(
+    proxy, client: Callable[..., socket.socket], run_until: Callable[[Callable[..., Any]], None]
+) -> None:
     events = proxy(interfaces=Interfaces(["s1"]))
     ignored, served = client("c0"), client("c1")
     ignored.sendto(firmware.IPXE_ROM.datagram(xid=1), ("255.255.255.255", 67))
@@ -124,7 +141,12 @@ def test_interfaces_that_are_not_named_are_not_served(proxy, client, run_until):
     assert received(ignored) == []
 
 
-def test_an_interface_without_an_address_offers_nothing(hosts, proxy, client, run_until):
+def test_an_interface_without_an_address_offers_nothing(
+    hosts: tuple[Host, Host],
+    proxy,
+    client: Callable[..., socket.socket],
+    run_until: Callable[[Callable[..., Any]], None],
+) -> None:
     """The kernel lends it the address of another wire, which its clients can't reach."""
     server, other = hosts
     server.ip("link", "add", "s2", "type", "veth", "peer", "name", "c2", "netns", other.name)
@@ -144,7 +166,7 @@ def test_an_interface_without_an_address_offers_nothing(hosts, proxy, client, ru
 
 
 @pytest.fixture
-def second(hosts):
+def second(hosts: tuple[Host, Host]) -> Iterator[str]:
     """The server's end of wire 0 has an address in another network too."""
     server, _ = hosts
     server.ip("addr", "add", "10.99.0.1/24", "dev", "s0", "label", "s0:1")
@@ -152,9 +174,11 @@ def second(hosts):
     server.ip("addr", "del", "10.99.0.1/24", "dev", "s0")
 
 
-def offered_by(proxy_events: list, client, run_until, **fields) -> Message:
+def offered_by(
+    proxy_events: list, client: socket.socket, run_until: Callable[[Callable[..., Any]], None], **fields: Any
+) -> Message:
     client.sendto(firmware.IPXE_ROM.datagram(**fields), ("255.255.255.255", 67))
-    replies = []
+    replies: list[tuple[Message, tuple[str, int]]] = []
     run_until(lambda: replies.extend(received(client)) or replies)
     [(offer, _)] = replies
     return offer
@@ -164,7 +188,9 @@ def asking_for(address: str, kind: int = 1) -> dict[int, bytes]:
     return {**firmware.IPXE_ROM.options, 53: bytes((kind,)), 50: socket.inet_aton(address)}
 
 
-def test_a_proxy_names_its_address_in_the_clients_network(proxy, client, run_until, second):
+def test_a_proxy_names_its_address_in_the_clients_network(
+    proxy, client: Callable[..., socket.socket], run_until: Callable[[Callable[..., Any]], None], second: str
+) -> None:
     """A proxy can't know that network, unless the client asks for what it had, or others have taken addresses of it."""
     events, here = proxy(), client("c0")
 
@@ -177,11 +203,16 @@ def test_a_proxy_names_its_address_in_the_clients_network(proxy, client, run_unt
 
 
 def test_a_server_gives_addresses_of_the_network_of_its_second_address(
-    hosts, private_reactor, client, run_until, second, turn_until
-):
+    hosts: tuple[Host, Host],
+    private_reactor: EPollReactor,
+    client: Callable[..., socket.socket],
+    run_until: Callable[[Callable[..., Any]], None],
+    second: str,
+    turn_until: TurnUntil,
+) -> None:
     store = MemoryStore()
     addresses = AddressServer([Subnet(network="10.99.0.0/24", pool=["10.99.0.100"])])
-    events = []
+    events: list[Event] = []
     ledger = Journal(store, events.append, private_reactor)
     chain = ResolverChain(private_reactor, [("static", StaticResolver("boot.file"))], events.append, 0.8)
     with hosts[0].inside():

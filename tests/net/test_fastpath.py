@@ -3,6 +3,7 @@
 import os
 import resource
 import socket
+from collections.abc import Iterator
 from ctypes import string_at
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from attrs import define, evolve, field
 from hypothesis import example, given, seed, settings
 from hypothesis import strategies as st
+from narrowing import present
 from twisted.internet.task import Clock
 
 from bootfw import readers, table
@@ -43,7 +45,7 @@ BLKSIZES = (None, 8, 64, 600)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_pieces_of_files_that_are_never_too_new():
+def small_pieces_of_files_that_are_never_too_new() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "_TICK", -1)
         patch.setattr(framecache, "CHUNK_SIZE", 500)
@@ -67,7 +69,7 @@ class Server:
     heard: list = field(init=False)
     """The block that each client has got last."""
 
-    def __attrs_post_init__(self):
+    def __attrs_post_init__(self) -> None:
         backend = DirectoryBackend(self.root)
         self.protocol = TFTPProtocol(
             self.clock,
@@ -88,7 +90,7 @@ class Server:
             client.bind((loopback, 0))
             client.connect((loopback, self.port.getHost().port))
 
-    def send(self, packets):
+    def send(self, packets) -> None:
         """Have packets arrive together: (number of the client, data or how far its ACK is from what it has got)."""
         sent = 0
         for number, what in packets:
@@ -126,7 +128,7 @@ class Server:
     def ended(self):
         return [event for event in self.events if isinstance(event, TransferEnded)]
 
-    def close(self):
+    def close(self) -> None:
         self.protocol.close()
         self.port.connectionLost()
         for client in self.clients:
@@ -134,7 +136,7 @@ class Server:
         assert not self.clock.getDelayedCalls()
 
 
-def request(size, blksize, window):
+def request(size: int, blksize: int, window: int | None) -> bytes:
     options = [("blksize", str(blksize))] if blksize else []
     return tftp.request(False, f"{size}", "octet", [*options, *([("windowsize", str(window))] if window else [])])
 
@@ -154,7 +156,7 @@ policies = st.sampled_from([Adaptive(), Fixed([1.0, 3.0])])
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("root")
     for size in SIZES:
         (root / str(size)).write_bytes(os.urandom(size))
@@ -197,7 +199,7 @@ changes = st.sampled_from([*[None] * 20, "evicted", "overwritten", "cancelled"])
     Adaptive(),
     "127.0.0.1",
 )
-def test_with_and_without_are_the_same(root, begins, course, capacity, policy, address):
+def test_with_and_without_are_the_same(root, begins, course, capacity, policy, address) -> None:
     """With the fast path, with its frames only, and with neither: each datagram, deadline, report and count."""
     fast, framed, plain = (Server(FrameCache(size), policy, root, address) for size in (capacity, capacity, 0))
     servers = [fast, framed, plain]
@@ -244,7 +246,7 @@ def test_with_and_without_are_the_same(root, begins, course, capacity, policy, a
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1"])
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("round_trip", [0.0, 0.001, 0.015])
-def test_it_is_taken(root, address, window, round_trip, monkeypatch):
+def test_it_is_taken(root, address, window, round_trip, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without this, the comparison could be one of the same with the same."""
     # Windows of such small blocks could all be sent to a peer that has proven nothing; then the fast path is not used.
     monkeypatch.setattr(read_session, "RATIO", 1)
@@ -281,7 +283,7 @@ class Watched(Server):
 
     def watch(self, near=lambda: None):
         self.looks = []
-        take = self.port._inbox.take
+        take = present(self.port._inbox).take
 
         def watched(descriptor):
             self.looks.append(take(descriptor))
@@ -289,9 +291,9 @@ class Watched(Server):
                 near()
             return self.looks[-1]
 
-        self.port._inbox.take = watched
+        present(self.port._inbox).take = watched
 
-    def wake_up(self, what=0):
+    def wake_up(self, what: int = 0):
         """One datagram of the first client, and one wake-up of the port; how many looks found how much."""
         del self.looks[:]
         self.clients[0].send(what if isinstance(what, bytes) else tftp.ack(self.heard[0] + what))
@@ -314,10 +316,10 @@ def watched(root):
     server.close()
 
 
-def test_a_near_client_is_answered_without_a_turn_of_the_reactor(watched):
+def test_a_near_client_is_answered_without_a_turn_of_the_reactor(watched) -> None:
     """On a quiet machine most of a single transfer's time was that of falling asleep and being woken."""
 
-    def answer():
+    def answer() -> None:
         watched.took()
         watched.clients[0].send(tftp.ack(watched.heard[0]))
 
@@ -329,15 +331,15 @@ def test_a_near_client_is_answered_without_a_turn_of_the_reactor(watched):
     assert 20 < sum(looks) < 50
 
 
-def test_one_that_does_not_answer_at_once_is_looked_for_less_and_less(watched):
+def test_one_that_does_not_answer_at_once_is_looked_for_less_and_less(watched) -> None:
     watched.watch()
     assert [len(watched.wake_up()) for _ in range(12)] == [34, 2, 34, 2, 2, 2, 34, 2, 2, 2, 2, 2]
 
 
-def test_one_that_answers_again_is_looked_for_as_before(watched):
+def test_one_that_answers_again_is_looked_for_as_before(watched) -> None:
     answers = [False, True, True, False]
 
-    def answer():
+    def answer() -> None:
         if answers and answers.pop(0):
             watched.took()
             watched.clients[0].send(tftp.ack(watched.heard[0]))
@@ -348,13 +350,13 @@ def test_one_that_answers_again_is_looked_for_as_before(watched):
     assert len(watched.wake_up()) == 34
 
 
-def test_a_port_does_not_poll_when_no_transfer_is_under_way(watched):
+def test_a_port_does_not_poll_when_no_transfer_is_under_way(watched) -> None:
     watched.watch()
     watched.wake_up(tftp.error(0, "enough"))
     assert watched.wake_up(request(5, None, None)) == [1, 0]
 
 
-def test_a_transfer_that_has_ended_takes_nothing_any_more(root):
+def test_a_transfer_that_has_ended_takes_nothing_any_more(root) -> None:
     server = Server(FrameCache(1 << 20), Adaptive(), root)
     try:
         for _ in range(2):
@@ -371,7 +373,7 @@ def test_a_transfer_that_has_ended_takes_nothing_any_more(root):
         server.close()
 
 
-def test_more_transfers_than_files_are_usually_open(root):
+def test_more_transfers_than_files_are_usually_open(root) -> None:
     """Issue 5: 1024 is the usual limit; one image serves them all."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = 1500
@@ -399,7 +401,7 @@ def test_more_transfers_than_files_are_usually_open(root):
 class Broken:
     """A watchdog that fails after a while."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.left = 4
 
     def wait(self, attempt):
@@ -410,7 +412,7 @@ class Broken:
         return Broken()
 
 
-def test_a_broken_watchdog_ends_its_transfer_and_no_other(root):
+def test_a_broken_watchdog_ends_its_transfer_and_no_other(root) -> None:
     seen = []
     for capacity in (1 << 20, 0):
         server = Server(FrameCache(capacity), Broken(), root)
@@ -442,7 +444,7 @@ ADDRESS = ("192.0.2.1", 2000)
 class Inbox:
     """One datagram of four bytes."""
 
-    def __init__(self, head):
+    def __init__(self, head) -> None:
         self.head = head
 
     def heads(self, count):
@@ -479,7 +481,7 @@ class Driven:
     advanced: int = 0
     handled: bool = False
 
-    def __attrs_post_init__(self):
+    def __attrs_post_init__(self) -> None:
         if self.cache is None:
             return
         self.path = FastPath(lambda: self.now, Outgoing())
@@ -494,7 +496,7 @@ class Driven:
         self.give(Input.ACK, head & 0xFFFF)
         return True
 
-    def ack(self, number):
+    def ack(self, number) -> None:
         if self.path is None:
             self.give(Input.ACK, number)
             return
@@ -509,14 +511,14 @@ class Driven:
             data = string_at(self.flow.vector[0], self.flow.vector[1])
             self.datagrams += [data[start : start + 12] for start in range(0, len(data), 12)]
 
-    def give(self, event, argument, fetch=True):
+    def give(self, event, argument, fetch: bool = True) -> None:
         self.handled = True
         if not fetch:
             self.session.cached_through = 0
         self.session.handle(event, argument, self.now)
         self.go_on(fetch)
 
-    def go_on(self, fetch=True):
+    def go_on(self, fetch: bool = True) -> None:
         session = self.session
         while True:
             for item in session.out:
@@ -529,11 +531,11 @@ class Driven:
         if self.flow is not None and session.steady:
             self.flow.open(session)
 
-    def load(self, block):
+    def load(self, block) -> None:
         if self.cache is None:
             return
         self.chunk = self.cache.chunk(self.reader, 8, block)
-        self.session.cached_through = self.chunk.last
+        self.session.cached_through = present(self.chunk).last
         self.flow.use(self.chunk)
 
     def frames(self, blocks):
@@ -564,12 +566,12 @@ late = st.booleans()
 """The content is fetched with the next input only."""
 
 
-def test_the_session_is_in_the_same_state_either_way(monkeypatch):
+def test_the_session_is_in_the_same_state_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every cell that is no mistake of the adapter is reached, and so is the fast path before and after it."""
     reached, fast = set(), set()
     handle = ReadSession.handle
 
-    def noted(session, event, argument, now):
+    def noted(session, event, argument, now) -> None:
         cell = session._table[session.state][event]
         reached.add((session.state, event))
         assert cell is not table.illegal
@@ -588,7 +590,7 @@ def test_the_session_is_in_the_same_state_either_way(monkeypatch):
     )
     @example(4, 4000, [((Input.ACK, 0), 0.001, False)] * 60, Adaptive(), "offered")
     @example(3, 4000, [((Input.ACK, 0), 0.001, False)] * 60, Adaptive(), "offered")
-    def compare(window, size, course, policy, begins):
+    def compare(window, size, course, policy, begins) -> None:
         agreed = Agreed(blksize=8, windowsize=window, acknowledged=(("blksize", "8"),) if begins == "offered" else ())
         start = 65530 if begins == "near the wrap" else None
         content = bytes(i % 251 for i in range(size + (start or 0) * 8))
@@ -651,7 +653,7 @@ def test_the_session_is_in_the_same_state_either_way(monkeypatch):
 @pytest.mark.parametrize(
     "changed", [{"acked": 3}, {"heard_at": 1.5}, {"deadline": 3.5}, {"deadline": None}, {"sent": 9}, {"wait": 0.5}]
 )
-def test_a_flight_is_opened_only_where_the_fields_that_are_not_written_follow_from_the_others(changed):
+def test_a_flight_is_opened_only_where_the_fields_that_are_not_written_follow_from_the_others(changed) -> None:
     flight = Flight(heard_at=2.0, sent_at=2.0, wait=1.0, deadline=3.0, windowsize=4, acked=4, sent=8)
     assert flight.derivable
     for name, value in changed.items():
@@ -659,7 +661,7 @@ def test_a_flight_is_opened_only_where_the_fields_that_are_not_written_follow_fr
     assert not flight.derivable
 
 
-def test_frames_of_another_chunk_close_the_fast_path_until_it_is_opened_again():
+def test_frames_of_another_chunk_close_the_fast_path_until_it_is_opened_again() -> None:
     session = ReadSession(Agreed(blksize=8), 4000, Fixed([1.0]).begin(Agreed()), 0.0)
     driven = Driven(session, bytes(4000), FrameCache(1 << 20))
     driven.go_on()

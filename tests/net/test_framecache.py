@@ -1,11 +1,13 @@
 """Framed files in memory: they are the file, within their room, and never an old one."""
 
 import os
+from pathlib import Path
 
 import pytest
 from attrs import define
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from narrowing import present
 
 from bootfw import readers
 from bootfw.backends.archive.reader import MemberReader
@@ -19,17 +21,17 @@ CAPACITY = 1 << 20
 
 
 @pytest.fixture
-def settled(monkeypatch):
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file is too new."""
     monkeypatch.setattr(readers, "_TICK", -1)
 
 
 @pytest.fixture
-def opened(tmp_path, settled):
+def opened(tmp_path: Path, settled: None):
     """Makes readers of a file with given content."""
     made = []
 
-    def make(content, name="file"):
+    def make(content, name: str = "file"):
         (tmp_path / name).write_bytes(content)
         made.append(FileReader(os.open(tmp_path / name, os.O_RDONLY)))
         return made[-1]
@@ -40,7 +42,7 @@ def opened(tmp_path, settled):
 
 
 @given(size=st.integers(0, 3000), blksize=st.integers(8, 700), block=st.integers(1, 400), most=st.integers(100, 2000))
-def test_a_piece_is_the_frames_of_its_blocks(size, blksize, block, most):
+def test_a_piece_is_the_frames_of_its_blocks(size, blksize, block, most) -> None:
     content = bytes(i % 251 for i in range(size))
     fd = os.memfd_create("test")
     os.write(fd, content)
@@ -55,23 +57,25 @@ def test_a_piece_is_the_frames_of_its_blocks(size, blksize, block, most):
     if block > final:
         assert chunk is None
         return
+    assert chunk is not None
     assert chunk.first <= block <= chunk.last == min(chunk_end, final)
     assert chunk.last_full == min(chunk_end, final - 1)
     data = content[(chunk.first - 1) * blksize : chunk.last * blksize]
     assert bytes(chunk.view) == frame(Blocks(chunk.first, chunk.last - chunk.first + 1), blksize, data)
 
 
-def test_numbers_wrap(opened):
+def test_numbers_wrap(opened) -> None:
     cache = FrameCache(CAPACITY)
     reader = opened(bytes(8 * 70_000))
     chunk = cache.chunk(reader, 8, 65536)
+    assert chunk is not None
     at = (65536 - chunk.first) * chunk.stride
     assert bytes(chunk.view[at - 12 : at + 16])[:4] == b"\0\3\xff\xff"
     assert bytes(chunk.view[at : at + 4]) == b"\0\3\0\0"
     assert bytes(chunk.view[at + 12 : at + 16]) == b"\0\3\0\1"
 
 
-def test_it_is_read_once_for_all_who_read_the_same(opened):
+def test_it_is_read_once_for_all_who_read_the_same(opened) -> None:
     cache = FrameCache(CAPACITY)
     one, other = opened(bytes(5000)), opened(bytes(5000), "other")
     again = FileReader(os.dup(one.fileno()))
@@ -81,37 +85,39 @@ def test_it_is_read_once_for_all_who_read_the_same(opened):
     again.close()
 
 
-def test_what_was_not_wanted_for_longest_makes_room(opened):
+def test_what_was_not_wanted_for_longest_makes_room(opened) -> None:
     cache = FrameCache(30_000)
     files = [opened(bytes([n]) * 8192, f"{n}") for n in range(4)]
     chunks = [cache.chunk(file, 1024, 1) for file in files[:3]]
     assert cache.chunk(files[0], 1024, 1) is chunks[0]
     fourth = cache.chunk(files[3], 1024, 1)
-    assert [chunk.cached for chunk in chunks] == [True, False, True]
+    assert [present(chunk).cached for chunk in chunks] == [True, False, True]
+    assert fourth is not None
     assert fourth.view[4] == 3
     assert cache.used <= 30_000
     cache.clear()
     assert cache.used == 0
 
 
-def test_what_does_not_fit_is_not_kept(opened):
+def test_what_does_not_fit_is_not_kept(opened) -> None:
     reader = opened(bytes(8192))
     assert FrameCache(8192).chunk(reader, 1024, 1) is None
     assert FrameCache(0).chunk(reader, 1024, 1) is None
 
 
-def test_a_changed_file_is_another_one(opened, tmp_path):
+def test_a_changed_file_is_another_one(opened, tmp_path: Path) -> None:
     cache = FrameCache(CAPACITY)
     before = opened(b"old!" * 1000)
     old = cache.chunk(before, 512, 1)
     os.utime(tmp_path / "file", ns=(1, 1))
     after = opened(b"new!" * 1000)
     assert before.identity != after.identity
-    assert bytes(cache.chunk(after, 512, 1).view[4:8]) == b"new!"
+    assert bytes(present(cache.chunk(after, 512, 1)).view[4:8]) == b"new!"
+    assert old is not None
     assert bytes(old.view[4:8]) == b"old!"
 
 
-def test_a_file_that_has_become_shorter_is_left_to_its_reader(opened, tmp_path):
+def test_a_file_that_has_become_shorter_is_left_to_its_reader(opened, tmp_path: Path) -> None:
     cache = FrameCache(CAPACITY)
     reader = opened(bytes(8192))
     os.truncate(tmp_path / "file", 3000)
@@ -119,7 +125,7 @@ def test_a_file_that_has_become_shorter_is_left_to_its_reader(opened, tmp_path):
     assert cache.used == 0
 
 
-def test_what_has_just_changed_has_no_identity(tmp_path):
+def test_what_has_just_changed_has_no_identity(tmp_path: Path) -> None:
     """One more change within a tick of the file system's clock would not show."""
     (tmp_path / "file").write_bytes(b"x")
     reader = FileReader(os.open(tmp_path / "file", os.O_RDONLY))
@@ -128,33 +134,35 @@ def test_what_has_just_changed_has_no_identity(tmp_path):
 
 
 @given(st.integers(8, 65464), st.sampled_from([1, 2, 4, 8, 16, 32, 64]), st.integers(0, 10_000))
-def test_a_window_lies_in_one_piece(blksize, windowsize, windows_before):
+def test_a_window_lies_in_one_piece(blksize, windowsize, windows_before) -> None:
     assume(windowsize * (blksize + 4) <= LARGEST_RUN)
     first = windows_before * windowsize + 1
     assert last_in_chunk(blksize, first) >= first + windowsize - 1
     assert framecache._blocks_per_chunk(blksize, framecache.CHUNK_SIZE) * (blksize + 4) < 1.5 * framecache.CHUNK_SIZE
 
 
-def overwrite(reader, content):
+def overwrite(reader, content) -> None:
     with open(f"/proc/self/fd/{reader.fileno()}", "r+b") as file:
         file.write(content)
     os.utime(reader.fileno(), (1, 1))
 
 
-def test_a_file_that_was_overwritten_has_no_frames_for_who_opened_it_before(opened):
+def test_a_file_that_was_overwritten_has_no_frames_for_who_opened_it_before(opened) -> None:
     cache = FrameCache(CAPACITY)
     size = 2 * 512 * last_in_chunk(512, 1)
     before, other = opened(bytes(size)), opened(bytes(1000), "other")
     first, elsewhere = cache.chunk(before, 512, 1), cache.chunk(other, 512, 1)
     overwrite(before, b"x" * size)
     assert cache.chunk(before, 512, last_in_chunk(512, 1) + 1) is None
+    assert first is not None
     assert not first.cached
     assert bytes(first.view[4:8]) == bytes(4), "whoever sends from it goes on with what it was"
+    assert elsewhere is not None
     assert elsewhere.cached
     assert not cache.contains(before, 512, 1)
 
 
-def test_the_last_frames_are_not_given_to_who_may_have_read_others_before(opened):
+def test_the_last_frames_are_not_given_to_who_may_have_read_others_before(opened) -> None:
     cache = FrameCache(CAPACITY)
     reader = opened(bytes(1000))
     assert cache.chunk(reader, 512, 1) is cache.chunk(reader, 512, 1)
@@ -166,7 +174,7 @@ def test_the_last_frames_are_not_given_to_who_may_have_read_others_before(opened
 class Numbered(FileReader):
     """A reader of a plugin that counts the versions of its files, each backend from 1 on."""
 
-    def __attrs_post_init__(self):
+    def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         self.identity = 1
 
@@ -175,29 +183,29 @@ def numbered(path):
     return Numbered(os.open(path, os.O_RDONLY))
 
 
-def test_two_backends_of_one_class_do_not_share_frames_by_chance(tmp_path):
+def test_two_backends_of_one_class_do_not_share_frames_by_chance(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a" * 5000)
     (tmp_path / "b").write_bytes(b"b" * 5000)
     cache = FrameCache(CAPACITY)
     one, other, again = numbered(tmp_path / "a"), numbered(tmp_path / "b"), numbered(tmp_path / "a")
-    assert bytes(cache.chunk(one, 512, 1).view[4:8]) == b"aaaa"
+    assert bytes(present(cache.chunk(one, 512, 1)).view[4:8]) == b"aaaa"
     assert not cache.contains(other, 512, 1)
-    assert bytes(cache.chunk(other, 512, 1).view[4:8]) == b"bbbb"
+    assert bytes(present(cache.chunk(other, 512, 1)).view[4:8]) == b"bbbb"
     assert cache.chunk(again, 512, 1) is cache.chunk(one, 512, 1)
     overwrite(again, b"c" * 5000)
     newest = numbered(tmp_path / "a")
-    assert bytes(cache.chunk(newest, 512, 1).view[4:8]) == b"cccc"
+    assert bytes(present(cache.chunk(newest, 512, 1)).view[4:8]) == b"cccc"
     for reader in (one, other, again, newest):
         reader.close()
 
 
-def test_nor_do_two_parts_of_a_file(opened):
+def test_nor_do_two_parts_of_a_file(opened) -> None:
     cache = FrameCache(CAPACITY)
     file = opened(b"a" * 5000 + b"b" * 5000)
     parts = [MemberReader(file.share(), start, 5000, 0.0, "", 0.0) for start in (0, 5000)]
     for part in parts:
         part.identity = 1
-    assert [bytes(cache.chunk(part, 512, 1).view[4:6]) for part in parts] == [b"aa", b"bb"]
+    assert [bytes(present(cache.chunk(part, 512, 1)).view[4:6]) for part in parts] == [b"aa", b"bb"]
     for part in parts:
         part.close()
 
@@ -205,13 +213,13 @@ def test_nor_do_two_parts_of_a_file(opened):
 @given(
     st.lists(st.tuples(st.integers(8, 65464), st.sampled_from([500, framecache.CHUNK_SIZE])), min_size=1, max_size=20)
 )
-def test_the_cached_number_of_blocks_is_that_of_the_block_size_and_the_size(sizes):
+def test_the_cached_number_of_blocks_is_that_of_the_block_size_and_the_size(sizes) -> None:
     for blksize, size in [*sizes, *sizes]:
         assert framecache._blocks_per_chunk(blksize, size) == framecache._blocks_per_chunk.__wrapped__(blksize, size)
 
 
 @pytest.mark.parametrize("framed_before", [True, False])
-def test_a_reader_knows_what_others_have_framed(opened, framed_before):
+def test_a_reader_knows_what_others_have_framed(opened, framed_before) -> None:
     """The beginning came from frames of the old content. When the file has grown, the end is compared with that."""
     cache = FrameCache(CAPACITY)
     first_of_end = last_in_chunk(512, 1) + 1
@@ -220,31 +228,36 @@ def test_a_reader_knows_what_others_have_framed(opened, framed_before):
         other = FileReader(os.dup(reader.fileno()))
         cache.chunk(other, 512, 1)
         other.close()
-    assert bytes(cache.chunk(reader, 512, 1).view[4:6]) == b"aa"
+    assert bytes(present(cache.chunk(reader, 512, 1)).view[4:6]) == b"aa"
     overwrite(reader, b"b" * (reader.size + 1000))
     assert cache.chunk(reader, 512, first_of_end) is None
 
 
-def test_frames_that_a_transfer_sends_from_are_forgotten_last_and_kept_until_it_is_done(opened):
+def test_frames_that_a_transfer_sends_from_are_forgotten_last_and_kept_until_it_is_done(opened) -> None:
     cache = FrameCache(20_000)
     files = [opened(bytes([n]) * 8192, f"{n}") for n in range(5)]
     held, other = (cache.chunk(file, 1024, 1) for file in files[:2])
-    cache.hold(held)
+    cache.hold(present(held))
     third = cache.chunk(files[2], 1024, 1)
+    assert held is not None
+    assert other is not None
     assert (held.cached, other.cached, third.cached) == (True, False, True), "the oldest one is held"
-    cache.hold(third)
+    cache.hold(present(third))
     assert cache.evicted_in_use == 0
     fourth = cache.chunk(files[3], 1024, 1)
+    assert third is not None
     assert (held.cached, third.cached, fourth.cached) == (False, True, True), "all were held"
     assert cache.evicted_in_use == held.size
+    assert third is not None
+    assert fourth is not None
     assert cache.used == third.size + fourth.size <= 20_000
     assert bytes(held.view[4:1028]) == bytes(1024)
-    cache.hold(held)
-    cache.release(held)
+    cache.hold(present(held))
+    cache.release(present(held))
     assert cache.evicted_in_use == held.size
-    cache.release(held)
+    cache.release(present(held))
     assert cache.evicted_in_use == 0
-    cache.release(third)
+    cache.release(present(third))
     assert cache.used == third.size + fourth.size
     cache.clear()
     assert (cache.used, cache.evicted_in_use) == (0, 0)

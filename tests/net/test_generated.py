@@ -1,6 +1,7 @@
 """Files that resolvers have generated, and that clients get by the names that they were told."""
 
 import pytest
+from narrowing import present
 
 from bootfw.boot.generated import GeneratedFiles
 from bootfw.errors import FileMissing
@@ -11,7 +12,7 @@ def content(generated: GeneratedFiles, path: str) -> bytes | None:
         reader = generated.open(path, None)
     except FileMissing:
         return None
-    return reader.read(0, reader.size)
+    return reader.read(0, present(reader.size))
 
 
 @pytest.mark.parametrize(
@@ -23,21 +24,21 @@ def content(generated: GeneratedFiles, path: str) -> bytes | None:
         ("next/100%25.ipxe", "next/100%25.ipxe"),
     ],
 )
-def test_a_file_has_the_path_that_a_client_asks_for(name, path):
+def test_a_file_has_the_path_that_a_client_asks_for(name, path) -> None:
     generated = GeneratedFiles()
     generated.keep(name, b"#!ipxe")
     assert content(generated, path) == b"#!ipxe"
     assert content(generated, "next") is None
 
 
-def test_the_latest_of_a_name_counts():
+def test_the_latest_of_a_name_counts() -> None:
     generated = GeneratedFiles()
     generated.keep("a", b"one")
     generated.keep("a", b"two")
     assert content(generated, "a") == b"two"
 
 
-def test_what_was_made_longest_ago_is_forgotten_first():
+def test_what_was_made_longest_ago_is_forgotten_first() -> None:
     generated = GeneratedFiles(limit=330)
     for name in ("a", "b", "c", "a"):
         generated.keep(name, b"12345")
@@ -48,6 +49,6 @@ def test_what_was_made_longest_ago_is_forgotten_first():
     assert [content(generated, name) for name in "acd"] == [b"12345"] * 3
 
 
-def test_what_is_larger_than_all_that_is_kept_is_an_error():
+def test_what_is_larger_than_all_that_is_kept_is_an_error() -> None:
     with pytest.raises(ValueError, match='the content of "a" has 400 bytes; there is room for 330'):
         GeneratedFiles(limit=330).keep("a", bytes(400))

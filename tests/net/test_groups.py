@@ -2,8 +2,11 @@
 
 import socket
 import subprocess
+from collections.abc import Iterator
 
 import pytest
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.task import Clock
 
 from bootfw.net.dhcp.duid import own_duid
@@ -12,23 +15,27 @@ from bootfw.net.linux.interfaces import Interfaces
 from bootfw.net.linux.netlink import Changes
 from bootfw.net.udp.sockets import open_socket
 
+from .namespaces import Host
+
 GROUP = "ff02::1:2"
 
 
-def joined(host, interface):
+def joined(host: Host, interface: str) -> bool:
     words = ("ip", "-n", host.name, "-6", "maddr", "show", "dev", interface)
     return GROUP in subprocess.run(words, capture_output=True, text=True).stdout.split()
 
 
 @pytest.fixture
-def sock(hosts):
+def sock(hosts: tuple[Host, Host]) -> Iterator[socket.socket]:
     with hosts[0].inside():
         sock, _ = open_socket("::", 0)
     yield sock
     sock.close()
 
 
-def test_it_joins_on_interfaces_that_are_there_and_that_come_later(private_reactor, turn_until, hosts, sock) -> None:
+def test_it_joins_on_interfaces_that_are_there_and_that_come_later(
+    private_reactor: EPollReactor, turn_until: TurnUntil, hosts: tuple[Host, Host], sock: socket.socket
+) -> None:
     server, _ = hosts
     groups = Groups(private_reactor, sock, [GROUP], Interfaces())
     with server.inside():
@@ -50,7 +57,7 @@ def test_it_joins_on_interfaces_that_are_there_and_that_come_later(private_react
     groups.stop()
 
 
-def test_it_joins_on_those_that_are_served(hosts, sock) -> None:
+def test_it_joins_on_those_that_are_served(hosts: tuple[Host, Host], sock: socket.socket) -> None:
     server, _ = hosts
     with server.inside():
         Groups(Clock(), sock, [GROUP], Interfaces(["s1", "none"])).start()
@@ -58,7 +65,7 @@ def test_it_joins_on_those_that_are_served(hosts, sock) -> None:
     assert not joined(server, "s0")
 
 
-def test_it_hears_what_is_sent_to_the_group(hosts, sock) -> None:
+def test_it_hears_what_is_sent_to_the_group(hosts: tuple[Host, Host], sock: socket.socket) -> None:
     server, client = hosts
     with server.inside():
         Groups(Clock(), sock, [GROUP], Interfaces()).start()
@@ -70,7 +77,7 @@ def test_it_hears_what_is_sent_to_the_group(hosts, sock) -> None:
     assert sock.recv(100) == b"who is there"
 
 
-def test_our_addresses_without_those_of_one_wire_only(hosts) -> None:
+def test_our_addresses_without_those_of_one_wire_only(hosts: tuple[Host, Host]) -> None:
     with hosts[0].inside():
         zero, one = (Interfaces().addresses6(socket.if_nametoindex(name)) for name in ("s0", "s1"))
     assert sorted(each.address for each in zero) == ["fd00:9::1", "fd00:9::2"]
@@ -78,7 +85,7 @@ def test_our_addresses_without_those_of_one_wire_only(hosts) -> None:
     assert {each.prefix for each in (*zero, *one)} == {64}
 
 
-def test_our_duid_is_of_a_card(hosts) -> None:
+def test_our_duid_is_of_a_card(hosts: tuple[Host, Host]) -> None:
     with hosts[0].inside():
         first, again = own_duid(), own_duid()
     assert first == again

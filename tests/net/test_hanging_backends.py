@@ -4,30 +4,41 @@ import io
 import tarfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from descriptors import open_descriptors
-from hangingfs import mounted, threads
+from hangingfs import HangingFileSystem, mounted, threads
+from turning import Result, TurnUntil
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import capturedLogs
+from twisted.python.threadpool import ThreadPool
 
 from bootfw.api import FileMissing, PluginContext, TransferRequest
 from bootfw.backends.archive.backend import ArchiveBackend
+from bootfw.backends.detached import DetachedReader
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.memory import MemoryBackend
+from bootfw.backends.menu import MenuBackend
 from bootfw.backends.menu import plugin as menu
+from bootfw.backends.template import TemplateBackend
 from bootfw.backends.template import plugin as template
 from bootfw.config import defaults
 from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.interfaces import ICacheableReader
 from bootfw.plugins import configure
 from bootfw.service import BootService
+
+from .webservice import Curl
 
 CONTENT = bytes(range(256)) * 1000
 
 
-def tar():
+def tar() -> bytes:
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as archive:
         member = tarfile.TarInfo("file")
@@ -37,7 +48,7 @@ def tar():
 
 
 @pytest.fixture
-def pool(private_reactor):
+def pool(private_reactor: EPollReactor) -> Iterator[ThreadPool]:
     pool = private_reactor.getThreadPool()
     pool.start()
     yield pool
@@ -45,7 +56,9 @@ def pool(private_reactor):
 
 
 @pytest.fixture
-def remote(tmp_path, pool, private_reactor, turn_until):
+def remote(
+    tmp_path: Path, pool: ThreadPool, private_reactor: EPollReactor, turn_until: TurnUntil
+) -> Iterator[HangingFileSystem]:
     (tmp_path / "remote").mkdir()
     files = {"a.tar": tar(), "file.j2": b"made of {{ host.name }}.", "undionly.kpxe": CONTENT, "boot.ipxe": b"#!ipxe\n"}
     made = mounted(tmp_path / "remote", files)
@@ -57,29 +70,29 @@ def remote(tmp_path, pool, private_reactor, turn_until):
     made.close()
 
 
-def archive(root, reactor):
+def archive(root: Path, reactor: EPollReactor) -> tuple[ArchiveBackend, str, bytes]:
     return ArchiveBackend(root / "remote" / "a.tar", reactor=reactor), "file", CONTENT
 
 
-def templates(root, reactor):
+def templates(root: Path, reactor: EPollReactor) -> tuple[TemplateBackend, str, bytes]:
     made = configure(template, {"root": str(root / "remote")}, PluginContext(reactor, root))
     return made, "file", b"made of ."
 
 
-def hosts(root, reactor):
+def hosts(root: Path, reactor: EPollReactor) -> tuple[TemplateBackend, str, bytes]:
     (root / "local").mkdir()
     (root / "local" / "file.j2").write_bytes(b"for {{ host.name }}.")
     options = {"root": str(root / "local"), "hosts": str(root / "remote")}
     return configure(template, options, PluginContext(reactor, root)), "file", b"for ."
 
 
-def installed(root, reactor):
+def installed(root: Path, reactor: EPollReactor) -> tuple[DistributionBackend, str, bytes]:
     (root / "usr" / "lib").mkdir(parents=True)
     (root / "usr" / "lib" / "ipxe").symlink_to(root / "remote")
     return DistributionBackend(root, reactor=reactor), "undionly.kpxe", CONTENT
 
 
-def images(root, reactor):
+def images(root: Path, reactor: EPollReactor) -> tuple[MenuBackend, str, None]:
     (root / "local").mkdir()
     (root / "local" / "shell.ipxe").write_bytes(b"#!ipxe\n")
     options = {"root": [str(root / "remote"), str(root / "local")]}
@@ -89,11 +102,11 @@ def images(root, reactor):
 every = pytest.mark.parametrize("make", [archive, templates, hosts, installed, images])
 
 
-def request(path):
+def request(path: str) -> TransferRequest:
     return TransferRequest(path, path, ("192.0.2.9", 2070), local="192.0.2.1")
 
 
-def content(reader, result):
+def content(reader: ICacheableReader, result: Callable[[Any], DetachedReader | bytes]) -> bytes:
     data = b""
     while block := result(reader.read(len(data), 1000)):
         data += block
@@ -102,7 +115,9 @@ def content(reader, result):
 
 
 @every
-def test_what_hangs_is_waited_for_and_then_served(tmp_path, remote, private_reactor, result, make):
+def test_what_hangs_is_waited_for_and_then_served(
+    tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
+) -> None:
     backend, path, expected = make(tmp_path, private_reactor)
     remote.hang()
     assert getattr(backend, "problem", str)() == ""
@@ -116,7 +131,9 @@ def test_what_hangs_is_waited_for_and_then_served(tmp_path, remote, private_reac
 
 
 @every
-def test_it_is_waited_for_each_time(tmp_path, remote, private_reactor, result, make):
+def test_it_is_waited_for_each_time(
+    tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
+) -> None:
     """What was open already may hang as well."""
     backend, path, expected = make(tmp_path, private_reactor)
     content(result(backend.open(path, request(path))), result)
@@ -130,7 +147,14 @@ def test_it_is_waited_for_each_time(tmp_path, remote, private_reactor, result, m
 
 
 @every
-def test_a_request_that_is_given_up_leaves_nothing_open(tmp_path, remote, private_reactor, result, turn_until, make):
+def test_a_request_that_is_given_up_leaves_nothing_open(
+    tmp_path: Path,
+    remote: HangingFileSystem,
+    private_reactor: EPollReactor,
+    result: Result,
+    turn_until: TurnUntil,
+    make: Callable[..., Any],
+) -> None:
     backend, path, _ = make(tmp_path, private_reactor)
     content(result(backend.open(path, request(path))), result)
     turn_until(lambda: not threads())
@@ -149,14 +173,18 @@ def test_a_request_that_is_given_up_leaves_nothing_open(tmp_path, remote, privat
 
 
 @pytest.mark.parametrize("make", [templates, installed])
-def test_a_file_that_is_not_there_is_missing(tmp_path, remote, private_reactor, result, make):
+def test_a_file_that_is_not_there_is_missing(
+    tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, make: Callable[..., Any]
+) -> None:
     backend, _, _ = make(tmp_path, private_reactor)
     for path in ("ipxe.pxe", "\udcff"):
         with pytest.raises(FileMissing):
             result(backend.open(path, request(path)))
 
 
-def test_a_template_elsewhere_does_not_wait(tmp_path, remote, private_reactor, result):
+def test_a_template_elsewhere_does_not_wait(
+    tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result
+) -> None:
     (tmp_path / "near.j2").write_bytes(b"near")
     (tmp_path / "far.j2").write_bytes(b"{% include 'remote/file.j2' %}")
     backend = configure(template, {"root": str(tmp_path)}, PluginContext(private_reactor, tmp_path))
@@ -170,7 +198,14 @@ def test_a_template_elsewhere_does_not_wait(tmp_path, remote, private_reactor, r
 
 
 @pytest.mark.parametrize("make", [archive, templates, hosts, installed])
-def test_the_service_starts_and_serves_what_is_elsewhere(tmp_path, remote, private_reactor, turn_until, curl, make):
+def test_the_service_starts_and_serves_what_is_elsewhere(
+    tmp_path: Path,
+    remote: HangingFileSystem,
+    private_reactor: EPollReactor,
+    turn_until: TurnUntil,
+    curl: Curl,
+    make: Callable[..., Any],
+) -> None:
     backend, path, _ = make(tmp_path, private_reactor)
     anywhere = (("127.0.0.1", 0),)
     settings = Settings(
@@ -187,13 +222,15 @@ def test_the_service_starts_and_serves_what_is_elsewhere(tmp_path, remote, priva
             assert curl(f"{url}/local") == (0, CONTENT)
     finally:
         remote.answer()
-        stopped = []
+        stopped: list[None] = []
         service.stopService().addBoth(stopped.append)
         turn_until(lambda: stopped)
 
 
 @pytest.mark.parametrize("roots", [["remote", "local"], ["."]], ids=["a root hangs", "a directory below the root"])
-def test_the_menu_has_what_is_elsewhere(tmp_path, remote, private_reactor, result, roots):
+def test_the_menu_has_what_is_elsewhere(
+    tmp_path: Path, remote: HangingFileSystem, private_reactor: EPollReactor, result: Result, roots: list[str]
+) -> None:
     (tmp_path / "local").mkdir()
     (tmp_path / "local" / "shell.ipxe").write_bytes(b"#!ipxe\n")
     options = {"root": [str(tmp_path / root) for root in roots]}
@@ -208,7 +245,9 @@ def test_the_menu_has_what_is_elsewhere(tmp_path, remote, private_reactor, resul
     remote.answer()
 
 
-def test_the_defaults_are_found_where_a_root_hangs(tmp_path, remote, monkeypatch):
+def test_the_defaults_are_found_where_a_root_hangs(
+    tmp_path: Path, remote: HangingFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "local").mkdir()
     (tmp_path / "local" / "ipxe.efi").write_bytes(b"x")
     roots = [str(tmp_path / name) for name in ("remote", "local", "none")]

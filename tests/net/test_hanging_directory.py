@@ -1,19 +1,27 @@
 """HTTP and TFTP from a directory of which a part hangs: real FUSE, real clients."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from hangingfs import mounted
+from hangingfs import HangingFileSystem, mounted
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
 from bootfw.service import BootService
 
+from .webservice import Curl
+
 CONTENT = os.urandom(300_000)
 
 
 @pytest.fixture
-def served(tmp_path, private_reactor, turn_until):
+def served(
+    tmp_path: Path, private_reactor: EPollReactor, turn_until: TurnUntil
+) -> Iterator[tuple[HangingFileSystem, list[str]]]:
     (tmp_path / "remote").mkdir()
     (tmp_path / "local").write_bytes(CONTENT)
     remote = mounted(tmp_path / "remote", {"file": CONTENT})
@@ -26,13 +34,13 @@ def served(tmp_path, private_reactor, turn_until):
     service.startService()
     urls = [f"{row.service}://127.0.0.1:{row.address[1]}" for row in service.summary()]
     yield remote, urls
-    stopped = []
+    stopped: list[None] = []
     service.stopService().addBoth(stopped.append)
     turn_until(lambda: stopped)
     remote.close()
 
 
-def test_other_files_are_served(served, curl):
+def test_other_files_are_served(served: tuple[HangingFileSystem, list[str]], curl: Curl) -> None:
     remote, urls = served
     assert [url.partition(":")[0] for url in urls] == ["tftp", "http"]
     for url in urls:

@@ -2,6 +2,8 @@
 
 import errno
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +17,7 @@ from bootfw.observe.log import transfer_line
 from bootfw.readers import MemoryReader
 from bootfw.values import Agreed, Outcome, TransferRequest
 
-from .webclient import Backend, Dated, Reader, Tagged, Web, parse, request
+from .webclient import Backend, Dated, Reader, Tagged, Web, Wire, parse, request
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 TAG = f'"{784111777250000:x}-3e8"'
@@ -24,7 +26,7 @@ THOUSAND = bytes(range(250)) * 4
 pytestmark = pytest.mark.usefixtures("failures")
 
 
-def test_a_file_is_sent_as_a_whole():
+def test_a_file_is_sent_as_a_whole() -> None:
     reader = Dated(THOUSAND, size=1000)
     web = Web(reader)
     response = web.get(target="/boot/vmlinuz", Accept_Encoding="gzip, deflate")
@@ -42,7 +44,7 @@ def test_a_file_is_sent_as_a_whole():
     assert reader.closed == 1
 
 
-def test_what_observers_are_told():
+def test_what_observers_are_told() -> None:
     web = Web(Reader(THOUSAND, size=1000))
     web.get(target="/boot/vmlinuz?x=1")
     asked = TransferRequest("/boot/vmlinuz", "boot/vmlinuz", ("10.9.0.9", 4000), "10.9.0.1", protocol="http")
@@ -70,20 +72,20 @@ def test_what_observers_are_told():
         ("/initrd.gz", "application/octet-stream"),
     ],
 )
-def test_the_type_is_one_that_firmware_knows(target, kind):
+def test_the_type_is_one_that_firmware_knows(target: str, kind: str) -> None:
     response = Web(Reader(b"x", size=1)).get(target=target)
     assert response.headers["Content-Type"] == kind
     assert "Content-Encoding" not in response.headers
 
 
-def portable_executable(subsystem=10, start=64):
+def portable_executable(subsystem: int = 10, start: int = 64) -> bytes:
     """The headers of one. 10: a UEFI application, 3: a program for Windows."""
     head = b"MZ".ljust(60, b"\0") + struct.pack("<I", start)
     head = head.ljust(start, b"\0") + b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, 1, 0, 0, 0, 240, 0x22E)
     return head + struct.pack("<H66xH", 0x20B, subsystem) + bytes(4096)
 
 
-def boot_sector(partition_type=0, more=b"", at=0):
+def boot_sector(partition_type: int = 0, more: bytes = b"", at: int = 0) -> bytes:
     """The first sector of a disk with one partition, *more* bytes in it, and 64 KiB behind."""
     sector = bytearray(512)
     sector[450] = partition_type
@@ -121,7 +123,9 @@ HYBRID = boot_sector(0xEF)[:0x8001] + b"CD001\1" + bytes(2048)
         (b"", "application/octet-stream"),
     ],
 )
-def test_the_type_is_found_by_the_content_where_the_name_has_none(data, kind, answer, known, method):
+def test_the_type_is_found_by_the_content_where_the_name_has_none(
+    data: bytes, kind: str, answer: type[bytes] | Callable[..., Any], known: bool, method: str
+) -> None:
     reader = Reader(data, answer, len(data) if known else None)
     response = Web(reader).get(method, target="/grubnetx64.efi.signed")
     assert (response.status, response.headers["Content-Type"]) == (200, kind)
@@ -129,7 +133,7 @@ def test_the_type_is_found_by_the_content_where_the_name_has_none(data, kind, an
     assert reader.closed == 1
 
 
-def test_only_the_first_bytes_are_read_for_the_type_and_only_once_for_each_state_of_a_file():
+def test_only_the_first_bytes_are_read_for_the_type_and_only_once_for_each_state_of_a_file() -> None:
     readers = [Tagged(CD, size=len(CD), etag=etag) for etag in ("one", "one", "two")]
     web = Web(lambda: readers[len(web.backend.asked) - 1])
     kinds = [web.get("HEAD", target="/disc").headers["Content-Type"] for _ in readers]
@@ -137,7 +141,7 @@ def test_only_the_first_bytes_are_read_for_the_type_and_only_once_for_each_state
     assert [reader.reads for reader in readers] == [[(0, 0x8006)], [], [(0, 0x8006)]]
 
 
-def test_the_type_of_a_file_without_a_tag_is_not_remembered():
+def test_the_type_of_a_file_without_a_tag_is_not_remembered() -> None:
     readers = [Reader(data, size=len(data)) for data in (CD, portable_executable())]
     web = Web(lambda: readers[len(web.backend.asked) - 1])
     kinds = [web.get("HEAD", target="/file").headers["Content-Type"] for _ in readers]
@@ -145,7 +149,7 @@ def test_the_type_of_a_file_without_a_tag_is_not_remembered():
 
 
 @pytest.mark.parametrize("answer", [lambda data: fail(OSError(errno.EIO, "no")), lambda data: None])
-def test_a_file_whose_first_bytes_can_t_be_read_has_no_type(answer):
+def test_a_file_whose_first_bytes_can_t_be_read_has_no_type(answer: Callable[..., Any]) -> None:
     readers = [Tagged(CD, answer, len(CD)), Tagged(CD, size=len(CD))]
     web = Web(lambda: readers[len(web.backend.asked) - 1])
     response = web.get("HEAD", target="/disc")
@@ -153,7 +157,7 @@ def test_a_file_whose_first_bytes_can_t_be_read_has_no_type(answer):
     assert web.get("HEAD", target="/disc").headers["Content-Type"] == "application/vnd.efi-iso"
 
 
-def test_the_types_of_so_many_files_are_remembered_and_no_more(monkeypatch):
+def test_the_types_of_so_many_files_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.net.http.mediatype.REMEMBERED", 2)
     readers = []
     web = Web(lambda: readers[-1])
@@ -163,14 +167,14 @@ def test_the_types_of_so_many_files_are_remembered_and_no_more(monkeypatch):
     assert [len(reader.reads) for reader in readers] == [1, 1, 1, 0, 1]
 
 
-def test_the_name_is_enough_where_it_tells_the_type():
+def test_the_name_is_enough_where_it_tells_the_type() -> None:
     reader = Reader(CD, size=len(CD))
     assert Web(reader).get("HEAD", target="/a.efi").headers["Content-Type"] == "application/efi"
     assert reader.reads == []
 
 
-def test_the_client_goes_away_while_the_type_is_being_found():
-    cancelled = []
+def test_the_client_goes_away_while_the_type_is_being_found() -> None:
+    cancelled: list[Deferred[None]] = []
     reader = Reader(THOUSAND, lambda data: Deferred(cancelled.append), 1000)
     web = Web(reader)
     wire = web.ask(target="/kernel")
@@ -179,14 +183,14 @@ def test_the_client_goes_away_while_the_type_is_being_found():
     assert (len(cancelled), reader.closed, web.events) == (1, 1, [])
 
 
-def test_a_file_whose_first_bytes_never_come_is_refused_in_time():
+def test_a_file_whose_first_bytes_never_come_is_refused_in_time() -> None:
     web = Web(Reader(THOUSAND, lambda data: Deferred(), 1000))
     wire = web.ask(target="/kernel")
     web.clock.advance(60)
     assert parse(wire.value())[0].status == 503
 
 
-def test_head_says_what_get_would_say_and_reads_nothing():
+def test_head_says_what_get_would_say_and_reads_nothing() -> None:
     reader, other = Dated(THOUSAND, size=1000), Dated(THOUSAND, size=1000)
     web = Web(reader)
     head, get = web.get("HEAD", Range="bytes=1-2"), Web(other).get()
@@ -197,7 +201,7 @@ def test_head_says_what_get_would_say_and_reads_nothing():
     assert (web.report.outcome, web.report.bytes_transferred) == (Outcome.SIZE_PROBE, 0)
 
 
-def test_a_file_without_a_size_is_sent_in_chunks():
+def test_a_file_without_a_size_is_sent_in_chunks() -> None:
     data = THOUSAND * 200
     web = Web(Reader(data))
     response = web.get(Range="bytes=1-2")
@@ -208,7 +212,7 @@ def test_a_file_without_a_size_is_sent_in_chunks():
     assert (web.report.outcome, web.report.bytes_transferred) == (Outcome.COMPLETE, len(data))
 
 
-def test_a_file_without_a_size_ends_with_the_connection_for_an_old_client():
+def test_a_file_without_a_size_ends_with_the_connection_for_an_old_client() -> None:
     web = Web(Reader(THOUSAND))
     wire = web.ask(version="1.0")
     assert parse(wire.value())[0].body == THOUSAND
@@ -219,7 +223,7 @@ def test_a_file_without_a_size_ends_with_the_connection_for_an_old_client():
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
 @pytest.mark.parametrize("known", [True, False])
-def test_sizes_around_that_of_a_chunk(size, known):
+def test_sizes_around_that_of_a_chunk(size: int, known: bool) -> None:
     reader = Reader(bytes(size), size=size if known else None)
     assert len(Web(reader).get().body) == size
     assert reader.closed == 1
@@ -227,20 +231,22 @@ def test_sizes_around_that_of_a_chunk(size, known):
     assert len(reader.reads) == (-(-size // CHUNK) if known else size // CHUNK + 1)
 
 
-async def _coroutine(data):
+async def _coroutine(data: Reader | bytes) -> Reader | bytes:
     return await succeed(data)
 
 
 @pytest.mark.parametrize("opens", [lambda reader: reader, succeed, _coroutine])
 @pytest.mark.parametrize("answer", [succeed, _coroutine, memoryview, bytearray])
-def test_a_backend_may_answer_in_any_way(opens, answer):
+def test_a_backend_may_answer_in_any_way(
+    opens: Callable[..., Any], answer: type[memoryview] | type[bytearray] | Callable[..., Any]
+) -> None:
     data = THOUSAND * 1000
     reader = Reader(data, answer, len(data))
     assert Web(lambda: opens(reader)).get().body == data
     assert reader.closed == 1
 
 
-def test_a_slow_backend_holds_nobody_else_up():
+def test_a_slow_backend_holds_nobody_else_up() -> None:
     opening, reading = Deferred(), Deferred()
     reader = Reader(THOUSAND, lambda data: reading, 1000)
     web = Web(Backend(lambda: opening))
@@ -261,7 +267,7 @@ def test_a_slow_backend_holds_nobody_else_up():
 @pytest.mark.parametrize(
     ("text", "first", "last"), [("0-0", 0, 0), ("100-199", 100, 199), ("990-", 990, 999), ("-10", 990, 999)]
 )
-def test_a_range(text, first, last):
+def test_a_range(text: str, first: int, last: int) -> None:
     reader = Dated(THOUSAND, size=1000)
     web = Web(reader)
     response = web.get(Range=f"bytes={text}")
@@ -273,7 +279,7 @@ def test_a_range(text, first, last):
     assert web.report.bytes_transferred == last - first + 1
 
 
-def test_a_range_beyond_the_end():
+def test_a_range_beyond_the_end() -> None:
     reader = Dated(THOUSAND, size=1000)
     web = Web(reader)
     response = web.get(Range="bytes=1000-")
@@ -284,7 +290,7 @@ def test_a_range_beyond_the_end():
 
 
 @pytest.mark.parametrize("condition", [{"If_Match": TAG}, {"If_Unmodified_Since": DATE}, {"If_Range": TAG}])
-def test_edk2_resumes(condition):
+def test_edk2_resumes(condition: dict[str, str]) -> None:
     web = Web(lambda: Dated(THOUSAND, size=1000))
     assert web.get("HEAD").headers["ETag"] == TAG
     response = web.get(Range="bytes=600-999", **condition)
@@ -292,10 +298,10 @@ def test_edk2_resumes(condition):
     assert response.body == THOUSAND[600:]
 
 
-def test_edk2_does_not_resume_another_file():
+def test_edk2_does_not_resume_another_file() -> None:
     web = Web(lambda: Dated(THOUSAND, size=1000))
     tag = web.get("HEAD").headers["ETag"]
-    readers = []
+    readers: list[Dated] = []
     web.backend.answer = lambda: readers.append(Dated(THOUSAND, size=1000, modified=784111779.0)) or readers[-1]
     for condition in ({"If_Match": tag}, {"If_Unmodified_Since": DATE}):
         assert web.get(Range="bytes=600-999", **condition).status == 412
@@ -304,7 +310,7 @@ def test_edk2_does_not_resume_another_file():
     assert [event.code for event in web.events if hasattr(event, "code")] == [412, 412]
 
 
-def test_a_file_that_the_client_has():
+def test_a_file_that_the_client_has() -> None:
     reader = Dated(THOUSAND, size=1000)
     web = Web(reader)
     response = web.get(If_None_Match=TAG)
@@ -312,7 +318,7 @@ def test_a_file_that_the_client_has():
     assert (web.report.outcome, web.report.detail) == (Outcome.COMPLETE, "not modified")
 
 
-def test_several_headers_of_a_name_are_one_list():
+def test_several_headers_of_a_name_are_one_list() -> None:
     wire = Web(Dated(THOUSAND, size=1000)).connect()
     wire.protocol.dataReceived(
         b'GET /file HTTP/1.1\r\nHost: x\r\nIf-Match: "x"\r\nIf-Match: ' + TAG.encode() + b"\r\n\r\n"
@@ -320,18 +326,18 @@ def test_several_headers_of_a_name_are_one_list():
     assert parse(wire.value())[0].status == 200
 
 
-def test_an_etag_of_the_reader_s_own():
+def test_an_etag_of_the_reader_s_own() -> None:
     assert Web(Tagged(b"x", size=1)).get().headers["ETag"] == '"one"'
     assert Web(Tagged(b"x")).get().headers["ETag"] == '"one"'
 
 
-def test_memory_has_another_etag_for_another_content():
+def test_memory_has_another_etag_for_another_content() -> None:
     tags = [Web(MemoryReader(data)).get().headers["ETag"] for data in (b"a", b"a", b"b")]
     assert tags[0] == tags[1] != tags[2]
 
 
 @pytest.mark.parametrize("modified", [-1.0, 1e15])
-def test_a_date_that_no_header_can_tell_is_left_out(modified):
+def test_a_date_that_no_header_can_tell_is_left_out(modified: float) -> None:
     response = Web(Dated(b"x", size=1, modified=modified)).get()
     assert response.status == 200
     assert "Last-Modified" not in response.headers
@@ -369,7 +375,7 @@ def test_a_date_that_no_header_can_tell_is_left_out(modified):
         ("http://10.9.0.1/a b?c d", "/a b", "a b"),
     ],
 )
-def test_names(target, filename, path):
+def test_names(target: str, filename: str, path: str) -> None:
     web = Web(FileMissing())
     assert web.get(target=target).status == 404
     assert (web.backend.asked[0].filename, web.backend.asked[0].path) == (filename, path)
@@ -394,14 +400,14 @@ def test_names(target, filename, path):
         "/..",
     ],
 )
-def test_a_file_is_no_directory(target, method):
+def test_a_file_is_no_directory(target: str, method: str) -> None:
     web = Web(MemoryReader(b"x"))
     assert web.get(method, target=target).status == 404
     assert web.backend.asked == []
     assert web.kinds == ["TransferRefused"]
 
 
-def test_lines_may_end_with_a_bare_lf():
+def test_lines_may_end_with_a_bare_lf() -> None:
     web = Web(lambda: Reader(THOUSAND, size=1000))
     wire = web.connect()
     for _ in range(2):
@@ -411,7 +417,7 @@ def test_lines_may_end_with_a_bare_lf():
         assert (response.status, response.body, rest) == (206, THOUSAND[1:3], b"")
 
 
-def test_a_request_is_read_the_same_however_it_is_cut_into_segments():
+def test_a_request_is_read_the_same_however_it_is_cut_into_segments() -> None:
     web = Web(lambda: Reader(THOUSAND, size=1000))
     wire = web.connect()
     for byte in request(target="/a b", Range="bytes=1-2") + request(target="/\xe9"):
@@ -425,7 +431,7 @@ def test_a_request_is_read_the_same_however_it_is_cut_into_segments():
 @pytest.mark.parametrize(
     "line", [b"GET /a", b"GET", b"GET  HTTP/1.1", b"GET /a HTTP/2.0", b"GET /a HTTP/1.1 x", b"GET /a\tb HTTP/1.1", b" "]
 )
-def test_a_request_line_that_can_t_be_read(line):
+def test_a_request_line_that_can_t_be_read(line: bytes) -> None:
     web = Web(MemoryReader(b"x"))
     wire = web.connect()
     wire.protocol.dataReceived(line + b"\r\nHost: a\r\n\r\n")
@@ -438,7 +444,7 @@ def test_a_request_line_that_can_t_be_read(line):
     ("sent", "status"),
     [(b"GET /" + b"a" * 20000, b"414"), (b"GET /a HTTP/1.1\r\nX: " + b"a" * 20000, b"400")],
 )
-def test_a_line_that_is_too_long(sent, status):
+def test_a_line_that_is_too_long(sent: bytes, status: bytes) -> None:
     web = Web(MemoryReader(b"x"))
     wire = web.connect()
     wire.protocol.dataReceived(sent)
@@ -446,7 +452,7 @@ def test_a_line_that_is_too_long(sent, status):
     assert gone(web, wire)
 
 
-def test_no_file_has_a_nul_in_its_name():
+def test_no_file_has_a_nul_in_its_name() -> None:
     web = Web(MemoryReader(b"x"))
     assert web.get(target="/a%00b").status == 404
     assert web.backend.asked == []
@@ -470,7 +476,7 @@ def test_no_file_has_a_nul_in_its_name():
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_file_that_can_t_be_had(error, status, text, method):
+def test_a_file_that_can_t_be_had(error: Exception, status: int, text: str, method: str) -> None:
     late = Deferred()
     for web in (Web(error), Web(lambda: late)):
         wire = web.ask(method)
@@ -490,14 +496,14 @@ class _Unsized:
     closed = 0
 
     @property
-    def size(self):
+    def size(self) -> None:
         raise ZeroDivisionError("/secret")
 
-    def close(self):
+    def close(self) -> None:
         self.closed += 1
 
 
-def test_what_is_for_the_operator_is_not_told_to_the_client():
+def test_what_is_for_the_operator_is_not_told_to_the_client() -> None:
     web = Web(TransferError("It could not be made", "boot.j2:3: /secret"))
     response = web.get()
     assert (response.status, response.body) == (500, b"It could not be made\n")
@@ -508,7 +514,7 @@ def test_what_is_for_the_operator_is_not_told_to_the_client():
 @pytest.mark.parametrize(
     "answer", [ZeroDivisionError("/secret"), "no reader", _Unsized(), Dated(b"/secret", size=7, modified="today")]
 )
-def test_a_bug_of_a_backend_is_told_to_the_log_only(answer):
+def test_a_bug_of_a_backend_is_told_to_the_log_only(answer: ZeroDivisionError | str | _Unsized | Dated) -> None:
     web = Web(answer)
     response = web.get()
     assert (response.status, response.body) == (500, b"Internal error\n")
@@ -519,7 +525,7 @@ def test_a_bug_of_a_backend_is_told_to_the_log_only(answer):
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "OPTIONS", "TRACE", "BREW"])
-def test_other_methods(method):
+def test_other_methods(method: str) -> None:
     web = Web(MemoryReader(b"x"))
     response = web.get(method, body=b"a=1", Content_Length=3, Content_Type="application/x-www-form-urlencoded")
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
@@ -527,7 +533,7 @@ def test_other_methods(method):
     assert [(event.code, event.request.write) for event in web.events] == [(405, method in ("PUT", "POST"))]
 
 
-def test_a_body_is_not_kept():
+def test_a_body_is_not_kept() -> None:
     web = Web(MemoryReader(b"x"))
     wire = web.ask("PUT", Content_Length=1000 * CHUNK)
     (asked,) = wire.protocol.requests
@@ -538,7 +544,7 @@ def test_a_body_is_not_kept():
 
 
 @pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"\x16\x03\x01" + b"\xff" * 50 + b"\r\n", b"A" * 20000])
-def test_nonsense_is_answered_once_and_the_connection_closed(sent):
+def test_nonsense_is_answered_once_and_the_connection_closed(sent: bytes) -> None:
     web = Web(MemoryReader(b"x"))
     wire = web.connect()
     wire.protocol.dataReceived(sent)
@@ -551,7 +557,7 @@ def test_nonsense_is_answered_once_and_the_connection_closed(sent):
 # One connection after the other's file.
 
 
-def test_two_requests_on_one_connection():
+def test_two_requests_on_one_connection() -> None:
     web = Web(lambda: MemoryReader(THOUSAND))
     wire = web.ask()
     first, rest = parse(wire.value())
@@ -565,7 +571,7 @@ def test_two_requests_on_one_connection():
     assert not wire.aborted
 
 
-def test_requests_that_come_at_once_are_answered_in_order():
+def test_requests_that_come_at_once_are_answered_in_order() -> None:
     answers = [Deferred(), Deferred()]
     web = Web(Backend(lambda: answers[len(web.backend.asked) - 1]))
     wire = web.connect()
@@ -578,7 +584,7 @@ def test_requests_that_come_at_once_are_answered_in_order():
     assert (first.body, second.status, rest) == (b"first", 404, b"")
 
 
-def test_a_burst_of_requests_on_one_connection():
+def test_a_burst_of_requests_on_one_connection() -> None:
     web = Web(lambda: MemoryReader(b"x"))
     wire = web.connect()
     wire.protocol.dataReceived(request() * 500)
@@ -592,7 +598,7 @@ def test_a_burst_of_requests_on_one_connection():
 # The transport's pace.
 
 
-def test_no_more_is_read_than_the_client_takes():
+def test_no_more_is_read_than_the_client_takes() -> None:
     data = THOUSAND * 1000
     reader = Reader(data, size=len(data))
     web = Web(reader)
@@ -609,14 +615,14 @@ def test_no_more_is_read_than_the_client_takes():
     assert web.report.outcome is Outcome.COMPLETE
 
 
-def test_answers_that_are_there_already_do_not_pile_up(monkeypatch):
+def test_answers_that_are_there_already_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.net.http.download.CHUNK", 1)
     data = THOUSAND * 5
     assert Web(Reader(data, succeed, len(data))).get().body == data
 
 
-def test_an_answer_that_comes_while_the_transport_is_full_is_sent_and_no_more_is_asked():
-    answers = []
+def test_an_answer_that_comes_while_the_transport_is_full_is_sent_and_no_more_is_asked() -> None:
+    answers: list[tuple[Deferred[None], bytes]] = []
     reader = Reader(bytes(10 * CHUNK), lambda data: answers.append((Deferred(), data)) or answers[-1][0], 10 * CHUNK)
     wire = Web(reader).ask()
     answers[0][0].callback(answers[0][1])
@@ -637,7 +643,9 @@ def test_an_answer_that_comes_while_the_transport_is_full_is_sent_and_no_more_is
     st.sampled_from([bytes, succeed, _coroutine]),
     st.booleans(),
 )
-def test_what_arrives_is_the_file_s(size, first, last, answer, takes_all):
+def test_what_arrives_is_the_file_s(
+    size: int, first: int, last: int, answer: type[bytes] | Callable[..., Any], takes_all: bool
+) -> None:
     data = (THOUSAND * 200)[:size]
     reader = Reader(data, answer, size)
     web = Web(reader)
@@ -661,7 +669,7 @@ def test_what_arrives_is_the_file_s(size, first, last, answer, takes_all):
 # Ends that are not the file's.
 
 
-def gone(web, wire):
+def gone(web: Web, wire: Wire) -> bool:
     """Nothing of it is left."""
     web.clock.advance(0)
     assert wire.gone
@@ -669,7 +677,7 @@ def gone(web, wire):
     return True
 
 
-def test_the_client_goes_away():
+def test_the_client_goes_away() -> None:
     reader = Reader(bytes(10 * CHUNK), size=10 * CHUNK)
     web = Web(reader)
     wire = web.connect()
@@ -682,8 +690,8 @@ def test_the_client_goes_away():
     assert 0 < web.report.bytes_transferred < 10 * CHUNK
 
 
-def test_the_client_goes_away_while_a_read_is_outstanding():
-    cancelled = []
+def test_the_client_goes_away_while_a_read_is_outstanding() -> None:
+    cancelled: list[Deferred[None]] = []
     reader = Reader(THOUSAND, lambda data: Deferred(cancelled.append), 1000)
     web = Web(reader)
     wire = web.ask()
@@ -693,7 +701,7 @@ def test_the_client_goes_away_while_a_read_is_outstanding():
     assert web.report.outcome is Outcome.STOPPED_BY_PEER
 
 
-def test_the_client_goes_away_while_the_file_is_being_opened():
+def test_the_client_goes_away_while_the_file_is_being_opened() -> None:
     kept = Deferred(lambda deferred: None)
     reader = Reader(THOUSAND, size=1000)
     web = Web(lambda: kept.addErrback(lambda failure: reader))  # a backend that answers all the same
@@ -705,7 +713,7 @@ def test_the_client_goes_away_while_the_file_is_being_opened():
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_a_file_that_has_become_shorter_is_never_passed_off_as_whole(later):
+def test_a_file_that_has_become_shorter_is_never_passed_off_as_whole(later: bool) -> None:
     reader = Reader(THOUSAND * 100, succeed if later else bytes, 200_000)
     web = Web(reader)
     wire = web.ask()
@@ -718,8 +726,8 @@ def test_a_file_that_has_become_shorter_is_never_passed_off_as_whole(later):
     assert reader.reads == [(0, CHUNK), (CHUNK, CHUNK)]
 
 
-def _fails(error):
-    def answer(data):
+def _fails(error: OSError | TransferError | ZeroDivisionError) -> Callable[[bytes], None]:
+    def answer(data: bytes) -> None:
         raise error
 
     return answer
@@ -741,7 +749,7 @@ def _fails(error):
     ],
 )
 @pytest.mark.parametrize("size", [1000, None])
-def test_a_reader_that_fails(answer, detail, bug, size):
+def test_a_reader_that_fails(answer: Callable[..., Any], detail: str, bug: bool, size: int | None) -> None:
     reader = Reader(bytes(CHUNK), answer, size)
     web = Web(reader)
     wire = web.ask()
@@ -753,9 +761,9 @@ def test_a_reader_that_fails(answer, detail, bug, size):
     assert ("PluginFailed" in web.kinds) == bug
 
 
-def test_a_reader_that_can_t_be_closed():
+def test_a_reader_that_can_t_be_closed() -> None:
     class Stuck(Reader):
-        def close(self):
+        def close(self) -> None:
             raise ZeroDivisionError
 
     web = Web(Stuck(THOUSAND, size=1000))
@@ -763,8 +771,8 @@ def test_a_reader_that_can_t_be_closed():
     assert web.kinds == ["TransferBegun", "PluginFailed", "TransferEnded"]
 
 
-def test_a_canceller_that_fails():
-    def cancel(deferred):
+def test_a_canceller_that_fails() -> None:
+    def cancel(deferred: Deferred[Any]) -> None:
         raise ZeroDivisionError
 
     web = Web(Reader(THOUSAND, lambda data: Deferred(cancel), 1000))
@@ -777,7 +785,7 @@ def test_a_canceller_that_fails():
 # Time.
 
 
-def test_a_client_that_takes_nothing_is_cut_off():
+def test_a_client_that_takes_nothing_is_cut_off() -> None:
     reader = Reader(bytes(10 * CHUNK), size=10 * CHUNK)
     web = Web(reader)
     wire = web.connect()
@@ -795,7 +803,7 @@ def test_a_client_that_takes_nothing_is_cut_off():
     assert (web.report.outcome, web.report.detail) == (Outcome.TIMED_OUT, "the client took nothing for 60 s")
 
 
-def test_a_backend_that_never_reads():
+def test_a_backend_that_never_reads() -> None:
     reader = Reader(THOUSAND, lambda data: Deferred(), 1000)
     web = Web(reader)
     wire = web.ask()
@@ -806,8 +814,8 @@ def test_a_backend_that_never_reads():
     assert (web.report.outcome, web.report.detail) == (Outcome.FAILED, "the backend had not answered after 60 s")
 
 
-def test_a_backend_that_is_slow_all_the_time():
-    answers = []
+def test_a_backend_that_is_slow_all_the_time() -> None:
+    answers: list[tuple[Deferred[None], bytes]] = []
     reader = Reader(bytes(3 * CHUNK), lambda data: answers.append((Deferred(), data)) or answers[-1][0], 3 * CHUNK)
     web = Web(reader)
     wire = web.ask()
@@ -817,7 +825,7 @@ def test_a_backend_that_is_slow_all_the_time():
     assert len(parse(wire.value())[0].body) == 3 * CHUNK
 
 
-def test_a_backend_that_never_opens():
+def test_a_backend_that_never_opens() -> None:
     web = Web(Backend(lambda: Deferred()))
     wire = web.ask()
     web.clock.advance(60)
@@ -826,7 +834,7 @@ def test_a_backend_that_never_opens():
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_an_idle_connection_is_closed(answered):
+def test_an_idle_connection_is_closed(answered: bool) -> None:
     web = Web(lambda: MemoryReader(b"x"))
     wire = web.ask() if answered else web.connect()
     web.clock.advance(59)
@@ -836,7 +844,7 @@ def test_an_idle_connection_is_closed(answered):
     assert not wire.aborted
 
 
-def test_a_request_that_comes_letter_by_letter_is_not_waited_for():
+def test_a_request_that_comes_letter_by_letter_is_not_waited_for() -> None:
     web = Web(lambda: MemoryReader(b"x"))
     wire = web.connect()
     for letter in request(Cookie="x" * 100):
@@ -850,7 +858,7 @@ def test_a_request_that_comes_letter_by_letter_is_not_waited_for():
 
 
 @pytest.mark.parametrize(("headers", "seconds"), [({}, 61), ({"Connection": "close"}, 60)])
-def test_a_client_that_never_takes_the_end_is_cut_off(headers, seconds):
+def test_a_client_that_never_takes_the_end_is_cut_off(headers: dict[str, Any], seconds: int) -> None:
     web = Web(lambda: MemoryReader(THOUSAND))
     wire = web.connect()
     wire.takes_all = False
@@ -865,7 +873,7 @@ def test_a_client_that_never_takes_the_end_is_cut_off(headers, seconds):
 # Stopping.
 
 
-def test_close_cuts_what_is_under_way_and_closes_the_rest():
+def test_close_cuts_what_is_under_way_and_closes_the_rest() -> None:
     reader = Reader(bytes(10 * CHUNK), size=10 * CHUNK)
     web = Web(Backend(lambda: reader))
     busy = web.connect()
@@ -892,7 +900,7 @@ def test_close_cuts_what_is_under_way_and_closes_the_rest():
     ]
 
 
-def test_close_does_not_wait_for_a_client_that_takes_nothing():
+def test_close_does_not_wait_for_a_client_that_takes_nothing() -> None:
     web = Web(lambda: MemoryReader(THOUSAND))
     wire = web.connect()
     wire.takes_all = False
@@ -905,7 +913,7 @@ def test_close_does_not_wait_for_a_client_that_takes_nothing():
     assert closed.called
 
 
-def test_close_with_nobody_there():
+def test_close_with_nobody_there() -> None:
     web = Web(FileMissing())
     assert web.site.close().called
     assert web.clock.getDelayedCalls() == []
@@ -914,7 +922,7 @@ def test_close_with_nobody_there():
 # What it doesn't do.
 
 
-def test_twisted_writes_nothing_to_the_log():
+def test_twisted_writes_nothing_to_the_log() -> None:
     web = Web(lambda: MemoryReader(b"x"))
     seen = []
     globalLogPublisher.addObserver(seen.append)

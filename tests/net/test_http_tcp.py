@@ -3,11 +3,16 @@
 import contextlib
 import os
 import socket
+from collections.abc import Callable
 from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
 
 import pytest
 from archives import make_tar
+from turning import Alongside, TurnUntil
 from twisted.internet.defer import Deferred
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
 
 from bootfw.backends.archive.backend import ArchiveBackend
@@ -18,7 +23,7 @@ from bootfw.observe.log import transfer_line
 from bootfw.values import Outcome
 
 from .webclient import Backend, Reader, request
-from .webservice import where
+from .webservice import Curl, Observer, RunClient, WebService, where
 
 pytestmark = pytest.mark.usefixtures("failures")
 
@@ -26,12 +31,12 @@ ANY = ("127.0.0.1", 0)
 
 
 @pytest.fixture
-def serve(web_service):
+def serve(web_service: WebService) -> Callable[..., Any]:
     """Starts a service of these backend and listeners."""
     return lambda backend, *listen: web_service(backend, HTTPSettings(listen or (ANY,)))
 
 
-def fetch(address, *targets):
+def fetch(address: tuple[str, int], *targets: str) -> list[tuple[int, bytes]]:
     """Statuses and bodies of GETs on one connection."""
     connection = HTTPConnection(*address, timeout=5)
     with contextlib.closing(connection):
@@ -44,7 +49,9 @@ def fetch(address, *targets):
         return found
 
 
-def test_two_listeners_of_two_families_on_one_port(serve, alongside, tmp_path):
+def test_two_listeners_of_two_families_on_one_port(
+    serve: Callable[..., Any], alongside: Alongside, tmp_path: Path
+) -> None:
     (tmp_path / "a").write_bytes(b"content")
     with socket.create_server(ANY) as probe:
         port = probe.getsockname()[1]
@@ -63,7 +70,7 @@ def test_two_listeners_of_two_families_on_one_port(serve, alongside, tmp_path):
     assert {len(report.request.peer) for report in observer.reports} == {2, 4}
 
 
-def test_a_part_of_a_file(serve, alongside, tmp_path):
+def test_a_part_of_a_file(serve: Callable[..., Any], alongside: Alongside, tmp_path: Path) -> None:
     """As archives have them: sent by the kernel from where it begins."""
     path, data = tmp_path / "a.tar", bytes(range(256)) * 1000
     make_tar(path, {"first": b"x" * 3000, "second": data})
@@ -71,14 +78,16 @@ def test_a_part_of_a_file(serve, alongside, tmp_path):
     assert alongside(fetch, where(service), "/second", "/first") == [(200, data), (200, b"x" * 3000)]
 
 
-def test_stop_and_start_again(serve, turn_until, alongside, tmp_path):
+def test_stop_and_start_again(
+    serve: Callable[..., Any], turn_until: TurnUntil, alongside: Alongside, tmp_path: Path
+) -> None:
     (tmp_path / "a").write_bytes(b"content")
     service, observer = serve(DirectoryBackend(tmp_path))
     with socket.create_connection(where(service)) as idle:
         idle.sendall(request(target="/a"))
         turn_until(lambda: observer.reports)
         assert idle.recv(10_000).endswith(b"content")
-        stopped = []
+        stopped: list[None] = []
         service.stopService().addBoth(stopped.append)
         turn_until(lambda: stopped)
         assert idle.recv(1) == b""
@@ -89,18 +98,18 @@ def test_stop_and_start_again(serve, turn_until, alongside, tmp_path):
     assert observer.reports[-1].outcome is Outcome.COMPLETE
 
 
-def _read_all(client):
+def _read_all(client: socket.socket) -> None:
     while client.recv(1_000_000):
         pass
 
 
-def test_stop_during_a_transfer(serve, turn_until):
+def test_stop_during_a_transfer(serve: Callable[..., Any], turn_until: TurnUntil) -> None:
     reader = Reader(bytes(50_000_000), size=50_000_000)
     service, observer = serve(Backend(reader))
     with socket.create_connection(where(service)) as client:
         client.sendall(request())
         turn_until(lambda: reader.reads)
-        stopped = []
+        stopped: list[None] = []
         service.stopService().addBoth(stopped.append)
         turn_until(lambda: stopped)
         with pytest.raises(ConnectionResetError):
@@ -110,7 +119,7 @@ def test_stop_during_a_transfer(serve, turn_until):
 
 
 @pytest.mark.parametrize("reset", [True, False])
-def test_a_client_that_goes_away(serve, turn_until, reset):
+def test_a_client_that_goes_away(serve: Callable[..., Any], turn_until: TurnUntil, reset: bool) -> None:
     reader = Reader(bytes(50_000_000), size=50_000_000)
     service, observer = serve(Backend(reader))
     client = socket.create_connection(where(service))
@@ -124,8 +133,8 @@ def test_a_client_that_goes_away(serve, turn_until, reset):
     assert reader.closed == 1
 
 
-def test_a_client_that_goes_away_while_a_read_is_outstanding(serve, turn_until):
-    cancelled = []
+def test_a_client_that_goes_away_while_a_read_is_outstanding(serve: Callable[..., Any], turn_until: TurnUntil) -> None:
+    cancelled: list[Deferred[None]] = []
     reader = Reader(b"x", lambda data: Deferred(cancelled.append), 1)
     service, observer = serve(Backend(reader))
     with socket.create_connection(where(service)) as client:
@@ -135,8 +144,8 @@ def test_a_client_that_goes_away_while_a_read_is_outstanding(serve, turn_until):
     assert len(cancelled) == reader.closed == 1
 
 
-def test_a_slow_reader(serve, private_reactor, alongside):
-    def later(data):
+def test_a_slow_reader(serve: Callable[..., Any], private_reactor: EPollReactor, alongside: Alongside) -> None:
+    def later(data: bytes) -> Deferred[Any]:
         answer = Deferred()
         private_reactor.callLater(0.02, answer.callback, data)
         return answer
@@ -146,7 +155,7 @@ def test_a_slow_reader(serve, private_reactor, alongside):
     assert alongside(fetch, where(service), "/file") == [(200, data)]
 
 
-def test_a_hundred_clients_at_once(serve, turn_until, tmp_path):
+def test_a_hundred_clients_at_once(serve: Callable[..., Any], turn_until: TurnUntil, tmp_path: Path) -> None:
     data = os.urandom(300_000)
     (tmp_path / "a").write_bytes(data)
     service, observer = serve(DirectoryBackend(tmp_path))
@@ -156,7 +165,7 @@ def test_a_hundred_clients_at_once(serve, turn_until, tmp_path):
         client.setblocking(False)
     received = dict.fromkeys(clients, b"")
 
-    def all_have_it():
+    def all_have_it() -> bool:
         for client in list(received):
             with contextlib.suppress(BlockingIOError):
                 received[client] += client.recv(1_000_000)
@@ -169,7 +178,7 @@ def test_a_hundred_clients_at_once(serve, turn_until, tmp_path):
     assert {report.outcome for report in observer.reports} == {Outcome.COMPLETE}
 
 
-def test_a_port_that_somebody_has(serve):
+def test_a_port_that_somebody_has(serve: Callable[..., Any]) -> None:
     with socket.create_server(ANY) as other:
         port = other.getsockname()[1]
         with pytest.raises(CannotListenError) as caught:
@@ -180,7 +189,7 @@ def test_a_port_that_somebody_has(serve):
     assert f"(pid {os.getpid()})" in str(caught.value)
 
 
-def test_an_address_that_is_not_ours(private_reactor):
+def test_an_address_that_is_not_ours(private_reactor: EPollReactor) -> None:
     with pytest.raises(CannotListenError, match="Cannot assign requested address"):
         listen_http(private_reactor, None, "192.0.2.1", 0)
 
@@ -189,7 +198,7 @@ def test_an_address_that_is_not_ours(private_reactor):
 
 
 @pytest.fixture
-def files(serve, tmp_path):
+def files(serve: Callable[..., Any], tmp_path: Path) -> tuple[Path, str, Observer]:
     """A directory that is served, as (directory, URL, observer)."""
     root = tmp_path / "root"
     root.mkdir()
@@ -199,7 +208,7 @@ def files(serve, tmp_path):
 
 @pytest.mark.interop
 @pytest.mark.parametrize("size", [0, 512, 1_000_000, 40_000_000])
-def test_curl_fetches(files, curl, tmp_path, size):
+def test_curl_fetches(files: tuple[Path, str, Observer], curl: Curl, tmp_path: Path, size: int) -> None:
     root, url, _ = files
     data = os.urandom(size)
     (root / "a b").write_bytes(data)
@@ -208,7 +217,7 @@ def test_curl_fetches(files, curl, tmp_path, size):
 
 
 @pytest.mark.interop
-def test_curl_fetches_ranges(files, curl, turn_until):
+def test_curl_fetches_ranges(files: tuple[Path, str, Observer], curl: Curl, turn_until: TurnUntil) -> None:
     root, url, observer = files
     (root / "a").write_bytes(b"0123456789")
     for text, expected in (("2-4", b"234"), ("7-", b"789"), ("-2", b"89"), ("0-100", b"0123456789")):
@@ -219,7 +228,9 @@ def test_curl_fetches_ranges(files, curl, turn_until):
 
 
 @pytest.mark.interop
-def test_curl_goes_on_where_it_was_interrupted(files, curl, turn_until, tmp_path):
+def test_curl_goes_on_where_it_was_interrupted(
+    files: tuple[Path, str, Observer], curl: Curl, turn_until: TurnUntil, tmp_path: Path
+) -> None:
     root, url, observer = files
     data = os.urandom(1_000_000)
     (root / "a").write_bytes(data)
@@ -235,7 +246,7 @@ def test_curl_goes_on_where_it_was_interrupted(files, curl, turn_until, tmp_path
 
 
 @pytest.mark.interop
-def test_curl_asks_for_the_head(files, curl, turn_until):
+def test_curl_asks_for_the_head(files: tuple[Path, str, Observer], curl: Curl, turn_until: TurnUntil) -> None:
     root, url, observer = files
     (root / "a.efi").write_bytes(b"0123456789")
     code, output = curl("-f", "-I", f"{url}/a.efi")
@@ -247,7 +258,7 @@ def test_curl_asks_for_the_head(files, curl, turn_until):
 
 
 @pytest.mark.interop
-def test_curl_keeps_its_connection(files, curl):
+def test_curl_keeps_its_connection(files: tuple[Path, str, Observer], curl: Curl) -> None:
     root, url, _ = files
     (root / "a").write_bytes(b"first ")
     (root / "b").write_bytes(b"second")
@@ -256,7 +267,7 @@ def test_curl_keeps_its_connection(files, curl):
 
 
 @pytest.mark.interop
-def test_curl_fetches_the_end_of_a_file_beyond_4_gib(files, curl):
+def test_curl_fetches_the_end_of_a_file_beyond_4_gib(files: tuple[Path, str, Observer], curl: Curl) -> None:
     root, url, _ = files
     with open(root / "disk.img", "wb") as file:
         file.seek(5 * 2**30)
@@ -271,7 +282,9 @@ def test_curl_fetches_the_end_of_a_file_beyond_4_gib(files, curl):
 
 
 @pytest.mark.interop
-def test_curl_is_not_told_that_a_file_that_shrinks_is_whole(serve, curl, turn_until):
+def test_curl_is_not_told_that_a_file_that_shrinks_is_whole(
+    serve: Callable[..., Any], curl: Curl, turn_until: TurnUntil
+) -> None:
     service, observer = serve(Backend(Reader(bytes(100_000), size=200_000)))
     code, output = curl("http://{}:{}/file".format(*where(service)))
     assert code in (18, 56)  # partial file; connection reset
@@ -281,7 +294,7 @@ def test_curl_is_not_told_that_a_file_that_shrinks_is_whole(serve, curl, turn_un
 
 
 @pytest.mark.interop
-def test_curl_may_not_upload(files, curl, tmp_path):
+def test_curl_may_not_upload(files: tuple[Path, str, Observer], curl: Curl, tmp_path: Path) -> None:
     root, url, _ = files
     (tmp_path / "new").write_bytes(bytes(2_000_000))
     assert curl("-w", "%{http_code}", "-T", tmp_path / "new", f"{url}/new") == (0, b"Only GET and HEAD are served\n405")
@@ -292,7 +305,9 @@ def test_curl_may_not_upload(files, curl, tmp_path):
 
 
 @pytest.mark.interop
-def test_wget_fetches_and_goes_on(files, run_client, turn_until, tmp_path):
+def test_wget_fetches_and_goes_on(
+    files: tuple[Path, str, Observer], run_client: RunClient, turn_until: TurnUntil, tmp_path: Path
+) -> None:
     root, url, observer = files
     data = os.urandom(1_000_000)
     (root / "a").write_bytes(data)
@@ -306,7 +321,9 @@ def test_wget_fetches_and_goes_on(files, run_client, turn_until, tmp_path):
 
 
 @pytest.mark.interop
-def test_wget_fetches_only_what_is_newer(files, run_client, turn_until, tmp_path):
+def test_wget_fetches_only_what_is_newer(
+    files: tuple[Path, str, Observer], run_client: RunClient, turn_until: TurnUntil, tmp_path: Path
+) -> None:
     root, url, observer = files
     (root / "a").write_bytes(b"content")
     os.utime(root / "a", (1_700_000_000, 1_700_000_000))

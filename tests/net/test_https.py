@@ -7,12 +7,19 @@ import socket
 import ssl
 import sys
 from http.client import HTTPSConnection
+from pathlib import Path
 
 import pytest
+from certificates import Authority
+from turning import Alongside, TurnUntil
+
+from bootfw.events import Event
+
+from .webservice import Observer, WebService
 
 pytest.importorskip("OpenSSL", reason="pyOpenSSL is not installed: pip install bootfw[tls]")
 
-from certificates import DAY, Authority, pem_of
+from certificates import DAY, pem_of
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
@@ -37,30 +44,30 @@ ANY = ("127.0.0.1", 0)
 
 
 @pytest.fixture(scope="module")
-def authority():
+def authority() -> Authority:
     return Authority()
 
 
 @pytest.fixture(scope="module")
-def issued(authority):
+def issued(authority: Authority) -> tuple[bytes, bytes]:
     """(certificate, key) for 127.0.0.1 and boot.example."""
     return authority.issue("127.0.0.1", "boot.example")
 
 
 @pytest.fixture
-def settings(tmp_path, issued):
+def settings(tmp_path: Path, issued: tuple[bytes, bytes]) -> HTTPSettings:
     """HTTPS with the certificate in chain.pem and key.pem."""
     write(tmp_path, *issued)
     return HTTPSettings(https_listen=(ANY,), certificate=str(tmp_path / "chain.pem"), key=str(tmp_path / "key.pem"))
 
 
-def write(directory, chain, key):
+def write(directory: Path, chain: bytes, key: bytes) -> None:
     for name, pem in (("chain.pem", chain), ("key.pem", key)):
         (directory / f"{name}.new").write_bytes(pem)
         (directory / f"{name}.new").rename(directory / name)
 
 
-def trusting(authority, version=None):
+def trusting(authority: Authority, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
     """What a client needs."""
     context = ssl.create_default_context(cadata=authority.pem.decode())
     if version is not None:
@@ -68,7 +75,9 @@ def trusting(authority, version=None):
     return context
 
 
-def fetch(address, context, *targets):
+def fetch(
+    address: tuple[str, int], context: ssl.SSLContext, *targets: str
+) -> tuple[dict[str, tuple[tuple[tuple[str, str] | str, ...], ...] | int | str], list[tuple[int, bytes]]]:
     """The certificate that was shown, statuses and bodies, on one connection."""
     connection = HTTPSConnection(*address, timeout=5, context=context)
     with contextlib.closing(connection):
@@ -80,12 +89,20 @@ def fetch(address, context, *targets):
         return connection.sock.getpeercert(), found
 
 
-def said(observer, kind):
+def said(observer: Observer, kind: type[CertificateLoaded] | type[HandshakeFailed]) -> list[Event]:
     return [event for event in observer.events if isinstance(event, kind)]
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_files(web_service, alongside, turn_until, settings, authority, tmp_path, version):
+def test_files(
+    web_service: WebService,
+    alongside: Alongside,
+    turn_until: TurnUntil,
+    settings: HTTPSettings,
+    authority: Authority,
+    tmp_path: Path,
+    version: ssl.TLSVersion,
+) -> None:
     data = os.urandom(3_000_000)
     (tmp_path / "a").write_bytes(data)
     service, observer = web_service(DirectoryBackend(tmp_path), settings)
@@ -98,7 +115,9 @@ def test_files(web_service, alongside, turn_until, settings, authority, tmp_path
     assert {report.request.peer[0] for report in observer.reports} == {"127.0.0.1"}
 
 
-def test_old_firmware_exchanges_keys_by_rsa(web_service, alongside, settings, authority, tmp_path):
+def test_old_firmware_exchanges_keys_by_rsa(
+    web_service: WebService, alongside: Alongside, settings: HTTPSettings, authority: Authority, tmp_path: Path
+) -> None:
     """EDK2 before it had elliptic curves, and iPXE."""
     (tmp_path / "a").write_bytes(b"content")
     service, _ = web_service(DirectoryBackend(tmp_path), settings)
@@ -107,7 +126,9 @@ def test_old_firmware_exchanges_keys_by_rsa(web_service, alongside, settings, au
     assert alongside(fetch, where(service), context, "/a")[1] == [(200, b"content")]
 
 
-def test_a_key_of_an_elliptic_curve_in_the_file_of_the_certificate(web_service, alongside, authority, tmp_path):
+def test_a_key_of_an_elliptic_curve_in_the_file_of_the_certificate(
+    web_service: WebService, alongside: Alongside, authority: Authority, tmp_path: Path
+) -> None:
     (tmp_path / "both.pem").write_bytes(b"".join(authority.issue("127.0.0.1", curve=True)))
     (tmp_path / "a").write_bytes(b"content")
     service, _ = web_service(
@@ -116,13 +137,15 @@ def test_a_key_of_an_elliptic_curve_in_the_file_of_the_certificate(web_service, 
     assert alongside(fetch, where(service), trusting(authority), "/a")[1] == [(200, b"content")]
 
 
-def test_http_and_https_side_by_side(web_service, settings):
+def test_http_and_https_side_by_side(web_service: WebService, settings: HTTPSettings) -> None:
     both = HTTPSettings((ANY,), settings.https_listen, settings.certificate, settings.key)
     service, _ = web_service(Backend(), both)
     assert [row.service for row in service.summary()] == ["http", "https"]
 
 
-def test_a_slow_client_is_not_written_ahead_for(web_service, turn_until, settings, authority):
+def test_a_slow_client_is_not_written_ahead_for(
+    web_service: WebService, turn_until: TurnUntil, settings: HTTPSettings, authority: Authority
+) -> None:
     size = 50_000_000
     reader = Reader(bytes(size), size=size)
     service, observer = web_service(Backend(reader), settings)
@@ -130,7 +153,7 @@ def test_a_slow_client_is_not_written_ahead_for(web_service, turn_until, setting
         sock.setblocking(False)
         wrapped = trusting(authority).wrap_socket(sock, server_hostname="127.0.0.1", do_handshake_on_connect=False)
 
-        def shaken():
+        def shaken() -> bool | None:
             with contextlib.suppress(ssl.SSLWantReadError):
                 wrapped.do_handshake()
                 return True
@@ -154,8 +177,13 @@ def test_a_slow_client_is_not_written_ahead_for(web_service, turn_until, setting
 
 
 def test_a_renewed_certificate_is_used_without_a_restart(
-    web_service, alongside, turn_until, settings, authority, tmp_path
-):
+    web_service: WebService,
+    alongside: Alongside,
+    turn_until: TurnUntil,
+    settings: HTTPSettings,
+    authority: Authority,
+    tmp_path: Path,
+) -> None:
     service, observer = web_service(Backend(), settings)
     first, _ = alongside(fetch, where(service), trusting(authority), "/a")
     write(tmp_path, *authority.issue("127.0.0.1", "renewed.example"))
@@ -170,7 +198,9 @@ def test_a_renewed_certificate_is_used_without_a_restart(
     assert service._urls.names == ("renewed.example", "127.0.0.1")
 
 
-def test_a_new_certificate_is_found_by_who_serves_nobody(web_service, settings, authority, tmp_path):
+def test_a_new_certificate_is_found_by_who_serves_nobody(
+    web_service: WebService, settings: HTTPSettings, authority: Authority, tmp_path: Path
+) -> None:
     """As in the process that answers DHCP, when workers serve the files."""
     service, _ = web_service(Backend(), settings)
     assert service._urls.of("127.0.0.1")[1].startswith("https://127.0.0.1:")
@@ -178,7 +208,7 @@ def test_a_new_certificate_is_found_by_who_serves_nobody(web_service, settings, 
     assert service._urls.of("127.0.0.1")[1].startswith("https://renewed.example:")
 
 
-def test_the_log_tells_of_a_certificate_once():
+def test_the_log_tells_of_a_certificate_once() -> None:
     with capturedLogs() as lines:
         observer = LogObserver()
         for ends in (1, 1, 2):
@@ -188,7 +218,9 @@ def test_the_log_tells_of_a_certificate_once():
     assert len(said) == 2
 
 
-def test_a_half_renewed_certificate_changes_nothing(settings, authority, tmp_path):
+def test_a_half_renewed_certificate_changes_nothing(
+    settings: HTTPSettings, authority: Authority, tmp_path: Path
+) -> None:
     events, names = [], []
     certificate = RenewedCertificate(Clock(), settings, events.append, names.append)
     before = certificate.serverConnectionForTLS(None).get_context()
@@ -206,8 +238,8 @@ def test_a_half_renewed_certificate_changes_nothing(settings, authority, tmp_pat
 
 
 @pytest.mark.parametrize("gone", ["chain.pem", "key.pem"])
-def test_a_certificate_that_is_taken_away_is_kept(settings, tmp_path, gone):
-    events = []
+def test_a_certificate_that_is_taken_away_is_kept(settings: HTTPSettings, tmp_path: Path, gone: str) -> None:
+    events: list[Event] = []
     certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None)
     before = certificate.serverConnectionForTLS(None).get_context()
     (tmp_path / gone).unlink()
@@ -215,14 +247,16 @@ def test_a_certificate_that_is_taken_away_is_kept(settings, tmp_path, gone):
     assert f"{gone}\" can't be read: No such file or directory" in events[-1].problem
 
 
-def test_symbolic_links_like_certbot_s(settings, authority, tmp_path, issued):
+def test_symbolic_links_like_certbot_s(
+    settings: HTTPSettings, authority: Authority, tmp_path: Path, issued: tuple[bytes, bytes]
+) -> None:
     for serial, (chain, key) in enumerate((issued, authority.issue("renewed.example"))):
         (tmp_path / str(serial)).mkdir()
         write(tmp_path / str(serial), chain, key)
     for name in ("chain.pem", "key.pem"):
         (tmp_path / name).unlink()
         (tmp_path / name).symlink_to(f"0/{name}")
-    names = []
+    names: list[tuple[str, ...]] = []
     certificate = RenewedCertificate(Clock(), settings, lambda event: None, names.append)
     for name in ("chain.pem", "key.pem"):
         (tmp_path / name).unlink()
@@ -234,7 +268,7 @@ def test_symbolic_links_like_certbot_s(settings, authority, tmp_path, issued):
 # What clients refuse, and what is said of it
 
 
-def test_an_expired_certificate_is_a_warning(settings, authority, tmp_path):
+def test_an_expired_certificate_is_a_warning(settings: HTTPSettings, authority: Authority, tmp_path: Path) -> None:
     write(tmp_path, *authority.issue("127.0.0.1", days=-1))
     events = []
     certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None)
@@ -243,7 +277,7 @@ def test_an_expired_certificate_is_a_warning(settings, authority, tmp_path):
     assert "expired on " in events[1].problem
 
 
-def test_a_certificate_that_expires_while_we_run(settings):
+def test_a_certificate_that_expires_while_we_run(settings: HTTPSettings) -> None:
     events, now = [], [datetime.datetime.now(datetime.UTC).timestamp()]
     certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None, lambda: now[0])
     certificate.serverConnectionForTLS(None)
@@ -257,7 +291,7 @@ def test_a_certificate_that_expires_while_we_run(settings):
     assert "is not valid before" in events[-1].problem
 
 
-def _handshake(address, context):
+def _handshake(address: tuple[str, int], context: ssl.SSLContext) -> None:
     with (
         socket.create_connection(address) as sock,
         contextlib.suppress(OSError),
@@ -266,7 +300,9 @@ def _handshake(address, context):
         wrapped.recv(1)
 
 
-def test_a_client_that_does_not_trust_us(web_service, alongside, turn_until, settings):
+def test_a_client_that_does_not_trust_us(
+    web_service: WebService, alongside: Alongside, turn_until: TurnUntil, settings: HTTPSettings
+) -> None:
     service, observer = web_service(Backend(), settings)
     for _ in range(2):
         alongside(_handshake, where(service), ssl.create_default_context())
@@ -276,7 +312,9 @@ def test_a_client_that_does_not_trust_us(web_service, alongside, turn_until, set
     assert event.reason.startswith("it does not trust the issuer of the certificate (")
 
 
-def test_a_client_with_nothing_newer_than_tls_1_1(web_service, alongside, turn_until, settings, authority):
+def test_a_client_with_nothing_newer_than_tls_1_1(
+    web_service: WebService, alongside: Alongside, turn_until: TurnUntil, settings: HTTPSettings, authority: Authority
+) -> None:
     service, observer = web_service(Backend(), settings)
     context = trusting(authority)
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -287,7 +325,7 @@ def test_a_client_with_nothing_newer_than_tls_1_1(web_service, alongside, turn_u
     assert said(observer, HandshakeFailed)[0].reason.startswith("it has no TLS 1.2 (")
 
 
-def _speak(address, data):
+def _speak(address: tuple[str, int], data: bytes) -> None:
     with socket.create_connection(address, timeout=5) as sock:
         sock.sendall(data)
         with contextlib.suppress(ConnectionResetError):
@@ -295,18 +333,22 @@ def _speak(address, data):
                 pass
 
 
-def test_http_on_the_port_of_https(web_service, alongside, turn_until, settings):
+def test_http_on_the_port_of_https(
+    web_service: WebService, alongside: Alongside, turn_until: TurnUntil, settings: HTTPSettings
+) -> None:
     service, observer = web_service(Backend(), settings)
     alongside(_speak, where(service), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     turn_until(lambda: said(observer, HandshakeFailed))
     assert said(observer, HandshakeFailed)[0].reason == "it speaks HTTP on the port of HTTPS (http request)"
 
 
-def test_a_client_that_says_nothing_is_gone_when_the_service_stops(web_service, turn_until, settings):
+def test_a_client_that_says_nothing_is_gone_when_the_service_stops(
+    web_service: WebService, turn_until: TurnUntil, settings: HTTPSettings
+) -> None:
     service, _ = web_service(Backend(), settings)
     with socket.create_connection(where(service)) as sock:
         turn_until(lambda: service._open[0][2]._connections)
-        stopped = []
+        stopped: list[None] = []
         service.stopService().addBoth(stopped.append)
         turn_until(lambda: stopped)
         sock.settimeout(5)
@@ -328,7 +370,9 @@ def test_a_client_that_says_nothing_is_gone_when_the_service_stops(web_service, 
         (True, pem_of(ec.generate_private_key(ec.SECP256R1()), b"secret"), "key", "is encrypted"),
     ],
 )
-def test_what_can_t_be_used(settings, tmp_path, chain, key, place, said):
+def test_what_can_t_be_used(
+    settings: HTTPSettings, tmp_path: Path, chain: bool | bytes | None, key: bool | bytes | None, place: str, said: str
+) -> None:
     for name, content in (("chain.pem", chain), ("key.pem", key)):
         if content is None:
             (tmp_path / name).unlink()
@@ -341,24 +385,26 @@ def test_what_can_t_be_used(settings, tmp_path, chain, key, place, said):
     assert str(tmp_path) in caught.value.message
 
 
-def test_byte_order_marks_before_certificate_and_key(settings, tmp_path):
+def test_byte_order_marks_before_certificate_and_key(settings: HTTPSettings, tmp_path: Path) -> None:
     for name in ("chain.pem", "key.pem"):
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())
     assert load(settings).names == ("boot.example", "127.0.0.1")
 
 
-def test_a_certificate_that_openssl_finds_too_weak(settings, authority, tmp_path):
+def test_a_certificate_that_openssl_finds_too_weak(
+    settings: HTTPSettings, authority: Authority, tmp_path: Path
+) -> None:
     write(tmp_path, *authority.issue("127.0.0.1", bits=1024))
     with pytest.raises(ConfigError, match=r"can't be used: .*key too small"):
         load(settings)
 
 
-def test_a_certificate_without_its_key(settings):
+def test_a_certificate_without_its_key(settings: HTTPSettings) -> None:
     with pytest.raises(ConfigError, match=r'holds no private key .* which needs a key = "...pem" beside it'):
         load(HTTPSettings(https_listen=(ANY,), certificate=settings.certificate))
 
 
-def configured(tmp_path, text):
+def configured(tmp_path: Path, text: str) -> str:
     (tmp_path / "bootfw.toml").write_text(text)
     with pytest.raises(ConfigErrors) as caught:
         assemble(load_config(tmp_path / "bootfw.toml", {}), Clock())
@@ -366,7 +412,7 @@ def configured(tmp_path, text):
     return line.removeprefix(f"{tmp_path}/bootfw.toml: ")
 
 
-def test_the_paths_are_relative_to_the_configuration(settings, tmp_path):
+def test_the_paths_are_relative_to_the_configuration(settings: HTTPSettings, tmp_path: Path) -> None:
     text = '[http]\nhttps-listen = ["0.0.0.0:8443"]\ncertificate = "chain.pem"\n'
     (tmp_path / "bootfw.toml").write_text(text + 'key = "key.pem"\n')
     http = assemble(load_config(tmp_path / "bootfw.toml", {}), Clock()).settings.http
@@ -377,7 +423,14 @@ def test_the_paths_are_relative_to_the_configuration(settings, tmp_path):
 
 
 @pytest.mark.parametrize(("days", "said"), [(30, ""), (-1, ": WARNING, expired on ")])
-def test_check_shows_the_certificate(settings, authority, tmp_path, capsys, days, said):
+def test_check_shows_the_certificate(
+    settings: HTTPSettings,
+    authority: Authority,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    days: int,
+    said: str,
+) -> None:
     write(tmp_path, *authority.issue("127.0.0.1", "boot.example", days=days))
     (tmp_path / "bootfw.toml").write_text(
         '[http]\nhttps-listen = ["0.0.0.0:8443"]\ncertificate = "chain.pem"\nkey = "key.pem"\n'
@@ -389,13 +442,15 @@ def test_check_shows_the_certificate(settings, authority, tmp_path, capsys, days
     assert said in line
 
 
-def test_https_needs_a_certificate(tmp_path):
+def test_https_needs_a_certificate(tmp_path: Path) -> None:
     assert configured(tmp_path, '[http]\nhttps-listen = ["0.0.0.0:8443"]') == (
         'http.certificate: https-listen needs certificate = "fullchain.pem" and key = "privkey.pem"'
     )
 
 
-def test_without_pyopenssl_it_is_said_what_to_install(settings, tmp_path, monkeypatch):
+def test_without_pyopenssl_it_is_said_what_to_install(
+    settings: HTTPSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delitem(sys.modules, "bootfw.net.http.certificate", raising=False)
     monkeypatch.delattr("bootfw.net.http.certificate", raising=False)
     monkeypatch.setitem(sys.modules, "OpenSSL", None)

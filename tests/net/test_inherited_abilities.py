@@ -3,8 +3,10 @@
 import contextlib
 import os
 import socket
+from pathlib import Path
 
 import pytest
+from tftpserver import Serve
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -27,6 +29,7 @@ from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
 from .byhand import Unused, read
+from .webservice import RunClient, WebService
 
 OLD = 1_000_000_000
 
@@ -78,7 +81,7 @@ def client(host):
     return made
 
 
-def test_requests_that_arrive_together_get_the_file_of_their_own_host(serve, tmp_path):
+def test_requests_that_arrive_together_get_the_file_of_their_own_host(serve: Serve, tmp_path: Path) -> None:
     hosts = [f"127.0.0.{number}" for number in (9, 10, 11)]
     for host in hosts[:2]:
         (tmp_path / host).mkdir()
@@ -95,12 +98,14 @@ def test_requests_that_arrive_together_get_the_file_of_their_own_host(serve, tmp
         one.close()
 
 
-def aged(path, content):
+def aged(path, content) -> None:
     path.write_bytes(content)
     os.utime(path, (OLD, OLD))
 
 
-def test_a_file_that_its_reader_changes_is_sent_as_changed_by_tftp(serve, tmp_path, monkeypatch):
+def test_a_file_that_its_reader_changes_is_sent_as_changed_by_tftp(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bootfw.readers._TICK", -1)
     content = b"abcdefgh" * 8000
     aged(tmp_path / "file", content)
@@ -119,7 +124,9 @@ def test_a_file_that_its_reader_changes_is_sent_as_changed_by_tftp(serve, tmp_pa
     assert received == content.upper()
 
 
-def test_a_file_that_its_reader_changes_is_sent_as_changed_by_http(web_service, run_client, tmp_path):
+def test_a_file_that_its_reader_changes_is_sent_as_changed_by_http(
+    web_service: WebService, run_client: RunClient, tmp_path: Path
+) -> None:
     content = b"abcdefgh" * 100_000
     aged(tmp_path / "file", content)
     service, _ = web_service(Uppercase(tmp_path), HTTPSettings(listen=(("127.0.0.1", 0),)))
@@ -133,11 +140,11 @@ def test_a_file_that_its_reader_changes_is_sent_as_changed_by_http(web_service, 
     assert b"Last-Modified" not in head
 
 
-def test_an_observer_that_overrides_observe_is_called_for_each_event():
+def test_an_observer_that_overrides_observe_is_called_for_each_event() -> None:
     seen = []
 
     class Mine(LogObserver):
-        def observe(self, event):
+        def observe(self, event) -> None:
             seen.append(event)
 
     reactor = Clock()
@@ -150,7 +157,7 @@ def test_an_observer_that_overrides_observe_is_called_for_each_event():
 
 @implementer(IWatchdogPolicy)
 class Policy:
-    def __init__(self, watchdog):
+    def __init__(self, watchdog) -> None:
         self._watchdog = watchdog
 
     def begin(self, agreed):
@@ -162,7 +169,7 @@ def begun(watchdog):
 
 
 @pytest.mark.parametrize("name", ["wait", "progressed"])
-def test_a_watchdog_that_overrides_its_methods_learns_of_each_round_trip(name):
+def test_a_watchdog_that_overrides_its_methods_learns_of_each_round_trip(name) -> None:
     @implementer(ILearningWatchdog)
     class Schedule:
         unremarkable_from = 0.0
@@ -171,7 +178,7 @@ def test_a_watchdog_that_overrides_its_methods_learns_of_each_round_trip(name):
         def wait(self, attempt):
             return 1.0
 
-        def progressed(self, seconds):
+        def progressed(self, seconds) -> None:
             """Learn nothing."""
 
     learnt = []
@@ -184,7 +191,7 @@ def test_a_watchdog_that_overrides_its_methods_learns_of_each_round_trip(name):
 
         else:
 
-            def progressed(self, seconds):
+            def progressed(self, seconds) -> None:
                 learnt.append(seconds)
 
     assert begun(Schedule()).bounds == (0.0, 1000.0)

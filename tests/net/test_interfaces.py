@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from narrowing import present
 
 from bootfw.net.linux.interfaces import Interfaces, missing_interfaces, own_addresses, unusable_address
 from bootfw.values import Via
@@ -14,23 +15,23 @@ from bootfw.values import Via
 LO = socket.if_nametoindex("lo")
 
 
-def via(interface):
+def via(interface: int) -> Via:
     return Via("127.0.0.1", interface, "127.0.0.1")
 
 
-def test_all_are_served_unless_some_are_named():
+def test_all_are_served_unless_some_are_named() -> None:
     assert Interfaces().serves(via(LO))
     assert Interfaces(["lo"]).serves(via(LO))
     assert not Interfaces(["eth9"]).serves(via(LO))
 
 
 @pytest.mark.parametrize("unknown", [None, via(0)])
-def test_what_came_an_unknown_way_is_served(unknown):
+def test_what_came_an_unknown_way_is_served(unknown: Via | None) -> None:
     assert Interfaces(["eth9"]).serves(unknown)
 
 
-def test_the_first_dropped_request_of_each_interface_is_reported():
-    dropped = []
+def test_the_first_dropped_request_of_each_interface_is_reported() -> None:
+    dropped: list[str] = []
     interfaces = Interfaces(["eth9"], dropped.append)
     for _ in range(3):
         interfaces.serves(via(LO))
@@ -38,21 +39,21 @@ def test_the_first_dropped_request_of_each_interface_is_reported():
     assert dropped == ["lo"]
 
 
-def test_what_is_served_is_not_reported():
-    dropped = []
+def test_what_is_served_is_not_reported() -> None:
+    dropped: list[object] = []
     Interfaces(["lo"], dropped.append).serves(via(LO))
     Interfaces([], dropped.append).serves(via(LO))
     assert dropped == []
 
 
-def test_a_missing_interface_is_named_with_those_that_exist():
+def test_a_missing_interface_is_named_with_those_that_exist() -> None:
     missing = missing_interfaces(["lo", "eth9"])
     assert list(missing) == ["eth9"]
     assert missing["eth9"].startswith("no interface eth9; there are: lo")
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::1", "::"])
-def test_an_address_that_can_be_bound(address):
+def test_an_address_that_can_be_bound(address: str) -> None:
     assert unusable_address(address) == ""
 
 
@@ -64,11 +65,11 @@ def test_an_address_that_can_be_bound(address):
         ("fe80::1%eth9", "no interface eth9; there are: lo"),
     ],
 )
-def test_an_address_that_can_not(address, reason):
+def test_an_address_that_can_not(address: str, reason: str) -> None:
     assert unusable_address(address).startswith(reason)
 
 
-def test_listed_interfaces_are_known_where_netlink_is_forbidden(monkeypatch):
+def test_listed_interfaces_are_known_where_netlink_is_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "AF_NETLINK")
     interfaces = Interfaces(["lo", "eth9"])
     assert list(interfaces.served()) == [LO]
@@ -82,13 +83,13 @@ def test_listed_interfaces_are_known_where_netlink_is_forbidden(monkeypatch):
     assert unusable_address("203.0.113.77") == "this host has no such address"
 
 
-def test_our_addresses_and_their_networks():
-    (address, *_) = Interfaces().addresses(LO)
+def test_our_addresses_and_their_networks() -> None:
+    (address, *_) = present(Interfaces().addresses(LO))
     assert address.address == "127.0.0.1"
     assert address.is_beside("127.255.0.1")
     assert not address.is_beside("128.0.0.1")
     assert Interfaces().addresses(0xFFFFFF) == ()
-    assert "127.0.0.1" in own_addresses(socket.AF_INET)
+    assert "127.0.0.1" in present(own_addresses(socket.AF_INET))
     assert Interfaces().addresses6(LO) == (), "other hosts can't reach ::1"
 
 
@@ -106,7 +107,7 @@ ip -6 addr show dev s0 | grep -q tentative && exec "$@"
 @pytest.mark.skipif(
     os.getuid() != 0 or not all(map(shutil.which, ("unshare", "ip"))), reason="needs root, unshare and ip"
 )
-def test_an_ipv6_address_that_is_still_tentative_can_be_bound():
+def test_an_ipv6_address_that_is_still_tentative_can_be_bound() -> None:
     """A socket can't be bound to it in the usual way while another host may answer for it (RFC 4862 section 5.4)."""
     program = (
         "import socket; from bootfw.net.linux.interfaces import *;"

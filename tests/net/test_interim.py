@@ -2,6 +2,8 @@
 
 import pickle
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tftpserver import Files, numbered
@@ -29,10 +31,10 @@ CONTENT = numbered(20_000)
 
 @implementer(IBootObserver)
 class Observer:
-    def __init__(self):
+    def __init__(self) -> None:
         self.events = []
 
-    def observe(self, event):
+    def observe(self, event) -> None:
         self.events.append(event)
 
 
@@ -44,7 +46,7 @@ def most(below):
 class Server:
     """A port on a MemoryNetwork, served by a InterimServer and then by a worker's protocol."""
 
-    def __init__(self, backend, **more):
+    def __init__(self, backend, **more: Any) -> None:
         self.network = MemoryNetwork()
         self.network.advance(time.time() + 60)  # files are older than any transfer
         self.host = self.network.host("10.0.0.1")
@@ -73,7 +75,7 @@ class Server:
         )
         return positions
 
-    def client(self, options=None, **more):
+    def client(self, options=None, **more: Any):
         return TFTPClient(self.network.host("10.0.0.9"), ("10.0.0.1", 69), options or {}, **more)
 
     def received(self, download):
@@ -87,12 +89,12 @@ class Server:
 
 
 @pytest.fixture
-def directory(tmp_path):
+def directory(tmp_path: Path):
     (tmp_path / "file").write_bytes(CONTENT)
     return DirectoryBackend(tmp_path)
 
 
-def test_a_transfer_goes_on_where_it_was(directory):
+def test_a_transfer_goes_on_where_it_was(directory) -> None:
     server = Server(directory)
     download = server.client().download("file")
     server.network.advance(0.02)
@@ -104,7 +106,7 @@ def test_a_transfer_goes_on_where_it_was(directory):
 
 
 @pytest.mark.parametrize("windowsize", ["4", "64"])
-def test_so_does_one_with_a_window(directory, windowsize):
+def test_so_does_one_with_a_window(directory, windowsize) -> None:
     server = Server(directory)
     download = server.client({"windowsize": windowsize}).download("file")
     server.network.advance(0.004)
@@ -113,7 +115,7 @@ def test_so_does_one_with_a_window(directory, windowsize):
     assert server.ends() == [Outcome.COMPLETE]
 
 
-def test_what_is_made_for_the_client_is_waited_for():
+def test_what_is_made_for_the_client_is_waited_for() -> None:
     """Another process would make it anew, and perhaps otherwise."""
     server = Server(MemoryBackend({"file": CONTENT}))
     download = server.client().download("file")
@@ -123,7 +125,7 @@ def test_what_is_made_for_the_client_is_waited_for():
     assert not server.interim.busy
 
 
-def test_an_answer_that_is_outstanding_is_waited_for():
+def test_an_answer_that_is_outstanding_is_waited_for() -> None:
     answer = Deferred()
 
     class Slow(MemoryBackend):
@@ -139,7 +141,7 @@ def test_an_answer_that_is_outstanding_is_waited_for():
     assert not server.interim.busy
 
 
-def test_while_it_is_drained_requests_are_left_to_the_worker(directory):
+def test_while_it_is_drained_requests_are_left_to_the_worker(directory) -> None:
     server = Server(directory)
     server.interim.drain()
     download = server.client().download("file")
@@ -165,7 +167,7 @@ def test_a_transfer_on_a_port_of_its_own_is_brought_to_its_end(directory):
     assert server.ends() == [Outcome.COMPLETE]
 
 
-def test_when_the_service_stops_its_clients_are_told(directory):
+def test_when_the_service_stops_its_clients_are_told(directory) -> None:
     server = Server(directory)
     download = server.client().download("file")
     server.network.advance(0.02)
@@ -175,7 +177,7 @@ def test_when_the_service_stops_its_clients_are_told(directory):
     assert server.network.leaks() == []
 
 
-def test_an_upload_is_waited_for_until_it_is_stored():
+def test_an_upload_is_waited_for_until_it_is_stored() -> None:
     server = Server(Files({}))
     upload = server.client().upload("new", CONTENT)
     server.network.advance(0.02)
@@ -194,7 +196,7 @@ def test_an_upload_is_waited_for_until_it_is_stored():
 class LosesOne:
     """A link that drops one datagram: number *number*, from 1, of those that *source* sends."""
 
-    def __init__(self, source, number):
+    def __init__(self, source, number) -> None:
         self.lost = b""
         self._source = source
         self._left = number
@@ -222,7 +224,7 @@ LONG = "a-name-that-lets-us-send-two-blocks-by-the-ratio"
 )
 @pytest.mark.parametrize("number", range(1, 9))
 @pytest.mark.parametrize("source", ["10.0.0.1", "10.0.0.9"], ids=["from the server", "from the client"])
-def test_a_packet_that_is_lost_at_the_hand_over_is_made_up_for(tmp_path, source, number, options):
+def test_a_packet_that_is_lost_at_the_hand_over_is_made_up_for(tmp_path: Path, source, number, options) -> None:
     """The worker's own timer does so, as the main process's would. The client says nothing twice."""
     if (source, number) == ("10.0.0.9", 1):
         number = 9  # without its request there is no transfer
@@ -250,7 +252,7 @@ def test_a_packet_that_is_lost_at_the_hand_over_is_made_up_for(tmp_path, source,
 
 
 @pytest.mark.parametrize("number", range(1, 7))
-def test_a_forged_client_gets_no_more_for_it(directory, number):
+def test_a_forged_client_gets_no_more_for_it(directory, number) -> None:
     """It has proven nothing: what it is sent in all is what one process alone would send."""
     sent = []
     for handed_over in (False, True):
@@ -273,7 +275,7 @@ def test_a_forged_client_gets_no_more_for_it(directory, number):
     assert both == alone
 
 
-def test_a_client_that_has_proven_itself_is_sent_whole_windows_at_once(tmp_path):
+def test_a_client_that_has_proven_itself_is_sent_whole_windows_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(numbered(512 * 2000))
     server = Server(DirectoryBackend(tmp_path))
     download = server.client({"windowsize": "16"}).download("file")
@@ -304,7 +306,7 @@ def test_an_oack_that_may_end_its_client_is_not_repeated_by_the_worker(directory
     assert len([data for data in said if data[:2] == b"\0\6"]) == 1
 
 
-def test_a_request_that_comes_again_is_of_the_same_transfer(directory):
+def test_a_request_that_comes_again_is_of_the_same_transfer(directory) -> None:
     server = Server(directory)
     server.network.link = link = LosesOne("10.0.0.1", 1)
     download = server.client({"blksize": "1428"}, retry=3.0).download("file")  # atftp's, so it has to repeat itself
@@ -316,7 +318,7 @@ def test_a_request_that_comes_again_is_of_the_same_transfer(directory):
     assert server.ends() == [Outcome.COMPLETE]
 
 
-def test_a_file_that_has_changed_ends_it_at_once(tmp_path):
+def test_a_file_that_has_changed_ends_it_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(CONTENT)
     server = Server(DirectoryBackend(tmp_path))
     download = server.client().download("file")
@@ -329,7 +331,7 @@ def test_a_file_that_has_changed_ends_it_at_once(tmp_path):
     assert server.ends() == [Outcome.FAILED]
 
 
-def test_with_several_ports_each_transfer_goes_on_at_its_own(tmp_path):
+def test_with_several_ports_each_transfer_goes_on_at_its_own(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(CONTENT)
     network = MemoryNetwork()
     network.advance(time.time() + 60)
@@ -359,7 +361,7 @@ def test_with_several_ports_each_transfer_goes_on_at_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("ports", ["single", "ephemeral"])
-def test_a_transfer_of_a_crashed_worker_has_one_end_however_many_ports_there_are(tmp_path, ports):
+def test_a_transfer_of_a_crashed_worker_has_one_end_however_many_ports_there_are(tmp_path: Path, ports) -> None:
     """Which of the ports its client uses is not known; with ports of their own it can't go on at all."""
     (tmp_path / "file").write_bytes(CONTENT)
     network = MemoryNetwork()

@@ -1,10 +1,13 @@
 """Backends in layers."""
 
 import traceback
+from typing import Any
 
 import pytest
 from attrs import define, field
+from narrowing import of_type, present
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.python.failure import Failure
 from zope.interface import implementer, implementer_only
 from zope.interface.verify import verifyObject
 
@@ -23,7 +26,7 @@ class Backend:
     answer: object
     asked: list = field(factory=list)
 
-    def open(self, path, request):
+    def open(self, path: str, request: "TransferRequest | Asking | None"):
         self.asked.append((path, request))
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -36,38 +39,38 @@ class Writable(Backend):
 
 
 class Writer:
-    def write(self, offset, data):
+    def write(self, offset: int, data: bytes) -> None:
         """Store."""
 
-    def finish(self):
+    def finish(self) -> None:
         """Be complete."""
 
-    def cancel(self):
+    def cancel(self) -> None:
         """Forget it."""
 
 
 READER, WRITER = MemoryReader(b"content"), Writer()
 
 
-def layers(*backends):
+def layers(*backends: Any) -> LayeredBackend:
     return LayeredBackend([(f"backend[{number}]", backend) for number, backend in enumerate(backends)])
 
 
 REQUEST = TransferRequest("path", "path", ("192.0.2.7", 1024))
 
 
-def result_of(deferred):
-    results = []
+def result_of(deferred: Deferred["MemoryReader | Sharing"]) -> "MemoryReader | Failure | Sharing":
+    results: list[MemoryReader | Failure | Sharing] = []
     deferred.addBoth(results.append)
     assert len(results) == 1
     return results[0]
 
 
-def test_provides_the_interface():
+def test_provides_the_interface() -> None:
     verifyObject(IWritableBackend, layers())
 
 
-def test_first_that_has_it_wins_and_answers_at_once():
+def test_first_that_has_it_wins_and_answers_at_once() -> None:
     first, second, third = Backend(FileMissing()), Backend(READER), Backend("never")
     assert layers(first, second, third).open("path", REQUEST) is READER
     assert first.asked == second.asked == [("path", REQUEST)]
@@ -75,13 +78,13 @@ def test_first_that_has_it_wins_and_answers_at_once():
 
 
 @pytest.mark.parametrize("backends", [(), (Backend(FileMissing()), Backend(FileMissing()))])
-def test_nobody_has_it(backends):
+def test_nobody_has_it(backends: tuple[Backend, ...]) -> None:
     with pytest.raises(FileMissing):
         layers(*backends).open("path", REQUEST)
 
 
 @pytest.mark.parametrize("error", [AccessViolation(), OSError(5, "I/O"), ZeroDivisionError()])
-def test_other_errors_stop_the_search(error):
+def test_other_errors_stop_the_search(error: AccessViolation | OSError | ZeroDivisionError) -> None:
     last = Backend("never")
     with pytest.raises(type(error)) as caught:
         layers(Backend(FileMissing()), Backend(error), last).open("path", REQUEST)
@@ -90,7 +93,7 @@ def test_other_errors_stop_the_search(error):
     assert "The backend was backend[1]." in "".join(traceback.format_exception(caught.value))
 
 
-def test_late_answers():
+def test_late_answers() -> None:
     slow, waiting = Deferred(), Deferred()
     answer = layers(Backend(lambda: slow), Backend(lambda: waiting), Backend(READER)).open("path", REQUEST)
     assert isinstance(answer, Deferred)
@@ -100,44 +103,45 @@ def test_late_answers():
     assert result_of(answer) is READER
 
 
-def test_late_answer_of_a_coroutine():
-    async def missing():
+def test_late_answer_of_a_coroutine() -> None:
+    async def missing() -> None:
         raise FileMissing
 
-    async def found():
+    async def found() -> MemoryReader:
         return await succeed(READER)
 
     assert result_of(layers(Backend(missing), Backend(found)).open("path", REQUEST)) is READER
 
 
-def test_nobody_has_it_later():
+def test_nobody_has_it_later() -> None:
     slow = Deferred()
     answer = layers(Backend(FileMissing()), Backend(lambda: slow)).open("path", REQUEST)
     slow.errback(FileMissing())
-    assert result_of(answer).check(FileMissing)
+    assert of_type(Failure, result_of(answer)).check(FileMissing)
 
 
-def test_late_error_stops_the_search():
+def test_late_error_stops_the_search() -> None:
     slow, last = Deferred(), Backend("never")
     answer = layers(Backend(lambda: slow), last).open("path", REQUEST)
     slow.errback(ZeroDivisionError())
     failure = result_of(answer)
+    assert isinstance(failure, Failure)
     assert failure.check(ZeroDivisionError)
-    assert failure.value.__notes__ == ["The backend was backend[0]."]
+    assert present(failure.value).__notes__ == ["The backend was backend[0]."]
     assert last.asked == []
 
 
-def test_cancelling_reaches_the_backend_that_is_asked():
-    cancelled = []
+def test_cancelling_reaches_the_backend_that_is_asked() -> None:
+    cancelled: list[Deferred[None]] = []
     slow, second = Deferred(), Deferred(cancelled.append)
     answer = layers(Backend(lambda: slow), Backend(lambda: second)).open("path", REQUEST)
     slow.errback(FileMissing())
     answer.cancel()
     assert cancelled == [second]
-    assert result_of(answer).check(CancelledError)
+    assert of_type(Failure, result_of(answer)).check(CancelledError)
 
 
-def test_uploads_go_to_the_first_writable_backend_that_takes_them():
+def test_uploads_go_to_the_first_writable_backend_that_takes_them() -> None:
     readonly, first, second = Backend("never"), Writable(FileMissing()), Writable(WRITER)
     assert layers(readonly, first, second).create("path", None) is WRITER
     assert readonly.asked == []
@@ -146,7 +150,7 @@ def test_uploads_go_to_the_first_writable_backend_that_takes_them():
 
 
 @pytest.mark.parametrize("backends", [(), (Backend("never"),), (Writable(FileMissing()),)])
-def test_nobody_takes_the_upload(backends):
+def test_nobody_takes_the_upload(backends: tuple[Backend | Writable, ...]) -> None:
     with pytest.raises(AccessViolation):
         layers(*backends).create("path", None)
 
@@ -163,14 +167,14 @@ class Asking:
     write: bool = False
 
 
-def missed(layered, path, request):
+def missed(layered: LayeredBackend, path: str, request: Asking) -> MemoryReader | None:
     try:
         return layered.open(path, request)
     except FileMissing:
         return None
 
 
-def test_what_one_of_many_misses_is_not_looked_for_again_for_the_others():
+def test_what_one_of_many_misses_is_not_looked_for_again_for_the_others() -> None:
     first, second = Alike(FileMissing()), Alike(FileMissing())
     layered = layers(first, second)
     layered.begin_batch()
@@ -178,7 +182,7 @@ def test_what_one_of_many_misses_is_not_looked_for_again_for_the_others():
     assert [path for path, _ in first.asked] == [path for path, _ in second.asked] == ["a", "b"]
 
 
-def test_what_comes_later_is_looked_for_again():
+def test_what_comes_later_is_looked_for_again() -> None:
     backend = Alike(FileMissing())
     layered = layers(backend)
     for _ in range(2):
@@ -190,7 +194,7 @@ def test_what_comes_later_is_looked_for_again():
     assert len(backend.asked) == 4
 
 
-def test_what_is_there_is_opened_for_each():
+def test_what_is_there_is_opened_for_each() -> None:
     backend = Alike(lambda: MemoryReader(b""))
     layered = layers(Alike(FileMissing()), backend)
     layered.begin_batch()
@@ -213,11 +217,11 @@ class Sharing:
         self.users += 1
         return self
 
-    def close(self):
+    def close(self) -> None:
         self.users -= 1
 
 
-def test_what_can_be_shared_is_opened_once_and_stays_open_for_the_others():
+def test_what_can_be_shared_is_opened_once_and_stays_open_for_the_others() -> None:
     backend = Alike(Sharing)
     layered = layers(Alike(FileMissing()), backend)
     layered.begin_batch()
@@ -233,9 +237,9 @@ def test_what_can_be_shared_is_opened_once_and_stays_open_for_the_others():
     assert reader.users == 0
 
 
-def test_one_that_can_not_be_closed_keeps_nobody_from_being_closed():
+def test_one_that_can_not_be_closed_keeps_nobody_from_being_closed() -> None:
     class Broken(Sharing):
-        def close(self):
+        def close(self) -> None:
             super().close()
             raise OSError("not closed")
 
@@ -249,7 +253,7 @@ def test_one_that_can_not_be_closed_keeps_nobody_from_being_closed():
     assert [reader.users for reader in given] == [1, 1, 1]
 
 
-def test_who_may_see_something_else_does_not_share():
+def test_who_may_see_something_else_does_not_share() -> None:
     last = Backend(Sharing)
     layered = layers(Alike(FileMissing()), last)
     layered.begin_batch()
@@ -261,7 +265,7 @@ def test_who_may_see_something_else_does_not_share():
     assert alike.open("a", Asking()) is reader
 
 
-def test_a_backend_that_looks_at_who_asks_is_asked_each_time():
+def test_a_backend_that_looks_at_who_asks_is_asked_each_time() -> None:
     first, looks, last = Alike(FileMissing()), Backend(FileMissing()), Alike(Sharing)
     layered = layers(first, looks, last)
     layered.begin_batch()
@@ -269,7 +273,7 @@ def test_a_backend_that_looks_at_who_asks_is_asked_each_time():
     assert [len(backend.asked) for backend in (first, looks, last)] == [1, 2, 1]
 
 
-def test_a_backend_that_looks_at_who_asks_is_asked_though_those_behind_it_have_nothing():
+def test_a_backend_that_looks_at_who_asks_is_asked_though_those_behind_it_have_nothing() -> None:
     looks, last = Backend(FileMissing()), Alike(FileMissing())
     layered = layers(looks, last)
     layered.begin_batch()
@@ -277,10 +281,10 @@ def test_a_backend_that_looks_at_who_asks_is_asked_though_those_behind_it_have_n
     assert [len(backend.asked) for backend in (looks, last)] == [2, 1]
 
 
-def test_what_is_not_there_can_be_made():
+def test_what_is_not_there_can_be_made() -> None:
     @implementer(IWritableBackend)
     class Taking(Alike):
-        def create(self, path, request):
+        def create(self, path: str, request: Asking) -> Writer:
             return WRITER
 
     layered = layers(Taking(FileMissing()))
@@ -289,7 +293,7 @@ def test_what_is_not_there_can_be_made():
     assert layered.create("a", Asking(write=True)) is WRITER
 
 
-def test_what_comes_later_comes_for_each():
+def test_what_comes_later_comes_for_each() -> None:
     first, second = Alike(lambda: fail(FileMissing())), Alike(lambda: succeed(Sharing()))
     layered = layers(first, second)
     layered.begin_batch()
@@ -297,11 +301,11 @@ def test_what_comes_later_comes_for_each():
     assert [len(backend.asked) for backend in (first, second)] == [2, 2]
 
 
-def test_another_spelling_may_be_there():
+def test_another_spelling_may_be_there() -> None:
     @implementer_only(IUniformBackend)
     @define
     class Lenient(Alike):
-        def open(self, path, request):
+        def open(self, path: str, request: Asking) -> MemoryReader:
             if not request.ignore_case:
                 raise FileMissing()
             return READER
@@ -313,15 +317,15 @@ def test_another_spelling_may_be_there():
     assert missed(layered, "A", Asking()) is None
 
 
-def test_the_reason_of_a_backend_before_a_deferred_and_of_one_after_it_is_kept():
+def test_the_reason_of_a_backend_before_a_deferred_and_of_one_after_it_is_kept() -> None:
     """A search begins without an object for it; what it knew by then must be in the object."""
     late, after = Deferred(), Backend(FileMissing(detail="third"))
     answer = layers(Backend(FileMissing(detail="first")), Backend(late), after).open("path", REQUEST)
     assert after.asked == []
     late.errback(FileMissing(detail="second"))
     assert after.asked == [("path", REQUEST)]
-    assert result_of(answer).value.detail == "first"
+    assert of_type(Failure, result_of(answer)).value.detail == "first"
     late = Deferred()
     answer = layers(Backend(FileMissing()), Backend(late), Backend(FileMissing(detail="third"))).open("path", REQUEST)
     late.errback(FileMissing())
-    assert result_of(answer).value.detail == "third"
+    assert of_type(Failure, result_of(answer)).value.detail == "third"

@@ -1,7 +1,10 @@
 """What an operator asks of the running server changes the server and its store together."""
 
+from typing import Any
+
 import pytest
 from attrs import evolve
+from narrowing import present
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
@@ -28,7 +31,7 @@ ADDED = Reservation("10.0.0.6", mac=MAC)
 class Place:
     """A server with leases, its store and what may be asked of them."""
 
-    def __init__(self, *added):
+    def __init__(self, *added: Reservation) -> None:
         clock = Clock()
         clock.advance(NOW)
         self.store = MemoryStore()
@@ -37,26 +40,26 @@ class Place:
         self.server = AddressServer([subnet], [LEASE, EXPIRED, RELEASED], added)
         self.control = LeaseControl(clock, self.server, self.store, self.store.reservations())
 
-    def ask(self, name, **given):
+    def ask(self, name: str, **given: Any) -> list[dict[str, object]]:
         answer = self.control.operations()[name](given)
         if isinstance(answer, Deferred):
-            results = []
+            results: list[tuple[dict[str, object]]] = []
             answer.addBoth(results.append)
             (answer,) = results
             if hasattr(answer, "raiseException"):
                 answer.raiseException()
         return list(answer)
 
-    def reserved(self):
+    def reserved(self) -> set[str]:
         return {each.address for each in self.server.reservations()}
 
 
 @pytest.fixture
-def place():
+def place() -> Place:
     return Place()
 
 
-def refused(place, name, **given):
+def refused(place: Place, name: str, **given: Any) -> str:
     with pytest.raises(ControlError) as caught:
         place.ask(name, **given)
     return str(caught.value)
@@ -79,11 +82,11 @@ def refused(place, name, **given):
         ({"network": "10.0.0.8/30", "state": "expired", "who": OTHER}, {"10.0.0.11"}),
     ],
 )
-def test_leases_are_selected(place, selection, addresses):
+def test_leases_are_selected(place: Place, selection: dict[str, str], addresses: set[str]) -> None:
     assert {record["address"] for record in place.ask("leases", **selection)} == addresses
 
 
-def test_a_lease_as_it_is_told(place):
+def test_a_lease_as_it_is_told(place: Place) -> None:
     assert place.ask("leases", who="10.0.0.10") == [
         {
             "address": "10.0.0.10",
@@ -101,35 +104,35 @@ def test_a_lease_as_it_is_told(place):
 
 
 @pytest.mark.parametrize("given", [{"state": "gone"}, {"network": "10"}, {"who": "0x3"}, {"whom": "x"}, {"who": 1}])
-def test_a_selection_that_is_none(place, given):
+def test_a_selection_that_is_none(place: Place, given: dict[str, str | int]) -> None:
     assert refused(place, "leases", **given)
 
 
-def test_leases_are_told_as_they_were_when_asked(place):
+def test_leases_are_told_as_they_were_when_asked(place: Place) -> None:
     answer = place.control.leases({})
     place.ask("release", address="10.0.0.10")
     assert {record["address"]: record["state"] for record in answer}["10.0.0.10"] == "active"
 
 
-def test_a_lease_is_released_in_the_store_too(place):
+def test_a_lease_is_released_in_the_store_too(place: Place) -> None:
     (record,) = place.ask("release", address="10.0.0.10")
     assert (record["address"], record["state"]) == ("10.0.0.10", "released")
-    assert place.server.lease("10.0.0.10").state is LeaseState.RELEASED
+    assert present(place.server.lease("10.0.0.10")).state is LeaseState.RELEASED
     assert [lease.state for lease in place.store.load()] == [LeaseState.RELEASED]
 
 
 @pytest.mark.parametrize("address", ["10.0.0.13", "10.9.9.9", "none", "", None])
-def test_what_is_not_leased_can_not_be_released(place, address):
+def test_what_is_not_leased_can_not_be_released(place: Place, address: str | None) -> None:
     assert refused(place, "release", address=address) == f"{address} is not leased"
 
 
-def test_reservations_say_where_they_are_from():
+def test_reservations_say_where_they_are_from() -> None:
     place = Place(ADDED)
     origins = {record["address"]: record["origin"] for record in place.ask("reservations")}
     assert origins == {"10.0.0.5": "configuration", "10.0.0.6": "command"}
 
 
-def test_a_reservation_counts_at_once_and_is_kept(place):
+def test_a_reservation_counts_at_once_and_is_kept(place: Place) -> None:
     assert place.ask("reserve", **reservation_record(ADDED)) == [reservation_record(ADDED)]
     assert place.reserved() == {"10.0.0.5", "10.0.0.6"}
     assert list(place.store.reservations()) == [ADDED]
@@ -145,20 +148,20 @@ def test_a_reservation_counts_at_once_and_is_kept(place):
         ({"address": "10.0.0", "mac": MAC}, 'must be an IPv4 address, such as "10.77.0.10", not "10.0.0"'),
     ],
 )
-def test_a_reservation_that_does_not_go(place, given, text):
+def test_a_reservation_that_does_not_go(place: Place, given: dict[str, str], text: str) -> None:
     assert refused(place, "reserve", **given) == text
     assert place.reserved() == {"10.0.0.5"}
     assert list(place.store.reservations()) == []
 
 
-def test_a_reservation_that_can_not_be_kept_does_not_count(place, monkeypatch):
+def test_a_reservation_that_can_not_be_kept_does_not_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryStore, "save_reservations", lambda store, all: fail(LeaseStoreError("disk full")))
     with pytest.raises(LeaseStoreError, match="disk full"):
         place.ask("reserve", **reservation_record(ADDED))
     assert place.reserved() == {"10.0.0.5"}
 
 
-def test_each_family_has_reservations_of_its_own():
+def test_each_family_has_reservations_of_its_own() -> None:
     clock = Clock()
     clock.advance(NOW)
     store = MemoryStore()
@@ -167,8 +170,8 @@ def test_each_family_has_reservations_of_its_own():
     six = AddressServer6([Subnet6(network="fd77::/64", hosts=hosts)], b"\0\1us")
     control = LeaseControl(clock, four, store, (), six)
 
-    def reserve(**given):
-        results = []
+    def reserve(**given: str) -> list[tuple[dict[str, object]]]:
+        results: list[tuple[dict[str, object]]] = []
         control.reserve(given).addCallback(results.append)
         return results
 
@@ -190,16 +193,16 @@ def test_each_family_has_reservations_of_its_own():
     assert [each.address for each in six.reservations()] == ["fd77::5", ""]
 
 
-def test_without_a_server_of_dhcp6_nothing_of_ipv6_is_reserved(place):
+def test_without_a_server_of_dhcp6_nothing_of_ipv6_is_reserved(place: Place) -> None:
     assert refused(place, "reserve", address="fd77::6", mac=MAC) == "fd77::6 is of no subnet"
     assert refused(place, "reserve", address="fd77::6", mac=OTHER) == "fd77::6 is of no subnet", "not of 10.0.0.5"
 
 
-def test_an_address_of_no_subnet_is_refused_as_such_whoever_it_is_for(place):
+def test_an_address_of_no_subnet_is_refused_as_such_whoever_it_is_for(place: Place) -> None:
     assert refused(place, "reserve", address="10.0.1.6", mac=OTHER) == "10.0.1.6 is of no subnet"
 
 
-def test_without_a_subnet_of_ipv4_nothing_of_ipv4_is_reserved():
+def test_without_a_subnet_of_ipv4_nothing_of_ipv4_is_reserved() -> None:
     six = AddressServer6([Subnet6(network="fd77::/64")], b"\0\1us")
     control = LeaseControl(Clock(), AddressServer([]), MemoryStore(), (), six)
     with pytest.raises(ControlError, match=r"^a reservation without an address is of no subnet$"):
@@ -209,7 +212,7 @@ def test_without_a_subnet_of_ipv4_nothing_of_ipv4_is_reserved():
 
 
 @pytest.mark.parametrize("who", ["10.0.0.6", MAC, MAC.upper().replace(":", "-")])
-def test_a_reservation_is_taken_back(who):
+def test_a_reservation_is_taken_back(who: str) -> None:
     place = Place(ADDED)
     assert place.ask("unreserve", who=who) == [reservation_record(ADDED)]
     assert place.reserved() == {"10.0.0.5"}
@@ -225,7 +228,7 @@ def test_a_reservation_is_taken_back(who):
         ("0x1", 'must be text, or "0x" and pairs of hexadecimal digits, not "0x1"'),
     ],
 )
-def test_what_can_not_be_taken_back(who, text):
+def test_what_can_not_be_taken_back(who: str, text: str) -> None:
     place = Place(ADDED)
     assert refused(place, "unreserve", who=who) == text
     assert place.reserved() == {"10.0.0.5", "10.0.0.6"}

@@ -1,60 +1,68 @@
 """What a server begins with, and where it refuses to begin."""
 
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import leasing as clients
 import pytest
 from leasing import BEGIN, SERVER, Machine, subnet
-from twisted.internet.defer import succeed
+from narrowing import present
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import capturedLogs
 
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError, LeaseStoreError
+from bootfw.events import Event
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.net.dhcp import leasing
 from bootfw.net.dhcp.leasing import Leasing
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.testing.network import MemoryHost
 from bootfw.wire.dhcp4 import pack, parse
 
 
-def settings(*subnets: Subnet, **others) -> DHCPSettings:
+def settings(*subnets: Subnet, **others: Any) -> DHCPSettings:
     return DHCPSettings(mode="server", subnets=subnets or (subnet(),), **others)
 
 
 @pytest.fixture
-def host():
+def host() -> MemoryHost:
     return MemoryNetwork().host(SERVER)
 
 
 @pytest.fixture
-def store():
+def store() -> MemoryStore:
     return MemoryStore()
 
 
-def test_what_the_store_knows_the_server_knows(host, store):
+def test_what_the_store_knows_the_server_knows(host: MemoryHost, store: MemoryStore) -> None:
     client = Machine(1, clients.server())
     key = b"h\1" + client.chaddr
     store.commit([Lease("10.77.0.105", key, client.mac, LeaseState.ACTIVE, BEGIN, BEGIN + 3600)])
     store.save_reservations([Reservation("10.77.0.7", mac="02:00:00:00:00:02")])
-    server = Leasing(host, store, settings(), [].append).server
+    server = Leasing(host, store, settings(), lambda event: None).server
 
     assert clients.address(Machine(1, server).discovers(), clients.OFFER) == "10.77.0.105"
     assert clients.address(Machine(2, server).discovers(), clients.OFFER) == "10.77.0.7"
 
 
-def test_a_reservation_that_fits_no_subnet_any_more_is_passed_over_and_said(host, store):
+def test_a_reservation_that_fits_no_subnet_any_more_is_passed_over_and_said(
+    host: MemoryHost, store: MemoryStore
+) -> None:
     store.save_reservations([Reservation("192.168.1.7", mac="02:00:00:00:00:02")])
     with capturedLogs() as logs:
-        Leasing(host, store, settings(), [].append)
+        Leasing(host, store, settings(), lambda event: None)
     assert [str(event["error"]) for event in logs] == ["192.168.1.7 is of no subnet"]
 
 
-def test_the_rules_of_the_configuration_are_the_servers(host, store):
-    server = Leasing(host, store, settings(authoritative=True, identify_by="client-id"), [].append).server
+def test_the_rules_of_the_configuration_are_the_servers(host: MemoryHost, store: MemoryStore) -> None:
+    server = Leasing(host, store, settings(authoritative=True, identify_by="client-id"), lambda event: None).server
     client = Machine(1, server, {61: b"\0one"})
 
     assert clients.address(client.restarts_with("10.77.0.103")) == "10.77.0.103"
@@ -62,23 +70,23 @@ def test_the_rules_of_the_configuration_are_the_servers(host, store):
 
 
 class Closing(MemoryStore):
-    def close(self):
+    def close(self) -> Deferred[None]:
         self.closed = True
         return succeed(None)
 
-    def reservations(self):
+    def reservations(self) -> None:
         raise LeaseStoreError("not readable")
 
 
-def test_a_store_that_can_not_be_read_is_closed_again(host):
+def test_a_store_that_can_not_be_read_is_closed_again(host: MemoryHost) -> None:
     store = Closing()
     with pytest.raises(LeaseStoreError, match="not readable"):
-        Leasing(host, store, settings(), [].append)
+        Leasing(host, store, settings(), lambda event: None)
     assert store.closed
 
 
-def test_what_rests_because_of_proxy_arp_rests_no_longer(host, store):
-    said = []
+def test_what_rests_because_of_proxy_arp_rests_no_longer(host: MemoryHost, store: MemoryStore) -> None:
+    said: list[Event] = []
     made = Leasing(host, store, settings(), said.append)
     taken = [clients.address(Machine(number, made.server).discovers(), clients.OFFER) for number in (1, 2)]
     for address in taken:
@@ -87,13 +95,13 @@ def test_what_rests_because_of_proxy_arp_rests_no_longer(host, store):
 
     made.proxy_found("eth0", "02:00:00:00:00:66", (*taken, declined, "10.77.0.109"))
 
-    assert [made.server.lease(address).state for address in taken] == [LeaseState.RELEASED] * 2
-    assert made.server.lease(declined).state is LeaseState.DECLINED
+    assert [present(made.server.lease(address)).state for address in taken] == [LeaseState.RELEASED] * 2
+    assert present(made.server.lease(declined)).state is LeaseState.DECLINED
     assert sorted(lease.address for lease in store.load()) == taken
     assert [(event.interface, event.mac) for event in said] == [("eth0", "02:00:00:00:00:66")]
 
 
-def test_reservations_of_both_families_are_those_of_their_server(host, store):
+def test_reservations_of_both_families_are_those_of_their_server(host: MemoryHost, store: MemoryStore) -> None:
     store.save_reservations(
         [
             Reservation("10.77.0.7", mac="02:00:00:00:00:02"),
@@ -103,12 +111,12 @@ def test_reservations_of_both_families_are_those_of_their_server(host, store):
     )
     six = DHCP6Settings(mode="server", subnets=[Subnet6(network="fd77::/64")])
     with capturedLogs() as logs:
-        made = Leasing(host, store, settings(), [].append, six)
+        made = Leasing(host, store, settings(), lambda event: None, six)
     assert [str(event["error"]) for event in logs] == ["fd78::7 is of no subnet"]
     assert [each.address for each in made.server.reservations()] == ["10.77.0.7"]
-    assert [each.address for each in made.server6.reservations()] == ["fd77::7"]
+    assert [each.address for each in present(made.server6).reservations()] == ["fd77::7"]
     with capturedLogs() as logs:
-        Leasing(host, store, settings(), [].append)
+        Leasing(host, store, settings(), lambda event: None)
     assert len(logs) == 2
 
 
@@ -118,9 +126,9 @@ ELSEWHERE = "203.0.113.0/24"  # RFC 5737: nobody has it
 HERE = "127.0.0.0/8"
 
 
-def test_no_pool_where_we_have_no_address(private_reactor, store):
+def test_no_pool_where_we_have_no_address(private_reactor: EPollReactor, store: MemoryStore) -> None:
     with pytest.raises(ConfigError, match=r"has no address in 203\.0\.113\.0/24, but .*127\.0\.0\.1") as caught:
-        Leasing(private_reactor, store, settings(Subnet(network=HERE), Subnet(network=ELSEWHERE)), [].append)
+        Leasing(private_reactor, store, settings(Subnet(network=HERE), Subnet(network=ELSEWHERE)), lambda event: None)
     assert caught.value.path == ("dhcp", "subnet", 1, "network")
 
 
@@ -134,15 +142,17 @@ def test_no_pool_where_we_have_no_address(private_reactor, store):
     ],
     ids=["told so", "relays", "shared", "ours"],
 )
-def test_a_pool_where_we_have_none_but_are_told_so(private_reactor, store, told):
-    assert Leasing(private_reactor, store, told, [].append).server
+def test_a_pool_where_we_have_none_but_are_told_so(
+    private_reactor: EPollReactor, store: MemoryStore, told: DHCPSettings
+) -> None:
+    assert Leasing(private_reactor, store, told, lambda event: None).server
 
 
 # Probing
 
 
-def barred(way: str):
-    def make(reactor, seconds, *found):
+def barred(way: str) -> Callable[..., None]:
+    def make(reactor: EPollReactor, seconds: float, *found: Callable[..., Any]) -> None:
         raise PermissionError(1, f"no {way}")
 
     return make
@@ -157,36 +167,46 @@ def barred(way: str):
     ],
     ids=["no ARP", "no ping", "neither"],
 )
-def test_where_nothing_is_probed_is_said_once(private_reactor, store, monkeypatch, ways, said):
+def test_where_nothing_is_probed_is_said_once(
+    private_reactor: EPollReactor,
+    store: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+    ways: list[str],
+    said: list[str],
+) -> None:
     for way in ("ArpProbe", "IcmpProbe"):
         monkeypatch.setattr(leasing, way, barred(way) if way in ways else lambda *arguments: None)
     with capturedLogs() as logs:
-        Leasing(private_reactor, store, settings(Subnet(network=HERE)), [].append)
+        Leasing(private_reactor, store, settings(Subnet(network=HERE)), lambda event: None)
     assert [event["where"] for event in logs] == said
     assert [event["log_level"].name for event in logs] == ["warn"]
 
 
-def test_with_the_probe_off_nothing_is_opened(private_reactor, store, monkeypatch):
+def test_with_the_probe_off_nothing_is_opened(
+    private_reactor: EPollReactor, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for way in ("ArpProbe", "IcmpProbe"):
         monkeypatch.setattr(leasing, way, barred(way))
     with capturedLogs() as logs:
-        made = Leasing(private_reactor, store, settings(Subnet(network=HERE), probe_seconds=0), [].append)
+        made = Leasing(private_reactor, store, settings(Subnet(network=HERE), probe_seconds=0), lambda event: None)
     assert (made.probe, made.ping, logs) == (None, None, [])
 
 
-def test_what_was_opened_to_probe_is_closed(private_reactor, store, monkeypatch):
+def test_what_was_opened_to_probe_is_closed(
+    private_reactor: EPollReactor, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     closed = []
 
     class Asking:
-        def __init__(self, reactor, seconds, *found):
+        def __init__(self, reactor: EPollReactor, seconds: float, *found: Callable[..., Any]) -> None:
             assert seconds == 0.2
 
-        def close(self):
+        def close(self) -> None:
             closed.append(self)
 
     monkeypatch.setattr(leasing, "ArpProbe", Asking)
     monkeypatch.setattr(leasing, "IcmpProbe", Asking)
-    made = Leasing(private_reactor, store, settings(Subnet(network=HERE)), [].append)
+    made = Leasing(private_reactor, store, settings(Subnet(network=HERE)), lambda event: None)
     made.close()
     assert closed == [made.probe, made.ping]
 
@@ -195,21 +215,23 @@ ELSEWHERE6 = "2001:db8::/32"  # RFC 3849: nobody has it
 HERE6 = "fd77::/64"
 
 
-def settings6(*subnets: Subnet6, **others) -> DHCP6Settings:
+def settings6(*subnets: Subnet6, **others: Any) -> DHCP6Settings:
     return DHCP6Settings(mode="server", subnets=subnets, **others)
 
 
 @pytest.fixture
-def addressed(monkeypatch):
+def addressed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with the address fd77::1; the one that runs the tests may have none."""
     own = {socket.AF_INET: {"127.0.0.1"}, socket.AF_INET6: {"fd77::1", "::1"}}
     monkeypatch.setattr(leasing, "own_addresses", lambda family: frozenset(own[family]))
 
 
-def test_no_pool_of_ipv6_where_we_have_no_address(private_reactor, store, addressed):
+def test_no_pool_of_ipv6_where_we_have_no_address(
+    private_reactor: EPollReactor, store: MemoryStore, addressed: None
+) -> None:
     told = settings6(Subnet6(network=HERE6), Subnet6(network=ELSEWHERE6))
     with pytest.raises(ConfigError) as caught:
-        Leasing(private_reactor, store, DHCPSettings(), [].append, told)
+        Leasing(private_reactor, store, DHCPSettings(), lambda event: None, told)
     assert caught.value.path == ("dhcp6", "subnet", 1, "network")
     assert caught.value.message == (
         "this machine has no address in 2001:db8::/32, but ::1, fd77::1; is an interface not up yet? Start bootfw "
@@ -227,28 +249,34 @@ def test_no_pool_of_ipv6_where_we_have_no_address(private_reactor, store, addres
     ],
     ids=["told so", "relays", "ours", "proxy"],
 )
-def test_a_pool_of_ipv6_where_we_have_none_but_are_told_so(private_reactor, store, told, addressed):
-    assert Leasing(private_reactor, store, DHCPSettings(foreign_networks=True), [].append, told)
+def test_a_pool_of_ipv6_where_we_have_none_but_are_told_so(
+    private_reactor: EPollReactor, store: MemoryStore, told: DHCP6Settings, addressed: None
+) -> None:
+    assert Leasing(private_reactor, store, DHCPSettings(foreign_networks=True), lambda event: None, told)
 
 
-def test_what_is_told_of_one_family_does_not_hold_for_the_other(private_reactor, store, addressed):
+def test_what_is_told_of_one_family_does_not_hold_for_the_other(
+    private_reactor: EPollReactor, store: MemoryStore, addressed: None
+) -> None:
     told = settings6(Subnet6(network=ELSEWHERE6))
     with pytest.raises(ConfigError, match=r"2001:db8::/32"):
-        Leasing(private_reactor, store, DHCPSettings(foreign_networks=True), [].append, told)
+        Leasing(private_reactor, store, DHCPSettings(foreign_networks=True), lambda event: None, told)
     told = settings6(Subnet6(network=HERE6), foreign_networks=True)
     with pytest.raises(ConfigError, match=r"203\.0\.113\.0/24.*in \[dhcp\]"):
-        Leasing(private_reactor, store, settings(Subnet(network=ELSEWHERE)), [].append, told)
+        Leasing(private_reactor, store, settings(Subnet(network=ELSEWHERE)), lambda event: None, told)
 
 
-def test_networks_are_not_checked_where_our_addresses_are_unknown(private_reactor, store, monkeypatch):
+def test_networks_are_not_checked_where_our_addresses_are_unknown(
+    private_reactor: EPollReactor, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(socket, "AF_NETLINK")
-    Leasing(private_reactor, store, settings(Subnet(network=ELSEWHERE)), [].append).close()
+    Leasing(private_reactor, store, settings(Subnet(network=ELSEWHERE)), lambda event: None).close()
 
 
 # As a service
 
 
-def test_the_service_gives_addresses_is_stopped_and_goes_on_where_it_was():
+def test_the_service_gives_addresses_is_stopped_and_goes_on_where_it_was() -> None:
     network = MemoryNetwork()
     service = BootService(
         network.host(SERVER, rich=True),
@@ -256,7 +284,7 @@ def test_the_service_gives_addresses_is_stopped_and_goes_on_where_it_was():
         store=MemoryStore(),
     )
     client = FakePeer(network.host(), 68)
-    offered = []
+    offered: list[str] = []
     for _ in range(2):
         service.startService()
         assert "dhcp" in [row.service for row in service.summary()]

@@ -3,9 +3,15 @@
 import errno
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
+from narrowing import of_type, present
+from tftpserver import Wire
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.net.linux.netlink import (
     NETLINK_ROUTE,
@@ -20,11 +26,13 @@ from bootfw.net.linux.netlink import (
     NetlinkSocket,
 )
 
+from .namespaces import Host
+
 pytestmark = pytest.mark.interop
 
 
 @pytest.fixture
-def kernel(hosts):
+def kernel(hosts: tuple[Host, Host]) -> Iterator[Netlink]:
     """A client of the server's kernel, which has a static entry for the client's end of wire 0."""
     server, _ = hosts
     with server.inside():
@@ -44,31 +52,31 @@ def index(host, name: str) -> int:
     return int(shown.stdout.partition(":")[0])
 
 
-def test_a_neighbour_is_known(kernel) -> None:
+def test_a_neighbour_is_known(kernel: Netlink) -> None:
     assert kernel.hardware_address(("10.9.0.9", 2070)) == "52:54:00:00:00:77"
 
 
-def test_a_neighbour_is_known_by_ipv6(kernel) -> None:
+def test_a_neighbour_is_known_by_ipv6(kernel: Netlink) -> None:
     assert kernel.hardware_address(("fd00:9::9", 2070, 0, 0)) == "52:54:00:00:00:77"
 
 
-def test_a_link_local_address_is_one_of_its_wire(kernel, hosts) -> None:
+def test_a_link_local_address_is_one_of_its_wire(kernel: Netlink, hosts: tuple[Host, Host]) -> None:
     server, _ = hosts
     assert kernel.hardware_address(("fe80::9", 2070, 0, index(server, "s0"))) == "52:54:00:00:00:77"
     assert kernel.hardware_address(("fe80::9", 2070, 0, index(server, "s1"))) != "52:54:00:00:00:77"
 
 
-def test_an_address_without_traffic_is_unknown(kernel) -> None:
+def test_an_address_without_traffic_is_unknown(kernel: Netlink) -> None:
     assert kernel.hardware_address(("10.9.0.77", 2070)) == ""
 
 
-def test_an_address_that_did_not_answer_is_unknown(kernel, hosts) -> None:
+def test_an_address_that_did_not_answer_is_unknown(kernel: Netlink, hosts: tuple[Host, Host]) -> None:
     server, _ = hosts
     server.ip("neighbour", "replace", "10.9.0.66", "lladdr", "52:54:00:00:00:66", "dev", "s0", "nud", "failed")
     assert kernel.hardware_address(("10.9.0.66", 2070)) == ""
 
 
-def test_an_address_behind_a_router_is_unknown(kernel, hosts) -> None:
+def test_an_address_behind_a_router_is_unknown(kernel: Netlink, hosts: tuple[Host, Host]) -> None:
     server, _ = hosts
     server.ip("route", "add", "10.99.0.0/16", "via", "10.9.0.9")
     try:
@@ -77,12 +85,12 @@ def test_an_address_behind_a_router_is_unknown(kernel, hosts) -> None:
         server.ip("route", "del", "10.99.0.0/16")
 
 
-def test_an_address_without_a_route_is_unknown(kernel) -> None:
+def test_an_address_without_a_route_is_unknown(kernel: Netlink) -> None:
     assert kernel.hardware_address(("203.0.113.9", 2070)) == ""
 
 
 @pytest.mark.parametrize("address", ["", "nonsense", "127.0.0.1", "::1"])
-def test_addresses_that_are_never_neighbours(kernel, address: str) -> None:
+def test_addresses_that_are_never_neighbours(kernel: Netlink, address: str) -> None:
     assert kernel.hardware_address((address, 1)) == ""
 
 
@@ -92,7 +100,7 @@ def test_without_rtnetlink_everything_is_unknown(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def tables(hosts):
+def tables(hosts: tuple[Host, Host]) -> Iterator[Netlink]:
     """A client whose tables were read once."""
     with hosts[0].inside():
         kernel = Netlink()
@@ -103,7 +111,7 @@ def tables(hosts):
 
 
 @pytest.fixture
-def wire(hosts):
+def wire(hosts: tuple[Host, Host]):
     """A link "n0" of the server, without an address."""
     server, _ = hosts
     server.ip("link", "add", "n0", "type", "veth", "peer", "name", "n1")
@@ -111,22 +119,23 @@ def wire(hosts):
     subprocess.run(["ip", "-n", server.name, "link", "delete", "n0"], check=False, capture_output=True)
 
 
-def test_links_have_name_mtu_and_hardware_address(tables, wire) -> None:
+def test_links_have_name_mtu_and_hardware_address(tables: Netlink, wire: Wire) -> None:
     wire.ip("link", "set", "n0", "address", "52:54:00:00:00:99", "mtu", "1400")
     link = tables.link("n0")
+    assert link is not None
     assert (link.name, link.mtu, link.kind, link.hardware) == ("n0", 1400, 1, bytes.fromhex("525400000099"))
     assert tables.links()[link.index] == link
     assert tables.link("gone") is None
 
 
-def test_tables_are_read_again_only_after_a_change(tables, wire) -> None:
+def test_tables_are_read_again_only_after_a_change(tables: Netlink, wire: Wire) -> None:
     links, addresses = tables.links(), tables.addresses()
     assert tables.links() is links
     assert tables.addresses() is addresses
     wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
     wire.ip("addr", "add", "10.98.0.2/24", "dev", "n0")
     wire.ip("addr", "add", "10.97.0.1", "peer", "10.97.0.2/32", "dev", "n0")
-    index = tables.link("n0").index
+    index = present(tables.link("n0")).index
     found = [(each.address, each.prefix) for each in tables.addresses() if each.interface == index]
     assert found == [("10.98.0.1", 24), ("10.97.0.1", 32), ("10.98.0.2", 24)], "a secondary address comes last"
     wire.ip("link", "set", "n0", "name", "n9")
@@ -143,7 +152,7 @@ def flood(host, device: str) -> None:
     subprocess.run(command, input="\n".join(lines), text=True, check=True, capture_output=True)
 
 
-def test_tables_are_right_after_more_changes_than_the_socket_holds(tables, wire) -> None:
+def test_tables_are_right_after_more_changes_than_the_socket_holds(tables: Netlink, wire: Wire) -> None:
     flood(wire, "n0")
     wire.ip("addr", "add", "10.98.0.7/24", "dev", "n0")
     assert "10.98.0.7" in {each.address for each in tables.addresses()}
@@ -155,14 +164,14 @@ def test_tables_are_right_after_more_changes_than_the_socket_holds(tables, wire)
     assert "10.98.0.7" not in {each.address for each in tables.addresses()}
 
 
-def test_a_request_does_not_hide_a_change_that_comes_with_it(tables, wire) -> None:
+def test_a_request_does_not_hide_a_change_that_comes_with_it(tables: Netlink, wire: Wire) -> None:
     before = tables.addresses()
     wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
     tables.hardware_address(("203.0.113.9", 1))
     assert tables.addresses() is not before
 
 
-def test_a_change_between_request_and_answer_counts(wire) -> None:
+def test_a_change_between_request_and_answer_counts(wire: Wire) -> None:
     class Late(NetlinkSocket):
         late = True
 
@@ -181,21 +190,23 @@ def test_a_change_between_request_and_answer_counts(wire) -> None:
         assert not kernel.notified()
 
 
-def test_a_closed_client_opens_another_socket(tables, hosts) -> None:
+def test_a_closed_client_opens_another_socket(tables: Netlink, hosts: tuple[Host, Host]) -> None:
     tables.close()
     with hosts[1].inside():
         assert "c0" in {link.name for link in tables.links().values()}
 
 
 @pytest.fixture
-def changes(wire, private_reactor, turn_until):
+def changes(
+    wire: Wire, private_reactor: EPollReactor, turn_until: TurnUntil
+) -> Iterator[Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]]]:
     """Changes on the server: call it to turn the reactor until some condition holds for what was reported."""
-    reported = []
+    reported: list[AddressChanged | LinkChanged | ChangesLost] = []
     groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
     with wire.inside():
         subscription = Changes(private_reactor, groups, reported.extend)
 
-    def until(condition):
+    def until(condition: Callable[..., Any]) -> list[AddressChanged | LinkChanged | ChangesLost]:
         turn_until(lambda: condition(reported))
         return reported
 
@@ -206,27 +217,37 @@ def changes(wire, private_reactor, turn_until):
     subscription.close()
 
 
-def is_address(change, address: str, gone: bool) -> bool:
+def is_address(change: AddressChanged, address: str, gone: bool) -> bool:
     return isinstance(change, AddressChanged) and change.address.address == address and change.gone is gone
 
 
-def test_changes_of_addresses_are_reported(changes, wire) -> None:
+def test_changes_of_addresses_are_reported(
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Wire
+) -> None:
     wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
     wire.ip("addr", "add", "fd98::1/64", "dev", "n0", "nodad")
     wire.ip("addr", "del", "10.98.0.1/24", "dev", "n0")
     reported = changes(lambda found: any(is_address(each, "10.98.0.1", True) for each in found))
-    assert any(is_address(each, "10.98.0.1", False) for each in reported)
-    assert any(is_address(each, "fd98::1", False) and each.address.prefix == 64 for each in reported)
+    assert any(is_address(of_type(AddressChanged, each), "10.98.0.1", False) for each in reported)
+    assert any(
+        is_address(of_type(AddressChanged, each), "fd98::1", False)
+        and of_type(AddressChanged, each).address.prefix == 64
+        for each in reported
+    )
 
 
-def test_changes_of_links_are_reported(changes, wire) -> None:
+def test_changes_of_links_are_reported(
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Wire
+) -> None:
     wire.ip("link", "set", "n0", "mtu", "1400")
     changes(lambda found: any(isinstance(each, LinkChanged) and each.link.mtu == 1400 for each in found))
     wire.ip("link", "delete", "n0")
     changes(lambda found: any(isinstance(each, LinkChanged) and each.link.name == "n0" and each.gone for each in found))
 
 
-def test_a_port_that_leaves_a_bridge_is_not_gone(changes, wire) -> None:
+def test_a_port_that_leaves_a_bridge_is_not_gone(
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Wire
+) -> None:
     wire.ip("link", "add", "b0", "type", "bridge")
     try:
         wire.ip("link", "set", "n0", "master", "b0")
@@ -238,7 +259,9 @@ def test_a_port_that_leaves_a_bridge_is_not_gone(changes, wire) -> None:
     assert not [each for each in reported if isinstance(each, LinkChanged) and each.link.name == "n0" and each.gone]
 
 
-def test_lost_changes_are_reported(changes, wire) -> None:
+def test_lost_changes_are_reported(
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Wire
+) -> None:
     flood(wire, "n0")
     assert ChangesLost() in changes(lambda found: ChangesLost() in found)
 
@@ -246,7 +269,7 @@ def test_lost_changes_are_reported(changes, wire) -> None:
 def test_the_refusal_of_netlink_is_raised_each_time_and_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = []
 
-    def refuse(*arguments):
+    def refuse(*arguments: socket.AddressFamily | int) -> None:
         attempts.append(arguments)
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
@@ -263,7 +286,7 @@ def test_a_lack_of_descriptors_is_tried_again(monkeypatch: pytest.MonkeyPatch) -
     kernel = Netlink()
     with monkeypatch.context() as patched:
 
-        def refuse(*arguments):
+        def refuse(*arguments: socket.AddressFamily | int) -> None:
             raise OSError(errno.EMFILE, "Too many open files")
 
         patched.setattr(socket, "socket", refuse)

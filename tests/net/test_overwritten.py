@@ -2,6 +2,7 @@
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from twisted.internet.task import Clock
@@ -23,7 +24,7 @@ from .byhand import Unused, read
 @pytest.mark.parametrize("capacity", [0, 1 << 20], ids=["read", "framed"])
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("change", ["as large", "larger", "appended"])
-def test_it_ends_with_an_error(tmp_path, monkeypatch, size, capacity, cached, change):
+def test_it_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size, capacity, cached, change):
     """But not when it was only appended to."""
     new = {"as large": b"b" * size, "larger": b"b" * (size + 3000), "appended": b"a" * size + b"b" * 3000}[change]
     monkeypatch.setattr(readers, "_TICK", -1)

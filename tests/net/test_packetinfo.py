@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import InvalidAddressError
 
-from bootfw.net.udp.packetinfo import IPV4, IPV6, Cache, control_message
+from bootfw.net.udp.packetinfo import IPV4, IPV6, Cache, Family, control_message
 from bootfw.values import Via
 
 PORTS = st.integers(0, 65535)
@@ -18,20 +18,20 @@ NUMBERS = st.integers(0, 2**32 - 1)
 
 
 @given(ADDRESSES4, PORTS)
-def test_ipv4_sockaddr_round_trip(host, port):
+def test_ipv4_sockaddr_round_trip(host: str, port: int) -> None:
     destination = IPV4.destination((host, port))
     assert len(destination.raw) == 16
     assert IPV4.read_address(destination.raw) == destination.address == (host, port)
 
 
 @given(ADDRESSES6, PORTS, st.integers(0, 2**20 - 1), NUMBERS)
-def test_ipv6_sockaddr_round_trip(host, port, flow, scope):
+def test_ipv6_sockaddr_round_trip(host: str, port: int, flow: int, scope: int) -> None:
     destination = IPV6.destination((host, port, flow, scope))
     assert len(destination.raw) == 28
     assert IPV6.read_address(destination.raw) == destination.address == (host, port, flow, scope)
 
 
-def test_sockaddr_is_what_the_kernel_reads():
+def test_sockaddr_is_what_the_kernel_reads() -> None:
     raw4 = struct.pack("=H", socket.AF_INET) + b"\x00\x45" + bytes([10, 0, 0, 1]) + bytes(8)
     assert IPV4.destination(("10.0.0.1", 69)).raw == raw4
     raw6 = struct.pack("=H", socket.AF_INET6) + b"\x02\x22" + bytes([0, 0, 0, 7]) + b"\xfe\x80" + bytes(13) + b"\x09"
@@ -39,7 +39,7 @@ def test_sockaddr_is_what_the_kernel_reads():
     assert IPV6.destination(("fe80::9", 546, 7, 3)).raw == raw6
 
 
-def test_a_zone_names_the_interface():
+def test_a_zone_names_the_interface() -> None:
     lo = socket.if_nametoindex("lo")
     assert IPV6.destination(("fe80::9%lo", 546)).address == ("fe80::9", 546, 0, lo)
     assert IPV6.destination(("fe80::9%7", 546)).address == ("fe80::9", 546, 0, 7)
@@ -47,12 +47,12 @@ def test_a_zone_names_the_interface():
         IPV6.destination(("fe80::9%nosuch", 546))
 
 
-def test_twisted_s_name_for_the_broadcast_address():
+def test_twisted_s_name_for_the_broadcast_address() -> None:
     assert IPV4.destination(("<broadcast>", 68)) == IPV4.destination(("255.255.255.255", 68))
 
 
 @pytest.mark.parametrize("host", ["", "localhost", "::1", "10.1", "010.0.0.1", "10.0.0.256"])
-def test_what_is_no_ipv4_address(host):
+def test_what_is_no_ipv4_address(host: str) -> None:
     with pytest.raises(InvalidAddressError):
         IPV4.destination((host, 69))
 
@@ -74,27 +74,27 @@ def test_what_is_no_ipv4_address(host):
         (IPV6, "2001:db8::1", False),
     ],
 )
-def test_which_destinations_don_t_say_on_which_wire(family, host, needs):
+def test_which_destinations_don_t_say_on_which_wire(family: Family, host: str, needs: bool) -> None:
     assert family.destination((host, 69)).needs_interface is needs
 
 
-def test_ipv4_arrival():
+def test_ipv4_arrival() -> None:
     info = struct.pack("=I", 3) + bytes([10, 0, 0, 1]) + bytes([255, 255, 255, 255])
     assert IPV4.read_info(info) == Via("10.0.0.1", 3, "255.255.255.255")
     assert len(info) == IPV4.info_length
 
 
-def test_an_interface_without_an_address_gives_none():
+def test_an_interface_without_an_address_gives_none() -> None:
     assert IPV4.read_info(struct.pack("=I", 3) + bytes(4) + b"\xff" * 4) == Via("", 3, "255.255.255.255")
 
 
-def test_ipv6_arrival():
+def test_ipv6_arrival() -> None:
     info = b"\xfe\x80" + bytes(13) + b"\x01" + struct.pack("=I", 3)
     assert IPV6.read_info(info) == Via("fe80::1", 3, "fe80::1")
     assert len(info) == IPV6.info_length
 
 
-def test_a_group_is_no_source():
+def test_a_group_is_no_source() -> None:
     info = b"\xff\x02" + bytes(11) + b"\x01\x00\x02" + struct.pack("=I", 3)
     assert IPV6.read_info(info) == Via("", 3, "ff02::1:2")
 
@@ -110,7 +110,7 @@ def test_a_group_is_no_source():
         ("224.0.0.1", False, b""),
     ],
 )
-def test_ipv4_departure(local, on_interface, expected):
+def test_ipv4_departure(local: str, on_interface: bool, expected: bytes) -> None:
     assert IPV4.info(Via(local, 3, ""), on_interface) == expected
 
 
@@ -125,20 +125,20 @@ def test_ipv4_departure(local, on_interface, expected):
         ("ff02::1", False, b""),
     ],
 )
-def test_ipv6_departure(local, on_interface, expected):
+def test_ipv6_departure(local: str, on_interface: bool, expected: bytes) -> None:
     assert IPV6.info(Via(local, 3, ""), on_interface) == expected
 
 
 @given(st.binary(min_size=1, max_size=20))
-def test_a_control_message_is_padded_and_tells_its_length(payload):
+def test_a_control_message_is_padded_and_tells_its_length(payload: bytes) -> None:
     message = control_message(1, 2, payload)
     assert len(message) == socket.CMSG_SPACE(len(payload))
     assert struct.unpack_from("@Nii", message) == (socket.CMSG_LEN(len(payload)), 1, 2)
     assert message[socket.CMSG_LEN(0) :][: len(payload)] == payload
 
 
-def test_a_cache_makes_each_value_once_and_is_bounded():
-    made = []
+def test_a_cache_makes_each_value_once_and_is_bounded() -> None:
+    made: list[int] = []
     cache = Cache(lambda key: made.append(key) or -key)
     assert [cache[1], cache[1], cache[2]] == [-1, -1, -2]
     assert made == [1, 2]

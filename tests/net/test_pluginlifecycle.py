@@ -2,9 +2,15 @@
 
 import json
 import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import define, field
+from narrowing import present
+from turning import Alongside
+from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import capturedLogs
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -25,31 +31,31 @@ class Resolver:
     life: list = field(factory=list)
     error: Exception | None = None
 
-    def resolve(self, request):
+    def resolve(self, request: None) -> BootFile:
         return BootFile("made.ipxe", content=b"#!ipxe")
 
-    def start(self, publish):
+    def start(self, publish: Callable[..., Any]) -> None:
         if self.error:
             raise self.error
         self.life.append("start")
         publish(Event(1.0))
 
-    def close(self):
+    def close(self) -> None:
         self.life.append("close")
 
-    def operations(self):
+    def operations(self) -> dict[str, Callable[..., Any]]:
         return {"life": lambda given: [{"life": self.life}]}
 
-    def observe(self, event):
+    def observe(self, event: Event) -> None:
         self.life.append(type(event))
 
 
-def test_the_double_keeps_to_the_interfaces():
+def test_the_double_keeps_to_the_interfaces() -> None:
     for interface in (IBootFileResolver, IStartable, IOperable, IBootObserver):
         verifyObject(interface, Resolver())
 
 
-def test_it_starts_before_any_port_is_open_and_sees_all_events():
+def test_it_starts_before_any_port_is_open_and_sees_all_events() -> None:
     network, resolver = MemoryNetwork(), Resolver()
     service = BootService(network.host("10.0.0.1", rich=True), resolvers=[resolver])
     for _ in range(2):
@@ -64,7 +70,7 @@ def test_it_starts_before_any_port_is_open_and_sees_all_events():
     assert network.leaks() == []
 
 
-def test_where_there_is_no_dhcp_it_is_not_needed():
+def test_where_there_is_no_dhcp_it_is_not_needed() -> None:
     network, resolver = MemoryNetwork(), Resolver()
     service = BootService(
         network.host("10.0.0.1", rich=True), resolvers=[resolver], settings=Settings(dhcp=DHCPSettings(mode="off"))
@@ -74,7 +80,7 @@ def test_where_there_is_no_dhcp_it_is_not_needed():
     assert not {"start", "close"} & set(resolver.life)
 
 
-def test_one_that_can_not_start_keeps_the_service_from_it():
+def test_one_that_can_not_start_keeps_the_service_from_it() -> None:
     network, first = MemoryNetwork(), Resolver()
     second = Resolver(error=StateError("next-boot.sqlite: is damaged"))
     service = BootService(network.host("10.0.0.1", rich=True), resolvers=[first, second])
@@ -86,11 +92,11 @@ def test_one_that_can_not_start_keeps_the_service_from_it():
     assert network.leaks() == []
 
 
-def test_what_it_makes_is_served(failures):
+def test_what_it_makes_is_served(failures: list[BaseException]) -> None:
     network = MemoryNetwork()
     service = BootService(network.host("10.0.0.1", rich=True), resolvers=[Resolver()])
     service.startService()
-    service._chain.resolve(None)  # asked as by a DISCOVER
+    present(service._chain).resolve(None)  # asked as by a DISCOVER
     client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69))
     assert network.result_of(client.download("/made.ipxe")).data == b"#!ipxe"
     network.result_of(service.stopService())
@@ -100,11 +106,11 @@ def test_what_it_makes_is_served(failures):
 
 
 @pytest.fixture
-def asked(alongside):
+def asked(alongside: Alongside) -> Callable[[Path, str], list[dict[str, dict[str, list[str] | str] | int | str]]]:
     """What the server at a path answers to the question."""
 
-    def ask(path, question):
-        def talk():
+    def ask(path: Path, question: str) -> list[dict[str, dict[str, list[str] | str] | int | str]]:
+        def talk() -> list[dict[str, dict[str, list[str] | str] | int | str]]:
             with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rw") as stream:
                 connection.settimeout(10)
                 connection.connect(str(path))
@@ -118,11 +124,15 @@ def asked(alongside):
     return ask
 
 
-def attendants(reactor, *resolvers):
-    return PluginLifecycle(reactor, [("r", resolver) for resolver in resolvers], [].append)
+def attendants(reactor: EPollReactor, *resolvers: Resolver) -> PluginLifecycle:
+    return PluginLifecycle(reactor, [("r", resolver) for resolver in resolvers], lambda event: None)
 
 
-def test_the_operator_asks_it_from_the_beginning_to_the_end(private_reactor, tmp_path, asked):
+def test_the_operator_asks_it_from_the_beginning_to_the_end(
+    private_reactor: EPollReactor,
+    tmp_path: Path,
+    asked: Callable[[Path, str], list[dict[str, dict[str, list[str] | str] | int | str]]],
+) -> None:
     path = tmp_path / "state" / "control.sock"
     running = attendants(private_reactor, Resolver())
     running.start()
@@ -137,12 +147,16 @@ def test_the_operator_asks_it_from_the_beginning_to_the_end(private_reactor, tmp
     assert not path.exists()
 
 
-def test_there_is_no_socket_where_nothing_can_be_asked(private_reactor, tmp_path):
+def test_there_is_no_socket_where_nothing_can_be_asked(private_reactor: EPollReactor, tmp_path: Path) -> None:
     attendants(private_reactor).listen(tmp_path / "state" / "control.sock")
     assert not (tmp_path / "state").exists()
 
 
-def test_what_the_address_server_answers_is_asked_at_the_same_place(private_reactor, tmp_path, asked):
+def test_what_the_address_server_answers_is_asked_at_the_same_place(
+    private_reactor: EPollReactor,
+    tmp_path: Path,
+    asked: Callable[[Path, str], list[dict[str, dict[str, list[str] | str] | int | str]]],
+) -> None:
     path = tmp_path / "control.sock"
     running = attendants(private_reactor, Resolver())
     running.listen(path, {"leases": lambda given: [{"address": "10.0.0.9"}]})
@@ -151,7 +165,9 @@ def test_what_the_address_server_answers_is_asked_at_the_same_place(private_reac
     running.close()
 
 
-def test_a_proxy_goes_on_without_the_socket_and_a_server_does_not(private_reactor, tmp_path):
+def test_a_proxy_goes_on_without_the_socket_and_a_server_does_not(
+    private_reactor: EPollReactor, tmp_path: Path
+) -> None:
     path = tmp_path / "control.sock"
     first = attendants(private_reactor, Resolver())
     first.listen(path)

@@ -1,12 +1,16 @@
 """Which answers to ARP probes prove that an address is in use."""
 
+from typing import Any
+
 from bootfw.net.dhcp.proxyarp import MANY, ProxyARP
 
 ROUTER, HOST = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 
 
 class Wire:
-    def __init__(self, interface: str = "eth0", found: list | None = None, proxies: ProxyARP | None = None):
+    def __init__(
+        self, interface: str = "eth0", found: list[Any] | None = None, proxies: ProxyARP | None = None
+    ) -> None:
         self.found = [] if found is None else found
         self.proxies = proxies or ProxyARP(lambda *seen: self.found.append(seen))
         self.interface = interface
@@ -20,19 +24,19 @@ def numbered(count: int) -> list[str]:
     return [f"10.77.0.{100 + number}" for number in range(count)]
 
 
-def test_the_fourth_in_a_row_proves_nothing():
+def test_the_fourth_in_a_row_proves_nothing() -> None:
     wire = Wire()
     assert wire.answers(ROUTER, *numbered(6)) == [True] * (MANY - 1) + [False] * 3
     assert wire.found == [("eth0", "02:00:00:00:00:01", tuple(numbered(MANY)))]
 
 
-def test_many_replies_for_one_address_are_no_proxy_arp():
+def test_many_replies_for_one_address_are_no_proxy_arp() -> None:
     wire = Wire()
     assert all(wire.answers(HOST, *numbered(1) * 10))
     assert wire.found == []
 
 
-def test_another_machine_or_an_unanswered_probe_begins_anew():
+def test_another_machine_or_an_unanswered_probe_begins_anew() -> None:
     wire = Wire()
     assert all(wire.answers(ROUTER, *numbered(3)))
     assert all(wire.answers(HOST, "10.77.0.200"))
@@ -42,7 +46,7 @@ def test_another_machine_or_an_unanswered_probe_begins_anew():
     assert wire.found == []
 
 
-def test_wires_are_counted_apart():
+def test_wires_are_counted_apart() -> None:
     one = Wire("eth0")
     other = Wire("eth1", one.found, one.proxies)
     one.answers(ROUTER, *numbered(3))
@@ -52,7 +56,7 @@ def test_wires_are_counted_apart():
     assert other.answers(ROUTER, "10.77.0.9") == [True]
 
 
-def test_an_hour_without_an_answer_is_forgotten():
+def test_an_hour_without_an_answer_is_forgotten() -> None:
     wire = Wire()
     wire.answers(ROUTER, *numbered(4))
     wire.now = 3599.0
@@ -61,7 +65,7 @@ def test_an_hour_without_an_answer_is_forgotten():
     assert wire.answers(ROUTER, "10.77.0.9") == [True]
 
 
-def test_what_is_remembered_has_an_end():
+def test_what_is_remembered_has_an_end() -> None:
     wire = Wire()
     for number in range(300):
         wire.answers(number.to_bytes(6, "big"), *numbered(4))

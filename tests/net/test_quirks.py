@@ -1,7 +1,11 @@
 """Clients that are treated specially, by TFTP."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
-from tftpserver import Files, Pending, Raising, failed, numbered
+from tftpserver import Files, Pending, Raising, Serve, failed, numbered
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.boot.clients import Clients
@@ -17,18 +21,18 @@ from bootfw.wire import tftp
 MISSING = tftp.Error(1, "File not found")
 
 
-def personas(**entry) -> Personas:
+def personas(**entry: Any) -> Personas:
     return Personas((Rule(name="x", tftp_files=("*",), **entry),))
 
 
-def test_options_that_are_refused_are_left_out(serve):
+def test_options_that_are_refused_are_left_out(serve: Serve) -> None:
     served = serve({"file": numbered(600)}, personas=personas(refuse_options=["blksize"]))
 
     assert served.peer().ask("file", BLKSIZE=1400, tsize=0) == [tftp.OptionAck((("tsize", "600"),))]
     assert served.peer().ask("file", blksize=1400) == [tftp.Data(1, numbered(512))]
 
 
-def test_sizes_are_capped(serve):
+def test_sizes_are_capped(serve: Serve) -> None:
     served = serve({"file": numbered(600)}, personas=personas(max_blksize=256, max_windowsize=2))
 
     assert served.peer().ask("file", blksize=1400, windowsize=8) == [
@@ -39,19 +43,19 @@ def test_sizes_are_capped(serve):
     ]
 
 
-def test_a_cap_raises_nothing(serve):
+def test_a_cap_raises_nothing(serve: Serve) -> None:
     served = serve({"file": b""}, personas=personas(max_blksize=65464, max_windowsize=65535), max_blksize=1024)
 
     assert served.peer().ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1024"),))]
 
 
-def test_uploads_are_treated_as_well(serve):
+def test_uploads_are_treated_as_well(serve: Serve) -> None:
     served = serve({}, personas=personas(refuse_options=["blksize"]))
 
     assert served.peer().put("file", blksize=1400) == [tftp.Ack(0)]
 
 
-def test_what_is_missing_can_be_empty(serve):
+def test_what_is_missing_can_be_empty(serve: Serve) -> None:
     served = serve({"there.lst": b"x"}, personas=personas(empty_when_missing=["*.lst"]))
 
     assert served.peer().ask("dir/not.lst", blksize=1024) == [tftp.OptionAck((("blksize", "1024"),))]
@@ -60,7 +64,7 @@ def test_what_is_missing_can_be_empty(serve):
     assert served.peer().ask("not.cfg") == [MISSING]
 
 
-def test_what_is_tried_instead(serve):
+def test_what_is_tried_instead(serve: Serve) -> None:
     others = {"*/boot.cfg": ["by-name/{name}", "copy/{path}", "/default.cfg"]}
     files = {"default.cfg": b"default", "by-name/boot.cfg": b"name", "copy/a/boot.cfg": b"path", "b/boot.cfg": b"own"}
     served = serve(dict(files), personas=personas(instead=others))
@@ -77,12 +81,13 @@ def test_what_is_tried_instead(serve):
     ("name", "mode", "write", "code"),
     [("missing", "octet", False, 1), ("file", "mail", False, 4), ("file", "octet", True, 2)],
 )
-def test_a_refusal_names_the_persona_too(serve, name, mode, write, code):
+def test_a_refusal_names_the_persona_too(serve: Serve, name: str, mode: str, write: bool, code: int) -> None:
     rule = Rule(name="x", tftp_options=("rollover",), max_blksize=512)
     served = serve({"file": b"x"}, writable=False, personas=Personas((rule,)))
 
     for options in ({"rollover": 0}, {}):
         [refusal] = served.peer().ask(name, mode, write, **options)
+        assert isinstance(refusal, tftp.Error)
         assert refusal.code == code
     assert [(event.code, event.persona) for event in served.of(TransferRefused)] == [(code, "x"), (code, "")]
 
@@ -107,14 +112,14 @@ TAILS = [
 
 @pytest.mark.parametrize("tail", TAILS, ids=ascii)
 @pytest.mark.parametrize("name", ["pxelinux.0", "/boot/grub.0"])
-def test_an_option_behind_a_name_is_cut_off(serve, name, tail):
+def test_an_option_behind_a_name_is_cut_off(serve: Serve, name: str, tail: str) -> None:
     served = serve({"pxelinux.0": b"x", "boot/grub.0": b"x"}, personas=stock())
 
     assert served.peer().download(name + tail) == b"x"
     assert served.peer().ask("other" + tail) == [MISSING]
 
 
-def test_a_name_of_windows_is_cut_off_too(serve, tmp_path):
+def test_a_name_of_windows_is_cut_off_too(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "Boot").mkdir()
     (tmp_path / "Boot/wdsnbp.com").write_bytes(b"x")
     served = serve(DirectoryBackend(tmp_path), personas=stock())
@@ -123,7 +128,7 @@ def test_a_name_of_windows_is_cut_off_too(serve, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pxelinux.0\x0f\x03lab", "pxelinux.0\udcff", "pxelinux.0a\x11", "pxelinux.0a"])
-def test_a_name_is_cut_only_when_there_is_no_such_file(serve, name):
+def test_a_name_is_cut_only_when_there_is_no_such_file(serve: Serve, name: str) -> None:
     served = serve({"pxelinux.0": b"cut", "pxelinux.0a": b"cut less", name: b"whole"}, personas=stock())
 
     assert served.peer().download(name) == b"whole"
@@ -133,27 +138,27 @@ def test_a_name_is_cut_only_when_there_is_no_such_file(serve, name):
     "name",
     ["pxelinux.01", "pxelinux.0 ", "pxelinux.0~", "pxelinux.0\u00e4", "pxelinux.0\ufffd", "\x11", "a\x11", "\udcff"],
 )
-def test_a_name_without_an_option_behind_it_is_not_cut(serve, name):
+def test_a_name_without_an_option_behind_it_is_not_cut(serve: Serve, name: str) -> None:
     served = serve({"pxelinux.0": b"x"}, personas=stock())
 
     assert served.peer().ask(name) == [MISSING]
 
 
 @pytest.mark.parametrize("name", ["\x11", "a\x11", "\udcff"], ids=ascii)
-def test_nothing_is_left_of_a_name_that_is_an_option(serve, tmp_path, name):
+def test_nothing_is_left_of_a_name_that_is_an_option(serve: Serve, tmp_path: Path, name: str) -> None:
     served = serve(DirectoryBackend(tmp_path), personas=stock())
 
     assert served.peer().ask(name) == [MISSING]
     assert [event.detail for event in served.of(TransferRefused)] == [""]
 
 
-def test_the_end_of_the_options_takes_no_letter_with_it(serve):
+def test_the_end_of_the_options_takes_no_letter_with_it(serve: Serve) -> None:
     served = serve({"vmlinuz": b"x"}, personas=stock())
 
     assert served.peer().ask("vmlinuz1\udcff") == [MISSING]
 
 
-def test_a_backend_that_answers_later_is_asked_again(serve):
+def test_a_backend_that_answers_later_is_asked_again(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({"b": b"x"}, {"open": pending}), personas=personas(instead={"a": ["none", "b"]}))
     peer = served.peer()
@@ -168,20 +173,20 @@ def test_a_backend_that_answers_later_is_asked_again(serve):
 
 
 @pytest.mark.parametrize("way", [lambda call: call(), failed])
-def test_what_is_not_there_is_another_thing_than_what_may_not_be_read(serve, way):
+def test_what_is_not_there_is_another_thing_than_what_may_not_be_read(serve: Serve, way: Callable[..., Any]) -> None:
     backend = Files({"b": b"x"}, {"open": Raising(AccessViolation(), way)})
     served = serve(backend, personas=personas(instead={"a": ["b"]}, empty_when_missing=["*"]))
 
     assert served.peer().ask("a") == [tftp.Error(2, "Access violation")]
 
 
-def test_others_find_no_difference(serve):
+def test_others_find_no_difference(serve: Serve) -> None:
     served = serve({"file": numbered(600)}, personas=Personas((Rule(name="x", tftp_files=("other",), max_blksize=8),)))
 
     assert served.peer().ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
 
 
-def test_a_machine_that_dhcp_told_of(start):
+def test_a_machine_that_dhcp_told_of(start: Serve) -> None:
     clients = Clients()
     served = start(
         {"file": numbered(600)},
@@ -197,7 +202,7 @@ def test_a_machine_that_dhcp_told_of(start):
 # With the personas that come with bootfw
 
 
-def test_windows_finds_its_files_in_any_case(serve, tmp_path):
+def test_windows_finds_its_files_in_any_case(serve: Serve, tmp_path: Path) -> None:
     """Issue 5121 of windows-itpro-docs; the directory is as copied from a CD."""
     (tmp_path / "boot").mkdir()
     (tmp_path / "boot/bcd").write_bytes(b"store")
@@ -210,7 +215,9 @@ def test_windows_finds_its_files_in_any_case(serve, tmp_path):
 
 
 @pytest.mark.parametrize("persona", ["u-boot", ""])
-def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_room_for(serve, persona):
+def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_room_for(
+    serve: Serve, persona: str
+) -> None:
     """U-Boot 2023.01 on qemu-arm64, with tftpwindowsize 32: the 32nd block in flight was the last thing it heard of."""
     clients = Clients()
     clients.remember(
@@ -224,7 +231,7 @@ def test_u_boot_is_not_waited_for_and_gets_no_larger_windows_than_its_card_has_r
     assert oack == tftp.OptionAck((("blksize", "1468"), ("windowsize", "8")))
 
 
-def test_u_boot_is_not_waited_for_by_a_policy_that_keeps_to_timeouts_if_dhcp_knows_it(serve):
+def test_u_boot_is_not_waited_for_by_a_policy_that_keeps_to_timeouts_if_dhcp_knows_it(serve: Serve) -> None:
     clients = Clients()
     clients.remember(
         BootRequest(
@@ -239,10 +246,10 @@ def test_u_boot_is_not_waited_for_by_a_policy_that_keeps_to_timeouts_if_dhcp_kno
     assert oack == tftp.OptionAck((("timeout", "1"), ("blksize", "1468")))
 
 
-def test_grub_is_content_with_empty_lists_and_others_want_to_hear_that_there_is_nothing(serve):
+def test_grub_is_content_with_empty_lists_and_others_want_to_hear_that_there_is_nothing(serve: Serve) -> None:
     served = serve({"grub/grub.cfg": b"menu"}, personas=stock())
 
-    grub = {"blksize": 1024, "tsize": 0}
+    grub: dict[str, Any] = {"blksize": 1024, "tsize": 0}
     assert served.peer().download("/grub/x86_64-efi/command.lst", **grub) == b""
     assert served.peer().download("/grub.cfg", **grub) == b"menu"
     assert served.peer().ask("/grub.cfg-01-52-54-00-12-34-56", **grub) == [MISSING]

@@ -6,19 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from leasing import BEGIN, HERE, Machine, pool, server
+from narrowing import of_type
 
-from bootfw.dhcp.answer import Arrival, NoReply, NoReplyReason
+from bootfw.dhcp.answer import Answer, Arrival, NoReply, NoReplyReason
 from bootfw.net.dhcp.ratelimit import RateLimit
+from bootfw.wire.dhcp4 import Message
 
 ELSEWHERE = Arrival("10.78.0.1")
 HUNDRED = pool(100)
 
 
-def asked(machine: Machine) -> tuple:
+def asked(machine: Machine) -> tuple[Message, Arrival, float, int]:
     return machine.message(1), machine.arrival, machine.now, 0
 
 
-def test_what_is_saved_up_in_a_second_may_come_at_once_and_no_more():
+def test_what_is_saved_up_in_a_second_may_come_at_once_and_no_more() -> None:
     admission, client = RateLimit(3), Machine(1, server())
     assert [admission.admit(*asked(client)) for _ in range(4)] == [True, True, True, False]
     assert not admission.admit(*asked(client.after(0.3)))
@@ -26,7 +28,7 @@ def test_what_is_saved_up_in_a_second_may_come_at_once_and_no_more():
 
 
 @given(st.lists(st.floats(0, 2), max_size=200), st.integers(1, 20))
-def test_never_more_than_the_rate_and_one_seconds_savings(pauses, rate):
+def test_never_more_than_the_rate_and_one_seconds_savings(pauses: list[float], rate: int) -> None:
     admission, client = RateLimit(rate), Machine(1, server())
     admitted = 0
     for pause in pauses:
@@ -44,36 +46,36 @@ def test_never_more_than_the_rate_and_one_seconds_savings(pauses, rate):
     ],
     ids=["wire", "relay", "circuit"],
 )
-def test_a_flood_in_one_place_costs_others_nothing(other):
+def test_a_flood_in_one_place_costs_others_nothing(other: Machine) -> None:
     admission, flood = RateLimit(1), Machine(1, server(), {82: b"\1\2xx"}, giaddr="10.77.0.3")
     assert admission.admit(*asked(flood))
     assert not admission.admit(*asked(flood))
     assert admission.admit(*asked(other))
 
 
-def test_without_a_relay_option_82_is_the_clients_own_invention():
+def test_without_a_relay_option_82_is_the_clients_own_invention() -> None:
     admission = RateLimit(1)
     assert admission.admit(*asked(Machine(1, server(), {82: b"\1\2aa"})))
     assert not admission.admit(*asked(Machine(2, server(), {82: b"\1\2bb"})))
 
 
-def flooded(free: int, giaddr: str = "0.0.0.0", agent: dict | None = None) -> int:
+def flooded(free: int, giaddr: str = "0.0.0.0", agent: dict[int, bytes] | None = None) -> int:
     """How many of a thousand that come at once are admitted at a rate of 5."""
     admission, client = RateLimit(5), Machine(1, server(), agent or {}, giaddr=giaddr)
     return sum(admission.admit(client.message(1), client.arrival, client.now, free) for _ in range(1000))
 
 
 @pytest.mark.parametrize(("free", "admitted"), [(0, 5), (20, 5), (24, 6), (400, 100), (4000, 1000)])
-def test_where_many_addresses_are_free_a_quarter_may_go_in_a_second(free, admitted):
+def test_where_many_addresses_are_free_a_quarter_may_go_in_a_second(free: int, admitted: int) -> None:
     assert flooded(free) == admitted
     assert flooded(free, "10.77.0.3") == admitted
 
 
-def test_one_port_of_a_switch_does_not_need_so_many():
+def test_one_port_of_a_switch_does_not_need_so_many() -> None:
     assert flooded(4000, "10.77.0.3", {82: b"\1\2xx"}) == 5
 
 
-def test_a_flood_never_empties_a_pool_at_once():
+def test_a_flood_never_empties_a_pool_at_once() -> None:
     """Ten seconds of as many invented clients as it likes leave some addresses to others."""
     addresses = server(HUNDRED, admit=RateLimit(0.1).admit)
     numbers = iter(range(100_000))
@@ -84,7 +86,7 @@ def test_a_flood_never_empties_a_pool_at_once():
     assert network.free() == pytest.approx(100 * 0.75**10, abs=3)
 
 
-def test_known_clients_are_served_whatever_the_flood():
+def test_known_clients_are_served_whatever_the_flood() -> None:
     addresses = server(HUNDRED, admit=RateLimit(5).admit)
     known = Machine(0, addresses)
     held = known.boots()
@@ -93,11 +95,11 @@ def test_known_clients_are_served_whatever_the_flood():
     limited = [result for result in results if isinstance(result, NoReply)]
     assert len(limited) == 25  # a quarter of the hundred has gone
     assert {result.cause for result in limited} == {NoReplyReason.LIMITED}
-    assert known.after(10).renews(held).address == held
+    assert of_type(Answer, known.after(10).renews(held)).address == held
     assert known.after(10).boots() == held
 
 
-def test_places_that_are_long_gone_are_forgotten():
+def test_places_that_are_long_gone_are_forgotten() -> None:
     admission = RateLimit(1)
     for number in range(5000):
         admission.admit(
@@ -106,6 +108,6 @@ def test_places_that_are_long_gone_are_forgotten():
     assert len(admission._left) == 4096
 
 
-def test_no_limit():
+def test_no_limit() -> None:
     admission = RateLimit(math.inf)
     assert all(admission.admit(*asked(Machine(1, server()))) for _ in range(1000))

@@ -1,6 +1,8 @@
 """How long replies are beside their requests, whose sender may be forged, and that real clients lose nothing by it."""
 
 import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import firmware
 import firmware6
@@ -8,7 +10,8 @@ import pytest
 from dhcpports import boot_server6_port, boot_server_port, proxy6_port, proxy_port, server6_port, server_port
 from hypothesis import example, given
 from hypothesis import strategies as st
-from twisted.internet.defer import succeed
+from narrowing import present
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from bootfw.boot.resolverchain import ResolverChain
@@ -17,15 +20,17 @@ from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.events import OfferWithheld, RequestIgnored
+from bootfw.lease import Lease
 from bootfw.net.dhcp.journal import Journal
-from bootfw.values import Via
+from bootfw.net.dhcp.server6 import Server6
+from bootfw.values import Address, Via
 from bootfw.wire.dhcp4 import pack, parse
 from bootfw.wire.dhcp6 import MessageType, Relay
 from bootfw.wire.dhcp6 import pack as pack6
 from bootfw.wire.options6 import Option
 
 from .bypersona import ByPersona
-from .lab6 import CLIENT, DUID
+from .lab6 import CLIENT, DUID, Lab
 from .lab6 import Lab as Lab6
 
 RATIO = 3
@@ -38,24 +43,26 @@ OURS = (int(Option.SERVER_ID), DUID)
 RELAYED_BY = (RELAY, 547, 0, 0)
 
 
-def as_hex(value):
+def as_hex(value: bytes) -> dict[str, str]:
     """*value* as a configuration has it."""
     return {"bytes": "0x" + value.hex()}
 
 
 class Store:
-    def commit(self, leases):
+    def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
         return succeed(None)
 
 
 class Lab4:
     """One of the DHCPv4 ports, and what it sends."""
 
-    def __init__(self, kind, options=(), name="boot.file"):
+    def __init__(
+        self, kind: Callable[..., Any], options: Mapping[str, dict[str, str]] = (), name: str = "boot.file"
+    ) -> None:
         clock, self.events, self.sent = Clock(), [], []
         files = dict.fromkeys(NAMES, name) | {"uefi-http": "http://{server}/" + name}
         chain = ResolverChain(clock, [("by-persona", ByPersona(files))], self.events.append, 0.8)
-        more = {}
+        more: dict[str, AddressServer | Journal] = {}
         if kind is server_port:
             subnets = [
                 Subnet(network=f"10.{each}.0.0/24", pool=(f"10.{each}.0.100-10.{each}.0.200",), options=dict(options))
@@ -66,13 +73,13 @@ class Lab4:
         self.protocol.transport = self
         self.protocol.startProtocol()
 
-    def setBroadcastAllowed(self, allowed):
+    def setBroadcastAllowed(self, allowed: bool) -> None:
         pass
 
-    def write(self, data, to):
+    def write(self, data: bytes, to: tuple[str, int]) -> None:
         self.sent.append(data)
 
-    def heard(self, data, peer=("0.0.0.0", 68)):
+    def heard(self, data: bytes, peer: Address = ("0.0.0.0", 68)) -> list[bytes]:
         self.protocol.datagramReceived(data, peer)
         sent, self.sent = self.sent, []
         self.protocol.close()
@@ -80,10 +87,12 @@ class Lab4:
 
 
 class ServerLab6(Lab6):
-    def __init__(self, configured=(), **options):
+    def __init__(self, configured: Mapping[str, dict[str, str]] = (), **options: Any) -> None:
         subnet = Subnet6(network="fd77::/64", pool=("fd77::100-fd77::1ff",), options=dict(configured))
 
-        def make(reactor, chain, publish, duid, **more):
+        def make(
+            reactor: Clock, chain: ResolverChain, publish: Callable[..., Any], duid: bytes, **more: Any
+        ) -> Server6:
             addresses = AddressServer6([subnet], DUID, lambda wire, now: True)
             ledger = Journal(Store(), publish, reactor)
             return server6_port(reactor, chain, publish, duid, addresses=addresses, ledger=ledger, **more)
@@ -113,7 +122,7 @@ requests = st.fixed_dictionaries(
 )
 
 
-def datagram(options, **header):
+def datagram(options: Mapping[int, bytes], **header: Any) -> bytes:
     message = firmware.OVMF.message(options={}, **header)
     packed = b"".join(
         bytes((code, len(value[at : at + 255]))) + value[at : at + 255]
@@ -141,7 +150,15 @@ def datagram(options, **header):
     "0.0.0.0",
     ("0.0.0.0", 68),
 )
-def test_a_dhcpv4_reply_is_at_most_three_times_its_request(kind, options, configured, name, giaddr, ciaddr, peer):
+def test_a_dhcpv4_reply_is_at_most_three_times_its_request(
+    kind: Callable[..., Any],
+    options: dict[int, bytes],
+    configured: dict[str, dict[str, str]],
+    name: str,
+    giaddr: str,
+    ciaddr: str,
+    peer: tuple[str, int],
+) -> None:
     data = datagram(options, giaddr=giaddr, ciaddr=ciaddr)
     lab = Lab4(kind, configured, name)
     replies = lab.heard(data, peer)
@@ -149,7 +166,7 @@ def test_a_dhcpv4_reply_is_at_most_three_times_its_request(kind, options, config
     assert sum(map(len, replies)) <= max(RATIO * len(data), BOOTP_MINIMUM)
 
 
-def test_a_short_dhcpv4_request_gets_what_fits_of_the_configured_options():
+def test_a_short_dhcpv4_request_gets_what_fits_of_the_configured_options() -> None:
     """The address comes before them, and those that were requested before the others."""
     lab = Lab4(server_port, {"224": as_hex(b"a" * 300), "225": as_hex(b"b" * 300)})
     data = datagram({53: b"\1", 57: b"\5\xdc", 55: b"\xe1"})
@@ -158,13 +175,13 @@ def test_a_short_dhcpv4_request_gets_what_fits_of_the_configured_options():
     assert (reply.options.get(224), reply.options[225]) == (None, b"b" * 300)
 
 
-def test_a_padded_dhcpv4_request_gets_all_of_them():
+def test_a_padded_dhcpv4_request_gets_all_of_them() -> None:
     lab = Lab4(server_port, {"224": as_hex(b"a" * 300), "225": as_hex(b"b" * 300)})
     [reply] = map(parse, lab.heard(datagram({53: b"\1", 57: b"\5\xdc", 55: b"\xe1"}).ljust(300, b"\0")))
     assert (reply.options[224], reply.options[225]) == (b"a" * 300, b"b" * 300)
 
 
-def test_without_option_57_the_bound_changes_nothing():
+def test_without_option_57_the_bound_changes_nothing() -> None:
     """The least DHCP message has 240 bytes, and no reply to one without option 57 has more than 548."""
     lab = Lab4(server_port, {"224": as_hex(b"a" * 240)})
     [reply] = lab.heard(datagram({53: b"\1"}))
@@ -178,7 +195,9 @@ EVERY_CLIENT += [firmware.RASPBERRY_PI_3, firmware.RASPBERRY_PI_4, firmware.FREE
 @pytest.mark.parametrize("giaddr", ["0.0.0.0", "10.78.0.1"])
 @pytest.mark.parametrize("client", EVERY_CLIENT, ids=lambda client: client.name)
 @pytest.mark.parametrize("kind", [server_port, proxy_port, boot_server_port])
-def test_every_captured_dhcpv4_client_gets_the_same_reply_however_short_its_request(kind, client, giaddr):
+def test_every_captured_dhcpv4_client_gets_the_same_reply_however_short_its_request(
+    kind: Callable[..., Any], client: firmware.Client, giaddr: str
+) -> None:
     """With a boot file of nearly the longest name, and without any padding beside padded to 548 bytes."""
     options = {
         "domain-name-server": ["10.77.0.2", "10.77.0.3"],
@@ -219,8 +238,13 @@ v6_configured = st.dictionaries(
 )
 @example(MessageType.REQUEST, firmware6.OVMF, True, True, {}, "4011")
 def test_a_dhcpv6_reply_to_an_address_that_is_not_link_local_is_at_most_three_times_its_request(
-    kind, client, to_us, named, configured, service
-):
+    kind: MessageType,
+    client: firmware6.Client,
+    to_us: bool,
+    named: bool,
+    configured: dict[str, dict[str, str]],
+    service: type[ServerLab6] | str | type[Lab],
+) -> None:
     lab = (
         ServerLab6(configured)
         if service is ServerLab6
@@ -238,11 +262,13 @@ def test_a_dhcpv6_reply_to_an_address_that_is_not_link_local_is_at_most_three_ti
 
 
 @given(v6_clients, st.lists(st.binary(max_size=40), min_size=1, max_size=4), v6_configured)
-def test_a_dhcpv6_relay_gets_at_most_three_times_its_request_of_what_is_configured(client, ids, configured):
+def test_a_dhcpv6_relay_gets_at_most_three_times_its_request_of_what_is_configured(
+    client: firmware6.Client, ids: list[bytes], configured: dict[str, dict[str, str]]
+) -> None:
     relays = [Relay(0, "fd77::2", firmware6.LINK_LOCAL, ((int(Option.INTERFACE_ID), each),)) for each in ids]
     data = firmware6.relayed(client.message(), *relays)
 
-    def reply(configured):
+    def reply(configured: Mapping[str, dict[str, str]]) -> int:
         return sum(
             len(pack6(answer, back)) for answer, back, _ in ServerLab6(configured).heard(data, RELAYED_BY, SENT_TO_US)
         )
@@ -261,7 +287,9 @@ V6_CLIENTS = {
 
 @pytest.mark.parametrize("relayed", [False, True])
 @pytest.mark.parametrize("client", V6_CLIENTS.values(), ids=list(V6_CLIENTS))
-def test_every_captured_dhcpv6_client_gets_its_address_file_and_requested_options(client, relayed):
+def test_every_captured_dhcpv6_client_gets_its_address_file_and_requested_options(
+    client: firmware6.Client, relayed: bool
+) -> None:
     lab = ServerLab6(V6_OPTIONS)
     message = client.message()
     if relayed:
@@ -278,7 +306,7 @@ def test_every_captured_dhcpv6_client_gets_its_address_file_and_requested_option
 
 
 @pytest.mark.parametrize("name", ["n" * 150, "n" * 230])
-def test_a_relayed_client_gets_its_address_and_file_before_what_is_configured(name):
+def test_a_relayed_client_gets_its_address_and_file_before_what_is_configured(name: str) -> None:
     """Even where these alone have more than three times the bytes of its request."""
     lab = ServerLab6(V6_OPTIONS | {"65000": {"text": "x" * 900}})
     lab.resolver.files["ipxe"] = url = "http://[fd77::1]/" + name
@@ -289,22 +317,22 @@ def test_a_relayed_client_gets_its_address_and_file_before_what_is_configured(na
     assert answer.first(65000) is None
 
 
-def test_a_relay_with_a_link_local_address_gets_everything():
+def test_a_relay_with_a_link_local_address_gets_everything() -> None:
     lab = ServerLab6({"65000": {"text": "x" * 900}})
     request = firmware6.relayed(firmware6.Client({1: b"c"}).message(), Relay(0, RELAY, firmware6.LINK_LOCAL))
     ((answer, _, _),) = lab.heard(request, ("fe80::2", 547, 0, 2))
     assert answer.first(65000) == b"x" * 900
 
 
-def test_edk2_gets_its_file_from_a_global_address_on_port_4011():
+def test_edk2_gets_its_file_from_a_global_address_on_port_4011() -> None:
     lab = Lab6(boot_server6_port)
     lab.resolver.files["uefi-v6"] = "n" * 220
     answer = lab.only(firmware6.OVMF.message(MessageType.REQUEST, OURS), (GLOBAL, 4011, 0, 2), SENT_TO_US)
-    assert answer.first(Option.BOOTFILE_URL).endswith(b"n" * 220)
+    assert present(answer.first(Option.BOOTFILE_URL)).endswith(b"n" * 220)
 
 
 @pytest.mark.parametrize("link_local", ["fe80::1", "febf::1"])
-def test_a_client_at_a_link_local_address_gets_everything(link_local):
+def test_a_client_at_a_link_local_address_gets_everything(link_local: str) -> None:
     lab = ServerLab6({"65000": {"text": "x" * 900}})
     message = firmware6.Client({}).message(MessageType.INFORMATION_REQUEST, ia=None)
     [(answer, _, _)] = lab.heard(message, (link_local, 546, 0, 2))
@@ -312,7 +340,7 @@ def test_a_client_at_a_link_local_address_gets_everything(link_local):
 
 
 @pytest.mark.parametrize("source", ["fec0::1", "fe8::1", "fd77::9", "2001:db8::fe80", "::1"])
-def test_the_least_request_from_another_address_is_not_answered(source):
+def test_the_least_request_from_another_address_is_not_answered(source: str) -> None:
     """Four bytes: the server identifier alone is longer than three times that."""
     lab = ServerLab6()
     assert lab.heard(firmware6.Client({}).message(MessageType.INFORMATION_REQUEST, ia=None), (source, 546, 0, 0)) == []
@@ -320,7 +348,7 @@ def test_the_least_request_from_another_address_is_not_answered(source):
     assert "3 times a request" in ignored.reason
 
 
-def test_a_proxy_says_why_it_does_not_answer_such_a_request():
+def test_a_proxy_says_why_it_does_not_answer_such_a_request() -> None:
     lab = Lab6()
     lab.resolver.files["ipxe"] = "http://[fd77::1]/" + "n" * 230
     message = firmware6.Client({15: b"\0\4iPXE"}).message(MessageType.INFORMATION_REQUEST, ia=None)

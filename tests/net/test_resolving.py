@@ -2,12 +2,16 @@
 
 import gc
 import weakref
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from attrs import define, evolve, field
+from narrowing import present
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock, deferLater
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.boot.resolverchain import ResolverChain
@@ -25,11 +29,11 @@ FILE, OTHER = BootFile("one"), BootFile("two")
 class Scripted:
     """Answers with what it was given, or with what that returns when called."""
 
-    def __init__(self, answer=None):
+    def __init__(self, answer: object = None) -> None:
         self.answer = answer
-        self.asked = []
+        self.asked: list[BootRequest] = []
 
-    def resolve(self, request):
+    def resolve(self, request: BootRequest) -> object:
         self.asked.append(request)
         return self.answer() if callable(self.answer) else self.answer
 
@@ -43,7 +47,7 @@ class Chain:
     results: list = field(factory=list)
     chain: ResolverChain | None = None
 
-    def ask(self, *resolvers, seconds=0.9, **more):
+    def ask(self, *resolvers: Scripted, seconds: float = 0.9, **more: Any) -> BootFile | Deferred[Any] | None:
         named = [(f"r{number}", resolver) for number, resolver in enumerate(resolvers)]
         self.chain = ResolverChain(self.clock, named, self.events.append, seconds)
         found = self.chain.resolve(REQUEST, **more)
@@ -51,24 +55,24 @@ class Chain:
             found.addBoth(self.results.append)
         return found
 
-    def said(self, kind) -> list:
+    def said(self, kind: type[ResolverAnswered] | type[ResolverPassedOver]) -> list:
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
-    def error(self):
+    def error(self) -> BootRefused | CancelledError:
         [failure] = self.results
         return failure.value
 
 
 @pytest.fixture
-def chain():
+def chain() -> Iterator[Chain]:
     made = Chain()
     yield made
     assert not made.clock.getDelayedCalls()
 
 
-def raising(error: Exception):
-    def call():
+def raising(error: Exception) -> Callable[[], None]:
+    def call() -> None:
         raise error
 
     return call
@@ -77,7 +81,7 @@ def raising(error: Exception):
 # Answers at once
 
 
-def test_the_first_answer_counts_and_later_resolvers_are_not_asked(chain):
+def test_the_first_answer_counts_and_later_resolvers_are_not_asked(chain: Chain) -> None:
     first, second, third = Scripted(None), Scripted(FILE), Scripted(OTHER)
 
     assert chain.ask(first, second, third) == FILE
@@ -86,15 +90,15 @@ def test_the_first_answer_counts_and_later_resolvers_are_not_asked(chain):
     assert [(event.resolver, event.answer) for event in chain.said(ResolverAnswered)] == [("r0", None), ("r1", FILE)]
 
 
-def test_nobody_has_one(chain):
+def test_nobody_has_one(chain: Chain) -> None:
     assert chain.ask(Scripted(None), Scripted(None)) is None
 
 
-def test_an_empty_chain(chain):
+def test_an_empty_chain(chain: Chain) -> None:
     assert chain.ask() is None
 
 
-def test_a_refusal_stops_the_chain(chain):
+def test_a_refusal_stops_the_chain(chain: Chain) -> None:
     last = Scripted(FILE)
 
     with pytest.raises(BootRefused, match="not today"):
@@ -106,16 +110,16 @@ def test_a_refusal_stops_the_chain(chain):
 # Answers later
 
 
-async def _coroutine():
+async def _coroutine() -> BootFile:
     return FILE
 
 
 @pytest.mark.parametrize("answer", [lambda: succeed(FILE), _coroutine], ids=["a fired Deferred", "a coroutine"])
-def test_an_answer_that_only_looks_late_is_given_at_once(chain, answer):
+def test_an_answer_that_only_looks_late_is_given_at_once(chain: Chain, answer: Callable[..., Any]) -> None:
     assert chain.ask(Scripted(None), Scripted(answer)) == FILE
 
 
-def test_a_late_none_asks_the_next(chain):
+def test_a_late_none_asks_the_next(chain: Chain) -> None:
     waiting, last = Deferred(), Scripted(FILE)
     chain.ask(Scripted(waiting), last)
     assert last.asked == []
@@ -128,12 +132,12 @@ def test_a_late_none_asks_the_next(chain):
 
 
 @pytest.mark.parametrize("refuse", [lambda: fail(BootRefused("no")), lambda: raising(BootRefused("no"))()])
-def test_a_refusal_by_any_way(chain, refuse):
+def test_a_refusal_by_any_way(chain: Chain, refuse: Callable[..., Any]) -> None:
     with pytest.raises(BootRefused):
         chain.ask(Scripted(refuse), Scripted(FILE))
 
 
-def test_a_late_refusal(chain):
+def test_a_late_refusal(chain: Chain) -> None:
     waiting, last = Deferred(), Scripted(FILE)
     chain.ask(Scripted(waiting), last)
 
@@ -143,8 +147,8 @@ def test_a_late_refusal(chain):
     assert last.asked == []
 
 
-def test_a_coroutine_that_waits(chain):
-    async def resolve():
+def test_a_coroutine_that_waits(chain: Chain) -> None:
+    async def resolve() -> BootFile:
         await deferLater(chain.clock, 0.1)
         return FILE
 
@@ -157,8 +161,8 @@ def test_a_coroutine_that_waits(chain):
 # Too late
 
 
-def test_who_is_late_is_cancelled_and_passed_over(chain):
-    cancelled = []
+def test_who_is_late_is_cancelled_and_passed_over(chain: Chain) -> None:
+    cancelled: list[Deferred[None]] = []
     waiting = Deferred(cancelled.append)
     chain.ask(Scripted(waiting), Scripted(None), Scripted(FILE), seconds=0.9)
 
@@ -173,9 +177,9 @@ def test_who_is_late_is_cancelled_and_passed_over(chain):
     assert event.seconds == pytest.approx(0.31)
 
 
-def test_each_gets_its_share_of_the_time_that_is_left(chain):
+def test_each_gets_its_share_of_the_time_that_is_left(chain: Chain) -> None:
     chain.ask(Scripted(Deferred), Scripted(Deferred), Scripted(Deferred), seconds=0.9)
-    times = []
+    times: list[float] = []
     for _ in range(90):
         before = len(chain.said(ResolverPassedOver))
         chain.clock.advance(0.01)
@@ -186,7 +190,7 @@ def test_each_gets_its_share_of_the_time_that_is_left(chain):
     assert chain.results == [None]
 
 
-def test_time_that_one_did_not_need_is_the_others(chain):
+def test_time_that_one_did_not_need_is_the_others(chain: Chain) -> None:
     quick = Deferred()
     chain.ask(Scripted(quick), Scripted(Deferred), seconds=1.0)
     chain.clock.advance(0.2)
@@ -198,7 +202,7 @@ def test_time_that_one_did_not_need_is_the_others(chain):
     assert chain.results == [None]
 
 
-def test_the_last_one_has_all_that_is_left(chain):
+def test_the_last_one_has_all_that_is_left(chain: Chain) -> None:
     last = Deferred()
     chain.ask(Scripted(None), Scripted(last), seconds=0.8)
 
@@ -208,7 +212,7 @@ def test_the_last_one_has_all_that_is_left(chain):
     assert chain.results == [FILE]
 
 
-def test_an_answer_that_comes_too_late_is_thrown_away(chain):
+def test_an_answer_that_comes_too_late_is_thrown_away(chain: Chain) -> None:
     late, second = Deferred(lambda _: None), Deferred()
     late.cancel = lambda: None  # a Deferred that can't be hurried
     chain.ask(Scripted(late), Scripted(second), seconds=0.8)
@@ -222,7 +226,7 @@ def test_an_answer_that_comes_too_late_is_thrown_away(chain):
     assert OTHER not in [event.answer for event in chain.said(ResolverAnswered)]
 
 
-def test_a_resolver_that_answers_when_it_is_cancelled_is_late_all_the_same(chain):
+def test_a_resolver_that_answers_when_it_is_cancelled_is_late_all_the_same(chain: Chain) -> None:
     chain.ask(Scripted(Deferred(lambda waiting: waiting.callback(OTHER))), Scripted(FILE), seconds=0.8)
 
     chain.clock.advance(0.4)
@@ -230,7 +234,7 @@ def test_a_resolver_that_answers_when_it_is_cancelled_is_late_all_the_same(chain
     assert chain.results == [FILE]
 
 
-def test_a_late_failure_is_nobodys_business(chain):
+def test_a_late_failure_is_nobodys_business(chain: Chain) -> None:
     late = Deferred()
     late.cancel = lambda: None
     chain.ask(Scripted(late), seconds=0.8)
@@ -242,8 +246,8 @@ def test_a_late_failure_is_nobodys_business(chain):
     assert chain.said(PluginFailed) == []
 
 
-def test_a_canceller_that_raises_is_told_of(chain):
-    def canceller(_):
+def test_a_canceller_that_raises_is_told_of(chain: Chain) -> None:
+    def canceller(_: Deferred[Any]) -> None:
         raise ZeroDivisionError
 
     chain.ask(Scripted(Deferred(canceller)), Scripted(FILE), seconds=0.8)
@@ -265,7 +269,9 @@ def test_a_canceller_that_raises_is_told_of(chain):
         (lambda: succeed(False), "TypeError: the answer is a bool"),
     ],
 )
-def test_a_resolver_that_fails_is_told_of_and_the_next_is_asked(chain, answer, traceback):
+def test_a_resolver_that_fails_is_told_of_and_the_next_is_asked(
+    chain: Chain, answer: str | Callable[..., Any], traceback: str
+) -> None:
     assert chain.ask(Scripted(answer), Scripted(FILE)) == FILE
 
     [event] = chain.said(PluginFailed)
@@ -274,7 +280,7 @@ def test_a_resolver_that_fails_is_told_of_and_the_next_is_asked(chain, answer, t
     assert traceback in event.traceback
 
 
-def test_a_late_failure_within_time_is_told_of(chain):
+def test_a_late_failure_within_time_is_told_of(chain: Chain) -> None:
     waiting = Deferred()
     chain.ask(Scripted(waiting), Scripted(FILE))
 
@@ -287,16 +293,16 @@ def test_a_late_failure_within_time_is_told_of(chain):
 # Answers that don't fit
 
 
-def no_ones(file, request):
+def no_ones(file: BootFile, request: BootRequest) -> Unsuitable | BootFile:
     return Unsuitable("no ones here") if file == FILE else file
 
 
-def test_an_answer_that_does_not_fit_asks_the_next(chain):
+def test_an_answer_that_does_not_fit_asks_the_next(chain: Chain) -> None:
     assert chain.ask(Scripted(FILE), Scripted(OTHER), fit=no_ones) == OTHER
     assert [event.answer for event in chain.said(ResolverAnswered)] == [FILE, OTHER]
 
 
-def test_if_nothing_fits_the_first_reason_is_the_refusal(chain):
+def test_if_nothing_fits_the_first_reason_is_the_refusal(chain: Chain) -> None:
     with pytest.raises(BootRefused, match="one is not for us"):
         chain.ask(
             Scripted(FILE),
@@ -306,12 +312,12 @@ def test_if_nothing_fits_the_first_reason_is_the_refusal(chain):
         )
 
 
-def test_the_file_comes_out_as_it_was_fitted(chain):
+def test_the_file_comes_out_as_it_was_fitted(chain: Chain) -> None:
     assert chain.ask(Scripted(FILE), fit=lambda file, request: OTHER) == OTHER
 
 
-def test_a_boot_file_with_nonsense_in_it_is_the_resolvers_failure(chain):
-    def fit(file, request):
+def test_a_boot_file_with_nonsense_in_it_is_the_resolvers_failure(chain: Chain) -> None:
+    def fit(file: BootFile, request: BootRequest) -> BootFile:
         return BootFile(file.name.upper())
 
     assert chain.ask(Scripted(BootFile(5)), Scripted(FILE), fit=fit) == BootFile("ONE")
@@ -321,18 +327,18 @@ def test_a_boot_file_with_nonsense_in_it_is_the_resolvers_failure(chain):
 # The end
 
 
-def test_cancelling_leaves_nothing(chain):
-    cancelled = []
+def test_cancelling_leaves_nothing(chain: Chain) -> None:
+    cancelled: list[Deferred[None]] = []
     chain.ask(Scripted(Deferred(cancelled.append)), Scripted(FILE))
 
-    chain.chain.cancel_all()
+    present(chain.chain).cancel_all()
 
     assert isinstance(chain.error, CancelledError)
     assert len(cancelled) == 1
-    chain.chain.cancel_all()
+    present(chain.chain).cancel_all()
 
 
-def test_the_one_who_asked_may_cancel(chain):
+def test_the_one_who_asked_may_cancel(chain: Chain) -> None:
     last = Scripted(FILE)
     found = chain.ask(Scripted(Deferred), last)
 
@@ -342,7 +348,7 @@ def test_the_one_who_asked_may_cancel(chain):
     assert last.asked == []
 
 
-def test_an_end_that_brings_about_another_one(chain):
+def test_an_end_that_brings_about_another_one(chain: Chain) -> None:
     """What is told of the first cancellation answers the second request."""
     waiting = [Deferred(), Deferred()]
     answers = iter(waiting)
@@ -357,13 +363,13 @@ def test_an_end_that_brings_about_another_one(chain):
     assert all(len(result) == 1 for result in results)
 
 
-def _answer(waiting, outcome):
+def _answer(waiting: Deferred[None], outcome: Failure | BootFile) -> BootFile | Failure:
     if not waiting.called:
         waiting.callback(FILE)
     return outcome
 
 
-def test_a_request_that_is_answered_is_forgotten(chain):
+def test_a_request_that_is_answered_is_forgotten(chain: Chain) -> None:
     request, waiting = evolve(REQUEST), Deferred()
     made = ResolverChain(chain.clock, [("r0", SimpleNamespace(resolve=lambda _: waiting))], lambda event: None, 0.8)
     made.resolve(request)
@@ -375,10 +381,10 @@ def test_a_request_that_is_answered_is_forgotten(chain):
     assert left() is None
 
 
-def test_many_at_once_do_not_mix(chain):
+def test_many_at_once_do_not_mix(chain: Chain) -> None:
     waiting = []
 
-    def resolve():
+    def resolve() -> Deferred[Any]:
         waiting.append(Deferred())
         return waiting[-1]
 
@@ -394,12 +400,12 @@ def test_many_at_once_do_not_mix(chain):
 
 
 @pytest.mark.parametrize("returns", [Deferred, lambda: FILE, lambda: None], ids=["a Deferred", "an answer", "nothing"])
-def test_a_resolver_may_end_everything_while_it_is_called(chain, returns):
+def test_a_resolver_may_end_everything_while_it_is_called(chain: Chain, returns):
     """As one does that stops the service. What it returns after that is cancelled or dropped."""
     cancelled = []
 
     def stop():
-        chain.chain.cancel_all()
+        present(chain.chain).cancel_all()
         answer = returns()
         if isinstance(answer, Deferred):
             answer.addErrback(cancelled.append)
@@ -414,9 +420,9 @@ def test_a_resolver_may_end_everything_while_it_is_called(chain, returns):
     assert len(cancelled) == (returns is Deferred)
 
 
-def test_a_canceller_may_end_everything(chain):
+def test_a_canceller_may_end_everything(chain: Chain) -> None:
     last = Scripted(OTHER)
-    chain.ask(Scripted(Deferred(lambda _: chain.chain.cancel_all())), last, seconds=0.8)
+    chain.ask(Scripted(Deferred(lambda _: present(chain.chain).cancel_all())), last, seconds=0.8)
 
     chain.clock.advance(0.4)
 
@@ -424,7 +430,7 @@ def test_a_canceller_may_end_everything(chain):
     assert last.asked == []
 
 
-def test_many_that_answer_at_once_after_one_that_did_not(chain):
+def test_many_that_answer_at_once_after_one_that_did_not(chain: Chain) -> None:
     """They are asked in a loop, not by a call within a call."""
     first = Deferred()
     chain.ask(Scripted(first), *[Scripted(None) for _ in range(2000)], Scripted(FILE))
@@ -434,8 +440,8 @@ def test_many_that_answer_at_once_after_one_that_did_not(chain):
     assert chain.results == [FILE]
 
 
-def test_who_is_late_is_reported_by_its_own_name_and_so_is_its_canceller(chain):
-    def canceller(_):
+def test_who_is_late_is_reported_by_its_own_name_and_so_is_its_canceller(chain: Chain) -> None:
+    def canceller(_) -> None:
         raise ZeroDivisionError
 
     chain.ask(Scripted(None), Scripted(Deferred(canceller)), Scripted(FILE), seconds=0.8)
@@ -448,17 +454,17 @@ def test_who_is_late_is_reported_by_its_own_name_and_so_is_its_canceller(chain):
 # Files that come with the answer
 
 
-def test_a_file_that_comes_with_the_answer_is_kept_under_the_name_that_the_client_is_told(chain):
-    def named(file, request):
+def test_a_file_that_comes_with_the_answer_is_kept_under_the_name_that_the_client_is_told(chain: Chain):
+    def named(file: BootFile, request: BootRequest) -> BootFile:
         return evolve(file, name="told")
 
     found = chain.ask(Scripted(BootFile("one", content=b"#!ipxe")), fit=named)
     assert found == BootFile("told", content=b"#!ipxe")
-    assert chain.chain.generated.open("told", None).read(0, 100) == b"#!ipxe"
+    assert present(chain.chain).generated.open("told", None).read(0, 100) == b"#!ipxe"
 
 
 @pytest.mark.parametrize("content", ["text", bytes(65 << 20)], ids=["no bytes", "too many"])
-def test_one_that_can_not_be_kept_is_the_resolvers_fault(chain, content):
+def test_one_that_can_not_be_kept_is_the_resolvers_fault(chain: Chain, content: str | bytes) -> None:
     assert chain.ask(Scripted(BootFile("one", content=content)), Scripted(OTHER)) == OTHER
     [event] = chain.said(PluginFailed)
     assert event.plugin == "r0"

@@ -1,5 +1,7 @@
 """The second stage: what a client asks for in the wrong place is found beside the boot program that it got."""
 
+from typing import Any
+
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -18,14 +20,14 @@ from bootfw.values import TransferRequest
 class Clients:
     """Several backends, and those who ask them."""
 
-    def __init__(self, *backends):
+    def __init__(self, *backends: Any) -> None:
         self.clock = Clock()
         self.events = []
         self.programs = SecondStageFinder(self.clock.seconds)
         layers = [(f"backend[{n}]", MemoryBackend({path: path for path in files})) for n, files in enumerate(backends)]
         self.backend = LayeredBackend(layers, self.programs, self.events.append)
 
-    def get(self, path, client="192.0.2.7", protocol="tftp"):
+    def get(self, path, client: str = "192.0.2.7", protocol: str = "tftp"):
         """What is got: the files hold their own paths. "" when there is none."""
         request = TransferRequest("/" + path, path, (client, 2070), protocol=protocol)
         try:
@@ -66,7 +68,7 @@ DEBIAN = ("debian/shimx64.efi", "debian/grubx64.efi", "debian/mmx64.efi", "debia
     ],
 )
 @pytest.mark.parametrize("protocol", ["tftp", "http"])
-def test_found_beside_the_loader(loader, asked, found, protocol):
+def test_found_beside_the_loader(loader, asked, found, protocol) -> None:
     clients = Clients((*DEBIAN, loader, found))
     assert clients.get(asked) == ""
     assert clients.get(loader, protocol=protocol) == loader
@@ -88,7 +90,7 @@ def test_found_beside_the_loader(loader, asked, found, protocol):
         "",
     ],
 )
-def test_what_is_nowhere_stays_missing(asked):
+def test_what_is_nowhere_stays_missing(asked) -> None:
     clients = Clients(DEBIAN)
     clients.get("debian/shimx64.efi")
     clients.get("debian/grubx64.efi")
@@ -96,7 +98,7 @@ def test_what_is_nowhere_stays_missing(asked):
     assert clients.events == []
 
 
-def test_optional_files_are_found_beside_the_shim():
+def test_optional_files_are_found_beside_the_shim() -> None:
     clients = Clients((*DEBIAN, "debian/revocations.efi", "debian/shim_certificate_0.efi"))
     clients.get("debian/shimx64.efi")
     assert clients.get("revocations.efi") == "debian/revocations.efi"
@@ -104,7 +106,7 @@ def test_optional_files_are_found_beside_the_shim():
     assert clients.get("grubx64.efi") == "debian/grubx64.efi"
 
 
-def test_a_shim_of_any_name_is_known_by_what_it_asks_for():
+def test_a_shim_of_any_name_is_known_by_what_it_asks_for() -> None:
     clients = Clients(("a/boot.efi", "a/grubaa64.efi"))
     clients.get("a/boot.efi")
     assert clients.get("a/?USB") == ""
@@ -112,7 +114,7 @@ def test_a_shim_of_any_name_is_known_by_what_it_asks_for():
     assert clients.get("a/?USB") == "a/grubaa64.efi"
 
 
-def test_only_a_shim_that_has_just_come_gets_a_grub_for_a_strange_name():
+def test_only_a_shim_that_has_just_come_gets_a_grub_for_a_strange_name() -> None:
     clients = Clients(DEBIAN)
     clients.get("debian/grubx64.efi")
     assert clients.get("debian/?USB") == ""
@@ -122,13 +124,13 @@ def test_only_a_shim_that_has_just_come_gets_a_grub_for_a_strange_name():
     assert clients.get("debian/?USB") == ""
 
 
-def test_the_architecture_of_the_shim_is_that_of_its_grub():
+def test_the_architecture_of_the_shim_is_that_of_its_grub() -> None:
     clients = Clients(("a/shimaa64.efi", "a/grubaa64.efi", "a/grubx64.efi"))
     clients.get("a/shimaa64.efi")
     assert clients.get("a/?USB") == "a/grubaa64.efi"
 
 
-def test_a_file_at_the_asked_path_wins():
+def test_a_file_at_the_asked_path_wins() -> None:
     clients = Clients((*DEBIAN, "grubx64.efi", "grub/grub.cfg"))
     clients.get("debian/shimx64.efi")
     assert clients.get("grubx64.efi") == "grubx64.efi"
@@ -137,7 +139,7 @@ def test_a_file_at_the_asked_path_wins():
     assert clients.events == []
 
 
-def test_what_lies_beside_the_loader_wins_over_later_backends():
+def test_what_lies_beside_the_loader_wins_over_later_backends() -> None:
     """Another distribution's GRUB is none that this shim starts."""
     clients = Clients(("grub.cfg",), DEBIAN, ("grubx64.efi", "other.efi", "grub.cfg", "boot.ipxe"))
     clients.get("debian/shimx64.efi")
@@ -148,13 +150,13 @@ def test_what_lies_beside_the_loader_wins_over_later_backends():
     assert clients.get("grubx64.efi") == "grubx64.efi", "the last loader is one of the last backend"
 
 
-def test_what_lies_beside_it_in_another_backend_is_found():
+def test_what_lies_beside_it_in_another_backend_is_found() -> None:
     clients = Clients(("grub.cfg",), ("grubx64.efi",))
     clients.get("grubx64.efi")
     assert clients.get("grub/grub.cfg") == "grub.cfg"
 
 
-def test_each_client_has_its_own_loader():
+def test_each_client_has_its_own_loader() -> None:
     clients = Clients((*DEBIAN, "fedora/shimx64.efi", "fedora/grubx64.efi"))
     clients.get("debian/shimx64.efi", "192.0.2.1")
     clients.get("fedora/shimx64.efi", "fe80::1%3")
@@ -163,7 +165,7 @@ def test_each_client_has_its_own_loader():
     assert clients.get("grubx64.efi", "192.0.2.3") == ""
 
 
-def test_forgets_the_silent():
+def test_forgets_the_silent() -> None:
     clients = Clients(DEBIAN)
     clients.get("debian/shimx64.efi")
     for _ in range(3):
@@ -177,7 +179,7 @@ def test_forgets_the_silent():
     assert len(clients.programs) == 1
 
 
-def test_remembers_so_many():
+def test_remembers_so_many() -> None:
     clients = Clients(DEBIAN)
     for number in range(MAX_CLIENTS + 10):
         clients.get("debian/shimx64.efi", f"client {number}")
@@ -186,7 +188,7 @@ def test_remembers_so_many():
     assert clients.get("vmlinuz", "client 10") == "debian/vmlinuz"
 
 
-def test_other_files_are_not_remembered():
+def test_other_files_are_not_remembered() -> None:
     clients = Clients(("a/vmlinuz", "a/initrd.img", "a/mmx64.efi", "a/revocations.efi", "a/b"))
     for path in ("a/vmlinuz", "a/initrd.img", "a/mmx64.efi", "a/revocations.efi"):
         clients.get(path)
@@ -194,9 +196,9 @@ def test_other_files_are_not_remembered():
     assert clients.get("b") == ""
 
 
-def test_looks_at_so_many_places_only():
+def test_looks_at_so_many_places_only() -> None:
     class Nothing:
-        def open(self, path, request):
+        def open(self, path, request) -> None:
             asked.append(path)
             raise FileMissing
 
@@ -208,7 +210,7 @@ def test_looks_at_so_many_places_only():
     assert len(asked) == 1 + MAX_CANDIDATES
 
 
-def test_late_answers_count_too():
+def test_late_answers_count_too() -> None:
     class Late:
         def open(self, path, request):
             answer = Deferred()
@@ -229,7 +231,7 @@ def test_late_answers_count_too():
     assert events == [SecondStageFound(0, grub, "a/grubx64.efi")]
 
 
-def test_what_others_miss_at_the_same_moment_is_there_for_one_with_a_loader():
+def test_what_others_miss_at_the_same_moment_is_there_for_one_with_a_loader() -> None:
     clients = Clients(DEBIAN)
     clients.get("debian/shimx64.efi", "192.0.2.8")
     clients.backend.begin_batch()
@@ -248,7 +250,7 @@ class Shared(MemoryReader):
 class Counting(MemoryBackend):
     """Its readers can be shared; notes what it is asked for."""
 
-    def __init__(self, files):
+    def __init__(self, files) -> None:
         super().__init__({path: path for path in files})
         self.asked = []
 
@@ -257,7 +259,7 @@ class Counting(MemoryBackend):
         return Shared(super().open(path, request).read(0, 1000))
 
 
-def together(*files):
+def together(*files: Any):
     """Clients whose requests have all arrived before; some of them have got programs."""
     clients = Clients()
     backend = Counting(files)
@@ -265,7 +267,7 @@ def together(*files):
     return clients, backend
 
 
-def test_no_place_is_looked_at_twice_for_those_who_ask_together():
+def test_no_place_is_looked_at_twice_for_those_who_ask_together() -> None:
     clients, backend = together("bios/pxelinux.0", "efi64/syslinux.efi", "bios/ldlinux.c32", "efi64/ldlinux.c32")
     for client in "ab":
         clients.get("bios/pxelinux.0", client)
@@ -286,7 +288,7 @@ def test_no_place_is_looked_at_twice_for_those_who_ask_together():
     ]
 
 
-def test_one_loading_makes_a_loader_for_each_who_shares_it():
+def test_one_loading_makes_a_loader_for_each_who_shares_it() -> None:
     clients, backend = together("bios/pxelinux.0", "bios/ldlinux.c32")
     clients.backend.begin_batch()
     for client in "ab":
@@ -296,7 +298,7 @@ def test_one_loading_makes_a_loader_for_each_who_shares_it():
     assert [clients.get("ldlinux.c32", client) for client in "ab"] == ["bios/ldlinux.c32"] * 2
 
 
-def test_the_time_of_each_shim_ends_by_itself():
+def test_the_time_of_each_shim_ends_by_itself() -> None:
     clients, _ = together(*DEBIAN)
     clients.get("debian/shimx64.efi", "a")
     clients.clock.advance(SHIM_SECONDS)

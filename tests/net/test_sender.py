@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -16,20 +17,26 @@ UDP_SEGMENT = 103
 class OddSocket:
     """A real socket, but with *errors* for messages with UDP_SEGMENT, and a log of the calls."""
 
-    def __init__(self, real, error=0, knows_segments=True, plain_error=0):
+    def __init__(self, real: socket.socket, error: int = 0, knows_segments: bool = True, plain_error: int = 0) -> None:
         self.real = real
         self.error = error
         self.plain_error = plain_error
         self.knows_segments = knows_segments
-        self.segmented = []
+        self.segmented: list[int] = []
         self.messages = 0
 
-    def getsockopt(self, level, option):
+    def getsockopt(self, level: int, option: int) -> int:
         if not self.knows_segments:
             raise OSError(errno.ENOPROTOOPT, "no such option")
         return self.real.getsockopt(level, option)
 
-    def sendmsg(self, buffers, ancillary=(), flags=0, address=None):
+    def sendmsg(
+        self,
+        buffers: Sequence[memoryview | bytes],
+        ancillary: Sequence[tuple[int, int, bytes]] = (),
+        flags: int = 0,
+        address: tuple[str, int] | None = None,
+    ) -> int:
         self.messages += 1
         if any(kind == UDP_SEGMENT for _, kind, _ in ancillary):
             self.segmented.append(len(buffers[0]))
@@ -37,20 +44,20 @@ class OddSocket:
                 raise OSError(self.error, "as asked")
         return self.real.sendmsg(buffers, ancillary, flags, address)
 
-    def sendto(self, data, address):
+    def sendto(self, data: bytes | memoryview, address: tuple[str, int]) -> int:
         if self.plain_error:
             raise OSError(self.plain_error, "as asked")
         return self.real.sendto(data, address)
 
-    def fileno(self):
+    def fileno(self) -> int:
         return self.real.fileno()
 
-    def getsockname(self):
+    def getsockname(self) -> tuple[str, int]:
         return self.real.getsockname()
 
 
 @pytest.fixture
-def sockets():
+def sockets() -> Iterator[list[socket.socket]]:
     pair = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
     for sock in pair:
         sock.bind(("127.0.0.1", 0))
@@ -61,19 +68,19 @@ def sockets():
         sock.close()
 
 
-def sender_on(sock):
+def sender_on(sock: OddSocket | socket.socket) -> Sender:
     refused = []
     return Sender(sock, IPV4, Counters(), lambda: refused.append(True))
 
 
-def window(count, segment, last):
+def window(count: int, segment: int, last: int) -> tuple[list[bytes], bytes]:
     blocks = [bytes([n % 256]) * segment for n in range(count - 1)] + [b"z" * last]
     return blocks, b"".join(blocks)
 
 
 @pytest.mark.parametrize("segment", [1460, 1472])
 @pytest.mark.parametrize("count", [2, 44, 45, 64, 65, 200])
-def test_a_window_is_few_calls_and_arrives_as_datagrams(sockets, count, segment):
+def test_a_window_is_few_calls_and_arrives_as_datagrams(sockets: list[socket.socket], count: int, segment: int) -> None:
     """44 blocks of these sizes are what fits into 65,507 bytes."""
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
@@ -85,7 +92,7 @@ def test_a_window_is_few_calls_and_arrives_as_datagrams(sockets, count, segment)
     assert max(odd.segmented) <= 65507
 
 
-def test_small_segments_are_at_most_64_in_a_call(sockets):
+def test_small_segments_are_at_most_64_in_a_call(sockets: list[socket.socket]) -> None:
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
     blocks, data = window(130, 12, 12)
@@ -94,7 +101,7 @@ def test_small_segments_are_at_most_64_in_a_call(sockets):
     assert odd.segmented == [64 * 12, 64 * 12, 2 * 12]
 
 
-def test_one_datagram_is_no_window(sockets):
+def test_one_datagram_is_no_window(sockets: list[socket.socket]) -> None:
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
     for data in (b"short", b"exactly12345"):
@@ -104,7 +111,7 @@ def test_one_datagram_is_no_window(sockets):
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.EINVAL])
-def test_a_device_that_can_t_segment_is_not_asked_again(sockets, error):
+def test_a_device_that_can_t_segment_is_not_asked_again(sockets: list[socket.socket], error: int) -> None:
     odd = OddSocket(sockets[0], error)
     sender = sender_on(odd)
     blocks, data = window(5, 1000, 1)
@@ -115,7 +122,7 @@ def test_a_device_that_can_t_segment_is_not_asked_again(sockets, error):
     assert sender.counters.sent == 15
 
 
-def test_a_path_with_a_small_mtu_does_not_spoil_the_others(sockets):
+def test_a_path_with_a_small_mtu_does_not_spoil_the_others(sockets: list[socket.socket]) -> None:
     odd = OddSocket(sockets[0], errno.EMSGSIZE)
     sender = sender_on(odd)
     blocks, data = window(5, 1000, 1)
@@ -125,7 +132,7 @@ def test_a_path_with_a_small_mtu_does_not_spoil_the_others(sockets):
     assert len(odd.segmented) == 2
 
 
-def test_a_peer_that_can_t_be_sent_to_does_not_spoil_the_others(sockets):
+def test_a_peer_that_can_t_be_sent_to_does_not_spoil_the_others(sockets: list[socket.socket]) -> None:
     """Port 0 is EINVAL too: a forged source must not cost everyone the fast path."""
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
@@ -138,7 +145,7 @@ def test_a_peer_that_can_t_be_sent_to_does_not_spoil_the_others(sockets):
 
 
 @pytest.mark.parametrize("error", [errno.ENOBUFS, errno.EAGAIN, errno.EPERM, errno.ENETUNREACH, errno.EHOSTUNREACH])
-def test_a_window_that_is_lost_is_counted(sockets, error):
+def test_a_window_that_is_lost_is_counted(sockets: list[socket.socket], error: int) -> None:
     sender = sender_on(OddSocket(sockets[0], error))
     _, data = window(5, 1000, 1)
     sender.send(data, sockets[1].getsockname(), None, 1000)
@@ -147,14 +154,14 @@ def test_a_window_that_is_lost_is_counted(sockets, error):
 
 
 @pytest.mark.parametrize("error", [errno.ENOBUFS, errno.EAGAIN, errno.EPERM, errno.ENETUNREACH, errno.EHOSTUNREACH])
-def test_a_datagram_that_is_lost_is_counted(sockets, error):
+def test_a_datagram_that_is_lost_is_counted(sockets: list[socket.socket], error: int) -> None:
     sender = sender_on(OddSocket(sockets[0], plain_error=error))
     sender.send(b"x", sockets[1].getsockname(), None, 0)
     assert sender.counters.send_errors == 1
     assert sender.counters.sent == 0
 
 
-def test_a_kernel_without_segmentation_is_never_asked(sockets):
+def test_a_kernel_without_segmentation_is_never_asked(sockets: list[socket.socket]) -> None:
     odd = OddSocket(sockets[0], knows_segments=False)
     sender = sender_on(odd)
     blocks, data = window(5, 1000, 1)
@@ -163,7 +170,7 @@ def test_a_kernel_without_segmentation_is_never_asked(sockets):
     assert odd.segmented == []
 
 
-def test_segments_above_what_is_ever_sent_at_once(sockets):
+def test_segments_above_what_is_ever_sent_at_once(sockets: list[socket.socket]) -> None:
     """blksize 65464 (RFC 2348) makes datagrams of 65,468 bytes: one fits into a call."""
     odd = OddSocket(sockets[0])
     sender = sender_on(odd)
@@ -174,7 +181,9 @@ def test_segments_above_what_is_ever_sent_at_once(sockets):
 
 
 @pytest.mark.parametrize(("local", "messages"), [("127.0.0.1", 0), ("127.0.0.2", 1), ("", 0)])
-def test_a_source_is_named_only_when_the_socket_would_take_another(sockets, local, messages):
+def test_a_source_is_named_only_when_the_socket_would_take_another(
+    sockets: list[socket.socket], local: str, messages: int
+) -> None:
     odd = OddSocket(sockets[0])
     sender_on(odd).send(b"x", sockets[1].getsockname(), Via(local, 1, local), 0)
     data, source = sockets[1].recvfrom(10)
@@ -182,7 +191,7 @@ def test_a_source_is_named_only_when_the_socket_would_take_another(sockets, loca
     assert odd.messages == messages
 
 
-def test_segments_that_are_no_datagrams_are_lost(sockets):
+def test_segments_that_are_no_datagrams_are_lost(sockets: list[socket.socket]) -> None:
     sender = sender_on(sockets[0])
     sender.send(bytes(140_000), sockets[1].getsockname(), None, 66_000)
     assert sender.counters.send_errors == 2
@@ -190,7 +199,7 @@ def test_segments_that_are_no_datagrams_are_lost(sockets):
     assert len(sockets[1].recv(65535)) == 8_000
 
 
-def test_collected_datagrams_wait_for_release(sockets):
+def test_collected_datagrams_wait_for_release(sockets: list[socket.socket]) -> None:
     sender = sender_on(sockets[0])
     sender.collect()
     sender.send(b"one", sockets[1].getsockname(), None, 0)
@@ -201,7 +210,7 @@ def test_collected_datagrams_wait_for_release(sockets):
     assert [sockets[1].recv(10), sockets[1].recv(10)] == [b"one", b"two"]
 
 
-def test_a_slot_keeps_nothing_of_the_datagram_before(sockets):
+def test_a_slot_keeps_nothing_of_the_datagram_before(sockets: list[socket.socket]) -> None:
     """Neither bytes nor control messages."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("0.0.0.0", 0))
@@ -216,7 +225,7 @@ def test_a_slot_keeps_nothing_of_the_datagram_before(sockets):
     assert (second, from_second[0]) == (b"short", "127.0.0.1")
 
 
-def test_an_error_in_the_middle_of_a_call_costs_one_datagram(sockets):
+def test_an_error_in_the_middle_of_a_call_costs_one_datagram(sockets: list[socket.socket]) -> None:
     outbox = mmsg.Outbox(IPV4.name_length)
     good = IPV4.destination(sockets[1].getsockname()).raw
     bad = IPV4.destination(("127.0.0.1", 0)).raw
@@ -227,14 +236,14 @@ def test_an_error_in_the_middle_of_a_call_costs_one_datagram(sockets):
     assert outbox.flush(sockets[0].fileno()) == (0, [])
 
 
-def test_an_outbox_says_when_it_is_full(sockets):
+def test_an_outbox_says_when_it_is_full(sockets: list[socket.socket]) -> None:
     outbox = mmsg.Outbox(IPV4.name_length)
     good = IPV4.destination(sockets[1].getsockname()).raw
     assert [outbox.add(b"x", good, b"") for _ in range(mmsg.BATCH)] == [False] * (mmsg.BATCH - 1) + [True]
     assert outbox.flush(sockets[0].fileno()) == (mmsg.BATCH, [])
 
 
-def test_an_inbox_raises_what_is_not_emptiness(sockets):
+def test_an_inbox_raises_what_is_not_emptiness(sockets: list[socket.socket]) -> None:
     inbox = mmsg.Inbox(IPV4.name_length, IPV4.info_length)
     assert inbox.take(sockets[0].fileno()) == 0
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
@@ -242,7 +251,7 @@ def test_an_inbox_raises_what_is_not_emptiness(sockets):
     assert caught.value.errno == errno.EBADF
 
 
-def test_an_inbox_without_packet_info_says_unknown(sockets):
+def test_an_inbox_without_packet_info_says_unknown(sockets: list[socket.socket]) -> None:
     inbox = mmsg.Inbox(IPV4.name_length, IPV4.info_length)
     peers = {IPV4.destination(sockets[0].getsockname()).raw: "peer"}
     for number, expected in ((0, "unknown"), (1, "127.0.0.1"), (0, "unknown")):

@@ -5,9 +5,14 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import define
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.config.settings import HTTPSettings
@@ -15,10 +20,11 @@ from bootfw.net.http import download
 from bootfw.net.http.download import CHUNK, TAIL
 from bootfw.net.http.sendfile import MOST, FileSender, file_sender
 from bootfw.readers import FileReader, MemoryReader
-from bootfw.values import Outcome
+from bootfw.service import BootService
+from bootfw.values import Outcome, TransferReport
 
 from .webclient import Backend, request
-from .webservice import where
+from .webservice import WebService, where
 
 pytestmark = pytest.mark.usefixtures("failures", "bounded")
 
@@ -29,7 +35,7 @@ SETTINGS = HTTPSettings((("127.0.0.1", 0),))
 
 
 @pytest.fixture
-def bounded(monkeypatch):
+def bounded(monkeypatch: pytest.MonkeyPatch):
     """A loop that calls sendfile for ever fails the test."""
     sendfile, calls = os.sendfile, []
 
@@ -43,12 +49,12 @@ def bounded(monkeypatch):
 
 
 @pytest.fixture
-def sent(monkeypatch, bounded):
+def sent(monkeypatch: pytest.MonkeyPatch, bounded):
     """(offset, length) of each call that sent something."""
     calls = []
     sendfile = os.sendfile
 
-    def noted(out, source, offset, count):
+    def noted(out: int, source: int, offset: int, count: int) -> int:
         done = sendfile(out, source, offset, count)
         calls.append((offset, done))
         return done
@@ -58,7 +64,7 @@ def sent(monkeypatch, bounded):
 
 
 @pytest.fixture
-def file(tmp_path):
+def file(tmp_path: Path) -> tuple[Path, bytes]:
     """One that is too large for one chunk, as (directory, content)."""
     root = tmp_path / "root"
     root.mkdir()
@@ -68,12 +74,12 @@ def file(tmp_path):
 
 
 @pytest.fixture
-def serve(web_service):
+def serve(web_service: WebService) -> Callable[..., Any]:
     return lambda backend: web_service(backend, SETTINGS)
 
 
 @contextlib.contextmanager
-def connected(service, **headers):
+def connected(service: BootService, **headers: Any) -> Iterator[socket.socket]:
     """A client that has asked for /a, and reads when the test does."""
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1_000_000)
@@ -83,7 +89,7 @@ def connected(service, **headers):
         yield sock
 
 
-def read(sock, length=10_000_000):
+def read(sock: socket.socket, length: int = 10_000_000) -> bytes:
     """What is there, *length* at most; None: the server has closed."""
     try:
         return sock.recv(length) or None
@@ -91,11 +97,11 @@ def read(sock, length=10_000_000):
         return b""
 
 
-def read_all(sock, turn_until, size):
+def read_all(sock: socket.socket, turn_until: Callable[..., None], size: int) -> bytes:
     """The body, *size* bytes of it."""
     found = bytearray()
 
-    def whole():
+    def whole() -> bool:
         found.extend(read(sock) or b"")
         head = found.find(b"\r\n\r\n")
         return head >= 0 and len(found) == head + 4 + size
@@ -104,7 +110,9 @@ def read_all(sock, turn_until, size):
     return bytes(found[-size:])
 
 
-def test_all_but_the_first_chunk(serve, turn_until, sent, file):
+def test_all_but_the_first_chunk(
+    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes]
+) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
@@ -116,7 +124,7 @@ def test_all_but_the_first_chunk(serve, turn_until, sent, file):
     assert (report.outcome, report.bytes_transferred) == (Outcome.COMPLETE, len(content))
 
 
-def test_a_range(serve, turn_until, sent, file):
+def test_a_range(serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes]) -> None:
     root, content = file
     service, _ = serve(DirectoryBackend(root))
     with connected(service, Range="bytes=1000001-3000000") as sock:
@@ -124,7 +132,9 @@ def test_a_range(serve, turn_until, sent, file):
     assert sum(length for _, length in sent) == 2_000_000 - CHUNK - TAIL
 
 
-def test_a_small_file_leaves_with_its_head(serve, turn_until, sent, file):
+def test_a_small_file_leaves_with_its_head(
+    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes]
+) -> None:
     root, _ = file
     (root / "a").write_bytes(bytes(CHUNK))
     service, _ = serve(DirectoryBackend(root))
@@ -133,7 +143,9 @@ def test_a_small_file_leaves_with_its_head(serve, turn_until, sent, file):
     assert sent == []
 
 
-def test_one_after_the_other_on_one_connection(serve, turn_until, file):
+def test_one_after_the_other_on_one_connection(
+    serve: Callable[..., Any], turn_until: TurnUntil, file: tuple[Path, bytes]
+) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
@@ -145,14 +157,14 @@ def test_one_after_the_other_on_one_connection(serve, turn_until, file):
     turn_until(lambda: len(observer.reports) == 2)
 
 
-def test_requests_that_come_at_once(serve, turn_until, file):
+def test_requests_that_come_at_once(serve: Callable[..., Any], turn_until: TurnUntil, file: tuple[Path, bytes]) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
         sock.sendall(request(target="/none") + request(target="/a"))
         found = bytearray()
 
-        def all_there():
+        def all_there() -> bool:
             found.extend(read(sock) or b"")
             return found.count(content[:1000]) == 2 and found.endswith(content[-1000:])
 
@@ -161,7 +173,9 @@ def test_requests_that_come_at_once(serve, turn_until, file):
     turn_until(lambda: len(observer.reports) == 2)
 
 
-def test_an_old_client_is_left_at_the_end(serve, turn_until, file):
+def test_an_old_client_is_left_at_the_end(
+    serve: Callable[..., Any], turn_until: TurnUntil, file: tuple[Path, bytes]
+) -> None:
     root, content = file
     service, _ = serve(DirectoryBackend(root))
     with socket.create_connection(where(service)) as sock:
@@ -171,7 +185,9 @@ def test_an_old_client_is_left_at_the_end(serve, turn_until, file):
         turn_until(lambda: read(sock) is None)
 
 
-def test_a_slow_client_is_sent_no_more_than_its_connection_takes(serve, private_reactor, turn_until, sent, file):
+def test_a_slow_client_is_sent_no_more_than_its_connection_takes(
+    serve: Callable[..., Any], private_reactor: EPollReactor, turn_until: TurnUntil, sent, file: tuple[Path, bytes]
+) -> None:
     root, content = file
     (root / "a").write_bytes(content * 10)
     service, observer = serve(DirectoryBackend(root))
@@ -191,7 +207,9 @@ def test_a_slow_client_is_sent_no_more_than_its_connection_takes(serve, private_
     assert observer.reports[0].outcome is Outcome.COMPLETE
 
 
-def test_a_client_that_takes_nothing_is_given_up(serve, turn_until, file, monkeypatch):
+def test_a_client_that_takes_nothing_is_given_up(
+    serve: Callable[..., Any], turn_until: TurnUntil, file: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(download, "PATIENCE", 0.3)
     root, content = file
     (root / "a").write_bytes(content * 10)
@@ -202,7 +220,9 @@ def test_a_client_that_takes_nothing_is_given_up(serve, turn_until, file, monkey
 
 
 @pytest.mark.parametrize("reset", [True, False])
-def test_a_client_that_goes_away(serve, turn_until, sent, file, reset):
+def test_a_client_that_goes_away(
+    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes], reset: bool
+) -> None:
     root, content = file
     (root / "a").write_bytes(content * 10)
     service, observer = serve(DirectoryBackend(root))
@@ -214,7 +234,9 @@ def test_a_client_that_goes_away(serve, turn_until, sent, file, reset):
     assert [report.outcome for report in observer.reports] == [Outcome.STOPPED_BY_PEER]
 
 
-def test_a_file_that_becomes_shorter_is_never_passed_off_as_whole(serve, turn_until, sent, file):
+def test_a_file_that_becomes_shorter_is_never_passed_off_as_whole(
+    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes]
+) -> None:
     root, content = file
     (root / "a").write_bytes(content * 10)
     service, observer = serve(DirectoryBackend(root))
@@ -222,7 +244,7 @@ def test_a_file_that_becomes_shorter_is_never_passed_off_as_whole(serve, turn_un
         turn_until(lambda: sent)
         os.truncate(root / "a", 20_000_000)
 
-        def ended():
+        def ended() -> list[TransferReport]:
             with contextlib.suppress(ConnectionResetError):
                 read(sock)
             return observer.reports
@@ -235,7 +257,9 @@ def test_a_file_that_becomes_shorter_is_never_passed_off_as_whole(serve, turn_un
 
 @pytest.mark.parametrize("more", [0, 1000], ids=["as large", "larger"])
 @pytest.mark.parametrize("headers", [{}, {"range": "bytes=0-4000000"}])
-def test_a_file_that_is_overwritten_meanwhile_ends_without_its_last_bytes(serve, turn_until, sent, file, headers, more):
+def test_a_file_that_is_overwritten_meanwhile_ends_without_its_last_bytes(
+    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes], headers: dict[str, str], more: int
+) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service, range="bytes=0-0"):  # the type is known from now on, so its first bytes are not read again
@@ -247,7 +271,7 @@ def test_a_file_that_is_overwritten_meanwhile_ends_without_its_last_bytes(serve,
             other.write(bytes(len(content) - CHUNK + more))
         received = bytearray()
 
-        def ended():
+        def ended() -> bool:
             with contextlib.suppress(ConnectionResetError):
                 received.extend(read(sock) or b"")
             return len(observer.reports) == 2
@@ -258,7 +282,9 @@ def test_a_file_that_is_overwritten_meanwhile_ends_without_its_last_bytes(serve,
     assert len(received.partition(b"\r\n\r\n")[2]) < (4_000_001 if headers else len(content))
 
 
-def test_a_file_that_becomes_longer_is_sent_as_it_was(serve, turn_until, sent, file):
+def test_a_file_that_becomes_longer_is_sent_as_it_was(
+    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes]
+) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
@@ -271,10 +297,16 @@ def test_a_file_that_becomes_longer_is_sent_as_it_was(serve, turn_until, sent, f
 
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.EIO, errno.ENOSYS])
-def test_where_sendfile_can_t_be_had_the_file_is_read(serve, turn_until, file, monkeypatch, error):
+def test_where_sendfile_can_t_be_had_the_file_is_read(
+    serve: Callable[..., Any],
+    turn_until: TurnUntil,
+    file: tuple[Path, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    error: int,
+) -> None:
     tried = []
 
-    def fail(*arguments):
+    def fail(*arguments: int) -> None:
         tried.append(arguments)
         raise OSError(error, os.strerror(error))
 
@@ -286,7 +318,7 @@ def test_where_sendfile_can_t_be_had_the_file_is_read(serve, turn_until, file, m
     assert len(tried) == 1
 
 
-def test_what_is_no_file_is_read(serve, turn_until, sent):
+def test_what_is_no_file_is_read(serve: Callable[..., Any], turn_until: TurnUntil, sent) -> None:
     content = os.urandom(1_000_000)
     service, _ = serve(Backend(MemoryReader(content)))
     with connected(service) as sock:
@@ -303,12 +335,12 @@ class Transport:
 
     sock: socket.socket
 
-    def getHandle(self):
+    def getHandle(self) -> socket.socket:
         return self.sock
 
 
 @pytest.fixture
-def pair():
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     ends = socket.socketpair()
     for end in ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * MOST)
@@ -318,7 +350,7 @@ def pair():
         end.close()
 
 
-def test_it_sends_a_bounded_amount_at_once(pair, tmp_path):
+def test_it_sends_a_bounded_amount_at_once(pair: tuple[socket.socket, socket.socket], tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(4 * MOST))
     with open(tmp_path / "a", "rb") as source:
         sender = FileSender(Transport(pair[0]), source.fileno())
@@ -330,7 +362,7 @@ def test_it_sends_a_bounded_amount_at_once(pair, tmp_path):
         assert sender.send(0, 4 * MOST) == (0, True), "the connection is full"
 
 
-def test_only_plain_tcp_and_files(tmp_path):
+def test_only_plain_tcp_and_files(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     reader = FileReader(os.open(tmp_path / "a", os.O_RDONLY))
     try:

@@ -2,21 +2,22 @@
 
 import contextlib
 import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 from twisted.internet.error import CannotListenError
 
-from bootfw.net.workers.sharedport import open_shared
+from bootfw.net.workers.sharedport import SharedPort, open_shared
 
 ADDRESSES = ["127.0.0.1", "::1"]
 
 
 @pytest.fixture
-def opened():
+def opened() -> Iterator[Callable[..., SharedPort]]:
     """open_shared() for the test; it is closed after it."""
     ports = []
 
-    def begin(service, address, count=3, port=0):
+    def begin(service: str, address: str, count: int = 3, port: int = 0) -> SharedPort:
         ports.append(open_shared(service, address, port, count))
         return ports[-1]
 
@@ -27,7 +28,9 @@ def opened():
 
 @pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize(("service", "kind"), [("tftp", "UDP"), ("http", "TCP"), ("https", "TCP")])
-def test_every_process_has_a_socket_of_the_same_port(opened, service, kind, address) -> None:
+def test_every_process_has_a_socket_of_the_same_port(
+    opened: Callable[..., SharedPort], service: str, kind: str, address: str
+) -> None:
     port = opened(service, address)
     names = {sock.getsockname()[:2] for sock in port.sockets}
     assert names == {(port.getHost().host, port.getHost().port)}
@@ -35,7 +38,7 @@ def test_every_process_has_a_socket_of_the_same_port(opened, service, kind, addr
     assert port.getHost().port != 0
 
 
-def test_datagrams_are_spread_and_each_client_keeps_its_process(opened) -> None:
+def test_datagrams_are_spread_and_each_client_keeps_its_process(opened: Callable[..., SharedPort]) -> None:
     port = opened("tftp", "127.0.0.1")
     to = port.getHost().host, port.getHost().port
     with contextlib.ExitStack() as clients:  # open until the end: no two of them shall have the same port
@@ -61,7 +64,9 @@ def _all_of(sock: socket.socket) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("service", ["tftp", "http"])
 @pytest.mark.parametrize("flag", [None, socket.SO_REUSEADDR, socket.SO_REUSEPORT])
-def test_a_port_of_somebody_else_is_never_shared(opened, service, flag) -> None:
+def test_a_port_of_somebody_else_is_never_shared(
+    opened: Callable[..., SharedPort], service: str, flag: int | None
+) -> None:
     kind = socket.SOCK_DGRAM if service == "tftp" else socket.SOCK_STREAM
     with socket.socket(socket.AF_INET, kind) as other:
         if flag is not None:
@@ -75,18 +80,20 @@ def test_a_port_of_somebody_else_is_never_shared(opened, service, flag) -> None:
 
 
 @pytest.mark.parametrize("service", ["tftp", "http"])
-def test_nor_one_of_another_server_of_ours(opened, service) -> None:
+def test_nor_one_of_another_server_of_ours(opened: Callable[..., SharedPort], service: str) -> None:
     first = opened(service, "127.0.0.1")
     with pytest.raises(CannotListenError):
         opened(service, "127.0.0.1", port=first.getHost().port)
     assert all(sock.fileno() >= 0 for sock in first.sockets)
 
 
-def test_nothing_is_left_open_when_one_can_not_be_had(opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_open_when_one_can_not_be_had(
+    opened: Callable[..., SharedPort], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = []
     opening = socket.socket.bind
 
-    def bind(self, address):
+    def bind(self: socket.socket, address: tuple[str, int]) -> None:
         made.append(self)
         if len(made) == 2:
             raise OSError(12, "no more")

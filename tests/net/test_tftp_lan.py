@@ -2,14 +2,20 @@
 
 import contextlib
 import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 from tftpserver import Files
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.net.tftp.listener import TFTPProtocol
-from bootfw.net.udp.port import listen
+from bootfw.net.tftp.transferport import TransferProtocol
+from bootfw.net.udp.port import DatagramPort, listen
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
+
+from .namespaces import Host
 
 pytestmark = pytest.mark.interop
 
@@ -17,14 +23,17 @@ PORT = 10069
 
 
 @pytest.fixture(params=["single", "ephemeral"])
-def ask(request, hosts, private_reactor, turn_until):
+def ask(
+    request: pytest.FixtureRequest, hosts: tuple[Host, Host], private_reactor: EPollReactor, turn_until: TurnUntil
+) -> Iterator[Callable[[str, str], tuple[bytes, str]]]:
     """Asks a server that listens on every address for a file, from the client's end of a wire; gives the answer and
     where it came from."""
     server, client = hosts
-    protocols, ports = [], []
+    protocols: list[TFTPProtocol] = []
+    ports: list[DatagramPort] = []
 
-    def start(anywhere):
-        def own(protocol, address):
+    def start(anywhere: str) -> None:
+        def own(protocol: TransferProtocol, address: str) -> DatagramPort:
             with server.inside():
                 return listen(private_reactor, protocol, address or anywhere, 0)
 
@@ -39,7 +48,7 @@ def ask(request, hosts, private_reactor, turn_until):
         with server.inside():
             ports.append(listen(private_reactor, protocol, anywhere, PORT))
 
-    def go(address, interface):
+    def go(address: str, interface: str) -> tuple[bytes, str]:
         ipv6 = ":" in address
         start("::" if ipv6 else "0.0.0.0")
         with contextlib.ExitStack() as stack:
@@ -50,9 +59,9 @@ def ask(request, hosts, private_reactor, turn_until):
                 sock.setblocking(False)
                 scope = (0, socket.if_nametoindex(interface)) if ipv6 else ()
                 sock.sendto(tftp.request(False, "file", "octet"), (address, PORT, *scope))
-            answers = []
+            answers: list[tuple[bytes, tuple[str | int, ...]]] = []
 
-            def answered():
+            def answered() -> list[tuple[bytes, tuple[str | int, ...]]]:
                 with contextlib.suppress(BlockingIOError):
                     answers.append(sock.recvfrom(1000))
                 return answers
@@ -71,6 +80,8 @@ def ask(request, hosts, private_reactor, turn_until):
     ("address", "interface"),
     [("10.9.0.1", "c0"), ("10.9.0.2", "c0"), ("fd00:9::2", "c0"), ("fe80::1", "c0"), ("fe80::1", "c1")],
 )
-def test_reply_comes_from_the_address_that_was_asked(ask, address, interface):
+def test_reply_comes_from_the_address_that_was_asked(
+    ask: Callable[[str, str], tuple[bytes, str]], address: str, interface: str
+) -> None:
     """A link-local address is one of several interfaces, and a port of its own is bound on the right one."""
     assert ask(address, interface) == (tftp.data(1, b"content"), address)

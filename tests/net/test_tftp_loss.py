@@ -1,8 +1,12 @@
 """The whole adapter over a bad network: the file arrives as it is, and nothing is left behind."""
 
-import pytest
-from tftpserver import Files, coroutine, numbered
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import pytest
+from tftpserver import Files, Reader, Serve, Served, Wire, Writer, coroutine, numbered
+
+from bootfw.interfaces import IWatchdogPolicy
 from bootfw.testing import LossyLink, TFTPClient
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.watchdogs.exponential import Exponential
@@ -16,10 +20,10 @@ CONTENT = numbered(60_000)
 
 
 @pytest.fixture(params=[0, 1, 2])
-def client(request, wire):
+def client(request: pytest.FixtureRequest, wire: Wire) -> Iterator[Callable[..., TFTPClient]]:
     """Makes a client of a server that loses 5 % of what is sent, doubles 5 % and delays 5 %, both ways."""
 
-    def make(served, **options):
+    def make(served: Served, **options: int) -> TFTPClient:
         wire.network.link = LossyLink(request.param, drop=0.05, duplicate=0.05, reorder=0.05)
         return TFTPClient(wire.network.host("10.0.0.7"), served.address, options)
 
@@ -30,7 +34,14 @@ def client(request, wire):
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 @pytest.mark.parametrize("window", [1, 4, 16])
 @pytest.mark.parametrize("way", [None, coroutine])
-def test_download(serve, wire, client, policy, window, way):
+def test_download(
+    serve: Serve,
+    wire: Wire,
+    client: Callable[..., TFTPClient],
+    policy: IWatchdogPolicy,
+    window: int,
+    way: Callable[[Callable[[], Any]], Reader | bytes | Writer | None] | None,
+) -> None:
     served = serve(Files({"file": CONTENT}, {"read": way} if way else {}), watchdog=policy)
     made = client(served, blksize=512, windowsize=window)
     assert wire.network.result_of(made.download("file"), 600).data == CONTENT
@@ -42,7 +53,9 @@ def test_download(serve, wire, client, policy, window, way):
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 @pytest.mark.parametrize("window", [1, 4, 16])
-def test_upload(serve, wire, client, policy, window):
+def test_upload(
+    serve: Serve, wire: Wire, client: Callable[..., TFTPClient], policy: IWatchdogPolicy, window: int
+) -> None:
     served = serve(watchdog=policy)
     made = client(served, blksize=512, windowsize=window)
     wire.network.result_of(made.upload("file", CONTENT), 600)

@@ -1,15 +1,30 @@
 """Plugins that answer later, too late, never or with an exception: the service goes on, and nothing is left behind."""
 
 import errno
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from attrs import define
-from tftpserver import Files, Pending, Raising, at_once, coroutine, failed, numbered
+from tftpserver import (
+    Files,
+    Peer,
+    Pending,
+    Raising,
+    Serve,
+    Served,
+    at_once,
+    coroutine,
+    failed,
+    numbered,
+)
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing
 from bootfw.events import InternalError, PluginFailed
+from bootfw.net.tftp.transferport import TransferProtocol
+from bootfw.values import Agreed
 from bootfw.wire import tftp
 
 # What a plugin does has nothing to do with the kind of port.
@@ -18,7 +33,7 @@ INTERNAL = tftp.Error(0, "Internal error")
 WAYS = [at_once, failed, coroutine]
 
 
-def complaint(served, doing):
+def complaint(served: Served, doing: str) -> PluginFailed:
     """The one PluginFailed; it has the traceback, and nothing else has what is in it."""
     [event] = served.of(PluginFailed)
     assert event.doing.startswith(doing)
@@ -29,7 +44,7 @@ def complaint(served, doing):
     return event
 
 
-def still_serves(served):
+def still_serves(served: Served) -> None:
     served.backend.ways.clear()
     served.backend.files["fine"] = numbered(600)
     assert served.peer().download("fine") == numbered(600)
@@ -39,7 +54,7 @@ def still_serves(served):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_open_that_raises(serve, way):
+def test_open_that_raises(serve: Serve, way: Callable[..., Any]) -> None:
     served = serve(Files({"file": b"x"}, {"open": Raising(ValueError(SECRET), way)}))
     assert served.peer().ask("file", tsize=0) == [INTERNAL]
     complaint(served, "open 'file'")
@@ -47,7 +62,7 @@ def test_open_that_raises(serve, way):
     still_serves(served)
 
 
-def test_size_that_raises(serve):
+def test_size_that_raises(serve: Serve) -> None:
     served = serve(Files({"file": b"x"}, {"size": Raising(ValueError(SECRET))}))
     assert served.peer().ask("file", tsize=0) == [INTERNAL]
     complaint(served, "open 'file'")
@@ -55,7 +70,7 @@ def test_size_that_raises(serve):
 
 
 @pytest.mark.parametrize("after", range(4))
-def test_size_that_raises_later_is_a_failure_of_the_backend(serve, after):
+def test_size_that_raises_later_is_a_failure_of_the_backend(serve: Serve, after) -> None:
     served = serve(Files({"file": numbered(600)}, {"size": Raising(ValueError(SECRET), after=after)}))
     peer = served.peer()
     if peer.ask("file", tsize=0) == [INTERNAL]:
@@ -68,7 +83,7 @@ def test_size_that_raises_later_is_a_failure_of_the_backend(serve, after):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
-def test_read_that_raises(serve, way, mode):
+def test_read_that_raises(serve: Serve, way: Callable[..., Any], mode: str) -> None:
     served = serve(Files({"file": numbered(600)}, {"read": Raising(ValueError(SECRET), way, after=1)}))
     peer = served.peer()
     peer.ask("file", mode)
@@ -80,7 +95,7 @@ def test_read_that_raises(serve, way, mode):
 
 @pytest.mark.parametrize("answer", [None, "text", 7, b"x" * 600])
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
-def test_read_that_answers_with_nonsense(serve, answer, mode):
+def test_read_that_answers_with_nonsense(serve: Serve, answer: str | int | bytes | None, mode: str) -> None:
     served = serve(Files({"file": numbered(512)}, {"read": lambda call: answer}))
     assert served.peer().ask("file", mode) == [INTERNAL]
     [report] = served.reports
@@ -90,7 +105,7 @@ def test_read_that_answers_with_nonsense(serve, answer, mode):
     still_serves(served)
 
 
-def test_open_that_answers_with_nonsense(serve):
+def test_open_that_answers_with_nonsense(serve: Serve) -> None:
     served = serve(Files({"file": b""}, {"open": lambda call: None, "create": lambda call: None}))
     assert served.peer().ask("file") == [INTERNAL]
     peer = served.peer()
@@ -100,7 +115,7 @@ def test_open_that_answers_with_nonsense(serve):
     still_serves(served)
 
 
-def test_close_that_raises(serve):
+def test_close_that_raises(serve: Serve) -> None:
     """The transfer was complete, its port goes and its client is forgotten all the same."""
     served = serve(Files({"file": b"x"}, {"close": Raising(ValueError(SECRET))}))
     assert served.peer().download("file") == b"x"
@@ -110,7 +125,7 @@ def test_close_that_raises(serve):
     still_serves(served)
 
 
-def test_close_that_raises_while_stopping(serve):
+def test_close_that_raises_while_stopping(serve: Serve) -> None:
     served = serve(Files({"file": b"x"}, {"close": Raising(ValueError(SECRET)), "cancel": Raising(ValueError())}))
     peers = [served.peer() for _ in range(4)]
     for peer in peers[:2]:
@@ -123,7 +138,7 @@ def test_close_that_raises_while_stopping(serve):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_create_that_raises(serve, way):
+def test_create_that_raises(serve: Serve, way: Callable[..., Any]) -> None:
     served = serve(Files({}, {"create": Raising(ValueError(SECRET), way)}))
     assert served.peer().put("file") == [INTERNAL]
     complaint(served, "open 'file'")
@@ -132,7 +147,7 @@ def test_create_that_raises(serve, way):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
-def test_write_that_raises(serve, way, mode):
+def test_write_that_raises(serve: Serve, way: Callable[..., Any], mode: str) -> None:
     served = serve(Files({}, {"write": Raising(ValueError(SECRET), way, after=1)}))
     peer = served.peer()
     peer.put("file", mode)
@@ -145,7 +160,7 @@ def test_write_that_raises(serve, way, mode):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_finish_that_raises(serve, way):
+def test_finish_that_raises(serve: Serve, way: Callable[..., Any]) -> None:
     served = serve(Files({}, {"finish": Raising(ValueError(SECRET), way)}))
     peer = served.peer()
     peer.put("file")
@@ -168,7 +183,9 @@ REFUSALS = [
 @pytest.mark.parametrize(("error", "code", "message"), REFUSALS)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("method", ["open", "read", "create", "write", "finish"])
-def test_what_a_backend_raises_on_purpose_is_no_failure_of_it(serve, error, code, message, way, method):
+def test_what_a_backend_raises_on_purpose_is_no_failure_of_it(
+    serve: Serve, error: Exception, code: int, message: str, way: Callable[..., Any], method: str
+) -> None:
     served = serve(Files({"file": numbered(600)}, {method: Raising(error, way)}))
     peer = served.peer()
     writes = method not in ("open", "read")
@@ -182,7 +199,7 @@ def test_what_a_backend_raises_on_purpose_is_no_failure_of_it(serve, error, code
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 @pytest.mark.parametrize("way", WAYS)
-def test_full_disk(serve, number, way):
+def test_full_disk(serve: Serve, number: int, way: Callable[..., Any]) -> None:
     served = serve(Files({}, {"write": Raising(OSError(number, SECRET), way, after=2)}))
     peer = served.peer()
     peer.put("file", windowsize=4)
@@ -198,22 +215,22 @@ class BrokenWatchdog:
 
     attempt: int | None = None
 
-    def begin(self, agreed):
+    def begin(self, agreed: Agreed) -> "BrokenWatchdog":
         return self
 
-    def wait(self, attempt):
+    def wait(self, attempt: int) -> float:
         if attempt == self.attempt:
             raise ValueError(SECRET)
         return 1.0
 
-    def progressed(self, seconds):
+    def progressed(self, seconds: float) -> None:
         if self.attempt is None:
             raise ValueError(SECRET)
 
 
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("attempt", [1, 2, None])
-def test_watchdog_that_raises(serve, write, attempt):
+def test_watchdog_that_raises(serve: Serve, write: bool, attempt: int | None) -> None:
     """At the start, in the alarm, and on an answer of the client."""
     served = serve({"file": numbered(600)}, watchdog=BrokenWatchdog(attempt))
     peer = served.peer()
@@ -230,12 +247,12 @@ def test_watchdog_that_raises(serve, write, attempt):
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_a_watchdog_whose_wait_is_no_number(serve, write):
+def test_a_watchdog_whose_wait_is_no_number(serve: Serve, write: bool) -> None:
     class Policy:
-        def begin(self, agreed):
+        def begin(self, agreed: Agreed):
             return self
 
-        def wait(self, attempt):
+        def wait(self, attempt: int) -> str:
             return SECRET
 
     served = serve({"file": b"x"}, watchdog=Policy())
@@ -247,7 +264,7 @@ def test_a_watchdog_whose_wait_is_no_number(serve, write):
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_an_error_of_our_own_is_not_the_plugins(serve, write):
+def test_an_error_of_our_own_is_not_the_plugins(serve: Serve, write: bool) -> None:
     """It is reported once, and ends the one transfer that it is in."""
     served = serve({"file": numbered(600)})
     peer, other = served.peer(), served.peer()
@@ -258,7 +275,7 @@ def test_an_error_of_our_own_is_not_the_plugins(serve, write):
     class Session(type(transfer.session)):
         __slots__ = ()
 
-        def handle(self, event, argument, now):
+        def handle(self, event, argument: tuple[int, bytes] | int, now: float) -> None:
             raise ValueError(SECRET)
 
     transfer.session.__class__ = Session
@@ -272,9 +289,9 @@ def test_an_error_of_our_own_is_not_the_plugins(serve, write):
     assert other.say(tftp.data(1, b"x") if write else tftp.ack(1)) != [INTERNAL]
 
 
-def test_policy_that_raises(serve):
+def test_policy_that_raises(serve: Serve) -> None:
     class Policy:
-        def begin(self, agreed):
+        def begin(self, agreed: Agreed) -> None:
             raise ValueError(SECRET)
 
     served = serve({"file": b"x"}, watchdog=Policy())
@@ -282,12 +299,12 @@ def test_policy_that_raises(serve):
     complaint(served, "open 'file'")
 
 
-def test_no_port_for_a_transfer(start):
+def test_no_port_for_a_transfer(start: Serve) -> None:
     """Not the backend's failure: no traceback, and the next one is served."""
     served = start({"file": b"x"}, ports="ephemeral")
     listen, served.protocol._listen = served.protocol._listen, None
 
-    def cannot(protocol, address):
+    def cannot(protocol: TransferProtocol, address: str) -> None:
         raise CannotListenError(address, 0, OSError(errno.EMFILE, SECRET))
 
     served.protocol._listen = cannot
@@ -301,7 +318,7 @@ def test_no_port_for_a_transfer(start):
 # Answers that come later
 
 
-def test_slow_open(serve):
+def test_slow_open(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({"file": b"x"}, {"open": pending}))
     peer = served.peer()
@@ -315,7 +332,7 @@ def test_slow_open(serve):
     assert served.of(PluginFailed) == []
 
 
-def test_slow_open_that_fails(serve):
+def test_slow_open_that_fails(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({}, {"open": pending}))
     peer = served.peer()
@@ -329,7 +346,7 @@ def test_slow_open_that_fails(serve):
 ENDINGS = ["ERROR", "another request", "stop"]
 
 
-def end(served, peer, ending):
+def end(served: Served, peer: Peer, ending: str) -> None:
     """End what is under way from outside; gives the requests that are new."""
     if ending == "ERROR":
         assert peer.say(tftp.error(0, "enough")) == []
@@ -344,7 +361,7 @@ def end(served, peer, ending):
 
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_end_while_opening(serve, write, ending):
+def test_end_while_opening(serve: Serve, write: bool, ending: str) -> None:
     """The answer is cancelled; a backend that answers nevertheless gets its file back."""
     pending = Pending()
     served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
@@ -357,9 +374,9 @@ def test_end_while_opening(serve, write, ending):
 
 
 @pytest.mark.parametrize("write", [False, True])
-def test_file_that_is_opened_in_spite_of_being_cancelled(serve, write):
+def test_file_that_is_opened_in_spite_of_being_cancelled(serve: Serve, write: bool) -> None:
     class Stubborn(Pending):
-        def _cancel(self, waiting):
+        def _cancel(self, waiting: Deferred[Any]) -> None:
             super()._cancel(waiting)
             waiting.callback(self.waiting[0][1]())
 
@@ -372,7 +389,7 @@ def test_file_that_is_opened_in_spite_of_being_cancelled(serve, write):
     assert served.backend.all_given_back()
 
 
-def test_giving_back_a_late_file_fails(serve):
+def test_giving_back_a_late_file_fails(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({"file": b"x"}, {"open": pending, "close": Raising(ValueError(SECRET))}))
     peer = served.peer()
@@ -383,8 +400,8 @@ def test_giving_back_a_late_file_fails(serve):
     complaint(served, "give back 'file'")
 
 
-def test_cancelling_that_raises(serve):
-    def cannot(waiting):
+def test_cancelling_that_raises(serve: Serve) -> None:
+    def cannot(waiting: Deferred[Any]) -> None:
         raise ValueError(SECRET)
 
     served = serve(Files({"file": b"x"}, {"open": lambda call: Deferred(cannot)}))
@@ -397,7 +414,7 @@ def test_cancelling_that_raises(serve):
 
 @pytest.mark.parametrize("cancellable", [True, False])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_end_while_reading(serve, cancellable, ending):
+def test_end_while_reading(serve: Serve, cancellable: bool, ending: str) -> None:
     pending = Pending(cancellable)
     ways = iter([at_once])
     served = serve(Files({"file": numbered(600)}, {"read": lambda call: next(ways, pending)(call)}))
@@ -413,7 +430,7 @@ def test_end_while_reading(serve, cancellable, ending):
 
 @pytest.mark.parametrize("cancellable", [True, False])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_end_while_writing(serve, cancellable, ending):
+def test_end_while_writing(serve: Serve, cancellable: bool, ending: str) -> None:
     pending = Pending(cancellable)
     served = serve(Files({}, {"write": pending}))
     peer = served.peer()
@@ -426,7 +443,7 @@ def test_end_while_writing(serve, cancellable, ending):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_end_while_finishing(serve, ending):
+def test_end_while_finishing(serve: Serve, ending: str) -> None:
     pending = Pending()
     served = serve(Files({}, {"finish": pending}))
     peer = served.peer()
@@ -437,7 +454,7 @@ def test_end_while_finishing(serve, ending):
     assert "COMPLETE" not in served.outcomes[:1]
 
 
-def test_slow_read(serve):
+def test_slow_read(serve: Serve) -> None:
     """Nothing is sent and nothing expires before the answer has come; the block is read once."""
     pending = Pending()
     served = serve(Files({"boot/the-file": numbered(600)}, {"read": pending}))
@@ -459,7 +476,7 @@ def test_slow_read(serve):
     assert served.outcomes == ["COMPLETE"]
 
 
-def test_slow_write_acknowledges_nothing_before_it_is_stored(serve):
+def test_slow_write_acknowledges_nothing_before_it_is_stored(serve: Serve) -> None:
     pending = Pending()
     served = serve(Files({}, {"write": pending, "finish": pending}))
     peer = served.peer()
@@ -482,7 +499,7 @@ def test_slow_write_acknowledges_nothing_before_it_is_stored(serve):
 
 
 @pytest.mark.parametrize("window", [64, 500])
-def test_window_that_queues_behind_one_slow_write(serve, window):
+def test_window_that_queues_behind_one_slow_write(serve: Serve, window: int) -> None:
     """All others have their answers at once, and don't stand on each other's shoulders."""
     pending = Pending()
     ways = iter([pending])
@@ -502,7 +519,7 @@ def test_window_that_queues_behind_one_slow_write(serve, window):
 
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_end_while_opening_what_cannot_be_cancelled(serve, write, ending):
+def test_end_while_opening_what_cannot_be_cancelled(serve: Serve, write: bool, ending: str) -> None:
     """As of deferToThread: the file comes all the same, when nobody wants it any more, and is given back."""
     pending = Pending(cancellable=False)
     served = serve(Files({"file": b"x"}, {"open": pending, "create": pending}))
@@ -518,7 +535,7 @@ def test_end_while_opening_what_cannot_be_cancelled(serve, write, ending):
 
 
 @pytest.mark.parametrize("call", ["open", "read"])
-def test_backend_that_never_answers(serve, call):
+def test_backend_that_never_answers(serve: Serve, call: str) -> None:
     """The client is told after a minute, and nothing stays."""
     pending = Pending()
     served = serve(Files({"file": b"x"}, {call: pending}))

@@ -1,9 +1,12 @@
 """Whole transfers, some of them on every kind of port, from one port and with a port for each transfer."""
 
-import pytest
-from tftpserver import Files, coroutine, fired, numbered
+from collections.abc import Callable
+from typing import Any
 
-from bootfw.events import TransferBegun, TransferRefused
+import pytest
+from tftpserver import Files, Serve, Wire, coroutine, fired, numbered
+
+from bootfw.events import TransferBegun, TransferEnded, TransferRefused
 from bootfw.values import Agreed, Mode, Outcome, TransferReport
 from bootfw.wire import tftp
 
@@ -13,14 +16,14 @@ ANSWERS = [None, fired, coroutine]
 """The file's own value, a Deferred that has fired, a coroutine."""
 
 
-def all_methods(way):
+def all_methods(way: Callable[..., Any] | None) -> dict[str, Callable[..., Any]]:
     methods = ("open", "read", "create", "write", "finish")
     return dict.fromkeys(methods, way) if way is not None else {}
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("options", [{}, {"windowsize": 4}, {"blksize": 64, "tsize": 0, "windowsize": 3}])
-def test_download(serve, size, options):
+def test_download(serve: Serve, size: int, options: dict[str, Any]) -> None:
     content = numbered(size)
     served = serve({"a/file": content})
     assert served.peer().download("a/file", **options) == content
@@ -29,7 +32,7 @@ def test_download(serve, size, options):
 
 
 @pytest.mark.every_port
-def test_sizes_and_windows_in_both_directions(serve):
+def test_sizes_and_windows_in_both_directions(serve: Serve) -> None:
     """Whole and short last blocks, in windows that fill a batch and in ones that don't."""
     served = serve()
     for options in ({}, {"windowsize": 4}, {"blksize": 64, "windowsize": 3}, {"blksize": 1408, "windowsize": 64}):
@@ -43,14 +46,16 @@ def test_sizes_and_windows_in_both_directions(serve):
 
 @pytest.mark.parametrize("way", ANSWERS)
 @pytest.mark.parametrize("options", [{}, {"windowsize": 4}])
-def test_download_whatever_way_the_backend_answers(serve, way, options):
+def test_download_whatever_way_the_backend_answers(
+    serve: Serve, way: Callable[..., Any] | None, options: dict[str, Any]
+) -> None:
     served = serve(Files({"file": numbered(5000)}, all_methods(way)))
     assert served.peer().download("file", **options) == numbered(5000)
     assert served.outcomes == ["COMPLETE"]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_download_of_unknown_size(serve, size):
+def test_download_of_unknown_size(serve: Serve, size: int) -> None:
     """The short read ends it, and tsize is not acknowledged."""
     backend = Files({"file": numbered(size)}, {"size": lambda call: None})
     served = serve(backend)
@@ -62,7 +67,7 @@ def test_download_of_unknown_size(serve, size):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("options", [{}, {"windowsize": 4}, {"blksize": 64, "tsize": 5000, "windowsize": 3}])
-def test_upload(serve, size, options):
+def test_upload(serve: Serve, size: int, options: dict[str, Any]) -> None:
     served = serve()
     served.peer().upload("a/file", numbered(size), **options)
     assert served.backend.files == {"a/file": numbered(size)}
@@ -72,14 +77,16 @@ def test_upload(serve, size, options):
 
 @pytest.mark.parametrize("way", ANSWERS)
 @pytest.mark.parametrize("options", [{}, {"windowsize": 4}])
-def test_upload_whatever_way_the_backend_answers(serve, way, options):
+def test_upload_whatever_way_the_backend_answers(
+    serve: Serve, way: Callable[..., Any] | None, options: dict[str, Any]
+) -> None:
     served = serve(Files({}, all_methods(way)))
     served.peer().upload("file", numbered(5000), **options)
     assert served.backend.files == {"file": numbered(5000)}
 
 
 @pytest.mark.every_port
-def test_lost_last_ack_of_an_upload_is_repeated(serve):
+def test_lost_last_ack_of_an_upload_is_repeated(serve: Serve) -> None:
     """RFC 1350 section 6: the transfer is complete and reported, but lingers for the client's last block."""
     served = serve()
     peer = served.peer()
@@ -106,7 +113,7 @@ NETASCII = [
 
 @pytest.mark.parametrize(("content", "wire_content"), NETASCII)
 @pytest.mark.parametrize("way", ANSWERS)
-def test_netascii_download(serve, content, wire_content, way):
+def test_netascii_download(serve: Serve, content: bytes, wire_content: bytes, way: Callable[..., Any] | None) -> None:
     served = serve(Files({"file": content}, all_methods(way)))
     assert served.peer().download("file", "netascii", tsize=0) == wire_content
     assert served.reports[0].request.mode is Mode.NETASCII
@@ -114,14 +121,14 @@ def test_netascii_download(serve, content, wire_content, way):
 
 @pytest.mark.parametrize(("content", "wire_content"), NETASCII)
 @pytest.mark.parametrize("way", ANSWERS)
-def test_netascii_upload(serve, content, wire_content, way):
+def test_netascii_upload(serve: Serve, content: bytes, wire_content: bytes, way: Callable[..., Any] | None) -> None:
     served = serve(Files({}, all_methods(way)))
     served.peer().upload("file", wire_content, "netascii")
     assert served.backend.files == {"file": content}
 
 
 @pytest.mark.parametrize("way", ANSWERS)
-def test_netascii_upload_that_ends_in_the_middle_of_a_pair(serve, way):
+def test_netascii_upload_that_ends_in_the_middle_of_a_pair(serve: Serve, way: Callable[..., Any] | None) -> None:
     """Against the rules, but no octet gets lost: neither in a last block nor before an empty one."""
     served = serve(Files({}, all_methods(way)))
     for name, content in (("short", b"abc\r"), ("full", b"x" * 511 + b"\r")):
@@ -131,13 +138,13 @@ def test_netascii_upload_that_ends_in_the_middle_of_a_pair(serve, way):
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
 @pytest.mark.parametrize("mode", ["octet", "netascii"])
-def test_reader_may_answer_with_any_bytes(serve, kind, mode):
+def test_reader_may_answer_with_any_bytes(serve: Serve, kind: type[bytearray] | type[memoryview], mode: str) -> None:
     served = serve(Files({"file": b"ab\0cd"}, {"read": lambda call: kind(call())}))
     assert served.peer().download("file", mode) == b"ab\0cd"
 
 
 @pytest.mark.every_port
-def test_a_block_is_read_again_for_a_retransmission(serve):
+def test_a_block_is_read_again_for_a_retransmission(serve: Serve) -> None:
     served = serve({"file": numbered(600)})
     peer = served.peer()
     peer.ask("file")
@@ -149,12 +156,15 @@ def test_a_block_is_read_again_for_a_retransmission(serve):
 
 
 @pytest.mark.every_port
-def test_what_happened_is_told_exactly(serve, wire):
+def test_what_happened_is_told_exactly(serve: Serve, wire: Wire) -> None:
     served = serve({"boot/x.efi": numbered(100)})
     peer = served.peer()
     peer.download("/boot\\x.efi", blksize=64, tsize=0, Nonsense="1")
     peer.ask("missing")
     began, ended, refused = served.events
+    assert isinstance(began, TransferBegun)
+    assert isinstance(ended, TransferEnded)
+    assert isinstance(refused, TransferRefused)
     request = began.request
     assert began == TransferBegun(began.at, request, ended.report.agreed)
     assert (request.filename, request.path) == ("/boot\\x.efi", "boot/x.efi")
@@ -172,7 +182,7 @@ def test_what_happened_is_told_exactly(serve, wire):
 
 @pytest.mark.every_port
 @pytest.mark.parametrize("error", [(8, "User aborted the transfer"), (0, "TFTP Aborted")])
-def test_size_probe_is_called_that(serve, error):
+def test_size_probe_is_called_that(serve: Serve, error: tuple[int, str]) -> None:
     """EDK2 sends ERROR 8, iPXE ERROR 0."""
     served = serve({"file": numbered(5000)})
     peer = served.peer()
@@ -184,7 +194,7 @@ def test_size_probe_is_called_that(serve, error):
 
 
 @pytest.mark.every_port
-def test_client_that_stops_is_no_size_probe(serve):
+def test_client_that_stops_is_no_size_probe(serve: Serve) -> None:
     served = serve({"file": numbered(5000)})
     peer = served.peer()
     peer.ask("file", tsize=0)
@@ -197,21 +207,21 @@ def test_client_that_stops_is_no_size_probe(serve):
     assert served.reports[0].bytes_transferred == 1024
 
 
-def test_uploads_are_off_by_default(serve):
+def test_uploads_are_off_by_default(serve: Serve) -> None:
     served = serve({}, writable=False)
     assert served.peer().put("file") == [tftp.Error(2, "Uploads are not allowed")]
     assert served.refused == [(2, "Uploads are not allowed")]
 
 
 @pytest.mark.every_port
-def test_unknown_mode(serve):
+def test_unknown_mode(serve: Serve) -> None:
     served = serve({"file": b"x"})
     assert served.peer().ask("file", "mail") == [tftp.Error(4, "Mode 'mail' is not served")]
     assert served.protocol.transfers == 0
 
 
 @pytest.mark.every_port
-def test_many_at_once_keep_apart(serve):
+def test_many_at_once_keep_apart(serve: Serve) -> None:
     served = serve({str(number): numbered(3000)[number:] for number in range(20)})
     peers = [served.peer() for _ in range(20)]
     got = [peer.ask(str(number)) for number, peer in enumerate(peers)]
@@ -225,7 +235,7 @@ def test_many_at_once_keep_apart(serve):
 
 
 @pytest.mark.every_port
-def test_a_port_for_each_transfer_or_one_for_all(serve):
+def test_a_port_for_each_transfer_or_one_for_all(serve: Serve) -> None:
     served = serve({"file": numbered(1000)})
     peers = [served.peer() for _ in range(3)]
     for peer in peers:
@@ -239,7 +249,7 @@ def test_a_port_for_each_transfer_or_one_for_all(serve):
 
 
 @pytest.mark.every_port
-def test_stopping_tells_the_clients(serve):
+def test_stopping_tells_the_clients(serve: Serve) -> None:
     served = serve({"file": numbered(5000)})
     reading, writing, done = served.peer(), served.peer(), served.peer()
     reading.ask("file")
@@ -254,7 +264,7 @@ def test_stopping_tells_the_clients(serve):
 
 
 @pytest.mark.every_port
-def test_port_that_is_closed_without_a_word(serve):
+def test_port_that_is_closed_without_a_word(serve: Serve) -> None:
     served = serve({"file": numbered(5000)})
     served.peer().ask("file")
     served.peer().put("new")
@@ -263,14 +273,14 @@ def test_port_that_is_closed_without_a_word(serve):
 
 
 @pytest.mark.every_port
-def test_a_malformed_request_is_answered_in_proportion(serve):
+def test_a_malformed_request_is_answered_in_proportion(serve: Serve) -> None:
     served = serve({})
     assert served.peer().say(b"\0\1") == []
     assert served.peer().say(b"\0\1file\0") == [tftp.Error(4, "Malformed request")]
 
 
 @pytest.mark.every_port
-def test_a_silent_peer_gets_little_and_the_transfer_ends(serve):
+def test_a_silent_peer_gets_little_and_the_transfer_ends(serve: Serve) -> None:
     served = serve({"file": numbered(500_000)})
     peer = served.peer()
     request = tftp.request(False, "file", "octet", [("blksize", "1408"), ("windowsize", "64")])

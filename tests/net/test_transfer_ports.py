@@ -4,22 +4,28 @@ import os
 import resource
 import socket
 import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.protocol import DatagramProtocol
 
 from bootfw.errors import TransferError
 from bootfw.net.tftp.transferport import SPARE, opener
+from bootfw.net.udp.port import DatagramPort
 
 from .recorders import Echo
 
 
 @pytest.fixture
-def open_ports(private_reactor):
+def open_ports(private_reactor: EPollReactor) -> Iterator[Callable[..., list[DatagramPort]]]:
     """Opens that many ports as transfers do."""
-    opened, open_port = [], opener(private_reactor, "127.0.0.1", "ephemeral")
+    opened: list[DatagramPort] = []
+    open_port = opener(private_reactor, "127.0.0.1", "ephemeral")
 
-    def open_ports(count, kind=DatagramProtocol):
+    def open_ports(count: int, kind: type[DatagramProtocol] | type[Echo] = DatagramProtocol) -> list[DatagramPort]:
         for _ in range(count):
             opened.append(open_port(kind(), "127.0.0.1"))
         return opened[-count:]
@@ -30,7 +36,7 @@ def open_ports(private_reactor):
     private_reactor.iterate(0)
 
 
-def test_a_port_costs_a_few_kilobytes(open_ports):
+def test_a_port_costs_a_few_kilobytes(open_ports: Callable[..., list[DatagramPort]]) -> None:
     open_ports(5)
     tracemalloc.start()
     try:
@@ -42,7 +48,9 @@ def test_a_port_costs_a_few_kilobytes(open_ports):
     assert (after - before) / 100 < 8_000
 
 
-def test_ports_that_share_their_memory_receive_and_send_what_is_theirs(open_ports, turn_until):
+def test_ports_that_share_their_memory_receive_and_send_what_is_theirs(
+    open_ports: Callable[..., list[DatagramPort]], turn_until: TurnUntil
+) -> None:
     ports = open_ports(20, Echo)
     clients = []
     for number, port in enumerate(ports):
@@ -52,9 +60,9 @@ def test_ports_that_share_their_memory_receive_and_send_what_is_theirs(open_port
         for again in range(3):
             client.send(b"%d of %d" % (again, number) * 50)
         clients.append(client)
-    received = [[] for _ in clients]
+    received: list[list[bytes]] = [[] for _ in clients]
 
-    def all_received():
+    def all_received() -> bool:
         for client, datagrams in zip(clients, received, strict=True):
             try:
                 datagrams.append(client.recv(2000))
@@ -69,20 +77,22 @@ def test_ports_that_share_their_memory_receive_and_send_what_is_theirs(open_port
 
 
 @pytest.fixture
-def limit():
+def limit() -> Iterator[Callable[..., Any]]:
     """Sets how many descriptors there may be."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield lambda count: resource.setrlimit(resource.RLIMIT_NOFILE, (count, before[1]))
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
-def refusal(open_ports):
+def refusal(open_ports: Callable[..., list[DatagramPort]]) -> str:
     with pytest.raises(TransferError, match="Too many transfers at once, try again later") as caught:
         open_ports(1000)
     return caught.value.detail
 
 
-def test_ports_leave_descriptors_for_everything_else(open_ports, limit, private_reactor):
+def test_ports_leave_descriptors_for_everything_else(
+    open_ports: Callable[..., list[DatagramPort]], limit: Callable[..., Any], private_reactor: EPollReactor
+) -> None:
     highest = max(map(int, os.listdir("/proc/self/fd")))
     limit(highest + 50 + SPARE)
     detail = refusal(open_ports)
@@ -96,7 +106,9 @@ def test_ports_leave_descriptors_for_everything_else(open_ports, limit, private_
         os.close(descriptor)
 
 
-def test_where_no_descriptor_is_left_at_all(open_ports, limit):
+def test_where_no_descriptor_is_left_at_all(
+    open_ports: Callable[..., list[DatagramPort]], limit: Callable[..., Any]
+) -> None:
     free = os.dup(0)
     os.close(free)
     limit(free)

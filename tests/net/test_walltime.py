@@ -3,12 +3,13 @@
 import pytest
 from attrs import define, evolve
 from leasing import BEGIN, Machine, server
+from narrowing import present
 from twisted.logger import capturedLogs
 from zope.interface.verify import verifyObject
 
 from bootfw.dhcp.server import AddressServer
 from bootfw.interfaces import ILeaseStore
-from bootfw.lease import NEVER, Lease, LeaseState
+from bootfw.lease import NEVER, Lease, LeaseState, Reservation
 from bootfw.net.dhcp.walltime import WallTimeLeases
 from bootfw.stores.memory import MemoryStore
 
@@ -22,7 +23,7 @@ class Place:
     now: float = BEGIN
     shift: float = 0.0
 
-    def __attrs_post_init__(self):
+    def __attrs_post_init__(self) -> None:
         self.kept = MemoryStore()
         self.server = AddressServer([], [])
         self.store = WallTimeLeases(self.kept, lambda: self.now, lambda: self.shift, lambda: self.server.leases())
@@ -38,25 +39,25 @@ class Place:
 
     def boots(self, number: int) -> str:
         held = Machine(number, self.server, now=self.now).boots()
-        self.store.commit([self.server.lease(held)])
+        self.store.commit([present(self.server.lease(held))])
         return held
 
     def left(self, held: str) -> float:
         """How long the lease goes on."""
-        return self.server.lease(held).expires - self.now
+        return present(self.server.lease(held)).expires - self.now
 
     def stored(self, held: str) -> Lease:
         return next(lease for lease in self.kept.load() if lease.address == held)
 
 
 @pytest.fixture
-def place():
+def place() -> Place:
     made = Place()
     made.starts()
     return made
 
 
-def test_while_the_clock_is_not_set_nothing_is_changed(place):
+def test_while_the_clock_is_not_set_nothing_is_changed(place: Place) -> None:
     held = place.boots(1)
     place.shift = 0.4
     assert place.stored(held) is place.server.lease(held)
@@ -64,7 +65,7 @@ def test_while_the_clock_is_not_set_nothing_is_changed(place):
 
 
 @pytest.mark.parametrize("step", [-YEAR, -HOUR, HOUR, 56 * YEAR])
-def test_every_lease_ends_when_its_client_expects_it_whatever_is_done_to_the_clock(place, step):
+def test_every_lease_ends_when_its_client_expects_it_whatever_is_done_to_the_clock(place: Place, step: float) -> None:
     first = place.boots(1)
     place.now, place.shift = place.now + 600, step
     with capturedLogs() as logs:
@@ -78,7 +79,7 @@ def test_every_lease_ends_when_its_client_expects_it_whatever_is_done_to_the_clo
     assert [place.left(first), place.left(second)] == [3000, 3600]
 
 
-def test_a_step_is_noticed_without_a_new_lease_too(place):
+def test_a_step_is_noticed_without_a_new_lease_too(place: Place) -> None:
     held = place.boots(1)
     place.shift = HOUR
     place.store.check()
@@ -88,7 +89,7 @@ def test_a_step_is_noticed_without_a_new_lease_too(place):
     assert place.stored(held).expires == BEGIN
 
 
-def test_a_clock_that_is_set_right_again_is_followed(place):
+def test_a_clock_that_is_set_right_again_is_followed(place: Place) -> None:
     held = place.boots(1)
     for place.shift in (YEAR, 0.0):
         place.store.check()
@@ -104,21 +105,24 @@ def test_a_clock_that_is_set_right_again_is_followed(place):
         (LeaseState.ACTIVE, NEVER, NEVER),
     ],
 )
-def test_what_was_granted_in_the_future_counts_from_now_on(place, state, expires, then):
+def test_what_was_granted_in_the_future_counts_from_now_on(
+    place: Place, state: LeaseState, expires: float, then: float
+) -> None:
     """The clock was wrong before, or is wrong now: a machine without a clock of its own begins in 1970."""
     place.kept.commit([Lease("10.77.0.100", b"h\1client", "", state, BEGIN + YEAR, expires)])
     [lease] = place.store.load()
     assert (lease.granted, lease.expires) == (BEGIN, then)
 
 
-def test_a_lease_without_an_end_has_none_by_any_clock(place):
+def test_a_lease_without_an_end_has_none_by_any_clock(place: Place) -> None:
     lease = Lease("10.77.0.100", b"h\1client", "", LeaseState.ACTIVE, BEGIN, NEVER)
     place.shift = YEAR
     place.store.commit([lease])
     assert place.stored("10.77.0.100") == evolve(lease, granted=BEGIN + YEAR)
 
 
-def test_it_is_a_store(place):
+def test_it_is_a_store(place: Place) -> None:
     assert verifyObject(ILeaseStore, place.store)
-    place.store.save_reservations(["one"])
-    assert list(place.store.reservations()) == ["one"]
+    one = Reservation(mac="02:00:00:00:00:01")
+    place.store.save_reservations([one])
+    assert list(place.store.reservations()) == [one]

@@ -5,7 +5,7 @@ import pytest
 from bootfw.net.http.urls import WebURLs
 
 
-def urls(*listening, server="10.77.0.1", names=()):
+def urls(*listening: tuple[str, str, int], server: str = "10.77.0.1", names: tuple[str, ...] = ()) -> tuple[str, str]:
     made = WebURLs(names)
     for scheme, *address in listening:
         made.listening(scheme, tuple(address))
@@ -32,11 +32,11 @@ def urls(*listening, server="10.77.0.1", names=()):
         ("0.0.0.0", 8069, "", ""),
     ],
 )
-def test_one_listener(host, port, server, url):
+def test_one_listener(host: str, port: int, server: str, url: str) -> None:
     assert urls(("http", host, port), server=server) == (url, "")
 
 
-def test_the_nearest_of_several_listeners():
+def test_the_nearest_of_several_listeners() -> None:
     far, any_, near = ("http", "10.88.0.1", 1), ("http", "0.0.0.0", 2), ("http", "10.77.0.1", 3)
     assert urls(far, any_, near)[0] == "http://10.77.0.1:3"
     assert urls(far, any_)[0] == "http://10.77.0.1:2"
@@ -52,15 +52,15 @@ def test_the_nearest_of_several_listeners():
         (("*.example",), "https://10.77.0.1:8443"),
     ],
 )
-def test_https_is_reached_by_a_name_of_the_certificate(names, url):
+def test_https_is_reached_by_a_name_of_the_certificate(names: tuple[str, ...], url: str) -> None:
     assert urls(("http", "0.0.0.0", 80), ("https", "0.0.0.0", 8443), names=names) == ("http://10.77.0.1", url)
 
 
-def test_the_standard_port_of_https():
+def test_the_standard_port_of_https() -> None:
     assert urls(("https", "::", 443), server="fd77::1") == ("", "https://[fd77::1]")
 
 
-def test_a_new_certificate_is_looked_for_before_its_name_is_told():
+def test_a_new_certificate_is_looked_for_before_its_name_is_told() -> None:
     made = WebURLs()
     made.renew = lambda: made.certified(["renewed.example"])
     made.listening("http", ("0.0.0.0", 80))
@@ -70,7 +70,7 @@ def test_a_new_certificate_is_looked_for_before_its_name_is_told():
     assert made.of("10.77.0.1")[1] == "https://renewed.example"
 
 
-def test_what_changes_is_told_at_once():
+def test_what_changes_is_told_at_once() -> None:
     made = WebURLs()
     assert made.of("10.77.0.1") == ("", "")
     made.listening("https", ("0.0.0.0", 443))

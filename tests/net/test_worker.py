@@ -71,7 +71,7 @@ def test_events_of_one_turn_go_together(clock: Clock, pipe: Pipe, sink: EventPip
     assert len(pipe.received) == 2
 
 
-def test_that_a_transfer_begins_is_told_before_anything_else_happens(clock, pipe: Pipe, sink: EventPipe) -> None:
+def test_that_a_transfer_begins_is_told_before_anything_else_happens(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
     """Its client is answered next; should this process end then, the one that follows must know of it."""
     sink.publish(ENDED)
     sink.publish(BEGUN)
@@ -80,7 +80,7 @@ def test_that_a_transfer_begins_is_told_before_anything_else_happens(clock, pipe
     assert len(pipe.received) == 1
 
 
-def test_a_client_is_answered_when_its_transfer_has_been_told(clock, pipe: Pipe, sink: EventPipe) -> None:
+def test_a_client_is_answered_when_its_transfer_has_been_told(clock: Clock, pipe: Pipe, sink: EventPipe) -> None:
     """One that has an answer asks no more for the file, only for what follows. Who takes over must understand that."""
     told_before_answers = []
 
@@ -106,7 +106,7 @@ def test_what_the_other_one_says_itself_is_left_out(clock: Clock, pipe: Pipe, si
     assert pipe.received == []
 
 
-def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(clock) -> None:
+def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(clock: Clock) -> None:
     pipe = Pipe(65536)
     sink = EventPipe(clock, pipe.near)
     sink.publish(REFUSED)
@@ -130,7 +130,7 @@ def test_while_the_other_one_does_not_read_events_are_kept_and_then_counted(cloc
 class Given:
     """A reactor that adopts sockets, and remembers which."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.adopted = []
 
     def adoptStreamPort(self, descriptor, family, factory):
@@ -138,7 +138,7 @@ class Given:
         return factory
 
 
-def test_a_worker_listens_on_the_socket_that_it_was_given():
+def test_a_worker_listens_on_the_socket_that_it_was_given() -> None:
     with socket.socket() as first, socket.socket() as second:
         reactor = Given()
         inode = os.fstat(second.fileno()).st_ino
@@ -150,7 +150,7 @@ def test_a_worker_listens_on_the_socket_that_it_was_given():
             given.listen("http", ("0.0.0.0", 81), "protocol", "", None)
 
 
-def test_what_one_process_learns_is_sent_to_the_others_and_taken_there():
+def test_what_one_process_learns_is_sent_to_the_others_and_taken_there() -> None:
     sent = []
     services = [
         BootService(MemoryNetwork().host("10.0.0.1"), broadcast=lambda kind, *values: sent.append((kind, values)))

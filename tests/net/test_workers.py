@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from typing import Any
 
 import pytest
 from attrs import define, field
@@ -18,46 +19,46 @@ TO, FROM = 3, 4
 class Process:
     """A child process: the messages and signals that it has received."""
 
-    def __init__(self, protocol):
-        self.messages = []
-        self.signals = []
+    def __init__(self, protocol) -> None:
+        self.messages: list[str] = []
+        self.signals: list[str] = []
         self.open = {TO}
         self._channel = Channel(lambda kind, values: self.messages.append(kind))
         self._protocol = protocol
         protocol.makeConnection(self)
 
-    def writeToChild(self, descriptor, data):
+    def writeToChild(self, descriptor: int, data: bytes) -> None:
         if descriptor not in self.open:
             raise KeyError(descriptor)  # as Twisted's does
         self._channel.dataReceived(data)
 
-    def closeChildFD(self, descriptor):
+    def closeChildFD(self, descriptor: int) -> None:
         self.open.discard(descriptor)
 
-    def signalProcess(self, name):
+    def signalProcess(self, name: str) -> None:
         self.signals.append(name)
 
-    def say(self, kind, *values):
+    def say(self, kind: str, *values: Any) -> None:
         message = packed(kind, *values)
         self._protocol.childDataReceived(FROM, len(message).to_bytes(4, "big") + message)
 
-    def disconnect(self):
+    def disconnect(self) -> None:
         """Its end of the pipe is closed, and the reactor has found out."""
         self.open.discard(TO)
         self._protocol.childConnectionLost(TO)
 
-    def end(self):
+    def end(self) -> None:
         self._protocol.processEnded(Failure(ProcessTerminated(1)))
 
 
 class Reactor(Clock):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.processes = []
+        self.processes: list[Process] = []
         self.error = None
         """What spawnProcess() raises."""
 
-    def spawnProcess(self, protocol, *arguments, **options):
+    def spawnProcess(self, protocol, *arguments: list[str] | str, **options: Any) -> Process:
         if self.error is not None:
             raise self.error
         self.processes.append(process := Process(protocol))
@@ -75,15 +76,15 @@ class InterimServer:
         self.did.append("hand over")
         return []
 
-    def drain(self):
+    def drain(self) -> None:
         self.did.append("drain")
 
-    def close(self):
+    def close(self) -> None:
         self.did.append("close")
 
 
 @pytest.fixture
-def reactor():
+def reactor() -> Reactor:
     return Reactor()
 
 
@@ -93,7 +94,7 @@ def events():
 
 
 @pytest.fixture
-def workers(reactor, events):
+def workers(reactor: Reactor, events) -> Workers:
     """Two of them, started."""
     workers = Workers(reactor, 2, "bootfw.cli.worker", None)
     workers.join(lambda kind, values: False, publish=events.append, memory=list, serve=None)
@@ -103,13 +104,15 @@ def workers(reactor, events):
 
 
 @pytest.fixture
-def interim(workers):
+def interim(workers: Workers):
     """The interim server of the first of them."""
     workers._workers[0].interim = interim = InterimServer()
     return interim
 
 
-def test_a_process_gets_its_sockets_when_it_and_the_interim_server_are_ready(workers, reactor, interim):
+def test_a_process_gets_its_sockets_when_it_and_the_interim_server_are_ready(
+    workers: Workers, reactor: Reactor, interim
+) -> None:
     first, second = reactor.processes
     assert (first.messages, second.messages) == (["prepare"], ["prepare"])
     first.say("prepared")
@@ -117,7 +120,7 @@ def test_a_process_gets_its_sockets_when_it_and_the_interim_server_are_ready(wor
     assert interim.did == ["hand over"]
 
 
-def test_no_process_is_created_before_the_reactor_turns(reactor):
+def test_no_process_is_created_before_the_reactor_turns(reactor: Reactor) -> None:
     """Until then SIGTERM ends the main process without its handler, and workers would keep its ports for a while."""
     workers = Workers(reactor, 2, "bootfw.cli.worker", None)
     workers.join(lambda kind, values: False, publish=lambda event: None, memory=list, serve=None)
@@ -127,7 +130,7 @@ def test_no_process_is_created_before_the_reactor_turns(reactor):
     assert len(reactor.processes) == 2
 
 
-def test_transfers_that_can_not_be_handed_over_delay_it(workers, reactor, interim):
+def test_transfers_that_can_not_be_handed_over_delay_it(workers: Workers, reactor: Reactor, interim) -> None:
     interim.busy = True
     reactor.processes[0].say("prepared")
     reactor.pump([0.1] * 40)
@@ -137,7 +140,9 @@ def test_transfers_that_can_not_be_handed_over_delay_it(workers, reactor, interi
     assert (reactor.processes[0].messages, interim.did) == (["prepare", "begin"], ["hand over"])
 
 
-def test_an_interim_server_with_such_transfers_is_drained_and_in_the_end_hands_over(workers, reactor, interim):
+def test_an_interim_server_with_such_transfers_is_drained_and_in_the_end_hands_over(
+    workers: Workers, reactor: Reactor, interim
+) -> None:
     interim.busy = True
     reactor.processes[0].say("prepared")
     reactor.pump([0.1] * 70)
@@ -147,7 +152,9 @@ def test_an_interim_server_with_such_transfers_is_drained_and_in_the_end_hands_o
     assert reactor.processes[0].messages == ["prepare", "begin"]
 
 
-def test_the_interim_server_continues_while_a_process_that_never_served_is_replaced(workers, reactor, interim, events):
+def test_the_interim_server_continues_while_a_process_that_never_served_is_replaced(
+    workers: Workers, reactor: Reactor, interim, events
+) -> None:
     interim.busy = True
     reactor.processes[0].say("prepared")
     reactor.processes[0].end()
@@ -160,7 +167,9 @@ def test_the_interim_server_continues_while_a_process_that_never_served_is_repla
     assert (reactor.processes[2].messages, interim.did) == (["prepare", "begin"], ["hand over"])
 
 
-def test_at_a_stop_a_process_that_serves_has_time_to_end_and_another_is_killed(workers, reactor):
+def test_at_a_stop_a_process_that_serves_has_time_to_end_and_another_is_killed(
+    workers: Workers, reactor: Reactor
+) -> None:
     first, second = reactor.processes
     first.say("prepared")
     stopped = workers.stopService()
@@ -173,21 +182,21 @@ def test_at_a_stop_a_process_that_serves_has_time_to_end_and_another_is_killed(w
     assert (first.signals, second.signals) == ([], ["KILL"])
 
 
-def test_a_process_that_is_prepared_after_a_stop_gets_no_message(workers, reactor, interim):
+def test_a_process_that_is_prepared_after_a_stop_gets_no_message(workers: Workers, reactor: Reactor, interim) -> None:
     workers.stopService()
     reactor.processes[0].say("prepared")
     assert reactor.processes[0].messages == ["prepare"]
     assert interim.did == []
 
 
-def test_a_message_goes_to_the_processes_that_serve(workers, reactor):
+def test_a_message_goes_to_the_processes_that_serve(workers: Workers, reactor: Reactor) -> None:
     first, second = reactor.processes
     first.say("prepared")
     workers.broadcast("client", "value")
     assert (first.messages, second.messages) == (["prepare", "begin", "client"], ["prepare"])
 
 
-def test_a_message_is_not_sent_to_a_process_that_is_about_to_end(workers, reactor):
+def test_a_message_is_not_sent_to_a_process_that_is_about_to_end(workers: Workers, reactor: Reactor) -> None:
     """Between the end of its pipes and the report of its end Twisted has no pipe to write to."""
     first, second = reactor.processes
     for process in (first, second):
@@ -200,7 +209,9 @@ def test_a_message_is_not_sent_to_a_process_that_is_about_to_end(workers, reacto
     assert len(reactor.processes) == 3
 
 
-def test_a_process_that_closes_its_pipe_and_does_not_end_is_killed_and_replaced(workers, reactor, events):
+def test_a_process_that_closes_its_pipe_and_does_not_end_is_killed_and_replaced(
+    workers: Workers, reactor: Reactor, events
+) -> None:
     first = reactor.processes[0]
     first.say("prepared")
     first.disconnect()
@@ -214,7 +225,7 @@ def test_a_process_that_closes_its_pipe_and_does_not_end_is_killed_and_replaced(
     assert [event.worker for event in events] == [0]
 
 
-def test_where_no_process_can_be_created_it_is_tried_again_later(workers, reactor, events):
+def test_where_no_process_can_be_created_it_is_tried_again_later(workers: Workers, reactor: Reactor, events) -> None:
     first = reactor.processes[0]
     reactor.error = OSError(errno.EAGAIN, "Resource temporarily unavailable")
     first.end()
@@ -229,7 +240,9 @@ def test_where_no_process_can_be_created_it_is_tried_again_later(workers, reacto
     assert reactor.processes[2].messages == ["prepare"]
 
 
-def test_a_stop_while_no_process_runs_is_complete_at_once_and_leaves_no_timer(workers, reactor):
+def test_a_stop_while_no_process_runs_is_complete_at_once_and_leaves_no_timer(
+    workers: Workers, reactor: Reactor
+) -> None:
     for process in reactor.processes:
         process.end()
     assert workers.stopService().called
@@ -239,10 +252,10 @@ def test_a_stop_while_no_process_runs_is_complete_at_once_and_leaves_no_timer(wo
 class Served:
     """The protocol and the port of an interim server that serves nothing."""
 
-    def close(self):
+    def close(self) -> None:
         pass
 
-    def stopListening(self):
+    def stopListening(self) -> None:
         pass
 
 

@@ -3,6 +3,7 @@
 import pytest
 from attrs import define
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.boot.backends import LayeredBackend
@@ -17,7 +18,7 @@ from bootfw.values import TransferRequest
 class Wrong:
     answer: object
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest):
         return self.answer
 
     create = open
@@ -31,7 +32,7 @@ class Sized:
     def read(self, offset, length):
         return b""
 
-    def close(self):
+    def close(self) -> None:
         self.closed += 1
 
 
@@ -39,22 +40,22 @@ class Unsized:
     def read(self, offset, length):
         return b""
 
-    def close(self):
+    def close(self) -> None:
         """Be closed."""
 
 
-def request(write=False):
+def request(write: bool = False) -> TransferRequest:
     return TransferRequest("file", "file", ("192.0.2.7", 2070), write=write)
 
 
-def refusal(answer, method="open"):
+def refusal(answer: object, method: str = "open") -> TransferError:
     layered = LayeredBackend([("mine", Wrong(answer))])
     try:
         given = getattr(layered, method)("file", request(method == "create"))
     except TransferError as error:
         return error
     assert isinstance(given, Deferred)
-    failures = []
+    failures: list[Failure] = []
     given.addErrback(failures.append)
     return failures[0].value
 
@@ -70,7 +71,7 @@ def refusal(answer, method="open"):
         (Unsized(), "test_wrong_answers.Unsized has no size; without a known one it has to be None"),
     ],
 )
-def test_no_reader(answer, said, late):
+def test_no_reader(answer: object, said: str, late: bool) -> None:
     error = refusal(succeed(answer) if late else answer)
     assert (error.tftp_code, error.message) == (0, "Internal error")
     assert error.detail.startswith("open() of backend mine: ")
@@ -78,27 +79,27 @@ def test_no_reader(answer, said, late):
 
 
 @pytest.mark.parametrize("size", ["7", -1, 7.5])
-def test_a_size_that_is_none_closes_the_reader(size):
+def test_a_size_that_is_none_closes_the_reader(size: str | float) -> None:
     reader = Sized(size)
     assert f"the size of a {__name__}.Sized is" in refusal(reader).detail
     assert reader.closed == 1
 
 
-def test_no_writer():
+def test_no_writer() -> None:
     detail = refusal(MemoryReader(b""), "create").detail
     assert "returned a bootfw.readers.MemoryReader, which has no write and no" in detail
 
 
 @pytest.mark.parametrize("size", [None, 0, 7])
-def test_any_object_with_the_methods_will_do(size):
+def test_any_object_with_the_methods_will_do(size: int | None) -> None:
     assert LayeredBackend([("mine", Wrong(reader := Sized(size)))]).open("file", request()) is reader
 
 
-def test_what_the_object_has_itself_counts_too():
+def test_what_the_object_has_itself_counts_too() -> None:
     class Made:
         size = None
 
-        def __init__(self):
+        def __init__(self) -> None:
             self.read = lambda offset, length: b""
             self.close = lambda: None
 

@@ -1,5 +1,8 @@
 """A BootSite on a Clock, with clients that are byte strings; and backends that do as they are told."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from attrs import define, field
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone
@@ -9,8 +12,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from bootfw.errors import FileMissing
+from bootfw.events import Event
 from bootfw.interfaces import IBackend, ICacheableReader, IReader
 from bootfw.net.http.site import BootSite
+from bootfw.values import TransferReport, TransferRequest
 
 
 @implementer(IReader)
@@ -19,17 +24,17 @@ class Reader:
     """Reads *data*; *answer* is called with each piece, and its result is what read() gives back."""
 
     data: bytes
-    answer: object = staticmethod(lambda data: data)
-    size: object = None
+    answer: Callable[[bytes], Any] = field(default=lambda data: data)
+    size: Any = None
     closed: int = 0
-    reads: list = field(factory=list)
+    reads: list[tuple[int, int]] = field(factory=list)
 
-    def read(self, offset, length):
+    def read(self, offset: int, length: int) -> Any:
         assert not self.closed
         self.reads.append((offset, length))
         return self.answer(self.data[offset : offset + length])
 
-    def close(self):
+    def close(self) -> None:
         self.closed += 1
 
 
@@ -58,10 +63,10 @@ class Tagged(Reader):
 class Backend:
     """Has the same answer for every path: raised when it is an exception, called when it can be."""
 
-    answer: object = field(factory=FileMissing)
-    asked: list = field(factory=list)
+    answer: Any = field(factory=FileMissing)
+    asked: list[TransferRequest] = field(factory=list)
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> Any:
         self.asked.append(request)
         assert request.path == path
         if isinstance(self.answer, Exception):
@@ -74,7 +79,7 @@ class Wire(StringTransport):
 
     bufferSize = 65536
 
-    def __init__(self, clock, protocol):
+    def __init__(self, clock: Clock, protocol: Any) -> None:
         super().__init__(IPv4Address("TCP", "10.9.0.1", 8069), IPv4Address("TCP", "10.9.0.9", 4000), lenient=True)
         self.clock = clock
         self.protocol = protocol
@@ -83,17 +88,17 @@ class Wire(StringTransport):
         self.aborted = False
         self.gone = False
 
-    def write(self, data):
+    def write(self, data: bytes) -> None:
         super().write(data)
         if not self.takes_all:
             self.held += len(data)
             if self.held > self.bufferSize and self.producer is not None:
                 self.producer.pauseProducing()
 
-    def writeSequence(self, data):
+    def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
 
-    def take(self):
+    def take(self) -> None:
         """The client takes all that is there."""
         self.held = 0
         if self.disconnecting:
@@ -101,16 +106,16 @@ class Wire(StringTransport):
         elif self.producer is not None:
             self.producer.resumeProducing()
 
-    def loseConnection(self):
+    def loseConnection(self) -> None:
         self.disconnecting = True
         if not self.held:
             self.clock.callLater(0, self.lose, ConnectionDone())
 
-    def abortConnection(self):
+    def abortConnection(self) -> None:
         self.aborted = True
         self.clock.callLater(0, self.lose, ConnectionAborted())
 
-    def lose(self, reason):
+    def lose(self, reason: Exception) -> None:
         """The connection is gone."""
         if not self.gone:
             self.gone = True
@@ -124,33 +129,35 @@ class Response:
     """One of them, taken apart."""
 
     status: int
-    headers: dict
+    headers: dict[str, Any]
     body: bytes
 
 
 class Web:
     """A site and its clients."""
 
-    def __init__(self, backend):
+    def __init__(self, backend: Any) -> None:
         self.clock = Clock()
-        self.events = []
+        self.events: list[Event] = []
         self.backend = backend if IBackend.providedBy(backend) else Backend(backend)
         self.site = BootSite(self.clock, self.backend, self.events.append)
 
-    def connect(self):
+    def connect(self) -> Wire:
         """A new client, as its Wire."""
         protocol = self.site.buildProtocol(IPv4Address("TCP", "10.9.0.9", 4000))
         wire = Wire(self.clock, protocol)
         protocol.makeConnection(wire)
         return wire
 
-    def ask(self, method="GET", target="/file.img", version="1.1", body=b"", **headers):
+    def ask(
+        self, method: str = "GET", target: str = "/file.img", version: str = "1.1", body: bytes = b"", **headers: Any
+    ) -> Wire:
         """One request on a connection of its own, as its Wire."""
         wire = self.connect()
         wire.protocol.dataReceived(request(method, target, version, body, **headers))
         return wire
 
-    def get(self, *arguments, **options):
+    def get(self, *arguments: Any, **options: Any) -> Response:
         """The response to one request that is answered at once."""
         wire = self.ask(*arguments, **options)
         head = (arguments or ("GET",))[0] == "HEAD"
@@ -159,25 +166,28 @@ class Web:
         return response
 
     @property
-    def kinds(self):
+    def kinds(self) -> list[str]:
         """The names of the events so far."""
         return [type(event).__name__ for event in self.events]
 
     @property
-    def report(self):
+    def report(self) -> TransferReport:
         """Of the only transfer that has ended."""
         (ended,) = [event.report for event in self.events if hasattr(event, "report")]
-        return ended
+        report: TransferReport = ended
+        return report
 
 
-def request(method="GET", target="/file.img", version="1.1", body=b"", **headers):
+def request(
+    method: str = "GET", target: str = "/file.img", version: str = "1.1", body: bytes = b"", **headers: str
+) -> bytes:
     """The bytes of one; headers as ``If_Match`` for ``If-Match``."""
     lines = [f"{method} {target} HTTP/{version}", "Host: 10.9.0.1:8069"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body
 
 
-def parse(received, head=False):
+def parse(received: bytes, head: bool = False) -> tuple[Response, bytes]:
     """The first response of *received*, and what follows it."""
     start, _, rest = received.partition(b"\r\n\r\n")
     line, *fields = start.decode().split("\r\n")
@@ -193,7 +203,7 @@ def parse(received, head=False):
     return Response(status, headers, rest[:length]), rest[length:]
 
 
-def _chunks(received):
+def _chunks(received: bytes) -> tuple[bytes, bytes]:
     body = b""
     while True:
         size, _, received = received.partition(b"\r\n")

@@ -6,10 +6,15 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
 
 import committing
 import pytest
 
+from bootfw.lease import Lease
 from bootfw.stores.statefile import StateFile
 
 LIFE = 0.1
@@ -17,7 +22,7 @@ LIFE = 0.1
 
 
 @pytest.fixture(scope="module")
-def processes():
+def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["committing"])
     with pytest.MonkeyPatch.context() as patch:
@@ -29,7 +34,9 @@ def processes():
     return context
 
 
-def killed(work, processes, path, number, turn, life):
+def killed(
+    work: Callable[..., Any], processes: ForkServerContext, path: Path, number: int, turn: int, life: float
+) -> list[tuple[int, str]]:
     """Let a process work and kill it; what it has sent."""
     ours, its = processes.Pipe(duplex=False)
     process = processes.Process(target=work, args=(path, turn, its))
@@ -49,7 +56,7 @@ def killed(work, processes, path, number, turn, life):
     return sent
 
 
-def kept(path):
+def kept(path: Path) -> dict[str, Lease]:
     """What is in the file, by address."""
     if not path.exists():
         return {}
@@ -59,9 +66,12 @@ def kept(path):
     return found
 
 
-def test_no_address_is_given_twice_and_no_lease_that_a_client_was_told_of_is_lost(processes, tmp_path):
+def test_no_address_is_given_twice_and_no_lease_that_a_client_was_told_of_is_lost(
+    processes: ForkServerContext, tmp_path: Path
+) -> None:
     chance = random.Random(8)
-    path, told = tmp_path / "state" / "bootfw.sqlite", {}
+    path = tmp_path / "state" / "bootfw.sqlite"
+    told: dict[int, str] = {}
     for kill in range(200):
         for client, address in killed(committing.serve_for_ever, processes, path, kill, kill, chance.uniform(0, LIFE)):
             assert told.setdefault(client, address) == address
@@ -72,12 +82,15 @@ def test_no_address_is_given_twice_and_no_lease_that_a_client_was_told_of_is_los
     assert len(set(told.values())) == len(told) > committing.CLIENTS / 4
 
 
-def test_nothing_reported_durable_is_lost_and_nothing_is_torn(processes, tmp_path):
+def test_nothing_reported_durable_is_lost_and_nothing_is_torn(processes: ForkServerContext, tmp_path: Path) -> None:
     chance = random.Random(7)
-    turn, durable, total = 0, {}, 0
+    turn = 0
+    durable: dict[str, int] = {}
+    total = 0
     for kill in range(50):
         if kill % 10 == 0:
-            path, durable = tmp_path / str(kill) / "bootfw.sqlite", {}
+            path = tmp_path / str(kill) / "bootfw.sqlite"
+            durable = {}
         reported = killed(committing.commit_for_ever, processes, path, kill, turn, chance.uniform(0, LIFE))
         total += len(reported)
         for number in reported:

@@ -5,7 +5,9 @@ import re
 import resource
 import sqlite3
 import stat
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 from attrs import evolve
@@ -18,7 +20,7 @@ from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     """Of a file with leases that has been closed."""
     path = tmp_path / "state" / "bootfw.sqlite"
     StateFile.create(path)
@@ -30,7 +32,7 @@ def path(tmp_path):
     return path
 
 
-def refused(path):
+def refused(path: Path) -> str:
     """What an operator is told."""
     with pytest.raises(LeaseStoreError) as caught:
         list(StateFile.open(path).leases())
@@ -40,20 +42,20 @@ def refused(path):
 
 
 @contextmanager
-def edited(path):
+def edited(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path)) as db:
         yield db
         db.commit()
 
 
-def test_it_is_for_its_owner_only_and_nothing_is_left_beside_it(path):
+def test_it_is_for_its_owner_only_and_nothing_is_left_beside_it(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [each.name for each in path.parent.iterdir()] == ["bootfw.sqlite"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_what_root_makes_is_for_the_owner_of_the_directory(tmp_path):
+def test_what_root_makes_is_for_the_owner_of_the_directory(tmp_path: Path) -> None:
     os.chown(tmp_path, 65534, 65533)
     path = tmp_path / "bootfw.sqlite"
     StateFile.create(path)
@@ -64,14 +66,14 @@ def test_what_root_makes_is_for_the_owner_of_the_directory(tmp_path):
     file.close()
 
 
-def test_making_it_leaves_one_that_is_there(path):
+def test_making_it_leaves_one_that_is_there(path: Path) -> None:
     before = path.read_bytes()
     StateFile.create(path)
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == ["bootfw.sqlite"]
 
 
-def test_leases_come_by_address(path):
+def test_leases_come_by_address(path: Path) -> None:
     file = StateFile.open(path)
     addresses = [number(lease.address) for lease in file.leases()]
     assert addresses == sorted(addresses)
@@ -79,7 +81,7 @@ def test_leases_come_by_address(path):
     file.close()
 
 
-def test_each_write_is_synced(path):
+def test_each_write_is_synced(path: Path) -> None:
     """All that can be seen of it without pulling the plug."""
     file = StateFile.open(path)
     assert file.connection.execute("PRAGMA synchronous").fetchone() == (2,)
@@ -87,7 +89,7 @@ def test_each_write_is_synced(path):
     file.close()
 
 
-def test_nobody_else_opens_it_meanwhile(path, monkeypatch):
+def test_nobody_else_opens_it_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statefile, "LOCK_TIMEOUT", 0)
     file = StateFile.open(path)
     assert refused(path) == "another process uses it; is bootfw running already?"
@@ -95,12 +97,12 @@ def test_nobody_else_opens_it_meanwhile(path, monkeypatch):
     StateFile.open(path).close()
 
 
-def test_there_is_no_file(tmp_path):
+def test_there_is_no_file(tmp_path: Path) -> None:
     assert refused(tmp_path / "none") == "there is no such file"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_its_place_is_no_directory(tmp_path):
+def test_its_place_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LeaseStoreError, match=re.escape(f"{tmp_path / 'file'}: ")):
         StateFile.create(tmp_path / "file" / "state" / "bootfw.sqlite")
@@ -110,21 +112,21 @@ DAMAGED = r"is damaged: .*\. Put a good copy in its place; or move it away to be
 
 
 @pytest.mark.parametrize("content", [b"", b"leases", b"SQLite format 3\0", os.urandom(100_000)])
-def test_something_else_is_in_its_place(tmp_path, content):
+def test_something_else_is_in_its_place(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bootfw.sqlite"
     path.write_bytes(content)
     assert re.fullmatch(DAMAGED, refused(path))
     assert path.read_bytes() == content
 
 
-def test_it_is_a_database_of_others(tmp_path):
+def test_it_is_a_database_of_others(tmp_path: Path) -> None:
     path = tmp_path / "bootfw.sqlite"
     with edited(path) as db:
         db.execute("CREATE TABLE lease (address)")
     assert "it is not a state file of bootfw" in refused(path)
 
 
-def test_it_is_of_a_later_version(path):
+def test_it_is_of_a_later_version(path: Path) -> None:
     with edited(path) as db:
         db.execute("PRAGMA user_version = 4")
     assert refused(path) == (
@@ -132,7 +134,7 @@ def test_it_is_of_a_later_version(path):
     )
 
 
-def test_one_of_the_first_version_learns_of_ipv6(path):
+def test_one_of_the_first_version_learns_of_ipv6(path: Path) -> None:
     with edited(path) as db:
         db.execute("DROP TABLE lease6")
         db.execute("DROP TABLE machine_order")
@@ -147,19 +149,19 @@ def test_one_of_the_first_version_learns_of_ipv6(path):
     file.close()
 
 
-def test_an_ipv6_address_makes_no_sense(path):
+def test_an_ipv6_address_makes_no_sense(path: Path) -> None:
     with edited(path) as db:
         db.execute("UPDATE lease6 SET address = x'0102' WHERE address = ?", (b"\xff" * 16,))
     assert "the lease numbered 0102 makes no sense" in refused(path)
 
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.99])
-def test_its_end_is_missing(path, part):
+def test_its_end_is_missing(path: Path, part: float) -> None:
     os.truncate(path, int(path.stat().st_size * part))
     assert re.fullmatch(DAMAGED, refused(path))
 
 
-def test_pages_are_overwritten(path):
+def test_pages_are_overwritten(path: Path) -> None:
     whole = path.read_bytes()
     for start in range(4096, len(whole), 4096):
         path.write_bytes(whole[:start] + bytes(4096) + whole[start + 4096 :])
@@ -177,7 +179,7 @@ def test_pages_are_overwritten(path):
         "FROM lease WHERE address = 1",
     ],
 )
-def test_a_lease_makes_no_sense(path, change):
+def test_a_lease_makes_no_sense(path: Path, change: str) -> None:
     with edited(path) as db:
         db.execute("DELETE FROM lease WHERE address != 1")
         db.execute(change)
@@ -185,7 +187,7 @@ def test_a_lease_makes_no_sense(path, change):
 
 
 @pytest.mark.parametrize("change", ["options = '{'", "options = '[]'", "mac = 'none'", "client_id = 7, mac = ''"])
-def test_a_reservation_makes_no_sense(path, change):
+def test_a_reservation_makes_no_sense(path: Path, change: str) -> None:
     with edited(path) as db:
         db.execute(f"UPDATE reservation SET {change} WHERE position = 0")
     file = StateFile.open(path)
@@ -194,13 +196,13 @@ def test_a_reservation_makes_no_sense(path, change):
     file.close()
 
 
-def test_a_table_is_missing(path):
+def test_a_table_is_missing(path: Path) -> None:
     with edited(path) as db:
         db.execute("DROP TABLE lease")
     assert "no such table: lease" in refused(path)
 
 
-def test_the_disk_is_full(path):
+def test_the_disk_is_full(path: Path) -> None:
     """What was kept stays, and when there is room again everything goes on."""
     file = StateFile.open(path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

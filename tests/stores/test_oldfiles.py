@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -54,13 +55,13 @@ def state(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def configured(state: Path, **options) -> SqliteStore:
+def configured(state: Path, **options: Any) -> SqliteStore:
     store = configure(sqlite.plugin, options, PluginContext(None, state, state))
     assert isinstance(store, SqliteStore)
     return store
 
 
-def content(store: SqliteStore):
+def content(store: SqliteStore) -> bytes | None:
     leases = {lease.address: lease for lease in store.load()}
     found = leases, list(store.reservations()), store.load_orders("next-boot")
     store.close()
@@ -75,7 +76,7 @@ EVERYTHING = (
 )
 
 
-def test_all_is_imported_and_the_old_files_are_renamed(state):
+def test_all_is_imported_and_the_old_files_are_renamed(state: Path) -> None:
     with capturedLogs() as logs:
         assert content(configured(state)) == EVERYTHING
     names = {"bootfw.sqlite", "leases.sqlite.imported", "next-boot.sqlite.imported"}
@@ -89,7 +90,7 @@ def test_all_is_imported_and_the_old_files_are_renamed(state):
     assert logs == []
 
 
-def test_orders_alone_bring_in_everything_too(state):
+def test_orders_alone_bring_in_everything_too(state: Path) -> None:
     """A proxy loads no leases; a server of the same directory may come later."""
     store = configured(state)
     assert store.load_orders("next-boot") == EVERYTHING[2]
@@ -97,14 +98,14 @@ def test_orders_alone_bring_in_everything_too(state):
     assert content(configured(state)) == EVERYTHING
 
 
-def test_leases_without_ipv6(tmp_path):
+def test_leases_without_ipv6(tmp_path: Path) -> None:
     old_leases(tmp_path / "leases.sqlite", version=1)
     leases, reservations, orders = content(configured(tmp_path))
     assert leases == {lease.address: lease for lease in LEASES if ":" not in lease.address}
     assert (reservations, orders) == (list(RESERVATIONS), {})
 
 
-def test_a_configured_file_is_upgraded_where_it_is(state):
+def test_a_configured_file_is_upgraded_where_it_is(state: Path) -> None:
     """Leases of another file are none of its business, as before; next boots have always been in the directory."""
     (state / "leases.sqlite").rename(state / "mine.sqlite")
     old_leases(state / "leases.sqlite", leases=[evolve(LEASES[0], address="10.9.9.9")])
@@ -113,7 +114,7 @@ def test_a_configured_file_is_upgraded_where_it_is(state):
     assert {path.name for path in state.iterdir()} == names
 
 
-def test_what_an_earlier_version_has_written_since_is_imported_too(state):
+def test_what_an_earlier_version_has_written_since_is_imported_too(state: Path) -> None:
     """Somebody has gone back to it for a while."""
     content(configured(state))
     kept, renewed, new = LEASES[0], evolve(LEASES[1], granted=2e9), evolve(LEASES[0], address="10.9.9.9")
@@ -154,7 +155,7 @@ SqliteStore(state / "bootfw.sqlite", None, [state / "leases.sqlite", state / "ne
 
 
 @pytest.mark.parametrize("moment", ["before the commit", "before the rename", "after the rename"])
-def test_a_start_that_is_killed_in_between_is_as_if_it_had_not_been(state, moment):
+def test_a_start_that_is_killed_in_between_is_as_if_it_had_not_been(state: Path, moment) -> None:
     for _ in range(3):
         killed = subprocess.run([sys.executable, "-c", KILLED, moment, str(state)], timeout=60, check=False)
         if killed.returncode == 0:
@@ -165,7 +166,7 @@ def test_a_start_that_is_killed_in_between_is_as_if_it_had_not_been(state, momen
     assert not (state / "next-boot.sqlite").exists()
 
 
-def test_an_old_file_that_is_damaged_is_named_and_stays(state):
+def test_an_old_file_that_is_damaged_is_named_and_stays(state: Path) -> None:
     os.truncate(state / "leases.sqlite", 9000)
     before = (state / "leases.sqlite").read_bytes()
     with pytest.raises(LeaseStoreError, match=f"^{state}/leases.sqlite: is damaged: "):
@@ -173,14 +174,14 @@ def test_an_old_file_that_is_damaged_is_named_and_stays(state):
     assert (state / "leases.sqlite").read_bytes() == before
 
 
-def test_an_old_file_of_another_program_is_named(state):
+def test_an_old_file_of_another_program_is_named(state: Path) -> None:
     with closing(sqlite3.connect(state / "next-boot.sqlite")) as db:
         db.execute("PRAGMA application_id = 7")
     with pytest.raises(LeaseStoreError, match=r"next-boot.sqlite: is damaged: it is not a file of an earlier version"):
         configured(state).load()
 
 
-def test_an_old_version_that_still_runs_is_not_robbed(state, monkeypatch):
+def test_an_old_version_that_still_runs_is_not_robbed(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statefile, "LOCK_TIMEOUT", 0)
     with closing(sqlite3.connect(state / "leases.sqlite", isolation_level=None)) as running:
         running.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -190,7 +191,7 @@ def test_an_old_version_that_still_runs_is_not_robbed(state, monkeypatch):
     assert content(configured(state)) == EVERYTHING
 
 
-def test_without_old_files_nothing_is_said(tmp_path):
+def test_without_old_files_nothing_is_said(tmp_path: Path) -> None:
     with capturedLogs() as logs:
         assert content(configured(tmp_path)) == ({}, [], {})
     assert logs == []

@@ -10,6 +10,7 @@ from callbacks import Callbacks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import DeferredList
+from twisted.python.failure import Failure
 
 from bootfw.api import ConfigError, Lease, LeaseState, LeaseStoreError, PluginContext
 from bootfw.plugins import configure
@@ -19,26 +20,26 @@ from bootfw.testing.contracts.leases import LEASES
 
 
 @pytest.fixture
-def reactor():
+def reactor() -> Callbacks:
     return Callbacks()
 
 
 @pytest.fixture
-def store(tmp_path, reactor):
+def store(tmp_path: Path, reactor: Callbacks) -> sqlite.SqliteStore:
     store = SqliteStore(tmp_path / "bootfw.sqlite", reactor)
     list(store.load())
     return store
 
 
-def threads():
+def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "store"]
 
 
-def closed(store, reactor):
+def closed(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     reactor.wait(store.close())
 
 
-def test_what_waits_becomes_durable_together(store, reactor):
+def test_what_waits_becomes_durable_together(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     """One transaction and one call of the reactor for all that came while the disk was busy."""
     answers = [store.commit([evolve(LEASES[0], address=f"10.0.0.{turn}")]) for turn in range(250)]
     reactor.wait(DeferredList(answers))
@@ -46,10 +47,12 @@ def test_what_waits_becomes_durable_together(store, reactor):
     closed(store, reactor)
 
 
-def test_those_who_wait_hear_of_a_fault_and_the_next_is_as_good_as_any(store, reactor):
+def test_those_who_wait_hear_of_a_fault_and_the_next_is_as_good_as_any(
+    store: sqlite.SqliteStore, reactor: Callbacks
+) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    failed = []
+    failed: list[Failure] = []
     try:
         answers = [store.commit([lease]).addErrback(failed.append) for lease in LEASES]
         reactor.wait(DeferredList(answers))
@@ -57,7 +60,7 @@ def test_those_who_wait_hear_of_a_fault_and_the_next_is_as_good_as_any(store, re
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [str(failure.value).partition(": ")[0] for failure in failed] == [str(store.path)] * len(LEASES)
     assert all(failure.check(LeaseStoreError) for failure in failed)
-    done = []
+    done: list[None] = []
     reactor.wait(store.commit(LEASES[:1]).addCallback(done.append))
     assert done == [None]
     closed(store, reactor)
@@ -65,7 +68,7 @@ def test_those_who_wait_hear_of_a_fault_and_the_next_is_as_good_as_any(store, re
     closed(store, reactor)
 
 
-def test_it_leaves_nothing_behind(store, reactor):
+def test_it_leaves_nothing_behind(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     reactor.wait(store.commit(LEASES))
     (thread,) = threads()
     closed(store, reactor)
@@ -74,19 +77,21 @@ def test_it_leaves_nothing_behind(store, reactor):
     assert [path.name for path in store.path.parent.iterdir()] == ["bootfw.sqlite"]
 
 
-def test_without_a_commit_there_is_no_thread(store, reactor):
+def test_without_a_commit_there_is_no_thread(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     assert threads() == []
     closed(store, reactor)
 
 
-def test_two_servers_can_not_use_one_file(store, reactor, monkeypatch):
+def test_two_servers_can_not_use_one_file(
+    store: sqlite.SqliteStore, reactor: Callbacks, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("bootfw.stores.statefile.LOCK_TIMEOUT", 0)
     with pytest.raises(LeaseStoreError, match="is bootfw running already"):
         SqliteStore(store.path, reactor).load()
     closed(store, reactor)
 
 
-def test_it_raises_where_it_is_misused(store, reactor):
+def test_it_raises_where_it_is_misused(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     with pytest.raises(UnicodeEncodeError):
         store.commit([evolve(LEASES[0], hostname="\ud800")])
     with pytest.raises(OSError, match="illegal IP address"):
@@ -96,9 +101,9 @@ def test_it_raises_where_it_is_misused(store, reactor):
     closed(store, reactor)
 
 
-def test_what_comes_too_late_is_told_so(store, reactor):
+def test_what_comes_too_late_is_told_so(store: sqlite.SqliteStore, reactor: Callbacks) -> None:
     closed(store, reactor)
-    faults = []
+    faults: list[Failure] = []
     store.commit(LEASES).addErrback(faults.append)
     (fault,) = faults
     assert str(fault.value) == f"{store.path}: is closed"
@@ -123,7 +128,9 @@ LEASE = st.builds(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(LEASE, max_size=8), max_size=8), st.integers(1, 8))
-def test_it_is_what_a_dictionary_is(tmp_path_factory, commits, largest):
+def test_it_is_what_a_dictionary_is(
+    tmp_path_factory: pytest.TempPathFactory, commits: list[list[Lease]], largest: int
+) -> None:
     reactor = Callbacks()
     store = SqliteStore(tmp_path_factory.mktemp("state") / "bootfw.sqlite", reactor)
     with pytest.MonkeyPatch.context() as patch:
@@ -148,10 +155,10 @@ CONTEXT = PluginContext(None, Path("/etc/bootfw"), Path("/var/lib/bootfw"))
         ({"path": "/srv/leases"}, "/srv/leases"),
     ],
 )
-def test_where_the_file_is(options, path):
+def test_where_the_file_is(options: dict[str, str], path: str) -> None:
     assert str(configure(sqlite.plugin, options, CONTEXT).path) == path
 
 
-def test_an_unknown_option():
+def test_an_unknown_option() -> None:
     with pytest.raises(ConfigError, match="known: path"):
         configure(sqlite.plugin, {"file": "leases"}, CONTEXT)
