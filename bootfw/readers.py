@@ -1,4 +1,4 @@
-"""The two readers most backends need."""
+"""Readers for content in memory and for regular files: all that most backends need."""
 
 import errno
 import hashlib
@@ -16,7 +16,7 @@ from bootfw.interfaces import ICacheableReader, IComparingReader, IFileReader, I
 _TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system that one meets (FAT)
 
 _SAMPLES = 16
-"""Places in a file whose content is compared before growth counts as appending."""
+"""Reads of a file, at most, whose checksums are kept to tell appending from overwriting."""
 
 
 @implementer(ICacheableReader)
@@ -47,7 +47,7 @@ class MemoryReader:
 
 
 class FileVersion(NamedTuple):
-    """The content of a regular file, by what the file system says of it: whoever made it, equal ones have the same."""
+    """Identity of a regular file's content: equal if the content is the same version, in every process."""
 
     device: int
     inode: int
@@ -59,12 +59,12 @@ class FileVersion(NamedTuple):
 @implementer(IFileReader, IShareableReader, ICacheableReader, IComparingReader)
 @define(eq=False)
 class FileReader:
-    """Reads a regular file; owns the descriptor from now on.
+    """Reads a regular file, and closes the descriptor.
 
-    The file counts as what it was when it was opened: bytes appended later are not read, because the client may have
-    been told the size already. When it has become shorter, or has been overwritten, that is an error: part of each
-    content would be worse than none. The times of a file can't tell appending from overwriting with more; so checksums
-    of some of the reads are kept (of all in a small file), and these places are read again when the file has grown.
+    It serves the content as it was when the file was opened. Bytes that are appended later are not read: the client may
+    know the size already. A file that has become shorter or was overwritten is an error, since part of each content is
+    worse than none. A longer file with a new mtime may have been appended to or overwritten, so checksums of some reads
+    are kept (of all in a small file) and compared when the file has grown.
 
     :param fd: open for reading. The file may be renamed or removed meanwhile.
     """
@@ -79,11 +79,11 @@ class FileReader:
     changed: float = field(init=False)
     _modified_ns: int = field(init=False)
     identity: FileVersion | None = field(init=False)
-    """None: the file has changed so recently that one more change might not show in its times."""
+    """None: the file changed so recently that another change might leave its times as they are."""
     _samples: list[tuple[int, int, int]] = field(factory=list, init=False)
     """(offset, length, CRC) of reads."""
     _stride: int = field(default=1, init=False)
-    """Of so many reads one becomes a sample."""
+    """One of this many reads becomes a sample."""
     _until_sample: int = field(default=1, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -146,7 +146,7 @@ class FileReader:
         return data
 
     def close(self) -> None:
-        """See IReader. A call too many raises OSError: the number may be another file's by then."""
+        """See IReader. The last user closes the descriptor. One call too many raises OSError."""
         self._users -= 1
         if self._users > 0:
             return

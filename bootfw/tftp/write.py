@@ -1,7 +1,7 @@
 """The session that receives a file (WRQ): RFC 1350, 2347, 7440.
 
-It is told what happened by ``handle()`` and publishes what is to be done. It never raises on what a peer does, and it
-acknowledges nothing that is not stored.
+``handle()`` takes what happened; ``out``, ``stores`` and ``deadline`` say what to do. It never raises for what a client
+sends, and acknowledges no block before it is stored.
 """
 
 from typing import Any
@@ -22,37 +22,37 @@ class State(Key):
     """What the session waits for."""
 
     NEGOTIATING = "negotiating"
-    """The OACK or ACK 0 is out, DATA 1 is awaited."""
+    """The OACK or ACK 0 is sent; it waits for DATA 1."""
     RECEIVING = "receiving"
-    """The next DATA is awaited."""
+    """It waits for the next DATA."""
     STORING = "storing"
-    """The adapter owes us that ``stores`` is safe."""
+    """The adapter writes ``stores``, and answers with STORED or FAILED."""
     LINGERING = "lingering"
-    """The file is complete. If the last ACK gets lost, the peer repeats its last block and is answered (RFC 1350
+    """The file is complete. A client that lost the last ACK repeats its last block, and gets the ACK again (RFC 1350
     section 6)."""
     CLOSED = "closed"
-    """It is over; ``outcome`` says how."""
+    """The transfer has ended; ``outcome`` says how."""
 
 
 class Input(Key):
-    """What can happen, with the argument that goes with it."""
+    """What can happen, and the argument of each."""
 
     DATA = "DATA"
     """(block number on the wire, payload)."""
     STORED = "stored"
-    """None: ``stores`` is safe; if it was final, the file is finished."""
+    """None. ``stores`` is written; if it was final, the file is finished."""
     FAILED = "failed"
-    """A TransferError: the writer could not."""
+    """A TransferError: the writer failed."""
     PEER_ERROR = "peer error"
     """(code, text) of the peer's ERROR."""
     REQUESTED = "requested"
-    """None: an identical copy of the request has come."""
+    """None. A copy of the request has arrived."""
     TICK = "tick"
-    """None: ``deadline`` is reached; too early does no harm."""
+    """None. ``deadline`` has passed; a TICK before it is ignored."""
     CANCEL = "cancel"
-    """A sentence for the peer: our side ends it."""
+    """The text of the ERROR that is sent: our side ends the transfer."""
     REPLACED = "replaced"
-    """None: the peer has begun another transfer from the same port."""
+    """None. The client has begun another transfer from the same port."""
 
 
 @frozen
@@ -60,18 +60,18 @@ class Store:
     """One block to be stored."""
 
     offset: int
-    """Bytes before it in what was received. In a netascii transfer the file's own offset is another one."""
+    """Bytes received before it. In a netascii transfer the offset in the file differs."""
     payload: bytes
     final: bool
-    """It is the last one: finish the file before answering STORED."""
+    """It is the last block: finish the file before STORED."""
 
 
 @define(eq=False)
 class WriteSession(Session[State]):
     """Receives a file, block by block. ``deadline`` is None exactly while STORING or CLOSED.
 
-    ``outcome`` is set while LINGERING or CLOSED: the file is finished then and can be reported, but a session that
-    lingers (its outcome is COMPLETE and stays it) is to be kept until it is CLOSED.
+    ``outcome`` is set while LINGERING or CLOSED. A session that lingers can be reported (its outcome stays
+    COMPLETE), but must be kept until it is CLOSED.
     """
 
     agreed: Agreed
@@ -79,22 +79,22 @@ class WriteSession(Session[State]):
     _began: float = field(alias="now")
 
     stores: Store | None = field(default=None, init=False)
-    """What the adapter has to store now; set exactly while STORING. After STORED there may be another."""
+    """The block to write now; set exactly while STORING. After STORED there may be another."""
     stored: int = field(default=0, init=False)
-    """The last block that is safe, an absolute number."""
+    """The last block that is stored, an absolute number."""
     acked: int = field(default=0, init=False)
     """The last block that has been acknowledged."""
     bytes_transferred: int = field(default=0, init=False)
-    """How much is safe."""
+    """Bytes that are stored."""
 
     _once: bool = field(default=True, init=False)
-    """The newest ACK or OACK was sent once only, so the answer to it gives a round trip."""
+    """The latest ACK or OACK was sent once, so the time until its answer is a round trip (Karn's algorithm)."""
     _backlog: list[bytes] = field(factory=list, init=False)
-    """Payloads of the blocks behind ``stores``."""
+    """Payloads of the blocks that follow ``stores``."""
     _missing: int = field(default=0, init=False)
-    """The latest block that was told to be missing because one behind it came first."""
+    """The latest block that an ACK has reported missing, because a later one arrived first."""
     _dropped: int = field(default=0, init=False)
-    """The latest block that came too early while another one was being stored: it has to be sent again."""
+    """The latest block that was dropped because it arrived before its turn while another one was being stored."""
 
     def __attrs_post_init__(self) -> None:
         self._start(self.watchdog, self._began)
@@ -106,22 +106,23 @@ class WriteSession(Session[State]):
 
     @goes(STAY, State.RECEIVING, State.STORING, State.CLOSED)
     def _begun(self, argument: tuple[int, bytes], now: float) -> State:
-        """DATA 1 is to be stored. A later one of the first window shows that DATA 1 got lost: ACK 0. Anything else is
-        ignored."""
+        """Store DATA 1. A later block of the first window shows that DATA 1 was lost: ACK 0. Others are ignored."""
         number, payload = argument
         if not 1 <= number <= self.agreed.windowsize:
             return self.state
         self.flight.heard_at = now
         if number == 1:
             return self._take(payload, now)
-        self._lacking(1, now)
+        self._report_missing(1, now)
         return State.RECEIVING
 
     @goes(STAY, State.STORING, State.CLOSED)
     def _received(self, argument: tuple[int, bytes], now: float) -> State:
-        """The next block is to be stored. One behind it shows a gap: ACK the last good one, once. A repeated single
-        block gets its ACK again. Anything else is ignored: to a peer with windows a second ACK would mean that the next
-        one got lost."""
+        """Store the next block. A later one shows a gap: ACK the last block before it, once.
+
+        With windowsize 1 a repeated block gets its ACK again. With larger windows it is ignored: the client takes a
+        second ACK for a loss.
+        """
         self.flight.heard_at = now
         number, payload = argument
         block = advance(self.stored, number, self.acked + self.agreed.windowsize - self.stored)
@@ -130,14 +131,14 @@ class WriteSession(Session[State]):
         if block == self.stored + 1:
             return self._take(payload, now)
         if block > self.stored:
-            self._lacking(self.stored + 1, now)
+            self._report_missing(self.stored + 1, now)
         elif self.agreed.windowsize == 1:
             self._acknowledge(now)
         return self.state
 
     @goes(STAY, State.CLOSED)
     def _queue(self, argument: tuple[int, bytes], now: float) -> State:
-        """The next block is kept until it can be stored. Nothing is acknowledged meanwhile."""
+        """Queue the next block until it can be stored. Nothing is acknowledged meanwhile."""
         self.flight.heard_at = now
         number, payload = argument
         block = advance(self.stored, number, self.acked + self.agreed.windowsize - self.stored)
@@ -154,7 +155,7 @@ class WriteSession(Session[State]):
 
     @goes(STAY, State.RECEIVING, State.LINGERING)
     def _saved(self, argument: None, now: float) -> State:
-        """ACK what is stored, at the end of a window or of the file or before a gap; store what has queued up."""
+        """At the end of a window or of the file, or before a gap, ACK what is stored. Store the next queued block."""
         store = self.stores
         assert store is not None
         self.stores = None
@@ -171,33 +172,33 @@ class WriteSession(Session[State]):
         if self._backlog:
             return self._store(self._backlog.pop(0))
         if self._dropped > self.stored:
-            self._lacking(self.stored + 1, now)
+            self._report_missing(self.stored + 1, now)
         self.flight.deadline = now + self.flight.wait
         return State.RECEIVING
 
     @goes(STAY)
     def _confirm_last(self, argument: tuple[int, bytes], now: float) -> State:
-        """The last block once more: its ACK got lost, send it again. Anything else is ignored."""
+        """The last block again: its ACK was lost, send it again. Anything else is ignored."""
         if argument[0] == wire_number(self.stored):
             self._acknowledge(now)
         return self.state
 
     @goes(STAY, State.CLOSED)
-    def _open_again(self, argument: None, now: float) -> State:
-        """Send the OACK or ACK 0 again, three times in all, then wait; or give up."""
+    def _resend_opening(self, argument: None, now: float) -> State:
+        """Send the OACK or ACK 0 again, up to three times in all, then wait; or time out."""
         if self._early(now):
             return self.state
         wait = self._timer.again()
         if wait is None:
             return self._close(Outcome.TIMED_OUT, "no DATA came")
         self.flight.deadline = now + wait
-        # A client that has not got it repeats its request.
+        # A client that lost them all repeats its request.
         return self._repeat_opening(argument, now) if self._timer.attempt <= SENDINGS else self.state
 
     @goes(STAY)
     def _repeat_opening(self, argument: None, now: float) -> State:
         """Send the OACK or ACK 0 again; the deadline stays."""
-        # The deadline is the watchdog's alone, so that no client can make us wait for ever.
+        # The deadline is the watchdog's alone: a client that repeats its request must not extend it for ever.
         self.out.append(self._opening())
         self.retransmitted += 1
         self._once = False
@@ -205,7 +206,7 @@ class WriteSession(Session[State]):
 
     @goes(STAY, State.CLOSED)
     def _acknowledge_again(self, argument: None, now: float) -> State:
-        """ACK the last good block again, or give up."""
+        """ACK the last stored block again, or time out."""
         if self._early(now):
             return self.state
         wait = self._timer.again()
@@ -218,48 +219,48 @@ class WriteSession(Session[State]):
 
     @goes(STAY, State.CLOSED)
     def _leave(self, argument: None, now: float) -> State:
-        """It has lingered long enough."""
+        """End at the deadline."""
         return self.state if self._early(now) else self._done(argument, now)
 
     @goes(State.CLOSED)
     def _done(self, argument: Any, now: float) -> State:
-        """The file is complete all the same."""
+        """End: the file is complete."""
         return self._close(Outcome.COMPLETE)
 
     @goes(State.CLOSED)
     def _declined(self, argument: tuple[int, str], now: float) -> State:
-        """The peer does not go on."""
+        """The client has answered the OACK with an ERROR."""
         return self._stopped(*argument)
 
     @goes(STAY, State.CLOSED)
     def _refused(self, argument: tuple[int, str], now: float) -> State:
-        """The peer ends the transfer. ERROR 5 is ignored."""
-        # RFC 1350 section 4: "unknown transfer ID" goes to a stranger and leaves the transfer alone. A peer that
-        # has sent us DATA knows us, so it is not about this transfer.
+        """The client ends the transfer. ERROR 5 is ignored."""
+        # RFC 1350 section 4: "unknown transfer ID" answers a stray packet and does not end a transfer. A client that
+        # has sent DATA knows our transfer ID, so the ERROR is about another one.
         return self.state if argument[0] == ErrorCode.UNKNOWN_TID else self._stopped(*argument)
 
     @goes(State.CLOSED)
     def _failed(self, argument: TransferError, now: float) -> State:
-        """Tell the peer and end."""
+        """Send an ERROR and end."""
         return self._fail(argument)
 
     @goes(State.CLOSED)
     def _cancelled(self, argument: str, now: float) -> State:
-        """Tell the peer and end."""
+        """Send an ERROR and end."""
         return self._cancel(argument)
 
     @goes(State.CLOSED)
     def _replaced(self, argument: None, now: float) -> State:
-        """End without a word: the peer's port belongs to another transfer now."""
+        """End without an ERROR: the client's port belongs to another transfer now."""
         return self._replace()
 
-    # What they have in common
+    # Shared by transitions
 
     def _opening(self) -> bytes:
         return option_ack(self.agreed.acknowledged) if self.agreed.acknowledged else ack(0)
 
     def _take(self, payload: bytes, now: float) -> State:
-        """The block after the last stored one has come."""
+        """Store the block that follows the last stored one."""
         if len(payload) > self.agreed.blksize:
             return self._too_long(payload)
         if self.stored == self.acked:
@@ -282,8 +283,8 @@ class WriteSession(Session[State]):
         self.flight.sent_at = now
         self.out.append(ack(wire_number(self.stored)))
 
-    def _lacking(self, block: int, now: float) -> None:
-        """*block* is missing: say so once (RFC 7440 section 4), then it is the watchdog's turn."""
+    def _report_missing(self, block: int, now: float) -> None:
+        """Report that *block* is missing, once (RFC 7440 section 4); after that the timeout does."""
         if self._missing != block:
             self._missing = block
             self._acknowledge(now)
@@ -295,7 +296,7 @@ class WriteSession(Session[State]):
         )
 
     def _stopped(self, code: int, text: str) -> State:
-        """The peer's ERROR has ended it. It is never answered."""
+        """End because of the client's ERROR, which is never answered."""
         return self._close(Outcome.STOPPED_BY_PEER, f"error {code}: {text!r}")
 
     def _close(self, outcome: Outcome, detail: str = "") -> State:
@@ -311,7 +312,7 @@ TABLE: dict[State, dict[Input, Transition]] = {
         Input.FAILED: illegal,
         Input.PEER_ERROR: WriteSession._declined,
         Input.REQUESTED: WriteSession._repeat_opening,
-        Input.TICK: WriteSession._open_again,
+        Input.TICK: WriteSession._resend_opening,
         Input.CANCEL: WriteSession._cancelled,
         Input.REPLACED: WriteSession._replaced,
     },

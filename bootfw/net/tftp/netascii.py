@@ -1,4 +1,4 @@
-"""Files seen through netascii: a reader and a writer around the backend's."""
+"""Netascii (RFC 764): a reader and a writer that translate around those of the backend."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from bootfw.tftp.netascii import NetasciiReading, NetasciiWriting
 @implementer(IReader)
 @define(eq=False)
 class NetasciiReader:
-    """Reads *reader* translated. Only the latest place and the one behind it can be asked for (windowsize 1)."""
+    """Reads *reader* as netascii. Only the latest offset and the next one can be read (windowsize 1)."""
 
     _reader: Any
     size: int | None = field(default=None, init=False)
@@ -47,7 +47,10 @@ class NetasciiReader:
 @implementer(IWriter)
 @define(eq=False)
 class NetasciiWriter:
-    """Writes to *writer* what netascii stands for. ``final`` must be told, because a CR waits for what follows it."""
+    """Writes to *writer* the text that netascii encodes.
+
+    Set ``final`` before the last write: a CR at the end of a block waits for the byte that follows it.
+    """
 
     _writer: Any
     _writing: NetasciiWriting = field(factory=NetasciiWriting, init=False)

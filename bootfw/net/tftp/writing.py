@@ -14,14 +14,14 @@ from bootfw.values import Mode
 
 @define(eq=False)
 class WriteTransfer(Transfer):
-    """Does the storing that a WriteSession asks for, and sends its acknowledgements."""
+    """Writes the blocks that a WriteSession gives it, and sends the session's ACKs."""
 
     _writer: Any = field(default=None, init=False)
     """An IWriter; None when it is finished or cancelled."""
     _plugin: Any = field(default=None, init=False)
-    """The same, as the backend made it."""
+    """The same, without the netascii translation around it."""
     _netascii: NetasciiWriter | None = field(default=None, init=False)
-    """The same, in a netascii transfer."""
+    """The netascii translation; None in octet mode."""
     _advancing: bool = field(default=False, init=False)
 
     def file_opened(self, file: Any) -> None:
@@ -50,7 +50,7 @@ class WriteTransfer(Transfer):
 
     def _advance(self, now: float) -> None:
         if self._advancing:
-            # A Deferred that had its answer already: the loop below sees to it, however many blocks are queued.
+            # A Deferred had fired already: the loop further up the stack goes on, so queued blocks do not nest.
             return
         self._advancing = True
         session = self.session
@@ -69,7 +69,10 @@ class WriteTransfer(Transfer):
             self._settle(now)
 
     def _write(self, now: float) -> bool:
-        """Store a block, and with the last one the file. False: that takes its time, or has just failed."""
+        """Write a block, and finish the file with the last one.
+
+        :return: False if the writer answers later or has failed.
+        """
         store = self.session.stores
         try:
             if self._netascii is not None:
@@ -94,7 +97,7 @@ class WriteTransfer(Transfer):
             self._handle(write.Input.STORED, None, now)
 
     def _finish(self, now: float) -> bool:
-        """The whole file has come: make it visible. False: that takes its time."""
+        """Have the writer make the complete file visible. False: it answers later."""
         waiting = as_deferred(self._timed("finish"))
         if waiting is None:
             self._writer = None
@@ -107,7 +110,7 @@ class WriteTransfer(Transfer):
         self._handle(write.Input.STORED, None, now)
 
     def _timed(self, method: str, *arguments: Any) -> Any:
-        """Call *method* of the writer."""
+        """Call *method* of the writer, and report it if it blocks."""
         writer, seconds = self._writer, self._context.reactor.seconds
         began = seconds()
         answer = getattr(writer, method)(*arguments)
