@@ -647,3 +647,12 @@ def test_replies_are_not_answered(machine: Machine) -> None:
 def test_who_can_not_be_told_from_others_is_not_answered(machine: Machine, kind: int | None) -> None:
     assert silent(machine.says(kind, chaddr=b"", hlen=0, htype=32)) is NoReplyReason.MALFORMED
     assert silent(machine.says(kind, chaddr=bytes(6))) is NoReplyReason.MALFORMED
+
+
+def test_an_offer_ends_when_its_client_is_granted_another_address() -> None:
+    dhcp = server(pool(2), authoritative=True)
+    client = Machine(1, dhcp)
+    offered = address(client.discovers(), OFFER)
+    assert address(client.restarts_with("10.77.0.101")) == "10.77.0.101"
+
+    assert address(Machine(2, dhcp).discovers(), OFFER) == offered
