@@ -249,7 +249,7 @@ def test_next_boot(lab: Lab, host: Host, served: Served, tmp_path: Path, configu
     shown = type_command(host, server, show).splitlines()
     assert [re.sub(moment, "WHEN", line) for line in shown] == [re.sub(moment, "WHEN", line) for line in table]
     start_bios_machine(lab, cards=(Card("e1000", mac=MAC),)).wait_for(served.marker, SECONDS)
-    said = next(block for block in blocks("next-boot.md", "") if "is used up" in block and "next boot" in block)
+    said = next(block for block in blocks("next-boot.md", "") if "one-time boot" in block and "entry removed" in block)
     server.wait_for(" ".join(said.split()), 10)
     again = start_bios_machine(lab, cards=(Card("e1000", mac=MAC),))
     again.wait_for("what it always boots", SECONDS)

@@ -107,7 +107,7 @@ def test_a_tree_of_grub_that_lies_further_down(lab: Lab, tmp_path: Path, marker:
     console = start_uefi_machine(lab)
     console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
     for name in ("x86_64-efi/normal.mod", "x86_64-efi/date.mod", "grub.cfg"):
-        said(server, f"asks for '/boot/grub/{name}', which is not there")
+        said(server, f"requested '/boot/grub/{name}', which is missing")
 
 
 def test_shim_does_not_know_its_directory(lab: Lab, root: Path, marker: str) -> None:
@@ -133,5 +133,5 @@ def test_shim_does_not_know_its_directory(lab: Lab, root: Path, marker: str) -> 
     dhcp.wait_until_bound(67)
     console = start_uefi_machine(lab)
     console.wait_until(lambda: marker in console.output, SECONDS, "the marker of GRUB's configuration on the console")
-    said(server, "grubx64.efi', which is not there, and gets 'debian/grubx64.efi'")
+    said(server, "grubx64.efi', which is missing, and gets 'debian/grubx64.efi'")
     said(server, "revocations_sku.efi': ERROR 1")

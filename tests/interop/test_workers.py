@@ -73,6 +73,17 @@ def _workers_of(service: Program) -> list[int]:
     return [pid for pid in map(int, children) if b"bootfw.cli.worker" in command_line(pid)]
 
 
+def serves(pid: int) -> bool:
+    """Whether a worker has been given its sockets: they are in its epoll set."""
+    watched = [
+        line.split()[1]
+        for info in Path(f"/proc/{pid}/fdinfo").glob("*")
+        for line in info.read_text().splitlines()
+        if line.startswith("tfd:")
+    ]
+    return any(os.readlink(f"/proc/{pid}/fd/{number}").startswith("socket:") for number in watched)
+
+
 def command_line(pid: int) -> bytes:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -108,6 +119,7 @@ def cpu_seconds(pid: int) -> float:
 def test_transfers_go_on_when_their_worker_is_killed(lab: Lab, server: Host, station: Host, root: Path) -> None:
     """All of them, one after the other, in the middle of six downloads."""
     service = start_bootfw(server, lab.directory, configuration(root), 69)
+    wait_until(lambda: all(map(serves, workers_of(service))), SECONDS, "the workers serve")
     fetches = [fetching(station, lab.directory, f"copy-{n}", f"tftp://{SERVER}/large") for n in range(6)]
     copies = [lab.directory / f"copy-{n}" for n in range(6)]
 
