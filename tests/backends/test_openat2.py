@@ -1,27 +1,29 @@
 """Finding files below a root: the kernel's way and ours are the same way."""
 
+import ctypes
 import errno
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from descriptors import open_descriptors
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from narrowing import present
 
 from bootfw.backends import openat2 as module
-from bootfw.backends.openat2 import openat2, resolve, walk
+from bootfw.backends.openat2 import Resolve, openat2, resolve, walk
 
-WAYS = [openat2, walk]
+WAYS: list[Resolve] = [openat2, walk]
 
 
 @pytest.fixture(params=WAYS, ids=["openat2", "walk"])
-def way(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    return request.param
+def way(request: pytest.FixtureRequest) -> Resolve:
+    way: Resolve = request.param
+    return way
 
 
 @pytest.fixture
@@ -49,13 +51,13 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def look(way: Callable[..., Any], root: Path, path: bytes) -> str:
+def look(way: Resolve, root: Path | str, path: bytes) -> str:
     """Content of the file; "dir"; or the errno's name."""
     fd = os.open(root, os.O_PATH)
     try:
         found = way(fd, path)
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return errno.errorcode[present(error.errno)]
     finally:
         os.close(fd)
     try:
@@ -102,11 +104,11 @@ def look(way: Callable[..., Any], root: Path, path: bytes) -> str:
         ("x" * 256, "ENAMETOOLONG"),
     ],
 )
-def test_look_up(way: Callable[..., Any], tree: Path, path: str, expected: str) -> None:
+def test_look_up(way: Resolve, tree: Path, path: str, expected: str) -> None:
     assert look(way, tree, path.encode()) == expected
 
 
-def test_forty_links_are_followed_and_one_more_is_not(way: Callable[..., Any], tmp_path: Path) -> None:
+def test_forty_links_are_followed_and_one_more_is_not(way: Resolve, tmp_path: Path) -> None:
     (tmp_path / "0").write_text("end")
     for number in range(1, 42):
         (tmp_path / str(number)).symlink_to(str(number - 1))
@@ -114,7 +116,7 @@ def test_forty_links_are_followed_and_one_more_is_not(way: Callable[..., Any], t
     assert look(way, tmp_path, b"41") == "ELOOP"
 
 
-def test_no_descriptor_is_left_open(way: Callable[..., Any], tree: Path) -> None:
+def test_no_descriptor_is_left_open(way: Resolve, tree: Path) -> None:
     before = open_descriptors()
     for path in (b"dir/../sub/up", b"absolute", b"loop", b"file/x", b"missing/a/b", b"..", b"sub/far"):
         look(way, tree, path)
@@ -181,12 +183,12 @@ def test_other_errors_are_not_walked_around(monkeypatch: pytest.MonkeyPatch, tre
     assert look(resolve, tree, b"file") == "EACCES"
 
 
-def test_the_system_call_is_repeated_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch, tree: Path):
-    calls = []
+def test_the_system_call_is_repeated_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
+    calls: list[tuple[int | bytes, ...]] = []
 
     def busy(*arguments: int | bytes) -> int:
         calls.append(arguments)
-        module.ctypes.set_errno(errno.EAGAIN)
+        ctypes.set_errno(errno.EAGAIN)
         return -1
 
     monkeypatch.setattr(module, "_syscall", busy)

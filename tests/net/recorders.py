@@ -8,7 +8,7 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from bootfw.interfaces import IBatchReceiver
-from bootfw.values import Via
+from bootfw.values import Address, Via
 
 
 class Echo(DatagramProtocol):
@@ -27,11 +27,11 @@ class Echo(DatagramProtocol):
     def stopProtocol(self) -> None:
         self.life.append("stopped")
 
-    def datagramReceived(self, datagram: bytes, addr: tuple[str | int, ...]) -> None:
+    def datagramReceived(self, datagram: bytes, addr: Address) -> None:
         self.received.append((datagram, addr))
         if datagram == b"crash":
             raise ValueError("as asked")
-        present(self.transport).write(datagram, addr)
+        present(self.transport).write(datagram, addr)  # type: ignore[arg-type]  # IPv6's have four parts
 
     def connectionRefused(self) -> None:
         self.refusals += 1

@@ -3,13 +3,14 @@
 import gc
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Literal
 
 import pytest
 from attrs import define
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.base import DelayedCall
+from narrowing import present
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
@@ -27,15 +28,15 @@ class CountingClock(Clock):
 
     made = 0
 
-    def callLater(self, when: float, what: Callable[..., Any], *a: Any, **kw: Any) -> DelayedCall:
+    def callLater(self, delay: float, callable: Callable[..., object], *args: object, **kw: object) -> IDelayedCall:
         self.made += 1
-        return super().callLater(when, what, *a, **kw)
+        return super().callLater(delay, callable, *args, **kw)
 
 
 class Rung:
     """Records who was rung for, and when; then does what the test wants."""
 
-    def __init__(self, then: Callable[..., Any] = lambda owner, now: None) -> None:
+    def __init__(self, then: Callable[[Owner, float], float | None] = lambda owner, now: None) -> None:
         self.calls: list[tuple[Owner, float]] = []
         self.then = then
 
@@ -304,7 +305,7 @@ def test_forgotten_owners_are_let_go_at_once_and_their_places_soon(clock: Clock)
     """Ten thousand transfers begin and end while a deadline of the first is far away."""
     alarm = Alarm(clock, Rung())
     alarm.watch(Owner(1e6))
-    watched = weakref.WeakSet()
+    watched: weakref.WeakSet[Owner] = weakref.WeakSet()
     for n in range(10_000):
         owner = Owner(1000.0 + n)
         watched.add(owner)
@@ -329,7 +330,7 @@ def test_a_crowd_that_leaves_takes_its_places_along(clock: Clock) -> None:
             alarm.forget(owner)
     assert len(alarm._heap) <= 130
     clock.pump([1.0] * 3000)
-    assert ring.calls == [(owner, owner.deadline) for owner in sorted(stay, key=lambda owner: owner.deadline)]
+    assert ring.calls == [(owner, owner.deadline) for owner in sorted(stay, key=lambda owner: present(owner.deadline))]
 
 
 def test_an_owner_that_moves_earlier_again_and_again_leaves_no_trail(clock: Clock) -> None:
@@ -350,13 +351,12 @@ _STEPS = st.one_of(
     st.tuples(st.just("forget"), _OWNERS),
     st.tuples(st.just("turn"), st.integers(1, 8)),
 )
+Step = tuple[Literal["watch"], int, float | None] | tuple[Literal["forget"], int] | tuple[Literal["turn"], int]
 
 
 @settings(max_examples=300, deadline=None)
 @given(steps=st.lists(_STEPS, max_size=60), after_ring=st.lists(_TIMES, max_size=20))
-def test_rings_as_a_model_without_a_heap_does(
-    steps: list[tuple[str | float | None, ...]], after_ring: list[float | None]
-) -> None:
+def test_rings_as_a_model_without_a_heap_does(steps: list[Step], after_ring: list[float | None]) -> None:
     """After each ring the owner gets the next of *after_ring* as its wait, None for no more."""
     clock = Clock()
     owners = [Owner() for _ in range(5)]
@@ -364,7 +364,7 @@ def test_rings_as_a_model_without_a_heap_does(
     rung: list[tuple[int, float]] = []
     expected_waits = iter(after_ring)
     expected: list[tuple[int, float]] = []
-    watched = {}
+    watched: dict[int, float | None] = {}
 
     def ring(owner: Owner, now: float) -> None:
         rung.append((owners.index(owner), now))
@@ -373,17 +373,17 @@ def test_rings_as_a_model_without_a_heap_does(
         alarm.watch(owner)
 
     alarm = Alarm(clock, ring)
-    for step, *arguments in steps:
-        if step == "watch":
-            which, wait = arguments
+    for step in steps:
+        if step[0] == "watch":
+            _, which, wait = step
             owners[which].deadline = None if wait is None else clock.seconds() + wait
             alarm.watch(owners[which])
             watched[which] = owners[which].deadline
-        elif step == "forget":
-            alarm.forget(owners[arguments[0]])
-            watched.pop(arguments[0], None)
+        elif step[0] == "forget":
+            alarm.forget(owners[step[1]])
+            watched.pop(step[1], None)
         else:
-            for _ in range(arguments[0]):
+            for _ in range(step[1]):
                 clock.advance(0.25)
                 now = clock.seconds()
                 due = sorted(n for n, deadline in watched.items() if deadline is not None and deadline <= now)

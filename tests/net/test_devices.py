@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +12,7 @@ from turning import TurnUntil
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol
-from twisted.logger import capturedLogs
+from twisted.logger import LogEvent, capturedLogs
 
 from bootfw.net.linux.devices import Devices
 from bootfw.net.linux.interfaces import index_of
@@ -32,7 +32,7 @@ PORT = 4067
 @pytest.fixture
 def opened(hosts: tuple[Host, Host]) -> Iterator[Callable[..., socket.socket]]:
     """open_socket() on the server; closed at the end."""
-    made = []
+    made: list[socket.socket] = []
 
     def make(device: str = "", address: str = "0.0.0.0", port: int = PORT) -> socket.socket:
         with hosts[0].inside():
@@ -47,7 +47,7 @@ def opened(hosts: tuple[Host, Host]) -> Iterator[Callable[..., socket.socket]]:
 @pytest.fixture
 def sent_from(hosts: tuple[Host, Host]) -> Iterator[Callable[[str, bytes], None]]:
     """Sends a datagram to everybody on a wire of the client."""
-    made = []
+    made: list[socket.socket] = []
 
     def send(interface: str, data: bytes) -> None:
         with hosts[1].inside():
@@ -80,13 +80,19 @@ def later(hosts: tuple[Host, Host]) -> Iterator[Callable[[], None]]:
         server.ip("link", "delete", "s9")
 
 
+class Watched(Devices):
+    """With the reactor turning on its host."""
+
+    until: Callable[[Callable[[], object]], None]
+
+
 @pytest.fixture
-def watched(hosts: tuple[Host, Host], private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[Devices]:
+def watched(hosts: tuple[Host, Host], private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[Watched]:
     """A Devices on the server; the reactor turns there."""
     with hosts[0].inside():
-        made = Devices(private_reactor)
+        made = Watched(private_reactor)
 
-    def until(condition: Callable[..., Any]) -> None:
+    def until(condition: Callable[[], object]) -> None:
         with hosts[0].inside():
             turn_until(condition)
 
@@ -97,7 +103,7 @@ def watched(hosts: tuple[Host, Host], private_reactor: EPollReactor, turn_until:
 
 
 @pytest.fixture
-def logs():
+def logs() -> Iterator[Sequence[LogEvent]]:
     with capturedLogs() as captured:
         yield captured
 
@@ -167,7 +173,7 @@ def test_what_the_kernel_does_not_allow_is_said(
     opened: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Refusing(socket.socket):
-        def setsockopt(self, *arguments: int | bytes) -> None:
+        def setsockopt(self, *arguments: Any) -> None:
             if arguments[1] == 25:
                 raise PermissionError(errno.EPERM, "Operation not permitted")
             super().setsockopt(*arguments)
@@ -182,7 +188,7 @@ def test_a_port_waits_for_its_interface_and_follows_it(
     hosts: tuple[Host, Host],
     opened: Callable[..., socket.socket],
     later: Callable[[], None],
-    watched: Devices,
+    watched: Watched,
     sent_from: Callable[[str, bytes], None],
     private_reactor: EPollReactor,
 ) -> None:
@@ -206,7 +212,11 @@ def test_a_port_waits_for_its_interface_and_follows_it(
 
 
 def test_where_the_port_is_taken_when_the_interface_appears_that_is_said(
-    hosts: tuple[Host, Host], opened: Callable[..., socket.socket], later: Callable[[], None], watched: Devices, logs
+    hosts: tuple[Host, Host],
+    opened: Callable[..., socket.socket],
+    later: Callable[[], None],
+    watched: Watched,
+    logs: Sequence[LogEvent],
 ) -> None:
     sock = opened("s9")
     port = Port(sock)
@@ -219,7 +229,7 @@ def test_where_the_port_is_taken_when_the_interface_appears_that_is_said(
 
 
 def test_the_sockets_of_several_processes_wait_together(
-    hosts: tuple[Host, Host], later: Callable[[], None], watched: Devices, sent_from: Callable[[str, bytes], None]
+    hosts: tuple[Host, Host], later: Callable[[], None], watched: Watched, sent_from: Callable[[str, bytes], None]
 ) -> None:
     with hosts[0].inside():
         shared = open_shared("tftp", "0.0.0.0", PORT, 3, "s9")
@@ -245,13 +255,13 @@ def test_a_protocol_waits_for_its_interface_too(
     hosts: tuple[Host, Host],
     private_reactor: EPollReactor,
     later: Callable[[], None],
-    watched: Devices,
+    watched: Watched,
     sent_from: Callable[[str, bytes], None],
     turn_until: TurnUntil,
 ) -> None:
     class Echo(DatagramProtocol):
         noisy = False
-        heard = []
+        heard: list[bytes] = []
 
         def datagramReceived(self, data: bytes, peer: Address) -> None:
             self.heard.append(data)

@@ -1,7 +1,7 @@
 """Files that resolvers have generated, and that clients get by the names that they were told."""
 
 import pytest
-from narrowing import present
+from narrowing import of_type, present
 
 from bootfw.boot.generated import GeneratedFiles
 from bootfw.errors import FileMissing
@@ -12,7 +12,7 @@ def content(generated: GeneratedFiles, path: str) -> bytes | None:
         reader = generated.open(path, None)
     except FileMissing:
         return None
-    return reader.read(0, present(reader.size))
+    return of_type(bytes, reader.read(0, present(reader.size)))
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def content(generated: GeneratedFiles, path: str) -> bytes | None:
         ("next/100%25.ipxe", "next/100%25.ipxe"),
     ],
 )
-def test_a_file_has_the_path_that_a_client_asks_for(name, path) -> None:
+def test_a_file_has_the_path_that_a_client_asks_for(name: str, path: str) -> None:
     generated = GeneratedFiles()
     generated.keep(name, b"#!ipxe")
     assert content(generated, path) == b"#!ipxe"

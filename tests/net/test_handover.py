@@ -25,7 +25,7 @@ REQUEST = TransferRequest("file", "file", Direct.PEER, "10.0.0.1", options=(("bl
 
 
 @pytest.fixture
-def direct(tmp_path: Path):
+def direct(tmp_path: Path) -> Direct:
     """A server that has just started, with the file, which is older than any transfer."""
     (tmp_path / "file").write_bytes(CONTENT)
     direct = Direct(DirectoryBackend(tmp_path))
@@ -45,7 +45,7 @@ def data(block: int) -> bytes:
     return tftp.data(block, CONTENT[(block - 1) * 1000 : block * 1000])
 
 
-def test_an_ack_is_answered_with_the_next_block_and_so_on_to_the_end(direct) -> None:
+def test_an_ack_is_answered_with_the_next_block_and_so_on_to_the_end(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.take() == []
     assert direct.say(tftp.ack(2)) == [data(3)]
@@ -60,19 +60,19 @@ def test_an_ack_is_answered_with_the_next_block_and_so_on_to_the_end(direct) -> 
     assert not [event for event in direct.events if isinstance(event, TransferBegun)]
 
 
-def test_the_ack_of_an_oack(direct) -> None:
+def test_the_ack_of_an_oack(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(0)) == [data(1)]
 
 
-def test_the_ack_of_the_last_block(direct) -> None:
+def test_the_ack_of_the_last_block(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(6)) == []
     assert ends(direct) == [(Outcome.COMPLETE, "")]
     assert direct.protocol.transfers == 0
 
 
-def test_a_window(direct) -> None:
+def test_a_window(direct: Direct) -> None:
     """Its client has to prove anew that our packets reach it: the ACK that revives a transfer may be a forged one."""
     direct.protocol.take_over([adopted(direct, windowsize=3)])
     block, marker = direct.say(tftp.ack(1))
@@ -90,7 +90,7 @@ def test_a_window(direct) -> None:
 
 
 @pytest.mark.parametrize("windowsize", [1, 3])
-def test_a_forged_ack_gets_three_blocks_at_most(direct, windowsize) -> None:
+def test_a_forged_ack_gets_three_blocks_at_most(direct: Direct, windowsize: int) -> None:
     direct.protocol.take_over([adopted(direct, windowsize=windowsize)])
     sent = direct.say(tftp.ack(1))
     for _ in range(100):
@@ -101,7 +101,7 @@ def test_a_forged_ack_gets_three_blocks_at_most(direct, windowsize) -> None:
     assert direct.protocol.transfers == 0
 
 
-def test_what_is_sent_is_sent_again(direct) -> None:
+def test_what_is_sent_is_sent_again(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     direct.say(tftp.ack(2))
     direct.clock.advance(1.01)
@@ -109,25 +109,25 @@ def test_what_is_sent_is_sent_again(direct) -> None:
 
 
 @given(st.integers(0, 10_000_000), st.integers(0, 65535))
-def test_the_position_tells_which_of_the_blocks_with_that_number_it_is(position, ahead) -> None:
+def test_the_position_tells_which_of_the_blocks_with_that_number_it_is(position: int, ahead: int) -> None:
     found = AdoptedTransfer(TransferBegun(0.0, REQUEST, AGREED), position)
     assert found.block((position + ahead) & 0xFFFF) == position + ahead
 
 
-def test_a_client_that_begins_anew(direct) -> None:
+def test_a_client_that_begins_anew(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.request(False, "file", "octet")) == [tftp.data(1, CONTENT[:512])]
     assert ends(direct) == [(Outcome.FAILED, "the client began anew")]
 
 
-def test_a_client_that_gives_up(direct) -> None:
+def test_a_client_that_gives_up(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.error(0, "bye")) == []
     assert ends(direct) == [(Outcome.FAILED, "its worker ended, and then the client")]
     assert direct.say(tftp.ack(2)) == []
 
 
-def test_a_client_that_is_not_heard_again(direct) -> None:
+def test_a_client_that_is_not_heard_again(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     direct.clock.advance(KEEP_SECONDS - 1)
     assert ends(direct) == []
@@ -136,7 +136,7 @@ def test_a_client_that_is_not_heard_again(direct) -> None:
     assert direct.say(tftp.ack(2)) == []
 
 
-def test_a_server_that_stops(direct) -> None:
+def test_a_server_that_stops(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct)])
     direct.protocol.close()
     assert ends(direct) == [(Outcome.FAILED, "the server is stopping")]
@@ -144,7 +144,7 @@ def test_a_server_that_stops(direct) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"write": True}, {"mode": Mode.NETASCII}])
-def test_what_can_not_be_gone_on_with(direct, changed) -> None:
+def test_what_can_not_be_gone_on_with(direct: Direct, changed: dict[str, Any]) -> None:
     """Nobody knows what of an upload was stored, or where in a translated file a block begins."""
     begun = TransferBegun(direct.clock.seconds(), evolve(REQUEST, **changed), AGREED)
     direct.protocol.take_over([AdoptedTransfer(begun, 0)])
@@ -152,12 +152,12 @@ def test_what_can_not_be_gone_on_with(direct, changed) -> None:
     assert direct.say(tftp.ack(2)) == []
 
 
-def changed_since(direct, path) -> None:
+def changed_since(direct: Direct, path: Path) -> None:
     path.write_bytes(CONTENT)
     os.utime(path, (0, 0))  # as rsync --times does
 
 
-def test_a_file_that_is_another_one_by_now(direct, tmp_path: Path) -> None:
+def test_a_file_that_is_another_one_by_now(direct: Direct, tmp_path: Path) -> None:
     begun = TransferBegun(time.time() - 5, REQUEST, AGREED)
     changed_since(direct, tmp_path / "file")
     direct.protocol.take_over([AdoptedTransfer(begun, 0)])
@@ -165,7 +165,7 @@ def test_a_file_that_is_another_one_by_now(direct, tmp_path: Path) -> None:
     assert ends(direct) == [(Outcome.FAILED, CHANGED)]
 
 
-def test_a_file_of_another_size(direct) -> None:
+def test_a_file_of_another_size(direct: Direct) -> None:
     direct.protocol.take_over([adopted(direct, tsize=4000)])
     assert direct.say(tftp.ack(2)) == [tftp.error(0, CHANGED)]
     assert ends(direct) == [(Outcome.FAILED, CHANGED)]
@@ -178,14 +178,14 @@ def test_a_file_of_which_nobody_knows_when_it_changed() -> None:
     assert ends(direct) == [(Outcome.FAILED, CHANGED)]
 
 
-def test_a_file_that_has_gone(direct, tmp_path: Path) -> None:
+def test_a_file_that_has_gone(direct: Direct, tmp_path: Path) -> None:
     (tmp_path / "file").unlink()
     direct.protocol.take_over([adopted(direct)])
     assert direct.say(tftp.ack(2)) == [tftp.error(1, "File not found")]
     assert ends(direct) == [(Outcome.FAILED, "File not found")]
 
 
-def test_a_file_that_stands_in_the_place_of_another(direct, tmp_path: Path) -> None:
+def test_a_file_that_stands_in_the_place_of_another(direct: Direct, tmp_path: Path) -> None:
     """GRUB's, which asks for its menu in the wrong directory."""
     (tmp_path / "grub").mkdir()
     (tmp_path / "file").rename(tmp_path / "grub/grub.cfg")
@@ -197,7 +197,7 @@ def test_a_file_that_stands_in_the_place_of_another(direct, tmp_path: Path) -> N
     assert (end.report.outcome, end.report.persona) == (Outcome.COMPLETE, "grub")
 
 
-def test_other_clients_are_strangers_still(direct) -> None:
+def test_other_clients_are_strangers_still(direct: Direct) -> None:
     direct.protocol.take_over(
         [AdoptedTransfer(TransferBegun(0.0, evolve(REQUEST, peer=("10.0.0.8", 2000)), AGREED), 0)]
     )
@@ -205,7 +205,7 @@ def test_other_clients_are_strangers_still(direct) -> None:
     assert direct.protocol.transfers == 0
 
 
-def test_positions_are_told_when_numbers_come_again(direct, tmp_path: Path) -> None:
+def test_positions_are_told_when_numbers_come_again(direct: Direct, tmp_path: Path) -> None:
     with (tmp_path / "file").open("r+b") as file:
         file.truncate(1000 * 300_000)
     direct.protocol.take_over([adopted(direct, position=65536 * 3)])

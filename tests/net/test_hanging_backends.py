@@ -19,7 +19,6 @@ from twisted.python.threadpool import ThreadPool
 
 from bootfw.api import FileMissing, PluginContext, TransferRequest
 from bootfw.backends.archive.backend import ArchiveBackend
-from bootfw.backends.detached import DetachedReader
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.memory import MemoryBackend
@@ -106,7 +105,7 @@ def request(path: str) -> TransferRequest:
     return TransferRequest(path, path, ("192.0.2.9", 2070), local="192.0.2.1")
 
 
-def content(reader: ICacheableReader, result: Callable[[Any], DetachedReader | bytes]) -> bytes:
+def content(reader: ICacheableReader, result: Result) -> bytes:
     data = b""
     while block := result(reader.read(len(data), 1000)):
         data += block

@@ -3,15 +3,17 @@
 import errno
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from narrowing import of_type, present
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.logger import globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
+from bootfw.events import PluginFailed, TransferBegun, TransferRefused
 from bootfw.net.http.download import CHUNK
 from bootfw.observe.log import transfer_line
 from bootfw.readers import MemoryReader
@@ -50,7 +52,8 @@ def test_what_observers_are_told() -> None:
     asked = TransferRequest("/boot/vmlinuz", "boot/vmlinuz", ("10.9.0.9", 4000), "10.9.0.1", protocol="http")
     assert web.backend.asked == [asked]
     assert web.kinds == ["TransferBegun", "TransferEnded"]
-    assert (web.events[0].request, web.events[0].agreed) == (asked, Agreed())
+    begun = of_type(TransferBegun, web.events[0])
+    assert (begun.request, begun.agreed) == (asked, Agreed())
     report = web.report
     assert (report.request, report.outcome) == (asked, Outcome.COMPLETE)
     assert (report.bytes_transferred, report.detail) == (1000, "")
@@ -135,7 +138,7 @@ def test_the_type_is_found_by_the_content_where_the_name_has_none(
 
 def test_only_the_first_bytes_are_read_for_the_type_and_only_once_for_each_state_of_a_file() -> None:
     readers = [Tagged(CD, size=len(CD), etag=etag) for etag in ("one", "one", "two")]
-    web = Web(lambda: readers[len(web.backend.asked) - 1])
+    web: Web = Web(lambda: readers[len(web.backend.asked) - 1])
     kinds = [web.get("HEAD", target="/disc").headers["Content-Type"] for _ in readers]
     assert kinds == ["application/vnd.efi-iso"] * 3
     assert [reader.reads for reader in readers] == [[(0, 0x8006)], [], [(0, 0x8006)]]
@@ -143,7 +146,7 @@ def test_only_the_first_bytes_are_read_for_the_type_and_only_once_for_each_state
 
 def test_the_type_of_a_file_without_a_tag_is_not_remembered() -> None:
     readers = [Reader(data, size=len(data)) for data in (CD, portable_executable())]
-    web = Web(lambda: readers[len(web.backend.asked) - 1])
+    web: Web = Web(lambda: readers[len(web.backend.asked) - 1])
     kinds = [web.get("HEAD", target="/file").headers["Content-Type"] for _ in readers]
     assert kinds == ["application/vnd.efi-iso", "application/efi"]
 
@@ -151,7 +154,7 @@ def test_the_type_of_a_file_without_a_tag_is_not_remembered() -> None:
 @pytest.mark.parametrize("answer", [lambda data: fail(OSError(errno.EIO, "no")), lambda data: None])
 def test_a_file_whose_first_bytes_can_t_be_read_has_no_type(answer: Callable[..., Any]) -> None:
     readers = [Tagged(CD, answer, len(CD)), Tagged(CD, size=len(CD))]
-    web = Web(lambda: readers[len(web.backend.asked) - 1])
+    web: Web = Web(lambda: readers[len(web.backend.asked) - 1])
     response = web.get("HEAD", target="/disc")
     assert (response.status, response.headers["Content-Type"]) == (200, "application/octet-stream")
     assert web.get("HEAD", target="/disc").headers["Content-Type"] == "application/vnd.efi-iso"
@@ -159,7 +162,7 @@ def test_a_file_whose_first_bytes_can_t_be_read_has_no_type(answer: Callable[...
 
 def test_the_types_of_so_many_files_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bootfw.net.http.mediatype.REMEMBERED", 2)
-    readers = []
+    readers: list[Tagged] = []
     web = Web(lambda: readers[-1])
     for name in ("a", "b", "c", "c", "a"):
         readers.append(Tagged(CD, size=len(CD)))
@@ -247,7 +250,8 @@ def test_a_backend_may_answer_in_any_way(
 
 
 def test_a_slow_backend_holds_nobody_else_up() -> None:
-    opening, reading = Deferred(), Deferred()
+    opening: Deferred[Reader] = Deferred()
+    reading: Deferred[bytes] = Deferred()
     reader = Reader(THOUSAND, lambda data: reading, 1000)
     web = Web(Backend(lambda: opening))
     wire = web.ask()
@@ -286,7 +290,8 @@ def test_a_range_beyond_the_end() -> None:
     assert (response.status, response.headers["Content-Range"]) == (416, "bytes */1000")
     assert (reader.reads, reader.closed) == ([], 1)
     assert web.kinds == ["TransferRefused"]
-    assert (web.events[0].code, web.events[0].message) == (416, "The file has 1000 bytes")
+    refused = of_type(TransferRefused, web.events[0])
+    assert (refused.code, refused.message) == (416, "The file has 1000 bytes")
 
 
 @pytest.mark.parametrize("condition", [{"If_Match": TAG}, {"If_Unmodified_Since": DATE}, {"If_Range": TAG}])
@@ -302,7 +307,12 @@ def test_edk2_does_not_resume_another_file() -> None:
     web = Web(lambda: Dated(THOUSAND, size=1000))
     tag = web.get("HEAD").headers["ETag"]
     readers: list[Dated] = []
-    web.backend.answer = lambda: readers.append(Dated(THOUSAND, size=1000, modified=784111779.0)) or readers[-1]
+
+    def another() -> Dated:
+        readers.append(Dated(THOUSAND, size=1000, modified=784111779.0))
+        return readers[-1]
+
+    web.backend.answer = another
     for condition in ({"If_Match": tag}, {"If_Unmodified_Since": DATE}):
         assert web.get(Range="bytes=600-999", **condition).status == 412
     assert web.get(Range="bytes=600-999", If_Range=tag).body == THOUSAND
@@ -477,7 +487,7 @@ def test_no_file_has_a_nul_in_its_name() -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_file_that_can_t_be_had(error: Exception, status: int, text: str, method: str) -> None:
-    late = Deferred()
+    late: Deferred[Reader] = Deferred()
     for web in (Web(error), Web(lambda: late)):
         wire = web.ask(method)
         if not wire.value():
@@ -488,7 +498,8 @@ def test_a_file_that_can_t_be_had(error: Exception, status: int, text: str, meth
         assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
         assert response.body == (b"" if method == "HEAD" else f"{text}\n".encode())
         assert web.kinds == ["TransferRefused"]
-        assert (web.events[0].code, web.events[0].request.protocol) == (status, "http")
+        refused = of_type(TransferRefused, web.events[0])
+        assert (refused.code, refused.request.protocol) == (status, "http")
         assert not wire.disconnecting
 
 
@@ -508,7 +519,7 @@ def test_what_is_for_the_operator_is_not_told_to_the_client() -> None:
     response = web.get()
     assert (response.status, response.body) == (500, b"It could not be made\n")
     assert web.kinds == ["TransferRefused"]
-    assert web.events[0].detail == "boot.j2:3: /secret"
+    assert of_type(TransferRefused, web.events[0]).detail == "boot.j2:3: /secret"
 
 
 @pytest.mark.parametrize(
@@ -519,8 +530,9 @@ def test_a_bug_of_a_backend_is_told_to_the_log_only(answer: ZeroDivisionError | 
     response = web.get()
     assert (response.status, response.body) == (500, b"Internal error\n")
     assert (web.kinds[0], web.kinds[-1]) == ("PluginFailed", "TransferRefused")
-    assert web.events[0].doing == "open '/file.img'"
-    assert "Error" in web.events[0].traceback
+    failed = of_type(PluginFailed, web.events[0])
+    assert failed.doing == "open '/file.img'"
+    assert "Error" in failed.traceback
     assert getattr(answer, "closed", 1) == 1
 
 
@@ -530,7 +542,8 @@ def test_other_methods(method: str) -> None:
     response = web.get(method, body=b"a=1", Content_Length=3, Content_Type="application/x-www-form-urlencoded")
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
     assert web.backend.asked == []
-    assert [(event.code, event.request.write) for event in web.events] == [(405, method in ("PUT", "POST"))]
+    refused = [of_type(TransferRefused, event) for event in web.events]
+    assert [(event.code, event.request.write) for event in refused] == [(405, method in ("PUT", "POST"))]
 
 
 def test_a_body_is_not_kept() -> None:
@@ -572,8 +585,8 @@ def test_two_requests_on_one_connection() -> None:
 
 
 def test_requests_that_come_at_once_are_answered_in_order() -> None:
-    answers = [Deferred(), Deferred()]
-    web = Web(Backend(lambda: answers[len(web.backend.asked) - 1]))
+    answers: list[Deferred[MemoryReader]] = [Deferred(), Deferred()]
+    web: Web = Web(Backend(lambda: answers[len(web.backend.asked) - 1]))
     wire = web.connect()
     wire.protocol.dataReceived(request(target="/a") + request(target="/b"))
     assert [asked.filename for asked in web.backend.asked] == ["/a"]
@@ -621,13 +634,23 @@ def test_answers_that_are_there_already_do_not_pile_up(monkeypatch: pytest.Monke
     assert Web(Reader(data, succeed, len(data))).get().body == data
 
 
+def _kept_in(answers: list[tuple[Deferred[bytes], bytes]]) -> Callable[[bytes], Deferred[bytes]]:
+    """Answers each read with a Deferred, and notes what the test has to fire it with."""
+
+    def answer(data: bytes) -> Deferred[bytes]:
+        answers.append((Deferred(), data))
+        return answers[-1][0]
+
+    return answer
+
+
 def test_an_answer_that_comes_while_the_transport_is_full_is_sent_and_no_more_is_asked() -> None:
-    answers: list[tuple[Deferred[None], bytes]] = []
-    reader = Reader(bytes(10 * CHUNK), lambda data: answers.append((Deferred(), data)) or answers[-1][0], 10 * CHUNK)
+    answers: list[tuple[Deferred[bytes], bytes]] = []
+    reader = Reader(bytes(10 * CHUNK), _kept_in(answers), 10 * CHUNK)
     wire = Web(reader).ask()
     answers[0][0].callback(answers[0][1])
     wire.takes_all = False
-    wire.producer.pauseProducing()
+    present(wire.producer).pauseProducing()
     answers[1][0].callback(answers[1][1])
     assert len(reader.reads) == 2
     wire.take()
@@ -702,7 +725,7 @@ def test_the_client_goes_away_while_a_read_is_outstanding() -> None:
 
 
 def test_the_client_goes_away_while_the_file_is_being_opened() -> None:
-    kept = Deferred(lambda deferred: None)
+    kept: Deferred[Reader] = Deferred(lambda deferred: None)
     reader = Reader(THOUSAND, size=1000)
     web = Web(lambda: kept.addErrback(lambda failure: reader))  # a backend that answers all the same
     wire = web.ask()
@@ -815,8 +838,8 @@ def test_a_backend_that_never_reads() -> None:
 
 
 def test_a_backend_that_is_slow_all_the_time() -> None:
-    answers: list[tuple[Deferred[None], bytes]] = []
-    reader = Reader(bytes(3 * CHUNK), lambda data: answers.append((Deferred(), data)) or answers[-1][0], 3 * CHUNK)
+    answers: list[tuple[Deferred[bytes], bytes]] = []
+    reader = Reader(bytes(3 * CHUNK), _kept_in(answers), 3 * CHUNK)
     web = Web(reader)
     wire = web.ask()
     for number in range(3):
@@ -830,7 +853,7 @@ def test_a_backend_that_never_opens() -> None:
     wire = web.ask()
     web.clock.advance(60)
     assert parse(wire.value())[0].status == 503
-    assert [event.code for event in web.events] == [503]
+    assert [of_type(TransferRefused, event).code for event in web.events] == [503]
 
 
 @pytest.mark.parametrize("answered", [False, True])
@@ -924,18 +947,19 @@ def test_close_with_nobody_there() -> None:
 
 def test_twisted_writes_nothing_to_the_log() -> None:
     web = Web(lambda: MemoryReader(b"x"))
-    seen = []
-    globalLogPublisher.addObserver(seen.append)
+    seen: list[LogEvent] = []
+    observer = cast(ILogObserver, seen.append)
+    globalLogPublisher.addObserver(observer)
     try:
-        web.site.doStart()
+        web.site.doStart()  # type: ignore[no-untyped-call]
         web.get()
         web.get("HEAD")
         web.get("PUT")
         web.connect()
         web.clock.advance(60)
         web.clock.advance(1)
-        web.site.doStop()
+        web.site.doStop()  # type: ignore[no-untyped-call]
     finally:
-        globalLogPublisher.removeObserver(seen.append)
+        globalLogPublisher.removeObserver(observer)
     assert seen == []
     assert web.clock.getDelayedCalls() == []

@@ -3,18 +3,19 @@
 import contextlib
 import os
 import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tftpserver import Serve
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from bootfw.api import ILearningWatchdog, IWatchdogPolicy
+from bootfw.api import ILearningWatchdog, IWatchdog, IWatchdogPolicy
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.boot.backends import LayeredBackend
 from bootfw.config.settings import HTTPSettings
-from bootfw.events import TransferEnded
+from bootfw.events import Event, TransferEnded
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.watchdog import begin_watchdog
@@ -24,7 +25,7 @@ from bootfw.observe.publisher import Publisher
 from bootfw.readers import FileReader
 from bootfw.tftp.flight import Flight
 from bootfw.tftp.retransmit import RetransmitTimer
-from bootfw.values import Agreed
+from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
@@ -33,35 +34,38 @@ from .webservice import RunClient, WebService
 
 OLD = 1_000_000_000
 
+ServePort = Callable[[DirectoryBackend], DatagramPort]
+"""The fixture ``serve``: a port, to be read by hand, where a backend is served."""
+
 
 class PerHost(DirectoryBackend):
     """Each host has its own directory."""
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> Any:
         return super().open(f"{request.peer[0]}/{path}", request)
 
 
 class Upper(FileReader):
     """Changes what the file holds."""
 
-    def read(self, offset, length):
+    def read(self, offset: int, length: int) -> bytes:
         return super().read(offset, length).upper()
 
 
 class Uppercase(DirectoryBackend):
     """Serves files in upper case."""
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> Any:
         reader = super().open(path, request)
         with contextlib.closing(reader):
             return Upper(os.dup(reader.fileno()))
 
 
 @pytest.fixture
-def serve():
-    opened = []
+def serve() -> Iterator[ServePort]:
+    opened: list[tuple[TFTPProtocol, DatagramPort]] = []
 
-    def serve(backend):
+    def serve(backend: DirectoryBackend) -> DatagramPort:
         layered = LayeredBackend([("plugin", backend)])
         protocol = TFTPProtocol(Clock(), layered, Adaptive(), lambda event: None, frame_cache=FrameCache(1 << 20))
         port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
@@ -75,13 +79,13 @@ def serve():
         port.connectionLost()
 
 
-def client(host):
+def client(host: str) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     made.bind((host, 0))
     return made
 
 
-def test_requests_that_arrive_together_get_the_file_of_their_own_host(serve: Serve, tmp_path: Path) -> None:
+def test_requests_that_arrive_together_get_the_file_of_their_own_host(serve: ServePort, tmp_path: Path) -> None:
     hosts = [f"127.0.0.{number}" for number in (9, 10, 11)]
     for host in hosts[:2]:
         (tmp_path / host).mkdir()
@@ -98,13 +102,13 @@ def test_requests_that_arrive_together_get_the_file_of_their_own_host(serve: Ser
         one.close()
 
 
-def aged(path, content) -> None:
+def aged(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     os.utime(path, (OLD, OLD))
 
 
 def test_a_file_that_its_reader_changes_is_sent_as_changed_by_tftp(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: ServePort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bootfw.readers._TICK", -1)
     content = b"abcdefgh" * 8000
@@ -141,57 +145,59 @@ def test_a_file_that_its_reader_changes_is_sent_as_changed_by_http(
 
 
 def test_an_observer_that_overrides_observe_is_called_for_each_event() -> None:
-    seen = []
+    seen: list[Event] = []
 
     class Mine(LogObserver):
-        def observe(self, event) -> None:
+        def observe(self, event: Event) -> None:
             seen.append(event)
 
+    request = TransferRequest("file", "file", ("192.0.2.9", 2070), "192.0.2.1")
+    report = TransferReport(request, Agreed(), Outcome.COMPLETE, "", 0, 0, 0, 0.0, 0.0)
     reactor = Clock()
     publisher = Publisher(reactor, [("mine", Mine())])
-    publisher.publish(TransferEnded(0.0, None))
-    publisher.publish(TransferEnded(1.0, None))
+    publisher.publish(TransferEnded(0.0, report))
+    publisher.publish(TransferEnded(1.0, report))
     reactor.advance(0)
     assert [event.at for event in seen] == [0.0, 1.0]
 
 
 @implementer(IWatchdogPolicy)
 class Policy:
-    def __init__(self, watchdog) -> None:
+    def __init__(self, watchdog: IWatchdog) -> None:
         self._watchdog = watchdog
 
-    def begin(self, agreed):
+    def begin(self, agreed: Agreed) -> IWatchdog:
         return self._watchdog
 
 
-def begun(watchdog):
+def begun(watchdog: IWatchdog) -> RetransmitTimer:
     return RetransmitTimer(begin_watchdog(Policy(watchdog), Agreed())[1], Flight(0.0, 0.0))
 
 
 @pytest.mark.parametrize("name", ["wait", "progressed"])
-def test_a_watchdog_that_overrides_its_methods_learns_of_each_round_trip(name) -> None:
+def test_a_watchdog_that_overrides_its_methods_learns_of_each_round_trip(name: str) -> None:
     @implementer(ILearningWatchdog)
     class Schedule:
         unremarkable_from = 0.0
         unremarkable = 1000.0
 
-        def wait(self, attempt):
+        def wait(self, attempt: int) -> float:
             return 1.0
 
-        def progressed(self, seconds) -> None:
+        def progressed(self, seconds: float | None) -> None:
             """Learn nothing."""
 
-    learnt = []
+    learnt: list[float | None] = []
 
     class Mine(Schedule):
         if name == "wait":
 
-            def wait(self, attempt):
+            def wait(self, attempt: int) -> float:
                 return 2.0
 
         else:
 
-            def progressed(self, seconds) -> None:
+            def progressed(self, seconds: float | None) -> None:
                 learnt.append(seconds)
 
     assert begun(Schedule()).bounds == (0.0, 1000.0)

@@ -22,16 +22,19 @@ from bootfw.interfaces import IBootFileResolver, IBootObserver, IOperable, IStar
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.service import BootService
 from bootfw.testing import MemoryNetwork, TFTPClient
-from bootfw.values import BootFile
+from bootfw.values import BootFile, BootRequest
+
+Asked = Callable[[Path, str], list[dict[str, Any]]]
+"""The fixture ``asked``."""
 
 
 @implementer(IBootFileResolver, IStartable, IOperable, IBootObserver)
 @define(eq=False)
 class Resolver:
-    life: list = field(factory=list)
+    life: list[str | type[Event]] = field(factory=list)
     error: Exception | None = None
 
-    def resolve(self, request: None) -> BootFile:
+    def resolve(self, request: BootRequest) -> BootFile:
         return BootFile("made.ipxe", content=b"#!ipxe")
 
     def start(self, publish: Callable[..., Any]) -> None:
@@ -96,7 +99,7 @@ def test_what_it_makes_is_served(failures: list[BaseException]) -> None:
     network = MemoryNetwork()
     service = BootService(network.host("10.0.0.1", rich=True), resolvers=[Resolver()])
     service.startService()
-    present(service._chain).resolve(None)  # asked as by a DISCOVER
+    present(service._chain).resolve(BootRequest("52:54:00:00:00:01", "discover", "pxe-bios", "x86-bios"))
     client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69))
     assert network.result_of(client.download("/made.ipxe")).data == b"#!ipxe"
     network.result_of(service.stopService())
@@ -106,11 +109,11 @@ def test_what_it_makes_is_served(failures: list[BaseException]) -> None:
 
 
 @pytest.fixture
-def asked(alongside: Alongside) -> Callable[[Path, str], list[dict[str, dict[str, list[str] | str] | int | str]]]:
+def asked(alongside: Alongside) -> Asked:
     """What the server at a path answers to the question."""
 
-    def ask(path: Path, question: str) -> list[dict[str, dict[str, list[str] | str] | int | str]]:
-        def talk() -> list[dict[str, dict[str, list[str] | str] | int | str]]:
+    def ask(path: Path, question: str) -> list[dict[str, Any]]:
+        def talk() -> list[dict[str, Any]]:
             with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rw") as stream:
                 connection.settimeout(10)
                 connection.connect(str(path))
@@ -131,7 +134,7 @@ def attendants(reactor: EPollReactor, *resolvers: Resolver) -> PluginLifecycle:
 def test_the_operator_asks_it_from_the_beginning_to_the_end(
     private_reactor: EPollReactor,
     tmp_path: Path,
-    asked: Callable[[Path, str], list[dict[str, dict[str, list[str] | str] | int | str]]],
+    asked: Asked,
 ) -> None:
     path = tmp_path / "state" / "control.sock"
     running = attendants(private_reactor, Resolver())
@@ -155,7 +158,7 @@ def test_there_is_no_socket_where_nothing_can_be_asked(private_reactor: EPollRea
 def test_what_the_address_server_answers_is_asked_at_the_same_place(
     private_reactor: EPollReactor,
     tmp_path: Path,
-    asked: Callable[[Path, str], list[dict[str, dict[str, list[str] | str] | int | str]]],
+    asked: Asked,
 ) -> None:
     path = tmp_path / "control.sock"
     running = attendants(private_reactor, Resolver())

@@ -2,16 +2,21 @@
 
 import errno
 import socket
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from attrs import define, field
+from narrowing import of_type
 from twisted.internet.error import CannotListenError, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from bootfw.events import Event, WorkerLost
+from bootfw.net.tftp.handover import Handover
 from bootfw.net.workers.channel import Channel, packed
 from bootfw.net.workers.supervisor import Workers
+from bootfw.values import Address
 
 TO, FROM = 3, 4
 
@@ -19,7 +24,7 @@ TO, FROM = 3, 4
 class Process:
     """A child process: the messages and signals that it has received."""
 
-    def __init__(self, protocol) -> None:
+    def __init__(self, protocol: ProcessProtocol) -> None:
         self.messages: list[str] = []
         self.signals: list[str] = []
         self.open = {TO}
@@ -30,7 +35,7 @@ class Process:
     def writeToChild(self, descriptor: int, data: bytes) -> None:
         if descriptor not in self.open:
             raise KeyError(descriptor)  # as Twisted's does
-        self._channel.dataReceived(data)
+        self._channel.dataReceived(data)  # type: ignore[no-untyped-call]
 
     def closeChildFD(self, descriptor: int) -> None:
         self.open.discard(descriptor)
@@ -55,10 +60,10 @@ class Reactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.processes: list[Process] = []
-        self.error = None
+        self.error: OSError | None = None
         """What spawnProcess() raises."""
 
-    def spawnProcess(self, protocol, *arguments: list[str] | str, **options: Any) -> Process:
+    def spawnProcess(self, protocol: ProcessProtocol, *arguments: list[str] | str, **options: Any) -> Process:
         if self.error is not None:
             raise self.error
         self.processes.append(process := Process(protocol))
@@ -70,9 +75,9 @@ class InterimServer:
     """Replaces an InterimServer: there are no ports."""
 
     busy: bool = False
-    did: list = field(factory=list)
+    did: list[str] = field(factory=list)
 
-    def hand_over(self):
+    def hand_over(self) -> list[tuple[Address, Handover]]:
         self.did.append("hand over")
         return []
 
@@ -88,30 +93,36 @@ def reactor() -> Reactor:
     return Reactor()
 
 
+def no_ports(*arguments: Any) -> NoReturn:
+    """Serves a socket, of which there is none."""
+    pytest.fail("there is no socket to serve")
+
+
 @pytest.fixture
-def events():
+def events() -> list[Event]:
     return []
 
 
 @pytest.fixture
-def workers(reactor: Reactor, events) -> Workers:
+def workers(reactor: Reactor, events: list[Event]) -> Workers:
     """Two of them, started."""
     workers = Workers(reactor, 2, "bootfw.cli.worker", None)
-    workers.join(lambda kind, values: False, publish=events.append, memory=list, serve=None)
+    workers.join(lambda kind, values: False, publish=events.append, memory=list, serve=no_ports)
     workers.startService()
     reactor.advance(0)
     return workers
 
 
 @pytest.fixture
-def interim(workers: Workers):
+def interim(workers: Workers) -> InterimServer:
     """The interim server of the first of them."""
-    workers._workers[0].interim = interim = InterimServer()
+    interim = InterimServer()
+    workers._workers[0].interim = interim  # type: ignore[assignment]  # as far as a worker looks at one
     return interim
 
 
 def test_a_process_gets_its_sockets_when_it_and_the_interim_server_are_ready(
-    workers: Workers, reactor: Reactor, interim
+    workers: Workers, reactor: Reactor, interim: InterimServer
 ) -> None:
     first, second = reactor.processes
     assert (first.messages, second.messages) == (["prepare"], ["prepare"])
@@ -123,14 +134,16 @@ def test_a_process_gets_its_sockets_when_it_and_the_interim_server_are_ready(
 def test_no_process_is_created_before_the_reactor_turns(reactor: Reactor) -> None:
     """Until then SIGTERM ends the main process without its handler, and workers would keep its ports for a while."""
     workers = Workers(reactor, 2, "bootfw.cli.worker", None)
-    workers.join(lambda kind, values: False, publish=lambda event: None, memory=list, serve=None)
+    workers.join(lambda kind, values: False, publish=lambda event: None, memory=list, serve=no_ports)
     workers.startService()
     assert reactor.processes == []
     reactor.advance(0)
     assert len(reactor.processes) == 2
 
 
-def test_transfers_that_can_not_be_handed_over_delay_it(workers: Workers, reactor: Reactor, interim) -> None:
+def test_transfers_that_can_not_be_handed_over_delay_it(
+    workers: Workers, reactor: Reactor, interim: InterimServer
+) -> None:
     interim.busy = True
     reactor.processes[0].say("prepared")
     reactor.pump([0.1] * 40)
@@ -141,7 +154,7 @@ def test_transfers_that_can_not_be_handed_over_delay_it(workers: Workers, reacto
 
 
 def test_an_interim_server_with_such_transfers_is_drained_and_in_the_end_hands_over(
-    workers: Workers, reactor: Reactor, interim
+    workers: Workers, reactor: Reactor, interim: InterimServer
 ) -> None:
     interim.busy = True
     reactor.processes[0].say("prepared")
@@ -153,13 +166,13 @@ def test_an_interim_server_with_such_transfers_is_drained_and_in_the_end_hands_o
 
 
 def test_the_interim_server_continues_while_a_process_that_never_served_is_replaced(
-    workers: Workers, reactor: Reactor, interim, events
+    workers: Workers, reactor: Reactor, interim: InterimServer, events: list[Event]
 ) -> None:
     interim.busy = True
     reactor.processes[0].say("prepared")
     reactor.processes[0].end()
     reactor.advance(1)
-    assert events[0].transfers == 0
+    assert of_type(WorkerLost, events[0]).transfers == 0
     assert len(reactor.processes) == 3
     assert interim.did == []
     interim.busy = False
@@ -182,7 +195,9 @@ def test_at_a_stop_a_process_that_serves_has_time_to_end_and_another_is_killed(
     assert (first.signals, second.signals) == ([], ["KILL"])
 
 
-def test_a_process_that_is_prepared_after_a_stop_gets_no_message(workers: Workers, reactor: Reactor, interim) -> None:
+def test_a_process_that_is_prepared_after_a_stop_gets_no_message(
+    workers: Workers, reactor: Reactor, interim: InterimServer
+) -> None:
     workers.stopService()
     reactor.processes[0].say("prepared")
     assert reactor.processes[0].messages == ["prepare"]
@@ -210,7 +225,7 @@ def test_a_message_is_not_sent_to_a_process_that_is_about_to_end(workers: Worker
 
 
 def test_a_process_that_closes_its_pipe_and_does_not_end_is_killed_and_replaced(
-    workers: Workers, reactor: Reactor, events
+    workers: Workers, reactor: Reactor, events: list[Event]
 ) -> None:
     first = reactor.processes[0]
     first.say("prepared")
@@ -222,15 +237,17 @@ def test_a_process_that_closes_its_pipe_and_does_not_end_is_killed_and_replaced(
     first.end()
     reactor.advance(0)
     assert len(reactor.processes) == 3
-    assert [event.worker for event in events] == [0]
+    assert [of_type(WorkerLost, event).worker for event in events] == [0]
 
 
-def test_where_no_process_can_be_created_it_is_tried_again_later(workers: Workers, reactor: Reactor, events) -> None:
+def test_where_no_process_can_be_created_it_is_tried_again_later(
+    workers: Workers, reactor: Reactor, events: list[Event]
+) -> None:
     first = reactor.processes[0]
     reactor.error = OSError(errno.EAGAIN, "Resource temporarily unavailable")
     first.end()
     reactor.pump([0.1] * 20)
-    assert [event.reason for event in events[1:]] == [
+    assert [of_type(WorkerLost, event).reason for event in events[1:]] == [
         "it can't be started: Resource temporarily unavailable",
         "it can't be started: Resource temporarily unavailable",
     ]
@@ -259,12 +276,12 @@ class Served:
         pass
 
 
-def test_a_restart_has_the_port_while_the_processes_before_it_end():
-    def serve(service, address, sock, publish):
+def test_a_restart_has_the_port_while_the_processes_before_it_end() -> None:
+    def serve(service: str, address: Address, sock: socket.socket, publish: Any) -> tuple[Served, Served]:
         sock.close()
         return Served(), Served()
 
-    def workers_on(reactor):
+    def workers_on(reactor: Reactor) -> Workers:
         workers = Workers(reactor, 2, "bootfw.cli.worker", None)
         workers.join(lambda kind, values: False, publish=lambda event: None, memory=list, serve=serve)
         return workers

@@ -88,6 +88,13 @@ class Wire(StringTransport):
         self.aborted = False
         self.gone = False
 
+    def value(self) -> bytes:
+        written: bytes = super().value()
+        return written
+
+    def clear(self) -> None:
+        super().clear()
+
     def write(self, data: bytes) -> None:
         super().write(data)
         if not self.takes_all:
@@ -139,7 +146,7 @@ class Web:
     def __init__(self, backend: Any) -> None:
         self.clock = Clock()
         self.events: list[Event] = []
-        self.backend = backend if IBackend.providedBy(backend) else Backend(backend)
+        self.backend: Backend = backend if isinstance(backend, Backend) else Backend(backend)
         self.site = BootSite(self.clock, self.backend, self.events.append)
 
     def connect(self) -> Wire:
