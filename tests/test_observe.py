@@ -25,7 +25,7 @@ from bootfw.events import (
     TransferEnded,
     TransferRefused,
 )
-from bootfw.interfaces import IBatchObserver
+from bootfw.interfaces import IBatchObserver, IBootObserver
 from bootfw.observe import log
 from bootfw.observe.log import LogObserver
 from bootfw.observe.publisher import EVENTS_PER_TURN, QUEUE_LIMIT, Publisher
@@ -192,13 +192,14 @@ def test_those_who_are_refused_the_same_share_a_line(written: Written) -> None:
     ]
 
 
+@implementer(IBootObserver)
 class Failing:
     """Fails on every second event."""
 
     def __init__(self) -> None:
         self.seen: list[Event] = []
 
-    def observe(self, event: TransferEnded) -> None:
+    def observe(self, event: Event) -> None:
         self.seen.append(event)
         if len(self.seen) % 2:
             raise ValueError("as asked")
@@ -221,6 +222,9 @@ def test_a_flood_is_delivered_in_turns_and_what_is_too_much_is_counted() -> None
     class Many:
         def __init__(self) -> None:
             self.turns: list[list[Event]] = []
+
+        def observe(self, event: Event) -> None:
+            raise AssertionError("observe_many() is called in place of it")
 
         def observe_many(self, events: Sequence[Event]) -> None:
             self.turns.append(list(events))

@@ -12,7 +12,7 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from archives import MAKERS, make_iso, make_tar, make_zip
 from descriptors import open_descriptors
+from narrowing import of_type
 from threads import Threads
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
@@ -41,19 +42,20 @@ def _nothing_is_left_to_other_tests() -> Iterator[None]:
     gc.collect()
 
 
-def content(backend, path):
+def content(backend: ArchiveBackend, path: str) -> bytes | str:
     """What is got; "missing" or the message when there is nothing."""
     try:
         answer = backend.open(path, None)
         if isinstance(answer, Deferred):
-            results = []
+            results: list[Any] = []
             answer.addBoth(results.append)
             backend._reactor.work()
             answer = results[0]
             if isinstance(answer, Failure):
                 answer.raiseException()
         with closing(answer) as reader:
-            return reader.read(0, 1 << 20)
+            data: bytes = reader.read(0, 1 << 20)
+            return data
     except FileMissing:
         return "missing"
     except TransferError as error:
@@ -61,26 +63,26 @@ def content(backend, path):
 
 
 @pytest.fixture
-def errors(monkeypatch: pytest.MonkeyPatch):
-    said = []
+def errors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
 
-    def error(self, text, **values: Any) -> None:
+    def error(self: object, text: str, **values: Any) -> None:
         said.append(text.format(**values))
 
     monkeypatch.setattr("twisted.logger.Logger.error", error)
     return said
 
 
-def open_files():
+def open_files() -> list[str]:
     return sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in open_descriptors() if _is_open(fd))
 
 
-def _is_open(fd):
+def _is_open(fd: str) -> bool:
     return os.path.islink(f"/proc/self/fd/{fd}")
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_prefix_and_path(tmp_path: Path, kind) -> None:
+def test_prefix_and_path(tmp_path: Path, kind: str) -> None:
     files = {"install/sub/vmlinuz": b"kernel", "readme": b"read me"}
     MAKERS[kind](tmp_path / kind, files)
     backend = ArchiveBackend(tmp_path / kind, prefix="/debian/12/", path="install")
@@ -105,7 +107,7 @@ LINKS = {
 
 
 @pytest.mark.parametrize("kind", ["links.iso", "links.tar", "links.zip"])
-def test_links_are_followed_inside(tmp_path: Path, kind) -> None:
+def test_links_are_followed_inside(tmp_path: Path, kind: str) -> None:
     if kind == "links.iso":
         make_iso(tmp_path / kind, FILES, LINKS)
     elif kind == "links.tar":
@@ -139,14 +141,14 @@ def test_hard_links_in_a_tar(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def warnings(monkeypatch: pytest.MonkeyPatch):
-    said = []
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
     monkeypatch.setattr("twisted.logger.Logger.warn", lambda self, text, **values: said.append(text.format(**values)))
     return said
 
 
 @pytest.mark.parametrize("options", [[], ["--gzip"], ["--format=posix"], ["--format=gnu", "--xz"]], ids=" ".join)
-def test_a_sparse_member_is_served_with_its_holes(tmp_path: Path, warnings, options) -> None:
+def test_a_sparse_member_is_served_with_its_holes(tmp_path: Path, warnings: list[str], options: list[str]) -> None:
     """As ``tar --sparse`` packs disk images."""
     data = bytes(1 << 20) + b"middle" * 1000 + bytes(1 << 20) + b"end"
     with (tmp_path / "disk.img").open("wb") as file:
@@ -164,7 +166,7 @@ def test_a_sparse_member_is_served_with_its_holes(tmp_path: Path, warnings, opti
     assert warnings == []
 
 
-def test_a_sparse_member_of_an_archive_that_was_cut_off(tmp_path: Path, errors) -> None:
+def test_a_sparse_member_of_an_archive_that_was_cut_off(tmp_path: Path, errors: list[str]) -> None:
     with (tmp_path / "disk.img").open("wb") as file:
         file.seek(1 << 20)
         file.write(b"x" * 100_000)
@@ -174,7 +176,7 @@ def test_a_sparse_member_of_an_archive_that_was_cut_off(tmp_path: Path, errors) 
     assert len(errors) == 1
 
 
-def test_hard_links_that_come_before_their_file_and_links_to_nothing(tmp_path: Path, warnings) -> None:
+def test_hard_links_that_come_before_their_file_and_links_to_nothing(tmp_path: Path, warnings: list[str]) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for name, target in (("linux", "./install/vmlinuz"), ("nothing", "not/there")):
             member = tarfile.TarInfo(name)
@@ -190,7 +192,7 @@ def test_hard_links_that_come_before_their_file_and_links_to_nothing(tmp_path: P
     assert said.endswith("nothing is not served: it is a hard link to not/there, which is not in the archive")
 
 
-def patch_zip(path, name, *, flags: int = 0, method=None) -> None:
+def patch_zip(path: Path, name: str, *, flags: int = 0, method: int | None = None) -> None:
     """Change both headers of a member: its flags, its compression method."""
     data = bytearray(path.read_bytes())
     for signature, at, name_at in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
@@ -203,7 +205,9 @@ def patch_zip(path, name, *, flags: int = 0, method=None) -> None:
     path.write_bytes(data)
 
 
-def test_members_of_a_zip_that_can_t_be_read_are_named_and_the_others_served(tmp_path: Path, warnings, errors) -> None:
+def test_members_of_a_zip_that_can_t_be_read_are_named_and_the_others_served(
+    tmp_path: Path, warnings: list[str], errors: list[str]
+) -> None:
     names = ("secret", "deflate64", "damaged", "good")
     make_zip(tmp_path / "a.zip", {name: name.encode() * 100 for name in names})
     patch_zip(tmp_path / "a.zip", "secret", flags=1)
@@ -224,7 +228,7 @@ def test_members_of_a_zip_that_can_t_be_read_are_named_and_the_others_served(tmp
     assert errors == []
 
 
-def test_a_packed_member_whose_header_is_damaged_fails_alone(tmp_path: Path, errors) -> None:
+def test_a_packed_member_whose_header_is_damaged_fails_alone(tmp_path: Path, errors: list[str]) -> None:
     make_zip(tmp_path / "a.zip", {"bad": b"bad" * 1000, "good": b"good" * 1000}, zipfile.ZIP_DEFLATED)
     data = bytearray((tmp_path / "a.zip").read_bytes())
     data[:4] = b"PK\x03\x04"
@@ -236,7 +240,7 @@ def test_a_packed_member_whose_header_is_damaged_fails_alone(tmp_path: Path, err
     assert len(errors) == 1
 
 
-def test_only_some_members_that_are_left_out_are_named(tmp_path: Path, warnings) -> None:
+def test_only_some_members_that_are_left_out_are_named(tmp_path: Path, warnings: list[str]) -> None:
     make_zip(tmp_path / "a.zip", {f"file{number:02}": b"x" for number in range(15)} | {"good": b"good"})
     for number in range(15):
         patch_zip(tmp_path / "a.zip", f"file{number:02}", flags=1)
@@ -267,7 +271,7 @@ def test_case(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "a.tar.gz", "deflated.zip"])
-def test_another_archive_takes_its_place(tmp_path: Path, kind) -> None:
+def test_another_archive_takes_its_place(tmp_path: Path, kind: str) -> None:
     path, new = tmp_path / kind, tmp_path / "new"
     MAKERS[kind](path, {"a": b"old" * 1000, "gone": b"x"})
     backend = ArchiveBackend(path)
@@ -305,7 +309,9 @@ def test_opened_when_the_first_file_is_requested(tmp_path: Path) -> None:
         ("descriptor.iso", bytes(32768) + b"\1CD001\1" + bytes(5000)),
     ],
 )
-def test_what_can_not_be_read_is_said_once_and_its_files_are_missing(tmp_path: Path, errors, name, data) -> None:
+def test_what_can_not_be_read_is_said_once_and_its_files_are_missing(
+    tmp_path: Path, errors: list[str], name: str, data: bytes
+) -> None:
     (tmp_path / name).write_bytes(data)
     backend = ArchiveBackend(tmp_path / name)
     before = open_files()
@@ -335,7 +341,7 @@ def test_an_archive_that_becomes_shorter(tmp_path: Path) -> None:
             reader.read(0, 5000)
 
 
-def test_unpacks_so_much_only(tmp_path: Path, errors) -> None:
+def test_unpacks_so_much_only(tmp_path: Path, errors: list[str]) -> None:
     make_tar(tmp_path / "a.tar.gz", {"a": bytes(100_000)}, mode="w:gz")
     assert content(ArchiveBackend(tmp_path / "a.tar.gz", unpack_size=50_000), "a") == "missing"
     assert "unpack-size" in errors[0]
@@ -345,7 +351,7 @@ def test_unpacks_so_much_only(tmp_path: Path, errors) -> None:
     assert content(backend, "b") == bytes(10_000)
 
 
-def test_a_member_that_is_larger_than_it_says(tmp_path: Path, errors) -> None:
+def test_a_member_that_is_larger_than_it_says(tmp_path: Path, errors: list[str]) -> None:
     make_zip(tmp_path / "a.zip", {"a": bytes(60_000)}, zipfile.ZIP_DEFLATED)
     data = (tmp_path / "a.zip").read_bytes()
     (tmp_path / "a.zip").write_bytes(data.replace((60_000).to_bytes(4, "little"), (60).to_bytes(4, "little")))
@@ -357,8 +363,13 @@ def test_what_was_wanted_last_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     files = {name: name.encode() * 30_000 for name in "abc"}
     make_zip(tmp_path / "a.zip", files, zipfile.ZIP_DEFLATED)
     backend = ArchiveBackend(tmp_path / "a.zip", unpack_size=70_000)
-    times = []
-    monkeypatch.setattr("bootfw.backends.archive.opened.unpack", lambda *a: times.append(1) or packing.unpack(*a))
+    times: list[int] = []
+
+    def unpack(*arguments: Any) -> Any:
+        times.append(1)
+        return packing.unpack(*arguments)
+
+    monkeypatch.setattr("bootfw.backends.archive.opened.unpack", unpack)
     for name in "ababcb":
         assert content(backend, name) == files[name]
     assert len(times) == 3, "a, b and c once each"
@@ -371,11 +382,11 @@ def test_what_was_wanted_last_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("kind", ["a.tar.gz", "deflated.zip", "rock-ridge.iso"])
-def test_threads_do_the_long_work_once_for_all(tmp_path: Path, kind) -> None:
+def test_threads_do_the_long_work_once_for_all(tmp_path: Path, kind: str) -> None:
     MAKERS[kind](tmp_path / kind, FILES)
     threads = Threads()
     backend = ArchiveBackend(tmp_path / kind, reactor=threads)
-    found = []
+    found: list[Any] = []
     for path in ("readme", "readme", "install/vmlinuz", "nothing"):
         backend.open(path, None).addBoth(found.append)
     assert found == []
@@ -413,7 +424,7 @@ def test_replaced_while_a_thread_unpacks(tmp_path: Path) -> None:
     backend = ArchiveBackend(tmp_path / "a.zip", reactor=threads)
     assert content(backend, "a") == b"old"
     make_zip(tmp_path / "a.zip", {"a": b"old", "b": b"bbb"}, zipfile.ZIP_DEFLATED)
-    found = []
+    found: list[Any] = []
     backend.open("b", None).addBoth(found.append)
     done, call = threads.jobs.pop(0)
     done(True, call())  # the archive is open
@@ -443,7 +454,7 @@ def test_a_file_in_pieces(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rock-ridge.iso", "plain.tar", "stored.zip"])
-def test_transfers_share_what_has_been_read_of_a_member(tmp_path: Path, kind) -> None:
+def test_transfers_share_what_has_been_read_of_a_member(tmp_path: Path, kind: str) -> None:
     """By the frame cache of net/tftp/framecache.py, which read at the place in the archive."""
     files = {name: name.encode() * 5000 for name in "ab"}
     MAKERS[kind](tmp_path / kind, files)
@@ -477,11 +488,15 @@ def test_members_are_distinguished(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         reader.close()
 
 
-def _xorriso(image, tree):
+Command = Callable[[Path, Path], list[str | Path]]
+"""The line that makes an image of a tree."""
+
+
+def _xorriso(image: Path, tree: Path) -> list[str | Path]:
     return ["xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-o", image, tree]
 
 
-def _genisoimage(*options: Any):
+def _genisoimage(*options: str) -> Command:
     return lambda image, tree: ["genisoimage", "-quiet", *options, "-o", image, tree]
 
 
@@ -490,7 +505,7 @@ def _genisoimage(*options: Any):
     [_xorriso, _genisoimage("-R", "-J"), _genisoimage("-R", "-D"), _genisoimage("-J"), _genisoimage("-udf", "-J")],
     ids=["xorriso", "rock-ridge-and-joliet", "rock-ridge", "joliet", "udf"],
 )
-def test_images_of_others(tmp_path: Path, command) -> None:
+def test_images_of_others(tmp_path: Path, command: Command) -> None:
     line = command(tmp_path / "a.iso", tmp_path / "tree")
     if shutil.which(line[0]) is None:
         pytest.skip(f"{line[0]} is not installed")
@@ -512,13 +527,13 @@ def test_images_of_others(tmp_path: Path, command) -> None:
 
 
 @pytest.fixture
-def context(tmp_path: Path):
+def context(tmp_path: Path) -> PluginContext:
     return PluginContext(None, tmp_path)
 
 
-def test_configured(tmp_path: Path, context) -> None:
+def test_configured(tmp_path: Path, context: PluginContext) -> None:
     make_tar(tmp_path / "a.tar", FILES)
-    backend = plugin.configure({"file": "a.tar", "prefix": "x", "path": "install"}, context)
+    backend = of_type(ArchiveBackend, plugin.configure({"file": "a.tar", "prefix": "x", "path": "install"}, context))
     assert content(backend, "x/vmlinuz") == b"kernel"
     assert backend.problem() == ""
 
@@ -533,19 +548,19 @@ def test_configured(tmp_path: Path, context) -> None:
         ({"file": "a.tar", "unpack-size": -1}, "unpack-size"),
     ],
 )
-def test_wrong_options(context, options, key) -> None:
+def test_wrong_options(context: PluginContext, options: dict[str, object], key: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plugin.configure(options, context)
     assert caught.value.path == (key,)
 
 
-def test_images_need_pycdlib(context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_need_pycdlib(context: PluginContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycdlib", None)
     with pytest.raises(ConfigError, match=r"bootfw\[iso\]"):
         plugin.configure({"file": "a.iso"}, context)
 
 
-def test_tars_of_zstd_need_zstandard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors) -> None:
+def test_tars_of_zstd_need_zstandard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: list[str]) -> None:
     MAKERS["a.tar.zst"](tmp_path / "a.tar.zst", FILES)
     monkeypatch.setitem(sys.modules, "zstandard", None)
     assert content(ArchiveBackend(tmp_path / "a.tar.zst"), "readme") == "missing"

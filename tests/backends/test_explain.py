@@ -1,6 +1,7 @@
 """Files that are there and not served: the operator reads why, the client does not."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from bootfw.backends.openat2 import openat2, walk
 
 
 @pytest.fixture(params=[openat2, walk], ids=["openat2", "walk"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path):
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> DirectoryBackend:
     root = tmp_path / "root"
     (root / "directory").mkdir(parents=True)
     (root / "file").write_bytes(b"content")
@@ -77,7 +78,9 @@ def test_a_fifo(backend: DirectoryBackend) -> None:
 
 
 @pytest.fixture(params=[openat2, walk], ids=["openat2", "walk"])
-def backend_of_another_user(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def backend_of_another_user(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[DirectoryBackend]:
     """Files belong to root, and we do not. The path is relative: directories above may be closed to us."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
@@ -95,17 +98,17 @@ def backend_of_another_user(request: pytest.FixtureRequest, tmp_path: Path, monk
     os.setegid(0)
 
 
-def test_a_file_that_may_not_be_read(backend_of_another_user) -> None:
+def test_a_file_that_may_not_be_read(backend_of_another_user: DirectoryBackend) -> None:
     detail = refused(backend_of_another_user, "file", AccessViolation)
     assert detail == "root/file: permission denied for uid 65534, gid 65534: mode 0600, owner uid 0, gid 0"
 
 
-def test_a_directory_that_may_not_be_entered(backend_of_another_user) -> None:
+def test_a_directory_that_may_not_be_entered(backend_of_another_user: DirectoryBackend) -> None:
     detail = refused(backend_of_another_user, "directory/file", AccessViolation)
     assert detail.startswith("root/directory: permission denied for uid 65534")
 
 
-def test_an_upload_that_may_not_be_made(backend_of_another_user) -> None:
+def test_an_upload_that_may_not_be_made(backend_of_another_user: DirectoryBackend) -> None:
     request = TransferRequest("new", "new", ("192.0.2.7", 2070), write=True)
     with pytest.raises(AccessViolation) as caught:
         backend_of_another_user.create("new", request)

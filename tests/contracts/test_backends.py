@@ -88,6 +88,8 @@ class TestDistribution(InDirectories, BackendContract):
 class InArchives(InDirectories):
     """Makes each test an archive."""
 
+    files: Mapping[str, bytes]
+
     @pytest.fixture(autouse=True)
     def archive(self, request: pytest.FixtureRequest, _directory: None) -> None:
         self.path = self.directory / request.param
@@ -152,7 +154,7 @@ class LateReader:
 
 @implementer(IWriter)
 class LateWriter:
-    def __init__(self, clock: Clock, writer) -> None:
+    def __init__(self, clock: Clock, writer: IWriter) -> None:
         self.clock, self.writer = clock, writer
 
     def write(self, offset: int, data: bytes) -> Deferred[Any]:
@@ -175,7 +177,7 @@ class LateBackend:
         self.backend.open(path, request).close()
         return LateReader(self.clock, self.backend.files[path.removeprefix("../../../../")])
 
-    def create(self, path: str, request: TransferRequest) -> Deferred:
+    def create(self, path: str, request: TransferRequest) -> Deferred[LateWriter]:
         later = deferLater(self.clock, 0.1, self.backend.create, path, request)
         return later.addCallback(lambda writer: LateWriter(self.clock, writer))
 
@@ -196,9 +198,10 @@ class ClosingBackend:
     """What opens a file closes *other*, or leaves a descriptor open."""
 
     def __init__(self, backend: MemoryBackend, other: int | None = None) -> None:
-        self.backend, self.other, self.left = backend, other, []
+        self.backend, self.other = backend, other
+        self.left: list[int | None] = []
 
-    def open(self, path: str, request: TransferRequest) -> MemoryReader:
+    def open(self, path: str, request: TransferRequest) -> IReader:
         if self.other is None:
             self.left.append(os.open("/dev/null", os.O_RDONLY))
         elif len(self.left) == 3:  # the kit has fetched its three files, and has looked what is open

@@ -1,7 +1,9 @@
 """Framed files in memory: they are the file, within their room, and never an old one."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from attrs import define
@@ -20,6 +22,12 @@ from bootfw.tftp.blocks import Blocks, frame
 CAPACITY = 1 << 20
 
 
+class Opened(Protocol):
+    """Makes readers of a file with given content."""
+
+    def __call__(self, content: bytes, name: str = "file") -> FileReader: ...
+
+
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """No file is too new."""
@@ -27,11 +35,11 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def opened(tmp_path: Path, settled: None):
+def opened(tmp_path: Path, settled: None) -> Iterator[Opened]:
     """Makes readers of a file with given content."""
-    made = []
+    made: list[FileReader] = []
 
-    def make(content, name: str = "file"):
+    def make(content: bytes, name: str = "file") -> FileReader:
         (tmp_path / name).write_bytes(content)
         made.append(FileReader(os.open(tmp_path / name, os.O_RDONLY)))
         return made[-1]
@@ -42,12 +50,12 @@ def opened(tmp_path: Path, settled: None):
 
 
 @given(size=st.integers(0, 3000), blksize=st.integers(8, 700), block=st.integers(1, 400), most=st.integers(100, 2000))
-def test_a_piece_is_the_frames_of_its_blocks(size, blksize, block, most) -> None:
+def test_a_piece_is_the_frames_of_its_blocks(size: int, blksize: int, block: int, most: int) -> None:
     content = bytes(i % 251 for i in range(size))
     fd = os.memfd_create("test")
     os.write(fd, content)
     reader = FileReader(fd)
-    reader.identity = (1,)
+    reader.identity = (1,)  # type: ignore[assignment]  # frames need no more than that there is one
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(framecache, "CHUNK_SIZE", most)
         chunk = FrameCache(CAPACITY).chunk(reader, blksize, block)
@@ -64,7 +72,7 @@ def test_a_piece_is_the_frames_of_its_blocks(size, blksize, block, most) -> None
     assert bytes(chunk.view) == frame(Blocks(chunk.first, chunk.last - chunk.first + 1), blksize, data)
 
 
-def test_numbers_wrap(opened) -> None:
+def test_numbers_wrap(opened: Opened) -> None:
     cache = FrameCache(CAPACITY)
     reader = opened(bytes(8 * 70_000))
     chunk = cache.chunk(reader, 8, 65536)
@@ -75,7 +83,7 @@ def test_numbers_wrap(opened) -> None:
     assert bytes(chunk.view[at + 12 : at + 16]) == b"\0\3\0\1"
 
 
-def test_it_is_read_once_for_all_who_read_the_same(opened) -> None:
+def test_it_is_read_once_for_all_who_read_the_same(opened: Opened) -> None:
     cache = FrameCache(CAPACITY)
     one, other = opened(bytes(5000)), opened(bytes(5000), "other")
     again = FileReader(os.dup(one.fileno()))
@@ -85,7 +93,7 @@ def test_it_is_read_once_for_all_who_read_the_same(opened) -> None:
     again.close()
 
 
-def test_what_was_not_wanted_for_longest_makes_room(opened) -> None:
+def test_what_was_not_wanted_for_longest_makes_room(opened: Opened) -> None:
     cache = FrameCache(30_000)
     files = [opened(bytes([n]) * 8192, f"{n}") for n in range(4)]
     chunks = [cache.chunk(file, 1024, 1) for file in files[:3]]
@@ -99,13 +107,13 @@ def test_what_was_not_wanted_for_longest_makes_room(opened) -> None:
     assert cache.used == 0
 
 
-def test_what_does_not_fit_is_not_kept(opened) -> None:
+def test_what_does_not_fit_is_not_kept(opened: Opened) -> None:
     reader = opened(bytes(8192))
     assert FrameCache(8192).chunk(reader, 1024, 1) is None
     assert FrameCache(0).chunk(reader, 1024, 1) is None
 
 
-def test_a_changed_file_is_another_one(opened, tmp_path: Path) -> None:
+def test_a_changed_file_is_another_one(opened: Opened, tmp_path: Path) -> None:
     cache = FrameCache(CAPACITY)
     before = opened(b"old!" * 1000)
     old = cache.chunk(before, 512, 1)
@@ -117,7 +125,7 @@ def test_a_changed_file_is_another_one(opened, tmp_path: Path) -> None:
     assert bytes(old.view[4:8]) == b"old!"
 
 
-def test_a_file_that_has_become_shorter_is_left_to_its_reader(opened, tmp_path: Path) -> None:
+def test_a_file_that_has_become_shorter_is_left_to_its_reader(opened: Opened, tmp_path: Path) -> None:
     cache = FrameCache(CAPACITY)
     reader = opened(bytes(8192))
     os.truncate(tmp_path / "file", 3000)
@@ -134,20 +142,20 @@ def test_what_has_just_changed_has_no_identity(tmp_path: Path) -> None:
 
 
 @given(st.integers(8, 65464), st.sampled_from([1, 2, 4, 8, 16, 32, 64]), st.integers(0, 10_000))
-def test_a_window_lies_in_one_piece(blksize, windowsize, windows_before) -> None:
+def test_a_window_lies_in_one_piece(blksize: int, windowsize: int, windows_before: int) -> None:
     assume(windowsize * (blksize + 4) <= LARGEST_RUN)
     first = windows_before * windowsize + 1
     assert last_in_chunk(blksize, first) >= first + windowsize - 1
     assert framecache._blocks_per_chunk(blksize, framecache.CHUNK_SIZE) * (blksize + 4) < 1.5 * framecache.CHUNK_SIZE
 
 
-def overwrite(reader, content) -> None:
+def overwrite(reader: FileReader, content: bytes) -> None:
     with open(f"/proc/self/fd/{reader.fileno()}", "r+b") as file:
         file.write(content)
     os.utime(reader.fileno(), (1, 1))
 
 
-def test_a_file_that_was_overwritten_has_no_frames_for_who_opened_it_before(opened) -> None:
+def test_a_file_that_was_overwritten_has_no_frames_for_who_opened_it_before(opened: Opened) -> None:
     cache = FrameCache(CAPACITY)
     size = 2 * 512 * last_in_chunk(512, 1)
     before, other = opened(bytes(size)), opened(bytes(1000), "other")
@@ -162,7 +170,7 @@ def test_a_file_that_was_overwritten_has_no_frames_for_who_opened_it_before(open
     assert not cache.contains(before, 512, 1)
 
 
-def test_the_last_frames_are_not_given_to_who_may_have_read_others_before(opened) -> None:
+def test_the_last_frames_are_not_given_to_who_may_have_read_others_before(opened: Opened) -> None:
     cache = FrameCache(CAPACITY)
     reader = opened(bytes(1000))
     assert cache.chunk(reader, 512, 1) is cache.chunk(reader, 512, 1)
@@ -176,10 +184,10 @@ class Numbered(FileReader):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        self.identity = 1
+        self.identity = 1  # type: ignore[assignment]  # any value that is hashable may be one
 
 
-def numbered(path):
+def numbered(path: Path) -> Numbered:
     return Numbered(os.open(path, os.O_RDONLY))
 
 
@@ -199,12 +207,12 @@ def test_two_backends_of_one_class_do_not_share_frames_by_chance(tmp_path: Path)
         reader.close()
 
 
-def test_nor_do_two_parts_of_a_file(opened) -> None:
+def test_nor_do_two_parts_of_a_file(opened: Opened) -> None:
     cache = FrameCache(CAPACITY)
     file = opened(b"a" * 5000 + b"b" * 5000)
     parts = [MemberReader(file.share(), start, 5000, 0.0, "", 0.0) for start in (0, 5000)]
     for part in parts:
-        part.identity = 1
+        part.identity = 1  # type: ignore[assignment]  # any value that is hashable may be one
     assert [bytes(present(cache.chunk(part, 512, 1)).view[4:6]) for part in parts] == [b"aa", b"bb"]
     for part in parts:
         part.close()
@@ -213,13 +221,13 @@ def test_nor_do_two_parts_of_a_file(opened) -> None:
 @given(
     st.lists(st.tuples(st.integers(8, 65464), st.sampled_from([500, framecache.CHUNK_SIZE])), min_size=1, max_size=20)
 )
-def test_the_cached_number_of_blocks_is_that_of_the_block_size_and_the_size(sizes) -> None:
+def test_the_cached_number_of_blocks_is_that_of_the_block_size_and_the_size(sizes: list[tuple[int, int]]) -> None:
     for blksize, size in [*sizes, *sizes]:
         assert framecache._blocks_per_chunk(blksize, size) == framecache._blocks_per_chunk.__wrapped__(blksize, size)
 
 
 @pytest.mark.parametrize("framed_before", [True, False])
-def test_a_reader_knows_what_others_have_framed(opened, framed_before) -> None:
+def test_a_reader_knows_what_others_have_framed(opened: Opened, framed_before: bool) -> None:
     """The beginning came from frames of the old content. When the file has grown, the end is compared with that."""
     cache = FrameCache(CAPACITY)
     first_of_end = last_in_chunk(512, 1) + 1
@@ -233,31 +241,26 @@ def test_a_reader_knows_what_others_have_framed(opened, framed_before) -> None:
     assert cache.chunk(reader, 512, first_of_end) is None
 
 
-def test_frames_that_a_transfer_sends_from_are_forgotten_last_and_kept_until_it_is_done(opened) -> None:
+def test_frames_that_a_transfer_sends_from_are_forgotten_last_and_kept_until_it_is_done(opened: Opened) -> None:
     cache = FrameCache(20_000)
     files = [opened(bytes([n]) * 8192, f"{n}") for n in range(5)]
-    held, other = (cache.chunk(file, 1024, 1) for file in files[:2])
-    cache.hold(present(held))
-    third = cache.chunk(files[2], 1024, 1)
-    assert held is not None
-    assert other is not None
+    held, other = (present(cache.chunk(file, 1024, 1)) for file in files[:2])
+    cache.hold(held)
+    third = present(cache.chunk(files[2], 1024, 1))
     assert (held.cached, other.cached, third.cached) == (True, False, True), "the oldest one is held"
-    cache.hold(present(third))
+    cache.hold(third)
     assert cache.evicted_in_use == 0
-    fourth = cache.chunk(files[3], 1024, 1)
-    assert third is not None
+    fourth = present(cache.chunk(files[3], 1024, 1))
     assert (held.cached, third.cached, fourth.cached) == (False, True, True), "all were held"
     assert cache.evicted_in_use == held.size
-    assert third is not None
-    assert fourth is not None
     assert cache.used == third.size + fourth.size <= 20_000
     assert bytes(held.view[4:1028]) == bytes(1024)
-    cache.hold(present(held))
-    cache.release(present(held))
+    cache.hold(held)
+    cache.release(held)
     assert cache.evicted_in_use == held.size
-    cache.release(present(held))
+    cache.release(held)
     assert cache.evicted_in_use == 0
-    cache.release(present(third))
+    cache.release(third)
     assert cache.used == third.size + fourth.size
     cache.clear()
     assert (cache.used, cache.evicted_in_use) == (0, 0)

@@ -6,11 +6,14 @@ import os
 import socket
 import ssl
 import sys
+from collections.abc import Sequence
 from http.client import HTTPSConnection
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from certificates import Authority
+from narrowing import of_type, present
 from turning import Alongside, TurnUntil
 
 from bootfw.events import Event
@@ -41,6 +44,8 @@ from .webservice import where
 pytestmark = pytest.mark.usefixtures("failures")
 
 ANY = ("127.0.0.1", 0)
+
+_E = TypeVar("_E", bound=Event)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,7 @@ def trusting(authority: Authority, version: ssl.TLSVersion | None = None) -> ssl
 
 def fetch(
     address: tuple[str, int], context: ssl.SSLContext, *targets: str
-) -> tuple[dict[str, tuple[tuple[tuple[str, str] | str, ...], ...] | int | str], list[tuple[int, bytes]]]:
+) -> tuple[dict[str, Any], list[tuple[int, bytes]]]:
     """The certificate that was shown, statuses and bodies, on one connection."""
     connection = HTTPSConnection(*address, timeout=5, context=context)
     with contextlib.closing(connection):
@@ -86,10 +91,10 @@ def fetch(
             connection.request("GET", target)
             response = connection.getresponse()
             found.append((response.status, response.read()))
-        return connection.sock.getpeercert(), found
+        return present(connection.sock.getpeercert()), found
 
 
-def said(observer: Observer, kind: type[CertificateLoaded] | type[HandshakeFailed]) -> list[Event]:
+def said(observer: Observer, kind: type[_E]) -> list[_E]:
     return [event for event in observer.events if isinstance(event, kind)]
 
 
@@ -153,10 +158,11 @@ def test_a_slow_client_is_not_written_ahead_for(
         sock.setblocking(False)
         wrapped = trusting(authority).wrap_socket(sock, server_hostname="127.0.0.1", do_handshake_on_connect=False)
 
-        def shaken() -> bool | None:
+        def shaken() -> bool:
             with contextlib.suppress(ssl.SSLWantReadError):
                 wrapped.do_handshake()
                 return True
+            return False
 
         turn_until(shaken)
         wrapped.sendall(b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -221,7 +227,8 @@ def test_the_log_tells_of_a_certificate_once() -> None:
 def test_a_half_renewed_certificate_changes_nothing(
     settings: HTTPSettings, authority: Authority, tmp_path: Path
 ) -> None:
-    events, names = [], []
+    events: list[Event] = []
+    names: list[Sequence[str]] = []
     certificate = RenewedCertificate(Clock(), settings, events.append, names.append)
     before = certificate.serverConnectionForTLS(None).get_context()
     chain, key = authority.issue("127.0.0.1", "renewed.example")
@@ -244,7 +251,7 @@ def test_a_certificate_that_is_taken_away_is_kept(settings: HTTPSettings, tmp_pa
     before = certificate.serverConnectionForTLS(None).get_context()
     (tmp_path / gone).unlink()
     assert certificate.serverConnectionForTLS(None).get_context() is before
-    assert f"{gone}\" can't be read: No such file or directory" in events[-1].problem
+    assert f"{gone}\" can't be read: No such file or directory" in of_type(CertificateProblem, events[-1]).problem
 
 
 def test_symbolic_links_like_certbot_s(
@@ -256,7 +263,7 @@ def test_symbolic_links_like_certbot_s(
     for name in ("chain.pem", "key.pem"):
         (tmp_path / name).unlink()
         (tmp_path / name).symlink_to(f"0/{name}")
-    names: list[tuple[str, ...]] = []
+    names: list[Sequence[str]] = []
     certificate = RenewedCertificate(Clock(), settings, lambda event: None, names.append)
     for name in ("chain.pem", "key.pem"):
         (tmp_path / name).unlink()
@@ -270,25 +277,26 @@ def test_symbolic_links_like_certbot_s(
 
 def test_an_expired_certificate_is_a_warning(settings: HTTPSettings, authority: Authority, tmp_path: Path) -> None:
     write(tmp_path, *authority.issue("127.0.0.1", days=-1))
-    events = []
+    events: list[Event] = []
     certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None)
     certificate.serverConnectionForTLS(None)
     assert [type(event) for event in events] == [CertificateLoaded, CertificateProblem]
-    assert "expired on " in events[1].problem
+    assert "expired on " in of_type(CertificateProblem, events[1]).problem
 
 
 def test_a_certificate_that_expires_while_we_run(settings: HTTPSettings) -> None:
-    events, now = [], [datetime.datetime.now(datetime.UTC).timestamp()]
+    events: list[Event] = []
+    now = [datetime.datetime.now(datetime.UTC).timestamp()]
     certificate = RenewedCertificate(Clock(), settings, events.append, lambda names: None, lambda: now[0])
     certificate.serverConnectionForTLS(None)
     assert len(events) == 1
     now[0] += 31 * DAY.total_seconds()
     certificate.serverConnectionForTLS(None)
     certificate.serverConnectionForTLS(None)
-    assert [event.problem.partition(" on ")[0] for event in events[1:]] == ["expired"]
+    assert [of_type(CertificateProblem, event).problem.partition(" on ")[0] for event in events[1:]] == ["expired"]
     now[0] -= 100 * DAY.total_seconds()
     certificate.serverConnectionForTLS(None)
-    assert "is not valid before" in events[-1].problem
+    assert "is not valid before" in of_type(CertificateProblem, events[-1]).problem
 
 
 def _handshake(address: tuple[str, int], context: ssl.SSLContext) -> None:
@@ -376,7 +384,7 @@ def test_what_can_t_be_used(
     for name, content in (("chain.pem", chain), ("key.pem", key)):
         if content is None:
             (tmp_path / name).unlink()
-        elif content is not True:
+        elif isinstance(content, bytes):
             (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError) as caught:
         load(settings)
@@ -435,8 +443,9 @@ def test_check_shows_the_certificate(
     (tmp_path / "bootfw.toml").write_text(
         '[http]\nhttps-listen = ["0.0.0.0:8443"]\ncertificate = "chain.pem"\nkey = "key.pem"\n'
     )
+    options = Options()  # type: ignore[no-untyped-call]  # Twisted's usage.Options has no annotations
     with pytest.raises(SystemExit):
-        Options().parseOptions(["--check", "-c", str(tmp_path / "bootfw.toml")])
+        options.parseOptions(["--check", "-c", str(tmp_path / "bootfw.toml")])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("certificate")]
     assert line.split(None, 1)[1].startswith("for boot.example, 127.0.0.1, until ")
     assert said in line

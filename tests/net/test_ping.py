@@ -5,10 +5,16 @@ import os
 import select
 import socket
 import struct
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.net.dhcp.conflict import IcmpProbe, PendingProbes
+
+from .namespaces import Host
 
 CLIENT, UNUSED, NO_WAY = "10.9.0.9", "10.9.0.77", "192.0.2.9"
 FAR = "10.99.0.5"
@@ -17,7 +23,7 @@ SECONDS = 0.3
 
 
 @pytest.fixture(scope="module")
-def routed(hosts):
+def routed(hosts: tuple[Host, Host]) -> Iterator[tuple[Host, Host]]:
     """The two hosts, and a network behind the client."""
     server, client = hosts
     client.ip("link", "set", "lo", "up")
@@ -31,13 +37,13 @@ def routed(hosts):
     client.ip("address", "del", f"{FAR}/32", "dev", "lo")
 
 
-def setting(host, name: str, value: str) -> None:
+def setting(host: Host, name: str, value: str) -> None:
     with host.inside(), open(f"/proc/sys/net/ipv4/{name}", "w") as file:
         file.write(value)
 
 
 @contextlib.contextmanager
-def unprivileged():
+def unprivileged() -> Iterator[None]:
     """Have no capabilities meanwhile."""
     os.seteuid(65534)
     try:
@@ -47,7 +53,9 @@ def unprivileged():
 
 
 @pytest.fixture(params=["raw", "ping socket"])
-def ping(request, routed, private_reactor):
+def ping(
+    request: pytest.FixtureRequest, routed: tuple[Host, Host], private_reactor: EPollReactor
+) -> Iterator[IcmpProbe]:
     server, _ = routed
     with server.inside(), contextlib.ExitStack() as stack:
         if request.param == "ping socket":
@@ -60,8 +68,10 @@ def ping(request, routed, private_reactor):
 
 
 @pytest.mark.parametrize("address", [CLIENT, FAR], ids=["beside us", "behind a router"])
-def test_a_reply_ends_the_probe_at_once_without_a_mac_address(ping, private_reactor, turn_until, address):
-    results = []
+def test_a_reply_ends_the_probe_at_once_without_a_mac_address(
+    ping: IcmpProbe, private_reactor: EPollReactor, turn_until: TurnUntil, address: str
+) -> None:
+    results: list[str | None] = []
     began = private_reactor.seconds()
     ping.start(address, results.append)
     assert results == []
@@ -72,8 +82,10 @@ def test_a_reply_ends_the_probe_at_once_without_a_mac_address(ping, private_reac
     assert private_reactor.getDelayedCalls() == []
 
 
-def test_an_address_is_free_when_no_reply_comes_before_the_timeout(ping, private_reactor, turn_until):
-    results = []
+def test_an_address_is_free_when_no_reply_comes_before_the_timeout(
+    ping: IcmpProbe, private_reactor: EPollReactor, turn_until: TurnUntil
+) -> None:
+    results: list[str | None] = []
     began = private_reactor.seconds()
     for address in (UNUSED, "10.99.0.6"):
         ping.start(address, results.append)
@@ -83,8 +95,10 @@ def test_an_address_is_free_when_no_reply_comes_before_the_timeout(ping, private
     assert SECONDS - 0.01 <= private_reactor.seconds() - began < 2 * SECONDS
 
 
-def test_where_there_is_no_way_nothing_is_waited_for(ping, private_reactor, turn_until):
-    results = []
+def test_where_there_is_no_way_nothing_is_waited_for(
+    ping: IcmpProbe, private_reactor: EPollReactor, turn_until: TurnUntil
+) -> None:
+    results: list[str | None] = []
     began = private_reactor.seconds()
     ping.start(NO_WAY, results.append)
     assert results == []
@@ -94,19 +108,21 @@ def test_where_there_is_no_way_nothing_is_waited_for(ping, private_reactor, turn
     assert private_reactor.seconds() < began + SECONDS
 
 
-def test_an_address_can_be_asked_for_again(ping, turn_until):
+def test_an_address_can_be_asked_for_again(ping: IcmpProbe, turn_until: TurnUntil) -> None:
     for _ in range(2):
-        results = []
+        results: list[str | None] = []
         ping.start(FAR, results.append)
-        turn_until(lambda results=results: results)
+        turn_until(lambda: results)  # noqa: B023 (it is called in this turn of the loop)
         assert results == [""]
 
 
-def test_replies_to_other_processes_do_not_wake_us(ping, routed, private_reactor, turn_until):
+def test_replies_to_other_processes_do_not_wake_us(
+    ping: IcmpProbe, routed: tuple[Host, Host], private_reactor: EPollReactor, turn_until: TurnUntil
+) -> None:
     [reader] = (reader for reader in private_reactor.getReaders() if isinstance(reader, PendingProbes))
     with routed[0].inside():
         other = IcmpProbe(private_reactor, SECONDS)
-    results = []
+    results: list[str | None] = []
     other.start(CLIENT, results.append)
     turn_until(lambda: results)
     other.close()
@@ -115,8 +131,8 @@ def test_replies_to_other_processes_do_not_wake_us(ping, routed, private_reactor
     assert select.select([reader.fileno()], [], [], 0)[0] == []
 
 
-def test_close_drops_pending_probes(ping, private_reactor):
-    results = []
+def test_close_drops_pending_probes(ping: IcmpProbe, private_reactor: EPollReactor) -> None:
+    results: list[str | None] = []
     ping.start(CLIENT, results.append)
     ping.close()
     assert private_reactor.getDelayedCalls() == []
@@ -125,7 +141,7 @@ def test_close_drops_pending_probes(ping, private_reactor):
 
 def checksum(data: bytes) -> int:
     """RFC 1071, as it stands there."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -163,7 +179,14 @@ def reply(question: bytes, kind: int = 0, flipped: tuple[int, ...] = ()) -> byte
         "timestamp",
     ],
 )
-def test_an_answer_is_one_to_the_question(ping, routed, turn_until, source, how, user):
+def test_an_answer_is_one_to_the_question(
+    ping: IcmpProbe,
+    routed: tuple[Host, Host],
+    turn_until: TurnUntil,
+    source: str,
+    how: dict[str, Any],
+    user: str | None,
+) -> None:
     _, client = routed
     setting(client, "icmp_echo_ignore_all", "1")
     with client.inside():
@@ -172,7 +195,7 @@ def test_an_answer_is_one_to_the_question(ping, routed, turn_until, source, how,
         with ear:
             ear.bind((source, 0))
             ear.settimeout(5)
-            results = []
+            results: list[str | None] = []
             with client.inside(), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as hearing:
                 hearing.bind((CLIENT, 0))
                 hearing.settimeout(5)
@@ -187,7 +210,7 @@ def test_an_answer_is_one_to_the_question(ping, routed, turn_until, source, how,
     assert results == [user]
 
 
-def test_without_the_right_to_ping_it_raises(routed, private_reactor):
+def test_without_the_right_to_ping_it_raises(routed: tuple[Host, Host], private_reactor: EPollReactor) -> None:
     with routed[0].inside(), unprivileged(), pytest.raises(PermissionError):
         IcmpProbe(private_reactor, SECONDS)
     assert private_reactor.getDelayedCalls() == []

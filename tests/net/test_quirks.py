@@ -22,7 +22,7 @@ MISSING = tftp.Error(1, "File not found")
 
 
 def personas(**entry: Any) -> Personas:
-    return Personas((Rule(name="x", tftp_files=("*",), **entry),))
+    return Personas((Rule(name="x", **({"tftp_files": ("*",)} | entry)),))
 
 
 def test_options_that_are_refused_are_left_out(serve: Serve) -> None:
@@ -181,7 +181,7 @@ def test_what_is_not_there_is_another_thing_than_what_may_not_be_read(serve: Ser
 
 
 def test_others_find_no_difference(serve: Serve) -> None:
-    served = serve({"file": numbered(600)}, personas=Personas((Rule(name="x", tftp_files=("other",), max_blksize=8),)))
+    served = serve({"file": numbered(600)}, personas=personas(tftp_files=("other",), max_blksize=8))
 
     assert served.peer().ask("file", blksize=1400) == [tftp.OptionAck((("blksize", "1400"),))]
 

@@ -3,6 +3,7 @@
 import errno
 import socket
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import pytest
 
@@ -53,7 +54,8 @@ class OddSocket:
         return self.real.fileno()
 
     def getsockname(self) -> tuple[str, int]:
-        return self.real.getsockname()
+        name: tuple[str, int] = self.real.getsockname()
+        return name
 
 
 @pytest.fixture
@@ -69,8 +71,8 @@ def sockets() -> Iterator[list[socket.socket]]:
 
 
 def sender_on(sock: OddSocket | socket.socket) -> Sender:
-    refused = []
-    return Sender(sock, IPV4, Counters(), lambda: refused.append(True))
+    refused: list[bool] = []
+    return Sender(cast(socket.socket, sock), IPV4, Counters(), lambda: refused.append(True))
 
 
 def window(count: int, segment: int, last: int) -> tuple[list[bytes], bytes]:
@@ -257,6 +259,6 @@ def test_an_inbox_without_packet_info_says_unknown(sockets: list[socket.socket])
     for number, expected in ((0, "unknown"), (1, "127.0.0.1"), (0, "unknown")):
         sockets[1].setsockopt(IPV4.level, IPV4.type, number)
         sockets[0].sendto(b"x", sockets[1].getsockname())
-        infos = Cache(lambda info: IPV4.read_info(info).local)
+        infos: Cache[bytes, str] = Cache(lambda info: IPV4.read_info(info).local)
         assert inbox.take(sockets[1].fileno()) == 1
         assert inbox.datagram(0, peers, infos, "unknown") == (b"x", "peer", expected)
