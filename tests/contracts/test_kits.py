@@ -1,15 +1,20 @@
 """A kit that nothing can fail would be worth nothing: each promise is broken once, and the kit says so."""
 
 import os
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from attrs import define
-from zope.interface import directlyProvides, implementer
+from narrowing import of_type, present
+from zope.interface import implementer
 
 from bootfw.api import (
+    Agreed,
     BootFile,
     BootRefused,
+    BootRequest,
     FileMissing,
     IAdaptiveWatchdog,
     IBackend,
@@ -21,6 +26,7 @@ from bootfw.api import (
     IWriter,
     MemoryReader,
     TransferError,
+    TransferRequest,
 )
 from bootfw.backends.memory import MemoryBackend
 from bootfw.testing import (
@@ -31,9 +37,9 @@ from bootfw.testing import (
 )
 
 
-def failures(kit):
+def failures(kit: object) -> set[str]:
     """Names of the kit's tests that fail."""
-    failed = set()
+    failed: set[str] = set()
     for name in dir(kit):
         if name.startswith("test_"):
             try:
@@ -49,101 +55,101 @@ class Kept(MemoryBackend):
 
 @implementer(IReader)
 class Reader:
-    def __init__(self, data):
+    def __init__(self, data: bytes) -> None:
         self.data, self.size = data, len(data)
 
-    def read(self, offset, length):
+    def read(self, offset: int, length: int) -> bytes:
         return self.data[offset : offset + length]
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
 class OwnReader(Kept):
-    reader = Reader
+    reader: Callable[[bytes], IReader] = Reader
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> IReader:
         reader = super().open(path, request)
-        return self.reader(reader.read(0, reader.size))
+        return self.reader(of_type(bytes, reader.read(0, present(reader.size))))
 
 
 class Sequential(Reader):
     at = 0
 
-    def read(self, offset, length):
+    def read(self, offset: int, length: int) -> bytes:
         self.at += length
         return self.data[self.at - length : self.at]
 
 
 class WrongSize(Reader):
-    def __init__(self, data):
+    def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self.size += 1
 
 
 class ReaderWithoutClose:
-    def __init__(self, data):
+    def __init__(self, data: bytes) -> None:
         self.read = Reader(data).read
         self.size = len(data)
 
 
 class Leaky(Reader):
-    def __init__(self, data):
+    def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self.fd = os.open("/dev/null", os.O_RDONLY)
         LEAKED.append(self.fd)
 
 
-LEAKED = []
+LEAKED: list[int] = []
 
 
 @pytest.fixture(autouse=True)
-def _close_leaked():
+def _close_leaked() -> Iterator[None]:
     yield
     while LEAKED:
         os.close(LEAKED.pop())
 
 
 class RaisesKeyError(Kept):
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> IReader:
         return MemoryReader(self.files[path])
 
 
 class SaysTheHostPath(Kept):
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> IReader:
         with suppress(FileMissing):
             return super().open(path, request)
         raise FileMissing(f"[Errno 2] No such file: {os.getcwd()}/{path[:10]}")
 
 
 class ServesDirectories(Kept):
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> IReader:
         if path and any(name.startswith(path + "/") for name in self.files):
             return MemoryReader(b"listing")
         return super().open(path, request)
 
 
 class Escapes(Kept):
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> IReader:
         if path.startswith("../"):
             return MemoryReader(b"root:x:0:0")
         return super().open(path, request)
 
 
 class SharesReader(Kept):
-    shared = {}
+    shared: dict[str, IReader] = {}
 
-    def open(self, path, request):
+    def open(self, path: str, request: TransferRequest) -> IReader:
         reader = super().open(path, request)
-        return self.shared.setdefault(path, Closing(reader.read(0, 9999)))
+        return self.shared.setdefault(path, Closing(of_type(bytes, reader.read(0, 9999))))
 
 
 class Closing(Reader):
-    def close(self):
+    def close(self) -> None:
         self.data = b""
 
 
-def own(reader):
+def own(reader: Callable[[bytes], object]) -> type[OwnReader]:
     return type("Own", (OwnReader,), {"reader": reader})
 
 
@@ -163,9 +169,9 @@ def own(reader):
         (SharesReader, {"two_readers_of_a_file_do_not_disturb_each_other"}),
     ],
 )
-def test_backend_kit(broken, found):
+def test_backend_kit(broken: type[MemoryBackend], found: set[str]) -> None:
     class Kit(BackendContract):
-        def make_backend(self):
+        def make_backend(self) -> MemoryBackend:
             return broken(self.files)
 
     failed = failures(Kit())
@@ -173,17 +179,23 @@ def test_backend_kit(broken, found):
     assert bool(found) == bool(failed), failed
 
 
-def test_backend_kit_asks_for_the_interface():
+def test_backend_kit_asks_for_the_interface() -> None:
     class NoBackend:
         pass
 
     @implementer(IBackend)
-    class NoOpen:
+    class NoOpen:  # type: ignore[misc]  # on purpose
         pass
 
+    class Kit(BackendContract):
+        broken: type[object]
+
+        def make_backend(self) -> object:
+            return self.broken()
+
     for broken in (NoBackend, NoOpen):
-        kit = BackendContract()
-        kit.make_backend = broken
+        kit = Kit()
+        kit.broken = broken
         assert "provides_the_interface" in failures(kit)
 
 
@@ -191,55 +203,60 @@ def test_backend_kit_asks_for_the_interface():
 class AtOnce:
     """Stores under the name from the first block on."""
 
-    def __init__(self, files, name):
+    def __init__(self, files: dict[str, bytes], name: str) -> None:
         self.files, self.name = files, name
         files[name] = b""
 
-    def write(self, offset, data):
+    def write(self, offset: int, data: bytes) -> None:
         self.files[self.name] = self.files[self.name][:offset] + data
 
-    def finish(self):
+    def finish(self) -> None:
         pass
 
-    def cancel(self):
+    def cancel(self) -> None:
         pass
 
 
 class VisibleAtOnce(Kept):
-    def create(self, path, request):
+    def create(self, path: str, request: TransferRequest) -> IWriter:
         super().create(path, request)
         return AtOnce(self.files, path)
 
 
 class Replaces(Kept):
-    def create(self, path, request):
+    def create(self, path: str, request: TransferRequest) -> IWriter:
         writer = super().create("replacement-" + path, request)
         self.files[path] = b"replaced"
         return writer
 
 
 class LastOneWins(Kept):
-    def create(self, path, request):
+    def create(self, path: str, request: TransferRequest) -> IWriter:
         writer = super().create(path, request)
 
+        @implementer(IWriter)
         class Writer:
-            write, cancel = writer.write, writer.cancel
+            def write(_, offset: int, data: bytes) -> Awaitable[object] | None:
+                return writer.write(offset, data)
 
-            def finish(_):
+            def finish(_) -> None:
                 self.files.pop(path, None)
                 writer.finish()
 
-        return implementer(IWriter)(Writer)()
+            def cancel(_) -> None:
+                writer.cancel()
+
+        return Writer()
 
 
 class LeaksDescriptors(Kept):
-    def create(self, path, request):
+    def create(self, path: str, request: TransferRequest) -> IWriter:
         LEAKED.append(os.open("/dev/null", os.O_RDONLY))
         return super().create(path, request)
 
 
 class RaisesValueError(Kept):
-    def create(self, path, request):
+    def create(self, path: str, request: TransferRequest) -> IWriter:
         try:
             return super().create(path, request)
         except TransferError as error:
@@ -247,7 +264,7 @@ class RaisesValueError(Kept):
 
 
 class PutsItElsewhere(Kept):
-    def create(self, path, request):
+    def create(self, path: str, request: TransferRequest) -> IWriter:
         return super().create("away/" + path if ".." in path else path, request)
 
 
@@ -266,9 +283,9 @@ class PutsItElsewhere(Kept):
         (PutsItElsewhere, set()),
     ],
 )
-def test_writable_backend_kit(broken, found):
+def test_writable_backend_kit(broken: type[MemoryBackend], found: set[str]) -> None:
     class Kit(WritableBackendContract):
-        def make_backend(self):
+        def make_backend(self) -> MemoryBackend:
             return broken(self.files, writable=True)
 
     failed = failures(Kit())
@@ -276,36 +293,38 @@ def test_writable_backend_kit(broken, found):
     assert bool(found) == bool(failed), failed
 
 
-def test_writable_backend_kit_asks_for_the_interface():
+def test_writable_backend_kit_asks_for_the_interface() -> None:
     @implementer(IBackend)
     class ReadOnly:
         open = None
 
-    kit = WritableBackendContract()
-    kit.make_backend = ReadOnly
-    assert {"provides_the_writable_interface", "uploads_do_not_escape"} <= failures(kit)
+    class Kit(WritableBackendContract):
+        def make_backend(self) -> ReadOnly:
+            return ReadOnly()
+
+    assert {"provides_the_writable_interface", "uploads_do_not_escape"} <= failures(Kit())
     assert not IWritableBackend.implementedBy(ReadOnly)
 
 
 @implementer(IBootFileResolver)
 class Resolver:
-    def __init__(self):
+    def __init__(self) -> None:
         self.asked = 0
 
-    def resolve(self, request):
+    def resolve(self, request: BootRequest) -> BootFile | Awaitable[BootFile] | None:
         self.asked += 1
         return self.decide(request)
 
-    def decide(self, request):
+    def decide(self, request: BootRequest) -> BootFile | None:
         return None
 
 
-def resolver(decide):
+def resolver(decide: Callable[[Resolver, BootRequest], object]) -> type[Resolver]:
     return type("Broken", (Resolver,), {"decide": decide})
 
 
-def refuse(reason):
-    def decide(self, request):
+def refuse(reason: str) -> Callable[[Resolver, BootRequest], object]:
+    def decide(self: Resolver, request: BootRequest) -> None:
         raise BootRefused(reason)
 
     return decide
@@ -320,9 +339,12 @@ def refuse(reason):
         (resolver(refuse("")), {"refusals_say_why"}),
         (resolver(lambda self, request: "pxelinux.0"), {"answers_every_client_with_a_file_or_none_or_a_refusal"}),
         (resolver(lambda self, request: BootFile("")), {"files_have_names_that_can_be_filled_in"}),
-        (resolver(lambda self, request: BootFile(None)), {"files_have_names_that_can_be_filled_in"}),
         (
-            resolver(lambda self, request: BootFile(request.uuid.upper())),
+            resolver(lambda self, request: BootFile(None)),  # type: ignore[arg-type]  # on purpose
+            {"files_have_names_that_can_be_filled_in"},
+        ),
+        (
+            resolver(lambda self, request: BootFile(request.uuid.upper())),  # type: ignore[union-attr]  # on purpose
             {"answers_every_client_with_a_file_or_none_or_a_refusal"},
         ),
         (
@@ -331,54 +353,58 @@ def refuse(reason):
         ),
     ],
 )
-def test_resolver_kit(broken, found):
-    kit = ResolverContract()
-    kit.make_resolver = broken
-    failed = failures(kit)
+def test_resolver_kit(broken: type[Resolver], found: set[str]) -> None:
+    class Kit(ResolverContract):
+        def make_resolver(self) -> Resolver:
+            return broken()
+
+    failed = failures(Kit())
     assert found <= failed
     assert bool(found) == bool(failed), failed
 
 
-def test_resolver_kit_waits():
+def test_resolver_kit_waits() -> None:
     class Slow(Resolver):
-        async def resolve(self, request):
+        async def resolve(self, request: BootRequest) -> BootFile:
             return BootFile("file")
 
-    kit = ResolverContract()
-    kit.make_resolver = Slow
-    assert failures(kit) == set()
+    class Kit(ResolverContract):
+        def make_resolver(self) -> Slow:
+            return Slow()
+
+    assert failures(Kit()) == set()
 
 
 @implementer(IWatchdog)
 class Dog:
-    def __init__(self, waits=(1.0, 2.0), agreed=None):
+    def __init__(self, waits: Sequence[float] = (1.0, 2.0), agreed: Agreed | None = None) -> None:
         self.waits = waits
 
-    def wait(self, attempt):
+    def wait(self, attempt: int) -> float | None:
         return self.waits[attempt - 1] if attempt <= len(self.waits) else None
 
 
 class Endless(Dog):
-    def wait(self, attempt):
+    def wait(self, attempt: int) -> float | None:
         return 1.0
 
 
 class Wakes(Dog):
-    def wait(self, attempt):
+    def wait(self, attempt: int) -> float | None:
         return None if attempt == 3 else 1.0
 
 
 class Counts(Dog):
     calls = 0
 
-    def wait(self, attempt):
+    def wait(self, attempt: int) -> float | None:
         self.calls += 1
         return 1.0 if self.calls < 5 else None
 
 
 @implementer(IAdaptiveWatchdog)
 class Learns(Dog):
-    def progressed(self, seconds):
+    def progressed(self, seconds: float | None) -> None:
         if seconds is not None:
             self.waits = (seconds,)
 
@@ -386,9 +412,9 @@ class Learns(Dog):
 @implementer(IWatchdogPolicy)
 @define
 class Policy:
-    make: object
+    make: Callable[[], Any]
 
-    def begin(self, agreed):
+    def begin(self, agreed: Agreed) -> Any:
         return self.make()
 
 
@@ -408,37 +434,52 @@ class Policy:
         (object, {"provides_the_interfaces"}),
     ],
 )
-def test_watchdog_kit(make, found):
-    kit = WatchdogContract()
-    kit.make_policy = lambda: Policy(make)
-    failed = failures(kit)
+def test_watchdog_kit(make: Callable[[], Any], found: set[str]) -> None:
+    class Kit(WatchdogContract):
+        def make_policy(self) -> Policy:
+            return Policy(make)
+
+    failed = failures(Kit())
     assert found <= failed
     assert bool(found) == bool(failed), failed
 
 
-def test_watchdog_kit_tries_the_client_s_wishes():
+def test_watchdog_kit_tries_the_client_s_wishes() -> None:
+    @implementer(IWatchdogPolicy)
     class Obeys:
-        def begin(self, agreed):
+        def begin(self, agreed: Agreed) -> Dog:
             return Dog((float(agreed.timeout or 1),) * 100)
 
-    kit = WatchdogContract()
-    kit.make_policy = implementer(IWatchdogPolicy)(Obeys)
-    assert failures(kit) == {"it_gives_up_in_finite_time"}
+    class Kit(WatchdogContract):
+        def make_policy(self) -> Obeys:
+            return Obeys()
+
+    assert failures(Kit()) == {"it_gives_up_in_finite_time"}
 
 
-def test_watchdog_kit_tells_what_watchdogs_share():
+def test_watchdog_kit_tells_what_watchdogs_share() -> None:
+    @implementer(IAdaptiveWatchdog)
+    class Sharing(Dog):
+        def __init__(self, common: list[float]) -> None:
+            super().__init__(common)
+            self.common = common
+
+        def progressed(self, seconds: float | None) -> None:
+            if len(self.common) < 3:
+                self.common.append(4.0)
+
+    @implementer(IWatchdogPolicy)
     class Common:
         """One transfer learns, and all get the lesson."""
 
-        def __init__(self):
+        def __init__(self) -> None:
             self.waits = [1.0, 2.0]
 
-        def begin(self, agreed):
-            watchdog = Dog(self.waits)
-            watchdog.progressed = lambda seconds: self.waits.append(4.0) if len(self.waits) < 3 else None
-            directlyProvides(watchdog, IAdaptiveWatchdog)
-            return watchdog
+        def begin(self, agreed: Agreed) -> Sharing:
+            return Sharing(self.waits)
 
-    kit = WatchdogContract()
-    kit.make_policy = implementer(IWatchdogPolicy)(Common)
-    assert failures(kit) == {"watchdogs_of_one_policy_are_independent"}
+    class Kit(WatchdogContract):
+        def make_policy(self) -> Common:
+            return Common()
+
+    assert failures(Kit()) == {"watchdogs_of_one_policy_are_independent"}

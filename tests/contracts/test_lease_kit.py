@@ -1,6 +1,6 @@
 """The kit for lease stores notices each promise that is broken."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -14,14 +14,14 @@ from bootfw.testing.contracts.leases import LEASES
 
 
 class Forgetful(MemoryStore):
-    def load(self):
+    def load(self) -> list[Lease]:
         return []
 
 
 class Changed(MemoryStore):
     """What it gives back is not what it was given."""
 
-    changes = {}
+    changes: Mapping[str, Callable[[Any], Any]] = {}
 
     def load(self) -> list[Lease]:
         changes = self.changes.items()
@@ -41,13 +41,13 @@ class KeepsTextOfClients(Changed):
 
 
 class KeepsTheFirst(MemoryStore):
-    def commit(self, leases: Sequence[Lease] | tuple[Lease, Lease]) -> Deferred[None]:
+    def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
         known = {lease.address for lease in self.load()}
         return super().commit([lease for lease in leases if lease.address not in known])
 
 
 class KeepsTheFirstOfACall(MemoryStore):
-    def commit(self, leases: tuple[Lease, Lease]) -> Deferred[None]:
+    def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
         return super().commit(list(reversed(leases)))
 
 
@@ -57,22 +57,22 @@ class KeepsAll(MemoryStore):
 
 
 class TakesFew(MemoryStore):
-    def commit(self, leases: Sequence[Lease] | tuple[()]) -> Deferred[None]:
+    def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
         return super().commit(leases[:1000])
 
 
 class AnswersAtOnce(MemoryStore):
-    def commit(self, leases) -> None:
+    def commit(self, leases: Sequence[Lease]) -> None:  # type: ignore[override]  # on purpose
         super().commit(leases)
 
 
 class AnswersWithACount(MemoryStore):
-    def commit(self, leases) -> Deferred[int]:
+    def commit(self, leases: Sequence[Lease]) -> Deferred[int]:
         return super().commit(leases).addCallback(lambda _: len(leases))
 
 
 class NeverAnswers(MemoryStore):
-    def commit(self, leases: tuple[()]) -> Deferred[Any]:
+    def commit(self, leases: Sequence[Lease]) -> Deferred[Any]:
         super().commit(leases)
         return Deferred()
 
@@ -80,7 +80,7 @@ class NeverAnswers(MemoryStore):
 class ClosesTooSoon(MemoryStore):
     """As if the disk were slower than close()."""
 
-    def commit(self, leases: tuple[Lease, ...]) -> Deferred[None]:
+    def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
         return Deferred() if leases else super().commit(leases)
 
 
@@ -92,11 +92,11 @@ class IsNotNew(MemoryStore):
 class CanNotBeClosed(MemoryStore):
     loaded = False
 
-    def load(self):
+    def load(self) -> Iterable[Lease]:
         type(self).loaded = True
         return super().load()
 
-    def close(self):
+    def close(self) -> Deferred[Any]:
         assert self.loaded
         return super().close()
 
@@ -106,7 +106,7 @@ class WaitsForTheOneBefore(MemoryStore):
 
     under_way = 0
 
-    def commit(self, leases: Sequence[Lease] | tuple[()]) -> Deferred[None]:
+    def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
         type(self).under_way += 1
         if len(leases) == 1 and self.under_way > 10:
             return Deferred()
@@ -114,12 +114,12 @@ class WaitsForTheOneBefore(MemoryStore):
 
 
 class AddsReservations(MemoryStore):
-    def save_reservations(self, reservations: tuple[Reservation, ...]) -> Deferred[None]:
+    def save_reservations(self, reservations: Sequence[Reservation]) -> Deferred[None]:
         return super().save_reservations([*self.reservations(), *reservations])
 
 
 class SortsReservations(MemoryStore):
-    def save_reservations(self, reservations: tuple[Reservation, ...]) -> Deferred[None]:
+    def save_reservations(self, reservations: Sequence[Reservation]) -> Deferred[None]:
         return super().save_reservations(sorted(reservations, key=lambda each: each.address))
 
 
@@ -129,7 +129,7 @@ class ForgetsOptions(MemoryStore):
 
 
 class IsNoStore:
-    def load(self):
+    def load(self) -> list[Lease]:
         return []
 
 
@@ -157,10 +157,12 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("store", "promise"), BROKEN)
-def test_a_broken_promise_is_noticed(store: object, promise: str) -> None:
-    kit = LeaseStoreContract()
-    kit.make_store = store
-    test = getattr(kit, f"test_{promise}")
+def test_a_broken_promise_is_noticed(store: Callable[[], object], promise: str) -> None:
+    class Kit(LeaseStoreContract):
+        def make_store(self) -> object:
+            return store()
+
+    test = getattr(Kit(), f"test_{promise}")
     with pytest.raises(Exception):  # noqa: B017, PT011
         test()
 

@@ -17,13 +17,16 @@ class ByPersona:
     ``asked`` has all requests.
     """
 
-    def __init__(self, files: Mapping[str, str]) -> None:
-        self.files = dict(files)
+    def __init__(self, files: Mapping[str, Any]) -> None:
+        self.files: dict[str, Any] = dict(files)
         self.asked: list[BootRequest] = []
 
     def resolve(self, request: BootRequest) -> BootFile | Deferred[Any] | None:
         self.asked.append(request)
-        answer = self.files.get(request.persona)
+        answer: Any = self.files.get(request.persona)
+        found: BootFile | Deferred[Any] | None
         if callable(answer):
-            return answer(request)
-        return BootFile(answer) if isinstance(answer, str) else answer
+            found = answer(request)
+        else:
+            found = BootFile(answer) if isinstance(answer, str) else answer
+        return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from socket import inet_aton
-from typing import Any
+from typing import Any, TypeVar
 
 import firmware
 import pytest
@@ -32,7 +32,8 @@ from bootfw.events import (
     RequestIgnored,
 )
 from bootfw.interfaces import IBatchReceiver, ILeaseStore, IReservationStore
-from bootfw.lease import Lease, LeaseState
+from bootfw.lease import Lease, LeaseState, Reservation
+from bootfw.net.dhcp.conflict import Done
 from bootfw.net.dhcp.journal import Journal
 from bootfw.net.dhcp.server4 import Server4
 from bootfw.personas.rule import Rule
@@ -62,23 +63,31 @@ class Store:
 
     def __init__(self) -> None:
         self.commits: list[list[Lease]] = []
-        self.answer = lambda: succeed(None)
+        self.answer: Callable[[], Deferred[None]] = lambda: succeed(None)
 
-    def load(self):
+    def load(self) -> list[Lease]:
         return []
 
-    def reservations(self):
+    def reservations(self) -> list[Reservation]:
         return []
 
     def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
         self.commits.append(list(leases))
         return self.answer()
 
-    def save_reservations(self, reservations):
+    def save_reservations(self, reservations: Sequence[Reservation]) -> Deferred[None]:
         return succeed(None)
 
-    def close(self):
+    def close(self) -> Deferred[None]:
         return succeed(None)
+
+
+_T = TypeVar("_T")
+
+
+def giving(deferred: Deferred[_T]) -> Callable[..., Deferred[_T]]:
+    """Always that one."""
+    return lambda *_: deferred
 
 
 @define(eq=False)
@@ -110,7 +119,7 @@ class Lab:
         [ack] = self.broadcast(selecting(client, offer))
         return offer, ack
 
-    def said(self, kind: type[Event]) -> list:
+    def said(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
 
@@ -122,7 +131,8 @@ def selecting(client: firmware.Client, offer: Message, server: str = SERVER) -> 
 
 @pytest.fixture(params=[True, False], ids=["our port", "Twisted's port"])
 def rich(request: pytest.FixtureRequest) -> bool:
-    return request.param
+    our_port: bool = request.param
+    return our_port
 
 
 @pytest.fixture
@@ -387,7 +397,7 @@ def test_what_is_offered_to_a_client_that_takes_offers_is_leased(lab: Lab) -> No
 
 def test_no_such_offer_leaves_before_its_lease_is_durable(lab: Lab) -> None:
     lab.resolver.files["raspberry-pi-3"] = "bootcode.bin"
-    durable = Deferred()
+    durable: Deferred[None] = Deferred()
     lab.store.answer = lambda: durable
     assert lab.broadcast(PI_3.message()) == []
 
@@ -445,7 +455,7 @@ def test_what_is_offered_to_others_is_not_leased(lab: Lab) -> None:
 
 
 def test_no_ack_leaves_before_its_lease_is_durable(lab: Lab) -> None:
-    durable = Deferred()
+    durable: Deferred[None] = Deferred()
     lab.store.answer = lambda: durable
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
     assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
@@ -459,13 +469,14 @@ def test_no_ack_leaves_before_its_lease_is_durable(lab: Lab) -> None:
 
 def test_no_ack_leaves_before_file_and_lease_are_there_whichever_is_later(lab: Lab) -> None:
     for file_first in (True, False):
-        durable, file = Deferred(), Deferred()
+        durable: Deferred[None] = Deferred()
+        file: Deferred[BootFile] = Deferred()
         lab.resolver.files["uefi"] = "first.efi"
         [offer] = lab.broadcast(firmware.OVMF.message())
-        lab.store.answer = lambda durable=durable: durable
-        lab.resolver.files["uefi"] = lambda request, file=file: file
+        lab.store.answer = giving(durable)
+        lab.resolver.files["uefi"] = giving(file)
         assert lab.broadcast(selecting(firmware.OVMF, offer)) == []
-        answers = [(file, BootFile("late.efi")), (durable, None)]
+        answers: list[tuple[Deferred[Any], BootFile | None]] = [(file, BootFile("late.efi")), (durable, None)]
         for deferred, value in answers if file_first else reversed(answers):
             assert lab.heard() == []
             deferred.callback(value)
@@ -507,7 +518,7 @@ def test_what_arrives_together_is_committed_together(lab: Lab, rich: bool) -> No
 
 
 def test_nobody_hears_of_leases_that_become_durable_after_the_close(lab: Lab) -> None:
-    durable = Deferred()
+    durable: Deferred[None] = Deferred()
     lab.store.answer = lambda: durable
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
     lab.broadcast(selecting(firmware.DHCLIENT, offer))
@@ -520,13 +531,13 @@ def test_nobody_hears_of_leases_that_become_durable_after_the_close(lab: Lab) ->
 # Probing
 
 
-class Ping:
+class Asked:
     """What it is asked stays open until the test answers."""
 
     def __init__(self) -> None:
-        self.asked: dict[str, Callable[..., Any]] = {}
+        self.asked: dict[str, Done] = {}
 
-    def start(self, address, told) -> None:
+    def ask(self, address: str, told: Done) -> None:
         assert address not in self.asked, "it is being asked for already"
         self.asked[address] = told
 
@@ -534,10 +545,15 @@ class Ping:
         self.asked.pop(address)(user)
 
 
-class Probe(Ping):
-    def start(self, address, told, *, interface, server, client: firmware.Client) -> None:
+class Ping(Asked):
+    def start(self, address: str, told: Done) -> None:
+        self.ask(address, told)
+
+
+class Probe(Asked):
+    def start(self, address: str, told: Done, *, interface: str, server: str, client: bytes) -> None:
         assert (interface, server, client[0] & 1) == ("eth7", SERVER, 0)
-        super().start(address, told)
+        self.ask(address, told)
 
 
 on_our_port = pytest.mark.parametrize("rich", [True], indirect=True, ids=["our port"])
@@ -547,7 +563,8 @@ on_our_port = pytest.mark.parametrize("rich", [True], indirect=True, ids=["our p
 @pytest.fixture
 def probe(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Probe:
     monkeypatch.setattr(lab.protocol.services.interfaces, "name", lambda index: "eth7")
-    lab.protocol._probe = probe = Probe()
+    probe = Probe()
+    monkeypatch.setattr(lab.protocol, "_probe", probe)
     return probe
 
 
@@ -638,8 +655,9 @@ def relay(lab: Lab) -> FakePeer:
 
 
 @pytest.fixture
-def ping(lab: Lab) -> Ping:
-    lab.protocol._ping = ping = Ping()
+def ping(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Ping:
+    ping = Ping()
+    monkeypatch.setattr(lab.protocol, "_ping", ping)
     return ping
 
 

@@ -1,12 +1,14 @@
 """Who is behind an address, from what DHCP has told and what the kernel knows."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import fail, maybeDeferred
+from twisted.internet.interfaces import IUDPTransport
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -27,6 +29,11 @@ FIRMWARE = BootRequest(
     MAC, "discover", "uefi", "x86_64-uefi", uuid=UUID, vendor_class="PXEClient:Arch:00007:UNDI:003000"
 )
 PEER = ("10.77.0.100", 2070)
+
+
+def neighbours(macs: dict[Address, str]) -> Callable[[Address], str]:
+    """The kernel's table."""
+    return lambda peer: macs.get(peer, "")
 
 
 def test_a_machine_is_known_by_the_address_it_gets_with_the_answer() -> None:
@@ -50,7 +57,7 @@ def test_no_address_is_nobodys() -> None:
 
 
 def test_the_kernel_knows_whose_an_address_is_that_another_server_gave() -> None:
-    clients = Clients({PEER: MAC}.get)
+    clients = Clients(neighbours({PEER: MAC}))
     clients.remember(FIRMWARE)
     assert clients.lookup(PEER).architecture == "x86_64-uefi"
     assert clients.lookup(PEER).address == "10.77.0.100"
@@ -58,7 +65,7 @@ def test_the_kernel_knows_whose_an_address_is_that_another_server_gave() -> None
 
 def test_the_kernel_is_believed_before_an_older_packet() -> None:
     other = "52:54:00:00:00:02"
-    clients = Clients({PEER: other}.get)
+    clients = Clients(neighbours({PEER: other}))
     clients.remember(FIRMWARE, "10.77.0.100")
     assert clients.lookup(PEER) == Client("10.77.0.100", other)
 
@@ -126,7 +133,7 @@ def test_what_one_has_heard_another_can_be_told() -> None:
     for other in (everything, each):
         for address in ("10.77.0.100", "10.77.0.101", "10.77.0.102"):
             assert other.lookup((address, 2070)) == clients.lookup((address, 2070))
-    assert Clients({PEER: "52:54:00:00:00:02"}.get).lookup(PEER).persona == ""
+    assert Clients(neighbours({PEER: "52:54:00:00:00:02"})).lookup(PEER).persona == ""
     assert len(told) == 3
 
 
@@ -214,9 +221,9 @@ def test_without_a_lookup_a_client_is_its_address() -> None:
 
 def test_a_listener_finds_the_client_for_a_backend_of_its_own() -> None:
     """An embedder may give a protocol or a resource one backend, without a BootService."""
-    files, clients = PerClientFiles(), Clients({PEER: MAC}.get)
+    files, clients = PerClientFiles(), Clients(neighbours({PEER: MAC}))
     protocol = TFTPProtocol(Clock(), files, Fixed(), lambda event: None, clients=clients)
-    protocol.makeConnection(Transport())
+    protocol.makeConnection(cast(IUDPTransport, Transport()))
     protocol.datagramReceived(tftp.request(False, "a", "octet"), PEER)
     assert [request.client.mac for request in files.requests] == [MAC]
     protocol.close()

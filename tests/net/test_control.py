@@ -7,30 +7,32 @@ import socket
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-from narrowing import present
+from narrowing import of_type, present
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionDone
+from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
 from twisted.internet.unix import Port
 from twisted.python.failure import Failure
 
 from bootfw.errors import LeaseStoreError
-from bootfw.net.control import ControlError, ControlFactory, listen_control
+from bootfw.net.control import ControlError, ControlFactory, Operation, listen_control
 
 
 class Asked:
     """A connection with one question."""
 
-    def __init__(self, operations: Mapping[str, object], question: dict[str, dict[str, int] | str] | bytes) -> None:
+    def __init__(self, operations: Mapping[str, Operation], question: Mapping[str, object] | bytes) -> None:
         self.transport = StringTransport()
-        self.protocol = ControlFactory(operations).buildProtocol(None)
+        self.protocol = of_type(Protocol, ControlFactory(operations).buildProtocol(None))
         self.protocol.makeConnection(self.transport)
         self.protocol.dataReceived(question if isinstance(question, bytes) else json.dumps(question).encode() + b"\n")
 
-    def take(self) -> list[dict[str, dict[str, int] | int | str]]:
+    def take(self) -> list[dict[str, Any]]:
         """What has come since."""
         if self.transport.producer is not None:
             assert self.transport.streaming is False
@@ -40,8 +42,8 @@ class Asked:
         return [json.loads(line) for line in lines]
 
 
-def refusing(error: ZeroDivisionError | ControlError | LeaseStoreError):
-    def operation(given) -> None:
+def refusing(error: ZeroDivisionError | ControlError | LeaseStoreError) -> Operation:
+    def operation(given: Mapping[str, Any]) -> None:
         raise error
 
     return operation
@@ -66,7 +68,7 @@ def test_long_answers_come_in_portions(count: int) -> None:
 
 
 def test_it_answers_when_the_answer_comes() -> None:
-    later = Deferred()
+    later: Deferred[list[dict[str, int]]] = Deferred()
     asked = Asked({"release": lambda given: later}, {"do": "release"})
     assert asked.transport.value() == b""
     later.callback([{"a": 1}])
@@ -78,19 +80,19 @@ def test_it_says_why_not(error: ControlError | LeaseStoreError) -> None:
     asked = Asked({"release": refusing(error)}, {"do": "release"})
     assert asked.take() == [{"error": "no"}]
     assert asked.transport.disconnecting
-    later = Deferred()
+    later: Deferred[list[dict[str, int]]] = Deferred()
     asked = Asked({"release": lambda given: later}, {"do": "release"})
     later.errback(Failure(error))
     assert asked.take() == [{"error": "no"}]
 
 
-def broken(given) -> Iterator[dict[str, int]]:
+def broken(given: Mapping[str, Any]) -> Iterator[dict[str, int]]:
     yield {"n": 1}
     raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("operation", [refusing(ZeroDivisionError()), broken])
-def test_our_own_mistakes_are_in_the_log(operation, failures: list[BaseException]) -> None:
+def test_our_own_mistakes_are_in_the_log(operation: Operation, failures: list[BaseException]) -> None:
     asked = Asked({"list": operation}, {"do": "list"})
     assert asked.take() == [{"error": "it failed in the server; its log has more"}]
     assert asked.transport.disconnecting
@@ -119,9 +121,14 @@ def test_a_question_without_end() -> None:
 
 
 def test_one_question_is_all() -> None:
-    calls = []
-    later = Deferred()
-    asked = Asked({"list": lambda given: calls.append(given) or later}, b'{"do": "list"}\n{"do": "list"}\n')
+    calls: list[Mapping[str, Any]] = []
+    later: Deferred[list[dict[str, int]]] = Deferred()
+
+    def operation(given: Mapping[str, Any]) -> Deferred[list[dict[str, int]]]:
+        calls.append(given)
+        return later
+
+    asked = Asked({"list": operation}, b'{"do": "list"}\n{"do": "list"}\n')
     asked.protocol.dataReceived(b'{"do": "list"}\n')
     later.callback([])
     assert len(calls) == 1
@@ -138,19 +145,19 @@ def test_a_second_request_without_end_breaks_the_answer_off() -> None:
 
 
 def test_an_answer_for_a_client_that_is_gone_is_dropped() -> None:
-    later = Deferred()
+    later: Deferred[list[dict[str, int]]] = Deferred()
     asked = Asked({"release": lambda given: later}, {"do": "release"})
-    asked.protocol.connectionLost(None)
+    asked.protocol.connectionLost(Failure(ConnectionDone()))
     later.callback([{"a": 1}])
     assert asked.transport.producer is None
     assert asked.transport.value() == b""
 
 
 def test_it_goes_away_in_the_middle() -> None:
-    given = iter([{}] * 1000)
+    given: Iterator[dict[str, int]] = iter([{}] * 1000)
     asked = Asked({"list": lambda _: given}, {"do": "list"})
     asked.take()
-    asked.protocol.connectionLost(None)
+    asked.protocol.connectionLost(Failure(ConnectionDone()))
     present(asked.transport.producer).resumeProducing()
     assert len(list(given)) == 900
 
@@ -160,7 +167,7 @@ def test_it_goes_away_in_the_middle() -> None:
 
 @pytest.fixture
 def listen(private_reactor: EPollReactor, tmp_path: Path) -> Iterator[Callable[..., Port]]:
-    ports = []
+    ports: list[Port] = []
 
     def begin(path: Path = tmp_path / "control.sock") -> Port:
         ports.append(listen_control(private_reactor, path, {}))

@@ -2,12 +2,12 @@
 
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import leasing as clients
 import pytest
 from leasing import BEGIN, SERVER, Machine, subnet
-from narrowing import present
+from narrowing import of_type, present
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import capturedLogs
@@ -16,7 +16,7 @@ from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import ConfigError, LeaseStoreError
-from bootfw.events import Event
+from bootfw.events import Event, ProxyARPSeen
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.net.dhcp import leasing
 from bootfw.net.dhcp.leasing import Leasing
@@ -28,7 +28,8 @@ from bootfw.wire.dhcp4 import pack, parse
 
 
 def settings(*subnets: Subnet, **others: Any) -> DHCPSettings:
-    return DHCPSettings(mode="server", subnets=subnets or (subnet(),), **others)
+    # mypy does not solve the type of attrs' converter=tuple.
+    return DHCPSettings(mode="server", subnets=subnets or (subnet(),), **others)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ class Closing(MemoryStore):
         self.closed = True
         return succeed(None)
 
-    def reservations(self) -> None:
+    def reservations(self) -> NoReturn:
         raise LeaseStoreError("not readable")
 
 
@@ -98,7 +99,8 @@ def test_what_rests_because_of_proxy_arp_rests_no_longer(host: MemoryHost, store
     assert [present(made.server.lease(address)).state for address in taken] == [LeaseState.RELEASED] * 2
     assert present(made.server.lease(declined)).state is LeaseState.DECLINED
     assert sorted(lease.address for lease in store.load()) == taken
-    assert [(event.interface, event.mac) for event in said] == [("eth0", "02:00:00:00:00:66")]
+    [event] = [of_type(ProxyARPSeen, each) for each in said]
+    assert (event.interface, event.mac) == ("eth0", "02:00:00:00:00:66")
 
 
 def test_reservations_of_both_families_are_those_of_their_server(host: MemoryHost, store: MemoryStore) -> None:
@@ -109,7 +111,7 @@ def test_reservations_of_both_families_are_those_of_their_server(host: MemoryHos
             Reservation("fd78::7", mac="02:00:00:00:00:03"),
         ]
     )
-    six = DHCP6Settings(mode="server", subnets=[Subnet6(network="fd77::/64")])
+    six = settings6(Subnet6(network="fd77::/64"))
     with capturedLogs() as logs:
         made = Leasing(host, store, settings(), lambda event: None, six)
     assert [str(event["error"]) for event in logs] == ["fd78::7 is of no subnet"]
@@ -195,7 +197,7 @@ def test_with_the_probe_off_nothing_is_opened(
 def test_what_was_opened_to_probe_is_closed(
     private_reactor: EPollReactor, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = []
+    closed: list[object] = []
 
     class Asking:
         def __init__(self, reactor: EPollReactor, seconds: float, *found: Callable[..., Any]) -> None:
@@ -216,7 +218,7 @@ HERE6 = "fd77::/64"
 
 
 def settings6(*subnets: Subnet6, **others: Any) -> DHCP6Settings:
-    return DHCP6Settings(mode="server", subnets=subnets, **others)
+    return DHCP6Settings(mode="server", subnets=subnets, **others)  # type: ignore[arg-type]  # as above
 
 
 @pytest.fixture

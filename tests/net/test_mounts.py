@@ -20,14 +20,14 @@ TABLE = r"""
 
 
 @pytest.fixture
-def mounts(tmp_path):
+def mounts(tmp_path: Path) -> MountTable:
     (tmp_path / "root" / "directory").mkdir(parents=True)
     table = tmp_path / "mountinfo"
     table.write_text(TABLE.strip().format(top=tmp_path))
     return MountTable(table, lambda: 0.0)
 
 
-def test_what_is_on_no_disk_can_hang(mounts, tmp_path):
+def test_what_is_on_no_disk_can_hang(mounts: MountTable, tmp_path: Path) -> None:
     names = ["root/remote", "root/with blank", "unknown"]
     assert mounts.hanging() == {str(tmp_path / name).encode() for name in names}
 
@@ -51,7 +51,9 @@ def test_what_is_on_no_disk_can_hang(mounts, tmp_path):
     ],
 )
 @pytest.mark.parametrize("by_link", [False, True])
-def test_a_path_leads_to_the_first_one(mounts, tmp_path, name, link, place, by_link):
+def test_a_path_leads_to_the_first_one(
+    mounts: MountTable, tmp_path: Path, name: str, link: str | None, place: str | None, by_link: bool
+) -> None:
     root = tmp_path / "root"
     if link is not None:
         (root / "link").symlink_to(link)
@@ -61,18 +63,18 @@ def test_a_path_leads_to_the_first_one(mounts, tmp_path, name, link, place, by_l
     assert found == (None if place is None else str(root / place).encode())
 
 
-def test_a_name_may_be_spelled_otherwise(mounts, tmp_path):
+def test_a_name_may_be_spelled_otherwise(mounts: MountTable, tmp_path: Path) -> None:
     assert mounts.on_the_way_to(tmp_path / "root", b"Remote/kernel", True) == str(tmp_path / "root/remote").encode()
 
 
 @pytest.mark.parametrize("root", ["unknown", "unknown/below", "link"])
-def test_the_root_may_be_on_one(mounts, tmp_path, root):
+def test_the_root_may_be_on_one(mounts: MountTable, tmp_path: Path, root: str) -> None:
     (tmp_path / "link").symlink_to("unknown/below")
     assert mounts.on_the_way_to(tmp_path / root) == str(tmp_path / "unknown").encode()
     assert mounts.on_the_way_to(tmp_path / root, b"file") == str(tmp_path / "unknown").encode()
 
 
-def test_what_is_mounted_later_is_seen(tmp_path):
+def test_what_is_mounted_later_is_seen(tmp_path: Path) -> None:
     table, now = tmp_path / "mountinfo", 0.0
     table.write_text("22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
     mounts = MountTable(table, lambda: now)
@@ -82,5 +84,5 @@ def test_what_is_mounted_later_is_seen(tmp_path):
     assert mounts.hanging() == {b"/mnt"}
 
 
-def test_without_a_table_nothing_is_known_to_hang(tmp_path):
+def test_without_a_table_nothing_is_known_to_hang(tmp_path: Path) -> None:
     assert MountTable(tmp_path / "missing").on_the_way_to(Path("/"), b"file") is None

@@ -139,7 +139,12 @@ def test_a_control_message_is_padded_and_tells_its_length(payload: bytes) -> Non
 
 def test_a_cache_makes_each_value_once_and_is_bounded() -> None:
     made: list[int] = []
-    cache = Cache(lambda key: made.append(key) or -key)
+
+    def negative(key: int) -> int:
+        made.append(key)
+        return -key
+
+    cache = Cache(negative)
     assert [cache[1], cache[1], cache[2]] == [-1, -1, -2]
     assert made == [1, 2]
     for key in range(10_000):

@@ -20,10 +20,10 @@ from tftpserver import (
 )
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import DatagramProtocol
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing
 from bootfw.events import InternalError, PluginFailed
-from bootfw.net.tftp.transferport import TransferProtocol
 from bootfw.values import Agreed
 from bootfw.wire import tftp
 
@@ -35,6 +35,7 @@ WAYS = [at_once, failed, coroutine]
 
 def complaint(served: Served, doing: str) -> PluginFailed:
     """The one PluginFailed; it has the traceback, and nothing else has what is in it."""
+    event: PluginFailed
     [event] = served.of(PluginFailed)
     assert event.doing.startswith(doing)
     assert event.traceback.startswith("Traceback")
@@ -70,7 +71,7 @@ def test_size_that_raises(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("after", range(4))
-def test_size_that_raises_later_is_a_failure_of_the_backend(serve: Serve, after) -> None:
+def test_size_that_raises_later_is_a_failure_of_the_backend(serve: Serve, after: int) -> None:
     served = serve(Files({"file": numbered(600)}, {"size": Raising(ValueError(SECRET), after=after)}))
     peer = served.peer()
     if peer.ask("file", tsize=0) == [INTERNAL]:
@@ -249,7 +250,7 @@ def test_watchdog_that_raises(serve: Serve, write: bool, attempt: int | None) ->
 @pytest.mark.parametrize("write", [False, True])
 def test_a_watchdog_whose_wait_is_no_number(serve: Serve, write: bool) -> None:
     class Policy:
-        def begin(self, agreed: Agreed):
+        def begin(self, agreed: Agreed) -> "Policy":
             return self
 
         def wait(self, attempt: int) -> str:
@@ -272,13 +273,11 @@ def test_an_error_of_our_own_is_not_the_plugins(serve: Serve, write: bool) -> No
         each.ask("new" if write else "file", write=write)
     transfer = next(each for each in served.protocol._transfers.values() if each.request.peer[1] == peer.address[1])
 
-    class Session(type(transfer.session)):
-        __slots__ = ()
+    def handle(session: object, event: object, argument: object, now: float) -> None:
+        raise ValueError(SECRET)
 
-        def handle(self, event, argument: tuple[int, bytes] | int, now: float) -> None:
-            raise ValueError(SECRET)
-
-    transfer.session.__class__ = Session
+    kind = type(transfer.session)
+    transfer.session.__class__ = type("Session", (kind,), {"__slots__": (), "handle": handle})
     assert peer.say(tftp.data(1, b"x") if write else tftp.ack(1)) == [INTERNAL]
     assert served.of(PluginFailed) == []
     [event] = served.of(InternalError)
@@ -304,7 +303,7 @@ def test_no_port_for_a_transfer(start: Serve) -> None:
     served = start({"file": b"x"}, ports="ephemeral")
     listen, served.protocol._listen = served.protocol._listen, None
 
-    def cannot(protocol: TransferProtocol, address: str) -> None:
+    def cannot(protocol: DatagramProtocol, address: str) -> None:
         raise CannotListenError(address, 0, OSError(errno.EMFILE, SECRET))
 
     served.protocol._listen = cannot

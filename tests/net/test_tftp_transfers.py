@@ -35,7 +35,13 @@ def test_download(serve: Serve, size: int, options: dict[str, Any]) -> None:
 def test_sizes_and_windows_in_both_directions(serve: Serve) -> None:
     """Whole and short last blocks, in windows that fill a batch and in ones that don't."""
     served = serve()
-    for options in ({}, {"windowsize": 4}, {"blksize": 64, "windowsize": 3}, {"blksize": 1408, "windowsize": 64}):
+    choices: list[dict[str, Any]] = [
+        {},
+        {"windowsize": 4},
+        {"blksize": 64, "windowsize": 3},
+        {"blksize": 1408, "windowsize": 64},
+    ]
+    for options in choices:
         for size in (*SIZES, 100_000):
             served.peer().upload("file", numbered(size), **options)
             assert served.backend.files.pop("file") == numbered(size), (size, options)
