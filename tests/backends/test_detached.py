@@ -5,7 +5,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from descriptors import open_descriptors
@@ -61,7 +60,7 @@ def all_threads_end(end: Callable[[], None]) -> Iterator[None]:
     end()
 
 
-def content(reader: ICacheableReader, result: Callable[[Any], DetachedReader | bytes]) -> bytes:
+def content(reader: ICacheableReader, result: Result) -> bytes:
     data = b""
     while block := result(reader.read(len(data), 1000)):
         data += block

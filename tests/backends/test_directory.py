@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from descriptors import open_descriptors
+from narrowing import of_type
 from zope.interface.verify import verifyObject
 
 from bootfw.api import AccessViolation, ConfigError, FileMissing, IWritableBackend, PluginContext, TransferError
@@ -34,7 +35,8 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> DirectoryBackend:
 def fetch(backend: DirectoryBackend, path: str) -> bytes:
     reader = backend.open(path, None)
     try:
-        return reader.read(0, 1 << 20)
+        content: bytes = reader.read(0, 1 << 20)
+        return content
     finally:
         reader.close()
 
@@ -180,9 +182,9 @@ def test_unreadable_file_and_directory_are_access_violations(backend: DirectoryB
     (backend.root / "private").write_bytes(b"x")
     (backend.root / "private").chmod(0)
     (backend.root / "a").chmod(0)
-    for path in backend.root.parents:
-        if str(path).startswith("/tmp/"):
-            path.chmod(0o755)
+    for parent in backend.root.parents:
+        if str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)
     os.seteuid(65534)
     try:
         for path in ("private", "a/b"):
@@ -283,8 +285,8 @@ def test_missing_root_is_a_missing_file_and_a_problem(tmp_path: Path) -> None:
 
 def test_configured_relative_to_the_configuration(tmp_path: Path) -> None:
     context = PluginContext(reactor=None, directory=tmp_path)
-    assert plugin.configure({"root": "boot"}, context).root == tmp_path / "boot"
-    made = plugin.configure({"root": "/srv/boot", "ignore-case": True}, context)
+    assert of_type(DirectoryBackend, plugin.configure({"root": "boot"}, context)).root == tmp_path / "boot"
+    made = of_type(DirectoryBackend, plugin.configure({"root": "/srv/boot", "ignore-case": True}, context))
     assert (str(made.root), made.ignore_case) == ("/srv/boot", True)
 
 

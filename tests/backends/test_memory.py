@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from narrowing import of_type
 
 from bootfw.api import (
     ConfigError,
@@ -16,7 +17,7 @@ from bootfw.backends.memory import MemoryBackend, plugin
 
 
 def fetch(backend: MemoryBackend, path: str) -> bytes:
-    return backend.open(path, None).read(0, 100)
+    return of_type(bytes, backend.open(path, None).read(0, 100))
 
 
 def test_text_is_utf_8_and_bytes_are_themselves() -> None:
@@ -82,14 +83,15 @@ def test_nothing_is_replaced() -> None:
 
 def test_configured(tmp_path: Path) -> None:
     context = PluginContext(reactor=None, directory=tmp_path)
-    backend = plugin.configure({"files": {"a": "text"}, "writable": True}, context)
+    backend = of_type(MemoryBackend, plugin.configure({"files": {"a": "text"}, "writable": True}, context))
     assert (backend.files, backend.writable) == ({"a": b"text"}, True)
-    for options, path in [
+    wrong: list[tuple[dict[str, object], tuple[str, ...]]] = [
         ({}, ()),
         ({"files": ["a"]}, ("files",)),
         ({"files": {"a": 1}}, ("files", "a")),
         ({"files": {}, "writable": 1}, ("writable",)),
-    ]:
+    ]
+    for options, path in wrong:
         with pytest.raises(ConfigError) as caught:
             plugin.configure(options, context)
         assert caught.value.path == path

@@ -41,7 +41,8 @@ def everything(root: Path) -> list[str]:
 @pytest.fixture(params=["nameless", "named"])
 def scratch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both kinds of temporary file."""
-    if request.param == "named":
+    kind: str = request.param
+    if kind == "named":
 
         def open_without_tmpfile(path: bytes, flags: int, *arguments: int, **keywords: Any) -> int:
             if flags & os.O_TMPFILE == os.O_TMPFILE:
@@ -51,11 +52,11 @@ def scratch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         class Os:
             open = staticmethod(open_without_tmpfile)
 
-            def __getattr__(self, name: str) -> int | Callable[..., Any]:
+            def __getattr__(self, name: str) -> Any:
                 return getattr(os, name)
 
         monkeypatch.setattr(module, "os", Os())
-    return request.param
+    return kind
 
 
 @pytest.fixture(params=[openat2, walk], ids=["openat2", "walk"])
@@ -64,7 +65,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path, scratch: str) -> Dir
 
 
 def upload(backend: DirectoryBackend, path: str, *blocks: bytes) -> module.Upload:
-    writer = backend.create(path, wrq(path))
+    writer: module.Upload = backend.create(path, wrq(path))
     offset = 0
     for block in blocks:
         writer.write(offset, block)
@@ -124,13 +125,14 @@ def test_two_uploads_into_one_new_directory(backend: DirectoryBackend, tmp_path:
 @pytest.mark.parametrize("what", ["file", "dir", "fifo", "link", "dangling"])
 def test_nothing_is_replaced(backend: DirectoryBackend, tmp_path: Path, what: str) -> None:
     path = tmp_path / "taken"
-    {
+    make: dict[str, Callable[[], object]] = {
         "file": lambda: path.write_bytes(b"old"),
         "dir": path.mkdir,
         "fifo": lambda: os.mkfifo(path),
         "link": lambda: path.symlink_to("/"),
         "dangling": lambda: path.symlink_to("../outside"),
-    }[what]()
+    }
+    make[what]()
     before = open_descriptors()
     with pytest.raises(FileAlreadyExists):
         backend.create("taken", wrq("taken"))
@@ -361,7 +363,7 @@ def test_content_is_on_disk_before_its_name_is(tmp_path: Path, monkeypatch: pyte
     class Os:
         fsync, link = staticmethod(sync), staticmethod(named)
 
-        def __getattr__(self, name: str) -> int | Callable[..., Any]:
+        def __getattr__(self, name: str) -> Any:
             return getattr(os, name)
 
     monkeypatch.setattr(module, "os", Os())

@@ -35,7 +35,8 @@ class Counted(DirectoryBackend):
 
     def open(self, path: str, request: TransferRequest) -> FileReader:
         self.asked.append(path)
-        return super().open(path, request)
+        reader: FileReader = super().open(path, request)
+        return reader
 
 
 class Served:
@@ -64,6 +65,7 @@ class Served:
         read(self.port, 1)
         with contextlib.suppress(BlockingIOError):
             return client.recv(600, socket.MSG_DONTWAIT)
+        return None
 
     def close(self) -> None:
         self.protocol.close()

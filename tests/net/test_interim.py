@@ -2,43 +2,50 @@
 
 import pickle
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tftpserver import Files, numbered
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
-from bootfw.events import TransferBegun, TransferEnded
-from bootfw.interfaces import IBootObserver
-from bootfw.net.tftp.handover import AdoptedTransfer
+from bootfw.events import Event, TransferBegun, TransferEnded
+from bootfw.interfaces import IBackend, IBootObserver
+from bootfw.net.tftp.handover import AdoptedTransfer, Handover
 from bootfw.net.tftp.listener import TFTPProtocol
+from bootfw.net.tftp.transfer import Transfer
 from bootfw.net.tftp.transferport import opener
 from bootfw.net.workers.interim import InterimServer
 from bootfw.readers import MemoryReader
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient
-from bootfw.values import Agreed, Outcome, TransferRequest
+from bootfw.testing.tftp import Transferred
+from bootfw.values import Address, Agreed, Outcome, TransferRequest
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
 
 CONTENT = numbered(20_000)
 
+Positions = list[tuple[Address, Handover]]
+"""What InterimServer.hand_over() gives."""
+
 
 @implementer(IBootObserver)
 class Observer:
     def __init__(self) -> None:
-        self.events = []
+        self.events: list[Event] = []
 
-    def observe(self, event) -> None:
+    def observe(self, event: Event) -> None:
         self.events.append(event)
 
 
-def most(below):
+def most(below: int) -> int:
     """Takes the place of random numbers."""
     return below - 1
 
@@ -46,24 +53,24 @@ def most(below):
 class Server:
     """A port on a MemoryNetwork, served by a InterimServer and then by a worker's protocol."""
 
-    def __init__(self, backend, **more: Any) -> None:
+    def __init__(self, backend: IBackend, **more: Any) -> None:
         self.network = MemoryNetwork()
         self.network.advance(time.time() + 60)  # files are older than any transfer
         self.host = self.network.host("10.0.0.1")
-        self.events = []
-        self._more = {"settings": TFTPSettings(writable=True), "randbelow": most, **more}
+        self.events: list[Event] = []
+        self._more: dict[str, Any] = {"settings": TFTPSettings(writable=True), "randbelow": most, **more}
         self._backend = backend
         protocol = self.serving = self._protocol()
         self.interim = InterimServer([(protocol, self.host.listenUDP(69, protocol))])
 
-    def _protocol(self):
+    def _protocol(self) -> TFTPProtocol:
         return TFTPProtocol(self.host, self._backend, Fixed(), self.events.append, **self._more)
 
-    def transfers(self):
+    def transfers(self) -> list[Transfer]:
         """That are under way."""
         return self.serving.on_this_port
 
-    def hand_over(self, positions=None):
+    def hand_over(self, positions: Positions | None = None) -> Positions:
         """The worker is ready."""
         positions = self.interim.hand_over() if positions is None else positions
         self.network.advance(0)
@@ -75,26 +82,26 @@ class Server:
         )
         return positions
 
-    def client(self, options=None, **more: Any):
+    def client(self, options: dict[str, str] | None = None, **more: Any) -> TFTPClient:
         return TFTPClient(self.network.host("10.0.0.9"), ("10.0.0.1", 69), options or {}, **more)
 
-    def received(self, download):
+    def received(self, download: Deferred[Transferred]) -> bytes:
         """What the client has got; its last ACK has arrived, too."""
-        data = self.network.result_of(download).data
+        data: bytes = self.network.result_of(download).data
         self.network.advance(0.1)
         return data
 
-    def ends(self):
+    def ends(self) -> list[Outcome]:
         return [event.report.outcome for event in self.events if isinstance(event, TransferEnded)]
 
 
 @pytest.fixture
-def directory(tmp_path: Path):
+def directory(tmp_path: Path) -> DirectoryBackend:
     (tmp_path / "file").write_bytes(CONTENT)
     return DirectoryBackend(tmp_path)
 
 
-def test_a_transfer_goes_on_where_it_was(directory) -> None:
+def test_a_transfer_goes_on_where_it_was(directory: DirectoryBackend) -> None:
     server = Server(directory)
     download = server.client().download("file")
     server.network.advance(0.02)
@@ -106,7 +113,7 @@ def test_a_transfer_goes_on_where_it_was(directory) -> None:
 
 
 @pytest.mark.parametrize("windowsize", ["4", "64"])
-def test_so_does_one_with_a_window(directory, windowsize) -> None:
+def test_so_does_one_with_a_window(directory: DirectoryBackend, windowsize: str) -> None:
     server = Server(directory)
     download = server.client({"windowsize": windowsize}).download("file")
     server.network.advance(0.004)
@@ -126,10 +133,10 @@ def test_what_is_made_for_the_client_is_waited_for() -> None:
 
 
 def test_an_answer_that_is_outstanding_is_waited_for() -> None:
-    answer = Deferred()
+    answer: Deferred[MemoryReader] = Deferred()
 
     class Slow(MemoryBackend):
-        def open(self, path, request):
+        def open(self, path: str, request: TransferRequest) -> Any:
             return answer
 
     server = Server(Slow({}))
@@ -141,7 +148,7 @@ def test_an_answer_that_is_outstanding_is_waited_for() -> None:
     assert not server.interim.busy
 
 
-def test_while_it_is_drained_requests_are_left_to_the_worker(directory) -> None:
+def test_while_it_is_drained_requests_are_left_to_the_worker(directory: DirectoryBackend) -> None:
     server = Server(directory)
     server.interim.drain()
     download = server.client().download("file")
@@ -151,10 +158,10 @@ def test_while_it_is_drained_requests_are_left_to_the_worker(directory) -> None:
     assert server.received(download) == CONTENT
 
 
-def test_a_transfer_on_a_port_of_its_own_is_brought_to_its_end(directory):
-    network_listen = {}
+def test_a_transfer_on_a_port_of_its_own_is_brought_to_its_end(directory: DirectoryBackend) -> None:
+    network_listen: dict[str, Callable[[DatagramProtocol, str], Any]] = {}
 
-    def listen(protocol, local):
+    def listen(protocol: DatagramProtocol, local: str) -> Any:
         return network_listen["open"](protocol, local)
 
     server = Server(directory, listen=listen)
@@ -167,7 +174,7 @@ def test_a_transfer_on_a_port_of_its_own_is_brought_to_its_end(directory):
     assert server.ends() == [Outcome.COMPLETE]
 
 
-def test_when_the_service_stops_its_clients_are_told(directory) -> None:
+def test_when_the_service_stops_its_clients_are_told(directory: DirectoryBackend) -> None:
     server = Server(directory)
     download = server.client().download("file")
     server.network.advance(0.02)
@@ -196,18 +203,35 @@ def test_an_upload_is_waited_for_until_it_is_stored() -> None:
 class LosesOne:
     """A link that drops one datagram: number *number*, from 1, of those that *source* sends."""
 
-    def __init__(self, source, number) -> None:
+    def __init__(self, source: str, number: int) -> None:
         self.lost = b""
         self._source = source
         self._left = number
 
-    def __call__(self, data, source, destination):
+    def __call__(self, data: bytes, source: Address, destination: Address) -> list[float]:
         if source[0] == self._source:
             self._left -= 1
             if not self._left:
                 self.lost = data
                 return []
         return [0.001]
+
+    def has_lost(self) -> bool:
+        return self.lost != b""
+
+
+class Swallows:
+    """A link on which all is lost but what *source* sends. It notes how long what is lost was."""
+
+    def __init__(self, source: str) -> None:
+        self.volume: list[int] = []
+        self._source = source
+
+    def __call__(self, data: bytes, source: Address, destination: Address) -> list[float]:
+        if source[0] == self._source:
+            return [0.001]
+        self.volume.append(len(data))
+        return []
 
 
 SILENT = {"retry": 1000.0}
@@ -224,7 +248,9 @@ LONG = "a-name-that-lets-us-send-two-blocks-by-the-ratio"
 )
 @pytest.mark.parametrize("number", range(1, 9))
 @pytest.mark.parametrize("source", ["10.0.0.1", "10.0.0.9"], ids=["from the server", "from the client"])
-def test_a_packet_that_is_lost_at_the_hand_over_is_made_up_for(tmp_path: Path, source, number, options) -> None:
+def test_a_packet_that_is_lost_at_the_hand_over_is_made_up_for(
+    tmp_path: Path, source: str, number: int, options: dict[str, str]
+) -> None:
     """The worker's own timer does so, as the main process's would. The client says nothing twice."""
     if (source, number) == ("10.0.0.9", 1):
         number = 9  # without its request there is no transfer
@@ -240,7 +266,7 @@ def test_a_packet_that_is_lost_at_the_hand_over_is_made_up_for(tmp_path: Path, s
         server.network.link = link = LosesOne(source, number)
         began = server.network.clock.seconds()
         download = server.client(options, **SILENT).download(LONG)
-        server.network.run_until(lambda link=link: link.lost)
+        server.network.run_until(link.has_lost)
         if handed_over:
             assert len(server.hand_over()) == 1
         assert server.network.result_of(download, limit=5).data == content
@@ -252,15 +278,12 @@ def test_a_packet_that_is_lost_at_the_hand_over_is_made_up_for(tmp_path: Path, s
 
 
 @pytest.mark.parametrize("number", range(1, 7))
-def test_a_forged_client_gets_no_more_for_it(directory, number) -> None:
+def test_a_forged_client_gets_no_more_for_it(directory: DirectoryBackend, number: int) -> None:
     """It has proven nothing: what it is sent in all is what one process alone would send."""
     sent = []
     for handed_over in (False, True):
         server = Server(directory)
-        volume = []
-        server.network.link = lambda data, source, destination, volume=volume: (
-            [0.001] if source[0] == "10.0.0.9" else volume.append(len(data)) or []
-        )
+        server.network.link = link = Swallows("10.0.0.9")
         forger = FakePeer(server.network.host("10.0.0.9"), 2000)
         forger.send(tftp.request(False, "file", "octet", (("windowsize", "16"),)), ("10.0.0.1", 69))
         for block in range(number - 1):
@@ -270,7 +293,7 @@ def test_a_forged_client_gets_no_more_for_it(directory, number) -> None:
             server.hand_over()
         server.network.advance(120)
         assert server.ends() == [Outcome.TIMED_OUT]
-        sent.append((len(volume), sum(volume)))
+        sent.append((len(link.volume), sum(link.volume)))
     alone, both = sent
     assert both == alone
 
@@ -287,30 +310,29 @@ def test_a_client_that_has_proven_itself_is_sent_whole_windows_at_once(tmp_path:
     assert server.received(download) == numbered(512 * 2000)
 
 
-def test_an_oack_that_may_end_its_client_is_not_repeated_by_the_worker(directory):
+def test_an_oack_that_may_end_its_client_is_not_repeated_by_the_worker(directory: DirectoryBackend) -> None:
     """atftp's: it repeats its ACK 0 itself."""
     server = Server(directory)
     server.network.link = link = LosesOne("10.0.0.9", 2)
-    said = []
-    lossy = server.network.link
+    said: list[bytes] = []
 
-    def listen_in(data, source, destination):
+    def listen_in(data: bytes, source: Address, destination: Address) -> list[float]:
         said.append(data)
-        return lossy(data, source, destination)
+        return link(data, source, destination)
 
     server.network.link = listen_in
     download = server.client({"blksize": "1428"}, retry=5.0).download("file")
-    server.network.run_until(lambda: link.lost)
+    server.network.run_until(link.has_lost)
     server.hand_over()
     assert server.received(download) == CONTENT
     assert len([data for data in said if data[:2] == b"\0\6"]) == 1
 
 
-def test_a_request_that_comes_again_is_of_the_same_transfer(directory) -> None:
+def test_a_request_that_comes_again_is_of_the_same_transfer(directory: DirectoryBackend) -> None:
     server = Server(directory)
     server.network.link = link = LosesOne("10.0.0.1", 1)
     download = server.client({"blksize": "1428"}, retry=3.0).download("file")  # atftp's, so it has to repeat itself
-    server.network.run_until(lambda: link.lost)
+    server.network.run_until(link.has_lost)
     server.network.advance(0.5)
     server.hand_over()
     assert server.received(download) == CONTENT
@@ -337,7 +359,7 @@ def test_with_several_ports_each_transfer_goes_on_at_its_own(tmp_path: Path) -> 
     network.advance(time.time() + 60)
     host = network.host("10.0.0.1", "10.0.0.2", rich=True)
     listen = [("10.0.0.1", 69), ("10.0.0.2", 69)]
-    events = []
+    events: list[Event] = []
     protocols = [TFTPProtocol(host, DirectoryBackend(tmp_path), Fixed(), events.append) for _ in listen]
     ports = [host.listenUDP(port, tftp, address) for tftp, (address, port) in zip(protocols, listen, strict=True)]
     interim = InterimServer(list(zip(protocols, ports, strict=True)))
@@ -351,7 +373,7 @@ def test_with_several_ports_each_transfer_goes_on_at_its_own(tmp_path: Path) -> 
     service = BootService(host, settings=settings, backend=DirectoryBackend(tmp_path), observers=[recorder])
     service.privilegedStartService()
     service.startService()
-    begun = {event.request.peer: event for event in events}
+    begun = {event.request.peer: event for event in events if isinstance(event, TransferBegun)}
     service.take_over([AdoptedTransfer(begun[peer], 0, handover) for peer, handover in handed])
     assert [network.result_of(download).data for download in downloads] == [CONTENT] * 2
     network.advance(600)
@@ -361,7 +383,7 @@ def test_with_several_ports_each_transfer_goes_on_at_its_own(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("ports", ["single", "ephemeral"])
-def test_a_transfer_of_a_crashed_worker_has_one_end_however_many_ports_there_are(tmp_path: Path, ports) -> None:
+def test_a_transfer_of_a_crashed_worker_has_one_end_however_many_ports_there_are(tmp_path: Path, ports: str) -> None:
     """Which of the ports its client uses is not known; with ports of their own it can't go on at all."""
     (tmp_path / "file").write_bytes(CONTENT)
     network = MemoryNetwork()

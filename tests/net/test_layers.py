@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 
 from bootfw.boot.backends import LayeredBackend
 from bootfw.errors import AccessViolation, DiskFull, FileMissing
-from bootfw.interfaces import IBackend, IShareableReader, IUniformBackend, IWritableBackend
+from bootfw.interfaces import IBackend, IShareableReader, IUniformBackend, IWritableBackend, IWriter
 from bootfw.readers import MemoryReader
 from bootfw.values import TransferRequest
 
@@ -24,9 +24,9 @@ class Backend:
     """Answers every call with *answer*: raised when it is an exception, called when it can be."""
 
     answer: object
-    asked: list = field(factory=list)
+    asked: list[tuple[str, TransferRequest]] = field(factory=list)
 
-    def open(self, path: str, request: "TransferRequest | Asking | None"):
+    def open(self, path: str, request: TransferRequest) -> Any:
         self.asked.append((path, request))
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -38,6 +38,7 @@ class Writable(Backend):
     create = Backend.open
 
 
+@implementer(IWriter)
 class Writer:
     def write(self, offset: int, data: bytes) -> None:
         """Store."""
@@ -94,7 +95,8 @@ def test_other_errors_stop_the_search(error: AccessViolation | OSError | ZeroDiv
 
 
 def test_late_answers() -> None:
-    slow, waiting = Deferred(), Deferred()
+    slow: Deferred[MemoryReader] = Deferred()
+    waiting: Deferred[MemoryReader] = Deferred()
     answer = layers(Backend(lambda: slow), Backend(lambda: waiting), Backend(READER)).open("path", REQUEST)
     assert isinstance(answer, Deferred)
     slow.errback(FileMissing())
@@ -114,14 +116,15 @@ def test_late_answer_of_a_coroutine() -> None:
 
 
 def test_nobody_has_it_later() -> None:
-    slow = Deferred()
+    slow: Deferred[MemoryReader] = Deferred()
     answer = layers(Backend(FileMissing()), Backend(lambda: slow)).open("path", REQUEST)
     slow.errback(FileMissing())
     assert of_type(Failure, result_of(answer)).check(FileMissing)
 
 
 def test_late_error_stops_the_search() -> None:
-    slow, last = Deferred(), Backend("never")
+    slow: Deferred[MemoryReader] = Deferred()
+    last = Backend("never")
     answer = layers(Backend(lambda: slow), last).open("path", REQUEST)
     slow.errback(ZeroDivisionError())
     failure = result_of(answer)
@@ -132,8 +135,9 @@ def test_late_error_stops_the_search() -> None:
 
 
 def test_cancelling_reaches_the_backend_that_is_asked() -> None:
-    cancelled: list[Deferred[None]] = []
-    slow, second = Deferred(), Deferred(cancelled.append)
+    cancelled: list[Deferred[MemoryReader]] = []
+    slow: Deferred[MemoryReader] = Deferred()
+    second: Deferred[MemoryReader] = Deferred(cancelled.append)
     answer = layers(Backend(lambda: slow), Backend(lambda: second)).open("path", REQUEST)
     slow.errback(FileMissing())
     answer.cancel()
@@ -143,16 +147,16 @@ def test_cancelling_reaches_the_backend_that_is_asked() -> None:
 
 def test_uploads_go_to_the_first_writable_backend_that_takes_them() -> None:
     readonly, first, second = Backend("never"), Writable(FileMissing()), Writable(WRITER)
-    assert layers(readonly, first, second).create("path", None) is WRITER
+    assert layers(readonly, first, second).create("path", REQUEST) is WRITER
     assert readonly.asked == []
     with pytest.raises(DiskFull):
-        layers(Writable(DiskFull()), second).create("path", None)
+        layers(Writable(DiskFull()), second).create("path", REQUEST)
 
 
 @pytest.mark.parametrize("backends", [(), (Backend("never"),), (Writable(FileMissing()),)])
 def test_nobody_takes_the_upload(backends: tuple[Backend | Writable, ...]) -> None:
     with pytest.raises(AccessViolation):
-        layers(*backends).create("path", None)
+        layers(*backends).create("path", REQUEST)
 
 
 @implementer(IUniformBackend)
@@ -161,24 +165,23 @@ class Alike(Backend):
     """Gives everybody the same."""
 
 
-@define
-class Asking:
-    ignore_case: bool = False
-    write: bool = False
+def asking(ignore_case: bool = False, write: bool = False) -> TransferRequest:
+    return TransferRequest("path", "path", ("192.0.2.7", 1024), ignore_case=ignore_case, write=write)
 
 
-def missed(layered: LayeredBackend, path: str, request: Asking) -> MemoryReader | None:
+def missed(layered: LayeredBackend, path: str, request: TransferRequest) -> MemoryReader | None:
     try:
-        return layered.open(path, request)
+        found: MemoryReader = layered.open(path, request)
     except FileMissing:
         return None
+    return found
 
 
 def test_what_one_of_many_misses_is_not_looked_for_again_for_the_others() -> None:
     first, second = Alike(FileMissing()), Alike(FileMissing())
     layered = layers(first, second)
     layered.begin_batch()
-    assert [missed(layered, path, Asking()) for path in ("a", "b", "a", "a")] == [None] * 4
+    assert [missed(layered, path, asking()) for path in ("a", "b", "a", "a")] == [None] * 4
     assert [path for path, _ in first.asked] == [path for path, _ in second.asked] == ["a", "b"]
 
 
@@ -187,10 +190,10 @@ def test_what_comes_later_is_looked_for_again() -> None:
     layered = layers(backend)
     for _ in range(2):
         layered.begin_batch()
-        missed(layered, "a", Asking())
+        missed(layered, "a", asking())
         layered.end_batch()
-    missed(layered, "a", Asking())
-    missed(layered, "a", Asking())
+    missed(layered, "a", asking())
+    missed(layered, "a", asking())
     assert len(backend.asked) == 4
 
 
@@ -198,7 +201,7 @@ def test_what_is_there_is_opened_for_each() -> None:
     backend = Alike(lambda: MemoryReader(b""))
     layered = layers(Alike(FileMissing()), backend)
     layered.begin_batch()
-    assert layered.open("a", Asking()) is not layered.open("a", Asking())
+    assert layered.open("a", asking()) is not layered.open("a", asking())
     assert len(backend.asked) == 2
 
 
@@ -210,10 +213,10 @@ class Sharing:
     users: int = 1
     size = 0
 
-    def read(self, offset, length):
+    def read(self, offset: int, length: int) -> bytes:
         return b""
 
-    def share(self):
+    def share(self) -> "Sharing":
         self.users += 1
         return self
 
@@ -225,14 +228,14 @@ def test_what_can_be_shared_is_opened_once_and_stays_open_for_the_others() -> No
     backend = Alike(Sharing)
     layered = layers(Alike(FileMissing()), backend)
     layered.begin_batch()
-    reader = layered.open("a", Asking())
+    reader = layered.open("a", asking())
     reader.close()
-    assert layered.open("a", Asking()) is reader
-    assert layered.open("b", Asking()) is not reader
+    assert layered.open("a", asking()) is reader
+    assert layered.open("b", asking()) is not reader
     assert [path for path, _ in backend.asked] == ["a", "b"]
     layered.end_batch()
     assert reader.users == 1
-    assert layered.open("a", Asking()) is not reader
+    assert layered.open("a", asking()) is not reader
     reader.close()
     assert reader.users == 0
 
@@ -243,11 +246,16 @@ def test_one_that_can_not_be_closed_keeps_nobody_from_being_closed() -> None:
             super().close()
             raise OSError("not closed")
 
-    given = []
-    layered = layers(Alike(lambda: given.append(Broken()) or given[-1]))
+    given: list[Broken] = []
+
+    def give() -> Broken:
+        given.append(Broken())
+        return given[-1]
+
+    layered = layers(Alike(give))
     layered.begin_batch()
     for path in "abc":
-        layered.open(path, Asking())
+        layered.open(path, asking())
     with pytest.raises(OSError, match="not closed"):
         layered.end_batch()
     assert [reader.users for reader in given] == [1, 1, 1]
@@ -257,19 +265,19 @@ def test_who_may_see_something_else_does_not_share() -> None:
     last = Backend(Sharing)
     layered = layers(Alike(FileMissing()), last)
     layered.begin_batch()
-    assert layered.open("a", Asking()) is not layered.open("a", Asking())
+    assert layered.open("a", asking()) is not layered.open("a", asking())
     alike = layers(Alike(Sharing))
     alike.begin_batch()
-    reader = alike.open("a", Asking())
-    assert alike.open("a", Asking(ignore_case=True)) is not reader
-    assert alike.open("a", Asking()) is reader
+    reader = alike.open("a", asking())
+    assert alike.open("a", asking(ignore_case=True)) is not reader
+    assert alike.open("a", asking()) is reader
 
 
 def test_a_backend_that_looks_at_who_asks_is_asked_each_time() -> None:
     first, looks, last = Alike(FileMissing()), Backend(FileMissing()), Alike(Sharing)
     layered = layers(first, looks, last)
     layered.begin_batch()
-    assert layered.open("a", Asking()) is layered.open("a", Asking())
+    assert layered.open("a", asking()) is layered.open("a", asking())
     assert [len(backend.asked) for backend in (first, looks, last)] == [1, 2, 1]
 
 
@@ -277,27 +285,27 @@ def test_a_backend_that_looks_at_who_asks_is_asked_though_those_behind_it_have_n
     looks, last = Backend(FileMissing()), Alike(FileMissing())
     layered = layers(looks, last)
     layered.begin_batch()
-    assert [missed(layered, "a", Asking()) for _ in range(2)] == [None, None]
+    assert [missed(layered, "a", asking()) for _ in range(2)] == [None, None]
     assert [len(backend.asked) for backend in (looks, last)] == [2, 1]
 
 
 def test_what_is_not_there_can_be_made() -> None:
     @implementer(IWritableBackend)
     class Taking(Alike):
-        def create(self, path: str, request: Asking) -> Writer:
+        def create(self, path: str, request: TransferRequest) -> Writer:
             return WRITER
 
     layered = layers(Taking(FileMissing()))
     layered.begin_batch()
-    assert missed(layered, "a", Asking()) is None
-    assert layered.create("a", Asking(write=True)) is WRITER
+    assert missed(layered, "a", asking()) is None
+    assert layered.create("a", asking(write=True)) is WRITER
 
 
 def test_what_comes_later_comes_for_each() -> None:
     first, second = Alike(lambda: fail(FileMissing())), Alike(lambda: succeed(Sharing()))
     layered = layers(first, second)
     layered.begin_batch()
-    assert result_of(layered.open("a", Asking())) is not result_of(layered.open("a", Asking()))
+    assert result_of(layered.open("a", asking())) is not result_of(layered.open("a", asking()))
     assert [len(backend.asked) for backend in (first, second)] == [2, 2]
 
 
@@ -305,27 +313,28 @@ def test_another_spelling_may_be_there() -> None:
     @implementer_only(IUniformBackend)
     @define
     class Lenient(Alike):
-        def open(self, path: str, request: Asking) -> MemoryReader:
+        def open(self, path: str, request: TransferRequest) -> MemoryReader:
             if not request.ignore_case:
                 raise FileMissing()
             return READER
 
     layered = layers(Lenient(None))
     layered.begin_batch()
-    assert missed(layered, "A", Asking()) is None
-    assert missed(layered, "A", Asking(ignore_case=True)) is READER
-    assert missed(layered, "A", Asking()) is None
+    assert missed(layered, "A", asking()) is None
+    assert missed(layered, "A", asking(ignore_case=True)) is READER
+    assert missed(layered, "A", asking()) is None
 
 
 def test_the_reason_of_a_backend_before_a_deferred_and_of_one_after_it_is_kept() -> None:
     """A search begins without an object for it; what it knew by then must be in the object."""
-    late, after = Deferred(), Backend(FileMissing(detail="third"))
+    late: Deferred[MemoryReader] = Deferred()
+    after = Backend(FileMissing(detail="third"))
     answer = layers(Backend(FileMissing(detail="first")), Backend(late), after).open("path", REQUEST)
     assert after.asked == []
     late.errback(FileMissing(detail="second"))
     assert after.asked == [("path", REQUEST)]
-    assert of_type(Failure, result_of(answer)).value.detail == "first"
+    assert of_type(FileMissing, of_type(Failure, result_of(answer)).value).detail == "first"
     late = Deferred()
     answer = layers(Backend(FileMissing()), Backend(late), Backend(FileMissing(detail="third"))).open("path", REQUEST)
     late.errback(FileMissing())
-    assert of_type(Failure, result_of(answer)).value.detail == "third"
+    assert of_type(FileMissing, of_type(Failure, result_of(answer)).value).detail == "third"

@@ -2,19 +2,27 @@
 
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
 
 import pytest
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.net.dhcp.conflict import ArpProbe
 from bootfw.net.linux.interfaces import Interfaces
 from bootfw.values import Via
+
+from .namespaces import Host
+
+Hosts = tuple[Host, Host]
+Found = list[tuple[str, str, tuple[str, ...]]]
 
 SERVER, CLIENT, UNUSED = "10.9.0.1", "10.9.0.9", "10.9.0.77"
 STRANGER = b"\2\0\0\0\0\1"
 
 
 @pytest.fixture
-def probe(hosts, private_reactor):
+def probe(hosts: Hosts, private_reactor: EPollReactor) -> Iterator[ArpProbe]:
     server, _ = hosts
     with server.inside():
         made = ArpProbe(private_reactor, 0.3)
@@ -22,13 +30,19 @@ def probe(hosts, private_reactor):
     made.close()
 
 
-def mac(host, interface: str) -> str:
+def mac(host: Host, interface: str) -> str:
     shown = subprocess.run(["ip", "-n", host.name, "-o", "link", "show", interface], capture_output=True, text=True)
     return shown.stdout.partition("link/ether ")[2].split()[0]
 
 
-def test_who_uses_an_address_is_named_at_once(hosts, probe, private_reactor, turn_until):
-    results = []
+def has(results: list[str | None], number: int) -> Callable[[], bool]:
+    return lambda: len(results) == number
+
+
+def test_who_uses_an_address_is_named_at_once(
+    hosts: Hosts, probe: ArpProbe, private_reactor: EPollReactor, turn_until: TurnUntil
+) -> None:
+    results: list[str | None] = []
     began = private_reactor.seconds()
     probe.start(CLIENT, results.append, interface="s0", server=SERVER, client=STRANGER)
     assert results == []
@@ -38,8 +52,10 @@ def test_who_uses_an_address_is_named_at_once(hosts, probe, private_reactor, tur
     assert private_reactor.seconds() < began + 0.3
 
 
-def test_an_address_is_free_when_no_reply_comes_before_the_timeout(probe, private_reactor, turn_until):
-    results = []
+def test_an_address_is_free_when_no_reply_comes_before_the_timeout(
+    probe: ArpProbe, private_reactor: EPollReactor, turn_until: TurnUntil
+) -> None:
+    results: list[str | None] = []
     began = private_reactor.seconds()
     for address in (UNUSED, "10.9.0.78"):
         probe.start(address, results.append, interface="s0", server=SERVER, client=STRANGER)
@@ -49,8 +65,8 @@ def test_an_address_is_free_when_no_reply_comes_before_the_timeout(probe, privat
     assert 0.29 <= private_reactor.seconds() - began < 0.6
 
 
-def test_the_client_itself_may_use_it(hosts, probe, turn_until):
-    results = []
+def test_the_client_itself_may_use_it(hosts: Hosts, probe: ArpProbe, turn_until: TurnUntil) -> None:
+    results: list[str | None] = []
     probe.start(
         CLIENT,
         results.append,
@@ -62,30 +78,30 @@ def test_the_client_itself_may_use_it(hosts, probe, turn_until):
     assert results == [None]
 
 
-def test_what_another_wire_has_does_not_count(probe, turn_until):
-    results = []
+def test_what_another_wire_has_does_not_count(probe: ArpProbe, turn_until: TurnUntil) -> None:
+    results: list[str | None] = []
     probe.start("10.9.1.77", results.append, interface="s1", server="10.9.1.1", client=STRANGER)
     turn_until(lambda: results)
     assert results == [None]
 
 
 @pytest.mark.parametrize("interface", ["lo", "gone"])
-def test_a_wire_without_arp_has_no_users(probe, turn_until, interface):
-    results = []
+def test_a_wire_without_arp_has_no_users(probe: ArpProbe, turn_until: TurnUntil, interface: str) -> None:
+    results: list[str | None] = []
     probe.start(CLIENT, results.append, interface=interface, server=SERVER, client=STRANGER)
     turn_until(lambda: results)
     assert results == [None]
 
 
-def test_close_drops_pending_probes(probe, private_reactor):
-    results = []
+def test_close_drops_pending_probes(probe: ArpProbe, private_reactor: EPollReactor) -> None:
+    results: list[str | None] = []
     probe.start(CLIENT, results.append, interface="s0", server=SERVER, client=STRANGER)
     probe.close()
     assert private_reactor.getDelayedCalls() == []
     assert results == []
 
 
-def test_a_datagram_reaches_who_answers_no_arp(hosts):
+def test_a_datagram_reaches_who_answers_no_arp(hosts: Hosts) -> None:
     server, client = hosts
     hardware = bytes.fromhex(mac(client, "c0").replace(":", ""))
     with client.inside():
@@ -105,20 +121,20 @@ def test_a_datagram_reaches_who_answers_no_arp(hosts):
     assert kind == 0  # PACKET_HOST: by its hardware address, and not by everybody's
 
 
-def test_a_neighbour_of_no_interface_is_refused(hosts):
+def test_a_neighbour_of_no_interface_is_refused(hosts: Hosts) -> None:
     server, _ = hosts
     with server.inside():
         for index in (0, 9999):
             assert not Interfaces().set_neighbour(UNUSED, STRANGER, Via(SERVER, index, SERVER))
 
 
-def arp_answers(host, address: str) -> None:
+def arp_answers(host: Host, address: str) -> None:
     """*host* answers ARP for *address* too."""
     subprocess.run(["ip", "-n", host.name, "addr", "add", f"{address}/32", "dev", "c0"], check=True)
 
 
 @pytest.fixture
-def proxy(hosts):
+def proxy(hosts: Hosts) -> Iterator[list[str]]:
     """The client's end answers for ten addresses that it has in truth; nothing tells that from proxy ARP."""
     addresses = [f"10.9.0.{number}" for number in range(100, 110)]
     for address in addresses:
@@ -129,14 +145,15 @@ def proxy(hosts):
 
 
 def test_hardware_that_answers_for_one_address_after_the_other_proves_nothing(
-    hosts, private_reactor, turn_until, proxy
-):
-    found, results = [], []
+    hosts: Hosts, private_reactor: EPollReactor, turn_until: TurnUntil, proxy: list[str]
+) -> None:
+    found: Found = []
+    results: list[str | None] = []
     with hosts[0].inside():
         probe = ArpProbe(private_reactor, 0.1, lambda *seen: found.append(seen))
     for number, address in enumerate(proxy, 1):
         probe.start(address, results.append, interface="s0", server=SERVER, client=STRANGER)
-        turn_until(lambda number=number: len(results) == number)
+        turn_until(has(results, number))
     probe.close()
 
     who = mac(hosts[1], "c0")
@@ -144,14 +161,17 @@ def test_hardware_that_answers_for_one_address_after_the_other_proves_nothing(
     assert found == [("s0", who, tuple(proxy[:4]))]
 
 
-def test_a_machine_with_several_addresses_is_no_proxy(hosts, private_reactor, turn_until, proxy):
-    found, results = [], []
+def test_a_machine_with_several_addresses_is_no_proxy(
+    hosts: Hosts, private_reactor: EPollReactor, turn_until: TurnUntil, proxy: list[str]
+) -> None:
+    found: Found = []
+    results: list[str | None] = []
     with hosts[0].inside():
         probe = ArpProbe(private_reactor, 0.05, lambda *seen: found.append(seen))
     asked = [*proxy[:3], UNUSED, *proxy[3:6], UNUSED, *proxy[6:9]]
     for number, address in enumerate(asked, 1):
         probe.start(address, results.append, interface="s0", server=SERVER, client=STRANGER)
-        turn_until(lambda number=number: len(results) == number)
+        turn_until(has(results, number))
     probe.close()
 
     assert [user is not None for user in results] == [address != UNUSED for address in asked]

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tftpserver import Files, Reader, Serve, Served, Wire, Writer, coroutine, numbered
+from narrowing import of_type
+from tftpserver import Files, MemoryWire, Reader, Serve, Served, Writer, coroutine, numbered
 
 from bootfw.interfaces import IWatchdogPolicy
 from bootfw.testing import LossyLink, TFTPClient
@@ -20,7 +21,7 @@ CONTENT = numbered(60_000)
 
 
 @pytest.fixture(params=[0, 1, 2])
-def client(request: pytest.FixtureRequest, wire: Wire) -> Iterator[Callable[..., TFTPClient]]:
+def client(request: pytest.FixtureRequest, wire: MemoryWire) -> Iterator[Callable[..., TFTPClient]]:
     """Makes a client of a server that loses 5 % of what is sent, doubles 5 % and delays 5 %, both ways."""
 
     def make(served: Served, **options: int) -> TFTPClient:
@@ -36,7 +37,7 @@ def client(request: pytest.FixtureRequest, wire: Wire) -> Iterator[Callable[...,
 @pytest.mark.parametrize("way", [None, coroutine])
 def test_download(
     serve: Serve,
-    wire: Wire,
+    wire: MemoryWire,
     client: Callable[..., TFTPClient],
     policy: IWatchdogPolicy,
     window: int,
@@ -45,7 +46,7 @@ def test_download(
     served = serve(Files({"file": CONTENT}, {"read": way} if way else {}), watchdog=policy)
     made = client(served, blksize=512, windowsize=window)
     assert wire.network.result_of(made.download("file"), 600).data == CONTENT
-    assert wire.network.link.dropped > 0
+    assert of_type(LossyLink, wire.network.link).dropped > 0
     served.advance(200)
     assert served.outcomes[0] in ("COMPLETE", "UNCONFIRMED")
     assert served.protocol.transfers == 0
@@ -54,12 +55,12 @@ def test_download(
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 @pytest.mark.parametrize("window", [1, 4, 16])
 def test_upload(
-    serve: Serve, wire: Wire, client: Callable[..., TFTPClient], policy: IWatchdogPolicy, window: int
+    serve: Serve, wire: MemoryWire, client: Callable[..., TFTPClient], policy: IWatchdogPolicy, window: int
 ) -> None:
     served = serve(watchdog=policy)
     made = client(served, blksize=512, windowsize=window)
     wire.network.result_of(made.upload("file", CONTENT), 600)
-    assert wire.network.link.dropped > 0
+    assert of_type(LossyLink, wire.network.link).dropped > 0
     served.advance(200)
     assert served.backend.files == {"file": CONTENT}
     assert served.outcomes[0] == "COMPLETE"

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,25 @@ from attrs import evolve
 from twisted.logger import capturedLogs
 
 from bootfw.api import LeaseStoreError, PluginContext
+from bootfw.lease import Lease, Reservation
 from bootfw.plugins import configure
 from bootfw.stores import sqlite, statefile
 from bootfw.stores.sqlite import SqliteStore
 from bootfw.stores.statefile import StateFile, row_of
 from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
 
+Content = tuple[dict[str, Lease], list[Reservation], Mapping[str, Mapping[str, object]]]
+"""Leases by their addresses, reservations, and orders by their MACs."""
+
 A, B = "52:54:00:00:00:01", "52:54:00:00:00:02"
 
 
-def old_leases(path: Path, leases=LEASES, reservations=RESERVATIONS, version: int = 2) -> None:
+def old_leases(
+    path: Path,
+    leases: Iterable[Lease] = LEASES,
+    reservations: Sequence[Reservation] = RESERVATIONS,
+    version: int = 2,
+) -> None:
     """A file as version 1 or 2 of the schema had it."""
     StateFile.create(path)
     file = StateFile.open(path)
@@ -61,7 +71,7 @@ def configured(state: Path, **options: Any) -> SqliteStore:
     return store
 
 
-def content(store: SqliteStore) -> bytes | None:
+def content(store: SqliteStore) -> Content:
     leases = {lease.address: lease for lease in store.load()}
     found = leases, list(store.reservations()), store.load_orders("next-boot")
     store.close()
@@ -155,7 +165,7 @@ SqliteStore(state / "bootfw.sqlite", None, [state / "leases.sqlite", state / "ne
 
 
 @pytest.mark.parametrize("moment", ["before the commit", "before the rename", "after the rename"])
-def test_a_start_that_is_killed_in_between_is_as_if_it_had_not_been(state: Path, moment) -> None:
+def test_a_start_that_is_killed_in_between_is_as_if_it_had_not_been(state: Path, moment: str) -> None:
     for _ in range(3):
         killed = subprocess.run([sys.executable, "-c", KILLED, moment, str(state)], timeout=60, check=False)
         if killed.returncode == 0:
