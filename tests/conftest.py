@@ -18,6 +18,7 @@ from tftpserver import KINDS, PORTS, MemoryWire, Serve, Served, SocketWire, Wire
 from turning import Alongside, Result, RunReactor, TurnUntil
 from twisted.internet.defer import Deferred
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -26,6 +27,7 @@ from bootfw.tftp import read
 
 pytest_plugins = ["schedule"]
 _T = TypeVar("_T")
+_R = TypeVar("_R", bound=PosixReactorBase)
 
 # How fast examples come says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("bootfw", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -74,13 +76,13 @@ def pytest_runtest_makereport(
 
 
 @contextlib.contextmanager
-def _running(reactor: EPollReactor) -> Iterator[EPollReactor]:
+def _running(reactor: _R) -> Iterator[_R]:
     reactor.startRunning(installSignalHandlers=False)
     try:
         yield reactor
     finally:
         for reader in reactor.removeAll():
-            reader.connectionLost(None)
+            reader.connectionLost(None)  # type: ignore[arg-type]  # nobody looks at the reason
         for reader in list(reactor._internalReaders):
             reactor._internalReaders.discard(reader)
             reactor.removeReader(reader)

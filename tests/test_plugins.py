@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import pytest
 from attrs import define, field, frozen, validators
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from bootfw.config.schema import mismatches
@@ -17,6 +18,7 @@ from bootfw.config.tables import options_of
 from bootfw.config.units import Seconds, Size
 from bootfw.errors import ConfigError, PluginError
 from bootfw.interfaces import IBackend, IBootFileResolver, IBootPlugin, ILeaseStore, IWatchdogPolicy, IWritableBackend
+from bootfw.lease import Lease
 from bootfw.plugins import PluginContext, boot_plugin, configure, kind_of, list_plugins, load
 
 CONTEXT = PluginContext(None, Path("/etc/bootfw"))
@@ -106,11 +108,11 @@ def test_options_reach_the_fields_with_dashes_for_underscores() -> None:
         5,
         True,
         [1],
-        ["x", 2],
+        ["x", 2],  # type: ignore[arg-type]  # as TOML has it
         "green",
         "tftp",
         4,
-        "m",  # type: ignore[arg-type]
+        "m",
     )
 
 
@@ -330,12 +332,12 @@ class Nothing:
 
 
 @implementer(IBackend)
-class WithoutOpen:
+class WithoutOpen:  # type: ignore[misc]  # on purpose
     """Promises what it has not."""
 
 
 @implementer(IBackend)
-class Broken:
+class Broken:  # type: ignore[misc]  # never made, so it needs no methods
     """Raises."""
 
     def __init__(self) -> None:
@@ -599,11 +601,14 @@ def test_mismatches_finds_every_wrong_item(right: list[int], wrong: list[str]) -
 class WithoutReservations:
     """A lease store of before reservations had an interface of their own."""
 
-    def load(self) -> None: ...
+    def load(self) -> Iterable[Lease]:
+        raise NotImplementedError
 
-    def commit(self, leases) -> None: ...
+    def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
+        raise NotImplementedError
 
-    def close(self) -> None: ...
+    def close(self) -> Deferred[None]:
+        raise NotImplementedError
 
 
 def test_a_lease_store_has_to_keep_reservations_too() -> None:

@@ -4,14 +4,19 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.posixbase import PosixReactorBase
 
 _T = TypeVar("_T")
+_R = TypeVar("_R", bound=PosixReactorBase)
 
 Result = Callable[[Any], Any]
 """Gives the result of a Deferred, or the value itself when it is no Deferred."""
 
-RunReactor = Callable[[EPollReactor], AbstractContextManager[EPollReactor]]
+
+class RunReactor(Protocol):
+    """Starts a given reactor, and cleans up behind it."""
+
+    def __call__(self, reactor: _R) -> AbstractContextManager[_R]: ...
 
 
 class TurnUntil(Protocol):

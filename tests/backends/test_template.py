@@ -344,8 +344,13 @@ def test_files_are_made_in_a_thread(root: Path, private_reactor: Any) -> None:
     made_by = backend(root, {"x.j2": "{{ client.mac }}"}, context)
     pool: ThreadPool = private_reactor.getThreadPool()
     pool.start()
-    threads = []
-    made_by._sandbox.finalize = lambda value: threads.append(threading.current_thread()) or value
+    threads: list[threading.Thread] = []
+
+    def finalize(value: object) -> object:
+        threads.append(threading.current_thread())
+        return value
+
+    made_by._sandbox.finalize = finalize
     try:
         waiting = made_by.open("x", request("x"))
         assert isinstance(waiting, Deferred)

@@ -1,7 +1,7 @@
 """A DHCPv6 protocol without a network, and what clients hear of it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define
 from dhcpports import proxy6_port
@@ -15,6 +15,11 @@ from bootfw.wire.dhcp6 import Message, Relay, pack, parse
 from bootfw.wire.options6 import Option
 
 from .bypersona import ByPersona
+
+_E = TypeVar("_E", bound=Event)
+
+Heard = tuple[Message, tuple[Relay, ...], tuple[str, int, int, int]]
+"""A message, the relays that it goes by, and where it goes to."""
 
 DUID = b"\0\3\0\1RT\0\0\0\1"
 CLIENT = (LINK_LOCAL, 546, 0, 2)
@@ -31,7 +36,7 @@ FILES = {
 class Wire:
     """A transport that keeps what is sent."""
 
-    sent: list
+    sent: list[Heard]
 
     def write(self, data: bytes, to: tuple[str, int, int, int]) -> None:
         self.sent.append((*parse(data), to))
@@ -40,7 +45,9 @@ class Wire:
 class Lab:
     def __init__(self, kind: Callable[..., Any] = proxy6_port, **options: Any) -> None:
         self.network = MemoryNetwork()
-        self.events, self.sent, self.resolver = [], [], ByPersona(FILES)
+        self.events: list[Event] = []
+        self.sent: list[Heard] = []
+        self.resolver = ByPersona(FILES)
         self.chain = ResolverChain(self.network.clock, [("by-persona", self.resolver)], self.events.append, 0.8)
         options = {"server": "fd77::1", "own_urls": lambda server: (f"http://[{server}]:8069", "")} | options
         self.protocol = kind(self.network.clock, self.chain, self.events.append, DUID, **options)
@@ -49,8 +56,8 @@ class Lab:
 
     def heard(
         self, message: Message | bytes, peer: tuple[str, int, int, int] = CLIENT, via: Via = GROUP
-    ) -> list[tuple[Message, tuple[Relay, ...], tuple[str, int, int, int]]]:
-        """What is answered: (message, relays, destination) each."""
+    ) -> list[Heard]:
+        """What is answered."""
         data = message if isinstance(message, bytes) else pack(message)
         self.protocol.datagrams_received([(data, peer, via)])
         heard, self.sent[:] = list(self.sent), []
@@ -66,5 +73,5 @@ class Lab:
         assert (relays, to) == ((), peer)
         return answer
 
-    def of(self, kind: object) -> list[Event]:
+    def of(self, kind: type[_E]) -> list[_E]:
         return [event for event in self.events if isinstance(event, kind)]

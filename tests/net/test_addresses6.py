@@ -9,6 +9,7 @@ from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP, relayed
 from narrowing import present
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from zope.interface import implementer
 
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server6 import AddressServer6
@@ -27,6 +28,7 @@ from bootfw.events import (
     PoolExhausted,
     RequestIgnored,
 )
+from bootfw.interfaces import ILeaseStore
 from bootfw.lease import Lease
 from bootfw.net.dhcp.journal import Journal
 from bootfw.net.dhcp.server6 import Server6
@@ -48,12 +50,17 @@ from .lab6 import DUID, Lab
 OURS = (Option.SERVER_ID, DUID)
 
 
+@implementer(ILeaseStore)
 class Store:
     """A lease store that takes its time, if told."""
 
     def __init__(self) -> None:
         self.slow = False
-        self.committed, self.waiting = [], []
+        self.committed: list[Lease] = []
+        self.waiting: list[Deferred[None]] = []
+
+    def load(self) -> list[Lease]:
+        return []
 
     def commit(self, leases: Sequence[Lease]) -> Deferred[None]:
         self.committed += leases
@@ -61,6 +68,9 @@ class Store:
             return succeed(None)
         self.waiting.append(Deferred())
         return self.waiting[-1]
+
+    def close(self) -> Deferred[None]:
+        return succeed(None)
 
 
 class ServerLab(Lab):
@@ -74,7 +84,6 @@ class ServerLab(Lab):
         self.store = Store()
         subnet = Subnet6(network="fd77::/64", pool=pool, options=dict(configured))
         addresses = AddressServer6([subnet], DUID, admit)
-        self.made = {}
 
         def make(
             reactor: Clock, chain: ResolverChain, publish: Callable[..., Any], duid: bytes, **more: Any
@@ -174,7 +183,7 @@ def test_a_client_that_may_be_a_system_gets_the_configured_boot_file() -> None:
 def test_http_boot(lab: ServerLab) -> None:
     offer = lab.only(OVMF_HTTP.message())
     assert address_of(offer)
-    assert offer.first(Option.VENDOR_CLASS)[6:] == b"HTTPClient"
+    assert present(offer.first(Option.VENDOR_CLASS))[6:] == b"HTTPClient"
     assert offer.first(Option.BOOTFILE_URL) == b"http://[fd77::1]:8069/x.efi"
 
 
@@ -186,7 +195,7 @@ def test_ipxe_uses_one_transaction_for_both(lab: ServerLab) -> None:
 
 def test_configured_options_are_told_and_do_not_get_into_the_way_of_the_file() -> None:
     lab = ServerLab(configured={"bootfile-url": "tftp://[fd77::9]/other", "sol-max-rt": 60, "bootfile-param": ["x"]})
-    wants_all = {6: None}
+    wants_all: dict[int, bytes | None] = {6: None}
     offer = lab.only(OVMF.changed(wants_all).message())
     assert [value for code, value in offer.options if code == Option.BOOTFILE_URL] == [
         b"tftp://[fd77::1]/efi/snponly.efi"
@@ -237,7 +246,7 @@ def test_the_operator_hears_of_another_server_once(lab: ServerLab) -> None:
 class Addressed(Interfaces):
     """Interfaces with the addresses that a test gives them."""
 
-    here = ()
+    here: tuple[str, ...] = ()
 
     def addresses6(self, index: int) -> tuple[IPv6Address, ...]:
         return tuple(IPv6Address(address, 64, index) for address in self.here)

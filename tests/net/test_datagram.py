@@ -54,7 +54,7 @@ def loopback_of(address: str) -> str:
     return "::1" if ":" in address else "127.0.0.1"
 
 
-def ports_of(reactor: EPollReactor):
+def ports_of(reactor: EPollReactor) -> list[DatagramPort]:
     return [reader for reader in reactor.getReaders() if isinstance(reader, DatagramPort)]
 
 
@@ -67,7 +67,7 @@ def at(port: DatagramPort) -> tuple[str, int]:
 @pytest.fixture
 def listening(private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[Callable[..., DatagramPort]]:
     """listen() on the private reactor; what is still open at the end is closed, and must then be gone."""
-    ports = []
+    ports: list[DatagramPort] = []
 
     def start(protocol: Echo | Batches, address: str = "127.0.0.1", port: int = 0) -> DatagramPort:
         ports.append(listen(private_reactor, protocol, address, port))
@@ -172,7 +172,11 @@ def test_one_datagram_alone_is_one_delivery_and_a_queue_is_few(
     client = peer()
     for expected in (1, 2):
         client.sendto(b"alone", at(port))
-        turn_until(lambda expected=expected: len(protocol.received) == expected)
+
+        def came(expected: int = expected) -> bool:
+            return len(protocol.received) == expected
+
+        turn_until(came)
     assert [len(batch) for batch in protocol.batches] == [1, 1]
     for _ in range(3 * mmsg.BATCH):
         client.sendto(b"queued", at(port))
@@ -468,7 +472,7 @@ def test_a_protocol_may_stop_its_port_when_its_peer_is_gone(
 
     class Done(Echo):
         def connectionRefused(self) -> None:
-            self.transport.stopListening().addCallback(stopped.append)
+            present(present(self.transport).stopListening()).addCallback(stopped.append)
 
     protocol = Done()
     port = listen(private_reactor, protocol, "127.0.0.1", 0)

@@ -8,8 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from narrowing import of_type, present
-from tftpserver import Wire
+from narrowing import present
 from turning import TurnUntil
 from twisted.internet.epollreactor import EPollReactor
 
@@ -45,7 +44,7 @@ def kernel(hosts: tuple[Host, Host]) -> Iterator[Netlink]:
         server.ip("neighbour", "del", address, "dev", "s0")
 
 
-def index(host, name: str) -> int:
+def index(host: Host, name: str) -> int:
     shown = subprocess.run(
         ["ip", "-n", host.name, "-o", "link", "show", "dev", name], check=True, capture_output=True, text=True
     )
@@ -111,7 +110,7 @@ def tables(hosts: tuple[Host, Host]) -> Iterator[Netlink]:
 
 
 @pytest.fixture
-def wire(hosts: tuple[Host, Host]):
+def wire(hosts: tuple[Host, Host]) -> Iterator[Host]:
     """A link "n0" of the server, without an address."""
     server, _ = hosts
     server.ip("link", "add", "n0", "type", "veth", "peer", "name", "n1")
@@ -119,7 +118,7 @@ def wire(hosts: tuple[Host, Host]):
     subprocess.run(["ip", "-n", server.name, "link", "delete", "n0"], check=False, capture_output=True)
 
 
-def test_links_have_name_mtu_and_hardware_address(tables: Netlink, wire: Wire) -> None:
+def test_links_have_name_mtu_and_hardware_address(tables: Netlink, wire: Host) -> None:
     wire.ip("link", "set", "n0", "address", "52:54:00:00:00:99", "mtu", "1400")
     link = tables.link("n0")
     assert link is not None
@@ -128,7 +127,7 @@ def test_links_have_name_mtu_and_hardware_address(tables: Netlink, wire: Wire) -
     assert tables.link("gone") is None
 
 
-def test_tables_are_read_again_only_after_a_change(tables: Netlink, wire: Wire) -> None:
+def test_tables_are_read_again_only_after_a_change(tables: Netlink, wire: Host) -> None:
     links, addresses = tables.links(), tables.addresses()
     assert tables.links() is links
     assert tables.addresses() is addresses
@@ -145,14 +144,14 @@ def test_tables_are_read_again_only_after_a_change(tables: Netlink, wire: Wire) 
     assert all(each.interface != index for each in tables.addresses())
 
 
-def flood(host, device: str) -> None:
+def flood(host: Host, device: str) -> None:
     """More changes than a socket of default size holds."""
     lines = [f"addr {verb} 10.98.0.1/24 dev {device}" for _ in range(1500) for verb in ("add", "del")]
     command = ["ip", "-n", host.name, "-batch", "-"]
     subprocess.run(command, input="\n".join(lines), text=True, check=True, capture_output=True)
 
 
-def test_tables_are_right_after_more_changes_than_the_socket_holds(tables: Netlink, wire: Wire) -> None:
+def test_tables_are_right_after_more_changes_than_the_socket_holds(tables: Netlink, wire: Host) -> None:
     flood(wire, "n0")
     wire.ip("addr", "add", "10.98.0.7/24", "dev", "n0")
     assert "10.98.0.7" in {each.address for each in tables.addresses()}
@@ -164,14 +163,14 @@ def test_tables_are_right_after_more_changes_than_the_socket_holds(tables: Netli
     assert "10.98.0.7" not in {each.address for each in tables.addresses()}
 
 
-def test_a_request_does_not_hide_a_change_that_comes_with_it(tables: Netlink, wire: Wire) -> None:
+def test_a_request_does_not_hide_a_change_that_comes_with_it(tables: Netlink, wire: Host) -> None:
     before = tables.addresses()
     wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
     tables.hardware_address(("203.0.113.9", 1))
     assert tables.addresses() is not before
 
 
-def test_a_change_between_request_and_answer_counts(wire: Wire) -> None:
+def test_a_change_between_request_and_answer_counts(wire: Host) -> None:
     class Late(NetlinkSocket):
         late = True
 
@@ -198,7 +197,7 @@ def test_a_closed_client_opens_another_socket(tables: Netlink, hosts: tuple[Host
 
 @pytest.fixture
 def changes(
-    wire: Wire, private_reactor: EPollReactor, turn_until: TurnUntil
+    wire: Host, private_reactor: EPollReactor, turn_until: TurnUntil
 ) -> Iterator[Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]]]:
     """Changes on the server: call it to turn the reactor until some condition holds for what was reported."""
     reported: list[AddressChanged | LinkChanged | ChangesLost] = []
@@ -217,27 +216,26 @@ def changes(
     subscription.close()
 
 
-def is_address(change: AddressChanged, address: str, gone: bool) -> bool:
+def is_address(change: AddressChanged | LinkChanged | ChangesLost, address: str, gone: bool) -> bool:
     return isinstance(change, AddressChanged) and change.address.address == address and change.gone is gone
 
 
 def test_changes_of_addresses_are_reported(
-    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Wire
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Host
 ) -> None:
     wire.ip("addr", "add", "10.98.0.1/24", "dev", "n0")
     wire.ip("addr", "add", "fd98::1/64", "dev", "n0", "nodad")
     wire.ip("addr", "del", "10.98.0.1/24", "dev", "n0")
     reported = changes(lambda found: any(is_address(each, "10.98.0.1", True) for each in found))
-    assert any(is_address(of_type(AddressChanged, each), "10.98.0.1", False) for each in reported)
+    assert any(is_address(each, "10.98.0.1", False) for each in reported)
     assert any(
-        is_address(of_type(AddressChanged, each), "fd98::1", False)
-        and of_type(AddressChanged, each).address.prefix == 64
+        isinstance(each, AddressChanged) and is_address(each, "fd98::1", False) and each.address.prefix == 64
         for each in reported
     )
 
 
 def test_changes_of_links_are_reported(
-    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Wire
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Host
 ) -> None:
     wire.ip("link", "set", "n0", "mtu", "1400")
     changes(lambda found: any(isinstance(each, LinkChanged) and each.link.mtu == 1400 for each in found))
@@ -246,7 +244,7 @@ def test_changes_of_links_are_reported(
 
 
 def test_a_port_that_leaves_a_bridge_is_not_gone(
-    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Wire
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Host
 ) -> None:
     wire.ip("link", "add", "b0", "type", "bridge")
     try:
@@ -260,7 +258,7 @@ def test_a_port_that_leaves_a_bridge_is_not_gone(
 
 
 def test_lost_changes_are_reported(
-    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Wire
+    changes: Callable[[Callable[..., Any]], list[AddressChanged | LinkChanged | ChangesLost]], wire: Host
 ) -> None:
     flood(wire, "n0")
     assert ChangesLost() in changes(lambda found: ChangesLost() in found)

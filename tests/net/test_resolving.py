@@ -3,12 +3,11 @@
 import gc
 import weakref
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from attrs import define, evolve, field
-from narrowing import present
+from narrowing import of_type, present
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
@@ -17,9 +16,11 @@ from zope.interface import implementer
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.bootfile import Unsuitable
 from bootfw.errors import BootRefused
-from bootfw.events import PluginFailed, ResolverAnswered, ResolverPassedOver
+from bootfw.events import Event, PluginFailed, ResolverAnswered, ResolverPassedOver
 from bootfw.interfaces import IBootFileResolver
 from bootfw.values import BootFile, BootRequest
+
+_E = TypeVar("_E", bound=Event)
 
 REQUEST = BootRequest(mac="52:54:00:12:34:56", stage="discover", persona="uefi", architecture="x86_64-uefi")
 FILE, OTHER = BootFile("one"), BootFile("two")
@@ -33,7 +34,7 @@ class Scripted:
         self.answer = answer
         self.asked: list[BootRequest] = []
 
-    def resolve(self, request: BootRequest) -> object:
+    def resolve(self, request: BootRequest) -> Any:
         self.asked.append(request)
         return self.answer() if callable(self.answer) else self.answer
 
@@ -43,25 +44,33 @@ class Chain:
     """A chain of Scripted resolvers called r0, r1, ... and all that it publishes and answers."""
 
     clock: Clock = field(factory=Clock)
-    events: list = field(factory=list)
-    results: list = field(factory=list)
+    events: list[Event] = field(factory=list)
+    results: list[Any] = field(factory=list)
     chain: ResolverChain | None = None
 
     def ask(self, *resolvers: Scripted, seconds: float = 0.9, **more: Any) -> BootFile | Deferred[Any] | None:
         named = [(f"r{number}", resolver) for number, resolver in enumerate(resolvers)]
         self.chain = ResolverChain(self.clock, named, self.events.append, seconds)
-        found = self.chain.resolve(REQUEST, **more)
+        found: BootFile | Deferred[Any] | None = self.chain.resolve(REQUEST, **more)
         if isinstance(found, Deferred):
             found.addBoth(self.results.append)
         return found
 
-    def said(self, kind: type[ResolverAnswered] | type[ResolverPassedOver]) -> list:
+    def said(self, kind: type[_E]) -> list[_E]:
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
-    def error(self) -> BootRefused | CancelledError:
+    def error(self) -> BaseException:
+        failure: Failure
         [failure] = self.results
-        return failure.value
+        return present(failure.value)
+
+
+class Unhurried(Deferred[BootFile]):
+    """A Deferred that can't be hurried."""
+
+    def cancel(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -120,7 +129,8 @@ def test_an_answer_that_only_looks_late_is_given_at_once(chain: Chain, answer: C
 
 
 def test_a_late_none_asks_the_next(chain: Chain) -> None:
-    waiting, last = Deferred(), Scripted(FILE)
+    waiting: Deferred[BootFile | None] = Deferred()
+    last = Scripted(FILE)
     chain.ask(Scripted(waiting), last)
     assert last.asked == []
 
@@ -138,7 +148,8 @@ def test_a_refusal_by_any_way(chain: Chain, refuse: Callable[..., Any]) -> None:
 
 
 def test_a_late_refusal(chain: Chain) -> None:
-    waiting, last = Deferred(), Scripted(FILE)
+    waiting: Deferred[BootFile | None] = Deferred()
+    last = Scripted(FILE)
     chain.ask(Scripted(waiting), last)
 
     waiting.errback(BootRefused("no"))
@@ -163,7 +174,7 @@ def test_a_coroutine_that_waits(chain: Chain) -> None:
 
 def test_who_is_late_is_cancelled_and_passed_over(chain: Chain) -> None:
     cancelled: list[Deferred[None]] = []
-    waiting = Deferred(cancelled.append)
+    waiting: Deferred[None] = Deferred(cancelled.append)
     chain.ask(Scripted(waiting), Scripted(None), Scripted(FILE), seconds=0.9)
 
     chain.clock.advance(0.29)
@@ -191,7 +202,7 @@ def test_each_gets_its_share_of_the_time_that_is_left(chain: Chain) -> None:
 
 
 def test_time_that_one_did_not_need_is_the_others(chain: Chain) -> None:
-    quick = Deferred()
+    quick: Deferred[None] = Deferred()
     chain.ask(Scripted(quick), Scripted(Deferred), seconds=1.0)
     chain.clock.advance(0.2)
     quick.callback(None)
@@ -203,7 +214,7 @@ def test_time_that_one_did_not_need_is_the_others(chain: Chain) -> None:
 
 
 def test_the_last_one_has_all_that_is_left(chain: Chain) -> None:
-    last = Deferred()
+    last: Deferred[BootFile] = Deferred()
     chain.ask(Scripted(None), Scripted(last), seconds=0.8)
 
     chain.clock.advance(0.79)
@@ -213,8 +224,8 @@ def test_the_last_one_has_all_that_is_left(chain: Chain) -> None:
 
 
 def test_an_answer_that_comes_too_late_is_thrown_away(chain: Chain) -> None:
-    late, second = Deferred(lambda _: None), Deferred()
-    late.cancel = lambda: None  # a Deferred that can't be hurried
+    late = Unhurried()
+    second: Deferred[BootFile] = Deferred()
     chain.ask(Scripted(late), Scripted(second), seconds=0.8)
     chain.clock.advance(0.41)
 
@@ -235,8 +246,7 @@ def test_a_resolver_that_answers_when_it_is_cancelled_is_late_all_the_same(chain
 
 
 def test_a_late_failure_is_nobodys_business(chain: Chain) -> None:
-    late = Deferred()
-    late.cancel = lambda: None
+    late = Unhurried()
     chain.ask(Scripted(late), seconds=0.8)
     chain.clock.advance(0.8)
 
@@ -281,7 +291,7 @@ def test_a_resolver_that_fails_is_told_of_and_the_next_is_asked(
 
 
 def test_a_late_failure_within_time_is_told_of(chain: Chain) -> None:
-    waiting = Deferred()
+    waiting: Deferred[BootFile] = Deferred()
     chain.ask(Scripted(waiting), Scripted(FILE))
 
     waiting.errback(ZeroDivisionError())
@@ -320,7 +330,8 @@ def test_a_boot_file_with_nonsense_in_it_is_the_resolvers_failure(chain: Chain) 
     def fit(file: BootFile, request: BootRequest) -> BootFile:
         return BootFile(file.name.upper())
 
-    assert chain.ask(Scripted(BootFile(5)), Scripted(FILE), fit=fit) == BootFile("ONE")
+    nonsense = BootFile(5)  # type: ignore[arg-type]
+    assert chain.ask(Scripted(nonsense), Scripted(FILE), fit=fit) == BootFile("ONE")
     assert len(chain.said(PluginFailed)) == 1
 
 
@@ -342,7 +353,7 @@ def test_the_one_who_asked_may_cancel(chain: Chain) -> None:
     last = Scripted(FILE)
     found = chain.ask(Scripted(Deferred), last)
 
-    found.cancel()
+    of_type(Deferred, found).cancel()
 
     assert isinstance(chain.error, CancelledError)
     assert last.asked == []
@@ -350,10 +361,10 @@ def test_the_one_who_asked_may_cancel(chain: Chain) -> None:
 
 def test_an_end_that_brings_about_another_one(chain: Chain) -> None:
     """What is told of the first cancellation answers the second request."""
-    waiting = [Deferred(), Deferred()]
+    waiting: list[Deferred[BootFile]] = [Deferred(), Deferred()]
     answers = iter(waiting)
     made = ResolverChain(chain.clock, [("r0", Scripted(lambda: next(answers)))], chain.events.append, 0.8)
-    results = [[], []]
+    results: list[list[object]] = [[], []]
     found = [made.resolve(REQUEST), made.resolve(REQUEST)]
     for one, another, result in ((0, 1, results[0]), (1, 0, results[1])):
         found[one].addBoth(lambda outcome, another=another: _answer(waiting[another], outcome)).addBoth(result.append)
@@ -363,15 +374,21 @@ def test_an_end_that_brings_about_another_one(chain: Chain) -> None:
     assert all(len(result) == 1 for result in results)
 
 
-def _answer(waiting: Deferred[None], outcome: Failure | BootFile) -> BootFile | Failure:
+def _answer(waiting: Deferred[BootFile], outcome: Failure | BootFile) -> BootFile | Failure:
     if not waiting.called:
         waiting.callback(FILE)
     return outcome
 
 
 def test_a_request_that_is_answered_is_forgotten(chain: Chain) -> None:
-    request, waiting = evolve(REQUEST), Deferred()
-    made = ResolverChain(chain.clock, [("r0", SimpleNamespace(resolve=lambda _: waiting))], lambda event: None, 0.8)
+    @implementer(IBootFileResolver)
+    class Forgetful:
+        def resolve(self, request: BootRequest) -> Deferred[BootFile]:
+            return waiting
+
+    request = evolve(REQUEST)
+    waiting: Deferred[BootFile] = Deferred()
+    made = ResolverChain(chain.clock, [("r0", Forgetful())], lambda event: None, 0.8)
     made.resolve(request)
     waiting.callback(FILE)
     left = weakref.ref(request)
@@ -382,14 +399,14 @@ def test_a_request_that_is_answered_is_forgotten(chain: Chain) -> None:
 
 
 def test_many_at_once_do_not_mix(chain: Chain) -> None:
-    waiting = []
+    waiting: list[Deferred[BootFile]] = []
 
-    def resolve() -> Deferred[Any]:
+    def resolve() -> Deferred[BootFile]:
         waiting.append(Deferred())
         return waiting[-1]
 
     made = ResolverChain(chain.clock, [("r0", Scripted(resolve))], chain.events.append, 0.8)
-    results = [[] for _ in range(3)]
+    results: list[list[object]] = [[] for _ in range(3)]
     for result in results:
         made.resolve(REQUEST).addBoth(result.append)
     waiting[1].callback(OTHER)
@@ -400,18 +417,19 @@ def test_many_at_once_do_not_mix(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("returns", [Deferred, lambda: FILE, lambda: None], ids=["a Deferred", "an answer", "nothing"])
-def test_a_resolver_may_end_everything_while_it_is_called(chain: Chain, returns):
+def test_a_resolver_may_end_everything_while_it_is_called(chain: Chain, returns: Callable[[], object]) -> None:
     """As one does that stops the service. What it returns after that is cancelled or dropped."""
-    cancelled = []
+    cancelled: list[Failure] = []
 
-    def stop():
+    def stop() -> object:
         present(chain.chain).cancel_all()
         answer = returns()
         if isinstance(answer, Deferred):
             answer.addErrback(cancelled.append)
         return answer
 
-    first, last = Deferred(), Scripted(OTHER)
+    first: Deferred[None] = Deferred()
+    last = Scripted(OTHER)
     chain.ask(Scripted(first), Scripted(stop), last)
     first.callback(None)
 
@@ -432,7 +450,7 @@ def test_a_canceller_may_end_everything(chain: Chain) -> None:
 
 def test_many_that_answer_at_once_after_one_that_did_not(chain: Chain) -> None:
     """They are asked in a loop, not by a call within a call."""
-    first = Deferred()
+    first: Deferred[None] = Deferred()
     chain.ask(Scripted(first), *[Scripted(None) for _ in range(2000)], Scripted(FILE))
 
     first.callback(None)
@@ -441,7 +459,7 @@ def test_many_that_answer_at_once_after_one_that_did_not(chain: Chain) -> None:
 
 
 def test_who_is_late_is_reported_by_its_own_name_and_so_is_its_canceller(chain: Chain) -> None:
-    def canceller(_) -> None:
+    def canceller(_: Deferred[Any]) -> None:
         raise ZeroDivisionError
 
     chain.ask(Scripted(None), Scripted(Deferred(canceller)), Scripted(FILE), seconds=0.8)
@@ -454,7 +472,7 @@ def test_who_is_late_is_reported_by_its_own_name_and_so_is_its_canceller(chain: 
 # Files that come with the answer
 
 
-def test_a_file_that_comes_with_the_answer_is_kept_under_the_name_that_the_client_is_told(chain: Chain):
+def test_a_file_that_comes_with_the_answer_is_kept_under_the_name_that_the_client_is_told(chain: Chain) -> None:
     def named(file: BootFile, request: BootRequest) -> BootFile:
         return evolve(file, name="told")
 
@@ -465,6 +483,7 @@ def test_a_file_that_comes_with_the_answer_is_kept_under_the_name_that_the_clien
 
 @pytest.mark.parametrize("content", ["text", bytes(65 << 20)], ids=["no bytes", "too many"])
 def test_one_that_can_not_be_kept_is_the_resolvers_fault(chain: Chain, content: str | bytes) -> None:
-    assert chain.ask(Scripted(BootFile("one", content=content)), Scripted(OTHER)) == OTHER
+    wrong = BootFile("one", content=content)  # type: ignore[arg-type]
+    assert chain.ask(Scripted(wrong), Scripted(OTHER)) == OTHER
     [event] = chain.said(PluginFailed)
     assert event.plugin == "r0"

@@ -1,8 +1,10 @@
 """The second stage: what a client asks for in the wrong place is found beside the boot program that it got."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 import pytest
+from narrowing import of_type
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer, implementer_only
@@ -11,8 +13,8 @@ from bootfw.backends.memory import MemoryBackend
 from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.secondstage import FORGET_AFTER, MAX_CANDIDATES, MAX_CLIENTS, SHIM_SECONDS, SecondStageFinder
 from bootfw.errors import FileMissing
-from bootfw.events import SecondStageFound
-from bootfw.interfaces import IShareableReader, IUniformBackend
+from bootfw.events import Event, SecondStageFound
+from bootfw.interfaces import IBackend, IReader, IShareableReader, IUniformBackend
 from bootfw.readers import MemoryReader
 from bootfw.values import TransferRequest
 
@@ -20,20 +22,25 @@ from bootfw.values import TransferRequest
 class Clients:
     """Several backends, and those who ask them."""
 
-    def __init__(self, *backends: Any) -> None:
+    def __init__(self, *backends: Iterable[str]) -> None:
         self.clock = Clock()
-        self.events = []
+        self.events: list[Event] = []
         self.programs = SecondStageFinder(self.clock.seconds)
         layers = [(f"backend[{n}]", MemoryBackend({path: path for path in files})) for n, files in enumerate(backends)]
         self.backend = LayeredBackend(layers, self.programs, self.events.append)
 
-    def get(self, path, client: str = "192.0.2.7", protocol: str = "tftp"):
+    def get(self, path: str, client: str = "192.0.2.7", protocol: str = "tftp") -> str:
         """What is got: the files hold their own paths. "" when there is none."""
         request = TransferRequest("/" + path, path, (client, 2070), protocol=protocol)
         try:
-            return self.backend.open(path, request).read(0, 1000).decode()
+            content: bytes = self.backend.open(path, request).read(0, 1000)
         except FileMissing:
             return ""
+        return content.decode()
+
+    @property
+    def found(self) -> list[SecondStageFound]:
+        return [of_type(SecondStageFound, event) for event in self.events]
 
 
 DEBIAN = ("debian/shimx64.efi", "debian/grubx64.efi", "debian/mmx64.efi", "debian/grub.cfg", "debian/vmlinuz")
@@ -68,12 +75,12 @@ DEBIAN = ("debian/shimx64.efi", "debian/grubx64.efi", "debian/mmx64.efi", "debia
     ],
 )
 @pytest.mark.parametrize("protocol", ["tftp", "http"])
-def test_found_beside_the_loader(loader, asked, found, protocol) -> None:
+def test_found_beside_the_loader(loader: str, asked: str, found: str, protocol: str) -> None:
     clients = Clients((*DEBIAN, loader, found))
     assert clients.get(asked) == ""
     assert clients.get(loader, protocol=protocol) == loader
     assert clients.get(asked, protocol=protocol) == found
-    assert [(event.request.path, event.path) for event in clients.events] == [(asked, found)]
+    assert [(event.request.path, event.path) for event in clients.found] == [(asked, found)]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +97,7 @@ def test_found_beside_the_loader(loader, asked, found, protocol) -> None:
         "",
     ],
 )
-def test_what_is_nowhere_stays_missing(asked) -> None:
+def test_what_is_nowhere_stays_missing(asked: str) -> None:
     clients = Clients(DEBIAN)
     clients.get("debian/shimx64.efi")
     clients.get("debian/grubx64.efi")
@@ -197,12 +204,14 @@ def test_other_files_are_not_remembered() -> None:
 
 
 def test_looks_at_so_many_places_only() -> None:
+    @implementer(IBackend)
     class Nothing:
-        def open(self, path, request) -> None:
+        def open(self, path: str, request: TransferRequest) -> NoReturn:
             asked.append(path)
             raise FileMissing
 
-    asked, programs = [], SecondStageFinder(Clock().seconds)
+    asked: list[str] = []
+    programs = SecondStageFinder(Clock().seconds)
     programs.remember("192.0.2.7", "/".join("x" * 50) + "/core.efi", 0)
     path = "/".join("y" * 50) + ".mod"
     with pytest.raises(FileMissing):
@@ -211,13 +220,16 @@ def test_looks_at_so_many_places_only() -> None:
 
 
 def test_late_answers_count_too() -> None:
+    @implementer(IBackend)
     class Late:
-        def open(self, path, request):
-            answer = Deferred()
+        def open(self, path: str, request: TransferRequest) -> Deferred[IReader]:
+            answer: Deferred[IReader] = Deferred()
             waiting.append((path, answer))
             return answer
 
-    waiting, found, events = [], [], []
+    waiting: list[tuple[str, Deferred[IReader]]] = []
+    found: list[object] = []
+    events: list[Event] = []
     backend = LayeredBackend([("late", Late())], SecondStageFinder(Clock().seconds), events.append)
     shim, grub = (TransferRequest(path, path, ("192.0.2.7", 2070)) for path in ("a/shimx64.efi", "grubx64.efi"))
     backend.open(shim.path, shim)
@@ -242,7 +254,7 @@ def test_what_others_miss_at_the_same_moment_is_there_for_one_with_a_loader() ->
 
 @implementer(IShareableReader)
 class Shared(MemoryReader):
-    def share(self):
+    def share(self) -> IReader:
         return self
 
 
@@ -250,16 +262,16 @@ class Shared(MemoryReader):
 class Counting(MemoryBackend):
     """Its readers can be shared; notes what it is asked for."""
 
-    def __init__(self, files) -> None:
+    def __init__(self, files: Iterable[str]) -> None:
         super().__init__({path: path for path in files})
-        self.asked = []
+        self.asked: list[str] = []
 
-    def open(self, path, request):
+    def open(self, path: str, request: Any) -> IReader:
         self.asked.append(path)
-        return Shared(super().open(path, request).read(0, 1000))
+        return Shared(of_type(bytes, super().open(path, request).read(0, 1000)))
 
 
-def together(*files: Any):
+def together(*files: str) -> tuple[Clients, Counting]:
     """Clients whose requests have all arrived before; some of them have got programs."""
     clients = Clients()
     backend = Counting(files)
@@ -281,7 +293,7 @@ def test_no_place_is_looked_at_twice_for_those_who_ask_together() -> None:
         "",
     ]
     assert backend.asked == ["ldlinux.c32", "bios/ldlinux.c32", "efi64/ldlinux.c32"]
-    assert [(event.request.peer[0], event.path) for event in clients.events] == [
+    assert [(event.request.peer[0], event.path) for event in clients.found] == [
         ("a", "bios/ldlinux.c32"),
         ("b", "bios/ldlinux.c32"),
         ("c", "efi64/ldlinux.c32"),

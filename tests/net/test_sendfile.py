@@ -16,6 +16,7 @@ from twisted.internet.epollreactor import EPollReactor
 
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.config.settings import HTTPSettings
+from bootfw.interfaces import IBackend
 from bootfw.net.http import download
 from bootfw.net.http.download import CHUNK, TAIL
 from bootfw.net.http.sendfile import MOST, FileSender, file_sender
@@ -24,7 +25,7 @@ from bootfw.service import BootService
 from bootfw.values import Outcome, TransferReport
 
 from .webclient import Backend, request
-from .webservice import WebService, where
+from .webservice import Observer, WebService, where
 
 pytestmark = pytest.mark.usefixtures("failures", "bounded")
 
@@ -33,13 +34,17 @@ MAX_CALLS = 10_000
 
 SETTINGS = HTTPSettings((("127.0.0.1", 0),))
 
+Serve = Callable[[IBackend], tuple[BootService, Observer]]
+Sent = list[tuple[int, int]]
+
 
 @pytest.fixture
-def bounded(monkeypatch: pytest.MonkeyPatch):
+def bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that calls sendfile for ever fails the test."""
-    sendfile, calls = os.sendfile, []
+    sendfile = os.sendfile
+    calls: list[int] = []
 
-    def counted(out, source, offset, count):
+    def counted(out: int, source: int, offset: int, count: int) -> int:
         calls.append(offset)
         if len(calls) > MAX_CALLS:
             pytest.fail("the download does not pause when the connection takes no more")
@@ -49,9 +54,9 @@ def bounded(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch, bounded):
+def sent(monkeypatch: pytest.MonkeyPatch, bounded: None) -> Sent:
     """(offset, length) of each call that sent something."""
-    calls = []
+    calls: Sent = []
     sendfile = os.sendfile
 
     def noted(out: int, source: int, offset: int, count: int) -> int:
@@ -74,7 +79,7 @@ def file(tmp_path: Path) -> tuple[Path, bytes]:
 
 
 @pytest.fixture
-def serve(web_service: WebService) -> Callable[..., Any]:
+def serve(web_service: WebService) -> Serve:
     return lambda backend: web_service(backend, SETTINGS)
 
 
@@ -89,7 +94,7 @@ def connected(service: BootService, **headers: Any) -> Iterator[socket.socket]:
         yield sock
 
 
-def read(sock: socket.socket, length: int = 10_000_000) -> bytes:
+def read(sock: socket.socket, length: int = 10_000_000) -> bytes | None:
     """What is there, *length* at most; None: the server has closed."""
     try:
         return sock.recv(length) or None
@@ -97,7 +102,7 @@ def read(sock: socket.socket, length: int = 10_000_000) -> bytes:
         return b""
 
 
-def read_all(sock: socket.socket, turn_until: Callable[..., None], size: int) -> bytes:
+def read_all(sock: socket.socket, turn_until: TurnUntil, size: int) -> bytes:
     """The body, *size* bytes of it."""
     found = bytearray()
 
@@ -110,9 +115,7 @@ def read_all(sock: socket.socket, turn_until: Callable[..., None], size: int) ->
     return bytes(found[-size:])
 
 
-def test_all_but_the_first_chunk(
-    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes]
-) -> None:
+def test_all_but_the_first_chunk(serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
@@ -124,7 +127,7 @@ def test_all_but_the_first_chunk(
     assert (report.outcome, report.bytes_transferred) == (Outcome.COMPLETE, len(content))
 
 
-def test_a_range(serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes]) -> None:
+def test_a_range(serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]) -> None:
     root, content = file
     service, _ = serve(DirectoryBackend(root))
     with connected(service, Range="bytes=1000001-3000000") as sock:
@@ -133,7 +136,7 @@ def test_a_range(serve: Callable[..., Any], turn_until: TurnUntil, sent, file: t
 
 
 def test_a_small_file_leaves_with_its_head(
-    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes]
+    serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]
 ) -> None:
     root, _ = file
     (root / "a").write_bytes(bytes(CHUNK))
@@ -143,9 +146,7 @@ def test_a_small_file_leaves_with_its_head(
     assert sent == []
 
 
-def test_one_after_the_other_on_one_connection(
-    serve: Callable[..., Any], turn_until: TurnUntil, file: tuple[Path, bytes]
-) -> None:
+def test_one_after_the_other_on_one_connection(serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes]) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
@@ -157,7 +158,7 @@ def test_one_after_the_other_on_one_connection(
     turn_until(lambda: len(observer.reports) == 2)
 
 
-def test_requests_that_come_at_once(serve: Callable[..., Any], turn_until: TurnUntil, file: tuple[Path, bytes]) -> None:
+def test_requests_that_come_at_once(serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes]) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
     with connected(service) as sock:
@@ -173,9 +174,7 @@ def test_requests_that_come_at_once(serve: Callable[..., Any], turn_until: TurnU
     turn_until(lambda: len(observer.reports) == 2)
 
 
-def test_an_old_client_is_left_at_the_end(
-    serve: Callable[..., Any], turn_until: TurnUntil, file: tuple[Path, bytes]
-) -> None:
+def test_an_old_client_is_left_at_the_end(serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes]) -> None:
     root, content = file
     service, _ = serve(DirectoryBackend(root))
     with socket.create_connection(where(service)) as sock:
@@ -186,7 +185,7 @@ def test_an_old_client_is_left_at_the_end(
 
 
 def test_a_slow_client_is_sent_no_more_than_its_connection_takes(
-    serve: Callable[..., Any], private_reactor: EPollReactor, turn_until: TurnUntil, sent, file: tuple[Path, bytes]
+    serve: Serve, private_reactor: EPollReactor, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]
 ) -> None:
     root, content = file
     (root / "a").write_bytes(content * 10)
@@ -208,7 +207,7 @@ def test_a_slow_client_is_sent_no_more_than_its_connection_takes(
 
 
 def test_a_client_that_takes_nothing_is_given_up(
-    serve: Callable[..., Any], turn_until: TurnUntil, file: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
+    serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "PATIENCE", 0.3)
     root, content = file
@@ -221,7 +220,7 @@ def test_a_client_that_takes_nothing_is_given_up(
 
 @pytest.mark.parametrize("reset", [True, False])
 def test_a_client_that_goes_away(
-    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes], reset: bool
+    serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes], reset: bool
 ) -> None:
     root, content = file
     (root / "a").write_bytes(content * 10)
@@ -235,7 +234,7 @@ def test_a_client_that_goes_away(
 
 
 def test_a_file_that_becomes_shorter_is_never_passed_off_as_whole(
-    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes]
+    serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]
 ) -> None:
     root, content = file
     (root / "a").write_bytes(content * 10)
@@ -258,7 +257,7 @@ def test_a_file_that_becomes_shorter_is_never_passed_off_as_whole(
 @pytest.mark.parametrize("more", [0, 1000], ids=["as large", "larger"])
 @pytest.mark.parametrize("headers", [{}, {"range": "bytes=0-4000000"}])
 def test_a_file_that_is_overwritten_meanwhile_ends_without_its_last_bytes(
-    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes], headers: dict[str, str], more: int
+    serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes], headers: dict[str, str], more: int
 ) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
@@ -283,7 +282,7 @@ def test_a_file_that_is_overwritten_meanwhile_ends_without_its_last_bytes(
 
 
 def test_a_file_that_becomes_longer_is_sent_as_it_was(
-    serve: Callable[..., Any], turn_until: TurnUntil, sent, file: tuple[Path, bytes]
+    serve: Serve, turn_until: TurnUntil, sent: Sent, file: tuple[Path, bytes]
 ) -> None:
     root, content = file
     service, observer = serve(DirectoryBackend(root))
@@ -298,7 +297,7 @@ def test_a_file_that_becomes_longer_is_sent_as_it_was(
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.EIO, errno.ENOSYS])
 def test_where_sendfile_can_t_be_had_the_file_is_read(
-    serve: Callable[..., Any],
+    serve: Serve,
     turn_until: TurnUntil,
     file: tuple[Path, bytes],
     monkeypatch: pytest.MonkeyPatch,
@@ -318,7 +317,7 @@ def test_where_sendfile_can_t_be_had_the_file_is_read(
     assert len(tried) == 1
 
 
-def test_what_is_no_file_is_read(serve: Callable[..., Any], turn_until: TurnUntil, sent) -> None:
+def test_what_is_no_file_is_read(serve: Serve, turn_until: TurnUntil, sent: Sent) -> None:
     content = os.urandom(1_000_000)
     service, _ = serve(Backend(MemoryReader(content)))
     with connected(service) as sock:

@@ -5,12 +5,13 @@ import socket
 from collections.abc import Callable, Iterator
 
 import pytest
+from narrowing import of_type
 from tftpserver import Files
 from turning import TurnUntil
 from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.protocol import DatagramProtocol
 
 from bootfw.net.tftp.listener import TFTPProtocol
-from bootfw.net.tftp.transferport import TransferProtocol
 from bootfw.net.udp.port import DatagramPort, listen
 from bootfw.watchdogs.fixed import Fixed
 from bootfw.wire import tftp
@@ -33,9 +34,10 @@ def ask(
     ports: list[DatagramPort] = []
 
     def start(anywhere: str) -> None:
-        def own(protocol: TransferProtocol, address: str) -> DatagramPort:
+        def own(protocol: DatagramProtocol, address: str) -> DatagramPort:
             with server.inside():
-                return listen(private_reactor, protocol, address or anywhere, 0)
+                port: DatagramPort = listen(private_reactor, protocol, address or anywhere, 0)
+                return port
 
         protocol = TFTPProtocol(
             private_reactor,
@@ -67,7 +69,7 @@ def ask(
                 return answers
 
             turn_until(answered)
-            return answers[0][0], answers[0][1][0].partition("%")[0]
+            return answers[0][0], of_type(str, answers[0][1][0]).partition("%")[0]
 
     yield go
     for protocol, port in zip(protocols, ports, strict=True):

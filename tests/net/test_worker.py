@@ -2,13 +2,22 @@
 
 import os
 import socket
+from typing import Any
 
 import pytest
 from attrs import evolve
 from twisted.internet.task import Clock
 
 from bootfw.backends.memory import MemoryBackend
-from bootfw.events import BackendProblem, EventsDropped, ListenerBound, TransferBegun, TransferEnded, TransferRefused
+from bootfw.events import (
+    BackendProblem,
+    Event,
+    EventsDropped,
+    ListenerBound,
+    TransferBegun,
+    TransferEnded,
+    TransferRefused,
+)
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.workers.channel import Channel, packed
 from bootfw.net.workers.worker import MAX_QUEUED, EventPipe, GivenSockets
@@ -28,15 +37,15 @@ class Pipe:
     """From one Channel to another, in pieces."""
 
     def __init__(self, size: int = 7) -> None:
-        self.received: list[tuple[str, tuple]] = []
+        self.received: list[tuple[str, tuple[Any, ...]]] = []
         self._size = size
         self._far = Channel(lambda kind, values: self.received.append((kind, values)))
         self.near = Channel(lambda kind, values: None)
-        self.near.makeConnection(self)
+        self.near.makeConnection(self)  # type: ignore[no-untyped-call]  # Twisted's
 
     def write(self, data: bytes) -> None:
         for start in range(0, len(data), self._size):
-            self._far.dataReceived(data[start : start + self._size])
+            self._far.dataReceived(data[start : start + self._size])  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -89,7 +98,7 @@ def test_a_client_is_answered_when_its_transfer_has_been_told(clock: Clock, pipe
             told_before_answers.append(len(pipe.received))
 
     protocol = TFTPProtocol(clock, MemoryBackend({"file": b"content"}), Fixed(), sink.publish)
-    protocol.makeConnection(Transport())
+    protocol.makeConnection(Transport())  # type: ignore[arg-type]  # as much of one as it needs
     for port, request in enumerate(
         (tftp.request(False, "file", "octet"), tftp.request(False, "file", "octet", [("tsize", "0")])), 1
     ):
@@ -100,7 +109,7 @@ def test_a_client_is_answered_when_its_transfer_has_been_told(clock: Clock, pipe
 
 
 @pytest.mark.parametrize("event", [ListenerBound(0.0, "tftp", ("::", 69)), BackendProblem(0.0, "directory", "no")])
-def test_what_the_other_one_says_itself_is_left_out(clock: Clock, pipe: Pipe, sink: EventPipe, event) -> None:
+def test_what_the_other_one_says_itself_is_left_out(clock: Clock, pipe: Pipe, sink: EventPipe, event: Event) -> None:
     sink.publish(event)
     clock.advance(0)
     assert pipe.received == []
@@ -131,9 +140,9 @@ class Given:
     """A reactor that adopts sockets, and remembers which."""
 
     def __init__(self) -> None:
-        self.adopted = []
+        self.adopted: list[int] = []
 
-    def adoptStreamPort(self, descriptor, family, factory):
+    def adoptStreamPort(self, descriptor: int, family: int, factory: object) -> object:
         self.adopted.append(os.fstat(descriptor).st_ino)
         return factory
 
