@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from dhcpports import boot_server6_port
 from firmware6 import IPXE, LINK_LOCAL, LINUX, MAC, OVMF, OVMF_HTTP, relayed
+from narrowing import of_type, present
 from twisted.internet.defer import Deferred
 
 from bootfw.errors import BootRefused
@@ -36,10 +37,11 @@ def test_edk2_is_advertised_a_boot_server_and_no_address(lab: Lab) -> None:
     assert answer.kind is MessageType.ADVERTISE
     assert answer.first(Option.IA_NA) is None
     assert answer.first(Option.BOOTFILE_URL) == b"tftp://[fd77::1]/efi/snponly.efi"
-    assert vendor_class(answer.first(Option.VENDOR_CLASS)) == (343, (b"PXEClient",))
+    assert vendor_class(present(answer.first(Option.VENDOR_CLASS))) == (343, (b"PXEClient",))
     assert answer.first(Option.BOOTFILE_PARAMETERS) is None
     (made,) = lab.of(OfferMade)
-    assert (made.message, made.file.name, made.destination) == ("ADVERTISE", "tftp://[fd77::1]/efi/snponly.efi", CLIENT)
+    assert (made.message, made.destination) == ("ADVERTISE", CLIENT)
+    assert of_type(BootFile, made.file).name == "tftp://[fd77::1]/efi/snponly.efi"
     assert made.request.mac == MAC
 
 
@@ -47,7 +49,7 @@ def test_edk2_boots_by_http_without_a_boot_server(lab: Lab) -> None:
     answer = lab.only(OVMF_HTTP.message())
     assert answer.kind is MessageType.ADVERTISE
     assert answer.first(Option.BOOTFILE_URL) == b"http://[fd77::1]:8069/x.efi"
-    raw = answer.first(Option.VENDOR_CLASS)
+    raw = present(answer.first(Option.VENDOR_CLASS))
     assert raw[6:] == b"HTTPClient"
     assert vendor_class(raw) == (343, (b"HTTPClient",))
 
@@ -136,8 +138,13 @@ def test_messages_by_other_interfaces_are_ignored() -> None:
 
 
 def test_a_client_that_repeats_itself_is_answered_once(lab: Lab) -> None:
-    answers: list[Deferred[None]] = []
-    lab.resolver.files["uefi-v6"] = lambda request: answers.append(Deferred()) or answers[-1]
+    answers: list[Deferred[BootFile]] = []
+
+    def later_on(request: BootRequest) -> Deferred[BootFile]:
+        answers.append(Deferred())
+        return answers[-1]
+
+    lab.resolver.files["uefi-v6"] = later_on
     assert lab.heard(OVMF.message()) == []
     assert lab.heard(OVMF.message()) == []
     (later,) = answers
