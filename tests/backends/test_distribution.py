@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from descriptors import open_descriptors
+from narrowing import of_type
 from zope.interface.verify import verifyObject
 
 from bootfw.api import AccessViolation, ConfigError, FileMissing, IBackend, PluginContext
@@ -49,7 +50,8 @@ def installed(root: Path, files: str) -> DistributionBackend:
 def fetch(backend: DistributionBackend, name: str) -> str:
     reader = backend.open(name, None)
     try:
-        return reader.read(0, 1 << 20).decode()
+        content: bytes = reader.read(0, 1 << 20)
+        return content.decode()
     finally:
         reader.close()
 
@@ -154,7 +156,7 @@ def test_nothing_installed(tmp_path: Path) -> None:
         chr(0xD800) + ".c32",
     ],
 )
-def test_no_other_file_is_served(tmp_path: Path, name) -> None:
+def test_no_other_file_is_served(tmp_path: Path, name: str) -> None:
     backend = installed(tmp_path, DEBIAN + "/etc/passwd /usr/lib/syslinux/mbr/x.c32 /usr/lib/syslinux/modules/x.c32")
     (tmp_path / "usr/lib/syslinux/memdisk").unlink()
     modules = tmp_path / "usr/lib/syslinux/modules/bios"
@@ -205,6 +207,6 @@ def test_configured(tmp_path: Path) -> None:
     context = PluginContext(reactor=None, directory=tmp_path)
     made = plugin.configure({}, context)
     verifyObject(IBackend, made)
-    assert str(made.root) == "/"
+    assert str(of_type(DistributionBackend, made).root) == "/"
     with pytest.raises(ConfigError):
         plugin.configure({"root": "/srv"}, context)

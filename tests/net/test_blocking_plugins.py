@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from attrs import define
 from tftpserver import Direct
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
+from twisted.logger import capturedLogs
 from zope.interface import implementer, implementer_only
 
 from bootfw import readers
@@ -19,7 +19,7 @@ from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.errors import FileMissing
 from bootfw.events import Event, PluginBlocked, PluginFailed, ResolverAnswered, TransferEnded, TransferRefused
-from bootfw.interfaces import IFileReader, IStartable, IWritableBackend
+from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IFileReader, IStartable, IWritableBackend
 from bootfw.net.pluginlifecycle import PluginLifecycle
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.listener import TFTPProtocol
@@ -38,21 +38,22 @@ from .webclient import Reader, Web
 REQUEST = TransferRequest("file", "file", ("192.0.2.7", 2070))
 
 
+@implementer(IBackend, IBootFileResolver)
 @define
 class Slow:
     """Takes some seconds of the clock for each call."""
 
     clock: Clock
     seconds: float
-    answer: object = FileMissing
+    answer: Any = FileMissing
 
-    def open(self, path: str, request: TransferRequest) -> MemoryReader:
+    def open(self, path: str, request: TransferRequest) -> Any:
         self.clock.advance(self.seconds)
         if self.answer is FileMissing:
             raise FileMissing()
         return self.answer
 
-    def resolve(self, request: BootRequest) -> BootFile | None:
+    def resolve(self, request: BootRequest) -> Any:
         self.clock.advance(self.seconds)
         return self.answer
 
@@ -73,7 +74,9 @@ def test_a_backend_that_blocks_is_named_once_a_minute(answer: MemoryReader | typ
     for _ in range(5):
         attempt(layered)
     [event] = events
-    assert (event.plugin, event.doing, event.seconds) == ("backend slow", "open('file')", pytest.approx(3.0))
+    assert isinstance(event, PluginBlocked)
+    assert (event.plugin, event.doing) == ("backend slow", "open('file')")
+    assert event.seconds == pytest.approx(3.0)
     clock.advance(60)
     attempt(layered)
     assert len(events) == 2
@@ -92,35 +95,35 @@ def test_a_resolver_that_blocks_is_named() -> None:
 
 
 def test_the_log_says_what_to_do() -> None:
-    lines: list[dict[str, object]] = []
     observer = LogObserver()
-    globalLogPublisher.addObserver(lines.append)
-    try:
+    with capturedLogs() as lines:
         observer.observe(PluginBlocked(0.0, "backend slow", "open('file')", 3.0))
-    finally:
-        globalLogPublisher.removeObserver(lines.append)
     [line] = [line["log_format"].format(**line) for line in lines]
     assert line.startswith("backend slow blocked the server for 3.00 s in open('file')")
     assert "deferToThread" in line
 
 
+@implementer(IBackend)
 @define
 class Late:
     """Answers when the test does."""
 
-    answers: list
+    answers: list[Deferred[Any]]
 
     def open(self, path: str, request: TransferRequest) -> Deferred[Any]:
-        answer = Deferred()
+        answer: Deferred[Any] = Deferred()
         self.answers.append(answer)
         return answer
 
 
+LateTransfer = tuple[MemoryNetwork, list[Deferred[Any]], FakePeer, list[Event]]
+
+
 @pytest.fixture
-def late():
+def late() -> Iterator[LateTransfer]:
     network = MemoryNetwork()
     events: list[Event] = []
-    answers: list[Deferred[None]] = []
+    answers: list[Deferred[Any]] = []
     layered = LayeredBackend([("first", Late(answers)), ("second", Late(answers))])
     protocol = TFTPProtocol(network.clock, layered, Adaptive(), events.append)
     network.host("192.0.2.1").listenUDP(69, protocol)
@@ -132,7 +135,7 @@ def late():
     network.advance(1.0)
 
 
-def test_the_wait_for_a_backend_is_in_the_line_of_the_transfer(late) -> None:
+def test_the_wait_for_a_backend_is_in_the_line_of_the_transfer(late: LateTransfer) -> None:
     network, answers, peer, events = late
     network.advance(2.0)
     answers[0].errback(FileMissing())
@@ -146,7 +149,7 @@ def test_the_wait_for_a_backend_is_in_the_line_of_the_transfer(late) -> None:
     assert " s of waiting for backend second" in transfer_line(report)
 
 
-def test_a_backend_that_never_answers_is_named(late) -> None:
+def test_a_backend_that_never_answers_is_named(late: LateTransfer) -> None:
     network, answers, _, events = late
     answers[0].errback(FileMissing())
     network.advance(61.0)
@@ -154,7 +157,7 @@ def test_a_backend_that_never_answers_is_named(late) -> None:
     assert refused.detail == "backend second has not answered"
 
 
-def blocked(events: Sequence[Event]):
+def blocked(events: Sequence[Event]) -> list[tuple[str, str, Any]]:
     return [(e.plugin, e.doing, pytest.approx(e.seconds)) for e in events if isinstance(e, PluginBlocked)]
 
 
@@ -184,9 +187,9 @@ class SlowWriter:
 class Opens:
     """Gives everybody what it was made with."""
 
-    file: object = None
+    file: Any = None
 
-    def open(self, path: str, request: TransferRequest) -> "Reader | SlowDescriptor | SlowWriter":
+    def open(self, path: str, request: TransferRequest) -> Any:
         return self.file
 
     create = open
@@ -256,17 +259,17 @@ def test_so_is_one_whose_descriptor_blocks(tmp_path: Path, monkeypatch: pytest.M
 class BrokenDescriptor(FileReader):
     """Its descriptor can't be used, and it says so in its own way."""
 
-    def fileno(self) -> None:
+    def fileno(self) -> int:
         raise ValueError("no descriptor")
 
 
 @pytest.mark.parametrize("options", [[], [("blksize", "512")]])
 def test_a_reader_whose_descriptor_fails_is_reported_and_read_by_its_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[tuple[str, str]]
 ) -> None:
     monkeypatch.setattr(readers, "_TICK", -1)
     (tmp_path / "file").write_bytes(bytes(700))
-    events = []
+    events: list[Event] = []
     file = BrokenDescriptor(os.open(tmp_path / "file", os.O_RDONLY))
     protocol = TFTPProtocol(Clock(), Opens(file), Adaptive(), events.append, frame_cache=FrameCache(1 << 20))
     port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
@@ -295,13 +298,15 @@ def test_a_writer_that_blocks_is_named(method: str, mode: str) -> None:
     assert blocked(direct.events) == [(f"writer {__name__}:SlowWriter", f"{method}() of 'file'", 2.0)]
 
 
+@implementer(IBootObserver)
 class SlowObserver:
     """Blocks for each event."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock, self.seen = clock, []
+        self.clock = clock
+        self.seen: list[Event] = []
 
-    def observe(self, event: Event | PluginBlocked) -> None:
+    def observe(self, event: Event) -> None:
         self.seen.append(event)
         self.clock.advance(2.0)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from attrs import define, field
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
 
 from bootfw.net.workers.channel import Channel, Incoming, Outgoing
 
@@ -62,7 +64,7 @@ def test_what_a_full_pipe_does_not_take_follows(reactor: Reactor, ends: tuple[in
     received = b""
     while len(received) < len(content) + 4:
         received += os.read(ends[0], 100_000)
-        outgoing.doWrite()
+        outgoing.doWrite()  # type: ignore[no-untyped-call]
     assert received == content + b"more"
     assert reactor.writing == set()
 
@@ -70,6 +72,7 @@ def test_what_a_full_pipe_does_not_take_follows(reactor: Reactor, ends: tuple[in
 def test_a_producer_is_paused_while_it_is_full(reactor: Reactor, ends: tuple[int, int]) -> None:
     told: list[str] = []
 
+    @implementer(IPushProducer)
     class Producer:
         def pauseProducing(self) -> None:
             told.append("pause")
@@ -77,13 +80,16 @@ def test_a_producer_is_paused_while_it_is_full(reactor: Reactor, ends: tuple[int
         def resumeProducing(self) -> None:
             told.append("resume")
 
+        def stopProducing(self) -> None:
+            told.append("stop")
+
     outgoing = Outgoing(reactor, ends[1], lambda: None)
     outgoing.registerProducer(Producer(), True)
     outgoing.write(bytes(200_000))
     assert told == ["pause"]
     while told[-1] == "pause":
         os.read(ends[0], 100_000)
-        outgoing.doWrite()
+        outgoing.doWrite()  # type: ignore[no-untyped-call]
     assert told == ["pause", "resume"]
 
 
@@ -92,13 +98,13 @@ def test_a_message_comes_through_and_the_end_after_it(reactor: Reactor, ends: tu
     ended: list[str] = []
     near, far = Channel(lambda *message: None), Channel(lambda *message: heard.append(message))
     outgoing = Outgoing(reactor, ends[1], lambda: ended.append("outgoing"))
-    near.makeConnection(outgoing)
+    near.makeConnection(outgoing)  # type: ignore[no-untyped-call]
     incoming = Incoming(reactor, ends[0], far.dataReceived, lambda: ended.append("incoming"))
     near.send("client", 1)
     assert incoming.doRead() is None
     assert heard == [("client", (1,))]
-    outgoing.loseConnection()
-    outgoing.connectionLost(outgoing.doWrite())
+    outgoing.loseConnection()  # type: ignore[no-untyped-call]
+    outgoing.connectionLost(outgoing.doWrite())  # type: ignore[no-untyped-call]
     incoming.connectionLost(incoming.doRead())
     assert ended == ["outgoing", "incoming"]
     outgoing.write(b"nobody is there")
@@ -110,4 +116,4 @@ def test_nobody_reads_any_more(reactor: Reactor, ends: tuple[int, int]) -> None:
     os.close(ends[0])
     outgoing.write(b"nobody is there")
     assert reactor.writing == {outgoing}
-    assert outgoing.doWrite() is not None
+    assert outgoing.doWrite() is not None  # type: ignore[no-untyped-call]

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import permutations
+from typing import Any
 
 import pytest
 from attrs import frozen
-from tftpserver import Serve, Wire, numbered
+from narrowing import of_type
+from tftpserver import MemoryWire, Serve, Wire, numbered
 from zope.interface import implementer
 
 from bootfw.api import IAdaptiveWatchdog, ITimeoutWatchdog, IWatchdog, IWatchdogPolicy
@@ -27,21 +29,21 @@ HONOURING = [Fixed(), HPA(), Exponential()]
 class Own:
     """A policy of a plugin, with one watchdog for all transfers."""
 
-    watchdog: object
+    watchdog: IWatchdog
 
-    def begin(self, agreed: Agreed) -> object:
+    def begin(self, agreed: Agreed) -> IWatchdog:
         return self.watchdog
 
 
 @implementer(IWatchdog)
 class Plain:
-    def wait(self, attempt: int) -> float:
+    def wait(self, attempt: int) -> float | None:
         return 2.0 if attempt < 5 else None
 
 
 @implementer(IAdaptiveWatchdog)
 class Learning(Plain):
-    def progressed(self, seconds) -> None:
+    def progressed(self, seconds: float | None) -> None:
         pass
 
 
@@ -58,11 +60,11 @@ class LearningAndHonouring(Learning):
 class OverridesWait(Ignoring):
     """What it inherits says nothing of its own wait."""
 
-    def wait(self, attempt: int) -> float:
+    def wait(self, attempt: int) -> float | None:
         return 3.0 if attempt < 5 else None
 
 
-def names(answer: Sequence[tftp.OptionAck]) -> list[str]:
+def names(answer: Sequence[tftp.Packet]) -> list[str]:
     [packet] = answer
     assert isinstance(packet, tftp.OptionAck), packet
     return [name for name, _ in packet.options]
@@ -95,7 +97,7 @@ def test_a_watchdog_that_honours_the_timeout_acknowledges_it(
 
 
 @pytest.mark.parametrize("policy", HONOURING)
-def test_what_is_acknowledged_is_every_wait(serve: Serve, policy) -> None:
+def test_what_is_acknowledged_is_every_wait(serve: Serve, policy: Fixed | HPA | Exponential) -> None:
     served = serve({"file": CONTENT}, watchdog=policy)
     peer = served.peer()
     peer.ask("file", timeout=6)
@@ -123,23 +125,29 @@ def test_a_lossy_link_costs_no_client_timeout(serve: Serve, wire: Wire, timeout:
     """400 blocks at 5 % loss: 40 of them are lost once or more, which took 40 timeouts."""
     content = numbered(200_000)
     served = serve({"file": content}, watchdog=Adaptive())
-    wire.network.link = LossyLink(seed, drop=0.05)
-    client = TFTPClient(wire.network.host("10.0.0.7"), served.address, {"blksize": 512, "timeout": timeout})
+    network = of_type(MemoryWire, wire).network
+    network.link = LossyLink(seed, drop=0.05)
+    client = TFTPClient(network.host("10.0.0.7"), served.address, {"blksize": 512, "timeout": timeout})
 
-    assert wire.network.result_of(client.download("file"), 30).data == content
-    wire.network.link = None
+    assert network.result_of(client.download("file"), 30).data == content
+    network.link = None
     served.advance(200)
 
 
 @pytest.mark.parametrize("policy", [Adaptive(), *HONOURING], ids=lambda policy: type(policy).__name__)
 @pytest.mark.parametrize("size", [512, 1428, 1468])
 @pytest.mark.parametrize("windowsize", [None, 16])
-def test_the_order_of_the_options_makes_no_difference(serve: Serve, policy, size: int, windowsize: int | None) -> None:
+def test_the_order_of_the_options_makes_no_difference(
+    serve: Serve, policy: Adaptive | Fixed | HPA | Exponential, size: int, windowsize: int | None
+) -> None:
     served = serve({"file": CONTENT}, watchdog=policy, personas=stock())
-    options = {"tsize": 0, "blksize": size, "timeout": 2} | ({"windowsize": windowsize} if windowsize else {})
+    options: dict[str, Any] = {"tsize": 0, "blksize": size, "timeout": 2} | (
+        {"windowsize": windowsize} if windowsize else {}
+    )
     answers = set()
     for order in permutations(options.items()):
-        [oack] = served.peer().ask("file", **dict(order))
+        [packet] = served.peer().ask("file", **dict(order))
+        oack = of_type(tftp.OptionAck, packet)
         assert [name for name, _ in order if name in dict(oack.options)] == [name for name, _ in oack.options]
         answers.add(frozenset(oack.options))
 

@@ -1,6 +1,7 @@
 """The proxy's ports, on Twisted's kind of port and on our own: whole conversations, and what goes wrong."""
 
 from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import firmware
 import pytest
@@ -41,6 +42,9 @@ FILES = {
 }
 
 
+_E = TypeVar("_E", bound=Event)
+
+
 @define(eq=False)
 class Lab:
     """The proxy, and a client without an address."""
@@ -49,7 +53,7 @@ class Lab:
     resolver: ByPersona
     events: list[Event]
     chain: ResolverChain
-    protocols: tuple[DHCPPort, DHCPPort]
+    protocols: tuple[DHCPPort, ...]
     client: FakePeer
     serves_http: bool = False
 
@@ -70,7 +74,7 @@ class Lab:
         assert all(received.peer == (SERVER, source) for received in replies)
         return [parse(received.data) for received in replies]
 
-    def said(self, kind: type[Event]) -> list:
+    def said(self, kind: type[_E]) -> list[_E]:
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
@@ -81,7 +85,8 @@ class Lab:
 
 @pytest.fixture(params=[True, False], ids=["our port", "Twisted's port"])
 def rich(request: pytest.FixtureRequest) -> bool:
-    return request.param
+    own: bool = request.param
+    return own
 
 
 @pytest.fixture
@@ -96,7 +101,7 @@ def lab(rich: bool) -> Iterator[Lab]:
         for kind in (proxy_port, boot_server_port)
     )
     ports = [host.listenUDP(port, protocol) for port, protocol in zip((67, 4011), protocols, strict=True)]
-    made = Lab(network, resolver, events, chain, protocols, FakePeer(network.host(), 68))
+    made: Lab = Lab(network, resolver, events, chain, protocols, FakePeer(network.host(), 68))
     yield made
     chain.cancel_all()
     for protocol in protocols:
@@ -276,9 +281,9 @@ def test_one_bad_datagram_does_not_cost_the_others_in_its_batch(lab: Lab) -> Non
 def test_a_bug_of_ours_does_not_cost_the_others_either() -> None:
     network = MemoryNetwork()
     host = network.host(SERVER, rich=True)
-    published = []
+    published: list[Event] = []
 
-    def publish(event: RequestClassified | ResolverAnswered | OfferMade) -> None:
+    def publish(event: Event) -> None:
         published.append(event)
         if len(published) == 1:
             raise ZeroDivisionError
@@ -444,7 +449,7 @@ def test_only_the_interfaces_that_are_named_are_served(names: tuple[str, ...], a
 
 
 def test_a_client_that_repeats_itself_is_answered_once(lab: Lab) -> None:
-    waiting = Deferred()
+    waiting: Deferred[Any] = Deferred()
     lab.resolver.files["pxe-bios"] = lambda request: waiting
     for _ in range(3):
         assert lab.broadcast(firmware.BIOS_ROM.message()) == []
@@ -458,7 +463,7 @@ def test_a_client_that_repeats_itself_is_answered_once(lab: Lab) -> None:
 
 
 def test_after_that_it_may_ask_again(lab: Lab) -> None:
-    first = Deferred()
+    first: Deferred[Any] = Deferred()
     lab.resolver.files["pxe-bios"] = lambda request: first
     lab.broadcast(firmware.BIOS_ROM.message())
     first.callback(BootFile("pxelinux.0"))
@@ -488,7 +493,7 @@ def test_a_resolver_that_is_too_slow(lab: Lab) -> None:
 
 
 def test_a_late_refusal(lab: Lab) -> None:
-    waiting = Deferred()
+    waiting: Deferred[Any] = Deferred()
     lab.resolver.files["pxe-bios"] = lambda request: waiting
     lab.broadcast(firmware.BIOS_ROM.message())
     waiting.errback(BootRefused("no"))

@@ -27,16 +27,19 @@ from .namespaces import Host
 
 SO_BINDTODEVICE = 25
 
+StartProxy = Callable[..., list[Any]]
+"""The fixture ``proxy``: gives the list that the events will be in, which are of any kind."""
+
 
 @pytest.fixture
-def proxy(hosts: tuple[Host, Host], private_reactor: EPollReactor, turn_until: TurnUntil):
+def proxy(hosts: tuple[Host, Host], private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[StartProxy]:
     """Starts the proxy on both ports of the server; what it is called with goes to the protocols."""
     server, _ = hosts
     chain = ResolverChain(private_reactor, [("static", StaticResolver("boot.file"))], lambda event: None, 0.8)
     ports = []
 
-    def start(kind: Callable[..., Proxy4] = proxy_port, port: int = 67, **options: Any):
-        events = []
+    def start(kind: Callable[..., Proxy4] = proxy_port, port: int = 67, **options: Any) -> list[Any]:
+        events: list[Any] = []
         with server.inside():
             ports.append(
                 listen(private_reactor, kind(private_reactor, chain, events.append, **options), "0.0.0.0", port)
@@ -81,7 +84,10 @@ def client(hosts: tuple[Host, Host]) -> Iterator[Callable[..., socket.socket]]:
         sock.close()
 
 
-def received(sock: socket.socket) -> list[tuple[Message, tuple[str, int]]]:
+Replies = list[tuple[Message, tuple[str, int]]]
+
+
+def received(sock: socket.socket) -> Replies:
     found = []
     with suppress(BlockingIOError):
         while True:
@@ -90,9 +96,15 @@ def received(sock: socket.socket) -> list[tuple[Message, tuple[str, int]]]:
     return found
 
 
+def gathered(sock: socket.socket, replies: Replies) -> Replies:
+    """The same, added to what has come before."""
+    replies.extend(received(sock))
+    return replies
+
+
 @pytest.mark.parametrize(("interface", "address"), [("c0", "10.9.0.1"), ("c1", "10.9.1.1")])
 def test_each_wire_hears_of_the_address_that_it_can_reach(
-    proxy,
+    proxy: StartProxy,
     client: Callable[..., socket.socket],
     run_until: Callable[[Callable[..., Any]], None],
     interface: str,
@@ -102,8 +114,8 @@ def test_each_wire_hears_of_the_address_that_it_can_reach(
     here = client(interface)
     other = client("c1" if interface == "c0" else "c0")
     here.sendto(firmware.IPXE_ROM.datagram(), ("255.255.255.255", 67))
-    replies: list[tuple[Message, tuple[str, int]]] = []
-    run_until(lambda: replies.extend(received(here)) or replies)
+    replies: Replies = []
+    run_until(lambda: gathered(here, replies))
 
     [(offer, peer)] = replies
     assert peer == (address, 67)
@@ -115,13 +127,13 @@ def test_each_wire_hears_of_the_address_that_it_can_reach(
 
 
 def test_the_boot_server_answers_from_the_address_that_was_asked(
-    proxy, client: Callable[..., socket.socket], run_until: Callable[[Callable[..., Any]], None]
+    proxy: StartProxy, client: Callable[..., socket.socket], run_until: Callable[[Callable[..., Any]], None]
 ) -> None:
     proxy(boot_server_port, 4011)
     here = client("c0", 4011)
     here.sendto(pack(firmware.asks_boot_server(firmware.OVMF), 1472), ("10.9.0.2", 4011))
-    replies: list[tuple[Message, tuple[str, int]]] = []
-    run_until(lambda: replies.extend(received(here)) or replies)
+    replies: Replies = []
+    run_until(lambda: gathered(here, replies))
 
     [(ack, peer)] = replies
     assert peer == ("10.9.0.2", 4011)
@@ -129,7 +141,7 @@ def test_the_boot_server_answers_from_the_address_that_was_asked(
 
 
 def test_interfaces_that_are_not_named_are_not_served(
-    proxy, client: Callable[..., socket.socket], run_until: Callable[[Callable[..., Any]], None]
+    proxy: StartProxy, client: Callable[..., socket.socket], run_until: Callable[[Callable[..., Any]], None]
 ) -> None:
     events = proxy(interfaces=Interfaces(["s1"]))
     ignored, served = client("c0"), client("c1")
@@ -143,7 +155,7 @@ def test_interfaces_that_are_not_named_are_not_served(
 
 def test_an_interface_without_an_address_offers_nothing(
     hosts: tuple[Host, Host],
-    proxy,
+    proxy: StartProxy,
     client: Callable[..., socket.socket],
     run_until: Callable[[Callable[..., Any]], None],
 ) -> None:
@@ -175,11 +187,11 @@ def second(hosts: tuple[Host, Host]) -> Iterator[str]:
 
 
 def offered_by(
-    proxy_events: list, client: socket.socket, run_until: Callable[[Callable[..., Any]], None], **fields: Any
+    proxy_events: list[Event], client: socket.socket, run_until: Callable[[Callable[..., Any]], None], **fields: Any
 ) -> Message:
     client.sendto(firmware.IPXE_ROM.datagram(**fields), ("255.255.255.255", 67))
-    replies: list[tuple[Message, tuple[str, int]]] = []
-    run_until(lambda: replies.extend(received(client)) or replies)
+    replies: Replies = []
+    run_until(lambda: gathered(client, replies))
     [(offer, _)] = replies
     return offer
 
@@ -189,7 +201,10 @@ def asking_for(address: str, kind: int = 1) -> dict[int, bytes]:
 
 
 def test_a_proxy_names_its_address_in_the_clients_network(
-    proxy, client: Callable[..., socket.socket], run_until: Callable[[Callable[..., Any]], None], second: str
+    proxy: StartProxy,
+    client: Callable[..., socket.socket],
+    run_until: Callable[[Callable[..., Any]], None],
+    second: str,
 ) -> None:
     """A proxy can't know that network, unless the client asks for what it had, or others have taken addresses of it."""
     events, here = proxy(), client("c0")

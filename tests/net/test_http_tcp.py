@@ -146,7 +146,7 @@ def test_a_client_that_goes_away_while_a_read_is_outstanding(serve: Callable[...
 
 def test_a_slow_reader(serve: Callable[..., Any], private_reactor: EPollReactor, alongside: Alongside) -> None:
     def later(data: bytes) -> Deferred[Any]:
-        answer = Deferred()
+        answer: Deferred[Any] = Deferred()
         private_reactor.callLater(0.02, answer.callback, data)
         return answer
 

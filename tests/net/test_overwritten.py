@@ -5,11 +5,12 @@ import socket
 from pathlib import Path
 
 import pytest
+from narrowing import of_type, present
 from twisted.internet.task import Clock
 
 from bootfw import readers
 from bootfw.backends.directory import DirectoryBackend
-from bootfw.events import TransferEnded
+from bootfw.events import Event, TransferEnded
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.port import DatagramPort
@@ -24,11 +25,14 @@ from .byhand import Unused, read
 @pytest.mark.parametrize("capacity", [0, 1 << 20], ids=["read", "framed"])
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("change", ["as large", "larger", "appended"])
-def test_it_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size, capacity, cached, change):
+def test_it_ends_with_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, capacity: int, cached: bool, change: str
+) -> None:
     """But not when it was only appended to."""
     new = {"as large": b"b" * size, "larger": b"b" * (size + 3000), "appended": b"a" * size + b"b" * 3000}[change]
     monkeypatch.setattr(readers, "_TICK", -1)
-    path, events = tmp_path / "file", []
+    path = tmp_path / "file"
+    events: list[Event] = []
     path.write_bytes(b"a" * size)
     os.utime(path, (1, 1))
     protocol = TFTPProtocol(
@@ -37,7 +41,7 @@ def test_it_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     port = DatagramPort(Unused(), protocol, "127.0.0.1", 0)
     port.startListening()
 
-    def download(overwritten_at):
+    def download(overwritten_at: int | None) -> tuple[bytes, bytes | None] | None:
         received = b""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.connect(("127.0.0.1", port.getHost().port))
@@ -60,7 +64,7 @@ def test_it_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     try:
         if cached:
             assert download(None) == (b"a" * size, None)
-        received, error = download(1)
+        received, error = present(download(1))
         # Frames of before are as good as the file of before: then it has all of that, and nothing of the new one.
         assert error is not None or change == "appended" or (capacity and (cached or size < 256 * 1024))
         assert error is None or change != "appended"
@@ -68,8 +72,7 @@ def test_it_ends_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             assert received == b"a" * size
         else:
             assert error == tftp.error(0, "The file has changed meanwhile, start again")
-            report = events[-1].report
-            assert isinstance(events[-1], TransferEnded)
+            report = of_type(TransferEnded, events[-1]).report
             assert (report.outcome, report.detail) == (Outcome.FAILED, "The file has changed meanwhile, start again")
         assert download(None) == (new, None)
     finally:

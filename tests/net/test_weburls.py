@@ -7,8 +7,8 @@ from bootfw.net.http.urls import WebURLs
 
 def urls(*listening: tuple[str, str, int], server: str = "10.77.0.1", names: tuple[str, ...] = ()) -> tuple[str, str]:
     made = WebURLs(names)
-    for scheme, *address in listening:
-        made.listening(scheme, tuple(address))
+    for scheme, host, port in listening:
+        made.listening(scheme, (host, port))
     return made.of(server)
 
 

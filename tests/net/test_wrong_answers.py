@@ -1,7 +1,10 @@
 """Backends whose methods return what is no file: the log says which, what it returned, and what would be right."""
 
+from typing import Any
+
 import pytest
 from attrs import define
+from narrowing import of_type
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -16,9 +19,9 @@ from bootfw.values import TransferRequest
 @implementer(IWritableBackend)
 @define
 class Wrong:
-    answer: object
+    answer: Any
 
-    def open(self, path: str, request: TransferRequest):
+    def open(self, path: str, request: TransferRequest) -> Any:
         return self.answer
 
     create = open
@@ -29,7 +32,7 @@ class Sized:
     size: object
     closed: int = 0
 
-    def read(self, offset, length):
+    def read(self, offset: int, length: int) -> bytes:
         return b""
 
     def close(self) -> None:
@@ -37,7 +40,7 @@ class Sized:
 
 
 class Unsized:
-    def read(self, offset, length):
+    def read(self, offset: int, length: int) -> bytes:
         return b""
 
     def close(self) -> None:
@@ -57,7 +60,7 @@ def refusal(answer: object, method: str = "open") -> TransferError:
     assert isinstance(given, Deferred)
     failures: list[Failure] = []
     given.addErrback(failures.append)
-    return failures[0].value
+    return of_type(TransferError, failures[0].value)
 
 
 @pytest.mark.parametrize("late", [False, True])

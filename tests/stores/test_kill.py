@@ -36,7 +36,7 @@ def processes() -> ForkServerContext:
 
 def killed(
     work: Callable[..., Any], processes: ForkServerContext, path: Path, number: int, turn: int, life: float
-) -> list[tuple[int, str]]:
+) -> list[Any]:
     """Let a process work and kill it; what it has sent."""
     ours, its = processes.Pipe(duplex=False)
     process = processes.Process(target=work, args=(path, turn, its))
@@ -91,7 +91,7 @@ def test_nothing_reported_durable_is_lost_and_nothing_is_torn(processes: ForkSer
         if kill % 10 == 0:
             path = tmp_path / str(kill) / "bootfw.sqlite"
             durable = {}
-        reported = killed(committing.commit_for_ever, processes, path, kill, turn, chance.uniform(0, LIFE))
+        reported: list[int] = killed(committing.commit_for_ever, processes, path, kill, turn, chance.uniform(0, LIFE))
         total += len(reported)
         for number in reported:
             durable.update((lease.address, number) for lease in committing.leases_of(number))
