@@ -83,7 +83,9 @@ def test_addresses(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None
     server = start(host, served, tmp_path, configuration)
     console = start_bios_machine(lab, cards=(Card("e1000", mac=MAC),))
     console.wait_for(served.marker, SECONDS)
-    assert "got 'boot.ipxe': complete" in server.output or "got '/boot.ipxe': complete" in server.output
+    server.wait_until(
+        lambda: re.search(r"got '/?boot.ipxe': complete", server.output) is not None, 10, "the script is logged"
+    )
 
 
 def test_callout(lab: Lab, host: Host, served: Served, tmp_path: Path) -> None:
