@@ -75,13 +75,12 @@ def _workers_of(service: Program) -> list[int]:
 
 def serves(pid: int) -> bool:
     """Whether a worker has been given its sockets: they are in its epoll set."""
-    watched = [
-        line.split()[1]
-        for info in Path(f"/proc/{pid}/fdinfo").glob("*")
-        for line in info.read_text().splitlines()
-        if line.startswith("tfd:")
-    ]
-    return any(os.readlink(f"/proc/{pid}/fd/{number}").startswith("socket:") for number in watched)
+    with contextlib.suppress(FileNotFoundError):  # a file that it has closed meanwhile
+        for info in Path(f"/proc/{pid}/fdinfo").glob("*"):
+            for line in info.read_text().splitlines():
+                if line.startswith("tfd:") and os.readlink(f"/proc/{pid}/fd/{line.split()[1]}").startswith("socket:"):
+                    return True
+    return False
 
 
 def command_line(pid: int) -> bytes:
