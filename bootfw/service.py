@@ -229,9 +229,7 @@ class BootService(MultiService):
 
     def _handle(self, event: Input) -> None:
         """Take one input of the table, and do what follows from it."""
-        self._life.handle(event)
-        while self._life.out:
-            self._do[self._life.out.pop(0)]()
+        self._life.run(self._do, event)
 
     def _run(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]

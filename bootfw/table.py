@@ -87,6 +87,17 @@ class Machine:
         """
         self.state = self.table[self.state][event](self, argument, now)
 
+    def run(
+        self, do: Mapping[Any, Callable[[], None]], event: enum.Enum, argument: Any = None, now: float = 0.0
+    ) -> None:
+        """Take one input, and do what stands in ``out``.
+
+        :param do: what to call for each; it may call this again, with another input.
+        """
+        self.handle(event, argument, now)
+        while self.out:
+            do[self.out.pop(0)]()
+
 
 def drawing(table: Table, initial: Iterable[enum.Enum]) -> str:
     """The table as a Mermaid state diagram and as prose, in Markdown."""

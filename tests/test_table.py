@@ -4,11 +4,12 @@ import enum
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from bootfw.cli.machines import MACHINES, machines
-from bootfw.table import STAY, IllegalInput, Table, check, drawing, goes, ignore, illegal
+from bootfw.table import STAY, IllegalInput, Machine, Table, check, drawing, goes, ignore, illegal
 
 ROOT = Path(__file__).parents[1]
 
@@ -115,3 +116,26 @@ def test_the_command_prints_it() -> None:
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert printed.stdout == machines()
     assert printed.stderr == ""
+
+
+def test_run_does_what_stands_in_out_and_takes_further_inputs_from_there() -> None:
+    class Door(Machine):
+        table: ClassVar[Table]
+
+    @goes(STAY)
+    def look(door: Door, argument: str, now: float) -> State:
+        door.out += [argument, "then"]
+        return State.OPEN
+
+    Door.table = {**TABLE, State.OPEN: {Input.SHUT: shut, Input.LOOK: look}}
+    door = Door(State.OPEN)
+    done: list[tuple[str, State]] = []
+
+    def first() -> None:
+        done.append(("first", door.state))
+        door.run(do, Input.SHUT)
+
+    do = {"first": first, "then": lambda: done.append(("then", door.state))}
+    door.run(do, Input.LOOK, "first", 1.0)
+    assert done == [("first", State.OPEN), ("then", State.CLOSED)]
+    assert door.out == []

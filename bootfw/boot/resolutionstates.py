@@ -65,22 +65,23 @@ def wait(resolution: "ResolutionStates", argument: Any, now: float) -> State:
     return State.WAITING
 
 
+def _deliver(resolution: "ResolutionStates", outcome: Any, state: State) -> State:
+    resolution.deadline = None
+    resolution.outcome = outcome
+    resolution.out.append(Do.FINISH)
+    return state
+
+
 @goes(State.ANSWERED)
 def answer(resolution: "ResolutionStates", argument: Any, now: float) -> State:
     """Deliver the answer."""
-    resolution.deadline = None
-    resolution.outcome = argument
-    resolution.out.append(Do.FINISH)
-    return State.ANSWERED
+    return _deliver(resolution, argument, State.ANSWERED)
 
 
 @goes(State.REFUSED)
 def refuse(resolution: "ResolutionStates", argument: Any, now: float) -> State:
     """Deliver the refusal."""
-    resolution.deadline = None
-    resolution.outcome = argument
-    resolution.out.append(Do.FINISH)
-    return State.REFUSED
+    return _deliver(resolution, argument, State.REFUSED)
 
 
 @goes(State.ASKING, State.ANSWERED, State.REFUSED)

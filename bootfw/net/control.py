@@ -94,9 +94,7 @@ class ControlProtocol(LineOnlyReceiver):
 
     def _handle(self, event: Input, argument: Any = None) -> None:
         """Take one input of the table, and do what follows from it."""
-        self._states.handle(event, argument)
-        while self._states.out:
-            self._do[self._states.out.pop(0)]()
+        self._states.run(self._do, event, argument)
 
     def _call(self) -> None:
         answer = maybeDeferred(self._run, self._states.request)

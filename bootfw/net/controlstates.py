@@ -75,8 +75,7 @@ def send(control: "ControlStates", argument: Any, now: float) -> State:
 def send_more(control: "ControlStates", argument: Any, now: float) -> State:
     """Send the next records."""
     control.out.append(Do.SEND_MORE)
-    state: State = control.state
-    return state
+    return control.state
 
 
 @goes(State.ENDED)

@@ -90,9 +90,7 @@ class _Worker(ProcessProtocol):
 
     def handle(self, event: Input, argument: Any = None) -> None:
         """Take one input of the table, and do what follows from it."""
-        self.states.handle(event, argument, self._workers.reactor.seconds())
-        while self.states.out:
-            self._do[self.states.out.pop(0)]()
+        self.states.run(self._do, event, argument, self._workers.reactor.seconds())
         self._workers.watch(self)
 
     def start(self, interim: InterimServer) -> None:

@@ -40,7 +40,7 @@ class State(Key):
     DISCONNECTED = "disconnected"
     """The process has closed its end of the pipe, so it is about to end."""
     STOPPING = "stopping"
-    """The process was told to end."""
+    """The pipe to the process is closed, so that it ends."""
 
 
 class Input(Key):
@@ -157,8 +157,7 @@ def kill(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Kill the process, which has not ended in time."""
     worker.deadline = None
     worker.out.append(Do.KILL)
-    state: State = worker.state
-    return state
+    return worker.state
 
 
 @goes(State.STOPPING)
