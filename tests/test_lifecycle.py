@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import pytest
 from certificates import Authority
 from twistd import SANDBOX, bootfw, fetch, free_port
+from workerprocesses import children, serves, workers_of
 
 CONFIG = """
 [bootfw]
@@ -147,10 +148,6 @@ def test_a_control_socket_that_can_not_be_opened_ends_the_start_with_a_line(tmp_
     assert "Traceback" not in server.text
 
 
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("section", ["tftp", "http"])
 def test_an_address_that_this_host_lacks_ends_the_start(section: str, workers: int, tmp_path: Path) -> None:
@@ -233,8 +230,8 @@ def test_requests_are_answered_while_the_workers_start_and_transfers_go_on(ports
         for download in downloads:
             download.take(2)
         assert urlopen(f"http://127.0.0.1:{http}/large").read() == content
-        assert not all(map(is_ready, children(server.pid))), "too late to see them start"
-        while not all(map(is_ready, children(server.pid))):
+        assert not all(map(serves, children(server.pid))), "too late to see them start"
+        while not all(map(serves, children(server.pid))):
             assert setup.fetches(), "while the workers start"
             for download in downloads:
                 download.take(1)
@@ -252,7 +249,7 @@ def test_a_server_that_has_just_started_ends_at_once(tmp_path: Path) -> None:
     setup = Setup(tmp_path, workers=4)
     with bootfw(setup.path) as server:
         server.until("tftp listens on")
-        while len(workers := [pid for pid in children(server.pid) if runs_worker(pid)]) < 4:
+        while len(workers := workers_of(server.pid)) < 4:
             time.sleep(0.01)
         for pid in workers:
             os.kill(pid, signal.SIGSTOP)  # they hear nothing of the end
@@ -260,30 +257,3 @@ def test_a_server_that_has_just_started_ends_at_once(tmp_path: Path) -> None:
         server.rest(seconds=4.5)  # less than the patience with workers that serve
     assert "worker" not in server.text, "none of them complains"
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
-
-
-def runs_worker(pid: int) -> bool:
-    """Whether a child runs its program. Before, as long as it is one by vfork(2), its parent is stopped with it."""
-    return any("bootfw.cli.worker" in line for line in read(Path(f"/proc/{pid}/cmdline")))
-
-
-def is_ready(pid: int) -> bool:
-    """Whether a worker has its sockets open for reading: they are in its epoll set."""
-    watched = [
-        line.split()[1] for info in Path(f"/proc/{pid}/fdinfo").glob("*") for line in read(info) if "tfd:" in line
-    ]
-    return any(target(Path(f"/proc/{pid}/fd/{number}")).startswith("socket:") for number in watched)
-
-
-def target(path: Path) -> str:
-    try:
-        return str(path.readlink())
-    except OSError:
-        return ""
-
-
-def read(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []

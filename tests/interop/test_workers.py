@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import workerprocesses
 
 from .clients import CURL
 from .lab import Host, Lab, Program, need, wait_until
@@ -64,29 +65,8 @@ def station(lab: Lab) -> Host:
 
 def workers_of(service: Program) -> list[int]:
     """Their process ids, when there are all of them."""
-    wait_until(lambda: len(_workers_of(service)) == WORKERS, SECONDS, f"{WORKERS} workers")
-    return _workers_of(service)
-
-
-def _workers_of(service: Program) -> list[int]:
-    children = Path(f"/proc/{service.pid}/task/{service.pid}/children").read_text().split()
-    return [pid for pid in map(int, children) if b"bootfw.cli.worker" in command_line(pid)]
-
-
-def serves(pid: int) -> bool:
-    """Whether a worker has been given its sockets: they are in its epoll set."""
-    with contextlib.suppress(FileNotFoundError):  # a file that it has closed meanwhile
-        for info in Path(f"/proc/{pid}/fdinfo").glob("*"):
-            for line in info.read_text().splitlines():
-                if line.startswith("tfd:") and os.readlink(f"/proc/{pid}/fd/{line.split()[1]}").startswith("socket:"):
-                    return True
-    return False
-
-
-def command_line(pid: int) -> bytes:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
+    wait_until(lambda: len(workerprocesses.workers_of(service.pid)) == WORKERS, SECONDS, f"{WORKERS} workers")
+    return workerprocesses.workers_of(service.pid)
 
 
 def transfers(service: Program) -> int:
@@ -118,7 +98,7 @@ def cpu_seconds(pid: int) -> float:
 def test_transfers_go_on_when_their_worker_is_killed(lab: Lab, server: Host, station: Host, root: Path) -> None:
     """All of them, one after the other, in the middle of six downloads."""
     service = start_bootfw(server, lab.directory, configuration(root), 69)
-    wait_until(lambda: all(map(serves, workers_of(service))), SECONDS, "the workers serve")
+    wait_until(lambda: all(map(workerprocesses.serves, workers_of(service))), SECONDS, "the workers serve")
     fetches = [fetching(station, lab.directory, f"copy-{n}", f"tftp://{SERVER}/large") for n in range(6)]
     copies = [lab.directory / f"copy-{n}" for n in range(6)]
 
@@ -168,14 +148,14 @@ def test_when_it_is_stopped_the_clients_are_told_and_nobody_is_left(
     assert "'large': cancelled (the server is stopping)" in service.output
     assert "Server Shut Down" in service.output
     assert "Traceback" not in service.output
-    assert not any(command_line(pid) for pid in pids)
+    assert not any(workerprocesses.command_line(pid) for pid in pids)
 
 
 def test_no_worker_outlives_the_one_that_started_it(lab: Lab, server: Host, root: Path) -> None:
     service = start_bootfw(server, lab.directory, configuration(root), 69)
     pids = workers_of(service)
     os.kill(service.pid, signal.SIGKILL)
-    wait_until(lambda: not any(command_line(pid) for pid in pids), 30, "they have ended")
+    wait_until(lambda: not any(workerprocesses.command_line(pid) for pid in pids), 30, "they have ended")
 
 
 def test_a_second_server_can_not_have_the_ports_too(lab: Lab, server: Host, root: Path) -> None:

@@ -1,7 +1,6 @@
 """Two hosts on two wires, for tests of what only a kernel can show; services for HTTP."""
 
 import contextlib
-import gc
 import os
 import shutil
 import subprocess
@@ -70,9 +69,8 @@ def web_service(private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterato
     started: list[BootService] = []
 
     def held() -> "Counter[object]":
-        gc.collect()  # closes what is in cycles only
         # Twisted keeps /dev/null open, once, against the day when there is no descriptor left.
-        files = (file for file in _open_files() if file != "/dev/null")
+        files = [file for file in _open_files() if file != "/dev/null"]
         return Counter[object]([*private_reactor.getReaders(), *private_reactor.getDelayedCalls(), *files])
 
     before = held()
