@@ -55,7 +55,7 @@ class OfflineLeases:
     def leases(self, selection: Selection) -> Iterable[Record]:
         """The records of the leases that match."""
         now = time.time()
-        # A list, not an iterator: the server may start while somebody reads them in a pager.
+        # A list, not an iterator: the server may start while the operator reads them in a pager.
         with self._loaded() as leases:
             return [lease_record(lease, now) for lease in selection.leases(leases, now)]
 

@@ -46,7 +46,7 @@ class ComputedChoice:
     """
 
     one_address = False
-    """The client may go on using the earlier address until the end that it was told."""
+    """The client may use the earlier address until the lifetime in its last reply ends."""
 
     def __init__(self, book: LeaseBook[Subnet6, "ComputedChoice"]) -> None:
         self._book = book
