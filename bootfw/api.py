@@ -6,6 +6,7 @@ What stands in ``__all__`` is kept: a name goes only with a changelog entry of t
 from typing import TYPE_CHECKING, Any
 
 from bootfw.ability import provides
+from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.build import build
 from bootfw.config.configuration import ConfigErrors, load_config
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
@@ -35,6 +36,8 @@ from bootfw.events import (
     AddressReleased,
     AddressTaken,
     BackendProblem,
+    BootAttemptChanged,
+    BootAttemptEnded,
     CertificateLoaded,
     CertificateProblem,
     ClientsLimited,
@@ -145,6 +148,9 @@ __all__ = [
     "AddressesGranted",
     "Agreed",
     "BackendProblem",
+    "BootAttempt",
+    "BootAttemptChanged",
+    "BootAttemptEnded",
     "BootFile",
     "BootMenu",
     "BootMenuItem",
@@ -152,6 +158,7 @@ __all__ = [
     "BootRequest",
     "BootService",
     "BootfwError",
+    "Cause",
     "CertificateLoaded",
     "CertificateProblem",
     "Client",
@@ -249,6 +256,8 @@ __all__ = [
     "Seconds",
     "Settings",
     "Size",
+    "Stage",
+    "StageKind",
     "StateError",
     "Subnet",
     "Subnet6",
@@ -259,6 +268,7 @@ __all__ = [
     "TransferRefused",
     "TransferReport",
     "TransferRequest",
+    "Verdict",
     "Via",
     "WorkerLost",
     "boot_plugin",

@@ -5,6 +5,7 @@ Events are about stages and transfers, never about single packets. ``at`` is sec
 
 from attrs import frozen
 
+from bootfw.attempts.attempt import BootAttempt
 from bootfw.lease import Lease
 from bootfw.values import Address, Agreed, BootFile, BootMenu, BootRequest, TransferReport, TransferRequest
 
@@ -319,6 +320,20 @@ class TransferRefused(Event):
     """What is wrong on our side, for the operator; "" when it is the request that is."""
     persona: str = ""
     """Name of the persona whose quirks the answer followed; "": none."""
+
+
+@frozen
+class BootAttemptChanged(Event):
+    """A boot attempt has begun, or something was added to it; at most one event a second for each attempt."""
+
+    attempt: BootAttempt
+
+
+@frozen
+class BootAttemptEnded(Event):
+    """A boot attempt has a verdict. Another such event follows when the verdict improves: BOOTED to UP."""
+
+    attempt: BootAttempt
 
 
 @frozen
