@@ -9,7 +9,7 @@ from bootfw.ability import provides
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.build import build
 from bootfw.config.configuration import ConfigErrors, load_config
-from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings, WebSettings
 from bootfw.config.units import Seconds, Size
 from bootfw.dhcp.bootfile import IPXE_LOCAL_BOOT, ipxe_can_load
 from bootfw.dhcp.expand import check_placeholders, expand
@@ -270,6 +270,7 @@ __all__ = [
     "TransferRequest",
     "Verdict",
     "Via",
+    "WebSettings",
     "WorkerLost",
     "boot_plugin",
     "build",

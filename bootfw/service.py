@@ -1,10 +1,11 @@
 """The composition root: settings and plugins become protocols on ports, started and stopped as one service."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
@@ -30,6 +31,7 @@ from bootfw.interfaces import (
     IWatchdogPolicy,
 )
 from bootfw.net.clock import hold, monotonic
+from bootfw.net.control import Operation
 from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
@@ -163,6 +165,7 @@ class BootService(MultiService):
         self._drained: Deferred[None] = succeed(None)
         """Fires when everything that any stop has closed is closed."""
         self._devices = Devices(reactor)
+        self._sites: list[_AddedSite] = []
         self._holds = False
         """Whether this service holds the reactor's monotonic clock; see hold()."""
         self._receivers: dict[str, Callable[..., None]] = {
@@ -183,6 +186,28 @@ class BootService(MultiService):
             serve=self._serve,
         )
         workers.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def add_site(self, service: str, listen: Iterable[ListenAddress], site: Any, *, optional: bool = False) -> None:
+        """Have this process serve a TCP site, from the next start on. Its ports open and close with the others.
+
+        :param service: its name in events and in the status, such as "web".
+        :param site: an IProtocolFactory with ``close()``, which may return a Deferred.
+        :param optional: an address that can't be bound is an event, and the service starts without it.
+        """
+        self._sites.append(_AddedSite(service, tuple(listen), site, optional))
+
+    def add_observer(self, observer: Any, name: str = "") -> None:
+        """Deliver the events to one more observer, from now on. With an event_sink they go there and nowhere else.
+
+        :raise zope.interface.Invalid: it does not keep to its interface.
+        """
+        if isinstance(self._publisher, Publisher):
+            ((given, verified),) = _named([observer], IBootObserver)
+            self._publisher.add(name or given, verified)
+
+    def operations(self) -> Mapping[str, Operation]:
+        """Return what the operator can query and order while the service runs, as the control socket offers it."""
+        return {**self._plugins.operations(), **(self._leasing.operations if self._leasing else {})}
 
     def on_message(self, kind: str, values: tuple[Any, ...]) -> bool:
         """Take what another process of this server has broadcast. Returns False if the kind is unknown."""
@@ -291,6 +316,8 @@ class BootService(MultiService):
             for service, address, protocol in self._wanted():
                 for device in devices_for(self._reactor, service, address, self._settings.interfaces):
                     self._bind_one(service, address, protocol(), device)
+            for added in self._sites:
+                self._bind_site(added)
             if self._control is not None and self._settings.answers_dhcp:
                 self._plugins.listen(self._control, self._leasing.operations if self._leasing else None)
             if self._sockets.follow_interfaces:
@@ -321,6 +348,14 @@ class BootService(MultiService):
         follow = device and self._sockets.follow_interfaces
         if not follow or keep_bound(self._devices, port, address, device, bound):
             bound()
+
+    def _bind_site(self, added: "_AddedSite") -> None:
+        for address in added.listen:
+            try:
+                self._bind_one(added.service, address, added.site, "")
+            except CannotListenError:
+                if not added.optional:
+                    raise
 
     def _serve(self, service: str, address: ListenAddress, sock: Any, publish: Any) -> tuple[Any, Any]:
         """See Workers.join(). There is no frame cache: the worker will have one."""
@@ -428,6 +463,16 @@ class BootService(MultiService):
 
     def _http(self, publish: Any) -> BootSite:
         return BootSite(self._reactor, self._layers, publish, self._clients)
+
+
+@frozen
+class _AddedSite:
+    """See BootService.add_site()."""
+
+    service: str
+    listen: tuple[ListenAddress, ...]
+    site: Any
+    optional: bool
 
 
 def _named(things: Sequence[Any], interface: type[Interface]) -> list[Named]:

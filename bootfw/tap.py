@@ -27,11 +27,13 @@ from bootfw.net.clock import monotonic
 from bootfw.net.http.tls import tls
 from bootfw.net.linux.interfaces import missing_interfaces
 from bootfw.net.linux.openfiles import allow_many_files
+from bootfw.net.listening import Listening
 from bootfw.observe.log import LogObserver, at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
 from bootfw.terminal import aligned, escape_unencodable
 from bootfw.values import Address
+from bootfw.web import add_web
 
 WRONG = 1
 """Exit code: the configuration is wrong, or a port can't be had."""
@@ -154,7 +156,9 @@ def makeService(options: Options) -> IService:
     parts = attrs.evolve(parts, settings=settings)
     sys.excepthook = _without_known_tracebacks(sys.excepthook)
     allow_many_files()
-    return Daemon(parts.service(timed), parts, notes)
+    boot = parts.service(timed)
+    add_web(timed, boot, settings.web, optional=("web", "listen") not in configuration.given)
+    return Daemon(boot, parts, notes)
 
 
 class Daemon(MultiService):
@@ -195,7 +199,7 @@ class Daemon(MultiService):
         """Start, and show what can be reached."""
         super().startService()  # type: ignore[no-untyped-call]
         rows = self._boot.summary()
-        table = aligned([(r.service, at(r.address), r.note or self._notes.get(r.service, "")) for r in rows])
+        table = aligned([(r.service, at(r.address), self._note(r)) for r in rows])
         self.log.info("bootfw serves\n{table}", table=table)
         if not self._parts.resolvers and self._parts.settings.dhcp.mode == "proxy":
             self.log.warn("no resolver is named and no boot program is found, so there is no DHCP: add a [[resolver]]")
@@ -203,6 +207,12 @@ class Daemon(MultiService):
             if row.service == "tftp":
                 self.log.info("try it: {command}", command=_fetching(row.address, self._parts))
                 break
+
+    def _note(self, row: Listening) -> str:
+        """What to say about an open port."""
+        if row.service == "web":
+            return f"http://{at(_reached(row.address))}/"
+        return row.note or self._notes.get(row.service, "")
 
 
 def _assembled(options: Options, reactor: Any) -> tuple[Configuration, Parts]:
@@ -264,9 +274,13 @@ def _certificate(http: HTTPSettings) -> str:
 
 def _fetching(address: Address, parts: Parts) -> str:
     """A command that fetches a file which is there."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0])
     name = defaults.example(parts.backends) or "FILE"
-    return f"curl -O tftp://{at((host, address[1]))}/{name}"
+    return f"curl -O tftp://{at(_reached(address))}/{name}"
+
+
+def _reached(address: Address) -> Address:
+    """An address by which a program on this host reaches a port that listens on *address*."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0]), address[1]
 
 
 def _listed(rows: Sequence[PluginRow]) -> str:

@@ -17,6 +17,8 @@ CONFIG = """
 [bootfw]
 state-dir = "state"
 workers = {workers}
+[web]
+listen = []
 [tftp]
 listen = ["127.0.0.1:{tftp}"]
 [dhcp]

@@ -1,5 +1,6 @@
 """``twistd bootfw`` as an operator uses it."""
 
+import contextlib
 import json
 import os
 import resource
@@ -9,13 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
-from twistd import TWISTD, Process, bootfw, clean, fetch
+from twistd import TWISTD, Process, bootfw, clean, fetch, free_port
 from twisted.application.service import IService
 from zope.interface.verify import verifyObject
 
 from bootfw import __version__
+from bootfw.config.settings import WebSettings
 from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.tap import Daemon, Options, makeService
 
@@ -234,6 +237,35 @@ def test_it_serves_and_shows_what_is_bound_and_how_to_fetch(config: Path) -> Non
         (hint,) = [line.partition("try it: ")[2] for line in lines if "try it: " in line]
         assert hint == f"curl -O tftp://127.0.0.1:{port}/motd"
         assert fetch(("127.0.0.1", port), "motd") == b"hello\n"
+
+
+def test_the_pages_are_there_and_shown(config: Path) -> None:
+    port = free_port(socket.SOCK_STREAM)
+    config.write_text(f'[web]\nlisten = ["127.0.0.1:{port}"]\n' + config.read_text())
+    with bootfw(config) as server:
+        server.until("try it")
+        assert f"\tweb   127.0.0.1:{port}  http://127.0.0.1:{port}/" in server.lines
+        with urlopen(f"http://127.0.0.1:{port}/readyz") as response:
+            assert response.status == 200
+
+
+def test_a_port_of_the_pages_that_is_held(config: Path) -> None:
+    """It ends the start only where it is configured: the default port is one that need not be had."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        text = config.read_text()
+        config.write_text(f'[web]\nlisten = ["127.0.0.1:{port}"]\n' + text)
+        with bootfw(config) as server:
+            ended = server.rest()
+            assert server.code == 1
+    assert f"web can't listen on 127.0.0.1:{port}: [Errno 98] Address already in use by " in ended
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # another program has it already, which is as good
+            stack.enter_context(socket.create_server(WebSettings().listen[0]))
+        config.write_text(text)
+        with bootfw(config) as server:
+            server.until("try it", "web can't listen on 127.0.0.1:8067: [Errno 98] Address already in use by ")
+            assert not [line for line in server.lines if line.startswith("\tweb")]
 
 
 def test_bootfw_run_serves_in_the_foreground_without_a_pid_file(config: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings, WebSettings
 from bootfw.config.tables import Key, fields_of, read_table
 from bootfw.errors import ConfigError
 from bootfw.personas.rule import Rule
@@ -14,6 +14,7 @@ SECTIONS: Mapping[str, type] = {
     "dhcp": DHCPSettings,
     "dhcp6": DHCP6Settings,
     "http": HTTPSettings,
+    "web": WebSettings,
 }
 
 TABLE_LISTS: Mapping[str, type] = {"persona": Rule}

@@ -5,6 +5,7 @@ hold is described in :func:`bootfw.config.tables.fields_of`.
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -261,6 +262,50 @@ class HTTPSettings:
             )
 
 
+_SHORTEST_TOKEN = 16
+"""Characters: one of 16 hexadecimal digits can't be guessed over a network."""
+
+
+def host_names(values: Iterable[str]) -> tuple[str, ...]:
+    """Host names as browsers send them: lower-case, without a port."""
+
+    def read(name: str) -> str:
+        lower = name.lower().rstrip(".")
+        if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", lower):
+            raise ValueError(f'must be a host name without a port, such as "boot.example.org", not "{name}"')
+        return lower
+
+    return each(read, values)
+
+
+def _check_token(instance: Any, attribute: Any, value: str) -> None:
+    if value and not (value.isascii() and value.isprintable() and " " not in value):
+        raise ValueError("must be ASCII without blanks; `openssl rand -hex 16` prints a good one")
+    if 0 < len(value) < _SHORTEST_TOKEN:
+        raise ValueError(
+            f"must have at least {_SHORTEST_TOKEN} characters, not {len(value)}; "
+            "`openssl rand -hex 16` prints a good one"
+        )
+
+
+@frozen
+class WebSettings:
+    """``[web]``"""
+
+    listen: tuple[ListenAddress, ...] = field(
+        default=(("127.0.0.1", 8067),), converter=listen_addresses, metadata={"toml": list[str]}
+    )
+    """Addresses and TCP ports of the operator's pages: `/`, `/api`, `/healthz`, `/readyz` and `/metrics`. Whoever can
+    connect can read. Without this key the port may be in use: then there are no pages, and the log says so.
+    Empty: no pages."""
+    hosts: tuple[str, ...] = field(default=(), converter=host_names, metadata={"toml": list[str]})
+    """Names by which browsers reach it, such as `["boot.example.org"]`, beside addresses, `localhost` and the name of
+    this host. Requests for other names are refused, which keeps strangers' pages from reading it (DNS rebinding)."""
+    token: str = field(default="", validator=_check_token, repr=False)
+    """Whoever has it may order a next boot, cancel it, and release a lease. At least 16 characters. Empty: nothing can
+    be changed over the web."""
+
+
 @frozen
 class Settings:
     """Everything but the plugins."""
@@ -278,6 +323,7 @@ class Settings:
     dhcp: DHCPSettings = field(factory=DHCPSettings)
     dhcp6: DHCP6Settings = field(factory=DHCP6Settings)
     http: HTTPSettings = field(factory=HTTPSettings)
+    web: WebSettings = field(factory=WebSettings)
     persona: tuple[Rule, ...] = ()
 
     @property

@@ -83,7 +83,7 @@ def listen_on(
 
     :param sock: a socket that is bound already; None: a new one.
     """
-    if service == "http":
+    if service in ("http", "web"):
         return listen_http(reactor, protocol, *address, sock)
     if service == "https":
         return listen_http(reactor, certificate.around(protocol), *address, sock)

@@ -69,10 +69,7 @@ class PluginLifecycle:
             process may not use UNIX sockets at all; without them its absence is only logged.
         :raise StateError: a required socket can't be opened.
         """
-        operations = dict(more or {})
-        for _, plugin in self._plugins:
-            if IOperable.providedBy(plugin):
-                operations.update(plugin.operations())
+        operations = {**(more or {}), **self.operations()}
         if not operations:
             return
         try:
@@ -88,6 +85,14 @@ class PluginLifecycle:
                 path=path,
                 reason=reason,
             )
+
+    def operations(self) -> dict[str, Operation]:
+        """Return the operations of the plugins that are IOperable."""
+        operations: dict[str, Operation] = {}
+        for _, plugin in self._plugins:
+            if IOperable.providedBy(plugin):
+                operations.update(plugin.operations())
+        return operations
 
     def close(self) -> "Deferred[Any]":
         """Close the control socket and the plugins that were started.

@@ -45,6 +45,10 @@ class Publisher:
         self._turn: IDelayedCall | None = None
         self._blocking = BlockingCalls(self.publish, reactor.seconds)
 
+    def add(self, name: str, observer: IBootObserver) -> None:
+        """Deliver to one more observer, from now on."""
+        self._observers.append((name, self._delivery(name, observer)))
+
     def publish(self, event: Event) -> None:
         """Never blocks, never raises; beyond the limit the event is dropped and that is counted."""
         if not self._observers:

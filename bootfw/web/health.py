@@ -1,0 +1,28 @@
+"""``/healthz`` and ``/readyz``, for probes of load balancers, containers and systemd units."""
+
+from typing import Any
+
+from bootfw.service import BootService
+from bootfw.web.replies import Page, as_json
+
+
+class Alive(Page):
+    """``/healthz``: 200 while the reactor turns; a reactor that hangs sends nothing."""
+
+    def get(self, request: Any) -> bytes:
+        """See Page."""
+        return as_json(request, {"alive": True})
+
+
+class Ready(Page):
+    """``/readyz``: 200 when every wanted socket is bound, else 503 with those that are not, and why."""
+
+    def __init__(self, boot: BootService) -> None:
+        super().__init__()
+        self._boot = boot
+
+    def get(self, request: Any) -> bytes:
+        """See Page."""
+        if self._boot.running:
+            return as_json(request, {"ready": True, "waiting": []})
+        return as_json(request, {"ready": False, "waiting": [{"reason": "the service is not running"}]}, 503)

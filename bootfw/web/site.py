@@ -1,0 +1,183 @@
+"""The site of the pages: who may connect, and for which name."""
+
+import io
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request, Site
+
+from bootfw.config.settings import WebSettings
+from bootfw.service import BootService
+from bootfw.web.health import Alive, Ready
+from bootfw.web.replies import Page, refusal, set_headers
+
+CONNECTIONS = 64
+"""At once; more are closed. A browser opens up to six, a probe one."""
+
+LONGEST_BODY = 4096
+"""Bytes in the body of a request."""
+
+_IDLE = 30.0
+"""Seconds that a connection may be without a complete request."""
+
+
+class Connection(HTTPChannel):
+    """A connection of a browser or probe."""
+
+    def connectionMade(self) -> None:
+        """See IProtocol."""
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        self.factory.joined(self)
+
+    def connectionLost(self, reason: Any) -> None:  # type: ignore[override]
+        """See IProtocol."""
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.factory.left(self)
+
+
+class WebRequest(Request):
+    """A request with a short body, for a name of this host."""
+
+    _length = 0
+
+    def gotLength(self, length: int | None) -> None:
+        """Keep the body in memory: Twisted would write a long one to a temporary file."""
+        self.content = io.BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep the body up to LONGEST_BODY bytes."""
+        self._length += len(data)
+        if self._length <= LONGEST_BODY:
+            super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+
+    def process(self) -> None:
+        """Refuse what the site does not take; find the resource of the rest."""
+        set_headers(self)
+        names = self.requestHeaders.getRawHeaders(b"host", [])
+        site: WebSite = self.channel.site  # type: ignore[attr-defined]
+        if not all(site.serves(name) for name in names):
+            self._refuse(421, "this site is not known by that name; [web] hosts would have to have it")
+        elif self._length > LONGEST_BODY:
+            self._refuse(413, f"the body has more than {LONGEST_BODY} bytes")
+        else:
+            super().process()  # type: ignore[no-untyped-call]
+
+    def _refuse(self, status: int, reason: str) -> None:
+        self.write(refusal(self, status, reason))  # type: ignore[no-untyped-call]
+        self.finish()  # type: ignore[no-untyped-call]
+
+
+class _Root(Resource):
+    """Every path that has no resource."""
+
+    def getChild(self, path: bytes, request: Any) -> Any:
+        """See IResource."""
+        return _Missing()
+
+
+class _Missing(Page):
+    def get(self, request: Any) -> bytes:
+        """See Page."""
+        return refusal(request, 404, "there is nothing at this path")
+
+
+class WebSite(Site):
+    """The pages about one BootService. An embedder binds it by add_web(), or puts ``root`` into a site of its own.
+
+    :param reactor: IReactorTime.
+    :param hosts: names by which browsers may reach it, beside addresses, ``localhost`` and the name of this host.
+    """
+
+    noisy = False
+    protocol = Connection  # type: ignore[assignment]
+
+    def __init__(self, reactor: Any, boot: BootService, hosts: Iterable[str] = ()) -> None:
+        self.root = _Root()  # type: ignore[no-untyped-call]
+        super().__init__(self.root, WebRequest, reactor=reactor, timeout=_IDLE)  # type: ignore[no-untyped-call]
+        self._names = {"localhost", socket.gethostname().lower(), *hosts}
+        self._connections: set[Connection] = set()
+        self._emptied: Deferred[None] | None = None
+        self.mount("healthz", Alive())
+        self.mount("readyz", Ready(boot))
+
+    def mount(self, name: str, resource: IResource) -> None:
+        """Serve *resource* as ``/name``, such as ``/metrics``."""
+        self.root.putChild(name.encode(), resource)
+
+    def serves(self, header: bytes) -> bool:
+        """Whether the Host header of a request may be *header*.
+
+        A page of a stranger whose name leads to our address (DNS rebinding) sends its own name. An address is no name.
+        """
+        host = _without_port(header.decode("ascii", "replace").lower()).rstrip(".")
+        return host in self._names or _is_address(host)
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """See IProtocolFactory. None: there are too many connections."""
+        if len(self._connections) >= CONNECTIONS:
+            return None
+        return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+
+    def joined(self, connection: Connection) -> None:
+        """A client has connected."""
+        self._connections.add(connection)
+
+    def left(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+        if self._emptied is not None and not self._connections:
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)
+
+    def close(self) -> "Deferred[None]":
+        """Reset every connection: nothing here is worth waiting for.
+
+        :return: fires when there is none any more.
+        """
+        for connection in list(self._connections):
+            transport: Any = connection.transport
+            transport.abortConnection()
+        if not self._connections:
+            return succeed(None)
+        if self._emptied is None:
+            self._emptied = Deferred()
+        return self._emptied
+
+    # Twisted's access log and its timer are not used.
+
+    def startFactory(self) -> None:
+        """Open no access log."""
+
+    def stopFactory(self) -> None:
+        """Close none."""
+
+
+def add_web(reactor: Any, boot: BootService, settings: WebSettings, *, optional: bool = False) -> WebSite:
+    """Add the pages to *boot*, which binds and closes them with its other ports.
+
+    :param optional: an address that can't be bound is reported, and the service starts without it.
+    """
+    site = WebSite(reactor, boot, settings.hosts)
+    boot.add_site("web", settings.listen, site, optional=optional)
+    return site
+
+
+def _without_port(host: str) -> str:
+    """A Host header without its port; an IPv6 address without its brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
