@@ -80,21 +80,24 @@ def load_parts(path: Path | str | None, environ: Mapping[str, str], reactor: Any
     return parts
 
 
-def assemble(configuration: Configuration, reactor: Any) -> Parts:
+def assemble(configuration: Configuration, reactor: Any, orders: IOrderStore | None = None) -> Parts:
     """Everything a service is made of: every plugin loaded, configured and verified.
 
     What the configuration leaves out comes from :mod:`bootfw.config.defaults`.
 
+    :param orders: where resolvers keep orders for machines; None: in the configured store.
     :raise ConfigErrors: everything that is wrong with the plugins.
     """
     errors: list[ConfigError] = []
-    parts = _assembled(configuration, reactor, errors)
+    parts = _assembled(configuration, reactor, errors, orders)
     configuration.refuse(errors)
     assert parts is not None
     return parts
 
 
-def _assembled(configuration: Configuration, reactor: Any, errors: list[ConfigError]) -> Parts | None:
+def _assembled(
+    configuration: Configuration, reactor: Any, errors: list[ConfigError], orders: IOrderStore | None = None
+) -> Parts | None:
     """See assemble(). Errors are added to *errors*, which has those of the settings already; None: there are errors.
 
     Errors that follow from other errors are left out.
@@ -102,7 +105,9 @@ def _assembled(configuration: Configuration, reactor: Any, errors: list[ConfigEr
     context = _context(configuration, reactor)
     store_errors: list[ConfigError] = []
     stores = _made("store", _chosen_store(configuration), context, store_errors)
-    if stores:
+    if orders is not None:
+        context = evolve(context, orders=orders)
+    elif stores:
         context = evolve(context, orders=_order_store(stores[0], context)[1])
     http_is_valid = not any(error.path[:1] == ("http",) for error in errors)
 

@@ -92,6 +92,15 @@ def _of(rule: Rule, conditions: bool) -> str:
     return "; ".join(words) or "as usual"
 
 
+def conditions(rule: Rule) -> dict[str, str]:
+    """What a client has to send for *rule* to match, as the configuration names it."""
+    return {
+        key: _text(value)
+        for key, value in _keys_of(rule).items()
+        if key.replace("-", "_") in (*_CONDITIONS, "boot_file_requested")
+    }
+
+
 def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"

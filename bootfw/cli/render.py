@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import socket
 import sys
 from typing import Any
 
@@ -10,10 +9,9 @@ from bootfw.backends.names import is_uuid, mac_address
 from bootfw.boot.pluginresult import as_deferred
 from bootfw.build import assemble
 from bootfw.cli.failure import CommandError
-from bootfw.config import defaults
+from bootfw.cli.ownaddress import own_address, web_urls
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.errors import FileMissing, TransferError
-from bootfw.net.http.urls import WebURLs
 from bootfw.terminal import printable
 from bootfw.tftp.path import relative
 from bootfw.values import Address, Client, TransferRequest
@@ -108,7 +106,7 @@ def _request(options: argparse.Namespace, configuration: Configuration) -> Trans
         http=options.http,
     )
     peer: Address = (options.address, 0)
-    server = options.server or _own_address(options.address)
+    server = options.server or own_address(options.address)
     return TransferRequest(
         filename=options.path,
         path=relative(options.path),
@@ -116,24 +114,5 @@ def _request(options: argparse.Namespace, configuration: Configuration) -> Trans
         local=server,
         protocol="http" if options.http else "tftp",
         client=client,
-        http_url=_urls(configuration).of(server)[0],
+        http_url=web_urls(configuration).of(server)[0],
     )
-
-
-def _urls(configuration: Configuration) -> WebURLs:
-    settings, urls = configuration.settings.http, WebURLs()
-    for address in settings.listen or (() if configuration.source else defaults.HTTP_LISTEN):
-        urls.listening("http", address)
-    return urls
-
-
-def _own_address(client: str) -> str:
-    """Our address on the way to *client*; nothing is sent."""
-    family = socket.AF_INET6 if ":" in client else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((client or "192.0.2.1", 9))
-            address: str = probe.getsockname()[0]
-        except OSError:
-            return "::1" if family == socket.AF_INET6 else "127.0.0.1"
-        return address

@@ -1,0 +1,278 @@
+"""The DHCP ports of a configuration without sockets: they get packets from a caller, and their replies are kept.
+
+Everything else is real: classification, personas, resolvers, the address server and the encoding of replies.
+"""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from attrs import define, evolve, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from bootfw.ability import provides
+from bootfw.boot.clients import Clients
+from bootfw.boot.generated import GeneratedFiles
+from bootfw.boot.resolverchain import Fit, ResolverChain, Verdict
+from bootfw.build import Parts
+from bootfw.cli.bootclient import BootClient
+from bootfw.config.settings import Settings
+from bootfw.dhcp.bootfile import Unsuitable
+from bootfw.errors import BootRefused
+from bootfw.events import (
+    Event,
+    FileWithheld,
+    OfferMade,
+    OfferWithheld,
+    RequestClassified,
+    RequestIgnored,
+    ResolverPassedOver,
+)
+from bootfw.interfaces import IClientAware
+from bootfw.net.dhcp.duid import own_duid
+from bootfw.net.dhcp.ipv4 import IPv4
+from bootfw.net.dhcp.ipv6 import IPv6
+from bootfw.net.dhcp.leasing import Leasing
+from bootfw.net.dhcp.port import DHCPPort
+from bootfw.net.dhcp.proxy import Proxy4, Proxy6
+from bootfw.net.dhcp.server4 import Server4
+from bootfw.net.dhcp.server6 import Server6
+from bootfw.net.dhcp.services import DHCPServices
+from bootfw.net.http.urls import WebURLs
+from bootfw.net.pluginlifecycle import PluginLifecycle
+from bootfw.personas.table import Personas, stock
+from bootfw.stores.memory import MemoryStore
+from bootfw.values import Address, BootFile, BootMenu, BootRequest
+from bootfw.wire import dhcp4, dhcp6
+from bootfw.wire.options import Option
+
+NOT_REACHED, DECLINED, ANSWERED, UNSUITABLE = "not reached", "declined", "answered", "unsuitable"
+REFUSED, FAILED, TOO_SLOW = "refused", "failed", "too slow"
+
+ASSUMED_ADDRESS = "192.0.2.9"
+"""The client's address on port 4011, which it would have from another DHCP server (RFC 5737)."""
+
+
+@define
+class ResolverOutcome:
+    """What one resolver did with a request."""
+
+    name: str
+    outcome: str = NOT_REACHED
+    detail: str = ""
+
+
+@define
+class Exchange:
+    """One packet of the client, and what came of it."""
+
+    sent: str
+    """The kind of message."""
+    port: int
+    request: BootRequest | None = None
+    """What it was classified as; None: it is no boot client."""
+    resolvers: list[ResolverOutcome] = field(factory=list)
+    offer: OfferMade | None = None
+    """The reply that names a boot file, or leads to one."""
+    why: str = ""
+    """Why no boot file is named."""
+    reply: bytes = b""
+    """The datagram; empty: there is no reply."""
+    to: Address | None = None
+    """Where the reply goes."""
+
+    @property
+    def file(self) -> BootFile | BootMenu | None:
+        """The boot file or menu of the reply."""
+        return self.offer.file if self.offer is not None else None
+
+
+class _ObservedChain(ResolverChain):
+    """Keeps what each resolver did."""
+
+    outcomes: list[ResolverOutcome]
+
+    def begin(self) -> list[ResolverOutcome]:
+        """Another request comes."""
+        self.outcomes = [ResolverOutcome(name) for name, _ in self.resolvers]
+        return self.outcomes
+
+    def verdict(self, number: int, request: BootRequest, fit: Fit, result: Any, began: float) -> Verdict:
+        """See ResolverChain."""
+        verdict = super().verdict(number, request, fit, result, began)
+        outcome = self.outcomes[number]
+        if isinstance(verdict, BootRefused):
+            outcome.outcome, outcome.detail = REFUSED, verdict.reason
+        elif isinstance(verdict, Unsuitable):
+            outcome.outcome, outcome.detail = UNSUITABLE, verdict.reason
+        elif isinstance(verdict, BootFile):
+            outcome.outcome, outcome.detail = ANSWERED, verdict.name
+        elif isinstance(verdict, BootMenu):
+            outcome.outcome, outcome.detail = ANSWERED, "a boot menu"
+        elif outcome.outcome == NOT_REACHED:
+            outcome.outcome = DECLINED
+        return verdict
+
+    def report_failure(self, number: int, request: BootRequest, error: BaseException | None) -> None:
+        """See ResolverChain."""
+        super().report_failure(number, request, error)
+        self.outcomes[number].outcome = FAILED
+        self.outcomes[number].detail = f"{type(error).__name__}: {error}"
+
+
+class DryRun:
+    """Answers packets as the server of a configuration would.
+
+    :param reactor: IReactorTime, and what the plugins need.
+    :param settings: those of the server.
+    :param server: our address for the client.
+    :param urls: of our HTTP and HTTPS servers.
+    :param store: leases and reservations that count.
+    :raise StateError: a plugin can't start.
+    """
+
+    def __init__(
+        self, reactor: Any, parts: Parts, settings: Settings, server: str, urls: WebURLs, store: MemoryStore
+    ) -> None:
+        self.reactor = reactor
+        self.settings = evolve(
+            settings,
+            # There is no wire to probe, and this host need not be in the client's network.
+            dhcp=evolve(settings.dhcp, probe_seconds=0, foreign_networks=True),
+            dhcp6=evolve(settings.dhcp6, foreign_networks=True),
+        )
+        self.server = server
+        self.personas: Personas = stock().with_own(settings.persona)
+        self.generated = GeneratedFiles()
+        clients = Clients()
+        self._chain = _ObservedChain(
+            reactor, parts.resolvers, self._publish, settings.dhcp.answer_within_seconds, self.generated
+        )
+        self._services = DHCPServices(
+            reactor, self._chain, self._publish, personas=self.personas, clients=clients, own_urls=urls.of
+        )
+        self._store = store
+        self._leasing: Leasing | None = None
+        self._exchange = Exchange("", 0)
+        self._waiting: Deferred[None] | None = None
+        for _, resolver in parts.resolvers:
+            if provides(resolver, IClientAware):
+                resolver.set_client_lookup(clients.lookup)
+        self._plugins = PluginLifecycle(reactor, parts.resolvers, self._publish)
+        self._plugins.start()
+
+    async def close(self) -> None:
+        """Close the plugins."""
+        await self._plugins.close()
+        if self._leasing is not None:
+            await self._leasing.close()
+
+    async def discover(self, client: BootClient) -> list[Exchange]:
+        """*client* boots by DHCPv4: its DISCOVER, and its request to port 4011 where the reply leads there."""
+        dhcp = self.settings.dhcp
+        message = client.discover(_XID)
+        peer = (client.relay or dhcp4.UNSPECIFIED, dhcp.server_port if client.relay else dhcp.client_port)
+        server = dhcp.mode == "server"
+        port = self._server4() if server else self._proxy4()
+        first = await self._exchanged("DISCOVER", dhcp.server_port, port, dhcp4.pack(message, 1472), peer)
+        if first.offer is None or first.offer.file is not None:
+            return [first]
+        offer = dhcp4.parse(first.reply)
+        address = ASSUMED_ADDRESS if offer.yiaddr == dhcp4.UNSPECIFIED else offer.yiaddr
+        request = client.boot_server_request(_XID + 1, address)
+        boot_server = self._proxy4(boot_server=True)
+        data = dhcp4.pack(request, 1472)
+        return [first, await self._exchanged("REQUEST", dhcp.boot_server_port, boot_server, data, (address, 4011))]
+
+    async def solicit(self, client: BootClient) -> list[Exchange]:
+        """*client* boots by DHCPv6: its SOLICIT."""
+        dhcp6_settings = self.settings.dhcp6
+        data = dhcp6.pack(client.solicit(_XID))
+        family = IPv6(own_duid(), dhcp6_settings, self.server)
+        port: DHCPPort
+        if dhcp6_settings.mode == "server":
+            leasing = self._leases()
+            assert leasing.server6 is not None
+            port = Server6(self._services, family, leasing.server6, leasing.ledger)
+        else:
+            port = Proxy6(self._services, family)
+        peer = cast(Address, (client.link_local, dhcp6_settings.client_port, 0, 0))
+        return [await self._exchanged("SOLICIT", dhcp6_settings.server_port, port, data, peer)]
+
+    def _server4(self) -> Server4:
+        leasing = self._leases()
+        return Server4(self._services, self._family4(), leasing.server, leasing.ledger)
+
+    def _proxy4(self, *, boot_server: bool = False) -> Proxy4:
+        return Proxy4(self._services, self._family4(), boot_server=boot_server)
+
+    def _family4(self) -> IPv4:
+        return IPv4(self.settings.dhcp, self.server)
+
+    def _leases(self) -> Leasing:
+        if self._leasing is None:
+            settings = self.settings
+            self._leasing = Leasing(self.reactor, self._store, settings.dhcp, self._publish, settings.dhcp6)
+        return self._leasing
+
+    async def _exchanged(self, sent: str, number: int, port: DHCPPort, data: bytes, peer: Address) -> Exchange:
+        exchange = self._exchange = Exchange(sent, number, resolvers=self._chain.begin())
+        transport: Any = _Replies(exchange, self._progressed)
+        port.makeConnection(transport)
+        port.datagrams_received([(data, peer, None)])  # type: ignore[list-item]
+        if exchange.request is not None and not self._is_over():
+            self._waiting = Deferred()
+            await self._waiting
+        port.close()
+        return exchange
+
+    def _is_over(self) -> bool:
+        exchange = self._exchange
+        return bool(exchange.reply or exchange.why or exchange.offer)
+
+    def _publish(self, event: Event) -> None:
+        exchange = self._exchange
+        if isinstance(event, RequestClassified):
+            exchange.request = event.request
+        elif isinstance(event, OfferMade):
+            exchange.offer = event
+        elif isinstance(event, OfferWithheld | FileWithheld | RequestIgnored):
+            exchange.why = event.reason or "it needs none"
+        elif isinstance(event, ResolverPassedOver):
+            for outcome in exchange.resolvers:
+                if outcome.name == event.resolver:
+                    outcome.outcome, outcome.detail = TOO_SLOW, f"no answer in {event.seconds:.1f} s"
+        self._progressed()
+
+    def _progressed(self) -> None:
+        """Continue in the next turn: the events of a reply come after it."""
+        if self._waiting is not None and self._is_over():
+            waiting, self._waiting = self._waiting, None
+            IReactorTime(self.reactor).callLater(0, waiting.callback, None)
+
+
+_XID = 0x626F6F
+"""24 bits, so that DHCPv6 can have it too."""
+
+
+class _Replies:
+    """A datagram transport that keeps what is written."""
+
+    def __init__(self, exchange: Exchange, written: Any) -> None:
+        self._exchange = exchange
+        self._written = written
+
+    def setBroadcastAllowed(self, allowed: bool) -> None:
+        """See IUDPTransport."""
+
+    def write(self, data: bytes, to: Address) -> None:
+        """See IUDPTransport."""
+        self._exchange.reply, self._exchange.to = data, to
+        self._written()
+
+
+def options_of(reply: bytes) -> Mapping[int, bytes]:
+    """The options of a DHCPv4 reply in the order of their codes, without those that only echo the request."""
+    found = dhcp4.parse(reply).options
+    echoed = (Option.CLIENT_IDENTIFIER, Option.CLIENT_MACHINE_IDENTIFIER, Option.RELAY_AGENT_INFORMATION)
+    return {code: found[code] for code in sorted(found) if code not in echoed}

@@ -1,0 +1,91 @@
+"""What a server has stored about its clients, read into memory: a command can work with it and changes nothing."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from bootfw.build import order_store
+from bootfw.cli.failure import CommandError
+from bootfw.cli.offline import OfflineLeases, done
+from bootfw.cli.running import RunningServer
+from bootfw.cli.statedir import running, state_of
+from bootfw.config.configuration import Configuration
+from bootfw.errors import BootfwError
+from bootfw.interfaces import IOfflineStore
+from bootfw.records import Record, Selection, lease_of, reservation_of
+from bootfw.resolvers.loop_breaker import LOOPS
+from bootfw.resolvers.next_boot import ORDERS
+from bootfw.stores.memory import MemoryStore
+
+
+@define
+class Snapshot:
+    """Leases, reservations and orders, as they were at one time."""
+
+    store: MemoryStore = field(factory=MemoryStore)
+    notes: list[str] = field(factory=list)
+    """What could not be read, a sentence each."""
+
+
+def snapshot(configuration: Configuration) -> Snapshot:
+    """Read what the running server has, or what is stored while none runs."""
+    taken = Snapshot()
+    state = state_of(configuration)
+    try:
+        server = running(state)
+        if server is not None:
+            _of_server(taken, server)
+        else:
+            _of_store(taken, configuration, state)
+    except (OSError, BootfwError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        taken.notes.append(f"leases and one-time boots in {state} can't be read, so they don't count here: {reason}")
+    return taken
+
+
+def _of_server(taken: Snapshot, server: RunningServer) -> None:
+    def records(operation: Callable[[], Iterable[Record]]) -> Sequence[Record]:
+        try:
+            return list(operation())
+        except CommandError:
+            return ()  # its configuration has no use for this operation
+
+    _keep_leases(taken, records(lambda: server.leases(Selection())), records(server.reservations))
+    nexts = {each["mac"]: {"file": each["file"], "ordered": each["ordered"]} for each in records(server.next_boots)}
+    now = time.time()
+    loops = {
+        each["mac"]: {"files": each["files"], "times": each["times"], "until": now + each["seconds"]}
+        for each in records(lambda: server.call("looping"))
+    }
+    _keep_orders(taken, ORDERS, nexts)
+    _keep_orders(taken, LOOPS, loops)
+
+
+def _of_store(taken: Snapshot, configuration: Configuration, state: Path) -> None:
+    if not os.access(state, os.X_OK) and state.exists():
+        raise PermissionError(13, os.strerror(13), os.fspath(state))
+    _, store = order_store(configuration)
+    if not IOfflineStore.providedBy(store) or not store.exists():
+        return
+    orders: Any = store
+    leases = OfflineLeases(store, configuration.settings)
+    _keep_leases(taken, leases.leases(Selection()), leases.reservations())
+    for kind in (ORDERS, LOOPS):
+        try:
+            _keep_orders(taken, kind, orders.load_orders(kind))
+        finally:
+            done(orders.close_orders(kind))
+
+
+def _keep_leases(taken: Snapshot, leases: Iterable[Record], reservations: Iterable[Record]) -> None:
+    done(taken.store.commit([lease_of(each) for each in leases]))
+    made = [reservation_of(each) for each in reservations if each.get("origin") != "configuration"]
+    done(taken.store.save_reservations(made))
+
+
+def _keep_orders(taken: Snapshot, kind: str, orders: Mapping[str, Any]) -> None:
+    done(taken.store.save_orders(kind, dict(orders)))

@@ -1,0 +1,257 @@
+"""``bootfw explain``: what a client would be answered by a configuration, and why."""
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootfw.cli.main import main
+
+MAC = "52:54:00:12:34:56"
+
+CONFIG = """
+[bootfw]
+state-dir = "state"
+[http]
+listen = ["0.0.0.0:8069"]
+[[backend]]
+use = "memory"
+files = {"snponly.efi" = "program", "boot.ipxe" = "#!ipxe"}
+[[resolver]]
+use = "next-boot"
+[[resolver]]
+use = "by-architecture"
+files = {x86_64-uefi = "snponly.efi", x86-bios = "gone.kpxe", ipxe = "{http}/boot.ipxe"}
+[[resolver]]
+use = "static"
+file = "last.efi"
+"""
+
+SERVER = """
+[dhcp]
+mode = "server"
+[[dhcp.subnet]]
+network = "10.77.0.0/24"
+pool = ["10.77.0.100-10.77.0.199"]
+router = "10.77.0.1"
+[[dhcp.subnet.host]]
+mac = "52:54:00:12:34:56"
+address = "10.77.0.7"
+"""
+
+SERVER6 = """
+[dhcp6]
+mode = "server"
+[[dhcp6.subnet]]
+network = "fd77::/64"
+pool = ["fd77::100-fd77::1ff"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _configured(here: Path) -> None:
+    (here / "bootfw.toml").write_text(CONFIG)
+
+
+def explain(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["explain", "-c", "bootfw.toml", "--mac", MAC, *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def record(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    server = () if "--server" in arguments else ("--server", "fd77::1" if "--dhcp6" in arguments else "10.77.0.1")
+    code, out, _ = explain(capsys, *server, *arguments, "--json")
+    found: dict[str, Any] = json.loads(out)
+    assert found["boots"] == (code == 0)
+    return found
+
+
+def outcomes(found: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(each["name"], each["outcome"]) for each in found["exchanges"][-1]["resolvers"]]
+
+
+def test_what_uefi_firmware_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = explain(capsys, "--server", "10.77.0.1")
+    assert (code, err) == (0, "")
+    assert out == (
+        "client        52:54:00:12:34:56, PXEClient:Arch:00007:UNDI:003000\n"
+        "persona       uefi, the first whose conditions hold (vendor-class: PXEClient)\n"
+        "architecture  x86_64-uefi\n"
+        "DISCOVER      OFFER without a boot file: the client requests it at port 4011\n"
+        "resolvers     next-boot  declined\n"
+        "              by-architecture  answered: snponly.efi\n"
+        "              static  not reached\n"
+        "REQUEST       ACK to 192.0.2.9 port 4011\n"
+        "options       53 message-type: ACK\n"
+        "              54 server-identifier: 10.77.0.1\n"
+        "              60 vendor-class-identifier: PXEClient\n"
+        "              67 bootfile-name: snponly.efi\n"
+        "boot file     snponly.efi by TFTP from 10.77.0.1\n"
+        "              7 bytes, from backend memory\n"
+        "\n"
+        "It boots.\n"
+        "The file is iPXE, which asks again; see what it gets: "
+        "bootfw explain --mac 52:54:00:12:34:56 --arch x86_64-uefi --ipxe -c bootfw.toml\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "persona", "file"),
+    [
+        (("--ipxe",), "ipxe", "http://10.77.0.1:8069/boot.ipxe"),
+        (("--http",), "uefi-http", "http://10.77.0.1:8069/snponly.efi"),
+        (("--arch", "x86_64-uefi-http"), "uefi-http", "http://10.77.0.1:8069/snponly.efi"),
+        (("--user-class", "iPXE"), "ipxe", "http://10.77.0.1:8069/boot.ipxe"),
+        (("--relay", "10.9.0.1"), "uefi", "snponly.efi"),
+        (("--arch", "x86-bios"), "pxe-bios", "gone.kpxe"),
+    ],
+)
+def test_kinds_of_clients(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], persona: str, file: str
+) -> None:
+    found = record(capsys, *arguments)
+    assert (found["persona"]["name"], found["file"]) == (persona, file)
+
+
+def test_a_reply_by_a_relay_goes_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert record(capsys, "--relay", "10.9.0.1")["exchanges"][0]["to"] == ["10.9.0.1", 67]
+
+
+def test_a_boot_file_that_no_backend_has(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = explain(capsys, "--arch", "x86-bios", "--server", "10.77.0.1")
+    assert code == 1
+    assert out.endswith('\nIt does not boot: no backend has "gone.kpxe".\n')
+
+
+def test_no_client_that_boots(capsys: pytest.CaptureFixture[str]) -> None:
+    found = record(capsys, "--vendor-class", "udhcp 1.35.0")
+    assert found["persona"] is None
+    assert found["reason"].startswith("not a client that a proxy can boot: its vendor class is 'udhcp 1.35.0'")
+    assert found["exchanges"][0]["reply"] is None
+
+
+def test_a_one_time_boot_counts_and_is_not_used_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["next", "-c", "bootfw.toml", "--offline", MAC, "snponly.efi"]) == 0
+    capsys.readouterr()
+    for _ in range(2):
+        assert outcomes(record(capsys))[:2] == [("next-boot", "answered"), ("by-architecture", "not reached")]
+    assert main(["next", "-c", "bootfw.toml", "--json"]) == 0
+    assert [order["mac"] for order in json.loads(capsys.readouterr().out)["next"]] == [MAC]
+
+
+def test_nothing_is_written(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    record(capsys)
+    assert [path.name for path in here.iterdir()] == ["bootfw.toml"]
+
+
+def test_why_each_resolver_has_not_answered(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "ours.py").write_text(
+        "from attrs import define\n"
+        "from zope.interface import implementer\n"
+        "from bootfw.api import BootFile, BootRefused, IBootFileResolver, boot_plugin\n"
+        "@implementer(IBootFileResolver)\n@define\nclass Ours:\n    '''Ours.'''\n    how: str\n"
+        "    def resolve(self, request):\n"
+        "        if self.how == 'raise': raise RuntimeError('no database')\n"
+        "        if self.how == 'refuse': raise BootRefused('it is retired')\n"
+        "        return BootFile(self.how) if self.how else None\n"
+        "plugin = boot_plugin(IBootFileResolver, Ours)\n"
+    )
+    tables = "".join(f'[[resolver]]\nuse = "ours:plugin"\nhow = "{how}"\n' for how in ("raise", "", "x://y", "refuse"))
+    (here / "bootfw.toml").write_text(tables + '[[resolver]]\nuse = "static"\nfile = "x"\n')
+    sys.path.insert(0, str(here))
+    try:
+        found = record(capsys)
+    finally:
+        sys.path.remove(str(here))
+        del sys.modules["ours"]
+    told = [(each["outcome"], each["detail"]) for each in found["exchanges"][-1]["resolvers"]]
+    assert told == [
+        ("failed", "RuntimeError: no database"),
+        ("declined", ""),
+        ("unsuitable", '"x://y" is a URL, and this client loads by TFTP only'),
+        ("refused", "it is retired"),
+        ("not reached", ""),
+    ]
+    assert found["reason"] == "it is retired"
+
+
+def test_a_server_gives_the_reserved_address(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "bootfw.toml").write_text(CONFIG + SERVER)
+    found = record(capsys)
+    assert found["exchanges"][0]["address"] == "10.77.0.7"
+    values = {option["name"]: option["value"] for option in found["exchanges"][0]["options"]}
+    assert (values["subnet-mask"], values["router"]) == ("255.255.255.0", "10.77.0.1")
+    assert found["file"] == "snponly.efi"
+
+
+def test_a_server_on_another_machine(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    """A configuration can be tried where its network is not."""
+    (here / "bootfw.toml").write_text(CONFIG + SERVER.replace("10.77.0", "203.0.113"))
+    code, _, err = explain(capsys)
+    assert code == 0
+    assert err == "bootfw: this machine has no address in 203.0.113.0/24; 203.0.113.1 stands for the server's\n"
+
+
+@pytest.mark.parametrize("mode", ['[dhcp6]\nmode = "proxy"\n', SERVER6])
+def test_by_dhcp6(capsys: pytest.CaptureFixture[str], here: Path, mode: str) -> None:
+    (here / "bootfw.toml").write_text(CONFIG + mode)
+    found = record(capsys, "--dhcp6")
+    assert found["file"] == "tftp://[fd77::1]/snponly.efi"
+    assert found["exchanges"][0]["reply"] == "ADVERTISE"
+    assert found["location"]["size"] == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--mac", "52:54"), '--mac 52:54: is not a MAC address, such as "52:54:00:12:34:56"'),
+        (("--uuid", "1"), "--uuid 1: is not a UUID"),
+        (("--arch", "x86-64-uefi"), '--arch x86-64-uefi: there is no such architecture; did you mean "x86_64-uefi"?'),
+        (("--relay", "fd77::1"), "--relay fd77::1: is not an IPv4 address"),
+        (("--dhcp6", "--server", "10.0.0.1"), "--server 10.0.0.1: is not an IPv6 address"),
+        (("--dhcp6", "--relay", "10.0.0.1"), "--relay is for DHCPv4: leave it out with --dhcp6"),
+        (("--dhcp6",), 'no client is answered: [dhcp6] has mode = "off" in bootfw.toml; it may be "proxy" or "server"'),
+    ],
+)
+def test_misuse(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str) -> None:
+    assert explain(capsys, *arguments) == (2, "", f"bootfw: {told}\n")
+
+
+class _API(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = json.dumps({"kernel": "http://10.0.0.5/vmlinuz"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def api() -> Iterator[int]:
+    with http.server.HTTPServer(("127.0.0.1", 0), _API) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_a_resolver_that_answers_later(here: Path, api: int) -> None:
+    """As a program, since it runs the reactor."""
+    callout = f'[[resolver]]\nuse = "callout"\nurl = "http://127.0.0.1:{api}"\n'
+    (here / "bootfw.toml").write_text(f'[http]\nlisten = ["0.0.0.0:8069"]\n{callout}')
+    command = [str(Path(sys.executable).with_name("bootfw")), "explain", "-c", "bootfw.toml", "--ipxe", "--json"]
+    done = subprocess.run([*command, "--server", "10.77.0.1"], capture_output=True, timeout=60, check=True)
+    found = json.loads(done.stdout)
+    assert outcomes(found) == [("callout", "answered")]
+    assert found["location"]["backend"] == "resolver callout"
