@@ -13,6 +13,8 @@ from bootfw import servicestates
 from bootfw.boot import resolutionstates
 from bootfw.net import controlstates
 from bootfw.net.http import downloadstates
+from bootfw.net.tftp import listenerstates, transferstates
+from bootfw.net.udp import portstates
 from bootfw.net.workers import workerstates
 from bootfw.table import Table, drawing
 from bootfw.tftp import read, write
@@ -31,6 +33,19 @@ class Drawn:
 MACHINES = (
     Drawn("ReadSession: we send a file", "tftp/read", read.TABLE, (read.State.NEGOTIATING, read.State.FETCHING)),
     Drawn("WriteSession: we receive a file", "tftp/write", write.TABLE, (write.State.NEGOTIATING,)),
+    Drawn(
+        "TransferStates: the end of a TFTP transfer",
+        "net/tftp/transferstates",
+        transferstates.TABLE,
+        (transferstates.State.RUNNING,),
+    ),
+    Drawn(
+        "ListenerStates: a TFTP listener",
+        "net/tftp/listenerstates",
+        listenerstates.TABLE,
+        (listenerstates.State.STOPPED,),
+    ),
+    Drawn("PortStates: a UDP port", "net/udp/portstates", portstates.TABLE, (portstates.State.CLOSED,)),
     Drawn(
         "DownloadStates: an HTTP download",
         "net/http/downloadstates",

@@ -32,6 +32,7 @@ from bootfw.net.malformedcounter import MalformedCounter
 from bootfw.net.tftp.fastpath import attach
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.handover import WRAP, AdoptedTransfer, AdoptedTransfers, has_changed
+from bootfw.net.tftp.listenerstates import Do, Input, ListenerStates, State
 from bootfw.net.tftp.parsedrequest import ParsedRequest
 from bootfw.net.tftp.quirks import allowed_options, capped_limits, open_with_quirks
 from bootfw.net.tftp.reading import ReadTransfer
@@ -121,7 +122,8 @@ class TFTPProtocol(DatagramProtocol):
             randbelow=randbelow,
         )
         self._adopted = adopted or AdoptedTransfers(reactor, publish)
-        self._closed = self._draining = False
+        self._states = ListenerStates()
+        self._do = {Do.END_TRANSFERS: self._end_transfers}
 
     @property
     def transfers(self) -> int:
@@ -131,7 +133,7 @@ class TFTPProtocol(DatagramProtocol):
     # What the transport calls.
 
     def startProtocol(self) -> None:
-        self._closed = self._draining = False
+        self._states.run(self._do, Input.START)
         context = self._context
         context.send = sender_of(self.transport)
         if context.frame_cache.capacity:
@@ -139,8 +141,7 @@ class TFTPProtocol(DatagramProtocol):
 
     def stopProtocol(self) -> None:
         self._context.send = send_nothing
-        if not self._draining:
-            self.close()
+        self._states.run(self._do, Input.STOP)
         self._context.fast_path = None
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
@@ -178,7 +179,9 @@ class TFTPProtocol(DatagramProtocol):
 
     def close(self) -> None:
         """End every transfer, with an ERROR to each peer."""
-        self._closed = True
+        self._states.run(self._do, Input.CLOSE)
+
+    def _end_transfers(self) -> None:
         now = self._reactor.seconds()
         for transfer in list(self._transfers.values()):
             transfer.cancel("the server is stopping", now)
@@ -200,7 +203,11 @@ class TFTPProtocol(DatagramProtocol):
 
     def _requested(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
         # RFC 1123 section 4.2.3.5: a broadcast request is silently ignored.
-        if self._closed or self._draining or (via is not None and is_for_many(via)) or not self._interfaces.serves(via):
+        if (
+            self._states.state is not State.SERVING
+            or (via is not None and is_for_many(via))
+            or not self._interfaces.serves(via)
+        ):
             return
         if known is not None and known.raw == data and known.request_repeated(now):
             return
@@ -247,7 +254,7 @@ class TFTPProtocol(DatagramProtocol):
 
     def drain(self) -> None:
         """Drop requests from now on. Transfers on their own ports finish even after this port has closed."""
-        self._draining = True
+        self._states.run(self._do, Input.DRAIN)
 
     def take_over(self, adopted: Iterable[AdoptedTransfer]) -> None:
         """Go on with what has been handed over, and with the others as soon as their clients are heard. Where transfers

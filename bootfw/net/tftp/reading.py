@@ -13,6 +13,7 @@ from bootfw.net.tftp.framecache import Chunk, is_cacheable
 from bootfw.net.tftp.handover import Handover, has_changed
 from bootfw.net.tftp.netascii import NetasciiReader
 from bootfw.net.tftp.transfer import Transfer
+from bootfw.net.tftp.transferstates import State
 from bootfw.tftp import read
 from bootfw.tftp.blocks import Blocks, frame
 from bootfw.tftp.position import Position
@@ -20,6 +21,7 @@ from bootfw.values import Agreed, Mode
 
 _ACK = 4
 _NEGOTIATING = read.State.NEGOTIATING
+_FINISHED = State.FINISHED
 
 _NOTHING_FETCHED: tuple[Blocks | None, bytes] = (None, b"")
 
@@ -97,7 +99,7 @@ class ReadTransfer(Transfer):
         if self.port is not None:
             self._cacheable = False
         super().begin(agreed, watchdog, now)
-        if self._cacheable and not self._done:
+        if self._cacheable and self._states.state is not _FINISHED:
             self._fast_path = fast_path = self._context.fast_path
             if fast_path is not None:
                 request, flight = self.request, self.session.flight
@@ -107,7 +109,7 @@ class ReadTransfer(Transfer):
 
     def _take_ack(self, head: int, now: float) -> bool:
         """Take an ACK that the fast path did not answer; see TakeACK."""
-        if head >> 16 != _ACK or self._done:
+        if head >> 16 != _ACK or self._states.state is _FINISHED:
             return False
         self._ack_received(head & 0xFFFF, now)
         return True
@@ -190,7 +192,7 @@ class ReadTransfer(Transfer):
                 self._fetched_content = wants, data
                 length = len(data)
             session.handle(read.Input.FETCHED, length, now)
-        if not self._done:
+        if self._states.state is not _FINISHED:
             self._settle(now)
             if self._flow is not None and session.steady:
                 self._flow.open(session)

@@ -15,6 +15,7 @@ from bootfw.events import Event, InternalError, PluginFailed, TransferBegun, Tra
 from bootfw.net.alarm import Alarm
 from bootfw.net.tftp.fastpath import FastPath
 from bootfw.net.tftp.framecache import FrameCache
+from bootfw.net.tftp.transferstates import Do, Input, State, TransferStates
 from bootfw.tftp.retransmit import WatchdogFailed
 from bootfw.values import Address, Agreed, Outcome, TFTPQuirks, TransferReport, TransferRequest, Via
 from bootfw.wire import tftp as wire
@@ -23,6 +24,7 @@ Send = Callable[[bytes, Address, Via | None, int], None]
 """Sends (data, peer, via, segment) like IViaTransport.write_via; never raises."""
 
 _NOTHING_AGREED = Agreed()
+_FINISHED = State.FINISHED
 
 RESTART_SILENCE = 1.0
 """Seconds of silence after which a copy of the request of a running transfer means that the client has started again.
@@ -99,8 +101,7 @@ class Transfer:
     """When the wait for it times out."""
     _on_backend_timeout: Callable[[BaseException, float], None] = field(init=False)
     """Called then."""
-    _reported: bool = field(default=False, init=False)
-    _done: bool = field(default=False, init=False)
+    _states: TransferStates = field(factory=TransferStates, init=False)
 
     @property
     def deadline(self) -> float | None:
@@ -108,7 +109,7 @@ class Transfer:
         session = self.session
         if self._pending is not None and (session is None or session.outcome is None):
             return self._pending_deadline
-        if session is None or self._done:
+        if session is None or self._states.state is _FINISHED:
             return None
         deadline: float | None = session.deadline
         return deadline
@@ -254,9 +255,19 @@ class Transfer:
 
     def finish(self) -> None:
         """Release everything, once."""
-        if self._done:
-            return
-        self._done = True
+        self._end(Input.FINISH, None, 0.0)
+
+    def _end(self, event: Input, argument: Any, now: float) -> None:
+        """Take an input of TransferStates, and do what follows from it."""
+        states = self._states
+        states.handle(event, argument, now)
+        while states.out:
+            if states.out.pop() is Do.REPORT:
+                self._report()
+            else:
+                self._release_all()
+
+    def _release_all(self) -> None:
         self._context.alarm.forget(self)
         self._abandon_pending()
         self._run_cleanup(self._release)
@@ -312,10 +323,10 @@ class Transfer:
         else:
             doing = f"go on with {self.request.filename!r}"
             self._context.publish(InternalError(now, doing, traceback_of(error)))
-        if self._done:
+        if self._states.state is _FINISHED:
             return
         self.send(wire.error(wire.ErrorCode.NOT_DEFINED, "Internal error"))
-        self._report(Outcome.FAILED, "Internal error", now)
+        self._end(Input.OUTCOME, (Outcome.FAILED, "Internal error"), now)
         self.finish()
 
     def _abandon_pending(self) -> None:
@@ -342,27 +353,24 @@ class Transfer:
         # The alarm finds out by itself that a deadline has moved later, which is what the fast path does to it.
         self._context.alarm.watch(self)
         if session.outcome is not None:
-            self._report(session.outcome, session.detail, now)
+            self._end(Input.OUTCOME, (session.outcome, session.detail), now)
             if session.deadline is None:
                 self.finish()
 
-    def _report(self, outcome: Outcome, detail: str, now: float) -> None:
-        if self._reported:
-            return
-        self._reported = True
-        session = self.session
+    def _report(self) -> None:
+        session, states = self.session, self._states
         report = TransferReport(
             request=self.request,
             agreed=self._agreed,
-            outcome=outcome,
-            detail=detail,
+            outcome=states.outcome,
+            detail=states.detail,
             bytes_transferred=session.bytes_transferred if session is not None else 0,
             blocks=session.acked if session is not None else 0,
             retransmitted=session.retransmitted if session is not None else 0,
             began=self._started_at,
-            ended=now,
+            ended=states.ended,
             persona=self.quirks.persona if self.quirks is not None else "",
             waited=self.backend_wait[0],
             backend=self.backend_wait[1],
         )
-        self._context.publish(TransferEnded(now, report))
+        self._context.publish(TransferEnded(states.ended, report))

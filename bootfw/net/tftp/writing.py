@@ -8,8 +8,11 @@ from bootfw.boot.onceper import BLOCKED_SECONDS
 from bootfw.boot.pluginresult import as_deferred
 from bootfw.net.tftp.netascii import NetasciiWriter
 from bootfw.net.tftp.transfer import Transfer
+from bootfw.net.tftp.transferstates import State
 from bootfw.tftp import write
 from bootfw.values import Mode
+
+_FINISHED = State.FINISHED
 
 
 @define(eq=False)
@@ -55,7 +58,7 @@ class WriteTransfer(Transfer):
         self._advancing = True
         session = self.session
         try:
-            while not self._done:
+            while self._states.state is not _FINISHED:
                 for datagram in session.out:
                     self.send(datagram)
                 session.out.clear()
@@ -65,7 +68,7 @@ class WriteTransfer(Transfer):
                     session.handle(write.Input.STORED, None, now)
         finally:
             self._advancing = False
-        if not self._done:
+        if self._states.state is not _FINISHED:
             self._settle(now)
 
     def _write(self, now: float) -> bool:

@@ -26,6 +26,7 @@ from zope.interface import implementer
 from bootfw.interfaces import IBatchReceiver, IViaTransport
 from bootfw.net.udp import mmsg
 from bootfw.net.udp.packetinfo import IPV6, UNKNOWN_VIA, Cache
+from bootfw.net.udp.portstates import Do, Input, PortStates, State
 from bootfw.net.udp.sender import Counters, Sender
 from bootfw.net.udp.sockets import family_of, open_socket
 from bootfw.values import Address, Via
@@ -39,6 +40,8 @@ _LOOKS = 32
 _LOOKS_PER_WAKE_UP = 512  # under a millisecond, so that other ports get their turn
 _LOOKS_PER_ANSWER = 16  # what it takes, in looks
 _LONGEST_REST = 256  # wake-ups
+
+_READING = State.READING
 
 _ANCILLARY = 64  # bytes of room for control messages; packet info takes 40 at most
 
@@ -119,8 +122,13 @@ class DatagramPort:
         named = ILoggingContext.providedBy(protocol)
         # Asked for at each wake-up.
         self._prefix = f"{protocol.logPrefix() if named else type(protocol).__name__} (UDP)"
-        self._open = False
-        self._reading = False
+        self._states = PortStates()
+        self._do: dict[Do, Callable[[], None]] = {
+            Do.READ: self._read,
+            Do.CLOSE_SOON: self._close_soon,
+            Do.ABANDON: self._close_socket,
+            Do.CLOSE: self._close,
+        }
         self._stopped: list[defer.Deferred[None]] = []
 
     # Its life
@@ -145,40 +153,50 @@ class DatagramPort:
         self._peers = Cache(self._family.read_address)
         self._vias = Cache(self._family.read_info)
         self._missed = self._rest = 0
-        self._open = self._reading = True
+        self._handle(Input.BOUND)
         try:
             self._protocol.makeConnection(self)
         except BaseException:
-            self._open = self._reading = False
-            self._socket.close()
+            self._handle(Input.FAILED)
             raise
-        if self._reading:
-            self._reactor.addReader(self)
+        self._handle(Input.CONNECTED)
 
     def stopListening(self) -> defer.Deferred[None]:
         """Read no more from now on, and close in the next turn of the reactor.
 
         :return: a Deferred that fires when the protocol knows and the socket is closed.
         """
-        if not self._open:
+        if self._states.state is State.CLOSED:
             return defer.succeed(None)
         stopped: defer.Deferred[None] = defer.Deferred()
         self._stopped.append(stopped)
-        if self._reading:
-            self._reading = False
-            self._reactor.removeReader(self)
-            self._reactor.callLater(0, self.connectionLost)
+        self._handle(Input.STOP)
         return stopped
 
     def connectionLost(self, reason: Any = None) -> None:
-        """Close. Called by stopListening(), and by the reactor when it ends or sees an error on the socket."""
-        if not self._open or (self._reading and self._recovered()):
-            return
-        self._open = self._reading = False
+        """Close. Called in the turn after stopListening(), and by the reactor when it ends or sees an error on the
+        socket."""
+        if self._states.state is not _READING or not self._recovered():
+            self._handle(Input.LOST)
+
+    def _handle(self, event: Input) -> None:
+        self._states.run(self._do, event)
+
+    def _read(self) -> None:
+        self._reactor.addReader(self)
+
+    def _close_soon(self) -> None:
+        self._reactor.removeReader(self)
+        self._reactor.callLater(0, self.connectionLost)
+
+    def _close(self) -> None:
         try:
             self._protocol.doStop()  # the socket is still there for last words
         except Exception:
             self._log.failure("A protocol failed to stop.")
+        self._close_socket()
+
+    def _close_socket(self) -> None:
         self._socket.close()
         self._inbox = self.first_look = None
         self._peers.clear()
@@ -192,8 +210,8 @@ class DatagramPort:
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             self._failed_to_receive(code)
-            if self._reading:
-                self._reactor.addReader(self)
+            if self._states.state is _READING:
+                self._read()
         return bool(code)
 
     # Receiving
@@ -202,7 +220,8 @@ class DatagramPort:
         """Deliver what has arrived, up to a number that is fair to others."""
         receive = self._receive_many if mmsg.AVAILABLE else self._receive_one
         room, looks = _PER_WAKE_UP, _LOOKS_PER_WAKE_UP
-        while room > 0 and looks > 0 and self._reading:
+        states = self._states
+        while room > 0 and looks > 0 and states.state is _READING:
             count = receive()
             if not count:
                 count, looks = self._look(receive, looks)
@@ -313,7 +332,7 @@ class DatagramPort:
 
     def fileno(self) -> int:
         """The descriptor; -1 when closed."""
-        return self._socket.fileno() if self._open else -1
+        return -1 if self._states.state is State.CLOSED else self._socket.fileno()
 
     def getHandle(self) -> socket.socket:
         """The socket, for options."""

@@ -1,0 +1,113 @@
+"""ListenerStates: every cell of its table has a test that is named after it."""
+
+import pytest
+
+from bootfw.net.tftp import listenerstates
+from bootfw.net.tftp.listenerstates import Do, Input, ListenerStates, State
+from bootfw.table import IllegalInput
+
+
+def takes(state: State, event: Input, after: State, *out: Do) -> None:
+    listener = ListenerStates(state)
+    listener.handle(event)
+    assert (listener.state, listener.out) == (after, [*out])
+
+
+# STOPPED
+
+
+def test_it_is_stopped_at_first() -> None:
+    assert ListenerStates().state is State.STOPPED
+
+
+def test_stopped_start_serves() -> None:
+    takes(State.STOPPED, Input.START, State.SERVING)
+
+
+def test_stopped_drain_has_nothing_to_drop() -> None:
+    takes(State.STOPPED, Input.DRAIN, State.STOPPED)
+
+
+def test_stopped_close_ends_transfers_on_ports_of_their_own() -> None:
+    takes(State.STOPPED, Input.CLOSE, State.CLOSED, Do.END_TRANSFERS)
+
+
+# SERVING
+
+
+def test_serving_drain_drains() -> None:
+    takes(State.SERVING, Input.DRAIN, State.DRAINING)
+
+
+def test_serving_close_ends_the_transfers() -> None:
+    takes(State.SERVING, Input.CLOSE, State.CLOSED, Do.END_TRANSFERS)
+
+
+def test_serving_stop_ends_the_transfers() -> None:
+    takes(State.SERVING, Input.STOP, State.STOPPED, Do.END_TRANSFERS)
+
+
+# DRAINING
+
+
+def test_draining_drain_changes_nothing() -> None:
+    takes(State.DRAINING, Input.DRAIN, State.DRAINING)
+
+
+def test_draining_close_ends_the_transfers() -> None:
+    takes(State.DRAINING, Input.CLOSE, State.CLOSED, Do.END_TRANSFERS)
+
+
+def test_draining_stop_lets_transfers_on_ports_of_their_own_go_on() -> None:
+    takes(State.DRAINING, Input.STOP, State.STOPPED)
+
+
+# CLOSED
+
+
+def test_closed_start_serves() -> None:
+    takes(State.CLOSED, Input.START, State.SERVING)
+
+
+def test_closed_drain_changes_nothing() -> None:
+    takes(State.CLOSED, Input.DRAIN, State.CLOSED)
+
+
+def test_closed_close_is_done_already() -> None:
+    takes(State.CLOSED, Input.CLOSE, State.CLOSED)
+
+
+def test_closed_stop_has_no_transfers_to_end() -> None:
+    takes(State.CLOSED, Input.STOP, State.STOPPED)
+
+
+# What can't happen
+
+ILLEGAL = [
+    (State.STOPPED, Input.STOP),
+    (State.SERVING, Input.START),
+    (State.DRAINING, Input.START),
+]
+
+
+@pytest.mark.parametrize(("state", "event"), ILLEGAL)
+def test_illegal(state: State, event: Input) -> None:
+    listener = ListenerStates(state)
+    with pytest.raises(IllegalInput, match=f"in {state}"):
+        listener.handle(event)
+    assert (listener.state, listener.out) == (state, [])
+
+
+def test_every_cell_has_a_test() -> None:
+    names = [name for name in globals() if name.startswith("test_")]
+
+    def is_tested(state: State, event: Input) -> bool:
+        if (state, event) in ILLEGAL:
+            return True
+        return any(name.startswith(f"test_{state.name}_{event.name}_".lower()) for name in names)
+
+    assert [(state, event) for state in State for event in Input if not is_tested(state, event)] == []
+
+
+def test_it_is_run_by_the_table_of_its_module() -> None:
+    assert ListenerStates.table is listenerstates.TABLE

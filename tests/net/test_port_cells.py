@@ -1,0 +1,114 @@
+"""PortStates: every cell of its table has a test that is named after it."""
+
+import pytest
+
+from bootfw.net.udp import portstates
+from bootfw.net.udp.portstates import Do, Input, PortStates, State
+from bootfw.table import IllegalInput
+
+
+def takes(state: State, event: Input, after: State, *out: Do) -> None:
+    port = PortStates(state)
+    port.handle(event)
+    assert (port.state, port.out) == (after, [*out])
+
+
+# CLOSED
+
+
+def test_it_is_closed_at_first() -> None:
+    assert PortStates().state is State.CLOSED
+
+
+def test_closed_bound_connects_the_protocol() -> None:
+    takes(State.CLOSED, Input.BOUND, State.CONNECTING)
+
+
+def test_closed_stop_is_done_already() -> None:
+    takes(State.CLOSED, Input.STOP, State.CLOSED)
+
+
+def test_closed_lost_is_done_already() -> None:
+    takes(State.CLOSED, Input.LOST, State.CLOSED)
+
+
+# CONNECTING
+
+
+def test_connecting_connected_reads() -> None:
+    takes(State.CONNECTING, Input.CONNECTED, State.READING, Do.READ)
+
+
+def test_connecting_failed_closes_without_the_protocol() -> None:
+    takes(State.CONNECTING, Input.FAILED, State.CLOSED, Do.ABANDON)
+
+
+def test_connecting_stop_closes_in_the_next_turn() -> None:
+    takes(State.CONNECTING, Input.STOP, State.STOPPING, Do.CLOSE_SOON)
+
+
+# READING
+
+
+def test_reading_stop_closes_in_the_next_turn() -> None:
+    takes(State.READING, Input.STOP, State.STOPPING, Do.CLOSE_SOON)
+
+
+def test_reading_lost_closes() -> None:
+    takes(State.READING, Input.LOST, State.CLOSED, Do.CLOSE)
+
+
+# STOPPING
+
+
+def test_stopping_connected_does_not_read() -> None:
+    takes(State.STOPPING, Input.CONNECTED, State.STOPPING)
+
+
+def test_stopping_failed_closes_without_the_protocol() -> None:
+    takes(State.STOPPING, Input.FAILED, State.CLOSED, Do.ABANDON)
+
+
+def test_stopping_stop_changes_nothing() -> None:
+    takes(State.STOPPING, Input.STOP, State.STOPPING)
+
+
+def test_stopping_lost_closes() -> None:
+    takes(State.STOPPING, Input.LOST, State.CLOSED, Do.CLOSE)
+
+
+# What can't happen
+
+ILLEGAL = [
+    (State.CLOSED, Input.CONNECTED),
+    (State.CLOSED, Input.FAILED),
+    (State.CONNECTING, Input.BOUND),
+    (State.CONNECTING, Input.LOST),
+    (State.READING, Input.BOUND),
+    (State.READING, Input.CONNECTED),
+    (State.READING, Input.FAILED),
+    (State.STOPPING, Input.BOUND),
+]
+
+
+@pytest.mark.parametrize(("state", "event"), ILLEGAL)
+def test_illegal(state: State, event: Input) -> None:
+    port = PortStates(state)
+    with pytest.raises(IllegalInput, match=f"in {state}"):
+        port.handle(event)
+    assert (port.state, port.out) == (state, [])
+
+
+def test_every_cell_has_a_test() -> None:
+    names = [name for name in globals() if name.startswith("test_")]
+
+    def is_tested(state: State, event: Input) -> bool:
+        if (state, event) in ILLEGAL:
+            return True
+        return any(name.startswith(f"test_{state.name}_{event.name}_".lower()) for name in names)
+
+    assert [(state, event) for state in State for event in Input if not is_tested(state, event)] == []
+
+
+def test_it_is_run_by_the_table_of_its_module() -> None:
+    assert PortStates.table is portstates.TABLE

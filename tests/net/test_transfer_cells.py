@@ -1,0 +1,58 @@
+"""TransferStates: every cell of its table has a test that is named after it."""
+
+from bootfw.net.tftp import transferstates
+from bootfw.net.tftp.transferstates import Do, Input, State, TransferStates
+from bootfw.values import Outcome
+
+
+def takes(state: State, event: Input, after: State, *out: Do) -> None:
+    transfer = TransferStates(state)
+    transfer.handle(event, (Outcome.COMPLETE, "well"), 7.0)
+    assert (transfer.state, transfer.out) == (after, [*out])
+
+
+def test_it_runs_at_first() -> None:
+    assert TransferStates().state is State.RUNNING
+
+
+def test_running_outcome_is_reported() -> None:
+    takes(State.RUNNING, Input.OUTCOME, State.REPORTED, Do.REPORT)
+    transfer = TransferStates()
+    transfer.handle(Input.OUTCOME, (Outcome.COMPLETE, "well"), 7.0)
+    transfer.handle(Input.OUTCOME, (Outcome.FAILED, "later"), 8.0)
+    assert (transfer.outcome, transfer.detail, transfer.ended) == (Outcome.COMPLETE, "well", 7.0)
+
+
+def test_running_finish_releases_without_a_report() -> None:
+    takes(State.RUNNING, Input.FINISH, State.FINISHED, Do.RELEASE)
+
+
+def test_reported_outcome_is_reported_once() -> None:
+    takes(State.REPORTED, Input.OUTCOME, State.REPORTED)
+
+
+def test_reported_finish_releases() -> None:
+    takes(State.REPORTED, Input.FINISH, State.FINISHED, Do.RELEASE)
+
+
+def test_finished_outcome_is_not_reported() -> None:
+    takes(State.FINISHED, Input.OUTCOME, State.FINISHED)
+
+
+def test_finished_finish_is_done_already() -> None:
+    takes(State.FINISHED, Input.FINISH, State.FINISHED)
+
+
+def test_every_cell_has_a_test() -> None:
+    names = [name for name in globals() if name.startswith("test_")]
+    cells = [(state, event) for state in State for event in Input]
+    tested = [
+        (state, event)
+        for state, event in cells
+        if any(name.startswith(f"test_{state.name}_{event.name}_".lower()) for name in names)
+    ]
+    assert tested == cells
+
+
+def test_it_is_run_by_the_table_of_its_module() -> None:
+    assert TransferStates.table is transferstates.TABLE
