@@ -101,11 +101,10 @@ class BootRefused(BootfwError):
 
 
 class StateError(BootfwError):
-    """What has to outlive the process can't be read or kept. The message is for the operator: what and where."""
+    """What has to outlive the process can't be read or stored: leases, reservations, orders, the control socket.
 
-
-class LeaseStoreError(StateError):
-    """Leases can't be read or kept. The message is for the operator: what and where, and what to do about it."""
+    The message is for the operator: what and where, and what to do about it.
+    """
 
 
 class TransferError(BootfwError):

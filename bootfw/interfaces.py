@@ -412,7 +412,7 @@ class ILeaseStore(Interface):
         Called first, before any port is open, so it may block; and once more after each close(). The iterable is
         used up before anything else is called.
 
-        :raise LeaseStoreError: the content can't be read, or another process uses it. It is never repaired or replaced
+        :raise StateError: the content can't be read, or another process uses it. It is never repaired or replaced
             silently: a server that has forgotten its leases gives addresses twice.
         """
 
@@ -423,7 +423,7 @@ class ILeaseStore(Interface):
         durable together. They take effect in the order of the calls: a later lease of an address replaces an earlier
         one, also within one call.
 
-        :raise LeaseStoreError: the Deferred fails with it. These leases may have been kept or not; the store is usable.
+        :raise StateError: the Deferred fails with it. These leases may have been kept or not; the store is usable.
         """
 
     def close() -> "Deferred[None]":

@@ -408,13 +408,13 @@ class BootService(MultiService):
         leasing = self._new_leasing()
         family = IPv4(self._settings.dhcp)
         return Server4(
-            self._dhcp_services(), family, leasing.server, leasing.ledger, probe=leasing.probe, ping=leasing.ping
+            self._dhcp_services(), family, leasing.server, leasing.journal, probe=leasing.probe, ping=leasing.ping
         )
 
     def _server6(self) -> Server6:
         leasing = self._new_leasing()
         assert leasing.server6 is not None
-        return Server6(self._dhcp_services(), IPv6(own_duid(), self._settings.dhcp6), leasing.server6, leasing.ledger)
+        return Server6(self._dhcp_services(), IPv6(own_duid(), self._settings.dhcp6), leasing.server6, leasing.journal)
 
     def _dhcp_services(self) -> DHCPServices:
         return DHCPServices(

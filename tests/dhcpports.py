@@ -42,7 +42,7 @@ def server_port(
     chain: ResolverChain,
     publish: Callable[[Event], None],
     addresses: AddressServer,
-    ledger: Journal,
+    journal: Journal,
     *,
     settings: DHCPSettings | None = None,
     server: str = "",
@@ -52,7 +52,7 @@ def server_port(
 ) -> Server4:
     """The DHCPv4 server's port."""
     shared = DHCPServices(reactor, chain, publish, **services)
-    return Server4(shared, IPv4(settings, server), addresses, ledger, probe=probe, ping=ping)
+    return Server4(shared, IPv4(settings, server), addresses, journal, probe=probe, ping=ping)
 
 
 def proxy6_port(
@@ -83,10 +83,10 @@ def server6_port(
     duid: bytes,
     *,
     addresses: AddressServer6,
-    ledger: Journal,
+    journal: Journal,
     settings: DHCP6Settings | None = None,
     server: str = "",
     **services: Any,
 ) -> Server6:
     """The DHCPv6 server's port."""
-    return Server6(DHCPServices(reactor, chain, publish, **services), IPv6(duid, settings, server), addresses, ledger)
+    return Server6(DHCPServices(reactor, chain, publish, **services), IPv6(duid, settings, server), addresses, journal)

@@ -14,7 +14,10 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
 from zope.interface import Invalid, implementer
 
-from bootfw.config.settings import Settings, TFTPSettings
+from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.dhcp.hostclass import HostClass, HostClass6
+from bootfw.dhcp.subnet import Subnet
+from bootfw.dhcp.subnet6 import Subnet6
 from bootfw.errors import FileMissing
 from bootfw.events import (
     Event,
@@ -26,10 +29,11 @@ from bootfw.events import (
     TransferRefused,
 )
 from bootfw.interfaces import IBootObserver, IPerClientBackend, ISelfChecking
+from bootfw.personas.rule import Rule
 from bootfw.resolvers.static import StaticResolver
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork, TFTPClient, TransferFailed
-from bootfw.values import Client, TransferRequest
+from bootfw.values import BootMenu, BootMenuItem, Client, TransferRequest
 from bootfw.wire import tftp
 from bootfw.wire.dhcp4 import pack
 
@@ -291,6 +295,36 @@ def test_client_is_told_why(rich: bool, ports: tuple[int, int] | str) -> None:
         embedded.network.result_of(embedded.client().download("missing"))
     embedded.stop()
     assert embedded.leaks() == []
+
+
+def test_settings_take_lists_where_they_keep_tuples() -> None:
+    """mypy reads this too: an embedder's program passes its strict mode without a cast."""
+    subnet = Subnet(network="10.77.0.0/24", pool=["10.77.0.10-10.77.0.20"], dns=["10.77.0.1"], relays=["10.78.0.1"])
+    subnet6 = Subnet6(network="fd77::/64", pool=["fd77::10-fd77::20"])
+    rule = Rule(
+        name="lab",
+        tftp_files=["lab/*"],
+        personas=["uefi"],
+        oui=["52:54:00"],
+        architectures=["x86_64-uefi"],
+        empty_when_missing=["*.cfg"],
+        instead={"*.efi": ["grub.efi"]},
+    )
+    settings = Settings(
+        interfaces=["lab0"],
+        tftp=TFTPSettings(listen=["0.0.0.0:69"]),
+        dhcp=DHCPSettings(mode="server", subnets=[subnet], classes=[HostClass(vendor_class="PXEClient")]),
+        dhcp6=DHCP6Settings(mode="server", subnets=[subnet6], classes=[HostClass6(user_class="iPXE")]),
+        http=HTTPSettings(listen=["0.0.0.0:8069"]),
+        persona=[rule],
+    )
+    assert settings.dhcp.subnets == (subnet,)
+    assert settings.dhcp6.subnets == (subnet6,)
+    assert settings.persona == (rule,)
+    assert (rule.tftp_files, rule.personas, rule.empty_when_missing) == (("lab/*",), ("uefi",), ("*.cfg",))
+    assert [type(each) for each in (settings.dhcp.classes, settings.dhcp6.classes)] == [tuple, tuple]
+    menu = BootMenu([BootMenuItem("Local disk", None)])
+    assert menu.items == (BootMenuItem("Local disk", None),)
 
 
 @implementer(IPerClientBackend)

@@ -117,6 +117,29 @@ def _check_mode(section: str, mode: Any, subnets: Any) -> None:
 _port = within(1, 65535, "(a UDP port)")
 
 
+# attrs takes the type of an argument from its converter, and with `converter=tuple` type checkers refuse lists.
+
+
+def _subnets(values: Iterable[Subnet]) -> tuple[Subnet, ...]:
+    return tuple(values)
+
+
+def _subnets6(values: Iterable[Subnet6]) -> tuple[Subnet6, ...]:
+    return tuple(values)
+
+
+def _classes(values: Iterable[HostClass]) -> tuple[HostClass, ...]:
+    return tuple(values)
+
+
+def _classes6(values: Iterable[HostClass6]) -> tuple[HostClass6, ...]:
+    return tuple(values)
+
+
+def _rules(values: Iterable[Rule]) -> tuple[Rule, ...]:
+    return tuple(values)
+
+
 @frozen
 class TFTPSettings:
     """``[tftp]``"""
@@ -174,11 +197,11 @@ class DHCPSettings:
     interface or relay with more than four times as many free addresses a quarter of these. Those we know are always
     served. 0: any number."""
     subnets: tuple[Subnet, ...] = field(
-        default=(), converter=tuple, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet}
+        default=(), converter=_subnets, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet}
     )
     """The subnets that addresses are given in, `[[dhcp.subnet]]`; see below."""
     classes: tuple[HostClass, ...] = field(
-        default=(), converter=tuple, metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass}
+        default=(), converter=_classes, metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass}
     )
     """Options for kinds of clients, `[[dhcp.class]]`; see below. A later one wins over an earlier one."""
 
@@ -216,11 +239,13 @@ class DHCP6Settings:
     """Start with subnets that this machine has no address in, for clients behind relays. Subnets that name their
     relays need not set this."""
     subnets: tuple[Subnet6, ...] = field(
-        default=(), converter=tuple, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet6}
+        default=(), converter=_subnets6, metadata={"key": ("subnet",), "toml": list[dict[str, Any]], "tables": Subnet6}
     )
     """The subnets that addresses are given in, `[[dhcp6.subnet]]`; see below."""
     classes: tuple[HostClass6, ...] = field(
-        default=(), converter=tuple, metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass6}
+        default=(),
+        converter=_classes6,
+        metadata={"key": ("class",), "toml": list[dict[str, Any]], "tables": HostClass6},
     )
     """Options for kinds of clients, `[[dhcp6.class]]`; see below. A later one wins over an earlier one."""
 
@@ -324,7 +349,7 @@ class Settings:
     dhcp6: DHCP6Settings = field(factory=DHCP6Settings)
     http: HTTPSettings = field(factory=HTTPSettings)
     web: WebSettings = field(factory=WebSettings)
-    persona: tuple[Rule, ...] = ()
+    persona: tuple[Rule, ...] = field(default=(), converter=_rules)
 
     @property
     def answers_dhcp(self) -> bool:

@@ -59,7 +59,7 @@ class NoReplyReason(enum.Enum):
 class NoReply:
     """There is no reply."""
 
-    cause: NoReplyReason
+    reason: NoReplyReason
     detail: str = ""
     """EXHAUSTED, LIMITED and UNKNOWN_CLIENT: the network; OTHER_SERVER: its address; DECLINED and RELEASED: the address
     in question; others: more for the operator, or ""."""
@@ -111,6 +111,6 @@ class Answer6:
     """Those of *commit* that the client did not have before."""
     subnet: Subnet6 | None = None
     """The client's; None: it does not matter, or is not known."""
-    cause: NoReplyReason | None = None
+    reason: NoReplyReason | None = None
     """EXHAUSTED, UNKNOWN_CLIENT, RELEASED or DECLINED, to be reported; *detail* is the network or the address."""
     detail: str = ""

@@ -176,7 +176,7 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
         commit: list[Lease] = []
         granted: list[Lease] = []
         given: dict[int, str] = {}
-        cause = NoReplyReason.EXHAUSTED
+        reason = NoReplyReason.EXHAUSTED
         for association in exchange.associations():
             holder, wanted = exchange.holder(association), ia.wanted(association)
             numbers = [number_of(each) for each in wanted]
@@ -189,7 +189,7 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
             binding = book.choose(holder, reservation, first, exchange.subnet, now, given)
             if binding is None:
                 serves = book.serves(reservation is not None)
-                cause = NoReplyReason.EXHAUSTED if serves else NoReplyReason.UNKNOWN_CLIENT
+                reason = NoReplyReason.EXHAUSTED if serves else NoReplyReason.UNKNOWN_CLIENT
                 why = "no address left" if serves else "for known clients only"
                 answered.append(ia.refused(association, Status.NO_ADDRESSES, why))
                 continue
@@ -214,7 +214,7 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
             next(iter(given.values()), ""),
             tuple(granted),
             exchange.subnet,
-            cause if exhausted and kind is MessageType.ADVERTISE else None,
+            reason if exhausted and kind is MessageType.ADVERTISE else None,
             book.name,
         )
 
@@ -282,9 +282,9 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
                     commit += book.quarantine(binding, lease)
                 else:
                     commit.append(book.release(binding, now))
-        cause = (NoReplyReason.DECLINED if declines else NoReplyReason.RELEASED) if commit else None
+        reason = (NoReplyReason.DECLINED if declines else NoReplyReason.RELEASED) if commit else None
         detail = commit[0].address if commit else ""
-        return Answer6(MessageType.REPLY, tuple(answered), commit=tuple(commit), cause=cause, detail=detail)
+        return Answer6(MessageType.REPLY, tuple(answered), commit=tuple(commit), reason=reason, detail=detail)
 
 
 def _has(holder: Holder, lease: Lease | None, now: float) -> bool:

@@ -80,6 +80,11 @@ def _fingerprint(values: Iterable[str] | Fingerprint | None) -> Fingerprint | No
     return values if values is None or isinstance(values, Fingerprint) else Fingerprint.read(values)
 
 
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    """What attrs makes of the field's argument; `converter=tuple` would have type checkers refuse a list."""
+    return tuple(values)
+
+
 def _lower(values: Iterable[str]) -> frozenset[str]:
     return frozenset(value.lower() for value in values)
 
@@ -145,12 +150,12 @@ class Rule:
     """The options of its requests by TFTP are one of these: names, with the value where it matters, such as
     `"tsize blksize=1468 windowsize=4"`. In another order they are the same, unless a persona that is known by its
     options alone lists that order. `""`: it requests none; `"... msftwindow"`: this one, among others."""
-    tftp_files: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
+    tftp_files: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
     """Patterns for the name of the file, of which one fits; `"*"` stands for slashes, too. The name is as the client
     writes it, but without slashes in front, and with U+FFFD for a byte that is no text."""
     tftp_ports: frozenset[int] = field(default=frozenset(), converter=_ports, metadata={"toml": list[int]})
     """It sends its requests from one of these UDP ports. Empty: any."""
-    personas: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
+    personas: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
     """It was one of these by DHCP; only for what is recognized by TFTP."""
 
     # Treatment, by DHCP.
@@ -184,7 +189,7 @@ class Rule:
     """Bytes in a block, 8 to 65464, where `tftp.max-blksize` is too much for it."""
     max_windowsize: int | None = field(default=None, validator=_at_least(1, 65535))
     """Blocks in flight, 1 to 65535, where `tftp.max-windowsize` is too much for it."""
-    empty_when_missing: tuple[str, ...] = field(default=(), converter=tuple, metadata={"toml": list[str]})
+    empty_when_missing: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
     """Patterns of files that it gets empty when there are none; others get the error that there is no such file."""
     instead: Mapping[str, tuple[str, ...]] = field(
         factory=dict, converter=_instead, hash=False, metadata={"toml": dict[str, list[str]]}

@@ -48,7 +48,7 @@ def import_old(db: Connection, old: Path) -> Path:
 
     :param db: the connection of the open state file.
     :return: the new name of the old file.
-    :raise LeaseStoreError: it can't be read, is damaged, or another process uses it; it stays as it was.
+    :raise StateError: it can't be read, is damaged, or another process uses it; it stays as it was.
     """
     with explained(old):
         db.execute("ATTACH ? AS old", (os.fspath(old),))

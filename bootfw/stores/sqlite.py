@@ -18,9 +18,9 @@ from bootfw.api import (
     IOrderStore,
     IReservationStore,
     Lease,
-    LeaseStoreError,
     PluginContext,
     Reservation,
+    StateError,
     boot_plugin,
 )
 from bootfw.stores.oldfiles import LEASES, NEXT_BOOTS, import_old
@@ -116,7 +116,7 @@ class SqliteStore:
         late = kind not in self._users
         try:
             self._open(kind)
-        except LeaseStoreError as error:
+        except StateError as error:
             return fail(error)
         finally:
             if late:
@@ -173,7 +173,7 @@ class SqliteStore:
     def _put(self, user: str, write: _Write) -> "Deferred[Any]":
         if user not in self._users or self._file is None:
             # A command of the operator may come while everything ends.
-            return fail(LeaseStoreError(f"{self.path}: is closed"))
+            return fail(StateError(f"{self.path}: is closed"))
         return self._write(write)
 
     def _write(self, write: _Write) -> "Deferred[Any]":

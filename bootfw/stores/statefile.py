@@ -11,7 +11,7 @@ from socket import AF_INET6, inet_aton, inet_ntoa, inet_ntop, inet_pton
 
 from attrs import define
 
-from bootfw.api import Lease, LeaseState, LeaseStoreError, Reservation
+from bootfw.api import Lease, LeaseState, Reservation, StateError
 
 APPLICATION = 0x62667731
 """SQLite's application id of the file: "bfw1"."""
@@ -96,7 +96,7 @@ def row_of(lease: Lease) -> Row:
 class StateFile:
     """An open state file. No other process can open it meanwhile; the lock ends with the process, however that ends.
 
-    Every method raises LeaseStoreError for what SQLite or the disk refuses.
+    Every method raises StateError for what SQLite or the disk refuses.
     """
 
     path: Path
@@ -133,7 +133,7 @@ class StateFile:
         """Open an existing file, check all of it for damage, and bring it to the newest schema version."""
         with explained(path):
             if not path.exists():  # SQLite would make one
-                raise LeaseStoreError(f"{path}: there is no such file")
+                raise StateError(f"{path}: there is no such file")
             # Transactions are begun by hand. The reactor's thread and the one that writes take turns.
             db = sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
@@ -143,7 +143,7 @@ class StateFile:
                 version = _version(path, db)
                 (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
                 if mode != "wal":
-                    raise LeaseStoreError(f"{path}: can't keep state safely here: SQLite's journal is {mode}, not wal")
+                    raise StateError(f"{path}: can't keep state safely here: SQLite's journal is {mode}, not wal")
                 # The default may be less than a sync for each commit, and a lease is only a lease when it is on disk.
                 db.execute("PRAGMA synchronous = FULL")
                 check(path, db, "main")
@@ -171,7 +171,7 @@ class StateFile:
                         raise self._invalid_lease(number) from error
                     yield Lease(address, client, mac, _STATES[state], granted, expires, client_id, uuid, hostname, kind)
 
-    def _invalid_lease(self, number: object) -> LeaseStoreError:
+    def _invalid_lease(self, number: object) -> StateError:
         shown = number.hex() if isinstance(number, bytes) else number
         return damaged(self.path, f"the lease numbered {shown} makes no sense")
 
@@ -268,23 +268,23 @@ def transaction(db: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite and of the system into LeaseStoreErrors that tell an operator about *path*."""
+    """Turn errors of SQLite and of the system into StateErrors that tell an operator about *path*."""
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest is detail
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise LeaseStoreError(f"{path}: another process uses it; is bootfw running already?") from error
+            raise StateError(f"{path}: another process uses it; is bootfw running already?") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise damaged(path, str(error)) from error
-        raise LeaseStoreError(f"{path}: {error}") from error
+        raise StateError(f"{path}: {error}") from error
     except OSError as error:
-        raise LeaseStoreError(f"{error.filename or path}: {error.strerror}") from error
+        raise StateError(f"{error.filename or path}: {error.strerror}") from error
 
 
-def damaged(path: Path, reason: str) -> LeaseStoreError:
+def damaged(path: Path, reason: str) -> StateError:
     """The error of a file whose content is wrong."""
-    return LeaseStoreError(
+    return StateError(
         f"{path}: is damaged: {reason}. Put a good copy in its place; or move it away to begin without any lease, "
         "and then addresses that are in use may be given to others"
     )
@@ -307,7 +307,7 @@ def _version(path: Path, db: sqlite3.Connection) -> int:
     if application != APPLICATION:
         raise damaged(path, "it is not a state file of bootfw")
     if not 0 < version <= VERSION:
-        raise LeaseStoreError(
+        raise StateError(
             f"{path}: was written by another version of bootfw: its tables are of version {version}, "
             f"and this one knows version {VERSION}"
         )

@@ -6,9 +6,14 @@ stands in for a reactor, and time passes only when the test says so.
 
 from bootfw.testing.contracts import (
     BackendContract,
+    ClientAwareContract,
+    DirectoryBackendContract,
     LeaseStoreContract,
     OrderStoreContract,
+    PerClientBackendContract,
     ResolverContract,
+    StaticBackendContract,
+    UniformBackendContract,
     WatchdogContract,
     WritableBackendContract,
 )
@@ -20,6 +25,8 @@ from bootfw.testing.tftp import TFTPClient, TransferFailed, Transferred
 
 __all__ = [
     "BackendContract",
+    "ClientAwareContract",
+    "DirectoryBackendContract",
     "FakePeer",
     "LeaseStoreContract",
     "Link",
@@ -28,12 +35,15 @@ __all__ = [
     "MemoryNetwork",
     "MemoryPort",
     "OrderStoreContract",
+    "PerClientBackendContract",
     "Received",
     "ResolverContract",
     "RichMemoryPort",
+    "StaticBackendContract",
     "TFTPClient",
     "TransferFailed",
     "Transferred",
+    "UniformBackendContract",
     "WatchdogContract",
     "WritableBackendContract",
 ]

@@ -19,19 +19,27 @@ from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.backends.distribution import DistributionBackend
 from bootfw.backends.memory import MemoryBackend
+from bootfw.backends.menu import MenuBackend
 from bootfw.backends.openat2 import walk
 from bootfw.backends.template import TemplateBackend
 from bootfw.boot.backends import LayeredBackend
-from bootfw.testing import BackendContract, WritableBackendContract
+from bootfw.testing import (
+    BackendContract,
+    DirectoryBackendContract,
+    PerClientBackendContract,
+    StaticBackendContract,
+    UniformBackendContract,
+    WritableBackendContract,
+)
 from bootfw.values import TransferRequest
 
 
-class TestMemory(WritableBackendContract):
+class TestMemory(WritableBackendContract, StaticBackendContract):
     def make_backend(self) -> MemoryBackend:
         return MemoryBackend(self.files, writable=True)
 
 
-class TestMemoryReadOnly(BackendContract):
+class TestMemoryReadOnly(StaticBackendContract):
     def make_backend(self) -> MemoryBackend:
         return MemoryBackend(self.files)
 
@@ -59,12 +67,12 @@ class InDirectories:
         return made
 
 
-class TestDirectory(InDirectories, WritableBackendContract):
+class TestDirectory(InDirectories, WritableBackendContract, DirectoryBackendContract):
     def make_backend(self) -> DirectoryBackend:
         return DirectoryBackend(self.new_directory(self.files))
 
 
-class TestDirectoryWithoutOpenat2(InDirectories, WritableBackendContract):
+class TestDirectoryWithoutOpenat2(InDirectories, WritableBackendContract, DirectoryBackendContract):
     def make_backend(self) -> DirectoryBackend:
         return DirectoryBackend(self.new_directory(self.files), resolve=walk)
 
@@ -74,7 +82,7 @@ class TestDirectoryIgnoringCase(InDirectories, WritableBackendContract):
         return DirectoryBackend(self.new_directory(self.files), ignore_case=True)
 
 
-class TestDistribution(InDirectories, BackendContract):
+class TestDistribution(InDirectories, StaticBackendContract):
     files = {"pxelinux.0": b"pxelinux", "efi64/menu.c32": bytes(3000)}
 
     def make_backend(self) -> DistributionBackend:
@@ -100,13 +108,13 @@ class InArchives(InDirectories):
 
 
 @pytest.mark.parametrize("archive", MAKERS, indirect=True)
-class TestArchive(InArchives, BackendContract):
+class TestArchive(InArchives, StaticBackendContract):
     def make_backend(self) -> ArchiveBackend:
         return ArchiveBackend(self.path)
 
 
 @pytest.mark.parametrize("archive", ["rock-ridge.iso", "a.tar.gz", "deflated.zip"], indirect=True)
-class TestArchiveInThreads(InArchives, BackendContract):
+class TestArchiveInThreads(InArchives, UniformBackendContract):
     def make_backend(self) -> ArchiveBackend:
         self.threads = Threads()
         return ArchiveBackend(self.path, reactor=self.threads)
@@ -115,7 +123,7 @@ class TestArchiveInThreads(InArchives, BackendContract):
         self.threads.work()
 
 
-class TestTemplate(InDirectories, BackendContract):
+class TestTemplate(InDirectories, PerClientBackendContract):
     files = {"boot.ipxe": b"#!ipxe\nshell\n", "empty": b"", "deep/er/down": b"0 1 2 3 4 " * 20}
 
     def make_backend(self) -> TemplateBackend:
@@ -125,6 +133,31 @@ class TestTemplate(InDirectories, BackendContract):
             "deep/er/down.j2": b"{% for _ in range(20) %}0 1 2 3 4 {% endfor %}",
         }
         return TemplateBackend(self.new_directory(templates))
+
+
+class TestTemplateOfTheClient(InDirectories, PerClientBackendContract):
+    """Its content names the client, and one client has no such file."""
+
+    files = {"boot.ipxe": b"#!ipxe\necho  unknown\n"}
+
+    def make_backend(self) -> TemplateBackend:
+        template = b"#!ipxe\n{% if client.ipxe %}{{ decline() }}{% endif %}"
+        template += b"echo {{ client.mac }} {{ client.architecture }}\n"
+        return TemplateBackend(self.new_directory({"boot.ipxe.j2": template}))
+
+
+class TestMenu(InDirectories, PerClientBackendContract):
+    files: Mapping[str, bytes] = {}
+
+    def make_backend(self) -> MenuBackend:
+        return MenuBackend([self.new_directory({"tool.ipxe": b"#!ipxe\nshell\n"})])
+
+    def test_clients_get_menus_of_their_own(self) -> None:
+        backend = self.make_backend()
+        assert b"tool.ipxe" in self.fetch(backend, "boot.ipxe")
+        self.files = {"boot.ipxe": b"", "autoexec.ipxe": b""}
+        self.test_one_client_does_not_change_what_another_gets()
+        self.test_readers_of_several_clients_do_not_disturb_each_other()
 
 
 class TestLayers(BackendContract):

@@ -1,8 +1,9 @@
 """A kit that nothing can fail would be worth nothing: each promise is broken once, and the kit says so."""
 
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,27 +12,39 @@ from narrowing import of_type, present
 from zope.interface import implementer
 
 from bootfw.api import (
+    Address,
     Agreed,
     BootFile,
     BootRefused,
     BootRequest,
+    Client,
+    Event,
     FileMissing,
     IAdaptiveWatchdog,
     IBackend,
     IBootFileResolver,
+    IBootObserver,
+    IClientAware,
+    IDirectoryBackend,
+    IPerClientBackend,
     IReader,
     IWatchdog,
     IWatchdogPolicy,
     IWritableBackend,
     IWriter,
     MemoryReader,
+    TransferBegun,
     TransferError,
     TransferRequest,
 )
 from bootfw.backends.memory import MemoryBackend
 from bootfw.testing import (
     BackendContract,
+    ClientAwareContract,
+    DirectoryBackendContract,
+    PerClientBackendContract,
     ResolverContract,
+    StaticBackendContract,
     WatchdogContract,
     WritableBackendContract,
 )
@@ -197,6 +210,195 @@ def test_backend_kit_asks_for_the_interface() -> None:
         kit = Kit()
         kit.broken = broken
         assert "provides_the_interface" in failures(kit)
+
+
+class ToldByPeer(Kept):
+    """Gives one client something else."""
+
+    def open(self, path: str, request: TransferRequest) -> IReader:
+        if request.client.ipxe and path in self.files:
+            return MemoryReader(b"for iPXE")
+        return super().open(path, request)
+
+
+class ToldByPath(Kept):
+    """Has another file for one client only."""
+
+    def open(self, path: str, request: TransferRequest) -> IReader:
+        return MemoryReader(b"") if request.http_url else super().open(path, request)
+
+
+class Later(Kept):
+    async def open(self, path: str, request: TransferRequest) -> IReader:  # type: ignore[override]  # on purpose
+        return super().open(path, request)
+
+
+class ReadsLater(OwnReader):
+    @implementer(IReader)
+    class reader(Reader):
+        async def read(self, offset: int, length: int) -> bytes:  # type: ignore[override]  # on purpose
+            return super().read(offset, length)
+
+
+@implementer(IPerClientBackend)
+class OfBoth(Kept):
+    """Declares two interfaces that exclude each other."""
+
+
+@pytest.mark.parametrize(
+    ("broken", "found"),
+    [
+        (Kept, set()),
+        (ToldByPeer, {"every_client_gets_the_same"}),
+        (ToldByPath, {"every_client_gets_the_same"}),
+        (Later, {"results_are_returned_directly", "missing_files_are_reported_directly"}),
+        (ReadsLater, {"results_are_returned_directly"}),
+        (OfBoth, {"provides_the_uniform_interface"}),
+    ],
+)
+def test_static_backend_kit(broken: type[MemoryBackend], found: set[str]) -> None:
+    class Kit(StaticBackendContract):
+        def make_backend(self) -> MemoryBackend:
+            return broken(self.files)
+
+    assert failures(Kit()) == found
+
+
+@implementer(IDirectoryBackend)
+class OfDirectory(Kept):
+    """The files lie in a directory, and are served out of memory."""
+
+    def __init__(self, files: Mapping[str, bytes], root: Path, moved: str = "", lost: str = "") -> None:
+        super().__init__({moved + name: data for name, data in files.items()})
+        self.root = root
+        for name, data in files.items():
+            if name != lost:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, False),
+        ({"moved": "below/"}, True),
+        ({"lost": "empty"}, True),
+    ],
+)
+def test_directory_backend_kit(changes: dict[str, str], found: bool, tmp_path: Path) -> None:
+    class Kit(DirectoryBackendContract):
+        def make_backend(self) -> OfDirectory:
+            return OfDirectory(self.files, tmp_path, **changes)
+
+    assert ("files_of_the_directory_are_served_under_their_own_paths" in failures(Kit())) is found
+
+
+def test_directory_backend_kit_needs_a_path() -> None:
+    class Kit(DirectoryBackendContract):
+        def make_backend(self) -> MemoryBackend:
+            return MemoryBackend(self.files)
+
+    assert "provides_the_directory_interface" in failures(Kit())
+
+
+@implementer(IPerClientBackend)
+class Greets:
+    """Makes its files of the client; *remembers* whether the first client decides for all."""
+
+    def __init__(self, files: Mapping[str, bytes], remembers: bool) -> None:
+        self.files, self.remembers = files, remembers
+        self.first: str | None = None
+
+    def open(self, path: str, request: TransferRequest) -> IReader:
+        files = MemoryBackend(self.files)
+        if self.first is None or not self.remembers:
+            self.first = request.client.mac
+        return MemoryReader(self.first.encode()) if self.first else files.open(path, request)
+
+
+@pytest.mark.parametrize(
+    ("remembers", "found"),
+    [
+        (False, set()),
+        (
+            True,
+            {
+                "one_client_does_not_change_what_another_gets",
+                "readers_of_several_clients_do_not_disturb_each_other",
+            },
+        ),
+    ],
+)
+def test_per_client_backend_kit(remembers: bool, found: set[str]) -> None:
+    class Kit(PerClientBackendContract):
+        def make_backend(self) -> Greets:
+            return Greets(self.files, remembers)
+
+    assert failures(Kit()) == found
+
+
+def test_per_client_backend_kit_needs_the_interface() -> None:
+    class Kit(PerClientBackendContract):
+        def make_backend(self) -> MemoryBackend:
+            return MemoryBackend(self.files)
+
+    assert failures(Kit()) == {"provides_the_interface_of_files_per_client"}
+
+
+@implementer(IBootObserver, IClientAware)
+class Looks:
+    """Looks up the peer of a transfer."""
+
+    def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
+        self.lookup = lookup
+
+    def observe(self, event: Event) -> None:
+        if isinstance(event, TransferBegun):
+            self.use(self.lookup(event.request.peer))
+
+    def use(self, client: Client) -> None:
+        pass
+
+
+class LooksAtOnce(Looks):
+    def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
+        lookup(("192.0.2.9", 2070))
+        super().set_client_lookup(lookup)
+
+
+class NeedsUUID(Looks):
+    def use(self, client: Client) -> None:
+        present(client.uuid).upper()
+
+
+class OtherPort(Looks):
+    def observe(self, event: Event) -> None:
+        if isinstance(event, TransferBegun):
+            self.lookup((event.request.peer[0], 0))
+
+
+@implementer(IClientAware)
+class NoObserver:
+    def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("broken", "found"),
+    [
+        (Looks, set()),
+        (LooksAtOnce, {"nothing_is_looked_up_before_the_first_event"}),
+        (NeedsUUID, {"a_client_of_whom_only_the_address_is_known_is_no_error"}),
+        (OtherPort, {"a_client_of_whom_only_the_address_is_known_is_no_error"}),
+        (NoObserver, {"provides_the_interface"}),
+    ],
+)
+def test_client_aware_kit(broken: type[object], found: set[str]) -> None:
+    class Kit(ClientAwareContract):
+        def make_plugin(self) -> object:
+            return broken()
+
+    assert failures(Kit()) == found
 
 
 @implementer(IWriter)

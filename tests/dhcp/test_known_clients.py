@@ -28,7 +28,7 @@ ACK = Type.ACK
 
 def cause(answer: Answer | NoReply) -> NoReplyReason:
     assert isinstance(answer, NoReply), answer
-    return answer.cause
+    return answer.reason
 
 
 # Known clients only
@@ -96,7 +96,7 @@ def test_by_dhcpv6_known_clients_only() -> None:
         answer = known.answer(message, mac=MAC)
         assert (answer.address, status_in(association(answer).options)) == ("", Status.NO_ADDRESSES)
         assert answer.commit == ()
-    assert known.answer(LINUX.message()).cause is NoReplyReason.UNKNOWN_CLIENT
+    assert known.answer(LINUX.message()).reason is NoReplyReason.UNKNOWN_CLIENT
 
 
 def test_by_dhcpv6_a_client_that_is_known_no_longer_is_told_to_stop_when_it_renews() -> None:

@@ -46,7 +46,7 @@ class Reply:
     commit: Sequence[Lease] = ()
     seconds: int = 0
     """The lease time that the client is told."""
-    cause: NoReplyReason | None = None
+    reason: NoReplyReason | None = None
 
 
 class DHCP4:
@@ -88,7 +88,7 @@ class DHCP4:
 
     def made_of(self, answer: Answer | NoReply) -> Reply:
         if isinstance(answer, NoReply):
-            return Reply("", commit=answer.commit, cause=answer.cause)
+            return Reply("", commit=answer.commit, reason=answer.reason)
         kinds = {Type4.OFFER: "offer", Type4.ACK: "ack", Type4.NAK: "nak"}
         seconds = int.from_bytes(answer.options.get(51, b""), "big")
         assert answer.kind is not None
@@ -144,9 +144,9 @@ class DHCP6:
         arrival = Arrival6((self.network.format(OURS),), (), mac(machine))
         answer = self.server.handle(client.message(kind, *to, ia=named), arrival, now)
         if isinstance(answer, NoReply):
-            return Reply("", commit=answer.commit, cause=answer.cause)
+            return Reply("", commit=answer.commit, reason=answer.reason)
         if not answer.address:
-            return Reply("nak" if self.ends(answer) else "", commit=answer.commit, cause=answer.cause)
+            return Reply("nak" if self.ends(answer) else "", commit=answer.commit, reason=answer.reason)
         kinds = {Type6.ADVERTISE: "offer", Type6.REPLY: "ack"}
         return Reply(kinds[answer.kind], answer.address, answer.commit, self.lifetime(answer))
 
@@ -298,7 +298,7 @@ class Clients(RuleBasedStateMachine):
         due = self.next_free() if not of_machine and wanted is None and not reserved else None
         reply = self.dhcp.discovers(machine, rom, now, "" if wanted is None else self.text(wanted))
         if not reply.kind:
-            assert reply.cause is NoReplyReason.EXHAUSTED
+            assert reply.reason is NoReplyReason.EXHAUSTED
             assert not any(self.may_have(machine, address) for address in has)
             assert not self.next_free()
             assert not any(

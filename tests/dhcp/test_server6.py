@@ -136,7 +136,7 @@ def test_rapid_commit_without_an_address_is_an_advertise() -> None:
     answer = server.answer(LINUX.message(MessageType.SOLICIT, RAPID))
     assert answer.kind is MessageType.ADVERTISE
     assert status_in(association(answer).options) == Status.NO_ADDRESSES
-    assert (answer.cause, answer.detail) == (NoReplyReason.EXHAUSTED, "fd77::/64")
+    assert (answer.reason, answer.detail) == (NoReplyReason.EXHAUSTED, "fd77::/64")
 
 
 def test_firmware_boot_program_and_system_are_one_machine(server: Server) -> None:
@@ -194,22 +194,22 @@ def test_a_request_from_another_link_is_told_so(server: Server) -> None:
 def test_what_is_for_another_server_or_none(server: Server, kind: MessageType) -> None:
     other = server.handle(LINUX.message(kind, (Option.SERVER_ID, b"other")))
     assert isinstance(other, NoReply)
-    assert other.cause is (NoReplyReason.OTHER_SERVER if kind is MessageType.REQUEST else NoReplyReason.NOT_ASKED)
-    assert server.handle(LINUX.message(kind)).cause is NoReplyReason.MALFORMED
+    assert other.reason is (NoReplyReason.OTHER_SERVER if kind is MessageType.REQUEST else NoReplyReason.NOT_ASKED)
+    assert server.handle(LINUX.message(kind)).reason is NoReplyReason.MALFORMED
 
 
 @pytest.mark.parametrize("kind", [MessageType.SOLICIT, MessageType.CONFIRM, MessageType.REBIND])
 def test_what_is_for_anybody_names_nobody(server: Server, kind: MessageType) -> None:
-    assert server.handle(LINUX.message(kind, OURS)).cause is NoReplyReason.MALFORMED
+    assert server.handle(LINUX.message(kind, OURS)).reason is NoReplyReason.MALFORMED
 
 
 @pytest.mark.parametrize("kind", [MessageType.REPLY, MessageType.ADVERTISE, MessageType.RECONFIGURE])
 def test_what_servers_send_is_not_answered(server: Server, kind: MessageType) -> None:
-    assert server.handle(LINUX.message(kind)).cause is NoReplyReason.NOT_ASKED
+    assert server.handle(LINUX.message(kind)).reason is NoReplyReason.NOT_ASKED
 
 
 def test_who_does_not_say_who_it_is_gets_no_address(server: Server) -> None:
-    assert server.handle(LINUX.changed({1: None}).message()).cause is NoReplyReason.MALFORMED
+    assert server.handle(LINUX.changed({1: None}).message()).reason is NoReplyReason.MALFORMED
 
 
 @pytest.mark.parametrize("kind", [MessageType.REQUEST, MessageType.RENEW, MessageType.RELEASE, MessageType.DECLINE])
@@ -243,7 +243,7 @@ def test_rebinding(server: Server) -> None:
     moved = server.answer(stranger.message(MessageType.REBIND, ia=wants("fd99::1")), mac="")
     assert address_in(moved).valid == 0
     assert (
-        server.handle(stranger.message(MessageType.REBIND, ia=wants("fd77::9")), mac="").cause is NoReplyReason.UNKNOWN
+        server.handle(stranger.message(MessageType.REBIND, ia=wants("fd77::9")), mac="").reason is NoReplyReason.UNKNOWN
     )
     taken = server.answer(stranger.message(MessageType.REBIND, ia=wants(address)), mac="")
     assert (address_in(taken).address, address_in(taken).valid) == (address, 0)
@@ -257,14 +257,14 @@ def test_confirm(server: Server) -> None:
     assert status_in(here.options) == Status.SUCCESS
     elsewhere = server.answer(LINUX.message(MessageType.CONFIRM, ia=wants("fd77::1ff", "fd99::1")))
     assert status_in(elsewhere.options) == Status.NOT_ON_LINK
-    assert server.handle(LINUX.message(MessageType.CONFIRM)).cause is NoReplyReason.NOT_ASKED
+    assert server.handle(LINUX.message(MessageType.CONFIRM)).reason is NoReplyReason.NOT_ASKED
 
 
 def test_release_frees_the_address_and_it_is_remembered(server: Server) -> None:
     address = server.gets(LINUX)
     answer = server.answer(LINUX.message(MessageType.RELEASE, OURS, ia=wants(address)))
     assert status_in(answer.options) == Status.SUCCESS
-    assert (answer.cause, answer.detail, answer.commit[0].state) == (
+    assert (answer.reason, answer.detail, answer.commit[0].state) == (
         NoReplyReason.RELEASED,
         address,
         LeaseState.RELEASED,
@@ -283,7 +283,7 @@ def test_nobody_gives_back_what_others_have(server: Server, kind: MessageType) -
 def test_a_declined_address_rests(server: Server) -> None:
     address = server.gets(LINUX)
     answer = server.answer(LINUX.message(MessageType.DECLINE, OURS, ia=wants(address)))
-    assert (answer.cause, answer.commit[0].state) == (NoReplyReason.DECLINED, LeaseState.DECLINED)
+    assert (answer.reason, answer.commit[0].state) == (NoReplyReason.DECLINED, LeaseState.DECLINED)
     assert server.gets(LINUX) != address
     server.now += QUARANTINE_SECONDS + LEASE
     third = LINUX.changed({1: b"third"})
@@ -323,20 +323,20 @@ def test_an_address_that_rests_is_given_before_a_client_gets_none() -> None:
     given = [server.gets(LINUX.changed({1: duid}), mac="") for duid in (b"third", b"fourth")]
 
     assert given == declined
-    assert server.answer(LINUX.changed({1: b"fifth"}).message(), mac="").cause is NoReplyReason.EXHAUSTED
+    assert server.answer(LINUX.changed({1: b"fifth"}).message(), mac="").reason is NoReplyReason.EXHAUSTED
 
 
 def test_a_reserved_address_does_not_go_from_rest_to_others() -> None:
     server = Server(subnet(pool=["fd77::101"]))
     server.server.reserve(Reservation(declines(server, 1), mac="02:00:00:00:00:77"))
-    assert server.answer(LINUX.changed({1: b"other"}).message(), mac="").cause is NoReplyReason.EXHAUSTED
+    assert server.answer(LINUX.changed({1: b"other"}).message(), mac="").reason is NoReplyReason.EXHAUSTED
 
 
 def test_information_request(server: Server) -> None:
     answer = server.answer(LINUX.message(MessageType.INFORMATION_REQUEST, ia=None))
     assert (answer.kind, answer.address) == (MessageType.REPLY, "")
     assert answer.configured.keys() == {Option.DNS_SERVERS, Option.DOMAIN_LIST}
-    assert server.handle(LINUX.message(MessageType.INFORMATION_REQUEST)).cause is NoReplyReason.MALFORMED
+    assert server.handle(LINUX.message(MessageType.INFORMATION_REQUEST)).reason is NoReplyReason.MALFORMED
 
 
 def test_prefixes_are_not_delegated(server: Server) -> None:
@@ -498,8 +498,8 @@ def test_where_the_client_is() -> None:
     assert server.answer(message, relays=(Relay(0, "fd78::1", "fe80::1"),)).address.startswith("fd78::")
     assert server.answer(message, relays=(Relay(0, "fd99::9", "fe80::1"),)).address.startswith("fd78::")
     assert server.answer(message, relays=(Relay(0, "::", "fe80::1"),)).address.startswith("fd77::")
-    assert server.handle(message, relays=(Relay(0, "fd55::1", "fe80::1"),)).cause is NoReplyReason.ABSENT
-    assert server.handle(message, addresses=()).cause is NoReplyReason.ABSENT
+    assert server.handle(message, relays=(Relay(0, "fd55::1", "fe80::1"),)).reason is NoReplyReason.ABSENT
+    assert server.handle(message, addresses=()).reason is NoReplyReason.ABSENT
 
 
 def test_unknown_clients_may_have_to_wait(server: Server) -> None:
@@ -508,7 +508,7 @@ def test_unknown_clients_may_have_to_wait(server: Server) -> None:
     for lease in server.server.leases():
         strict.server.restore(lease)
     assert strict.gets(LINUX) == address, "not those that are known"
-    assert strict.handle(OVMF_OWN.message(MessageType.REQUEST, OURS)).cause is NoReplyReason.LIMITED
+    assert strict.handle(OVMF_OWN.message(MessageType.REQUEST, OURS)).reason is NoReplyReason.LIMITED
 
 
 def test_the_operator_takes_a_lease_off(server: Server) -> None:

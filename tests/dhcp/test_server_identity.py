@@ -235,7 +235,7 @@ def test_bootp_gets_what_is_reserved_and_nothing_else() -> None:
 
     assert address(machine.says(None), None) == "10.77.0.20"
     dhcp.probed("10.77.0.20", True, BEGIN)
-    assert of_type(NoReply, machine.says(None)).cause is NoReplyReason.UNRESERVED
+    assert of_type(NoReply, machine.says(None)).reason is NoReplyReason.UNRESERVED
 
 
 def test_host_options_and_names_are_told_to_their_client() -> None:
@@ -267,7 +267,7 @@ def test_strangers_can_be_kept_waiting_while_others_are_served() -> None:
         Machine(2, dhcp).renews("10.77.0.105"),
     ):
         assert isinstance(answer, NoReply)
-        assert answer.cause is NoReplyReason.LIMITED
+        assert answer.reason is NoReplyReason.LIMITED
         assert answer.detail == "10.77.0.0/24"
     assert address(machine.renews(held)) == held
     assert machine.boots() == held

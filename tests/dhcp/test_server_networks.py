@@ -59,14 +59,14 @@ def test_a_relay_of_nowhere_is_not_answered(dhcp: AddressServer) -> None:
     answer = behind(dhcp, "172.16.0.1").discovers()
 
     assert isinstance(answer, NoReply)
-    assert (answer.cause, answer.detail) == (NoReplyReason.ABSENT, "172.16.0.1")
+    assert (answer.reason, answer.detail) == (NoReplyReason.ABSENT, "172.16.0.1")
 
 
 def test_a_wire_without_a_subnet_is_not_answered(dhcp: AddressServer) -> None:
     answer = Machine(1, dhcp, arrival=Arrival("192.0.2.1")).discovers()
 
     assert isinstance(answer, NoReply)
-    assert (answer.cause, answer.detail) == (NoReplyReason.ABSENT, "192.0.2.1")
+    assert (answer.reason, answer.detail) == (NoReplyReason.ABSENT, "192.0.2.1")
 
 
 def test_a_cut_option_of_a_relay_counts_as_none(dhcp: AddressServer) -> None:
@@ -108,7 +108,7 @@ def test_subnets_of_one_wire_are_used_one_after_the_other() -> None:
     assert ack.options[3] == bytes((10, 78, 0, 1)), "with the router of its subnet"
     answer = third.discovers()
     assert isinstance(answer, NoReply)
-    assert (answer.cause, answer.detail) == (NoReplyReason.EXHAUSTED, "lab")
+    assert (answer.reason, answer.detail) == (NoReplyReason.EXHAUSTED, "lab")
 
 
 def test_a_relay_in_a_shared_network_gets_addresses_of_its_own_subnet_first() -> None:

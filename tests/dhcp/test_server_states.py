@@ -25,7 +25,7 @@ def other(machine: Machine) -> Machine:
 
 def silent(answer: Answer | NoReply) -> NoReplyReason:
     assert isinstance(answer, NoReply), answer
-    return answer.cause
+    return answer.reason
 
 
 # INIT

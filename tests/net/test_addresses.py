@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server import AddressServer
-from bootfw.errors import BootRefused, LeaseStoreError
+from bootfw.errors import BootRefused, StateError
 from bootfw.events import (
     AddressesGranted,
     AddressReleased,
@@ -144,8 +144,8 @@ def lab(rich: bool) -> Iterator[Lab]:
     store = Store()
     chain = ResolverChain(host, [("by-persona", resolver)], events.append, 0.8)
     addresses = AddressServer([pool(2)])
-    ledger = Journal(store, events.append, host)
-    protocol = server_port(host, chain, events.append, addresses, ledger, server="" if rich else SERVER)
+    journal = Journal(store, events.append, host)
+    protocol = server_port(host, chain, events.append, addresses, journal, server="" if rich else SERVER)
     port = host.listenUDP(67, protocol)
     yield Lab(network, resolver, events, store, addresses, protocol, FakePeer(network.host(), 68))
     chain.cancel_all()
@@ -485,7 +485,7 @@ def test_no_ack_leaves_before_file_and_lease_are_there_whichever_is_later(lab: L
 
 
 def test_a_store_that_fails_costs_the_ack_and_is_said(lab: Lab) -> None:
-    lab.store.answer = lambda: fail(LeaseStoreError("the disk is full"))
+    lab.store.answer = lambda: fail(StateError("the disk is full"))
     [offer] = lab.broadcast(firmware.DHCLIENT.message())
     assert lab.broadcast(selecting(firmware.DHCLIENT, offer)) == []
     [event] = lab.said(LeasesNotKept)

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet6 import Subnet6
-from bootfw.errors import LeaseStoreError
+from bootfw.errors import StateError
 from bootfw.events import (
     AddressesGranted,
     AddressReleased,
@@ -88,8 +88,8 @@ class ServerLab(Lab):
         def make(
             reactor: Clock, chain: ResolverChain, publish: Callable[..., Any], duid: bytes, **more: Any
         ) -> Server6:
-            self.ledger = Journal(self.store, publish, reactor)
-            return server6_port(reactor, chain, publish, duid, addresses=addresses, ledger=self.ledger, **more)
+            self.journal = Journal(self.store, publish, reactor)
+            return server6_port(reactor, chain, publish, duid, addresses=addresses, journal=self.journal, **more)
 
         super().__init__(make, **options)
 
@@ -134,7 +134,7 @@ def test_nobody_hears_of_a_lease_that_is_not_kept_yet(lab: ServerLab) -> None:
 def test_nobody_hears_of_a_lease_that_can_not_be_kept(lab: ServerLab) -> None:
     lab.store.slow = True
     lab.heard(LINUX.message(MessageType.REQUEST, OURS))
-    lab.store.waiting[0].errback(LeaseStoreError("the disk is full"))
+    lab.store.waiting[0].errback(StateError("the disk is full"))
     assert lab.sent == []
     assert lab.of(LeasesNotKept)[0].reason == "the disk is full"
 

@@ -19,7 +19,7 @@ from twisted.internet.testing import StringTransport
 from twisted.internet.unix import Port
 from twisted.python.failure import Failure
 
-from bootfw.errors import LeaseStoreError
+from bootfw.errors import StateError
 from bootfw.net.control import ControlError, ControlFactory, Operation, listen_control
 
 
@@ -42,7 +42,7 @@ class Asked:
         return [json.loads(line) for line in lines]
 
 
-def refusing(error: ZeroDivisionError | ControlError | LeaseStoreError) -> Operation:
+def refusing(error: ZeroDivisionError | ControlError | StateError) -> Operation:
     def operation(given: Mapping[str, Any]) -> None:
         raise error
 
@@ -75,8 +75,8 @@ def test_it_answers_when_the_answer_comes() -> None:
     assert asked.take() == [{"record": {"a": 1}}, {"done": 1}]
 
 
-@pytest.mark.parametrize("error", [ControlError("no"), LeaseStoreError("no")])
-def test_it_says_why_not(error: ControlError | LeaseStoreError) -> None:
+@pytest.mark.parametrize("error", [ControlError("no"), StateError("no")])
+def test_it_says_why_not(error: ControlError | StateError) -> None:
     asked = Asked({"release": refusing(error)}, {"do": "release"})
     assert asked.take() == [{"error": "no"}]
     assert asked.transport.disconnecting

@@ -228,10 +228,10 @@ def test_a_server_gives_addresses_of_the_network_of_its_second_address(
     store = MemoryStore()
     addresses = AddressServer([Subnet(network="10.99.0.0/24", pool=["10.99.0.100"])])
     events: list[Event] = []
-    ledger = Journal(store, events.append, private_reactor)
+    journal = Journal(store, events.append, private_reactor)
     chain = ResolverChain(private_reactor, [("static", StaticResolver("boot.file"))], events.append, 0.8)
     with hosts[0].inside():
-        protocol = server_port(private_reactor, chain, events.append, addresses, ledger)
+        protocol = server_port(private_reactor, chain, events.append, addresses, journal)
         port = listen(private_reactor, protocol, "0.0.0.0", 67)
     offer = offered_by(events, client("c0"), run_until, flags=BROADCAST_FLAG)
     protocol.close()

@@ -12,11 +12,10 @@ from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import Host, Subnet
 from bootfw.dhcp.subnet6 import Host6, Subnet6
-from bootfw.errors import LeaseStoreError
+from bootfw.errors import StateError
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.net.control import ControlError
 from bootfw.net.dhcp.leasecontrol import LeaseControl
-from bootfw.net.dhcp.walltime import WallTimeLeases
 from bootfw.records import reservation_record
 from bootfw.stores.memory import MemoryStore
 
@@ -29,11 +28,6 @@ CONFIGURED = Reservation("10.0.0.5", mac=OTHER)
 ADDED = Reservation("10.0.0.6", mac=MAC)
 
 
-def kept(store: MemoryStore) -> WallTimeLeases:
-    """The store of a server whose wall clock is never set."""
-    return WallTimeLeases(store, lambda: NOW, lambda: 0.0, list)
-
-
 class Place:
     """A server with leases, its store and what may be asked of them."""
 
@@ -44,7 +38,7 @@ class Place:
         self.store.save_reservations(added)
         subnet = Subnet(network="10.0.0.0/24", pool=["10.0.0.10-10.0.0.20"], hosts=[CONFIGURED])
         self.server = AddressServer([subnet], [LEASE, EXPIRED, RELEASED], added)
-        self.control = LeaseControl(clock, self.server, kept(self.store), self.store.reservations())
+        self.control = LeaseControl(clock, self.server, self.store, self.store.reservations())
 
     def ask(self, name: str, **given: Any) -> list[dict[str, object]]:
         answer = self.control.operations()[name](given)
@@ -161,8 +155,8 @@ def test_a_reservation_that_does_not_go(place: Place, given: dict[str, str], tex
 
 
 def test_a_reservation_that_can_not_be_kept_does_not_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MemoryStore, "save_reservations", lambda store, all: fail(LeaseStoreError("disk full")))
-    with pytest.raises(LeaseStoreError, match="disk full"):
+    monkeypatch.setattr(MemoryStore, "save_reservations", lambda store, all: fail(StateError("disk full")))
+    with pytest.raises(StateError, match="disk full"):
         place.ask("reserve", **reservation_record(ADDED))
     assert place.reserved() == {"10.0.0.5"}
 
@@ -174,7 +168,7 @@ def test_each_family_has_reservations_of_its_own() -> None:
     four = AddressServer([Subnet(network="10.0.0.0/24", hosts=[Host(address="10.0.0.5", mac=OTHER)])])
     hosts = [Host6(address="fd77::5", mac=OTHER), Host6(mac=MAC, options={"sol-max-rt": 60})]
     six = AddressServer6([Subnet6(network="fd77::/64", hosts=hosts)], b"\0\1us")
-    control = LeaseControl(clock, four, kept(store), (), six)
+    control = LeaseControl(clock, four, store, (), six)
 
     def reserve(**given: str) -> list[tuple[dict[str, object]]]:
         results: list[tuple[dict[str, object]]] = []
@@ -210,7 +204,7 @@ def test_an_address_of_no_subnet_is_refused_as_such_whoever_it_is_for(place: Pla
 
 def test_without_a_subnet_of_ipv4_nothing_of_ipv4_is_reserved() -> None:
     six = AddressServer6([Subnet6(network="fd77::/64")], b"\0\1us")
-    control = LeaseControl(Clock(), AddressServer([]), kept(MemoryStore()), (), six)
+    control = LeaseControl(Clock(), AddressServer([]), MemoryStore(), (), six)
     with pytest.raises(ControlError, match=r"^a reservation without an address is of no subnet$"):
         control.reserve({"mac": MAC})
     with pytest.raises(ControlError, match=r"^fd78::6 is of no subnet$"):

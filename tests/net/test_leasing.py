@@ -15,7 +15,7 @@ from twisted.logger import capturedLogs
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
-from bootfw.errors import ConfigError, LeaseStoreError
+from bootfw.errors import ConfigError, StateError
 from bootfw.events import Event, ProxyARPSeen
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.net.dhcp import leasing
@@ -28,8 +28,7 @@ from bootfw.wire.dhcp4 import pack, parse
 
 
 def settings(*subnets: Subnet, **others: Any) -> DHCPSettings:
-    # mypy does not solve the type of attrs' converter=tuple.
-    return DHCPSettings(mode="server", subnets=subnets or (subnet(),), **others)  # type: ignore[arg-type]
+    return DHCPSettings(mode="server", subnets=subnets or (subnet(),), **others)
 
 
 @pytest.fixture
@@ -76,12 +75,12 @@ class Closing(MemoryStore):
         return succeed(None)
 
     def reservations(self) -> NoReturn:
-        raise LeaseStoreError("not readable")
+        raise StateError("not readable")
 
 
 def test_a_store_that_can_not_be_read_is_closed_again(host: MemoryHost) -> None:
     store = Closing()
-    with pytest.raises(LeaseStoreError, match="not readable"):
+    with pytest.raises(StateError, match="not readable"):
         Leasing(host, store, settings(), lambda event: None)
     assert store.closed
 
@@ -218,7 +217,7 @@ HERE6 = "fd77::/64"
 
 
 def settings6(*subnets: Subnet6, **others: Any) -> DHCP6Settings:
-    return DHCP6Settings(mode="server", subnets=subnets, **others)  # type: ignore[arg-type]  # as above
+    return DHCP6Settings(mode="server", subnets=subnets, **others)
 
 
 @pytest.fixture

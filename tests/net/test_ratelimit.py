@@ -94,7 +94,7 @@ def test_known_clients_are_served_whatever_the_flood() -> None:
 
     limited = [result for result in results if isinstance(result, NoReply)]
     assert len(limited) == 25  # a quarter of the hundred has gone
-    assert {result.cause for result in limited} == {NoReplyReason.LIMITED}
+    assert {result.reason for result in limited} == {NoReplyReason.LIMITED}
     assert of_type(Answer, known.after(10).renews(held)).address == held
     assert known.after(10).boots() == held
 

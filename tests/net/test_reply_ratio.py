@@ -77,7 +77,7 @@ class Lab4:
                 Subnet(network=f"10.{each}.0.0/24", pool=(f"10.{each}.0.100-10.{each}.0.200",), options=dict(options))
                 for each in (77, 78)
             ]
-            more = {"addresses": AddressServer(subnets), "ledger": Journal(Store(), self.events.append, clock)}
+            more = {"addresses": AddressServer(subnets), "journal": Journal(Store(), self.events.append, clock)}
         self.protocol = kind(clock, chain, self.events.append, server=SERVER, **more)
         self.protocol.transport = self
         self.protocol.startProtocol()
@@ -103,8 +103,8 @@ class ServerLab6(Lab6):
             reactor: Clock, chain: ResolverChain, publish: Callable[..., Any], duid: bytes, **more: Any
         ) -> Server6:
             addresses = AddressServer6([subnet], DUID, lambda wire, now: True)
-            ledger = Journal(Store(), publish, reactor)
-            return server6_port(reactor, chain, publish, duid, addresses=addresses, ledger=ledger, **more)
+            journal = Journal(Store(), publish, reactor)
+            return server6_port(reactor, chain, publish, duid, addresses=addresses, journal=journal, **more)
 
         super().__init__(make, **options)
 

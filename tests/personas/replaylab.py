@@ -60,8 +60,8 @@ class Lab:
         about: dict[str, Any] = {"personas": personas, "clients": self.clients}
         if self.server:
             addresses = AddressServer([pool(2)])
-            ledger = Journal(MemoryStore(), publish, host)
-            dhcp: Any = server_port(host, chain, publish, addresses, ledger, **about)
+            journal = Journal(MemoryStore(), publish, host)
+            dhcp: Any = server_port(host, chain, publish, addresses, journal, **about)
         else:
             dhcp = proxy_port(host, chain, publish, **about)
         files = TFTPProtocol(host, self.backend, Adaptive(), publish, **about)

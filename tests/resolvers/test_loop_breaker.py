@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from bootfw.backends.memory import MemoryBackend
-from bootfw.errors import ConfigError, LeaseStoreError, StateError
+from bootfw.errors import ConfigError, StateError
 from bootfw.events import LoopBroken, NextBootTaken, OfferMade, OfferWithheld, PluginFailed
 from bootfw.observe.log import LogObserver
 from bootfw.plugins import PluginContext, configure, load
@@ -321,7 +321,7 @@ def test_a_stored_loop_that_makes_no_sense_keeps_bootfw_from_starting(order: Any
 
 
 def test_a_loop_that_can_not_be_stored_is_broken_all_the_same(site: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site.store, "save_orders", lambda kind, orders: fail(LeaseStoreError("the disk is full")))
+    monkeypatch.setattr(site.store, "save_orders", lambda kind, orders: fail(StateError("the disk is full")))
     with capturedLogs() as logs:
         machine = looping(site)
     assert machine.asks(BIOS_ROM) is None

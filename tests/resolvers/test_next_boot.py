@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from bootfw.backends.memory import MemoryBackend
 from bootfw.cli.offline import OfflineOrders
-from bootfw.errors import LeaseStoreError, StateError
+from bootfw.errors import StateError
 from bootfw.events import Event, NextBootTaken, PluginFailed, TransferEnded
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.resolvers.by_architecture import ByArchitecture
@@ -438,7 +438,7 @@ class Full(MemoryStore):
     """Has no room for changes."""
 
     def save_orders(self, kind: str, orders: Mapping[str, Any]) -> Deferred[None]:
-        return fail(LeaseStoreError("the disk is full"))
+        return fail(StateError("the disk is full"))
 
 
 def test_an_order_that_can_not_be_stored_is_refused_and_not_obeyed() -> None:

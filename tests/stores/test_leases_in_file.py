@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from bootfw.api import LeaseStoreError
+from bootfw.api import StateError
 from bootfw.records import number
 from bootfw.stores import statefile
 from bootfw.stores.statefile import StateFile, row_of
@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 def refused(path: Path) -> str:
     """What an operator is told."""
-    with pytest.raises(LeaseStoreError) as caught:
+    with pytest.raises(StateError) as caught:
         list(StateFile.open(path).leases())
     text = str(caught.value)
     assert text.startswith(f"{path}: ")
@@ -104,7 +104,7 @@ def test_there_is_no_file(tmp_path: Path) -> None:
 
 def test_its_place_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LeaseStoreError, match=re.escape(f"{tmp_path / 'file'}: ")):
+    with pytest.raises(StateError, match=re.escape(f"{tmp_path / 'file'}: ")):
         StateFile.create(tmp_path / "file" / "state" / "bootfw.sqlite")
 
 
@@ -191,7 +191,7 @@ def test_a_reservation_makes_no_sense(path: Path, change: str) -> None:
     with edited(path) as db:
         db.execute(f"UPDATE reservation SET {change} WHERE position = 0")
     file = StateFile.open(path)
-    with pytest.raises(LeaseStoreError, match=DAMAGED):
+    with pytest.raises(StateError, match=DAMAGED):
         list(file.reservations())
     file.close()
 
@@ -208,9 +208,9 @@ def test_the_disk_is_full(path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        with pytest.raises(LeaseStoreError, match="disk"):
+        with pytest.raises(StateError, match="disk"):
             file.write_leases([row_of(evolve(LEASES[0], hostname="a" * 10_000))])
-        with pytest.raises(LeaseStoreError, match="disk"):
+        with pytest.raises(StateError, match="disk"):
             file.replace_reservations([evolve(RESERVATIONS[0], hostname="a" * 10_000)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve
 from twisted.logger import capturedLogs
 
-from bootfw.api import LeaseStoreError, PluginContext
+from bootfw.api import PluginContext, StateError
 from bootfw.lease import Lease, Reservation
 from bootfw.plugins import configure
 from bootfw.stores import sqlite, statefile
@@ -179,7 +179,7 @@ def test_a_start_that_is_killed_in_between_is_as_if_it_had_not_been(state: Path,
 def test_an_old_file_that_is_damaged_is_named_and_stays(state: Path) -> None:
     os.truncate(state / "leases.sqlite", 9000)
     before = (state / "leases.sqlite").read_bytes()
-    with pytest.raises(LeaseStoreError, match=f"^{state}/leases.sqlite: is damaged: "):
+    with pytest.raises(StateError, match=f"^{state}/leases.sqlite: is damaged: "):
         configured(state).load()
     assert (state / "leases.sqlite").read_bytes() == before
 
@@ -187,7 +187,7 @@ def test_an_old_file_that_is_damaged_is_named_and_stays(state: Path) -> None:
 def test_an_old_file_of_another_program_is_named(state: Path) -> None:
     with closing(sqlite3.connect(state / "next-boot.sqlite")) as db:
         db.execute("PRAGMA application_id = 7")
-    with pytest.raises(LeaseStoreError, match=r"next-boot.sqlite: is damaged: it is not a file of an earlier version"):
+    with pytest.raises(StateError, match=r"next-boot.sqlite: is damaged: it is not a file of an earlier version"):
         configured(state).load()
 
 
@@ -196,7 +196,7 @@ def test_an_old_version_that_still_runs_is_not_robbed(state: Path, monkeypatch: 
     with closing(sqlite3.connect(state / "leases.sqlite", isolation_level=None)) as running:
         running.execute("PRAGMA locking_mode = EXCLUSIVE")
         running.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(LeaseStoreError, match=r"leases.sqlite: another process uses it"):
+        with pytest.raises(StateError, match=r"leases.sqlite: another process uses it"):
             configured(state).load()
     assert content(configured(state)) == EVERYTHING
 

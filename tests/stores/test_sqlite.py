@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import DeferredList
 from twisted.python.failure import Failure
 
-from bootfw.api import ConfigError, Lease, LeaseState, LeaseStoreError, PluginContext
+from bootfw.api import ConfigError, Lease, LeaseState, PluginContext, StateError
 from bootfw.plugins import configure
 from bootfw.stores import sqlite
 from bootfw.stores.sqlite import SqliteStore
@@ -59,7 +59,7 @@ def test_those_who_wait_hear_of_a_fault_and_the_next_is_as_good_as_any(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [str(failure.value).partition(": ")[0] for failure in failed] == [str(store.path)] * len(LEASES)
-    assert all(failure.check(LeaseStoreError) for failure in failed)
+    assert all(failure.check(StateError) for failure in failed)
     done: list[None] = []
     reactor.wait(store.commit(LEASES[:1]).addCallback(done.append))
     assert done == [None]
@@ -86,7 +86,7 @@ def test_two_servers_can_not_use_one_file(
     store: sqlite.SqliteStore, reactor: Callbacks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bootfw.stores.statefile.LOCK_TIMEOUT", 0)
-    with pytest.raises(LeaseStoreError, match="is bootfw running already"):
+    with pytest.raises(StateError, match="is bootfw running already"):
         SqliteStore(store.path, reactor).load()
     closed(store, reactor)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bootfw.errors import LeaseStoreError
+from bootfw.errors import StateError
 from bootfw.stores import statefile
 from bootfw.stores.statefile import APPLICATION, VERSION, StateFile
 from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
@@ -54,7 +54,7 @@ def test_an_upgrade_that_fails_changes_nothing(path: Path) -> None:
     make(path, 1)
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE machine_order (mac)")
-    with pytest.raises(LeaseStoreError, match="table machine_order already exists"):
+    with pytest.raises(StateError, match="table machine_order already exists"):
         StateFile.open(path)
     assert schema(path) == (1, {"lease", "reservation", "machine_order"})
 
@@ -62,13 +62,13 @@ def test_an_upgrade_that_fails_changes_nothing(path: Path) -> None:
 @pytest.mark.parametrize("version", [0, VERSION + 1])
 def test_a_file_of_another_version_is_refused_with_both_versions(path: Path, version: int) -> None:
     make(path, version)
-    with pytest.raises(LeaseStoreError, match=f"of version {version}, and this one knows version {VERSION}"):
+    with pytest.raises(StateError, match=f"of version {version}, and this one knows version {VERSION}"):
         StateFile.open(path)
 
 
 def test_a_file_of_another_program_is_refused_with_what_to_do(path: Path) -> None:
     make(path, VERSION, application=78)
-    with pytest.raises(LeaseStoreError, match=r"is damaged: it is not a state file of bootfw\. Put a good copy"):
+    with pytest.raises(StateError, match=r"is damaged: it is not a state file of bootfw\. Put a good copy"):
         StateFile.open(path)
 
 
@@ -79,7 +79,7 @@ def test_an_order_that_makes_no_sense(path: Path) -> None:
         db.commit()
     file = StateFile.open(path)
     assert file.orders("next-boot") == {}
-    with pytest.raises(LeaseStoreError, match="is damaged: the loop order of 52:54:00:12:34:56 makes no sense"):
+    with pytest.raises(StateError, match="is damaged: the loop order of 52:54:00:12:34:56 makes no sense"):
         file.orders("loop")
     file.close()
 
@@ -88,7 +88,7 @@ def test_what_fails_inside_a_transaction_changes_nothing(path: Path) -> None:
     StateFile.create(path)
     file = StateFile.open(path)
     file.write_orders("loop", {"a": {"times": 1}, "b": {"times": 1}})
-    with pytest.raises(LeaseStoreError):
+    with pytest.raises(StateError):
         file.write_orders("loop", {"a": None, None: {"times": 2}})  # type: ignore[dict-item]
     assert file.orders("loop") == {"a": {"times": 1}, "b": {"times": 1}}
     file.close()

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from bootfw.errors import LeaseStoreError
+from bootfw.errors import StateError
 from bootfw.events import AddressesGranted, Event, LeasesNotKept
 from bootfw.interfaces import ILeaseStore
 from bootfw.lease import Lease
@@ -114,6 +114,6 @@ class Journal:
         self._under_way.discard(batch)
         batch.durable = False
         batch.waiting.clear()
-        if failure.check(LeaseStoreError) is None:
+        if failure.check(StateError) is None:
             self._log.failure("The lease store failed.", failure)
         self._publish(LeasesNotKept(self._clock.seconds(), len(batch.leases), str(failure.value)))

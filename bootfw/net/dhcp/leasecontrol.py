@@ -1,7 +1,7 @@
 """The operations of ``bootfw leases`` on the running server."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -9,7 +9,6 @@ from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.lease import Lease, Reservation
 from bootfw.net.control import ControlError, Operation, done
-from bootfw.net.dhcp.walltime import WallTimeLeases
 from bootfw.records import (
     Record,
     Selection,
@@ -28,6 +27,16 @@ def server_for(
     return server if reservation.family == 4 or server6 is None else server6
 
 
+class ChangesStore(Protocol):
+    """The store of the servers, as far as changes need it."""
+
+    def commit(self, leases: Sequence[Lease]) -> "Deferred[None]":
+        """See ILeaseStore."""
+
+    def save_reservations(self, reservations: Sequence[Reservation]) -> "Deferred[None]":
+        """See IReservationStore."""
+
+
 class LeaseControl:
     """Shows the leases and reservations of the address servers, and changes servers and store together.
 
@@ -42,7 +51,7 @@ class LeaseControl:
         self,
         reactor: Any,
         server: AddressServer,
-        store: WallTimeLeases,
+        store: ChangesStore,
         reservations: Iterable[Reservation],
         server6: AddressServer6 | None = None,
         by_wall: Callable[[Lease], Lease] = lambda lease: lease,

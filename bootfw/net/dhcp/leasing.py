@@ -36,7 +36,7 @@ class Leasing:
     :param settings: of DHCPv4; without subnets no addresses are given.
     :param dhcp6: of DHCPv6; in server mode its leases are in the same store.
     :raise ConfigError: a pool is on a network where we have no address.
-    :raise LeaseStoreError: see ILeaseStore.load().
+    :raise StateError: see ILeaseStore.load().
     """
 
     _log = Logger(namespace="bootfw")
@@ -65,7 +65,7 @@ class Leasing:
         self.server6 = server6 = _server6(dhcp6) if dhcp6 is not None and gives6 else None
         """The server of DHCPv6; None: it gives no addresses."""
         self._store = store = WallTimeLeases(store, reactor.seconds, shift_of(reactor), self._leases)
-        self.ledger = Journal(store, publish, reactor)
+        self.journal = Journal(store, publish, reactor)
         self._clock = reactor
         self._publish = publish
         self.probe: ArpProbe | None = None
@@ -121,8 +121,8 @@ class Leasing:
         for address in addresses:
             lease = self.server.lease(address)
             if lease is not None and lease.state is LeaseState.DECLINED and not lease.client:
-                self.ledger.put(self.server.release(address, now))
-        self.ledger.flush()
+                self.journal.put(self.server.release(address, now))
+        self.journal.flush()
         self._publish(ProxyARPSeen(now, interface, mac, tuple(addresses)))
 
     def _start_probing(self, reactor: Any, seconds: float) -> None:

@@ -22,7 +22,7 @@ _SERVER_REPEATED_AFTER = 600.0
 
 
 class NoReplyReports:
-    """Publishes an event for each message; for a cause that lies in the network, and not in the client, once a minute.
+    """Publishes an event for each message; for a reason that lies in the network, and not in the client, once a minute.
 
     :param malformed: counts the malformed messages.
     """
@@ -33,7 +33,9 @@ class NoReplyReports:
         self._once_per = OncePer(_REPEATED_AFTER)
         self._servers_seen = OncePer(_SERVER_REPEATED_AFTER)
 
-    def report(self, cause: NoReplyReason, detail: str, client: str, peer: Address, interface: str, now: float) -> None:
+    def report(
+        self, reason: NoReplyReason, detail: str, client: str, peer: Address, interface: str, now: float
+    ) -> None:
         """Publish why there is no reply, or what the reply means.
 
         :param detail: see NoReply.
@@ -41,20 +43,20 @@ class NoReplyReports:
         :param peer: the sender of the message.
         :param interface: the one that it arrived on; "" when that is not known.
         """
-        if cause is NoReplyReason.OTHER_SERVER:
+        if reason is NoReplyReason.OTHER_SERVER:
             if self._servers_seen.due((detail, interface), now):
                 self._publish(OtherServerSeen(now, detail, interface, client))
-        elif cause is NoReplyReason.EXHAUSTED:
-            if self._once_per.due((cause, detail), now):
+        elif reason is NoReplyReason.EXHAUSTED:
+            if self._once_per.due((reason, detail), now):
                 self._publish(PoolExhausted(now, detail, client))
-        elif cause is NoReplyReason.LIMITED:
-            if self._once_per.due((cause, detail), now):
+        elif reason is NoReplyReason.LIMITED:
+            if self._once_per.due((reason, detail), now):
                 self._publish(ClientsLimited(now, detail))
-        elif cause is NoReplyReason.DECLINED:
+        elif reason is NoReplyReason.DECLINED:
             self._publish(AddressTaken(now, detail, client, True))
-        elif cause is NoReplyReason.RELEASED:
+        elif reason is NoReplyReason.RELEASED:
             self._publish(AddressReleased(now, detail, client))
-        elif cause is NoReplyReason.MALFORMED:
+        elif reason is NoReplyReason.MALFORMED:
             self._malformed.count(detail, peer, now)
-        elif cause is not NoReplyReason.NOT_ASKED:
-            self._publish(RequestIgnored(now, client, f"{cause.value}: {detail}" if detail else cause.value))
+        elif reason is not NoReplyReason.NOT_ASKED:
+            self._publish(RequestIgnored(now, client, f"{reason.value}: {detail}" if detail else reason.value))

@@ -45,7 +45,7 @@ class Server4(DHCPPort):
     """Gives addresses to all clients, and their boot files to those that boot.
 
     :param addresses: decides which client gets which address.
-    :param ledger: of the store of *addresses*.
+    :param journal: of the store of *addresses*.
     :param probe: detects conflicts on our own links; None: addresses are offered there without a check.
     :param ping: the same for clients behind relays.
     """
@@ -57,14 +57,14 @@ class Server4(DHCPPort):
         services: DHCPServices,
         family: IPv4,
         addresses: AddressServer,
-        ledger: Journal,
+        journal: Journal,
         *,
         probe: ArpProbe | None = None,
         ping: IcmpProbe | None = None,
     ) -> None:
         super().__init__(services, family, family.service)
         self._addresses = addresses
-        self._ledger = ledger
+        self._journal = journal
         self._reply_cache = ReplyCache(subnet for book in addresses.books for subnet in book.subnets)
         self._probe = probe
         self._ping = ping
@@ -76,11 +76,11 @@ class Server4(DHCPPort):
         """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
         super().close()
         self._probing.clear()
-        self._ledger.forget()
+        self._journal.forget()
 
     def flush(self) -> None:
         """See DHCPPort."""
-        self._ledger.flush()
+        self._journal.flush()
 
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
@@ -93,10 +93,10 @@ class Server4(DHCPPort):
         result = self._addresses.handle(message, place.arrival, now)
         if isinstance(result, NoReply):
             if result.commit:
-                self._ledger.put(result.commit)
-            self._no_reply.report(result.cause, result.detail, message.mac, query.peer, place.interface, now)
+                self._journal.put(result.commit)
+            self._no_reply.report(result.reason, result.detail, message.mac, query.peer, place.interface, now)
             return
-        batch = self._ledger.put(result.commit, result.new) if result.commit else None
+        batch = self._journal.put(result.commit, result.new) if result.commit else None
         if result.probe:
             if self._starts_probe(result, query):
                 return
@@ -143,11 +143,11 @@ class Server4(DHCPPort):
         now = self.seconds()
         changed = self._addresses.probed(address, user is not None, now)
         if changed:
-            self._ledger.put(changed)
+            self._journal.put(changed)
         if user is not None:
             self.publish(AddressTaken(now, address, user, False))
         self.handle(query, now)
-        self._ledger.flush()
+        self._journal.flush()
 
     # Boot files
 
@@ -186,7 +186,7 @@ class Server4(DHCPPort):
         message = evolve(query.message, options={**query.message.options, **selects})
         assert query.place.arrival is not None
         result = self._addresses.handle(message, query.place.arrival, now)
-        return self._ledger.put(result.commit, isinstance(result, Answer) and result.new) if result.commit else None
+        return self._journal.put(result.commit, isinstance(result, Answer) and result.new) if result.commit else None
 
     # Replies
 

@@ -23,25 +23,25 @@ class Server6(DHCPPort):
     """Gives addresses to all clients, and their boot files to those that boot.
 
     :param addresses: decides which client gets which address.
-    :param ledger: of the store of *addresses*.
+    :param journal: of the store of *addresses*.
     """
 
     family: IPv6
 
-    def __init__(self, services: DHCPServices, family: IPv6, addresses: AddressServer6, ledger: Journal) -> None:
+    def __init__(self, services: DHCPServices, family: IPv6, addresses: AddressServer6, journal: Journal) -> None:
         super().__init__(services, family, family.service)
         self._addresses = addresses
-        self._ledger = ledger
+        self._journal = journal
         self._no_reply = NoReplyReports(services.publish, self.malformed)
 
     def close(self) -> None:
         """See DHCPPort. Leases that were granted are committed; their replies are not sent."""
         super().close()
-        self._ledger.forget()
+        self._journal.forget()
 
     def flush(self) -> None:
         """See DHCPPort."""
-        self._ledger.flush()
+        self._journal.flush()
 
     def handle(self, query: Query, now: float) -> None:
         """See DHCPPort."""
@@ -51,9 +51,9 @@ class Server6(DHCPPort):
             granted = result.granted if isinstance(result, Answer6) else ()
             first = [lease for lease in result.commit if lease in granted]
             rest = [lease for lease in result.commit if lease not in granted]
-            batch = self._ledger.put([*first, *rest], bool(first))
-        if result.cause is not None:
-            self._report(result.cause, result.detail, query, now)
+            batch = self._journal.put([*first, *rest], bool(first))
+        if result.reason is not None:
+            self._report(result.reason, result.detail, query, now)
         if isinstance(result, NoReply):
             return
         request = self._boot_request(query, result)
@@ -113,10 +113,10 @@ class Server6(DHCPPort):
         elif request is not None and file is not None:
             self.publish(OfferMade(self.seconds(), request, reply.kind.name, file, to, answer.address))
 
-    def _report(self, cause: NoReplyReason, detail: str, query: Query, now: float) -> None:
+    def _report(self, reason: NoReplyReason, detail: str, query: Query, now: float) -> None:
         """Publish what is behind an answer, or why there is none."""
-        if cause is NoReplyReason.OTHER_SERVER:
+        if reason is NoReplyReason.OTHER_SERVER:
             detail = f"DUID {detail}"
-        elif cause is NoReplyReason.ABSENT and detail == UNSPECIFIED:
+        elif reason is NoReplyReason.ABSENT and detail == UNSPECIFIED:
             detail = ", ".join(each.address for each in query.place.addresses)
-        self._no_reply.report(cause, detail, self.family.client(query), query.peer, query.place.interface, now)
+        self._no_reply.report(reason, detail, self.family.client(query), query.peer, query.place.interface, now)

@@ -8,7 +8,15 @@ unittest or trial, and say how the thing is made::
             return MyBackend(self.files)
 """
 
-from bootfw.testing.contracts.backend import BackendContract, WritableBackendContract
+from bootfw.testing.contracts.backend import (
+    BackendContract,
+    DirectoryBackendContract,
+    PerClientBackendContract,
+    StaticBackendContract,
+    UniformBackendContract,
+    WritableBackendContract,
+)
+from bootfw.testing.contracts.clientaware import ClientAwareContract
 from bootfw.testing.contracts.leases import LeaseStoreContract
 from bootfw.testing.contracts.orders import OrderStoreContract
 from bootfw.testing.contracts.resolver import ResolverContract
@@ -16,9 +24,14 @@ from bootfw.testing.contracts.watchdog import WatchdogContract
 
 __all__ = [
     "BackendContract",
+    "ClientAwareContract",
+    "DirectoryBackendContract",
     "LeaseStoreContract",
     "OrderStoreContract",
+    "PerClientBackendContract",
     "ResolverContract",
+    "StaticBackendContract",
+    "UniformBackendContract",
     "WatchdogContract",
     "WritableBackendContract",
 ]

@@ -1,20 +1,32 @@
-"""IBackend, IReader, IWritableBackend and IWriter."""
+"""IBackend with its readers, IWritableBackend with its writers, and the abilities that a backend may declare beside."""
 
 import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from inspect import iscoroutine
+from inspect import isawaitable, iscoroutine
+from pathlib import Path
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
 from bootfw.ability import provides
 from bootfw.errors import FileAlreadyExists, FileMissing, TransferError
-from bootfw.interfaces import IBackend, IReader, IShareableReader, IWritableBackend, IWriter
+from bootfw.interfaces import (
+    IBackend,
+    IDirectoryBackend,
+    IPerClientBackend,
+    IReader,
+    IShareableReader,
+    IStaticBackend,
+    IUniformBackend,
+    IWritableBackend,
+    IWriter,
+)
 from bootfw.testing.contracts.answers import Answers
-from bootfw.values import TransferRequest
+from bootfw.values import Client, Mode, TransferRequest
 
 MISSING_PATHS = (
     "",
@@ -32,6 +44,14 @@ MISSING_PATHS = (
     "%s%n{}",
 )
 """Paths that no backend has."""
+
+CLIENTS = (
+    Client("192.0.2.10", "52:54:00:12:34:56", None, "x86-bios", "pxe-bios", "PXEClient:Arch:00000:UNDI:002001"),
+    Client("192.0.2.11", "52:54:00:12:34:57", "00000000-0000-0000-0000-000000000001", "x86_64-uefi", "ipxe", ipxe=True),
+    Client("2001:db8::9", "", None, "arm64-uefi-http", "uefi-http", "HTTPClient:Arch:00019", http=True),
+    Client("192.0.2.12"),  # DHCP has not seen it
+)
+"""One of each kind of client."""
 
 
 def _descriptors() -> set[tuple[str, str]]:
@@ -263,3 +283,130 @@ class WritableBackendContract(BackendContract):
         self.answer(self.upload(backend, "two", b"x").finish())
         self.refusal(backend.create, "two", self.request("two", write=True))
         assert _descriptors() - before == set()
+
+
+class UniformBackendContract(BackendContract):
+    """The tests of a backend that gives every client the same."""
+
+    def test_provides_the_uniform_interface(self) -> None:
+        backend = self.make_backend()
+        verifyObject(IUniformBackend, backend)
+        assert not provides(backend, IPerClientBackend), "a backend is one of the two"
+
+    def test_every_client_gets_the_same(self) -> None:
+        backend = self.make_backend()
+        for path in (*self.files, "no-such-file"):
+            found = [self._fetched(backend, request) for request in self._requests(path)]
+            assert found == [self.files.get(path)] * len(found), f"{path}: it depends on more than path and ignore_case"
+
+    def _requests(self, path: str) -> Iterator[TransferRequest]:
+        """Requests for one path that differ in all but ignore_case."""
+        plain = self.request(path)
+        yield plain
+        yield evolve(plain, mode=Mode.NETASCII, options=(("blksize", "1468"), ("tsize", "0")))
+        for client in CLIENTS:
+            url = f"http://{plain.local}:8069"
+            yield evolve(plain, peer=(client.address, 1024), client=client, protocol="http", http_url=url, local="")
+
+    def _fetched(self, backend: Any, request: TransferRequest) -> bytes | None:
+        try:
+            reader = self.answer(backend.open(request.path, request))
+        except FileMissing:
+            return None
+        try:
+            return bytes(self.answer(reader.read(0, 1 << 20)))
+        finally:
+            reader.close()
+
+
+class StaticBackendContract(UniformBackendContract):
+    """The tests of a backend that ``bootfw lint`` reads. ``make_backend`` makes it without a reactor, as lint does."""
+
+    def test_provides_the_static_interface(self) -> None:
+        verifyObject(IStaticBackend, self.make_backend())
+
+    def test_results_are_returned_directly(self) -> None:
+        backend = self.make_backend()
+        for path in self.files:
+            reader = backend.open(path, self.request(path))
+            self._check_direct(reader, f"{path}: open() answers later, and lint has no reactor to wait with")
+            self._check_direct(reader.read(0, 512), f"{path}: read() answers later")
+            reader.close()
+
+    def test_missing_files_are_reported_directly(self) -> None:
+        try:
+            answer = self.make_backend().open("no-such-file", self.request("no-such-file"))
+        except FileMissing:
+            return
+        self._check_direct(answer, "FileMissing has to be raised by open() itself")
+
+    @staticmethod
+    def _check_direct(result: Any, message: str) -> None:
+        if iscoroutine(result):
+            result.close()  # or Python warns that it was never awaited
+        assert not isawaitable(result), message
+
+
+class DirectoryBackendContract(StaticBackendContract):
+    """The tests of a backend that serves the files of one directory under their own paths."""
+
+    def test_provides_the_directory_interface(self) -> None:
+        backend = self.make_backend()
+        verifyObject(IDirectoryBackend, backend)
+        assert isinstance(backend.root, Path)
+
+    def test_files_of_the_directory_are_served_under_their_own_paths(self) -> None:
+        backend = self.make_backend()
+        found = {path.relative_to(backend.root).as_posix(): path for path in backend.root.rglob("*") if path.is_file()}
+        assert set(self.files) <= set(found), f"{backend.root} lacks files that the backend serves"
+        for name, path in found.items():
+            assert self.fetch(backend, name) == path.read_bytes()
+
+
+class PerClientBackendContract(BackendContract):
+    """The tests of a backend whose files depend on the client. ``files`` are those of a client unknown to DHCP."""
+
+    clients: Sequence[Client] = CLIENTS
+    """Those that its files are fetched by; add the ones that it makes a difference for."""
+
+    def test_provides_the_interface_of_files_per_client(self) -> None:
+        backend = self.make_backend()
+        verifyObject(IPerClientBackend, backend)
+        assert not provides(backend, IUniformBackend), "a backend is one of the two"
+
+    def test_one_client_does_not_change_what_another_gets(self) -> None:
+        for path in self.files:
+            alone = [self._content(self.make_backend(), path, client) for client in self.clients]
+            backend = self.make_backend()
+            for _ in range(2):
+                assert [self._content(backend, path, client) for client in self.clients] == alone, path
+
+    def test_readers_of_several_clients_do_not_disturb_each_other(self) -> None:
+        for path in self.files:
+            alone = [self._content(self.make_backend(), path, client) for client in self.clients]
+            backend = self.make_backend()
+            readers = [self._opened(backend, path, client) for client in self.clients]
+            found = [None if reader is None else bytes(self.answer(reader.read(0, 1 << 20))) for reader in readers]
+            assert found == alone, path
+            for reader in readers:
+                if reader is not None:
+                    reader.close()
+
+    def _opened(self, backend: Any, path: str, client: Client) -> Any:
+        """A reader; None: there is no such file for this client."""
+        request = evolve(
+            self.request(path), peer=(client.address, 1024), client=client, http_url="http://192.0.2.1:8069"
+        )
+        try:
+            return self.answer(backend.open(path, request))
+        except FileMissing:
+            return None
+
+    def _content(self, backend: Any, path: str, client: Client) -> bytes | None:
+        reader = self._opened(backend, path, client)
+        if reader is None:
+            return None
+        try:
+            return bytes(self.answer(reader.read(0, 1 << 20)))
+        finally:
+            reader.close()
