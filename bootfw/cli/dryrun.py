@@ -193,7 +193,7 @@ class DryRun:
         if dhcp6_settings.mode == "server":
             leasing = self._leases()
             assert leasing.server6 is not None
-            port = Server6(self._services, family, leasing.server6, leasing.ledger)
+            port = Server6(self._services, family, leasing.server6, leasing.journal)
         else:
             port = Proxy6(self._services, family)
         peer = cast(Address, (client.link_local, dhcp6_settings.client_port, 0, 0))
@@ -201,7 +201,7 @@ class DryRun:
 
     def _server4(self) -> Server4:
         leasing = self._leases()
-        return Server4(self._services, self._family4(), leasing.server, leasing.ledger)
+        return Server4(self._services, self._family4(), leasing.server, leasing.journal)
 
     def _proxy4(self, *, boot_server: bool = False) -> Proxy4:
         return Proxy4(self._services, self._family4(), boot_server=boot_server)
