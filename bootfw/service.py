@@ -291,8 +291,12 @@ class BootService(MultiService):
             self._holds = False
             self._reactor.let_go()
 
-    def take_over(self, adopted: Sequence[AdoptedTransfer]) -> None:
-        """Continue transfers that another process has begun: their clients' packets arrive here."""
+    def take_over(self, adopted: Sequence[AdoptedTransfer], stored: Sequence[tuple[Address, int]] = ()) -> None:
+        """Continue transfers that another process has begun: their clients' packets arrive here.
+
+        :param stored: see AdoptedTransfers.
+        """
+        self._adopted_transfers.acknowledge_again(stored)
         for number, tftp in enumerate(self._tftps()):
             tftp.take_over([transfer for transfer in adopted if transfer.port == number])
 

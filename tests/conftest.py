@@ -107,7 +107,7 @@ def private_reactor() -> Iterator[EPollReactor]:
 def turn_until(private_reactor: EPollReactor) -> TurnUntil:
     """Turn the private reactor until something is so; fail after some *seconds*."""
 
-    def turn(condition: Callable[[], object], seconds: float = 5) -> None:
+    def turn(condition: Callable[[], object], seconds: float = 30) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it did not come"

@@ -22,7 +22,7 @@ _LOOKUP, _FORGET, _GETATTR, _OPEN, _READ, _RELEASE, _INIT, _FLUSH, _INTERRUPT, _
 _ROOT = 1
 _MNT_DETACH = 2
 
-_LIMIT = 10
+_LIMIT = 60
 """Seconds after which it answers again by itself: a process that waits for a thread of its own can't be killed."""
 
 
@@ -113,7 +113,7 @@ class HangingFileSystem:
         return struct.pack("<6Q10I", node, size, 0, *[1_000_000_000] * 3, *[0] * 3, mode, 1, 0, 0, 0, 4096, 0)
 
 
-def mounted(place: Path, files: Mapping[str, bytes], seconds: int = 5) -> HangingFileSystem:
+def mounted(place: Path, files: Mapping[str, bytes], seconds: int = 30) -> HangingFileSystem:
     """A HangingFileSystem that answers. Skips where only root may mount one."""
     if os.geteuid() != 0 or not os.path.exists("/dev/fuse"):
         pytest.skip("a file system in user space needs root and /dev/fuse")

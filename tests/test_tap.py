@@ -13,7 +13,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from twistd import TWISTD, Process, bootfw, clean, fetch, free_port
+from twistd import TWISTD, Process, bootfw, clean, fetch, free_port, run_to_end
 from twisted.application.service import IService
 from zope.interface.verify import verifyObject
 
@@ -59,13 +59,10 @@ files = {}
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A configuration that serves a directory on a free port."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "motd").write_text("hello\n")
     path = tmp_path / "bootfw.toml"
-    path.write_text(GOOD.replace("PORT", str(port)))
+    path.write_text(GOOD.replace("PORT", str(free_port())))
     return path
 
 
@@ -300,10 +297,7 @@ def test_bootfw_run_takes_the_options_of_twistd_bootfw(
 def test_a_port_that_is_held_ends_the_start(config: Path, mode: list[str]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
         holder.bind(("127.0.0.1", port_of(config)))
-        command = [str(TWISTD), *mode, "bootfw", "-c", str(config)]
-        done = subprocess.run(
-            command, cwd=config.parent, env=clean(), text=True, capture_output=True, timeout=30, check=False
-        )
+        done = run_to_end(TWISTD, *mode, "bootfw", "-c", config, cwd=config.parent)
     assert done.returncode == 1
     where = f"127.0.0.1:{port_of(config)}"
     log = done.stdout if mode else (config.parent / "twistd.log").read_text()

@@ -22,7 +22,7 @@ class RunReactor(Protocol):
 class TurnUntil(Protocol):
     """Runs the reactor until *condition* holds."""
 
-    def __call__(self, condition: Callable[[], object], seconds: float = 5) -> None: ...
+    def __call__(self, condition: Callable[[], object], seconds: float = 30) -> None: ...
 
 
 class Alongside(Protocol):

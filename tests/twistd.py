@@ -1,6 +1,7 @@
 """``twistd bootfw`` as a process, for tests: started, signalled, and its log read."""
 
 import os
+import secrets
 import select
 import signal
 import socket
@@ -8,10 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 TWISTD = Path(sys.executable).parent / "twistd"
+
+_LOWEST_PORT = 10_000
 
 SANDBOX = [sys.executable, str(Path(__file__).parent / "sandbox.py")]
 """Followed by address families and a command: the command can't create sockets of these families."""
@@ -120,7 +124,36 @@ def fetch(address: tuple[str, int], name: str) -> bytes:
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that is free.
+
+    It is none of those that the kernel gives to sockets without a number: other tests run at the same time, and one of
+    their sockets might get it before the server does.
+    """
+    highest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = _LOWEST_PORT + secrets.randbelow(highest - _LOWEST_PORT)
+        with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def run_to_end(*command: str | Path, cwd: Path, seconds: float = 60) -> "subprocess.CompletedProcess[str]":
+    """Run a command, and wait for the processes that it leaves behind, too: a daemon is still at work when twistd ends.
+
+    :return: what ``subprocess.run`` returns.
+    """
+    ended, held = os.pipe()
+    with open(ended, "rb") as waiting:
+        with open(held, "wb"):
+            done = subprocess.run(
+                [str(part) for part in command],
+                cwd=cwd,
+                env=clean(),
+                text=True,
+                capture_output=True,
+                timeout=seconds,
+                check=False,
+                pass_fds=(held,),
+            )
+        assert select.select([waiting], [], [], seconds)[0], "one of its processes goes on"
+    return done

@@ -79,6 +79,7 @@ class Program:
         listening: Sequence[tuple[str, tuple[str, int], str, int]],
         memory: Sequence[tuple[str, tuple[Any, ...]]],
         adopted: Sequence[AdoptedTransfer],
+        stored: Sequence[tuple[Address, int]],
     ) -> None:
         sockets: dict[PortKey, socket.socket] = {}
         for name, place, device, descriptor in listening:
@@ -104,7 +105,7 @@ class Program:
         service.startService()
         for kind, values in memory:
             service.on_message(kind, values)
-        service.take_over(adopted)
+        service.take_over(adopted, stored)
         timed.callLater(POSITIONS_EVERY, self._send_positions, [])
 
     def _send_positions(self, before: list[tuple[Address, int]]) -> None:

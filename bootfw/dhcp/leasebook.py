@@ -184,14 +184,11 @@ class LeaseBook(Generic[S, C]):
         :param wanted: what it requests.
         :param besides: addresses that are taken already.
         """
-        key = client.key
         for binding in self.choice.candidates(client, reservation, wanted):
-            # As may_have(), without the call.
             if (
                 binding is not None
                 and binding.number not in besides
-                and self.allowed(binding, reservation)
-                and (binding.free_for(key, now) or self.choice.passes_on(binding, client, reservation))
+                and self.may_have(binding, client, reservation, now)
             ):
                 return binding
         return None

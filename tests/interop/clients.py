@@ -93,6 +93,10 @@ ATFTP_65464 = Client("atftp-65464", "atftp", _atftp("get", blksize=65464))
 
 BUSYBOX = Client("busybox", "busybox", _busybox("-g", 1400), _busybox("-p", 1400))
 
+BUSYBOX_GIVES_UP = "tftp: timeout"
+"""busybox ends with this after 14 seconds without an answer. If the ACK that it lacks is the last one of an upload, its
+exit code is 0 all the same."""
+
 BUSYBOX_JUMBO = Client("busybox-jumbo", "busybox", _busybox("-g", 8192), _busybox("-p", 8192))
 """For links with an MTU of 9000."""
 

@@ -97,7 +97,7 @@ def web_service(private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterato
 def run_client(turn_until: TurnUntil) -> RunClient:
     """Runs a program while the reactor turns, as (exit code, output)."""
 
-    def run(program: str, *words: object, seconds: float = 15) -> tuple[int, bytes]:
+    def run(program: str, *words: object, seconds: float = 60) -> tuple[int, bytes]:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed: tools/install-clients installs it on Debian")
         clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
@@ -116,4 +116,4 @@ def run_client(turn_until: TurnUntil) -> RunClient:
 @pytest.fixture
 def curl(run_client: RunClient) -> Curl:
     """Runs curl."""
-    return lambda *words: run_client("curl", "--silent", "--max-time", "10", *words)
+    return lambda *words: run_client("curl", "--silent", "--max-time", "60", *words)

@@ -17,7 +17,7 @@ from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import DHCPSettings, Settings, TFTPSettings
 from bootfw.events import Event, TransferBegun, TransferEnded
 from bootfw.interfaces import IBackend, IBootObserver
-from bootfw.net.tftp.handover import AdoptedTransfer, Handover
+from bootfw.net.tftp.handover import KEEP_SECONDS, AdoptedTransfer, AdoptedTransfers, Handover
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transfer import Transfer
 from bootfw.net.tftp.transferport import opener
@@ -64,7 +64,8 @@ class Server:
         self.interim = InterimServer([(protocol, self.host.listenUDP(69, protocol))])
 
     def _protocol(self) -> TFTPProtocol:
-        return TFTPProtocol(self.host, self._backend, Fixed(), self.events.append, **self._more)
+        self.adopted = AdoptedTransfers(self.host, self.events.append)
+        return TFTPProtocol(self.host, self._backend, Fixed(), self.events.append, adopted=self.adopted, **self._more)
 
     def transfers(self) -> list[Transfer]:
         """That are under way."""
@@ -72,11 +73,13 @@ class Server:
 
     def hand_over(self, positions: Positions | None = None) -> Positions:
         """The worker is ready."""
+        stored = pickle.loads(pickle.dumps(self.interim.stored_uploads()))
         positions = self.interim.hand_over() if positions is None else positions
         self.network.advance(0)
         worker = self.serving = self._protocol()
         self.host.listenUDP(69, worker)
         begun = {event.request.peer: event for event in self.events if isinstance(event, TransferBegun)}
+        self.adopted.acknowledge_again(stored)
         worker.take_over(
             [AdoptedTransfer(begun[peer], 0, pickle.loads(pickle.dumps(handed))) for peer, handed in positions]
         )
@@ -195,6 +198,53 @@ def test_an_upload_is_waited_for_until_it_is_stored() -> None:
     assert protocol.transfers == 1, "its last block may come again"
     assert not server.interim.busy
     assert server.hand_over() == []
+
+
+def test_the_last_ack_of_an_upload_is_repeated_by_the_worker() -> None:
+    """Its client, which has lost it, would else report that the upload has failed."""
+    server = Server(Files({}))
+    server.network.link = link = LosesOne("10.0.0.1", len(CONTENT) // 512 + 2)  # ACK 0 is the first
+    upload = server.client().upload("new", CONTENT)
+    server.network.run_until(link.has_lost)
+    assert not server.interim.busy
+    assert server.hand_over() == []
+    server.network.result_of(upload)
+    assert server.ends() == [Outcome.COMPLETE]
+
+
+@pytest.mark.parametrize(
+    "data", [b"\0\3\0", b"\0\3\0\2last", tftp.ack(1)], ids=["a cut packet", "another block", "an ACK"]
+)
+def test_nothing_but_the_last_block_of_a_stored_upload_is_acknowledged(data: bytes) -> None:
+    server = Server(Files({}))
+    client = FakePeer(server.network.host("10.0.0.9"), 2000)
+    address = "10.0.0.1", 69
+    for sent in (tftp.request(True, "new", "octet", ()), b"\0\3\0\1last"):
+        client.send(sent, address)
+        server.network.advance(0.01)
+    server.hand_over()
+    server.network.link = link = Swallows("10.0.0.9")
+    client.send(data, address)
+    server.network.advance(0.01)
+    assert link.volume == []
+    client.send(b"\0\3\0\1last", address)
+    server.network.advance(0.01)
+    assert link.volume == [len(tftp.ack(1))]
+    server.network.advance(KEEP_SECONDS)
+    client.send(b"\0\3\0\1last", address)
+    server.network.advance(0.01)
+    assert len(link.volume) == 1, "it is forgotten"
+
+
+def test_while_it_is_drained_a_repeated_request_still_gets_its_answer_again() -> None:
+    server = Server(Files({"file": CONTENT}))
+    server.network.link = link = Swallows("10.0.0.9")
+    client = FakePeer(server.network.host("10.0.0.9"), 2000)
+    for _ in range(2):
+        client.send(tftp.request(True, "new", "octet", (("blksize", "1000"),)), ("10.0.0.1", 69))
+        server.network.advance(0.01)
+        server.interim.drain()
+    assert len(link.volume) == 2
 
 
 # A packet is lost at that moment

@@ -10,6 +10,7 @@ from bootfw.net.workers.workerstates import (
     EXIT_WITHIN,
     HAND_OVER_AFTER,
     MAX_WAIT,
+    PREPARE_WITHIN,
     Do,
     Input,
     State,
@@ -74,6 +75,10 @@ def test_starting_disconnected_waits_for_the_exit() -> None:
 
 def test_starting_exited_is_a_lost_worker_that_is_started_again() -> None:
     takes(in_state(State.STARTING), Input.EXITED, State.SCHEDULED, Do.REPORT, argument="why", deadline=NOW)
+
+
+def test_starting_tick_kills_a_process_that_does_not_become_ready() -> None:
+    takes(in_state(State.STARTING, deadline=NOW), Input.TICK, State.OVERDUE, Do.KILL)
 
 
 def test_starting_stop_kills_in_the_next_turn() -> None:
@@ -156,6 +161,27 @@ def test_serving_stop_gives_time_for_the_transfers() -> None:
     takes(in_state(State.SERVING), Input.STOP, State.STOPPING, Do.CLOSE, deadline=NOW + EXIT_WITHIN)
 
 
+# OVERDUE
+
+
+def test_overdue_prepared_comes_too_late() -> None:
+    takes(in_state(State.OVERDUE), Input.PREPARED, State.OVERDUE)
+
+
+def test_overdue_disconnected_waits_for_the_exit() -> None:
+    takes(in_state(State.OVERDUE), Input.DISCONNECTED, State.OVERDUE)
+
+
+def test_overdue_exited_is_a_lost_worker_that_is_started_again() -> None:
+    worker = in_state(State.OVERDUE, NOW - PREPARE_WITHIN)
+    takes(worker, Input.EXITED, State.SCHEDULED, Do.REPORT, argument="killed", deadline=NOW)
+    assert (worker.reason, worker.failures) == ("it was not ready within 120 s", 0)
+
+
+def test_overdue_stop_waits_for_the_exit() -> None:
+    takes(in_state(State.OVERDUE), Input.STOP, State.STOPPING)
+
+
 # DISCONNECTED
 
 
@@ -181,7 +207,7 @@ def test_disconnected_stop_waits_no_longer() -> None:
 
 def test_scheduled_tick_creates_a_process() -> None:
     worker = in_state(State.SCHEDULED, deadline=NOW)
-    takes(worker, Input.TICK, State.STARTING, Do.SPAWN)
+    takes(worker, Input.TICK, State.STARTING, Do.SPAWN, deadline=NOW + PREPARE_WITHIN)
     assert worker.started == NOW
 
 
@@ -225,7 +251,6 @@ ILLEGAL = [
     (State.STARTING, Input.START),
     (State.STARTING, Input.BUSY),
     (State.STARTING, Input.FREE),
-    (State.STARTING, Input.TICK),
     (State.READY, Input.START),
     (State.READY, Input.SPAWN_FAILED),
     (State.SERVING, Input.START),
@@ -240,6 +265,11 @@ ILLEGAL = [
     (State.DISCONNECTED, Input.DISCONNECTED),
     (State.SCHEDULED, Input.START),
     (State.SCHEDULED, Input.SPAWN_FAILED),
+    (State.OVERDUE, Input.START),
+    (State.OVERDUE, Input.SPAWN_FAILED),
+    (State.OVERDUE, Input.BUSY),
+    (State.OVERDUE, Input.FREE),
+    (State.OVERDUE, Input.TICK),
     (State.SCHEDULED, Input.PREPARED),
     (State.SCHEDULED, Input.BUSY),
     (State.SCHEDULED, Input.FREE),

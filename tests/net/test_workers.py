@@ -77,6 +77,9 @@ class InterimServer:
     busy: bool = False
     did: list[str] = field(factory=list)
 
+    def stored_uploads(self) -> list[tuple[Address, int]]:
+        return []
+
     def hand_over(self) -> list[tuple[Address, Handover]]:
         self.did.append("hand over")
         return []

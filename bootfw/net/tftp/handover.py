@@ -4,7 +4,7 @@ A transfer that was handed over continues at once, because its whole session sta
 process, the next ACK of its client says where to continue.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import define, field, frozen
@@ -15,6 +15,9 @@ from bootfw.events import Event, TransferBegun, TransferEnded
 from bootfw.interfaces import ICacheableReader, IReader
 from bootfw.tftp.position import Position
 from bootfw.values import Address, Mode, Outcome, TransferReport, Via
+from bootfw.wire.tftp import ack
+
+_DATA = b"\0\3"
 
 KEEP_SECONDS = 120.0
 """Seconds to wait for the next datagram of a client. One that writes to flash may pause for so long."""
@@ -65,7 +68,8 @@ def has_changed(file: IReader, begun_event: TransferBegun) -> bool:
 
 @define(eq=False)
 class AdoptedTransfers:
-    """Adopted transfers of crashed processes that wait for the next datagram of their clients.
+    """Adopted transfers that wait for the next datagram of their clients: downloads of processes that have crashed, and
+    uploads that another process has stored.
 
     All ports of a service share one instance, so that the end of each transfer is published once.
 
@@ -76,10 +80,12 @@ class AdoptedTransfers:
     _reactor: Any
     _publish: Callable[[Event], None]
     _waiting: dict[Address, AdoptedTransfer] = field(factory=dict, init=False)
+    _stored: dict[Address, int] = field(factory=dict, init=False)
+    """Client -> the last block of its upload, as numbered on the wire. The other process has acknowledged it once."""
     _timeout: IDelayedCall | None = field(default=None, init=False)
 
     def add(self, adopted: Iterable[AdoptedTransfer]) -> list[tuple[TransferBegun, Handover]]:
-        """Wait for packets of their clients, for KEPT seconds. Uploads end at once: what was stored is unknown.
+        """Wait for packets of their clients, for KEEP_SECONDS. Uploads end at once: what was stored is unknown.
 
         :return: the transfers that were handed over, to be continued at once.
         """
@@ -92,10 +98,28 @@ class AdoptedTransfers:
                 self.publish_failed(transfer.begun_event, "its worker ended")
             else:
                 self._waiting[request.peer] = transfer
-        if self._waiting and self._timeout is None:
+        if self._waiting:
+            self._keep()
+        return handed
+
+    def acknowledge_again(self, stored: Sequence[tuple[Address, int]]) -> None:
+        """Acknowledge these uploads when their clients repeat the last block: the ACK of the other process was lost.
+
+        :param stored: (client, the last block as numbered on the wire).
+        """
+        self._stored.update(stored)
+        if self._stored:
+            self._keep()
+
+    def last_ack(self, peer: Address, data: bytes) -> bytes | None:
+        """Return the ACK that answers *data*; None: it is not the last block of an upload that is stored."""
+        block = self._stored.get(peer)
+        return ack(block) if block is not None and data[:4] == _DATA + block.to_bytes(2, "big") else None
+
+    def _keep(self) -> None:
+        if self._timeout is None:
             reason = "its worker ended, and the client was not heard again"
             self._timeout = self._reactor.callLater(KEEP_SECONDS, self._timed_out, reason)
-        return handed
 
     def take(self, peer: Address) -> AdoptedTransfer | None:
         """Remove and return the transfer of *peer*, which has sent a datagram; None: there is none."""
@@ -117,6 +141,7 @@ class AdoptedTransfers:
 
     def _timed_out(self, reason: str) -> None:
         self._timeout = None
+        self._stored.clear()
         waiting, self._waiting = self._waiting, {}
         for transfer in waiting.values():
             self.publish_failed(transfer.begun_event, reason)

@@ -202,14 +202,14 @@ class TFTPProtocol(DatagramProtocol):
     # Requests.
 
     def _requested(self, data: bytes, peer: Address, via: Via | None, known: Transfer | None, now: float) -> None:
+        if known is not None and known.raw == data and known.request_repeated(now):
+            return
         # RFC 1123 section 4.2.3.5: a broadcast request is silently ignored.
         if (
             self._states.state is not State.SERVING
             or (via is not None and is_for_many(via))
             or not self._interfaces.serves(via)
         ):
-            return
-        if known is not None and known.raw == data and known.request_repeated(now):
             return
         try:
             parsed = self._parsed[data] if len(data) <= _REMEMBERED else ParsedRequest.parse(data)
@@ -271,7 +271,10 @@ class TFTPProtocol(DatagramProtocol):
         """Go on with an adopted transfer, if *data* is of one."""
         adopted = self._adopted.take(peer)
         if adopted is None:
-            return False
+            last_ack = self._adopted.last_ack(peer, data)
+            if last_ack is not None:
+                self._context.send(last_ack, peer, via, 0)
+            return last_ack is not None
         if data[:2] != _ACK or len(data) < 4:
             self._adopted.publish_failed(adopted.begun_event, "its worker ended, and then the client")
             return True

@@ -115,6 +115,11 @@ class Transfer:
         return deadline
 
     @property
+    def stored_block(self) -> int | None:
+        """The last block of a stored upload, as numbered on the wire: its client repeats it if the ACK was lost."""
+        return None
+
+    @property
     def can_hand_over(self) -> bool:
         """Whether another process can continue it: see AdoptedTransfer."""
         return False

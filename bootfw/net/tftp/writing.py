@@ -10,9 +10,11 @@ from bootfw.net.tftp.netascii import NetasciiWriter
 from bootfw.net.tftp.transfer import Transfer
 from bootfw.net.tftp.transferstates import State
 from bootfw.tftp import write
+from bootfw.tftp.blocks import wire_number
 from bootfw.values import Mode
 
 _FINISHED = State.FINISHED
+_LINGERING = write.State.LINGERING
 
 
 @define(eq=False)
@@ -26,6 +28,12 @@ class WriteTransfer(Transfer):
     _netascii: NetasciiWriter | None = field(default=None, init=False)
     """The netascii translation; None in octet mode."""
     _advancing: bool = field(default=False, init=False)
+
+    @property
+    def stored_block(self) -> int | None:
+        """See Transfer."""
+        session = self.session
+        return wire_number(session.stored) if session is not None and session.state is _LINGERING else None
 
     def file_opened(self, file: Any) -> None:
         """See Transfer."""

@@ -179,8 +179,9 @@ class _Worker(ProcessProtocol):
             self.interim.drain()
 
     def _begin(self) -> None:
-        handed = {}
+        handed, stored = {}, []
         if self.interim is not None:
+            stored = self.interim.stored_uploads()
             handed = dict(self.interim.hand_over())
             self._positions = {peer: handover.position.acked for peer, handover in handed.items()}
             self._transfers = {peer: self._transfers[peer] for peer in handed if peer in self._transfers}
@@ -191,7 +192,7 @@ class _Worker(ProcessProtocol):
             AdoptedTransfer(begun, self._positions.get(peer, 0), handed.get(peer))
             for peer, begun in self._transfers.items()
         ]
-        self._channel.send("begin", *self._workers.memory(), adopted)
+        self._channel.send("begin", *self._workers.memory(), adopted, stored)
 
     def _report(self) -> None:
         transfers = len(self._transfers) if self.interim is None else 0

@@ -1,4 +1,4 @@
-"""A worker as a table: no process, scheduled, starting, ready, serving, disconnected, stopping."""
+"""A worker as a table: no process, scheduled, starting, ready, serving, overdue, disconnected, stopping."""
 
 from enum import Enum
 from typing import Any, ClassVar
@@ -11,6 +11,9 @@ EARLY_EXIT = 10.0
 """Seconds. A process that ends sooner after its start is replaced after a wait, which grows with each one."""
 MAX_WAIT = 30.0
 """Seconds between two starts, at most."""
+
+PREPARE_WITHIN = 120.0
+"""Seconds that a process has to load its configuration and its plugins, before it is killed and replaced."""
 
 DRAIN_AFTER = 5.0
 """Seconds from the start of a process. If the interim server still has transfers that it can't hand over, it accepts no
@@ -37,6 +40,8 @@ class State(Key):
     """The process can serve, but the interim server still has transfers that it can't hand over."""
     SERVING = "serving"
     """The process has its sockets."""
+    OVERDUE = "overdue"
+    """The process did not become ready in time, and is killed."""
     DISCONNECTED = "disconnected"
     """The process has closed its end of the pipe, so it is about to end."""
     STOPPING = "stopping"
@@ -101,7 +106,7 @@ def schedule(worker: "WorkerStates", argument: Any, now: float) -> State:
 @goes(State.STARTING)
 def start(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Create the process."""
-    worker.started, worker.deadline = now, None
+    worker.started, worker.deadline = now, now + PREPARE_WITHIN
     worker.out.append(Do.SPAWN)
     return State.STARTING
 
@@ -150,6 +155,20 @@ def disconnected(worker: "WorkerStates", argument: Any, now: float) -> State:
     """Send nothing more, and give the process time to end."""
     worker.deadline = now + EXIT_WITHIN
     return State.DISCONNECTED
+
+
+@goes(State.OVERDUE)
+def give_up(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Kill the process, which has not become ready in time: a plugin may wait for something that never comes."""
+    worker.deadline = None
+    worker.out.append(Do.KILL)
+    return State.OVERDUE
+
+
+@goes(State.SCHEDULED)
+def restart_overdue(worker: "WorkerStates", argument: Any, now: float) -> State:
+    """Report the loss, and why the process was killed. Start again at once."""
+    return restart(worker, f"it was not ready within {PREPARE_WITHIN:.0f} s", now)
 
 
 @goes(STAY)
@@ -222,7 +241,7 @@ TABLE: Table = {
         Input.FREE: illegal,
         Input.DISCONNECTED: disconnected,
         Input.EXITED: restart,
-        Input.TICK: illegal,
+        Input.TICK: give_up,
         Input.STOP: stop_now,
     },
     State.READY: {
@@ -246,6 +265,18 @@ TABLE: Table = {
         Input.EXITED: restart,
         Input.TICK: illegal,
         Input.STOP: stop,
+    },
+    State.OVERDUE: {
+        Input.START: illegal,
+        Input.SPAWN_FAILED: illegal,
+        # It was written before the process was killed.
+        Input.PREPARED: ignore,
+        Input.BUSY: illegal,
+        Input.FREE: illegal,
+        Input.DISCONNECTED: ignore,
+        Input.EXITED: restart_overdue,
+        Input.TICK: illegal,
+        Input.STOP: await_exit,
     },
     State.DISCONNECTED: {
         Input.START: illegal,
