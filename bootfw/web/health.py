@@ -3,6 +3,7 @@
 from typing import Any
 
 from bootfw.service import BootService
+from bootfw.web.readiness import readiness
 from bootfw.web.replies import Page, as_json
 
 
@@ -23,6 +24,5 @@ class Ready(Page):
 
     def get(self, request: Any) -> bytes:
         """See Page."""
-        if self._boot.running:
-            return as_json(request, {"ready": True, "waiting": []})
-        return as_json(request, {"ready": False, "waiting": [{"reason": "the service is not running"}]}, 503)
+        found = readiness(self._boot)
+        return as_json(request, found, 200 if found["ready"] else 503)

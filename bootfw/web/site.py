@@ -4,6 +4,7 @@ import io
 import ipaddress
 import socket
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -12,9 +13,15 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from bootfw.config.settings import WebSettings
+from bootfw.net.clock import shift_of
 from bootfw.service import BootService
+from bootfw.web.access import Access
+from bootfw.web.activity import Activity
+from bootfw.web.api import Action, Listing, Reading, status_record, throughput_record
+from bootfw.web.assets import assets
 from bootfw.web.health import Alive, Ready
-from bootfw.web.replies import Page, refusal, set_headers
+from bootfw.web.replies import Page, as_json, refusal, set_headers
+from bootfw.web.streams import Streams
 
 CONNECTIONS = 64
 """At once; more are closed. A browser opens up to six, a probe one."""
@@ -72,12 +79,16 @@ class WebRequest(Request):
         self.finish()  # type: ignore[no-untyped-call]
 
 
-class _Root(Resource):
-    """Every path that has no resource."""
+class _Folder(Resource):
+    """A path with others below it."""
 
     def getChild(self, path: bytes, request: Any) -> Any:
         """See IResource."""
         return _Missing()
+
+    def render(self, request: Any) -> bytes:
+        """Show what is below."""
+        return as_json(request, {"paths": sorted(name.decode() for name in self.children)})
 
 
 class _Missing(Page):
@@ -91,19 +102,52 @@ class WebSite(Site):
 
     :param reactor: IReactorTime.
     :param hosts: names by which browsers may reach it, beside addresses, ``localhost`` and the name of this host.
+    :param token: whoever has it may change something; "": nothing can be changed.
     """
 
     noisy = False
     protocol = Connection  # type: ignore[assignment]
 
-    def __init__(self, reactor: Any, boot: BootService, hosts: Iterable[str] = ()) -> None:
-        self.root = _Root()  # type: ignore[no-untyped-call]
+    def __init__(self, reactor: Any, boot: BootService, hosts: Iterable[str] = (), token: str = "") -> None:
+        self.root = _Folder()  # type: ignore[no-untyped-call]
         super().__init__(self.root, WebRequest, reactor=reactor, timeout=_IDLE)  # type: ignore[no-untyped-call]
         self._names = {"localhost", socket.gethostname().lower(), *hosts}
         self._connections: set[Connection] = set()
         self._emptied: Deferred[None] | None = None
+        streams = Streams(reactor, lambda: [("status", status()), ("throughput", throughput())])
+        self.activity = activity = Activity(streams.boot_changed, streams.status_changed)
+        """What it has seen of the events."""
+        boot.add_observer(activity, "web")
+        access = Access(reactor, token)
+        began = reactor.seconds()
+        wall = partial(_wall_clock, reactor)
+
+        def status() -> dict[str, Any]:
+            return status_record(boot, activity, access, began, wall())
+
+        def throughput() -> dict[str, Any]:
+            return throughput_record(activity, reactor.seconds())
+
         self.mount("healthz", Alive())
         self.mount("readyz", Ready(boot))
+        for name, asset in assets().items():
+            self.mount("" if name == "index.html" else name, asset)
+        api = _Folder()  # type: ignore[no-untyped-call]
+        self.mount("api", api)
+        listing, action = partial(Listing, reactor, boot), partial(Action, boot, access)
+        for path, page in {
+            "status": Reading(status),
+            "throughput": Reading(throughput),
+            "events": streams,
+            "boots": listing("boots", ["mac", "verdict", "since", "before"]),
+            "machines": listing("boot", path="mac"),
+            "leases": listing("leases", ["who", "state", "network"]),
+            "orders": listing("next"),
+            "order": action("order", ["mac", "file"]),
+            "cancel": action("cancel", ["mac"]),
+            "release": action("release", ["address"]),
+        }.items():
+            api.putChild(path.encode(), page)
 
     def mount(self, name: str, resource: IResource) -> None:
         """Serve *resource* as ``/name``, such as ``/metrics``."""
@@ -162,9 +206,15 @@ def add_web(reactor: Any, boot: BootService, settings: WebSettings, *, optional:
 
     :param optional: an address that can't be bound is reported, and the service starts without it.
     """
-    site = WebSite(reactor, boot, settings.hosts)
+    site = WebSite(reactor, boot, settings.hosts, settings.token)
     boot.add_site("web", settings.listen, site, optional=optional)
     return site
+
+
+def _wall_clock(reactor: Any) -> float:
+    """Seconds since the epoch; the clock of a reactor does not follow when the wall clock is set."""
+    now: float = reactor.seconds() + shift_of(reactor)()
+    return now
 
 
 def _without_port(host: str) -> str:

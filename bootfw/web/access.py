@@ -1,0 +1,54 @@
+"""Who may change something over the web: whoever has the token, from our own page or from no page at all."""
+
+import hmac
+from typing import Any
+
+from twisted.logger import Logger
+
+from bootfw.boot.onceper import OncePer
+
+_REPORT_AGAIN = 60.0
+"""Seconds until another wrong token from the same address is logged."""
+
+
+class Access:
+    """Checks the requests that change something.
+
+    A browser adds no Authorization header by itself, so a page of a stranger can't make one send a valid request
+    (CSRF); that the body has to be JSON, and the origin ours, stops it before.
+
+    :param token: "": nothing may be changed.
+    """
+
+    log = Logger(namespace="bootfw.web")
+
+    def __init__(self, reactor: Any, token: str) -> None:
+        self._reactor = reactor
+        self._token = token.encode()
+        self._reports = OncePer(_REPORT_AGAIN)
+
+    @property
+    def writable(self) -> bool:
+        """Whether there is a token."""
+        return bool(self._token)
+
+    def refuses(self, request: Any) -> tuple[int, str] | None:
+        """Return (status, reason) for a request that may change nothing; None: it may."""
+        if not self._token:
+            return 403, "these pages are read-only: [web] token is not set"
+        origin = request.getHeader(b"origin")
+        scheme = b"https" if request.isSecure() else b"http"
+        if origin is not None and origin != scheme + b"://" + (request.getHeader(b"host") or b""):
+            return 403, "the request comes from a page of another site"
+        if (request.getHeader(b"content-type") or b"").partition(b";")[0].strip().lower() != b"application/json":
+            return 415, "the body must be JSON, with Content-Type: application/json"
+        kind, _, given = (request.getHeader(b"authorization") or b"").partition(b" ")
+        if kind.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
+            return None
+        request.setHeader(b"WWW-Authenticate", b"Bearer")
+        if not given:
+            return 401, "the token is missing: send Authorization: Bearer TOKEN"
+        peer = request.getClientAddress().host
+        if self._reports.due(peer, self._reactor.seconds()):
+            self.log.warn("web {peer}: refused, the token is wrong", peer=peer)
+        return 401, "the token is wrong"

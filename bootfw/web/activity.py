@@ -1,0 +1,71 @@
+"""What the pages show of the events: transfers that run, throughput, and which boots have changed."""
+
+from collections.abc import Callable, Sequence
+
+from zope.interface import implementer
+
+from bootfw.attempts.attempt import BootAttempt
+from bootfw.events import (
+    BootAttemptChanged,
+    BootAttemptEnded,
+    Event,
+    ListenerBound,
+    ListenerClosed,
+    ListenerFailed,
+    TransferBegun,
+    TransferEnded,
+)
+from bootfw.interfaces import IBatchObserver
+from bootfw.values import Address
+from bootfw.web.throughput import Throughput
+
+_MOST_RUNNING = 50_000
+"""Transfers that are counted as running: one whose end was dropped from a full queue would stay."""
+
+_ABOUT_SOCKETS = (ListenerBound, ListenerClosed, ListenerFailed)
+
+
+@implementer(IBatchObserver)
+class Activity:
+    """Follows the events of a service.
+
+    :param boot_changed: called with each attempt that has changed; must not raise.
+    :param status_changed: called when something about the sockets has changed; must not raise.
+    """
+
+    def __init__(self, boot_changed: Callable[[BootAttempt], None], status_changed: Callable[[], None]) -> None:
+        self.throughput = Throughput()
+        self.ended = 0
+        """Transfers that have ended, in all."""
+        self._boot_changed = boot_changed
+        self._status_changed = status_changed
+        self._running: dict[tuple[str, Address], None] = {}
+
+    @property
+    def running(self) -> int:
+        """Transfers that have begun and not ended."""
+        return len(self._running)
+
+    def observe(self, event: Event) -> None:
+        """See IBootObserver."""
+        self.observe_many((event,))
+
+    def observe_many(self, events: Sequence[Event]) -> None:
+        """See IBatchObserver."""
+        running = self._running
+        for event in events:
+            kind = type(event)
+            if kind is TransferEnded:
+                report = event.report  # type: ignore[attr-defined]
+                running.pop((report.request.protocol, report.request.peer), None)
+                self.ended += 1
+                self.throughput.add(report)
+            elif kind is TransferBegun:
+                if len(running) >= _MOST_RUNNING:
+                    del running[next(iter(running))]
+                request = event.request  # type: ignore[attr-defined]
+                running[request.protocol, request.peer] = None
+            elif kind is BootAttemptChanged or kind is BootAttemptEnded:
+                self._boot_changed(event.attempt)  # type: ignore[attr-defined]
+            elif kind in _ABOUT_SOCKETS:
+                self._status_changed()

@@ -1,0 +1,249 @@
+"""The JSON API: docs/web-api.md has each path. What is read and ordered is what the control socket offers."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from bootfw import __version__
+from bootfw.errors import StateError
+from bootfw.net.control import ControlError
+from bootfw.service import BootService
+from bootfw.web.access import Access
+from bootfw.web.activity import Activity
+from bootfw.web.readiness import readiness, socket_records
+from bootfw.web.replies import Page, as_json, refusal
+from bootfw.web.throughput import SECONDS
+
+LIMIT = 1000
+"""Records in a response, unless the request has a limit."""
+
+_AT_ONCE = 100
+"""Records that are written in one turn of the reactor: about a millisecond of work."""
+
+log = Logger(namespace="bootfw.web")
+
+
+def status_record(boot: BootService, activity: Activity, access: Access, began: float, now: float) -> dict[str, Any]:
+    """The server as ``/api/status`` shows it.
+
+    :param began: when the pages were made, seconds since the epoch.
+    """
+    operations = boot.operations()
+    shown = {"boots": "boots", "leases": "leases", "orders": "next"}
+    actions = {"order": "order", "cancel": "cancel", "release": "release"}
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "since": began,
+        "now": now,
+        **readiness(boot),
+        "sockets": socket_records(boot),
+        "transfers": {"running": activity.running, "ended": activity.ended},
+        "has": [name for name, operation in shown.items() if operation in operations],
+        "can": [name for name, operation in actions.items() if operation in operations] if access.writable else [],
+    }
+
+
+def throughput_record(activity: Activity, now: float) -> dict[str, Any]:
+    """``/api/throughput``: the last value is that of the second before *now*."""
+    return {"until": int(now), "seconds": SECONDS, "bytes": list(activity.throughput.rates(now - 1))}
+
+
+class Reading(Page):
+    """A path that returns what a function does."""
+
+    def __init__(self, read: Callable[[], Any]) -> None:
+        super().__init__()
+        self._read = read
+
+    def get(self, request: Any) -> bytes:
+        """See Page."""
+        return as_json(request, self._read())
+
+
+class Listing(Page):
+    """A path that returns the records of an operation as ``{"records": [...], "more": BOOL}``.
+
+    :param reactor: IReactorTime.
+    :param operation: its name on the control socket.
+    :param filters: parameters of the query that are passed on.
+    :param path: the parameter that the last part of the path is, if there is one.
+    """
+
+    def __init__(
+        self, reactor: Any, boot: BootService, operation: str, filters: Iterable[str] = (), path: str = ""
+    ) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._boot = boot
+        self._operation = operation
+        self._filters = frozenset(filters)
+        self._path = path
+
+    def get(self, request: Any) -> Any:
+        """See Page."""
+        given = {name.decode(): values[-1].decode("utf-8", "replace") for name, values in request.args.items()}
+        limit = given.pop("limit", str(LIMIT))
+        if not limit.isascii() or not limit.isdigit() or not 0 < int(limit) <= LIMIT:
+            return refusal(request, 400, f"limit must be from 1 to {LIMIT}")
+        unknown = sorted(given.keys() - self._filters)
+        if unknown:
+            known = ", ".join(sorted({*self._filters, "limit"}))
+            return refusal(request, 400, f'unknown parameter "{unknown[0]}"; known: {known}')
+        if self._path:
+            given[self._path] = b"/".join(request.postpath).decode("utf-8", "replace")
+        elif request.postpath:
+            return refusal(request, 404, "there is nothing at this path")
+
+        def send(records: Iterable[Mapping[str, Any]]) -> None:
+            _Sending(self._reactor, request, iter(records), int(limit)).start()
+
+        return call(self._boot, self._operation, given, request, send)
+
+
+class Action(Page):
+    """A path where POST orders something, and returns the records of what has changed.
+
+    :param keys: what the JSON object of the body has, all of them texts.
+    """
+
+    methods = "POST"
+
+    def __init__(self, boot: BootService, access: Access, operation: str, keys: Iterable[str]) -> None:
+        super().__init__()
+        self._boot = boot
+        self._access = access
+        self._operation = operation
+        self._keys = sorted(keys)
+
+    def post(self, request: Any) -> Any:
+        """See Page."""
+        refused = self._access.refuses(request)
+        if refused is not None:
+            return refusal(request, *refused)
+        try:
+            given = json.loads(request.content.getvalue())
+        except ValueError:
+            given = None
+        wanted = ", ".join(self._keys)
+        if not isinstance(given, dict) or sorted(given) != self._keys or not all(map(_is_text, given.values())):
+            return refusal(request, 400, f"the body must be a JSON object of texts: {wanted}")
+
+        def send(records: Iterable[Mapping[str, Any]]) -> None:
+            changed = list(records)
+            log.info(
+                "web {peer}: {operation} {given}: {count} changed",
+                peer=request.getClientAddress().host,
+                operation=self._operation,
+                given=json.dumps(given),
+                count=len(changed),
+            )
+            request.write(as_json(request, {"records": changed}))
+            request.finish()
+
+        return call(self._boot, self._operation, given, request, send)
+
+
+def call(
+    boot: BootService,
+    name: str,
+    given: Mapping[str, Any],
+    request: Any,
+    send: Callable[[Iterable[Mapping[str, Any]]], None],
+) -> Any:
+    """Call an operation of the service for *request*, and *send* its records, unless the client is gone by then."""
+    operation = boot.operations().get(name)
+    if operation is None:
+        return refusal(request, 404, f'this server has no "{name}": its configuration has nothing to do with it')
+    gone: list[object] = []
+    request.notifyFinish().addErrback(gone.append)
+
+    def returned(records: Iterable[Mapping[str, Any]]) -> None:
+        if not gone:
+            send(records)
+
+    def failed(failure: Failure) -> None:
+        if failure.check(ControlError, StateError):
+            status, reason = 400, str(failure.value)
+        else:
+            log.failure("the operation {name} failed for the web", failure, name=name)
+            status, reason = 500, "it failed in the server; its log has more"
+        if not gone:
+            request.write(refusal(request, status, reason))
+            request.finish()
+
+    maybeDeferred(operation, given).addCallback(returned).addErrback(failed)
+    return NOT_DONE_YET
+
+
+@implementer(IPushProducer)
+class _Sending:
+    """Writes records as fast as the client takes them, some in each turn of the reactor: there may be thousands."""
+
+    def __init__(self, reactor: Any, request: Any, records: Iterator[Mapping[str, Any]], limit: int) -> None:
+        self._reactor = reactor
+        self._request = request
+        self._records = records
+        self._left = limit
+        self._turn: Any = None
+        self._paused = False
+        self._before = b'{"records":['
+
+    def start(self) -> None:
+        self._request.setHeader(b"Content-Type", b"application/json")
+        self._request.registerProducer(self, True)
+        self._send()
+
+    def resumeProducing(self) -> None:
+        """See IPushProducer."""
+        self._paused = False
+        if self._turn is None:
+            self._turn = self._reactor.callLater(0, self._send)
+
+    def pauseProducing(self) -> None:
+        """See IPushProducer."""
+        self._paused = True
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    def stopProducing(self) -> None:
+        """See IProducer."""
+        self.pauseProducing()
+
+    def _send(self) -> None:
+        self._turn = None
+        wanted = min(self._left, _AT_ONCE)
+        try:
+            batch = list(islice(self._records, wanted))
+            self._left -= len(batch)
+            last = len(batch) < wanted or not self._left
+            more = last and not self._left and next(self._records, None) is not None
+        except Exception:
+            log.failure("records for the web can't be read")
+            self._request.transport.abortConnection()
+            return
+        for record in batch:
+            self._request.write(self._before + json.dumps(record, separators=(",", ":")).encode())
+            self._before = b",\n"
+        if not last:
+            if not self._paused:  # by one of these writes
+                self.resumeProducing()
+            return
+        start = b"" if self._before == b",\n" else self._before
+        self._request.write(start + b'],"more":' + (b"true" if more else b"false") + b"}\n")
+        self._request.unregisterProducer()
+        self._request.finish()
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)

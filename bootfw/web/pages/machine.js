@@ -1,0 +1,146 @@
+// One machine: its boots, the timeline of one of them, what each resolver decided.
+
+import { el, show, table } from "./dom.js";
+import { bytes, capital, count, duration, machineLink, offset, verdict, when } from "./format.js";
+import { order, read } from "./remote.js";
+import { decided, described } from "./stages.js";
+import { causeOf, timelineFigure } from "./timeline.js";
+
+const SHOWN = 30; // boots
+const AGAIN = 1000; // ms between loads while it boots
+
+const STAGES = [
+  { name: "At", class: "number" },
+  { name: "Stage" },
+  { name: "What happened", class: "span" },
+];
+
+const DECISIONS = [{ name: "Resolver" }, { name: "Decision", class: "span" }, { name: "At", class: "number" }];
+
+function fact(name, value) {
+  return value ? el("div", {}, el("dt", {}, name), el("dd", {}, value)) : null;
+}
+
+function stagesOf(boot) {
+  const list = table("The stages of this boot, in order", STAGES, { header: 1, class: "stages" });
+  list.rows(boot.stages.map((stage, index) => {
+    const { title, text, look } = described(stage);
+    const again = stage.count > 1 ? `${count(stage.count, "time")} in ${duration(stage.until - stage.at)}` : "";
+    return [index, () => [
+      offset(stage.at - boot.began),
+      el("span", { class: look === "file" || look === "running" ? "file" : "" }, title),
+      [text, again ? el("span", { class: "sub" }, text ? ` (sent ${again})` : `Sent ${again}`) : null],
+    ]];
+  }));
+  return list.node;
+}
+
+function decisionsOf(boot) {
+  const found = boot.stages.filter((stage) => stage.kind === "resolver");
+  if (!found.length) return null;
+  const list = table("What each resolver decided", DECISIONS);
+  list.rows(found.map((stage, index) => [index, () => [
+    stage.data.resolver,
+    capital(decided(stage.data)) + (stage.count > 1 ? `; ${count(stage.count, "time")}` : ""),
+    offset(stage.at - boot.began),
+  ]]));
+  return el("section", { class: "panel" }, el("h2", { class: "padded" }, "What each resolver decided"), list.node);
+}
+
+export function machineView(context, name, wantedId) {
+  const heading = el("h1", { tabindex: -1, class: "mono" }, name);
+  const about = el("p");
+  const attempts = el("nav", { class: "attempts", "aria-label": "Boots of this machine" });
+  const detail = el("div", { class: "stack" });
+  const next = el("div");
+  let shown = "";
+  let loading = 0;
+  let closed = false;
+  let ordered = null;
+
+  function render(records) {
+    if (!records.length) {
+      show(about);
+      show(attempts);
+      show(detail, el("div", { class: "panel empty" }, el("strong", {}, "No boot of this machine is known"), "It may be older than what is kept."));
+      return;
+    }
+    const boot = records.find((each) => each.id === wantedId) ?? records[0];
+    show(about, [boot.persona, boot.architecture, ...boot.addresses].filter(Boolean).join(", "));
+    show(attempts, records.length < 2 ? [] : records.map((each) => el("a", {
+      href: `${machineLink(name)}/${encodeURIComponent(each.id)}`, "aria-current": each === boot ? "true" : null,
+    }, when(each.began), verdict(each.verdict))));
+    const signature = JSON.stringify(boot);
+    if (signature === shown) return;
+    shown = signature;
+    const retries = Object.entries(boot.retries).map(([kind, times]) => `${times} × ${kind}`).join(", ");
+    show(detail,
+      el("section", { class: "panel padded stack", "aria-label": "Verdict and timeline" },
+        causeOf(boot),
+        el("dl", { class: "facts" },
+          fact("Began", when(boot.began)), fact("Took", duration(boot.seconds)),
+          fact("Loaded", boot.bytes ? `${bytes(boot.bytes)} in ${count(boot.files.length, "file")}` : "nothing"),
+          fact("Retries", retries), fact("Interface", boot.interface), fact("UUID", boot.uuid)),
+        boot.stages.length ? timelineFigure(boot) : null),
+      el("section", { class: "panel" },
+        el("h2", { class: "padded" }, "Stages"), stagesOf(boot),
+        boot.omitted ? el("p", { class: "padded muted" }, `${count(boot.omitted, "stage")} in between were left out.`) : null),
+      decisionsOf(boot));
+  }
+
+  async function load() {
+    try {
+      const found = await read(`machines/${encodeURIComponent(name)}`, { limit: SHOWN });
+      if (!closed) render(found.records);
+    } catch (error) {
+      if (!closed) show(detail, el("p", { class: "problem", role: "alert" }, `The boots can't be shown: ${error.message}.`));
+    }
+  }
+
+  async function loadNext() {
+    if (!context.status?.has.includes("orders") || !/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(name)) return;
+    const found = await read("orders");
+    ordered = found.records.find((each) => each.mac === name) ?? null;
+    if (closed) return;
+    const can = context.status.can;
+    const input = el("input", { id: "file", required: true, placeholder: "install.ipxe", autocomplete: "off", spellcheck: "false" });
+    const problem = el("p", { class: "muted", role: "status" });
+    async function give(path, body) {
+      try {
+        if (await order(path, body, context.askToken)) loadNext();
+      } catch (error) {
+        show(problem, `${capital(error.message)}.`);
+      }
+    }
+    show(next, !ordered && !can.includes("order") ? [] : el("section", { class: "panel padded stack" },
+      el("h2", {}, "Next boot"),
+      ordered
+        ? el("p", {}, "Once: ", el("span", { class: "file" }, ordered.file), ", ordered ", when(ordered.ordered), ". ",
+          can.includes("cancel") ? el("button", { type: "button", class: "small", onclick: () => give("cancel", { mac: name }) }, "Cancel") : null)
+        : el("form", { class: "controls", onsubmit: (event) => {
+          event.preventDefault();
+          give("order", { mac: name, file: input.value.trim() });
+        } }, el("label", { class: "wide", for: "file" }, "File to boot once", input), el("button", { class: "main" }, "Order")),
+      problem));
+  }
+
+  load();
+  loadNext();
+  return {
+    title: name,
+    node: [el("div", { class: "head" }, heading, about), attempts, detail, next],
+    heading,
+    boot(boot) {
+      if (![boot.mac, boot.uuid, ...boot.addresses].includes(name) || loading) return;
+      loading = setTimeout(() => {
+        loading = 0;
+        load();
+      }, AGAIN);
+    },
+    resync: load,
+    close() {
+      closed = true;
+      clearTimeout(loading);
+    },
+  };
+}

@@ -1,0 +1,84 @@
+// The server: its sockets, their states, and what is ordered for next boots.
+
+import { el, show, table } from "./dom.js";
+import { capital, count, duration, machineLink, verdict, when } from "./format.js";
+import { order, read } from "./remote.js";
+
+const COLUMNS = [{ name: "Service" }, { name: "Address" }, { name: "State", class: "tight" }, { name: "Reason", class: "span" }, { name: "Since", class: "tight" }];
+const ORDERS = [{ name: "Machine" }, { name: "File", class: "span" }, { name: "Ordered", class: "tight" }, { name: "", class: "number" }];
+const SERVICES = {
+  dhcp: "DHCP", "boot-server": "PXE boot server", dhcp6: "DHCPv6", "boot-server6": "DHCPv6 boot server",
+  tftp: "TFTP", http: "HTTP", https: "HTTPS", web: "These pages", metrics: "Metrics",
+};
+const SIGNS = { bound: "booted", failed: "failed", "held by another": "failed" };
+
+export function serverView(context) {
+  const heading = el("h1", { tabindex: -1 }, "Server");
+  const ready = el("div");
+  const facts = el("dl", { class: "facts" });
+  const list = table("Sockets that are wanted, and their states", COLUMNS);
+  const place = el("div", { class: "panel scroll" });
+  const orders = table("Files that machines boot once", ORDERS);
+  const ordered = el("div");
+  const problem = el("p", { class: "muted", role: "status" });
+
+  function state(name) {
+    const sign = verdict(SIGNS[name] ?? "in progress");
+    sign.lastChild.replaceWith(capital(name));
+    return sign;
+  }
+
+  function status(value) {
+    show(facts,
+      ...[["Version", value.version], ["Process", value.pid], ["Up for", duration(value.now - value.since)],
+        ["Transfers running", value.transfers.running.toLocaleString()], ["Transfers ended", value.transfers.ended.toLocaleString()]]
+        .map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text))));
+    show(ready, value.ready ? el("p", {}, "Ready: every wanted socket is bound.")
+      : el("div", { class: "problem" }, el("strong", {}, "Not ready"), el("ul", {}, value.waiting.map((each) =>
+        el("li", {}, each.service ? `${SERVICES[each.service] ?? each.service}${each.address ? ` on ${each.address}` : ""}: ` : "", each.reason)))));
+    list.rows(value.sockets.map((socket, index) => [
+      `${socket.service} ${socket.address} ${socket.port} ${socket.device} ${index}`,
+      () => [
+        SERVICES[socket.service] ?? socket.service,
+        [el("span", { class: "mono" }, socket.address.includes(":") ? `[${socket.address}]:${socket.port}` : `${socket.address}:${socket.port}`),
+          socket.device ? el("span", { class: "sub" }, ` on ${socket.device}`) : null],
+        state(socket.state),
+        socket.reason,
+        socket.since ? when(socket.since) : "",
+      ],
+      JSON.stringify(socket),
+    ]));
+    show(place, value.sockets.length ? list.node : el("div", { class: "empty" }, el("strong", {}, "No socket is wanted"), "The configuration turns every service off."));
+  }
+
+  async function cancel(mac) {
+    try {
+      if (await order("cancel", { mac }, context.askToken)) loadOrders();
+    } catch (error) {
+      show(problem, `${capital(error.message)}.`);
+    }
+  }
+
+  async function loadOrders() {
+    if (!context.status?.has.includes("orders")) return;
+    const found = await read("orders");
+    orders.rows(found.records.map((each) => [each.mac, () => [
+      el("a", { class: "mono", href: machineLink(each.mac) }, each.mac), el("span", { class: "file" }, each.file), when(each.ordered),
+      context.status.can.includes("cancel") ? el("button", { type: "button", class: "small", "aria-label": `Cancel the order for ${each.mac}`, onclick: () => cancel(each.mac) }, "Cancel") : "",
+    ], JSON.stringify(each)]));
+    show(ordered, found.records.length ? el("section", { class: "panel" },
+      el("h2", { class: "padded" }, `Ordered for the next boot: ${count(found.records.length, "machine")}`), orders.node) : []);
+  }
+
+  if (context.status) status(context.status);
+  loadOrders();
+  return {
+    title: "Server",
+    node: [el("div", { class: "head" }, heading), ready, el("section", { class: "panel padded", "aria-label": "About" }, facts),
+      el("h2", {}, "Sockets"), place, problem, ordered],
+    heading,
+    status,
+    resync: loadOrders,
+    close() {},
+  };
+}

@@ -1,0 +1,146 @@
+"""``/api/events``: what happens, as server-sent events (WHATWG HTML, section 9.2).
+
+Each has a name and JSON: "boot", the short record of a boot that has begun or changed; "status", as ``/api/status``;
+"throughput", once a second; "resync": events were dropped for this client, which has to load again what it shows.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from bootfw.attempts.attempt import BootAttempt
+from bootfw.attempts.record import attempt_record
+from bootfw.web.replies import Page, refusal
+
+STREAMS = 16
+"""Clients at once; more are refused."""
+
+BATCHED = 0.25
+"""Seconds: changes of the same boot within this time are sent as one."""
+
+STALLED = 60.0
+"""Seconds after which a client that takes nothing is disconnected."""
+
+
+@implementer(IPushProducer)
+class _Stream:
+    """One client. While it takes nothing, events are dropped."""
+
+    def __init__(self, request: Any, seconds: Callable[[], float]) -> None:
+        self._request = request
+        self._seconds = seconds
+        self._paused_at: float | None = None
+        self._dropped = False
+
+    def send(self, message: bytes) -> None:
+        if self._paused_at is None:
+            self._request.write(message)
+            return
+        self._dropped = True
+        if self._seconds() - self._paused_at > STALLED:
+            self._request.transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        """See IPushProducer: the client takes no more for now."""
+        if self._paused_at is None:
+            self._paused_at = self._seconds()
+
+    def resumeProducing(self) -> None:
+        """See IPushProducer."""
+        self._paused_at = None
+        if self._dropped:
+            self._dropped = False
+            self._request.write(message_of("resync", {}))
+
+    def stopProducing(self) -> None:
+        """See IProducer: the request ends with its connection, of which notifyFinish() tells."""
+
+
+class Streams(Page):
+    """The clients that follow, and what is sent to all of them. Without any, nothing is done.
+
+    :param reactor: IReactorTime.
+    :param tick: returns (name, value) of what is sent each second.
+    """
+
+    def __init__(self, reactor: Any, tick: Callable[[], list[tuple[str, Any]]]) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._tick = tick
+        self._streams: set[_Stream] = set()
+        self._changed: dict[str, BootAttempt] = {}
+        """By id: boots that have changed since the last message."""
+        self._status = False
+        """The status has changed."""
+        self._flushing: Any = None
+        self._ticking: Any = None
+
+    def get(self, request: Any) -> Any:
+        """See Page."""
+        if request.method == b"HEAD":
+            request.setHeader(b"Content-Type", b"text/event-stream")
+            return b""
+        if len(self._streams) >= STREAMS:
+            request.setHeader(b"Retry-After", b"10")
+            return refusal(request, 503, f"{STREAMS} clients follow already; close a page")
+        request.setHeader(b"Content-Type", b"text/event-stream")
+        stream = _Stream(request, self._reactor.seconds)
+        request.notifyFinish().addBoth(self._left, stream)
+        request.registerProducer(stream, True)
+        self._streams.add(stream)
+        request.write(b"retry: 2000\n\n")
+        if self._ticking is None:
+            self._ticking = self._reactor.callLater(1, self._send_tick)
+        return NOT_DONE_YET
+
+    def boot_changed(self, attempt: BootAttempt) -> None:
+        """Send the boot, with others that change soon."""
+        if self._streams:
+            self._changed[attempt.id] = attempt
+            self._flush_soon()
+
+    def status_changed(self) -> None:
+        """Send the status, soon."""
+        if self._streams:
+            self._status = True
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None:
+            self._flushing = self._reactor.callLater(BATCHED, self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        changed, self._changed = self._changed, {}
+        message = b"".join(message_of("boot", attempt_record(each, stages=False)) for each in changed.values())
+        if self._status:
+            self._status = False
+            message += b"".join(message_of(name, value) for name, value in self._tick() if name == "status")
+        self._send(message)
+
+    def _send_tick(self) -> None:
+        self._ticking = self._reactor.callLater(1, self._send_tick)
+        self._send(b"".join(message_of(name, value) for name, value in self._tick()))
+
+    def _send(self, message: bytes) -> None:
+        for stream in list(self._streams):
+            stream.send(message)
+
+    def _left(self, reason: Any, stream: _Stream) -> None:
+        self._streams.discard(stream)
+        if not self._streams:
+            for call in (self._ticking, self._flushing):
+                if call is not None:
+                    call.cancel()
+            self._ticking = self._flushing = None
+            self._changed.clear()
+            self._status = False
+
+
+def message_of(name: str, value: Any) -> bytes:
+    """One server-sent event."""
+    return f"event: {name}\ndata: {json.dumps(value, separators=(',', ':'))}\n\n".encode()

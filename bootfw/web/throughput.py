@@ -1,0 +1,49 @@
+"""Bytes per second over the last minutes, from the reports of transfers that have ended."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from bootfw.values import TransferReport
+
+SECONDS = 300
+"""How far back it goes."""
+
+
+class Throughput:
+    """One count of bytes for each of the last SECONDS seconds.
+
+    The bytes of a transfer are spread evenly over its time, which is known when it has ended: the last seconds grow
+    while longer transfers end.
+    """
+
+    def __init__(self) -> None:
+        self._bytes: deque[float] = deque([0.0] * SECONDS, SECONDS)
+        self._latest = 0
+        """The second that the last count is for."""
+
+    def add(self, report: TransferReport) -> None:
+        """Count a transfer."""
+        self._move(report.ended)
+        took = report.ended - report.began
+        if took <= 0:
+            self._count(math.floor(report.ended), report.bytes_transferred)
+            return
+        for second in range(max(math.floor(report.began), self._latest - SECONDS), math.floor(report.ended) + 1):
+            within = min(report.ended, second + 1) - max(report.began, second)
+            self._count(second, report.bytes_transferred * within / took)
+
+    def rates(self, now: float) -> Sequence[int]:
+        """Bytes in each of the last SECONDS whole seconds, the oldest first."""
+        self._move(now)
+        return [round(count) for count in self._bytes]
+
+    def _move(self, now: float) -> None:
+        for _ in range(min(SECONDS, math.floor(now) - self._latest)):
+            self._bytes.append(0.0)
+        self._latest = max(self._latest, math.floor(now))
+
+    def _count(self, second: int, count: float) -> None:
+        place = second - self._latest + SECONDS - 1
+        if 0 <= place < SECONDS:
+            self._bytes[place] += count

@@ -1,0 +1,189 @@
+"""A bootfw with recorded boots, as a process, for a browser: ``python -m web.showing STATE``.
+
+It prints the port of its pages. Each line of its standard input is a command: ``boot NUMBER COUNT`` begins boots and
+ends them half a second later, ``fail NUMBER`` fails one, ``flood COUNT`` changes boots as fast as events go.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from attrs import define, evolve, field
+from twisted.internet import reactor as installed_reactor
+from twisted.internet.stdio import StandardIO
+from twisted.protocols.basic import LineOnlyReceiver
+from zope.interface import implementer
+
+from bootfw.api import (
+    DHCPSettings,
+    IBootFileResolver,
+    IOperable,
+    IStartable,
+    Settings,
+    Subnet,
+    TFTPSettings,
+    WebSettings,
+)
+from bootfw.attempts.attempt import BootAttempt
+from bootfw.attempts.record import attempt_record
+from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, TransferBegun, TransferEnded
+from bootfw.lease import Lease, LeaseState
+from bootfw.resolvers.next_boot import NextBoot
+from bootfw.service import BootService
+from bootfw.stores.memory import MemoryStore
+from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
+from bootfw.web import add_web
+
+from . import recorded
+
+TOKEN = "a-token-of-the-tests"
+
+reactor: Any = installed_reactor
+
+
+@implementer(IBootFileResolver, IStartable, IOperable)
+@define(eq=False)
+class Recorded:
+    """Has boots, in the place of those that a service would observe."""
+
+    boots: dict[str, BootAttempt] = field(factory=dict)
+    publish: Callable[[Event], None] = field(default=lambda event: None)
+
+    def resolve(self, request: object) -> None:
+        return None
+
+    def start(self, publish: Callable[[Event], None]) -> None:
+        self.publish = publish
+
+    def close(self) -> None:
+        pass
+
+    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        return {"boots": self._list, "boot": self._of}
+
+    def _list(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        mac, verdict, before = given.get("mac", ""), given.get("verdict", ""), float(given.get("before") or "inf")
+        for boot in reversed(list(self.boots.values())):
+            if boot.began < before and mac in boot.mac and verdict in ("", boot.verdict.value):
+                yield attempt_record(boot, stages=False)
+
+    def _of(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        found = [boot for boot in self.boots.values() if given["mac"] in (boot.mac, boot.uuid, *boot.addresses)]
+        return (attempt_record(boot) for boot in reversed(found))
+
+    def add(self, boot: BootAttempt) -> None:
+        """It happens now."""
+        self.boots[boot.id] = boot
+        kind = BootAttemptChanged if boot.ended is None else BootAttemptEnded
+        self.publish(kind(reactor.seconds(), boot))
+
+
+def leases(count: int, now: float) -> Iterator[Lease]:
+    for number in range(1, count + 1):
+        state = LeaseState.RELEASED if number % 9 == 0 else LeaseState.ACTIVE
+        address, mac = f"127.77.{number >> 8}.{number & 255}", recorded.mac_of(number)
+        client = b"\0\1" + bytes.fromhex(mac.replace(":", ""))
+        ends = now + 3600 * (1 + number % 7) if number % 6 else now - 60
+        yield Lease(address, client, mac, state, now - 60 * number, ends, hostname=f"node-{number}", kind="system")
+
+
+def store_of(count: int) -> MemoryStore:
+    store = MemoryStore()
+    store.commit(tuple(leases(count, time.time())))
+    return store
+
+
+class Commands(LineOnlyReceiver):
+    """Standard input."""
+
+    delimiter = b"\n"
+
+    def __init__(self, boots: Recorded) -> None:
+        self._boots = boots
+
+    def lineReceived(self, line: bytes) -> None:
+        name, *numbers = line.decode().split()
+        getattr(self, name)(*map(int, numbers))
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """The test has ended."""
+        if reactor.running:
+            reactor.stop()
+
+    def boot(self, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            begun = recorded.in_progress(number, time.time() - 2.5)
+            self._boots.add(begun)
+            ended = evolve(recorded.booted(number, begun.began), id=begun.id)
+            reactor.callLater(0.5, self._boots.add, ended)
+
+    def fail(self, number: int) -> None:
+        self._boots.add(recorded.missing_kernel(number, time.time() - 9))
+
+    def flood(self, count: int) -> None:
+        for number in range(count):
+            self._boots.add(recorded.in_progress(20_000 + number % 500, time.time() - 2.5))
+
+    def transfers(self, rate: int) -> None:
+        """Transfers of the last minutes, in bytes per second, and some that run."""
+        now = reactor.seconds()
+        for ago in range(280, 0, -1):
+            height = rate * (0.35 + 0.65 * abs(((ago * 7) % 97) / 97 - 0.4)) * (1 if ago % 90 > 22 else 0.05)
+            request = TransferRequest("initrd.img", "initrd.img", ("10.77.0.9", ago), protocol="http")
+            report = TransferReport(
+                request, Agreed(), Outcome.COMPLETE, "", round(height), 1, 0, now - ago, now - ago + 1
+            )
+            self._boots.publish(TransferEnded(now, report))
+        for port in range(7):
+            request = TransferRequest("initrd.img", "initrd.img", ("10.77.0.9", port), protocol="http")
+            self._boots.publish(TransferBegun(now, request, Agreed()))
+
+
+def main(state: str) -> None:
+    now = time.time()
+    recordings: Mapping[str, Iterable[BootAttempt]] = {
+        "empty": (),
+        "busy": recorded.busy(now),
+        "failing": recorded.failing(now),
+        "many": recorded.many(now),
+    }
+    boots = Recorded({boot.id: boot for boot in recordings[state]})
+    settings = Settings(
+        tftp=TFTPSettings(listen=["127.0.0.1:0"]),
+        dhcp=DHCPSettings(
+            mode="server",
+            server_port=free_port(),
+            boot_server_port=free_port(),
+            client_port=free_port(),
+            probe_seconds=0,
+            subnets=(  # type: ignore[arg-type]  # its converter takes any
+                Subnet(network="127.0.0.0/8", pool=["127.77.0.1 - 127.77.255.254"]),
+            ),
+        ),
+    )
+    store = store_of({"empty": 0, "many": 2000}.get(state, 40))
+    service = BootService(reactor, settings=settings, resolvers=[boots, NextBoot()], store=store)
+    add_web(reactor, service, WebSettings(listen=["127.0.0.1:0"], token=TOKEN))
+    service.startService()
+    commands = Commands(boots)
+    StandardIO(commands)
+    if state == "busy":
+        commands.transfers(60_000_000)
+    (port,) = [row.address[1] for row in service.summary() if row.service == "web"]
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,422 @@
+"""The JSON API: what it reads, what it orders and for whom, and the stream of events."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+from attrs import evolve
+from net.webclient import Response, Wire, parse
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from bootfw import __version__
+from bootfw.api import DHCPSettings, IBootFileResolver, IOperable, Settings, StateError, TFTPSettings
+from bootfw.attempts.attempt import BootAttempt, Verdict
+from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, TransferBegun, TransferEnded
+from bootfw.net.control import ControlError
+from bootfw.service import BootService
+from bootfw.testing import MemoryNetwork
+from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
+from bootfw.web import WebSite
+from bootfw.web.api import LIMIT
+from bootfw.web.streams import BATCHED, STALLED, STREAMS
+
+from .visiting import Visitor
+
+TOKEN = "0123456789abcdef"
+
+JSON = {"Content_Type": "application/json"}
+
+MAC = "52:54:00:00:00:01"
+
+
+@implementer(IBootFileResolver, IOperable)
+class Operable:
+    """Its operations are those of the test."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[str, Mapping[str, Any]]] = []
+        self.answers: dict[str, Callable[[], Any]] = {}
+
+    def resolve(self, request: object) -> None:
+        return None
+
+    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
+        def operation(name: str) -> Callable[[Mapping[str, Any]], Any]:
+            def call(given: Mapping[str, Any]) -> Any:
+                self.given.append((name, given))
+                return self.answers[name]()
+
+            return call
+
+        return {name: operation(name) for name in self.answers}
+
+
+class Pages(Visitor):
+    """Those of a service with such a resolver; ``publish`` is what its observers get."""
+
+    def __init__(self, token: str = TOKEN) -> None:
+        self.network = MemoryNetwork()
+        self.operable = Operable()
+        self.observers: list[Any] = []
+        settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
+        self.service = BootService(self.network.host("10.0.0.1"), settings=settings, resolvers=[self.operable])
+        self.service.startService()
+        super().__init__(WebSite(self.network.clock, self.service, token=token), self.network.clock)
+
+    def finds(self, name: str, records: Any) -> None:
+        self.operable.answers[name] = lambda: records
+
+    def fails(self, name: str, error: Exception) -> None:
+        def answer() -> Any:
+            raise error
+
+        self.operable.answers[name] = answer
+
+    def publish(self, *events: Event) -> None:
+        self.site.activity.observe_many(events)
+
+    def post(self, target: str, value: Any, **headers: str | None) -> Response:
+        given = {**JSON, "Authorization": f"Bearer {TOKEN}", **headers}
+        wire = self.send("POST", target, json.dumps(value).encode(), **given)
+        self.clock.advance(0)
+        return parse(wire.value())[0]
+
+
+@pytest.fixture
+def pages() -> Pages:
+    return Pages()
+
+
+def test_the_page_and_its_files(pages: Pages) -> None:
+    page = pages.get("/")
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert b'<script type="module" src="app.js">' in page.body
+    assert b"<style" not in page.body
+    assert b" style=" not in page.body
+    script = pages.get("/app.js")
+    assert script.headers["Content-Type"] == "text/javascript; charset=utf-8"
+    again = pages.get("/app.js", If_None_Match=script.headers["ETag"])
+    assert (again.status, again.body) == (304, b"")
+    assert pages.get("/app.js/below").status == 200  # a leaf takes what follows
+    assert pages.get("/../site.py").status == 404
+
+
+def test_status(pages: Pages) -> None:
+    pages.finds("boots", [])
+    pages.finds("order", [])
+    request = TransferRequest("a", "a", ("10.0.0.9", 1))
+    ended = TransferReport(request, Agreed(), Outcome.COMPLETE, "", 5, 1, 0, 0, 0)
+    pages.publish(
+        TransferBegun(0, request, Agreed()), TransferBegun(0, evolve(request, peer=("10.0.0.9", 2)), Agreed())
+    )
+    pages.publish(TransferEnded(0, ended))
+    status = pages.json("/api/status")
+    assert (status["version"], status["ready"], status["waiting"]) == (__version__, True, [])
+    assert (status["has"], status["can"]) == (["boots"], ["order"])
+    assert status["transfers"] == {"running": 1, "ended": 1}
+    assert Pages(token="").json("/api/status")["can"] == []
+
+
+def test_throughput(pages: Pages) -> None:
+    pages.clock.advance(100)
+    request = TransferRequest("a", "a", ("10.0.0.9", 1))
+    pages.publish(TransferEnded(99, TransferReport(request, Agreed(), Outcome.COMPLETE, "", 600, 1, 0, 98, 99)))
+    found = pages.json("/api/throughput")
+    assert (found["until"], found["seconds"], found["bytes"][-2:]) == (100, 300, [600, 0])
+
+
+def test_records_of_an_operation(pages: Pages) -> None:
+    pages.finds("boots", [{"id": "1"}, {"id": "2"}])
+    assert pages.json("/api/boots?mac=52:54&verdict=failed&limit=2") == {
+        "records": [{"id": "1"}, {"id": "2"}],
+        "more": False,
+    }
+    assert pages.operable.given == [("boots", {"mac": "52:54", "verdict": "failed"})]
+    assert pages.json("/api/boots?limit=1") == {"records": [{"id": "1"}], "more": True}
+    pages.finds("boots", [])
+    assert pages.json("/api/boots") == {"records": [], "more": False}
+    assert pages.ask("HEAD", "/api/boots").status == 200
+
+
+def test_what_there_is(pages: Pages) -> None:
+    assert "boots" in pages.json("/api")["paths"]
+
+
+def test_the_boots_of_one_machine(pages: Pages) -> None:
+    pages.finds("boot", [{"id": "1"}])
+    assert pages.json(f"/api/machines/{MAC}") == {"records": [{"id": "1"}], "more": False}
+    assert pages.operable.given == [("boot", {"mac": MAC})]
+
+
+def test_many_records_leave_the_reactor_its_turns(pages: Pages) -> None:
+    taken = 0
+
+    def records() -> Iterator[dict[str, int]]:
+        nonlocal taken
+        for taken in range(1, 2001):
+            yield {"number": taken}
+
+    pages.finds("leases", records())
+    wire = pages.send("GET", "/api/leases")
+    assert taken == 100
+    seen = []
+
+    def turn() -> None:
+        seen.append(taken)
+        if len(seen) < 10:
+            pages.clock.callLater(0, turn)
+
+    pages.clock.callLater(0, turn)
+    pages.clock.advance(0)
+    assert seen == [200, 300, 400, 500, 600, 700, 800, 900, 1001, 1001]
+    found = json.loads(parse(wire.value())[0].body)
+    assert found["more"] is True
+    assert [record["number"] for record in found["records"]] == list(range(1, LIMIT + 1))
+
+
+def test_a_client_that_takes_nothing_is_sent_nothing(pages: Pages) -> None:
+    taken = 0
+
+    def records() -> Iterator[dict[str, str]]:
+        nonlocal taken
+        for taken in range(1, 2001):
+            yield {"text": f"{taken:02000}"}
+
+    pages.finds("leases", records())
+    wire = pages.connect()
+    assert wire is not None
+    wire.takes_all = False
+    wire.protocol.dataReceived(b"GET /api/leases HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    for _ in range(5):
+        pages.clock.advance(0)
+    assert taken == 100
+    wire.held = 0
+    wire.take()
+    pages.clock.advance(0)
+    assert taken == 200
+    wire.loseConnection()
+    wire.lose(ConnectionError())  # in the middle: nothing is left behind
+    pages.clock.advance(1)
+    assert taken == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "reason"),
+    [
+        ("/api/boots?limit=0", 400, f"limit must be from 1 to {LIMIT}"),
+        ("/api/boots?limit=1001", 400, f"limit must be from 1 to {LIMIT}"),
+        ("/api/boots?limit=x", 400, f"limit must be from 1 to {LIMIT}"),
+        ("/api/boots?mca=1", 400, 'unknown parameter "mca"; known: before, limit, mac, since, verdict'),
+        ("/api/boots/below", 404, "there is nothing at this path"),
+        ("/api/leases", 404, 'this server has no "leases": its configuration has nothing to do with it'),
+    ],
+)
+def test_reads_that_are_refused(pages: Pages, target: str, status: int, reason: str) -> None:
+    pages.finds("boots", [])
+    response = pages.get(target)
+    assert (response.status, json.loads(response.body)) == (status, {"error": reason})
+
+
+@pytest.mark.parametrize("error", [ControlError("no such verdict"), StateError("no such verdict")])
+def test_an_operation_that_refuses(pages: Pages, error: Exception) -> None:
+    pages.fails("boots", error)
+    response = pages.get("/api/boots")
+    assert (response.status, json.loads(response.body)) == (400, {"error": "no such verdict"})
+
+
+def test_an_operation_that_fails(pages: Pages, failures: list[BaseException]) -> None:
+    pages.fails("boots", ZeroDivisionError("secret"))
+    response = pages.get("/api/boots")
+    assert response.status == 500
+    assert b"secret" not in response.body
+    assert [type(failure) for failure in failures] == [ZeroDivisionError]
+    failures.clear()
+
+
+def test_records_that_fail_in_the_middle(pages: Pages, failures: list[BaseException]) -> None:
+    """The connection is cut, so that half a list is not taken for all of it."""
+
+    def records() -> Iterator[dict[str, int]]:
+        for number in range(150):
+            yield {"number": number}
+        raise ZeroDivisionError
+
+    pages.finds("boots", records())
+    wire = pages.send("GET", "/api/boots")
+    pages.clock.advance(0)
+    assert wire.aborted
+    assert [type(failure) for failure in failures] == [ZeroDivisionError]
+    failures.clear()
+
+
+def test_an_answer_that_comes_later_and_a_client_that_is_gone_by_then(pages: Pages) -> None:
+    later: list[Deferred[Any]] = [Deferred(), Deferred()]
+    pages.operable.answers["boots"] = lambda: later[len(pages.operable.given) - 1]
+    waiting, gone = pages.send("GET", "/api/boots"), pages.send("GET", "/api/boots")
+    assert waiting.value() == b""
+    gone.lose(ConnectionError())
+    for deferred in later:
+        deferred.callback([{"id": "1"}])
+    assert json.loads(parse(waiting.value())[0].body)["records"] == [{"id": "1"}]
+    assert gone.value() == b""
+
+
+# Orders
+
+
+def test_an_order(pages: Pages) -> None:
+    pages.finds("order", [{"mac": MAC, "file": "install.ipxe"}])
+    response = pages.post("/api/order", {"mac": MAC, "file": "install.ipxe"})
+    assert json.loads(response.body) == {"records": [{"mac": MAC, "file": "install.ipxe"}]}
+    assert response.status == 200
+    assert pages.operable.given == [("order", {"mac": MAC, "file": "install.ipxe"})]
+    pages.finds("cancel", [])
+    assert json.loads(pages.post("/api/cancel", {"mac": MAC}).body) == {"records": []}
+    pages.fails("release", ControlError("10.0.0.5 is not leased"))
+    response = pages.post("/api/release", {"address": "10.0.0.5"}, Origin="http://127.0.0.1:8067")
+    assert (response.status, json.loads(response.body)) == (400, {"error": "10.0.0.5 is not leased"})
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "reason"),
+    [
+        ({"Authorization": None}, 401, "the token is missing"),
+        ({"Authorization": "Bearer 0123456789abcdee"}, 401, "the token is wrong"),
+        ({"Authorization": "Bearer 0123456789abcde"}, 401, "the token is wrong"),
+        ({"Authorization": f"Basic {TOKEN}"}, 401, "the token is wrong"),
+        ({"Origin": "http://evil.example"}, 403, "a page of another site"),
+        ({"Origin": "null"}, 403, "a page of another site"),
+        ({"Origin": "https://127.0.0.1:8067"}, 403, "a page of another site"),
+        ({"Content_Type": "text/plain"}, 415, "must be JSON"),
+        ({"Content_Type": None}, 415, "must be JSON"),
+        ({"Host": "evil.example"}, 421, "not known by that name"),
+    ],
+)
+def test_orders_of_others_are_refused(pages: Pages, headers: dict[str, str | None], status: int, reason: str) -> None:
+    pages.finds("order", [])
+    response = pages.post("/api/order", {"mac": MAC, "file": "x"}, **headers)
+    assert response.status == status
+    assert reason in json.loads(response.body)["error"]
+    assert pages.operable.given == []
+
+
+def test_without_a_token_nothing_can_be_ordered() -> None:
+    pages = Pages(token="")
+    pages.finds("order", [])
+    for given in (TOKEN, "", " "):
+        response = pages.post("/api/order", {"mac": MAC, "file": "x"}, Authorization=f"Bearer {given}")
+        assert response.status == 403
+        assert "[web] token is not set" in json.loads(response.body)["error"]
+    assert pages.operable.given == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b'"x"', b'{"mac":"a"}', b'{"mac":"a","file":1}', b'{"mac":"a","file":"b","c":"d"}', b"\xff"],
+)
+def test_orders_that_are_malformed(pages: Pages, body: bytes) -> None:
+    pages.finds("order", [])
+    wire = pages.send("POST", "/api/order", body, Authorization=f"Bearer {TOKEN}", **JSON)
+    response = parse(wire.value())[0]
+    assert response.status == 400
+    assert json.loads(response.body)["error"] == "the body must be a JSON object of texts: file, mac"
+    assert pages.operable.given == []
+
+
+def test_orders_are_not_taken_from_a_get(pages: Pages) -> None:
+    pages.finds("order", [])
+    response = pages.get(f"/api/order?mac={MAC}&file=x", Authorization=f"Bearer {TOKEN}")
+    assert (response.status, response.headers["Allow"]) == (405, "POST")
+    assert pages.operable.given == []
+
+
+# The stream
+
+
+def events(wire: Wire) -> list[tuple[str, Any]]:
+    """(name, value) of what has come."""
+    text = wire.value().partition(b"\r\n\r\n")[2]
+    content = b"".join(line for line in text.split(b"\r\n") if line.startswith((b"event", b"data", b"retry")))
+    found = []
+    for block in content.decode().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if line)
+        if "event" in lines:
+            found.append((lines["event"], json.loads(lines["data"])))
+    return found
+
+
+def boot(number: int, verdict: Verdict = Verdict.IN_PROGRESS) -> BootAttempt:
+    return BootAttempt(str(number), 100.0 + number, mac=MAC, verdict=verdict)
+
+
+def test_boots_are_sent_as_they_happen(pages: Pages) -> None:
+    wire = pages.send("GET", "/api/events")
+    assert b"Content-Type: text/event-stream" in wire.value()
+    pages.publish(BootAttemptChanged(0, boot(1)), BootAttemptChanged(0, boot(2)))
+    pages.publish(BootAttemptEnded(0, boot(1, Verdict.BOOTED)))
+    assert events(wire) == []
+    pages.clock.advance(BATCHED)
+    assert [(name, value["id"], value["verdict"]) for name, value in events(wire)] == [
+        ("boot", "1", "booted"),
+        ("boot", "2", "in progress"),
+    ]
+    assert "stages" not in events(wire)[0][1]
+
+
+def test_the_status_and_the_throughput_are_sent_each_second(pages: Pages) -> None:
+    wire = pages.send("GET", "/api/events")
+    pages.clock.pump([1, 1])
+    assert [name for name, _ in events(wire)] == ["status", "throughput"] * 2
+
+
+def test_a_client_that_was_too_slow_is_told_to_load_again(pages: Pages) -> None:
+    wire = pages.send("GET", "/api/events")
+    assert wire.producer is not None
+    wire.producer.pauseProducing()
+    pages.clock.pump([1, 1])
+    assert events(wire) == []
+    wire.producer.resumeProducing()
+    pages.clock.advance(1)
+    assert [name for name, _ in events(wire)] == ["resync", "status", "throughput"]
+
+
+def test_a_client_that_takes_nothing_for_long_is_disconnected(pages: Pages) -> None:
+    wire = pages.send("GET", "/api/events")
+    assert wire.producer is not None
+    wire.producer.pauseProducing()
+    pages.clock.pump([1] * int(STALLED))
+    assert not wire.aborted
+    pages.clock.pump([1, 1])
+    assert wire.aborted
+    pages.clock.advance(1)
+    assert pages.clock.getDelayedCalls() == []
+
+
+def test_nothing_runs_without_a_client(pages: Pages) -> None:
+    pages.publish(BootAttemptChanged(0, boot(1)))
+    assert pages.clock.getDelayedCalls() == []
+    wires = [pages.send("GET", "/api/events") for _ in range(2)]
+    pages.publish(BootAttemptChanged(0, boot(1)))
+    wires[0].lose(ConnectionError())
+    pages.clock.advance(BATCHED)
+    assert len(events(wires[1])) == 1
+    pages.publish(BootAttemptChanged(0, boot(1)))
+    wires[1].lose(ConnectionError())
+    assert [call for call in pages.clock.getDelayedCalls() if "send" in str(call) or "flush" in str(call)] == []
+
+
+def test_more_clients_than_allowed(pages: Pages) -> None:
+    for _ in range(STREAMS):
+        pages.send("GET", "/api/events")
+    assert pages.get("/api/events").status == 503
+
+
+def test_a_stop_ends_the_streams(pages: Pages) -> None:
+    wire = pages.send("GET", "/api/events")
+    closed: list[object] = []
+    pages.site.close().addCallback(closed.append)
+    pages.clock.advance(0)
+    assert wire.gone
+    assert closed
