@@ -149,6 +149,7 @@ def main(state: str) -> None:
         "many": recorded.many(now),
     }
     boots = Recorded({boot.id: boot for boot in recordings[state]})
+    subnets: Any = [Subnet(network="127.0.0.0/8", pool=["127.77.0.1 - 127.77.255.254"])]
     settings = Settings(
         tftp=TFTPSettings(listen=["127.0.0.1:0"]),
         dhcp=DHCPSettings(
@@ -157,9 +158,7 @@ def main(state: str) -> None:
             boot_server_port=free_port(),
             client_port=free_port(),
             probe_seconds=0,
-            subnets=(  # type: ignore[arg-type]  # its converter takes any
-                Subnet(network="127.0.0.0/8", pool=["127.77.0.1 - 127.77.255.254"]),
-            ),
+            subnets=subnets,
         ),
     )
     store = store_of({"empty": 0, "many": 2000}.get(state, 40))
