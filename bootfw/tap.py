@@ -13,7 +13,7 @@ import attrs
 from twisted.application.service import IService, MultiService
 from twisted.internet import reactor
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 
 from bootfw import __version__
@@ -28,7 +28,9 @@ from bootfw.net.http.tls import tls
 from bootfw.net.linux.interfaces import missing_interfaces
 from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.listening import Listening
-from bootfw.observe.log import LogObserver, at
+from bootfw.observe.log import LogObserver
+from bootfw.observe.logoutput import JournalLog, LinesLog, open_log
+from bootfw.observe.record import at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
 from bootfw.terminal import aligned, escape_unencodable
@@ -158,7 +160,25 @@ def makeService(options: Options) -> IService:
     allow_many_files()
     boot = parts.service(timed)
     add_web(timed, boot, settings.web, optional=("web", "listen") not in configuration.given)
-    return Daemon(boot, parts, notes)
+    return Daemon(boot, parts, notes, _log(options.parent, parts))
+
+
+def _log(twistd: Mapping[str, Any] | None, parts: Parts) -> ILogObserver | None:
+    """Open the log that the configuration describes; None: twistd's own is used."""
+    if twistd is None or twistd.get("logger") or twistd.get("syslog"):
+        return None
+    try:
+        log: LinesLog | JournalLog = open_log(
+            parts.settings.log, twistd.get("logfile") or "", reactor, foreground=bool(twistd["nodaemon"])
+        )
+    except ConfigError as error:
+        _give_up([parts.configuration.where(error.under("log").each[0])], WRONG)
+    except OSError as error:
+        _give_up([f"--logfile {error.filename}: can't be written: {error.strerror}"], WRONG)
+    for _, observer in parts.observers:
+        if isinstance(observer, LogObserver):
+            observer.names_macs = log.shows_fields
+    return log
 
 
 class Daemon(MultiService):
@@ -166,12 +186,21 @@ class Daemon(MultiService):
 
     log = Logger(namespace="bootfw")
 
-    def __init__(self, boot: BootService, parts: Parts, notes: Mapping[str, str]) -> None:
+    def __init__(
+        self, boot: BootService, parts: Parts, notes: Mapping[str, str], log_to: ILogObserver | None = None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._log_to = log_to
         self._boot = boot
         self._parts = parts
         self._notes = notes
         boot.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Join the application. twistd takes the log from there, and has not opened one yet."""
+        if self._log_to is not None and parent.getComponent(ILogObserver, None) is None:
+            parent.setComponent(ILogObserver, self._log_to)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while root still. An error is logged in one line."""

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from string import Formatter
-from typing import Any, cast
+from typing import cast
 
 import attrs
 import pytest
@@ -27,9 +27,10 @@ from bootfw.events import (
 )
 from bootfw.interfaces import IBatchObserver, IBootObserver
 from bootfw.observe import log
+from bootfw.observe.clientmacs import REMEMBERED_SECONDS
 from bootfw.observe.log import LogObserver
 from bootfw.observe.publisher import EVENTS_PER_TURN, QUEUE_LIMIT, Publisher
-from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
+from bootfw.values import Address, Agreed, Client, Outcome, TransferReport, TransferRequest
 
 REQUEST = TransferRequest("/a", "a", ("10.0.0.1", 2000))
 
@@ -123,9 +124,10 @@ def test_as_json_a_transfer_is_one_record_with_its_fields() -> None:
     observer.log = Logger(namespace="bootfw", observer=jsonFileLogObserver(records, ""))
     observer.observe_many([ended(1), ended(2), refused(3), refused(4)])
     first, second, third = map(json.loads, records.getvalue().splitlines())
-    assert {name: first[name] for name in ("peer", "filename", "outcome", "bytes", "seconds", "blksize")} == {
+    assert {name: first[name] for name in ("event", "peer", "file", "outcome", "bytes", "seconds", "blksize")} == {
+        "event": "TransferEnded",
         "peer": "10.0.0.1:1",
-        "filename": "/a",
+        "file": "/a",
         "outcome": "COMPLETE",
         "bytes": 9,
         "seconds": 1.0,
@@ -135,7 +137,14 @@ def test_as_json_a_transfer_is_one_record_with_its_fields() -> None:
     assert (third["peer"], third["code"], third["message"], third["count"]) == ("10.0.0.1:3", 1, "File not found", 2)
 
 
-@pytest.mark.parametrize("event", [ended(1, Outcome.FAILED), evolve(refused(2, "/{a}!{"), detail="no {b}")])
+@pytest.mark.parametrize(
+    "event",
+    [
+        ended(1, Outcome.FAILED),
+        evolve(refused(2, "/{a}!{"), detail="no {b}"),
+        RequestIgnored(1.0, "02:00:00:00:00:01", "{no} PXE"),
+    ],
+)
 def test_an_event_is_what_twisted_s_logger_would_have_made_of_it(event: Event, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "time", lambda: 7.0)
     monkeypatch.setattr("twisted.logger._logger.time", lambda: 7.0)
@@ -143,13 +152,10 @@ def test_an_event_is_what_twisted_s_logger_would_have_made_of_it(event: Event, m
     observer = LogObserver()
     observer.log = Logger(namespace="bootfw", observer=_calls(events.append))
     observer.observe(event)
-
-    def emit(observer: LogObserver, level: Any, line: str, **fields: Any) -> None:
-        observer.log.emit(level, "{line}", line=line, **fields)
-
-    monkeypatch.setattr(LogObserver, "_emit", emit)
-    observer.observe(event)
-    ours, twisted_s = events
+    (ours,) = events
+    fields = {key: value for key, value in ours.items() if not key.startswith("log_")}
+    observer.log.emit(ours["log_level"], "{line}", **fields)
+    twisted_s = events[1]
     assert formatEvent(ours) == formatEvent(twisted_s) == ours["line"]
     assert eventAsText(ours) == eventAsText(twisted_s)
     flattenEvent(twisted_s)
@@ -243,3 +249,34 @@ def test_a_flood_is_delivered_in_turns_and_what_is_too_much_is_counted() -> None
     publisher.flush()
     assert len(observer.turns[-1]) == 1
     assert not clock.getDelayedCalls()
+
+
+def test_events_of_one_delivery_are_marked_but_for_the_last_one(written: Written) -> None:
+    observer, _ = written
+    events: list[LogEvent] = []
+    observer.log = Logger(namespace="bootfw", observer=_calls(events.append))
+    observer.observe_many([ended(1), refused(2), RequestIgnored(1.0, "mac", "no PXE"), EventsDropped(1.0, 3)])
+    assert ["log_more" in event for event in events] == [True, True, True, False]
+
+
+def test_a_transfer_names_its_client_where_fields_are_shown() -> None:
+    lookups: list[Address] = []
+
+    def lookup(peer: Address) -> Client:
+        lookups.append(peer)
+        return Client(peer[0], mac="02:00:00:00:00:01" if peer[0] == "10.0.0.1" else "")
+
+    events: list[LogEvent] = []
+    observer = LogObserver()
+    observer.log = Logger(namespace="bootfw", observer=_calls(events.append))
+    observer.set_client_lookup(lookup)
+    observer.observe(ended(1))
+    assert "mac" not in events[0]
+    assert lookups == []
+    observer.names_macs = True
+    stranger = evolve(refused(3), request=evolve(REQUEST, peer=("10.0.0.2", 1)))
+    later = evolve(ended(1), at=1.0 + REMEMBERED_SECONDS)
+    observer.observe_many([ended(1), ended(2), stranger, stranger, later])
+    assert [event.get("mac") for event in events[1:]] == ["02:00:00:00:00:01"] * 2 + ["", "02:00:00:00:00:01"]
+    # The unknown one has one line for two requests.
+    assert [peer[0] for peer in lookups] == ["10.0.0.1", "10.0.0.2", "10.0.0.1"]

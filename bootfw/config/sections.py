@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings, WebSettings
+from bootfw.config.settings import (
+    DHCP6Settings,
+    DHCPSettings,
+    HTTPSettings,
+    LogSettings,
+    Settings,
+    TFTPSettings,
+    WebSettings,
+)
 from bootfw.config.tables import Key, fields_of, read_table
 from bootfw.errors import ConfigError
 from bootfw.personas.rule import Rule
@@ -14,6 +22,7 @@ SECTIONS: Mapping[str, type] = {
     "dhcp": DHCPSettings,
     "dhcp6": DHCP6Settings,
     "http": HTTPSettings,
+    "log": LogSettings,
     "web": WebSettings,
 }
 

@@ -332,6 +332,17 @@ class WebSettings:
 
 
 @frozen
+class LogSettings:
+    """``[log]``: what `bootfw run` and twistd write. `--syslog` and `--logger` of twistd go their own ways."""
+
+    format: str = field(default="auto", validator=one_of("auto", "text", "json", "journal"))
+    """`"text"`: lines for people. `"json"`: one object a line. `"journal"`: fields for journald, such as `BOOTFW_MAC`.
+    `"auto"`: `"journal"` where systemd has connected the standard output to the journal, else `"text"`."""
+    level: str = field(default="info", validator=one_of("debug", "info", "warn", "error"))
+    """What is less important is left out."""
+
+
+@frozen
 class Settings:
     """Everything but the plugins."""
 
@@ -349,6 +360,7 @@ class Settings:
     dhcp6: DHCP6Settings = field(factory=DHCP6Settings)
     http: HTTPSettings = field(factory=HTTPSettings)
     web: WebSettings = field(factory=WebSettings)
+    log: LogSettings = field(factory=LogSettings)
     persona: tuple[Rule, ...] = field(default=(), converter=_rules)
 
     @property

@@ -1,17 +1,18 @@
 """The log: one event for each boot stage and each finished or refused transfer, never one for a packet.
 
-Each has the text and the fields that it is made of, so that JSON and journald logs can be searched by them.
+Each has the text and the fields of bootfw.observe.record, so that JSON and journald logs can be searched by them. One
+that has the key ``log_more`` is followed by another of the same delivery at once: a writer may hold it back until then.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from string import Formatter
 from time import time
 from typing import Any
 
 from attrs import define, evolve, field, frozen
-from twisted.logger import Logger, LogLevel
+from twisted.logger import LogEvent, Logger, LogLevel
 from zope.interface import implementer
 
 from bootfw.events import (
@@ -49,10 +50,12 @@ from bootfw.events import (
     TransferRefused,
     WorkerLost,
 )
-from bootfw.interfaces import IBatchObserver, IBootObserver
+from bootfw.interfaces import IBatchObserver, IBootObserver, IClientAware
 from bootfw.lease import NEVER, Lease
+from bootfw.observe.clientmacs import ClientMACs
+from bootfw.observe.record import Record, at, record
 from bootfw.plugins import boot_plugin
-from bootfw.values import Address, BootMenu, BootRequest, Outcome, TransferReport
+from bootfw.values import Address, BootMenu, BootRequest, Client, Outcome, TransferReport, TransferRequest
 
 REMEMBERED = 1000
 """Facts of each kind that are remembered, so that they are logged once: repeated ones must not fill the log."""
@@ -66,7 +69,7 @@ WORTH_SAYING = 0.1
 _LEVELS = {
     Outcome.COMPLETE: LogLevel.info,
     Outcome.UNCONFIRMED: LogLevel.info,
-    Outcome.SIZE_PROBE: LogLevel.debug,
+    Outcome.SIZE_PROBE: LogLevel.info,
     Outcome.CANCELLED: LogLevel.info,
     Outcome.STOPPED_BY_PEER: LogLevel.info,
     Outcome.FAILED: LogLevel.error,
@@ -74,14 +77,21 @@ _LEVELS = {
 """Others: warn."""
 
 
-@implementer(IBatchObserver)
+@implementer(IBatchObserver, IClientAware)
 @define(eq=False)
 class LogObserver:
     """Writes what happened to Twisted's log, one event per boot stage and per transfer."""
 
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+    names_macs: bool = field(default=False, init=False)
+    """The record of a transfer has the client's MAC, ``mac``. Costs a lookup for each client and minute."""
+    _client_macs: ClientMACs | None = field(default=None, init=False)
     _known: dict[type[Event], "OrderedDict[Hashable, Hashable]"] = field(factory=dict, init=False)
     """By the kind of the event: what was logged latest; see _Line.fact."""
+
+    def set_client_lookup(self, lookup: Callable[[Address], Client]) -> None:
+        """See IClientAware."""
+        self._client_macs = ClientMACs(lookup)
 
     def observe(self, event: Event) -> None:
         """Log *event*; kinds without a line are skipped."""
@@ -90,56 +100,40 @@ class LogObserver:
     def observe_many(self, events: Sequence[Event]) -> None:
         """Log several events. Requests for a file that were refused for the same reason share a line, with a count."""
         refused = Counter(_refusal(event) for event in events if type(event) is TransferRefused)
+        found: list[LogEvent] = []
         for event in events:
             kind = type(event)
             if kind is TransferEnded:
-                self._ended(event.report)  # type: ignore[attr-defined]
+                found.append(self._ended(event))
             elif kind is TransferRefused:
                 count = refused.pop(_refusal(event), 0)
                 if count:
-                    self._refused(event, count)
+                    found.append(self._refused(event, count))
             elif kind in _LINES:
-                self._write(_LINES[kind], event)
+                found += self._by_line(_LINES[kind], event)
+        for each in found[:-1]:
+            each["log_more"] = True
+        for each in found:
+            self.log.observer(each)
 
-    def _ended(self, report: TransferReport) -> None:
-        request, agreed = report.request, report.agreed
-        self._emit(
-            _LEVELS.get(report.outcome, LogLevel.warn),
-            transfer_line(report),
-            protocol=request.protocol,
-            peer=at(request.peer),
-            filename=request.filename,
-            upload=request.write,
-            outcome=report.outcome.name,
-            detail=report.detail,
-            bytes=report.bytes_transferred,
-            seconds=report.ended - report.began,
-            waited=report.waited,
-            backend=report.backend,
-            blksize=agreed.blksize,
-            windowsize=agreed.windowsize,
-            retransmitted=report.retransmitted,
-            persona=report.persona,
-        )
+    def _ended(self, event: Any) -> LogEvent:
+        report: TransferReport = event.report
+        level = _LEVELS.get(report.outcome, LogLevel.warn)
+        return self._log_event(level, transfer_line(report), self._of_transfer(event, report.request))
 
-    def _refused(self, event: Any, count: int) -> None:
-        request = event.request
-        self._emit(
-            LogLevel.error if event.detail else LogLevel.info,
-            refused_line(event, count),
-            protocol=request.protocol,
-            peer=at(request.peer),
-            filename=request.filename,
-            upload=request.write,
-            code=event.code,
-            message=event.message,
-            detail=event.detail,
-            persona=event.persona,
-            count=count,
-        )
+    def _refused(self, event: Any, count: int) -> LogEvent:
+        fields = self._of_transfer(event, event.request)
+        fields["count"] = count
+        return self._log_event(LogLevel.error if event.detail else LogLevel.info, refused_line(event, count), fields)
 
-    def _emit(self, level: Any, line: str, **fields: object) -> None:
-        """Do what ``log.emit(level, "{line}", line=line, **fields)`` does, with less work for each transfer.
+    def _of_transfer(self, event: Event, request: TransferRequest) -> Record:
+        fields = record(event)
+        if self.names_macs and self._client_macs is not None:
+            fields["mac"] = self._client_macs.mac(event.at, request.peer)
+        return fields
+
+    def _log_event(self, level: Any, line: str, fields: Record) -> LogEvent:
+        """Make of *fields* what ``log.emit(level, "{line}", line=line, **fields)`` makes, with less work.
 
         Twisted's formatting is most of what a log event costs. An event that has been flattened, as Twisted does it for
         JSON, is formatted by joining its parts, so this adds what flattenEvent() would.
@@ -155,9 +149,9 @@ class LogObserver:
             log_time=time(),
             log_flattened={"line!s:": line, "line!:": line},
         )
-        log.observer(fields)
+        return fields
 
-    def _write(self, line: "_Line", event: Event) -> None:
+    def _by_line(self, line: "_Line", event: Event) -> Iterator[LogEvent]:
         if line.fact is not None:
             known = self._known.setdefault(type(event), OrderedDict())
             key, value = line.fact(event)
@@ -169,7 +163,7 @@ class LogObserver:
             if repeated:
                 return
         for part in line.split(event) if line.split is not None else (event,):
-            self.log.emit(line.level, line.text, **line.fields(part))
+            yield self._log_event(line.level, line.of(part), record(part))
 
 
 def _refusal(event: Any) -> Hashable:
@@ -199,10 +193,12 @@ class _Line:
     def _names_of(self) -> Sequence[str]:
         return [name for _, name, _, _ in Formatter().parse(self.text) if name is not None]
 
-    def fields(self, event: Event) -> dict[str, object]:
-        """What *text* is filled with."""
+    def of(self, event: Event) -> str:
+        """The line for *event*."""
         computed = self.computed
-        return {name: computed[name](event) if name in computed else getattr(event, name) for name in self._names}
+        return self.text.format(
+            **{name: computed[name](event) if name in computed else getattr(event, name) for name in self._names}
+        )
 
 
 def _line(
@@ -213,12 +209,6 @@ def _line(
     **computed: Callable[[Any], object],
 ) -> _Line:
     return _Line(level, text, computed, fact, split)
-
-
-def at(address: Address) -> str:
-    """``("fd77::1", 69)`` as ``[fd77::1]:69``."""
-    host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def client(request: BootRequest) -> str:

@@ -1,0 +1,39 @@
+"""The MAC at an address, remembered for a while: for records of transfers, which are many for each client."""
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+from bootfw.values import Address, Client
+
+REMEMBERED_SECONDS = 60.0
+
+CLIENTS = 10_000
+"""How many addresses are remembered."""
+
+
+@define(eq=False)
+class ClientMACs:
+    """Caches the lookup of an IClientAware.
+
+    :param lookup: see IClientAware; it costs a system call.
+    """
+
+    _lookup: Callable[[Address], Client]
+    _found: dict[str, tuple[float, str]] = field(factory=dict, init=False)
+    """Address -> (until when it is valid, MAC)."""
+
+    def mac(self, now: float, peer: Address) -> str:
+        """Return the MAC of *peer*, lower-case with colons; "" when it is not known.
+
+        :param now: seconds on the reactor's clock.
+        """
+        host = peer[0]
+        until, mac = self._found.get(host, (0.0, ""))
+        if now >= until or not mac:
+            mac = self._lookup(peer).mac
+            self._found.pop(host, None)
+            self._found[host] = now + REMEMBERED_SECONDS, mac
+            if len(self._found) > CLIENTS:
+                del self._found[next(iter(self._found))]
+        return mac

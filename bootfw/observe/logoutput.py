@@ -1,0 +1,141 @@
+"""Where the log goes: standard output, a file, or journald."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import RLock
+from typing import IO, Any
+
+from attrs import define, field
+from twisted.logger import ILogObserver, LogEvent, LogLevel
+from twisted.python.logfile import LogFile
+from zope.interface import implementer
+
+from bootfw.config.settings import LogSettings
+from bootfw.errors import ConfigError
+from bootfw.observe.journal import JOURNAL, JournalSocket
+from bootfw.observe.logtext import as_datagram, as_json, as_text
+
+DEFAULT_FILE = "twistd.log"
+"""Where twistd writes in the background, in its working directory."""
+
+
+def open_log(
+    settings: LogSettings,
+    logfile: str,
+    reactor: Any,
+    *,
+    foreground: bool,
+    environ: Mapping[str, str] = os.environ,
+    journal: Path = JOURNAL,
+) -> "LinesLog | JournalLog":
+    """Open the log where twistd would open it, and return what writes to it.
+
+    :param logfile: the option of twistd: a path, "-" for the standard output, or "" for its default.
+    :param reactor: IReactorFromThreads.
+    :param foreground: the option ``--nodaemon``.
+    :param journal: the socket of journald.
+    :raise ConfigError: there is no journald, or the standard output does not outlive the start; the path is a key.
+    :raise OSError: the file can't be opened.
+    """
+    skipped = frozenset(level for level in _LEVELS if level < LogLevel.lookupByName(settings.level))
+    to_stdout = logfile == "-" or (foreground and not logfile)
+    if to_stdout and not foreground:
+        raise SystemExit("Daemons cannot log to stdout, exiting!")  # as twistd says it
+    if settings.format == "journal" or (settings.format == "auto" and to_stdout and _is_journal(sys.stdout, environ)):
+        try:
+            return JournalLog(JournalSocket(journal), skipped)
+        except OSError as error:
+            if settings.format == "auto":
+                return LinesLog(sys.stdout, as_text, skipped)
+            problem = f'"journal" needs journald: {journal}: {error.strerror}; "text" and "json" need nothing'
+            raise ConfigError(problem, ("format",)) from None
+    as_line = as_json if settings.format == "json" else as_text
+    if to_stdout:
+        return LinesLog(sys.stdout, as_line, skipped)
+    return LinesLog(_log_file(logfile or DEFAULT_FILE, reactor), as_line, skipped)
+
+
+_LEVELS = tuple(LogLevel.iterconstants())
+
+
+def _is_journal(stream: IO[str], environ: Mapping[str, str]) -> bool:
+    """Whether systemd has connected *stream* to the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # closed, or not a file
+        return False
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _log_file(path: str, reactor: Any) -> LogFile:
+    """As twistd opens it: a megabyte, then the next one; SIGUSR1 begins the next one, too."""
+    directory = Path(path).absolute().parent
+    if not directory.is_dir():
+        raise FileNotFoundError(2, os.strerror(2), str(directory))
+    opened: LogFile = LogFile.fromFullPath(path)
+
+    def rotate(number: int, frame: object) -> None:
+        reactor.callFromThread(opened.rotate)
+
+    if not signal.getsignal(signal.SIGUSR1):
+        signal.signal(signal.SIGUSR1, rotate)
+    return opened
+
+
+@implementer(ILogObserver)
+@define(eq=False)
+class LinesLog:
+    """Writes events to a file, those of one delivery by one write: see bootfw.observe.log.
+
+    :param file: has write() and flush(); it takes text.
+    :param skipped: levels that are left out.
+    """
+
+    _file: Any
+    _as_line: Callable[[LogEvent], str]
+    _skipped: frozenset[Any] = frozenset()
+    _lines: list[str] = field(factory=list, init=False)
+    _lock: Any = field(factory=RLock, init=False)
+    """Plugins log from threads, and Twisted in its signal handlers, which may interrupt a write."""
+
+    @property
+    def shows_fields(self) -> bool:
+        """More than the text is shown of an event."""
+        return self._as_line is as_json
+
+    def __call__(self, event: LogEvent) -> None:
+        """See ILogObserver."""
+        skipped = event.get("log_level") in self._skipped
+        with self._lock:
+            if not skipped:
+                self._lines.append(self._as_line(event))
+            if "log_more" in event or not self._lines:
+                return
+            text = "".join(self._lines)
+            self._lines.clear()
+            self._file.write(text)
+            self._file.flush()
+
+
+@implementer(ILogObserver)
+@define(eq=False)
+class JournalLog:
+    """Sends each event to journald.
+
+    :param skipped: levels that are left out.
+    """
+
+    _journal: JournalSocket
+    _skipped: frozenset[Any] = frozenset()
+
+    shows_fields = True
+
+    def __call__(self, event: LogEvent) -> None:
+        """See ILogObserver."""
+        if event.get("log_level") not in self._skipped:
+            datagram = as_datagram(event)
+            if datagram:
+                self._journal.send(datagram)

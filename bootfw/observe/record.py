@@ -1,0 +1,117 @@
+"""An event as a flat record of plain values: what JSON, journald, webhooks and Twisted's log observers show of it."""
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import attrs
+
+from bootfw.events import Event
+from bootfw.values import Address, BootFile, BootMenu, BootRequest, TransferReport, TransferRequest
+
+Record = dict[str, Any]
+"""Key -> string, number, boolean, None, or a list or dictionary of them."""
+
+_OF_BOOT_REQUEST = (
+    *("mac", "stage", "persona", "architecture", "uuid", "vendor_class", "user_classes", "ipxe", "http"),
+    *("client_address", "relay_address", "interface", "xid", "family"),
+)
+
+
+def record(event: Event) -> Record:
+    """Return the fields of *event* by their names, but for its time, and the name of its class as ``event``.
+
+    What an event says about its request has the same key in all of them: ``mac``, ``persona``, ``architecture``,
+    ``interface`` and the others of a DHCP request; ``protocol``, ``peer``, ``file`` and ``upload`` of a transfer. An
+    address with a port is a string, an enum its name, bytes are in hexadecimal. A boot file is its name as ``file``
+    and the host that serves it as ``server``; a menu is ``menu``, the list of its texts.
+    """
+    report = getattr(event, "report", None)
+    if type(report) is TransferReport:
+        return _transfer(type(event).__name__, report)
+    found: Record = {"event": type(event).__name__}
+    for name in _names(type(event)):
+        if name != "at":
+            _add(found, name, getattr(event, name))
+    return found
+
+
+def _transfer(name: str, report: TransferReport) -> Record:
+    # By hand: it is most of what a busy server logs.
+    request, agreed = report.request, report.agreed
+    return {
+        "event": name,
+        "protocol": request.protocol,
+        "peer": at(request.peer),
+        "file": text(request.filename),
+        "upload": request.write,
+        "outcome": report.outcome.name,
+        "detail": report.detail,
+        "bytes": report.bytes_transferred,
+        "seconds": report.ended - report.began,
+        "waited": report.waited,
+        "backend": report.backend,
+        "blksize": agreed.blksize,
+        "windowsize": agreed.windowsize,
+        "retransmitted": report.retransmitted,
+        "persona": report.persona,
+    }
+
+
+def at(address: Address) -> str:
+    """``("fd77::1", 69)`` as ``[fd77::1]:69``."""
+    host, port = address[0], address[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def text(value: str) -> str:
+    r"""*value* with ``\xff`` for each byte that is not UTF-8 (surrogateescape), which JSON can't hold."""
+    if value.isascii():
+        return value
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _add(found: Record, name: str, value: Any) -> None:
+    if isinstance(value, BootRequest):
+        for part in _OF_BOOT_REQUEST:
+            found.setdefault(part, plain(getattr(value, part)))
+    elif isinstance(value, TransferRequest):
+        found.update(protocol=value.protocol, peer=at(value.peer), file=text(value.filename), upload=value.write)
+    elif isinstance(value, BootFile):
+        found.update(file=text(value.name), server=value.server or "")
+    elif isinstance(value, BootMenu):
+        found["menu"] = [text(item.description) for item in value.items]
+    else:
+        found[name] = plain(value)
+
+
+def plain(value: Any) -> Any:
+    """*value* made of what JSON has."""
+    if isinstance(value, str):
+        return text(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return {str(plain(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and type(value[1]) is int:
+        return at(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if attrs.has(type(value)):
+        nested: Record = {}
+        for name in _names(type(value)):
+            _add(nested, name, getattr(value, name))
+        return nested
+    return text(str(value))
+
+
+def _names_of(kind: Any) -> tuple[str, ...]:
+    return tuple(attribute.name for attribute in attrs.fields(kind))
+
+
+_names: Callable[[Any], tuple[str, ...]] = cache(_names_of)
