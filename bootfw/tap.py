@@ -33,6 +33,7 @@ from bootfw.observe.logoutput import JournalLog, LinesLog, open_log
 from bootfw.observe.record import at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
+from bootfw.supervision import add_supervision
 from bootfw.terminal import aligned, escape_unencodable
 from bootfw.values import Address
 from bootfw.web import add_web
@@ -160,7 +161,11 @@ def makeService(options: Options) -> IService:
     allow_many_files()
     boot = parts.service(timed)
     add_web(timed, boot, settings.web, optional=("web", "listen") not in configuration.given)
-    return Daemon(boot, parts, notes, _log(options.parent, parts))
+    daemon = Daemon(boot, parts, notes, _log(options.parent, parts))
+    supervision = add_supervision(timed, boot, os.environ)
+    if supervision is not None:
+        supervision.setServiceParent(daemon)  # type: ignore[no-untyped-call]
+    return daemon
 
 
 def _log(twistd: Mapping[str, Any] | None, parts: Parts) -> ILogObserver | None:

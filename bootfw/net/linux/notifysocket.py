@@ -1,0 +1,65 @@
+"""Reports to a service manager such as systemd, as sd_notify(3) and sd_watchdog_enabled(3) describe it."""
+
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+
+from attrs import define, field
+from twisted.logger import Logger
+
+
+@define(eq=False)
+class NotifySocket:
+    """The socket of the service manager, which takes messages about the state of this process.
+
+    A message that can't be sent is logged, the first of them only, and the service goes on.
+    """
+
+    address: str
+    """Of a UNIX datagram socket: a path, or "@" and a name of the abstract namespace."""
+    watchdog: float | None = None
+    """Seconds without a message "WATCHDOG=1" after which the service manager kills this process; None: never."""
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
+    _failed: bool = field(default=False, init=False)
+
+    @classmethod
+    def from_environ(cls, environ: MutableMapping[str, str]) -> "NotifySocket | None":
+        """The socket that NOTIFY_SOCKET names; None: no service manager has started this process.
+
+        The variables are removed: the processes that this one starts must not speak for it.
+        """
+        address = environ.pop("NOTIFY_SOCKET", "")
+        microseconds, process = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", "")
+        if address[:1] not in ("/", "@"):
+            return None
+        meant = not process or process == str(os.getpid())
+        seconds = int(microseconds) / 1e6 if meant and microseconds.isdecimal() else 0
+        return cls(address, seconds or None)
+
+    def notify(self, **assignments: str) -> None:
+        """Send these assignments as one message."""
+        message = "\n".join(f"{name}={value}" for name, value in assignments.items())
+        address = "\0" + self.address[1:] if self.address.startswith("@") else self.address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.setblocking(False)
+                sock.sendto(message.encode(), address)
+        except OSError as error:
+            if not self._failed:
+                self._failed = True
+                self._log.warn(
+                    "the service manager can't be notified at {address}: {error}", address=self.address, error=error
+                )
+
+    def ready(self) -> None:
+        """Say that the service serves, or serves again after reloading(). twistd may have made it another process."""
+        self.notify(READY="1", MAINPID=str(os.getpid()))
+
+    def reloading(self) -> None:
+        """Say that the configuration is being reloaded; ready() ends it."""
+        self.notify(RELOADING="1", MONOTONIC_USEC=str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000))
+
+    def stopping(self) -> None:
+        """Say that the service ends."""
+        self.notify(STOPPING="1", STATUS="stopping")

@@ -1,0 +1,100 @@
+"""Tells a service manager such as systemd how a BootService is: ready, what it waits for, alive, stopping."""
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall
+from zope.interface import implementer
+
+from bootfw.events import Event, ListenerBound, ListenerClosed
+from bootfw.interfaces import IBootObserver
+from bootfw.net.linux.notifysocket import NotifySocket
+from bootfw.net.listening import Listening
+from bootfw.service import BootService
+
+_BEATS = 2
+"""Watchdog messages that are sent in the time after which a missing one ends the process."""
+
+
+@implementer(IBootObserver)
+class Supervision(Service):
+    """Sends READY=1 when every wanted socket is bound, STATUS= when that changes, and WATCHDOG=1.
+
+    WATCHDOG=1 is sent by the reactor's timer, so when a plugin blocks the reactor the service manager restarts the
+    server.
+
+    :param reactor: IReactorTime.
+    """
+
+    def __init__(self, reactor: Any, boot: BootService, notify_socket: NotifySocket) -> None:
+        self._reactor = reactor
+        self._boot = boot
+        self._socket = notify_socket
+        self._bound: set[tuple[Any, ...]] = set()
+        self._ready = False
+        self._status = ""
+        self._calls: list[IDelayedCall] = []
+        """The first update and the next watchdog message, until they are due."""
+
+    def startService(self) -> None:
+        """See IService. It is to be started after the BootService."""
+        super().startService()  # type: ignore[no-untyped-call]
+        # In the next turn the events about what is bound by now have been delivered.
+        self._calls = [self._reactor.callLater(0, self._update)]
+        if self._socket.watchdog is not None:
+            self._keep_alive(self._socket.watchdog / _BEATS)
+
+    def stopService(self) -> None:
+        """See IService."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        for call in self._calls:
+            if call.active():
+                call.cancel()
+        self._calls = []
+        self._socket.stopping()
+        self._ready, self._status = False, ""
+
+    def observe(self, event: Event) -> None:
+        """See IBootObserver."""
+        if type(event) is ListenerBound:
+            self._bound.add((event.service, event.address, event.note))
+        elif type(event) is ListenerClosed:
+            self._bound = {each for each in self._bound if each[:2] != (event.service, event.address)}
+        else:
+            return
+        if self.running:
+            self._update()
+
+    def _update(self) -> None:
+        wanted = self._boot.summary()
+        waiting = [row for row in wanted if (row.service, row.address, row.note) not in self._bound]
+        if not waiting and not self._ready:
+            self._ready = True
+            self._socket.ready()
+        status = _in_words(wanted, waiting)
+        if status != self._status:
+            self._status = status
+            self._socket.notify(STATUS=status)
+
+    def _keep_alive(self, interval: float) -> None:
+        self._socket.notify(WATCHDOG="1")
+        self._calls = [self._calls[0], self._reactor.callLater(interval, self._keep_alive, interval)]
+
+
+def _in_words(wanted: list[Listening], waiting: list[Listening]) -> str:
+    serving = dict.fromkeys(row.service for row in wanted if row not in waiting)
+    parts = [f"serving {', '.join(serving)}"] if serving else []
+    if waiting:
+        parts.append("waiting for " + ", ".join(f"{row.service} {row.note}".strip() for row in waiting))
+    return "; ".join(parts)
+
+
+def add_supervision(reactor: Any, boot: BootService, environ: MutableMapping[str, str]) -> Supervision | None:
+    """A service that reports on *boot* to the service manager which *environ* names; None: there is none."""
+    notify_socket = NotifySocket.from_environ(environ)
+    if notify_socket is None:
+        return None
+    supervision = Supervision(reactor, boot, notify_socket)
+    boot.add_observer(supervision, "service manager")
+    return supervision

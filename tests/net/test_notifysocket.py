@@ -1,0 +1,82 @@
+"""Messages to a service manager, received on real sockets."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from twisted.logger import capturedLogs, formatEvent
+
+from bootfw.net.linux.notifysocket import NotifySocket
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
+    """(NOTIFY_SOCKET, the socket where the messages arrive)."""
+    name = f"{tmp_path}/notify" if request.param == "path" else f"@bootfw-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(name.replace("@", "\0") if name.startswith("@") else name)
+        receiver.settimeout(10)
+        yield name, receiver
+
+
+def test_messages_arrive(manager: tuple[str, socket.socket]) -> None:
+    name, receiver = manager
+    service_manager = NotifySocket(name)
+    service_manager.ready()
+    assert receiver.recv(4096) == f"READY=1\nMAINPID={os.getpid()}".encode()
+    service_manager.notify(STATUS="serving tftp")
+    assert receiver.recv(4096) == b"STATUS=serving tftp"
+    service_manager.stopping()
+    assert receiver.recv(4096) == b"STOPPING=1\nSTATUS=stopping"
+
+
+def test_a_reload_has_the_time_of_the_monotonic_clock(manager: tuple[str, socket.socket]) -> None:
+    """systemd compares it with the time of its own request (Type=notify-reload)."""
+    name, receiver = manager
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    NotifySocket(name).reloading()
+    first, _, microseconds = receiver.recv(4096).partition(b"\nMONOTONIC_USEC=")
+    assert first == b"RELOADING=1"
+    assert before <= int(microseconds) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
+def test_the_variables_are_read_and_removed() -> None:
+    environ = {"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid()), "HOME": "/"}
+    manager = NotifySocket.from_environ(environ)
+    assert manager is not None
+    assert (manager.address, manager.watchdog) == ("/run/n", 30)
+    assert environ == {"HOME": "/"}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"WATCHDOG_USEC": "0"},
+        {"WATCHDOG_USEC": "soon"},
+        {"WATCHDOG_USEC": "-5"},
+        {"WATCHDOG_USEC": "5000", "WATCHDOG_PID": "1"},
+    ],
+)
+def test_without_a_watchdog_of_this_process(variables: dict[str, str]) -> None:
+    manager = NotifySocket.from_environ({"NOTIFY_SOCKET": "@n", **variables})
+    assert manager is not None
+    assert manager.watchdog is None
+
+
+@pytest.mark.parametrize("variables", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:9999"}])
+def test_without_a_socket_there_is_no_service_manager(variables: dict[str, str]) -> None:
+    assert NotifySocket.from_environ({**variables, "WATCHDOG_USEC": "5"}) is None
+
+
+def test_a_manager_that_is_gone_is_logged_once(tmp_path: Path) -> None:
+    manager = NotifySocket(f"{tmp_path}/nothing")
+    with capturedLogs() as logs:
+        manager.ready()
+        manager.stopping()
+    assert [formatEvent(event) for event in logs] == [
+        f"the service manager can't be notified at {tmp_path}/nothing: [Errno 2] No such file or directory"
+    ]
