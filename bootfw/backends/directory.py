@@ -33,6 +33,9 @@ from bootfw.backends.openat2 import Resolve, may_have_link, resolve
 from bootfw.backends.oserrors import as_transfer_errors
 from bootfw.backends.upload import Upload
 
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+"""Flags to open the root with, for lookups below it."""
+
 
 @implementer(IWritableBackend, IDirectoryBackend, IListableBackend, ISelfChecking)
 @define(eq=False)
@@ -134,7 +137,8 @@ class DirectoryBackend:
         return None if self._threads is None else self._mounts.on_the_way_to(self.root, name, ignore_case)
 
     def _open(self, name: bytes, ignore_case: bool) -> FileReader:
-        with as_transfer_errors(), _Opened(self.root) as root:
+        with as_transfer_errors():
+            root = os.open(self.root, _DIRECTORY)
             try:
                 found = self._find(root, name, ignore_case)
             except FileNotFoundError:
@@ -147,6 +151,8 @@ class DirectoryBackend:
                 if error.errno == errno.ELOOP:
                     raise FileMissing(detail=explain_link(self.root, name)) from error
                 raise
+            finally:
+                os.close(root)
             try:
                 # Checked before it is opened: opening a device has effects, and opening a FIFO blocks.
                 status = os.fstat(found)
@@ -164,12 +170,15 @@ class DirectoryBackend:
         return os.fsdecode(os.path.join(os.fsencode(self.root), name))
 
     def _create(self, name: bytes, request: Any, reactor: Any) -> Upload:
-        with as_transfer_errors(), _Opened(self.root) as root:
+        with as_transfer_errors():
+            root = os.open(self.root, _DIRECTORY)
             try:
                 return Upload.begin(lambda part: self._resolve(root, part), name, _announced(request), reactor)
             except PermissionError as error:
                 detail = f"{self._shown(name)} can't be created: permission denied for uid {os.geteuid()}"
                 raise AccessViolation(detail=detail) from error
+            finally:
+                os.close(root)
 
     def _find(self, root: int, name: bytes, ignore_case: bool) -> int:
         try:
@@ -212,22 +221,6 @@ class DirectoryBackend:
             if _folded(name) == _folded(part):
                 return name
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-
-
-class _Opened:
-    """In its context the directory is open as an O_PATH descriptor, for lookups below it."""
-
-    __slots__ = ("_fd", "_path")
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> int:
-        self._fd = os.open(self._path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        return self._fd
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
 
 
 def _folded(name: bytes) -> str:

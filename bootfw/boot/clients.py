@@ -67,11 +67,13 @@ class Clients:
         mac = client.mac
         self._machines.pop(mac, None)
         self._machines[mac] = client
-        _bound(self._machines)
+        if len(self._machines) > MACHINES:
+            del self._machines[next(iter(self._machines))]
         if client.address:
             self._macs.pop(client.address, None)
             self._macs[client.address] = mac
-            _bound(self._macs)
+            if len(self._macs) > MACHINES:
+                del self._macs[next(iter(self._macs))]
 
     def all(self) -> Iterator[Client]:
         """Yield everything that is stored, as arguments of on_message()."""
@@ -90,8 +92,3 @@ class Clients:
         if machine is None:
             return Client(address, mac)
         return machine if machine.address == address else evolve(machine, address=address)
-
-
-def _bound(table: dict[str, str] | dict[str, Client]) -> None:
-    if len(table) > MACHINES:
-        del table[next(iter(table))]

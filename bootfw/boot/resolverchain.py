@@ -65,10 +65,14 @@ class ResolverChain:
 
         :raise BootRefused: a resolver refuses, or no answer fits. A Deferred fails with it.
         """
-        ends = self.reactor.seconds() + self.within_seconds
+        seconds = self.reactor.seconds
+        began = seconds()
+        ends = began + self.within_seconds
         objection = ""
         for number in range(len(self.resolvers)):
-            verdict = self.ask(number, request, fit)
+            if number:
+                began = seconds()
+            verdict = self.ask(number, request, fit, began)
             if verdict is None:
                 continue
             if isinstance(verdict, _Call):
@@ -95,30 +99,34 @@ class ResolverChain:
 
     # The rest is for _PendingResolution.
 
-    def ask(self, number: int, request: BootRequest, fit: Fit) -> "Verdict | _Call":
-        """Call the resolver at position *number*."""
+    def ask(self, number: int, request: BootRequest, fit: Fit, began: float) -> "Verdict | _Call":
+        """Call the resolver at position *number*.
+
+        :param began: now, in seconds of the clock.
+        """
         name, resolver = self.resolvers[number]
-        began = self.reactor.seconds()
         try:
             answer: Any = resolver.resolve(request)
             deferred = as_deferred(answer)
         except Exception as error:
             answer, deferred = Failure(error), None
-        took = self.reactor.seconds() - began
+        now = self.reactor.seconds()
+        took = now - began
         if took > BLOCKED_SECONDS:
             doing = f"resolve() for {request.mac or request.client_address}"
             self._blocking.report(f"resolver {name}", doing, took)
         if deferred is None:
-            return self.verdict(number, request, fit, answer, began)
+            return self.verdict(number, request, fit, answer, began, now)
         call = _Call(number, began, deferred)
         deferred.addBoth(call.fired)
-        return call if call.result is _PENDING else self.verdict(number, request, fit, call.result, began)
+        return call if call.result is _PENDING else self.verdict(number, request, fit, call.result, began, now)
 
-    def verdict(self, number: int, request: BootRequest, fit: Fit, result: Any, began: float) -> Verdict:
+    def verdict(self, number: int, request: BootRequest, fit: Fit, result: Any, began: float, now: float) -> Verdict:
         """Report what the resolver at position *number* has returned, and return what it means.
 
         :param result: it, or a Failure.
         :param began: when the resolver was called.
+        :param now: when it has answered.
         """
         if isinstance(result, Failure):
             if isinstance(result.value, BootRefused):
@@ -129,7 +137,6 @@ class ResolverChain:
             wrong = f"the answer is a {type(result).__name__}, and no BootFile, BootMenu or None"
             self.report_failure(number, request, TypeError(wrong))
             return None
-        now = self.reactor.seconds()
         self.publish(ResolverAnswered(now, request, self.resolvers[number][0], result, now - began))
         if result is None:
             return None
@@ -219,11 +226,12 @@ class _PendingResolution:
         """Take the result of the call, or a Failure."""
         call = self._release_call()
         assert call is not None
-        verdict = self._chain.verdict(call.number, self._request, self._fit, result, call.began)
+        now = self._chain.reactor.seconds()
+        verdict = self._chain.verdict(call.number, self._request, self._fit, result, call.began, now)
         self.handle(*_input(verdict))
 
     def _ask(self) -> tuple[Input, Any]:
-        verdict = self._chain.ask(self._states.number, self._request, self._fit)
+        verdict = self._chain.ask(self._states.number, self._request, self._fit, self._chain.reactor.seconds())
         if not isinstance(verdict, _Call):
             return _input(verdict)
         self._call, verdict.waiting = verdict, self

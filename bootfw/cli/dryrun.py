@@ -97,9 +97,9 @@ class _ObservedChain(ResolverChain):
         self.outcomes = [ResolverOutcome(name) for name, _ in self.resolvers]
         return self.outcomes
 
-    def verdict(self, number: int, request: BootRequest, fit: Fit, result: Any, began: float) -> Verdict:
+    def verdict(self, number: int, request: BootRequest, fit: Fit, result: Any, began: float, now: float) -> Verdict:
         """See ResolverChain."""
-        verdict = super().verdict(number, request, fit, result, began)
+        verdict = super().verdict(number, request, fit, result, began, now)
         outcome = self.outcomes[number]
         if isinstance(verdict, BootRefused):
             outcome.outcome, outcome.detail = REFUSED, verdict.reason

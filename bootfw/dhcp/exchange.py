@@ -149,7 +149,7 @@ class Exchange:
 
     def _address(self, reservation: Reservation | None, wanted: int | None) -> Binding[Subnet] | NoReply:
         book, client, now = self.book, self.client, self.now
-        if not book.serves(reservation is not None):
+        if reservation is None and not book.serves_unknown:
             return NoReply(NoReplyReason.UNKNOWN_CLIENT, book.name)
         known = reservation is not None or book.choice.knows(client)
         if not known and not self.rules.admit(self.message, self.arrival, now, book.free()):

@@ -101,7 +101,8 @@ class LeaseBook(Generic[S, C]):
             subnet: (first, *(pool for pool in pools.values() if pool is not first)) for subnet, first in pools.items()
         }
         """Subnet -> all pools, that of the subnet first."""
-        self._serves_unknown = not all(subnet.known_clients_only for subnet in subnets)
+        self.serves_unknown = not all(subnet.known_clients_only for subnet in subnets)
+        """There are addresses for clients without a reservation."""
         self.choice = choice(self)
         for subnet in subnets:
             for reservation in subnet.reservations():
@@ -149,10 +150,6 @@ class LeaseBook(Generic[S, C]):
     def find(self, number: int) -> Binding[S] | None:
         """What is known of an address; None: it is neither in a pool nor known."""
         return self.bindings.get(number) or self._new(number, anywhere=False)
-
-    def serves(self, known: bool) -> bool:
-        """There are addresses for clients with a reservation (*known*), or without one."""
-        return known or self._serves_unknown
 
     def allowed(self, binding: Binding[S], reservation: Reservation | None) -> bool:
         """The configuration lets a client have the address, apart from leases and offers.
@@ -217,7 +214,10 @@ class LeaseBook(Generic[S, C]):
 
     def free(self) -> int:
         """How many addresses of the pools are free; one whose lease has just expired may not be counted."""
-        return sum(pools[0].free for pools in self.pools.values())
+        free = 0
+        for first, *_ in self.pools.values():
+            free += first.size - first.queued
+        return free
 
     # What happens to leases
 

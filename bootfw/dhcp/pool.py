@@ -84,17 +84,12 @@ class Pool(Generic[S]):
         self._next = next(self._numbers, None)
         """The first address, in the order of the pool, that may be unknown to the lease book."""
         self._queue: list[tuple[float, int, Binding[S]]] = []
-        self._queued = 0
-        """Addresses in the queue, which may hold outdated entries too."""
+        self.queued = 0
+        """Addresses in the queue, some of which may be free again. The queue may hold outdated entries, too."""
         self._unleased: deque[tuple[float, Binding[S]]] = deque()
         """Known and free, and never leased, in the order in which they became free."""
         self._expired: deque[tuple[float, Binding[S]]] = deque()
         """Free again after a lease, in the order in which they became free."""
-
-    @property
-    def free(self) -> int:
-        """How many addresses are not queued. One whose lease has just expired may still be."""
-        return self.size - self._queued
 
     def at(self, index: int) -> int:
         """The address at *index* of the pool, from 0 to ``size - 1``."""
@@ -110,15 +105,16 @@ class Pool(Generic[S]):
 
     def enter(self, binding: Binding[S], now: float) -> None:
         """Queue *binding*, whose lease or offer has just changed."""
-        self._settle(now, _ENTRIES_PER_CHANGE)
+        if self._queue and self._queue[0][0] <= now:
+            self._settle(now, _ENTRIES_PER_CHANGE)
         time = binding.free_at()
         if binding.queued_until is None:
-            self._queued += 1
+            self.queued += 1
         elif binding.queued_until <= time:
             return
         binding.queued_until = time
         heappush(self._queue, (time, binding.number, binding))
-        if len(self._queue) > 2 * self._queued + _STALE_ENTRIES:
+        if len(self._queue) > 2 * self.queued + _STALE_ENTRIES:
             self._queue = [entry for entry in self._queue if entry[0] == entry[2].queued_until]
             heapify(self._queue)
 
@@ -133,7 +129,8 @@ class Pool(Generic[S]):
         :param besides: addresses that are taken already.
         :return: None: the pool is exhausted.
         """
-        self._settle(now, _ENTRIES_PER_CHOICE)
+        if self._queue and self._queue[0][0] <= now:
+            self._settle(now, _ENTRIES_PER_CHOICE)
         return self.unleased(besides) or self.longest_free(now, besides)
 
     def unleased(self, besides: Collection[int] = ()) -> Binding[S] | None:
@@ -167,7 +164,7 @@ class Pool(Generic[S]):
                 continue
             heappop(queue)
             binding.queued_until = None
-            self._queued -= 1
+            self.queued -= 1
             self._line_up(binding, free_at)
 
     def _line_up(self, binding: Binding[S], free_at: float) -> None:

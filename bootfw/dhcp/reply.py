@@ -7,7 +7,7 @@ from bootfw.dhcp.room import fit
 from bootfw.values import BootFile, BootMenu, BootRequest, OfferStyle, Option43, Persona
 from bootfw.wire import options as codec
 from bootfw.wire import pxe
-from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, UNSPECIFIED, Message, MessageType
+from bootfw.wire.dhcp4 import BOOTREPLY, BROADCAST_FLAG, FILE_MAX, UNSPECIFIED, Message, MessageType, reply_size
 from bootfw.wire.options import IPXESuboption, Option
 from bootfw.wire.pxe import BootServers, DiscoveryControl, MenuItem, MenuPrompt, VendorOptions
 
@@ -21,13 +21,18 @@ _NO_PROXY = codec.encapsulate({IPXESuboption.NO_PXEDHCP: b"\1"})
 
 
 def proxy_reply(
-    message: Message, request: BootRequest, choice: BootFile | BootMenu | None, persona: Persona
+    message: Message,
+    request: BootRequest,
+    choice: BootFile | BootMenu | None,
+    persona: Persona,
+    size: int | None = None,
 ) -> Message:
     """The reply of a proxy or a boot server to *message*. It never carries an address for the client.
 
     :param request: what classify() made of *message*; ``server`` is set.
     :param choice: of adapt() or adapt_menu(); None: the client is sent to port 4011 for its boot file.
     :param persona: the client's.
+    :param size: bytes that it may have; None: reply_size().
     """
     offer = request.stage == "discover"
     server = request.server
@@ -52,7 +57,7 @@ def proxy_reply(
         options |= _file_options(file, server, persona)
         options[Option.BOOTFILE_NAME] = name + b"\0"  # see _boot_options()
     options |= _echoed(message)
-    fit(options, message)
+    fit(options, message, reply_size(message) if size is None else size)
     return _reply(
         message,
         options,
@@ -71,6 +76,7 @@ def server_reply(
     request: BootRequest | None = None,
     choice: BootFile | BootMenu | None = None,
     persona: Persona = _NO_PERSONA,
+    size: int | None = None,
 ) -> Message:
     """The reply of a server to *message*: OFFER, ACK, NAK, or BOOTP's.
 
@@ -79,6 +85,7 @@ def server_reply(
     :param request: what classify() made of *message*; None: the client does not boot.
     :param choice: of adapt() or adapt_menu(); None: the reply names no boot file.
     :param persona: the client's.
+    :param size: bytes that it may have; None: reply_size().
     """
     options: dict[int, bytes] = {}
     if answer.kind is not None:
@@ -87,7 +94,7 @@ def server_reply(
     options |= _echoed(message)
     if answer.kind is MessageType.NAK:
         options[Option.MESSAGE] = codec.text_bytes(answer.message)
-        fit(options, message)
+        fit(options, message, reply_size(message) if size is None else size)
         # Else a relay sends it to an address that the client does not have (RFC 2131 section 4.3.2).
         return _reply(message, options, flags=message.flags | BROADCAST_FLAG)
     configured: Mapping[int, bytes] = answer.options
@@ -106,7 +113,7 @@ def server_reply(
             options |= _file_options(file, answer.server, persona)
         if request.ipxe and choice is not None and not request.http:
             options[Option.IPXE_ENCAPSULATED] = _NO_PROXY
-    fit(options, message, configured)
+    fit(options, message, reply_size(message) if size is None else size, configured)
     return _reply(
         message,
         options,

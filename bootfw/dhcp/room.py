@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from bootfw.wire.dhcp4 import Message, option_size, reply_size
+from bootfw.wire.dhcp4 import Message, option_size
 from bootfw.wire.options import Option
 
 _BESIDE_OPTIONS = 241
@@ -23,14 +23,16 @@ _RANKS: Mapping[int, int] = {
 }
 
 
-def fit(options: dict[int, bytes], message: Message, configured: Mapping[int, bytes] | None = None) -> None:
+def fit(options: dict[int, bytes], message: Message, size: int, configured: Mapping[int, bytes] | None = None) -> None:
     """Add *configured* to the *options* of the reply to *message*, and leave out what there is no room for.
 
     Configured options that are not requested are left out first, an echoed option 61 last. Other *options* stay: the
     reply is of no use without them. Option 82 is never dropped (RFC 3046 section 2.2).
+
+    :param size: bytes of the reply, see reply_size().
     """
     configured = configured or {}
-    room = reply_size(message) - _BESIDE_OPTIONS
+    room = size - _BESIDE_OPTIONS
     length = sum(map(len, options.values())) + sum(map(len, configured.values()))
     # Two bytes for each, two for each full 255, and a pad: when that fits at the most, nothing has to be counted.
     if length + 2 * (len(options) + len(configured)) + length // 127 + 1 <= room:

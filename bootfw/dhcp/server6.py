@@ -188,7 +188,7 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
             first = numbers[0] if numbers else None
             binding = book.choose(holder, reservation, first, exchange.subnet, now, given)
             if binding is None:
-                serves = book.serves(reservation is not None)
+                serves = reservation is not None or book.serves_unknown
                 reason = NoReplyReason.EXHAUSTED if serves else NoReplyReason.UNKNOWN_CLIENT
                 why = "no address left" if serves else "for known clients only"
                 answered.append(ia.refused(association, Status.NO_ADDRESSES, why))

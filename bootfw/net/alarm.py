@@ -94,13 +94,10 @@ class Alarm(Generic[Owner]):
 
     def _push(self, owner: Owner, when: float) -> None:
         entry = self._entries[owner] = _Entry(when, owner)
-        self._put(entry)
+        self._order += 1
+        heappush(self._heap, (when, self._order, entry))
         if len(self._heap) > 2 * len(self._entries) + _DEAD_TOLERATED:
             self._sweep()
-
-    def _put(self, entry: _Entry[Owner]) -> None:
-        self._order += 1
-        heappush(self._heap, (entry.when, self._order, entry))
 
     def _sweep(self) -> None:
         self._heap = [place for place in self._heap if place[2].owner is not None]
@@ -146,7 +143,8 @@ class Alarm(Generic[Owner]):
                 return
             self._entries[owner] = entry
         entry.when = again
-        self._put(entry)
+        self._order += 1
+        heappush(self._heap, (again, self._order, entry))
 
     def _rung(self, owner: Owner, now: float) -> float | None:
         try:

@@ -61,7 +61,9 @@ class Session(Generic[_State]):
         :raise IllegalInput: the adapter is wrong. What a peer did never raises.
         """
         # The input may change what an ACK means. The adapter opens the fast path again if the session is steady then.
-        self.flight.close()
+        flight = self.flight
+        if flight.limit != CLOSED:
+            flight.close()
         transition: Transition = self._row[event]
         after = transition(self, argument, now)
         if after is not self.state:

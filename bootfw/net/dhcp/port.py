@@ -5,6 +5,7 @@ reply is sent the way that the request came.
 """
 
 from collections.abc import Callable, Collection, Hashable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 from attrs import define
@@ -136,7 +137,7 @@ class DHCPPort(DatagramProtocol):
         self.malformed = MalformedCounter(service, services.publish, services.reactor)
         self.send: Callable[[bytes, Address, Via | None], None] = self._write
         self._pending: PendingResolutions[Any] = PendingResolutions(
-            services.chain, self._adapt, needless=family.needless
+            services.chain, partial(family.adapt, services=services), needless=family.needless
         )
         self._places: dict[Via | None, Place] = {}
         """Of this batch: the names and addresses of interfaces may differ in the next."""
@@ -164,12 +165,12 @@ class DHCPPort(DatagramProtocol):
     def datagrams_received(self, batch: Sequence[tuple[bytes, Address, Via]]) -> None:
         """See IBatchReceiver."""
         places, services, family = self._places, self.services, self.family
-        serves, parse, handle = services.interfaces.serves, family.parse, self.handle
+        interfaces, parse, handle = services.interfaces, family.parse, self.handle
         places.clear()
         now = self.seconds()
         for data, peer, via in batch:
             try:
-                if not serves(via):
+                if not (interfaces.all_served or interfaces.serves(via)):
                     continue
                 place = places.get(via)
                 if place is None:
@@ -207,9 +208,6 @@ class DHCPPort(DatagramProtocol):
             self._pending.resolve(self.family.key(query), request, done)
         else:
             done(None, self.family.no_address(query.place))
-
-    def _adapt(self, answer: Answer, request: BootRequest) -> Answer | Unsuitable:
-        return self.family.adapt(answer, request, self.services)
 
     def _write(self, data: bytes, to: Address, via: Via | None) -> None:
         """IViaTransport.write_via for other transports: what can't be sent is lost."""

@@ -92,7 +92,8 @@ class Proxy4(Proxy):
         redirected = persona.offer is OfferStyle.BOOT_SERVER and not self.boot_server and isinstance(file, BootFile)
         choice = None if redirected else file
         try:
-            data = pack(proxy_reply(message, request, choice, persona), reply_size(message))
+            size = reply_size(message)
+            data = pack(proxy_reply(message, request, choice, persona, size), size)
         except ValueError as error:
             return f"the answer can't be sent: {error}"
         settings = self.family.settings

@@ -209,11 +209,13 @@ class Server4(DHCPPort):
         try:
             data = self._reply_cache.reply(message, answer) if request is None else None
             if data is None:
+                size = reply_size(message)
                 if request is None:
-                    made = server_reply(message, answer)
+                    made = server_reply(message, answer, size=size)
                 else:
-                    made = server_reply(message, answer, request, file, self.services.personas.named(request.persona))
-                data = pack(made, reply_size(message))
+                    persona = self.services.personas.named(request.persona)
+                    made = server_reply(message, answer, request, file, persona, size)
+                data = pack(made, size)
         except ValueError as error:
             if request is None or file is None:
                 self.publish(RequestIgnored(self.seconds(), message.mac, f"no answer can be sent: {error}"))

@@ -159,6 +159,8 @@ class Interfaces:
         kernel: Netlink | None = None,
     ) -> None:
         self._names = frozenset(names)
+        self.all_served = not names
+        """serves() is true for every datagram."""
         self._dropped = dropped
         self._reported: set[str] = set()
         self._kernel = kernel or Netlink()

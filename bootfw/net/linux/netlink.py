@@ -292,7 +292,7 @@ class Netlink:
 
     def _current(self) -> NetlinkSocket:
         """The socket, after tables that have changed were dropped."""
-        sock = self._opened()
+        sock = self._socket or self._opened()
         if sock.notified():
             self._links = self._addresses = None
         return sock

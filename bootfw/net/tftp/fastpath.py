@@ -92,7 +92,7 @@ class Flow(mmsg.Prepared):
         self._segmented = False
         assert chunk is not None
         run = chunk.frames(flight.acked + 1, flight.sent)
-        sender.send_to(run, self._destination, self._controls, self.stride)
+        sender.send_run(run, self._destination, self._controls, self.stride)
 
 
 class FastPath:

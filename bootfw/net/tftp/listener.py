@@ -111,6 +111,8 @@ class TFTPProtocol(DatagramProtocol):
         self._personas = personas or stock()
         self._malformed = MalformedCounter("tftp", publish, reactor)
         self._transfers: dict[Address, Transfer] = {}
+        self._fitting: dict[Via, int] = {}
+        """The largest block size for each way that requests of this batch came: one lookup of the MTU for all."""
         self._parsed = Cache(ParsedRequest.parse)
         self._context = TransferContext(
             reactor=reactor,
@@ -150,15 +152,17 @@ class TFTPProtocol(DatagramProtocol):
     def datagrams_received(self, batch: Any) -> None:
         """See IBatchReceiver."""
         now = self._reactor.seconds()
+        self._fitting.clear()
         batching = self._batching
         if len(batch) == 1 or batching is None:
             self._received(batch, now)
-            return
-        batching.begin_batch()
-        try:
-            self._received(batch, now)
-        finally:
-            batching.end_batch()
+        else:
+            batching.begin_batch()
+            try:
+                self._received(batch, now)
+            finally:
+                batching.end_batch()
+        self._fitting.clear()
 
     def _received(self, batch: Any, now: float) -> None:
         find = self._transfers.get
@@ -208,7 +212,7 @@ class TFTPProtocol(DatagramProtocol):
         if (
             self._states.state is not State.SERVING
             or (via is not None and is_for_many(via))
-            or not self._interfaces.serves(via)
+            or not (self._interfaces.all_served or self._interfaces.serves(via))
         ):
             return
         try:
@@ -371,7 +375,10 @@ class TFTPProtocol(DatagramProtocol):
         via = transfer.via
         max_blksize = self._settings.max_blksize
         if via is not None and self._mtu is not None:
-            max_blksize = fitting_blksize(max_blksize, via, self._mtu)
+            fitting = self._fitting.get(via)
+            if fitting is None:
+                fitting = self._fitting[via] = fitting_blksize(max_blksize, via, self._mtu)
+            max_blksize = fitting
         if transfer.request.write:
             # Twisted's port cuts off what is longer, and a block that was cut would pass for the last one.
             largest = getattr(transfer.port or self.transport, "maxPacketSize", 65535)

@@ -355,12 +355,13 @@ class Transfer:
     def _settle(self, now: float) -> None:
         """Update the alarm; report the session's outcome, once; finish when no timer of it runs."""
         session = self.session
-        # The alarm finds out by itself that a deadline has moved later, which is what the fast path does to it.
-        self._context.alarm.watch(self)
         if session.outcome is not None:
             self._end(Input.OUTCOME, (session.outcome, session.detail), now)
             if session.deadline is None:
                 self.finish()
+                return
+        # The alarm finds out by itself that a deadline has moved later, which is what the fast path does to it.
+        self._context.alarm.watch(self)
 
     def _report(self) -> None:
         session, states = self.session, self._states

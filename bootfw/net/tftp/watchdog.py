@@ -29,8 +29,8 @@ def begin_watchdog(policy: IWatchdogPolicy, agreed: Agreed) -> tuple[Agreed, Wat
         agreed = _without_timeout(agreed)
     # A subclass that overrides wait() or progressed() inherits the attributes, but not the ability.
     if (
-        IAdaptiveWatchdog.providedBy(watchdog)
-        and not provides(watchdog, ILearningWatchdog)
+        not provides(watchdog, ILearningWatchdog)
+        and IAdaptiveWatchdog.providedBy(watchdog)
         and hasattr(watchdog, "unremarkable")
     ):
         return agreed, _EveryRoundTrip(watchdog.wait, watchdog.progressed)

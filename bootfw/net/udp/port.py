@@ -86,6 +86,10 @@ def listen(
     return listening
 
 
+def _no_descriptor() -> int:
+    return -1
+
+
 @implementer(IReadDescriptor, IListeningPort, IUDPTransport, ISystemHandle, IViaTransport)
 class DatagramPort:
     """A UDP port of Linux. It can be started again when it has stopped.
@@ -120,8 +124,12 @@ class DatagramPort:
         self._buffers = mmsg.Buffers() if buffers is None else buffers
         self._receive = protocol.datagrams_received if IBatchReceiver.providedBy(protocol) else self._receive_singly
         named = ILoggingContext.providedBy(protocol)
-        # Asked for at each wake-up.
-        self._prefix = f"{protocol.logPrefix() if named else type(protocol).__name__} (UDP)"
+        prefix = f"{protocol.logPrefix() if named else type(protocol).__name__} (UDP)"
+        # The reactor calls these two at each wake-up.
+        self.logPrefix: Callable[[], str] = prefix.__str__
+        """For the reactor's log lines."""
+        self.fileno: Callable[[], int] = _no_descriptor
+        """The descriptor; -1 when closed."""
         self._states = PortStates()
         self._do: dict[Do, Callable[[], None]] = {
             Do.READ: self._read,
@@ -147,7 +155,13 @@ class DatagramPort:
         if not name[1]:  # it waits for its interface
             name = self._address, self._port
         self._host = IPv6Address("UDP", *name) if self._family is IPV6 else IPv4Address("UDP", *name)
+        self.fileno = self._socket.fileno
         self.sender = Sender(self._socket, self._family, self.counters, self._refused, self._buffers)
+        self.write_via = self.sender.send
+        """See IViaTransport. During a delivery of several datagrams, what is sent leaves at its end, in order.
+
+        It raises an InvalidAddressError if the peer isn't a numeric address of the port's family.
+        """
         self._connected: Any = None
         self._inbox: mmsg.Inbox | None = None
         self._peers = Cache(self._family.read_address)
@@ -224,6 +238,8 @@ class DatagramPort:
         while room > 0 and looks > 0 and states.state is _READING:
             count = receive()
             if not count:
+                if self.first_look is None:
+                    return
                 count, looks = self._look(receive, looks)
                 if not count:
                     return
@@ -314,14 +330,7 @@ class DatagramPort:
 
     def write(self, packet: Any, addr: Any = None) -> None:
         """Send a datagram; the kernel chooses where it leaves. Without *addr* it goes to the connected peer."""
-        self.sender.send(packet, self._connected if addr is None else addr, None, 0)
-
-    def write_via(self, data: Any, peer: Any, via: Via | None, segment: int = 0) -> None:
-        """See IViaTransport. During a delivery of several datagrams, what is sent leaves at its end, in order.
-
-        :raise InvalidAddressError: *peer* isn't a numeric address of the port's family.
-        """
-        self.sender.send(data, peer, via, segment)
+        self.sender.send(packet, self._connected if addr is None else addr, None)
 
     # What else Twisted asks of a port
 
@@ -329,10 +338,6 @@ class DatagramPort:
         """Have the kernel take datagrams of this peer only; ``write(data)`` then goes there."""
         self._connected = self.sender.destination((host, port)).address
         self._socket.connect(self._connected)
-
-    def fileno(self) -> int:
-        """The descriptor; -1 when closed."""
-        return -1 if self._states.state is State.CLOSED else self._socket.fileno()
 
     def getHandle(self) -> socket.socket:
         """The socket, for options."""
@@ -349,7 +354,3 @@ class DatagramPort:
     def getBroadcastAllowed(self) -> bool:
         """Whether the kernel sends what goes to a broadcast address."""
         return bool(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST))
-
-    def logPrefix(self) -> str:
-        """For the reactor's log lines."""
-        return self._prefix

@@ -96,15 +96,11 @@ class Sender:
         self.collecting = False
         self.flush()
 
-    def send(self, data: Any, peer: Address, via: Via | None, segment: int) -> None:
+    def send(self, data: Any, peer: Address, via: Via | None, segment: int = 0) -> None:
         """See IViaTransport.write_via."""
         destination, controls = self.route(peer, via)
-        self.send_to(data, destination, controls, segment)
-
-    def send_to(self, data: Any, destination: Destination, controls: Controls, segment: int) -> None:
-        """Send to where route() has been looked up."""
         if 0 < segment < len(data):
-            self._send_run(memoryview(data), destination, controls, segment)
+            self.send_run(memoryview(data), destination, controls, segment)
         elif self.collecting:
             self._collect(data, destination, controls)
         else:
@@ -143,8 +139,11 @@ class Sender:
         if code == errno.ECONNREFUSED:
             self._refused()
 
-    def _send_run(self, data: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
-        """Send a run of datagrams: by UDP_SEGMENT where kernel and path support it, else one by one."""
+    def send_run(self, data: memoryview, destination: Destination, controls: Controls, segment: int) -> None:
+        """Send a run of datagrams: by UDP_SEGMENT where kernel and path support it, else one by one.
+
+        :param destination, controls: of route().
+        """
         self.flush()
         at_once = segment * max(1, min(SEGMENTS, LARGEST_RUN // segment))
         for start in range(0, len(data), at_once):
