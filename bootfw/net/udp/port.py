@@ -157,7 +157,7 @@ class DatagramPort:
         self._host = IPv6Address("UDP", *name) if self._family is IPV6 else IPv4Address("UDP", *name)
         self.fileno = self._socket.fileno
         self.sender = Sender(self._socket, self._family, self.counters, self._refused, self._buffers)
-        self.write_via = self.sender.send
+        self.write_via: Callable[..., None] = self.sender.send
         """See IViaTransport. During a delivery of several datagrams, what is sent leaves at its end, in order.
 
         It raises an InvalidAddressError if the peer isn't a numeric address of the port's family.
