@@ -16,6 +16,7 @@ from bootfw.net.http import downloadstates
 from bootfw.net.tftp import listenerstates, transferstates
 from bootfw.net.udp import portstates
 from bootfw.net.workers import workerstates
+from bootfw.storm import machine as simulated
 from bootfw.table import Table, drawing
 from bootfw.tftp import read, write
 
@@ -71,6 +72,7 @@ MACHINES = (
         (controlstates.State.RECEIVING,),
     ),
     Drawn("ServiceLife: a BootService", "servicestates", servicestates.TABLE, (servicestates.State.STOPPED,)),
+    Drawn("SimulatedMachine: a client of bootfw storm", "storm/machine", simulated.TABLE, (simulated.State.OFF,)),
 )
 
 

@@ -13,6 +13,7 @@ from bootfw.cli.next import add_next
 from bootfw.cli.personas import add_personas
 from bootfw.cli.render import add_render
 from bootfw.cli.run import add_run
+from bootfw.cli.storm import add_storm
 from bootfw.config.configuration import ConfigErrors
 from bootfw.errors import BootfwError
 from bootfw.terminal import escape_unencodable, printable
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_personas(commands)
     add_next(commands)
     add_render(commands)
+    add_storm(commands)
     escape_unencodable()
     options = parser.parse_args(arguments)
     try:

@@ -1,0 +1,121 @@
+"""``bootfw storm`` against real servers in its own network namespaces: bootfw, and dnsmasq beside nginx."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .lab import need
+
+pytestmark = pytest.mark.interop
+
+BOOTFW = """
+[bootfw]
+state-dir = "{root}/state"
+[tftp]
+listen = ["0.0.0.0:69"]
+[http]
+listen = ["0.0.0.0:80"]
+[dhcp]
+mode = "server"
+[[dhcp.subnet]]
+network = "10.77.0.0/16"
+pool = ["10.77.1.0-10.77.8.0"]
+[[backend]]
+use = "directory"
+root = "{root}/files"
+[[resolver]]
+use = "by-architecture"
+[resolver.files]
+ipxe = "{{http}}/boot.ipxe"
+x86-bios = "loader"
+x86_64-uefi = "loader"
+x86_64-uefi-http = "{{http}}/loader"
+arm64-uboot = "loader"
+"""
+
+DNSMASQ = """
+port=0
+no-ping
+interface=eth0
+bind-interfaces
+dhcp-range=10.77.1.0,10.77.8.0,255.255.0.0
+dhcp-leasefile={root}/leases
+enable-tftp
+tftp-root={root}/files
+tftp-no-fail
+tftp-max=500
+dhcp-boot=loader
+user=root
+"""
+
+FILES = (
+    *("loader", "vmlinuz", "initrd.img", "ldlinux.c32", "pxelinux.cfg/default", "boot.ipxe", "grub/grub.cfg"),
+    *("boot/loader.rc", "boot/loader.4th", "boot/support.4th", "boot/defaults/loader.conf", "boot/device.hints"),
+    *("boot/kernel/kernel", "boot/mfsroot.gz"),
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    need("ip")
+    need("nft")
+    for name in FILES:
+        path = tmp_path / "files" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode() * 2000)
+    return tmp_path
+
+
+def storm(root: Path, server: str, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """Run it; (exit code, its JSON)."""
+    command = [sys.executable, "-m", "bootfw.cli.main", "storm", "--lab", server, "--json", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=root)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def bootfw(root: Path) -> str:
+    (root / "bootfw.toml").write_text(BOOTFW.format(root=root))
+    return f"{sys.executable} -m bootfw.cli.main run -c {root}/bootfw.toml"
+
+
+BOOTS = ("emulab", "ipxe-http", "chain-ipxe-http", "pxelinux", "uefi-grub", "uefi-http", "u-boot")
+
+
+def test_every_boot_gets_through_bootfw(root: Path) -> None:
+    boots = [word for boot in BOOTS for word in ("--boot", boot)]
+    code, found = storm(root, bootfw(root), "-n", "70", *boots)
+    assert (code, found["booted"], found["failures"]) == (0, 70, {})
+    assert {stage["boot"] for stage in found["stages"]} == {*BOOTS}
+    size = len("loader") * 2000
+    loads = [stage for stage in found["stages"] if stage["stage"] == "u-boot: {file}"]
+    assert [stage["bytes"] for stage in loads] == [10 * size]
+
+
+def test_a_bad_link_costs_retries_and_no_boot(root: Path) -> None:
+    code, found = storm(
+        root,
+        bootfw(root),
+        *("-n", "40", "--boot", "u-boot", "--boot", "ipxe-http", "--arrival", "racks", "--rack", "10"),
+        *("--rack-seconds", "1", "--loss", "0.02", "--duplication", "0.02", "--reordering", "0.02", "--delay", "0.001"),
+    )
+    assert (code, found["booted"]) == (0, 40)
+    assert sum(stage["retries"] for stage in found["stages"]) > 0
+
+
+def test_dnsmasq_is_a_target_too(root: Path) -> None:
+    need("dnsmasq")
+    (root / "dnsmasq.conf").write_text(DNSMASQ.format(root=root))
+    code, found = storm(root, f"dnsmasq --no-daemon --conf-file={root}/dnsmasq.conf", "-n", "20", "--boot", "emulab")
+    assert (code, found["booted"], found["failures"]) == (0, 20, {})
+
+
+def test_machines_that_do_not_boot_are_failures_with_their_stage(root: Path) -> None:
+    (root / "files" / "boot" / "mfsroot.gz").unlink()
+    code, found = storm(root, bootfw(root), "-n", "3", "--boot", "emulab")
+    assert (code, found["failed"]) == (1, 3)
+    assert found["failures"] == {"freebsd-loader: /boot/mfsroot.gz: error 1": 3}
