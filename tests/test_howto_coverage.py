@@ -63,6 +63,11 @@ EXECUTED = {
         ("toml", "test_secure_boot"),
         ("", "test_secure_boot"),
     ],
+    "storm.md": [
+        ("console", "test_the_storm_of_the_howto"),
+        ("toml", "test_the_storm_of_the_howto"),
+        ("toml", "test_the_scenario_of_the_howto"),
+    ],
     "templates.md": [
         ("", "test_the_menu"),
         ("toml", "test_the_menu"),

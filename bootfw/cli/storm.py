@@ -55,7 +55,7 @@ def add_storm(commands: Any) -> None:
     parser.add_argument("--lab", type=shlex.split, metavar="COMMAND", help="run this server in a namespace")
     parser.add_argument("--warm-up", type=float, default=3.0, metavar="SECONDS", help="until that server is ready")
     parser.add_argument("--processes", type=int, default=0, metavar="N", help="of the simulator; default: one per core")
-    parser.add_argument("--json", nargs="?", type=Path, const=Path("-"), metavar="FILE", help="all figures, as JSON")
+    parser.add_argument("--json", action="store_true", help="all figures, as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="machines by stage against time: .svg, .png or .pdf")
     parser.set_defaults(run=_run)
 
@@ -110,13 +110,9 @@ def _run(options: argparse.Namespace) -> int:
         outcomes, efforts = run(scenario, target, options.processes, show)
         show.end()
     summary = summarize(outcomes, efforts)
-    if options.json is not None:
-        text = json.dumps(as_json(summary, outcomes), indent=2)
-        if str(options.json) == "-":
-            sys.stdout.write(text + "\n")
-        else:
-            options.json.write_text(text + "\n")
-    if options.json is None or str(options.json) != "-":
+    if options.json:
+        sys.stdout.write(json.dumps(as_json(summary, outcomes), indent=2) + "\n")
+    else:
         sys.stdout.write("\n".join([*table(summary), ""]))
     if options.plot is not None:
         plot(outcomes, options.plot, f"{summary.booted} of {summary.machines} machines booted")
