@@ -11,6 +11,7 @@ from bootfw.cli.leases import add_leases
 from bootfw.cli.lint import add_lint
 from bootfw.cli.next import add_next
 from bootfw.cli.personas import add_personas
+from bootfw.cli.probe import add_probe
 from bootfw.cli.render import add_render
 from bootfw.cli.run import add_run
 from bootfw.cli.storm import add_storm
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_personas(commands)
     add_next(commands)
     add_render(commands)
+    add_probe(commands)
     add_storm(commands)
     escape_unencodable()
     options = parser.parse_args(arguments)

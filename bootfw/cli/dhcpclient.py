@@ -1,0 +1,296 @@
+"""DHCP as a client: a packet is sent, and every reply to it is collected. Sockets are plain and block.
+
+A client broadcasts from port 68 of an interface. Where that is not possible, or the server is in another network, the
+packet goes to one server by unicast as if a relay had forwarded it.
+"""
+
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Protocol
+
+from attrs import define, field, frozen
+
+from bootfw.cli.failure import CommandError
+from bootfw.cli.ownaddress import own_address
+from bootfw.errors import WireError
+from bootfw.net.linux.interfaces import own_addresses
+from bootfw.net.linux.portowner import who_holds
+from bootfw.wire import pxe
+from bootfw.wire.dhcp4 import BOOTREPLY, UNSPECIFIED, Message, MessageType, pack, parse
+from bootfw.wire.options import Option, address, text
+
+BROADCAST = "255.255.255.255"
+SERVER_PORT, CLIENT_PORT, BOOT_SERVER_PORT = 67, 68, 4011
+
+_SENT_AT = (0.0, 1.0, 3.0, 7.0)
+"""Seconds: when a packet is sent, as long as there is no reply. Firmware sends four times too, but waits longer."""
+
+_LARGEST = 65536
+
+
+@frozen
+class Offer:
+    """A reply of a DHCP server, proxy or boot server."""
+
+    message: Message
+    sender: str
+    """The source address of the datagram."""
+    seconds: float
+    """From the first packet that was sent until the reply."""
+
+    @property
+    def server(self) -> str:
+        """The server's address: option 54, or the sender."""
+        raw = self.message.options.get(Option.SERVER_IDENTIFIER, b"")
+        return address(raw) if len(raw) == 4 else self.sender
+
+    @property
+    def address(self) -> str:
+        """What the client is offered; "": no address."""
+        return "" if self.message.yiaddr == UNSPECIFIED else self.message.yiaddr
+
+    @property
+    def file(self) -> str:
+        """The name of the boot file; "": none."""
+        return text(self.message.options.get(Option.BOOTFILE_NAME, b"").rstrip(b"\0") or self.message.file)
+
+    @property
+    def next_server(self) -> str:
+        """Where the file is fetched from: siaddr, option 66 if it is an address, or the server."""
+        if self.message.siaddr != UNSPECIFIED:
+            return self.message.siaddr
+        named = text(self.message.options.get(Option.TFTP_SERVER_NAME, b"").rstrip(b"\0"))
+        return named or self.server
+
+    @property
+    def vendor_class(self) -> str:
+        """Option 60; "PXEClient" and "HTTPClient" mark replies that are about booting."""
+        return text(self.message.options.get(Option.VENDOR_CLASS_IDENTIFIER, b""))
+
+    @property
+    def pxe(self) -> pxe.VendorOptions:
+        """Option 43; empty where it is missing, or not of PXE."""
+        try:
+            return pxe.parse(self.message.options.get(Option.VENDOR_SPECIFIC, b""))
+        except WireError:
+            return pxe.VendorOptions()
+
+    @property
+    def kind(self) -> str:
+        """OFFER, ACK and so on."""
+        kind = self.message.message_type
+        return kind.name if kind is not None else "BOOTP reply"
+
+
+Build = Callable[[int], Message]
+"""The message to send; called with ``secs`` of its header."""
+
+
+class Link(Protocol):
+    """The way to the servers."""
+
+    @property
+    def where(self) -> str:
+        """Such as "on eth0"."""
+
+    @property
+    def relay(self) -> str:
+        """The address that the client's messages name as their relay; "": none."""
+
+    @property
+    def unprivileged_relay(self) -> bool:
+        """The relay's port is not 67, so that the server has to know RFC 8357."""
+
+    def ask(self, build: Build, seconds: float) -> list[Offer]:
+        """Send, and send again while there is no reply.
+
+        :param seconds: how long further replies are waited for after the first.
+        :return: every reply to this client; empty: none came in time.
+        """
+
+    def send(self, message: Message, server: str) -> None:
+        """Send to one server, and wait for nothing."""
+
+
+@define
+class Broadcasts:
+    """A client on the network of an interface.
+
+    :param server_port: where servers listen.
+    :raise CommandError: this process may not use port 68, or another program has it.
+    """
+
+    interface: str
+    server_port: int = SERVER_PORT
+    relay: str = field(default="", init=False)
+    unprivileged_relay: bool = field(default=False, init=False)
+
+    @property
+    def where(self) -> str:
+        """See Link."""
+        return f"on {self.interface}"
+
+    def ask(self, build: Build, seconds: float) -> list[Offer]:
+        """See Link."""
+        with closing(self._socket()) as sock:
+            return _collected(sock, (BROADCAST, self.server_port), build, seconds)
+
+    def send(self, message: Message, server: str) -> None:
+        """See Link."""
+        with closing(self._socket()) as sock:
+            sock.sendto(pack(message, 1472), (server, self.server_port))
+
+    def _socket(self) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.interface.encode())
+            sock.bind(("0.0.0.0", CLIENT_PORT))
+        except OSError as error:
+            sock.close()
+            raise CommandError(self._why(error)) from error
+        return sock
+
+    def _why(self, error: OSError) -> str:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return (
+                f"a client on {self.interface} needs UDP port {CLIENT_PORT}, which takes root or "
+                "CAP_NET_BIND_SERVICE; without them name the server, and bootfw asks it as a relay would"
+            )
+        if error.errno == errno.EADDRINUSE:
+            holder = who_holds(CLIENT_PORT, socket.AF_INET) or "another program"
+            return f"a client on {self.interface} needs UDP port {CLIENT_PORT}, which {holder} has; stop that meanwhile"
+        if error.errno == errno.ENODEV:
+            return f"there is no interface {self.interface}; there are {', '.join(interfaces())}"
+        return f"{self.interface}: {error.strerror}"
+
+
+@define
+class Relayed:
+    """A client behind a relay, which is this host.
+
+    :param server: its address.
+    """
+
+    server: str
+    server_port: int = SERVER_PORT
+    relay: str = field(init=False)
+    unprivileged_relay: bool = field(init=False)
+    _port: int = field(init=False, default=SERVER_PORT)
+
+    def __attrs_post_init__(self) -> None:
+        self.relay, self.server = _relay_for(self.server)
+        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+            try:
+                sock.bind((self.relay, SERVER_PORT))
+            except OSError:
+                self._port = 0  # the kernel's choice, which the server learns of by RFC 8357
+        self.unprivileged_relay = not self._port
+
+    @property
+    def where(self) -> str:
+        """See Link."""
+        return f"from {self.server}"
+
+    def ask(self, build: Build, seconds: float) -> list[Offer]:
+        """See Link."""
+        with closing(self._socket()) as sock:
+            return _collected(sock, (self.server, self.server_port), build, seconds)
+
+    def send(self, message: Message, server: str) -> None:
+        """See Link."""
+        with closing(self._socket()) as sock:
+            sock.sendto(pack(message, 1472), (self.server, self.server_port))
+
+    def _socket(self) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((self.relay, self._port))
+        return sock
+
+
+def _relay_for(server: str) -> tuple[str, str]:
+    """The address of ours that the relay has, and the one to send to.
+
+    A server refuses a relay that has the server's own address, or a loopback one. So for a server on this host the
+    relay has another address of ours, or the packet goes to the loopback address.
+    """
+    ours = own_address(server)
+    if not ours.startswith("127.") and ours != server:
+        return ours, server
+    others = sorted(each for each in own_addresses(socket.AF_INET) or () if not each.startswith("127."))
+    usable = [each for each in others if each != server]
+    if usable:
+        return usable[0], server
+    if others:
+        return others[0], "127.0.0.1"
+    raise CommandError(f"{server} is this host, which has no other address; give --interface")
+
+
+def ask_boot_server(server: str, build: Build, seconds: float = 0.5, port: int = BOOT_SERVER_PORT) -> list[Offer]:
+    """Send a request to the boot server's port.
+
+    :param server: its address.
+    """
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+        sock.connect((server, port))
+        return _collected(sock, None, build, seconds)
+
+
+def interfaces() -> list[str]:
+    """The names of the interfaces of this host, without the loopback one."""
+    return [name for _, name in socket.if_nameindex() if name != "lo"]
+
+
+def _collected(sock: socket.socket, to: tuple[str, int] | None, build: Build, seconds: float) -> list[Offer]:
+    began = time.monotonic()
+    found: list[Offer] = []
+    for number, after in enumerate(_SENT_AT):
+        message = build(int(after))
+        try:
+            sock.send(pack(message, 1472)) if to is None else sock.sendto(pack(message, 1472), to)
+        except OSError as error:
+            if error.errno not in (errno.ECONNREFUSED,):
+                raise CommandError(f"can't send to {to[0] if to else 'the boot server'}: {error.strerror}") from error
+        until = _SENT_AT[number + 1] if number + 1 < len(_SENT_AT) else after + 4
+        for offer in _replies(sock, message, began, began + until):
+            found.append(offer)
+            break
+        if found:
+            found += _replies(sock, message, began, time.monotonic() + seconds)
+            break
+    return found
+
+
+def _replies(sock: socket.socket, message: Message, began: float, until: float) -> Iterator[Offer]:
+    """The replies to *message* that come until that time of the monotonic clock."""
+    while True:
+        left = until - time.monotonic()
+        if left <= 0 or not select.select([sock], [], [], left)[0]:
+            return
+        try:
+            data, sender = sock.recvfrom(_LARGEST)
+            reply = parse(data)
+        except (WireError, ConnectionRefusedError):
+            continue
+        if reply.op == BOOTREPLY and reply.xid == message.xid and reply.chaddr == message.chaddr:
+            yield Offer(reply, sender[0], time.monotonic() - began)
+
+
+def random_xid() -> int:
+    """A transaction id, so that replies to another run do not count."""
+    return int.from_bytes(os.urandom(4), "big")
+
+
+def offers_of(replies: Sequence[Offer]) -> list[Offer]:
+    """The offers among *replies*, one for each server."""
+    found: dict[tuple[str, str], Offer] = {}
+    for each in replies:
+        if each.message.message_type in (MessageType.OFFER, None):
+            found.setdefault((each.server, each.address), each)
+    return list(found.values())

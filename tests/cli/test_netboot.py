@@ -1,0 +1,243 @@
+"""A network boot as ``bootfw probe`` plays it: what it makes of the offers of servers, right and wrong ones."""
+
+from collections.abc import Sequence
+from socket import inet_aton
+
+from attrs import define, evolve, field
+
+from bootfw.cli.bootclient import boot_client
+from bootfw.cli.dhcpclient import Build, Offer
+from bootfw.cli.fetch import Fetched, FetchError
+from bootfw.cli.netboot import PROFILES, NetBoot, Step
+from bootfw.wire import pxe
+from bootfw.wire.dhcp4 import BOOTREPLY, Message, MessageType
+from bootfw.wire.options import Option, RelaySuboption, relay_agent
+from bootfw.wire.pxe import BootServers, DiscoveryControl, MenuItem, VendorOptions
+
+MAC = bytes.fromhex("525400123456")
+DHCP, PROXY, OTHER = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+EFI = Fetched(size=4096, seconds=0.5, begin=b"MZ" + bytes(10))
+USE_BOOT_FILE = pxe.pack(VendorOptions(discovery_control=DiscoveryControl.USE_BOOT_FILE))
+
+
+def offer(
+    server: str, address: str = "", file: str = "", kind: MessageType = MessageType.OFFER, **options: bytes
+) -> Offer:
+    """An offer of *server*; options by their names."""
+    values: dict[int, bytes] = {Option.MESSAGE_TYPE: bytes((kind,)), Option.SERVER_IDENTIFIER: inet_aton(server)}
+    if file:
+        values[Option.BOOTFILE_NAME] = file.encode() + b"\0"
+    values |= {Option[name.upper()]: value for name, value in options.items() if value}
+    message = Message(
+        op=BOOTREPLY,
+        xid=0,
+        chaddr=MAC,
+        yiaddr=address or "0.0.0.0",
+        siaddr=server if file else "0.0.0.0",
+        options=values,
+    )
+    return Offer(message, server, 0.25)
+
+
+def proxy_offer(file: str = "", control: bytes = b"", server: str = PROXY) -> Offer:
+    return offer(server, "", file, vendor_class_identifier=b"PXEClient", vendor_specific=control)
+
+
+@define
+class FakeLink:
+    """Answers with *replies*, one list for each message."""
+
+    replies: list[list[Offer]]
+    relay: str = ""
+    unprivileged_relay: bool = False
+    where: str = "on eth0"
+    sent: list[Message] = field(factory=list)
+
+    def ask(self, build: Build, seconds: float) -> list[Offer]:
+        self.sent.append(build(0))
+        return self.replies.pop(0) if self.replies else []
+
+    def send(self, message: Message, server: str) -> None:
+        self.sent.append(message)
+
+
+@define
+class FakeServers:
+    files: dict[str, Fetched] = field(factory=dict)
+    boot_servers: dict[str, list[Offer]] = field(factory=dict)
+    requests: list[tuple[str, Message]] = field(factory=list)
+    fetched: list[tuple[str, str]] = field(factory=list)
+
+    def boot_server(self, server: str, build: Build) -> list[Offer]:
+        self.requests.append((server, build(0)))
+        return self.boot_servers.get(server, [])
+
+    def tftp(self, host: str, name: str, options: Sequence[tuple[str, str]]) -> Fetched:
+        self.fetched.append((host, name))
+        if name not in self.files:
+            raise FetchError(f'TFTP server {host} refuses: error 1, "File not found"')
+        return self.files[name]
+
+    def http(self, url: str) -> Fetched:
+        self.fetched.append(("", url))
+        return self.files[url]
+
+
+def boot(
+    profile: str, link: FakeLink | list[Offer], servers: FakeServers, lease: bool = False
+) -> tuple[NetBoot, list[Step]]:
+    """A boot that is over."""
+    kind = PROFILES[profile]
+    steps: list[Step] = []
+    client = boot_client(MAC, kind.architecture, ipxe=kind.ipxe, http=kind.http)
+    connected = link if isinstance(link, FakeLink) else FakeLink([link])
+    made = NetBoot(kind, client, connected, servers, lambda server: "10.0.0.99", steps.append, lease)
+    assert made.run() is not bool(made.conclusion)
+    return made, steps
+
+
+def test_uefi_goes_to_the_boot_server_for_its_file() -> None:
+    acked = offer(PROXY, "", "snponly.efi", MessageType.ACK)
+    servers = FakeServers({"snponly.efi": EFI}, {PROXY: [acked]})
+    made, steps = boot("uefi", [offer(DHCP, "10.0.0.50"), proxy_offer()], servers)
+    assert made.conclusion == ""
+    assert [step.what for step in steps] == ["OFFER", "OFFER", "port 4011", "TFTP"]
+    assert servers.fetched == [(PROXY, "snponly.efi")]
+    [(server, request)] = servers.requests
+    assert (server, request.ciaddr, request.message_type) == (PROXY, "10.0.0.99", MessageType.REQUEST)
+
+
+def test_a_bios_loads_the_file_of_the_offer_where_the_proxy_says_so() -> None:
+    servers = FakeServers({"undionly.kpxe": Fetched(size=10, begin=b"\xea")})
+    made, _ = boot("bios", [offer(DHCP, "10.0.0.50"), proxy_offer("undionly.kpxe", USE_BOOT_FILE)], servers)
+    assert (made.conclusion, servers.requests) == ("", [])
+
+
+def test_without_that_it_goes_to_the_boot_server_too() -> None:
+    servers = FakeServers()
+    made, _ = boot("bios", [offer(DHCP, "10.0.0.50"), proxy_offer("undionly.kpxe")], servers)
+    assert len(servers.requests) == 1
+    assert made.conclusion == (
+        "10.0.0.2 sends the client to its port 4011 and does not answer there: a firewall drops UDP port 4011, or "
+        "nothing listens on it"
+    )
+
+
+def test_the_first_item_of_a_menu_is_requested_from_its_server() -> None:
+    menu = VendorOptions(
+        boot_servers=(BootServers(0x8001, (OTHER,)),), menu=(MenuItem(0, "disk"), MenuItem(0x8001, "Install"))
+    )
+    servers = FakeServers({"x.efi": EFI}, {OTHER: [offer(OTHER, "", "x.efi", MessageType.ACK)]})
+    made, _ = boot("uefi", [offer(DHCP, "10.0.0.50"), proxy_offer("", pxe.pack(menu))], servers)
+    assert made.conclusion == ""
+    [(server, request)] = servers.requests
+    item = pxe.boot_item(request.options[Option.VENDOR_SPECIFIC])
+    assert (server, item and item.type) == (OTHER, 0x8001)
+
+
+def test_http_boot_takes_a_url_of_an_offer_for_it() -> None:
+    url = "http://10.0.0.2/snponly.efi"
+    http = offer(PROXY, "", url, vendor_class_identifier=b"HTTPClient")
+    assert boot("uefi-http", [offer(DHCP, "10.0.0.50"), http], FakeServers({url: EFI}))[0].conclusion == ""
+    made, _ = boot("uefi-http", [offer(DHCP, "10.0.0.50", "x.efi"), proxy_offer("x.efi")], FakeServers())
+    assert made.conclusion == (
+        '10.0.0.1, 10.0.0.2 answers, and no offer has option 60 "HTTPClient" and a URL, which HTTP boot takes'
+    )
+
+
+def test_ipxe_follows_a_url() -> None:
+    url = "http://10.0.0.2/boot.ipxe"
+    servers = FakeServers({url: Fetched(size=9, begin=b"#!ipxe\n")})
+    assert boot("ipxe", [offer(DHCP, "10.0.0.50"), proxy_offer(url)], servers)[0].conclusion == ""
+
+
+def test_u_boot_takes_the_file_of_its_dhcp_server_only() -> None:
+    servers = FakeServers({"boot.scr": Fetched(size=9)})
+    assert boot("u-boot", [offer(DHCP, "10.0.0.50", "boot.scr")], servers)[0].conclusion == ""
+    made, _ = boot("u-boot", [offer(DHCP, "10.0.0.50"), proxy_offer("boot.scr")], servers)
+    assert made.conclusion.startswith("10.0.0.1, 10.0.0.2 answers, and no server names a boot file")
+
+
+def test_no_server_answers() -> None:
+    made, steps = boot("uefi", [], FakeServers())
+    assert made.conclusion.startswith("no DHCP server answers on eth0: none runs in this network")
+    assert [(step.what, step.result) for step in steps] == [("DISCOVER", "problem")]
+
+
+def test_no_server_offers_an_address() -> None:
+    made, _ = boot("uefi", [proxy_offer()], FakeServers())
+    assert made.conclusion.startswith("the boot server answers, and no DHCP server offers an address")
+
+
+def test_two_servers_that_give_addresses_or_name_files() -> None:
+    servers = FakeServers({"a.efi": EFI})
+    _, steps = boot("uefi", [offer(DHCP, "10.0.0.50", "a.efi"), offer(OTHER, "10.0.0.51", "b.efi")], servers)
+    assert [step.text for step in steps if step.result == "warning"] == [
+        "10.0.0.1 and 10.0.0.3 give addresses: which one wins is chance",
+        "10.0.0.1 names a.efi and 10.0.0.3 names b.efi: which one the client loads depends on its firmware",
+    ]
+
+
+def test_the_file_is_not_there() -> None:
+    made, _ = boot("uefi", [offer(DHCP, "10.0.0.50", "gone.efi")], FakeServers())
+    assert made.conclusion == 'TFTP server 10.0.0.1 refuses: error 1, "File not found"'
+
+
+def test_a_file_that_this_firmware_does_not_start() -> None:
+    def conclusion(profile: str, begin: bytes, size: int = 9) -> str:
+        servers = FakeServers({"file": Fetched(size=size, begin=begin)})
+        return boot(profile, [offer(DHCP, "10.0.0.50", "file")], servers)[0].conclusion
+
+    assert conclusion("uefi", b"#!ipxe") == "file is no UEFI program, and this firmware starts nothing else"
+    assert conclusion("bios", b"MZ") == "file is a UEFI program, which a BIOS can't start"
+    assert conclusion("bios", b"", 0) == "file is empty"
+    assert conclusion("ipxe", b"<html>").startswith("file is a page of HTML")
+    assert conclusion("bios", b"\xea") == ""
+
+
+def test_no_lease_is_taken() -> None:
+    link = FakeLink([[offer(DHCP, "10.0.0.50", "a.efi")]])
+    boot("uefi", link, FakeServers({"a.efi": EFI}))
+    assert [message.message_type for message in link.sent] == [MessageType.DISCOVER]
+
+
+def test_a_lease_that_is_taken_is_given_back() -> None:
+    acked = offer(DHCP, "10.0.0.50", kind=MessageType.ACK)
+    link = FakeLink([[offer(DHCP, "10.0.0.50", "a.efi")], [acked]])
+    made, steps = boot("uefi", link, FakeServers({"a.efi": EFI}), lease=True)
+    assert made.conclusion == ""
+    assert [message.message_type for message in link.sent] == [
+        MessageType.DISCOVER,
+        MessageType.REQUEST,
+        MessageType.RELEASE,
+    ]
+    assert link.sent[2].ciaddr == "10.0.0.50"
+    assert "10.0.0.1 leases 10.0.0.50; it was given back at once" in [step.text for step in steps]
+
+
+def test_it_is_given_back_too_when_the_answer_is_lost() -> None:
+    link = FakeLink([[offer(DHCP, "10.0.0.50", "a.efi")], []])
+    made, _ = boot("uefi", link, FakeServers(), lease=True)
+    assert made.conclusion == "no answer from 10.0.0.1 for 10.0.0.50"
+    assert link.sent[-1].message_type is MessageType.RELEASE
+
+
+def test_by_a_relay_the_server_may_be_a_proxy() -> None:
+    """The DHCP server that gives the address was not asked, so its absence stops nothing."""
+    acked = offer(PROXY, "", "a.efi", MessageType.ACK)
+    servers = FakeServers({"a.efi": EFI}, {PROXY: [acked]})
+    link = FakeLink([[proxy_offer()]], relay="10.0.0.99", unprivileged_relay=True)
+    made, steps = boot("uefi", link, servers)
+    assert made.conclusion == ""
+    assert [step.what for step in steps if step.result == "warning"] == ["address"]
+    [discover] = link.sent
+    assert discover.giaddr == "10.0.0.99"
+    assert RelaySuboption.RELAY_SOURCE_PORT in relay_agent(discover.options[Option.RELAY_AGENT_INFORMATION])
+    assert servers.requests[0][1].giaddr == "0.0.0.0"
+
+
+def test_lost_packets_are_a_warning() -> None:
+    servers = FakeServers({"a.efi": evolve(EFI, retries=3, notes=["the server announced 9 bytes and sent 8"])})
+    _, steps = boot("uefi", [offer(DHCP, "10.0.0.50", "a.efi")], servers)
+    told = [step.text for step in steps if step.result == "warning"]
+    assert told == ["the server announced 9 bytes and sent 8", "packets are lost on the way"]

@@ -1,0 +1,102 @@
+"""``bootfw probe`` and ``bootfw doctor`` against servers on a segment of their own."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .lab import Host, Lab
+from .service import start_bootfw
+
+pytestmark = pytest.mark.interop
+
+COMMAND = str(Path(sys.executable).with_name("bootfw"))
+
+PROXY = """
+[bootfw]
+state-dir = "{state}"
+workers = 1
+[tftp]
+listen = ["0.0.0.0:69"]
+[http]
+listen = ["0.0.0.0:8069"]
+[[backend]]
+use = "memory"
+files = {{"pxelinux.0" = "program", "shim.efi" = "MZ program"}}
+[[resolver]]
+use = "by-architecture"
+files = {{x86_64-uefi = "shim.efi", x86-bios = "pxelinux.0", arm64-uboot = "shim.efi"}}
+"""
+
+SERVER = """
+[dhcp]
+mode = "server"
+[[dhcp.subnet]]
+network = "10.77.0.0/24"
+pool = ["10.77.0.100-10.77.0.110"]
+"""
+
+
+def proxy(state: Path) -> str:
+    return PROXY.format(state=state)
+
+
+def probe(host: Host, *arguments: str, unprivileged: bool = False) -> dict[str, Any]:
+    """What it says as JSON."""
+    drop = ("setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
+    ran = host.run(*(drop if unprivileged else ()), COMMAND, "probe", "--json", *arguments, seconds=60)
+    found: dict[str, Any] = json.loads(ran.output)
+    assert ran.exit_code == (0 if found["boots"] else 1)
+    return found
+
+
+def test_a_server_is_probed_by_broadcast_and_keeps_no_lease(lab: Lab, tmp_path: Path) -> None:
+    server = lab.host("server", "10.77.0.1/24")
+    client = lab.host("client", "10.77.0.9/24")
+    start_bootfw(server, tmp_path, proxy(tmp_path / "state") + SERVER, 67, 69, 4011)
+    for profile, file in (("uefi", "shim.efi"), ("bios", "pxelinux.0"), ("u-boot", "shim.efi")):
+        found = probe(client, "-i", "eth0", "--as", profile)
+        assert found["conclusion"] == ""
+        assert [step["details"]["file"] for step in found["steps"] if step["what"] == "TFTP"] == [file]
+    assert probe(client, "-i", "eth0", "--as", "uefi-http")["boots"]
+    found = probe(client, "-i", "eth0", "--lease")
+    assert [step["what"] for step in found["steps"]] == ["OFFER", "REQUEST", "TFTP"]
+    leases = server.run(COMMAND, "leases", "-c", tmp_path / "bootfw-server-67.toml", "list", "--json", seconds=30)
+    assert [lease["state"] for lease in json.loads(leases.output)] == ["released"]
+
+
+def test_a_proxy_is_probed_from_another_host_without_permissions(lab: Lab, tmp_path: Path) -> None:
+    server = lab.host("server", "10.77.0.1/24")
+    client = lab.host("client", "10.77.0.9/24")
+    start_bootfw(server, tmp_path, proxy(tmp_path / "state"), 67, 69, 4011)
+    found = probe(client, "10.77.0.1", unprivileged=True)
+    assert found["conclusion"] == ""
+    assert [step["what"] for step in found["steps"]] == ["OFFER", "address", "port 4011", "TFTP"]
+    ran = client.run("setpriv", "--reuid=65534", "--clear-groups", COMMAND, "probe", "-i", "eth0", seconds=30)
+    assert ran.exit_code == 2
+    assert "needs UDP port 68, which takes root or CAP_NET_BIND_SERVICE" in ran.output
+    # And on the server's own host.
+    assert probe(server, "10.77.0.1")["boots"]
+
+
+def test_a_second_server_and_a_firewall_are_seen(lab: Lab, tmp_path: Path) -> None:
+    gives = lab.host("gives", "10.77.0.1/24")
+    boots = lab.host("boots", "10.77.0.2/24")
+    client = lab.host("client", "10.77.0.9/24")
+    addresses = 'resolver = []\n[bootfw]\nstate-dir = "{0}"\nworkers = 1\n[tftp]\nlisten = []\n' + SERVER
+    start_bootfw(gives, tmp_path, addresses.format(tmp_path / "gives"), 67)
+    found = probe(client, "-i", "eth0")
+    assert found["conclusion"].startswith("10.77.0.1 answers, and no server names a boot file")
+    start_bootfw(boots, tmp_path, proxy(tmp_path / "boots"), 67, 69, 4011)
+    found = probe(client, "-i", "eth0")
+    assert found["conclusion"] == ""
+    assert sorted(step["details"]["server"] for step in found["steps"] if step["what"] == "OFFER") == [
+        "10.77.0.1",
+        "10.77.0.2",
+    ]
+    drop = boots.run("iptables", "-A", "INPUT", "-p", "udp", "--dport", "4011", "-j", "DROP", seconds=10)
+    if drop.exit_code:
+        pytest.skip(f"no iptables here: {drop.output}")
+    assert "does not answer there: a firewall drops UDP port 4011" in probe(client, "-i", "eth0")["conclusion"]
