@@ -62,10 +62,8 @@ class ComputedChoice:
         hosts = self._book.hosts
         return hosts.get(("client-id", duid)) or hosts.get(("mac", mac))
 
-    def candidates(
-        self, client: Holder, reservation: Reservation | None, wanted: int | None
-    ) -> Iterator[Binding[Subnet6] | None]:
-        """The reserved address, its own, those of the same machine, the wanted one."""
+    def candidates(self, client: Holder, reservation: Reservation | None) -> Iterator[Binding[Subnet6] | None]:
+        """The reserved address, its own, those of the same machine."""
         book = self._book
         if reservation is not None:
             yield book.reserved.get(reservation.address)
@@ -73,8 +71,6 @@ class ComputedChoice:
         for binding in reversed(self._of_mac.get(client.mac, {}).values()):
             if binding.lease is not None and _is_same_machine(binding.lease, client):
                 yield binding
-        if wanted is not None:
-            yield book.find(wanted)
 
     def passes_on(self, binding: Binding[Subnet6], client: Holder, reservation: Reservation | None) -> bool:
         """The address is leased to the same machine under another DUID."""

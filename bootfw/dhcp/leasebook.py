@@ -52,9 +52,7 @@ class Choice(Protocol):
     def reservation(self, client: Any) -> Reservation | None:
         """What is reserved for *client*."""
 
-    def candidates(
-        self, client: Any, reservation: Reservation | None, wanted: int | None
-    ) -> Iterable[Binding[Any] | None]:
+    def candidates(self, client: Any, reservation: Reservation | None) -> Iterable[Binding[Any] | None]:
         """Addresses that *client* should have rather than others, the best first; None stands for none."""
 
     def passes_on(self, binding: Binding[Any], client: Any, reservation: Reservation | None) -> bool:
@@ -178,17 +176,20 @@ class LeaseBook(Generic[S, C]):
     ) -> Binding[S] | None:
         """The address that *client* has or should have; None: any will do.
 
-        :param wanted: what it requests.
+        :param wanted: what it requests; it gets that if it should have no other.
         :param besides: addresses that are taken already.
         """
-        for binding in self.choice.candidates(client, reservation, wanted):
+        for binding in self.choice.candidates(client, reservation):
             if (
                 binding is not None
                 and binding.number not in besides
                 and self.may_have(binding, client, reservation, now)
             ):
                 return binding
-        return None
+        if wanted is None or wanted in besides:
+            return None
+        binding = self.find(wanted)
+        return binding if binding is not None and self.may_have(binding, client, reservation, now) else None
 
     def choose(
         self,

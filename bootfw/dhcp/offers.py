@@ -34,16 +34,13 @@ class Offers:
             or hosts.get(("circuit-id", client.circuit_id))
         )
 
-    def candidates(
-        self, client: Client, reservation: Reservation | None, wanted: int | None
-    ) -> Iterable[Binding[Subnet] | None]:
-        """The reserved address, the offered, the leased, the wanted one (RFC 2131 section 4.3.1)."""
+    def candidates(self, client: Client, reservation: Reservation | None) -> Iterable[Binding[Subnet] | None]:
+        """The reserved address, the offered and the leased one (RFC 2131 section 4.3.1)."""
         book, key = self._book, client.key
         return (
             book.reserved.get(reservation.address) if reservation is not None else None,
             self._offered.get(key),
             book.leased.get(key),
-            book.find(wanted) if wanted is not None else None,
         )
 
     def passes_on(self, binding: Binding[Subnet], client: Client, reservation: Reservation | None) -> bool:

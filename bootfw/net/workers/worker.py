@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, field
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from bootfw.events import BackendProblem, Event, EventsDropped, ListenerBound, ListenerClosed, TransferBegun
 from bootfw.net.listening import listen_on
@@ -48,8 +48,10 @@ class EventPipe:
     _reactor: IReactorTime
     _channel: Channel
     _events: list[Event] = field(factory=list, init=False)
-    _waiting: bool = field(default=False, init=False)
+    _turn: IDelayedCall | None = field(default=None, init=False)
+    """The scheduled call that sends the events."""
     _paused: bool = field(default=False, init=False)
+    """The pipe is full."""
     _dropped: int = field(default=0, init=False)
 
     def publish(self, event: Event) -> None:
@@ -68,12 +70,11 @@ class EventPipe:
             self._send_soon()
 
     def _send_soon(self) -> None:
-        if not self._waiting:
-            self._waiting = True
-            self._reactor.callLater(0, self._send)
+        if self._turn is None:
+            self._turn = self._reactor.callLater(0, self._send)
 
     def _send(self) -> None:
-        self._waiting = False
+        self._turn = None
         if not self._paused:
             self.flush()
 
