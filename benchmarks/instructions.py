@@ -192,7 +192,7 @@ def dhcp_request(mac: bytes, options: Mapping[Option, bytes]) -> bytes:
 def serve(root: str) -> None:
     """The counted program: it does what standard input says, and nothing else."""
     from twisted.internet.task import Clock
-    from twisted.python import log
+    from twisted.logger import globalLogBeginner
     from zope.interface import implementer
 
     from bootfw import readers
@@ -211,6 +211,8 @@ def serve(root: str) -> None:
     from bootfw.net.tftp.listener import TFTPProtocol
     from bootfw.net.udp.port import DatagramPort
     from bootfw.observe.log import LogObserver
+    from bootfw.observe.logoutput import LinesLog
+    from bootfw.observe.logtext import as_text
     from bootfw.observe.publisher import Publisher
     from bootfw.stores.memory import MemoryStore
     from bootfw.watchdogs.adaptive import Adaptive
@@ -232,7 +234,7 @@ def serve(root: str) -> None:
 
     readers._TICK = -1  # the files have just been made
     nowhere = open(os.devnull, "w")  # noqa: SIM115
-    log.startLoggingWithObserver(log.FileLogObserver(nowhere).emit, setStdout=False)
+    globalLogBeginner.beginLoggingTo([LinesLog(nowhere, as_text)], redirectStandardIO=False)
     reactor = Reactor()
     publisher = Publisher(reactor, [("log", LogObserver())])
     # valgrind does not know openat2(2) before version 3.20.
