@@ -9,7 +9,16 @@ from bootfw.ability import provides
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 from bootfw.build import build
 from bootfw.config.configuration import ConfigErrors, load_config
-from bootfw.config.settings import DHCP6Settings, DHCPSettings, HTTPSettings, Settings, TFTPSettings, WebSettings
+from bootfw.config.settings import (
+    DHCP6Settings,
+    DHCPSettings,
+    HTTPSettings,
+    LogSettings,
+    MetricsSettings,
+    Settings,
+    TFTPSettings,
+    WebSettings,
+)
 from bootfw.config.units import Seconds, Size
 from bootfw.dhcp.bootfile import IPXE_LOCAL_BOOT, ipxe_can_load
 from bootfw.dhcp.expand import check_placeholders, expand
@@ -40,6 +49,7 @@ from bootfw.events import (
     CertificateLoaded,
     CertificateProblem,
     ClientsLimited,
+    DatagramsCounted,
     DatagramsMalformed,
     Event,
     EventsDropped,
@@ -166,6 +176,7 @@ __all__ = [
     "ConfigErrors",
     "DHCP6Settings",
     "DHCPSettings",
+    "DatagramsCounted",
     "DatagramsMalformed",
     "DirectoryBackend",
     "DiskFull",
@@ -229,8 +240,10 @@ __all__ = [
     "ListenerClosed",
     "ListenerFailed",
     "LogObserver",
+    "LogSettings",
     "LoopBroken",
     "MemoryReader",
+    "MetricsSettings",
     "Mode",
     "MountProbe",
     "MountTable",

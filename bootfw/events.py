@@ -349,6 +349,19 @@ class DatagramsMalformed(Event):
 
 
 @frozen
+class DatagramsCounted(Event):
+    """What has gone through the UDP ports of a service since the last such event; at most one a second for each."""
+
+    service: str
+    received: int
+    sent: int
+    send_errors: int
+    """Datagrams that the kernel did not accept."""
+    receive_errors: int
+    """Errors that the socket reported in place of a datagram."""
+
+
+@frozen
 class EventsDropped(Event):
     """Observers could not keep up: *count* events were dropped."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import sub
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bootfw.boot.generated import GeneratedFiles
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.config.settings import ListenAddress, Settings
-from bootfw.events import BackendProblem, ListenerBound, ListenerClosed, ListenerFailed
+from bootfw.events import BackendProblem, DatagramsCounted, ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.interfaces import (
     IBackend,
     IBootFileResolver,
@@ -61,6 +62,7 @@ from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.handover import AdoptedTransfer, AdoptedTransfers
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transferport import opener
+from bootfw.net.udp.port import DatagramPort
 from bootfw.net.workers.supervisor import Workers
 from bootfw.observe.publisher import EventSink, Publisher
 from bootfw.personas.table import stock
@@ -156,6 +158,8 @@ class BootService(MultiService):
         self._leasing: Leasing | None = None
         self._open: list[tuple[Listening, Any, Any]] = []
         """(service and address, port, protocol)."""
+        self._reported: dict[str, tuple[int, ...]] = {}
+        """Service -> the totals of its ports as report_datagrams() last saw them."""
         self._closing: list[Any] = []
         """The ports of the latest stop, which may not have closed their sockets."""
         self._life = ServiceLife()
@@ -222,6 +226,27 @@ class BootService(MultiService):
         known += [("boot-program", pair) for pair in self._second_stage.all()]
         return known + [("generated", pair) for pair in self._generated.all()]
 
+    def report_datagrams(self) -> None:
+        """Publish what has gone through the UDP ports since the last call; call it once a second."""
+        totals: dict[str, tuple[int, ...]] = {}
+        for row, port, _ in self._open:
+            if isinstance(port, DatagramPort):
+                counters = port.counters
+                counted = (counters.received, counters.sent, counters.send_errors, counters.receive_errors)
+                before = totals.get(row.service, (0, 0, 0, 0))
+                totals[row.service] = tuple(map(sum, zip(before, counted, strict=True)))
+        for service, total in totals.items():
+            reported = self._reported.get(service, (0, 0, 0, 0))
+            if total != reported:
+                self._reported[service] = total
+                received, sent, send_errors, receive_errors = map(sub, total, reported)
+                now = self._reactor.seconds()
+                self._publisher.publish(DatagramsCounted(now, service, received, sent, send_errors, receive_errors))
+
+    def lease_counts(self) -> tuple[Mapping[tuple[str, str], int], Mapping[tuple[str], int]]:
+        """Return addresses by (subnet, state of the lease), and free addresses by (subnet,). Empty for a proxy."""
+        return self._leasing.counts() if self._leasing is not None else ({}, {})
+
     def summary(self) -> list[Listening]:
         """Return the ports that are open."""
         return [row for row, _, _ in self._open]
@@ -264,6 +289,8 @@ class BootService(MultiService):
             self._chain.cancel_all()
             self._chain = None
         closing = [self._drained, maybeDeferred(super().stopService)]
+        self.report_datagrams()
+        self._reported.clear()
         opened, self._open = self._open, []
         self._closing = [port for _, port, _ in opened]
         self._urls.clear()

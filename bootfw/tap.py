@@ -30,6 +30,7 @@ from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.listening import Listening
 from bootfw.observe.log import LogObserver
 from bootfw.observe.logoutput import JournalLog, LinesLog, open_log
+from bootfw.observe.metrics import add_metrics
 from bootfw.observe.record import at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
@@ -160,7 +161,10 @@ def makeService(options: Options) -> IService:
     sys.excepthook = _without_known_tracebacks(sys.excepthook)
     allow_many_files()
     boot = parts.service(timed)
-    add_web(timed, boot, settings.web, optional=("web", "listen") not in configuration.given)
+    site = add_web(timed, boot, settings.web, optional=("web", "listen") not in configuration.given)
+    metrics = add_metrics(timed, boot, settings.metrics)
+    if metrics is not None:
+        site.mount("metrics", metrics)
     daemon = Daemon(boot, parts, notes, _log(options.parent, parts))
     supervision = add_supervision(timed, boot, os.environ)
     if supervision is not None:

@@ -33,6 +33,9 @@ _FROM, _TO = 3, 4
 POSITIONS_EVERY = 0.25
 """Seconds. In this time no transfer sends 65,536 blocks, after which the block numbers of TFTP repeat."""
 
+COUNTED_EVERY = 1.0
+"""Seconds between two reports of what has gone through the ports."""
+
 
 @define(eq=False)
 class Program:
@@ -107,6 +110,7 @@ class Program:
             service.on_message(kind, values)
         service.take_over(adopted, stored)
         timed.callLater(POSITIONS_EVERY, self._send_positions, [])
+        timed.callLater(COUNTED_EVERY, self._report_datagrams)
 
     def _send_positions(self, before: list[tuple[Address, int]]) -> None:
         """Report how far the transfers are. A successor of this process sees block numbers only, and these repeat."""
@@ -116,6 +120,11 @@ class Program:
         if positions or before:
             self.channel.send("positions", positions)
         self._timed.callLater(POSITIONS_EVERY, self._send_positions, positions)
+
+    def _report_datagrams(self) -> None:
+        if self._service is not None:
+            self._service.report_datagrams()
+            self._timed.callLater(COUNTED_EVERY, self._report_datagrams)
 
     def _end(self) -> None:
         """End: the main process has ended, or wants this one to."""

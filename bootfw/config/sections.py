@@ -8,6 +8,7 @@ from bootfw.config.settings import (
     DHCPSettings,
     HTTPSettings,
     LogSettings,
+    MetricsSettings,
     Settings,
     TFTPSettings,
     WebSettings,
@@ -23,6 +24,7 @@ SECTIONS: Mapping[str, type] = {
     "dhcp6": DHCP6Settings,
     "http": HTTPSettings,
     "log": LogSettings,
+    "metrics": MetricsSettings,
     "web": WebSettings,
 }
 

@@ -7,6 +7,7 @@ hold is described in :func:`bootfw.config.tables.fields_of`.
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from attrs import field, frozen
@@ -343,6 +344,19 @@ class LogSettings:
 
 
 @frozen
+class MetricsSettings:
+    """``[metrics]``"""
+
+    listen: tuple[ListenAddress, ...] = field(default=(), converter=listen_addresses, metadata={"toml": list[str]})
+    """Addresses and TCP ports where `/metrics` is served alone, such as `["10.0.0.1:9150"]`. Needs prometheus_client:
+    the extra `bootfw[metrics]`. With that the pages of `[web]` have `/metrics`, too."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.listen and find_spec("prometheus_client") is None:
+            raise ConfigError('metrics need prometheus_client: pip install "bootfw[metrics]"', ("listen",))
+
+
+@frozen
 class Settings:
     """Everything but the plugins."""
 
@@ -361,6 +375,7 @@ class Settings:
     http: HTTPSettings = field(factory=HTTPSettings)
     web: WebSettings = field(factory=WebSettings)
     log: LogSettings = field(factory=LogSettings)
+    metrics: MetricsSettings = field(factory=MetricsSettings)
     persona: tuple[Rule, ...] = field(default=(), converter=_rules)
 
     @property

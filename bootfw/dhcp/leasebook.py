@@ -368,6 +368,31 @@ class LeaseBooks(Generic[S, C]):
         index = bisect_right(self._starts, number) - 1
         return self._places[index] if index >= 0 and number <= self._ends[index] else None
 
+    def counts(self, now: float) -> dict[tuple[str, str], int]:
+        """(network of a subnet, "active", "expired", "released" or "declined") -> addresses of it in that state."""
+        found = {
+            (str(subnet.network), state): 0
+            for book in self.books
+            for subnet in book.subnets
+            for state in ("active", "expired", "released", "declined")
+        }
+        names = {id(subnet): str(subnet.network) for book in self.books for subnet in book.subnets}
+        for book in self.books:
+            for binding in book.bindings.values():
+                lease = binding.lease
+                if lease is not None:
+                    expired = lease.state is _ACTIVE and lease.expires <= now
+                    found[names[id(binding.subnet)], "expired" if expired else lease.state.value] += 1
+        return found
+
+    def free(self) -> dict[tuple[str], int]:
+        """(network of a subnet,) -> free addresses of its pool; one whose lease has just expired may not be counted."""
+        return {
+            (str(subnet.network),): pools[0].size - pools[0].queued
+            for book in self.books
+            for subnet, pools in book.pools.items()
+        }
+
     def serves(self, address: str) -> bool:
         """Whether *address* is in a subnet; "": whether there is any subnet."""
         return self.place_of(address) is not None if address else bool(self.books)

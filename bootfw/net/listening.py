@@ -83,11 +83,11 @@ def listen_on(
 
     :param sock: a socket that is bound already; None: a new one.
     """
-    if service in ("http", "web"):
-        return listen_http(reactor, protocol, *address, sock)
+    if service in _UDP:
+        return listen(reactor, protocol, *address, sock)
     if service == "https":
         return listen_http(reactor, certificate.around(protocol), *address, sock)
-    return listen(reactor, protocol, *address, sock)
+    return listen_http(reactor, protocol, *address, sock)
 
 
 def keep_bound(devices: Devices, port: Any, address: ListenAddress, device: str, bound: Callable[[], None]) -> bool:

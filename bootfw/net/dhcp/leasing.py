@@ -108,6 +108,17 @@ class Leasing:
         if self.server6 is not None:
             yield from self.server6.leases()
 
+    def counts(self) -> tuple[dict[tuple[str, str], int], dict[tuple[str], int]]:
+        """Addresses by (subnet, state of the lease), and free ones by (subnet,); see LeaseBooks."""
+        now = self._clock.seconds()
+        servers: list[Any] = [self.server, *([] if self.server6 is None else [self.server6])]
+        leases: dict[tuple[str, str], int] = {}
+        free: dict[tuple[str], int] = {}
+        for server in servers:
+            leases |= server.counts(now)
+            free |= server.free()
+        return leases, free
+
     def _check_clock(self) -> None:
         self._store.check()
         self._checking = self._clock.callLater(CHECKED_EVERY, self._check_clock)

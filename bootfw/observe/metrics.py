@@ -1,0 +1,210 @@
+"""The metrics of a service for Prometheus, as a resource of a site and on a port of their own.
+
+prometheus_client (the extra ``bootfw[metrics]``) writes the formats; it is loaded with the first request.
+"""
+
+import importlib.util
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from attrs import define
+from twisted.application.service import Service
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from bootfw import __version__
+from bootfw.config.settings import MetricsSettings
+from bootfw.observe.counts import COUNTERS, HISTOGRAMS, REACTOR_LAG, Counts
+
+PACKAGE = "prometheus_client"
+
+CONNECTIONS = 16
+"""At once on a port of the metrics alone; more are closed."""
+
+_IDLE = 30
+"""Seconds that a connection may be without a complete request."""
+
+_TURN = 1.0
+"""Seconds between two looks at how late the reactor is."""
+
+
+def add_metrics(reactor: Any, boot: Any, settings: MetricsSettings) -> "MetricsResource | None":
+    """Count what happens in *boot*, and serve it where the settings say.
+
+    :param boot: a BootService that has not been started.
+    :return: to be mounted in other sites too; None: prometheus_client is missing.
+    """
+    if importlib.util.find_spec(PACKAGE) is None:
+        return None
+    counts = Counts()
+    boot.add_observer(counts, "metrics")
+    Pulse(reactor, boot, counts).setServiceParent(boot)  # type: ignore[no-untyped-call]
+    resource = MetricsResource(boot, counts)
+    if settings.listen:
+        boot.add_site("metrics", settings.listen, MetricsSite(reactor, resource))
+    return resource
+
+
+class Pulse(Service):
+    """Once a second: measures how late the reactor is, and has the UDP ports report what they have counted.
+
+    :param reactor: IReactorTime.
+    """
+
+    def __init__(self, reactor: Any, boot: Any, counts: Counts) -> None:
+        self._reactor = reactor
+        self._boot = boot
+        self._counts = counts
+        self._turn: Any = None
+        self._due = 0.0
+
+    def startService(self) -> None:
+        """Set the timer."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._set()
+
+    def stopService(self) -> None:
+        """Cancel it."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+
+    def _set(self) -> None:
+        self._due = self._reactor.seconds() + _TURN
+        self._turn = self._reactor.callLater(_TURN, self._beat)
+
+    def _beat(self) -> None:
+        self._counts.time(REACTOR_LAG, max(0.0, self._reactor.seconds() - self._due))
+        self._boot.report_datagrams()
+        self._set()
+
+
+@define(eq=False)
+class Collector:
+    """A collector of prometheus_client: makes its metric families of what was counted and of what is."""
+
+    _boot: Any
+    _counts: Counts
+
+    def collect(self) -> Iterator[Any]:
+        """Yield every family."""
+        from prometheus_client import metrics_core as core
+
+        counts = self._counts
+        for family in COUNTERS:
+            counter = core.CounterMetricFamily(family.name, family.help, labels=family.labels)
+            values = counts.counters[family]
+            for labels, value in values.items() if family.labels or values else [((), 0)]:
+                counter.add_metric(labels, value)
+            yield counter
+        for family in HISTOGRAMS:
+            histogram = core.HistogramMetricFamily(family.name, family.help, labels=family.labels)
+            for labels, timed in counts.histograms[family].items():
+                histogram.add_metric(labels, timed.buckets(), timed.total)
+            yield histogram
+
+        def gauge(
+            name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
+        ) -> Any:
+            made = core.GaugeMetricFamily(name, text, labels=labels)
+            for labelled, value in values:
+                made.add_metric(labelled, value)
+            return made
+
+        running = counts.running()
+        transfers = [((protocol,), running[protocol]) for protocol in sorted({"tftp", "http", *running})]
+        yield gauge("bootfw_transfers_running", "Transfers under way.", ("protocol",), transfers)
+        leases, free = self._boot.lease_counts()
+        yield gauge("bootfw_leases", "Addresses by the state of their lease.", ("subnet", "state"), leases.items())
+        yield gauge("bootfw_pool_free_addresses", "Addresses of the pools that are free.", ("subnet",), free.items())
+        sockets = Counter(_sockets(self._boot))
+        yield gauge("bootfw_sockets", "Sockets that are wanted, by their state.", ("service", "state"), sockets.items())
+        ready = [((), float(getattr(self._boot, "ready", self._boot.running)))]
+        yield gauge("bootfw_ready", "1 when every socket that is not optional is bound.", (), ready)
+        ends = [((path,), end) for path, end in counts.certificates.items()]
+        text = "When the HTTPS certificate expires, in seconds since the epoch."
+        yield gauge("bootfw_certificate_expiry_timestamp_seconds", text, ("path",), ends)
+        yield gauge("bootfw_build_info", "1, with the version as a label.", ("version",), [((__version__,), 1.0)])
+
+
+def _sockets(boot: Any) -> Iterator[tuple[str, str]]:
+    """(service, state) of each socket."""
+    wanted = getattr(boot, "sockets", None)
+    if wanted is None:
+        return ((row.service, "bound") for row in boot.summary())
+    return ((status.service, status.state.name.lower()) for status in wanted())
+
+
+class MetricsResource(Resource):
+    """``/metrics``, in the text format of Prometheus or in OpenMetrics, as the request prefers."""
+
+    isLeaf = True
+
+    def __init__(self, boot: Any, counts: Counts) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._collector = Collector(boot, counts)
+        self._registry: Any = None
+
+    def render_GET(self, request: Any) -> bytes:
+        """See IResource. HEAD is the same, without the body."""
+        from prometheus_client import CollectorRegistry, ProcessCollector
+        from prometheus_client.exposition import choose_encoder
+
+        if self._registry is None:
+            self._registry = CollectorRegistry(auto_describe=False)
+            self._registry.register(self._collector)
+            ProcessCollector(registry=self._registry)
+        encode, content_type = choose_encoder(request.getHeader("accept") or "")
+        request.setHeader("Content-Type", content_type)
+        page: bytes = encode(self._registry)
+        return page
+
+
+class Connection(HTTPChannel):
+    """A connection of a monitoring system."""
+
+    def connectionMade(self) -> None:
+        """See IProtocol."""
+        super().connectionMade()  # type: ignore[no-untyped-call]
+        self.factory.connections.add(self)
+
+    def connectionLost(self, reason: Any) -> None:  # type: ignore[override]
+        """See IProtocol."""
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        self.factory.connections.discard(self)
+
+
+class MetricsSite(Site):
+    """A site with the metrics alone."""
+
+    noisy = False
+    protocol = Connection  # type: ignore[assignment]
+
+    def __init__(self, reactor: Any, metrics: MetricsResource) -> None:
+        root = Resource()
+        root.putChild(b"metrics", metrics)
+        super().__init__(root, reactor=reactor, timeout=_IDLE)  # type: ignore[no-untyped-call]
+        self.connections: set[Connection] = set()
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """See IProtocolFactory. None: there are too many connections."""
+        if len(self.connections) >= CONNECTIONS:
+            return None
+        return super().buildProtocol(addr)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Reset every connection."""
+        for connection in list(self.connections):
+            transport: Any = connection.transport
+            transport.abortConnection()
+
+    # Twisted's access log and its timer are not used.
+
+    def startFactory(self) -> None:
+        """Open no access log."""
+
+    def stopFactory(self) -> None:
+        """Close none."""

@@ -1,0 +1,351 @@
+"""The metrics: what events add up to, and the page that Prometheus fetches."""
+
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from net.webclient import Response, Wire, parse
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+from twistd import bootfw, fetch, free_port
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+
+from bootfw.api import DHCPSettings, MetricsSettings, Settings, Subnet, TFTPSettings
+from bootfw.attempts.attempt import BootAttempt, Cause, Verdict
+from bootfw.errors import ConfigError
+from bootfw.events import (
+    BootAttemptEnded,
+    CertificateLoaded,
+    DatagramsCounted,
+    DatagramsMalformed,
+    Event,
+    EventsDropped,
+    FileWithheld,
+    HandshakeFailed,
+    InternalError,
+    LeasesNotKept,
+    OfferMade,
+    OfferWithheld,
+    PluginFailed,
+    PoolExhausted,
+    RequestClassified,
+    RequestIgnored,
+    ResolverAnswered,
+    ResolverPassedOver,
+    TransferBegun,
+    TransferEnded,
+    TransferRefused,
+    WorkerLost,
+)
+from bootfw.lease import Lease, LeaseState
+from bootfw.observe.counts import Counts
+from bootfw.observe.metrics import CONNECTIONS, MetricsSite, add_metrics
+from bootfw.service import BootService
+from bootfw.stores.memory import MemoryStore
+from bootfw.testing import MemoryNetwork
+from bootfw.values import Agreed, BootFile, BootRequest, Outcome, TransferReport, TransferRequest
+
+PROMTOOL = Path(__file__).parents[2] / ".clients/usr/bin/promtool"
+
+BOOT = BootRequest("52:54:00:00:00:01", "discover", "uefi", "x86_64-uefi")
+READ = TransferRequest("/a", "a", ("10.0.0.1", 2000))
+REPORT = TransferReport(READ, Agreed(), Outcome.COMPLETE, "", 1000, 2, 3, 5.0, 5.02, waited=0.003, backend="directory")
+UPLOAD = evolve(READ, write=True, protocol="http")
+FAILED = BootAttempt(
+    "1", 0.0, 1.0, persona="uefi", verdict=Verdict.FAILED, cause=Cause("path-mtu", "It stopped", "Look")
+)
+
+EVENTS: list[Event] = [
+    RequestClassified(1.0, BOOT),
+    RequestClassified(1.0, evolve(BOOT, family=6)),
+    ResolverAnswered(1.0, BOOT, "static", None, 0.0002),
+    ResolverAnswered(1.0, BOOT, "callout", BootFile("a"), 0.2),
+    ResolverPassedOver(1.0, BOOT, "callout", 3.0),
+    OfferMade(1.0, BOOT, "OFFER", BootFile("a"), ("10.0.0.1", 68)),
+    RequestIgnored(1.0, "52:54:00:00:00:02", "no PXE"),
+    OfferWithheld(1.0, BOOT, "no resolver has a file"),
+    FileWithheld(1.0, BOOT, "no resolver has a file"),
+    PoolExhausted(1.0, "10.77.0.0/24", "52:54:00:00:00:01"),
+    LeasesNotKept(1.0, 4, "disk full"),
+    TransferBegun(5.0, READ, Agreed()),
+    TransferBegun(5.0, evolve(READ, peer=("10.0.0.2", 1)), Agreed()),
+    TransferEnded(5.02, REPORT),
+    TransferEnded(5.02, evolve(REPORT, request=UPLOAD, outcome=Outcome.STOPPED_BY_PEER, backend="", retransmitted=0)),
+    TransferRefused(6.0, READ, 1, "File not found"),
+    BootAttemptEnded(7.0, FAILED),
+    DatagramsCounted(8.0, "tftp", 100, 200, 1, 2),
+    DatagramsCounted(9.0, "tftp", 10, 20, 0, 0),
+    DatagramsMalformed(9.0, "dhcp", 7, "too short", ("10.0.0.9", 1)),
+    HandshakeFailed(9.0, ("10.0.0.9", 1), "unknown CA"),
+    WorkerLost(9.0, 1, "killed", 3),
+    PluginFailed(9.0, "resolver callout", "resolve", "Traceback"),
+    InternalError(9.0, "a transfer", "Traceback"),
+    EventsDropped(9.0, 5),
+    CertificateLoaded(9.0, "/etc/cert.pem", ("boot",), 2e9),
+]
+
+EXPECTED = {
+    'bootfw_dhcp_requests_total{family="4",stage="discover"}': 1,
+    'bootfw_dhcp_requests_total{family="6",stage="discover"}': 1,
+    'bootfw_dhcp_replies_total{family="4",message="offer"}': 1,
+    'bootfw_dhcp_unanswered_total{outcome="ignored"}': 1,
+    'bootfw_dhcp_unanswered_total{outcome="withheld"}': 1,
+    'bootfw_dhcp_unanswered_total{outcome="no_file"}': 1,
+    'bootfw_dhcp_pool_exhausted_total{network="10.77.0.0/24"}': 1,
+    "bootfw_leases_not_stored_total": 4,
+    'bootfw_transfers_total{direction="download",outcome="complete",protocol="tftp"}': 1,
+    'bootfw_transfers_total{direction="upload",outcome="stopped_by_peer",protocol="http"}': 1,
+    'bootfw_transferred_bytes_total{direction="download",protocol="tftp"}': 1000,
+    "bootfw_retransmissions_total": 3,
+    'bootfw_transfers_refused_total{code="1",protocol="tftp"}': 1,
+    'bootfw_transfers_running{protocol="tftp"}': 1,
+    'bootfw_transfers_running{protocol="http"}': 0,
+    'bootfw_transfer_seconds_bucket{direction="download",le="0.01",protocol="tftp"}': 0,
+    'bootfw_transfer_seconds_bucket{direction="download",le="0.05",protocol="tftp"}': 1,
+    'bootfw_transfer_seconds_count{direction="download",protocol="tftp"}': 1,
+    'bootfw_resolver_seconds_bucket{le="0.0005",outcome="passed",resolver="static"}': 1,
+    'bootfw_resolver_seconds_sum{outcome="answered",resolver="callout"}': 0.2,
+    'bootfw_resolver_seconds_count{outcome="too_slow",resolver="callout"}': 1,
+    'bootfw_backend_open_seconds_bucket{backend="directory",le="0.005"}': 1,
+    'bootfw_backend_open_seconds_count{backend="directory"}': 1,
+    'bootfw_boots_total{persona="uefi",verdict="failed"}': 1,
+    'bootfw_boot_failures_total{cause="path-mtu"}': 1,
+    'bootfw_datagrams_total{outcome="received",service="tftp"}': 110,
+    'bootfw_datagrams_total{outcome="sent",service="tftp"}': 220,
+    'bootfw_datagrams_total{outcome="send_error",service="tftp"}': 1,
+    'bootfw_datagrams_total{outcome="receive_error",service="tftp"}': 2,
+    'bootfw_datagrams_malformed_total{service="dhcp"}': 7,
+    "bootfw_tls_handshake_failures_total": 1,
+    "bootfw_workers_lost_total": 1,
+    'bootfw_plugin_failures_total{plugin="resolver callout"}': 1,
+    "bootfw_internal_errors_total": 1,
+    "bootfw_events_dropped_total": 5,
+    'bootfw_certificate_expiry_timestamp_seconds{path="/etc/cert.pem"}': 2e9,
+    "bootfw_ready": 1,
+    'bootfw_sockets{service="tftp",state="bound"}': 1,
+}
+
+QUIET = Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),)), dhcp=DHCPSettings(mode="off"))
+
+
+def request(clock: Clock, site: MetricsSite, accept: str = "", path: str = "/metrics") -> Response:
+    protocol = site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40000))
+    wire = Wire(clock, protocol)
+    protocol.makeConnection(wire)
+    protocol.dataReceived(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAccept: {accept}\r\n\r\n".encode())
+    response, _ = parse(wire.value())
+    return response
+
+
+def parsed(page: str) -> Any:
+    return text_string_to_metric_families(page)
+
+
+def samples(page: str) -> dict[str, float]:
+    """Each sample of a page, with its labels in order."""
+    found = {}
+    for family in parsed(page):
+        for sample in family.samples:
+            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
+            found[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
+    return found
+
+
+def served(*events: Event, settings: Settings = QUIET, **options: Any) -> tuple[Clock, BootService, MetricsSite]:
+    """A service on a network in memory that runs, and has seen *events*."""
+    network = MemoryNetwork()
+    boot = BootService(network.host("10.0.0.1", rich=True), settings=settings, **options)
+    metrics = add_metrics(network.clock, boot, settings.metrics)
+    assert metrics is not None
+    boot.startService()
+    for event in events:
+        boot._publisher.publish(event)
+    network.clock.advance(0)
+    return network.clock, boot, MetricsSite(network.clock, metrics)
+
+
+def test_what_events_add_up_to() -> None:
+    clock, _, site = served(*EVENTS)
+    response = request(clock, site)
+    assert response.status == 200
+    assert response.headers["Content-Type"].startswith("text/plain; version=")
+    found = samples(response.body.decode())
+    assert {name: found.get(name) for name in EXPECTED} == EXPECTED
+
+
+def test_a_counter_without_labels_begins_with_zero() -> None:
+    clock, _, site = served()
+    found = samples(request(clock, site).body.decode())
+    assert found["bootfw_internal_errors_total"] == found["bootfw_retransmissions_total"] == 0
+    assert not any(name.startswith("bootfw_transfers_total") for name in found)
+
+
+def test_openmetrics_for_who_prefers_it() -> None:
+    clock, _, site = served(*EVENTS)
+    response = request(clock, site, "application/openmetrics-text; version=1.0.0")
+    assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+    families: Any = parse_openmetrics(response.body.decode())  # type: ignore[no-untyped-call]
+    names = {family.name for family in families}
+    assert {"bootfw_transfers", "bootfw_reactor_lag_seconds"} <= names
+    assert request(clock, site, path="/").status == 404
+
+
+@pytest.mark.skipif(not PROMTOOL.exists(), reason="promtool is missing: make install-clients")
+@pytest.mark.interop
+def test_promtool_has_nothing_to_say() -> None:
+    clock, _, site = served(*EVENTS)
+    clock.advance(1.0)
+    page = request(clock, site).body
+    checked = subprocess.run([PROMTOOL, "check", "metrics"], input=page, capture_output=True)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_each_family_has_a_help_text_that_ends_as_a_sentence() -> None:
+    clock, _, site = served(*EVENTS)
+    for family in parsed(request(clock, site).body.decode()):
+        if family.name.startswith("bootfw_"):
+            assert family.documentation.endswith((".", "label.")), family.name
+
+
+def test_the_lag_of_the_reactor_is_measured_each_second() -> None:
+    clock, boot, site = served()
+    clock.advance(1.0)
+    clock.rightNow += 3.5
+    clock.advance(0)
+    found = samples(request(clock, site).body.decode())
+    assert found["bootfw_reactor_lag_seconds_count"] == 2
+    assert found['bootfw_reactor_lag_seconds_bucket{le="1.0"}'] == 1
+    assert found["bootfw_reactor_lag_seconds_sum"] == 2.5
+    boot.stopService()
+    clock.advance(0)
+    assert not clock.getDelayedCalls()
+
+
+def leased(count: int) -> MemoryStore:
+    store = MemoryStore()
+    states = [LeaseState.ACTIVE, LeaseState.RELEASED, LeaseState.DECLINED, LeaseState.ACTIVE]
+    store.commit(
+        [
+            Lease(
+                f"10.77.{number >> 8}.{number & 255}",
+                number.to_bytes(7, "big"),
+                f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}",
+                states[number % 4],
+                0.0,
+                1.0 if number % 4 == 3 else 1e10,
+            )
+            for number in range(256, 256 + count)
+        ]
+    )
+    return store
+
+
+SERVER = Settings(
+    tftp=TFTPSettings(listen=()),
+    dhcp=DHCPSettings(
+        mode="server",
+        subnets=(Subnet(network="10.77.0.0/16", pool=("10.77.1.0-10.77.200.0",)),),
+    ),
+)
+
+
+def test_leases_by_subnet_and_state() -> None:
+    clock, _, site = served(settings=SERVER, store=leased(40))
+    clock.advance(2.0)
+    found = samples(request(clock, site).body.decode())
+    states = ("active", "expired", "released", "declined")
+    names = [f'bootfw_leases{{state="{state}",subnet="10.77.0.0/16"}}' for state in states]
+    assert [found[name] for name in names] == [10.0] * 4
+    assert found['bootfw_pool_free_addresses{subnet="10.77.0.0/16"}'] > 50_000
+
+
+def test_the_page_takes_less_than_20_ms_with_ten_thousand_machines() -> None:
+    boots = [
+        BootAttemptEnded(7.0, evolve(FAILED, mac=f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}"))
+        for number in range(1000)
+    ]
+    running = [
+        TransferBegun(5.0, evolve(READ, peer=(f"10.77.{number >> 8}.{number & 255}", 1)), Agreed())
+        for number in range(10_000)
+    ]
+    clock, _, site = served(settings=SERVER, store=leased(10_000))
+    counts: Counts = site.resource.children[b"metrics"]._collector._counts
+    counts.observe_many([*EVENTS, *boots, *running])
+    assert request(clock, site).status == 200  # loads prometheus_client
+    took = []
+    for _ in range(5):
+        began = time.process_time()
+        request(clock, site)
+        took.append(time.process_time() - began)
+    assert min(took) < 0.02, took
+
+
+def test_an_end_that_was_dropped_leaves_no_transfer_running_for_ever() -> None:
+    counts = Counts()
+    for number in range(50_010):
+        counts.observe(TransferBegun(5.0, evolve(READ, peer=("10.0.0.1", number)), Agreed()))
+    assert counts.running() == {"tftp": 50_000}
+
+
+def test_without_prometheus_client_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("bootfw.config.settings.find_spec", lambda name: None)
+    network = MemoryNetwork()
+    boot = BootService(network.host("10.0.0.1"), settings=QUIET)
+    assert add_metrics(network.clock, boot, MetricsSettings()) is None
+    with pytest.raises(ConfigError, match=r'^listen: metrics need prometheus_client: pip install "bootfw\[metrics\]"'):
+        MetricsSettings(listen=("127.0.0.1:9150",))
+
+
+def test_connections_are_bounded_and_reset_when_the_service_stops() -> None:
+    clock, _, site = served()
+    wires = []
+    for _ in range(CONNECTIONS):
+        protocol = site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40000))
+        wires.append(Wire(clock, protocol))
+        protocol.makeConnection(wires[-1])
+    assert site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40000)) is None
+    site.close()
+    assert all(wire.aborted for wire in wires)
+    clock.advance(0)
+    assert not site.connections
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_and_its_workers_are_counted_together(tmp_path: Path, workers: int) -> None:
+    tftp, web, metrics = free_port(), free_port(), free_port()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a").write_bytes(b"x" * 300)
+    config = tmp_path / "bootfw.toml"
+    config.write_text(
+        f'[bootfw]\nworkers = {workers}\nstate-dir = "state"\n[tftp]\nlisten = ["127.0.0.1:{tftp}"]\n'
+        f'[dhcp]\nmode = "off"\n[web]\nlisten = ["127.0.0.1:{web}"]\n[metrics]\nlisten = ["127.0.0.1:{metrics}"]\n'
+        '[[backend]]\nuse = "directory"\nroot = "files"\n'
+    )
+    with bootfw(config) as server:
+        server.until("bootfw serves")
+
+        def page(port: int) -> dict[str, float]:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+                return samples(response.read().decode())
+
+        def received() -> float:
+            return page(metrics).get('bootfw_datagrams_total{outcome="received",service="tftp"}', 0.0)
+
+        fetched = 0
+        end = time.monotonic() + 30
+        while received() < 20 and time.monotonic() < end:  # while a worker starts, the main process serves its files
+            assert fetch(("127.0.0.1", tftp), "a") == b"x" * 300
+            fetched += 1
+            server.until("got 'a'", times=fetched)
+        assert received() >= 20
+        found = page(metrics)
+        assert found['bootfw_transfers_total{direction="download",outcome="complete",protocol="tftp"}'] == fetched
+        assert found['bootfw_transferred_bytes_total{direction="download",protocol="tftp"}'] == fetched * 300
+        assert page(web)["bootfw_ready"] == 1
+        assert "process_cpu_seconds_total" in found
