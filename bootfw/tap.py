@@ -305,7 +305,7 @@ def _contents(parts: Parts) -> list[tuple[str, str]]:
 
 def _certificate(http: HTTPSettings) -> str:
     found = tls().load(http)
-    text = f"for {', '.join(found.names) or 'nobody by name'}, until {found.ends:%Y-%m-%d}"
+    text = f"for {', '.join(found.names) or 'no name'}, until {found.ends:%Y-%m-%d}"
     problem = found.problem(time.time())
     return f"{text}: WARNING, {problem}" if problem else text
 

@@ -282,7 +282,7 @@ class BootFile:
     pathprefix: str = ""
     """For PXELINUX: in front of every path, with its slash (RFC 5071, option 210). Filled in as *name* is."""
     reboot_seconds: int | None = None
-    """For PXELINUX: after how long without a kernel it starts anew (RFC 5071, option 211)."""
+    """For PXELINUX: after how long without a kernel it restarts (RFC 5071, option 211)."""
 
 
 @frozen

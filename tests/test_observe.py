@@ -85,8 +85,8 @@ def test_those_who_are_treated_otherwise_share_no_line_with_others(written: Writ
     grub = [evolve(refused(port), persona="grub") for port in (2, 3)]
     observer.observe_many([refused(1), *grub, refused(4)])
     assert [text for _, text in found] == [
-        "tftp 10.0.0.1:1 and 1 more ask for '/a': ERROR 1 File not found",
-        "tftp 10.0.0.1:2 and 1 more ask for '/a': ERROR 1 File not found, treated as grub",
+        "tftp 10.0.0.1:1 and 1 more requested '/a': ERROR 1 File not found",
+        "tftp 10.0.0.1:2 and 1 more requested '/a': ERROR 1 File not found, treated as grub",
     ]
 
 
@@ -193,8 +193,8 @@ def test_those_who_are_refused_the_same_share_a_line(written: Written) -> None:
     observer, found = written
     observer.observe_many([refused(1), refused(2, "/b"), refused(3), refused(4)])
     assert [text for _, text in found] == [
-        "tftp 10.0.0.1:1 and 2 more ask for '/a': ERROR 1 File not found",
-        "tftp 10.0.0.1:2 asks for '/b': ERROR 1 File not found",
+        "tftp 10.0.0.1:1 and 2 more requested '/a': ERROR 1 File not found",
+        "tftp 10.0.0.1:2 requested '/b': ERROR 1 File not found",
     ]
 
 

@@ -31,6 +31,10 @@ def every_key(keys: Iterable[Key]) -> Iterator[Key]:
             yield from every_key(fields_of(key.tables))
 
 
+def test_a_description_that_begins_with_a_word_of_one_letter_keeps_its_blank() -> None:
+    assert "| A PEM file with the certificate" in reference()
+
+
 def test_tables_in_a_list_have_their_own_table() -> None:
     assert "### `[[dhcp.subnet.host]]`" in reference()
     assert '| `network` | a string | *required* | The network, such as `"10.77.0.0/24"`. |' in reference()

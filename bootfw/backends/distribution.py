@@ -74,7 +74,7 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
         "/boot/efi/EFI/fedora/grubaa64.efi",
     ),
 }
-"""Name that clients ask for -> where it may be; the first that exists is served."""
+"""Name that clients request -> where it may be; the first that exists is served."""
 
 ALIASES: Mapping[str, str] = {
     # shim loads "grub<arch>.efi" from its own directory. Debian's file of that name can't boot from the network.
@@ -110,8 +110,8 @@ those of pxelinux.0; the core of syslinux.efi (``ldlinux.e64``) has a suffix of 
 class DistributionBackend:
     """Boot programs installed by the operating system's packages: iPXE, PXELINUX, SYSLINUX, GRUB and shim.
 
-    They have one name each wherever a distribution puts them: PROGRAMS, ALIASES and MODULES above. No other
-    file is served.
+    Each has one name, such as ``undionly.kpxe`` or ``pxelinux.0``, wherever a distribution puts it. No other file is
+    served.
 
     :param root: prefix of those paths.
     :param reactor: files on a file system that can hang are read in its threads; None: in the calling thread.

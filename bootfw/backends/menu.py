@@ -53,7 +53,7 @@ _NO_ARCHITECTURE = ("unknown", "")
 class MenuBackend:
     """A boot menu of the images in the boot directory, for iPXE, PXELINUX and GRUB; local boot is its default.
 
-    Offered are Linux kernels, whatever they are called, with the ``initrd`` or ``initramfs`` beside them that has the
+    It offers Linux kernels of any name, with the ``initrd`` or ``initramfs`` beside them that has the
     same version in its name, and with the arguments in ``KERNEL.cmdline`` or ``cmdline``; EFI
     programs, disks and CDs (``*.img``, ``*.iso``) and iPXE scripts; each to the machines that can run it, by what is in
     the file. Where there is nothing to boot, there is no menu. The files themselves come from a ``directory`` backend.
@@ -115,7 +115,7 @@ class MenuBackend:
             raise ConfigError("must be from 1 to 3600", ("timeout-seconds",))
         for key, name in (("default", default), ("script", script)):
             if lexical(name) != name or (key == "script" and not name):
-                raise ConfigError("must be the path of a file, as clients ask for it", (key,))
+                raise ConfigError("must be the path of a file, as clients request it", (key,))
         reactor = context.reactor if IReactorThreads.providedBy(context.reactor) else None
         own = context.directory / templates if templates else None
         roots = [context.directory / name for name in names]
@@ -163,7 +163,7 @@ class MenuBackend:
         if name == "grub.cfg":
             return lambda contents: self._menu(contents, "grub", lambda: contents.for_grub(self.default))
         if name == "default" and directory.endswith("pxelinux.cfg"):
-            # SYSLINUX for UEFI, and U-Boot, ask for the same name.
+            # SYSLINUX for UEFI, and U-Boot, request the same name.
             of_bios = request.client.architecture in (*_NO_ARCHITECTURE, "x86-bios")
             if of_bios and not directory.startswith(("efi32/", "efi64/")):
                 return lambda contents: self._menu(contents, "pxelinux", lambda: contents.for_pxelinux(self.default))

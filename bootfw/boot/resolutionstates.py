@@ -15,7 +15,7 @@ from bootfw.table import Key, Machine, Table, check, goes, ignore, illegal
 class State(Key):
     """What a resolution does."""
 
-    ASKING = "asking"
+    CALLING = "calling"
     """The resolver at position ``number`` is being called."""
     WAITING = "waiting"
     """That resolver has returned a Deferred, which has not fired."""
@@ -47,7 +47,7 @@ class Input(Key):
 class Do(Enum):
     """What is to be done."""
 
-    ASK = "ask"
+    CALL = "call"
     """Call the resolver at position ``number``; then WAIT, FOUND, PASSED or REFUSED."""
     REPORT_LATE = "report late"
     """Publish that the resolver is passed over."""
@@ -84,30 +84,30 @@ def refuse(resolution: "ResolutionStates", argument: Any, now: float) -> State:
     return _deliver(resolution, argument, State.REFUSED)
 
 
-@goes(State.ASKING, State.ANSWERED, State.REFUSED)
-def ask_next(resolution: "ResolutionStates", argument: Any, now: float) -> State:
-    """Ask the next resolver. After the last one, refuse if an answer could not be used; else there is none."""
+@goes(State.CALLING, State.ANSWERED, State.REFUSED)
+def call_next(resolution: "ResolutionStates", argument: Any, now: float) -> State:
+    """Call the next resolver. After the last one, refuse if an answer could not be used; else there is none."""
     resolution.deadline = None
     resolution.objection = resolution.objection or argument
     resolution.number += 1
     if resolution.number < resolution.count:
-        resolution.out.append(Do.ASK)
-        return State.ASKING
+        resolution.out.append(Do.CALL)
+        return State.CALLING
     if resolution.objection:
         return refuse(resolution, BootRefused(resolution.objection), now)
     return answer(resolution, None, now)
 
 
-@goes(State.ASKING, State.ANSWERED, State.REFUSED)
+@goes(State.CALLING, State.ANSWERED, State.REFUSED)
 def pass_over(resolution: "ResolutionStates", argument: Any, now: float) -> State:
-    """The resolver is late: report and withdraw its call, and ask the next one."""
+    """The resolver is late: report and withdraw its call, and call the next one."""
     resolution.out += [Do.REPORT_LATE, Do.WITHDRAW]
-    return ask_next(resolution, "", now)
+    return call_next(resolution, "", now)
 
 
 @goes(State.CANCELLED)
 def cancel(resolution: "ResolutionStates", argument: Any, now: float) -> State:
-    """Ask no further resolver."""
+    """Call no further resolver."""
     # A plugin may cancel from within a call that was to be followed by another one.
     resolution.out[:] = [Do.FINISH]
     return State.CANCELLED
@@ -115,7 +115,7 @@ def cancel(resolution: "ResolutionStates", argument: Any, now: float) -> State:
 
 @goes(State.CANCELLED)
 def cancel_call(resolution: "ResolutionStates", argument: Any, now: float) -> State:
-    """Withdraw the resolver's call, and ask no further one."""
+    """Withdraw the resolver's call, and call no further one."""
     resolution.deadline = None
     resolution.out += [Do.WITHDRAW, Do.FINISH]
     return State.CANCELLED
@@ -130,10 +130,10 @@ def withdraw(resolution: "ResolutionStates", argument: Any, now: float) -> State
 
 # The result of a call that was withdrawn is no input.
 TABLE: Table = {
-    State.ASKING: {
+    State.CALLING: {
         Input.WAIT: wait,
         Input.FOUND: answer,
-        Input.PASSED: ask_next,
+        Input.PASSED: call_next,
         Input.REFUSED: refuse,
         Input.TICK: illegal,
         Input.CANCEL: cancel,
@@ -141,7 +141,7 @@ TABLE: Table = {
     State.WAITING: {
         Input.WAIT: illegal,
         Input.FOUND: answer,
-        Input.PASSED: ask_next,
+        Input.PASSED: call_next,
         Input.REFUSED: refuse,
         Input.TICK: pass_over,
         Input.CANCEL: cancel_call,
@@ -190,7 +190,7 @@ class ResolutionStates(Machine):
     """Position of the resolver that is called or waited for."""
     objection: str
     """Why the first answer that can't be used can't be; "": there was none."""
-    state: State = field(default=State.ASKING)
+    state: State = field(default=State.CALLING)
     deadline: float | None = field(default=None, init=False)
     """When to give TICK, in seconds of the clock; None: never."""
     outcome: Any = field(default=None, init=False)

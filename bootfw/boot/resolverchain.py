@@ -1,4 +1,4 @@
-"""Asks the resolvers of the configuration in their order for the boot file of a request."""
+"""Calls the resolvers in the order of the configuration until one has the boot file of a request."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,11 +28,11 @@ Verdict = Answer | Unsuitable | BootRefused | None
 
 
 class ResolverChain:
-    """Asks resolvers in their order until one has a boot file.
+    """Calls resolvers in their order until one has a boot file.
 
     A resolver that returns a Deferred gets its share of the time that is left: that time divided by the number of
-    resolvers that have not answered, itself included. When that is over its Deferred is cancelled, and the next one is
-    asked.
+    resolvers that have not answered, itself included. When that is over its Deferred is cancelled, and the next one
+    is called.
 
     :param reactor: an IReactorTime.
     :param resolvers: (name, resolver).
@@ -72,7 +72,7 @@ class ResolverChain:
         for number in range(len(self.resolvers)):
             if number:
                 began = seconds()
-            verdict = self.ask(number, request, fit, began)
+            verdict = self.call(number, request, fit, began)
             if verdict is None:
                 continue
             if isinstance(verdict, _Call):
@@ -99,7 +99,7 @@ class ResolverChain:
 
     # The rest is for _PendingResolution.
 
-    def ask(self, number: int, request: BootRequest, fit: Fit, began: float) -> "Verdict | _Call":
+    def call(self, number: int, request: BootRequest, fit: Fit, began: float) -> "Verdict | _Call":
         """Call the resolver at position *number*.
 
         :param began: now, in seconds of the clock.
@@ -212,8 +212,8 @@ class _PendingResolution:
             states.handle(*inputs.pop(), seconds())
             while states.out:
                 what = states.out.pop(0)
-                if what is Do.ASK:
-                    inputs.append(self._ask())
+                if what is Do.CALL:
+                    inputs.append(self._call_next())
                 elif what is Do.WITHDRAW:
                     self._withdraw()
                 elif what is Do.REPORT_LATE:
@@ -230,8 +230,8 @@ class _PendingResolution:
         verdict = self._chain.verdict(call.number, self._request, self._fit, result, call.began, now)
         self.handle(*_input(verdict))
 
-    def _ask(self) -> tuple[Input, Any]:
-        verdict = self._chain.ask(self._states.number, self._request, self._fit, self._chain.reactor.seconds())
+    def _call_next(self) -> tuple[Input, Any]:
+        verdict = self._chain.call(self._states.number, self._request, self._fit, self._chain.reactor.seconds())
         if not isinstance(verdict, _Call):
             return _input(verdict)
         self._call, verdict.waiting = verdict, self

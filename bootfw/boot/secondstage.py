@@ -2,8 +2,9 @@
 
 A boot program looks for its next files beside itself, but often does not know where it is: shim and GRUB lose the
 directory behind a proxyDHCP server (rhboot/shim #300, #524, #710; rhboot/grub2 efinet.c copies one character of it),
-GRUB's is built in (``/grub``), PXELINUX puts it in front of paths that have it already, iPXE's shim asks the root
-(ipxe/ipxe #1684), and shim makes a file name of what the firmware left in its load options (rhboot/shim #649, #696).
+GRUB's is built in (``/grub``), PXELINUX puts it in front of paths that have it already, iPXE's shim requests its next
+file from the root (ipxe/ipxe #1684), and shim makes a file name of what the firmware left in its load options
+(rhboot/shim #649, #696).
 """
 
 import re

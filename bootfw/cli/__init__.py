@@ -1,1 +1,1 @@
-"""The ``bootfw`` command: what operators ask of a server, whether it runs or not."""
+"""The ``bootfw`` command: commands for operators, about a running server or its files."""

@@ -57,7 +57,7 @@ MACHINES = (
         "ResolutionStates: a boot file that resolvers have not found at once",
         "boot/resolutionstates",
         resolutionstates.TABLE,
-        (resolutionstates.State.ASKING,),
+        (resolutionstates.State.CALLING,),
     ),
     Drawn(
         "WorkerStates: a process that serves files",

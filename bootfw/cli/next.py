@@ -208,7 +208,7 @@ def _needs_resolver(configuration: Configuration) -> None:
     chosen = configuration.plugins.get("resolver")
     if chosen is not None and not any(choice.use == "next-boot" for choice in chosen):
         raise CommandError(
-            f"{configuration.source or 'the configuration'} has resolvers, but none that asks for it: begin them with "
+            f"{configuration.source or 'the configuration'} has resolvers, but not the one for it: begin them with "
             '[[resolver]] use = "next-boot"'
         )
 

@@ -19,7 +19,7 @@ _ANSWER_TIMEOUT = 30.0
 
 
 class RunningServer:
-    """Asks the server behind a control socket.
+    """Sends requests to the server behind a control socket.
 
     :raise OSError: there is no such socket (FileNotFoundError), or no process listens on it (ConnectionRefusedError).
     """

@@ -144,7 +144,8 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
     lines = ["| Key | Value | Default | |", "| --- | --- | --- | --- |"]
     for key, value, default, doc in rows:
         shown = default if default in ("", "*required*") else f"`{default}`"
-        lines.append(f"| `{key}` | {value} | {shown} | {doc[:1].upper()}{_unwrapped(doc[1:])} |")
+        text = _unwrapped(doc)
+        lines.append(f"| `{key}` | {value} | {shown} | {text[:1].upper()}{text[1:]} |")
     return "\n".join(lines) + "\n"
 
 

@@ -156,7 +156,7 @@ class TFTPSettings:
     writable: bool = False
     """Clients may upload; the first writable backend takes the file."""
     max_blksize: int = field(default=1468, validator=within(8, 65464, "bytes (RFC 2348)"))
-    """The largest block size in bytes that clients get (RFC 2348), 8 to 65464; those that ask for more get this."""
+    """The largest block size in bytes that clients get (RFC 2348), 8 to 65464; those that request more get this."""
     max_windowsize: int = field(default=64, validator=within(1, 65535, "blocks (RFC 7440)"))
     """The largest window in blocks that clients get (RFC 7440), 1 to 65535."""
     cache_size: int = field(
@@ -321,9 +321,9 @@ class WebSettings:
     listen: tuple[ListenAddress, ...] = field(
         default=(("127.0.0.1", 8067),), converter=listen_addresses, metadata={"toml": list[str]}
     )
-    """Addresses and TCP ports of the operator's pages: `/`, `/api`, `/healthz`, `/readyz` and `/metrics`. Whoever can
-    connect can read. Without this key the port may be in use: then there are no pages, and the log says so.
-    Empty: no pages."""
+    """Addresses and TCP ports of the operator's pages: `/`, `/api`, `/healthz`, `/readyz` and `/metrics`. Anyone who
+    can connect can read. Without this key the port may be in use: then there are no pages, and the log says so. Empty:
+    no pages."""
     hosts: tuple[str, ...] = field(default=(), converter=host_names, metadata={"toml": list[str]})
     """Names by which browsers reach it, such as `["boot.example.org"]`, beside addresses, `localhost` and the name of
     this host. Requests for other names are refused, which keeps strangers' pages from reading it (DNS rebinding)."""

@@ -41,7 +41,7 @@ class Unsuitable:
 def adapt_menu(
     menu: BootMenu, request: BootRequest, persona: Persona, is_ipxe_program: Callable[[str], bool]
 ) -> BootMenu | BootFile | Unsuitable:
-    """*menu* with the items that the client can use; the file of the item that it has picked; or why it can use none.
+    """*menu* with the items that the client can use; the file of the item that it requests; or why it can use none.
 
     :param is_ipxe_program: whether a file of that name is iPXE itself.
     """
@@ -60,7 +60,7 @@ def adapt_menu(
             return adapt(item.file, request, is_ipxe_program)
     if request.boot_item is None:
         return Unsuitable("its request to the boot server names no item of the menu")
-    return Unsuitable(f"it has picked item {request.boot_item} from a menu; ours has no such")
+    return Unsuitable(f"it requests item {request.boot_item} of a menu, and our menu has no such item")
 
 
 def adapt(file: BootFile, request: BootRequest, is_ipxe_program: Callable[[str], bool]) -> BootFile | Unsuitable:

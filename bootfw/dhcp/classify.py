@@ -80,7 +80,7 @@ def classify(
         don't work with a proxy.
     :param server: our address on the link that it arrived on.
     :param own_urls: of our HTTP and HTTPS servers as this client reaches them; see BootRequest.
-    :raise WireError: it is no request at all, or came by a relay that can't be one.
+    :raise WireError: it is no request at all, or its relay address can't be that of a relay.
     """
     if message.op != BOOTREQUEST:
         raise WireError("a reply, and not a request")
@@ -243,7 +243,7 @@ def _architecture(codes: Sequence[int], vendor_class: str) -> str:
 
 
 def _not_booted(persona: Persona | None, vendor_class: str, clients: str, option: int) -> NotOurs:
-    """Why a client is not told of a boot file.
+    """Why a client gets no boot file.
 
     :param persona: None, or one with no offer.
     :param clients: those that are.

@@ -273,7 +273,7 @@ class Exchange:
         return subnet.firmware_options if is_firmware(self.message) else subnet.system_options
 
     def _has(self, binding: Binding[Subnet]) -> bool:
-        """The address is leased to the client, or was and is nobody else's."""
+        """The address is leased to the client, or was and is not leased to another since."""
         lease = binding.lease
         return lease is not None and lease.client == self.client.key and lease.state is _ACTIVE
 

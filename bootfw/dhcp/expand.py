@@ -38,7 +38,7 @@ def expand(text: str, request: BootRequest) -> str:
         if not found and match[1] in LISTEN_KEYS:
             raise BootRefused(f'"{text}" needs {match[0]}, and {not_served(match[1])}')
         if not found:
-            raise BootRefused(f'"{text}" needs {match[0]}, which this client does not tell')
+            raise BootRefused(f'"{text}" needs {match[0]}, which this client does not send')
         return found
 
     return _PLACEHOLDER.sub(value, text) if "{" in text else text

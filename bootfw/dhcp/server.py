@@ -92,7 +92,7 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
         return answer(Exchange(self._rules, message, arrival, now, client, *place, identifier))
 
     def probed(self, address: str, in_use: bool, now: float) -> tuple[Lease, ...]:
-        """Take the result of conflict detection for an address that an answer asked to probe.
+        """Take the result of conflict detection for an address whose answer had ``probe`` set.
 
         :param in_use: another machine uses it: handle() the client's message again for another address.
         :return: to be stored; nothing waits for it.
@@ -132,6 +132,6 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
 
 
 def _agent(message: Message) -> Mapping[int, bytes]:
-    """Option 82. Without a relay nobody trustworthy has put it there (RFC 3046 section 2.1)."""
+    """Option 82; empty without a relay, since the client may have written it (RFC 3046 section 2.1)."""
     raw = message.options.get(_AGENT)
     return _NO_AGENT if raw is None else codec.relay_agent(raw)

@@ -181,7 +181,7 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
             holder, wanted = exchange.holder(association), ia.wanted(association)
             numbers = [number_of(each) for each in wanted]
             if exchange.message.kind is MessageType.REQUEST and any(each not in book for each in numbers):
-                # Section 18.3.2: the client has moved, and is to begin anew.
+                # Section 18.3.2: the client has moved, and has to start over.
                 answered.append(ia.refused(association, Status.NOT_ON_LINK, "not an address of this link"))
                 continue
             reservation = book.choice.reservation(holder)

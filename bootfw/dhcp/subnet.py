@@ -129,13 +129,13 @@ class Subnet(AnySubnet):
     renew_seconds: int = 0
     """When clients renew their lease with us (option 58, T1). 0: it is left to them; they take half of the lease."""
     rebind_seconds: int = 0
-    """When clients that could not renew ask any server (option 59, T2). 0: it is left to them; they take seven eighths.
-    Firmware gets neither where it is not less than its lease time."""
+    """When clients that could not renew turn to any server (option 59, T2). 0: it is left to them; they take seven
+    eighths. Firmware gets neither where it is not less than its lease time."""
     known_clients_only: bool = False
     """Addresses are given to clients with a `[[dhcp.subnet.host]]` or a reservation only, with an address or without
     one. In a shared network the others get addresses of its other subnets."""
     rapid_commit: bool = False
-    """Clients that ask for it (option 80, RFC 4039) get their address with the first answer. Only where no other server
+    """Clients that request it (option 80, RFC 4039) get their address with the first answer. Only where no other server
     gives addresses: each would take one away."""
     shared_network: str = ""
     """Subnets with the same name are on the same wire: a client gets an address of any of them."""

@@ -68,7 +68,7 @@ class Host6:
     other_macs: tuple[str, ...] = field(default=(), converter=mac_texts, metadata={"toml": list[str]})
     """More hardware addresses of the same machine: of its dock, of the cards of a bond."""
     duid: bytes = field(default=b"", converter=_duid, metadata={"toml": str})
-    """How the client names itself (option 1): `"0x00030001525400123456"` or `"00:03:00:01:52:54:00:12:34:56"`."""
+    """The client identifier (option 1): `"0x00030001525400123456"` or `"00:03:00:01:52:54:00:12:34:56"`."""
     options: Values = field(factory=dict, converter=option_values6, hash=False, metadata={"toml": dict[str, Any]})
     """Options by name or number, over those of the subnet and of the classes."""
 
@@ -126,23 +126,23 @@ class Subnet6(AnySubnet):
     dns: tuple[str, ...] = field(default=(), converter=addresses6, metadata={"toml": str | list[str]})
     """The name servers, the best first (option 23)."""
     domain: tuple[str, ...] = field(default=(), converter=domains6, metadata={"toml": str | list[str]})
-    """The domains that names are looked for in (option 24)."""
+    """The search list for names (option 24)."""
     lease_seconds: int = field(default=3600, validator=check_lease_time)
     """How long an address is given for, 60 to 31536000. Clients renew after three eighths of it."""
     renew_seconds: int = 0
     """When clients renew (T1). 0: after three eighths of `lease-seconds`."""
     rebind_seconds: int = 0
-    """When clients that could not renew ask any server (T2). 0: after six tenths of `lease-seconds`."""
+    """When clients that could not renew turn to any server (T2). 0: after six tenths of `lease-seconds`."""
     known_clients_only: bool = False
     """Addresses are given to clients with a `[[dhcp6.subnet.host]]` or a reservation only, with an address or without
     one."""
     rapid_commit: bool = True
-    """Clients that ask for it (option 14) get their address with the first answer. Off where other servers give
+    """Clients that request it (option 14) get their address with the first answer. Off where other servers give
     addresses too: each would take one away."""
     relays: tuple[str, ...] = field(default=(), converter=addresses6, metadata={"toml": list[str]})
     """Link addresses of the relays that its clients are behind. Those inside the network are known anyway."""
     options: Values = field(factory=dict, converter=option_values6, metadata={"toml": dict[str, Any]})
-    """Other options for those of its clients that ask for them, by name or number: `sntp-servers = ["fd77::1"]`. One
+    """Other options for those of its clients that request them, by name or number: `sntp-servers = ["fd77::1"]`. One
     that has no name here says its type: `"65000" = {uint16 = 7}`. Vendors' own go by their enterprise numbers:
     `vendor-opts = {"9" = {"1" = {text = "x"}}}`."""
     hosts: tuple[Host6, ...] = field(

@@ -251,10 +251,10 @@ def transfer_line(report: TransferReport) -> str:
 def refused_line(event: TransferRefused, count: int) -> str:
     """*count* requests that were refused alike in one line."""
     request = event.request
-    one, several = ("offers", "offer") if request.write else ("asks for", "ask for")
-    clients = f"{at(request.peer)} {one}" if count == 1 else f"{at(request.peer)} and {count - 1} more {several}"
+    clients = at(request.peer) + (f" and {count - 1} more" if count > 1 else "")
+    verb = "offered" if request.write else "requested"
     why = (f" ({event.detail})" if event.detail else "") + _treated(event.persona)
-    return f"{request.protocol} {clients} {request.filename!r}: ERROR {event.code} {event.message}{why}"
+    return f"{request.protocol} {clients} {verb} {request.filename!r}: ERROR {event.code} {event.message}{why}"
 
 
 def _treated(persona: str) -> str:

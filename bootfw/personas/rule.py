@@ -119,11 +119,11 @@ class Rule:
     """``[[persona]]``: the conditions, which all have to hold, and the treatment."""
 
     name: str = field(validator=_named)
-    """What it is called in the log, and for resolvers. One of the same name takes the place of the built-in one; others
-    are tried before the built-in ones, in this order."""
+    """Its name in the log and for resolvers. A rule with the name of a built-in one replaces it; others are tried
+    before the built-in ones, in this order."""
     like: str = ""
-    """Another persona's name, or that of the built-in one that this replaces: what is not said here is as there,
-    conditions too."""
+    """Another persona's name, or that of the built-in one that this replaces: keys that are left out here are as
+    there, conditions too."""
 
     # Conditions, by DHCP.
     vendor_class: str = ""
@@ -135,7 +135,7 @@ class Rule:
     oui: tuple[str, ...] = field(default=(), converter=_ouis, metadata={"toml": list[str]})
     """Its MAC address begins with one of them, such as `"b8:27:eb"`."""
     requested: frozenset[int] = field(default=frozenset(), converter=_codes, metadata={"toml": list[int]})
-    """Options that it asks for (option 55), all of them, in any order."""
+    """Options that it requests (option 55), all of them, in any order."""
     boot_file_requested: bool | None = None
     """It requests option 66 or 67 (in option 55; by DHCPv6 59), or speaks BOOTP; or it does neither. With `true` it may
     be an installed system: `loop-breaker` does not count it, and no resolver chooses a file for it when it renews its
@@ -143,7 +143,7 @@ class Rule:
     ipxe: bool | None = None
     """It is iPXE, or is not. Left out: no matter."""
     dhcp_version: int | None = field(default=None, validator=_at_least(4, 6))
-    """The version of DHCP that it asks by, 4 or 6. Left out: either."""
+    """The version of DHCP that it uses, 4 or 6. Left out: either."""
 
     # Conditions, by TFTP.
     tftp_options: Fingerprint | None = field(default=None, converter=_fingerprint, metadata={"toml": list[str]})
@@ -151,12 +151,12 @@ class Rule:
     `"tsize blksize=1468 windowsize=4"`. In another order they are the same, unless a persona that is known by its
     options alone lists that order. `""`: it requests none; `"... msftwindow"`: this one, among others."""
     tftp_files: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
-    """Patterns for the name of the file, of which one fits; `"*"` stands for slashes, too. The name is as the client
-    writes it, but without slashes in front, and with U+FFFD for a byte that is no text."""
+    """Patterns for the name of the file, of which one matches; `"*"` stands for slashes, too. The name is as the client
+    writes it, but without slashes in front, and with U+FFFD for a byte that is not text."""
     tftp_ports: frozenset[int] = field(default=frozenset(), converter=_ports, metadata={"toml": list[int]})
     """It sends its requests from one of these UDP ports. Empty: any."""
     personas: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
-    """It was one of these by DHCP; only for what is recognized by TFTP."""
+    """Its persona by DHCP was one of these; only for rules without `offer`."""
 
     # Treatment, by DHCP.
     offer: OfferStyle | None = field(
@@ -169,34 +169,34 @@ class Rule:
         converter=_option_43,
         metadata={"toml": Literal["none", "use-boot-file", "menu", "raspberry-pi", "raspberry-pi-3"]},
     )
-    """What goes with the file, in option 43. `"none"`: nothing. `"use-boot-file"`: discovery control 8, load it at
+    """Option 43 beside the file. `"none"`: nothing. `"use-boot-file"`: discovery control 8, load it at
     once. `"menu"`: the menu of a `pxe-menu` resolver; beside a file as `"use-boot-file"`. `"raspberry-pi"` and
-    `"raspberry-pi-3"`: what these look for."""
+    `"raspberry-pi-3"`: what these expect."""
     reason: str = ""
     """With `offer = "none"`: why, for the log."""
     architecture: str = field(default="", converter=_architecture)
-    """What resolvers take it for, whatever it says, such as `"arm-rpiboot"`."""
+    """The architecture that resolvers see, whatever it sends, such as `"arm-rpiboot"`."""
     tftp_server_options: tuple[int, ...] = field(default=(), converter=_server_options, metadata={"toml": list[int]})
-    """Options that name the TFTP server once more: 66, 150."""
+    """Options that repeat the TFTP server: 66, 150."""
     takes_offer: bool | None = None
     """It uses the address of an OFFER and sends no REQUEST for it: where bootfw gives the addresses, the OFFER counts
     as a lease of `firmware-lease-seconds`."""
 
     # Treatment, by TFTP.
     refuse_options: frozenset[str] = field(default=frozenset(), converter=_lower, metadata={"toml": list[str]})
-    """TFTP options that it must not get, such as `"blksize"` for a ROM that asks for it and can't do it."""
+    """TFTP options that it must not get, such as `"blksize"` for a ROM that requests it and can't handle it."""
     max_blksize: int | None = field(default=None, validator=_at_least(8, 65464))
     """Bytes in a block, 8 to 65464, where `tftp.max-blksize` is too much for it."""
     max_windowsize: int | None = field(default=None, validator=_at_least(1, 65535))
     """Blocks in flight, 1 to 65535, where `tftp.max-windowsize` is too much for it."""
     empty_when_missing: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
-    """Patterns of files that it gets empty when there are none; others get the error that there is no such file."""
+    """Patterns of files that are sent empty to it where they are missing; other missing files are an error."""
     instead: Mapping[str, tuple[str, ...]] = field(
         factory=dict, converter=_instead, hash=False, metadata={"toml": dict[str, list[str]]}
     )
     """Pattern: what to try, in this order, when such a file is missing. `{name}` is its last part, `{path}` all."""
     ignore_case: bool | None = None
-    """Where a file is missing, one that differs in upper and lower case will do."""
+    """Where a file is missing, it gets one whose name differs in upper and lower case."""
     cut_names: bool | None = None
     """Where a file is missing, its name is tried up to the first byte that is no text (control characters, and what is
     not UTF-8), and without the byte before it: there the ROM has read on into the next DHCP option."""
@@ -295,7 +295,7 @@ class Rule:
 
     @property
     def persona(self) -> Persona:
-        """What DHCP goes by; there is an offer."""
+        """How DHCP treats it; the rule has an ``offer``."""
         assert self.offer is not None
         return Persona(
             self.name,
@@ -310,7 +310,7 @@ class Rule:
 
     @property
     def quirks(self) -> TFTPQuirks | None:
-        """What TFTP goes by; None: the usual."""
+        """How its transfers differ from the usual; None: not at all."""
         quirks = TFTPQuirks(
             self.refuse_options,
             self.max_blksize,

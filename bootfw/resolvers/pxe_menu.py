@@ -41,18 +41,18 @@ def _item(entry: Any, index: int) -> BootMenuItem:
 class PXEMenu:
     """A boot menu that the machine's own firmware shows, with a prompt before it.
 
-    BIOS ROMs are shown it. UEFI's are left to the resolvers behind this one, since their menus seldom work, and iPXE
-    has better ones in its scripts: a `[[persona]]` with `option-43 = "menu"` shows it to them as well. The machine
-    requests the item that was picked of port 4011. All of the menu has to fit into 255 bytes.
+    BIOS ROMs show it. UEFI and iPXE are left to the next resolvers, since UEFI's menus seldom work and iPXE has better
+    ones in its scripts; a `[[persona]]` with `option-43 = "menu"` sends it to them as well. The machine requests the
+    chosen item from port 4011. All of the menu has to fit into 255 bytes.
     """
 
     items: list[dict[str, Any]]
     """Tables with `description`, and the `file` that it loads; without one it goes on to its disk. The first is the
     default. They may have `server`, `configfile`, `pathprefix` and `reboot-seconds` as well."""
     prompt: str = "Press F8 for other ways to boot"
-    """Stands on the screen before the menu opens."""
+    """Shown before the menu opens."""
     timeout_seconds: int = 10
-    """How long, 0 to 255. 0: the first item is taken at once. 255: the menu opens, and waits."""
+    """How long the prompt is shown, 0 to 255. 0: the first item is taken at once. 255: the menu opens, and waits."""
     _menu: BootMenu = field(init=False, repr=False)
 
     @_menu.default

@@ -30,9 +30,9 @@ class StaticResolver:
     configfile: str = field(default="", converter=placeholders)
     """For PXELINUX: its configuration file, below `pathprefix` (option 209)."""
     pathprefix: str = field(default="", converter=placeholders)
-    """For PXELINUX: what stands in front of every path, with its slash (option 210)."""
+    """For PXELINUX: the prefix of every path, with its slash (option 210)."""
     reboot_seconds: int | None = field(default=None, converter=seconds)
-    """For PXELINUX: after how long without a kernel it starts anew (option 211)."""
+    """For PXELINUX: after how long without a kernel it restarts (option 211)."""
 
     def boot_files(self) -> list[ListedBootFile]:
         """See IListableResolver."""

@@ -15,7 +15,7 @@ from bootfw.api import ILeaseStore, IOrderStore, IReservationStore, Lease, Reser
 class MemoryStore:
     """Keeps leases as long as the process lives, and no longer: after a restart addresses may be given twice.
 
-    For trying bootfw out, for tests, and where every client boots anew with the server.
+    For trials and tests, and where all clients boot again whenever the server starts.
     """
 
     _leases: dict[str, Lease] = field(factory=dict, init=False, repr=False)

@@ -32,7 +32,7 @@ class MemoryNetwork:
         peer.send(b"...", ("10.0.0.1", 69))
         network.advance(1)
 
-    There is no ICMP: what nobody listens for is lost without a word. IPv6 ports don't take IPv4 datagrams.
+    There is no ICMP: a datagram without a listener is dropped silently. IPv6 ports don't take IPv4 datagrams.
 
     :param clock: when the test has one already.
     :param link: decides when, how often and whether a datagram arrives; may be replaced at any time.
@@ -49,7 +49,7 @@ class MemoryNetwork:
         self.delivered = 0
         """Datagrams that reached a port, duplicates included."""
         self.lost = 0
-        """Datagrams that the link dropped, that nobody listened for, or that could not be sent at all."""
+        """Datagrams that the link dropped, that had no listener, or that could not be sent at all."""
         self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []  # a heap
         self._order = itertools.count()
         self._alarm: IDelayedCall | None = None  # for the first on the agenda

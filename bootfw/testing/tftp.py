@@ -47,8 +47,8 @@ class TFTPClient:
         client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69), {"blksize": 1468, "windowsize": 4})
         assert network.result_of(client.download("pxelinux.0")).data == ...
 
-    As firmware does, it hears nobody but the address it has asked, and closes its port with its last datagram. Each
-    transfer has a port of its own.
+    As firmware does, it accepts packets only from the address that it has sent the request to, and closes its port with
+    its last datagram. Each transfer has a port of its own.
 
     :param options: of the request, in this order.
     :param pause: called with the number of a block that is about to be acknowledged, 0 for the OACK; says how many

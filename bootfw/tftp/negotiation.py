@@ -7,12 +7,12 @@ from attrs import evolve, frozen
 from bootfw.values import Agreed, Mode
 
 MAX_DIGITS = 20
-"""A number with more digits than 2**64 - 1 has is no size that any client could mean."""
+"""The digits of 2**64 - 1; longer numbers are ignored."""
 
 
 @frozen
 class Limits:
-    """What we are willing to run with: the settings, and what the client's network can carry."""
+    """The limits of the server: its settings, and the MTU of the client's network."""
 
     max_blksize: int
     """Bytes."""
@@ -28,9 +28,9 @@ def negotiate(
     size: int | None,
     limits: Limits,
 ) -> Agreed:
-    """Answer what the client asks, in its order and spelling and nothing else.
+    """Accept or leave out each option that the client requests, in its order and spelling.
 
-    An option that is unknown, malformed or out of range is left out of the OACK, which is how RFC 2347 says no. With
+    An option that is unknown, malformed or out of range is left out of the OACK, as RFC 2347 has it. With
     nothing acknowledged there is no OACK at all: the transfer starts with DATA 1 or ACK 0.
 
     :param size: bytes of the file that is read, None when it can't be known; of no meaning for a write.
@@ -44,23 +44,23 @@ def negotiate(
         if name in seen:
             continue
         seen.add(name)
-        asked = _decimal(text)
-        if asked is None:
+        requested = _decimal(text)
+        if requested is None:
             continue
         answer: int | None = None
-        if name == "blksize" and 8 <= asked <= 65464:
-            answer = min(asked, limits.max_blksize)
-        elif name == "timeout" and 1 <= asked <= 255:
-            answer = asked
+        if name == "blksize" and 8 <= requested <= 65464:
+            answer = min(requested, limits.max_blksize)
+        elif name == "timeout" and 1 <= requested <= 255:
+            answer = requested
         elif name == "tsize" and not netascii:
-            # In netascii the bytes on the wire are not those of the file. A reader sends "0"; whatever number
-            # it sends, it asks. A writer says what it will send.
-            # curl 7.88 takes an acknowledged 0 for an illegal operation, so an empty file's size is not told.
-            answer = asked if write else size or None
-        elif name == "windowsize" and 1 <= asked <= 65535 and not netascii:
+            # In netascii the bytes on the wire are not those of the file. In a read request the number has no
+            # meaning, it requests the size; in a write request it announces it.
+            # curl 7.88 reports an illegal operation for an acknowledged 0, so an empty file gets no tsize.
+            answer = requested if write else size or None
+        elif name == "windowsize" and 1 <= requested <= 65535 and not netascii:
             # The place of a translated block is only known while reading on from the one before it, so a
             # netascii window can't be sent again from its middle.
-            answer = min(asked, limits.max_windowsize)
+            answer = min(requested, limits.max_windowsize)
         if answer is not None:
             agreed[name] = answer
             acknowledged.append((spelling, str(answer)))

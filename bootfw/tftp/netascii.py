@@ -13,7 +13,7 @@ def encode(data: bytes) -> bytes:
 
 @define(eq=False)
 class NetasciiReading:
-    """A file read through the translation, in order, where the latest place may be asked for again.
+    """A file read through the translation, in order, where the latest block may be read again.
 
     That is all a transfer with windowsize 1 needs. Use: ``need()``, read what it says, ``feed()``.
     """

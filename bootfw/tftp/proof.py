@@ -113,6 +113,6 @@ class Proof:
         return allowed
 
     def marker(self, block: int) -> bytes:
-        """A DATA packet that is out of order for whoever awaits one of the blocks around *block*."""
+        """A DATA packet that is out of order for a client that expects one of the blocks around *block*."""
         # Not too far ahead: U-Boot takes a number 0x8000 ahead for an old one, and does not answer that.
         return _header(_DATA, (block + _NEAREST + self._randbelow(_SPREAD)) & 0xFFFF)

@@ -128,7 +128,7 @@ class Proving(Session[State]):
     @goes(STAY)
     def _resend_oack(self, argument: None, now: float) -> State:
         """Send the OACK again; the deadline stays."""
-        # The client's timer begins anew. A few times only, so that no client can make us wait for ever.
+        # This restarts the client's timer. A few times only, so that no client can make us wait for ever.
         self._send_oack()
         if self.retransmitted < SENDINGS:
             self.flight.sent_at = now

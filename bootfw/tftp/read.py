@@ -205,7 +205,7 @@ class ReadSession(Continuing):
 
     @goes(STAY, State.AWAITING_ACK, State.PROVING, State.CLOSED)
     def _fetched(self, length: int, now: float) -> State:
-        """Send the window or burst; fetch anew when the peer has moved on meanwhile; fail when the file has shrunk."""
+        """Send the window or burst; fetch again when the peer has moved on meanwhile; fail when the file has shrunk."""
         blocks = self.wants
         assert blocks is not None
         if length > self.wanted_bytes:
@@ -268,25 +268,25 @@ class ReadSession(Continuing):
     @goes(STAY, State.CLOSED)
     def _refused(self, argument: tuple[int, str], now: float) -> State:
         """The peer ends the transfer. ERROR 5 is ignored once the peer has acknowledged something."""
-        # RFC 1350 section 4: "unknown transfer ID" goes to a stranger and leaves the transfer alone. A peer that
-        # has acknowledged something knows us, so it is not about this transfer. Before that, the stranger is us.
+        # RFC 1350 section 4: "unknown transfer ID" answers a packet from an unknown port and ends no transfer. A peer
+        # that has acknowledged something knows our port, so the ERROR is about another transfer.
         if argument[0] == ErrorCode.UNKNOWN_TID and self._peer_has_acked():
             return self.state
         return self._stopped(*argument)
 
     @goes(State.CLOSED)
     def _failed(self, argument: TransferError, now: float) -> State:
-        """Tell the peer and end."""
+        """Send an ERROR and end."""
         return self._fail(argument)
 
     @goes(State.CLOSED)
     def _cancelled(self, argument: str, now: float) -> State:
-        """Tell the peer and end."""
+        """Send an ERROR and end."""
         return self._cancel(argument)
 
     @goes(State.CLOSED)
     def _replaced(self, argument: None, now: float) -> State:
-        """End without a word: the peer's port belongs to another transfer now."""
+        """End without an ERROR: the peer's port belongs to another transfer now."""
         return self._replace()
 
     # Shared by transitions
@@ -374,7 +374,7 @@ class ReadSession(Continuing):
 
     def _give_up(self) -> State:
         # Many clients close their port with the last block in hand, and a lost last ACK is never repeated. But a
-        # peer that never said a word has perhaps received nothing.
+        # peer that has never acknowledged anything may have received nothing.
         if self.flight.sent == self._last_block and self._peer_has_acked():
             return self._close(Outcome.UNCONFIRMED, f"no ACK after block {self.flight.acked} of {self.flight.sent}")
         return self._close(Outcome.TIMED_OUT, f"no ACK after block {self.flight.acked}")

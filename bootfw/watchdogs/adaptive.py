@@ -1,4 +1,4 @@
-"""The policy ``adaptive``: waits fitted to the measured round trip, with much patience. The default."""
+"""The policy ``adaptive``: waits that follow the measured round trip; it gives up late. The default."""
 
 from attrs import define, field, frozen
 from zope.interface import implementer

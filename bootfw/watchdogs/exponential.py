@@ -15,7 +15,7 @@ MAX_SENDINGS = 1000
 class Exponential:
     """Waits longer and longer, up to a maximum, and gives up when a given time has passed without an answer.
 
-    A client that asks for a timeout gets it as every wait.
+    A client that requests a timeout gets it as every wait.
     """
 
     first_seconds: float = field(default=1.0, validator=above(0))

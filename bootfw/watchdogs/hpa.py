@@ -12,7 +12,7 @@ SENDINGS = 6
 @implementer(IWatchdogPolicy)
 @frozen
 class HPA:
-    """Six sendings, a second apart, or as far apart as the client asks."""
+    """Six sendings, a second apart, or as far apart as the client requests."""
 
     def begin(self, agreed: Agreed) -> Schedule:
         """See IWatchdogPolicy."""

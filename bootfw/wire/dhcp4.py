@@ -1,21 +1,21 @@
 """DHCPv4 messages (RFC 2131 section 2), and the BOOTP messages (RFC 951) that they grew from.
 
-What :func:`parse` does with a datagram that is not quite right. A client that makes one mistake still has to boot, so
-only a message whose kind or sender is unknown is refused, with a WireError. A broken option counts as absent:
+How :func:`parse` treats malformed datagrams. A client with a small defect still has to boot, so only a message whose
+type or sender is unknown is refused, with a WireError. A malformed option counts as absent:
 
 ============================================  ==================================================================
 op is not 1 or 2                              refused: neither request nor reply
 hlen above 16                                 refused: chaddr has no room for such an address
-hlen 0                                        taken: the client may be known by option 61 (RFC 4390)
+hlen 0                                        accepted: the client may be known by option 61 (RFC 4390)
 fewer than 236 bytes                          refused: no BOOTP header
-236 to 239 bytes, or another cookie           taken as BOOTP without options: RFC 951 leaves this field to vendors
-an option that runs past the end of its area  this part of it is ignored; what stands before it counts
-no END option                                 taken
+236 to 239 bytes, or another cookie           accepted as BOOTP without options: RFC 951 leaves this field to vendors
+an option that runs past the end of its area  the part is ignored; the options before it count
+no END option                                 accepted
 bytes after END                               ignored
 an option that comes twice                    joined (RFC 3396 section 7)
 option 52 that does not begin with 1 to 3     ignored: sname and file are names
 option 53 that is longer than one byte        its first byte counts
-option 53 that is empty or not registered     refused: the kind of message is unknown
+option 53 that is empty or not registered     refused: the message type is unknown
 ============================================  ==================================================================
 """
 
@@ -42,14 +42,14 @@ ETHERNET = 1
 """The htype of Ethernet."""
 
 SNAME_MAX = 63
-"""Octets that fit into sname beside its NUL (RFC 2131 section 2)."""
+"""Bytes that fit into sname before its NUL (RFC 2131 section 2)."""
 FILE_MAX = 127
-"""Octets that fit into file beside its NUL."""
+"""Bytes that fit into file before its NUL."""
 
 DEFAULT_MAX_SIZE = 548
-"""Octets of DHCP message that every client takes: 576 less the IP and UDP headers (RFC 2131 section 2)."""
+"""Bytes of DHCP message that every client accepts: 576 less the IP and UDP headers (RFC 2131 section 2)."""
 LARGEST_MAX_SIZE = 1472
-"""Octets of DHCP message that one Ethernet frame holds. EDK2 drops what is longer, and asks for up to 65280."""
+"""Bytes of DHCP message that one Ethernet frame holds. EDK2 drops longer ones, although it requests up to 65280."""
 REPLY_RATIO = 3
 """Bytes of reply for each byte of the request, at most. Its source and its relay may be forged, and option 57 too."""
 
@@ -66,9 +66,9 @@ _SETTABLE = frozenset(range(_PAD + 1, _END)) - {_OVERLOAD}
 _OVERLOADED_FILE, _OVERLOADED_SNAME = 1, 2  # RFC 2132 section 9.3
 _OVERLOADS = {b"\1": 1, b"\2": 2, b"\3": 3}
 
-# Old clients look for the type in the first places; relays take option 82 off the end (RFC 3046 section 2.1).
-_PLACES = [2] * 256
-_PLACES[Option.MESSAGE_TYPE], _PLACES[Option.SERVER_IDENTIFIER], _PLACES[Option.RELAY_AGENT_INFORMATION] = 0, 1, 3
+# Old clients expect the message type first; relays remove option 82 from the end (RFC 3046 section 2.1).
+_ORDER = [2] * 256
+_ORDER[Option.MESSAGE_TYPE], _ORDER[Option.SERVER_IDENTIFIER], _ORDER[Option.RELAY_AGENT_INFORMATION] = 0, 1, 3
 
 _HEADS = [bytes((number,)) for number in range(256)]
 _MESSAGE_TYPE = int(Option.MESSAGE_TYPE)
@@ -110,11 +110,11 @@ class Message:
     op: int
     htype: int = ETHERNET
     hlen: int = 6
-    """Octets of chaddr that count."""
+    """Bytes of chaddr that count."""
     hops: int = 0
     xid: int
     secs: int = 0
-    """Seconds since the client began, as it says: some count otherwise."""
+    """Seconds since the client began, by its own account; some clients send other values."""
     flags: int = 0
     ciaddr: str = UNSPECIFIED
     yiaddr: str = UNSPECIFIED
@@ -139,14 +139,14 @@ class Message:
 
     @property
     def mac(self) -> str:
-        """chaddr in lower-case with colons; "" when the hardware has none to give (hlen 0)."""
+        """chaddr in lower-case with colons; "" when hlen is 0."""
         return self.chaddr.hex(":")
 
 
 def parse(data: bytes) -> Message:
     """The message in a datagram, of client or server.
 
-    :raise WireError: it can't be trusted; the module's table says when.
+    :raise WireError: it is refused; see the table of the module.
     """
     size = len(data)
     if size < _FRAME.size:
@@ -199,7 +199,7 @@ def _read_options(data: bytes, file: bytes, sname: bytes) -> tuple[dict[int, byt
             _scan(file, 0, found)
         if overloaded & _OVERLOADED_SNAME:
             _scan(sname, 0, found)
-        found.pop(_OVERLOAD, None)  # Has no meaning in there.
+        found.pop(_OVERLOAD, None)  # inside sname and file it has no meaning
     kind = found.get(_MESSAGE_TYPE)
     if kind is not None and kind not in _MESSAGE_TYPES:
         found[_MESSAGE_TYPE] = kind = kind[:1]
@@ -209,7 +209,7 @@ def _read_options(data: bytes, file: bytes, sname: bytes) -> tuple[dict[int, byt
 
 
 def _scan(area: bytes, at: int, found: dict[int, bytes]) -> None:
-    """Add the options of one field, which begin at *at*, to *found*, up to one that is cut off."""
+    """Add the options of one field, which begin at *at*, to *found*, up to one that is truncated."""
     end = len(area)
     while at < end:
         code = area[at]
@@ -235,7 +235,7 @@ def pack(message: Message, max_size: int = DEFAULT_MAX_SIZE) -> bytes:
     split (RFC 3396). sname and file never hold options: iPXE would read them as names. Nothing is left out.
 
     :param max_size: bytes that the DHCP message may have; see :func:`reply_size`.
-    :raise ValueError: it does not fit, or a field holds what the wire can't carry: a mistake of the caller.
+    :raise ValueError: it does not fit, or a field is out of range: a mistake of the caller.
     """
     if message.op not in (BOOTREQUEST, BOOTREPLY) or len(message.chaddr) != message.hlen or message.hlen > 16:
         raise ValueError("op must be 1 or 2, and chaddr of hlen bytes, 16 at most")
@@ -281,7 +281,7 @@ def _packed(address: str) -> bytes:
 def pack_reply(request: Message, ciaddr: str, yiaddr: str, siaddr: str, options: bytes) -> bytes:
     """The reply to *request* whose options are bytes already, as of :func:`pack_options`; sname and file are empty.
 
-    What :func:`pack` would make of it, several times faster; how long it may be is for the caller to see.
+    The same bytes as of :func:`pack`, several times faster; the caller checks the size.
     """
     out = _REPLY.pack(
         BOOTREPLY,
@@ -304,14 +304,14 @@ def pack_reply(request: Message, ciaddr: str, yiaddr: str, siaddr: str, options:
 def pack_options(options: Mapping[int, bytes]) -> bytes:
     """*options* in the order of :func:`pack`, without END.
 
-    :raise ValueError: the wire can't carry them, or they are not for callers to set.
+    :raise ValueError: they can't be encoded, or hold PAD, END or option 52, which callers don't set.
     """
     if not options.keys() <= _SETTABLE:
         raise ValueError(f"options {sorted(options.keys() - _SETTABLE)} are not for callers to set")
     if options.get(_MESSAGE_TYPE, b"\1") not in _MESSAGE_TYPES:
         raise ValueError("option 53 is not a message type")
     parts: list[bytes] = []
-    for code in sorted(options, key=_PLACES.__getitem__):
+    for code in sorted(options, key=_ORDER.__getitem__):
         value = options[code]
         while len(value) > 255:
             parts += (_HEADS[code], b"\xff", value[:255])
@@ -331,7 +331,7 @@ def reply_size(request: Message) -> int:
     """Bytes of DHCP message that the reply to *request* may have: what *max_size* of :func:`pack` should be.
 
     Option 57 counts the IP datagram here, the smaller of its two readings. Absent, malformed or below the legal
-    minimum, it means 576. What a relay has added it takes off again, so the client has no need of room for that.
+    minimum, it means 576. A relay removes the option that it has added, so the client needs no room for it.
 
     It is REPLY_RATIO times the size of *request* at most, but the minimum of BOOTP is always allowed.
     """
@@ -343,7 +343,7 @@ def reply_size(request: Message) -> int:
             size = min(max_message_size(raw) - _HEADERS, LARGEST_MAX_SIZE)
     if request.giaddr != UNSPECIFIED and _RELAY_AGENT in options:
         added = option_size(_RELAY_AGENT, options[_RELAY_AGENT])
-        # One that fills more than a frame has come in fragments, and goes back so.
+        # If that option fills more than a frame, the request came in fragments, and so may the reply.
         size = min(size + added, max(LARGEST_MAX_SIZE, DEFAULT_MAX_SIZE + added))
     bound = REPLY_RATIO * request.size
     return size if not 0 < bound < size else max(bound, MINIMUM_SIZE)

@@ -1,6 +1,6 @@
-"""DHCPv6 messages (RFC 8415 sections 8 and 9), and what relays wrap around them.
+"""DHCPv6 messages (RFC 8415 sections 8 and 9), and the relay messages around them.
 
-What :func:`parse` makes of a datagram that is not quite right; "refused" is a WireError:
+How :func:`parse` treats malformed datagrams; "refused" is a WireError:
 
 ============================================  ==================================================================
 fewer than 4 bytes, of a relay's 34          refused
@@ -26,9 +26,9 @@ from bootfw.wire.options6 import Option, Options, address_bytes, first, leading_
 CLIENT_PORT = 546
 SERVER_PORT = 547
 ALL_AGENTS = "ff02::1:2"
-"""Where clients send to (RFC 8415 section 7.1)."""
+"""The multicast address that clients send to (RFC 8415 section 7.1)."""
 ALL_SERVERS = "ff05::1:3"
-"""Where relays send to that know no server."""
+"""The multicast address that relays send to when they know no server's address."""
 
 UNSPECIFIED = "::"
 """No address (RFC 4291 section 2.5.2)."""
@@ -36,7 +36,7 @@ UNSPECIFIED = "::"
 MOST_RELAYS = 32
 
 LARGEST = 1452
-"""Octets of message that one Ethernet frame holds. EDK2 ignores what is longer than 1472."""
+"""Bytes of message that one Ethernet frame holds. EDK2 ignores what is longer than 1472."""
 
 REPLY_RATIO = 3
 """Bytes of reply for each byte of a request, at most, where the sender of the request may be forged."""
@@ -88,11 +88,11 @@ class Message:
 
 @frozen
 class Relay:
-    """What one relay has put around a message."""
+    """The header and options that one relay has put around a message."""
 
     hops: int
     link: str
-    """An address on the client's wire; "::" when it does not tell (RFC 6221)."""
+    """An address on the client's link; "::" when the relay does not name it (RFC 6221)."""
     peer: str
     """Who sent it to the relay: the client, or the relay before."""
     options: Options = ()
@@ -106,7 +106,7 @@ class Relay:
 def parse(data: bytes) -> tuple[Message, tuple[Relay, ...]]:
     """The message in a datagram, of client or server, and the relays that it came by, the last one first.
 
-    :raise WireError: it can't be trusted; the module's table says when.
+    :raise WireError: it is refused; see the table of the module.
     """
     relays: list[Relay] = []
     outermost = data[:1]
@@ -142,7 +142,7 @@ def pack(message: Message, relays: Sequence[Relay] = (), wrapped_as: MessageType
 
     :param relays: that it goes by, the first one first, as parse() gives those it came by.
     :param wrapped_as: RELAY_FORWARD or RELAY_REPLY.
-    :raise ValueError: a field holds what the wire can't carry: a mistake of the caller.
+    :raise ValueError: a field is out of range: a mistake of the caller.
     """
     if message.kind in _RELAYED or wrapped_as not in _RELAYED:
         raise ValueError("a message is wrapped by relays, and is none of theirs itself")

@@ -1,4 +1,4 @@
-"""What an HTTP request wants of a file: its target, preconditions and ranges (RFC 9110 sections 13 and 14)."""
+"""What an HTTP request says about a file: its target, preconditions and ranges (RFC 9110 sections 13 and 14)."""
 
 import calendar
 import re
@@ -8,10 +8,10 @@ from email.utils import formatdate, parsedate_tz
 from attrs import frozen
 
 Header = Callable[[str], str | None]
-"""The value of the request's header of that name, several ones joined by commas; None: there is none."""
+"""The value of the request's header of that name; repeated headers are joined by commas; None: absent."""
 
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
-# More digits than these are no file's, and Python refuses to read thousands of them.
+# No file is longer than 30 digits can say, and int() refuses thousands of digits.
 _RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,30})-([0-9]{0,30})[ \t]*", re.IGNORECASE)
 
 
@@ -40,7 +40,7 @@ def names_directory(filename: str) -> bool:
 
 @frozen
 class Validators:
-    """What tells one state of a file from another (RFC 9110 section 8.8)."""
+    """What identifies one version of a file (RFC 9110 section 8.8)."""
 
     etag: str = ""
     """A strong entity tag with its quotes; "" when there is none."""
@@ -56,10 +56,10 @@ def failed_precondition(header: Header, validators: Validators) -> int | None:
 
 
 def requested_range(header: Header, validators: Validators, size: int) -> range | None:
-    """The bytes that a GET asks for; None: all of them; an empty range: the file has none of them (416).
+    """The bytes that a GET requests; None: all of them; an empty range: the file has none of them (416).
 
-    What can't be understood is a request for all, and so is a list of ranges: section 14.2 lets a server do so, and
-    no boot client sends one.
+    A header that can't be parsed is ignored, and so is a list of ranges: section 14.2 permits it, and no boot client
+    sends one.
     """
     wanted = _RANGE.fullmatch(header("Range") or "")
     if wanted is None or not _is_current(header("If-Range"), validators):
@@ -80,7 +80,7 @@ def http_date(seconds: int) -> str:
 
 
 def _is_another(header: Header, validators: Validators) -> bool:
-    """The client wants the rest of a file that isn't there any more (sections 13.1.1 and 13.1.4)."""
+    """The client resumes a file that has changed since (sections 13.1.1 and 13.1.4)."""
     match = header("If-Match")
     if match is not None:
         return not _names(match, validators.etag, weak=False)

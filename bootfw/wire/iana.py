@@ -1,7 +1,7 @@
 """Client system architectures by number and by the name that configurations use.
 
 The numbers are those of the registry "Processor Architecture Types" of IANA's DHCPv6 parameters (first RFC 4578,
-then RFC 5970), which DHCPv4 option 93 and DHCPv6 option 61 share; taken over on 2026-11-20, up to 41.
+then RFC 5970), which DHCPv4 option 93 and DHCPv6 option 61 share; copied on 2026-11-20, up to 41.
 """
 
 from collections.abc import Mapping
@@ -59,11 +59,11 @@ ARCHITECTURES: Mapping[int, str] = MappingProxyType(
 
 
 NETWORK_GEAR = "network-gear"
-"""Switches, routers and telephones, which load a configuration. The registry does not have them; personas tell them."""
+"""Switches, routers and telephones, which load a configuration. The registry does not have them; personas do."""
 
 
 def architecture_name(code: int) -> str:
-    """Such as "x86_64-uefi"; "arch-99" for a number that the registry did not have yet."""
+    """Such as "x86_64-uefi"; "arch-99" for a number that is not in the table."""
     return ARCHITECTURES.get(code) or f"arch-{code}"
 
 

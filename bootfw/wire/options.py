@@ -17,7 +17,7 @@ _PAD, _END = 0, 255
 
 
 class Option(enum.IntEnum):
-    """Codes by their names in the RFCs, those that a boot server reads or writes."""
+    """Codes by their names in the RFCs; those that a boot server reads or writes."""
 
     SUBNET_MASK = 1  # address
     ROUTER = 3  # addresses
@@ -135,7 +135,7 @@ def text(raw: bytes) -> str:
 
 
 def text_bytes(value: str) -> bytes:
-    """Without a NUL: who wants one writes it."""
+    """UTF-8 with surrogateescape, without a NUL."""
     return value.encode("utf-8", "surrogateescape")
 
 
@@ -157,7 +157,7 @@ def address_bytes(value: str) -> bytes:
 def first_address(raw: bytes | None) -> str | None:
     """The first four bytes of an option that should hold one IPv4 address; None: it is absent or shorter.
 
-    A client that sends the option twice makes eight bytes of it (RFC 3396), and means the address all the same.
+    A client that sends the option twice makes eight bytes of it (RFC 3396); both halves are the same address.
     """
     return inet_ntoa(raw[:4]) if raw is not None and len(raw) >= 4 else None
 
@@ -225,7 +225,7 @@ def user_classes(raw: bytes) -> tuple[bytes, ...]:
 def relay_agent(raw: bytes) -> Mapping[int, bytes]:
     """Option 82: sub-option code to bytes (RFC 3046 section 2.0: neither pad nor end). The first of a code counts.
 
-    What follows a sub-option that is cut off can't be read and is left out. Cached: a switch sends the same for all
+    A truncated sub-option and what follows it are left out. Cached: a switch sends the same for all
     messages from one of its ports.
     """
     return MappingProxyType(_suboptions(raw, ends=False)[0])
@@ -242,7 +242,7 @@ def encapsulated(raw: bytes) -> dict[int, bytes]:
 
 
 def first_encapsulated(raw: bytes, code: int) -> bytes | None:
-    """The first option *code* inside an option, whatever may be wrong with what follows; None: it is not there."""
+    """The first option *code* inside an option, even if what follows is malformed; None: absent."""
     return _suboptions(raw, ends=True)[0].get(code)
 
 
@@ -268,7 +268,7 @@ def _whole(raw: bytes) -> dict[int, bytes]:
 
 
 def _suboptions(raw: bytes, ends: bool) -> tuple[dict[int, bytes], int | None]:
-    """What can be read, and the code of the sub-option that is cut off, if there is one."""
+    """The sub-options that are complete, and the code of the one that is truncated, or None."""
     found: dict[int, bytes] = {}
     at, end = 0, len(raw)
     while at < end:

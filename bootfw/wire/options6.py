@@ -17,7 +17,7 @@ Options = tuple[tuple[int, bytes], ...]
 """(code, bytes) in the order of the wire; a code may come several times (RFC 8415 section 24)."""
 
 Values = Mapping[int, bytes]
-"""What a reply holds, each once: :func:`key_of` -> bytes."""
+"""The options of a reply, each once: :func:`key_of` -> bytes."""
 
 _HEAD = struct.Struct("!HH")
 _IA = struct.Struct("!III")
@@ -37,13 +37,13 @@ class Option(enum.IntEnum):
     ELAPSED_TIME = 8  # uint16, in 10 ms
     RELAY_MESSAGE = 9  # Read and written by bootfw.wire.dhcp6
     AUTHENTICATION = 11
-    UNICAST = 12  # address. Never sent: it lets clients pass their relay by
+    UNICAST = 12  # address. Never sent: clients would bypass their relay
     STATUS_CODE = 13  # status
     RAPID_COMMIT = 14  # empty
     USER_CLASS = 15  # strings
     VENDOR_CLASS = 16  # vendor_class
     VENDOR_OPTIONS = 17  # vendor_options
-    INTERFACE_ID = 18  # opaque; a relay wants it back
+    INTERFACE_ID = 18  # opaque; sent back to the relay
     RECONFIGURE_ACCEPT = 20  # empty
     DNS_SERVERS = 23  # addresses (RFC 3646)
     DOMAIN_LIST = 24  # domains (RFC 3646)
@@ -104,7 +104,7 @@ class IAAddress:
 
     address: str
     preferred: int = 0
-    """Seconds that it may be used for what is new."""
+    """Seconds that it may be used for new connections."""
     valid: int = 0
     """Seconds that it may be used at all; 0: no longer."""
     options: Options = ()
@@ -125,7 +125,7 @@ def read_options(raw: bytes) -> Options:
 
 
 def leading_options(raw: bytes) -> Options:
-    """A run of options as far as it can be read: what is cut off, or is no option at all, counts as absent."""
+    """The options up to the first that is truncated; that one and what follows count as absent."""
     found: list[tuple[int, bytes]] = []
     at, end = 0, len(raw)
     while at + 4 <= end:
@@ -187,7 +187,7 @@ def ia_address_bytes(value: IAAddress) -> bytes:
 
 
 def status(raw: bytes) -> tuple[int, str]:
-    """Option 13: a Status, or a number that is none, and the text for people."""
+    """Option 13: the code, of Status or another number, and the text."""
     if len(raw) < 2:
         raise WireError("a status code without a code")
     return int.from_bytes(raw[:2], "big"), raw[2:].decode("utf-8", "surrogateescape")
@@ -226,7 +226,7 @@ def addresses_bytes(values: Iterable[str]) -> bytes:
 
 
 def uint16s(raw: bytes) -> tuple[int, ...]:
-    """Options 6 and 61: one number after the other; there may be none."""
+    """Options 6 and 61: a list of numbers, which may be empty."""
     if len(raw) % 2:
         raise WireError(f"{len(raw)} bytes are no list of 16-bit numbers")
     return tuple(raw[at] << 8 | raw[at + 1] for at in range(0, len(raw), 2))
@@ -241,7 +241,7 @@ def uint16s_bytes(values: Iterable[int]) -> bytes:
 
 
 def strings(raw: bytes) -> tuple[bytes, ...]:
-    """Options 15 and 60: each behind its length of two bytes."""
+    """Options 15 and 60: strings, each after its length in two bytes."""
     found = []
     at, end = 0, len(raw)
     while at < end:
@@ -262,7 +262,7 @@ def strings_bytes(values: Iterable[bytes]) -> bytes:
 
 
 def vendor_class(raw: bytes) -> tuple[int, tuple[bytes, ...]]:
-    """Option 16: whose (an enterprise number of IANA), and the classes."""
+    """Option 16: the enterprise number (IANA) of its vendor, and the classes."""
     if len(raw) < 4:
         raise WireError("a vendor class without an enterprise number")
     return int.from_bytes(raw[:4], "big"), strings(raw[4:])
@@ -274,7 +274,7 @@ def vendor_class_bytes(enterprise: int, classes: Sequence[bytes]) -> bytes:
 
 
 def vendor_options(raw: bytes) -> tuple[int, Options]:
-    """Option 17: whose, and its options."""
+    """Option 17: the enterprise number of its vendor, and its options."""
     if len(raw) < 4:
         raise WireError("vendor options without an enterprise number")
     return int.from_bytes(raw[:4], "big"), read_options(raw[4:])
@@ -286,8 +286,8 @@ def vendor_options_bytes(enterprise: int, options: Options) -> bytes:
 
 
 def key_of(code: int, value: bytes) -> int:
-    """What an option is known by where none may be twice: its code. There is one of option 17 for each enterprise
-    (RFC 8415 section 21.17), so its key has that number, too, in the bits from the 17th on.
+    """The key of an option in Values: its code. Option 17 may be there once for each enterprise (RFC 8415 section
+    21.17), so its key has the enterprise number in the bits above the lowest 16.
 
     :raise ValueError: it has no such number.
     """
@@ -299,7 +299,7 @@ def key_of(code: int, value: bytes) -> int:
 
 
 def code_of(key: int) -> int:
-    """The code of the option that goes by *key*; see :func:`key_of`."""
+    """The code of the option with that :func:`key_of`."""
     return key & 0xFFFF
 
 
@@ -353,7 +353,7 @@ def link_layer_address(raw: bytes) -> tuple[int, bytes]:
 
 
 def duid_hardware(duid: bytes) -> tuple[int, bytes]:
-    """The type of hardware and the address that a DUID was made of; (0, b"") when it was made of something else.
+    """The type of hardware and the address in a DUID; (0, b"") when it holds none.
 
     It may be that of another card of the machine (RFC 8415 section 11.2).
     """
@@ -364,5 +364,5 @@ def duid_hardware(duid: bytes) -> tuple[int, bytes]:
 
 
 def duid_machine(duid: bytes) -> bytes:
-    """The 16 bytes of a DUID-UUID (RFC 6355); b"" when it is no such."""
+    """The 16 bytes of a DUID-UUID (RFC 6355); b"" for other DUIDs."""
     return duid[2:] if len(duid) == 18 and int.from_bytes(duid[:2], "big") == DUIDType.UUID else b""

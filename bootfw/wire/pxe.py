@@ -29,11 +29,11 @@ class DiscoveryControl(enum.IntFlag):
     NO_BROADCAST = 1
     """Don't look for boot servers by broadcast."""
     NO_MULTICAST = 2
-    """Nor by multicast."""
+    """Don't look for boot servers by multicast."""
     LISTED_ONLY = 4
-    """Take answers of the servers in sub-option 8 only."""
+    """Accept replies from the servers in sub-option 8 only."""
     USE_BOOT_FILE = 8
-    """A boot file in this very offer: load it, with no prompt, menu or discovery."""
+    """The offer has a boot file: load it, without prompt, menu or discovery."""
 
 
 class Suboption(enum.IntEnum):
@@ -52,7 +52,7 @@ _PARSED = frozenset(Suboption) - {Suboption.MULTICAST_ADDRESS}
 
 @frozen
 class BootServers:
-    """Who serves one type of boot server."""
+    """The addresses of one type of boot server."""
 
     type: int
     addresses: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class MenuItem:
 
 @frozen
 class MenuPrompt:
-    """What stands above the menu before it opens."""
+    """The text that is shown before the menu opens."""
 
     timeout: int
     """Seconds; 0: take the first item at once; 255: open the menu and wait."""
@@ -79,16 +79,16 @@ class MenuPrompt:
 
 @frozen
 class BootItem:
-    """What the client wants of a boot server; the answer repeats it."""
+    """The menu item that a client requests from a boot server; the reply repeats it."""
 
     type: int
     layer: int = 0
-    """Bit 15 asks for credentials."""
+    """Bit 15: credentials are requested."""
 
 
 @frozen
 class VendorOptions:
-    """Option 43 in parts; None or empty: not there."""
+    """The sub-options of option 43; None or empty: absent."""
 
     discovery_control: DiscoveryControl | None = None
     boot_servers: tuple[BootServers, ...] = ()
@@ -100,9 +100,9 @@ class VendorOptions:
 
 
 def parse(raw: bytes) -> VendorOptions:
-    """The parts of an option 43; a missing end is taken.
+    """The sub-options of an option 43; the end marker may be missing.
 
-    :raise WireError: a sub-option is cut or not of its form.
+    :raise WireError: a sub-option is truncated or malformed.
     """
     others = encapsulated(raw)
     control = others.pop(Suboption.DISCOVERY_CONTROL, None)
@@ -111,7 +111,7 @@ def parse(raw: bytes) -> VendorOptions:
     prompt = others.pop(Suboption.MENU_PROMPT, None)
     item = others.pop(Suboption.BOOT_ITEM, None)
     if control is not None and len(control) != 1:
-        raise WireError("PXE discovery control is not one octet")
+        raise WireError("PXE discovery control is not one byte")
     if prompt == b"":
         raise WireError("PXE menu prompt without a timeout")
     if item is not None and len(item) != 4:
@@ -127,7 +127,7 @@ def parse(raw: bytes) -> VendorOptions:
 
 
 def boot_item(raw: bytes) -> BootItem | None:
-    """The item that a client has picked, of its option 43; None: none that can be read. Never raises."""
+    """The menu item that a client chose, from its option 43; None: absent or malformed. Never raises."""
     item = first_encapsulated(raw, Suboption.BOOT_ITEM)
     return BootItem(_uint16(item, 0), _uint16(item, 2)) if item is not None and len(item) == 4 else None
 
@@ -137,11 +137,11 @@ def _read_boot_servers(raw: bytes) -> tuple[BootServers, ...]:
     at = 0
     while at < len(raw):
         if at + 3 > len(raw):
-            raise WireError("PXE boot server list is cut")
+            raise WireError("PXE boot server list is truncated")
         begin = at + 3
         end = begin + 4 * raw[at + 2]
         if end > len(raw):
-            raise WireError("PXE boot server list is cut")
+            raise WireError("PXE boot server list is truncated")
         found.append(BootServers(_uint16(raw, at), addresses(raw[begin:end]) if end > begin else ()))
         at = end
     return tuple(found)
@@ -152,11 +152,11 @@ def _read_menu(raw: bytes) -> tuple[MenuItem, ...]:
     at = 0
     while at < len(raw):
         if at + 3 > len(raw):
-            raise WireError("PXE boot menu is cut")
+            raise WireError("PXE boot menu is truncated")
         begin = at + 3
         end = begin + raw[at + 2]
         if end > len(raw):
-            raise WireError("PXE boot menu is cut")
+            raise WireError("PXE boot menu is truncated")
         found.append(MenuItem(_uint16(raw, at), text(raw[begin:end])))
         at = end
     return tuple(found)
@@ -183,7 +183,7 @@ def pack(options: VendorOptions) -> bytes:
     if options.boot_item is not None:
         parts[Suboption.BOOT_ITEM] = uint16_bytes(options.boot_item.type) + uint16_bytes(options.boot_item.layer)
     if not _PARSED.isdisjoint(options.others):
-        raise ValueError("a sub-option with a field of its own stands among the others")
+        raise ValueError("a sub-option that has a field of its own is among the others")
     parts.update(options.others)
     raw = encapsulate(dict(sorted(parts.items())))
     if len(raw) > 255:

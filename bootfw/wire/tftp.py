@@ -51,7 +51,7 @@ class Request:
     mode: str
     """Lower-case."""
     options: Options = ()
-    """Of a name that stands there twice, in whatever case, the first."""
+    """Names are compared without case; of a repeated one the first counts."""
 
 
 @frozen
@@ -87,7 +87,7 @@ class OptionAck:
 Packet = Request | Data | Ack | Error | OptionAck
 
 MAX_ERROR_TEXT = 507
-"""Octets: an ERROR is never larger than the 512 bytes that every client can take in (RFC 2347)."""
+"""Bytes: an ERROR never exceeds the 512 bytes that every client can receive (RFC 2347)."""
 
 _HEADER = struct.Struct("!HH")
 _IN_TRANSFER = tuple(opcode.to_bytes(2, "big") for opcode in (Opcode.DATA, Opcode.ACK, Opcode.ERROR, Opcode.OACK))
@@ -101,7 +101,7 @@ def is_datagram(data: bytes) -> bool:
 def parse(data: bytes) -> Packet:
     """The packet in one datagram.
 
-    :raise WireError: it is none.
+    :raise WireError: it is not a TFTP packet.
     """
     if len(data) < 2:
         raise WireError(f"{len(data)} bytes are no TFTP packet")
@@ -124,8 +124,7 @@ def parse(data: bytes) -> Packet:
 
 
 def _parse_request(write: bool, body: bytes) -> Request:
-    # RFC 2347 limits a request to 512 bytes. A longer one is taken as it comes: its client has sent it, its
-    # network has carried it, and reading it costs no more than its length.
+    # RFC 2347 limits a request to 512 bytes. Longer ones are accepted: parsing costs no more than their length.
     fields = _split(body)
     if len(fields) < 2:
         raise WireError("request without a mode")
@@ -171,7 +170,7 @@ def ack(block: int) -> bytes:
 
 @lru_cache(256)
 def error(code: int, message: str) -> bytes:
-    """ERROR. Never fails on a message: what has no place in it is cut off or becomes ``?``."""
+    """ERROR. A message that is too long is cut; characters that can't be encoded become ``?``."""
     text = message.encode("utf-8", "replace").partition(b"\0")[0][:MAX_ERROR_TEXT]
     return _HEADER.pack(Opcode.ERROR, code) + text + b"\0"
 

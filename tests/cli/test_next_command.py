@@ -136,7 +136,7 @@ def test_where_no_resolver_would_ask_for_it_nothing_can_be_ordered(
     code, _, err = run(MAC, "install.ipxe")
     assert code == 1
     assert err == (
-        'bootfw: bootfw.toml has resolvers, but none that asks for it: begin them with [[resolver]] use = "next-boot"\n'
+        'bootfw: bootfw.toml has resolvers, but not the one for it: begin them with [[resolver]] use = "next-boot"\n'
     )
     assert not kept.path.exists()
 

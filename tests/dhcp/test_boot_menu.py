@@ -106,7 +106,7 @@ def test_an_item_may_be_served_by_another() -> None:
 @pytest.mark.parametrize("item", [0, 0x8000, 0x8003, 1])
 def test_what_is_not_in_the_menu_can_t_be_picked(item: int) -> None:
     assert fit(picks(item), boot_server=True)[1] == Unsuitable(
-        f"it has picked item {item} from a menu; ours has no such"
+        f"it requests item {item} of a menu, and our menu has no such item"
     )
 
 
@@ -123,7 +123,7 @@ def test_items_that_the_machine_can_t_use_are_left_out_and_the_others_keep_their
     only = BootMenu((MENU.items[0], MENU.items[2]))
     found = fit(firmware.BIOS_ROM.changed({97: None}).message(), menu=only)[1]
     assert isinstance(found, Unsuitable)
-    assert "which this client does not tell" in found.reason
+    assert "which this client does not send" in found.reason
 
 
 @pytest.mark.parametrize("client", [firmware.OVMF, firmware.IPXE_ROM, firmware.OVMF_HTTP], ids=lambda c: c.name)

@@ -41,53 +41,53 @@ def refuses(state: State, event: Input) -> None:
 
 
 @pytest.mark.parametrize(("number", "seconds"), [(0, 0.3), (1, 0.45), (2, 0.9)])
-def test_asking_wait_is_for_a_share_of_the_time(number: int, seconds: float) -> None:
-    resolution = resolving(State.ASKING, number)
+def test_calling_wait_is_for_a_share_of_the_time(number: int, seconds: float) -> None:
+    resolution = resolving(State.CALLING, number)
     takes(resolution, Input.WAIT, State.WAITING, deadline=pytest.approx(NOW + seconds))
 
 
-def test_asking_wait_ends_at_once_if_no_time_is_left() -> None:
-    takes(resolving(State.ASKING, left=-1.0), Input.WAIT, State.WAITING, deadline=NOW)
+def test_calling_wait_ends_at_once_if_no_time_is_left() -> None:
+    takes(resolving(State.CALLING, left=-1.0), Input.WAIT, State.WAITING, deadline=NOW)
 
 
-def test_asking_found_delivers_the_answer() -> None:
-    resolution = resolving(State.ASKING)
+def test_calling_found_delivers_the_answer() -> None:
+    resolution = resolving(State.CALLING)
     takes(resolution, Input.FOUND, State.ANSWERED, Do.FINISH, argument=FILE)
     assert resolution.outcome is FILE
 
 
-def test_asking_passed_asks_the_next() -> None:
-    resolution = resolving(State.ASKING, 1)
-    takes(resolution, Input.PASSED, State.ASKING, Do.ASK, argument="")
+def test_calling_passed_asks_the_next() -> None:
+    resolution = resolving(State.CALLING, 1)
+    takes(resolution, Input.PASSED, State.CALLING, Do.CALL, argument="")
     assert (resolution.number, resolution.objection) == (2, "")
 
 
-def test_asking_passed_by_the_last_is_no_answer() -> None:
-    resolution = resolving(State.ASKING, 2)
+def test_calling_passed_by_the_last_is_no_answer() -> None:
+    resolution = resolving(State.CALLING, 2)
     takes(resolution, Input.PASSED, State.ANSWERED, Do.FINISH, argument="")
     assert resolution.outcome is None
 
 
-def test_asking_passed_by_the_last_with_an_objection_is_a_refusal() -> None:
-    resolution = resolving(State.ASKING, 2, "the first")
+def test_calling_passed_by_the_last_with_an_objection_is_a_refusal() -> None:
+    resolution = resolving(State.CALLING, 2, "the first")
     takes(resolution, Input.PASSED, State.REFUSED, Do.FINISH, argument="the last")
     assert isinstance(resolution.outcome, BootRefused)
     assert resolution.outcome.reason == "the first"
 
 
-def test_asking_refused_delivers_the_refusal() -> None:
-    resolution = resolving(State.ASKING)
+def test_calling_refused_delivers_the_refusal() -> None:
+    resolution = resolving(State.CALLING)
     takes(resolution, Input.REFUSED, State.REFUSED, Do.FINISH, argument=REFUSAL)
     assert resolution.outcome is REFUSAL
 
 
-def test_asking_tick_is_illegal() -> None:
-    refuses(State.ASKING, Input.TICK)
+def test_calling_tick_is_illegal() -> None:
+    refuses(State.CALLING, Input.TICK)
 
 
-def test_asking_cancel_replaces_what_was_to_be_done() -> None:
-    resolution = resolving(State.ASKING)
-    resolution.out.append(Do.ASK)
+def test_calling_cancel_replaces_what_was_to_be_done() -> None:
+    resolution = resolving(State.CALLING)
+    resolution.out.append(Do.CALL)
     takes(resolution, Input.CANCEL, State.CANCELLED, Do.FINISH)
 
 
@@ -106,7 +106,7 @@ def test_waiting_found_delivers_the_answer() -> None:
 
 def test_waiting_passed_asks_the_next() -> None:
     resolution = resolving(State.WAITING)
-    takes(resolution, Input.PASSED, State.ASKING, Do.ASK, argument="it does not fit")
+    takes(resolution, Input.PASSED, State.CALLING, Do.CALL, argument="it does not fit")
     assert (resolution.number, resolution.objection) == (1, "it does not fit")
 
 
@@ -120,7 +120,7 @@ def test_waiting_refused_delivers_the_refusal() -> None:
 
 def test_waiting_tick_asks_the_next() -> None:
     resolution = resolving(State.WAITING)
-    takes(resolution, Input.TICK, State.ASKING, Do.REPORT_LATE, Do.WITHDRAW, Do.ASK)
+    takes(resolution, Input.TICK, State.CALLING, Do.REPORT_LATE, Do.WITHDRAW, Do.CALL)
     assert resolution.number == 1
 
 

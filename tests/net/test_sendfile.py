@@ -209,7 +209,7 @@ def test_a_slow_client_is_sent_no_more_than_its_connection_takes(
 def test_a_client_that_takes_nothing_is_given_up(
     serve: Serve, turn_until: TurnUntil, file: tuple[Path, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "PATIENCE", 0.3)
+    monkeypatch.setattr(download, "STALLED_SECONDS", 0.3)
     root, content = file
     (root / "a").write_bytes(content * 10)
     service, observer = serve(DirectoryBackend(root))

@@ -184,7 +184,7 @@ def test_ipxe_gets_its_script_by_http_where_it_can(kept: State, started: Callabl
 
 
 @pytest.mark.parametrize(
-    ("file", "reason"), [("https://10.0.0.9/x", "its iPXE has no HTTPS"), ("{uuid}.ipxe", "this client does not tell")]
+    ("file", "reason"), [("https://10.0.0.9/x", "its iPXE has no HTTPS"), ("{uuid}.ipxe", "this client does not send")]
 )
 def test_what_this_ipxe_can_not_load_stays_ordered_and_is_logged(
     kept: State, started: Callable[[], NextBoot], file: str, reason: str

@@ -82,7 +82,7 @@ def _member(file: Any, info: zipfile.ZipInfo) -> Member:
 
 
 def _seconds(info: zipfile.ZipInfo) -> float:
-    """Zip keeps local time, of whoever packed it."""
+    """Zip stores the local time of the machine that packed it."""
     try:
         return datetime.datetime(*info.date_time, tzinfo=datetime.UTC).timestamp()
     except ValueError:

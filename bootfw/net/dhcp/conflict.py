@@ -1,6 +1,6 @@
 """Address conflict detection: is an address in use already, before a client is offered it (RFC 2131 section 3.1)?
 
-ArpProbe asks on our own links, where no firewall drops the probe; IcmpProbe asks through routers.
+ArpProbe probes on our own links, where no firewall drops the probe; IcmpProbe pings through routers.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""The certificate that HTTPS is served with, read anew when its file changes. Needs pyOpenSSL: ``bootfw[tls]``."""
+"""The certificate that HTTPS is served with, read again when its file changes. Needs pyOpenSSL: ``bootfw[tls]``."""
 
 import os
 import time

@@ -19,7 +19,7 @@ from bootfw.events import PluginFailed, TransferBegun, TransferEnded, TransferRe
 from bootfw.interfaces import IReader, IVerifiableReader
 from bootfw.net.http import headers
 from bootfw.net.http.downloadcontext import DownloadContext
-from bootfw.net.http.downloadstates import PATIENCE, Do, DownloadStates, Input, State
+from bootfw.net.http.downloadstates import STALLED_SECONDS, Do, DownloadStates, Input, State
 from bootfw.net.http.mediatype import HEAD, UNKNOWN
 from bootfw.net.http.sendfile import FileSender, file_sender
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
@@ -93,7 +93,7 @@ class Download:
             self._wait_for(waiting, self._opened_late, self._not_opened, self._close)
 
     def ring(self, now: float) -> None:
-        """No progress was made for PATIENCE seconds."""
+        """No progress was made for STALLED_SECONDS seconds."""
         self._handle(Input.TICK)
 
     def cancel(self, reason: str) -> None:
@@ -398,7 +398,7 @@ class Download:
         answer.addCallbacks(on_value, on_failure)
 
     def _progress(self) -> None:
-        self.deadline = self._now() + PATIENCE
+        self.deadline = self._now() + STALLED_SECONDS
         self._context.alarm.watch(self)
 
     def _report_failure(self, error: BaseException, doing: str) -> None:

@@ -8,7 +8,7 @@ from attrs import define, field
 from bootfw.table import Key, Machine, Table, check, goes, ignore, illegal
 from bootfw.values import Outcome
 
-PATIENCE = 60.0
+STALLED_SECONDS = 60.0
 """Seconds that a download may make no progress, for the backend or for the client: as long as by TFTP."""
 
 
@@ -48,7 +48,7 @@ class Input(Key):
     PAUSE = "pause"
     RESUME = "resume"
     TICK = "tick"
-    """No progress for PATIENCE."""
+    """No progress for STALLED_SECONDS."""
     CANCEL = "cancel"
     """We end it. The argument is why."""
     LOST = "lost"
@@ -133,13 +133,13 @@ def fail(download: "DownloadStates", argument: Any, now: float) -> State:
 @goes(State.ENDED)
 def reader_is_late(download: "DownloadStates", argument: Any, now: float) -> State:
     """Cut the connection: the backend has not answered in time."""
-    return _ends(download, Do.ABORT, Outcome.FAILED, f"the backend had not answered after {PATIENCE:.0f} s")
+    return _ends(download, Do.ABORT, Outcome.FAILED, f"the backend had not answered after {STALLED_SECONDS:.0f} s")
 
 
 @goes(State.ENDED)
 def client_is_late(download: "DownloadStates", argument: Any, now: float) -> State:
     """Cut the connection: the client has taken nothing for too long."""
-    return _ends(download, Do.ABORT, Outcome.TIMED_OUT, f"the client took nothing for {PATIENCE:.0f} s")
+    return _ends(download, Do.ABORT, Outcome.TIMED_OUT, f"the client took nothing for {STALLED_SECONDS:.0f} s")
 
 
 @goes(State.ENDED)

@@ -15,7 +15,7 @@ MOST = 512 * 1024
 """Bytes that one connection sends in one turn of the reactor; then others are due."""
 
 _SAMPLE = 1024
-"""Bytes of a sending that are told to its reader."""
+"""Bytes of what is sent that its reader compares."""
 
 
 @define(eq=False)

@@ -23,7 +23,7 @@ from bootfw.interfaces import IBackend
 from bootfw.net.alarm import Alarm
 from bootfw.net.http.download import Download
 from bootfw.net.http.downloadcontext import DownloadContext
-from bootfw.net.http.downloadstates import PATIENCE
+from bootfw.net.http.downloadstates import STALLED_SECONDS
 from bootfw.net.http.headers import refuse
 from bootfw.net.linux.portowner import who_holds
 from bootfw.net.udp.quietport import quiet_port
@@ -67,12 +67,12 @@ class BootResource(Resource):
     def render(self, request: Any) -> Any:
         """See IResource."""
         request.setHeader(b"Server", b"bootfw")
-        asked = _transfer_request(request)
+        transfer_request = _transfer_request(request)
         if request.method in (b"GET", b"HEAD"):
-            Download(asked, request, self._context).open()
+            Download(transfer_request, request, self._context).open()
         else:
             now = self._context.reactor.seconds()
-            self._context.publish(TransferRefused(now, asked, 405, "Only GET and HEAD are served"))
+            self._context.publish(TransferRefused(now, transfer_request, 405, "Only GET and HEAD are served"))
             request.setHeader(b"Allow", b"GET, HEAD")
             refuse(request, 405, "Only GET and HEAD are served")
         return NOT_DONE_YET
@@ -213,7 +213,7 @@ class BootSite(Site):
 
     def idle(self, connection: "Connection") -> None:
         """Start the wait for the next request."""
-        self.wait(connection, self._clock.seconds() + PATIENCE)
+        self.wait(connection, self._clock.seconds() + STALLED_SECONDS)
 
     def wait(self, connection: "Connection", until: float) -> None:
         """Have the alarm call ring() of the connection at *until*."""

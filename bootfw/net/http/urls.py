@@ -19,33 +19,33 @@ class WebURLs:
     """Host names and addresses that the certificate is for. HTTPS is reached by our address where that is one of them,
     and else by the first name, since a client refuses what the certificate does not say."""
     renew: Callable[[], None] = lambda: None
-    """Called before a URL of HTTPS is told: where workers serve the files, nobody else here sees a new certificate."""
+    """Called before the URL of HTTPS is used: where workers serve the files, only this loads a new certificate here."""
     _listening: dict[str, list[ListenAddress]] = field(factory=dict, init=False)
-    _told: dict[str, tuple[str, str]] = field(factory=dict, init=False)
+    _urls: dict[str, tuple[str, str]] = field(factory=dict, init=False)
 
     def listening(self, scheme: str, address: ListenAddress) -> None:
         """*scheme*, "http" or "https", is served at *address*."""
         self._listening.setdefault(scheme, []).append(address)
-        self._told.clear()
+        self._urls.clear()
 
     def certified(self, names: Sequence[str]) -> None:
         """The certificate is for *names* from now on."""
         self.names = names
-        self._told.clear()
+        self._urls.clear()
 
     def clear(self) -> None:
         """Nothing is served any more."""
         self._listening.clear()
-        self._told.clear()
+        self._urls.clear()
 
     def of(self, server: str) -> tuple[str, str]:
         """The beginnings of our URLs, ``http://10.77.0.1:8069`` and the same with https, for a client that has come to
         *server*, our address on its wire; "" for what is not served to it."""
         if "https" in self._listening:
             self.renew()
-        urls = self._told.get(server)
+        urls = self._urls.get(server)
         if urls is None:
-            urls = self._told[server] = self._url("http", server), self._url("https", server)
+            urls = self._urls[server] = self._url("http", server), self._url("https", server)
         return urls
 
     def _url(self, scheme: str, server: str) -> str:

@@ -131,7 +131,7 @@ class Inbox:
     """Takes what a socket has received, up to BATCH datagrams in a call.
 
     :param name_length: bytes of a sockaddr of the socket's family.
-    :param info_length: bytes in the payload of the one control message that the socket asks for.
+    :param info_length: bytes in the payload of the one control message that the socket is set to receive.
     """
 
     def __init__(self, name_length: int, info_length: int) -> None:

@@ -75,7 +75,7 @@ class Family(Protocol):
         """What arrived as packet info."""
 
     def info(self, via: Via, on_interface: bool) -> bytes:
-        """Packet info to send with: from ``via.local`` and, if asked for, on ``via.interface``; b"" when that says
+        """Packet info to send with: from ``via.local`` and, if *on_interface*, on ``via.interface``; b"" when that says
         nothing."""
 
 
@@ -87,7 +87,7 @@ class _IPv4:
     info_length = _INFO4.size
 
     def __init__(self) -> None:
-        # A client asks for each of its files from another port.
+        # A client requests each of its files from another port.
         self._hosts = Cache(self._host)
         self._names = Cache(socket.inet_ntoa)
 
@@ -104,7 +104,7 @@ class _IPv4:
         """The address as sendto takes it, what follows the port in a sockaddr, and ``needs_interface``."""
         host = "255.255.255.255" if address == "<broadcast>" else address
         packed = _packed(self.number, host)
-        # A broadcast of one network is routed by that network; only the limited one needs to be told.
+        # A broadcast of one network is routed by that network; only the limited one needs an interface.
         return host, packed + bytes(8), packed == b"\xff\xff\xff\xff" or packed[0] & 0xF0 == 0xE0
 
     def read_info(self, raw: bytes) -> Via:

@@ -33,10 +33,10 @@ class Answers:
             results[0].raiseException()
         return results[0]
 
-    def refusal(self, ask: Any, *arguments: Any) -> BaseException | None:
-        """What ask(*arguments) raises, now or later; None: it answers."""
+    def refusal(self, call: Any, *arguments: Any) -> BaseException | None:
+        """What call(*arguments) raises, now or later; None: it returns."""
         try:
-            self.answer(ask(*arguments))
+            self.answer(call(*arguments))
         except Exception as error:
             return error
         return None

@@ -34,7 +34,7 @@ REQUESTS = (
 
 
 class ResolverContract(Answers):
-    """What every resolver does. Override ``make_resolver``, and ``requests`` to ask what yours is about."""
+    """What every resolver does. Override ``make_resolver``, and ``requests`` when yours decides about others."""
 
     requests: Sequence[BootRequest] = REQUESTS
 
