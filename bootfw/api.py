@@ -41,6 +41,7 @@ from bootfw.errors import (
 )
 from bootfw.events import (
     AddressesGranted,
+    AddressRefused,
     AddressReleased,
     AddressTaken,
     BackendProblem,
@@ -152,6 +153,7 @@ __all__ = [
     "NEVER",
     "AccessViolation",
     "Address",
+    "AddressRefused",
     "AddressReleased",
     "AddressTaken",
     "AddressesGranted",

@@ -142,6 +142,8 @@ class PluginFailed(Event):
     plugin: str
     doing: str
     traceback: str
+    mac: str = ""
+    """Of the client that it was called for; "" when there is none, or it is not known."""
 
 
 @frozen
@@ -210,6 +212,14 @@ class AddressReleased(Event):
 
 
 @frozen
+class AddressRefused(Event):
+    """A client requested an address that it can't have: it gets a NAK."""
+
+    address: str
+    mac: str
+
+
+@frozen
 class AddressTaken(Event):
     """A host without a lease uses an address of the pool, which is not offered for a while."""
 
@@ -232,10 +242,13 @@ class ProxyARPSeen(Event):
 
 @frozen
 class PoolExhausted(Event):
-    """The pool has no address left for a client; at most one event a minute for each network."""
+    """The pool has no address left for a client; at most one event a minute for each boot client, and for each network
+    one for all others."""
 
     network: str
     mac: str
+    request: BootRequest | None = None
+    """Of a boot client; it gets no further than this. None: the client does not boot."""
 
 
 @frozen
@@ -261,6 +274,8 @@ class LeasesNotKept(Event):
 
     count: int
     reason: str
+    macs: tuple[str, ...] = ()
+    """Of these clients, as far as they are known."""
 
 
 @frozen

@@ -115,6 +115,10 @@ class Outcome(enum.Enum):
     """Our side ended it: shutdown, or the client sent another request from the same port."""
 
 
+OACK_UNANSWERED = "the OACK was not answered"
+"""The detail of a transfer that timed out before its first block: the client has never confirmed the options."""
+
+
 @frozen(slots=False)  # with slots, each field would be set by a call
 class TransferReport:
     """The final account of one transfer; times in seconds on the reactor's clock."""

@@ -54,6 +54,8 @@ class StageKind(enum.Enum):
     """No address was free: "network"."""
     ADDRESS_DECLINED = "address-declined"
     """The client declined the address because another host uses it: "address"."""
+    ADDRESS_REFUSED = "address-refused"
+    """Our NAK: the client may not have the address that it requested: "address"."""
     OTHER_SERVER = "other-server"
     """The client accepted the offer of another DHCP server: "server"."""
     TRANSFER = "transfer"

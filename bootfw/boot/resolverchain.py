@@ -154,7 +154,7 @@ class ResolverChain:
         assert error is not None
         doing = f"resolve the boot file of {request.mac}"
         name = self.resolvers[number][0]
-        self.publish(PluginFailed(self.reactor.seconds(), name, doing, traceback_of(error)))
+        self.publish(PluginFailed(self.reactor.seconds(), name, doing, traceback_of(error), request.mac))
 
     def forget(self, pending: "_PendingResolution") -> None:
         """Drop a resolution that is over."""

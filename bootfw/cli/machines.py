@@ -10,6 +10,7 @@ from enum import Enum
 from attrs import frozen
 
 from bootfw import servicestates
+from bootfw.attempts import life
 from bootfw.boot import resolutionstates
 from bootfw.net import controlstates
 from bootfw.net.http import downloadstates
@@ -71,6 +72,7 @@ MACHINES = (
         controlstates.TABLE,
         (controlstates.State.RECEIVING,),
     ),
+    Drawn("Life: a boot attempt", "attempts/life", life.TABLE, (life.State.PROVISIONAL,)),
     Drawn("ServiceLife: a BootService", "servicestates", servicestates.TABLE, (servicestates.State.STOPPED,)),
     Drawn("SimulatedMachine: a client of bootfw storm", "storm/machine", simulated.TABLE, (simulated.State.OFF,)),
 )

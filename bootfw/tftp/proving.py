@@ -8,7 +8,7 @@ from bootfw.tftp.blocks import advance
 from bootfw.tftp.proof import RATIO, SENDINGS, Proof
 from bootfw.tftp.readstates import State
 from bootfw.tftp.session import Session
-from bootfw.values import Agreed, Outcome
+from bootfw.values import OACK_UNANSWERED, Agreed, Outcome
 from bootfw.wire.tftp import option_ack
 
 _ACKED_RATIO = 125
@@ -119,7 +119,7 @@ class Proving(Session[State]):
                 return self.state
         wait = self._timer.again()
         if wait is None:
-            return self._close(Outcome.TIMED_OUT, "the OACK was not answered")
+            return self._close(Outcome.TIMED_OUT, OACK_UNANSWERED)
         self.flight.deadline = now + wait
         if self._timer.attempt > (2 if self.oack_once else SENDINGS):
             return self.state

@@ -116,4 +116,5 @@ class Journal:
         batch.waiting.clear()
         if failure.check(StateError) is None:
             self._log.failure("The lease store failed.", failure)
-        self._publish(LeasesNotKept(self._clock.seconds(), len(batch.leases), str(failure.value)))
+        macs = tuple(lease.mac for lease in batch.leases if lease.mac)
+        self._publish(LeasesNotKept(self._clock.seconds(), len(batch.leases), str(failure.value), macs))

@@ -14,7 +14,7 @@ from bootfw.events import (
     RequestIgnored,
 )
 from bootfw.net.malformedcounter import MalformedCounter
-from bootfw.values import Address
+from bootfw.values import Address, BootRequest
 
 _REPEATED_AFTER = 60.0
 _SERVER_REPEATED_AFTER = 600.0
@@ -34,7 +34,14 @@ class NoReplyReports:
         self._servers_seen = OncePer(_SERVER_REPEATED_AFTER)
 
     def report(
-        self, reason: NoReplyReason, detail: str, client: str, peer: Address, interface: str, now: float
+        self,
+        reason: NoReplyReason,
+        detail: str,
+        client: str,
+        peer: Address,
+        interface: str,
+        now: float,
+        request: BootRequest | None = None,
     ) -> None:
         """Publish why there is no reply, or what the reply means.
 
@@ -42,13 +49,14 @@ class NoReplyReports:
         :param client: its name in events.
         :param peer: the sender of the message.
         :param interface: the one that it arrived on; "" when that is not known.
+        :param request: what a boot client requests; None: it does not boot, or that is not known.
         """
         if reason is NoReplyReason.OTHER_SERVER:
             if self._servers_seen.due((detail, interface), now):
                 self._publish(OtherServerSeen(now, detail, interface, client))
         elif reason is NoReplyReason.EXHAUSTED:
-            if self._once_per.due((reason, detail), now):
-                self._publish(PoolExhausted(now, detail, client))
+            if self._once_per.due((reason, detail, client if request is not None else ""), now):
+                self._publish(PoolExhausted(now, detail, client, request))
         elif reason is NoReplyReason.LIMITED:
             if self._once_per.due((reason, detail), now):
                 self._publish(ClientsLimited(now, detail))

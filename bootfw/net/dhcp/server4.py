@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
-from socket import inet_aton
+from socket import inet_aton, inet_ntoa
 
 from attrs import evolve
 
 from bootfw.boot.resolverchain import Answer as Choice
-from bootfw.dhcp.answer import Answer, NoReply
+from bootfw.dhcp.answer import Answer, NoReply, NoReplyReason
 from bootfw.dhcp.classify import NotOurs
 from bootfw.dhcp.identity import is_firmware
 from bootfw.dhcp.reply import server_reply
@@ -15,7 +15,7 @@ from bootfw.dhcp.replycache import ReplyCache
 from bootfw.dhcp.routing import BROADCAST, renews, server_destination
 from bootfw.dhcp.server import AddressServer
 from bootfw.errors import WireError
-from bootfw.events import AddressTaken, FileWithheld, OfferMade, RequestIgnored
+from bootfw.events import AddressRefused, AddressTaken, FileWithheld, OfferMade, RequestIgnored
 from bootfw.net.dhcp.conflict import ArpProbe, Done, IcmpProbe
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.journal import Batch, Journal
@@ -94,7 +94,8 @@ class Server4(DHCPPort):
         if isinstance(result, NoReply):
             if result.commit:
                 self._journal.put(result.commit)
-            self._no_reply.report(result.reason, result.detail, message.mac, query.peer, place.interface, now)
+            boots = self._boot_client(query) if result.reason is NoReplyReason.EXHAUSTED else None
+            self._no_reply.report(result.reason, result.detail, message.mac, query.peer, place.interface, now, boots)
             return
         batch = self._journal.put(result.commit, result.new) if result.commit else None
         if result.probe:
@@ -105,6 +106,8 @@ class Server4(DHCPPort):
                 self._addresses.probed(result.address, False, now)
                 self.handle(query, now)
                 return
+        if result.kind is _NAK:
+            self.publish(AddressRefused(now, _requested_address(message), message.mac))
         request = None if result.kind is _NAK else self._classified(query, result)
         if request is not None:
             if result.kind is _OFFER and self._takes_offer(request, message):
@@ -164,6 +167,16 @@ class Server4(DHCPPort):
         except WireError:
             return None
         return None if isinstance(found, NotOurs) else found
+
+    def _boot_client(self, query: Query) -> BootRequest | None:
+        """What a client that gets no address requests, if it is one that boots."""
+        if _IDENTIFYING.isdisjoint(query.message.options):
+            return None
+        try:
+            found = self.family.classify(query, self.services, query.place.server, addresses=True)
+        except WireError:
+            return None
+        return None if isinstance(found, NotOurs) or found.may_be_system else found
 
     def _takes_offer(self, request: BootRequest, message: Message) -> bool:
         """The client will use the address of an OFFER without a REQUEST."""
@@ -245,6 +258,12 @@ class Server4(DHCPPort):
         """See Interfaces.set_neighbour; false on a port that is not a socket of this host."""
         interfaces, sock = self.services.interfaces, self.family.socket
         return sock is not None and via is not None and interfaces.set_neighbour(address, hardware, via)
+
+
+def _requested_address(message: Message) -> str:
+    """The address that a client wants to use."""
+    wanted = message.options.get(Option.REQUESTED_IP_ADDRESS, b"")
+    return inet_ntoa(wanted) if len(wanted) == 4 else message.ciaddr
 
 
 def _is_on_link(answer: Answer) -> bool:

@@ -1,0 +1,751 @@
+"""The fold from events to boot attempts: which machine an event is about, and whether it belongs to the same boot.
+
+A machine is known by its MAC, by its UUID where DHCPv6 does not tell the MAC, and by the addresses that it was given.
+One boot has several DHCP clients: the firmware, then iPXE or GRUB, then the installed system. A boot ends when the same
+firmware begins anew; see ``_is_restart()``.
+
+Times come in on the reactor's clock, and leave as seconds since the epoch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, evolve, field
+
+from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
+from bootfw.attempts.filekinds import is_payload, is_program
+from bootfw.attempts.life import Do, Input, Life, State
+from bootfw.attempts.symptoms import judge
+from bootfw.events import (
+    AddressesGranted,
+    AddressRefused,
+    AddressTaken,
+    Event,
+    EventsDropped,
+    FileWithheld,
+    HandshakeFailed,
+    LeasesNotKept,
+    LoopBroken,
+    OfferMade,
+    OfferWithheld,
+    OtherServerSeen,
+    PluginFailed,
+    PoolExhausted,
+    RequestClassified,
+    RequestIgnored,
+    ResolverAnswered,
+    ResolverPassedOver,
+    SecondStageFound,
+    TransferBegun,
+    TransferEnded,
+    TransferRefused,
+)
+from bootfw.values import Address, BootFile, BootMenu, BootRequest, Client, Outcome, TransferReport, TransferRequest
+
+STAGES = 120
+"""Stages that one attempt keeps at most: the first FIRST_STAGES, and the latest ones."""
+
+FIRST_STAGES = 40
+
+FILES = 200
+"""Names of files that one attempt keeps at most."""
+
+ATTEMPTS = 5000
+"""Attempts that are kept in memory at most. Those with a verdict go first."""
+
+REMEMBERED = 7200.0
+"""Seconds for which an attempt with a verdict stays in memory: so late may the phone-home URL be requested."""
+
+LONGEST_PAUSE = 600.0
+"""Seconds: what a machine does after a longer pause is another boot."""
+
+LONGEST_TRANSFER = 7200.0
+"""Seconds that a running transfer keeps an attempt open: the process that served it may be gone."""
+
+_IPXE_PATIENCE = 20.0
+"""iPXE repeats DISCOVER, REQUEST and RRQ for 8 s at most, in gaps of up to 4 s (measured, ROM of Debian 12)."""
+
+_PATIENCE = 40.0
+"""EDK2 sends DISCOVERs in gaps of up to 32 s, and GRUB waits 34 s for lost data (both measured); U-Boot 5 s."""
+
+_SOONEST_RESTART = 1.0
+"""Seconds: no machine is through its power-on self-test sooner. U-Boot runs DHCP anew for each file that it loads."""
+
+_NO_ADDRESS = ("", "0.0.0.0", "::")
+_LOADED = (Outcome.COMPLETE, Outcome.UNCONFIRMED)
+_OUTCOMES = {outcome: outcome.name.lower() for outcome in Outcome}
+_REQUESTS = {"discover": StageKind.DISCOVER, "request": StageKind.REQUEST, "boot-server": StageKind.BOOT_SERVER}
+_PARAMETER_LISTS = {4: 55, 6: 6}
+"""Version of DHCP -> the option that lists what the client wants: each program has its own list."""
+
+
+@define(eq=False)
+class _Entry:
+    """A stage that may still change."""
+
+    at: float
+    kind: StageKind
+    data: dict[str, Any]
+    count: int = 1
+    until: float = 0.0
+    _stage: Stage | None = None
+
+    def repeat(self, at: float) -> None:
+        """It happened again."""
+        self.count += 1
+        self.until = at
+        self._stage = None
+
+    def end(self, at: float, data: dict[str, Any]) -> None:
+        """It is over; *data* is what is known now."""
+        self.until, self.data = at, data
+        self._stage = None
+
+    @property
+    def stage(self) -> Stage:
+        """The value; the same object until something changes."""
+        if self._stage is None:
+            self._stage = Stage(self.at, self.kind, self.data, self.count, self.until)
+        return self._stage
+
+
+@define(eq=False)
+class _Attempt:
+    """A boot attempt that is not closed."""
+
+    id: str
+    began: float
+    """Seconds since the epoch."""
+    seen: float
+    """When the client did something; on the reactor's clock, as the next."""
+    deadline: float
+    """When it is taken to have ended if nothing happens until then."""
+    life: Life = field(factory=Life)
+    keys: list[str] = field(factory=list)
+    """Under which it is in the index."""
+    mac: str = ""
+    uuid: str = ""
+    addresses: list[str] = field(factory=list)
+    persona: str = ""
+    architecture: str = ""
+    interface: str = ""
+    patience: float = _PATIENCE
+    signature: Any = None
+    """What the first DHCP client of this boot, the firmware, can be recognized by."""
+    round: dict[Any, _Entry] = field(factory=dict)
+    """The DHCP messages since the last file or completed exchange, so that repetitions are counted."""
+    round_xid: int | None = None
+    entries: list[_Entry] = field(factory=list)
+    omitted: int = 0
+    running: dict[Any, _Entry] = field(factory=dict)
+    """(peer, file name) -> transfers that have begun."""
+    files: dict[str, None] = field(factory=dict)
+    last_file: str = ""
+    named: str = ""
+    """The boot file that it was told to load last, as a path."""
+    bytes: int = 0
+    has_payload: bool = False
+    verdict: Verdict = Verdict.IN_PROGRESS
+    cause: Cause | None = None
+    ended: float | None = None
+
+    def snapshot(self) -> BootAttempt:
+        """The value."""
+        stages = tuple([entry.stage for entry in self.entries])
+        retries: dict[str, int] = {}
+        for stage in stages:
+            if stage.count > 1:
+                name = stage.kind.value
+                retries[name] = retries.get(name, 0) + stage.count - 1
+        return BootAttempt(
+            self.id,
+            self.began,
+            self.ended,
+            self.mac,
+            self.uuid,
+            tuple(self.addresses),
+            self.persona,
+            self.architecture,
+            self.interface,
+            stages,
+            self.omitted,
+            tuple(self.files),
+            self.bytes,
+            retries,
+            self.verdict,
+            self.cause,
+        )
+
+
+@define(eq=False)
+class Attempts:
+    """Joins events into boot attempts.
+
+    :param wall: seconds since the epoch at second 0 of the reactor's clock; it may be changed when the clock is set.
+    :param client_at: the client at an address. Called for transfers of addresses that are not known from DHCP.
+    :param quiet: seconds of silence after its last file by which a machine is taken to have booted.
+    """
+
+    wall: float
+    client_at: Callable[[Address], Client] = field(default=lambda peer: Client(peer[0]))
+    quiet: float = 30.0
+    out: list[BootAttempt] = field(factory=list, init=False)
+    """Attempts that have reached a verdict, or a better one; the adapter empties it."""
+    _index: dict[str, _Attempt] = field(factory=dict, init=False)
+    """MAC, UUID or IP address -> its latest attempt."""
+    _all: dict[str, _Attempt] = field(factory=dict, init=False)
+    """By id; the oldest first."""
+    _open: dict[str, _Attempt] = field(factory=dict, init=False)
+    """Of these, the ones without a verdict."""
+    _changed: dict[str, _Attempt] = field(factory=dict, init=False)
+    _take: dict[type[Event], Callable[[Any], None]] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._take = {
+            RequestClassified: self._requested,
+            RequestIgnored: self._ignored,
+            ResolverAnswered: self._resolved,
+            ResolverPassedOver: self._passed_over,
+            OfferMade: self._offered,
+            OfferWithheld: self._withheld,
+            FileWithheld: self._withheld,
+            AddressesGranted: self._granted,
+            AddressRefused: self._address_refused,
+            AddressTaken: self._declined,
+            PoolExhausted: self._exhausted,
+            OtherServerSeen: self._other_server,
+            LeasesNotKept: self._not_kept,
+            PluginFailed: self._plugin_failed,
+            LoopBroken: self._loop_broken,
+            TransferBegun: self._begun,
+            TransferEnded: self._transferred,
+            TransferRefused: self._refused,
+            SecondStageFound: self._second_stage,
+            HandshakeFailed: self._no_tls,
+            EventsDropped: self._lost,
+        }
+
+    # What the adapter calls.
+
+    def add(self, event: Event) -> None:
+        """Take one event, of any kind."""
+        take = self._take.get(type(event))
+        if take is not None:
+            take(event)
+
+    def up(self, now: float, peer: Address, mac: str = "", protocol: str = "") -> bool:
+        """The phone-home URL was requested. Returns whether there is an attempt that it is about."""
+        found = self._index.get(mac) if mac else self._at(peer)
+        if found is None:
+            return False
+        self._note(found, now, StageKind.UP, {"protocol": protocol} if protocol else {})
+        self._handle(found, Input.UP, now)
+        return True
+
+    def tick(self, now: float) -> None:
+        """End the attempts of clients that have been silent for too long; forget the oldest ones."""
+        for attempt in [each for each in self._open.values() if each.deadline <= now]:
+            if attempt.running and now < attempt.seen + LONGEST_TRANSFER:
+                attempt.deadline = now + self.quiet
+            else:
+                self._handle(attempt, Input.SILENT, now)
+        for attempt in list(self._all.values()):
+            if attempt.seen + REMEMBERED > now:
+                break
+            self._handle(attempt, Input.FORGOTTEN, now)
+
+    @property
+    def idle(self) -> bool:
+        """No tick is needed before the next event."""
+        return not self._open and not self._changed
+
+    def changes(self) -> list[BootAttempt]:
+        """The attempts that something was added to since the last call, and which have no verdict."""
+        changed, self._changed = self._changed, {}
+        return [attempt.snapshot() for attempt in changed.values()]
+
+    def running(self) -> list[BootAttempt]:
+        """The attempts without a verdict, the oldest first."""
+        return [each.snapshot() for each in self._open.values() if each.life.state is State.RUNNING]
+
+    def amend(self, id: str, kind: StageKind, file: str, data: dict[str, Any]) -> None:
+        """Add what was found out about a stage afterwards, and judge again.
+
+        :param kind: REFUSED: *data* is added to the latest refusal of *file*. Another: there is a stage more.
+        """
+        attempt = self._all.get(id)
+        if attempt is None or attempt.life.state is not State.ENDED:
+            return
+        for entry in reversed(attempt.entries):
+            if entry.kind is kind and entry.data.get("file") == file:
+                entry.end(entry.until, {**entry.data, **data})
+                break
+        else:
+            at = attempt.entries[-1].until or attempt.entries[-1].at if attempt.entries else attempt.began
+            self._append(attempt, _Entry(at, kind, {"file": file, **data}))
+        self._judge(attempt, attempt.ended)
+
+    def stop(self, now: float) -> None:
+        """Close everything: the service stops."""
+        for attempt in list(self._all.values()):
+            self._handle(attempt, Input.STOPPED, now)
+
+    # DHCP.
+
+    def _requested(self, event: RequestClassified) -> None:
+        request, at = event.request, event.at
+        kind = _REQUESTS[request.stage]
+        attempt = self._of(request)
+        signature = _signature(request)
+        if attempt is not None and kind is not StageKind.BOOT_SERVER and self._is_restart(attempt, request, event.at):
+            self._handle(attempt, Input.REPLACED, at)
+            attempt = None
+        if attempt is None:
+            attempt = self._new(at, request.mac, request.uuid or "")
+        if request.may_be_system and attempt.files:
+            self._system(attempt, at)
+            return
+        self._identify(attempt, request, signature)
+        if (
+            kind is StageKind.DISCOVER
+            and attempt.round_xid not in (None, request.xid)
+            and ((StageKind.ACK in attempt.round) or (StageKind.BOOT_SERVER in attempt.round))
+        ):
+            attempt.round = {}
+        attempt.round_xid = request.xid if kind is not StageKind.BOOT_SERVER else attempt.round_xid
+        stack = "ipxe" if request.ipxe else "http" if request.http else "pxe"
+        key = kind, stack, request.family
+        known = attempt.round.get(key)
+        if known is not None:
+            known.repeat(at + self.wall)
+        else:
+            data: dict[str, Any] = {
+                "persona": request.persona,
+                "architecture": request.architecture,
+                "stack": stack,
+                "family": request.family,
+                "xid": request.xid,
+            }
+            if request.interface:
+                data["interface"] = request.interface
+            if request.relay_address not in _NO_ADDRESS:
+                data["relay"] = request.relay_address
+            if request.vendor_class:
+                data["vendor_class"] = request.vendor_class
+            if request.boot_item is not None:
+                data["item"] = request.boot_item
+            attempt.round[key] = attempt.round[kind] = self._note(attempt, at, kind, data)
+        self._seen(attempt, at, attempt.patience, boots=not request.may_be_system)
+
+    def _is_restart(self, attempt: _Attempt, request: BootRequest, at: float) -> bool:
+        """Whether a DHCP request begins another boot than *attempt*."""
+        if at - attempt.seen > LONGEST_PAUSE:
+            return True
+        if request.may_be_system:
+            return False
+        if attempt.signature is None or not attempt.files:
+            # It came to DHCP after its first file; or it has loaded nothing, and tries again or in another way.
+            return attempt.signature is None and bool(attempt.files)
+        if _signature(request) != attempt.signature:
+            # A boot program, or the next entry in the firmware's boot order. After a kernel, the firmware was changed.
+            return attempt.has_payload and attempt.life.state is State.ENDED
+        if at - attempt.seen < _SOONEST_RESTART:
+            return False
+        if not request.ipxe:
+            return request.xid != attempt.round_xid or at - attempt.seen > attempt.patience
+        # A ROM with iPXE loads iPXE again, or a script with "dhcp" in it, and then looks the same.
+        if attempt.has_payload:
+            return True
+        return attempt.life.state is State.ENDED and not is_program(attempt.last_file)
+
+    def _ignored(self, event: RequestIgnored) -> None:
+        attempt = self._index.get(event.mac)
+        if attempt is not None:
+            self._system(attempt, event.at)
+
+    def _granted(self, event: AddressesGranted) -> None:
+        for lease in event.leases:
+            attempt = self._index.get(lease.mac)
+            if attempt is not None:
+                self._address(attempt, lease.address)
+
+    def _system(self, attempt: _Attempt, at: float) -> None:
+        """An operating system asks for its address: after a kernel, that is the one that was booted."""
+        if attempt.has_payload and attempt.entries[-1].kind is not StageKind.SYSTEM:
+            self._note(attempt, at, StageKind.SYSTEM, {})
+
+    def _resolved(self, event: ResolverAnswered) -> None:
+        if event.answer is None:
+            return
+        data: dict[str, Any] = {"resolver": event.resolver, "outcome": "answered", "seconds": round(event.seconds, 6)}
+        if isinstance(event.answer, BootMenu):
+            data["menu"] = len(event.answer.items)
+        else:
+            data["file"] = event.answer.name
+        self._decided(event.request, event.at, data)
+
+    def _passed_over(self, event: ResolverPassedOver) -> None:
+        data = {"resolver": event.resolver, "outcome": "too slow", "seconds": round(event.seconds, 6)}
+        self._decided(event.request, event.at, data)
+
+    def _decided(self, request: BootRequest, at: float, data: dict[str, Any]) -> None:
+        attempt = self._of(request)
+        if attempt is not None:
+            key = data["resolver"], data["outcome"], request.ipxe, request.http
+            self._once_in_round(attempt, key, at, StageKind.RESOLVER, data)
+
+    def _offered(self, event: OfferMade) -> None:
+        request = event.request
+        attempt = self._of(request)
+        if attempt is None:
+            return
+        data: dict[str, Any] = {"destination": event.destination[0]}
+        file = event.file
+        if event.address:
+            self._address(attempt, event.address)
+            data["address"] = event.address
+        if isinstance(file, BootFile):
+            data["file"] = file.name
+            attempt.named = file.name.partition("://")[2].partition("/")[2] or file.name.lstrip("/")
+            server = _other_server(file, request)
+            if server:
+                data["server"] = server
+        elif isinstance(file, BootMenu):
+            data["menu"] = len(file.items)
+        else:
+            data["boot_server"] = True
+        kind = StageKind.OFFER
+        if request.stage == "boot-server":
+            kind = StageKind.BOOT_SERVER_REPLY
+        elif event.message not in ("OFFER", "ADVERTISE"):
+            kind = StageKind.ACK
+        self._once_in_round(attempt, (kind, request.ipxe, request.http, request.family), event.at, kind, data)
+        attempt.round.setdefault(kind, attempt.entries[-1])
+
+    def _withheld(self, event: OfferWithheld | FileWithheld) -> None:
+        attempt = self._of(event.request)
+        if attempt is not None:
+            kind = StageKind.NO_ANSWER if isinstance(event, OfferWithheld) else StageKind.NO_FILE
+            data = {"reason": event.reason, "stage": event.request.stage}
+            self._once_in_round(attempt, (kind, event.reason), event.at, kind, data)
+
+    def _once_in_round(self, attempt: _Attempt, key: Any, at: float, kind: StageKind, data: dict[str, Any]) -> None:
+        known = attempt.round.get(key)
+        if known is not None and known.data.get("file") == data.get("file"):
+            known.repeat(at + self.wall)
+        else:
+            attempt.round[key] = self._note(attempt, at, kind, data)
+        self._seen(attempt, at, 0.0)
+
+    def _address_refused(self, event: AddressRefused) -> None:
+        self._about(event.mac, event.at, StageKind.ADDRESS_REFUSED, {"address": event.address})
+
+    def _declined(self, event: AddressTaken) -> None:
+        if event.declined:
+            self._about(event.mac, event.at, StageKind.ADDRESS_DECLINED, {"address": event.address})
+
+    def _exhausted(self, event: PoolExhausted) -> None:
+        if event.request is not None:
+            self._requested(RequestClassified(event.at, event.request))
+        self._about(event.mac, event.at, StageKind.POOL_EXHAUSTED, {"network": event.network})
+
+    def _other_server(self, event: OtherServerSeen) -> None:
+        self._about(event.mac, event.at, StageKind.OTHER_SERVER, {"server": event.server})
+
+    def _not_kept(self, event: LeasesNotKept) -> None:
+        for mac in event.macs:
+            self._about(mac, event.at, StageKind.PROBLEM, {"what": event.reason, "doing": "store the lease"})
+
+    def _plugin_failed(self, event: PluginFailed) -> None:
+        if event.mac:
+            self._about(event.mac, event.at, StageKind.PROBLEM, {"what": event.plugin, "doing": event.doing})
+
+    def _loop_broken(self, event: LoopBroken) -> None:
+        data = {"files": list(event.files), "times": event.times}
+        self._about(event.request.mac, event.at, StageKind.LOOP, data)
+
+    def _about(self, mac: str, at: float, kind: StageKind, data: dict[str, Any]) -> None:
+        """Note what a DHCP event says about the machine with *mac*, if it boots."""
+        attempt = self._index.get(mac)
+        if attempt is not None and attempt.life.state is not State.ENDED:
+            last = attempt.entries[-1] if attempt.entries else None
+            if last is not None and last.kind is kind and last.data == data:
+                last.repeat(at + self.wall)
+            else:
+                self._note(attempt, at, kind, data)
+            self._seen(attempt, at, 0.0)
+
+    # Files.
+
+    def _begun(self, event: TransferBegun) -> None:
+        request = event.request
+        attempt = self._for_transfer(request, event.at)
+        data: dict[str, Any] = {"protocol": request.protocol, "file": request.path, "peer": request.peer[0]}
+        agreed = event.agreed
+        if request.protocol == "tftp":
+            data["blksize"], data["windowsize"] = agreed.blksize, agreed.windowsize
+        if agreed.tsize is not None:
+            data["size"] = agreed.tsize
+        kind = StageKind.UPLOAD if request.write else StageKind.TRANSFER
+        attempt.running[request.peer, request.filename] = self._note(attempt, event.at, kind, data)
+        attempt.round = {}
+        self._seen(attempt, event.at, self.quiet, boots=request.protocol == "tftp" and not request.write)
+
+    def _transferred(self, event: TransferEnded) -> None:
+        report = event.report
+        request, outcome = report.request, report.outcome
+        attempt = self._at(request.peer)
+        entry = attempt.running.pop((request.peer, request.filename), None) if attempt is not None else None
+        if attempt is None or entry is None:
+            # It began before the service did, or before the machine was known by its MAC.
+            attempt = self._for_transfer(request, event.at)
+            kind = StageKind.UPLOAD if request.write else StageKind.TRANSFER
+            entry = self._note(attempt, report.began, kind, {})
+        entry.end(report.ended + self.wall, _transfer_data(report))
+        attempt.bytes += report.bytes_transferred
+        patience = attempt.patience
+        if outcome in _LOADED and not request.write:
+            patience = self.quiet
+            attempt.last_file = request.path
+            if len(attempt.files) < FILES:
+                attempt.files.setdefault(request.path)
+            if is_payload(request.path):
+                attempt.has_payload = True
+        failed_upload = request.write and outcome not in _LOADED
+        boots = request.protocol == "tftp" and (failed_upload or not request.write)
+        self._seen(attempt, event.at, patience, boots=boots)
+
+    def _refused(self, event: TransferRefused) -> None:
+        request = event.request
+        attempt = self._for_transfer(request, event.at)
+        data: dict[str, Any] = {
+            "protocol": request.protocol,
+            "file": request.path,
+            "code": event.code,
+            "message": event.message,
+        }
+        if event.detail:
+            data["detail"] = event.detail
+        if request.write:
+            data["upload"] = True
+        last = attempt.entries[-1] if attempt.entries else None
+        if last is not None and last.kind is StageKind.REFUSED and last.data == data:
+            last.repeat(event.at + self.wall)
+        else:
+            self._note(attempt, event.at, StageKind.REFUSED, data)
+        self._seen(attempt, event.at, attempt.patience, boots=request.protocol == "tftp")
+
+    def _second_stage(self, event: SecondStageFound) -> None:
+        attempt = self._for_transfer(event.request, event.at)
+        self._note(attempt, event.at, StageKind.SECOND_STAGE, {"file": event.request.path, "path": event.path})
+
+    def _no_tls(self, event: HandshakeFailed) -> None:
+        attempt = self._at(event.peer)
+        if attempt is not None:
+            self._note(attempt, event.at, StageKind.TLS, {"reason": event.reason})
+            self._seen(attempt, event.at, attempt.patience)
+
+    def _for_transfer(self, request: TransferRequest, at: float) -> _Attempt:
+        """The attempt that a request for a file belongs to; a new one where there is none."""
+        attempt = self._at(request.peer)
+        if attempt is None or at - attempt.seen > LONGEST_PAUSE:
+            client = self.client_at(request.peer)
+            attempt = None if client.mac else self._by_file(request.path)
+            if attempt is None:
+                attempt = self._new(at, client.mac, client.uuid or "")
+                if client.persona:
+                    attempt.persona, attempt.architecture = client.persona, client.architecture
+            self._address(attempt, request.peer[0])
+        return attempt
+
+    def _by_file(self, path: str) -> _Attempt | None:
+        """The latest attempt of a client that was told to load *path*, and whose address is not known.
+
+        For clients of a proxy that are behind a router: neither their DHCP nor the kernel tells their address.
+        """
+        waiting = [each for each in self._open.values() if not each.addresses and each.named == path]
+        return waiting[-1] if waiting else None
+
+    def _at(self, peer: Address) -> _Attempt | None:
+        """The attempt of the machine at *peer*."""
+        attempt = self._index.get(peer[0])
+        if attempt is None or attempt.life.state is State.ENDED:
+            # The address may have passed to another machine, which is seldom worth a system call.
+            found = self._index.get(self.client_at(peer).mac)
+            if found is not None and found is not attempt:
+                self._address(found, peer[0])
+            return found or attempt
+        return attempt
+
+    # All.
+
+    def _lost(self, event: EventsDropped) -> None:
+        """What is missing might be the very file that an attempt is found to lack: no verdict is better than a wrong
+        one."""
+        for attempt in list(self._open.values()):
+            self._handle(attempt, Input.FORGOTTEN, event.at)
+
+    def _of(self, request: BootRequest) -> _Attempt | None:
+        found = self._index.get(request.mac) if request.mac else None
+        if found is None and request.uuid:
+            found = self._index.get(request.uuid)
+            if found is not None and found.mac and request.mac:
+                return None  # another card of the same machine, or a UUID that the vendor gave to all
+        if found is None and not request.mac and request.client_address not in _NO_ADDRESS:
+            found = self._index.get(request.client_address)
+        return found
+
+    def _new(self, at: float, mac: str, uuid: str) -> _Attempt:
+        began = at + self.wall
+        name = mac.replace(":", "") or uuid or "client"
+        id, number = f"{name}-{int(began * 1000):x}", 0
+        while id in self._all:
+            number += 1
+            id = f"{name}-{int(began * 1000) + number:x}"
+        attempt = _Attempt(id, began, at, at + _PATIENCE)
+        if len(self._all) >= ATTEMPTS:
+            self._make_room(at)
+        self._all[id] = self._open[id] = attempt
+        if mac:
+            attempt.mac = mac
+            self._key(attempt, mac)
+        if uuid:
+            attempt.uuid = uuid
+            if uuid not in self._index or not mac:
+                self._key(attempt, uuid)
+        return attempt
+
+    def _make_room(self, now: float) -> None:
+        oldest = next((each for each in self._all.values() if each.life.state is State.ENDED), None)
+        self._handle(oldest or next(iter(self._all.values())), Input.FORGOTTEN, now)
+
+    def _identify(self, attempt: _Attempt, request: BootRequest, signature: Any) -> None:
+        """Add what a DHCP request says about its client."""
+        if attempt.signature is None and not request.may_be_system:
+            attempt.signature = signature
+        if not attempt.persona:
+            attempt.persona, attempt.interface = request.persona, request.interface
+            attempt.architecture = "" if request.architecture == "unknown" else request.architecture
+            attempt.patience = _IPXE_PATIENCE if request.ipxe else _PATIENCE
+        if request.mac and not attempt.mac:
+            attempt.mac = request.mac
+            self._key(attempt, request.mac)
+        if request.uuid and not attempt.uuid:
+            attempt.uuid = request.uuid
+            if request.uuid not in self._index:
+                self._key(attempt, request.uuid)
+        if request.client_address not in _NO_ADDRESS:
+            self._address(attempt, request.client_address)
+
+    def _address(self, attempt: _Attempt, address: str) -> None:
+        if self._index.get(address) is not attempt:
+            self._key(attempt, address)
+            if address not in attempt.addresses:
+                attempt.addresses.append(address)
+
+    def _key(self, attempt: _Attempt, key: str) -> None:
+        self._index[key] = attempt
+        attempt.keys.append(key)
+
+    def _note(self, attempt: _Attempt, at: float, kind: StageKind, data: dict[str, Any]) -> _Entry:
+        entry = _Entry(at + self.wall, kind, data)
+        self._append(attempt, entry)
+        return entry
+
+    def _append(self, attempt: _Attempt, entry: _Entry) -> None:
+        attempt.entries.append(entry)
+        if len(attempt.entries) > STAGES:
+            del attempt.entries[FIRST_STAGES]
+            attempt.omitted += 1
+
+    def _seen(self, attempt: _Attempt, at: float, patience: float, *, boots: bool = True) -> None:
+        """The client, or with a patience of 0 our side, did something."""
+        state = attempt.life.state
+        if patience:
+            attempt.seen = at
+            attempt.deadline = at + max(patience, self.quiet if attempt.running else 0.0)
+        if state is State.ENDED and (attempt.has_payload or attempt.verdict is Verdict.UP or not patience):
+            # What an installed system loads later says nothing about the boot.
+            boots = False
+        event = Input.BOOTS if boots and (patience or state is State.RUNNING) else Input.SEEN
+        self._handle(attempt, event, at)
+
+    def _handle(self, attempt: _Attempt, event: Input, now: float) -> None:
+        """Take one input of the table, and do what follows from it."""
+        life = attempt.life
+        life.handle(event, None, now)
+        if not life.out:
+            return
+        for do in life.out:
+            if do is Do.CHANGED:
+                self._changed[attempt.id] = attempt
+                if attempt.id not in self._open:
+                    self._reopen(attempt)
+            elif do is Do.JUDGE:
+                self._judge(attempt, now + self.wall)
+            else:
+                self._drop(attempt)
+        life.out.clear()
+
+    def _reopen(self, attempt: _Attempt) -> None:
+        self._open[attempt.id] = attempt
+        attempt.verdict, attempt.cause, attempt.ended = Verdict.IN_PROGRESS, None, None
+
+    def _judge(self, attempt: _Attempt, ended: float | None) -> None:
+        self._open.pop(attempt.id, None)
+        self._changed.pop(attempt.id, None)
+        attempt.ended = ended
+        snapshot = attempt.snapshot()
+        attempt.verdict, attempt.cause = judge(snapshot)
+        self.out.append(evolve(snapshot, verdict=attempt.verdict, cause=attempt.cause))
+
+    def _drop(self, attempt: _Attempt) -> None:
+        for table in (self._all, self._open, self._changed):
+            table.pop(attempt.id, None)
+        for key in attempt.keys:
+            if self._index.get(key) is attempt:
+                del self._index[key]
+
+
+def _signature(request: BootRequest) -> Any:
+    """What a program that sends DHCP requests can be recognized by: no two of one boot have the same, but iPXE's."""
+    options = request.options
+    wanted = options.get(_PARAMETER_LISTS[request.family])
+    return request.family, request.vendor_class, request.user_classes, request.uuid is not None, wanted
+
+
+def _other_server(file: BootFile, request: BootRequest) -> str:
+    """The host that serves *file*, "" when it is this one."""
+    scheme, separator, rest = file.name.partition("://")
+    if separator and "/" not in scheme:
+        host = rest.partition("/")[0]
+        ours = (request.http_url, request.https_url, f"tftp://{request.server}", f"tftp://[{request.server}]")
+        return "" if f"{scheme}://{host}" in ours or host.partition(":")[0] == request.server else host
+    return file.server if file.server is not None and file.server != request.server else ""
+
+
+def _transfer_data(report: TransferReport) -> dict[str, Any]:
+    request, agreed = report.request, report.agreed
+    data: dict[str, Any] = {
+        "protocol": request.protocol,
+        "file": request.path,
+        "peer": request.peer[0],
+        "outcome": _OUTCOMES[report.outcome],
+        "bytes": report.bytes_transferred,
+        "seconds": round(report.ended - report.began, 6),
+    }
+    if agreed.tsize is not None:
+        data["size"] = agreed.tsize
+    if request.protocol == "tftp":
+        data["blksize"], data["windowsize"], data["blocks"] = agreed.blksize, agreed.windowsize, report.blocks
+        if agreed.acknowledged:
+            data["oack"] = True
+    if report.retransmitted:
+        data["retransmitted"] = report.retransmitted
+    if report.waited >= 0.001:
+        data["waited"] = round(report.waited, 6)
+    if report.backend:
+        data["backend"] = report.backend
+    if report.detail:
+        data["detail"] = report.detail
+    return data

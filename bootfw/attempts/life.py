@@ -1,0 +1,131 @@
+"""The life of a boot attempt as a table: not yet known to be a boot, running, with a verdict, closed."""
+
+from enum import Enum
+from typing import Any, ClassVar
+
+from attrs import define
+
+from bootfw.table import STAY, Key, Machine, Table, check, goes, ignore
+
+
+class State(Key):
+    """What an attempt is."""
+
+    PROVISIONAL = "provisional"
+    """A machine sends DHCP requests that an installed system may send, too. There is no record of it yet."""
+    RUNNING = "running"
+    """A machine boots."""
+    ENDED = "ended"
+    """There is a verdict, which gets better when the machine goes on."""
+    CLOSED = "closed"
+    """Nothing more is added to it."""
+
+
+class Input(Key):
+    """What can happen to it."""
+
+    SEEN = "seen"
+    """The client did something that fits what it is doing already."""
+    BOOTS = "boots"
+    """The client did what only a machine that boots does, and which can change the verdict."""
+    SILENT = "silent"
+    """The client has done nothing for as long as its firmware waits at most."""
+    UP = "up"
+    """The installed system has requested the phone-home URL."""
+    REPLACED = "replaced"
+    """The client starts again from its firmware."""
+    FORGOTTEN = "forgotten"
+    """It is too old, there are too many, or events about it were lost."""
+    STOPPED = "stopped"
+    """The service stops."""
+
+
+class Do(Enum):
+    """What is to be done."""
+
+    CHANGED = "changed"
+    """Publish that there is more."""
+    JUDGE = "judge"
+    """Find the verdict, and publish it."""
+    DROP = "drop"
+    """Remove it from the index."""
+
+
+@goes(State.RUNNING)
+def begin(life: "Life", argument: Any, now: float) -> State:
+    """It is a boot: publish it."""
+    life.out.append(Do.CHANGED)
+    return State.RUNNING
+
+
+@goes(STAY)
+def extend(life: "Life", argument: Any, now: float) -> State:
+    """Publish that there is more."""
+    life.out.append(Do.CHANGED)
+    state: State = life.state
+    return state
+
+
+@goes(State.ENDED)
+def judge(life: "Life", argument: Any, now: float) -> State:
+    """Find the verdict."""
+    life.out.append(Do.JUDGE)
+    return State.ENDED
+
+
+@goes(State.CLOSED)
+def judge_last(life: "Life", argument: Any, now: float) -> State:
+    """Find the verdict, and close it."""
+    life.out += [Do.JUDGE, Do.DROP]
+    return State.CLOSED
+
+
+@goes(State.CLOSED)
+def drop(life: "Life", argument: Any, now: float) -> State:
+    """Close it without a verdict, or with the one that it has."""
+    life.out.append(Do.DROP)
+    return State.CLOSED
+
+
+TABLE: Table = {
+    State.PROVISIONAL: {
+        Input.SEEN: ignore,
+        Input.BOOTS: begin,
+        Input.SILENT: drop,
+        Input.UP: judge,
+        Input.REPLACED: drop,
+        Input.FORGOTTEN: drop,
+        Input.STOPPED: drop,
+    },
+    State.RUNNING: {
+        Input.SEEN: extend,
+        Input.BOOTS: extend,
+        Input.SILENT: judge,
+        Input.UP: judge,
+        Input.REPLACED: judge_last,
+        Input.FORGOTTEN: drop,
+        # The next start of the service knows nothing of it, and what came so far says nothing about how it ends.
+        Input.STOPPED: drop,
+    },
+    State.ENDED: {
+        Input.SEEN: ignore,
+        Input.BOOTS: begin,
+        Input.SILENT: ignore,
+        Input.UP: judge,
+        Input.REPLACED: drop,
+        Input.FORGOTTEN: drop,
+        Input.STOPPED: drop,
+    },
+    State.CLOSED: dict.fromkeys(Input, ignore),
+}
+
+check(TABLE, State, Input)
+
+
+@define(eq=False)
+class Life(Machine):
+    """Where an attempt stands."""
+
+    table: ClassVar[Table] = TABLE
+
+    state: State = State.PROVISIONAL

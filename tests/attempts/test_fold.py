@@ -1,0 +1,516 @@
+"""Events become attempts: which machine and which boot each belongs to. Verdicts are in test_symptoms.py."""
+
+import pytest
+from attrs import evolve
+from boots import ADDRESS, GRUB, IPXE, IPXE_ROM, MAC, SYSTEM, UEFI, UUID, WALL, Machine, kinds, of_kind
+
+from bootfw.attempts.attempt import StageKind, Verdict
+from bootfw.attempts.fold import ATTEMPTS, FILES, REMEMBERED, STAGES
+from bootfw.events import (
+    AddressesGranted,
+    BackendProblem,
+    EventsDropped,
+    LoopBroken,
+    PoolExhausted,
+    RequestClassified,
+    RequestIgnored,
+)
+from bootfw.lease import Lease, LeaseState
+from bootfw.values import BootRequest, Client, Outcome
+
+
+def booted(machine: Machine) -> None:
+    """A boot by UEFI to a kernel."""
+    machine.gets_address()
+    machine.probes_size("boot.efi")
+    machine.loads("boot.efi")
+    machine.misses("grub.cfg-01-52-54-00-12-34-56")
+    machine.loads("grub.cfg", size=300)
+    machine.loads("vmlinuz", size=8_000_000)
+    machine.loads("initrd.img", size=30_000_000)
+
+
+def test_a_boot_is_one_attempt_with_its_stages_in_order() -> None:
+    machine = Machine()
+    booted(machine)
+    assert machine.ended == []
+    machine.wait(31)
+    (attempt,) = machine.ended
+    assert kinds(attempt) == [
+        *("discover", "resolver*2", "offer", "request", "ack"),
+        *("transfer", "transfer", "refused", "transfer", "transfer", "transfer"),
+    ]
+    assert (attempt.mac, attempt.uuid, attempt.addresses) == (MAC, UUID, (ADDRESS,))
+    assert (attempt.persona, attempt.architecture, attempt.interface) == ("uefi", "x86_64-uefi", "eth0")
+    assert attempt.files == ("boot.efi", "grub.cfg", "vmlinuz", "initrd.img")
+    assert attempt.bytes == 38_100_300
+    assert attempt.verdict is Verdict.BOOTED
+
+
+def test_times_are_seconds_since_the_epoch() -> None:
+    machine = Machine()
+    booted(machine)
+    machine.wait(31)
+    (attempt,) = machine.ended
+    assert attempt.began == WALL + 100.0
+    assert attempt.stages[0].at == WALL + 100.0
+    last = attempt.stages[-1]
+    assert (last.at, last.until) == (WALL + 104.5 + 0.01, WALL + 105.0 + 0.01)
+    assert attempt.ended is not None
+    assert attempt.ended == pytest.approx(last.until + 30, abs=1.1)
+
+
+def test_a_repeated_message_is_counted() -> None:
+    machine = Machine()
+    for gap in (4, 8, 16):
+        machine.asks()
+        machine.is_offered(None)
+        machine.wait(gap)
+    (attempt,) = machine.fold.running()
+    assert kinds(attempt) == ["discover*3", "offer*3"]
+    assert attempt.retries == {"discover": 2, "offer": 2}
+    assert attempt.stages[0].until == WALL + 112.0
+
+
+def test_what_a_transfer_says() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("boot.efi", Outcome.TIMED_OUT, 8.0, bytes_transferred=1468, blocks=1, retransmitted=5, detail="why")
+    (attempt,) = machine.fold.running()
+    assert of_kind(attempt, StageKind.TRANSFER) == {
+        "protocol": "tftp",
+        "file": "boot.efi",
+        "peer": ADDRESS,
+        "outcome": "timed_out",
+        "bytes": 1468,
+        "seconds": 8.0,
+        "size": 100_000,
+        "blksize": 1468,
+        "windowsize": 4,
+        "blocks": 1,
+        "oack": True,
+        "retransmitted": 5,
+        "detail": "why",
+    }
+
+
+def test_changes_are_published_once_for_all_that_was_added() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.is_offered()
+    (attempt,) = machine.fold.changes()
+    assert kinds(attempt) == ["discover", "resolver", "offer"]
+    assert machine.fold.changes() == []
+    assert not machine.fold.idle
+
+
+def test_there_is_nothing_to_do_when_nobody_boots() -> None:
+    machine = Machine()
+    assert machine.fold.idle
+    booted(machine)
+    machine.wait(31)
+    assert machine.fold.idle
+
+
+def test_other_events_are_none_of_its_business() -> None:
+    machine = Machine()
+    machine.add(BackendProblem(1.0, "directory", "missing"))
+    assert machine.fold.idle
+
+
+# One boot, several clients of DHCP.
+
+
+def test_ipxe_after_the_firmware_is_the_same_boot() -> None:
+    machine = Machine()
+    machine.gets_address("snponly.efi")
+    machine.loads("snponly.efi")
+    machine.wait(4)
+    machine.request = IPXE
+    machine.gets_address("boot.ipxe")
+    machine.loads("boot.ipxe", size=100)
+    machine.loads("vmlinuz", protocol="http")
+    machine.wait(31)
+    (attempt,) = machine.ended
+    assert attempt.files == ("snponly.efi", "boot.ipxe", "vmlinuz")
+    assert (attempt.persona, attempt.architecture) == ("uefi", "x86_64-uefi")
+
+
+def test_ipxe_that_an_ipxe_rom_loads_is_the_same_boot() -> None:
+    machine = Machine(IPXE_ROM)
+    machine.gets_address("undionly.kpxe")
+    machine.loads("undionly.kpxe")
+    machine.wait(2)
+    machine.request = evolve(IPXE_ROM, xid=8)
+    machine.gets_address("boot.ipxe")
+    machine.loads("boot.ipxe", size=100)
+    machine.loads("vmlinuz")
+    machine.wait(31)
+    assert [attempt.files for attempt in machine.ended] == [("undionly.kpxe", "boot.ipxe", "vmlinuz")]
+
+
+def test_grub_that_speaks_dhcp_is_the_same_boot() -> None:
+    machine = Machine()
+    machine.gets_address("grubx64.efi")
+    machine.loads("grubx64.efi")
+    machine.wait(1.5)
+    machine.request = GRUB
+    machine.gets_address("grubx64.efi")
+    machine.loads("grub.cfg", size=100)
+    machine.wait(31)
+    assert [attempt.files for attempt in machine.ended] == [("grubx64.efi", "grub.cfg")]
+
+
+def test_the_next_way_to_boot_is_the_same_boot() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.is_offered(None)
+    machine.wait(14)
+    machine.request = evolve(UEFI, http=True, vendor_class="HTTPClient:Arch:00016", xid=9, options={55: b"\1\2\4"})
+    machine.gets_address("http://10.77.0.1/boot.efi")
+    machine.loads("boot.efi", protocol="http")
+    machine.wait(41)
+    (attempt,) = machine.ended
+    assert [stage.data["stack"] for stage in attempt.stages if stage.kind is StageKind.DISCOVER] == ["pxe", "http"]
+    assert "server" not in [stage for stage in attempt.stages if stage.kind is StageKind.ACK][-1].data
+
+
+def test_u_boot_runs_dhcp_for_each_file() -> None:
+    machine = Machine(evolve(UEFI, persona="u-boot", vendor_class="U-Boot.armv8"))
+    for xid, file in enumerate(("boot.scr.uimg", "Image", "initrd.img")):
+        machine.request = evolve(machine.request, xid=xid)
+        machine.gets_address(file)
+        machine.loads(file)
+        machine.wait(0.2)
+    machine.wait(31)
+    assert [attempt.files for attempt in machine.ended] == [("boot.scr.uimg", "Image", "initrd.img")]
+
+
+# Another boot.
+
+
+@pytest.mark.parametrize("pause", [3, 31, 3600])
+@pytest.mark.parametrize("firmware", [UEFI, IPXE_ROM], ids=["uefi", "ipxe"])
+def test_the_same_firmware_after_a_kernel_begins_another_boot(firmware: BootRequest, pause: float) -> None:
+    machine = Machine(firmware)
+    booted(machine)
+    machine.wait(pause)
+    machine.request = evolve(firmware, xid=99)
+    booted(machine)
+    machine.wait(31)
+    assert [attempt.verdict for attempt in machine.ended] == [Verdict.BOOTED] * 2
+    assert len({attempt.id for attempt in machine.ended}) == 2
+
+
+def test_an_ipxe_rom_that_had_only_a_script_begins_another_boot_after_a_pause() -> None:
+    machine = Machine(IPXE_ROM)
+    for xid in (1, 2):
+        machine.request = evolve(IPXE_ROM, xid=xid)
+        machine.gets_address("boot.ipxe")
+        machine.loads("boot.ipxe")
+        machine.wait(31)
+    assert len({attempt.id for attempt in machine.ended}) == 2
+
+
+def test_firmware_that_tries_again_before_it_has_loaded_anything_is_one_attempt() -> None:
+    machine = Machine()
+    for xid in range(5):
+        machine.request = evolve(UEFI, xid=xid)
+        machine.asks()
+        machine.is_offered(None)
+        machine.wait(45)
+    assert len({attempt.id for attempt in machine.ended}) == 1
+    machine.gets_address()
+    machine.loads("boot.efi")
+    machine.wait(31)
+    assert len({attempt.id for attempt in machine.ended}) == 1
+    assert machine.ended[-1].verdict is Verdict.BOOTED
+
+
+def test_a_long_pause_ends_what_had_loaded_nothing() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.wait(700)
+    machine.asks()
+    machine.wait(90)
+    assert len({attempt.id for attempt in machine.ended}) == 2
+
+
+def test_another_machine_is_another_attempt() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.request, machine.address = evolve(UEFI, mac="52:54:00:00:00:02", uuid="other"), "10.77.0.21"
+    machine.gets_address()
+    machine.loads("boot.efi")
+    files = {attempt.mac: attempt.files for attempt in machine.fold.running()}
+    assert files == {MAC: (), "52:54:00:00:00:02": ("boot.efi",)}
+
+
+def test_two_cards_with_one_uuid_are_two_attempts() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.asks(mac="52:54:00:00:00:02")
+    assert [attempt.mac for attempt in machine.fold.running()] == [MAC, "52:54:00:00:00:02"]
+
+
+def test_dhcpv6_without_a_mac_is_joined_by_uuid() -> None:
+    machine = Machine(evolve(UEFI, mac="", family=6, client_address="fe80::1"), "fd77::20")
+    machine.gets_address()
+    machine.loads("boot.efi")
+    (attempt,) = machine.fold.running()
+    assert (attempt.mac, attempt.uuid, attempt.addresses) == ("", UUID, ("fe80::1", "fd77::20"))
+    assert attempt.files == ("boot.efi",)
+    assert attempt.id.startswith(UUID)
+
+
+def test_a_transfer_is_joined_by_the_mac_that_the_kernel_knows() -> None:
+    machine = Machine(clients={ADDRESS: Client(ADDRESS, MAC)})
+    machine.asks()
+    machine.is_offered()  # of a proxy: the address is not known
+    machine.loads("boot.efi")
+    (attempt,) = machine.fold.running()
+    assert (attempt.files, attempt.addresses) == (("boot.efi",), (ADDRESS,))
+
+
+def test_a_transfer_of_an_unknown_client_is_joined_by_the_file_that_a_proxy_named() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.is_offered("boot.efi")
+    machine.loads("boot.efi")
+    machine.loads("grub.cfg")
+    (attempt,) = machine.fold.running()
+    assert (attempt.mac, attempt.files) == (MAC, ("boot.efi", "grub.cfg"))
+
+
+def test_an_address_that_has_passed_to_another_machine() -> None:
+    machine = Machine()
+    booted(machine)
+    machine.wait(31)
+    machine.request = evolve(UEFI, mac="52:54:00:00:00:02", uuid="other")
+    machine.asks()
+    machine.is_offered()
+    machine.clients[ADDRESS] = Client(ADDRESS, "52:54:00:00:00:02")
+    machine.loads("boot.efi")
+    (attempt,) = machine.fold.running()
+    assert (attempt.mac, attempt.files) == ("52:54:00:00:00:02", ("boot.efi",))
+
+
+def test_a_machine_that_came_without_dhcp() -> None:
+    machine = Machine(clients={ADDRESS: Client(ADDRESS, MAC, UUID, "x86-bios", "pxe-bios")})
+    machine.loads("pxelinux.0")
+    (attempt,) = machine.fold.running()
+    assert (attempt.mac, attempt.persona, attempt.architecture) == (MAC, "pxe-bios", "x86-bios")
+    assert kinds(attempt) == ["transfer"]
+
+
+# Systems that run.
+
+
+def test_a_system_that_asks_for_an_address_is_no_boot() -> None:
+    machine = Machine(SYSTEM)
+    machine.gets_address()
+    machine.add(RequestIgnored(machine.now, MAC, "not a client that boots"))
+    machine.wait(90)
+    assert (machine.fold.running(), machine.changed, machine.ended) == ([], [], [])
+
+
+def test_a_download_by_http_alone_is_no_boot() -> None:
+    machine = Machine()
+    machine.loads("debian.iso", protocol="http")
+    machine.misses("favicon.ico", 404, protocol="http")
+    machine.wait(90)
+    assert (machine.changed, machine.ended) == ([], [])
+
+
+def test_an_upload_alone_is_no_boot() -> None:
+    machine = Machine()
+    machine.loads("switch-config", write=True)
+    machine.wait(90)
+    assert (machine.changed, machine.ended) == ([], [])
+
+
+def test_the_system_that_was_booted_is_the_last_stage() -> None:
+    machine = Machine()
+    booted(machine)
+    machine.wait(5)
+    machine.request = SYSTEM
+    machine.asks()
+    machine.asks()
+    machine.add(RequestIgnored(machine.now, MAC, "not a client that boots"))
+    machine.wait(90)
+    assert [kinds(attempt)[-2:] for attempt in machine.ended] == [["transfer", "system"]]
+
+
+def test_what_an_installed_system_loads_does_not_change_the_verdict() -> None:
+    machine = Machine()
+    booted(machine)
+    machine.wait(60)
+    machine.misses("preseed/late.sh", 404, protocol="http")
+    machine.loads("pool/main/b/base-files.deb", protocol="http")
+    machine.wait(60)
+    assert [attempt.verdict for attempt in machine.ended] == [Verdict.BOOTED]
+
+
+def test_a_menu_that_waits_for_a_human() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("boot.efi")
+    machine.loads("grub.cfg", size=100)
+    machine.wait(300)
+    machine.loads("vmlinuz")
+    machine.wait(31)
+    assert [attempt.verdict for attempt in machine.ended] == [Verdict.BOOTED] * 2
+    assert {attempt.id for attempt in machine.ended} == {machine.ended[0].id}
+    assert machine.ended[-1].files == ("boot.efi", "grub.cfg", "vmlinuz")
+
+
+# The phone-home URL.
+
+
+@pytest.mark.parametrize("pause", [1, 60, 3600])
+def test_phone_home_makes_it_up(pause: float) -> None:
+    machine = Machine()
+    booted(machine)
+    machine.wait(pause)
+    assert machine.fold.up(machine.now, (ADDRESS, 4711), protocol="http")
+    machine.settle()
+    machine.wait(100)
+    assert machine.ended[-1].verdict is Verdict.UP
+    assert machine.ended[-1].stages[-1].data == {"protocol": "http"}
+    assert machine.fold.idle
+
+
+def test_phone_home_by_mac() -> None:
+    machine = Machine()
+    booted(machine)
+    assert machine.fold.up(machine.now, ("192.0.2.1", 4711), MAC)
+    assert not machine.fold.up(machine.now, (ADDRESS, 4711), "02:00:00:00:00:99")
+    machine.settle()
+    assert [attempt.verdict for attempt in machine.ended] == [Verdict.UP]
+
+
+def test_phone_home_of_a_stranger() -> None:
+    assert not Machine().fold.up(1.0, ("192.0.2.1", 4711))
+
+
+# Bounds.
+
+
+def test_a_long_transfer_keeps_it_open() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("image.iso", seconds=1800)
+    assert machine.ended == []
+    machine.wait(31)
+    assert [attempt.verdict for attempt in machine.ended] == [Verdict.BOOTED]
+
+
+def test_a_transfer_whose_end_is_never_heard_of() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("boot.efi", seconds=8000)
+    assert [attempt.verdict for attempt in machine.ended][:1] == [Verdict.FAILED]
+
+
+def test_stages_are_bounded_and_the_first_and_the_latest_stay() -> None:
+    machine = Machine()
+    machine.gets_address()
+    for number in range(3 * STAGES):
+        machine.misses(f"file-{number}")
+    (attempt,) = machine.fold.running()
+    assert (len(attempt.stages), attempt.omitted) == (STAGES, 3 * STAGES + 5 - STAGES)
+    assert attempt.stages[0].kind is StageKind.DISCOVER
+    assert attempt.stages[-1].data["file"] == f"file-{3 * STAGES - 1}"
+
+
+def test_names_of_files_are_bounded() -> None:
+    machine = Machine()
+    machine.gets_address()
+    for number in range(FILES + 5):
+        machine.loads(f"file-{number}", seconds=0)
+    assert len(machine.fold.running()[0].files) == FILES
+
+
+def test_attempts_are_bounded_and_those_with_a_verdict_go_first() -> None:
+    machine = Machine()
+    machine.asks(mac="02:00:00:00:00:01", uuid=None)
+    machine.wait(90)
+    for number in range(ATTEMPTS):
+        machine.add(RequestClassified(machine.now, evolve(UEFI, mac=f"m{number}", uuid=None)))
+    running = machine.fold.running()
+    assert (len(running), running[0].mac) == (ATTEMPTS, "m0")
+    machine.asks(mac="one more", uuid=None)
+    running = machine.fold.running()
+    assert (len(running), running[0].mac) == (ATTEMPTS, "m1")
+
+
+def test_old_attempts_are_forgotten() -> None:
+    machine = Machine()
+    booted(machine)
+    machine.wait(REMEMBERED + 120)
+    assert not machine.fold.up(machine.now, (ADDRESS, 1))
+
+
+def test_lost_events_leave_no_verdict() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.add(EventsDropped(machine.now, 100))
+    machine.wait(90)
+    assert machine.ended == []
+
+
+def test_a_stop_leaves_no_verdict() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.fold.stop(machine.now)
+    assert (machine.fold.out, machine.fold.running(), machine.fold.idle) == ([], [], True)
+
+
+def test_two_attempts_of_one_moment_have_two_names() -> None:
+    machine = Machine()
+    machine.request = evolve(UEFI, mac="", uuid=None)
+    machine.asks(client_address="fe80::1")
+    machine.asks(client_address="fe80::2")
+    assert len({attempt.id for attempt in machine.fold.running()}) == 2
+
+
+# What else is said about a machine.
+
+
+def test_an_exhausted_pool_is_not_a_boot_of_a_client_that_does_not_boot() -> None:
+    machine = Machine()
+    machine.add(PoolExhausted(machine.now, "10.77.0.0/24", MAC))
+    machine.wait(90)
+    assert machine.ended == []
+
+
+def test_a_lease_tells_the_address() -> None:
+    machine = Machine()
+    machine.asks()
+    lease = Lease(ADDRESS, b"", MAC, LeaseState.ACTIVE, 0.0, 1.0)
+    machine.add(AddressesGranted(machine.now, (lease,)))
+    machine.loads("boot.efi")
+    assert machine.fold.running()[0].files == ("boot.efi",)
+
+
+def test_a_loop() -> None:
+    machine = Machine()
+    machine.add(LoopBroken(machine.now, machine.asks(), ("a", "b"), 5, 900.0))
+    assert of_kind(machine.fold.running()[0], StageKind.LOOP) == {"files": ["a", "b"], "times": 5}
+
+
+def test_what_is_found_out_later_is_judged_again() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("boot.efi")
+    machine.misses("vmlinuz-6.1")
+    assert machine.verdict == ("failed", "missing-file")
+    attempt = machine.ended[-1]
+    machine.fold.amend(attempt.id, StageKind.REFUSED, "vmlinuz-6.1", {"nearest": ["vmlinuz-6.10"]})
+    machine.settle()
+    better = machine.ended[-1]
+    assert (better.id, better.ended) == (attempt.id, attempt.ended)
+    assert better.cause is not None
+    assert "vmlinuz-6.10" in better.cause.sentence
+    machine.fold.amend("unknown", StageKind.REFUSED, "", {})
+    assert machine.fold.out == []

@@ -1,0 +1,127 @@
+"""Life: every cell of its table has a test that is named after it."""
+
+import pytest
+
+from bootfw.attempts import life
+from bootfw.attempts.life import Do, Input, Life, State
+
+
+def takes(state: State, event: Input, after: State, *out: Do) -> None:
+    machine = Life(state)
+    machine.handle(event)
+    assert (machine.state, machine.out) == (after, [*out])
+
+
+def test_it_is_provisional_at_first() -> None:
+    assert Life().state is State.PROVISIONAL
+
+
+# PROVISIONAL
+
+
+def test_provisional_seen_is_ignored() -> None:
+    takes(State.PROVISIONAL, Input.SEEN, State.PROVISIONAL)
+
+
+def test_provisional_boots_begins_it() -> None:
+    takes(State.PROVISIONAL, Input.BOOTS, State.RUNNING, Do.CHANGED)
+
+
+def test_provisional_silent_was_no_boot() -> None:
+    takes(State.PROVISIONAL, Input.SILENT, State.CLOSED, Do.DROP)
+
+
+def test_provisional_up_is_judged() -> None:
+    takes(State.PROVISIONAL, Input.UP, State.ENDED, Do.JUDGE)
+
+
+def test_provisional_replaced_was_no_boot() -> None:
+    takes(State.PROVISIONAL, Input.REPLACED, State.CLOSED, Do.DROP)
+
+
+def test_provisional_forgotten_is_dropped() -> None:
+    takes(State.PROVISIONAL, Input.FORGOTTEN, State.CLOSED, Do.DROP)
+
+
+def test_provisional_stopped_is_dropped() -> None:
+    takes(State.PROVISIONAL, Input.STOPPED, State.CLOSED, Do.DROP)
+
+
+# RUNNING
+
+
+def test_running_seen_is_published() -> None:
+    takes(State.RUNNING, Input.SEEN, State.RUNNING, Do.CHANGED)
+
+
+def test_running_boots_is_published() -> None:
+    takes(State.RUNNING, Input.BOOTS, State.RUNNING, Do.CHANGED)
+
+
+def test_running_silent_is_judged() -> None:
+    takes(State.RUNNING, Input.SILENT, State.ENDED, Do.JUDGE)
+
+
+def test_running_up_is_judged() -> None:
+    takes(State.RUNNING, Input.UP, State.ENDED, Do.JUDGE)
+
+
+def test_running_replaced_is_judged_and_closed() -> None:
+    takes(State.RUNNING, Input.REPLACED, State.CLOSED, Do.JUDGE, Do.DROP)
+
+
+def test_running_forgotten_has_no_verdict() -> None:
+    takes(State.RUNNING, Input.FORGOTTEN, State.CLOSED, Do.DROP)
+
+
+def test_running_stopped_has_no_verdict() -> None:
+    takes(State.RUNNING, Input.STOPPED, State.CLOSED, Do.DROP)
+
+
+# ENDED
+
+
+def test_ended_seen_is_ignored() -> None:
+    takes(State.ENDED, Input.SEEN, State.ENDED)
+
+
+def test_ended_boots_runs_again() -> None:
+    takes(State.ENDED, Input.BOOTS, State.RUNNING, Do.CHANGED)
+
+
+def test_ended_silent_is_ignored() -> None:
+    takes(State.ENDED, Input.SILENT, State.ENDED)
+
+
+def test_ended_up_is_judged_again() -> None:
+    takes(State.ENDED, Input.UP, State.ENDED, Do.JUDGE)
+
+
+def test_ended_replaced_is_closed() -> None:
+    takes(State.ENDED, Input.REPLACED, State.CLOSED, Do.DROP)
+
+
+def test_ended_forgotten_is_closed() -> None:
+    takes(State.ENDED, Input.FORGOTTEN, State.CLOSED, Do.DROP)
+
+
+def test_ended_stopped_is_closed() -> None:
+    takes(State.ENDED, Input.STOPPED, State.CLOSED, Do.DROP)
+
+
+# CLOSED
+
+
+@pytest.mark.parametrize("event", Input)
+def test_closed_ignores_everything(event: Input) -> None:
+    takes(State.CLOSED, event, State.CLOSED)
+
+
+def test_every_cell_has_a_test() -> None:
+    cells = {
+        f"test_{state.value}_{event.value}_"
+        for state, row in life.TABLE.items()
+        if state is not State.CLOSED
+        for event in row
+    }
+    assert {cell for cell in cells if not any(name.startswith(cell) for name in globals())} == set()

@@ -1,0 +1,520 @@
+"""The table of symptoms: each row is reached by a boot that shows it, and by no boot that does not."""
+
+import pytest
+from attrs import evolve
+from boots import ADDRESS, IPXE, IPXE_ROM, MAC, UEFI, Machine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bootfw.attempts.attempt import StageKind, Verdict
+from bootfw.attempts.symptoms import SYMPTOMS, judge
+from bootfw.events import (
+    AddressRefused,
+    AddressTaken,
+    HandshakeFailed,
+    LeasesNotKept,
+    LoopBroken,
+    OfferMade,
+    OtherServerSeen,
+    PluginFailed,
+    PoolExhausted,
+    ResolverPassedOver,
+)
+from bootfw.values import OACK_UNANSWERED, Agreed, BootMenu, BootMenuItem, Client, Outcome
+
+COVERED: set[str] = set()
+
+
+def fails(machine: Machine, key: str, *words: str, verdict: str = "failed") -> None:
+    """It ends with this cause, whose sentence has these words."""
+    COVERED.add(key)
+    assert machine.verdict == (verdict, key)
+    cause = machine.ended[-1].cause
+    assert cause is not None
+    for word in words:
+        assert word in cause.sentence
+    assert "?" not in cause.sentence
+    assert cause.remedy
+
+
+def boots(machine: Machine) -> None:
+    assert machine.verdict == ("booted", "")
+
+
+def started() -> Machine:
+    """Its boot program is loaded."""
+    machine = Machine()
+    machine.gets_address()
+    machine.probes_size("boot.efi")
+    machine.loads("boot.efi")
+    return machine
+
+
+# DHCP
+
+
+def test_no_request_after_an_offer() -> None:
+    machine = Machine()
+    for gap in (4, 8, 16, 32):
+        machine.asks()
+        machine.is_offered("boot.efi", ADDRESS)
+        machine.wait(gap)
+    fails(machine, "offer-not-accepted", "after the OFFER")
+
+
+def test_no_request_after_the_offer_of_a_proxy() -> None:
+    machine = Machine()
+    for gap in (4, 8, 16, 32):
+        machine.asks()
+        machine.is_offered(None)
+        machine.wait(gap)
+    fails(machine, "offer-not-accepted")
+
+
+def test_4011_is_never_requested() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.is_offered(None)
+    fails(machine, "boot-server-not-requested", "port 4011")
+
+
+def test_4011_is_answered_and_the_file_never_requested() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.is_offered(None)
+    machine.wait(4)
+    for gap in (1, 2, 3):
+        machine.asks("boot-server")
+        machine.is_offered("boot.efi", message="ACK", stage="boot-server")
+        machine.wait(gap)
+    fails(machine, "file-not-requested", '"boot.efi"')
+
+
+def test_an_address_is_taken_and_the_file_never_requested() -> None:
+    machine = Machine()
+    machine.gets_address()
+    fails(machine, "file-not-requested")
+
+
+def test_another_server_assigns_the_address() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.is_offered("boot.efi", ADDRESS)
+    machine.add(OtherServerSeen(machine.now, "10.77.0.9", "eth0", MAC))
+    fails(machine, "other-server", "10.77.0.9")
+
+
+def test_the_pool_is_exhausted() -> None:
+    machine = Machine()
+    machine.add(PoolExhausted(machine.now, "10.77.0.0/24", MAC, UEFI))
+    machine.wait(4)
+    machine.add(PoolExhausted(machine.now, "10.77.0.0/24", MAC, UEFI))
+    fails(machine, "pool-exhausted", "10.77.0.0/24")
+
+
+def test_an_exhausted_pool_that_had_an_address_later() -> None:
+    machine = Machine()
+    machine.add(PoolExhausted(machine.now, "10.77.0.0/24", MAC, UEFI))
+    machine.wait(4)
+    machine.gets_address()
+    machine.loads("boot.efi")
+    boots(machine)
+
+
+def test_the_address_is_refused() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.add(AddressRefused(machine.now, "10.0.0.9", MAC))
+    fails(machine, "address-refused", "10.0.0.9")
+
+
+def test_the_address_is_declined() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.add(AddressTaken(machine.now, ADDRESS, MAC, True))
+    fails(machine, "address-declined", ADDRESS)
+
+
+def test_the_lease_is_not_stored() -> None:
+    machine = Machine()
+    machine.asks()
+    machine.is_offered("boot.efi", ADDRESS)
+    machine.asks("request")
+    machine.add(LeasesNotKept(machine.now, 1, "database or disk is full", (MAC,)))
+    fails(machine, "lease-not-stored", "disk is full")
+
+
+def test_a_resolver_fails() -> None:
+    machine = Machine()
+    machine.add(PluginFailed(machine.now, "boot-api", "resolve", "Traceback", MAC))
+    machine.gets_no_file("no resolver has a boot file for it")
+    machine.add(PluginFailed(machine.now, "boot-api", "resolve", "Traceback", MAC))
+    fails(machine, "resolver-failed", "boot-api")
+
+
+def test_a_resolver_is_too_slow() -> None:
+    machine = Machine()
+    machine.add(ResolverPassedOver(machine.now, machine.asks(), "boot-api", 3.0))
+    machine.gets_no_file("no resolver has a boot file for it")
+    fails(machine, "resolver-too-slow", "boot-api", "3.0 s")
+
+
+def test_a_slow_resolver_after_which_another_answers() -> None:
+    machine = Machine()
+    machine.add(ResolverPassedOver(machine.now, machine.asks(), "boot-api", 3.0))
+    machine.gets_address()
+    machine.loads("boot.efi")
+    boots(machine)
+
+
+def test_it_is_answered_nothing() -> None:
+    machine = Machine()
+    machine.asks()
+    fails(machine, "no-answer")
+
+
+@pytest.mark.parametrize("address", [True, False])
+def test_it_boots_nothing_by_configuration(address: bool) -> None:
+    machine = Machine()
+    (machine.gets_no_file if address else machine.gets_no_answer)("it shall boot its own disk: reason")
+    fails(machine, "no-boot-file", "its own disk", verdict="nothing to boot")
+
+
+def test_a_menu_of_which_it_takes_the_local_disk() -> None:
+    machine = Machine()
+    request = machine.asks()
+    menu = BootMenu((BootMenuItem("local disk"),))
+    machine.add(OfferMade(machine.now, request, "OFFER", menu, ("255.255.255.255", 68)))
+    fails(machine, "menu-not-used", verdict="nothing to boot")
+
+
+def test_a_loop_is_broken() -> None:
+    machine = started()
+    machine.wait(10)
+    request = machine.asks(xid=8)
+    machine.add(LoopBroken(machine.now, request, ("boot.efi",), 5, 900.0))
+    machine.gets_no_file("it shall boot its own disk: a loop")
+    machine.wait(90)
+    COVERED.add("loop-broken")
+    assert [(each.verdict, each.cause.key if each.cause else "") for each in machine.ended] == [
+        (Verdict.BOOTED, ""),
+        (Verdict.NOTHING_TO_BOOT, "loop-broken"),
+    ]
+
+
+@pytest.mark.parametrize("named", [{"server": "10.77.0.9"}, {"file": "http://boot.example/boot.efi"}])
+def test_the_file_is_on_another_server(named: dict[str, str]) -> None:
+    machine = Machine()
+    machine.gets_address(**named)
+    assert machine.verdict == ("sent to another server", "")
+
+
+# Files
+
+
+@pytest.mark.parametrize("file", ["vmlinuz-6.1", "boot/grub/grub.cfg", "pxelinux.cfg/default", "grubx64.efi"])
+def test_a_loader_misses_a_file(file: str) -> None:
+    machine = started()
+    for _ in range(2):
+        machine.misses(file)
+    fails(machine, "missing-file", file, "nothing like it exists")
+
+
+def test_the_initrd_is_missing() -> None:
+    machine = started()
+    machine.loads("vmlinuz")
+    machine.misses("initrd.gz", 404, protocol="http")
+    fails(machine, "missing-file", "initrd.gz")
+
+
+def test_the_boot_program_is_missing() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.misses("boot.efi")
+    fails(machine, "missing-file", "boot.efi")
+
+
+def test_the_nearest_names_are_said() -> None:
+    machine = started()
+    machine.misses("vmlinuz-6.1")
+    machine.wait(60)
+    names = ["vmlinuz-6.10", "vmlinuz", "vmlinux"]
+    machine.fold.amend(machine.ended[-1].id, StageKind.REFUSED, "vmlinuz-6.1", {"nearest": names})
+    machine.settle()
+    fails(machine, "missing-file", '"vmlinuz-6.10", "vmlinuz" and "vmlinux"')
+
+
+def test_a_file_is_refused() -> None:
+    machine = started()
+    machine.misses("../etc/passwd", 2, "Access violation")
+    fails(machine, "file-refused", "Access violation")
+
+
+@pytest.mark.parametrize(("code", "detail"), [(0, "Input/output error"), (1, "stale handle"), (503, "")])
+def test_the_backend_fails_to_open(code: int, detail: str) -> None:
+    machine = started()
+    machine.misses("vmlinuz", code, "it failed", detail=detail)
+    fails(machine, "backend-failed", "vmlinuz", detail or "it failed")
+
+
+def test_the_backend_fails_to_read() -> None:
+    machine = started()
+    machine.loads("vmlinuz", Outcome.FAILED, detail="Input/output error")
+    fails(machine, "backend-failed", "Input/output error")
+
+
+def test_the_first_full_block_is_never_acknowledged() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.probes_size("boot.efi")
+    for _ in range(2):
+        machine.loads("boot.efi", Outcome.TIMED_OUT, 24, detail="no ACK after block 0", retransmitted=6)
+    fails(machine, "path-mtu", '"boot.efi"', "1500 bytes")
+
+
+@pytest.mark.parametrize(
+    ("agreed", "detail"),
+    [
+        (Agreed(1468, 4, None, 100_000, (("blksize", "1468"),)), OACK_UNANSWERED),
+        (Agreed(), "no ACK after block 0"),
+        (Agreed(512, 1, None, 100_000, (("tsize", "100000"),)), "no ACK after block 0"),
+    ],
+)
+def test_nothing_is_ever_acknowledged(agreed: Agreed, detail: str) -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("boot.efi", Outcome.TIMED_OUT, 24, detail=detail, agreed=agreed)
+    fails(machine, "no-transfer", '"boot.efi"')
+
+
+def test_a_transfer_stops_in_the_middle() -> None:
+    machine = started()
+    machine.loads("vmlinuz", Outcome.TIMED_OUT, 24, bytes_transferred=14_680, blocks=10, retransmitted=10, size=100_000)
+    fails(machine, "transfer-timed-out", "14680 of 100000 bytes", "50 %")
+
+
+def test_the_client_stops_it() -> None:
+    machine = started()
+    machine.loads("vmlinuz", Outcome.STOPPED_BY_PEER, bytes_transferred=4711, detail="error 3: 'out of memory'")
+    fails(machine, "client-stopped", "4711 of 100000 bytes", "out of memory")
+
+
+@pytest.mark.parametrize("protocol", ["tftp", "http"])
+def test_a_size_and_no_read(protocol: str) -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("boot.efi", Outcome.SIZE_PROBE, protocol=protocol)
+    fails(machine, "size-probe-only", "boot.efi")
+
+
+def test_the_disk_is_full_at_the_end_of_an_upload() -> None:
+    machine = Machine()
+    machine.loads("dump", Outcome.FAILED, write=True, detail="No space left on device")
+    fails(machine, "disk-full", "dump")
+
+
+def test_the_disk_is_full_at_the_beginning_of_an_upload() -> None:
+    machine = Machine()
+    machine.misses("dump", 3, "Disk full or allocation exceeded", write=True)
+    fails(machine, "disk-full", "dump")
+
+
+def test_an_upload_is_not_allowed() -> None:
+    machine = Machine()
+    machine.misses("dump", 2, "Access violation", write=True)
+    fails(machine, "upload-failed", "dump", "Access violation")
+
+
+@pytest.mark.parametrize(
+    ("reason", "key"),
+    [
+        ("it does not trust the issuer of the certificate (tlsv1 alert unknown ca)", "tls-refused"),
+        ("sslv3 alert certificate revoked", "tls-refused"),
+        ("it takes the certificate for expired; is its clock right (certificate expired)", "certificate-expired"),
+    ],
+)
+def test_tls_is_refused(reason: str, key: str) -> None:
+    machine = Machine()
+    machine.gets_address("https://10.77.0.1/boot.efi")
+    machine.add(HandshakeFailed(machine.now, (ADDRESS, 1), reason))
+    fails(machine, key, reason)
+
+
+def test_tls_that_works_in_the_end() -> None:
+    machine = Machine()
+    machine.gets_address("https://10.77.0.1/boot.efi")
+    machine.add(HandshakeFailed(machine.now, (ADDRESS, 1), "no shared cipher"))
+    machine.loads("boot.efi", protocol="https")
+    boots(machine)
+
+
+def test_the_wrong_architecture() -> None:
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("boot.efi")
+    machine.wait(90)
+    found = {"architecture": "arm64-uefi", "client": "x86_64-uefi"}
+    machine.fold.amend(machine.ended[-1].id, StageKind.PROGRAM, "boot.efi", found)
+    machine.settle()
+    fails(machine, "wrong-architecture", "arm64-uefi", "x86_64-uefi")
+
+
+def test_the_firmware_does_not_run_the_boot_program() -> None:
+    machine = started()
+    machine.wait(2)
+    machine.request = evolve(UEFI, http=True, vendor_class="HTTPClient", xid=9, options={55: b"\1\2\4"})
+    for gap in (4, 8, 16, 32):
+        machine.asks()
+        machine.wait(gap)
+    fails(machine, "boot-program-rejected", "boot.efi")
+
+
+def test_ipxe_that_loads_ipxe() -> None:
+    machine = Machine(IPXE_ROM)
+    for xid in range(5):
+        machine.request = evolve(IPXE_ROM, xid=xid)
+        machine.gets_address("undionly.kpxe")
+        machine.loads("undionly.kpxe")
+        machine.wait(2)
+    fails(machine, "same-file-again", "undionly.kpxe", "5 times")
+
+
+# Boots that have nothing wrong with them.
+
+
+def test_what_loaders_miss_in_every_boot() -> None:
+    machine = started()
+    for file in ("revocations_sbat.efi", "grub.cfg-01-52-54-00-12-34-56", "x86_64-efi/command.lst"):
+        machine.misses(file)
+    machine.loads("grub.cfg", size=10)
+    machine.misses("x86_64-efi/terminal.lst")
+    boots(machine)
+
+
+def test_a_missing_file_before_one_that_exists() -> None:
+    machine = started()
+    machine.misses("boot.cfg-not")
+    machine.loads("grub.cfg")
+    boots(machine)
+
+
+def test_what_is_missing_after_a_kernel() -> None:
+    machine = started()
+    machine.loads("vmlinuz")
+    machine.loads("initrd")
+    machine.misses("preseed.cfg", 404, protocol="http")
+    machine.loads("firmware.deb", Outcome.TIMED_OUT, protocol="http")
+    boots(machine)
+
+
+def test_a_transfer_that_is_repeated_by_the_client() -> None:
+    """The client asks again from another port, and the first transfer times out long after the second has ended."""
+    machine = Machine()
+    machine.gets_address()
+    machine.loads("boot.efi", Outcome.TIMED_OUT, detail=OACK_UNANSWERED)
+    machine.loads("boot.efi")
+    machine.loads("boot.efi", Outcome.TIMED_OUT, 8, detail=OACK_UNANSWERED)
+    boots(machine)
+
+
+def test_a_last_acknowledgement_that_is_lost() -> None:
+    machine = started()
+    machine.loads("vmlinuz", Outcome.UNCONFIRMED)
+    boots(machine)
+
+
+def test_a_file_that_is_read_in_part_by_http() -> None:
+    machine = started()
+    machine.loads("image.bin", Outcome.STOPPED_BY_PEER, protocol="http", bytes_transferred=100)
+    boots(machine)
+
+
+def test_a_transfer_that_our_side_ended() -> None:
+    machine = started()
+    machine.loads("vmlinuz", Outcome.CANCELLED)
+    boots(machine)
+
+
+def test_everything_repeated_as_on_a_lossy_link() -> None:
+    machine = Machine()
+    for gap in (1, 2, 4):
+        machine.asks()
+        machine.is_offered("snponly.efi", ADDRESS)
+        machine.wait(gap)
+    for gap in (0.3, 0.5, 1):
+        machine.asks("request")
+        machine.is_offered("snponly.efi", ADDRESS, "ACK")
+        machine.wait(gap)
+    machine.probes_size("snponly.efi")
+    machine.probes_size("snponly.efi")
+    machine.loads("snponly.efi", seconds=30, retransmitted=200)
+    machine.wait(14)
+    machine.request = IPXE
+    machine.gets_address("boot.ipxe")
+    machine.loads("boot.ipxe", Outcome.UNCONFIRMED, 5, size=100)
+    machine.loads("vmlinuz", seconds=60, retransmitted=3000)
+    boots(machine)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["missing", "again", "probe", "late"]), st.floats(0.0, 9.0)),
+        max_size=8,
+    ),
+    st.booleans(),
+)
+def test_no_boot_that_ends_with_a_kernel_is_a_failure(noise: list[tuple[str, float]], proxy: bool) -> None:
+    machine = Machine(clients={ADDRESS: Client(ADDRESS, MAC)} if proxy else {})
+    if proxy:
+        machine.asks()
+        machine.is_offered(None)
+        machine.wait(3)
+        machine.asks("boot-server")
+        machine.is_offered("boot.efi", message="ACK", stage="boot-server")
+    else:
+        machine.gets_address()
+    machine.loads("boot.efi")
+    for what, gap in noise:
+        machine.wait(gap)
+        if what == "missing":
+            machine.misses("grub.cfg")
+        elif what == "again":
+            machine.loads("boot.efi", Outcome.STOPPED_BY_PEER)
+        elif what == "probe":
+            machine.probes_size("vmlinuz")
+        else:
+            machine.loads("boot.efi", Outcome.TIMED_OUT, 1.0, detail=OACK_UNANSWERED)
+    machine.loads("vmlinuz")
+    boots(machine)
+
+
+def test_a_failure_that_no_row_explains() -> None:
+    machine = Machine()
+    machine.asks("request")
+    assert machine.verdict == ("failed", "unknown")
+
+
+def test_phone_home_outweighs_every_symptom() -> None:
+    machine = started()
+    machine.misses("vmlinuz")
+    assert machine.fold.up(machine.now, (ADDRESS, 1))
+    machine.settle()
+    assert judge(machine.ended[-1]) == (Verdict.UP, None)
+
+
+# The table.
+
+
+def test_every_row_says_where_it_is_from_and_what_to_do() -> None:
+    for symptom in SYMPTOMS:
+        assert symptom.source
+        assert symptom.remedy
+        assert not symptom.sentence.endswith(".")
+
+
+def test_every_row_has_been_reached() -> None:
+    """The last test: it needs all of this file to have run."""
+    if len(COVERED) < 5:
+        pytest.skip("one test was run by itself")
+    assert {symptom.key for symptom in SYMPTOMS} - COVERED == set()
