@@ -1,5 +1,7 @@
 """The table of symptoms: each row is reached by a boot that shows it, and by no boot that does not."""
 
+from pathlib import Path
+
 import pytest
 from attrs import evolve
 from boots import ADDRESS, IPXE, IPXE_ROM, MAC, UEFI, Machine
@@ -22,12 +24,9 @@ from bootfw.events import (
 )
 from bootfw.values import OACK_UNANSWERED, Agreed, BootMenu, BootMenuItem, Client, Outcome
 
-COVERED: set[str] = set()
-
 
 def fails(machine: Machine, key: str, *words: str, verdict: str = "failed") -> None:
     """It ends with this cause, whose sentence has these words."""
-    COVERED.add(key)
     assert machine.verdict == (verdict, key)
     cause = machine.ended[-1].cause
     assert cause is not None
@@ -195,7 +194,6 @@ def test_a_loop_is_broken() -> None:
     machine.add(LoopBroken(machine.now, request, ("boot.efi",), 5, 900.0))
     machine.gets_no_file("it shall boot its own disk: a loop")
     machine.wait(90)
-    COVERED.add("loop-broken")
     assert [(each.verdict, each.cause.key if each.cause else "") for each in machine.ended] == [
         (Verdict.BOOTED, ""),
         (Verdict.NOTHING_TO_BOOT, "loop-broken"),
@@ -437,11 +435,11 @@ def test_a_transfer_that_our_side_ended() -> None:
 
 def test_everything_repeated_as_on_a_lossy_link() -> None:
     machine = Machine()
-    for gap in (1, 2, 4):
+    for gap in (1.0, 2.0, 4.0):
         machine.asks()
         machine.is_offered("snponly.efi", ADDRESS)
         machine.wait(gap)
-    for gap in (0.3, 0.5, 1):
+    for gap in (0.3, 0.5, 1.0):
         machine.asks("request")
         machine.is_offered("snponly.efi", ADDRESS, "ACK")
         machine.wait(gap)
@@ -513,8 +511,6 @@ def test_every_row_says_where_it_is_from_and_what_to_do() -> None:
         assert not symptom.sentence.endswith(".")
 
 
-def test_every_row_has_been_reached() -> None:
-    """The last test: it needs all of this file to have run."""
-    if len(COVERED) < 5:
-        pytest.skip("one test was run by itself")
-    assert {symptom.key for symptom in SYMPTOMS} - COVERED == set()
+def test_every_row_has_a_test() -> None:
+    text = Path(__file__).read_text()
+    assert [symptom.key for symptom in SYMPTOMS if f'"{symptom.key}"' not in text] == []
