@@ -212,6 +212,17 @@ def test_the_last_ack_of_an_upload_is_repeated_by_the_worker() -> None:
     assert server.ends() == [Outcome.COMPLETE]
 
 
+def test_an_upload_that_takes_too_long_is_refused_and_reported() -> None:
+    server = Server(Files({}))
+    upload = server.client().upload("new", CONTENT)
+    server.network.advance(0.02)
+    assert server.interim.busy
+    assert server.hand_over() == []
+    failure = server.network.result_of(upload.addErrback(lambda failure: failure.value))
+    assert "another process serves this port now" in str(failure)
+    assert server.ends() == [Outcome.CANCELLED]
+
+
 @pytest.mark.parametrize(
     "data", [b"\0\3\0", b"\0\3\0\2last", tftp.ack(1)], ids=["a cut packet", "another block", "an ACK"]
 )

@@ -260,6 +260,15 @@ class TFTPProtocol(DatagramProtocol):
         """Drop requests from now on. Transfers on their own ports finish even after this port has closed."""
         self._states.run(self._do, Input.DRAIN)
 
+    def abandon_transfers(self) -> None:
+        """Drop the transfers on this port, with an ERROR to the clients that no other process can go on with."""
+        now = self._reactor.seconds()
+        for transfer in self.on_this_port:
+            if transfer.can_hand_over or transfer.reported:
+                transfer.finish()
+            else:
+                transfer.cancel("another process serves this port now, start again", now)
+
     def take_over(self, adopted: Iterable[AdoptedTransfer]) -> None:
         """Go on with what has been handed over, and with the others as soon as their clients are heard. Where transfers
         have ports of their own, that is never.

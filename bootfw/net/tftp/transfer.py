@@ -120,6 +120,11 @@ class Transfer:
         return None
 
     @property
+    def reported(self) -> bool:
+        """Whether it has ended, and only stays to answer a repeated last packet."""
+        return self._states.state is not State.RUNNING
+
+    @property
     def can_hand_over(self) -> bool:
         """Whether another process can continue it: see AdoptedTransfer."""
         return False

@@ -39,8 +39,8 @@ def open_socket(address: str, port: int, *, shared: bool = False, device: str = 
     :raise CannotListenError: its ``socketError`` says why, and who holds the port if it is taken.
     :raise InvalidAddressError: it isn't a numeric address.
     """
-    family, where = _resolve(address, port)
     try:
+        family, where = _resolve(address, port)
         sock = socket.socket(family.number, socket.SOCK_DGRAM)
     except OSError as error:
         raise _cannot_listen(address, port, error) from None
@@ -87,7 +87,7 @@ def family_of(sock: socket.socket) -> Family:
 def _resolve(address: str, port: int) -> tuple[Family, Any]:
     try:
         found = socket.getaddrinfo(address or "0.0.0.0", port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
-    except OSError:
+    except socket.gaierror:  # another OSError says that no descriptor is left: Python's codec for names is a file
         raise invalid_address(address, "not a numeric IPv4 or IPv6 address") from None
     family, _, _, _, where = found[0]
     return (IPV6 if family == socket.AF_INET6 else IPV4), where

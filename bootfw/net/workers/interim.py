@@ -11,7 +11,6 @@ from twisted.internet.defer import DeferredList, maybeDeferred
 
 from bootfw.net.tftp.handover import Handover
 from bootfw.net.tftp.listener import TFTPProtocol
-from bootfw.net.tftp.transfer import Transfer
 from bootfw.values import Address
 
 Serve = Callable[..., tuple[Any, Any]]
@@ -29,7 +28,7 @@ class InterimServer:
     def busy(self) -> bool:
         """Whether there are transfers on the shared sockets that another process can't continue."""
         under_way = (transfer for tftp in self._tftps() for transfer in tftp.on_this_port)
-        return any(not transfer.can_hand_over and not _is_reported(transfer) for transfer in under_way)
+        return any(not transfer.can_hand_over and not transfer.reported for transfer in under_way)
 
     def drain(self) -> None:
         """Drop new requests, which their clients retry, so that ``busy`` becomes false."""
@@ -47,13 +46,12 @@ class InterimServer:
 
         :return: (peer, state) of each transfer that another process has to continue.
         """
-        here = [transfer for tftp in self._tftps() for transfer in tftp.on_this_port]
         moved = []
         for number, tftp in enumerate(self._tftps()):
             movable = [transfer for transfer in tftp.on_this_port if transfer.can_hand_over]
             moved += [(transfer.request.peer, transfer.handover(number)) for transfer in movable]
-        for transfer in here:
-            transfer.finish()  # sends nothing: the worker continues with the client
+        for tftp in self._tftps():
+            tftp.abandon_transfers()
         self.drain()
         for _, port in self._serving:
             port.stopListening()
@@ -67,8 +65,3 @@ class InterimServer:
 
     def _tftps(self) -> list[TFTPProtocol]:
         return [protocol for protocol, _ in self._serving if isinstance(protocol, TFTPProtocol)]
-
-
-def _is_reported(transfer: Transfer) -> bool:
-    """Whether the transfer has ended, and only stays to answer a repeated last packet."""
-    return transfer.session is not None and transfer.session.outcome is not None
