@@ -34,6 +34,11 @@ hypothesis.settings.register_profile("bootfw", deadline=None, suppress_health_ch
 hypothesis.settings.load_profile("bootfw")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--record-pictures`` writes the pictures of the documentation anew."""
+    parser.addoption("--record-pictures", action="store_true", help="write docs/pictures as the browser shows it now")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """An editable installation keeps the entry points of the day it was made; without the new ones much fails."""
     declared = configparser.ConfigParser()

@@ -77,6 +77,13 @@ EXECUTED = {
         ("toml", "test_templates"),
         ("console", "test_the_page_shows_what_bootfw_render_prints"),
     ],
+    "web.md": [
+        ("console", "test_the_probe_of_the_web_howto"),
+        ("toml", "test_the_configuration_of_the_web_howto"),
+        ("toml", "test_the_configuration_of_the_web_howto"),
+        ("console", "test_the_probe_of_the_web_howto"),
+        ("python", "test_the_service_of_the_web_howto"),
+    ],
     README: [
         ("console", "test_it_serves_above_port_1024_and_says_how_to_fetch_a_file"),
         ("console", "test_readme_without_a_configuration"),

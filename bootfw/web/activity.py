@@ -9,20 +9,16 @@ from bootfw.events import (
     BootAttemptChanged,
     BootAttemptEnded,
     Event,
-    ListenerBound,
-    ListenerClosed,
-    ListenerFailed,
     TransferBegun,
     TransferEnded,
 )
 from bootfw.interfaces import IBatchObserver
 from bootfw.values import Address
+from bootfw.web.sockets import Sockets
 from bootfw.web.throughput import Throughput
 
 _MOST_RUNNING = 50_000
 """Transfers that are counted as running: one whose end was dropped from a full queue would stay."""
-
-_ABOUT_SOCKETS = (ListenerBound, ListenerClosed, ListenerFailed)
 
 
 @implementer(IBatchObserver)
@@ -33,7 +29,10 @@ class Activity:
     :param status_changed: called when something about the sockets has changed; must not raise.
     """
 
-    def __init__(self, boot_changed: Callable[[BootAttempt], None], status_changed: Callable[[], None]) -> None:
+    def __init__(
+        self, sockets: Sockets, boot_changed: Callable[[BootAttempt], None], status_changed: Callable[[], None]
+    ) -> None:
+        self.sockets = sockets
         self.throughput = Throughput()
         self.ended = 0
         """Transfers that have ended, in all."""
@@ -67,5 +66,5 @@ class Activity:
                 running[request.protocol, request.peer] = None
             elif kind is BootAttemptChanged or kind is BootAttemptEnded:
                 self._boot_changed(event.attempt)  # type: ignore[attr-defined]
-            elif kind in _ABOUT_SOCKETS:
+            elif self.sockets.observe(event):
                 self._status_changed()

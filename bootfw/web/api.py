@@ -19,7 +19,6 @@ from bootfw.net.control import ControlError
 from bootfw.service import BootService
 from bootfw.web.access import Access
 from bootfw.web.activity import Activity
-from bootfw.web.readiness import readiness, socket_records
 from bootfw.web.replies import Page, as_json, refusal
 from bootfw.web.throughput import SECONDS
 
@@ -45,8 +44,8 @@ def status_record(boot: BootService, activity: Activity, access: Access, began: 
         "pid": os.getpid(),
         "since": began,
         "now": now,
-        **readiness(boot),
-        "sockets": socket_records(boot),
+        **activity.sockets.readiness(),
+        "sockets": activity.sockets.records(),
         "transfers": {"running": activity.running, "ended": activity.ended},
         "has": [name for name, operation in shown.items() if operation in operations],
         "can": [name for name, operation in actions.items() if operation in operations] if access.writable else [],

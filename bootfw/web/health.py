@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from bootfw.service import BootService
-from bootfw.web.readiness import readiness
 from bootfw.web.replies import Page, as_json
+from bootfw.web.sockets import Sockets
 
 
 class Alive(Page):
@@ -18,11 +17,11 @@ class Alive(Page):
 class Ready(Page):
     """``/readyz``: 200 when every wanted socket is bound, else 503 with those that are not, and why."""
 
-    def __init__(self, boot: BootService) -> None:
+    def __init__(self, sockets: Sockets) -> None:
         super().__init__()
-        self._boot = boot
+        self._sockets = sockets
 
     def get(self, request: Any) -> bytes:
         """See Page."""
-        found = readiness(self._boot)
+        found = self._sockets.readiness()
         return as_json(request, found, 200 if found["ready"] else 503)

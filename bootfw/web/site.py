@@ -21,6 +21,7 @@ from bootfw.web.api import Action, Listing, Reading, status_record, throughput_r
 from bootfw.web.assets import assets
 from bootfw.web.health import Alive, Ready
 from bootfw.web.replies import Page, as_json, refusal, set_headers
+from bootfw.web.sockets import Sockets
 from bootfw.web.streams import Streams
 
 CONNECTIONS = 64
@@ -115,7 +116,7 @@ class WebSite(Site):
         self._connections: set[Connection] = set()
         self._emptied: Deferred[None] | None = None
         streams = Streams(reactor, lambda: [("status", status()), ("throughput", throughput())])
-        self.activity = activity = Activity(streams.boot_changed, streams.status_changed)
+        self.activity = activity = Activity(Sockets(boot), streams.boot_changed, streams.status_changed)
         """What it has seen of the events."""
         boot.add_observer(activity, "web")
         access = Access(reactor, token)
@@ -129,7 +130,7 @@ class WebSite(Site):
             return throughput_record(activity, reactor.seconds())
 
         self.mount("healthz", Alive())
-        self.mount("readyz", Ready(boot))
+        self.mount("readyz", Ready(activity.sockets))
         for name, asset in assets().items():
             self.mount("" if name == "index.html" else name, asset)
         api = _Folder()  # type: ignore[no-untyped-call]

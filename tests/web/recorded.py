@@ -186,7 +186,7 @@ def busy(now: float, count: int = 60) -> Iterator[BootAttempt]:
     dice = Random(1)
     for number in range(1, count + 1):
         ago = (count - number) * 1.7
-        if number > count - 8:
+        if number > count - 3:
             yield in_progress(number, now - ago - 2.5)
         elif number % 17 == 0:
             yield missing_kernel(number, now - ago - 14)

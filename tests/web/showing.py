@@ -27,13 +27,13 @@ from bootfw.api import (
 )
 from bootfw.attempts.attempt import BootAttempt
 from bootfw.attempts.record import attempt_record
-from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, TransferBegun, TransferEnded
+from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, ListenerBound, TransferBegun, TransferEnded
 from bootfw.lease import Lease, LeaseState
 from bootfw.resolvers.next_boot import NextBoot
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
 from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
-from bootfw.web import add_web
+from bootfw.web import WebSite, add_web
 
 from . import recorded
 
@@ -99,8 +99,10 @@ class Commands(LineOnlyReceiver):
 
     delimiter = b"\n"
 
-    def __init__(self, boots: Recorded) -> None:
+    def __init__(self, boots: Recorded, site: WebSite, service: BootService) -> None:
         self._boots = boots
+        self._site = site
+        self._service = service
 
     def lineReceived(self, line: bytes) -> None:
         name, *numbers = line.decode().split()
@@ -125,6 +127,11 @@ class Commands(LineOnlyReceiver):
         for number in range(count):
             self._boots.add(recorded.in_progress(20_000 + number % 500, time.time() - 2.5))
 
+    def appear(self) -> None:
+        """The interface that is waited for: its ports are bound, as their events say."""
+        for row in self._service.summary():
+            self._site.activity.observe(ListenerBound(reactor.seconds(), row.service, row.address, row.note))
+
     def transfers(self, rate: int) -> None:
         """Transfers of the last minutes, in bytes per second, and some that run."""
         now = reactor.seconds()
@@ -144,6 +151,7 @@ def main(state: str) -> None:
     now = time.time()
     recordings: Mapping[str, Iterable[BootAttempt]] = {
         "empty": (),
+        "waiting": (),
         "busy": recorded.busy(now),
         "failing": recorded.failing(now),
         "many": recorded.many(now),
@@ -151,21 +159,22 @@ def main(state: str) -> None:
     boots = Recorded({boot.id: boot for boot in recordings[state]})
     subnets: Any = [Subnet(network="127.0.0.0/8", pool=["127.77.0.1 - 127.77.255.254"])]
     settings = Settings(
-        tftp=TFTPSettings(listen=["127.0.0.1:0"]),
+        interfaces=["eth99"] if state == "waiting" else (),
+        tftp=TFTPSettings(listen=["0.0.0.0:0" if state == "waiting" else "127.0.0.1:0"]),
         dhcp=DHCPSettings(
-            mode="server",
+            mode="off" if state == "waiting" else "server",
             server_port=free_port(),
             boot_server_port=free_port(),
             client_port=free_port(),
             probe_seconds=0,
-            subnets=subnets,
+            subnets=() if state == "waiting" else subnets,
         ),
     )
     store = store_of({"empty": 0, "many": 2000}.get(state, 40))
     service = BootService(reactor, settings=settings, resolvers=[boots, NextBoot()], store=store)
-    add_web(reactor, service, WebSettings(listen=["127.0.0.1:0"], token=TOKEN))
+    site = add_web(reactor, service, WebSettings(listen=["127.0.0.1:0"], token=TOKEN))
     service.startService()
-    commands = Commands(boots)
+    commands = Commands(boots, site, service)
     StandardIO(commands)
     if state == "busy":
         commands.transfers(60_000_000)

@@ -155,6 +155,29 @@ def fetch(port: int, target: str) -> int:
         return connection.getresponse().status
 
 
+def test_ready_means_that_every_socket_is_bound(private_reactor: EPollReactor, result: Result) -> None:
+    """A port whose interface does not exist is open, and bound when it does."""
+    settings = Settings(interfaces=["eth99"], tftp=TFTPSettings(listen=["0.0.0.0:0"]), dhcp=DHCPSettings(mode="off"))
+    service = BootService(private_reactor, settings=settings)
+    clock = Clock()
+    visitor = Visitor(WebSite(clock, service), clock)
+    service.startService()
+    private_reactor.iterate()
+    response = visitor.get("/readyz")
+    (waiting,) = json.loads(response.body)["waiting"]
+    assert response.status == 503
+    assert (waiting["service"], waiting["reason"]) == ("tftp", "interface eth99 does not exist")
+    (record,) = visitor.json("/api/status")["sockets"]
+    assert (record["device"], record["state"]) == ("eth99", "waiting")
+    (row,) = service.summary()
+    visitor.site.activity.observe(ListenerBound(5.0, row.service, row.address, row.note))
+    assert visitor.json("/readyz") == {"ready": True, "waiting": []}
+    (record,) = visitor.json("/api/status")["sockets"]
+    assert (record["state"], record["since"]) == ("bound", 5.0)
+    result(service.stopService())
+    assert visitor.get("/readyz").status == 503
+
+
 def test_a_service_binds_the_pages_with_its_ports(
     private_reactor: EPollReactor, alongside: Alongside, result: Result
 ) -> None:

@@ -104,7 +104,9 @@ export function bootsView(context) {
       if (!before.length) unseen = 0;
       render(fresh);
     } catch (error) {
-      if (mine === request) show(place, el("p", { class: "problem", role: "alert" }, `The boots can't be shown: ${error.message}.`));
+      if (mine === request) show(place, error.status === 404
+        ? el("div", { class: "empty" }, el("strong", {}, "This server keeps no boots"), "An embedder's service keeps them when it has an attempt store.")
+        : el("p", { class: "problem", role: "alert" }, `The boots can't be shown: ${error.message}.`));
     }
   }
 

@@ -6,10 +6,10 @@ import { order, read } from "./remote.js";
 
 const COLUMNS = [
   { name: "Address" }, { name: "Machine" }, { name: "State", class: "tight" }, { name: "Host name" },
-  { name: "Granted", class: "tight" }, { name: "Expires", class: "tight" }, { name: "", class: "number" },
+  { name: "Granted", class: "tight" }, { name: "Expires", class: "tight" }, { name: "Actions", class: "number" },
 ];
 const STATES = ["active", "expired", "released", "declined"];
-const LIMIT = 500;
+const LIMIT = 200;
 
 const parts = (address) => (address.includes(":") ? [1e9, ...address.split(":").map((part) => parseInt(part || "0", 16))] : address.split(".").map(Number));
 

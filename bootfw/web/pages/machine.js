@@ -54,7 +54,8 @@ export function machineView(context, name, wantedId) {
   const detail = el("div", { class: "stack" });
   const next = el("div");
   let shown = "";
-  let loading = 0;
+  let resting = 0; // a timer: no load before it has fired
+  let changed = false; // meanwhile
   let closed = false;
   let ordered = null;
 
@@ -124,6 +125,18 @@ export function machineView(context, name, wantedId) {
       problem));
   }
 
+  /** Load now, or when the last load was a while ago. */
+  function loadSoon() {
+    changed = true;
+    if (resting) return;
+    changed = false;
+    load();
+    resting = setTimeout(() => {
+      resting = 0;
+      if (changed) loadSoon();
+    }, AGAIN);
+  }
+
   load();
   loadNext();
   return {
@@ -131,16 +144,12 @@ export function machineView(context, name, wantedId) {
     node: [el("div", { class: "head" }, heading, about), attempts, detail, next],
     heading,
     boot(boot) {
-      if (![boot.mac, boot.uuid, ...boot.addresses].includes(name) || loading) return;
-      loading = setTimeout(() => {
-        loading = 0;
-        load();
-      }, AGAIN);
+      if ([boot.mac, boot.uuid, ...boot.addresses].includes(name)) loadSoon();
     },
     resync: load,
     close() {
       closed = true;
-      clearTimeout(loading);
+      clearTimeout(resting);
     },
   };
 }

@@ -5,7 +5,7 @@ import { capital, count, duration, machineLink, verdict, when } from "./format.j
 import { order, read } from "./remote.js";
 
 const COLUMNS = [{ name: "Service" }, { name: "Address" }, { name: "State", class: "tight" }, { name: "Reason", class: "span" }, { name: "Since", class: "tight" }];
-const ORDERS = [{ name: "Machine" }, { name: "File", class: "span" }, { name: "Ordered", class: "tight" }, { name: "", class: "number" }];
+const ORDERS = [{ name: "Machine" }, { name: "File", class: "span" }, { name: "Ordered", class: "tight" }, { name: "Actions", class: "number" }];
 const SERVICES = {
   dhcp: "DHCP", "boot-server": "PXE boot server", dhcp6: "DHCPv6", "boot-server6": "DHCPv6 boot server",
   tftp: "TFTP", http: "HTTP", https: "HTTPS", web: "These pages", metrics: "Metrics",

@@ -61,9 +61,12 @@ function draw(boot, width) {
     const marks = items.filter((item) => !isSpan(item.stage));
     const markRow = spans.length ? packed(spans) : 0;
     const rows = markRow + (marks.length ? 1 : 0);
-    const height = rows * ROW + 8;
+    // What the client sends stands above what it is answered, which may follow within a millisecond.
+    const apart = marks.some((item) => item.look === "from-client") && marks.some((item) => item.look === "from-server") ? 6 : 0;
+    const shift = { "from-client": -apart, "from-server": apart };
+    const height = rows * ROW + 8 + 2 * apart;
     nodes.push(svg("line", { class: "lane", x1: 0, x2: width, y1: top + height, y2: top + height }));
-    nodes.push(svg("text", { x: 0, y: top + ROW / 2 + 8 }, name));
+    nodes.push(svg("text", { x: 0, y: top + ROW / 2 + 8 + (spans.length ? 0 : apart) }, name));
     for (const item of spans) {
       const y = top + 4 + item.row * ROW;
       nodes.push(svg("rect", { class: item.look, x: item.from, y: y + 2, width: Math.max(3, item.to - item.from - 1), height: ROW - 5, rx: 2 }));
@@ -73,7 +76,7 @@ function draw(boot, width) {
       }
     }
     for (const item of marks) {
-      const y = top + 4 + markRow * ROW + ROW / 2;
+      const y = top + 4 + markRow * ROW + ROW / 2 + apart + (shift[item.look] ?? 0);
       if (item.stage.count > 1) {
         const end = place(Math.max(item.stage.at, item.stage.until));
         nodes.push(svg("line", { class: `again ${item.look}`, x1: item.x, x2: end, y1: y, y2: y }));

@@ -1,0 +1,113 @@
+"""The pages in a real browser: a server, a tab, and what axe-core says of it."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+AXE = Path(__file__).parents[2] / ".clients/axe/node_modules/axe-core/axe.min.js"
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class Showing:
+    """A process of showing.py."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        assert process.stdout
+        self.port = int(process.stdout.readline())
+
+    def do(self, command: str) -> None:
+        """See showing.py."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+
+    def stop(self) -> None:
+        """End it; more than once is no error."""
+        assert self._process.stdin
+        assert self._process.stdout
+        if not self._process.stdin.closed:
+            self._process.stdin.close()
+        try:
+            self._process.wait(20)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdout.close()
+
+
+class Tab:
+    """A tab on the pages of one server."""
+
+    def __init__(self, context: Any, port: int) -> None:
+        self.context = context
+        self.origin = f"http://127.0.0.1:{port}"
+        self.page = context.new_page()
+        self.complaints: list[str] = []
+        """Errors of scripts, violations of the policy, and requests to other hosts."""
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._said)
+        self.page.on("request", self._requested)
+
+    def _said(self, message: Any) -> None:
+        # An error response that the page shows in words is an error for the console, too.
+        if message.type in ("error", "warning") and "the server responded with a status of" not in message.text:
+            self.complaints.append(message.text)
+
+    def _requested(self, request: Any) -> None:
+        if not request.url.startswith(self.origin + "/"):
+            self.complaints.append(f"requested {request.url}")
+
+    def go(self, route: str) -> None:
+        """Show a view, when the server is known to it."""
+        self.page.goto(f"{self.origin}/{route}")
+        self.page.locator("#ready", has_text="eady").wait_for()
+
+    def row(self, text: str) -> Any:
+        """The row of a table that has *text*."""
+        return self.page.get_by_role("row").filter(has_text=text)
+
+    def violations(self) -> list[str]:
+        """What axe-core finds, with the place."""
+        if not AXE.exists():
+            pytest.skip("needs axe-core: tools/install-clients")
+        # As a script of the page it would be against the policy.
+        self.page.evaluate(AXE.read_text())
+        found = self.page.evaluate(
+            "() => axe.run(document, {resultTypes: ['violations'], runOnly:"
+            " ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
+        )
+        return [
+            f"{each['id']}: {node['target']}: {node['failureSummary']}"
+            for each in found["violations"]
+            for node in each["nodes"]
+        ]
+
+    def focused(self) -> str:
+        """What has the focus, in a word or two."""
+        return str(
+            self.page.evaluate(
+                "() => (document.activeElement.getAttribute('aria-label') || document.activeElement.id"
+                " || document.activeElement.textContent).trim()"
+            )
+        )
+
+    def press(self, *keys: str) -> None:
+        """On the keyboard, one after the other."""
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def wide(self) -> int:
+        """How many pixels the content is wider than the window."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth - innerWidth"))

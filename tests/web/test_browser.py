@@ -1,0 +1,340 @@
+"""The page in a real browser: live, at phone width, by keyboard, with 10,000 boots; axe-core finds nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import recorded
+from .browsing import Showing, Tab
+from .showing import TOKEN
+
+pytestmark = pytest.mark.interop
+
+Show = Callable[[str], Showing]
+Open = Callable[..., Tab]
+
+PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
+
+MACHINE = "#/machine/52:54:00:00:00:0e"
+
+VIEWS = ("#/boots", MACHINE, "#/leases", "#/server")
+
+PICTURES = Path(__file__).parents[2] / "docs/pictures"
+
+
+def test_nothing_has_booted_yet(shown: Show, open_tab: Open) -> None:
+    tab = open_tab(shown("empty"))
+    tab.page.get_by_text("No machine has booted yet").wait_for()
+    tab.page.get_by_role("img", name="no file was sent").wait_for()
+    tab.go("#/leases")
+    tab.page.get_by_text("No client has been given an address yet").wait_for()
+    tab.go("#/machine/52:54:00:00:00:01")
+    tab.page.get_by_text("No boot of this machine is known").wait_for()
+
+
+def test_boots_appear_as_they_happen(showing: Show, open_tab: Open) -> None:
+    server = showing("busy")
+    tab = open_tab(server)
+    tab.row(recorded.mac_of(60)).wait_for()
+    server.do("boot 300 2")
+    tab.row(recorded.mac_of(300)).filter(has_text="In progress").wait_for(timeout=3000)
+    first = tab.page.get_by_role("row").nth(1).inner_text()
+    assert recorded.mac_of(300) in first or recorded.mac_of(301) in first, "the newest is on top"
+    tab.row(recorded.mac_of(301)).filter(has_text="Booted").wait_for(timeout=3000)
+    tab.page.get_by_role("button", name="Pause").click()
+    server.do("boot 400 1")
+    tab.page.wait_for_timeout(1500)
+    assert not tab.row(recorded.mac_of(400)).count(), "the list rests"
+    tab.page.get_by_role("button", name="Resume").click()
+    tab.row(recorded.mac_of(400)).wait_for()
+
+
+def test_a_machine_that_boots_is_followed(showing: Show, open_tab: Open) -> None:
+    server = showing("busy")
+    tab = open_tab(server, f"#/machine/{recorded.mac_of(500)}")
+    server.do("boot 500 1")
+    tab.page.locator(".cause").filter(has_text="In progress").wait_for()
+    tab.page.locator(".cause").filter(has_text="Booted").wait_for()
+    assert tab.page.get_by_role("img", name="Timeline of a boot").count() == 1
+
+
+def test_why_machines_fail(shown: Show, open_tab: Open) -> None:
+    tab = open_tab(shown("failing"))
+    tab.row("never acknowledged").first.wait_for()
+    tab.page.get_by_label("Verdict").select_option("failed")
+    tab.row("Booted").first.wait_for(state="detached")
+    tab.page.get_by_label("MAC of a machine").fill("00:0E")
+    tab.row("00:00:0d").wait_for(state="detached")
+    tab.page.get_by_role("link", name="52:54:00:00:00:0e").click()
+    tab.page.get_by_role("heading", name="52:54:00:00:00:0e").wait_for()
+    tab.page.get_by_text(recorded.MISSING.remedy).wait_for()
+    picture = tab.page.get_by_role("img", name="Timeline of a boot")
+    assert recorded.MISSING.sentence in (picture.get_attribute("aria-label") or "")
+    assert "2 retries" in (picture.get_attribute("aria-label") or "")
+    assert picture.locator("text", has_text="×3").count() == 1
+    refused = tab.page.get_by_role("row").filter(has=tab.page.get_by_role("rowheader", name="vmlinuz-6.1"))
+    assert "there is “vmlinuz-6.12”, “vmlinuz-6.6”" in refused.inner_text()
+    decisions = tab.page.get_by_role("table", name="What each resolver decided")
+    assert decisions.get_by_role("row").nth(2).inner_text().split("\t")[:2] == [
+        "by-architecture",
+        "Decided on “snponly.efi” in under 1 ms",
+    ]
+
+
+def test_what_the_server_waits_for(showing: Show, open_tab: Open) -> None:
+    server = showing("waiting")
+    tab = open_tab(server)
+    tab.page.get_by_role("link", name="Not ready: 1 socket").click()
+    tab.page.get_by_text("TFTP on 0.0.0.0: interface eth99 does not exist").wait_for()
+    row = tab.row("eth99")
+    assert "Waiting" in row.inner_text()
+    server.do("appear")
+    tab.page.get_by_role("link", name="Ready", exact=True).wait_for()
+    row.filter(has_text="Bound").wait_for()
+
+
+def test_a_search_that_matches_nothing(shown: Show, open_tab: Open) -> None:
+    tab = open_tab(shown("busy"))
+    tab.page.get_by_label("MAC of a machine").fill("ff:ff")
+    tab.page.get_by_text("No boot matches").wait_for()
+
+
+# Many
+
+
+def test_ten_thousand_boots(showing: Show, open_tab: Open, capsys: pytest.CaptureFixture[str]) -> None:
+    """A page of them at a time, and the browser answers while boots change as fast as they can."""
+    server = showing("many")
+    tab = open_tab(server)
+    tab.page.evaluate("""() => {
+        window.longest = 0;
+        new PerformanceObserver((list) => {
+            for (const task of list.getEntries()) longest = Math.max(longest, task.duration);
+        }).observe({type: 'longtask'});
+    }""")
+    rows = tab.page.locator("table.boots tbody tr")
+    rows.nth(99).wait_for()
+    assert rows.count() == 100
+    oldest = rows.nth(99).inner_text()
+    tab.page.get_by_role("button", name="Older").click()
+    tab.page.get_by_text("Page 2").wait_for()
+    assert rows.count() == 100
+    assert oldest not in rows.all_inner_texts()
+    tab.page.get_by_role("button", name="Newer").click()
+    tab.row(oldest.split()[0]).first.wait_for()
+    server.do("flood 3000")
+    tab.page.get_by_label("MAC of a machine").fill(recorded.mac_of(77))
+    tab.row(recorded.mac_of(77)).first.wait_for()
+    tab.page.get_by_label("MAC of a machine").fill("")
+    tab.row(recorded.mac_of(20_000 + 499)).first.wait_for()
+    assert rows.count() == 100
+    longest = tab.page.evaluate("longest")
+    with capsys.disabled():
+        print(f"\nlongest task of the browser: {longest:.0f} ms")
+    assert longest < 1000
+
+
+def test_screen_readers_are_not_flooded(showing: Show, open_tab: Open) -> None:
+    server = showing("busy")
+    tab = open_tab(server)
+    tab.row(recorded.mac_of(60)).wait_for()
+    tab.page.evaluate("""() => {
+        window.said = [];
+        const news = document.getElementById('news');
+        new MutationObserver(() => news.textContent && said.push(news.textContent)).observe(news, {childList: true});
+    }""")
+    server.do("flood 400")
+    server.do("fail 900")
+    tab.page.wait_for_timeout(6500)
+    said = tab.page.evaluate("said")
+    assert said == [f"401 new boots; {recorded.mac_of(900)} failed: {recorded.MISSING.sentence}."]
+
+
+# Everybody
+
+
+@pytest.mark.parametrize(
+    ("state", "size", "scheme"),
+    [
+        ("empty", "wide", "light"),
+        ("empty", "phone", "dark"),
+        ("busy", "wide", "dark"),
+        ("busy", "phone", "light"),
+        ("failing", "wide", "light"),
+        ("failing", "wide", "dark"),
+        ("failing", "phone", "dark"),
+        ("many", "wide", "light"),
+        ("many", "wide", "dark"),
+    ],
+)
+def test_axe_finds_nothing(shown: Show, open_tab: Open, state: str, size: str, scheme: str) -> None:
+    options: dict[str, Any] = {"color_scheme": scheme, **(PHONE if size == "phone" else {})}
+    tab = open_tab(shown(state), **options)
+    for route in VIEWS[:1] if state == "many" else VIEWS:
+        tab.go(route)
+        tab.page.locator("h1").wait_for()
+        tab.page.locator(".panel:empty").wait_for(state="detached")
+        assert tab.violations() == [], route
+        assert tab.wide() <= 0, f"{route} scrolls sideways"
+
+
+def test_a_table_is_one_at_phone_width(shown: Show, open_tab: Open) -> None:
+    """Its rows are laid out as cards there, which would take their roles if they had none of their own."""
+    tab = open_tab(shown("busy"), **PHONE)
+    table = tab.page.get_by_role("table", name="Boots, the newest first")
+    table.get_by_role("row").nth(1).wait_for()
+    assert table.get_by_role("columnheader").all_inner_texts()[:3] == ["Machine", "Client", "Verdict"]
+    row = table.get_by_role("row").nth(1)
+    assert row.get_by_role("rowheader").inner_text() == recorded.mac_of(60)
+    assert row.get_by_role("cell").count() == 6
+    sizes = tab.page.evaluate("""() => [...document.querySelectorAll('a:not(.skip), button, input, select')]
+        .filter((each) => each.offsetParent)
+        .map((each) => each.getBoundingClientRect())
+        .filter((box) => Math.min(box.width, box.height) < 20).length""")
+    assert sizes == 0, "too small for a finger"
+
+
+def test_landmarks(shown: Show, open_tab: Open) -> None:
+    tab = open_tab(shown("busy"))
+    for role in ("banner", "main", "contentinfo"):
+        assert tab.page.get_by_role(role).count() == 1, role
+    assert tab.page.get_by_role("navigation", name="Views").count() == 1
+    assert tab.page.get_by_role("search").count() == 1
+    assert tab.page.get_by_role("heading", level=1).count() == 1
+    tab.page.get_by_role("img", name="Throughput of the last 5 min").wait_for()
+    assert tab.page.get_by_role("link", name="Boots", exact=True).get_attribute("aria-current") == "page"
+
+
+def test_by_keyboard_only(shown: Show, open_tab: Open) -> None:
+    tab = open_tab(shown("busy"))
+    tab.row(recorded.mac_of(60)).wait_for()
+    tab.press("Tab")
+    assert tab.focused() == "Skip to the content"
+    outline = "() => getComputedStyle(document.activeElement).outlineStyle"
+    assert tab.page.evaluate(outline) == "solid"
+    tab.press("Enter")
+    assert tab.focused() == "Boots"
+    seen = []
+    for _ in range(4):
+        tab.press("Tab")
+        seen.append(tab.focused())
+        assert tab.page.evaluate(outline) == "solid"
+    assert seen == ["search", "verdict", "Pause", recorded.mac_of(60)]
+    tab.press("Enter")
+    tab.page.get_by_role("img", name="Timeline of a boot").wait_for()
+    assert tab.focused() == recorded.mac_of(60), "its heading"
+    tab.press("Tab")
+    assert tab.focused() == "file"
+    tab.page.keyboard.type("install.ipxe")
+    tab.press("Enter")
+    tab.page.get_by_role("dialog").wait_for()
+    assert tab.focused() == "token"
+    tab.press("Escape")
+    tab.page.get_by_role("dialog").wait_for(state="detached")
+    assert tab.page.get_by_text("Once: install.ipxe").count() == 0
+
+
+def test_the_row_with_the_focus_keeps_it(showing: Show, open_tab: Open) -> None:
+    """Boots that come push it down, and its own change replaces its cells."""
+    server = showing("busy")
+    tab = open_tab(server)
+    tab.row(recorded.mac_of(60)).get_by_role("link").focus()
+    server.do("boot 300 3")
+    tab.row(recorded.mac_of(301)).filter(has_text="Booted").wait_for()
+    assert tab.focused() == recorded.mac_of(60)
+    tab.row(recorded.mac_of(302)).get_by_role("link").focus()
+    server.do("fail 901")
+    tab.row(recorded.mac_of(901)).wait_for()
+    assert tab.focused() == recorded.mac_of(302)
+
+
+def test_times_are_those_of_the_viewer(shown: Show, open_tab: Open) -> None:
+    server = shown("busy")
+    tokyo, lima = (open_tab(server, timezone_id=zone) for zone in ("Asia/Tokyo", "America/Lima"))
+    tokyo.page.get_by_text("Times are those of Asia/Tokyo").wait_for()
+    texts = []
+    for tab in (tokyo, lima):
+        time = tab.row(recorded.mac_of(60)).locator("time")
+        texts.append((time.inner_text(), time.get_attribute("datetime")))
+    assert texts[0][1] == texts[1][1]
+    assert texts[0][0] != texts[1][0]
+
+
+def test_reduced_motion(showing: Show, open_tab: Open) -> None:
+    server = showing("busy")
+    moving, still = (open_tab(server, reduced_motion=motion) for motion in ("no-preference", "reduce"))
+    for tab in (moving, still):
+        tab.row(recorded.mac_of(60)).wait_for()
+    server.do("boot 300 1")
+    names = []
+    for tab in (moving, still):
+        row = tab.row(recorded.mac_of(300))
+        row.wait_for()
+        names.append(row.evaluate("(row) => getComputedStyle(row).animationName"))
+    assert names == ["fresh", "none"]
+
+
+# Orders
+
+
+def test_a_next_boot_is_ordered_and_cancelled(showing: Show, open_tab: Open) -> None:
+    tab = open_tab(showing("busy"), f"#/machine/{recorded.mac_of(7)}")
+    tab.page.get_by_label("File to boot once").fill("install.ipxe")
+    tab.page.get_by_role("button", name="Order").click()
+    tab.page.get_by_role("textbox", name="Token").fill("wrong-wrong-wrong")
+    tab.page.get_by_role("button", name="Continue").click()
+    tab.page.get_by_text("The token is wrong.").wait_for()
+    assert tab.violations() == []
+    tab.page.get_by_role("textbox", name="Token").fill(TOKEN)
+    tab.press("Enter")
+    tab.page.get_by_text("Once: install.ipxe").wait_for()
+    tab.page.get_by_role("link", name="Server", exact=True).click()
+    tab.row("install.ipxe").get_by_role("button", name=f"Cancel the order for {recorded.mac_of(7)}").click()
+    tab.row("install.ipxe").wait_for(state="detached")  # the token is known by now
+
+
+def test_a_lease_is_released(showing: Show, open_tab: Open) -> None:
+    tab = open_tab(showing("busy"), "#/leases")
+    tab.page.get_by_role("button", name="Release 127.77.0.1", exact=True).click()
+    tab.page.get_by_role("textbox", name="Token").fill(TOKEN)
+    tab.press("Enter")
+    tab.page.get_by_text("127.77.0.1 was released.").wait_for()
+    tab.page.get_by_label("State").select_option("released")
+    tab.page.get_by_role("rowheader", name="127.77.0.2", exact=True).wait_for(state="detached")
+    found = tab.page.get_by_role("rowheader").all_inner_texts()
+    assert found == [f"127.77.0.{number}" for number in (1, 9, 18, 27, 36)]
+
+
+def test_a_server_that_is_gone(showing: Show, open_tab: Open) -> None:
+    server = showing("busy")
+    tab = open_tab(server)
+    tab.row(recorded.mac_of(60)).wait_for()
+    server.stop()
+    tab.page.get_by_role("link", name="No connection").wait_for()
+    assert tab.row(recorded.mac_of(60)).count(), "what was known stays"
+    tab.context.close()
+    tab.complaints = [each for each in tab.complaints if "ERR_" not in each]
+
+
+# Pictures of the documentation
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pictures(showing: Show, open_tab: Open, scheme: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """`pytest --record-pictures` writes them into the documentation."""
+    into = PICTURES if request.config.getoption("--record-pictures") else tmp_path
+    options: dict[str, Any] = {"color_scheme": scheme, "device_scale_factor": 1.5}
+    size = {"viewport": {"width": 1080, "height": 640}}
+    busy = open_tab(showing("busy"), **options, **size)
+    busy.row(recorded.mac_of(60)).wait_for()
+    busy.page.get_by_role("img", name="at most").wait_for()
+    failing = open_tab(showing("failing"), MACHINE, **options, **size)
+    failing.page.get_by_role("img", name="Timeline").wait_for()
+    phone = open_tab(showing("failing"), **options, **PHONE)
+    phone.row("52:54:00:00:00:0e").wait_for()
+    for name, tab in {"boots": busy, "timeline": failing, "phone": phone}.items():
+        path = into / f"web-{name}-{scheme}.png"
+        tab.page.screenshot(path=path)
+        assert path.stat().st_size > 10_000
