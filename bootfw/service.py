@@ -130,7 +130,8 @@ class BootService(MultiService):
         self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._broadcast = broadcast
         self._second_stage = SecondStageFinder(reactor.seconds, self._sharing("boot-program"))
-        self._plugins = PluginLifecycle(reactor, self._resolvers, self._publisher.publish)
+        used = self._resolvers if self._settings.answers_dhcp else []
+        self._plugins = PluginLifecycle(reactor, used, self._publisher.publish)
         self._stores = PluginLifecycle(reactor, self._backends, self._publisher.publish, "backend")
         self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
         layers = [("generated files", self._generated), *self._backends]
@@ -170,6 +171,8 @@ class BootService(MultiService):
         """Fires when everything that any stop has closed is closed."""
         self._devices = Devices(reactor)
         self._sites: list[_AddedSite] = []
+        self._operations: dict[str, Operation] = {}
+        """See add_operations()."""
         self._holds = False
         """Whether this service holds the reactor's monotonic clock; see hold()."""
         self._receivers: dict[str, Callable[..., None]] = {
@@ -209,9 +212,18 @@ class BootService(MultiService):
             ((given, verified),) = _named([observer], IBootObserver)
             self._publisher.add(name or given, verified)
 
+    def add_operations(self, operations: Mapping[str, Operation]) -> None:
+        """Have the control socket offer more operations, from the next start on."""
+        self._operations.update(operations)
+
     def operations(self) -> Mapping[str, Operation]:
         """Return what the operator can query and order while the service runs, as the control socket offers it."""
-        return {**self._plugins.operations(), **(self._leasing.operations if self._leasing else {})}
+        leases = self._leasing.operations if self._leasing else {}
+        return {**self._operations, **self._plugins.operations(), **leases}
+
+    def lease_counts(self) -> Mapping[str, int]:
+        """Return how many leases there are in each state of bootfw.records; empty: no addresses are given."""
+        return self._leasing.counts() if self._leasing else {}
 
     def on_message(self, kind: str, values: tuple[Any, ...]) -> bool:
         """Take what another process of this server has broadcast. Returns False if the kind is unknown."""
@@ -342,15 +354,16 @@ class BootService(MultiService):
             finish_closing(port)
         try:
             self._stores.start()
-            if self._settings.answers_dhcp:
-                self._plugins.start()
+            self._plugins.start()
             for service, address, protocol in self._wanted():
                 for device in devices_for(self._reactor, service, address, self._settings.interfaces):
                     self._bind_one(service, address, protocol(), device)
             for added in self._sites:
                 self._bind_site(added)
-            if self._control is not None and self._settings.answers_dhcp:
-                self._plugins.listen(self._control, self._leasing.operations if self._leasing else None)
+            if self._control is not None:
+                self._plugins.listen(
+                    self._control, self._leasing.operations if self._leasing else None, self._operations
+                )
             if self._sockets.follow_interfaces:
                 report_missing(self._reactor, self._settings.interfaces, self._publisher.publish)
             for name, backend in self._backends:

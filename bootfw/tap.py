@@ -34,6 +34,7 @@ from bootfw.observe.metrics import add_metrics
 from bootfw.observe.record import at
 from bootfw.plugins import PluginRow, list_plugins
 from bootfw.service import BootService
+from bootfw.status import add_status
 from bootfw.supervision import add_supervision
 from bootfw.terminal import aligned, escape_unencodable
 from bootfw.values import Address
@@ -165,6 +166,7 @@ def makeService(options: Options) -> IService:
     metrics = add_metrics(timed, boot, settings.metrics)
     if metrics is not None:
         site.mount("metrics", metrics)
+    add_status(boot, str(configuration.source or ""))
     daemon = Daemon(boot, parts, notes, _log(options.parent, parts))
     supervision = add_supervision(timed, boot, os.environ)
     if supervision is not None:

@@ -14,6 +14,7 @@ from bootfw.cli.personas import add_personas
 from bootfw.cli.probe import add_probe
 from bootfw.cli.render import add_render
 from bootfw.cli.run import add_run
+from bootfw.cli.status import add_status
 from bootfw.cli.storm import add_storm
 from bootfw.config.configuration import ConfigErrors
 from bootfw.errors import BootfwError
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_next(commands)
     add_render(commands)
     add_probe(commands)
+    add_status(commands)
     add_storm(commands)
     escape_unencodable()
     options = parser.parse_args(arguments)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -62,14 +63,20 @@ class PluginLifecycle:
             if took > START_SECONDS:
                 self._publish(PluginBlocked(seconds(), f"{self._kind} {name}", "start()", took))
 
-    def listen(self, path: Path, more: Mapping[str, Operation] | None = None) -> None:
+    def listen(
+        self,
+        path: Path,
+        more: Mapping[str, Operation] | None = None,
+        optional: Mapping[str, Operation] = MappingProxyType({}),
+    ) -> None:
         """Open the control socket, if there is an operation to serve.
 
         :param more: operations in addition to those of the plugins. With them the socket is required, unless this
             process may not use UNIX sockets at all; without them its absence is only logged.
+        :param optional: more operations, for which the socket is not required.
         :raise StateError: a required socket can't be opened.
         """
-        operations = {**(more or {}), **self.operations()}
+        operations = {**optional, **(more or {}), **self.operations()}
         if not operations:
             return
         try:

@@ -93,6 +93,11 @@ class _Worker(ProcessProtocol):
         self.states.run(self._do, event, argument, self._workers.reactor.seconds())
         self._workers.watch(self)
 
+    def record(self) -> dict[str, Any]:
+        """See Workers.records()."""
+        pid = None if self._process is None else getattr(self._process, "pid", None)
+        return {"number": self.number, "state": self.states.state.value, "pid": pid}
+
     def start(self, interim: InterimServer) -> None:
         """Start the first process.
 
@@ -283,6 +288,10 @@ class Workers(Service):
         return opened
 
     # Processes
+
+    def records(self) -> list[dict[str, Any]]:
+        """The workers, for the status: number, state, and process id, which is None where there is no process."""
+        return [worker.record() for worker in self._workers]
 
     def startService(self) -> None:
         """Start every worker. This process serves their sockets until they are ready."""

@@ -1,0 +1,116 @@
+"""``bootfw status``: what a running server does."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from bootfw.cli.failure import CommandError
+from bootfw.cli.statedir import running, state_of
+from bootfw.config.configuration import load_config
+from bootfw.records import STATES, Record
+from bootfw.terminal import aligned, moment, printable
+
+NOT_READY = 1
+"""Exit code: a wanted socket is not bound."""
+
+MISUSED = 2
+"""Exit code: the configuration is wrong, or the server's socket can't be opened."""
+
+NOT_RUNNING = 3
+"""Exit code: no server runs."""
+
+ABOUT = """
+Shows what a running server does: whether it is ready, its sockets, workers, transfers in flight and leases.
+"""
+
+EPILOG = """
+Examples:
+  bootfw status                              the server with the default state directory
+  bootfw status -c /etc/bootfw.toml --json   the server of that configuration, for a monitoring system
+
+Exit codes: 0 the server is ready, 1 it runs and is not ready, 2 it can't be asked, 3 no server runs.
+"""
+
+
+def add_status(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser(
+        "status",
+        help="show what the running server does",
+        description=ABOUT,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("-c", "--config", metavar="FILE", help="the configuration of the server")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(run=_status, failed=MISUSED)
+
+
+def _status(options: argparse.Namespace) -> int:
+    state = state_of(load_config(options.config, os.environ))
+    server = running(state)
+    if server is None:
+        if options.json:
+            sys.stdout.write(json.dumps({"running": False, "ready": False, "state_directory": str(state)}) + "\n")
+        else:
+            sys.stderr.write(
+                f"bootfw: no server runs with the state directory {printable(str(state))}; "
+                "another one is meant by its configuration, with -c FILE\n"
+            )
+        return NOT_RUNNING
+    records = list(server.call("status"))
+    if len(records) != 1:
+        raise CommandError("this server does not tell its status; it is of another version")
+    record = {"running": True, **records[0]}
+    if options.json:
+        sys.stdout.write(json.dumps(record, indent=2) + "\n")
+    else:
+        sys.stdout.write("\n".join(_lines(record, time.time())) + "\n")
+    return 0 if record["ready"] else NOT_READY
+
+
+def _lines(record: Record, now: float) -> Iterable[str]:
+    ready = "ready" if record["ready"] else "not ready"
+    yield (
+        f"bootfw {record['version']} is {ready}; it has run for {duration(now - record['since'])}, "
+        f"since {moment(record['since'])}"
+    )
+    yield printable(
+        f"pid {record['pid']}, Python {record['python']}, Twisted {record['twisted']}, "
+        f"configuration {record['configuration'] or 'none, so the defaults'}"
+    )
+    for waiting in record["waiting"]:
+        what = " ".join(str(waiting[key]) for key in ("service", "address", "device") if waiting.get(key))
+        yield printable(f"waiting: {what + ': ' if what else ''}{waiting.get('reason', '')}")
+    yield ""
+    rows = [("SERVICE", "ADDRESS", "INTERFACE", "STATE", "SINCE", "REASON")]
+    for each in record["sockets"]:
+        host = f"[{each['address']}]" if ":" in each["address"] else each["address"]
+        since = moment(each["since"]) if each["since"] else ""
+        rows.append((each["service"], f"{host}:{each['port']}", each["device"], each["state"], since, each["reason"]))
+    yield aligned(rows)
+    if record["workers"]:
+        yield ""
+        workers = [("WORKER", "STATE", "PID")]
+        workers += [(str(each["number"]), each["state"], str(each["pid"] or "")) for each in record["workers"]]
+        yield aligned(workers)
+    yield ""
+    yield f"transfers in flight: {record['transfers']}"
+    if record["leases"]:
+        counted = [f"{record['leases'][state]} {state}" for state in STATES if record["leases"].get(state)]
+        yield f"leases: {', '.join(counted)}"
+
+
+def duration(seconds: float) -> str:
+    """A time span for people, in its two largest units: "2 h 3 min"."""
+    left = max(0, round(seconds))
+    parts: list[str] = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])

@@ -1,0 +1,82 @@
+"""What a running server is doing, as one record: the operation "status" of the control socket.
+
+``bootfw status`` shows it; it is composed here, above the service, of what each part knows about itself.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import define, field
+from zope.interface import implementer
+
+from bootfw import __version__
+from bootfw.events import Event, TransferBegun, TransferEnded
+from bootfw.interfaces import IBatchObserver
+from bootfw.net.workers.supervisor import Workers
+from bootfw.service import BootService
+from bootfw.values import Address
+from bootfw.web.readiness import readiness, socket_records
+from twisted import __version__ as twisted_version
+
+_MOST_COUNTED = 50_000
+"""Transfers that are counted as in flight: one whose end was dropped from a full queue would stay."""
+
+
+@implementer(IBatchObserver)
+@define(eq=False)
+class Status:
+    """Answers the operation "status" for a service.
+
+    :param source: the configuration file; "": there is none.
+    """
+
+    _boot: BootService
+    _source: str = ""
+    _began: float = field(factory=time.time, init=False)
+    _transfers: dict[tuple[str, Address], None] = field(factory=dict, init=False)
+    """Those that have begun and not ended."""
+
+    def operation(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        """See Operation: one record."""
+        return [self.record()]
+
+    def record(self) -> dict[str, Any]:
+        """Times are in seconds since the epoch."""
+        boot = self._boot
+        workers = [record for child in boot if isinstance(child, Workers) for record in child.records()]
+        return {
+            **readiness(boot),
+            "version": __version__,
+            "python": platform.python_version(),
+            "twisted": twisted_version,
+            "pid": os.getpid(),
+            "since": self._began,
+            "configuration": self._source,
+            "sockets": socket_records(boot),
+            "workers": workers,
+            "transfers": len(self._transfers),
+            "leases": boot.lease_counts(),
+        }
+
+    def observe(self, event: Event) -> None:
+        """See IBootObserver."""
+        self.observe_many((event,))
+
+    def observe_many(self, events: Sequence[Event]) -> None:
+        """See IBatchObserver."""
+        transfers = self._transfers
+        for event in events:
+            if isinstance(event, TransferEnded):
+                transfers.pop((event.report.request.protocol, event.report.request.peer), None)
+            elif isinstance(event, TransferBegun) and len(transfers) < _MOST_COUNTED:
+                transfers[event.request.protocol, event.request.peer] = None
+
+
+def add_status(boot: BootService, source: str = "") -> None:
+    """Have the control socket of *boot* answer "status"."""
+    status = Status(boot, source)
+    boot.add_observer(status, "status")
+    boot.add_operations({"status": status.operation})

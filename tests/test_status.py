@@ -1,0 +1,100 @@
+"""The operation "status": what a service tells about itself."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.epollreactor import EPollReactor
+
+from bootfw import __version__
+from bootfw.api import BootService, Settings, TFTPSettings
+from bootfw.backends.memory import MemoryBackend
+from bootfw.config.settings import DHCPSettings
+from bootfw.dhcp.subnet import Subnet
+from bootfw.lease import NEVER, Lease, LeaseState
+from bootfw.net.dhcp.leasing import Leasing
+from bootfw.status import add_status
+from bootfw.stores.memory import MemoryStore
+from bootfw.testing import MemoryNetwork
+from bootfw.testing.tftp import TFTPClient
+
+
+def service(network: MemoryNetwork, **settings: Any) -> BootService:
+    made = BootService(
+        network.host("10.0.0.1"),
+        settings=Settings(tftp=TFTPSettings(listen=(("10.0.0.1", 69),)), **settings),
+        backend=MemoryBackend({"file": b"x" * 2000}),
+        store=MemoryStore(),
+    )
+    add_status(made, "/etc/bootfw.toml")
+    return made
+
+
+def record(boot: BootService) -> Any:
+    (found,) = boot.operations()["status"]({})
+    return found
+
+
+def test_a_service_that_runs() -> None:
+    network = MemoryNetwork()
+    boot = service(network, dhcp=DHCPSettings(mode="off"))
+    assert record(boot)["ready"] is False
+    boot.startService()
+    found = record(boot)
+    assert (found["ready"], found["waiting"]) == (True, [])
+    assert (found["version"], found["pid"]) == (__version__, os.getpid())
+    assert found["configuration"] == "/etc/bootfw.toml"
+    told = [(each["service"], each["address"], each["port"], each["state"]) for each in found["sockets"]]
+    assert told == [("tftp", "10.0.0.1", 69, "bound")]
+    assert (found["workers"], found["transfers"], found["leases"]) == ([], 0, {})
+    network.result_of(boot.stopService())
+    assert record(boot)["sockets"] == []
+
+
+def test_transfers_in_flight() -> None:
+    network = MemoryNetwork()
+    boot = service(network, dhcp=DHCPSettings(mode="off"))
+    boot.startService()
+    client = TFTPClient(network.host("10.0.0.9"), ("10.0.0.1", 69), pause=lambda block: 5.0 * (block == 1))
+    done = client.download("file")
+    network.advance(1)
+    assert record(boot)["transfers"] == 1
+    network.result_of(done)
+    network.advance(1)
+    assert record(boot)["transfers"] == 0
+    missing = TFTPClient(network.host("10.0.0.8"), ("10.0.0.1", 69)).download("gone")
+    missing.addErrback(lambda failure: None)
+    network.advance(1)
+    assert record(boot)["transfers"] == 0
+    network.result_of(boot.stopService())
+
+
+def test_leases_by_their_state() -> None:
+    network = MemoryNetwork()
+    subnet = Subnet(network="10.0.0.0/24", pool=("10.0.0.100-10.0.0.109",))
+    store = MemoryStore()
+    stored = [
+        Lease("10.0.0.100", b"a", "", state=LeaseState.ACTIVE, granted=0.0, expires=NEVER),
+        Lease("10.0.0.101", b"b", "", state=LeaseState.ACTIVE, granted=0.0, expires=1.0),
+        Lease("10.0.0.102", b"c", "", state=LeaseState.RELEASED, granted=0.0, expires=1.0),
+    ]
+    store.commit(stored)
+    network.advance(60)
+    settings = DHCPSettings(mode="server", subnets=(subnet,))
+    leasing = Leasing(network.host("10.0.0.1"), store, settings, lambda event: None)
+    assert leasing.counts() == {"active": 1, "expired": 1, "released": 1}
+    network.result_of(leasing.close())
+
+
+def test_a_server_without_dhcp_answers_too(private_reactor: EPollReactor, tmp_path: Path) -> None:
+    """The control socket is opened for this operation alone; where that can't be, the server starts without it."""
+    for path, opened in ((tmp_path / "control.sock", True), (Path("/proc/control.sock"), False)):
+        boot = BootService(
+            private_reactor,
+            settings=Settings(dhcp=DHCPSettings(mode="off"), tftp=TFTPSettings(listen=(("127.0.0.1", 0),))),
+            control=path,
+        )
+        add_status(boot)
+        boot.startService()
+        assert path.exists() is opened
+        boot.stopService()
