@@ -221,10 +221,6 @@ class BootService(MultiService):
         leases = self._leasing.operations if self._leasing else {}
         return {**self._operations, **self._plugins.operations(), **leases}
 
-    def lease_counts(self) -> Mapping[str, int]:
-        """Return how many leases there are in each state of bootfw.records; empty: no addresses are given."""
-        return self._leasing.counts() if self._leasing else {}
-
     def on_message(self, kind: str, values: tuple[Any, ...]) -> bool:
         """Take what another process of this server has broadcast. Returns False if the kind is unknown."""
         receive = self._receivers.get(kind)

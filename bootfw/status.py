@@ -58,8 +58,18 @@ class Status:
             "sockets": socket_records(boot),
             "workers": workers,
             "transfers": len(self._transfers),
-            "leases": boot.lease_counts(),
+            "leases": self._leases(),
         }
+
+    def _leases(self) -> list[dict[str, Any]]:
+        """For each subnet how many addresses are in each state, and how many are free."""
+        leases, free = self._boot.lease_counts()
+        found: dict[str, dict[str, Any]] = {
+            network: {"network": network, "free": count} for (network,), count in free.items()
+        }
+        for (network, state), count in leases.items():
+            found.setdefault(network, {"network": network, "free": 0})[state] = count
+        return list(found.values())
 
     def observe(self, event: Event) -> None:
         """See IBootObserver."""

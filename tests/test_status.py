@@ -4,15 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.epollreactor import EPollReactor
 
 from bootfw import __version__
 from bootfw.api import BootService, Settings, TFTPSettings
 from bootfw.backends.memory import MemoryBackend
 from bootfw.config.settings import DHCPSettings
-from bootfw.dhcp.subnet import Subnet
-from bootfw.lease import NEVER, Lease, LeaseState
-from bootfw.net.dhcp.leasing import Leasing
 from bootfw.status import add_status
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import MemoryNetwork
@@ -46,7 +44,7 @@ def test_a_service_that_runs() -> None:
     assert found["configuration"] == "/etc/bootfw.toml"
     told = [(each["service"], each["address"], each["port"], each["state"]) for each in found["sockets"]]
     assert told == [("tftp", "10.0.0.1", 69, "bound")]
-    assert (found["workers"], found["transfers"], found["leases"]) == ([], 0, {})
+    assert (found["workers"], found["transfers"], found["leases"]) == ([], 0, [])
     network.result_of(boot.stopService())
     assert record(boot)["sockets"] == []
 
@@ -69,21 +67,14 @@ def test_transfers_in_flight() -> None:
     network.result_of(boot.stopService())
 
 
-def test_leases_by_their_state() -> None:
-    network = MemoryNetwork()
-    subnet = Subnet(network="10.0.0.0/24", pool=("10.0.0.100-10.0.0.109",))
-    store = MemoryStore()
-    stored = [
-        Lease("10.0.0.100", b"a", "", state=LeaseState.ACTIVE, granted=0.0, expires=NEVER),
-        Lease("10.0.0.101", b"b", "", state=LeaseState.ACTIVE, granted=0.0, expires=1.0),
-        Lease("10.0.0.102", b"c", "", state=LeaseState.RELEASED, granted=0.0, expires=1.0),
+def test_leases_of_each_subnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    boot = service(MemoryNetwork(), dhcp=DHCPSettings(mode="off"))
+    counts = {("10.0.0.0/24", "active"): 3, ("10.0.0.0/24", "expired"): 1}, {("10.0.0.0/24",): 6, ("10.1.0.0/24",): 9}
+    monkeypatch.setattr(boot, "lease_counts", lambda: counts)
+    assert record(boot)["leases"] == [
+        {"network": "10.0.0.0/24", "free": 6, "active": 3, "expired": 1},
+        {"network": "10.1.0.0/24", "free": 9},
     ]
-    store.commit(stored)
-    network.advance(60)
-    settings = DHCPSettings(mode="server", subnets=(subnet,))
-    leasing = Leasing(network.host("10.0.0.1"), store, settings, lambda event: None)
-    assert leasing.counts() == {"active": 1, "expired": 1, "released": 1}
-    network.result_of(leasing.close())
 
 
 def test_a_server_without_dhcp_answers_too(private_reactor: EPollReactor, tmp_path: Path) -> None:

@@ -101,8 +101,11 @@ def _lines(record: Record, now: float) -> Iterable[str]:
     yield ""
     yield f"transfers in flight: {record['transfers']}"
     if record["leases"]:
-        counted = [f"{record['leases'][state]} {state}" for state in STATES if record["leases"].get(state)]
-        yield f"leases: {', '.join(counted)}"
+        yield ""
+        leases = [("SUBNET", *(state.upper() for state in STATES), "FREE")]
+        for each in record["leases"]:
+            leases.append((each["network"], *(str(each.get(state, 0)) for state in STATES), str(each["free"])))
+        yield aligned(leases)
 
 
 def duration(seconds: float) -> str:

@@ -3,8 +3,10 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from attrs import frozen
 from twistd import Process, free_port
 
 from bootfw.cli.main import main
@@ -65,3 +67,63 @@ def test_no_server_runs(capsys: pytest.CaptureFixture[str], here: Path) -> None:
 )
 def test_time_spans(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+def test_what_a_server_tells(capsys: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is not ready, with leases, and with workers."""
+    record = {
+        "ready": False,
+        "waiting": [{"service": "tftp", "address": "10.0.0.1", "device": "eth1", "reason": "no such address"}],
+        "version": "1",
+        "python": "3",
+        "twisted": "26",
+        "pid": 7,
+        "since": 0.0,
+        "configuration": "",
+        "sockets": [
+            {
+                "service": "tftp",
+                "address": "fd00::1",
+                "port": 69,
+                "device": "",
+                "state": "bound",
+                "reason": "",
+                "since": 9,
+            },
+        ],
+        "workers": [{"number": 0, "state": "serving", "pid": 8}],
+        "transfers": 2,
+        "leases": [{"network": "10.0.0.0/24", "free": 6, "active": 3}],
+    }
+    monkeypatch.setattr("bootfw.cli.status.running", lambda state: Answering(record))
+    monkeypatch.setattr("time.time", lambda: 7380.0)
+    (here / "bootfw.toml").write_text(CONFIG.format(port=69, workers=1))
+    code, out, err = status(capsys)
+    assert (code, err) == (1, "")
+    assert out == (
+        "bootfw 1 is not ready; it has run for 2 h 3 min, since 1970-01-01 00:00:00\n"
+        "pid 7, Python 3, Twisted 26, configuration none, so the defaults\n"
+        "waiting: tftp 10.0.0.1 eth1: no such address\n"
+        "\n"
+        "SERVICE  ADDRESS       INTERFACE  STATE  SINCE                REASON\n"
+        "tftp     [fd00::1]:69             bound  1970-01-01 00:00:09\n"
+        "\n"
+        "WORKER  STATE    PID\n"
+        "0       serving  8\n"
+        "\n"
+        "transfers in flight: 2\n"
+        "\n"
+        "SUBNET       ACTIVE  EXPIRED  RELEASED  DECLINED  FREE\n"
+        "10.0.0.0/24  3       0        0         0         6\n"
+    )
+
+
+@frozen
+class Answering:
+    """A server that tells *record*."""
+
+    record: dict[str, Any]
+
+    def call(self, name: str) -> list[dict[str, Any]]:
+        assert name == "status"
+        return [self.record]

@@ -1,7 +1,6 @@
 """The leases of a running server: loaded from the store, committed to it, and shown to the operator."""
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
@@ -28,7 +27,6 @@ from bootfw.net.dhcp.leasecontrol import LeaseControl, server_for
 from bootfw.net.dhcp.ratelimit import RateLimit
 from bootfw.net.dhcp.walltime import CHECKED_EVERY, WallTimeLeases
 from bootfw.net.linux.interfaces import own_addresses
-from bootfw.records import shown_state
 
 
 class Leasing:
@@ -104,11 +102,6 @@ class Leasing:
             if probe is not None:
                 probe.close()
         return maybeDeferred(self._store.close)
-
-    def counts(self) -> Mapping[str, int]:
-        """How many leases there are, by their state in bootfw.records."""
-        now = self._clock.seconds()
-        return Counter(shown_state(lease, now) for lease in self._leases())
 
     def _leases(self) -> Iterator[Lease]:
         yield from self.server.leases()
