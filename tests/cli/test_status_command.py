@@ -69,6 +69,9 @@ def test_time_spans(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
 
 
+BOUND = {"state": "bound", "reason": "", "since": 9}
+
+
 def test_what_a_server_tells(capsys: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is not ready, with leases, and with workers."""
     record = {
