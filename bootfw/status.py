@@ -18,7 +18,7 @@ from bootfw.interfaces import IBatchObserver
 from bootfw.net.workers.supervisor import Workers
 from bootfw.service import BootService
 from bootfw.values import Address
-from bootfw.web.readiness import readiness, socket_records
+from bootfw.web.sockets import Sockets
 from twisted import __version__ as twisted_version
 
 _MOST_COUNTED = 50_000
@@ -36,8 +36,12 @@ class Status:
     _boot: BootService
     _source: str = ""
     _began: float = field(factory=time.time, init=False)
+    _sockets: Sockets = field(init=False)
     _transfers: dict[tuple[str, Address], None] = field(factory=dict, init=False)
     """Those that have begun and not ended."""
+
+    def __attrs_post_init__(self) -> None:
+        self._sockets = Sockets(self._boot)
 
     def operation(self, given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         """See Operation: one record."""
@@ -48,14 +52,14 @@ class Status:
         boot = self._boot
         workers = [record for child in boot if isinstance(child, Workers) for record in child.records()]
         return {
-            **readiness(boot),
+            **self._sockets.readiness(),
             "version": __version__,
             "python": platform.python_version(),
             "twisted": twisted_version,
             "pid": os.getpid(),
             "since": self._began,
             "configuration": self._source,
-            "sockets": socket_records(boot),
+            "sockets": self._sockets.records(),
             "workers": workers,
             "transfers": len(self._transfers),
             "leases": self._leases(),
@@ -83,6 +87,8 @@ class Status:
                 transfers.pop((event.report.request.protocol, event.report.request.peer), None)
             elif isinstance(event, TransferBegun) and len(transfers) < _MOST_COUNTED:
                 transfers[event.request.protocol, event.request.peer] = None
+            else:
+                self._sockets.observe(event)
 
 
 def add_status(boot: BootService, source: str = "") -> None:

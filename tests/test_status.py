@@ -38,6 +38,7 @@ def test_a_service_that_runs() -> None:
     boot = service(network, dhcp=DHCPSettings(mode="off"))
     assert record(boot)["ready"] is False
     boot.startService()
+    network.advance(1)
     found = record(boot)
     assert (found["ready"], found["waiting"]) == (True, [])
     assert (found["version"], found["pid"]) == (__version__, os.getpid())
