@@ -299,7 +299,7 @@ class IListableResolver(IBootFileResolver):
 
 
 class IStartable(Interface):
-    """A resolver or a backend that does something when the service starts and stops.
+    """A resolver, a backend or an observer that does something when the service starts and stops.
 
     (A resolver may be an IBootObserver as well: it then gets the events, as if it were configured as an observer.)
     """

@@ -133,6 +133,9 @@ class BootService(MultiService):
         used = self._resolvers if self._settings.answers_dhcp else []
         self._plugins = PluginLifecycle(reactor, used, self._publisher.publish)
         self._stores = PluginLifecycle(reactor, self._backends, self._publisher.publish, "backend")
+        self._observers = PluginLifecycle(
+            reactor, _named(observers, IBootObserver), self._publisher.publish, "observer"
+        )
         self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
         layers = [("generated files", self._generated), *self._backends]
         names = self._settings.interfaces
@@ -306,7 +309,7 @@ class BootService(MultiService):
         for row, port, protocol in opened:
             closing += [maybeDeferred(protocol.close), maybeDeferred(port.stopListening)]
             self._publisher.publish(ListenerClosed(self._reactor.seconds(), row.service, row.address))
-        closing += [self._plugins.close(), self._stores.close()]
+        closing += [self._plugins.close(), self._stores.close(), self._observers.close()]
         if self._leasing is not None:
             closing.append(self._leasing.close())
             self._leasing = None
@@ -349,6 +352,7 @@ class BootService(MultiService):
         for port in closing:
             finish_closing(port)
         try:
+            self._observers.start()
             self._stores.start()
             self._plugins.start()
             for service, address, protocol in self._wanted():

@@ -17,6 +17,7 @@ from bootfw.net.http import downloadstates
 from bootfw.net.tftp import listenerstates, transferstates
 from bootfw.net.udp import portstates
 from bootfw.net.workers import workerstates
+from bootfw.observe import deliverystates
 from bootfw.storm import machine as simulated
 from bootfw.table import Table, drawing
 from bootfw.tftp import read, write
@@ -46,6 +47,12 @@ MACHINES = (
         "net/tftp/listenerstates",
         listenerstates.TABLE,
         (listenerstates.State.STOPPED,),
+    ),
+    Drawn(
+        "DeliveryStates: the requests of a webhook",
+        "observe/deliverystates",
+        deliverystates.TABLE,
+        (deliverystates.State.IDLE,),
     ),
     Drawn("PortStates: a UDP port", "net/udp/portstates", portstates.TABLE, (portstates.State.CLOSED,)),
     Drawn(

@@ -23,7 +23,7 @@ class PluginLifecycle:
     :param reactor: for listen() IReactorUNIX.
     :param plugins: (name, plugin).
     :param publish: takes the events of the plugins.
-    :param kind: "resolver" or "backend", for the log.
+    :param kind: "resolver", "backend" or "observer", for the log.
     """
 
     _log = Logger(namespace="bootfw")

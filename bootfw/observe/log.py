@@ -99,6 +99,18 @@ class LogObserver:
 
     def observe_many(self, events: Sequence[Event]) -> None:
         """Log several events. Requests for a file that were refused for the same reason share a line, with a count."""
+        found = self.log_events(events)
+        for each in found[:-1]:
+            each["log_more"] = True
+        for each in found:
+            self.log.observer(each)
+
+    def has_line(self, event: Event) -> bool:
+        """Whether events of this kind are logged."""
+        return type(event) in _LINES or type(event) in (TransferEnded, TransferRefused)
+
+    def log_events(self, events: Sequence[Event]) -> list[LogEvent]:
+        """What observe_many() gives to Twisted's log."""
         refused = Counter(_refusal(event) for event in events if type(event) is TransferRefused)
         found: list[LogEvent] = []
         for event in events:
@@ -111,10 +123,7 @@ class LogObserver:
                     found.append(self._refused(event, count))
             elif kind in _LINES:
                 found += self._by_line(_LINES[kind], event)
-        for each in found[:-1]:
-            each["log_more"] = True
-        for each in found:
-            self.log.observer(each)
+        return found
 
     def _ended(self, event: Any) -> LogEvent:
         report: TransferReport = event.report

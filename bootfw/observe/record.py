@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 
+from bootfw.attempts.attempt import BootAttempt
+from bootfw.attempts.record import attempt_record
 from bootfw.events import Event
 from bootfw.values import Address, BootFile, BootMenu, BootRequest, TransferReport, TransferRequest
 
@@ -25,7 +27,8 @@ def record(event: Event) -> Record:
     What an event says about its request has the same key in all of them: ``mac``, ``persona``, ``architecture``,
     ``interface`` and the others of a DHCP request; ``protocol``, ``peer``, ``file`` and ``upload`` of a transfer. An
     address with a port is a string, an enum its name, bytes are in hexadecimal. A boot file is its name as ``file``
-    and the host that serves it as ``server``; a menu is ``menu``, the list of its texts.
+    and the host that serves it as ``server``; a menu is ``menu``, the list of its texts. A boot attempt is as
+    ``bootfw boots --json`` shows it.
     """
     report = getattr(event, "report", None)
     if type(report) is TransferReport:
@@ -80,6 +83,9 @@ def _add(found: Record, name: str, value: Any) -> None:
         found.update(protocol=value.protocol, peer=at(value.peer), file=text(value.filename), upload=value.write)
     elif isinstance(value, BootFile):
         found.update(file=text(value.name), server=value.server or "")
+    elif isinstance(value, BootAttempt):
+        found.setdefault("mac", value.mac)
+        found[name] = attempt_record(value)
     elif isinstance(value, BootMenu):
         found["menu"] = [text(item.description) for item in value.items]
     else:

@@ -1,0 +1,181 @@
+"""The ``otel`` observer: what a collector receives, decoded by the definition of OTLP."""
+
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from narrowing import of_type
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from twisted.internet.epollreactor import EPollReactor
+
+from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
+from bootfw.errors import ConfigError
+from bootfw.events import BootAttemptEnded, EventsDropped
+from bootfw.observe import otel
+from bootfw.observe.otel import OpenTelemetry
+from bootfw.plugins import PluginContext, configure, load
+
+MAC = "52:54:00:00:00:01"
+BOOT = BootAttempt(
+    "boot-1",
+    1000.0,
+    1009.5,
+    mac=MAC,
+    addresses=("10.77.0.5",),
+    persona="uefi",
+    architecture="x86_64-uefi",
+    stages=(
+        Stage(1000.0, StageKind.DISCOVER, {"persona": "uefi", "stack": "pxe"}, 2, 1004.0),
+        Stage(1000.001, StageKind.OFFER, {"file": "snponly.efi", "address": "10.77.0.5", "menu": None}),
+        Stage(1005.0, StageKind.TRANSFER, {"file": "snponly.efi", "bytes": 1000}, 1, 1005.25),
+    ),
+    files=("snponly.efi",),
+    bytes=1000,
+    verdict=Verdict.FAILED,
+    cause=Cause("path-mtu", "The first full block was never acknowledged", "Look at the MTU"),
+)
+
+
+class Collector:
+    """Takes exports by OTLP over HTTP."""
+
+    def __init__(self) -> None:
+        self.exports: list[tuple[dict[str, str], bytes]] = []
+        self.go = threading.Event()
+        self.go.set()
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                collector.exports.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+                collector.go.wait(10)
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1/traces"
+
+    def stop(self) -> None:
+        self.go.set()
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    made = Collector()
+    yield made
+    made.stop()
+
+
+def observer(reactor: EPollReactor, **options: Any) -> OpenTelemetry:
+    made = configure(load("otel", "bootfw.observers"), options, PluginContext(reactor, Path()))
+    started = of_type(OpenTelemetry, made)
+    started.start(lambda event: None)
+    return started
+
+
+def close(reactor: EPollReactor, made: OpenTelemetry) -> None:
+    results: list[object] = []
+    made.close().addBoth(results.append)
+    end = time.monotonic() + 20
+    while not results:
+        assert time.monotonic() < end, "it did not come"
+        reactor.iterate(0.01)
+    assert results == [None]
+
+
+def attributes(span: Any) -> dict[str, Any]:
+    found = {}
+    for each in span.attributes:
+        kind = each.value.WhichOneof("value")
+        value = getattr(each.value, kind)
+        found[each.key] = [item.string_value for item in value.values] if kind == "array_value" else value
+    return found
+
+
+def test_a_boot_is_a_trace_and_its_stages_are_spans(private_reactor: EPollReactor, collector: Collector) -> None:
+    made = observer(
+        private_reactor, **{"url": collector.url, "headers": {"authorization": "Bearer x"}, "service-name": "lab"}
+    )
+    made.observe_many([EventsDropped(1.0, 1), BootAttemptEnded(1.0, BOOT)])
+    close(private_reactor, made)
+    ((headers, body),) = collector.exports
+    assert headers["authorization"] == "Bearer x"
+    export = ExportTraceServiceRequest.FromString(body)
+    (resource,) = export.resource_spans
+    assert attributes(resource.resource)["service.name"] == "lab"
+    spans = {span.name: span for scope in resource.scope_spans for span in scope.spans}
+    assert set(spans) == {"boot", "discover", "offer", "transfer"}
+    boot = spans.pop("boot")
+    assert boot.parent_span_id == b""
+    assert (boot.start_time_unix_nano, boot.end_time_unix_nano) == (1000 * 10**9, 1009_500_000_000)
+    assert boot.status.code == Status.STATUS_CODE_ERROR
+    assert boot.status.message == "The first full block was never acknowledged"
+    assert attributes(boot) == {
+        "bootfw.boot.id": "boot-1",
+        "bootfw.mac": MAC,
+        "bootfw.persona": "uefi",
+        "bootfw.architecture": "x86_64-uefi",
+        "bootfw.verdict": "failed",
+        "bootfw.cause": "path-mtu",
+        "bootfw.bytes": 1000,
+        "bootfw.files": ["snponly.efi"],
+        "client.address": "10.77.0.5",
+    }
+    for span in spans.values():
+        assert (span.trace_id, span.parent_span_id) == (boot.trace_id, boot.span_id)
+    discover, transfer = spans["discover"], spans["transfer"]
+    assert (discover.start_time_unix_nano, discover.end_time_unix_nano) == (1000 * 10**9, 1004 * 10**9)
+    assert attributes(discover) == {"bootfw.persona": "uefi", "bootfw.stack": "pxe", "bootfw.count": 2}
+    assert transfer.end_time_unix_nano - transfer.start_time_unix_nano == 250_000_000
+    assert "bootfw.menu" not in attributes(spans["offer"])
+
+
+def test_each_boot_is_a_trace_of_its_own(private_reactor: EPollReactor, collector: Collector) -> None:
+    made = observer(private_reactor, url=collector.url)
+    made.observe(BootAttemptEnded(1.0, BOOT))
+    made.observe(BootAttemptEnded(1.0, BootAttempt("boot-2", 2000.0, verdict=Verdict.BOOTED)))
+    close(private_reactor, made)
+    ((_, body),) = collector.exports
+    spans = [
+        span
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert len({span.trace_id for span in spans}) == 2
+    (second,) = [span for span in spans if attributes(span).get("bootfw.boot.id") == "boot-2"]
+    assert second.status.code == Status.STATUS_CODE_UNSET
+    assert second.start_time_unix_nano == second.end_time_unix_nano == 2000 * 10**9
+
+
+def test_a_collector_that_does_not_answer_holds_nothing_up(private_reactor: EPollReactor, collector: Collector) -> None:
+    made = observer(private_reactor, **{"url": collector.url, "timeout-seconds": 0.5})
+    collector.go.clear()
+    began = time.monotonic()
+    for _ in range(100):
+        made.observe(BootAttemptEnded(1.0, BOOT))
+    assert time.monotonic() - began < 2
+    close(private_reactor, made)
+    made.observe(BootAttemptEnded(1.0, BOOT))  # is dropped
+
+
+def test_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r'^url: must be a URL, such as "http://127.0.0.1:4318/v1/traces", not "x"'):
+        OpenTelemetry("x")
+    monkeypatch.setattr(otel, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r'^url: traces need OpenTelemetry: pip install "bootfw\[otel\]"'):
+        OpenTelemetry()

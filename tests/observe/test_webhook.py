@@ -1,0 +1,289 @@
+"""The ``webhook`` observer and a real web server, which may be slow, dead, or answer with errors."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from narrowing import of_type
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from bootfw.attempts.attempt import BootAttempt, Cause, Verdict
+from bootfw.errors import ConfigError
+from bootfw.events import BootAttemptEnded, Event, PoolExhausted, RequestIgnored, TransferEnded, WorkerLost
+from bootfw.observe import deliverystates, webhook
+from bootfw.observe.webhook import BATCH, KINDS, QUEUED, Webhook, signature
+from bootfw.plugins import PluginContext, configure, load
+from bootfw.service import BootService
+from bootfw.testing import MemoryNetwork
+from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
+
+LOST = WorkerLost(1.0, 2, "killed", 7)
+FULL = PoolExhausted(1.0, "10.77.0.0/24", "52:54:00:00:00:01")
+IGNORED = RequestIgnored(1.0, "52:54:00:00:00:01", "no PXE")
+ENDED = TransferEnded(
+    2.0, TransferReport(TransferRequest("/a", "a", ("10.0.0.1", 9)), Agreed(), Outcome.COMPLETE, "", 9, 1, 0, 0.0, 1.0)
+)
+BOOT = BootAttempt(
+    "1", 0.0, 1.0, mac="52:54:00:00:00:01", verdict=Verdict.FAILED, cause=Cause("path-mtu", "It stopped", "Look")
+)
+
+
+class Receiver:
+    """A web server that keeps what it gets. *status* is its answer; with *go* cleared it gives none."""
+
+    def __init__(self, reactor: EPollReactor) -> None:
+        self.reactor = reactor
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.status = 204
+        self.go = threading.Event()
+        self.go.set()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.requests.append((dict(self.headers), body))
+                receiver.go.wait(10)
+                self.send_response(receiver.status)
+                self.end_headers()
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/boots?x=1"
+
+    def stop(self) -> None:
+        if self.thread.is_alive():
+            self.go.set()
+            self.server.shutdown()
+            self.server.server_close()
+            self.thread.join()
+
+    def webhook(self, **options: Any) -> Webhook:
+        return configured(self.reactor, url=self.url, **options)
+
+    def events(self) -> list[list[str]]:
+        """The names of the events of each request."""
+        return [[event["event"] for event in json.loads(body)["events"]] for _, body in self.requests]
+
+    def turn(self, until: Callable[[], object]) -> None:
+        end = time.monotonic() + 10
+        while not until():
+            assert time.monotonic() < end, "it did not come"
+            self.reactor.iterate(0.01)
+
+    def close(self, hook: Webhook) -> None:
+        closed: list[object] = []
+        hook.close().addBoth(closed.append)
+        self.turn(lambda: closed)
+        assert closed == [None]
+
+
+def configured(reactor: Any, **options: Any) -> Webhook:
+    made = configure(
+        load("webhook", "bootfw.observers"), {"batch-seconds": 0, **options}, PluginContext(reactor, Path())
+    )
+    hook = of_type(Webhook, made)
+    hook.start(lambda event: None)
+    return hook
+
+
+@pytest.fixture
+def receiver(
+    private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch, failures: list[BaseException]
+) -> Iterator[Receiver]:
+    monkeypatch.setattr(deliverystates, "FIRST_RETRY", 0.01)
+    made = Receiver(private_reactor)
+    yield made
+    made.stop()
+    internal = set(private_reactor._internalReaders)
+    made.turn(
+        lambda: (
+            not private_reactor.getDelayedCalls()
+            and {*private_reactor.getReaders(), *private_reactor.getWriters()} <= internal
+        )
+    )
+
+
+def test_events_are_posted_as_the_json_log_has_them(receiver: Receiver) -> None:
+    hook = receiver.webhook(secret="s3cret")
+    hook.observe_many([LOST, IGNORED, BootAttemptEnded(1.0, BOOT)])
+    receiver.turn(lambda: len(receiver.requests) == 1)
+    headers, body = receiver.requests[0]
+    lost, boot = json.loads(body)["events"]
+    assert headers["Content-Type"] == "application/json"
+    assert headers["X-Bootfw-Signature"] == f"sha256={signature('s3cret', body)}"
+    assert (lost["event"], lost["level"], lost["worker"], lost["transfers"]) == ("WorkerLost", "error", 2, 7)
+    assert lost["text"] == "worker 2 has ended: killed; another one takes over its 7 transfers"
+    assert lost["time"].endswith("Z")
+    assert (boot["event"], boot["mac"], boot["attempt"]["verdict"]) == ("BootAttemptEnded", BOOT.mac, "failed")
+    receiver.close(hook)
+
+
+def test_the_signature_is_an_hmac_of_sha_256() -> None:
+    """The second test case of RFC 4231 section 4.3."""
+    expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    assert signature("Jefe", b"what do ya want for nothing?") == expected
+
+
+def test_events_of_a_while_are_one_request(receiver: Receiver) -> None:
+    hook = receiver.webhook(**{"batch-seconds": 0.05, "events": ["WorkerLost", "PoolExhausted"]})
+    hook.observe(LOST)
+    hook.observe(FULL)
+    hook.observe(IGNORED)
+    receiver.turn(lambda: receiver.requests)
+    assert receiver.events() == [["WorkerLost", "PoolExhausted"]]
+    assert "X-Bootfw-Signature" not in receiver.requests[0][0]
+    receiver.close(hook)
+
+
+def test_many_events_go_in_several_requests_in_order(receiver: Receiver) -> None:
+    hook = receiver.webhook(events=["WorkerLost"])
+    hook.observe_many([evolve(LOST, worker=number) for number in range(2 * BATCH + 1)])
+    receiver.turn(lambda: len(receiver.requests) == 3)
+    found = [event["worker"] for _, body in receiver.requests for event in json.loads(body)["events"]]
+    assert found == [*range(2 * BATCH + 1)]
+    receiver.close(hook)
+
+
+def test_an_error_of_the_server_is_retried(receiver: Receiver) -> None:
+    hook = receiver.webhook()
+    receiver.status = 500
+    hook.observe(LOST)
+    receiver.turn(lambda: len(receiver.requests) == 3)
+    receiver.status = 200
+    receiver.turn(lambda: hook._states.state is deliverystates.State.IDLE)
+    assert hook.dropped == 0
+    bodies = {body for _, body in receiver.requests}
+    assert len(bodies) == 1
+    receiver.close(hook)
+
+
+def test_what_fails_too_often_is_dropped_and_reported(receiver: Receiver) -> None:
+    hook = receiver.webhook()
+    receiver.status = 503
+    with capturedLogs() as logs:
+        hook.observe_many([LOST, FULL])
+        receiver.turn(lambda: hook.dropped)
+    assert len(receiver.requests) == 1 + webhook.RETRIES
+    (line,) = [event["log_format"].format(**event) for event in logs if event["log_namespace"] == "bootfw"]
+    assert line == f"webhook {receiver.url}: 2 event(s) were dropped: it answers 503"
+    receiver.status = 200
+    hook.observe(LOST)
+    receiver.turn(lambda: len(receiver.requests) == 2 + webhook.RETRIES)
+    receiver.close(hook)
+
+
+def test_what_is_refused_is_not_sent_again(receiver: Receiver) -> None:
+    hook = receiver.webhook()
+    receiver.status = 404
+    hook.observe(LOST)
+    receiver.turn(lambda: hook.dropped)
+    assert len(receiver.requests) == 1
+    receiver.status = 429
+    hook.observe(LOST)
+    receiver.turn(lambda: len(receiver.requests) == 3)
+    receiver.status = 200
+    receiver.turn(lambda: hook._states.state is deliverystates.State.IDLE)
+    receiver.close(hook)
+    assert hook.dropped == 1
+
+
+def test_a_server_that_does_not_answer_holds_nothing_up(receiver: Receiver) -> None:
+    hook = receiver.webhook(**{"timeout-seconds": 0.1})
+    receiver.go.clear()
+    began = time.monotonic()
+    hook.observe(LOST)
+    assert time.monotonic() - began < 0.05
+    receiver.turn(lambda: len(receiver.requests) == 2)
+    receiver.go.set()
+    receiver.turn(lambda: hook._states.state is deliverystates.State.IDLE)
+    receiver.close(hook)
+
+
+def test_a_stop_sends_what_is_there(receiver: Receiver) -> None:
+    hook = receiver.webhook(**{"batch-seconds": 60})
+    hook.observe_many([LOST] * (BATCH + 1))
+    receiver.close(hook)
+    assert [len(names) for names in receiver.events()] == [BATCH, 1]
+    hook.observe(LOST)
+    assert len(hook._queue) == 0
+
+
+def test_a_stop_does_not_wait_for_a_server_that_is_gone(receiver: Receiver) -> None:
+    hook = receiver.webhook(**{"batch-seconds": 60})
+    receiver.stop()
+    hook.observe_many([LOST] * (BATCH + 1))
+    with capturedLogs() as logs:
+        receiver.close(hook)
+    assert hook.dropped == BATCH + 1
+    assert any("were dropped" in event["log_format"] for event in logs)
+
+
+def test_no_server_at_all(private_reactor: EPollReactor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliverystates, "FIRST_RETRY", 0.01)
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    hook = configured(private_reactor, url=f"http://127.0.0.1:{port}")
+    hook.observe(LOST)
+    end = time.monotonic() + 10
+    while not hook.dropped and time.monotonic() < end:
+        private_reactor.iterate(0.01)
+    assert hook.dropped == 1
+    assert "refused" in hook._reason
+
+
+def test_what_waits_is_bounded() -> None:
+    hook = configured(Clock(), url="http://10.0.0.1/", **{"batch-seconds": 60})
+    with capturedLogs() as logs:
+        hook.observe_many([LOST] * (QUEUED + 5))
+        hook.observe(LOST)
+    assert (len(hook._queue), hook.dropped) == (QUEUED, 6)
+    assert len(logs) == 1
+
+
+def test_it_starts_and_stops_with_its_service() -> None:
+    network = MemoryNetwork()
+    hook = Webhook("http://10.0.0.1/", reactor=network.clock)
+    before = hook._states
+    service = BootService(network.host("10.0.0.9"), observers=[hook])
+    service.startService()
+    assert hook._states is not before
+    network.result_of(service.stopService())
+    assert hook._states.state is deliverystates.State.ENDED
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "example.org"}, 'url: must be a URL, such as "https://example.org/boots", not "example.org"'),
+        ({"url": "http://a/b c"}, "url: must be ASCII without blanks"),
+        ({"url": "http://a", "events": ["WorkerLsot"]}, 'events[0]: no event "WorkerLsot"; did you mean "WorkerLost"?'),
+        ({"url": "http://a", "batch-seconds": -1}, "batch-seconds: must be >= 0: -1"),
+        ({}, '"url" is missing'),
+    ],
+)
+def test_mistakes(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configured(Clock(), **options)
+    assert message in str(caught.value)
+
+
+def test_every_event_can_be_chosen() -> None:
+    assert {"TransferEnded", "BootAttemptEnded", "OfferMade"} <= set(KINDS)
+    assert Event not in KINDS.values()
+    assert configured(Clock(), url="http://a", events=sorted(KINDS)).kinds == frozenset(KINDS.values())
