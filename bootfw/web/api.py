@@ -25,6 +25,9 @@ from bootfw.web.throughput import SECONDS
 LIMIT = 1000
 """Records in a response, unless the request has a limit."""
 
+_TIMES = {"since", "before"}
+"""Parameters that are seconds since the epoch."""
+
 _AT_ONCE = 100
 """Records that are written in one turn of the reactor: about a millisecond of work."""
 
@@ -76,10 +79,18 @@ class Listing(Page):
     :param operation: its name on the control socket.
     :param filters: parameters of the query that are passed on.
     :param path: the parameter that the last part of the path is, if there is one.
+    :param limited: the operation has a limit itself, and is given one more than is shown.
     """
 
     def __init__(
-        self, reactor: Any, boot: BootService, operation: str, filters: Iterable[str] = (), path: str = ""
+        self,
+        reactor: Any,
+        boot: BootService,
+        operation: str,
+        filters: Iterable[str] = (),
+        path: str = "",
+        *,
+        limited: bool = False,
     ) -> None:
         super().__init__()
         self._reactor = reactor
@@ -87,10 +98,13 @@ class Listing(Page):
         self._operation = operation
         self._filters = frozenset(filters)
         self._path = path
+        self._limited = limited
 
     def get(self, request: Any) -> Any:
         """See Page."""
-        given = {name.decode(): values[-1].decode("utf-8", "replace") for name, values in request.args.items()}
+        given: dict[str, Any] = {
+            name.decode(): values[-1].decode("utf-8", "replace") for name, values in request.args.items()
+        }
         limit = given.pop("limit", str(LIMIT))
         if not limit.isascii() or not limit.isdigit() or not 0 < int(limit) <= LIMIT:
             return refusal(request, 400, f"limit must be from 1 to {LIMIT}")
@@ -98,6 +112,13 @@ class Listing(Page):
         if unknown:
             known = ", ".join(sorted({*self._filters, "limit"}))
             return refusal(request, 400, f'unknown parameter "{unknown[0]}"; known: {known}')
+        for name in _TIMES & given.keys():
+            try:
+                given[name] = float(given[name])
+            except ValueError:
+                return refusal(request, 400, f'{name} must be seconds since the epoch, not "{given[name]}"')
+        if self._limited:
+            given["limit"] = int(limit) + 1
         if self._path:
             given[self._path] = b"/".join(request.postpath).decode("utf-8", "replace")
         elif request.postpath:

@@ -7,6 +7,7 @@ ends them half a second later, ``fail NUMBER`` fails one, ``flood COUNT`` change
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
 from typing import Any
 
 from attrs import define, evolve, field
@@ -63,9 +64,9 @@ class Recorded:
         return {"boots": self._list, "boot": self._of}
 
     def _list(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        mac, verdict, before = given.get("mac", ""), given.get("verdict", ""), float(given.get("before") or "inf")
+        mac, verdict, before = given.get("mac", ""), given.get("verdict", ""), given.get("before", inf)
         for boot in reversed(list(self.boots.values())):
-            if boot.began < before and mac in boot.mac and verdict in ("", boot.verdict.value):
+            if boot.began < before and mac in ("", boot.mac) and verdict in ("", boot.verdict.value):
                 yield attempt_record(boot, stages=False)
 
     def _of(self, given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -133,11 +133,24 @@ def test_records_of_an_operation(pages: Pages) -> None:
         "records": [{"id": "1"}, {"id": "2"}],
         "more": False,
     }
-    assert pages.operable.given == [("boots", {"mac": "52:54", "verdict": "failed"})]
+    assert pages.operable.given == [("boots", {"mac": "52:54", "verdict": "failed", "limit": 3})]
     assert pages.json("/api/boots?limit=1") == {"records": [{"id": "1"}], "more": True}
     pages.finds("boots", [])
     assert pages.json("/api/boots") == {"records": [], "more": False}
     assert pages.ask("HEAD", "/api/boots").status == 200
+
+
+def test_times_of_a_query_are_numbers(pages: Pages) -> None:
+    pages.finds("boots", [])
+    pages.json("/api/boots?since=5&before=7.5&limit=1")
+    assert pages.operable.given == [("boots", {"since": 5.0, "before": 7.5, "limit": 2})]
+
+
+def test_leases_are_selected(pages: Pages) -> None:
+    """The operation of leases knows no limit."""
+    pages.finds("leases", [])
+    pages.json("/api/leases?who=a&state=active&network=10.0.0.0/8&limit=5")
+    assert pages.operable.given == [("leases", {"who": "a", "state": "active", "network": "10.0.0.0/8"})]
 
 
 def test_what_there_is(pages: Pages) -> None:
@@ -147,7 +160,7 @@ def test_what_there_is(pages: Pages) -> None:
 def test_the_boots_of_one_machine(pages: Pages) -> None:
     pages.finds("boot", [{"id": "1"}])
     assert pages.json(f"/api/machines/{MAC}") == {"records": [{"id": "1"}], "more": False}
-    assert pages.operable.given == [("boot", {"mac": MAC})]
+    assert pages.operable.given == [("boot", {"mac": MAC, "limit": LIMIT + 1})]
 
 
 def test_many_records_leave_the_reactor_its_turns(pages: Pages) -> None:
@@ -208,6 +221,7 @@ def test_a_client_that_takes_nothing_is_sent_nothing(pages: Pages) -> None:
         ("/api/boots?limit=0", 400, f"limit must be from 1 to {LIMIT}"),
         ("/api/boots?limit=1001", 400, f"limit must be from 1 to {LIMIT}"),
         ("/api/boots?limit=x", 400, f"limit must be from 1 to {LIMIT}"),
+        ("/api/boots?since=x", 400, 'since must be seconds since the epoch, not "x"'),
         ("/api/boots?mca=1", 400, 'unknown parameter "mca"; known: before, limit, mac, since, verdict'),
         ("/api/boots/below", 404, "there is nothing at this path"),
         ("/api/leases", 404, 'this server has no "leases": its configuration has nothing to do with it'),

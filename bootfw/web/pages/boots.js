@@ -6,6 +6,8 @@ import { read } from "./remote.js";
 import { throughputFigure } from "./throughput.js";
 
 const PAGE = 100;
+const SEARCHED = 1000; // of the latest boots, for a part of a MAC
+const WHOLE = /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/;
 const QUIET = 5000; // ms between announcements to a screen reader
 
 const COLUMNS = [
@@ -67,7 +69,7 @@ export function bootsView(context) {
   let frame = 0;
   let request = 0;
 
-  const filter = () => ({ mac: search.value.trim().toLowerCase(), verdict: chosen.value });
+  const filter = () => ({ mac: search.value.trim().toLowerCase().replaceAll("-", ":"), verdict: chosen.value });
   const filtered = () => Boolean(filter().mac || filter().verdict);
 
   function matches(boot) {
@@ -78,7 +80,7 @@ export function bootsView(context) {
 
   function render(fresh = false) {
     const nothing = filtered()
-      ? [el("strong", {}, "No boot matches"), "Another machine, or another verdict?"]
+      ? [el("strong", {}, "No boot matches"), `Among the latest ${SEARCHED.toLocaleString()}, for a part of a MAC. Another machine, or another verdict?`]
       : [el("strong", {}, "No machine has booted yet"), "Switch one on: it appears here as soon as its first packet arrives."];
     if (boots.length) {
       list.rows(boots.map(row), fresh);
@@ -96,10 +98,16 @@ export function bootsView(context) {
   async function load(fresh = false) {
     const mine = ++request;
     try {
-      const found = await read("boots", { ...filter(), before: before.at(-1), limit: PAGE });
+      const { mac, verdict: wanted } = filter();
+      // The server finds whole MACs; a part of one is looked for here, in the latest boots.
+      const part = mac && !WHOLE.test(mac);
+      const found = await read("boots", {
+        mac: part ? "" : mac, verdict: wanted, before: before.at(-1), limit: part ? SEARCHED : PAGE,
+      });
       if (mine !== request) return;
-      boots = found.records;
-      more = found.more;
+      boots = part ? found.records.filter(matches) : found.records;
+      more = part ? boots.length > PAGE : found.more;
+      boots.length = Math.min(boots.length, PAGE);
       waiting.clear();
       if (!before.length) unseen = 0;
       render(fresh);
