@@ -177,6 +177,15 @@ def test_several_associations_get_an_address_each(server: Server) -> None:
     assert len({lease.address for lease in answer.commit}) == 2
 
 
+def test_two_associations_that_request_one_address_are_offered_two(server: Server) -> None:
+    second = (Option.IA_NA, identity_association_bytes(IdentityAssociation(99)) + wants("fd77::150"))
+    answer = server.answer(LINUX.message(MessageType.SOLICIT, second, ia=wants("fd77::150")))
+    held = [identity_association(raw) for code, raw in answer.options if code == Option.IA_NA]
+    offered = [ia_address(present(first(each.options, Option.IA_ADDRESS))).address for each in held]
+    assert offered[0] == "fd77::150"
+    assert len(set(offered)) == 2
+
+
 def test_of_an_association_the_first_address_is_the_new_one(server: Server) -> None:
     address = server.gets(LINUX)
     answer = server.answer(LINUX.message(MessageType.RENEW, OURS, ia=wants("fd77::9", address)))

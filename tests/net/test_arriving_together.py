@@ -3,7 +3,7 @@
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from bootfw.boot.backends import LayeredBackend
 from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.udp.port import DatagramPort
 from bootfw.readers import FileReader
-from bootfw.values import TransferRequest
+from bootfw.values import TransferRequest, Via
 from bootfw.watchdogs.adaptive import Adaptive
 from bootfw.wire import tftp
 
@@ -42,20 +42,20 @@ class Counted(DirectoryBackend):
 class Served:
     """Clients, and a directory that is served to them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mtu: Callable[[Via], int | None] | None = None) -> None:
         self.directory = Counted(root)
         backend = LayeredBackend([("directory", self.directory)])
-        self.protocol = TFTPProtocol(Clock(), backend, Adaptive(), lambda event: None)
+        self.protocol = TFTPProtocol(Clock(), backend, Adaptive(), lambda event: None, mtu=mtu)
         self.port = DatagramPort(Unused(), self.protocol, "127.0.0.1", 0)
         self.port.startListening()
         self.sockets: list[socket.socket] = []
 
-    def ask(self, *names: str) -> list[bytes]:
+    def ask(self, *names: str, options: Sequence[tuple[str, str]] = ()) -> list[bytes]:
         """One client for each name, all at once; gives what each gets."""
         clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in names]
         self.sockets += clients
         for client, name in zip(clients, names, strict=True):
-            client.sendto(tftp.request(False, name, "octet", []), ("127.0.0.1", self.port.getHost().port))
+            client.sendto(tftp.request(False, name, "octet", options), ("127.0.0.1", self.port.getHost().port))
         read(self.port, len(names))
         return [client.recv(600) for client in clients]
 
@@ -84,6 +84,16 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def test_one_look_for_all(served: Served) -> None:
     assert served.ask(*["pxelinux.cfg/default"] * 20, "other") == [MISSING] * 21
     assert served.directory.asked == ["pxelinux.cfg/default", "other"]
+
+
+def test_one_look_at_the_mtu_for_all(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"now")
+    sizes = iter([1000, 900])
+    served = Served(tmp_path, lambda via: next(sizes))
+    wanted = [("blksize", "1468")]
+    assert served.ask("a", "a", "a", options=wanted) == [tftp.option_ack((("blksize", "968"),))] * 3
+    assert served.ask("a", options=wanted) == [tftp.option_ack((("blksize", "868"),))], "it may have changed"
+    served.close()
 
 
 def test_what_appears_is_there_for_the_next(served: Served, tmp_path: Path) -> None:

@@ -141,6 +141,14 @@ def test_a_late_none_asks_the_next(chain: Chain) -> None:
     assert [event.seconds for event in chain.said(ResolverAnswered)] == [0.25, 0]
 
 
+def test_each_resolver_is_timed_by_itself(chain: Chain) -> None:
+    def slow() -> None:
+        chain.clock.advance(0.05)
+
+    assert chain.ask(Scripted(slow), Scripted(FILE)) == FILE
+    assert [event.seconds for event in chain.said(ResolverAnswered)] == [pytest.approx(0.05), 0]
+
+
 @pytest.mark.parametrize("refuse", [lambda: fail(BootRefused("no")), lambda: raising(BootRefused("no"))()])
 def test_a_refusal_by_any_way(chain: Chain, refuse: Callable[..., Any]) -> None:
     with pytest.raises(BootRefused):
