@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from bootfw import __version__
+from bootfw.cli.doctor import add_doctor
 from bootfw.cli.explain import add_explain
 from bootfw.cli.leases import add_leases
 from bootfw.cli.lint import add_lint
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"bootfw {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_run(commands)
+    add_doctor(commands)
     add_explain(commands)
     add_leases(commands)
     add_lint(commands)

@@ -1,0 +1,279 @@
+"""``bootfw doctor``: each check finds what it is for, and nothing else."""
+
+import errno
+import json
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bootfw.build import Parts, load_parts
+from bootfw.cli.dhcpclient import Offer
+from bootfw.cli.hostchecks import (
+    OK,
+    PROBLEM,
+    SKIPPED,
+    WARNING,
+    Check,
+    Host,
+    check_firewall,
+    check_host,
+    check_interfaces,
+    check_loaders,
+    check_permissions,
+    check_ports,
+    judge_offers,
+    wanted_ports,
+)
+from bootfw.cli.main import main
+from bootfw.config.settings import DHCPSettings, Settings
+from bootfw.dhcp.subnet import Subnet
+from bootfw.net.linux.netlink import Link, LinkAddress
+from bootfw.wire.dhcp4 import BOOTREPLY, Message
+from bootfw.wire.options import Option
+
+CONFIG = """
+[bootfw]
+state-dir = "state"
+[tftp]
+listen = ["127.0.0.1:{port}"]
+[web]
+listen = []
+[dhcp]
+mode = "off"
+[[backend]]
+use = "directory"
+root = "boot"
+"""
+
+
+@pytest.fixture
+def parts(here: Path) -> Parts:
+    return configured(here, CONFIG.format(port=0))
+
+
+def configured(here: Path, text: str) -> Parts:
+    (here / "boot").mkdir(exist_ok=True)
+    (here / "bootfw.toml").write_text(text)
+    return load_parts(here / "bootfw.toml", {}, None)
+
+
+def results(checks: Iterable[Check]) -> list[tuple[str, str]]:
+    return [(check.name, check.result) for check in checks]
+
+
+def doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    code = main(["doctor", "-c", "bootfw.toml", "--json", *arguments])
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] == (code == 0)
+    return code, found["checks"]
+
+
+def test_a_port_that_another_program_has(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        configured(here, CONFIG.format(port=taken.getsockname()[1]))
+        code, checks = doctor(capsys)
+        (port,) = [check for check in checks if check["name"] == "ports"]
+    assert code == 1
+    assert port["result"] == PROBLEM
+    assert "is taken by " in port["text"]
+
+
+def test_for_people(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    configured(here, CONFIG.format(port=0))
+    main(["doctor", "-c", "bootfw.toml"])
+    out = capsys.readouterr().out
+    assert out.startswith("ok       configuration: bootfw.toml is right\nok       server: no server runs with ")
+    assert "skipped  network: other DHCP servers are looked for with --probe-network\n" in out
+    assert "warning" in out.splitlines()[-1]
+
+
+def test_a_configuration_that_is_wrong(capsys: pytest.CaptureFixture[str], here: Path) -> None:
+    (here / "bootfw.toml").write_text("[tftp]\nlisten = 1\n")
+    code, checks = doctor(capsys)
+    assert code == 1
+    assert [(check["name"], check["result"]) for check in checks] == [("configuration", PROBLEM)]
+
+
+@pytest.mark.parametrize(
+    ("code", "result", "text"),
+    [
+        (0, OK, "is free"),
+        (errno.EACCES, PROBLEM, "needs root or CAP_NET_BIND_SERVICE"),
+        (errno.EADDRINUSE, PROBLEM, "is taken by"),
+        (errno.EADDRNOTAVAIL, WARNING, "does not have that address now"),
+        (errno.EAFNOSUPPORT, WARNING, "has no IPv6"),
+        (errno.EIO, PROBLEM, "Input/output error"),
+    ],
+)
+def test_ports(code: int, result: str, text: str) -> None:
+    host = Host(fault=lambda kind, address: code)
+    (check,) = check_ports(host, [("tftp", "udp", ("0.0.0.0", 69))], None)
+    assert (check.result, text in check.text) == (result, True)
+
+
+def test_the_sockets_of_a_server_that_runs() -> None:
+    sockets = [
+        {"service": "tftp", "address": "10.0.0.1", "port": 69, "state": state, "reason": "it waits for eth1"}
+        for state in ("bound", "waiting")
+    ]
+    checks = list(check_ports(Host(), [], {"sockets": sockets}))
+    assert results(checks) == [("ports", OK), ("ports", PROBLEM)]
+    assert checks[1].text == "tftp 10.0.0.1 port 69 is not bound: it waits for eth1"
+
+
+def test_which_ports_are_wanted(here: Path) -> None:
+    parts = configured(
+        here, '[http]\nlisten = ["0.0.0.0:8069"]\n[dhcp6]\nmode = "proxy"\n[[resolver]]\nuse = "static"\nfile = "x"\n'
+    )
+    assert [(service, kind, address[1]) for service, kind, address in wanted_ports(parts.settings, parts)] == [
+        ("dhcp", "udp", 67),
+        ("boot-server", "udp", 4011),
+        ("dhcp6", "udp", 547),
+        ("tftp", "udp", 69),
+        ("tftp", "udp", 69),
+        ("http", "tcp", 8069),
+    ]
+
+
+def host(tmp_path: Path, mtu: int = 1500, links: int = 1, filters: str = "0", numbered: bool = True) -> Host:
+    """A host with interfaces eth0 and so on."""
+    names = [f"eth{number}" for number in range(links)]
+    for name in ("all", *names):
+        (tmp_path / "sys/net/ipv4/conf" / name).mkdir(parents=True)
+        (tmp_path / "sys/net/ipv4/conf" / name / "rp_filter").write_text(f"{'0' if name == 'all' else filters}\n")
+    made = [Link(number + 1, name, mtu, 1, b"\2" + bytes(5)) for number, name in enumerate(names)]
+    addresses = [LinkAddress(each.index, socket.AF_INET, "10.0.0.1", 24, 0, 0) for each in made if numbered]
+    return Host(proc=tmp_path, links=lambda: made, addresses=lambda: addresses)
+
+
+def test_interfaces(tmp_path: Path) -> None:
+    settings = Settings()
+    usual = [("interfaces", OK), ("mtu", OK), ("rp_filter", OK)]
+    assert results(check_interfaces(host(tmp_path / "a"), settings)) == usual
+    small = results(check_interfaces(host(tmp_path / "b", mtu=1400), settings))
+    assert small == [("interfaces", OK), ("mtu", WARNING), ("rp_filter", OK)]
+    assert results(check_interfaces(host(tmp_path / "c", numbered=False), settings))[0] == ("interfaces", PROBLEM)
+    named = Settings(interfaces=("nosuch0",))
+    assert results(check_interfaces(host(tmp_path / "d"), named))[0] == ("interfaces", PROBLEM)
+
+
+def test_a_strict_reverse_path_filter(tmp_path: Path) -> None:
+    """It does no harm where all clients are on one link."""
+
+    def result(where: str, settings: Settings, links: int = 1, filters: str = "1") -> str:
+        return results(check_interfaces(host(tmp_path / where, links=links, filters=filters), settings))[-1][1]
+
+    subnet = Subnet(network="10.9.0.0/24", pool=("10.9.0.10-10.9.0.20",), relays=("10.9.0.1",))
+    relayed = Settings(dhcp=DHCPSettings(mode="server", subnets=(subnet,)))
+    assert result("one", Settings()) == OK
+    assert result("two", Settings(), links=2) == WARNING
+    assert result("relayed", relayed) == WARNING
+    assert result("loose", relayed, filters="2") == OK
+
+
+def test_permissions(parts: Parts, tmp_path: Path) -> None:
+    proc = tmp_path / "proc"
+    (proc / "self").mkdir(parents=True)
+    (proc / "self/status").write_text("Name:\tx\nCapEff:\t0000000000000400\n")
+    usual = [("state", OK), ("boot files", OK), ("capabilities", OK)]
+    assert results(check_permissions(Host(proc=proc), parts.settings, parts, tmp_path / "state")) == usual
+    subnet = Subnet(network="10.9.0.0/24", pool=("10.9.0.10-10.9.0.20",))
+    server = Settings(dhcp=DHCPSettings(mode="server", subnets=(subnet,)))
+    lacking = list(check_permissions(Host(proc=proc), server, parts, tmp_path / "state"))[2:]
+    assert [check.text.split(",")[0] for check in lacking] == [
+        "this user lacks CAP_NET_ADMIN",
+        "this user lacks CAP_NET_RAW",
+    ]
+    (tmp_path / "boot").rmdir()
+    assert ("boot files", PROBLEM) in results(check_permissions(Host(proc=proc), parts.settings, parts, tmp_path))
+
+
+def test_loaders(here: Path) -> None:
+    resolver = '[[resolver]]\nuse = "by-architecture"\nfiles = {x86-bios = "pxelinux.0", ipxe = "{http}/boot.ipxe"}\n'
+    backend = '[[backend]]\nuse = "directory"\nroot = "boot"\n[http]\nlisten = ["127.0.0.1:0"]\n'
+    parts = configured(here, resolver + backend)
+    assert [check.text for check in check_loaders(parts)] == [
+        "resolver by-architecture names pxelinux.0 for x86-bios, and no backend has it",
+        "resolver by-architecture names boot.ipxe for ipxe, and no backend has it",
+    ]
+    for name in ("pxelinux.0", "boot.ipxe"):
+        (here / "boot" / name).write_text("x")
+    assert results(check_loaders(parts)) == [("loaders", OK)]
+    assert results(check_loaders(configured(here, "resolver = []\n" + backend))) == [("loaders", PROBLEM)]
+
+
+NFT = """
+table inet filter {
+  chain input {
+    type filter hook input priority filter; policy POLICY;
+    ct state established accept
+    RULE
+  }
+}
+"""
+
+IPTABLES = "*filter\n:INPUT POLICY [0:0]\n-A INPUT -p tcp --dport 69 -j DROP\nRULE\nCOMMIT\n"
+
+
+@pytest.mark.parametrize(
+    ("rules", "policy", "rule", "expected"),
+    [
+        (NFT, "accept", "", [OK]),
+        (NFT, "drop", "", [WARNING, WARNING]),
+        (NFT, "drop", "udp dport { 67, 69 } accept", [OK]),
+        (NFT, "drop", "udp dport 60-70 accept", [OK]),
+        (NFT, "drop", "udp dport { bootps, tftp } accept", [OK]),
+        (NFT, "drop", "tcp dport 67-69 accept", [WARNING, WARNING]),
+        (NFT, "drop", "udp dport 67 accept", [WARNING]),
+        (NFT, "accept", "udp dport 69 drop", [PROBLEM]),
+        (NFT, "accept", "udp dport 690 drop", [OK]),
+        (IPTABLES, "ACCEPT", "", [OK]),
+        (IPTABLES, "DROP", "-A INPUT -p udp -m multiport --dports 67,69 -j ACCEPT", [OK]),
+        (IPTABLES, "DROP", "", [WARNING, WARNING]),
+        (IPTABLES, "ACCEPT", "-A INPUT -p udp -m udp --dport 67:68 -j REJECT", [PROBLEM]),
+    ],
+)
+def test_firewalls(rules: str, policy: str, rule: str, expected: list[str]) -> None:
+    text = rules.replace("POLICY", policy).replace("RULE", rule)
+    program = "nft" if rules is NFT else "iptables-save"
+    seen = Host(command=lambda command: text if command[0] == program else None)
+    wanted = [("dhcp", "udp", ("0.0.0.0", 67)), ("tftp", "udp", ("0.0.0.0", 69))]
+    assert [check.result for check in check_firewall(seen, wanted)] == expected
+
+
+def test_a_firewall_that_can_not_be_read() -> None:
+    assert results(check_firewall(Host(command=lambda command: None), [])) == [("firewall", SKIPPED)]
+
+
+def test_clock_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert results(check_host(Host(), tmp_path / "state")) == [("clock", OK), ("disk", OK)]
+    assert results(check_host(Host(now=lambda: 0.0), tmp_path)) == [("clock", PROBLEM), ("disk", OK)]
+    full = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: full)
+    assert results(check_host(Host(), tmp_path)) == [("clock", OK), ("disk", PROBLEM)]
+
+
+def offer(server: str, address: str = "0.0.0.0", file: bytes = b"") -> Offer:
+    options: dict[int, bytes] = {Option.SERVER_IDENTIFIER: socket.inet_aton(server), Option.BOOTFILE_NAME: file}
+    return Offer(Message(op=BOOTREPLY, xid=1, chaddr=bytes(6), yiaddr=address, options=options), server, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("offers", "mode", "expected"),
+    [
+        ([], "proxy", [PROBLEM]),
+        ([], "server", [OK]),
+        ([offer("10.0.0.1", "10.0.0.50")], "proxy", [OK]),
+        ([offer("10.0.0.1", "10.0.0.50")], "server", [PROBLEM]),
+        ([offer("10.0.0.9", "10.0.0.50")], "server", [OK]),  # our own
+        ([offer("10.0.0.1", "10.0.0.50"), offer("10.0.0.2", "10.0.0.60")], "proxy", [WARNING]),
+        ([offer("10.0.0.1", "10.0.0.50", b"pxelinux.0")], "proxy", [OK, WARNING]),
+    ],
+)
+def test_other_servers(offers: list[Offer], mode: str, expected: list[str]) -> None:
+    found = judge_offers("eth0", offers, frozenset(("10.0.0.9",)), mode)
+    assert [check.result for check in found] == expected
