@@ -20,6 +20,8 @@ from bootfw.interfaces import IOrderStore
 from bootfw.net.clock import monotonic
 from bootfw.net.control import SOCKET
 from bootfw.net.http.tls import tls
+from bootfw.net.inheritedsockets import InheritedSocket, InheritedSockets, serve_files
+from bootfw.net.listening import OwnSockets, SocketSource
 from bootfw.net.workers.supervisor import Workers, default_worker_count
 from bootfw.service import BootService, Named
 
@@ -39,9 +41,16 @@ class Parts:
     store: Named
     configuration: Configuration
 
-    def service(self, reactor: Any) -> BootService:
-        """The service, not started."""
-        workers = self._workers(reactor)
+    def service(self, reactor: Any, inherited: Sequence[InheritedSocket] = ()) -> BootService:
+        """The service, not started.
+
+        :param inherited: sockets that a service manager opened. Files are served by this process if one of them is for
+            TFTP or HTTP: workers need a socket each.
+        """
+        workers = None if serve_files(inherited) else self._workers(reactor)
+        sockets: SocketSource | None = workers
+        if inherited:
+            sockets = InheritedSockets(reactor, inherited, workers or OwnSockets(reactor))
         service = BootService(
             reactor,
             settings=self.settings,
@@ -51,7 +60,7 @@ class Parts:
             observers=self.observers,
             store=self.store[1],
             control=state_directory(self.settings.state_dir) / SOCKET,
-            sockets=workers,
+            sockets=sockets,
             broadcast=workers.broadcast if workers is not None else None,
         )
         if workers is not None:

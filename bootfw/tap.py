@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import signal
 import sys
 import time
@@ -21,12 +22,21 @@ from bootfw.bootchain import ends_at_ipxe
 from bootfw.build import Parts, load_parts, settle
 from bootfw.config import defaults
 from bootfw.config.configuration import ConfigErrors, Configuration
-from bootfw.config.settings import HTTPSettings
+from bootfw.config.settings import HTTPSettings, Settings
+from bootfw.config.state import state_directory
 from bootfw.errors import ConfigError, StateError
 from bootfw.net.clock import monotonic
 from bootfw.net.http.tls import tls
+from bootfw.net.inheritedsockets import InheritedSocket, check_used, inherited_sockets
 from bootfw.net.linux.interfaces import missing_interfaces
 from bootfw.net.linux.openfiles import allow_many_files
+from bootfw.net.linux.privileges import (
+    become,
+    clear_ambient_capabilities,
+    give_directory,
+    keep_capabilities,
+    restrict_capabilities,
+)
 from bootfw.net.listening import Listening
 from bootfw.observe.log import LogObserver
 from bootfw.observe.logoutput import JournalLog, LinesLog, open_log
@@ -158,20 +168,41 @@ def makeService(options: Options) -> IService:
     timed = monotonic(reactor)
     configuration, parts = _assembled(options, timed)
     settings, notes = settle(configuration)
+    try:
+        inherited = inherited_sockets(os.environ)
+        user = _account(settings)
+    except ConfigError as error:
+        _give_up([configuration.where(error)], WRONG)
+    if user is not None:  # the default directory of that account would be another one
+        settings = attrs.evolve(settings, state_dir=str(state_directory(settings.state_dir)))
+        give_directory(settings.state_dir, user)
     parts = attrs.evolve(parts, settings=settings)
     sys.excepthook = _without_known_tracebacks(sys.excepthook)
     allow_many_files()
-    boot = parts.service(timed)
+    boot = parts.service(timed, inherited)
     site = add_web(timed, boot, settings.web, optional=("web", "listen") not in configuration.given)
     metrics = add_metrics(timed, boot, settings.metrics)
     if metrics is not None:
         site.mount("metrics", metrics)
     add_status(boot, str(configuration.source or ""))
-    daemon = Daemon(boot, parts, notes, _log(options.parent, parts))
+    daemon = Daemon(boot, parts, notes, _log(options.parent, parts), inherited, user)
     supervision = add_supervision(timed, boot, os.environ)
     if supervision is not None:
         supervision.setServiceParent(daemon)  # type: ignore[no-untyped-call]
     return daemon
+
+
+def _account(settings: Settings) -> pwd.struct_passwd | None:
+    """The account to become once the ports are bound; None: stay what we are.
+
+    :raise ConfigError: there is no such account.
+    """
+    if not settings.user or os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(settings.user)
+    except KeyError:
+        raise ConfigError(f'there is no account "{settings.user}" on this host', ("bootfw", "user")) from None
 
 
 def _log(twistd: Mapping[str, Any] | None, parts: Parts) -> ILogObserver | None:
@@ -198,9 +229,18 @@ class Daemon(MultiService):
     log = Logger(namespace="bootfw")
 
     def __init__(
-        self, boot: BootService, parts: Parts, notes: Mapping[str, str], log_to: ILogObserver | None = None
+        self,
+        boot: BootService,
+        parts: Parts,
+        notes: Mapping[str, str],
+        log_to: ILogObserver | None = None,
+        inherited: Sequence[InheritedSocket] = (),
+        user: pwd.struct_passwd | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._inherited = inherited
+        self._user = user
+        self._was_root = False
         self._log_to = log_to
         self._boot = boot
         self._parts = parts
@@ -216,8 +256,13 @@ class Daemon(MultiService):
     def privilegedStartService(self) -> None:
         """Bind the ports, while root still. An error is logged in one line."""
         self._ignore_hangup()
+        clear_ambient_capabilities()
+        self._was_root = os.geteuid() == 0
+        if self._was_root:
+            keep_capabilities()  # twistd gives up root after this, with --uid
         try:
             super().privilegedStartService()  # type: ignore[no-untyped-call]
+            check_used(self._inherited, self._boot.summary())
         except (StateError, ConfigError) as error:
             self.log.critical("{reason}", reason=error)
             raise
@@ -225,6 +270,8 @@ class Daemon(MultiService):
             if not any(isinstance(observer, LogObserver) for _, observer in self._parts.observers):
                 self.log.critical("{reason}", reason=error)
             raise
+        if self._user is not None:
+            become(self._user)
 
     def _ignore_hangup(self) -> None:
         """Log SIGHUP, which would end the process. Where it is ignored already (nohup), it stays so."""
@@ -237,6 +284,8 @@ class Daemon(MultiService):
 
     def startService(self) -> None:
         """Start, and show what can be reached."""
+        if self._was_root and os.geteuid() != 0:
+            restrict_capabilities()
         super().startService()  # type: ignore[no-untyped-call]
         rows = self._boot.summary()
         table = aligned([(r.service, at(r.address), self._note(r)) for r in rows])

@@ -61,7 +61,7 @@ def source_of(root: Path, into: Path) -> Path:
     for path in parts:
         into.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, into)
-    for package in ("bootfw", "twisted", "bootfw_http_mirror"):
+    for package in ("bootfw", "twisted", "systemd", "bootfw_http_mirror"):
         if (root / package).is_dir():
             shutil.copytree(root / package, into / package, ignore=unwanted)
     return into
@@ -205,3 +205,9 @@ def test_the_mirror_imports_the_public_names_only() -> None:
     imported = {words[1] for words in lines if words[:1] in (["from"], ["import"])}
     ours = {name for name in imported if name.split(".")[0] == "bootfw"}
     assert ours == {"bootfw.api"}
+
+
+def test_the_units_are_installed_where_systemd_looks_below_a_prefix(installed: Environment) -> None:
+    """/usr/local/lib/systemd/system is one of its directories, as is that of /usr."""
+    units = installed.bin.parent / "lib" / "systemd" / "system"
+    assert {path.name for path in units.iterdir()} == {"bootfw.service", "bootfw.socket"}

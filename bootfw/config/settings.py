@@ -366,6 +366,10 @@ class Settings:
     state_dir: str = ""
     """Where bootfw keeps what must outlive it. Empty: `/var/lib/bootfw` for root, and `bootfw` in the user's state
     directory (`$XDG_STATE_HOME`, `~/.local/state`) for anybody else."""
+    user: str = ""
+    """The account that the server runs as once its ports are bound, when it is started as root: it keeps the
+    capabilities to bind ports below 1024 and to send ARP probes, and no other. `state-dir` is given to this account.
+    Empty: it stays root, unless `twistd --uid` or a systemd unit names another one."""
     workers: int = field(default=0, validator=within(0, 64, "processes"))
     """Processes that serve TFTP and HTTP, 1 to 64; with 1 it is the one that answers DHCP as well. 0: one for each
     processor, up to 4. Embedded it is always 1."""

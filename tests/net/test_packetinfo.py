@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.error import InvalidAddressError
 
-from bootfw.net.udp.packetinfo import IPV4, IPV6, Cache, Family, control_message
+from bootfw.net.udp.packetinfo import IPV4, IPV6, UNKNOWN_VIA, Cache, Family, control_message
 from bootfw.values import Via
 
 PORTS = st.integers(0, 65535)
@@ -150,3 +150,9 @@ def test_a_cache_makes_each_value_once_and_is_bounded() -> None:
     for key in range(10_000):
         cache[key]
         assert len(cache) <= 4096
+
+
+def test_a_datagram_that_was_queued_before_packet_info_was_requested() -> None:
+    """The kernel has its destination then, but neither interface nor local address: not that of a broadcast."""
+    info = struct.pack("=I4s4s", 0, bytes(4), socket.inet_aton("10.0.0.1"))
+    assert IPV4.read_info(info) == UNKNOWN_VIA

@@ -109,6 +109,8 @@ class _IPv4:
 
     def read_info(self, raw: bytes) -> Via:
         interface, local, destination = _INFO4.unpack(raw)
+        if not interface and local == _NO_ADDRESS4:  # it came before the option was set: to an inherited socket
+            return UNKNOWN_VIA
         return Via("" if local == _NO_ADDRESS4 else socket.inet_ntoa(local), interface, socket.inet_ntoa(destination))
 
     def info(self, via: Via, on_interface: bool) -> bytes:

@@ -40,7 +40,7 @@ def open_socket(address: str, port: int, *, shared: bool = False, device: str = 
     :raise InvalidAddressError: it isn't a numeric address.
     """
     try:
-        family, where = _resolve(address, port)
+        family, where = resolve(address, port)
         sock = socket.socket(family.number, socket.SOCK_DGRAM)
     except OSError as error:
         raise _cannot_listen(address, port, error) from None
@@ -63,7 +63,7 @@ def bind_socket(sock: socket.socket, address: str, port: int, device: str) -> No
 
     :raise OSError: as open_socket(), but as it is.
     """
-    family, where = _resolve(address, port)
+    family, where = resolve(address, port)
     try:
         _bind_beside(sock, where)
     except OSError as error:
@@ -84,7 +84,11 @@ def family_of(sock: socket.socket) -> Family:
     return IPV6 if sock.family == socket.AF_INET6 else IPV4
 
 
-def _resolve(address: str, port: int) -> tuple[Family, Any]:
+def resolve(address: str, port: int) -> tuple[Family, Any]:
+    """The family of a numeric address, and what ``getsockname()`` returns for a socket that is bound to it.
+
+    :raise InvalidAddressError: it isn't a numeric address.
+    """
     try:
         found = socket.getaddrinfo(address or "0.0.0.0", port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:  # another OSError says that no descriptor is left: Python's codec for names is a file
@@ -94,15 +98,23 @@ def _resolve(address: str, port: int) -> tuple[Family, Any]:
 
 
 def _configure(sock: socket.socket, family: Family) -> None:
+    if family is IPV6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    adopt_socket(sock)
+
+
+def adopt_socket(sock: socket.socket) -> None:
+    """Set the options that open_socket() sets, but for those that have no effect on a socket that is bound."""
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
     for forced, limited in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
         try:
             sock.setsockopt(socket.SOL_SOCKET, forced, _BUFFER)
         except OSError:  # without CAP_NET_ADMIN net.core.rmem_max and wmem_max are the limit
-            sock.setsockopt(socket.SOL_SOCKET, limited, _BUFFER)
+            if sock.getsockopt(socket.SOL_SOCKET, limited) < _BUFFER:  # an inherited socket may have more already
+                sock.setsockopt(socket.SOL_SOCKET, limited, _BUFFER)
+    family = family_of(sock)
     if family is IPV6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)

@@ -1,0 +1,164 @@
+"""Sockets that a service manager opened before it started this process: socket activation, sd_listen_fds(3)."""
+
+import errno
+import os
+import socket
+from collections.abc import MutableMapping, Sequence
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.error import CannotListenError
+
+from bootfw.config.settings import ListenAddress
+from bootfw.errors import ConfigError
+from bootfw.net.listening import Listening, SocketSource, listen_on
+from bootfw.net.udp.sockets import adopt_socket, resolve
+
+_STREAM = ("http", "https", "web")
+_DHCP = ("dhcp", "boot-server", "dhcp6", "boot-server6")
+_SERVICES = ("tftp", *_DHCP, *_STREAM)
+
+_UNNAMED = ("unknown", "bootfw.socket")
+"""Names of a socket that has been given none: it is for the service that wants its type and address."""
+
+_FIRST = 3
+_SO_BINDTODEVICE = 25
+_LONGEST_DEVICE = 16
+_UNMATCHED = "matches no wanted socket"
+
+
+@define(eq=False)
+class InheritedSocket:
+    """One of them."""
+
+    descriptor: int
+    name: str
+    sock: socket.socket
+    used: bool = field(default=False, init=False)
+
+    def __str__(self) -> str:
+        where = self.sock.getsockname()[:2]
+        kind = "TCP" if self.sock.type == socket.SOCK_STREAM else "UDP"
+        device = f" on {self.device}" if self.device else ""
+        return f'inherited socket "{self.name}" (descriptor {self.descriptor}, {kind} {_at(*where)}{device})'
+
+    @property
+    def device(self) -> str:
+        """The interface that it is bound to; "": all of them."""
+        return self.sock.getsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, _LONGEST_DEVICE).rstrip(b"\0").decode()
+
+    def is_for(self, service: str) -> bool:
+        """Whether its name allows *service*."""
+        return self.name == service or self.name in _UNNAMED
+
+    def difference(self, service: str, address: ListenAddress, device: str) -> str:
+        """Why it is not the wanted socket; "": it is."""
+        stream = service in _STREAM
+        family, where = resolve(*address)
+        if self.sock.type != (socket.SOCK_STREAM if stream else socket.SOCK_DGRAM):
+            return f"{service} needs {'TCP' if stream else 'UDP'}"
+        if self.sock.family != family.number or self.sock.getsockname() != where:
+            return f"{service} listens on {_at(*address)}"
+        if stream and not self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return "it is a connection, not a listening socket (Accept=no)"
+        if self.device != device:
+            return f"it has to be bound to interface {device}" if device else "it has to be bound to no interface"
+        if self.sock.family == socket.AF_INET6 and not self.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+            return "it takes IPv4 too (BindIPv6Only=ipv6-only)"
+        return ""
+
+
+def inherited_sockets(environ: MutableMapping[str, str], first: int = _FIRST) -> list[InheritedSocket]:
+    """The sockets that LISTEN_FDS counts and LISTEN_FDNAMES names, if they are for this process.
+
+    The variables are removed, and processes that this one starts don't inherit the sockets.
+
+    :param first: the descriptor of the first.
+    :raise ConfigError: a descriptor is no UDP or TCP socket, or its name is that of no service.
+    """
+    process, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    names = environ.pop("LISTEN_FDNAMES", "").split(":")
+    if process != str(os.getpid()) or not count.isdecimal():
+        return []
+    names += ["unknown"] * (int(count) - len(names))
+    return [_inherited(first + n, names[n] or "unknown") for n in range(int(count))]
+
+
+def _inherited(descriptor: int, name: str) -> InheritedSocket:
+    if name not in (*_SERVICES, *_UNNAMED):
+        raise ConfigError(
+            f'inherited descriptor {descriptor} is named "{name}" (FileDescriptorName=); '
+            f"known names: {', '.join(_SERVICES)}"
+        )
+    try:
+        sock = socket.socket(fileno=os.dup(descriptor))
+        supported = sock.family in (socket.AF_INET, socket.AF_INET6)
+        supported = supported and sock.type in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+    except OSError:
+        supported = False
+    if not supported:
+        raise ConfigError(f'inherited descriptor {descriptor} ("{name}") is no UDP or TCP socket')
+    os.close(descriptor)
+    sock.setblocking(False)
+    return InheritedSocket(descriptor, name, sock)
+
+
+@define(eq=False)
+class InheritedSockets:
+    """A SocketSource that takes each inherited socket for the service that wants it, and opens the other ports.
+
+    They stay open while the service is stopped, and are used again when it starts.
+
+    :param sockets: the inherited ones.
+    :param otherwise: opens what was not inherited.
+    """
+
+    _reactor: Any
+    _sockets: Sequence[InheritedSocket]
+    _otherwise: SocketSource
+
+    @property
+    def follow_interfaces(self) -> bool:
+        """See SocketSource."""
+        return self._otherwise.follow_interfaces
+
+    def listen(self, service: str, address: ListenAddress, protocol: Any, device: str, certificate: Any) -> Any:
+        """See SocketSource."""
+        candidates = [each for each in self._sockets if each.is_for(service)]
+        for inherited in candidates:
+            if not inherited.difference(service, address, device):
+                inherited.used = True
+                if service not in _STREAM:
+                    adopt_socket(inherited.sock)
+                return listen_on(self._reactor, service, address, protocol, inherited.sock.dup(), certificate)
+        try:
+            return self._otherwise.listen(service, address, protocol, device, certificate)
+        except CannotListenError as error:
+            named = [each for each in candidates if each.name == service and not each.used]
+            if not named:
+                raise
+            reason = str(getattr(error, "socketError", error))
+            reason += "".join(f"; {each} {_UNMATCHED}: {each.difference(service, address, device)}" for each in named)
+            number = getattr(error.socketError, "errno", errno.EADDRINUSE)
+            raise CannotListenError(*address, OSError(number, reason)) from error
+
+
+def check_used(sockets: Sequence[InheritedSocket], listening: Sequence[Listening]) -> None:
+    """Check, once everything is bound, that each inherited socket is in use.
+
+    :param listening: the ports that are open.
+    :raise ConfigError: a socket is not in use; the text names it and says what would be right.
+    """
+    for each in sockets:
+        if not each.used:
+            rows = [f"{row.service} {_at(*row.address[:2])} {row.note}".rstrip() for row in listening]
+            raise ConfigError(f"{each} {_UNMATCHED}; the configuration asks for {', '.join(rows) or 'none'}")
+
+
+def serve_files(sockets: Sequence[InheritedSocket]) -> bool:
+    """Whether one of them may be for TFTP or HTTP, which workers would serve."""
+    return any(each.name not in (*_DHCP, "web") for each in sockets)
+
+
+def _at(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,203 @@
+"""The units as systemd judges them, and socket activation by systemd's own program."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+from twistd import TWISTD, Process, fetch, free_port
+from workerprocesses import workers_of
+
+UNITS = Path(__file__).parent.parent / "systemd"
+BOOTFW = TWISTD.parent / "bootfw"
+
+CONFIG = """
+[bootfw]
+state-dir = "state"
+workers = 2
+[web]
+listen = []
+[tftp]
+listen = ["127.0.0.1:{tftp}"]
+[http]
+listen = ["127.0.0.1:{http}"]
+[dhcp]
+mode = "off"
+[[backend]]
+use = "memory"
+files = {{ "motd" = "hello" }}
+"""
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"needs {program}")
+
+
+# The units
+
+
+@needs("systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+    for unit in UNITS.iterdir():
+        text = unit.read_text().replace("ExecStart=bootfw", f"ExecStart={BOOTFW}")
+        (tmp_path / unit.name).write_text(text)
+    names = [str(tmp_path / unit.name) for unit in UNITS.iterdir()]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *names], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@needs("systemd-analyze")
+def test_the_service_is_exposed_less_than_3() -> None:
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=29", "--no-pager"]
+    done = subprocess.run([*command, str(UNITS / "bootfw.service")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Socket activation
+
+
+class Setup:
+    def __init__(self, directory: Path) -> None:
+        self.tftp, self.http = free_port(), free_port(socket.SOCK_STREAM)
+        self.path = directory / "bootfw.toml"
+        self.path.write_text(CONFIG.format(tftp=self.tftp, http=self.http))
+
+    @contextmanager
+    def activated(self, *options: str) -> Iterator[Process]:
+        """The server, started by systemd-socket-activate with the first packet that comes."""
+        command = ["systemd-socket-activate", *options, "-E", "PYTHONUNBUFFERED=1"]
+        with Process(*command, BOOTFW, "run", "-c", self.path, cwd=self.path.parent) as process:
+            process.until("Listening on")
+            yield process
+
+
+@needs("systemd-socket-activate")
+@pytest.mark.parametrize("name", ["tftp", "bootfw.socket"])
+def test_the_request_that_starts_the_server_is_answered(name: str, tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    with setup.activated("--datagram", f"--listen=127.0.0.1:{setup.tftp}", f"--fdname={name}") as process:
+        assert fetch(("127.0.0.1", setup.tftp), "motd") == b"hello"
+        process.until("bootfw serves")
+        assert workers_of(process.pid) == [], "a worker would need a socket of its own"
+        assert urlopen(f"http://127.0.0.1:{setup.http}/motd").read() == b"hello"
+
+
+@needs("systemd-socket-activate")
+def test_a_stream_socket(tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    with setup.activated(f"--listen=127.0.0.1:{setup.http}", "--fdname=http"):
+        assert urlopen(f"http://127.0.0.1:{setup.http}/motd").read() == b"hello"
+        assert fetch(("127.0.0.1", setup.tftp), "motd") == b"hello"
+
+
+@needs("systemd-socket-activate")
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("tftp", 'inherited socket "tftp" (descriptor 3, UDP 127.0.0.1:{port}) matches no wanted socket; '),
+        ("nothing", 'inherited descriptor 3 is named "nothing" (FileDescriptorName=); known names: tftp, dhcp'),
+    ],
+)
+def test_a_socket_that_is_not_wanted_ends_the_start_with_its_name(name: str, error: str, tmp_path: Path) -> None:
+    setup = Setup(tmp_path)
+    other = free_port()
+    with setup.activated("--datagram", f"--listen=127.0.0.1:{other}", f"--fdname={name}") as process:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"x", ("127.0.0.1", other))
+        text = process.rest()
+        assert process.code == 1
+    assert error.format(port=other) in text
+    assert "Traceback" not in text
+
+
+# Privileges
+
+DROPPED = """
+[bootfw]
+state-dir = "state"
+user = "{user}"
+workers = 2
+interfaces = ["late0"]
+[web]
+listen = []
+[dhcp]
+mode = "off"
+[tftp]
+listen = ["0.0.0.0:69"]
+[[backend]]
+use = "memory"
+files = {{ "motd" = "hello" }}
+"""
+
+KEPT = 1 << 10 | 1 << 13
+"""CAP_NET_BIND_SERVICE and CAP_NET_RAW."""
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """/proc/PID/status."""
+    rows = [line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    return {name: value.strip() for name, _, value in rows}
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    if os.geteuid() != 0 or not all(map(shutil.which, ["ip", "unshare"])):
+        pytest.skip("needs root, ip and unshare")
+    name = f"bootfw-drop-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    yield name
+    subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+# Python may be installed where root alone can read: then the process sees a /root that others can enter.
+_READABLE = """
+home=$1; shift
+if [ "${home#/root/}" != "$home" ]; then
+    top=/root/$(echo "${home#/root/}" | cut -d/ -f1)
+    mount --bind "$top" /mnt && mount -t tmpfs -o mode=755 tmpfs /root
+    mkdir "$top" && mount --move /mnt "$top"
+fi
+exec "$@"
+"""
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("by", ["the configuration", "twistd --uid"])
+def test_root_is_given_up_and_a_late_port_below_1024_is_bound_after_it(by: str, namespace: str, tmp_path: Path) -> None:
+    configured = by == "the configuration"
+    (tmp_path / "bootfw.toml").write_text(DROPPED.format(user="nobody" if configured else ""))
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    uid = ["--uid=65534", "--gid=65534"] if not configured else []
+    readable = ["unshare", "--mount", "sh", "-c", _READABLE, "sh", sys.base_prefix]
+    command: list[str | Path] = [TWISTD, "--nodaemon", "--pidfile=", *uid, "bootfw", "-c", tmp_path / "bootfw.toml"]
+    with Process("ip", "netns", "exec", namespace, *readable, *command, cwd=tmp_path) as server:
+        server.until("bootfw serves")
+        status = status_of(server.pid)
+        assert set(status["Uid"].split()) == {"65534"}
+        assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == KEPT
+        assert int(status["CapInh"], 16) == int(status["CapAmb"], 16) == 0
+        while len(workers := workers_of(server.pid)) < 2:
+            pass
+        for worker in map(status_of, workers):
+            assert set(worker["Uid"].split()) == {"65534"}
+            assert int(worker["CapEff"], 16) == int(worker["CapPrm"], 16) == 0
+        subprocess.run(["ip", "-n", namespace, "link", "add", "late0", "type", "veth"], check=True)
+        server.until("tftp listens on 0.0.0.0:69 (on late0)")
+
+
+def test_an_account_that_does_not_exist(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    (tmp_path / "bootfw.toml").write_text(DROPPED.format(user="nobody-at-all"))
+    with Process(BOOTFW, "run", "-c", "bootfw.toml", cwd=tmp_path) as server:
+        assert server.rest() == ('bootfw: bootfw.toml: bootfw.user: there is no account "nobody-at-all" on this host\n')
+        assert server.code == 1
