@@ -155,6 +155,7 @@ def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel: Path) -> Non
     assert "bootfw/py.typed" in packed
     assert "bootfw/personas/stock.toml" in packed
     assert "bootfw/backends/menus/ipxe.j2" in packed
+    assert {f"bootfw/web/pages/{name}" for name in ("index.html", "style.css", "app.js", "icon.svg")} <= packed
     assert not any(name.startswith("twisted/") and name.endswith("__init__.py") for name in packed)
 
 

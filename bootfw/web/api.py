@@ -102,9 +102,7 @@ class Listing(Page):
 
     def get(self, request: Any) -> Any:
         """See Page."""
-        given: dict[str, Any] = {
-            name.decode(): values[-1].decode("utf-8", "replace") for name, values in request.args.items()
-        }
+        given: dict[str, Any] = {_text(name): _text(values[-1]) for name, values in request.args.items()}
         limit = given.pop("limit", str(LIMIT))
         if not limit.isascii() or not limit.isdigit() or not 0 < int(limit) <= LIMIT:
             return refusal(request, 400, f"limit must be from 1 to {LIMIT}")
@@ -120,7 +118,7 @@ class Listing(Page):
         if self._limited:
             given["limit"] = int(limit) + 1
         if self._path:
-            given[self._path] = b"/".join(request.postpath).decode("utf-8", "replace")
+            given[self._path] = _text(b"/".join(request.postpath))
         elif request.postpath:
             return refusal(request, 404, "there is nothing at this path")
 
@@ -263,6 +261,10 @@ class _Sending:
         self._request.write(start + b'],"more":' + (b"true" if more else b"false") + b"}\n")
         self._request.unregisterProducer()
         self._request.finish()
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
 def _is_text(value: Any) -> bool:

@@ -8,10 +8,9 @@ import pytest
 from attrs import evolve
 from net.webclient import Response, Wire, parse
 from twisted.internet.defer import Deferred
-from zope.interface import implementer
 
 from bootfw import __version__
-from bootfw.api import DHCPSettings, IBootFileResolver, IOperable, Settings, StateError, TFTPSettings
+from bootfw.api import DHCPSettings, Settings, StateError, TFTPSettings
 from bootfw.attempts.attempt import BootAttempt, Verdict
 from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, TransferBegun, TransferEnded
 from bootfw.net.control import ControlError
@@ -31,48 +30,33 @@ JSON = {"Content_Type": "application/json"}
 MAC = "52:54:00:00:00:01"
 
 
-@implementer(IBootFileResolver, IOperable)
-class Operable:
-    """Its operations are those of the test."""
-
-    def __init__(self) -> None:
-        self.given: list[tuple[str, Mapping[str, Any]]] = []
-        self.answers: dict[str, Callable[[], Any]] = {}
-
-    def resolve(self, request: object) -> None:
-        return None
-
-    def operations(self) -> Mapping[str, Callable[[Mapping[str, Any]], Any]]:
-        def operation(name: str) -> Callable[[Mapping[str, Any]], Any]:
-            def call(given: Mapping[str, Any]) -> Any:
-                self.given.append((name, given))
-                return self.answers[name]()
-
-            return call
-
-        return {name: operation(name) for name in self.answers}
-
-
 class Pages(Visitor):
-    """Those of a service with such a resolver; ``publish`` is what its observers get."""
+    """Those of a service whose operations are the test's; ``publish`` is what its observers get."""
 
     def __init__(self, token: str = TOKEN) -> None:
-        self.network = MemoryNetwork()
-        self.operable = Operable()
-        self.observers: list[Any] = []
+        network = MemoryNetwork()
         settings = Settings(tftp=TFTPSettings(listen=()), dhcp=DHCPSettings(mode="off"))
-        self.service = BootService(self.network.host("10.0.0.1"), settings=settings, resolvers=[self.operable])
+        self.service = BootService(network.host("10.0.0.1"), settings=settings)
         self.service.startService()
-        super().__init__(WebSite(self.network.clock, self.service, token=token), self.network.clock)
+        self.given: list[tuple[str, Mapping[str, Any]]] = []
+        """(operation, what it was given)."""
+        super().__init__(WebSite(network.clock, self.service, token=token), network.clock)
+
+    def answers(self, name: str, answer: Callable[[], Any]) -> None:
+        def operation(given: Mapping[str, Any]) -> Any:
+            self.given.append((name, given))
+            return answer()
+
+        self.service.add_operations({name: operation})
 
     def finds(self, name: str, records: Any) -> None:
-        self.operable.answers[name] = lambda: records
+        self.answers(name, lambda: records)
 
     def fails(self, name: str, error: Exception) -> None:
         def answer() -> Any:
             raise error
 
-        self.operable.answers[name] = answer
+        self.answers(name, answer)
 
     def publish(self, *events: Event) -> None:
         self.site.activity.observe_many(events)
@@ -133,7 +117,7 @@ def test_records_of_an_operation(pages: Pages) -> None:
         "records": [{"id": "1"}, {"id": "2"}],
         "more": False,
     }
-    assert pages.operable.given == [("boots", {"mac": "52:54", "verdict": "failed", "limit": 3})]
+    assert pages.given == [("boots", {"mac": "52:54", "verdict": "failed", "limit": 3})]
     assert pages.json("/api/boots?limit=1") == {"records": [{"id": "1"}], "more": True}
     pages.finds("boots", [])
     assert pages.json("/api/boots") == {"records": [], "more": False}
@@ -143,14 +127,14 @@ def test_records_of_an_operation(pages: Pages) -> None:
 def test_times_of_a_query_are_numbers(pages: Pages) -> None:
     pages.finds("boots", [])
     pages.json("/api/boots?since=5&before=7.5&limit=1")
-    assert pages.operable.given == [("boots", {"since": 5.0, "before": 7.5, "limit": 2})]
+    assert pages.given == [("boots", {"since": 5.0, "before": 7.5, "limit": 2})]
 
 
 def test_leases_are_selected(pages: Pages) -> None:
     """The operation of leases knows no limit."""
     pages.finds("leases", [])
     pages.json("/api/leases?who=a&state=active&network=10.0.0.0/8&limit=5")
-    assert pages.operable.given == [("leases", {"who": "a", "state": "active", "network": "10.0.0.0/8"})]
+    assert pages.given == [("leases", {"who": "a", "state": "active", "network": "10.0.0.0/8"})]
 
 
 def test_what_there_is(pages: Pages) -> None:
@@ -160,7 +144,7 @@ def test_what_there_is(pages: Pages) -> None:
 def test_the_boots_of_one_machine(pages: Pages) -> None:
     pages.finds("boot", [{"id": "1"}])
     assert pages.json(f"/api/machines/{MAC}") == {"records": [{"id": "1"}], "more": False}
-    assert pages.operable.given == [("boot", {"mac": MAC, "limit": LIMIT + 1})]
+    assert pages.given == [("boot", {"mac": MAC, "limit": LIMIT + 1})]
 
 
 def test_many_records_leave_the_reactor_its_turns(pages: Pages) -> None:
@@ -223,6 +207,7 @@ def test_a_client_that_takes_nothing_is_sent_nothing(pages: Pages) -> None:
         ("/api/boots?limit=x", 400, f"limit must be from 1 to {LIMIT}"),
         ("/api/boots?since=x", 400, 'since must be seconds since the epoch, not "x"'),
         ("/api/boots?mca=1", 400, 'unknown parameter "mca"; known: before, limit, mac, since, verdict'),
+        ("/api/boots?%ff=1", 400, 'unknown parameter "\ufffd"; known: before, limit, mac, since, verdict'),
         ("/api/boots/below", 404, "there is nothing at this path"),
         ("/api/leases", 404, 'this server has no "leases": its configuration has nothing to do with it'),
     ],
@@ -267,7 +252,7 @@ def test_records_that_fail_in_the_middle(pages: Pages, failures: list[BaseExcept
 
 def test_an_answer_that_comes_later_and_a_client_that_is_gone_by_then(pages: Pages) -> None:
     later: list[Deferred[Any]] = [Deferred(), Deferred()]
-    pages.operable.answers["boots"] = lambda: later[len(pages.operable.given) - 1]
+    pages.answers("boots", lambda: later[len(pages.given) - 1])
     waiting, gone = pages.send("GET", "/api/boots"), pages.send("GET", "/api/boots")
     assert waiting.value() == b""
     gone.lose(ConnectionError())
@@ -285,7 +270,7 @@ def test_an_order(pages: Pages) -> None:
     response = pages.post("/api/order", {"mac": MAC, "file": "install.ipxe"})
     assert json.loads(response.body) == {"records": [{"mac": MAC, "file": "install.ipxe"}]}
     assert response.status == 200
-    assert pages.operable.given == [("order", {"mac": MAC, "file": "install.ipxe"})]
+    assert pages.given == [("order", {"mac": MAC, "file": "install.ipxe"})]
     pages.finds("cancel", [])
     assert json.loads(pages.post("/api/cancel", {"mac": MAC}).body) == {"records": []}
     pages.fails("release", ControlError("10.0.0.5 is not leased"))
@@ -313,7 +298,7 @@ def test_orders_of_others_are_refused(pages: Pages, headers: dict[str, str | Non
     response = pages.post("/api/order", {"mac": MAC, "file": "x"}, **headers)
     assert response.status == status
     assert reason in json.loads(response.body)["error"]
-    assert pages.operable.given == []
+    assert pages.given == []
 
 
 def test_without_a_token_nothing_can_be_ordered() -> None:
@@ -323,7 +308,7 @@ def test_without_a_token_nothing_can_be_ordered() -> None:
         response = pages.post("/api/order", {"mac": MAC, "file": "x"}, Authorization=f"Bearer {given}")
         assert response.status == 403
         assert "[web] token is not set" in json.loads(response.body)["error"]
-    assert pages.operable.given == []
+    assert pages.given == []
 
 
 @pytest.mark.parametrize(
@@ -336,14 +321,14 @@ def test_orders_that_are_malformed(pages: Pages, body: bytes) -> None:
     response = parse(wire.value())[0]
     assert response.status == 400
     assert json.loads(response.body)["error"] == "the body must be a JSON object of texts: file, mac"
-    assert pages.operable.given == []
+    assert pages.given == []
 
 
 def test_orders_are_not_taken_from_a_get(pages: Pages) -> None:
     pages.finds("order", [])
     response = pages.get(f"/api/order?mac={MAC}&file=x", Authorization=f"Bearer {TOKEN}")
     assert (response.status, response.headers["Allow"]) == (405, "POST")
-    assert pages.operable.given == []
+    assert pages.given == []
 
 
 # The stream
