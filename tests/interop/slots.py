@@ -1,6 +1,7 @@
 """How many machines may run at once, counted over all processes of a test run.
 
-Firmware counts its patience in seconds; more machines than cores make it give up.
+A machine needs a core for about a third of its time, and waits for timers of its firmware otherwise. So three machines
+run on two cores. With many more, firmware would reach timeouts of its own, which it counts in seconds.
 """
 
 import fcntl
@@ -9,9 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
+SLOTS = (os.cpu_count() or 1) * 3 // 2 or 1
+
 
 class Slot:
-    """One of as many as there are cores: taken when it is first needed, and given back at the end."""
+    """One of the slots: taken when it is first needed, and given back at the end."""
 
     def __init__(self) -> None:
         self.waited = 0.0
@@ -26,7 +29,7 @@ class Slot:
         """Wait for a free one. The kernel frees those of processes that were killed."""
         began = time.monotonic()
         while not self.taken:
-            for number in range(os.cpu_count() or 1):
+            for number in range(SLOTS):
                 if self._lock(Path(tempfile.gettempdir(), f"bootfw-machine-{number}.lock")):
                     break
             else:
