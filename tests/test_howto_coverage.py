@@ -33,6 +33,17 @@ EXECUTED = {
         ("", "test_what_an_import_leaves_out_on_its_page"),
     ],
     "lint.md": [("console", "test_what_lint_prints_on_its_page")],
+    "monitoring.md": [
+        ("toml", "test_the_log_of_the_monitoring_howto"),
+        ("json", "test_the_log_of_the_monitoring_howto"),
+        ("console", "test_the_fields_of_the_journal_in_the_monitoring_howto"),
+        ("toml", "test_the_metrics_of_the_monitoring_howto"),
+        ("yaml", "test_prometheus_takes_the_configuration_and_the_rules"),
+        ("toml", "test_the_traces_of_the_monitoring_howto"),
+        ("toml", "test_the_webhook_of_the_monitoring_howto"),
+        ("json", "test_the_webhook_of_the_monitoring_howto"),
+        ("python", "test_the_receiver_of_the_monitoring_howto"),
+    ],
     "next-boot.md": [
         ("console", "test_next_boot"),
         ("", "test_next_boot"),

@@ -15,8 +15,10 @@ from twisted.logger import ILogObserver, LogEvent, Logger, eventAsText, formatEv
 from twisted.logger._flatten import flattenEvent
 from zope.interface import implementer, provider
 
+from bootfw.attempts.attempt import BootAttempt, Cause, Verdict
 from bootfw.events import (
     AddressTaken,
+    BootAttemptEnded,
     CertificateLoaded,
     Event,
     EventsDropped,
@@ -280,3 +282,21 @@ def test_a_transfer_names_its_client_where_fields_are_shown() -> None:
     assert [event.get("mac") for event in events[1:]] == ["02:00:00:00:00:01"] * 2 + ["", "02:00:00:00:00:01"]
     # The unknown one has one line for two requests.
     assert [peer[0] for peer in lookups] == ["10.0.0.1", "10.0.0.2", "10.0.0.1"]
+
+
+def test_the_end_of_a_boot_is_a_line_with_its_verdict_and_why(written: Written) -> None:
+    observer, found = written
+    boot = BootAttempt(
+        "1", 100.0, 131.2, mac="52:54:00:00:00:01", persona="uefi", architecture="x86_64-uefi", verdict=Verdict.BOOTED
+    )
+    cause = Cause("path-mtu", "The first full block of 'a.efi' was never acknowledged", "Lower max-blksize.")
+    failed = evolve(boot, mac="", addresses=("10.0.0.5",), persona="", verdict=Verdict.FAILED, cause=cause)
+    observer.observe_many([BootAttemptEnded(1.0, boot), BootAttemptEnded(1.0, failed)])
+    assert found == [
+        ("info", "boot 52:54:00:00:00:01 (uefi, x86_64-uefi): booted after 31 s"),
+        (
+            "warn",
+            "boot 10.0.0.5 (x86_64-uefi): failed after 31 s: The first full block of 'a.efi' was never acknowledged. "
+            "Lower max-blksize.",
+        ),
+    ]

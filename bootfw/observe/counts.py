@@ -226,7 +226,7 @@ class Counts:
 
     def _boot_ended(self, event: Any) -> None:
         attempt = event.attempt
-        self.count(BOOTS, attempt.verdict.value, attempt.persona)
+        self.count(BOOTS, attempt.verdict.name.lower(), attempt.persona)
         if attempt.cause is not None:
             self.count(FAILURES, attempt.cause.key)
 

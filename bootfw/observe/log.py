@@ -15,11 +15,13 @@ from attrs import define, evolve, field, frozen
 from twisted.logger import LogEvent, Logger, LogLevel
 from zope.interface import implementer
 
+from bootfw.attempts.attempt import Verdict
 from bootfw.events import (
     AddressesGranted,
     AddressReleased,
     AddressTaken,
     BackendProblem,
+    BootAttemptEnded,
     CertificateLoaded,
     CertificateProblem,
     ClientsLimited,
@@ -172,7 +174,7 @@ class LogObserver:
             if repeated:
                 return
         for part in line.split(event) if line.split is not None else (event,):
-            yield self._log_event(line.level, line.of(part), record(part))
+            yield self._log_event(line.level_of(part), line.of(part), record(part))
 
 
 def _refusal(event: Any) -> Hashable:
@@ -189,6 +191,7 @@ class _Line:
     """How one kind of event is logged."""
 
     level: Any
+    """A LogLevel, or what returns it for the event."""
     text: str
     """A format string. Its fields are attributes of the event, or *computed*."""
     computed: Mapping[str, Callable[[Any], object]]
@@ -201,6 +204,10 @@ class _Line:
     @_names.default
     def _names_of(self) -> Sequence[str]:
         return [name for _, name, _, _ in Formatter().parse(self.text) if name is not None]
+
+    def level_of(self, event: Event) -> Any:
+        """The LogLevel of *event*."""
+        return self.level(event) if callable(self.level) else self.level
 
     def of(self, event: Event) -> str:
         """The line for *event*."""
@@ -311,6 +318,18 @@ def _taken(event: AddressTaken) -> str:
     return f"{event.mac} answers there" if event.mac else "a ping is answered there"
 
 
+def _boot_client(event: BootAttemptEnded) -> str:
+    attempt = event.attempt
+    about = ", ".join(filter(None, (attempt.persona, attempt.architecture)))
+    name = attempt.mac or attempt.uuid or (attempt.addresses[-1] if attempt.addresses else "of an unknown client")
+    return f"{name} ({about})" if about else name
+
+
+def _boot_cause(event: BootAttemptEnded) -> str:
+    cause = event.attempt.cause
+    return f": {cause.sentence}. {cause.remedy}" if cause is not None else ""
+
+
 _info, _warn, _error = LogLevel.info, LogLevel.warn, LogLevel.error
 
 _LINES: dict[type[Event], _Line] = {
@@ -368,6 +387,14 @@ _LINES: dict[type[Event], _Line] = {
         interface=lambda event: event.interface or "the same network",
     ),
     LeasesNotKept: _line(_error, "dhcp {count} lease(s) can't be stored, so their clients get no answer: {reason}"),
+    BootAttemptEnded: _line(
+        lambda event: _warn if event.attempt.verdict is Verdict.FAILED else _info,
+        "boot {client}: {verdict} after {seconds:.0f} s{cause}",
+        client=_boot_client,
+        verdict=lambda event: event.attempt.verdict.value,
+        seconds=lambda event: max(0.0, (event.attempt.ended or event.attempt.began) - event.attempt.began),
+        cause=_boot_cause,
+    ),
     NextBootTaken: _line(_info, "dhcp {mac}: one-time boot {file!r} served, entry removed"),
     LoopBroken: _line(
         _warn,

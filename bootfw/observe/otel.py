@@ -154,7 +154,7 @@ def boot_attributes(attempt: BootAttempt) -> dict[str, Any]:
             "bootfw.persona": attempt.persona,
             "bootfw.architecture": attempt.architecture,
             "bootfw.interface": attempt.interface,
-            "bootfw.verdict": attempt.verdict.value,
+            "bootfw.verdict": attempt.verdict.name.lower(),
             "bootfw.cause": cause.key if cause is not None else "",
             "bootfw.bytes": attempt.bytes,
             "bootfw.files": attempt.files,
