@@ -29,10 +29,25 @@ LEFT_OUT = 3
 _WHO = "an address, a MAC, a UUID, a host name, or a client identifier (0x and hexadecimal digits)"
 
 
+_EPILOG = """
+Examples:
+  bootfw leases                                            the leases, one per line
+  bootfw leases show 52:54:00:12:34:56                     everything about a client
+  bootfw leases reserve 10.77.0.7 --mac 52:54:00:12:34:56  the same address from now on
+  bootfw leases import /var/lib/dhcp/dhcpd.leases          take over from ISC dhcpd or dnsmasq
+"""
+
+
 def add_leases(commands: Any) -> None:
     """Add the command to those of the parser."""
     about = "Shows and changes leases and reservations: of the running server, or in its store when none runs."
-    leases = commands.add_parser("leases", help="list, release, reserve, export and import leases", description=about)
+    leases = commands.add_parser(
+        "leases",
+        help="list, release, reserve, export and import leases",
+        description=about,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add_state_options(leases)
     leases.set_defaults(run=_list, json=False, who="", state="", network="")
     verbs = leases.add_subparsers(title="what to do (list)", metavar="VERB")
@@ -50,7 +65,7 @@ def add_leases(commands: Any) -> None:
     showing = verb("show", _show, "show everything about a client or an address")
     showing.add_argument("who", help=_WHO)
     releasing = verb("release", _release, "end the lease, or the quarantine, of addresses")
-    releasing.add_argument("addresses", nargs="+", metavar="ADDRESS")
+    releasing.add_argument("addresses", nargs="+", metavar="ADDRESS", help="IPv4 or IPv6 addresses")
     exporting = verb("export", _export, "write all leases and reservations as JSON, for import")
     importing = verb("import", _import, "import the leases of another server; bootfw must not run")
     importing.add_argument("file", help="of ISC dhcpd, of dnsmasq, or an export of bootfw; - is the standard input")
@@ -58,7 +73,7 @@ def add_leases(commands: Any) -> None:
     reserving = verb("reserve", _reserve, "reserve an address, or a host name, for a client")
     reserving.add_argument("address", nargs="?", default="", help="without it the client gets any free one")
     reserving.add_argument("--mac", action="append", default=[], help="may be repeated: more cards of the same machine")
-    reserving.add_argument("--uuid", default="")
+    reserving.add_argument("--uuid", default="", help="of the machine, as dmidecode shows it")
     reserving.add_argument("--client-id", default="", help="option 61, as text or as 0x and hexadecimal digits")
     reserving.add_argument("--duid", default="", help="option 1 of DHCPv6, as hexadecimal digits; for an IPv6 address")
     reserving.add_argument("--circuit-id", default="", help="of the relay's option 82, in the same way")

@@ -35,10 +35,22 @@ Reads the boot directories, those of the configuration or those that are named, 
 It changes nothing and needs no server. Exit codes: 0 nothing found, 1 something found, 2 it could not be done.
 """
 
+EPILOG = """
+Examples:
+  bootfw lint -c /etc/bootfw.toml        what this configuration serves
+  bootfw lint /srv/tftp                  a directory, without a configuration
+"""
+
 
 def add_lint(commands: Any) -> None:
     """Add the command to those of the parser."""
-    command = commands.add_parser("lint", help="say what in the boot directory will not boot", description=ABOUT)
+    command = commands.add_parser(
+        "lint",
+        help="say what in the boot directory will not boot",
+        description=ABOUT,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("-c", "--config", metavar="FILE", help="the configuration that the server runs by")
     command.add_argument("--user", metavar="NAME", help="the user that has to be able to read the files (this user)")
     command.add_argument("--json", action="store_true", help="as JSON")

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from bootfw import __version__
+from bootfw.cli.completion import add_completion
 from bootfw.cli.doctor import add_doctor
 from bootfw.cli.explain import add_explain
 from bootfw.cli.leases import add_leases
 from bootfw.cli.lint import add_lint
+from bootfw.cli.manpage import add_manpage
 from bootfw.cli.next import add_next
 from bootfw.cli.personas import add_personas
 from bootfw.cli.probe import add_probe
@@ -25,18 +27,28 @@ WRONG = 1
 """Exit code: it could not be done."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; misuse ends it with code 2.
+_EPILOG = """
+Examples:
+  bootfw run                        try it: serve what is installed, with the log on the terminal
+  bootfw status                     what the server does
+  bootfw probe 127.0.0.1            would a machine boot from it?
+  bootfw doctor                     what keeps it from working?
 
-    :return: the exit code.
-    """
-    parser = argparse.ArgumentParser(
+"bootfw COMMAND --help" has the options of a command, and examples.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    whole = argparse.ArgumentParser(
         "bootfw",
         description="Runs a bootfw server and looks after one.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"bootfw {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    whole.add_argument("--version", action="version", version=f"bootfw {__version__}")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_run(commands)
     add_doctor(commands)
     add_explain(commands)
@@ -48,8 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_probe(commands)
     add_status(commands)
     add_storm(commands)
+    add_completion(commands, whole)
+    add_manpage(commands, whole)
+    return whole
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; misuse ends it with code 2.
+
+    :return: the exit code.
+    """
     escape_unencodable()
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         code: int = options.run(options) or 0
         sys.stdout.flush()

@@ -31,10 +31,24 @@ _CONDITIONS = (
 _ABOUT = ("name", "reason", "source")
 
 
+_EPILOG = """
+Examples:
+  bootfw personas                           all of them
+  bootfw personas uefi                      everything about this one
+  bootfw personas -c /etc/bootfw.toml       with those of a configuration
+"""
+
+
 def add_personas(commands: Any) -> None:
     """Add the command to those of the parser."""
     about = "The kinds of clients: how each is recognized and treated, and where that was seen. The first match counts."
-    parser = commands.add_parser("personas", help="show the kinds of clients that are known", description=about)
+    parser = commands.add_parser(
+        "personas",
+        help="show the kinds of clients that are known",
+        description=about,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("name", nargs="?", default="", help="show everything about this one")
     parser.add_argument("-c", "--config", metavar="FILE", default=None, help="with those of this configuration")
     parser.add_argument("--json", action="store_true", help="as JSON, with everything")

@@ -31,14 +31,26 @@ uses the backends of the configuration directly, without a server. Exit codes: 0
 reason has the template and the line), 2 the configuration or the command is wrong, 3 no backend has the file.
 """
 
+EPILOG = """
+Examples:
+  bootfw render boot.ipxe --mac 52:54:00:12:34:56 -c /etc/bootfw.toml     the script of this machine
+  bootfw render -v pxelinux.0 > /tmp/pxelinux.0                           and which backend has it
+"""
+
 
 def add_render(commands: Any) -> None:
     """Add the command to those of the parser."""
-    command = commands.add_parser("render", help="print the file that a client would get", description=ABOUT)
+    command = commands.add_parser(
+        "render",
+        help="print the file that a client would get",
+        description=ABOUT,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     command.add_argument("path", metavar="PATH", help='as the client requests it, such as "boot.ipxe"')
     command.add_argument("-c", "--config", metavar="FILE", help="the configuration of the server")
     command.add_argument("--mac", default="", help="of the client")
-    command.add_argument("--uuid", default="")
+    command.add_argument("--uuid", default="", help="of the client")
     command.add_argument("--address", default="", help="of the client")
     command.add_argument("--arch", default="unknown", help='its architecture, such as "x86_64-uefi"')
     command.add_argument("--persona", default="", help='such as "ipxe"')

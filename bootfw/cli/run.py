@@ -4,12 +4,25 @@ import argparse
 import sys
 from typing import Any
 
+_EPILOG = """
+Examples:
+  bootfw run                          serve what is installed, on the defaults
+  bootfw run -c /etc/bootfw.toml      serve by a configuration
+"""
+
 
 def add_run(commands: Any) -> None:
     """Add the command to those of the parser."""
     # No character begins an option here: all that follows belongs to bootfw.tap, --help included.
-    parser = commands.add_parser("run", help="run the server in the foreground", prefix_chars="\0", add_help=False)
-    parser.add_argument("arguments", nargs="*")
+    parser = commands.add_parser(
+        "run",
+        help="run the server in the foreground",
+        description="Runs the server in the foreground, with its log on the terminal.",
+        epilog=_EPILOG,
+        prefix_chars="\0",
+        add_help=False,
+    )
+    parser.add_argument("arguments", nargs="*", help='options of the server, which "bootfw run --help" shows')
     parser.set_defaults(run=_run)
 
 

@@ -1,0 +1,129 @@
+"""What every command has in common: its help, completion in the shells, and the manual page."""
+
+import argparse
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bootfw.cli.completion import SHELLS, parsers, subcommands
+from bootfw.cli.main import main, parser
+from bootfw.cli.manpage import manpage
+
+PARSERS = parsers(parser())
+COMMANDS = [each.prog.removeprefix("bootfw ") for _, each in subcommands(parser())]
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_help_says_what_the_command_does_in_sentences(name: str) -> None:
+    described = PARSERS[name].description
+    assert described is not None
+    text = " ".join(described.split())
+    assert re.match(r"[A-Z]", text)
+    assert text.endswith(".")
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_every_option_has_help(name: str) -> None:
+    missing = [action.dest for action in PARSERS[name]._actions if not action.help and not _is_commands(action)]
+    assert missing == []
+
+
+def _is_commands(action: argparse.Action) -> bool:
+    return isinstance(action, argparse._SubParsersAction)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example(command: str) -> None:
+    described = PARSERS[f"bootfw {command}"]
+    assert re.search(rf"^  bootfw {command}\b", described.epilog or "", re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_printed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert "%(" not in capsys.readouterr().out
+
+
+def script(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Path:
+    """A file with the completion for *shell*."""
+    assert main(["completion", shell]) == 0
+    path = tmp_path / "completion"
+    path.write_text(capsys.readouterr().out)
+    return path
+
+
+_CHECKS = {
+    "bash": 'source "$1"; COMP_WORDS=(bootfw exp); COMP_CWORD=1; _shtab_bootfw bootfw exp bootfw; '
+    'printf "%s\\n" "${COMPREPLY[@]}"',
+    "zsh": 'autoload -U compinit; compinit -u -d "$1.dump"; eval "$(<$1)"; print -r -- ${_comps[bootfw]}; '
+    "functions _shtab_bootfw_commands",
+    "fish": 'source $argv[1]; complete -C "bootfw exp"',
+}
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_in_a_real_shell(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
+    path = script(shell, capsys, tmp_path)
+    plain = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
+    arguments = [_CHECKS[shell], str(path)] if shell == "fish" else [_CHECKS[shell], shell, str(path)]
+    done = subprocess.run([shell, *plain, "-c", *arguments], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    assert "explain" in done.stdout
+    if shell == "zsh":
+        assert done.stdout.startswith("_shtab_bootfw\n")
+
+
+@pytest.mark.interop
+def test_zsh_loads_it_from_its_directory(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    if shutil.which("zsh") is None:
+        pytest.skip("there is no zsh here")
+    script("zsh", capsys, tmp_path).rename(tmp_path / "_bootfw")
+    command = 'fpath=("$1" $fpath); autoload -U compinit; compinit -u -D; print ${_comps[bootfw]}; autoload +X _bootfw'
+    done = subprocess.run(
+        ["zsh", "-f", "-c", command, "zsh", tmp_path], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("_bootfw\n", "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = script(shell, capsys, tmp_path).read_text()
+    assert [command for command in COMMANDS if command not in text] == []
+
+
+def test_the_manual_page_has_every_command_and_option() -> None:
+    text = "\n".join(manpage(parser()))
+    plain = text.replace("\\-", "-").replace("\\&", "")
+    for name, each in PARSERS.items():
+        assert name == "bootfw" or f".SH {name.upper()}\n" in plain
+        for action in each._actions:
+            if name != "bootfw" and action.option_strings and action.dest != "help":
+                assert action.option_strings[-1] in plain
+    assert "%(default)s" not in text
+
+
+@pytest.mark.interop
+def test_man_reads_it_without_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if shutil.which("man") is None or shutil.which("groff") is None:
+        pytest.skip("there is no man or groff here")
+    assert main(["manpage"]) == 0
+    page = tmp_path / "bootfw.1"
+    page.write_text(capsys.readouterr().out)
+    done = subprocess.run(
+        ["man", "--warnings", "-E", "UTF-8", "-l", page],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "MANWIDTH": "80", "LC_ALL": "C.UTF-8", "MANPAGER": "cat"},
+    )
+    assert done.stderr == ""
+    assert "BOOTFW PROBE" in done.stdout
