@@ -76,6 +76,7 @@ from bootfw.events import (
     ResolverAnswered,
     ResolverPassedOver,
     SecondStageFound,
+    SystemUp,
     TransferBegun,
     TransferEnded,
     TransferRefused,
@@ -83,6 +84,7 @@ from bootfw.events import (
 )
 from bootfw.interfaces import (
     IAdaptiveWatchdog,
+    IAttemptStore,
     IBackend,
     IBatchObserver,
     IBootFileResolver,
@@ -197,6 +199,7 @@ __all__ = [
     "HostClass",
     "HostClass6",
     "IAdaptiveWatchdog",
+    "IAttemptStore",
     "IBackend",
     "IBatchObserver",
     "IBootFileResolver",
@@ -274,6 +277,7 @@ __all__ = [
     "StateError",
     "Subnet",
     "Subnet6",
+    "SystemUp",
     "TFTPSettings",
     "TransferBegun",
     "TransferEnded",

@@ -16,7 +16,7 @@ from bootfw.config.settings import HTTPSettings, Settings
 from bootfw.config.state import state_directory
 from bootfw.dhcp.expand import LISTEN_KEYS, placeholders
 from bootfw.errors import ConfigError, PluginError
-from bootfw.interfaces import IOrderStore
+from bootfw.interfaces import IAttemptStore, IOrderStore
 from bootfw.net.clock import monotonic
 from bootfw.net.control import SOCKET
 from bootfw.net.http.tls import tls
@@ -39,6 +39,8 @@ class Parts:
     watchdog: Named
     observers: tuple[Named, ...]
     store: Named
+    attempts: Named
+    """The store of boot attempts."""
     configuration: Configuration
 
     def service(self, reactor: Any, inherited: Sequence[InheritedSocket] = ()) -> BootService:
@@ -62,6 +64,7 @@ class Parts:
             control=state_directory(self.settings.state_dir) / SOCKET,
             sockets=sockets,
             broadcast=workers.broadcast if workers is not None else None,
+            attempts=self.attempts[1],
         )
         if workers is not None:
             service.add_workers(workers)
@@ -146,6 +149,7 @@ def _assembled(
         watchdogs[0],
         tuple(observers),
         stores[0],
+        _attempt_store(stores[0], context),
         configuration,
     )
 
@@ -169,6 +173,14 @@ def order_store(configuration: Configuration) -> Named:
     return _order_store(lease_store(configuration), _context(configuration, None))
 
 
+def attempt_store(configuration: Configuration) -> Named:
+    """The store of the boot attempts alone, without a reactor, for a program that is not the server.
+
+    :raise ConfigErrors: what is wrong with the configured store.
+    """
+    return _attempt_store(lease_store(configuration), _context(configuration, None))
+
+
 def _chosen_store(configuration: Configuration) -> Sequence[Choice]:
     return configuration.plugins.get("store", _default(defaults.STORE))
 
@@ -176,6 +188,14 @@ def _chosen_store(configuration: Configuration) -> Sequence[Choice]:
 def _order_store(store: Named, context: plugins.PluginContext) -> Named:
     """*store*, or the default where that keeps no orders."""
     if IOrderStore.providedBy(store[1]):
+        return store
+    ((use, options),) = defaults.STORE
+    return use, plugins.configure(plugins.load(use, plugins.group_of("store")), options, context)
+
+
+def _attempt_store(store: Named, context: plugins.PluginContext) -> Named:
+    """*store*, or the default where that keeps no boot attempts."""
+    if IAttemptStore.providedBy(store[1]):
         return store
     ((use, options),) = defaults.STORE
     return use, plugins.configure(plugins.load(use, plugins.group_of("store")), options, context)

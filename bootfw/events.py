@@ -338,6 +338,16 @@ class TransferRefused(Event):
 
 
 @frozen
+class SystemUp(Event):
+    """An installed system has requested the phone-home URL: it is up."""
+
+    peer: Address
+    mac: str
+    """As it gave it; "": it is the machine at *peer*."""
+    protocol: str
+
+
+@frozen
 class BootAttemptChanged(Event):
     """A boot attempt has begun, or something was added to it; at most one event a second for each attempt."""
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from bootfw.attempts.attempt import BootAttempt
     from bootfw.events import Event
     from bootfw.lease import Lease, Reservation
     from bootfw.plugins import PluginContext
@@ -471,6 +472,35 @@ class IOrderStore(Interface):
 
     def close_orders(kind: str) -> "Deferred[None]":
         """Release what load_orders() has taken. The Deferred fires when all that was saved is durable or has failed."""
+
+
+class IAttemptStore(Interface):
+    """Where boot attempts outlive the process, bounded in number and age. No boot waits for it."""
+
+    def save_attempts(attempts: "Sequence[BootAttempt]", keep: int, since: float) -> "Deferred[None]":
+        """Keep *attempts* in place of earlier ones with the same id. The Deferred fires with None when they are stored.
+
+        Beyond the latest *keep* attempts, and those that began before *since*, in seconds since the epoch, all may be
+        dropped. Calls take effect in their order. The first call, also after close_attempts(), opens what is needed,
+        and may block.
+
+        :raise StateError: the Deferred fails with it; the store is usable.
+        """
+
+    def find_attempts(
+        mac: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
+    ) -> "Deferred[Sequence[BootAttempt]]":
+        """The latest attempts, the latest first, with all that was saved before this call.
+
+        :param mac: of this machine only; "": of all.
+        :param verdict: value of a :class:`bootfw.attempts.attempt.Verdict`; "": any.
+        :param since: began then or later, in seconds since the epoch.
+        :param before: began earlier than that; 0: at any time.
+        :raise StateError: the Deferred fails with it.
+        """
+
+    def close_attempts() -> "Deferred[None]":
+        """Release everything. The Deferred fires when all that was saved is stored or has failed."""
 
 
 # Observers.

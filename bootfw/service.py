@@ -22,6 +22,7 @@ from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.config.settings import ListenAddress, Settings
 from bootfw.events import BackendProblem, DatagramsCounted, ListenerBound, ListenerClosed, ListenerFailed
 from bootfw.interfaces import (
+    IAttemptStore,
     IBackend,
     IBootFileResolver,
     IBootObserver,
@@ -64,6 +65,7 @@ from bootfw.net.tftp.listener import TFTPProtocol
 from bootfw.net.tftp.transferport import opener
 from bootfw.net.udp.port import DatagramPort
 from bootfw.net.workers.supervisor import Workers
+from bootfw.observe.boots import BootRecorder
 from bootfw.observe.publisher import EventSink, Publisher
 from bootfw.personas.table import stock
 from bootfw.plugins import PluginContext, configure, load
@@ -90,6 +92,7 @@ class BootService(MultiService):
     :param sockets: where ports come from; None: they are opened here. Workers are one, see add_workers().
     :param broadcast: sends (kind, values...) of what this process has learned to the others of this server, which give
         it to their on_message(); None: there are no others.
+    :param attempts: an IAttemptStore for the records of boot attempts; None: there are none.
     :raise ConfigError: the personas of the settings contradict each other.
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
     """
@@ -109,6 +112,7 @@ class BootService(MultiService):
         event_sink: EventSink | None = None,
         sockets: SocketSource | None = None,
         broadcast: Callable[..., None] | None = None,
+        attempts: Any = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor = monotonic(reactor)
@@ -126,6 +130,12 @@ class BootService(MultiService):
         self._control = control
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
         observing = [*_named(observers, IBootObserver), *listening]
+        self._recorders: list[Named] = []
+        if attempts is not None:
+            verifyObject(IAttemptStore, attempts)
+            recorder = BootRecorder(reactor, attempts, self._settings.boots, self._backends)
+            self._recorders.append(("boot attempts", recorder))
+            observing += self._recorders
         self._publisher = Publisher(reactor, observing) if event_sink is None else event_sink
         self._sockets = OwnSockets(reactor) if sockets is None else sockets
         self._broadcast = broadcast
@@ -133,9 +143,8 @@ class BootService(MultiService):
         used = self._resolvers if self._settings.answers_dhcp else []
         self._plugins = PluginLifecycle(reactor, used, self._publisher.publish)
         self._stores = PluginLifecycle(reactor, self._backends, self._publisher.publish, "backend")
-        self._observers = PluginLifecycle(
-            reactor, _named(observers, IBootObserver), self._publisher.publish, "observer"
-        )
+        every_observer = [*_named(observers, IBootObserver), *self._recorders]
+        self._observers = PluginLifecycle(reactor, every_observer, self._publisher.publish, "observer")
         self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
         layers = [("generated files", self._generated), *self._backends]
         names = self._settings.interfaces
@@ -222,7 +231,7 @@ class BootService(MultiService):
     def operations(self) -> Mapping[str, Operation]:
         """Return what the operator can query and order while the service runs, as the control socket offers it."""
         leases = self._leasing.operations if self._leasing else {}
-        return {**self._operations, **self._plugins.operations(), **leases}
+        return {**self._operations, **self._observers.operations(), **self._plugins.operations(), **leases}
 
     def on_message(self, kind: str, values: tuple[Any, ...]) -> bool:
         """Take what another process of this server has broadcast. Returns False if the kind is unknown."""
@@ -361,9 +370,8 @@ class BootService(MultiService):
             for added in self._sites:
                 self._bind_site(added)
             if self._control is not None:
-                self._plugins.listen(
-                    self._control, self._leasing.operations if self._leasing else None, self._operations
-                )
+                optional = {**self._operations, **self._observers.operations()}
+                self._plugins.listen(self._control, self._leasing.operations if self._leasing else None, optional)
             if self._sockets.follow_interfaces:
                 report_missing(self._reactor, self._settings.interfaces, self._publisher.publish)
             for name, backend in self._backends:

@@ -127,7 +127,9 @@ def test_an_absolute_state_dir_stays(load: Any) -> None:
     assert load('[bootfw]\nstate-dir = "/var/lib/bootfw"').settings.state_dir == "/var/lib/bootfw"
 
 
-SECTIONS = "bootfw, tftp, dhcp, dhcp6, http, log, metrics, web, persona, backend, resolver, observer, watchdog, store"
+SECTIONS = (
+    "bootfw, tftp, dhcp, dhcp6, http, log, metrics, web, boots, persona, backend, resolver, observer, watchdog, store"
+)
 A_TIME = 'must be a time, such as "90 s", "200 ms" or 90 (seconds)'
 
 TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size"

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from bootfw import __version__
+from bootfw.cli.boots import add_boots
 from bootfw.cli.completion import add_completion
 from bootfw.cli.doctor import add_doctor
 from bootfw.cli.explain import add_explain
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     add_run(commands)
     add_doctor(commands)
     add_explain(commands)
+    add_boots(commands)
     add_leases(commands)
     add_lint(commands)
     add_personas(commands)

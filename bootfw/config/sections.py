@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bootfw.config.settings import (
+    BootsSettings,
     DHCP6Settings,
     DHCPSettings,
     HTTPSettings,
@@ -26,6 +27,7 @@ SECTIONS: Mapping[str, type] = {
     "log": LogSettings,
     "metrics": MetricsSettings,
     "web": WebSettings,
+    "boots": BootsSettings,
 }
 
 TABLE_LISTS: Mapping[str, type] = {"persona": Rule}

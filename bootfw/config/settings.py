@@ -357,6 +357,18 @@ class MetricsSettings:
 
 
 @frozen
+class BootsSettings:
+    """``[boots]``: the records of boot attempts, which `bootfw boots` and `bootfw show` print."""
+
+    keep: int = field(default=10_000, validator=within(1, 1_000_000, "attempts"))
+    """How many are stored at most; the oldest go first."""
+    days: int = field(default=30, validator=within(1, 3650, "days"))
+    """How long they are stored."""
+    quiet_seconds: float = field(default=30.0, validator=within(1, 3600, "seconds"))
+    """A machine that has loaded its last file completely, and then requests nothing for so long, has booted."""
+
+
+@frozen
 class Settings:
     """Everything but the plugins."""
 
@@ -380,6 +392,7 @@ class Settings:
     web: WebSettings = field(factory=WebSettings)
     log: LogSettings = field(factory=LogSettings)
     metrics: MetricsSettings = field(factory=MetricsSettings)
+    boots: BootsSettings = field(factory=BootsSettings)
     persona: tuple[Rule, ...] = field(default=(), converter=_rules)
 
     @property

@@ -5,27 +5,12 @@ larger than the rest of bootfw's dependencies together, and are slow on files of
 """
 
 import re
-from collections.abc import Mapping
 from struct import Struct, error
 
 from attrs import frozen
 
 from bootfw.lint.tree import Served
-
-MACHINES: Mapping[int, str] = {
-    0x014C: "ia32",
-    0x8664: "x64",
-    0xAA64: "aa64",
-    0x01C2: "arm",
-    0x01C4: "arm",
-    0x0200: "ia64",
-    0x0EBC: "ebc",
-    0x5032: "riscv32",
-    0x5064: "riscv64",
-    0x6232: "loongarch32",
-    0x6264: "loongarch64",
-}
-"""COFF machine -> the short name that UEFI gives files (UEFI 2.10 section 3.5.1.1)."""
+from bootfw.wire.executable import MACHINES
 
 _file_header = Struct("<4sHHIIIHH")
 _section = Struct("<8sIIII")

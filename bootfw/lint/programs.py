@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from bootfw.lint.pe import MACHINES, Program, read_program, second_stages
+from bootfw.lint.pe import Program, read_program, second_stages
 from bootfw.lint.tree import Served, Tree
 from bootfw.values import Finding
+from bootfw.wire.executable import MACHINES
 
 NAMES: Mapping[str, str] = {
     "ia32": "32-bit x86 UEFI",

@@ -1,16 +1,26 @@
 """The ``memory`` store: for trying things out."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from bootfw.api import ILeaseStore, IOrderStore, IReservationStore, Lease, Reservation, boot_plugin
+from bootfw.api import (
+    BootAttempt,
+    IAttemptStore,
+    ILeaseStore,
+    IOrderStore,
+    IReservationStore,
+    Lease,
+    Reservation,
+    boot_plugin,
+)
 
 
-@implementer(ILeaseStore, IReservationStore, IOrderStore)
+@implementer(ILeaseStore, IReservationStore, IOrderStore, IAttemptStore)
 @define(eq=False)
 class MemoryStore:
     """Keeps leases as long as the process lives, and no longer: after a restart addresses may be given twice.
@@ -22,6 +32,8 @@ class MemoryStore:
     _reservations: Sequence[Reservation] = field(default=(), init=False, repr=False)
     _orders: dict[str, dict[str, Mapping[str, object]]] = field(factory=dict, init=False, repr=False)
     """Kind -> MAC -> order."""
+    _attempts: dict[str, BootAttempt] = field(factory=dict, init=False, repr=False)
+    """By id."""
 
     def load(self) -> Iterable[Lease]:
         """See ILeaseStore."""
@@ -61,6 +73,34 @@ class MemoryStore:
     def close_orders(self, kind: str) -> "Deferred[Any]":
         """See IOrderStore."""
         return succeed(None)
+
+    def save_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> "Deferred[Any]":
+        """See IAttemptStore."""
+        self._attempts.update((each.id, each) for each in attempts)
+        latest = self._latest()
+        self._attempts = {each.id: each for each in reversed(latest[:keep]) if each.began >= since}
+        return succeed(None)
+
+    def find_attempts(
+        self, mac: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
+    ) -> "Deferred[Any]":
+        """See IAttemptStore."""
+        found = (
+            each
+            for each in self._latest()
+            if (not mac or each.mac == mac)
+            and (not verdict or each.verdict.value == verdict)
+            and each.began >= since
+            and (not before or each.began < before)
+        )
+        return succeed(list(islice(found, limit)))
+
+    def close_attempts(self) -> "Deferred[Any]":
+        """See IAttemptStore."""
+        return succeed(None)
+
+    def _latest(self) -> list[BootAttempt]:
+        return sorted(self._attempts.values(), key=lambda each: each.began, reverse=True)
 
 
 plugin = boot_plugin(ILeaseStore, MemoryStore)

@@ -13,6 +13,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from bootfw.api import (
+    BootAttempt,
+    IAttemptStore,
     ILeaseStore,
     IOfflineStore,
     IOrderStore,
@@ -29,8 +31,9 @@ from bootfw.stores.statefile import MAX_ROWS, Row, StateFile, row_of
 FILE = "bootfw.sqlite"
 """Its name in the state directory."""
 
+_ATTEMPTS = "attempts"
 _LEASES = "leases"
-"""The user of the file that load() and close() stand for; the others are the kinds of orders."""
+"""Users of the file: those of attempts, and that load() and close() stand for; the others are the kinds of orders."""
 
 
 @frozen(eq=False)
@@ -41,14 +44,19 @@ class _Write:
     rows: Sequence[Row] = ()
     reservations: Sequence[Reservation] | None = None
     orders: tuple[str, Mapping[str, Mapping[str, object] | None]] | None = None
+    attempts: tuple[Sequence[BootAttempt], int, float] | None = None
+    search: tuple[str, str, float, float, int] | None = None
+    """A read: the arguments of StateFile.attempts()."""
+    found: list[BootAttempt] = field(factory=list)
+    """Its result."""
     last: bool = False
     """Nothing comes after it: the file is closed."""
 
 
-@implementer(IOfflineStore, IReservationStore, IOrderStore)
+@implementer(IOfflineStore, IReservationStore, IOrderStore, IAttemptStore)
 @define(eq=False)
 class SqliteStore:
-    """Keeps leases, reservations and orders in an SQLite file.
+    """Keeps leases, reservations, orders and boot attempts in an SQLite file.
 
     A thread writes them, and what is committed while the disk is busy becomes durable together. When the power fails
     or the process is killed, whatever the moment, no lease is lost that was acknowledged.
@@ -132,6 +140,32 @@ class SqliteStore:
     def close_orders(self, kind: str) -> "Deferred[Any]":
         """See IOrderStore."""
         return self._close(kind)
+
+    def save_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> "Deferred[Any]":
+        """See IAttemptStore."""
+        return self._for_attempts(_Write(attempts=(tuple(attempts), keep, since)))
+
+    def find_attempts(
+        self, mac: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
+    ) -> "Deferred[Any]":
+        """See IAttemptStore. The file is made with the first attempt that is saved."""
+        if self._file is None and not self.exists():
+            return succeed([])
+        search = _Write(search=(mac, verdict, since, before, limit))
+        return self._for_attempts(search).addCallback(lambda _: search.found)
+
+    def close_attempts(self) -> "Deferred[Any]":
+        """See IAttemptStore."""
+        return self._close(_ATTEMPTS)
+
+    def _for_attempts(self, write: _Write) -> "Deferred[Any]":
+        try:
+            if _ATTEMPTS not in self._users or self._file is None:
+                self._open(_ATTEMPTS)
+        except StateError as error:
+            self._users.discard(_ATTEMPTS)
+            return fail(error)
+        return self._write(write)
 
     def _open(self, user: str) -> StateFile:
         """The open file, for one more user."""
@@ -219,6 +253,10 @@ def _write_batch(file: StateFile, batch: Sequence[_Write]) -> None:
     for write in batch:
         if write.orders is not None:
             file.write_orders(*write.orders)
+        if write.attempts is not None:
+            file.write_attempts(*write.attempts)
+        if write.search is not None:
+            write.found.extend(file.attempts(*write.search))
 
 
 def _fault(do: Callable[..., None], *arguments: Any) -> Exception | None:

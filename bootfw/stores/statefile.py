@@ -1,17 +1,23 @@
-"""The state file: leases, reservations and orders in one SQLite file. Every call blocks; see sqlite.py for threads."""
+"""The state file: leases, reservations, orders and boot attempts in one SQLite file.
+
+Every call blocks; see sqlite.py for threads.
+"""
 
 import json
 import os
 import sqlite3
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from socket import AF_INET6, inet_aton, inet_ntoa, inet_ntop, inet_pton
+from typing import Any
 
 from attrs import define
 
-from bootfw.api import Lease, LeaseState, Reservation, StateError
+from bootfw.api import BootAttempt, Lease, LeaseState, Reservation, StateError
+from bootfw.attempts.record import attempt_of, attempt_record
 
 APPLICATION = 0x62667731
 """SQLite's application id of the file: "bfw1"."""
@@ -42,6 +48,18 @@ CREATE TABLE machine_order (
 ) WITHOUT ROWID;
 """
 
+_ATTEMPT_TABLE = """
+CREATE TABLE attempt (
+    id TEXT PRIMARY KEY,
+    mac TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    began REAL NOT NULL,
+    content BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX attempt_began ON attempt (began);
+CREATE INDEX attempt_mac ON attempt (mac, began);
+"""
+
 _TABLES = f"""
 CREATE TABLE lease (address INTEGER PRIMARY KEY, {_LEASE});
 CREATE TABLE reservation (
@@ -56,7 +74,7 @@ CREATE TABLE reservation (
 );
 """
 
-_MIGRATIONS = (_TABLES, _IPV6_TABLE, _ORDER_TABLE)
+_MIGRATIONS = (_TABLES, _IPV6_TABLE, _ORDER_TABLE, _ATTEMPT_TABLE)
 """The statements that lead from each schema version, 0 the first, to the next one."""
 
 VERSION = len(_MIGRATIONS)
@@ -247,6 +265,31 @@ class StateFile:
             db.executemany("DELETE FROM machine_order WHERE kind = ? AND mac = ?", removed)
             db.executemany("INSERT OR REPLACE INTO machine_order VALUES (?, ?, ?)", kept)
 
+    def write_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> None:
+        """Keep boot attempts, and drop what is beyond the bounds; see IAttemptStore."""
+        rows = [(each.id, each.mac, each.verdict.value, each.began, _packed(each)) for each in attempts]
+        with explained(self.path), transaction(self.connection) as db:
+            db.executemany("INSERT OR REPLACE INTO attempt VALUES (?, ?, ?, ?, ?)", rows)
+            db.execute("DELETE FROM attempt WHERE began < ?", (since,))
+            db.execute(
+                "DELETE FROM attempt WHERE began < (SELECT began FROM attempt ORDER BY began DESC LIMIT 1 OFFSET ?)",
+                (keep - 1,),
+            )
+
+    def attempts(self, mac: str, verdict: str, since: float, before: float, limit: int) -> list[BootAttempt]:
+        """The latest boot attempts; see IAttemptStore."""
+        where, values = ["began >= ?"], list[Any]([since])
+        for condition, value in (("mac = ?", mac), ("verdict = ?", verdict), ("began < ?", before)):
+            if value:
+                where.append(condition)
+                values.append(value)
+        statement = f"SELECT content FROM attempt WHERE {' AND '.join(where)} ORDER BY began DESC LIMIT ?"
+        with explained(self.path):
+            try:
+                return [_unpacked(content) for (content,) in self.connection.execute(statement, (*values, limit))]
+            except (ValueError, KeyError, TypeError, zlib.error) as error:
+                raise damaged(self.path, "a boot attempt makes no sense") from error
+
     def close(self) -> None:
         """Close the file; what was written stays."""
         with explained(self.path):
@@ -298,6 +341,15 @@ def check(path: Path, db: sqlite3.Connection, schema: str) -> None:
     (found,) = db.execute(f"PRAGMA {schema}.quick_check(1)").fetchone()
     if found != "ok":
         raise damaged(path, " ".join(found.split()))
+
+
+def _packed(attempt: BootAttempt) -> bytes:
+    # An attempt is some kilobytes of much the same words.
+    return zlib.compress(json.dumps(attempt_record(attempt), separators=(",", ":")).encode(), 1)
+
+
+def _unpacked(content: bytes) -> BootAttempt:
+    return attempt_of(json.loads(zlib.decompress(content)))
 
 
 def _version(path: Path, db: sqlite3.Connection) -> int:

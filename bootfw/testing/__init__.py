@@ -5,6 +5,7 @@ stands in for a reactor, and time passes only when the test says so.
 """
 
 from bootfw.testing.contracts import (
+    AttemptStoreContract,
     BackendContract,
     ClientAwareContract,
     DirectoryBackendContract,
@@ -24,6 +25,7 @@ from bootfw.testing.port import MemoryPort, RichMemoryPort
 from bootfw.testing.tftp import TFTPClient, TransferFailed, Transferred
 
 __all__ = [
+    "AttemptStoreContract",
     "BackendContract",
     "ClientAwareContract",
     "DirectoryBackendContract",

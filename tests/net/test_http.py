@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 
 from bootfw.errors import AccessViolation, DiskFull, FileMissing, TransferError
-from bootfw.events import PluginFailed, TransferBegun, TransferRefused
+from bootfw.events import PluginFailed, SystemUp, TransferBegun, TransferRefused
 from bootfw.net.http.download import CHUNK
 from bootfw.observe.log import transfer_line
 from bootfw.readers import MemoryReader
@@ -963,3 +963,19 @@ def test_twisted_writes_nothing_to_the_log() -> None:
         globalLogPublisher.removeObserver(observer)
     assert seen == []
     assert web.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "mac"), [("GET", "", ""), ("POST", "?mac=52-54-00-12-34-56", "52:54:00:12:34:56")]
+)
+def test_an_installed_system_says_that_it_is_up(method: str, query: str, mac: str) -> None:
+    web = Web(Reader(THOUSAND, size=1000))
+    response = web.get(method, f"/bootfw/up{query}", Content_Length="0")
+    assert (response.status, response.body) == (204, b"")
+    assert web.events == [SystemUp(0.0, ("10.9.0.9", 4000), mac, "http")]
+
+
+def test_it_is_up_with_a_mac_that_is_none() -> None:
+    web = Web(Reader(THOUSAND, size=1000))
+    assert web.get(target="/bootfw/up?mac=x").status == 400
+    assert web.events == []

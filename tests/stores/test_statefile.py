@@ -31,7 +31,7 @@ def schema(path: Path) -> tuple[int, set[str]]:
         return version, {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
 
 
-TABLES = {"lease", "lease6", "reservation", "machine_order"}
+TABLES = {"lease", "lease6", "reservation", "machine_order", "attempt", "attempt_began", "attempt_mac"}
 
 
 def test_a_new_file_has_the_newest_version(path: Path) -> None:

@@ -18,8 +18,9 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from bootfw.boot.backends import with_client_lookup
 from bootfw.boot.clients import Clients
 from bootfw.boot.onceper import OncePer
-from bootfw.events import Event, HandshakeFailed, TransferRefused
+from bootfw.events import Event, HandshakeFailed, SystemUp, TransferRefused
 from bootfw.interfaces import IBackend
+from bootfw.lease import mac_text
 from bootfw.net.alarm import Alarm
 from bootfw.net.http.download import Download
 from bootfw.net.http.downloadcontext import DownloadContext
@@ -39,6 +40,9 @@ BACKLOG = 512
 
 _REPORT_AGAIN = 60.0
 """Seconds until the same failure of the same client's TLS handshakes is reported again."""
+
+PHONE_HOME = b"/bootfw/up"
+"""The path that an installed system requests when it is up."""
 
 _ABSOLUTE = re.compile(rb"\Ahttps?://[^/]*", re.IGNORECASE)
 
@@ -67,6 +71,9 @@ class BootResource(Resource):
     def render(self, request: Any) -> Any:
         """See IResource."""
         request.setHeader(b"Server", b"bootfw")
+        if request.path == PHONE_HOME:
+            self._phoned_home(request)
+            return NOT_DONE_YET
         transfer_request = _transfer_request(request)
         if request.method in (b"GET", b"HEAD"):
             Download(transfer_request, request, self._context).open()
@@ -76,6 +83,19 @@ class BootResource(Resource):
             request.setHeader(b"Allow", b"GET, HEAD")
             refuse(request, 405, "Only GET and HEAD are served")
         return NOT_DONE_YET
+
+    def _phoned_home(self, request: Any) -> None:
+        """Report that an installed system is up. A GET will do, and so will a POST."""
+        try:
+            mac = mac_text(request.args[b"mac"][-1].decode("ascii")) if b"mac" in request.args else ""
+        except ValueError:
+            refuse(request, 400, 'mac must be a MAC address, such as "52:54:00:12:34:56"')
+            return
+        protocol = "https" if request.isSecure() else "http"
+        peer = _address(request.getClientAddress())
+        self._context.publish(SystemUp(self._context.reactor.seconds(), peer, mac, protocol))
+        request.setResponseCode(204)
+        request.finish()
 
     def close(self) -> None:
         """End every download: the connections are cut."""

@@ -8,6 +8,7 @@ unittest or trial, and say how the thing is made::
             return MyBackend(self.files)
 """
 
+from bootfw.testing.contracts.attempts import AttemptStoreContract
 from bootfw.testing.contracts.backend import (
     BackendContract,
     DirectoryBackendContract,
@@ -23,6 +24,7 @@ from bootfw.testing.contracts.resolver import ResolverContract
 from bootfw.testing.contracts.watchdog import WatchdogContract
 
 __all__ = [
+    "AttemptStoreContract",
     "BackendContract",
     "ClientAwareContract",
     "DirectoryBackendContract",

@@ -1,0 +1,77 @@
+"""What the files themselves say about a boot that failed: names like a missing one, and what a boot program is for.
+
+Everything here reads directories and may block, so it is called in a thread, once for a failed boot.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bootfw.ability import provides
+from bootfw.interfaces import IDirectoryBackend, IListableBackend
+from bootfw.wire.executable import machine_of
+
+NAMES = 2000
+"""Names that are compared at most, of each backend."""
+
+NEAREST = 3
+"""Names that are given at most."""
+
+_ALIKE = 0.6
+"""As difflib measures it: 1 is the same."""
+
+_HEAD = 4096
+
+
+def nearest_names(backends: Sequence[tuple[str, Any]], path: str) -> list[str]:
+    """Names of files that exist and are like *path*, the best first.
+
+    A file of the same name in another directory is best, then a name like it in the same directory, then any path like
+    it.
+    """
+    wanted = PurePosixPath(path)
+    names: dict[str, None] = {}
+    for _, backend in backends:
+        names |= dict.fromkeys(islice(_names(backend, str(wanted.parent)), NAMES))
+    names.pop(path, None)
+    same = [name for name in names if PurePosixPath(name).name.lower() == wanted.name.lower()]
+    beside = {PurePosixPath(name).name: name for name in names if PurePosixPath(name).parent == wanted.parent}
+    alike = [beside[name] for name in difflib.get_close_matches(wanted.name, beside, NEAREST, _ALIKE)]
+    anywhere = difflib.get_close_matches(path, names, NEAREST, _ALIKE)
+    return list(dict.fromkeys([*same, *alike, *anywhere]))[:NEAREST]
+
+
+def program_machine(backends: Sequence[tuple[str, Any]], path: str) -> str | None:
+    """What the boot program at *path* runs on; see machine_of(). None: its bytes are not at hand."""
+    for _, backend in backends:
+        if provides(backend, IDirectoryBackend):
+            root = Path(backend.root)
+            with suppress(OSError, ValueError):
+                place = (root / path).resolve(strict=True)
+                if place.is_relative_to(root.resolve()):
+                    with place.open("rb") as file:
+                        return machine_of(file.read(_HEAD))
+    return None
+
+
+def _names(backend: Any, directory: str) -> Iterator[str]:
+    with suppress(OSError, ValueError):
+        if provides(backend, IDirectoryBackend):
+            root = Path(backend.root)
+            # The wanted directory first: it may be one of many.
+            for top in dict.fromkeys((root / directory, root)):
+                if top.resolve().is_relative_to(root.resolve()):
+                    yield from _walk(root, top)
+        elif provides(backend, IListableBackend):
+            yield from backend.names()
+
+
+def _walk(root: Path, top: Path) -> Iterator[str]:
+    for place, directories, files in os.walk(top):
+        directories.sort()
+        for name in sorted(files):
+            yield str(PurePosixPath(Path(place, name).relative_to(root)))

@@ -1,0 +1,223 @@
+"""``bootfw boots`` and ``bootfw show``: what machines did when they booted, and why some did not."""
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from bootfw.ability import provides
+from bootfw.attempts.attempt import BootAttempt, Verdict
+from bootfw.attempts.record import Record, attempt_of, attempt_record
+from bootfw.attempts.story import outcome_line, stage_line
+from bootfw.build import attempt_store
+from bootfw.cli.failure import CommandError
+from bootfw.cli.offline import done
+from bootfw.cli.running import RunningServer
+from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
+from bootfw.config.configuration import load_config
+from bootfw.interfaces import IAttemptStore, IOfflineStore
+from bootfw.lease import mac_text
+from bootfw.terminal import aligned, moment, printable
+
+NONE_FOUND = 1
+"""Exit code: no boot was found, or the latest one of "show" has failed."""
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_AGE = re.compile(r"(\d+) ?(s|m|h|d)")
+_POLL = 0.5
+"""Seconds between two looks at what has changed."""
+
+_COLOURS = {
+    Verdict.BOOTED: "32",
+    Verdict.UP: "32",
+    Verdict.FAILED: "31",
+    Verdict.IN_PROGRESS: "36",
+    Verdict.NOTHING_TO_BOOT: "33",
+    Verdict.ELSEWHERE: "33",
+}
+_EXAMPLES = """
+Examples:
+  bootfw boots                       the latest boots, one per line
+  bootfw boots --verdict failed      those that failed, and why
+  bootfw boots --since "2 h" --json  those of the last two hours
+  bootfw boots --follow              as they happen, until Ctrl-C
+
+Exit codes: 0 found, 1 there is none.
+"""
+
+_SHOW_EXAMPLES = """
+Examples:
+  bootfw show 52:54:00:12:34:56             its latest boot: stages, verdict and likely cause
+  bootfw show --limit 5 52:54:00:12:34:56   its latest five
+
+Exit codes: 0 shown, 1 there is none, or the latest one has failed.
+"""
+
+
+def add_boots(commands: Any) -> None:
+    """Add both commands to those of the parser."""
+    parser = commands.add_parser(
+        "boots",
+        help="list the boots of machines, and why some failed",
+        description="Lists the boots of machines, the latest first: of the running server, or those in its store.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_state_options(parser)
+    verdicts = [verdict.value for verdict in Verdict]
+    parser.add_argument("--mac", type=_mac, default="", help="only those of this machine")
+    parser.add_argument("--verdict", choices=verdicts, default="", metavar="VERDICT", help=", ".join(verdicts))
+    parser.add_argument("--since", type=_since, default=0.0, metavar="AGE", help='not older, such as "2 h" or "3 d"')
+    parser.add_argument("--limit", type=int, default=50, metavar="COUNT", help="at most so many (50)")
+    parser.add_argument("--follow", action="store_true", help="go on, and show each boot when its verdict is known")
+    parser.add_argument("--json", action="store_true", help="as JSON; with --follow one object a line")
+    parser.set_defaults(run=_boots)
+    showing = commands.add_parser(
+        "show",
+        help="show what one machine did, stage by stage",
+        description="Shows the latest boots of a machine stage by stage, the verdict and its likely cause.",
+        epilog=_SHOW_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_state_options(showing)
+    showing.add_argument("mac", type=_mac, metavar="MAC", help="of the network card that the machine boots from")
+    showing.add_argument("--limit", type=int, default=1, metavar="COUNT", help="the latest so many boots (1)")
+    showing.add_argument("--json", action="store_true", help="as JSON")
+    showing.set_defaults(run=_show)
+
+
+def _boots(options: argparse.Namespace) -> int:
+    filters = {"mac": options.mac, "verdict": options.verdict, "since": options.since, "limit": options.limit}
+    if options.follow:
+        return _follow(options, filters)
+    attempts = _find(options, filters, "boots")
+    if options.json:
+        _print(json.dumps([attempt_record(attempt, stages=False) for attempt in attempts], indent=2))
+    elif attempts:
+        rows = [("BEGAN", "MACHINE", "CLIENT", "TOOK", "VERDICT")]
+        rows += [(*_row(attempt), outcome_line(attempt)) for attempt in attempts]
+        head, *lines = aligned(rows).splitlines()
+        _print("\n".join([head, *(_coloured(line, each) for line, each in zip(lines, attempts, strict=True))]))
+    else:
+        sys.stderr.write("bootfw: there is no such boot\n")
+    return 0 if attempts else NONE_FOUND
+
+
+def _show(options: argparse.Namespace) -> int:
+    attempts = _find(options, {"mac": options.mac, "limit": options.limit}, "boot")
+    if options.json:
+        _print(json.dumps([attempt_record(attempt) for attempt in attempts], indent=2))
+    elif attempts:
+        _print("\n\n".join(_coloured(timeline(attempt), attempt, 1) for attempt in attempts))
+    else:
+        sys.stderr.write(f"bootfw: {options.mac} has not booted\n")
+    return NONE_FOUND if not attempts or attempts[0].verdict is Verdict.FAILED else 0
+
+
+def timeline(attempt: BootAttempt) -> str:
+    """A boot for people: the machine, its stages, the verdict, and what to do."""
+    took = f"{attempt.seconds:.1f} s" if attempt.stages else ""
+    known = [attempt.persona, attempt.architecture, attempt.interface and f"on {attempt.interface}"]
+    lines = [
+        f"{attempt.client}: {outcome_line(attempt)}",
+        f"  {moment(attempt.began)}, {took}; {', '.join(filter(None, known)) or 'came without DHCP'}",
+    ]
+    if attempt.addresses:
+        lines.append(f"  addresses {', '.join(attempt.addresses)}")
+    if attempt.cause is not None:
+        lines.append(f"  What to do: {attempt.cause.remedy}")
+    lines.append("")
+    for stage in attempt.stages:
+        lines.append(f"  {stage.at - attempt.began:+9.3f}  {stage_line(stage)}")
+    if attempt.omitted:
+        lines.append(f"  ({attempt.omitted} stages in between are left out)")
+    return "\n".join(map(printable, lines))
+
+
+def _row(attempt: BootAttempt) -> tuple[str, str, str, str]:
+    return moment(attempt.began), attempt.client, attempt.persona or "-", f"{attempt.seconds:.0f} s"
+
+
+def _find(options: argparse.Namespace, filters: Mapping[str, Any], operation: str) -> Sequence[BootAttempt]:
+    """The attempts of the running server, else those in its store; the latest first."""
+    configuration = load_config(options.config, os.environ)
+    state = state_of(configuration)
+    server = running(state)
+    if server is not None:
+        return [attempt_of(record) for record in server.call(operation, **filters)]
+    check_offline(state, options, False)
+    name, store = attempt_store(configuration)
+    attempts: IAttemptStore = store
+    if not provides(store, IOfflineStore):
+        raise CommandError(f'no server runs, and the store "{name}" can\'t be read without one')
+    found: list[BootAttempt] = []
+    try:
+        done(attempts.find_attempts(**filters).addCallback(found.extend))
+    finally:
+        done(attempts.close_attempts())
+    return found
+
+
+def _follow(options: argparse.Namespace, filters: Mapping[str, Any]) -> int:
+    state = state_of(load_config(options.config, os.environ))
+    server = running(state)
+    if server is None:
+        raise CommandError(f"no server runs with the state directory {state}, so there is nothing to follow")
+    with suppress(KeyboardInterrupt):
+        for record in _news(server):
+            attempt = attempt_of(record)
+            fits = not options.mac or attempt.mac == options.mac
+            if fits and (not options.verdict or attempt.verdict.value == options.verdict):
+                if options.json:
+                    _print(json.dumps(record))
+                else:
+                    clock = datetime.fromtimestamp(attempt.ended or time.time()).strftime("%H:%M:%S")
+                    took = f"{attempt.seconds:.0f} s"
+                    words = (clock, attempt.client, attempt.persona or "-", took, outcome_line(attempt))
+                    _print(_coloured(printable("  ".join(words)), attempt))
+                sys.stdout.flush()
+    return 0
+
+
+def _news(server: RunningServer) -> Iterator[Record]:
+    """The records of boots as they begin and end: those whose verdict is another than before."""
+    after, known = -1, dict[str, str]()
+    while True:
+        for record in server.call("boots", after=after):
+            after = max(after, record.pop("change"))
+            if "id" in record and known.get(record["id"]) != record["verdict"]:
+                known[record["id"]] = record["verdict"]
+                yield record
+        time.sleep(_POLL)
+
+
+def _coloured(text: str, attempt: BootAttempt, lines: int = 0) -> str:
+    """*text*, or its first lines, in the colour of the verdict where the terminal has colours."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return text
+    head, newline, rest = text.partition("\n") if lines else (text, "", "")
+    return f"\x1b[{_COLOURS[attempt.verdict]}m{head}\x1b[0m{newline}{rest}"
+
+
+def _mac(text: str) -> str:
+    try:
+        return mac_text(text) if text else ""
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _since(text: str) -> float:
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f'must be an age, such as "30 m", "2 h" or "3 d", not "{text}"')
+    return time.time() - int(match[1]) * _UNITS[match[2]]
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

@@ -1,0 +1,209 @@
+"""``bootfw boots`` and ``bootfw show``, with a server that runs and without."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from turning import Alongside
+from twisted.internet.epollreactor import EPollReactor
+
+from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
+from bootfw.attempts.record import attempt_of, attempt_record
+from bootfw.cli import boots
+from bootfw.cli import main as command
+from bootfw.cli.failure import CommandError
+from bootfw.cli.offline import done
+from bootfw.cli.running import RunningServer
+from bootfw.events import OfferMade, RequestClassified
+from bootfw.net.pluginlifecycle import PluginLifecycle
+from bootfw.observe.boots import BootRecorder
+from bootfw.stores.memory import MemoryStore
+from bootfw.stores.sqlite import SqliteStore
+from bootfw.values import BootRequest
+
+MAC, OTHER = "52:54:00:12:34:56", "52:54:00:00:00:01"
+BEGAN = 1_763_640_000.0
+
+FAILED = BootAttempt(
+    "failed-1",
+    BEGAN,
+    BEGAN + 60,
+    MAC,
+    addresses=("10.77.0.20",),
+    persona="uefi",
+    architecture="x86_64-uefi",
+    interface="eth0",
+    stages=(
+        Stage(BEGAN, StageKind.DISCOVER, {"persona": "uefi", "architecture": "x86_64-uefi", "stack": "pxe"}, 2),
+        Stage(BEGAN + 0.25, StageKind.OFFER, {"boot_server": True}),
+        Stage(BEGAN + 4, StageKind.TRANSFER, {"protocol": "tftp", "file": "boot.efi\x1b", "outcome": "size_probe"}),
+    ),
+    verdict=Verdict.FAILED,
+    cause=Cause("size-probe-only", 'asked for the size of "boot.efi" and never read it', "look at it"),
+)
+BOOTED = BootAttempt("booted-1", BEGAN + 90, BEGAN + 120, OTHER, verdict=Verdict.BOOTED, persona="ipxe")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(here: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Exit code, and what it prints."""
+    (here / "bootfw.toml").write_text('[bootfw]\nstate-dir = "state"\n')
+
+    def run(verb: str, *arguments: str) -> tuple[int, str, str]:
+        code = command.main([verb, "-c", "bootfw.toml", *arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def stored(here: Path) -> None:
+    """Two boots in the state file."""
+    store = SqliteStore(here / "state" / "bootfw.sqlite")
+    done(store.save_attempts([FAILED, BOOTED], 100, 0.0))
+    done(store.close_attempts())
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_list(run: Run) -> None:
+    assert run("boots") == (
+        0,
+        "BEGAN                MACHINE            CLIENT  TOOK  VERDICT\n"
+        "2025-11-20 12:01:30  52:54:00:00:00:01  ipxe    0 s   booted\n"
+        "2025-11-20 12:00:00  52:54:00:12:34:56  uefi    4 s   "
+        'failed: asked for the size of "boot.efi" and never read it\n',
+        "",
+    )
+
+
+@pytest.mark.usefixtures("stored")
+def test_filters(run: Run) -> None:
+    assert "12:01:30" not in run("boots", "--verdict", "failed")[1]
+    assert "12:01:30" not in run("boots", "--mac", "52-54-00-12-34-56")[1]
+    assert "12:00:00" not in run("boots", "--limit", "1")[1]
+
+
+@pytest.mark.usefixtures("stored")
+def test_none_is_code_1(run: Run) -> None:
+    assert run("boots", "--since", "1 m") == (1, "", "bootfw: there is no such boot\n")
+    assert run("boots", "--since", "1 m", "--json") == (1, "[]\n", "")
+    assert run("show", "02:00:00:00:00:02") == (1, "", "bootfw: 02:00:00:00:00:02 has not booted\n")
+
+
+def test_nothing_is_stored(run: Run, here: Path) -> None:
+    assert run("boots") == (1, "", "bootfw: there is no such boot\n")
+    assert not (here / "state").exists()
+
+
+@pytest.mark.usefixtures("stored")
+def test_json(run: Run) -> None:
+    code, out, _ = run("boots", "--json")
+    assert code == 0
+    assert json.loads(out) == [attempt_record(each, stages=False) for each in (BOOTED, FAILED)]
+    code, out, _ = run("show", MAC, "--json")
+    assert code == 1
+    assert [attempt_of(record) for record in json.loads(out)] == [FAILED]
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_timeline(run: Run) -> None:
+    assert run("show", MAC) == (
+        1,
+        '52:54:00:12:34:56: failed: asked for the size of "boot.efi" and never read it\n'
+        "  2025-11-20 12:00:00, 4.0 s; uefi, x86_64-uefi, on eth0\n"
+        "  addresses 10.77.0.20\n"
+        "  What to do: look at it\n"
+        "\n"
+        "     +0.000  DISCOVER by uefi, x86_64-uefi, 2 times\n"
+        "     +0.250  OFFER: request the file of port 4011\n"
+        '     +4.000  tftp get "boot.efi\\x1b": size probe\n',
+        "",
+    )
+    assert run("show", OTHER)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["boots", "--since", "long"], ["boots", "--verdict", "x"], ["show", "x"], ["show"]]
+)
+def test_misuse(run: Run, arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments)
+    assert ended.value.code == 2
+
+
+def test_colours_where_the_terminal_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert boots._coloured("a\nb", FAILED, 1) == "a\nb"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert boots._coloured("a\nb", FAILED, 1) == "\x1b[31ma\x1b[0m\nb"
+    assert boots._coloured("a", BOOTED) == "\x1b[32ma\x1b[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert boots._coloured("a", BOOTED) == "a"
+
+
+# A server that runs.
+
+
+@pytest.fixture
+def recorder(here: Path, private_reactor: EPollReactor) -> Iterator[BootRecorder]:
+    """Of a server that runs in this process."""
+    recorder = BootRecorder(private_reactor, MemoryStore())
+    lifecycle = PluginLifecycle(private_reactor, [("boots", recorder)], recorder.observe)
+    lifecycle.start()
+    lifecycle.listen(here / "state" / "control.sock")
+    yield recorder
+    closed: list[object] = []
+    lifecycle.close().addBoth(closed.append)
+    while not closed:
+        private_reactor.iterate(0.01)
+    private_reactor.iterate(0)
+
+
+def begins(recorder: BootRecorder, reactor: EPollReactor) -> None:
+    request = BootRequest(MAC, "discover", "uefi", "x86_64-uefi")
+    recorder.observe(RequestClassified(reactor.seconds(), request))
+    recorder.observe(OfferMade(reactor.seconds(), request, "OFFER", None, ("255.255.255.255", 68)))
+
+
+def test_what_a_running_server_knows(
+    run: Run, recorder: BootRecorder, private_reactor: EPollReactor, alongside: Alongside
+) -> None:
+    assert alongside(run, "boots") == (1, "", "bootfw: there is no such boot\n")
+    begins(recorder, private_reactor)
+    code, out, _ = alongside(run, "boots")
+    assert code == 0
+    assert "in progress" in out
+    code, out, _ = alongside(run, "show", MAC)
+    assert code == 0
+    assert "OFFER: request the file of port 4011" in out
+
+
+def test_news_are_boots_that_begin_and_end(
+    here: Path, recorder: BootRecorder, private_reactor: EPollReactor, alongside: Alongside
+) -> None:
+    begins(recorder, private_reactor)
+
+    def first() -> str:
+        record = next(boots._news(RunningServer(here / "state" / "control.sock")))
+        return f"{record['mac']} {record['verdict']}"
+
+    assert alongside(first) == f"{MAC} in progress"
+
+
+def test_there_is_nothing_to_follow_without_a_server(run: Run) -> None:
+    code, _, err = run("boots", "--follow")
+    assert code == 1
+    assert "nothing to follow" in err
+
+
+def test_an_operation_that_is_refused(here: Path, recorder: BootRecorder, alongside: Alongside) -> None:
+    def ask() -> str:
+        with pytest.raises(CommandError) as refused:
+            list(RunningServer(here / "state" / "control.sock").call("boot"))
+        return str(refused.value)
+
+    assert "which machine" in alongside(ask)

@@ -1,0 +1,50 @@
+"""A machine whose events go to an observer, at the times of a clock."""
+
+from collections.abc import Callable
+
+from attrs import define, evolve
+from twisted.internet.task import Clock
+
+from bootfw.events import Event, OfferMade, RequestClassified, TransferBegun, TransferEnded, TransferRefused
+from bootfw.values import Agreed, BootFile, BootRequest, Outcome, TransferReport, TransferRequest
+
+MAC = "52:54:00:12:34:56"
+UEFI = BootRequest(MAC, "discover", "uefi", "x86_64-uefi", server="10.77.0.1", xid=7, options={55: b"\1\2"})
+
+
+@define
+class Machine:
+    """One machine."""
+
+    observe: Callable[[Event], None]
+    clock: Clock
+    mac: str
+    address: str
+
+    def asks(self, stage: str = "discover") -> BootRequest:
+        request = evolve(UEFI, mac=self.mac, stage=stage)
+        self.observe(RequestClassified(self.clock.seconds(), request))
+        return request
+
+    def gets_address(self, file: str = "boot.efi") -> None:
+        for stage, message in (("discover", "OFFER"), ("request", "ACK")):
+            offer = OfferMade(
+                self.clock.seconds(), self.asks(stage), message, BootFile(file), ("255.255.255.255", 68), self.address
+            )
+            self.observe(offer)
+
+    def loads(self, file: str) -> None:
+        now = self.clock.seconds()
+        request = TransferRequest(file, file, (self.address, 2000), "10.77.0.1")
+        self.observe(TransferBegun(now, request, Agreed()))
+        report = TransferReport(request, Agreed(), Outcome.COMPLETE, "", 1000, 2, 0, now, now)
+        self.observe(TransferEnded(now, report))
+
+    def misses(self, file: str) -> None:
+        request = TransferRequest(file, file, (self.address, 2000), "10.77.0.1")
+        self.observe(TransferRefused(self.clock.seconds(), request, 1, "File not found"))
+
+    def boots(self) -> None:
+        self.gets_address()
+        self.loads("boot.efi")
+        self.loads("vmlinuz")

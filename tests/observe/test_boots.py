@@ -1,0 +1,294 @@
+"""BootRecorder: a service's events become attempts, which are published, stored, and shown to the operator."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from booted import MAC, Machine
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
+from zope.interface import implementer, provider
+from zope.interface.verify import verifyObject
+
+from bootfw.api import BootAttempt, BootAttemptChanged, BootAttemptEnded, Client, Event, IAttemptStore, StateError
+from bootfw.attempts.attempt import StageKind, Verdict
+from bootfw.backends.directory import DirectoryBackend
+from bootfw.config.settings import BootsSettings
+from bootfw.events import SystemUp
+from bootfw.interfaces import IBatchObserver, IClientAware, IOperable, IStartable
+from bootfw.net.control import ControlError
+from bootfw.observe.boots import RECENT, BootRecorder
+from bootfw.stores.memory import MemoryStore
+
+WALL = 1_763_640_000.0
+
+
+@implementer(IAttemptStore)
+@define
+class Broken:
+    """A store that fails until it is mended."""
+
+    error: Exception | None = field(factory=lambda: StateError("the disk is full"))
+    saved: list[BootAttempt] = field(factory=list)
+
+    def save_attempts(self, attempts: Sequence[BootAttempt], keep: int, since: float) -> "Deferred[Any]":
+        if self.error is not None:
+            return fail(self.error)
+        self.saved += attempts
+        return succeed(None)
+
+    def find_attempts(
+        self, mac: str = "", verdict: str = "", since: float = 0.0, before: float = 0.0, limit: int = 100
+    ) -> "Deferred[Any]":
+        return fail(self.error) if self.error is not None else succeed(list(self.saved))
+
+    def close_attempts(self) -> "Deferred[Any]":
+        return fail(self.error) if self.error is not None else succeed(None)
+
+
+@define
+class Recording:
+    """A recorder that has been started, and a machine whose events it gets."""
+
+    store: Any = field(factory=MemoryStore)
+    backends: Sequence[tuple[str, Any]] = ()
+    settings: BootsSettings = field(factory=BootsSettings)
+    clock: Clock = field(factory=Clock)
+    published: list[Event] = field(factory=list)
+    recorder: BootRecorder = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        def wall() -> float:
+            return WALL + self.clock.seconds()
+
+        self.recorder = BootRecorder(self.clock, self.store, self.settings, self.backends, wall)
+        self.recorder.set_client_lookup(lambda peer: Client(peer[0]))
+        self.recorder.start(self.published.append)
+
+    def wait(self, seconds: float) -> None:
+        self.clock.pump([0.5] * int(2 * seconds))
+
+    def machine(self, mac: str = MAC, address: str = "10.77.0.20") -> Machine:
+        return Machine(self.recorder.observe, self.clock, mac, address)
+
+    def records(self, operation: str = "boots", **given: Any) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
+        answer: Any = self.recorder.operations()[operation](given)
+        if isinstance(answer, Deferred):
+            answer.addCallback(found.extend)
+        else:
+            found += answer
+        return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.published if type(event) is kind]
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """The lines that are logged."""
+    lines: list[str] = []
+
+    @provider(ILogObserver)
+    def observer(event: Any) -> None:
+        lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observer)
+    yield lines
+    globalLogPublisher.removeObserver(observer)
+
+
+def test_it_is_a_plugin() -> None:
+    recorder = Recording().recorder
+    for interface in (IBatchObserver, IClientAware, IStartable, IOperable):
+        verifyObject(interface, recorder)
+
+
+def test_a_boot_is_published_and_stored_when_it_has_ended() -> None:
+    recording = Recording()
+    recording.machine().boots()
+    recording.wait(2)
+    (changed,) = recording.of(BootAttemptChanged)
+    assert (changed.attempt.mac, changed.attempt.verdict) == (MAC, Verdict.IN_PROGRESS)
+    assert recording.of(BootAttemptEnded) == []
+    recording.wait(35)
+    (ended,) = recording.of(BootAttemptEnded)
+    assert (ended.attempt.id, ended.attempt.verdict) == (changed.attempt.id, Verdict.BOOTED)
+    assert ended.attempt.began == WALL
+    stored: list[BootAttempt] = []
+    recording.store.find_attempts().addCallback(stored.extend)
+    assert stored == [ended.attempt]
+
+
+def test_changes_are_published_once_a_second_at_most() -> None:
+    recording = Recording()
+    machine = recording.machine()
+    machine.asks()
+    for _ in range(10):
+        machine.misses("grub.cfg")
+        recording.clock.advance(0.1)
+    recording.wait(2)
+    assert len(recording.of(BootAttemptChanged)) <= 2
+
+
+def test_nothing_runs_when_nothing_boots() -> None:
+    recording = Recording()
+    assert recording.clock.getDelayedCalls() == []
+    recording.machine().boots()
+    assert len(recording.clock.getDelayedCalls()) == 1
+    recording.wait(60)
+    assert recording.clock.getDelayedCalls() == []
+
+
+def test_a_stop_leaves_no_timer_and_a_start_begins_anew() -> None:
+    recording = Recording()
+    recording.machine().asks()
+    recording.recorder.close()
+    assert recording.clock.getDelayedCalls() == []
+    recording.recorder.start(recording.published.append)
+    assert recording.records() == []
+    recording.machine().boots()
+    recording.wait(60)
+    assert [record["verdict"] for record in recording.records()] == ["booted"]
+
+
+def test_phone_home() -> None:
+    recording = Recording()
+    machine = recording.machine()
+    machine.boots()
+    recording.wait(60)
+    recording.recorder.observe(SystemUp(recording.clock.seconds(), (machine.address, 80), "", "http"))
+    recording.wait(2)
+    assert [event.attempt.verdict for event in recording.of(BootAttemptEnded)] == [Verdict.BOOTED, Verdict.UP]
+    assert [record["verdict"] for record in recording.records()] == ["up"]
+
+
+# The store.
+
+
+def test_a_store_that_fails_is_logged_once_and_stops_nothing(logged: list[str]) -> None:
+    recording = Recording(Broken())
+    for number in range(3):
+        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boots()
+        recording.wait(40)
+    assert [line for line in logged if "can't be stored" in line] == [
+        f"boot attempts can't be stored; the latest {RECENT} are kept in memory: the disk is full"
+    ]
+    assert len(recording.records()) == 3
+    recording.store.error = None
+    recording.machine("52:54:00:00:00:09", "10.77.0.9").boots()
+    recording.wait(40)
+    assert logged[-1] == "boot attempts are stored again"
+    recording.store.error = StateError("again")
+    recording.recorder.close()
+
+
+def test_the_bounds_of_the_settings_are_kept() -> None:
+    recording = Recording(settings=BootsSettings(keep=2, days=1))
+    for number in range(3):
+        recording.machine(f"52:54:00:00:00:0{number}", f"10.77.0.{number}").boots()
+        recording.wait(40)
+    stored: list[BootAttempt] = []
+    recording.store.find_attempts().addCallback(stored.extend)
+    assert [attempt.mac[-1] for attempt in stored] == ["2", "1"]
+
+
+def test_the_wait_after_the_last_file_is_set() -> None:
+    recording = Recording(settings=BootsSettings(quiet_seconds=3))
+    recording.machine().boots()
+    recording.wait(5)
+    assert len(recording.of(BootAttemptEnded)) == 1
+
+
+# What the files say.
+
+
+def test_the_nearest_names_are_in_the_verdict(tmp_path: Path) -> None:
+    (tmp_path / "debian").mkdir()
+    for name in ("vmlinuz-6.10", "vmlinuz-6.12", "initrd.gz"):
+        (tmp_path / "debian" / name).write_bytes(b"x")
+    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    machine = recording.machine()
+    machine.gets_address()
+    machine.loads("boot.efi")
+    machine.misses("debian/vmlinuz-6.1")
+    recording.wait(60)
+    (ended,) = recording.of(BootAttemptEnded)
+    assert ended.attempt.cause.key == "missing-file"
+    assert '"debian/vmlinuz-6.12" and "debian/vmlinuz-6.10"' in ended.attempt.cause.sentence
+    (refused,) = [stage for stage in ended.attempt.stages if stage.kind is StageKind.REFUSED]
+    assert refused.data["nearest"] == ["debian/vmlinuz-6.12", "debian/vmlinuz-6.10"]
+
+
+@pytest.mark.parametrize(("head", "verdict"), [(b"MZ", "failed"), (None, "booted")])
+def test_the_architecture_of_the_boot_program(tmp_path: Path, head: bytes | None, verdict: str) -> None:
+    if head is not None:
+        (tmp_path / "boot.efi").write_bytes(head)
+    recording = Recording(backends=[("directory", DirectoryBackend(tmp_path))])
+    machine = recording.machine()
+    machine.gets_address()
+    machine.loads("boot.efi")
+    recording.wait(60)
+    (ended,) = recording.of(BootAttemptEnded)
+    assert ended.attempt.verdict.value == verdict
+
+
+# What the operator asks.
+
+
+def test_the_list_has_boots_in_progress_and_those_that_ended() -> None:
+    recording = Recording()
+    recording.machine("52:54:00:00:00:01", "10.77.0.1").boots()
+    recording.wait(60)
+    recording.machine("52:54:00:00:00:02", "10.77.0.2").asks()
+    assert [(each["mac"][-1], each["verdict"]) for each in recording.records()] == [
+        ("2", "in progress"),
+        ("1", "booted"),
+    ]
+    assert "stages" not in recording.records()[0]
+    assert [each["mac"][-1] for each in recording.records(verdict="booted")] == ["1"]
+    assert [each["mac"][-1] for each in recording.records(mac="52-54-00-00-00-02")] == ["2"]
+    assert [each["mac"][-1] for each in recording.records(limit="1")] == ["2"]
+    assert [each["mac"][-1] for each in recording.records(before=str(WALL + 30))] == ["1"]
+    assert [each["mac"][-1] for each in recording.records(since=WALL + 30)] == ["2"]
+
+
+def test_one_machine_has_its_stages() -> None:
+    recording = Recording()
+    recording.machine().boots()
+    recording.wait(60)
+    (record,) = recording.records("boot", mac=MAC)
+    assert [stage["kind"] for stage in record["stages"]][:2] == ["discover", "offer"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "given", "reason"),
+    [
+        ("boots", {"mac": "x"}, "MAC address"),
+        ("boots", {"verdict": "fine"}, '"booted"'),
+        ("boots", {"limit": "many"}, "must be a number"),
+        ("boot", {}, "which machine"),
+    ],
+)
+def test_what_is_asked_wrongly(operation: str, given: Mapping[str, Any], reason: str) -> None:
+    with pytest.raises(ControlError, match=reason):
+        Recording().recorder.operations()[operation](given)
+
+
+def test_followers_get_what_has_changed() -> None:
+    recording = Recording()
+    (first,) = recording.records(after=-1)
+    assert first == {"change": 0}
+    recording.machine().boots()
+    recording.wait(2)
+    (news,) = recording.records(after=first["change"])
+    assert (news["verdict"], news["mac"]) == ("in progress", MAC)
+    (none,) = recording.records(after=news["change"])
+    assert none == {"change": news["change"]}
+    recording.wait(40)
+    (news,) = recording.records(after=news["change"])
+    assert news["verdict"] == "booted"
