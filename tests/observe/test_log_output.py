@@ -56,6 +56,9 @@ from bootfw.values import (
     TransferRequest,
 )
 
+CLIENTS = Path(__file__).parents[2] / ".clients"
+REMOTE = CLIENTS / "lib/systemd/systemd-journal-remote"
+
 MAC = "52:54:00:00:00:01"
 BOOT = BootRequest(MAC, "discover", "uefi", "x86_64-uefi", interface="eth0", vendor_class="PXEClient")
 READ = TransferRequest("/boot/\udcff\u00e9", "boot/\udcff\u00e9", ("fd77::1", 2000))
@@ -334,12 +337,13 @@ def test_levels_below_the_chosen_one_are_left_out_of_the_journal(journald: Journ
 @pytest.mark.interop
 def test_journalctl_reads_the_entries(tmp_path: Path) -> None:
     """systemd-journal-remote writes a journal file of the export format, which has the same entries."""
-    remote = "/lib/systemd/systemd-journal-remote"
-    if which("journalctl") is None or not os.path.exists(remote):
-        pytest.skip("journalctl and systemd-journal-remote are needed")
+    if which("journalctl") is None or not REMOTE.exists():
+        pytest.skip("journalctl and systemd-journal-remote are needed: make install-clients")
     entries = b"".join(b"__REALTIME_TIMESTAMP=1\n%b\n" % as_datagram(event) for event in log_events(*EVENTS))
     path = tmp_path / "boot.journal"
-    subprocess.run([remote, f"--output={path}", "-"], input=entries, check=True, capture_output=True)
+    environ = {**os.environ, "LD_LIBRARY_PATH": f"{CLIENTS}/usr/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu/systemd"}
+    written = subprocess.run([REMOTE, f"--output={path}", "-"], input=entries, env=environ, capture_output=True)
+    assert written.returncode == 0, written.stderr
     command = ["journalctl", f"--file={path}", "--output=json", f"BOOTFW_MAC={MAC}"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert [json.loads(line)["BOOTFW_EVENT"] for line in shown.splitlines()] == ["OfferMade", "RequestIgnored"]
