@@ -285,6 +285,15 @@ def test_the_page_takes_less_than_20_ms_with_ten_thousand_machines() -> None:
     assert min(took) < 0.02, took
 
 
+@pytest.mark.parametrize("end", [TransferEnded(5.02, REPORT), TransferRefused(6.0, READ, 1, "File not found")])
+def test_a_transfer_runs_until_it_ends_or_is_refused(end: Event) -> None:
+    counts = Counts()
+    counts.observe_many([TransferBegun(5.0, READ, Agreed()), TransferBegun(5.0, UPLOAD, Agreed())])
+    assert counts.running() == {"tftp": 1, "http": 1}
+    counts.observe(end)
+    assert counts.running() == {"http": 1}
+
+
 def test_an_end_that_was_dropped_leaves_no_transfer_running_for_ever() -> None:
     counts = Counts()
     for number in range(50_010):
