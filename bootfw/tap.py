@@ -51,7 +51,7 @@ from bootfw.values import Address
 from bootfw.web import add_web
 
 WRONG = 1
-"""Exit code: the configuration is wrong, or a port can't be had."""
+"""Exit code: the configuration is wrong, or a port can't be bound."""
 
 MISUSED = 2
 """Exit code: there is no such option."""
@@ -224,7 +224,7 @@ def _log(twistd: Mapping[str, Any] | None, parts: Parts) -> ILogObserver | None:
 
 
 class Daemon(MultiService):
-    """A BootService under twistd: it shows what is bound where, and a port that can't be had ends the process."""
+    """A BootService under twistd: it logs what is bound where, and ends the process if a port can't be bound."""
 
     log = Logger(namespace="bootfw")
 

@@ -27,8 +27,8 @@ def programs(page: str) -> list[str]:
     return blocks(page, "python")
 
 
-NO_CONFIGURATION = {"templates.md": (2, 3)}
-"""Blocks of TOML that are host files."""
+NO_CONFIGURATION = {"storm.md": (1,), "templates.md": (2, 3)}
+"""Blocks of TOML that are host files, or a scenario of ``bootfw storm``."""
 
 
 @pytest.mark.parametrize(

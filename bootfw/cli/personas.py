@@ -1,4 +1,4 @@
-"""``bootfw personas``: the kinds of clients, and how each is treated."""
+"""``bootfw personas``: lists the kinds of clients, and how each is treated."""
 
 import argparse
 import json

@@ -24,14 +24,14 @@ class Key:
     """One key of a table, and the argument that it becomes."""
 
     path: tuple[str, ...]
-    """From the table: most often one name, as TOML spells it."""
+    """Below the table: usually one name, as TOML spells it."""
     name: str
     """The argument in Python."""
     annotation: Any
-    """What TOML holds."""
+    """The type of the value in TOML."""
     default: Any = NOTHING
     attribute: Any = None
-    """The attrs.Attribute; None: it is a parameter of a function."""
+    """The attrs.Attribute; None for a parameter of a function."""
     in_table: bool = False
     """The path of a ConfigError that its converter or validator raises is counted from the table, as plugins do it;
     otherwise from the value."""
@@ -43,17 +43,17 @@ class Key:
 
     @property
     def required(self) -> bool:
-        """There is no default."""
+        """Whether there is no default."""
         return self.default is NOTHING
 
     @property
     def metadata(self) -> Mapping[Any, Any]:
-        """Of the field."""
+        """The metadata of the field."""
         return self.attribute.metadata if self.attribute else {}
 
     @property
     def tables(self) -> type | None:
-        """What each table of a list of them makes; None: it is no such list."""
+        """The class of each table, if the key is a list of tables; else None."""
         kind: type | None = self.metadata.get("tables")
         return kind
 
@@ -79,7 +79,7 @@ def options_of(cls: type) -> list[Key]:
     named = list(_parameters(hook))[1:]
     if inspect.Parameter.VAR_KEYWORD not in {p.kind for p in inspect.signature(hook).parameters.values()}:
         return named
-    # The fields hold what the hook makes of the options: converters and validators are for those.
+    # The hook converts the options itself: the converters and validators of the fields are for its results.
     fields = [attrs.evolve(key, attribute=None) for key in _parameters(cls)]
     return list({key.path: key for key in (*fields, *named)}.values())
 
@@ -132,7 +132,7 @@ def read_table(table: Any, keys: Sequence[Key], make: Callable[..., Any], kind: 
 def _unknown(
     table: Mapping[str, Any], paths: Iterable[tuple[str, ...]], where: tuple[str, ...] = ()
 ) -> list[ConfigError]:
-    """The keys that are not known, here and in the tables inside, and what ought to be a table and is none."""
+    """Errors for unknown keys, here and in inner tables, and for values that should be a table."""
     paths = list(paths)
     known = list(dict.fromkeys(path[0] for path in paths))
     errors = list(unknown_keys(table, known, where))

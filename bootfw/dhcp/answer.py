@@ -17,7 +17,7 @@ class Arrival:
     """How a DHCPv4 message reached us."""
 
     server: str
-    """Our address on that link, or the one that a relay sent it to: the server identifier of the answer."""
+    """Our address on that link, or the one that a relay sent it to: the server identifier of the reply."""
     unicast: bool = False
     """It was sent to our address, and not by broadcast."""
     addresses: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Arrival6:
 class NoReplyReason(enum.Enum):
     """Why there is no reply."""
 
-    ABSENT = "no subnet is configured for its link"
+    NO_SUBNET = "no subnet is configured for its link"
     EXHAUSTED = "the pool has no address left"
     LIMITED = "too many new clients at once"
     OTHER_SERVER = "it took the offer of another server"
@@ -52,7 +52,7 @@ class NoReplyReason(enum.Enum):
     DECLINED = "it declined the address: another machine uses it"
     RELEASED = "it gave the address back"
     MALFORMED = "the message is malformed"
-    NOT_ASKED = "the message is not for a server"
+    NOT_FOR_SERVER = "the message is not for a server"
 
 
 @frozen
@@ -76,7 +76,7 @@ class Answer:
     server: str
     """Our address, for siaddr: the next server."""
     identifier: str = ""
-    """The server identifier (option 54): our address, or the one its relay wants there; "" for BOOTP."""
+    """The server identifier (option 54): our address, or the one that its relay requires; "" for BOOTP."""
     address: str = ""
     """yiaddr; "" in a NAK and in the ACK of an INFORM."""
     options: Mapping[int, bytes] = field(factory=dict)

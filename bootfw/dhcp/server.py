@@ -76,14 +76,14 @@ class AddressServer(LeaseBooks[Subnet, Offers]):
         """
         answer = _ANSWERS.get(message.options.get(_MESSAGE_TYPE))
         if message.op != BOOTREQUEST or answer is None:
-            return NoReply(NoReplyReason.NOT_ASKED)
+            return NoReply(NoReplyReason.NOT_FOR_SERVER)
         agent = _agent(message) if message.giaddr != UNSPECIFIED else _NO_AGENT
         client = identify(message, agent, self._by_client_id)
         if client is None:
             return NoReply(NoReplyReason.MALFORMED, "neither a hardware address nor a client identifier")
         place = self._place(message, arrival, agent)
         if place is None:
-            return NoReply(NoReplyReason.ABSENT, arrival.server if message.giaddr == UNSPECIFIED else message.giaddr)
+            return NoReply(NoReplyReason.NO_SUBNET, arrival.server if message.giaddr == UNSPECIFIED else message.giaddr)
         self.own.add(arrival.server)
         if arrival.addresses:
             self.own.update(arrival.addresses)

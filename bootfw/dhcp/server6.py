@@ -80,11 +80,12 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
         kind = message.kind
         handle = _HANDLERS.get(kind)
         if handle is None:
-            return NoReply(NoReplyReason.NOT_ASKED)
+            return NoReply(NoReplyReason.NOT_FOR_SERVER)
         server = message.first(Option.SERVER_ID)
         if server is not None and server != self._duid:
             return NoReply(
-                NoReplyReason.OTHER_SERVER if kind is MessageType.REQUEST else NoReplyReason.NOT_ASKED, server.hex()
+                NoReplyReason.OTHER_SERVER if kind is MessageType.REQUEST else NoReplyReason.NOT_FOR_SERVER,
+                server.hex(),
             )
         if (server is None and kind in _FOR_SERVER) or (server is not None and kind in _FOR_ANY_SERVER):
             return NoReply(
@@ -100,7 +101,7 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
         if arrival.unicast and not arrival.relays and kind in _FOR_SERVER:
             return Answer6(MessageType.REPLY, (ia.status(Status.USE_MULTICAST, "not to this address"),))
         if place is None:
-            return NoReply(NoReplyReason.ABSENT, link_of(arrival.relays))
+            return NoReply(NoReplyReason.NO_SUBNET, link_of(arrival.relays))
         return handle(self, _Exchange(message, arrival, now, duid, *place))
 
     def reserve(self, reservation: Reservation) -> None:
@@ -259,7 +260,7 @@ class AddressServer6(LeaseBooks[Subnet6, ComputedChoice]):
     def _confirm(self, exchange: _Exchange) -> Answer6 | NoReply:
         addresses = [each for association in exchange.associations() for each in ia.wanted(association)]
         if not addresses:
-            return NoReply(NoReplyReason.NOT_ASKED)
+            return NoReply(NoReplyReason.NOT_FOR_SERVER)
         if all(number_of(each) in exchange.book for each in addresses):
             return Answer6(MessageType.REPLY, (ia.status(Status.SUCCESS, "all on this link"),))
         return Answer6(MessageType.REPLY, (ia.status(Status.NOT_ON_LINK, "not all on this link"),))

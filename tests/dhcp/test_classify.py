@@ -75,7 +75,7 @@ def test_a_client_that_requests_a_boot_file_is_booted_by_a_server_and_not_by_a_p
     assert isinstance(found, BootRequest)
     assert (found.persona, found.architecture, found.may_be_system) == ("plain", "unknown", True)
     assert "not a client that a proxy can boot" in left_alone(client)
-    assert "let the DHCP server that gives it its address" in left_alone(client)
+    assert "in the DHCP server that gives its address" in left_alone(client)
 
 
 def test_bootp_is_booted_by_a_server_and_not_by_a_proxy() -> None:

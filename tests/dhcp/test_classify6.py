@@ -76,7 +76,7 @@ def test_the_first_of_an_option_counts() -> None:
         (OVMF_OWN.message(), "it has no vendor class"),
         (OVMF.changed({16: vendor_class_bytes(9, [b"d-i"]), 61: None}).message(), "its vendor class is 'd-i'"),
         (OVMF.changed({16: b"\0\0", 61: None}).message(), "it has no vendor class"),
-        (LINUX.changed({6: b"\0\x3b"}).message(), "it has no vendor class (option 16); let the DHCP server"),
+        (LINUX.changed({6: b"\0\x3b"}).message(), "it has no vendor class (option 16); configure the boot file"),
         (IPXE.message(), IPXE_HAS_NO_PROXY),
         (OVMF.message(MessageType.REQUEST), ""),
         (OVMF.message(MessageType.RENEW), ""),

@@ -203,7 +203,7 @@ def test_a_request_from_another_link_is_told_so(server: Server) -> None:
 def test_what_is_for_another_server_or_none(server: Server, kind: MessageType) -> None:
     other = server.handle(LINUX.message(kind, (Option.SERVER_ID, b"other")))
     assert isinstance(other, NoReply)
-    assert other.reason is (NoReplyReason.OTHER_SERVER if kind is MessageType.REQUEST else NoReplyReason.NOT_ASKED)
+    assert other.reason is (NoReplyReason.OTHER_SERVER if kind is MessageType.REQUEST else NoReplyReason.NOT_FOR_SERVER)
     assert server.handle(LINUX.message(kind)).reason is NoReplyReason.MALFORMED
 
 
@@ -214,7 +214,7 @@ def test_what_is_for_anybody_names_nobody(server: Server, kind: MessageType) -> 
 
 @pytest.mark.parametrize("kind", [MessageType.REPLY, MessageType.ADVERTISE, MessageType.RECONFIGURE])
 def test_what_servers_send_is_not_answered(server: Server, kind: MessageType) -> None:
-    assert server.handle(LINUX.message(kind)).reason is NoReplyReason.NOT_ASKED
+    assert server.handle(LINUX.message(kind)).reason is NoReplyReason.NOT_FOR_SERVER
 
 
 def test_who_does_not_say_who_it_is_gets_no_address(server: Server) -> None:
@@ -266,7 +266,7 @@ def test_confirm(server: Server) -> None:
     assert status_in(here.options) == Status.SUCCESS
     elsewhere = server.answer(LINUX.message(MessageType.CONFIRM, ia=wants("fd77::1ff", "fd99::1")))
     assert status_in(elsewhere.options) == Status.NOT_ON_LINK
-    assert server.handle(LINUX.message(MessageType.CONFIRM)).reason is NoReplyReason.NOT_ASKED
+    assert server.handle(LINUX.message(MessageType.CONFIRM)).reason is NoReplyReason.NOT_FOR_SERVER
 
 
 def test_release_frees_the_address_and_it_is_remembered(server: Server) -> None:
@@ -507,8 +507,8 @@ def test_where_the_client_is() -> None:
     assert server.answer(message, relays=(Relay(0, "fd78::1", "fe80::1"),)).address.startswith("fd78::")
     assert server.answer(message, relays=(Relay(0, "fd99::9", "fe80::1"),)).address.startswith("fd78::")
     assert server.answer(message, relays=(Relay(0, "::", "fe80::1"),)).address.startswith("fd77::")
-    assert server.handle(message, relays=(Relay(0, "fd55::1", "fe80::1"),)).reason is NoReplyReason.ABSENT
-    assert server.handle(message, addresses=()).reason is NoReplyReason.ABSENT
+    assert server.handle(message, relays=(Relay(0, "fd55::1", "fe80::1"),)).reason is NoReplyReason.NO_SUBNET
+    assert server.handle(message, addresses=()).reason is NoReplyReason.NO_SUBNET
 
 
 def test_unknown_clients_may_have_to_wait(server: Server) -> None:

@@ -59,14 +59,14 @@ def test_a_relay_of_nowhere_is_not_answered(dhcp: AddressServer) -> None:
     answer = behind(dhcp, "172.16.0.1").discovers()
 
     assert isinstance(answer, NoReply)
-    assert (answer.reason, answer.detail) == (NoReplyReason.ABSENT, "172.16.0.1")
+    assert (answer.reason, answer.detail) == (NoReplyReason.NO_SUBNET, "172.16.0.1")
 
 
 def test_a_wire_without_a_subnet_is_not_answered(dhcp: AddressServer) -> None:
     answer = Machine(1, dhcp, arrival=Arrival("192.0.2.1")).discovers()
 
     assert isinstance(answer, NoReply)
-    assert (answer.reason, answer.detail) == (NoReplyReason.ABSENT, "192.0.2.1")
+    assert (answer.reason, answer.detail) == (NoReplyReason.NO_SUBNET, "192.0.2.1")
 
 
 def test_a_cut_option_of_a_relay_counts_as_none(dhcp: AddressServer) -> None:

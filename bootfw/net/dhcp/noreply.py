@@ -66,5 +66,5 @@ class NoReplyReports:
             self._publish(AddressReleased(now, detail, client))
         elif reason is NoReplyReason.MALFORMED:
             self._malformed.count(detail, peer, now)
-        elif reason is not NoReplyReason.NOT_ASKED:
+        elif reason is not NoReplyReason.NOT_FOR_SERVER:
             self._publish(RequestIgnored(now, client, f"{reason.value}: {detail}" if detail else reason.value))

@@ -117,6 +117,6 @@ class Server6(DHCPPort):
         """Publish what is behind an answer, or why there is none."""
         if reason is NoReplyReason.OTHER_SERVER:
             detail = f"DUID {detail}"
-        elif reason is NoReplyReason.ABSENT and detail == UNSPECIFIED:
+        elif reason is NoReplyReason.NO_SUBNET and detail == UNSPECIFIED:
             detail = ", ".join(each.address for each in query.place.addresses)
         self._no_reply.report(reason, detail, self.family.client(query), query.peer, query.place.interface, now)
