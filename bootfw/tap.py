@@ -3,10 +3,12 @@
 import json
 import os
 import pwd
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -296,6 +298,7 @@ class Daemon(MultiService):
             if row.service == "tftp":
                 self.log.info("try it: {command}", command=_fetching(row.address, self._parts))
                 break
+        self.log.info("what next:\n{table}", table=aligned(_next_commands(rows, self._parts.configuration.source)))
 
     def _note(self, row: Listening) -> str:
         """What to say about an open port."""
@@ -370,6 +373,18 @@ def _fetching(address: Address, parts: Parts) -> str:
 def _reached(address: Address) -> Address:
     """An address by which a program on this host reaches a port that listens on *address*."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address[0], address[0]), address[1]
+
+
+def _next_commands(rows: Iterable[Listening], source: Path | None) -> list[tuple[str, str]]:
+    """The commands that show what the server does, with the options that reach this one."""
+    config = f" -c {shlex.quote(str(source))}" if source else ""
+    ports = {row.service: row.address[1] for row in reversed(list(rows))}
+    commands = [(f"bootfw status{config}", "what the server does")]
+    if "dhcp" in ports:
+        options = {"--port": (ports["dhcp"], 67), "--tftp-port": (ports.get("tftp", 69), 69)}
+        unusual = "".join(f" {name} {port}" for name, (port, usual) in options.items() if port != usual)
+        commands.append((f"bootfw probe 127.0.0.1{unusual}", "boot from it, as a machine would"))
+    return [*commands, (f"bootfw doctor{config}", "why a machine does not boot")]
 
 
 def _listed(rows: Sequence[PluginRow]) -> str:

@@ -12,6 +12,14 @@ EXECUTED = {
     "addresses.md": [("toml", "test_addresses")],
     "archives.md": [("toml", "test_archives")],
     "callout.md": [("toml", "test_callout"), ("", "test_the_last_answer_is_used_while_it_fails_and_the_log_says_so")],
+    "command-line.md": [
+        ("toml", "test_the_command_line_howto"),
+        ("console", "test_the_command_line_howto"),
+        ("console", "test_the_command_line_howto"),
+        ("console", "test_the_command_line_howto"),
+        ("console", "test_the_command_line_howto"),
+        ("console", "test_completion_in_a_real_shell"),
+    ],
     "embedding.md": [
         ("python", "test_the_service_of_the_howto"),
         ("python", "test_the_log_of_the_howto"),

@@ -1,0 +1,77 @@
+"""The page about the command line: each of its commands prints what stands below it."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from howtos import blocks
+
+from .lab import Host, Lab
+from .service import start_bootfw
+
+pytestmark = pytest.mark.interop
+
+PAGE = "command-line.md"
+
+_CHANGING = (
+    (r" +\d+ ms", " N ms"),
+    (r"\d+\.\d MB/s", "N MB/s"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "WHEN"),
+    (r"has run for \d+ \w+", "has run for N s"),
+    (r"bootfw \d+\.\d+[^ ]*", "bootfw N"),
+    (r"pid \d+", "pid N"),
+    (r"Python [\d.]+", "Python N"),
+    (r"Twisted [\d.]+", "Twisted N"),
+    (r"configuration \S+", "configuration FILE"),
+    (r"(serving|starting|ready) +\d+", "STATE N"),
+)
+"""What differs from run to run."""
+
+
+def plain(text: str) -> list[str]:
+    for pattern, word in _CHANGING:
+        text = re.sub(pattern, word, text)
+    return [line.rstrip() for line in text.splitlines() if not re.match(r"skipped +firewall", line)]
+
+
+def sessions(block: str) -> list[tuple[str, str]]:
+    """(command, output) of each command of a block."""
+    parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def printed(host: Host, directory: Path, command: str) -> str:
+    bootfw = shlex.quote(str(Path(sys.executable).with_name("bootfw")))
+    line = f"cd {shlex.quote(str(directory))}; {re.sub('^bootfw', bootfw, command)}"
+    return host.run("sh", "-c", line, seconds=60).output
+
+
+def test_the_command_line_howto(lab: Lab, tmp_path: Path) -> None:
+    """In its order, on the server; "bootfw probe" on another host."""
+    server = lab.host("server", "10.77.0.1/24")
+    client = lab.host("client", "10.77.0.9/24")
+    server.ip("route", "add", "default", "via", "10.77.0.9")
+    (configuration,) = blocks(PAGE, "toml")
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot/shimx64.efi").write_bytes(b"MZ" + bytes(199_998))
+    (tmp_path / "boot/boot.ipxe").write_text("#!ipxe\n")
+    (tmp_path / "bootfw.toml").write_text(configuration)
+    explaining, probing, checking, asking, _ = blocks(PAGE, "console")
+    before = [(server, each) for each in sessions(explaining) + sessions(checking)]
+    while_it_runs = [(client, each) for each in sessions(probing)] + [(server, each) for each in sessions(asking)]
+    wrong = {}
+
+    def compare(host: Host, command: str, shown: str) -> None:
+        output = printed(host, tmp_path, command)
+        if plain(output) != plain(shown):
+            wrong[command] = output
+
+    for host, (command, shown) in before:
+        compare(host, command, shown)
+    running = start_bootfw(server, tmp_path, configuration, 67, 69, 4011)
+    running.wait_for("what next:", 20)
+    for host, (command, shown) in while_it_runs:
+        compare(host, command, shown)
+    assert wrong == {}
