@@ -42,7 +42,7 @@ _STATUSES = {1: 404, 2: 403}
 class Download:
     """Answers one GET or HEAD: opens the file, sends the requested part, closes it.
 
-    :param http: twisted.web's request.
+    :param http: twisted.web's request, or a PlainRequest.
     """
 
     request: TransferRequest
@@ -77,7 +77,7 @@ class Download:
         """Have the backend open the file, and answer as soon as it has."""
         self._context.downloads.add(self)
         self._progress()
-        self._http.notifyFinish().addErrback(lambda _: self._lost())
+        headers.when_lost(self._http, self._lost)
         try:
             if "\0" in self.request.filename or names_directory(self.request.filename):
                 raise FileMissing()

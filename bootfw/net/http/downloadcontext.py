@@ -20,13 +20,14 @@ class DownloadContext:
     reactor: Any
     backend: IBackend
     publish: Callable[[Event], None]
-    alarm: Alarm[Any] = field(init=False)
+    alarm: Alarm[Any]
+    """Calls ring() of its owners. That of a site has the site's connections, too, so it is armed all the time: to arm a
+    timer for each download would cost more than many a download."""
     downloads: set[Any] = field(factory=set, init=False)
     types: MediaTypes = field(factory=MediaTypes, init=False)
     blocking: BlockingCalls = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.alarm = Alarm(self.reactor, lambda download, now: download.ring(now))
         self.blocking = BlockingCalls(self.publish, self.reactor.seconds)
 
     def read(self, reader: IReader, name: str, offset: int, length: int) -> Any:

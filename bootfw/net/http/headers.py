@@ -1,9 +1,11 @@
 """The headers of an HTTP response for a file."""
 
+from collections.abc import Callable
 from typing import Any
 
 from bootfw.ability import provides
 from bootfw.interfaces import ICacheableReader, IReader
+from bootfw.net.http.plainrequest import PlainRequest
 from bootfw.wire.http import Header, Validators, http_date
 
 _YEAR_10000 = 253402300800
@@ -11,13 +13,23 @@ _YEAR_10000 = 253402300800
 
 
 def look_up(http: Any) -> Header:
-    """The headers of a request of twisted.web's."""
+    """The headers of a request, twisted.web's or a PlainRequest."""
+    if isinstance(http, PlainRequest):
+        return http.header
 
     def header(name: str) -> str | None:
         values = http.requestHeaders.getRawHeaders(name.encode())
         return None if values is None else b", ".join(values).decode("latin-1")
 
     return header
+
+
+def when_lost(http: Any, call: Callable[[], None]) -> None:
+    """Have *call* called if the connection is lost before the response is complete."""
+    if isinstance(http, PlainRequest):
+        http.when_lost(call)
+    else:
+        http.notifyFinish().addErrback(lambda _: call())
 
 
 def validators_of(reader: IReader, size: int | None) -> Validators:

@@ -26,6 +26,7 @@ from bootfw.net.http.download import Download
 from bootfw.net.http.downloadcontext import DownloadContext
 from bootfw.net.http.downloadstates import STALLED_SECONDS
 from bootfw.net.http.headers import refuse
+from bootfw.net.http.plainrequest import PlainRequest, parse
 from bootfw.net.linux.portowner import who_holds
 from bootfw.net.udp.quietport import quiet_port
 from bootfw.tftp.path import relative
@@ -53,6 +54,7 @@ class BootResource(Resource):
     :param reactor: IReactorTime.
     :param publish: called with each event; must not raise.
     :param clients: finds the client at an address, for the backend; None: a client is its address.
+    :param alarm: of the site that this is a part of; None: it has its own.
     """
 
     isLeaf = True
@@ -63,10 +65,12 @@ class BootResource(Resource):
         backend: IBackend,
         publish: Callable[[Event], None],
         clients: Clients | None = None,
+        alarm: Alarm[Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         backend = with_client_lookup(backend, clients.lookup if clients is not None else None)
-        self._context = DownloadContext(reactor, backend, publish)
+        alarm = Alarm(reactor, _ring) if alarm is None else alarm
+        self._context = DownloadContext(reactor, backend, publish, alarm)
 
     def render(self, request: Any) -> Any:
         """See IResource."""
@@ -97,6 +101,10 @@ class BootResource(Resource):
         request.setResponseCode(204)
         request.finish()
 
+    def render_plain(self, request: PlainRequest, transfer: TransferRequest) -> None:
+        """Answer a request of the fast path."""
+        Download(transfer, request, self._context).open()
+
     def close(self) -> None:
         """End every download: the connections are cut."""
         for download in list(self._context.downloads):
@@ -111,16 +119,54 @@ class Connection(HTTPChannel):
     delimiter = b"\n"  # RFC 9112 section 2.2: a recipient may take a single LF for the end of a line
     _next_is_request_line = True
 
+    _plain: PlainRequest | None = None
+    """The request of the fast path that is being answered; None: there is none."""
+    _held: bytes = b""
+    """What has come meanwhile: the next requests."""
+
     def connectionMade(self) -> None:
         """See IProtocol."""
         super().connectionMade()  # type: ignore[no-untyped-call]
+        transport: Any = self.transport
+        self._peer, self._local = _address(transport.getPeer()), _address(transport.getHost())[0]
+        self._protocol = "https" if self.isSecure() else "http"  # type: ignore[no-untyped-call]
         self.factory.joined(self)
 
     def connectionLost(self, reason: Any) -> None:  # type: ignore[override]
         """See IProtocol."""
         self.deadline = None
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
+        plain, self._plain = self._plain, None
+        if plain is not None:
+            plain.lost()
         self.factory.left(self, reason.value)
+
+    def dataReceived(self, data: bytes) -> None:
+        """See IProtocol."""
+        if self._plain is not None:
+            self._held += data
+            if len(self._held) > self._optimisticEagerReadSize:
+                self._networkProducer.pauseProducing()
+            return
+        between = self._next_is_request_line and not self._handlingRequest and not self._buffer
+        plain = parse(data, self, self._plain_done) if between and self.persistent else None
+        if plain is None or plain.target == PHONE_HOME:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+            return
+        self._plain, self.deadline = plain, None
+        name = plain.target.decode("ascii")
+        transfer = TransferRequest(name, relative(name), self._peer, self._local, protocol=self._protocol)
+        self.factory.files.render_plain(plain, transfer)
+
+    def _plain_done(self) -> None:
+        """The response to a request of the fast path is complete."""
+        self._plain = None
+        self.factory.idle(self)
+        held, self._held = self._held, b""
+        if held:
+            if not self._waitingForTransport:
+                self._networkProducer.resumeProducing()
+            self.dataReceived(held)
 
     def lineReceived(self, line: bytes) -> None:
         """See LineReceiver."""
@@ -201,10 +247,10 @@ class BootSite(Site):
         publish: Callable[[Event], None],
         clients: Clients | None = None,
     ) -> None:
-        self.files = BootResource(reactor, backend, publish, clients)
+        self._alarm: Alarm[Any] = Alarm(reactor, _ring)
+        self.files = BootResource(reactor, backend, publish, clients, self._alarm)
         super().__init__(self.files, FileRequest, reactor=reactor, timeout=None)  # type: ignore[no-untyped-call]
         self._clock = reactor
-        self._alarm = Alarm(reactor, Connection.ring)
         self._connections: set[Connection] = set()
         self._emptied: Deferred[None] | None = None
         self._publish = publish
@@ -261,6 +307,11 @@ class BootSite(Site):
 
     def stopFactory(self) -> None:
         """Close none."""
+
+
+def _ring(owner: Any, now: float) -> None:
+    """Call ring() of a Connection or a Download."""
+    owner.ring(now)
 
 
 def listen_http(reactor: Any, factory: Any, address: str, port: int, sock: socket.socket | None = None) -> Any:

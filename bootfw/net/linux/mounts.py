@@ -47,12 +47,16 @@ class MountTable:
     _seconds: Callable[[], float] = time.monotonic
     _read_at: float | None = field(default=None, init=False)
     _hanging: frozenset[bytes] = field(default=frozenset(), init=False)
+    _roots: dict[Path, tuple[bytes | None, bytes, bool]] = field(factory=dict, init=False)
+    """Of this reading of the table, by root: the first mount point on the way to it, the directory that it is, and
+    whether a file system that can hang is mounted below it."""
 
     def hanging(self) -> frozenset[bytes]:
         """The mount points. ``/`` is left out: without it nothing works at all."""
         now = self._seconds()
         if self._read_at is None or now - self._read_at >= _AGE:
             self._read_at = now
+            self._roots.clear()
             try:
                 self._hanging = frozenset(_mount_points(self._table.read_bytes()))
             except OSError:
@@ -69,10 +73,15 @@ class MountTable:
         hanging = self.hanging()
         if not hanging:
             return None
-        mounts = {place: place for place in hanging}
-        found, top = _walk(b"", os.fsencode(os.path.abspath(root)), mounts.get)
-        if found or not name or not any(place.startswith(top + b"/") for place in hanging):
+        known = self._roots.get(root)
+        if known is None:
+            mounts = {place: place for place in hanging}
+            found, top = _walk(b"", os.fsencode(os.path.abspath(root)), mounts.get)
+            known = self._roots[root] = found, top, any(place.startswith(top + b"/") for place in hanging)
+        found, top, below = known
+        if found or not name or not below:
             return found
+        mounts = {place: place for place in hanging}
         if ignore_case:
             alike = {place.lower(): place for place in hanging}
             return _walk(top, name, lambda place: alike.get(place.lower()))[0]

@@ -1,0 +1,156 @@
+"""The fast path of HTTP: a GET or HEAD as boot programs send it, without twisted.web's Request.
+
+Half of what a small file costs is twisted.web's: headers as objects, a resource tree, a Request with cookies, session
+and site. A request that arrives whole, has a target of plain characters and no body needs none of these. Whatever else
+comes is left to twisted.web, see parse(). The responses of both are the same bytes, which
+tests/net/test_http_fastpath.py compares.
+"""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.tcp import Connection as TCPConnection
+from twisted.web.http import NO_BODY_CODES, RESPONSES, datetimeToString
+
+LARGEST = 4096
+"""Bytes of a request that is looked at. Those of boot programs have 60 to 400."""
+
+_REQUEST = re.compile(
+    rb"(GET|HEAD) (/[A-Za-z0-9/._~+=,@:-]*) HTTP/1\.1\r\n"
+    # What says something about a body, a protocol or the connection is left to twisted.web.
+    rb"((?:(?!content-length|transfer-encoding|expect|upgrade|connection:(?![ \t]*keep-alive\r))"
+    rb"[A-Za-z0-9-]+:[ \t]*[\x21-\x7e][\x20-\x7e]*\r\n)*)\r\n",
+    re.IGNORECASE,
+)
+_METHODS = (b"GET", b"HEAD")
+_CONDITIONAL = re.compile(rb"^(?:if-|range:)", re.IGNORECASE | re.MULTILINE)
+
+
+@define(eq=False)
+class PlainRequest:
+    """A request and its response, with those methods of twisted.web's Request that a Download calls.
+
+    :param channel: the connection.
+    :param over: called when the response is complete.
+    """
+
+    channel: Any
+    method: bytes
+    target: bytes
+    _fields: bytes
+    _over: Callable[[], None]
+    _status: int = field(default=200, init=False)
+    _headers: dict[bytes, bytes] = field(factory=dict, init=False)
+    _length: int | None = field(default=None, init=False)
+    """Of the body; None: it is not known when the response begins."""
+    _started: bool = field(default=False, init=False)
+    _chunked: bool = field(default=False, init=False)
+    _on_lost: Callable[[], None] | None = field(default=None, init=False)
+
+    @property
+    def transport(self) -> Any:
+        """The connection's transport, for a file that is sent by sendfile(2)."""
+        return self.channel.transport
+
+    def header(self, name: str) -> str | None:
+        """The request's header *name*, lower-case; None: it is absent. Several of one name are joined by commas."""
+        if not _CONDITIONAL.search(self._fields):
+            return None
+        wanted = name.lower().encode()
+        lines = (line.partition(b":") for line in self._fields.split(b"\r\n"))
+        values = [value.strip(b" \t") for field_name, _, value in lines if field_name.lower() == wanted]
+        return b", ".join(values).decode("latin-1") if values else None
+
+    def when_lost(self, call: Callable[[], None]) -> None:
+        """Have *call* called when the connection is lost before the response is complete."""
+        self._on_lost = call
+
+    def lost(self) -> None:
+        """The connection is lost."""
+        if self._on_lost is not None:
+            self._on_lost()
+
+    def setResponseCode(self, status: int) -> None:
+        """See IRequest."""
+        self._status = status
+
+    def setHeader(self, name: bytes, value: bytes) -> None:
+        """See IRequest."""
+        if name == b"Content-Length":
+            self._length = int(value)
+        self._headers[name] = value
+
+    def write(self, data: bytes) -> None:
+        """See IRequest."""
+        if not self._started:
+            head = self._head()
+            if self.method == b"HEAD" or self._status in NO_BODY_CODES:
+                self._send(head)
+            elif len(data) == self._length:
+                self._send(head + data)
+            else:
+                self.transport.write(head + self._framed(data))
+        elif data:
+            self.transport.write(self._framed(data))
+
+    def finish(self) -> None:
+        """See IRequest."""
+        if not self._started:
+            self.write(b"")
+        if self._chunked:
+            self.transport.write(b"0\r\n\r\n")
+        self._over()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """See IConsumer."""
+        self.channel.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        """See IConsumer."""
+        self.channel.unregisterProducer()
+
+    def _head(self) -> bytes:
+        self._started = True
+        if self._length is None and self._status not in NO_BODY_CODES and self.method != b"HEAD":
+            self._chunked = True
+            self._headers[b"Transfer-Encoding"] = b"chunked"
+        lines = [name + b": " + value for name, value in self._headers.items()]
+        return b"\r\n".join([_status_line(self._status), *lines, b"", b""])
+
+    def _framed(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked and data else data
+
+    def _send(self, data: bytes) -> None:
+        """Send a whole response. The socket takes it now where nothing else waits, which saves a turn of the reactor.
+
+        Only a whole one: a longer file would be sent in one turn, as far as its client can take it.
+        """
+        transport = self.transport
+        is_plain = isinstance(transport, TCPConnection) and not transport.TLS
+        if is_plain and not (transport.dataBuffer or transport._tempDataBuffer):
+            sent = transport.writeSomeData(data)
+            if isinstance(sent, int):  # else it is the reason of a lost connection, which the next write finds out
+                data = data[sent:]
+        if data:
+            transport.write(data)
+
+
+def parse(data: bytes, channel: Any, over: Callable[[], None]) -> PlainRequest | None:
+    """The request that *data* is, whole and nothing else; None: it is for twisted.web."""
+    if len(data) > LARGEST:
+        return None
+    found = _REQUEST.fullmatch(data)
+    if found is None or found[1] not in _METHODS:
+        return None
+    request = PlainRequest(channel, found[1], found[2], found[3], over)
+    request.setHeader(b"Server", b"bootfw")
+    request.setHeader(b"Date", datetimeToString())
+    return request
+
+
+@lru_cache(64)
+def _status_line(status: int) -> bytes:
+    return b"HTTP/1.1 %d %b" % (status, RESPONSES[status])

@@ -1,0 +1,200 @@
+"""The fast path of HTTP answers as twisted.web does: the same bytes and events, whatever comes and in which pieces."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+
+from bootfw.net.http import site
+from bootfw.net.http.plainrequest import PlainRequest, parse
+from net.webclient import Dated, Reader, Tagged, Web
+
+READERS: Sequence[Callable[[], Any]] = [
+    lambda: Reader(b"0123456789" * 30, size=300),
+    lambda: Reader(b"0123456789" * 30),
+    lambda: Reader(b"", size=0),
+    lambda: Dated(b"MZ" + b"0" * 98, size=100),
+    lambda: Tagged(bytes(200_000), size=200_000),
+    lambda: Reader(b"short", size=10),
+]
+
+HEADERS = [
+    b"Host: 10.9.0.1",
+    b"User-Agent: iPXE/1.21.1+",
+    b"Connection: keep-alive",
+    b"connection:Keep-Alive",
+    b"Connection: close",
+    b"Range: bytes=5-20",
+    b"Range: bytes=900-",
+    b"range: bytes=0-0",
+    b'If-None-Match: "one"',
+    b'If-Match: "other"',
+    b"If-Modified-Since: Mon, 07 Nov 1994 08:49:37 GMT",
+    b'If-Range: "one"',
+    b"Content-Length: 0",
+    b"Content-Length: 3",
+    b"Transfer-Encoding: chunked",
+    b"Expect: 100-continue",
+    b"Accept: */*",
+    b"X:y",
+    b"Bad Header: x",
+    b"NoColon",
+    b"Latin: \xe9",
+    b" continued",
+]
+TARGETS = [
+    b"/a",
+    b"/",
+    b"/dir/b.efi",
+    b"/../a",
+    b"/a/",
+    b"//a",
+    b"/a%20b",
+    b"/a?b",
+    b"http://h/a",
+    b"a",
+    b"*",
+    b"/a b",
+    b"/@:~+=,_-.",
+]
+
+requests = st.builds(
+    lambda method, target, version, headers, end: end.join([b" ".join([method, target, version]), *headers, b"", b""]),
+    st.sampled_from([b"GET", b"HEAD", b"POST", b"get", b"GETX"]) | st.just(b"GET"),
+    st.sampled_from(TARGETS),
+    st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2"]) | st.just(b"HTTP/1.1"),
+    st.lists(st.sampled_from(HEADERS), max_size=4),
+    st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n"]),
+)
+
+
+def answered(
+    reader: Callable[[], Any], segments: Sequence[bytes], fast: bool, late: bool = False
+) -> tuple[bytes, list[Any], bool]:
+    """What comes back, the events, and whether the connection was closed.
+
+    :param late: segments arrive though the connection is being closed.
+    """
+    web = Web(reader)
+    wire = web.connect()
+    monkeypatch = pytest.MonkeyPatch()
+    if not fast:
+        monkeypatch.setattr(site, "parse", lambda *arguments: None)
+    try:
+        for segment in segments:
+            if late or not wire.disconnecting:
+                wire.protocol.dataReceived(segment)
+            for _ in range(5):
+                wire.take()
+    finally:
+        monkeypatch.undo()
+    received = re.sub(rb"Date: [^\r]*", b"Date: now", wire.value())
+    return received, [*map(str, web.events)], wire.disconnecting or wire.aborted
+
+
+@given(st.sampled_from(READERS), st.lists(requests, min_size=1, max_size=3), st.data())
+def test_it_answers_as_twisted_does(reader: Callable[[], Any], sent: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(sent)
+    whole = data.draw(st.booleans(), label="a request in each segment")
+    if whole:
+        segments = sent
+    else:
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=4), label="cuts"))
+        segments = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) if a < b]
+    assert answered(reader, segments, fast=True) == answered(reader, segments, fast=False)
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        # What looks like a request is the rest of a line, of a header, of a body.
+        [b"GET /bootfw/up HTTP/1.1\r\n\r\n"],
+        [b"FOO", b"GET /a HTTP/1.1\r\n\r\n"],
+        [b"GET /b HTTP/1.1\r\nX: ", b"GET /a HTTP/1.1\r\n\r\n"],
+        [b"GET /b HTTP/1.1\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
+        [b"POST /b HTTP/1.1\r\nContent-Length: 19\r\n\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
+        [b"GET /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n13\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
+        # The connection ends with the first response.
+        [b"GET /b HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
+        [b"GET /b HTTP/1.0\r\n\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
+        [b"\r\n", b"GET /a HTTP/1.1\r\n\r\n"],
+    ],
+)
+def test_it_takes_requests_only_where_one_begins(segments: list[bytes]) -> None:
+    reader = READERS[0]
+    assert answered(reader, segments, True, late=True) == answered(reader, segments, False, late=True)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /a HTTP/1.1\r\n\r\n",
+        b"GET /boot/vmlinuz-6.1 HTTP/1.1\r\nHost: 10.9.0.1:8069\r\nUser-Agent: iPXE\r\nConnection: keep-alive\r\n\r\n",
+        b"HEAD /a.efi HTTP/1.1\r\nHost: 10.9.0.1\r\nAccept: */*\r\nUser-Agent: UefiHttpBoot/1.0\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nHost: x\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\nRange: bytes=1-2\r\n\r\n",
+    ],
+)
+def test_what_boot_programs_send_takes_it(request_bytes: bytes) -> None:
+    assert isinstance(parse(request_bytes, None, lambda: None), PlainRequest)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"GET /a HTTP/1.1\r\n",
+        b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nContent-Length: 1\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nConnection: close\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nX: " + b"x" * 5000 + b"\r\n\r\n",
+        b"GET /%41 HTTP/1.1\r\n\r\n",
+        b"get /a HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_whatever_else_comes_is_for_twisted(request_bytes: bytes) -> None:
+    assert parse(request_bytes, None, lambda: None) is None
+
+
+def test_the_next_requests_wait_until_a_file_is_opened() -> None:
+    opening: list[Deferred[Any]] = []
+
+    def later() -> Any:
+        opening.append(Deferred())
+        return opening[-1]
+
+    web = Web(later)
+    wire = web.connect()
+    wire.protocol.dataReceived(b"GET /a HTTP/1.1\r\n\r\n")
+    wire.protocol.dataReceived(b"GET /b HTTP/1.1\r\n\r\n")
+    assert len(opening) == 1
+    opening[0].callback(Reader(b"one", size=3))
+    assert (len(opening), wire.value().count(b"HTTP/1.1 200 OK")) == (2, 1)
+    opening[1].callback(Reader(b"two", size=3))
+    assert wire.value().endswith(b"\r\n\r\ntwo")
+
+
+def test_a_flood_of_requests_pauses_the_connection_until_the_first_is_answered() -> None:
+    opening: Deferred[Any] = Deferred()
+    web = Web(lambda: opening)
+    wire = web.connect()
+    wire.protocol.dataReceived(b"GET /a HTTP/1.1\r\n\r\n")
+    wire.protocol.dataReceived(b"GET /b HTTP/1.1\r\nX: " + b"x" * 20_000)
+    assert wire.producerState == "paused"
+    opening.callback(Reader(b"one", size=3))
+    assert wire.producerState == "producing"
+
+
+def test_a_connection_that_is_lost_ends_the_download() -> None:
+    cancelled: list[Deferred[Any]] = []
+    web = Web(lambda: Deferred(cancelled.append))
+    wire = web.connect()
+    wire.protocol.dataReceived(b"GET /a HTTP/1.1\r\n\r\n")
+    wire.loseConnection()
+    web.clock.advance(0)
+    assert (len(cancelled), web.events) == (1, [])
