@@ -11,6 +11,7 @@ from typing import Any
 from attrs import define
 from twisted.application.service import Service
 from twisted.web.http import HTTPChannel
+from twisted.web.pages import notFound
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -135,7 +136,7 @@ def _sockets(boot: Any) -> Iterator[tuple[str, str]]:
     wanted = getattr(boot, "sockets", None)
     if wanted is None:
         return ((row.service, "bound") for row in boot.summary())
-    return ((status.service, status.state.name.lower()) for status in wanted())
+    return ((status.service, status.state) for status in wanted())
 
 
 class MetricsResource(Resource):
@@ -163,6 +164,12 @@ class MetricsResource(Resource):
         return page
 
 
+class _Root(Resource):
+    def getChild(self, path: bytes, request: Any) -> Any:
+        """See IResource."""
+        return notFound(message="the metrics are at /metrics")
+
+
 class Connection(HTTPChannel):
     """A connection of a monitoring system."""
 
@@ -184,7 +191,7 @@ class MetricsSite(Site):
     protocol = Connection  # type: ignore[assignment]
 
     def __init__(self, reactor: Any, metrics: MetricsResource) -> None:
-        root = Resource()
+        root = _Root()  # type: ignore[no-untyped-call]
         root.putChild(b"metrics", metrics)
         super().__init__(root, reactor=reactor, timeout=_IDLE)  # type: ignore[no-untyped-call]
         self.connections: set[Connection] = set()

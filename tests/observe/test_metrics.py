@@ -4,6 +4,7 @@ import subprocess
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ from bootfw.events import (
 )
 from bootfw.lease import Lease, LeaseState
 from bootfw.observe.counts import Counts
-from bootfw.observe.metrics import CONNECTIONS, MetricsSite, add_metrics
+from bootfw.observe.metrics import CONNECTIONS, MetricsResource, MetricsSite, add_metrics
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import MemoryNetwork
@@ -192,7 +193,8 @@ def test_openmetrics_for_who_prefers_it() -> None:
     families: Any = parse_openmetrics(response.body.decode())  # type: ignore[no-untyped-call]
     names = {family.name for family in families}
     assert {"bootfw_transfers", "bootfw_reactor_lag_seconds"} <= names
-    assert request(clock, site, path="/").status == 404
+    missing = request(clock, site, path="/")
+    assert (missing.status, b"/metrics" in missing.body) == (404, True)
 
 
 @pytest.mark.skipif(not PROMTOOL.exists(), reason="promtool is missing: make install-clients")
@@ -283,6 +285,27 @@ def test_the_page_takes_less_than_20_ms_with_ten_thousand_machines() -> None:
         request(clock, site)
         took.append(time.process_time() - began)
     assert min(took) < 0.02, took
+
+
+def test_sockets_that_are_waited_for_and_readiness() -> None:
+    class Boot:
+        """What a service says of its sockets."""
+
+        running = True
+        ready = False
+
+        def sockets(self) -> list[SimpleNamespace]:
+            states = ("bound", "waiting", "waiting")
+            return [SimpleNamespace(service="tftp", state=state) for state in states]
+
+        def lease_counts(self) -> tuple[dict[Any, Any], dict[Any, Any]]:
+            return {}, {}
+
+    clock = Clock()
+    found = samples(request(clock, MetricsSite(clock, MetricsResource(Boot(), Counts()))).body.decode())
+    assert found['bootfw_sockets{service="tftp",state="bound"}'] == 1
+    assert found['bootfw_sockets{service="tftp",state="waiting"}'] == 2
+    assert found["bootfw_ready"] == 0
 
 
 @pytest.mark.parametrize("end", [TransferEnded(5.02, REPORT), TransferRefused(6.0, READ, 1, "File not found")])
