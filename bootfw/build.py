@@ -65,6 +65,7 @@ class Parts:
             sockets=sockets,
             broadcast=workers.broadcast if workers is not None else None,
             attempts=self.attempts[1],
+            recordings=state_directory(self.settings.state_dir) / "recordings",
         )
         if workers is not None:
             service.add_workers(workers)

@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 from bootfw.ability import abilities_of, provides
 from bootfw.boot.backends import LayeredBackend
 from bootfw.boot.clients import Clients
+from bootfw.boot.flightrecorder import FlightRecorder
 from bootfw.boot.generated import GeneratedFiles
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.boot.secondstage import SecondStageFinder
@@ -67,6 +68,7 @@ from bootfw.net.udp.port import DatagramPort
 from bootfw.net.workers.supervisor import Workers
 from bootfw.observe.boots import BootRecorder
 from bootfw.observe.publisher import EventSink, Publisher
+from bootfw.observe.recordings import Recordings
 from bootfw.personas.table import stock
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.servicestates import Do, Input, ServiceLife
@@ -93,6 +95,7 @@ class BootService(MultiService):
     :param broadcast: sends (kind, values...) of what this process has learned to the others of this server, which give
         it to their on_message(); None: there are no others.
     :param attempts: an IAttemptStore for the records of boot attempts; None: there are none.
+    :param recordings: the directory where the packets of boots that failed are written; None: packets are not kept.
     :raise ConfigError: the personas of the settings contradict each other.
     :raise zope.interface.Invalid: an object does not keep to its interface; all that it lacks is named.
     """
@@ -113,6 +116,7 @@ class BootService(MultiService):
         sockets: SocketSource | None = None,
         broadcast: Callable[..., None] | None = None,
         attempts: Any = None,
+        recordings: Path | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor = monotonic(reactor)
@@ -131,9 +135,13 @@ class BootService(MultiService):
         listening = [named for named in self._resolvers if IBootObserver.providedBy(named[1])]
         observing = [*_named(observers, IBootObserver), *listening]
         self._recorders: list[Named] = []
+        self._recorder: FlightRecorder | None = None
         if attempts is not None:
             verifyObject(IAttemptStore, attempts)
             recorder = BootRecorder(reactor, attempts, self._settings.boots, self._backends)
+            if recordings is not None:
+                self._recorder = FlightRecorder()
+                recorder.write_packets = Recordings(self._recorder, reactor.seconds, recordings).write
             self._recorders.append(("boot attempts", recorder))
             observing += self._recorders
         self._publisher = Publisher(reactor, observing) if event_sink is None else event_sink
@@ -478,6 +486,7 @@ class BootService(MultiService):
             clients=self._clients,
             own_urls=self._urls.of,
             hardware_address=self._kernel.hardware_address,
+            recorder=self._recorder,
         )
 
     def _new_chain(self) -> ResolverChain:

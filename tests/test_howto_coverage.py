@@ -76,6 +76,7 @@ EXECUTED = {
         ("ini", "test_the_plugin_of_the_howto_as_a_distribution"),
     ],
     "pxe-menu.md": [("toml", "test_pxe_menu"), ("toml", "test_pxelinux_finds_its_configuration")],
+    "recordings.md": [("console", "test_the_recording_of_the_howto")],
     "secure-boot.md": [
         ("", "test_secure_boot"),
         ("grub", "test_secure_boot"),

@@ -144,6 +144,8 @@ class BootAttempt:
     verdict: Verdict = Verdict.IN_PROGRESS
     cause: Cause | None = None
     """Why, for FAILED and NOTHING_TO_BOOT."""
+    recording: str = ""
+    """Path of the file with its packets, for FAILED; "": there is none. ``bootfw replay`` reads it."""
 
     @property
     def client(self) -> str:

@@ -31,6 +31,7 @@ def attempt_record(attempt: BootAttempt, *, stages: bool = True) -> Record:
         "files": list(attempt.files),
         "bytes": attempt.bytes,
         "retries": dict(attempt.retries),
+        "recording": attempt.recording,
     }
     if stages:
         record["stages"] = [_stage_record(stage) for stage in attempt.stages]
@@ -72,6 +73,7 @@ def attempt_of(record: Mapping[str, Any]) -> BootAttempt:
         files=tuple(record["files"]),
         bytes=record["bytes"],
         retries=record["retries"],
+        recording=record.get("recording", ""),
         verdict=Verdict(record["verdict"]),
         cause=Cause(**cause) if cause is not None else None,
     )

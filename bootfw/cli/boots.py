@@ -132,6 +132,8 @@ def timeline(attempt: BootAttempt) -> str:
         lines.append(f"  addresses {', '.join(attempt.addresses)}")
     if attempt.cause is not None:
         lines.append(f"  What to do: {attempt.cause.remedy}")
+    if attempt.recording:
+        lines.append(f"  Its packets: {attempt.recording}")
     lines.append("")
     for stage in attempt.stages:
         lines.append(f"  {stage.at - attempt.began:+9.3f}  {stage_line(stage)}")

@@ -3,7 +3,8 @@
 Everything else is real: classification, personas, resolvers, the address server and the encoding of replies.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from attrs import define, evolve, field
@@ -188,16 +189,40 @@ class DryRun:
         """*client* boots by DHCPv6: its SOLICIT."""
         dhcp6_settings = self.settings.dhcp6
         data = dhcp6.pack(client.solicit(_XID))
-        family = IPv6(own_duid(), dhcp6_settings, self.server)
-        port: DHCPPort
-        if dhcp6_settings.mode == "server":
-            leasing = self._leases()
-            assert leasing.server6 is not None
-            port = Server6(self._services, family, leasing.server6, leasing.journal)
-        else:
-            port = Proxy6(self._services, family)
         peer = cast(Address, (client.link_local, dhcp6_settings.client_port, 0, 0))
-        return [await self._exchanged("SOLICIT", dhcp6_settings.server_port, port, data, peer)]
+        return [await self._exchanged("SOLICIT", dhcp6_settings.server_port, self._main6(), data, peer)]
+
+    def listens(self, port: int) -> bool:
+        """Whether it is a DHCP port of ours."""
+        return port in self._ports()
+
+    async def replay(self, data: bytes, port: int, peer: tuple[str, int]) -> Exchange:
+        """Answer a packet that came to our *port* at another time."""
+        six = ":" in peer[0]
+        sender: Address = (*peer, 0, 0) if six else peer
+        return await self._exchanged("", port, self._ports()[port](), data, sender)
+
+    def _ports(self) -> dict[int, Callable[[], DHCPPort]]:
+        dhcp, dhcp6_settings = self.settings.dhcp, self.settings.dhcp6
+        ports: dict[int, Callable[[], DHCPPort]] = {}
+        if dhcp6_settings.mode != "off":
+            ports[dhcp6_settings.boot_server_port] = partial(self._proxy6, boot_server=True)
+            ports[dhcp6_settings.server_port] = self._main6
+        if dhcp.mode != "off":
+            ports[dhcp.boot_server_port] = partial(self._proxy4, boot_server=True)
+            ports[dhcp.server_port] = self._server4 if dhcp.mode == "server" else self._proxy4
+        return ports
+
+    def _proxy6(self, *, boot_server: bool = False) -> Proxy6:
+        return Proxy6(self._services, IPv6(own_duid(), self.settings.dhcp6, self.server), boot_server=boot_server)
+
+    def _main6(self) -> DHCPPort:
+        if self.settings.dhcp6.mode != "server":
+            return self._proxy6()
+        leasing = self._leases()
+        assert leasing.server6 is not None
+        family = IPv6(own_duid(), self.settings.dhcp6, self.server)
+        return Server6(self._services, family, leasing.server6, leasing.journal)
 
     def _server4(self) -> Server4:
         leasing = self._leases()

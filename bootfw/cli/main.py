@@ -17,6 +17,7 @@ from bootfw.cli.next import add_next
 from bootfw.cli.personas import add_personas
 from bootfw.cli.probe import add_probe
 from bootfw.cli.render import add_render
+from bootfw.cli.replay import add_replay
 from bootfw.cli.run import add_run
 from bootfw.cli.status import add_status
 from bootfw.cli.storm import add_storm
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     add_personas(commands)
     add_next(commands)
     add_render(commands)
+    add_replay(commands)
     add_probe(commands)
     add_status(commands)
     add_storm(commands)

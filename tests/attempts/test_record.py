@@ -27,6 +27,7 @@ FAILED = BootAttempt(
     retries={"discover": 3},
     verdict=Verdict.FAILED,
     cause=Cause("key", "sentence", "remedy"),
+    recording="/var/lib/bootfw/recordings/525400123456-19a.pcapng",
 )
 
 

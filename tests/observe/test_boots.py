@@ -292,3 +292,25 @@ def test_followers_get_what_has_changed() -> None:
     recording.wait(40)
     (news,) = recording.records(after=news["change"])
     assert news["verdict"] == "booted"
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_failed_boot_names_the_file_with_its_packets(fails: bool) -> None:
+    recording = Recording()
+    written: list[BootAttempt] = []
+
+    def write(attempt: BootAttempt) -> str:
+        written.append(attempt)
+        return "/recordings/file.pcapng"
+
+    recording.recorder.write_packets = write
+    machine = recording.machine()
+    if fails:
+        machine.gets_address()
+    else:
+        machine.boots()
+    recording.wait(120)
+    ended = recording.of(BootAttemptEnded)[0].attempt
+    assert (ended.verdict is Verdict.FAILED) == fails
+    assert ended.recording == ("/recordings/file.pcapng" if fails else "")
+    assert len(written) == fails

@@ -139,6 +139,8 @@ class DHCPPort(DatagramProtocol):
         self._pending: PendingResolutions[Any] = PendingResolutions(
             services.chain, partial(family.adapt, services=services), needless=family.needless
         )
+        self._number = 0
+        """That of the port, for the recorder."""
         self._places: dict[Via | None, Place] = {}
         """Of this batch: the names and addresses of interfaces may differ in the next."""
 
@@ -150,6 +152,10 @@ class DHCPPort(DatagramProtocol):
         transport: Any = self.transport
         if IViaTransport.providedBy(transport):
             self.send = transport.write_via
+        recorder = self.services.recorder
+        if recorder is not None:
+            self._number = transport.getHost().port
+            self.send = recorder.sender(self.seconds, self.send, self._number)
         self.family.start(transport, self.services)
 
     def close(self) -> None:
@@ -168,10 +174,13 @@ class DHCPPort(DatagramProtocol):
         interfaces, parse, handle = services.interfaces, family.parse, self.handle
         places.clear()
         now = self.seconds()
+        keep = None if services.recorder is None else services.recorder.keep
         for data, peer, via in batch:
             try:
                 if not (interfaces.all_served or interfaces.serves(via)):
                     continue
+                if keep is not None:
+                    keep((now, data, peer, via, self._number, False))
                 place = places.get(via)
                 if place is None:
                     place = places[via] = family.place(via, services)

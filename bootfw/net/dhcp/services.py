@@ -6,6 +6,7 @@ from typing import Any
 from attrs import define, field
 
 from bootfw.boot.clients import Clients
+from bootfw.boot.flightrecorder import FlightRecorder
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.events import Event
 from bootfw.net.linux.interfaces import Interfaces
@@ -40,3 +41,5 @@ class DHCPServices:
     """Called with an address of ours: the URLs of our HTTP and HTTPS servers for clients that reach us there."""
     hardware_address: Callable[[Address], str] = _unknown_hardware
     """The MAC address of a neighbour, from the kernel's table; "" when it has none. DHCPv6 only."""
+    recorder: FlightRecorder | None = None
+    """Keeps the packets of each client; None: they are not kept."""

@@ -1,0 +1,186 @@
+"""``bootfw replay``: what a configuration answers to the packets of a recording, and where that differs."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, frozen
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.python.failure import Failure
+
+from bootfw.build import assemble
+from bootfw.cli.dryrun import DryRun
+from bootfw.cli.failure import CommandError
+from bootfw.cli.ownaddress import own_address, web_urls
+from bootfw.cli.shownoptions import shown_options, shown_options6
+from bootfw.cli.snapshot import snapshot
+from bootfw.config.configuration import load_config
+from bootfw.errors import WireError
+from bootfw.terminal import printable
+from bootfw.wire import dhcp4, dhcp6
+from bootfw.wire.pcapng import Datagram, read_pcapng
+
+DIFFERS = 1
+"""Exit code: an answer differs from the recorded one."""
+MISUSED = 2
+"""Exit code: the recording, the configuration or the command is wrong."""
+
+ABOUT = """
+Answers the DHCP requests of a recording, which the server writes when a boot fails, as a configuration would today, and
+shows where the answers differ from those that were recorded. It uses the configuration's own plugins, leases and
+one-time boots, opens no port, sends nothing, and uses nothing up.
+"""
+EPILOG = """
+Example:
+  bootfw replay /var/lib/bootfw/recordings/ID.pcapng -c /etc/bootfw.toml
+
+Exit codes: 0 every answer is the same, 1 one differs, 2 the recording, the configuration or the command is wrong.
+"""
+
+NO_ANSWER = "no answer"
+
+
+@frozen
+class Difference:
+    """One request whose answer differs."""
+
+    number: int
+    """Of the request's packet in the file, from 1 on."""
+    request: str
+    what: str
+    """Which part of the answer: the name of a field or an option."""
+    recorded: str
+    """"": it was not there."""
+    now: str
+
+
+def add_replay(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser(
+        "replay",
+        help="answer the packets of a recorded boot again, and show what differs",
+        description=ABOUT,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("file", metavar="FILE", help="the recording, a pcapng file of the server")
+    command.add_argument("-c", "--config", metavar="FILE", help="the configuration to answer with")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(run=_replay, failed=MISUSED)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    try:
+        packets = read_pcapng(Path(options.file).read_bytes())
+    except WireError as error:
+        raise CommandError(f"{options.file}: {error}") from None
+    configuration = load_config(options.config, os.environ)
+    stored = snapshot(configuration)
+    from twisted.internet import reactor  # a plugin may connect to an API
+
+    parts = assemble(configuration, reactor, stored.store)
+    server = _server_address(packets)
+    dry_run = DryRun(reactor, parts, configuration.settings, server, web_urls(configuration), stored.store)
+    requests, found = _result(reactor, _answered(dry_run, packets))
+    if options.json:
+        record = {"requests": requests, "differences": [asdict(each) for each in found]}
+        sys.stdout.write(json.dumps(record, indent=2) + "\n")
+    else:
+        for each in found:
+            line = (
+                f"packet {each.number}, {each.request}: {each.what}: {each.recorded or 'none'} -> {each.now or 'none'}"
+            )
+            sys.stdout.write(printable(line) + "\n")
+        differing = len({each.number for each in found})
+        sys.stdout.write(f"{requests} requests, {differing} answered differently\n")
+    return DIFFERS if found else 0
+
+
+def _server_address(packets: list[Datagram]) -> str:
+    """Ours, as the recording shows it."""
+    for packet in packets:
+        own = packet.source if packet.outbound else packet.destination
+        if own[0] not in (dhcp4.UNSPECIFIED, "255.255.255.255", "::") and not own[0].startswith("ff"):
+            return own[0]
+    return own_address("")
+
+
+async def _answered(dry_run: DryRun, packets: list[Datagram]) -> tuple[int, list[Difference]]:
+    differences: list[Difference] = []
+    requests = 0
+    try:
+        for number, packet in enumerate(packets, 1):
+            if packet.outbound or not dry_run.listens(packet.destination[1]):
+                continue
+            requests += 1
+            recorded = _answer_to(packets[number:], packet)
+            exchange = await dry_run.replay(packet.data, packet.destination[1], packet.source)
+            differences += _compared(number, packet.data, recorded, exchange.reply)
+    finally:
+        await dry_run.close()
+    return requests, differences
+
+
+def _answer_to(later: list[Datagram], request: Datagram) -> bytes:
+    """The next reply with the request's transaction id, before the client sends that again; b"": there is none."""
+    for packet in later:
+        if _transaction(packet.data) == _transaction(request.data):
+            return packet.data if packet.outbound else b""
+    return b""
+
+
+def _transaction(data: bytes) -> bytes:
+    """DHCPv4: xid. DHCPv6: the three bytes after the type; of a relayed message, bytes that replies repeat."""
+    return data[4:8] if _is_dhcp4(data) else data[1:4]
+
+
+def _is_dhcp4(data: bytes) -> bool:
+    return data[236:240] == b"\x63\x82\x53\x63" or len(data) >= 300
+
+
+def _compared(number: int, request: bytes, recorded: bytes, now: bytes) -> list[Difference]:
+    name = _fields(request).get("type", "request")
+    if not recorded or not now:
+        texts = [_fields(reply).get("type", "a reply") if reply else NO_ANSWER for reply in (recorded, now)]
+        return [] if recorded == now else [Difference(number, name, "answer", texts[0], texts[1])]
+    before, after = _fields(recorded), _fields(now)
+    return [
+        Difference(number, name, what, before.get(what, ""), after.get(what, ""))
+        for what in {**before, **after}
+        if before.get(what) != after.get(what)
+    ]
+
+
+def _fields(data: bytes) -> dict[str, str]:
+    """What a DHCP message says, as texts; transaction and the client's own fields left out."""
+    try:
+        if not _is_dhcp4(data):
+            message6, _ = dhcp6.parse(data)
+            shown = [(f"option {code} {name}", value) for code, name, value in shown_options6(message6.options)]
+            return {"type": message6.kind.name, **dict(shown)}
+        message = dhcp4.parse(data)
+    except WireError:
+        return {"bytes": data.hex()}
+    named = {f"option {code} {name}": value for code, name, value in shown_options(message.options)}
+    kind = named.pop("option 53 message-type", "BOOTP")
+    fields = {"type": kind, "address": message.yiaddr, "next server": message.siaddr}
+    return {**fields, "file field": message.file.decode(errors="replace"), **named}
+
+
+def _result(reactor: Any, coroutine: Any) -> tuple[int, list[Difference]]:
+    """The result of *coroutine*; the reactor runs only if a resolver answers later."""
+    found: list[Any] = []
+    answer: Deferred[Any] = ensureDeferred(coroutine)
+    answer.addBoth(found.append)
+    if not found:
+        answer.addBoth(lambda _: reactor.stop())
+        reactor.run()
+    if not found:
+        raise CommandError("interrupted")
+    if isinstance(found[0], Failure):
+        found[0].raiseException()
+    result: tuple[int, list[Difference]] = found[0]
+    return result

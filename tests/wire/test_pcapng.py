@@ -1,0 +1,77 @@
+"""Recorded datagrams: what is written is read again, and Wireshark's own program reads it too."""
+
+import contextlib
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bootfw.errors import WireError
+from bootfw.wire.pcapng import Datagram, read_pcapng, write_pcapng
+
+PORTS = st.integers(0, 65535)
+TIMES = st.integers(0, 2**51).map(lambda microseconds: microseconds / 1e6)
+
+
+def datagrams(version: int) -> st.SearchStrategy[Datagram]:
+    ends = st.tuples(st.ip_addresses(v=4 if version == 4 else 6).map(str), PORTS)
+    return st.builds(Datagram, TIMES, ends, ends, st.binary(max_size=1500), st.booleans(), st.text(max_size=40))
+
+
+@given(st.lists(datagrams(4) | datagrams(6), max_size=4), st.text(max_size=40))
+def test_what_is_written_is_read_again(written: list[Datagram], comment: str) -> None:
+    read = read_pcapng(write_pcapng(written, comment))
+    assert [(each.source, each.destination, each.data, each.outbound, each.comment) for each in read] == [
+        (each.source, each.destination, each.data, each.outbound, each.comment) for each in written
+    ]
+    assert all(abs(one.at - other.at) < 2e-6 for one, other in zip(read, written, strict=True))
+
+
+SAMPLE = write_pcapng(
+    [
+        Datagram(1.5, ("10.0.0.9", 68), ("10.0.0.1", 67), b"request", comment="discover"),
+        Datagram(2.25, ("fe80::1", 547), ("fe80::9", 546), b"reply", True),
+    ],
+    "a boot",
+)
+
+
+def test_every_truncation_is_refused_or_has_fewer_datagrams() -> None:
+    for length in range(len(SAMPLE)):
+        with contextlib.suppress(WireError):
+            assert len(read_pcapng(SAMPLE[:length])) < 2
+
+
+@given(st.integers(0, len(SAMPLE) - 1), st.integers(0, 255))
+def test_a_changed_byte_raises_nothing_but_wire_errors(at: int, value: int) -> None:
+    with contextlib.suppress(WireError):
+        read_pcapng(SAMPLE[:at] + bytes((value,)) + SAMPLE[at + 1 :])
+
+
+@given(st.binary(max_size=200))
+def test_no_other_file_is_taken_for_one(data: bytes) -> None:
+    with pytest.raises(WireError):
+        read_pcapng(data)
+
+
+def test_a_capture_of_another_program_is_refused() -> None:
+    ethernet = SAMPLE.replace(struct.pack("<HHI", 101, 0, 0), struct.pack("<HHI", 1, 0, 0))
+    with pytest.raises(WireError, match="not written by bootfw"):
+        read_pcapng(ethernet)
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark")
+def test_tshark_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "file.pcapng").write_bytes(SAMPLE)
+    fields = ("frame.time_epoch", "ip.src", "ipv6.src", "udp.dstport", "udp.checksum.status", "frame.comment")
+    command = ["tshark", "-r", str(tmp_path / "file.pcapng"), "-o", "udp.check_checksum:TRUE", "-T", "fields"]
+    command += [part for field in fields for part in ("-e", field)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [(float(row[0]), *row[1:4]) for row in rows] == [(1.5, "10.0.0.9", "", "67"), (2.25, "", "fe80::1", "546")]
+    assert rows[0][5] == "discover"
+    assert rows[1][4] == "1", "the checksum is right"
