@@ -17,6 +17,7 @@ from bootfw.cli.leaseimport import ImportedLeases, exported, identity
 from bootfw.cli.offline import OfflineLeases, shown_reservation
 from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
+from bootfw.cli.tables import table
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.interfaces import IOfflineStore
 from bootfw.lease import Reservation, duid
@@ -97,7 +98,7 @@ def _list(options: argparse.Namespace) -> None:
         rows.append(
             (record["address"], record["state"], client, record["hostname"], moment(record["expires"]), record["kind"])
         )
-    _print(aligned(rows))
+    _print(table(rows))
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -169,7 +170,7 @@ def _reservations(options: argparse.Namespace) -> None:
         return
     rows = [("ADDRESS", "CLIENT", "NAME", "FROM")]
     rows += [(r["address"] or "any", _known_by(r), r["hostname"], r["origin"]) for r in records]
-    _print(aligned(rows))
+    _print(table(rows))
 
 
 def _reserve(options: argparse.Namespace) -> None:

@@ -28,6 +28,8 @@ from bootfw.terminal import escape_unencodable, printable
 WRONG = 1
 """Exit code: it could not be done."""
 
+INTERRUPTED = 128 + 2
+"""Exit code: the operator has interrupted it, as shells have it for SIGINT."""
 
 _EPILOG = """
 Examples:
@@ -84,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines: tuple[str, ...] = errors.lines
     except BootfwError as error:
         lines = (str(error),)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:  # of "bootfw leases | head"
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -17,6 +17,7 @@ from bootfw.cli.failure import CommandError
 from bootfw.cli.offline import OfflineOrders
 from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import add_state_options, check_offline, running, state_of
+from bootfw.cli.tables import table
 from bootfw.config.configuration import Configuration, load_config
 from bootfw.errors import ConfigError, FileMissing
 from bootfw.interfaces import IOfflineStore
@@ -24,7 +25,7 @@ from bootfw.lease import mac_text
 from bootfw.records import Record
 from bootfw.resolvers.checks import file_name
 from bootfw.resolvers.scripts import is_url
-from bootfw.terminal import aligned, moment, printable
+from bootfw.terminal import moment, printable
 from bootfw.tftp.path import relative
 from bootfw.values import Client, TransferRequest
 
@@ -155,11 +156,11 @@ def _list(source: RunningServer | OfflineOrders, as_json: bool) -> None:
         return
     rows = [("MAC", "NEXT BOOT", "SINCE")]
     rows += [(order["mac"], order["file"], moment(order["ordered"])) for order in orders]
-    _print(aligned(rows))
+    _print(table(rows))
     if looping:
-        table = [("LOOPING", "TIMES", "ITS OWN DISK UNTIL", "GOT")]
-        table += [(r["mac"], str(r["times"]), moment(r["until"]), ", ".join(r["files"])) for r in looping]
-        _print("\n" + aligned(table))
+        loops = [("LOOPING", "TIMES", "ITS OWN DISK UNTIL", "GOT")]
+        loops += [(r["mac"], str(r["times"]), moment(r["until"]), ", ".join(r["files"])) for r in looping]
+        _print("\n" + table(loops))
 
 
 def _looping(server: RunningServer) -> Sequence[dict[str, Any]] | None:

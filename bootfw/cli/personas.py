@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from bootfw.cli.failure import CommandError
+from bootfw.cli.tables import table
 from bootfw.config.configuration import load_config
 from bootfw.errors import nearest, spelled
 from bootfw.personas.fingerprint import Fingerprint
@@ -75,9 +76,9 @@ def _run(options: argparse.Namespace) -> None:
         if rule.source:
             _print(f"\nSeen: {' '.join(rule.source.split())}")
     else:
-        table = [("PERSONA", "WHO", "TREATMENT")]
-        table += [(rule.name + ("*" if rule.name in own else ""), _of(rule, True), _of(rule, False)) for rule in rules]
-        _print(aligned(table))
+        kinds = [("PERSONA", "WHO", "TREATMENT")]
+        kinds += [(rule.name + ("*" if rule.name in own else ""), _of(rule, True), _of(rule, False)) for rule in rules]
+        _print(table(kinds))
         if own:
             _print("* of the configuration")
 

@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from bootfw.cli.failure import CommandError
+from bootfw.cli.running import RunningServer
 from bootfw.cli.statedir import running, state_of
+from bootfw.cli.tables import table, watch
 from bootfw.config.configuration import load_config
 from bootfw.records import STATES, Record
-from bootfw.terminal import aligned, moment, printable
+from bootfw.terminal import moment, printable
 
 NOT_READY = 1
 """Exit code: a wanted socket is not bound."""
@@ -31,6 +33,7 @@ EPILOG = """
 Examples:
   bootfw status                              the server with the default state directory
   bootfw status -c /etc/bootfw.toml --json   the server of that configuration, for a monitoring system
+  bootfw status --watch                      how it goes on
 
 Exit codes: 0 the server is ready, 1 it runs and is not ready, 2 it can't be asked, 3 no server runs.
 """
@@ -46,7 +49,9 @@ def add_status(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("-c", "--config", metavar="FILE", help="the configuration of the server")
-    command.add_argument("--json", action="store_true", help="as JSON")
+    shown = command.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="as JSON")
+    shown.add_argument("--watch", action="store_true", help="show it again each second, until interrupted")
     command.set_defaults(run=_status, failed=MISUSED)
 
 
@@ -62,15 +67,21 @@ def _status(options: argparse.Namespace) -> int:
                 "another one is meant by its configuration, with -c FILE\n"
             )
         return NOT_RUNNING
-    records = list(server.call("status"))
-    if len(records) != 1:
-        raise CommandError("this server does not tell its status; it is of another version")
-    record = {"running": True, **records[0]}
+    if options.watch:
+        watch(lambda: "\n".join(_lines(_record(server), time.time())))
+    record = {"running": True, **_record(server)}
     if options.json:
         sys.stdout.write(json.dumps(record, indent=2) + "\n")
     else:
         sys.stdout.write("\n".join(_lines(record, time.time())) + "\n")
     return 0 if record["ready"] else NOT_READY
+
+
+def _record(server: RunningServer) -> Record:
+    records = list(server.call("status"))
+    if len(records) != 1:
+        raise CommandError("this server does not tell its status; it is of another version")
+    return records[0]
 
 
 def _lines(record: Record, now: float) -> Iterable[str]:
@@ -92,12 +103,12 @@ def _lines(record: Record, now: float) -> Iterable[str]:
         host = f"[{each['address']}]" if ":" in each["address"] else each["address"]
         since = moment(each["since"]) if each["since"] else ""
         rows.append((each["service"], f"{host}:{each['port']}", each["device"], each["state"], since, each["reason"]))
-    yield aligned(rows)
+    yield table(rows)
     if record["workers"]:
         yield ""
         workers = [("WORKER", "STATE", "PID")]
         workers += [(str(each["number"]), each["state"], str(each["pid"] or "")) for each in record["workers"]]
-        yield aligned(workers)
+        yield table(workers)
     yield ""
     yield f"transfers in flight: {record['transfers']}"
     if record["leases"]:
@@ -105,7 +116,7 @@ def _lines(record: Record, now: float) -> Iterable[str]:
         leases = [("SUBNET", *(state.upper() for state in STATES), "FREE")]
         for each in record["leases"]:
             leases.append((each["network"], *(str(each.get(state, 0)) for state in STATES), str(each["free"])))
-        yield aligned(leases)
+        yield table(leases)
 
 
 def duration(seconds: float) -> str:

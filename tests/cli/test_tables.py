@@ -1,0 +1,57 @@
+"""Tables and live views: by rich on a terminal, plain text elsewhere."""
+
+import os
+
+import pytest
+
+from bootfw.cli import main as command
+from bootfw.cli.tables import is_rich, table, watch
+from bootfw.terminal import aligned
+
+ROWS = [("SERVICE", "STATE"), ("tftp", "bound"), ("dhcp\x1b[2J", "waiting")]
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output goes to a terminal of 80 columns."""
+    pytest.importorskip("rich", reason="needs the extra rich")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr(os, "get_terminal_size", lambda: os.terminal_size((80, 24)))
+
+
+def test_without_a_terminal_it_is_plain() -> None:
+    assert table(ROWS) == aligned(ROWS)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_on_a_terminal_states_have_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_rich()
+    shown = table(ROWS)
+    assert "\x1b[32mbound" in shown
+    assert "\\x1b[2J" in shown  # what a client sends does not reach the terminal as it is
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert table(ROWS) == aligned(ROWS)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_without_rich_it_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bootfw.cli.tables.find_spec", lambda name: None)
+    assert table(ROWS) == aligned(ROWS)
+
+
+def test_watching_shows_it_again(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = iter(["one", "two"])
+    slept: list[float] = []
+    with pytest.raises(StopIteration):
+        watch(lambda: next(shown), 1.0, slept.append)
+    assert (capsys.readouterr().out, slept) == ("one\ntwo\n", [1.0, 1.0])
+
+
+def test_an_interrupt_is_no_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(path: object, environ: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bootfw.cli.status.load_config", interrupted)
+    assert command.main(["status"]) == 130
+    assert capsys.readouterr() == ("", "")
