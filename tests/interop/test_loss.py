@@ -79,7 +79,7 @@ def run(host: Host, command: list[str]) -> None:
     ("client", "names"),
     [
         pytest.param(HPA, ["empty", "one-block", "1MB"], id="windowsize 1, no options"),
-        # 40 MB one block at a time is a matter of many minutes, unless the blocks are large.
+        # 34 MB one block at a time is a matter of many minutes, unless the blocks are large.
         pytest.param(BUSYBOX_JUMBO, list(FILES), id="windowsize 1"),
         pytest.param(ATFTP_WINDOW, list(FILES), id="windowsize 16"),
     ],

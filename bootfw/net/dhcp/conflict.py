@@ -49,7 +49,7 @@ _ICMP_HEADER = struct.Struct("!BBHHH")  # RFC 792: type, code, checksum, identif
 
 @define(eq=False)
 class _Probe:
-    """One that waits for its reply."""
+    """A probe that waits for its reply."""
 
     address: str
     interface: str

@@ -56,7 +56,7 @@ class Input(Key):
 
 
 class Do(Enum):
-    """What is to be done."""
+    """What the download has to do after an input."""
 
     REFUSE_LATE = "refuse late"
     """Answer 503: the file was not opened in time."""

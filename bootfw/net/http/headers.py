@@ -33,7 +33,7 @@ def when_lost(http: Any, call: Callable[[], None]) -> None:
 
 
 def validators_of(reader: IReader, size: int | None) -> Validators:
-    """What tells this version of a file from another: nothing, unless *reader* is an ICacheableReader."""
+    """What identifies this version of a file; empty unless *reader* is an ICacheableReader."""
     if not provides(reader, ICacheableReader):
         return Validators("", None)
     etag, modified = reader.etag, reader.modified

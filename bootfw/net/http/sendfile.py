@@ -1,4 +1,4 @@
-"""Files that leave by sendfile(2): what is in the page cache goes to the network without passing through us."""
+"""Sends files by sendfile(2): the kernel copies them from the page cache to the socket."""
 
 import os
 from collections.abc import Callable

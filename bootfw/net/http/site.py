@@ -89,7 +89,7 @@ class BootResource(Resource):
         return NOT_DONE_YET
 
     def _phoned_home(self, request: Any) -> None:
-        """Report that an installed system is up. A GET will do, and so will a POST."""
+        """Report that an installed system is up, for a GET or a POST."""
         try:
             mac = mac_text(request.args[b"mac"][-1].decode("ascii")) if b"mac" in request.args else ""
         except ValueError:

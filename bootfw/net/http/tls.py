@@ -1,4 +1,4 @@
-"""HTTPS where what it takes is installed, and a clear word where it isn't."""
+"""Loads the support for HTTPS, or names the package that is missing."""
 
 from collections.abc import Callable
 from typing import Any

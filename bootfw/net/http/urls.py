@@ -13,7 +13,7 @@ _ANY = ("0.0.0.0", "::")
 
 @define(eq=False)
 class WebURLs:
-    """Knows what listens, so that URLs stay right when a port changes."""
+    """Keeps the addresses that HTTP and HTTPS listen on, so that URLs are right when a port changes."""
 
     names: Sequence[str] = ()
     """Host names and addresses that the certificate is for. HTTPS is reached by our address where that is one of them,
@@ -39,8 +39,8 @@ class WebURLs:
         self._urls.clear()
 
     def of(self, server: str) -> tuple[str, str]:
-        """The beginnings of our URLs, ``http://10.77.0.1:8069`` and the same with https, for a client that has come to
-        *server*, our address on its wire; "" for what is not served to it."""
+        """The beginning of our URLs, ``http://10.77.0.1:8069`` and the same with https, for a client whose request came
+        to *server*, our address on its link; "" for what is not served to it."""
         if "https" in self._listening:
             self.renew()
         urls = self._urls.get(server)
