@@ -105,6 +105,7 @@ EXECUTED = {
         ("console", "test_the_probe_of_the_web_howto"),
         ("python", "test_the_service_of_the_web_howto"),
     ],
+    "why-did-it-not-boot.md": [("", "test_the_boots_of_the_howto")] * 5,
     README: [
         ("console", "test_it_serves_above_port_1024_and_says_how_to_fetch_a_file"),
         ("console", "test_readme_without_a_configuration"),
