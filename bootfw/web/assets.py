@@ -26,7 +26,7 @@ class Asset(Page):
         self._etag = b'"%s"' % hashlib.sha256(content).hexdigest()[:16].encode()
 
     def get(self, request: Any) -> bytes:
-        """See Page. A browser asks each time whether it has changed: another version of bootfw has other files."""
+        """See Page. A browser checks each time whether it has changed: another version of bootfw has other files."""
         request.setHeader(b"Content-Type", self._type)
         request.setHeader(b"Cache-Control", b"no-cache")
         if request.setETag(self._etag) is CACHED:

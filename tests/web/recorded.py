@@ -12,21 +12,25 @@ KINDS = ("uefi", "bios", "uefi", "uefi", "http")
 
 NOT_REQUESTED = Cause(
     "boot-server-not-requested",
-    "The client took our offer and never asked port 4011 for its boot file",
-    "Look for a second DHCP server that answers with a boot file of its own; bootfw doctor lists those it sees.",
+    "stopped after the OFFER: it never requested its boot file of port 4011; "
+    "another DHCP server, 10.77.0.254, is there",
+    "typical of a second DHCP server that answers with a boot file, or of a firewall in front of UDP 4011",
 )
 MISSING = Cause(
-    "file-missing",
-    "iPXE asked for 'vmlinuz-6.1', which is not there; there is 'vmlinuz-6.12'",
-    "Correct the name in boot.ipxe, or put the file into /srv/boot.",
+    "missing-file",
+    'stopped after it requested "vmlinuz-6.1", which does not exist: '
+    'the nearest names that exist are "vmlinuz-6.12" and "vmlinuz-6.6"',
+    "put the file there, or correct its name in the configuration of the loader",
 )
 BLACK_HOLE = Cause(
     "path-mtu",
-    "The first full block of 'snponly.efi' was sent six times and never acknowledged",
-    "The path drops packets of 1500 bytes: set max-blksize = 1408 in [tftp], or correct the MTU of the switch.",
+    'never acknowledged the first full block of "snponly.efi": packets of 1500 bytes do not arrive',
+    "look for a smaller MTU on the way (tunnel, VPN, VLAN), or limit [tftp] max-blksize to 1024",
 )
 LOCAL_DISK = Cause(
-    "local-disk", "No resolver has a boot file for this machine", "Nothing, if it is to boot its own disk."
+    "no-boot-file",
+    "got no boot file: no resolver has one for this machine",
+    "nothing, if it is to boot its own disk",
 )
 
 
@@ -59,7 +63,7 @@ class Recording:
         self.stages.append(Stage(self.now, kind, data, count, self.now + lasts))
         self.now += lasts
 
-    def asks(self, file: str, stack: str = "pxe", count: int = 1) -> None:
+    def requests(self, file: str, stack: str = "pxe", count: int = 1) -> None:
         """DISCOVER to ACK."""
         sent: dict[str, Any] = {
             "persona": self.attempt.persona,
@@ -106,12 +110,12 @@ def booted(number: int, began: float, kind: str = "uefi", verdict: Verdict = Ver
     """By PXE to iPXE, and on by HTTP to a kernel."""
     boot = Recording(number, began, kind)
     program = "undionly.kpxe" if boot.bios else "snponly.efi"
-    boot.asks(program, count=1 + number % 3 // 2)
+    boot.requests(program, count=1 + number % 3 // 2)
     if not boot.bios:
         boot.loads(program, 0, 0.005, "size_probe", size=173792)
     boot.loads(program, 70085 if boot.bios else 173792, 0.24)
     boot.now += 1.4
-    boot.asks("http://10.77.0.1:8069/boot.ipxe", "ipxe")
+    boot.requests("http://10.77.0.1:8069/boot.ipxe", "ipxe")
     boot.loads("boot.ipxe", 412, 0.004, protocol="http")
     boot.loads("debian/vmlinuz", 8_120_384, 0.31, protocol="http")
     boot.loads("debian/initrd.img", 41_250_816, 1.62, protocol="http")
@@ -124,17 +128,17 @@ def booted(number: int, began: float, kind: str = "uefi", verdict: Verdict = Ver
 def in_progress(number: int, began: float) -> BootAttempt:
     """In the middle of its initrd."""
     boot = Recording(number, began)
-    boot.asks("snponly.efi")
+    boot.requests("snponly.efi")
     boot.loads("snponly.efi", 173792, 0.24)
     boot.now += 1.1
-    boot.asks("http://10.77.0.1:8069/boot.ipxe", "ipxe")
+    boot.requests("http://10.77.0.1:8069/boot.ipxe", "ipxe")
     boot.loads("debian/vmlinuz", 8_120_384, 0.31, protocol="http")
     boot.loads("debian/initrd.img", 12_000_000, 0.6, None, protocol="http")
     return boot.done()
 
 
 def not_requested(number: int, began: float) -> BootAttempt:
-    """It never asks port 4011."""
+    """It never requests its file of port 4011."""
     boot = Recording(number, began, "bios")
     boot.add(StageKind.DISCOVER, 0, 4, 28.0, persona="pxe-bios", architecture="x86-bios", stack="pxe", interface="eth0")
     boot.add(StageKind.OFFER, boot_server=True, destination="255.255.255.255:68")
@@ -145,10 +149,10 @@ def not_requested(number: int, began: float) -> BootAttempt:
 def missing_kernel(number: int, began: float) -> BootAttempt:
     """Its script names a file that is not there."""
     boot = Recording(number, began)
-    boot.asks("snponly.efi")
+    boot.requests("snponly.efi")
     boot.loads("snponly.efi", 173792, 0.24, retransmitted=3)
     boot.now += 1.2
-    boot.asks("http://10.77.0.1:8069/boot.ipxe", "ipxe")
+    boot.requests("http://10.77.0.1:8069/boot.ipxe", "ipxe")
     boot.loads("boot.ipxe", 412, 0.004, protocol="http")
     boot.add(
         StageKind.REFUSED,
@@ -167,7 +171,7 @@ def missing_kernel(number: int, began: float) -> BootAttempt:
 def black_hole(number: int, began: float) -> BootAttempt:
     """Full packets do not arrive."""
     boot = Recording(number, began)
-    boot.asks("snponly.efi", count=2)
+    boot.requests("snponly.efi", count=2)
     boot.loads("snponly.efi", 0, 14.0, "timed_out", retransmitted=6, blocks=0, oack=True)
     return boot.done(Verdict.FAILED, BLACK_HOLE)
 

@@ -69,7 +69,7 @@ def test_why_machines_fail(shown: Show, open_tab: Open) -> None:
     tab.row("00:00:0d").wait_for(state="detached")
     tab.page.get_by_role("link", name="52:54:00:00:00:0e").click()
     tab.page.get_by_role("heading", name="52:54:00:00:00:0e").wait_for()
-    tab.page.get_by_text(recorded.MISSING.remedy).wait_for()
+    tab.page.get_by_text("Put the file there, or correct its name").wait_for()
     picture = tab.page.get_by_role("img", name="Timeline of a boot")
     assert recorded.MISSING.sentence in (picture.get_attribute("aria-label") or "")
     assert "2 retries" in (picture.get_attribute("aria-label") or "")
@@ -152,7 +152,7 @@ def test_screen_readers_are_not_flooded(showing: Show, open_tab: Open) -> None:
     assert said == [f"401 new boots; {recorded.mac_of(900)} failed: {recorded.MISSING.sentence}."]
 
 
-# Everybody
+# For every user
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ function happened(boot) {
 function cells(boot) {
   const name = machine(boot);
   return [
-    el("a", { class: "mono", href: machineLink(name) }, name),
+    // Boots are found by MAC; a DHCPv6 client may show none.
+    boot.mac ? el("a", { class: "mono", href: machineLink(name) }, name) : el("span", { class: "mono" }, name),
     [boot.persona, boot.architecture].filter(Boolean).join(", "),
     verdict(boot.verdict),
     happened(boot),

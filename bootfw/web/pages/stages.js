@@ -14,7 +14,7 @@ function offered(data) {
   ) || "nothing to boot";
 }
 
-function asked(data) {
+function sender(data) {
   return list(
     data.stack === "ipxe" ? "iPXE" : data.stack === "http" ? "UEFI HTTP boot" : data.persona,
     data.architecture,
@@ -61,11 +61,11 @@ function decided(data) {
 
 // kind -> [lane, look, title, text]; lane: dhcp, tftp, http or other.
 const KINDS = {
-  discover: (s) => ["dhcp", "from-client", s.data.family === 6 ? "SOLICIT" : "DISCOVER", asked(s.data)],
+  discover: (s) => ["dhcp", "from-client", s.data.family === 6 ? "SOLICIT" : "DISCOVER", sender(s.data)],
   offer: (s) => ["dhcp", "from-server", s.data.family === 6 ? "ADVERTISE" : "OFFER", offered(s.data)],
-  request: (s) => ["dhcp", "from-client", "REQUEST", asked(s.data)],
+  request: (s) => ["dhcp", "from-client", "REQUEST", sender(s.data)],
   ack: (s) => ["dhcp", "from-server", s.data.family === 6 ? "REPLY" : "ACK", offered(s.data)],
-  "boot-server": (s) => ["dhcp", "from-client", "Request to port 4011", asked(s.data)],
+  "boot-server": (s) => ["dhcp", "from-client", "Request to port 4011", sender(s.data)],
   "boot-server-reply": (s) => ["dhcp", "from-server", "Reply from port 4011", offered(s.data)],
   resolver: (s) => ["other", "plain", `Resolver ${s.data.resolver}`, decided(s.data)],
   "no-answer": (s) => ["dhcp", "broken", "No answer", s.data.reason],

@@ -132,8 +132,9 @@ export function timelineFigure(boot) {
 }
 
 export function causeOf(boot) {
+  // The sentence goes on from the name of the machine; both come without a full stop.
   const words = boot.cause
-    ? [el("strong", {}, `${capital(boot.cause.sentence)}.`), el("span", {}, boot.cause.remedy)]
+    ? [el("strong", {}, `${capital(boot.cause.sentence)}.`), el("span", {}, `${capital(boot.cause.remedy)}.`)]
     : [];
   return el("div", { class: "cause" }, verdict(boot.verdict), words);
 }
