@@ -29,7 +29,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     from rich.text import Text
 
     head, *others = rows
-    made = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    made = Table(*head, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for row in others:
         made.add_row(*(Text(printable(cell), style=_STYLES.get(cell, "")) for cell in row))
     out = io.StringIO()
