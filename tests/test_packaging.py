@@ -139,13 +139,17 @@ BUILT_IN = [
     "store memory",
     "store sqlite",
     "observer log",
+    "observer otel",
+    "observer webhook",
 ]
 
 
 def test_the_wheel_holds_all_of_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    metadata = f"{'-'.join(wheel.name.split('-')[:2])}.dist-info/"
-    packed = {name for name in names if not name.startswith(metadata)}
+    release = "-".join(wheel.name.split("-")[:2])
+    packed = {name for name in names if not name.startswith((f"{release}.dist-info/", f"{release}.data/"))}
+    units = {name.partition(".data/data/")[2] for name in names if name.startswith(f"{release}.data/")}
+    assert units == {f"lib/systemd/system/bootfw.{kind}" for kind in ("service", "socket")}
     ours = {
         str(path.relative_to(ROOT))
         for path in [*(ROOT / "bootfw").rglob("*"), ROOT / "twisted" / "plugins" / "bootfw_plugin.py"]

@@ -96,7 +96,8 @@ def test_a_second_server_and_a_firewall_are_seen(lab: Lab, tmp_path: Path) -> No
         "10.77.0.1",
         "10.77.0.2",
     ]
-    drop = boots.run("iptables", "-A", "INPUT", "-p", "udp", "--dport", "4011", "-j", "DROP", seconds=10)
-    if drop.exit_code:
-        pytest.skip(f"no iptables here: {drop.output}")
+    rules = "table ip t { chain c { type filter hook input priority 0; udp dport 4011 drop; }; }"
+    dropped = boots.run("nft", rules, seconds=10)
+    if dropped.exit_code:
+        pytest.skip(f"no nftables here: {dropped.output}")
     assert "does not answer there: a firewall drops UDP port 4011" in probe(client, "-i", "eth0")["conclusion"]
