@@ -1,4 +1,4 @@
-"""Whether the configuration has clients load iPXE and gives that iPXE nothing to go on with."""
+"""Finds architectures whose clients load iPXE, and whose iPXE then gets no script."""
 
 from collections.abc import Iterator, Sequence
 
@@ -32,7 +32,7 @@ def ends_at_ipxe(resolvers: Sequence[tuple[str, IBootFileResolver]], settings: S
             is_ipxe_program(_last_part(name)) for name in _names(uniform, architecture, ipxe=True)
         ):
             yield (
-                f"{architecture} machines load {program}, which is iPXE, and iPXE is then given nothing to go on with: "
+                f"{architecture} machines load {program}, which is iPXE, and that iPXE gets no script: "
                 'name its script, with by-architecture as [resolver.files] "ipxe" = "boot.ipxe"'
             )
 

@@ -214,7 +214,7 @@ def build(configuration: Configuration, reactor: Any) -> BootService:
 
 
 def settle(configuration: Configuration) -> tuple[Settings, Mapping[str, str]]:
-    """The settings that can be had here, found by trying the ports; and notes: service -> what to say about it."""
+    """The settings that work on this host, found by trying the ports; and notes: service -> what to say about it."""
     return defaults.settled(configuration.settings, configuration.given, fall_back=configuration.source is None)
 
 

@@ -145,7 +145,7 @@ class DiskFull(TransferError):
 
 
 class IllegalOperation(TransferError):
-    """The request makes no sense here."""
+    """The request is not valid here."""
 
     tftp_code = 4
     summary = "Illegal TFTP operation"

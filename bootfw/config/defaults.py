@@ -95,11 +95,11 @@ def settled(
 ) -> tuple[Settings, dict[str, str]]:
     """*settings*, with default ports and addresses that can't be bound here replaced; configured ones stay.
 
-    Whether a port can be had is found by binding it, since capabilities and sysctls decide that, not the user id.
+    Whether a port can be bound is found by trying it, since capabilities and sysctls decide that, not the user id.
 
     :param given: the keys that were configured.
     :param fall_back: there is no configuration file: use ports above 1024 where lower ones are not allowed, serve HTTP
-        where its port is free, and be a proxy by DHCPv6 too where that can be had.
+        where its port is free, and be a proxy by DHCPv6 too where its ports can be bound.
     :return: the settings, and what to say about a service.
     """
     tftp, dhcp, notes = settings.tftp, settings.dhcp, {}
@@ -129,7 +129,7 @@ _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 def _fault(address: ListenAddress, kind: int = socket.SOCK_DGRAM) -> int:
-    """The error number of binding *address*, for UDP or TCP; 0 when it can be had."""
+    """The error number of binding *address*, for UDP or TCP; 0 when it can be bound."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     try:
         with socket.socket(family, kind) as probe:

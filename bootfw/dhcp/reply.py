@@ -61,7 +61,7 @@ def proxy_reply(
     return _reply(
         message,
         options,
-        # A client without an address can only be reached by broadcast; a relay goes by this flag too.
+        # A client without an address can only be reached by broadcast; a relay uses this flag too.
         flags=message.flags | (BROADCAST_FLAG if offer else 0),
         ciaddr=UNSPECIFIED if offer else message.ciaddr,
         # iPXE loads nothing while it is zero, not even by URL; UEFI sends its requests for port 4011 there.

@@ -121,7 +121,7 @@ class LoopBreaker:
             try:
                 machine = _restored(order, now, wall)
             except (KeyError, TypeError, ValueError) as error:
-                raise StateError(f"the stored loop of {mac} makes no sense: {order!r}") from error
+                raise StateError(f"the stored loop of {mac} is invalid: {order!r}") from error
             if machine.local_until > now:
                 self._machines[mac] = machine
             else:

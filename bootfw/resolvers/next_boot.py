@@ -194,7 +194,7 @@ def load_next_boots(store: IOrderStore) -> dict[str, Order]:
         try:
             orders[mac] = Order(mac, str(order["file"]), float(str(order["ordered"])))
         except (KeyError, TypeError, ValueError) as error:
-            raise StateError(f"the stored next boot of {mac} makes no sense: {order!r}") from error
+            raise StateError(f"the stored next boot of {mac} is invalid: {order!r}") from error
     return orders
 
 

@@ -191,7 +191,7 @@ class StateFile:
 
     def _invalid_lease(self, number: object) -> StateError:
         shown = number.hex() if isinstance(number, bytes) else number
-        return damaged(self.path, f"the lease numbered {shown} makes no sense")
+        return damaged(self.path, f"the lease numbered {shown} is invalid")
 
     def write_leases(self, rows: Sequence[Row]) -> None:
         """Keep leases; they are durable when it returns. Of several for one address the last counts."""
@@ -224,7 +224,7 @@ class StateFile:
                     first, *others = mac.split() or [""]
                     yield Reservation(address, first, client_id, uuid, circuit_id, hostname, codes, tuple(others))
                 except (ValueError, AttributeError, TypeError) as error:
-                    raise damaged(self.path, f"the reservation of {address or mac} makes no sense") from error
+                    raise damaged(self.path, f"the reservation of {address or mac} is invalid") from error
 
     def replace_reservations(self, reservations: Sequence[Reservation]) -> None:
         """Keep these and no others; durable when it returns."""
@@ -254,7 +254,7 @@ class StateFile:
                 try:
                     found[mac] = json.loads(content)
                 except (ValueError, TypeError) as error:
-                    raise damaged(self.path, f"the {kind} order of {mac} makes no sense") from error
+                    raise damaged(self.path, f"the {kind} order of {mac} is invalid") from error
         return found
 
     def write_orders(self, kind: str, orders: Mapping[str, Mapping[str, object] | None]) -> None:
@@ -288,7 +288,7 @@ class StateFile:
             try:
                 return [_unpacked(content) for (content,) in self.connection.execute(statement, (*values, limit))]
             except (ValueError, KeyError, TypeError, zlib.error) as error:
-                raise damaged(self.path, "a boot attempt makes no sense") from error
+                raise damaged(self.path, "a boot attempt is invalid") from error
 
     def close(self) -> None:
         """Close the file; what was written stays."""

@@ -140,7 +140,7 @@ def _relay(data: bytes) -> tuple[Relay, bytes]:
 def pack(message: Message, relays: Sequence[Relay] = (), wrapped_as: MessageType = MessageType.RELAY_REPLY) -> bytes:
     """The datagram of *message*.
 
-    :param relays: that it goes by, the first one first, as parse() gives those it came by.
+    :param relays: on its way, the first one first, as parse() returns those of a request.
     :param wrapped_as: RELAY_FORWARD or RELAY_REPLY.
     :raise ValueError: a field is out of range: a mistake of the caller.
     """

@@ -316,7 +316,7 @@ def test_a_loop_that_was_over_before_the_start_is_removed() -> None:
 def test_a_stored_loop_that_makes_no_sense_keeps_bootfw_from_starting(order: Any) -> None:
     store = MemoryStore()
     store.save_orders(loop_breaker.LOOPS, {OTHER: order})
-    with pytest.raises(StateError, match=f"the stored loop of {OTHER} makes no sense"):
+    with pytest.raises(StateError, match=f"the stored loop of {OTHER} is invalid"):
         LoopBreaker(reactor=Clock(), store=store).start(lambda event: None)
 
 

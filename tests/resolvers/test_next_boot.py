@@ -430,7 +430,7 @@ def test_a_damaged_file_keeps_bootfw_from_starting(kept: State) -> None:
 def test_a_stored_order_that_makes_no_sense_keeps_bootfw_from_starting(order: Any) -> None:
     store = MemoryStore()
     store.save_orders(ORDERS, {MAC_TEXT: {"file": "x", "ordered": 1.0}, OTHER: order})
-    with pytest.raises(StateError, match=f"the stored next boot of {OTHER} makes no sense"):
+    with pytest.raises(StateError, match=f"the stored next boot of {OTHER} is invalid"):
         NextBoot(store).start(lambda event: None)
 
 

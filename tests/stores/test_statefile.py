@@ -79,7 +79,7 @@ def test_an_order_that_makes_no_sense(path: Path) -> None:
         db.commit()
     file = StateFile.open(path)
     assert file.orders("next-boot") == {}
-    with pytest.raises(StateError, match="is damaged: the loop order of 52:54:00:12:34:56 makes no sense"):
+    with pytest.raises(StateError, match="is damaged: the loop order of 52:54:00:12:34:56 is invalid"):
         file.orders("loop")
     file.close()
 
