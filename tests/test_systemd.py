@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 from twistd import TWISTD, Process, fetch, free_port
-from workerprocesses import workers_of
+from workerprocesses import children, workers_of
 
 UNITS = Path(__file__).parent.parent / "systemd"
 BOOTFW = TWISTD.parent / "bootfw"
@@ -84,10 +84,10 @@ class Setup:
 def test_the_request_that_starts_the_server_is_answered(name: str, tmp_path: Path) -> None:
     setup = Setup(tmp_path)
     with setup.activated("--datagram", f"--listen=127.0.0.1:{setup.tftp}", f"--fdname={name}") as process:
-        assert fetch(("127.0.0.1", setup.tftp), "motd") == b"hello"
+        assert fetch(("127.0.0.1", setup.tftp), "motd", seconds=60) == b"hello"
         process.until("bootfw serves")
-        assert workers_of(process.pid) == [], "a worker would need a socket of its own"
         assert urlopen(f"http://127.0.0.1:{setup.http}/motd").read() == b"hello"
+        assert children(process.pid) == [], "a worker would need a socket of its own"
 
 
 @needs("systemd-socket-activate")
@@ -174,7 +174,7 @@ exec "$@"
 def test_root_is_given_up_and_a_late_port_below_1024_is_bound_after_it(by: str, namespace: str, tmp_path: Path) -> None:
     configured = by == "the configuration"
     (tmp_path / "bootfw.toml").write_text(DROPPED.format(user="nobody" if configured else ""))
-    for parent in (tmp_path, *tmp_path.parents[:2]):
+    for parent in (tmp_path, *tmp_path.parents[:3]):
         parent.chmod(0o755)
     uid = ["--uid=65534", "--gid=65534"] if not configured else []
     readable = ["unshare", "--mount", "sh", "-c", _READABLE, "sh", sys.base_prefix]
@@ -192,6 +192,37 @@ def test_root_is_given_up_and_a_late_port_below_1024_is_bound_after_it(by: str, 
             assert int(worker["CapEff"], 16) == int(worker["CapPrm"], 16) == 0
         subprocess.run(["ip", "-n", namespace, "link", "add", "late0", "type", "veth"], check=True)
         server.until("tftp listens on 0.0.0.0:69 (on late0)")
+
+
+@pytest.mark.interop
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+def test_workers_have_none_of_the_capabilities_of_a_unit(namespace: str, tmp_path: Path) -> None:
+    """AmbientCapabilities= are those of every program that the server starts, unless it clears them."""
+    setup = Setup(tmp_path)
+    (tmp_path / "state").mkdir(mode=0o777)
+    (tmp_path / "state").chmod(0o777)
+    setup.path.chmod(0o644)
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(0o755)
+    readable = ["unshare", "--mount", "sh", "-c", _READABLE, "sh", sys.base_prefix]
+    caps = "+net_raw,+net_bind_service"
+    unit = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        f"--inh-caps={caps}",
+        f"--ambient-caps={caps}",
+    ]
+    command: list[str | Path] = [TWISTD, "--nodaemon", "--pidfile=", "bootfw", "-c", setup.path]
+    within = ["ip", "netns", "exec", namespace, *readable, "sh", "-c", 'ip link set lo up; exec "$@"', "sh", *unit]
+    with Process(*within, *command, cwd=tmp_path) as server:
+        server.until("bootfw serves")
+        status = status_of(server.pid)
+        assert (int(status["CapEff"], 16), int(status["CapAmb"], 16)) == (KEPT, 0)
+        while len(workers := workers_of(server.pid)) < 2:
+            pass
+        assert {int(status_of(worker)["CapPrm"], 16) for worker in workers} == {0}
 
 
 def test_an_account_that_does_not_exist(tmp_path: Path) -> None:

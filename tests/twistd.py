@@ -112,10 +112,10 @@ def bootfw(config: Path, *, before: Sequence[str] = (), options: Sequence[str] =
     return Process(*before, TWISTD, "--nodaemon", *options, "bootfw", "-c", config, cwd=config.parent)
 
 
-def fetch(address: tuple[str, int], name: str) -> bytes:
+def fetch(address: tuple[str, int], name: str, *, seconds: float = 10) -> bytes:
     """A file of less than 512 bytes, as RFC 1350 has it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-        client.settimeout(10)
+        client.settimeout(seconds)
         client.sendto(b"\0\1" + name.encode() + b"\0octet\0", address)
         data, server = client.recvfrom(600)
         assert data[:4] == b"\0\3\0\1", data

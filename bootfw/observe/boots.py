@@ -140,7 +140,7 @@ class BootRecorder:
 
     def _keep(self, attempt: BootAttempt) -> None:
         """Publish an attempt that has its verdict, and store it with others that end soon."""
-        if attempt.verdict is Verdict.FAILED and not attempt.recording:
+        if attempt.verdict is Verdict.FAILED:
             attempt = evolve(attempt, recording=self.write_packets(attempt))
         self._recent[attempt.id] = attempt
         self._recent.move_to_end(attempt.id)

@@ -126,6 +126,8 @@ def test_a_wanted_socket_is_the_inherited_one(opened: Opened, reactor: Any) -> N
     address = ("127.0.0.1", port_of(inherited))
     port = source.listen("tftp", address, DatagramProtocol(), "", None)
     assert port.getHost().port == address[1]
+    assert port.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST) == 1
+    assert not port.getHandle().getblocking()
     check_used([inherited], [])
     port.stopListening()
     port.connectionLost()

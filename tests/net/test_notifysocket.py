@@ -80,3 +80,12 @@ def test_a_manager_that_is_gone_is_logged_once(tmp_path: Path) -> None:
     assert [formatEvent(event) for event in logs] == [
         f"the service manager can't be notified at {tmp_path}/nothing: [Errno 2] No such file or directory"
     ]
+
+
+def test_a_manager_that_reads_nothing_does_not_block_the_server(manager: tuple[str, socket.socket]) -> None:
+    """The queue of a UNIX socket has net.unix.max_dgram_qlen messages, 10 to 512."""
+    notify_socket = NotifySocket(manager[0])
+    with capturedLogs() as logs:
+        for _ in range(2000):
+            notify_socket.notify(WATCHDOG="1")
+    assert len(logs) == 1
