@@ -379,7 +379,10 @@ def _next_commands(rows: Iterable[Listening], source: Path | None) -> list[tuple
     """The commands that show what the server does, with the options that reach this one."""
     config = f" -c {shlex.quote(str(source))}" if source else ""
     ports = {row.service: row.address[1] for row in reversed(list(rows))}
-    commands = [(f"bootfw status{config}", "what the server does")]
+    commands = [
+        (f"bootfw status{config}", "what the server does"),
+        (f"bootfw boots{config}", "which machines have booted, and why others have not"),
+    ]
     if "dhcp" in ports:
         options = {"--port": (ports["dhcp"], 67), "--tftp-port": (ports.get("tftp", 69), 69)}
         unusual = "".join(f" {name} {port}" for name, (port, usual) in options.items() if port != usual)
