@@ -15,7 +15,7 @@ from attrs import evolve
 from bootfw.api import StateError
 from bootfw.records import number
 from bootfw.stores import statefile
-from bootfw.stores.statefile import StateFile, row_of
+from bootfw.stores.statefile import VERSION, StateFile, row_of
 from bootfw.testing.contracts.leases import LEASES, RESERVATIONS
 
 
@@ -128,9 +128,10 @@ def test_it_is_a_database_of_others(tmp_path: Path) -> None:
 
 def test_it_is_of_a_later_version(path: Path) -> None:
     with edited(path) as db:
-        db.execute("PRAGMA user_version = 4")
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
     assert refused(path) == (
-        "was written by another version of bootfw: its tables are of version 4, and this one knows version 3"
+        f"was written by another version of bootfw: its tables are of version {VERSION + 1}, "
+        f"and this one knows version {VERSION}"
     )
 
 
@@ -138,6 +139,7 @@ def test_one_of_the_first_version_learns_of_ipv6(path: Path) -> None:
     with edited(path) as db:
         db.execute("DROP TABLE lease6")
         db.execute("DROP TABLE machine_order")
+        db.execute("DROP TABLE attempt")
         db.execute("PRAGMA user_version = 1")
     file = StateFile.open(path)
     before = list(file.leases())
@@ -149,7 +151,7 @@ def test_one_of_the_first_version_learns_of_ipv6(path: Path) -> None:
     file.close()
 
 
-def test_an_ipv6_address_makes_no_sense(path: Path) -> None:
+def test_an_ipv6_address_is_invalid(path: Path) -> None:
     with edited(path) as db:
         db.execute("UPDATE lease6 SET address = x'0102' WHERE address = ?", (b"\xff" * 16,))
     assert "the lease numbered 0102 is invalid" in refused(path)

@@ -41,7 +41,7 @@ def old_leases(
     file.replace_reservations(reservations)
     file.close()
     with closing(sqlite3.connect(path)) as db:
-        for table in ("lease6", "machine_order")[version - 1 :]:
+        for table in ("lease6", "machine_order", "attempt")[version - 1 :]:
             db.execute(f"DROP TABLE {table}")
         db.execute(f"PRAGMA user_version = {version}")
         db.commit()
