@@ -8,6 +8,9 @@ from attrs import evolve
 
 from bootfw.attempts.attempt import BootAttempt, Cause, Stage, StageKind, Verdict
 
+TOKEN = "a-token-of-the-tests"
+"""Of the server that shows these boots."""
+
 KINDS = ("uefi", "bios", "uefi", "uefi", "http")
 
 NOT_REQUESTED = Cause(

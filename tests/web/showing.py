@@ -38,8 +38,6 @@ from bootfw.web import WebSite, add_web
 
 from . import recorded
 
-TOKEN = "a-token-of-the-tests"
-
 reactor: Any = installed_reactor
 
 
@@ -173,7 +171,7 @@ def main(state: str) -> None:
     )
     store = store_of({"empty": 0, "many": 2000}.get(state, 40))
     service = BootService(reactor, settings=settings, resolvers=[boots, NextBoot()], store=store)
-    site = add_web(reactor, service, WebSettings(listen=["127.0.0.1:0"], token=TOKEN))
+    site = add_web(reactor, service, WebSettings(listen=["127.0.0.1:0"], token=recorded.TOKEN))
     service.startService()
     commands = Commands(boots, site, service)
     StandardIO(commands)

@@ -8,7 +8,6 @@ import pytest
 
 from . import recorded
 from .browsing import Showing, Tab
-from .showing import TOKEN
 
 pytestmark = pytest.mark.interop
 
@@ -287,7 +286,7 @@ def test_a_next_boot_is_ordered_and_cancelled(showing: Show, open_tab: Open) -> 
     tab.page.get_by_role("button", name="Continue").click()
     tab.page.get_by_text("The token is wrong.").wait_for()
     assert tab.violations() == []
-    tab.page.get_by_role("textbox", name="Token").fill(TOKEN)
+    tab.page.get_by_role("textbox", name="Token").fill(recorded.TOKEN)
     tab.press("Enter")
     tab.page.get_by_text("Once: install.ipxe").wait_for()
     tab.page.get_by_role("link", name="Server", exact=True).click()
@@ -298,7 +297,7 @@ def test_a_next_boot_is_ordered_and_cancelled(showing: Show, open_tab: Open) -> 
 def test_a_lease_is_released(showing: Show, open_tab: Open) -> None:
     tab = open_tab(showing("busy"), "#/leases")
     tab.page.get_by_role("button", name="Release 127.77.0.1", exact=True).click()
-    tab.page.get_by_role("textbox", name="Token").fill(TOKEN)
+    tab.page.get_by_role("textbox", name="Token").fill(recorded.TOKEN)
     tab.press("Enter")
     tab.page.get_by_text("127.77.0.1 was released.").wait_for()
     tab.page.get_by_label("State").select_option("released")
