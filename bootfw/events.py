@@ -7,7 +7,16 @@ from attrs import frozen
 
 from bootfw.attempts.attempt import BootAttempt
 from bootfw.lease import Lease
-from bootfw.values import Address, Agreed, BootFile, BootMenu, BootRequest, TransferReport, TransferRequest
+from bootfw.values import (
+    Address,
+    Agreed,
+    BootFile,
+    BootMenu,
+    BootRequest,
+    SocketStatus,
+    TransferReport,
+    TransferRequest,
+)
 
 
 @frozen
@@ -42,6 +51,22 @@ class ListenerClosed(Event):
 
     service: str
     address: Address
+
+
+@frozen
+class SocketChanged(Event):
+    """A wanted socket entered another state; one that is bound at the start is a ListenerBound only."""
+
+    socket: SocketStatus
+    was: str
+    """The state before, see SocketStatus; "": the service starts."""
+
+
+@frozen
+class ReadinessChanged(Event):
+    """Whether every wanted socket is bound, but for optional ones: at the end of a start, and when it changes."""
+
+    ready: bool
 
 
 @frozen

@@ -9,7 +9,6 @@ from typing import Any
 from attrs import frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
-from twisted.internet.error import CannotListenError
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
@@ -21,7 +20,7 @@ from bootfw.boot.generated import GeneratedFiles
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.config.settings import ListenAddress, Settings
-from bootfw.events import BackendProblem, DatagramsCounted, ListenerBound, ListenerClosed, ListenerFailed
+from bootfw.events import BackendProblem, DatagramsCounted, ListenerClosed
 from bootfw.interfaces import (
     IAttemptStore,
     IBackend,
@@ -33,12 +32,14 @@ from bootfw.interfaces import (
     ISelfChecking,
     IWatchdogPolicy,
 )
+from bootfw.net.binding import Bindings, WantedSocket
+from bootfw.net.bindingstates import State as SocketState
 from bootfw.net.clock import hold, monotonic
 from bootfw.net.control import Operation
 from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
-from bootfw.net.dhcp.leasing import Leasing
+from bootfw.net.dhcp.leasing import Leasing, wanted_networks
 from bootfw.net.dhcp.proxy import Proxy4, Proxy6
 from bootfw.net.dhcp.server4 import Server4
 from bootfw.net.dhcp.server6 import Server6
@@ -46,8 +47,7 @@ from bootfw.net.dhcp.services import DHCPServices
 from bootfw.net.http.site import BootSite
 from bootfw.net.http.tls import renewed_certificate
 from bootfw.net.http.urls import WebURLs
-from bootfw.net.linux.devices import Devices
-from bootfw.net.linux.interfaces import Interfaces
+from bootfw.net.linux.interfaces import Interfaces, missing_interface, unusable_address
 from bootfw.net.linux.netlink import Netlink
 from bootfw.net.listening import (
     Listening,
@@ -55,11 +55,10 @@ from bootfw.net.listening import (
     SocketSource,
     devices_for,
     finish_closing,
-    keep_bound,
     listen_on,
 )
 from bootfw.net.pluginlifecycle import PluginLifecycle
-from bootfw.net.reachability import report_dropped, report_missing
+from bootfw.net.reachability import report_dropped
 from bootfw.net.tftp.framecache import FrameCache
 from bootfw.net.tftp.handover import AdoptedTransfer, AdoptedTransfers
 from bootfw.net.tftp.listener import TFTPProtocol
@@ -72,7 +71,7 @@ from bootfw.observe.recordings import Recordings
 from bootfw.personas.table import stock
 from bootfw.plugins import PluginContext, configure, load
 from bootfw.servicestates import Do, Input, ServiceLife
-from bootfw.values import Address
+from bootfw.values import Address, SocketStatus
 
 Named = tuple[str, Any]
 """(name for the log, plugin)."""
@@ -177,10 +176,14 @@ class BootService(MultiService):
         self._certificate: Any = None
         self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
-        self._open: list[tuple[Listening, Any, Any]] = []
-        """(service and address, port, protocol)."""
         self._reported: dict[str, tuple[int, ...]] = {}
         """Service -> the totals of its ports as report_datagrams() last saw them."""
+        self._bindings = Bindings(
+            reactor,
+            self._publisher.publish,
+            follow=self._sockets.follow_interfaces,
+            opens_later=isinstance(self._sockets, OwnSockets),
+        )
         self._closing: list[Any] = []
         """The ports of the latest stop, which may not have closed their sockets."""
         self._life = ServiceLife()
@@ -189,7 +192,6 @@ class BootService(MultiService):
         """The result of the latest stopService()."""
         self._drained: Deferred[None] = succeed(None)
         """Fires when everything that any stop has closed is closed."""
-        self._devices = Devices(reactor)
         self._sites: list[_AddedSite] = []
         self._operations: dict[str, Operation] = {}
         """See add_operations()."""
@@ -257,9 +259,9 @@ class BootService(MultiService):
     def report_datagrams(self) -> None:
         """Publish what has gone through the UDP ports since the last call; call it once a second."""
         totals: dict[str, tuple[int, ...]] = {}
-        for row, port, _ in self._open:
-            if isinstance(port, DatagramPort):
-                counters = port.counters
+        for row in self._bindings:
+            if isinstance(row.port, DatagramPort):
+                counters = row.port.counters
                 counted = (counters.received, counters.sent, counters.send_errors, counters.receive_errors)
                 before = totals.get(row.service, (0, 0, 0, 0))
                 totals[row.service] = tuple(map(sum, zip(before, counted, strict=True)))
@@ -276,8 +278,21 @@ class BootService(MultiService):
         return self._leasing.counts() if self._leasing is not None else ({}, {})
 
     def summary(self) -> list[Listening]:
-        """Return the ports that are open."""
-        return [row for row, _, _ in self._open]
+        """Return the ports that clients can reach."""
+        return [
+            Listening(each.service, each.where, f"on {each.device}" if each.device else "")
+            for each in self._bindings
+            if each.port is not None and each.state is SocketState.BOUND
+        ]
+
+    def sockets(self) -> tuple[SocketStatus, ...]:
+        """Return every socket that is wanted, with its state: bound, or what it waits for."""
+        return self._bindings.statuses()
+
+    @property
+    def ready(self) -> bool:
+        """Whether every wanted socket is bound, except for those that may be absent ([bootfw] optional)."""
+        return self._bindings.ready
 
     def privilegedStartService(self) -> None:
         """Bind every port, before the process gives up root.
@@ -319,13 +334,12 @@ class BootService(MultiService):
         closing = [self._drained, maybeDeferred(super().stopService)]
         self.report_datagrams()
         self._reported.clear()
-        opened, self._open = self._open, []
-        self._closing = [port for _, port, _ in opened]
+        opened = [each for each in self._bindings.close() if each.port is not None]
+        self._closing = [each.port for each in opened]
         self._urls.clear()
-        self._devices.stop()
-        for row, port, protocol in opened:
-            closing += [maybeDeferred(protocol.close), maybeDeferred(port.stopListening)]
-            self._publisher.publish(ListenerClosed(self._reactor.seconds(), row.service, row.address))
+        for each in opened:
+            self._publisher.publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
+            closing += [maybeDeferred(each.protocol.close), maybeDeferred(each.port.stopListening)]
         closing += [self._plugins.close(), self._stores.close(), self._observers.close()]
         if self._leasing is not None:
             closing.append(self._leasing.close())
@@ -360,10 +374,14 @@ class BootService(MultiService):
         return [position for tftp in self._tftps() for position in tftp.positions()]
 
     def _tftps(self) -> list[TFTPProtocol]:
-        return [protocol for _, _, protocol in self._open if isinstance(protocol, TFTPProtocol)]
+        opened = (each.protocol for each in self._bindings if each.port is not None)
+        return [protocol for protocol in opened if isinstance(protocol, TFTPProtocol)]
 
     def _bind(self) -> None:
-        """Bind every port or none: a service that runs without one of its ports is hard to diagnose."""
+        """Open every port or none: a service that runs without one of its ports is hard to diagnose.
+
+        Interfaces and addresses that do not exist yet are waited for.
+        """
         self._holds = self._holds or hold(self._reactor)
         closing, self._closing = self._closing, []
         for port in closing:
@@ -376,12 +394,13 @@ class BootService(MultiService):
                 for device in devices_for(self._reactor, service, address, self._settings.interfaces):
                     self._bind_one(service, address, protocol(), device)
             for added in self._sites:
-                self._bind_site(added)
+                for address in added.listen:
+                    self._bind_one(added.service, address, added.site, "", optional=added.optional)
+            self._await_networks()
+            self._await_interfaces()
             if self._control is not None:
                 optional = {**self._operations, **self._observers.operations()}
                 self._plugins.listen(self._control, self._leasing.operations if self._leasing else None, optional)
-            if self._sockets.follow_interfaces:
-                report_missing(self._reactor, self._settings.interfaces, self._publisher.publish)
             for name, backend in self._backends:
                 problem = backend.problem() if ISelfChecking.providedBy(backend) else ""
                 if problem:
@@ -390,40 +409,55 @@ class BootService(MultiService):
             self._handle(Input.FAILED)
             self._publisher.flush()  # the reactor may not turn again, and the events say why
             raise
+        self._bindings.start()
         self._handle(Input.BOUND)
 
-    def _bind_one(self, service: str, address: ListenAddress, protocol: Any, device: str) -> None:
-        try:
-            port = self._sockets.listen(service, address, protocol, device, self._certificate)
-        except CannotListenError as error:
-            reason = str(getattr(error, "socketError", error))
-            self._publisher.publish(ListenerFailed(self._reactor.seconds(), service, address, reason))
-            raise
-        host = port.getHost()
-        row = Listening(service, (host.host, host.port), f"on {device}" if device else "")
-        self._open.append((row, port, protocol))
-        if service in ("http", "https"):
-            self._urls.listening(service, (host.host, host.port))
-        bound = partial(self._publish_bound, row)
-        follow = device and self._sockets.follow_interfaces
-        if not follow or keep_bound(self._devices, port, address, device, bound):
-            bound()
+    def _bind_one(
+        self, service: str, address: ListenAddress, protocol: Any, device: str, *, optional: bool = False
+    ) -> None:
+        """Open a port, and have it bound while its interface and address exist."""
+        host = address[0]
 
-    def _bind_site(self, added: "_AddedSite") -> None:
-        for address in added.listen:
-            try:
-                self._bind_one(added.service, address, added.site, "")
-            except CannotListenError:
-                if not added.optional:
-                    raise
+        def missing() -> str:
+            return (missing_interface(device) if device else "") or unusable_address(host, self._kernel)
+
+        self._bindings.add(
+            WantedSocket(
+                service,
+                address,
+                device,
+                optional or bool({device, host, host.partition("%")[2]} & set(self._settings.optional)),
+                partial(self._sockets.listen, service, address, protocol, device, self._certificate),
+                optional,
+                missing,
+                self._note_url,
+                protocol,
+            )
+        )
+
+    def _note_url(self, wanted: WantedSocket) -> None:
+        if wanted.service in ("http", "https"):
+            self._urls.listening(wanted.service, (wanted.where[0], wanted.where[1]))
+
+    def _await_networks(self) -> None:
+        """Without an address in a network that DHCP serves, its clients get addresses and reach no server."""
+        for service, address, missing in wanted_networks(self._settings.dhcp, self._settings.dhcp6):
+            optional = address[0] in self._settings.optional
+            self._bindings.add(WantedSocket(service, address, "", optional, None, False, missing, lambda wanted: None))
+
+    def _await_interfaces(self) -> None:
+        """Wait for those that no socket is bound to: every socket has an address of its own."""
+        for name in set(self._settings.interfaces) - {each.device for each in self._bindings}:
+            optional = name in self._settings.optional
+            missing = partial(missing_interface, name)
+            self._bindings.add(
+                WantedSocket("interface", ("0.0.0.0", 0), name, optional, None, False, missing, lambda wanted: None)
+            )
 
     def _serve(self, service: str, address: ListenAddress, sock: Any, publish: Any) -> tuple[Any, Any]:
         """See Workers.join(). There is no frame cache: the worker will have one."""
         protocol: Any = self._tftp(address, publish, None) if service == "tftp" else self._http(publish)
         return protocol, listen_on(self._reactor, service, address, protocol, sock, self._certificate)
-
-    def _publish_bound(self, row: Listening) -> None:
-        self._publisher.publish(ListenerBound(self._reactor.seconds(), row.service, row.address, row.note))
 
     def _wanted(self) -> list[tuple[str, ListenAddress, Callable[[], Any]]]:
         settings = self._settings

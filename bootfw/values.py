@@ -363,3 +363,25 @@ class Finding:
     """What is wrong, one sentence without a full stop."""
     remedy: str
     """What would be right."""
+
+
+@frozen
+class SocketStatus:
+    """A socket that a service wants, and whether clients can reach it."""
+
+    service: str
+    """ "tftp", "dhcp", "boot-server", "dhcp6", "boot-server6", "http", "https" or "web"; "interface" stands for one in
+    the configuration that no socket is bound to."""
+    address: Address
+    """Host and port. For a network that DHCP serves: the network and the port."""
+    device: str
+    """The interface that it is bound to; "": all of them."""
+    state: str
+    """ "waiting": its interface or address does not exist; "bound": clients can reach it; "held": another program has
+    the port, and "failed": the kernel refuses it, both of which are retried every second; "closed"."""
+    reason: str
+    """What it waits for, which program has its port, or why the kernel refuses it; "" when it is bound."""
+    since: float
+    """When it entered the state, in seconds on the reactor's clock."""
+    optional: bool = False
+    """Whether the service is ready without it."""

@@ -35,6 +35,7 @@ EXECUTED = {
         ("", "test_https"),
     ],
     "ipv6.md": [("toml", "test_ipv6_beside_a_dhcpv6_server"), ("toml", "test_ipv6_with_addresses")],
+    "late-networks.md": [("toml", "test_configurations_are_right_and_end_at_no_ipxe")],
     "leases.md": [
         ("console", "test_leases"),
         ("console", "test_leases"),

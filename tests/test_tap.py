@@ -309,28 +309,17 @@ def test_a_port_that_is_held_ends_the_start(config: Path, mode: list[str]) -> No
     assert not (config.parent / "twistd.pid").exists()
 
 
-@pytest.mark.parametrize(
-    ("network", "leases", "told"),
-    [
-        ("127.0.0.0/8", b"no leases at all", "is damaged"),
-        ("203.0.113.0/24", None, "dhcp.subnet[0].network: this machine has no address in 203.0.113.0/24"),
-    ],
-    ids=["a damaged store", "a network of others"],
-)
-def test_a_server_that_may_not_give_addresses_says_why_in_one_line(
-    tmp_path: Path, network: str, leases: bytes | None, told: str
-) -> None:
+def test_a_server_that_can_not_read_its_leases_says_so_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "bootfw.toml").write_text(
-        f'[bootfw]\nstate-dir = "."\n[tftp]\nlisten = []\n[dhcp]\nmode = "server"\nports = {{ server = 20067 }}\n'
-        f'[[dhcp.subnet]]\nnetwork = "{network}"\n'
+        '[bootfw]\nstate-dir = "."\n[tftp]\nlisten = []\n[dhcp]\nmode = "server"\nports = { server = 20067 }\n'
+        '[[dhcp.subnet]]\nnetwork = "127.0.0.0/8"\n'
     )
-    if leases is not None:
-        (tmp_path / "bootfw.sqlite").write_bytes(leases)
+    (tmp_path / "bootfw.sqlite").write_bytes(b"no leases at all")
     command = [str(TWISTD), "-n", "--pidfile=", "bootfw", "-c", "bootfw.toml"]
     done = subprocess.run(command, cwd=tmp_path, env=clean(), text=True, capture_output=True, timeout=30, check=False)
     assert done.returncode == 1
     (line,) = [line for line in done.stdout.splitlines() if "critical" in line]
-    assert told in line
+    assert "is damaged" in line
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -12,7 +12,7 @@ from attrs import frozen
 from bootfw import servicestates
 from bootfw.attempts import life
 from bootfw.boot import resolutionstates
-from bootfw.net import controlstates
+from bootfw.net import bindingstates, controlstates
 from bootfw.net.http import downloadstates
 from bootfw.net.tftp import listenerstates, transferstates
 from bootfw.net.udp import portstates
@@ -80,6 +80,12 @@ MACHINES = (
         (controlstates.State.RECEIVING,),
     ),
     Drawn("Life: a boot attempt", "attempts/life", life.TABLE, (life.State.PROVISIONAL,)),
+    Drawn(
+        "BindingStates: a socket that a service wants",
+        "net/bindingstates",
+        bindingstates.TABLE,
+        (bindingstates.State.WAITING,),
+    ),
     Drawn("ServiceLife: a BootService", "servicestates", servicestates.TABLE, (servicestates.State.STOPPED,)),
     Drawn("SimulatedMachine: a client of bootfw storm", "storm/machine", simulated.TABLE, (simulated.State.OFF,)),
 )

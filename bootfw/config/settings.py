@@ -82,6 +82,10 @@ def interface_names(values: Iterable[str]) -> tuple[str, ...]:
     return each(read, values)
 
 
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
 def within(low: float, high: float, unit: str) -> Callable[[Any, Any, Any], None]:
     """A validator for numbers from *low* to *high*, both included."""
 
@@ -375,6 +379,9 @@ class Settings:
     interfaces: tuple[str, ...] = field(default=(), converter=interface_names, metadata={"toml": list[str]})
     """Names of the interfaces whose clients are served. Empty: all of them. One that does not exist yet is served as
     soon as it does; the log names it at the start."""
+    optional: tuple[str, ...] = field(default=(), converter=_texts, metadata={"toml": list[str]})
+    """Interfaces, addresses and networks of the configuration that may be absent: bootfw waits for them as for the
+    others, but counts as ready without them, such as `["wlan0", "10.0.0.1", "10.77.0.0/24"]`."""
     state_dir: str = ""
     """Where bootfw keeps what must outlive it. Empty: `/var/lib/bootfw` for root, and `bootfw` in the user's state
     directory (`$XDG_STATE_HOME`, `~/.local/state`) for anybody else."""
@@ -394,6 +401,23 @@ class Settings:
     metrics: MetricsSettings = field(factory=MetricsSettings)
     boots: BootsSettings = field(factory=BootsSettings)
     persona: tuple[Rule, ...] = field(default=(), converter=_rules)
+
+    def __attrs_post_init__(self) -> None:
+        known = self._can_be_absent()
+        for name in self.optional:
+            if name not in known:
+                listed = ", ".join(sorted(known)) or "none"
+                raise ConfigError(
+                    f'"{name}" is not wanted; interfaces, addresses and networks are: {listed}', ("optional",)
+                )
+
+    def _can_be_absent(self) -> set[str]:
+        """The names of the interfaces, addresses and networks that the settings name."""
+        listen = (*self.tftp.listen, *self.http.listen, *self.http.https_listen, *self.web.listen)
+        hosts = {host for host, _ in listen if host not in ("0.0.0.0", "::")}
+        zones = {host.partition("%")[2] for host in hosts if "%" in host}
+        networks = {str(subnet.network) for subnet in (*self.dhcp.subnets, *self.dhcp6.subnets)}
+        return {*self.interfaces, *hosts, *zones, *networks}
 
     @property
     def answers_dhcp(self) -> bool:

@@ -1,8 +1,7 @@
 """Which ports a service listens on, and where their sockets come from."""
 
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from socket import socket
 from typing import Any, Protocol
 
@@ -13,12 +12,8 @@ from twisted.python.failure import Failure
 
 from bootfw.config.settings import ListenAddress
 from bootfw.net.http.site import listen_http
-from bootfw.net.linux.devices import Bound, Devices
-from bootfw.net.linux.interfaces import index_of
-from bootfw.net.reachability import check_address
 from bootfw.net.udp.port import listen
-from bootfw.net.udp.sockets import bind_socket, open_socket
-from bootfw.net.workers.sharedport import SharedPort
+from bootfw.net.udp.sockets import open_socket
 from bootfw.values import Address
 
 
@@ -51,10 +46,10 @@ class SocketSource(Protocol):
 
     @property
     def follow_interfaces(self) -> bool:
-        """Whether the service rebinds its ports when their interfaces appear; otherwise another process does."""
+        """Whether this process looks after the ports, see Bindings; otherwise another one does."""
 
     def listen(self, service: str, address: ListenAddress, protocol: Any, device: str, certificate: Any) -> Any:
-        """Open a port for *protocol*.
+        """Open a port for *protocol*, on an address that this host need not have yet.
 
         :param device: the interface that it is bound to; "": all of them. The interface need not exist yet.
         :param certificate: for HTTPS; None otherwise.
@@ -71,7 +66,6 @@ class OwnSockets:
 
     def listen(self, service: str, address: ListenAddress, protocol: Any, device: str, certificate: Any) -> Any:
         """See SocketSource."""
-        check_address(self._reactor, address)
         sock = open_socket(*address, device=device)[0] if device else None
         return listen_on(self._reactor, service, address, protocol, sock, certificate)
 
@@ -88,20 +82,6 @@ def listen_on(
     if service == "https":
         return listen_http(reactor, certificate.around(protocol), *address, sock)
     return listen_http(reactor, protocol, *address, sock)
-
-
-def keep_bound(devices: Devices, port: Any, address: ListenAddress, device: str, bound: Callable[[], None]) -> bool:
-    """Rebind a port when its interface appears or is recreated.
-
-    :param bound: called when a port whose interface did not exist yet is bound.
-    :return: whether it is bound now.
-    """
-    index = index_of(device)
-    sockets = port.sockets if isinstance(port, SharedPort) else [port.getHandle()]
-    for sock in sockets:
-        bind = partial(bind_socket, sock, *address, device)
-        devices.add(Bound(sock, device, bind, bound if sock is sockets[0] else lambda: None, index))
-    return index != 0
 
 
 def finish_closing(port: Any) -> None:

@@ -45,9 +45,11 @@ from bootfw.events import (
     PluginFailed,
     PoolExhausted,
     ProxyARPSeen,
+    ReadinessChanged,
     RequestIgnored,
     ResolverPassedOver,
     SecondStageFound,
+    SocketChanged,
     TransferEnded,
     TransferRefused,
     WorkerLost,
@@ -330,6 +332,27 @@ def _boot_cause(event: BootAttemptEnded) -> str:
     return f": {cause.sentence}. {cause.remedy}" if cause is not None else ""
 
 
+def _socket_changed(event: SocketChanged) -> str:
+    socket = event.socket
+    host, port = socket.address[0], socket.address[1]
+    kind = "network" if "/" in host else "address"
+    if socket.state == "bound":
+        return f"{socket.service} serves {host}" if "/" in host else f"interface {socket.device} exists"
+    if event.was == "bound":
+        gone = f"interface {socket.device} is gone" if socket.device else f"the {kind} is gone"
+        place = f"{at(socket.address)} on {socket.device}" if socket.device else at(socket.address)
+        return f"{socket.service} lost {host if kind == 'network' else place}: {gone}; waiting for it"
+    wanted = f"interface {socket.device}" if socket.device else f"{kind} {host}"
+    by = f" ({socket.service}, port {port})" if port else ""
+    return f"waiting for {wanted}{by}: {socket.reason}"
+
+
+def _socket_changes(event: SocketChanged) -> Sequence[SocketChanged]:
+    """What no other event says: ListenerBound and ListenerFailed have lines of their own."""
+    told = event.socket.state == "bound" and "/" not in event.socket.address[0] and event.socket.address[1]
+    return () if told or event.socket.state not in ("bound", "waiting") else (event,)
+
+
 _info, _warn, _error = LogLevel.info, LogLevel.warn, LogLevel.error
 
 _LINES: dict[type[Event], _Line] = {
@@ -341,6 +364,12 @@ _LINES: dict[type[Event], _Line] = {
     ),
     ListenerFailed: _line(_error, "{service} can't listen on {where}: {reason}", where=_address),
     ListenerClosed: _line(_info, "{service} no longer listens on {where}", where=_address),
+    SocketChanged: _line(_warn, "{what}", split=_socket_changes, what=_socket_changed),
+    ReadinessChanged: _line(
+        _info,
+        "{what}",
+        what=lambda event: "every wanted socket is bound" if event.ready else "not ready: a wanted socket is not bound",
+    ),
     BackendProblem: _line(_warn, "backend {backend}: {problem}"),
     InterfaceProblem: _line(
         _warn,

@@ -355,7 +355,7 @@ def test_a_client_that_says_nothing_is_gone_when_the_service_stops(
 ) -> None:
     service, _ = web_service(Backend(), settings)
     with socket.create_connection(where(service)) as sock:
-        turn_until(lambda: service._open[0][2]._connections)
+        turn_until(lambda: next(iter(service._bindings)).protocol._connections)
         stopped: list[None] = []
         service.stopService().addBoth(stopped.append)
         turn_until(lambda: stopped)

@@ -107,7 +107,7 @@ ip -6 addr show dev s0 | grep -q tentative && exec "$@"
 @pytest.mark.skipif(
     os.getuid() != 0 or not all(map(shutil.which, ("unshare", "ip"))), reason="needs root, unshare and ip"
 )
-def test_an_ipv6_address_that_is_still_tentative_can_be_bound() -> None:
+def test_an_ipv6_address_that_is_still_tentative_can_not_be_reached() -> None:
     """A socket can't be bound to it in the usual way while another host may answer for it (RFC 4862 section 5.4)."""
     program = (
         "import socket; from bootfw.net.linux.interfaces import *;"
@@ -122,5 +122,5 @@ def test_an_ipv6_address_that_is_still_tentative_can_be_bound() -> None:
         check=False,
         timeout=30,
     )
-    assert done.stdout == "'' True ()\n"
+    assert done.stdout == "'this address is still tentative' True ()\n"
     assert "Cannot assign requested address" in done.stderr, "else it is tentative no more"

@@ -15,11 +15,11 @@ from twisted.logger import capturedLogs
 from bootfw.config.settings import DHCP6Settings, DHCPSettings, Settings
 from bootfw.dhcp.subnet import Subnet
 from bootfw.dhcp.subnet6 import Subnet6
-from bootfw.errors import ConfigError, StateError
+from bootfw.errors import StateError
 from bootfw.events import Event, ProxyARPSeen
 from bootfw.lease import Lease, LeaseState, Reservation
 from bootfw.net.dhcp import leasing
-from bootfw.net.dhcp.leasing import Leasing
+from bootfw.net.dhcp.leasing import Leasing, wanted_networks
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
 from bootfw.testing import FakePeer, MemoryNetwork
@@ -127,10 +127,16 @@ ELSEWHERE = "203.0.113.0/24"  # RFC 5737: nobody has it
 HERE = "127.0.0.0/8"
 
 
-def test_no_pool_where_we_have_no_address(private_reactor: EPollReactor, store: MemoryStore) -> None:
-    with pytest.raises(ConfigError, match=r"has no address in 203\.0\.113\.0/24, but .*127\.0\.0\.1") as caught:
-        Leasing(private_reactor, store, settings(Subnet(network=HERE), Subnet(network=ELSEWHERE)), lambda event: None)
-    assert caught.value.path == ("dhcp", "subnet", 1, "network")
+def awaited(dhcp: DHCPSettings, dhcp6: DHCP6Settings | None = None) -> dict[str, str]:
+    """Network -> what is missing for it."""
+    return {address[0]: missing() for _, address, missing in wanted_networks(dhcp, dhcp6 or DHCP6Settings())}
+
+
+def test_a_network_where_we_have_no_address_is_waited_for() -> None:
+    found = awaited(settings(Subnet(network=HERE), Subnet(network=ELSEWHERE)))
+    assert found[HERE] == ""
+    assert "127.0.0.1" in found[ELSEWHERE]
+    assert found[ELSEWHERE].endswith('name these ("relays") or set foreign-networks in [dhcp]')
 
 
 @pytest.mark.parametrize(
@@ -143,10 +149,8 @@ def test_no_pool_where_we_have_no_address(private_reactor: EPollReactor, store: 
     ],
     ids=["told so", "relays", "shared", "ours"],
 )
-def test_a_pool_where_we_have_none_but_are_told_so(
-    private_reactor: EPollReactor, store: MemoryStore, told: DHCPSettings
-) -> None:
-    assert Leasing(private_reactor, store, told, lambda event: None).server
+def test_a_pool_where_we_have_none_but_are_told_so(told: DHCPSettings) -> None:
+    assert not any(awaited(told).values())
 
 
 # Probing
@@ -227,17 +231,13 @@ def addressed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leasing, "own_addresses", lambda family: frozenset(own[family]))
 
 
-def test_no_pool_of_ipv6_where_we_have_no_address(
-    private_reactor: EPollReactor, store: MemoryStore, addressed: None
-) -> None:
+def test_a_network_of_ipv6_where_we_have_no_address_is_waited_for(addressed: None) -> None:
     told = settings6(Subnet6(network=HERE6), Subnet6(network=ELSEWHERE6))
-    with pytest.raises(ConfigError) as caught:
-        Leasing(private_reactor, store, DHCPSettings(), lambda event: None, told)
-    assert caught.value.path == ("dhcp6", "subnet", 1, "network")
-    assert caught.value.message == (
-        "this machine has no address in 2001:db8::/32, but ::1, fd77::1; is an interface not up yet? Start bootfw "
-        'after it; if its clients are behind relays, name these ("relays") or set foreign-networks in [dhcp6]'
-    )
+    assert awaited(DHCPSettings(), told) == {
+        HERE6: "",
+        ELSEWHERE6: 'this host has: ::1, fd77::1; if its clients are behind relays, name these ("relays") or set '
+        "foreign-networks in [dhcp6]",
+    }
 
 
 @pytest.mark.parametrize(
@@ -250,28 +250,20 @@ def test_no_pool_of_ipv6_where_we_have_no_address(
     ],
     ids=["told so", "relays", "ours", "proxy"],
 )
-def test_a_pool_of_ipv6_where_we_have_none_but_are_told_so(
-    private_reactor: EPollReactor, store: MemoryStore, told: DHCP6Settings, addressed: None
-) -> None:
-    assert Leasing(private_reactor, store, DHCPSettings(foreign_networks=True), lambda event: None, told)
+def test_a_pool_of_ipv6_where_we_have_none_but_are_told_so(told: DHCP6Settings, addressed: None) -> None:
+    assert not any(awaited(DHCPSettings(), told).values())
 
 
-def test_what_is_told_of_one_family_does_not_hold_for_the_other(
-    private_reactor: EPollReactor, store: MemoryStore, addressed: None
-) -> None:
-    told = settings6(Subnet6(network=ELSEWHERE6))
-    with pytest.raises(ConfigError, match=r"2001:db8::/32"):
-        Leasing(private_reactor, store, DHCPSettings(foreign_networks=True), lambda event: None, told)
-    told = settings6(Subnet6(network=HERE6), foreign_networks=True)
-    with pytest.raises(ConfigError, match=r"203\.0\.113\.0/24.*in \[dhcp\]"):
-        Leasing(private_reactor, store, settings(Subnet(network=ELSEWHERE)), lambda event: None, told)
+def test_what_is_told_of_one_family_does_not_hold_for_the_other(addressed: None) -> None:
+    here = settings(Subnet(network=HERE), foreign_networks=True)
+    assert list(awaited(here, settings6(Subnet6(network=ELSEWHERE6)))) == [ELSEWHERE6]
+    there = settings6(Subnet6(network=ELSEWHERE6), foreign_networks=True)
+    assert list(awaited(settings(Subnet(network=ELSEWHERE)), there)) == [ELSEWHERE]
 
 
-def test_networks_are_not_checked_where_our_addresses_are_unknown(
-    private_reactor: EPollReactor, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_networks_are_not_waited_for_where_our_addresses_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(socket, "AF_NETLINK")
-    Leasing(private_reactor, store, settings(Subnet(network=ELSEWHERE)), lambda event: None).close()
+    assert awaited(settings(Subnet(network=ELSEWHERE))) == {ELSEWHERE: ""}
 
 
 # As a service

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 from typing import Any
@@ -14,7 +15,6 @@ from bootfw.config.settings import DHCP6Settings, DHCPSettings
 from bootfw.dhcp.server import AddressServer
 from bootfw.dhcp.server6 import AddressServer6
 from bootfw.dhcp.subnet import AnySubnet
-from bootfw.errors import ConfigError
 from bootfw.events import Event, ProxyARPSeen
 from bootfw.interfaces import ILeaseStore
 from bootfw.lease import Lease, LeaseState
@@ -35,7 +35,6 @@ class Leasing:
     :param reactor: IReactorTime.
     :param settings: of DHCPv4; without subnets no addresses are given.
     :param dhcp6: of DHCPv6; in server mode its leases are in the same store.
-    :raise ConfigError: a pool is on a network where we have no address.
     :raise StateError: see ILeaseStore.load().
     """
 
@@ -50,11 +49,6 @@ class Leasing:
         dhcp6: DHCP6Settings | None = None,
     ) -> None:
         gives6 = dhcp6 is not None and dhcp6.mode == "server"
-        if IReactorFDSet.providedBy(reactor):
-            if not settings.foreign_networks:
-                _check_networks("dhcp", settings.subnets, own_addresses(AF_INET))
-            if dhcp6 is not None and gives6 and not dhcp6.foreign_networks:
-                _check_networks("dhcp6", dhcp6.subnets, own_addresses(AF_INET6))
         self.server = AddressServer(
             settings.subnets,
             classes=settings.classes,
@@ -155,23 +149,34 @@ def _server6(settings: DHCP6Settings) -> AddressServer6:
     return AddressServer6(settings.subnets, own_duid(), admission.admit6, settings.classes)
 
 
-def _check_networks(section: str, subnets: Sequence[AnySubnet], own: frozenset[str] | None) -> None:
-    """Find a wrong digit in the configuration, which would leave clients with addresses that reach no server.
+def wanted_networks(
+    dhcp: DHCPSettings, dhcp6: DHCP6Settings
+) -> Iterator[tuple[str, tuple[str, int], Callable[[], str]]]:
+    """Return the networks that DHCP serves without a relay, so that this host needs an address in each.
 
-    :param own: the addresses of this host; None: they are not known, so nothing is checked.
-    :raise ConfigError: a subnet has neither an address of this host nor a relay.
+    :return: service, network and port, and a function that returns what is missing, or "".
     """
-    if own is None:
-        return
-    wires: dict[str, list[int]] = {}
-    for index, subnet in enumerate(subnets):
-        wires.setdefault(subnet.wire, []).append(index)
-    for listed in wires.values():
-        here = any(address in subnets[index].network for index in listed for address in map(ip_address, own))
-        if not here and not any(subnets[index].relays for index in listed):
-            raise ConfigError(
-                f"this machine has no address in {subnets[listed[0]].network}, but {', '.join(sorted(own)) or 'none'}; "
-                "is an interface not up yet? Start bootfw after it; "
-                f'if its clients are behind relays, name these ("relays") or set foreign-networks in [{section}]',
-                (section, "subnet", listed[0], "network"),
-            )
+    if dhcp.mode == "server" and not dhcp.foreign_networks:
+        for subnets in _by_wire(dhcp.subnets):
+            yield "dhcp", (str(subnets[0].network), dhcp.server_port), partial(_missing, "dhcp", subnets, AF_INET)
+    if dhcp6.mode == "server" and not dhcp6.foreign_networks:
+        for subnets in _by_wire(dhcp6.subnets):
+            yield "dhcp6", (str(subnets[0].network), dhcp6.server_port), partial(_missing, "dhcp6", subnets, AF_INET6)
+
+
+def _by_wire(subnets: Sequence[AnySubnet]) -> Iterator[list[AnySubnet]]:
+    """The subnets that share a wire; one of them has to have an address of this host, unless one has a relay."""
+    wires: dict[str, list[AnySubnet]] = {}
+    for subnet in subnets:
+        wires.setdefault(subnet.wire, []).append(subnet)
+    return (listed for listed in wires.values() if not any(subnet.relays for subnet in listed))
+
+
+def _missing(section: str, subnets: Sequence[AnySubnet], family: int) -> str:
+    own = own_addresses(family)
+    if own is None or any(ip_address(address) in subnet.network for address in own for subnet in subnets):
+        return ""
+    return (
+        f"this host has: {', '.join(sorted(own)) or 'none of this family'}; "
+        f'if its clients are behind relays, name these ("relays") or set foreign-networks in [{section}]'
+    )

@@ -27,8 +27,10 @@ from bootfw.net.http.downloadcontext import DownloadContext
 from bootfw.net.http.downloadstates import STALLED_SECONDS
 from bootfw.net.http.headers import refuse
 from bootfw.net.http.plainrequest import PlainRequest, parse
+from bootfw.net.linux.interfaces import missing_interface
 from bootfw.net.linux.portowner import who_holds
 from bootfw.net.udp.quietport import quiet_port
+from bootfw.net.udp.sockets import IP_FREEBIND, IPV6_FREEBIND
 from bootfw.tftp.path import relative
 from bootfw.values import Address, TransferRequest
 from bootfw.wire.http import encode_target
@@ -329,13 +331,30 @@ def listen_http(reactor: Any, factory: Any, address: str, port: int, sock: socke
 def open_stream_socket(address: str, port: int, *, shared: bool = False) -> socket.socket:
     """A listening, non-blocking TCP socket. "::" is IPv6 only, so that "0.0.0.0" can have the same port.
 
+    The address may be one that this host does not have yet (IP_FREEBIND). One with a zone needs its interface.
+
     :param shared: other processes of ours listen on the same port (SO_REUSEPORT).
     :raise CannotListenError: ``socketError`` says why.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    zone = address.partition("%")[2]
+    absent = missing_interface(zone) if zone else ""
+    if absent:
+        raise CannotListenError(address, port, OSError(errno.ENODEV, absent))
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock = socket.create_server((address, port), family=family, backlog=BACKLOG, reuse_port=shared)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        sock.bind(socket.getaddrinfo(address, port, family, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST)[0][4])
+        sock.listen(BACKLOG)
     except OSError as error:
+        sock.close()
         reason = os.strerror(error.errno or errno.EINVAL)
         if error.errno == errno.EADDRINUSE:
             reason += f" by {who_holds(port, family, 'tcp') or 'another program'}"

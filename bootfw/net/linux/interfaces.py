@@ -86,12 +86,38 @@ def _no_interface(name: str) -> str:
     return f"no interface {name}; there are: {_some(present)}"
 
 
-def unusable_address(address: str) -> str:
-    """Why a socket can't be bound to *address*, such as that no interface has it; "" when it can.
+def missing_interface(name: str) -> str:
+    """What is wrong when no interface is called *name* now, with the names that exist; "": there is one."""
+    return "" if index_of(name) else _no_interface(name)
 
-    Linux decides, not a list of addresses: all of 127.0.0.0/8 is ours, and so is what a local route says.
+
+def unusable_address(address: str, kernel: Netlink | None = None) -> str:
+    """Why clients can't reach *address* on this host, such as that no interface has it; "" when they can.
+
+    Where netlink is forbidden, a socket that can be bound to it is the proof.
+
+    :param kernel: shared with others; None: one of its own.
     """
+    if address in ("0.0.0.0", "::"):
+        return ""
+    host, _, zone = address.partition("%")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    index = index_of(zone) if zone else 0
+    if zone and not index:
+        return _no_interface(zone)
+    try:
+        if kernel is not None:
+            present = kernel.has_address(host, index)
+        else:
+            with closing(Netlink()) as own:
+                present = own.has_address(host, index)
+    except OSError:
+        return _unbindable(family, address)
+    return "" if present else _not_assigned(family, host)
+
+
+def _unbindable(family: int, address: str) -> str:
+    """See unusable_address()."""
     try:
         where = socket.getaddrinfo(address, 0, family, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST)[0][4]
     except OSError:
@@ -109,9 +135,9 @@ def _not_assigned(family: int, address: str) -> str:
     every = _every_address()
     if every is None:
         return "this host has no such address"
-    # A tentative IPv6 address can't be bound yet.
-    if family == socket.AF_INET6 and address.partition("%")[0] in {each.address for each in every}:
-        return ""
+    assigned = {each.address: each for each in every}.get(address.partition("%")[0])
+    if assigned is not None and assigned.flags & (_DAD_FAILED | _TENTATIVE):
+        return "another host has this address" if assigned.flags & _DAD_FAILED else "this address is still tentative"
     own = sorted({each.address for each in every if each.family == family and each.scope != _LINK_LOCAL})
     return f"this host has no such address; it has: {_some(own) or 'none of this family'}"
 

@@ -44,6 +44,7 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST = _NDA_DST = 1
 _NDA_LLADDR = 2
 _RTA_OIF, _RTA_GATEWAY = 4, 5
+_LOCAL_ROUTES = (2, 3, 5)  # RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST: what bind(2) accepts
 _NUD_REACHABLE = 0x02
 _NUD_UNRESOLVED = 0x01 | 0x20  # NUD_INCOMPLETE, NUD_FAILED: such an entry may still have the address of earlier
 
@@ -248,6 +249,27 @@ class Netlink:
         :raise OSError: this process may not use netlink.
         """
         return next((link for link in self.links().values() if link.name == name), None)
+
+    def has_address(self, address: str, interface: int = 0) -> bool:
+        """Whether a datagram to *address* would be delivered on this host.
+
+        The kernel decides: all of 127.0.0.0/8 is local, and so is what a local route says. An IPv6 address is local
+        when its duplicate address detection is done.
+
+        :param interface: its index, for an IPv6 address that is valid on one link only.
+        :raise OSError: this process may not use netlink.
+        """
+        kernel = self._opened()
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        packed = socket.inet_pton(family, address)
+        body = _ROUTE.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0) + _attribute(_RTA_DST, packed)
+        if interface:
+            body += _attribute(_RTA_OIF, _INTEGER.pack(interface))
+        try:
+            (answer,) = kernel.request(_RTM_GETROUTE, body)
+        except OSError:  # there is no route to it
+            return False
+        return _ROUTE.unpack_from(answer)[7] in _LOCAL_ROUTES
 
     def hardware_address(self, peer: Address) -> str:
         """The MAC of *peer*, lower-case with colons; "" when it is not known, or *peer* is behind a router."""

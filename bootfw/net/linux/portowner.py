@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import closing
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class _Holder:
     """Index of the interface that it is bound to; 0: it has the port on all, or that is not known."""
 
 
-def who_holds(port: int, family: int, protocol: str = "udp", device: str = "") -> str:
+def who_holds(port: int, family: int, protocol: str = "udp", device: str = "", own: Set[str] = frozenset()) -> str:
     """The programs that have *port* open, such as "dnsmasq (pid 123)"; "" when that can't be found out.
 
     Programs of other users are seen by root only. A program that is bound to one interface is named with it.
@@ -33,9 +33,10 @@ def who_holds(port: int, family: int, protocol: str = "udp", device: str = "") -
     :param protocol: "udp" or "tcp".
     :param family: AF_INET or AF_INET6. IPv6 sockets are looked at for AF_INET too: most of them take IPv4 as well.
     :param device: only those that have the port on this interface; "": on any.
+    :param own: inodes of sockets that are passed over.
     """
     families = [socket.AF_INET6] if family == socket.AF_INET6 else [socket.AF_INET, socket.AF_INET6]
-    holders = [holder for each in families for holder in _holders(each, protocol, port)]
+    holders = [holder for each in families for holder in _holders(each, protocol, port) if holder.inode not in own]
     if device:
         with contextlib.suppress(OSError):
             wanted = socket.if_nametoindex(device)

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.error import CannotListenError
 
 from bootfw.net.linux.devices import bind_to
+from bootfw.net.linux.interfaces import index_of
 from bootfw.net.linux.portowner import who_holds
 from bootfw.net.udp.packetinfo import IPV4, IPV6, Family, invalid_address
 
@@ -19,9 +20,9 @@ _BUFFER = 4 * 1024 * 1024
 _SO_SNDBUFFORCE = 32
 _SO_RCVBUFFORCE = 33
 _IP_MTU_DISCOVER = 10
-_IP_FREEBIND = 15
+IP_FREEBIND = 15
 _IPV6_MTU_DISCOVER = 23
-_IPV6_FREEBIND = 78
+IPV6_FREEBIND = 78
 _PMTUDISC_DONT = 0
 
 
@@ -34,13 +35,15 @@ def open_socket(address: str, port: int, *, shared: bool = False, device: str = 
 
     :param address: numeric; IPv6 may have a zone, as in ``fe80::1%eth0``. "" is 0.0.0.0.
     :param shared: the port is one that others of our processes have too (SO_REUSEPORT).
-    :param device: the interface that it is for (SO_BINDTODEVICE); "": all of them. While there is no such interface the
-        socket is bound to nothing, which bind_socket() makes up for.
+    :param device: the interface that it is for (SO_BINDTODEVICE); "": all of them. While there is no such interface, or
+        none of the zone, the socket is bound to nothing, which bind_socket() makes up for.
     :raise CannotListenError: its ``socketError`` says why, and who holds the port if it is taken.
     :raise InvalidAddressError: it isn't a numeric address.
     """
+    zone = address.partition("%")[2]
+    absent = zone and not index_of(zone)
     try:
-        family, where = resolve(address, port)
+        family, where = resolve(address.partition("%")[0] if absent else address, port)
         sock = socket.socket(family.number, socket.SOCK_DGRAM)
     except OSError as error:
         raise _cannot_listen(address, port, error) from None
@@ -48,7 +51,9 @@ def open_socket(address: str, port: int, *, shared: bool = False, device: str = 
         _configure(sock, family)
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if not device:
+        if absent:
+            pass
+        elif not device:
             sock.bind(where)
         elif bind_to(sock, device):
             _bind_beside(sock, where)
@@ -115,11 +120,11 @@ def adopt_socket(sock: socket.socket) -> None:
                 sock.setsockopt(socket.SOL_SOCKET, limited, _BUFFER)
     family = family_of(sock)
     if family is IPV6:
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT)
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     else:
-        sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DONT)
         sock.setsockopt(socket.IPPROTO_IP, family.type, 1)
 

@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 from bootfw.events import Event, TransferBegun, TransferEnded, TransferRefused, WorkerLost
 from bootfw.net.alarm import Alarm
 from bootfw.net.listening import OwnSockets
-from bootfw.net.reachability import check_address
 from bootfw.net.tftp.handover import AdoptedTransfer
 from bootfw.net.workers.channel import Channel, packed
 from bootfw.net.workers.interim import InterimServer, Serve
@@ -281,7 +280,6 @@ class Workers(Service):
         """See SocketSource. The workers share the ports of TFTP and HTTP; the others are opened for this process."""
         if service not in ("tftp", "http", "https"):
             return OwnSockets(self.reactor).listen(service, address, protocol, device, certificate)
-        check_address(self.reactor, address)
         replaces = any((service, address, device) == (p.service, p.configured, p.device) for p in self._closing)
         opened = open_shared(service, *address, self.count, device, replaces=replaces)
         self._ports.append(opened)

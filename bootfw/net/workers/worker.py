@@ -7,14 +7,22 @@ from typing import Any
 from attrs import define, field
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from bootfw.events import BackendProblem, Event, EventsDropped, ListenerBound, ListenerClosed, TransferBegun
+from bootfw.events import (
+    BackendProblem,
+    Event,
+    EventsDropped,
+    ListenerBound,
+    ListenerClosed,
+    ReadinessChanged,
+    TransferBegun,
+)
 from bootfw.net.listening import listen_on
 from bootfw.net.workers.channel import Channel
 
 PortKey = tuple[str, tuple[str, int], str]
 """(service, (address, port) as configured, interface or ""). Identifies a port."""
 
-_NOT_SENT = (BackendProblem, ListenerBound, ListenerClosed)
+_NOT_SENT = (BackendProblem, ListenerBound, ListenerClosed, ReadinessChanged)
 """Events that the main process publishes itself."""
 
 

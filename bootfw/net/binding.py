@@ -1,0 +1,329 @@
+"""The sockets that a service wants, and their states: bound as soon as their interfaces and addresses exist.
+
+A socket of a specific address is opened at the start even where this host has no such address (IP_FREEBIND), so that
+no other program can take its port meanwhile, and worker processes get every socket once. It is *bound*, as the status
+says it, while the address exists. A UDP socket of an interface that does not exist is open and has no port.
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorFDSet
+from twisted.logger import Logger
+
+from bootfw.events import Event, ListenerBound, ListenerFailed, ReadinessChanged, SocketChanged
+from bootfw.net.alarm import Alarm
+from bootfw.net.bindingstates import BindingStates, Do, Input, State
+from bootfw.net.linux.devices import bind_to
+from bootfw.net.linux.interfaces import index_of
+from bootfw.net.linux.netlink import RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK, Changes
+from bootfw.net.linux.portowner import who_holds
+from bootfw.net.udp.sockets import bind_socket
+from bootfw.net.workers.sharedport import SharedPort
+from bootfw.values import Address, SocketStatus
+
+_ANY = ("0.0.0.0", "::")
+
+
+@define(eq=False)
+class WantedSocket:
+    """One socket, or with workers one for each of them, of a service, an address and perhaps an interface.
+
+    :param open: opens the port. It raises CannotListenError.
+    :param missing: what has to exist for the socket, and does not; "" when it does.
+    :param is_open: called when the port is opened.
+    """
+
+    service: str
+    address: tuple[Any, ...]
+    """As configured. Of a network that DHCP serves: the network and the port."""
+    device: str
+    """The interface that it is bound to; "": all of them."""
+    optional: bool
+    open: Callable[[], Any] | None
+    """None: there is no socket, only an address to wait for."""
+    may_be_held: bool
+    """Whether the service starts although another program has the port, and retries."""
+    missing: Callable[[], str]
+    is_open: Callable[["WantedSocket"], None]
+    protocol: Any = None
+    port: Any = field(default=None, init=False)
+    """IListeningPort; None: it is not open."""
+    states: BindingStates = field(factory=BindingStates, init=False)
+    since: float = field(default=0.0, init=False)
+    """When it entered its state, in seconds of the clock."""
+    index: int = field(default=0, init=False)
+    """Of the interface that it is bound to; 0: it has no port yet, or is on all interfaces."""
+
+    @property
+    def state(self) -> State:
+        """The state."""
+        return self.states.state
+
+    @property
+    def deadline(self) -> float | None:
+        """See Watched."""
+        return self.states.deadline
+
+    @property
+    def interface(self) -> str:
+        """The interface that it is bound to, by SO_BINDTODEVICE or as the zone of its address; "": all of them."""
+        return self.device or str(self.address[0]).partition("%")[2]
+
+    @property
+    def is_anywhere(self) -> bool:
+        """Whether nothing can come and go that it depends on."""
+        return self.address[0] in _ANY and not self.device
+
+    @property
+    def where(self) -> Address:
+        """The address; with port 0, the port that the kernel chose."""
+        if self.port is None:
+            return self.address[0], self.address[1]
+        host = self.port.getHost()
+        return host.host, host.port
+
+    def status(self) -> SocketStatus:
+        """What an operator can see of it."""
+        states = self.states
+        return SocketStatus(
+            self.service, self.where, self.device, states.state.value, states.reason, self.since, self.optional
+        )
+
+    def sockets(self) -> Sequence[socket.socket]:
+        """Those of the port."""
+        return self.port.sockets if isinstance(self.port, SharedPort) else [self.port.getHandle()]
+
+
+class Bindings:
+    """The wanted sockets of a service.
+
+    :param reactor: IReactorTime; where it is an IReactorFDSet too, the kernel reports interfaces and addresses.
+    :param follow: false: another process looks after these sockets, and every one counts as bound.
+    :param opens_later: whether a port can be opened when the service runs; false: worker processes have the sockets.
+    """
+
+    _log = Logger(namespace="bootfw")
+
+    def __init__(
+        self, reactor: Any, publish: Callable[[Event], None], *, follow: bool, opens_later: bool = True
+    ) -> None:
+        self._reactor = reactor
+        self._publish = publish
+        self._opens_later = opens_later
+        self._follow = follow and IReactorFDSet.providedBy(reactor)
+        self._wanted: list[WantedSocket] = []
+        self._alarm: Alarm[WantedSocket] = Alarm(reactor, self._tick)
+        self._changes: Changes | None = None
+        self._started = False
+        self._was_ready: bool | None = None
+
+    def __iter__(self) -> Iterator[WantedSocket]:
+        """The wanted sockets, in the order in which they were added."""
+        return iter(self._wanted)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the service has started, and every wanted socket that is not optional is bound."""
+        return self._started and not any(each.state is not State.BOUND and not each.optional for each in self._wanted)
+
+    def add(self, wanted: WantedSocket) -> None:
+        """Open a socket, and look after it until close().
+
+        :raise CannotListenError: it can't be opened and is not optional, or can't be waited for.
+        """
+        self._subscribe(wanted)
+        self._wanted.append(wanted)
+        wanted.since = self._reactor.seconds()
+        missing = self._missing(wanted)
+        if not missing:
+            self._handle(wanted, Input.PRESENT)
+            return
+        if self._changes is None and not wanted.optional:
+            raise self._failed(wanted, errno.EADDRNOTAVAIL, f"{missing}; without netlink bootfw can't wait for it")
+        if wanted.open is not None and not (self._opens_later and _needs_interface_to_open(wanted)):
+            try:
+                self._open(wanted)
+            except CannotListenError as error:
+                # The port is taken on another address too, so there is no need to wait to see it.
+                self._refused(wanted, error)
+        wanted.states.handle(Input.ABSENT, missing, self._reactor.seconds())
+        self._report(wanted, "")
+
+    def start(self) -> None:
+        """Every wanted socket was added: from now on no error of one ends the start."""
+        self._started = True
+        self._check_ready()
+
+    def close(self) -> list[WantedSocket]:
+        """Look after none any more.
+
+        :return: those that were wanted; their ports are open.
+        """
+        self._started, self._was_ready = False, None
+        self._alarm.stop()
+        if self._changes is not None:
+            self._changes.close()
+            self._changes = None
+        wanted, self._wanted = self._wanted, []
+        for each in wanted:
+            each.states.handle(Input.CLOSE)
+        return wanted
+
+    def statuses(self) -> tuple[SocketStatus, ...]:
+        """What an operator can see."""
+        return tuple(each.status() for each in self._wanted)
+
+    # What comes and goes
+
+    def _subscribe(self, wanted: WantedSocket) -> None:
+        if not self._follow or wanted.is_anywhere or self._changes is not None:
+            return
+        groups = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR
+        with suppress(OSError):  # netlink is forbidden, see add()
+            self._changes = Changes(self._reactor, groups, lambda changes: self.look())
+
+    def _missing(self, wanted: WantedSocket) -> str:
+        return wanted.missing() if self._follow and not wanted.is_anywhere else ""
+
+    def look(self) -> None:
+        """Compare every wanted socket with the interfaces and addresses that exist now.
+
+        Which of them has changed does not matter, and some changes may be lost.
+        """
+        for wanted in tuple(self._wanted):
+            if wanted.is_anywhere or wanted.state is State.CLOSED:
+                continue
+            missing = wanted.missing()
+            if missing:
+                self._handle(wanted, Input.ABSENT, missing)
+            elif wanted.interface and wanted.index not in (0, index_of(wanted.interface)):
+                self._handle(wanted, Input.RECREATED)
+            else:
+                self._handle(wanted, Input.PRESENT)
+        self._check_ready()
+
+    def _tick(self, wanted: WantedSocket, now: float) -> None:
+        self._handle(wanted, Input.TICK)
+        self._check_ready()
+
+    # What the table says
+
+    def _handle(self, wanted: WantedSocket, event: Input, argument: Any = None) -> None:
+        before = wanted.state
+        wanted.states.run({Do.BIND: partial(self._bind, wanted)}, event, argument, self._reactor.seconds())
+        if wanted.deadline is None:
+            self._alarm.forget(wanted)
+        else:
+            self._alarm.watch(wanted)
+        if wanted.state is not before:
+            self._report(wanted, before.value if self._started else "")
+
+    def _bind(self, wanted: WantedSocket) -> None:
+        now = self._reactor.seconds()
+        try:
+            if wanted.port is None and wanted.open is not None:
+                self._open(wanted)
+            elif wanted.interface and wanted.port is not None and not self._bind_again(wanted):
+                wanted.states.handle(Input.ABSENT, wanted.missing() or f"no interface {wanted.interface}", now)
+                return
+        except CannotListenError as error:
+            self._refused(wanted, error)
+            event, reason = _kind_of(getattr(error, "socketError", error))
+            wanted.states.handle(event, reason, now)
+        except OSError as error:
+            event, reason = _kind_of(error)
+            wanted.states.handle(event, reason, now)
+        else:
+            wanted.states.handle(Input.OPENED, None, now)
+
+    def _open(self, wanted: WantedSocket) -> None:
+        assert wanted.open is not None
+        wanted.port = wanted.open()
+        if wanted.interface:
+            bound = all(sock.getsockname()[1] for sock in wanted.sockets()) if self._follow else True
+            wanted.index = index_of(wanted.interface) if bound else 0
+        wanted.is_open(wanted)
+
+    def _bind_again(self, wanted: WantedSocket) -> bool:
+        """Bind the sockets of a port to an interface that has appeared.
+
+        :return: false: it is gone already.
+        :raise OSError: another program has the port there, or the kernel refuses it.
+        """
+        index = index_of(wanted.interface)
+        if not index:
+            return False
+        if index == wanted.index:
+            return True
+        sockets = wanted.sockets()
+        _refuse_other_holders(sockets, wanted)
+        for sock in sockets:
+            if not bind_to(sock, wanted.interface):
+                return False
+            if not sock.getsockname()[1]:
+                bind_socket(sock, wanted.address[0], wanted.address[1], wanted.interface)
+        wanted.index = index
+        return True
+
+    def _refused(self, wanted: WantedSocket, error: CannotListenError) -> None:
+        """End the start, unless it may be held. Later it is retried."""
+        if self._started or wanted.may_be_held:
+            return
+        code = getattr(getattr(error, "socketError", None), "errno", None)
+        raise self._failed(wanted, code or 0, str(getattr(error, "socketError", error))) from error
+
+    def _failed(self, wanted: WantedSocket, code: int, reason: str) -> CannotListenError:
+        self._publish(ListenerFailed(self._reactor.seconds(), wanted.service, wanted.where, reason))
+        return CannotListenError(
+            wanted.address[0], wanted.address[1], OSError(code, reason.removeprefix(f"[Errno {code}] "))
+        )
+
+    def _report(self, wanted: WantedSocket, before: str) -> None:
+        now = wanted.since = self._reactor.seconds()
+        status = wanted.status()
+        if wanted.open is None:
+            pass
+        elif wanted.state is State.BOUND:
+            note = f"on {wanted.device}" if wanted.device else ""
+            self._publish(ListenerBound(now, wanted.service, wanted.where, note))
+        elif wanted.state in (State.HELD, State.FAILED):
+            self._publish(ListenerFailed(now, wanted.service, wanted.where, status.reason))
+        if before or wanted.state is not State.BOUND:
+            self._publish(SocketChanged(now, status, before))
+
+    def _check_ready(self) -> None:
+        ready = self.ready
+        if self._started and ready is not self._was_ready:
+            self._was_ready = ready
+            self._publish(ReadinessChanged(self._reactor.seconds(), ready))
+
+
+def _needs_interface_to_open(wanted: WantedSocket) -> bool:
+    """Whether there can be no socket before its interface: a TCP socket that has no port can't listen."""
+    return wanted.service in ("http", "https", "web") and bool(wanted.interface)
+
+
+def _kind_of(error: Any) -> tuple[Input, str]:
+    """The input for an error of bind(2), and the reason as an operator reads it."""
+    held = getattr(error, "errno", None) == errno.EADDRINUSE
+    return (Input.HELD if held else Input.FAILED), str(error)
+
+
+def _refuse_other_holders(sockets: Sequence[socket.socket], wanted: WantedSocket) -> None:
+    """The kernel checks for other sockets of a port in bind(2) only, not when a bound one gets another interface.
+
+    :raise OSError: another program has the port on the interface.
+    """
+    protocol = "udp" if sockets[0].type == socket.SOCK_DGRAM else "tcp"
+    own = {str(os.fstat(sock.fileno()).st_ino) for sock in sockets}
+    holder = who_holds(wanted.address[1], sockets[0].family, protocol, wanted.interface, own)
+    if holder:
+        raise OSError(errno.EADDRINUSE, f"{os.strerror(errno.EADDRINUSE)} by {holder}")

@@ -1,0 +1,359 @@
+"""Wanted sockets: bound exactly while their interfaces and addresses exist and no other program has the port."""
+
+import errno
+import itertools
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from turning import TurnUntil
+from twisted.internet.epollreactor import EPollReactor
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.task import Clock
+from zope.interface import directlyProvides, implementer
+
+from bootfw.backends.memory import MemoryBackend
+from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSettings
+from bootfw.dhcp.subnet import Subnet
+from bootfw.errors import ConfigError
+from bootfw.events import Event, ListenerFailed, ReadinessChanged, SocketChanged
+from bootfw.interfaces import IBootObserver
+from bootfw.net.binding import Bindings, WantedSocket
+from bootfw.net.linux.interfaces import index_of
+from bootfw.net.linux.netlink import Changes
+from bootfw.net.listening import OwnSockets
+from bootfw.net.workers.sharedport import open_shared
+from bootfw.service import BootService
+from bootfw.stores.memory import MemoryStore
+
+from .namespaces import Host
+
+PORT = 4069
+
+
+class Kernel:
+    """What exists and who has the port, as far as one wanted socket sees it."""
+
+    def __init__(self) -> None:
+        self.present = self.held = False
+        self.port: Any = None
+
+    def missing(self) -> str:
+        return "" if self.present else "this host has no such address"
+
+    def open(self) -> Any:
+        if self.held:
+            raise CannotListenError("10.0.0.1", 69, OSError(errno.EADDRINUSE, "in use by dnsmasq (pid 7)"))
+        return FakePort()
+
+
+class FakePort:  # IListeningPort
+    def getHost(self) -> Any:
+        return type("Host", (), {"host": "10.0.0.1", "port": 69})
+
+
+STEPS = st.lists(st.sampled_from(["appear", "vanish", "hold", "release", "second", "report"]), max_size=40)
+
+
+@given(STEPS)
+def test_it_is_bound_when_it_exists_and_no_other_program_holds_it(steps: list[str]) -> None:
+    kernel, clock, events = Kernel(), Clock(), list[Event]()
+    directlyProvides(clock, IReactorFDSet)
+    bindings = Bindings(clock, events.append, follow=True)
+    bindings._changes = object.__new__(Changes)
+    bindings._changes._socket = None
+    kernel.held = True  # so that its port is opened late, and every retry can fail
+    wanted = WantedSocket("web", ("10.0.0.1", 69), "", False, kernel.open, True, kernel.missing, lambda wanted: None)
+    bindings.add(wanted)
+    bindings.start()
+    opened = False
+    for step in steps:
+        if step in ("appear", "vanish"):
+            kernel.present = step == "appear"
+            bindings.look()  # as the kernel reports it
+        elif step in ("hold", "release"):
+            kernel.held = step == "hold"
+        elif step == "second":
+            clock.advance(1.0)
+        else:
+            bindings.look()
+        opened = opened or (wanted.port is not None)
+        state = bindings.statuses()[0].state
+        assert (state == "waiting") is (not kernel.present)
+        if state == "held":
+            assert wanted.port is None
+            assert wanted.deadline is not None
+        assert bindings.ready is (state == "bound")
+    kernel.present, kernel.held = True, False
+    bindings.look()
+    clock.advance(1.0)
+    assert bindings.ready
+    told = [event.ready for event in events if isinstance(event, ReadinessChanged)]
+    assert all(before is not after for before, after in itertools.pairwise(told)), "each change is told once"
+    assert told[-1]
+    bindings.close()
+    assert clock.getDelayedCalls() == []
+    assert not bindings.ready
+
+
+def test_a_held_port_is_reported_once() -> None:
+    kernel, clock, events = Kernel(), Clock(), list[Event]()
+    kernel.present = kernel.held = True
+    bindings = Bindings(clock, events.append, follow=False)
+    bindings.add(
+        WantedSocket("web", ("10.0.0.1", 69), "", True, kernel.open, True, kernel.missing, lambda wanted: None)
+    )
+    bindings.start()
+    clock.pump([1.0] * 10)
+    (failed,) = (event for event in events if isinstance(event, ListenerFailed))
+    assert failed.reason == "[Errno 98] in use by dnsmasq (pid 7)"
+    assert bindings.ready, "it is optional"
+    kernel.held = False
+    clock.advance(1.0)
+    assert bindings.statuses()[0].state == "bound"
+
+
+def test_what_is_optional_is_a_name_of_the_configuration() -> None:
+    Settings(interfaces=("s9",), tftp=TFTPSettings(listen=["10.0.0.1:69"]), optional=("s9", "10.0.0.1"))
+    with pytest.raises(ConfigError, match=r'"s8" is not wanted; .* are: .*s9'):
+        Settings(interfaces=("s9",), optional=("s8",))
+
+
+# On a real kernel
+
+
+@implementer(IBootObserver)
+class Observer:
+    """Keeps the events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def observe(self, event: Event) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if type(event) is kind]
+
+
+class Watched:
+    """A service on the server of two hosts; the reactor turns there."""
+
+    def __init__(self, host: Host, reactor: EPollReactor, turn_until: TurnUntil) -> None:
+        self.host, self.reactor, self._turn_until = host, reactor, turn_until
+        self.observer = Observer()
+        self.service: Any = None
+
+    def start(self, settings: Settings) -> BootService:
+        with self.host.inside():
+            backend = MemoryBackend({"file": b"content"})
+            self.service = BootService(self.reactor, settings=settings, backend=backend, observers=[self.observer])
+            self.service.startService()
+        return self.service  # type: ignore[no-any-return]
+
+    def until(self, condition: Callable[[], object]) -> float:
+        """Seconds until it holds."""
+        begun = monotonic()
+        with self.host.inside():
+            self._turn_until(condition)
+        return monotonic() - begun
+
+    def states(self) -> list[str]:
+        return [status.state for status in self.service.sockets()]
+
+
+@pytest.fixture
+def watched(hosts: tuple[Host, Host], private_reactor: EPollReactor, turn_until: TurnUntil) -> Iterator[Watched]:
+    made = Watched(hosts[0], private_reactor, turn_until)
+    yield made
+    with suppress(Exception):
+        hosts[0].ip("link", "delete", "s9")
+    if made.service is not None:
+        stopped = made.service.stopService()
+        made.until(lambda: stopped.called)
+    assert not [each for each in private_reactor.getReaders() if isinstance(each, Changes)]
+
+
+def wire(hosts: tuple[Host, Host], *, address: bool = True) -> None:
+    server, client = hosts
+    server.ip("link", "add", "s9", "type", "veth", "peer", "name", "c9", "netns", client.name)
+    server.ip("link", "set", "s9", "up")
+    client.ip("link", "set", "c9", "up")
+    client.ip("addr", "add", "10.9.9.2/24", "dev", "c9")
+    if address:
+        server.ip("addr", "add", "10.9.9.1/24", "dev", "s9")
+
+
+def fetched(hosts: tuple[Host, Host], watched: Watched, where: tuple[str, int] = ("10.9.9.1", PORT)) -> bytes:
+    """The first block of the file, as a TFTP client gets it."""
+    with hosts[1].inside():
+        client = socket.socket(socket.AF_INET6 if ":" in where[0] else socket.AF_INET, socket.SOCK_DGRAM)
+    with client:
+        client.setblocking(False)
+        received: list[bytes] = []
+
+        def answered() -> bool:
+            with suppress(BlockingIOError):
+                received.append(client.recv(600))
+            return bool(received)
+
+        client.sendto(b"\0\1file\0octet\0", where)
+        watched.until(answered)
+        with suppress(OSError):
+            client.sendto(b"\0\4\0\1", where)
+    return received[0]
+
+
+QUIET = partial(Settings, dhcp=DHCPSettings(mode="off"))
+
+
+@pytest.mark.parametrize("by", ["address", "interface"])
+def test_what_arrives_late_is_served_and_ready_then(hosts: tuple[Host, Host], watched: Watched, by: str) -> None:
+    if by == "address":
+        tftp, http = TFTPSettings(listen=[f"10.9.9.1:{PORT}"]), HTTPSettings(listen=["10.9.9.1:8069"])
+        service = watched.start(QUIET(tftp=tftp, http=http))
+    else:
+        service = watched.start(QUIET(interfaces=["s9"], tftp=TFTPSettings(listen=[f"0.0.0.0:{PORT}"])))
+    assert not service.ready
+    assert service.summary() == []
+    assert set(watched.states()) == {"waiting"}
+    wire(hosts)
+    assert watched.until(lambda: service.ready) < 1
+    assert set(watched.states()) == {"bound"}
+    assert fetched(hosts, watched) == b"\0\3\0\1content"
+    watched.until(lambda: len(watched.observer.of(ReadinessChanged)) > 1)
+    assert [event.ready for event in watched.observer.of(ReadinessChanged)] == [False, True]
+    if by == "address":
+        with hosts[1].inside():
+            client = socket.socket()
+        with client:
+            client.setblocking(False)
+            client.connect_ex(("10.9.9.1", 8069))
+            page = bytearray()
+
+            def received() -> bool:
+                with suppress(BlockingIOError):
+                    page.extend(client.recv(1000))
+                return page.endswith(b"content")
+
+            def sent() -> bool:
+                with suppress(OSError):
+                    client.send(b"GET /file HTTP/1.0\r\n\r\n")
+                    return True
+                return False
+
+            watched.until(sent)
+            watched.until(received)
+
+
+def test_an_address_that_moves_away_is_waited_for(hosts: tuple[Host, Host], watched: Watched) -> None:
+    wire(hosts)
+    service = watched.start(QUIET(tftp=TFTPSettings(listen=[f"10.9.9.1:{PORT}"])))
+    assert service.ready
+    hosts[0].ip("addr", "del", "10.9.9.1/24", "dev", "s9")
+    watched.until(lambda: not service.ready)
+    (status,) = service.sockets()
+    assert status.reason.startswith("this host has no such address; it has: ")
+    hosts[0].ip("addr", "add", "10.9.9.1/24", "dev", "s9")
+    assert watched.until(lambda: service.ready) < 1
+    assert fetched(hosts, watched) == b"\0\3\0\1content"
+
+
+def test_an_interface_that_is_deleted_and_made_again_is_served(hosts: tuple[Host, Host], watched: Watched) -> None:
+    wire(hosts)
+    service = watched.start(QUIET(interfaces=["s9"], tftp=TFTPSettings(listen=[f"0.0.0.0:{PORT}"])))
+    assert fetched(hosts, watched) == b"\0\3\0\1content"
+    hosts[0].ip("link", "delete", "s9")
+    watched.until(lambda: not service.ready)
+    wire(hosts)
+    assert watched.until(lambda: service.ready) < 1
+    assert fetched(hosts, watched) == b"\0\3\0\1content"
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["at its first appearance", "when it is made again"])
+def test_a_port_that_was_taken_meanwhile_is_retried(hosts: tuple[Host, Host], watched: Watched, known: bool) -> None:
+    if known:
+        wire(hosts)
+    service = watched.start(QUIET(interfaces=["s9"], tftp=TFTPSettings(listen=[f"0.0.0.0:{PORT}"])))
+    if known:
+        hosts[0].ip("link", "delete", "s9")
+        watched.until(lambda: not service.ready)
+    with hosts[0].inside():
+        holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        if known:  # our socket keeps its port on the interface that is gone, so that it has to be on another one
+            server, client = hosts
+            server.ip("link", "add", "s9", "type", "veth", "peer", "name", "c9", "netns", client.name)
+            holder.setsockopt(socket.SOL_SOCKET, 25, b"s9\0")
+        holder.bind(("0.0.0.0", PORT))
+    if not known:
+        wire(hosts)
+    watched.until(lambda: watched.states() == ["held"])
+    (status,) = service.sockets()
+    assert f"(pid {os.getpid()})" in status.reason
+    holder.close()
+    assert watched.until(lambda: service.ready) < 1.5
+    assert len(watched.observer.of(ListenerFailed)) == 1
+
+
+def test_a_network_of_dhcp_is_waited_for(hosts: tuple[Host, Host], watched: Watched, tmp_path: Any) -> None:
+    subnet = Subnet(network="10.9.9.0/24", pool=["10.9.9.100-10.9.9.120"])
+    dhcp = DHCPSettings(mode="server", subnets=[subnet], probe_seconds=0)
+    with watched.host.inside():
+        service = watched.service = BootService(
+            watched.reactor,
+            settings=Settings(dhcp=dhcp, tftp=TFTPSettings(listen=())),
+            observers=[watched.observer],
+            store=MemoryStore(),
+        )
+        service.startService()
+    assert [(status.address[0], status.state) for status in service.sockets()] == [
+        ("0.0.0.0", "bound"),
+        ("10.9.9.0/24", "waiting"),
+    ]
+    wire(hosts)
+    watched.until(lambda: service.ready)
+    watched.until(lambda: len(watched.observer.of(SocketChanged)) > 1)
+    assert [event.socket.state for event in watched.observer.of(SocketChanged)] == ["waiting", "bound"]
+
+
+def test_the_sockets_of_several_processes_wait_together(hosts: tuple[Host, Host], watched: Watched) -> None:
+    events: list[Event] = []
+    bindings = Bindings(watched.reactor, events.append, follow=True, opens_later=False)
+    opening = partial(open_shared, "tftp", "0.0.0.0", PORT, 3, "s9")
+    with hosts[0].inside():
+        bindings.add(
+            WantedSocket(
+                *("tftp", ("0.0.0.0", PORT), "s9", False, opening, False),
+                lambda: "" if index_of("s9") else "no interface s9",
+                lambda wanted: None,
+            )
+        )
+        bindings.start()
+    (wanted,) = bindings
+    assert wanted.where == ("0.0.0.0", PORT)
+    wire(hosts)
+    watched.until(lambda: bindings.ready)
+    assert all(sock.getsockname()[1] == PORT for sock in wanted.sockets())
+    bindings.close()
+    wanted.port.stopListening()
+
+
+def test_a_port_that_another_program_holds_ends_the_start(private_reactor: EPollReactor) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind(("127.0.0.1", 0))
+        bindings = Bindings(private_reactor, lambda event: None, follow=True)
+        source, address = OwnSockets(private_reactor), holder.getsockname()
+        opening = partial(source.listen, "tftp", address, None, "", None)
+        wanted = WantedSocket("tftp", address, "", False, opening, False, lambda: "", lambda wanted: None)
+        with pytest.raises(CannotListenError) as caught:
+            bindings.add(wanted)
+        assert f"(pid {os.getpid()})" in str(caught.value.socketError)
+        bindings.close()
