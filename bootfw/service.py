@@ -182,7 +182,7 @@ class BootService(MultiService):
             reactor,
             self._publisher.publish,
             follow=self._sockets.follow_interfaces,
-            opens_later=isinstance(self._sockets, OwnSockets),
+            opens_later=broadcast is None,
         )
         self._closing: list[Any] = []
         """The ports of the latest stop, which may not have closed their sockets."""
@@ -355,6 +355,7 @@ class BootService(MultiService):
 
     def _release(self) -> None:
         self._closing = []
+        self._kernel.close()
         self._publisher.flush()
         if self._holds:
             self._holds = False

@@ -143,7 +143,8 @@ TFTP_KEYS = "listen, ports, writable, max-blksize, max-windowsize, cache-size"
         ("zzz = 1", f"zzz: unknown key; known: {SECTIONS}"),
         (
             "[bootfw]\ninterface = []",
-            'bootfw.interface: unknown key; known: interfaces, state-dir, user, workers; did you mean "interfaces"?',
+            "bootfw.interface: unknown key; known: interfaces, optional, state-dir, user, workers; "
+            'did you mean "interfaces"?',
         ),
         ("[tftp]\nmax_blksize = 1", f'tftp.max_blksize: unknown key; known: {TFTP_KEYS}; did you mean "max-blksize"?'),
         ("[tftp]\nblksize = 1", f'tftp.blksize: unknown key; known: {TFTP_KEYS}; did you mean "max-blksize"?'),
