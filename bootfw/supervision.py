@@ -7,11 +7,13 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
-from bootfw.events import Event, ListenerBound, ListenerClosed
+from bootfw.events import Event, ListenerBound, ListenerClosed, ReadinessChanged, SocketChanged
 from bootfw.interfaces import IBootObserver
 from bootfw.net.linux.notifysocket import NotifySocket
-from bootfw.net.listening import Listening
 from bootfw.service import BootService
+from bootfw.values import SocketStatus
+
+_ABOUT_SOCKETS = (ListenerBound, ListenerClosed, SocketChanged, ReadinessChanged)
 
 _BEATS = 2
 """Watchdog messages that are sent in the time after which a missing one ends the process."""
@@ -31,7 +33,6 @@ class Supervision(Service):
         self._reactor = reactor
         self._boot = boot
         self._socket = notify_socket
-        self._bound: set[tuple[Any, ...]] = set()
         self._ready = False
         self._status = ""
         self._calls: list[IDelayedCall] = []
@@ -57,22 +58,14 @@ class Supervision(Service):
 
     def observe(self, event: Event) -> None:
         """See IBootObserver."""
-        if type(event) is ListenerBound:
-            self._bound.add((event.service, event.address, event.note))
-        elif type(event) is ListenerClosed:
-            self._bound = {each for each in self._bound if each[:2] != (event.service, event.address)}
-        else:
-            return
-        if self.running:
+        if self.running and type(event) in _ABOUT_SOCKETS:
             self._update()
 
     def _update(self) -> None:
-        wanted = self._boot.summary()
-        waiting = [row for row in wanted if (row.service, row.address, row.note) not in self._bound]
-        if not waiting and not self._ready:
+        if self._boot.ready and not self._ready:
             self._ready = True
             self._socket.ready()
-        status = _in_words(wanted, waiting)
+        status = _in_words(self._boot.sockets())
         if status != self._status:
             self._status = status
             self._socket.notify(STATUS=status)
@@ -82,12 +75,17 @@ class Supervision(Service):
         self._calls = [self._calls[0], self._reactor.callLater(interval, self._keep_alive, interval)]
 
 
-def _in_words(wanted: list[Listening], waiting: list[Listening]) -> str:
-    serving = dict.fromkeys(row.service for row in wanted if row not in waiting)
+def _in_words(sockets: tuple[SocketStatus, ...]) -> str:
+    serving = dict.fromkeys(each.service for each in sockets if each.state == "bound")
     parts = [f"serving {', '.join(serving)}"] if serving else []
+    waiting = [each for each in sockets if each.state != "bound"]
     if waiting:
-        parts.append("waiting for " + ", ".join(f"{row.service} {row.note}".strip() for row in waiting))
+        parts.append("waiting for " + ", ".join(map(_waited_for, waiting)))
     return "; ".join(parts)
+
+
+def _waited_for(socket: SocketStatus) -> str:
+    return f"{socket.service} on {socket.device or socket.address[0]}"
 
 
 def add_supervision(reactor: Any, boot: BootService, environ: MutableMapping[str, str]) -> Supervision | None:

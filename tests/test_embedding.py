@@ -260,7 +260,8 @@ def test_observers_are_told_in_order_and_before_the_end() -> None:
     embedded.peer().ask("file")
     embedded.stop()
     kinds = [type(event).__name__ for event in embedded.observer.events]
-    assert kinds == ["ListenerBound"] * 2 + ["TransferBegun", "TransferEnded"] + ["ListenerClosed"] * 2
+    begun = ["ListenerBound"] * 2 + ["ReadinessChanged"]
+    assert kinds == [*begun, "TransferBegun", "TransferEnded"] + ["ListenerClosed"] * 2
     assert embedded.observer.of(TransferEnded)[0].report.outcome.name == "CANCELLED"
 
 

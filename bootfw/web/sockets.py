@@ -2,53 +2,46 @@
 
 from typing import Any
 
-from bootfw.events import Event, ListenerBound, ListenerClosed
-from bootfw.net.listening import Listening
+from bootfw.events import Event, ListenerBound, ListenerClosed, ReadinessChanged, SocketChanged
 from bootfw.service import BootService
+from bootfw.values import SocketStatus
+
+_ABOUT_SOCKETS = (ListenerBound, ListenerClosed, SocketChanged, ReadinessChanged)
 
 
 class Sockets:
-    """Follows the events about the sockets of *boot*."""
+    """The wanted sockets of *boot*."""
 
     def __init__(self, boot: BootService) -> None:
         self._boot = boot
-        self._bound: dict[tuple[Any, ...], float] = {}
-        """(service, address, note) -> since when."""
 
     def observe(self, event: Event) -> bool:
         """Take an event. Returns whether it was about sockets."""
-        if type(event) is ListenerBound:
-            self._bound[event.service, event.address, event.note] = event.at
-        elif type(event) is ListenerClosed:
-            self._bound = {key: at for key, at in self._bound.items() if key[:2] != (event.service, event.address)}
-        else:
-            return False
-        return True
+        return type(event) in _ABOUT_SOCKETS
 
     def readiness(self) -> dict[str, Any]:
         """``ready``, and ``waiting``: what keeps the service from that."""
         if not self._boot.running:
             return {"ready": False, "waiting": [{"reason": "the service is not running"}]}
         waiting = [
-            {"service": record["service"], "address": record["address"], "reason": record["reason"]}
-            for record in self.records()
-            if record["state"] != "bound"
+            {"service": status.service, "address": status.address[0], "reason": status.reason}
+            for status in self._boot.sockets()
+            if status.state != "bound" and not status.optional
         ]
-        return {"ready": not waiting, "waiting": waiting}
+        return {"ready": self._boot.ready, "waiting": waiting}
 
     def records(self) -> list[dict[str, Any]]:
         """The wanted sockets, each with its state."""
-        return [self._record(row) for row in self._boot.summary()]
+        return [_record(status) for status in self._boot.sockets()]
 
-    def _record(self, row: Listening) -> dict[str, Any]:
-        since = self._bound.get((row.service, row.address, row.note))
-        device = row.note.removeprefix("on ")
-        return {
-            "service": row.service,
-            "address": row.address[0],
-            "port": row.address[1],
-            "device": device,
-            "state": "waiting" if since is None else "bound",
-            "reason": f"interface {device or row.address[0]} does not exist" if since is None else "",
-            "since": since,
-        }
+
+def _record(status: SocketStatus) -> dict[str, Any]:
+    return {
+        "service": status.service,
+        "address": status.address[0],
+        "port": status.address[1],
+        "device": status.device,
+        "state": status.state,
+        "reason": status.reason,
+        "since": status.since,
+    }

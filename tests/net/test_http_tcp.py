@@ -18,7 +18,7 @@ from twisted.internet.error import CannotListenError
 from bootfw.backends.archive.backend import ArchiveBackend
 from bootfw.backends.directory import DirectoryBackend
 from bootfw.config.settings import HTTPSettings
-from bootfw.net.http.site import listen_http
+from bootfw.net.http.site import listen_http, open_stream_socket
 from bootfw.observe.log import transfer_line
 from bootfw.values import Outcome
 
@@ -189,9 +189,17 @@ def test_a_port_that_somebody_has(serve: Callable[..., Any]) -> None:
     assert f"(pid {os.getpid()})" in str(caught.value)
 
 
-def test_an_address_that_is_not_ours(private_reactor: EPollReactor) -> None:
-    with pytest.raises(CannotListenError, match="Cannot assign requested address"):
-        listen_http(private_reactor, None, "192.0.2.1", 0)
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::77"])
+def test_an_address_that_is_not_ours_yet(address: str) -> None:
+    """It may come later, and its port is ours until then."""
+    with open_stream_socket(address, 0) as sock:
+        assert sock.getsockname()[0] == address
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+
+
+def test_an_address_of_an_interface_that_does_not_exist(private_reactor: EPollReactor) -> None:
+    with pytest.raises(CannotListenError, match="no interface eth99; there are: .*lo"):
+        listen_http(private_reactor, None, "fe80::1%eth99", 0)
 
 
 # curl, the client of others that asks for the most.

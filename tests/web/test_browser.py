@@ -86,7 +86,7 @@ def test_what_the_server_waits_for(showing: Show, open_tab: Open) -> None:
     server = showing("waiting")
     tab = open_tab(server)
     tab.page.get_by_role("link", name="Not ready: 1 socket").click()
-    tab.page.get_by_text("TFTP on 0.0.0.0: interface eth99 does not exist").wait_for()
+    tab.page.get_by_text("TFTP on 0.0.0.0: no interface eth99").wait_for()
     row = tab.row("eth99")
     assert "Waiting" in row.inner_text()
     server.do("appear")
