@@ -198,7 +198,7 @@ def test_an_address_that_is_not_ours_yet(address: str) -> None:
 
 
 def test_an_address_of_an_interface_that_does_not_exist(private_reactor: EPollReactor) -> None:
-    with pytest.raises(CannotListenError, match="no interface eth99; there are: .*lo"):
+    with pytest.raises(CannotListenError, match=r"no interface eth99; there are: .*lo"):
         listen_http(private_reactor, None, "fe80::1%eth99", 0)
 
 
