@@ -44,6 +44,8 @@ def bootfw(lab: Lab, host: Host, task: Task) -> None:
     configuration = f"""
         [bootfw]
         state-dir = "{lab.directory / "state"}"
+        [boots]
+        quiet-seconds = 3
         [http]
         listen = ["{"[::]" if task.ipv6 else "0.0.0.0"}:80"]
         [dhcp]

@@ -5,6 +5,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bootfw.attempts.attempt import BootAttempt, Verdict
+from bootfw.attempts.record import attempt_of
+from bootfw.cli.boots import timeline
+from bootfw.cli.running import RunningServer
+from bootfw.net.control import SOCKET
+
 from ..lab import Host, Lab, wait_until
 from .boots import Boot
 from .files import SERVER, SERVER6, Served
@@ -56,4 +62,24 @@ def try_boot(boot: Boot, start_server: Callable[[Lab, Host, Task], None], lab: L
     seconds = time.monotonic() - began
     if proofs() < len(consoles):
         raise Failed(f"switched itself off after {seconds:.0f} s")
+    if start_server is bootfw:
+        for attempt in verdicts(lab, boot.machines):
+            if attempt.verdict is not Verdict.BOOTED:
+                raise Failed(f"a false alarm:\n{timeline(attempt)}")
     return seconds
+
+
+def verdicts(lab: Lab, machines: int = 1, seconds: float = 60) -> list[BootAttempt]:
+    """What bootfw says about the boots in *lab*, once it has a verdict on each."""
+    server = RunningServer(lab.directory / "state" / SOCKET)
+
+    def ended() -> list[BootAttempt]:
+        attempts = [attempt_of(record) for record in server.call("boots")]
+        full = [attempt_of(record) for each in attempts for record in server.call("boot", mac=each.mac)]
+        is_over = len(full) >= machines and all(each.verdict is not Verdict.IN_PROGRESS for each in full)
+        return full if is_over else []
+
+    try:
+        return wait_until(ended, seconds, "the verdicts")
+    except TimeoutError:
+        raise Failed("there is no verdict") from None
