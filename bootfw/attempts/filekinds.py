@@ -17,7 +17,7 @@ _OPTIONAL = re.compile(
     # GRUB (normal/{main,crypto,autofs,term}.c, net/net.c: grub_net_search_config_file); PXELINUX (core/fs/pxe/pxe.c:
     # pxe_load_config); iPXE (usr/autoboot.c: autoexec.ipxe); U-Boot (cmd/pxe.c); fonts and translations of GRUB.
     r"""revocations(?:_\w+)?\.efi|shim_certificate.*|.*\.lst|.*\.[gm]?mo|.*\.pf2|.*\.sig|autoexec\.ipxe
-        |grub\.cfg-.*|(?!normal\.).*\.mod|.*\.dtbo?|.*\.scr(?:\.uimg)?|boot\.cfg|.*\.hash|.*sum""",
+        |grub\.cfg-.*|(?!normal\.).*\.mod|dtb|.*\.dtbo?|.*\.scr(?:\.uimg)?|boot\.cfg|.*\.hash|.*sum""",
     re.VERBOSE,
 )
 _CONFIG_DIRECTORY = re.compile(r"(?:.*/)?(?:pxelinux|zpxelinux|s390x|tftpboot)\.cfg/(?!default$)[^/]*", re.IGNORECASE)
