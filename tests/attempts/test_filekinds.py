@@ -51,7 +51,13 @@ def test_no_boot_program(path: str) -> None:
     "path",
     [
         *("pxelinux.cfg/01-52-54-00-12-34-56", "pxelinux.cfg/0A4D0014", "boot/pxelinux.cfg/default-x86"),
-        *("grub/x86_64-efi/command.lst", "grub.cfg-01-52-54-00-12-34-56", "revocations_sbat.efi", "autoexec.ipxe"),
+        *(
+            "grub/x86_64-efi/command.lst",
+            "grub.cfg-01-52-54-00-12-34-56",
+            "revocations_sbat.efi",
+            "autoexec.ipxe",
+            "dtb",
+        ),
         *(
             "shim_certificate_0.efi",
             "boot/grub/fonts/unicode.pf2",
