@@ -199,6 +199,7 @@ def serve(root: str) -> None:
     from bootfw.backends.directory import DirectoryBackend
     from bootfw.backends.openat2 import walk
     from bootfw.boot.backends import LayeredBackend
+    from bootfw.boot.flightrecorder import FlightRecorder
     from bootfw.boot.resolverchain import ResolverChain
     from bootfw.dhcp.server import AddressServer
     from bootfw.dhcp.subnet import Subnet
@@ -247,6 +248,7 @@ def serve(root: str) -> None:
             reactor,
             ResolverChain(reactor, [("nobody", Nobody())], publisher.publish, 1.0),
             publisher.publish,
+            recorder=FlightRecorder(),
         ),
         IPv4(),
         AddressServer([subnet]),
