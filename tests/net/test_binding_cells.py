@@ -15,10 +15,20 @@ def takes(state: State, event: Input, after: State, *out: Do, reason: str = "", 
     assert (binding.state, binding.out, binding.reason, binding.deadline) == (after, [*out], expected, deadline)
 
 
-def is_illegal(state: State, *events: Input) -> None:
-    for event in events:
-        with pytest.raises(IllegalInput):
-            BindingStates(state).handle(event)
+def retried(state: State) -> BindingStates:
+    """Held or failed, with the deadline of the next attempt."""
+    binding = BindingStates(state)
+    binding.reason, binding.deadline = "before", 11.0
+    return binding
+
+
+def leaves_the_deadline(state: State, event: Input, after: State, *out: Do, reason: str = "") -> None:
+    binding = retried(state)
+    binding.handle(event, reason, 10.5)
+    assert (binding.state, binding.out, binding.reason, binding.deadline) == (after, [*out], reason, None)
+
+
+# WAITING
 
 
 def test_it_waits_at_first() -> None:
@@ -37,12 +47,11 @@ def test_waiting_recreated_binds() -> None:
     takes(State.WAITING, Input.RECREATED, State.BINDING, Do.BIND)
 
 
-def test_waiting_closes() -> None:
+def test_waiting_close_ends_it() -> None:
     takes(State.WAITING, Input.CLOSE, State.CLOSED)
 
 
-def test_waiting_has_nothing_under_way() -> None:
-    is_illegal(State.WAITING, Input.OPENED, Input.HELD, Input.FAILED, Input.TICK)
+# BINDING
 
 
 def test_binding_absent_waits_again() -> None:
@@ -61,12 +70,11 @@ def test_binding_failed_is_retried() -> None:
     takes(State.BINDING, Input.FAILED, State.FAILED, reason="no memory", deadline=10 + RETRY_EVERY)
 
 
-def test_binding_closes_when_the_start_fails() -> None:
+def test_binding_close_ends_it_when_the_start_fails() -> None:
     takes(State.BINDING, Input.CLOSE, State.CLOSED)
 
 
-def test_binding_takes_no_turn() -> None:
-    is_illegal(State.BINDING, Input.PRESENT, Input.RECREATED, Input.TICK)
+# BOUND
 
 
 def test_bound_absent_is_waited_for() -> None:
@@ -81,30 +89,101 @@ def test_bound_recreated_binds_again() -> None:
     takes(State.BOUND, Input.RECREATED, State.BINDING, Do.BIND)
 
 
-def test_bound_closes() -> None:
+def test_bound_close_ends_it() -> None:
     takes(State.BOUND, Input.CLOSE, State.CLOSED)
 
 
-def test_bound_has_nothing_under_way() -> None:
-    is_illegal(State.BOUND, Input.OPENED, Input.HELD, Input.FAILED, Input.TICK)
+# HELD
 
 
-@pytest.mark.parametrize("state", [State.HELD, State.FAILED], ids=lambda state: state.value)
-def test_held_and_failed_are_tried_again_at_the_deadline(state: State) -> None:
-    takes(state, Input.TICK, State.BINDING, Do.BIND)
-    takes(state, Input.RECREATED, State.BINDING, Do.BIND)
-    takes(state, Input.ABSENT, State.WAITING, reason="gone")
-    takes(state, Input.PRESENT, state)
-    takes(state, Input.CLOSE, State.CLOSED)
-    is_illegal(state, Input.OPENED, Input.HELD, Input.FAILED)
+def test_held_absent_is_waited_for() -> None:
+    leaves_the_deadline(State.HELD, Input.ABSENT, State.WAITING, reason="no interface s9")
 
 
-def test_closed_is_the_end() -> None:
+def test_held_present_waits_for_the_deadline() -> None:
+    binding = retried(State.HELD)
+    binding.handle(Input.PRESENT, None, 10.5)
+    assert (binding.state, binding.out, binding.reason, binding.deadline) == (State.HELD, [], "before", 11.0)
+
+
+def test_held_recreated_binds_at_once() -> None:
+    leaves_the_deadline(State.HELD, Input.RECREATED, State.BINDING, Do.BIND, reason="before")
+
+
+def test_held_tick_binds() -> None:
+    leaves_the_deadline(State.HELD, Input.TICK, State.BINDING, Do.BIND, reason="before")
+
+
+def test_held_close_ends_it() -> None:
+    leaves_the_deadline(State.HELD, Input.CLOSE, State.CLOSED)
+
+
+# FAILED
+
+
+def test_failed_absent_is_waited_for() -> None:
+    leaves_the_deadline(State.FAILED, Input.ABSENT, State.WAITING, reason="no interface s9")
+
+
+def test_failed_present_waits_for_the_deadline() -> None:
+    binding = retried(State.FAILED)
+    binding.handle(Input.PRESENT, None, 10.5)
+    assert (binding.state, binding.out, binding.reason, binding.deadline) == (State.FAILED, [], "before", 11.0)
+
+
+def test_failed_recreated_binds_at_once() -> None:
+    leaves_the_deadline(State.FAILED, Input.RECREATED, State.BINDING, Do.BIND, reason="before")
+
+
+def test_failed_tick_binds() -> None:
+    leaves_the_deadline(State.FAILED, Input.TICK, State.BINDING, Do.BIND, reason="before")
+
+
+def test_failed_close_ends_it() -> None:
+    leaves_the_deadline(State.FAILED, Input.CLOSE, State.CLOSED)
+
+
+# CLOSED
+
+
+def test_closed_close_is_the_second_one() -> None:
     takes(State.CLOSED, Input.CLOSE, State.CLOSED)
-    is_illegal(State.CLOSED, *(event for event in Input if event is not Input.CLOSE))
 
 
-def test_every_cell_is_covered() -> None:
-    """The tests above reach each; a new state or input has to be added to them."""
-    assert {state.name for state in State} == {"WAITING", "BINDING", "BOUND", "HELD", "FAILED", "CLOSED"}
-    assert len(Input) == len(next(iter(bindingstates.TABLE.values()))) == 8
+# What can't happen
+
+AFTER_BIND = (Input.OPENED, Input.HELD, Input.FAILED)
+"""What follows BIND, and nothing else."""
+ILLEGAL = [
+    *((State.WAITING, event) for event in (*AFTER_BIND, Input.TICK)),
+    # Binding takes no turn of the reactor, so that nothing comes between.
+    *((State.BINDING, event) for event in (Input.PRESENT, Input.RECREATED, Input.TICK)),
+    *((State.BOUND, event) for event in (*AFTER_BIND, Input.TICK)),
+    *((State.HELD, event) for event in AFTER_BIND),
+    *((State.FAILED, event) for event in AFTER_BIND),
+    *((State.CLOSED, event) for event in Input if event is not Input.CLOSE),
+]
+
+
+@pytest.mark.parametrize(("state", "event"), ILLEGAL)
+def test_illegal(state: State, event: Input) -> None:
+    binding = BindingStates(state)
+    with pytest.raises(IllegalInput, match=f"in {state}"):
+        binding.handle(event)
+    assert (binding.state, binding.out) == (state, [])
+
+
+def test_every_cell_has_a_test() -> None:
+    names = [name for name in globals() if name.startswith("test_")]
+
+    def is_tested(state: State, event: Input) -> bool:
+        if (state, event) in ILLEGAL:
+            return True
+        start = f"test_{state.name}_{event.name}_".lower()
+        return any(name.startswith(start) for name in names)
+
+    assert [(state, event) for state in State for event in Input if not is_tested(state, event)] == []
+
+
+def test_it_is_run_by_the_table_of_its_module() -> None:
+    assert BindingStates.table is bindingstates.TABLE
