@@ -338,9 +338,8 @@ class BootService(MultiService):
         self._closing = [each.port for each in opened]
         self._urls.clear()
         for each in opened:
-            where = each.where  # a shared port forgets it when it is closed
             closing += [maybeDeferred(each.protocol.close), maybeDeferred(each.port.stopListening)]
-            self._publisher.publish(ListenerClosed(self._reactor.seconds(), each.service, where))
+            self._publisher.publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
         closing += [self._plugins.close(), self._stores.close(), self._observers.close()]
         if self._leasing is not None:
             closing.append(self._leasing.close())

@@ -61,6 +61,8 @@ class WantedSocket:
     """When it entered its state, in seconds of the clock."""
     index: int = field(default=0, init=False)
     """Of the interface that it is bound to; 0: it has no port yet, or is on all interfaces."""
+    _where: Address | None = field(default=None, init=False)
+    """Of the open port. A port forgets it when it is closed, which the end of the reactor may do before us."""
 
     @property
     def state(self) -> State:
@@ -85,9 +87,13 @@ class WantedSocket:
     @property
     def where(self) -> Address:
         """The address; with port 0, the port that the kernel chose."""
+        if self._where is not None:
+            return self._where
         if self.port is None:
             return self.address[0], self.address[1]
         host = self.port.getHost()
+        if host.port:  # else its interface does not exist yet
+            self._where = host.host, host.port
         return host.host, host.port
 
     def status(self) -> SocketStatus:
