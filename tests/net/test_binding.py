@@ -4,16 +4,19 @@ import errno
 import itertools
 import os
 import socket
+import ssl
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
+from http.client import HTTPSConnection
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from turning import TurnUntil
+from turning import Alongside, TurnUntil
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorFDSet
@@ -252,6 +255,63 @@ def test_what_arrives_late_is_served_and_ready_then(hosts: tuple[Host, Host], wa
 
             watched.until(sent)
             watched.until(received)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at the start", "later"])
+def test_an_ipv6_address_is_bound_when_its_duplicate_detection_is_done(
+    hosts: tuple[Host, Host], watched: Watched, late: bool
+) -> None:
+    def add() -> None:  # one probe of a second (RFC 4862 section 5.4), during which the address is tentative
+        hosts[0].ip("addr", "add", "fd00:9:9::1/64", "dev", "s9")
+
+    wire(hosts)
+    hosts[1].ip("addr", "add", "fd00:9:9::2/64", "dev", "c9", "nodad")
+    if not late:
+        add()
+    service = watched.start(QUIET(tftp=TFTPSettings(listen=[f"[fd00:9:9::1]:{PORT}"])))
+    assert not service.ready
+    if late:
+        add()
+    watched.until(lambda: service.sockets()[0].reason == "this address is still tentative")
+    assert watched.states() == ["waiting"]
+    watched.until(lambda: service.ready)
+    assert fetched(hosts, watched, ("fd00:9:9::1", PORT)) == b"\0\3\0\1content"
+
+
+def test_an_ipv6_address_of_another_host_is_waited_for(hosts: tuple[Host, Host], watched: Watched) -> None:
+    wire(hosts)
+    hosts[1].ip("addr", "add", "fd00:9:9::1/64", "dev", "c9", "nodad")
+    service = watched.start(QUIET(tftp=TFTPSettings(listen=[f"[fd00:9:9::1]:{PORT}"])))
+    hosts[0].ip("addr", "add", "fd00:9:9::1/64", "dev", "s9")
+    watched.until(lambda: service.sockets()[0].reason == "another host has this address")
+    assert not service.ready
+
+
+def test_https_is_served_on_an_address_that_arrives_late(
+    hosts: tuple[Host, Host], watched: Watched, alongside: Alongside, tmp_path: Path
+) -> None:
+    pytest.importorskip("OpenSSL", reason="pyOpenSSL is not installed: pip install bootfw[tls]")
+    from certificates import Authority
+
+    authority = Authority()
+    certificate, key = authority.issue("10.9.9.1")
+    (tmp_path / "served.pem").write_bytes(certificate + key)
+    https = HTTPSettings(https_listen=["10.9.9.1:8443"], certificate=str(tmp_path / "served.pem"))
+    service = watched.start(QUIET(tftp=TFTPSettings(listen=()), http=https))
+    assert (service.ready, watched.states()) == (False, ["waiting"])
+    wire(hosts)
+    watched.until(lambda: service.ready)
+    trust = ssl.create_default_context(cadata=authority.pem.decode())
+
+    def fetch() -> bytes:
+        with hosts[1].inside():
+            connection = HTTPSConnection("10.9.9.1", 8443, timeout=10, context=trust)
+            connection.request("GET", "/file")
+        with closing(connection):
+            return connection.getresponse().read()
+
+    with watched.host.inside():
+        assert alongside(fetch) == b"content"
 
 
 def test_an_address_that_moves_away_is_waited_for(hosts: tuple[Host, Host], watched: Watched) -> None:
