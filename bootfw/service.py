@@ -438,7 +438,8 @@ class BootService(MultiService):
 
     def _note_url(self, wanted: WantedSocket) -> None:
         if wanted.service in ("http", "https"):
-            self._urls.listening(wanted.service, (wanted.where[0], wanted.where[1]))
+            note = self._urls.listening if wanted.state is SocketState.BOUND else self._urls.lost
+            note(wanted.service, (wanted.where[0], wanted.where[1]))
 
     def _await_networks(self) -> None:
         """Without an address in a network that DHCP serves, its clients get addresses and reach no server."""

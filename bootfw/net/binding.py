@@ -38,7 +38,7 @@ class WantedSocket:
 
     :param open: opens the port. It raises CannotListenError.
     :param missing: what has to exist for the socket, and does not; "" when it does.
-    :param is_open: called when the port is opened.
+    :param changed: called when its state has changed.
     """
 
     service: str
@@ -52,7 +52,7 @@ class WantedSocket:
     may_be_held: bool
     """Whether the service starts although another program has the port, and retries."""
     missing: Callable[[], str]
-    is_open: Callable[["WantedSocket"], None]
+    changed: Callable[["WantedSocket"], None]
     protocol: Any = None
     port: Any = field(default=None, init=False)
     """IListeningPort; None: it is not open."""
@@ -256,7 +256,6 @@ class Bindings:
         if wanted.interface:
             bound = all(sock.getsockname()[1] for sock in wanted.sockets()) if self._follow else True
             wanted.index = index_of(wanted.interface) if bound else 0
-        wanted.is_open(wanted)
 
     def _bind_again(self, wanted: WantedSocket) -> bool:
         """Bind the sockets of a port to an interface that has appeared.
@@ -295,6 +294,7 @@ class Bindings:
     def _report(self, wanted: WantedSocket, before: str) -> None:
         now = wanted.since = self._reactor.seconds()
         status = wanted.status()
+        wanted.changed(wanted)
         if wanted.open is None:
             pass
         elif wanted.state is State.BOUND:

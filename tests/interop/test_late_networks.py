@@ -21,7 +21,8 @@ from .service import BOOTFW
 
 pytestmark = pytest.mark.interop
 
-SERVER, NETWORK = "10.77.0.1", "10.77.0.1/24"
+ADDRESSES = {"address": "10.77.0.1", "interface": "10.77.0.2"}
+"""Of the servers: the client knows the hardware address of each for half a minute."""
 CONTENT = b"a small file"
 ROUNDS, SEED, LATEST = 50, 13, 3.0
 
@@ -52,13 +53,14 @@ class LateServer:
 
     def __init__(self, lab: Lab, root: Path, kind: str) -> None:
         self.kind, self._lab, self._root = kind, lab, root
+        self._address = ADDRESSES[kind]
         self.host = lab.host(f"by-{kind}")
         if kind == "interface":
             self.host.ip("link", "delete", "eth0")
         (root / "files").mkdir(exist_ok=True)
         (root / "files" / "small").write_bytes(CONTENT)
         self._configuration = root / f"{kind}.toml"
-        listen, interfaces = (SERVER, "") if kind == "address" else ("0.0.0.0", 'interfaces = ["eth0"]')
+        listen, interfaces = (self._address, "") if kind == "address" else ("0.0.0.0", 'interfaces = ["eth0"]')
         self._configuration.write_text(CONFIGURATION.format(root=root, listen=listen, interfaces=interfaces))
 
     def start(self) -> Program:
@@ -66,13 +68,13 @@ class LateServer:
 
     def arrive(self) -> None:
         if self.kind == "address":
-            self.host.ip("address", "add", NETWORK, "dev", "eth0")
+            self.host.ip("address", "add", f"{self._address}/24", "dev", "eth0")
         else:
-            self._lab.plug_again(self.host, NETWORK)
+            self._lab.plug_again(self.host, f"{self._address}/24")
 
     def leave(self) -> None:
         if self.kind == "address":
-            self.host.ip("address", "delete", NETWORK, "dev", "eth0")
+            self.host.ip("address", "delete", f"{self._address}/24", "dev", "eth0")
         else:
             self.host.ip("link", "delete", "eth0")
 
@@ -100,8 +102,11 @@ class LateServer:
         by_tftp, by_http = self._root / "by-tftp", self._root / "by-http"
         for path in (by_tftp, by_http):
             path.unlink(missing_ok=True)
-        url = f"http://{SERVER}:8069/small"
-        for command in (HPA.get((SERVER, 69), "small", by_tftp), ["curl", "--fail", "--silent", "-o", by_http, url]):
+        url = f"http://{self._address}:8069/small"
+        for command in (
+            HPA.get((self._address, 69), "small", by_tftp),
+            ["curl", "--fail", "--silent", "-o", by_http, url],
+        ):
             program = station.run(*command, seconds=30)
             assert program.exit_code == 0, program.output
         assert (by_tftp.read_bytes(), by_http.read_bytes()) == (CONTENT, CONTENT)

@@ -28,14 +28,16 @@ from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSet
 from bootfw.dhcp.subnet import Subnet
 from bootfw.errors import ConfigError
 from bootfw.events import Event, ListenerFailed, ReadinessChanged, SocketChanged
-from bootfw.interfaces import IBootObserver
+from bootfw.interfaces import IBootObserver, IPerClientBackend
 from bootfw.net.binding import Bindings, WantedSocket
 from bootfw.net.linux.interfaces import index_of
 from bootfw.net.linux.netlink import Changes
 from bootfw.net.listening import OwnSockets
 from bootfw.net.workers.sharedport import open_shared
+from bootfw.readers import MemoryReader
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
+from bootfw.values import TransferRequest
 
 from .namespaces import Host
 
@@ -155,9 +157,9 @@ class Watched:
         self.observer = Observer()
         self.service: Any = None
 
-    def start(self, settings: Settings) -> BootService:
+    def start(self, settings: Settings, backend: Any = None) -> BootService:
         with self.host.inside():
-            backend = MemoryBackend({"file": b"content"})
+            backend = backend or MemoryBackend({"file": b"content"})
             self.service = BootService(self.reactor, settings=settings, backend=backend, observers=[self.observer])
             self.service.startService()
         return self.service  # type: ignore[no-any-return]
@@ -325,6 +327,29 @@ def test_an_address_that_moves_away_is_waited_for(hosts: tuple[Host, Host], watc
     hosts[0].ip("addr", "add", "10.9.9.1/24", "dev", "s9")
     assert watched.until(lambda: service.ready) < 1
     assert fetched(hosts, watched) == b"\0\3\0\1content"
+
+
+@implementer(IPerClientBackend)
+class OwnURL:
+    """Has one file, with our URL of HTTP as the client of the request reaches it."""
+
+    def open(self, path: str, request: TransferRequest) -> MemoryReader:
+        return MemoryReader(f"({request.http_url})".encode())
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["absent at the start", "present at the start"])
+def test_a_url_is_offered_while_its_address_exists(hosts: tuple[Host, Host], watched: Watched, first: bool) -> None:
+    def offered() -> bytes:
+        return fetched(hosts, watched, ("10.9.0.1", PORT))[4:]
+
+    wire(hosts, address=first)
+    http = HTTPSettings(listen=["10.9.9.1:8069"])
+    service = watched.start(QUIET(tftp=TFTPSettings(listen=[f"0.0.0.0:{PORT}"]), http=http), OwnURL())
+    for present in (first, not first, first):
+        if service.ready is not present:
+            hosts[0].ip("addr", "add" if present else "del", "10.9.9.1/24", "dev", "s9")
+            watched.until(lambda: service.ready is present)  # noqa: B023
+        assert offered() == (b"(http://10.9.9.1:8069)" if present else b"()")
 
 
 def test_an_interface_that_is_deleted_and_made_again_is_served(hosts: tuple[Host, Host], watched: Watched) -> None:
