@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.interfaces import IReactorProcess
 
 from bootfw import plugins
@@ -30,6 +30,16 @@ WORKER_MODULE = "bootfw.cli.worker"
 
 
 @frozen
+class Table:
+    """A plugin, and the table of the configuration that it was made from."""
+
+    section: str
+    use: str
+    options: Mapping[str, Any]
+    plugin: Any = field(eq=False)
+
+
+@frozen
 class Parts:
     """What a BootService is made of."""
 
@@ -42,6 +52,14 @@ class Parts:
     attempts: Named
     """The store of boot attempts."""
     configuration: Configuration
+    made_from: tuple[Table, ...]
+    """Every plugin, with its table."""
+    orders: Any
+    """The IOrderStore that the resolvers were given; None: there is none."""
+
+    def tables(self, section: str) -> Sequence[Table]:
+        """The tables of one section, to compare with those of other Parts."""
+        return [table for table in self.made_from if table.section == section]
 
     def service(self, reactor: Any, inherited: Sequence[InheritedSocket] = ()) -> BootService:
         """The service, not started.
@@ -81,43 +99,57 @@ class Parts:
         return Workers(reactor, count, WORKER_MODULE, evolve(self.configuration, settings=settings))
 
 
-def load_parts(path: Path | str | None, environ: Mapping[str, str], reactor: Any) -> Parts:
+def load_parts(
+    path: Path | str | None, environ: Mapping[str, str], reactor: Any, running: Parts | None = None
+) -> Parts:
     """load_config() and assemble() in one, so that errors of settings and of plugins are reported together.
 
+    :param running: see assemble().
     :raise ConfigErrors: everything that is wrong.
     """
     configuration, errors = read_config(path, environ)
-    parts = _assembled(configuration, reactor, errors)
+    parts = _assembled(configuration, reactor, errors, running=running)
     configuration.refuse(errors)
     assert parts is not None
     return parts
 
 
-def assemble(configuration: Configuration, reactor: Any, orders: IOrderStore | None = None) -> Parts:
+def assemble(
+    configuration: Configuration, reactor: Any, orders: IOrderStore | None = None, running: Parts | None = None
+) -> Parts:
     """Everything a service is made of: every plugin loaded, configured and verified.
 
     What the configuration leaves out comes from :mod:`bootfw.config.defaults`.
 
     :param orders: where resolvers keep orders for machines; None: in the configured store.
+    :param running: what runs already. A plugin whose table has not changed is taken from it, in place of a new one.
     :raise ConfigErrors: everything that is wrong with the plugins.
     """
     errors: list[ConfigError] = []
-    parts = _assembled(configuration, reactor, errors, orders)
+    parts = _assembled(configuration, reactor, errors, orders, running)
     configuration.refuse(errors)
     assert parts is not None
     return parts
 
 
 def _assembled(
-    configuration: Configuration, reactor: Any, errors: list[ConfigError], orders: IOrderStore | None = None
+    configuration: Configuration,
+    reactor: Any,
+    errors: list[ConfigError],
+    orders: IOrderStore | None = None,
+    running: Parts | None = None,
 ) -> Parts | None:
     """See assemble(). Errors are added to *errors*, which has those of the settings already; None: there are errors.
 
     Errors that follow from other errors are left out.
     """
-    context = _context(configuration, reactor)
+    context = _context(configuration, reactor, running)
     store_errors: list[ConfigError] = []
-    stores = _made("store", _chosen_store(configuration), context, store_errors)
+    kept = list(running.made_from) if running is not None else []
+    made_from: list[Table] = []
+    stores = _made("store", _chosen_store(configuration), context, store_errors, kept, made_from)
+    if running is not None:
+        orders = running.orders
     if orders is not None:
         context = evolve(context, orders=orders)
     elif stores:
@@ -126,7 +158,7 @@ def _assembled(
 
     def made(section: str, default: Callable[[], defaults.Chosen]) -> list[Named]:
         chosen = configuration.plugins.get(section)
-        return _made(section, _default(default()) if chosen is None else chosen, context, errors)
+        return _made(section, _default(default()) if chosen is None else chosen, context, errors, kept, made_from)
 
     backends = made("backend", defaults.backends)
     resolvers = made("resolver", lambda: defaults.resolvers(backends))
@@ -150,8 +182,10 @@ def _assembled(
         watchdogs[0],
         tuple(observers),
         stores[0],
-        _attempt_store(stores[0], context),
+        running.attempts if running is not None else _attempt_store(stores[0], context),
         configuration,
+        tuple(made_from),
+        context.orders,
     )
 
 
@@ -218,15 +252,25 @@ def settle(configuration: Configuration) -> tuple[Settings, Mapping[str, str]]:
     return defaults.settled(configuration.settings, configuration.given, fall_back=configuration.source is None)
 
 
-def _context(configuration: Configuration, reactor: Any) -> plugins.PluginContext:
-    state = state_directory(configuration.settings.state_dir)
+def _context(configuration: Configuration, reactor: Any, running: Parts | None = None) -> plugins.PluginContext:
+    state = state_directory((running or configuration).settings.state_dir)
     return plugins.PluginContext(reactor, configuration.directory, state)
 
 
 def _made(
-    section: str, choices: Sequence[Choice], context: plugins.PluginContext, errors: list[ConfigError]
+    section: str,
+    choices: Sequence[Choice],
+    context: plugins.PluginContext,
+    errors: list[ConfigError],
+    kept: Sequence[Table] = (),
+    made_from: list[Table] | None = None,
 ) -> list[Named]:
-    """The plugins' products, each with its name; equal names get their position."""
+    """The plugins' products, each with its name; equal names get their position.
+
+    :param kept: plugins that are used in place of new ones for equal tables, each once.
+    :param made_from: the plugins are added to it, with their tables.
+    """
+    unused = list(kept)
     made = []
     uses = Counter(choice.use for choice in choices)
     for choice in choices:
@@ -236,11 +280,17 @@ def _made(
             errors.append(error.under(*choice.place, "use"))
             continue
         try:
-            thing = plugins.configure(plugin, choice.options, context)
+            table = Table(section, choice.use, choice.options, None)
+            if table in unused:
+                table = unused.pop(unused.index(table))
+            else:
+                table = evolve(table, plugin=plugins.configure(plugin, choice.options, context))
         except ConfigError as error:
             errors += error.under(*choice.place).each
             continue
-        made.append((choice.use if uses[choice.use] == 1 else f"{choice.use}[{choice.place[-1]}]", thing))
+        if made_from is not None:
+            made_from.append(table)
+        made.append((choice.use if uses[choice.use] == 1 else f"{choice.use}[{choice.place[-1]}]", table.plugin))
     return made
 
 

@@ -5,10 +5,12 @@ from functools import partial
 from operator import sub
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from attrs import frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from zope.interface import Interface
 from zope.interface.verify import verifyObject
 
@@ -20,6 +22,7 @@ from bootfw.boot.generated import GeneratedFiles
 from bootfw.boot.resolverchain import ResolverChain
 from bootfw.boot.secondstage import SecondStageFinder
 from bootfw.config.settings import ListenAddress, Settings
+from bootfw.errors import StateError
 from bootfw.events import BackendProblem, DatagramsCounted, ListenerClosed
 from bootfw.interfaces import (
     IAttemptStore,
@@ -40,6 +43,7 @@ from bootfw.net.dhcp.duid import own_duid
 from bootfw.net.dhcp.ipv4 import IPv4
 from bootfw.net.dhcp.ipv6 import IPv6
 from bootfw.net.dhcp.leasing import Leasing, wanted_networks
+from bootfw.net.dhcp.port import DHCPPort
 from bootfw.net.dhcp.proxy import Proxy4, Proxy6
 from bootfw.net.dhcp.server4 import Server4
 from bootfw.net.dhcp.server6 import Server6
@@ -70,8 +74,11 @@ from bootfw.observe.publisher import EventSink, Publisher
 from bootfw.observe.recordings import Recordings
 from bootfw.personas.table import stock
 from bootfw.plugins import PluginContext, configure, load
-from bootfw.servicestates import Do, Input, ServiceLife
+from bootfw.servicestates import Do, Input, ServiceLife, State
 from bootfw.values import Address, SocketStatus
+
+_RETIRED_CHECKED_EVERY = 1.0
+"""Seconds between two looks whether plugins that a reload has put out of use can be closed."""
 
 Named = tuple[str, Any]
 """(name for the log, plugin)."""
@@ -153,7 +160,6 @@ class BootService(MultiService):
         every_observer = [*_named(observers, IBootObserver), *self._recorders]
         self._observers = PluginLifecycle(reactor, every_observer, self._publisher.publish, "observer")
         self._generated = GeneratedFiles(broadcast=self._sharing("generated"))
-        layers = [("generated files", self._generated), *self._backends]
         names = self._settings.interfaces
         self._kernel = Netlink()
         dropped = partial(report_dropped, reactor, names, self._publisher.publish)
@@ -163,16 +169,13 @@ class BootService(MultiService):
         self._frame_cache = FrameCache(self._settings.tftp.cache_size)
         self._adopted_transfers = AdoptedTransfers(reactor, self._publisher.publish)
         self._urls = WebURLs()
-        self._layers = LayeredBackend(
-            layers,
-            self._second_stage,
-            self._publisher.publish,
-            client_at=self._clients.lookup,
-            own_urls=self._urls.of,
-        )
-        for plugin in {id(plugin): plugin for _, plugin in (*observing, *self._resolvers)}.values():
-            if provides(plugin, IClientAware):
-                plugin.set_client_lookup(self._clients.lookup)
+        self._layers = self._layered()
+        self._give_lookup([*observing, *self._resolvers])
+        self._file_servers: WeakSet[TFTPProtocol | BootSite] = WeakSet()
+        """All that this process has, also those that serve for workers which are starting."""
+        self._retired: list[_Retired] = []
+        self._retiring: IDelayedCall | None = None
+        """The next call of _close_retired()."""
         self._certificate: Any = None
         self._chain: ResolverChain | None = None
         self._leasing: Leasing | None = None
@@ -202,6 +205,114 @@ class BootService(MultiService):
             "boot-program": self._second_stage.on_message,
             "generated": self._generated.on_message,
         }
+
+    def _layered(self) -> LayeredBackend:
+        return LayeredBackend(
+            [("generated files", self._generated), *self._backends],
+            self._second_stage,
+            self._publisher.publish,
+            client_at=self._clients.lookup,
+            own_urls=self._urls.of,
+        )
+
+    def _give_lookup(self, plugins: Iterable[Named]) -> None:
+        for plugin in {id(plugin): plugin for _, plugin in plugins}.values():
+            if provides(plugin, IClientAware):
+                plugin.set_client_lookup(self._clients.lookup)
+
+    @property
+    def settings(self) -> Settings:
+        """What the configuration's sections hold."""
+        return self._settings
+
+    def reload(
+        self, settings: Settings, backends: Sequence[Any], resolvers: Sequence[Any], watchdog: IWatchdogPolicy
+    ) -> None:
+        """Use these for what clients request from now on, while the service runs.
+
+        What is under way ends as it began: transfers keep their files, and requests that a resolver has not answered
+        yet get the answer of that resolver. A plugin that is not used any more is closed after that.
+
+        :param settings: differ from those until now in what bootfw.reload.RELOADABLE names, and in nothing else.
+        :param resolvers: none if there were none, and some if there were some: they decide which ports are open.
+        :raise StateError: a plugin can't be started; then nothing has changed.
+        :raise zope.interface.Invalid: see BootService.
+        """
+        if self._life.state is not State.RUNNING:
+            raise StateError("the server is starting or stopping")
+        new_backends, new_resolvers = _named(backends, IBackend), _named(resolvers, IBootFileResolver)
+        used = new_resolvers if settings.answers_dhcp else []
+        self._give_lookup(new_resolvers)
+        self._stores.start_new(new_backends)
+        try:
+            self._plugins.start_new(used)
+        except BaseException:
+            self._stores.drop_new(new_backends)
+            raise
+        if isinstance(self._publisher, Publisher):
+            for _, resolver in self._resolvers:
+                self._publisher.remove(resolver)
+            for name, resolver in new_resolvers:
+                if IBootObserver.providedBy(resolver):
+                    self._publisher.add(name, resolver)
+        self._settings, self._watchdog = settings, watchdog
+        self._backends, self._resolvers = new_backends, new_resolvers
+        for _, recorder in self._recorders:
+            recorder.backends = new_backends
+        self._check_backends()
+        self._replace_plugins([*self._stores.replace(new_backends), *self._plugins.replace(used)])
+
+    def _replace_plugins(self, close_unused: Sequence[Callable[[], object]]) -> None:
+        """Have the open ports use the plugins and settings that there are now.
+
+        :param close_unused: close the plugins that they have used and don't use any more.
+        """
+        self._layers = self._layered()
+        chain, self._chain = self._chain, None
+        under_way = self._under_way()
+        for server in self._file_servers:
+            if isinstance(server, TFTPProtocol):
+                server.use(self._layers, self._watchdog, self._settings.tftp)
+            else:
+                server.files.use(self._layers)
+        for each in self._bindings:
+            if isinstance(each.protocol, DHCPPort):
+                each.protocol.use(self._new_chain())
+        self._retired.append(_Retired(chain, under_way if close_unused else set(), close_unused))
+        self._close_retired()
+
+    def _under_way(self) -> set[Any]:
+        """Return every transfer and download that this process serves."""
+        found: set[Any] = set()
+        for server in self._file_servers:
+            found |= server.under_way() if isinstance(server, TFTPProtocol) else server.files.under_way()
+        return found
+
+    def _close_retired(self) -> None:
+        """Close what earlier configurations had as soon as nothing that began with it is under way."""
+        if self._retiring is not None and self._retiring.active():
+            self._retiring.cancel()
+        self._retiring = None
+        under_way = self._under_way()
+        retired, self._retired = self._retired, []
+        for each in retired:
+            if each.is_busy(under_way):
+                self._retired.append(each)
+            else:
+                for close in each.close_unused:
+                    close()
+        if self._retired:
+            self._retiring = self._reactor.callLater(_RETIRED_CHECKED_EVERY, self._close_retired)
+
+    def _forget_retired(self) -> None:
+        """The service stops, which closes every plugin."""
+        for each in self._retired:
+            if each.chain is not None:
+                each.chain.cancel_all()
+        self._retired = []
+        if self._retiring is not None:
+            self._retiring.cancel()
+            self._retiring = None
 
     def _sharing(self, kind: str) -> Callable[..., None]:
         return (lambda *values: None) if self._broadcast is None else partial(self._broadcast, kind)
@@ -331,6 +442,7 @@ class BootService(MultiService):
         if self._chain is not None:
             self._chain.cancel_all()
             self._chain = None
+        self._forget_retired()
         closing = [self._drained, maybeDeferred(super().stopService)]
         self.report_datagrams()
         self._reported.clear()
@@ -338,8 +450,9 @@ class BootService(MultiService):
         self._closing = [each.port for each in opened]
         self._urls.clear()
         for each in opened:
+            where = each.where  # a shared port forgets it when it is closed
             closing += [maybeDeferred(each.protocol.close), maybeDeferred(each.port.stopListening)]
-            self._publisher.publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
+            self._publisher.publish(ListenerClosed(self._reactor.seconds(), each.service, where))
         closing += [self._plugins.close(), self._stores.close(), self._observers.close()]
         if self._leasing is not None:
             closing.append(self._leasing.close())
@@ -402,16 +515,19 @@ class BootService(MultiService):
             if self._control is not None:
                 optional = {**self._operations, **self._observers.operations()}
                 self._plugins.listen(self._control, self._leasing.operations if self._leasing else None, optional)
-            for name, backend in self._backends:
-                problem = backend.problem() if ISelfChecking.providedBy(backend) else ""
-                if problem:
-                    self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
+            self._check_backends()
         except BaseException:
             self._handle(Input.FAILED)
             self._publisher.flush()  # the reactor may not turn again, and the events say why
             raise
         self._bindings.start()
         self._handle(Input.BOUND)
+
+    def _check_backends(self) -> None:
+        for name, backend in self._backends:
+            problem = backend.problem() if ISelfChecking.providedBy(backend) else ""
+            if problem:
+                self._publisher.publish(BackendProblem(self._reactor.seconds(), name, problem))
 
     def _bind_one(
         self, service: str, address: ListenAddress, protocol: Any, device: str, *, optional: bool = False
@@ -438,8 +554,7 @@ class BootService(MultiService):
 
     def _note_url(self, wanted: WantedSocket) -> None:
         if wanted.service in ("http", "https"):
-            note = self._urls.listening if wanted.state is SocketState.BOUND else self._urls.lost
-            note(wanted.service, (wanted.where[0], wanted.where[1]))
+            self._urls.listening(wanted.service, (wanted.where[0], wanted.where[1]))
 
     def _await_networks(self) -> None:
         """Without an address in a network that DHCP serves, its clients get addresses and reach no server."""
@@ -543,7 +658,7 @@ class BootService(MultiService):
 
     def _tftp(self, address: ListenAddress, publish: Any, frame_cache: FrameCache | None) -> TFTPProtocol:
         settings = self._settings.tftp
-        return TFTPProtocol(
+        protocol = TFTPProtocol(
             self._reactor,
             self._layers,
             self._watchdog,
@@ -557,9 +672,28 @@ class BootService(MultiService):
             clients=self._clients,
             adopted=self._adopted_transfers,
         )
+        self._file_servers.add(protocol)
+        return protocol
 
     def _http(self, publish: Any) -> BootSite:
-        return BootSite(self._reactor, self._layers, publish, self._clients)
+        site = BootSite(self._reactor, self._layers, publish, self._clients)
+        self._file_servers.add(site)
+        return site
+
+
+@frozen
+class _Retired:
+    """What a reload has put out of use."""
+
+    chain: ResolverChain | None
+    under_way: set[Any]
+    """The transfers and downloads that may use the plugins."""
+    close_unused: Sequence[Callable[[], object]]
+    """Close the plugins."""
+
+    def is_busy(self, under_way: set[Any]) -> bool:
+        """Whether something uses it, while *under_way* are all transfers and downloads that there are."""
+        return (self.chain is not None and self.chain.is_busy) or not self.under_way.isdisjoint(under_way)
 
 
 @frozen

@@ -56,6 +56,16 @@ class Supervision(Service):
         self._socket.stopping()
         self._ready, self._status = False, ""
 
+    def reloading(self) -> None:
+        """The configuration is being reloaded."""
+        if self._ready:
+            self._socket.reloading()
+
+    def reloaded(self) -> None:
+        """The reload has ended."""
+        if self._ready:
+            self._socket.ready()
+
     def observe(self, event: Event) -> None:
         """See IBootObserver."""
         if self.running and type(event) in _ABOUT_SOCKETS:

@@ -45,6 +45,7 @@ from bootfw.observe.logoutput import JournalLog, LinesLog, open_log
 from bootfw.observe.metrics import add_metrics
 from bootfw.observe.record import at
 from bootfw.plugins import PluginRow, list_plugins
+from bootfw.reload import Reload
 from bootfw.service import BootService
 from bootfw.status import add_status
 from bootfw.supervision import add_supervision
@@ -82,9 +83,6 @@ Examples:
 
 Exit codes: 0 success, 1 the configuration is wrong or a port can't be bound, 2 no such option.
 """
-
-
-_HANGUP = "SIGHUP is ignored: bootfw can't reload its configuration while it runs; restart it to apply changes"
 
 
 class Options(usage.Options):
@@ -187,9 +185,13 @@ def makeService(options: Options) -> IService:
     if metrics is not None:
         site.mount("metrics", metrics)
     add_status(boot, str(configuration.source or ""))
-    daemon = Daemon(boot, parts, notes, _log(options.parent, parts), inherited, user)
+    path = Path(options["config"]).absolute() if options["config"] else None
+    reload = Reload(timed, boot, parts, path, os.environ)
+    boot.add_operations({"reload": reload.operation})
+    daemon = Daemon(boot, parts, notes, _log(options.parent, parts), inherited, user, reload)
     supervision = add_supervision(timed, boot, os.environ)
     if supervision is not None:
+        reload.before, reload.after = supervision.reloading, supervision.reloaded
         supervision.setServiceParent(daemon)  # type: ignore[no-untyped-call]
     return daemon
 
@@ -238,10 +240,12 @@ class Daemon(MultiService):
         log_to: ILogObserver | None = None,
         inherited: Sequence[InheritedSocket] = (),
         user: pwd.struct_passwd | None = None,
+        reload: Reload | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._inherited = inherited
         self._user = user
+        self._reload = reload
         self._was_root = False
         self._log_to = log_to
         self._boot = boot
@@ -257,7 +261,7 @@ class Daemon(MultiService):
 
     def privilegedStartService(self) -> None:
         """Bind the ports, while root still. An error is logged in one line."""
-        self._ignore_hangup()
+        self._reload_on_hangup()
         clear_ambient_capabilities()
         self._was_root = os.geteuid() == 0
         if self._was_root:
@@ -275,14 +279,16 @@ class Daemon(MultiService):
         if self._user is not None:
             become(self._user)
 
-    def _ignore_hangup(self) -> None:
-        """Log SIGHUP, which would end the process. Where it is ignored already (nohup), it stays so."""
+    def _reload_on_hangup(self) -> None:
+        """Have SIGHUP reload the configuration. Where it is ignored already (nohup), it stays so."""
+        reload = self._reload
 
-        def ignored(number: int, frame: object) -> None:
-            reactor.callFromThread(self.log.warn, _HANGUP)  # type: ignore[attr-defined]
+        def hangup(number: int, frame: object) -> None:
+            if reload is not None:
+                reactor.callFromThread(reload.run)  # type: ignore[attr-defined]
 
         if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-            signal.signal(signal.SIGHUP, ignored)
+            signal.signal(signal.SIGHUP, hangup)
 
     def startService(self) -> None:
         """Start, and show what can be reached."""

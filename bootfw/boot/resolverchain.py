@@ -92,6 +92,11 @@ class ResolverChain:
             raise BootRefused(objection)
         return None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a resolution is pending."""
+        return bool(self._pending)
+
     def cancel_all(self) -> None:
         """Cancel every pending resolution: their Deferreds fail with CancelledError, and no timer is left."""
         for pending in list(self._pending):

@@ -16,6 +16,7 @@ from bootfw.cli.manpage import add_manpage
 from bootfw.cli.next import add_next
 from bootfw.cli.personas import add_personas
 from bootfw.cli.probe import add_probe
+from bootfw.cli.reload import add_reload
 from bootfw.cli.render import add_render
 from bootfw.cli.replay import add_replay
 from bootfw.cli.run import add_run
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     add_lint(commands)
     add_personas(commands)
     add_next(commands)
+    add_reload(commands)
     add_render(commands)
     add_replay(commands)
     add_probe(commands)

@@ -11,18 +11,20 @@ from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet import reactor
-from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, eventAsText, globalLogBeginner
 from zope.interface import implementer
 
 from bootfw.build import Parts, assemble
 from bootfw.config.configuration import Configuration
 from bootfw.config.settings import DHCP6Settings, DHCPSettings
+from bootfw.errors import BootfwError
 from bootfw.net.clock import monotonic
 from bootfw.net.linux.openfiles import allow_many_files
 from bootfw.net.tftp.handover import AdoptedTransfer
 from bootfw.net.workers.channel import Channel, Incoming, Outgoing
 from bootfw.net.workers.supervisor import TERMINAL_SIGNALS
 from bootfw.net.workers.worker import EventPipe, GivenSockets, PortKey
+from bootfw.reload import with_reloadable
 from bootfw.service import BootService
 from bootfw.values import Address
 
@@ -46,6 +48,7 @@ class Program:
     _count: int = field(init=False)
     """How many workers share the memory for cached files."""
     _service: BootService | None = field(default=None, init=False)
+    _log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     _timed: Any = field(default=None, init=False)
     """The reactor, with a monotonic clock."""
 
@@ -67,6 +70,8 @@ class Program:
             self._prepare(*values)
         elif kind == "begin":
             self._begin(*values)
+        elif kind == "reload":
+            self._reload(*values)
         elif self._service is not None:
             self._service.on_message(kind, values)
 
@@ -111,6 +116,19 @@ class Program:
         service.take_over(adopted, stored)
         timed.callLater(POSITIONS_EVERY, self._send_positions, [])
         timed.callLater(COUNTED_EVERY, self._report_datagrams)
+
+    def _reload(self, configuration: Configuration) -> None:
+        """Use another configuration from now on. The main process has checked it."""
+        if self._service is None:
+            return
+        try:
+            parts = assemble(configuration, self._timed, running=self._parts)
+            settings = with_reloadable(self._service.settings, parts.settings)
+            self._service.reload(settings, parts.backends, (), parts.watchdog[1])
+        except BootfwError as error:
+            self._log.error("not reloaded: {reason}", reason=error)
+            return
+        self._parts = parts
 
     def _send_positions(self, before: list[tuple[Address, int]]) -> None:
         """Report how far the transfers are. A successor of this process sees block numbers only, and these repeat."""

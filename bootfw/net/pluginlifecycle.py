@@ -1,6 +1,7 @@
 """Starts and closes the plugins of a service, and opens the control socket for those with operator commands."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -40,6 +41,8 @@ class PluginLifecycle:
         self._publish = publish
         self._kind = kind
         self._started: list[Any] = []
+        self._served: dict[str, Operation] = {}
+        """What the control socket offers."""
         self._port: Any = None
         """Of the control socket."""
         self._closing: Any = None
@@ -50,10 +53,51 @@ class PluginLifecycle:
 
         :raise StateError: from IStartable.start(); the plugins before that one stay started until close().
         """
-        if self._started:
-            return
+        if not self._started:
+            self._start(self._plugins)
+
+    def start_new(self, plugins: Sequence[tuple[str, Any]]) -> None:
+        """Start those of *plugins* that are new, to have them in place of those until now by replace().
+
+        :raise StateError: from IStartable.start(); then none of them is started.
+        """
+        try:
+            self._start([each for each in plugins if not _has(self._plugins, each[1])])
+        except BaseException:
+            self.drop_new(plugins)
+            raise
+
+    def drop_new(self, plugins: Sequence[tuple[str, Any]]) -> None:
+        """Undo start_new()."""
+        for _, plugin in plugins:
+            if not _has(self._plugins, plugin):
+                self.retire(plugin)
+
+    def replace(self, plugins: Sequence[tuple[str, Any]]) -> Sequence[Callable[[], object]]:
+        """Have *plugins* in place of those until now.
+
+        :return: close those that are no longer used; to be called when nothing needs these any more.
+        """
+        for name in self.operations() if self._served else ():
+            self._served.pop(name, None)
+        before, self._plugins = self._plugins, plugins
+        if self._served:
+            self._served.update(self.operations())
+        return [partial(self.retire, plugin) for _, plugin in before if not _has(plugins, plugin)]
+
+    def retire(self, plugin: Any) -> None:
+        """Close a plugin that is not used any more, if it was started."""
+        if any(each is plugin for each in self._started):
+            self._started = [each for each in self._started if each is not plugin]
+            maybeDeferred(plugin.close).addErrback(
+                lambda failure: self._log.failure(
+                    "{kind} {plugin} can't be closed", failure, kind=self._kind, plugin=plugin
+                )
+            )
+
+    def _start(self, plugins: Sequence[tuple[str, Any]]) -> None:
         seconds = self._reactor.seconds
-        for name, plugin in self._plugins:
+        for name, plugin in plugins:
             if not IStartable.providedBy(plugin):
                 continue
             began = seconds()
@@ -83,6 +127,7 @@ class PluginLifecycle:
             path.parent.mkdir(parents=True, exist_ok=True)
             finish_closing(self._closing)
             self._port = listen_control(self._reactor, path, operations)
+            self._served = operations
         except (CannotListenError, OSError, NoUnixSockets) as error:
             reason = getattr(error, "socketError", error)
             if more is not None and not isinstance(error, NoUnixSockets):
@@ -107,8 +152,12 @@ class PluginLifecycle:
         :return: fires when all of them are closed.
         """
         closing = [maybeDeferred(plugin.close) for plugin in self._started]
-        self._started = []
+        self._started, self._served = [], {}
         if self._port is not None:
             closing.append(maybeDeferred(self._port.stopListening))
             self._port, self._closing = None, self._port
         return DeferredList(closing, consumeErrors=True)
+
+
+def _has(plugins: Sequence[tuple[str, Any]], plugin: Any) -> bool:
+    return any(each is plugin for _, each in plugins)

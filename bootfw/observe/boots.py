@@ -52,7 +52,7 @@ class BootRecorder:
     _reactor: Any
     _store: IAttemptStore
     _settings: BootsSettings = field(factory=BootsSettings)
-    _backends: Sequence[tuple[str, Any]] = ()
+    backends: Sequence[tuple[str, Any]] = ()
     _wall_clock: Callable[[], float] = time.time
     write_packets: Callable[[BootAttempt], str] = field(default=lambda attempt: "", init=False)
     """Writes the packets of an attempt to a file and returns its path, or "". To be set before start()."""
@@ -176,8 +176,8 @@ class BootRecorder:
 
         def look() -> dict[str, Any]:
             if kind is StageKind.REFUSED:
-                return {"nearest": nearest_names(self._backends, path)}
-            machine = program_machine(self._backends, path)
+                return {"nearest": nearest_names(self.backends, path)}
+            machine = program_machine(self.backends, path)
             wrong = machine is not None and not runs_on(machine, architecture)
             return {"architecture": machine, "client": architecture} if wrong else {}
 

@@ -39,7 +39,7 @@ class Publisher:
 
     def __init__(self, reactor: Any, observers: Sequence[tuple[str, IBootObserver]] = ()) -> None:
         self._reactor = reactor
-        self._observers = [(name, self._delivery(name, observer)) for name, observer in observers]
+        self._observers = [(name, self._delivery(name, observer), observer) for name, observer in observers]
         self._queue: deque[Event] = deque()
         self._dropped = 0
         self._turn: IDelayedCall | None = None
@@ -47,7 +47,11 @@ class Publisher:
 
     def add(self, name: str, observer: IBootObserver) -> None:
         """Deliver to one more observer, from now on."""
-        self._observers.append((name, self._delivery(name, observer)))
+        self._observers = [*self._observers, (name, self._delivery(name, observer), observer)]
+
+    def remove(self, observer: IBootObserver) -> None:
+        """Deliver to *observer* no longer."""
+        self._observers = [each for each in self._observers if each[2] is not observer]
 
     def publish(self, event: Event) -> None:
         """Never blocks, never raises; beyond the limit the event is dropped and that is counted."""
@@ -88,7 +92,7 @@ class Publisher:
         if not events:
             return
         seconds = self._reactor.seconds
-        for name, deliver in self._observers:
+        for name, deliver, _ in self._observers:
             began = seconds()
             try:
                 deliver(events)

@@ -57,6 +57,10 @@ class PendingResolutions(Generic[Adapted]):
         found.addCallback(lambda file: done(file, "" if file else self._no_file(request)))
         found.addErrback(self._failed, done)
 
+    def use(self, chain: ResolverChain) -> None:
+        """Call *chain* for the requests that come from now on."""
+        self._chain = chain
+
     def close(self) -> None:
         """Cancel what is still being resolved; no callback is called for it."""
         resolving, self._resolving = self._resolving, {}

@@ -13,7 +13,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from bootfw.boot.resolverchain import Answer
+from bootfw.boot.resolverchain import Answer, ResolverChain
 from bootfw.dhcp.answer import Arrival
 from bootfw.dhcp.bootfile import Unsuitable
 from bootfw.dhcp.classify import NotOurs
@@ -157,6 +157,11 @@ class DHCPPort(DatagramProtocol):
             self._number = transport.getHost().port
             self.send = recorder.sender(self.seconds, self.send, self._number)
         self.family.start(transport, self.services)
+
+    def use(self, chain: ResolverChain) -> None:
+        """Have *chain* decide what clients boot, for the requests that come from now on."""
+        self.services.chain = chain
+        self._pending.use(chain)
 
     def close(self) -> None:
         """Drop the requests that are still being resolved, and leave no timer behind."""

@@ -70,9 +70,17 @@ class BootResource(Resource):
         alarm: Alarm[Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        backend = with_client_lookup(backend, clients.lookup if clients is not None else None)
+        self._client_at = clients.lookup if clients is not None else None
         alarm = Alarm(reactor, _ring) if alarm is None else alarm
-        self._context = DownloadContext(reactor, backend, publish, alarm)
+        self._context = DownloadContext(reactor, with_client_lookup(backend, self._client_at), publish, alarm)
+
+    def use(self, backend: IBackend) -> None:
+        """Serve the requests that come from now on by *backend*. Downloads under way keep their files."""
+        self._context.backend = with_client_lookup(backend, self._client_at)
+
+    def under_way(self) -> set[Any]:
+        """Return the downloads under way."""
+        return set(self._context.downloads)
 
     def render(self, request: Any) -> Any:
         """See IResource."""

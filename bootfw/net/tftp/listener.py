@@ -99,12 +99,8 @@ class TFTPProtocol(DatagramProtocol):
     ) -> None:
         self._reactor = reactor
         self._client_at = clients.lookup if clients is not None else None
-        self._backend = backend = with_client_lookup(backend, self._client_at)
-        self._batching = backend if provides(backend, IBatchingBackend) else None
-        self._watchdog = watchdog
         self._publish = publish
-        self._settings = settings or TFTPSettings()
-        self._usual_limits = Limits(self._settings.max_blksize, self._settings.max_windowsize)
+        self.use(backend, watchdog, settings or TFTPSettings())
         self._listen = listen
         self._mtu = mtu
         self._interfaces = interfaces or Interfaces()
@@ -131,6 +127,18 @@ class TFTPProtocol(DatagramProtocol):
     def transfers(self) -> int:
         """How many transfers are under way."""
         return len(self._transfers)
+
+    def use(self, backend: IBackend, watchdog: IWatchdogPolicy, settings: TFTPSettings) -> None:
+        """Serve the requests that come from now on by these. Transfers under way keep what they began with."""
+        self._backend = backend = with_client_lookup(backend, self._client_at)
+        self._batching = backend if provides(backend, IBatchingBackend) else None
+        self._watchdog = watchdog
+        self._settings = settings
+        self._usual_limits = Limits(settings.max_blksize, settings.max_windowsize)
+
+    def under_way(self) -> set[Any]:
+        """Return the transfers under way."""
+        return set(self._transfers.values())
 
     # What the transport calls.
 

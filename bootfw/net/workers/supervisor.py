@@ -60,6 +60,8 @@ class _Worker(ProcessProtocol):
     """Fires when it was stopped and its process has ended."""
     _channel: Channel = field(init=False)
     _process: Any = field(default=None, init=False)
+    _loaded: object = field(default=None, init=False)
+    """The configuration that the process was started with."""
     interim: InterimServer | None = field(default=None, init=False)
     """Serves the worker's sockets until its first process is ready."""
     _transfers: dict[Address, TransferBegun] = field(factory=dict, init=False)
@@ -173,7 +175,8 @@ class _Worker(ProcessProtocol):
         except OSError as error:
             self.handle(Input.SPAWN_FAILED, f"it can't be started: {error.strerror or error}")
             return
-        self._channel.send("prepare", self._workers.configuration, self._workers.count)
+        self._loaded = self._workers.configuration
+        self._channel.send("prepare", self._loaded, self._workers.count)
 
     def _check(self) -> None:
         self.handle(Input.BUSY if self.interim is not None and self.interim.busy else Input.FREE)
@@ -197,6 +200,8 @@ class _Worker(ProcessProtocol):
             for peer, begun in self._transfers.items()
         ]
         self._channel.send("begin", *self._workers.memory(), adopted, stored)
+        if self._loaded is not self._workers.configuration:
+            self._channel.send("reload", self._workers.configuration)
 
     def _report(self) -> None:
         transfers = len(self._transfers) if self.interim is None else 0
@@ -238,6 +243,7 @@ class Workers(Service):
     count: int
     _module: str
     configuration: object
+    """The one that the next process gets."""
     follow_interfaces: bool = field(default=True, init=False)
     log: Logger = field(factory=lambda: Logger(namespace="bootfw"), init=False)
     publish: Callable[[Event], None] = field(init=False)
@@ -325,6 +331,11 @@ class Workers(Service):
     def broadcast(self, kind: str, *values: Any) -> None:
         """Send a message to all workers."""
         self._send(kind, values, self._workers)
+
+    def reload(self, configuration: object) -> None:
+        """Have the workers serve the requests that come from now on by another configuration."""
+        self.configuration = configuration
+        self.broadcast("reload", configuration)
 
     def on_message(self, worker: _Worker, kind: str, values: tuple[Any, ...]) -> None:
         """Take a message of a worker, and send it to the others."""

@@ -1,0 +1,60 @@
+"""``bootfw reload``: have a running server load its configuration again."""
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from bootfw.cli.failure import CommandError
+from bootfw.cli.statedir import running, state_of
+from bootfw.config.configuration import load_config
+from bootfw.terminal import printable
+
+REFUSED = 1
+"""Exit code: the configuration is wrong or needs a restart; the server goes on with the one that it has."""
+
+NOT_RUNNING = 3
+"""Exit code: no server runs."""
+
+ABOUT = """
+Has a running server load its configuration again: no socket is closed, and transfers in flight end as they began.
+If something in it is wrong, or needs a restart, nothing is changed, and each error is printed.
+"""
+
+EPILOG = """
+Examples:
+  bootfw reload -c /etc/bootfw.toml && echo applied
+
+SIGHUP does the same, and the log has the result.
+
+Exit codes: 0 the configuration is in use, 1 it is wrong or needs a restart, 3 no server runs.
+"""
+
+
+def add_reload(commands: Any) -> None:
+    """Add the command to those of the parser."""
+    command = commands.add_parser(
+        "reload",
+        help="apply a changed configuration without a restart",
+        description=ABOUT,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("-c", "--config", metavar="FILE", help="the configuration of the server")
+    command.set_defaults(run=_reload, failed=REFUSED)
+
+
+def _reload(options: argparse.Namespace) -> int:
+    state = state_of(load_config(options.config, os.environ))
+    server = running(state)
+    if server is None:
+        sys.stderr.write(f"bootfw: no server runs with the state directory {printable(str(state))}\n")
+        return NOT_RUNNING
+    try:
+        list(server.call("reload"))
+    except CommandError as error:
+        for line in str(error).split("\n"):
+            sys.stderr.write(f"bootfw: {printable(line)}\n")
+        return REFUSED
+    sys.stdout.write("reloaded\n")
+    return 0

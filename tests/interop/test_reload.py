@@ -1,0 +1,230 @@
+"""A reload of a server that is busy: real processes and sockets."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from attrs import define, field
+from servicemanager import ServiceManager
+from tftpserver import numbered
+from twistd import Process, clean, fetch, free_port
+from workerprocesses import serves, workers_of
+
+CONFIG = """
+[bootfw]
+state-dir = "state"
+workers = {workers}
+[web]
+listen = []
+[dhcp]
+mode = "off"
+[tftp]
+listen = ["127.0.0.1:{tftp}"]
+[http]
+listen = ["127.0.0.1:{http}"]
+[[backend]]
+use = "directory"
+root = "{root}"
+"""
+
+BOOTFW = Path(sys.executable).with_name("bootfw")
+TRANSFERS = 200
+OLD, NEW = numbered(40 * 512 + 7), b"new"
+DOWNLOAD = numbered(32 << 20)
+
+
+@define(eq=False)
+class Busy:
+    """A server of the directory ``old``, and how its file is changed."""
+
+    directory: Path
+    workers: int
+    tftp: int = field(factory=free_port)
+    http: int = field(factory=lambda: free_port(socket.SOCK_STREAM))
+
+    def __attrs_post_init__(self) -> None:
+        for root, content in (("old", OLD), ("new", NEW)):
+            (self.directory / root).mkdir()
+            (self.directory / root / "file").write_bytes(content)
+        (self.directory / "old" / "big").write_bytes(DOWNLOAD)
+        self.serve_from("old")
+
+    @property
+    def path(self) -> Path:
+        return self.directory / "bootfw.toml"
+
+    def serve_from(self, root: str, **changed: int) -> None:
+        values = {"workers": self.workers, "tftp": self.tftp, "http": self.http, **changed}
+        self.path.write_text(CONFIG.format(root=root, **values))
+
+    def reload(self) -> "subprocess.CompletedProcess[str]":
+        command = [str(BOOTFW), "reload", "-c", "bootfw.toml"]
+        return subprocess.run(
+            command, cwd=self.directory, env=clean(), capture_output=True, text=True, check=False, timeout=30
+        )
+
+    def gets_new_file(self) -> None:
+        """Wait until every worker has loaded the configuration: the new file comes for as many clients as reach all."""
+        end = time.monotonic() + 20
+        missing = 20
+        while missing:
+            assert time.monotonic() < end, "the old file is still served"
+            missing = missing - 1 if fetch(("127.0.0.1", self.tftp), "file")[:3] == NEW else 20
+
+
+@contextmanager
+def running(busy: Busy) -> Iterator[Process]:
+    """The server, once its workers serve."""
+    with Process(BOOTFW, "run", "-c", busy.path, cwd=busy.directory) as server:
+        server.until("http listens on")
+        end = time.monotonic() + 30
+        while busy.workers > 1 and len([pid for pid in workers_of(server.pid) if serves(pid)]) < busy.workers:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        yield server
+
+
+@define(eq=False)
+class Download:
+    """A TFTP client that acknowledges a block when the test says so."""
+
+    server: int
+    sock: socket.socket
+    data: bytes = b""
+    block: int = 0
+    done: bool = False
+    _last: bytes = b""
+    _to: tuple[str, int] = ("", 0)
+
+    def begin(self) -> None:
+        self._send(b"\0\1file\0octet\0", ("127.0.0.1", self.server))
+
+    def take(self) -> None:
+        """Receive what has come."""
+        packet, sender = self.sock.recvfrom(1024)
+        assert packet[:2] == b"\0\3", packet
+        if int.from_bytes(packet[2:4], "big") != self.block + 1:
+            return
+        self.block += 1
+        self.data += packet[4:]
+        self._last, self._to = b"\0\4" + packet[2:4], sender
+        self.done = len(packet) < 516
+
+    def acknowledge(self) -> None:
+        self._send(self._last, self._to)
+
+    def _send(self, data: bytes, to: tuple[str, int]) -> None:
+        self._last, self._to = data, to
+        self.sock.sendto(data, to)
+
+
+def go_on(downloads: list[Download], block: int) -> None:
+    """Acknowledge until each has that block, or all of the file."""
+    by_socket = {download.sock: download for download in downloads}
+    end = time.monotonic() + 60
+    while waiting := [each for each in downloads if not each.done and each.block < block]:
+        assert time.monotonic() < end, f"{len(waiting)} transfers have stopped"
+        ready, _, _ = select.select([each.sock for each in waiting], [], [], 1)
+        for sock in ready:
+            download = by_socket[sock]
+            before = download.block
+            download.take()
+            if download.block > before and (download.done or download.block < block):
+                download.acknowledge()
+        if not ready:
+            for download in waiting:
+                download.acknowledge()
+
+
+def sockets_of(pid: int) -> set[str]:
+    """The sockets that a process has by name, as /proc names them."""
+    listed = Path(f"/proc/{pid}/fd")
+    return {str(each.readlink()) for each in listed.iterdir() if str(each.readlink()).startswith("socket:")}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_reload_during_200_transfers_loses_none(workers: int, tmp_path: Path) -> None:
+    busy = Busy(tmp_path, workers)
+    with running(busy) as server, ExitStack() as opened:
+        bound = sockets_of(server.pid)
+        downloads = [
+            Download(busy.tftp, opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+            for _ in range(TRANSFERS)
+        ]
+        for download in downloads:
+            download.begin()
+        go_on(downloads, 8)
+        http = opened.enter_context(socket.create_connection(("127.0.0.1", busy.http)))
+        http.sendall(b"GET /big HTTP/1.0\r\n\r\n")
+        received = http.recv(100)
+        busy.serve_from("new")
+        done = busy.reload()
+        assert (done.returncode, done.stdout, done.stderr) == (0, "reloaded\n", "")
+        busy.gets_new_file()
+        for download in downloads:
+            download.acknowledge()
+        go_on(downloads, 1000)
+        assert [download.data == OLD for download in downloads] == [True] * TRANSFERS
+        while piece := http.recv(1 << 20):
+            received += piece
+        assert received.partition(b"\r\n\r\n")[2] == DOWNLOAD
+        assert bound <= sockets_of(server.pid), "the sockets are the same"
+        assert server.stop().count("reloaded the configuration") == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hangup_reloads_and_a_worker_that_is_started_later_has_the_new_file(workers: int, tmp_path: Path) -> None:
+    busy = Busy(tmp_path, workers)
+    with running(busy) as server:
+        busy.serve_from("new")
+        server.send(signal.SIGHUP)
+        server.until("reloaded the configuration")
+        busy.gets_new_file()
+        for pid in workers_of(server.pid):
+            os.kill(pid, signal.SIGKILL)
+        busy.gets_new_file()
+
+
+def test_what_is_wrong_or_needs_a_restart_changes_nothing(tmp_path: Path) -> None:
+    busy = Busy(tmp_path, 1)
+    with running(busy) as server:
+        busy.serve_from("new", tftp=free_port())
+        done = busy.reload()
+        reason = f"{busy.path}: tftp.listen: was changed, which needs a restart"
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"bootfw: {reason}\n")
+        server.until(f"not reloaded: {reason}")
+        busy.path.write_text("[tftp")
+        server.send(signal.SIGHUP)
+        server.until("not reloaded: ", times=2)
+        assert len(fetch(("127.0.0.1", busy.tftp), "file")) == 512, "it serves the old file"
+    assert busy.reload().returncode == 1
+
+
+def test_no_server_runs(tmp_path: Path) -> None:
+    busy = Busy(tmp_path, 1)
+    done = busy.reload()
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("bootfw: no server runs with the state directory ")
+
+
+def test_a_service_manager_sees_the_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = ServiceManager(tmp_path)
+    monkeypatch.setenv("NOTIFY_SOCKET", manager.name)
+    busy = Busy(tmp_path, 1)
+    with running(busy):
+        manager.until("STATUS=")
+        before = len(manager.messages)
+        assert busy.reload().returncode == 0
+        manager.until("READY=1")
+        reloading, ready = manager.messages[before:]
+        assert reloading.startswith("RELOADING=1\nMONOTONIC_USEC=")
+        assert ready.startswith("READY=1")
+    manager.close()

@@ -1,0 +1,357 @@
+"""A service that gets another configuration while it runs: what is under way ends as it began."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import firmware
+import pytest
+from attrs import define, evolve, field
+from booting import SERVER, Machine, Site
+from tftpserver import Files, numbered
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from bootfw.build import load_parts
+from bootfw.config.settings import Settings, TFTPSettings
+from bootfw.errors import StateError
+from bootfw.events import Event, ResolverAnswered
+from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IOperable, IStartable
+from bootfw.net.control import ControlError
+from bootfw.reload import Reload
+from bootfw.service import BootService
+from bootfw.testing import FakePeer, MemoryNetwork
+from bootfw.values import BootFile
+from bootfw.watchdogs.fixed import Fixed
+from bootfw.wire.dhcp4 import pack
+
+FIXED = Fixed()
+
+
+@implementer(IBackend, IStartable)
+@define(eq=False)
+class Opened(Files):
+    """Files that can be read between start() and close() only."""
+
+    life: list[str] = field(factory=list)
+    error: Exception | None = None
+
+    def start(self, publish: Callable[..., Any]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.life.append("started")
+
+    def close(self) -> None:
+        self.life.append("closed")
+
+
+@implementer(IBootFileResolver, IStartable, IOperable, IBootObserver)
+@define(eq=False)
+class Names:
+    """Names one file, at once or when the test fires ``answer``."""
+
+    file: Any
+    answer: "Deferred[Any] | None" = None
+    life: list[str] = field(factory=list)
+    seen: list[Event] = field(factory=list)
+
+    def resolve(self, request: Any) -> Any:
+        return BootFile(self.file) if self.answer is None else self.answer
+
+    def start(self, publish: Callable[..., Any]) -> None:
+        self.life.append("started")
+
+    def close(self) -> None:
+        self.life.append("closed")
+
+    def operations(self) -> dict[str, Callable[[Any], Any]]:
+        return {self.file: lambda given: ()}
+
+    def observe(self, event: Event) -> None:
+        self.seen.append(event)
+
+
+def reload(site: Site, backends: list[Any], resolvers: list[Any], tftp: TFTPSettings | None = None) -> None:
+    settings = site.service.settings
+    site.service.reload(evolve(settings, tftp=tftp or settings.tftp), backends, resolvers, FIXED)
+
+
+@pytest.fixture
+def site() -> Site:
+    """A proxy and a file server."""
+    made = Site([Names("old")], [Opened({"file": numbered(2000)})])
+    made.start()
+    return made
+
+
+# Files
+
+
+def test_a_transfer_goes_on_with_its_file_and_the_next_request_gets_the_new_one(site: Site) -> None:
+    old, new = site.backends[0], Opened({"file": b"new"})
+    client = FakePeer(site.network.host("10.0.0.8", name="client"))
+    client.send(b"\0\1file\0octet\0", (SERVER, 69))
+    site.network.advance(0.1)
+    [first] = client.take()
+    assert first.data == b"\0\3\0\1" + numbered(2000)[:512]
+    reload(site, [new], site.resolvers)
+    assert (old.life, new.life) == (["started"], ["started"])
+    assert Machine(site).gets("file") == b"new"
+    received = [first.data]
+    for number in (1, 2, 3):
+        client.send(bytes((0, 4, 0, number)), first.peer)
+        site.network.advance(0.1)
+        received += [each.data for each in client.take()]
+    assert b"".join(data[4:] for data in received) == numbered(2000)
+    assert old.life == ["started"], "the client has not acknowledged the end"
+    client.send(b"\0\4\0\4", first.peer)
+    site.network.advance(1.1)
+    assert old.life == ["started", "closed"]
+    site.stop()
+    assert (old.life, new.life) == (["started", "closed"], ["started", "closed"])
+    client.close()
+    site.network.advance(0)
+    assert site.network.leaks() == []
+
+
+def test_a_backend_that_no_transfer_uses_is_closed_at_once(site: Site) -> None:
+    old = site.backends[0]
+    reload(site, [Opened()], site.resolvers)
+    assert old.life == ["started", "closed"]
+    site.stop()
+    assert old.life == ["started", "closed"]
+
+
+def test_a_backend_that_stays_is_neither_started_nor_closed_again(site: Site) -> None:
+    reload(site, [*site.backends, Files({"more": b"more"})], site.resolvers)
+    assert site.backends[0].life == ["started"]
+    machine = Machine(site)
+    assert (machine.gets("file"), machine.gets("more")) == (numbered(2000), b"more")
+    site.stop()
+
+
+def test_a_stop_while_an_old_transfer_is_under_way_closes_its_backend(site: Site) -> None:
+    old = site.backends[0]
+    client = FakePeer(site.network.host("10.0.0.8", name="client"))
+    client.send(b"\0\1file\0octet\0", (SERVER, 69))
+    site.network.advance(0.1)
+    reload(site, [], site.resolvers)
+    assert old.life == ["started"]
+    site.stop()
+    assert old.life == ["started", "closed"]
+    client.close()
+    site.network.advance(0)
+    assert site.network.leaks() == []
+
+
+def test_limits_of_transfers_are_those_of_the_new_configuration(site: Site) -> None:
+    reload(site, site.backends, site.resolvers, evolve(site.service.settings.tftp, max_blksize=700))
+    client = FakePeer(site.network.host("10.0.0.8", name="client"))
+    client.send(b"\0\1file\0octet\0blksize\x001000\0", (SERVER, 69))
+    site.network.advance(0.1)
+    assert client.take()[0].data == b"\0\6blksize\x00700\0"
+    client.close()
+    site.stop()
+
+
+def test_a_service_that_was_reloaded_starts_again_as_it_was(site: Site) -> None:
+    new = Opened({"file": b"new"})
+    reload(site, [new], site.resolvers)
+    site.stop()
+    site.service.startService()
+    assert Machine(site).gets("file") == b"new"
+    site.stop()
+    assert new.life == ["started", "closed"] * 2
+
+
+# Decisions
+
+
+def test_the_next_request_is_for_the_new_resolver(site: Site) -> None:
+    old, new = site.resolvers[0], Names("new")
+    machine = Machine(site)
+    assert machine.asks(firmware.IPXE_ROM) == "old"
+    old.seen.clear()
+    reload(site, site.backends, [new])
+    assert (old.life, new.life) == (["started", "closed"], ["started"])
+    assert machine.asks(firmware.IPXE_ROM) == "new"
+    assert any(isinstance(event, ResolverAnswered) for event in new.seen)
+    assert not any(isinstance(event, ResolverAnswered) for event in old.seen), "it observes no longer"
+    assert set(site.service.operations()) >= {"new"}
+    assert "old" not in site.service.operations()
+    site.stop()
+
+
+def test_a_request_that_waits_gets_the_answer_of_the_old_resolver() -> None:
+    waiting: Deferred[Any] = Deferred()
+    old = Names("old", waiting)
+    site = Site([old])
+    site.start()
+    machine = Machine(site)
+    port = FakePeer(machine.host, 68)
+    chaddr = bytes.fromhex(machine.mac.replace(":", ""))
+    port.send(pack(firmware.IPXE_ROM.message(xid=9, chaddr=chaddr), 1472), ("255.255.255.255", 67))
+    site.network.advance(0.1)
+    reload(site, [], [Names("new")])
+    assert old.life == ["started"]
+    waiting.callback(BootFile("late"))
+    site.network.advance(0.1)
+    assert any(b"late" in received.data for received in port.take())
+    site.network.advance(1.1)
+    assert old.life == ["started", "closed"]
+    port.close()
+    site.stop()
+
+
+# What can't be
+
+
+def test_a_plugin_that_can_not_be_started_changes_nothing(site: Site) -> None:
+    first, second = Opened({"file": b"new"}), Opened(error=StateError("no such archive"))
+    with pytest.raises(StateError, match="no such archive"):
+        reload(site, [first, second], [Names("new")])
+    assert (first.life, second.life) == (["started", "closed"], [])
+    assert Machine(site).gets("file") == numbered(2000)
+    assert Machine(site, address="10.0.0.7").asks(firmware.IPXE_ROM) == "old"
+    site.stop()
+    assert site.backends[0].life == ["started", "closed"]
+
+
+def test_a_service_that_does_not_run_can_not_be_reloaded() -> None:
+    service = BootService(MemoryNetwork().host("10.0.0.1"))
+    with pytest.raises(StateError, match="starting or stopping"):
+        service.reload(Settings(), [], [], FIXED)
+
+
+# From a file
+
+CONFIG = """
+[bootfw]
+state-dir = "state"
+workers = 1
+[dhcp]
+mode = "off"
+[web]
+listen = []
+[tftp]
+listen = ["0.0.0.0:69"]
+max-blksize = 1400
+[[backend]]
+use = "memory"
+files = { "motd" = "hello" }
+[[backend]]
+use = "memory"
+files = { "other" = "other" }
+"""
+
+
+@define(eq=False)
+class Running:
+    """A service of a file."""
+
+    path: Path
+    network: MemoryNetwork
+    service: BootService
+    reload: Reload
+    calls: list[str]
+
+    def gets(self, name: str) -> bytes:
+        client = FakePeer(self.network.host(f"10.0.0.{len(self.network.hosts) + 1}"))
+        client.send(b"\0\1" + name.encode() + b"\0octet\0", (SERVER, 69))
+        self.network.advance(0.1)
+        [received] = client.take()
+        client.send(b"\0\4\0\1", received.peer)
+        return received.data[4:]
+
+    def change(self, *pairs: tuple[str, str]) -> None:
+        text = CONFIG
+        for before, after in pairs:
+            assert before in text
+            text = text.replace(before, after)
+        self.path.write_text(text)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Any:
+    path = tmp_path / "bootfw.toml"
+    path.write_text(CONFIG)
+    network = MemoryNetwork()
+    host = network.host(SERVER, name="server")
+    parts = load_parts(path, {}, host)
+    service = BootService(host, settings=parts.settings, backends=parts.backends, watchdog=parts.watchdog[1])
+    service.startService()
+    made = Running(path, network, service, Reload(host, service, parts, path, {}), [])
+    made.reload.before, made.reload.after = lambda: made.calls.append("before"), lambda: made.calls.append("after")
+    yield made
+    network.result_of(service.stopService())
+
+
+def test_a_changed_file_is_applied_and_equal_tables_keep_their_plugins(running: Running) -> None:
+    before = dict(enumerate(running.reload._parts.backends))
+    running.change(("hello", "changed"), ("1400", "1300"))
+    assert running.reload.run() == ()
+    assert running.calls == ["before", "after"]
+    assert running.gets("motd") == b"changed"
+    assert running.service.settings.tftp.max_blksize == 1300
+    after = dict(enumerate(running.reload._parts.backends))
+    assert (after[0][1] is before[0][1], after[1][1] is before[1][1]) == (False, True)
+    assert running.reload._parts.store[1] is running.reload._parts.attempts[1]
+
+
+def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(running: Running) -> None:
+    running.change(
+        ("hello", "changed"), ("1400", "1"), ('use = "memory"\nfiles = { "other"', 'use = "none"\nfiles = { "other"')
+    )
+    lines = running.reload.run()
+    assert len(lines) == 2
+    assert lines[0].startswith(f"{running.path}: tftp.max-blksize: must be ")
+    assert lines[1].startswith(f"{running.path}: backend[1].use: ")
+    assert running.gets("motd") == b"hello"
+    assert running.calls == ["before", "after"]
+    running.change(("hello", "right"))
+    assert running.reload.run() == ()
+    assert running.gets("motd") == b"right"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "where"),
+    [
+        ('"state"', '"another"', "bootfw.state-dir"),
+        ("workers = 1", "workers = 2", "bootfw.workers"),
+        ("0.0.0.0:69", "0.0.0.0:70", "tftp.listen"),
+        ('mode = "off"', 'mode = "off"\nports = { server = 1067 }', "dhcp.ports.server"),
+        ("[web]\nlisten = []", '[web]\nlisten = ["127.0.0.1:8067"]', "web.listen"),
+        ("[web]", '[log]\nlevel = "debug"\n[web]', "log.level"),
+        ("[web]", "[boots]\nkeep = 7\n[web]", "boots.keep"),
+        ("[web]", '[store]\nuse = "memory"\n[web]', "store"),
+        ("[web]", '[[observer]]\nuse = "log"\n[[observer]]\nuse = "log"\n[web]', "observer"),
+        ("[web]", '[[persona]]\nname = "mine"\nvendor-class = "Mine"\n[web]', "persona"),
+    ],
+)
+def test_what_needs_a_restart_is_refused_as_a_whole(running: Running, before: str, after: str, where: str) -> None:
+    running.change((before, after), ("hello", "changed"))
+    assert running.reload.run() == (f"{running.path}: {where}: was changed, which needs a restart",)
+    assert running.gets("motd") == b"hello"
+
+
+def test_the_control_operation_answers_with_the_errors(running: Running) -> None:
+    assert list(running.reload.operation({})) == []
+    running.path.unlink()
+    with pytest.raises(ControlError, match=r"bootfw\.toml: can't be read: No such file or directory"):
+        running.reload.operation({})
+
+
+def test_the_first_resolver_needs_a_restart(running: Running) -> None:
+    """It opens the ports of DHCP."""
+    running.reload._parts = evolve(
+        running.reload._parts,
+        configuration=evolve(
+            running.reload._parts.configuration,
+            settings=evolve(running.reload._parts.configuration.settings, dhcp=Settings().dhcp),
+        ),
+    )
+    resolver = '[[resolver]]\nuse = "by-architecture"\nfiles = { x86-bios = "motd" }\n[web]'
+    running.change(('[dhcp]\nmode = "off"', ""), ("[web]", resolver))
+    assert running.reload.run() == (
+        f"{running.path}: resolver: the first resolver opens DHCP ports, which needs a restart",
+    )
