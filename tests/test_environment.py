@@ -28,7 +28,9 @@ def wrong(**environ: str) -> list[str]:
 def test_every_key_of_the_settings_has_a_variable() -> None:
     assert list(variables()) == [
         "BOOTFW_INTERFACES",
+        "BOOTFW_OPTIONAL",
         "BOOTFW_STATE_DIR",
+        "BOOTFW_USER",
         "BOOTFW_WORKERS",
         "BOOTFW_TFTP_LISTEN",
         "BOOTFW_TFTP_PORTS",
@@ -60,6 +62,15 @@ def test_every_key_of_the_settings_has_a_variable() -> None:
         "BOOTFW_HTTP_HTTPS_LISTEN",
         "BOOTFW_HTTP_CERTIFICATE",
         "BOOTFW_HTTP_KEY",
+        "BOOTFW_LOG_FORMAT",
+        "BOOTFW_LOG_LEVEL",
+        "BOOTFW_METRICS_LISTEN",
+        "BOOTFW_WEB_LISTEN",
+        "BOOTFW_WEB_HOSTS",
+        "BOOTFW_WEB_TOKEN",
+        "BOOTFW_BOOTS_KEEP",
+        "BOOTFW_BOOTS_DAYS",
+        "BOOTFW_BOOTS_QUIET_SECONDS",
     ]
 
 

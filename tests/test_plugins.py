@@ -534,6 +534,8 @@ def test_every_built_in_loads_and_has_a_summary() -> None:
         "store memory",
         "store sqlite",
         "observer log",
+        "observer otel",
+        "observer webhook",
     ]
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.request import urlopen
 
 import pytest
@@ -169,17 +170,26 @@ exec "$@"
 """
 
 
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """One that every account can read. Pytest's own can't be: each pytest that begins closes it to other accounts."""
+    with TemporaryDirectory(prefix="bootfw-test-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
 @pytest.mark.interop
 @pytest.mark.parametrize("by", ["the configuration", "twistd --uid"])
-def test_root_is_given_up_and_a_late_port_below_1024_is_bound_after_it(by: str, namespace: str, tmp_path: Path) -> None:
+def test_root_is_given_up_and_a_late_port_below_1024_is_bound_after_it(
+    by: str, namespace: str, directory: Path
+) -> None:
     configured = by == "the configuration"
-    (tmp_path / "bootfw.toml").write_text(DROPPED.format(user="nobody" if configured else ""))
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
+    (directory / "bootfw.toml").write_text(DROPPED.format(user="nobody" if configured else ""))
     uid = ["--uid=65534", "--gid=65534"] if not configured else []
     readable = ["unshare", "--mount", "sh", "-c", _READABLE, "sh", sys.base_prefix]
-    command: list[str | Path] = [TWISTD, "--nodaemon", "--pidfile=", *uid, "bootfw", "-c", tmp_path / "bootfw.toml"]
-    with Process("ip", "netns", "exec", namespace, *readable, *command, cwd=tmp_path) as server:
+    command: list[str | Path] = [TWISTD, "--nodaemon", "--pidfile=", *uid, "bootfw", "-c", directory / "bootfw.toml"]
+    with Process("ip", "netns", "exec", namespace, *readable, *command, cwd=directory) as server:
         server.until("bootfw serves")
         status = status_of(server.pid)
         assert set(status["Uid"].split()) == {"65534"}
@@ -196,14 +206,12 @@ def test_root_is_given_up_and_a_late_port_below_1024_is_bound_after_it(by: str, 
 
 @pytest.mark.interop
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
-def test_workers_have_none_of_the_capabilities_of_a_unit(namespace: str, tmp_path: Path) -> None:
+def test_workers_have_none_of_the_capabilities_of_a_unit(namespace: str, directory: Path) -> None:
     """AmbientCapabilities= are those of every program that the server starts, unless it clears them."""
-    setup = Setup(tmp_path)
-    (tmp_path / "state").mkdir(mode=0o777)
-    (tmp_path / "state").chmod(0o777)
+    setup = Setup(directory)
+    (directory / "state").mkdir(mode=0o777)
+    (directory / "state").chmod(0o777)
     setup.path.chmod(0o644)
-    for parent in (tmp_path, *tmp_path.parents[:3]):
-        parent.chmod(0o755)
     readable = ["unshare", "--mount", "sh", "-c", _READABLE, "sh", sys.base_prefix]
     caps = "+net_raw,+net_bind_service"
     unit = [
@@ -216,7 +224,7 @@ def test_workers_have_none_of_the_capabilities_of_a_unit(namespace: str, tmp_pat
     ]
     command: list[str | Path] = [TWISTD, "--nodaemon", "--pidfile=", "bootfw", "-c", setup.path]
     within = ["ip", "netns", "exec", namespace, *readable, "sh", "-c", 'ip link set lo up; exec "$@"', "sh", *unit]
-    with Process(*within, *command, cwd=tmp_path) as server:
+    with Process(*within, *command, cwd=directory) as server:
         server.until("bootfw serves")
         status = status_of(server.pid)
         assert (int(status["CapEff"], 16), int(status["CapAmb"], 16)) == (KEPT, 0)

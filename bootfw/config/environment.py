@@ -106,7 +106,10 @@ def _plugin_path(name: str, settings: Iterable[str]) -> KeyPath:
     patterns = [f"{PREFIX}{kind.upper()}_0_USE" for kind in PLUGIN_LISTS] + [
         f"{PREFIX}{kind.upper()}_USE" for kind in PLUGIN_TABLES
     ]
-    raise ConfigError(f"unknown variable{nearest(name, [*settings, *patterns])}")
+    # Without the prefix, which would make every name like every other.
+    keys = [known.removeprefix(PREFIX) for known in (*settings, *patterns)]
+    like = nearest(name.removeprefix(PREFIX), keys).replace('"', f'"{PREFIX}', 1)
+    raise ConfigError(f"unknown variable{like}")
 
 
 def _in_a_variable(key: str) -> str:

@@ -66,7 +66,7 @@ requests = st.builds(
     lambda method, target, version, headers, end: end.join([b" ".join([method, target, version]), *headers, b"", b""]),
     st.sampled_from([b"GET", b"HEAD", b"POST", b"get", b"GETX"]) | st.just(b"GET"),
     st.sampled_from(TARGETS),
-    st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2"]) | st.just(b"HTTP/1.1"),
+    st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2", b"http/1.1"]) | st.just(b"HTTP/1.1"),
     st.lists(st.sampled_from(HEADERS), max_size=4),
     st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n"]),
 )
@@ -155,6 +155,7 @@ def test_what_boot_programs_send_takes_it(request_bytes: bytes) -> None:
         b"GET /a HTTP/1.1\r\nX: " + b"x" * 5000 + b"\r\n\r\n",
         b"GET /%41 HTTP/1.1\r\n\r\n",
         b"get /a HTTP/1.1\r\n\r\n",
+        b"GET /a http/1.1\r\n\r\n",
     ],
 )
 def test_whatever_else_comes_is_for_twisted(request_bytes: bytes) -> None:

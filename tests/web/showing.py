@@ -28,12 +28,12 @@ from bootfw.api import (
 )
 from bootfw.attempts.attempt import BootAttempt
 from bootfw.attempts.record import attempt_record
-from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, ListenerBound, TransferBegun, TransferEnded
+from bootfw.events import BootAttemptChanged, BootAttemptEnded, Event, ReadinessChanged, TransferBegun, TransferEnded
 from bootfw.lease import Lease, LeaseState
 from bootfw.resolvers.next_boot import NextBoot
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
-from bootfw.values import Agreed, Outcome, TransferReport, TransferRequest
+from bootfw.values import Agreed, Outcome, SocketStatus, TransferReport, TransferRequest
 from bootfw.web import WebSite, add_web
 
 from . import recorded
@@ -98,7 +98,7 @@ class Commands(LineOnlyReceiver):
 
     delimiter = b"\n"
 
-    def __init__(self, boots: Recorded, site: WebSite, service: BootService) -> None:
+    def __init__(self, boots: Recorded, site: WebSite, service: "Waiting") -> None:
         self._boots = boots
         self._site = site
         self._service = service
@@ -127,9 +127,9 @@ class Commands(LineOnlyReceiver):
             self._boots.add(recorded.in_progress(20_000 + number % 500, time.time() - 2.5))
 
     def appear(self) -> None:
-        """The interface that is waited for: its ports are bound, as their events say."""
-        for row in self._service.summary():
-            self._site.activity.observe(ListenerBound(reactor.seconds(), row.service, row.address, row.note))
+        """The interface that is waited for: its sockets are bound."""
+        self._service.appeared = True
+        self._site.activity.observe(ReadinessChanged(reactor.seconds(), True))
 
     def transfers(self, rate: int) -> None:
         """Transfers of the last minutes, in bytes per second, and some that run."""
@@ -144,6 +144,20 @@ class Commands(LineOnlyReceiver):
         for port in range(7):
             request = TransferRequest("initrd.img", "initrd.img", ("10.77.0.9", port), protocol="http")
             self._boots.publish(TransferBegun(now, request, Agreed()))
+
+
+class Waiting(BootService):
+    """A service whose interface appears when the test says so: this process may create none."""
+
+    appeared = False
+
+    @property
+    def ready(self) -> bool:
+        return self.appeared or super().ready
+
+    def sockets(self) -> tuple[SocketStatus, ...]:
+        found = super().sockets()
+        return tuple(evolve(each, state="bound", reason="") for each in found) if self.appeared else found
 
 
 def main(state: str) -> None:
@@ -170,7 +184,7 @@ def main(state: str) -> None:
         ),
     )
     store = store_of({"empty": 0, "many": 2000}.get(state, 40))
-    service = BootService(reactor, settings=settings, resolvers=[boots, NextBoot()], store=store)
+    service = Waiting(reactor, settings=settings, resolvers=[boots, NextBoot()], store=store)
     site = add_web(reactor, service, WebSettings(listen=["127.0.0.1:0"], token=recorded.TOKEN))
     service.startService()
     commands = Commands(boots, site, service)

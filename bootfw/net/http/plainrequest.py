@@ -21,11 +21,9 @@ LARGEST = 4096
 _REQUEST = re.compile(
     rb"(GET|HEAD) (/[A-Za-z0-9/._~+=,@:-]*) HTTP/1\.1\r\n"
     # What says something about a body, a protocol or the connection is left to twisted.web.
-    rb"((?:(?!content-length|transfer-encoding|expect|upgrade|connection:(?![ \t]*keep-alive\r))"
+    rb"((?i:(?!content-length|transfer-encoding|expect|upgrade|connection:(?![ \t]*keep-alive\r))"
     rb"[A-Za-z0-9-]+:[ \t]*[\x21-\x7e][\x20-\x7e]*\r\n)*)\r\n",
-    re.IGNORECASE,
 )
-_METHODS = (b"GET", b"HEAD")
 _CONDITIONAL = re.compile(rb"^(?:if-|range:)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -143,7 +141,7 @@ def parse(data: bytes, channel: Any, over: Callable[[], None]) -> PlainRequest |
     if len(data) > LARGEST:
         return None
     found = _REQUEST.fullmatch(data)
-    if found is None or found[1] not in _METHODS:
+    if found is None:
         return None
     request = PlainRequest(channel, found[1], found[2], found[3], over)
     request.setHeader(b"Server", b"bootfw")
