@@ -450,9 +450,8 @@ class BootService(MultiService):
         self._closing = [each.port for each in opened]
         self._urls.clear()
         for each in opened:
-            where = each.where  # a shared port forgets it when it is closed
             closing += [maybeDeferred(each.protocol.close), maybeDeferred(each.port.stopListening)]
-            self._publisher.publish(ListenerClosed(self._reactor.seconds(), each.service, where))
+            self._publisher.publish(ListenerClosed(self._reactor.seconds(), each.service, each.where))
         closing += [self._plugins.close(), self._stores.close(), self._observers.close()]
         if self._leasing is not None:
             closing.append(self._leasing.close())
@@ -554,7 +553,8 @@ class BootService(MultiService):
 
     def _note_url(self, wanted: WantedSocket) -> None:
         if wanted.service in ("http", "https"):
-            self._urls.listening(wanted.service, (wanted.where[0], wanted.where[1]))
+            note = self._urls.listening if wanted.state is SocketState.BOUND else self._urls.lost
+            note(wanted.service, (wanted.where[0], wanted.where[1]))
 
     def _await_networks(self) -> None:
         """Without an address in a network that DHCP serves, its clients get addresses and reach no server."""

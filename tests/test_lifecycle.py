@@ -259,3 +259,17 @@ def test_a_server_that_has_just_started_ends_at_once(tmp_path: Path) -> None:
         server.rest(seconds=4.5)  # less than the patience with workers that serve
     assert "worker" not in server.text, "none of them complains"
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_all_processes_can_be_ended_at_once(tmp_path: Path) -> None:
+    """systemd signals all of a unit's processes (KillMode=control-group), and a terminal all of a group."""
+    http = f'\n[http]\nlisten = ["127.0.0.1:{free_port(socket.SOCK_STREAM)}"]\n'
+    setup = Setup(tmp_path, workers=2, more=http)
+    with bootfw(setup.path) as server:
+        server.until("http listens on")
+        while len(workers := workers_of(server.pid)) < 2 or not all(map(serves, workers)):
+            time.sleep(0.01)
+        for pid in [*workers, server.pid]:
+            os.kill(pid, signal.SIGTERM)
+        server.rest()
+    assert "Traceback" not in server.text

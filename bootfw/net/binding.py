@@ -38,7 +38,7 @@ class WantedSocket:
 
     :param open: opens the port. It raises CannotListenError.
     :param missing: what has to exist for the socket, and does not; "" when it does.
-    :param is_open: called when the port is opened.
+    :param changed: called when its state has changed.
     """
 
     service: str
@@ -52,7 +52,7 @@ class WantedSocket:
     may_be_held: bool
     """Whether the service starts although another program has the port, and retries."""
     missing: Callable[[], str]
-    is_open: Callable[["WantedSocket"], None]
+    changed: Callable[["WantedSocket"], None]
     protocol: Any = None
     port: Any = field(default=None, init=False)
     """IListeningPort; None: it is not open."""
@@ -61,6 +61,8 @@ class WantedSocket:
     """When it entered its state, in seconds of the clock."""
     index: int = field(default=0, init=False)
     """Of the interface that it is bound to; 0: it has no port yet, or is on all interfaces."""
+    _where: Address | None = field(default=None, init=False)
+    """Of the open port. A port forgets it when it is closed, which the end of the reactor may do before us."""
 
     @property
     def state(self) -> State:
@@ -85,9 +87,13 @@ class WantedSocket:
     @property
     def where(self) -> Address:
         """The address; with port 0, the port that the kernel chose."""
+        if self._where is not None:
+            return self._where
         if self.port is None:
             return self.address[0], self.address[1]
         host = self.port.getHost()
+        if host.port:  # else its interface does not exist yet
+            self._where = host.host, host.port
         return host.host, host.port
 
     def status(self) -> SocketStatus:
@@ -250,7 +256,6 @@ class Bindings:
         if wanted.interface:
             bound = all(sock.getsockname()[1] for sock in wanted.sockets()) if self._follow else True
             wanted.index = index_of(wanted.interface) if bound else 0
-        wanted.is_open(wanted)
 
     def _bind_again(self, wanted: WantedSocket) -> bool:
         """Bind the sockets of a port to an interface that has appeared.
@@ -289,6 +294,7 @@ class Bindings:
     def _report(self, wanted: WantedSocket, before: str) -> None:
         now = wanted.since = self._reactor.seconds()
         status = wanted.status()
+        wanted.changed(wanted)
         if wanted.open is None:
             pass
         elif wanted.state is State.BOUND:

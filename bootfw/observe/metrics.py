@@ -121,22 +121,14 @@ class Collector:
         leases, free = self._boot.lease_counts()
         yield gauge("bootfw_leases", "Addresses by the state of their lease.", ("subnet", "state"), leases.items())
         yield gauge("bootfw_pool_free_addresses", "Addresses of the pools that are free.", ("subnet",), free.items())
-        sockets = Counter(_sockets(self._boot))
+        sockets = Counter((status.service, status.state) for status in self._boot.sockets())
         yield gauge("bootfw_sockets", "Sockets that are wanted, by their state.", ("service", "state"), sockets.items())
-        ready = [((), float(getattr(self._boot, "ready", self._boot.running)))]
+        ready = [((), float(self._boot.ready))]
         yield gauge("bootfw_ready", "1 when every socket that is not optional is bound.", (), ready)
         ends = [((path,), end) for path, end in counts.certificates.items()]
         text = "When the HTTPS certificate expires, in seconds since the epoch."
         yield gauge("bootfw_certificate_expiry_timestamp_seconds", text, ("path",), ends)
         yield gauge("bootfw_build_info", "1, with the version as a label.", ("version",), [((__version__,), 1.0)])
-
-
-def _sockets(boot: Any) -> Iterator[tuple[str, str]]:
-    """(service, state) of each socket."""
-    wanted = getattr(boot, "sockets", None)
-    if wanted is None:
-        return ((row.service, "bound") for row in boot.summary())
-    return ((status.service, status.state) for status in wanted())
 
 
 class MetricsResource(Resource):

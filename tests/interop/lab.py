@@ -23,6 +23,8 @@ from typing import Self, TypeVar
 
 import pytest
 
+from bootfw.values import Address
+
 from .slots import Slot
 
 _NAMESPACES = Path("/run/netns")
@@ -30,6 +32,7 @@ _CLONE_NEWNET = 0x40000000  # <sched.h>; os.setns() is there from Python 3.12 on
 # <linux/if_packet.h>, <linux/if_ether.h>
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC, _ETH_P_ALL = 263, 1, 1, 3
 _LOG_TAIL = 4000
+_PLUGGED_AGAIN = "52:54:00:77:00:01"
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # ECMA-48 section 5.4
 _libc = ctypes.CDLL(None, use_errno=True)
 _serial = itertools.count(1)
@@ -196,6 +199,14 @@ class Host:
         made.bind((address, port))
         return made
 
+    def connection(self, address: Address) -> socket.socket:
+        """A TCP connection from this host for use in the test process."""
+        with self._entered():
+            made = socket.socket()
+        made.settimeout(10)
+        made.connect(address)
+        return made
+
     def packet_socket(self) -> socket.socket:
         """A socket that sends and receives whole Ethernet frames on ``eth0``, those for other stations too."""
         with self._entered():
@@ -267,6 +278,13 @@ class Lab:
         self._plug(host, name, "eth0", segment)
         _address(host, "eth0", addresses)
         return host
+
+    def plug_again(self, host: Host, *addresses: str) -> None:
+        """A new ``eth0`` for a host whose first one was deleted. It has the same hardware address, as a card has that
+        is found again: others know it for half a minute."""
+        self._plug(host, host.name, "eth0", "br0")
+        host.ip("link", "set", "eth0", "address", _PLUGGED_AGAIN)
+        _address(host, "eth0", addresses)
 
     def router(self, name: str, near: str, far: str) -> Host:
         """A new host with one address on the segment, and another on a second one, ``far``, which is made."""

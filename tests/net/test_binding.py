@@ -4,16 +4,19 @@ import errno
 import itertools
 import os
 import socket
+import ssl
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
+from http.client import HTTPSConnection
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from turning import TurnUntil
+from turning import Alongside, TurnUntil
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorFDSet
@@ -25,14 +28,16 @@ from bootfw.config.settings import DHCPSettings, HTTPSettings, Settings, TFTPSet
 from bootfw.dhcp.subnet import Subnet
 from bootfw.errors import ConfigError
 from bootfw.events import Event, ListenerFailed, ReadinessChanged, SocketChanged
-from bootfw.interfaces import IBootObserver
+from bootfw.interfaces import IBootObserver, IPerClientBackend
 from bootfw.net.binding import Bindings, WantedSocket
 from bootfw.net.linux.interfaces import index_of
 from bootfw.net.linux.netlink import Changes
 from bootfw.net.listening import OwnSockets
 from bootfw.net.workers.sharedport import open_shared
+from bootfw.readers import MemoryReader
 from bootfw.service import BootService
 from bootfw.stores.memory import MemoryStore
+from bootfw.values import TransferRequest
 
 from .namespaces import Host
 
@@ -152,9 +157,9 @@ class Watched:
         self.observer = Observer()
         self.service: Any = None
 
-    def start(self, settings: Settings) -> BootService:
+    def start(self, settings: Settings, backend: Any = None) -> BootService:
         with self.host.inside():
-            backend = MemoryBackend({"file": b"content"})
+            backend = backend or MemoryBackend({"file": b"content"})
             self.service = BootService(self.reactor, settings=settings, backend=backend, observers=[self.observer])
             self.service.startService()
         return self.service  # type: ignore[no-any-return]
@@ -254,6 +259,63 @@ def test_what_arrives_late_is_served_and_ready_then(hosts: tuple[Host, Host], wa
             watched.until(received)
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["at the start", "later"])
+def test_an_ipv6_address_is_bound_when_its_duplicate_detection_is_done(
+    hosts: tuple[Host, Host], watched: Watched, late: bool
+) -> None:
+    def add() -> None:  # one probe of a second (RFC 4862 section 5.4), during which the address is tentative
+        hosts[0].ip("addr", "add", "fd00:9:9::1/64", "dev", "s9")
+
+    wire(hosts)
+    hosts[1].ip("addr", "add", "fd00:9:9::2/64", "dev", "c9", "nodad")
+    if not late:
+        add()
+    service = watched.start(QUIET(tftp=TFTPSettings(listen=[f"[fd00:9:9::1]:{PORT}"])))
+    assert not service.ready
+    if late:
+        add()
+    watched.until(lambda: service.sockets()[0].reason == "this address is still tentative")
+    assert watched.states() == ["waiting"]
+    watched.until(lambda: service.ready)
+    assert fetched(hosts, watched, ("fd00:9:9::1", PORT)) == b"\0\3\0\1content"
+
+
+def test_an_ipv6_address_of_another_host_is_waited_for(hosts: tuple[Host, Host], watched: Watched) -> None:
+    wire(hosts)
+    hosts[1].ip("addr", "add", "fd00:9:9::1/64", "dev", "c9", "nodad")
+    service = watched.start(QUIET(tftp=TFTPSettings(listen=[f"[fd00:9:9::1]:{PORT}"])))
+    hosts[0].ip("addr", "add", "fd00:9:9::1/64", "dev", "s9")
+    watched.until(lambda: service.sockets()[0].reason == "another host has this address")
+    assert not service.ready
+
+
+def test_https_is_served_on_an_address_that_arrives_late(
+    hosts: tuple[Host, Host], watched: Watched, alongside: Alongside, tmp_path: Path
+) -> None:
+    pytest.importorskip("OpenSSL", reason="pyOpenSSL is not installed: pip install bootfw[tls]")
+    from certificates import Authority
+
+    authority = Authority()
+    certificate, key = authority.issue("10.9.9.1")
+    (tmp_path / "served.pem").write_bytes(certificate + key)
+    https = HTTPSettings(https_listen=["10.9.9.1:8443"], certificate=str(tmp_path / "served.pem"))
+    service = watched.start(QUIET(tftp=TFTPSettings(listen=()), http=https))
+    assert (service.ready, watched.states()) == (False, ["waiting"])
+    wire(hosts)
+    watched.until(lambda: service.ready)
+    trust = ssl.create_default_context(cadata=authority.pem.decode())
+
+    def fetch() -> bytes:
+        with hosts[1].inside():
+            connection = HTTPSConnection("10.9.9.1", 8443, timeout=10, context=trust)
+            connection.request("GET", "/file")
+        with closing(connection):
+            return connection.getresponse().read()
+
+    with watched.host.inside():
+        assert alongside(fetch) == b"content"
+
+
 def test_an_address_that_moves_away_is_waited_for(hosts: tuple[Host, Host], watched: Watched) -> None:
     wire(hosts)
     service = watched.start(QUIET(tftp=TFTPSettings(listen=[f"10.9.9.1:{PORT}"])))
@@ -265,6 +327,29 @@ def test_an_address_that_moves_away_is_waited_for(hosts: tuple[Host, Host], watc
     hosts[0].ip("addr", "add", "10.9.9.1/24", "dev", "s9")
     assert watched.until(lambda: service.ready) < 1
     assert fetched(hosts, watched) == b"\0\3\0\1content"
+
+
+@implementer(IPerClientBackend)
+class OwnURL:
+    """Has one file, with our URL of HTTP as the client of the request reaches it."""
+
+    def open(self, path: str, request: TransferRequest) -> MemoryReader:
+        return MemoryReader(f"({request.http_url})".encode())
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["absent at the start", "present at the start"])
+def test_a_url_is_offered_while_its_address_exists(hosts: tuple[Host, Host], watched: Watched, first: bool) -> None:
+    def offered() -> bytes:
+        return fetched(hosts, watched, ("10.9.0.1", PORT))[4:]
+
+    wire(hosts, address=first)
+    http = HTTPSettings(listen=["10.9.9.1:8069"])
+    service = watched.start(QUIET(tftp=TFTPSettings(listen=[f"0.0.0.0:{PORT}"]), http=http), OwnURL())
+    for present in (first, not first, first):
+        if service.ready is not present:
+            hosts[0].ip("addr", "add" if present else "del", "10.9.9.1/24", "dev", "s9")
+            watched.until(lambda: service.ready is present)  # noqa: B023
+        assert offered() == (b"(http://10.9.9.1:8069)" if present else b"()")
 
 
 def test_an_interface_that_is_deleted_and_made_again_is_served(hosts: tuple[Host, Host], watched: Watched) -> None:

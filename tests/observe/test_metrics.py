@@ -291,7 +291,6 @@ def test_sockets_that_are_waited_for_and_readiness() -> None:
     class Boot:
         """What a service says of its sockets."""
 
-        running = True
         ready = False
 
         def sockets(self) -> list[SimpleNamespace]:

@@ -28,6 +28,12 @@ class WebURLs:
         self._listening.setdefault(scheme, []).append(address)
         self._urls.clear()
 
+    def lost(self, scheme: str, address: ListenAddress) -> None:
+        """*scheme* is not served at *address*, or no longer: this host does not have it now."""
+        if address in self._listening.get(scheme, ()):
+            self._listening[scheme].remove(address)
+            self._urls.clear()
+
     def certified(self, names: Sequence[str]) -> None:
         """The certificate is for *names* from now on."""
         self.names = names
