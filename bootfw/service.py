@@ -242,7 +242,8 @@ class BootService(MultiService):
             raise StateError("the server is starting or stopping")
         new_backends, new_resolvers = _named(backends, IBackend), _named(resolvers, IBootFileResolver)
         used = new_resolvers if settings.answers_dhcp else []
-        self._give_lookup(new_resolvers)
+        before = {id(resolver) for _, resolver in self._resolvers}
+        self._give_lookup([each for each in new_resolvers if id(each[1]) not in before])
         self._stores.start_new(new_backends)
         try:
             self._plugins.start_new(used)
@@ -305,10 +306,7 @@ class BootService(MultiService):
             self._retiring = self._reactor.callLater(_RETIRED_CHECKED_EVERY, self._close_retired)
 
     def _forget_retired(self) -> None:
-        """The service stops, which closes every plugin."""
-        for each in self._retired:
-            if each.chain is not None:
-                each.chain.cancel_all()
+        """The service stops, which cancels every resolution and closes every plugin."""
         self._retired = []
         if self._retiring is not None:
             self._retiring.cancel()

@@ -15,8 +15,16 @@ from zope.interface import implementer
 from bootfw.build import load_parts
 from bootfw.config.settings import Settings, TFTPSettings
 from bootfw.errors import StateError
-from bootfw.events import Event, ResolverAnswered
-from bootfw.interfaces import IBackend, IBootFileResolver, IBootObserver, IOperable, IStartable
+from bootfw.events import BackendProblem, Event, ResolverAnswered
+from bootfw.interfaces import (
+    IBackend,
+    IBootFileResolver,
+    IBootObserver,
+    IClientAware,
+    IOperable,
+    ISelfChecking,
+    IStartable,
+)
 from bootfw.net.control import ControlError
 from bootfw.reload import Reload
 from bootfw.service import BootService
@@ -45,7 +53,16 @@ class Opened(Files):
         self.life.append("closed")
 
 
-@implementer(IBootFileResolver, IStartable, IOperable, IBootObserver)
+@implementer(ISelfChecking)
+@define(eq=False)
+class Missing(Files):
+    """Files in a directory that is not there."""
+
+    def problem(self) -> str:
+        return "no such directory"
+
+
+@implementer(IBootFileResolver, IStartable, IOperable, IBootObserver, IClientAware)
 @define(eq=False)
 class Names:
     """Names one file, at once or when the test fires ``answer``."""
@@ -54,11 +71,17 @@ class Names:
     answer: "Deferred[Any] | None" = None
     life: list[str] = field(factory=list)
     seen: list[Event] = field(factory=list)
+    error: Exception | None = None
+
+    def set_client_lookup(self, lookup: Any) -> None:
+        self.life.append("aware")
 
     def resolve(self, request: Any) -> Any:
         return BootFile(self.file) if self.answer is None else self.answer
 
     def start(self, publish: Callable[..., Any]) -> None:
+        if self.error is not None:
+            raise self.error
         self.life.append("started")
 
     def close(self) -> None:
@@ -125,6 +148,7 @@ def test_a_backend_that_no_transfer_uses_is_closed_at_once(site: Site) -> None:
 def test_a_backend_that_stays_is_neither_started_nor_closed_again(site: Site) -> None:
     reload(site, [*site.backends, Files({"more": b"more"})], site.resolvers)
     assert site.backends[0].life == ["started"]
+    assert site.resolvers[0].life == ["aware", "started"]
     machine = Machine(site)
     assert (machine.gets("file"), machine.gets("more")) == (numbered(2000), b"more")
     site.stop()
@@ -154,6 +178,22 @@ def test_limits_of_transfers_are_those_of_the_new_configuration(site: Site) -> N
     site.stop()
 
 
+def test_a_problem_of_a_new_backend_is_published(site: Site) -> None:
+    reload(site, [Missing()], site.resolvers)
+    assert [event.problem for event in site.said(BackendProblem)] == ["no such directory"]
+    site.stop()
+
+
+def test_a_resolver_that_can_not_be_started_leaves_no_backend_started(site: Site) -> None:
+    backend, failing = Opened({"file": b"new"}), Names("new", error=StateError("no such program"))
+    with pytest.raises(StateError, match="no such program"):
+        reload(site, [backend], [failing])
+    assert backend.life == ["started", "closed"]
+    assert Machine(site).gets("file") == numbered(2000)
+    site.stop()
+    assert backend.life == ["started", "closed"]
+
+
 def test_a_service_that_was_reloaded_starts_again_as_it_was(site: Site) -> None:
     new = Opened({"file": b"new"})
     reload(site, [new], site.resolvers)
@@ -173,7 +213,7 @@ def test_the_next_request_is_for_the_new_resolver(site: Site) -> None:
     assert machine.asks(firmware.IPXE_ROM) == "old"
     old.seen.clear()
     reload(site, site.backends, [new])
-    assert (old.life, new.life) == (["started", "closed"], ["started"])
+    assert (old.life, new.life) == (["aware", "started", "closed"], ["aware", "started"])
     assert machine.asks(firmware.IPXE_ROM) == "new"
     assert any(isinstance(event, ResolverAnswered) for event in new.seen)
     assert not any(isinstance(event, ResolverAnswered) for event in old.seen), "it observes no longer"
@@ -193,12 +233,12 @@ def test_a_request_that_waits_gets_the_answer_of_the_old_resolver() -> None:
     port.send(pack(firmware.IPXE_ROM.message(xid=9, chaddr=chaddr), 1472), ("255.255.255.255", 67))
     site.network.advance(0.1)
     reload(site, [], [Names("new")])
-    assert old.life == ["started"]
+    assert old.life == ["aware", "started"]
     waiting.callback(BootFile("late"))
     site.network.advance(0.1)
     assert any(b"late" in received.data for received in port.take())
     site.network.advance(1.1)
-    assert old.life == ["started", "closed"]
+    assert old.life == ["aware", "started", "closed"]
     port.close()
     site.stop()
 
@@ -296,6 +336,13 @@ def test_a_changed_file_is_applied_and_equal_tables_keep_their_plugins(running: 
     after = dict(enumerate(running.reload._parts.backends))
     assert (after[0][1] is before[0][1], after[1][1] is before[1][1]) == (False, True)
     assert running.reload._parts.store[1] is running.reload._parts.attempts[1]
+
+
+def test_equal_tables_are_plugins_of_their_own_after_it_too(running: Running) -> None:
+    running.change(("hello", "other"), ("motd", "other"))
+    assert running.reload.run() == ()
+    one, other = (plugin for _, plugin in running.reload._parts.backends)
+    assert one is not other
 
 
 def test_a_wrong_file_changes_nothing_and_every_error_has_a_line(running: Running) -> None:

@@ -78,11 +78,10 @@ class PluginLifecycle:
 
         :return: close those that are no longer used; to be called when nothing needs these any more.
         """
-        for name in self.operations() if self._served else ():
+        for name in self.operations():
             self._served.pop(name, None)
         before, self._plugins = self._plugins, plugins
-        if self._served:
-            self._served.update(self.operations())
+        self._served.update(self.operations())
         return [partial(self.retire, plugin) for _, plugin in before if not _has(plugins, plugin)]
 
     def retire(self, plugin: Any) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from attrs import define, field
@@ -169,6 +170,8 @@ def test_a_reload_during_200_transfers_loses_none(workers: int, tmp_path: Path) 
         done = busy.reload()
         assert (done.returncode, done.stdout, done.stderr) == (0, "reloaded\n", "")
         busy.gets_new_file()
+        with urlopen(f"http://127.0.0.1:{busy.http}/file", timeout=10) as answer:
+            assert answer.read() == NEW
         for download in downloads:
             download.acknowledge()
         go_on(downloads, 1000)

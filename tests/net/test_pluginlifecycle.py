@@ -150,6 +150,28 @@ def test_the_operator_asks_it_from_the_beginning_to_the_end(
     assert not path.exists()
 
 
+def test_the_operations_of_replaced_plugins_are_replaced(
+    private_reactor: EPollReactor, asked: Asked, tmp_path: Path
+) -> None:
+    @define(eq=False)
+    class Other(Resolver):
+        def operations(self) -> dict[str, Callable[..., Any]]:
+            return {"other": lambda given: []}
+
+    path, old = tmp_path / "control.sock", Resolver()
+    lifecycle = attendants(private_reactor, old)
+    lifecycle.start()
+    lifecycle.listen(path)
+    new = [("o", Other())]
+    lifecycle.start_new(new)
+    [close] = lifecycle.replace(new)
+    assert asked(path, "other") == [{"done": 0}]
+    assert "error" in asked(path, "life")[0]
+    close()
+    assert old.life == ["start", "close"]
+    lifecycle.close()
+
+
 def test_there_is_no_socket_where_nothing_can_be_asked(private_reactor: EPollReactor, tmp_path: Path) -> None:
     attendants(private_reactor).listen(tmp_path / "state" / "control.sock")
     assert not (tmp_path / "state").exists()
