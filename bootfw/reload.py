@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 from attrs import define, evolve, field
 from twisted.logger import Logger
 
@@ -103,9 +104,9 @@ def needing_restart(running: Parts, new: Parts) -> Iterator[ConfigError]:
         for key in keys_of(section):
             if key.name in RELOADABLE.get(section, ()):
                 continue
-            if getattr(old, key.name) != getattr(wanted, key.name):
+            if not _equal(getattr(old, key.name), getattr(wanted, key.name)):
                 yield ConfigError(_RESTART, (section, *key.path))
-    if before.settings.persona != after.settings.persona:
+    if not _equal(before.settings.persona, after.settings.persona):
         yield ConfigError(_RESTART, ("persona",))
     for name in _FIXED:
         if running.tables(name) != new.tables(name):
@@ -124,6 +125,17 @@ def with_reloadable(running: Settings, new: Settings) -> Settings:
         for section, names in RELOADABLE.items()
     }
     return evolve(running, **changed)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two settings were made of the same values. Subnets and classes are compared by their fields: as objects,
+    each is equal to itself only."""
+    if isinstance(one, tuple | list):
+        return type(one) is type(other) and len(one) == len(other) and all(map(_equal, one, other))
+    if attrs.has(type(one)):
+        names = [each.name for each in attrs.fields(type(one)) if each.init]
+        return type(one) is type(other) and all(_equal(getattr(one, name), getattr(other, name)) for name in names)
+    return bool(one == other)
 
 
 def _section(configuration: Configuration, section: str) -> Any:

@@ -26,7 +26,7 @@ from bootfw.interfaces import (
     IStartable,
 )
 from bootfw.net.control import ControlError
-from bootfw.reload import Reload
+from bootfw.reload import Reload, needing_restart
 from bootfw.service import BootService
 from bootfw.testing import FakePeer, MemoryNetwork
 from bootfw.values import BootFile
@@ -402,3 +402,53 @@ def test_the_first_resolver_needs_a_restart(running: Running) -> None:
     assert running.reload.run() == (
         f"{running.path}: resolver: the first resolver opens DHCP ports, which needs a restart",
     )
+
+
+EVERYTHING = """
+[bootfw]
+state-dir = "state"
+interfaces = ["lo"]
+optional = ["lo"]
+[dhcp]
+mode = "server"
+[[dhcp.subnet]]
+network = "10.77.0.0/24"
+pool = ["10.77.0.100-10.77.0.150"]
+router = "10.77.0.1"
+[[dhcp.subnet.host]]
+mac = "52:54:00:00:00:01"
+address = "10.77.0.9"
+[[dhcp.class]]
+vendor-class = "phone"
+options = { ntp-servers = "10.77.0.1" }
+[dhcp6]
+mode = "server"
+[[dhcp6.subnet]]
+network = "fd77::/64"
+pool = ["fd77::100-fd77::200"]
+[[persona]]
+name = "mine"
+vendor-class = "Mine"
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "where"),
+    [
+        ("", "", []),
+        ("10.77.0.150", "10.77.0.151", ["dhcp.subnet"]),
+        ("10.77.0.9", "10.77.0.8", ["dhcp.subnet"]),
+        ('"phone"', '"Phone"', ["dhcp.class"]),
+        ("fd77::200", "fd77::201", ["dhcp6.subnet"]),
+        ('"Mine"', '"mine"', ["persona"]),
+    ],
+)
+def test_only_what_differs_needs_a_restart(tmp_path: Path, before: str, after: str, where: list[str]) -> None:
+    path = tmp_path / "bootfw.toml"
+    path.write_text(EVERYTHING)
+    running = load_parts(path, {}, None)
+    path.write_text(EVERYTHING.replace(before, after) if before else EVERYTHING)
+    changed = [
+        ".".join(map(str, error.path)) for error in needing_restart(running, load_parts(path, {}, None, running))
+    ]
+    assert changed == where
