@@ -70,11 +70,8 @@ STEPS = st.lists(st.sampled_from(["appear", "vanish", "hold", "release", "second
 
 @given(STEPS)
 def test_it_is_bound_when_it_exists_and_no_other_program_holds_it(steps: list[str]) -> None:
-    kernel, clock, events = Kernel(), Clock(), list[Event]()
-    directlyProvides(clock, IReactorFDSet)
-    bindings = Bindings(clock, events.append, follow=True)
-    bindings._changes = object.__new__(Changes)
-    bindings._changes._socket = None
+    kernel, events = Kernel(), list[Event]()
+    clock, bindings = following(events)
     kernel.held = True  # so that its port is opened late, and every retry can fail
     wanted = WantedSocket("web", ("10.0.0.1", 69), "", False, kernel.open, True, kernel.missing, lambda wanted: None)
     bindings.add(wanted)
@@ -124,6 +121,83 @@ def test_a_held_port_is_reported_once() -> None:
     kernel.held = False
     clock.advance(1.0)
     assert bindings.statuses()[0].state == "bound"
+
+
+def following(events: list[Event] | None = None) -> tuple[Clock, Bindings]:
+    """Wanted sockets that a kernel reports on, and their clock."""
+    clock, noted = Clock(), events if events is not None else []
+    directlyProvides(clock, IReactorFDSet)
+    bindings = Bindings(clock, noted.append, follow=True)
+    bindings._changes = object.__new__(Changes)
+    bindings._changes._socket = None
+    return clock, bindings
+
+
+def wanted_socket(
+    kernel: Kernel, host: str = "10.0.0.1", *, may_be_held: bool = True, service: str = "web"
+) -> WantedSocket:
+    return WantedSocket(
+        *(service, (host, 69), "", False, kernel.open, may_be_held), kernel.missing, lambda wanted: None
+    )
+
+
+def test_a_port_that_is_taken_ends_the_start_although_its_address_is_absent() -> None:
+    kernel, events = Kernel(), list[Event]()
+    kernel.held = True
+    _, bindings = following(events)
+    with pytest.raises(CannotListenError) as caught:
+        bindings.add(wanted_socket(kernel, may_be_held=False))
+    assert str(caught.value.socketError) == "[Errno 98] in use by dnsmasq (pid 7)"
+    (failed,) = events
+    assert isinstance(failed, ListenerFailed)
+
+
+def test_an_address_that_cannot_be_waited_for_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*arguments: Any) -> None:
+        raise PermissionError(errno.EPERM, "netlink")
+
+    monkeypatch.setattr("bootfw.net.binding.Changes", forbidden)
+    clock = Clock()
+    directlyProvides(clock, IReactorFDSet)
+    bindings = Bindings(clock, lambda event: None, follow=True)
+    with pytest.raises(CannotListenError, match="no such address; without netlink bootfw can't wait for it"):
+        bindings.add(wanted_socket(Kernel()))
+
+
+def test_what_the_kernel_refuses_is_failed_and_retried() -> None:
+    def refuse() -> Any:
+        raise CannotListenError("10.0.0.1", 69, OSError(errno.ENOMEM, "Cannot allocate memory"))
+
+    kernel = Kernel()
+    kernel.present = True
+    clock, bindings = following()
+    wanted = wanted_socket(kernel)
+    wanted.open = refuse
+    clock.advance(5.0)
+    bindings.add(wanted)
+    (status,) = bindings.statuses()
+    assert (status.state, status.reason, status.since) == ("failed", "[Errno 12] Cannot allocate memory", 5.0)
+    wanted.open = kernel.open
+    clock.advance(1.0)
+    (status,) = bindings.statuses()
+    assert (status.state, status.since) == ("bound", 6.0)
+
+
+def test_closing_cancels_the_retry() -> None:
+    kernel = Kernel()
+    kernel.present = kernel.held = True
+    clock, bindings = following()
+    bindings.add(wanted_socket(kernel))
+    assert len(clock.getDelayedCalls()) == 1
+    bindings.close()
+    assert clock.getDelayedCalls() == []
+
+
+def test_tcp_of_an_absent_interface_is_opened_later() -> None:
+    _, bindings = following()
+    wanted = wanted_socket(Kernel(), "fe80::1%s9", service="http")
+    bindings.add(wanted)
+    assert wanted.port is None
 
 
 def test_what_is_optional_is_a_name_of_the_configuration() -> None:
@@ -427,6 +501,11 @@ def test_the_sockets_of_several_processes_wait_together(hosts: tuple[Host, Host]
     wire(hosts)
     watched.until(lambda: bindings.ready)
     assert all(sock.getsockname()[1] == PORT for sock in wanted.sockets())
+    hosts[0].ip("link", "delete", "s9")
+    wire(hosts)
+    with hosts[0].inside():
+        bindings.look()  # it sees both changes at once
+    assert all(sock.getsockopt(socket.SOL_SOCKET, 25, 16).startswith(b"s9\0") for sock in wanted.sockets())
     bindings.close()
     wanted.port.stopListening()
 
